@@ -1,0 +1,72 @@
+"""A network's architecture as JSON and back: names and numbers only, nothing that could be executed."""
+
+from collections.abc import Iterable
+from dataclasses import MISSING, fields
+from typing import Any
+
+from ffnn_gpu import initializers
+from ffnn_gpu import layers as standard
+from ffnn_gpu.activations import Activation, activation
+from ffnn_gpu.errors import FfnnGpuError, IncompatibleCheckpointError
+from ffnn_gpu.initializers import Initializer
+from ffnn_gpu.layers import Layer
+
+LAYERS = {name: kind for name in standard.__all__ if isinstance(kind := getattr(standard, name), type)}
+INITIALIZERS = {
+    kind.__name__: kind for kind in vars(initializers).values() if isinstance(kind, type) and issubclass(kind, Initializer)
+}
+
+
+def encode(value: Any) -> Any:
+    """Layers, activations, initializers and sequences of them as JSON values. Raises TypeError for anything else."""
+    if isinstance(value, Activation):
+        return {"activation": value.name, "alpha": value.alpha}
+    if isinstance(value, Layer):
+        return {"layer": type(value).__name__, **_changed(value)}
+    if isinstance(value, Initializer):
+        return {"initializer": type(value).__name__, **_changed(value)}
+    if isinstance(value, (tuple, list)):
+        return [encode(entry) for entry in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{value!r} cannot be saved in a checkpoint; a layer's fields are numbers, names, layers or initializers")
+
+
+def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
+    """What `encode` wrote; `custom` holds layer classes of the caller's own. Raises IncompatibleCheckpointError."""
+    if isinstance(value, list):
+        return tuple(decode(entry, custom) for entry in value)
+    if not isinstance(value, dict):
+        return value
+    rest = {key: decode(entry, custom) for key, entry in value.items()}
+    try:
+        if "activation" in rest:
+            return activation(rest["activation"], rest["alpha"])
+        if "initializer" in rest:
+            return INITIALIZERS[rest.pop("initializer")](**rest)
+        kinds = LAYERS | {kind.__name__: kind for kind in custom}
+        if rest.get("layer") not in kinds:
+            raise IncompatibleCheckpointError(
+                f"the checkpoint has a layer {rest.get('layer')!r}; there are {', '.join(kinds)}. "
+                "Pass classes of your own as load(path, layers=[MyLayer])"
+            )
+        return kinds[rest.pop("layer")](**rest)
+    except IncompatibleCheckpointError:
+        raise
+    except (FfnnGpuError, TypeError, KeyError, ValueError) as error:
+        raise IncompatibleCheckpointError(f"{value!r} does not describe a part of a network: {error}") from error
+
+
+def kinds(layers: Iterable[Layer]) -> set[type[Layer]]:
+    """The classes of these layers and of the layers inside them."""
+    return {
+        kind for layer in layers for kind in ({type(layer)} | kinds(getattr(layer, "layers", ())))
+    }
+
+
+def _changed(value: Any) -> dict[str, Any]:
+    return {
+        entry.name: encode(getattr(value, entry.name))
+        for entry in fields(value)
+        if entry.default is MISSING or getattr(value, entry.name) != entry.default
+    }

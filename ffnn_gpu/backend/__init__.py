@@ -1,0 +1,69 @@
+"""Every operation on device arrays, and the one place where a device is chosen."""
+
+import os
+from typing import Any
+
+from ffnn_gpu.backend.arrays import kind_of
+from ffnn_gpu.backend.cupy_backend import CupyBackend
+from ffnn_gpu.backend.numpy_backend import NumpyBackend
+from ffnn_gpu.backend.probe import probe
+from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
+
+__all__ = ["Backend", "NumpyBackend", "get_backend", "probe", "to_kind_of"]
+
+SYNONYMS = {"cpu": "numpy", "cuda": "cupy"}
+ENVIRONMENT = "FFNN_GPU_BACKEND"
+
+
+def get_backend(name: str | Backend = "auto") -> Backend:
+    """The backend called `name`.
+
+    Args:
+        name: "numpy" or "cpu"; "cupy", "cupy:N", "cuda" or "cuda:N"; "auto": what the environment variable
+            FFNN_GPU_BACKEND says, else the GPU if it passes the probe, else NumPy. A Backend is returned as it is.
+
+    Returns:
+        A backend whose `reason` says in one sentence why it was chosen.
+
+    Raises:
+        BackendUnavailableError: a GPU was asked for and cannot be used; there is no silent fallback.
+        ConfigurationError: no backend is called so.
+    """
+    if isinstance(name, Backend):
+        return name
+    asked = str(name).strip().lower()
+    source = "asked for"
+    if asked == "auto":
+        asked = os.environ.get(ENVIRONMENT, "auto").strip().lower() or "auto"
+        source = f"{ENVIRONMENT}={asked}"
+    if asked == "auto":
+        found = probe(0)
+        return _make(0 if found.usable else None, f"chosen by auto: {found.reason}")
+    family, _, index = asked.partition(":")
+    family = SYNONYMS.get(family, family)
+    if family == "numpy" and not index:
+        return _make(None, source)
+    if family == "cupy" and (index.isdecimal() or ":" not in asked):
+        return _gpu(int(index or 0), source)
+    raise ConfigurationError(
+        f"no backend is called {asked!r}; there are auto, numpy (or cpu), cupy and cupy:N (or cuda and cuda:N)"
+    )
+
+
+def _gpu(index: int, source: str) -> Backend:
+    found = probe(index)
+    if not found.usable:
+        raise BackendUnavailableError(f"{found.reason}. Hint: {found.hint}")
+    return _make(index, source)
+
+
+def _make(index: int | None, reason: str) -> Backend:
+    backend: Backend = NumpyBackend() if index is None else CupyBackend(index)
+    backend.reason = reason
+    return backend
+
+
+def to_kind_of(like: Any, backend: Backend, z: Any) -> Any:
+    """The backend's array z as the kind of array the caller passed: NumPy in, NumPy out; CuPy in, CuPy out."""
+    return z if backend.owns(like) else kind_of(like, backend.to_host(z))

@@ -1,0 +1,196 @@
+"""The specification: every operation the library needs, each as its formula for any array module `xp`.
+
+Why one class: layers, losses and optimizers call nothing but these methods, so a device is one subclass that
+overrides what a measurement shows faster. An override keeps the name and the signature; the tests hold it to
+the formula here. The families of operations that have a literature of their own (softmax, normalization, losses,
+update rules, random numbers) stand in files beside this one and are put together in `Backend`.
+
+Conventions: rows are samples; `out` arrays are written, never replaced; an argument named `da` may be overwritten;
+sums over rows are accumulated in float64, because a float32 column sum over 2·10⁶ rows is wrong by percents.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backend.arrays import host_array, require_finite
+from ffnn_gpu.backend.losses import Losses
+from ffnn_gpu.backend.normalization import Normalizations
+from ffnn_gpu.backend.philox import dropout_bits
+from ffnn_gpu.backend.precision import underflow_is_zero, wide
+from ffnn_gpu.backend.softmax import Softmaxes
+from ffnn_gpu.backend.updates import Updates
+from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
+
+ALIGNMENT = 256  # bytes; what vectorized loads, tensor cores and cublasLt ask of a pointer
+Array = Any
+
+
+class Backend(Softmaxes, Normalizations, Losses, Updates):
+    """Operations on arrays of one device, written for the array module `xp`."""
+
+    name = "reference"
+    reason = "made directly"  # why this backend was chosen; get_backend says
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    steps_between_reads = 1  # how many losses may wait on the device before one is looked at
+
+    def __init__(self, xp: Any = np) -> None:
+        self.xp = xp
+
+    def __repr__(self) -> str:
+        return f"<{self.name} backend>"
+
+    # ------------------------------------------------------------------ arrays
+
+    def dtype(self, name: Any) -> np.dtype:
+        """The floating type called `name`. Raises ConfigurationError where this backend cannot compute in it."""
+        key = str(getattr(name, "__name__", name))
+        if key not in self.dtypes:
+            raise ConfigurationError(
+                f"dtype {key!r} is not supported by the {self.name} backend; it computes in {' or '.join(self.dtypes)}"
+            )
+        return np.dtype(key)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.xp.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        out = self.empty(shape, dtype)
+        out[...] = 0
+        return out
+
+    def owns(self, array: Any) -> bool:
+        """Whether `array` already lives where this backend computes."""
+        return isinstance(array, self.xp.ndarray)
+
+    def require_own(self, array: Any, what: str) -> None:
+        """Raise BackendMismatchError unless `array` lives on this backend's device."""
+        if not self.owns(array):
+            raise BackendMismatchError(
+                f"{what} is a {type(array).__module__}.{type(array).__name__}, but this network computes on the "
+                f"{self.name} backend; move it once with backend.asarray(...), or call fit or predict, which do"
+            )
+
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        """`array` (host, device or DLPack) as a C-contiguous array of this device; no copy where none is needed."""
+        return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
+
+    def admit(self, array: Any) -> Array:
+        """What a caller hands over, as an array of this device or of the host, uncopied. Raises DataError."""
+        return array if self.owns(array) else host_array(array)
+
+    def require_finite(self, array: Array, what: str) -> None:
+        """Raise DataError with the count and the first index if `array`, of device or host, is not finite."""
+        require_finite(self.xp if self.owns(array) else np, array, what)
+
+    def all_finite(self, array: Array) -> bool:
+        """Whether every value is finite. Waits for the device."""
+        return bool(self.xp.isfinite(array).all())
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """`array` as a NumPy array. Waits for the device."""
+        return np.asarray(array)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything asked of it so far."""
+
+    def memory(self) -> tuple[int, int] | None:
+        """(free, total) bytes of the device; None where the host's own memory is the device."""
+        return None
+
+    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A callable that does what `step` does; on a GPU it may replay one recorded graph. Here `step` itself."""
+        return step
+
+    def increment(self, counter: Array) -> None:
+        """counter ← counter + 1"""
+        counter += 1
+
+    def write(self, vector: Array, place: int, value: float) -> None:
+        """vector[place] = value, from the host."""
+        vector[place] = value
+
+    def add_scaled(self, total: Array, x: Array, factor: Any) -> None:
+        """total ← total + factor x"""
+        total += (factor * x).astype(total.dtype, copy=False)
+
+    def scale(self, x: Array, factor: Any) -> None:
+        """x ← factor x"""
+        x[...] = factor * x
+
+    def take(self, rows: Array, index: Array, out: Array) -> Array:
+        """out = rows[index], cast to out's dtype."""
+        out[...] = self.xp.take(rows, index, axis=0)
+        return out
+
+    def copy(self, array: Array, out: Array) -> Array:
+        """out = array"""
+        out[...] = array
+        return out
+
+    def duplicate(self, array: Array) -> Array:
+        """A new array equal to this one."""
+        return self.copy(array, out=self.empty(array.shape, array.dtype))
+
+    def add(self, x: Array, y: Array, out: Array) -> Array:
+        return self.xp.add(x, y, out=out)
+
+    # ------------------------------------------------------------------ products
+
+    def gemm(self, A: Array, B: Array, out: Array) -> Array:
+        """out = A B"""
+        return self.xp.matmul(A, B, out=out)
+
+    def column_sum(self, A: Array, out: Array) -> Array:
+        """out = Σ_rows A        A (B, O), out (O,)"""
+        out[...] = self.xp.sum(A, axis=0, dtype=wide(A.dtype))
+        return out
+
+    @underflow_is_zero
+    def affine(self, x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None) -> Array:
+        """out = φ(x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
+
+        s: (B, O), receives the pre-activation x W + b where φ′ will need it; None otherwise.
+        """
+        self.gemm(x, W, out=out)
+        if b is not None:
+            out += b
+        if s is not None:
+            s[...] = out
+        return self.activate(out, phi)
+
+    def activate(self, s: Array, phi: Any) -> Array:
+        """s ← φ(s)"""
+        s[...] = phi.value(self.xp, s)
+        return s
+
+    @underflow_is_zero
+    def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Array:
+        """da ← da ⊙ φ′, with φ′ written in the output a, or in the pre-activation s for a φ that needs it."""
+        da *= phi.derivative(self.xp, s if phi.needs_input else a)
+        return da
+
+    def affine_gradients(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
+        """dW = xᵀ δ        db = Σ_B δ"""
+        self.gemm(x.T, delta, out=dW)
+        if db is not None:
+            self.column_sum(delta, out=db)
+
+    # ------------------------------------------------------------------ dropout
+
+    def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
+        """out = 0 with probability `rate`, else 1/(1 − rate); a pure function of (seed, step, layer, row, column).
+
+        Args:
+            step: (1,) int64 on the device, the number of updates the parameters have had.
+            row: the number of out's first row within the whole batch.
+        """
+        bits = dropout_bits(self.xp, out.shape, seed, step, layer, row)
+        out[...] = bits >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+        out *= 1.0 / (1.0 - rate)
+        return out
+
+    def dropout(self, x: Array, mask: Array, out: Array) -> Array:
+        """out = x ⊙ mask; its own adjoint."""
+        return self.xp.multiply(x, mask, out=out)

@@ -1,0 +1,105 @@
+"""A network, or everything needed to resume its training ↔ one folder.
+
+    model.safetensors       θ and the running statistics by name, W as (in, out); the architecture as JSON in the metadata
+    optimizer.safetensors   the optimizer's vectors and the arrays of callbacks (only in a training checkpoint)
+    state.json              counters, history, versions, and the sha256 of every file
+
+Host bytes only: written on a GPU, read where CuPy is not installed. `atomic_folder` keeps the folder whole.
+"""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from ffnn_gpu import atomic_folder
+from ffnn_gpu.architecture import decode, encode
+from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError, IncompatibleCheckpointError
+from ffnn_gpu.layers import Layer
+from ffnn_gpu.network import Network
+
+FORMAT = 1
+MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+
+
+def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None = None) -> None:
+    """Write the network to the folder `path`; a checkpoint that is there is replaced in one step.
+
+    Args:
+        extras: JSON values to keep with the network, such as `Standardizer.to_json()`.
+
+    Raises:
+        CheckpointError: path cannot be written, or the parameters are not finite; what was there stays.
+    """
+    write(network, path, {"extras": dict(extras or {})}, {})
+
+
+def load(path: str | Path, backend: str | Backend = "auto", *, layers: Iterable[type[Layer]] = ()) -> Network:
+    """The network in the folder `path`, on any backend.
+
+    Args:
+        layers: classes of your own that the network uses.
+
+    Raises:
+        CheckpointError: there is no checkpoint. CheckpointCorruptError: its files are damaged.
+        IncompatibleCheckpointError: it is of another format version or holds an unknown layer.
+    """
+    return read(path, backend, layers)[0]
+
+
+def load_extras(path: str | Path) -> dict[str, Any]:
+    """What was saved with the network as `extras`."""
+    return atomic_folder.read(Path(path))[1].get("extras", {})
+
+
+def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a checkpoint with `state` (JSON) and further named arrays. Never replaces finite numbers by others."""
+    numbers = network.params.to_host()
+    broken = next((name for name, value in numbers.items() if not np.isfinite(value).all()), None)
+    if broken is not None:
+        raise CheckpointError(f"{broken} is not finite; {path} is left as it was")
+    description = {"n_in": network.n_in, "layers": encode(network.layers), "dtype": network.dtype.name, "seed": network.seed}
+    files = {MODEL: _tensors(numbers, {"architecture": json.dumps(description)})}
+    if arrays:
+        files[OPTIMIZER] = _tensors(arrays, None)
+    whole = {
+        **state,
+        "format": FORMAT,
+        "updates": int(network.params.step[0]),
+        "backend": network.backend.name,
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+    }
+    atomic_folder.write(Path(path), files, whole)
+
+
+def read(
+    path: str | Path, backend: str | Backend = "auto", layers: Iterable[type[Layer]] = ()
+) -> tuple[Network, dict[str, Any], dict[str, np.ndarray]]:
+    """(network, state, arrays) as `write` got them. Raises as `load` does."""
+    files, state = atomic_folder.read(Path(path))
+    if state.get("format") != FORMAT:
+        raise IncompatibleCheckpointError(f"{path} has format version {state.get('format')}; this package reads {FORMAT}")
+    try:
+        length = int.from_bytes(files[MODEL][:8], "little")
+        header = json.loads(files[MODEL][8 : 8 + length])
+        description = json.loads(header["__metadata__"]["architecture"])
+        numbers = safetensors.numpy.load(files[MODEL])
+        arrays = safetensors.numpy.load(files[OPTIMIZER]) if OPTIMIZER in files else {}
+    except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
+        raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    network = Network(description["n_in"], decode(description["layers"], tuple(layers)), backend, description["dtype"],
+                      description["seed"])  # fmt: skip
+    network.params.assign(numbers)
+    network.params.step[...] = state["updates"]
+    return network, state, arrays
+
+
+def _tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None) -> bytes:
+    # Why ascontiguousarray: safetensors writes the memory of an array with other strides as if it had none (issue 825).
+    return safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata)

@@ -1,0 +1,91 @@
+"""Shuffled minibatches of arrays, gathered on the device.
+
+The whole data set is moved once; a minibatch is a gather into buffers that stay where they are, because fixed addresses are
+what a CUDA graph needs. The order of epoch e is the permutation drawn from (seed, e): resuming needs only integers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Order:
+    """How rows are cut into minibatches.
+
+    Args:
+        batch_size: rows per minibatch; the last one of an epoch may have fewer.
+        shuffle: whether each epoch draws a new permutation.
+        drop_last: whether a last minibatch with fewer rows is left out.
+        seed: of the permutations.
+    """
+
+    batch_size: int
+    shuffle: bool = True
+    drop_last: bool = False
+    seed: int = 0
+
+    def steps(self, rows: int) -> int:
+        """Minibatches per epoch."""
+        return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
+
+    def permutation(self, rows: int, epoch: int) -> np.ndarray:
+        """The order of the rows in epoch `epoch`, drawn on the host."""
+        return np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else np.arange(rows)
+
+
+class Minibatches:
+    """Rows of x, y and sample weights on the device, and buffers for one minibatch of them.
+
+    Attributes:
+        rows, steps: rows in the data set, minibatches per epoch.
+        x, y, weight: buffers of batch_size rows; weight is None without sample weights.
+    """
+
+    def __init__(self, backend: Backend, x: Any, y: Any, weight: Any | None, dtype: Any, order: Order) -> None:
+        """x (n, d) and y (n,) or (n, O) checked; x is cast to `dtype` here, or as it is gathered if that saves memory."""
+        self.backend, self.order, self.rows = backend, order, len(x)
+        self.steps = order.steps(self.rows)
+        if not self.steps:
+            raise ConfigurationError(
+                f"drop_last leaves nothing of {self.rows} rows at batch_size {order.batch_size}; choose a smaller one"
+            )
+        self._x = _resident(backend, x, dtype)
+        self._y = backend.asarray(y)
+        self._weight = None if weight is None else backend.asarray(weight, dtype)
+        B = min(order.batch_size, self.rows)
+        self.x = backend.empty((B, x.shape[1]), dtype)
+        self.y = backend.empty((B, *y.shape[1:]), y.dtype)
+        self.weight = None if weight is None else backend.empty((B,), dtype)
+        self._epoch = -1
+        self._permutation: Any = None
+        self._index = backend.zeros((B,), np.int64)
+
+    def choose(self, epoch: int, step: int) -> int:
+        """Point at minibatch `step` of `epoch`; returns its number of rows."""
+        if epoch != self._epoch:
+            self._permutation = self.backend.asarray(self.order.permutation(self.rows, epoch))
+            self._epoch = epoch
+        start = step * self.order.batch_size
+        n = min(self.order.batch_size, self.rows - start)
+        self.backend.copy(self._permutation[start : start + n], out=self._index[:n])
+        return n
+
+    def gather(self, n: int) -> None:
+        """Copy the n rows chosen into the buffers."""
+        take, index = self.backend.take, self._index[:n]
+        take(self._x, index, out=self.x[:n])
+        take(self._y, index, out=self.y[:n])
+        if self.weight is not None:
+            take(self._weight, index, out=self.weight[:n])
+
+
+def _resident(backend: Backend, x: Any, dtype: Any) -> Any:
+    if isinstance(x, np.memmap) and backend.owns(x):
+        return x  # larger than memory, perhaps: gathered and cast row by row
+    small = x.dtype.itemsize < np.dtype(dtype).itemsize
+    return backend.asarray(x) if small else backend.asarray(x, dtype)

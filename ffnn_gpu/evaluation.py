@@ -1,0 +1,128 @@
+"""The loss and metrics of a network on data it is not trained on."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
+from ffnn_gpu.losses import Loss
+from ffnn_gpu.metrics import get_metric
+from ffnn_gpu.network import Network
+from ffnn_gpu.preprocess import train_test_split
+from ffnn_gpu.targets import weights
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows x (n, d), targets y and weights, checked for one network and loss; arrays of the host or of the device."""
+
+    x: Any
+    y: Any
+    weight: Any | None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, index: np.ndarray) -> "Samples":
+        """The rows `index`, on the host."""
+        return Samples(self.x[index], self.y[index], None if self.weight is None else self.weight[index])
+
+
+def samples(network: Network, loss: Loss, data: Any, sample_weight: Any = None, what: str = "data") -> Samples:
+    """(x, y) or (x, y, weight) checked: shapes, finite values, labels.
+
+    Raises:
+        ShapeError, DataError: with the numbers that do not fit; nothing is changed.
+    """
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise DataError(f"{what} must be a pair (x, y) or a triple (x, y, sample_weight), not {type(data).__name__}")
+    backend = network.backend
+    x = network.admit(data[0])
+    y = loss.targets(backend.to_host(backend.admit(data[1])), network.widths[-1], network.dtype)
+    if not len(x):
+        raise DataError(f"{what} is empty: x has shape {x.shape}")
+    if len(y) != len(x):
+        raise ShapeError(f"x has {len(x)} rows and y has {len(y)}")
+    weight = sample_weight if len(data) == 2 else data[2]
+    if weight is not None:
+        weight = np.asarray(weights(backend.to_host(backend.admit(weight)), len(x))).astype(network.dtype)
+        if not weight.any():
+            raise DataError(f"every one of the {len(x)} sample weights of {what} is 0")
+    return Samples(x, y, weight)
+
+
+def split(
+    network: Network, loss: Loss, whole: Samples, validation: Any, seed: int
+) -> tuple[Samples, Samples | None]:
+    """(training rows, validation rows): validation as given, or the fraction of `whole` it says.
+
+    The rows held out are drawn from the seed, in the proportions of the classes where y are class indices.
+    """
+    if validation is None:
+        return whole, None
+    if not isinstance(validation, (int, float)):
+        return whole, samples(network, loss, validation, what="validation")
+    classes = whole.y.dtype.kind == "i" and whole.y.ndim == 1
+    train, held_out = train_test_split(whole.y if classes else len(whole), validation, seed, stratify=classes)
+    if not len(held_out) or not len(train):
+        raise DataError(f"validation={validation} of {len(whole)} rows leaves {len(train)} to train and {len(held_out)}")
+    return whole.rows(np.sort(train)), whole.rows(np.sort(held_out))
+
+
+def balanced(data: Samples, class_weight: Mapping[Any, float] | str, dtype: Any) -> Samples:
+    """The same rows with each weight multiplied by that of its class.
+
+    "balanced" is n / (C n_c) for a class with n_c of n rows, as in scikit-learn.
+    """
+    y = data.y.reshape(len(data), -1)
+    if y.shape[1] != 1 or (y != np.floor(y)).any():
+        raise ConfigurationError(f"class_weight needs one class per row; these targets have shape {data.y.shape}")
+    classes, place, counts = np.unique(y.ravel(), return_inverse=True, return_counts=True)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ConfigurationError(f"class_weight is 'balanced' or a mapping, not {class_weight!r}")
+        factors = len(data) / (len(classes) * counts)
+    else:
+        factors = np.array([class_weight.get(c.item(), 1.0) for c in classes], np.float64)
+    if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
+        raise ConfigurationError(f"class weights must be finite, at least 0 and not all 0, not {class_weight!r}")
+    weight = factors[place].astype(dtype)
+    return replace(data, weight=weight if data.weight is None else weight * data.weight)
+
+
+def evaluate(
+    network: Network, loss: Loss, data: Any, *, metrics: Iterable[Any] = (), batch_size: int = 4096
+) -> dict[str, float]:
+    """{"loss": …, metric name: …} over (x, y) or (x, y, sample_weight), in inference mode.
+
+    Args:
+        metrics: names of `ffnn_gpu.metrics` or functions (y, prediction) → number, where a prediction is the loss's
+            decision: a class index, 0 or 1, a number. A function with the attribute `on_output` gets the outputs.
+    """
+    checked = data if isinstance(data, Samples) else samples(network, loss, data)
+    value, outputs = _outputs(network, loss, checked, batch_size)
+    row = {"loss": value}
+    decisions = loss.decide(outputs)
+    y = network.backend.to_host(checked.y)
+    for metric in map(get_metric, metrics):
+        row[metric.__name__] = float(metric(y, outputs if getattr(metric, "on_output", False) else decisions))
+    return row
+
+
+def _outputs(network: Network, loss: Loss, data: Samples, batch_size: int) -> tuple[float, np.ndarray]:
+    backend: Backend = network.backend
+    ws = network.workspace(min(batch_size, len(data)), training=False)
+    outputs = np.empty((len(data), network.widths[-1]), network.dtype)
+    total = weight = 0.0
+    for start in range(0, len(data), batch_size):
+        x, y, w = (None if rows is None else rows[start : start + batch_size] for rows in (data.x, data.y, data.weight))
+        y, w = backend.asarray(y), None if w is None else backend.asarray(w)
+        z = network.forward(backend.asarray(x, network.dtype), ws.first(len(x)))
+        part = float(loss.total_weight(backend, y, w))
+        total += float(loss.evaluate(backend, z, y, None, w)) * part
+        weight += part
+        outputs[start : start + len(x)] = backend.to_host(z)
+    return total / weight if weight else 0.0, outputs

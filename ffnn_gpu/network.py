@@ -1,0 +1,221 @@
+"""A stack of layers with its parameters on one device."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backend import get_backend, to_kind_of
+from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, ShapeError
+from ffnn_gpu.layers import Layer
+from ffnn_gpu.layers.layer import require_positive_int
+from ffnn_gpu.parameters import Parameters, Shapes
+from ffnn_gpu.summary import summary
+from ffnn_gpu.workspace import Plan, RandomStream, Workspace
+
+
+class Network:
+    """z = f_L(… f_2(f_1(x)))        x (B, n_in)   z (B, n_out)
+
+    Args:
+        n_in: the number of input columns.
+        layers: what is applied, first to last.
+        backend: "auto", "numpy", "cupy", "cupy:1", or a Backend.
+        dtype: "float32" or "float64", for everything the network holds and computes.
+        seed: of the initial values, and of dropout unless the workspace gets another.
+
+    Raises:
+        ConfigurationError, ShapeError: the layers do not fit together.
+        BackendUnavailableError: the device that was asked for cannot be used.
+    """
+
+    def __init__(
+        self, n_in: int, layers: Sequence[Layer], backend: str | Backend = "auto", dtype: Any = "float32", seed: int = 0
+    ) -> None:
+        require_positive_int("n_in", n_in)
+        stray = next((layer for layer in layers if not isinstance(layer, Layer)), None)
+        if stray is not None:
+            raise ConfigurationError(f"layers must hold layers such as Dense(10), not {stray!r}")
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ConfigurationError(f"seed must be a whole number of at least 0, not {seed!r}")
+        self.n_in, self.layers, self.seed = int(n_in), tuple(layers), int(seed)
+        self.backend = get_backend(backend)
+        self.dtype = self.backend.dtype(dtype)
+        self.widths = [self.n_in]
+        for layer in self.layers:
+            self.widths.append(layer.output_width(self.widths[-1]))
+        self.params = self._new_parameters()
+        self._initialize()
+
+    # ------------------------------------------------------------------ one pass
+
+    def workspace(
+        self, B: int, training: bool = True, *, input_gradient: bool = False, seed: int | None = None
+    ) -> Workspace:
+        """Scratch for batches of up to B rows. Not to be shared between threads.
+
+        Args:
+            training: False for predictions: no masks, no gradients, dropout is the identity.
+            input_gradient: whether `backward` also computes the gradient at x.
+            seed: of dropout; the network's by default.
+        """
+
+        def plan(rows: int) -> tuple[Plan, int]:
+            shapes = [layer.buffer_shapes(rows, I) for layer, I in self._with_widths()]
+            return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
+
+        stream = RandomStream(self.seed if seed is None else seed, self.params.step)
+        return Workspace(self.backend, self.params, plan, B, training, stream)
+
+    def forward(self, x: Any, ws: Workspace) -> Any:
+        """z (B, n_out) for x (B, n_in); z is a buffer of the workspace and lives until its next pass.
+
+        Raises:
+            ShapeError: x has another number of columns than n_in, or of rows than the workspace.
+            BackendMismatchError: x lives on another device than the network.
+        """
+        z = x = self._own(x)
+        ws.begin_forward(self.params, len(x))
+        for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
+            z = layer.forward(self.backend, p, z, buf)
+        return z
+
+    def backward(self, dz: Any, ws: Workspace) -> Any:
+        """Fill `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
+
+        dz is overwritten. Returns the gradient at x if the workspace was made with `input_gradient`, else None.
+
+        Raises:
+            WorkspaceError: the workspace is for inference, or holds no forward pass.
+        """
+        ws.begin_backward(self.params)
+        if dz.shape != (ws.B, self.widths[-1]):
+            raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
+        for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
+            dz = layer.backward(self.backend, p, dz, buf)
+            if dz is None: return None
+        return dz
+
+    def admit(self, x: Any) -> Any:
+        """x of any kind as a finite array (n, n_in) of the device or the host, uncopied. Raises ShapeError, DataError."""
+        rows = self.backend.admit(x)
+        self._require_shape(rows)
+        self.backend.require_finite(rows, "x")
+        return rows
+
+    def predict(self, x: Any, batch_size: int = 4096) -> Any:
+        """z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
+
+        Raises:
+            ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
+        """
+        require_positive_int("batch_size", batch_size)
+        rows = self.admit(x)
+        z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
+        ws = self.workspace(min(batch_size, len(rows)), training=False)
+        for start in range(0, len(rows), batch_size):
+            part = self.backend.asarray(rows[start : start + batch_size], self.dtype)
+            self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
+        if not self.backend.all_finite(z):
+            raise DivergedError("the network's output is not finite although its input is: its parameters diverged")
+        return to_kind_of(x, self.backend, z)
+
+    # ------------------------------------------------------------------ the whole network
+
+    def to(self, backend: str | Backend) -> "Network":
+        """A copy of this network, numbers included, on another backend."""
+        _, (n_in, layers, _, *rest) = self.__reduce__()
+        return _rebuild(n_in, layers, backend, *rest)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
+        return self.to(self.backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        numbers = self.params.to_host(), int(self.params.step[0])
+        return _rebuild, (self.n_in, self.layers, self.backend.name, self.dtype.name, self.seed, *numbers)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the architectures are equal; the numbers are not compared."""
+        return isinstance(other, Network) and (self.n_in, self.layers) == (other.n_in, other.layers)
+
+    def __hash__(self) -> int:
+        return hash((self.n_in, self.layers))
+
+    def __repr__(self) -> str:
+        return (
+            f"Network({self.n_in}, {list(self.layers)!r}, backend={self.backend.name!r}, "
+            f"dtype={self.dtype.name!r}, seed={self.seed})"
+        )
+
+    def summary(self) -> str:
+        """A table: layer, output width, parameters, FLOPs for one row, bytes of parameters."""
+        return summary(self.layers, self.widths, self._parameter_shapes(), self.dtype.itemsize)
+
+    # ------------------------------------------------------------------ inside
+
+    def _with_widths(self) -> list[tuple[Layer, int]]:
+        return list(zip(self.layers, self.widths[:-1], strict=True))
+
+    def _parameter_shapes(self) -> list[Shapes]:
+        return [layer.parameter_shapes(I) for layer, I in self._with_widths()]
+
+    def _new_parameters(self) -> Parameters:
+        state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
+        return Parameters(self.backend, self._parameter_shapes(), state_shapes, self.dtype)
+
+    def _initialize(self) -> None:
+        seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))  # a layer's start does not depend on the others
+        values = [
+            layer.initial_values(np.random.default_rng(seed), I)
+            for seed, (layer, I) in zip(seeds, self._with_widths(), strict=True)
+        ]
+        self.params.assign({name: value.astype(self.dtype) for name, value in _flat(values)})
+
+    def _own(self, x: Any) -> Any:
+        self.backend.require_own(x, "x")
+        self._require_shape(x)
+        return x if x.dtype == self.dtype else self.backend.asarray(x, self.dtype)
+
+    def _require_shape(self, x: Any) -> None:
+        if x.ndim != 2:
+            raise ShapeError(f"x has shape {x.shape}; a network reads a matrix (rows, {self.n_in})")
+        if x.shape[1] != self.n_in:
+            raise ShapeError(f"x has {x.shape[1]} columns; layer 0 of this network reads {self.n_in}")
+        if x.dtype.kind not in "fiub":
+            raise DataError(f"x has dtype {x.dtype}; a network reads real numbers")
+
+
+
+def _rebuild(
+    n_in: int, layers: tuple[Layer, ...], backend: Any, dtype: str, seed: int, arrays: dict[str, Any], step: int
+) -> Network:
+    network = Network(n_in, layers, backend, dtype, seed)
+    network.params.assign(arrays)
+    network.params.step[...] = step
+    return network
+
+
+def _flat(values: list[dict[str, Any]], prefix: str = "") -> list[tuple[str, Any]]:
+    return [
+        entry
+        for k, layer in enumerate(values)
+        for name, value in layer.items()
+        for entry in (_flat(value, f"{prefix}{k}.layers.") if name == "layers" else [(f"{prefix}{k}.{name}", value)])
+    ]
+
+
+def _needed(shapes: Plan, parameters: list[Shapes], training: bool, reads_dx: bool) -> tuple[Plan, bool]:
+    """The buffers a pass needs: `a` always, `dx` where it trains and something before it learns, the rest to train."""
+    plan: Plan = []
+    for layer, learnt in zip(shapes, parameters, strict=True):
+        kept: dict[str, Any] = {}
+        learns = any(name != "layers" for name in learnt)
+        for name, shape in layer.items():
+            if name == "layers":
+                kept[name], learns = _needed(shape, learnt["layers"], training, reads_dx)
+            else:
+                kept[name] = shape if name == "a" or (training and (name != "dx" or reads_dx)) else None
+        plan.append(kept)
+        reads_dx = reads_dx or learns
+    return plan, reads_dx

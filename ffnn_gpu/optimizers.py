@@ -1,0 +1,222 @@
+"""Optimizers: configuration here, arithmetic in `backend/updates.py`, state beside θ.
+
+One step is: clip ∇θ, add the gradient of the penalties, shrink the matrices, then the rule, then the average. Penalties and
+decay touch matrices only, θ[:n_decayed]. `step` may overwrite ∇θ.
+
+Why the state is kept by the parameters and not by the optimizer: an optimizer is then configuration, like a layer. One
+object can train many networks, each with moments of its own, and a new object starts with new moments.
+"""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.backend.updates import PRODUCT, RATE, STEP
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.parameters import Parameters
+
+
+class OptimizerState(SimpleNamespace):
+    """Vectors of one optimizer for one network: `m`, `v`, … as long as θ, `mean` of θ, and the float64 `scalars`."""
+
+    scalars: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Optimizer:
+    """What every optimizer has.
+
+    Args:
+        lr: learning rate η, which a schedule multiplies.
+        l2, l1: λ₂ and λ₁; the gradient of λ₂/2 ‖W‖² + λ₁ ‖W‖₁ is added to ∇W.
+        weight_decay: decoupled, W ← W (1 − η λ).
+        clip_norm, clip_value: bounds on ‖∇θ‖₂ and on each |∇θᵢ|, before the penalties.
+        ema: decay of an exponential moving average of θ and the running statistics; None for none.
+    """
+
+    moments: ClassVar[tuple[str, ...]] = ()
+
+    lr: float = 1e-3
+    l2: float = field(default=0.0, kw_only=True)
+    l1: float = field(default=0.0, kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+    ema: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "l2", "l1", "weight_decay"):
+            _require(name, getattr(self, name), 0 <= getattr(self, name) < float("inf"), "finite and at least 0")
+        for name in ("clip_norm", "clip_value"):
+            limit = getattr(self, name)
+            _require(name, limit, limit is None or limit > 0, "positive, or None")
+        _require("ema", self.ema, self.ema is None or 0 <= self.ema < 1, "at least 0 and below 1, or None")
+        for name in ("momentum", "beta1", "beta2", "rho"):
+            value = getattr(self, name, 0.0)
+            _require(name, value, 0 <= value < 1, "at least 0 and below 1")
+        _require("eps", getattr(self, "eps", 1.0), getattr(self, "eps", 1.0) > 0, "positive")
+
+    def step(self, params: Parameters) -> None:
+        """θ ← one update of θ along ∇θ; the count of updates goes up by one."""
+        backend, state = params.backend, self.state(params)
+        theta, grad, n = params.theta, params.grad, params.n_decayed
+        if self.clip_value is not None: backend.clip_by_value(grad, self.clip_value)
+        if self.clip_norm is not None: backend.clip_by_norm(grad, self.clip_norm)
+        if self.l2 or self.l1: backend.penalize(theta[:n], grad[:n], self.l2, self.l1)
+        if self.weight_decay: backend.decay(theta[:n], state.scalars, self.weight_decay)
+        self.update(backend, theta, grad, state)
+        if self.ema is not None:
+            backend.average(state.mean, theta, self.ema)
+            backend.average(state.mean_state, params.state, self.ema)
+        backend.increment(params.step)
+
+    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        """The rule itself: one operation on θ and ∇θ."""
+        raise NotImplementedError(f"{type(self).__name__} has no update rule")
+
+    def state(self, params: Parameters) -> OptimizerState:
+        """This optimizer's vectors for these parameters, zero at first."""
+        if self not in params.optimizer_states:
+            params.optimizer_states[self] = self._new_state(params)
+        return params.optimizer_states[self]
+
+    def set_lr(self, params: Parameters, lr: float) -> None:
+        """The learning rate from the next step on."""
+        params.backend.write(self.state(params).scalars, RATE, lr)
+
+    def swap_average(self, params: Parameters) -> None:
+        """Exchange θ and the running statistics with their moving averages. Raises ConfigurationError without `ema`."""
+        if self.ema is None:
+            raise ConfigurationError("this optimizer keeps no average; make it with ema=0.999")
+        state = self.state(params)
+        for vector, mean in ((params.theta, state.mean), (params.state, state.mean_state)):
+            kept = params.backend.duplicate(vector)
+            params.backend.copy(mean, out=vector)
+            params.backend.copy(kept, out=mean)
+
+    def _new_state(self, params: Parameters) -> OptimizerState:
+        backend, length = params.backend, params.theta.shape
+        state = OptimizerState(**{name: backend.zeros(length, params.dtype) for name in self.moments})
+        scalars = np.zeros(3)
+        scalars[STEP], scalars[RATE], scalars[PRODUCT] = 0, self.lr, 1
+        state.scalars = backend.asarray(scalars)
+        if self.ema is not None:
+            state.mean, state.mean_state = backend.duplicate(params.theta), backend.duplicate(params.state)
+        return state
+
+
+def _require(name: str, value: Any, holds: bool, what: str) -> None:
+    if not holds:
+        raise ConfigurationError(f"{name} must be {what}, not {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class SGD(Optimizer):
+    """v ← μ v + g        θ ← θ − η v, or with nesterov θ ← θ − η (g + μ v)"""
+
+    lr: float = 1e-2
+    momentum: float = 0.0
+    nesterov: bool = False
+    moments: ClassVar[tuple[str, ...]] = ("velocity",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require("momentum", self.momentum, self.momentum > 0 or not self.nesterov, "positive where nesterov is asked for")
+
+    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        velocity = state.velocity if self.momentum else None
+        backend.sgd(theta, grad, velocity, state.scalars, self.momentum, self.nesterov)
+
+
+@dataclass(frozen=True, eq=False)
+class RMSprop(Optimizer):
+    """v ← ρ v + (1 − ρ) g²        θ ← θ − η g/(√v + ε), optionally through a momentum"""
+
+    rho: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    moments: ClassVar[tuple[str, ...]] = ("v", "velocity")
+
+    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        velocity = state.velocity if self.momentum else None
+        backend.rmsprop(theta, grad, state.v, velocity, state.scalars, self.rho, self.eps, self.momentum)
+
+
+@dataclass(frozen=True, eq=False)
+class Adagrad(Optimizer):
+    """v ← v + g²        θ ← θ − η g/(√v + ε)"""
+
+    lr: float = 1e-2
+    eps: float = 1e-10
+    moments: ClassVar[tuple[str, ...]] = ("v",)
+
+    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        backend.adagrad(theta, grad, state.v, state.scalars, self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Adam(Optimizer):
+    """m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²    θ ← θ − η m̂/(√v̂ + ε)"""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    moments: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        backend.adam(theta, grad, state.m, state.v, state.scalars, self.beta1, self.beta2, self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class AdamW(Adam):
+    """Adam after W ← W (1 − η λ)"""
+
+    weight_decay: float = field(default=1e-2, kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Nadam(Optimizer):
+    """Adam with Nesterov's look-ahead; ψ sets how fast the momentum warms up."""
+
+    lr: float = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    psi: float = 4e-3
+    moments: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        backend.nadam(theta, grad, state.m, state.v, state.scalars, self.beta1, self.beta2, self.eps, self.psi)
+
+
+@dataclass(frozen=True, eq=False)
+class Lion(Optimizer):
+    """θ ← θ − η sign(β₁ m + (1 − β₁) g)        m ← β₂ m + (1 − β₂) g"""
+
+    lr: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    moments: ClassVar[tuple[str, ...]] = ("m",)
+
+    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        backend.lion(theta, grad, state.m, state.scalars, self.beta1, self.beta2)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD, "rmsprop": RMSprop, "adagrad": Adagrad, "adam": Adam, "adamw": AdamW, "nadam": Nadam, "lion": Lion,
+}  # fmt: skip
+
+
+def optimizer(name: str, **settings: Any) -> Optimizer:
+    """The optimizer called `name` with these settings. Raises ConfigurationError."""
+    if name not in OPTIMIZERS:
+        raise ConfigurationError(f"no optimizer is called {name!r}; there are {', '.join(OPTIMIZERS)}")
+    kind = OPTIMIZERS[name]
+    known = [key for key, entry in kind.__dataclass_fields__.items() if entry.init]
+    unknown = next((key for key in settings if key not in known), None)
+    if unknown is not None:
+        raise ConfigurationError(f"{kind.__name__} has no setting {unknown!r}; it has {', '.join(known)}")
+    return kind(**settings)

@@ -1,0 +1,165 @@
+"""The learning rate as a function of the step: η_t = η · schedule(t, total).
+
+A schedule is a frozen dataclass called with the number t of steps already taken and the number of steps the whole training
+has; it returns the factor on the optimizer's lr. A duration is a number of steps if it is an int, and a part of the
+training if it is a float: warmup=500, warmup=0.05.
+"""
+
+import math
+from dataclasses import dataclass
+
+from ffnn_gpu.errors import ConfigurationError
+
+Duration = int | float
+
+
+def steps(duration: Duration, total: int) -> float:
+    """The duration in steps."""
+    return duration * total if isinstance(duration, float) else duration
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """step → factor on the learning rate."""
+
+    def __call__(self, step: int, total: int) -> float:
+        raise NotImplementedError(f"{type(self).__name__} gives no factor")
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """1"""
+
+    def __call__(self, step: int, total: int) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """gamma^⌊t/every⌋"""
+
+    every: Duration = 0.3
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        _positive("every", self.every)
+        _positive("gamma", self.gamma)
+
+    def __call__(self, step: int, total: int) -> float:
+        return self.gamma ** math.floor(step / max(steps(self.every, total), 1))
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """gamma^(t/every): a factor gamma each `every`, continuously"""
+
+    gamma: float = 0.01
+    every: Duration = 1.0
+
+    def __post_init__(self) -> None:
+        _positive("every", self.every)
+        _positive("gamma", self.gamma)
+
+    def __call__(self, step: int, total: int) -> float:
+        return self.gamma ** (step / max(steps(self.every, total), 1))
+
+
+@dataclass(frozen=True)
+class InverseScaling(Schedule):
+    """(t + 1)^−power, scikit-learn's "invscaling" """
+
+    power: float = 0.5
+
+    def __call__(self, step: int, total: int) -> float:
+        return (step + 1) ** -self.power
+
+
+@dataclass(frozen=True)
+class LinearWarmup(Schedule):
+    """(t + 1)/warmup while t < warmup, then `then` as if it began there"""
+
+    warmup: Duration = 0.05
+    then: Schedule = Constant()
+
+    def __post_init__(self) -> None:
+        _positive("warmup", self.warmup)
+
+    def __call__(self, step: int, total: int) -> float:
+        warm = math.ceil(steps(self.warmup, total))
+        return (step + 1) / warm if step < warm else self.then(step - warm, max(total - warm, 1))
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """floor + (1 − floor)(1 + cos π u)/2, u from 0 to 1 in each of `cycles` equal cycles; linear warm-up before the first.
+
+    Reference: Loshchilov, Hutter, SGDR (2017), eq. 5.
+    """
+
+    floor: float = 0.0
+    warmup: Duration = 0
+    cycles: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor <= 1 or self.cycles < 1 or self.warmup < 0:
+            raise ConfigurationError(f"Cosine needs 0 <= floor <= 1, cycles >= 1 and warmup >= 0, not {self}")
+
+    def __call__(self, step: int, total: int) -> float:
+        warm = math.ceil(steps(self.warmup, total))
+        if step < warm:
+            return (step + 1) / warm
+        length = max(total - warm, 1) / self.cycles
+        u = (step - warm) / length
+        u = 1.0 if step >= total else u - math.floor(u)
+        return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * u)) / 2
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """From 1/start up to 1 during `rise` of the training, then down to 1/(start · end), both along half a cosine.
+
+    The optimizer's lr is the highest rate. Reference: Smith, Topin, Super-Convergence (2018), in PyTorch's form.
+    """
+
+    rise: Duration = 0.3
+    start: float = 25.0
+    end: float = 1e4
+
+    def __post_init__(self) -> None:
+        for name in ("rise", "start", "end"):
+            _positive(name, getattr(self, name))
+
+    def __call__(self, step: int, total: int) -> float:
+        top = max(steps(self.rise, total) - 1, 0)
+        if step <= top:
+            return _half_cosine(1 / self.start, 1.0, step / top if top else 1.0)
+        return _half_cosine(1.0, 1 / (self.start * self.end), min((step - top) / max(total - 1 - top, 1), 1.0))
+
+
+def _half_cosine(first: float, last: float, u: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * u)) / 2
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} of a schedule must be positive and finite, not {value!r}")
+
+
+constant = Constant()
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": constant,
+    "step": StepDecay(),
+    "exponential": Exponential(),
+    "inverse_scaling": InverseScaling(),
+    "linear_warmup": LinearWarmup(),
+    "cosine": Cosine(warmup=0.05),
+    "one_cycle": OneCycle(),
+}
+
+
+def schedule(name: str) -> Schedule:
+    """The schedule called `name`, with its standard constants. Raises ConfigurationError."""
+    if name not in SCHEDULES:
+        raise ConfigurationError(f"no schedule is called {name!r}; there are {', '.join(SCHEDULES)}")
+    return SCHEDULES[name]

@@ -1,0 +1,256 @@
+"""Training: the step, and the loop around it. The only file that sees network, loss and optimizer together.
+
+`fit` is a loop; everything that happens besides the step is a callback or a question of data. There is no CUDA here:
+`backend.capture` may turn the step into one graph.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
+from ffnn_gpu.data import Minibatches, Order
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.evaluation import Samples, balanced, evaluate, samples, split
+from ffnn_gpu.history import History
+from ffnn_gpu.interrupt import Interrupt
+from ffnn_gpu.layers.layer import require_positive_int
+from ffnn_gpu.losses import Loss
+from ffnn_gpu.meter import Meter
+from ffnn_gpu.network import Network
+from ffnn_gpu.optimizers import Optimizer
+from ffnn_gpu.progress import progress
+from ffnn_gpu.resume import restore_run, save_run
+from ffnn_gpu.schedules import Schedule, constant
+from ffnn_gpu.workspace import Workspace
+
+
+def train_step(
+    network: Network, loss: Any, optimizer: Optimizer, x: Any, y: Any, ws: Workspace, sample_weight: Any = None
+) -> Any:
+    """One update of θ on the minibatch x (B, n_in), y.
+
+    Returns:
+        The loss before the update, a 0-d array that stays on the device.
+    """
+    z = network.forward(x, ws)
+    value = loss(network.backend, z, y, dz=ws.dz, sample_weight=sample_weight)
+    network.backward(ws.dz, ws)
+    optimizer.step(network.params)
+    return value
+
+
+def accumulated_step(
+    network: Network, loss: Loss, optimizer: Optimizer, x: Any, y: Any, ws: Workspace, sample_weight: Any, total: Any
+) -> Any:
+    """The same update from micro-batches of the workspace's size:  ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j.
+
+    N_j is what part j takes its mean over: its rows, or the sum of their weights. Dropout draws the bits of the whole
+    batch's rows; BatchNorm takes its statistics over each part. total (P,) is scratch.
+    """
+    backend, grad = network.backend, network.params.grad
+    backend.scale(total, 0.0)
+    value = N = 0.0
+    for start in range(0, len(x), ws.B):
+        rows = slice(start, min(start + ws.B, len(x)))
+        w = None if sample_weight is None else sample_weight[rows]
+        part = ws.first(rows.stop - start)
+        part.stream.row = start
+        z = network.forward(x[rows], part)
+        weight = loss.total_weight(backend, y[rows], w)
+        value = value + weight * loss.evaluate(backend, z, y[rows], part.dz, w)
+        network.backward(part.dz, part)
+        backend.add_scaled(total, grad, weight)
+        N = N + weight
+    ws.stream.row = 0
+    N = N + (N == 0)                                                             # all weights zero: no gradient
+    backend.copy(total, out=grad)
+    backend.scale(grad, 1 / N)
+    optimizer.step(network.params)
+    return value / N
+
+
+class TrainingRun:
+    """One training under way: what callbacks see and a checkpoint remembers.
+
+    Attributes:
+        epoch, position: finished epochs, and finished minibatches of the next one.
+        lr_factor: what callbacks multiply the schedule by.
+        stop: set to end the training after this epoch.
+    """
+
+    def __init__(
+        self, network: Network, loss: Loss, optimizer: Optimizer, data: Minibatches, validation: Samples | None,
+        *, epochs: int, metrics: Sequence[Any], schedule: Schedule, accumulate: int, seed: int,
+    ) -> None:  # fmt: skip
+        self.network, self.loss, self.optimizer, self.data = network, loss, optimizer, data
+        self.validation, self.metrics, self.schedule, self.epochs = validation, metrics, schedule, epochs
+        self.accumulate, self.seed = accumulate, seed
+        self.epoch = self.position = 0
+        self.lr_factor, self.stop, self.history = 1.0, False, History()
+        self.callbacks: list[Callback] = []
+        self.meter = Meter(network.backend)
+        self.ws = network.workspace(-(-len(data.x) // accumulate), seed=seed)
+        self._total = network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
+        self._captured = network.backend.capture(self._step)
+        self._lr = float("nan")
+        self._began = time.perf_counter()
+
+    @property
+    def steps_done(self) -> int:
+        return self.epoch * self.data.steps + self.position
+
+    def step(self) -> None:
+        """One minibatch. Raises DivergedError if the loss is not finite."""
+        n = self.data.choose(self.epoch, self.position)
+        lr = self.optimizer.lr * self.schedule(self.steps_done, self.epochs * self.data.steps) * self.lr_factor
+        if lr != self._lr:
+            self.optimizer.set_lr(self.network.params, lr)
+            self._lr = lr
+        value, weight = self._captured(n)
+        self.position += 1
+        self.meter.add(value, weight, self)
+
+    def finish_epoch(self) -> dict[str, float]:
+        """The row of the epoch whose last minibatch is done, added to the history."""
+        row = {"epoch": self.epoch + 1, "loss": self.meter.mean(self)}
+        with self.averaged():
+            row |= self._validate()
+        seconds = time.perf_counter() - self._began
+        row |= {"lr": self._lr, "seconds": seconds, "samples_per_second": self.data.rows / max(seconds, 1e-9)}
+        self.epoch, self.position = self.epoch + 1, 0
+        self._began = time.perf_counter()
+        self.history.rows.append(row)
+        return row
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """While entered, θ is its moving average if the optimizer keeps one."""
+        if self.optimizer.ema is not None: self.optimizer.swap_average(self.network.params)
+        try:
+            yield
+        finally:
+            if self.optimizer.ema is not None: self.optimizer.swap_average(self.network.params)
+
+    def save(self, path: Path, extras: Mapping[str, Any]) -> None:
+        """Everything needed to go on exactly from here."""
+        self.meter.flush(self)
+        save_run(self, path, extras)
+
+    def restore(self, path: Path) -> None:
+        """Go on from what `save` wrote. Raises IncompatibleCheckpointError, and changes nothing then."""
+        restore_run(self, path)
+
+    def _step(self, n: int) -> tuple[Any, Any]:
+        network, data = self.network, self.data
+        data.gather(n)
+        x, y, w = data.x[:n], data.y[:n], None if data.weight is None else data.weight[:n]
+        weight = self.loss.total_weight(network.backend, y, w)
+        if self.accumulate > 1:
+            return accumulated_step(network, self.loss, self.optimizer, x, y, self.ws, w, self._total), weight
+        return train_step(network, self.loss.evaluate, self.optimizer, x, y, self.ws.first(n), w), weight
+
+    def _validate(self) -> dict[str, float]:
+        if self.validation is None: return {}
+        row = evaluate(self.network, self.loss, self.validation, metrics=self.metrics)
+        return {f"val_{name}": value for name, value in row.items()}
+
+
+def fit(
+    network: Network, loss: Loss, optimizer: Optimizer, data: Any, *,
+    epochs: int = 10, batch_size: int = 128, validation: Any = None, sample_weight: Any = None,
+    class_weight: Mapping[Any, float] | str | None = None, metrics: Iterable[Any] = (),
+    schedule: Schedule | Callback = constant, early_stopping: int | EarlyStopping | None = None, accumulate: int = 1,
+    shuffle: bool = True, drop_last: bool = False, seed: int = 0, checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = False, callbacks: Sequence[Callback] = (), verbose: int = 1,
+) -> History:  # fmt: skip
+    """Train the network on data (X, y).
+
+    Args:
+        validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified where y are classes.
+        sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
+        metrics: names or functions (y, prediction), computed on the validation rows.
+        schedule: factor on the optimizer's lr per step.
+        early_stopping: epochs to wait for a better val_loss (loss without validation); the best weights come back on
+            every exit.
+        accumulate: into how many micro-batches each batch is cut: the same gradient in less memory.
+        seed: of shuffling, splitting and dropout.
+        checkpoint: a folder for `last` and `best`; resume: go on from `last` if it is there.
+        verbose: 0 silent, 1 a bar on a terminal, 2 one line per epoch.
+
+    Returns:
+        One row per epoch. After Ctrl-C or SIGTERM, what there is by then, with `interrupted` set.
+
+    Raises:
+        ShapeError, DataError, ConfigurationError: before anything is changed. DivergedError: the loss is not finite.
+    """
+    for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
+        require_positive_int(name, value)
+    whole = samples(network, loss, data, sample_weight)
+    train, held_out = split(network, loss, whole, validation, seed)
+    if class_weight is not None:
+        train = balanced(train, class_weight, network.dtype)
+    minibatches = Minibatches(
+        network.backend, train.x, train.y, train.weight, network.dtype, Order(batch_size, shuffle, drop_last, seed)
+    )
+    extra = [schedule] if isinstance(schedule, Callback) else []
+    run = TrainingRun(
+        network, loss, optimizer, minibatches, held_out, epochs=epochs, metrics=tuple(metrics), accumulate=accumulate,
+        schedule=constant if isinstance(schedule, Callback) else schedule, seed=seed,
+    )  # fmt: skip
+    run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
+    return _loop(run, resume)
+
+
+def _loop(run: TrainingRun, resume: bool) -> History:
+    with Interrupt() as interrupt, np.errstate(over="ignore", invalid="ignore"):  # the meter sees what is not finite
+        for callback in run.callbacks:
+            callback.start(run)
+        try:
+            for callback in run.callbacks:
+                if resume and isinstance(callback, Checkpoints) and callback.has_last:
+                    run.restore(callback.last)
+            while run.epoch < run.epochs and not run.stop and not interrupt.signal:
+                _train_epoch(run, interrupt)
+        finally:
+            run.history.interrupted = interrupt.signal
+            if run.optimizer.ema is not None and run.steps_done:
+                run.optimizer.swap_average(run.network.params)
+            for callback in run.callbacks:
+                callback.finish(run)
+    return run.history
+
+
+def _train_epoch(run: TrainingRun, interrupt: Interrupt) -> None:
+    while run.position < run.data.steps:
+        run.step()
+        for callback in run.callbacks:
+            callback.after_step(run)
+        if interrupt.signal and run.position < run.data.steps:
+            for callback in run.callbacks:
+                callback.after_interrupt(run)
+            return
+    row = run.finish_epoch()
+    for callback in run.callbacks:
+        callback.after_epoch(run, row)
+    if interrupt.signal:
+        for callback in run.callbacks:
+            callback.after_interrupt(run)
+
+
+def _stopping(early_stopping: int | EarlyStopping | None) -> list[Callback]:
+    if early_stopping is None: return []
+    stopping = early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
+    return [stopping, BestWeights(stopping.monitor)]
+
+
+def _checkpoints(checkpoint: str | Path | Checkpoints | None, resume: bool) -> list[Callback]:
+    if checkpoint is None:
+        if resume:
+            raise ConfigurationError("resume=True needs checkpoint=…, the folder to go on from")
+        return []
+    return [checkpoint if isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint)]

@@ -1,0 +1,130 @@
+"""Scratch memory of one forward and backward pass, allocated once, owned by the caller.
+
+Why not caches on the layers: two threads would overwrite each other's. A workspace is the captured variables of a pass,
+written down; fixed addresses are also what a CUDA graph needs. One workspace per thread. It protects scratch, not θ:
+predicting while another thread trains needs a copy of the network.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.errors import ShapeError, WorkspaceError
+
+Plan = list[dict[str, Any]]  # per layer: name → shape, or "layers" → a Plan
+
+
+class Buffers(SimpleNamespace):
+    """One layer's scratch: `a`, `dx`, …, None where the pass does not need it; `x` is set by forward.
+
+    `stream` and `number`, the layer's place counted through nested layers, are what dropout's bits depend on.
+    """
+
+
+@dataclass
+class RandomStream:
+    """What dropout draws from: the seed, the device's count of updates, and where this batch starts in the whole one."""
+
+    seed: int
+    step: Any
+    row: int = 0
+
+
+class Workspace:
+    """Buffers for batches of up to B rows through one stack of layers.
+
+    Attributes:
+        B: the number of rows.
+        training: whether there is anything to differentiate with; an inference workspace has no masks and no gradients,
+            and dropout is the identity in it.
+        dz: (B, n_out), the gradient at the output; None for inference.
+        buffers: one `Buffers` per layer.
+    """
+
+    def __init__(self, backend: Backend, owner: Any, plan: Any, B: int, training: bool, stream: RandomStream) -> None:
+        """Made by `Network.workspace`, which knows `owner` (its parameters) and `plan` (rows → shapes)."""
+        if isinstance(B, bool) or not isinstance(B, int) or B < 0:
+            raise ShapeError(f"a workspace has a number of rows, not {B!r}")
+        self.B, self.training, self.stream, self.owner = B, training, stream, owner
+        self._plan, self._whole = plan, self
+        self._parts: dict[int, Workspace] = {B: self}
+        self._latest: Workspace | None = None
+        shapes, n_out = plan(B)
+        self._memory = _tree(shapes, lambda shape: backend.empty((math.prod(shape),), owner.dtype))
+        self._dz = backend.empty((B * n_out,), owner.dtype) if training else None
+        self._shape_buffers()
+
+    def first(self, n: int) -> "Workspace":
+        """A workspace for n ≤ B rows in the same memory; made once per n. Raises ShapeError for more rows than B."""
+        whole = self._whole
+        if n not in whole._parts:
+            if not 0 <= n <= whole.B:
+                raise ShapeError(f"this workspace holds {whole.B} rows, not {n}; make one with network.workspace({n})")
+            part = object.__new__(Workspace)
+            part.__dict__.update(whole.__dict__, B=n)
+            part._shape_buffers()
+            whole._parts[n] = part
+        return whole._parts[n]
+
+    def begin_forward(self, owner: Any, rows: int) -> None:
+        """Note that a pass over `rows` rows starts here. Raises ShapeError or WorkspaceError if it cannot."""
+        if owner is not self.owner:
+            raise WorkspaceError("this workspace was made by another network; make one with network.workspace(B)")
+        if rows != self.B:
+            remedy = f"pass workspace.first({rows})" if rows < self.B else f"make one with network.workspace({rows})"
+            raise ShapeError(f"x has {rows} rows and the workspace {self.B}; {remedy}")
+        self._whole._latest = self
+
+    def begin_backward(self, owner: Any) -> None:
+        """Note that the pending pass is consumed. Raises WorkspaceError if there is none to differentiate."""
+        if not self.training:
+            raise WorkspaceError(
+                "this workspace was made with training=False; it holds nothing to differentiate. "
+                "Use network.workspace(B) for a backward pass"
+            )
+        if owner is not self.owner or self._whole._latest is not self:
+            raise WorkspaceError("this workspace holds no forward pass to differentiate; call network.forward(x, ws) first")
+        self._whole._latest = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of scratch."""
+        return sum(_sizes(self._memory)) + (self._whole._dz.nbytes if self.training else 0)
+
+    def _shape_buffers(self) -> None:
+        shapes, n_out = self._plan(self.B)
+        self.buffers = _views(shapes, self._memory, self.stream, count())
+        self.dz = self._dz[: self.B * n_out].reshape(self.B, n_out) if self.training else None
+
+
+def _tree(plan: Plan, make: Any) -> list[dict[str, Any]]:
+    return [
+        {name: _tree(shape, make) if name == "layers" else shape and make(shape) for name, shape in layer.items()}
+        for layer in plan
+    ]
+
+
+def _views(plan: Plan, memory: list[dict[str, Any]], stream: RandomStream, numbers: Iterator[int]) -> list[Buffers]:
+    out = []
+    for shapes, arrays in zip(plan, memory, strict=True):
+        buffers = Buffers(x=None, stream=stream, number=next(numbers))
+        for name, shape in shapes.items():
+            if name == "layers":
+                buffers.layers = _views(shape, arrays[name], stream, numbers)
+            else:
+                setattr(buffers, name, shape and arrays[name][: math.prod(shape)].reshape(shape))
+        out.append(buffers)
+    return out
+
+
+def _sizes(memory: list[dict[str, Any]]) -> list[int]:
+    return [
+        size
+        for layer in memory
+        for name, array in layer.items()
+        for size in (_sizes(array) if name == "layers" else [array.nbytes] if array is not None else [])
+    ]

@@ -1,0 +1,21 @@
+"""`python3 scripts/test.py [options of pytest]`: run the tests, from nothing but Python.
+
+The working directory stays the caller's, so that relative paths in options mean what they say. pytest reads `testpaths`
+only when it starts in the repository's root, therefore the folder is named where no argument names a test.
+"""
+
+import os
+import sys
+
+from bootstrap import ROOT, launch
+
+
+def command(arguments):
+    """What .venv's Python runs."""
+    named = any(os.path.exists(a.split("::")[0]) for a in arguments if not a.startswith("-"))
+    tests = [] if named else [str(ROOT / "tests")]
+    return ["-P", "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), *arguments, *tests]
+
+
+if __name__ == "__main__":
+    sys.exit(launch("test", command(sys.argv[1:])))
