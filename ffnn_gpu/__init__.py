@@ -1,28 +1,84 @@
 """Feed-forward neural networks written once, run by NumPy on a CPU or by CuPy on a CUDA GPU."""
 
 from ffnn_gpu.activations import (
-    Activation, elu, gelu, gelu_tanh, hard_sigmoid, hard_tanh, identity, leaky_relu, mish, relu, selu, sigmoid, silu,
-    softplus, softsign, tanh,
+    Activation,
+    elu,
+    gelu,
+    gelu_tanh,
+    hard_sigmoid,
+    hard_tanh,
+    identity,
+    leaky_relu,
+    mish,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    softsign,
+    tanh,
 )  # fmt: skip
 from ffnn_gpu.backend import Backend, get_backend
 from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.checkpoint import load, load_extras, save
 from ffnn_gpu.errors import (
-    BackendMismatchError, BackendUnavailableError, CheckpointCorruptError, CheckpointError, ConfigurationError, DataError,
-    DeviceOutOfMemoryError, DivergedError, FfnnGpuError, IncompatibleCheckpointError, ShapeError, WorkspaceError,
+    BackendMismatchError,
+    BackendUnavailableError,
+    CheckpointCorruptError,
+    CheckpointError,
+    ConfigurationError,
+    DataError,
+    DeviceOutOfMemoryError,
+    DivergedError,
+    FfnnGpuError,
+    IncompatibleCheckpointError,
+    ShapeError,
+    WorkspaceError,
 )  # fmt: skip
 from ffnn_gpu.evaluation import evaluate
 from ffnn_gpu.history import History
 from ffnn_gpu.initializers import (
-    Constant, Initializer, Normal, Orthogonal, Uniform, VarianceScaling, glorot_normal, glorot_uniform, he_normal,
-    he_uniform, lecun_normal, lecun_uniform, normal, orthogonal, uniform, zeros,
+    Constant,
+    Initializer,
+    Normal,
+    Orthogonal,
+    Uniform,
+    VarianceScaling,
+    glorot_normal,
+    glorot_uniform,
+    he_normal,
+    he_uniform,
+    lecun_normal,
+    lecun_uniform,
+    normal,
+    orthogonal,
+    uniform,
+    zeros,
 )  # fmt: skip
 from ffnn_gpu.layers import (
-    BatchNorm, Dense, Dropout, Layer, LayerNorm, LogSoftmax, Residual, Softmax, softmax_jacobian,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Softmax,
+    softmax_jacobian,
 )  # fmt: skip
 from ffnn_gpu.losses import (
-    Loss, PointwiseLoss, SoftmaxCrossEntropy, binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, hinge,
-    huber, mean_absolute_error, mean_squared_error, poisson, softmax_cross_entropy,
+    Loss,
+    PointwiseLoss,
+    SoftmaxCrossEntropy,
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    hinge,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    poisson,
+    softmax_cross_entropy,
 )  # fmt: skip
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Nadam, Optimizer, RMSprop

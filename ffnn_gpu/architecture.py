@@ -29,7 +29,7 @@ def encode(value: Any) -> Any:
         return [encode(entry) for entry in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"{value!r} cannot be saved in a checkpoint; a layer's fields are numbers, names, layers or initializers")
+    raise TypeError(f"{value!r} cannot be saved; a layer's fields are numbers, names, layers, activations or initializers")
 
 
 def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:

@@ -42,7 +42,7 @@ def write(path: Path, files: Mapping[str, bytes], state: Mapping[str, Any]) -> N
         _put_in_place(scratch, path)
         _flush_folder(path.parent)
     except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}; what was there before is still there") from error
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}; what was there before stays") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         _sweep(path)

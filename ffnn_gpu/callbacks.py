@@ -105,7 +105,8 @@ class BestWeights(Callback):
     monitor: str | None = None
 
     def start(self, run: Any) -> None:
-        self.best, self.kept = Best(self.monitor), {}
+        self.best = Best(self.monitor)
+        self.kept: dict[str, np.ndarray] = {}
 
     def after_epoch(self, run: Any, row: dict[str, float]) -> None:
         if self.best.improves(row):

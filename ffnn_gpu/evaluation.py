@@ -9,7 +9,7 @@ import numpy as np
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.losses import Loss
-from ffnn_gpu.metrics import get_metric
+from ffnn_gpu.metrics import METRICS, READ_SCORES, get_metric
 from ffnn_gpu.network import Network
 from ffnn_gpu.preprocess import train_test_split
 from ffnn_gpu.targets import weights
@@ -100,7 +100,7 @@ def evaluate(
 
     Args:
         metrics: names of `ffnn_gpu.metrics` or functions (y, prediction) → number, where a prediction is the loss's
-            decision: a class index, 0 or 1, a number. A function with the attribute `on_output` gets the outputs.
+            decision: a class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves.
     """
     checked = data if isinstance(data, Samples) else samples(network, loss, data)
     value, outputs = _outputs(network, loss, checked, batch_size)
@@ -108,8 +108,12 @@ def evaluate(
     decisions = loss.decide(outputs)
     y = network.backend.to_host(checked.y)
     for metric in map(get_metric, metrics):
-        row[metric.__name__] = float(metric(y, outputs if getattr(metric, "on_output", False) else decisions))
+        row[metric.__name__] = float(metric(y, outputs if _reads_outputs(metric) else decisions))
     return row
+
+
+def _reads_outputs(metric: Any) -> bool:
+    return metric.__name__ in READ_SCORES and metric is METRICS[metric.__name__]
 
 
 def _outputs(network: Network, loss: Loss, data: Samples, batch_size: int) -> tuple[float, np.ndarray]:
@@ -118,11 +122,12 @@ def _outputs(network: Network, loss: Loss, data: Samples, batch_size: int) -> tu
     outputs = np.empty((len(data), network.widths[-1]), network.dtype)
     total = weight = 0.0
     for start in range(0, len(data), batch_size):
-        x, y, w = (None if rows is None else rows[start : start + batch_size] for rows in (data.x, data.y, data.weight))
-        y, w = backend.asarray(y), None if w is None else backend.asarray(w)
-        z = network.forward(backend.asarray(x, network.dtype), ws.first(len(x)))
+        rows = slice(start, start + batch_size)
+        x, y = backend.asarray(data.x[rows], network.dtype), backend.asarray(data.y[rows])
+        w = None if data.weight is None else backend.asarray(data.weight[rows])
+        z = network.forward(x, ws.first(len(x)))
         part = float(loss.total_weight(backend, y, w))
         total += float(loss.evaluate(backend, z, y, None, w)) * part
         weight += part
-        outputs[start : start + len(x)] = backend.to_host(z)
+        outputs[rows] = backend.to_host(z)
     return total / weight if weight else 0.0, outputs

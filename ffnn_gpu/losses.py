@@ -4,9 +4,9 @@ A loss is a frozen dataclass that is called as
 
     value = loss(backend, z, y, dz=None, sample_weight=None)
 
-with z (B, O) the network's output, left unchanged; y the targets; dz (B, O) overwritten with ∂L/∂z, or None for the value
-alone; sample_weight (B,) with the meaning  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ, so a weight of 2 counts a row twice. The value is a 0-d array
-on z's device; `float()` of it waits for the device.
+with z (B, O) the network's output, left unchanged; y the targets; dz (B, O) overwritten with ∂L/∂z, or None for the
+value alone; sample_weight (B,) with the meaning  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ, so a weight of 2 counts a row twice. The value is
+a 0-d array on z's device; `float()` of it waits for the device.
 
 Besides, `targets` checks and converts targets on the host, once for a whole data set, and `decide` turns outputs into
 decisions (a class, a number). Arithmetic: `backend/losses.py`.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
-from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
+from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.targets import class_indices, columns_like, distributions, in_set, nonnegative, unit_interval, weights
 
 Pointwise = Callable[[Any, Any, Any, float], Any]

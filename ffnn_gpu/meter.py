@@ -1,7 +1,7 @@
 """The mean loss of an epoch, with as few looks at the device as can be.
 
-Why a buffer: reading a value waits for the GPU. The losses of some steps are kept on the device and read together; on the CPU
-reading is free, so every step is looked at.
+Why a buffer: reading a value waits for the GPU. The losses of some steps are kept on the device and read together; on the
+CPU reading is free, so every step is looked at.
 """
 
 import math
@@ -35,10 +35,10 @@ class Meter:
         values, weights = (self.backend.to_host(v)[: self.pending].tolist() for v in (self.values, self.weights))
         for i, (value, weight) in enumerate(zip(values, weights, strict=True)):
             if not math.isfinite(value):
-                step = run.steps_done - self.pending + i + 1
+                position = run.position - self.pending + i + 1
                 raise DivergedError(
-                    f"the loss is {value} at step {step} (epoch {run.epoch + 1}, minibatch {step - run.epoch * run.data.steps}"
-                    f" of {run.data.steps}); lower lr ({run.optimizer.lr:g}), or set clip_norm"
+                    f"the loss is {value} at step {run.epoch * run.data.steps + position} (epoch {run.epoch + 1}, minibatch "
+                    f"{position} of {run.data.steps}); lower lr ({run.optimizer.lr:g}), or set clip_norm"
                 )
             self.total += value * weight
             self.weight += weight

@@ -75,11 +75,14 @@ class Network:
             ShapeError: x has another number of columns than n_in, or of rows than the workspace.
             BackendMismatchError: x lives on another device than the network.
         """
-        z = x = self._own(x)
+        return self.run(self._own(x), ws)
+
+    def run(self, x: Any, ws: Workspace) -> Any:
+        """`forward` for an x that is known to be of this network's device, dtype and width."""
         ws.begin_forward(self.params, len(x))
         for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
-            z = layer.forward(self.backend, p, z, buf)
-        return z
+            x = layer.forward(self.backend, p, x, buf)
+        return x
 
     def backward(self, dz: Any, ws: Workspace) -> Any:
         """Fill `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.

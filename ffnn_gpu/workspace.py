@@ -27,7 +27,7 @@ class Buffers(SimpleNamespace):
 
 @dataclass
 class RandomStream:
-    """What dropout draws from: the seed, the device's count of updates, and where this batch starts in the whole one."""
+    """What dropout draws from: the seed, the device's count of updates, and the row where this batch starts."""
 
     seed: int
     step: Any
@@ -55,7 +55,7 @@ class Workspace:
         self._latest: Workspace | None = None
         shapes, n_out = plan(B)
         self._memory = _tree(shapes, lambda shape: backend.empty((math.prod(shape),), owner.dtype))
-        self._dz = backend.empty((B * n_out,), owner.dtype) if training else None
+        self._dz: Any = backend.empty((B * n_out,), owner.dtype) if training else None
         self._shape_buffers()
 
     def first(self, n: int) -> "Workspace":
@@ -87,7 +87,9 @@ class Workspace:
                 "Use network.workspace(B) for a backward pass"
             )
         if owner is not self.owner or self._whole._latest is not self:
-            raise WorkspaceError("this workspace holds no forward pass to differentiate; call network.forward(x, ws) first")
+            raise WorkspaceError(
+                "this workspace holds no forward pass to differentiate; call network.forward(x, ws) first"
+            )
         self._whole._latest = None
 
     @property

@@ -13,8 +13,6 @@ import numpy as np
 from ffnn_gpu.backend.precision import underflow_is_zero
 from ffnn_gpu.backend.reference import ALIGNMENT, Backend
 
-GATHER_FAST = "clip"  # np.take(mode="raise") buffers its output; indices here come from our own permutations
-
 
 class NumpyBackend(Backend):
     """Every operation on host arrays."""
@@ -34,7 +32,7 @@ class NumpyBackend(Backend):
     def take(self, rows: Any, index: Any, out: Any) -> Any:
         if rows.dtype != out.dtype:
             return super().take(rows, index, out)
-        return np.take(rows, index, axis=0, out=out, mode=GATHER_FAST)
+        return np.take(rows, index, axis=0, out=out, mode="clip")  # "raise" would buffer; the indices are our own
 
     def column_sum(self, A: Any, out: Any) -> Any:
         """out = 1ᵀ A"""
