@@ -63,6 +63,7 @@ class Optimizer:
         """θ ← one update of θ along ∇θ; the count of updates goes up by one."""
         backend, state = params.backend, self.state(params)
         theta, grad, n = params.theta, params.grad, params.n_decayed
+        backend.advance(state.scalars, params.step)
         if self.clip_value is not None: backend.clip_by_value(grad, self.clip_value)
         if self.clip_norm is not None: backend.clip_by_norm(grad, self.clip_norm)
         if self.l2 or self.l1: backend.penalize(theta[:n], grad[:n], self.l2, self.l1)
@@ -71,7 +72,6 @@ class Optimizer:
         if self.ema is not None:
             backend.average(state.mean, theta, self.ema)
             backend.average(state.mean_state, params.state, self.ema)
-        backend.increment(params.step)
 
     def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
         """The rule itself: one operation on θ and ∇θ."""
@@ -189,6 +189,7 @@ class Nadam(Optimizer):
     moments: ClassVar[tuple[str, ...]] = ("m", "v")
 
     def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        backend.advance_product(state.scalars, self.beta1, self.psi)
         backend.nadam(theta, grad, state.m, state.v, state.scalars, self.beta1, self.beta2, self.eps, self.psi)
 
 

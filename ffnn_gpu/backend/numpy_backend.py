@@ -2,16 +2,35 @@
 
 Why each override (2 cores, NumPy 2.4, microseconds, reference → here):
 - column_sum (1024, 512): 154 → 20 as a product with ones; its error, 4e-7 relative, is that of any float32 product.
+- the update rules (Adam, 670,000 parameters): 6300 → 1900 in blocks that stay in the cache.
 - activate and activation_backward for relu and tanh: no temporaries, see `benchmarks/results/`.
 - take: NumPy gathers straight into `out` if told that no index is out of range.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.backend.precision import underflow_is_zero
 from ffnn_gpu.backend.reference import ALIGNMENT, Backend
+from ffnn_gpu.backend.updates import Updates
+
+BLOCK = 16384  # elements of θ updated together: the vectors of a rule and its temporaries stay in the second-level cache
+
+
+def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
+    """The same elementwise update, run over pieces of the flat vectors."""
+
+    @functools.wraps(rule)
+    def run(self: Any, theta: Any, *args: Any) -> None:
+        n = len(theta)
+        for start in range(0, n, BLOCK):
+            piece = slice(start, start + BLOCK)
+            rule(self, theta[piece], *(a[piece] if isinstance(a, np.ndarray) and len(a) == n else a for a in args))
+
+    return run
 
 
 class NumpyBackend(Backend):
@@ -28,6 +47,9 @@ class NumpyBackend(Backend):
         memory = np.empty(size + ALIGNMENT, np.uint8)
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + size].view(dtype).reshape(shape)
+
+    sgd, rmsprop, adagrad = blockwise(Updates.sgd), blockwise(Updates.rmsprop), blockwise(Updates.adagrad)
+    adam, nadam, lion = blockwise(Updates.adam), blockwise(Updates.nadam), blockwise(Updates.lion)
 
     def take(self, rows: Any, index: Any, out: Any) -> Any:
         if rows.dtype != out.dtype:

@@ -103,10 +103,6 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """A callable that does what `step` does; on a GPU it may replay one recorded graph. Here `step` itself."""
         return step
 
-    def increment(self, counter: Array) -> None:
-        """counter ← counter + 1"""
-        counter += 1
-
     def write(self, vector: Array, place: int, value: float) -> None:
         """vector[place] = value, from the host."""
         vector[place] = value

@@ -1,8 +1,8 @@
 """The optimizers' arithmetic: each rule is one operation on the flat vectors θ and ∇θ.
 
-`scalars` is a float64 vector on the device, [t, η, …]: the number of steps taken and the learning rate. Every rule counts
-its own step in it. Why on the device: a captured CUDA graph would freeze a Python number.
-Every rule is elementwise, so the zero padding of θ and ∇θ stays zero under each of them.
+`scalars` is a float64 vector on the device, [t, η, Π]: the number of the step under way, the learning rate, and Nadam's
+product. Why on the device: a captured CUDA graph would freeze a Python number. `advance` begins a step; the rules only read.
+So every rule is elementwise: the zero padding of θ and ∇θ stays zero under it, and it may run over pieces of the vectors.
 """
 
 from typing import Any
@@ -12,8 +12,22 @@ from ffnn_gpu.backend.precision import underflow_is_zero, wide
 STEP, RATE, PRODUCT = 0, 1, 2  # places in `scalars`
 
 
+def nadam_momentum(t: Any, beta1: float, psi: float) -> Any:
+    """μ_t = β₁ (1 − ½ 0.96^{tψ})"""
+    return beta1 * (1 - 0.5 * 0.96 ** (t * psi))
+
+
 class Updates:
     xp: Any
+
+    def advance(self, scalars: Any, step: Any) -> None:
+        """t ← t + 1, and so the parameters' own count of updates `step` (1,)."""
+        scalars[STEP] += 1
+        step += 1
+
+    def advance_product(self, scalars: Any, beta1: float, psi: float) -> None:
+        """Π ← Π μ_t with Nadam's μ_t = β₁ (1 − ½ 0.96^{tψ}); Π starts at 1."""
+        scalars[PRODUCT] *= nadam_momentum(scalars[STEP], beta1, psi)
 
     def clip_by_value(self, grad: Any, limit: float) -> None:
         """g ← min(max(g, −limit), limit)"""
@@ -48,7 +62,6 @@ class Updates:
 
         Reference: Sutskever, Martens, Dahl, Hinton (2013), in the form with the learning rate outside v.
         """
-        scalars[STEP] += 1
         lr = scalars[RATE].astype(theta.dtype)
         if velocity is None:
             theta -= lr * grad
@@ -65,7 +78,6 @@ class Updates:
 
         Reference: Tieleman, Hinton, Lecture 6.5 (2012).
         """
-        scalars[STEP] += 1
         lr = scalars[RATE].astype(theta.dtype)
         v += (1 - rho) * (grad * grad - v)
         u = grad / (self.xp.sqrt(v) + eps)
@@ -78,7 +90,6 @@ class Updates:
     @underflow_is_zero
     def adagrad(self, theta: Any, grad: Any, v: Any, scalars: Any, eps: float) -> None:
         """v ← v + g²        θ ← θ − η g/(√v + ε). Reference: Duchi, Hazan, Singer (2011), section 1.1."""
-        scalars[STEP] += 1
         v += grad * grad
         theta -= scalars[RATE].astype(theta.dtype) * (grad / (self.xp.sqrt(v) + eps))
 
@@ -90,7 +101,6 @@ class Updates:
 
         Reference: Kingma, Ba, Adam (2015), algorithm 1.
         """
-        scalars[STEP] += 1
         t, lr = scalars[STEP], scalars[RATE]
         m += (1 - beta1) * (grad - m)
         v += (1 - beta2) * (grad * grad - v)
@@ -104,15 +114,12 @@ class Updates:
     ) -> None:
         """Adam looking ahead: θ ← θ − η (μ_{t+1} m/(1 − Π_{t+1}) + (1 − μ_t) g/(1 − Π_t)) / (√v̂ + ε)
 
-        μ_t = β₁ (1 − ½ 0.96^{tψ}), Π_t = Π_{i≤t} μ_i, kept in scalars[2], which starts at 1.
+        μ_t = β₁ (1 − ½ 0.96^{tψ}), Π_t = Π_{i≤t} μ_i, which `advance_product` keeps.
         Reference: Dozat, Incorporating Nesterov Momentum into Adam (2016), algorithm 2.
         """
-        scalars[STEP] += 1
         t, lr = scalars[STEP], scalars[RATE]
-        mu = beta1 * (1 - 0.5 * 0.96 ** (t * psi))
-        ahead = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
-        scalars[PRODUCT] *= mu
-        product = scalars[PRODUCT]
+        product, mu = scalars[PRODUCT], nadam_momentum(t, beta1, psi)
+        ahead = nadam_momentum(t + 1, beta1, psi)
         m += (1 - beta1) * (grad - m)
         v += (1 - beta2) * (grad * grad - v)
         of_m = (lr * ahead / (1 - product * ahead)).astype(theta.dtype)
@@ -126,7 +133,6 @@ class Updates:
 
         Reference: Chen et al., Symbolic Discovery of Optimization Algorithms (2023), algorithm 2.
         """
-        scalars[STEP] += 1
         lr = scalars[RATE].astype(theta.dtype)
         theta -= lr * self.xp.sign(beta1 * m + (1 - beta1) * grad)
         m += (1 - beta2) * (grad - m)

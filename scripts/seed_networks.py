@@ -1,0 +1,114 @@
+"""The classic two-layer networks and a softmax classifier: loss and every gradient's norm, beside PyTorch's.
+
+    python scripts/seed_networks.py            compare; exit 1 if a number differs by more than 1e-12 relative
+    python scripts/seed_networks.py --store    write PyTorch's numbers to tests/golden/seed_networks.json
+
+Where PyTorch is installed the comparison is live; elsewhere it is with the stored numbers. Everything is float64, a batch of 10.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ffnn_gpu import (
+    Dense, Network, binary_cross_entropy, identity, mean_squared_error, relu, sigmoid, softmax_cross_entropy, tanh,
+)  # fmt: skip
+
+STORED = Path(__file__).parent.parent / "tests" / "golden" / "seed_networks.json"
+AGREEMENT = 1e-12
+B = 10
+
+# name → widths, activations, loss, and how a target is drawn from (rng, outputs)
+NETWORKS = {
+    "2-20-5 relu/identity, MSE": ((2, 20, 5), (relu, identity), mean_squared_error, lambda rng, O: rng.normal(size=(B, O))),
+    "2-20-5 sigmoid/sigmoid, BCE": ((2, 20, 5), (sigmoid, sigmoid), binary_cross_entropy, lambda rng, O: rng.random((B, O))),
+    "2-20-22 relu/relu, MSE": ((2, 20, 22), (relu, relu), mean_squared_error, lambda rng, O: rng.normal(size=(B, O))),
+    "4-16-3 tanh/softmax, CE": ((4, 16, 3), (tanh, identity), softmax_cross_entropy, lambda rng, O: rng.integers(0, O, B)),
+}
+
+
+def batch_and_parameters(name: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """x (B, I), y, and (W, b) of each layer, drawn from the name: the same for every library."""
+    widths, _, _, draw = NETWORKS[name]
+    rng = np.random.default_rng(list(name.encode()))
+    x, y = rng.normal(size=(B, widths[0])), draw(rng, widths[-1])
+    pairs = zip(widths[:-1], widths[1:], strict=True)
+    return x, y, [(rng.normal(size=(I, O)) / np.sqrt(I), rng.normal(size=O) / 2) for I, O in pairs]
+
+
+def ours(name: str) -> dict[str, float]:
+    """Loss and gradient norms by this package."""
+    widths, activations, loss, _ = NETWORKS[name]
+    x, y, parameters = batch_and_parameters(name)
+    layers = [Dense(O, phi) for O, phi in zip(widths[1:], activations, strict=True)]
+    network = Network(widths[0], layers, backend="numpy", dtype="float64")
+    for p, (W, b) in zip(network.params.views, parameters, strict=True):
+        p.W[...], p.b[...] = W, b
+    ws = network.workspace(B)
+    value = loss(network.backend, network.forward(x, ws), y, dz=ws.dz)
+    network.backward(ws.dz, ws)
+    norms = {"loss": float(value)}
+    for k, p in enumerate(network.params.views):
+        norms |= {f"‖∂L/∂W{k + 1}‖": float(np.linalg.norm(p.dW)), f"‖∂L/∂b{k + 1}‖": float(np.linalg.norm(p.db))}
+    return norms
+
+
+def pytorch(name: str) -> dict[str, float]:
+    """The same by PyTorch's automatic differentiation. Raises ImportError where there is no PyTorch."""
+    import torch
+
+    _, activations, loss, _ = NETWORKS[name]
+    x, y, parameters = batch_and_parameters(name)
+    functions = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "identity": lambda s: s}
+    losses = {
+        mean_squared_error: torch.nn.functional.mse_loss,
+        binary_cross_entropy: torch.nn.functional.binary_cross_entropy,
+        softmax_cross_entropy: torch.nn.functional.cross_entropy,
+    }
+    a, leaves = torch.tensor(x), []
+    for (W, b), phi in zip(parameters, activations, strict=True):
+        leaves += [torch.tensor(W, requires_grad=True), torch.tensor(b, requires_grad=True)]
+        a = functions[phi.name](a @ leaves[-2] + leaves[-1])
+    value = losses[loss](a, torch.tensor(y))
+    value.backward()
+    norms = {"loss": value.item()}
+    for k in range(len(parameters)):
+        norms |= {f"‖∂L/∂W{k + 1}‖": leaves[2 * k].grad.norm().item(), f"‖∂L/∂b{k + 1}‖": leaves[2 * k + 1].grad.norm().item()}
+    return norms
+
+
+def peer() -> tuple[str, dict[str, dict[str, float]]]:
+    """(where the yardstick comes from, its numbers)."""
+    try:
+        import torch
+    except ImportError:
+        stored = json.loads(STORED.read_text(encoding="utf-8"))
+        return f"PyTorch {stored['torch']} (stored)", stored["networks"]
+    return f"PyTorch {torch.__version__}", {name: pytorch(name) for name in NETWORKS}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", action="store_true", help="write PyTorch's numbers to the tests")
+    store = parser.parse_args().store
+    source, yardstick = peer()
+    if store:
+        STORED.parent.mkdir(exist_ok=True)
+        STORED.write_text(json.dumps({"torch": source.split()[1], "networks": yardstick}, indent=1) + "\n", encoding="utf-8")
+    worst = 0.0
+    for name in NETWORKS:
+        print(f"\n{name:32s} {'ffnn_gpu':>22s} {source:>28s}   relative")
+        for quantity, value in ours(name).items():
+            want = yardstick[name][quantity]
+            difference = abs(value - want) / abs(want)
+            worst = max(worst, difference)
+            print(f"  {quantity:30s} {value:22.17g} {want:28.17g}   {difference:.1e}")
+    print(f"\nlargest relative difference {worst:.1e}, allowed {AGREEMENT:.0e}")
+    return 0 if worst <= AGREEMENT else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
