@@ -70,6 +70,14 @@ def launch(extra, command, root=ROOT):
     return execute([str(python), *command])
 
 
+def restart(script, root=ROOT):
+    """Exit code of `script` run again, with the same arguments, by .venv's Python, in which the package is installed."""
+    if Path(sys.prefix) == root / ".venv":
+        say("error: .venv cannot import ffnn_gpu; delete the folder " + str(root / ".venv") + " and run this again")
+        return 2
+    return launch("demo", [str(script), *sys.argv[1:]], root)
+
+
 def prepare(extra, root=ROOT):
     """Path of .venv's Python, after installing whatever of `extra` and CuPy is not there yet.
 

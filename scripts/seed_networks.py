@@ -3,31 +3,45 @@
     python scripts/seed_networks.py            compare; exit 1 if a number differs by more than 1e-12 relative
     python scripts/seed_networks.py --store    write PyTorch's numbers to tests/golden/seed_networks.json
 
-Where PyTorch is installed the comparison is live; elsewhere it is with the stored numbers. Everything is float64, a batch of 10.
+Where PyTorch is installed the comparison is live; elsewhere it is with the stored numbers. Everything is float64, in a
+batch of 10.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+try:
+    import numpy as np
 
-from ffnn_gpu import (
-    Dense, Network, binary_cross_entropy, identity, mean_squared_error, relu, sigmoid, softmax_cross_entropy, tanh,
-)  # fmt: skip
+    import ffnn_gpu as nn
+except ImportError:                       # a fresh clone: make .venv first, then start again in it
+    from bootstrap import restart
+
+    sys.exit(restart(__file__))
 
 STORED = Path(__file__).parent.parent / "tests" / "golden" / "seed_networks.json"
 AGREEMENT = 1e-12
 B = 10
 
 # name → widths, activations, loss, and how a target is drawn from (rng, outputs)
-NETWORKS = {
-    "2-20-5 relu/identity, MSE": ((2, 20, 5), (relu, identity), mean_squared_error, lambda rng, O: rng.normal(size=(B, O))),
-    "2-20-5 sigmoid/sigmoid, BCE": ((2, 20, 5), (sigmoid, sigmoid), binary_cross_entropy, lambda rng, O: rng.random((B, O))),
-    "2-20-22 relu/relu, MSE": ((2, 20, 22), (relu, relu), mean_squared_error, lambda rng, O: rng.normal(size=(B, O))),
-    "4-16-3 tanh/softmax, CE": ((4, 16, 3), (tanh, identity), softmax_cross_entropy, lambda rng, O: rng.integers(0, O, B)),
-}
+NETWORKS: dict[str, Any] = {
+    "2-20-5 relu/identity, MSE": (
+        (2, 20, 5), (nn.relu, nn.identity), nn.mean_squared_error, lambda rng, O: rng.normal(size=(B, O)),
+    ),
+    "2-20-5 sigmoid/sigmoid, BCE": (
+        (2, 20, 5), (nn.sigmoid, nn.sigmoid), nn.binary_cross_entropy, lambda rng, O: rng.random((B, O)),
+    ),
+    "2-20-22 relu/relu, MSE": (
+        (2, 20, 22), (nn.relu, nn.relu), nn.mean_squared_error, lambda rng, O: rng.normal(size=(B, O)),
+    ),
+    "4-16-3 tanh/softmax, CE": (
+        (4, 16, 3), (nn.tanh, nn.identity), nn.softmax_cross_entropy, lambda rng, O: rng.integers(0, O, B),
+    ),
+}  # fmt: skip
 
 
 def batch_and_parameters(name: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
@@ -35,7 +49,7 @@ def batch_and_parameters(name: str) -> tuple[np.ndarray, np.ndarray, list[tuple[
     widths, _, _, draw = NETWORKS[name]
     rng = np.random.default_rng(list(name.encode()))
     x, y = rng.normal(size=(B, widths[0])), draw(rng, widths[-1])
-    pairs = zip(widths[:-1], widths[1:], strict=True)
+    pairs = itertools.pairwise(widths)
     return x, y, [(rng.normal(size=(I, O)) / np.sqrt(I), rng.normal(size=O) / 2) for I, O in pairs]
 
 
@@ -43,8 +57,8 @@ def ours(name: str) -> dict[str, float]:
     """Loss and gradient norms by this package."""
     widths, activations, loss, _ = NETWORKS[name]
     x, y, parameters = batch_and_parameters(name)
-    layers = [Dense(O, phi) for O, phi in zip(widths[1:], activations, strict=True)]
-    network = Network(widths[0], layers, backend="numpy", dtype="float64")
+    layers = [nn.Dense(O, phi) for O, phi in zip(widths[1:], activations, strict=True)]
+    network = nn.Network(widths[0], layers, backend="numpy", dtype="float64")
     for p, (W, b) in zip(network.params.views, parameters, strict=True):
         p.W[...], p.b[...] = W, b
     ws = network.workspace(B)
@@ -64,9 +78,9 @@ def pytorch(name: str) -> dict[str, float]:
     x, y, parameters = batch_and_parameters(name)
     functions = {"relu": torch.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "identity": lambda s: s}
     losses = {
-        mean_squared_error: torch.nn.functional.mse_loss,
-        binary_cross_entropy: torch.nn.functional.binary_cross_entropy,
-        softmax_cross_entropy: torch.nn.functional.cross_entropy,
+        nn.mean_squared_error: torch.nn.functional.mse_loss,
+        nn.binary_cross_entropy: torch.nn.functional.binary_cross_entropy,
+        nn.softmax_cross_entropy: torch.nn.functional.cross_entropy,
     }
     a, leaves = torch.tensor(x), []
     for (W, b), phi in zip(parameters, activations, strict=True):
@@ -76,7 +90,8 @@ def pytorch(name: str) -> dict[str, float]:
     value.backward()
     norms = {"loss": value.item()}
     for k in range(len(parameters)):
-        norms |= {f"‖∂L/∂W{k + 1}‖": leaves[2 * k].grad.norm().item(), f"‖∂L/∂b{k + 1}‖": leaves[2 * k + 1].grad.norm().item()}
+        dW, db = leaves[2 * k].grad, leaves[2 * k + 1].grad
+        norms |= {f"‖∂L/∂W{k + 1}‖": dW.norm().item(), f"‖∂L/∂b{k + 1}‖": db.norm().item()}
     return norms
 
 
