@@ -34,6 +34,11 @@ class Activation:
     needs_input: bool = False
     alpha: float = 0.0
 
+    def __post_init__(self) -> None:
+        standard = globals().get("ACTIVATIONS", {}).get(self.name)  # absent while this module makes them
+        if standard is not None and (self.phi, self.slope) != (standard.phi, standard.slope):
+            raise ConfigurationError(f"{self.name!r} is the name of an activation of this package; choose another")
+
     def value(self, xp: Any, s: Any) -> Any:
         """φ(s)"""
         return self.phi(xp, s, self.alpha)
@@ -95,8 +100,9 @@ def _gelu_tanh_slope(xp: Any, s: Any, alpha: float) -> Any:
     return 0.5 * (1 + tanh) + 0.5 * s * (1 - tanh * tanh) * du
 
 
-def _silu_slope(xp: Any, s: Any, alpha: float) -> Any:  # σ (1 + s (1 - σ)), with 1 - σ(s) = σ(-s)
-    return _sigmoid(xp, s) * (1 + s * _sigmoid(xp, -s))
+def _silu_slope(xp: Any, s: Any, alpha: float) -> Any:  # σ (1 + s (1 - σ))
+    sigma = _sigmoid(xp, s)
+    return sigma * (1 + s * (1 - sigma))
 
 
 def _mish_slope(xp: Any, s: Any, alpha: float) -> Any:  # t + s (1 - t²) σ with t = tanh(softplus(s))

@@ -4,29 +4,37 @@ from collections.abc import Iterable
 from dataclasses import MISSING, fields
 from typing import Any
 
+import numpy as np
+
 from ffnn_gpu import initializers
 from ffnn_gpu import layers as standard
-from ffnn_gpu.activations import Activation, activation
+from ffnn_gpu.activations import ACTIVATIONS, Activation, activation
 from ffnn_gpu.errors import FfnnGpuError, IncompatibleCheckpointError
 from ffnn_gpu.initializers import Initializer
 from ffnn_gpu.layers import Layer
 
-LAYERS = {name: kind for name in standard.__all__ if isinstance(kind := getattr(standard, name), type)}
+LAYERS = {
+    kind.__name__: kind for kind in vars(standard).values()
+    if isinstance(kind, type) and issubclass(kind, Layer) and kind is not Layer
+}  # fmt: skip
 INITIALIZERS = {
-    kind.__name__: kind for kind in vars(initializers).values() if isinstance(kind, type) and issubclass(kind, Initializer)
-}
+    kind.__name__: kind for kind in vars(initializers).values()
+    if isinstance(kind, type) and issubclass(kind, Initializer) and kind is not Initializer
+}  # fmt: skip
 
 
 def encode(value: Any) -> Any:
-    """Layers, activations, initializers and sequences of them as JSON values. Raises TypeError for anything else."""
-    if isinstance(value, Activation):
+    """Layers, standard activations and initializers, and sequences of them, as JSON values. Raises TypeError for others."""
+    if isinstance(value, Activation) and value.name in ACTIVATIONS:
         return {"activation": value.name, "alpha": value.alpha}
     if isinstance(value, Layer):
-        return {"layer": type(value).__name__, **_changed(value)}
-    if isinstance(value, Initializer):
+        return {"class": type(value).__name__, **_changed(value)}  # a keyword: no layer has a field of that name
+    if type(value) in INITIALIZERS.values():
         return {"initializer": type(value).__name__, **_changed(value)}
     if isinstance(value, (tuple, list)):
         return [encode(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return encode(value.item())
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{value!r} cannot be saved; a layer's fields are numbers, names, layers, activations or initializers")
@@ -40,21 +48,25 @@ def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
         return value
     rest = {key: decode(entry, custom) for key, entry in value.items()}
     try:
-        if "activation" in rest:
-            return activation(rest["activation"], rest["alpha"])
+        if "class" in rest:
+            return _layer(rest, LAYERS | {kind.__name__: kind for kind in custom})
         if "initializer" in rest:
             return INITIALIZERS[rest.pop("initializer")](**rest)
-        kinds = LAYERS | {kind.__name__: kind for kind in custom}
-        if rest.get("layer") not in kinds:
-            raise IncompatibleCheckpointError(
-                f"the checkpoint has a layer {rest.get('layer')!r}; there are {', '.join(kinds)}. "
-                "Pass classes of your own as load(path, layers=[MyLayer])"
-            )
-        return kinds[rest.pop("layer")](**rest)
+        return activation(rest["activation"], rest["alpha"])
     except IncompatibleCheckpointError:
         raise
-    except (FfnnGpuError, TypeError, KeyError, ValueError) as error:
+    except (FfnnGpuError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise IncompatibleCheckpointError(f"{value!r} does not describe a part of a network: {error}") from error
+
+
+def _layer(rest: dict[str, Any], known: dict[str, type[Layer]]) -> Layer:
+    name = rest.pop("class")
+    if not isinstance(name, str) or name not in known:
+        raise IncompatibleCheckpointError(
+            f"the checkpoint has a layer {name!r}; there are {', '.join(known)}. "
+            "Pass classes of your own as load(path, layers=[MyLayer])"
+        )
+    return known[name](**rest)
 
 
 def kinds(layers: Iterable[Layer]) -> set[type[Layer]]:

@@ -6,6 +6,7 @@ aside first; for the moment between the two renames `read` takes the one moved a
 """
 
 import ctypes
+import glob
 import hashlib
 import json
 import os
@@ -29,7 +30,8 @@ def write(path: Path, files: Mapping[str, bytes], state: Mapping[str, Any]) -> N
     Raises:
         CheckpointError: path is something else than such a folder, or cannot be written; it is as before then.
     """
-    if path.exists() and not (path / INDEX).is_file() and (not path.is_dir() or any(path.iterdir())):
+    path = _resolved(path)
+    if path.exists() and not _replaceable(path, files):
         raise CheckpointError(f"{path} exists and is not a checkpoint; it is left alone. Choose another name")
     scratch = path.parent / f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -39,8 +41,9 @@ def write(path: Path, files: Mapping[str, bytes], state: Mapping[str, Any]) -> N
             _write_file(scratch / name, content)
         _write_file(scratch / INDEX, _index(files, state))
         _flush_folder(scratch)
-        _put_in_place(scratch, path)
+        replaced = _put_in_place(scratch, path)
         _flush_folder(path.parent)
+        _keep_strangers(replaced, path)
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}; what was there before stays") from error
     finally:
@@ -54,7 +57,14 @@ def read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     Raises:
         CheckpointError: there is no checkpoint. CheckpointCorruptError: it is not what was written.
     """
-    folder = _existing(path)
+    try:
+        return _read_once(path)
+    except CheckpointCorruptError:  # a writer may have exchanged the folder between two of the reads: look once more
+        return _read_once(path)
+
+
+def _read_once(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    folder = _existing(_resolved(path))
     raw = _read_file(folder / INDEX, LARGEST_INDEX)
     try:
         state = json.loads(raw)
@@ -62,8 +72,10 @@ def read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         own = sums.pop(INDEX)
         if raw != _dump(state | {"sha256": sums | {INDEX: own}}) or own != _digest(_dump(state | {"sha256": sums})):
             raise ValueError("its checksum does not fit")
-        sizes = state["bytes"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        sizes = {name: int(state["bytes"][name]) for name in sums if os.path.basename(name) == name}
+        if len(sizes) < len(sums) or min(sizes.values(), default=0) < 0:
+            raise ValueError("a file of it lies elsewhere, or is shorter than nothing")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointCorruptError(f"{folder / INDEX} is damaged: {error}") from error
     files = {}
     for name, digest in sums.items():
@@ -75,6 +87,7 @@ def read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
 
 def exists(path: Path) -> bool:
     """Whether there is a checkpoint to read."""
+    path = _resolved(path)
     return (path / INDEX).is_file() or bool(_moved_aside(path))
 
 
@@ -100,9 +113,11 @@ def _write_file(path: Path, content: bytes) -> None:
 
 
 def _read_file(path: Path, most: int) -> bytes:
+    if not path.is_file():
+        raise CheckpointCorruptError(f"{path} is missing, or is no file")
     try:
         with open(path, "rb") as file:
-            content = file.read(most + 1)
+            content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # read() takes the memory it is told
     except OSError as error:
         raise CheckpointCorruptError(f"{path} cannot be read: {error.strerror or error}") from error
     if len(content) > most:
@@ -119,12 +134,44 @@ def _flush_folder(path: Path) -> None:
         os.close(handle)
 
 
-def _put_in_place(scratch: Path, path: Path) -> None:
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # where path is a link, the folder it leads to is replaced, not the link
+
+
+def _replaceable(path: Path, files: Mapping[str, bytes]) -> bool:
+    """Whether the folder `path` is empty, a checkpoint, or what is left of a damaged one."""
+    if not path.is_dir(): return False
+    present, own = set(os.listdir(path)), _own_names(path)
+    return INDEX in own or not present or {INDEX} < present <= {INDEX, *files}
+
+
+def _own_names(folder: Path) -> set[str]:
+    """The files that belong to the checkpoint in `folder`; none if it is not one."""
+    try:
+        return set(json.loads(_read_file(folder / INDEX, LARGEST_INDEX))["sha256"])
+    except (CheckpointCorruptError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
+
+
+def _keep_strangers(replaced: Path | None, path: Path) -> None:
+    """Move what somebody else put into the folder that was replaced (notes, a .DS_Store) into the new one."""
+    own = _own_names(replaced) if replaced else set()
+    if replaced and INDEX in own:
+        for name in set(os.listdir(replaced)) - own - set(os.listdir(path)):
+            os.rename(replaced / name, path / name)
+
+
+def _put_in_place(scratch: Path, path: Path) -> Path | None:
+    """Make `scratch` the folder `path`. Returns where the folder it replaces is now."""
     if not path.exists():
         os.rename(scratch, path)
-    elif not _exchange(scratch, path):
-        os.rename(path, path.parent / f".{path.name}.old-{os.getpid()}-{secrets.token_hex(4)}")
-        os.rename(scratch, path)
+        return None
+    if _exchange(scratch, path):
+        return scratch
+    aside = path.parent / f".{path.name}.old-{os.getpid()}-{secrets.token_hex(4)}"
+    os.rename(path, aside)
+    os.rename(scratch, path)
+    return aside
 
 
 def _exchange(a: Path, b: Path) -> bool:
@@ -136,7 +183,11 @@ def _exchange(a: Path, b: Path) -> bool:
 
 
 def _moved_aside(path: Path) -> list[Path]:
-    return [old for old in path.parent.glob(f".{path.name}.old-*") if (old / INDEX).is_file()]
+    return [old for old in _beside(path, "old") if (old / INDEX).is_file()]
+
+
+def _beside(path: Path, kind: str) -> list[Path]:
+    return sorted(path.parent.glob(f".{glob.escape(path.name)}.{kind}-*-*"))
 
 
 def _existing(path: Path) -> Path:
@@ -150,7 +201,7 @@ def _existing(path: Path) -> Path:
 
 def _sweep(path: Path) -> None:
     """Remove what killed writers left beside `path`; a folder moved aside only once `path` is whole again."""
-    for stray in [*path.parent.glob(f".{path.name}.new-*"), *path.parent.glob(f".{path.name}.old-*")]:
+    for stray in [*_beside(path, "new"), *_beside(path, "old")]:
         pid = stray.name.split("-")[-2]
         if (path / INDEX).is_file() and (pid == str(os.getpid()) or not _alive(pid)):
             shutil.rmtree(stray, ignore_errors=True)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu import atomic_folder
-from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu import atomic_folder, checkpoint
+from ffnn_gpu.checks import require_positive_int
+from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
 
 LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
 
@@ -81,8 +82,7 @@ class EarlyStopping(Callback):
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.patience < 1:
-            raise ConfigurationError(f"patience must be at least 1 epoch, not {self.patience}")
+        require_positive_int("the patience of EarlyStopping", self.patience)
 
     def start(self, run: Any) -> None:
         self.best, self.waited = Best(self.monitor, self.min_delta), 0
@@ -180,8 +180,9 @@ class Checkpoints(Callback):
     extras: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.every_epochs < 1 or (self.every_steps is not None and self.every_steps < 1):
-            raise ConfigurationError(f"a checkpoint is written every 1 or more epochs or steps, not {self}")
+        require_positive_int("every_epochs of Checkpoints", self.every_epochs)
+        if self.every_steps is not None:
+            require_positive_int("every_steps of Checkpoints", self.every_steps)
 
     @property
     def last(self) -> Path:
@@ -201,7 +202,8 @@ class Checkpoints(Callback):
 
     def after_epoch(self, run: Any, row: dict[str, float]) -> None:
         if self.best.improves(row):
-            run.save_network(Path(self.path) / "best", self.extras | {"row": row})
+            with run.averaged():
+                checkpoint.save(run.network, Path(self.path) / "best", extras=self.extras | {"row": row})
         if run.epoch % self.every_epochs == 0 or run.epoch == run.epochs or run.stop:
             run.save(self.last, self.extras)
 
@@ -216,8 +218,15 @@ class Checkpoints(Callback):
 
 
 def require_restorable(callbacks: list[Callback], states: list[dict[str, Any]]) -> None:
-    """Raise DataError unless there is one saved state for each callback."""
+    """Raise IncompatibleCheckpointError unless there is one saved state for each callback, with all it remembers."""
+    if not isinstance(states, list) or not all(isinstance(state, dict) for state in states):
+        raise IncompatibleCheckpointError(f"the checkpoint has no states of callbacks but {states!r}")
     names = [type(callback).__name__ for callback in callbacks]
     saved = [state.get("callback") for state in states]
     if names != saved:
-        raise DataError(f"the checkpoint was written with the callbacks {saved}; this run has {names}")
+        raise IncompatibleCheckpointError(f"the checkpoint was written with the callbacks {saved}; this run has {names}")
+    for callback, state in zip(callbacks, states, strict=True):
+        lacks = callback.state().keys() - state.keys()
+        if lacks:
+            name = type(callback).__name__
+            raise IncompatibleCheckpointError(f"the state of {name} in the checkpoint lacks {', '.join(sorted(lacks))}")

@@ -8,6 +8,7 @@ Host bytes only: written on a GPU, read where CuPy is not installed. `atomic_fol
 """
 
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,10 +20,19 @@ from safetensors import SafetensorError
 
 from ffnn_gpu import atomic_folder
 from ffnn_gpu.architecture import decode, encode
+from ffnn_gpu.backend import get_backend
 from ffnn_gpu.backend.reference import Backend
-from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError, IncompatibleCheckpointError
+from ffnn_gpu.errors import (
+    BackendUnavailableError,
+    CheckpointCorruptError,
+    CheckpointError,
+    DeviceOutOfMemoryError,
+    FfnnGpuError,
+    IncompatibleCheckpointError,
+)  # fmt: skip
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.network import Network
+from ffnn_gpu.parameters import Shapes
 
 FORMAT = 1
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -93,11 +103,39 @@ def read(
         arrays = safetensors.numpy.load(files[OPTIMIZER]) if OPTIMIZER in files else {}
     except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    network = Network(description["n_in"], decode(description["layers"], tuple(layers)), backend, description["dtype"],
-                      description["seed"])  # fmt: skip
+    return _network(path, description, numbers, state, get_backend(backend), tuple(layers)), state, arrays
+
+
+def _network(
+    path: str | Path, description: Any, numbers: dict[str, np.ndarray], state: Mapping[str, Any], backend: Backend,
+    custom: tuple[type[Layer], ...],
+) -> Network:  # fmt: skip
+    try:
+        layers, n_in = decode(description["layers"], custom), description["n_in"]
+        _require_room(layers, n_in, sum(value.size for value in numbers.values()))
+        network = Network(n_in, layers, backend, description["dtype"], description["seed"])
+        updates = np.int64(int(state["updates"]))
+    except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
+        raise
+    except (FfnnGpuError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+        raise IncompatibleCheckpointError(f"{path} describes no network: {type(error).__name__}: {error}") from error
     network.params.assign(numbers)
-    network.params.step[...] = state["updates"]
-    return network, state, arrays
+    network.backend.write(network.params.step, 0, updates)
+    return network
+
+
+def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:
+    """Raise IncompatibleCheckpointError, before memory is asked for, if the layers have more parameters than the file."""
+    declared, width = 0, n_in
+    for layer in layers:
+        declared += _count(layer.parameter_shapes(width))
+        width = layer.output_width(width)
+    if declared > present:
+        raise IncompatibleCheckpointError(f"the layers have {declared} parameters; the file holds {present} numbers")
+
+
+def _count(shapes: Shapes) -> int:
+    return sum(sum(map(_count, shape)) if name == "layers" else math.prod(shape) for name, shape in shapes.items())
 
 
 def _tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None) -> bytes:

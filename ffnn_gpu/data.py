@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError
 
 
@@ -29,6 +30,10 @@ class Order:
     drop_last: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        require_positive_int("batch_size", self.batch_size)
+        seed_number(self.seed)
+
     def steps(self, rows: int) -> int:
         """Minibatches per epoch."""
         return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
@@ -36,6 +41,33 @@ class Order:
     def permutation(self, rows: int, epoch: int) -> np.ndarray:
         """The order of the rows in epoch `epoch`, drawn on the host."""
         return np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else np.arange(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class MappedRows:
+    """Some rows of a memory-mapped matrix, read from the file when they are asked for."""
+
+    whole: np.memmap
+    index: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.index), *self.whole.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.whole.dtype
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.asarray(self.whole[self.index[rows]])
+
+
+def some_rows(x: Any, index: np.ndarray) -> Any:
+    """x[index], of a memory-mapped x without reading it."""
+    return MappedRows(x, index) if isinstance(x, np.memmap) else x[index]
 
 
 class Minibatches:
@@ -78,14 +110,19 @@ class Minibatches:
     def gather(self, n: int) -> None:
         """Copy the n rows chosen into the buffers."""
         take, index = self.backend.take, self._index[:n]
-        take(self._x, index, out=self.x[:n])
+        if isinstance(self._x, MappedRows):
+            take(self._x.whole, self._x.index[index], out=self.x[:n])
+        else:
+            take(self._x, index, out=self.x[:n])
         take(self._y, index, out=self.y[:n])
         if self.weight is not None:
             take(self._weight, index, out=self.weight[:n])
 
 
 def _resident(backend: Backend, x: Any, dtype: Any) -> Any:
-    if isinstance(x, np.memmap) and backend.owns(x):
+    on_host = backend.owns(np.empty(0))
+    if on_host and isinstance(x, (np.memmap, MappedRows)):
         return x  # larger than memory, perhaps: gathered and cast row by row
+    if isinstance(x, MappedRows): x = x[:]
     small = x.dtype.itemsize < np.dtype(dtype).itemsize
     return backend.asarray(x) if small else backend.asarray(x, dtype)

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.checks import require_positive_int
+from ffnn_gpu.data import some_rows
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.losses import Loss
 from ffnn_gpu.metrics import METRICS, READ_SCORES, get_metric
@@ -28,7 +32,7 @@ class Samples:
 
     def rows(self, index: np.ndarray) -> "Samples":
         """The rows `index`, on the host."""
-        return Samples(self.x[index], self.y[index], None if self.weight is None else self.weight[index])
+        return Samples(some_rows(self.x, index), self.y[index], None if self.weight is None else self.weight[index])
 
 
 def samples(network: Network, loss: Loss, data: Any, sample_weight: Any = None, what: str = "data") -> Samples:
@@ -46,6 +50,8 @@ def samples(network: Network, loss: Loss, data: Any, sample_weight: Any = None, 
         raise DataError(f"{what} is empty: x has shape {x.shape}")
     if len(y) != len(x):
         raise ShapeError(f"x has {len(x)} rows and y has {len(y)}")
+    if sample_weight is not None and len(data) == 3:
+        raise ConfigurationError("sample_weight twice: as an argument and as the third of (x, y, sample_weight)")
     weight = sample_weight if len(data) == 2 else data[2]
     if weight is not None:
         weight = np.asarray(weights(backend.to_host(backend.admit(weight)), len(x))).astype(network.dtype)
@@ -63,21 +69,22 @@ def split(
     """
     if validation is None:
         return whole, None
-    if not isinstance(validation, (int, float)):
+    if not isinstance(validation, Real):
         return whole, samples(network, loss, validation, what="validation")
-    classes = whole.y.dtype.kind == "i" and whole.y.ndim == 1
-    train, held_out = train_test_split(whole.y if classes else len(whole), validation, seed, stratify=classes)
+    y = class_per_row(whole.y)
+    classes = y.ndim == 1 and y.dtype.kind == "i"
+    train, held_out = train_test_split(y if classes else len(whole), float(validation), seed, stratify=classes)
     if not len(held_out) or not len(train):
         raise DataError(f"validation={validation} of {len(whole)} rows leaves {len(train)} to train and {len(held_out)}")
     return whole.rows(np.sort(train)), whole.rows(np.sort(held_out))
 
 
 def balanced(data: Samples, class_weight: Mapping[Any, float] | str, dtype: Any) -> Samples:
-    """The same rows with each weight multiplied by that of its class.
+    """The same rows with each weight multiplied by that of its class, 1 where the mapping has none.
 
     "balanced" is n / (C n_c) for a class with n_c of n rows, as in scikit-learn.
     """
-    y = data.y.reshape(len(data), -1)
+    y = class_per_row(data.y).reshape(len(data), -1)
     if y.shape[1] != 1 or (y != np.floor(y)).any():
         raise ConfigurationError(f"class_weight needs one class per row; these targets have shape {data.y.shape}")
     classes, place, counts = np.unique(y.ravel(), return_inverse=True, return_counts=True)
@@ -86,11 +93,26 @@ def balanced(data: Samples, class_weight: Mapping[Any, float] | str, dtype: Any)
             raise ConfigurationError(f"class_weight is 'balanced' or a mapping, not {class_weight!r}")
         factors = len(data) / (len(classes) * counts)
     else:
-        factors = np.array([class_weight.get(c.item(), 1.0) for c in classes], np.float64)
+        factors = _factors(class_weight, classes.tolist())
     if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
         raise ConfigurationError(f"class weights must be finite, at least 0 and not all 0, not {class_weight!r}")
     weight = factors[place].astype(dtype)
     return replace(data, weight=weight if data.weight is None else weight * data.weight)
+
+
+def class_per_row(y: Any) -> Any:
+    """y (n,) as it is, one-hot rows (n, C) as class indices, everything else as it is."""
+    one_hot = y.ndim == 2 and y.shape[1] > 1 and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
+    return y.argmax(axis=1) if one_hot else y
+
+
+def _factors(class_weight: Any, classes: list[Any]) -> np.ndarray:
+    if not isinstance(class_weight, Mapping) or not all(isinstance(v, Real) for v in class_weight.values()):
+        raise ConfigurationError(f"class_weight is 'balanced' or a mapping from classes to numbers, not {class_weight!r}")
+    stray = next((c for c in class_weight if c not in classes), None)
+    if stray is not None:
+        raise ConfigurationError(f"class_weight has the class {stray!r}; the classes of these rows are {classes}")
+    return np.array([class_weight.get(c, 1.0) for c in classes], np.float64)
 
 
 def evaluate(
@@ -100,20 +122,33 @@ def evaluate(
 
     Args:
         metrics: names of `ffnn_gpu.metrics` or functions (y, prediction) → number, where a prediction is the loss's
-            decision: a class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves.
+            decision: a class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves. Where
+            decisions are classes and y holds distributions, metrics get the likeliest class of each row as y.
     """
+    require_positive_int("batch_size", batch_size)
     checked = data if isinstance(data, Samples) else samples(network, loss, data)
     value, outputs = _outputs(network, loss, checked, batch_size)
     row = {"loss": value}
     decisions = loss.decide(outputs)
     y = network.backend.to_host(checked.y)
+    if y.ndim > decisions.ndim:
+        y = y.argmax(axis=1)
     for metric in map(get_metric, metrics):
-        row[metric.__name__] = float(metric(y, outputs if _reads_outputs(metric) else decisions))
+        row[_name(metric)] = float(metric(y, outputs if _reads_outputs(metric) else decisions))
     return row
 
 
+def _plain(metric: Any) -> Any:
+    return _plain(metric.func) if isinstance(metric, partial) else metric
+
+
+def _name(metric: Any) -> str:
+    plain = _plain(metric)
+    return getattr(plain, "__name__", type(plain).__name__)
+
+
 def _reads_outputs(metric: Any) -> bool:
-    return metric.__name__ in READ_SCORES and metric is METRICS[metric.__name__]
+    return _plain(metric) in [METRICS[name] for name in READ_SCORES]
 
 
 def _outputs(network: Network, loss: Loss, data: Samples, batch_size: int) -> tuple[float, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,20 @@ class History:
         return len(self.rows)
 
     def __getitem__(self, name: str) -> list[float]:
-        """One column, for example history["val_loss"]. Raises KeyError with the names there are."""
-        if self.rows and name not in self.rows[-1]:
-            raise KeyError(f"{name!r}; there are {', '.join(self.rows[-1])}")
-        return [row[name] for row in self.rows]
+        """One column, for example history["val_loss"]; NaN for epochs without it. Raises KeyError with all names."""
+        if self.rows and name not in self.columns:
+            raise KeyError(f"{name!r}; there are {', '.join(self.columns)}")
+        return [row.get(name, math.nan) for row in self.rows]
+
+    @property
+    def columns(self) -> list[str]:
+        """Every name in any row: a training that is resumed with a validation set gains some midway."""
+        return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def to_csv(self, path: str | Path) -> None:
         """One line per epoch under a header."""
         with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(self.rows[-1]) if self.rows else ["epoch"])
+            writer = csv.DictWriter(file, self.columns or ["epoch"])
             writer.writeheader()
             writer.writerows(self.rows)
 
@@ -46,7 +52,7 @@ class History:
 
         figure = Figure(figsize=(9, 3.5), layout="constrained")
         left, right = figure.subplots(1, 2)
-        names = [name for name in (self.rows[-1] if self.rows else {}) if name not in ("epoch", "seconds", "lr")]
+        names = [name for name in self.columns if name not in ("epoch", "seconds", "lr")]
         for name in names:
             if name != "samples_per_second":
                 axes = left if name in ("loss", "val_loss") else right

@@ -20,7 +20,9 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
+            # Why getsignal: None is a handler that was set in C; Python could not put it back, so it stays.
+            ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
+            self._previous = {number: signal.signal(number, self._note) for number in ours}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

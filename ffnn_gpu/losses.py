@@ -50,6 +50,12 @@ class Loss:
         """Host targets checked and converted for a network with O outputs. Raises ShapeError or DataError."""
         raise NotImplementedError(f"{type(self).__name__} has no targets")
 
+    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
+        """`targets` for an array of the device: shape and dtype are checked, values are not. Raises ShapeError."""
+        if y.ndim != 2 or y.shape[1] != O:
+            raise ShapeError(f"y has shape {y.shape}; the network has {O} outputs, so y must be (rows, {O})")
+        return backend.asarray(y, dtype)
+
     def total_weight(self, backend: Backend, y: Any, sample_weight: Any) -> Any:
         """What the mean is taken over: the number of rows, or the sum of their weights as a 0-d array."""
         return len(y) if sample_weight is None else backend.total(sample_weight)
@@ -60,11 +66,12 @@ class Loss:
 
     def _on_device(self, backend: Backend, y: Any, z: Any) -> Any:
         if backend.owns(y) and not isinstance(y, np.ndarray):  # on the GPU: looking at the values would wait for it
-            return y
-        y = self.targets(y, z.shape[1], z.dtype)
+            y = self.device_targets(backend, y, z.shape[1], z.dtype)
+        else:
+            y = backend.asarray(self.targets(y, z.shape[1], z.dtype))
         if len(y) != len(z):
             raise ShapeError(f"z has {len(z)} rows and y has {len(y)}")
-        return backend.asarray(y)
+        return y
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class PointwiseLoss(Loss):
         formula: (xp, z, y, alpha) → ℓ. slope: (xp, z, y, alpha) → ∂ℓ/∂z. Both elementwise.
         accepts: check of host targets, raises DataError.
         alpha: the one constant some of them have.
-        threshold: outputs above it mean 1, others 0; None for losses whose outputs are numbers.
+        threshold: outputs above it mean decisions[1], others decisions[0]; None for losses whose outputs are numbers.
     """
 
     name: str
@@ -85,6 +92,7 @@ class PointwiseLoss(Loss):
     accepts: Callable[[np.ndarray], None] | None = field(default=None, repr=False, compare=False)
     alpha: float = 0.0
     threshold: float | None = None
+    decisions: tuple[int, int] = (0, 1)
 
     def value(self, xp: Any, z: Any, y: Any) -> Any:
         return self.formula(xp, z, y, self.alpha)
@@ -101,8 +109,11 @@ class PointwiseLoss(Loss):
             self.accepts(y)
         return y
 
+    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
+        return super().device_targets(backend, y.reshape(-1, 1) if y.ndim == 1 and O == 1 else y, O, dtype)
+
     def decide(self, z: np.ndarray) -> np.ndarray:
-        return z if self.threshold is None else (z > self.threshold).astype(np.int64)
+        return z if self.threshold is None else np.where(z > self.threshold, self.decisions[1], self.decisions[0])
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,9 @@ class CrossEntropy(Loss):
     def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
         y = np.asarray(y)
         return np.eye(O, dtype=dtype)[class_indices(y, O)] if y.ndim == 1 else distributions(y, O, dtype)
+
+    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
+        return backend.one_hot(y, O, dtype) if y.ndim == 1 else super().device_targets(backend, y, O, dtype)
 
     def decide(self, z: np.ndarray) -> np.ndarray:
         return z.argmax(axis=1)
@@ -157,13 +171,16 @@ class SoftmaxCrossEntropy(Loss):
         return backend.total_class_weight(y, self._class_weight(backend, np.float64), sample_weight)
 
     def _class_weight(self, backend: Backend, dtype: Any) -> Any:
-        return None if self.class_weight is None else backend.asarray(np.array(self.class_weight), dtype)
+        return None if self.class_weight is None else backend.constant(self.class_weight, dtype)
 
     def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
         if self.class_weight is not None and len(self.class_weight) != O:
             raise ShapeError(f"class_weight has {len(self.class_weight)} numbers; the network has {O} outputs")
         y = np.asarray(y)
         return class_indices(y, O) if y.ndim == 1 else distributions(y, O, dtype)
+
+    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
+        return backend.asarray(y, np.int32) if y.ndim == 1 else super().device_targets(backend, y, O, dtype)
 
     def decide(self, z: np.ndarray) -> np.ndarray:
         return z.argmax(axis=1)
@@ -230,6 +247,8 @@ hinge = PointwiseLoss(  # ℓ = max(0, 1 − y z), y = ±1
     lambda xp, z, y, _: xp.maximum(1 - y * z, 0),
     lambda xp, z, y, _: xp.where(y * z < 1, -y, xp.zeros_like(z)),
     in_set(-1, 1),
+    threshold=0.0,
+    decisions=(-1, 1),
 )
 cross_entropy = CrossEntropy()
 softmax_cross_entropy = SoftmaxCrossEntropy()

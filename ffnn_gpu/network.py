@@ -7,9 +7,9 @@ import numpy as np
 
 from ffnn_gpu.backend import get_backend, to_kind_of
 from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, ShapeError
 from ffnn_gpu.layers import Layer
-from ffnn_gpu.layers.layer import require_positive_int
 from ffnn_gpu.parameters import Parameters, Shapes
 from ffnn_gpu.summary import summary
 from ffnn_gpu.workspace import Plan, RandomStream, Workspace
@@ -37,9 +37,7 @@ class Network:
         stray = next((layer for layer in layers if not isinstance(layer, Layer)), None)
         if stray is not None:
             raise ConfigurationError(f"layers must hold layers such as Dense(10), not {stray!r}")
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ConfigurationError(f"seed must be a whole number of at least 0, not {seed!r}")
-        self.n_in, self.layers, self.seed = int(n_in), tuple(layers), int(seed)
+        self.n_in, self.layers, self.seed = int(n_in), tuple(layers), seed_number(seed)
         self.backend = get_backend(backend)
         self.dtype = self.backend.dtype(dtype)
         self.widths = [self.n_in]
@@ -65,8 +63,8 @@ class Network:
             shapes = [layer.buffer_shapes(rows, I) for layer, I in self._with_widths()]
             return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
 
-        stream = RandomStream(self.seed if seed is None else seed, self.params.step)
-        return Workspace(self.backend, self.params, plan, B, training, stream)
+        stream = RandomStream(self.seed if seed is None else seed_number(seed), self.params.step)
+        return Workspace(self.backend, self.params, plan, B, training, input_gradient, stream)
 
     def forward(self, x: Any, ws: Workspace) -> Any:
         """z (B, n_out) for x (B, n_in); z is a buffer of the workspace and lives until its next pass.
@@ -97,14 +95,14 @@ class Network:
             raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
             dz = layer.backward(self.backend, p, dz, buf)
-            if dz is None: return None
-        return dz
+            if dz is None: break                                                 # nothing before this layer learns
+        return dz if ws.input_gradient else None
 
     def admit(self, x: Any) -> Any:
         """x of any kind as a finite array (n, n_in) of the device or the host, uncopied. Raises ShapeError, DataError."""
         rows = self.backend.admit(x)
         self._require_shape(rows)
-        self.backend.require_finite(rows, "x")
+        self.backend.require_finite(rows, "x", self.dtype)
         return rows
 
     def predict(self, x: Any, batch_size: int = 4096) -> Any:
@@ -114,7 +112,7 @@ class Network:
             ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
         """
         require_positive_int("batch_size", batch_size)
-        rows = self.admit(x)
+        rows, batch_size = self.admit(x), int(batch_size)
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
         ws = self.workspace(min(batch_size, len(rows)), training=False)
         for start in range(0, len(rows), batch_size):
@@ -136,7 +134,7 @@ class Network:
 
     def __reduce__(self) -> tuple[Any, ...]:
         numbers = self.params.to_host(), int(self.params.step[0])
-        return _rebuild, (self.n_in, self.layers, self.backend.name, self.dtype.name, self.seed, *numbers)
+        return _rebuild, (self.n_in, self.layers, self.backend, self.dtype.name, self.seed, *numbers)
 
     def __eq__(self, other: object) -> bool:
         """Whether the architectures are equal; the numbers are not compared."""
@@ -195,7 +193,7 @@ def _rebuild(
 ) -> Network:
     network = Network(n_in, layers, backend, dtype, seed)
     network.params.assign(arrays)
-    network.params.step[...] = step
+    network.backend.write(network.params.step, 0, step)
     return network
 
 

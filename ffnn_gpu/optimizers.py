@@ -7,7 +7,8 @@ Why the state is kept by the parameters and not by the optimizer: an optimizer i
 object can train many networks, each with moments of its own, and a new object starts with new moments.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.backend.updates import PRODUCT, RATE, STEP
+from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.parameters import Parameters
 
@@ -49,15 +51,13 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         for name in ("lr", "l2", "l1", "weight_decay"):
-            _require(name, getattr(self, name), 0 <= getattr(self, name) < float("inf"), "finite and at least 0")
-        for name in ("clip_norm", "clip_value"):
-            limit = getattr(self, name)
-            _require(name, limit, limit is None or limit > 0, "positive, or None")
-        _require("ema", self.ema, self.ema is None or 0 <= self.ema < 1, "at least 0 and below 1, or None")
+            _require(self, name, lambda value: 0 <= value < float("inf"), "finite and at least 0")
         for name in ("momentum", "beta1", "beta2", "rho"):
-            value = getattr(self, name, 0.0)
-            _require(name, value, 0 <= value < 1, "at least 0 and below 1")
-        _require("eps", getattr(self, "eps", 1.0), getattr(self, "eps", 1.0) > 0, "positive")
+            if hasattr(self, name): _require(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
+        if hasattr(self, "eps"): _require(self, "eps", lambda value: value > 0, "positive")
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None: _require(self, name, lambda value: value > 0, "positive, or None")
+        if self.ema is not None: _require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
 
     def step(self, params: Parameters) -> None:
         """θ ← one update of θ along ∇θ; the count of updates goes up by one."""
@@ -97,6 +97,13 @@ class Optimizer:
             params.backend.copy(mean, out=vector)
             params.backend.copy(kept, out=mean)
 
+    def load_average(self, params: Parameters) -> None:
+        """θ and the running statistics ← their moving averages. Raises ConfigurationError without `ema`."""
+        self.swap_average(params)
+        state = self.state(params)
+        params.backend.copy(params.theta, out=state.mean)
+        params.backend.copy(params.state, out=state.mean_state)
+
     def _new_state(self, params: Parameters) -> OptimizerState:
         backend, length = params.backend, params.theta.shape
         state = OptimizerState(**{name: backend.zeros(length, params.dtype) for name in self.moments})
@@ -108,8 +115,9 @@ class Optimizer:
         return state
 
 
-def _require(name: str, value: Any, holds: bool, what: str) -> None:
-    if not holds:
+def _require(optimizer: Optimizer, name: str, holds: Callable[[Any], bool], what: str) -> None:
+    value = getattr(optimizer, name)
+    if not is_number(value) or not holds(value):
         raise ConfigurationError(f"{name} must be {what}, not {value!r}")
 
 
@@ -124,7 +132,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require("momentum", self.momentum, self.momentum > 0 or not self.nesterov, "positive where nesterov is asked for")
+        if self.nesterov: _require(self, "momentum", lambda value: value > 0, "positive where nesterov is asked for")
 
     def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
         velocity = state.velocity if self.momentum else None
@@ -216,7 +224,7 @@ def optimizer(name: str, **settings: Any) -> Optimizer:
     if name not in OPTIMIZERS:
         raise ConfigurationError(f"no optimizer is called {name!r}; there are {', '.join(OPTIMIZERS)}")
     kind = OPTIMIZERS[name]
-    known = [key for key, entry in kind.__dataclass_fields__.items() if entry.init]
+    known = [entry.name for entry in fields(kind)]
     unknown = next((key for key in settings if key not in known), None)
     if unknown is not None:
         raise ConfigurationError(f"{kind.__name__} has no setting {unknown!r}; it has {', '.join(known)}")

@@ -94,7 +94,7 @@ class Parameters:
         if surplus is not None:
             raise IncompatibleCheckpointError(f"{surplus} has no place in this network")
         for name, view in mine.items():
-            view[...] = self.backend.asarray(arrays[name])
+            self.backend.copy(self.backend.asarray(arrays[name]), out=view)
 
     @property
     def count(self) -> int:

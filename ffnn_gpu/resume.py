@@ -12,13 +12,15 @@ from ffnn_gpu.architecture import kinds
 from ffnn_gpu.callbacks import require_restorable
 from ffnn_gpu.errors import CheckpointCorruptError, IncompatibleCheckpointError
 
+REMEMBERED = {"epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum", "history", "callbacks"}
+
 
 def save_run(run: Any, path: Path, extras: Mapping[str, Any]) -> None:
     """Write the run's network, optimizer state, counters, history and callbacks."""
     state = {
         "training": {
             "plan": plan(run), "epoch": run.epoch, "position": run.position, "lr_factor": run.lr_factor, "stop": run.stop,
-            "loss_sum": run.meter.total, "weight_sum": run.meter.weight, "history": run.history.rows,
+            "lr": run._lr, "loss_sum": run.meter.total, "weight_sum": run.meter.weight, "history": run.history.rows,
             "callbacks": [{"callback": type(c).__name__, **c.state()} for c in resumable(run)],
         },
         "extras": dict(extras),
@@ -44,15 +46,16 @@ def restore_run(run: Any, path: Path) -> None:
         if found is None or found.shape != vector.shape:
             raise IncompatibleCheckpointError(f"{path} has no {name} of shape {vector.shape} for {run.optimizer!r}")
     require_restorable(callbacks, saved["callbacks"])
+    # From here on nothing can fail.
     run.network.params.assign(network.params.to_host())
-    run.network.params.step[...] = int(network.params.step[0])
+    run.network.backend.write(run.network.params.step, 0, int(network.params.step[0]))
     for name, vector in vectors.items():
         run.network.backend.copy(run.network.backend.asarray(arrays[f"optimizer.{name}"]), out=vector)
     for k, (callback, remembered) in enumerate(zip(callbacks, saved["callbacks"], strict=True)):
         prefix = f"callback.{k}."
         callback.restore(remembered, {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
     run.epoch, run.position, run.lr_factor, run.stop = (saved[key] for key in ("epoch", "position", "lr_factor", "stop"))
-    run.meter.total, run.meter.weight = saved["loss_sum"], saved["weight_sum"]
+    run._lr, run.meter.total, run.meter.weight = saved["lr"], saved["loss_sum"], saved["weight_sum"]
     run.history.rows[:] = saved["history"]
 
 
@@ -76,10 +79,13 @@ def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> dic
         raise IncompatibleCheckpointError(f"{path} holds a network without its training; there is nothing to resume")
     saved = state["training"]
     try:
-        found = saved["plan"] | {"network": repr(network.layers), "dtype": network.dtype.name}
-    except (KeyError, TypeError) as error:
-        raise CheckpointCorruptError(f"{path} is damaged: {error}") from error
-    wanted = plan(run) | {"network": repr(run.network.layers), "dtype": run.network.dtype.name}
+        found = saved["plan"] | {"n_in": network.n_in, "network": network.layers, "dtype": network.dtype.name}
+        missing = REMEMBERED - saved.keys()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    if missing:
+        raise CheckpointCorruptError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}")
+    wanted = plan(run) | {"n_in": run.network.n_in, "network": run.network.layers, "dtype": run.network.dtype.name}
     for name, value in wanted.items():
         if found.get(name) != value:
             raise IncompatibleCheckpointError(f"{path} was written with {name} {found.get(name)}; this run has {value}")

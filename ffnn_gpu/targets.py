@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend.arrays import require_finite
 from ffnn_gpu.errors import DataError, ShapeError
 
 
@@ -19,7 +20,7 @@ def class_indices(y: np.ndarray, C: int) -> np.ndarray:
             "Map other labels with ffnn_gpu.preprocess.LabelMap"
         )
     if y.dtype.kind == "f":
-        _finite(y)
+        require_finite(np, y, "y")
         if (y != np.floor(y)).any():
             i = int(np.flatnonzero(y != np.floor(y))[0])
             raise DataError(f"y[{i}] is {y[i]}; class indices are whole numbers from 0 to {C - 1}")
@@ -34,7 +35,7 @@ def distributions(y: np.ndarray, C: int, dtype: Any) -> np.ndarray:
     y = _numbers(y)
     if y.ndim != 2 or y.shape[1] != C:
         raise ShapeError(f"y has shape {y.shape}; the network has {C} outputs, so targets are (rows,) or (rows, {C})")
-    _finite(y)
+    require_finite(np, y, "y")
     if (y < 0).any():
         raise DataError(f"row {int(np.argwhere(y < 0)[0][0])} of y holds a negative probability")
     sums = y.sum(axis=1, dtype=np.float64)
@@ -51,7 +52,7 @@ def columns_like(y: Any, O: int, dtype: Any) -> np.ndarray:
         y = y.reshape(-1, 1)
     if y.ndim != 2 or y.shape[1] != O:
         raise ShapeError(f"y has shape {y.shape}; the network has {O} outputs, so y must be (rows, {O})")
-    _finite(y)
+    require_finite(np, y, "y", dtype)
     return y.astype(dtype, copy=False)
 
 
@@ -61,7 +62,7 @@ def weights(w: Any, rows: int) -> Any:
         raise ShapeError(f"sample_weight has shape {w.shape}; there are {rows} rows, so it must be ({rows},)")
     if isinstance(w, np.ndarray):
         w = _numbers(w)
-        _finite(w, "sample_weight")
+        require_finite(np, w, "sample_weight")
         if (w < 0).any():
             i = int(np.flatnonzero(w < 0)[0])
             raise DataError(f"sample_weight[{i}] is {w[i]}; weights are at least 0")
@@ -95,10 +96,3 @@ def _numbers(y: np.ndarray) -> np.ndarray:
     if y.dtype.kind not in "iufb":
         raise DataError(f"y has dtype {y.dtype}; targets are real numbers")
     return y
-
-
-def _finite(y: np.ndarray, what: str = "y") -> None:
-    if y.dtype.kind == "f" and not np.isfinite(y).all():
-        bad = np.argwhere(~np.isfinite(y))
-        at = tuple(int(i) for i in bad[0])
-        raise DataError(f"{what} holds {len(bad)} values that are not finite; the first is {y[at]} at index {at}")

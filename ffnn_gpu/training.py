@@ -6,21 +6,22 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
+from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.evaluation import Samples, balanced, evaluate, samples, split
 from ffnn_gpu.history import History
 from ffnn_gpu.interrupt import Interrupt
-from ffnn_gpu.layers.layer import require_positive_int
 from ffnn_gpu.losses import Loss
 from ffnn_gpu.meter import Meter
+from ffnn_gpu.metrics import get_metric
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer
 from ffnn_gpu.progress import progress
@@ -53,7 +54,7 @@ def accumulated_step(
     batch's rows; BatchNorm takes its statistics over each part. total (P,) is scratch.
     """
     backend, grad = network.backend, network.params.grad
-    backend.scale(total, 0.0)
+    backend.copy(0, out=total)
     value = N = 0.0
     for start in range(0, len(x), ws.B):
         rows = slice(start, min(start + ws.B, len(x)))
@@ -190,16 +191,18 @@ def fit(
     """
     for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
         require_positive_int(name, value)
+    seed = seed_number(seed)
     whole = samples(network, loss, data, sample_weight)
     train, held_out = split(network, loss, whole, validation, seed)
     if class_weight is not None:
         train = balanced(train, class_weight, network.dtype)
+    metrics = tuple(map(get_metric, metrics))
     minibatches = Minibatches(
         network.backend, train.x, train.y, train.weight, network.dtype, Order(batch_size, shuffle, drop_last, seed)
     )
     extra = [schedule] if isinstance(schedule, Callback) else []
     run = TrainingRun(
-        network, loss, optimizer, minibatches, held_out, epochs=epochs, metrics=tuple(metrics), accumulate=accumulate,
+        network, loss, optimizer, minibatches, held_out, epochs=epochs, metrics=metrics, accumulate=accumulate,
         schedule=constant if isinstance(schedule, Callback) else schedule, seed=seed,
     )  # fmt: skip
     run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
@@ -207,21 +210,20 @@ def fit(
 
 
 def _loop(run: TrainingRun, resume: bool) -> History:
-    with Interrupt() as interrupt, np.errstate(over="ignore", invalid="ignore"):  # the meter sees what is not finite
+    quiet = np.errstate(over="ignore", invalid="ignore")                          # the meter raises on what is not finite
+    with Interrupt() as interrupt, ExitStack() as at_the_end, quiet:
         for callback in run.callbacks:
             callback.start(run)
-        try:
+            at_the_end.callback(callback.finish, run)                            # each of them, whatever the others raise
+        for callback in run.callbacks:
+            if resume and isinstance(callback, Checkpoints) and callback.has_last:
+                run.restore(callback.last)
+        at_the_end.callback(_conclude, run, interrupt)
+        while run.epoch < run.epochs and not run.stop and not interrupt.signal:
+            _train_epoch(run, interrupt)
+        if interrupt.signal:
             for callback in run.callbacks:
-                if resume and isinstance(callback, Checkpoints) and callback.has_last:
-                    run.restore(callback.last)
-            while run.epoch < run.epochs and not run.stop and not interrupt.signal:
-                _train_epoch(run, interrupt)
-        finally:
-            run.history.interrupted = interrupt.signal
-            if run.optimizer.ema is not None and run.steps_done:
-                run.optimizer.swap_average(run.network.params)
-            for callback in run.callbacks:
-                callback.finish(run)
+                callback.after_interrupt(run)
     return run.history
 
 
@@ -230,16 +232,16 @@ def _train_epoch(run: TrainingRun, interrupt: Interrupt) -> None:
         run.step()
         for callback in run.callbacks:
             callback.after_step(run)
-        if interrupt.signal and run.position < run.data.steps:
-            for callback in run.callbacks:
-                callback.after_interrupt(run)
-            return
+        if interrupt.signal and run.position < run.data.steps: return
     row = run.finish_epoch()
     for callback in run.callbacks:
         callback.after_epoch(run, row)
-    if interrupt.signal:
-        for callback in run.callbacks:
-            callback.after_interrupt(run)
+
+
+def _conclude(run: TrainingRun, interrupt: Interrupt) -> None:
+    run.history.interrupted = interrupt.signal
+    if run.optimizer.ema is not None and run.steps_done:
+        run.optimizer.load_average(run.network.params)
 
 
 def _stopping(early_stopping: int | EarlyStopping | None) -> list[Callback]:

@@ -12,6 +12,8 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import ShapeError, WorkspaceError
 
@@ -39,17 +41,22 @@ class Workspace:
 
     Attributes:
         B: the number of rows.
+        input_gradient: whether a backward pass ends with the gradient at the network's input.
         training: whether there is anything to differentiate with; an inference workspace has no masks and no gradients,
             and dropout is the identity in it.
         dz: (B, n_out), the gradient at the output; None for inference.
         buffers: one `Buffers` per layer.
     """
 
-    def __init__(self, backend: Backend, owner: Any, plan: Any, B: int, training: bool, stream: RandomStream) -> None:
+    def __init__(
+        self, backend: Backend, owner: Any, plan: Any, B: int, training: bool, input_gradient: bool, stream: RandomStream
+    ) -> None:
         """Made by `Network.workspace`, which knows `owner` (its parameters) and `plan` (rows → shapes)."""
-        if isinstance(B, bool) or not isinstance(B, int) or B < 0:
+        if isinstance(B, bool) or not isinstance(B, (int, np.integer)) or B < 0:
             raise ShapeError(f"a workspace has a number of rows, not {B!r}")
-        self.B, self.training, self.stream, self.owner = B, training, stream, owner
+        self.B = B = int(B)
+        self.training, self.input_gradient = training, input_gradient
+        self.stream, self.owner = stream, owner
         self._plan, self._whole = plan, self
         self._parts: dict[int, Workspace] = {B: self}
         self._latest: Workspace | None = None

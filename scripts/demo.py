@@ -12,7 +12,8 @@ from bootstrap import ROOT, launch
 
 def command(arguments):
     """What .venv's Python runs."""
-    return ["-P", "-m", "ffnn_gpu", "train", "digits", "--out", str(ROOT / "runs" / "digits"), *arguments]
+    return ["-P", "-m", "ffnn_gpu", "train", "digits", "--out", str(ROOT / "runs" / "digits"), "--overwrite",
+            *arguments]
 
 
 if __name__ == "__main__":

@@ -42,19 +42,19 @@ def get_backend(name: str | Backend = "auto") -> Backend:
         return _make(0 if found.usable else None, f"chosen by auto: {found.reason}")
     family, _, index = asked.partition(":")
     family = SYNONYMS.get(family, family)
-    if family == "numpy" and not index:
+    if family == "numpy" and ":" not in asked:
         return _make(None, source)
     if family == "cupy" and (index.isdecimal() or ":" not in asked):
         return _gpu(int(index or 0), source)
     raise ConfigurationError(
-        f"no backend is called {asked!r}; there are auto, numpy (or cpu), cupy and cupy:N (or cuda and cuda:N)"
+        f"no backend is called {asked!r} ({source}); there are auto, numpy (or cpu), cupy and cupy:N (or cuda and cuda:N)"
     )
 
 
 def _gpu(index: int, source: str) -> Backend:
     found = probe(index)
     if not found.usable:
-        raise BackendUnavailableError(f"{found.reason}. Hint: {found.hint}")
+        raise BackendUnavailableError(f"{found.reason} ({source}). Hint: {found.hint}")
     return _make(index, source)
 
 

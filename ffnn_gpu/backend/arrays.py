@@ -35,16 +35,19 @@ def _from_foreign(array: Any) -> np.ndarray:
 def kind_of(like: Any, host: np.ndarray) -> Any:
     """`host` as the kind of array `like` is: CuPy if it is CuPy, else NumPy."""
     cupy = sys.modules.get("cupy")
-    return cupy.asarray(host) if cupy is not None and isinstance(like, cupy.ndarray) else host
+    if cupy is None or not isinstance(like, cupy.ndarray): return host
+    with like.device:
+        return cupy.asarray(host)
 
 
-def require_finite(xp: Any, array: Any, what: str) -> None:
-    """Raise DataError with the count and the first index if a value of `array` is NaN or infinite."""
+@np.errstate(over="ignore")
+def require_finite(xp: Any, array: Any, what: str, dtype: Any = None) -> None:
+    """Raise DataError with the count and the first index if a value of `array` is NaN, infinite or too large for `dtype`."""
     if array.dtype.kind != "f":
         return
     bad, first = 0, -1
     for start in range(0, len(array), CHUNK):
-        finite = xp.isfinite(array[start : start + CHUNK])
+        finite = xp.isfinite(array[start : start + CHUNK].astype(dtype or array.dtype, copy=False))
         if not bool(finite.all()):
             broken = xp.flatnonzero(~finite.reshape(-1))
             if not bad:
@@ -52,4 +55,5 @@ def require_finite(xp: Any, array: Any, what: str) -> None:
             bad += len(broken)
     if bad:
         at = tuple(int(i) for i in np.unravel_index(first, array.shape))
-        raise DataError(f"{what} holds {bad} values that are not finite; the first is {array[at]} at index {at}")
+        trouble = f"too large for {np.dtype(dtype).name}" if bool(xp.isfinite(array[at])) else "not finite"
+        raise DataError(f"{what} holds {bad} values that are {trouble}; the first is {array[at]} at index {at}")

@@ -1,18 +1,24 @@
 """A CUDA GPU: the reference on CuPy. The sole `import cupy` of the package is in `load_cupy`.
 
-Every operation runs with this backend's device current, so "cupy:0" and "cupy:1" work side by side in one process, and an
-allocation that finds no room becomes an error that says how much was needed.
 Plain CuPy calls for now: fused kernels, matrix products through cublasLt and graph capture override the same operations.
+
+Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or warns where an
+array lies on another one. So "cupy:0" and "cupy:1" work side by side in one process, as long as nothing but operations
+touches an array; taking views needs no device. An allocation that finds no room becomes an error that says what to change.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from ffnn_gpu.backend.arrays import host_array
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import DeviceOutOfMemoryError
+
+HOST_ONLY = ("dtype", "owns", "require_own", "capture")  # launch nothing and allocate nothing; `capture` returns what does
+Class = TypeVar("Class", bound=type)
 
 
 def load_cupy() -> Any:
@@ -22,20 +28,28 @@ def load_cupy() -> Any:
     return cupy
 
 
-def on_device(operation: Callable[..., Any]) -> Callable[..., Any]:
-    """`operation` with the backend's device current and out-of-memory translated."""
-
-    @functools.wraps(operation)
-    def run(self: "CupyBackend", *args: Any, **kwargs: Any) -> Any:
-        try:
-            with self.device:
-                return operation(self, *args, **kwargs)
-        except self.xp.cuda.memory.OutOfMemoryError as error:
-            raise DeviceOutOfMemoryError(self.explain_out_of_memory(error)) from error
-
-    return run
+def _lies_on_a_gpu(array: Any) -> bool:
+    return hasattr(array, "__cuda_array_interface__")  # CuPy, PyTorch, JAX and Numba arrays, of any CUDA device
 
 
+def operations_on_device(cls: Class) -> Class:
+    """The class with each of its operations, inherited ones included, run by `CupyBackend.on_device`."""
+
+    def with_device(operation: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(operation)
+        def run(self: "CupyBackend", *args: Any, **kwargs: Any) -> Any:
+            return self.on_device(operation, self, *args, **kwargs)
+
+        return run
+
+    for name in dir(Backend):
+        operation = getattr(cls, name)
+        if callable(operation) and not name.startswith("_") and name not in HOST_ONLY:
+            setattr(cls, name, with_device(operation))
+    return cls
+
+
+@operations_on_device
 class CupyBackend(Backend):
     """Every operation on arrays of one CUDA device."""
 
@@ -48,10 +62,29 @@ class CupyBackend(Backend):
         self.name = "cupy" if index == 0 else f"cupy:{index}"
         self.device = self.xp.cuda.Device(index)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CupyBackend, (self.index,)
+
+    def on_device(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """work(…) with this backend's device current. Raises DeviceOutOfMemoryError where it finds no room."""
+        try:
+            with self.device:
+                return work(*args, **kwargs)
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            raise DeviceOutOfMemoryError(self._explain(error)) from error
+
+    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        return functools.partial(self.on_device, step)
+
     def asarray(self, array: Any, dtype: Any = None) -> Any:
-        if not self.owns(array) and not hasattr(array, "__dlpack_device__"):
-            array = np.asarray(array)
+        if not _lies_on_a_gpu(array):
+            array = host_array(array)
+            if dtype is not None and array.dtype.itemsize > np.dtype(dtype).itemsize:
+                array = array.astype(dtype)  # half the transfer; and CuPy knows no long double
         return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
+
+    def admit(self, array: Any) -> Any:
+        return self.asarray(array) if _lies_on_a_gpu(array) else super().admit(array)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self.xp.ndarray) and array.device.id == self.index
@@ -60,21 +93,14 @@ class CupyBackend(Backend):
         return self.xp.asnumpy(array)
 
     def synchronize(self) -> None:
-        self.xp.cuda.get_current_stream().synchronize()
+        self.device.synchronize()
 
     def memory(self) -> tuple[int, int]:
         return self.device.mem_info
 
-    def explain_out_of_memory(self, error: Exception) -> str:
+    def _explain(self, error: Exception) -> str:
         free, total = self.device.mem_info
         return (
-            f"GPU {self.index} has no room: {error}; {free:,} of {total:,} bytes are free. Use a smaller batch_size, "
-            "accumulate=… for micro-batches, or a smaller network; the parameters are unchanged"
+            f"GPU {self.index} has no room: {str(error).rstrip('.')}; {free:,} of {total:,} bytes are free. Use a smaller "
+            "batch_size, accumulate=… for micro-batches, or a smaller network"
         )
-
-
-OPERATIONS = tuple(
-    name for name in dir(Backend) if not name.startswith("_") and callable(getattr(Backend, name)) and name != "owns"
-)
-for _name in OPERATIONS:
-    setattr(CupyBackend, _name, on_device(getattr(CupyBackend, _name)))

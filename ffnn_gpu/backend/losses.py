@@ -26,6 +26,10 @@ class Losses:
         """Σ_b w_b v_{y_b} in float64, 0-d."""
         return self.total(class_weight[y] if weight is None else weight * class_weight[y])
 
+    def one_hot(self, y: Any, C: int, dtype: Any) -> Any:
+        """(B, C) with q_bc = 1 if c = y_b, else 0."""
+        return (self.xp.arange(C) == y[:, None]).astype(dtype)
+
     @underflow_is_zero
     def pointwise_loss(self, kind: Any, z: Any, y: Any, weight: Any | None, dz: Any | None) -> Any:
         """L = Σ_b w_b Σ_o ℓ(z_bo, y_bo) / (O Σ_b w_b)        dz = w_b ∂ℓ/∂z_bo / (O Σ_b w_b)
@@ -35,7 +39,7 @@ class Losses:
             z, y: (B, O). weight: (B,) or None. dz: (B, O), overwritten, or None.
         """
         xp, (B, O) = self.xp, z.shape
-        scale = 1 / (B * O) if weight is None else self.normalized_weight(weight)[:, None] / O
+        scale = 1 / max(B * O, 1) if weight is None else self.normalized_weight(weight)[:, None] / O
         if dz is not None:
             dz[...] = kind.derivative(xp, z, y) * scale
         return xp.sum(kind.value(xp, z, y) * scale, dtype=wide(z.dtype)).astype(z.dtype)
@@ -47,7 +51,7 @@ class Losses:
         `smallest` is the floor under p: a probability of exactly 0 keeps a finite value and a gradient that is not 0.
         """
         xp, B = self.xp, len(p)
-        scale = 1 / B if weight is None else self.normalized_weight(weight)[:, None]
+        scale = 1 / max(B, 1) if weight is None else self.normalized_weight(weight)[:, None]
         p = xp.where(p > smallest, p, smallest + 0 * p)
         if dp is not None:
             dp[...] = q / p * -scale
@@ -70,7 +74,7 @@ class Losses:
         """
         xp, (B, C) = self.xp, z.shape
         hard = y.ndim == 1
-        q = (xp.arange(C) == y[:, None]).astype(z.dtype) if hard else y
+        q = self.one_hot(y, C, z.dtype) if hard else y
         r = (1 - label_smoothing) * q + label_smoothing / C
         w = xp.ones(B, z.dtype) if weight is None else weight
         norm = w

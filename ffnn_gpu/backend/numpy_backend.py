@@ -24,11 +24,15 @@ def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
     """The same elementwise update, run over pieces of the flat vectors."""
 
     @functools.wraps(rule)
-    def run(self: Any, theta: Any, *args: Any) -> None:
-        n = len(theta)
+    def run(self: Any, *args: Any, **named: Any) -> None:
+        n = len(args[0] if args else named["theta"])
+
+        def cut(argument: Any, piece: slice) -> Any:
+            return argument[piece] if isinstance(argument, np.ndarray) and len(argument) == n else argument
+
         for start in range(0, n, BLOCK):
             piece = slice(start, start + BLOCK)
-            rule(self, theta[piece], *(a[piece] if isinstance(a, np.ndarray) and len(a) == n else a for a in args))
+            rule(self, *(cut(a, piece) for a in args), **{name: cut(a, piece) for name, a in named.items()})
 
     return run
 

@@ -41,4 +41,4 @@ def dropout_bits(xp: Any, shape: tuple[int, int], seed: int, step: Any, layer: i
     steps = step.astype(xp.uint64) & MASK
     layers = xp.full(1, layer & MASK, dtype=xp.uint64)
     words = philox4x32(xp, (quads, lines, steps, layers), (seed & MASK, (seed >> 32) & MASK))
-    return xp.stack(words, axis=-1).astype(xp.uint32).reshape(rows, -1)[:, :columns]
+    return xp.stack(words, axis=-1).astype(xp.uint32).reshape(rows, 4 * len(quads))[:, :columns]

@@ -58,8 +58,13 @@ def probe(index: int = 0) -> Probe:
         try:
             attempt(found)
         except Exception as error:  # any fault of any driver: it is reported, never swallowed
-            return Probe(index, stage, f"{type(error).__name__}: {error}".strip())
+            return Probe(index, stage, _in_one_line(error))
     return Probe(index)
+
+
+def _in_one_line(error: Exception) -> str:
+    words = [word for word in str(error).split() if word.strip("=")]  # CuPy frames its advice with lines of ====
+    return f"{type(error).__name__}: {' '.join(words)}".removesuffix(": ").rstrip(".")
 
 
 def _import(found: dict[str, Any]) -> None:

@@ -37,9 +37,13 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     def __init__(self, xp: Any = np) -> None:
         self.xp = xp
+        self._constants: dict[Any, Array] = {}
 
     def __repr__(self) -> str:
         return f"<{self.name} backend>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
 
     # ------------------------------------------------------------------ arrays
 
@@ -80,13 +84,20 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """What a caller hands over, as an array of this device or of the host, uncopied. Raises DataError."""
         return array if self.owns(array) else host_array(array)
 
-    def require_finite(self, array: Array, what: str) -> None:
-        """Raise DataError with the count and the first index if `array`, of device or host, is not finite."""
-        require_finite(self.xp if self.owns(array) else np, array, what)
+    def require_finite(self, array: Array, what: str, dtype: Any = None) -> None:
+        """Raise DataError with the count and the first index if `array`, of device or host, is not finite in `dtype`."""
+        require_finite(self.xp if self.owns(array) else np, array, what, dtype)
 
     def all_finite(self, array: Array) -> bool:
         """Whether every value is finite. Waits for the device."""
-        return bool(self.xp.isfinite(array).all())
+        return bool(self.to_host(self.xp.isfinite(array).all()))
+
+    def constant(self, values: tuple[float, ...], dtype: Any) -> Array:
+        """`values` as a vector of this device, moved there once: a step must not copy from the host. Not to be changed."""
+        key = values, np.dtype(dtype)
+        if key not in self._constants:
+            self._constants[key] = self.asarray(np.array(values), dtype)
+        return self._constants[key]
 
     def to_host(self, array: Array) -> np.ndarray:
         """`array` as a NumPy array. Waits for the device."""
@@ -103,7 +114,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """A callable that does what `step` does; on a GPU it may replay one recorded graph. Here `step` itself."""
         return step
 
-    def write(self, vector: Array, place: int, value: float) -> None:
+    def write(self, vector: Array, place: int, value: Any) -> None:
         """vector[place] = value, from the host."""
         vector[place] = value
 
@@ -113,7 +124,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     def scale(self, x: Array, factor: Any) -> None:
         """x ← factor x"""
-        x[...] = factor * x
+        x *= factor
 
     def take(self, rows: Array, index: Array, out: Array) -> Array:
         """out = rows[index], cast to out's dtype."""

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.checks import is_number, require_positive
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.layers.layer import Layer, require_positive
+from ffnn_gpu.layers.layer import Layer
 from ffnn_gpu.parameters import Shapes, Views
 from ffnn_gpu.workspace import Buffers
 
@@ -27,7 +28,7 @@ class BatchNorm(Layer):
 
     def __post_init__(self) -> None:
         require_positive("eps of BatchNorm", self.eps)
-        if not 0 < self.momentum <= 1:
+        if not is_number(self.momentum) or not 0 < self.momentum <= 1:
             raise ConfigurationError(f"momentum of BatchNorm must be above 0 and at most 1, not {self.momentum!r}")
 
     def parameter_shapes(self, I: int) -> Shapes:

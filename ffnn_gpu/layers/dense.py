@@ -7,9 +7,10 @@ import numpy as np
 
 from ffnn_gpu.activations import Activation, identity
 from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.initializers import Initializer, default_initializer, zeros
-from ffnn_gpu.layers.layer import Layer, require_positive_int
+from ffnn_gpu.layers.layer import Layer
 from ffnn_gpu.parameters import Shapes, Views
 from ffnn_gpu.workspace import Buffers
 

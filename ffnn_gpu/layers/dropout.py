@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.layers.layer import Layer
 from ffnn_gpu.parameters import Shapes, Views
@@ -23,7 +24,7 @@ class Dropout(Layer):
     rate: float
 
     def __post_init__(self) -> None:
-        if isinstance(self.rate, bool) or not isinstance(self.rate, (int, float)) or not 0 <= self.rate < 1:
+        if not is_number(self.rate) or not 0 <= self.rate < 1:
             raise ConfigurationError(f"the rate of Dropout must be at least 0 and below 1, not {self.rate!r}")
 
     def buffer_shapes(self, B: int, I: int) -> Shapes:

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
-from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.parameters import Shapes, Views
 from ffnn_gpu.workspace import Buffers
 
@@ -72,15 +71,3 @@ class Layer:
     def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
         """dx (B, I) from da (B, O), after the forward pass that filled buf."""
         raise NotImplementedError(f"{type(self).__name__} has no backward")
-
-
-def require_positive_int(what: str, value: Any) -> None:
-    """Raise ConfigurationError unless value is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"{what} must be a whole number of at least 1, not {value!r}")
-
-
-def require_positive(what: str, value: Any) -> None:
-    """Raise ConfigurationError unless value is a positive finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{what} must be positive and finite, not {value!r}")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
-from ffnn_gpu.layers.layer import Layer, require_positive
+from ffnn_gpu.checks import require_positive
+from ffnn_gpu.layers.layer import Layer
 from ffnn_gpu.parameters import Shapes, Views
 from ffnn_gpu.workspace import Buffers
 

@@ -444,7 +444,7 @@ def script(bootstrap, monkeypatch):
 def test_demo_lets_the_users_options_override_its_own(script):
     command = script("demo").command(["--out", "mine", "--epochs", "1"])
     assert command[1:5] == ["-m", "ffnn_gpu", "train", "digits"]
-    assert command[5:] == ["--out", str(REPOSITORY / "runs" / "digits"), "--out", "mine", "--epochs", "1"]
+    assert command[5:] == ["--out", str(REPOSITORY / "runs" / "digits"), "--overwrite", "--out", "mine", "--epochs", "1"]
 
 
 def test_tests_of_this_repository_run_from_any_folder(script, tmp_path, monkeypatch):

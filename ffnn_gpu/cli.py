@@ -1,0 +1,192 @@
+"""`ffnn-gpu train | evaluate | predict | info`: parses, calls, prints.
+
+    exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device   5 out of memory
+                128 + n ended by signal n: 130 Ctrl-C, 143 SIGTERM; what there is by then has been written
+
+Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG=1 shows tracebacks. What the commands
+do is imported inside them: --help needs none of it.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ffnn_gpu.configuration import FIELDS, described, resolve
+from ffnn_gpu.errors import BackendUnavailableError, CheckpointError, ConfigurationError, DataError, FfnnGpuError, ShapeError
+
+INTERRUPTED = 130
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first that fits
+    (ConfigurationError, 2), (BackendUnavailableError, 4), (MemoryError, 5),
+    (DataError, 3), (ShapeError, 3), (CheckpointError, 3), (FileNotFoundError, 3),
+)  # fmt: skip
+
+
+class Program(click.Group):
+    """A group whose errors are one sentence and an exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.ClickException as error:
+            say(f"error: {error.format_message()}")
+            code = error.exit_code
+        except click.Abort:
+            code = INTERRUPTED
+        sys.exit(code)
+
+    def invoke(self, ctx: click.Context) -> int:
+        try:
+            code = super().invoke(ctx) or 0
+            sys.stdout.flush()
+        except BrokenPipeError:                                      # the reader has seen enough, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get("FFNN_GPU_DEBUG"):
+                traceback.print_exc()
+            say(f"error: {sentence(error)}")
+            return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+        return code
+
+
+def say(line: str) -> None:
+    """One line on standard error."""
+    click.echo(line, err=True)
+
+
+def silent(line: str) -> None:
+    """What --quiet says."""
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, on one line."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (FfnnGpuError, MemoryError, OSError)):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text} (not foreseen; FFNN_GPU_DEBUG=1 shows where)"
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One flag for each setting of TrainConfig but `data`; what is not given is None."""
+    for name in reversed([name for name in FIELDS if name != "data"]):
+        flag = f"--{name.replace('_', '-')}"
+        text, metavar = described(name)
+        if metavar:
+            command = click.option(flag, name, metavar=metavar, help=text)(command)
+        else:
+            command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
+    return command
+
+
+@click.group(cls=Program, invoke_without_command=True, context_settings=CONTEXT)
+@click.pass_context
+def main(ctx: click.Context) -> int | None:
+    """Train feed-forward neural networks on a GPU or a CPU, and use them.
+
+    Start with `ffnn-gpu train digits`.
+    """
+    if ctx.invoked_subcommand is not None: return None
+    say(ctx.get_help())
+    return 2
+
+
+@main.command()
+@click.argument("data", required=False)
+@settings
+@click.option("--config", "file", metavar="RUN.TOML", help="Settings to start from, such as a run's config.toml.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting as TOML; can be repeated.")
+@click.option("--resume", is_flag=True, help="Go on exactly where the run in --out stopped, with its settings.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train(
+    data: str | None, file: str | None, assignments: tuple[str, ...], resume: bool, overwrite: bool, quiet: bool,
+    as_json: bool, **flags: Any,
+) -> int:  # fmt: skip
+    """Train on DATA and write a run folder.
+
+    DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a folder with IDX
+    files such as MNIST's. Settings: defaults < --config < FFNN_GPU_BACKEND < --set < flags.
+    """
+    from ffnn_gpu import messages, run, run_folder
+
+    saved = run_folder.config_to_resume(flags["out"]) if resume else None
+    config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=saved)
+    result = run.train(
+        config, resume=resume, overwrite=overwrite, note=silent if quiet else say, verbose=0 if quiet else 1
+    )
+    if as_json:
+        click.echo(json.dumps({"folder": str(result.folder), **result.report}))
+    else:
+        click.echo("\n".join(messages.result_lines(result.folder, result.report)))
+    return 128 + result.history.interrupted if result.history.interrupted else 0
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data")
+@click.option("--target", metavar="COLUMN", help="Target column of DATA; the one of the training if not given.")
+@click.option("--metrics", metavar="NAME,NAME", default="", help="accuracy, f1_macro, rmse, r2, …; those of the training.")
+@click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+def evaluate(model: str, data: str, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool) -> None:
+    """Metrics of MODEL, a run folder or a checkpoint, on the rows of DATA, or on its test part where it has one."""
+    from ffnn_gpu import messages, tables
+    from ffnn_gpu.model import Model
+
+    loaded = Model.load(model, device)
+    dataset, x, y = tables.read_labelled(data, target, loaded)
+    if not quiet:
+        say(messages.evaluation_line(loaded, dataset, len(x)))
+    row = loaded.evaluate(x, y, dataset.feature_names, [name for name in metrics.split(",") if name])
+    click.echo(json.dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("rows", default="-", metavar="[INPUT]")
+@click.option("--output", metavar="FILE", help="A .csv or .npy file; CSV on standard output if not given.")
+@click.option("--probabilities", is_flag=True, help="Also the probability of every class; .npy holds these alone.")
+@click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+def predict(model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool) -> None:
+    """Answers of MODEL, a run folder or a checkpoint, for the rows of INPUT.
+
+    INPUT is a .csv or .npy file, a bundled set, or - for CSV on standard input. Where a header has all columns of the
+    training by name, these are read and the others are not.
+    """
+    from ffnn_gpu import messages, tables
+    from ffnn_gpu.model import Model
+
+    if output is not None:
+        tables.require_writable(output)
+    loaded = Model.load(model, device)
+    x, names = tables.read_rows(rows, sys.stdin, loaded.feature_names, loaded.target_name)
+    if not quiet and names and loaded.feature_names and not loaded.matches(names):
+        say(messages.IN_ORDER)
+    answers, chances = loaded.predict(x, names, probabilities)
+    if output is None:
+        tables.print_csv(sys.stdout, tables.prediction_columns(answers, chances, loaded.task.columns))
+    else:
+        tables.write_predictions(output, answers, chances, loaded.task.columns)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info(as_json: bool) -> None:
+    """Versions, the backend and why it was chosen, the device, BLAS and CPUs."""
+    from ffnn_gpu import info as about
+
+    found = about.information()
+    click.echo(json.dumps(found) if as_json else "\n".join(about.lines(found)))

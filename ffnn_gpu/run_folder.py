@@ -1,0 +1,111 @@
+"""The folder of one run, and what stands in it.
+
+    config.toml                            every setting; `train --config` repeats the run
+    metrics.jsonl, history.csv             one row per epoch, written while the training goes on
+    checkpoint/last, checkpoint/best       to resume from; the network of the best epoch
+    model                                  what `evaluate` and `predict` read
+    result.json                            test metrics, rows, seconds, backend, versions
+    learning_curve.png, confusion_matrix.png or predicted_against_true.png
+"""
+
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ffnn_gpu.callbacks import Callback
+from ffnn_gpu.configuration import TrainConfig, differences, read_toml, resolve, write_toml
+from ffnn_gpu.errors import ConfigurationError
+
+CONFIG, METRICS, HISTORY, RESULT = "config.toml", "metrics.jsonl", "history.csv", "result.json"
+CHECKPOINT, MODEL = "checkpoint", "model"
+LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
+    "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
+)  # fmt: skip
+FILES = (METRICS, HISTORY, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
+MAY_GROW = ("epochs", "device", "out")  # what a resumed run may have otherwise than the run it continues
+
+
+def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
+    """Before anything is read: whether the run may go to `config.out`. Raises ConfigurationError."""
+    if resume and overwrite:
+        raise ConfigurationError("--resume goes on with a run and --overwrite replaces it; give one of them")
+    if resume:
+        return _require_same(config)
+    out = None if config.out is None else Path(config.out)
+    if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / CONFIG).is_file():
+        raise ConfigurationError(f"{out} exists and is not a run folder; choose another --out")
+    if not overwrite:
+        raise ConfigurationError(f"{out} exists; use --resume, --overwrite or another --out")
+    return None
+
+
+def config_to_resume(out: str | None) -> Path:
+    """The config.toml of the run to go on with. Raises ConfigurationError."""
+    if out is None:
+        raise ConfigurationError("--resume needs --out, the run folder to go on with")
+    if not (Path(out) / CONFIG).is_file():
+        raise ConfigurationError(f"there is nothing to resume in {out}: it has no {CONFIG}")
+    return Path(out) / CONFIG
+
+
+def claim(config: TrainConfig, name: str, resume: bool) -> Path:
+    """The run folder, made or emptied, with its config.toml; runs/NAME-N with the first free N if `out` is not set."""
+    folder = _first_free(name) if config.out is None else Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        _empty(folder)
+    write_toml(config, folder / CONFIG)
+    return folder
+
+
+def write_json(path: Path, value: Any) -> None:
+    """One JSON object, whole or not at all."""
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(half, path)
+
+
+class HistoryFiles(Callback):
+    """metrics.jsonl after every epoch, so that a run under way can be watched; history.csv on every exit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+        run.history.to_jsonl(self.folder / METRICS)
+
+    def finish(self, run: Any) -> None:
+        run.history.to_jsonl(self.folder / METRICS)
+        run.history.to_csv(self.folder / HISTORY)
+
+
+def _require_same(config: TrainConfig) -> None:
+    saved = resolve(read_toml(config_to_resume(config.out)), environment={})
+    changed = [*differences(saved, config, MAY_GROW)]
+    if changed:
+        raise ConfigurationError(f"{config.out} cannot go on with other settings: {', '.join(changed)}; "
+                                 "only epochs and device may change. Start a new run without --resume")  # fmt: skip
+
+
+def _first_free(name: str) -> Path:
+    for n in itertools.count(1):
+        folder = Path("runs") / f"{name}-{n}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable: there are always more numbers")
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a run before this one wrote, and nothing else."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    for name in (CHECKPOINT, MODEL):
+        shutil.rmtree(folder / name, ignore_errors=True)

@@ -1,0 +1,62 @@
+"""A module that passes for CuPy: the strict device with what the probe and CupyBackend ask of CuPy besides arrays."""
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from tests.backend.strict_device import StrictModule
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
+
+
+class CudaRuntimeError(RuntimeError):
+    """As cupy_backends.cuda.api.runtime.CUDARuntimeError."""
+
+
+class FakeCupy(StrictModule):
+    """CuPy on `count` devices of `total` bytes. A test harms it by replacing attributes."""
+
+    def synchronize(self):
+        self.wait()
+
+    def ElementwiseKernel(self, inputs, output, operation, name):  # noqa: N802 - CuPy's name
+        assert (inputs, output, operation) == ("float32 x", "float32 y", "y = 2 * x + 1")
+        return lambda x: self.compute(lambda host: 2 * host + 1, x)
+
+
+@contextlib.contextmanager
+def installed(monkeypatch, cupy):
+    """While entered, `import cupy` gives this one."""
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "cupy", cupy)
+        yield cupy
+
+
+def refusing(error):
+    """A function that takes anything and raises `error`."""
+
+    def refuse(*args, **kwargs):
+        raise error
+
+    return refuse
+
+
+def break_import(monkeypatch, error):
+    """From now on `import cupy` raises `error`."""
+    finder = SimpleNamespace(find_spec=lambda name, *rest: refusing(error)() if name == "cupy" else None)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+
+
+def run_python(code, **environment):
+    """What a fresh interpreter prints for `code`, without this process's choice of a backend."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("FFNN_GPU")} | {"PYTHONPATH": str(REPOSITORY)}
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=inherited | environment
+    )
+    assert told.returncode == 0, told.stderr
+    return told.stdout.strip()

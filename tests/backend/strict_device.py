@@ -1,0 +1,347 @@
+"""A stand-in for CuPy with the manners of a GPU and the arithmetic of NumPy: "strict" devices for a laptop without one.
+
+What it refuses, and CuPy refuses too (read in the sources of CuPy 14.2):
+- NumPy arrays mixed with device arrays, in operators, functions and assignments; `__array__`; `__index__`;
+- keyword arguments that CuPy's functions lack (`take` has no mode, reductions have no where);
+- a product into an `out` that is not C-contiguous or of another dtype;
+- an array of one device in a kernel launched on another.
+
+What it refuses besides, because on a GPU it is slow or wrong although CuPy allows it:
+- float64 results of arguments none of which is a float64 device array, unless `dtype=` asks for them;
+- iteration;
+- while `within_a_step()`: waiting for the device (`float`, `int`, `bool`, `item`, `get`, boolean masks) and copies from the
+  host, which a graph capture forbids.
+
+What it counts: `synchronizations`, `uploads`, `allocations`, `launches`.
+
+What it cannot see: CUDA itself. Races between streams, asynchronous copies from memory that changes, alignment, the rounding
+and the order of sums of a GPU, memory pools, the cost of anything, wrong kernels, and what depends on a driver's version.
+Indices out of range raise here and wrap around in CuPy. Scalars are computed as NumPy's scalars, so that results are
+bitwise those of the reference on NumPy.
+"""
+
+import contextlib
+import operator
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+
+from ffnn_gpu.backend import Backend
+
+SCALARS = (bool, int, float, complex, np.generic)
+WIDE = (np.float64, np.complex128)
+
+
+class Refusal(TypeError):  # noqa: N818 - it is what CuPy raises, a TypeError
+    """Something a GPU would refuse, or should have."""
+
+
+class OutOfMemoryError(MemoryError):
+    """As cupy.cuda.memory.OutOfMemoryError."""
+
+
+class StrictArray:
+    """An array of one strict device, with the part of cupy.ndarray that this package uses."""
+
+    __slots__ = ("__weakref__", "device_id", "host", "xp")
+    __array_ufunc__ = None  # NumPy's operators hand over to the reflected ones here
+    __hash__ = None
+
+    def __init__(self, xp, host, device_id):
+        self.xp, self.host, self.device_id = xp, host, device_id
+
+    shape = property(lambda self: self.host.shape)
+    dtype = property(lambda self: self.host.dtype)
+    ndim = property(lambda self: self.host.ndim)
+    size = property(lambda self: self.host.size)
+    nbytes = property(lambda self: self.host.nbytes)
+    flags = property(lambda self: self.host.flags)
+    T = property(lambda self: self._view(self.host.T))
+    device = property(lambda self: self.xp.cuda.Device(self.device_id))
+    __cuda_array_interface__ = property(lambda self: {"shape": self.shape, "version": 3})
+
+    def __len__(self): return len(self.host)
+    def __repr__(self): return f"strict.array({self.host!r}, device={self.device_id})"
+    def _view(self, host): return StrictArray(self.xp, host, self.device_id)
+
+    def reshape(self, *shape): return self._view(self.host.reshape(*shape))
+    def astype(self, dtype, copy=True): return self.xp.new(self.xp.read(self).astype(dtype), asked=True)
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False): return self.xp.sum(self, axis, dtype, out, keepdims)
+    def max(self, axis=None, out=None, keepdims=False): return self.xp.reduce(np.max, self, axis, None, out, keepdims)
+    def all(self, axis=None): return self.xp.new(self.xp.read(self).all(axis))
+
+    # ---- what waits for the device
+
+    def get(self):
+        self.xp.wait()
+        return self.host.copy()
+
+    def item(self): return self.get().item()
+    def tolist(self): return self.get().tolist()
+    def __float__(self): return float(self.get())
+    def __int__(self): return int(self.get())
+    def __bool__(self): return bool(self.get())
+    def __format__(self, spec): return format(self.get()[()], spec)
+
+    # ---- what is never allowed
+
+    def __array__(self, dtype=None, copy=None):
+        raise Refusal("Implicit conversion to a NumPy array is not allowed")
+
+    def __iter__(self):
+        raise Refusal("iteration over a device array: one launch or copy per element")
+
+    def __index__(self):
+        raise Refusal("a device array is no index")
+
+    # ---- indexing
+
+    def __getitem__(self, key):
+        if not isinstance(key, (StrictArray, np.ndarray, list)):
+            return self._view(self.host[_plain(key, at_least_0d=True)])
+        return self.xp.new(self.xp.read(self)[self.xp.index(key)])
+
+    def __setitem__(self, key, value):
+        self.xp.check(self)
+        if isinstance(key, (StrictArray, np.ndarray, list)):
+            key = self.xp.index(key)
+        elif not isinstance(value, (StrictArray, *SCALARS)):
+            raise Refusal("non-scalar numpy.ndarray cannot be used for fill")
+        self.host[key] = self.xp.read(value)
+
+
+def _plain(key, at_least_0d):
+    """The same view, as an array also where NumPy would give a scalar."""
+    keys = key if isinstance(key, tuple) else (key,)
+    if any(isinstance(k, (StrictArray, np.ndarray, list)) for k in keys):
+        raise Refusal("this device takes one index array alone")
+    return (*keys, Ellipsis) if at_least_0d and Ellipsis not in keys else key
+
+
+def _operator(name):
+    function = getattr(operator, name.strip("_"), None) or getattr(operator, name)
+
+    def apply(self, other):
+        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
+        return self.xp.compute(function, self, other)
+
+    def reflected(self, other):
+        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
+        return self.xp.compute(function, other, self)
+
+    def in_place(self, other):
+        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
+        self.xp.check(self)
+        getattr(operator, f"__i{name[2:]}")(self.host, self.xp.read(other))
+        return self
+
+    return apply, reflected, in_place
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "xor", "rshift", "lshift"):
+    for _prefix, _method in zip(("", "r", "i"), _operator(f"__{_name}__"), strict=True):
+        setattr(StrictArray, f"__{_prefix}{_name}__", _method)
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(StrictArray, f"__{_name}__", _operator(f"__{_name}__")[0])
+for _name in ("neg", "invert"):
+    setattr(StrictArray, f"__{_name}__", lambda self, f=getattr(operator, _name): self.xp.compute(f, self))
+StrictArray.__module__ = "cupy"  # the boundary asks an array's class where it comes from
+
+
+class StrictModule:
+    """The array module: CuPy's functions with CuPy's signatures, on `count` devices of `total` bytes."""
+
+    ndarray = StrictArray
+    float32, float64, int64, uint32, uint64 = np.float32, np.float64, np.int64, np.uint32, np.uint64
+
+    def __init__(self, count=1, total=1 << 34):
+        self.total, self._thread = total, threading.local()
+        self.synchronizations = self.uploads = self.allocations = self.launches = 0
+        self.entered = dict.fromkeys(range(count), 0)  # how often each device was made current
+        module = self
+
+        class Device:
+            mem_info = property(lambda device: (module.total, module.total))
+
+            def __init__(self, id): self.id = id
+            def synchronize(self): getattr(module, "synchronize", module.wait)()
+
+            def __enter__(self):
+                module.entered[self.id] += 1
+                module._state().devices.append(self.id)
+                return self
+
+            def __exit__(self, *_): module._state().devices.pop()
+
+        self.cuda = SimpleNamespace(
+            Device=Device,
+            runtime=SimpleNamespace(getDeviceCount=lambda: count),
+            memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+        )
+
+    def _state(self):
+        if not hasattr(self._thread, "devices"):
+            self._thread.devices, self._thread.steps = [0], 0
+        return self._thread
+
+    @contextlib.contextmanager
+    def within_a_step(self):
+        """While entered, waiting for the device and copying from the host are refused."""
+        self._state().steps += 1
+        try:
+            yield
+        finally:
+            self._state().steps -= 1
+
+    # ---- the rules
+
+    def wait(self):
+        if self._state().steps:
+            raise Refusal("a synchronization within a step")
+        self.synchronizations += 1
+
+    def check(self, array):
+        if array.device_id != self._state().devices[-1]:
+            raise Refusal(f"an array of device {array.device_id} in a kernel of device {self._state().devices[-1]}")
+
+    def refuse(self, value):
+        raise Refusal(f"Unsupported type {type(value)}")
+
+    def read(self, value):
+        """What NumPy computes with: the memory of a device array, or a scalar."""
+        if isinstance(value, SCALARS): return value
+        if not isinstance(value, StrictArray): self.refuse(value)
+        self.check(value)
+        return value.host if value.ndim else value.host[()]
+
+    def index(self, key):
+        if isinstance(key, StrictArray):
+            if key.dtype == bool: self.wait()
+            return self.read(key)
+        return self.read(self.asarray(key))
+
+    def new(self, host, asked=True, given=()):
+        """`host` as a new array of the current device. Raises Refusal for a float64 nobody gave or asked for."""
+        host = np.asarray(host)
+        wide = any(isinstance(a, StrictArray) and a.dtype in WIDE for a in given)
+        if host.dtype in WIDE and not (asked or wide):
+            raise Refusal(f"a float64 result of {[getattr(a, 'dtype', type(a)) for a in given]}")
+        if host.nbytes > self.total:
+            raise OutOfMemoryError(f"Out of memory allocating {host.nbytes:,} bytes (allocated so far: 0 bytes).")
+        self.allocations += 1
+        return StrictArray(self, host, self._state().devices[-1])
+
+    def compute(self, function, *args, dtype=None, out=None, **options):
+        self.launches += 1
+        hosts = [self.read(a) for a in args]
+        if dtype is not None: options["dtype"] = dtype
+        if out is None:
+            return self.new(function(*hosts, **options), dtype is not None, args)
+        self.check(out)
+        function(*hosts, out=out.host, **options)
+        return out
+
+    def reduce(self, function, a, axis, dtype, out, keepdims):
+        if not isinstance(a, StrictArray): self.refuse(a)
+        options = {"axis": axis, "keepdims": keepdims}
+        return self.compute(lambda host, **o: function(np.asarray(host), **o), a, dtype=dtype, out=out, **options)
+
+    # ---- functions, each with the signature it has in CuPy
+
+    def sum(self, a, axis=None, dtype=None, out=None, keepdims=False):
+        return self.reduce(np.sum, a, axis, dtype, out, keepdims)
+
+    def mean(self, a, axis=None, dtype=None, out=None, keepdims=False):
+        return self.reduce(np.mean, a, axis, dtype, out, keepdims)
+
+    def empty(self, shape, dtype=float, order="C"):
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if size > self.total:
+            raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
+        return self.new(np.empty(shape, dtype, order), asked=dtype is not float)
+
+    def ones(self, shape, dtype=float, order="C"):
+        return self.new(np.ones(shape, dtype, order), asked=dtype is not float)
+
+    def full(self, shape, fill_value, dtype=None, order="C"):
+        return self.new(np.full(shape, fill_value, dtype, order), asked=dtype is not None)
+
+    def eye(self, N, M=None, k=0, dtype=float, order="C"):
+        return self.new(np.eye(N, M, k, dtype, order), asked=dtype is not float)
+
+    def arange(self, start, stop=None, step=1, dtype=None): return self.new(np.arange(start, stop, step, dtype=dtype))
+    def empty_like(self, a): return self.new(np.empty_like(self.read(a)))
+    def ones_like(self, a): return self.new(np.ones_like(self.read(a)))
+    def zeros_like(self, a): return self.new(np.zeros_like(self.read(a)))
+    def where(self, condition, x, y): return self.compute(np.where, condition, x, y)
+    def clip(self, a, a_min, a_max, out=None): return self.compute(np.clip, a, a_min, a_max, out=out)
+    def flatnonzero(self, a): return self.wait() or self.new(np.flatnonzero(self.read(a)))
+    def broadcast_arrays(self, *args): return tuple(a._view(h) for a, h in zip(args, np.broadcast_arrays(
+        *map(self.read, args)), strict=True))  # fmt: skip
+
+    def stack(self, tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
+        return self.new(np.stack([self.read(a) for a in tup], axis, dtype=dtype, casting=casting))
+
+    def take(self, a, indices, axis=None, out=None):
+        return self.compute(lambda rows, at, **o: np.take(rows, at, axis, **o), a, indices, out=out)
+
+    def matmul(self, a, b, out=None):
+        if out is not None and not (out.flags.c_contiguous and out.dtype == a.dtype == b.dtype):
+            raise Refusal("Output array must be C-contiguous and of the operands' dtype")
+        return self.compute(np.matmul, a, b, out=out)
+
+    # ---- between host and device
+
+    def asarray(self, a, dtype=None, order=None):
+        if isinstance(a, StrictArray):
+            here = a if a.device_id == self._state().devices[-1] else self.new(a.host.copy())
+            return here if dtype is None or here.dtype == dtype else here.astype(dtype)
+        host = np.array(a, dtype, order=order or "K")
+        if host.dtype.kind not in "?iufbc" or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
+            raise ValueError(f"Unsupported dtype {host.dtype}")
+        if self._state().steps:
+            raise Refusal("a copy from the host within a step")
+        self.uploads += 1
+        return self.new(host)
+
+    def ascontiguousarray(self, a, dtype=None):
+        if not isinstance(a, StrictArray): self.refuse(a)
+        same = a.flags.c_contiguous and (dtype is None or a.dtype == dtype)
+        return a if same else self.new(np.ascontiguousarray(self.read(a), dtype))
+
+    def asnumpy(self, a): return a.get() if isinstance(a, StrictArray) else np.asarray(a)
+
+
+def _ufunc(function):
+    def call(self, *args, out=None, dtype=None):
+        return self.compute(function, *args, out=out, dtype=dtype)
+
+    return call
+
+
+for _name in ("add", "subtract", "multiply", "maximum", "minimum", "exp", "expm1", "log", "log1p", "sqrt", "square", "tanh",
+              "sign", "isfinite"):  # fmt: skip
+    setattr(StrictModule, _name, _ufunc(getattr(np, _name)))
+
+
+class StrictBackend(Backend):
+    """The reference on a strict device. A captured step may neither wait for the device nor copy from the host."""
+
+    name = "strict"
+    steps_between_reads = 64
+
+    def __init__(self, xp=None):
+        super().__init__(xp or StrictModule())
+
+    def asarray(self, array, dtype=None):
+        return super().asarray(array if self.owns(array) else np.asarray(array), dtype)
+
+    def to_host(self, array): return self.xp.asnumpy(array)
+
+    def capture(self, step):
+        def run(*args):
+            with self.xp.within_a_step():
+                return step(*args)
+
+        return run

@@ -1,0 +1,289 @@
+"""The rules of the tree, read from its source: import arrows, one `import cupy`, products in the backend, signatures,
+nothing that runs data as code, and a docstring on everything. Each rule is also shown to fail on a planted violation.
+"""
+
+import ast
+import importlib
+import inspect
+import types
+from pathlib import Path
+
+import pytest
+
+import ffnn_gpu
+from ffnn_gpu.backend import Backend, NumpyBackend
+from ffnn_gpu.backend.cupy_backend import CupyBackend
+
+PACKAGE = Path(ffnn_gpu.__file__).parent
+
+# A module imports only from groups above its own, never sideways; the files of backend/ and layers/ may import each other.
+# "ffnn_gpu" is __init__.py: what it re-exports stands above it, and what asks it for the version below.
+ORDER = [
+    {"errors"},
+    {"backend"},
+    {
+        "activations", "parameters", "workspace", "schedules", "checks", "targets", "summary", "interrupt", "history",
+        "atomic_folder", "array_files", "labels", "metrics", "meter", "configuration",
+    },
+    {"initializers", "csv_files", "preprocess"},
+    {"layers", "readers"},
+    {"network", "losses", "optimizers", "data", "architecture"},
+    {"checkpoint", "evaluation"},
+    {"callbacks", "tasks"},
+    {"progress", "resume", "run_folder", "model"},
+    {"training", "tables"},
+    {"ffnn_gpu"},
+    {"testing", "plots", "messages", "info"},
+    {"run"},
+    {"cli"},
+    {"__main__"},
+]  # fmt: skip
+RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
+FAMILIES = {"backend", "layers"}
+CUPY_FILE = "backend/cupy_backend.py"
+# Files outside backend/ that may multiply matrices themselves, each with its reason. None does: even metrics and plots,
+# which see host arrays only, get along without.
+PRODUCTS_ALLOWED: dict[str, str] = {}
+PRODUCTS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
+UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
+
+
+def sources():
+    """Path within the package → source."""
+    return {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def family(path):
+    """The name that stands for a file in ORDER."""
+    first = path.removesuffix(".py").split("/")[0]
+    return "ffnn_gpu" if first == "__init__" else first
+
+
+def is_module(name):
+    return name in RANK or (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir()
+
+
+def imported(node):
+    """The dotted names that an import statement reads."""
+    if isinstance(node, ast.Import): return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom): return []
+    if node.level: return ["." * node.level]
+    if node.module == "ffnn_gpu": return [f"ffnn_gpu.{a.name}" if is_module(a.name) else "ffnn_gpu" for a in node.names]
+    return [node.module]
+
+
+def wrong_arrows(path, source):
+    """Every import in `source`, inside functions too, that does not point to the left."""
+    here = family(path)
+    if here not in RANK: return [f"{path}: {here} has no place in ORDER; give it one"]
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        for name in imported(node):
+            if name.startswith("."): found.append(f"{path}:{node.lineno}: relative import")
+            if name.split(".")[0] != "ffnn_gpu": continue
+            there = [*name.split("."), "ffnn_gpu"][1]
+            if there == here and here in FAMILIES: continue
+            if there not in RANK or RANK[there] >= RANK[here]:
+                found.append(f"{path}:{node.lineno}: {here} imports {there}, which does not stand to its left")
+    return found
+
+
+def cupy_imports(path, source):
+    """Every import of cupy or cupyx that is not the one in cupy_backend.load_cupy."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        names = [name for name in imported(node) if name.split(".")[0] in ("cupy", "cupyx")]
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            names += [a.value for a in node.args if isinstance(a, ast.Constant) and a.value in ("cupy", "cupyx")]
+        found += [f"{path}:{node.lineno}: {name}" for name in names]
+    return found[1:] if path == CUPY_FILE else found
+
+
+def products(path, source):
+    """Every matrix product outside backend/: `@`, and calls such as xp.matmul and np.dot."""
+    if path.startswith("backend/") or path in PRODUCTS_ALLOWED: return []
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        operator = isinstance(node, (ast.BinOp, ast.AugAssign)) and isinstance(node.op, ast.MatMult)
+        named = isinstance(node, ast.Attribute) and node.attr in PRODUCTS
+        if operator or named: found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def unsafe(path, source):
+    """Everything that would run data as code: pickle and its kin, eval, exec, allow_pickle. `__reduce__` is fine."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        bad = [name for name in imported(node) if name.split(".")[0] in UNSAFE_MODULES]
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name) and node.func.id in UNSAFE_CALLS: bad.append(node.func.id)
+            allowed = [k for k in node.keywords if k.arg == "allow_pickle"]
+            bad += [ast.unparse(k) for k in allowed if not (isinstance(k.value, ast.Constant) and k.value.value is False)]
+        found += [f"{path}:{node.lineno}: {name}" for name in bad]
+    return found
+
+
+def undocumented(path, source):
+    """The module, and every public class and function on its top level, without a docstring."""
+    tree = ast.parse(source)
+    if not tree.body: return []
+    found = [] if ast.get_docstring(tree) else [f"{path}: module without a docstring"]
+    for node in tree.body:
+        public = isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_")
+        if public and path == "__init__.py" and not ast.get_docstring(node): found.append(f"{path}: {node.name}")
+    return found
+
+
+def bad_exports(module):
+    """Names in module.__all__ that are missing or say nothing of themselves."""
+    found = []
+    for name in module.__all__:
+        if not hasattr(module, name):
+            found.append(f"{name} does not exist")
+            continue
+        thing = getattr(module, name)
+        own = vars(thing).get("__doc__") if isinstance(thing, type) else inspect.getdoc(thing)
+        if not own or own.startswith(f"{name}("): found.append(f"{name} has no docstring")  # dataclass writes "Name(…)"
+    return found
+
+
+def parameters(function):
+    """(name, kind, default) of each, seen through wrappers that pass everything on."""
+    signature = inspect.signature(function, follow_wrapped=False)
+    kinds = {parameter.kind for parameter in signature.parameters.values()}
+    if {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds and hasattr(function, "__wrapped__"):
+        return parameters(function.__wrapped__)
+    return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
+
+
+def differing_signatures(override, reference):
+    """Methods of `override` that cannot be called like the reference's, or that the reference does not know."""
+    found = []
+    for name, member in vars(override).items():
+        if name.startswith("_") or not inspect.isfunction(member): continue
+        if not hasattr(reference, name):
+            continue
+        if parameters(member) != parameters(getattr(reference, name)):
+            found.append(f"{override.__name__}.{name}{inspect.signature(member, follow_wrapped=False)}")
+    return found
+
+
+RULES = [wrong_arrows, cupy_imports, products, unsafe, undocumented]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_tree_keeps_the_rule(rule):
+    assert [violation for path, source in sources().items() for violation in rule(path, source)] == []
+
+
+def test_cupy_is_imported_in_exactly_one_place():
+    mentions = [
+        (path, node.lineno) for path, source in sources().items() for node in ast.walk(ast.parse(source))
+        if any(name.split(".")[0] in ("cupy", "cupyx") for name in imported(node))
+    ]  # fmt: skip
+    assert [path for path, _ in mentions] == [CUPY_FILE]
+
+
+def test_every_export_exists_and_is_documented():
+    assert bad_exports(ffnn_gpu) == []
+    assert len(set(ffnn_gpu.__all__)) == len(ffnn_gpu.__all__)
+
+
+@pytest.mark.parametrize("override", [NumpyBackend, CupyBackend])
+def test_overrides_can_be_called_like_the_reference(override):
+    assert differing_signatures(override, Backend) == []
+
+
+def test_every_module_imports_without_a_gpu():
+    for path in sources():
+        if path != "__main__.py":  # which runs
+            importlib.import_module(("ffnn_gpu/" + path.removesuffix(".py").removesuffix("/__init__")).replace("/", "."))
+
+
+def test_no_file_has_a_vague_name():
+    assert [path for path in sources() if Path(path).stem in VAGUE] == []
+
+
+# ---------------------------------------------------------------------- each rule fails where it should
+
+PLANTED = [
+    (wrong_arrows, "layers/dense.py", "from ffnn_gpu.network import Network"),
+    (wrong_arrows, "layers/dense.py", "def forward():\n    from ffnn_gpu.training import fit"),
+    (wrong_arrows, "layers/dense.py", "import ffnn_gpu"),
+    (wrong_arrows, "layers/dense.py", "from ffnn_gpu import losses"),
+    (wrong_arrows, "layers/dense.py", "from ffnn_gpu import Network"),
+    (wrong_arrows, "losses.py", "from ffnn_gpu.optimizers import SGD"),
+    (wrong_arrows, "errors.py", "import ffnn_gpu.backend.reference"),
+    (wrong_arrows, "backend/reference.py", "from ffnn_gpu.activations import relu"),
+    (wrong_arrows, "losses.py", "from . import targets"),
+    (wrong_arrows, "brand_new.py", "import numpy"),
+    (cupy_imports, "network.py", "import cupy"),
+    (cupy_imports, "training.py", "def step():\n    from cupyx.scipy import special"),
+    (cupy_imports, "training.py", "import importlib\nimportlib.import_module('cupy')"),
+    (cupy_imports, CUPY_FILE, "def load_cupy():\n    import cupy\nimport cupy as cp"),
+    (products, "layers/dense.py", "a = x @ W"),
+    (products, "layers/dense.py", "x @= W"),
+    (products, "network.py", "z = backend.xp.matmul(x, W)"),
+    (products, "losses.py", "import numpy as np\nnp.dot(x, W)"),
+    (products, "metrics.py", "c = a.dot(b)"),
+    (unsafe, "checkpoint.py", "import pickle"),
+    (unsafe, "checkpoint.py", "def load():\n    from marshal import loads"),
+    (unsafe, "cli.py", "eval(text)"),
+    (unsafe, "cli.py", "exec(text)"),
+    (unsafe, "array_files.py", "np.load(path, allow_pickle=True)"),
+    (unsafe, "array_files.py", "np.load(path, allow_pickle=flag)"),
+    (undocumented, "losses.py", "import numpy as np"),
+    (undocumented, "__init__.py", '"""The package."""\ndef fit(): pass'),
+]
+
+
+@pytest.mark.parametrize(("rule", "path", "source"), PLANTED, ids=lambda value: getattr(value, "__name__", None))
+def test_rule_fails_on_a_planted_violation(rule, path, source):
+    assert len(rule(path, source)) == 1
+
+
+HARMLESS = [
+    (wrong_arrows, "layers/dense.py", "from ffnn_gpu.layers.layer import Layer\nfrom ffnn_gpu.activations import relu"),
+    (wrong_arrows, "cli.py", "def main():\n    from ffnn_gpu import run"),
+    (wrong_arrows, "plots.py", "def draw():\n    import matplotlib.pyplot"),
+    (cupy_imports, CUPY_FILE, "def load_cupy():\n    import cupy"),
+    (cupy_imports, "backend/arrays.py", "import sys\nsys.modules.get('cupy')"),
+    (products, "backend/reference.py", "a = x @ W"),
+    (products, "layers/dense.py", "@dataclass\nclass Dense: pass"),
+    (unsafe, "network.py", "class Network:\n    def __reduce__(self): return Network, ()"),
+    (unsafe, "csv_files.py", "import re\nre.compile('x')"),
+    (unsafe, "array_files.py", "np.load(path, allow_pickle=False)"),
+]
+
+
+@pytest.mark.parametrize(("rule", "path", "source"), HARMLESS, ids=lambda value: getattr(value, "__name__", None))
+def test_rule_lets_harmless_source_pass(rule, path, source):
+    assert rule(path, source) == []
+
+
+def test_signature_rule_fails_on_planted_overrides():
+    class Renamed(Backend):
+        def gemm(self, A, W, out): ...
+
+    class Defaulted(Backend):
+        def gemm(self, A, B, out=None): ...
+
+    class Shortened(Backend):
+        def column_sum(self, A): ...
+
+    class Positional(Backend):
+        def gemm(self, *args): ...
+
+    class Kept(Backend):
+        def gemm(self, A, B, out): ...
+
+    found = [differing_signatures(kind, Backend) for kind in (Renamed, Defaulted, Shortened, Positional, Kept)]
+    assert [len(differences) for differences in found] == [1, 1, 1, 1, 0]
+
+
+def test_export_rule_fails_on_planted_exports():
+    module = types.ModuleType("planted")
+    module.silent, module.said, module.__all__ = (lambda: None), len, ["silent", "said", "missing"]
+    assert bad_exports(module) == ["silent has no docstring", "missing does not exist"]

@@ -1,0 +1,421 @@
+"""One table of bad input and what comes of it, the same on every backend, and that nothing is changed by it."""
+
+import re
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import evaluate, fit, train_step
+from ffnn_gpu.activations import relu, sigmoid
+from ffnn_gpu.backend import get_backend
+from ffnn_gpu.callbacks import Callback
+from ffnn_gpu.errors import BackendMismatchError, ConfigurationError, DataError, DivergedError, ShapeError, WorkspaceError
+from ffnn_gpu.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual, Softmax
+from ffnn_gpu.losses import (
+    SoftmaxCrossEntropy,
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    hinge,
+    huber,
+    mean_squared_error,
+    poisson,
+    softmax_cross_entropy,
+)
+from ffnn_gpu.network import Network
+from ffnn_gpu.optimizers import Adam
+
+N, D, C = 20, 4, 3
+rng = np.random.default_rng(0)
+X = rng.normal(size=(N, D))
+LABELS = rng.integers(0, C, N)
+ONE_HOT = np.eye(C)[LABELS]
+
+
+def changed(array, at, value):
+    array = np.array(array)
+    array[at] = value
+    return array
+
+
+OBJECTS = "Python objects|dtype object"
+
+
+class State:
+    """Everything that bad input must leave alone, as bytes."""
+
+    def __init__(self, network, optimizer, *arrays):
+        self.network, self.optimizer, self.arrays = network, optimizer, arrays
+        self.before = self.look()
+
+    def look(self):
+        params = self.network.params
+        vectors = [params.theta, params.state, params.step, *vars(self.optimizer.state(params)).values()]
+        host = [self.network.backend.to_host(vector) for vector in vectors]
+        return [np.array(a).tobytes() for a in (*host, *self.arrays) if np.asarray(a).dtype != object]
+
+    def require_unchanged(self):
+        assert self.look() == self.before
+
+
+def network_of(backend="numpy", outputs=C):
+    return Network(D, [Dense(5, relu), BatchNorm(), Dropout(0.2), Dense(outputs)], backend, "float64", seed=1)
+
+
+def refuses(call, error, message, state):
+    with pytest.raises(error, match=message):
+        call()
+    state.require_unchanged()
+
+
+# ---------------------------------------------------------------------- rows
+
+BAD_X = {
+    "NaN": (changed(X, (3, 1), np.nan), DataError, r"x holds 1 values .* not finite; the first is nan at index \(3, 1\)"),
+    "Inf": (changed(changed(X, (3, 1), np.inf), (9, 0), -np.inf), DataError, r"x holds 2 .* inf at index \(3, 1\)"),
+    "float32 NaN": (changed(X, (19, 3), np.nan).astype(np.float32), DataError, r"index \(19, 3\)"),
+    "Fortran NaN": (np.asfortranarray(changed(X, (3, 1), np.nan)), DataError, r"index \(3, 1\)"),
+    "too few columns": (X[:, :3], ShapeError, "x has 3 columns; layer 0 of this network reads 4"),
+    "too many columns": (np.hstack([X, X]), ShapeError, "x has 8 columns; layer 0 of this network reads 4"),
+    "one row as vector": (X[0], ShapeError, r"x has shape \(4,\)"),
+    "images": (X.reshape(N, 2, 2), ShapeError, r"x has shape \(20, 2, 2\)"),
+    "number": (np.float64(3), ShapeError, r"x has shape \(\)"),
+    "complex": (X.astype(complex), DataError, "x has dtype complex128"),
+    "strings": (X.astype(str), DataError, "x has dtype <U"),
+    "dates": (X.astype("M8[s]"), DataError, "x has dtype datetime64"),
+    "objects": (X.astype(object), DataError, OBJECTS),
+    "ragged list": ([[1, 2, 3, 4], [1, 2]], DataError, "cannot be read as an array"),
+    "list of None": ([[None] * 4] * N, DataError, OBJECTS),
+    "None": (None, DataError, OBJECTS),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_X)
+@pytest.mark.parametrize("verb", ["fit", "evaluate", "predict", "validation"])
+def test_rows_that_cannot_be_used_are_refused_with_the_numbers(backend, kind, verb):
+    x, error, message = BAD_X[kind]
+    network, optimizer = network_of(backend), Adam()
+    calls = {
+        "fit": lambda: fit(network, softmax_cross_entropy, optimizer, (x, LABELS), epochs=1, verbose=0),
+        "evaluate": lambda: evaluate(network, softmax_cross_entropy, (x, LABELS)),
+        "predict": lambda: network.predict(x),
+        "validation": lambda: fit(network, softmax_cross_entropy, optimizer, (X, LABELS), validation=(x, LABELS), verbose=0),
+    }
+    refuses(calls[verb], error, message, State(network, optimizer, *([x] if isinstance(x, np.ndarray) else [])))
+
+
+@pytest.mark.parametrize("kind", ["too few columns", "one row as vector", "images", "complex", "strings"])
+def test_forward_and_train_step_refuse_what_is_no_matrix_of_their_width(backend, kind):
+    x, error, message = BAD_X[kind]
+    network, optimizer = network_of(backend), Adam()
+    ws, state = network.workspace(N), State(network, optimizer, x)
+    refuses(lambda: network.forward(x, ws), error, message, state)
+    y = backend.asarray(LABELS)
+    refuses(lambda: train_step(network, softmax_cross_entropy, optimizer, x, y, ws), error, message, state)
+
+
+@pytest.mark.parametrize("x", [X.tolist(), "x", None])
+def test_forward_refuses_what_lives_elsewhere(backend, x):
+    network = network_of(backend)
+    refuses(lambda: network.forward(x, network.workspace(N)), BackendMismatchError, "backend", State(network, Adam()))
+
+
+def test_nan_goes_through_forward_as_nan_and_is_no_prediction(backend):
+    network = network_of(backend)
+    z = network.forward(backend.asarray(changed(X, (3, 1), np.nan)), network.workspace(N, training=False))
+    assert np.isnan(backend.to_host(z)[3]).all() and np.isfinite(backend.to_host(z)[4]).all()
+    network.params.theta[0] = np.nan
+    with pytest.raises(DivergedError, match="parameters diverged"):
+        network.predict(X)
+
+
+# ---------------------------------------------------------------------- targets
+
+BAD_Y = {
+    "label too high": (softmax_cross_entropy, changed(LABELS, 7, 3), DataError, r"y\[7\] is 3; .* 3 outputs, .* 0 to 2"),
+    "negative label": (softmax_cross_entropy, changed(LABELS, 7, -1), DataError, r"y\[7\] is -1"),
+    "fractional label": (softmax_cross_entropy, LABELS + 0.5, DataError, r"y\[0\] is \d\.5"),
+    "NaN label": (softmax_cross_entropy, changed(LABELS + 0.0, 7, np.nan), DataError, r"nan at index \(7,\)"),
+    "infinite label": (softmax_cross_entropy, changed(LABELS + 0.0, 7, np.inf), DataError, r"inf at index \(7,\)"),
+    "bool labels": (softmax_cross_entropy, LABELS > 0, DataError, "dtype bool"),
+    "string labels": (softmax_cross_entropy, LABELS.astype(str), DataError, "LabelMap"),
+    "object labels": (softmax_cross_entropy, LABELS.astype(object), DataError, OBJECTS),
+    "complex labels": (softmax_cross_entropy, LABELS.astype(complex), DataError, "dtype complex128"),
+    "labels too high for probabilities": (cross_entropy, changed(LABELS, 7, 3), DataError, r"y\[7\] is 3"),
+    "huge label": (softmax_cross_entropy, changed(LABELS.astype(np.uint64), 7, 2**63), DataError, r"y\[7\] is 922337203"),
+    "one-hot too narrow": (softmax_cross_entropy, ONE_HOT[:, :2], ShapeError, r"shape \(20, 2\); the network has 3 outputs"),
+    "one-hot too wide": (cross_entropy, np.eye(4)[LABELS], ShapeError, r"shape \(20, 4\); the network has 3 outputs"),
+    "column of labels": (softmax_cross_entropy, LABELS[:, None], ShapeError, r"shape \(20, 1\); the network has 3 outputs"),
+    "rows not summing to 1": (softmax_cross_entropy, changed(ONE_HOT, (5, 0), 0.25), DataError, "row 5 of y sums to .*25"),
+    "negative probability": (softmax_cross_entropy, changed(ONE_HOT, (5,), [-1, 1, 1]), DataError, "row 5 of y holds a neg"),
+    "NaN probability": (softmax_cross_entropy, changed(ONE_HOT, (5, 2), np.nan), DataError, r"nan at index \(5, 2\)"),
+    "3-D targets": (softmax_cross_entropy, np.ones((N, C, 1)), ShapeError, r"shape \(20, 3, 1\)"),
+    "one number": (softmax_cross_entropy, np.int64(1), ShapeError, r"shape \(\)"),
+    "too few rows": (softmax_cross_entropy, LABELS[:-1], ShapeError, "20 rows and y has 19"),
+    "too many rows": (softmax_cross_entropy, np.r_[LABELS, 0], ShapeError, "20 rows and y has 21"),
+    "vector against 3 outputs": (mean_squared_error, X[:, 0], ShapeError, r"shape \(20,\); the network has 3 outputs"),
+    "column against 3 outputs": (mean_squared_error, X[:, :1], ShapeError, r"shape \(20, 1\); the network has 3 outputs"),
+    "NaN number": (mean_squared_error, changed(X[:, :3], (2, 1), np.nan), DataError, r"1 values .* nan at index \(2, 1\)"),
+    "infinite number": (huber(), changed(X[:, :3], (2, 1), -np.inf), DataError, r"-inf at index \(2, 1\)"),
+    "complex numbers": (mean_squared_error, X[:, :3] + 1j, DataError, "dtype complex128"),
+    "string numbers": (mean_squared_error, X[:, :3].astype(str), DataError, "dtype <U"),
+    "negative counts": (poisson, -ONE_HOT, DataError, "reads counts"),
+    "probability above 1": (binary_cross_entropy_with_logits, 2 * ONE_HOT, DataError, "from 0 to 1"),
+    "probability below 0": (binary_cross_entropy, -ONE_HOT, DataError, "from 0 to 1"),
+    "hinge of 0 and 1": (hinge, ONE_HOT, DataError, r"\(-1, 1\)"),
+    "class weights too many": (SoftmaxCrossEntropy(0, (1.0,) * 4), LABELS, ShapeError, "4 numbers; .* 3 outputs"),
+    "None": (mean_squared_error, None, DataError, OBJECTS),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_Y)
+@pytest.mark.parametrize("verb", ["fit", "evaluate", "train_step", "validation"])
+def test_targets_that_cannot_be_used_are_refused_with_the_numbers(backend, kind, verb):
+    loss, y, error, message = BAD_Y[kind]
+    network, optimizer = network_of(backend), Adam()
+    good = {softmax_cross_entropy: LABELS, cross_entropy: LABELS, hinge: 2 * ONE_HOT - 1}.get(loss, ONE_HOT)
+    x = backend.asarray(X)
+    calls = {
+        "fit": lambda: fit(network, loss, optimizer, (X, y), epochs=1, verbose=0),
+        "evaluate": lambda: evaluate(network, loss, (X, y)),
+        "train_step": lambda: train_step(network, loss, optimizer, x, y, network.workspace(N)),
+        "validation": lambda: fit(network, loss, optimizer, (X, good), validation=(X, y), verbose=0),
+    }
+    refuses(calls[verb], error, message, State(network, optimizer, np.asarray(y)))
+
+
+@pytest.mark.parametrize("labels", [
+    LABELS.astype(np.float32), LABELS + 0.0, LABELS.astype(np.uint8), LABELS.astype(np.int16), LABELS.astype(">i4"),
+    LABELS.tolist(), LABELS.astype(np.float16), np.where(LABELS == 0, -0.0, LABELS),
+])
+def test_labels_of_any_integral_kind_train_alike(backend, labels):
+    a, b = network_of(backend), network_of(backend)
+    fit(a, softmax_cross_entropy, Adam(), (X, labels), epochs=2, verbose=0)
+    fit(b, softmax_cross_entropy, Adam(), (X, LABELS), epochs=2, verbose=0)
+    np.testing.assert_array_equal(backend.to_host(a.params.theta), backend.to_host(b.params.theta))
+
+
+@pytest.mark.parametrize("loss", [mean_squared_error, binary_cross_entropy_with_logits, poisson])
+def test_vector_of_targets_is_a_column_for_one_output(backend, loss):
+    a, b, y = network_of(backend, 1), network_of(backend, 1), (LABELS > 0) * 1.0
+    rows = [fit(n, loss, Adam(), (X, t), epochs=2, verbose=0).rows for n, t in ((a, y), (b, y[:, None]))]
+    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]]
+    np.testing.assert_array_equal(backend.to_host(a.params.theta), backend.to_host(b.params.theta))
+    with pytest.raises(ShapeError, match=r"shape \(20, 2\); the network has 1 outputs"):
+        fit(a, loss, Adam(), (X, np.ones((N, 2))), verbose=0)
+
+
+# ---------------------------------------------------------------------- weights
+
+BAD_WEIGHTS = {
+    "too few": (np.ones(N - 1), ShapeError, r"shape \(19,\); there are 20 rows"),
+    "column": (np.ones((N, 1)), ShapeError, r"shape \(20, 1\)"),
+    "one number": (2.0, ShapeError, r"shape \(\)"),
+    "negative": (changed(np.ones(N), 4, -0.5), DataError, r"sample_weight\[4\] is -0.5"),
+    "NaN": (changed(np.ones(N), 4, np.nan), DataError, r"sample_weight holds 1 .* nan at index \(4,\)"),
+    "Inf": (changed(np.ones(N), 4, np.inf), DataError, r"sample_weight holds 1 .* inf at index \(4,\)"),
+    "all zero": (np.zeros(N), DataError, "every one of the 20 sample weights of .* is 0"),
+    "strings": (np.ones(N).astype(str), DataError, "dtype <U"),
+    "complex": (np.ones(N) + 0j, DataError, "dtype complex128"),
+    "objects": (np.ones(N).astype(object), DataError, OBJECTS),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_WEIGHTS)
+@pytest.mark.parametrize("verb", ["fit", "evaluate", "triple", "train_step"])
+def test_weights_that_are_no_weights_are_refused(backend, kind, verb):
+    w, error, message = BAD_WEIGHTS[kind]
+    if verb == "train_step" and kind == "all zero":
+        pytest.skip("a batch may well have no weight")
+    network, optimizer = network_of(backend), Adam()
+    x, y = backend.asarray(X), backend.asarray(LABELS)
+    calls = {
+        "fit": lambda: fit(network, softmax_cross_entropy, optimizer, (X, LABELS), sample_weight=w, verbose=0),
+        "triple": lambda: fit(network, softmax_cross_entropy, optimizer, (X, LABELS, w), verbose=0),
+        "evaluate": lambda: evaluate(network, softmax_cross_entropy, (X, LABELS, w)),
+        "train_step": lambda: train_step(network, softmax_cross_entropy, optimizer, x, y, network.workspace(N), w),
+    }
+    refuses(calls[verb], error, message, State(network, optimizer, np.asarray(w)))
+
+
+# ---------------------------------------------------------------------- sizes
+
+
+def test_empty_data_is_refused_by_fit_and_evaluate(backend):
+    network, optimizer = network_of(backend), Adam()
+    state, empty = State(network, optimizer), (X[:0], LABELS[:0])
+    refuses(lambda: fit(network, softmax_cross_entropy, optimizer, empty), DataError, r"data is empty: .* \(0, 4\)", state)
+    refuses(lambda: evaluate(network, softmax_cross_entropy, empty), DataError, "data is empty", state)
+
+
+def test_no_rows_go_forward_to_no_rows(backend):
+    network = Network(D, [Dense(5, relu), LayerNorm(), BatchNorm(), Dropout(0.5), Dense(C), Softmax()], backend)
+    assert network.predict(X[:0]).shape == (0, C)
+    for training in (True, False):
+        x = backend.asarray(X[:0], "float32")
+        assert network.forward(x, network.workspace(0, training)).shape == (0, C)
+        assert network.forward(x, network.workspace(7, training).first(0)).shape == (0, C)
+
+
+def test_one_row_and_a_batch_larger_than_the_data_work(backend):
+    network = network_of(backend)
+    assert network.predict(X[:1]).shape == (1, C)
+    whole, large = network_of(backend), network_of(backend)
+    fit(whole, softmax_cross_entropy, Adam(), (X, LABELS), epochs=2, batch_size=N, verbose=0)
+    fit(large, softmax_cross_entropy, Adam(), (X, LABELS), epochs=2, batch_size=1000, verbose=0)
+    np.testing.assert_array_equal(backend.to_host(whole.params.theta), backend.to_host(large.params.theta))
+    for rows, batch in ((1, 5), (5, 1), (5, 4)):
+        data = X[:rows], LABELS[:rows]
+        history = fit(network, softmax_cross_entropy, Adam(), data, epochs=2, batch_size=batch, verbose=0)
+        assert np.isfinite(history["loss"]).all() and np.isfinite(backend.to_host(network.params.state)).all()
+
+
+@pytest.mark.parametrize("store", [
+    np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2], lambda x: x[::-1].copy()[::-1], lambda x: x.astype(">f8"),
+    lambda x: np.lib.stride_tricks.as_strided(x.copy(), writeable=False), lambda x: x.tolist(),
+], ids=["fortran", "strided", "negative stride", "big-endian", "read-only", "list"])  # fmt: skip
+def test_rows_stored_in_another_way_give_the_same_bits_and_stay_untouched(backend, store):
+    stored, plain, other = store(X), network_of(backend), network_of(backend)
+    before = np.array(stored)
+    np.testing.assert_array_equal(plain.predict(X), plain.predict(stored))
+    fit(plain, softmax_cross_entropy, Adam(), (X, LABELS), epochs=2, validation=0.2, verbose=0)
+    fit(other, softmax_cross_entropy, Adam(), (stored, LABELS), epochs=2, validation=0.2, verbose=0)
+    np.testing.assert_array_equal(backend.to_host(plain.params.theta), backend.to_host(other.params.theta))
+    np.testing.assert_array_equal(np.array(stored), before)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64, bool, np.float16])
+def test_whole_numbers_are_cast_once_at_the_boundary(backend, kind):
+    x = (np.abs(X) * 50).astype(kind)
+    a, b = network_of(backend), network_of(backend)
+    fit(a, softmax_cross_entropy, Adam(), (x, LABELS), epochs=2, verbose=0)
+    fit(b, softmax_cross_entropy, Adam(), (x.astype(float), LABELS), epochs=2, verbose=0)
+    np.testing.assert_array_equal(backend.to_host(a.params.theta), backend.to_host(b.params.theta))
+    np.testing.assert_array_equal(a.predict(x), a.predict(x.astype(float)))
+
+
+def test_rows_too_large_for_the_network_dtype_are_refused(backend):
+    network = Network(D, [Dense(C)], backend, "float32")
+    x = changed(X, (2, 2), 1e300)
+    state = State(network, Adam(), x)
+    refuses(lambda: network.predict(x), DataError, r"1e\+300|float32", state)
+    train = lambda: fit(network, softmax_cross_entropy, Adam(), (x, LABELS), verbose=0)  # noqa: E731
+    refuses(train, DataError, r"1e\+300|float32", state)
+
+
+# ---------------------------------------------------------------------- settings of a network
+
+BAD_NETWORKS = {
+    "float16": (lambda b: Network(4, [Dense(3)], b, "float16"), ConfigurationError, "'float16' .* float32 or float64"),
+    "bfloat16": (lambda b: Network(4, [Dense(3)], b, "bfloat16"), ConfigurationError, "'bfloat16'"),
+    "int32": (lambda b: Network(4, [Dense(3)], b, np.int32), ConfigurationError, "'int32'"),
+    "complex64": (lambda b: Network(4, [Dense(3)], b, np.dtype("complex64")), ConfigurationError, "'complex64'"),
+    "no dtype": (lambda b: Network(4, [Dense(3)], b, None), ConfigurationError, "'None'"),
+    "misspelt dtype": (lambda b: Network(4, [Dense(3)], b, "flaot32"), ConfigurationError, "'flaot32'"),
+    "no layer": (lambda b: Network(4, [Dense(3), relu], b), ConfigurationError, "not relu"),
+    "layer class": (lambda b: Network(4, [Dense], b), ConfigurationError, "layers must hold layers"),
+    "layer name": (lambda b: Network(4, ["Dense(3)"], b), ConfigurationError, re.escape("'Dense(3)'")),
+    "n_in 0": (lambda b: Network(0, [Dense(3)], b), ConfigurationError, "n_in .* not 0"),
+    "n_in negative": (lambda b: Network(-4, [Dense(3)], b), ConfigurationError, "n_in .* not -4"),
+    "n_in fractional": (lambda b: Network(4.0, [Dense(3)], b), ConfigurationError, "n_in .* not 4.0"),
+    "n_in bool": (lambda b: Network(True, [Dense(3)], b), ConfigurationError, "n_in .* not True"),
+    "seed negative": (lambda b: Network(4, [Dense(3)], b, seed=-1), ConfigurationError, "seed .* not -1"),
+    "seed fractional": (lambda b: Network(4, [Dense(3)], b, seed=0.5), ConfigurationError, "seed .* not 0.5"),
+    "width 0": (lambda b: Dense(0), ConfigurationError, "width of Dense .* not 0"),
+    "width bool": (lambda b: Dense(True), ConfigurationError, "width of Dense .* not True"),
+    "width float": (lambda b: Dense(3.0), ConfigurationError, "width of Dense .* not 3.0"),
+    "activation name": (lambda b: Dense(3, "relu"), ConfigurationError, "phi must be an activation"),
+    "dropout 1": (lambda b: Dropout(1.0), ConfigurationError, "below 1, not 1.0"),
+    "dropout negative": (lambda b: Dropout(-0.1), ConfigurationError, "not -0.1"),
+    "dropout NaN": (lambda b: Dropout(float("nan")), ConfigurationError, "not nan"),
+    "dropout bool": (lambda b: Dropout(True), ConfigurationError, "not True"),
+    "dropout text": (lambda b: Dropout("0.1"), ConfigurationError, "not '0.1'"),
+    "residual of another width": (lambda b: Network(4, [Residual([Dense(5)])], b), ShapeError, "turn width 4 into 5"),
+    "residual of nothing": (lambda b: Residual([]), ConfigurationError, "one or more layers"),
+    "residual of no layers": (lambda b: Residual([relu]), ConfigurationError, "one or more layers"),
+    "eps 0": (lambda b: LayerNorm(0.0), ConfigurationError, "eps of LayerNorm"),
+    "momentum 0": (lambda b: BatchNorm(0.0), ConfigurationError, "momentum of BatchNorm"),
+    "smoothing 1": (lambda b: SoftmaxCrossEntropy(1.0), ConfigurationError, "label_smoothing"),
+    "class weight negative": (lambda b: SoftmaxCrossEntropy(0, (-1.0, 1.0)), ConfigurationError, "class weights"),
+    "huber 0": (lambda b: huber(0), ConfigurationError, "delta of huber"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_NETWORKS)
+def test_networks_that_cannot_be_are_refused_with_what_is_wrong(backend, kind):
+    make, error, message = BAD_NETWORKS[kind]
+    with pytest.raises(error, match=message):
+        make(backend)
+
+
+@pytest.mark.parametrize("name", ["torch", "numpy:0", "cupy:x", "cupy:-1", "gpu", "", "cupy:"])
+def test_unknown_backend_is_refused_with_those_there_are(name):
+    with pytest.raises(ConfigurationError, match=r"there are auto, numpy \(or cpu\), cupy"):
+        get_backend(name)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.0, True, None])
+def test_predict_refuses_a_batch_size_that_is_no_count(backend, batch_size):
+    with pytest.raises(ConfigurationError, match="batch_size must be a whole number"):
+        network_of(backend).predict(X, batch_size)
+
+
+# ---------------------------------------------------------------------- workspaces
+
+
+def test_backward_refuses_a_workspace_without_a_pass(backend):
+    network, other = network_of(backend), network_of(backend)
+    x, ws = backend.asarray(X), network.workspace(N)
+    state = State(network, Adam(), X)
+    dz = backend.zeros((N, C), np.float64)
+
+    refuses(lambda: network.backward(dz, ws), WorkspaceError, "holds no forward pass", state)
+    network.forward(x, ws)
+    network.backward(dz, ws)
+    refuses(lambda: network.backward(dz, ws), WorkspaceError, "holds no forward pass", state := State(network, Adam()))
+
+    inference = network.workspace(N, training=False)
+    network.forward(x, inference)
+    refuses(lambda: network.backward(dz, inference), WorkspaceError, "made with training=False", state)
+
+    network.forward(x, ws)
+    network.forward(x[:5], ws.first(5))                                             # the pass over all rows is overwritten
+    refuses(lambda: network.backward(dz, ws), WorkspaceError, "holds no forward pass", state)
+
+    refuses(lambda: network.forward(x, other.workspace(N)), WorkspaceError, "made by another network", state)
+    refuses(lambda: network.backward(dz, other.workspace(N)), WorkspaceError, "holds no forward pass", state)
+
+
+def test_sizes_that_differ_from_the_workspace_are_refused_with_the_remedy(backend):
+    network = network_of(backend)
+    x, ws = backend.asarray(X), network.workspace(7)
+    with pytest.raises(ShapeError, match=r"x has 20 rows and the workspace 7; make one with network.workspace\(20\)"):
+        network.forward(x, ws)
+    with pytest.raises(ShapeError, match=r"x has 5 rows and the workspace 7; pass workspace.first\(5\)"):
+        network.forward(x[:5], ws)
+    with pytest.raises(ShapeError, match="holds 7 rows, not 8"):
+        ws.first(8)
+    for B in (-1, 2.0, True, None):
+        with pytest.raises(ShapeError, match="number of rows"):
+            network.workspace(B)
+    network.forward(x[:7], ws)
+    with pytest.raises(ShapeError, match=r"dz has shape \(7, 4\); this pass has outputs \(7, 3\)"):
+        network.backward(backend.zeros((7, 4), np.float64), ws)
+
+
+def test_sigmoid_probabilities_beyond_the_interval_are_no_targets(backend):
+    network = Network(D, [Dense(1, sigmoid)], backend)
+    with pytest.raises(DataError, match=r"from 0.0 to 2.0"):
+        fit(network, binary_cross_entropy, Adam(), (X, LABELS), verbose=0)
+
+
+def test_callback_that_fails_leaves_no_half_step(backend):
+    class Fails(Callback):
+        def after_step(self, run):
+            raise ZeroDivisionError
+
+    failed, one = network_of(backend), network_of(backend)
+    with pytest.raises(ZeroDivisionError):
+        fit(failed, softmax_cross_entropy, Adam(), (X, LABELS), callbacks=[Fails()], verbose=0)
+    fit(one, softmax_cross_entropy, Adam(), (X, LABELS), epochs=1, verbose=0)
+    np.testing.assert_array_equal(backend.to_host(failed.params.theta), backend.to_host(one.params.theta))

@@ -1,0 +1,147 @@
+import json
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.callbacks import Best, BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau, require_restorable
+from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
+from ffnn_gpu.layers import Dense
+from ffnn_gpu.network import Network
+
+
+def run_of(**more):
+    return SimpleNamespace(stop=False, lr_factor=1.0, epoch=0, epochs=100, averaged=nullcontext, **more)
+
+
+def feed(callback, losses, run=None, name="loss"):
+    """The run after epochs with these losses, and its lr_factor after each."""
+    run = run or run_of()
+    factors = []
+    for loss in losses:
+        if run.stop: break
+        run.epoch += 1
+        callback.after_epoch(run, {"epoch": run.epoch, name: loss})
+        factors.append(run.lr_factor)
+    return run, factors
+
+
+def started(callback):
+    callback.start(run_of())
+    return callback
+
+
+def test_callback_hooks_do_nothing_by_default():
+    callback = Callback()
+    for hook in (callback.start, callback.after_step, callback.after_interrupt, callback.finish):
+        assert hook(None) is None
+    assert callback.after_epoch(None, {}) is None and callback.restore({}, {}) is None
+    assert callback.state() == {} and callback.arrays() == {}
+
+
+@pytest.mark.parametrize(("name", "values", "improved"), [
+    ("loss", [3, 2, 2, 2.5, 1], [True, True, False, False, True]),
+    ("val_loss", [3, 4, 2], [True, False, True]),
+    ("val_rmse", [3, 4, 2], [True, False, True]),
+    ("val_accuracy", [0.5, 0.4, 0.6], [True, False, True]),
+    ("val_r2", [-3.0, -4.0, 0.1], [True, False, True]),
+    ("loss", [float("nan"), 2, float("nan"), 1], [True, True, False, True]),
+])
+def test_best_knows_whether_low_or_high_is_better(name, values, improved):
+    best = Best(name)
+    assert [best.improves({name: value}) for value in values] == improved
+
+
+def test_best_watches_the_validation_loss_where_there_is_one():
+    best = Best()
+    assert best.improves({"loss": 1.0, "val_loss": 2.0}) and best.value == 2.0
+    best = Best()
+    assert best.improves({"loss": 1.0}) and best.value == 1.0
+
+
+def test_best_counts_only_what_is_better_by_min_delta():
+    best = Best("loss", min_delta=0.5)
+    assert [best.improves({"loss": value}) for value in (3.0, 2.6, 2.5, 2.4)] == [True, False, False, True]
+
+
+def test_unknown_column_to_monitor_is_refused_with_those_there_are():
+    with pytest.raises(ConfigurationError, match=r"'val_acc' to monitor; there are epoch, loss"):
+        Best("val_acc").improves({"epoch": 1, "loss": 2.0})
+
+
+def test_early_stopping_waits_patience_epochs_for_something_better():
+    assert feed(started(EarlyStopping(2)), [5, 4, 4, 4, 1])[0].epoch == 4
+    assert feed(started(EarlyStopping(2)), [5, 4, 4, 3, 3, 2])[0].stop is False
+    assert feed(started(EarlyStopping(1, min_delta=0.5)), [5, 4, 3.6, 1])[0].epoch == 3
+    assert feed(started(EarlyStopping(3, monitor="val_accuracy")), [1, 2, 1, 1, 1, 9], name="val_accuracy")[0].epoch == 5
+
+
+def test_early_stopping_starts_afresh_with_every_training():
+    stopping = started(EarlyStopping(1))
+    feed(stopping, [1, 2])
+    assert feed(started(stopping), [5, 4, 3])[0].stop is False
+
+
+def test_plateau_multiplies_the_rate_after_more_than_patience_epochs():
+    callback = started(ReduceOnPlateau(factor=0.5, patience=1))
+    assert feed(callback, [5, 4, 4, 4, 4, 4, 3])[1] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_plateau_cools_down_and_has_a_floor():
+    callback = started(ReduceOnPlateau(factor=0.5, patience=0, cooldown=2, factor_floor=0.3))
+    assert feed(callback, [1] * 9)[1] == [1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: EarlyStopping(0), lambda: EarlyStopping(-1), lambda: ReduceOnPlateau(1.0), lambda: ReduceOnPlateau(0.0),
+    lambda: ReduceOnPlateau(patience=-1), lambda: Checkpoints("x", every_epochs=0), lambda: Checkpoints("x", every_steps=0),
+])
+def test_settings_outside_their_range_are_refused(make):
+    with pytest.raises(ConfigurationError):
+        make()
+
+
+def test_best_weights_puts_the_best_epoch_back():
+    network = Network(2, [Dense(1)], "numpy", seed=1)
+    callback, kept = started(BestWeights()), None
+    run = run_of(network=network)
+    for loss in (3.0, 1.0, 2.0):
+        network.params.theta += 1
+        if loss == 1.0: kept = network.params.to_host()
+        feed(callback, [loss], run)
+    callback.finish(run)
+    for name, value in network.params.to_host().items():
+        np.testing.assert_array_equal(value, kept[name])
+
+
+def test_best_weights_without_an_epoch_leaves_the_network_alone():
+    network = Network(2, [Dense(1)], "numpy", seed=1)
+    before = network.params.theta.copy()
+    started(BestWeights()).finish(run_of(network=network))
+    np.testing.assert_array_equal(network.params.theta, before)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: EarlyStopping(4), lambda: ReduceOnPlateau(0.5, 2, cooldown=3), BestWeights, lambda: Checkpoints("nowhere"),
+])
+@pytest.mark.parametrize("epochs", range(7))
+def test_callback_restored_from_its_json_goes_on_as_if_it_had_not_stopped(make, epochs, monkeypatch):
+    monkeypatch.setattr(Checkpoints, "after_epoch", lambda self, run, row: self.best.improves(row))
+    losses = [5, 4, 4, 4.5, 4, 4, 4, 3]
+    whole, first, second = make(), make(), make()
+    runs = [run_of(network=Network(2, [Dense(1)], "numpy")) for _ in range(2)]
+    whole.start(runs[0])
+    feed(whole, losses, runs[0])
+    first.start(runs[1])
+    feed(first, losses[:epochs], runs[1])
+    second.start(runs[1])
+    second.restore(json.loads(json.dumps(first.state())), first.arrays())
+    feed(second, losses[epochs:], runs[1])
+    assert second.state() == whole.state()
+    assert (runs[0].stop, runs[0].lr_factor) == (runs[1].stop, runs[1].lr_factor)
+
+
+def test_callbacks_that_differ_from_the_saved_ones_are_named():
+    with pytest.raises(IncompatibleCheckpointError, match=r"\['BestWeights'\]; this run has \['EarlyStopping'\]"):
+        require_restorable([EarlyStopping(1)], [{"callback": "BestWeights", "best": 1.0}])

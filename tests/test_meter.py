@@ -1,0 +1,51 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from ffnn_gpu.backend import Backend
+from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.meter import Meter
+from ffnn_gpu.optimizers import SGD
+
+
+def run_of(steps):
+    return SimpleNamespace(epoch=0, position=0, data=SimpleNamespace(steps=steps), optimizer=SGD(0.5))
+
+
+def slow_reader(steps):
+    """A backend that, like a GPU's, lets `steps` losses wait."""
+    backend = Backend()
+    backend.steps_between_reads = steps
+    return backend
+
+
+def feed(meter, run, losses, weights, then=lambda run: None):
+    for value, weight in zip(losses, weights, strict=True):
+        run.position += 1
+        meter.add(value, weight, run)
+    then(run)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 64])
+def test_mean_of_an_epoch_is_weighted_by_samples(steps):
+    meter, run = Meter(slow_reader(steps)), run_of(4)
+    feed(meter, run, [1.0, 2.0, 4.0, 8.0], [10, 10, 10, 2])
+    assert meter.mean(run) == (10 + 20 + 40 + 16) / 32
+    feed(meter, run, [3.0], [5])
+    assert meter.mean(run) == 3.0
+
+
+def test_mean_of_no_weight_is_zero():
+    meter, run = Meter(Backend()), run_of(1)
+    feed(meter, run, [0.0], [0.0])
+    assert meter.mean(run) == 0.0
+
+
+@pytest.mark.parametrize("steps", [1, 3, 64])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_loss_that_is_not_finite_is_reported_with_its_own_step_however_late_it_is_read(steps, bad):
+    meter, run = Meter(slow_reader(steps)), run_of(10)
+    run.epoch = 2
+    with pytest.raises(DivergedError, match=rf"loss is {bad} at step 24 \(epoch 3, minibatch 4 of 10\)"):
+        feed(meter, run, [1.0, 1.0, 1.0, bad, math.nan, 1.0], [1] * 6, then=meter.flush)

@@ -1,0 +1,142 @@
+import itertools
+
+import pytest
+
+from ffnn_gpu import schedules
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.schedules import (
+    SCHEDULES,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    LinearWarmup,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    constant,
+    schedule,
+)
+
+ROUNDING = 1e-12  # PyTorch multiplies factors up step by step; ours are closed forms in float64
+NAMES = [
+    "StepDecay(every=10, gamma=0.3)", "StepDecay(every=0.25, gamma=0.5)", "Exponential(gamma=0.95, every=1)", "Cosine()",
+    "Cosine(floor=0.1)", "Cosine(floor=0.1, cycles=3)", "OneCycle()", "OneCycle(rise=0.5, start=10.0, end=100.0)",
+    "LinearWarmup(warmup=12)",
+]  # fmt: skip
+
+
+def read(text):
+    name, _, settings = text.removesuffix(")").partition("(")
+    pairs = (entry.split("=") for entry in settings.split(", ") if entry)
+    return getattr(schedules, name)(**{key: float(value) if "." in value else int(value) for key, value in pairs})
+
+
+def path(rule, total):
+    return [rule(t, total) for t in range(total)]
+
+
+def falls(values):
+    return all(later <= earlier for earlier, later in itertools.pairwise(values))
+
+
+def test_golden_schedules_are_the_ones_tested(golden):
+    assert list(golden("schedules")["of"]) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_factors_equal_torch_s(golden, name):
+    stored = golden("schedules")
+    assert path(read(name), stored["total"]) == pytest.approx(stored["of"][name], rel=ROUNDING, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("total", [1, 2, 3, 10, 1000])
+def test_factors_are_between_zero_and_one_even_after_the_end(name, total):
+    assert all(0 <= SCHEDULES[name](t, total) <= 1 for t in range(total + 5))
+
+
+@pytest.mark.parametrize("rule", [StepDecay(), Exponential(), InverseScaling(), Cosine(), Cosine(floor=0.3)], ids=repr)
+def test_decays_start_at_one_and_never_rise(rule):
+    factors = path(rule, 100)
+    assert factors[0] == 1 and falls(factors) and factors[-1] < 1
+
+
+def test_constant_is_one():
+    assert path(constant, 5) == [1] * 5
+
+
+def test_exponential_reaches_gamma_at_the_end():
+    assert Exponential(gamma=0.01)(100, 100) == pytest.approx(0.01, rel=ROUNDING)
+
+
+def test_inverse_scaling_is_a_power():
+    assert path(InverseScaling(0.5), 4) == pytest.approx([1, 2**-0.5, 3**-0.5, 0.5], rel=ROUNDING)
+
+
+def test_cosine_ends_on_its_floor_and_stays_there():
+    assert Cosine(floor=0.2)(100, 100) == Cosine(floor=0.2)(150, 100) == pytest.approx(0.2, rel=ROUNDING)
+    assert Cosine()(50, 100) == pytest.approx(0.5, rel=ROUNDING)
+
+
+def test_cosine_restarts_at_one_in_each_cycle():
+    factors = path(Cosine(cycles=4), 80)
+    assert [t for t, factor in enumerate(factors) if factor == 1] == [0, 20, 40, 60]
+    assert all(falls(factors[start : start + 20]) for start in range(0, 80, 20))
+
+
+def test_every_cosine_restart_is_one_even_where_the_cycles_do_not_divide_the_steps():
+    for total, cycles in itertools.product(range(10, 200, 10), (3, 7, 9)):
+        factors = path(Cosine(cycles=cycles), total)
+        rises = sum(later > earlier for earlier, later in itertools.pairwise(factors))
+        assert rises == min(cycles, total) - 1, (total, cycles)
+
+
+@pytest.mark.parametrize(
+    "rule", [Cosine(warmup=10), Cosine(warmup=0.1), LinearWarmup(0.1, Cosine()), LinearWarmup(10)], ids=repr
+)
+def test_warmup_rises_in_equal_steps_to_one(rule):
+    factors = path(rule, 100)
+    assert factors[:10] == pytest.approx([(t + 1) / 10 for t in range(10)], rel=ROUNDING)
+    assert factors[10] == pytest.approx(1, rel=ROUNDING) and falls(factors[10:])
+
+
+def test_warmup_longer_than_the_training_only_rises():
+    factors = path(LinearWarmup(50), 10)
+    assert factors == pytest.approx([(t + 1) / 50 for t in range(10)], rel=ROUNDING)
+
+
+def test_one_cycle_rises_to_one_and_falls_to_its_end():
+    factors = path(OneCycle(rise=0.3, start=25, end=1e4), 100)
+    top = factors.index(max(factors))
+    assert factors[0] == pytest.approx(1 / 25, rel=ROUNDING) and factors[top] == pytest.approx(1, rel=ROUNDING)
+    assert falls(factors[top:]) and falls(factors[top::-1]) and 28 <= top <= 30
+    assert factors[-1] == pytest.approx(1 / 25 / 1e4, rel=1e-8)  # what is left of 1 − 1 + 4e-6
+
+
+def test_a_float_is_a_part_and_an_int_a_number_of_steps():
+    assert path(StepDecay(every=0.5), 10) == path(StepDecay(every=5), 10)
+    assert path(LinearWarmup(1), 3) == [1, 1, 1] and path(LinearWarmup(1.0), 4) == [0.25, 0.5, 0.75, 1]
+
+
+BAD = {
+    "every of a schedule must be positive": lambda: StepDecay(every=0),
+    "gamma of a schedule must be positive": lambda: Exponential(gamma=-1),
+    "warmup of a schedule must be positive": lambda: LinearWarmup(0),
+    "Cosine needs 0 <= floor <= 1": lambda: Cosine(floor=1.5),
+    "cycles >= 1": lambda: Cosine(cycles=0),
+    "rise of a schedule must be positive": lambda: OneCycle(rise=0.0),
+    "start of a schedule must be positive and finite, not nan": lambda: OneCycle(start=float("nan")),
+    "no schedule is called 'cosin'; there are constant": lambda: schedule("cosin"),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_settings_are_refused(message):
+    with pytest.raises(ConfigurationError, match=message):
+        BAD[message]()
+
+
+def test_schedules_are_found_by_name_and_the_base_gives_nothing():
+    assert all(schedule(name) is SCHEDULES[name] for name in SCHEDULES)
+    with pytest.raises(NotImplementedError, match="Schedule gives no factor"):
+        Schedule()(0, 1)
