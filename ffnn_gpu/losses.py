@@ -194,7 +194,7 @@ def huber(delta: float = 1.0) -> PointwiseLoss:
 
 
 def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable
-    return xp.where(d < 0, -d, d)
+    return xp.maximum(d, -d)
 
 
 def _huber(xp: Any, z: Any, y: Any, delta: float) -> Any:
@@ -223,8 +223,7 @@ def _bce_with_logits(xp: Any, z: Any, y: Any, _: float) -> Any:
 
 
 def _bce_with_logits_slope(xp: Any, z: Any, y: Any, _: float) -> Any:  # σ(z) − y
-    e = xp.exp(-_magnitude(xp, z))
-    return xp.where(z < 0, e, 1 + 0 * e) / (1 + e) - y
+    return xp.exp(xp.minimum(z, 0)) / (1 + xp.exp(xp.minimum(z, -z))) - y
 
 
 mean_squared_error = PointwiseLoss(  # ℓ = (z − y)²

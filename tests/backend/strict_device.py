@@ -320,8 +320,8 @@ def _ufunc(function):
     return call
 
 
-for _name in ("add", "subtract", "multiply", "maximum", "minimum", "exp", "expm1", "log", "log1p", "sqrt", "square", "tanh",
-              "sign", "isfinite"):  # fmt: skip
+for _name in ("add", "subtract", "multiply", "right_shift", "bitwise_and", "maximum", "minimum", "exp", "expm1", "log",
+              "log1p", "sqrt", "square", "tanh", "sign", "isfinite"):  # fmt: skip
     setattr(StrictModule, _name, _ufunc(getattr(np, _name)))
 
 
