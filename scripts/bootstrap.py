@@ -75,7 +75,7 @@ def restart(script, root=ROOT):
     if Path(sys.prefix) == root / ".venv":
         say("error: .venv cannot import ffnn_gpu; delete the folder " + str(root / ".venv") + " and run this again")
         return 2
-    return launch("demo", [str(script), *sys.argv[1:]], root)
+    return launch("fast", [str(script), *sys.argv[1:]], root)
 
 
 def prepare(extra, root=ROOT):

@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder with train-images…, train-labels…, t10k-images…, t10k-labels…")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -45,7 +45,7 @@ def main() -> None:
 
     began = time.perf_counter()
     nn.fit(
-        network, nn.softmax_cross_entropy, nn.AdamW(lr=2e-3, weight_decay=0.01), (x, mnist.y),
+        network, nn.softmax_cross_entropy, nn.AdamW(lr=2e-3, weight_decay=0.1), (x, mnist.y),
         epochs=args.epochs, batch_size=256, schedule=nn.OneCycle(), seed=args.seed,
     )  # fmt: skip
     seconds = time.perf_counter() - began

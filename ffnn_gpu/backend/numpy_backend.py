@@ -4,15 +4,18 @@ Why each override (2 cores, NumPy 2.4, microseconds, reference → here):
 - column_sum (1024, 512): 154 → 20 as a product with ones; its error, 4e-7 relative, is that of any float32 product.
 - the update rules (Adam, 670,000 parameters): 6300 → 1900 in blocks that stay in the cache.
 - activate and activation_backward for relu and tanh: no temporaries, see `benchmarks/results/`.
+- dropout_mask (256, 512): 810 → 130 by Numba.
 - take: NumPy gathers straight into `out` if told that no index is out of range.
 """
 
 import functools
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.precision import underflow_is_zero
 from ffnn_gpu.backend.reference import ALIGNMENT, Backend
 from ffnn_gpu.backend.updates import Updates
@@ -42,8 +45,10 @@ class NumpyBackend(Backend):
 
     name = "numpy"
 
-    def __init__(self) -> None:
+    def __init__(self, compiled: bool = True) -> None:
+        """compiled: whether to use Numba where it is installed."""
         super().__init__(np)
+        self.compiled = compiled and find_spec("numba") is not None
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An uninitialized array whose first element lies on a 256-byte boundary."""
@@ -59,6 +64,15 @@ class NumpyBackend(Backend):
         if rows.dtype != out.dtype:
             return super().take(rows, index, out)
         return np.take(rows, index, axis=0, out=out, mode="clip")  # "raise" would buffer; the indices are our own
+
+    def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
+        if not self.compiled or np.iscomplexobj(out):
+            return super().dropout_mask(rate, seed, step, layer, row, out)
+        from ffnn_gpu.backend import compiled  # numba takes most of a second to import
+
+        key = seed & MASK, (seed >> 32) & MASK
+        compiled.dropout_mask(out, out.dtype.type(1.0 / (1.0 - rate)), threshold(rate), key, int(step[0]), layer, row)
+        return out
 
     def column_sum(self, A: Any, out: Any) -> Any:
         """out = 1ᵀ A"""

@@ -57,3 +57,8 @@ def dropout_bits(xp: Any, shape: tuple[int, int], seed: int, step: Any, layer: i
     for place, word in enumerate(words):
         bits[:, :, place] = word
     return bits.reshape(rows, 4 * len(quads))[:, :columns]
+
+
+def threshold(rate: float) -> int:
+    """The word from which on an element is kept: the word is uniform on [0, 2³²), so it is below with probability `rate`."""
+    return min(round(rate * 2**32), 2**32 - 1)

@@ -17,7 +17,7 @@ import numpy as np
 from ffnn_gpu.backend.arrays import host_array, require_finite
 from ffnn_gpu.backend.losses import Losses
 from ffnn_gpu.backend.normalization import Normalizations
-from ffnn_gpu.backend.philox import dropout_bits
+from ffnn_gpu.backend.philox import dropout_bits, threshold
 from ffnn_gpu.backend.precision import underflow_is_zero, wide
 from ffnn_gpu.backend.softmax import Softmaxes
 from ffnn_gpu.backend.updates import Updates
@@ -194,7 +194,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
             row: the number of out's first row within the whole batch.
         """
         bits = dropout_bits(self.xp, out.shape, seed, step, layer, row)
-        out[...] = bits >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
+        out[...] = bits >= np.uint32(threshold(rate))
         out *= 1.0 / (1.0 - rate)
         return out
 
