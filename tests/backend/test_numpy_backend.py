@@ -11,7 +11,8 @@ from ffnn_gpu.testing import assert_close, tolerance
 
 FAST, REFERENCE = NumpyBackend(), Backend()
 BLOCKWISE = {"sgd", "rmsprop", "adagrad", "adam", "nadam", "lion"}  # tests/backend/test_updates.py, and exactly below
-TESTED = {"empty", "take", "column_sum", "activate", "activation_backward"} | BLOCKWISE | {"dropout_mask"}  # test_compiled.py
+TESTED = {"empty", "take", "column_sum", "activate", "activation_backward"} | BLOCKWISE
+TESTED |= {"dropout_mask"}  # test_compiled.py
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
 
