@@ -65,9 +65,11 @@ class MappedRows:
         return np.asarray(self.whole[self.index[rows]])
 
 
-def some_rows(x: Any, index: np.ndarray) -> Any:
-    """x[index], of a memory-mapped x without reading it."""
-    return MappedRows(x, index) if isinstance(x, np.memmap) else x[index]
+def some_rows(backend: Backend, x: Any, index: np.ndarray) -> Any:
+    """x[index] where x is, on the host or the device; of a memory-mapped x without reading it."""
+    if isinstance(x, np.memmap): return MappedRows(x, index)
+    if not backend.owns(x): return x[index]
+    return backend.take(x, backend.asarray(index), out=backend.empty((len(index), *x.shape[1:]), x.dtype))
 
 
 class Minibatches:
@@ -86,7 +88,7 @@ class Minibatches:
             raise ConfigurationError(
                 f"drop_last leaves nothing of {self.rows} rows at batch_size {order.batch_size}; choose a smaller one"
             )
-        self._x = _resident(backend, x, dtype)
+        self._x = resident(backend, x, dtype)
         self._y = backend.asarray(y)
         self._weight = None if weight is None else backend.asarray(weight, dtype)
         B = min(order.batch_size, self.rows)
@@ -119,7 +121,8 @@ class Minibatches:
             take(self._weight, index, out=self.weight[:n])
 
 
-def _resident(backend: Backend, x: Any, dtype: Any) -> Any:
+def resident(backend: Backend, x: Any, dtype: Any) -> Any:
+    """x on the device for good: cast to `dtype`, or left as it is where that takes less memory or x lies in a file."""
     on_host = backend.owns(np.empty(0))
     if on_host and isinstance(x, (np.memmap, MappedRows)):
         return x  # larger than memory, perhaps: gathered and cast row by row

@@ -10,7 +10,7 @@ import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int
-from ffnn_gpu.data import some_rows
+from ffnn_gpu.data import resident, some_rows
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.losses import Loss
 from ffnn_gpu.metrics import METRICS, READ_SCORES, get_metric
@@ -30,9 +30,14 @@ class Samples:
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, index: np.ndarray) -> "Samples":
-        """The rows `index`, on the host."""
-        return Samples(some_rows(self.x, index), self.y[index], None if self.weight is None else self.weight[index])
+    def rows(self, backend: Backend, index: np.ndarray) -> "Samples":
+        """The rows `index`."""
+        return Samples(some_rows(backend, self.x, index), self.y[index], None if self.weight is None else self.weight[index])
+
+    def on(self, backend: Backend, dtype: Any) -> "Samples":
+        """The same rows on the device, for a set that is looked at again and again."""
+        weight = None if self.weight is None else backend.asarray(self.weight)
+        return Samples(resident(backend, self.x, dtype), backend.asarray(self.y), weight)
 
 
 def samples(network: Network, loss: Loss, data: Any, sample_weight: Any = None, what: str = "data") -> Samples:
@@ -76,7 +81,7 @@ def split(
     train, held_out = train_test_split(y if classes else len(whole), float(validation), seed, stratify=classes)
     if not len(held_out) or not len(train):
         raise DataError(f"validation={validation} of {len(whole)} rows leaves {len(train)} to train and {len(held_out)}")
-    return whole.rows(np.sort(train)), whole.rows(np.sort(held_out))
+    return whole.rows(network.backend, np.sort(train)), whole.rows(network.backend, np.sort(held_out))
 
 
 def balanced(data: Samples, class_weight: Mapping[Any, float] | str, dtype: Any) -> Samples:

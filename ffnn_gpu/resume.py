@@ -20,7 +20,7 @@ def save_run(run: Any, path: Path, extras: Mapping[str, Any]) -> None:
     state = {
         "training": {
             "plan": plan(run), "epoch": run.epoch, "position": run.position, "lr_factor": run.lr_factor, "stop": run.stop,
-            "lr": run._lr, "loss_sum": run.meter.total, "weight_sum": run.meter.weight, "history": run.history.rows,
+            "lr": run.lr, "loss_sum": run.meter.total, "weight_sum": run.meter.weight, "history": run.history.rows,
             "callbacks": [{"callback": type(c).__name__, **c.state()} for c in resumable(run)],
         },
         "extras": dict(extras),
@@ -55,7 +55,7 @@ def restore_run(run: Any, path: Path) -> None:
         prefix = f"callback.{k}."
         callback.restore(remembered, {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
     run.epoch, run.position, run.lr_factor, run.stop = (saved[key] for key in ("epoch", "position", "lr_factor", "stop"))
-    run._lr, run.meter.total, run.meter.weight = saved["lr"], saved["loss_sum"], saved["weight_sum"]
+    run.lr, run.meter.total, run.meter.weight = saved["lr"], saved["loss_sum"], saved["weight_sum"]
     run.history.rows[:] = saved["history"]
 
 

@@ -80,7 +80,7 @@ class TrainingRun:
 
     Attributes:
         epoch, position: finished epochs, and finished minibatches of the next one.
-        lr_factor: what callbacks multiply the schedule by.
+        lr, lr_factor: the learning rate of the last step; what callbacks multiply the schedule by.
         stop: set to end the training after this epoch.
     """
 
@@ -98,7 +98,7 @@ class TrainingRun:
         self.ws = network.workspace(-(-len(data.x) // accumulate), seed=seed)
         self._total = network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
         self._captured = network.backend.capture(self._step)
-        self._lr = float("nan")
+        self.lr = float("nan")
         self._began = time.perf_counter()
 
     @property
@@ -109,9 +109,9 @@ class TrainingRun:
         """One minibatch. Raises DivergedError if the loss is not finite."""
         n = self.data.choose(self.epoch, self.position)
         lr = self.optimizer.lr * self.schedule(self.steps_done, self.epochs * self.data.steps) * self.lr_factor
-        if lr != self._lr:
+        if lr != self.lr:
             self.optimizer.set_lr(self.network.params, lr)
-            self._lr = lr
+            self.lr = lr
         value, weight = self._captured(n)
         self.position += 1
         self.meter.add(value, weight, self)
@@ -122,7 +122,7 @@ class TrainingRun:
         with self.averaged():
             row |= self._validate()
         seconds = time.perf_counter() - self._began
-        row |= {"lr": self._lr, "seconds": seconds, "samples_per_second": self.data.rows / max(seconds, 1e-9)}
+        row |= {"lr": self.lr, "seconds": seconds, "samples_per_second": self.data.rows / max(seconds, 1e-9)}
         self.epoch, self.position = self.epoch + 1, 0
         self._began = time.perf_counter()
         self.history.rows.append(row)
@@ -202,8 +202,9 @@ def fit(
     )
     extra = [schedule] if isinstance(schedule, Callback) else []
     run = TrainingRun(
-        network, loss, optimizer, minibatches, held_out, epochs=epochs, metrics=metrics, accumulate=accumulate,
-        schedule=constant if isinstance(schedule, Callback) else schedule, seed=seed,
+        network, loss, optimizer, minibatches, held_out and held_out.on(network.backend, network.dtype),
+        epochs=epochs, metrics=metrics, accumulate=accumulate, seed=seed,
+        schedule=constant if isinstance(schedule, Callback) else schedule,
     )  # fmt: skip
     run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
     return _loop(run, resume)

@@ -109,11 +109,11 @@ def test_buffers_stay_at_their_addresses(backend):
 def test_some_rows_of_a_memory_mapped_matrix_are_those_rows(backend, tmp_path):
     index = np.array([4, 1, 9, 17, 2, 3, 8])
     np.save(tmp_path / "x.npy", X)
-    x = some_rows(np.load(tmp_path / "x.npy", mmap_mode="r"), index)
+    x = some_rows(backend, np.load(tmp_path / "x.npy", mmap_mode="r"), index)
     assert (x.shape, x.dtype, len(x)) == ((7, D), X.dtype, 7)
     np.testing.assert_array_equal(x[1:3], X[index][1:3])
     got = batches(backend, x, Y[index], batch_size=3, seed=1)
-    want = batches(backend, some_rows(X, index), Y[index], batch_size=3, seed=1)
+    want = batches(backend, some_rows(backend, X, index), Y[index], batch_size=3, seed=1)
     for mine, theirs in zip(got, want, strict=True):
         np.testing.assert_array_equal(mine[0], theirs[0])
         np.testing.assert_array_equal(mine[0], X[mine[1]])
