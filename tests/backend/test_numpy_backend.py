@@ -12,7 +12,7 @@ from ffnn_gpu.testing import assert_close, tolerance
 FAST, REFERENCE = NumpyBackend(), Backend()
 BLOCKWISE = {"sgd", "rmsprop", "adagrad", "adam", "nadam", "lion"}  # tests/backend/test_updates.py, and exactly below
 TESTED = {"empty", "take", "column_sum", "activate", "activation_backward"} | BLOCKWISE
-TESTED |= {"dropout_mask"}  # test_compiled.py
+TESTED |= {"dropout_mask", "softmax_cross_entropy"}  # test_compiled.py; below
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
 
@@ -59,6 +59,23 @@ def test_take_gathers_rows_and_casts(backend, dtype, rows_dtype, shape):
     got = backend.take(backend.asarray(rows), backend.asarray(index), out=out)
     assert got is out and got.dtype == dtype
     np.testing.assert_array_equal(backend.to_host(got), rows[index].astype(dtype))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 3), (64, 130)])
+def test_cross_entropy_of_class_indices_agrees_with_the_reference(dtype, shape, weighted):
+    rng = np.random.default_rng(0)
+    z, y = 5 * random(shape, dtype), rng.integers(0, shape[1], shape[0]).astype(np.int32)
+    weight = rng.random(shape[0]).astype(dtype) if weighted else None
+    results = []
+    for each in (FAST, REFERENCE):
+        dz = np.full(shape, np.nan, dtype)
+        results.append((each.softmax_cross_entropy(z, y, weight, None, 0.0, dz), dz))
+        assert each.softmax_cross_entropy(z, y, weight, None, 0.0, None) == results[-1][0]
+    (value, dz), (want, want_dz) = results
+    assert value.dtype == dtype
+    assert_close(value, want, tolerance("product", dtype, K=shape[0]), "loss")
+    assert_close(dz, want_dz, tolerance("product", dtype), "dz")
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
