@@ -169,12 +169,13 @@ def fit(
     shuffle: bool = True, drop_last: bool = False, seed: int = 0, checkpoint: str | Path | Checkpoints | None = None,
     resume: bool = False, callbacks: Sequence[Callback] = (), verbose: int = 1,
 ) -> History:  # fmt: skip
-    """Train the network on data (X, y).
+    """Train the network on data: (X, y) or (X, y, sample_weight), X (n, n_in).
 
     Args:
         validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified where y are classes.
         sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
-        metrics: names or functions (y, prediction), computed on the validation rows.
+        metrics: names or functions (y, prediction), computed on the validation rows; a prediction is the loss's decision,
+            such as a class index, as `evaluate` says.
         schedule: factor on the optimizer's lr per step.
         early_stopping: epochs to wait for a better val_loss (loss without validation); the best weights come back on
             every exit.
@@ -189,6 +190,7 @@ def fit(
     Raises:
         ShapeError, DataError, ConfigurationError: before anything is changed. DivergedError: the loss is not finite.
     """
+    _require_kinds(network=(network, Network), loss=(loss, Loss), optimizer=(optimizer, Optimizer))
     for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
         require_positive_int(name, value)
     seed = seed_number(seed)
@@ -208,6 +210,13 @@ def fit(
     )  # fmt: skip
     run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
     return _loop(run, resume)
+
+
+def _require_kinds(**arguments: tuple[Any, type]) -> None:
+    for name, (value, kind) in arguments.items():
+        if not isinstance(value, kind):
+            examples = {Network: "Network(64, [Dense(10)])", Loss: "softmax_cross_entropy", Optimizer: "Adam(lr=1e-3)"}
+            raise ConfigurationError(f"{name} must be an object such as ffnn_gpu.{examples[kind]}, not {value!r}")
 
 
 def _loop(run: TrainingRun, resume: bool) -> History:

@@ -70,12 +70,12 @@ def launch(extra, command, root=ROOT):
     return execute([str(python), *command])
 
 
-def restart(script, root=ROOT):
+def restart(script, extra="fast", root=ROOT):
     """Exit code of `script` run again, with the same arguments, by .venv's Python, in which the package is installed."""
     if Path(sys.prefix) == root / ".venv":
         say("error: .venv cannot import ffnn_gpu; delete the folder " + str(root / ".venv") + " and run this again")
         return 2
-    return launch("fast", [str(script), *sys.argv[1:]], root)
+    return launch(extra, [str(script), *sys.argv[1:]], root)
 
 
 def prepare(extra, root=ROOT):

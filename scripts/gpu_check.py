@@ -20,7 +20,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ffnn_gpu.backend import probe  # noqa: E402 - the clone's own package, installed or not
+try:
+    from ffnn_gpu.backend import probe
+except ImportError:                       # a fresh clone: make .venv first, then start again in it
+    from bootstrap import restart
+
+    sys.exit(restart(__file__, "test"))
 
 PACKAGES = ("ffnn_gpu", "numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "nvidia-cublas", "pytest")
 

@@ -627,3 +627,11 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_changed(settings
 def test_string_of_metrics_is_refused_as_a_whole():
     with pytest.raises((ConfigurationError, DataError)):
         quiet(network_of(), softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics="accuracy", validation=0.2)
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, "network"), (1, "softmax_cross_entropy"), (2, "adam"), (2, SGD)])
+def test_names_and_classes_in_place_of_objects_are_refused(place, value):
+    arguments = [network_of(), softmax_cross_entropy, SGD(0.1)]
+    arguments[place] = value
+    with pytest.raises(ConfigurationError, match="must be an object such as"):
+        quiet(*arguments, (X, LABELS))
