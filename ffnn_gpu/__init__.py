@@ -80,6 +80,7 @@ from ffnn_gpu.losses import (
     poisson,
     softmax_cross_entropy,
 )  # fmt: skip
+from ffnn_gpu.model import Model
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Nadam, Optimizer, RMSprop
 from ffnn_gpu.schedules import Cosine, Exponential, InverseScaling, LinearWarmup, OneCycle, Schedule, StepDecay, constant
@@ -93,8 +94,8 @@ __all__ = [
     "BatchNorm", "BestWeights", "Callback", "CheckpointCorruptError", "CheckpointError", "Checkpoints",
     "ConfigurationError", "Constant", "Cosine", "DataError", "Dense", "DeviceOutOfMemoryError", "DivergedError", "Dropout",
     "EarlyStopping", "Exponential", "FfnnGpuError", "History", "IncompatibleCheckpointError", "Initializer",
-    "InverseScaling", "Layer", "LayerNorm", "LinearWarmup", "Lion", "LogSoftmax", "Loss", "Nadam", "Network", "Normal",
-    "OneCycle", "Optimizer", "Orthogonal", "PointwiseLoss", "RMSprop", "ReduceOnPlateau", "Residual", "Schedule",
+    "InverseScaling", "Layer", "LayerNorm", "LinearWarmup", "Lion", "LogSoftmax", "Loss", "Model", "Nadam", "Network",
+    "Normal", "OneCycle", "Optimizer", "Orthogonal", "PointwiseLoss", "RMSprop", "ReduceOnPlateau", "Residual", "Schedule",
     "ShapeError", "Softmax", "SoftmaxCrossEntropy", "StepDecay", "Uniform", "VarianceScaling", "Workspace",
     "WorkspaceError", "binary_cross_entropy", "binary_cross_entropy_with_logits", "constant", "cross_entropy", "elu",
     "evaluate", "fit", "gelu", "gelu_tanh", "get_backend", "glorot_normal", "glorot_uniform", "hard_sigmoid", "hard_tanh",

@@ -8,7 +8,6 @@ Host bytes only: written on a GPU, read where CuPy is not installed. `atomic_fol
 """
 
 import json
-import math
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -32,7 +31,7 @@ from ffnn_gpu.errors import (
 )  # fmt: skip
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.network import Network
-from ffnn_gpu.parameters import Shapes
+from ffnn_gpu.summary import count
 
 FORMAT = 1
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -60,6 +59,10 @@ def load(path: str | Path, backend: str | Backend = "auto", *, layers: Iterable[
         CheckpointError: there is no checkpoint. CheckpointCorruptError: its files are damaged.
         IncompatibleCheckpointError: it is of another format version or holds an unknown layer.
     """
+    folder = Path(path)
+    if (folder / "config.toml").is_file() and (folder / "model").is_dir():
+        raise CheckpointError(f"{path} is a run folder: use ffnn_gpu.Model.load, or load('{folder / 'model'}') for the "
+                              "bare network")  # fmt: skip
     return read(path, backend, layers)[0]
 
 
@@ -128,14 +131,10 @@ def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:
     """Raise IncompatibleCheckpointError, before memory is asked for, if the layers have more parameters than the file."""
     declared, width = 0, n_in
     for layer in layers:
-        declared += _count(layer.parameter_shapes(width))
+        declared += count(layer.parameter_shapes(width))
         width = layer.output_width(width)
     if declared > present:
         raise IncompatibleCheckpointError(f"the layers have {declared} parameters; the file holds {present} numbers")
-
-
-def _count(shapes: Shapes) -> int:
-    return sum(sum(map(_count, shape)) if name == "layers" else math.prod(shape) for name, shape in shapes.items())
 
 
 def _tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None) -> bytes:

@@ -134,22 +134,32 @@ def train(
 
 @main.command()
 @click.argument("model")
-@click.argument("data")
+@click.argument("data", required=False)
 @click.option("--target", metavar="COLUMN", help="Target column of DATA; the one of the training if not given.")
 @click.option("--metrics", metavar="NAME,NAME", default="", help="accuracy, f1_macro, rmse, r2, …; those of the training.")
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
-def evaluate(model: str, data: str, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool) -> None:
-    """Metrics of MODEL, a run folder or a checkpoint, on the rows of DATA, or on its test part where it has one."""
-    from ffnn_gpu import messages, tables
+def evaluate(
+    model: str, data: str | None, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool
+) -> None:  # fmt: skip
+    """Metrics of MODEL, a run folder or a checkpoint, on the rows of DATA, or on its test part where it has one.
+
+    Without DATA, on the rows that the run itself held out for its test.
+    """
+    from ffnn_gpu import messages, run, tables
     from ffnn_gpu.model import Model
 
     loaded = Model.load(model, device)
-    dataset, x, y = tables.read_labelled(data, target, loaded)
+    if data is None:
+        x, y, names = run.held_out(model, loaded)
+        line = messages.held_out_line(loaded, len(x))
+    else:
+        dataset, x, y = tables.read_labelled(data, target, loaded)
+        names, line = dataset.feature_names, messages.evaluation_line(loaded, dataset, len(x))
     if not quiet:
-        say(messages.evaluation_line(loaded, dataset, len(x)))
-    row = loaded.evaluate(x, y, dataset.feature_names, [name for name in metrics.split(",") if name])
+        say(line)
+    row = loaded.evaluate(x, y, names, [name for name in metrics.split(",") if name])
     click.echo(json.dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
 
 
@@ -175,7 +185,11 @@ def predict(model: str, rows: str, output: str | None, probabilities: bool, devi
     x, names = tables.read_rows(rows, sys.stdin, loaded.feature_names, loaded.target_name)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
         say(messages.IN_ORDER)
-    answers, chances = loaded.predict(x, names, probabilities)
+    beyond = 0 if quiet else loaded.count_cut(x, names)
+    if beyond:
+        say(messages.cut_line(beyond, loaded.limit))
+    outputs = loaded.outputs(x, names)
+    answers, chances = loaded.task.decode(outputs), loaded.task.probabilities(outputs) if probabilities else None
     if output is None:
         tables.print_csv(sys.stdout, tables.prediction_columns(answers, chances, loaded.task.columns))
     else:

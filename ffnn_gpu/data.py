@@ -4,6 +4,7 @@ The whole data set is moved once; a minibatch is a gather into buffers that stay
 what a CUDA graph needs. The order of epoch e is the permutation drawn from (seed, e): resuming needs only integers.
 """
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +78,7 @@ class Minibatches:
 
     Attributes:
         rows, steps: rows in the data set, minibatches per epoch.
+        fingerprint: checksum of targets and weights, by which a resumed training knows its data.
         x, y, weight: buffers of batch_size rows; weight is None without sample weights.
     """
 
@@ -88,6 +90,7 @@ class Minibatches:
             raise ConfigurationError(
                 f"drop_last leaves nothing of {self.rows} rows at batch_size {order.batch_size}; choose a smaller one"
             )
+        self.fingerprint = [zlib.crc32(backend.to_host(a).tobytes()) for a in (y, weight) if a is not None]
         self._x = resident(backend, x, dtype)
         self._y = backend.asarray(y)
         self._weight = None if weight is None else backend.asarray(weight, dtype)

@@ -59,7 +59,7 @@ def samples(network: Network, loss: Loss, data: Any, sample_weight: Any = None, 
         raise ConfigurationError("sample_weight twice: as an argument and as the third of (x, y, sample_weight)")
     weight = sample_weight if len(data) == 2 else data[2]
     if weight is not None:
-        weight = np.asarray(weights(backend.to_host(backend.admit(weight)), len(x))).astype(network.dtype)
+        weight = np.asarray(weights(backend.to_host(backend.admit(weight)), len(x), network.dtype)).astype(network.dtype)
         if not weight.any():
             raise DataError(f"every one of the {len(x)} sample weights of {what} is 0")
     return Samples(x, y, weight)
@@ -84,7 +84,7 @@ def split(
     return whole.rows(network.backend, np.sort(train)), whole.rows(network.backend, np.sort(held_out))
 
 
-def balanced(data: Samples, class_weight: Mapping[Any, float] | str, dtype: Any) -> Samples:
+def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int, dtype: Any) -> Samples:
     """The same rows with each weight multiplied by that of its class, 1 where the mapping has none.
 
     "balanced" is n / (C n_c) for a class with n_c of n rows, as in scikit-learn.
@@ -98,7 +98,7 @@ def balanced(data: Samples, class_weight: Mapping[Any, float] | str, dtype: Any)
             raise ConfigurationError(f"class_weight is 'balanced' or a mapping, not {class_weight!r}")
         factors = len(data) / (len(classes) * counts)
     else:
-        factors = _factors(class_weight, classes.tolist())
+        factors = _factors(class_weight, classes.tolist(), n_out)
     if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
         raise ConfigurationError(f"class weights must be finite, at least 0 and not all 0, not {class_weight!r}")
     weight = factors[place].astype(dtype)
@@ -111,10 +111,11 @@ def class_per_row(y: Any) -> Any:
     return y.argmax(axis=1) if one_hot else y
 
 
-def _factors(class_weight: Any, classes: list[Any]) -> np.ndarray:
+def _factors(class_weight: Any, classes: list[Any], n_out: int) -> np.ndarray:
     if not isinstance(class_weight, Mapping) or not all(isinstance(v, Real) for v in class_weight.values()):
         raise ConfigurationError(f"class_weight is 'balanced' or a mapping from classes to numbers, not {class_weight!r}")
-    stray = next((c for c in class_weight if c not in classes), None)
+    known = {*classes, *range(n_out)}  # a class that no training row has is still one
+    stray = next((c for c in class_weight if c not in known), None)
     if stray is not None:
         raise ConfigurationError(f"class_weight has the class {stray!r}; the classes of these rows are {classes}")
     return np.array([class_weight.get(c, 1.0) for c in classes], np.float64)

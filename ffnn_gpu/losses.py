@@ -13,13 +13,13 @@ decisions (a class, a number). Arithmetic: `backend/losses.py`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
-from ffnn_gpu.errors import ConfigurationError, ShapeError
+from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.targets import class_indices, columns_like, distributions, in_set, nonnegative, unit_interval, weights
 
 Pointwise = Callable[[Any, Any, Any, float], Any]
@@ -33,13 +33,17 @@ class Loss:
         """The mean loss of outputs z (B, O) against targets y; ∂L/∂z into dz.
 
         Raises:
-            ShapeError, DataError: y or sample_weight do not fit z or this loss.
+            ShapeError, DataError: z is not floating (B, O), or y, dz or sample_weight do not fit z or this loss.
         """
         if z.ndim != 2:
             raise ShapeError(f"z has shape {z.shape}; a loss reads a matrix (rows, outputs)")
+        if z.dtype.kind not in "fc":                                             # targets are rounded to z's dtype
+            raise DataError(f"z has dtype {z.dtype}; a loss reads the floating outputs of a network")
+        if dz is not None and dz.shape != z.shape:
+            raise ShapeError(f"dz has shape {dz.shape}; z has {z.shape}")
         y = self._on_device(backend, y, z)
         if sample_weight is not None:
-            sample_weight = backend.asarray(weights(backend.admit(sample_weight), len(z)), z.dtype)
+            sample_weight = backend.asarray(weights(backend.admit(sample_weight), len(z), z.dtype), z.dtype)
         return self.evaluate(backend, z, y, dz, sample_weight)
 
     def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
@@ -93,6 +97,20 @@ class PointwiseLoss(Loss):
     alpha: float = 0.0
     threshold: float | None = None
     decisions: tuple[int, int] = (0, 1)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        standard = LOSSES.get(self.name)                                         # its formulas are lambdas: no names
+        if isinstance(standard, PointwiseLoss) and (self.formula, self.slope) == (standard.formula, standard.slope):
+            return loss, (self.name, self.alpha)
+        return PointwiseLoss, tuple(getattr(self, entry.name) for entry in fields(self))
+
+    def with_alpha(self, alpha: float) -> "PointwiseLoss":
+        """The same loss with another constant: huber.with_alpha(0.5). Raises ConfigurationError where there is none."""
+        if not self.alpha:
+            raise ConfigurationError(f"{self.name} has no constant alpha to set")
+        if not 0 < alpha < float("inf"):
+            raise ConfigurationError(f"alpha of {self.name} must be positive and finite, not {alpha!r}")
+        return replace(self, alpha=float(alpha))
 
     def value(self, xp: Any, z: Any, y: Any) -> Any:
         return self.formula(xp, z, y, self.alpha)
@@ -186,13 +204,6 @@ class SoftmaxCrossEntropy(Loss):
         return z.argmax(axis=1)
 
 
-def huber(delta: float = 1.0) -> PointwiseLoss:
-    """ℓ = ½ d² for |d| ≤ δ, else δ(|d| − ½δ), with d = z − y. Reference: Huber, Ann. Math. Stat. 35 (1964), p. 75."""
-    if not 0 < delta < float("inf"):
-        raise ConfigurationError(f"delta of huber must be positive and finite, not {delta!r}")
-    return PointwiseLoss("huber", _huber, lambda xp, z, y, delta: xp.clip(z - y, -delta, delta), alpha=float(delta))
-
-
 def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable
     return xp.maximum(d, -d)
 
@@ -232,6 +243,9 @@ mean_squared_error = PointwiseLoss(  # ℓ = (z − y)²
 mean_absolute_error = PointwiseLoss(  # ℓ = |z − y|
     "mean_absolute_error", lambda xp, z, y, _: _magnitude(xp, z - y), lambda xp, z, y, _: xp.sign(z - y)
 )
+huber = PointwiseLoss(  # ℓ = ½ d² for |d| ≤ α, else α(|d| − ½α), d = z − y: Huber, Ann. Math. Stat. 35 (1964), p. 75
+    "huber", _huber, lambda xp, z, y, alpha: xp.clip(z - y, -alpha, alpha), alpha=1.0
+)
 poisson = PointwiseLoss(  # ℓ = e^z − y z: minus the log likelihood of counts y at the rate e^z, its constant left out
     "poisson", lambda xp, z, y, _: xp.exp(z) - y * z, lambda xp, z, y, _: xp.exp(z) - y, nonnegative
 )
@@ -255,7 +269,7 @@ softmax_cross_entropy = SoftmaxCrossEntropy()
 LOSSES: dict[str, Loss] = {
     "mean_squared_error": mean_squared_error,
     "mean_absolute_error": mean_absolute_error,
-    "huber": huber(),
+    "huber": huber,
     "poisson": poisson,
     "binary_cross_entropy": binary_cross_entropy,
     "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
@@ -265,8 +279,10 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def loss(name: str) -> Loss:
-    """The loss called `name`, with its standard constants. Raises ConfigurationError."""
+def loss(name: str, alpha: float = 0.0) -> Loss:
+    """The loss called `name`, with the constant `alpha` if it is given. Raises ConfigurationError."""
     if name not in LOSSES:
         raise ConfigurationError(f"no loss is called {name!r}; there are {', '.join(LOSSES)}")
-    return LOSSES[name]
+    found = LOSSES[name]
+    if not alpha or not isinstance(found, PointwiseLoss) or alpha == found.alpha: return found
+    return found.with_alpha(alpha)

@@ -13,6 +13,7 @@ from ffnn_gpu.model import Model
 from ffnn_gpu.readers import BUNDLED, Dataset
 from ffnn_gpu.tasks import Task
 
+MOST_NAMES = 5                         # that one line lists
 IN_ORDER = "the header does not have all columns of the training by name; the columns are taken in order"
 
 
@@ -42,6 +43,27 @@ def evaluation_line(model: Model, data: Dataset, rows: int) -> str:
         return f"{rows:,} rows, the test part of {data.name}"
     known = data.name == model.data
     return f"{rows:,} rows of {data.name}" + "; the model was trained on most of them: see result.json for the rest" * known
+
+
+def held_out_line(model: Model, rows: int) -> str:
+    """What `evaluate` without DATA reads."""
+    return f"{rows:,} rows, the test part that the run held out of {model.data}"
+
+
+def cut_line(values: int, limit: float | None) -> str:
+    """3 values beyond 5 deviations of the training rows were cut"""
+    some = "1 value" if values == 1 else f"{values:,} values"
+    return f"{some} beyond {limit:g} deviations of the training rows {'was' if values == 1 else 'were'} cut"
+
+
+def constant_line(model: Model) -> str | None:
+    """Which columns carry nothing because they do not vary in the training rows."""
+    constant = model.standardizer.constant if model.standardizer else ()
+    names = [repr(model.feature_names[k]) if model.feature_names else str(k) for k in constant]
+    if not names: return None
+    if len(names) == 1: return f"column {names[0]} is constant in the training rows and carries nothing"
+    listed = ", ".join(names[:MOST_NAMES]) + f", … ({len(names)} in all)" * (len(names) > MOST_NAMES)
+    return f"columns {listed} are constant in the training rows and carry nothing"
 
 
 def result_lines(folder: Path, report: Mapping[str, Any]) -> list[str]:

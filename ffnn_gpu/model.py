@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffnn_gpu import atomic_folder, checkpoint
-from ffnn_gpu.errors import CheckpointError
+from ffnn_gpu.errors import CheckpointError, DataError
 from ffnn_gpu.evaluation import evaluate
 from ffnn_gpu.network import Network
 from ffnn_gpu.preprocess import Standardizer
 from ffnn_gpu.tasks import Task
 
 PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")  # of the network in a folder, best first
+
+MOST_NAMES = 10                        # that one message lists
 
 Array = NDArray[Any]
 
@@ -51,19 +53,17 @@ class Model:
     def features(self, x: Array, names: Sequence[str] | None = None) -> Array:
         """Rows as the network reads them: its columns, in its order, standardized.
 
-        Columns are found by name where x has names and all of the model's are among them, else taken in order.
+        Columns are found by name where x has names and all of the model's are among them; taken in order where none is.
 
         Raises:
-            ShapeError: the number of columns differs. DataError: x is not finite.
+            ShapeError: the number of columns differs. DataError: x is not finite, or some of the columns are missing.
         """
-        if self.matches(names):
-            place = {name: k for k, name in enumerate(names or ())}
-            order = [place[name] for name in self.feature_names or ()]
-            x = x if order == [*range(x.shape[1])] else x[:, order]
-        x = self.network.admit(x)
-        if self.standardizer is None: return x
-        x = self.standardizer.transform(x, self.network.dtype)
-        return x if self.limit is None else np.clip(x, -self.limit, self.limit, out=x)
+        x = self._standardized(x, names)
+        return x if self.limit is None else np.clip(x, -self.limit, self.limit)
+
+    def count_cut(self, x: Array, names: Sequence[str] | None = None) -> int:
+        """How many values of x lie beyond `limit`."""
+        return 0 if self.limit is None else int((np.abs(self._standardized(x, names)) > self.limit).sum())
 
     def matches(self, names: Sequence[str] | None) -> bool:
         """Whether all of the model's columns are among these, each under a name of its own."""
@@ -73,16 +73,13 @@ class Model:
         """What the network says for raw rows, (n, outputs), before `task.decode` or `task.probabilities`."""
         return self.network.predict(self.features(x, names))
 
-    def predict(
-        self, x: Array, names: Sequence[str] | None = None, probabilities: bool = False
-    ) -> tuple[Array, Array | None]:
-        """(answers, probabilities) for raw rows, as `task.decode` and `task.probabilities` give them.
+    def predict(self, x: Array, names: Sequence[str] | None = None) -> Array:
+        """Answers for raw rows: labels (n,), 0/1 (n, K), or numbers in the target's units, (n,) or (n, K)."""
+        return self.task.decode(self.outputs(x, names))
 
-        Raises:
-            ConfigurationError: a regression is asked for probabilities.
-        """
-        outputs = self.outputs(x, names)
-        return self.task.decode(outputs), self.task.probabilities(outputs) if probabilities else None
+    def probabilities(self, x: Array, names: Sequence[str] | None = None) -> Array:
+        """(n, C) of the classes in the order of `task.columns`. Raises ConfigurationError for a regression."""
+        return self.task.probabilities(self.outputs(x, names))
 
     def evaluate(
         self, x: Array, y: Array, names: Sequence[str] | None = None, metrics: Iterable[str] = ()
@@ -92,6 +89,20 @@ class Model:
         row = evaluate(self.network, self.task.loss, pair, metrics=self.task.metrics(tuple(metrics) or self.metrics))
         loss = row.pop("loss")
         return {**row, "loss": loss}
+
+    def _standardized(self, x: Array, names: Sequence[str] | None) -> Array:
+        if self.matches(names):
+            place = {name: k for k, name in enumerate(names or ())}
+            order = [place[name] for name in self.feature_names or ()]
+            x = np.asarray(x)
+            x = x if order == [*range(x.shape[1])] else x[:, order]
+        else:
+            require_none_or_all(names or (), self.feature_names or ())
+        x = self.network.admit(x)
+        if self.standardizer is None: return x
+        scaled = self.standardizer.transform(x, self.network.dtype)
+        scaled[:, [*self.standardizer.constant]] = 0                     # nothing was learnt of what never varied
+        return scaled
 
     def extras(self) -> dict[str, Any]:
         """Everything but the network, for `json.dumps`."""
@@ -132,6 +143,17 @@ def has_each_once(names: Iterable[str], wanted: Iterable[str]) -> bool:
     """Whether each wanted name is there, and only once."""
     counts = Counter(names)
     return all(counts[name] == 1 for name in wanted)
+
+
+def require_none_or_all(names: Iterable[str], wanted: Sequence[str]) -> None:
+    """Raise DataError where some of the wanted names are there and others are missing, or there more than once."""
+    counts = Counter(names)
+    missing = [name for name in wanted if not counts[name]]
+    wrong = missing or [name for name in wanted if counts[name] > 1]
+    if wrong and len(missing) < len(wanted):
+        listed = ", ".join(map(repr, wrong[:MOST_NAMES])) + ", …" * (len(wrong) > MOST_NAMES)
+        problem = "missing in the header" if missing else "in the header more than once"
+        raise DataError(f"of the columns of the training, these are {problem}: {listed}")
 
 
 def true_and_predicted(model: Model, x: Array, y: Array) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend import get_backend, to_kind_of
+from ffnn_gpu.backend.precision import underflow_is_zero
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, ShapeError
@@ -75,6 +76,7 @@ class Network:
         """
         return self.run(self._own(x), ws)
 
+    @underflow_is_zero
     def run(self, x: Any, ws: Workspace) -> Any:
         """`forward` for an x that is known to be of this network's device, dtype and width."""
         ws.begin_forward(self.params, len(x))
@@ -82,6 +84,7 @@ class Network:
             x = layer.forward(self.backend, p, x, buf)
         return x
 
+    @underflow_is_zero
     def backward(self, dz: Any, ws: Workspace) -> Any:
         """Fill `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
 
@@ -89,10 +92,13 @@ class Network:
 
         Raises:
             WorkspaceError: the workspace is for inference, or holds no forward pass.
+            ShapeError, BackendMismatchError: dz is not (B, n_out) of this device; the forward pass stays pending.
         """
+        if dz is not None:                                                       # an inference workspace has none
+            self.backend.require_own(dz, "dz")
+            if dz.shape != (ws.B, self.widths[-1]):
+                raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
         ws.begin_backward(self.params)
-        if dz.shape != (ws.B, self.widths[-1]):
-            raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
             dz = layer.backward(self.backend, p, dz, buf)
             if dz is None: break                                                 # nothing before this layer learns
@@ -105,6 +111,7 @@ class Network:
         self.backend.require_finite(rows, "x", self.dtype)
         return rows
 
+    @np.errstate(over="ignore", invalid="ignore")  # the check of the outputs says more than a warning
     def predict(self, x: Any, batch_size: int = 4096) -> Any:
         """z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
 

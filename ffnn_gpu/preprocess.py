@@ -26,10 +26,15 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Standardizer:
-    """Features with mean 0 and standard deviation 1:  (x − mean) / scale,  mean (features,), scale (features,)."""
+    """Features with mean 0 and standard deviation 1:  (x − mean) / scale,  mean (features,), scale (features,).
+
+    Args:
+        constant: indices of the columns that did not vary in what it was fitted on.
+    """
 
     mean: Floats
     scale: Floats
+    constant: tuple[int, ...] = ()
 
     @classmethod
     def fit(cls, x: ArrayLike) -> "Standardizer":
@@ -54,7 +59,8 @@ class Standardizer:
         variance = np.zeros_like(mean)
         for _, block in _blocks(x):
             variance += (((block - mean) / spread) ** 2).sum(axis=0) / len(x)
-        return cls(mean, np.where(low == high, 1.0, spread * np.sqrt(variance)))
+        constant = tuple(np.flatnonzero(low == high).tolist())
+        return cls(mean, np.where(low == high, 1.0, spread * np.sqrt(variance)), constant)
 
     def transform(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> Array:
         """(x − mean) / scale, computed in float64 and rounded once to dtype; a new array (n, features)."""
@@ -70,22 +76,25 @@ class Standardizer:
         """x · scale + mean in float64: what `transform` was given, to rounding."""
         return np.asarray(self._checked(x) * self.scale + self.mean, dtype=np.float64)
 
-    def to_json(self) -> dict[str, list[float]]:
+    def to_json(self) -> dict[str, list[Any]]:
         """An object for `json.dumps`; Python writes float64 so that `from_json` gets the same bits back."""
-        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "constant": [*self.constant]}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Standardizer":
         """The standardizer that `to_json` wrote; DataError if it is not one."""
         try:
             mean, scale = np.array(saved["mean"], dtype=np.float64), np.array(saved["scale"], dtype=np.float64)
+            constant = tuple(map(int, saved.get("constant", ())))            # older models do not say
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved standardizer: {type(error).__name__}: {error}") from error
         if mean.ndim != 1 or mean.shape != scale.shape:
             raise DataError(f"not a saved standardizer: mean has shape {mean.shape}, scale {scale.shape}")
         if not (np.isfinite(mean).all() and np.isfinite(scale).all() and (scale > 0).all()):
             raise DataError("not a saved standardizer: a mean is not finite or a scale is not positive")
-        return cls(mean, scale)
+        if not all(0 <= k < len(mean) for k in constant):
+            raise DataError(f"not a saved standardizer: constant columns {constant} of {len(mean)}")
+        return cls(mean, scale, constant)
 
     def _checked(self, x: ArrayLike) -> Array:
         x = _matrix(x)

@@ -63,7 +63,8 @@ def plan(run: Any) -> dict[str, Any]:
     """What must be equal for a trajectory to go on; the number of epochs may grow."""
     order = run.data.order
     return {
-        "rows": run.data.rows, "batch_size": order.batch_size, "shuffle": order.shuffle, "drop_last": order.drop_last,
+        "rows": run.data.rows, "targets and weights (checksum)": run.data.fingerprint,
+        "batch_size": order.batch_size, "shuffle": order.shuffle, "drop_last": order.drop_last,
         "seed": run.seed, "accumulate": run.accumulate, "optimizer": repr(run.optimizer), "loss": repr(run.loss),
         "schedule": repr(run.schedule),
     }  # fmt: skip

@@ -19,8 +19,8 @@ from ffnn_gpu import messages, metrics, plots, run_folder
 from ffnn_gpu.activations import activation
 from ffnn_gpu.backend import Backend, get_backend
 from ffnn_gpu.callbacks import Checkpoints
-from ffnn_gpu.configuration import TrainConfig
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.configuration import TrainConfig, resolve
+from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.history import History
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, Layer, LayerNorm
 from ffnn_gpu.model import Model, true_and_predicted
@@ -35,7 +35,6 @@ from ffnn_gpu.training import fit
 Array = NDArray[Any]
 Note = Callable[[str], None]
 ONE_CYCLE_PEAK = 3                     # over the usual rate: 0.9775 against 0.9743 of digits right, in 30 validation parts
-LIMIT = 5.0                            # deviations: a pixel that is almost always 0 gave 40; halves the loss of digits
 OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
 
 
@@ -86,6 +85,7 @@ def train(
     require_known(task, parts)
     model = prepare(config, data, parts.train, task, backend)
     note(messages.parts_line(parts.rows(), backend))
+    if constant := messages.constant_line(model): note(constant)
     folder = run_folder.claim(config, data.name, resume)
     history = _fit(config, model, parts, rule, folder, resume, verbose)
     model.save(folder / run_folder.MODEL)
@@ -93,6 +93,26 @@ def train(
     run_folder.write_json(folder / run_folder.RESULT, report)
     _draw(folder, model, parts.test, history, note)
     return Result(folder, model, history, report)
+
+
+def held_out(folder: str | Path, model: Model) -> tuple[Array, Array, tuple[str, ...] | None]:
+    """(x, y, names of the columns) of the test part that the run in `folder` held out.
+
+    Raises:
+        ConfigurationError: not a run folder, or a run without a test part. DataError: the source is another by now.
+    """
+    file = Path(folder) / run_folder.CONFIG
+    if not file.is_file():
+        raise ConfigurationError(f"{folder} is no run folder, so it has no test part; name the DATA to evaluate on")
+    config = resolve({}, file=file, environment={})
+    data = read(config.data, config.target)
+    parts = divide(data, model.task, config)
+    if parts.test is None:
+        raise ConfigurationError(f"the run {folder} held out no test part; name the DATA to evaluate on")
+    then = run_folder.read_json(Path(folder) / run_folder.RESULT).get("rows", parts.rows())
+    if parts.rows() != then:
+        raise DataError(f"{config.data} has changed since the training: its parts had {then} rows, now {parts.rows()}")
+    return *parts.test, data.feature_names
 
 
 def divide(data: Dataset, task: Task, config: TrainConfig) -> Parts:
@@ -122,7 +142,7 @@ def prepare(config: TrainConfig, data: Dataset, training: tuple[Array, Array], t
         raise ConfigurationError(f"class_weight needs one class per row; this is a {task.kind} task")
     task.metrics(config.metrics)
     network = Network(x.shape[1], [*_hidden(config), *task.head], backend, config.dtype, config.seed)
-    standardizer, limit = (Standardizer.fit(x), LIMIT) if config.standardize else (None, None)
+    standardizer, limit = (Standardizer.fit(x), config.cut or None) if config.standardize else (None, None)
     return Model(
         network, task.with_units_of(y) if config.standardize else task, standardizer, data.feature_names,
         data.target_name, config.target, data.name, config.metrics, limit,

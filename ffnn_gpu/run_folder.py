@@ -70,6 +70,11 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(half, path)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; {} where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 class HistoryFiles(Callback):
     """metrics.jsonl after every epoch, so that a run under way can be watched; history.csv on every exit."""
 

@@ -56,13 +56,13 @@ def columns_like(y: Any, O: int, dtype: Any) -> np.ndarray:
     return y.astype(dtype, copy=False)
 
 
-def weights(w: Any, rows: int) -> Any:
-    """w as (rows,) weights, none negative. Raises ShapeError or DataError."""
+def weights(w: Any, rows: int, dtype: Any) -> Any:
+    """w as (rows,) weights, none negative, all finite in `dtype`. Raises ShapeError or DataError."""
     if w.shape != (rows,):
         raise ShapeError(f"sample_weight has shape {w.shape}; there are {rows} rows, so it must be ({rows},)")
     if isinstance(w, np.ndarray):
         w = _numbers(w)
-        require_finite(np, w, "sample_weight")
+        require_finite(np, w, "sample_weight", dtype)
         if (w < 0).any():
             i = int(np.flatnonzero(w < 0)[0])
             raise DataError(f"sample_weight[{i}] is {w[i]}; weights are at least 0")

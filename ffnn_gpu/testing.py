@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend import probe
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.network import Network
@@ -100,15 +101,16 @@ def check_gradients(
 
 
 def assert_parity(
-    network: Network, x: Any, y: Any, loss: Any, *, backends: Iterable[Any] = ("numpy", "cupy"),
+    network: Network, x: Any, y: Any, loss: Any, *, backends: Iterable[Any] | None = None,
     optimizer: Optimizer | None = None, steps: int = 3,
 ) -> None:  # fmt: skip
     """Raise AssertionError unless all backends give the same outputs, loss, gradients and θ after `steps` updates.
 
-    The first backend is the yardstick. Outputs and gradients are held to tolerance("parity"), θ after n updates to n times
-    that. Trajectories of different rounding diverge, so use at most ten steps.
+    The first backend is the yardstick; by default they are the reference, NumPy and, where the probe passes, CuPy.
+    Outputs and gradients are held to tolerance("parity"), θ after n updates to n times that. Trajectories of different
+    rounding diverge, so use at most ten steps.
     """
-    first, *others = backends
+    first, *others = backends or (Backend(), "numpy", *(["cupy"] if probe().usable else []))
     optimizer = optimizer or SGD(lr=1e-2)
     want = _trajectory(network.to(first), x, y, loss, optimizer, steps)
     relative = tolerance("parity", network.dtype, max(*network.widths, len(x)), max(1, len(network.layers)))

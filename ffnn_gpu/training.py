@@ -15,7 +15,7 @@ import numpy as np
 from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data import Minibatches, Order
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.evaluation import Samples, balanced, evaluate, samples, split
 from ffnn_gpu.history import History
 from ffnn_gpu.interrupt import Interrupt
@@ -119,6 +119,8 @@ class TrainingRun:
     def finish_epoch(self) -> dict[str, float]:
         """The row of the epoch whose last minibatch is done, added to the history."""
         row = {"epoch": self.epoch + 1, "loss": self.meter.mean(self)}
+        if not self.network.backend.all_finite(self.network.params.theta):       # the last update has no loss after it
+            raise DivergedError(f"the parameters are not finite after epoch {self.epoch + 1}; lower lr, or set clip_norm")
         with self.averaged():
             row |= self._validate()
         seconds = time.perf_counter() - self._began
@@ -197,7 +199,7 @@ def fit(
     whole = samples(network, loss, data, sample_weight)
     train, held_out = split(network, loss, whole, validation, seed)
     if class_weight is not None:
-        train = balanced(train, class_weight, network.dtype)
+        train = balanced(train, class_weight, network.widths[-1], network.dtype)
     metrics = tuple(map(get_metric, metrics))
     minibatches = Minibatches(
         network.backend, train.x, train.y, train.weight, network.dtype, Order(batch_size, shuffle, drop_last, seed)

@@ -156,7 +156,7 @@ BAD_Y = {
     "vector against 3 outputs": (mean_squared_error, X[:, 0], ShapeError, r"shape \(20,\); the network has 3 outputs"),
     "column against 3 outputs": (mean_squared_error, X[:, :1], ShapeError, r"shape \(20, 1\); the network has 3 outputs"),
     "NaN number": (mean_squared_error, changed(X[:, :3], (2, 1), np.nan), DataError, r"1 values .* nan at index \(2, 1\)"),
-    "infinite number": (huber(), changed(X[:, :3], (2, 1), -np.inf), DataError, r"-inf at index \(2, 1\)"),
+    "infinite number": (huber, changed(X[:, :3], (2, 1), -np.inf), DataError, r"-inf at index \(2, 1\)"),
     "complex numbers": (mean_squared_error, X[:, :3] + 1j, DataError, "dtype complex128"),
     "string numbers": (mean_squared_error, X[:, :3].astype(str), DataError, "dtype <U"),
     "negative counts": (poisson, -ONE_HOT, DataError, "reads counts"),
@@ -337,7 +337,7 @@ BAD_NETWORKS = {
     "momentum 0": (lambda b: BatchNorm(0.0), ConfigurationError, "momentum of BatchNorm"),
     "smoothing 1": (lambda b: SoftmaxCrossEntropy(1.0), ConfigurationError, "label_smoothing"),
     "class weight negative": (lambda b: SoftmaxCrossEntropy(0, (-1.0, 1.0)), ConfigurationError, "class weights"),
-    "huber 0": (lambda b: huber(0), ConfigurationError, "delta of huber"),
+    "huber 0": (lambda b: huber.with_alpha(0), ConfigurationError, "alpha of huber"),
 }
 
 

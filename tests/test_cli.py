@@ -80,7 +80,7 @@ def test_digits_are_learnt_and_read_again(folder):
     found = here("evaluate", "run", "digits", "--quiet", "--json", "--metrics", "accuracy,f1_macro")
     row = json.loads(found.output)
     assert {*row} == {"accuracy", "f1_macro", "loss", "rows"} and row["rows"] == 1797 and row["accuracy"] > 0.9
-    assert len(here("predict", "run", "digits").output.splitlines()) == 1798
+    assert len(here("predict", "run", "digits", "--quiet").output.splitlines()) == 1798
 
 
 def test_predictions_from_csv_stdin_and_npy_agree(trained):
@@ -114,6 +114,30 @@ def test_header_with_other_names_is_taken_in_order_and_says_so(trained):
 
 def test_evaluation_warns_on_known_rows(trained):
     assert "200 rows of fruit; the model was trained on most of them" in here("evaluate", "run", "fruit.csv").output
+
+
+def test_evaluation_without_data_repeats_the_test_of_the_run(trained):
+    want = json.loads((trained / "run/result.json").read_text())
+    found = here("evaluate", "run", "--quiet", "--json")
+    assert json.loads(found.output) == {**want["test"], "rows": want["rows"]["test"]}
+    assert "40 rows, the test part that the run held out of fruit" in here("evaluate", "run").output
+    assert "run/model is no run folder" in here("evaluate", "run/model").output
+    (trained / "fruit.csv").write_text(table(X[:150], LABELS[:150]))
+    assert "fruit.csv has changed since the training" in here("evaluate", "run").output
+
+
+def test_evaluation_without_data_needs_a_test_part(folder):
+    assert here("train", "fruit.csv", *FAST, "--epochs", "1", "--test", "0", "--out", "run").exit_code == 0
+    found = here("evaluate", "run")
+    assert found.exit_code == 2 and "error: the run run held out no test part; name the DATA" in found.output
+
+
+def test_prediction_says_how_many_values_were_cut(trained):
+    far = X.copy()
+    far[:3, 0] = 100
+    (trained / "far.csv").write_text(table(far))
+    assert "3 values beyond 5 deviations of the training rows were cut" in here("predict", "run", "far.csv").output
+    assert "values beyond" not in here("predict", "run", "far.csv", "--quiet").output
 
 
 def test_json_alone_goes_to_stdout(folder):

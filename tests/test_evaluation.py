@@ -190,16 +190,16 @@ def test_validation_pair_is_checked_like_training_data():
 def test_balanced_weights_agree_with_scikit_learn():
     oracle = pytest.importorskip("sklearn.utils.class_weight").compute_sample_weight("balanced", Y)
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
-    np.testing.assert_allclose(balanced(whole, "balanced", np.float64).weight, oracle, rtol=1e-15)
+    np.testing.assert_allclose(balanced(whole, "balanced", 3, np.float64).weight, oracle, rtol=1e-15)
     one_hot = samples(classifier(), softmax_cross_entropy, (X, np.eye(3)[Y]))
-    np.testing.assert_allclose(balanced(one_hot, "balanced", np.float64).weight, oracle, rtol=1e-15)
+    np.testing.assert_allclose(balanced(one_hot, "balanced", 3, np.float64).weight, oracle, rtol=1e-15)
     weighted = samples(classifier(), softmax_cross_entropy, (X, Y, np.arange(50.0)))
-    np.testing.assert_allclose(balanced(weighted, "balanced", np.float64).weight, oracle * np.arange(50), rtol=1e-15)
+    np.testing.assert_allclose(balanced(weighted, "balanced", 3, np.float64).weight, oracle * np.arange(50), rtol=1e-15)
 
 
 def test_class_weights_multiply_the_weights_of_their_rows():
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
-    np.testing.assert_array_equal(balanced(whole, {1: 3.0, 0: 0.5}, np.float64).weight, np.array([0.5, 3.0, 1.0])[Y])
+    np.testing.assert_array_equal(balanced(whole, {1: 3.0, 0: 0.5}, 3, np.float64).weight, np.array([0.5, 3.0, 1.0])[Y])
 
 
 @pytest.mark.parametrize("class_weight", [
@@ -208,19 +208,19 @@ def test_class_weights_multiply_the_weights_of_their_rows():
 def test_class_weights_that_are_no_weights_are_refused(class_weight):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
     with pytest.raises(ConfigurationError, match="class"):
-        balanced(whole, class_weight, np.float64)
+        balanced(whole, class_weight, 3, np.float64)
 
 
 @pytest.mark.parametrize("unknown", [3, -1, "0", 0.5])
 def test_class_weight_of_a_class_the_network_has_not_is_refused(unknown):
     with pytest.raises(ConfigurationError, match="class_weight"):
-        balanced(samples(classifier(), softmax_cross_entropy, (X, Y)), {0: 2.0, unknown: 2.0}, np.float64)
+        balanced(samples(classifier(), softmax_cross_entropy, (X, Y)), {0: 2.0, unknown: 2.0}, 3, np.float64)
 
 
 def test_class_weight_needs_one_class_per_row():
     for loss, y in ((mean_squared_error, X[:, :3]), (mean_squared_error, np.ones((50, 3)))):
         with pytest.raises(ConfigurationError, match="one class per row"):
-            balanced(samples(classifier(), loss, (X, y)), "balanced", np.float64)
+            balanced(samples(classifier(), loss, (X, y)), "balanced", 3, np.float64)
 
 
 @pytest.mark.parametrize("stored", ["float64", "float32"])
@@ -235,3 +235,10 @@ def test_memory_mapped_rows_are_never_copied_whole_by_evaluation(tmp_path, store
     finally:
         tracemalloc.stop()
     assert peak < x.nbytes / 2
+
+
+def test_class_weight_of_a_class_no_row_has_changes_nothing():
+    rows = samples(classifier(), softmax_cross_entropy, (X[Y != 2], Y[Y != 2]))
+    np.testing.assert_array_equal(
+        balanced(rows, {0: 2.0, 2: 9.0}, 3, np.float64).weight, balanced(rows, {0: 2.0}, 3, np.float64).weight
+    )

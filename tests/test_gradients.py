@@ -41,7 +41,7 @@ LAYERS = {
     "residual": [Residual([LayerNorm(), Dense(3, tanh, biases=ONE)])],
 }
 MORE_LOSSES = {
-    "huber 0.3": huber(0.3),
+    "huber 0.3": huber.with_alpha(0.3),
     "smoothed": SoftmaxCrossEntropy(label_smoothing=0.1),
     "class weights": SoftmaxCrossEntropy(class_weight=(0.5, 3.0)),
     "both": SoftmaxCrossEntropy(0.2, (0.5, 3.0)),

@@ -1,4 +1,5 @@
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ OF_PROBABILITIES = ("binary_cross_entropy", "cross_entropy")
 def made(case):
     """Our loss for a golden case."""
     name, options = case["loss"].split()[0], case["options"]
-    if name == "huber": return huber(options["delta"])
+    if name == "huber": return huber.with_alpha(options["delta"])
     if name != "softmax_cross_entropy": return LOSSES[name]
     weight = options.get("class_weight")
     return SoftmaxCrossEntropy(options.get("smoothing", 0.0), None if weight is None else tuple(weight))
@@ -164,7 +165,7 @@ def test_slope_at_the_kinks(backend, dtype):
     assert dz.tolist() == [[0]]
     _, dz = evaluate(backend, ffnn_gpu.hinge, [[1.0]], [[1.0]], dtype=dtype)
     assert dz.tolist() == [[0]]
-    _, dz = evaluate(backend, huber(2.0), [[2.0], [-5.0]], [[0.0], [0.0]], dtype=dtype)
+    _, dz = evaluate(backend, huber.with_alpha(2.0), [[2.0], [-5.0]], [[0.0], [0.0]], dtype=dtype)
     assert dz.tolist() == [[1], [-1]]
 
 
@@ -296,8 +297,8 @@ def test_z_must_be_a_matrix(backend):
 
 
 SETTINGS = [
-    (lambda: huber(0), "delta of huber must be positive"),
-    (lambda: huber(float("inf")), "delta of huber must be positive"),
+    (lambda: huber.with_alpha(0), "alpha of huber must be positive"),
+    (lambda: huber.with_alpha(float("inf")), "alpha of huber must be positive"),
     (lambda: SoftmaxCrossEntropy(label_smoothing=1), "label_smoothing must be at least 0 and below 1"),
     (lambda: SoftmaxCrossEntropy(label_smoothing=-0.1), "label_smoothing must be"),
     (lambda: SoftmaxCrossEntropy(class_weight=(1, -1)), "class weights must be finite and at least 0"),
@@ -319,5 +320,29 @@ def test_class_weight_must_have_one_number_per_output(backend):
 
 def test_losses_are_values_found_by_name():
     assert all(loss(name) is LOSSES[name] for name in LOSSES)
-    assert huber() == LOSSES["huber"] != huber(2.0) and SoftmaxCrossEntropy() == losses.softmax_cross_entropy
+    assert huber == LOSSES["huber"] != huber.with_alpha(2.0) and SoftmaxCrossEntropy() == losses.softmax_cross_entropy
     assert isinstance(losses.hinge, PointwiseLoss) and "mean_squared_error" in repr(losses.mean_squared_error)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_is_the_same_after_pickling(backend, name):
+    rule = huber.with_alpha(0.3) if name == "huber" else LOSSES[name]
+    back = pickle.loads(pickle.dumps(rule))  # noqa: S301  our own bytes
+    assert back == rule
+    got, want = (evaluate(backend, each, *example(name)) for each in (back, rule))
+    assert got[0] == want[0]
+    np.testing.assert_array_equal(got[1], want[1])
+
+
+def test_weights_too_large_for_the_dtype_are_refused(backend):
+    z = backend.asarray(np.zeros((2, 3), np.float32))
+    with pytest.raises(DataError, match="too large for float32"):
+        losses.mean_squared_error(backend, z, np.zeros((2, 3)), sample_weight=np.array([1.0, 1e300]))
+
+
+def test_integer_outputs_and_a_dz_of_another_shape_are_refused(backend):
+    z = backend.asarray(np.ones((1, 3)))
+    with pytest.raises(DataError, match="z has dtype int"):
+        losses.mean_squared_error(backend, backend.asarray(np.ones((2, 1), np.int64)), np.array([[2.5], [1.0]]))
+    with pytest.raises(ShapeError, match=r"dz has shape \(5, 3\); z has \(1, 3\)"):
+        losses.mean_squared_error(backend, z, np.ones((1, 3)), dz=backend.empty((5, 3), "float64"))

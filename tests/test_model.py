@@ -34,7 +34,7 @@ def test_loaded_model_answers_like_the_saved_one(tmp_path, y):
     for place in (tmp_path, tmp_path / "model"):
         again = Model.load(place, "numpy")
         assert again.extras() == made.extras()
-        np.testing.assert_array_equal(again.predict(X)[0], made.predict(X)[0])
+        np.testing.assert_array_equal(again.predict(X), made.predict(X))
 
 
 def test_model_without_scaling_and_names_comes_back(tmp_path):
@@ -45,10 +45,10 @@ def test_model_without_scaling_and_names_comes_back(tmp_path):
 
 def test_columns_are_found_by_name_and_else_taken_in_order():
     made = model()
-    want = made.predict(X)[0]
-    np.testing.assert_array_equal(made.predict(X[:, [2, 0, 1]], ["c", "a", "b"])[0], want)
-    np.testing.assert_array_equal(made.predict(np.hstack([X[:, ::-1], X]), ["c", "b", "a", "d", "e", "f"])[0], want)
-    np.testing.assert_array_equal(made.predict(X, ["x", "y", "z"])[0], want)
+    want = made.predict(X)
+    np.testing.assert_array_equal(made.predict(X[:, [2, 0, 1]], ["c", "a", "b"]), want)
+    np.testing.assert_array_equal(made.predict(np.hstack([X[:, ::-1], X]), ["c", "b", "a", "d", "e", "f"]), want)
+    np.testing.assert_array_equal(made.predict(X, ["x", "y", "z"]), want)
     assert not made.matches(["a", "a", "b", "c"]) and not model(names=None).matches(["a"])
 
 
@@ -57,6 +57,39 @@ def test_features_are_cut_at_the_limit(tmp_path):
     assert abs(made.features(X)).max() == 1 < abs(model().features(X)).max()
     made.save(tmp_path)
     np.testing.assert_array_equal(Model.load(tmp_path, "numpy").features(X * 9), made.features(X * 9))
+
+
+def test_values_beyond_the_limit_are_counted():
+    far = X.copy()
+    far[0, :2] = 1e6
+    assert model(limit=5.0).count_cut(far) == 2 and model(limit=5.0).count_cut(X) == model().count_cut(far) == 0
+
+
+@pytest.mark.parametrize("names", ["abz", "axyz"])
+def test_header_with_some_of_the_columns_is_refused(names):
+    missing = ", ".join(repr(name) for name in "abc" if name not in names)
+    with pytest.raises(DataError, match=f"columns of the training, these are missing in the header: {missing}$"):
+        model().predict(np.ones((2, len(names))), names)
+    with pytest.raises(DataError, match=r"in the header more than once: 'a'$"): model().predict(np.ones((2, 4)), "aabc")
+
+
+def test_constant_column_contributes_nothing_whatever_its_value(tmp_path):
+    x = np.column_stack([X[:, 0], np.full(4, 7.0), X[:, 2]])
+    made = model()
+    made = Model(made.network, made.task, Standardizer.fit(x))
+    made.save(tmp_path / "x")
+    for one in (made, Model.load(tmp_path / "x", "numpy")):
+        assert one.standardizer.constant == (1,)
+        np.testing.assert_array_equal(one.outputs(x), one.outputs(x + np.array([0, 1e6, 0])))
+    older = {name: value for name, value in made.standardizer.to_json().items() if name != "constant"}
+    assert Standardizer.from_json(older).constant == ()
+
+
+def test_lists_are_rows_and_probabilities_come_alone():
+    rows, made = X.tolist(), model()
+    chances = made.probabilities(rows)
+    assert chances.shape == (4, 2) and made.predict(rows).tolist() == [["no", "yes"][k] for k in chances.argmax(axis=1)]
+    with pytest.raises(ConfigurationError, match="has no probabilities"): model(PRICE).probabilities(rows)
 
 
 def test_wrong_number_of_columns_is_said_in_numbers():
@@ -74,7 +107,7 @@ def test_true_and_predicted_have_one_form():
     assert y.shape == prediction.shape == (4,) and set(y) == {0, 1}
     y, prediction = true_and_predicted(model(PRICE), X, PRICE)
     np.testing.assert_array_equal(y[:, 0], PRICE)
-    np.testing.assert_array_equal(prediction[:, 0], model(PRICE).predict(X)[0])
+    np.testing.assert_array_equal(prediction[:, 0], model(PRICE).predict(X))
 
 
 def test_folder_without_a_model_is_named(tmp_path):

@@ -379,3 +379,37 @@ def test_the_base_layer_says_what_it_lacks():
     network = make(layers=[Layer()])
     with pytest.raises(NotImplementedError, match="Layer has no forward"):
         network.predict(batch(2))
+
+
+def test_backward_refuses_a_wrong_dz_and_keeps_the_pass(backend):
+    network = make(backend)
+    ws = network.workspace(4)
+    network.forward(network.backend.asarray(batch(4), "float32"), ws)
+    with pytest.raises(ShapeError, match=r"\(3, 2\)"):
+        network.backward(network.backend.zeros((3, 2), "float32"), ws)
+    with pytest.raises(BackendMismatchError, match=r"dz is a builtins\.list"):
+        network.backward([[0.0, 0.0]] * 4, ws)
+    network.backward(network.backend.zeros((4, 2), "float32"), ws)
+
+
+def test_predict_with_diverged_parameters_says_so_before_numpy_warns():
+    network = make(layers=[Dense(5, relu), Dense(2)])
+    network.params.theta *= np.float32(1e30)
+    with pytest.raises(DivergedError, match="its parameters diverged"):
+        network.predict(batch(4) * 1e10)
+
+
+def test_repr_of_numpy_numbers_reads_back():
+    assert repr(Dense(np.int64(4))) == "Dense(4)" and repr(Dropout(np.float64(0.5))) == "Dropout(0.5)"
+
+
+@pytest.mark.parametrize("layer", [Dense(4, gelu), LayerNorm(), BatchNorm(), Dropout(0.5)], ids=repr)
+@pytest.mark.parametrize("scale", [1e-30, 1e3])
+def test_underflow_in_a_pass_is_silent(layer, scale):
+    network = make(layers=[Dense(4, ffnn_gpu.sigmoid), layer, Dense(2)])
+    ws = network.workspace(16, input_gradient=True)
+    x, dz = (batch(16) * scale).astype(np.float32), np.full((16, 2), 1e-37, np.float32)
+    with np.errstate(all="raise"):
+        network.forward(x, ws)
+        network.backward(dz, ws)
+        network.predict(x)

@@ -19,7 +19,11 @@ def test_readme_has_examples_and_commands() -> None:
     assert {"python3 scripts/demo.py", "python3 scripts/test.py"} <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("example", [code for code in PYTHON if "import" in code], ids=lambda code: code.split("\n")[0][:40])
+AFTER_COMMANDS = [code for code in PYTHON if "runs/first" in code]
+ALONE = [code for code in PYTHON if "import" in code and code not in AFTER_COMMANDS]
+
+
+@pytest.mark.parametrize("example", ALONE, ids=lambda code: code.split("\n")[0][:40])
 def test_readme_example_runs_as_written(example: str, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120
@@ -48,6 +52,18 @@ def test_readme_commands_of_ffnn_gpu_run_in_order(tmp_path: Path) -> None:
             words += ["--epochs", "2"]
         run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert run.returncode == 0, f"{words}: {run.stderr}"
+    for example in AFTER_COMMANDS:
+        run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert run.returncode == 0 and run.stdout, run.stderr
+
+
+def test_readme_configuration_is_one(tmp_path: Path) -> None:
+    from ffnn_gpu.configuration import read_toml, resolve
+
+    (text,) = re.findall(r"```toml\n(.*?)```", README, re.S)
+    (tmp_path / "run.toml").write_text(text, encoding="utf-8")
+    config = resolve({}, file=tmp_path / "run.toml", environment={})
+    assert config.hidden == tuple(read_toml(tmp_path / "run.toml")["hidden"])
 
 
 @pytest.mark.parametrize("command", sorted({c for c in COMMANDS if c.startswith("python3 scripts/")}))

@@ -355,3 +355,11 @@ def test_damaged_checkpoint_is_not_resumed_and_not_overwritten(tmp_path):
     with pytest.raises(CheckpointError, match="damaged"):
         train("plain", tmp_path / "run", resume=True)
     assert file.read_bytes() == before
+
+
+def test_resume_refuses_other_targets(tmp_path):
+    network, x, y = Network(2, [Dense(2)], "numpy"), np.eye(2).repeat(4, axis=0), np.array([0, 1] * 4)
+    settings = {"epochs": 2, "batch_size": 4, "checkpoint": tmp_path, "verbose": 0}
+    fit(network, softmax_cross_entropy, SGD(0.1), (x, y), **settings)
+    with pytest.raises(IncompatibleCheckpointError, match="targets and weights"):
+        fit(network, softmax_cross_entropy, SGD(0.1), (x, 1 - y), **settings, resume=True)

@@ -7,9 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
+import ffnn_gpu
 from ffnn_gpu import checkpoint, run
 from ffnn_gpu.configuration import TrainConfig
-from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError
+from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, DivergedError
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, LayerNorm, Softmax
 from ffnn_gpu.model import Model
 from ffnn_gpu.readers import Dataset
@@ -154,16 +155,24 @@ def test_picture_of_a_regression_is_predicted_against_true(here, tmp_path):
 
 def test_saved_model_and_checkpoints_answer_like_the_trained_one(classes):
     result = run.train(config(classes, early_stopping=2, ema=0.9))
-    want = result.model.predict(X)[0]
+    want = result.model.predict(X)
     for place in ("", "model"):
-        np.testing.assert_array_equal(Model.load(result.folder / place, "numpy").predict(X)[0], want)
+        np.testing.assert_array_equal(Model.load(result.folder / place, "numpy").predict(X), want)
     for place in ("checkpoint/best", "checkpoint/last"):
-        assert set(Model.load(result.folder / place, "numpy").predict(X)[0]) <= {"ant", "bee", "cat"}
+        assert set(Model.load(result.folder / place, "numpy").predict(X)) <= {"ant", "bee", "cat"}
+
+
+def test_bare_network_of_a_run_folder_is_in_its_model(classes):
+    folder = run.train(config(classes, epochs=1)).folder
+    with pytest.raises(CheckpointError) as caught: ffnn_gpu.load("runs/data-1", "numpy")
+    assert str(caught.value) == ("runs/data-1 is a run folder: use ffnn_gpu.Model.load, or "
+                                 f"load('{folder / 'model'}') for the bare network")  # fmt: skip
+    assert ffnn_gpu.load(folder / "model", "numpy").n_in == ffnn_gpu.Model.load(folder, "numpy").network.n_in == 4
 
 
 def test_regression_is_reported_in_the_targets_units(classes, tmp_path):
     result = run.train(config(csv_file(tmp_path, PRICE), hidden=(), epochs=20, lr=0.15, dtype="float64", test=0.3))
-    y, prediction = PRICE, result.model.predict(X)[0]
+    y, prediction = PRICE, result.model.predict(X)
     rmse = np.sqrt(np.mean((y - prediction) ** 2))
     assert rmse == pytest.approx(result.report["test"]["rmse"], rel=1) and result.report["test"]["r2"] > 0.9
     assert 0.5 * rmse < result.history["val_rmse"][-1] < 2 * rmse < 1000       # not in standard deviations
@@ -172,6 +181,23 @@ def test_regression_is_reported_in_the_targets_units(classes, tmp_path):
 def test_features_and_target_stay_as_they_are_without_standardize(classes):
     model = run.train(config(classes, standardize=False)).model
     assert model.standardizer is None and model.task.units is None
+
+
+def test_cut_is_a_setting(classes):
+    assert run.train(config(classes, epochs=1)).model.limit == 5
+    assert run.train(config(classes, epochs=1, cut=2.5)).model.limit == 2.5
+    assert run.train(config(classes, epochs=1, cut=0.0)).model.limit is None
+
+
+def test_constant_columns_are_named(classes, tmp_path):
+    notes, x = [], np.column_stack([X, np.full((120, 7), 7.0)])
+    for columns in (4, 5, 11):
+        np.savez(tmp_path / "a.npz", x=x[:, :columns], y=CLASSES)
+        run.train(config(str(tmp_path / "a.npz"), epochs=1), note=notes.append)
+    assert [line for line in notes if "constant" in line] == [
+        "column 4 is constant in the training rows and carries nothing",
+        "columns 4, 5, 6, 7, 8, … (7 in all) are constant in the training rows and carry nothing",
+    ]
 
 
 def test_run_without_held_out_parts_has_no_test_metrics(classes):

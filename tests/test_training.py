@@ -158,7 +158,7 @@ def test_full_batch_gradient_descent_reaches_the_least_squares_solution():
 
 
 @pytest.mark.parametrize("loss", [
-    softmax_cross_entropy, SoftmaxCrossEntropy(0.1, (1.0, 7.0, 0.3)), mean_squared_error, huber(0.5),
+    softmax_cross_entropy, SoftmaxCrossEntropy(0.1, (1.0, 7.0, 0.3)), mean_squared_error, huber.with_alpha(0.5),
 ], ids=["cross-entropy", "class-weighted", "mse", "huber"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("k", [2, 3, 5, 16, 40])
@@ -331,6 +331,14 @@ def test_schedule_sets_the_rate_of_every_step():
     history = quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), schedule=schedule, callbacks=[recorder])
     want = [0.5 * schedule(t, 12) for t in range(12)]
     assert recorder.rates == want and history["lr"] == want[3::4]
+
+
+def test_parameters_that_stop_being_finite_in_the_last_step_are_an_error(tmp_path):
+    x, y = np.ones((8, 2), np.float32), np.zeros((8, 1), np.float32)
+    network = Network(2, [Dense(1)], "numpy")
+    with pytest.raises(DivergedError, match="parameters are not finite after epoch 1"):
+        fit(network, mean_squared_error, SGD(lr=1e39), (x, y), epochs=1, checkpoint=tmp_path, verbose=0)
+    assert not any(tmp_path.iterdir())
 
 
 def test_schedule_means_what_sgd_does_with_it():

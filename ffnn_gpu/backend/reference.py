@@ -118,10 +118,12 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """vector[place] = value, from the host."""
         vector[place] = value
 
+    @underflow_is_zero
     def add_scaled(self, total: Array, x: Array, factor: Any) -> None:
         """total ← total + factor x"""
         total += (factor * x).astype(total.dtype, copy=False)
 
+    @underflow_is_zero
     def scale(self, x: Array, factor: Any) -> None:
         """x ← factor x"""
         x *= factor

@@ -25,6 +25,7 @@ class Updates:
         scalars[STEP] += 1
         step += 1
 
+    @underflow_is_zero
     def advance_product(self, scalars: Any, beta1: float, psi: float) -> None:
         """Π ← Π μ_t with Nadam's μ_t = β₁ (1 − ½ 0.96^{tψ}); Π starts at 1."""
         scalars[PRODUCT] *= nadam_momentum(scalars[STEP], beta1, psi)

@@ -57,7 +57,8 @@ class BatchNorm(Layer):
         )  # fmt: skip
 
     def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
-        backend.running_statistics(
-            buf.mean, buf.variance, len(da), self.momentum, p.running_mean, p.running_variance
-        )
+        if len(da):                                                              # no rows have no statistics to learn from
+            backend.running_statistics(
+                buf.mean, buf.variance, len(da), self.momentum, p.running_mean, p.running_variance
+            )
         return backend.batch_norm_backward(da, p.gain, buf.xhat, buf.rstd, dgain=p.dgain, dbias=p.dbias, dx=buf.dx)

@@ -53,17 +53,18 @@ def softmax_jacobian(z: Any, backend: Backend | None = None) -> Any:
     """J_bik = S_bi (δ_ik − S_bk), the derivative of output i of softmax with respect to logit k.
 
     Args:
-        z: (B, K) floating logits.
+        z: (B, K) logits; integers count as float64.
         backend: who computes; the reference on NumPy by default.
 
     Returns:
-        (B, K, K) in z's dtype.
+        (B, K, K) in z's floating dtype.
 
     Raises:
         ShapeError: z is not a matrix.
     """
     backend = backend or Backend(np)
     z = backend.asarray(z)
+    if z.dtype.kind in "iub": z = backend.asarray(z, np.float64)
     if z.ndim != 2:
         raise ShapeError(f"z has {z.ndim} dimensions; softmax_jacobian reads (B, K) logits")
     return backend.softmax_jacobian(z)

@@ -1,5 +1,7 @@
 """The loops Numba compiles, and NumpyBackend without them, against the reference."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,17 @@ def test_compiled_mask_is_the_reference_bit_for_bit(shape, rate, dtype):
         backend.dropout_mask(rate, seed, step, layer, row, out=out)
     np.testing.assert_array_equal(masks[1], masks[0])
     np.testing.assert_array_equal(masks[2], masks[0])
+
+
+def test_numba_that_cannot_be_imported_is_done_without(monkeypatch, dtype):
+    import ffnn_gpu.backend
+
+    monkeypatch.setitem(sys.modules, "ffnn_gpu.backend.compiled", None)                  # the import raises ImportError
+    monkeypatch.delattr(ffnn_gpu.backend, "compiled", raising=False)
+    got, want = np.empty((3, 5), dtype), np.empty((3, 5), dtype)
+    NumpyBackend().dropout_mask(0.5, 0, np.array([0]), 0, 0, out=got)
+    Backend().dropout_mask(0.5, 0, np.array([0]), 0, 0, out=want)
+    np.testing.assert_array_equal(got, want)
 
 
 def test_backend_without_compiled_loops_does_not_use_them(monkeypatch):

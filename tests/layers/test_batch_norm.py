@@ -99,3 +99,15 @@ def test_batch_norm_refuses_bad_settings(settings):
 def test_batch_norm_prints_the_call_that_makes_it():
     assert repr(BatchNorm()) == "BatchNorm()" and repr(BatchNorm(eps=0.1)) == "BatchNorm(eps=0.1)"
     assert repr(BatchNorm(0.2)) == "BatchNorm(0.2)"
+
+
+def test_batch_norm_learns_nothing_from_no_rows(backend):
+    network = Network(3, [BatchNorm(), Dense(2)], backend, "float32")
+    ws = network.workspace(4)
+    for name in ("mean", "variance"):
+        getattr(ws.buffers[0], name)[...] = 1e6                                  # what memory may hold
+    none = ws.first(0)
+    z = network.forward(network.backend.zeros((0, 3), "float32"), none)
+    network.backward(network.backend.zeros(z.shape, "float32"), none)
+    mean, variance = running(network)
+    assert not mean.any() and (variance == 1).all()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ffnn_gpu import cross_entropy, mean_squared_error, softmax_cross_entropy, tanh
+from ffnn_gpu import cross_entropy, mean_squared_error, softmax_cross_entropy, softmax_jacobian, tanh
 from ffnn_gpu.layers import Dense, LogSoftmax, Softmax
 from ffnn_gpu.network import Network
 from ffnn_gpu.testing import assert_close, check_gradients, tolerance
@@ -48,3 +48,7 @@ def test_every_buffer_of_softmax_keeps_the_dtype(backend, dtype, layer):
 def test_softmax_of_one_column_is_constant(backend, dtype, layer):
     want = 1.0 if isinstance(layer, Softmax) else 0.0
     assert (Network(1, [layer], backend, dtype).predict(batch(3, 1)) == want).all()
+
+
+def test_softmax_jacobian_reads_integers():
+    np.testing.assert_array_equal(softmax_jacobian([[1, 2, 3]]), softmax_jacobian([[1.0, 2.0, 3.0]]))
