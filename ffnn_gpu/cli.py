@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from ffnn_gpu import __version__
 from ffnn_gpu.configuration import FIELDS, described, resolve
 from ffnn_gpu.errors import BackendUnavailableError, CheckpointError, ConfigurationError, DataError, FfnnGpuError, ShapeError
 
@@ -89,6 +90,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(cls=Program, invoke_without_command=True, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="ffnn-gpu", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> int | None:
     """Train feed-forward neural networks on a GPU or a CPU, and use them.
@@ -104,7 +106,7 @@ def main(ctx: click.Context) -> int | None:
 @click.argument("data", required=False)
 @settings
 @click.option("--config", "file", metavar="RUN.TOML", help="Settings to start from, such as a run's config.toml.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting as TOML; can be repeated.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting: TOML or a word; repeatable.")
 @click.option("--resume", is_flag=True, help="Go on exactly where the run in --out stopped, with its settings.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
@@ -128,7 +130,7 @@ def train(
     if as_json:
         click.echo(json.dumps({"folder": str(result.folder), **result.report}))
     else:
-        click.echo("\n".join(messages.result_lines(result.folder, result.report)))
+        click.echo("\n".join(messages.result_lines(result.folder, result.report, quiet)))
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 

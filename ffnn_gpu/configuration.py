@@ -23,6 +23,7 @@ from ffnn_gpu.errors import ConfigurationError
 
 ENVIRONMENT = {"FFNN_GPU_BACKEND": "device"}                         # variable → setting
 NOT_SAVED = ("out",)
+BARE = r"""[^\s"'=#\[\]{}]+"""            # what --set reads as text where it is no TOML
 
 AtLeast1 = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -51,7 +52,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     hidden: Annotated[tuple[AtLeast1, ...], about("widths of the hidden layers; empty for a linear model")] = (512, 256)
     activation: Annotated[str, about("relu, gelu, silu, tanh, …")] = "relu"
-    dropout: Annotated[Fraction, about("part of the hidden values set to 0 while training")] = 0.4
+    dropout: Annotated[
+        Fraction | None, about("part of the hidden values set to 0 while training; else 0.4, for a regression 0.1")
+    ] = None
     normalization: Annotated[Literal["none", "layer", "batch"], about("after each hidden layer")] = "none"
     dtype: Annotated[Literal["float32", "float64"], about("of everything the network computes")] = "float32"
 
@@ -135,13 +138,13 @@ def differences(a: TrainConfig, b: TrainConfig, ignored: Iterable[str] = ()) -> 
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """NAME=<TOML literal> as {NAME: value}."""
+    """NAME=<TOML literal>, or NAME=text without quotes, as {NAME: value}."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         name, _, value = text.partition("=")
-        hint = f"; a text needs quotes: --set '{name}=\"{value}\"'" if value.isidentifier() else ""
-        raise ConfigurationError(f"--set {text}: NAME=<TOML literal> is needed ({error}){hint}") from error
+        if re.fullmatch(BARE, value.strip()): return {name.strip(): value.strip()}
+        raise ConfigurationError(f"--set {text}: NAME=<TOML literal> is needed ({error})") from error
 
 
 def _checked(settings: Mapping[str, Any], origin: str, strict: bool = True) -> dict[str, Any]:

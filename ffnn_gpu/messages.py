@@ -4,11 +4,13 @@ import os
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ffnn_gpu.backend import Backend
+from ffnn_gpu.backend import Backend, probe
+from ffnn_gpu.configuration import TrainConfig
 from ffnn_gpu.model import Model
 from ffnn_gpu.readers import BUNDLED, Dataset
 from ffnn_gpu.tasks import Task
@@ -17,19 +19,34 @@ MOST_NAMES = 5                         # that one line lists
 IN_ORDER = "the header does not have all columns of the training by name; the columns are taken in order"
 
 
-def data_line(data: Dataset, task: Task) -> str:
+def data_line(data: Dataset, task: Task, config: TrainConfig) -> str:
     """1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy on 10 outputs"""
-    if task.labels is not None: target = f"{len(task.labels.classes):,} classes"
-    elif task.kind == "multilabel": target = f"{task.outputs:,} labels"
-    else: target = f"target from {data.y.min():.6g} to {data.y.max():.6g}"
+    if task.labels is not None: values = f"{len(task.labels.classes):,} classes"
+    elif task.kind == "multilabel": values = f"{task.outputs:,} labels"
+    else: values = f"values from {data.y.min():.6g} to {data.y.max():.6g}"
     n, features = data.x.shape
-    return f"{n:,} rows × {features:,} feature{'s' * (features != 1)}, {target} → {task}"
+    return f"{n:,} rows × {features:,} feature{'s' * (features != 1)}, {_target(data, config)}{values} → {task}"
+
+
+def _target(data: Dataset, config: TrainConfig) -> str:
+    """Which column is the target, where the source leaves the choice."""
+    if config.data in BUNDLED or not config.data.lower().endswith((".csv", ".csv.gz", ".npy")): return ""
+    index = data.x.shape[1] if config.target is None else config.target
+    name = repr(data.target_name) if data.target_name else f"column {index}"
+    return f"target {name}{' (the last column; --target changes it)' * (config.target is None)}, "
 
 
 def parts_line(rows: Mapping[str, int], backend: Backend) -> str:
     """How many rows each part has, and which device computes."""
     counts = f"{rows['train']:,} rows to train, {rows['validation']:,} to validate, {rows['test']:,} to test"
-    return f"{counts}; backend {backend.name}: {backend.reason}"
+    return f"{counts}; backend {backend.name} ({_why(backend)})"
+
+
+def _why(backend: Backend) -> str:
+    if backend.memory() is not None or "auto" not in backend.reason: return backend.reason
+    error = probe(0).error                                               # of the look that made auto choose NumPy
+    if "No module named 'cupy'" in error: return 'no CuPy: pip install "ffnn_gpu[cuda12x]" where there is a GPU'
+    return f"no GPU: {textwrap.shorten(error.rsplit(': ', 1)[-1], 80, placeholder=' …')}; ffnn-gpu info says more"
 
 
 def metric_lines(row: Mapping[str, float], prefix: str = "") -> list[str]:
@@ -66,20 +83,27 @@ def constant_line(model: Model) -> str | None:
     return f"columns {listed} are constant in the training rows and carry nothing"
 
 
-def result_lines(folder: Path, report: Mapping[str, Any]) -> list[str]:
-    """Test metrics, the run folder, and commands to go on with."""
+def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -> list[str]:
+    """Test metrics, the run folder, and, unless brief, commands to go on with."""
     lines = metric_lines(report["test"] or {}, "test ") or ["no test part: test is 0"]
     run, program = shlex.quote(str(folder)), _program()
-    lines.append(f"{report['epochs']} of {report['epochs_asked']} epochs in {report['seconds']:.1f} s; run folder {folder}")
+    epochs, asked = report["epochs"], report["epochs_asked"]
+    early = epochs < asked and not report["interrupted"]
+    done = f"stopped early after epoch {epochs}" if early else f"{epochs} of {asked} epochs"
+    best = f", best epoch {report['best_epoch']}," if report["best_epoch"] else ""
+    lines.append(f"{done}{best} in {report['seconds']:.1f} s; run folder {folder}")
     if report["interrupted"]:
         return [*lines, f"interrupted by {report['interrupted']}; to go on:", f"  {program} train --resume --out {run}"]
+    if brief: return lines
     source = report["data"] if report["data"] in BUNDLED else "NEW_ROWS.csv"
-    return [
-        *lines, "next:",
+    lines += [
+        "next:",
         f"  {program} predict {run} {source} --output predictions.csv",
         f"  {program} train --config {run}/config.toml --seed {report['seed'] + 1}",
-        f"  {program} train --resume --out {run} --epochs {2 * report['epochs_asked']}",
     ]  # fmt: skip
+    if report["schedule"] == "constant" and not early:                   # others have come down to a rate of almost nothing
+        lines.append(f"  {program} train --resume --out {run} --epochs {2 * asked}")
+    return lines
 
 
 def _number(value: float) -> str:

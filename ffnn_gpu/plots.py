@@ -31,12 +31,23 @@ def learning_curve(history: History, path: str | Path | None = None) -> Any:
     losses, *others = figure.subplots(1, 1 + len(drawn), squeeze=False)[0]
     _curves(losses, history, {"loss": ("training", BLUE), "val_loss": ("validation", RED)})
     losses.set(title="Loss")
+    if history.rows and "val_loss" in history.rows[-1]:
+        best = best_epoch(history)
+        lowest = history["val_loss"][history["epoch"].index(best)]
+        losses.scatter([best], [lowest], color=RED, zorder=3, label=f"best epoch {best}")
+        losses.legend(frameon=False)
     if all((line.get_ydata() > 0).all() for line in losses.lines):
         losses.set_yscale("log")
     for name, axes in zip(drawn, others, strict=True):           # scales differ: an R² is nothing beside an RMSE
-        _curves(axes, history, {name: (_words(name), RED)})
+        _curves(axes, history, {name: ("validation", RED)})
         axes.set(title=f"Validation {_words(name)}")
     return _written(figure, path)
+
+
+def best_epoch(history: History) -> int:
+    """The epoch of the lowest validation loss, or of the lowest training loss where there is none."""
+    losses = history["val_loss" if "val_loss" in history.columns else "loss"]
+    return int(history["epoch"][int(np.nanargmin(losses))])
 
 
 def confusion_matrix(counts: ArrayLike, names: Sequence[object], path: str | Path | None = None) -> Any:
@@ -97,9 +108,9 @@ def _curves(axes: Any, history: History, columns: dict[str, tuple[str, str | Non
             few = "o" if len(history) < 3 else None
             axes.plot(history["epoch"], np.array(history[name]), label=label, color=color, linewidth=1.6, marker=few)
     axes.set(xlabel="epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
-    if len(axes.lines) > 1:
+    if axes.lines:
         axes.legend(frameon=False)
 
 

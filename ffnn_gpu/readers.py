@@ -75,7 +75,9 @@ def read(source: str | Path, target: Target = None) -> Dataset:
     elif name.endswith((".csv", ".csv.gz")): reader = _read_csv
     elif name.endswith(".npy"): reader = _read_npy
     elif name.endswith(".npz"): reader = _read_npz
-    else: raise _unknown(source)
+    else:
+        kind = f"{path.suffix} files" if path.suffix else "files without an ending"
+        raise DataError(f"{source}: {kind} are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX files are")
     return reader(path, target)
 
 

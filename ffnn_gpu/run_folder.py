@@ -15,9 +15,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ffnn_gpu.callbacks import Callback
 from ffnn_gpu.configuration import TrainConfig, differences, read_toml, resolve, write_toml
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.readers import BUNDLED
 
 CONFIG, METRICS, HISTORY, RESULT = "config.toml", "metrics.jsonl", "history.csv", "result.json"
 CHECKPOINT, MODEL = "checkpoint", "model"
@@ -59,7 +62,7 @@ def claim(config: TrainConfig, name: str, resume: bool) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         _empty(folder)
-    write_toml(config, folder / CONFIG)
+    write_toml(_located(config), folder / CONFIG)
     return folder
 
 
@@ -89,9 +92,15 @@ class HistoryFiles(Callback):
         run.history.to_csv(self.folder / HISTORY)
 
 
+def _located(config: TrainConfig) -> TrainConfig:
+    """The configuration with the path of its data absolute, so that a run can go on from another folder."""
+    if config.data in BUNDLED or not Path(config.data).exists(): return config
+    return msgspec.structs.replace(config, data=os.path.abspath(config.data))
+
+
 def _require_same(config: TrainConfig) -> None:
-    saved = resolve(read_toml(config_to_resume(config.out)), environment={})
-    changed = [*differences(saved, config, MAY_GROW)]
+    saved = _located(resolve(read_toml(config_to_resume(config.out)), environment={}))
+    changed = [*differences(saved, _located(config), MAY_GROW)]
     if changed:
         raise ConfigurationError(f"{config.out} cannot go on with other settings: {', '.join(changed)}; "
                                  "only epochs and device may change. Start a new run without --resume")  # fmt: skip

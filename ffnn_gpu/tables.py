@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ffnn_gpu.array_files import read_npy, reading
 from ffnn_gpu.csv_files import read_table
 from ffnn_gpu.errors import ConfigurationError, DataError
-from ffnn_gpu.model import Model, has_each_once
+from ffnn_gpu.model import Model, has_each_once, require_none_or_all
 from ffnn_gpu.readers import BUNDLED, Dataset, read
 
 STDIN = "-"
@@ -46,7 +46,7 @@ def read_rows(source: str, stdin: TextIO, features: Sequence[str] | None = None,
         target: otherwise, a column to leave out if the header has it.
 
     Raises:
-        DataError: no such file, not a matrix, or a cell that is no number.
+        DataError: no such file, not a matrix, some features without a column, or a cell that is no number.
     """
     if source in BUNDLED:
         data = read(source)
@@ -56,6 +56,9 @@ def read_rows(source: str, stdin: TextIO, features: Sequence[str] | None = None,
                         f"a bundled set ({', '.join(BUNDLED)})")  # fmt: skip
     if source.lower().endswith(".npy"):
         return Rows(_matrix(read_npy(source), source), None)
+    suffix = Path(source).suffix.lower()
+    if source != STDIN and suffix and not source.lower().endswith((".csv", ".csv.gz")):
+        raise DataError(f"predict reads .csv, .npy or standard input, not {suffix}")
     return Rows(*read_table(_picked(_text(source, stdin), features, target)))
 
 
@@ -125,6 +128,8 @@ def _picked(text: Text, features: Sequence[str] | None, target: str | None) -> T
     """The text with the columns to read alone; as it is where its first line does not name them."""
     names = _names(text.readline())
     text.seek(0)
+    if features is not None and any(name in features and any(map(str.isalpha, name)) for name in names):
+        require_none_or_all(names, features)                         # before any cell is read; "1.5" may be data
     if features is not None and has_each_once(names, features):
         place = {name: k for k, name in enumerate(names)}
         keep = [place[name] for name in features]
@@ -135,7 +140,10 @@ def _picked(text: Text, features: Sequence[str] | None, target: str | None) -> T
     picked = Text(newline="")
     picked.name = text.name
     with reading(text.name):
-        csv.writer(picked, lineterminator="\n").writerows(_cut(text, keep, len(names)))
+        rows = _cut(text, keep, len(names))
+        if not all(any(map(str.isalpha, names[k])) for k in keep):
+            next(rows)                                               # a header such as 0,1,2 would be taken for data
+        csv.writer(picked, lineterminator="\n").writerows(rows)
     picked.seek(0)
     return picked
 

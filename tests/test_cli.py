@@ -74,7 +74,7 @@ def test_digits_are_learnt_and_read_again(folder):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("test accuracy 0.9") and "5 of 5 epochs" in lines[2] and "run folder run" in lines[2]
-    assert lines[3] == "next:" and all("ffnn" in line for line in lines[4:]) and len(lines) == 7
+    assert lines[3] == "next:" and all("ffnn" in line for line in lines[4:]) and len(lines) == 6
     assert done.stderr.startswith("1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy")
     assert "epoch 5/5  loss" in done.stderr and "\r" not in done.stderr
     found = here("evaluate", "run", "digits", "--quiet", "--json", "--metrics", "accuracy,f1_macro")
@@ -148,6 +148,8 @@ def test_json_alone_goes_to_stdout(folder):
     assert "epoch 1/1" in done.stderr
     quiet = here("train", "fruit.csv", *FAST, "--epochs", "1", "--json", "--quiet")
     assert json.loads(quiet.output)["epochs"] == 1
+    quiet = here("train", "fruit.csv", *FAST, "--epochs", "1", "--quiet")
+    assert len(quiet.output.splitlines()) == 3 and "next:" not in quiet.output
 
 
 def test_info_shows_versions_backend_and_blas():
@@ -231,10 +233,16 @@ def test_closed_pipe_is_no_error(trained):
     (["predict", "run", "narrow.csv"], 3, "error: x has 2 columns; layer 0 of this network reads 3"),
     (["evaluate", "nowhere", "fruit.csv"], 3, "error: nowhere does not exist"),
     (["evaluate", "run", "fruit.csv", "--target", "color"], 3, "error: fruit.csv has no column 'color'"),
+    (["predict", "run", "some.csv"], 3, "error: of the columns of the training, these are missing in the header: 'b', 'c'"),
+    (["predict", "run", "x.npz"], 3, "error: predict reads .csv, .npy or standard input, not .npz"),
+    (["train", "x.tsv"], 3, "error: x.tsv: .tsv files are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX files are"),
+    (["--version"], 0, f"ffnn-gpu {ffnn_gpu.__version__}"),
     (["--help"], 0, "Start with `ffnn-gpu train digits`."), (["train", "-h"], 0, "--batch-size"),
 ])
 def test_exit_code_and_sentence(trained, arguments, code, complaint):
     (trained / "narrow.csv").write_text("1,2\n3,4\n")
+    (trained / "some.csv").write_text("a,name\n1,x\n")
+    for name in ("x.npz", "x.tsv"): (trained / name).write_text("")
     found = here(*arguments)
     assert (found.exit_code, complaint in found.output) == (code, True), found.output
     assert "Traceback" not in found.output

@@ -80,10 +80,14 @@ def test_file_that_is_no_toml_is_named(tmp_path, content, complaint):
     with pytest.raises(ConfigurationError, match=r"other\.toml cannot be read"): resolved(file=tmp_path / "other.toml")
 
 
-def test_assignment_is_one_toml_value_and_says_when_quotes_are_missing():
+def test_assignment_is_one_toml_value_or_a_bare_word():
     assert resolved(assignments=["lr=0.5", 'activation="tanh"', "early_stopping = 3"]).early_stopping == 3
-    with pytest.raises(ConfigurationError, match="a text needs quotes: --set 'activation=\"tanh\"'"):
-        resolved(assignments=["activation=tanh"])
+    found = resolved(assignments=["activation=tanh", "device = cupy:1", "hidden=8,4", "target=a-b.c"])
+    assert (found.activation, found.device, found.hidden, found.target) == ("tanh", "cupy:1", (8, 4), "a-b.c")
+    with pytest.raises(ConfigurationError, match="epochs = 'many' is not accepted: expected int"):
+        resolved(assignments=["epochs=many"])
+    with pytest.raises(ConfigurationError, match="--set hidden=\\[8: NAME=<TOML literal> is needed"):
+        resolved(assignments=["hidden=[8"])
     with pytest.raises(ConfigurationError, match="--set lr: NAME=<TOML literal> is needed"): resolved(assignments=["lr"])
 
 
@@ -104,6 +108,7 @@ def test_written_configuration_reads_back_equal_but_for_the_folder(tmp_path):
 def test_every_setting_has_a_description_and_shows_its_default():
     for name in FIELDS: assert "None" not in described(name)[0]
     assert described("hidden") == ("widths of the hidden layers; empty for a linear model  [512,256]", "VALUE")
+    assert described("dropout")[0].endswith("else 0.4, for a regression 0.1") and "5.0" in described("cut")[0]
     assert described("normalization")[1] == "none|layer|batch"
     assert described("class_weight")[1] == "balanced"
     assert described("standardize")[1] == "" and described("standardize")[0].endswith("[on]")

@@ -129,6 +129,16 @@ def test_rows_are_read_whatever_else_the_table_holds(text):
     np.testing.assert_array_equal(model().features(*rows), model().features(np.array([[1.0, 2, 3]])))
 
 
+def test_missing_columns_are_said_before_any_cell_is_read():
+    with pytest.raises(DataError, match="these are missing in the header: 'b', 'c'"): read("id,a\nx,1\n")
+    with pytest.raises(DataError, match="these are missing in the header: 'c'"): read("a,b,z\n1,2,3\n")
+    np.testing.assert_array_equal(read("7,8,9\n1,2,3\n", ("5", "7", "6")).x, [[7, 8, 9], [1, 2, 3]])
+
+
+def test_header_of_numbers_is_no_row():
+    np.testing.assert_array_equal(read("1,y,0\n5,x,4\n", ("0", "1")).x, [[4, 5]])
+
+
 def test_target_is_left_out_where_other_names_differ():
     np.testing.assert_array_equal(read("x,answer,y,z\n1,yes,2,3\n").x, [[1, 2, 3]])
 

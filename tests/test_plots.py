@@ -38,6 +38,22 @@ def test_learning_curve_without_metrics_has_one_panel_and_negative_losses_a_line
     assert len(figure.axes) == 1 and figure.axes[0].get_yscale() == "linear"
 
 
+def test_best_epoch_is_marked_where_there_is_validation():
+    rows = [{"epoch": e, "loss": 1 / e, "val_loss": (e - 3) ** 2 + 1.0, "val_accuracy": 0.5} for e in range(1, 6)]
+    figure = plots.learning_curve(History(rows))
+    assert figure.axes[0].collections[0].get_offsets().tolist() == [[3, 1]]
+    words = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert words == [["training", "validation", "best epoch 3"], ["validation"]]
+    assert plots.best_epoch(history(4, loss=1)) == 4 and not plots.learning_curve(history(4, loss=1)).axes[0].collections
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 30])
+def test_epochs_are_counted_in_whole_numbers(epochs):
+    axes = plots.learning_curve(history(epochs, loss=1)).axes[0]
+    axes.figure.draw_without_rendering()
+    assert all(tick == round(tick) for tick in axes.get_xticks()) and len(axes.get_xticks())
+
+
 def test_confusion_matrix_says_every_count_that_is_not_zero(tmp_path):
     figure = plots.confusion_matrix([[40, 3], [0, 1069]], ["malignant", "benign"], tmp_path / "a.png")
     axes = figure.axes[0]

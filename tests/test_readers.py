@@ -57,7 +57,8 @@ def test_unknown_source_lists_what_is_accepted_and_the_closest_name(tmp_path):
     with pytest.raises(DataError, match=r"tran\.csv' is no data set: .* did you mean '.*train\.csv'\?"):
         read(tmp_path / "tran.csv")
     (tmp_path / "notes.txt").write_text("a")
-    with pytest.raises(DataError, match=r"notes\.txt' is no data set"): read(tmp_path / "notes.txt")
+    with pytest.raises(DataError, match=r"notes\.txt: \.txt files are not read; \.csv, \.csv\.gz, \.npy, \.npz or a"):
+        read(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("name", ["wine", "data.npz", "mnist"])

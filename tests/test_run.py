@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import ffnn_gpu
-from ffnn_gpu import checkpoint, run
-from ffnn_gpu.configuration import TrainConfig
+from ffnn_gpu import checkpoint, messages, run
+from ffnn_gpu.backend import NumpyBackend
+from ffnn_gpu.backend.probe import Probe
+from ffnn_gpu.configuration import TrainConfig, resolve
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, DivergedError
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, LayerNorm, Softmax
 from ffnn_gpu.model import Model
@@ -138,8 +140,64 @@ def test_run_folder_holds_everything(here):
     report = json.loads((result.folder / "result.json").read_text())
     assert report == result.report and report["rows"] == {"train": 86, "validation": 10, "test": 24}
     assert {*report["versions"]} == {"ffnn_gpu", "python", "numpy"} and report["interrupted"] is None
-    assert notes[0] == ("120 rows × 4 features, 3 classes → multiclass classification, softmax_cross_entropy on 3 outputs")
+    assert notes[0] == ("120 rows × 4 features, target 'answer' (the last column; --target changes it), 3 classes → "
+                        "multiclass classification, softmax_cross_entropy on 3 outputs")  # fmt: skip
     assert notes[1].startswith("86 rows to train, 10 to validate, 24 to test; backend numpy")
+
+
+def test_data_line_names_the_target_where_it_is_a_choice(classes, tmp_path):
+    def said(data, y=PRICE, name=None, **settings):
+        line = messages.data_line(replace(dataset(y), target_name=name), Task.of(y), config(data, **settings))
+        return line.removeprefix("120 rows × 4 features, ").split(" → ")[0]
+
+    assert said("a.csv") == (f"target column 4 (the last column; --target changes it), "
+                             f"values from {PRICE.min():.6g} to {PRICE.max():.6g}")  # fmt: skip
+    assert said("a.npy", CLASSES, target=2) == "target column 2, 3 classes"
+    assert said("a.csv", CLASSES, "kind", target="kind") == "target 'kind', 3 classes"
+    assert said("iris", CLASSES, "target") == said("a.npz", CLASSES) == "3 classes"
+
+
+def test_dropout_suits_the_task(classes, tmp_path):
+    def rates(y, **settings):
+        layers = run.prepare(config("", **settings), dataset(y), (X, y), Task.of(y), "numpy").network.layers
+        return [layer.rate for layer in layers if isinstance(layer, Dropout)]
+
+    assert (rates(CLASSES), rates(PRICE), rates(PRICE, dropout=0.5), rates(PRICE, dropout=0.0)) == ([0.4], [0.1], [0.5], [])
+
+
+@pytest.mark.parametrize(("error", "said"), [
+    ("ModuleNotFoundError: No module named 'cupy'", 'no CuPy: pip install "ffnn_gpu[cuda12x]" where there is a GPU'),
+    ("CUDARuntimeError: cudaErrorNoDevice: no CUDA device", "no GPU: no CUDA device; ffnn-gpu info says more"),
+])
+def test_missing_gpu_is_said_briefly(monkeypatch, error, said):
+    rows, backend = {"train": 3, "validation": 2, "test": 1}, NumpyBackend()
+    monkeypatch.setattr(messages, "probe", lambda index: Probe(index, "count devices", error))
+    backend.reason = "asked for"
+    assert messages.parts_line(rows, backend).endswith("; backend numpy (asked for)")
+    backend.reason = "chosen by auto: CUDA device 0 cannot be used; it failed at the stage …"
+    assert messages.parts_line(rows, backend) == f"3 rows to train, 2 to validate, 1 to test; backend numpy ({said})"
+
+
+def test_early_stop_and_the_best_epoch_are_said(classes):
+    notes = []
+    result = run.train(config(classes, epochs=400, lr=0.05, early_stopping=2), note=notes.append)
+    report = result.report
+    best = int(np.argmin(result.history["val_loss"])) + 1
+    assert report["best_epoch"] == best == report["epochs"] - 2 < 398
+    lines = messages.result_lines(result.folder, report)
+    assert f"stopped early after epoch {best + 2}, best epoch {best}, in " in "\n".join(lines)
+    assert "--resume" not in "".join(lines) and "next:" in lines
+    assert "next:" not in messages.result_lines(result.folder, report, brief=True)
+    assert not [line for line in notes if "watches" in line]
+    result = run.train(config(classes, epochs=1, early_stopping=2, validation=0.0), note=notes.append)
+    assert "no validation part: early stopping watches the training loss" in notes and result.report["best_epoch"] == 1
+
+
+def test_more_epochs_are_proposed_where_the_rate_is_constant(classes):
+    for schedule, proposed in (("constant", True), ("one_cycle", False), ("cosine", False)):
+        result = run.train(config(classes, epochs=1, schedule=schedule))
+        lines = messages.result_lines(result.folder, result.report)
+        assert any("--resume" in line for line in lines) == proposed
 
 
 def test_run_gets_the_first_free_number(classes):
@@ -284,6 +342,15 @@ def test_finished_run_goes_on_to_more_epochs(classes):
     assert [row["loss"] for row in longer.history.rows] == [row["loss"] for row in whole.history.rows]
     models = [checkpoint.load(f"runs/{name}/model", "numpy").params.to_host() for name in "xy"]
     for name, value in models[0].items(): np.testing.assert_array_equal(value, models[1][name])
+
+
+def test_run_goes_on_from_another_folder(classes, tmp_path, monkeypatch):
+    run.train(config("data.csv", out="runs/x", schedule="constant"))
+    saved = resolve({}, file="runs/x/config.toml", environment={})
+    assert saved.data == str(tmp_path / "data.csv")
+    monkeypatch.chdir(tmp_path / "runs")
+    assert len(run.train(vary(saved, out="x", epochs=4), resume=True).history) == 4
+    assert run.held_out("x", Model.load("x", "numpy"))[0].shape == (24, 4)
 
 
 def test_resuming_with_other_settings_is_refused(classes):
