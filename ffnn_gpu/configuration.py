@@ -69,7 +69,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     l2: Annotated[NotNegative, about("penalty on half the sum of W²")] = 0.0
     clip_norm: Annotated[Positive | None, about("bound on the norm of the gradient")] = None
     ema: Annotated[Fraction | None, about("decay of a moving average of the parameters, used instead of them")] = None
-    schedule: Annotated[str, about("one_cycle, cosine, constant, step, exponential, …")] = "one_cycle"
+    schedule: Annotated[str, about("one_cycle, cosine, constant, step, exponential, reduce_on_plateau, …")] = "one_cycle"
 
     epochs: Annotated[AtLeast1, about("passes over the training part")] = 30
     batch_size: Annotated[AtLeast1, about("rows per update")] = 64

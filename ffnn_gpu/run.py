@@ -18,7 +18,7 @@ import ffnn_gpu
 from ffnn_gpu import messages, metrics, plots, run_folder
 from ffnn_gpu.activations import activation
 from ffnn_gpu.backend import Backend, get_backend
-from ffnn_gpu.callbacks import Checkpoints
+from ffnn_gpu.callbacks import Checkpoints, ReduceOnPlateau
 from ffnn_gpu.configuration import TrainConfig, resolve
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.history import History
@@ -28,7 +28,7 @@ from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer, optimizer
 from ffnn_gpu.preprocess import Standardizer, train_test_split
 from ffnn_gpu.readers import Dataset, read
-from ffnn_gpu.schedules import schedule
+from ffnn_gpu.schedules import Schedule, schedule
 from ffnn_gpu.tasks import Task
 from ffnn_gpu.training import fit
 
@@ -161,7 +161,7 @@ def _fit(
     return fit(
         model.network, model.task.loss, rule, encoded(parts.train), epochs=config.epochs, batch_size=config.batch_size,
         validation=parts.validation and encoded(parts.validation), class_weight=config.class_weight,
-        metrics=model.task.metrics(config.metrics), schedule=schedule(config.schedule),
+        metrics=model.task.metrics(config.metrics), schedule=_schedule(config.schedule),
         early_stopping=config.early_stopping, accumulate=config.accumulate, seed=config.seed,
         checkpoint=Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras()), resume=resume,
         callbacks=[run_folder.HistoryFiles(folder)], verbose=verbose,
@@ -170,7 +170,7 @@ def _fit(
 
 def _optimizer(config: TrainConfig) -> Optimizer:
     """The optimizer; the other names are looked up too, so that a wrong one is said before data are read."""
-    activation(config.activation), schedule(config.schedule)
+    activation(config.activation), _schedule(config.schedule)
     for name in config.metrics:
         metrics.get_metric(name)
     settings = {name: getattr(config, name) for name in OPTIMIZER_SETTINGS}
@@ -178,6 +178,11 @@ def _optimizer(config: TrainConfig) -> Optimizer:
     if config.lr is None and config.schedule == "one_cycle":
         return replace(rule, lr=ONE_CYCLE_PEAK * rule.lr)
     return rule
+
+
+def _schedule(name: str) -> Schedule | ReduceOnPlateau:
+    """The schedule, or the callback that lowers the rate when the validation loss stands still."""
+    return ReduceOnPlateau() if name == "reduce_on_plateau" else schedule(name)
 
 
 def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
