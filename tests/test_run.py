@@ -378,5 +378,5 @@ def test_unknown_label_in_the_test_part_is_said_before_the_training(tmp_path, no
 
 def test_reduce_on_plateau_is_a_schedule_by_name(tmp_path):
     config = TrainConfig(data="iris", hidden=(4,), epochs=2, schedule="reduce_on_plateau", out=str(tmp_path / "run"))
-    assert len(train(config).history) == 2
-    assert read_toml(tmp_path / "run" / "config.toml")["schedule"] == "reduce_on_plateau"
+    assert len(run.train(config).history) == 2
+    assert resolve({}, file=tmp_path / "run" / "config.toml", environment={}).schedule == "reduce_on_plateau"
