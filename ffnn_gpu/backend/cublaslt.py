@@ -19,7 +19,7 @@ import numpy as np
 from ffnn_gpu.backend.cublaslt_calls import Calls, Plan
 from ffnn_gpu.backend.cublaslt_problem import Pointers, Problem, describe
 from ffnn_gpu.backend.cublaslt_store import AlgorithmStore, store_path
-from ffnn_gpu.errors import BackendUnavailableError
+from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError, ShapeError
 
 __all__ = ["CublasLt", "Plan", "Problem", "available", "load_bindings"]
 
@@ -90,26 +90,24 @@ class CublasLt:
             BackendUnavailableError: cublasLt has no algorithm for it, or it was not planned before a capture.
         """
         problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
-        stream = self.cupy.cuda.get_current_stream() if stream is None else stream
-        with self._lock:  # a descriptor is shared: its bias is set, then read by the call
-            refusal = self._settle(problem, pointers, stream)
-            if refusal:
-                raise BackendUnavailableError(refusal)
-            self._calls.run(self._plans[problem], pointers, stream.ptr)
+        refusal = self._make(problem, pointers, stream)
+        if refusal:
+            raise BackendUnavailableError(refusal)
         return out
 
-    def refusal(
+    def attempt(
         self, A: Array, B: Array, out: Array, epilogue: str | None = None, bias: Array | None = None,
         bias_gradient: Array | None = None, stream: Any = None,
     ) -> str:  # fmt: skip
-        """Why cublasLt cannot make this `product` on this device, or "". Plans it, which may write out and bias_gradient.
+        """Like `product`, but says why it is not made where cublasLt cannot make it, and "" where it is made.
 
-        Raises what `product` raises for arrays that do not fit together, and for a new product in a capture.
+        Raises BackendUnavailableError for a product that was not planned before a capture, and nothing else.
         """
-        problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
-        stream = self.cupy.cuda.get_current_stream() if stream is None else stream
-        with self._lock:
-            return self._settle(problem, pointers, stream)
+        try:
+            problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
+        except (ShapeError, ConfigurationError) as error:
+            return str(error)
+        return self._make(problem, pointers, stream)
 
     def close(self) -> None:
         """Free what cublasLt holds. Graphs captured with this object must not be launched afterwards."""
@@ -117,6 +115,15 @@ class CublasLt:
             self._calls.destroy(plan)
         self._plans.clear()
         self._calls.close()
+
+    def _make(self, problem: Problem, pointers: Pointers, stream: Any) -> str:
+        """Compute the product; or do not, and return why."""
+        stream = self.cupy.cuda.get_current_stream() if stream is None else stream
+        with self._lock:  # a descriptor is shared: its bias is set, then read by the call
+            refusal = self._settle(problem, pointers, stream)
+            if not refusal:
+                self._calls.run(self._plans[problem], pointers, stream.ptr)
+        return refusal
 
     # ------------------------------------------------------------------ planning
 

@@ -1,0 +1,303 @@
+"""A stand-in for nvmath.bindings.cublasLt and the part of CuPy that CublasLt uses: it computes, in host memory.
+
+It takes the descriptors literally: column-major buffers with leading dimensions, transposes, alpha and beta of the scale
+type, epilogues with their bias pointer. So swapped factors, a wrong leading dimension or a wrong constant give a wrong
+number, or leave the arrays that were allocated, which raises. It is stricter than the library in one thing: the type of a
+bias must be set, never left to the default. Functions and their arguments are called as in the bindings.
+
+What it cannot see: which types, epilogues and alignments a GPU supports, rounding and order of sums, time, streams.
+Values are those of cublasLt.h, library_types.h and cublas_api.h; test_cublaslt_bindings.py compares them with nvmath's.
+"""
+
+import ctypes
+import itertools
+import math
+from enum import IntEnum
+from types import SimpleNamespace
+
+import numpy as np
+
+INVALID_VALUE, EXECUTION_FAILED, NOT_SUPPORTED = 7, 13, 15
+MAGIC = 0x1AB5
+FLOATS = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}
+STORAGE = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
+COMPUTE = {68: "float32", 70: "float64", 77: "float32"}
+TF32 = 77
+WORKSPACE = 1 * 2**20  # bytes that the algorithms here ask for
+
+Epilogue = IntEnum("Epilogue", {
+    "DEFAULT": 1, "RELU": 2, "BIAS": 4, "RELU_BIAS": 6, "GELU": 32, "GELU_BIAS": 36, "BGRADA": 256, "BGRADB": 512,
+})  # fmt: skip
+MatmulDescAttribute = IntEnum("MatmulDescAttribute", {
+    "TRANSA": 3, "TRANSB": 4, "EPILOGUE": 7, "BIAS_POINTER": 8, "BIAS_DATA_TYPE": 26,
+})  # fmt: skip
+MatmulPreferenceAttribute = IntEnum("MatmulPreferenceAttribute", {
+    "MAX_WORKSPACE_BYTES": 1, "MIN_ALIGNMENT_A_BYTES": 5, "MIN_ALIGNMENT_B_BYTES": 6, "MIN_ALIGNMENT_C_BYTES": 7,
+    "MIN_ALIGNMENT_D_BYTES": 8,
+})  # fmt: skip
+DESCRIPTOR_TYPES = {
+    "TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32, "BIAS_POINTER": np.int64, "BIAS_DATA_TYPE": np.int32,
+}  # fmt: skip
+PREFERENCE_TYPES = dict.fromkeys(MatmulPreferenceAttribute.__members__, np.uint32) | {"MAX_WORKSPACE_BYTES": np.uint64}
+
+
+class CuBLASLtError(Exception):
+    """As nvmath.bindings.cublasLt.cuBLASLtError."""
+
+    def __init__(self, status):
+        self.status = status
+        super().__init__(f"cublas status {status}")
+
+
+def to_bits(values):
+    """float → bfloat16 as uint16, rounded to the nearest even."""
+    bits = np.asarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def decode(host, name):
+    """Stored elements → float64."""
+    return ((host.astype(np.uint32) << 16).view(np.float32) if name == "bfloat16" else host).astype(np.float64)
+
+
+def encode(values, name):
+    """float64 → stored elements."""
+    return to_bits(values) if name == "bfloat16" else values.astype(STORAGE[name])
+
+
+class Array:
+    """The part of cupy.ndarray that a product reads, over host memory."""
+
+    def __init__(self, host, name):
+        self.host = host
+        self.dtype = SimpleNamespace(name=name, itemsize=host.itemsize)
+        self.shape, self.strides = host.shape, host.strides
+        self.data = SimpleNamespace(ptr=host.ctypes.data)
+
+    T = property(lambda self: Array(self.host.T, self.dtype.name))
+    values = property(lambda self: decode(self.host, self.dtype.name))
+
+    def __getitem__(self, key): return Array(self.host[key], self.dtype.name)
+
+
+class Memory:
+    """The allocations of the device; nothing else may be touched."""
+
+    def __init__(self):
+        self.blocks = []
+
+    def empty(self, shape, dtype, alignment=256):
+        """A new array at an address with exactly this alignment, full of NaN or of the largest number."""
+        name = "bfloat16" if dtype == "bfloat16" else np.dtype(dtype).name
+        storage = np.dtype(STORAGE.get(name, dtype))
+        count = math.prod(shape) if isinstance(shape, tuple) else shape
+        block = np.empty(count * storage.itemsize + 1024, np.uint8)
+        block[: 2**20] = 0xFF
+        start = -block.ctypes.data % 512 + alignment
+        self.blocks.append((block.ctypes.data + start, count * storage.itemsize, block))
+        return Array(block[start : start + count * storage.itemsize].view(storage).reshape(shape), name)
+
+    def array(self, values, dtype, alignment=256):
+        made = self.empty(np.shape(values), dtype, alignment)
+        made.host[...] = encode(np.asarray(values, np.float64), made.dtype.name)
+        return made
+
+    def view(self, pointer, name, rows, columns, ld):
+        """The column-major (rows, columns) matrix at `pointer`; raises where it leaves its allocation."""
+        storage = np.dtype(STORAGE[name])
+        size = ((columns - 1) * ld + rows) * storage.itemsize
+        for start, length, block in self.blocks:
+            if start <= pointer and pointer + size <= start + length:
+                offset = pointer - block.ctypes.data
+                flat = block[offset : offset + size].view(storage)
+                return np.lib.stride_tricks.as_strided(flat, (rows, columns), (storage.itemsize, ld * storage.itemsize))
+        raise IndexError(f"illegal address: {size} bytes at {pointer:#x} lie in no allocation")
+
+
+class FakeCupy(Memory):
+    """The part of CuPy that CublasLt asks for."""
+
+    def __init__(self, capability="90"):
+        super().__init__()
+        self.clock = 0.0
+        self.stream = SimpleNamespace(ptr=77, capturing=False, is_capturing=lambda: self.stream.capturing)
+        device = SimpleNamespace(compute_capability=capability)
+        self.cuda = SimpleNamespace(
+            Device=lambda index: _Entered(device), Event=lambda: _Event(self), get_current_stream=lambda: self.stream,
+            get_elapsed_time=lambda start, stop: stop.time - start.time,
+            runtime=SimpleNamespace(
+                getDeviceProperties=lambda index: {"name": b"NVIDIA Paper 100 (80 GB)"}, driverGetVersion=lambda: 13000
+            ),
+        )  # fmt: skip
+
+
+class _Entered:
+    def __init__(self, device): self.device = device
+    def __enter__(self): return self.device
+    def __exit__(self, *raised): return None
+
+
+class _Event:
+    def __init__(self, cupy): self.cupy = cupy
+    def record(self, stream): self.time = self.cupy.clock
+    def synchronize(self): assert not self.cupy.stream.capturing
+
+
+class FakeCublasLt:
+    """nvmath.bindings.cublasLt on host memory. `costs` are the milliseconds of its algorithms, in the order recommended."""
+
+    Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute = Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute
+    cuBLASLtError = CuBLASLtError  # noqa: N815 - the bindings' name
+    matmul_algo_dtype = np.dtype([("data_", "<u8", (8,))])
+    matmul_heuristic_result_dtype = np.dtype([
+        ("algo", matmul_algo_dtype), ("workspace_size", "<u8"), ("state", "<i4"), ("waves_count", "<f4"),
+        ("reserved", "<i4", (4,)),
+    ])  # fmt: skip
+
+    def __init__(self, cupy, version=131000, costs=(3.0, 1.0, 2.0)):
+        self.cupy, self.version, self.costs = cupy, version, costs
+        self.refuses, self.broken = set(), set()  # names of epilogues, numbers of algorithms
+        self.written, self.layouts, self.searches, self.used = [], [], 0, []
+        self.wanted = WORKSPACE  # bytes that a stored algorithm asks for
+        self._numbers, self.objects = itertools.count(1000), {}
+
+    def _new(self, **content):
+        number = next(self._numbers)
+        self.objects[number] = content
+        return number
+
+    def create(self): return self._new(kind="handle")
+    def get_version(self): return self.version
+    def matmul_preference_create(self): return self._new(kind="preference")
+    def destroy(self, light_handle): del self.objects[light_handle]
+    def matrix_layout_destroy(self, mat_layout): del self.objects[mat_layout]
+    def matmul_desc_destroy(self, matmul_desc): del self.objects[matmul_desc]
+    def matmul_preference_destroy(self, pref): del self.objects[pref]
+    def get_matmul_desc_attribute_dtype(self, attr): return DESCRIPTOR_TYPES[attr.name]
+    def get_matmul_preference_attribute_dtype(self, attr): return PREFERENCE_TYPES[attr.name]
+
+    def matmul_desc_create(self, compute_type, scale_type):
+        return self._new(kind="descriptor", compute=compute_type, scale=scale_type, TRANSA=0, TRANSB=0, EPILOGUE=1)
+
+    def matrix_layout_create(self, type, rows, cols, ld):
+        if ld < rows: raise CuBLASLtError(INVALID_VALUE)
+        self.layouts.append((type, rows, cols, ld))
+        return self._new(kind="layout", type=type, rows=rows, columns=cols, ld=ld)
+
+    def matmul_desc_set_attribute(self, matmul_desc, attr, buf, size_in_bytes):
+        self._write("descriptor", matmul_desc, attr, buf, size_in_bytes, DESCRIPTOR_TYPES)
+
+    def matmul_preference_set_attribute(self, pref, attr, buf, size_in_bytes):
+        self._write("preference", pref, attr, buf, size_in_bytes, PREFERENCE_TYPES)
+
+    def _write(self, kind, number, attribute, buffer, size, types):
+        dtype = np.dtype(types[attribute.name])
+        if self.objects[number]["kind"] != kind or size != dtype.itemsize: raise CuBLASLtError(INVALID_VALUE)
+        self.objects[number][attribute.name] = int(np.frombuffer(ctypes.string_at(buffer, size), dtype)[0])
+        self.written.append((kind, int(attribute), ctypes.string_at(buffer, size)))
+
+    # ------------------------------------------------------------------ algorithms
+
+    def _words(self, descriptor, layouts, alignments):
+        """What an algorithm remembers of the problem it was made for."""
+        content = self.objects[descriptor]
+        problem = [content[name] for name in ("compute", "scale", "TRANSA", "TRANSB", "EPILOGUE")]
+        problem += [self.objects[layout][name] for layout in layouts for name in ("type", "rows", "columns", "ld")]
+        bias = content.get("BIAS_POINTER", 0)
+        return [hash(tuple(problem)) & 0xFFFFFFFF, bias & -bias if bias else 0, *alignments]
+
+    def matmul_algo_get_heuristic(
+        self, light_handle, operation_desc, adesc, bdesc, cdesc, ddesc, preference, requested_algo_count,
+        heuristic_results_array, return_algo_count,
+    ):  # fmt: skip
+        assert not self.cupy.stream.capturing, "cublasLtMatmulAlgoGetHeuristic fails in a capture"
+        content, wishes, layouts = self.objects[operation_desc], self.objects[preference], (adesc, bdesc, cdesc, ddesc)
+        if Epilogue(content["EPILOGUE"]).name in self.refuses or wishes["MAX_WORKSPACE_BYTES"] < WORKSPACE:
+            raise CuBLASLtError(NOT_SUPPORTED)
+        self._check_types(content, *(self.objects[layout] for layout in layouts))
+        self.searches += 1
+        alignments = [wishes[f"MIN_ALIGNMENT_{x}_BYTES"] for x in "ABD"]
+        rows = np.zeros(min(requested_algo_count, len(self.costs)), self.matmul_heuristic_result_dtype)
+        for i, row in enumerate(rows):
+            row["algo"]["data_"][:7] = [MAGIC, i, *self._words(operation_desc, layouts, alignments)]
+            row["workspace_size"] = WORKSPACE
+        ctypes.memmove(heuristic_results_array, rows.tobytes(), rows.nbytes)
+        ctypes.memmove(return_algo_count, np.int32(len(rows)).tobytes(), 4)
+
+    def matmul_algo_check(self, light_handle, operation_desc, adesc, bdesc, cdesc, ddesc, algo, result):
+        words = np.frombuffer(ctypes.string_at(algo, 64), np.uint64).tolist()
+        made_for = self._words(operation_desc, (adesc, bdesc, cdesc, ddesc), [])
+        if words[0] != MAGIC or words[2] != made_for[0]: raise CuBLASLtError(INVALID_VALUE)
+        row = np.zeros(1, self.matmul_heuristic_result_dtype)
+        row["workspace_size"] = self.wanted
+        ctypes.memmove(result, row.tobytes(), row.nbytes)
+
+    @staticmethod
+    def _check_types(content, a, b, c, d):
+        """The rows of the table "cublasLtMatmul supported types" that are used here."""
+        types = [FLOATS[layout["type"]] for layout in (a, b, d)]
+        sums = COMPUTE[content["compute"]]
+        wide = "float64" in (*types, sums)
+        half = types[0] in ("float16", "bfloat16") and types[2] == "float32"
+        fits = types[0] == types[1] and (types[2] == types[0] or half) and (not wide or {*types, sums} == {"float64"})
+        if not fits or FLOATS[content["scale"]] != sums or c != d: raise CuBLASLtError(NOT_SUPPORTED)
+        if content["compute"] == TF32 and types[0] != "float32": raise CuBLASLtError(NOT_SUPPORTED)
+        if content["EPILOGUE"] & (Epilogue.BIAS | Epilogue.BGRADA) and content.get("BIAS_DATA_TYPE") != d["type"]:
+            raise CuBLASLtError(INVALID_VALUE)
+
+    # ------------------------------------------------------------------ the product
+
+    def matmul(
+        self, light_handle, compute_desc, alpha, a, adesc, b, bdesc, beta, c, cdesc, d, ddesc, algo, workspace,
+        workspace_size_in_bytes, stream,
+    ):  # fmt: skip
+        assert self.objects[light_handle]["kind"] == "handle" and stream == self.cupy.stream.ptr
+        content, layouts = self.objects[compute_desc], (adesc, bdesc, cdesc, ddesc)
+        words = np.frombuffer(ctypes.string_at(algo, 64), np.uint64).tolist()
+        made_for = self._words(compute_desc, layouts, [])
+        if words[0] != MAGIC or words[2] != made_for[0]: raise CuBLASLtError(INVALID_VALUE)
+        assert workspace % 256 == 0 and workspace_size_in_bytes >= WORKSPACE
+        floats = workspace_size_in_bytes // 4
+        self.cupy.view(workspace, "float32", floats, 1, floats)
+        assert all(pointer % promised == 0 for pointer, promised in zip((a, b, d), words[4:7], strict=True))
+        assert made_for[1] >= min(words[3], 256), "the algorithm was chosen for a better aligned bias"
+        if words[1] in self.broken: raise CuBLASLtError(EXECUTION_FAILED)
+        self.used.append(words[1])
+        self.cupy.clock += self.costs[words[1]]
+        self._compute(content, *((p, self.objects[x]) for p, x in zip((a, b, c, d), layouts, strict=True)), alpha, beta)
+
+    def _compute(self, content, a, b, c, d, alpha, beta):
+        A, B, C, D = (self._matrix(*x) for x in (a, b, c, d))
+        first, second = (decode(host, FLOATS[x[1]["type"]]) for host, x in ((A, a), (B, b)))
+        if content["compute"] == TF32: first, second = _tf32(first), _tf32(second)
+        first = first.T if content["TRANSA"] else first
+        second = second.T if content["TRANSB"] else second
+        scalar = np.dtype(FLOATS[content["scale"]])
+        alpha, beta = (float(np.frombuffer(ctypes.string_at(p, scalar.itemsize), scalar)[0]) for p in (alpha, beta))
+        if first.shape[1] != second.shape[0] or D.shape != (first.shape[0], second.shape[1]):
+            raise CuBLASLtError(INVALID_VALUE)
+        sums = alpha * (first @ second)
+        if beta: sums = sums + beta * decode(C, FLOATS[c[1]["type"]])
+        D[...] = encode(self._epilogue(content, sums, first, FLOATS[d[1]["type"]]), FLOATS[d[1]["type"]])
+
+    def _matrix(self, pointer, layout):
+        return self.cupy.view(pointer, FLOATS[layout["type"]], layout["rows"], layout["columns"], layout["ld"])
+
+    def _epilogue(self, content, sums, first, result):
+        kind = content["EPILOGUE"]
+        if kind == Epilogue.BGRADA:
+            if content["TRANSA"]: raise CuBLASLtError(NOT_SUPPORTED)
+            vector = self.cupy.view(content["BIAS_POINTER"], result, len(first), 1, len(first))
+            vector[:, 0] = encode(first.sum(axis=1), result)
+        if kind & Epilogue.BIAS:
+            sums = sums + decode(self.cupy.view(content["BIAS_POINTER"], result, len(sums), 1, len(sums)), result)
+        if kind & Epilogue.RELU: return np.maximum(sums, 0)
+        if kind & Epilogue.GELU:
+            return 0.5 * sums * (1 + np.tanh(np.sqrt(2 / np.pi) * (sums + 0.044715 * sums**3)))
+        return sums
+
+
+def _tf32(values):
+    """Rounded to 10 bits of mantissa."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
