@@ -94,6 +94,11 @@ class PointwiseLoss(Loss):
     threshold: float | None = None
     decisions: tuple[int, int] = (0, 1)
 
+    def __post_init__(self) -> None:
+        standard = globals().get("LOSSES", {}).get(self.name)  # absent while this module makes them
+        if standard is not None and (self.formula, self.slope) != (standard.formula, standard.slope):
+            raise ConfigurationError(f"{self.name!r} is the name of a loss of this package; choose another")
+
     def value(self, xp: Any, z: Any, y: Any) -> Any:
         return self.formula(xp, z, y, self.alpha)
 
@@ -190,7 +195,7 @@ def huber(delta: float = 1.0) -> PointwiseLoss:
     """ℓ = ½ d² for |d| ≤ δ, else δ(|d| − ½δ), with d = z − y. Reference: Huber, Ann. Math. Stat. 35 (1964), p. 75."""
     if not 0 < delta < float("inf"):
         raise ConfigurationError(f"delta of huber must be positive and finite, not {delta!r}")
-    return PointwiseLoss("huber", _huber, lambda xp, z, y, delta: xp.clip(z - y, -delta, delta), alpha=float(delta))
+    return PointwiseLoss("huber", _huber, _huber_slope, alpha=float(delta))
 
 
 def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable
@@ -200,6 +205,10 @@ def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable
 def _huber(xp: Any, z: Any, y: Any, delta: float) -> Any:
     d = _magnitude(xp, z - y)
     return xp.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
+
+
+def _huber_slope(xp: Any, z: Any, y: Any, delta: float) -> Any:
+    return xp.clip(z - y, -delta, delta)
 
 
 LOG_FLOOR, PRODUCT_FLOOR = -100.0, 1e-12  # of log p, and of p(1 − p): finite values, gradients that are not 0 when wrong
