@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import BackendUnavailableError
-from tests.backend.fake_cublaslt import FakeCublasLt, FakeCupy
+from tests.backend.fake_cublaslt import FakeCublasLt
+from tests.backend.host_memory import FakeCupy
 
 SHAPES = [(128, 784, 10), (5, 3, 7), (1, 4, 6), (6, 1, 4), (4, 6, 1), (17, 31, 33)]  # B, I, O
 TYPES = ["float32", "float64", "float16", "bfloat16"]

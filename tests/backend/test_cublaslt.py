@@ -11,7 +11,8 @@ from ffnn_gpu.backend import cublaslt
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError, ShapeError
 from tests.backend import dense_products
 from tests.backend.dense_products import SHAPES, TYPES, assert_close, draw, make
-from tests.backend.fake_cublaslt import FakeCublasLt, FakeCupy
+from tests.backend.fake_cublaslt import FakeCublasLt
+from tests.backend.host_memory import FakeCupy
 
 BACKEND = Path(cublaslt.__file__).parent
 
