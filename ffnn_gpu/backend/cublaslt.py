@@ -25,6 +25,7 @@ __all__ = ["CublasLt", "Plan", "Problem", "available", "load_bindings"]
 
 MIB = 2**20
 ALIGNMENT = 256  # bytes, of the workspace (cuBLAS documentation, cublasLtMatmul)
+REFUSALS = (7, 8, 15)  # cublasStatus_t: INVALID_VALUE, ARCH_MISMATCH, NOT_SUPPORTED
 TIMED_RUNS, TIMED_ROUNDS = 10, 3
 BGRADA_OF_ONE_ROW = 120304  # the first version that sums over k = 1 (nvmath-python, linalg/_internal/epilog_protocol.py)
 INSTALL = 'pip install "nvmath-python[cu12]" or "nvmath-python[cu13]", whichever CUDA version nvidia-smi shows'
@@ -87,7 +88,8 @@ class CublasLt:
 
         Raises:
             ShapeError, ConfigurationError: the arrays do not fit together; says how.
-            BackendUnavailableError: cublasLt has no algorithm for it, or it was not planned before a capture.
+            BackendUnavailableError: cublasLt has no algorithm for it, or failed while looking for one, or it was not planned
+                before a capture.
         """
         problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
         refusal = self._make(problem, pointers, stream)
@@ -101,7 +103,7 @@ class CublasLt:
     ) -> str:  # fmt: skip
         """Like `product`, but says why it is not made where cublasLt cannot make it, and "" where it is made.
 
-        Raises BackendUnavailableError for a product that was not planned before a capture, and nothing else.
+        Raises BackendUnavailableError for a product that was not planned before a capture, and for a fault of the device.
         """
         try:
             problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
@@ -144,16 +146,20 @@ class CublasLt:
         if problem.epilogue == "BGRADA" and problem.k == 1 and self._calls.version < BGRADA_OF_ONE_ROW:
             self._refused[problem] = f"{why}; version {BGRADA_OF_ONE_ROW} can"
             return
-        plan = self._calls.describe(problem, pointers)
+        plan, chosen = self._calls.describe(problem, pointers), None
         try:
             chosen = self._choose(plan, pointers, stream)
         except self._calls.lt.cuBLASLtError as error:
-            chosen, why = None, f"{why}: {error}"
-        if chosen is not None:
-            self._plans[problem] = chosen
-        else:
+            why = f"{why}: {error}"
+            if error.status not in REFUSALS:
+                raise BackendUnavailableError(why) from error  # a fault of the device, to be asked again and not hidden
+        finally:
+            if chosen is None:
+                self._calls.destroy(plan)
+        if chosen is None:
             self._refused[problem] = why
-            self._calls.destroy(plan)
+        else:
+            self._plans[problem] = chosen
 
     def _choose(self, plan: Plan, pointers: Pointers, stream: Any) -> Plan | None:
         """The plan with the stored, the fastest or the recommended algorithm; None where there is none."""

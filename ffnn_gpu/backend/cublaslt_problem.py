@@ -63,7 +63,7 @@ class Problem:
     D: Operand
     compute: str  # a name of COMPUTE_TYPES
     epilogue: str  # a name of cublasLtEpilogue_t
-    bias_alignment: int = 0
+    bias_alignment: int  # 0 where there is no vector
 
     @property
     def scale(self) -> str:

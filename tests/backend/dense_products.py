@@ -30,6 +30,11 @@ def draw(cupy, shape, dtype, seed=0):
     return cupy.array(np.random.default_rng([seed, *shape]).normal(size=shape), dtype)
 
 
+def matrices(cupy, a=(3, 4), b=(4, 5), out=(3, 5), types=("float32", "float32", "float32")):
+    """Empty A, B and out."""
+    return [cupy.empty(shape, dtype) for shape, dtype in zip((a, b, out), types, strict=True)]
+
+
 def gelu_tanh(s):
     return s / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (s + 0.044715 * s**3)))
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tests.backend.host_memory import decode, encode
 
-INVALID_VALUE, EXECUTION_FAILED, NOT_SUPPORTED = 7, 13, 15
+ALLOC_FAILED, INVALID_VALUE, EXECUTION_FAILED, NOT_SUPPORTED = 3, 7, 13, 15
 MAGIC = 0x1AB5
 FLOATS = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}
 COMPUTE = {68: "float32", 70: "float64", 77: "float32"}
@@ -63,6 +63,7 @@ class FakeCublasLt:
         self.cupy, self.version, self.costs = cupy, version, costs
         self.refuses, self.broken = set(), set()  # names of epilogues, numbers of algorithms
         self.written, self.layouts, self.searches, self.used = [], [], 0, []
+        self.fault = 0  # a status that every search fails with
         self.wanted = WORKSPACE  # bytes that a stored algorithm asks for
         self._numbers, self.objects = itertools.count(1000), {}
 
@@ -117,6 +118,7 @@ class FakeCublasLt:
     ):  # fmt: skip
         assert not self.cupy.stream.capturing, "cublasLtMatmulAlgoGetHeuristic fails in a capture"
         content, wishes, layouts = self.objects[operation_desc], self.objects[preference], (adesc, bdesc, cdesc, ddesc)
+        if self.fault: raise CuBLASLtError(self.fault)
         if Epilogue(content["EPILOGUE"]).name in self.refuses or wishes["MAX_WORKSPACE_BYTES"] < WORKSPACE:
             raise CuBLASLtError(NOT_SUPPORTED)
         self._check_types(content, *(self.objects[layout] for layout in layouts))
@@ -147,8 +149,10 @@ class FakeCublasLt:
         fits = types[0] == types[1] and (types[2] == types[0] or half) and (not wide or {*types, sums} == {"float64"})
         if not fits or FLOATS[content["scale"]] != sums or c != d: raise CuBLASLtError(NOT_SUPPORTED)
         if content["compute"] == TF32 and types[0] != "float32": raise CuBLASLtError(NOT_SUPPORTED)
-        if content["EPILOGUE"] & (Epilogue.BIAS | Epilogue.BGRADA) and content.get("BIAS_DATA_TYPE") != d["type"]:
+        wants_vector = bool(content["EPILOGUE"] & (Epilogue.BIAS | Epilogue.BGRADA | Epilogue.BGRADB))
+        if wants_vector != bool(content.get("BIAS_POINTER")) or content.get("BIAS_DATA_TYPE", d["type"]) != d["type"]:
             raise CuBLASLtError(INVALID_VALUE)
+        if wants_vector and "BIAS_DATA_TYPE" not in content: raise CuBLASLtError(INVALID_VALUE)
 
     # ------------------------------------------------------------------ the product
 

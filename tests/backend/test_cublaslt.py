@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.backend import cublaslt
-from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError, ShapeError
+from ffnn_gpu.errors import BackendUnavailableError
 from tests.backend import dense_products
-from tests.backend.dense_products import SHAPES, TYPES, assert_close, draw, make
-from tests.backend.fake_cublaslt import FakeCublasLt
+from tests.backend.dense_products import SHAPES, TYPES, assert_close, draw, make, matrices
+from tests.backend.fake_cublaslt import ALLOC_FAILED, FakeCublasLt
 from tests.backend.host_memory import FakeCupy
 
 BACKEND = Path(cublaslt.__file__).parent
@@ -72,62 +72,6 @@ def test_every_descriptor_is_freed(parts):
 # ---------------------------------------------------------------------- what is refused
 
 
-def matrices(cupy, a=(3, 4), b=(4, 5), out=(3, 5), types=("float32", "float32", "float32")):
-    return [cupy.empty(shape, dtype) for shape, dtype in zip((a, b, out), types, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        (((3, 4), (5, 6), (3, 6)), r"A \(3, 4\) times B \(5, 6\)"),
-        (((3, 4), (4, 5), (3, 6)), r"does not fit out \(3, 6\)"),
-        (((3, 4), (4,), (3, 1)), r"B is \(4,\)"),
-        (((0, 4), (4, 5), (0, 5)), "is empty"),
-    ],
-)
-def test_shapes_that_do_not_fit_are_refused_with_numbers(parts, shapes, message):
-    with pytest.raises(ShapeError, match=message): parts[0].product(*matrices(parts[1], *shapes))
-
-
-@pytest.mark.parametrize(
-    "types", [("float32", "float64", "float64"), ("float32", "float32", "float64"), ("float32",) * 2 + ("float16",),
-              ("float16", "bfloat16", "float32"), ("float64", "float64", "float32"), ("int32",) * 3],
-)  # fmt: skip
-def test_types_that_do_not_go_together_are_refused(parts, types):
-    with pytest.raises(ConfigurationError, match="float32"): parts[0].product(*matrices(parts[1], types=types))
-
-
-def test_other_strides_are_refused_with_a_sentence(parts):
-    lt, cupy, _ = parts
-    A, B, out = matrices(cupy)
-    every_second = cupy.empty((6, 8), "float32")[:, ::2][:3]
-    broadcast = cupy.empty((1, 4), "float32")
-    broadcast.host = np.broadcast_to(broadcast.host, (3, 4))
-    reversed_rows = cupy.empty((3, 4), "float32")[::-1]
-    for strange in (every_second, broadcast[:], reversed_rows):
-        with pytest.raises(ShapeError, match=r"has strides \(.*copy it into a contiguous array"): lt.product(strange, B, out)
-    with pytest.raises(ShapeError, match="row-major"): lt.product(A, B, cupy.empty((5, 3), "float32").T)
-
-
-def test_vectors_that_do_not_fit_are_refused(parts):
-    lt, cupy, _ = parts
-    A, B, out = matrices(cupy)
-    with pytest.raises(ShapeError, match="the product has 5"): lt.product(A, B, out, bias=cupy.empty((4,), "float32"))
-    with pytest.raises(ConfigurationError, match="float64"): lt.product(A, B, out, bias=cupy.empty((5,), "float64"))
-    with pytest.raises(ShapeError, match="stride of 8"): lt.product(A, B, out, bias=cupy.empty((10,), "float32")[::2])
-
-
-def test_epilogues_that_do_not_go_together_are_refused(parts):
-    lt, cupy, _ = parts
-    A, B, out = matrices(cupy)
-    b = cupy.empty((5,), "float32")
-    with pytest.raises(ConfigurationError, match="'gelu'"): lt.product(A, B, out, epilogue="gelu")  # the one with erf
-    with pytest.raises(ConfigurationError, match="alone"): lt.product(A, B, out, bias=b, bias_gradient=b)
-    with pytest.raises(ConfigurationError, match="alone"): lt.product(A, B, out, epilogue="relu", bias_gradient=b)
-    with pytest.raises(ConfigurationError, match="row-major B"):
-        lt.product(A, cupy.empty((5, 4), "float32").T, out, bias_gradient=b)
-
-
 def test_what_the_library_cannot_do_is_searched_once_and_said_each_time(parts):
     lt, cupy, bindings = parts
     bindings.refuses.add("BGRADA")
@@ -151,6 +95,18 @@ def test_attempt_makes_the_product_or_says_why_not(parts):
     assert "int32" in lt.attempt(cupy.empty((3, 4), "int32"), B, out)
     cupy.stream.capturing = True
     with pytest.raises(BackendUnavailableError, match="run the step once"): lt.attempt(A[:2], B, out[:2])
+
+
+def test_a_fault_of_the_device_is_no_refusal_and_is_asked_again(parts):
+    lt, cupy, bindings = parts
+    A, B, out = draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), cupy.empty((3, 5), "float32")
+    bindings.fault = ALLOC_FAILED
+    for call in (lt.product, lt.attempt):
+        with pytest.raises(BackendUnavailableError, match="cublas status 3"): call(A, B, out)
+    bindings.fault = 0
+    assert_close(lt.product(A, B, out), A.values @ B.values)
+    lt.close()
+    assert bindings.objects == {}
 
 
 def test_an_empty_list_of_algorithms_is_a_refusal(monkeypatch):
