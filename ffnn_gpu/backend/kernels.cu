@@ -238,14 +238,14 @@ template <typename A> __device__ __forceinline__ A warp_largest(A x) {
   return x;
 }
 
-// Σ over the threads of a block (a multiple of 32, at most 1024); the value is right in thread 0
+// Σ over the threads of a block (a multiple of 32, at most 1024); the value is right in thread 0. A barrier must stand between
+// two calls.
 __device__ __forceinline__ double block_sum(double x) {
   __shared__ double of_warp[WARP];
   x = warp_sum(x);
   if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = x;
   __syncthreads();
   if (threadIdx.x < WARP) x = warp_sum(threadIdx.x < blockDim.x / WARP ? of_warp[threadIdx.x] : 0.0);
-  __syncthreads();
   return x;
 }
 
@@ -302,12 +302,14 @@ __device__ void column_sums(const T* x, const T* y, const double* centre, double
   int column = blockIdx.x * WARP + threadIdx.x;
   Index begin = (Index)blockIdx.y * R, end = begin + R < B ? begin + R : B;
   double s = 0, p = 0;
-  if (column < O)
+  if (column < O) {
+#pragma unroll 4  // as far as it pleases, ptxas spills on sm_100
     for (Index row = begin + threadIdx.y; row < end; row += SLAB_LANES) {
       double v = (double)widen(x[row * O + column]) - (centre ? centre[column] : 0.0);
       s += v;
       p += v * (y ? (double)widen(y[row * O + column]) : v);
     }
+  }
   sum[threadIdx.y][threadIdx.x] = s;
   sum_of_products[threadIdx.y][threadIdx.x] = p;
   __syncthreads();

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffnn_gpu.activations import ACTIVATIONS
+from ffnn_gpu.activations import ACTIVATIONS, elu, leaky_relu
 from ffnn_gpu.backend import Backend
-from ffnn_gpu.losses import LOSSES, PointwiseLoss
+from ffnn_gpu.losses import LOSSES, PointwiseLoss, huber
 from ffnn_gpu.testing import assert_close, tolerance
 
 REFERENCE = Backend()
 SIZES = [(1, 1), (3, 5), (33, 31), (257, 3), (2, 257), (31, 33)]  # rows, columns: tails of packs, warps, blocks, slabs
-POINTWISE = [loss for loss in LOSSES.values() if isinstance(loss, PointwiseLoss)]
+POINTWISE = [*(loss for loss in LOSSES.values() if isinstance(loss, PointwiseLoss)), huber(0.4)]
+PHI = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.7)]
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Case:
 
 
 def bias_activation(case):
-    for phi in ACTIVATIONS.values():
+    for phi in PHI:
         case.equal("activate", s=case.normal(case.matrix, 2), phi=phi)
         x, W, b, s = case.normal((case.B, 3)), case.normal((3, case.O)), case.normal(case.row), case.nan(*case.matrix)
         case.equal("affine", x=x, W=W, b=b, phi=phi, out=case.nan(*case.matrix), s=s, K=4)
@@ -83,7 +84,7 @@ def bias_activation(case):
 
 
 def activation_backward(case):
-    for phi in ACTIVATIONS.values():
+    for phi in PHI:
         s = case.normal(case.matrix, 2)
         a = phi.value(np, s.astype(np.float64)).astype(case.dtype)
         case.equal("activation_backward", da=case.normal(case.matrix), a=a, phi=phi, s=s if phi.needs_input else None)

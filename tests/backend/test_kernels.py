@@ -37,11 +37,13 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.activations import Activation
 from ffnn_gpu.backend.cupy_backend import CupyBackend
+from ffnn_gpu.backend.kernels import SOURCE
 from ffnn_gpu.losses import LOSSES, PointwiseLoss, SoftmaxCrossEntropy
 from ffnn_gpu.testing import assert_parity
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import installed
 from tests.backend.kernel_checks import CHECKS, SIZES, Case
+from tests.backend.mutants_kernels import MUTANTS
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,28 @@ def test_every_kernel_was_launched_by_a_check(backend):
         for check in CHECKS.values():
             check(Case(backend, dtype, 2, 3))
     assert sorted(set(backend.xp.names) ^ set(backend.xp.launched)) == []
+
+
+# ---------------------------------------------------------------------- a mistake in a kernel is seen
+
+
+def small_grids(backend, monkeypatch):
+    for limit, value in (("most_blocks", 5), ("most_partials", 3), ("slab_rows", 8)):
+        monkeypatch.setattr(backend.kernels, limit, value)
+    return backend
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name.replace(" ", "_") for mutant in MUTANTS])
+def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
+    check, size = CHECKS[mutant.check], ("float32", 35, 37, mutant.offset)
+    small_grids(backend, monkeypatch)
+    backend.xp.launched.clear()
+    check(Case(backend, *size))
+    needed = {name.removesuffix("_f32") for name in backend.xp.launched}
+    wrong = EmulatedCupy(source=mutant.text(SOURCE.read_text(encoding="utf-8"), needed))
+    with installed(monkeypatch, wrong), pytest.raises((AssertionError, emulator.KernelError)) as caught:
+        check(Case(small_grids(CupyBackend(0), monkeypatch), *size))
+    assert not isinstance(caught.value, emulator.KernelCompileError)
 
 
 # ---------------------------------------------------------------------- what no kernel serves
