@@ -7,6 +7,9 @@ algorithm given. So: run the step once, then capture it.
 
 The bindings come from nvmath-python, imported when the first CublasLt is made; CuPy comes as an argument.
 One object serves one stream at a time: products on two streams at once would share one workspace.
+
+What a caller must know of the epilogues: ReLU turns NaN into 0; GELU is the tanh formula, and keeps no pre-activation for
+its derivative; the sum over rows of BGRADA is not in float64 as `Backend.column_sum` is.
 """
 
 import importlib
@@ -151,8 +154,8 @@ class CublasLt:
             chosen = self._choose(plan, pointers, stream)
         except self._calls.lt.cuBLASLtError as error:
             why = f"{why}: {error}"
-            if error.status not in REFUSALS:
-                raise BackendUnavailableError(why) from error  # a fault of the device, to be asked again and not hidden
+            if error.status not in REFUSALS:  # a fault of the device: not hidden, and asked again
+                raise BackendUnavailableError(f"cublasLt failed while planning {problem.sentence}: {error}") from error
         finally:
             if chosen is None:
                 self._calls.destroy(plan)

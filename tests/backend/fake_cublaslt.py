@@ -165,6 +165,7 @@ class FakeCublasLt:
         words = np.frombuffer(ctypes.string_at(algo, 64), np.uint64).tolist()
         made_for = self._words(compute_desc, layouts, [])
         if words[0] != MAGIC or words[2] != made_for[0]: raise CuBLASLtError(INVALID_VALUE)
+        self._check_types(content, *(self.objects[layout] for layout in layouts))
         assert workspace % 256 == 0 and workspace_size_in_bytes >= WORKSPACE
         floats = workspace_size_in_bytes // 4
         self.cupy.view(workspace, "float32", floats, 1, floats)

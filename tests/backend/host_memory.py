@@ -82,10 +82,12 @@ class FakeCupy(Memory):
     def __init__(self, capability="90"):
         super().__init__()
         self.clock = 0.0
+        self.entered = []  # numbers of devices made current
         self.stream = SimpleNamespace(ptr=77, capturing=False, is_capturing=lambda: self.stream.capturing)
         device = SimpleNamespace(compute_capability=capability)
         self.cuda = SimpleNamespace(
-            Device=lambda index: _Entered(device), Event=lambda: _Event(self), get_current_stream=lambda: self.stream,
+            Device=lambda index: _Entered(device, index, self.entered), Event=lambda: _Event(self),
+            get_current_stream=lambda: self.stream,
             get_elapsed_time=lambda start, stop: stop.time - start.time,
             runtime=SimpleNamespace(
                 getDeviceProperties=lambda index: {"name": b"NVIDIA Paper 100 (80 GB)"}, driverGetVersion=lambda: 13000
@@ -94,9 +96,12 @@ class FakeCupy(Memory):
 
 
 class _Entered:
-    def __init__(self, device): self.device = device
-    def __enter__(self): return self.device
+    def __init__(self, device, index, entered): self.device, self.index, self.entered = device, index, entered
     def __exit__(self, *raised): return None
+
+    def __enter__(self):
+        self.entered.append(self.index)
+        return self.device
 
 
 class _Event:

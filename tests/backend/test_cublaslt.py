@@ -102,7 +102,7 @@ def test_a_fault_of_the_device_is_no_refusal_and_is_asked_again(parts):
     A, B, out = draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), cupy.empty((3, 5), "float32")
     bindings.fault = ALLOC_FAILED
     for call in (lt.product, lt.attempt):
-        with pytest.raises(BackendUnavailableError, match="cublas status 3"): call(A, B, out)
+        with pytest.raises(BackendUnavailableError, match="failed while planning A .*cublas status 3"): call(A, B, out)
     bindings.fault = 0
     assert_close(lt.product(A, B, out), A.values @ B.values)
     lt.close()
@@ -127,6 +127,13 @@ def test_sum_over_one_row_is_refused_where_the_library_is_too_old(monkeypatch):
 
 def test_a_step_that_ran_once_runs_in_a_capture_and_no_other_does(parts):
     dense_products.captured_after_one_run(*parts[:2])
+
+
+def test_the_first_gpu_is_taken_unless_another_is_asked_for(parts):
+    _, cupy, _ = parts
+    cublaslt.CublasLt(cupy)
+    cublaslt.CublasLt(cupy, 3)
+    assert cupy.entered == [0, 0, 3]
 
 
 @pytest.mark.parametrize(("capability", "mebibytes"), [("75", 4), ("86", 4), ("90", 32), ("100", 32)])
