@@ -5,7 +5,8 @@ kernel declares, and None not as a null pointer but as no argument at all. So ca
 type, and None becomes an 8-byte 0 here.
 
 Why scratch is kept per thread: a sum over the grid is finished by whichever block comes last, so two threads that share a
-backend must not share the blocks' sums. Why it is never freed: a captured CUDA graph keeps its address.
+backend must not share the blocks' sums; a thread uses one stream at a time. Why it is never freed: a captured CUDA graph keeps
+its address.
 """
 
 import threading
@@ -14,10 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend.reference import Backend
+
 SOURCE = Path(__file__).with_name("kernels.cu")
 OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
+SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
 
 class Kernels:
@@ -49,9 +53,10 @@ class Kernels:
         self._launch(name, (min(-(-B // ROWS_PER_BLOCK), self.most_blocks),), (THREADS,), arguments)
 
     def total(self, name: str, n: int, *arguments: Any, rows: bool = False) -> None:
-        """A kernel that sums over n elements, or n rows by a warp each, also where n = 0; it gets partial and finished last."""
+        """A kernel that sums over n elements, or n rows by a warp each, also where n = 0; scratch comes last."""
         blocks = max(1, min(-(-n // (ROWS_PER_BLOCK if rows else THREADS)), self.most_partials))
-        self._launch(name, (blocks,), (THREADS,), (*arguments, self.scratch("partial", self.most_partials), self._finished()))
+        partial = self.scratch("partial", self.most_partials)
+        self._launch(name, (blocks,), (THREADS,), (*arguments, partial, self._finished()))
 
     def columns(self, S: str, x: Any, y: Any, centre: Any, first: Any, second: Any) -> None:
         """column_sums of the matrix x; `first` and `second` (slabs, O) as cut by `slabs`."""
@@ -72,7 +77,7 @@ class Kernels:
 
     def scratch(self, purpose: str, n: int) -> Any:
         """n float64 of this thread, allocated once per size."""
-        arrays = self._own.__dict__
+        arrays: dict[Any, Any] = self._own.__dict__
         if (purpose, n) not in arrays:
             arrays[purpose, n] = self.xp.empty(n, np.float64)
         return arrays[purpose, n]
@@ -93,3 +98,19 @@ class Kernels:
             self._functions[name] = self._module.get_function(name)
         if min(grid):
             self._functions[name](grid, block, tuple(0 if argument is None else argument for argument in arguments))
+
+
+class KernelBackend(Backend):
+    """A backend whose operations may be kernels. `use_kernels = False` gives plain array functions, to compare with."""
+
+    use_kernels = True
+
+    def __init__(self, xp: Any) -> None:
+        super().__init__(xp)
+        self.kernels = Kernels(xp)
+
+    def _suffix(self, first: Any, *others: Any) -> str | None:
+        """"f32" or "f64" where all arrays (None aside) are contiguous and of that dtype; None where no kernel fits them."""
+        dtype = first.dtype
+        fit = all(a is None or (a.dtype == dtype and a.flags.c_contiguous) for a in (first, *others))
+        return SUFFIX.get(dtype) if fit and self.use_kernels else None

@@ -154,7 +154,8 @@ def gather(case):
     for source in ("uint8", "int32", "int64", "float32", "float64"):
         rows = case.rng.integers(0, 256, case.matrix).astype(source)
         case.equal("take", relative=0, rows=rows, index=index, out=case.nan(len(index), case.O))
-        if source[0] == "i": case.equal("take", relative=0, rows=rows[:, 0].copy(), index=index, out=np.full(len(index), 7, source))
+        if source[0] == "i":
+            case.equal("take", relative=0, rows=rows[:, 0].copy(), index=index, out=np.full(len(index), 7, source))
     case.equal("take", relative=0, rows=case.normal(case.column), index=index, out=case.nan(len(index)))
 
 

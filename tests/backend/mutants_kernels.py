@@ -20,7 +20,8 @@ class Mutant:
         """The source with the mistake, and of the float entries only those `needed`, which builds in a third of the time."""
         if source.count(self.old) != 1: raise ValueError(f"{self.name}: {self.old!r} occurs {source.count(self.old)} times")
         text = source.replace(self.old, self.new)
-        text = re.sub(r"(ENTRY\(NAME, f64, double|UPDATE_ENTRY\(NAME, f64, double, double), PARAMETERS, ARGUMENTS\)", "", text)
+        text = re.sub(r"(ENTRY\(NAME, f64, double|UPDATE_ENTRY\(NAME, f64, double, double), PARAMETERS, ARGUMENTS\)",
+           "", text)
         return ENTRY.sub(lambda entry: entry[0] if entry[1] in needed else "", text)
 
 
@@ -28,12 +29,15 @@ MUTANTS = (
     Mutant("bias of the wrong column", "bias_activation", "int c = column_of(k * width, O);", "int c = column_of(k, O);"),
     Mutant("column does not wrap", "bias_activation", "c = c + 1 == O ? 0 : c + 1;", "c = c + 1;"),
     Mutant("bias of the tail counted from the tail", "bias_activation", "b[column_of(i, O)]", "b[column_of(j, O)]"),
-    Mutant("pre-activation after the activation", "bias_activation", "if (s) pack(s, k) = pre;", "if (s) pack(s, k) = post;"),
-    Mutant("tail missing", "activation_backward", "Index i = packs * width + j;\n    da[i]", "if (j) break;\n    Index i = n - 1;\n    da[i]"),
+    Mutant("pre-activation after the activation", "bias_activation", "if (s) pack(s, k) = pre;",
+           "if (s) pack(s, k) = post;"),
+    Mutant("tail missing", "activation_backward", "Index i = packs * width + j;\n    da[i]",
+           "if (j) break;\n    Index i = n - 1;\n    da[i]"),
     Mutant("packs without alignment", "activation_backward", "% 16 ? 0 :", "% 4 ? 0 :", offset=1),
     Mutant("slope of tanh", "activation_backward", "return (A(1) - a) * (A(1) + a);", "return A(1) - a;"),
     Mutant("slope of silu", "activation_backward", "return p * (A(1) + a * (A(1) - p));", "return p * (A(1) + a);"),
-    Mutant("slope of leaky relu with a fixed constant", "activation_backward", "a > A(0) ? A(1) : alpha;", "a > A(0) ? A(1) : A(0.01);"),
+    Mutant("slope of leaky relu with a fixed constant", "activation_backward", "a > A(0) ? A(1) : alpha;",
+           "a > A(0) ? A(1) : A(0.01);"),
     Mutant("order of the activations", "bias_activation", "SILU, MISH,", "MISH, SILU,"),
     Mutant("gelu by the wrong cube", "bias_activation", "#define GELU_CUBE 0.044715", "#define GELU_CUBE 0.0449"),
     Mutant("no barrier before the warps' sums are read", "clip_by_norm", "  __syncthreads();\n  if (threadIdx.x < WARP)",
@@ -43,9 +47,12 @@ MUTANTS = (
     Mutant("the first block finishes the sum", "clip_by_norm", "== gridDim.x - 1;", "== 0;"),
     Mutant("count of finished blocks stays", "pointwise_loss", "if (threadIdx.x == 0) *finished = 0;", ""),
     Mutant("norm without its root", "clip_by_norm", "? limit / sqrt(sum)", "? limit / sum"),
-    Mutant("no barrier in the column sums", "column_sum", "  __syncthreads();\n  if (threadIdx.y == 0", "  if (threadIdx.y == 0"),
-    Mutant("a lane of the column sums left out", "column_sum", "int lane = 1; lane < SLAB_LANES", "int lane = 2; lane < SLAB_LANES"),
-    Mutant("slabs overlap", "column_sum", "Index begin = (Index)blockIdx.y * R,", "Index begin = (Index)blockIdx.y * (R - 1),"),
+    Mutant("no barrier in the column sums", "column_sum", "  __syncthreads();\n  if (threadIdx.y == 0",
+           "  if (threadIdx.y == 0"),
+    Mutant("a lane of the column sums left out", "column_sum", "int lane = 1; lane < SLAB_LANES",
+           "int lane = 2; lane < SLAB_LANES"),
+    Mutant("slabs overlap", "column_sum", "Index begin = (Index)blockIdx.y * R,",
+           "Index begin = (Index)blockIdx.y * (R - 1),"),
     Mutant("last slab runs over", "column_sum", "begin + R < B ? begin + R : B", "begin + R"),
     Mutant("log-softmax adds", "softmax", "v - log_sum : exp_(v) / sum", "v + log_sum : exp_(v) / sum"),
     Mutant("lane skips a column", "softmax", "for (int c = lane; c < C; c += WARP) {\n      A v = (A)widen(of[c]) - top;",
@@ -77,6 +84,7 @@ MUTANTS = (
     Mutant("velocity not kept", "rmsprop", "velocity[i] = u = momentum", "u = momentum"),
     Mutant("sum of squares not kept", "adagrad", "M w = v[i] + g * g;\n    v[i] = w;", "M w = v[i] + g * g;"),
     Mutant("Adam without the correction of v", "adam", "spread = M(sqrt(1 - pow(beta2, scalars[0])));", "spread = M(1);"),
-    Mutant("Nadam without the look-ahead", "nadam", "nadam_momentum(t + 1, beta1, psi);\n    rate_of_m", "mu;\n    rate_of_m"),
+    Mutant("Nadam without the look-ahead", "nadam", "nadam_momentum(t + 1, beta1, psi);\n    rate_of_m",
+           "mu;\n    rate_of_m"),
     Mutant("Lion moves by the old moment", "lion", "sign(b1 * m[i] + of_g * g)", "sign(m[i])"),
 )  # fmt: skip

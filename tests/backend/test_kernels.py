@@ -1,7 +1,7 @@
 """kernels.cu and its launchers, executed on this CPU by the emulator and held to the reference in float64.
 
-What this cannot see: a GPU's own rounding of exp, tanh and the like, fused multiply-adds, and speed; emulation/test_emulator.py
-lists the rest. The tests marked gpu in test_cupy_backend.py run the same operations on a GPU.
+What this cannot see: a GPU's own rounding of exp, tanh and the like, fused multiply-adds, and speed. The rest is listed in
+emulation/test_emulator.py. The same checks run on a GPU where there is one.
 """
 
 import threading
@@ -29,6 +29,7 @@ from ffnn_gpu import (
     Softmax,
     fit,
     gelu,
+    get_backend,
     mean_squared_error,
     relu,
     softmax_cross_entropy,
@@ -59,6 +60,16 @@ def backend():
 @pytest.mark.parametrize("name", CHECKS)
 def test_operation_equals_the_reference(backend, name, dtype, size):
     CHECKS[name](Case(backend, dtype, *size))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CHECKS)
+def test_operation_on_a_gpu_equals_the_reference(name, dtype):
+    gpu = get_backend("cupy")
+    for size in (*SIZES, (1000, 513)):
+        CHECKS[name](Case(gpu, dtype, *size))
+    CHECKS[name](Case(gpu, dtype, 5, 7, offset=1))
 
 
 @pytest.mark.parametrize("order", emulator.ORDERS[1:], ids=lambda order: f"{order[0]}{order[1]}")
@@ -135,10 +146,10 @@ def to_device(backend, value):
 
 def test_an_activation_and_a_loss_of_the_users_own_are_computed_by_their_formulas(backend):
     own = Activation("cubic", lambda xp, s, _: s * s * s, lambda xp, s, _: 3 * s * s, needs_input=True)
-    log_cosh = PointwiseLoss("squared and shifted", lambda xp, z, y, _: (z - y + 1) ** 2, lambda xp, z, y, _: 2 * (z - y + 1))
+    shifted = PointwiseLoss("shifted", lambda xp, z, y, _: (z - y + 1) ** 2, lambda xp, z, y, _: 2 * (z - y + 1))
     x, y = np.random.default_rng(0).normal(size=(2, 9, 3))
     backend.xp.launched.clear()
-    assert_parity(Network(3, [Dense(4, own), Dense(3)], "numpy"), x, y, log_cosh, backends=("numpy", backend))
+    assert_parity(Network(3, [Dense(4, own), Dense(3)], "numpy"), x, y, shifted, backends=("numpy", backend))
     assert not [name for name in backend.xp.launched if name.startswith(("activation_backward", "pointwise"))]
 
 

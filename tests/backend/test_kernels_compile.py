@@ -23,7 +23,8 @@ SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 
 def folders():
     """Where the nvidia wheels may have put their files."""
-    return [Path(p) / "nvidia" for p in {*site.getsitepackages(), sysconfig.get_path("purelib")} if (Path(p) / "nvidia").is_dir()]
+    roots = {*site.getsitepackages(), sysconfig.get_path("purelib")}
+    return [Path(root) / "nvidia" for root in roots if (Path(root) / "nvidia").is_dir()]
 
 
 @functools.cache
