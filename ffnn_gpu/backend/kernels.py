@@ -5,8 +5,8 @@ kernel declares, and None not as a null pointer but as no argument at all. So ca
 type, and None becomes an 8-byte 0 here.
 
 Why scratch is kept per thread: a sum over the grid is finished by whichever block comes last, so two threads that share a
-backend must not share the blocks' sums; a thread uses one stream at a time. Why it is never freed: a captured CUDA graph keeps
-its address.
+backend must not share the blocks' sums; a thread uses one stream at a time. Why it is never freed: a captured CUDA graph
+keeps its address.
 """
 
 import threading

@@ -11,7 +11,7 @@ from tests.backend.strict_device import Refusal, StrictArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "emulation"))
 
-import emulator  # noqa: E402
+import emulator
 
 
 class EmulatedCupy(FakeCupy):
