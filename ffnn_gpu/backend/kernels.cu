@@ -7,7 +7,8 @@
 // - A null pointer means "not wanted".
 // - Any grid will do: every loop strides over it. Blocks have 256 threads.
 // - No atomics on floating-point numbers: every sum has a fixed order, so results are the same in every run.
-// - KERNEL under a template makes its entries, name_f32 and so on, with T and A = Arithmetic<T>. kernels.py launches them.
+// - KERNEL under a template makes its entries, name_f32 and so on, with T and A = Arithmetic<T>. kernels.py launches them, and
+//   compiles those of one type at a time with -DONLY_F32 or -DONLY_F64: half the wait.
 // - The same text is compiled by NVRTC for the GPU and by g++ for the tests on a CPU (tests/emulation).
 
 #if defined(WITH_16_BIT) && !defined(CUDA_ON_CPU)
@@ -32,18 +33,29 @@ typedef long long Index;
   }                                                                                                   \
   using S::NAME##_##S;
 
-#define KERNEL_32_64(NAME, PARAMETERS, ARGUMENTS)    \
-  ENTRY(NAME, f32, float, PARAMETERS, ARGUMENTS)     \
-  ENTRY(NAME, f64, double, PARAMETERS, ARGUMENTS)
-
-#ifdef WITH_16_BIT
-#define KERNEL(NAME, PARAMETERS, ARGUMENTS)          \
-  KERNEL_32_64(NAME, PARAMETERS, ARGUMENTS)          \
-  ENTRY(NAME, f16, __half, PARAMETERS, ARGUMENTS)    \
-  ENTRY(NAME, bf16, __nv_bfloat16, PARAMETERS, ARGUMENTS)
+#ifdef ONLY_F64
+#define IF_F32(...)
 #else
-#define KERNEL KERNEL_32_64
+#define IF_F32(...) __VA_ARGS__
 #endif
+#ifdef ONLY_F32
+#define IF_F64(...)
+#else
+#define IF_F64(...) __VA_ARGS__
+#endif
+#ifdef WITH_16_BIT
+#define IF_16_BIT(...) __VA_ARGS__
+#else
+#define IF_16_BIT(...)
+#endif
+
+#define KERNEL_32_64(NAME, PARAMETERS, ARGUMENTS)            \
+  IF_F32(ENTRY(NAME, f32, float, PARAMETERS, ARGUMENTS))     \
+  IF_F64(ENTRY(NAME, f64, double, PARAMETERS, ARGUMENTS))
+#define KERNEL(NAME, PARAMETERS, ARGUMENTS)                  \
+  KERNEL_32_64(NAME, PARAMETERS, ARGUMENTS)                  \
+  IF_16_BIT(ENTRY(NAME, f16, __half, PARAMETERS, ARGUMENTS)  \
+            ENTRY(NAME, bf16, __nv_bfloat16, PARAMETERS, ARGUMENTS))
 
 // i from the thread's own number to n, over the whole grid
 #define FOR_EACH(i, n) \
@@ -776,17 +788,11 @@ KERNEL_32_64(decay, (T* theta, Index n, const double* scalars, double rate), (th
   extern "C" __global__ void __launch_bounds__(THREADS) NAME##_##S PARAMETERS { NAME<M, T> ARGUMENTS; }  \
   }                                                                                                      \
   using S::NAME##_##S;
-#ifdef WITH_16_BIT
-#define UPDATE(NAME, PARAMETERS, ARGUMENTS)                                    \
-  UPDATE_ENTRY(NAME, f32, float, float, PARAMETERS, ARGUMENTS)                 \
-  UPDATE_ENTRY(NAME, f64, double, double, PARAMETERS, ARGUMENTS)               \
-  UPDATE_ENTRY(NAME, f32_f16, float, __half, PARAMETERS, ARGUMENTS)            \
-  UPDATE_ENTRY(NAME, f32_bf16, float, __nv_bfloat16, PARAMETERS, ARGUMENTS)
-#else
-#define UPDATE(NAME, PARAMETERS, ARGUMENTS)                      \
-  UPDATE_ENTRY(NAME, f32, float, float, PARAMETERS, ARGUMENTS)   \
-  UPDATE_ENTRY(NAME, f64, double, double, PARAMETERS, ARGUMENTS)
-#endif
+#define UPDATE(NAME, PARAMETERS, ARGUMENTS)                                      \
+  IF_F32(UPDATE_ENTRY(NAME, f32, float, float, PARAMETERS, ARGUMENTS))           \
+  IF_F64(UPDATE_ENTRY(NAME, f64, double, double, PARAMETERS, ARGUMENTS))         \
+  IF_16_BIT(UPDATE_ENTRY(NAME, f32_f16, float, __half, PARAMETERS, ARGUMENTS)    \
+            UPDATE_ENTRY(NAME, f32_bf16, float, __nv_bfloat16, PARAMETERS, ARGUMENTS))
 
 // v ← μ v + g        θ ← θ − η v, or θ − η (g + μ v)        velocity or null
 template <typename M, typename T>

@@ -1,4 +1,4 @@
-"""kernels.cu on one device: loaded once, launched with the grid that suits a kernel's kind, with scratch that stays.
+"""kernels.cu on one device: loaded once for each type, launched with the grid that suits a kernel's kind, with scratch that stays.
 
 Why no argument of a launch is a plain Python number: CuPy passes an int as 8 bytes and a float as a double whatever the
 kernel declares, and None not as a null pointer but as no argument at all. So callers give NumPy scalars of the declared
@@ -40,7 +40,7 @@ class Kernels:
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
-        self._module: Any = None
+        self._modules: dict[str, Any] = {}
         self._functions: dict[str, Any] = {}
         self._own = threading.local()
 
@@ -91,11 +91,16 @@ class Kernels:
             arrays["finished"] = count
         return arrays["finished"]
 
+    def _of_type(self, real: str) -> Any:
+        """The module with the kernels of one type; those without a type are in both."""
+        if real not in self._modules:
+            code = SOURCE.read_text(encoding="utf-8")
+            self._modules[real] = self.xp.RawModule(code=code, options=(*OPTIONS, f"-DONLY_{real}"))
+        return self._modules[real]
+
     def _launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
         if name not in self._functions:
-            if self._module is None:
-                self._module = self.xp.RawModule(code=SOURCE.read_text(encoding="utf-8"), options=OPTIONS)
-            self._functions[name] = self._module.get_function(name)
+            self._functions[name] = self._of_type("F64" if name.endswith("_f64") else "F32").get_function(name)
         if min(grid):
             self._functions[name](grid, block, tuple(0 if argument is None else argument for argument in arguments))
 

@@ -25,7 +25,7 @@ class EmulatedCupy(FakeCupy):
 
     def __init__(self, *args, source=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.source, self.order, self.launched, self.names = source, emulator.ORDERS[0], Counter(), []
+        self.source, self.order, self.launched, self.names = source, emulator.ORDERS[0], Counter(), set()
 
     def RawModule(self, *, code, options):  # noqa: N802 - CuPy's name
         return _Module(self, emulator.RawModule(self.source or code, options))
@@ -34,7 +34,7 @@ class EmulatedCupy(FakeCupy):
 class _Module:
     def __init__(self, cupy, module):
         self.cupy, self.module = cupy, module
-        cupy.names = module.names
+        cupy.names.update(module.names)
 
     def get_function(self, name):
         kernel = self.module.get_function(name)

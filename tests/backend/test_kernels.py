@@ -5,6 +5,7 @@ emulation/test_emulator.py. The same checks run on a GPU in test_cupy_backend.py
 """
 
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ from ffnn_gpu.backend.kernels import SOURCE
 from ffnn_gpu.losses import LOSSES, PointwiseLoss, SoftmaxCrossEntropy
 from ffnn_gpu.testing import assert_parity
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
-from tests.backend.fake_cupy import installed
+from tests.backend.fake_cupy import REPOSITORY, installed
 from tests.backend.kernel_checks import CHECKS, SIZES, Case
 from tests.backend.mutants_kernels import MUTANTS
 
@@ -92,7 +93,7 @@ def test_every_kernel_was_launched_by_a_check(backend):
     for dtype in ("float32", "float64"):
         for check in CHECKS.values():
             check(Case(backend, dtype, 2, 3))
-    assert sorted(set(backend.xp.names) ^ set(backend.xp.launched)) == []
+    assert sorted(backend.xp.names ^ set(backend.xp.launched)) == []
 
 
 # ---------------------------------------------------------------------- a mistake in a kernel is seen
@@ -115,6 +116,12 @@ def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
     with pytest.raises((AssertionError, emulator.KernelError)) as caught:
         check(Case(small_grids(emulated(wrong), monkeypatch), *size))
     assert not isinstance(caught.value, emulator.KernelCompileError)
+
+
+def test_wheel_carries_the_kernels(tmp_path):
+    builder = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
+    (path,) = builder.WheelBuilder(str(REPOSITORY)).build(directory=str(tmp_path), versions=["standard"])
+    assert zipfile.ZipFile(path).read("ffnn_gpu/backend/kernels.cu") == SOURCE.read_bytes()
 
 
 # ---------------------------------------------------------------------- what no kernel serves
