@@ -1,8 +1,8 @@
-"""kernels.cu on one device: loaded once for each type, launched with the grid that suits a kernel's kind, with scratch that stays.
+"""kernels.cu on one device: loaded once per type, launched with a grid that suits a kernel's kind, and scratch that stays.
 
 Why no argument of a launch is a plain Python number: CuPy passes an int as 8 bytes and a float as a double whatever the
 kernel declares, and None not as a null pointer but as no argument at all. So callers give NumPy scalars of the declared
-type, and None becomes an 8-byte 0 here.
+type, and None becomes NULL here.
 
 Why scratch is kept per thread: a sum over the grid is finished by whichever block comes last, so two threads that share a
 backend must not share the blocks' sums; a thread uses one stream at a time. Why it is never freed: a captured CUDA graph
@@ -21,6 +21,7 @@ SOURCE = Path(__file__).with_name("kernels.cu")
 OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
+NULL = np.uint64(0)  # a pointer to nothing
 SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 
 
@@ -102,7 +103,7 @@ class Kernels:
         if name not in self._functions:
             self._functions[name] = self._of_type("F64" if name.endswith("_f64") else "F32").get_function(name)
         if min(grid):
-            self._functions[name](grid, block, tuple(0 if argument is None else argument for argument in arguments))
+            self._functions[name](grid, block, tuple(NULL if argument is None else argument for argument in arguments))
 
 
 class KernelBackend(Backend):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffnn_gpu.backend.kernels import NULL
 from tests.backend.fake_cupy import FakeCupy
 from tests.backend.strict_device import Refusal, StrictArray
 
@@ -51,5 +52,5 @@ class _Module:
         if isinstance(argument, StrictArray):
             self.cupy.check(argument)
             return argument.host
-        if isinstance(argument, np.generic) or (type(argument) is int and argument == 0): return argument
+        if isinstance(argument, np.generic): return 0 if argument is NULL else argument
         raise Refusal(f"{argument!r} as an argument of a kernel")
