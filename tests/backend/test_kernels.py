@@ -43,7 +43,7 @@ from ffnn_gpu.losses import LOSSES, PointwiseLoss, SoftmaxCrossEntropy
 from ffnn_gpu.testing import assert_parity
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import REPOSITORY, installed
-from tests.backend.kernel_checks import CHECKS, SIZES, Case
+from tests.backend.kernel_checks import CHECKS, PHI, POINTWISE, SIZES, Case
 from tests.backend.mutants_kernels import MUTANTS
 
 
@@ -94,6 +94,22 @@ def test_every_kernel_was_launched_by_a_check(backend):
         for check in CHECKS.values():
             check(Case(backend, dtype, 2, 3))
     assert sorted(backend.xp.names ^ set(backend.xp.launched)) == []
+
+
+def test_nan_goes_in_and_comes_out(backend):
+    s = np.array([[1, np.nan, -1], [np.nan, 2, 3], [0, 1, 2]], "float32")
+    at = np.isnan(s)
+    for phi in PHI:
+        assert np.array_equal(np.isnan(backend.to_host(backend.activate(backend.asarray(s), phi))), at), phi
+    for operation in (backend.softmax, backend.log_softmax):
+        out = operation(backend.asarray(s), out=backend.empty(s.shape, "float32"))
+        assert np.array_equal(np.isnan(backend.to_host(out)), at.any(1, keepdims=True) | at)
+    z, y = backend.asarray(s), backend.asarray(np.ones_like(s))
+    for loss in POINTWISE:
+        assert np.isnan(backend.pointwise_loss(loss, z, y, None, None).item()), loss
+    labels = backend.asarray(np.zeros(3, np.int32))
+    assert np.isnan(backend.cross_entropy(z, y, None, None, 1e-12).item())
+    assert np.isnan(backend.softmax_cross_entropy(z, labels, None, None, 0.0, None).item())
 
 
 # ---------------------------------------------------------------------- a mistake in a kernel is seen
