@@ -98,10 +98,14 @@ class PointwiseLoss(Loss):
     threshold: float | None = None
     decisions: tuple[int, int] = (0, 1)
 
+    def __post_init__(self) -> None:
+        standard = globals().get("LOSSES", {}).get(self.name)  # absent while this module makes them
+        formulas = getattr(standard, "formula", None), getattr(standard, "slope", None)
+        if standard is not None and (self.formula, self.slope) != formulas:
+            raise ConfigurationError(f"{self.name!r} is the name of a loss of this package; choose another")
+
     def __reduce__(self) -> tuple[Any, ...]:
-        standard = LOSSES.get(self.name)                                         # its formulas are lambdas: no names
-        if isinstance(standard, PointwiseLoss) and (self.formula, self.slope) == (standard.formula, standard.slope):
-            return loss, (self.name, self.alpha)
+        if self.name in LOSSES: return loss, (self.name, self.alpha)             # its formulas are lambdas: no names
         return PointwiseLoss, tuple(getattr(self, entry.name) for entry in fields(self))
 
     def with_alpha(self, alpha: float) -> "PointwiseLoss":

@@ -1,6 +1,4 @@
-"""A CUDA GPU: the reference on CuPy. The sole `import cupy` of the package is in `load_cupy`.
-
-Plain CuPy calls for now: fused kernels, matrix products through cublasLt and graph capture override the same operations.
+"""A CUDA GPU: fused kernels (fused.py) and for the rest the reference on CuPy. The sole `import cupy` is in `load_cupy`.
 
 Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or warns where an
 array lies on another one. So "cupy:0" and "cupy:1" work side by side in one process, as long as nothing but operations
@@ -14,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ffnn_gpu.backend.arrays import host_array
+from ffnn_gpu.backend.fused import FusedBackend
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import DeviceOutOfMemoryError
 
@@ -50,7 +49,7 @@ def operations_on_device(cls: Class) -> Class:
 
 
 @operations_on_device
-class CupyBackend(Backend):
+class CupyBackend(FusedBackend):
     """Every operation on arrays of one CUDA device."""
 
     name = "cupy"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from ffnn_gpu.backend.cupy_backend import CupyBackend
 from tests.backend.strict_device import StrictModule
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,8 +31,9 @@ class FakeCupy(StrictModule):
 
 @contextlib.contextmanager
 def installed(monkeypatch, cupy):
-    """While entered, `import cupy` gives this one."""
+    """While entered, `import cupy` gives this one, and CupyBackend uses its kernels if this one can run them."""
     with monkeypatch.context() as patch:
+        patch.setattr(CupyBackend, "use_kernels", hasattr(cupy, "RawModule"))
         patch.setitem(sys.modules, "cupy", cupy)
         yield cupy
 

@@ -37,6 +37,7 @@ from ffnn_gpu.backend import probe
 from ffnn_gpu.backend.cupy_backend import HOST_ONLY, CupyBackend
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 from tests.backend.fake_cupy import FakeCupy, installed
+from tests.backend.kernel_checks import CHECKS, SIZES, Case
 
 OPERATIONS = [name for name, value in inspect.getmembers(Backend, callable) if not name.startswith("_")]
 LAYERS = [Dense(6, gelu), BatchNorm(), Dropout(0.2), Residual([LayerNorm(), Dense(6, tanh)]), Dense(3)]
@@ -263,6 +264,15 @@ def test_dropout_on_gpu_has_the_bits_of_the_cpu(gpu, shape):
         mask = backend.dropout_mask(0.3, 2**40 + 5, step, 2, 9, out=backend.empty(shape, "float32"))
         masks.append(backend.to_host(mask))
     assert np.array_equal(*masks)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CHECKS)
+def test_fused_operation_on_gpu_equals_the_reference(gpu, name, dtype):
+    for size in (*SIZES, (1000, 513)):
+        CHECKS[name](Case(gpu, dtype, *size))
+    CHECKS[name](Case(gpu, dtype, 5, 7, offset=1))
 
 
 @pytest.mark.gpu

@@ -72,11 +72,14 @@ static bool knows_block(uint32_t number, Time time) {
   if (number == block_number && time <= last_barrier) return true;
   return any_knowledge && (acquired[current->number].has_block(number, time) || block_acquired.has_block(number, time));
 }
+static void forget(int threads) {
+  for (int i = 0; i < threads; i++) acquired[i].clear(), released[i].clear();
+  block_acquired.clear(), block_released.clear();
+}
 void shadow_begin_block() {
   block_began = last_barrier = now++;
   if (!any_knowledge) return;
-  for (int i = 0; i < block.threads; i++) acquired[i].clear(), released[i].clear();
-  block_acquired.clear(), block_released.clear();
+  forget(block.threads);
   any_knowledge = !published.empty();
 }
 void shadow_barrier() {
@@ -244,6 +247,7 @@ void shadow_begin_launch() {
     own.cells = (Cell*)calloc(size_t(own.end - own.begin), sizeof(Cell));
   }
   launch_began = now++;
+  if (any_knowledge) forget(1024);  // else it grows from launch to launch
   published.clear();
   any_knowledge = false;
 }

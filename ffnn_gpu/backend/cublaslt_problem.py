@@ -1,0 +1,175 @@
+"""What a matrix product of row-major arrays is in cublasLt's column-major words: pure arithmetic, no device needed.
+
+Why no copies: the buffer of a C-order (r, c) array, read column-major, is its transpose (c, r). So D = A B of row-major
+arrays is Dᵀ = Bᵀ Aᵀ of the same buffers: cublasLt's first factor is the right one here, its second the left one, and
+nothing moves. A view such as x.T or W.T has the buffer of x or W, which cublasLt then reads as "transposed":
+
+    product                              first factor   second factor   epilogue
+    a  = φ(x W + b)                      W  (N)         x  (N)          BIAS, RELU_BIAS, GELU_BIAS
+    dW = xᵀ δ,  db = Σ_B δ               δ  (N)         x  (T)          BGRADA
+    dx = δ Wᵀ                            W  (T)         δ  (N)          DEFAULT
+
+Numbers below are cudaDataType_t (library_types.h) and cublasComputeType_t (cublas_api.h); they are part of the ABI, and a
+test compares them with nvmath's where that is installed.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ffnn_gpu.errors import ConfigurationError, ShapeError
+
+DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # CUDA_R_32F, R_64F, R_16F, R_16BF
+COMPUTE_TYPES = {"COMPUTE_32F": 68, "COMPUTE_64F": 70, "COMPUTE_32F_FAST_TF32": 77}
+HALF = ("float16", "bfloat16")
+ACTIVATIONS = {None: "", "relu": "RELU", "gelu_tanh": "GELU"}  # cublasLt's GELU is the tanh formula, not the one with erf
+ALIGNMENTS = (256, 16)  # bytes; below these only the element size is promised, so that few plans serve every slice
+Array = Any
+
+
+class Pointers(NamedTuple):
+    """Where one product finds its arrays on the device; bias is 0 where there is none."""
+
+    A: int
+    B: int
+    D: int
+    bias: int
+
+
+@dataclass(frozen=True)
+class Operand:
+    """One buffer as cublasLt reads it: column-major (rows, columns), element (i, j) at i + j·ld; `transposed`: op is T."""
+
+    dtype: str
+    rows: int
+    columns: int
+    ld: int
+    transposed: bool
+    alignment: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """D = epilogue(op(A) op(B))      column-major: op(A) (m, k), op(B) (k, n), D (m, n)
+
+    Equal problems can share a plan. m is the number of columns of the row-major result, n that of its rows.
+    Reference: cuBLAS documentation, cublasLtMatmul() and cublasLtEpilogue_t.
+    """
+
+    m: int
+    n: int
+    k: int
+    A: Operand
+    B: Operand
+    D: Operand
+    compute: str  # a name of COMPUTE_TYPES
+    epilogue: str  # a name of cublasLtEpilogue_t
+    bias_alignment: int  # 0 where there is no vector
+
+    @property
+    def scale(self) -> str:
+        """The type of alpha and beta."""
+        return "float64" if self.compute == "COMPUTE_64F" else "float32"
+
+    @property
+    def sentence(self) -> str:
+        """The product in row-major words, for messages."""
+        left, right = (" transposed" if operand.transposed else "" for operand in (self.B, self.A))
+        types = self.A.dtype if self.D.dtype == self.A.dtype else f"{self.A.dtype} into {self.D.dtype}"
+        return f"A ({self.n}, {self.k}){left} × B ({self.k}, {self.m}){right} in {types} with epilogue {self.epilogue}"
+
+
+def describe(
+    A: Array, B: Array, out: Array, epilogue: str | None, bias: Array | None, bias_gradient: Array | None, tf32: bool
+) -> tuple[Problem, Pointers]:
+    """out = A B as a problem for cublasLt, and where its arrays lie.
+
+    Raises:
+        ShapeError: shapes disagree, or strides are neither row-major nor those of a transposed row-major array.
+        ConfigurationError: types or epilogues that do not go together.
+    """
+    _require_shapes(A, B, out)
+    (n, k), m = A.shape, B.shape[1]
+    first, second, result = _operand(B, "B"), _operand(A, "A"), _operand(out, "out")
+    if result.transposed:
+        raise ShapeError(f"out {out.shape} has strides {out.strides} bytes; a product is written into a row-major array")
+    compute = _compute_type(first.dtype, second.dtype, result.dtype, tf32)
+    name = _epilogue(epilogue, bias, bias_gradient, first.transposed)
+    vector = bias if bias is not None else bias_gradient
+    alignment = 0 if vector is None else _vector_alignment(vector, m, result.dtype)
+    pointers = Pointers(B.data.ptr, A.data.ptr, out.data.ptr, 0 if vector is None else vector.data.ptr)
+    return Problem(m, n, k, first, second, result, compute, name, alignment), pointers
+
+
+def _require_shapes(A: Array, B: Array, out: Array) -> None:
+    if not (len(A.shape) == len(B.shape) == len(out.shape) == 2):
+        raise ShapeError(f"a product needs matrices; A is {A.shape}, B is {B.shape}, out is {out.shape}")
+    if A.shape[1] != B.shape[0] or out.shape != (A.shape[0], B.shape[1]):
+        raise ShapeError(f"A {A.shape} times B {B.shape} does not fit out {out.shape}")
+    if 0 in (*A.shape, *B.shape):
+        raise ShapeError(f"A {A.shape} times B {B.shape} is empty; cublasLt needs at least one row and column of each")
+
+
+def _leading_dimension(rows: int, columns: int, strides: tuple[int, int], itemsize: int) -> int | None:
+    """The distance, in elements, of the rows of a row-major array; None for any other. An axis of length 1 has no stride."""
+    if columns > 1 and strides[1] != itemsize: return None
+    if rows == 1: return columns
+    ld, rest = divmod(strides[0], itemsize)
+    return ld if ld >= columns and not rest else None
+
+
+def _operand(array: Array, what: str) -> Operand:
+    """The row-major `array`, or the row-major array of which it is the transpose, as a column-major one."""
+    name, itemsize, (rows, columns) = array.dtype.name, array.dtype.itemsize, array.shape
+    if name not in DATA_TYPES:
+        raise ConfigurationError(f"{what} has dtype {name}; products are made in {', '.join(DATA_TYPES)}")
+    alignment = _alignment(array.data.ptr, itemsize)
+    ld = _leading_dimension(rows, columns, array.strides, itemsize)
+    if ld is not None:
+        return Operand(name, columns, rows, ld, False, alignment)
+    ld = _leading_dimension(columns, rows, array.strides[::-1], itemsize)
+    if ld is None:
+        raise ShapeError(
+            f"{what} {array.shape} has strides {array.strides} bytes, elements of {itemsize}: neither a row-major array nor "
+            "the transpose of one; copy it into a contiguous array first"
+        )
+    return Operand(name, rows, columns, ld, True, alignment)
+
+
+def _alignment(pointer: int, itemsize: int) -> int:
+    return next((bytes_ for bytes_ in ALIGNMENTS if pointer % bytes_ == 0), itemsize)
+
+
+def _compute_type(first: str, second: str, result: str, tf32: bool) -> str:
+    """Sums are in float64 for float64 and in float32 for everything else; float32 factors stay float32 unless `tf32`."""
+    if first != second or not (result == first or (first in HALF and result == "float32")):
+        raise ConfigurationError(
+            f"no product of {second} and {first} into {result}: both factors have one type, and the result has the same, or "
+            "float32 for float16 and bfloat16"
+        )
+    if first == "float64": return "COMPUTE_64F"
+    return "COMPUTE_32F_FAST_TF32" if tf32 and first == "float32" else "COMPUTE_32F"
+
+
+def _epilogue(activation: str | None, bias: Array | None, bias_gradient: Array | None, transposed: bool) -> str:
+    """The name in cublasLtEpilogue_t: a bias is added first, then φ is applied; BGRADA sums its first factor over k."""
+    if activation not in ACTIVATIONS:
+        raise ConfigurationError(f"no epilogue computes {activation!r}; there are relu, gelu_tanh and None")
+    if bias_gradient is None:
+        name = "_".join(filter(None, (ACTIVATIONS[activation], "BIAS" if bias is not None else "")))
+        return name or "DEFAULT"
+    if bias is not None or activation is not None:
+        raise ConfigurationError("bias_gradient stands alone: one product adds a bias or sums a gradient, not both")
+    if transposed:
+        raise ConfigurationError("bias_gradient is the sum of B's rows and needs a row-major B, not a transposed view")
+    return "BGRADA"
+
+
+def _vector_alignment(vector: Array, m: int, dtype: str) -> int:
+    """Alignment of a bias or its gradient: packed, as long as D has rows, of D's type (cublasLt.h, BIAS_DATA_TYPE)."""
+    if vector.shape != (m,):
+        raise ShapeError(f"the bias or its gradient has shape {vector.shape}; the product has {m} columns")
+    if vector.dtype.name != dtype:
+        raise ConfigurationError(f"the bias or its gradient is {vector.dtype.name}; it must be {dtype} like out")
+    if m > 1 and vector.strides != (vector.dtype.itemsize,):
+        raise ShapeError(f"the bias or its gradient has a stride of {vector.strides[0]} bytes; it must be contiguous")
+    return _alignment(vector.data.ptr, vector.dtype.itemsize)

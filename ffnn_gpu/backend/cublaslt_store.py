@@ -1,0 +1,72 @@
+"""Which algorithm was fastest, remembered on disk: one JSON file for each GPU name, driver and cublasLt version.
+
+Why the version is in the name: a cublasLtMatmulAlgo_t is 64 opaque bytes that may be stored and used again with the same
+version of the library only (cublasLt.h). It is a cache and nothing else: a file that is missing, damaged or not writable
+costs a search, never an error. What it gives back is checked by cublasLt before it runs.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import sys
+from pathlib import Path
+
+ALGO_BYTES = 64
+FORMAT = 1
+LARGEST_FILE = 16 * 2**20  # bytes; a longer one is damaged
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what can be computed again."""
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ffnn_gpu"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ffnn_gpu"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ffnn_gpu"
+
+
+def store_path(gpu: str, driver: int, version: int) -> Path:
+    """The file for one kind of GPU, CUDA driver version and cublasLt version."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-").lower()
+    return cache_folder() / f"cublaslt-{name}-driver-{driver}-cublaslt-{version}.json"
+
+
+class AlgorithmStore:
+    """problem → the bytes of its fastest algorithm, kept in memory and in the file `path`, if there is one."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._found = self._read()
+
+    def get(self, problem: str) -> bytes | None:
+        return self._found.get(problem)
+
+    def put(self, problem: str, algorithm: bytes) -> None:
+        """Keep it; what other processes have written since is kept too."""
+        self._found = {**self._read(), **self._found, problem: algorithm}
+        if self.path is not None:
+            self._write(self.path)
+
+    def _write(self, path: Path) -> None:
+        plans = {name: value.hex() for name, value in sorted(self._found.items())}
+        scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                scratch.write_text(json.dumps({"format": FORMAT, "algorithms": plans}, indent=1), encoding="utf-8")
+                os.replace(scratch, path)
+            finally:
+                scratch.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, bytes]:
+        if self.path is None: return {}
+        try:
+            if self.path.stat().st_size > LARGEST_FILE: return {}
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content["format"] != FORMAT: return {}
+            found = {str(name): bytes.fromhex(value) for name, value in content["algorithms"].items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return {}
+        return {name: value for name, value in found.items() if len(value) == ALGO_BYTES}

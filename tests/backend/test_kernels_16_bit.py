@@ -1,0 +1,79 @@
+"""The kernels' entries for __half and __nv_bfloat16, which no backend calls yet, and the update rules' 16-bit copy of θ."""
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.backend import Backend
+from ffnn_gpu.backend.kernels import OPTIONS, SOURCE
+from ffnn_gpu.testing import assert_close, tolerance
+from tests.backend.emulated_cupy import emulator
+
+BLOCK, i32, i64, f32, f64 = (256,), np.int32, np.int64, np.float32, np.float64
+EPS = {"f16": 2.0**-11, "bf16": 2.0**-8}  # half a unit in the last place, relative
+
+
+def narrow(x, kind):
+    """x rounded to the type, as the emulator takes it: float16, or the 16 bits of a bfloat16."""
+    if kind == "f16": return x.astype(np.float16)
+    bits = x.astype(f32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def widen(x): return x.astype(f32) if x.dtype == np.float16 else (x.astype(np.uint32) << 16).view(f32)
+
+
+@pytest.fixture(scope="module")
+def module():
+    emulator.require()
+    return emulator.RawModule(SOURCE.read_text(encoding="utf-8"), options=(*OPTIONS, "-DWITH_16_BIT"))
+
+
+@pytest.fixture
+def rng(): return np.random.default_rng(4)
+
+
+@pytest.mark.parametrize("kind", EPS)
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (33, 40)], ids=str)
+def test_bias_and_activation_round_once(module, kind, size, rng):
+    a, b = (narrow(rng.normal(size=shape), kind) for shape in (size, size[1:]))
+    s, want = narrow(np.zeros(size), kind), np.tanh(widen(a) + widen(b))
+    module.get_function(f"bias_activation_{kind}")((2,), BLOCK, (a, b, s, i64(a.size), i32(size[1]), i32(11), f32(0)))
+    assert_close(widen(a), want, EPS[kind] * 1.01, scale=np.abs(want))
+
+
+@pytest.mark.parametrize("kind", EPS)
+def test_softmax_sums_in_float32(module, kind, rng):
+    z, out = narrow(rng.normal(size=(5, 300)), kind), narrow(np.zeros((5, 300)), kind)
+    module.get_function(f"softmax_{kind}")((1,), BLOCK, (z, out, i32(5), i32(300), i32(0)))
+    want = Backend().softmax(widen(z), np.empty((5, 300), f32))
+    # below the smallest normal float16, 2⁻¹⁴, the spacing no longer shrinks
+    assert_close(widen(out), want, EPS[kind] * 1.01, scale=np.maximum(np.abs(want), 2.0**-14))
+
+
+def rule(module, kind, *, clip=0, skip=0):
+    """One Adam update by the kernel and by the reference: θ before and after it, its 16-bit copy, the wanted θ."""
+    rng = np.random.default_rng(0)
+    theta, grad, m, v = rng.normal(size=(4, 300)).astype(f32)
+    v, scalars, shadow = np.abs(v), np.array([3.0, 0.05, 1.0]), narrow(np.zeros(300), kind)
+    want = theta.copy()
+    factor = clip[0] if isinstance(clip, np.ndarray) else 1
+    Backend().adam(want, f32(factor) * grad, m.copy(), v.copy(), scalars, 0.9, 0.999, 1e-3)
+    arguments = (theta, grad, shadow, i64(300), scalars, clip, skip, m, v, f64(0.9), f64(0.999), f32(1e-3))
+    before = theta.copy()
+    module.get_function(f"adam_f32_{kind}")((1,), BLOCK, arguments)
+    return before, theta, shadow, want
+
+
+@pytest.mark.parametrize("kind", EPS)
+def test_rule_writes_theta_and_its_16_bit_copy(module, kind):
+    for clip in (0, np.array([0.25])):
+        _, theta, shadow, want = rule(module, kind, clip=clip)
+        assert_close(theta, want, tolerance("product", f32))
+        assert np.array_equal(shadow, narrow(theta, kind))
+
+
+def test_rule_changes_nothing_after_an_overflow(module):
+    before, theta, shadow, _ = rule(module, "bf16", skip=np.array([1], i32))
+    assert np.array_equal(theta, before) and not shadow.any()
+    _, theta, _, want = rule(module, "bf16", skip=np.array([0], i32))
+    assert_close(theta, want, tolerance("product", f32))
