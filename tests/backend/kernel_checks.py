@@ -16,7 +16,7 @@ from ffnn_gpu.testing import assert_close, tolerance
 
 REFERENCE = Backend()
 SIZES = [(1, 1), (3, 5), (33, 31), (257, 3), (2, 257), (31, 33)]  # rows, columns: tails of packs, warps, blocks, slabs
-POINTWISE = [*(loss for loss in LOSSES.values() if isinstance(loss, PointwiseLoss)), huber(0.4)]
+POINTWISE = [*(loss for loss in LOSSES.values() if isinstance(loss, PointwiseLoss)), huber.with_alpha(0.4)]
 PHI = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.7)]
 
 
