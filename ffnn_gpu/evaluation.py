@@ -140,7 +140,7 @@ def evaluate(
     if y.ndim > decisions.ndim:
         y = y.argmax(axis=1)
     for metric in map(get_metric, metrics):
-        row[_name(metric)] = float(metric(y, outputs if _reads_outputs(metric) else decisions))
+        row[metric_name(metric)] = float(metric(y, outputs if _reads_outputs(metric) else decisions))
     return row
 
 
@@ -148,7 +148,8 @@ def _plain(metric: Any) -> Any:
     return _plain(metric.func) if isinstance(metric, partial) else metric
 
 
-def _name(metric: Any) -> str:
+def metric_name(metric: Any) -> str:
+    """What the column of this metric is called, "val_" aside."""
     plain = _plain(metric)
     return getattr(plain, "__name__", type(plain).__name__)
 

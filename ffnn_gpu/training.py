@@ -16,7 +16,7 @@ from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError, DivergedError
-from ffnn_gpu.evaluation import Samples, balanced, evaluate, samples, split
+from ffnn_gpu.evaluation import Samples, balanced, evaluate, metric_name, samples, split
 from ffnn_gpu.history import History
 from ffnn_gpu.interrupt import Interrupt
 from ffnn_gpu.losses import Loss
@@ -211,6 +211,7 @@ def fit(
         schedule=constant if isinstance(schedule, Callback) else schedule,
     )  # fmt: skip
     run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
+    _require_monitors(run)
     return _loop(run, resume)
 
 
@@ -219,6 +220,15 @@ def _require_kinds(**arguments: tuple[Any, type]) -> None:
         if not isinstance(value, kind):
             examples = {Network: "Network(64, [Dense(10)])", Loss: "softmax_cross_entropy", Optimizer: "Adam(lr=1e-3)"}
             raise ConfigurationError(f"{name} must be an object such as ffnn_gpu.{examples[kind]}, not {value!r}")
+
+
+def _require_monitors(run: TrainingRun) -> None:
+    held_out = [] if run.validation is None else ["val_loss", *(f"val_{metric_name(metric)}" for metric in run.metrics)]
+    columns = ["loss", *held_out, "lr", "seconds", "samples_per_second"]
+    for callback in run.callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None and monitor not in columns:
+            raise ConfigurationError(f"there is no column {monitor!r} to monitor; there are {', '.join(columns)}")
 
 
 def _loop(run: TrainingRun, resume: bool) -> History:

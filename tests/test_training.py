@@ -643,3 +643,13 @@ def test_names_and_classes_in_place_of_objects_are_refused(place, value):
     arguments[place] = value
     with pytest.raises(ConfigurationError, match="must be an object such as"):
         quiet(*arguments, (X, LABELS))
+
+
+@pytest.mark.parametrize("stopping", [EarlyStopping(3, "val_loss"), EarlyStopping(3, "val_accuracy")])
+def test_column_that_will_not_be_there_is_refused_before_anything_is_changed(stopping):
+    network = network_of()
+    before = numbers(network)
+    with pytest.raises(ConfigurationError, match=rf"no column '{stopping.monitor}' to monitor; there are loss"):
+        quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), early_stopping=stopping)
+    for name, value in numbers(network).items():
+        np.testing.assert_array_equal(value, before[name])
