@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.activations import sigmoid, softplus
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.targets import class_indices, columns_like, distributions, in_set, nonnegative, unit_interval, weights
@@ -233,14 +234,6 @@ def _bce_slope(xp: Any, p: Any, y: Any, _: float) -> Any:
     return (p - y) / xp.maximum(p * (1 - p), PRODUCT_FLOOR)
 
 
-def _bce_with_logits(xp: Any, z: Any, y: Any, _: float) -> Any:
-    return xp.maximum(z, 0) - z * y + xp.log1p(xp.exp(-_magnitude(xp, z)))
-
-
-def _bce_with_logits_slope(xp: Any, z: Any, y: Any, _: float) -> Any:  # σ(z) − y
-    return xp.exp(xp.minimum(z, 0)) / (1 + xp.exp(xp.minimum(z, -z))) - y
-
-
 mean_squared_error = PointwiseLoss(  # ℓ = (z − y)²
     "mean_squared_error", lambda xp, z, y, _: (z - y) ** 2, lambda xp, z, y, _: 2 * (z - y)
 )
@@ -256,8 +249,12 @@ poisson = PointwiseLoss(  # ℓ = e^z − y z: minus the log likelihood of count
 binary_cross_entropy = PointwiseLoss(  # ℓ = −y log p − (1 − y) log(1 − p), on probabilities p
     "binary_cross_entropy", _bce, _bce_slope, unit_interval, threshold=0.5
 )
-binary_cross_entropy_with_logits = PointwiseLoss(  # ℓ = max(z, 0) − z y + log(1 + e^{−|z|})
-    "binary_cross_entropy_with_logits", _bce_with_logits, _bce_with_logits_slope, unit_interval, threshold=0.0
+binary_cross_entropy_with_logits = PointwiseLoss(  # ℓ = log(1 + e^z) − z y, as softplus writes it: nothing overflows
+    "binary_cross_entropy_with_logits",
+    lambda xp, z, y, _: softplus.value(xp, z) - z * y,
+    lambda xp, z, y, _: sigmoid.value(xp, z) - y,
+    unit_interval,
+    threshold=0.0,
 )
 hinge = PointwiseLoss(  # ℓ = max(0, 1 − y z), y = ±1
     "hinge",
