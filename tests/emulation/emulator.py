@@ -77,7 +77,7 @@ class RawModule:
         except cuda_build.CompileError as refusal:
             raise KernelCompileError(str(refusal)) from None
         self.check, self.seconds, self.order = check, seconds, ORDERS[0]
-        self.library = cuda_build.load(self.path)
+        self.binary = cuda_build.load(self.path)
 
     def schedule(self, order):
         """From now on each launch runs threads and blocks in `order`, a (name, seed) such as ORDERS lists."""
@@ -111,9 +111,9 @@ class RawKernel:
     def __init__(self, module, name):
         self.module, self.name = module, name
         self.max_dynamic_shared_size_bytes = 48 * 1024  # raise it to opt in to more, as on a GPU
-        self._launch = getattr(module.library, f"emu_launch_{name}")
-        self._bound = getattr(module.library, f"emu_threads_{name}")()
-        signature = getattr(module.library, f"emu_signature_{name}")
+        self._launch = getattr(module.binary, f"emu_launch_{name}")
+        self._bound = getattr(module.binary, f"emu_threads_{name}")()
+        signature = getattr(module.binary, f"emu_signature_{name}")
         signature.restype = ctypes.c_char_p
         words = signature().decode().split()
         self.parameters = [Parameter("*" in kind, "const" in kind, dtype)
@@ -130,7 +130,7 @@ class RawKernel:
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(v) for v in values))
         error = self._launch(pointers, (ctypes.c_uint * 7)(*geometry))
         if error:
-            message = self.module.library.emu_message().decode(errors="replace")
+            message = self.module.binary.emu_message().decode(errors="replace")
             raise ERRORS[error - 1](cuda_build.locate(self.module.path, message))
         written = [a for a, p in zip(args, self.parameters, strict=True) if isinstance(a, np.ndarray) and not p.const]
         if not memory.intact(): raise KernelBoundsError(f"{self.name}: a write just outside one of the arrays")
@@ -164,13 +164,13 @@ class RawKernel:
             raise KernelArgumentError(f"{self.name}: argument {i} is read-only; the kernel takes a {parameter}")
 
     def _prepare(self, memory, args):
-        library, (order, seed) = self.module.library, self.module.order
-        library.emu_configure(int(self.module.check), ORDER_NAMES.index(order), seed, float(self.module.seconds))
-        library.emu_forget_regions()
+        binary, (order, seed) = self.module.binary, self.module.order
+        binary.emu_configure(int(self.module.check), ORDER_NAMES.index(order), seed, float(self.module.seconds))
+        binary.emu_forget_regions()
         if not self.module.check: return
         for address, size, first in memory.regions():
             i = next(i for i, a in enumerate(args) if a is first)
-            library.emu_add_region(address, size, f"argument {i} ({first.dtype}, {size} bytes)".encode())
+            binary.emu_add_region(address, size, f"argument {i} ({first.dtype}, {size} bytes)".encode())
 
 
 def _value(argument, parameter, memory):
