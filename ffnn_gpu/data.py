@@ -102,6 +102,11 @@ class Minibatches:
         self._permutation: Any = None
         self._index = backend.zeros((B,), np.int64)
 
+    @property
+    def whole(self) -> tuple[Any, Any, Any | None]:
+        """(x, y, weight) of all rows, in their own order."""
+        return self._x, self._y, self._weight
+
     def choose(self, epoch: int, step: int) -> int:
         """Point at minibatch `step` of `epoch`; returns its number of rows."""
         if epoch != self._epoch:

@@ -158,9 +158,12 @@ class TrainingRun:
         return train_step(network, self.loss.evaluate, self.optimizer, x, y, self.ws.first(n), w), weight
 
     def _validate(self) -> dict[str, float]:
-        if self.validation is None: return {}
-        row = evaluate(self.network, self.loss, self.validation, metrics=self.metrics)
-        return {f"val_{name}": value for name, value in row.items()}
+        if self.validation is not None:
+            row = evaluate(self.network, self.loss, self.validation, metrics=self.metrics)
+            return {f"val_{name}": value for name, value in row.items()}
+        if not self.metrics: return {}
+        row = evaluate(self.network, self.loss, Samples(*self.data.whole), metrics=self.metrics)
+        return {name: value for name, value in row.items() if name != "loss"}    # the epoch's own mean stands there
 
 
 def fit(
@@ -176,8 +179,8 @@ def fit(
     Args:
         validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified where y are classes.
         sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
-        metrics: names or functions (y, prediction), computed on the validation rows; a prediction is the loss's decision,
-            such as a class index, as `evaluate` says.
+        metrics: names or functions (y, prediction), computed on the validation rows, or on the training rows where there
+            are none; a prediction is the loss's decision, such as a class index, as `evaluate` says.
         schedule: factor on the optimizer's lr per step.
         early_stopping: epochs to wait for a better val_loss (loss without validation); the best weights come back on
             every exit.
@@ -223,8 +226,9 @@ def _require_kinds(**arguments: tuple[Any, type]) -> None:
 
 
 def _require_monitors(run: TrainingRun) -> None:
-    held_out = [] if run.validation is None else ["val_loss", *(f"val_{metric_name(metric)}" for metric in run.metrics)]
-    columns = ["loss", *held_out, "lr", "seconds", "samples_per_second"]
+    names = [metric_name(metric) for metric in run.metrics]
+    watched = names if run.validation is None else ["val_loss", *(f"val_{name}" for name in names)]
+    columns = ["loss", *watched, "lr", "seconds", "samples_per_second"]
     for callback in run.callbacks:
         monitor = getattr(callback, "monitor", None)
         if monitor is not None and monitor not in columns:

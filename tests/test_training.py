@@ -653,3 +653,10 @@ def test_column_that_will_not_be_there_is_refused_before_anything_is_changed(sto
         quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), early_stopping=stopping)
     for name, value in numbers(network).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_metrics_without_validation_are_those_of_the_training_rows():
+    network = network_of()
+    history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics=["accuracy"], epochs=3)
+    assert history["accuracy"][-1] == evaluate(network, softmax_cross_entropy, (X, LABELS), metrics=["accuracy"])["accuracy"]
+    assert "val_loss" not in history.rows[-1]
