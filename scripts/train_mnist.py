@@ -1,6 +1,6 @@
 """MNIST (or Fashion-MNIST) from a folder of IDX files: the library, top to bottom.
 
-    python3 scripts/train_mnist.py --data DIR [--device auto|cpu|cuda] [--epochs N] [--seed N]
+    python3 scripts/train_mnist.py --data DIR [--device auto|cpu|cuda] [--dtype float32] [--epochs N] [--seed N]
 """
 
 import argparse
@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder with train-images…, train-labels…, t10k-images…, t10k-labels…")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
+    parser.add_argument("--dtype", default="float32", help="what the network computes in")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -39,7 +40,7 @@ def main() -> None:
             nn.Dense(512, nn.silu), nn.Dropout(0.3),
             nn.Dense(10),
         ],
-        backend=args.device, dtype="float32", seed=args.seed,
+        backend=args.device, dtype=args.dtype, seed=args.seed,
     )  # fmt: skip
     print(network.summary(), f"\n\n{network.backend.name}: {network.backend.reason}", file=sys.stderr)
 
