@@ -57,7 +57,7 @@ class Ended:
         """None, or what went wrong, in a sentence."""
         if self.code is None: return f"stopped after {self.seconds:.0f} s"
         lines = self.text.strip().splitlines() or ["it printed nothing"]
-        return f"exit code {self.code}: {lines[-1].strip()}" if self.code else None
+        return f"exit code {self.code}: {lines[-1].strip(' =')}" if self.code else None
 
 
 @dataclass
