@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import gpu_steps
-from gpu_steps import ROOT, Check, NoGpuError, StepError
+from gpu_run import ROOT, Check, NoGpuError, StepError
 
 FIRST, PROOFS = ("wheels", "machine"), ("parity", "sanitizer", "benchmark", "mnist")
 STEPS = FIRST + PROOFS

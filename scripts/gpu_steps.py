@@ -1,120 +1,29 @@
 """The steps of gpu_check.py: each a function of a Check that returns what it found. Standard library only.
 
-Why a process for each step: a fault of a driver ends the process it happens in, and the report has to survive that. Why
-wheels go into a folder on PYTHONPATH and not into an environment: one made from within another environment would not see
-that one's CuPy and PyTorch, and what the machine has of its own is to be tested, not replaced.
+Why wheels go into a folder on PYTHONPATH and not into an environment: one made from within another environment would not
+see that one's CuPy and PyTorch, and what the machine has of its own is to be tested, not replaced.
 """
 
 import importlib.util
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
-import time
 import xml.etree.ElementTree as ET
 from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from shutil import which
 
-ROOT = Path(__file__).resolve().parents[1]
+from gpu_run import ROOT, NoGpuError, StepError
+
 SCRIPTS = ROOT / "scripts"
-PATIENCE = 15  # seconds from an interrupt to the kill: pytest writes its report in between
 SANITIZED = ("tests/backend/test_cupy_backend.py", "-m", "gpu", "-k", "fused_operation and not float64")  # about a minute
 SANITIZER_SECONDS = 240  # for each tool
 FOUND = 86  # what compute-sanitizer is told to exit with where it found something
 # A test marked gpu may skip on a GPU for these reasons alone: an epilogue that this cublasLt refuses for a type, where the
 # backend takes a plain product and a kernel; and PyTorch's tensors as input, where PyTorch is not installed.
 MAY_SKIP = re.compile(r"cublasLt \S+ cannot compute |could not import 'torch'")
-
-
-class NoGpuError(Exception):
-    """The sentence that says why no GPU can be tested."""
-
-
-class StepError(Exception):
-    """The sentence that says why a step failed, with what it had found by then."""
-
-    def __init__(self, why, **found):
-        super().__init__(why)
-        self.found = found
-
-
-@dataclass
-class Ended:
-    """How a command ended. code: None if it was stopped for want of time."""
-
-    code: int | None
-    seconds: float
-    text: str
-
-    @property
-    def fault(self):
-        """None, or what went wrong, in a sentence."""
-        if self.code is None: return f"stopped after {self.seconds:.0f} s"
-        lines = self.text.strip().splitlines() or ["it printed nothing"]
-        return f"exit code {self.code}: {lines[-1].strip(' =')}" if self.code else None
-
-
-@dataclass
-class Check:
-    """What the steps share.
-
-    out: where the report goes. scratch: a folder that is deleted at the end. deadline: on time.monotonic()'s clock.
-    """
-
-    out: Path
-    scratch: Path
-    deadline: float = float("inf")
-    wheels: Path | None = None
-    mnist: Path | None = None
-
-    log = property(lambda self: self.out / "gpu_check.log")
-    site = property(lambda self: self.scratch / "site")  # where wheels are installed
-
-    def environment(self):
-        """The user's, without settings of this package or of TF32 that would change what is tested."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FFNN_GPU_", "CUPY_TF32"))}
-        path = os.pathsep.join(filter(None, [str(ROOT), str(self.site), kept.get("PYTHONPATH")]))
-        return kept | {"PYTHONPATH": path, "FFNN_GPU_REQUIRE_GPU": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-
-    def run(self, *command, most=float("inf")):
-        """How `command` ended in the repository, with its output; gpu_check.log gets that too. Raises StepError."""
-        command, began = [str(word) for word in command], time.monotonic()
-        seconds = min(most, self.deadline - began)
-        if seconds <= 0: raise StepError("no time was left")
-        with self.log.open("a+b") as log:
-            log.write(f"\n$ {' '.join(command)}\n".encode())
-            log.flush()
-            begin = log.tell()
-            code = _wait(command, min(seconds, 1e6), self.environment(), log)
-            log.seek(begin)
-            return Ended(code, time.monotonic() - began, log.read().decode("utf-8", "replace"))
-
-
-def _wait(command, seconds, environment, log):
-    """The exit code, or None if `command` had to be stopped; nothing of it runs on afterwards."""
-    try:
-        child = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                                 stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
-    except OSError as error:
-        raise StepError(f"{command[0]} cannot be started: {error}") from None
-    try:
-        return child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired): child.wait(PATIENCE)
-        return None
-    finally:
-        with suppress(ProcessLookupError): os.killpg(child.pid, signal.SIGKILL)  # what it started included
-        child.wait()
-
-
-# --- the steps
 
 
 def wheels(check):
@@ -204,6 +113,7 @@ def _sanitized(check, tool, name):
     ended = _pytest(check, report, "-p", "tests.backend.unpooled", *SANITIZED, before=before, most=SANITIZER_SECONDS)
     summary, tests = re.search(r"^=+ ((?:ERROR|RACECHECK) SUMMARY: .*)$", ended.text, re.M), results(report)
     why = ended.fault or (None if summary else "it printed no summary")
+    if summary and not re.search(": 0 (errors|hazards)", summary[1]): why = why or summary[1]  # warnings leave the exit code
     if tests["skipped"] or not tests["passed"]: why = why or f"{tests['passed']} tests passed, skipped {tests['skipped']}"
     return {"passed": tests["passed"], "summary": summary and summary[1], "seconds": round(ended.seconds, 1)}, why
 

@@ -45,13 +45,18 @@ exec(next((action for name, action in actions.items() if any(name in word for wo
 
 @pytest.fixture
 def steps(monkeypatch):
-    """gpu_steps, fresh, so that nothing set here stays."""
+    """The module gpu_steps, and with it those beside it, fresh: nothing set here stays."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    for name in ("gpu_steps", "gpu_check"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    names = ("gpu_run", "gpu_steps", "gpu_check")
+    for name in names: monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module("gpu_steps")
-    for name in ("gpu_steps", "gpu_check"):
-        sys.modules.pop(name, None)
+    for name in names: sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def gpu_run(steps):
+    """The module that gpu_steps runs commands with."""
+    return sys.modules["gpu_run"]
 
 
 @pytest.fixture
@@ -115,6 +120,10 @@ FAULTS = {
     "the report is no XML": ({"pytest": "report('<&')"}, "parity", "ParseError"),
     "an access out of bounds": ({"memcheck": "report(case()); sys.exit(86)"}, "sanitizer", "memcheck: exit code 86"),
     "a race": ({"racecheck": "report(case()); print('1 hazard'); sys.exit(86)"}, "sanitizer", "racecheck: exit code 86: 1"),
+    "a hazard": (
+        {"racecheck": "report(case()); print('== RACECHECK SUMMARY: 1 hazards displayed (0 errors, 1 warnings)')"},
+        "sanitizer", "racecheck: RACECHECK SUMMARY: 1 hazards",
+    ),
     "a sanitizer that sees nothing": ({"memcheck": "report(case())"}, "sanitizer", "memcheck: it printed no summary"),
     "a sanitizer without tests": (
         {"memcheck": WELL["memcheck"].replace("case()", "''")}, "sanitizer", "memcheck: 0 tests passed",
@@ -155,8 +164,8 @@ def test_documented_skips_are_counted_and_forgiven(prove, reason):
     assert (code, report["steps"]["parity"]["skipped"]) == (0, {reason: 2})
 
 
-def test_step_out_of_time_is_stopped_and_the_report_is_written(prove, monkeypatch, steps):
-    monkeypatch.setattr(steps, "PATIENCE", 0.2)
+def test_step_out_of_time_is_stopped_and_the_report_is_written(prove, monkeypatch, gpu_run):
+    monkeypatch.setattr(gpu_run, "PATIENCE", 0.2)
     began = time.monotonic()
     code, report = prove("--minutes", "0.015", pytest="import signal; signal.signal(2, lambda *_: None); time.sleep(60)")
     assert time.monotonic() - began < 10
@@ -205,10 +214,10 @@ def test_commit_of_a_clone_is_named_and_of_a_copy_is_not(steps, tmp_path, monkey
 
 
 @pytest.fixture
-def check(steps, tmp_path):
+def check(gpu_run, tmp_path):
     """A Check in folders of its own."""
     (tmp_path / "scratch").mkdir()
-    return steps.Check(tmp_path, tmp_path / "scratch")
+    return gpu_run.Check(tmp_path, tmp_path / "scratch")
 
 
 def test_environment_of_a_step_has_no_settings_that_change_what_is_tested(check, monkeypatch):
@@ -224,9 +233,9 @@ def test_command_that_is_not_there_is_a_sentence(check, steps):
     with pytest.raises(steps.StepError, match=r"nowhere cannot be started: .*No such file"): check.run("nowhere")
 
 
-def test_stopped_pytest_still_reports_what_passed(check, steps, tmp_path, monkeypatch):
+def test_stopped_pytest_still_reports_what_passed(check, gpu_run, steps, tmp_path, monkeypatch):
     (tmp_path / "test_slow.py").write_text("import time\ndef test_a(): pass\ndef test_b(): print('at b'); time.sleep(60)\n")
-    monkeypatch.setattr(steps, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu_run, "ROOT", tmp_path)
     began = time.monotonic()
     ended = steps._pytest(check, tmp_path / "a.xml", "-p", "no:cacheprovider", most=1.5)
     assert ended.code is None and time.monotonic() - began < 10
@@ -295,9 +304,9 @@ def test_wheels_that_cannot_be_installed_are_named(check, steps, tmp_path):
     assert caught.value.found == {"missing": ["ffnn_gpu_broken"]}
 
 
-def test_environment_without_pip_borrows_one(check, steps, monkeypatch):
+def test_environment_without_pip_borrows_one(check, gpu_run, steps, monkeypatch):
     ran = []
     monkeypatch.setattr(steps.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(steps.Check, "run", lambda self, *command: ran.append(command) or steps.Ended(0, 0.0, ""))
+    monkeypatch.setattr(gpu_run.Check, "run", lambda self, *command: ran.append(command) or gpu_run.Ended(0, 0.0, ""))
     assert steps._pip(check) == (check.scratch / "pip" / "bin" / "python", "-m", "pip")
     assert ran == [(sys.executable, "-m", "venv", check.scratch / "pip")]
