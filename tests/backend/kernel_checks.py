@@ -55,7 +55,10 @@ class Case:
         return place
 
     def equal(self, operation, *, overwritten=(), relative=None, K=1, **arguments):
-        """Raise unless the operation leaves the same in every array, and returns the same, as the reference in float64."""
+        """Raise unless the operation leaves the same in every array, and returns the same, as the reference in float64.
+
+        Returns the arrays on the device by name.
+        """
         on_device = {name: self.moved(value) for name, value in arguments.items()}
         given = {name: np.copy(v) if isinstance(v, np.ndarray) else v for name, v in arguments.items()}
         for name, value in given.items():
@@ -70,6 +73,7 @@ class Case:
             what = f"{name} of {operation} {self.matrix} {self.dtype}"
             if relative: assert_close(mine, right, relative, what)
             else: assert mine.tobytes() == right.astype(mine.dtype).tobytes(), what
+        return on_device
 
 
 def call(backend, operation, arguments):
@@ -274,11 +278,21 @@ def nadam(case): updates(case, "nadam")
 def lion(case): updates(case, "lion")
 
 
+def shadow(case):
+    for shared in shared_by_rules(case):
+        for name, own in every_rule(case):
+            copy, rest = shared["theta"].astype(np.float16), shared | {"overwritten": {"grad", "shadow"}}
+            left = case.equal(name, **rest, **own, shadow=copy)
+            theta, copy = case.backend.to_host(left["theta"]), case.backend.to_host(left["shadow"])
+            np.testing.assert_array_equal(copy, theta.astype(np.float16))
+
+
 CHECKS = {
     check.__name__: check for check in (
         bias_activation, activation_backward, column_sum, softmax, pointwise_loss, cross_entropy, softmax_cross_entropy,
         dropout, gather, layer_norm, batch_norm, advance, clip_by_value,
         gradient_factor, average, sgd, rmsprop, adagrad, adam, nadam, lion,
+        shadow,
     )
 }  # fmt: skip
 assert all(list(inspect.signature(check).parameters) == ["case"] for check in CHECKS.values())
