@@ -844,7 +844,7 @@ __device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v
     if (v) pack(v, k) = q;
     if (shadow) reinterpret_cast<Pack<T, width>*>(shadow)[k] = y;
   }
-#pragma unroll 1  // at most a few turns, or arrays nobody should have; unrolled, it takes registers from the loop above
+#pragma unroll 1  // few turns; unrolled as far as it pleases, ptxas spills
   FOR_EACH(j, u.n - packs * width) {
     const Index i = packs * width + j;
     M x = u.theta[i], p = m ? m[i] : M(0), q = v ? v[i] : M(0);

@@ -2,7 +2,7 @@
 
 `scalars` is a float64 vector on the device, [t, η, Π]: the number of the step under way, the learning rate, and Nadam's
 product. `control`, [c, skip], is what `gradient_factor` found: the factor on ∇θ, and whether the update must not happen.
-`loss_scale`, [S, good], is the factor that ∇θ carries so that float16 can hold it, and how many updates in a row it was right.
+`loss_scale`, [S, good], is the factor that ∇θ carries so that float16 can hold it, and for how many updates in a row it did.
 Why on the device: a captured CUDA graph would freeze a Python number, and reading one back would wait for the device.
 """
 

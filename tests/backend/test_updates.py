@@ -118,8 +118,8 @@ def test_what_rules_share_is_its_formula_piece_by_piece(backend, dtype, rule, n_
     away = np.abs(g) > 1e-3
     assert_close(backend.to_host(got)[away], backend.to_host(want)[away], 4 * tolerance("network", dtype), rule, scale=1)
     for name, vector in state.items():
-        wanted = backend.to_host(want_state[name])
-        assert_close(backend.to_host(vector)[away], wanted[away], tolerance("network", dtype), name, scale=1 + np.abs(wanted[away]))
+        found, wanted = backend.to_host(vector)[away], backend.to_host(want_state[name])[away]
+        assert_close(found, wanted, tolerance("network", dtype), name, scale=1 + np.abs(wanted))
 
 
 @pytest.mark.parametrize("rule", RULES)
