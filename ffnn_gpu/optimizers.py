@@ -1,8 +1,9 @@
 """Optimizers: configuration here, arithmetic in `backend/updates.py`, state beside θ.
 
-One step is: clip ∇θ by value, find its factor (clipping by norm, loss scale), count, then the rule, amid which the factor, the
-penalties and the decay are applied, then the average. Penalties and decay touch matrices only, θ[:n_decayed]. `step` may
-overwrite ∇θ. After an overflow under a loss scale the update is skipped: θ, the moments and the counts stay; the average goes on.
+One step is: clip ∇θ by value, find its factor (clipping by norm, loss scale), count, then the rule, which also applies the
+factor, the penalties and the decay, then the average. Penalties and decay touch matrices only, θ[:n_decayed]. `step` may
+overwrite ∇θ. After an overflow under a loss scale the update is skipped: θ, the moments and the counts stay. (The average
+goes on; it only comes nearer to the same θ.)
 
 Why the state is kept by the parameters and not by the optimizer: an optimizer is then configuration, like a layer. One
 object can train many networks, each with moments of its own, and a new object starts with new moments.

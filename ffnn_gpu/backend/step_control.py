@@ -61,7 +61,7 @@ class StepControl:
         """
         xp = self.xp
         norm = xp.sqrt(xp.sum(xp.square(grad, dtype=wide(grad.dtype))))
-        S = 1 if loss_scale is None else loss_scale[SCALE] + 0                   # + 0: a copy, not a view
+        S = 1 if loss_scale is None else loss_scale[SCALE]
         finite, norm = xp.isfinite(norm), norm / S
         long = norm > (float("inf") if limit is None else limit)
         control[FACTOR] = xp.where(long, (limit or 0) / xp.where(long, norm, 1), 1) / S

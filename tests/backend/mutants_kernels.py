@@ -122,8 +122,7 @@ MUTANTS = (
     Mutant("Nadam without the look-ahead", "nadam", "nadam_momentum(t + 1, beta1, psi);\n    rate_of_m",
            "mu;\n    rate_of_m"),
     Mutant("16-bit copy of the old θ", "shadow",
-           "(k * width < u.n_decayed, x.at[i], g.at[i], p.at[i], q.at[i]);\n      y.at[i] = Narrow<T>::from(x.at[i]);",
-           "(k * width < u.n_decayed, x.at[i], g.at[i], p.at[i], q.at[i]);\n      y.at[i] = Narrow<T>::from(pack(u.theta, k).at[i]);"),
+           "y.at[i] = Narrow<T>::from(x.at[i]);", "y.at[i] = Narrow<T>::from(pack(u.theta, k).at[i]);"),
     Mutant("16-bit copy without a tail", "shadow", "    if (shadow) shadow[i] = Narrow<T>::from(x);", ""),
     Mutant("Lion moves by the old moment", "lion", "sign(b1 * p + of_g * g)", "sign(p)"),
 )  # fmt: skip
