@@ -49,6 +49,8 @@ class Parameters:
     Attributes:
         theta, grad: (P,) vectors of the network's dtype; P counts the padding.
         state: (S,) vector of running statistics.
+        shadow: (P,), a copy of θ in a 16-bit type, which every update renews; None for none.
+        loss_scale: None, or float64 (2,) on the device, [S, good updates in a row]: ∇θ is S times the true gradient.
         step: (1,) int64 on the device, the number of updates θ has had; dropout reads it.
         n_decayed: θ[:n_decayed] are the matrices.
         views: one `Views` per layer.
@@ -65,6 +67,7 @@ class Parameters:
         self.n_decayed = self.slots[len(matrices)].start if vectors else length
         self.theta, self.grad = backend.zeros((length,), self.dtype), backend.zeros((length,), self.dtype)
         self.state = backend.zeros((state_length,), self.dtype)
+        self.shadow = self.loss_scale = None
         self.step = backend.zeros((1,), np.int64)
         self.views = self._views(shapes)
         self.optimizer_states: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()

@@ -92,16 +92,19 @@ class Kernels:
             arrays["finished"] = count
         return arrays["finished"]
 
-    def _of_type(self, real: str) -> Any:
-        """The module with the kernels of one type; those without a type are in both."""
-        if real not in self._modules:
+    def _module_of(self, name: str) -> Any:
+        """The module of one type that a kernel is in; the kernels without a type are in all of them."""
+        options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
+        if name.endswith(("_f16", "_bf16")): options.append("-DWITH_16_BIT")
+        key = " ".join(options)
+        if key not in self._modules:
             code = SOURCE.read_text(encoding="utf-8")
-            self._modules[real] = self.xp.RawModule(code=code, options=(*OPTIONS, f"-DONLY_{real}"))
-        return self._modules[real]
+            self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
+        return self._modules[key]
 
     def _launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
         if name not in self._functions:
-            self._functions[name] = self._of_type("F64" if name.endswith("_f64") else "F32").get_function(name)
+            self._functions[name] = self._module_of(name).get_function(name)
         if min(grid):
             self._functions[name](grid, block, tuple(NULL if argument is None else argument for argument in arguments))
 
