@@ -61,6 +61,7 @@ class Optimizer:
 
     def step(self, params: Parameters) -> None:
         """θ ← one update of θ along ∇θ; the count of updates goes up by one."""
+        if params.loss_scale is not None and not _unscale(params): return
         backend, state = params.backend, self.state(params)
         theta, grad, n = params.theta, params.grad, params.n_decayed
         backend.advance(state.scalars, params.step)
@@ -72,6 +73,7 @@ class Optimizer:
         if self.ema is not None:
             backend.average(state.mean, theta, self.ema)
             backend.average(state.mean_state, params.state, self.ema)
+        params.refresh()
 
     def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
         """The rule itself: one operation on θ and ∇θ."""
@@ -96,6 +98,7 @@ class Optimizer:
             kept = params.backend.duplicate(vector)
             params.backend.copy(mean, out=vector)
             params.backend.copy(kept, out=mean)
+        params.refresh()
 
     def load_average(self, params: Parameters) -> None:
         """θ and the running statistics ← their moving averages. Raises ConfigurationError without `ema`."""
@@ -113,6 +116,19 @@ class Optimizer:
         if self.ema is not None:
             state.mean, state.mean_state = backend.duplicate(params.theta), backend.duplicate(params.state)
         return state
+
+
+def _unscale(params: Parameters) -> bool:
+    """∇θ ← ∇θ/S, and S grows after 2000 updates; or, where ∇θ is not finite, S is halved and there is no update."""
+    backend = params.backend
+    S, good = backend.to_host(params.loss_scale).tolist()
+    finite = backend.all_finite(params.grad)
+    if finite: backend.scale(params.grad, 1 / S)
+    good = good + 1 if finite else 0
+    scale = max(S / 2, 1.0) if not finite else min(2 * S, 2.0**24) if good == 2000 else S
+    backend.write(params.loss_scale, 0, scale)
+    backend.write(params.loss_scale, 1, good % 2000)
+    return finite
 
 
 def _require(optimizer: Optimizer, name: str, holds: Callable[[Any], bool], what: str) -> None:

@@ -289,7 +289,9 @@ class StrictModule:
     def matmul(self, a, b, out=None):
         if out is not None and not (out.flags.c_contiguous and out.dtype == a.dtype == b.dtype):
             raise Refusal("Output array must be C-contiguous and of the operands' dtype")
-        return self.compute(np.matmul, a, b, out=out)
+        if out is None or a.dtype.itemsize > 2: return self.compute(np.matmul, a, b, out=out)
+        out[...] = self.compute(np.matmul, a.astype(np.float32), b.astype(np.float32))  # cuBLAS sums 16 bits in float32
+        return out
 
     # ---- between host and device
 
@@ -298,7 +300,7 @@ class StrictModule:
             here = a if a.device_id == self._state().devices[-1] else self.new(a.host.copy())
             return here if dtype is None or here.dtype == dtype else here.astype(dtype)
         host = np.array(a, dtype, order=order or "K")
-        if host.dtype.kind not in "?iufbc" or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
+        if (host.dtype.kind not in "?iufbc" and host.dtype.name != "bfloat16") or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
             raise ValueError(f"Unsupported dtype {host.dtype}")
         if self._state().steps:
             raise Refusal("a copy from the host within a step")
