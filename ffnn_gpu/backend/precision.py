@@ -54,7 +54,7 @@ def master(dtype: Any) -> np.dtype:
 def loss_gradient(dtype: Any) -> np.dtype:
     """The type of ∂L/∂z for outputs of this type: float32 for float16, whose smallest number 6·10⁻⁸ a mean over many rows
     falls below, else the type itself."""
-    return np.dtype(np.float32 if dtype == np.float16 else dtype)
+    return np.dtype(np.float32 if np.dtype(dtype) == np.float16 else dtype)
 
 
 def wide(dtype: Any) -> np.dtype:

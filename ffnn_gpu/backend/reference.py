@@ -152,7 +152,6 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """A new array equal to this one."""
         return self.copy(array, out=self.empty(array.shape, array.dtype))
 
-    @in_float32("out")
     def add(self, x: Array, y: Array, out: Array) -> Array:
         return self.xp.add(x, y, out=out)
 

@@ -4,6 +4,7 @@ What this cannot see: a GPU's own rounding of exp, tanh and the like, fused mult
 emulation/test_emulator.py. The same checks run on a GPU in test_cupy_backend.py.
 """
 
+import re
 import threading
 import zipfile
 
@@ -43,8 +44,11 @@ from ffnn_gpu.losses import LOSSES, PointwiseLoss, SoftmaxCrossEntropy
 from ffnn_gpu.testing import assert_parity
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import REPOSITORY, installed
-from tests.backend.kernel_checks import CHECKS, PHI, POINTWISE, SIZES, Case
+from tests.backend.kernel_checks import CHECKS, MATRICES, PHI, POINTWISE, SIZES, Case
 from tests.backend.mutants_kernels import MUTANTS
+
+
+TYPES = ["float32", "float64", "bfloat16", "float16"]
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,15 @@ def emulated(cupy, index=0):
     """CupyBackend on this stand-in; nobody else imports it."""
     with pytest.MonkeyPatch.context() as patch, installed(patch, cupy):
         return CupyBackend(index)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_operation_in_16_bits_is_one_rounding_from_the_reference(backend, name, dtype, size):
+    backend.xp.launched.clear()
+    CHECKS[name](Case(backend, dtype, *size))
+    assert all(kernel.endswith("f16") for kernel in backend.xp.launched if not kernel.startswith("gather_i")), name
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -82,18 +95,20 @@ def test_operation_strides_over_a_grid_that_is_too_small(backend, name, monkeypa
     CHECKS[name](Case(backend, "float32", 67, 37))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(n, d) for d in TYPES for n in (MATRICES if d in ("bfloat16", "float16") else CHECKS)]
+)
 def test_operation_takes_arrays_that_start_off_a_16_byte_boundary(backend, name, dtype):
     CHECKS[name](Case(backend, dtype, 5, 7, offset=1))
 
 
 def test_every_kernel_was_launched_by_a_check(backend):
     backend.xp.launched.clear()
-    for dtype in ("float32", "float64"):
-        for check in CHECKS.values():
-            check(Case(backend, dtype, 2, 3))
-    assert sorted(backend.xp.names ^ set(backend.xp.launched)) == []
+    for dtype in TYPES:
+        for name in MATRICES if dtype in ("bfloat16", "float16") else CHECKS:
+            CHECKS[name](Case(backend, dtype, 2, 3))
+    unused = re.compile(r"\w+_f32_b?f16|(norm_factor|scale_by)_b?f16")          # test_kernels_16_bit.py
+    assert [name for name in sorted(backend.xp.names ^ set(backend.xp.launched)) if not unused.fullmatch(name)] == []
 
 
 def test_nan_goes_in_and_comes_out(backend):
