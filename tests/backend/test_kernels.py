@@ -138,11 +138,11 @@ def small_grids(backend, monkeypatch):
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name.replace(" ", "_") for mutant in MUTANTS])
 def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
-    check, size = CHECKS[mutant.check], ("float32", 35, 37, mutant.offset)
+    check, size = CHECKS[mutant.check], (mutant.dtype, 35, 37, mutant.offset)
     small_grids(backend, monkeypatch)
     backend.xp.launched.clear()
     check(Case(backend, *size))
-    needed = {name.removesuffix("_f32") for name in backend.xp.launched}
+    needed = {re.sub("_(f32|b?f16)$", "", name) for name in backend.xp.launched}
     wrong = EmulatedCupy(source=mutant.text(SOURCE.read_text(encoding="utf-8"), needed))
     with pytest.raises((AssertionError, emulator.KernelError)) as caught:
         check(Case(small_grids(emulated(wrong), monkeypatch), *size))
