@@ -91,8 +91,8 @@ class Network:
         """Fill `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
 
         dz is overwritten. Returns the gradient at x if the workspace was made with `input_gradient`, else None. In float16
-        everything is computed S times as large, S = `params.loss_scale[0]`: that is what `params.grad` holds; the gradient at
-        x is returned without S, in float32. What overflows becomes infinite, and the optimizer skips the update.
+        everything is computed S times as large, S = `params.loss_scale[0]`: that is what `params.grad` holds; the gradient
+        at x is returned without S, in float32. What overflows becomes infinite, and the optimizer skips the update.
 
         Raises:
             WorkspaceError: the workspace is for inference, or holds no forward pass.

@@ -5,9 +5,9 @@ Matrices come first, then biases and scales, so weight decay is `theta[:n_decaye
 boundary; the padding between views is zero and stays zero. Numbers that are learnt without a gradient (running statistics)
 are `state`, laid out the same way: saved and averaged with θ, never decayed, never in ∇θ.
 
-In mixed precision θ, ∇θ and the statistics are float32: an update of 10⁻⁴ is lost in a bfloat16 weight near 1. Layers compute
-with the `shadow`, θ rounded to the type they compute in. For float16 ∇θ is multiplied by S, the loss scale, so that small
-gradients do not become 0; an optimizer divides by it.
+In mixed precision θ, ∇θ and the statistics are float32: an update of 10⁻⁴ is lost in a bfloat16 weight near 1. Layers
+compute with the `shadow`, θ rounded to the type they compute in. For float16 ∇θ is multiplied by S, the loss scale, so that
+small gradients do not become 0; an optimizer divides by it.
 Reference: Micikevicius et al., Mixed Precision Training (2018), sections 3.1 and 3.2.
 """
 

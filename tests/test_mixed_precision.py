@@ -4,7 +4,6 @@ import copy
 import sys
 from functools import cache
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -98,7 +97,8 @@ def assert_near(got, want, dtype, factor=1):
     relative = factor * tolerance("network", dtype, K=len(X), L=len(LAYERS))
     largest = max(np.abs(value).max() for name, value in want.items() if name.startswith("d"))
     for name, value in want.items():
-        bound = max(np.abs(value).max(), 0.01 * largest if name.startswith("d") else 0)  # a bias before BatchNorm has no gradient
+        least = 0.01 * largest if name.startswith("d") else 0                    # a bias before BatchNorm has no gradient
+        bound = max(np.abs(value).max(), least)
         assert_close(got[name], value, relative, name, scale=bound)
 
 

@@ -121,8 +121,8 @@ class KernelBackend(Backend):
     def _suffix(self, first: Any, *others: Any, wide: tuple[Any, ...] = (), dz: Any = None) -> str | None:
         """"f32", "f64", "f16" or "bf16" where kernels of the first array's type take all arrays; None where they do not.
 
-        Every array must be contiguous or None; `others` of the same type, those in `wide` of its master type, and `dz` of the
-        type that a loss has its gradient in.
+        Every array must be contiguous or None; `others` of the same type, those in `wide` of its master type, and `dz` of
+        the type that a loss has its gradient in.
         """
         dtype = first.dtype
         groups = ((dtype, (first, *others)), (master(dtype), wide), (loss_gradient(dtype), (dz,)))

@@ -74,7 +74,7 @@ def in_float32(*written: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
         @functools.wraps(operation)
         def run(self: Any, *args: Any, **named: Any) -> Any:
-            if not any(_is_narrow(a) for a in (*args, *named.values())): return operation(self, *args, **named)
+            if 2 not in [getattr(a, "itemsize", 0) for a in (*args, *named.values())]: return operation(self, *args, **named)
             given = dict(zip(names, args, strict=False)) | named
             wide = {id(a): a.astype(np.float32) for a in given.values() if _is_narrow(a)}
             narrow = {id(wide[id(a)]): a for a in given.values() if id(a) in wide}

@@ -55,6 +55,7 @@ class StrictArray:
     dtype = property(lambda self: self.host.dtype)
     ndim = property(lambda self: self.host.ndim)
     size = property(lambda self: self.host.size)
+    itemsize = property(lambda self: self.host.itemsize)
     nbytes = property(lambda self: self.host.nbytes)
     flags = property(lambda self: self.host.flags)
     T = property(lambda self: self._view(self.host.T))
@@ -300,7 +301,8 @@ class StrictModule:
             here = a if a.device_id == self._state().devices[-1] else self.new(a.host.copy())
             return here if dtype is None or here.dtype == dtype else here.astype(dtype)
         host = np.array(a, dtype, order=order or "K")
-        if (host.dtype.kind not in "?iufbc" and host.dtype.name != "bfloat16") or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
+        known = host.dtype.kind in "?iufbc" or host.dtype.name == "bfloat16"
+        if not known or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
             raise ValueError(f"Unsupported dtype {host.dtype}")
         if self._state().steps:
             raise Refusal("a copy from the host within a step")

@@ -47,7 +47,6 @@ from tests.backend.fake_cupy import REPOSITORY, installed
 from tests.backend.kernel_checks import CHECKS, MATRICES, PHI, POINTWISE, SIZES, Case
 from tests.backend.mutants_kernels import MUTANTS
 
-
 TYPES = ["float32", "float64", "bfloat16", "float16"]
 
 
