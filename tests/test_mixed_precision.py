@@ -229,6 +229,19 @@ def test_updates_smaller_than_a_unit_of_the_type_are_not_lost(backend, dtype):
     assert dtype == "float16" or step == 1  # in bfloat16 alone nothing would ever have moved
 
 
+def test_targets_and_weights_are_not_rounded_to_16_bits(backend, dtype):
+    network = network_of(backend, dtype, [Dense(1)])
+    network.params.assign({name: 0 * value for name, value in network.params.to_host().items()})
+    y, w = RNG.normal(size=(32, 1)), RNG.random(32)
+    want = float((w * y[:, 0] ** 2).sum() / w.sum())
+    ws = network.workspace(32)
+    z = network.forward(backend.asarray(X, dtype), ws)
+    value = mean_squared_error(backend, z, backend.asarray(y), dz=ws.dz, sample_weight=backend.asarray(w))
+    history = fit(network, mean_squared_error, SGD(lr=0.0), (X, y, w), epochs=1, batch_size=8, verbose=0)
+    assert [float(value), history.rows[0]["loss"]] == pytest.approx([want] * 2, rel=1e-6)
+    assert evaluate(network, mean_squared_error, (X, y, w))["loss"] == pytest.approx(want, rel=1e-6)
+
+
 def test_running_mean_far_from_zero_survives(backend, dtype):
     network = network_of(backend, dtype, [BatchNorm(momentum=0.1)], n_in=2)
     network.params.assign(network.params.to_host() | {"0.running_mean": np.full(2, 1000.1, np.float32)})
@@ -247,6 +260,9 @@ def test_the_shadow_is_theta_rounded_whoever_wrote_theta(backend, dtype):
     in_step(network)
     data = {"epochs": 2, "batch_size": 16, "verbose": 0}
     fit(network, softmax_cross_entropy, optimizer, (X, LABELS), callbacks=[BestWeights("loss")], **data)
+    in_step(network)
+    x, y = backend.asarray(X, network.compute_dtype), backend.asarray(LABELS)
+    train_step(network, softmax_cross_entropy, optimizer, x, y, network.workspace(32))
     in_step(network)
     optimizer.swap_average(network.params)
     in_step(network)

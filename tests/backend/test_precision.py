@@ -4,9 +4,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ffnn_gpu import Backend, ConfigurationError, Network
+from ffnn_gpu import ConfigurationError, Network
 from ffnn_gpu.backend.precision import eps, floating, in_float32, is_16_bit, is_floating, loss_gradient, master, wide
 from ffnn_gpu.layers import Dense
+from tests.backend.kernel_checks import CHECKS, MATRICES, Case
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 NARROW = [np.dtype(np.float16), BFLOAT16]
@@ -99,9 +100,8 @@ def test_column_sum_of_many_rows_is_not_summed_in_16_bits(backend):
         assert backend.to_host(out).tolist() == [50_000] * 2
 
 
-def test_reference_is_the_float32_formula_rounded_once():
-    rng = np.random.default_rng(1)
-    for dtype in NARROW:
-        z = rng.normal(size=(9, 5)).astype(dtype)
-        want = Backend().softmax(z.astype(np.float32), np.empty((9, 5), np.float32)).astype(dtype)
-        assert np.array_equal(Backend().softmax(z, np.empty((9, 5), dtype)), want)
+@pytest.mark.parametrize("size", [(3, 5), (33, 31)], ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_operation_in_16_bits_is_one_rounding_from_float64(backend, name, dtype, size):
+    CHECKS[name](Case(backend, dtype, *size))
