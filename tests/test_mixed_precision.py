@@ -384,6 +384,7 @@ def test_file_of_a_bfloat16_network_without_ml_dtypes(tmp_path, monkeypatch):
 def test_resumed_training_is_the_one_that_was_not_stopped(tmp_path, backend, dtype):
     def train(epochs, path, resume=False):
         network, optimizer = network_of(backend, dtype), Adam(lr=0.01, ema=0.9)
+        if dtype == "float16" and not resume: backend.write(network.params.loss_scale, 0, 2.0**9)
         options = {"batch_size": 8, "verbose": 0, "checkpoint": path, "resume": resume, "early_stopping": 9}
         history = fit(network, softmax_cross_entropy, optimizer, (X, LABELS), epochs=epochs, **options)
         to_host, params = backend.to_host, network.params
