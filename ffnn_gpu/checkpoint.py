@@ -49,21 +49,27 @@ def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None
     write(network, path, {"extras": dict(extras or {})}, {})
 
 
-def load(path: str | Path, backend: str | Backend = "auto", *, layers: Iterable[type[Layer]] = ()) -> Network:
+def load(
+    path: str | Path, backend: str | Backend = "auto", *, layers: Iterable[type[Layer]] = (), dtype: Any = None
+) -> Network:
     """The network in the folder `path`, on any backend.
 
     Args:
         layers: classes of your own that the network uses.
+        dtype: what to compute in; None for the one it was saved with. A 16-bit network is saved with its float32 numbers.
 
     Raises:
         CheckpointError: there is no checkpoint. CheckpointCorruptError: its files are damaged.
+        ConfigurationError: there is no such dtype.
         IncompatibleCheckpointError: it is of another format version or holds an unknown layer.
     """
     folder = Path(path)
     if (folder / "config.toml").is_file() and (folder / "model").is_dir():
         raise CheckpointError(f"{path} is a run folder: use ffnn_gpu.Model.load, or load('{folder / 'model'}') for the "
                               "bare network")  # fmt: skip
-    return read(path, backend, layers)[0]
+    backend = get_backend(backend)
+    if dtype is not None: backend.dtype(dtype)
+    return read(path, backend, layers, dtype)[0]
 
 
 def load_extras(path: str | Path) -> dict[str, Any]:
@@ -77,7 +83,8 @@ def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: 
     broken = next((name for name, value in numbers.items() if not np.isfinite(value).all()), None)
     if broken is not None:
         raise CheckpointError(f"{broken} is not finite; {path} is left as it was")
-    description = {"n_in": network.n_in, "layers": encode(network.layers), "dtype": network.dtype.name, "seed": network.seed}
+    dtype = network.compute_dtype.name
+    description = {"n_in": network.n_in, "layers": encode(network.layers), "dtype": dtype, "seed": network.seed}
     files = {MODEL: _tensors(numbers, {"architecture": json.dumps(description)})}
     if arrays:
         files[OPTIMIZER] = _tensors(arrays, None)
@@ -92,7 +99,7 @@ def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: 
 
 
 def read(
-    path: str | Path, backend: str | Backend = "auto", layers: Iterable[type[Layer]] = ()
+    path: str | Path, backend: str | Backend = "auto", layers: Iterable[type[Layer]] = (), dtype: Any = None
 ) -> tuple[Network, dict[str, Any], dict[str, np.ndarray]]:
     """(network, state, arrays) as `write` got them. Raises as `load` does."""
     files, state = atomic_folder.read(Path(path))
@@ -106,23 +113,23 @@ def read(
         arrays = safetensors.numpy.load(files[OPTIMIZER]) if OPTIMIZER in files else {}
     except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    return _network(path, description, numbers, state, get_backend(backend), tuple(layers)), state, arrays
+    return _network(path, description, numbers, state, get_backend(backend), tuple(layers), dtype), state, arrays
 
 
 def _network(
     path: str | Path, description: Any, numbers: dict[str, np.ndarray], state: Mapping[str, Any], backend: Backend,
-    custom: tuple[type[Layer], ...],
+    custom: tuple[type[Layer], ...], dtype: Any,
 ) -> Network:  # fmt: skip
     try:
         layers, n_in = decode(description["layers"], custom), description["n_in"]
         _require_room(layers, n_in, sum(value.size for value in numbers.values()))
-        network = Network(n_in, layers, backend, description["dtype"], description["seed"])
+        network = Network(n_in, layers, backend, dtype or description["dtype"], description["seed"])
         updates = np.int64(int(state["updates"]))
     except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
         raise
     except (FfnnGpuError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise IncompatibleCheckpointError(f"{path} describes no network: {type(error).__name__}: {error}") from error
-    network.params.assign(numbers)
+    network.params.assign({name: value.astype(network.dtype) for name, value in numbers.items()} if dtype else numbers)
     network.backend.write(network.params.step, 0, updates)
     return network
 

@@ -56,7 +56,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         Fraction | None, about("part of the hidden values set to 0 while training; else 0.4, for a regression 0.1")
     ] = None
     normalization: Annotated[Literal["none", "layer", "batch"], about("after each hidden layer")] = "none"
-    dtype: Annotated[Literal["float32", "float64"], about("of everything the network computes")] = "float32"
+    dtype: Annotated[Literal["float32", "float64", "bfloat16", "float16"], about("of what the network computes")] = "float32"
 
     loss: Annotated[str, about("auto: the one that suits the task")] = "auto"
     label_smoothing: Annotated[Fraction, about("of softmax_cross_entropy")] = 0.0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend.precision import master
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError
@@ -83,7 +84,10 @@ class Minibatches:
     """
 
     def __init__(self, backend: Backend, x: Any, y: Any, weight: Any | None, dtype: Any, order: Order) -> None:
-        """x (n, d) and y (n,) or (n, O) checked; x is cast to `dtype` here, or as it is gathered if that saves memory."""
+        """x (n, d) and y (n,) or (n, O) checked; x is cast to `dtype` here, or as it is gathered if that saves memory.
+
+        Weights are kept in float32 where `dtype` has 16 bits.
+        """
         self.backend, self.order, self.rows = backend, order, len(x)
         self.steps = order.steps(self.rows)
         if not self.steps:
@@ -93,11 +97,11 @@ class Minibatches:
         self.fingerprint = [zlib.crc32(backend.to_host(a).tobytes()) for a in (y, weight) if a is not None]
         self._x = resident(backend, x, dtype)
         self._y = backend.asarray(y)
-        self._weight = None if weight is None else backend.asarray(weight, dtype)
+        self._weight = None if weight is None else backend.asarray(weight, master(dtype))
         B = min(order.batch_size, self.rows)
         self.x = backend.empty((B, x.shape[1]), dtype)
         self.y = backend.empty((B, *y.shape[1:]), y.dtype)
-        self.weight = None if weight is None else backend.empty((B,), dtype)
+        self.weight = None if weight is None else backend.empty((B,), master(dtype))
         self._epoch = -1
         self._permutation: Any = None
         self._index = backend.zeros((B * backend.steps_per_launch(B),), np.int64)

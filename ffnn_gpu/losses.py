@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.activations import sigmoid, softplus
+from ffnn_gpu.backend.precision import is_floating, master
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.targets import class_indices, columns_like, distributions, in_set, nonnegative, unit_interval, weights
@@ -38,17 +39,19 @@ class Loss:
         """
         if z.ndim != 2:
             raise ShapeError(f"z has shape {z.shape}; a loss reads a matrix (rows, outputs)")
-        if z.dtype.kind not in "fc":                                             # targets are rounded to z's dtype
+        if z.dtype.kind != "c" and not is_floating(z.dtype):                     # targets are rounded to z's dtype
             raise DataError(f"z has dtype {z.dtype}; a loss reads the floating outputs of a network")
         if dz is not None and dz.shape != z.shape:
             raise ShapeError(f"dz has shape {dz.shape}; z has {z.shape}")
         y = self._on_device(backend, y, z)
         if sample_weight is not None:
-            sample_weight = backend.asarray(weights(backend.admit(sample_weight), len(z), z.dtype), z.dtype)
+            real = master(z.dtype)
+            sample_weight = backend.asarray(weights(backend.admit(sample_weight), len(z), real), real)
         return self.evaluate(backend, z, y, dz, sample_weight)
 
     def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
-        """The same for arguments that are known to be right: of z's device and dtype, checked by `targets`."""
+        """The same for arguments that are known to be right: of z's device and, float32 for 16 bits, z's dtype, checked by
+        `targets`."""
         raise NotImplementedError(f"{type(self).__name__} has no evaluate")
 
     def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
@@ -71,9 +74,9 @@ class Loss:
 
     def _on_device(self, backend: Backend, y: Any, z: Any) -> Any:
         if backend.owns(y) and not isinstance(y, np.ndarray):  # on the GPU: looking at the values would wait for it
-            y = self.device_targets(backend, y, z.shape[1], z.dtype)
+            y = self.device_targets(backend, y, z.shape[1], master(z.dtype))
         else:
-            y = backend.asarray(self.targets(y, z.shape[1], z.dtype))
+            y = backend.asarray(self.targets(y, z.shape[1], master(z.dtype)))
         if len(y) != len(z):
             raise ShapeError(f"z has {len(z)} rows and y has {len(y)}")
         return y
@@ -185,7 +188,7 @@ class SoftmaxCrossEntropy(Loss):
                 raise ConfigurationError(f"class weights must be finite and at least 0, not {self.class_weight}")
 
     def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
-        v = self._class_weight(backend, z.dtype)
+        v = self._class_weight(backend, master(z.dtype))
         return backend.softmax_cross_entropy(z, y, sample_weight, v, self.label_smoothing, dz)
 
     def total_weight(self, backend: Backend, y: Any, sample_weight: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend import get_backend, to_kind_of
-from ffnn_gpu.backend.precision import underflow_is_zero
+from ffnn_gpu.backend.precision import is_floating, underflow_is_zero
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, ShapeError
@@ -23,7 +23,8 @@ class Network:
         n_in: the number of input columns.
         layers: what is applied, first to last.
         backend: "auto", "numpy", "cupy", "cupy:1", or a Backend.
-        dtype: "float32" or "float64", for everything the network holds and computes.
+        dtype: "float32" or "float64", for everything the network holds and computes; "bfloat16" or "float16" for products
+            and activations in that type with θ, ∇θ, statistics, losses and outputs in float32.
         seed: of the initial values, and of dropout unless the workspace gets another.
 
     Raises:
@@ -40,11 +41,12 @@ class Network:
             raise ConfigurationError(f"layers must hold layers such as Dense(10), not {stray!r}")
         self.n_in, self.layers, self.seed = int(n_in), tuple(layers), seed_number(seed)
         self.backend = get_backend(backend)
-        self.dtype = self.backend.dtype(dtype)
+        self.compute_dtype = self.backend.dtype(dtype)
         self.widths = [self.n_in]
         for layer in self.layers:
             self.widths.append(layer.output_width(self.widths[-1]))
         self.params = self._new_parameters()
+        self.dtype = self.params.dtype
         self._initialize()
 
     # ------------------------------------------------------------------ one pass
@@ -88,7 +90,9 @@ class Network:
     def backward(self, dz: Any, ws: Workspace) -> Any:
         """Fill `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
 
-        dz is overwritten. Returns the gradient at x if the workspace was made with `input_gradient`, else None.
+        dz is overwritten. Returns the gradient at x if the workspace was made with `input_gradient`, else None. In float16
+        everything is computed S times as large, S = `params.loss_scale[0]`: that is what `params.grad` holds; the gradient
+        at x is returned without S, in float32. What overflows becomes infinite, and the optimizer skips the update.
 
         Raises:
             WorkspaceError: the workspace is for inference, or holds no forward pass.
@@ -99,6 +103,13 @@ class Network:
             if dz.shape != (ws.B, self.widths[-1]):
                 raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
         ws.begin_backward(self.params)
+        if self.params.loss_scale is None: return self._backward(dz, ws)
+        S = self.params.loss_scale[:1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
+            return None if dx is None else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
+
+    def _backward(self, dz: Any, ws: Workspace) -> Any:
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
             dz = layer.backward(self.backend, p, dz, buf)
             if dz is None: break                                                 # nothing before this layer learns
@@ -108,7 +119,7 @@ class Network:
         """x of any kind as a finite array (n, n_in) of the device or the host, uncopied. Raises ShapeError, DataError."""
         rows = self.backend.admit(x)
         self._require_shape(rows)
-        self.backend.require_finite(rows, "x", self.dtype)
+        self.backend.require_finite(rows, "x", self.compute_dtype)
         return rows
 
     @np.errstate(over="ignore", invalid="ignore")  # the check of the outputs says more than a warning
@@ -123,7 +134,7 @@ class Network:
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
         ws = self.workspace(min(batch_size, len(rows)), training=False)
         for start in range(0, len(rows), batch_size):
-            part = self.backend.asarray(rows[start : start + batch_size], self.dtype)
+            part = self.backend.asarray(rows[start : start + batch_size], self.compute_dtype)
             self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
         if not self.backend.all_finite(z):
             raise DivergedError("the network's output is not finite although its input is: its parameters diverged")
@@ -141,7 +152,7 @@ class Network:
 
     def __reduce__(self) -> tuple[Any, ...]:
         numbers = self.params.to_host(), int(self.params.step[0])
-        return _rebuild, (self.n_in, self.layers, self.backend, self.dtype.name, self.seed, *numbers)
+        return _rebuild, (self.n_in, self.layers, self.backend, self.compute_dtype.name, self.seed, *numbers)
 
     def __eq__(self, other: object) -> bool:
         """Whether the architectures are equal; the numbers are not compared."""
@@ -153,7 +164,7 @@ class Network:
     def __repr__(self) -> str:
         return (
             f"Network({self.n_in}, {list(self.layers)!r}, backend={self.backend.name!r}, "
-            f"dtype={self.dtype.name!r}, seed={self.seed})"
+            f"dtype={self.compute_dtype.name!r}, seed={self.seed})"
         )
 
     def summary(self) -> str:
@@ -170,7 +181,7 @@ class Network:
 
     def _new_parameters(self) -> Parameters:
         state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
-        return Parameters(self.backend, self._parameter_shapes(), state_shapes, self.dtype)
+        return Parameters(self.backend, self._parameter_shapes(), state_shapes, self.compute_dtype)
 
     def _initialize(self) -> None:
         seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))  # a layer's start does not depend on the others
@@ -183,14 +194,14 @@ class Network:
     def _own(self, x: Any) -> Any:
         self.backend.require_own(x, "x")
         self._require_shape(x)
-        return x if x.dtype == self.dtype else self.backend.asarray(x, self.dtype)
+        return x if x.dtype == self.compute_dtype else self.backend.asarray(x, self.compute_dtype)
 
     def _require_shape(self, x: Any) -> None:
         if x.ndim != 2:
             raise ShapeError(f"x has shape {x.shape}; a network reads a matrix (rows, {self.n_in})")
         if x.shape[1] != self.n_in:
             raise ShapeError(f"x has {x.shape[1]} columns; layer 0 of this network reads {self.n_in}")
-        if x.dtype.kind not in "fiub":
+        if x.dtype.kind not in "iub" and not is_floating(x.dtype):
             raise DataError(f"x has dtype {x.dtype}; a network reads real numbers")
 
 

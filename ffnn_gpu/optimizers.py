@@ -107,6 +107,7 @@ class Optimizer:
             kept = params.backend.duplicate(vector)
             params.backend.copy(mean, out=vector)
             params.backend.copy(kept, out=mean)
+        params.refresh()
 
     def load_average(self, params: Parameters) -> None:
         """θ and the running statistics ← their moving averages. Raises ConfigurationError without `ema`."""

@@ -4,6 +4,11 @@ Why one vector: an optimizer, clipping, an all-reduce, a checkpoint, an average 
 Matrices come first, then biases and scales, so weight decay is `theta[:n_decayed]`; every view starts on a 256-byte
 boundary; the padding between views is zero and stays zero. Numbers that are learnt without a gradient (running statistics)
 are `state`, laid out the same way: saved and averaged with θ, never decayed, never in ∇θ.
+
+In mixed precision θ, ∇θ and the statistics are float32: an update of 10⁻⁴ is lost in a bfloat16 weight near 1. Layers
+compute with the `shadow`, θ rounded to the type they compute in. For float16 ∇θ is multiplied by S, the loss scale, so that
+small gradients do not become 0; an optimizer divides by it.
+Reference: Micikevicius et al., Mixed Precision Training (2018), sections 3.1 and 3.2.
 """
 
 import math
@@ -15,9 +20,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ffnn_gpu.backend.precision import master
 from ffnn_gpu.backend.reference import ALIGNMENT, Backend
 from ffnn_gpu.errors import IncompatibleCheckpointError
 
+FIRST_SCALE = 2.0**16  # of a float16 loss; halved after an overflow, doubled after many steps without one
 Shapes = dict[str, Any]  # name → shape, or "layers" → a list of such dicts for a layer made of layers
 
 
@@ -47,10 +54,11 @@ class Parameters:
     """θ, ∇θ and the running statistics of a stack of layers.
 
     Attributes:
-        theta, grad: (P,) vectors of the network's dtype; P counts the padding.
+        dtype, compute_dtype: of the numbers kept, and of the products made with them.
+        theta, grad: (P,) vectors of `dtype`; P counts the padding.
+        shadow: (P,) θ in `compute_dtype`, which the views W, b, … show; None where that is θ's own type.
         state: (S,) vector of running statistics.
-        shadow: (P,), a copy of θ in a 16-bit type, which every update renews; None for none.
-        loss_scale: None, or float64 (2,) on the device, [S, good updates in a row]: ∇θ is S times the true gradient.
+        loss_scale: for float16 [S, good updates since S changed], float64 on the device: ∇θ is S times its value. Else None.
         step: (1,) int64 on the device, the number of updates θ has had; dropout reads it.
         n_decayed: θ[:n_decayed] are the matrices.
         views: one `Views` per layer.
@@ -58,7 +66,7 @@ class Parameters:
     """
 
     def __init__(self, backend: Backend, shapes: list[Shapes], state_shapes: list[Shapes], dtype: Any) -> None:
-        self.backend, self.dtype = backend, np.dtype(dtype)
+        self.backend, self.compute_dtype, self.dtype = backend, np.dtype(dtype), master(dtype)
         named = list(_walk(shapes))
         matrices = [entry for entry in named if len(entry[1]) >= 2]
         vectors = [entry for entry in named if len(entry[1]) < 2]
@@ -67,7 +75,8 @@ class Parameters:
         self.n_decayed = self.slots[len(matrices)].start if vectors else length
         self.theta, self.grad = backend.zeros((length,), self.dtype), backend.zeros((length,), self.dtype)
         self.state = backend.zeros((state_length,), self.dtype)
-        self.shadow = self.loss_scale = None
+        self.shadow = None if self.dtype == self.compute_dtype else backend.zeros((length,), self.compute_dtype)
+        self.loss_scale = backend.asarray([FIRST_SCALE, 0.0]) if self.compute_dtype == np.float16 else None
         self.step = backend.zeros((1,), np.int64)
         self.views = self._views(shapes)
         self.optimizer_states: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -98,6 +107,11 @@ class Parameters:
             raise IncompatibleCheckpointError(f"{surplus} has no place in this network")
         for name, view in mine.items():
             self.backend.copy(self.backend.asarray(arrays[name]), out=view)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """shadow ← θ; to be called by whoever writes θ, except for an optimizer's rule, which writes both."""
+        if self.shadow is not None: self.backend.copy(self.theta, out=self.shadow)
 
     @property
     def count(self) -> int:
@@ -105,17 +119,17 @@ class Parameters:
         return sum(slot.size for slot in self.slots)
 
     def _lay_out(self, named: list[tuple[str, tuple[int, ...]]]) -> tuple[list[Slot], int]:
-        unit, start, slots = ALIGNMENT // self.dtype.itemsize, 0, []
+        unit, start, slots = ALIGNMENT // self.compute_dtype.itemsize, 0, []
         for name, shape in named:
             slots.append(Slot(name, shape, start))
             start += -(-math.prod(shape) // unit) * unit
         return slots, start
 
     def _views(self, shapes: list[Shapes]) -> list[Views]:
-        root = Views(layers=_empty_tree(shapes))
+        root, shown = Views(layers=_empty_tree(shapes)), self.theta if self.shadow is None else self.shadow
         for slot in self.slots:
             owner, name = _owner(root, slot.name)
-            setattr(owner, name, slot.view(self.theta))
+            setattr(owner, name, slot.view(shown))
             setattr(owner, "d" + name, slot.view(self.grad))
         for slot in self.state_slots:
             owner, name = _owner(root, slot.name)

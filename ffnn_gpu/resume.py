@@ -80,13 +80,13 @@ def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> dic
         raise IncompatibleCheckpointError(f"{path} holds a network without its training; there is nothing to resume")
     saved = state["training"]
     try:
-        found = saved["plan"] | {"n_in": network.n_in, "network": network.layers, "dtype": network.dtype.name}
+        found = saved["plan"] | {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}
         missing = REMEMBERED - saved.keys()
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     if missing:
         raise CheckpointCorruptError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}")
-    wanted = plan(run) | {"n_in": run.network.n_in, "network": run.network.layers, "dtype": run.network.dtype.name}
+    wanted = plan(run) | {"n_in": run.network.n_in, "network": run.network.layers, "dtype": run.network.compute_dtype.name}
     for name, value in wanted.items():
         if found.get(name) != value:
             raise IncompatibleCheckpointError(f"{path} was written with {name} {found.get(name)}; this run has {value}")
@@ -94,4 +94,6 @@ def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> dic
 
 
 def _vectors(run: Any) -> dict[str, Any]:
-    return vars(run.optimizer.state(run.network.params))
+    params = run.network.params
+    own = vars(run.optimizer.state(params))
+    return own if params.loss_scale is None else own | {"loss_scale": params.loss_scale}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend import probe
+from ffnn_gpu.backend.precision import eps, is_16_bit
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.network import Network
@@ -27,7 +28,7 @@ COMPLEX_STEP = 1e-30  # h: far below eps, so the real part of every intermediate
 
 
 def tolerance(kind: str, dtype: Any, K: int = 1, L: int = 1) -> float:
-    """The largest error allowed, relative to the scale named below.
+    """The largest error allowed, relative to the scale named below; eps is that of `dtype`, the type computed in.
 
     Args:
         kind: "product", one product or elementwise operation, relative to |A||B|: eps max(4, √K).
@@ -40,7 +41,7 @@ def tolerance(kind: str, dtype: Any, K: int = 1, L: int = 1) -> float:
         "network": max(16.0, math.sqrt(L * K)),
         "parity": 2 * max(16.0, math.sqrt(L * K)),
     }
-    return float(np.finfo(dtype).eps) * bounds[kind]
+    return eps(dtype) * bounds[kind]
 
 
 def assert_close(got: Any, want: Any, relative: float, what: str = "result", scale: Any = None) -> None:
@@ -50,6 +51,8 @@ def assert_close(got: Any, want: Any, relative: float, what: str = "result", sca
         scale: number or array; the largest |want| by default.
     """
     got, want = np.asarray(got), np.asarray(want)
+    dtype = got.dtype
+    if is_16_bit(dtype): got, want = got.astype(np.float64), want.astype(np.float64)
     assert got.shape == want.shape, f"{what} has shape {got.shape}; expected {want.shape}"
     if not want.size:
         return
@@ -59,7 +62,7 @@ def assert_close(got: Any, want: Any, relative: float, what: str = "result", sca
     if excess.max() > 0:
         at = tuple(int(i) for i in np.unravel_index(excess.argmax(), excess.shape))
         error = abs(got[at] - want[at])
-        unit = np.finfo(got.dtype).eps * max(float(np.abs(want).max()), np.finfo(got.dtype).eps)
+        unit = eps(dtype) * max(float(np.abs(want).max()), eps(dtype))
         raise AssertionError(
             f"{what} differs most at {at}: got {got[at]!r}, expected {want[at]!r}; the error {error:.3g} is "
             f"{error / unit:.3g} eps of the largest element, allowed is {float(np.max(limit)):.3g}"
@@ -83,14 +86,14 @@ def check_gradients(
         loss: any loss that accepts complex z, as all of this package do.
         x, y: a batch; keep it and the network small, every parameter costs one forward pass.
         relative: bound relative to the largest element of each tensor; by default 1e-12 in float64 and the "network"
-            tolerance in float32.
+            tolerance of the type computed in for the others.
 
     Running statistics are as before afterwards, θ is never changed.
     """
     network = Network(np.shape(x)[1], [subject], "numpy", "float64") if isinstance(subject, Layer) else subject
     if relative is None:
         K, L = max(*network.widths, len(x)), max(1, len(network.layers))
-        relative = 1e-12 if network.dtype == np.float64 else tolerance("network", network.dtype, K, L)
+        relative = 1e-12 if network.dtype == np.float64 else tolerance("network", network.compute_dtype, K, L)
     got = _gradients(network, loss, x, y, sample_weight)
     want = _complex_step(network, loss, x, y, sample_weight)
     largest = max(float(np.abs(gradient).max(initial=0)) for gradient in want.values())
@@ -113,7 +116,7 @@ def assert_parity(
     first, *others = backends or (Backend(), "numpy", *(["cupy"] if probe().usable else []))
     optimizer = optimizer or SGD(lr=1e-2)
     want = _trajectory(network.to(first), x, y, loss, optimizer, steps)
-    relative = tolerance("parity", network.dtype, max(*network.widths, len(x)), max(1, len(network.layers)))
+    relative = tolerance("parity", network.compute_dtype, max(*network.widths, len(x)), max(1, len(network.layers)))
     for backend in others:
         got = _trajectory(network.to(backend), x, y, loss, optimizer, steps)
         for name, value in want.items():
@@ -129,7 +132,8 @@ def _gradients(network: Network, loss: Any, x: Any, y: Any, sample_weight: Any) 
     loss(backend, z, backend.asarray(y), dz=ws.dz, sample_weight=sample_weight)
     dx = network.backward(ws.dz, ws)
     backend.copy(kept, out=network.params.state)
-    got = {slot.name: backend.to_host(slot.view(network.params.grad)) for slot in network.params.slots}
+    S = 1.0 if network.params.loss_scale is None else backend.to_host(network.params.loss_scale)[0]
+    got = {slot.name: backend.to_host(slot.view(network.params.grad)) / S for slot in network.params.slots}
     return got if dx is None else got | {"x": backend.to_host(dx)}
 
 

@@ -229,11 +229,11 @@ def fit(
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
     metrics = tuple(map(get_metric, metrics))
     minibatches = Minibatches(
-        network.backend, train.x, train.y, train.weight, network.dtype, Order(batch_size, shuffle, drop_last, seed)
+        network.backend, train.x, train.y, train.weight, network.compute_dtype, Order(batch_size, shuffle, drop_last, seed)
     )
     extra = [schedule] if isinstance(schedule, Callback) else []
     run = TrainingRun(
-        network, loss, optimizer, minibatches, held_out and held_out.on(network.backend, network.dtype),
+        network, loss, optimizer, minibatches, held_out and held_out.on(network.backend, network.compute_dtype),
         epochs=epochs, metrics=metrics, accumulate=accumulate, seed=seed,
         schedule=constant if isinstance(schedule, Callback) else schedule,
     )  # fmt: skip

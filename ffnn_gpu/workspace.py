@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend.precision import loss_gradient
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import ShapeError, WorkspaceError
 
@@ -37,7 +38,8 @@ class RandomStream:
 
 
 class Workspace:
-    """Buffers for batches of up to B rows through one stack of layers.
+    """Buffers for batches of up to B rows through one stack of layers: matrices in the type products are made in, vectors,
+    which are statistics, in that of θ.
 
     Attributes:
         B: the number of rows.
@@ -45,6 +47,7 @@ class Workspace:
         training: whether there is anything to differentiate with; an inference workspace has no masks and no gradients,
             and dropout is the identity in it.
         dz: (B, n_out), the gradient at the output; None for inference.
+        scaled_dz: (B, n_out), S dz where the parameters have a loss scale S; else None.
         buffers: one `Buffers` per layer.
     """
 
@@ -61,8 +64,13 @@ class Workspace:
         self._parts: dict[int, Workspace] = {B: self}
         self._latest: Workspace | None = None
         shapes, n_out = plan(B)
-        self._memory = _tree(shapes, lambda shape: backend.empty((math.prod(shape),), owner.dtype))
-        self._dz: Any = backend.empty((B * n_out,), owner.dtype) if training else None
+        matrices, vectors = owner.compute_dtype, owner.dtype
+        self._memory = _tree(
+            shapes, lambda shape: backend.empty((math.prod(shape),), matrices if len(shape) > 1 else vectors)
+        )
+        scaled = training and owner.loss_scale is not None
+        self._dz: Any = backend.empty((B * n_out,), loss_gradient(matrices)) if training else None
+        self._scaled_dz: Any = backend.empty((B * n_out,), matrices) if scaled else None
         self._shape_buffers()
 
     def first(self, n: int) -> "Workspace":
@@ -102,12 +110,16 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """Bytes of scratch."""
-        return sum(_sizes(self._memory)) + (self._whole._dz.nbytes if self.training else 0)
+        gradients = (self._whole._dz, self._whole._scaled_dz)
+        return sum(_sizes(self._memory)) + sum(array.nbytes for array in gradients if array is not None)
 
     def _shape_buffers(self) -> None:
         shapes, n_out = self._plan(self.B)
         self.buffers = _views(shapes, self._memory, self.stream, count())
-        self.dz = self._dz[: self.B * n_out].reshape(self.B, n_out) if self.training else None
+        self.dz, self.scaled_dz = (
+            None if memory is None else memory[: self.B * n_out].reshape(self.B, n_out)
+            for memory in (self._dz, self._scaled_dz)
+        )
 
 
 def _tree(plan: Plan, make: Any) -> list[dict[str, Any]]:

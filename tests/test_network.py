@@ -358,7 +358,7 @@ SETTINGS = {
     "layers such as Dense": {"layers": [10]},
     "seed must be a whole number": {"seed": -1},
     "seed must be a whole number of": {"seed": 1.5},
-    "dtype 'float16' is not supported": {"dtype": "float16"},
+    "dtype 'int16' is not supported": {"dtype": "int16"},
     "no backend is called 'tpu'": {"backend": "tpu"},
 }
 

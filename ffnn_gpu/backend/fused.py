@@ -1,7 +1,7 @@
 """The reference's operations as launches of kernels.cu: one pass over the memory where array functions take many.
 
-Each method falls back to the reference where a kernel cannot serve: other dtypes than float32 and float64, arrays that are
-not contiguous (a kernel sees no strides), an activation or a loss of the user's own. What the numbers mean stands in
+Each method falls back to the reference where a kernel cannot serve: dtypes that do not go together, arrays that are not
+contiguous (a kernel sees no strides), an activation or a loss of the user's own. What the numbers mean stands in
 reference.py and the files beside it, and is not repeated here.
 """
 
@@ -13,16 +13,23 @@ from numpy import float64, int32, int64, uint32
 from ffnn_gpu.backend.fused_losses import FusedLosses
 from ffnn_gpu.backend.fused_normalization import FusedNormalizations
 from ffnn_gpu.backend.fused_updates import FusedUpdates
+from ffnn_gpu.backend.kernels import SUFFIX
 from ffnn_gpu.backend.philox import MASK
+from ffnn_gpu.backend.precision import master
 
 PHI = ("identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "softsign", "tanh",
        "sigmoid", "hard_sigmoid", "hard_tanh")  # in the order of `enum Phi`, kernels.cu  # fmt: skip
-SHORT = {"uint8": "u8", "int32": "i32", "int64": "i64", "float32": "f32", "float64": "f64"}
-GATHERS = {f"{source}_{to}" for to in ("f32", "f64") for source in SHORT.values()} | {"i32_i32", "i64_i64"}
+SHORT = {"uint8": "u8", "int32": "i32", "int64": "i64", **SUFFIX}
+WIDE = ("u8", "i32", "i64", "f32", "f64")
+GATHERS = {f"{source}_{to}" for to in SUFFIX.values() for source in WIDE} | {"i32_i32", "i64_i64", "f16_f16", "bf16_bf16"}
 
 
 class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
     """The reference with kernels where they fit."""
+
+    def gemm(self, A: Any, B: Any, out: Any) -> Any:
+        if not A.dtype == B.dtype == out.dtype: return super().gemm(A, B, out)
+        return self.xp.matmul(A, B, out=out)                                     # sums in float32 for 16 bits too
 
     def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
         S = self._suffix(out, b, s)
@@ -36,7 +43,7 @@ class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
         return s if phi.name == "identity" else self._bias_activation(S, s, None, None, phi)
 
     def _bias_activation(self, S: str, a: Any, b: Any | None, s: Any | None, phi: Any) -> Any:
-        kind, alpha = int32(PHI.index(phi.name)), a.dtype.type(phi.alpha)
+        kind, alpha = int32(PHI.index(phi.name)), master(a.dtype).type(phi.alpha)
         self.kernels.each(f"bias_activation_{S}", a.size, a, b, s, int64(a.size), int32(a.shape[-1]), kind, alpha)
         return a
 
@@ -45,7 +52,7 @@ class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
         S = self._suffix(da, of)
         if S is None or phi.name not in PHI: return super().activation_backward(da, a, phi, s)
         if phi.name == "identity": return da
-        kind, alpha = int32(PHI.index(phi.name)), da.dtype.type(phi.alpha)
+        kind, alpha = int32(PHI.index(phi.name)), master(da.dtype).type(phi.alpha)
         self.kernels.each(f"activation_backward_{S}", da.size, da, of, int64(da.size), kind, alpha)
         return da
 
@@ -54,7 +61,7 @@ class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
         if S is None: return super().dropout_mask(rate, seed, step, layer, row, out)
         B, O = out.shape
         words = (uint32(word & MASK) for word in (seed, seed >> 32, layer, row))
-        threshold, scale = uint32(min(round(rate * 2**32), 2**32 - 1)), out.dtype.type(1.0 / (1.0 - rate))
+        threshold, scale = uint32(min(round(rate * 2**32), 2**32 - 1)), master(out.dtype).type(1.0 / (1.0 - rate))
         self.kernels.each(f"dropout_mask_{S}", B * -(-O // 4), out, step, int32(B), int32(O), *words, threshold, scale)
         return out
 
@@ -62,6 +69,12 @@ class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
         S = self._suffix(x, mask, out)
         if S is None: return super().dropout(x, mask, out)
         self.kernels.each(f"multiply_{S}", x.size, x, mask, out, int64(x.size))
+        return out
+
+    def scaled(self, x: Any, factor: Any, out: Any) -> Any:
+        S = self._suffix(out, wide=(x,))
+        if S is None: return super().scaled(x, factor, out)
+        self.kernels.each(f"scaled_{S}", x.size, x, factor, out, int64(x.size))
         return out
 
     def take(self, rows: Any, index: Any, out: Any) -> Any:
@@ -73,7 +86,7 @@ class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
         return out
 
     def column_sum(self, A: Any, out: Any) -> Any:
-        S = self._suffix(A, out)
+        S = self._suffix(A, wide=(out,))
         if S is None: return super().column_sum(A, out)
         slabs, O = self.kernels.slabs(len(A))[0], A.shape[1]
         partial = self.kernels.scratch("columns", slabs * O)

@@ -5,6 +5,7 @@ from typing import Any
 from numpy import float64, int32, int64
 
 from ffnn_gpu.backend.kernels import KernelBackend
+from ffnn_gpu.backend.precision import master
 
 
 class FusedNormalizations(KernelBackend):
@@ -13,7 +14,7 @@ class FusedNormalizations(KernelBackend):
     def layer_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any | None, rstd: Any | None
     ) -> Any:
-        S = self._suffix(x, gain, bias, out, xhat, rstd)
+        S = self._suffix(x, gain, bias, out, xhat, wide=(rstd,))
         if S is None: return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
         B, I = x.shape
         self.kernels.rows(f"layer_norm_{S}", B, x, gain, bias, out, xhat, rstd, int32(B), int32(I), float64(eps))
@@ -22,7 +23,7 @@ class FusedNormalizations(KernelBackend):
     def layer_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:
-        S = self._suffix(da, gain, xhat, rstd, dgain, dbias, dx)
+        S = self._suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
         if S is None: return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
         self._gain_and_bias(S, da, xhat, dgain, dbias)
         if dx is None: return None
@@ -33,7 +34,7 @@ class FusedNormalizations(KernelBackend):
     def batch_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
     ) -> Any:
-        S = self._suffix(x, gain, bias, out, xhat, rstd, mean, variance)
+        S = self._suffix(x, gain, bias, out, xhat, wide=(rstd, mean, variance))
         if S is None: return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
         k, (B, I), slabs = self.kernels, x.shape, self.kernels.slabs(len(x))[0]
         partial, mu, factor = k.scratch("columns", slabs * I), k.scratch("first", I), k.scratch("second", I)
@@ -48,16 +49,16 @@ class FusedNormalizations(KernelBackend):
     def batch_norm_inference(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
     ) -> Any:
-        S = self._suffix(x, gain, bias, out, mean, variance)
+        S = self._suffix(x, gain, bias, out, wide=(mean, variance))
         if S is None: return super().batch_norm_inference(x, gain, bias, eps, out, mean, variance)
-        scalars = int64(x.size), int32(x.shape[1]), x.dtype.type(eps)
+        scalars = int64(x.size), int32(x.shape[1]), master(x.dtype).type(eps)
         self.kernels.each(f"batch_norm_inference_{S}", x.size, x, gain, bias, mean, variance, out, *scalars)
         return out
 
     def batch_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:
-        S = self._suffix(da, gain, xhat, rstd, dgain, dbias, dx)
+        S = self._suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
         if S is None: return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
         sums = self._gain_and_bias(S, da, xhat, dgain, dbias)
         if dx is None: return None

@@ -3,6 +3,8 @@
 // Conventions
 // - T is the type in memory: float, double, and with -DWITH_16_BIT also __half and __nv_bfloat16. Arithmetic is in
 //   Arithmetic<T>: double for double, float for the rest. Sums over rows and losses are kept in double where they are long.
+//   Of type Arithmetic<T> are also statistics, targets, weights, losses and gradients of parameters; T are the matrices that
+//   products are made of, and what is added to them.
 // - Matrices are row-major and contiguous, B rows of O (or C, I) columns; flat vectors have n elements.
 // - A null pointer means "not wanted".
 // - Any grid will do: every loop strides over it. Blocks have 256 threads.
@@ -31,6 +33,7 @@ typedef long long Index;
   namespace S {                                                                                       \
   typedef TYPE T;                                                                                     \
   typedef Arithmetic<T> A;                                                                            \
+  typedef LossGradient<T> D;                                                                          \
   extern "C" __global__ void __launch_bounds__(THREADS) NAME##_##S PARAMETERS { NAME<T> ARGUMENTS; }  \
   }                                                                                                   \
   using S::NAME##_##S;
@@ -76,6 +79,8 @@ __device__ __forceinline__ Index row_of(Index i, int O) { return i >> 32 ? i / O
 template <typename T> struct ArithmeticOf { typedef float type; };
 template <> struct ArithmeticOf<double> { typedef double type; };
 template <typename T> using Arithmetic = typename ArithmeticOf<T>::type;
+template <typename T> struct LossGradientOf { typedef T type; };
+template <typename T> using LossGradient = typename LossGradientOf<T>::type;  // of ∂L/∂z, which is small: float for __half
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }
@@ -84,12 +89,24 @@ template <typename T> struct Narrow;
 template <> struct Narrow<float> { __device__ static __forceinline__ float from(double x) { return (float)x; } };
 template <> struct Narrow<double> { __device__ static __forceinline__ double from(double x) { return x; } };
 
+// From any type of data
+template <typename T> struct Cast { template <typename S> __device__ static __forceinline__ T from(S x) { return (T)x; } };
+
 #ifdef WITH_16_BIT
+template <> struct LossGradientOf<__half> { typedef float type; };
 __device__ __forceinline__ float widen(__half x) { return __half2float(x); }
 __device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
 template <> struct Narrow<__half> { __device__ static __forceinline__ __half from(float x) { return __float2half_rn(x); } };
 template <> struct Narrow<__nv_bfloat16> {
   __device__ static __forceinline__ __nv_bfloat16 from(float x) { return __float2bfloat16_rn(x); }
+};
+template <> struct Cast<__half> {
+  template <typename S> __device__ static __forceinline__ __half from(S x) { return Narrow<__half>::from((float)x); }
+};
+template <> struct Cast<__nv_bfloat16> {
+  template <typename S> __device__ static __forceinline__ __nv_bfloat16 from(S x) {
+    return Narrow<__nv_bfloat16>::from((float)x);
+  }
 };
 #endif
 
@@ -284,6 +301,14 @@ __device__ __forceinline__ bool grid_sum(double& x, double* partial, unsigned* f
   return threadIdx.x == 0;
 }
 
+// out = factor x        x, out (n,), factor one element
+template <typename T>
+__device__ void scaled(const Arithmetic<T>* x, const double* factor, T* out, Index n) {
+  const Arithmetic<T> f = (Arithmetic<T>)*factor;
+  FOR_EACH(i, n) out[i] = Narrow<T>::from(f * x[i]);
+}
+KERNEL(scaled, (const A* x, const double* factor, T* out, Index n), (x, factor, out, n))
+
 #define SLAB_LANES 8
 
 // Two sums over the rows of each slab: Σ x and Σ x y (Σ x² where y is null), x taken about `centre`
@@ -327,14 +352,14 @@ __device__ __forceinline__ double slab_sum(const double* partial, int slabs, int
 
 // out_c = scale Σ_slabs partial_slab,c        partial (slabs, O); wide, out (O,) or null
 template <typename T>
-__device__ void slab_sums(const double* partial, int slabs, int O, double scale, double* wide, T* out) {
+__device__ void slab_sums(const double* partial, int slabs, int O, double scale, double* wide, Arithmetic<T>* out) {
   FOR_EACH(column, O) {
     double sum = scale * slab_sum(partial, slabs, O, column);
     if (wide) wide[column] = sum;
-    if (out) out[column] = Narrow<T>::from((Arithmetic<T>)sum);
+    if (out) out[column] = (Arithmetic<T>)sum;
   }
 }
-KERNEL(slab_sums, (const double* partial, int slabs, int O, double scale, double* wide, T* out),
+KERNEL(slab_sums, (const double* partial, int slabs, int O, double scale, double* wide, A* out),
        (partial, slabs, O, scale, wide, out))
 
 // ------------------------------------------------------------------ softmax (backend/softmax.py): one warp per row
@@ -423,40 +448,42 @@ __device__ __forceinline__ double divisor(const double* total, int B) {
 // value = Σ w_b ℓ(z, y) / (O N)        dz = w_b ∂ℓ/∂z / (O N)
 //   z, y, dz (B, O), w (B,), N = *total, or B where total is null; w, dz or null
 template <typename T>
-__device__ void pointwise_loss(const T* z, const T* y, const T* w, const double* total, T* dz, T* value, int B, int O, int kind,
-                               Arithmetic<T> alpha, double* partial, unsigned* finished) {
+__device__ void pointwise_loss(const T* z, const Arithmetic<T>* y, const Arithmetic<T>* w, const double* total,
+                               LossGradient<T>* dz, Arithmetic<T>* value, int B, int O, int kind, Arithmetic<T> alpha,
+                               double* partial, unsigned* finished) {
   typedef Arithmetic<T> A;
   A scale = A(1.0 / (divisor(total, B) * O));
   double sum = 0;
   FOR_EACH(i, (Index)B * O) {
-    A v = widen(z[i]), t = widen(y[i]), f = scale * (w ? (A)widen(w[row_of(i, O)]) : A(1));
+    A v = widen(z[i]), t = y[i], f = scale * (w ? w[row_of(i, O)] : A(1));
     sum += (double)(pointwise_value(kind, v, t, alpha) * f);
-    if (dz) dz[i] = Narrow<T>::from(pointwise_slope(kind, v, t, alpha) * f);
+    if (dz) dz[i] = Narrow<LossGradient<T>>::from(pointwise_slope(kind, v, t, alpha) * f);
   }
-  if (grid_sum(sum, partial, finished)) *value = Narrow<T>::from((A)sum);
+  if (grid_sum(sum, partial, finished)) *value = (A)sum;
 }
 KERNEL(pointwise_loss,
-       (const T* z, const T* y, const T* w, const double* total, T* dz, T* value, int B, int O, int kind, A alpha,
+       (const T* z, const A* y, const A* w, const double* total, D* dz, A* value, int B, int O, int kind, A alpha,
         double* partial, unsigned* finished),
        (z, y, w, total, dz, value, B, O, kind, alpha, partial, finished))
 
 // value = −Σ w_b q_bc log p_bc / N        dp = −w_b q_bc / (p_bc N), with p at least `floor`
 //   p, q, dp (B, C), w (B,); w, total, dp or null
 template <typename T>
-__device__ void cross_entropy(const T* p, const T* q, const T* w, const double* total, T* dp, T* value, int B, int C,
-                              Arithmetic<T> floor, double* partial, unsigned* finished) {
+__device__ void cross_entropy(const T* p, const Arithmetic<T>* q, const Arithmetic<T>* w, const double* total,
+                              LossGradient<T>* dp, Arithmetic<T>* value, int B, int C, Arithmetic<T> floor, double* partial,
+                              unsigned* finished) {
   typedef Arithmetic<T> A;
   A scale = A(-1.0 / divisor(total, B));
   double sum = 0;
   FOR_EACH(i, (Index)B * C) {
-    A v = largest((A)widen(p[i]), floor), f = scale * (A)widen(q[i]) * (w ? (A)widen(w[row_of(i, C)]) : A(1));
+    A v = largest((A)widen(p[i]), floor), f = scale * q[i] * (w ? w[row_of(i, C)] : A(1));
     sum += (double)(f * log_(v));
-    if (dp) dp[i] = Narrow<T>::from(f / v);
+    if (dp) dp[i] = Narrow<LossGradient<T>>::from(f / v);
   }
-  if (grid_sum(sum, partial, finished)) *value = Narrow<T>::from((A)sum);
+  if (grid_sum(sum, partial, finished)) *value = (A)sum;
 }
 KERNEL(cross_entropy,
-       (const T* p, const T* q, const T* w, const double* total, T* dp, T* value, int B, int C, A floor, double* partial,
+       (const T* p, const A* q, const A* w, const double* total, D* dp, A* value, int B, int C, A floor, double* partial,
         unsigned* finished),
        (p, q, w, total, dp, value, B, C, floor, partial, finished))
 
@@ -464,16 +491,16 @@ KERNEL(cross_entropy,
 //   r_bc = v_c ((1 − ε) q_bc + ε/C); one warp per row
 //   z, dz (B, C); label (B,) or q (B, C), the other null; w (B,), v (C,), total, dz or null
 template <typename T>
-__device__ void softmax_cross_entropy(const T* z, const int* label, const T* q, const T* w, const T* v, const double* total,
-                                      T* dz, T* value, int B, int C, Arithmetic<T> smoothing, double* partial,
-                                      unsigned* finished) {
+__device__ void softmax_cross_entropy(const T* z, const int* label, const Arithmetic<T>* q, const Arithmetic<T>* w,
+                                      const Arithmetic<T>* v, const double* total, LossGradient<T>* dz, Arithmetic<T>* value,
+                                      int B, int C, Arithmetic<T> smoothing, double* partial, unsigned* finished) {
   typedef Arithmetic<T> A;
   const int lane = threadIdx.x % WARP;
   const double N = divisor(total, B);
   double loss = 0;
   FOR_EACH_ROW(row, B) {
     const T* of = z + row * C;
-    A scale = A((w ? (double)widen(w[row]) : 1.0) / N);
+    A scale = A((w ? (double)w[row] : 1.0) / N);
     A top = -INF, sum = 0, mass = 0, product = 0;
     for (int c = lane; c < C; c += WARP) top = largest(top, (A)widen(of[c]));
     top = warp_largest(top);
@@ -492,29 +519,29 @@ __device__ void softmax_cross_entropy(const T* z, const int* label, const T* q, 
       for (int c = lane; c < C; c += WARP) {
         A target = label ? (c == label[row] ? A(1) : A(0)) : (A)widen(q[row * C + c]);
         A r = ((A(1) - smoothing) * target + smoothing / A(C)) * (v ? (A)widen(v[c]) : A(1));
-        dz[row * C + c] = Narrow<T>::from((exp_((A)widen(of[c]) - top - log_sum) * mass - r) * scale);
+        dz[row * C + c] = Narrow<LossGradient<T>>::from((exp_((A)widen(of[c]) - top - log_sum) * mass - r) * scale);
       }
   }
-  if (grid_sum(loss, partial, finished)) *value = Narrow<T>::from((A)loss);
+  if (grid_sum(loss, partial, finished)) *value = (A)loss;
 }
 KERNEL(softmax_cross_entropy,
-       (const T* z, const int* label, const T* q, const T* w, const T* v, const double* total, T* dz, T* value, int B, int C,
+       (const T* z, const int* label, const A* q, const A* w, const A* v, const double* total, D* dz, A* value, int B, int C,
         A smoothing, double* partial, unsigned* finished),
        (z, label, q, w, v, total, dz, value, B, C, smoothing, partial, finished))
 
 // total = Σ_b w_b v_{y_b}        w (B,), or null for 1; y (B,) and v (C,), or null for 1; a label outside [0, C) weighs 0
 template <typename T>
-__device__ void weight_total(const T* w, const int* y, const T* v, int B, int C, double* total, double* partial,
-                             unsigned* finished) {
+__device__ void weight_total(const Arithmetic<T>* w, const int* y, const Arithmetic<T>* v, int B, int C, double* total,
+                             double* partial, unsigned* finished) {
   double sum = 0;
   FOR_EACH(b, B) {
-    double of_class = !v ? 1.0 : y[b] >= 0 && y[b] < C ? (double)widen(v[y[b]]) : 0.0;
-    sum += of_class * (w ? (double)widen(w[b]) : 1.0);
+    double of_class = !v ? 1.0 : y[b] >= 0 && y[b] < C ? (double)v[y[b]] : 0.0;
+    sum += of_class * (w ? (double)w[b] : 1.0);
   }
   if (grid_sum(sum, partial, finished)) *total = sum;
 }
 KERNEL(weight_total,
-       (const T* w, const int* y, const T* v, int B, int C, double* total, double* partial, unsigned* finished),
+       (const A* w, const int* y, const A* v, int B, int C, double* total, double* partial, unsigned* finished),
        (w, y, v, B, C, total, partial, finished))
 
 // ------------------------------------------------------------------ dropout (backend/philox.py)
@@ -577,7 +604,8 @@ KERNEL(multiply, (const T* x, const T* y, T* out, Index n), (x, y, out, n))
 // out = x̂ ⊙ gain + bias, x̂ = (x − μ) rstd, rstd = 1/√(σ² + ε) over each row; one warp per row
 //   x, out, xhat (B, I), gain, bias (I,), rstd (B,); xhat, rstd or null
 template <typename T>
-__device__ void layer_norm(const T* x, const T* gain, const T* bias, T* out, T* xhat, T* rstd, int B, int I, double eps) {
+__device__ void layer_norm(const T* x, const T* gain, const T* bias, T* out, T* xhat, Arithmetic<T>* rstd, int B, int I,
+                           double eps) {
   typedef Arithmetic<T> A;
   const int lane = threadIdx.x % WARP;
   FOR_EACH_ROW(row, B) {
@@ -591,19 +619,19 @@ __device__ void layer_norm(const T* x, const T* gain, const T* bias, T* out, T* 
     }
     double factor = 1.0 / sqrt(warp_sum(variance) / I + eps);
     for (int i = lane; i < I; i += WARP) {
-      T h = Narrow<T>::from((A)(((double)widen(x[at + i]) - mean) * factor));
-      if (xhat) xhat[at + i] = h;
-      out[at + i] = Narrow<T>::from(widen(h) * widen(gain[i]) + widen(bias[i]));
+      A h = (A)(((double)widen(x[at + i]) - mean) * factor);
+      if (xhat) xhat[at + i] = Narrow<T>::from(h);
+      out[at + i] = Narrow<T>::from(h * widen(gain[i]) + widen(bias[i]));
     }
-    if (rstd && lane == 0) rstd[row] = Narrow<T>::from((A)factor);
+    if (rstd && lane == 0) rstd[row] = (A)factor;
   }
 }
-KERNEL(layer_norm, (const T* x, const T* gain, const T* bias, T* out, T* xhat, T* rstd, int B, int I, double eps),
+KERNEL(layer_norm, (const T* x, const T* gain, const T* bias, T* out, T* xhat, A* rstd, int B, int I, double eps),
        (x, gain, bias, out, xhat, rstd, B, I, eps))
 
 // dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)) rstd, dx̂ = da ⊙ gain, over each row        da, xhat, dx (B, I); dx may be da
 template <typename T>
-__device__ void layer_norm_backward(const T* da, const T* gain, const T* xhat, const T* rstd, T* dx, int B, int I) {
+__device__ void layer_norm_backward(const T* da, const T* gain, const T* xhat, const Arithmetic<T>* rstd, T* dx, int B, int I) {
   const int lane = threadIdx.x % WARP;
   FOR_EACH_ROW(row, B) {
     const Index at = row * I;
@@ -617,27 +645,27 @@ __device__ void layer_norm_backward(const T* da, const T* gain, const T* xhat, c
     product = warp_sum(product) / I;
     for (int i = lane; i < I; i += WARP) {
       double d = (double)widen(da[at + i]) * (double)widen(gain[i]) - mean - (double)widen(xhat[at + i]) * product;
-      dx[at + i] = Narrow<T>::from((Arithmetic<T>)(d * (double)widen(rstd[row])));
+      dx[at + i] = Narrow<T>::from((Arithmetic<T>)(d * (double)rstd[row]));
     }
   }
 }
-KERNEL(layer_norm_backward, (const T* da, const T* gain, const T* xhat, const T* rstd, T* dx, int B, int I),
+KERNEL(layer_norm_backward, (const T* da, const T* gain, const T* xhat, const A* rstd, T* dx, int B, int I),
        (da, gain, xhat, rstd, dx, B, I))
 
 // σ² and rstd = 1/√(σ² + ε) from Σ (x − μ)²        squares (slabs, I); wide_mean, wide_rstd (I,) in double; the rest (I,)
 template <typename T>
-__device__ void batch_norm_finish(const double* squares, int slabs, const double* wide_mean, double* wide_rstd, T* mean,
-                                  T* variance, T* rstd, Index B, int I, double eps) {
+__device__ void batch_norm_finish(const double* squares, int slabs, const double* wide_mean, double* wide_rstd,
+                                  Arithmetic<T>* mean, Arithmetic<T>* variance, Arithmetic<T>* rstd, Index B, int I, double eps) {
   FOR_EACH(c, I) {
     double sigma2 = slab_sum(squares, slabs, I, c) / B, factor = 1.0 / sqrt(sigma2 + eps);
-    mean[c] = Narrow<T>::from((Arithmetic<T>)wide_mean[c]);
-    variance[c] = Narrow<T>::from((Arithmetic<T>)sigma2);
-    rstd[c] = Narrow<T>::from((Arithmetic<T>)factor);
+    mean[c] = (Arithmetic<T>)wide_mean[c];
+    variance[c] = (Arithmetic<T>)sigma2;
+    rstd[c] = (Arithmetic<T>)factor;
     wide_rstd[c] = factor;
   }
 }
 KERNEL(batch_norm_finish,
-       (const double* squares, int slabs, const double* wide_mean, double* wide_rstd, T* mean, T* variance, T* rstd, Index B,
+       (const double* squares, int slabs, const double* wide_mean, double* wide_rstd, A* mean, A* variance, A* rstd, Index B,
         int I, double eps),
        (squares, slabs, wide_mean, wide_rstd, mean, variance, rstd, B, I, eps))
 
@@ -647,9 +675,9 @@ __device__ void batch_norm_apply(const T* x, const double* mean, const double* r
                                  T* xhat, Index n, int I) {
   FOR_EACH(i, n) {
     int c = column_of(i, I);
-    T h = Narrow<T>::from((Arithmetic<T>)(((double)widen(x[i]) - mean[c]) * rstd[c]));
-    xhat[i] = h;
-    out[i] = Narrow<T>::from(widen(h) * widen(gain[c]) + widen(bias[c]));
+    Arithmetic<T> h = (Arithmetic<T>)(((double)widen(x[i]) - mean[c]) * rstd[c]);
+    xhat[i] = Narrow<T>::from(h);
+    out[i] = Narrow<T>::from(h * widen(gain[c]) + widen(bias[c]));
   }
 }
 KERNEL(batch_norm_apply,
@@ -658,31 +686,31 @@ KERNEL(batch_norm_apply,
 
 // out = (x − mean)/√(variance + ε) ⊙ gain + bias with given statistics        x, out (B, I), n = B I; the rest (I,)
 template <typename T>
-__device__ void batch_norm_inference(const T* x, const T* gain, const T* bias, const T* mean, const T* variance, T* out, Index n,
-                                     int I, Arithmetic<T> eps) {
+__device__ void batch_norm_inference(const T* x, const T* gain, const T* bias, const Arithmetic<T>* mean,
+                                     const Arithmetic<T>* variance, T* out, Index n, int I, Arithmetic<T> eps) {
   FOR_EACH(i, n) {
     int c = column_of(i, I);
-    Arithmetic<T> factor = widen(gain[c]) / sqrt_(widen(variance[c]) + eps);
-    out[i] = Narrow<T>::from((widen(x[i]) - widen(mean[c])) * factor + widen(bias[c]));
+    Arithmetic<T> factor = widen(gain[c]) / sqrt_(variance[c] + eps);
+    out[i] = Narrow<T>::from((widen(x[i]) - mean[c]) * factor + widen(bias[c]));
   }
 }
 KERNEL(batch_norm_inference,
-       (const T* x, const T* gain, const T* bias, const T* mean, const T* variance, T* out, Index n, int I, A eps),
+       (const T* x, const T* gain, const T* bias, const A* mean, const A* variance, T* out, Index n, int I, A eps),
        (x, gain, bias, mean, variance, out, n, I, eps))
 
 // dx = gain rstd (da − mean(da) − x̂ mean(da ⊙ x̂)) by column        da, xhat, dx (B, I); dx may be da
 //   sum_da, sum_da_xhat (I,) in double: Σ_B da, Σ_B da ⊙ x̂
 template <typename T>
-__device__ void batch_norm_backward(const T* da, const T* gain, const T* xhat, const T* rstd, const double* sum_da,
+__device__ void batch_norm_backward(const T* da, const T* gain, const T* xhat, const Arithmetic<T>* rstd, const double* sum_da,
                                     const double* sum_da_xhat, T* dx, Index B, int I) {
   FOR_EACH(i, B * I) {
     int c = column_of(i, I);
     double d = (double)widen(da[i]) - sum_da[c] / B - (double)widen(xhat[i]) * (sum_da_xhat[c] / B);
-    dx[i] = Narrow<T>::from((Arithmetic<T>)(d * (double)widen(gain[c]) * (double)widen(rstd[c])));
+    dx[i] = Narrow<T>::from((Arithmetic<T>)(d * (double)widen(gain[c]) * (double)rstd[c]));
   }
 }
 KERNEL(batch_norm_backward,
-       (const T* da, const T* gain, const T* xhat, const T* rstd, const double* sum_da, const double* sum_da_xhat, T* dx,
+       (const T* da, const T* gain, const T* xhat, const A* rstd, const double* sum_da, const double* sum_da_xhat, T* dx,
         Index B, int I),
        (da, gain, xhat, rstd, sum_da, sum_da_xhat, dx, B, I))
 
@@ -691,21 +719,21 @@ KERNEL(batch_norm_backward,
 // out_r = rows_{index_r}, cast to T        rows (N, d) of type S, index (n,), out (n, d)
 template <typename S, typename T>
 __device__ void gather(const S* rows, const Index* index, T* out, int n, int d) {
-  FOR_EACH(i, (Index)n * d) out[i] = (T)rows[index[row_of(i, d)] * d + column_of(i, d)];
+  FOR_EACH(i, (Index)n * d) out[i] = Cast<T>::from(rows[index[row_of(i, d)] * d + column_of(i, d)]);
 }
 #define GATHER(FROM, S, TO, T)                                                                                       \
   extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
       gather_##FROM##_##TO(const S* rows, const Index* index, T* out, int n, int d) { gather(rows, index, out, n, d); }
-GATHER(u8, unsigned char, f32, float)
-GATHER(i32, int, f32, float)
-GATHER(i64, Index, f32, float)
-GATHER(f32, float, f32, float)
-GATHER(f64, double, f32, float)
-GATHER(u8, unsigned char, f64, double)
-GATHER(i32, int, f64, double)
-GATHER(i64, Index, f64, double)
-GATHER(f32, float, f64, double)
-GATHER(f64, double, f64, double)
+#define GATHERS(TO, T)               \
+  GATHER(u8, unsigned char, TO, T)   \
+  GATHER(i32, int, TO, T)            \
+  GATHER(i64, Index, TO, T)          \
+  GATHER(f32, float, TO, T)          \
+  GATHER(f64, double, TO, T)
+GATHERS(f32, float)
+GATHERS(f64, double)
+IF_16_BIT(GATHERS(f16, __half) GATHER(f16, __half, f16, __half))
+IF_16_BIT(GATHERS(bf16, __nv_bfloat16) GATHER(bf16, __nv_bfloat16, bf16, __nv_bfloat16))
 GATHER(i32, int, i32, int)
 GATHER(i64, Index, i64, Index)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend.precision import loss_gradient, master
 from ffnn_gpu.backend.reference import Backend
 
 SOURCE = Path(__file__).with_name("kernels.cu")
@@ -22,7 +23,8 @@ OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
 NULL = np.uint64(0)  # a pointer to nothing
-SUFFIX = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
+SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
+MODULES = {"f32": ("-DONLY_F32",), "f64": ("-DONLY_F64",), "16": ("-DONLY_F32", "-DWITH_16_BIT")}  # options by types
 
 
 class Kernels:
@@ -92,19 +94,17 @@ class Kernels:
             arrays["finished"] = count
         return arrays["finished"]
 
-    def _module_of(self, name: str) -> Any:
-        """The module of one type that a kernel is in; the kernels without a type are in all of them."""
-        options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
-        if name.endswith(("_f16", "_bf16")): options.append("-DWITH_16_BIT")
-        key = " ".join(options)
-        if key not in self._modules:
+    def _of_type(self, types: str) -> Any:
+        """The module with the kernels of one entry of MODULES; those without a type are in each."""
+        if types not in self._modules:
             code = SOURCE.read_text(encoding="utf-8")
-            self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
-        return self._modules[key]
+            self._modules[types] = self.xp.RawModule(code=code, options=(*OPTIONS, *MODULES[types]))
+        return self._modules[types]
 
     def _launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
         if name not in self._functions:
-            self._functions[name] = self._module_of(name).get_function(name)
+            types = "16" if name.endswith("f16") else "f64" if name.endswith("_f64") else "f32"
+            self._functions[name] = self._of_type(types).get_function(name)
         if min(grid):
             self._functions[name](grid, block, tuple(NULL if argument is None else argument for argument in arguments))
 
@@ -118,8 +118,13 @@ class KernelBackend(Backend):
         super().__init__(xp)
         self.kernels = Kernels(xp)
 
-    def _suffix(self, first: Any, *others: Any) -> str | None:
-        """"f32" or "f64" where all arrays (None aside) are contiguous and of that dtype; None where no kernel fits them."""
+    def _suffix(self, first: Any, *others: Any, wide: tuple[Any, ...] = (), dz: Any = None) -> str | None:
+        """"f32", "f64", "f16" or "bf16" where kernels of the first array's type take all arrays; None where they do not.
+
+        Every array must be contiguous or None; `others` of the same type, those in `wide` of its master type, and `dz` of
+        the type that a loss has its gradient in.
+        """
         dtype = first.dtype
-        fit = all(a is None or (a.dtype == dtype and a.flags.c_contiguous) for a in (first, *others))
-        return SUFFIX.get(dtype) if fit and self.use_kernels else None
+        groups = ((dtype, (first, *others)), (master(dtype), wide), (loss_gradient(dtype), (dz,)))
+        fit = all(a is None or (a.dtype == wanted and a.flags.c_contiguous) for wanted, arrays in groups for a in arrays)
+        return SUFFIX.get(dtype.name) if fit and self.use_kernels else None

@@ -1,12 +1,13 @@
 """The arithmetic of the losses: value and gradient in one pass over the outputs.
 
 Every loss is the weighted mean  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ  of one number per row, summed in float64. Without weights every
-wᵢ is 1. A batch whose weights are all zero has L = 0 and a zero gradient.
+wᵢ is 1. A batch whose weights are all zero has L = 0 and a zero gradient. For outputs of a 16-bit type the targets, the
+weights and the value are float32.
 """
 
 from typing import Any
 
-from ffnn_gpu.backend.precision import underflow_is_zero, wide
+from ffnn_gpu.backend.precision import in_float32, underflow_is_zero, wide
 
 
 class Losses:
@@ -31,6 +32,7 @@ class Losses:
         return (self.xp.arange(C) == y[:, None]).astype(dtype)
 
     @underflow_is_zero
+    @in_float32("dz")
     def pointwise_loss(self, kind: Any, z: Any, y: Any, weight: Any | None, dz: Any | None) -> Any:
         """L = Σ_b w_b Σ_o ℓ(z_bo, y_bo) / (O Σ_b w_b)        dz = w_b ∂ℓ/∂z_bo / (O Σ_b w_b)
 
@@ -45,6 +47,7 @@ class Losses:
         return xp.sum(kind.value(xp, z, y) * scale, dtype=wide(z.dtype)).astype(z.dtype)
 
     @underflow_is_zero
+    @in_float32("dp")
     def cross_entropy(self, p: Any, q: Any, weight: Any | None, dp: Any | None, smallest: float) -> Any:
         """L = −Σ_b w_b Σ_c q_bc log p_bc / Σ w        dp = −w_b q_bc / (p_bc Σ w)
 
@@ -58,6 +61,7 @@ class Losses:
         return -xp.sum(q * xp.log(p) * scale, dtype=wide(p.dtype)).astype(p.dtype)
 
     @underflow_is_zero
+    @in_float32("dz")
     def softmax_cross_entropy(
         self, z: Any, y: Any, weight: Any | None, class_weight: Any | None, label_smoothing: float, dz: Any | None
     ) -> Any:

@@ -9,7 +9,7 @@ Statistics are kept in float64: the float32 standard deviation of a constant col
 
 from typing import Any
 
-from ffnn_gpu.backend.precision import wide
+from ffnn_gpu.backend.precision import in_float32, wide
 
 
 class Normalizations:
@@ -39,6 +39,7 @@ class Normalizations:
         out[...] = (dxhat - mean - xhat * slope) * (rstd if axis == 0 else rstd[:, None])
         return out
 
+    @in_float32("out", "xhat", "rstd")
     def layer_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any | None, rstd: Any | None
     ) -> Any:
@@ -51,12 +52,14 @@ class Normalizations:
         out[...] = xhat * gain + bias
         return out
 
+    @in_float32("da", "dgain", "dbias", "dx")
     def layer_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:
         """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da,  dx as in the module's formula over each row; da is overwritten."""
         return self._normalization_backward(1, da, gain, xhat, rstd, dgain, dbias, dx)
 
+    @in_float32("out", "xhat", "rstd", "mean", "variance")
     def batch_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
     ) -> Any:
@@ -69,6 +72,7 @@ class Normalizations:
         out[...] = xhat * gain + bias
         return out
 
+    @in_float32("out")
     def batch_norm_inference(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
     ) -> Any:
@@ -76,6 +80,7 @@ class Normalizations:
         out[...] = (x - mean) * (gain / self.xp.sqrt(variance + eps)) + bias
         return out
 
+    @in_float32("da", "dgain", "dbias", "dx")
     def batch_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:

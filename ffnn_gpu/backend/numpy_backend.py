@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.philox import MASK, threshold
-from ffnn_gpu.backend.precision import underflow_is_zero
+from ffnn_gpu.backend.precision import in_float32, underflow_is_zero
 from ffnn_gpu.backend.reference import ALIGNMENT, Backend
 from ffnn_gpu.backend.updates import Update, Updates
 
@@ -70,6 +70,7 @@ class NumpyBackend(Backend):
             return super().take(rows, index, out)
         return np.take(rows, index, axis=0, out=out, mode="clip")  # "raise" would buffer; the indices are our own
 
+    @in_float32("out")
     def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
         if not self.compiled or np.iscomplexobj(out):
             return super().dropout_mask(rate, seed, step, layer, row, out)
@@ -83,6 +84,7 @@ class NumpyBackend(Backend):
         return out
 
     @underflow_is_zero
+    @in_float32("dz")
     def softmax_cross_entropy(
         self, z: Any, y: Any, weight: Any | None, class_weight: Any | None, label_smoothing: float, dz: Any | None
     ) -> Any:
@@ -97,10 +99,12 @@ class NumpyBackend(Backend):
             dz *= scale[:, None]
         return -np.sum(logp[rows, y] * scale, dtype=np.float64).astype(z.dtype)
 
+    @in_float32("out")
     def column_sum(self, A: Any, out: Any) -> Any:
         """out = 1ᵀ A"""
         return np.matmul(np.ones(len(A), A.dtype), A, out=out)
 
+    @in_float32("s")
     def activate(self, s: Any, phi: Any) -> Any:
         if phi.name == "identity": return s
         if phi.name == "relu": return np.maximum(s, 0, out=s)
@@ -108,6 +112,7 @@ class NumpyBackend(Backend):
         return super().activate(s, phi)
 
     @underflow_is_zero
+    @in_float32("da")
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
         if phi.name == "identity": return da
         return super().activation_backward(da, a, phi, s)

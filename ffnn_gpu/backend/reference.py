@@ -6,7 +6,8 @@ the formula here. The families of operations that have a literature of their own
 update rules, random numbers) stand in files beside this one and are put together in `Backend`.
 
 Conventions: rows are samples; `out` arrays are written, never replaced; an argument named `da` may be overwritten;
-sums over rows are accumulated in float64, because a float32 column sum over 2·10⁶ rows is wrong by percents.
+sums over rows are accumulated in float64, because a float32 column sum over 2·10⁶ rows is wrong by percents; `in_float32`
+says what a formula means for arrays of a 16-bit type, and names the arguments it writes.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from ffnn_gpu.backend.arrays import host_array, require_finite
 from ffnn_gpu.backend.losses import Losses
 from ffnn_gpu.backend.normalization import Normalizations
 from ffnn_gpu.backend.philox import dropout_bits, threshold
-from ffnn_gpu.backend.precision import underflow_is_zero, wide
+from ffnn_gpu.backend.precision import floating, in_float32, master, underflow_is_zero, wide
 from ffnn_gpu.backend.softmax import Softmaxes
 from ffnn_gpu.backend.updates import Updates
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
@@ -32,7 +33,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     name = "reference"
     reason = "made directly"  # why this backend was chosen; get_backend says
-    dtypes: tuple[str, ...] = ("float32", "float64")
+    dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
     steps_between_reads = 1  # how many losses may wait on the device before one is looked at
 
     def __init__(self, xp: Any = np) -> None:
@@ -52,9 +53,9 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         key = str(getattr(name, "__name__", name))
         if key not in self.dtypes:
             raise ConfigurationError(
-                f"dtype {key!r} is not supported by the {self.name} backend; it computes in {' or '.join(self.dtypes)}"
+                f"dtype {key!r} is not supported by the {self.name} backend; it computes in {', '.join(self.dtypes)}"
             )
-        return np.dtype(key)
+        return floating(key)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return self.xp.empty(shape, dtype)
@@ -76,6 +77,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
                 f"{self.name} backend; move it once with backend.asarray(...), or call fit or predict, which do"
             )
 
+    @underflow_is_zero
     def asarray(self, array: Any, dtype: Any = None) -> Array:
         """`array` (host, device or DLPack) as a C-contiguous array of this device; no copy where none is needed."""
         return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
@@ -136,11 +138,19 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """x ← factor x"""
         x *= factor
 
-    def take(self, rows: Array, index: Array, out: Array) -> Array:
-        """out = rows[index], cast to out's dtype."""
-        out[...] = self.xp.take(rows, index, axis=0)
+    @underflow_is_zero
+    def scaled(self, x: Array, factor: Array, out: Array) -> Array:
+        """out = factor x        factor (1,), float64 on the device"""
+        out[...] = factor * x
         return out
 
+    @underflow_is_zero
+    def take(self, rows: Array, index: Array, out: Array) -> Array:
+        """out = rows[index], cast to out's dtype, to one of 16 bits by way of float32."""
+        out[...] = self.xp.take(rows, index, axis=0).astype(master(out.dtype), copy=False)
+        return out
+
+    @underflow_is_zero
     def copy(self, array: Array, out: Array) -> Array:
         """out = array"""
         out[...] = array
@@ -155,16 +165,19 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     # ------------------------------------------------------------------ products
 
+    @in_float32("out")
     def gemm(self, A: Array, B: Array, out: Array) -> Array:
         """out = A B"""
         return self.xp.matmul(A, B, out=out)
 
+    @in_float32("out")
     def column_sum(self, A: Array, out: Array) -> Array:
         """out = Σ_rows A        A (B, O), out (O,)"""
         out[...] = self.xp.sum(A, axis=0, dtype=wide(A.dtype))
         return out
 
     @underflow_is_zero
+    @in_float32("out", "s")
     def affine(self, x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None) -> Array:
         """out = φ(x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
 
@@ -177,12 +190,14 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
             s[...] = out
         return self.activate(out, phi)
 
+    @in_float32("s")
     def activate(self, s: Array, phi: Any) -> Array:
         """s ← φ(s)"""
         s[...] = phi.value(self.xp, s)
         return s
 
     @underflow_is_zero
+    @in_float32("da")
     def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Array:
         """da ← da ⊙ φ′, with φ′ written in the output a, or in the pre-activation s for a φ that needs it."""
         da *= phi.derivative(self.xp, s if phi.needs_input else a)
@@ -196,6 +211,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     # ------------------------------------------------------------------ dropout
 
+    @in_float32("out")
     def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
         """out = 0 with probability `rate`, else 1/(1 − rate); a pure function of (seed, step, layer, row, column).
 
@@ -208,6 +224,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         out *= 1.0 / (1.0 - rate)
         return out
 
+    @in_float32("out")
     def dropout(self, x: Array, mask: Array, out: Array) -> Array:
         """out = x ⊙ mask; its own adjoint."""
         return self.xp.multiply(x, mask, out=out)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ffnn_gpu.backend.precision import underflow_is_zero
+from ffnn_gpu.backend.precision import in_float32, underflow_is_zero
 
 
 class Softmaxes:
@@ -15,6 +15,7 @@ class Softmaxes:
     xp: Any
 
     @underflow_is_zero
+    @in_float32("out")
     def softmax(self, z: Any, out: Any) -> Any:
         """out = softmax(z), row by row; out may be z."""
         xp = self.xp
@@ -24,6 +25,7 @@ class Softmaxes:
         return out
 
     @underflow_is_zero
+    @in_float32("da")
     def softmax_backward(self, da: Any, a: Any) -> Any:
         """da ← a ⊙ (da − Σ_k da_k a_k)"""
         da -= (da * a).sum(axis=1, keepdims=True)
@@ -31,6 +33,7 @@ class Softmaxes:
         return da
 
     @underflow_is_zero
+    @in_float32("out")
     def log_softmax(self, z: Any, out: Any) -> Any:
         """out = z − log Σ_k e^{z_k}, row by row; out may be z."""
         xp = self.xp
@@ -39,6 +42,7 @@ class Softmaxes:
         return out
 
     @underflow_is_zero
+    @in_float32("da")
     def log_softmax_backward(self, da: Any, a: Any) -> Any:
         """da ← da − e^a Σ_k da_k"""
         da -= self.xp.exp(a) * da.sum(axis=1, keepdims=True)

@@ -8,13 +8,14 @@ ENTRY = re.compile(r"^(?:KERNEL|KERNEL_32_64|UPDATE)\((\w+),.*?\)\)\n", re.S | r
 
 @dataclass(frozen=True)
 class Mutant:
-    """A planted mistake and the one of kernel_checks.CHECKS that must raise; offset as in `Case`."""
+    """A planted mistake and the one of kernel_checks.CHECKS that must raise; offset and dtype as in `Case`."""
 
     name: str
     check: str
     old: str
     new: str
     offset: int = 0
+    dtype: str = "float32"
 
     def text(self, source, needed):
         """The source with the mistake, and of the entries only those `needed`, which builds in a third of the time."""
@@ -63,7 +64,7 @@ MUTANTS = (
     Mutant("all-zero weights divide by zero", "pointwise_loss", "return N == 0 ? 1.0 : N;", "return N;"),
     Mutant("gradient of cross-entropy without p", "cross_entropy", "from(f / v)", "from(f)"),
     Mutant("class weights left out of the gradient", "softmax_cross_entropy", "* mass - r) * scale", "- r) * scale"),
-    Mutant("class weight of the row, not of its label", "softmax_cross_entropy", "widen(v[y[b]])", "widen(v[b % C])"),
+    Mutant("class weight of the row, not of its label", "softmax_cross_entropy", "(double)v[y[b]]", "(double)v[b % C]"),
     Mutant("Philox with a wrong constant", "dropout", "k1 += 0xBB67AE85u", "k1 += 0xBB67AE86u"),
     Mutant("Philox with nine rounds", "dropout", "round < 10", "round < 9"),
     Mutant("row of the batch forgotten", "dropout", "make_uint4(quad, row + r,", "make_uint4(quad, r,"),
@@ -74,7 +75,25 @@ MUTANTS = (
     Mutant("adjoint without the projection", "layer_norm", "- (double)widen(xhat[at + i]) * product;", ";"),
     Mutant("adjoint without the mean", "batch_norm", "- sum_da[c] / B -", "-"),
     Mutant("statistics without eps", "batch_norm", "1.0 / sqrt(sigma2 + eps)", "1.0 / sqrt(sigma2)"),
-    Mutant("inference without the mean", "batch_norm", "(widen(x[i]) - widen(mean[c])) * factor", "widen(x[i]) * factor"),
+    Mutant("inference without the mean", "batch_norm", "(widen(x[i]) - mean[c]) * factor", "widen(x[i]) * factor"),
+    Mutant("sum of a column rounded to 16 bits", "column_sum", "out[column] = (Arithmetic<T>)sum;",
+           "out[column] = widen(Narrow<T>::from((Arithmetic<T>)sum));", dtype="bfloat16"),
+    Mutant("softmax summed in 16 bits", "softmax", "sum += exp_((A)widen(of[c]) - top);\n    sum = warp",
+           "sum = widen(Narrow<T>::from(sum + exp_((A)widen(of[c]) - top)));\n    sum = warp", dtype="bfloat16"),
+    Mutant("loss rounded to 16 bits", "softmax_cross_entropy", "*value = (A)loss;",
+           "*value = widen(Narrow<T>::from((A)loss));", dtype="bfloat16"),
+    Mutant("gradient of the loss rounded to float16", "pointwise_loss",
+           "Narrow<LossGradient<T>>::from(pointwise_slope(kind, v, t, alpha) * f)",
+           "widen(Narrow<T>::from(pointwise_slope(kind, v, t, alpha) * f))", dtype="float16"),
+    Mutant("normalized rows rounded twice", "layer_norm", "out[at + i] = Narrow<T>::from(h *",
+           "out[at + i] = Narrow<T>::from(widen(Narrow<T>::from(h)) *", dtype="bfloat16"),
+    Mutant("1/σ rounded to 16 bits", "layer_norm", "rstd[row] = (A)factor;",
+           "rstd[row] = widen(Narrow<T>::from((A)factor));", dtype="float16"),
+    Mutant("mean rounded to 16 bits", "batch_norm", "mean[c] = (Arithmetic<T>)wide_mean[c];",
+           "mean[c] = widen(Narrow<T>::from((Arithmetic<T>)wide_mean[c]));", dtype="bfloat16"),
+    Mutant("fractions cut off on the way to bfloat16", "gather", "Narrow<__nv_bfloat16>::from((float)x);",
+           "Narrow<__nv_bfloat16>::from((float)(int)x);", dtype="bfloat16"),
+    Mutant("loss scale forgotten", "scaled", "Narrow<T>::from(f * x[i])", "Narrow<T>::from(x[i])", dtype="float16"),
     Mutant("count of updates stands still", "advance", "*step += 1;", ""),
     Mutant("a skipped update is counted", "advance",
            "if (control && control[1] != 0) return;\n  scalars[0]", "scalars[0]"),

@@ -56,6 +56,7 @@ class StrictArray:
     dtype = property(lambda self: self.host.dtype)
     ndim = property(lambda self: self.host.ndim)
     size = property(lambda self: self.host.size)
+    itemsize = property(lambda self: self.host.itemsize)
     nbytes = property(lambda self: self.host.nbytes)
     flags = property(lambda self: self.host.flags)
     T = property(lambda self: self._view(self.host.T))
@@ -304,7 +305,9 @@ class StrictModule(Capturing):
     def matmul(self, a, b, out=None):
         if out is not None and not (out.flags.c_contiguous and out.dtype == a.dtype == b.dtype):
             raise Refusal("Output array must be C-contiguous and of the operands' dtype")
-        return self.compute(np.matmul, a, b, out=out)
+        if out is None or a.dtype.itemsize > 2: return self.compute(np.matmul, a, b, out=out)
+        out[...] = self.compute(np.matmul, a.astype(np.float32), b.astype(np.float32))  # cuBLAS sums 16 bits in float32
+        return out
 
     # ---- between host and device
 
@@ -313,7 +316,8 @@ class StrictModule(Capturing):
             here = a if a.device_id == self._state().devices[-1] else self._from_another_device(a)
             return here if dtype is None or here.dtype == dtype else here.astype(dtype)
         host = np.array(a, dtype, order=order or "K")
-        if host.dtype.kind not in "?iufbc" or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
+        known = host.dtype.kind in "?iufbc" or host.dtype.name == "bfloat16"
+        if not known or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
             raise ValueError(f"Unsupported dtype {host.dtype}")
         self.forbidden_in_a_capture("a copy from the host", Refusal)
         if self._state().steps:

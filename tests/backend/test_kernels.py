@@ -4,6 +4,7 @@ What this cannot see: a GPU's own rounding of exp, tanh and the like, fused mult
 emulation/test_emulator.py. The same checks run on a GPU in test_cupy_backend.py.
 """
 
+import re
 import threading
 import zipfile
 
@@ -45,8 +46,10 @@ from ffnn_gpu.parameters import Parameters
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import REPOSITORY, installed
-from tests.backend.kernel_checks import CHECKS, PHI, POINTWISE, SIZES, Case
+from tests.backend.kernel_checks import CHECKS, MATRICES, PHI, POINTWISE, SIZES, Case
 from tests.backend.mutants_kernels import MUTANTS
+
+TYPES = ["float32", "float64", "bfloat16", "float16"]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,15 @@ def emulated(cupy, index=0):
     """CupyBackend on this stand-in; nobody else imports it."""
     with pytest.MonkeyPatch.context() as patch, installed(patch, cupy):
         return CupyBackend(index)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_operation_in_16_bits_is_one_rounding_from_the_reference(backend, name, dtype, size):
+    backend.xp.launched.clear()
+    CHECKS[name](Case(backend, dtype, *size))
+    assert all(kernel.endswith("f16") for kernel in backend.xp.launched if not kernel.startswith("gather_i")), name
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -84,19 +96,20 @@ def test_operation_strides_over_a_grid_that_is_too_small(backend, name, monkeypa
     CHECKS[name](Case(backend, "float32", 67, 37))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(n, d) for d in TYPES for n in (MATRICES if d in ("bfloat16", "float16") else CHECKS)]
+)
 def test_operation_takes_arrays_that_start_off_a_16_byte_boundary(backend, name, dtype):
     CHECKS[name](Case(backend, dtype, 5, 7, offset=1))
 
 
 def test_every_kernel_was_launched_by_a_check(backend):
     backend.xp.launched.clear()
-    for dtype in ("float32", "float64"):
-        for check in CHECKS.values():
-            check(Case(backend, dtype, 2, 3))
-    # of the kernels for 16-bit types, those behind the rules alone are called so far
-    assert sorted(name for name in backend.xp.names ^ set(backend.xp.launched) if not name.endswith("f16")) == []
+    for dtype in TYPES:
+        for name in MATRICES if dtype in ("bfloat16", "float16") else CHECKS:
+            CHECKS[name](Case(backend, dtype, 2, 3))
+    unused = re.compile(r"\w+_f32_b?f16")                                       # test_kernels_16_bit.py
+    assert [name for name in sorted(backend.xp.names ^ set(backend.xp.launched)) if not unused.fullmatch(name)] == []
 
 
 def test_nan_goes_in_and_comes_out(backend):
@@ -126,11 +139,11 @@ def small_grids(backend, monkeypatch):
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name.replace(" ", "_") for mutant in MUTANTS])
 def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
-    check, size = CHECKS[mutant.check], ("float32", 35, 37, mutant.offset)
+    check, size = CHECKS[mutant.check], (mutant.dtype, 35, 37, mutant.offset)
     small_grids(backend, monkeypatch)
     backend.xp.launched.clear()
     check(Case(backend, *size))
-    needed = {name.removesuffix("_f16").removesuffix("_f32") for name in backend.xp.launched}
+    needed = {re.sub("(_f32)?_(f32|b?f16)$", "", name) for name in backend.xp.launched}
     wrong = EmulatedCupy(source=mutant.text(SOURCE.read_text(encoding="utf-8"), needed))
     with pytest.raises((AssertionError, emulator.KernelError)) as caught:
         check(Case(small_grids(emulated(wrong), monkeypatch), *size))
