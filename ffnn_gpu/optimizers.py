@@ -1,7 +1,9 @@
 """Optimizers: configuration here, arithmetic in `backend/updates.py`, state beside θ.
 
-One step is: clip ∇θ, add the gradient of the penalties, shrink the matrices, then the rule, then the average. Penalties and
-decay touch matrices only, θ[:n_decayed]. `step` may overwrite ∇θ.
+One step is: clip ∇θ by value, find its factor (clipping by norm, loss scale), count, then the rule, which also applies the
+factor, the penalties and the decay, then the average. Penalties and decay touch matrices only, θ[:n_decayed]. `step` may
+overwrite ∇θ. After an overflow under a loss scale the update is skipped: θ, the moments and the counts stay. (The average
+goes on; it only comes nearer to the same θ.)
 
 Why the state is kept by the parameters and not by the optimizer: an optimizer is then configuration, like a layer. One
 object can train many networks, each with moments of its own, and a new object starts with new moments.
@@ -15,16 +17,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
-from ffnn_gpu.backend.updates import PRODUCT, RATE, STEP
+from ffnn_gpu.backend.step_control import PRODUCT, RATE, STEP
+from ffnn_gpu.backend.updates import Update
 from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.parameters import Parameters
 
 
 class OptimizerState(SimpleNamespace):
-    """Vectors of one optimizer for one network: `m`, `v`, … as long as θ, `mean` of θ, and the float64 `scalars`."""
+    """Vectors of one optimizer for one network: `m`, `v`, … as long as θ, `mean` of θ, and the float64 `scalars`.
 
+    `control` (2,) holds a value within a step only; as a slot it is not among the `vars` that a checkpoint keeps.
+    """
+
+    __slots__ = ("control",)
     scalars: Any
+    control: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,23 +67,24 @@ class Optimizer:
             if getattr(self, name) is not None: _require(self, name, lambda value: value > 0, "positive, or None")
         if self.ema is not None: _require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
 
-    def step(self, params: Parameters) -> None:
-        """θ ← one update of θ along ∇θ; the count of updates goes up by one."""
-        if params.loss_scale is not None and not _unscale(params): return
-        backend, state = params.backend, self.state(params)
-        theta, grad, n = params.theta, params.grad, params.n_decayed
-        backend.advance(state.scalars, params.step)
-        if self.clip_value is not None: backend.clip_by_value(grad, self.clip_value)
-        if self.clip_norm is not None: backend.clip_by_norm(grad, self.clip_norm)
-        if self.l2 or self.l1: backend.penalize(theta[:n], grad[:n], self.l2, self.l1)
-        if self.weight_decay: backend.decay(theta[:n], state.scalars, self.weight_decay)
-        self.update(backend, theta, grad, state)
-        if self.ema is not None:
-            backend.average(state.mean, theta, self.ema)
-            backend.average(state.mean_state, params.state, self.ema)
-        params.refresh()
+    def step(self, params: Parameters, lr: Any | None = None) -> None:
+        """θ ← one update of θ along ∇θ; the count of updates goes up by one.
 
-    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+        lr: float64 (1,) on the device, the learning rate from this step on; None leaves it as `set_lr` set it.
+        """
+        backend, state, grad, scale = params.backend, self.state(params), params.grad, params.loss_scale
+        control = None if self.clip_norm is None and scale is None else state.control
+        if self.clip_value is not None: backend.clip_by_value(grad, self.clip_value, scale)
+        if control is not None: backend.gradient_factor(grad, self.clip_norm, control, scale)
+        backend.advance(state.scalars, params.step, control, lr)
+        update = Update(params.theta, grad, state.scalars, params.n_decayed, self.l2, self.l1, self.weight_decay, control,
+                        params.shadow)  # fmt: skip
+        self.update(backend, update, state)
+        if self.ema is not None:
+            backend.average(state.mean, params.theta, self.ema)
+            backend.average(state.mean_state, params.state, self.ema)
+
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
         """The rule itself: one operation on θ and ∇θ."""
         raise NotImplementedError(f"{type(self).__name__} has no update rule")
 
@@ -112,23 +121,10 @@ class Optimizer:
         state = OptimizerState(**{name: backend.zeros(length, params.dtype) for name in self.moments})
         scalars = np.zeros(3)
         scalars[STEP], scalars[RATE], scalars[PRODUCT] = 0, self.lr, 1
-        state.scalars = backend.asarray(scalars)
+        state.scalars, state.control = backend.asarray(scalars), backend.zeros((2,), np.float64)
         if self.ema is not None:
             state.mean, state.mean_state = backend.duplicate(params.theta), backend.duplicate(params.state)
         return state
-
-
-def _unscale(params: Parameters) -> bool:
-    """∇θ ← ∇θ/S, and S grows after 2000 updates; or, where ∇θ is not finite, S is halved and there is no update."""
-    backend = params.backend
-    S, good = backend.to_host(params.loss_scale).tolist()
-    finite = backend.all_finite(params.grad)
-    if finite: backend.scale(params.grad, 1 / S)
-    good = good + 1 if finite else 0
-    scale = max(S / 2, 1.0) if not finite else min(2 * S, 2.0**24) if good == 2000 else S
-    backend.write(params.loss_scale, 0, scale)
-    backend.write(params.loss_scale, 1, good % 2000)
-    return finite
 
 
 def _require(optimizer: Optimizer, name: str, holds: Callable[[Any], bool], what: str) -> None:
@@ -150,9 +146,9 @@ class SGD(Optimizer):
         super().__post_init__()
         if self.nesterov: _require(self, "momentum", lambda value: value > 0, "positive where nesterov is asked for")
 
-    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
         velocity = state.velocity if self.momentum else None
-        backend.sgd(theta, grad, velocity, state.scalars, self.momentum, self.nesterov)
+        backend.sgd(update, velocity, self.momentum, self.nesterov)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +160,9 @@ class RMSprop(Optimizer):
     momentum: float = 0.0
     moments: ClassVar[tuple[str, ...]] = ("v", "velocity")
 
-    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
         velocity = state.velocity if self.momentum else None
-        backend.rmsprop(theta, grad, state.v, velocity, state.scalars, self.rho, self.eps, self.momentum)
+        backend.rmsprop(update, state.v, velocity, self.rho, self.eps, self.momentum)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +173,8 @@ class Adagrad(Optimizer):
     eps: float = 1e-10
     moments: ClassVar[tuple[str, ...]] = ("v",)
 
-    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
-        backend.adagrad(theta, grad, state.v, state.scalars, self.eps)
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        backend.adagrad(update, state.v, self.eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +186,8 @@ class Adam(Optimizer):
     eps: float = 1e-8
     moments: ClassVar[tuple[str, ...]] = ("m", "v")
 
-    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
-        backend.adam(theta, grad, state.m, state.v, state.scalars, self.beta1, self.beta2, self.eps)
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        backend.adam(update, state.m, state.v, self.beta1, self.beta2, self.eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,9 +208,9 @@ class Nadam(Optimizer):
     psi: float = 4e-3
     moments: ClassVar[tuple[str, ...]] = ("m", "v")
 
-    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
-        backend.advance_product(state.scalars, self.beta1, self.psi)
-        backend.nadam(theta, grad, state.m, state.v, state.scalars, self.beta1, self.beta2, self.eps, self.psi)
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        backend.advance_product(update.scalars, self.beta1, self.psi, update.control)
+        backend.nadam(update, state.m, state.v, self.beta1, self.beta2, self.eps, self.psi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,8 +222,8 @@ class Lion(Optimizer):
     beta2: float = 0.99
     moments: ClassVar[tuple[str, ...]] = ("m",)
 
-    def update(self, backend: Backend, theta: Any, grad: Any, state: OptimizerState) -> None:
-        backend.lion(theta, grad, state.m, state.scalars, self.beta1, self.beta2)
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        backend.lion(update, state.m, self.beta1, self.beta2)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -209,6 +209,86 @@ def test_weight_decay_shrinks_matrices_by_lr_times_rate(backend, dtype, rule):
     np.testing.assert_array_equal(without[1], with_decay[1])
 
 
+def test_two_steps_of_adamw_by_hand(backend, dtype):
+    """W and b start at 1, their gradients are 0.5 and then −0.5, η = 0.1, λ = 0.5; ε vanishes beside √v̂ = 0.5."""
+    params = parameters(backend, dtype, np.ones((3, 2)), np.ones(2))
+    rule, halves = AdamW(lr=0.1, weight_decay=0.5, eps=1e-20), (np.full((3, 2), 0.5), np.full(2, 0.5))
+    W, b = run(rule, params, [halves])
+    # m̂ = 0.5, v̂ = 0.25: W = 1 · (1 − 0.1 · 0.5) − 0.1 · 0.5/0.5, b = 1 − 0.1
+    assert_close(W, np.full((3, 2), 0.85), tolerance("network", dtype), "W")
+    assert_close(b, np.full(2, 0.9), tolerance("network", dtype), "b")
+    W, b = run(rule, params, [[-half for half in halves]])
+    # m = 0.9 · 0.05 − 0.1 · 0.5 = −0.005, m̂ = −0.005/0.19, v̂ = 0.25: a step of 0.001/0.19, from W = 0.85 · 0.95
+    assert_close(W, np.full((3, 2), 0.8075 + 0.001 / 0.19), 2 * tolerance("network", dtype), "W")
+    assert_close(b, np.full(2, 0.9 + 0.001 / 0.19), 2 * tolerance("network", dtype), "b")
+
+
+def test_learning_rate_may_come_from_the_device(backend, dtype):
+    params, rule = parameters(backend, dtype, np.zeros((3, 2)), np.zeros(2)), SGD(lr=0.5)
+    rates = backend.asarray(np.array([0.25, 0.125]))
+    for k, want in enumerate((-0.25, -0.375)):
+        set_gradient(params, np.ones((3, 2)), np.ones(2))
+        rule.step(params, rates[k : k + 1])
+        assert (host(params)[0] == want).all()
+    assert float(rule.state(params).scalars[1]) == 0.125
+
+
+# ---------------------------------------------------------------------- loss scale
+
+
+SCALED = [*EVERY, SGD(clip_value=0.1), AdamW(clip_norm=0.5, clip_value=0.3, l2=0.1, l1=0.1), Nadam(clip_norm=0.5)]
+scaled = pytest.mark.parametrize("rule", SCALED, ids=lambda rule: type(rule).__name__)
+
+
+def with_scale(params, S=1024.0, good=0.0):
+    params.loss_scale = params.backend.asarray(np.array([S, good]))
+    return params
+
+
+def snapshot(rule, params):
+    state, to_host = rule.state(params), params.backend.to_host
+    vectors = {**vars(state), "theta": params.theta, "step": params.step}
+    return {name: np.array(to_host(vector)).tobytes() for name, vector in vectors.items()}
+
+
+@scaled
+def test_a_loss_scale_that_is_a_power_of_two_changes_no_bit(backend, dtype, rule):
+    plain, other = parameters(backend, dtype), with_scale(parameters(backend, dtype))
+    run(rule, plain, gradients())
+    run(rule, other, [(1024 * dW, 1024 * db) for dW, db in gradients()])
+    assert snapshot(rule, plain) == snapshot(rule, other)
+    assert backend.to_host(other.loss_scale).tolist() == [1024, STEPS]
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@scaled
+def test_an_overflow_changes_nothing_and_halves_the_scale_and_training_goes_on(backend, dtype, rule, bad):
+    params, other = (with_scale(parameters(backend, dtype), good=7.0) for _ in range(2))
+    overflow = np.full((3, 2), bad), np.ones(2)
+    with np.errstate(all="raise"):
+        run(rule, params, [overflow])  # before the first step that counts, too
+        before = snapshot(rule, other)
+        assert snapshot(rule, params) == before
+        assert backend.to_host(params.loss_scale).tolist() == [512, 0]
+        good = gradients(4)
+        run(rule, params, [(512 * dW, 512 * db) for dW, db in good[:2]] + [overflow])
+        run(rule, params, [(256 * dW, 256 * db) for dW, db in good[2:]])
+        run(rule, other, [(1024 * dW, 1024 * db) for dW, db in good])
+    assert snapshot(rule, params) == snapshot(rule, other)
+    assert backend.to_host(params.loss_scale).tolist() == [256, 2]
+
+
+def test_without_a_loss_scale_an_overflow_is_not_hidden(backend, dtype):
+    params = parameters(backend, dtype)
+    W, _ = run(SGD(clip_norm=1.0), params, [(np.full((3, 2), np.nan), np.ones(2))])
+    assert np.isnan(W).all() and int(params.step[0]) == 1
+
+
+def test_what_a_checkpoint_keeps_of_the_state_lacks_the_control(backend):
+    params, rule = parameters(backend), AdamW(clip_norm=1.0)
+    assert set(vars(rule.state(params))) == {"m", "v", "scalars"}
+
+
 def test_moving_average_is_its_formula_and_swaps(backend, dtype):
     params, rule = parameters(backend, dtype), SGD(lr=0.1, ema=0.75)
     mean = [np.array(value, np.float64) for value in host(params)]

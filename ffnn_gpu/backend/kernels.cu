@@ -24,6 +24,8 @@ typedef long long Index;
 #define WARP 32
 #define ALL_LANES 0xffffffffu
 #define INF __int_as_float(0x7f800000)
+#define GROWTH_INTERVAL 2000  // of the loss scale, and its largest value 2²⁴: backend/step_control.py
+#define LARGEST_SCALE 16777216.0
 
 // ------------------------------------------------------------------ entries
 
@@ -108,10 +110,10 @@ template <> struct Cast<__nv_bfloat16> {
 };
 #endif
 
-// 16 bytes of T, read and written in one access
-template <typename T> struct __align__(16) Pack {
-  static const int width = 16 / sizeof(T);
-  T at[width];
+// N elements of T, read and written in one access: 16 bytes of them, unless they go along with those of a wider type
+template <typename T, int N = 16 / sizeof(T)> struct __align__(N * sizeof(T)) Pack {
+  static const int width = N;
+  T at[N];
 };
 template <typename T> __device__ __forceinline__ const Pack<T>& pack(const T* x, Index k) {
   return reinterpret_cast<const Pack<T>*>(x)[k];
@@ -119,8 +121,8 @@ template <typename T> __device__ __forceinline__ const Pack<T>& pack(const T* x,
 template <typename T> __device__ __forceinline__ Pack<T>& pack(T* x, Index k) { return reinterpret_cast<Pack<T>*>(x)[k]; }
 
 // How many packs n elements of each array hold; none where an array does not start on a 16-byte boundary (null does)
-template <typename T> __device__ __forceinline__ Index packs_in(Index n, const T* x, const T* y, const T* z) {
-  return ((unsigned long long)x | (unsigned long long)y | (unsigned long long)z) % 16 ? 0 : n / Pack<T>::width;
+template <typename T, typename... Arrays> __device__ __forceinline__ Index packs_in(Index n, const T* x, const Arrays*... more) {
+  return ((unsigned long long)x | ... | (unsigned long long)more) % 16 ? 0 : n / Pack<T>::width;
 }
 
 // ------------------------------------------------------------------ scalar functions, NaN in → NaN out
@@ -145,6 +147,7 @@ __device__ __forceinline__ double abs_(double x) { return fabs(x); }
 // Why not fmax: it returns the other number where one is NaN, which would hide the NaN. Here a NaN in x stays.
 template <typename A> __device__ __forceinline__ A largest(A x, A y) { return x < y ? y : x; }
 template <typename A> __device__ __forceinline__ A smallest(A x, A y) { return y < x ? y : x; }
+template <typename A> __device__ __forceinline__ bool is_finite(A x) { return x - x == A(0); }
 template <typename A> __device__ __forceinline__ A sign(A x) { return x > A(0) ? A(1) : x < A(0) ? A(-1) : x; }
 
 template <typename A> __device__ __forceinline__ A sigmoid(A s) {  // 1/(1 + e^-s)
@@ -213,7 +216,7 @@ template <typename A> __device__ __forceinline__ A slope(int phi, A a, A alpha) 
 template <typename T>
 __device__ void bias_activation(T* a, const T* b, T* s, Index n, int O, int phi, Arithmetic<T> alpha) {
   const int width = Pack<T>::width;
-  const Index packs = packs_in(n, a, s, (const T*)0);
+  const Index packs = packs_in(n, a, s);
   FOR_EACH(k, packs) {
     Pack<T> pre, post = pack(a, k);
     int c = column_of(k * width, O);
@@ -242,7 +245,7 @@ KERNEL(bias_activation, (T* a, const T* b, T* s, Index n, int O, int phi, A alph
 template <typename T>
 __device__ void activation_backward(T* da, const T* a, Index n, int phi, Arithmetic<T> alpha) {
   const int width = Pack<T>::width;
-  const Index packs = packs_in(n, da, a, (const T*)0);
+  const Index packs = packs_in(n, da, a);
   FOR_EACH(k, packs) {
     Pack<T> d = pack(da, k), p = pack(a, k);
 #pragma unroll
@@ -297,28 +300,6 @@ __device__ __forceinline__ bool grid_sum(double& x, double* partial, unsigned* f
   if (threadIdx.x == 0) *finished = 0;
   return threadIdx.x == 0;
 }
-
-// factor = min(1, limit/√Σ x²)        x (n,)
-template <typename T>
-__device__ void norm_factor(const T* x, Index n, double limit, double* factor, double* partial, unsigned* finished) {
-  double sum = 0;
-  FOR_EACH(i, n) {
-    double v = widen(x[i]);
-    sum += v * v;
-  }
-  if (grid_sum(sum, partial, finished)) *factor = sqrt(sum) > limit ? limit / sqrt(sum) : 1.0;
-}
-KERNEL(norm_factor, (const T* x, Index n, double limit, double* factor, double* partial, unsigned* finished),
-       (x, n, limit, factor, partial, finished))
-
-// x ← factor x        x (n,), factor one element
-template <typename T>
-__device__ void scale_by(T* x, Index n, const double* factor) {
-  if (*factor == 1) return;
-  Arithmetic<T> f = (Arithmetic<T>)*factor;
-  FOR_EACH(i, n) x[i] = Narrow<T>::from(f * widen(x[i]));
-}
-KERNEL(scale_by, (T* x, Index n, const double* factor), (x, n, factor))
 
 // out = factor x        x, out (n,), factor one element
 template <typename T>
@@ -762,52 +743,87 @@ __device__ __forceinline__ double nadam_momentum(double t, double beta1, double 
   return beta1 * (1 - 0.5 * pow(0.96, t * psi));
 }
 
-// t ← t + 1, and so the parameters' own count of updates. One thread.        scalars [t, η, Π], step (1,)
-extern "C" __global__ void advance(double* scalars, Index* step) {
+// t ← t + 1, and so the parameters' own count of updates, unless skipped; η ← lr. One thread.
+//   scalars [t, η, Π], step (1,); control [c, skip] or null; lr (1,) or null
+extern "C" __global__ void advance(double* scalars, Index* step, const double* control, const double* lr) {
+  if (lr) scalars[1] = *lr;
+  if (control && control[1] != 0) return;
   scalars[0] += 1;
   *step += 1;
 }
 
-// Π ← Π μ_t. One thread.
-extern "C" __global__ void advance_product(double* scalars, double beta1, double psi) {
+// Π ← Π μ_t, unless skipped. One thread.
+extern "C" __global__ void advance_product(double* scalars, double beta1, double psi, const double* control) {
+  if (control && control[1] != 0) return;
   scalars[2] *= nadam_momentum(scalars[0], beta1, psi);
 }
 
-// g ← g + λ₂ θ + λ₁ sign θ        theta, grad (n,)
+// g ← min(max(g, −S limit), S limit); where there is a loss scale S, ±∞ stays        grad (n,); loss_scale [S, good] or null
 template <typename T>
-__device__ void penalize(const T* theta, T* grad, Index n, Arithmetic<T> l2, Arithmetic<T> l1) {
+__device__ void clip_by_value(T* grad, Index n, double limit, const double* loss_scale) {
+  const Arithmetic<T> bound = (Arithmetic<T>)(loss_scale ? limit * *loss_scale : limit);
   FOR_EACH(i, n) {
-    Arithmetic<T> x = widen(theta[i]), g = widen(grad[i]);
-    if (l2 != 0) g += l2 * x;
-    if (l1 != 0) g += l1 * sign(x);
-    grad[i] = Narrow<T>::from(g);
+    Arithmetic<T> g = widen(grad[i]);
+    if (!loss_scale || is_finite(g)) grad[i] = Narrow<T>::from(smallest(largest(g, -bound), bound));
   }
 }
-KERNEL_32_64(penalize, (const T* theta, T* grad, Index n, A l2, A l1), (theta, grad, n, l2, l1))
+KERNEL_32_64(clip_by_value, (T* grad, Index n, double limit, const double* loss_scale), (grad, n, limit, loss_scale))
 
-// θ ← θ (1 − η λ)        theta (n,)
+// control ← [c, 0] with c = min(1, limit/‖g/S‖)/S, and one more good update: after 2000 in a row S ← min(2S, 2²⁴).
+// Where g is not finite, control ← [0, 1] and S ← max(S/2, 1).        grad (n,); control [c, skip]; loss_scale [S, good] or null
 template <typename T>
-__device__ void decay(T* theta, Index n, const double* scalars, double rate) {
-  const Arithmetic<T> factor = Arithmetic<T>(1 - rate * scalars[1]);
-  FOR_EACH(i, n) theta[i] = Narrow<T>::from(widen(theta[i]) * factor);
-}
-KERNEL_32_64(decay, (T* theta, Index n, const double* scalars, double rate), (theta, n, scalars, rate))
-
-// What the rules share: x = θ_i, g = the clipped gradient and the rate η; BODY changes x and the moments.
-//   theta, grad and the moments (n,) of type M; shadow (n,) of the 16-bit type T that the products read, or null
-//   clip: the factor of clipping by norm, or null; skip: not 0 after an overflow, or null
-#define RULE M *theta, const M *grad, T *shadow, Index n, const double *scalars, const double *clip, const int *skip
-#define RULE_ARGUMENTS theta, grad, shadow, n, scalars, clip, skip
-#define UPDATE_LOOP(...)                                \
-  if (skip && *skip) return;                            \
-  const M lr = M(scalars[1]);                           \
-  const M factor = clip ? M(*clip) : M(1);              \
-  FOR_EACH(i, n) {                                      \
-    M x = theta[i], g = factor * grad[i];               \
-    __VA_ARGS__                                         \
-    theta[i] = x;                                       \
-    if (shadow) shadow[i] = Narrow<T>::from(x);         \
+__device__ void gradient_factor(const T* grad, Index n, double limit, double* control, double* loss_scale, double* partial,
+                                unsigned* finished) {
+  const int width = Pack<T>::width;
+  const Index packs = packs_in(n, grad);
+  double sum = 0;
+  FOR_EACH(k, packs) {
+    const Pack<T> g = pack(grad, k);
+#pragma unroll
+    for (int i = 0; i < width; ++i) sum += (double)widen(g.at[i]) * (double)widen(g.at[i]);
   }
+  FOR_EACH(j, n - packs * width) {
+    const double g = widen(grad[packs * width + j]);
+    sum += g * g;
+  }
+  if (!grid_sum(sum, partial, finished)) return;
+  const double S = loss_scale ? loss_scale[0] : 1, norm = sqrt(sum) / S;
+  const bool overflow = loss_scale && !is_finite(sum);
+  control[0] = overflow ? 0 : (norm > limit ? limit / norm : 1) / S;
+  control[1] = overflow;
+  if (!loss_scale) return;
+  const double good = overflow ? 0 : loss_scale[1] + 1;
+  const bool grown = good == GROWTH_INTERVAL;
+  loss_scale[0] = overflow ? largest(S / 2, 1.0) : grown ? smallest(2 * S, LARGEST_SCALE) : S;
+  loss_scale[1] = grown ? 0 : good;
+}
+KERNEL_32_64(gradient_factor,
+             (const T* grad, Index n, double limit, double* control, double* loss_scale, double* partial, unsigned* finished),
+             (grad, n, limit, control, loss_scale, partial, finished))
+
+// mean ← mean + keep (values − mean), keep = 1 − decay        mean, values (n,)
+template <typename T>
+__device__ void average(T* mean, const T* values, Index n, Arithmetic<T> keep) {
+  FOR_EACH(i, n) mean[i] = Narrow<T>::from(widen(mean[i]) + keep * (widen(values[i]) - widen(mean[i])));
+}
+KERNEL_32_64(average, (T* mean, const T* values, Index n, A keep), (mean, values, n, keep))
+
+// What all rules share.
+//   theta, grad (n,) of type M, of which the first n_decayed are matrices; scalars [t, η, Π]; control [c, skip] or null
+//   shadow (n,) of the 16-bit type T that the products read, or null
+template <typename M, typename T> struct Update {
+  M* theta;
+  const M* grad;
+  T* shadow;
+  Index n, n_decayed;
+  const double *scalars, *control;
+  M l2, l1;
+  double weight_decay;
+};
+#define UPDATE_PARAMETERS                                                                                                     \
+  M *theta, const M *grad, T *shadow, Index n, Index n_decayed, const double *scalars, const double *control, M l2, M l1,     \
+      double weight_decay
+#define THE_UPDATE Update<M, T>{theta, grad, shadow, n, n_decayed, scalars, control, l2, l1, weight_decay}
 
 #define UPDATE_ENTRY(NAME, S, MASTER, SHADOW, PARAMETERS, ARGUMENTS)                                     \
   namespace S {                                                                                          \
@@ -822,94 +838,135 @@ KERNEL_32_64(decay, (T* theta, Index n, const double* scalars, double rate), (th
   IF_16_BIT(UPDATE_ENTRY(NAME, f32_f16, float, __half, PARAMETERS, ARGUMENTS)    \
             UPDATE_ENTRY(NAME, f32_bf16, float, __nv_bfloat16, PARAMETERS, ARGUMENTS))
 
+// θ ← rule(θ, g), g = c ∇θ, and for matrices g + λ₂ θ + λ₁ sign θ and θ (1 − η λ); nothing at all where skipped.
+//   m, v (n,): the rule's moments, or null; rule(x, g, p, q) changes x = θ_i, p = m_i and q = v_i
+template <typename M, typename T, typename Rule>
+__device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v, Rule rule) {
+  if (u.control && u.control[1] != 0) return;
+  const M c = u.control ? M(u.control[0]) : M(1), kept = M(1 - u.weight_decay * u.scalars[1]);
+  T* const shadow = sizeof(T) < sizeof(M) ? u.shadow : nullptr;
+  auto apply = [&](bool in_matrix, M& x, M g, M& p, M& q) {
+    g *= c;
+    if (in_matrix) {
+      if (u.l2 != 0) g += u.l2 * x;
+      if (u.l1 != 0) g += u.l1 * sign(x);
+      x *= kept;
+    }
+    rule(x, g, p, q);
+  };
+  const int width = Pack<M>::width;
+  const Index packs = u.n_decayed % width ? 0 : packs_in(u.n, u.theta, u.grad, shadow, m, v);  // no pack is half a matrix
+  FOR_EACH(k, packs) {
+    Pack<M> x = pack(u.theta, k), p = {}, q = {};
+    const Pack<M> g = pack(u.grad, k);
+    if (m) p = pack(m, k);
+    if (v) q = pack(v, k);
+    Pack<T, width> y;
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      apply(k * width < u.n_decayed, x.at[i], g.at[i], p.at[i], q.at[i]);
+      y.at[i] = Narrow<T>::from(x.at[i]);
+    }
+    pack(u.theta, k) = x;
+    if (m) pack(m, k) = p;
+    if (v) pack(v, k) = q;
+    if (shadow) reinterpret_cast<Pack<T, width>*>(shadow)[k] = y;
+  }
+#pragma unroll 1  // few turns; unrolled as far as it pleases, ptxas spills
+  FOR_EACH(j, u.n - packs * width) {
+    const Index i = packs * width + j;
+    M x = u.theta[i], p = m ? m[i] : M(0), q = v ? v[i] : M(0);
+    apply(i < u.n_decayed, x, u.grad[i], p, q);
+    u.theta[i] = x;
+    if (m) m[i] = p;
+    if (v) v[i] = q;
+    if (shadow) shadow[i] = Narrow<T>::from(x);
+  }
+}
+
 // v ← μ v + g        θ ← θ − η v, or θ − η (g + μ v)        velocity or null
 template <typename M, typename T>
-__device__ void sgd(RULE, M* velocity, M momentum, int nesterov) {
-  UPDATE_LOOP({
-    M u = g;
-    if (velocity) {
-      M v = momentum * velocity[i] + g;
-      velocity[i] = v;
-      u = nesterov ? g + momentum * v : v;
-    }
-    x -= lr * u;
-  })
+__device__ void sgd(const Update<M, T>& u, M* velocity, M momentum, int nesterov) {
+  const M lr = M(u.scalars[1]);
+  each_parameter(u, velocity, (M*)0, [&](M& x, M g, M& v, M&) {
+    v = momentum * v + g;
+    x -= lr * (!velocity ? g : nesterov ? g + momentum * v : v);
+  });
 }
-UPDATE(sgd, (RULE, M* velocity, M momentum, int nesterov), (RULE_ARGUMENTS, velocity, momentum, nesterov))
+UPDATE(sgd, (UPDATE_PARAMETERS, M* velocity, M momentum, int nesterov), (THE_UPDATE, velocity, momentum, nesterov))
 
-// v ← ρ v + (1 − ρ) g²        u = g/(√v + ε)        θ ← θ − η u, or b ← μ b + u, θ ← θ − η b        keep = 1 − ρ
+// v ← ρ v + (1 − ρ) g²        w = g/(√v + ε)        θ ← θ − η w, or b ← μ b + w, θ ← θ − η b        keep = 1 − ρ
 template <typename M, typename T>
-__device__ void rmsprop(RULE, M* v, M* velocity, M keep, M eps, M momentum) {
-  UPDATE_LOOP({
-    M w = v[i] + keep * (g * g - v[i]);
-    v[i] = w;
-    M u = g / (sqrt_(w) + eps);
-    if (velocity) velocity[i] = u = momentum * velocity[i] + u;
-    x -= lr * u;
-  })
+__device__ void rmsprop(const Update<M, T>& u, M* v, M* velocity, M keep, M eps, M momentum) {
+  const M lr = M(u.scalars[1]);
+  each_parameter(u, v, velocity, [&](M& x, M g, M& q, M& b) {
+    q += keep * (g * g - q);
+    M w = g / (sqrt_(q) + eps);
+    b = momentum * b + w;
+    x -= lr * (velocity ? b : w);
+  });
 }
-UPDATE(rmsprop, (RULE, M* v, M* velocity, M keep, M eps, M momentum), (RULE_ARGUMENTS, v, velocity, keep, eps, momentum))
+UPDATE(rmsprop, (UPDATE_PARAMETERS, M* v, M* velocity, M keep, M eps, M momentum), (THE_UPDATE, v, velocity, keep, eps, momentum))
 
 // v ← v + g²        θ ← θ − η g/(√v + ε)
 template <typename M, typename T>
-__device__ void adagrad(RULE, M* v, M eps) {
-  UPDATE_LOOP({
-    M w = v[i] + g * g;
-    v[i] = w;
-    x -= lr * (g / (sqrt_(w) + eps));
-  })
+__device__ void adagrad(const Update<M, T>& u, M* v, M eps) {
+  const M lr = M(u.scalars[1]);
+  each_parameter(u, v, (M*)0, [&](M& x, M g, M& q, M&) {
+    q += g * g;
+    x -= lr * (g / (sqrt_(q) + eps));
+  });
 }
-UPDATE(adagrad, (RULE, M* v, M eps), (RULE_ARGUMENTS, v, eps))
+UPDATE(adagrad, (UPDATE_PARAMETERS, M* v, M eps), (THE_UPDATE, v, eps))
 
 // m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²    θ ← θ − η/(1−β₁ᵗ) m / (√v/√(1−β₂ᵗ) + ε)
 // Why one thread of each block raises to powers: in double they take longer than all the rest of the update.
 template <typename M, typename T>
-__device__ void adam(RULE, M* m, M* v, double beta1, double beta2, M eps) {
+__device__ void adam(const Update<M, T>& u, M* m, M* v, double beta1, double beta2, M eps) {
   __shared__ M rate, spread;
   if (threadIdx.x == 0) {
-    rate = M(scalars[1] / (1 - pow(beta1, scalars[0])));
-    spread = M(sqrt(1 - pow(beta2, scalars[0])));
+    rate = M(u.scalars[1] / (1 - pow(beta1, u.scalars[0])));
+    spread = M(sqrt(1 - pow(beta2, u.scalars[0])));
   }
   __syncthreads();
   const M of_g = M(1 - beta1), of_g2 = M(1 - beta2);
-  UPDATE_LOOP({
-    M p = m[i] + of_g * (g - m[i]), w = v[i] + of_g2 * (g * g - v[i]);
-    m[i] = p;
-    v[i] = w;
-    x -= rate * p / (sqrt_(w) / spread + eps);
-  })
+  each_parameter(u, m, v, [&](M& x, M g, M& p, M& q) {
+    p += of_g * (g - p);
+    q += of_g2 * (g * g - q);
+    x -= rate * p / (sqrt_(q) / spread + eps);
+  });
 }
-UPDATE(adam, (RULE, M* m, M* v, double beta1, double beta2, M eps), (RULE_ARGUMENTS, m, v, beta1, beta2, eps))
+UPDATE(adam, (UPDATE_PARAMETERS, M* m, M* v, double beta1, double beta2, M eps), (THE_UPDATE, m, v, beta1, beta2, eps))
 
 // θ ← θ − η (μ_{t+1} m/(1 − Π_{t+1}) + (1 − μ_t) g/(1 − Π_t)) / (√v̂ + ε), Π_t = scalars[2]
 template <typename M, typename T>
-__device__ void nadam(RULE, M* m, M* v, double beta1, double beta2, M eps, double psi) {
+__device__ void nadam(const Update<M, T>& u, M* m, M* v, double beta1, double beta2, M eps, double psi) {
   __shared__ M rate_of_m, rate_of_g, spread;
   if (threadIdx.x == 0) {
-    double t = scalars[0], product = scalars[2];
+    double t = u.scalars[0], lr = u.scalars[1], product = u.scalars[2];
     double mu = nadam_momentum(t, beta1, psi), ahead = nadam_momentum(t + 1, beta1, psi);
-    rate_of_m = M(scalars[1] * ahead / (1 - product * ahead));
-    rate_of_g = M(scalars[1] * (1 - mu) / (1 - product));
+    rate_of_m = M(lr * ahead / (1 - product * ahead));
+    rate_of_g = M(lr * (1 - mu) / (1 - product));
     spread = M(sqrt(1 - pow(beta2, t)));
   }
   __syncthreads();
   const M of_g = M(1 - beta1), of_g2 = M(1 - beta2);
-  UPDATE_LOOP({
-    M p = m[i] + of_g * (g - m[i]), w = v[i] + of_g2 * (g * g - v[i]);
-    m[i] = p;
-    v[i] = w;
-    x -= (rate_of_m * p + rate_of_g * g) / (sqrt_(w) / spread + eps);
-  })
+  each_parameter(u, m, v, [&](M& x, M g, M& p, M& q) {
+    p += of_g * (g - p);
+    q += of_g2 * (g * g - q);
+    x -= (rate_of_m * p + rate_of_g * g) / (sqrt_(q) / spread + eps);
+  });
 }
-UPDATE(nadam, (RULE, M* m, M* v, double beta1, double beta2, M eps, double psi), (RULE_ARGUMENTS, m, v, beta1, beta2, eps, psi))
+UPDATE(nadam, (UPDATE_PARAMETERS, M* m, M* v, double beta1, double beta2, M eps, double psi),
+       (THE_UPDATE, m, v, beta1, beta2, eps, psi))
 
 // θ ← θ − η sign(β₁ m + (1 − β₁) g)        m ← β₂ m + (1 − β₂) g
 template <typename M, typename T>
-__device__ void lion(RULE, M* m, double beta1, double beta2) {
-  const M b1 = M(beta1), of_g = M(1 - beta1), keep = M(1 - beta2);
-  UPDATE_LOOP({
-    x -= lr * sign(b1 * m[i] + of_g * g);
-    m[i] = m[i] + keep * (g - m[i]);
-  })
+__device__ void lion(const Update<M, T>& u, M* m, double beta1, double beta2) {
+  const M lr = M(u.scalars[1]), b1 = M(beta1), of_g = M(1 - beta1), keep = M(1 - beta2);
+  each_parameter(u, m, (M*)0, [&](M& x, M g, M& p, M&) {
+    x -= lr * sign(b1 * p + of_g * g);
+    p += keep * (g - p);
+  });
 }
-UPDATE(lion, (RULE, M* m, double beta1, double beta2), (RULE_ARGUMENTS, m, beta1, beta2))
+UPDATE(lion, (UPDATE_PARAMETERS, M* m, double beta1, double beta2), (THE_UPDATE, m, beta1, beta2))

@@ -19,24 +19,28 @@ import numpy as np
 from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.precision import in_float32, underflow_is_zero
 from ffnn_gpu.backend.reference import ALIGNMENT, Backend
-from ffnn_gpu.backend.updates import Updates
+from ffnn_gpu.backend.updates import Update, Updates
 
 BLOCK = 16384  # elements of θ updated together: the vectors of a rule and its temporaries stay in the second-level cache
 
 
 def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
-    """The same elementwise update, run over pieces of the flat vectors."""
+    """The same elementwise update, run over pieces of the flat vectors; on the host, `control` can simply be read."""
 
     @functools.wraps(rule)
-    def run(self: Any, *args: Any, **named: Any) -> None:
-        n = len(args[0] if args else named["theta"])
+    def run(self: Any, update: Update, *args: Any, **named: Any) -> None:
+        n, factor, skipped = len(update.theta), 1.0, 0.0
+        if update.control is not None:
+            (factor, skipped), update = update.control.tolist(), update._replace(control=None)
+        if skipped: return
 
-        def cut(argument: Any, piece: slice) -> Any:
-            return argument[piece] if isinstance(argument, np.ndarray) and len(argument) == n else argument
+        def cut(argument: Any, start: int) -> Any:
+            return argument[start : start + BLOCK] if isinstance(argument, np.ndarray) and len(argument) == n else argument
 
         for start in range(0, n, BLOCK):
-            piece = slice(start, start + BLOCK)
-            rule(self, *(cut(a, piece) for a in args), **{name: cut(a, piece) for name, a in named.items()})
+            piece = update.piece(start, start + BLOCK) if n > BLOCK else update
+            if factor != 1: np.multiply(piece.grad, factor, out=piece.grad)
+            rule(self, piece, *(cut(a, start) for a in args), **{name: cut(a, start) for name, a in named.items()})
 
     return run
 

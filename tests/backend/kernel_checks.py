@@ -15,6 +15,7 @@ import numpy as np
 from ffnn_gpu.activations import ACTIVATIONS, elu, leaky_relu
 from ffnn_gpu.backend import Backend
 from ffnn_gpu.backend.precision import eps, is_16_bit, loss_gradient, master
+from ffnn_gpu.backend.updates import Update
 from ffnn_gpu.losses import LOSSES, PointwiseLoss, huber
 from ffnn_gpu.testing import assert_close, tolerance
 
@@ -67,13 +68,16 @@ class Case:
         return place
 
     def equal(self, operation, *, overwritten=(), relative=None, K=1, **arguments):
-        """Raise unless the operation leaves the same in every array, and returns the same, as the reference in float64."""
+        """Raise unless the operation leaves the same in every array, and returns the same, as the reference in float64.
+
+        Returns the arrays on the device by name.
+        """
         on_device = {name: self.moved(value) for name, value in arguments.items()}
         given = {name: np.copy(v) if isinstance(v, np.ndarray) else v for name, v in arguments.items()}
         for name, value in given.items():
             if isinstance(value, np.ndarray) and value.dtype in (self.dtype, self.wide.dtype):
                 given[name] = value.astype(np.float64)
-        got, want = getattr(self.backend, operation)(**on_device), getattr(REFERENCE, operation)(**given)
+        got, want = call(self.backend, operation, on_device), call(REFERENCE, operation, given)
         if relative is None: relative = tolerance("network", master(self.dtype), K)
         pairs = {name: (on_device[name], given[name]) for name in arguments if name not in overwritten}
         if want is not None: pairs["result"] = got, want
@@ -81,9 +85,17 @@ class Case:
             if not isinstance(right, (np.ndarray, np.generic)): continue
             mine = self.backend.to_host(mine)
             what = f"{name} of {operation} {self.matrix} {self.dtype}"
-            scale = rounding(mine.dtype, right) + (relative or 0) * np.abs(right).max(initial=0)
-            if relative: assert_close(mine, right, 1, what, scale=scale)
+            if relative: assert_close(mine, right, 1, what, rounding(mine.dtype, right) + relative * abs(right).max(initial=0))
             else: assert mine.tobytes() == right.astype(mine.dtype).tobytes(), what
+        return on_device
+
+
+def call(backend, operation, arguments):
+    """The operation; what belongs to an Update among its arguments becomes one."""
+    if "theta" not in arguments: return getattr(backend, operation)(**arguments)
+    shared = {name: arguments[name] for name in Update._fields if name in arguments}
+    own = {name: value for name, value in arguments.items() if name not in shared}
+    return getattr(backend, operation)(Update(**shared), **own)
 
 
 def rounding(dtype, right):
@@ -212,71 +224,102 @@ def scaled(case):
     case.equal("scaled", x=case.wide.normal(case.matrix), factor=np.array([1 / 3]), out=case.nan(*case.matrix))
 
 
-def vectors(case):
-    """θ, ∇θ and the numbers of the step, for the rules."""
-    scalars = np.array([3.0, 0.05, 0.6])
-    return {"theta": case.normal(case.matrix).ravel(), "grad": case.normal(case.matrix).ravel(), "scalars": scalars}
-
-
 def advance(case):
-    case.backend.advance(scalars := case.backend.asarray([3.0, 0.05, 0.6]), step := case.backend.asarray([7]))
-    case.backend.advance_product(scalars, 0.9, 4e-3)
-    assert case.backend.to_host(step).tolist() == [8]
-    want = [4, 0.05, 0.6 * 0.9 * (1 - 0.5 * 0.96 ** (4 * 4e-3))]
-    assert_close(case.backend.to_host(scalars), np.array(want), tolerance("product", "float64"))
+    for control, counted in ((None, 1), ([0.5, 0.0], 1), ([0.0, 1.0], 0)):
+        for lr in (None, [0.25]):
+            scalars, step = case.backend.asarray([3.0, 0.05, 0.6]), case.backend.asarray([7])
+            control, lr = (None if array is None else case.backend.asarray(array) for array in (control, lr))
+            case.backend.advance(scalars, step, control, lr)
+            case.backend.advance_product(scalars, 0.9, 4e-3, control)
+            assert case.backend.to_host(step).tolist() == [7 + counted]
+            product = 0.6 * (0.9 * (1 - 0.5 * 0.96 ** (4 * 4e-3)) if counted else 1)
+            want = [3 + counted, 0.25 if lr is not None else 0.05, product]
+            assert_close(case.backend.to_host(scalars), np.array(want), tolerance("product", "float64"))
 
 
-def clip_by_norm(case):
-    grad = vectors(case)["grad"]
-    for limit in (0.5, 1e6):
-        case.equal("clip_by_norm", grad=grad, limit=limit, K=grad.size)
+def clip_by_value(case):
+    grad = case.normal((case.B * case.O,), 2)
+    case.equal("clip_by_value", relative=0, grad=grad, limit=0.5, loss_scale=None)
+    grad[:3] = (np.inf, -np.inf, np.nan)[: grad.size]
+    case.equal("clip_by_value", relative=0, grad=grad, limit=0.5, loss_scale=None)
+    case.equal("clip_by_value", relative=0, grad=grad, limit=0.25, loss_scale=np.array([4.0, 0.0]))
 
 
-def penalties(case):
-    given = vectors(case)
-    theta, grad, scalars = given["theta"], given["grad"], given["scalars"]
+def gradient_factor(case):
+    n, wide = case.B * case.O, tolerance("network", "float64", case.B * case.O)
+    finite, bad = [case.normal(n), 1e-3 * case.normal(n)], [case.normal(n), case.normal(n)]
+    bad[0][n // 3 : n // 3 + 1], bad[1][-1:] = np.nan, -np.inf
+    for limit in (None, 0.5, 1e6):
+        for grad in finite:
+            case.equal("gradient_factor", relative=wide, grad=grad, limit=limit, control=np.full(2, np.nan), loss_scale=None)
+        for grad in finite + bad:
+            for scale in ([1024.0, 3.0], [1024.0, 1999.0], [2.0**24, 1999.0], [1.5, 0.0]):
+                case.equal("gradient_factor", relative=wide, overwritten={"grad"}, grad=grad, limit=limit,
+                           control=np.full(2, np.nan), loss_scale=np.array(scale))  # fmt: skip
+
+
+def average(case):
+    case.equal("average", mean=case.normal(case.row), values=case.normal(case.row), decay=0.9)
+
+
+def shared_by_rules(case):
+    """What an Update may hold: nothing more, a factor, matrices that end between two packs and within one, a skip."""
+    n = case.B * case.O
+    theta, grad, scalars = case.normal(n), case.normal(n), np.array([3.0, 0.05, 0.6])
     theta[::3] = 0
-    for l2, l1 in ((0.1, 0.0), (0.0, 0.2), (0.1, 0.2)):
-        case.equal("penalize", theta=theta, grad=grad, l2=l2, l1=l1)
-    case.equal("decay", theta=theta, scalars=scalars, rate=0.3)
+    plain = {"theta": theta, "grad": grad, "scalars": scalars, "overwritten": {"grad"}}
+    yield plain
+    yield plain | {"control": np.array([0.3, 0.0])}
+    yield plain | {"n_decayed": n // 8 * 4, "l2": 0.1, "weight_decay": 0.3}
+    yield plain | {"n_decayed": n // 2, "l2": 0.1, "l1": 0.2, "weight_decay": 0.3, "control": np.array([0.3, 0.0])}
+    yield plain | {"n_decayed": n, "l1": 0.2}
+    yield plain | {"n_decayed": n, "l1": 0.2, "weight_decay": 0.3, "control": np.array([0.3, 1.0])}
 
 
-def sgd(case):
-    for momentum, nesterov in ((0.0, False), (0.9, False), (0.9, True)):
-        velocity = vectors(case)["grad"] if momentum else None
-        case.equal("sgd", **vectors(case), velocity=velocity, momentum=momentum, nesterov=nesterov)
+def every_rule(case):
+    """(name, moments and settings) of every rule, and of its variants."""
+    n = case.B * case.O
+    velocity, m, v = case.normal(n), case.normal(n), case.uniform(n)
+    yield "sgd", {"velocity": None, "momentum": 0.0, "nesterov": False}
+    yield "sgd", {"velocity": velocity, "momentum": 0.9, "nesterov": False}
+    yield "sgd", {"velocity": velocity, "momentum": 0.9, "nesterov": True}
+    yield "rmsprop", {"v": v, "velocity": None, "rho": 0.99, "eps": 1e-3, "momentum": 0.0}
+    yield "rmsprop", {"v": v, "velocity": velocity, "rho": 0.99, "eps": 1e-3, "momentum": 0.9}
+    yield "adagrad", {"v": v, "eps": 1e-3}
+    yield "adam", {"m": m, "v": v, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3}
+    yield "nadam", {"m": m, "v": v, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3, "psi": 4e-2}
+    yield "lion", {"m": m, "beta1": 0.9, "beta2": 0.99}
 
 
-def rmsprop(case):
-    for momentum in (0.0, 0.9):
-        given = vectors(case) | {"v": case.uniform((case.B * case.O,))}
-        velocity = case.normal((case.B * case.O,)) if momentum else None
-        case.equal("rmsprop", **given, velocity=velocity, rho=0.99, eps=1e-3, momentum=momentum)
+def updates(case, wanted):
+    for shared in shared_by_rules(case):
+        for name, own in every_rule(case):
+            if name == wanted: case.equal(name, **shared, **own)
 
 
-def adagrad(case):
-    case.equal("adagrad", **vectors(case), v=case.uniform((case.B * case.O,)), eps=1e-3)
+def sgd(case): updates(case, "sgd")
+def rmsprop(case): updates(case, "rmsprop")
+def adagrad(case): updates(case, "adagrad")
+def adam(case): updates(case, "adam")
+def nadam(case): updates(case, "nadam")
+def lion(case): updates(case, "lion")
 
 
-def adam(case):
-    m, v = case.normal((case.B * case.O,)), case.uniform((case.B * case.O,))
-    case.equal("adam", **vectors(case), m=m, v=v, beta1=0.9, beta2=0.999, eps=1e-3)
-
-
-def nadam(case):
-    m, v = case.normal((case.B * case.O,)), case.uniform((case.B * case.O,))
-    case.equal("nadam", **vectors(case), m=m, v=v, beta1=0.9, beta2=0.999, eps=1e-3, psi=4e-2)
-
-
-def lion(case):
-    case.equal("lion", **vectors(case), m=case.normal((case.B * case.O,)), beta1=0.9, beta2=0.99)
+def shadow(case):
+    for shared in shared_by_rules(case):
+        for name, own in every_rule(case):
+            copy, rest = shared["theta"].astype(np.float16), shared | {"overwritten": {"grad", "shadow"}}
+            left = case.equal(name, **rest, **own, shadow=copy)
+            theta, copy = case.backend.to_host(left["theta"]), case.backend.to_host(left["shadow"])
+            np.testing.assert_array_equal(copy, theta.astype(np.float16))
 
 
 CHECKS = {
     check.__name__: check for check in (
         bias_activation, activation_backward, column_sum, softmax, pointwise_loss, cross_entropy, softmax_cross_entropy,
-        dropout, gather, layer_norm, batch_norm, scaled,
-        advance, clip_by_norm, penalties, sgd, rmsprop, adagrad, adam, nadam, lion,
+        dropout, gather, layer_norm, batch_norm, scaled, advance, clip_by_value,
+        gradient_factor, average, sgd, rmsprop, adagrad, adam, nadam, lion,
+        shadow,
     )
 }  # fmt: skip
 MATRICES = [name for name in CHECKS if list(CHECKS).index(name) < list(CHECKS).index("advance")]  # those with 16-bit kernels

@@ -5,6 +5,7 @@ import pytest
 
 from ffnn_gpu.backend import Backend
 from ffnn_gpu.backend.kernels import OPTIONS, SOURCE
+from ffnn_gpu.backend.updates import Update
 from ffnn_gpu.testing import assert_close, tolerance
 from tests.backend.emulated_cupy import emulator
 
@@ -24,30 +25,28 @@ def module():
     return emulator.RawModule(SOURCE.read_text(encoding="utf-8"), options=(*OPTIONS, "-DWITH_16_BIT"))
 
 
-def rule(module, kind, *, clip=0, skip=0):
+def rule(module, kind, control=0):
     """One Adam update by the kernel and by the reference: θ before and after it, its 16-bit copy, the wanted θ."""
     rng = np.random.default_rng(0)
-    theta, grad, m, v = rng.normal(size=(4, 300)).astype(f32)
-    v, scalars, shadow = np.abs(v), np.array([3.0, 0.05, 1.0]), narrow(np.zeros(300), kind)
-    want = theta.copy()
-    factor = clip[0] if isinstance(clip, np.ndarray) else 1
-    Backend().adam(want, f32(factor) * grad, m.copy(), v.copy(), scalars, 0.9, 0.999, 1e-3)
-    arguments = (theta, grad, shadow, i64(300), scalars, clip, skip, m, v, f64(0.9), f64(0.999), f32(1e-3))
-    before = theta.copy()
-    module.get_function(f"adam_f32_{kind}")((1,), BLOCK, arguments)
+    theta, grad, m, v = rng.normal(size=(4, 301)).astype(f32)
+    v, scalars, shadow = np.abs(v), np.array([3.0, 0.05, 1.0]), narrow(np.zeros(301), kind)
+    want, before = theta.copy(), theta.copy()
+    update = Update(want, grad.copy(), scalars, 100, 0.1, 0.0, 0.2, control if isinstance(control, np.ndarray) else None)
+    Backend().adam(update, m.copy(), v.copy(), 0.9, 0.999, 1e-3)
+    shared = theta, grad, shadow, i64(301), i64(100), scalars, control, f32(0.1), f32(0), f64(0.2)
+    module.get_function(f"adam_f32_{kind}")((1,), BLOCK, (*shared, m, v, f64(0.9), f64(0.999), f32(1e-3)))
     return before, theta, shadow, want
 
 
 @pytest.mark.parametrize("kind", ["f16", "bf16"])
-def test_rule_writes_theta_and_its_16_bit_copy(module, kind):
-    for clip in (0, np.array([0.25])):
-        _, theta, shadow, want = rule(module, kind, clip=clip)
-        assert_close(theta, want, tolerance("product", f32))
-        assert np.array_equal(shadow, narrow(theta, kind))
-
-
-def test_rule_changes_nothing_after_an_overflow(module):
-    before, theta, shadow, _ = rule(module, "bf16", skip=np.array([1], i32))
-    assert np.array_equal(theta, before) and not shadow.any()
-    _, theta, _, want = rule(module, "bf16", skip=np.array([0], i32))
+@pytest.mark.parametrize("control", [0, np.array([0.25, 0])], ids=["plain", "factor"])
+def test_rule_writes_theta_and_its_16_bit_copy(module, kind, control):
+    _, theta, shadow, want = rule(module, kind, control)
     assert_close(theta, want, tolerance("product", f32))
+    assert np.array_equal(shadow, narrow(theta, kind))
+
+
+@pytest.mark.parametrize("kind", ["f16", "bf16"])
+def test_rule_changes_nothing_after_an_overflow(module, kind):
+    before, theta, shadow, _ = rule(module, kind, np.array([0.0, 1.0]))
+    assert np.array_equal(theta, before) and not shadow.any()

@@ -7,6 +7,7 @@ import pytest
 
 from ffnn_gpu.activations import ACTIVATIONS
 from ffnn_gpu.backend import Backend, NumpyBackend
+from ffnn_gpu.backend.updates import Update
 from ffnn_gpu.testing import assert_close, tolerance
 
 FAST, REFERENCE = NumpyBackend(), Backend()
@@ -97,20 +98,24 @@ def test_activation_overrides_work_in_place(name):
         assert each.activation_backward(da, s, ACTIVATIONS[name], s) is da
 
 
+@pytest.mark.parametrize("control", [None, [1, 0], [0.25, 0], [0, 1]], ids=str)
 @pytest.mark.parametrize("rule", sorted(BLOCKWISE))
-def test_blockwise_rule_is_the_reference_bit_by_bit(dtype, rule):
-    names = [name for name in inspect.signature(getattr(Backend, rule)).parameters if name != "self"]
+def test_blockwise_rule_is_the_reference_bit_by_bit(dtype, rule, control):
+    names = [name for name in inspect.signature(getattr(Backend, rule)).parameters if name not in ("self", "update")]
     constants = {"momentum": 0.9, "nesterov": True, "rho": 0.9, "eps": 1e-8, "beta1": 0.9, "beta2": 0.99, "psi": 0.004}
     found = []
     for each in (FAST, REFERENCE):
-        vectors = {name: random(40_000, dtype, k) ** 2 for k, name in enumerate(names)}
-        given = [
-            np.array([3.0, 0.1, 0.7]) if name == "scalars" else constants.get(name, vectors.get(name)) for name in names
-        ]
-        getattr(each, rule)(*given)
-        found.append(given[: names.index("scalars")])
-    for name, fast, reference in zip(names, *found, strict=False):
-        np.testing.assert_array_equal(fast, reference, err_msg=name)
+        given = {name: random(40_000, dtype, k) ** 2 for k, name in enumerate(("theta", "grad", *names))}
+        shadow = given["theta"].astype(np.float16)
+        update = Update(
+            given["theta"], given["grad"], np.array([3.0, 0.1, 0.7]), 20_000, 0.1, 0.2, 0.3,
+            None if control is None else np.array(control, np.float64), shadow,
+        )  # fmt: skip
+        getattr(each, rule)(update, *(constants.get(name, given[name]) for name in names))
+        del given["grad"]  # either may overwrite it
+        found.append(given | {"shadow": shadow})
+    for name, fast in found[0].items():
+        np.testing.assert_array_equal(fast, found[1][name], err_msg=name)
 
 
 def test_nan_passes_through_both(dtype):

@@ -77,13 +77,14 @@ RULES = {
 } | {name: kind() for name, kind in OPTIMIZERS.items()}
 
 
-def steps(backend, layers, loss, optimizer, y, weight=None, dtype="float32", count=3):
+def steps(backend, layers, loss, optimizer, y, weight=None, dtype="float32", count=3, scale=None):
     """Every number there is after `count` steps on the batch, as bytes by name; on a strict device nothing may wait."""
     network = Network(WIDTH, layers, backend, dtype, seed=1)
     backend, ws = network.backend, network.workspace(ROWS, input_gradient=True)
     x, y = backend.asarray(X, dtype), backend.asarray(loss.targets(y, CLASSES, network.dtype))
     weight = None if weight is None else backend.asarray(weight, dtype)
     state = optimizer.state(network.params)
+    if scale is not None: network.params.loss_scale = backend.asarray(np.array([scale, 1999.0]))
 
     def step():
         return train_step(network, loss.evaluate, optimizer, x, y, ws, weight)
@@ -123,6 +124,11 @@ def test_steps_with_each_loss_equal_the_reference_bit_for_bit(name, weight):
 @pytest.mark.parametrize("y", [LABELS, np.eye(CLASSES)[LABELS]], ids=["classes", "distributions"])
 def test_steps_with_label_smoothing_equal_the_reference_bit_for_bit(y):
     assert_same_on_strict_device([Dense(CLASSES)], SoftmaxCrossEntropy(0.1), SGD(lr=0.1), y, WEIGHT)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_steps_under_a_loss_scale_equal_the_reference_bit_for_bit(rule):
+    assert_same_on_strict_device(STACKS["dense"], softmax_cross_entropy, rule, LABELS, scale=2.0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

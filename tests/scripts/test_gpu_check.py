@@ -1,62 +1,312 @@
-"""scripts/gpu_check.py where there is no GPU, and how it counts."""
+"""scripts/gpu_check.py on a machine without a GPU: the steps run stand-ins for Python and compute-sanitizer.
 
-import importlib.util
+The stand-in for Python looks at what it is asked to run and does what the test wrote down for that; pip, pytest's own
+reports and the interruption of pytest are tried with the real ones.
+"""
+
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
+import time
+import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from ffnn_gpu.backend.probe import Probe
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+REFUSED = "cublasLt 13.1.0 cannot compute a = gelu(x W + b) in bfloat16"
+WELL = {
+    "gpu_facts": "print('a warning'); print('{\"gpu\": \"a GPU\"}')",
+    "pytest": "report(case() + case())",
+    "memcheck": "report(case()); print('========= ERROR SUMMARY: 0 errors')",
+    "racecheck": "report(case()); print('========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)')",
+    "benchmark": "open(argv[argv.index('--json') + 1], 'w').write('{\"figure\": 3}')",
+    "train_mnist": "print('test accuracy 0.9812 on 3000 pictures after 4.5 s of training, 0.3 s a…\\n98 % after 2.5 s')",
+}
+STAND_IN = f"""#!{sys.executable} -SE
+import os, sys, time
+from sys import argv
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "gpu_check.py"
-REPORT = '<testsuites><testsuite errors="1" failures="2" skipped="3" tests="10"/></testsuites>'
+def case(inside=""): return f'<testcase classname="tests.a" name="b">{{inside}}</testcase>'
+
+def report(cases):
+    xml = next(word.partition("=")[2] for word in argv if word.startswith("--junit-xml="))
+    counts = {{"tests": "<testcase", "failures": "<failure", "errors": "<error", "skipped": "<skipped"}}
+    counts = " ".join(f'{{name}}="{{cases.count(tag)}}"' for name, tag in counts.items())
+    open(xml, "w").write(f"<testsuites><testsuite {{counts}}>{{cases}}</testsuite></testsuites>")
+
+actions = {{actions!r}}
+exec(next((action for name, action in actions.items() if any(name in word for word in argv)), "sys.exit(99)"))
+"""
 
 
 @pytest.fixture
-def gpu_check(monkeypatch):
-    """The script as a module; it puts the clone on the path, which is taken back."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = importlib.util.spec_from_file_location("gpu_check", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def steps(monkeypatch):
+    """The module gpu_steps, and with it those beside it, fresh: nothing set here stays."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    names = ("gpu_run", "gpu_steps", "gpu_check")
+    for name in names: monkeypatch.delitem(sys.modules, name, raising=False)
+    yield importlib.import_module("gpu_steps")
+    for name in names: sys.modules.pop(name, None)
 
 
-def test_machine_without_a_gpu_gets_one_sentence_and_a_failing_exit_code(tmp_path):
+@pytest.fixture
+def gpu_run(steps):
+    """The module that gpu_steps runs commands with."""
+    return sys.modules["gpu_run"]
+
+
+@pytest.fixture
+def prove(steps, tmp_path, monkeypatch):
+    """(exit code, report) of gpu_check with these options; keywords say what a stand-in does instead of doing well."""
+    gpu_check = importlib.import_module("gpu_check")
+    monkeypatch.setattr(gpu_check.signal, "signal", lambda *_: None)
+    python, tools, mnist = (tmp_path / name for name in ("python", "bin", "mnist"))
+    tools.mkdir()
+    mnist.mkdir()
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    monkeypatch.setattr(steps.sys, "executable", str(python))
+
+    def run(*options, **actions):
+        write(python, WELL | actions)
+        write(tools / "compute-sanitizer", WELL | actions)
+        code = gpu_check.main(["--out", str(tmp_path / "new" / "out"), "--mnist", str(mnist), *options])
+        file = tmp_path / "new" / "out" / "gpu_check.json"
+        return code, json.loads(file.read_text()) if file.exists() else None
+
+    return run
+
+
+def write(path, actions):
+    order = sorted(actions, key=lambda name: name == "pytest")  # compute-sanitizer is given pytest too
+    path.write_text(STAND_IN.replace("{actions!r}", repr({name: actions[name] for name in order})))
+    path.chmod(0o755)
+
+
+def outcomes(report): return {name: step["outcome"] for name, step in report["steps"].items()}
+
+
+ALL_WELL = {"wheels": "not run"} | dict.fromkeys(("machine", "parity", "sanitizer", "benchmark", "mnist"), "passed")
+
+
+# --- the report
+
+
+def test_report_holds_what_every_step_found(prove, capsys):
+    code, report = prove()
+    steps = report["steps"]
+    assert (code, report["green"], outcomes(report)) == (0, True, ALL_WELL)
+    assert re.fullmatch("[0-9a-f]{40}(.changes)?", report["commit"]) and report["seconds"] >= 0
+    assert steps["machine"]["gpu"] == "a GPU"
+    assert (steps["parity"]["passed"], steps["parity"]["failed"], steps["parity"]["skipped"]) == (2, 0, {})
+    assert steps["sanitizer"]["memcheck"]["summary"] == "ERROR SUMMARY: 0 errors"
+    assert steps["sanitizer"]["racecheck"]["passed"] == 1
+    assert steps["benchmark"]["figures"] == {"figure": 3}
+    assert steps["mnist"]["float32"] == steps["mnist"]["bfloat16"] == {
+        "test_accuracy": 0.9812, "pictures": 3000, "training_seconds": 4.5, "seconds_to_98_percent": 2.5,
+    }  # fmt: skip
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(steps)
+
+
+FAULTS = {
+    "a test fails": ({"pytest": "report(case() + case('<failure/>')); sys.exit(1)"}, "parity", "exit code 1"),
+    "a fixture fails": ({"pytest": "report(case('<error/>')); sys.exit(1)"}, "parity", "exit code 1"),
+    "a test is skipped": ({"pytest": "report(case() + case('<skipped message=\"no GPU\"/>'))"}, "parity", "skipped: no GPU"),
+    "no test ran": ({"pytest": "report('')"}, "parity", "not one test passed"),
+    "pytest crashes": ({"pytest": "os.kill(os.getpid(), 11)"}, "parity", "exit code -11: it printed nothing"),
+    "the report is no XML": ({"pytest": "report('<&')"}, "parity", "ParseError"),
+    "an access out of bounds": ({"memcheck": "report(case()); sys.exit(86)"}, "sanitizer", "memcheck: exit code 86"),
+    "a race": ({"racecheck": "report(case()); print('1 hazard'); sys.exit(86)"}, "sanitizer", "racecheck: exit code 86: 1"),
+    "a hazard": (
+        {"racecheck": "report(case()); print('== RACECHECK SUMMARY: 1 hazards displayed (0 errors, 1 warnings)')"},
+        "sanitizer", "racecheck: RACECHECK SUMMARY: 1 hazards",
+    ),
+    "a sanitizer that sees nothing": ({"memcheck": "report(case())"}, "sanitizer", "memcheck: it printed no summary"),
+    "a sanitizer without tests": (
+        {"memcheck": WELL["memcheck"].replace("case()", "''")}, "sanitizer", "memcheck: 0 tests passed",
+    ),
+    "a benchmark without figures": ({"benchmark": "print('done')"}, "benchmark", "wrote no figures"),
+    "a benchmark that breaks off": (
+        {"benchmark": WELL["benchmark"] + "; sys.exit('no room')"}, "benchmark", "exit code 1: no room",
+    ),
+    "an MNIST script that fails": ({"train_mnist": "sys.exit('no data')"}, "mnist", "float32: exit code 1: no data"),
+    "an MNIST script without an accuracy": ({"train_mnist": "print('done')"}, "mnist", "float32: .* no accuracy"),
+    "facts that are no JSON": ({"gpu_facts": "print('done')"}, "machine", "JSONDecodeError"),
+    "facts that crash": ({"gpu_facts": "sys.exit('no cupy')"}, "machine", "exit code 1: no cupy"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_step_that_fails_says_why(prove, name):
+    actions, step, why = FAULTS[name]
+    code, report = prove("--only", "mnist" if step == "machine" else step, **actions)
+    assert (code, report["green"], report["steps"][step]["outcome"]) == (1, False, "failed")
+    assert re.search(why, report["steps"][step]["why"])
+
+
+def test_failing_step_stops_no_other_and_keeps_what_it_found(prove):
+    failing = {"gpu_facts": "sys.exit(1)", "pytest": "report(case() + case('<failure/>')); sys.exit(1)",
+               "racecheck": "sys.exit(86)", "benchmark": WELL["benchmark"] + "; sys.exit(1)"}  # fmt: skip
+    _, report = prove(**failing)
+    assert outcomes(report) == dict.fromkeys(ALL_WELL, "failed") | {"wheels": "not run", "mnist": "passed"}
+    steps = report["steps"]
+    assert (steps["parity"]["passed"], steps["parity"]["failures"]) == (1, ["tests.a::b"])
+    assert steps["sanitizer"]["memcheck"]["passed"] == 1
+    assert steps["benchmark"]["figures"] == {"figure": 3}
+
+
+@pytest.mark.parametrize("reason", [REFUSED, "could not import 'torch': No module named 'torch'"])
+def test_documented_skips_are_counted_and_forgiven(prove, reason):
+    code, report = prove(pytest=f"report(case() + case('''<skipped message=\"{reason}\"/>''') * 2)")
+    assert (code, report["steps"]["parity"]["skipped"]) == (0, {reason: 2})
+
+
+def test_step_out_of_time_is_stopped_and_the_report_is_written(prove, monkeypatch, gpu_run):
+    monkeypatch.setattr(gpu_run, "PATIENCE", 0.2)
+    began = time.monotonic()
+    code, report = prove("--minutes", "0.015", pytest="import signal; signal.signal(2, lambda *_: None); time.sleep(60)")
+    assert time.monotonic() - began < 10
+    assert code == 1 and re.fullmatch("stopped after [01] s", report["steps"]["parity"]["why"])
+    assert {report["steps"][name]["why"] for name in ("benchmark", "mnist")} == {"no time was left"}
+
+
+def test_steps_are_chosen(prove):
+    _, report = prove("--only", "parity,benchmark")
+    assert outcomes(report) == ALL_WELL | dict.fromkeys(("sanitizer", "mnist"), "not run")
+    _, report = prove("--skip", "sanitizer,mnist")
+    assert outcomes(report) == ALL_WELL | dict.fromkeys(("sanitizer", "mnist"), "not run")
+    with pytest.raises(SystemExit): prove("--only", "machine")
+
+
+def test_absent_sanitizer_is_named_and_no_failure(prove, monkeypatch, steps):
+    monkeypatch.setattr(steps, "which", lambda name, path: None)
+    code, report = prove()
+    assert (code, outcomes(report)) == (0, ALL_WELL | {"sanitizer": "not installed"})
+
+
+def test_machine_without_a_gpu_gets_one_sentence_and_no_report(prove, capsys):
+    code, report = prove(gpu_facts="print('no device; look at nvidia-smi.'); sys.exit(2)")
+    assert (code, report) == (2, None)
+    assert "gpu_check found no GPU to test: no device; look at nvidia-smi.\n" in capsys.readouterr().err
+
+
+def test_facts_of_this_machine_without_a_gpu_are_the_sentence_of_the_probe():
     told = subprocess.run(
-        [sys.executable, str(SCRIPT), "--out", str(tmp_path / "report")],
-        capture_output=True, text=True, check=False, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        [sys.executable, str(SCRIPTS / "gpu_facts.py")], capture_output=True, text=True, check=False,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(SCRIPTS.parent)},
     )  # fmt: skip
     assert told.returncode == 2
-    assert told.stdout == ""
-    assert told.stderr.startswith("gpu_check found no GPU to test: CUDA device 0 cannot be used")
-    assert told.stderr.count("\n") == 1
-    assert not (tmp_path / "report").exists()
+    assert told.stdout.startswith("CUDA device 0 cannot be used; it failed at the stage")
+    assert told.stdout.count("\n") == 1
 
 
-@pytest.mark.parametrize("exit_code", [0, 1])
-def test_report_says_what_ran_where(gpu_check, tmp_path, monkeypatch, exit_code):
-    def run(command, **options):
-        if "pytest" not in command:
-            return SimpleNamespace(returncode=0, stdout="")
-        assert options["env"]["FFNN_GPU_REQUIRE_GPU"] == "1"
-        Path(command[-1].removeprefix("--junit-xml=")).write_text(REPORT)
-        return SimpleNamespace(returncode=exit_code)
-
-    monkeypatch.setattr(gpu_check, "probe", lambda index: Probe(index))
-    monkeypatch.setattr(gpu_check, "machine", lambda: {"gpu": "a GPU"})
-    monkeypatch.setattr(gpu_check.subprocess, "run", run)
-    assert gpu_check.main(["--out", str(tmp_path / "new" / "folder")]) == exit_code
-    written = json.loads((tmp_path / "new" / "folder" / "gpu_check.json").read_text())
-    assert (written["passed"], written["failed"], written["skipped"]) == (4, 3, 3)
-    assert (written["gpu"], written["exit_code"]) == ("a GPU", exit_code)
-
-
-def test_commit_of_a_clone_is_named_and_of_a_copy_is_not(gpu_check, tmp_path, monkeypatch):
+def test_commit_of_a_clone_is_named_and_of_a_copy_is_not(steps, tmp_path, monkeypatch):
+    gpu_check = importlib.import_module("gpu_check")
     monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert gpu_check.commit() is None
+
+
+# --- how a step runs
+
+
+@pytest.fixture
+def check(gpu_run, tmp_path):
+    """A Check in folders of its own."""
+    (tmp_path / "scratch").mkdir()
+    return gpu_run.Check(tmp_path, tmp_path / "scratch")
+
+
+def test_environment_of_a_step_has_no_settings_that_change_what_is_tested(check, monkeypatch):
+    for name in ("FFNN_GPU_BACKEND", "FFNN_GPU_TF32", "CUPY_TF32"): monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("CUPY_CACHE_DIR", "kept")
+    environment = check.environment()
+    assert {name: value for name, value in environment.items() if name.startswith(("FFNN", "CUPY"))} == {
+        "FFNN_GPU_REQUIRE_GPU": "1", "CUPY_CACHE_DIR": "kept",
+    }  # fmt: skip
+
+
+def test_command_that_is_not_there_is_a_sentence(check, steps):
+    with pytest.raises(steps.StepError, match=r"nowhere cannot be started: .*No such file"): check.run("nowhere")
+
+
+def test_stopped_pytest_still_reports_what_passed(check, gpu_run, steps, tmp_path, monkeypatch):
+    (tmp_path / "test_slow.py").write_text("import time\ndef test_a(): pass\ndef test_b(): print('at b'); time.sleep(60)\n")
+    monkeypatch.setattr(gpu_run, "ROOT", tmp_path)
+    began = time.monotonic()
+    ended = steps._pytest(check, tmp_path / "a.xml", "-p", "no:cacheprovider", most=1.5)
+    assert ended.code is None and time.monotonic() - began < 10
+    assert steps.results(tmp_path / "a.xml")["passed"] == 1
+
+
+def test_nothing_of_a_stopped_command_runs_on(check, tmp_path):
+    check.run("sh", "-c", f"(sleep 0.6; touch {tmp_path}/alive) & wait", most=0.1)
+    time.sleep(0.8)
+    assert not (tmp_path / "alive").exists()
+
+
+@pytest.mark.parametrize("place", ["PATH", "CUDA_HOME", "CUDA_PATH", "wheel"])
+def test_sanitizer_is_found_where_it_may_be(check, steps, tmp_path, monkeypatch, place):
+    home = tmp_path / "home" if place != "wheel" else check.site / "nvidia" / "cu13"
+    tool = home / "bin" / "compute-sanitizer"
+    tool.parent.mkdir(parents=True)
+    tool.touch(0o755)
+    for name in ("CUDA_HOME", "CUDA_PATH"): monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert steps.find_sanitizer(check) == str(tool) or place != "wheel"
+    if place != "wheel": monkeypatch.setenv(place, str(tool.parent if place == "PATH" else home))
+    assert steps.find_sanitizer(check) == str(tool)
+
+
+def test_sanitizer_runs_tests_that_exist(steps):
+    file, *_, words = steps.SANITIZED
+    assert f"def test_{words.split()[0]}" in (SCRIPTS.parent / file).read_text(encoding="utf-8")
+
+
+# --- wheels
+
+
+def wheel(folder, name, text):
+    """A wheel of one module, of version 1."""
+    info = f"{name}-1.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", text)
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\nRequires-Dist: not-there\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+def test_wheels_add_what_is_missing_and_replace_nothing(check, steps, tmp_path, monkeypatch):
+    check.wheels = tmp_path / "wheels"
+    check.wheels.mkdir()
+    wheel(check.wheels, "ffnn_gpu_test_only", "word = 'from a wheel'")
+    wheel(check.wheels, "numpy", "raise SystemExit('the numpy of the wheel')")
+    found = steps.wheels(check)
+    assert (found["installed"], found["here_already"]) == (["ffnn_gpu_test_only"], ["numpy"])
+    ended = check.run(sys.executable, "-c", "import numpy, ffnn_gpu_test_only as only; print(only.word)")
+    assert (ended.code, ended.text) == (0, "from a wheel\n")
+
+
+def test_cupy_of_the_machine_is_kept_whatever_its_cuda(steps, monkeypatch):
+    for found in (None, object()):
+        monkeypatch.setattr(steps.importlib.util, "find_spec", lambda name, found=found: found)
+        assert steps._is_here("cupy_cuda12x") == (found is not None)
+
+
+def test_wheels_that_cannot_be_installed_are_named(check, steps, tmp_path):
+    check.wheels = tmp_path
+    with pytest.raises(steps.StepError, match="holds no wheels"): steps.wheels(check)
+    (tmp_path / "ffnn_gpu_broken-1-py3-none-any.whl").write_text("no archive")
+    with pytest.raises(steps.StepError, match="exit code") as caught: steps.wheels(check)
+    assert caught.value.found == {"missing": ["ffnn_gpu_broken"]}
+
+
+def test_environment_without_pip_borrows_one(check, gpu_run, steps, monkeypatch):
+    ran = []
+    monkeypatch.setattr(steps.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpu_run.Check, "run", lambda self, *command: ran.append(command) or gpu_run.Ended(0, 0.0, ""))
+    assert steps._pip(check) == (check.scratch / "pip" / "bin" / "python", "-m", "pip")
+    assert ran == [(sys.executable, "-m", "venv", check.scratch / "pip")]

@@ -1,0 +1,62 @@
+"""Prints the GPU and what drives it, as one line of JSON; where there is no GPU, a sentence, and exits with 2."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+
+import ffnn_gpu
+from ffnn_gpu.backend import probe
+
+PACKAGES = (
+    "numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cuda-nvrtc",
+    "nvidia-cuda-nvrtc-cu12", "ml_dtypes", "safetensors", "scikit-learn", "pytest", "torch", "jax",
+)  # fmt: skip
+
+
+def facts():
+    """Everything a figure measured here depends on, except the commit."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    properties = runtime.getDeviceProperties(0)
+    return {
+        "gpu": properties["name"].decode(),
+        "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "multiprocessors": properties["multiProcessorCount"],
+        "memory_bytes": properties["totalGlobalMem"],
+        "driver": driver(),
+        "driver_cuda": runtime.driverGetVersion(),
+        "cuda": runtime.runtimeGetVersion(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {"ffnn_gpu": ffnn_gpu.__version__} | {name: version(name) for name in PACKAGES if version(name)},
+    }
+
+
+def driver():
+    """The driver's own version, such as "580.95.05"; None where no nvidia-smi tells it."""
+    smi = shutil.which("nvidia-smi")
+    if smi is None: return None
+    told = subprocess.run(
+        [smi, "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False
+    )
+    return told.stdout.split("\n")[0].strip() or None
+
+
+def version(package):
+    """Of the installed distribution; None where there is none."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    found = probe(0)
+    if not found.usable:
+        print(f"{found.reason}; {found.hint}.")
+        sys.exit(2)
+    print(json.dumps(facts()))
