@@ -58,7 +58,7 @@ class Parameters:
         theta, grad: (P,) vectors of `dtype`; P counts the padding.
         shadow: (P,) θ in `compute_dtype`, which the views W, b, … show; None where that is θ's own type.
         state: (S,) vector of running statistics.
-        loss_scale: for float16 [S, good updates since S changed], float64 on the device: ∇θ is S times its value. Else None.
+        loss_scale: for float16 [S, good updates in a row], float64 on the device, else None: ∇θ is S times the true one.
         step: (1,) int64 on the device, the number of updates θ has had; dropout reads it.
         n_decayed: θ[:n_decayed] are the matrices.
         views: one `Views` per layer.

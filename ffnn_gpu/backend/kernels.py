@@ -24,7 +24,6 @@ THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
 NULL = np.uint64(0)  # a pointer to nothing
 SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
-MODULES = {"f32": ("-DONLY_F32",), "f64": ("-DONLY_F64",), "16": ("-DONLY_F32", "-DWITH_16_BIT")}  # options by types
 
 
 class Kernels:
@@ -94,17 +93,19 @@ class Kernels:
             arrays["finished"] = count
         return arrays["finished"]
 
-    def _of_type(self, types: str) -> Any:
-        """The module with the kernels of one entry of MODULES; those without a type are in each."""
-        if types not in self._modules:
+    def _module_of(self, name: str) -> Any:
+        """The module of one type that a kernel is in; the kernels without a type are in all of them."""
+        options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
+        if name.endswith(("_f16", "_bf16")): options.append("-DWITH_16_BIT")
+        key = " ".join(options)
+        if key not in self._modules:
             code = SOURCE.read_text(encoding="utf-8")
-            self._modules[types] = self.xp.RawModule(code=code, options=(*OPTIONS, *MODULES[types]))
-        return self._modules[types]
+            self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
+        return self._modules[key]
 
     def _launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
         if name not in self._functions:
-            types = "16" if name.endswith("f16") else "f64" if name.endswith("_f64") else "f32"
-            self._functions[name] = self._of_type(types).get_function(name)
+            self._functions[name] = self._module_of(name).get_function(name)
         if min(grid):
             self._functions[name](grid, block, tuple(NULL if argument is None else argument for argument in arguments))
 

@@ -108,8 +108,8 @@ def test_every_kernel_was_launched_by_a_check(backend):
     for dtype in TYPES:
         for name in MATRICES if dtype in ("bfloat16", "float16") else CHECKS:
             CHECKS[name](Case(backend, dtype, 2, 3))
-    unused = re.compile(r"\w+_f32_b?f16")                                       # test_kernels_16_bit.py
-    assert [name for name in sorted(backend.xp.names ^ set(backend.xp.launched)) if not unused.fullmatch(name)] == []
+    unused = sorted(backend.xp.names ^ set(backend.xp.launched))
+    assert [name for name in unused if not name.endswith("_f32_bf16")] == []     # test_kernels_16_bit.py
 
 
 def test_nan_goes_in_and_comes_out(backend):
@@ -143,7 +143,7 @@ def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
     small_grids(backend, monkeypatch)
     backend.xp.launched.clear()
     check(Case(backend, *size))
-    needed = {re.sub("(_f32)?_(f32|b?f16)$", "", name) for name in backend.xp.launched}
+    needed = {re.sub("(_f32)?(_b?f16)?$", "", name) for name in backend.xp.launched}
     wrong = EmulatedCupy(source=mutant.text(SOURCE.read_text(encoding="utf-8"), needed))
     with pytest.raises((AssertionError, emulator.KernelError)) as caught:
         check(Case(small_grids(emulated(wrong), monkeypatch), *size))
