@@ -1,4 +1,5 @@
-"""A CUDA GPU: fused kernels (fused.py) and for the rest the reference on CuPy. The sole `import cupy` is in `load_cupy`.
+"""A CUDA GPU: products by cublasLt (fused_products.py), fused kernels (fused.py), and for the rest the reference on CuPy.
+The sole `import cupy` is in `load_cupy`.
 
 Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or warns where an
 array lies on another one. So "cupy:0" and "cupy:1" work side by side in one process, as long as nothing but operations
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ffnn_gpu.backend.arrays import host_array
-from ffnn_gpu.backend.fused import FusedBackend
+from ffnn_gpu.backend.fused_products import FusedProducts
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import DeviceOutOfMemoryError
 
@@ -49,20 +50,24 @@ def operations_on_device(cls: Class) -> Class:
 
 
 @operations_on_device
-class CupyBackend(FusedBackend):
-    """Every operation on arrays of one CUDA device."""
+class CupyBackend(FusedProducts):
+    """Every operation on arrays of one CUDA device.
+
+    Args:
+        index: of the device.
+        tf32, autotune: as in FusedProducts.
+    """
 
     name = "cupy"
     steps_between_reads = 64
 
-    def __init__(self, index: int = 0) -> None:
-        super().__init__(load_cupy())
-        self.index = index
+    def __init__(self, index: int = 0, *, tf32: bool = False, autotune: int = 0) -> None:
+        super().__init__(load_cupy(), index, tf32, autotune)
         self.name = "cupy" if index == 0 else f"cupy:{index}"
         self.device = self.xp.cuda.Device(index)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CupyBackend, (self.index,)
+        return functools.partial(CupyBackend, tf32=self.tf32, autotune=self.autotune), (self.index,)
 
     def on_device(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """work(…) with this backend's device current. Raises DeviceOutOfMemoryError where it finds no room."""

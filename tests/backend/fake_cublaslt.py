@@ -2,8 +2,9 @@
 
 It takes the descriptors literally: column-major buffers with leading dimensions, transposes, alpha and beta of the scale
 type, epilogues with their bias pointer. So swapped factors, a wrong leading dimension or a wrong constant give a wrong
-number, or leave the arrays that were allocated, which raises. It is stricter than the library in one thing: the type of a
-bias must be set, never left to the default. Functions and their arguments are called as in the bindings.
+number, or leave the arrays that were allocated, which raises. It is stricter than the library in two things: the type of a
+bias must be set, never left to the default, and a handle serves the thread that made it. Functions and their arguments are
+called as in the bindings.
 
 What it cannot see: which types, epilogues and alignments a GPU supports, rounding and order of sums, time, streams.
 Values are those of cublasLt.h, library_types.h and cublas_api.h; test_cublaslt_bindings.py compares them with nvmath's.
@@ -11,6 +12,7 @@ Values are those of cublasLt.h, library_types.h and cublas_api.h; test_cublaslt_
 
 import ctypes
 import itertools
+import threading
 from enum import IntEnum
 
 import numpy as np
@@ -62,6 +64,7 @@ class FakeCublasLt:
     def __init__(self, cupy, version=131000, costs=(3.0, 1.0, 2.0)):
         self.cupy, self.version, self.costs = cupy, version, costs
         self.refuses, self.broken = set(), set()  # names of epilogues, numbers of algorithms
+        self.extra = {}  # name of an epilogue → the milliseconds it adds
         self.written, self.layouts, self.searches, self.used = [], [], 0, []
         self.fault = 0  # a status that every search fails with
         self.wanted = WORKSPACE  # bytes that a stored algorithm asks for
@@ -72,7 +75,7 @@ class FakeCublasLt:
         self.objects[number] = content
         return number
 
-    def create(self): return self._new(kind="handle")
+    def create(self): return self._new(kind="handle", thread=threading.get_ident())
     def get_version(self): return self.version
     def matmul_preference_create(self): return self._new(kind="preference")
     def destroy(self, light_handle): del self.objects[light_handle]
@@ -160,7 +163,8 @@ class FakeCublasLt:
         self, light_handle, compute_desc, alpha, a, adesc, b, bdesc, beta, c, cdesc, d, ddesc, algo, workspace,
         workspace_size_in_bytes, stream,
     ):  # fmt: skip
-        assert self.objects[light_handle]["kind"] == "handle" and stream == self.cupy.stream.ptr
+        assert self.objects[light_handle] == {"kind": "handle", "thread": threading.get_ident()}
+        assert stream == self.cupy.stream.ptr
         content, layouts = self.objects[compute_desc], (adesc, bdesc, cdesc, ddesc)
         words = np.frombuffer(ctypes.string_at(algo, 64), np.uint64).tolist()
         made_for = self._words(compute_desc, layouts, [])
@@ -173,7 +177,7 @@ class FakeCublasLt:
         assert made_for[1] >= min(words[3], 256), "the algorithm was chosen for a better aligned bias"
         if words[1] in self.broken: raise CuBLASLtError(EXECUTION_FAILED)
         self.used.append(words[1])
-        self.cupy.clock += self.costs[words[1]]
+        self.cupy.clock += self.costs[words[1]] + self.extra.get(Epilogue(content["EPILOGUE"]).name, 0)
         self._compute(content, *((p, self.objects[x]) for p, x in zip((a, b, c, d), layouts, strict=True)), alpha, beta)
 
     def _compute(self, content, a, b, c, d, alpha, beta):
@@ -201,7 +205,7 @@ class FakeCublasLt:
             vector[:, 0] = encode(first.sum(axis=1), result)
         if kind & Epilogue.BIAS:
             sums = sums + decode(self.cupy.view(content["BIAS_POINTER"], result, len(sums), 1, len(sums)), result)
-        if kind & Epilogue.RELU: return np.maximum(sums, 0)
+        if kind & Epilogue.RELU: return np.fmax(sums, 0)  # which turns NaN into 0
         if kind & Epilogue.GELU:
             return 0.5 * sums * (1 + np.tanh(np.sqrt(2 / np.pi) * (sums + 0.044715 * sums**3)))
         return sums

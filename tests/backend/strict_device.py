@@ -56,6 +56,8 @@ class StrictArray:
     ndim = property(lambda self: self.host.ndim)
     size = property(lambda self: self.host.size)
     nbytes = property(lambda self: self.host.nbytes)
+    strides = property(lambda self: self.host.strides)
+    data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
     flags = property(lambda self: self.host.flags)
     T = property(lambda self: self._view(self.host.T))
     device = property(lambda self: self.xp.cuda.Device(self.device_id))
@@ -298,7 +300,8 @@ class StrictModule:
             here = a if a.device_id == self._state().devices[-1] else self.new(a.host.copy())
             return here if dtype is None or here.dtype == dtype else here.astype(dtype)
         host = np.array(a, dtype, order=order or "K")
-        if host.dtype.kind not in "?iufbc" or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
+        known = host.dtype.kind in "?iufbc" or host.dtype.name == "bfloat16"
+        if not known or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
             raise ValueError(f"Unsupported dtype {host.dtype}")
         if self._state().steps:
             raise Refusal("a copy from the host within a step")
