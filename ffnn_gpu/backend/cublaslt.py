@@ -32,7 +32,7 @@ MIB = 2**20
 ALIGNMENT = 256  # bytes, of the workspace (cuBLAS documentation, cublasLtMatmul)
 REFUSALS = (7, 8, 15)  # cublasStatus_t: INVALID_VALUE, ARCH_MISMATCH, NOT_SUPPORTED
 BGRADA_OF_ONE_ROW = 120304  # the first version that sums over k = 1 (nvmath-python, linalg/_internal/epilog_protocol.py)
-INSTALL = 'pip install "nvmath-python[cu12]" or "nvmath-python[cu13]", whichever CUDA version nvidia-smi shows'
+INSTALL = 'pip install "ffnn_gpu[cuda12x]" or "ffnn_gpu[cuda13x]", whichever CUDA version nvidia-smi shows'
 Array = Any
 
 

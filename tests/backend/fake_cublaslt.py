@@ -66,6 +66,7 @@ class FakeCublasLt:
         self.refuses, self.broken = set(), set()  # names of epilogues, numbers of algorithms
         self.extra = {}  # name of an epilogue → the milliseconds it adds
         self.written, self.layouts, self.searches, self.used = [], [], 0, []
+        self.made = []  # the epilogue of each product
         self.fault = 0  # a status that every search fails with
         self.wanted = WORKSPACE  # bytes that a stored algorithm asks for
         self._numbers, self.objects = itertools.count(1000), {}
@@ -177,7 +178,8 @@ class FakeCublasLt:
         assert made_for[1] >= min(words[3], 256), "the algorithm was chosen for a better aligned bias"
         if words[1] in self.broken: raise CuBLASLtError(EXECUTION_FAILED)
         self.used.append(words[1])
-        self.cupy.clock += self.costs[words[1]] + self.extra.get(Epilogue(content["EPILOGUE"]).name, 0)
+        self.made.append(Epilogue(content["EPILOGUE"]).name)
+        self.cupy.clock += self.costs[words[1]] + self.extra.get(self.made[-1], 0)
         self._compute(content, *((p, self.objects[x]) for p, x in zip((a, b, c, d), layouts, strict=True)), alpha, beta)
 
     def _compute(self, content, a, b, c, d, alpha, beta):
