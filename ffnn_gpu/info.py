@@ -33,7 +33,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     shown |= {"backend": f"{found['backend'] or 'none'} ({found['reason']})", "hint": found["hint"]}
     if device is not None:
         shown["device"] = f"{device['name']}, {device['free_bytes']:,} of {device['total_bytes']:,} bytes free"
-    shown |= {"blas": found["blas"], "cpus": str(found["cpus"]), "platform": found["platform"]}
+    shown |= {name: str(found[name] or "") for name in ("products", "blas", "cpus", "platform")}
     return [f"{name:<9} {text}" for name, text in shown.items() if text]
 
 
@@ -41,10 +41,13 @@ def _backend() -> dict[str, Any]:
     try:
         backend = get_backend()
     except FfnnGpuError as error:                                        # what FFNN_GPU_BACKEND asks for
-        return {"backend": None, "reason": str(error), "hint": None, "device": None}
+        return {"backend": None, "reason": str(error), "hint": None, "products": None, "device": None}
     on_cpu = backend.memory() is None
     hint = probe(0).hint if on_cpu and "auto" in backend.reason else None
-    return {"backend": backend.name, "reason": backend.reason, "hint": hint, "device": None if on_cpu else _device(backend)}
+    return {
+        "backend": backend.name, "reason": backend.reason, "hint": hint, "products": getattr(backend, "products", None),
+        "device": None if on_cpu else _device(backend),
+    }  # fmt: skip
 
 
 def _device(backend: Backend) -> dict[str, Any]:

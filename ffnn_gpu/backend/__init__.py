@@ -14,6 +14,8 @@ __all__ = ["Backend", "NumpyBackend", "get_backend", "probe", "to_kind_of"]
 
 SYNONYMS = {"cpu": "numpy", "cuda": "cupy"}
 ENVIRONMENT = "FFNN_GPU_BACKEND"
+TF32, AUTOTUNE = "FFNN_GPU_TF32", "FFNN_GPU_AUTOTUNE"
+MOST_ALGORITHMS = 64
 
 
 def get_backend(name: str | Backend = "auto") -> Backend:
@@ -22,13 +24,14 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     Args:
         name: "numpy" or "cpu"; "cupy", "cupy:N", "cuda" or "cuda:N"; "auto": what the environment variable
             FFNN_GPU_BACKEND says, else the GPU if it passes the probe, else NumPy. A Backend is returned as it is.
+            FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE say how a GPU makes its matrix products (FusedProducts).
 
     Returns:
         A backend whose `reason` says in one sentence why it was chosen.
 
     Raises:
         BackendUnavailableError: a GPU was asked for and cannot be used; there is no silent fallback.
-        ConfigurationError: no backend is called so.
+        ConfigurationError: no backend is called so, or FFNN_GPU_TF32 or FFNN_GPU_AUTOTUNE is no number it can be.
     """
     if isinstance(name, Backend):
         return name
@@ -59,9 +62,20 @@ def _gpu(index: int, source: str) -> Backend:
 
 
 def _make(index: int | None, reason: str) -> Backend:
-    backend: Backend = NumpyBackend() if index is None else CupyBackend(index)
+    backend: Backend = NumpyBackend() if index is None else _cupy(index)
     backend.reason = reason
     return backend
+
+
+def _cupy(index: int) -> CupyBackend:
+    return CupyBackend(index, tf32=bool(_number(TF32, 1)), autotune=_number(AUTOTUNE, MOST_ALGORITHMS))
+
+
+def _number(variable: str, most: int) -> int:
+    text = os.environ.get(variable, "").strip() or "0"
+    if not text.isdecimal() or int(text) > most:
+        raise ConfigurationError(f"{variable} must be a whole number from 0 to {most}, not {text!r}")
+    return int(text)
 
 
 def to_kind_of(like: Any, backend: Backend, z: Any) -> Any:

@@ -14,6 +14,7 @@ its derivative; the sum over rows of BGRADA is not in float64 as `Backend.column
 
 import importlib
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from ffnn_gpu.backend.cublaslt_calls import Calls, Plan
 from ffnn_gpu.backend.cublaslt_problem import Pointers, Problem, describe
 from ffnn_gpu.backend.cublaslt_store import AlgorithmStore, store_path
+from ffnn_gpu.backend.timing import milliseconds
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError, ShapeError
 
 __all__ = ["CublasLt", "Plan", "Problem", "available", "load_bindings"]
@@ -29,9 +31,8 @@ __all__ = ["CublasLt", "Plan", "Problem", "available", "load_bindings"]
 MIB = 2**20
 ALIGNMENT = 256  # bytes, of the workspace (cuBLAS documentation, cublasLtMatmul)
 REFUSALS = (7, 8, 15)  # cublasStatus_t: INVALID_VALUE, ARCH_MISMATCH, NOT_SUPPORTED
-TIMED_RUNS, TIMED_ROUNDS = 10, 3
 BGRADA_OF_ONE_ROW = 120304  # the first version that sums over k = 1 (nvmath-python, linalg/_internal/epilog_protocol.py)
-INSTALL = 'pip install "nvmath-python[cu12]" or "nvmath-python[cu13]", whichever CUDA version nvidia-smi shows'
+INSTALL = 'pip install "ffnn_gpu[cuda12x]" or "ffnn_gpu[cuda13x]", whichever CUDA version nvidia-smi shows'
 Array = Any
 
 
@@ -61,21 +62,30 @@ class CublasLt:
         autotune: how many algorithms to time at the first product of each kind; 0 takes the one cublasLt recommends. The
             choice decides the order of sums, so it is stored: equal numbers in two runs need the same choice.
         store: the file of timed choices; by default one in the user's cache folder.
+        bindings: the module nvmath.bindings.cublasLt, imported by default.
+
+    Attributes:
+        store: what was timed, of algorithms here and of epilogues in fused_products.py.
+        close: frees what cublasLt holds; called when nobody holds this object any more. A graph captured with it must not
+            be launched afterwards, so whoever keeps the graph keeps this object.
     """
 
     def __init__(
-        self, cupy: Any, device: int = 0, *, tf32: bool = False, autotune: int = 0, store: Path | None = None
-    ) -> None:
+        self, cupy: Any, device: int = 0, *, tf32: bool = False, autotune: int = 0, store: Path | None = None,
+        bindings: Any = None,
+    ) -> None:  # fmt: skip
         self.cupy, self.tf32, self.autotune = cupy, tf32, autotune
         with cupy.cuda.Device(device) as current:
             size = (32 if int(current.compute_capability) >= 90 else 4) * MIB  # cuBLAS documentation, cublasSetWorkspace()
             self._memory = cupy.empty(size + ALIGNMENT, np.uint8)
             workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT
-            self._calls = Calls(load_bindings(), workspace, size)
-        self._store = AlgorithmStore((store or self._default_store(device)) if autotune else None)
+            self._calls = Calls(bindings or load_bindings(), workspace, size)
+        self.store = AlgorithmStore((store or self._default_store(device)) if autotune else None)
         self._plans: dict[Problem, Plan] = {}
         self._refused: dict[Problem, str] = {}
         self._lock = threading.Lock()
+        self.close = weakref.finalize(self, _close, self._calls, self._plans)
+        self.close.atexit = False  # the driver may be gone by then
 
     def product(
         self, A: Array, B: Array, out: Array, epilogue: str | None = None, bias: Array | None = None,
@@ -113,13 +123,6 @@ class CublasLt:
         except (ShapeError, ConfigurationError) as error:
             return str(error)
         return self._make(problem, pointers, stream)
-
-    def close(self) -> None:
-        """Free what cublasLt holds. Graphs captured with this object must not be launched afterwards."""
-        for plan in self._plans.values():
-            self._calls.destroy(plan)
-        self._plans.clear()
-        self._calls.close()
 
     def _make(self, problem: Problem, pointers: Pointers, stream: Any) -> str:
         """Compute the product; or do not, and return why."""
@@ -167,7 +170,7 @@ class CublasLt:
     def _choose(self, plan: Plan, pointers: Pointers, stream: Any) -> Plan | None:
         """The plan with the stored, the fastest or the recommended algorithm; None where there is none."""
         key = repr(plan.problem)
-        stored = self._store.get(key)
+        stored = self.store.get(key)
         algorithm = self._calls.stored(plan, stored) if stored else None
         if algorithm is not None:
             return plan.by(algorithm)
@@ -177,25 +180,15 @@ class CublasLt:
         times = [self._milliseconds(candidate, pointers, stream) for candidate in candidates]
         if min(times, default=np.inf) == np.inf: return None
         best = candidates[int(np.argmin(times))]
-        self._store.put(key, best.algorithm.tobytes())
+        self.store.put(key, best.algorithm.tobytes())
         return best
 
     def _milliseconds(self, plan: Plan, pointers: Pointers, stream: Any) -> float:
-        """The shortest of a few rounds of products, each between two events; ∞ for an algorithm that fails."""
-        start, stop = self.cupy.cuda.Event(), self.cupy.cuda.Event()
-        shortest = np.inf
+        """The time of one product; ∞ for an algorithm that fails."""
         try:
-            self._calls.run(plan, pointers, stream.ptr)
-            for _ in range(TIMED_ROUNDS):
-                start.record(stream)
-                for _ in range(TIMED_RUNS):
-                    self._calls.run(plan, pointers, stream.ptr)
-                stop.record(stream)
-                stop.synchronize()
-                shortest = min(shortest, self.cupy.cuda.get_elapsed_time(start, stop) / TIMED_RUNS)
+            return milliseconds(self.cupy, stream, lambda: self._calls.run(plan, pointers, stream.ptr))
         except self._calls.lt.cuBLASLtError:
             return np.inf
-        return shortest
 
     def _default_store(self, device: int) -> Path | None:
         runtime = self.cupy.cuda.runtime
@@ -204,3 +197,10 @@ class CublasLt:
             return store_path(gpu, runtime.driverGetVersion(), self._calls.version)
         except RuntimeError:  # a user without a home folder
             return None
+
+
+def _close(calls: Calls, plans: dict[Problem, Plan]) -> None:
+    for plan in plans.values():
+        calls.destroy(plan)
+    plans.clear()
+    calls.close()

@@ -57,7 +57,8 @@ class Calls:
         self._set(descriptor, "EPILOGUE", self.lt.Epilogue[problem.epilogue])
         if problem.bias_alignment:
             self._set(descriptor, "BIAS_DATA_TYPE", DATA_TYPES[problem.D.dtype])
-            self._set(descriptor, "BIAS_POINTER", pointers.bias)  # the search for an algorithm looks at its alignment
+            # the search for an algorithm looks at the alignment of the address: it sees the one that the problem promises
+            self._set(descriptor, "BIAS_POINTER", pointers.bias // 256 * 256 + problem.bias_alignment % 256)
         A, B, D = (self._layout(operand) for operand in (problem.A, problem.B, problem.D))
         return Plan(problem, descriptor, A, B, D, np.zeros(1, self.lt.matmul_algo_dtype), np.zeros(1, np.int64))
 

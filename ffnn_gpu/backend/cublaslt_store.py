@@ -1,4 +1,6 @@
-"""Which algorithm was fastest, remembered on disk: one JSON file for each GPU name, driver and cublasLt version.
+"""What was fastest, remembered on disk: one JSON file for each GPU name, driver and cublasLt version.
+
+It holds algorithms, and choices between a fused epilogue and a kernel of its own.
 
 Why the version is in the name: a cublasLtMatmulAlgo_t is 64 opaque bytes that may be stored and used again with the same
 version of the library only (cublasLt.h). It is a cache and nothing else: a file that is missing, damaged or not writable
@@ -14,6 +16,7 @@ import sys
 from pathlib import Path
 
 ALGO_BYTES = 64
+CHOICE = "fused epilogue: "  # begins the name of a choice, which is one byte: 1 where the epilogue was the faster way
 FORMAT = 1
 LARGEST_FILE = 16 * 2**20  # bytes; a longer one is damaged
 
@@ -34,7 +37,7 @@ def store_path(gpu: str, driver: int, version: int) -> Path:
 
 
 class AlgorithmStore:
-    """problem → the bytes of its fastest algorithm, kept in memory and in the file `path`, if there is one."""
+    """problem → the bytes of its algorithm or choice, kept in memory and in the file `path`, if there is one."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -69,4 +72,4 @@ class AlgorithmStore:
             found = {str(name): bytes.fromhex(value) for name, value in content["algorithms"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}
-        return {name: value for name, value in found.items() if len(value) == ALGO_BYTES}
+        return {name: value for name, value in found.items() if len(value) == (1 if name.startswith(CHOICE) else ALGO_BYTES)}

@@ -1,4 +1,5 @@
-"""A CUDA GPU: fused kernels (fused.py) and for the rest the reference on CuPy. The sole `import cupy` is in `load_cupy`.
+"""A CUDA GPU: products by cublasLt (fused_products.py), fused kernels (fused.py), and for the rest the reference on CuPy.
+The sole `import cupy` is in `load_cupy`.
 
 Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or warns where an
 array lies on another one. So "cupy:0" and "cupy:1" work side by side in one process, as long as nothing but operations
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ffnn_gpu.backend.arrays import host_array
-from ffnn_gpu.backend.fused import FusedBackend
+from ffnn_gpu.backend.fused_products import FusedProducts
 from ffnn_gpu.backend.graphs import CapturedStep
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import DeviceOutOfMemoryError
@@ -51,21 +52,25 @@ def operations_on_device(cls: Class) -> Class:
 
 
 @operations_on_device
-class CupyBackend(FusedBackend):
-    """Every operation on arrays of one CUDA device."""
+class CupyBackend(FusedProducts):
+    """Every operation on arrays of one CUDA device.
+
+    Args:
+        index: of the device.
+        tf32, autotune: as in FusedProducts.
+    """
 
     name = "cupy"
     steps_between_reads = 256
     use_graphs = True  # False gives plain steps, to compare with
 
-    def __init__(self, index: int = 0) -> None:
-        super().__init__(load_cupy())
-        self.index = index
+    def __init__(self, index: int = 0, *, tf32: bool = False, autotune: int = 0) -> None:
+        super().__init__(load_cupy(), index, tf32, autotune)
         self.name = "cupy" if index == 0 else f"cupy:{index}"
         self.device = self.xp.cuda.Device(index)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CupyBackend, (self.index,)
+        return functools.partial(CupyBackend, tf32=self.tf32, autotune=self.autotune), (self.index,)
 
     def on_device(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """work(…) with this backend's device current. Raises DeviceOutOfMemoryError where it finds no room."""
@@ -76,13 +81,7 @@ class CupyBackend(FusedBackend):
             raise DeviceOutOfMemoryError(self._explain(error)) from error
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        if self.use_graphs: step = CapturedStep(self.xp, step, self.why_uncaptured)
-        return functools.partial(self.on_device, step)
-
-    @property
-    def why_uncaptured(self) -> str:
-        """Why steps are not captured here; "" if they are."""
-        return ""
+        return functools.partial(self.on_device, CapturedStep(self, step) if self.use_graphs else step)
 
     def steps_per_launch(self, rows: int) -> int:
         return max(1, min(MOST_STEPS_PER_LAUNCH, ROWS_PER_LAUNCH // max(rows, 1))) if self.use_graphs else 1

@@ -29,11 +29,11 @@ class Recording:
     args: tuple[Any, ...]
     graph: Any = None
     result: Any = None
-    pool: Any = None
+    memory: tuple[Any, ...] = ()
 
 
 class CapturedStep:
-    """step(…) on CuPy's current device, as a graph from the second call with the same arguments on.
+    """step(…) on the backend's device, current in each call, as a graph from the second call with the same arguments on.
 
     Arguments are the same if they are equal numbers or strings, or one and the same object. What a call returns is
     overwritten by the next call with the same arguments. One thread at a time: the kernels' scratch is the recorder's.
@@ -42,10 +42,11 @@ class CapturedStep:
         reason: why steps run uncaptured from now on; "" where nothing is in the way.
     """
 
-    def __init__(self, cupy: Any, step: Callable[..., Any], reason: str = "") -> None:
-        self.cupy, self.step, self.reason = cupy, step, reason
+    def __init__(self, backend: Any, step: Callable[..., Any]) -> None:
+        usable, why = backend.can_capture()
+        self.backend, self.step, self.reason = backend, step, "" if usable else why
         self._recordings: dict[Any, Recording] = {}
-        if reason: log.info("steps run one kernel at a time: %s", reason)
+        if self.reason: log.info("steps run one kernel at a time: %s", self.reason)
 
     def __call__(self, *args: Any) -> Any:
         key = tuple((type(a), a) if isinstance(a, PLAIN) else id(a) for a in args)
@@ -67,8 +68,9 @@ class CapturedStep:
 
     def _record(self, recording: Recording) -> None:
         """Give `recording` its graph, or give up."""
-        stream, pool = self.cupy.cuda.Stream(non_blocking=True), self.cupy.cuda.MemoryPool()
-        with stream, self.cupy.cuda.using_allocator(pool.malloc):
+        cuda = self.backend.xp.cuda
+        stream, pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
+        with stream, cuda.using_allocator(pool.malloc):
             stream.begin_capture()
             try:
                 result = self.step(*recording.args)
@@ -79,7 +81,7 @@ class CapturedStep:
             except Exception as error:  # CUDA spoils a recording in which something forbidden was done
                 self._give_up(f"its recording was refused with {type(error).__name__}: {' '.join(str(error).split())}")
         if not self.reason:
-            recording.graph, recording.result, recording.pool = graph, result, pool
+            recording.graph, recording.result, recording.memory = graph, result, (pool, *self.backend.thread_memory())
 
     def _give_up(self, reason: str) -> None:
         if not self.reason:

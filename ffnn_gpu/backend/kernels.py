@@ -84,6 +84,10 @@ class Kernels:
             arrays[purpose, n] = self.xp.empty(n, np.float64)
         return arrays[purpose, n]
 
+    def scratches(self) -> list[Any]:
+        """All scratch of this thread."""
+        return list(self._own.__dict__.values())
+
     def _finished(self) -> Any:
         """How many blocks of the sum under way are finished: 0 between launches, which every kernel keeps so."""
         arrays = self._own.__dict__

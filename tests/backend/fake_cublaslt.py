@@ -2,8 +2,9 @@
 
 It takes the descriptors literally: column-major buffers with leading dimensions, transposes, alpha and beta of the scale
 type, epilogues with their bias pointer. So swapped factors, a wrong leading dimension or a wrong constant give a wrong
-number, or leave the arrays that were allocated, which raises. It is stricter than the library in one thing: the type of a
-bias must be set, never left to the default. Functions and their arguments are called as in the bindings.
+number, or leave the arrays that were allocated, which raises. It is stricter than the library in two things: the type of a
+bias must be set, never left to the default, and a handle serves the thread that made it. Functions and their arguments are
+called as in the bindings.
 
 What it cannot see: which types, epilogues and alignments a GPU supports, rounding and order of sums, time, streams.
 Values are those of cublasLt.h, library_types.h and cublas_api.h; test_cublaslt_bindings.py compares them with nvmath's.
@@ -11,6 +12,7 @@ Values are those of cublasLt.h, library_types.h and cublas_api.h; test_cublaslt_
 
 import ctypes
 import itertools
+import threading
 from enum import IntEnum
 
 import numpy as np
@@ -62,7 +64,9 @@ class FakeCublasLt:
     def __init__(self, cupy, version=131000, costs=(3.0, 1.0, 2.0)):
         self.cupy, self.version, self.costs = cupy, version, costs
         self.refuses, self.broken = set(), set()  # names of epilogues, numbers of algorithms
+        self.extra = {}  # name of an epilogue → the milliseconds it adds
         self.written, self.layouts, self.searches, self.used = [], [], 0, []
+        self.made = []  # the epilogue of each product
         self.fault = 0  # a status that every search fails with
         self.wanted = WORKSPACE  # bytes that a stored algorithm asks for
         self._numbers, self.objects = itertools.count(1000), {}
@@ -72,7 +76,7 @@ class FakeCublasLt:
         self.objects[number] = content
         return number
 
-    def create(self): return self._new(kind="handle")
+    def create(self): return self._new(kind="handle", thread=threading.get_ident())
     def get_version(self): return self.version
     def matmul_preference_create(self): return self._new(kind="preference")
     def destroy(self, light_handle): del self.objects[light_handle]
@@ -160,7 +164,8 @@ class FakeCublasLt:
         self, light_handle, compute_desc, alpha, a, adesc, b, bdesc, beta, c, cdesc, d, ddesc, algo, workspace,
         workspace_size_in_bytes, stream,
     ):  # fmt: skip
-        assert self.objects[light_handle]["kind"] == "handle" and stream == self.cupy.stream.ptr
+        assert self.objects[light_handle] == {"kind": "handle", "thread": threading.get_ident()}
+        assert stream == self.cupy.stream.ptr
         content, layouts = self.objects[compute_desc], (adesc, bdesc, cdesc, ddesc)
         words = np.frombuffer(ctypes.string_at(algo, 64), np.uint64).tolist()
         made_for = self._words(compute_desc, layouts, [])
@@ -173,8 +178,20 @@ class FakeCublasLt:
         assert made_for[1] >= min(words[3], 256), "the algorithm was chosen for a better aligned bias"
         if words[1] in self.broken: raise CuBLASLtError(EXECUTION_FAILED)
         self.used.append(words[1])
-        self.cupy.clock += self.costs[words[1]]
-        self._compute(content, *((p, self.objects[x]) for p, x in zip((a, b, c, d), layouts, strict=True)), alpha, beta)
+        self.made.append(Epilogue(content["EPILOGUE"]).name)
+        self.cupy.clock += self.costs[words[1]] + self.extra.get(self.made[-1], 0)
+        matrices = [(p, dict(self.objects[x])) for p, x in zip((a, b, c, d), layouts, strict=True)]
+        scalar = np.dtype(FLOATS[content["scale"]])
+        scalars = [float(np.frombuffer(ctypes.string_at(p, scalar.itemsize), scalar)[0]) for p in (alpha, beta)]
+        written = [self._matrix(*matrices[3])]
+        if content["EPILOGUE"] == Epilogue.BGRADA: written.append(self._vector(content, matrices[3][1]))
+        now = dict(content)  # all that is read of descriptors is read here: a graph keeps it, and reads the matrices alone
+        act = getattr(self.cupy, "act", lambda work, *written: work())
+        act(lambda: self._compute(now, *matrices, *scalars), *written)
+
+    def _vector(self, content, d):
+        """Where a bias of D, or the gradient of one, lies."""
+        return self.cupy.view(content["BIAS_POINTER"], FLOATS[d["type"]], d["rows"], 1, d["rows"])
 
     def _compute(self, content, a, b, c, d, alpha, beta):
         A, B, C, D = (self._matrix(*x) for x in (a, b, c, d))
@@ -182,26 +199,22 @@ class FakeCublasLt:
         if content["compute"] == TF32: first, second = _tf32(first), _tf32(second)
         first = first.T if content["TRANSA"] else first
         second = second.T if content["TRANSB"] else second
-        scalar = np.dtype(FLOATS[content["scale"]])
-        alpha, beta = (float(np.frombuffer(ctypes.string_at(p, scalar.itemsize), scalar)[0]) for p in (alpha, beta))
         if first.shape[1] != second.shape[0] or D.shape != (first.shape[0], second.shape[1]):
             raise CuBLASLtError(INVALID_VALUE)
         sums = alpha * (first @ second)
         if beta: sums = sums + beta * decode(C, FLOATS[c[1]["type"]])
-        D[...] = encode(self._epilogue(content, sums, first, FLOATS[d[1]["type"]]), FLOATS[d[1]["type"]])
+        D[...] = encode(self._epilogue(content, sums, first, d[1]), FLOATS[d[1]["type"]])
 
     def _matrix(self, pointer, layout):
         return self.cupy.view(pointer, FLOATS[layout["type"]], layout["rows"], layout["columns"], layout["ld"])
 
-    def _epilogue(self, content, sums, first, result):
-        kind = content["EPILOGUE"]
+    def _epilogue(self, content, sums, first, d):
+        kind, result = content["EPILOGUE"], FLOATS[d["type"]]
         if kind == Epilogue.BGRADA:
             if content["TRANSA"]: raise CuBLASLtError(NOT_SUPPORTED)
-            vector = self.cupy.view(content["BIAS_POINTER"], result, len(first), 1, len(first))
-            vector[:, 0] = encode(first.sum(axis=1), result)
-        if kind & Epilogue.BIAS:
-            sums = sums + decode(self.cupy.view(content["BIAS_POINTER"], result, len(sums), 1, len(sums)), result)
-        if kind & Epilogue.RELU: return np.maximum(sums, 0)
+            self._vector(content, d)[:, 0] = encode(first.sum(axis=1), result)
+        if kind & Epilogue.BIAS: sums = sums + decode(self._vector(content, d), result)
+        if kind & Epilogue.RELU: return np.fmax(sums, 0)  # which turns NaN into 0
         if kind & Epilogue.GELU:
             return 0.5 * sums * (1 + np.tanh(np.sqrt(2 / np.pi) * (sums + 0.044715 * sums**3)))
         return sums

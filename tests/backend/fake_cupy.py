@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+from ffnn_gpu.backend import cublaslt
 from ffnn_gpu.backend.cupy_backend import CupyBackend
 from tests.backend.strict_device import StrictModule
 from tests.backend.tape import CudaRuntimeError
@@ -23,6 +24,9 @@ class FakeCupy(StrictModule):
     def synchronize(self):
         self.wait()
 
+    def load_bindings(self):
+        raise ModuleNotFoundError("No module named 'nvmath'", name="nvmath")
+
     def ElementwiseKernel(self, inputs, output, operation, name):  # noqa: N802 - CuPy's name
         assert (inputs, output, operation) == ("float32 x", "float32 y", "y = 2 * x + 1")
         return lambda x: self.compute(lambda host: 2 * host + 1, x)
@@ -30,9 +34,10 @@ class FakeCupy(StrictModule):
 
 @contextlib.contextmanager
 def installed(monkeypatch, cupy):
-    """While entered, `import cupy` gives this one, and CupyBackend uses its kernels if this one can run them."""
+    """While entered, `import cupy` gives this one; a CupyBackend made now uses no kernels and no cublasLt but its own."""
     with monkeypatch.context() as patch:
         patch.setattr(CupyBackend, "use_kernels", hasattr(cupy, "RawModule"))
+        patch.setattr(cublaslt, "load_bindings", cupy.load_bindings)
         patch.setitem(sys.modules, "cupy", cupy)
         yield cupy
 

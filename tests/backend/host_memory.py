@@ -86,7 +86,7 @@ class FakeCupy(Memory):
         self.stream = SimpleNamespace(ptr=77, capturing=False, is_capturing=lambda: self.stream.capturing)
         device = SimpleNamespace(compute_capability=capability)
         self.cuda = SimpleNamespace(
-            Device=lambda index: _Entered(device, index, self.entered), Event=lambda: _Event(self),
+            Device=lambda index: _Entered(device, index, self.entered), Event=lambda: Event(self),
             get_current_stream=lambda: self.stream,
             get_elapsed_time=lambda start, stop: stop.time - start.time,
             runtime=SimpleNamespace(
@@ -104,7 +104,9 @@ class _Entered:
         return self.device
 
 
-class _Event:
+class Event:
+    """As cupy.cuda.Event, on the clock of a stand-in."""
+
     def __init__(self, cupy): self.cupy = cupy
     def record(self, stream): self.time = self.cupy.clock
     def synchronize(self): assert not self.cupy.stream.capturing

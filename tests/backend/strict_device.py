@@ -58,6 +58,8 @@ class StrictArray:
     size = property(lambda self: self.host.size)
     itemsize = property(lambda self: self.host.itemsize)
     nbytes = property(lambda self: self.host.nbytes)
+    strides = property(lambda self: self.host.strides)
+    data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
     flags = property(lambda self: self.host.flags)
     T = property(lambda self: self._view(self.host.T))
     device = property(lambda self: self.xp.cuda.Device(self.device_id))

@@ -7,6 +7,7 @@ memory from the common pool, which somebody else would own when the graph is lau
 """
 
 import contextlib
+import itertools
 
 import numpy as np
 
@@ -60,18 +61,21 @@ class Capturing:
         module = self
 
         class Stream:
-            def __init__(self, non_blocking=False): self.non_blocking = non_blocking
+            def __init__(self, non_blocking=False):
+                self.non_blocking, self.capturing, self.ptr = non_blocking, False, next(module.stream_numbers)
+
+            def is_capturing(self): return self.capturing
             def __enter__(self): module._state().streams.append(self)
             def __exit__(self, *_): module._state().streams.pop()
 
             def begin_capture(self, mode=None):
                 assert module._state().streams[-1:] == [self], "work on another stream is not captured"
                 assert self.non_blocking, "a stream that waits for the default stream"
-                module._state().tape = Tape()
+                module._state().tape, self.capturing = Tape(), True
                 module.captures += 1
 
             def end_capture(self):
-                tape, module._state().tape = module._state().tape, None
+                tape, module._state().tape, self.capturing = module._state().tape, None, False
                 graph = tape.end()
                 module.graphs.append(graph)
                 return graph
@@ -88,7 +92,9 @@ class Capturing:
             finally:
                 state.pool = before
 
-        self.captures, self.graphs = 0, []
+        self.captures, self.graphs, self.stream_numbers = 0, [], itertools.count(7)
+        default = Stream()
+        self.cuda.get_current_stream = lambda: (self._state().streams or [default])[-1]
         self.cuda.Stream, self.cuda.MemoryPool, self.cuda.using_allocator = Stream, MemoryPool, using_allocator
 
     @property

@@ -153,6 +153,15 @@ def test_a_plan_promises_no_more_alignment_than_there_is(parts, alignment, searc
     assert bindings.searches == searches
 
 
+def test_the_search_sees_the_bias_as_badly_aligned_as_the_plan_allows(parts):
+    lt, cupy, bindings = parts
+    x, W, a = draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), cupy.empty((3, 5), "float32")
+    for place in (128, 16, 64):
+        b = cupy.array(np.arange(5), "float32", place)
+        assert_close(lt.product(x, W, out=a, bias=b), x.values @ W.values + b.values)
+    assert bindings.searches == 1
+
+
 def test_product_runs_on_the_stream_given(parts):
     lt, cupy, _ = parts
     cupy.cuda.get_current_stream = None  # must not be asked

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Backend, BackendUnavailableError, ConfigurationError, Dense, Network, get_backend
-from ffnn_gpu.backend import ENVIRONMENT, NumpyBackend, probe
+from ffnn_gpu.backend import AUTOTUNE, ENVIRONMENT, TF32, NumpyBackend, probe
 from ffnn_gpu.backend.cupy_backend import CupyBackend
 from tests.backend.fake_cupy import DRIVER, CudaRuntimeError, FakeCupy, break_import, installed, refusing, run_python
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    monkeypatch.delenv(ENVIRONMENT, raising=False)
+    for variable in (ENVIRONMENT, TF32, AUTOTUNE): monkeypatch.delenv(variable, raising=False)
     probe.cache_clear()
     yield
     probe.cache_clear()
@@ -103,6 +103,29 @@ def test_argument_beats_environment(monkeypatch, cupy):
     assert get_backend("numpy").name == "numpy"
     monkeypatch.setenv(ENVIRONMENT, "nonsense")
     assert get_backend("cupy").name == "cupy"
+
+
+@pytest.mark.parametrize(
+    ("tf32", "autotune", "want"),
+    [("", "", (False, 0)), ("0", "0", (False, 0)), ("1", " 8 ", (True, 8)), (None, "64", (False, 64))],
+)
+def test_environment_says_how_products_are_made(monkeypatch, cupy, tf32, autotune, want):
+    for variable, value in ((TF32, tf32), (AUTOTUNE, autotune)):
+        if value is not None: monkeypatch.setenv(variable, value)
+    backend = get_backend("cupy:1")
+    assert (backend.tf32, backend.autotune) == want
+    assert "cupy.matmul" in backend.products
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "most"),
+    [(TF32, "2", 1), (TF32, "yes", 1), (AUTOTUNE, "-1", 64), (AUTOTUNE, "65", 64), (AUTOTUNE, "8.0", 64)],
+)
+def test_wrong_numbers_in_the_environment_are_refused(monkeypatch, cupy, variable, value, most):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=f"{variable} must be a whole number from 0 to {most}, not '{value}'"):
+        get_backend("cupy")
+    assert get_backend("numpy").name == "numpy"
 
 
 def test_wrong_environment_is_named(monkeypatch):

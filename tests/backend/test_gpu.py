@@ -40,7 +40,7 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.backend.cupy_backend import CupyBackend
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
-from tests.backend.emulated_cupy import EmulatedCupy, emulator
+from tests.backend.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backend.fake_cupy import FakeCupy, installed, run_python
 
 GPU = pytest.param("cupy", marks=pytest.mark.gpu)
@@ -69,7 +69,7 @@ def device(request):
     """The backend of the stand-in, and the GPU's; tests/conftest.py skips or fails the latter where there is none."""
     if request.param == "cupy": return get_backend("cupy")
     emulator.require()
-    return over(EmulatedCupy)
+    return over(CupyWithCublasLt)
 
 
 def compute_dtype(network):

@@ -28,7 +28,7 @@ from ffnn_gpu.backend.cupy_backend import CupyBackend
 from ffnn_gpu.backend.graphs import MOST_GRAPHS
 from ffnn_gpu.callbacks import Callback
 from ffnn_gpu.schedules import Cosine, StepDecay
-from tests.backend.emulated_cupy import EmulatedCupy, emulator
+from tests.backend.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backend.fake_cupy import FakeCupy, installed
 
 LAYERS = [Dense(8, relu), BatchNorm(), Dropout(0.3), Residual([LayerNorm(), Dense(8, gelu)]), Dense(3)]
@@ -37,10 +37,12 @@ X, LABELS, WEIGHT = RNG.normal(size=(27, 5)), RNG.integers(0, 3, 27), RNG.random
 
 
 def stand_in(kind):
+    """CupyBackend with kernels and cublasLt interpreted, or with array functions, as if those could all be recorded."""
     if kind == "kernels": emulator.require()
-    with pytest.MonkeyPatch.context() as patch, installed(patch, EmulatedCupy() if kind == "kernels" else FakeCupy()):
+    with pytest.MonkeyPatch.context() as patch, installed(patch, CupyWithCublasLt() if kind == "kernels" else FakeCupy()):
         backend = CupyBackend()
     backend.use_kernels = kind == "kernels"
+    if kind != "kernels": backend.can_capture = lambda: (True, "")
     return backend
 
 
@@ -180,7 +182,7 @@ def test_arguments_that_never_come_again_are_not_recorded_for_ever(fake, caplog)
 
 
 def test_reason_not_to_capture_is_logged_and_kept_to(fake, caplog, monkeypatch):
-    monkeypatch.setattr(CupyBackend, "why_uncaptured", "no cublasLt", raising=False)
+    monkeypatch.setattr(fake, "can_capture", lambda: (False, "no cublasLt"))
     with caplog.at_level(logging.INFO, "ffnn_gpu"):
         captured = fake.capture(lambda: 3)
         assert [captured() for _ in range(3)] == [3, 3, 3]
