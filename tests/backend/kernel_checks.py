@@ -85,7 +85,8 @@ class Case:
             if not isinstance(right, (np.ndarray, np.generic)): continue
             mine = self.backend.to_host(mine)
             what = f"{name} of {operation} {self.matrix} {self.dtype}"
-            if relative: assert_close(mine, right, 1, what, rounding(mine.dtype, right) + relative * abs(right).max(initial=0))
+            bound = rounding(mine.dtype, right)
+            if relative: assert_close(mine, right, 1, what, bound + relative * abs(right).max(initial=0))
             else: assert mine.tobytes() == right.astype(mine.dtype).tobytes(), what
         return on_device
 
