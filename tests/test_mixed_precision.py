@@ -168,9 +168,9 @@ def test_ten_steps_are_those_of_float64(backend, dtype):
 
 
 @pytest.mark.parametrize("layers", [LAYERS, [Dense(4, relu), BatchNorm(), Dense(3), LogSoftmax()]], ids=["all", "log"])
-def test_steps_on_a_strict_device_equal_the_reference_bit_for_bit(layers):
+def test_steps_on_a_strict_device_equal_the_reference_bit_for_bit(layers, dtype):
     def after_three_steps(backend):
-        network, optimizer = network_of(backend, "bfloat16", layers), AdamW(clip_norm=1.0, ema=0.9)
+        network, optimizer = network_of(backend, dtype, layers), AdamW(clip_norm=1.0, ema=0.9)
         x, y = backend.asarray(X, network.compute_dtype), backend.asarray(LABELS, np.int32)
         w, ws = backend.asarray(np.ones(32, np.float32)), network.workspace(32)
         loss = SoftmaxCrossEntropy(0.1, (1, 2, 3)).evaluate

@@ -80,11 +80,11 @@ RULES = {
 def steps(backend, layers, loss, optimizer, y, weight=None, dtype="float32", count=3, scale=None):
     """Every number there is after `count` steps on the batch, as bytes by name; on a strict device nothing may wait."""
     network = Network(WIDTH, layers, backend, dtype, seed=1)
+    if scale is not None: network.params.loss_scale = backend.asarray(np.array([scale, 1999.0]))
     backend, ws = network.backend, network.workspace(ROWS, input_gradient=True)
     x, y = backend.asarray(X, dtype), backend.asarray(loss.targets(y, CLASSES, network.dtype))
     weight = None if weight is None else backend.asarray(weight, dtype)
     state = optimizer.state(network.params)
-    if scale is not None: network.params.loss_scale = backend.asarray(np.array([scale, 1999.0]))
 
     def step():
         return train_step(network, loss.evaluate, optimizer, x, y, ws, weight)
