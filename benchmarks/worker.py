@@ -22,7 +22,7 @@ except ImportError:                                           # Windows
 from benchmarks.contenders import PRODUCTS, UnsupportedError, contenders, program
 
 WARM_UP = 5                                                   # launches: compilers, CUDA graphs and caches settle in these
-CHECKED_STEPS = 3
+CHECKED_STEPS = 8                                             # a wrong decay of Adam's moments shows after a few
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "nvmath": "nvmath-python"}      # module → distribution, where they differ
 CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 

@@ -80,6 +80,6 @@ def contenders(device, kind):
 
 
 def program(name, job):
-    """The Program of contender `name` for this job. Raises ImportError for a library that is absent, and UnsupportedError."""
+    """The Program of contender `name` for this job. Raises UnsupportedError, and whatever its library raises."""
     contender = contenders(job.device, job.kind)[name]
     return getattr(import_module(f"benchmarks.contenders.{contender.file}"), job.kind)(job, contender.variant)

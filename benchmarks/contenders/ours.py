@@ -1,6 +1,7 @@
 """ffnn_gpu: `train_step` in a loop, K of them in one captured graph, `fit` for an epoch.
 
-The loss is called as `fit` calls it, by `evaluate`: targets that are known to be right are not checked at every step.
+The loss is called as `fit` calls it, by `evaluate`: targets that are known to be right are not checked at every step. On a
+GPU the algorithms of products are timed at the first step, as torch.compile does in its mode max-autotune.
 """
 
 import os
@@ -56,13 +57,17 @@ def epoch(job, variant):
 
 def bare(job):
     """The network with its own initial values."""
-    os.environ["FFNN_GPU_TF32"] = str(int(job.precision == "tf32"))
+    os.environ |= {"FFNN_GPU_TF32": str(int(job.precision == "tf32")), "FFNN_GPU_AUTOTUNE": "16"}
     from ffnn_gpu import Dense, Network, relu
 
     *hidden, outputs = job.widths[1:]
-    dtype = "bfloat16" if job.precision == "bfloat16" else "float32"
-    backend = {"cpu": "numpy", "cuda": "cupy"}[job.device]
-    return Network(job.widths[0], [*(Dense(width, relu) for width in hidden), Dense(outputs)], backend=backend, dtype=dtype)
+    layers = [*(Dense(width, relu) for width in hidden), Dense(outputs)]
+    return Network(job.widths[0], layers, backend={"cpu": "numpy", "cuda": "cupy"}[job.device], dtype=dtype(job))
+
+
+def dtype(job):
+    """What the network computes in."""
+    return "bfloat16" if job.precision == "bfloat16" else "float32"
 
 
 def made(job):
@@ -70,7 +75,8 @@ def made(job):
     network, (x, y) = bare(job), batch(job)
     start = {f"{k}.{name}": array for k, layer in enumerate(weights(job)) for name, array in zip("Wb", layer, strict=True)}
     network.params.assign({name: start[name].astype(view.dtype) for name, view in network.params.named()})
-    return network, network.backend.asarray(x, network.dtype), network.backend.asarray(y, np.int32)
+    backend = network.backend
+    return network, backend.asarray(x, backend.dtype(dtype(job))), backend.asarray(y, np.int32)
 
 
 def program(network, launch, steps=1):

@@ -6,9 +6,7 @@ On a CPU through NumPy, on a GPU through this package's cublasLt with timed algo
 row starts on a 16-byte boundary, as tensor cores want it, also where there are 10 outputs.
 """
 
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -94,8 +92,7 @@ class Gpu:
         from ffnn_gpu.backend.cublaslt import CublasLt
 
         self.cupy, self.stream = cupy, cupy.cuda.Stream(non_blocking=True)
-        self.folder = tempfile.TemporaryDirectory()           # of timed choices: none from an earlier run
-        self.lt = CublasLt(cupy, tf32=job.precision == "tf32", autotune=16, store=Path(self.folder.name) / "plans.json")
+        self.lt = CublasLt(cupy, tf32=job.precision == "tf32", autotune=16)
         self.low = np.float32
         if job.precision == "bfloat16":
             from ml_dtypes import bfloat16
