@@ -27,6 +27,10 @@ class Callback:
     def after_step(self, run: Any) -> None:
         """After every update of θ."""
 
+    def needs_every_step(self) -> bool:
+        """Whether `after_step` must come after each single update; else a GPU may do several before it is called."""
+        return type(self).after_step is not Callback.after_step
+
     def after_epoch(self, run: Any, row: dict[str, float]) -> None:
         """After the row of an epoch joined the history; setting `run.stop` ends the training."""
 
@@ -195,6 +199,9 @@ class Checkpoints(Callback):
 
     def start(self, run: Any) -> None:
         self.best = Best(self.monitor)
+
+    def needs_every_step(self) -> bool:
+        return self.every_steps is not None
 
     def after_step(self, run: Any) -> None:
         if self.every_steps and run.steps_done % self.every_steps == 0:

@@ -100,26 +100,32 @@ class Minibatches:
         self.weight = None if weight is None else backend.empty((B,), dtype)
         self._epoch = -1
         self._permutation: Any = None
-        self._index = backend.zeros((B,), np.int64)
+        self._index = backend.zeros((B * backend.steps_per_launch(B),), np.int64)
 
     @property
     def whole(self) -> tuple[Any, Any, Any | None]:
         """(x, y, weight) of all rows, in their own order."""
         return self._x, self._y, self._weight
 
-    def choose(self, epoch: int, step: int) -> int:
-        """Point at minibatch `step` of `epoch`; returns its number of rows."""
+    def choose(self, epoch: int, step: int, most: int = 1) -> tuple[int, int]:
+        """Point at minibatch `step` of `epoch` and up to `most` − 1 after it that have as many rows.
+
+        Returns:
+            (number of minibatches, rows in each).
+        """
         if epoch != self._epoch:
             self._permutation = self.backend.asarray(self.order.permutation(self.rows, epoch))
             self._epoch = epoch
-        start = step * self.order.batch_size
-        n = min(self.order.batch_size, self.rows - start)
-        self.backend.copy(self._permutation[start : start + n], out=self._index[:n])
-        return n
+        B = self.order.batch_size
+        start = step * B
+        n = min(B, self.rows - start)
+        k = max(1, min(most, (self.rows - start) // B))
+        self.backend.copy(self._permutation[start : start + k * n], out=self._index[: k * n])
+        return k, n
 
-    def gather(self, n: int) -> None:
-        """Copy the n rows chosen into the buffers."""
-        take, index = self.backend.take, self._index[:n]
+    def gather(self, j: int, n: int) -> None:
+        """Copy the n rows of the j-th minibatch chosen into the buffers."""
+        take, index = self.backend.take, self._index[j * n : (j + 1) * n]
         if isinstance(self._x, MappedRows):
             take(self._x.whole, self._x.index[index], out=self.x[:n])
         else:

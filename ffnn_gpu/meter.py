@@ -1,7 +1,8 @@
 """The mean loss of an epoch, with as few looks at the device as can be.
 
-Why a buffer: reading a value waits for the GPU. The losses of some steps are kept on the device and read together; on the
-CPU reading is free, so every step is looked at.
+Why two buffers: reading a value waits for the GPU, so the losses of many steps are kept on the device and read together. And
+a recorded graph writes to the addresses it was recorded with: the places of one launch, copied on from there. On the CPU
+reading is free, so every step is looked at.
 """
 
 import math
@@ -14,25 +15,35 @@ from ffnn_gpu.errors import DivergedError
 
 
 class Meter:
-    """Σ N_i L_i and Σ N_i over the minibatches of an epoch, in float64."""
+    """Σ N_i L_i and Σ N_i over the minibatches of an epoch, in float64. `most`: minibatches of one launch."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.values = backend.zeros((backend.steps_between_reads,), np.float64)
-        self.weights = backend.zeros((backend.steps_between_reads,), np.float64)
-        self.pending, self.total, self.weight = 0, 0.0, 0.0
+    def __init__(self, backend: Backend, most: int) -> None:
+        self.backend, self.most = backend, most
+        waiting = max(backend.steps_between_reads, most)
+        self._of_launch = {name: backend.zeros((most,), np.float64) for name in ("loss", "weight")}
+        self._waiting = {name: backend.zeros((waiting,), np.float64) for name in ("loss", "weight")}
+        self.pending, self.room, self.total, self.weight = 0, waiting, 0.0, 0.0
 
-    def add(self, value: Any, weight: Any, run: Any) -> None:
-        """Note the loss of one minibatch. Raises DivergedError, now or within the next steps, if it is not finite."""
-        self.backend.write(self.values, self.pending, value)
-        self.backend.write(self.weights, self.pending, weight)
-        self.pending += 1
-        if self.pending == len(self.values):
-            self.flush(run)
+    def note(self, j: int, value: Any, weight: Any) -> None:
+        """Within a step: the loss of the j-th minibatch of a launch, and its weight where that is an array."""
+        self.backend.write(self._of_launch["loss"], j, value)
+        if not isinstance(weight, int): self.backend.write(self._of_launch["weight"], j, weight)
+
+    def add(self, k: int, weight: Any, run: Any) -> None:
+        """After a launch of k steps. Raises DivergedError, now or within the next steps, if a loss is not finite.
+
+        weight: the number of rows of each minibatch, or any array where `note` got the weights.
+        """
+        places = slice(self.pending, self.pending + k)
+        self.backend.copy(self._of_launch["loss"][:k], out=self._waiting["loss"][places])
+        weights = weight if isinstance(weight, int) else self._of_launch["weight"][:k]
+        self.backend.copy(weights, out=self._waiting["weight"][places])
+        self.pending += k
+        if self.pending + self.most > self.room: self.flush(run)
 
     def flush(self, run: Any) -> None:
         """Read what is pending."""
-        values, weights = (self.backend.to_host(v)[: self.pending].tolist() for v in (self.values, self.weights))
+        values, weights = (self.backend.to_host(v)[: self.pending].tolist() for v in self._waiting.values())
         for i, (value, weight) in enumerate(zip(values, weights, strict=True)):
             if not math.isfinite(value):
                 position = run.position - self.pending + i + 1

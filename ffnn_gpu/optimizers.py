@@ -59,10 +59,14 @@ class Optimizer:
             if getattr(self, name) is not None: _require(self, name, lambda value: value > 0, "positive, or None")
         if self.ema is not None: _require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
 
-    def step(self, params: Parameters) -> None:
-        """θ ← one update of θ along ∇θ; the count of updates goes up by one."""
+    def step(self, params: Parameters, lr: Any = None) -> None:
+        """θ ← one update of θ along ∇θ; the count of updates goes up by one.
+
+        lr: (1,) float64 on the device, the learning rate from this step on; None for the last one set.
+        """
         backend, state = params.backend, self.state(params)
         theta, grad, n = params.theta, params.grad, params.n_decayed
+        if lr is not None: backend.copy(lr, out=state.scalars[RATE : RATE + 1])
         backend.advance(state.scalars, params.step)
         if self.clip_value is not None: backend.clip_by_value(grad, self.clip_value)
         if self.clip_norm is not None: backend.clip_by_norm(grad, self.clip_norm)

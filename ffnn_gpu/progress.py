@@ -41,6 +41,9 @@ class ProgressBar(Callback):
         )
         self.progress.start()
 
+    def needs_every_step(self) -> bool:
+        return False
+
     def after_step(self, run: Any) -> None:
         self.progress.update(self.task, completed=run.steps_done, epoch=f"{run.epoch + 1}/{run.epochs}")
 

@@ -7,7 +7,9 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ from ffnn_gpu.workspace import Workspace
 
 
 def train_step(
-    network: Network, loss: Any, optimizer: Optimizer, x: Any, y: Any, ws: Workspace, sample_weight: Any = None
+    network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None
 ) -> Any:
     """One update of θ on the minibatch x (B, n_in), y.
 
@@ -46,7 +48,7 @@ def train_step(
 
 
 def accumulated_step(
-    network: Network, loss: Loss, optimizer: Optimizer, x: Any, y: Any, ws: Workspace, sample_weight: Any, total: Any
+    network: Network, loss: Loss, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any, total: Any
 ) -> Any:
     """The same update from micro-batches of the workspace's size:  ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j.
 
@@ -94,11 +96,14 @@ class TrainingRun:
         self.epoch = self.position = 0
         self.lr_factor, self.stop, self.history = 1.0, False, History()
         self.callbacks: list[Callback] = []
-        self.meter = Meter(network.backend)
+        self._most = network.backend.steps_per_launch(len(data.x))
+        self.meter = Meter(network.backend, self._most)
+        self._lr = network.backend.zeros((self._most,), np.float64)
         self.ws = network.workspace(-(-len(data.x) // accumulate), seed=seed)
         self._total = network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
-        self._captured = network.backend.capture(self._step)
-        self.lr = float("nan")
+        optimizer.state(network.params)                                          # a step that is recorded must find it there
+        self._captured = network.backend.capture(self._steps)
+        self.lr, self._rates = float("nan"), [float("nan")]
         self._began = time.perf_counter()
 
     @property
@@ -106,15 +111,16 @@ class TrainingRun:
         return self.epoch * self.data.steps + self.position
 
     def step(self) -> None:
-        """One minibatch. Raises DivergedError if the loss is not finite."""
-        n = self.data.choose(self.epoch, self.position)
-        lr = self.optimizer.lr * self.schedule(self.steps_done, self.epochs * self.data.steps) * self.lr_factor
-        if lr != self.lr:
-            self.optimizer.set_lr(self.network.params, lr)
-            self.lr = lr
-        value, weight = self._captured(n)
-        self.position += 1
-        self.meter.add(value, weight, self)
+        """The next minibatch, or several: as many as the device does in one launch, unless a callback wants to see each.
+
+        Raises DivergedError if a loss is not finite.
+        """
+        most = 1 if any(callback.needs_every_step() for callback in self.callbacks) else self._most
+        k, n = self.data.choose(self.epoch, self.position, most)
+        self._set_rates(k)
+        weight = self._captured(k, n)
+        self.position += k
+        self.meter.add(k, weight, self)
 
     def finish_epoch(self) -> dict[str, float]:
         """The row of the epoch whose last minibatch is done, added to the history."""
@@ -148,14 +154,32 @@ class TrainingRun:
         """Go on from what `save` wrote. Raises IncompatibleCheckpointError, and changes nothing then."""
         restore_run(self, path)
 
-    def _step(self, n: int) -> tuple[Any, Any]:
+    def _set_rates(self, k: int) -> None:
+        """Put the learning rates of the next k steps on the device."""
+        steps = range(self.steps_done, self.steps_done + k)
+        whole = self.epochs * self.data.steps
+        rates = [self.optimizer.lr * self.schedule(step, whole) * self.lr_factor for step in steps]
+        if rates != self._rates:
+            backend = self.network.backend
+            backend.copy(backend.asarray(np.array(rates)), out=self._lr[:k])
+        self.lr, self._rates = rates[-1], rates
+
+    def _steps(self, k: int, n: int) -> Any:
+        """k updates on minibatches of n rows; everything that differs from call to call lies on the device."""
+        for j in range(k):
+            value, weight = self._step(j, n)
+            self.meter.note(j, value, weight)
+        return weight
+
+    def _step(self, j: int, n: int) -> tuple[Any, Any]:
         network, data = self.network, self.data
-        data.gather(n)
+        data.gather(j, n)
         x, y, w = data.x[:n], data.y[:n], None if data.weight is None else data.weight[:n]
         weight = self.loss.total_weight(network.backend, y, w)
+        optimizer = SimpleNamespace(step=partial(self.optimizer.step, lr=self._lr[j : j + 1]))
         if self.accumulate > 1:
-            return accumulated_step(network, self.loss, self.optimizer, x, y, self.ws, w, self._total), weight
-        return train_step(network, self.loss.evaluate, self.optimizer, x, y, self.ws.first(n), w), weight
+            return accumulated_step(network, self.loss, optimizer, x, y, self.ws, w, self._total), weight
+        return train_step(network, self.loss.evaluate, optimizer, x, y, self.ws.first(n), w), weight
 
     def _validate(self) -> dict[str, float]:
         if self.validation is not None:

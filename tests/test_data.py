@@ -17,8 +17,8 @@ def batches(backend, x=X, y=Y, weight=None, dtype=np.float32, epoch=0, **order):
     data = Minibatches(backend, x, y, weight, dtype, Order(**order))
     out = []
     for step in range(data.steps):
-        n = data.choose(epoch, step)
-        data.gather(n)
+        _, n = data.choose(epoch, step)
+        data.gather(0, n)
         out.append([np.array(backend.to_host(a[:n])) for a in (data.x, data.y, data.weight) if a is not None])
     return out
 
@@ -64,9 +64,24 @@ def test_minibatches_do_not_depend_on_where_the_epoch_was_entered(backend):
     whole = [y for _, y in batches(backend, batch_size=4, seed=7, epoch=5)]
     for step in (3, 0, 5):
         data.choose(1, step)
-        n = data.choose(5, step)
-        data.gather(n)
+        _, n = data.choose(5, step)
+        data.gather(0, n)
         np.testing.assert_array_equal(backend.to_host(data.y[:n]), whole[step])
+
+
+def test_several_minibatches_of_equal_size_can_be_chosen_at_once(backend, monkeypatch):
+    monkeypatch.setattr(backend, "steps_per_launch", lambda rows: 3, raising=False)
+    data = Minibatches(backend, X, Y, None, np.float32, Order(4, seed=7))
+    whole = [y for _, y in batches(backend, batch_size=4, seed=7, epoch=2)]
+    at, chosen = 0, []
+    while at < data.steps:
+        k, n = data.choose(2, at, most=3)
+        chosen.append((k, n))
+        for j in range(k):
+            data.gather(j, n)
+            np.testing.assert_array_equal(backend.to_host(data.y[:n]), whole[at + j])
+        at += k
+    assert chosen == [(3, 4), (2, 4), (1, 3)]
 
 
 def test_last_minibatch_holds_what_is_left_and_drop_last_leaves_it_out(backend):
@@ -102,7 +117,7 @@ def test_buffers_stay_at_their_addresses(backend):
     buffers = data.x, data.y, data.weight, data._index
     for epoch in range(2):
         for step in range(data.steps):
-            data.gather(data.choose(epoch, step))
+            data.gather(0, data.choose(epoch, step)[1])
     assert all(a is b for a, b in zip(buffers, (data.x, data.y, data.weight, data._index), strict=True))
 
 
@@ -129,7 +144,7 @@ def test_memory_mapped_rows_are_never_copied_whole(tmp_path, stored_dtype):
         batches_seen = 0
         data = Minibatches(get_backend("numpy"), x, np.zeros(len(x), np.int32), None, np.float32, Order(1000))
         for step in range(data.steps):
-            data.gather(data.choose(0, step))
+            data.gather(0, data.choose(0, step)[1])
             batches_seen += 1
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -1,6 +1,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ffnn_gpu.backend import Backend
@@ -21,15 +22,23 @@ def slow_reader(steps):
 
 
 def feed(meter, run, losses, weights, then=lambda run: None):
-    for value, weight in zip(losses, weights, strict=True):
-        run.position += 1
-        meter.add(value, weight, run)
+    """Launches of as many steps as the meter has places for."""
+    for start in range(0, len(losses), meter.most):
+        launch = slice(start, start + meter.most)
+        for j, (value, weight) in enumerate(zip(losses[launch], weights[launch], strict=True)):
+            meter.note(j, value, np.array(weight))
+        k = len(losses[launch])
+        run.position += k
+        meter.add(k, np.array(0), run)
     then(run)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 64])
-def test_mean_of_an_epoch_is_weighted_by_samples(steps):
-    meter, run = Meter(slow_reader(steps)), run_of(4)
+LAUNCHES = [(1, 1), (3, 1), (64, 1), (1, 4), (3, 2), (64, 16)]  # steps between reads, steps of a launch
+
+
+@pytest.mark.parametrize(("steps", "most"), LAUNCHES)
+def test_mean_of_an_epoch_is_weighted_by_samples(steps, most):
+    meter, run = Meter(slow_reader(steps), most), run_of(4)
     feed(meter, run, [1.0, 2.0, 4.0, 8.0], [10, 10, 10, 2])
     assert meter.mean(run) == (10 + 20 + 40 + 16) / 32
     feed(meter, run, [3.0], [5])
@@ -37,15 +46,24 @@ def test_mean_of_an_epoch_is_weighted_by_samples(steps):
 
 
 def test_mean_of_no_weight_is_zero():
-    meter, run = Meter(Backend()), run_of(1)
+    meter, run = Meter(Backend(), 1), run_of(1)
     feed(meter, run, [0.0], [0.0])
     assert meter.mean(run) == 0.0
 
 
-@pytest.mark.parametrize("steps", [1, 3, 64])
+def test_weight_that_is_a_number_holds_for_every_step_of_the_launch():
+    meter, run = Meter(slow_reader(64), 4), run_of(3)
+    for j, value in enumerate([1.0, 2.0]): meter.note(j, value, 10)
+    meter.add(2, 10, run)
+    meter.note(0, 8.0, 4)
+    meter.add(1, 4, run)
+    assert meter.mean(run) == (10 + 20 + 32) / 24
+
+
+@pytest.mark.parametrize(("steps", "most"), LAUNCHES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_loss_that_is_not_finite_is_reported_with_its_own_step_however_late_it_is_read(steps, bad):
-    meter, run = Meter(slow_reader(steps)), run_of(10)
+def test_loss_that_is_not_finite_is_reported_with_its_own_step_however_late_it_is_read(steps, most, bad):
+    meter, run = Meter(slow_reader(steps), most), run_of(10)
     run.epoch = 2
     with pytest.raises(DivergedError, match=rf"loss is {bad} at step 24 \(epoch 3, minibatch 4 of 10\)"):
         feed(meter, run, [1.0, 1.0, 1.0, bad, math.nan, 1.0], [1] * 6, then=meter.flush)

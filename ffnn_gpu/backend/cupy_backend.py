@@ -13,10 +13,12 @@ import numpy as np
 
 from ffnn_gpu.backend.arrays import host_array
 from ffnn_gpu.backend.fused import FusedBackend
+from ffnn_gpu.backend.graphs import CapturedStep
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import DeviceOutOfMemoryError
 
-HOST_ONLY = ("dtype", "owns", "require_own", "capture")  # launch nothing and allocate nothing; `capture` returns what does
+HOST_ONLY = ("dtype", "owns", "require_own", "capture", "steps_per_launch")  # launch nothing; `capture` returns what does
+ROWS_PER_LAUNCH, MOST_STEPS_PER_LAUNCH = 2**16, 16
 Class = TypeVar("Class", bound=type)
 
 
@@ -53,7 +55,8 @@ class CupyBackend(FusedBackend):
     """Every operation on arrays of one CUDA device."""
 
     name = "cupy"
-    steps_between_reads = 64
+    steps_between_reads = 256
+    use_graphs = True  # False gives plain steps, to compare with
 
     def __init__(self, index: int = 0) -> None:
         super().__init__(load_cupy())
@@ -73,7 +76,16 @@ class CupyBackend(FusedBackend):
             raise DeviceOutOfMemoryError(self._explain(error)) from error
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        if self.use_graphs: step = CapturedStep(self.xp, step, self.why_uncaptured)
         return functools.partial(self.on_device, step)
+
+    @property
+    def why_uncaptured(self) -> str:
+        """Why steps are not captured here; "" if they are."""
+        return ""
+
+    def steps_per_launch(self, rows: int) -> int:
+        return max(1, min(MOST_STEPS_PER_LAUNCH, ROWS_PER_LAUNCH // max(rows, 1))) if self.use_graphs else 1
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         if not _lies_on_a_gpu(array):

@@ -111,8 +111,16 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         return None
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """A callable that does what `step` does; on a GPU it may replay one recorded graph. Here `step` itself."""
+        """A callable that does what `step` does. Here `step` itself; on a GPU one recorded graph for each set of arguments.
+
+        A recording freezes Python's numbers and all addresses: what changes between calls must lie in device memory, and
+        what a call returns is overwritten by the next one.
+        """
         return step
+
+    def steps_per_launch(self, rows: int) -> int:
+        """How many training steps on minibatches of `rows` rows one call of a captured function should do."""
+        return 1
 
     def write(self, vector: Array, place: int, value: Any) -> None:
         """vector[place] = value, from the host."""

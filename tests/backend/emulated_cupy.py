@@ -41,9 +41,14 @@ class _Module:
         kernel = self.module.get_function(name)
 
         def launch(grid, block, arguments):
-            self.cupy.launched[name] += 1
-            self.module.schedule(self.cupy.order)
-            kernel(grid, block, tuple(map(self._argument, arguments)))
+            given = tuple(map(self._argument, arguments))
+
+            def run():
+                self.cupy.launched[name] += 1
+                self.module.schedule(self.cupy.order)
+                kernel(grid, block, given)
+
+            self.cupy.act(run, *(a.host for a in arguments if isinstance(a, StrictArray)))
 
         return launch
 

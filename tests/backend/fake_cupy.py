@@ -9,13 +9,12 @@ from types import SimpleNamespace
 
 from ffnn_gpu.backend.cupy_backend import CupyBackend
 from tests.backend.strict_device import StrictModule
+from tests.backend.tape import CudaRuntimeError
+
+__all__ = ["DRIVER", "CudaRuntimeError", "FakeCupy", "break_import", "installed", "refusing", "run_python"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
-
-
-class CudaRuntimeError(RuntimeError):
-    """As cupy_backends.cuda.api.runtime.CUDARuntimeError."""
 
 
 class FakeCupy(StrictModule):

@@ -28,6 +28,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ffnn_gpu.backend import Backend
+from tests.backend.tape import Capturing
 
 SCALARS = (bool, int, float, complex, np.generic)
 WIDE = (np.float64, np.complex128)
@@ -66,10 +67,10 @@ class StrictArray:
     def _view(self, host): return StrictArray(self.xp, host, self.device_id)
 
     def reshape(self, *shape): return self._view(self.host.reshape(*shape))
-    def astype(self, dtype, copy=True): return self.xp.new(self.xp.read(self).astype(dtype), asked=True)
+    def astype(self, dtype, copy=True): return self.xp.make(lambda host: host.astype(dtype), self)
     def sum(self, axis=None, dtype=None, out=None, keepdims=False): return self.xp.sum(self, axis, dtype, out, keepdims)
     def max(self, axis=None, out=None, keepdims=False): return self.xp.reduce(np.max, self, axis, None, out, keepdims)
-    def all(self, axis=None): return self.xp.new(self.xp.read(self).all(axis))
+    def all(self, axis=None): return self.xp.make(lambda host: host.all(axis), self)
 
     # ---- what waits for the device
 
@@ -100,15 +101,14 @@ class StrictArray:
     def __getitem__(self, key):
         if not isinstance(key, (StrictArray, np.ndarray, list)):
             return self._view(self.host[_plain(key, at_least_0d=True)])
-        return self.xp.new(self.xp.read(self)[self.xp.index(key)])
+        return self.xp.make(lambda host, at: host[at], self, self.xp.index(key))
 
     def __setitem__(self, key, value):
-        self.xp.check(self)
         if isinstance(key, (StrictArray, np.ndarray, list)):
-            key = self.xp.index(key)
-        elif not isinstance(value, (StrictArray, *SCALARS)):
+            return self.xp.alter(lambda host, new, at: host.__setitem__(at, new), self, value, self.xp.index(key))
+        if not isinstance(value, (StrictArray, *SCALARS)):
             raise Refusal("non-scalar numpy.ndarray cannot be used for fill")
-        self.host[key] = self.xp.read(value)
+        return self.xp.alter(lambda host, new: host.__setitem__(key, new), self, value)
 
 
 def _plain(key, at_least_0d):
@@ -132,8 +132,7 @@ def _operator(name):
 
     def in_place(self, other):
         if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
-        self.xp.check(self)
-        getattr(operator, f"__i{name[2:]}")(self.host, self.xp.read(other))
+        self.xp.alter(getattr(operator, f"__i{name[2:]}"), self, other)
         return self
 
     return apply, reflected, in_place
@@ -149,7 +148,7 @@ for _name in ("neg", "invert"):
 StrictArray.__module__ = "cupy"  # the boundary asks an array's class where it comes from
 
 
-class StrictModule:
+class StrictModule(Capturing):
     """The array module: CuPy's functions with CuPy's signatures, on `count` devices of `total` bytes."""
 
     ndarray = StrictArray
@@ -179,10 +178,12 @@ class StrictModule:
             runtime=SimpleNamespace(getDeviceCount=lambda: count),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         )
+        self.add_streams()
 
     def _state(self):
         if not hasattr(self._thread, "devices"):
             self._thread.devices, self._thread.steps = [0], 0
+            self._thread.streams, self._thread.tape, self._thread.pool = [], None, None
         return self._thread
 
     @contextlib.contextmanager
@@ -197,6 +198,7 @@ class StrictModule:
     # ---- the rules
 
     def wait(self):
+        self.forbidden_in_a_capture("a synchronization", Refusal)
         if self._state().steps:
             raise Refusal("a synchronization within a step")
         self.synchronizations += 1
@@ -216,10 +218,9 @@ class StrictModule:
         return value.host if value.ndim else value.host[()]
 
     def index(self, key):
-        if isinstance(key, StrictArray):
-            if key.dtype == bool: self.wait()
-            return self.read(key)
-        return self.read(self.asarray(key))
+        if not isinstance(key, StrictArray): return self.asarray(key)
+        if key.dtype == bool: self.wait()
+        return key
 
     def new(self, host, asked=True, given=()):
         """`host` as a new array of the current device. Raises Refusal for a float64 nobody gave or asked for."""
@@ -230,16 +231,28 @@ class StrictModule:
         if host.nbytes > self.total:
             raise OutOfMemoryError(f"Out of memory allocating {host.nbytes:,} bytes (allocated so far: 0 bytes).")
         self.allocations += 1
+        if self.tape is not None:
+            if self._state().pool is None: self.forbidden_in_a_capture("an allocation from the common pool", Refusal)
+            self.tape.made.append(host)
         return StrictArray(self, host, self._state().devices[-1])
+
+    def make(self, function, *args, asked=True):
+        """A new array with what `function` makes of the arguments."""
+        made = self.new(function(*map(self.read, args)), asked, args)
+        if self.tape is not None: self.tape.work.append(lambda: np.copyto(made.host, function(*map(self.read, args))))
+        return made
+
+    def alter(self, function, target, *args):
+        """`function`, which writes into its first argument's memory."""
+        self.check(target)
+        self.act(lambda: function(target.host, *map(self.read, args)), target.host)
 
     def compute(self, function, *args, dtype=None, out=None, **options):
         self.launches += 1
-        hosts = [self.read(a) for a in args]
         if dtype is not None: options["dtype"] = dtype
         if out is None:
-            return self.new(function(*hosts, **options), dtype is not None, args)
-        self.check(out)
-        function(*hosts, out=out.host, **options)
+            return self.make(lambda *hosts: function(*hosts, **options), *args, asked=dtype is not None)
+        self.alter(lambda host, *hosts: function(*hosts, out=host, **options), out, *args)
         return out
 
     def reduce(self, function, a, axis, dtype, out, keepdims):
@@ -262,18 +275,20 @@ class StrictModule:
         return self.new(np.empty(shape, dtype, order), asked=dtype is not float)
 
     def ones(self, shape, dtype=float, order="C"):
-        return self.new(np.ones(shape, dtype, order), asked=dtype is not float)
+        return self.make(lambda: np.ones(shape, dtype, order), asked=dtype is not float)
 
     def full(self, shape, fill_value, dtype=None, order="C"):
-        return self.new(np.full(shape, fill_value, dtype, order), asked=dtype is not None)
+        return self.make(lambda: np.full(shape, fill_value, dtype, order), asked=dtype is not None)
 
     def eye(self, N, M=None, k=0, dtype=float, order="C"):
-        return self.new(np.eye(N, M, k, dtype, order), asked=dtype is not float)
+        return self.make(lambda: np.eye(N, M, k, dtype, order), asked=dtype is not float)
 
-    def arange(self, start, stop=None, step=1, dtype=None): return self.new(np.arange(start, stop, step, dtype=dtype))
+    def arange(self, start, stop=None, step=1, dtype=None):
+        return self.make(lambda: np.arange(start, stop, step, dtype=dtype))
+
     def empty_like(self, a): return self.new(np.empty_like(self.read(a)))
-    def ones_like(self, a): return self.new(np.ones_like(self.read(a)))
-    def zeros_like(self, a): return self.new(np.zeros_like(self.read(a)))
+    def ones_like(self, a): return self.make(np.ones_like, a)
+    def zeros_like(self, a): return self.make(np.zeros_like, a)
     def where(self, condition, x, y): return self.compute(np.where, condition, x, y)
     def clip(self, a, a_min, a_max, out=None): return self.compute(np.clip, a, a_min, a_max, out=out)
     def flatnonzero(self, a): return self.wait() or self.new(np.flatnonzero(self.read(a)))
@@ -281,7 +296,7 @@ class StrictModule:
         *map(self.read, args)), strict=True))  # fmt: skip
 
     def stack(self, tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
-        return self.new(np.stack([self.read(a) for a in tup], axis, dtype=dtype, casting=casting))
+        return self.make(lambda *hosts: np.stack(hosts, axis, dtype=dtype, casting=casting), *tup)
 
     def take(self, a, indices, axis=None, out=None):
         return self.compute(lambda rows, at, **o: np.take(rows, at, axis, **o), a, indices, out=out)
@@ -295,11 +310,12 @@ class StrictModule:
 
     def asarray(self, a, dtype=None, order=None):
         if isinstance(a, StrictArray):
-            here = a if a.device_id == self._state().devices[-1] else self.new(a.host.copy())
+            here = a if a.device_id == self._state().devices[-1] else self._from_another_device(a)
             return here if dtype is None or here.dtype == dtype else here.astype(dtype)
         host = np.array(a, dtype, order=order or "K")
         if host.dtype.kind not in "?iufbc" or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
             raise ValueError(f"Unsupported dtype {host.dtype}")
+        self.forbidden_in_a_capture("a copy from the host", Refusal)
         if self._state().steps:
             raise Refusal("a copy from the host within a step")
         self.uploads += 1
@@ -308,7 +324,11 @@ class StrictModule:
     def ascontiguousarray(self, a, dtype=None):
         if not isinstance(a, StrictArray): self.refuse(a)
         same = a.flags.c_contiguous and (dtype is None or a.dtype == dtype)
-        return a if same else self.new(np.ascontiguousarray(self.read(a), dtype))
+        return a if same else self.make(lambda host: np.ascontiguousarray(host, dtype), a)
+
+    def _from_another_device(self, a):
+        self.forbidden_in_a_capture("a copy from another device", Refusal)
+        return self.new(a.host.copy())
 
     def asnumpy(self, a): return a.get() if isinstance(a, StrictArray) else np.asarray(a)
 

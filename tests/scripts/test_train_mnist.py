@@ -38,4 +38,5 @@ def test_train_mnist_learns_and_says_how_well(folder: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("test accuracy ")
     assert float(run.stdout.split()[2]) >= 0.95
+    assert run.stdout.splitlines()[1].startswith("98 % ")
     assert "numpy: asked for" in run.stderr

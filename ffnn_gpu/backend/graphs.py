@@ -1,0 +1,87 @@
+"""A step as a CUDA graph: recorded once for each set of arguments, then launched as a whole.
+
+Why: a small network's step is some ten kernels of a few microseconds, and starting each from Python takes longer than
+running it. A graph starts them all at once.
+
+What a graph freezes: every number of Python's and every address. So whatever changes from call to call must lie in arrays
+that stay where they are. The first call with some arguments runs as it is (kernels are compiled, products planned, constants
+moved); the second is recorded; from then on the recording is launched.
+
+Why a recording allocates from a pool of its own: memory that was freed while recording is written again by every launch. In
+the common pool somebody else would own it by then.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+log = logging.getLogger("ffnn_gpu")
+
+MOST_GRAPHS = 32  # of one step: arguments that never come again would otherwise fill the device with recordings
+PLAIN = (int, float, str, bool, type(None))
+
+
+@dataclass(eq=False)
+class Recording:
+    """What one set of arguments has become: seen once, then a graph, with all that must live as long as it does."""
+
+    args: tuple[Any, ...]
+    graph: Any = None
+    result: Any = None
+    pool: Any = None
+
+
+class CapturedStep:
+    """step(…) on CuPy's current device, as a graph from the second call with the same arguments on.
+
+    Arguments are the same if they are equal numbers or strings, or one and the same object. What a call returns is
+    overwritten by the next call with the same arguments. One thread at a time: the kernels' scratch is the recorder's.
+
+    Attributes:
+        reason: why steps run uncaptured from now on; "" where nothing is in the way.
+    """
+
+    def __init__(self, cupy: Any, step: Callable[..., Any], reason: str = "") -> None:
+        self.cupy, self.step, self.reason = cupy, step, reason
+        self._recordings: dict[Any, Recording] = {}
+        if reason: log.info("steps run one kernel at a time: %s", reason)
+
+    def __call__(self, *args: Any) -> Any:
+        key = tuple((type(a), a) if isinstance(a, PLAIN) else id(a) for a in args)
+        recording = self._recordings.get(key)
+        if recording is not None and recording.graph is None and not self.reason:
+            self._record(recording)
+        if recording is None or recording.graph is None:
+            self._note(key, args)
+            return self.step(*args)
+        recording.graph.launch()
+        return recording.result
+
+    def _note(self, key: Any, args: tuple[Any, ...]) -> None:
+        if self.reason or key in self._recordings: return
+        if len(self._recordings) == MOST_GRAPHS:
+            self._give_up(f"it came with more than {MOST_GRAPHS} sets of arguments; pass it the same arrays each time")
+        else:
+            self._recordings[key] = Recording(args)
+
+    def _record(self, recording: Recording) -> None:
+        """Give `recording` its graph, or give up."""
+        stream, pool = self.cupy.cuda.Stream(non_blocking=True), self.cupy.cuda.MemoryPool()
+        with stream, self.cupy.cuda.using_allocator(pool.malloc):
+            stream.begin_capture()
+            try:
+                result = self.step(*recording.args)
+            except Exception as error:  # the step itself, run as it is, says what is wrong with it
+                self._give_up(f"recording it ended in {type(error).__name__}: {' '.join(str(error).split())}")
+            try:
+                graph = stream.end_capture()
+            except Exception as error:  # CUDA spoils a recording in which something forbidden was done
+                self._give_up(f"its recording was refused with {type(error).__name__}: {' '.join(str(error).split())}")
+        if not self.reason:
+            recording.graph, recording.result, recording.pool = graph, result, pool
+
+    def _give_up(self, reason: str) -> None:
+        if not self.reason:
+            self.reason = reason
+            log.warning("a step runs one kernel at a time: %s", reason)

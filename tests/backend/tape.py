@@ -1,0 +1,107 @@
+"""Stream capture for the strict device: what is captured does not happen, and happens anew with every launch.
+
+Everything that would write runs while it is recorded, because its results have shapes; afterwards all memory gets back what
+it held, and what was allocated meanwhile holds garbage. A launch runs the recorded work in order, reading all arrays again.
+So a number that was frozen shows as a wrong result. Refused while capturing: waiting for the device, copies from the host,
+memory from the common pool, which somebody else would own when the graph is launched.
+"""
+
+import contextlib
+
+import numpy as np
+
+
+class CudaRuntimeError(RuntimeError):
+    """As cupy_backends.cuda.api.runtime.CUDARuntimeError."""
+
+
+def garbage(host):
+    """Fill with NaN, or −1, or the largest number."""
+    host.reshape(-1).view(np.uint8)[...] = 0xFF
+
+
+def root(host):
+    while isinstance(host.base, np.ndarray): host = host.base
+    return host
+
+
+class Tape:
+    """What one capture has recorded so far."""
+
+    def __init__(self):
+        self.work, self.saved, self.made, self.spoilt = [], {}, [], ""
+
+    def save(self, host):
+        """Remember what the memory under `host` holds, before it is written for the first time."""
+        whole = root(host)
+        self.saved.setdefault(id(whole), (whole, whole.copy()))
+
+    def end(self):
+        for whole, before in self.saved.values(): whole[...] = before
+        for host in self.made: garbage(host)
+        if self.spoilt: raise CudaRuntimeError(f"cudaErrorStreamCaptureInvalidated: {self.spoilt}")
+        return Graph(self.work)
+
+
+class Graph:
+    """As cupy.cuda.Graph; it keeps no array alive that the recorded work does not need."""
+
+    def __init__(self, work): self.work, self.launched = work, 0
+
+    def launch(self, stream=None):
+        self.launched += 1
+        for work in self.work: work()
+
+
+class Capturing:
+    """Mixed into the strict module: streams, pools, and who is recording. State is per thread."""
+
+    def add_streams(self):
+        module = self
+
+        class Stream:
+            def __init__(self, non_blocking=False): self.non_blocking = non_blocking
+            def __enter__(self): module._state().streams.append(self)
+            def __exit__(self, *_): module._state().streams.pop()
+
+            def begin_capture(self, mode=None):
+                assert module._state().streams[-1:] == [self], "work on another stream is not captured"
+                assert self.non_blocking, "a stream that waits for the default stream"
+                module._state().tape = Tape()
+                module.captures += 1
+
+            def end_capture(self):
+                tape, module._state().tape = module._state().tape, None
+                graph = tape.end()
+                module.graphs.append(graph)
+                return graph
+
+        class MemoryPool:
+            def malloc(self, size): raise NotImplementedError
+
+        @contextlib.contextmanager
+        def using_allocator(allocator):
+            state = module._state()
+            before, state.pool = state.pool, allocator
+            try:
+                yield
+            finally:
+                state.pool = before
+
+        self.captures, self.graphs = 0, []
+        self.cuda.Stream, self.cuda.MemoryPool, self.cuda.using_allocator = Stream, MemoryPool, using_allocator
+
+    @property
+    def tape(self): return self._state().tape
+
+    def act(self, work, *written):
+        """Do `work`, which writes into the host arrays `written`; while capturing, remember it instead."""
+        if self.tape is not None:
+            for host in written: self.tape.save(host)
+            self.tape.work.append(work)
+        work()
+
+    def forbidden_in_a_capture(self, what, error):
+        if self.tape is not None:
+            self.tape.spoilt = what
+            raise error(f"{what} while a stream is being captured")
