@@ -1,10 +1,8 @@
 """ffnn_gpu: `train_step` in a loop, K of them in one captured graph, `fit` for an epoch.
 
-The loss is called as `fit` calls it, by `evaluate`: targets that are known to be right are not checked at every step. On a
-GPU the algorithms of products are timed at the first step, as torch.compile does in its mode max-autotune.
+The loss is called as `fit` calls it, by `evaluate`: targets that are known to be right are not checked at every step. The
+launcher switches TF32 and the timing of algorithms by FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE.
 """
-
-import os
 
 import numpy as np
 
@@ -57,7 +55,6 @@ def epoch(job, variant):
 
 def bare(job):
     """The network with its own initial values."""
-    os.environ |= {"FFNN_GPU_TF32": str(int(job.precision == "tf32")), "FFNN_GPU_AUTOTUNE": "16"}
     from ffnn_gpu import Dense, Network, relu
 
     *hidden, outputs = job.widths[1:]
