@@ -35,16 +35,22 @@ KERAS_ENGINES = ("jax", "tensorflow", "torch")                # the first that i
 GONE = {"missing": "its process ended without an answer"}
 
 
-def environment(threads):
-    """This process's, without settings that favour one contender, and with the same number of threads for all."""
+def environment(threads, precision="float32"):
+    """This process's, without settings that favour one contender; then the same threads and precision for all.
+
+    Algorithms of ours are timed at the first step, as torch.compile does in its mode max-autotune.
+    """
     kept = {
         name: value for name, value in os.environ.items()
         if not name.startswith(SETTINGS) or name.endswith(("_DIR", "_PATH", "_HOME"))
     }  # fmt: skip
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    needed = {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX leaves the GPU's memory to others
-    if engine := next(filter(find_spec, KERAS_ENGINES), None):
-        needed["KERAS_BACKEND"] = engine
+    tf32 = "1" if precision == "tf32" else "0"
+    needed = {
+        "PYTHONPATH": path, "CUPY_TF32": tf32, "FFNN_GPU_TF32": tf32, "FFNN_GPU_AUTOTUNE": "16",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",             # JAX leaves the GPU's memory to the others
+        "KERAS_BACKEND": next(filter(find_spec, KERAS_ENGINES), ""),
+    }  # fmt: skip
     return kept | dict.fromkeys(THREADS, str(threads)) | needed
 
 
@@ -56,7 +62,7 @@ class Child:
         task = json.dumps({"name": name, "job": asdict(job), "seconds": seconds, "check": check})
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT), "--worker", task], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors, text=True, env=environment(job.threads),
+            stderr=self.errors, text=True, env=environment(job.threads, job.precision),
         )  # fmt: skip
 
     def __enter__(self):

@@ -1,6 +1,7 @@
-"""The same network by hand, in NumPy or CuPy, without any library: what somebody writes in an afternoon."""
+"""The same network by hand, in NumPy or CuPy, without any library: what somebody writes in an afternoon.
 
-import os
+The launcher switches TF32 by CUPY_TF32.
+"""
 
 import numpy as np
 
@@ -63,7 +64,6 @@ def loss_and_gradients(xp, low, layers, x, y, rows):
 
 def made(job, variant):
     """(module, cast to the precision of products, x, y, [(W, b), …]) on the device."""
-    os.environ["CUPY_TF32"] = str(int(job.precision == "tf32"))
     if variant == "cupy":
         import cupy as xp
     else:

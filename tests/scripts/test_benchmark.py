@@ -37,7 +37,7 @@ def benchmark(monkeypatch):
 @pytest.fixture
 def made(monkeypatch):
     """(name, job) → the contender's program, or a skip that names its library."""
-    monkeypatch.setenv("KERAS_BACKEND", launcher.environment(1).get("KERAS_BACKEND", ""))
+    monkeypatch.setenv("KERAS_BACKEND", launcher.environment(1)["KERAS_BACKEND"])
 
     def make(name, job):
         if importlib.util.find_spec(CONTENDERS[name].library) is None:
@@ -258,13 +258,16 @@ def test_disagreement_is_relative_to_the_largest_value_and_sees_nan(got, count):
 
 
 def test_environment_has_equal_threads_and_no_settings(monkeypatch):
-    settings = {"OMP_PROC_BIND", "XLA_FLAGS", "FFNN_GPU_BACKEND", "CUPY_TF32"}
+    settings = {"OMP_PROC_BIND", "XLA_FLAGS", "FFNN_GPU_BACKEND"}
     for name in settings:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUPY_CACHE_DIR", "/somewhere")
     found = launcher.environment(3)
     assert not settings & set(found) and found["CUPY_CACHE_DIR"] == "/somewhere"
     assert {found[name] for name in launcher.THREADS} == {"3"}
+    for precision, switched in (("float32", "0"), ("tf32", "1"), ("bfloat16", "0")):
+        found = launcher.environment(3, precision)
+        assert found["CUPY_TF32"] == found["FFNN_GPU_TF32"] == switched
 
 
 def test_a_block_is_launches_with_one_wait_at_the_end():
