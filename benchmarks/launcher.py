@@ -2,7 +2,8 @@
 
 Why children that stay alive through all rounds: compiling and warming up cost some of them half a minute, and are not what
 is measured; and taking turns spreads whatever else the machine does over all of them alike. A waiting child only reads its
-input. One child per contender and job, so that its peak memory is that of the job.
+input. One child per contender and job, so that its peak memory is that of the job. All import their libraries at the same
+time, which is most of the waiting.
 """
 
 import json
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,7 +58,7 @@ def environment(threads, precision="float32"):
 class Child:
     """One contender at one job, in a process of its own; used in a `with`, which ends it."""
 
-    def __init__(self, name, job, seconds=0.5, check=False):
+    def __init__(self, name, job, seconds=0.0, check=False):
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by __exit__
         task = json.dumps({"name": name, "job": asdict(job), "seconds": seconds, "check": check})
         self.process = subprocess.Popen(
@@ -86,15 +87,16 @@ class Child:
         self.errors.seek(0)
         return GONE | {"traceback": self.errors.read()[-2000:]}
 
-    def round(self):
-        return self._send(lambda: print("round", file=self.process.stdin, flush=True))
+    def ask(self, request):
+        """The answer to "warm" or "round"."""
+        with suppress(OSError):                               # it has died: `answer` says so
+            print(request, file=self.process.stdin, flush=True)
+        return self.answer()
 
     def end(self):
-        return self._send(self.process.stdin.close)
-
-    def _send(self, request):
-        with suppress(OSError):                               # it has died: `answer` says so
-            request()
+        """The answer to the end of its input."""
+        with suppress(OSError):
+            self.process.stdin.close()
         return self.answer()
 
 
@@ -103,32 +105,21 @@ def measure(job, chosen, rounds, seconds):
 
     chosen: name → whether it takes part. An epoch is measured three times at most.
     """
-    group = {"title": f"{job.title}, {job.precision}", "kind": job.kind, "job": asdict(job), "results": {}, "missing": {}}
-    children = {}
-    try:
-        for name, contender in contenders(job.device, job.kind).items():
-            if chosen(name):
-                start(name, contender, job, seconds, children, group)
+    group = {"title": f"{job.title}, {job.precision}", "kind": job.kind, "job": asdict(job)}
+    libraries = {name: c.library for name, c in contenders(job.device, job.kind).items() if chosen(name)}
+    present = [name for name, library in libraries.items() if find_spec(library)]
+    group["missing"] = {name: f"{library} is not installed" for name, library in libraries.items() if name not in present}
+    group["results"] = {name: {"rounds_us": []} for name in present}
+    with ExitStack() as ends:
+        children = {name: ends.enter_context(Child(name, job, seconds)) for name in present}
+        for name in present:                                  # one by one: some of them time algorithms
+            note(group, name, children[name].ask("warm"))
         for number in range(min(rounds, 3) if job.kind == "epoch" else rounds):
-            for name in rotated(list(children), number):
-                if name not in group["missing"]:
-                    note(group, name, children[name].round())
-        for name in [name for name in children if name not in group["missing"]]:
+            for name in rotated(list(group["results"]), number):
+                note(group, name, children[name].ask("round"))
+        for name in list(group["results"]):
             note(group, name, children[name].end())
-    finally:
-        for child in children.values():
-            child.__exit__()
     return group
-
-
-def start(name, contender, job, seconds, children, group):
-    """Start one child and wait until it is warm: warming up must not disturb another's."""
-    if find_spec(contender.library) is None:
-        group["missing"][name] = f"{contender.library} is not installed"
-        return
-    children[name] = Child(name, job, seconds)
-    group["results"][name] = {"rounds_us": []}
-    note(group, name, children[name].answer())
 
 
 def note(group, name, answer):

@@ -2,24 +2,25 @@
 
 It answers each line with one line of JSON. What libraries print goes to stderr instead.
 
-    first answer     {"version": …} once warm, or {"missing": sentence, "traceback": …}
+    "warm"           {"version": …} once warm, or {"missing": sentence, "traceback": …}
     each "round"     {"us": microseconds per step}
     end of input     {"peak_bytes": the most memory this process has held}
 """
 
 import json
 import os
+import platform
 import sys
 import time
 import traceback
-from importlib import metadata
+from importlib import import_module, metadata
 
 try:
     import resource
 except ImportError:                                           # Windows
     resource = None
 
-from benchmarks.contenders import PRODUCTS, UnsupportedError, contenders, program
+from benchmarks.contenders import UnsupportedError, contenders, program
 
 WARM_UP = 5                                                   # launches: compilers, CUDA graphs and caches settle in these
 CHECKED_STEPS = 8                                             # a wrong decay of Adam's moments shows after a few
@@ -28,7 +29,7 @@ CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 
 
 def work(name, job, seconds, check):
-    """Serve the contender `name` until the input ends."""
+    """Serve the contender `name` until the input ends. Its library is imported at once, while others import theirs."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
@@ -38,12 +39,15 @@ def work(name, job, seconds, check):
     if hasattr(os, "sched_setaffinity"):                      # for libraries that count cores instead of asking
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
     try:
+        library = contenders(job.device, job.kind)[name].library
+        import_module(library)
         if check:
             answer({"values": values(program(name, job))})
             return
+        sys.stdin.readline()
         ready = program(name, job)
         launches = warm_up(ready, seconds, job.kind)
-        answer({"version": version(contenders(job.device, job.kind)[name].library)})
+        answer({"version": version(library)})
         for _ in sys.stdin:
             answer({"us": 1e6 * block(ready, launches) / (launches * ready.steps)})
         answer({"peak_bytes": peak_bytes()})
@@ -83,25 +87,34 @@ def values(ready):
 
 
 def machine(device):
-    """What everything ran on: gpu_check's description of a GPU, or the processor; and the commit."""
+    """What everything runs on: what `ffnn-gpu info` says, processor, GPU, versions of the contenders, commit."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
-    import platform
-
     import gpu_check
 
-    found = gpu_check.machine() if device == "cuda" else {}
+    from ffnn_gpu.info import information
+
     names = {contender.library for kind in ("train", "predict") for contender in contenders(device, kind).values()}
-    packages = {library: version(library) for library in sorted(names | {PRODUCTS[device].library})}
-    packages = found.get("packages", {}) | {library: number for library, number in packages.items() if number}
-    return found | {
-        "processor": processor(), "cores": os.cpu_count(), "system": platform.platform(),
-        "python": platform.python_version(), "packages": packages, "commit": gpu_check.commit(),
+    packages = {library: version(library) for library in sorted(names)}
+    return information() | (gpu() if device == "cuda" else {}) | {
+        "processor": processor(), "commit": gpu_check.commit(),
+        "packages": {library: number for library, number in packages.items() if number},
+    }  # fmt: skip
+
+
+def gpu():
+    """The GPU and what drives it."""
+    from ffnn_gpu.backend.cupy_backend import load_cupy
+
+    runtime = load_cupy().cuda.runtime
+    properties = runtime.getDeviceProperties(0)
+    return {
+        "gpu": properties["name"].decode(), "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "memory_bytes": properties["totalGlobalMem"],
+        "driver": runtime.driverGetVersion(), "cuda": runtime.runtimeGetVersion(),
     }  # fmt: skip
 
 
 def processor():
-    import platform
-
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -47,7 +47,7 @@ def options(arguments):
     parser.add_argument("--peers", type=names)
     parser.add_argument("--threads", type=int, default=cores(), help="for every contender; all cores if not said")
     parser.add_argument("--rounds", type=int, help="blocks of each contender; 7 if not said")
-    parser.add_argument("--seconds", type=float, help="how long a block lasts; 0.5 if not said")
+    parser.add_argument("--seconds", type=float, help="how long a block lasts; 0.3 if not said")
     parser.add_argument("--data", help="folder of IDX files for the epoch; random bytes if not said")
     parser.add_argument("--json", type=Path, help="the file to write")
     parser.add_argument("--check", action="store_true")
@@ -61,7 +61,7 @@ def options(arguments):
     if strangers:
         parser.error(f"no peer is called {', '.join(sorted(strangers))}; there are {', '.join(CONTENDERS)}")
     args.rounds = args.rounds or (2 if args.quick else 7)
-    args.seconds = args.seconds or (0.02 if args.quick else 0.5)
+    args.seconds = args.seconds or (0.02 if args.quick else 0.3)
     return args
 
 

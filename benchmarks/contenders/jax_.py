@@ -11,6 +11,7 @@ from benchmarks.contenders import Program
 from benchmarks.jobs import batch, pictures, weights
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "default"}      # of products
 
 
 def train(job, variant):
@@ -66,7 +67,7 @@ def library(job):
     import jax
 
     jax.config.update("jax_platforms", job.device)
-    jax.config.update("jax_default_matmul_precision", "tensorfloat32" if job.precision == "tf32" else "float32")
+    jax.config.update("jax_default_matmul_precision", PRECISIONS[job.precision])
     return jax
 
 

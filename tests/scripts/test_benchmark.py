@@ -293,7 +293,7 @@ def test_a_quick_run_names_the_absent_and_writes_all(benchmark, tmp_path, monkey
     printed, found = capsys.readouterr().out, json.loads(file.read_text())
     assert printed.count("torch is not installed") == 2 and "best peer / ours" in printed
     assert set(found) == {"schema", "date", "settings", "machine", "limits", "groups", "means"}
-    assert {"processor", "cores", "system", "python", "packages", "commit"} <= set(found["machine"])
+    assert {"processor", "cpus", "platform", "versions", "packages", "commit"} <= set(found["machine"])
     train, imports = found["groups"]
     assert set(train) == {"title", "kind", "job", "results", "missing", "ratios"}
     assert set(train["results"]) == {"ours", "numpy", "products"} and set(train["missing"]) == {"torch"}
@@ -303,12 +303,12 @@ def test_a_quick_run_names_the_absent_and_writes_all(benchmark, tmp_path, monkey
 
 def test_a_contender_that_fails_or_dies_is_missing_with_its_reason():
     with launcher.Child("nobody", SMALL) as child:
-        assert child.answer()["missing"] == "KeyError: 'nobody'"
+        assert child.ask("warm")["missing"] == "KeyError: 'nobody'"
     group = {"results": {"numpy": {"rounds_us": []}}, "missing": {}}
     with launcher.Child("numpy", SMALL, seconds=0.001) as child:
-        assert "version" in child.answer()
+        assert "version" in child.ask("warm")
         child.process.kill()
-        launcher.note(group, "numpy", child.round())
+        launcher.note(group, "numpy", child.ask("round"))
     assert group["missing"] == {"numpy": "its process ended without an answer"} and not group["results"]
 
 
