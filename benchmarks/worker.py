@@ -93,9 +93,10 @@ def machine(device):
 
     from ffnn_gpu.info import information
 
+    found = information()
     names = {contender.library for kind in ("train", "predict") for contender in contenders(device, kind).values()}
     packages = {library: version(library) for library in sorted(names)}
-    return information() | (gpu() if device == "cuda" else {}) | {
+    return found | (gpu() if device == "cuda" and found["device"] else {}) | {
         "processor": processor(), "commit": gpu_check.commit(),
         "packages": {library: number for library, number in packages.items() if number},
     }  # fmt: skip

@@ -89,14 +89,11 @@ def selected(args):
     return [job for job in every if any(text in job.title for text in args.networks)]
 
 
-def measured(args):
+def measured(args, machine, probe):
     """Everything, printed as it comes and written after every group: a long run that is cut short keeps what it has."""
     settings = {name: getattr(args, name) for name in ("device", "precision", "threads", "rounds", "seconds", "quick")}
-    probe = Job("limits", (1, 1), 1, device=args.device, precision=args.precision, threads=args.threads)
     result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "settings": settings}
-    result["machine"] = launcher.machine(probe)
-    result["limits"] = limits(probe) if args.device == "cuda" else None
-    result["groups"] = []
+    result |= {"machine": machine, "limits": limits(probe) if args.device == "cuda" else None, "groups": []}
     path = args.json or (None if args.quick else results_file(result))
     measurements = [lambda job=job: launcher.measure(job, chosen(args), args.rounds, args.seconds) for job in selected(args)]
     if any(text in "import" for text in args.networks):
@@ -119,7 +116,9 @@ def limits(probe):
     if "missing" in found:
         print(f"no floor: the device's limits could not be measured: {found['missing']}", file=sys.stderr)
         return None
-    return found["values"][0]
+    rates = found["values"][0]
+    print("measured: {flop_per_second:.3g} FLOP/s, {bytes_per_second:.3g} bytes/s\n".format(**rates))
+    return rates
 
 
 def results_file(result):
@@ -143,7 +142,7 @@ def checked(args):
                 print(f"{job.title}: {name} — {answer['missing']}")
             else:
                 values[name] = answer["values"] if job.kind == "train" else normalized(answer["values"])
-        wrong = report.disagreements(values, TOLERANCE[args.precision])
+        wrong = report.disagreements(values, TOLERANCE[args.precision]) if values else ["nobody computes it"]
         failures += len(wrong)
         for text in wrong or [f"{', '.join(values)} agree"]:
             print(f"{job.title}: {text}")
@@ -173,9 +172,14 @@ def main(arguments=None):
     args = options(arguments)
     if args.worker:
         return serve(json.loads(args.worker))
+    probe = Job("limits", (1, 1), 1, device=args.device, precision=args.precision, threads=args.threads)
+    machine = launcher.machine(probe)
+    if args.device == "cuda" and not machine.get("device"):
+        print(f"there is no GPU to measure: {machine.get('reason', machine)}", file=sys.stderr)
+        return 2
     if args.check:
         return checked(args)
-    measured(args)
+    measured(args, machine, probe)
     return 0
 
 

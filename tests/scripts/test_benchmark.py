@@ -330,3 +330,20 @@ def test_every_contender_has_the_function_it_is_listed_for(device, kind):
     for contender in contenders(device, kind).values():
         module = importlib.import_module(f"benchmarks.contenders.{contender.file}")
         assert callable(getattr(module, kind))
+
+
+def test_a_machine_without_a_gpu_is_told_so(benchmark, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert benchmark.main(["--device", "cuda", "--quick"]) == 2
+    assert capsys.readouterr().err.startswith("there is no GPU to measure: ")
+
+
+@pytest.mark.parametrize(("beta2", "code"), [(0.999, 0), (0.9, 1)])
+def test_check_compares_the_contenders(benchmark, monkeypatch, capsys, beta2, code):
+    def values(name, job):
+        return {"values": worker.values(program(name, job))}
+
+    monkeypatch.setattr(launcher, "values", values)
+    monkeypatch.setattr(plain, "BETA2", beta2)
+    assert benchmark.main(["--check", "--quick", "--peers", "numpy"]) == code
+    assert "predict 784-512-512-10 B 1: ours, ours-predict, numpy agree" in capsys.readouterr().out
