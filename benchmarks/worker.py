@@ -49,7 +49,7 @@ def work(name, job, seconds, check):
         launches = warm_up(ready, seconds, job.kind)
         answer({"version": version(library)})
         for _ in sys.stdin:
-            answer({"us": 1e6 * block(ready, launches) / (launches * ready.steps)})
+            answer({"us": microseconds_per_step(ready, launches)})
         answer({"peak_bytes": peak_bytes()})
     except Exception as error:                                # whatever a library raises: one contender less, and why
         answer({"missing": sentence(error), "traceback": traceback.format_exc()})
@@ -67,6 +67,10 @@ def warm_up(ready, seconds, kind):
         launches = max(launches + 1, min(10 * launches, int(launches * seconds / max(needed, 1e-7))))
         needed = block(ready, launches)
     return max(1, round(launches * seconds / needed))
+
+
+def microseconds_per_step(ready, launches):
+    return 1e6 * block(ready, launches) / (launches * ready.steps)
 
 
 def block(ready, launches):

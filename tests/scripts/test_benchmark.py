@@ -284,6 +284,11 @@ def test_a_block_lasts_as_long_as_asked(monkeypatch):
     assert worker.warm_up(ready, 0.001, "train") == worker.warm_up(ready, 0.6, "epoch") == 1
 
 
+def test_time_is_that_of_one_step_however_many_a_launch_makes(monkeypatch):
+    monkeypatch.setattr(worker, "block", lambda ready, launches: 0.003 * launches)
+    assert worker.microseconds_per_step(SimpleNamespace(steps=4), 20) == pytest.approx(750)
+
+
 def test_a_quick_run_names_the_absent_and_writes_all(benchmark, tmp_path, monkeypatch, capsys):
     installed = importlib.util.find_spec
     monkeypatch.setattr(launcher, "find_spec", lambda name: None if name == "torch" else installed(name))
