@@ -107,7 +107,7 @@ class Gpu:
         return self.cupy.asarray(padded)[:, :columns]
 
     def bytes(self, count): return self.cupy.ones(count, self.cupy.uint8)
-    def product(self, A, B, out): self.lt.product(A, B, out, stream=self.stream)
+    def product(self, A, B, out): self.lt.product(A, B, out)
     def copy(self, source, target): target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
     def wait(self): self.stream.synchronize()
     def steps(self, job): return job.K
@@ -115,12 +115,13 @@ class Gpu:
     def repeated(self, step, K):
         """K steps as one launch."""
         self.cupy.cuda.Device().synchronize()                 # the arrays were filled on another stream
-        step()                                                # plans every product: none can be planned in a capture
-        self.stream.synchronize()
-        self.stream.begin_capture()
-        for _ in range(K):
-            step()
-        self.graph = self.stream.end_capture()
+        with self.stream:
+            step()                                            # plans every product: none can be planned in a capture
+            self.stream.synchronize()
+            self.stream.begin_capture()
+            for _ in range(K):
+                step()
+            self.graph = self.stream.end_capture()
         return lambda: self.graph.launch(self.stream)
 
 

@@ -32,8 +32,8 @@ class Kernels:
     Attributes:
         most_blocks: of an elementwise kernel or one over rows; enough to fill any GPU several times.
         most_partials: blocks of a kernel that sums over its whole grid.
-        slab_rows, column_blocks: how the rows of a column sum are cut into slabs: at least so many rows in each, and about so
-            many blocks in all, 32 columns of one slab each.
+        slab_rows, column_blocks: how the rows of a column sum are cut into slabs: at least so many rows in each, and about
+            so many blocks in all, 32 columns of one slab each.
     """
 
     most_blocks = 4096
