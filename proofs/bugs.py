@@ -4,7 +4,7 @@ from pathlib import Path
 
 from proofs import Figure, Settings
 from proofs.planted import FURTHER, NAMED, Bug
-from proofs.suite import NUMERICAL, caught_by, first_failure, in_copies, nearest
+from proofs.suite import NUMERICAL, caught_by, first_failure, in_copies, stages
 
 
 def prove(settings: Settings) -> list[Figure]:
@@ -12,7 +12,7 @@ def prove(settings: Settings) -> list[Figure]:
 
     def plant(folder: Path, bug: Bug | None) -> tuple[str, str | None]:
         if bug is None: return "nothing planted", first_failure(folder, NUMERICAL)
-        test = caught_by(folder, bug.file, bug.text(folder), [nearest(bug.file), NUMERICAL, ["tests"]])
+        test = caught_by(folder, bug.file, bug.text(folder), [*stages(bug.file), ["tests"]])
         settings.say(f"bugs: {bug.name}: {test or 'SURVIVES'}")
         return bug.name, test
 

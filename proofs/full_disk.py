@@ -1,7 +1,7 @@
 """A disk that fills up while a checkpoint is written: an error that says so, and the old checkpoint as it was.
 
-Two disks: a limit on the size of a file (RLIMIT_FSIZE), set at every size that cuts the write short somewhere else, and, where
-this user may mount one, a file system in memory with room for one checkpoint and a half.
+Two disks: a limit on the size of a file (RLIMIT_FSIZE), which cuts the write short somewhere else each time, and, where this
+user may mount one, a file system in memory that fills up.
 """
 
 import json
@@ -79,7 +79,7 @@ def limits(folder: Path) -> dict[str, int | list[str]]:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     old, new = nn.Network(4, [nn.Dense(3)], "numpy"), nn.Network(40, [nn.Dense(50)], "numpy", seed=1)
     nn.save(old, folder / "model")
-    refused, lost = 0, []
+    refused, lost = 0, list[str]()
     for limit in LIMITS:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         was_refused, problems = _attempt(new, folder, old.params.theta.tobytes())
@@ -93,7 +93,7 @@ def tmpfs(folder: Path) -> dict[str, int | list[str]]:
     """Writes onto a file system that ballast fills up further each time; without the ballast the next write succeeds."""
     old, new = nn.Network(4, [nn.Dense(3)], "numpy"), nn.Network(40, [nn.Dense(500)], "numpy", seed=1)
     nn.save(old, folder / "model")
-    refused, lost = 0, []
+    refused, lost = 0, list[str]()
     for size in range(0, 112_000, 4096):
         (folder / "ballast").write_bytes(bytes(size))
         was_refused, problems = _attempt(new, folder, old.params.theta.tobytes())

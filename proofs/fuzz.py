@@ -34,7 +34,8 @@ def prove(settings: Settings) -> list[Figure]:
     rows = []
     for name, (count, refused, problem) in json.loads(done.stdout).items():
         figure = f"{count} examples, {refused} refused with a sentence, the others sound" + ", one was not" * bool(problem)
-        rows.append(Figure(f"no file makes the library fail otherwise: {name}", figure, not problem, [problem] * bool(problem)))
+        promise = f"malformed files are refused in little memory: {name}"
+        rows.append(Figure(promise, figure, not problem, [problem] * bool(problem)))
     return rows
 
 
@@ -56,14 +57,18 @@ def bytes_near(st: Any, whole: bytes) -> Any:
 def descriptions(st: Any) -> Any:
     """Architectures that are nearly right, and JSON that is none."""
     numbers = st.one_of(st.integers(-2, 9), st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=3))
-    names = st.sampled_from(["Dense", "Dropout", "Residual", "BatchNorm", "LayerNorm", "Softmax", "Layer", "relu", "Constant"])
+    names = st.sampled_from(["Dense", "Dropout", "Residual", "BatchNorm", "LayerNorm", "Softmax", "Layer", "relu", "Normal"])
     keys = st.sampled_from(["class", "width", "rate", "layers", "phi", "activation", "alpha", "initializer", "bias", "eps"])
-    json_like = st.recursive(
-        st.one_of(numbers, names), lambda of: st.one_of(st.lists(of, max_size=3), st.dictionaries(keys, of, max_size=4)), max_leaves=9
-    )
-    fields = {"n_in": numbers, "seed": numbers, "dtype": st.one_of(st.just("float32"), json_like)}
-    layer = st.fixed_dictionaries({"class": names}, optional={"width": numbers, "rate": numbers, "layers": json_like, "phi": json_like})
-    return st.one_of(json_like, st.fixed_dictionaries(fields | {"layers": st.one_of(st.lists(layer, max_size=3), json_like)}))
+
+    def nested(of: Any) -> Any:
+        return st.one_of(st.lists(of, max_size=3), st.dictionaries(keys, of, max_size=4))
+
+    anything = st.recursive(st.one_of(numbers, names), nested, max_leaves=9)
+    settings = {"width": numbers, "rate": numbers, "layers": anything, "phi": anything, "bias": st.booleans()}
+    layers = st.lists(st.fixed_dictionaries({"class": names}, optional=settings), max_size=3)
+    dtype, seed = st.one_of(st.just("float32"), anything), st.one_of(st.just(0), numbers)
+    fields = {"n_in": numbers, "seed": seed, "dtype": dtype, "layers": st.one_of(layers, anything)}
+    return st.one_of(anything, st.fixed_dictionaries(fields))
 
 
 def try_state(folder: Path, content: bytes) -> None:
@@ -134,7 +139,7 @@ class Tried:
         try:
             self.attempt(self.folder, value)
         except (CheckpointError, DataError) as error:
-            assert str(error) and len(str(error)) < 2000
+            if not str(error).strip(): raise
             self.refused += 1
 
 

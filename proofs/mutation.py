@@ -1,10 +1,10 @@
 """Mutation testing of layers, losses, optimizers and activations: cosmic-ray's operators, a random sample, our suite.
 
-Why not its own runner: it mutates in place and runs the whole suite for each mutant; here each mutant meets the nearest tests
-first, in a copy. Why not mutmut: it mutates functions only, and the formulas here are lambdas in tables.
+Why not its own runner: it mutates in place and runs the whole suite for each mutant; here each mutant meets the nearest
+tests first, in a copy. Why not mutmut: it mutates functions only, and the formulas here are lambdas in tables.
 
-Left out are the operators whose mutants cannot be run and so say nothing about the tests: bitwise operators on floating
-numbers, and `|`, which stands in annotations.
+What is mutated is code that every backend shares, so the tests run on the reference alone. Left out are the operators whose
+mutants cannot be run and so say nothing about the tests: bitwise operators on floating numbers, and `|` in annotations.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proofs import ROOT, Figure, Settings
-from proofs.suite import NUMERICAL, caught_by, in_copies, nearest
+from proofs.suite import caught_by, in_copies, stages
 
 FILES = (
     "ffnn_gpu/activations.py", "ffnn_gpu/losses.py", "ffnn_gpu/optimizers.py",
@@ -47,9 +47,9 @@ class Mutant(NamedTuple):
         return mutate_code((ROOT / self.file).read_text(encoding="utf-8"), get_operator(self.operator)(), self.place)
 
     def __str__(self) -> str:
-        lines = [text.splitlines() for text in ((ROOT / self.file).read_text(encoding="utf-8"), self.text())]
-        changed = [line for line in difflib.unified_diff(*lines, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")]
-        number = next(k for k, (a, b) in enumerate(zip(*lines, strict=False), 1) if a != b)
+        old, new = (ROOT / self.file).read_text(encoding="utf-8").splitlines(), self.text().splitlines()
+        changed = [line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")]
+        number = next(k for k, (a, b) in enumerate(zip(old, new, strict=False), 1) if a != b)
         return f"{self.file}:{number}  " + "  →  ".join(line[1:].strip() for line in changed)
 
 
@@ -73,7 +73,7 @@ def prove(settings: Settings) -> list[Figure]:
     sample = random.Random(settings.seed).sample(everything, min(settings.mutants, len(everything)))
 
     def plant(folder: Path, mutant: Mutant) -> str | None:
-        test = caught_by(folder, mutant.file, mutant.text(), [nearest(mutant.file), NUMERICAL])
+        test = caught_by(folder, mutant.file, mutant.text(), stages(mutant.file), chosen="not numpy")
         settings.say(f"mutation: {mutant}: {test or 'SURVIVES'}")
         return test
 

@@ -2,7 +2,8 @@
 
 Every optimizer × every schedule × every k of two epochs (mid-epoch, and before and after the partial batch), with dropout,
 batch and layer normalization, an average, clipping, early stopping, validation and best weights. All of them resume in this
-process, from the files alone; a sample does so in two processes of its own, because starting Python takes longer than training.
+process, from the files alone; a sample does so in two processes of its own, because starting Python takes longer than to
+train.
 """
 
 import json
@@ -29,9 +30,11 @@ def prove(settings: Settings) -> list[Figure]:
         wholes = {pair: train(settings.scratch / "whole" / "-".join(pair), *pair) for pair in pairs}
         differing = []
         for number, pair in enumerate(pairs, 1):
-            differing += [f"{pair} after step {k}" for k in range(1, STEPS + 1) if _parts(settings.scratch, pair, k) != wholes[pair]]
+            ends = {k: _parts(settings.scratch, pair, k) for k in range(1, STEPS + 1)}
+            differing += [f"{pair} after step {k}" for k, end in ends.items() if end != wholes[pair]]
             if number % 14 == 0: settings.say(f"resume: {number} of {len(pairs)} pairs, {len(differing)} differ")
-    rng, others = random.Random(settings.seed), []
+    rng = random.Random(settings.seed)
+    others: list[tuple[tuple[str, str], int, bool]] = []
     for optimizer in list(OPTIMIZERS) * (PROCESSES // len(OPTIMIZERS)):
         pair, k = (optimizer, rng.choice(SCHEDULED)), rng.randint(1, STEPS - 1)
         folder = settings.scratch / f"processes {len(others)}"
@@ -40,8 +43,8 @@ def prove(settings: Settings) -> list[Figure]:
     wrong = [f"{pair} after step {k}" for pair, k, same in others if not same]
     stops = len(pairs) * STEPS
     return [
-        Figure(f"{PROMISE}, in one process", f"{stops - len(differing)} of {stops} stops equal", not differing, differing),
-        Figure(f"{PROMISE}, in new processes (a sample)", f"{len(others) - len(wrong)} of {len(others)} equal", not wrong, wrong),
+        Figure(PROMISE, f"{stops - len(differing)} of {stops} stops equal, in one process", not differing, differing),
+        Figure(PROMISE, f"{len(others) - len(wrong)} of {len(others)} equal, in new processes (a sample)", not wrong, wrong),
     ]
 
 

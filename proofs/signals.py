@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at random times of `ffnn-gpu train`: exit code 130 or 143, and the resumed run is the uninterrupted one.
+"""Ctrl-C and SIGTERM at random times of `ffnn-gpu train`: exit code 130 or 143, and the run resumes as if without.
 
 A signal may come at any time from the first epoch to the end of the process, the pictures drawn after the training included;
 the run is interrupted again and again until it is done. Compared are the model file, byte for byte, and every row of the
@@ -33,7 +33,9 @@ def prove(settings: Settings) -> list[Figure]:
     longest = 0.7 * (time.perf_counter() - began)
     rows = []
     for number, code in CODES.items():
-        wrong, codes, runs = [], [], 0
+        wrong: list[str] = []
+        codes: list[int] = []
+        runs = 0
         while len(codes) < settings.signals:
             folder, chance = settings.scratch / f"{number.name} {runs}", random.Random(f"{settings.seed} {number} {runs}")
             wrong += _interrupted(data, folder, number, chance, longest, codes)
@@ -43,7 +45,8 @@ def prove(settings: Settings) -> list[Figure]:
             settings.say(f"signals: {len(codes)} × {number.name} in {runs} runs, {len(wrong)} wrong")
         wrong += [f"exit code {found}" for found in codes if found != code]
         figure = f"{len(codes)} interruptions of {runs} runs, {len(wrong)} wrong"
-        rows.append(Figure(f"{number.name} at any time: exit code {code}, and the resumed run is the same", figure, not wrong, wrong))
+        promise = f"{number.name} at any time: exit code {code}, and the resumed run is the same"
+        rows.append(Figure(promise, figure, not wrong, wrong))
     return rows
 
 

@@ -37,10 +37,11 @@ NUMERICAL = (
 )  # fmt: skip
 
 
-def nearest(file: str) -> tuple[str, ...]:
-    """The tests that look at this file, the closest first."""
-    return NEAREST.get(file, ("tests/layers", "tests/test_hand_worked.py", "tests/backend/test_reference.py",
+def stages(file: str) -> list[tuple[str, ...]]:
+    """The tests that look closest at this file, then the other numerical ones."""
+    first = NEAREST.get(file, ("tests/layers", "tests/test_hand_worked.py", "tests/backend/test_reference.py",
                               "tests/test_gradients.py"))  # fmt: skip
+    return [first, tuple(test for test in NUMERICAL if test not in first)]
 
 
 def copy_repository(to: Path) -> Path:
@@ -52,9 +53,13 @@ def copy_repository(to: Path) -> Path:
     return to
 
 
-def first_failure(folder: Path, tests: Iterable[str], seconds: float = SECONDS) -> str | None:
-    """The first test of the copy in `folder` that fails; None if all pass. No test runs on a GPU."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not gpu", "--tb=no", *tests]
+def first_failure(folder: Path, tests: Iterable[str], chosen: str = "", seconds: float = SECONDS) -> str | None:
+    """The first test of the copy in `folder` that fails; None if all pass. No test runs on a GPU.
+
+    chosen: what pytest's -k takes. Without hypothesis's plugin, which takes longer to start than most mutants live.
+    """
+    options = ["-x", "-q", "--tb=no", "-m", "not gpu", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-k", chosen]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds)
@@ -65,13 +70,13 @@ def first_failure(folder: Path, tests: Iterable[str], seconds: float = SECONDS) 
     return found[1] if found else f"pytest ended with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
 
 
-def caught_by(folder: Path, file: str, broken: str, stages: Sequence[Iterable[str]]) -> str | None:
-    """The test that notices `broken` as the text of `file`, looked for stage by stage; the copy is mended afterwards."""
+def caught_by(folder: Path, file: str, broken: str, by: Sequence[Iterable[str]], chosen: str = "") -> str | None:
+    """The test that notices `broken` as the text of `file`, in one group of tests after the other; mends the copy."""
     path = folder / file
     whole = path.read_text(encoding="utf-8")
     try:
         _rewrite(path, broken)
-        return next((found for tests in stages if (found := first_failure(folder, tests))), None)
+        return next((found for tests in by if (found := first_failure(folder, tests, chosen))), None)
     finally:
         _rewrite(path, whole)
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 NEEDED = ("ffnn_gpu", "pytest", "hypothesis", "cosmic_ray", "ml_dtypes")
 
 if __name__ == "__main__" and any(importlib.util.find_spec(name) is None for name in NEEDED):
-    from bootstrap import restart         # a fresh clone: make .venv first, then start again in it
+    from bootstrap import restart  # a fresh clone: make .venv first, then start again in it
 
     sys.exit(restart(__file__, "prove"))
 

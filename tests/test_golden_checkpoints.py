@@ -48,7 +48,7 @@ def test_format_that_is_written_is_the_golden_one(name, tmp_path):
     """A field more, less or renamed is another format: then FORMAT grows, and new golden files are made."""
     maker.write(tmp_path / "now", name.split("-")[-1])
     for part in ("last", "exact"):
-        (files, state), (golden, stored) = (atomic_folder.read(path / part) for path in (tmp_path / "now", maker.FOLDER / name))
+        (files, state), (golden, stored) = map(atomic_folder.read, (tmp_path / "now" / part, maker.FOLDER / name / part))
         assert shape_of(state) == shape_of(stored) and state["format"] == checkpoint.FORMAT == stored["format"]
         assert files.keys() == golden.keys()
         for file in files:

@@ -16,8 +16,8 @@ FOLDER = Path(__file__).parent / "checkpoints"
 X, Y = np.arange(24).reshape(8, 3) / 8 - 1, np.array([0, 1, 2, 0, 1, 2, 0, 1])
 EXTRAS = {"labels": ["a", "ü", None], "x": 0.1 + 0.2}
 LAYERS = (
-    nn.Dense(4, nn.leaky_relu.with_alpha(0.2)), nn.BatchNorm(), nn.Residual([nn.LayerNorm(), nn.Dense(4, nn.gelu, bias=False)]),
-    nn.Dropout(0.25), nn.Dense(3),
+    nn.Dense(4, nn.leaky_relu.with_alpha(0.2)), nn.BatchNorm(),
+    nn.Residual([nn.LayerNorm(), nn.Dense(4, nn.gelu, bias=False)]), nn.Dropout(0.25), nn.Dense(3),
 )  # fmt: skip
 
 
@@ -29,8 +29,8 @@ def exact(network):
 def train(network, folder, epochs, *, resume=False):
     """The history of the training that the golden checkpoint is the beginning of."""
     return nn.fit(
-        network, nn.softmax_cross_entropy, nn.Adam(0.01, ema=0.9), (X, Y), epochs=epochs, batch_size=3, schedule=nn.Exponential(),
-        early_stopping=5, checkpoint=Checkpoints(folder, extras=EXTRAS), resume=resume, verbose=0,
+        network, nn.softmax_cross_entropy, nn.Adam(0.01, ema=0.9), (X, Y), epochs=epochs, batch_size=3, verbose=0,
+        schedule=nn.Exponential(), early_stopping=5, checkpoint=Checkpoints(folder, extras=EXTRAS), resume=resume,
     )  # fmt: skip
 
 
