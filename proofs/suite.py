@@ -20,9 +20,10 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
 # Which tests see a mistake in which file first. What survives them meets the rest of NUMERICAL, then the whole suite.
 NEAREST = {
     "ffnn_gpu/activations.py": ("tests/test_activations.py", "tests/test_gradients.py"),
-    "ffnn_gpu/losses.py": ("tests/test_losses.py", "tests/test_bad_input.py", "tests/test_gradients.py"),
+    "ffnn_gpu/losses.py": ("tests/test_losses.py", "tests/test_bad_input.py", "tests/backend/test_strict_device.py"),
     "ffnn_gpu/optimizers.py": ("tests/test_optimizers.py", "tests/backend/test_updates.py", "tests/test_mixed_precision.py"),
-    "ffnn_gpu/backend/updates.py": ("tests/test_optimizers.py", "tests/backend/test_updates.py"),
+    "ffnn_gpu/backend/updates.py": ("tests/test_optimizers.py", "tests/backend/test_updates.py",
+                                    "tests/backend/test_numpy_backend.py"),
     "ffnn_gpu/backend/step_control.py": ("tests/backend/test_updates.py", "tests/test_optimizers.py",
                                          "tests/test_mixed_precision.py"),
     "ffnn_gpu/backend/losses.py": ("tests/test_losses.py", "tests/test_gradients.py"),
@@ -34,6 +35,7 @@ NUMERICAL = (
     "tests/test_network.py", "tests/test_optimizers.py", "tests/backend/test_updates.py", "tests/test_losses.py",
     "tests/test_gradients.py", "tests/test_mixed_precision.py", "tests/test_training.py", "tests/test_resume.py",
     "tests/test_architecture_json.py", "tests/test_checkpoint.py", "tests/test_bad_input.py",
+    "tests/backend/test_strict_device.py",
 )  # fmt: skip
 
 
