@@ -21,6 +21,11 @@ def vector_jacobian_product(backend, name, z, da):
     return backend.to_host(getattr(backend, f"{name}_backward")(backend.asarray(da.copy()), a))
 
 
+def adjoint(backend, name, da, a):
+    da = backend.asarray(da.copy())
+    return backend.to_host(getattr(backend, f"{name}_backward")(da, backend.asarray(a)))
+
+
 def random(shape, dtype, seed=0):
     rng = np.random.default_rng(seed)
     return (3 * rng.normal(size=shape)).astype(dtype), rng.normal(size=shape).astype(dtype)
@@ -120,13 +125,12 @@ def test_softmax_keeps_dtype_through_a_network(backend, dtype, name):
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
-def test_product_in_16_bits_is_float32s_rounded_once(backend, name, narrow):
+def test_value_and_product_in_16_bits_are_float32s_rounded_once(backend, name, narrow):
     z, da = (part.astype(floating(narrow)) for part in random((3, 200), "float32"))
     a = forward(backend, name, z)
-    got = backend.asarray(da.copy())
-    getattr(backend, f"{name}_backward")(got, backend.asarray(a))
-    wide = backend.asarray(da.astype("float32"))
-    getattr(backend, f"{name}_backward")(wide, backend.asarray(a.astype("float32")))
-    want = backend.to_host(wide)
     least = 2.0**-14  # the smallest normal number of float16
-    assert_close(backend.to_host(got), want, eps(floating(narrow)), f"dz of {name}", scale=np.abs(want) + least)
+    for got, want in (
+        (a, forward(backend, name, z.astype("float32"))),
+        (adjoint(backend, name, da, a), adjoint(backend, name, da.astype("float32"), a.astype("float32"))),
+    ):
+        assert_close(got, want, eps(floating(narrow)), name, scale=np.abs(want) + least)
