@@ -229,6 +229,18 @@ def test_environment_of_a_step_has_no_settings_that_change_what_is_tested(check,
     }  # fmt: skip
 
 
+def test_toolkit_among_the_wheels_is_found_by_the_loader_and_the_compiler(check, monkeypatch):
+    """cuda.pathfinder, by which CuPy and nvmath look for both, knows site-packages and not PYTHONPATH."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "before")
+    monkeypatch.setenv("CUDA_HOME", "another")
+    names = "CUDA_PATH", "CUDA_HOME", "LD_LIBRARY_PATH"
+    assert [check.environment().get(name) for name in names] == [os.environ.get("CUDA_PATH"), "another", "before"]
+    toolkit = check.site / "nvidia" / "cu13"
+    for folder in ("lib", "include"): (toolkit / folder).mkdir(parents=True)
+    (toolkit / "include" / "cuda_runtime.h").touch()
+    assert [check.environment()[name] for name in names] == [str(toolkit), str(toolkit), f"{toolkit}/lib:before"]
+
+
 def test_command_that_is_not_there_is_a_sentence(check, steps):
     with pytest.raises(steps.StepError, match=r"nowhere cannot be started: .*No such file"): check.run("nowhere")
 
