@@ -65,9 +65,9 @@ class NumpyBackend(Backend):
     sgd, rmsprop, adagrad = blockwise(Updates.sgd), blockwise(Updates.rmsprop), blockwise(Updates.adagrad)
     adam, nadam, lion = blockwise(Updates.adam), blockwise(Updates.nadam), blockwise(Updates.lion)
 
-    def take(self, rows: Any, index: Any, out: Any) -> Any:
-        if rows.dtype != out.dtype:
-            return super().take(rows, index, out)
+    def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
+        if rows.dtype != out.dtype or mean is not None:
+            return super().take(rows, index, out, mean, scale)
         return np.take(rows, index, axis=0, out=out, mode="clip")  # "raise" would buffer; the indices are our own
 
     @in_float32("out")
