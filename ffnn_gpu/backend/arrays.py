@@ -10,7 +10,7 @@ import numpy as np
 from ffnn_gpu.backend.precision import is_floating
 from ffnn_gpu.errors import DataError, ShapeError
 
-CHUNK = 1 << 20  # elements looked at together, so that a memory-mapped array is never copied whole
+CHUNK = 1 << 18  # elements looked at together, so that a memory-mapped array is never copied whole
 
 
 @dataclass(frozen=True, eq=False)

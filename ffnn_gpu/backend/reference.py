@@ -20,7 +20,7 @@ from ffnn_gpu.backend.arrays import Standardized, host_array, require_finite, st
 from ffnn_gpu.backend.losses import Losses
 from ffnn_gpu.backend.normalization import Normalizations
 from ffnn_gpu.backend.philox import dropout_bits, threshold
-from ffnn_gpu.backend.precision import floating, in_float32, master, underflow_is_zero, wide
+from ffnn_gpu.backend.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
 from ffnn_gpu.backend.softmax import Softmaxes
 from ffnn_gpu.backend.updates import Updates
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
@@ -173,7 +173,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
             taken = taken.astype(np.float64)  # a copy
             taken -= mean
             taken /= scale
-        out[...] = taken.astype(master(out.dtype), copy=False)
+        out[...] = taken.astype(np.float32) if is_16_bit(out.dtype) else taken
         return out
 
     @underflow_is_zero

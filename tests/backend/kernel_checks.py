@@ -94,7 +94,7 @@ class Case:
 
 
     def exactly_standardized(self, rows, index, far=0):
-        """Raise unless `take` standardizes rows around `far` to the bits of the formula, rounded once (16 bits: after float32).
+        """Raise unless `take` standardizes rows around `far` to the bits of the formula, rounded once (16 bits: by float32).
 
         Also with columns left out, so that a row is a whole number of packs.
         """
