@@ -51,7 +51,9 @@ def backend(request):
     return (MAKE | {"strict": StrictBackend, "emulated": emulated})[request.param]()
 
 
-@pytest.fixture(params=["uint8", "int32", "int64", "float32", "float64", "memory-mapped uint8", "fortran", "on the device"])
+@pytest.fixture(params=[
+    "uint8", "int16", "int32", "int64", "float32", "float64", "memory-mapped uint8", "fortran", "on the device",
+])  # fmt: skip
 def raw(request, tmp_path, backend):
     """RAW, kept in another way."""
     if request.param == "fortran": return np.asfortranarray(RAW.astype(np.float64))
@@ -192,8 +194,8 @@ def test_a_check_in_blocks_says_what_one_of_the_whole_says(monkeypatch):
 
 
 def test_no_copy_in_floating_point_is_ever_made(tmp_path):
-    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "uint8", (40_000, 100)).flush()
-    x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(40_000)
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "uint8", (100_000, 100)).flush()
+    x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(100_000)
     network, scaler = Network(100, [Dense(1)], "numpy"), Standardizer(np.ones(100), np.ones(100))
     tracemalloc.start()
     try:
@@ -201,4 +203,4 @@ def test_no_copy_in_floating_point_is_ever_made(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 * x.size / 2, f"{peak:,} bytes"
+    assert peak < 4 * x.size / 3, f"{peak:,} bytes"
