@@ -177,16 +177,18 @@ class CublasLt:
         candidates = [plan.by(algorithm) for algorithm in self._calls.recommended(plan, max(1, self.autotune))]
         if not self.autotune:
             return candidates[0] if candidates else None
-        times = [self._milliseconds(candidate, pointers, stream) for candidate in candidates]
+        stream.synchronize()  # they are timed on a stream of their own
+        times = [self._milliseconds(candidate, pointers) for candidate in candidates]
         if min(times, default=np.inf) == np.inf: return None
         best = candidates[int(np.argmin(times))]
         self.store.put(key, best.algorithm.tobytes())
         return best
 
-    def _milliseconds(self, plan: Plan, pointers: Pointers, stream: Any) -> float:
+    def _milliseconds(self, plan: Plan, pointers: Pointers) -> float:
         """The time of one product; ∞ for an algorithm that fails."""
+        current = self.cupy.cuda.get_current_stream
         try:
-            return milliseconds(self.cupy, stream, lambda: self._calls.run(plan, pointers, stream.ptr))
+            return milliseconds(self.cupy, lambda: self._calls.run(plan, pointers, current().ptr))
         except self._calls.lt.cuBLASLtError:
             return np.inf
 

@@ -90,10 +90,14 @@ class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
     def column_sum(self, A: Any, out: Any) -> Any:
         S = self._suffix(A, wide=(out,))
         if S is None: return super().column_sum(A, out)
-        slabs, O = self.kernels.slabs(len(A))[0], A.shape[1]
-        partial = self.kernels.scratch("columns", slabs * O)
-        self.kernels.columns(S, A, None, None, partial, None)
-        self.kernels.each(f"slab_sums_{S}", O, partial, int32(slabs), int32(O), float64(1), None, out)
+        k, (B, O) = self.kernels, A.shape
+        slabs = k.slabs(B, O)[0]
+        if slabs == 1:
+            k.columns(S, A, None, None, None, None, out)
+            return out
+        partial = k.scratch("columns", slabs * O)
+        k.columns(S, A, None, None, partial, None)
+        k.rows(f"slab_sums_{S}", O, partial, int32(slabs), int32(O), float64(1), None, out)
         return out
 
     def _by_row(self, kernel: str, otherwise: Callable[..., Any], x: Any, y: Any, logarithm: bool) -> Any:

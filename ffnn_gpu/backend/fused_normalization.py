@@ -36,13 +36,13 @@ class FusedNormalizations(KernelBackend):
     ) -> Any:
         S = self._suffix(x, gain, bias, out, xhat, wide=(rstd, mean, variance))
         if S is None: return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
-        k, (B, I), slabs = self.kernels, x.shape, self.kernels.slabs(len(x))[0]
+        k, (B, I), slabs = self.kernels, x.shape, self.kernels.slabs(*x.shape)[0]
         partial, mu, factor = k.scratch("columns", slabs * I), k.scratch("first", I), k.scratch("second", I)
         k.columns(S, x, None, None, partial, None)                               # μ = Σ x / B
-        k.each(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1 / B), mu, None)
+        k.rows(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1 / B), mu, None)
         k.columns(S, x, None, mu, None, partial)                                 # σ² = Σ (x − μ)² / B
         statistics = int32(slabs), mu, factor, mean, variance, rstd, int64(B), int32(I), float64(eps)
-        k.each(f"batch_norm_finish_{S}", I, partial, *statistics)
+        k.rows(f"batch_norm_finish_{S}", I, partial, *statistics)
         k.each(f"batch_norm_apply_{S}", x.size, x, mu, factor, gain, bias, out, xhat, int64(x.size), int32(I))
         return out
 
@@ -68,10 +68,10 @@ class FusedNormalizations(KernelBackend):
 
     def _gain_and_bias(self, S: str, da: Any, xhat: Any, dgain: Any, dbias: Any) -> tuple[Any, Any]:
         """dbias = Σ_B da, dgain = Σ_B da ⊙ x̂; the same sums in float64 are returned."""
-        k, I, slabs = self.kernels, da.shape[1], self.kernels.slabs(len(da))[0]
+        k, I, slabs = self.kernels, da.shape[1], self.kernels.slabs(*da.shape)[0]
         sums = k.scratch("first", I), k.scratch("second", I)
         partials = k.scratch("columns", slabs * I), k.scratch("products", slabs * I)
         k.columns(S, da, xhat, None, *partials)
         for partial, wide, out in zip(partials, sums, (dbias, dgain), strict=True):
-            k.each(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1), wide, out)
+            k.rows(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1), wide, out)
         return sums

@@ -113,10 +113,9 @@ class FusedProducts(FusedBackend):
         Both write the same arrays and read others, so each may run any number of times; the one chosen runs last.
         """
         key = f"{CHOICE}{name}{', TF32' * self.tf32}"
-        if self.autotune and lt.store.get(key) is None:
-            stream = self.xp.cuda.get_current_stream()
-            if not stream.is_capturing() and fused():
-                faster = milliseconds(self.xp, stream, fused) <= milliseconds(self.xp, stream, plain)
-                lt.store.put(key, bytes([faster]))
+        unknown = self.autotune and lt.store.get(key) is None
+        if unknown and not self.xp.cuda.get_current_stream().is_capturing() and fused():
+            faster = milliseconds(self.xp, fused) <= milliseconds(self.xp, plain)
+            lt.store.put(key, bytes([faster]))
         if lt.store.get(key) == bytes([False]) or not fused():
             plain()

@@ -316,9 +316,10 @@ KERNEL(scaled, (const A* x, const double* factor, T* out, Index n), (x, factor, 
 
 // Two sums over the rows of each slab: Σ x and Σ x y (Σ x² where y is null), x taken about `centre`
 //   block (32, 8) and grid (columns/32, slabs): 32 columns of rows [slab R, slab R + R)
-//   x, y (B, O); first, second (slabs, O); y, centre, first, second or null
+//   x, y (B, O); first, second (slabs, O); out (O,), Σ x where there is one slab; y, centre, first, second, out or null
 template <typename T>
-__device__ void column_sums(const T* x, const T* y, const double* centre, double* first, double* second, Index B, int O, int R) {
+__device__ void column_sums(const T* x, const T* y, const double* centre, double* first, double* second, Arithmetic<T>* out,
+                            Index B, int O, int R) {
   __shared__ double sum[SLAB_LANES][WARP], sum_of_products[SLAB_LANES][WARP];
   int column = blockIdx.x * WARP + threadIdx.x;
   Index begin = (Index)blockIdx.y * R, end = begin + R < B ? begin + R : B;
@@ -341,23 +342,25 @@ __device__ void column_sums(const T* x, const T* y, const double* centre, double
     }
     if (first) first[(Index)blockIdx.y * O + column] = s;
     if (second) second[(Index)blockIdx.y * O + column] = p;
+    if (out) out[column] = (Arithmetic<T>)s;
   }
 }
 KERNEL(column_sums,
-       (const T* x, const T* y, const double* centre, double* first, double* second, Index B, int O, int R),
-       (x, y, centre, first, second, B, O, R))
+       (const T* x, const T* y, const double* centre, double* first, double* second, A* out, Index B, int O, int R),
+       (x, y, centre, first, second, out, B, O, R))
 
-__device__ __forceinline__ double slab_sum(const double* partial, int slabs, int O, Index column) {
+__device__ __forceinline__ double slab_sum(const double* partial, int slabs, int O, Index column) {  // by one warp
   double sum = 0;
-  for (int slab = 0; slab < slabs; ++slab) sum += partial[(Index)slab * O + column];
-  return sum;
+  for (int slab = threadIdx.x % WARP; slab < slabs; slab += WARP) sum += partial[(Index)slab * O + column];
+  return warp_sum(sum);
 }
 
-// out_c = scale Σ_slabs partial_slab,c        partial (slabs, O); wide, out (O,) or null
+// out_c = scale Σ_slabs partial_slab,c        partial (slabs, O); wide, out (O,) or null; one warp per column
 template <typename T>
 __device__ void slab_sums(const double* partial, int slabs, int O, double scale, double* wide, Arithmetic<T>* out) {
-  FOR_EACH(column, O) {
+  FOR_EACH_ROW(column, O) {
     double sum = scale * slab_sum(partial, slabs, O, column);
+    if (threadIdx.x % WARP) continue;
     if (wide) wide[column] = sum;
     if (out) out[column] = (Arithmetic<T>)sum;
   }
@@ -655,12 +658,14 @@ __device__ void layer_norm_backward(const T* da, const T* gain, const T* xhat, c
 KERNEL(layer_norm_backward, (const T* da, const T* gain, const T* xhat, const A* rstd, T* dx, int B, int I),
        (da, gain, xhat, rstd, dx, B, I))
 
-// σ² and rstd = 1/√(σ² + ε) from Σ (x − μ)²        squares (slabs, I); wide_mean, wide_rstd (I,) in double; the rest (I,)
+// σ² and rstd = 1/√(σ² + ε) from Σ (x − μ)²        squares (slabs, I); wide_mean, wide_rstd (I,) in double; the rest (I,); one
+// warp per column
 template <typename T>
 __device__ void batch_norm_finish(const double* squares, int slabs, const double* wide_mean, double* wide_rstd,
                                   Arithmetic<T>* mean, Arithmetic<T>* variance, Arithmetic<T>* rstd, Index B, int I, double eps) {
-  FOR_EACH(c, I) {
+  FOR_EACH_ROW(c, I) {
     double sigma2 = slab_sum(squares, slabs, I, c) / B, factor = 1.0 / sqrt(sigma2 + eps);
+    if (threadIdx.x % WARP) continue;
     mean[c] = (Arithmetic<T>)wide_mean[c];
     variance[c] = (Arithmetic<T>)sigma2;
     rstd[c] = (Arithmetic<T>)factor;

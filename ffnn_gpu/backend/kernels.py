@@ -32,13 +32,14 @@ class Kernels:
     Attributes:
         most_blocks: of an elementwise kernel or one over rows; enough to fill any GPU several times.
         most_partials: blocks of a kernel that sums over its whole grid.
-        slab_rows, most_slabs: how the rows of a column sum are cut: at least so many rows in each, at most so many slabs.
+        slab_rows, column_blocks: how the rows of a column sum are cut into slabs: at least so many rows in each, and about
+            so many blocks in all, 32 columns of one slab each.
     """
 
     most_blocks = 4096
-    most_partials = 512
-    slab_rows = 64
-    most_slabs = 64
+    most_partials = 2048
+    slab_rows = 128
+    column_blocks = 1024
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -60,17 +61,18 @@ class Kernels:
         partial = self.scratch("partial", self.most_partials)
         self._launch(name, (blocks,), (THREADS,), (*arguments, partial, self._finished()))
 
-    def columns(self, S: str, x: Any, y: Any, centre: Any, first: Any, second: Any) -> None:
+    def columns(self, S: str, x: Any, y: Any, centre: Any, first: Any, second: Any, out: Any = None) -> None:
         """column_sums of the matrix x; `first` and `second` (slabs, O) as cut by `slabs`."""
         B, O = x.shape
-        slabs, rows = self.slabs(B)
+        slabs, rows = self.slabs(B, O)
         scalars = np.int64(B), np.int32(O), np.int32(rows)
         self._launch(f"column_sums_{S}", (-(-O // WARP), slabs), (WARP, THREADS // WARP),
-                     (x, y, centre, first, second, *scalars))  # fmt: skip
+                     (x, y, centre, first, second, out, *scalars))  # fmt: skip
 
-    def slabs(self, B: int) -> tuple[int, int]:
-        """(number of slabs, rows in each) for B rows."""
-        rows = max(self.slab_rows, -(-B // self.most_slabs))
+    def slabs(self, B: int, O: int) -> tuple[int, int]:
+        """(number of slabs, rows in each) for a matrix (B, O)."""
+        most = max(1, self.column_blocks // max(1, -(-O // WARP)))
+        rows = max(self.slab_rows, -(-B // most))
         return max(1, -(-B // rows)), rows
 
     def once(self, name: str, *arguments: Any) -> None:

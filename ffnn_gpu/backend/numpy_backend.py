@@ -73,7 +73,7 @@ class NumpyBackend(Backend):
             return super().take(rows, index, out, mean, scale)
         return np.take(rows, index, axis=0, out=out, mode="clip")  # "raise" would buffer; the indices are our own
 
-    @in_float32("out")
+    @in_float32("out", of="out")
     def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
         if not self.compiled or np.iscomplexobj(out):
             return super().dropout_mask(rate, seed, step, layer, row, out)

@@ -237,7 +237,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     # ------------------------------------------------------------------ dropout
 
-    @in_float32("out")
+    @in_float32("out", of="out")
     def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
         """out = 0 with probability `rate`, else 1/(1 − rate); a pure function of (seed, step, layer, row, column).
 

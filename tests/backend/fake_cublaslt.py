@@ -67,6 +67,7 @@ class FakeCublasLt:
         self.extra = {}  # name of an epilogue → the milliseconds it adds
         self.written, self.layouts, self.searches, self.used = [], [], 0, []
         self.made = []  # the epilogue of each product
+        self.given = None  # a stream besides the current one that products may run on
         self.fault = 0  # a status that every search fails with
         self.wanted = WORKSPACE  # bytes that a stored algorithm asks for
         self._numbers, self.objects = itertools.count(1000), {}
@@ -165,7 +166,7 @@ class FakeCublasLt:
         workspace_size_in_bytes, stream,
     ):  # fmt: skip
         assert self.objects[light_handle] == {"kind": "handle", "thread": threading.get_ident()}
-        assert stream == self.cupy.stream.ptr
+        assert stream in (self.cupy.stream.ptr, self.given and self.given.ptr)
         content, layouts = self.objects[compute_desc], (adesc, bdesc, cdesc, ddesc)
         words = np.frombuffer(ctypes.string_at(algo, 64), np.uint64).tolist()
         made_for = self._words(compute_desc, layouts, [])
@@ -179,15 +180,19 @@ class FakeCublasLt:
         if words[1] in self.broken: raise CuBLASLtError(EXECUTION_FAILED)
         self.used.append(words[1])
         self.made.append(Epilogue(content["EPILOGUE"]).name)
-        self.cupy.clock += self.costs[words[1]] + self.extra.get(self.made[-1], 0)
         matrices = [(p, dict(self.objects[x])) for p, x in zip((a, b, c, d), layouts, strict=True)]
         scalar = np.dtype(FLOATS[content["scale"]])
         scalars = [float(np.frombuffer(ctypes.string_at(p, scalar.itemsize), scalar)[0]) for p in (alpha, beta)]
         written = [self._matrix(*matrices[3])]
         if content["EPILOGUE"] == Epilogue.BGRADA: written.append(self._vector(content, matrices[3][1]))
         now = dict(content)  # all that is read of descriptors is read here: a graph keeps it, and reads the matrices alone
-        act = getattr(self.cupy, "act", lambda work, *written: work())
-        act(lambda: self._compute(now, *matrices, *scalars), *written)
+        cost = self.costs[words[1]] + self.extra.get(self.made[-1], 0)
+
+        def run():
+            self.cupy.clock += cost
+            self._compute(now, *matrices, *scalars)
+
+        self.cupy.act(run, *written)
 
     def _vector(self, content, d):
         """Where a bias of D, or the gradient of one, lies."""

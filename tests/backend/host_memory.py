@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tests.backend.tape import Capturing
+
 STORAGE = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": np.uint16}
 
 
@@ -76,23 +78,27 @@ class Memory:
         raise IndexError(f"illegal address: {size} bytes at {pointer:#x} lie in no allocation")
 
 
-class FakeCupy(Memory):
+class FakeCupy(Memory, Capturing):
     """The part of CuPy that CublasLt asks for."""
 
     def __init__(self, capability="90"):
         super().__init__()
         self.clock = 0.0
         self.entered = []  # numbers of devices made current
-        self.stream = SimpleNamespace(ptr=77, capturing=False, is_capturing=lambda: self.stream.capturing)
+        self.own = SimpleNamespace(streams=[], tape=None, pool=None)
         device = SimpleNamespace(compute_capability=capability)
         self.cuda = SimpleNamespace(
             Device=lambda index: _Entered(device, index, self.entered), Event=lambda: Event(self),
-            get_current_stream=lambda: self.stream,
             get_elapsed_time=lambda start, stop: stop.time - start.time,
             runtime=SimpleNamespace(
                 getDeviceProperties=lambda index: {"name": b"NVIDIA Paper 100 (80 GB)"}, driverGetVersion=lambda: 13000
             ),
         )  # fmt: skip
+        self.add_streams()
+
+    stream = property(lambda self: self.cuda.get_current_stream())
+
+    def _state(self): return self.own
 
 
 class _Entered:

@@ -53,6 +53,7 @@ MUTANTS = (
     Mutant("slabs overlap", "column_sum", "Index begin = (Index)blockIdx.y * R,",
            "Index begin = (Index)blockIdx.y * (R - 1),"),
     Mutant("last slab runs over", "column_sum", "begin + R < B ? begin + R : B", "begin + R"),
+    Mutant("last slab left out", "column_sum", "slab < slabs; slab += WARP", "slab < slabs - 1; slab += WARP"),
     Mutant("log-softmax adds", "softmax", "v - log_sum : exp_(v) / sum", "v + log_sum : exp_(v) / sum"),
     Mutant("lane skips a column", "softmax", "for (int c = lane; c < C; c += WARP) {\n      A v = (A)widen(of[c]) - top;",
            "for (int c = lane; c < C - 1; c += WARP) {\n      A v = (A)widen(of[c]) - top;"),

@@ -65,6 +65,7 @@ class Capturing:
                 self.non_blocking, self.capturing, self.ptr = non_blocking, False, next(module.stream_numbers)
 
             def is_capturing(self): return self.capturing
+            def synchronize(self): assert not self.capturing
             def __enter__(self): module._state().streams.append(self)
             def __exit__(self, *_): module._state().streams.pop()
 

@@ -163,9 +163,10 @@ def test_the_search_sees_the_bias_as_badly_aligned_as_the_plan_allows(parts):
 
 
 def test_product_runs_on_the_stream_given(parts):
-    lt, cupy, _ = parts
-    cupy.cuda.get_current_stream = None  # must not be asked
-    lt.product(*matrices(cupy), stream=cupy.stream)
+    lt, cupy, bindings = parts
+    bindings.given, current = cupy.cuda.Stream(non_blocking=True), cupy.stream
+    current.ptr = None  # must not be asked
+    lt.product(*matrices(cupy), stream=bindings.given)
 
 
 # ---------------------------------------------------------------------- without the library

@@ -91,7 +91,7 @@ def test_operation_is_the_same_in_every_order_of_threads_and_blocks(backend, nam
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_operation_strides_over_a_grid_that_is_too_small(backend, name, monkeypatch):
-    for limit, value in (("most_blocks", 2), ("most_partials", 3), ("slab_rows", 1), ("most_slabs", 3)):
+    for limit, value in (("most_blocks", 2), ("most_partials", 3), ("slab_rows", 1), ("column_blocks", 100)):
         monkeypatch.setattr(backend.kernels, limit, value)
     CHECKS[name](Case(backend, "float32", 67, 37))
 

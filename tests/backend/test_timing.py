@@ -1,15 +1,54 @@
 """Times of work on a stream, on the clock of a stand-in."""
 
+import pytest
+
 from ffnn_gpu.backend.timing import milliseconds
 from tests.backend.host_memory import FakeCupy
 
 
-def test_time_is_that_of_one_run_in_the_quietest_round_after_one_run_for_nothing():
+def work_on(cupy, runs, before):
+    """Work that takes 500 ms the first `before` times, then 3 a run for a round, 2 for a round, 7 for a round."""
+
+    def run():
+        runs.append(cupy.clock)
+        past = len(runs) - before
+        cupy.clock += 500 if past <= 0 else 3 if past <= 10 else 2 if past <= 20 else 7
+
+    return run
+
+
+def test_time_is_that_of_one_run_in_the_quietest_round():
     cupy, runs = FakeCupy(), []
+    run = work_on(cupy, runs, before=11)  # once as it is, ten times where the stand-in finds out what is recorded
+    assert milliseconds(cupy, lambda: cupy.act(run)) == 2
+    assert len(runs) == 41
+
+
+def test_recorded_work_is_timed_by_its_launches():
+    """What the host does while recording takes no time of the GPU's."""
+    cupy, host = FakeCupy(), []
 
     def work():
-        runs.append(cupy.clock)
-        cupy.clock += 500 if len(runs) == 1 else 3 if len(runs) < 12 else 2 if len(runs) < 22 else 7
+        host.append(1)
+        cupy.act(lambda: setattr(cupy, "clock", cupy.clock + 4))
 
-    assert milliseconds(cupy, cupy.stream, work) == 2
-    assert len(runs) == 31
+    assert milliseconds(cupy, work) == 4
+    assert len(host) == 11 and [graph.launched for graph in cupy.graphs] == [3]
+
+
+def test_work_that_cannot_be_recorded_is_timed_one_by_one():
+    cupy, runs = FakeCupy(), []
+    run = work_on(cupy, runs, before=1)
+
+    def work():
+        cupy.forbidden_in_a_capture("a product of cuBLAS", NotImplementedError)
+        run()
+
+    assert milliseconds(cupy, work) == 2
+    assert not cupy.graphs and not cupy.stream.is_capturing()
+
+
+def test_work_that_fails_by_itself_says_so():
+    def work(): raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError): milliseconds(FakeCupy(), work)

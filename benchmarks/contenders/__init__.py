@@ -1,0 +1,85 @@
+"""Who takes part: one file per library, each the fastest honest way a user of that library would write the job.
+
+A file has a function for each kind of job it does: `train(job, variant)`, `predict(job, variant)`, `epoch(job, variant)`.
+It returns a Program. Heavy imports stand inside the functions: a contender's process holds its own library and no other.
+"""
+
+from importlib import import_module
+from typing import NamedTuple
+
+
+class UnsupportedError(Exception):
+    """A sentence: why this library cannot do this job."""
+
+
+class Program:
+    """A job made ready.
+
+    Args:
+        launch: does the job `steps` times, and returns a handle on the result: the loss before the last update, or outputs.
+        wait: blocks until that result, and all that was launched before, is there.
+        to_host: handle → NumPy array.
+    """
+
+    def __init__(self, launch, wait=lambda result: None, to_host=lambda result: result, steps=1):
+        self.launch, self.wait, self.to_host, self.steps = launch, wait, to_host, steps
+        self.latest = None
+
+    def run(self, launches):
+        """So many launches, then one wait."""
+        launch = self.launch
+        for _ in range(launches):
+            latest = launch()
+        self.wait(latest)
+        self.latest = latest
+
+    @property
+    def value(self):
+        return self.to_host(self.latest)
+
+
+class Contender(NamedTuple):
+    """Which library and file, which way of using it, where, for which kinds of job; ours: not a peer."""
+
+    library: str
+    file: str
+    variant: str
+    devices: tuple
+    kinds: tuple
+    ours: bool = False
+
+
+CPU, GPU, BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
+STEPS, ALL = ("train", "predict"), ("train", "predict", "epoch")
+CONTENDERS = {
+    "ours": Contender("ffnn_gpu", "ours", "eager", BOTH, ALL, ours=True),
+    "ours-graph": Contender("ffnn_gpu", "ours", "graph", GPU, STEPS, ours=True),
+    "ours-predict": Contender("ffnn_gpu", "ours", "checked", BOTH, ("predict",), ours=True),
+    "numpy": Contender("numpy", "plain", "numpy", CPU, STEPS),
+    "cupy": Contender("cupy", "plain", "cupy", GPU, STEPS),
+    "torch": Contender("torch", "torch_", "eager", BOTH, ALL),
+    "torch-fused": Contender("torch", "torch_", "fused", BOTH, ("train", "epoch")),
+    "torch-compile": Contender("torch", "torch_", "compile", BOTH, ALL),
+    "torch-graph": Contender("torch", "torch_", "graph", GPU, ALL),
+    "jax": Contender("jax", "jax_", "jit", BOTH, ALL),
+    "sklearn": Contender("sklearn", "sklearn_", "", CPU, ALL),
+    "keras": Contender("keras", "keras_", "", CPU, ALL),
+    "onnxruntime": Contender("onnxruntime", "onnxruntime_", "", CPU, ("predict",)),
+}
+PRODUCTS = {
+    "cpu": Contender("numpy", "products", "numpy", CPU, ("train", "limits")),
+    "cuda": Contender("nvmath", "products", "cublaslt", GPU, ("train", "limits")),
+}
+
+
+def contenders(device, kind):
+    """Name → Contender of those that do jobs of this kind on this device; `products` is the ceiling, not a peer."""
+    found = {name: c for name, c in CONTENDERS.items() if device in c.devices and kind in c.kinds}
+    ceiling = PRODUCTS[device]
+    return found | ({"products": ceiling} if kind in ceiling.kinds else {})
+
+
+def program(name, job):
+    """The Program of contender `name` for this job. Raises UnsupportedError, and whatever its library raises."""
+    contender = contenders(job.device, job.kind)[name]
+    return getattr(import_module(f"benchmarks.contenders.{contender.file}"), job.kind)(job, contender.variant)

@@ -1,0 +1,146 @@
+"""The child process: makes one contender ready, then runs one block of steps for every line it reads.
+
+It answers each line with one line of JSON. What libraries print goes to stderr instead.
+
+    "warm"           {"version": …} once warm, or {"missing": sentence, "traceback": …}
+    each "round"     {"us": microseconds per step}
+    end of input     {"peak_bytes": the most memory this process has held}
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+import traceback
+from importlib import import_module, metadata
+
+try:
+    import resource
+except ImportError:                                           # Windows
+    resource = None
+
+from benchmarks.contenders import UnsupportedError, contenders, program
+
+WARM_UP = 5                                                   # launches: compilers, CUDA graphs and caches settle in these
+CHECKED_STEPS = 8                                             # a wrong decay of Adam's moments shows after a few
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "nvmath": "nvmath-python"}      # module → distribution, where they differ
+CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
+
+
+def work(name, job, seconds, check):
+    """Serve the contender `name` until the input ends. Its library is imported at once, while others import theirs."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def answer(found):
+        print(json.dumps(found), file=answers)
+
+    if hasattr(os, "sched_setaffinity"):                      # for libraries that count cores instead of asking
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
+    try:
+        library = contenders(job.device, job.kind)[name].library
+        import_module(library)
+        if check:
+            answer({"values": values(program(name, job))})
+            return
+        sys.stdin.readline()
+        ready = program(name, job)
+        launches = warm_up(ready, seconds, job.kind)
+        answer({"version": version(library)})
+        for _ in sys.stdin:
+            answer({"us": microseconds_per_step(ready, launches)})
+        answer({"peak_bytes": peak_bytes()})
+    except Exception as error:                                # whatever a library raises: one contender less, and why
+        answer({"missing": sentence(error), "traceback": traceback.format_exc()})
+
+
+def warm_up(ready, seconds, kind):
+    """How many launches last `seconds`, after enough of them to be at full speed; an epoch is one launch."""
+    if kind == "epoch":
+        ready.run(1)
+        return 1
+    for _ in range(WARM_UP):
+        ready.run(1)
+    launches, needed = 1, block(ready, 1)
+    while needed < seconds / 2:
+        launches = max(launches + 1, min(10 * launches, int(launches * seconds / max(needed, 1e-7))))
+        needed = block(ready, launches)
+    return max(1, round(launches * seconds / needed))
+
+
+def microseconds_per_step(ready, launches):
+    return 1e6 * block(ready, launches) / (launches * ready.steps)
+
+
+def block(ready, launches):
+    """Seconds for so many launches and one wait."""
+    began = time.perf_counter()
+    ready.run(launches)
+    return time.perf_counter() - began
+
+
+def values(ready):
+    """The results of the first few launches, as JSON values; a few rows are enough of a matrix."""
+    found = []
+    for _ in range(CHECKED_STEPS):
+        ready.run(1)
+        value = ready.value
+        found.append(value if isinstance(value, dict) else value[:8].tolist() if getattr(value, "ndim", 0) else float(value))
+    return found
+
+
+def machine(device):
+    """What everything runs on: what `ffnn-gpu info` says, processor, GPU, versions of the contenders, commit."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
+    import gpu_check
+
+    from ffnn_gpu.info import information
+
+    found = information()
+    names = {contender.library for kind in ("train", "predict") for contender in contenders(device, kind).values()}
+    packages = {library: version(library) for library in sorted(names)}
+    return found | (gpu() if device == "cuda" and found["device"] else {}) | {
+        "processor": processor(), "commit": gpu_check.commit(),
+        "packages": {library: number for library, number in packages.items() if number},
+    }  # fmt: skip
+
+
+def gpu():
+    """The GPU and what drives it."""
+    from ffnn_gpu.backend.cupy_backend import load_cupy
+
+    runtime = load_cupy().cuda.runtime
+    properties = runtime.getDeviceProperties(0)
+    return {
+        "gpu": properties["name"].decode(), "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "memory_bytes": properties["totalGlobalMem"],
+        "driver": runtime.driverGetVersion(), "cuda": runtime.runtimeGetVersion(),
+    }  # fmt: skip
+
+
+def processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def version(library):
+    for distribution in CUPY if library == "cupy" else (DISTRIBUTIONS.get(library, library),):
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def peak_bytes():
+    if resource is None: return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def sentence(error):
+    text = " ".join(str(error).split())[:200]
+    return text if isinstance(error, UnsupportedError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,187 @@
+"""`python scripts/benchmark.py`: how fast the same training is in ffnn_gpu and in other libraries, side by side.
+
+    --device cpu|cuda            where; cpu if not said
+    --precision NAME             cuda: bfloat16 (default), tf32, float32; cpu: float32
+    --networks TEXT,TEXT         only the jobs whose title contains one of these, such as "train 784-128-10"
+    --peers NAME,NAME            only these besides ours; "" for none
+    --check                      measure nothing: show that all contenders compute the same losses and outputs
+    --quick                      the smallest job of each kind, short rounds, no torch.compile; writes no file unless told
+
+Each contender works in a process of its own on random data that lies on the device, from equal weights, with the same
+number of threads. Rounds are taken in turn; shown are their median and the distance of their quartiles. The result goes to
+benchmarks/results/, one file per machine, commit and precision. Libraries that are absent are named.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+try:
+    import ffnn_gpu  # noqa: F401
+    from benchmarks import launcher, report, worker
+    from benchmarks.contenders import CONTENDERS, contenders
+    from benchmarks.jobs import Job, jobs
+except ImportError:                       # a fresh clone: make .venv first, then start again in it
+    from bootstrap import restart
+
+    sys.exit(restart(__file__))
+
+PRECISIONS = {"cpu": ("float32",), "cuda": ("bfloat16", "tf32", "float32")}
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}               # of --check, of the largest value
+CHECK_RATE = 1e-3                         # learning rate of --check: large enough that a wrong gradient shows in the loss
+
+
+def options(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=PRECISIONS, default="cpu")
+    parser.add_argument("--precision")
+    parser.add_argument("--networks", type=names, default=[""])
+    parser.add_argument("--peers", type=names)
+    parser.add_argument("--threads", type=int, default=cores(), help="for every contender; all cores if not said")
+    parser.add_argument("--rounds", type=int, help="blocks of each contender; 7 if not said")
+    parser.add_argument("--seconds", type=float, help="how long a block lasts; 0.3 if not said")
+    parser.add_argument("--data", help="folder of IDX files for the epoch; random bytes if not said")
+    parser.add_argument("--json", type=Path, help="the file to write")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    args.precision = args.precision or PRECISIONS[args.device][0]
+    if args.precision not in PRECISIONS[args.device]:
+        parser.error(f"--precision on {args.device} is {' or '.join(PRECISIONS[args.device])}, not {args.precision}")
+    strangers = set(args.peers or ()) - set(CONTENDERS) - {""}
+    if strangers:
+        parser.error(f"no peer is called {', '.join(sorted(strangers))}; there are {', '.join(CONTENDERS)}")
+    args.rounds = args.rounds or (2 if args.quick else 7)
+    args.seconds = args.seconds or (0.02 if args.quick else 0.3)
+    return args
+
+
+def names(text):
+    return [part.strip() for part in text.split(",")]
+
+
+def cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chosen(args):
+    """name → whether it takes part. Ours and the ceiling always do."""
+    def takes_part(name):
+        if report.ours(name) or name == "products":
+            return True
+        return name in args.peers if args.peers is not None else not (args.quick and name == "torch-compile")
+
+    return takes_part
+
+
+def selected(args):
+    """The jobs whose titles were asked for."""
+    every = jobs(args.device, args.quick, precision=args.precision, threads=args.threads, data=args.data)
+    return [job for job in every if any(text in job.title for text in args.networks)]
+
+
+def measured(args, machine, probe):
+    """Everything, printed as it comes and written after every group: a long run that is cut short keeps what it has."""
+    settings = {name: getattr(args, name) for name in ("device", "precision", "threads", "rounds", "seconds", "quick")}
+    result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "settings": settings}
+    result |= {"machine": machine, "limits": limits(probe) if args.device == "cuda" else None, "groups": []}
+    path = args.json or (None if args.quick else results_file(result))
+    measurements = [lambda job=job: launcher.measure(job, chosen(args), args.rounds, args.seconds) for job in selected(args)]
+    if any(text in "import" for text in args.networks):
+        measurements.append(lambda: launcher.imports(chosen(args), args.threads, args.rounds))
+    for measurement in measurements:
+        group = report.summarized(measurement(), result["limits"])
+        print(report.table(group), end="\n\n", flush=True)
+        result["groups"].append(group)
+        result["means"] = report.means(result["groups"])
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(*report.mean_lines(result["means"]), *([f"written to {path}"] if path else []), sep="\n")
+    return result
+
+
+def limits(probe):
+    """Measured rates of the device: {"flop_per_second", "bytes_per_second"}; None, with a sentence, where they cannot be."""
+    found = launcher.values("products", probe)
+    if "missing" in found:
+        print(f"no floor: the device's limits could not be measured: {found['missing']}", file=sys.stderr)
+        return None
+    rates = found["values"][0]
+    print("measured: {flop_per_second:.3g} FLOP/s, {bytes_per_second:.3g} bytes/s\n".format(**rates))
+    return rates
+
+
+def results_file(result):
+    """benchmarks/results/<machine>-<commit>-<precision>.json"""
+    machine = result["machine"]
+    words = [machine.get("gpu") or machine.get("processor"), (machine.get("commit") or "no-commit")[:10]]
+    slug = re.sub(r"[^a-z0-9]+", "-", "-".join([*map(str, words), result["settings"]["precision"]]).lower()).strip("-")
+    return ROOT / "benchmarks" / "results" / f"{slug}.json"
+
+
+def checked(args):
+    """0 if all contenders that are here compute the same; each job's losses or outputs printed."""
+    failures = 0
+    for job in selected(args):
+        if job.kind == "epoch": continue                      # every library shuffles in its own way
+        values = {}
+        for name in filter(chosen(args), contenders(args.device, job.kind)):
+            if name == "products": continue
+            answer = launcher.values(name, Job(**vars(job) | {"K": 1, "lr": CHECK_RATE}))
+            if "missing" in answer:
+                print(f"{job.title}: {name} — {answer['missing']}")
+            else:
+                values[name] = answer["values"] if job.kind == "train" else normalized(answer["values"])
+        wrong = report.disagreements(values, TOLERANCE[args.precision]) if values else ["nobody computes it"]
+        failures += len(wrong)
+        for text in wrong or [f"{', '.join(values)} agree"]:
+            print(f"{job.title}: {text}")
+    return 1 if failures else 0
+
+
+def normalized(outputs):
+    """log softmax of every row: scikit-learn gives probabilities, the others logits."""
+    def of_row(row):
+        total = max(row) + math.log(sum(math.exp(z - max(row)) for z in row))
+        return [z - total for z in row]
+
+    return [[of_row(row) for row in rows] for rows in outputs]
+
+
+def serve(task):
+    """The child process's side."""
+    job = Job(**task["job"] | {"widths": tuple(task["job"]["widths"])})
+    if task["name"] == "machine":
+        print(json.dumps(worker.machine(job.device)))
+    else:
+        worker.work(task["name"], job, task["seconds"], task["check"])
+    return 0
+
+
+def main(arguments=None):
+    args = options(arguments)
+    if args.worker:
+        return serve(json.loads(args.worker))
+    probe = Job("limits", (1, 1), 1, device=args.device, precision=args.precision, threads=args.threads)
+    machine = launcher.machine(probe)
+    if args.device == "cuda" and not machine.get("device"):
+        print(f"there is no GPU to measure: {machine.get('reason', machine)}", file=sys.stderr)
+        return 2
+    if args.check:
+        return checked(args)
+    measured(args, machine, probe)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
