@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend import get_backend, to_kind_of
+from ffnn_gpu.backend.arrays import stored
 from ffnn_gpu.backend.precision import is_floating, underflow_is_zero
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
@@ -116,9 +117,9 @@ class Network:
         return dz if ws.input_gradient else None
 
     def admit(self, x: Any) -> Any:
-        """x of any kind as a finite array (n, n_in) of the device or the host, uncopied. Raises ShapeError, DataError."""
+        """x of any kind as a finite matrix (n, n_in) of the device or the host, uncopied. Raises ShapeError, DataError."""
         rows = self.backend.admit(x)
-        self._require_shape(rows)
+        self._require_shape(stored(rows))
         self.backend.require_finite(rows, "x", self.compute_dtype)
         return rows
 
@@ -134,11 +135,11 @@ class Network:
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
         ws = self.workspace(min(batch_size, len(rows)), training=False)
         for start in range(0, len(rows), batch_size):
-            part = self.backend.asarray(rows[start : start + batch_size], self.compute_dtype)
+            part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
             self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
         if not self.backend.all_finite(z):
             raise DivergedError("the network's output is not finite although its input is: its parameters diverged")
-        return to_kind_of(x, self.backend, z)
+        return to_kind_of(stored(x), self.backend, z)
 
     # ------------------------------------------------------------------ the whole network
 
