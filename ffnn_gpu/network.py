@@ -113,6 +113,9 @@ class Network:
     def _backward(self, dz: Any, ws: Workspace) -> Any:
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
             dz = layer.backward(self.backend, p, dz, buf)
+            if dz is None and getattr(buf, "dx", None) is not None:
+                raise ConfigurationError(f"{type(layer).__name__}.backward returned None, but what is before it needs the "
+                                         "gradient at x: it must return dx")  # fmt: skip
             if dz is None: break                                                 # nothing before this layer learns
         return dz if ws.input_gradient else None
 

@@ -85,7 +85,14 @@ class Optimizer:
             backend.average(state.mean_state, params.state, self.ema)
 
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
-        """The rule itself: one operation on θ and ∇θ."""
+        """The rule itself: one operation on θ and ∇θ, which also does all that `Update` says. Here `formula`."""
+        backend.own_rule(update, self.formula, *(getattr(state, name) for name in self.moments))
+
+    def formula(self, xp: Any, theta: Any, g: Any, lr: Any, t: Any, *moments: Any) -> None:
+        """θ and the moments ← their new values, in place, for the gradient g, clipped and penalized.
+
+        An optimizer of one's own gives this, and the names of its moments, which are zero at first; t counts updates from 1.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no update rule")
 
     def state(self, params: Parameters) -> OptimizerState:

@@ -229,7 +229,8 @@ def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
 # ---------------------------------------------------------------------- what cublasLt does not make
 
 
-@pytest.mark.parametrize("refused", [{"BIAS"}, {"RELU_BIAS", "GELU_BIAS"}, {"BGRADA"}, set(Epilogue.__members__)], ids=str)
+@pytest.mark.parametrize("refused", [{"BIAS"}, {"RELU_BIAS", "GELU_BIAS"}, {"BGRADA"}, set(Epilogue.__members__)],
+                         ids=["bias", "activations", "gradient", "everything"])  # fmt: skip
 def test_refused_epilogue_becomes_a_product_and_a_kernel_and_a_refused_product_is_cupys(emulated, refused):
     emulated.xp.bindings.refuses = refused
     half = len(refused) < 4
