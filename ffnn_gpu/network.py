@@ -141,7 +141,10 @@ class Network:
             part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
             self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
         if not self.backend.all_finite(z):
-            raise DivergedError("the network's output is not finite although its input is: its parameters diverged")
+            too_large = ", or its activations are too large for float16" * (self.compute_dtype == np.float16)
+            raise DivergedError(
+                f"the network's output is not finite although its input is: its parameters diverged{too_large}"
+            )
         return to_kind_of(stored(x), self.backend, z)
 
     # ------------------------------------------------------------------ the whole network

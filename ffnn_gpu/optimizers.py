@@ -102,7 +102,7 @@ class Optimizer:
         return params.optimizer_states[self]
 
     def set_lr(self, params: Parameters, lr: float) -> None:
-        """The learning rate from the next step on."""
+        """The learning rate of steps without `lr`. `fit` gives each step its own: there, a callback sets `run.lr_factor`."""
         params.backend.write(self.state(params).scalars, RATE, lr)
 
     def swap_average(self, params: Parameters) -> None:

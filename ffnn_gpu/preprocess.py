@@ -74,8 +74,9 @@ class Standardizer:
         return out
 
     def rows(self, x: Any) -> Standardized:
-        """x (n, features), kept as it is stored and standardized where its rows are asked for, to the bits of `transform`.
+        """x (n, features), kept as it is stored and standardized where its rows are asked for.
 
+        A network sees the bits of `transform` to float64 if it computes in that, else to float32.
         `fit`, `evaluate` and `predict` take it for X. Bytes stay bytes: on a GPU, a quarter of the memory of float32.
 
         Args:

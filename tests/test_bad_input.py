@@ -409,6 +409,14 @@ def test_sigmoid_probabilities_beyond_the_interval_are_no_targets(backend):
         fit(network, binary_cross_entropy, Adam(), (X, LABELS), verbose=0)
 
 
+@pytest.mark.parametrize("stray", [object(), None, Callback])
+def test_what_is_no_callback_is_refused_before_anything_is_changed(backend, stray):
+    network = network_of(backend)
+    with pytest.raises(ConfigurationError, match=f"derived from Callback, not {re.escape(repr(stray))}"):
+        fit(network, softmax_cross_entropy, Adam(), (X, LABELS), callbacks=[stray], verbose=0)
+    assert int(backend.to_host(network.params.step)[0]) == 0
+
+
 def test_callback_that_fails_leaves_no_half_step(backend):
     class Fails(Callback):
         def after_step(self, run):

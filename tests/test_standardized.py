@@ -164,6 +164,8 @@ def test_rows_that_do_not_fit_are_refused(backend):
         SCALER.rows(RAW[:, 0])
     with pytest.raises(ShapeError, match="x has 7 columns; layer 0 of this network reads 8"):
         network.predict(Standardizer.fit(RAW[:, :7]).rows(RAW[:, :7]))
+    with pytest.raises(DataError, match=r"rows of shape \(43, 8\) are standardized already"):
+        SCALER.rows(SCALER.rows(RAW))
     with pytest.raises(DataError, match="dtype complex128"):
         network.predict(SCALER.rows(RAW + 0j))
 

@@ -22,7 +22,8 @@ class Standardized:
         mean, scale: (d,) float64 on the host.
 
     Raises:
-        ShapeError: the widths differ. DataError: a mean is not finite, or a scale not finite and positive.
+        ShapeError: the widths differ. DataError: a mean is not finite, or a scale not finite and positive, or rows are
+            a Standardized.
     """
 
     rows: Any
@@ -30,6 +31,8 @@ class Standardized:
     scale: np.ndarray
 
     def __post_init__(self) -> None:
+        if isinstance(self.rows, Standardized):
+            raise DataError(f"rows of shape {self.rows.shape} are standardized already; standardize what they are made of")
         shape, widths = tuple(self.rows.shape), (self.mean.shape, self.scale.shape)
         if len(shape) != 2 or widths != (shape[1:], shape[1:]):
             raise ShapeError(f"rows of shape {shape} cannot be standardized by mean {widths[0]} and scale {widths[1]}")

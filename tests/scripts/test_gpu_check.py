@@ -193,6 +193,11 @@ def test_machine_without_a_gpu_gets_one_sentence_and_no_report(prove, capsys):
     assert "gpu_check found no GPU to test: no device; look at nvidia-smi.\n" in capsys.readouterr().err
 
 
+def test_report_of_an_earlier_run_does_not_pass_for_this_one(prove):
+    assert prove()[0] == 0
+    assert prove(gpu_facts="print('no device.'); sys.exit(2)") == (2, None)
+
+
 def test_facts_of_this_machine_without_a_gpu_are_the_sentence_of_the_probe():
     told = subprocess.run(
         [sys.executable, str(SCRIPTS / "gpu_facts.py")], capture_output=True, text=True, check=False,
