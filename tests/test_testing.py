@@ -30,5 +30,5 @@ def test_parity_holds_between_the_backends_of_this_machine_and_leaves_the_networ
 
 
 def test_parity_names_the_wrong_backend():
-    with pytest.raises(AssertionError, match="output on <doubling backend> against numpy"):
+    with pytest.raises(AssertionError, match="output on <doubling backend> first"):
         assert_parity(*case(), backends=("numpy", Doubling()))
