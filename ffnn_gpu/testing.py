@@ -116,7 +116,7 @@ def _tolerance(kind: str, network: Network, x: Any) -> float:
 
 
 def _scales(want: Numbers) -> list[float]:
-    """What each tensor's error is relative to: its largest element, but of a gradient not less than 1 % of all gradients'."""
+    """What each tensor's error is relative to: its largest element, of a gradient at least 1 % of the largest of all."""
     size = {name: float(np.abs(value).max(initial=0)) for name, value in want.items()}
     largest = max((size[name] for name in size if name.startswith(GRADIENT)), default=0.0)
     floor = SMALLEST_SCALE * (largest if largest > EXACT else 1.0)
@@ -135,11 +135,12 @@ def _rounding_of_updates(
     for name, value in after.items():
         size = np.abs(value).max(initial=0)
         g = np.abs(want.get(GRADIENT + name, np.zeros(0)))
-        if name.startswith(GRADIENT) or not g.size:
+        if not g.size:
             found[name] = np.asarray(size)                                       # a running statistic
             continue
-        undetermined = np.minimum(2 / relative, g.max() / np.maximum(g, np.finfo(np.float64).tiny))
-        found[name] = np.abs(value - before[name]).max() + 4 * master_eps / relative * size + lr * undetermined
+        G = max(float(g.max()), np.finfo(np.float32).tiny)
+        moved = np.abs(value - before[name]).max()
+        found[name] = moved + 4 * master_eps / relative * size + lr * G / np.maximum(g, G * relative / 2)
     return found
 
 

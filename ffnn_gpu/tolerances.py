@@ -1,8 +1,8 @@
 """How close is close enough, and where two arrays differ most.
 
-Why not one rtol for everything: CPU and GPU can agree on a wrong gradient, and a loose tolerance hides one. A bound here is
-a multiple of eps that grows with √K, the length of the sums: rounding errors of a sum of K terms nearly cancel. Of 18 planted
-bugs of backpropagation and TF32 these bounds saw all, an absolute 5·10⁻² saw 8; right code erred by 5 to 19 eps.
+Why not one rtol for everything: a loose tolerance hides a wrong gradient. A bound here is a multiple of eps that grows with
+√K, as the rounding errors of a sum of K terms nearly cancel. Of 18 planted bugs of backpropagation and TF32 these bounds saw
+all, an absolute 5·10⁻² saw 8; right code erred by 5 to 19 eps.
 
 Reference: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.5 (a product's error is relative to
 |A||B|); Higham, Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput. 41 (2019), theorem 2.4
