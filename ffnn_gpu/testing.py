@@ -138,7 +138,7 @@ def _rounding_of_updates(
         if not g.size:
             found[name] = np.asarray(size)                                       # a running statistic
             continue
-        G = max(float(g.max()), np.finfo(np.float32).tiny)
+        G = max(float(g.max()), float(np.finfo(np.float32).tiny))
         moved = np.abs(value - before[name]).max()
         found[name] = moved + 4 * master_eps / relative * size + lr * G / np.maximum(g, G * relative / 2)
     return found

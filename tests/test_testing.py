@@ -75,7 +75,10 @@ class Mute(Magnitude):
     def backward(self, backend, p, da, buf): return None
 
 
-def network_of(*layers, dtype="float32"): return Network(4, layers or [Dense(6, tanh), Dropout(0.2), Dense(3)], "numpy", dtype)
+STANDARD = Dense(6, tanh), Dropout(0.2), Dense(3)
+
+
+def network_of(*layers, dtype="float32"): return Network(4, layers or STANDARD, "numpy", dtype)
 
 
 # --- gradients
@@ -84,13 +87,14 @@ def network_of(*layers, dtype="float32"): return Network(4, layers or [Dense(6, 
 def test_report_names_the_complex_step_and_every_tensor():
     report = check_gradients(network_of(dtype="float64"), softmax_cross_entropy, X, LABELS)
     assert report.method == "complex step" and report.worst.excess <= 1
-    assert {found.what for found in report.differences} == {f"the gradient of {name}" for name in ("0.W", "0.b", "2.W", "2.b", "x")}
+    names = [found.what.removeprefix("the gradient of ") for found in report.differences]
+    assert sorted(names) == ["0.W", "0.b", "2.W", "2.b", "x"]
     assert "5 tensors: all agree" in str(report)
 
 
 def test_wrong_element_of_a_gradient_is_named_with_its_index():
     network = Network(4, [Dense(6, tanh), Dense(3)], OnePercent(), "float64")
-    with pytest.raises(AssertionError, match=r"2 of them differ, the gradient of 0\.W first; the gradient of .\.W differs most at \(1, 2\)"):
+    with pytest.raises(AssertionError, match=r"2 of them differ, the gradient of 0\.W first; .* differs most at \(1, 2\)"):
         check_gradients(network, softmax_cross_entropy, X, LABELS)
 
 
@@ -157,7 +161,7 @@ def test_parity_takes_layers_losses_and_activations_of_ones_own():
 
 
 def test_parity_names_the_wrong_backend_the_first_and_the_worst_tensor():
-    with pytest.raises(AssertionError, match="output on <wrong backend> first; .* differs most at .*: got .*, expected .* eps of"):
+    with pytest.raises(AssertionError, match=r"output on <wrong backend> first; .* differs .*: got .*, expected .* eps of"):
         assert_parity(network_of(), X, LABELS, softmax_cross_entropy, backends=("numpy", Doubling()))
 
 
@@ -174,7 +178,8 @@ def test_parity_sees_an_update_that_is_wrong(dtype):
 
 
 def test_parity_in_float16_compares_finite_gradients_where_the_first_loss_scale_overflows():
-    report = assert_parity(network_of(dtype="float16"), 50 * X[:1], 1000 * Y[:1], mean_squared_error, steps=2, optimizer=SGD(1e-6))
+    x, y = 50 * X[:1], 1000 * Y[:1]
+    report = assert_parity(network_of(dtype="float16"), x, y, mean_squared_error, steps=2, optimizer=SGD(1e-6))
     assert report.worst.excess <= 1 and all(np.isfinite(found.error) for found in report.differences)
 
 
@@ -183,7 +188,8 @@ def test_proof_needs_neither_cupy_nor_pytest():
         "import sys; sys.modules.update(cupy=None, pytest=None)\n"
         "import numpy as np, ffnn_gpu as f; from ffnn_gpu.testing import assert_parity, check_gradients\n"
         "x, y = np.eye(4), np.arange(4) % 3; network = f.Network(4, [f.Dense(3)], 'numpy')\n"
-        "print(check_gradients(network, f.softmax_cross_entropy, x, y).method, assert_parity(network, x, y, f.softmax_cross_entropy))"
+        "loss = f.softmax_cross_entropy; print(check_gradients(network, loss, x, y).method, end=' ')\n"
+        "print(assert_parity(network, x, y, loss))"
     )
     root = Path(__file__).parents[1]
     told = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True, check=False)
