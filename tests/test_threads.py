@@ -96,10 +96,10 @@ def test_pass_of_another_thread_through_a_workspace_in_use_is_refused_and_change
         "forward of a part": lambda: network.forward(x[:2], ws.first(2)),
         "backward": lambda: network.backward(dz, ws),
     }[intruder]
-    if moment == "forward": pause.during.append(lambda: errors.append(error_in_another_thread(intrude)))
+    disturbance = [lambda: errors.append(error_in_another_thread(intrude))]
+    pause.during[:] = disturbance if moment == "forward" else []
     z = np.array(network.backend.to_host(network.forward(x, ws)))
-    if moment == "backward": pause.during.append(lambda: errors.append(error_in_another_thread(intrude)))
-    pause.during[:] = pause.during if moment == "backward" else []
+    pause.during[:] = disturbance if moment == "backward" else []
     network.backward(network.backend.duplicate(dz), ws)
     (error,) = errors
     assert isinstance(error, WorkspaceError)
