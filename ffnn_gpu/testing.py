@@ -129,18 +129,18 @@ def _rounding_of_updates(
     """What the error of each number after an update is relative to.
 
     Of a parameter: how far its tensor moved; 4 eps of its largest element, for storing it; and, as some rules divide by the
-    gradient, lr G/|g| where g is small among the G of its tensor, at most the 2 lr by which a change of sign shows.
+    gradient, lr G/|g| where g is small beside G, what g's error is relative to: at most the 2 lr of a change of sign. Of a
+    running statistic: its largest element, and the most that such a parameter may add to it.
     """
-    found = {}
+    G = dict(zip(want, _scales(want), strict=True))
+    loose = {
+        name: lr * G[GRADIENT + name] / np.maximum(np.abs(want[GRADIENT + name]), G[GRADIENT + name] * relative / 2)
+        for name in after if GRADIENT + name in want
+    }  # fmt: skip
+    most, found = max((float(part.max(initial=0)) for part in loose.values()), default=0.0), {}
     for name, value in after.items():
-        size = np.abs(value).max(initial=0)
-        g = np.abs(want.get(GRADIENT + name, np.zeros(0)))
-        if not g.size:
-            found[name] = np.asarray(size)                                       # a running statistic
-            continue
-        G = max(float(g.max()), float(np.finfo(np.float32).tiny))
-        moved = np.abs(value - before[name]).max()
-        found[name] = moved + 4 * master_eps / relative * size + lr * G / np.maximum(g, G * relative / 2)
+        size, moved = np.abs(value).max(initial=0), np.abs(value - before[name]).max(initial=0)
+        found[name] = moved + 4 * master_eps / relative * size + loose[name] if name in loose else np.asarray(size + most)
     return found
 
 
