@@ -55,7 +55,7 @@ class Network:
     def workspace(
         self, B: int, training: bool = True, *, input_gradient: bool = False, seed: int | None = None
     ) -> Workspace:
-        """Scratch for batches of up to B rows. Not to be shared between threads.
+        """Scratch for batches of up to B rows. One for each thread: two passes at a time are refused with WorkspaceError.
 
         Args:
             training: False for predictions: no masks, no gradients, dropout is the identity.
@@ -83,9 +83,12 @@ class Network:
     def run(self, x: Any, ws: Workspace) -> Any:
         """`forward` for an x that is known to be of this network's device, dtype and width."""
         ws.begin_forward(self.params, len(x))
-        for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
-            x = layer.forward(self.backend, p, x, buf)
-        return x
+        try:
+            for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
+                x = layer.forward(self.backend, p, x, buf)
+            return x
+        finally:
+            ws.end_pass()
 
     @underflow_is_zero
     def backward(self, dz: Any, ws: Workspace) -> Any:
@@ -104,11 +107,16 @@ class Network:
             if dz.shape != (ws.B, self.widths[-1]):
                 raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
         ws.begin_backward(self.params)
-        if self.params.loss_scale is None: return self._backward(dz, ws)
-        S = self.params.loss_scale[:1]
-        with np.errstate(over="ignore", invalid="ignore"):
-            dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
-            return None if dx is None else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
+        scale = self.params.loss_scale
+        try:
+            return self._backward(dz, ws) if scale is None else self._scaled_backward(dz, ws, scale[:1])
+        finally:
+            ws.end_pass()
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _scaled_backward(self, dz: Any, ws: Workspace, S: Any) -> Any:
+        dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
+        return None if dx is None else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
 
     def _backward(self, dz: Any, ws: Workspace) -> Any:
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):

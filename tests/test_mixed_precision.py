@@ -29,6 +29,7 @@ from ffnn_gpu import (
     evaluate,
     fit,
     gelu,
+    get_backend,
     load,
     mean_squared_error,
     relu,
@@ -46,7 +47,6 @@ from ffnn_gpu.testing import assert_close, assert_parity, check_gradients, toler
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import installed
 from tests.backend.strict_device import StrictBackend
-from tests.conftest import MAKE
 
 LAYERS = [Dense(9, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9)]), Dense(3)]
 RNG = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def emulated():
 
 @pytest.fixture(params=["numpy", "reference", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
-    return (MAKE | {"emulated": emulated})[request.param]()
+    return {"reference": Backend, "emulated": emulated}.get(request.param, lambda: get_backend(request.param))()
 
 
 @pytest.fixture(params=["bfloat16", "float16"])

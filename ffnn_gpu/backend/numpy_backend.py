@@ -1,7 +1,8 @@
 """The CPU: the reference on NumPy, with the overrides that were measured faster.
 
 Why each override (2 cores, NumPy 2.4, microseconds, reference → here):
-- column_sum (1024, 512): 154 → 20 as a product with ones; its error, 4e-7 relative, is that of any float32 product.
+- column_sum (1024, 512): 154 → 20 as a product with ones; its error, 4e-7 relative, is that of any float32 product. One
+  product over 2·10⁶ equal rows errs by 0.2 %, so many rows are summed in blocks.
 - the update rules (Adam, 670,000 parameters): 6300 → 1900 in blocks that stay in the cache.
 - activate (1024, 512) for relu and tanh: 249 → 197 and 245 → 191 without a temporary; identity has nothing to do.
 - dropout_mask (256, 512): 810 → 130 by Numba.
@@ -24,6 +25,7 @@ from ffnn_gpu.backend.precision import in_float32, underflow_is_zero
 from ffnn_gpu.backend.reference import ALIGNMENT, Backend
 from ffnn_gpu.backend.updates import Update, Updates
 
+ROWS = 4096  # that column_sum adds up in one product
 BLOCK = 16384  # elements of θ updated together: the vectors of a rule and its temporaries stay in the second-level cache
 
 
@@ -104,8 +106,12 @@ class NumpyBackend(Backend):
 
     @in_float32("out")
     def column_sum(self, A: Any, out: Any) -> Any:
-        """out = 1ᵀ A"""
-        return np.matmul(np.ones(len(A), A.dtype), A, out=out)
+        """out = 1ᵀ A, over many rows the sum in float64 of the products of blocks of them"""
+        if len(A) <= ROWS: return np.matmul(np.ones(len(A), A.dtype), A, out=out)
+        whole, rest = A[: len(A) // ROWS * ROWS].reshape(-1, ROWS, A.shape[1]), A[len(A) // ROWS * ROWS :]
+        sums = np.matmul(np.ones(ROWS, A.dtype), whole).sum(axis=0, dtype=np.float64)
+        out[...] = sums + np.matmul(np.ones(len(rest), A.dtype), rest)
+        return out
 
     @in_float32("s")
     def activate(self, s: Any, phi: Any) -> Any:
