@@ -110,6 +110,9 @@ def test_forward_and_train_step_refuse_what_is_no_matrix_of_their_width(backend,
     x, error, message = BAD_X[kind]
     network, optimizer = network_of(backend), Adam()
     ws, state = network.workspace(N), State(network, optimizer, x)
+    if not backend.owns(x):  # on a GPU, which knows no strings
+        if kind == "strings": error, message = BackendMismatchError, "x is a numpy.ndarray"
+        else: x = backend.asarray(x)
     refuses(lambda: network.forward(x, ws), error, message, state)
     y = backend.asarray(LABELS)
     refuses(lambda: train_step(network, softmax_cross_entropy, optimizer, x, y, ws), error, message, state)

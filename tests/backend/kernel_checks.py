@@ -126,8 +126,9 @@ def rounding(dtype, right):
 def bias_activation(case):
     for phi in PHI:
         case.equal("activate", s=case.normal(case.matrix, 2), phi=phi)
-        x = np.eye(3)[case.rng.integers(0, 3, case.B)].astype(case.dtype)        # its products with W need no rounding
-        W, b, s = case.normal((3, case.O)), case.normal(case.row), case.nan(*case.matrix)
+        x = np.eye(3)[case.rng.integers(0, 3, case.B)].astype(case.dtype)        # x W + b needs no rounding in any type
+        W, b = ((np.round(case.rng.normal(size=shape) * 8) / 8).astype(case.dtype) for shape in ((3, case.O), case.row))
+        s = case.nan(*case.matrix)
         case.equal("affine", x=x, W=W, b=b, phi=phi, out=case.nan(*case.matrix), s=s, K=4)
     case.equal("affine", x=x, W=W, b=None, phi=ACTIVATIONS["relu"], out=case.nan(*case.matrix), K=4)
     case.equal("affine", x=x, W=W, b=None, phi=ACTIVATIONS["identity"], out=case.nan(*case.matrix), K=4)
