@@ -749,8 +749,10 @@ __device__ void gather(const S* rows, const Index* index, const double* mean, co
   if (aligned && d % W == 0) gather_by<W>(rows, index, mean, scale, out, n, d);
   else gather_by<1>(rows, index, mean, scale, out, n, d);
 }
+// Why room for 64 registers (four blocks on a multiprocessor): for 40, as many as it takes by itself, ptxas spills on sm_100
+// around the calls that a division of doubles may make.
 #define GATHER(FROM, S, TO, T)                                                                                     \
-  extern "C" __global__ void __launch_bounds__(THREADS) gather_##FROM##_##TO(                                      \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4) gather_##FROM##_##TO(                                   \
       const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {          \
     gather(rows, index, mean, scale, out, n, d);                                                                   \
   }
