@@ -21,7 +21,7 @@ from ffnn_gpu import (
     softmax_cross_entropy,
     tanh,
 )
-from ffnn_gpu.backend import arrays
+from ffnn_gpu.backend import Backend, NumpyBackend, arrays, get_backend
 from ffnn_gpu.backend.arrays import Standardized, require_finite
 from ffnn_gpu.backend.cupy_backend import CupyBackend
 from ffnn_gpu.data import some_rows
@@ -29,7 +29,6 @@ from ffnn_gpu.preprocess import Standardizer
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import installed
 from tests.backend.strict_device import Refusal, StrictBackend
-from tests.conftest import MAKE
 
 N, D = 43, 8
 RNG = np.random.default_rng(0)
@@ -48,7 +47,8 @@ def emulated():
 
 @pytest.fixture(params=["numpy", "reference", "strict", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
-    return (MAKE | {"strict": StrictBackend, "emulated": emulated})[request.param]()
+    if request.param == "cupy": return get_backend("cupy")
+    return {"numpy": NumpyBackend, "reference": Backend, "strict": StrictBackend, "emulated": emulated}[request.param]()
 
 
 @pytest.fixture(params=[
