@@ -136,7 +136,7 @@ def test_other_types_are_held_to_float64_differences_in_their_own_eps(dtype):
 
 
 def test_layer_that_gives_no_gradient_at_its_input_is_told_so():
-    with pytest.raises(ConfigurationError, match="Mute.backward returned None"):
+    with pytest.raises(ConfigurationError, match=r"Mute\.backward returned None"):
         check_gradients(Mute(), mean_squared_error, X, X)
 
 
