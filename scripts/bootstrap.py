@@ -71,9 +71,9 @@ def launch(extra, command, root=ROOT):
 
 
 def restart(script, extra="fast", root=ROOT):
-    """Exit code of `script` run again, with the same arguments, by .venv's Python, in which the package is installed."""
-    if Path(sys.prefix) == root / ".venv":
-        say("error: .venv cannot import ffnn_gpu; delete the folder " + str(root / ".venv") + " and run this again")
+    """Exit code of `script` run again, with the same arguments, by .venv's Python, in which `extra` is installed."""
+    if Path(sys.prefix) == root / ".venv" and extra in read_stamp(root).extras:
+        say(f"error: .venv cannot import what it holds; delete the folder {root / '.venv'} and run this again")
         return 2
     return launch(extra, [str(script), *sys.argv[1:]], root)
 

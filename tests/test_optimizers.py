@@ -5,6 +5,7 @@ import pytest
 
 import ffnn_gpu
 from ffnn_gpu import SGD, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
+from ffnn_gpu.backend import NumpyBackend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.optimizers import OPTIMIZERS, Optimizer, optimizer
 from ffnn_gpu.parameters import Parameters
@@ -198,6 +199,36 @@ def test_penalties_touch_matrices_only_and_come_after_clipping(backend, dtype):
     got_W, got_b = run(SGD(lr=1.0, l2=0.5, l1=0.25, clip_value=0.1), params, [gradient])
     assert_close(got_W, W - (dW + 0.5 * W + 0.25 * np.sign(W)), tolerance("network", dtype), "W")
     assert_close(got_b, b - db, tolerance("network", dtype), "b")
+
+
+def assert_penalties_reach_every_matrix_and_no_bias(backend):
+    params, rng = Parameters(backend, [{"W": (3, 2), "b": (2,)}] * 2, [{}, {}], "float64"), np.random.default_rng(0)
+    before = {name: rng.normal(size=view.shape) for name, view in params.named()}
+    params.assign(before)
+    SGD(lr=1.0, l2=0.5).step(params)                                               # the gradient is 0
+    for name, got in params.to_host().items():
+        assert_close(got, before[name] * (0.5 if name.endswith("W") else 1), 1e-15, name)
+
+
+PENALTY_BUGS = {
+    "L2 doubled": lambda update: update._replace(l2=2 * update.l2),
+    "L2 missing on one layer": lambda update: update._replace(n_decayed=update.n_decayed // 2),
+    "L2 on biases": lambda update: update._replace(n_decayed=len(update.theta)),
+}
+
+
+def test_penalties_reach_every_matrix_and_no_bias(backend):
+    assert_penalties_reach_every_matrix_and_no_bias(backend)
+
+
+@pytest.mark.parametrize("bug", PENALTY_BUGS)
+def test_law_of_penalties_sees_the_planted_bug(bug):
+    class Planted(NumpyBackend):
+        def sgd(self, update, *args):
+            super().sgd(PENALTY_BUGS[bug](update), *args)
+
+    with pytest.raises(AssertionError, match="differs most"):
+        assert_penalties_reach_every_matrix_and_no_bias(Planted())
 
 
 @every

@@ -434,6 +434,15 @@ def test_launch_ends_with_the_exit_code_of_its_command(tmp_path):
 # --- the commands
 
 
+@pytest.mark.parametrize(("extras", "code"), [(["test"], 7), (["prove", "test"], 2)])
+def test_restart_within_the_environment_installs_what_is_missing_once(bootstrap, tmp_path, monkeypatch, extras, code):
+    (tmp_path / ".venv").mkdir()
+    bootstrap.write_stamp(tmp_path, bootstrap.NOTHING._replace(extras=extras))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setattr(bootstrap, "launch", lambda extra, command, root: 7)
+    assert bootstrap.restart("prove.py", "prove", tmp_path) == code
+
+
 @pytest.fixture
 def script(bootstrap, monkeypatch):
     """Loads demo.py or test.py, which import bootstrap as their neighbour."""

@@ -1,0 +1,86 @@
+"""Mutation testing of layers, losses, optimizers and activations: cosmic-ray's operators, a random sample, our suite.
+
+Why not its own runner: it mutates in place and runs the whole suite for each mutant; here each mutant meets the nearest
+tests first, in a copy. Why not mutmut: it mutates functions only, and the formulas here are lambdas in tables.
+
+What is mutated is code that every backend shares, so most tests run on the reference alone. Left out are the operators whose
+mutants cannot be run and so say nothing about the tests: bitwise operators on floating numbers, and `|` in annotations.
+"""
+
+import difflib
+import random
+from pathlib import Path
+from typing import NamedTuple
+
+from proofs import ROOT, Figure, Settings
+from proofs.suite import caught_by, in_copies, stages
+
+FILES = (
+    "ffnn_gpu/activations.py", "ffnn_gpu/losses.py", "ffnn_gpu/optimizers.py",
+    *(f"ffnn_gpu/layers/{name}.py" for name in ("batch_norm", "dense", "dropout", "layer_norm", "residual", "softmax")),
+    *(f"ffnn_gpu/backend/{name}.py" for name in ("losses", "normalization", "softmax", "step_control", "updates")),
+)  # fmt: skip
+ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
+OPERATORS = (
+    *(f"core/ReplaceBinaryOperator_{a}_{b}" for a in ARITHMETIC for b in ARITHMETIC if a != b),
+    *(f"core/ReplaceUnaryOperator_{a}_{b}" for a, b in (("USub", "UAdd"), ("Delete", "USub"), ("Delete", "Not"))),
+    *(f"core/ReplaceComparisonOperator_{a}_{b}" for a, b in
+      (("Lt", "LtE"), ("LtE", "Lt"), ("Gt", "GtE"), ("GtE", "Gt"), ("Eq", "NotEq"), ("NotEq", "Eq"), ("Is", "IsNot"),
+       ("IsNot", "Is"), ("Lt", "Gt"), ("Gt", "Lt"))),
+    "core/NumberReplacer", "core/AddNot", "core/ReplaceTrueWithFalse", "core/ReplaceFalseWithTrue",
+    "core/ReplaceAndWithOr", "core/ReplaceOrWithAnd", "core/RemoveDecorator",
+)  # fmt: skip
+LOWEST_SCORE = 0.95
+CHOSEN = {"ffnn_gpu/backend/updates.py": ""}  # only NumPy's backend updates θ piece by piece
+
+
+class Mutant(NamedTuple):
+    """Occurrence number `place` of what `operator` changes in `file`."""
+
+    file: str
+    operator: str
+    place: int
+
+    def text(self) -> str:
+        from cosmic_ray.mutating import mutate_code
+        from cosmic_ray.plugins import get_operator
+
+        return mutate_code((ROOT / self.file).read_text(encoding="utf-8"), get_operator(self.operator)(), self.place)
+
+    def __str__(self) -> str:
+        old, new = (ROOT / self.file).read_text(encoding="utf-8").splitlines(), self.text().splitlines()
+        changed = [line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")]
+        number = next(k for k, (a, b) in enumerate(zip(old, new, strict=False), 1) if a != b)
+        return f"{self.file}:{number}  " + "  →  ".join(line[1:].strip() for line in changed)
+
+
+def mutants() -> list[Mutant]:
+    """All there are, in a fixed order."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    found = []
+    for file in FILES:
+        nodes = list(ast_nodes(get_ast((ROOT / file).read_text(encoding="utf-8"))))
+        for name in sorted(set(OPERATORS) & set(operator_names())):
+            operator = get_operator(name)()
+            found += [Mutant(file, name, k) for k in range(sum(len([*operator.mutation_positions(n)]) for n in nodes))]
+    return found
+
+
+def prove(settings: Settings) -> list[Figure]:
+    """The share of a random sample that some test notices."""
+    everything = mutants()
+    sample = random.Random(settings.seed).sample(everything, min(settings.mutants, len(everything)))
+
+    def plant(folder: Path, mutant: Mutant) -> str | None:
+        test = caught_by(folder, mutant.file, mutant.text(), stages(mutant.file), CHOSEN.get(mutant.file, "not numpy"))
+        settings.say(f"mutation: {mutant}: {test or 'SURVIVES'}")
+        return test
+
+    found = in_copies(plant, sample, settings.scratch, settings.jobs)
+    survivors = [str(mutant) for mutant, test in zip(sample, found, strict=True) if test is None]
+    killed = len(sample) - len(survivors)
+    promise = "a small change in layers, losses, optimizers or activations turns the suite red"
+    figure = f"{killed} of {len(sample)} mutants caught ({killed / len(sample):.1%}; drawn from {len(everything)})"
+    return [Figure(promise, figure, killed >= LOWEST_SCORE * len(sample), [f"survives: {s}" for s in survivors])]

@@ -1,0 +1,59 @@
+"""Payloads that pickle executes when it loads them, put wherever this library reads a file: none is executed."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ffnn_gpu as nn
+from ffnn_gpu import readers
+from ffnn_gpu.errors import CheckpointError, DataError
+from proofs import Figure, Settings
+from proofs.fuzz import FILES, make_whole
+
+
+def prove(settings: Settings) -> list[Figure]:
+    """One row."""
+    executed, places = payloads(settings.scratch)
+    figure = f"{len(places)} payloads, {len(executed)} executed"
+    return [Figure("nothing in a file is executed", figure, not executed, executed)]
+
+
+class Payload:
+    """What pickle executes when it loads it: it makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (str(self.mark), "w")
+
+
+def payloads(scratch: Path) -> tuple[list[str], list[str]]:
+    """(places where the payload was executed, all places it was put)."""
+    folder, mark = scratch / "payloads", scratch / "executed"
+    folder.mkdir()
+    make_whole(folder)
+    pickled = pickle.dumps(Payload(mark))
+    pickle.loads(pickled).close()  # noqa: S301  a payload that does nothing would prove nothing
+    mark.unlink()
+    npy, npz = io.BytesIO(), io.BytesIO()
+    np.save(npy, np.array([Payload(mark)], object), allow_pickle=True)
+    np.savez(npz, X=np.array([Payload(mark)] * 2, object), y=np.zeros(2))
+    contents = {"a.npy": [pickled, npy.getvalue()], "a.npz": [pickled, npz.getvalue()]}
+    executed, places = [], []
+    for name in (*FILES, "model/state.json", "model/model.safetensors"):
+        for content in contents.get(name, [pickled]):
+            (folder / name).write_bytes(content)
+            places.append(name)
+            try:
+                if "model" in name: nn.load(folder / "model", "numpy")
+                else: readers.read(folder if "idx" in name else folder / name)
+            except (CheckpointError, DataError):
+                pass
+            if mark.exists(): executed.append(name)
+            mark.unlink(missing_ok=True)
+            make_whole(folder)
+    return executed, places

@@ -1,0 +1,147 @@
+"""Mistakes to plant in the package, as data: with the only `old` of `file` replaced by `new`, a test must fail.
+
+NAMED are the eighteen by which gradient checks of other libraries were measured, and TF32; FURTHER are mistakes people make
+in layers, losses, optimizers and activations.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+ACTIVATIONS, LOSS, OPTIMIZERS = "ffnn_gpu/activations.py", "ffnn_gpu/losses.py", "ffnn_gpu/optimizers.py"
+REFERENCE, NUMPY = "ffnn_gpu/backend/reference.py", "ffnn_gpu/backend/numpy_backend.py"
+LOSSES, UPDATES, CONTROL = (f"ffnn_gpu/backend/{name}.py" for name in ("losses", "updates", "step_control"))
+NORM, SOFTMAX = "ffnn_gpu/backend/normalization.py", "ffnn_gpu/backend/softmax.py"
+DENSE, DROPOUT = "ffnn_gpu/layers/dense.py", "ffnn_gpu/layers/dropout.py"
+BATCH_NORM, LAYER_NORM = "ffnn_gpu/layers/batch_norm.py", "ffnn_gpu/layers/layer_norm.py"
+RESIDUAL = "ffnn_gpu/layers/residual.py"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A planted mistake."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+    def text(self, root: Path) -> str:
+        """The file below `root` with the mistake in it. Raises ValueError unless there is exactly one place for it."""
+        source = (root / self.file).read_text(encoding="utf-8")
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} occurs {source.count(self.old)} times in {self.file}, not once")
+        return source.replace(self.old, self.new)
+
+
+_DZ = "dz[...] = kind.derivative(xp, z, y) * scale"
+_DB = "            self.column_sum(delta, out=db)"
+_DW = "        self.gemm(x.T, delta, out=dW)\n"
+_RELU = 'Activation("relu", lambda xp, s, _: xp.maximum(s, 0), lambda xp, a, _: '
+_TANH = 'Activation("tanh", lambda xp, s, _: xp.tanh(s), lambda xp, a, _: '
+_GEMM = "        return self.xp.matmul(A, B, out=out)"
+_TF32 = """        if A.dtype == np.float32:
+            bits = (self.xp.ascontiguousarray(M).view(np.uint32) + np.uint32(0x1000) for M in (A, B))
+            A, B = ((b & np.uint32(0xFFFFE000)).view(np.float32) for b in bits)
+"""
+
+NAMED = (
+    Bug("no 1/N", LOSSES, _DZ, "dz[...] = kind.derivative(xp, z, y)"),
+    Bug("N − 1", LOSSES, _DZ, _DZ + " * (B / max(B - 1, 1))"),
+    Bug("/64 on a partial batch", LOSSES, _DZ, _DZ + " * (B / 64)"),
+    Bug("bias mean instead of sum", REFERENCE, _DB, _DB + "\n            db /= max(len(delta), 1)"),
+    Bug("last row dropped from the bias gradient", REFERENCE, _DB, _DB.replace("delta", "delta[:-1]")),
+    Bug("zero bias gradient", REFERENCE, _DB, "            db[...] = 0"),
+    Bug("relu′ missing", ACTIVATIONS, _RELU + "(a > 0).astype(a.dtype)", _RELU + "xp.ones_like(a)"),
+    Bug("relu′ of the upstream value", REFERENCE, "self.xp, s if phi.needs_input else a)",
+        'self.xp, da if phi.name == "relu" else s if phi.needs_input else a)'),
+    Bug("leak 0.01", ACTIVATIONS, _RELU + "(a > 0).astype(a.dtype)", _RELU + "xp.where(a > 0, xp.ones_like(a), 0.01)"),
+    Bug("L2 doubled", UPDATES, "of_W += update.l2 * W", "of_W += 2 * update.l2 * W"),
+    Bug("L2 missing on one layer", OPTIMIZERS, "params.n_decayed, self.l2",
+        "max(slot.start for slot in params.slots if len(slot.shape) > 1), self.l2"),
+    Bug("L2 on biases", OPTIMIZERS, "params.n_decayed, self.l2", "len(params.theta), self.l2"),
+    Bug("W not transposed", DENSE, "backend.gemm(delta, p.W.T,",
+        "backend.gemm(delta, p.W if len(p.W) == len(p.W.T) else p.W.T,"),
+    Bug("tanh′ = 1 − |a|", ACTIVATIONS, _TANH + "(1 - a) * (1 + a)", _TANH + "1 - _magnitude(xp, a)"),
+    Bug("tanh′ with a second activation", ACTIVATIONS, _TANH + "(1 - a) * (1 + a)", _TANH + "1 - xp.tanh(a) ** 2"),
+    Bug("one stale workspace row", REFERENCE, _DW, "        x = self.xp.concatenate([x[:-1], x[:1]])\n" + _DW),
+    Bug("one element + 1 %", REFERENCE, _DW, _DW + "        dW[0, 0] *= 1.01\n"),
+    Bug("gradient rounded through float16", REFERENCE, _DW, _DW + '        dW[...] = dW.astype("float16")\n'),
+    Bug("TF32 without being asked", REFERENCE, _GEMM, _TF32 + _GEMM),
+)
+
+FURTHER = (
+    # layers
+    Bug("dropout masks forward only", DROPOUT, "return backend.dropout(da, buf.mask, out=da)", "return da"),
+    Bug("dropout keeps what it should drop", DROPOUT, "backend.dropout_mask(self.rate,",
+        "backend.dropout_mask(1 - self.rate,"),
+    Bug("same mask in every dropout layer", DROPOUT, "stream.step, buf.number,", "stream.step, 0,"),
+    Bug("mask ignores the row within the batch", DROPOUT, "buf.number, stream.row,", "buf.number, 0,"),
+    Bug("layer norm without ε", LAYER_NORM, "p.bias, self.eps, out=buf.a", "p.bias, 0.0, out=buf.a"),
+    Bug("gradient of gain without x̂", NORM, "self.column_sum(da * xhat, out=dgain)", "self.column_sum(da, out=dgain)"),
+    Bug("normalization's adjoint without the projection", NORM, "(dxhat - mean - xhat * slope)", "(dxhat - mean)"),
+    Bug("normalization's adjoint without the mean", NORM, "(dxhat - mean - xhat * slope)", "(dxhat - xhat * slope)"),
+    Bug("running variance biased", NORM, "rows / (rows - 1) if rows > 1 else 1.0", "1.0"),
+    Bug("momentum of the running mean reversed", NORM, "running_mean += momentum *", "running_mean += (1 - momentum) *"),
+    Bug("inference by the batch's own statistics", BATCH_NORM, "mean, variance = p.running_mean, p.running_variance",
+        "mean, variance = x.mean(axis=0), x.var(axis=0)"),
+    Bug("residual forgets the skip's gradient", RESIDUAL, "return backend.add(buf.dx, df, out=buf.dx)", "return df"),
+    Bug("softmax's adjoint without a", SOFTMAX, "        da *= a\n", ""),
+    Bug("log-softmax's adjoint by the mean", SOFTMAX, "self.xp.exp(a) * da.sum(", "self.xp.exp(a) * da.mean("),
+    Bug("log-softmax overflows", SOFTMAX, "        xp.subtract(z, z.max(axis=1, keepdims=True), out=out)\n        out -=",
+        "        out[...] = z\n        out -="),
+    Bug("bias added twice", REFERENCE, "            out += b\n", "            out += 2 * b\n"),
+    Bug("pre-activation kept after φ", REFERENCE,
+        "        if s is not None:\n            s[...] = out\n        return self.activate(out, phi)",
+        "        self.activate(out, phi)\n        if s is not None:\n            s[...] = out\n        return out"),
+    # losses
+    Bug("squared error with a half in its value", LOSS, "lambda xp, z, y, _: (z - y) ** 2",
+        "lambda xp, z, y, _: 0.5 * (z - y) ** 2"),
+    Bug("huber's slope unbounded", LOSS, "xp.clip(z - y, -alpha, alpha)", "z - y"),
+    Bug("huber's slope bounded by 1, whatever α", LOSS, "xp.clip(z - y, -alpha, alpha)", "xp.clip(z - y, -1, 1)"),
+    Bug("hinge's margin at 0", LOSS, "xp.where(y * z < 1,", "xp.where(y * z < 0,"),
+    Bug("σ′ twice in the logistic loss", LOSS, "sigmoid.value(xp, z) - y",
+        "(sigmoid.value(xp, z) - y) * sigmoid.value(xp, z)"),
+    Bug("poisson without z", LOSS, "xp.exp(z) - y * z", "xp.exp(z) - y"),
+    Bug("smoothing spread over C − 1", LOSSES, "label_smoothing / C", "label_smoothing / (C - 1)"),
+    Bug("class weights left out of the mean", LOSSES, "norm = w * class_weight[y] if hard else w", "norm = w"),
+    Bug("sample weights divided by their number", LOSSES, "self.xp.where(total == 0, 1, total)).astype(weight",
+        "len(weight)).astype(weight"),
+    Bug("cross-entropy divided by rows and classes", NUMPY, "1 / max(B, 1), z.dtype", "1 / max(B * z.shape[1], 1), z.dtype"),
+    Bug("log p without a floor", LOSSES, "p = xp.where(p > smallest, p, smallest + 0 * p)", "p = p + 0"),
+    Bug("gradient of the label only", NUMPY, "            dz[rows, y] -= 1\n", "            dz[rows, y] = -1\n"),
+    # optimizers
+    Bug("Adam's t off by one", UPDATES, "rate = (lr / (1 - beta1**t))", "rate = (lr / (1 - beta1 ** (t + 1)))"),
+    Bug("Adam's ε under the root", UPDATES, "rate * m / (self.xp.sqrt(v) / spread + eps)",
+        "rate * m / self.xp.sqrt(v / spread**2 + eps)"),
+    Bug("decay without the learning rate", UPDATES,
+        "(1 - update.weight_decay * update.scalars[RATE])", "(1 - update.weight_decay)"),
+    Bug("decay on biases", UPDATES, "W = update.theta[: update.n_decayed]\n            W *=",
+        "W = update.theta\n            W *="),
+    Bug("Nesterov without looking ahead", UPDATES, "g + momentum * velocity if nesterov else velocity", "velocity"),
+    Bug("momentum damped", UPDATES, "        velocity += g\n", "        velocity += (1 - momentum) * g\n"),
+    Bug("Adagrad forgets", UPDATES, "        v += g * g\n", "        v[...] = g * g\n"),
+    Bug("Lion's moment with β₁", UPDATES, "m += (1 - beta2) * (g - m)", "m += (1 - beta1) * (g - m)"),
+    Bug("Nadam without its product", OPTIMIZERS,
+        "        backend.advance_product(update.scalars, self.beta1, self.psi, update.control)\n", ""),
+    Bug("clipping lengthens short gradients", CONTROL, "norm > (float(\"inf\") if limit is None else limit)", "norm > 0"),
+    Bug("clipping from one side", CONTROL, "self.xp.clip(grad, -limit, limit, out=grad)",
+        "self.xp.minimum(grad, limit, out=grad)"),
+    Bug("average by the wrong share", UPDATES, "mean += (1 - decay) *", "mean += decay *"),
+    Bug("a skipped update is counted", CONTROL, "one = 1 if control is None else control[SKIP] == 0", "one = 1"),
+    Bug("blocks of the update overlap", NUMPY, "piece = update.piece(start, start + BLOCK)",
+        "piece = update.piece(start, start + BLOCK + 1)"),
+    # activations
+    Bug("elu′ with α = 1, whatever α", ACTIVATIONS, "xp.ones_like(a), a + alpha)", "xp.ones_like(a), a + 1)"),
+    Bug("leaky relu′ with α = 0.01, whatever α", ACTIVATIONS, "alpha * xp.ones_like(a)", "0.01 * xp.ones_like(a)"),
+    Bug("gelu′ without s Φ′", ACTIVATIONS, "return _normal_cdf(xp, s) + s * _normal_pdf(xp, s)",
+        "return _normal_cdf(xp, s)"),
+    Bug("silu′ without s", ACTIVATIONS, "return sigma * (1 + s * (1 - sigma))", "return sigma * (2 - sigma)"),
+    Bug("mish′ without σ", ACTIVATIONS, "t + s * (1 - t * t) * _sigmoid(xp, s)", "t + s * (1 - t * t)"),
+    Bug("softsign′ not squared", ACTIVATIONS, "(1 - _magnitude(xp, a)) ** 2", "1 - _magnitude(xp, a)"),
+    Bug("softplus′ of the other sign", ACTIVATIONS, "-xp.expm1(-a))", "xp.exp(-a))"),
+    Bug("sigmoid overflows", ACTIVATIONS, "return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))",
+        "return 1 / (1 + xp.exp(-s))"),
+    Bug("hard sigmoid′ = 1/5", ACTIVATIONS, "xp.ones_like(a) / 6)", "xp.ones_like(a) / 5)"),
+    Bug("selu without its scale below 0", ACTIVATIONS, "a + SELU_SCALE * SELU_ALPHA", "a + SELU_ALPHA"),
+    Bug("relu hides NaN", NUMPY, 'return np.maximum(s, 0, out=s)', 'return np.fmax(s, 0, out=s)'),
+)  # fmt: skip

@@ -1,0 +1,52 @@
+"""The tests that docs/promises.md names: all of them are run, and counted for each promise."""
+
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from proofs import ROOT, Figure, Settings
+
+PAGE = ROOT / "docs" / "promises.md"
+ROW = re.compile(r"^\| (?P<promise>.+?) \| (?P<tests>`tests/.+?) \| (?P<counted>.+?) \|$", re.M)
+
+
+def promises() -> dict[str, list[str]]:
+    """Promise → the tests that the page names for it."""
+    page = PAGE.read_text(encoding="utf-8")
+    return {row["promise"]: re.findall(r"`(tests/[^`]+)`", row["tests"]) for row in ROW.finditer(page)}
+
+
+def prove(settings: Settings) -> list[Figure]:
+    """One row for each promise: how many of its tests pass."""
+    promised, report = promises(), settings.scratch / "report.xml"
+    wanted = sorted({test for tests in promised.values() for test in tests})
+    settings.say(f"tests: {len(wanted)} files and tests for {len(promised)} promises")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-o",
+               "junit_family=xunit1", *wanted]  # fmt: skip
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=3600)
+    cases = [*ET.parse(report).iter("testcase")]
+    return [_figure(promise, [case for case in cases if _is_of(case, tests)]) for promise, tests in promised.items()]
+
+
+def _is_of(case: ET.Element, tests: list[str]) -> bool:
+    file, name = case.get("file", ""), case.get("name", "").split("[")[0]
+    return any(f"{file}::{name}" == test or file == test or file.startswith(f"{test}/") for test in tests)
+
+
+def _figure(promise: str, cases: list[ET.Element]) -> Figure:
+    failed = [case.get("name", "") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    passed = len(cases) - len(failed) - skipped
+    figure = f"{passed} tests pass, {len(failed)} fail" + f", {skipped} need a GPU or what is not here" * bool(skipped)
+    return Figure(re.sub("[`*]", "", promise), figure, passed > 0 and not failed, failed)
+
+
+def exists(test: str) -> bool:
+    """Whether the file, folder or test function that a page names is there."""
+    path, _, name = test.partition("::")
+    found = Path(ROOT / path)
+    return found.exists() and (not name or f"def {name}(" in found.read_text(encoding="utf-8"))

@@ -1,0 +1,94 @@
+"""`python3 scripts/prove.py`: every promise of docs/promises.md, counted on this machine; exit code 0 if all hold.
+
+    --only NAME,NAME   bugs, mutation, kills, damage, disk, fuzz, payloads, resume, signals, tests; all if not said
+    --json FILE        the table with its details, such as which test caught which bug
+    --seed N           of every random choice
+    --kills N --mutants N --signals N --examples N --jobs N
+
+The table goes to standard output, progress to standard error. It takes the better part of an hour on two cores.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+NEEDED = ("ffnn_gpu", "pytest", "hypothesis", "cosmic_ray", "ml_dtypes")
+
+if __name__ == "__main__" and any(importlib.util.find_spec(name) is None for name in NEEDED):
+    from bootstrap import restart  # a fresh clone: make .venv first, then start again in it
+
+    sys.exit(restart(__file__, "prove"))
+
+from proofs import Figure, Settings  # noqa: E402
+
+PROOFS = {
+    "tests": "proofs.promised", "bugs": "proofs.bugs", "mutation": "proofs.mutation", "kills": "proofs.kills",
+    "damage": "proofs.damage", "disk": "proofs.full_disk", "fuzz": "proofs.fuzz", "payloads": "proofs.payloads",
+    "resume": "proofs.resume", "signals": "proofs.signals",
+}  # fmt: skip
+COUNTS = ("seed", "kills", "mutants", "signals", "examples", "jobs")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    counts = {name: getattr(options, name) for name in COUNTS}
+    figures: list[Figure] = []
+    for name in options.only:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="ffnn-gpu-") as scratch:
+            figures += outcome(name, Settings(Path(scratch), **counts, say=say))
+        say(f"{name}: {time.perf_counter() - began:.0f} s")
+    print("\n".join(table(figures)))
+    if options.json:
+        rows = [asdict(figure) | {"outcome": figure.outcome} for figure in figures]
+        options.json.write_text(json.dumps({"settings": counts, "figures": rows}, indent=1), encoding="utf-8")
+    return 0 if all(figure.holds is not False for figure in figures) else 1
+
+
+def outcome(name: str, settings: Settings) -> list[Figure]:
+    """The figures of one proof; one that breaks down has not held, and does not stop the others."""
+    try:
+        return importlib.import_module(PROOFS[name]).prove(settings)
+    except Exception as error:
+        return [Figure(f"the proof {name!r} runs", f"{type(error).__name__}: {error}", False)]
+
+
+def table(figures: list[Figure]) -> list[str]:
+    """promise | figure | outcome in columns, and under a row that fails why it does."""
+    width = max(len(figure.promise) for figure in figures)
+    wide = max(len(figure.figure) for figure in figures)
+    lines = []
+    for figure in figures:
+        lines.append(f"{figure.promise:{width}}  {figure.figure:{wide}}  {figure.outcome}")
+        if figure.holds is False: lines += [f"    {detail}" for detail in figure.details]
+    return lines
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=[*PROOFS])
+    parser.add_argument("--json", type=Path)
+    for name in COUNTS:
+        default = os.cpu_count() if name == "jobs" else getattr(Settings, name)
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = parser.parse_args(arguments)
+    strangers = set(options.only) - set(PROOFS)
+    if strangers: parser.error(f"no proof is called {', '.join(sorted(strangers))}; there are {', '.join(PROOFS)}")
+    return options
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

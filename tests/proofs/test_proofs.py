@@ -1,0 +1,86 @@
+"""Each proof sees what it looks for; their counts are made by scripts/prove.py."""
+
+import pytest
+
+from ffnn_gpu import atomic_folder
+from proofs import Figure, Settings, damage, full_disk, kills, payloads, promised, resume, suite
+from proofs.task import STEPS, train
+
+
+def test_suite_names_the_test_that_caught_a_bug_and_mends_the_copy(tmp_path):
+    (tmp_path / "code.py").write_text("x = 1\n")
+    (tmp_path / "test_code.py").write_text("import code\ndef test_x(): assert code.x == 1\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -rfE\nmarkers = gpu\npythonpath = .\n")
+    assert suite.caught_by(tmp_path, "code.py", "x = 2\n", [["test_code.py"]]) == "test_code.py::test_x"
+    assert (tmp_path / "code.py").read_text() == "x = 1\n"
+    assert suite.caught_by(tmp_path, "code.py", "x = 1.0\n", [["test_code.py"]]) is None
+
+
+def test_tests_of_the_suite_proof_exist():
+    named = [*suite.NUMERICAL, *(test for file in suite.NEAREST for tests in suite.stages(file) for test in tests)]
+    assert not [test for test in named if not promised.exists(test)]
+
+
+def test_kill_proof_sees_a_torn_checkpoint_other_numbers_and_what_is_left_behind(tmp_path):
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    whole = train(run, epochs=kills.EPOCHS)
+    assert kills._losses(run, copy, whole) == []
+    assert kills._losses(run, copy, whole | {"theta": ""}) == ["the resumed training came to other numbers"]
+    (run / ".last.new-1-a").mkdir()                                                # process 1 lives: not swept
+    assert kills._losses(run, copy, whole) == [".last.new-1-a was left behind"]
+    file = run / "last" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "is damaged" in kills._losses(run, copy, whole)[0]
+
+
+def test_kill_proof_loses_something_where_a_checkpoint_is_written_in_place(tmp_path, monkeypatch):
+    """A writer that is killed between two files of a folder leaves a mixture."""
+    whole, name = train(tmp_path / "run", epochs=kills.EPOCHS), "model.safetensors"
+    first = train(tmp_path / "other", epochs=kills.EPOCHS, stop=2)
+    (tmp_path / "run" / "last" / name).write_bytes((tmp_path / "other" / "last" / name).read_bytes())
+    assert first != whole and kills._losses(tmp_path / "run", tmp_path / "copy", whole)
+
+
+def test_damage_proof_flips_every_bit_and_tells_a_refusal_from_a_load(tmp_path):
+    assert len({content for _, content in damage.flips(b"abc")} - {b"abc"}) == 24
+    assert [content for _, content in damage.cuts(b"abc")] == [b"", b"a", b"ab"]
+    train(tmp_path, epochs=1)
+    assert not damage.is_refused(tmp_path / "last")
+    (tmp_path / "last" / "state.json").write_bytes(b"{}")
+    assert damage.is_refused(tmp_path / "last")
+
+
+def test_disk_proof_fails_where_nothing_was_refused_or_something_lost():
+    assert [full_disk._row("", found).holds for found in (
+        {"refused": 3, "lost": []}, {"refused": 0, "lost": []}, {"refused": 3, "lost": ["x"]}, {"reason": "no mount"},
+    )] == [True, False, False, None]  # fmt: skip
+
+
+def test_resume_proof_sees_a_position_that_is_not_restored(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic_folder.os, "fsync", lambda handle: None)
+    pair = ("adam", "one_cycle")
+    whole = train(tmp_path / "whole", *pair)
+    assert resume._parts(tmp_path, pair, 2) == whole and STEPS == 6
+    train(tmp_path / "cut", *pair, stop=2)
+    files, state = atomic_folder.read(tmp_path / "cut" / "last")
+    state["training"]["position"] = 1
+    atomic_folder.write(tmp_path / "cut" / "last", files, state)
+    assert train(tmp_path / "cut", *pair) != whole
+
+
+def test_no_payload_is_executed(tmp_path):
+    (figure,) = payloads.prove(Settings(tmp_path))
+    assert figure.holds and figure.figure == "10 payloads, 0 executed"
+
+
+def test_every_test_that_the_page_names_exists():
+    rows = promised.promises()
+    page = promised.PAGE.read_text(encoding="utf-8")
+    assert len(rows) == page.split("## ")[0].count("\n| ") - 1                     # every row but the head was understood
+    assert not [test for tests in rows.values() for test in tests if not promised.exists(test)]
+    assert not promised.exists("tests/test_cli.py::test_nothing") and not promised.exists("tests/nowhere.py")
+
+
+@pytest.mark.parametrize(("holds", "word"), [(True, "holds"), (False, "FAILS"), (None, "not run here")])
+def test_outcome_of_a_figure_is_a_word(holds, word):
+    assert Figure("", "", holds).outcome == word
