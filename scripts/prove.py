@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import tempfile
+import textwrap
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -35,6 +36,7 @@ PROOFS = {
     "damage": "proofs.damage", "disk": "proofs.full_disk", "fuzz": "proofs.fuzz", "payloads": "proofs.payloads",
     "resume": "proofs.resume", "signals": "proofs.signals",
 }  # fmt: skip
+WIDTH = 76  # of a promise in the table
 COUNTS = ("seed", "kills", "mutants", "signals", "examples", "jobs")
 
 
@@ -64,11 +66,11 @@ def outcome(name: str, settings: Settings) -> list[Figure]:
 
 def table(figures: list[Figure]) -> list[str]:
     """promise | figure | outcome in columns, and under a row that fails why it does."""
-    width = max(len(figure.promise) for figure in figures)
     wide = max(len(figure.figure) for figure in figures)
     lines = []
     for figure in figures:
-        lines.append(f"{figure.promise:{width}}  {figure.figure:{wide}}  {figure.outcome}")
+        first, *rest = textwrap.wrap(figure.promise, WIDTH, subsequent_indent="  ")
+        lines += [f"{first:{WIDTH}}  {figure.figure:{wide}}  {figure.outcome}", *rest]
         if figure.holds is False: lines += [f"    {detail}" for detail in figure.details]
     return lines
 

@@ -153,6 +153,15 @@ def test_bce_value_is_clamped_at_a_log_of_minus_100(backend, dtype):
     assert value == 100
 
 
+def test_probabilities_below_the_floor_count_as_the_floor(backend, dtype):
+    """Every p below 10⁻¹² is taken as 10⁻¹²: value and gradient do not depend on which it is."""
+    of_zero, of_little = (
+        evaluate(backend, LOSSES["cross_entropy"], [[p, 1 - p]], np.array([0]), dtype=dtype) for p in (0.0, 3e-13)
+    )
+    assert of_zero[0] == of_little[0] == pytest.approx(12 * math.log(10), rel=1e-6)
+    np.testing.assert_array_equal(of_zero[1], of_little[1])
+
+
 def test_no_rows_have_no_loss(backend, dtype):
     for name, rule in LOSSES.items():
         z, y = example(name, B=2)
@@ -322,6 +331,14 @@ def test_losses_are_values_found_by_name():
     assert all(loss(name) is LOSSES[name] for name in LOSSES)
     assert huber == LOSSES["huber"] != huber.with_alpha(2.0) and SoftmaxCrossEntropy() == losses.softmax_cross_entropy
     assert isinstance(losses.hinge, PointwiseLoss) and "mean_squared_error" in repr(losses.mean_squared_error)
+
+
+def test_every_loss_prints_the_same_in_every_process():
+    """A resumed training compares what was printed: an address in it would be another one."""
+    assert not [loss for loss in LOSSES.values() if " at 0x" in repr(loss)]
+    mine = PointwiseLoss("mine", lambda xp, z, y, _: z, lambda xp, z, y, _: z, lambda y: None)
+    assert repr(mine) == "PointwiseLoss(name='mine', alpha=0.0, threshold=None, decisions=(0, 1))"
+
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import LogSoftmax, Softmax, softmax_jacobian
+from ffnn_gpu.backend.precision import eps, floating
 from ffnn_gpu.errors import ShapeError
 from ffnn_gpu.network import Network
 from ffnn_gpu.testing import assert_close, tolerance
@@ -115,3 +116,17 @@ def test_softmax_keeps_dtype_through_a_network(backend, dtype, name):
     ws = network.workspace(3, input_gradient=True)
     assert network.forward(backend.asarray(z), ws).dtype == dtype
     assert network.backward(backend.asarray(da), ws).dtype == dtype
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+def test_product_in_16_bits_is_float32s_rounded_once(backend, name, narrow):
+    z, da = (part.astype(floating(narrow)) for part in random((3, 200), "float32"))
+    a = forward(backend, name, z)
+    got = backend.asarray(da.copy())
+    getattr(backend, f"{name}_backward")(got, backend.asarray(a))
+    wide = backend.asarray(da.astype("float32"))
+    getattr(backend, f"{name}_backward")(wide, backend.asarray(a.astype("float32")))
+    want = backend.to_host(wide)
+    least = 2.0**-14  # the smallest normal number of float16
+    assert_close(backend.to_host(got), want, eps(floating(narrow)), f"dz of {name}", scale=np.abs(want) + least)

@@ -28,7 +28,7 @@ def breaks(settings):
 
 
 @pytest.mark.parametrize(("proof", "code", "said"), [
-    (lambda settings: [Figure("p", "3 of 3", True)], 0, "p  3 of 3  holds"),
+    (lambda settings: [Figure("p", "3 of 3", True)], 0, "p" + 77 * " " + "3 of 3  holds"),
     (lambda settings: [Figure("p", "no mount", None)], 0, "not run here"),
     (lambda settings: [Figure("p", "2 of 3", False, ["why"]), Figure("q", "1", True)], 1, "\n    why\n"),
     (breaks, 1, "ZeroDivisionError: division by zero"),
