@@ -28,6 +28,10 @@ def encode(value: Any) -> Any:
     if isinstance(value, Activation) and value.name in ACTIVATIONS:
         return {"activation": value.name, "alpha": value.alpha}
     if isinstance(value, Layer):
+        lost = vars(value).keys() - {entry.name for entry in fields(value)}
+        if lost:
+            raise TypeError(f"{type(value).__name__} has {', '.join(sorted(lost))} besides the fields of a dataclass, which "
+                            "alone can be saved; declare it @dataclass(frozen=True)")  # fmt: skip
         return {"class": type(value).__name__, **_changed(value)}  # a keyword: no layer has a field of that name
     if type(value) in INITIALIZERS.values():
         return {"initializer": type(value).__name__, **_changed(value)}

@@ -25,6 +25,7 @@ from ffnn_gpu.errors import (
     BackendUnavailableError,
     CheckpointCorruptError,
     CheckpointError,
+    ConfigurationError,
     DeviceOutOfMemoryError,
     FfnnGpuError,
     IncompatibleCheckpointError,
@@ -60,7 +61,7 @@ def load(
 
     Raises:
         CheckpointError: there is no checkpoint. CheckpointCorruptError: its files are damaged.
-        ConfigurationError: there is no such dtype.
+        ConfigurationError: there is no such dtype, or a number is too large for it.
         IncompatibleCheckpointError: it is of another format version or holds an unknown layer.
     """
     folder = Path(path)
@@ -129,9 +130,22 @@ def _network(
         raise
     except (FfnnGpuError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise IncompatibleCheckpointError(f"{path} describes no network: {type(error).__name__}: {error}") from error
-    network.params.assign({name: value.astype(network.dtype) for name, value in numbers.items()} if dtype else numbers)
+    network.params.assign(_cast(path, numbers, network) if dtype else numbers)
     network.backend.write(network.params.step, 0, updates)
     return network
+
+
+def _cast(path: str | Path, numbers: dict[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
+    """The numbers in the type the network keeps. Raises ConfigurationError if one is too large for what it computes in."""
+    statistics, kept = {slot.name for slot in network.params.state_slots}, {}
+    for name, value in numbers.items():
+        used = network.dtype if name in statistics else network.compute_dtype
+        with np.errstate(over="ignore", under="ignore"):
+            kept[name] = value.astype(network.dtype)
+            fits = np.isfinite(kept[name].astype(used)).all()
+        if not fits:
+            raise ConfigurationError(f"{name} in {path} holds {np.abs(value).max():g}, too large for {used.name}")
+    return kept
 
 
 def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:

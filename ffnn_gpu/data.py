@@ -5,11 +5,12 @@ what a CUDA graph needs. The order of epoch e is the permutation drawn from (see
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend.arrays import Standardized, stored
 from ffnn_gpu.backend.precision import master
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
@@ -69,6 +70,7 @@ class MappedRows:
 
 def some_rows(backend: Backend, x: Any, index: np.ndarray) -> Any:
     """x[index] where x is, on the host or the device; of a memory-mapped x without reading it."""
+    if isinstance(x, Standardized): return replace(x, rows=some_rows(backend, x.rows, index))
     if isinstance(x, np.memmap): return MappedRows(x, index)
     if not backend.owns(x): return x[index]
     return backend.take(x, backend.asarray(index), out=backend.empty((len(index), *x.shape[1:]), x.dtype))
@@ -86,6 +88,8 @@ class Minibatches:
     def __init__(self, backend: Backend, x: Any, y: Any, weight: Any | None, dtype: Any, order: Order) -> None:
         """x (n, d) and y (n,) or (n, O) checked; x is cast to `dtype` here, or as it is gathered if that saves memory.
 
+        A Standardized x stays as it is stored and is standardized as it is gathered.
+
         Weights are kept in float32 where `dtype` has 16 bits.
         """
         self.backend, self.order, self.rows = backend, order, len(x)
@@ -96,6 +100,7 @@ class Minibatches:
             )
         self.fingerprint = [zlib.crc32(backend.to_host(a).tobytes()) for a in (y, weight) if a is not None]
         self._x = resident(backend, x, dtype)
+        self._scaling = (backend.asarray(x.mean), backend.asarray(x.scale)) if isinstance(x, Standardized) else ()
         self._y = backend.asarray(y)
         self._weight = None if weight is None else backend.asarray(weight, master(dtype))
         B = min(order.batch_size, self.rows)
@@ -130,10 +135,11 @@ class Minibatches:
     def gather(self, j: int, n: int) -> None:
         """Copy the n rows of the j-th minibatch chosen into the buffers."""
         take, index = self.backend.take, self._index[j * n : (j + 1) * n]
-        if isinstance(self._x, MappedRows):
-            take(self._x.whole, self._x.index[index], out=self.x[:n])
+        x = stored(self._x)
+        if isinstance(x, MappedRows):
+            take(x.whole, x.index[index], self.x[:n], *self._scaling)
         else:
-            take(self._x, index, out=self.x[:n])
+            take(x, index, self.x[:n], *self._scaling)
         take(self._y, index, out=self.y[:n])
         if self.weight is not None:
             take(self._weight, index, out=self.weight[:n])
@@ -141,6 +147,7 @@ class Minibatches:
 
 def resident(backend: Backend, x: Any, dtype: Any) -> Any:
     """x on the device for good: cast to `dtype`, or left as it is where that takes less memory or x lies in a file."""
+    if isinstance(x, Standardized): return replace(x, rows=resident(backend, x.rows, np.float64))
     on_host = backend.owns(np.empty(0))
     if on_host and isinstance(x, (np.memmap, MappedRows)):
         return x  # larger than memory, perhaps: gathered and cast row by row

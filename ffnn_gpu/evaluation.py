@@ -165,7 +165,7 @@ def _outputs(network: Network, loss: Loss, data: Samples, batch_size: int) -> tu
     total = weight = 0.0
     for start in range(0, len(data), batch_size):
         rows = slice(start, start + batch_size)
-        x, y = backend.asarray(data.x[rows], network.compute_dtype), backend.asarray(data.y[rows])
+        x, y = backend.matrix(data.x[rows], network.compute_dtype), backend.asarray(data.y[rows])
         w = None if data.weight is None else backend.asarray(data.weight[rows])
         z = network.forward(x, ws.first(len(x)))
         part = float(loss.total_weight(backend, y, w))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend import get_backend, to_kind_of
+from ffnn_gpu.backend.arrays import stored
 from ffnn_gpu.backend.precision import is_floating, underflow_is_zero
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
@@ -54,7 +55,7 @@ class Network:
     def workspace(
         self, B: int, training: bool = True, *, input_gradient: bool = False, seed: int | None = None
     ) -> Workspace:
-        """Scratch for batches of up to B rows. Not to be shared between threads.
+        """Scratch for batches of up to B rows. One for each thread: two passes at a time are refused with WorkspaceError.
 
         Args:
             training: False for predictions: no masks, no gradients, dropout is the identity.
@@ -82,9 +83,12 @@ class Network:
     def run(self, x: Any, ws: Workspace) -> Any:
         """`forward` for an x that is known to be of this network's device, dtype and width."""
         ws.begin_forward(self.params, len(x))
-        for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
-            x = layer.forward(self.backend, p, x, buf)
-        return x
+        try:
+            for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
+                x = layer.forward(self.backend, p, x, buf)
+            return x
+        finally:
+            ws.end_pass()
 
     @underflow_is_zero
     def backward(self, dz: Any, ws: Workspace) -> Any:
@@ -103,22 +107,30 @@ class Network:
             if dz.shape != (ws.B, self.widths[-1]):
                 raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
         ws.begin_backward(self.params)
-        if self.params.loss_scale is None: return self._backward(dz, ws)
-        S = self.params.loss_scale[:1]
-        with np.errstate(over="ignore", invalid="ignore"):
-            dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
-            return None if dx is None else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
+        scale = self.params.loss_scale
+        try:
+            return self._backward(dz, ws) if scale is None else self._scaled_backward(dz, ws, scale[:1])
+        finally:
+            ws.end_pass()
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _scaled_backward(self, dz: Any, ws: Workspace, S: Any) -> Any:
+        dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
+        return None if dx is None else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
 
     def _backward(self, dz: Any, ws: Workspace) -> Any:
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
             dz = layer.backward(self.backend, p, dz, buf)
+            if dz is None and getattr(buf, "dx", None) is not None:
+                raise ConfigurationError(f"{type(layer).__name__}.backward returned None, but what is before it needs the "
+                                         "gradient at x: it must return dx")  # fmt: skip
             if dz is None: break                                                 # nothing before this layer learns
         return dz if ws.input_gradient else None
 
     def admit(self, x: Any) -> Any:
-        """x of any kind as a finite array (n, n_in) of the device or the host, uncopied. Raises ShapeError, DataError."""
+        """x of any kind as a finite matrix (n, n_in) of the device or the host, uncopied. Raises ShapeError, DataError."""
         rows = self.backend.admit(x)
-        self._require_shape(rows)
+        self._require_shape(stored(rows))
         self.backend.require_finite(rows, "x", self.compute_dtype)
         return rows
 
@@ -134,11 +146,14 @@ class Network:
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
         ws = self.workspace(min(batch_size, len(rows)), training=False)
         for start in range(0, len(rows), batch_size):
-            part = self.backend.asarray(rows[start : start + batch_size], self.compute_dtype)
+            part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
             self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
         if not self.backend.all_finite(z):
-            raise DivergedError("the network's output is not finite although its input is: its parameters diverged")
-        return to_kind_of(x, self.backend, z)
+            too_large = ", or its activations are too large for float16" * (self.compute_dtype == np.float16)
+            raise DivergedError(
+                f"the network's output is not finite although its input is: its parameters diverged{too_large}"
+            )
+        return to_kind_of(stored(x), self.backend, z)
 
     # ------------------------------------------------------------------ the whole network
 

@@ -85,7 +85,14 @@ class Optimizer:
             backend.average(state.mean_state, params.state, self.ema)
 
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
-        """The rule itself: one operation on θ and ∇θ."""
+        """The rule itself: one operation on θ and ∇θ, which also does all that `Update` says. Here `formula`."""
+        backend.own_rule(update, self.formula, *(getattr(state, name) for name in self.moments))
+
+    def formula(self, xp: Any, theta: Any, g: Any, lr: Any, t: Any, *moments: Any) -> None:
+        """θ and the moments ← their new values, in place, for the gradient g, clipped and penalized.
+
+        An optimizer of one's own gives this, and the names of its moments, which are zero at first; t counts updates from 1.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no update rule")
 
     def state(self, params: Parameters) -> OptimizerState:
@@ -95,7 +102,7 @@ class Optimizer:
         return params.optimizer_states[self]
 
     def set_lr(self, params: Parameters, lr: float) -> None:
-        """The learning rate from the next step on."""
+        """The learning rate of steps without `lr`. `fit` gives each step its own: there, a callback sets `run.lr_factor`."""
         params.backend.write(self.state(params).scalars, RATE, lr)
 
     def swap_average(self, params: Parameters) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ffnn_gpu.backend.arrays import Standardized
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.labels import LabelMap, infer_task
 
@@ -71,6 +72,21 @@ class Standardizer:
             block /= self.scale
             out[start : start + len(block)] = block
         return out
+
+    def rows(self, x: Any) -> Standardized:
+        """x (n, features), kept as it is stored and standardized where its rows are asked for.
+
+        A network sees the bits of `transform` to float64 if it computes in that, else to float32.
+        `fit`, `evaluate` and `predict` take it for X. Bytes stay bytes: on a GPU, a quarter of the memory of float32.
+
+        Args:
+            x: numbers of any type: NumPy, memory-mapped, or an array of a device.
+
+        Raises:
+            ShapeError: x has another number of columns. DataError: a mean is not finite, or a scale not finite and positive.
+        """
+        x = x if hasattr(x, "shape") else np.asarray(x)
+        return Standardized(x, np.asarray(self.mean, np.float64), np.asarray(self.scale, np.float64))
 
     def inverse(self, x: ArrayLike) -> Floats:
         """x · scale + mean in float64: what `transform` was given, to rounding."""

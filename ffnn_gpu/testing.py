@@ -1,173 +1,171 @@
-"""Proof for tests: how close is close enough, are the gradients exact, do two backends agree.
+"""Proof for tests: are the gradients exact, do two backends agree. For this package's suite and for layers of your own.
 
-For this package's suite and for layers and losses of your own; imports and runs without CuPy.
-
-Why a policy: CPU and GPU can agree on a wrong gradient, and a loose tolerance hides one. A bound here is a multiple of eps
-that grows with the length of the sums, and an oracle is never the code under test: gradients are held to the complex step
-f′(x) = Im f(x + ih)/h, which has no cancellation, through the reference backend in complex128.
-
-Reference: Squire, Trapp, Using complex variables to estimate derivatives (1998).
+Imports and runs without CuPy and without pytest; `pytest_ffnn_gpu` is the plugin for pytest. The oracles are in
+`slopes`, the bounds in `tolerances`.
 """
 
-import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.backend import probe
-from ffnn_gpu.backend.precision import eps, is_16_bit
+from ffnn_gpu.backend.precision import eps
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import SGD, Optimizer
+from ffnn_gpu.slopes import EXACT, Numbers, oracle
+from ffnn_gpu.tolerances import Difference, assert_close, difference, tolerance
 from ffnn_gpu.training import train_step
 
+__all__ = ["Difference", "Report", "assert_close", "assert_parity", "check_gradients", "tolerance"]
+
 SMALLEST_SCALE = 1e-2  # of the largest gradient: one that cancels to zero, a bias before BatchNorm, has no scale of its own
-COMPLEX_STEP = 1e-30  # h: far below eps, so the real part of every intermediate is that of the plain evaluation
+GRADIENT = "gradient of "
 
 
-def tolerance(kind: str, dtype: Any, K: int = 1, L: int = 1) -> float:
-    """The largest error allowed, relative to the scale named below; eps is that of `dtype`, the type computed in.
+@dataclass(frozen=True)
+class Report:
+    """What was compared, in the order it is computed in, by which method; `print` it.
 
-    Args:
-        kind: "product", one product or elementwise operation, relative to |A||B|: eps max(4, √K).
-            "network", any tensor of a pass, relative to its largest element: eps max(16, √(L K)).
-            "parity", between two backends, likewise: twice "network".
-        K: the longest sum: max(fan-in, fan-out, batch). L: the number of weight layers.
+    Attributes:
+        method: "complex step", "float64 differences (why)", or "parity with" a backend.
+        differences: for each tensor, where it differs most.
     """
-    bounds = {
-        "product": max(4.0, math.sqrt(K)),
-        "network": max(16.0, math.sqrt(L * K)),
-        "parity": 2 * max(16.0, math.sqrt(L * K)),
-    }
-    return eps(dtype) * bounds[kind]
 
+    method: str
+    differences: tuple[Difference, ...]
 
-def assert_close(got: Any, want: Any, relative: float, what: str = "result", scale: Any = None) -> None:
-    """Raise AssertionError unless |got − want| ≤ relative · scale everywhere; says where it is worst.
+    @property
+    def worst(self) -> Difference:
+        """The tensor that exceeds its bound most, or comes nearest to it."""
+        return max(self.differences, key=lambda found: found.excess)
 
-    Args:
-        scale: number or array; the largest |want| by default.
-    """
-    got, want = np.asarray(got), np.asarray(want)
-    dtype = got.dtype
-    if is_16_bit(dtype): got, want = got.astype(np.float64), want.astype(np.float64)
-    assert got.shape == want.shape, f"{what} has shape {got.shape}; expected {want.shape}"
-    if not want.size:
-        return
-    assert np.isfinite(got).all(), f"{what} holds {np.count_nonzero(~np.isfinite(got))} values that are not finite"
-    limit = relative * (np.abs(want).max() if scale is None else np.asarray(scale))
-    excess = np.abs(got - want) - limit
-    if excess.max() > 0:
-        at = tuple(int(i) for i in np.unravel_index(excess.argmax(), excess.shape))
-        error = abs(got[at] - want[at])
-        unit = eps(dtype) * max(float(np.abs(want).max()), eps(dtype))
-        raise AssertionError(
-            f"{what} differs most at {at}: got {got[at]!r}, expected {want[at]!r}; the error {error:.3g} is "
-            f"{error / unit:.3g} eps of the largest element, allowed is {float(np.max(limit)):.3g}"
-        )
+    def __str__(self) -> str:
+        bad = [found for found in self.differences if found.excess > 1]
+        first = f"{len(bad)} of them differ, {bad[0].what} first" if bad else "all agree"
+        return f"{self.method}, {len(self.differences)} tensors: {first}; {self.worst}"
 
-
-class ComplexBackend(Backend):
-    """The reference in complex128, for complex-step derivatives."""
-
-    name = "complex"
-    dtypes = ("complex128",)
+    def checked(self) -> "Report":
+        """This report. Raises AssertionError with it if anything exceeds its bound."""
+        if self.worst.excess > 1: raise AssertionError(str(self))
+        return self
 
 
 def check_gradients(
     subject: Network | Layer, loss: Any, x: Any, y: Any, *, sample_weight: Any = None, relative: float | None = None
-) -> None:
+) -> Report:
     """Raise AssertionError unless every element of ∇θ and ∂L/∂x is the derivative of the loss, by the complex step.
 
     Args:
         subject: a network on any backend, or a layer, which is put into a float64 network on NumPy.
-        loss: any loss that accepts complex z, as all of this package do.
-        x, y: a batch; keep it and the network small, every parameter costs one forward pass.
-        relative: bound relative to the largest element of each tensor; by default 1e-12 in float64 and the "network"
-            tolerance of the type computed in for the others.
+        loss: a loss; one whose formulas do not take complex z is held to float64 differences.
+        x, y: a batch; keep it and the network small, every number costs a forward pass. No ReLU should stand on its kink.
+        relative: bound relative to the largest element of each tensor; by default in float64 1e-12 (1e-6 by differences),
+            and the "network" tolerance of the type computed in for the others.
 
-    Running statistics are as before afterwards, θ is never changed.
+    Returns:
+        The report: `method` says which oracle was used. Running statistics are as before, θ is never changed.
     """
     network = Network(np.shape(x)[1], [subject], "numpy", "float64") if isinstance(subject, Layer) else subject
+    got = _pass(network, loss, x, y, sample_weight)
+    method, least, slopes = oracle(network, loss, x, y, sample_weight)
     if relative is None:
-        K, L = max(*network.widths, len(x)), max(1, len(network.layers))
-        relative = 1e-12 if network.dtype == np.float64 else tolerance("network", network.compute_dtype, K, L)
-    got = _gradients(network, loss, x, y, sample_weight)
-    want = _complex_step(network, loss, x, y, sample_weight)
-    largest = max(float(np.abs(gradient).max(initial=0)) for gradient in want.values())
-    floor = SMALLEST_SCALE * (largest if largest > 1e-12 else 1.0)
-    for name, gradient in want.items():
-        scale = max(floor, float(np.abs(gradient).max(initial=0)))
-        assert_close(got[name], gradient, relative, f"the gradient of {name}", scale=scale)
+        relative = least if network.dtype == np.float64 else max(least, _tolerance("network", network, x))
+    want = {GRADIENT + name: value for name, value in slopes.items()}
+    return Report(method, tuple(
+        difference(got[name], gradient, relative, f"the {name}", scale, network.compute_dtype)
+        for (name, gradient), scale in zip(want.items(), _scales(want), strict=True)
+    )).checked()  # fmt: skip
 
 
 def assert_parity(
     network: Network, x: Any, y: Any, loss: Any, *, backends: Iterable[Any] | None = None,
     optimizer: Optimizer | None = None, steps: int = 3,
-) -> None:  # fmt: skip
+) -> Report:  # fmt: skip
     """Raise AssertionError unless all backends give the same outputs, loss, gradients and θ after `steps` updates.
 
     The first backend is the yardstick; by default they are the reference, NumPy and, where the probe passes, CuPy.
-    Outputs and gradients are held to tolerance("parity"), θ after n updates to n times that. Trajectories of different
+    Outputs and gradients are held to tolerance("parity"), what n updates did to θ to n times that. Trajectories of different
     rounding diverge, so use at most ten steps.
+
+    Returns:
+        The report: the worst tensor, its index, both values, the error in eps of the type computed in.
     """
     first, *others = backends or (Backend(), "numpy", *(["cupy"] if probe().usable else []))
-    optimizer = optimizer or SGD(lr=1e-2)
-    want = _trajectory(network.to(first), x, y, loss, optimizer, steps)
-    relative = tolerance("parity", network.compute_dtype, max(*network.widths, len(x)), max(1, len(network.layers)))
+    optimizer, relative, found = optimizer or SGD(lr=1e-2), _tolerance("parity", network, x), []
+    yardstick = network.to(first)
+    before, want = yardstick.params.to_host(), _pass(yardstick, loss, x, y)
+    after = _train(yardstick, loss, optimizer, x, y, steps)
+    moved = _rounding_of_updates(before, after, want, optimizer.lr, relative, eps(network.dtype))
     for backend in others:
-        got = _trajectory(network.to(backend), x, y, loss, optimizer, steps)
-        for name, value in want.items():
-            factor = steps if name.startswith("θ") else 1
-            scale = max(float(np.abs(value).max(initial=0)), float(np.finfo(network.dtype).tiny))
-            assert_close(got[name], value, factor * relative, f"{name} on {backend} against {first}", scale=scale)
+        there = network.to(backend)
+        got = _pass(there, loss, x, y)
+        for (name, value), scale in zip(want.items(), _scales(want), strict=True):
+            found.append(difference(got[name], value, relative, f"{name} on {backend}", scale, network.compute_dtype))
+        for name, value in _train(there, loss, optimizer, x, y, steps).items():
+            what = f"{name} on {backend} after {steps} steps"
+            found.append(difference(value, after[name], steps * relative, what, moved[name], network.compute_dtype))
+    return Report(f"parity with {first}", tuple(found)).checked()
 
 
-def _gradients(network: Network, loss: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, np.ndarray]:
-    backend, kept = network.backend, network.backend.duplicate(network.params.state)
-    ws = network.workspace(len(x), input_gradient=True)
-    z = network.forward(backend.asarray(x, network.dtype), ws)
-    loss(backend, z, backend.asarray(y), dz=ws.dz, sample_weight=sample_weight)
-    dx = network.backward(ws.dz, ws)
-    backend.copy(kept, out=network.params.state)
-    S = 1.0 if network.params.loss_scale is None else backend.to_host(network.params.loss_scale)[0]
-    got = {slot.name: backend.to_host(slot.view(network.params.grad)) / S for slot in network.params.slots}
-    return got if dx is None else got | {"x": backend.to_host(dx)}
+def _tolerance(kind: str, network: Network, x: Any) -> float:
+    return tolerance(kind, network.compute_dtype, max(*network.widths, len(x)), max(1, len(network.layers)))
 
 
-def _complex_step(network: Network, loss: Any, x: Any, y: Any, sample_weight: Any) -> dict[str, np.ndarray]:
-    twin = Network(network.n_in, network.layers, ComplexBackend(), "complex128", network.seed)
-    twin.params.assign({name: value.astype(np.complex128) for name, value in network.params.to_host().items()})
-    twin.backend.write(twin.params.step, 0, int(network.params.step[0]))
-    ws = twin.workspace(len(x), seed=network.seed)
-    batch = np.asarray(network.backend.to_host(network.backend.asarray(x, network.dtype)), np.complex128)
-
-    def slopes(values: np.ndarray) -> np.ndarray:
-        out = np.empty(values.shape)
-        for at in np.ndindex(values.shape):
-            values[at] += 1j * COMPLEX_STEP
-            z = twin.run(batch, ws)
-            out[at] = loss(twin.backend, z, y, sample_weight=sample_weight).imag / COMPLEX_STEP
-            values[at] = values[at].real
-        return out
-
-    return {slot.name: slopes(slot.view(twin.params.theta)) for slot in twin.params.slots} | {"x": slopes(batch)}
+def _scales(want: Numbers) -> list[float]:
+    """What each tensor's error is relative to: its largest element, of a gradient at least 1 % of the largest of all."""
+    size = {name: float(np.abs(value).max(initial=0)) for name, value in want.items()}
+    largest = max((size[name] for name in size if name.startswith(GRADIENT)), default=0.0)
+    floor = SMALLEST_SCALE * (largest if largest > EXACT else 1.0)
+    return [max(size[name], floor if name.startswith(GRADIENT) else 0.0) for name in size]
 
 
-def _trajectory(
-    network: Network, x: Any, y: Any, loss: Any, optimizer: Optimizer, steps: int
-) -> dict[str, np.ndarray]:
-    backend = network.backend
+def _rounding_of_updates(
+    before: Numbers, after: Numbers, want: Numbers, lr: float, relative: float, master_eps: float
+) -> Numbers:
+    """What the error of each number after an update is relative to.
+
+    Of a parameter: how far its tensor moved; 4 eps of its largest element, for storing it; and, as some rules divide by the
+    gradient, lr G/|g| where g is small beside G, what g's error is relative to: at most the 2 lr of a change of sign. Of a
+    running statistic: its largest element, and the most that such a parameter may add to it.
+    """
+    G = dict(zip(want, _scales(want), strict=True))
+    loose = {
+        name: lr * G[GRADIENT + name] / np.maximum(np.abs(want[GRADIENT + name]), G[GRADIENT + name] * relative / 2)
+        for name in after if GRADIENT + name in want
+    }  # fmt: skip
+    most, found = max((float(part.max(initial=0)) for part in loose.values()), default=0.0), {}
+    for name, value in after.items():
+        size, moved = np.abs(value).max(initial=0), np.abs(value - before[name]).max(initial=0)
+        found[name] = moved + 4 * master_eps / relative * size + loose[name] if name in loose else np.asarray(size + most)
+    return found
+
+
+def _pass(network: Network, loss: Any, x: Any, y: Any, sample_weight: Any = None) -> Numbers:
+    """Output, loss and every gradient, on the host. In float16 the loss scale is halved until the gradient is finite."""
+    backend, params = network.backend, network.params
+    ws, kept, S = network.workspace(len(x), input_gradient=True), backend.duplicate(params.state), 1.0
     x, y = backend.asarray(x, network.dtype), backend.asarray(y)
-    ws = network.workspace(len(x))
-    z = network.forward(x, ws)
-    found = {"output": np.array(backend.to_host(z))}
-    found["loss"] = np.array(backend.to_host(loss(backend, z, y, dz=ws.dz)))
-    network.backward(ws.dz, ws)
-    for slot in network.params.slots:
-        found[f"gradient of {slot.name}"] = np.array(backend.to_host(slot.view(network.params.grad)))
+    while True:
+        z = network.forward(x, ws)
+        value = loss(backend, z, y, dz=ws.dz, sample_weight=sample_weight)
+        dx = network.backward(ws.dz, ws)
+        backend.copy(kept, out=params.state)
+        if params.loss_scale is not None: S = float(backend.to_host(params.loss_scale)[0])
+        if S == 1 or backend.all_finite(params.grad): break
+        backend.write(params.loss_scale, 0, S / 2)
+    assert dx is not None, "the first layer's backward returned None although the gradient at x was asked for"
+    slots = {GRADIENT + slot.name: backend.to_host(slot.view(params.grad)) / S for slot in params.slots}
+    found = {"output": z, "loss": value, GRADIENT + "x": dx}
+    return {name: np.array(backend.to_host(array)) for name, array in found.items()} | slots
+
+
+def _train(network: Network, loss: Any, optimizer: Optimizer, x: Any, y: Any, steps: int) -> Numbers:
+    backend, ws = network.backend, network.workspace(len(x))
+    x, y = backend.asarray(x, network.compute_dtype), backend.asarray(y)
     for _ in range(steps):
         train_step(network, loss, optimizer, x, y, ws)
-    return found | {f"θ {name} after {steps} steps": value for name, value in network.params.to_host().items()}
+    return network.params.to_host()

@@ -127,6 +127,7 @@ class TrainingRun:
         row = {"epoch": self.epoch + 1, "loss": self.meter.mean(self)}
         if not self.network.backend.all_finite(self.network.params.theta):       # the last update has no loss after it
             raise DivergedError(f"the parameters are not finite after epoch {self.epoch + 1}; lower lr, or set clip_norm")
+        self._require_updates()
         with self.averaged():
             row |= self._validate()
         seconds = time.perf_counter() - self._began
@@ -135,6 +136,15 @@ class TrainingRun:
         self._began = time.perf_counter()
         self.history.rows.append(row)
         return row
+
+    def _require_updates(self) -> None:
+        """Raise DivergedError if no loss scale is left to lower: from here on every update would be skipped in silence."""
+        scale = self.network.params.loss_scale
+        if scale is not None and self.network.backend.to_host(scale).tolist() == [1, 0]:
+            raise DivergedError(
+                f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although the loss scale "
+                "is down to 1; use dtype='bfloat16' or 'float32'"
+            )
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -238,7 +248,7 @@ def fit(
         schedule=constant if isinstance(schedule, Callback) else schedule,
     )  # fmt: skip
     run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
-    _require_monitors(run)
+    _require_callbacks(run)
     return _loop(run, resume)
 
 
@@ -249,11 +259,13 @@ def _require_kinds(**arguments: tuple[Any, type]) -> None:
             raise ConfigurationError(f"{name} must be an object such as ffnn_gpu.{examples[kind]}, not {value!r}")
 
 
-def _require_monitors(run: TrainingRun) -> None:
+def _require_callbacks(run: TrainingRun) -> None:
     names = [metric_name(metric) for metric in run.metrics]
     watched = names if run.validation is None else ["val_loss", *(f"val_{name}" for name in names)]
     columns = ["loss", *watched, "lr", "seconds", "samples_per_second"]
     for callback in run.callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigurationError(f"callbacks must be objects of classes derived from Callback, not {callback!r}")
         monitor = getattr(callback, "monitor", None)
         if monitor is not None and monitor not in columns:
             raise ConfigurationError(f"there is no column {monitor!r} to monitor; there are {', '.join(columns)}")

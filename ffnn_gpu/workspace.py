@@ -1,11 +1,13 @@
 """Scratch memory of one forward and backward pass, allocated once, owned by the caller.
 
 Why not caches on the layers: two threads would overwrite each other's. A workspace is the captured variables of a pass,
-written down; fixed addresses are also what a CUDA graph needs. One workspace per thread. It protects scratch, not θ:
-predicting while another thread trains needs a copy of the network.
+written down; fixed addresses are also what a CUDA graph needs. One workspace per thread: a pass that begins while another
+thread is in one is refused, but nothing tells whether the output has been read before the next pass overwrites it. And it
+protects scratch, not θ: predicting while another thread trains needs a copy of the network.
 """
 
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -63,6 +65,7 @@ class Workspace:
         self._plan, self._whole = plan, self
         self._parts: dict[int, Workspace] = {B: self}
         self._latest: Workspace | None = None
+        self._pass = threading.Lock()                                            # held during a pass
         shapes, n_out = plan(B)
         matrices, vectors = owner.compute_dtype, owner.dtype
         self._memory = _tree(
@@ -92,6 +95,7 @@ class Workspace:
         if rows != self.B:
             remedy = f"pass workspace.first({rows})" if rows < self.B else f"make one with network.workspace({rows})"
             raise ShapeError(f"x has {rows} rows and the workspace {self.B}; {remedy}")
+        self._begin_pass()
         self._whole._latest = self
 
     def begin_backward(self, owner: Any) -> None:
@@ -105,7 +109,18 @@ class Workspace:
             raise WorkspaceError(
                 "this workspace holds no forward pass to differentiate; call network.forward(x, ws) first"
             )
+        self._begin_pass()
         self._whole._latest = None
+
+    def _begin_pass(self) -> None:
+        if not self._pass.acquire(blocking=False):
+            raise WorkspaceError(
+                "another thread is in a pass through this workspace; make one for each thread with network.workspace(B)"
+            )
+
+    def end_pass(self) -> None:
+        """Let the next pass begin, this thread's or another's."""
+        self._pass.release()
 
     @property
     def nbytes(self) -> int:

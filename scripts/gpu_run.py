@@ -63,7 +63,16 @@ class Check:
         """The user's, without settings of this package or of TF32 that would change what is tested."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("FFNN_GPU_", "CUPY_TF32"))}
         path = os.pathsep.join(filter(None, [str(ROOT), str(self.site), kept.get("PYTHONPATH")]))
-        return kept | {"PYTHONPATH": path, "FFNN_GPU_REQUIRE_GPU": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        kept |= {"PYTHONPATH": path, "FFNN_GPU_REQUIRE_GPU": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        return kept | self._toolkit(kept.get("LD_LIBRARY_PATH"))
+
+    def _toolkit(self, before):
+        """Where NVIDIA's wheels have put libraries and headers: CuPy and nvmath look on PYTHONPATH for neither."""
+        libraries, found = [str(folder) for folder in sorted(self.site.glob("nvidia/*/lib"))], {}
+        if libraries: found["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [*libraries, before]))
+        for file in self.site.glob("nvidia/*/include/cuda_runtime.h"):
+            found["CUDA_PATH"] = found["CUDA_HOME"] = str(file.parents[1])  # the two must agree, else there is a warning
+        return found
 
     def run(self, *command, most=float("inf")):
         """How `command` ended in the repository, with its output; gpu_check.log gets that too. Raises StepError."""

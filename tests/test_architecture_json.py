@@ -95,3 +95,11 @@ def test_value_that_json_does_not_have_is_refused_when_it_is_written(value):
 def test_json_that_describes_no_part_of_a_network_is_refused(value):
     with pytest.raises(IncompatibleCheckpointError):
         decode([value])
+
+
+def test_layer_with_attributes_that_are_no_fields_is_refused_when_it_is_written():
+    class Undecorated(Layer):
+        def __init__(self, k): object.__setattr__(self, "k", k)
+
+    with pytest.raises(TypeError, match=r"Undecorated has k besides the fields of a dataclass.*@dataclass\(frozen=True\)"):
+        encode([Undecorated(3)])

@@ -110,6 +110,9 @@ def test_forward_and_train_step_refuse_what_is_no_matrix_of_their_width(backend,
     x, error, message = BAD_X[kind]
     network, optimizer = network_of(backend), Adam()
     ws, state = network.workspace(N), State(network, optimizer, x)
+    if not backend.owns(x):  # on a GPU, which knows no strings
+        if kind == "strings": error, message = BackendMismatchError, "x is a numpy.ndarray"
+        else: x = backend.asarray(x)
     refuses(lambda: network.forward(x, ws), error, message, state)
     y = backend.asarray(LABELS)
     refuses(lambda: train_step(network, softmax_cross_entropy, optimizer, x, y, ws), error, message, state)
@@ -407,6 +410,14 @@ def test_sigmoid_probabilities_beyond_the_interval_are_no_targets(backend):
     network = Network(D, [Dense(1, sigmoid)], backend)
     with pytest.raises(DataError, match=r"from 0.0 to 2.0"):
         fit(network, binary_cross_entropy, Adam(), (X, LABELS), verbose=0)
+
+
+@pytest.mark.parametrize("stray", [object(), None, Callback])
+def test_what_is_no_callback_is_refused_before_anything_is_changed(backend, stray):
+    network = network_of(backend)
+    with pytest.raises(ConfigurationError, match=f"derived from Callback, not {re.escape(repr(stray))}"):
+        fit(network, softmax_cross_entropy, Adam(), (X, LABELS), callbacks=[stray], verbose=0)
+    assert int(backend.to_host(network.params.step)[0]) == 0
 
 
 def test_callback_that_fails_leaves_no_half_step(backend):

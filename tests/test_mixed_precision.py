@@ -1,7 +1,9 @@
 """bfloat16 and float16 networks: products in 16 bits, everything that must not lose small changes in float32."""
 
 import copy
+import re
 import sys
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -13,8 +15,10 @@ from ffnn_gpu import (
     AdamW,
     Backend,
     BatchNorm,
+    ConfigurationError,
     DataError,
     Dense,
+    DivergedError,
     Dropout,
     IncompatibleCheckpointError,
     LayerNorm,
@@ -25,6 +29,7 @@ from ffnn_gpu import (
     evaluate,
     fit,
     gelu,
+    get_backend,
     load,
     mean_squared_error,
     relu,
@@ -42,7 +47,6 @@ from ffnn_gpu.testing import assert_close, assert_parity, check_gradients, toler
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import installed
 from tests.backend.strict_device import StrictBackend
-from tests.conftest import MAKE
 
 LAYERS = [Dense(9, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9)]), Dense(3)]
 RNG = np.random.default_rng(0)
@@ -58,7 +62,7 @@ def emulated():
 
 @pytest.fixture(params=["numpy", "reference", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
-    return (MAKE | {"emulated": emulated})[request.param]()
+    return {"reference": Backend, "emulated": emulated}.get(request.param, lambda: get_backend(request.param))()
 
 
 @pytest.fixture(params=["bfloat16", "float16"])
@@ -348,6 +352,29 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(backend):
     assert to_host(network.params.loss_scale).tolist() == [2.0**10, 1] and int(network.params.step[0]) == 2
 
 
+@dataclass(frozen=True)
+class NotANumber(Dense):
+    """A layer whose gradient is wrong."""
+
+    def backward(self, backend, p, da, buf):
+        backend.copy(np.nan, out=da)
+        return super().backward(backend, p, da, buf)
+
+
+def test_a_gradient_that_is_never_finite_ends_the_training(backend, dtype):
+    network = network_of(backend, dtype, [NotANumber(4), Dense(3)])
+    said = "step of epoch 1 is not finite in float16 although the loss scale is down to 1"
+    if dtype != "float16": said = "loss is nan"
+    with pytest.raises(DivergedError, match=said):
+        fit(network, softmax_cross_entropy, Adam(), (X, LABELS), epochs=2, batch_size=1, verbose=0)
+
+
+def test_outputs_beyond_float16_are_called_that():
+    network = network_of("numpy", "float16", [Dense(3)])
+    with pytest.raises(DivergedError, match="or its activations are too large for float16"):
+        network.predict(np.full((1, 5), 65000.0))
+
+
 def test_the_scale_changes_nothing_but_the_rounding(backend):
     def moved(S):
         network = network_of(backend, "float16", [Dense(6, tanh), Dense(3)])
@@ -372,6 +399,18 @@ def test_checkpoint_keeps_the_masters_and_the_type(tmp_path, backend, dtype):
         assert value.tobytes() == same.params.to_host()[name].tobytes() == wide.params.to_host()[name].tobytes()
     assert_close(wide.predict(X), network.predict(X), tolerance("network", np.dtype(dtype)))
     assert load(tmp_path / "model", "numpy", dtype="float64").dtype == np.float64
+
+
+@pytest.mark.parametrize(("type_", "large"), [("float16", 1e5), ("bfloat16", 3.4e38), ("float32", 1e300)])
+def test_numbers_too_large_for_another_type_are_refused(tmp_path, backend, type_, large):
+    network = Network(5, [Dense(3), BatchNorm()], "numpy", "float64")
+    network.params.views[1].running_variance[1] = 1e5                                  # a statistic: kept in float32
+    save(network, tmp_path / "model")
+    assert load(tmp_path / "model", backend, dtype=type_).params.to_host()["1.running_variance"][1] == 1e5
+    network.params.views[0].b[1] = -large
+    save(network, tmp_path / "model")
+    with pytest.raises(ConfigurationError, match=re.escape(f"model holds {large:g}, too large for {type_}")):
+        load(tmp_path / "model", backend, dtype=type_)
 
 
 def test_file_of_a_bfloat16_network_without_ml_dtypes(tmp_path, monkeypatch):

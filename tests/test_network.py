@@ -381,6 +381,17 @@ def test_the_base_layer_says_what_it_lacks():
         network.predict(batch(2))
 
 
+def test_layer_that_forgets_to_return_its_gradient_is_named(backend):
+    class Forgets(Dense):
+        def backward(self, backend, p, da, buf): super().backward(backend, p, da, buf)
+
+    network = make(backend, layers=[Dense(3), Forgets(2)])
+    ws = network.workspace(4)
+    network.forward(backend.asarray(batch(4), network.dtype), ws)
+    with pytest.raises(ConfigurationError, match=r"Forgets\.backward returned None.*must return dx"):
+        network.backward(ws.dz, ws)
+
+
 def test_backward_refuses_a_wrong_dz_and_keeps_the_pass(backend):
     network = make(backend)
     ws = network.workspace(4)

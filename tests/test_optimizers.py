@@ -1,3 +1,5 @@
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -387,3 +389,46 @@ def test_optimizers_are_found_by_name():
 def test_the_base_has_no_rule(backend):
     with pytest.raises(NotImplementedError, match="Optimizer has no update rule"):
         Optimizer().step(parameters(backend))
+
+
+@dataclass(frozen=True, eq=False)
+class Own(Optimizer):
+    """SGD with momentum, by its formula alone."""
+
+    momentum: float = 0.9
+    moments = ("velocity",)
+
+    def formula(self, xp, theta, g, lr, t, velocity):
+        velocity *= self.momentum
+        velocity += g
+        theta -= lr * velocity
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"clip_norm": 0.5}, {"l2": 0.1, "l1": 0.01, "weight_decay": 0.1}, {"ema": 0.9}], ids=str
+)
+def test_optimizer_of_ones_own_is_its_formula_and_has_all_the_rest(backend, dtype, settings):
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(40, 4)), rng.integers(0, 3, 40)
+
+    def trained(rule):
+        network = ffnn_gpu.Network(4, [ffnn_gpu.Dense(8, ffnn_gpu.tanh), ffnn_gpu.Dense(3)], backend, dtype, seed=1)
+        history = ffnn_gpu.fit(network, ffnn_gpu.softmax_cross_entropy, rule, data, epochs=4, batch_size=8, verbose=0,
+                               schedule=ffnn_gpu.Cosine())  # fmt: skip
+        return network.predict(data[0]), [row["loss"] for row in history.rows]
+
+    (own, losses), (built_in, expected) = trained(Own(0.1, **settings)), trained(SGD(0.1, momentum=0.9, **settings))
+    assert_close(own, built_in, tolerance("network", "float32" if "16" in dtype else dtype, 8))
+    assert losses == pytest.approx(expected, rel=1e-5) and losses[-1] < losses[0]
+
+
+def test_formula_gets_the_rate_and_the_count_of_updates(backend):
+    seen = []
+
+    class Counts(Own):
+        def formula(self, xp, theta, g, lr, t, velocity): seen.append((float(t), float(lr), velocity.shape))
+
+    params, rule = parameters(backend), Counts(0.25)
+    for _ in range(2): rule.step(params)
+    assert seen == [(1.0, 0.25, params.theta.shape), (2.0, 0.25, params.theta.shape)]

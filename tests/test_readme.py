@@ -1,5 +1,6 @@
 """What the README shows is run as it stands."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -15,12 +16,13 @@ COMMANDS = re.findall(r"^\$ (.*)$", README, re.M)
 
 
 def test_readme_has_examples_and_commands() -> None:
-    assert len(PYTHON) >= 3
+    assert len(PYTHON) >= 3 and FOR_PYTEST
     assert {"python3 scripts/demo.py", "python3 scripts/test.py"} <= set(COMMANDS)
 
 
 AFTER_COMMANDS = [code for code in PYTHON if "runs/first" in code]
-ALONE = [code for code in PYTHON if "import" in code and code not in AFTER_COMMANDS]
+FOR_PYTEST = [code for code in PYTHON if code.startswith("# test_")]
+ALONE = [code for code in PYTHON if "import" in code and code not in AFTER_COMMANDS + FOR_PYTEST]
 
 
 @pytest.mark.parametrize("example", ALONE, ids=lambda code: code.split("\n")[0][:40])
@@ -29,6 +31,15 @@ def test_readme_example_runs_as_written(example: str, tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("example", FOR_PYTEST, ids=lambda code: code.split("\n")[0])
+def test_readme_test_file_passes_as_written(example: str, tmp_path: Path) -> None:
+    (tmp_path / example.split("\n")[0].removeprefix("# ")).write_text(example, encoding="utf-8")
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-p", "pytest_ffnn_gpu", "-p", "no:cacheprovider"]
+    run = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+                         timeout=120)  # fmt: skip
+    assert run.returncode == 0 and " passed" in run.stdout, run.stdout
 
 
 def test_readme_shows_train_step_as_it_is() -> None:

@@ -1,34 +1,204 @@
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from ffnn_gpu import Dense, Dropout, Network, softmax_cross_entropy, tanh
+from ffnn_gpu import (
+    SGD,
+    Activation,
+    Adam,
+    BatchNorm,
+    ConfigurationError,
+    Dense,
+    Dropout,
+    Layer,
+    Network,
+    PointwiseLoss,
+    mean_squared_error,
+    relu,
+    softmax_cross_entropy,
+    tanh,
+)
 from ffnn_gpu.backend import Backend
-from ffnn_gpu.testing import assert_parity
+from ffnn_gpu.optimizers import OPTIMIZERS
+from ffnn_gpu.testing import assert_parity, check_gradients
+
+RNG = np.random.default_rng(0)
+X, Y, LABELS = RNG.normal(size=(8, 4)), RNG.normal(size=(8, 3)), RNG.integers(0, 3, 8)
 
 
-class Doubling(Backend):
-    """A backend whose affine is wrong by a factor."""
+class Wrong(Backend):
+    """A backend with one wrong operation."""
 
-    name = "doubling"
+    name = "wrong"
 
+
+class Doubling(Wrong):
     def affine(self, x, W, b, phi, out, s=None):
         return super().affine(2 * x, W, b, phi, out, s)
 
 
-def case():
-    rng = np.random.default_rng(0)
-    network = Network(4, [Dense(6, tanh), Dropout(0.2), Dense(3)], "numpy")
-    return network, rng.normal(size=(8, 4)), rng.integers(0, 3, 8), softmax_cross_entropy
+class OnePercent(Wrong):
+    def affine_gradients(self, x, delta, dW, db):
+        super().affine_gradients(x, delta, dW, db)
+        dW[1, 2] *= 1.01
 
 
-def test_parity_holds_between_the_backends_of_this_machine_and_leaves_the_network_alone():
-    network, *rest = case()
+class HalfStep(Wrong):
+    def adam(self, update, m, v, *constants):
+        before = update.theta.copy()
+        super().adam(update, m, v, *constants)
+        update.theta[...] = (before + update.theta) / 2
+
+
+@dataclass(frozen=True, repr=False)
+class Magnitude(Layer):
+    """a = |x|, written in a way that the complex step cannot see through: abs drops the imaginary part."""
+
+    slope: float = 1.0
+
+    def forward(self, backend, p, x, buf):
+        buf.x = x
+        buf.a[...] = abs(x)
+        return buf.a
+
+    def backward(self, backend, p, da, buf):
+        return backend.xp.multiply(da, self.slope * backend.xp.sign(buf.x), out=buf.dx)
+
+
+@dataclass(frozen=True, repr=False)
+class Mute(Magnitude):
+    """The same with a backward that says nothing of its input."""
+
+    def backward(self, backend, p, da, buf): return None
+
+
+STANDARD = Dense(6, tanh), Dropout(0.2), Dense(3)
+
+
+def network_of(*layers, dtype="float32"): return Network(4, layers or STANDARD, "numpy", dtype)
+
+
+# --- gradients
+
+
+def test_report_names_the_complex_step_and_every_tensor():
+    report = check_gradients(network_of(dtype="float64"), softmax_cross_entropy, X, LABELS)
+    assert report.method == "complex step" and report.worst.excess <= 1
+    names = [found.what.removeprefix("the gradient of ") for found in report.differences]
+    assert sorted(names) == ["0.W", "0.b", "2.W", "2.b", "x"]
+    assert "5 tensors: all agree" in str(report)
+
+
+def test_wrong_element_of_a_gradient_is_named_with_its_index():
+    network = Network(4, [Dense(6, tanh), Dense(3)], OnePercent(), "float64")
+    with pytest.raises(AssertionError, match=r"2 of them differ, the gradient of 0\.W first; .* differs most at \(1, 2\)"):
+        check_gradients(network, softmax_cross_entropy, X, LABELS)
+
+
+def test_formula_that_is_not_complex_differentiable_is_held_to_float64_differences():
+    report = check_gradients(network_of(Dense(3), Magnitude(), dtype="float64"), mean_squared_error, X, Y)
+    assert report.method.startswith("float64 differences (along one direction the complex step gives ")
+
+
+def test_complex_step_that_agrees_with_a_wrong_gradient_is_not_believed():
+    """abs has the complex-step slope 0; so has this backward."""
+    with pytest.raises(AssertionError, match=r"float64 differences .*the gradient of 0\.W"):
+        check_gradients(network_of(Dense(3), Magnitude(0.0), dtype="float64"), mean_squared_error, X, Y)
+
+
+@pytest.mark.parametrize("error", [1 + 1e-5, 1 - 1e-5, -1.0])
+def test_float64_differences_see_small_errors(error):
+    with pytest.raises(AssertionError, match="differs most at"):
+        check_gradients(Magnitude(error), mean_squared_error, X, RNG.normal(size=X.shape))
+
+
+def refuses_complex(xp, z, y, _):
+    if z.dtype.kind == "c": raise TypeError("no complex numbers here")
+    return (z - y) ** 2
+
+
+def test_loss_that_refuses_complex_numbers_is_held_to_float64_differences():
+    loss = PointwiseLoss("own", refuses_complex, lambda xp, z, y, _: 2 * (z - y))
+    report = check_gradients(network_of(dtype="float64"), loss, X, Y)
+    assert report.method == "float64 differences (the complex step ended in TypeError: no complex numbers here)"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_other_types_are_held_to_float64_differences_in_their_own_eps(dtype):
+    network = network_of(Dense(3), Magnitude(), dtype=dtype)
+    assert check_gradients(network, mean_squared_error, X, Y).method.startswith("float64 differences")
+    with pytest.raises(AssertionError):
+        check_gradients(network_of(Dense(3), Magnitude(1.1), dtype=dtype), mean_squared_error, X, Y)
+
+
+def test_layer_that_gives_no_gradient_at_its_input_is_told_so():
+    with pytest.raises(ConfigurationError, match=r"Mute\.backward returned None"):
+        check_gradients(Mute(), mean_squared_error, X, X)
+
+
+# --- parity
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parity_holds_between_the_backends_of_this_machine_and_leaves_the_network_alone(name, dtype):
+    network = network_of(Dense(16, relu), BatchNorm(), Dropout(0.2), Dense(3), dtype=dtype)
     before = network.params.to_host()
-    assert_parity(network, *rest)
-    for name, value in network.params.to_host().items():
-        np.testing.assert_array_equal(value, before[name])
+    report = assert_parity(network, X, LABELS, softmax_cross_entropy, optimizer=OPTIMIZERS[name](), steps=10)
+    assert report.worst.excess <= 1 and report.method.startswith("parity with <reference")
+    for key, value in network.params.to_host().items():
+        np.testing.assert_array_equal(value, before[key])
 
 
-def test_parity_names_the_wrong_backend():
-    with pytest.raises(AssertionError, match="output on <doubling backend> against numpy"):
-        assert_parity(*case(), backends=("numpy", Doubling()))
+@pytest.mark.parametrize("name", ["adam", "lion", "rmsprop"])
+def test_parity_holds_where_a_gradient_is_rounding_alone(name):
+    """Batch norm takes out what a bias before it adds: its gradient is 0 but for rounding, and these rules move it by lr."""
+    network = network_of(Dense(8), BatchNorm(), Dense(3))
+    assert_parity(network, X, LABELS, softmax_cross_entropy, optimizer=OPTIMIZERS[name](1e-2), steps=3)
+
+
+def test_parity_takes_layers_losses_and_activations_of_ones_own():
+    cube = Activation("cube", lambda xp, s, _: s**3, lambda xp, s, _: 3 * s**2, needs_input=True)
+    loss = PointwiseLoss("quartic", lambda xp, z, y, _: (z - y) ** 4, lambda xp, z, y, _: 4 * (z - y) ** 3)
+    report = assert_parity(network_of(Dense(5, cube), Magnitude(), Dense(3)), X / 4, Y / 4, loss)
+    assert len(report.differences) == 3 + 4 + 4
+
+
+def test_parity_names_the_wrong_backend_the_first_and_the_worst_tensor():
+    with pytest.raises(AssertionError, match=r"output on <wrong backend> first; .* differs .*: got .*, expected .* eps of"):
+        assert_parity(network_of(), X, LABELS, softmax_cross_entropy, backends=("numpy", Doubling()))
+
+
+def test_parity_sees_one_wrong_element_of_one_gradient():
+    with pytest.raises(AssertionError, match=r"gradient of 0\.W on <wrong backend> first"):
+        assert_parity(network_of(), X, LABELS, softmax_cross_entropy, backends=("numpy", OnePercent()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_parity_sees_an_update_that_is_wrong(dtype):
+    with pytest.raises(AssertionError, match=r"4 of them differ, 0\.W on <wrong backend> after 1 steps first"):
+        assert_parity(network_of(dtype=dtype), X, LABELS, softmax_cross_entropy, backends=("numpy", HalfStep()),
+                      optimizer=Adam(1e-3), steps=1)  # fmt: skip
+
+
+def test_parity_in_float16_compares_finite_gradients_where_the_first_loss_scale_overflows():
+    x, y = 50 * X[:1], 1000 * Y[:1]
+    report = assert_parity(network_of(dtype="float16"), x, y, mean_squared_error, steps=2, optimizer=SGD(1e-6))
+    assert report.worst.excess <= 1 and all(np.isfinite(found.error) for found in report.differences)
+
+
+def test_proof_needs_neither_cupy_nor_pytest():
+    code = (
+        "import sys; sys.modules.update(cupy=None, pytest=None)\n"
+        "import numpy as np, ffnn_gpu as f; from ffnn_gpu.testing import assert_parity, check_gradients\n"
+        "x, y = np.eye(4), np.arange(4) % 3; network = f.Network(4, [f.Dense(3)], 'numpy')\n"
+        "loss = f.softmax_cross_entropy; print(check_gradients(network, loss, x, y).method, end=' ')\n"
+        "print(assert_parity(network, x, y, loss))"
+    )
+    root = Path(__file__).parents[1]
+    told = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert told.stdout.startswith("complex step parity with <reference backend>, 7 tensors: all agree"), told.stderr

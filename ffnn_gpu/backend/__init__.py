@@ -35,6 +35,7 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     """
     if isinstance(name, Backend):
         return name
+    _of_products()  # a typing error is told on every machine, not on the one with the GPU
     asked = str(name).strip().lower()
     source = "asked for"
     if asked == "auto":
@@ -68,7 +69,11 @@ def _make(index: int | None, reason: str) -> Backend:
 
 
 def _cupy(index: int) -> CupyBackend:
-    return CupyBackend(index, tf32=bool(_number(TF32, 1)), autotune=_number(AUTOTUNE, MOST_ALGORITHMS))
+    return CupyBackend(index, **_of_products())
+
+
+def _of_products() -> dict[str, Any]:
+    return {"tf32": bool(_number(TF32, 1)), "autotune": _number(AUTOTUNE, MOST_ALGORITHMS)}
 
 
 def _number(variable: str, most: int) -> int:

@@ -1,14 +1,79 @@
 """Arrays at the library's boundary: what callers hand over, and what they get back."""
 
+import math
 import sys
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.backend.precision import is_floating
-from ffnn_gpu.errors import DataError
+from ffnn_gpu.errors import DataError, ShapeError
 
-CHUNK = 65536  # rows looked at together, so that a memory-mapped array is never copied whole
+CHUNK = 1 << 18  # elements looked at together, so that a memory-mapped array is never copied whole
+
+
+@dataclass(frozen=True, eq=False)
+class Standardized:
+    """The matrix (rows − mean) / scale in float64, of which only `rows` exist.
+
+    Args:
+        rows: (n, d) on the host, in a file or on a device, of any type of number; bytes stay bytes.
+        mean, scale: (d,) float64 on the host.
+
+    Raises:
+        ShapeError: the widths differ. DataError: a mean is not finite, or a scale not finite and positive, or rows are
+            a Standardized.
+    """
+
+    rows: Any
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rows, Standardized):
+            raise DataError(f"rows of shape {self.rows.shape} are standardized already; standardize what they are made of")
+        shape, widths = tuple(self.rows.shape), (self.mean.shape, self.scale.shape)
+        if len(shape) != 2 or widths != (shape[1:], shape[1:]):
+            raise ShapeError(f"rows of shape {shape} cannot be standardized by mean {widths[0]} and scale {widths[1]}")
+        bad = np.flatnonzero(~(np.isfinite(self.mean) & np.isfinite(self.scale) & (self.scale > 0)))
+        if len(bad):
+            mean, scale = self.mean[bad[0]], self.scale[bad[0]]
+            raise DataError(f"column {bad[0]} has mean {mean} and scale {scale}; both must be finite, the scale above 0")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.shape
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float64)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: Any) -> "Standardized":
+        """Some of the rows, by a slice or an array of indices; numbers only where `values` or an operation makes them."""
+        return replace(self, rows=self.rows[rows])
+
+    def values(self, xp: Any) -> Any:
+        """The matrix itself, where the rows are; `xp` is their array module."""
+        x = self.rows.astype(np.float64)  # a copy
+        x -= xp.asarray(self.mean)
+        x /= xp.asarray(self.scale)
+        return x
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.values(np).astype(dtype or np.float64, copy=False)
+
+
+def stored(x: Any) -> Any:
+    """What there is of x in memory: the rows of a Standardized, else x."""
+    return x.rows if isinstance(x, Standardized) else x
 
 
 def host_array(array: Any) -> np.ndarray:
@@ -46,15 +111,19 @@ def require_finite(xp: Any, array: Any, what: str, dtype: Any = None) -> None:
     """Raise DataError with the count and the first index if a value of `array` is NaN, infinite or too large for `dtype`."""
     if not is_floating(array.dtype) and dtype != np.float16:  # whose largest number is 65504
         return
-    bad, first = 0, -1
-    for start in range(0, len(array), CHUNK):
-        finite = xp.isfinite(array[start : start + CHUNK].astype(dtype or array.dtype, copy=False))
+    width = math.prod(array.shape[1:])
+    rows = max(1, CHUNK // max(1, width))
+    bad, first, value = 0, -1, None
+    for start in range(0, len(array), rows):
+        block = array[start : start + rows]
+        if isinstance(block, Standardized): block = block.values(xp)
+        finite = xp.isfinite(block.astype(dtype or array.dtype, copy=False))
         if not bool(finite.all()):
             broken = xp.flatnonzero(~finite.reshape(-1))
             if not bad:
-                first = int(broken[0]) + start * (array.size // len(array))
+                first, value = start * width + int(broken[0]), block.reshape(-1)[int(broken[0])]
             bad += len(broken)
     if bad:
         at = tuple(int(i) for i in np.unravel_index(first, array.shape))
-        trouble = f"too large for {np.dtype(dtype).name}" if bool(xp.isfinite(array[at])) else "not finite"
-        raise DataError(f"{what} holds {bad} values that are {trouble}; the first is {array[at]} at index {at}")
+        trouble = f"too large for {np.dtype(dtype).name}" if bool(xp.isfinite(value)) else "not finite"
+        raise DataError(f"{what} holds {bad} values that are {trouble}; the first is {value} at index {at}")

@@ -103,7 +103,7 @@ class CupyBackend(FusedProducts):
         return self.xp.asnumpy(array)
 
     def synchronize(self) -> None:
-        self.device.synchronize()
+        self.xp.cuda.get_current_stream().synchronize()  # all of the device would spoil what another thread records
 
     def memory(self) -> tuple[int, int]:
         return self.device.mem_info

@@ -77,12 +77,14 @@ class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
         self.kernels.each(f"scaled_{S}", x.size, x, factor, out, int64(x.size))
         return out
 
-    def take(self, rows: Any, index: Any, out: Any) -> Any:
+    def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
         kernel = f"{SHORT.get(rows.dtype.name)}_{SHORT.get(out.dtype.name)}"
         fits = kernel in GATHERS and index.dtype == int64 and all(a.flags.c_contiguous for a in (rows, index, out))
-        if not fits or not self.use_kernels: return super().take(rows, index, out)
+        fits &= all(a is None or (a.dtype == float64 and a.flags.c_contiguous) for a in (mean, scale))
+        if not fits or not self.use_kernels: return super().take(rows, index, out, mean, scale)
         n = len(index)
-        self.kernels.each(f"gather_{kernel}", out.size, rows, index, out, int32(n), int32(out.size // max(n, 1)))
+        sizes = int32(n), int32(out.size // max(n, 1))
+        self.kernels.each(f"gather_{kernel}", out.size, rows, index, mean, scale, out, *sizes)
         return out
 
     def column_sum(self, A: Any, out: Any) -> Any:

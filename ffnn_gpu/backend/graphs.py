@@ -14,28 +14,40 @@ the common pool somebody else would own it by then.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from types import MethodType
 from typing import Any
+
+import numpy as np
 
 log = logging.getLogger("ffnn_gpu")
 
 MOST_GRAPHS = 32  # of one step: arguments that never come again would otherwise fill the device with recordings
-PLAIN = (int, float, str, bool, type(None))
+PLAIN = (int, float, str, bool, type(None), np.generic, MethodType)  # loss.evaluate is another object each time
 
 
 @dataclass(eq=False)
 class Recording:
-    """What one set of arguments has become: seen once, then a graph, with all that must live as long as it does."""
+    """What one set of arguments has become: seen once, then a graph, with all that must live as long as it does.
+
+    `free` gives the memory of its pool back, which CuPy 14's pools do not do by themselves (cupy/cuda/memory.pyx, _Arena).
+    """
 
     args: tuple[Any, ...]
     graph: Any = None
     result: Any = None
     memory: tuple[Any, ...] = ()
+    free: Callable[[], None] | None = None
+
+    def __del__(self) -> None:
+        self.graph = self.result = None
+        if self.free is not None: self.free()
 
 
 class CapturedStep:
     """step(…) on the backend's device, current in each call, as a graph from the second call with the same arguments on.
 
-    Arguments are the same if they are equal numbers or strings, or one and the same object. What a call returns is
+    Arguments are the same if they are equal numbers, strings or methods, or one and the same object. What a call returns is
     overwritten by the next call with the same arguments. One thread at a time: the kernels' scratch is the recorder's.
 
     Attributes:
@@ -70,6 +82,7 @@ class CapturedStep:
         """Give `recording` its graph, or give up."""
         cuda = self.backend.xp.cuda
         stream, pool = cuda.Stream(non_blocking=True), cuda.MemoryPool()
+        recording.free = partial(self.backend.on_device, pool.free_all_blocks)
         with stream, cuda.using_allocator(pool.malloc):
             stream.begin_capture()
             try:
@@ -80,8 +93,10 @@ class CapturedStep:
                 graph = stream.end_capture()
             except Exception as error:  # CUDA spoils a recording in which something forbidden was done
                 self._give_up(f"its recording was refused with {type(error).__name__}: {' '.join(str(error).split())}")
-        if not self.reason:
-            recording.graph, recording.result, recording.memory = graph, result, (pool, *self.backend.thread_memory())
+        if self.reason:
+            recording.free()
+        else:
+            recording.graph, recording.result, recording.memory = graph, result, self.backend.thread_memory()
 
     def _give_up(self, reason: str) -> None:
         if not self.reason:

@@ -84,6 +84,9 @@ template <typename T> using LossGradient = typename LossGradientOf<T>::type;  //
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }
+__device__ __forceinline__ double widen(unsigned char x) { return x; }
+__device__ __forceinline__ double widen(int x) { return x; }
+__device__ __forceinline__ double widen(Index x) { return (double)x; }
 
 template <typename T> struct Narrow;
 template <> struct Narrow<float> { __device__ static __forceinline__ float from(double x) { return (float)x; } };
@@ -721,14 +724,38 @@ KERNEL(batch_norm_backward,
 
 // ------------------------------------------------------------------ data
 
-// out_r = rows_{index_r}, cast to T        rows (N, d) of type S, index (n,), out (n, d)
 template <typename S, typename T>
-__device__ void gather(const S* rows, const Index* index, T* out, int n, int d) {
-  FOR_EACH(i, (Index)n * d) out[i] = Cast<T>::from(rows[index[row_of(i, d)] * d + column_of(i, d)]);
+__device__ __forceinline__ T standardized(S x, const double* mean, const double* scale, int c) {
+  return mean ? Cast<T>::from((widen(x) - mean[c]) / scale[c]) : Cast<T>::from(x);
 }
-#define GATHER(FROM, S, TO, T)                                                                                       \
-  extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-      gather_##FROM##_##TO(const S* rows, const Index* index, T* out, int n, int d) { gather(rows, index, out, n, d); }
+
+// out_r = rows_{index_r}, or (rows_{index_r} − mean) / scale in double where mean is given, cast to T
+// rows (N, d) of type S, index (n,), mean and scale (d,), out (n, d). A thread takes W columns of a row together if it can.
+template <int W, typename S, typename T>
+__device__ void gather_by(const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {
+  const int packs = d / W;
+  FOR_EACH(k, (Index)n * packs) {
+    const int p = column_of(k, packs), c = p * W;
+    const Pack<S, W> x = reinterpret_cast<const Pack<S, W>*>(rows + index[row_of(k, packs)] * d)[p];
+    Pack<T, W> y;
+    for (int j = 0; j < W; ++j) y.at[j] = standardized<S, T>(x.at[j], mean, scale, c + j);
+    reinterpret_cast<Pack<T, W>*>(out)[k] = y;
+  }
+}
+template <typename S, typename T>
+__device__ void gather(const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {
+  const int W = sizeof(S) > 4 || sizeof(T) > 4 ? 2 : 4;
+  const bool aligned = (unsigned long long)rows % sizeof(Pack<S, W>) == 0 && (unsigned long long)out % sizeof(Pack<T, W>) == 0;
+  if (aligned && d % W == 0) gather_by<W>(rows, index, mean, scale, out, n, d);
+  else gather_by<1>(rows, index, mean, scale, out, n, d);
+}
+// Why room for 64 registers (four blocks on a multiprocessor): for 40, as many as it takes by itself, ptxas spills on sm_100
+// around the calls that a division of doubles may make.
+#define GATHER(FROM, S, TO, T)                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4) gather_##FROM##_##TO(                                   \
+      const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {          \
+    gather(rows, index, mean, scale, out, n, d);                                                                   \
+  }
 #define GATHERS(TO, T)               \
   GATHER(u8, unsigned char, TO, T)   \
   GATHER(i32, int, TO, T)            \

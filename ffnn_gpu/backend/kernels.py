@@ -105,7 +105,8 @@ class Kernels:
         if name.endswith(("_f16", "_bf16")): options.append("-DWITH_16_BIT")
         key = " ".join(options)
         if key not in self._modules:
-            code = SOURCE.read_text(encoding="utf-8")
+            text = SOURCE.read_text(encoding="utf-8")
+            code = text.encode("ascii", "replace").decode()  # CuPy writes it to a file in the encoding of the locale
             self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
         return self._modules[key]
 

@@ -32,7 +32,7 @@ class Losses:
         return (self.xp.arange(C) == y[:, None]).astype(dtype)
 
     @underflow_is_zero
-    @in_float32("dz")
+    @in_float32("dz", of="z")
     def pointwise_loss(self, kind: Any, z: Any, y: Any, weight: Any | None, dz: Any | None) -> Any:
         """L = Σ_b w_b Σ_o ℓ(z_bo, y_bo) / (O Σ_b w_b)        dz = w_b ∂ℓ/∂z_bo / (O Σ_b w_b)
 

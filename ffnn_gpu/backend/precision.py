@@ -62,19 +62,24 @@ def wide(dtype: Any) -> np.dtype:
     return np.result_type(dtype, np.float64)
 
 
-def in_float32(*written: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def in_float32(*written: str, of: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A decorator of operations: they get 16-bit arrays as float32, and the ones they write are rounded once, at the end.
 
     Args:
         written: the names of the parameters an operation may write to.
+        of: the parameter, an array, whose type says whether there is anything to do; the first by default. One is looked at
+            and not all, because a small network has operations that take no longer.
     """
 
     def decorate(operation: Callable[..., Any]) -> Callable[..., Any]:
         names = [*inspect.signature(operation).parameters][1:]
+        decisive = of or names[0]
+        place = names.index(decisive)
 
         @functools.wraps(operation)
         def run(self: Any, *args: Any, **named: Any) -> Any:
-            if 2 not in [getattr(a, "itemsize", 0) for a in (*args, *named.values())]: return operation(self, *args, **named)
+            array = args[place] if len(args) > place else named[decisive]
+            if array.itemsize != 2: return operation(self, *args, **named)
             given = dict(zip(names, args, strict=False)) | named
             wide = {id(a): a.astype(np.float32) for a in given.values() if _is_narrow(a)}
             narrow = {id(wide[id(a)]): a for a in given.values() if id(a) in wide}

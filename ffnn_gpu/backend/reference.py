@@ -11,15 +11,16 @@ says what a formula means for arrays of a 16-bit type, and names the arguments i
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backend.arrays import host_array, require_finite
+from ffnn_gpu.backend.arrays import Standardized, host_array, require_finite, stored
 from ffnn_gpu.backend.losses import Losses
 from ffnn_gpu.backend.normalization import Normalizations
 from ffnn_gpu.backend.philox import dropout_bits, threshold
-from ffnn_gpu.backend.precision import floating, in_float32, master, underflow_is_zero, wide
+from ffnn_gpu.backend.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
 from ffnn_gpu.backend.softmax import Softmaxes
 from ffnn_gpu.backend.updates import Updates
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
@@ -82,13 +83,25 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """`array` (host, device or DLPack) as a C-contiguous array of this device; no copy where none is needed."""
         return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
 
-    def admit(self, array: Any) -> Array:
+    def matrix(self, x: Any, dtype: Any) -> Array:
+        """x (n, d), an array of any place or a Standardized, as an array of this device in `dtype`."""
+        if not isinstance(x, Standardized): return self.asarray(x, dtype)
+        rows = self.asarray(x.rows, np.float64 if x.rows.dtype.itemsize > 8 else None)  # a long double stays on the host
+        index = self.xp.arange(len(rows), dtype=np.int64)
+        return self.take(rows, index, self.empty(rows.shape, dtype), self.asarray(x.mean), self.asarray(x.scale))
+
+    def admit(self, array: Any) -> Any:
         """What a caller hands over, as an array of this device or of the host, uncopied. Raises DataError."""
+        if isinstance(array, Standardized): return replace(array, rows=self.admit(array.rows))
         return array if self.owns(array) else host_array(array)
 
     def require_finite(self, array: Array, what: str, dtype: Any = None) -> None:
         """Raise DataError with the count and the first index if `array`, of device or host, is not finite in `dtype`."""
-        require_finite(self.xp if self.owns(array) else np, array, what, dtype)
+        xp, rows = self.xp if self.owns(stored(array)) else np, stored(array)
+        if rows is not array:
+            require_finite(xp, rows, what)
+            what = f"{what}, standardized,"
+        require_finite(xp, array, what, dtype)
 
     def all_finite(self, array: Array) -> bool:
         """Whether every value is finite. Waits for the device."""
@@ -145,15 +158,31 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         return out
 
     @underflow_is_zero
-    def take(self, rows: Array, index: Array, out: Array) -> Array:
-        """out = rows[index], cast to out's dtype, to one of 16 bits by way of float32."""
-        out[...] = self.xp.take(rows, index, axis=0).astype(master(out.dtype), copy=False)
+    def take(
+        self, rows: Array, index: Array, out: Array, mean: Array | None = None, scale: Array | None = None
+    ) -> Array:
+        """out_r = rows[index_r], or (rows[index_r] − mean) / scale in float64, cast to out's dtype.
+
+        To one of 16 bits by way of float32.
+
+        Args:
+            mean, scale: (d,), float64 on the device, for rows (N, d); None for rows as they are.
+        """
+        taken = self.xp.take(rows, index, axis=0)
+        if mean is not None:
+            taken = taken.astype(np.float64)  # a copy
+            taken -= mean
+            taken /= scale
+        out[...] = taken.astype(np.float32) if is_16_bit(out.dtype) else taken
         return out
 
-    @underflow_is_zero
     def copy(self, array: Array, out: Array) -> Array:
         """out = array"""
-        out[...] = array
+        if getattr(array, "itemsize", 0) <= out.itemsize:
+            out[...] = array
+        else:
+            with np.errstate(under="ignore"):                                    # costs as much as a small copy
+                out[...] = array
         return out
 
     def duplicate(self, array: Array) -> Array:
@@ -211,7 +240,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     # ------------------------------------------------------------------ dropout
 
-    @in_float32("out")
+    @in_float32("out", of="out")
     def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
         """out = 0 with probability `rate`, else 1/(1 − rate); a pure function of (seed, step, layer, row, column).
 

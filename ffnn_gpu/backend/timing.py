@@ -41,10 +41,10 @@ def _recorded(stream: Any, work: Callable[[], Any]) -> Callable[[], Any] | None:
     stream.begin_capture()
     try:
         _repeated(work)
+        graph = stream.end_capture()
     except Exception:  # CuPy's own products, for one
         _abandon(stream)
         return None
-    graph = stream.end_capture()
     return lambda: graph.launch(stream)
 
 

@@ -97,6 +97,12 @@ class Updates(StepControl):
         mean += (1 - decay) * (values - mean)
 
     @rule
+    def own_rule(self, update: Update, formula: Callable[..., None], *moments: Any) -> None:
+        """formula(xp, θ, g, η, t, *moments), which changes θ and the moments in place; η and t are 0-d, of θ's type."""
+        rate, t = (update.scalars[place].astype(update.theta.dtype) for place in (RATE, STEP))
+        formula(self.xp, update.theta, update.grad, rate, t, *moments)
+
+    @rule
     def sgd(self, update: Update, velocity: Any | None, momentum: float, nesterov: bool) -> None:
         """v ← μ v + g        θ ← θ − η v, or θ − η (g + μ v) after Nesterov.
 

@@ -35,6 +35,7 @@ class EmulatedCupy(FakeCupy):
         self.clock = self.cost = 0.0
 
     def RawModule(self, *, code, options):  # noqa: N802 - CuPy's name
+        code.encode("ascii")  # CuPy writes it to a file in the locale's encoding, which may know no Greek
         return _Module(self, emulator.RawModule(self.source or code, options))
 
 

@@ -22,7 +22,7 @@ class FakeCupy(StrictModule):
     """CuPy on `count` devices of `total` bytes. A test harms it by replacing attributes."""
 
     def synchronize(self):
-        self.wait()
+        self.wait_for_the_device()
 
     def load_bindings(self):
         raise ModuleNotFoundError("No module named 'nvmath'", name="nvmath")

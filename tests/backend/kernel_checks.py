@@ -93,6 +93,19 @@ class Case:
         return on_device
 
 
+    def exactly_standardized(self, rows, index, far=0):
+        """Raise unless `take` standardizes rows around `far` to the bits of the formula, rounded once (16 bits: by float32).
+
+        Also with columns left out, so that a row is a whole number of packs.
+        """
+        for width in {self.O, self.O // 4 * 4 or 1, self.O // 2 * 2 or 1}:
+            x, mean, scale = rows[:, :width].copy(), far + self.rng.normal(size=width), self.rng.uniform(1, 3, width)
+            given = (self.moved(a) for a in (x, index, self.nan(len(index), width), mean, scale))
+            got = self.backend.to_host(self.backend.take(*given))
+            want = ((x[index].astype(np.float64) - mean) / scale).astype(master(self.dtype)).astype(self.dtype)
+            assert got.tobytes() == want.tobytes(), f"take of {x.shape} {x.dtype} standardized to {self.dtype}"
+
+
 def call(backend, operation, arguments):
     """The operation; what belongs to an Update among its arguments becomes one."""
     if "theta" not in arguments: return getattr(backend, operation)(**arguments)
@@ -113,8 +126,9 @@ def rounding(dtype, right):
 def bias_activation(case):
     for phi in PHI:
         case.equal("activate", s=case.normal(case.matrix, 2), phi=phi)
-        x = np.eye(3)[case.rng.integers(0, 3, case.B)].astype(case.dtype)        # its products with W need no rounding
-        W, b, s = case.normal((3, case.O)), case.normal(case.row), case.nan(*case.matrix)
+        x = np.eye(3)[case.rng.integers(0, 3, case.B)].astype(case.dtype)        # x W + b needs no rounding in any type
+        W, b = ((np.round(case.rng.normal(size=shape) * 8) / 8).astype(case.dtype) for shape in ((3, case.O), case.row))
+        s = case.nan(*case.matrix)
         case.equal("affine", x=x, W=W, b=b, phi=phi, out=case.nan(*case.matrix), s=s, K=4)
     case.equal("affine", x=x, W=W, b=None, phi=ACTIVATIONS["relu"], out=case.nan(*case.matrix), K=4)
     case.equal("affine", x=x, W=W, b=None, phi=ACTIVATIONS["identity"], out=case.nan(*case.matrix), K=4)
@@ -191,9 +205,12 @@ def gather(case):
     for source in ("uint8", "int32", "int64", "float32", "float64"):
         rows = (case.rng.normal(scale=1000, size=case.matrix) % 60000).astype(source)
         case.equal("take", relative=0, rows=rows, index=index, out=case.nan(len(index), case.O))
+        far = {"int32": 2**30, "int64": 2**40}.get(source, 0)                   # where float32 has no more units
+        case.exactly_standardized(rows + rows.dtype.type(far), index, far)
         if source[0] == "i":
             case.equal("take", relative=0, rows=rows[:, 0].copy(), index=index, out=np.full(len(index), 7, source))
     case.equal("take", relative=0, rows=case.normal(case.column), index=index, out=case.nan(len(index)))
+    case.exactly_standardized(case.normal(case.matrix), index)
 
 
 def layer_norm(case):

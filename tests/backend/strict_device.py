@@ -167,7 +167,7 @@ class StrictModule(Capturing):
             mem_info = property(lambda device: (module.total, module.total))
 
             def __init__(self, id): self.id = id
-            def synchronize(self): getattr(module, "synchronize", module.wait)()
+            def synchronize(self): getattr(module, "synchronize", module.wait_for_the_device)()
 
             def __enter__(self):
                 module.entered[self.id] += 1

@@ -65,7 +65,7 @@ class Capturing:
                 self.non_blocking, self.capturing, self.ptr = non_blocking, False, next(module.stream_numbers)
 
             def is_capturing(self): return self.capturing
-            def synchronize(self): assert not self.capturing
+            def synchronize(self): module.wait()
             def __enter__(self): module._state().streams.append(self)
             def __exit__(self, *_): module._state().streams.pop()
 
@@ -73,16 +73,22 @@ class Capturing:
                 assert module._state().streams[-1:] == [self], "work on another stream is not captured"
                 assert self.non_blocking, "a stream that waits for the default stream"
                 module._state().tape, self.capturing = Tape(), True
+                module.under_way.append(module._state().tape)
                 module.captures += 1
 
             def end_capture(self):
                 tape, module._state().tape, self.capturing = module._state().tape, None, False
+                module.under_way.remove(tape)
                 graph = tape.end()
                 module.graphs.append(graph)
                 return graph
 
         class MemoryPool:
+            """As CuPy's, it keeps what it was given back, also when it goes itself."""
+
+            def __init__(self): module.pools_to_free.add(id(self))
             def malloc(self, size): raise NotImplementedError
+            def free_all_blocks(self): module.pools_to_free.discard(id(self))
 
         @contextlib.contextmanager
         def using_allocator(allocator):
@@ -94,6 +100,7 @@ class Capturing:
                 state.pool = before
 
         self.captures, self.graphs, self.stream_numbers = 0, [], itertools.count(7)
+        self.under_way, self.pools_to_free = [], set()
         default = Stream()
         self.cuda.get_current_stream = lambda: (self._state().streams or [default])[-1]
         self.cuda.Stream, self.cuda.MemoryPool, self.cuda.using_allocator = Stream, MemoryPool, using_allocator
@@ -107,6 +114,14 @@ class Capturing:
             for host in written: self.tape.save(host)
             self.tape.work.append(work)
         work()
+
+    def wait(self): self.forbidden_in_a_capture("a synchronization", CudaRuntimeError)
+
+    def wait_for_the_device(self):
+        """Refused while any thread records: a device encompasses its streams (CUDA C++ Programming Guide, "CUDA Graphs")."""
+        for tape in self.under_way: tape.spoilt = "a synchronization of the device"
+        if self.under_way: raise CudaRuntimeError("cudaErrorStreamCaptureUnsupported: a stream is being captured")
+        self.wait()
 
     def forbidden_in_a_capture(self, what, error):
         if self.tape is not None:

@@ -215,7 +215,7 @@ def test_synchronize_waits_for_the_device(backend, cupy):
 
 @pytest.fixture
 def gpu():
-    """The GPU's backend; tests/conftest.py skips or fails a test marked gpu where the probe finds none."""
+    """The GPU's backend; pytest_ffnn_gpu skips or fails a test marked gpu where the probe finds none."""
     return get_backend("cupy")
 
 

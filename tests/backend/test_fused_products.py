@@ -23,6 +23,7 @@ from ffnn_gpu import (
     Residual,
     fit,
     gelu,
+    get_backend,
     identity,
     relu,
     silu,
@@ -39,7 +40,6 @@ from tests.backend.emulated_cupy import CupyWithCublasLt, EmulatedCupy, emulator
 from tests.backend.fake_cublaslt import Epilogue
 from tests.backend.fake_cupy import installed
 from tests.backend.kernel_checks import CHECKS, Case
-from tests.conftest import usable_gpu
 
 LAYERS = [Dense(9, relu), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9, tanh)]), Dense(3)]
 X, LABELS = np.random.default_rng(1).normal(size=(21, 5)), np.random.default_rng(2).integers(0, 3, 21)
@@ -73,7 +73,7 @@ def emulated(stored):
 def backend(request):
     """CupyBackend with cublasLt, on the stand-in and on a GPU that has it."""
     if request.param == "emulated": return request.getfixturevalue("emulated")
-    gpu = usable_gpu()
+    gpu = get_backend("cupy")
     if gpu.cublaslt is None: pytest.skip(gpu.products)
     return gpu
 
@@ -229,7 +229,8 @@ def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
 # ---------------------------------------------------------------------- what cublasLt does not make
 
 
-@pytest.mark.parametrize("refused", [{"BIAS"}, {"RELU_BIAS", "GELU_BIAS"}, {"BGRADA"}, set(Epilogue.__members__)], ids=str)
+@pytest.mark.parametrize("refused", [{"BIAS"}, {"RELU_BIAS", "GELU_BIAS"}, {"BGRADA"}, set(Epilogue.__members__)],
+                         ids=["bias", "activations", "gradient", "everything"])  # fmt: skip
 def test_refused_epilogue_becomes_a_product_and_a_kernel_and_a_refused_product_is_cupys(emulated, refused):
     emulated.xp.bindings.refuses = refused
     half = len(refused) < 4

@@ -66,7 +66,7 @@ def over(stand_in):
 
 @pytest.fixture(params=["emulated", GPU])
 def device(request):
-    """The backend of the stand-in, and the GPU's; tests/conftest.py skips or fails the latter where there is none."""
+    """The backend of the stand-in, and the GPU's; pytest_ffnn_gpu skips or fails the latter where there is none."""
     if request.param == "cupy": return get_backend("cupy")
     emulator.require()
     return over(CupyWithCublasLt)

@@ -1,6 +1,7 @@
 """Steps recorded as graphs: on stand-ins for CuPy that record as CUDA does (tape.py), and on a GPU where there is one."""
 
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -166,6 +167,19 @@ def test_arguments_are_the_same_if_they_are_one_object(fake):
     assert [graph.launched for graph in fake.xp.graphs] == [3, 1]
 
 
+def test_numbers_of_numpy_are_the_same_if_they_are_equal(fake):
+    captured = fake.capture(lambda n: fake.xp.ones(int(n), "float32"))
+    for n in np.array([3, 2, 3, 3]): assert captured(n).shape == (n,)
+    assert [graph.launched for graph in fake.xp.graphs] == [2]
+
+
+def test_method_of_one_object_is_one_argument(fake):
+    x = fake.zeros((2,), "float32")
+    captured = fake.capture(lambda evaluate: fake.copy(x + 1, out=x))
+    for _ in range(4): captured(softmax_cross_entropy.evaluate)
+    assert x.tolist() == [4.0, 4.0] and [graph.launched for graph in fake.xp.graphs] == [3]
+
+
 def test_true_and_1_are_different_arguments(fake):
     captured = fake.capture(lambda flag: fake.xp.ones(1 if flag is True else 2, "float32"))
     for flag in (1, True, 1, True): assert captured(flag).shape == ((1,) if flag is True else (2,))
@@ -187,6 +201,33 @@ def test_reason_not_to_capture_is_logged_and_kept_to(fake, caplog, monkeypatch):
         captured = fake.capture(lambda: 3)
         assert [captured() for _ in range(3)] == [3, 3, 3]
     assert "no cublasLt" in caplog.text and not fake.xp.captures
+
+
+def test_memory_of_a_recording_is_given_back_with_it(fake):
+    def captured(step):
+        run = fake.capture(step)
+        for _ in range(3): run()
+        return run
+
+    kept = captured(lambda: fake.xp.ones(3, "float32"))
+    captured(lambda: float(fake.xp.ones(3, "float32").sum()))                # cannot be recorded
+    assert len(fake.xp.pools_to_free) == 1
+    del kept
+    assert not fake.xp.pools_to_free
+
+
+def test_another_thread_may_wait_for_the_gpu_while_one_records(fake):
+    x = fake.zeros((2,), "float32")
+
+    def step():
+        other = threading.Thread(target=fake.synchronize)
+        other.start()
+        other.join()
+        x.__iadd__(1)
+
+    captured = fake.capture(step)
+    for _ in range(3): captured()
+    assert x.tolist() == [3.0, 3.0] and [graph.launched for graph in fake.xp.graphs] == [2]
 
 
 def test_recording_takes_memory_of_its_own(fake):

@@ -202,6 +202,15 @@ def test_arrays_that_are_not_contiguous_are_served_without_a_kernel(backend):
     assert not backend.xp.launched
 
 
+def test_mean_and_scale_of_another_type_are_served_without_a_kernel(backend):
+    rows, index = np.arange(6, dtype=np.uint8).reshape(2, 3), np.array([1, 0])
+    mean, scale = np.ones(3, "f"), np.full(3, 2, "f")
+    for given in ((mean, scale.astype(float)), (mean.astype(float), scale)):
+        out = backend.empty((2, 3), "float64")
+        got = backend.take(backend.asarray(rows), backend.asarray(index), out, *map(backend.asarray, given))
+        assert backend.to_host(got).tolist() == [[1, 1.5, 2], [-0.5, 0, 0.5]]
+
+
 def test_plain_array_functions_can_be_had_instead_of_kernels(backend, monkeypatch):
     monkeypatch.setattr(backend, "use_kernels", False)
     backend.xp.launched.clear()

@@ -22,6 +22,7 @@ ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry fun
 SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 TYPES = re.compile(r"(_(?:f16|bf16|f32|f64|u8|i32|i64))+$")  # at the end of a kernel's name
 WHEELS = [("cu13/lib", "cu13/include"), ("cuda_nvrtc/lib", "cuda_runtime/include")]  # of CUDA 13 and 12: library, headers
+CUPYS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy 14 adds to the options of every RawModule
 MOST_REGISTERS = 64  # with 256 threads in a block, four blocks fit a multiprocessor
 
 
@@ -58,7 +59,7 @@ def compiled(architecture):
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     code = SOURCE.read_text(encoding="utf-8").encode()
     assert library.nvrtcCreateProgram(ctypes.byref(program), code, b"kernels.cu", 0, None, None) == 0
-    given = [f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v", *OPTIONS, "-DWITH_16_BIT", f"-I{headers}"]
+    given = [f"-arch=sm_{architecture}", "--ptxas-options=-v", *OPTIONS, *CUPYS, "-DWITH_16_BIT", f"-I{headers}"]
     status = library.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*(g.encode() for g in given)))
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)

@@ -1,5 +1,7 @@
 """Times of work on a stream, on the clock of a stand-in."""
 
+import contextlib
+
 import pytest
 
 from ffnn_gpu.backend.timing import milliseconds
@@ -46,6 +48,17 @@ def test_work_that_cannot_be_recorded_is_timed_one_by_one():
 
     assert milliseconds(cupy, work) == 2
     assert not cupy.graphs and not cupy.stream.is_capturing()
+
+
+def test_work_that_spoils_its_recording_in_silence_is_timed_one_by_one():
+    cupy, runs = FakeCupy(), []
+    run = work_on(cupy, runs, before=11)
+
+    def work():
+        with contextlib.suppress(NotImplementedError): cupy.forbidden_in_a_capture("a query", NotImplementedError)
+        run()
+
+    assert milliseconds(cupy, work) == 2 and not cupy.graphs
 
 
 def test_work_that_fails_by_itself_says_so():

@@ -193,6 +193,11 @@ def test_machine_without_a_gpu_gets_one_sentence_and_no_report(prove, capsys):
     assert "gpu_check found no GPU to test: no device; look at nvidia-smi.\n" in capsys.readouterr().err
 
 
+def test_report_of_an_earlier_run_does_not_pass_for_this_one(prove):
+    assert prove()[0] == 0
+    assert prove(gpu_facts="print('no device.'); sys.exit(2)") == (2, None)
+
+
 def test_facts_of_this_machine_without_a_gpu_are_the_sentence_of_the_probe():
     told = subprocess.run(
         [sys.executable, str(SCRIPTS / "gpu_facts.py")], capture_output=True, text=True, check=False,
@@ -227,6 +232,18 @@ def test_environment_of_a_step_has_no_settings_that_change_what_is_tested(check,
     assert {name: value for name, value in environment.items() if name.startswith(("FFNN", "CUPY"))} == {
         "FFNN_GPU_REQUIRE_GPU": "1", "CUPY_CACHE_DIR": "kept",
     }  # fmt: skip
+
+
+def test_toolkit_among_the_wheels_is_found_by_the_loader_and_the_compiler(check, monkeypatch):
+    """cuda.pathfinder, by which CuPy and nvmath look for both, knows site-packages and not PYTHONPATH."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "before")
+    monkeypatch.setenv("CUDA_HOME", "another")
+    names = "CUDA_PATH", "CUDA_HOME", "LD_LIBRARY_PATH"
+    assert [check.environment().get(name) for name in names] == [os.environ.get("CUDA_PATH"), "another", "before"]
+    toolkit = check.site / "nvidia" / "cu13"
+    for folder in ("lib", "include"): (toolkit / folder).mkdir(parents=True)
+    (toolkit / "include" / "cuda_runtime.h").touch()
+    assert [check.environment()[name] for name in names] == [str(toolkit), str(toolkit), f"{toolkit}/lib:before"]
 
 
 def test_command_that_is_not_there_is_a_sentence(check, steps):

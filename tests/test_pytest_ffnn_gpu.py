@@ -1,0 +1,134 @@
+"""The plugin for pytest, in runs of pytest of their own."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ffnn_gpu.backend
+from ffnn_gpu.backend.probe import Probe
+from pytest_ffnn_gpu import REQUIRE_GPU
+
+ROOT = Path(__file__).parents[1]
+NO_GPU = Probe(0, "count devices", "there are 0 CUDA devices")
+SUITE = """
+    import ffnn_gpu
+    import pytest
+
+    def test_of_each_backend(backend):
+        print("on", backend.name)
+
+    @pytest.mark.gpu
+    def test_of_the_gpu():
+        print("on the GPU itself")
+
+    @pytest.mark.skip(reason="too late today")
+    def test_of_something_else(): ...
+"""
+OTHER_SUITE = """
+    import pytest
+
+    @pytest.mark.gpu
+    def test_with_a_marker_of_its_own(): ...
+
+    @pytest.fixture
+    def backend(): return "torch"
+
+    def test_with_a_fixture_of_its_own(backend): assert backend == "torch"
+
+    def test_that_is_skipped(): pytest.skip("for reasons of its own")
+"""
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    """run(suite, *options, found=…): pytest on that suite, where the probe finds that."""
+
+    def run(suite, *options, found=NO_GPU):
+        monkeypatch.setattr(ffnn_gpu.backend, "probe", lambda index: found)
+        if found.usable: monkeypatch.setattr(ffnn_gpu.backend, "get_backend", lambda name: ffnn_gpu.Backend())
+        pytester.makepyfile(suite)
+        return pytester.runpytest_inprocess("-p", "pytest_ffnn_gpu", "--strict-markers", "-s", *options)
+
+    monkeypatch.delenv(REQUIRE_GPU, raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")                     # of this environment's other plugins
+    return run
+
+
+def test_fixture_gives_each_backend_and_marked_tests_skip_with_the_probes_reason(run):
+    result = run(SUITE)
+    result.assert_outcomes(passed=2, skipped=3)
+    result.stdout.fnmatch_lines(["*on numpy*", "*on reference*"])
+    result.stdout.fnmatch_lines([f"2 tests not run: {NO_GPU.reason}", "1 tests not run: too late today"])
+    assert "GPU itself" not in result.stdout.str()
+
+
+def test_everything_runs_where_there_is_a_gpu(run):
+    result = run(SUITE, found=Probe(0))
+    result.assert_outcomes(passed=4, skipped=1)
+    result.stdout.fnmatch_lines(["*on the GPU itself*"])
+
+
+@pytest.mark.parametrize("by", ["--require-gpu", REQUIRE_GPU])
+def test_skip_for_want_of_a_required_gpu_is_a_failure_with_the_hint(run, by, monkeypatch):
+    if by == REQUIRE_GPU: monkeypatch.setenv(REQUIRE_GPU, "1")
+    result = run(SUITE, *([by] if by.startswith("--") else []))
+    result.assert_outcomes(passed=2, errors=2, skipped=1)
+    result.stdout.fnmatch_lines([f"{by} is set, and {NO_GPU.reason}. Hint: {NO_GPU.hint}"])
+
+
+def test_requirement_says_nothing_where_there_is_a_gpu(run):
+    run(SUITE, "--require-gpu", found=Probe(0)).assert_outcomes(passed=4, skipped=1)
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_requirement_can_be_switched_off_in_the_environment(run, monkeypatch, value):
+    monkeypatch.setenv(REQUIRE_GPU, value)
+    run(SUITE).assert_outcomes(passed=2, skipped=3)
+
+
+def test_choice_of_tests_by_marker_knows_the_cases_of_the_fixture(run):
+    run(SUITE, "-m", "gpu").assert_outcomes(skipped=2, deselected=3)
+
+
+# --- as other people's suites meet it
+
+
+@pytest.fixture
+def installed(tmp_path_factory):
+    """An environment in which the plugin is installed as its wheel installs it, and nothing else of this checkout."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "pytest_ffnn_gpu.py").symlink_to(ROOT / "pytest_ffnn_gpu.py")
+    (site / "ffnn_gpu").symlink_to(ROOT / "ffnn_gpu")
+    entries = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]["pytest11"]
+    info = site / "stands_for_ffnn_gpu-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stands-for-ffnn-gpu\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[pytest11]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FFNN_GPU", "PYTEST_"))}
+    return kept | {"PYTHONPATH": str(site), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def told_by_pytest(folder, environment, suite, *options):
+    (folder / "test_suite.py").write_text("\n".join(line.removeprefix("    ") for line in suite.splitlines()))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False).stdout
+
+
+def test_installed_plugin_serves_a_suite_that_asks_for_nothing(installed, tmp_path):
+    told = told_by_pytest(tmp_path, installed, SUITE, "--strict-markers")
+    assert "2 passed, 3 skipped" in told and "2 tests not run: CUDA device 0" in told
+
+
+def test_installed_plugin_leaves_a_suite_without_ffnn_gpu_alone(installed, tmp_path):
+    suite = OTHER_SUITE + "\n    def test_import():\n        import sys\n        assert 'ffnn_gpu' not in sys.modules\n"
+    told = told_by_pytest(tmp_path, installed, suite, "--require-gpu")
+    assert "3 passed, 1 skipped" in told and "tests not run" not in told
+
+
+def test_plugin_that_is_installed_and_named_too_is_loaded_once(installed, tmp_path):
+    (tmp_path / "conftest.py").write_text("pytest_plugins = ['pytest_ffnn_gpu']\n")
+    assert "2 passed, 3 skipped" in told_by_pytest(tmp_path, installed, SUITE, "-p", "pytest_ffnn_gpu")
