@@ -13,7 +13,9 @@ from typing import Any
 
 from proofs import ROOT
 
-COPIED = ("ffnn_gpu", "tests", "benchmarks", "scripts", "proofs", "docs", "pyproject.toml", "README.md")
+COPIED = (
+    "ffnn_gpu", "pytest_ffnn_gpu.py", "tests", "benchmarks", "scripts", "proofs", "docs", "pyproject.toml", "README.md",
+)  # fmt: skip
 SECONDS = 900  # a broken loop may never end: that is noticed too
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
 
