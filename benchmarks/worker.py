@@ -39,7 +39,7 @@ def work(name, job, seconds, check):
     if hasattr(os, "sched_setaffinity"):                      # for libraries that count cores instead of asking
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
     try:
-        library = contenders(job.device, job.kind)[name].library
+        library = contenders(job.device, job.kind)[name].package
         import_module(library)
         if check:
             answer({"values": values(program(name, job))})
@@ -98,7 +98,7 @@ def machine(device):
     from ffnn_gpu.info import information
 
     found = information()
-    names = {contender.library for kind in ("train", "predict") for contender in contenders(device, kind).values()}
+    names = {contender.package for kind in ("train", "predict") for contender in contenders(device, kind).values()}
     packages = {library: version(library) for library in sorted(names)}
     return found | (gpu() if device == "cuda" and found["device"] else {}) | {
         "processor": processor(), "commit": gpu_check.commit(),

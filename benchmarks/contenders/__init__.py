@@ -41,7 +41,7 @@ class Program:
 class Contender(NamedTuple):
     """Which library and file, which way of using it, where, for which kinds of job; ours: not a peer."""
 
-    library: str
+    package: str
     file: str
     variant: str
     devices: tuple

@@ -40,8 +40,8 @@ def made(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", launcher.environment(1)["KERAS_BACKEND"])
 
     def make(name, job):
-        if importlib.util.find_spec(CONTENDERS[name].library) is None:
-            pytest.skip(f"{CONTENDERS[name].library} is not installed")
+        if importlib.util.find_spec(CONTENDERS[name].package) is None:
+            pytest.skip(f"{CONTENDERS[name].package} is not installed")
         return program(name, job)
 
     return make
