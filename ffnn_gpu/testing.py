@@ -17,10 +17,10 @@ from ffnn_gpu.layers import Layer
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import SGD, Optimizer
 from ffnn_gpu.slopes import EXACT, Numbers, oracle
-from ffnn_gpu.tolerances import Difference, assert_close, difference, tolerance
+from ffnn_gpu.tolerances import Difference, assert_close, assert_no_worse, difference, tolerance
 from ffnn_gpu.training import train_step
 
-__all__ = ["Difference", "Report", "assert_close", "assert_parity", "check_gradients", "tolerance"]
+__all__ = ["Difference", "Report", "assert_close", "assert_no_worse", "assert_parity", "check_gradients", "tolerance"]
 
 SMALLEST_SCALE = 1e-2  # of the largest gradient: one that cancels to zero, a bias before BatchNorm, has no scale of its own
 GRADIENT = "gradient of "

@@ -17,6 +17,7 @@ import numpy as np
 
 from ffnn_gpu.backend.precision import eps, is_16_bit
 
+NO_WORSE = 4.0  # times the other's error, and as many eps; no GPU has been measured yet that would make it smaller
 TF32_BITS = 10  # of mantissa that a tensor core keeps of a float32 factor where TF32 was asked for
 
 
@@ -109,3 +110,16 @@ def assert_close(got: Any, want: Any, relative: float, what: str = "result", sca
     """
     found = difference(got, want, relative, what, scale)
     if found.error > found.allowed: raise AssertionError(str(found))
+
+
+def assert_no_worse(got: Any, other: Any, exact: Any, what: str = "result", dtype: Any = None) -> None:
+    """Raise AssertionError unless `got` errs at most four times as much as `other` does, and 4 eps of `dtype` (its own).
+
+    The second bound between two backends: one alone would let a GPU be wrong by all that `tolerance` allows where the CPU is
+    right to the last bit. Both errors are relative to the largest element of `exact`, which float64 has computed.
+    """
+    exact = np.asarray(exact, np.float64)
+    size = float(np.abs(exact).max(initial=0)) or 1.0
+    errors = [float(np.abs(np.asarray(array, np.float64) - exact).max(initial=0)) / size for array in (got, other)]
+    allowed = NO_WORSE * errors[1] + NO_WORSE * eps(np.asarray(got).dtype if dtype is None else dtype)
+    assert errors[0] <= allowed, f"{what} errs by {errors[0]:.3g}, the other by {errors[1]:.3g}; allowed is {allowed:.3g}"

@@ -24,7 +24,7 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.backend import Backend
 from ffnn_gpu.optimizers import OPTIMIZERS
-from ffnn_gpu.testing import assert_parity, check_gradients
+from ffnn_gpu.testing import assert_no_worse, assert_parity, check_gradients
 
 RNG = np.random.default_rng(0)
 X, Y, LABELS = RNG.normal(size=(8, 4)), RNG.normal(size=(8, 3)), RNG.integers(0, 3, 8)
@@ -194,7 +194,7 @@ def test_parity_in_float16_compares_finite_gradients_where_the_first_loss_scale_
 def test_proof_needs_neither_cupy_nor_pytest():
     code = (
         "import sys; sys.modules.update(cupy=None, pytest=None)\n"
-        "import numpy as np, ffnn_gpu as f; from ffnn_gpu.testing import assert_parity, check_gradients\n"
+        "import numpy as np, ffnn_gpu as f; from ffnn_gpu.testing import assert_no_worse, assert_parity, check_gradients\n"
         "x, y = np.eye(4), np.arange(4) % 3; network = f.Network(4, [f.Dense(3)], 'numpy')\n"
         "loss = f.softmax_cross_entropy; print(check_gradients(network, loss, x, y).method, end=' ')\n"
         "print(assert_parity(network, x, y, loss))"
@@ -202,3 +202,17 @@ def test_proof_needs_neither_cupy_nor_pytest():
     root = Path(__file__).parents[1]
     told = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert told.stdout.startswith("complex step parity with <reference backend>, 7 tensors: all agree"), told.stderr
+
+
+@pytest.mark.parametrize(("of_other", "most"), [(0.0, 4.0), (3.0, 16.0)])
+def test_no_worse_means_four_times_the_others_error_and_four_eps(of_other, most):
+    exact, eps = np.array([1.0, -2.0]), 2 * float(np.finfo(np.float32).eps)  # eps of the largest element
+    other = exact + [of_other * eps, 0]
+    assert_no_worse((exact - [0, most * eps]).astype(np.float32), other, exact)
+    with pytest.raises(AssertionError, match=r"dW errs by \S+, the other by \S+; allowed is"):
+        assert_no_worse((exact - [0, (most + 1) * eps]).astype(np.float32), other, exact, "dW")
+
+
+def test_no_worse_refuses_what_is_not_a_number():
+    with pytest.raises(AssertionError, match="errs by nan"):
+        assert_no_worse(np.full(2, np.nan, np.float32), np.ones(2), np.ones(2))

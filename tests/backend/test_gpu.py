@@ -39,9 +39,10 @@ from ffnn_gpu import (
     train_step,
 )
 from ffnn_gpu.backend.cupy_backend import CupyBackend
-from ffnn_gpu.testing import assert_close, assert_parity, tolerance
+from ffnn_gpu.testing import assert_close, assert_no_worse, assert_parity, tolerance
 from tests.backend.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backend.fake_cupy import FakeCupy, installed, run_python
+from tests.test_mixed_precision import one_pass, yardstick
 
 GPU = pytest.param("cupy", marks=pytest.mark.gpu)
 DTYPES = [name for name in ("float32", "float64", "bfloat16", "float16") if name in Backend.dtypes]
@@ -114,6 +115,17 @@ def test_ten_steps_of_each_optimizer_equal_those_of_the_reference(device, optimi
     network, few = Network(5, LAYERS, Backend(), dtype, seed=1), slice(21)
     both = Backend(), device
     assert_parity(network, X[few], LABELS[few], softmax_cross_entropy, backends=both, optimizer=optimizer, steps=10)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("widths", [(30, 10), (130, 70, 10)])
+def test_a_pass_errs_little_more_than_on_the_cpu(device, widths, dtype):
+    """By float64's yardstick; with smooth activations, as a ReLU makes of one rounding another slope."""
+    layers, x, y = [*(Dense(width, tanh) for width in widths[:-1]), Dense(widths[-1])], X.repeat(10, axis=1)[:64], LABELS[:64]
+    there = Network(50, layers, device, dtype, seed=1)
+    got, other, exact = (one_pass(network, x, y) for network in (there, there.to("numpy"), yardstick(there)))
+    for name in exact:
+        assert_no_worse(got[name], other[name], exact[name], f"{name} in {dtype}", compute_dtype(there))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
