@@ -195,7 +195,9 @@ def _existing(path: Path) -> Path:
         return path
     aside = _moved_aside(path)
     if not aside:
-        raise CheckpointError(f"{path} is not a checkpoint: it has no {INDEX}")
+        inside = sorted(entry.parent.name for entry in path.glob(f"*/{INDEX}") if not entry.parent.name.startswith("."))
+        among = f"; it holds {' and '.join(inside)}, which are" * bool(inside)
+        raise CheckpointError(f"{path} is not a checkpoint: it has no {INDEX}{among}")
     return aside[0]
 
 

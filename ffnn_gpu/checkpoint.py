@@ -68,9 +68,13 @@ def load(
     if (folder / "config.toml").is_file() and (folder / "model").is_dir():
         raise CheckpointError(f"{path} is a run folder: use ffnn_gpu.Model.load, or load('{folder / 'model'}') for the "
                               "bare network")  # fmt: skip
+    kinds: tuple[Any, ...] = (layers,) if isinstance(layers, type) else tuple(layers)
+    stray = next((kind for kind in kinds if not (isinstance(kind, type) and issubclass(kind, Layer))), None)
+    if stray is not None:
+        raise ConfigurationError(f"layers takes the classes of your own layers, such as [MyLayer], not {stray!r}")
     backend = get_backend(backend)
     if dtype is not None: backend.dtype(dtype)
-    return read(path, backend, layers, dtype)[0]
+    return read(path, backend, kinds, dtype)[0]
 
 
 def load_extras(path: str | Path) -> dict[str, Any]:

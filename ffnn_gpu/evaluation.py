@@ -76,6 +76,8 @@ def split(
         return whole, None
     if not isinstance(validation, Real):
         return whole, samples(network, loss, validation, what="validation")
+    if not 0 < float(validation) < 1:
+        raise ConfigurationError(f"validation is {validation}; it is (Xv, yv), or a fraction between 0 and 1")
     y = class_per_row(whole.y)
     classes = y.ndim == 1 and y.dtype.kind == "i"
     train, held_out = train_test_split(y if classes else len(whole), float(validation), seed, stratify=classes)

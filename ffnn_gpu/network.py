@@ -10,7 +10,7 @@ from ffnn_gpu.backend.arrays import stored
 from ffnn_gpu.backend.precision import is_floating, underflow_is_zero
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
-from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, ShapeError
+from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, IncompatibleCheckpointError, ShapeError
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.parameters import Parameters, Shapes
 from ffnn_gpu.summary import summary
@@ -37,6 +37,7 @@ class Network:
         self, n_in: int, layers: Sequence[Layer], backend: str | Backend = "auto", dtype: Any = "float32", seed: int = 0
     ) -> None:
         require_positive_int("n_in", n_in)
+        if isinstance(layers, Layer): raise ConfigurationError(f"layers is a list: Network({n_in}, [{layers!r}])")
         stray = next((layer for layer in layers if not isinstance(layer, Layer)), None)
         if stray is not None:
             raise ConfigurationError(f"layers must hold layers such as Dense(10), not {stray!r}")
@@ -204,7 +205,10 @@ class Network:
             layer.initial_values(np.random.default_rng(seed), I)
             for seed, (layer, I) in zip(seeds, self._with_widths(), strict=True)
         ]
-        self.params.assign({name: value.astype(self.dtype) for name, value in _flat(values)})
+        try:
+            self.params.assign({name: value.astype(self.dtype) for name, value in _flat(values)})
+        except IncompatibleCheckpointError as error:
+            raise ConfigurationError(f"a layer's initial_values are not those of its parameter_shapes: {error}") from error
 
     def _own(self, x: Any) -> Any:
         self.backend.require_own(x, "x")

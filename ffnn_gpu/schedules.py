@@ -20,7 +20,7 @@ def steps(duration: Duration, total: int) -> float:
 
 @dataclass(frozen=True)
 class Schedule:
-    """step → factor on the learning rate."""
+    """step → factor on the learning rate. To write one: a frozen dataclass deriving from this, with `__call__`."""
 
     def __call__(self, step: int, total: int) -> float:
         raise NotImplementedError(f"{type(self).__name__} gives no factor")
@@ -28,7 +28,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """1"""
+    """The factor 1 at every step: `schedules.constant`."""
 
     def __call__(self, step: int, total: int) -> float:
         return 1.0

@@ -16,14 +16,13 @@ from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import SGD, Optimizer
+from ffnn_gpu.passes import GRADIENT, as_network, one_pass, some_steps
 from ffnn_gpu.slopes import EXACT, Numbers, oracle
 from ffnn_gpu.tolerances import Difference, assert_close, assert_no_worse, difference, tolerance
-from ffnn_gpu.training import train_step
 
 __all__ = ["Difference", "Report", "assert_close", "assert_no_worse", "assert_parity", "check_gradients", "tolerance"]
 
 SMALLEST_SCALE = 1e-2  # of the largest gradient: one that cancels to zero, a bias before BatchNorm, has no scale of its own
-GRADIENT = "gradient of "
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,12 @@ def check_gradients(
     Returns:
         The report: `method` says which oracle was used. Running statistics are as before, θ is never changed.
     """
-    network = Network(np.shape(x)[1], [subject], "numpy", "float64") if isinstance(subject, Layer) else subject
-    got = _pass(network, loss, x, y, sample_weight)
+    network = as_network(subject, x)
+    got = one_pass(network, loss, x, y, sample_weight)
     method, least, slopes = oracle(network, loss, x, y, sample_weight)
     if relative is None:
         relative = least if network.dtype == np.float64 else max(least, _tolerance("network", network, x))
-    want = {GRADIENT + name: value for name, value in slopes.items()}
+    want = {name: slopes[name.removeprefix(GRADIENT)] for name in got if name.startswith(GRADIENT)}
     return Report(method, tuple(
         difference(got[name], gradient, relative, f"the {name}", scale, network.compute_dtype)
         for (name, gradient), scale in zip(want.items(), _scales(want), strict=True)
@@ -82,30 +81,31 @@ def check_gradients(
 
 
 def assert_parity(
-    network: Network, x: Any, y: Any, loss: Any, *, backends: Iterable[Any] | None = None,
+    subject: Network | Layer, x: Any, y: Any, loss: Any, *, backends: Iterable[Any] | None = None,
     optimizer: Optimizer | None = None, steps: int = 3,
 ) -> Report:  # fmt: skip
     """Raise AssertionError unless all backends give the same outputs, loss, gradients and θ after `steps` updates.
 
     The first backend is the yardstick; by default they are the reference, NumPy and, where the probe passes, CuPy.
     Outputs and gradients are held to tolerance("parity"), what n updates did to θ to n times that. Trajectories of different
-    rounding diverge, so use at most ten steps.
+    rounding diverge, so use at most ten steps. A layer is put into a float64 network.
 
     Returns:
         The report: the worst tensor, its index, both values, the error in eps of the type computed in.
     """
+    network = as_network(subject, x)
     first, *others = backends or (Backend(), "numpy", *(["cupy"] if probe().usable else []))
     optimizer, relative, found = optimizer or SGD(lr=1e-2), _tolerance("parity", network, x), []
     yardstick = network.to(first)
-    before, want = yardstick.params.to_host(), _pass(yardstick, loss, x, y)
-    after = _train(yardstick, loss, optimizer, x, y, steps)
+    before, want = yardstick.params.to_host(), one_pass(yardstick, loss, x, y)
+    after = some_steps(yardstick, loss, optimizer, x, y, steps)
     moved = _rounding_of_updates(before, after, want, optimizer.lr, relative, eps(network.dtype))
     for backend in others:
         there = network.to(backend)
-        got = _pass(there, loss, x, y)
+        got = one_pass(there, loss, x, y)
         for (name, value), scale in zip(want.items(), _scales(want), strict=True):
             found.append(difference(got[name], value, relative, f"{name} on {backend}", scale, network.compute_dtype))
-        for name, value in _train(there, loss, optimizer, x, y, steps).items():
+        for name, value in some_steps(there, loss, optimizer, x, y, steps).items():
             what = f"{name} on {backend} after {steps} steps"
             found.append(difference(value, after[name], steps * relative, what, moved[name], network.compute_dtype))
     return Report(f"parity with {first}", tuple(found)).checked()
@@ -142,30 +142,3 @@ def _rounding_of_updates(
         size, moved = np.abs(value).max(initial=0), np.abs(value - before[name]).max(initial=0)
         found[name] = moved + 4 * master_eps / relative * size + loose[name] if name in loose else np.asarray(size + most)
     return found
-
-
-def _pass(network: Network, loss: Any, x: Any, y: Any, sample_weight: Any = None) -> Numbers:
-    """Output, loss and every gradient, on the host. In float16 the loss scale is halved until the gradient is finite."""
-    backend, params = network.backend, network.params
-    ws, kept, S = network.workspace(len(x), input_gradient=True), backend.duplicate(params.state), 1.0
-    x, y = backend.asarray(x, network.dtype), backend.asarray(y)
-    while True:
-        z = network.forward(x, ws)
-        value = loss(backend, z, y, dz=ws.dz, sample_weight=sample_weight)
-        dx = network.backward(ws.dz, ws)
-        backend.copy(kept, out=params.state)
-        if params.loss_scale is not None: S = float(backend.to_host(params.loss_scale)[0])
-        if S == 1 or backend.all_finite(params.grad): break
-        backend.write(params.loss_scale, 0, S / 2)
-    assert dx is not None, "the first layer's backward returned None although the gradient at x was asked for"
-    slots = {GRADIENT + slot.name: backend.to_host(slot.view(params.grad)) / S for slot in params.slots}
-    found = {"output": z, "loss": value, GRADIENT + "x": dx}
-    return {name: np.array(backend.to_host(array)) for name, array in found.items()} | slots
-
-
-def _train(network: Network, loss: Any, optimizer: Optimizer, x: Any, y: Any, steps: int) -> Numbers:
-    backend, ws = network.backend, network.workspace(len(x))
-    x, y = backend.asarray(x, network.compute_dtype), backend.asarray(y)
-    for _ in range(steps):
-        train_step(network, loss, optimizer, x, y, ws)
-    return network.params.to_host()

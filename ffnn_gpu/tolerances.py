@@ -99,7 +99,7 @@ def difference(
     at = tuple(int(i) for i in np.unravel_index((error - limit).argmax(), want.shape))
     unit = np.finfo(np.float64).eps if dtype.kind in "iub" else eps(dtype)
     in_eps = error[at] / (unit * max(float(np.abs(want).max()), unit))
-    return Difference(what, at, got[at], want[at], float(error[at]), float(limit[at]), float(in_eps))
+    return Difference(what, at, got[at].item(), want[at].item(), float(error[at]), float(limit[at]), float(in_eps))
 
 
 def assert_close(got: Any, want: Any, relative: float, what: str = "result", scale: Any = None) -> None:

@@ -215,12 +215,13 @@ def fit(
         sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
         metrics: names or functions (y, prediction), computed on the validation rows, or on the training rows where there
             are none; a prediction is the loss's decision, such as a class index, as `evaluate` says.
-        schedule: factor on the optimizer's lr per step.
+        schedule: factor on the optimizer's lr per step, from ffnn_gpu.schedules, or a ReduceOnPlateau(…).
         early_stopping: epochs to wait for a better val_loss (loss without validation); the best weights come back on
             every exit.
         accumulate: into how many micro-batches each batch is cut: the same gradient in less memory.
         seed: of shuffling, splitting and dropout.
-        checkpoint: a folder for `last` and `best`; resume: go on from `last` if it is there.
+        checkpoint: a folder for `last` and `best`, which replace those of an earlier run; resume: go on from `last` if it
+            is there.
         verbose: 0 silent, 1 a bar on a terminal, 2 one line per epoch.
 
     Returns:
@@ -230,6 +231,8 @@ def fit(
         ShapeError, DataError, ConfigurationError: before anything is changed. DivergedError: the loss is not finite.
     """
     _require_kinds(network=(network, Network), loss=(loss, Loss), optimizer=(optimizer, Optimizer))
+    if not isinstance(schedule, (Schedule, Callback)):
+        raise ConfigurationError(f"schedule must be an object such as ffnn_gpu.schedules.Cosine(), not {schedule!r}")
     for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
         require_positive_int(name, value)
     seed = seed_number(seed)

@@ -32,7 +32,7 @@ ORDER = [
     {"callbacks", "tasks"},
     {"progress", "resume", "run_folder", "model"},
     {"training", "tables"},
-    {"ffnn_gpu"},
+    {"ffnn_gpu", "passes"},
     {"testing", "plots", "messages", "info"},
     {"run"},
     {"cli"},

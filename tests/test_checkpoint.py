@@ -12,7 +12,7 @@ import safetensors.numpy
 from ffnn_gpu import atomic_folder, checkpoint
 from ffnn_gpu.activations import ACTIVATIONS, gelu, relu, tanh
 from ffnn_gpu.checkpoint import load, load_extras, save
-from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError, IncompatibleCheckpointError
+from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError, ConfigurationError, IncompatibleCheckpointError
 from ffnn_gpu.initializers import INITIALIZERS
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, Layer, LayerNorm, LogSoftmax, Residual, Softmax
 from ffnn_gpu.losses import mean_squared_error
@@ -444,3 +444,23 @@ def test_layers_compare_equal_to_the_ones_loaded(tmp_path):
     save(network_of(), tmp_path / "model")
     back = load(tmp_path / "model", "numpy")
     assert back == network_of() and back.layers != (replace(LAYERS[0], width=7), *LAYERS[1:])
+
+
+@pytest.mark.parametrize("layers", [[3], [Dense(2)], int])
+def test_layers_that_are_no_classes_are_refused(tmp_path, layers):
+    save(Network(4, [Dense(3)], "numpy"), tmp_path / "model")
+    with pytest.raises(ConfigurationError, match="layers takes the classes of your own layers"):
+        load(tmp_path / "model", "numpy", layers=layers)
+
+
+def test_one_class_of_ones_own_need_not_be_a_list(tmp_path):
+    class Own(Dense): pass
+
+    save(Network(4, [Own(3)], "numpy"), tmp_path / "model")
+    assert isinstance(load(tmp_path / "model", "numpy", layers=Own).layers[0], Own)
+
+
+def test_folder_of_checkpoints_names_those_in_it(tmp_path):
+    for name in ("last", "best"): save(Network(4, [Dense(3)], "numpy"), tmp_path / "zz" / name)
+    with pytest.raises(CheckpointError, match=r"zz is not a checkpoint: .*; it holds best and last, which are"):
+        load(tmp_path / "zz", "numpy")

@@ -424,3 +424,16 @@ def test_underflow_in_a_pass_is_silent(layer, scale):
         network.forward(x, ws)
         network.backward(dz, ws)
         network.predict(x)
+
+
+def test_one_layer_instead_of_a_list_is_refused():
+    with pytest.raises(ConfigurationError, match=r"layers is a list: Network\(4, \[Dense\(3\)\]\)"):
+        Network(4, Dense(3), "numpy")
+
+
+def test_initial_values_that_are_not_those_of_the_shapes_name_the_parameter():
+    class Unset(Dense):
+        def initial_values(self, rng, I): return {"W": np.zeros((I, self.width))}
+
+    with pytest.raises(ConfigurationError, match=r"initial_values are not those of its parameter_shapes: 0\.b is missing"):
+        Network(4, [Unset(3)], "numpy")

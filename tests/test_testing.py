@@ -17,6 +17,7 @@ from ffnn_gpu import (
     Layer,
     Network,
     PointwiseLoss,
+    ShapeError,
     mean_squared_error,
     relu,
     softmax_cross_entropy,
@@ -95,7 +96,7 @@ def test_report_names_the_complex_step_and_every_tensor():
 
 def test_wrong_element_of_a_gradient_is_named_with_its_index():
     network = Network(4, [Dense(6, tanh), Dense(3)], OnePercent(), "float64")
-    with pytest.raises(AssertionError, match=r"2 of them differ, the gradient of 0\.W first; .* differs most at \(1, 2\)"):
+    with pytest.raises(AssertionError, match=r"2 of them differ, the gradient of 1\.W first; .* differs most at \(1, 2\)"):
         check_gradients(network, softmax_cross_entropy, X, LABELS)
 
 
@@ -106,7 +107,7 @@ def test_formula_that_is_not_complex_differentiable_is_held_to_float64_differenc
 
 def test_complex_step_that_agrees_with_a_wrong_gradient_is_not_believed():
     """abs has the complex-step slope 0; so has this backward."""
-    with pytest.raises(AssertionError, match=r"float64 differences .*the gradient of 0\.W"):
+    with pytest.raises(AssertionError, match=r"float64 differences .*the gradient of 0\.W first"):
         check_gradients(network_of(Dense(3), Magnitude(0.0), dtype="float64"), mean_squared_error, X, Y)
 
 
@@ -140,7 +141,105 @@ def test_layer_that_gives_no_gradient_at_its_input_is_told_so():
         check_gradients(Mute(), mean_squared_error, X, X)
 
 
+@dataclass(frozen=True, repr=False)
+class Gain(Layer):
+    """a = g x; for subclasses that break the contract in one place."""
+
+    def parameter_shapes(self, I): return {"g": (I,)}
+
+    def initial_values(self, rng, I): return {"g": np.ones(I)}
+
+    def forward(self, backend, p, x, buf):
+        buf.x = x
+        return backend.xp.multiply(x, p.g, out=buf.a)
+
+    def backward(self, backend, p, da, buf):
+        backend.column_sum(da * buf.x, out=p.dg)
+        return backend.xp.multiply(da, p.g, out=buf.dx)
+
+
+class Accumulating(Gain):
+    def backward(self, backend, p, da, buf):
+        p.dg += (da * buf.x).sum(axis=0)
+        return backend.xp.multiply(da, p.g, out=buf.dx)
+
+
+class Rebinding(Gain):
+    def backward(self, backend, p, da, buf):
+        p.dg = (da * buf.x).sum(axis=0)
+        return backend.xp.multiply(da, p.g, out=buf.dx)
+
+
+class Greedy(Gain):
+    """Its scratch is None in an inference pass."""
+
+    def buffer_shapes(self, B, I): return super().buffer_shapes(B, I) | {"u": (B, I)}
+
+    def forward(self, backend, p, x, buf):
+        buf.u[...] = x
+        return super().forward(backend, p, buf.u, buf)
+
+
+class Forgetful(Gain):
+    def forward(self, backend, p, x, buf): super().forward(backend, p, x, buf)
+
+
+class Narrowing(Gain):
+    def forward(self, backend, p, x, buf): return super().forward(backend, p, x, buf)[:, :2]
+
+
+def test_layer_of_ones_own_is_right_in_both_checks():
+    check_gradients(Gain(), mean_squared_error, X, X + 1)
+    assert_parity(Gain(), X, X + 1, mean_squared_error)
+
+
+@pytest.mark.parametrize("layer", [Accumulating(), Rebinding()], ids=repr)
+def test_gradient_that_is_not_assigned_in_place_is_wrong_at_the_first_check(layer):
+    for _ in range(2):
+        with pytest.raises(AssertionError, match=r"the gradient of 0\.g first"):
+            check_gradients(layer, mean_squared_error, X, X + 1)
+
+
+@pytest.mark.parametrize("check", [check_gradients, lambda layer, loss, x, y: assert_parity(layer, x, y, loss)])
+def test_layer_whose_inference_fails_is_told_where(check):
+    with pytest.raises(TypeError) as caught:
+        check(Greedy(), mean_squared_error, X, X)
+    assert caught.value.__notes__ == ["in the inference pass of layer 0, Greedy(), where every buffer but `a` is None"]
+
+
+@pytest.mark.parametrize(("layer", "what"), [(Forgetful(), "nothing"), (Narrowing(), r"shape \(8, 2\)")])
+def test_output_that_is_none_or_of_another_shape_is_named(layer, what):
+    with pytest.raises(ShapeError, match=rf"{type(layer).__name__}\.forward returned {what}; its output is \(8, 4\)"):
+        check_gradients(Network(4, [layer, Dense(3)], "numpy", "float64"), mean_squared_error, X, Y)
+
+
+def test_what_is_neither_network_nor_layer_is_refused():
+    with pytest.raises(ConfigurationError, match=r"is a Network or a layer such as Dense\(10\), not <class"):
+        check_gradients(Gain, mean_squared_error, X, X)
+
+
+def test_tensors_are_reported_from_the_last_layer_to_the_first():
+    """So the first that is wrong is of the layer that is wrong: what stands before it got its dx."""
+    report = check_gradients(network_of(dtype="float64"), softmax_cross_entropy, X, LABELS)
+    names = [found.what.removeprefix("the gradient of ") for found in report.differences]
+    assert names == ["2.W", "2.b", "0.W", "0.b", "x"]
+
+
 # --- parity
+
+
+class Standing(SGD):
+    """Its rule makes a new θ instead of changing the one it got."""
+
+    def update(self, backend, update, state): backend.own_rule(update, self.formula)
+
+    def formula(self, xp, theta, g, lr, t):
+        theta = theta - lr * g
+
+
+def test_optimizer_that_changes_nothing_is_told_so():
+    with pytest.raises(AssertionError, match=r"3 updates by Standing\(.*\) changed no parameter although .* theta -= "):
+        assert_parity(network_of(), X, LABELS, softmax_cross_entropy, optimizer=Standing())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
@@ -174,7 +273,7 @@ def test_parity_names_the_wrong_backend_the_first_and_the_worst_tensor():
 
 
 def test_parity_sees_one_wrong_element_of_one_gradient():
-    with pytest.raises(AssertionError, match=r"gradient of 0\.W on <wrong backend> first"):
+    with pytest.raises(AssertionError, match=r"gradient of 2\.W on <wrong backend> first"):
         assert_parity(network_of(), X, LABELS, softmax_cross_entropy, backends=("numpy", OnePercent()))
 
 
@@ -207,7 +306,7 @@ def test_proof_needs_neither_cupy_nor_pytest():
 @pytest.mark.parametrize(("of_other", "most"), [(0.0, 4.0), (3.0, 16.0)])
 def test_no_worse_means_four_times_the_others_error_and_four_eps(of_other, most):
     exact, eps = np.array([1.0, -2.0]), 2 * float(np.finfo(np.float32).eps)  # eps of the largest element
-    other = exact + [of_other * eps, 0]
+    other = exact + np.array([of_other * eps, 0])
     assert_no_worse((exact - [0, most * eps]).astype(np.float32), other, exact)
     with pytest.raises(AssertionError, match=r"dW errs by \S+, the other by \S+; allowed is"):
         assert_no_worse((exact - [0, (most + 1) * eps]).astype(np.float32), other, exact, "dW")

@@ -660,3 +660,15 @@ def test_metrics_without_validation_are_those_of_the_training_rows():
     history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics=["accuracy"], epochs=3)
     assert history["accuracy"][-1] == evaluate(network, softmax_cross_entropy, (X, LABELS), metrics=["accuracy"])["accuracy"]
     assert "val_loss" not in history.rows[-1]
+
+
+@pytest.mark.parametrize("schedule", [0.5, "cosine", Cosine, lambda step, total: 1.0, None])
+def test_schedule_that_is_none_is_refused_before_anything_changes(schedule):
+    with pytest.raises(ConfigurationError, match=r"schedule must be an object such as ffnn_gpu\.schedules\.Cosine"):
+        quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), schedule=schedule)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, 1.5, float("nan")])
+def test_fraction_to_hold_out_lies_between_0_and_1(fraction):
+    with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"):
+        quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), validation=fraction)

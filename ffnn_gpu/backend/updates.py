@@ -24,7 +24,7 @@ class Update(NamedTuple):
     Args:
         theta, grad: (P,); ∇θ may be overwritten.
         scalars: float64 [t, η, Π].
-        n_decayed: how many elements of θ, the first ones, belong to matrices.
+        n_decayed: how many elements of θ, the first ones, belong to matrices; θ may be a piece that ends before.
         control: float64 [c, skip]; where skip ≠ 0, no vector changes. None for [1, 0].
         shadow: (P,) in a 16-bit type, receives the new θ; None where there is no such copy.
 
@@ -44,8 +44,7 @@ class Update(NamedTuple):
     def piece(self, start: int, stop: int) -> "Update":
         """The same update of θ[start : stop] alone."""
         theta, grad, scalars, n_decayed, l2, l1, weight_decay, control, shadow = self
-        of_matrices = min(max(n_decayed - start, 0), stop - start)
-        return Update(theta[start:stop], grad[start:stop], scalars, of_matrices, l2, l1, weight_decay, control,
+        return Update(theta[start:stop], grad[start:stop], scalars, max(n_decayed - start, 0), l2, l1, weight_decay, control,
                       None if shadow is None else shadow[start:stop])  # fmt: skip
 
 

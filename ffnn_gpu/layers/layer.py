@@ -4,9 +4,9 @@ Contract
 - A layer holds configuration only, no array. So it can be compared, printed, saved, and shared by networks and threads.
 - Argument order is `backend, p, x | da, buf`: who computes, with which numbers, on what, into where. Everything a
   pass reads or writes is in that list.
-- `forward` writes only `buf` and leaves `x` alone. `backward` writes only `p.d*`, `buf.dx` and, where a layer has
-  them, its running statistics in `p`; it may overwrite `da`.
-- Gradients are assigned, not accumulated.
+- `forward` writes only `buf`, keeps in it what `backward` will read, and leaves `x` alone; `backward` writes only `p.d*`,
+  `buf.dx` and, where a layer has them, its running statistics in `p`; it may overwrite `da`.
+- Gradients are assigned in place, `p.dW[...] = …` or `out=p.dW`, not accumulated: what they held before means nothing.
 - `backward` is the exact vector–Jacobian product of `forward`. It returns dx, or None if `buf.dx` is None, which means
   that nobody reads it.
 - Training is a property of the workspace: for inference every buffer but `a` is None.
@@ -54,7 +54,10 @@ class Layer:
         return {}
 
     def buffer_shapes(self, B: int, I: int) -> Shapes:
-        """Name → shape of the scratch of one pass: `a` the output, `dx` the gradient at the input, the rest free."""
+        """Name → shape of the scratch of one pass: `a` the output, `dx` the gradient at the input, the rest free.
+
+        For inference every buffer but `a` is None: what forward needs there besides, it allocates by `backend.empty`.
+        """
         return {"a": (B, self.output_width(I)), "dx": (B, I)}
 
     def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, Any]:
