@@ -4,8 +4,9 @@
     @pytest.mark.gpu                   skips with the probe's reason where none can
     pytest --require-gpu               (or FFNN_GPU_REQUIRE_GPU=1) such a skip is a failure
 
-A fixture called `backend` of your own stands above this one. Where a run imports no ffnn_gpu the plugin does nothing: tests
-that other suites mark gpu are theirs. `-p no:pytest_ffnn_gpu` switches it off.
+A fixture called `backend` of your own stands above this one. Where neither a run nor a test imports ffnn_gpu the plugin does
+nothing: tests that other suites mark gpu are theirs. A suite that has an option --require-gpu itself, or that uses ffnn_gpu
+and marks tests gpu that need another library's GPU, switches it off by `-p no:pytest_ffnn_gpu`.
 
 Why beside the package and not in it: pytest imports every installed plugin when it starts, for every suite on the machine,
 and importing ffnn_gpu.anything imports ffnn_gpu, a quarter of a second. This file imports nothing but pytest.
@@ -18,11 +19,12 @@ from collections import Counter
 import pytest
 
 REQUIRE_GPU = "FFNN_GPU_REQUIRE_GPU"
+OURS = "ffnn_gpu", "needs a GPU"  # a property of reports: under xdist another process imports ffnn_gpu than prints them
 
 
 def pytest_addoption(parser):
     text = f"a test that would skip for want of a GPU fails instead (so does {REQUIRE_GPU}=1)"
-    parser.getgroup("ffnn_gpu").addoption("--require-gpu", action="store_true", help=text)
+    parser.getgroup("ffnn_gpu").addoption("--require-gpu", dest=REQUIRE_GPU, action="store_true", help=text)
 
 
 def pytest_configure(config):
@@ -35,13 +37,13 @@ def usable_gpu(config):
 
     found = probe(0)
     if found.usable: return get_backend("cupy")
-    by = "--require-gpu" if config.getoption("--require-gpu") else REQUIRE_GPU
+    by = "--require-gpu" if config.getoption(REQUIRE_GPU) else REQUIRE_GPU
     if by != REQUIRE_GPU or os.environ.get(REQUIRE_GPU, "0") not in ("", "0"):
         pytest.fail(f"{by} is set, and {found.reason}. Hint: {found.hint}", pytrace=False)
     return pytest.skip(found.reason)
 
 
-@pytest.fixture(params=["numpy", "reference", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture(scope="session", params=["numpy", "reference", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
     """Each backend in turn, as an object: a Network takes it as it is."""
     from ffnn_gpu.backend import Backend, get_backend
@@ -53,12 +55,21 @@ def backend(request):
 @pytest.hookimpl(tryfirst=True)  # before fixtures are made
 def pytest_runtest_setup(item):
     """A test marked gpu skips, or fails, by the same probe."""
-    if "ffnn_gpu" in sys.modules and item.get_closest_marker("gpu"): usable_gpu(item.config)
+    if not item.get_closest_marker("gpu") or not _uses_ffnn_gpu(item): return
+    item.user_properties.append(OURS)
+    usable_gpu(item.config)
+
+
+def _uses_ffnn_gpu(item):
+    """Whether the run has imported ffnn_gpu, or this test will."""
+    code = getattr(getattr(item, "function", None), "__code__", None)
+    return "ffnn_gpu" in sys.modules or (code is not None and any(name.startswith("ffnn_gpu") for name in code.co_names))
 
 
 def pytest_terminal_summary(terminalreporter):
     """One line for each reason to skip: nothing is left out in silence, and nothing scrolls everything else away."""
-    if "ffnn_gpu" not in sys.modules: return
-    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    skipped = terminalreporter.stats.get("skipped", [])
+    if "ffnn_gpu" not in sys.modules and not any(OURS in map(tuple, report.user_properties) for report in skipped): return
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"{count} tests not run: {reason}", yellow=True)

@@ -23,7 +23,9 @@ GRADIENT = "gradient of "
 def as_network(subject: Network | Layer, x: Any) -> Network:
     """`subject`, a layer as a float64 network of its own on NumPy. Raises ConfigurationError for anything else."""
     if isinstance(subject, Network): return subject
-    if isinstance(subject, Layer): return Network(np.shape(x)[1], [subject], "numpy", "float64")
+    if isinstance(subject, Layer):
+        if np.ndim(x) != 2: raise ShapeError(f"x has shape {np.shape(x)}; a layer reads a matrix (rows, columns)")
+        return Network(np.shape(x)[1], [subject], "numpy", "float64")
     raise ConfigurationError(f"what is checked is a Network or a layer such as Dense(10), not {subject!r}")
 
 
@@ -34,7 +36,8 @@ def one_pass(network: Network, loss: Any, x: Any, y: Any, sample_weight: Any = N
     """
     backend, params = network.backend, network.params
     ws, kept, S = network.workspace(len(x), input_gradient=True), backend.duplicate(params.state), 1.0
-    x, y = backend.asarray(x, network.dtype), backend.asarray(y)
+    rows, y = backend.asarray(x, network.dtype), backend.asarray(y)
+    x = backend.duplicate(rows)
     _inference(network, x)
     for slot in params.slots: backend.copy(1, out=slot.view(params.grad))
     while True:
@@ -45,6 +48,8 @@ def one_pass(network: Network, loss: Any, x: Any, y: Any, sample_weight: Any = N
         if params.loss_scale is not None: S = float(backend.to_host(params.loss_scale)[0])
         if S == 1 or backend.all_finite(params.grad): break
         backend.write(params.loss_scale, 0, S / 2)
+    if not (backend.to_host(x) == backend.to_host(rows)).all():
+        raise AssertionError("a layer has changed its input x; forward and backward write into `buf`")
     assert dx is not None, "the first layer's backward returned None although the gradient at x was asked for"
     found = {name: np.array(backend.to_host(array)) for name, array in {"output": z, "loss": value}.items()}
     for slot in sorted(params.slots, key=_depth, reverse=True):

@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.network import Network
 
 COMPLEX_STEP = 1e-30  # h: far below eps, so the real part of every intermediate is that of the plain evaluation
 REAL_STEP = 1e-6  # h of central differences, which then err by some 10⁻¹⁰ of the loss; a larger one crosses more kinks
 EXACT, DIFFERENCED = 1e-12, 1e-6  # of the largest element: what float64 is held to by each of the two
+COARSEST = 1e-4  # of the largest slope: differences that are not even as exact as this prove nothing
 
 Numbers = dict[str, np.ndarray]
 
@@ -47,7 +49,7 @@ class Twin:
 
     def value(self) -> Any:
         z = self.network.run(self.x, self.ws)
-        return self.loss(self.backend, z, self.y, sample_weight=self.weight)[()]
+        return np.asarray(self.loss(self.backend, z, self.y, sample_weight=self.weight))[()]
 
     def move(self, factor: complex, direction: Numbers) -> None:
         for name, values in self.numbers.items(): values += factor * direction[name]
@@ -60,12 +62,22 @@ def oracle(network: Network, loss: Any, x: Any, y: Any, weight: Any) -> tuple[st
     """
     why, bent, real = _complex_step(network, loss, (x, y, weight))
     if bent is not None: return "complex step", EXACT, _slopes(bent, _complex_slope)
-    return f"float64 differences ({why})", DIFFERENCED, _slopes(real, _real_slope)
+    slopes = _slopes(real, _real_slope)
+    largest = max(float(np.abs(slope).max(initial=0)) for slope in slopes.values())
+    exactness = max(DIFFERENCED, _noise(real) / largest if largest else 0.0)
+    if exactness > COARSEST: raise ConfigurationError(
+        f"the loss is {real.value():.3g} and its largest slope {largest:.3g}: float64 differences see no more than "
+        f"{exactness:.0e} of it. Leave out what is constant in the loss, or make it complex-differentiable")
+    return f"float64 differences ({why})", exactness, slopes
 
 
 def _complex_step(network: Network, loss: Any, batch: tuple[Any, Any, Any]) -> tuple[str, Twin | None, Twin]:
     """(why it is of no use here, complex twin or None, real twin)"""
     real = Twin(network, Backend(), "float64", loss, batch)
+    first, second = real.value(), real.value()
+    if first != second and first == first: raise ConfigurationError(
+        f"the loss of the same batch is {first!r} in one pass and {second!r} in the next: a layer or the loss is not a "
+        "function of its arguments, and has no slope to compare with")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
@@ -73,9 +85,14 @@ def _complex_step(network: Network, loss: Any, batch: tuple[Any, Any, Any]) -> t
             by_step, by_difference = _slopes_along_one_direction(bent, real)
     except Exception as error:  # whatever a formula does with complex numbers; in float64 it has just run
         return f"the complex step ended in {type(error).__name__}: {error}", None, real
-    if abs(by_step - by_difference) > 1e-5 * abs(by_difference) + 1e-8 * abs(real.value()):
+    if abs(by_step - by_difference) > 1e-5 * abs(by_difference) + _noise(real):
         return f"along one direction the complex step gives {by_step:.6g}, they {by_difference:.6g}", None, real
     return "", bent, real
+
+
+def _noise(real: Twin) -> float:
+    """What the rounding of the loss does to a difference quotient: eps |L| / h, ten times for the sums within L."""
+    return 10 * float(np.finfo(np.float64).eps * abs(real.value())) / REAL_STEP
 
 
 def _slopes_along_one_direction(bent: Twin, real: Twin) -> tuple[float, float]:

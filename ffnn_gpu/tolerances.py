@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.precision import eps, is_16_bit
+from ffnn_gpu.errors import ConfigurationError
 
 NO_WORSE = 4.0  # times the other's error, and as many eps; no GPU has been measured yet that would make it smaller
 TF32_BITS = 10  # of mantissa that a tensor core keeps of a float32 factor where TF32 was asked for
@@ -29,14 +30,23 @@ def tolerance(kind: str, dtype: Any, K: int = 1, L: int = 1) -> float:
             "network", any tensor of a pass, relative to its largest element: eps max(16, √(L K)).
             "parity", between two backends, likewise: twice "network", as both may err.
             "tf32", any tensor of a pass on a GPU that was allowed TF32, relative to its largest element: 8 · 2⁻¹⁰.
+        "output16", outputs and loss in a type of 16 bits, relative to the largest element: 4 eps.
+        "norm16", a gradient in a type of 16 bits, its 2-norm relative to that of the gradient: 12 eps. Right networks with
+            ReLUs reach 10; a factor of 1.1 in bfloat16 is 13, so it is seen.
         K: the longest sum: max(fan-in, fan-out, batch). L: the number of weight layers.
+
+    Raises:
+        ConfigurationError: there is no such kind.
     """
     bounds = {
         "product": eps(dtype) * max(4.0, math.sqrt(K)),
         "network": eps(dtype) * max(16.0, math.sqrt(L * K)),
         "parity": 2 * eps(dtype) * max(16.0, math.sqrt(L * K)),
         "tf32": 8 * 2.0**-TF32_BITS,
+        "output16": 4 * eps(dtype),
+        "norm16": 12 * eps(dtype),
     }
+    if kind not in bounds: raise ConfigurationError(f"no tolerance is called {kind!r}; there are {', '.join(bounds)}")
     return bounds[kind]
 
 
@@ -100,6 +110,14 @@ def difference(
     unit = np.finfo(np.float64).eps if dtype.kind in "iub" else eps(dtype)
     in_eps = error[at] / (unit * max(float(np.abs(want).max()), unit))
     return Difference(what, at, got[at].item(), want[at].item(), float(error[at]), float(limit[at]), float(in_eps))
+
+
+def difference_of_norms(got: Any, want: Any, relative: float, what: str, scale: float, dtype: Any) -> Difference:
+    """‖got − want‖₂ beside relative · max(‖want‖₂, scale √size): a wrong factor shows though no element stands out."""
+    got, want = (np.asarray(array, np.float64) for array in (got, want))
+    error, size = float(np.linalg.norm(got - want)), max(float(np.linalg.norm(want)), scale * math.sqrt(want.size))
+    norms = float(np.linalg.norm(got)), float(np.linalg.norm(want))
+    return Difference(f"the norm of {what}", (), *norms, error, relative * size, error / (eps(dtype) * (size or 1.0)))
 
 
 def assert_close(got: Any, want: Any, relative: float, what: str = "result", scale: Any = None) -> None:

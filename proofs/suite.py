@@ -22,7 +22,7 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
 # Which tests see a mistake in which file first. What survives them meets the rest of NUMERICAL, then the whole suite.
 NEAREST = {
     "ffnn_gpu/activations.py": ("tests/test_activations.py", "tests/test_gradients.py"),
-    "ffnn_gpu/losses.py": ("tests/test_losses.py", "tests/test_bad_input.py", "tests/backend/test_strict_device.py"),
+    "ffnn_gpu/losses.py": ("tests/test_losses.py", "tests/test_bad_input.py", "tests/backend/test_strict.py"),
     "ffnn_gpu/optimizers.py": ("tests/test_optimizers.py", "tests/backend/test_updates.py", "tests/test_mixed_precision.py"),
     "ffnn_gpu/backend/updates.py": ("tests/test_optimizers.py", "tests/backend/test_updates.py",
                                     "tests/backend/test_numpy_backend.py"),
@@ -37,7 +37,7 @@ NUMERICAL = (
     "tests/test_network.py", "tests/test_optimizers.py", "tests/backend/test_updates.py", "tests/test_losses.py",
     "tests/test_gradients.py", "tests/test_mixed_precision.py", "tests/test_training.py", "tests/test_resume.py",
     "tests/test_architecture_json.py", "tests/test_checkpoint.py", "tests/test_bad_input.py",
-    "tests/backend/test_strict_device.py",
+    "tests/backend/test_strict.py",
 )  # fmt: skip
 
 

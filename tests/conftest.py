@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import ffnn_gpu  # noqa: F401 - with -n, only this tells the process that prints the summary whose suite it is
-
 GOLDEN = Path(__file__).parent / "golden"
 pytest_plugins = ["pytest_ffnn_gpu", "pytester"]  # the first is not installed where a checkout is tested as it lies
 

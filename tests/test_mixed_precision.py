@@ -41,12 +41,12 @@ from ffnn_gpu import (
 from ffnn_gpu.activations import ACTIVATIONS
 from ffnn_gpu.backend.cupy_backend import CupyBackend
 from ffnn_gpu.backend.precision import eps
+from ffnn_gpu.backend.strict import StrictBackend
 from ffnn_gpu.callbacks import BestWeights
 from ffnn_gpu.losses import LOSSES
 from ffnn_gpu.testing import assert_close, assert_parity, check_gradients, tolerance
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import installed
-from tests.backend.strict_device import StrictBackend
 
 LAYERS = [Dense(9, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9)]), Dense(3)]
 RNG = np.random.default_rng(0)

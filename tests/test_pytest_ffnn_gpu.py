@@ -132,3 +132,37 @@ def test_installed_plugin_leaves_a_suite_without_ffnn_gpu_alone(installed, tmp_p
 def test_plugin_that_is_installed_and_named_too_is_loaded_once(installed, tmp_path):
     (tmp_path / "conftest.py").write_text("pytest_plugins = ['pytest_ffnn_gpu']\n")
     assert "2 passed, 3 skipped" in told_by_pytest(tmp_path, installed, SUITE, "-p", "pytest_ffnn_gpu")
+
+
+IMPORTS_INSIDE = """
+    import pytest
+
+    @pytest.mark.gpu
+    def test_first():
+        from ffnn_gpu import get_backend
+        get_backend("cupy")
+
+    @pytest.mark.gpu
+    def test_second():
+        import ffnn_gpu.backend
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "two"])
+def test_import_within_a_test_is_seen_and_the_reason_told(installed, tmp_path, options):
+    told = told_by_pytest(tmp_path, installed, IMPORTS_INSIDE, *options)
+    assert "2 skipped" in told and "2 tests not run: CUDA device 0" in told
+    assert "2 errors" in told_by_pytest(tmp_path, installed, IMPORTS_INSIDE, "--require-gpu", *options)
+
+
+def test_fixture_serves_fixtures_of_modules(installed, tmp_path):
+    suite = """
+    import pytest
+    from ffnn_gpu import Dense, Network
+
+    @pytest.fixture(scope="module")
+    def network(backend): return Network(2, [Dense(1)], backend)
+
+    def test_of_it(network): assert network.n_in == 2
+"""
+    assert "2 passed, 1 skipped" in told_by_pytest(tmp_path, installed, suite)

@@ -24,11 +24,11 @@ from ffnn_gpu import (
 from ffnn_gpu.backend import Backend, NumpyBackend, arrays, get_backend
 from ffnn_gpu.backend.arrays import Standardized, require_finite
 from ffnn_gpu.backend.cupy_backend import CupyBackend
+from ffnn_gpu.backend.strict import Refusal, StrictBackend
 from ffnn_gpu.data import some_rows
 from ffnn_gpu.preprocess import Standardizer
 from tests.backend.emulated_cupy import EmulatedCupy, emulator
 from tests.backend.fake_cupy import installed
-from tests.backend.strict_device import Refusal, StrictBackend
 
 N, D = 43, 8
 RNG = np.random.default_rng(0)

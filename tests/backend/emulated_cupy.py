@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ffnn_gpu.backend.kernels import NULL
+from ffnn_gpu.backend.strict import Refusal, StrictArray
 from tests.backend.fake_cublaslt import FakeCublasLt
 from tests.backend.fake_cupy import FakeCupy
 from tests.backend.host_memory import STORAGE, Event
-from tests.backend.strict_device import Refusal, StrictArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "emulation"))
 

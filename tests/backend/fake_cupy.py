@@ -9,8 +9,7 @@ from types import SimpleNamespace
 
 from ffnn_gpu.backend import cublaslt
 from ffnn_gpu.backend.cupy_backend import CupyBackend
-from tests.backend.strict_device import StrictModule
-from tests.backend.tape import CudaRuntimeError
+from tests.backend.tape import CapturingModule, CudaRuntimeError
 
 __all__ = ["DRIVER", "CudaRuntimeError", "FakeCupy", "break_import", "installed", "refusing", "run_python"]
 
@@ -18,11 +17,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"
 
 
-class FakeCupy(StrictModule):
+class FakeCupy(CapturingModule):
     """CuPy on `count` devices of `total` bytes. A test harms it by replacing attributes."""
-
-    def synchronize(self):
-        self.wait_for_the_device()
 
     def load_bindings(self):
         raise ModuleNotFoundError("No module named 'nvmath'", name="nvmath")

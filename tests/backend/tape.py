@@ -11,6 +11,10 @@ import itertools
 
 import numpy as np
 
+from ffnn_gpu.backend.strict import Refusal, StrictArray, StrictModule
+
+StrictArray.__module__ = "cupy"  # the boundary asks an array's class where it comes from
+
 
 class CudaRuntimeError(RuntimeError):
     """As cupy_backends.cuda.api.runtime.CUDARuntimeError."""
@@ -55,7 +59,7 @@ class Graph:
 
 
 class Capturing:
-    """Mixed into the strict module: streams, pools, and who is recording. State is per thread."""
+    """Mixed into a stand-in for CuPy: streams, pools, and who is recording."""
 
     def add_streams(self):
         module = self
@@ -127,3 +131,29 @@ class Capturing:
         if self.tape is not None:
             self.tape.spoilt = what
             raise error(f"{what} while a stream is being captured")
+
+
+class CapturingModule(Capturing, StrictModule):
+    """The strict module with streams that record. State is per thread."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.add_streams()
+
+    def _state(self):
+        state = super()._state()
+        if not hasattr(state, "tape"): state.streams, state.tape, state.pool = [], None, None
+        return state
+
+    wait = StrictModule.wait
+
+    def synchronize(self): self.wait_for_the_device()
+    def require_no_capture(self, what): self.forbidden_in_a_capture(what, Refusal)
+
+    def note_new(self, host):
+        if self.tape is None: return
+        if self._state().pool is None: self.require_no_capture("an allocation from the common pool")
+        self.tape.made.append(host)
+
+    def note_made(self, made, function):
+        if self.tape is not None: self.tape.work.append(lambda: np.copyto(made.host, function()))

@@ -25,12 +25,12 @@ from ffnn_gpu import (
     train_step,
 )
 from ffnn_gpu.backend.cupy_backend import CupyBackend
+from ffnn_gpu.backend.strict import StrictBackend
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.losses import LOSSES, PointwiseLoss
 from tests.backend.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backend.fake_cupy import FakeCupy, installed
-from tests.backend.strict_device import StrictBackend
-from tests.backend.test_strict_device import CLASSES, LABELS, ROWS, RULES, TARGETS, WIDTH, X, steps
+from tests.backend.test_strict import CLASSES, LABELS, ROWS, RULES, TARGETS, WIDTH, X, steps
 
 EVERY_LAYER = [
     BatchNorm(), Dense(6, gelu), Dropout(0.2), Residual([LayerNorm(), Dense(6, relu)]), Softmax(), LogSoftmax(),

@@ -36,9 +36,9 @@ from ffnn_gpu import (
     train_step,
 )
 from ffnn_gpu.activations import ACTIVATIONS
+from ffnn_gpu.backend.strict import Refusal, StrictBackend, StrictModule
 from ffnn_gpu.losses import LOSSES
 from ffnn_gpu.optimizers import OPTIMIZERS
-from tests.backend.strict_device import Refusal, StrictBackend, StrictModule
 
 ROWS, WIDTH, CLASSES = 7, 5, 3
 RNG = np.random.default_rng(3)
@@ -282,7 +282,7 @@ FAULTS = {
     "a NumPy array in an operator": (lambda xp, s, _: s + np.ones(4, "float32"), "numpy.ndarray"),
     "a NumPy array before the operator": (lambda xp, s, _: np.ones(4, "float32") * s, "numpy.ndarray"),
     "a NumPy array in a function": (lambda xp, s, _: xp.maximum(s, np.zeros(4, "float32")), "numpy.ndarray"),
-    "a NumPy function": (lambda xp, s, _: np.mean(s), "Implicit conversion"),
+    "a NumPy function": (lambda xp, s, _: np.linalg.norm(s), "Implicit conversion"),
     "a conversion": (lambda xp, s, _: xp.asarray(np.asarray(s)), "Implicit conversion"),
     "a copy from the host": (lambda xp, s, _: s + xp.asarray(np.ones(4, "float32")), "copy from the host"),
     "a NumPy float64": (lambda xp, s, _: s * np.float64(2), "float64"),
@@ -331,3 +331,33 @@ def test_view_of_a_device_array_shares_its_memory():
     scalar += 5
     x.T[0, 1] = 7
     assert x.tolist() == [[5, 0, 0], [7, 0, 1]]
+
+
+def test_what_a_layer_of_ones_own_may_call_is_passed_on():
+    xp = StrictModule()
+    x = xp.asarray(np.arange(6, dtype="float32").reshape(2, 3))
+    for got, want in [
+        (xp.concatenate([x, x], axis=1), np.concatenate([x.host, x.host], axis=1)),
+        (xp.einsum("ij,kj->ik", x, x), x.host @ x.host.T), (abs(-x), x.host), (x @ x.T, x.host @ x.host.T),
+        (x.mean(axis=0), x.host.mean(axis=0)), (x.ravel(), x.host.ravel()), (xp.cos(xp.pi * x), np.cos(np.pi * x.host)),
+        (xp.logaddexp(x, 0.0), np.logaddexp(x.host, 0)), (x // 2 % 2, x.host // 2 % 2),
+    ]:  # fmt: skip
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got.get(), want)
+
+
+@pytest.mark.parametrize("mixed", [
+    lambda xp, x: xp.concatenate([x, np.ones((2, 3), "float32")]), lambda xp, x: xp.cos(np.ones(3)),
+    lambda xp, x: x @ np.ones(3), lambda xp, x: x.dot(np.ones(3)), lambda xp, x: np.concatenate([x, x]),
+    lambda xp, x: np.exp(x),
+])  # fmt: skip
+def test_passed_on_or_not_host_arrays_are_refused(mixed):
+    xp = StrictModule()
+    with pytest.raises(TypeError):
+        mixed(xp, xp.asarray(np.ones((2, 3), "float32")))
+
+
+@pytest.mark.parametrize("missing", [lambda xp, x: xp.cosinus, lambda xp, x: x.cosinus])
+def test_what_numpy_does_not_have_is_an_attribute_error(missing):
+    xp = StrictModule()
+    with pytest.raises(AttributeError, match="cosinus"): missing(xp, xp.asarray(np.ones(3)))

@@ -1,4 +1,4 @@
-"""A stand-in for CuPy with the manners of a GPU and the arithmetic of NumPy: "strict" devices for a laptop without one.
+"""A device for laptops without a GPU: the manners of one, the arithmetic of NumPy. `assert_parity` runs layers on it.
 
 What it refuses, and CuPy refuses too (read in the sources of CuPy 14.2):
 - NumPy arrays mixed with device arrays, in operators, functions and assignments; `__array__`; `__index__`;
@@ -17,141 +17,29 @@ What it counts: `synchronizations`, `uploads`, `allocations`, `launches`.
 What it cannot see: CUDA itself. Races between streams, asynchronous copies from memory that changes, alignment, the rounding
 and the order of sums of a GPU, memory pools, the cost of anything, wrong kernels, and what depends on a driver's version.
 Indices out of range raise here and wrap around in CuPy. Scalars are computed as NumPy's scalars, so that results are
-bitwise those of the reference on NumPy.
+bitwise those of the reference on NumPy. NumPy's functions that CuPy has under the same name and that are not written out
+below are passed on.
 """
 
 import contextlib
-import operator
 import threading
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backend import Backend
-from tests.backend.tape import Capturing
+from ffnn_gpu.backend.reference import Backend
+from ffnn_gpu.backend.strict_array import SCALARS, Refusal, StrictArray
 
-SCALARS = (bool, int, float, complex, np.generic)
 WIDE = (np.float64, np.complex128)
-
-
-class Refusal(TypeError):  # noqa: N818 - it is what CuPy raises, a TypeError
-    """Something a GPU would refuse, or should have."""
 
 
 class OutOfMemoryError(MemoryError):
     """As cupy.cuda.memory.OutOfMemoryError."""
 
 
-class StrictArray:
-    """An array of one strict device, with the part of cupy.ndarray that this package uses."""
-
-    __slots__ = ("__weakref__", "device_id", "host", "xp")
-    __array_ufunc__ = None  # NumPy's operators hand over to the reflected ones here
-    __hash__ = None
-
-    def __init__(self, xp, host, device_id):
-        self.xp, self.host, self.device_id = xp, host, device_id
-
-    shape = property(lambda self: self.host.shape)
-    dtype = property(lambda self: self.host.dtype)
-    ndim = property(lambda self: self.host.ndim)
-    size = property(lambda self: self.host.size)
-    itemsize = property(lambda self: self.host.itemsize)
-    nbytes = property(lambda self: self.host.nbytes)
-    strides = property(lambda self: self.host.strides)
-    data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
-    flags = property(lambda self: self.host.flags)
-    T = property(lambda self: self._view(self.host.T))
-    device = property(lambda self: self.xp.cuda.Device(self.device_id))
-    __cuda_array_interface__ = property(lambda self: {"shape": self.shape, "version": 3})
-
-    def __len__(self): return len(self.host)
-    def __repr__(self): return f"strict.array({self.host!r}, device={self.device_id})"
-    def _view(self, host): return StrictArray(self.xp, host, self.device_id)
-
-    def reshape(self, *shape): return self._view(self.host.reshape(*shape))
-    def astype(self, dtype, copy=True): return self.xp.make(lambda host: host.astype(dtype), self)
-    def sum(self, axis=None, dtype=None, out=None, keepdims=False): return self.xp.sum(self, axis, dtype, out, keepdims)
-    def max(self, axis=None, out=None, keepdims=False): return self.xp.reduce(np.max, self, axis, None, out, keepdims)
-    def all(self, axis=None): return self.xp.make(lambda host: host.all(axis), self)
-
-    # ---- what waits for the device
-
-    def get(self):
-        self.xp.wait()
-        return self.host.copy()
-
-    def item(self): return self.get().item()
-    def tolist(self): return self.get().tolist()
-    def __float__(self): return float(self.get())
-    def __int__(self): return int(self.get())
-    def __bool__(self): return bool(self.get())
-    def __format__(self, spec): return format(self.get()[()], spec)
-
-    # ---- what is never allowed
-
-    def __array__(self, dtype=None, copy=None):
-        raise Refusal("Implicit conversion to a NumPy array is not allowed")
-
-    def __iter__(self):
-        raise Refusal("iteration over a device array: one launch or copy per element")
-
-    def __index__(self):
-        raise Refusal("a device array is no index")
-
-    # ---- indexing
-
-    def __getitem__(self, key):
-        if not isinstance(key, (StrictArray, np.ndarray, list)):
-            return self._view(self.host[_plain(key, at_least_0d=True)])
-        return self.xp.make(lambda host, at: host[at], self, self.xp.index(key))
-
-    def __setitem__(self, key, value):
-        if isinstance(key, (StrictArray, np.ndarray, list)):
-            return self.xp.alter(lambda host, new, at: host.__setitem__(at, new), self, value, self.xp.index(key))
-        if not isinstance(value, (StrictArray, *SCALARS)):
-            raise Refusal("non-scalar numpy.ndarray cannot be used for fill")
-        return self.xp.alter(lambda host, new: host.__setitem__(key, new), self, value)
-
-
-def _plain(key, at_least_0d):
-    """The same view, as an array also where NumPy would give a scalar."""
-    keys = key if isinstance(key, tuple) else (key,)
-    if any(isinstance(k, (StrictArray, np.ndarray, list)) for k in keys):
-        raise Refusal("this device takes one index array alone")
-    return (*keys, Ellipsis) if at_least_0d and Ellipsis not in keys else key
-
-
-def _operator(name):
-    function = getattr(operator, name.strip("_"), None) or getattr(operator, name)
-
-    def apply(self, other):
-        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
-        return self.xp.compute(function, self, other)
-
-    def reflected(self, other):
-        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
-        return self.xp.compute(function, other, self)
-
-    def in_place(self, other):
-        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
-        self.xp.alter(getattr(operator, f"__i{name[2:]}"), self, other)
-        return self
-
-    return apply, reflected, in_place
-
-
-for _name in ("add", "sub", "mul", "truediv", "pow", "and", "or", "xor", "rshift", "lshift"):
-    for _prefix, _method in zip(("", "r", "i"), _operator(f"__{_name}__"), strict=True):
-        setattr(StrictArray, f"__{_prefix}{_name}__", _method)
-for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
-    setattr(StrictArray, f"__{_name}__", _operator(f"__{_name}__")[0])
-for _name in ("neg", "invert"):
-    setattr(StrictArray, f"__{_name}__", lambda self, f=getattr(operator, _name): self.xp.compute(f, self))
-StrictArray.__module__ = "cupy"  # the boundary asks an array's class where it comes from
-
-
-class StrictModule(Capturing):
+class StrictModule:
     """The array module: CuPy's functions with CuPy's signatures, on `count` devices of `total` bytes."""
 
     ndarray = StrictArray
@@ -167,7 +55,7 @@ class StrictModule(Capturing):
             mem_info = property(lambda device: (module.total, module.total))
 
             def __init__(self, id): self.id = id
-            def synchronize(self): getattr(module, "synchronize", module.wait_for_the_device)()
+            def synchronize(self): module.synchronize()
 
             def __enter__(self):
                 module.entered[self.id] += 1
@@ -181,13 +69,25 @@ class StrictModule(Capturing):
             runtime=SimpleNamespace(getDeviceCount=lambda: count),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         )
-        self.add_streams()
 
-    def _state(self):
-        if not hasattr(self._thread, "devices"):
-            self._thread.devices, self._thread.steps = [0], 0
-            self._thread.streams, self._thread.tape, self._thread.pool = [], None, None
+    def _state(self) -> Any:
+        if not hasattr(self._thread, "devices"): self._thread.devices, self._thread.steps = [0], 0
         return self._thread
+
+    # ---- what a stand-in that captures graphs overrides
+
+    def act(self, work: Callable[[], Any], *written: np.ndarray) -> None:
+        """Do `work`, which writes into the host arrays `written`."""
+        work()
+
+    def note_new(self, host: np.ndarray) -> None:
+        """`host` is about to become an array of this device."""
+
+    def note_made(self, made: StrictArray, function: Callable[[], Any]) -> None:
+        """`made` holds what `function` gives."""
+
+    def require_no_capture(self, what: str) -> None:
+        """Raise Refusal while a graph is captured."""
 
     @contextlib.contextmanager
     def within_a_step(self):
@@ -200,8 +100,10 @@ class StrictModule(Capturing):
 
     # ---- the rules
 
+    def synchronize(self): self.wait()
+
     def wait(self):
-        self.forbidden_in_a_capture("a synchronization", Refusal)
+        self.require_no_capture("a synchronization")
         if self._state().steps:
             raise Refusal("a synchronization within a step")
         self.synchronizations += 1
@@ -234,15 +136,13 @@ class StrictModule(Capturing):
         if host.nbytes > self.total:
             raise OutOfMemoryError(f"Out of memory allocating {host.nbytes:,} bytes (allocated so far: 0 bytes).")
         self.allocations += 1
-        if self.tape is not None:
-            if self._state().pool is None: self.forbidden_in_a_capture("an allocation from the common pool", Refusal)
-            self.tape.made.append(host)
+        self.note_new(host)
         return StrictArray(self, host, self._state().devices[-1])
 
     def make(self, function, *args, asked=True):
         """A new array with what `function` makes of the arguments."""
         made = self.new(function(*map(self.read, args)), asked, args)
-        if self.tape is not None: self.tape.work.append(lambda: np.copyto(made.host, function(*map(self.read, args))))
+        self.note_made(made, lambda: function(*map(self.read, args)))
         return made
 
     def alter(self, function, target, *args):
@@ -321,7 +221,7 @@ class StrictModule(Capturing):
         known = host.dtype.kind in "?iufbc" or host.dtype.name == "bfloat16"
         if not known or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
             raise ValueError(f"Unsupported dtype {host.dtype}")
-        self.forbidden_in_a_capture("a copy from the host", Refusal)
+        self.require_no_capture("a copy from the host")
         if self._state().steps:
             raise Refusal("a copy from the host within a step")
         self.uploads += 1
@@ -333,10 +233,32 @@ class StrictModule(Capturing):
         return a if same else self.make(lambda host: np.ascontiguousarray(host, dtype), a)
 
     def _from_another_device(self, a):
-        self.forbidden_in_a_capture("a copy from another device", Refusal)
+        self.require_no_capture("a copy from another device")
         return self.new(a.host.copy())
 
     def asnumpy(self, a): return a.get() if isinstance(a, StrictArray) else np.asarray(a)
+
+    def __getattr__(self, name: str) -> Any:
+        """Another function of NumPy's, or a constant: what a layer of somebody's own may call."""
+        found = getattr(np, name)
+        if not callable(found) or isinstance(found, type): return found
+        return lambda *args, **options: self.passed(found, *args, **options)
+
+    def passed(self, function: Callable[..., Any], *args: Any, dtype: Any = None, out: Any = None, **options: Any) -> Any:
+        """`function` of device arrays, also within tuples and lists, and of whatever is no array."""
+
+        def arrays(value: Any) -> Iterator[Any]:
+            if isinstance(value, (tuple, list)): yield from (a for entry in value for a in arrays(entry))
+            elif isinstance(value, (StrictArray, np.ndarray)): yield value
+
+        def filled(value: Any, hosts: Iterator[Any]) -> Any:
+            if isinstance(value, (tuple, list)): return type(value)(filled(entry, hosts) for entry in value)
+            return next(hosts) if isinstance(value, (StrictArray, np.ndarray)) else value
+
+        def call(*hosts: Any, **o: Any) -> Any:
+            return function(*filled(args, iter(hosts)), **o, **options)
+
+        return self.compute(call, *arrays(args), dtype=dtype, out=out)
 
 
 def _ufunc(function):
