@@ -45,7 +45,7 @@ def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None
         extras: JSON values to keep with the network, such as `Standardizer.to_json()`.
 
     Raises:
-        CheckpointError: path cannot be written, or the parameters are not finite; what was there stays.
+        CheckpointError: path cannot be written, or the parameters are not finite; says what is there then.
     """
     write(network, path, {"extras": dict(extras or {})}, {})
 

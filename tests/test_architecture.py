@@ -20,12 +20,12 @@ PACKAGE = Path(ffnn_gpu.__file__).parent
 # "ffnn_gpu" is __init__.py: what it re-exports stands above it, and what asks it for the version below.
 ORDER = [
     {"errors"},
-    {"backend"},
+    {"backend", "atomic_file"},
     {
         "activations", "parameters", "workspace", "schedules", "checks", "targets", "summary", "interrupt", "history",
-        "atomic_folder", "array_files", "labels", "metrics", "meter", "configuration", "tolerances",
+        "folder_swap", "array_files", "labels", "metrics", "meter", "configuration", "tolerances",
     },
-    {"initializers", "csv_files", "preprocess"},
+    {"initializers", "csv_files", "preprocess", "atomic_folder"},
     {"layers", "readers"},
     {"network", "losses", "optimizers", "data", "architecture"},
     {"checkpoint", "evaluation", "slopes"},

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -9,9 +10,10 @@ import tracemalloc
 
 import pytest
 
-from ffnn_gpu import atomic_folder
+from ffnn_gpu import atomic_folder, folder_swap
 from ffnn_gpu.atomic_folder import exists, read, write
 from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError
+from tests.crash_points import count_calls, crashes, dies, is_killed
 
 OLD = {"a.bin": bytes(range(64)), "b.bin": b"old" * 5}, {"number": 1, "nested": {"x": [1.5, None, "ü"]}}
 NEW = {"a.bin": bytes(range(64, 0, -1)), "b.bin": b"new" * 9}, {"number": 2}
@@ -40,11 +42,11 @@ def strays(path):
 @pytest.fixture
 def quick(monkeypatch):
     """No waiting for the disk, where that is not what is tested."""
-    monkeypatch.setattr(atomic_folder.os, "fsync", lambda handle: None)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 def without_exchange(monkeypatch):
-    monkeypatch.setattr(atomic_folder, "_exchange", lambda a, b: False)
+    monkeypatch.setattr(folder_swap, "_exchange", lambda a, b: False)
 
 
 # ---------------------------------------------------------------------- writing and reading
@@ -260,65 +262,70 @@ def test_state_that_is_too_long_is_not_read(tmp_path, monkeypatch):
 
 # ---------------------------------------------------------------------- failures and crashes
 
-CALLS = ["mkdir", "open", "fsync", "rename", "close"]
-
-
-def count_calls(monkeypatch, act):
-    """Make every file-system call of `write` first ask act(number of the call, its name)."""
-    seen = []
-
-    def around(name, original):
-        def call(*args, **kwargs):
-            seen.append(name)
-            act(len(seen), name)
-            return original(*args, **kwargs)
-
-        return call
-
-    for name in CALLS:
-        monkeypatch.setattr(atomic_folder.os, name, around(name, getattr(os, name)))
-    monkeypatch.setattr("builtins.open", around("builtins.open", open))
-    monkeypatch.setattr(atomic_folder, "_exchange", around("exchange", atomic_folder._exchange))
-    return seen
-
 
 @POSIX
 @pytest.mark.parametrize("exchange", [True, False])
 @pytest.mark.parametrize("first", [True, False])
 def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new(tmp_path, monkeypatch, quick, exchange, first):
     if not exchange: without_exchange(monkeypatch)
-    outcomes = set()
-    for crash_at in range(1, 60):
-        path = tmp_path / str(crash_at) / "run"
+    outcomes = []
+    for crash in crashes(monkeypatch, is_killed):
+        path = tmp_path / str(len(outcomes)) / "run"
         path.parent.mkdir()
         if not first: write(path, *OLD)
-        child = os.fork()
-        if child == 0:
-            with monkeypatch.context() as patch:
-                count_calls(patch, lambda number, name, stop=crash_at: os._exit(9) if number == stop else None)
-                write(path, *NEW)
-                os._exit(0)
-        finished = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        crash(lambda path=path: write(path, *NEW))
         if first and not exists(path):
-            outcomes.add("none")
+            outcomes.append("none")
         else:
             got = content(path)
             assert got == NEW or (got == OLD and not first)
-            outcomes.add("new" if got == NEW else "old")
+            outcomes.append("new" if got == NEW else "old")
         write(path, *NEW)
         assert content(path) == NEW and not strays(path)                             # and the orphans are swept
-        if finished: break
-    assert finished and crash_at > 8
-    assert outcomes == ({"none", "new"} if first else {"old", "new"})
+    assert len(outcomes) > 8 and set(outcomes) == ({"none", "new"} if first else {"old", "new"})
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_failure_of_any_system_call_is_an_error_and_the_old_folder_stays(tmp_path, monkeypatch, quick, exchange, number):
+def test_two_crashes_in_a_row_lose_neither_the_newest_nor_the_files_of_others(tmp_path, monkeypatch, quick, exchange):
     if not exchange: without_exchange(monkeypatch)
-    for fail_at in range(1, 60):
+
+    def save(folder, number):
+        write(folder / "run", {f"{number}.bin": b"x"}, {"number": number})
+
+    def newest(folder):
+        files, state = read(folder / "run")
+        assert [*files] == [f"{state['number']}.bin"] and [p.read_text() for p in folder.rglob("notes.txt")] == ["mine"]
+        return state["number"]
+
+    save(tmp_path / "start", 1)
+    (tmp_path / "start" / "run" / "notes.txt").write_text("mine")
+    seen = set()
+    for crash in crashes(monkeypatch, dies):
+        shutil.copytree(tmp_path / "start", tmp_path / "once")
+        crash(lambda: save(tmp_path / "once", 2))
+        before = newest(tmp_path / "once")
+        for again in crashes(monkeypatch, dies):
+            twice = tmp_path / "twice"
+            shutil.copytree(tmp_path / "once", twice)
+            again(lambda twice=twice: save(twice, 3))
+            assert newest(twice) in (before, 3) and len(strays(twice / "run")) <= (1 if exchange else 2)
+            seen.add((before, newest(twice)))
+            save(twice, 4)
+            assert newest(twice) == 4 and not strays(twice / "run") and (twice / "run" / "notes.txt").is_file()
+            shutil.rmtree(twice)
+        shutil.rmtree(tmp_path / "once")
+    assert seen == {(1, 1), (1, 3), (2, 2), (2, 3)}
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_failure_of_any_system_call_is_an_error_that_says_what_is_there(tmp_path, monkeypatch, quick, exchange, number):
+    if not exchange: without_exchange(monkeypatch)
+    told = []
+    for fail_at in range(1, 100):
         path = tmp_path / str(fail_at) / "run"
         write(path, *OLD)
+        (path / "notes.txt").write_text("mine")
 
         def fail(k, name, stop=fail_at):
             if k == stop: raise OSError(number, os.strerror(number))
@@ -330,21 +337,78 @@ def test_failure_of_any_system_call_is_an_error_and_the_old_folder_stays(tmp_pat
                 write(path, *NEW)
             except CheckpointError as error:
                 failure = str(error)
-        assert failure is None or (os.strerror(number) in failure and "cannot write" in failure)
-        require_old_or_new(path)
+        if failure is None:
+            assert content(path) == NEW                                                # what failed was cleaning up
+        else:
+            assert os.strerror(number) in failure
+            old, new = "cannot write" in failure and "before stays" in failure, "is the new checkpoint" in failure
+            assert old != new and content(path) == (OLD if old else NEW)
+            assert (path / "state.json").is_file()                                     # in its place, not only beside it
+            told.append(old)
+        assert [file.read_text() for file in path.parent.rglob("notes.txt")] == ["mine"]
         write(path, *NEW)
-        assert content(path) == NEW and not strays(path)
+        assert content(path) == NEW and not strays(path) and (path / "notes.txt").read_text() == "mine"
         if len(seen) < fail_at: break
-    assert 8 < fail_at < 59
+    assert fail_at < 99 and told == sorted(told, reverse=True) and {*told} == {True, False}
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_files_of_others_that_cannot_be_moved_stay_beside_and_the_error_says_where(tmp_path, monkeypatch, quick, exchange):
+    if not exchange: without_exchange(monkeypatch)
+    path, rename = tmp_path / "run", os.rename
+    write(path, *OLD)
+    (path / "notes.txt").write_text("mine")
+
+    def stubborn(a, b):
+        if os.path.basename(a) == "notes.txt": raise PermissionError(errno.EACCES, "Permission denied")
+        rename(a, b)
+
+    monkeypatch.setattr(os, "rename", stubborn)
+    with pytest.raises(CheckpointError, match=r"run is the new checkpoint; files in .* could not be moved.*denied"):
+        write(path, *NEW)
+    (kept,) = strays(path)
+    assert content(path) == NEW and (tmp_path / kept / "notes.txt").read_text() == "mine"
+    monkeypatch.setattr(os, "rename", rename)
+    write(path, *NEW)
+    assert (path / "notes.txt").read_text() == "mine" and not strays(path)
+
+
+def test_two_files_of_one_name_are_both_kept(tmp_path):
+    path = tmp_path / "run"
+    write(path, *OLD)
+    (path / "notes.txt").write_text("first")
+    shutil.copytree(path, tmp_path / f".run.new-{dead_pid()}-aa")                     # as a kill after an exchange leaves it
+    (path / "notes.txt").write_text("second")
+    write(path, *NEW)
+    assert sorted(file.read_text() for file in path.glob("notes.txt*")) == ["first", "second"]
+
+
+def test_of_several_folders_moved_aside_the_newest_is_read(tmp_path, monkeypatch, quick):
+    """Two can be only where the number of a killed writer is another process's by now."""
+    without_exchange(monkeypatch)
+    write(tmp_path / "start" / "run", *OLD)
+    for name in (f".run.old-{os.getppid()}-9.ff", f".run.old-{os.getppid()}-ffffffff"):    # the second of an earlier version
+        shutil.copytree(tmp_path / "start" / "run", tmp_path / "start" / name)
+    for number, crash in enumerate(crashes(monkeypatch, dies)):
+        shutil.copytree(tmp_path / "start", tmp_path / str(number))
+        path = tmp_path / str(number) / "run"
+        write(path, *NEW)
+        crash(lambda path=path: write(path, {}, {"number": 3}))
+        assert content(path) in (NEW, ({}, {"number": 3}))
+    path = tmp_path / "run"
+    write(path, *NEW)
+    os.rename(path, tmp_path / ".run.old-1-10.aa")
+    shutil.copytree(tmp_path / "start" / "run", tmp_path / ".run.old-1-9.ff")
+    assert content(path) == NEW
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from ffnn_gpu import atomic_folder
+from ffnn_gpu import atomic_folder, folder_swap
 path, exchange = Path(sys.argv[1]), sys.argv[2] == "True"
 if not exchange:
-    atomic_folder._exchange = lambda a, b: False
+    folder_swap._exchange = lambda a, b: False
 print("ready", flush=True)
 k = 0
 while True:
@@ -444,7 +508,7 @@ def test_parent_that_is_a_file_is_an_error(tmp_path):
 
 def test_interrupt_while_writing_leaves_the_old_folder(tmp_path, monkeypatch):
     write(tmp_path / "run", *OLD)
-    monkeypatch.setattr(atomic_folder.os, "fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "run", *NEW)
     assert content(tmp_path / "run") == OLD and not strays(tmp_path / "run")
