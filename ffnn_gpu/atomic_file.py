@@ -6,6 +6,8 @@ the one name that the next writer takes.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -13,20 +15,29 @@ def write(path: Path, content: bytes) -> None:
     """Make `path` the file that holds `content`; nothing is written where it does already.
 
     Raises:
-        OSError: it cannot be written; what was there before stays.
+        OSError: it cannot be written; says what is there then.
     """
     path = Path(os.path.realpath(path))  # where path is a link, the file it leads to is replaced, not the link
     half = half_of(path)
-    half.unlink(missing_ok=True)
-    if path.is_file() and path.read_bytes() == content: return
-    try:
-        create(half, content)
-        os.replace(half, path)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror or error}; what was there before stays", str(path)) from error
-    finally:
+    with _said(path, "what was there before stays"):
         half.unlink(missing_ok=True)
-    flush_folder(path.parent)
+        if path.is_file() and path.read_bytes() == content: return
+        try:
+            create(half, content)
+            os.replace(half, path)
+        except BaseException:
+            half.unlink(missing_ok=True)
+            raise
+    with _said(path, "it is the new one, but the disk did not confirm it"):
+        flush_folder(path.parent)
+
+
+@contextmanager
+def _said(path: Path, outcome: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror or error}; {outcome}", str(path)) from error
 
 
 def half_of(path: Path) -> Path:

@@ -19,6 +19,7 @@ import msgspec
 import tomli_w
 from msgspec import Meta
 
+from ffnn_gpu import atomic_file
 from ffnn_gpu.errors import ConfigurationError
 
 ENVIRONMENT = {"FFNN_GPU_BACKEND": "device"}                         # variable → setting
@@ -124,10 +125,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def write_toml(config: TrainConfig, path: str | Path) -> None:
-    """What `read_toml` and --config read back. Settings that are None stay out: TOML has no null."""
+    """What `read_toml` and --config read back, whole or not at all. Settings that are None stay out: TOML has no null."""
     kept = {name: value for name, value in msgspec.to_builtins(config).items() if value is not None}
     text = tomli_w.dumps({name: value for name, value in kept.items() if name not in NOT_SAVED})
-    Path(path).write_text(f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}", encoding="utf-8")
+    atomic_file.write(Path(path), f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}".encode())
 
 
 def differences(a: TrainConfig, b: TrainConfig, ignored: Iterable[str] = ()) -> Iterator[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from ffnn_gpu import atomic_file
 from ffnn_gpu.callbacks import Callback
 from ffnn_gpu.configuration import TrainConfig, differences, read_toml, resolve, write_toml
 from ffnn_gpu.errors import ConfigurationError
@@ -38,7 +39,8 @@ def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
     if resume:
         return _require_same(config)
     out = None if config.out is None else Path(config.out)
-    if out is None or not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    begun = atomic_file.half_of(Path(CONFIG)).name  # all there is where the run was killed at once
+    if out is None or not out.exists() or (out.is_dir() and {*os.listdir(out)} <= {begun}):
         return None
     if not (out / CONFIG).is_file():
         raise ConfigurationError(f"{out} exists and is not a run folder; choose another --out")
@@ -68,9 +70,7 @@ def claim(config: TrainConfig, name: str, resume: bool) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """One JSON object, whole or not at all."""
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(half, path)
+    atomic_file.write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:

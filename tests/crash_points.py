@@ -1,5 +1,7 @@
 """A process that dies, or a disk that fails, before the n-th file-system call of what is tested."""
 
+import builtins
+import io
 import os
 from itertools import count
 
@@ -9,20 +11,35 @@ CALLS = ["mkdir", "open", "fsync", "rename", "replace", "close", "unlink", "rmdi
 
 
 def count_calls(monkeypatch, act):
-    """Make every file-system call first ask act(number of the call, its name); the names, as they come."""
+    """Make every file-system call first ask act(number of the call, its name); the names, as they come.
+
+    A file that was opened asks once more: an old one may be empty by then and the new bytes not there yet.
+    """
     seen = []
+
+    def ask(name):
+        seen.append(name)
+        act(len(seen), name)
 
     def around(name, original):
         def call(*args, **kwargs):
-            seen.append(name)
-            act(len(seen), name)
-            return original(*args, **kwargs)
+            ask(name)
+            result = original(*args, **kwargs)
+            if name == "open a file":
+                try:
+                    ask("write a file")
+                except BaseException:
+                    result.close()
+                    raise
+            return result
 
         return call
 
     for name in CALLS:
         monkeypatch.setattr(os, name, around(name, getattr(os, name)))
-    monkeypatch.setattr("builtins.open", around("builtins.open", open))
+    opening = around("open a file", open)
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", opening)
     monkeypatch.setattr(folder_swap, "_exchange", around("exchange", folder_swap._exchange))
     return seen
 

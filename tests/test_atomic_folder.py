@@ -517,7 +517,7 @@ def test_interrupt_while_writing_leaves_the_old_folder(tmp_path, monkeypatch):
 def test_everything_reaches_the_disk_before_the_folder_takes_its_place(tmp_path, monkeypatch):
     seen = count_calls(monkeypatch, lambda number, name: None)
     write(tmp_path / "run", *NEW)
-    assert seen.index("rename") > max(i for i, name in enumerate(seen) if name == "builtins.open")
+    assert seen.index("rename") > max(i for i, name in enumerate(seen) if name == "open a file")
     flushes = [i for i, name in enumerate(seen) if name == "fsync"]
     if os.name == "posix":
         assert len(flushes) == 5                                                     # three files, the folder, its parent
