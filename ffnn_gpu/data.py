@@ -4,7 +4,6 @@ The whole data set is moved once; a minibatch is a gather into buffers that stay
 what a CUDA graph needs. The order of epoch e is the permutation drawn from (seed, e): resuming needs only integers.
 """
 
-import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,7 +80,7 @@ class Minibatches:
 
     Attributes:
         rows, steps: rows in the data set, minibatches per epoch.
-        fingerprint: checksum of targets and weights, by which a resumed training knows its data.
+        given: x, y and weight as they came.
         x, y, weight: buffers of batch_size rows; weight is None without sample weights.
     """
 
@@ -98,7 +97,7 @@ class Minibatches:
             raise ConfigurationError(
                 f"drop_last leaves nothing of {self.rows} rows at batch_size {order.batch_size}; choose a smaller one"
             )
-        self.fingerprint = [zlib.crc32(backend.to_host(a).tobytes()) for a in (y, weight) if a is not None]
+        self.given = x, y, weight
         self._x = resident(backend, x, dtype)
         self._scaling = (backend.asarray(x.mean), backend.asarray(x.scale)) if isinstance(x, Standardized) else ()
         self._y = backend.asarray(y)

@@ -31,7 +31,7 @@ class History:
 
     @property
     def columns(self) -> list[str]:
-        """Every name in any row: a training that is resumed with a validation set gains some midway."""
+        """Every name in any row: a training that is resumed with more metrics gains some midway."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def to_csv(self, path: str | Path) -> None:

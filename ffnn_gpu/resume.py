@@ -11,6 +11,7 @@ from ffnn_gpu import checkpoint
 from ffnn_gpu.architecture import kinds
 from ffnn_gpu.callbacks import require_restorable
 from ffnn_gpu.errors import CheckpointCorruptError, IncompatibleCheckpointError
+from ffnn_gpu.fingerprint import LATER, agree
 
 REMEMBERED = {"epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum", "history", "callbacks"}
 
@@ -63,10 +64,10 @@ def plan(run: Any) -> dict[str, Any]:
     """What must be equal for a trajectory to go on; the number of epochs may grow."""
     order = run.data.order
     return {
-        "rows": run.data.rows, "targets and weights (checksum)": run.data.fingerprint,
+        "rows": run.data.rows,
         "batch_size": order.batch_size, "shuffle": order.shuffle, "drop_last": order.drop_last,
         "seed": run.seed, "accumulate": run.accumulate, "optimizer": repr(run.optimizer), "loss": repr(run.loss),
-        "schedule": repr(run.schedule),
+        "schedule": repr(run.schedule), **run.fingerprints,
     }  # fmt: skip
 
 
@@ -86,9 +87,11 @@ def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> dic
         raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     if missing:
         raise CheckpointCorruptError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}")
-    wanted = plan(run) | {"n_in": run.network.n_in, "network": run.network.layers, "dtype": run.network.compute_dtype.name}
+    mine = run.network
+    wanted = {"n_in": mine.n_in, "network": mine.layers, "dtype": mine.compute_dtype.name} | plan(run)
     for name, value in wanted.items():
-        if found.get(name) != value:
+        if name in LATER and name not in found: continue
+        if not agree(name, found.get(name), value):
             raise IncompatibleCheckpointError(f"{path} was written with {name} {found.get(name)}; this run has {value}")
     return saved
 

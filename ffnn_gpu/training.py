@@ -7,7 +7,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.evaluation import Samples, balanced, evaluate, metric_name, samples, split
+from ffnn_gpu.fingerprint import fingerprints
 from ffnn_gpu.history import History
 from ffnn_gpu.interrupt import Interrupt
 from ffnn_gpu.losses import Loss
@@ -83,6 +84,7 @@ class TrainingRun:
     Attributes:
         epoch, position: finished epochs, and finished minibatches of the next one.
         lr, lr_factor: the learning rate of the last step; what callbacks multiply the schedule by.
+        held_out, validation: the validation rows as they came, and where the network reads them; None if there are none.
         stop: set to end the training after this epoch.
     """
 
@@ -91,7 +93,8 @@ class TrainingRun:
         *, epochs: int, metrics: Sequence[Any], schedule: Schedule, accumulate: int, seed: int,
     ) -> None:  # fmt: skip
         self.network, self.loss, self.optimizer, self.data = network, loss, optimizer, data
-        self.validation, self.metrics, self.schedule, self.epochs = validation, metrics, schedule, epochs
+        self.held_out, self.metrics, self.schedule, self.epochs = validation, metrics, schedule, epochs
+        self.validation = validation and validation.on(network.backend, network.compute_dtype)
         self.accumulate, self.seed = accumulate, seed
         self.epoch = self.position = 0
         self.lr_factor, self.stop, self.history = 1.0, False, History()
@@ -109,6 +112,12 @@ class TrainingRun:
     @property
     def steps_done(self) -> int:
         return self.epoch * self.data.steps + self.position
+
+    @cached_property
+    def fingerprints(self) -> dict[str, Any]:
+        """Checksums of the data; made when a checkpoint is written or read, so that a training without one pays nothing."""
+        v = self.held_out
+        return fingerprints(self.network.backend, self.data.given, None if v is None else (v.x, v.y, v.weight))
 
     def step(self) -> None:
         """The next minibatch, or several: as many as the device does in one launch, unless a callback wants to see each.
@@ -246,8 +255,7 @@ def fit(
     )
     extra = [schedule] if isinstance(schedule, Callback) else []
     run = TrainingRun(
-        network, loss, optimizer, minibatches, held_out and held_out.on(network.backend, network.compute_dtype),
-        epochs=epochs, metrics=metrics, accumulate=accumulate, seed=seed,
+        network, loss, optimizer, minibatches, held_out, epochs=epochs, metrics=metrics, accumulate=accumulate, seed=seed,
         schedule=constant if isinstance(schedule, Callback) else schedule,
     )  # fmt: skip
     run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]

@@ -28,7 +28,7 @@ ORDER = [
     {"initializers", "csv_files", "preprocess", "atomic_folder"},
     {"layers", "readers"},
     {"network", "losses", "optimizers", "data", "architecture"},
-    {"checkpoint", "evaluation", "slopes"},
+    {"checkpoint", "evaluation", "slopes", "fingerprint"},
     {"callbacks", "tasks"},
     {"progress", "resume", "run_folder", "model"},
     {"training", "tables"},

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 
 import ffnn_gpu as nn
-from ffnn_gpu import atomic_folder, checkpoint
+from ffnn_gpu import atomic_folder, checkpoint, fingerprint
 
 SCRIPT = Path(__file__).parent / "golden" / "make_checkpoints.py"
 spec = importlib.util.spec_from_file_location("make_checkpoints", SCRIPT)
 maker = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(maker)
-every = pytest.mark.parametrize("name", ["format-1-float32", "format-1-bfloat16"])
+NAMES = ["format-1-bfloat16", "format-1-float32", "format-1-inputs-bfloat16", "format-1-inputs-float32"]
+every = pytest.mark.parametrize("name", NAMES)
 
 
 def test_every_golden_checkpoint_is_tested():
-    assert sorted(path.name for path in maker.FOLDER.iterdir()) == ["format-1-bfloat16", "format-1-float32"]
+    assert sorted(path.name for path in maker.FOLDER.iterdir()) == NAMES
 
 
 @every
@@ -45,10 +46,15 @@ def test_golden_training_goes_on(name, tmp_path):
 
 @every
 def test_format_that_is_written_is_the_golden_one(name, tmp_path):
-    """A field more, less or renamed is another format: then FORMAT grows, and new golden files are made."""
+    """A field more, less or renamed is another format: then FORMAT grows, and new golden files are made.
+
+    But for the checksums that are read where they are there: the versions before them do not look for them either.
+    """
     maker.write(tmp_path / "now", name.split("-")[-1])
     for part in ("last", "exact"):
         (files, state), (golden, stored) = map(atomic_folder.read, (tmp_path / "now" / part, maker.FOLDER / name / part))
+        if "inputs" not in name and part == "last":
+            for later in fingerprint.LATER: state["training"]["plan"].pop(later)
         assert shape_of(state) == shape_of(stored) and state["format"] == checkpoint.FORMAT == stored["format"]
         assert files.keys() == golden.keys()
         for file in files:

@@ -9,11 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from ffnn_gpu import atomic_folder
+from ffnn_gpu import atomic_folder, fingerprint
 from ffnn_gpu.activations import relu
+from ffnn_gpu.backend.arrays import Standardized
 from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.checkpoint import load, load_extras, save
 from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError, ConfigurationError, IncompatibleCheckpointError
+from ffnn_gpu.fingerprint import LATER
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.losses import SoftmaxCrossEntropy, softmax_cross_entropy
 from ffnn_gpu.network import Network
@@ -357,9 +359,50 @@ def test_damaged_checkpoint_is_not_resumed_and_not_overwritten(tmp_path):
     assert file.read_bytes() == before
 
 
-def test_resume_refuses_other_targets(tmp_path):
-    network, x, y = Network(2, [Dense(2)], "numpy"), np.eye(2).repeat(4, axis=0), np.array([0, 1] * 4)
-    settings = {"epochs": 2, "batch_size": 4, "checkpoint": tmp_path, "verbose": 0}
-    fit(network, softmax_cross_entropy, SGD(0.1), (x, y), **settings)
-    with pytest.raises(IncompatibleCheckpointError, match="targets and weights"):
-        fit(network, softmax_cross_entropy, SGD(0.1), (x, 1 - y), **settings, resume=True)
+MEAN, SCALE = np.arange(4.0), np.arange(1.0, 5)
+DATA = {
+    "targets": ((X, (LABELS + 1) % 3), None, "targets and weights"),
+    "inputs": ((100 * X + 5, LABELS), None, "inputs"),
+    "one number": ((X + np.eye(50, 4, -30), LABELS), None, "inputs"),
+    "mean": ((Standardized(X, MEAN + 1, SCALE), LABELS), None, "inputs"),
+    "scale": ((Standardized(X, MEAN, SCALE + 1), LABELS), None, "inputs"),
+    "validation inputs": (None, (X[:9] + 1, LABELS[:9]), "validation inputs"),
+    "validation targets": (None, (X[:9], LABELS[1:10]), "validation targets"),
+    "validation weights": (None, (X[:9], LABELS[:9], WEIGHTS[:9]), "validation targets"),
+    "no validation": (None, False, "validation inputs"),
+}
+
+
+def train_on(path, data, validation, epochs=2, **settings):
+    network, optimizer = network_of(), Adam(0.01)
+    before = look(network, optimizer)
+    try:
+        fit(network, softmax_cross_entropy, optimizer, data, epochs=epochs, batch_size=16, validation=validation or None,
+            checkpoint=path, verbose=0, **settings)                                                 # fmt: skip
+    except IncompatibleCheckpointError:
+        assert look(network, optimizer) == before
+        raise
+
+
+@pytest.mark.parametrize("what", DATA)
+def test_resume_on_other_data_is_refused_with_what_differs_and_changes_nothing(tmp_path, what):
+    (x, y), held_out = (Standardized(X, MEAN, SCALE) if what in ("mean", "scale") else X, LABELS), (X[:9], LABELS[:9])
+    data, validation, message = DATA[what]
+    train_on(tmp_path, (x, y), held_out)
+    stored = atomic_folder.read(tmp_path / "last")
+    with pytest.raises(IncompatibleCheckpointError, match=f"was written with {message}"):
+        train_on(tmp_path, data or (x, y), held_out if validation is None else validation, epochs=4, resume=True)
+    assert atomic_folder.read(tmp_path / "last") == stored
+    train_on(tmp_path, (x, y), held_out, epochs=4, resume=True)
+
+
+def test_checkpoint_from_before_there_were_checksums_of_inputs_goes_on(tmp_path):
+    train_on(tmp_path, (X, LABELS), (X[:9], LABELS[:9]))
+    damage(tmp_path / "last", lambda training, files: [training["plan"].pop(name) for name in LATER])
+    train_on(tmp_path, (X, LABELS), (X[:9], LABELS[:9]), epochs=4, resume=True)
+    assert {*LATER} <= atomic_folder.read(tmp_path / "last")[1]["training"]["plan"].keys()
+
+
+def test_training_without_a_checkpoint_makes_no_checksums(monkeypatch):
+    monkeypatch.setattr(fingerprint, "_checksum", None)
+    train_on(None, (X, LABELS), (X[:9], LABELS[:9]))

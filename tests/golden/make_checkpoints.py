@@ -1,6 +1,7 @@
 """Writes golden/checkpoints: one training checkpoint of the present format in float32 and one in bfloat16.
 
-A new format version gets files beside these; these stay, for as long as the package reads them.
+A new format version gets files beside these; these stay, for as long as the package reads them. Those without "inputs" in
+their name were written before a checkpoint had checksums of x and of the validation rows.
 """
 
 import shutil
@@ -46,6 +47,6 @@ def write(folder, dtype):
 
 if __name__ == "__main__":
     for dtype in ("float32", "bfloat16"):
-        shutil.rmtree(FOLDER / f"format-1-{dtype}", ignore_errors=True)
-        write(FOLDER / f"format-1-{dtype}", dtype)
+        shutil.rmtree(FOLDER / f"format-1-inputs-{dtype}", ignore_errors=True)
+        write(FOLDER / f"format-1-inputs-{dtype}", dtype)
     sys.stdout.write(f"written to {FOLDER}\n")
