@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu import atomic_folder, checkpoint
-from ffnn_gpu.checks import require_positive_int
+from ffnn_gpu.checks import is_number, require_positive_int
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
 
 LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
@@ -226,14 +226,15 @@ class Checkpoints(Callback):
 
 def require_restorable(callbacks: list[Callback], states: list[dict[str, Any]]) -> None:
     """Raise IncompatibleCheckpointError unless there is one saved state for each callback, with all it remembers."""
-    if not isinstance(states, list) or not all(isinstance(state, dict) for state in states):
-        raise IncompatibleCheckpointError(f"the checkpoint has no states of callbacks but {states!r}")
     names = [type(callback).__name__ for callback in callbacks]
     saved = [state.get("callback") for state in states]
     if names != saved:
         raise IncompatibleCheckpointError(f"the checkpoint was written with the callbacks {saved}; this run has {names}")
     for callback, state in zip(callbacks, states, strict=True):
-        lacks = callback.state().keys() - state.keys()
+        mine, name = callback.state(), type(callback).__name__
+        lacks = mine.keys() - state.keys()
         if lacks:
-            name = type(callback).__name__
             raise IncompatibleCheckpointError(f"the state of {name} in the checkpoint lacks {', '.join(sorted(lacks))}")
+        wrong = next((key for key in mine if is_number(mine[key]) and not is_number(state[key])), None)
+        if wrong is not None:
+            raise IncompatibleCheckpointError(f"{wrong} of {name} in the checkpoint is {state[wrong]!r}, not a number")

@@ -3,61 +3,67 @@
 Nothing random needs saving: the order of an epoch and the bits of dropout are functions of integers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta, structs
 
 from ffnn_gpu import checkpoint
 from ffnn_gpu.architecture import kinds
 from ffnn_gpu.callbacks import require_restorable
-from ffnn_gpu.errors import CheckpointCorruptError, IncompatibleCheckpointError
+from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.fingerprint import LATER, agree
 
-REMEMBERED = {"epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum", "history", "callbacks"}
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Saved(msgspec.Struct):
+    """What a checkpoint remembers of a training besides its arrays."""
+
+    plan: dict[str, Any]
+    epoch: Count
+    position: Count
+    lr_factor: float
+    stop: bool
+    lr: float
+    loss_sum: float
+    weight_sum: float
+    history: list[dict[str, Any]]
+    callbacks: list[dict[str, Any]]
 
 
 def save_run(run: Any, path: Path, extras: Mapping[str, Any]) -> None:
     """Write the run's network, optimizer state, counters, history and callbacks."""
-    state = {
-        "training": {
-            "plan": plan(run), "epoch": run.epoch, "position": run.position, "lr_factor": run.lr_factor, "stop": run.stop,
-            "lr": run.lr, "loss_sum": run.meter.total, "weight_sum": run.meter.weight, "history": run.history.rows,
-            "callbacks": [{"callback": type(c).__name__, **c.state()} for c in resumable(run)],
-        },
-        "extras": dict(extras),
-    }  # fmt: skip
-    to_host = run.network.backend.to_host
-    arrays = {f"optimizer.{name}": to_host(vector) for name, vector in _vectors(run).items()}
-    for k, callback in enumerate(resumable(run)):
-        arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
-    checkpoint.write(run.network, path, state, arrays)
+    training, arrays = _remembered(run, resumable(run))
+    checkpoint.write(run.network, path, {"training": structs.asdict(training), "extras": dict(extras)}, arrays)
 
 
 def restore_run(run: Any, path: Path) -> None:
-    """Put everything back; all or nothing.
+    """Put everything back; all or nothing, whatever a callback does.
 
     Raises:
         IncompatibleCheckpointError: it belongs to another network, data set or plan; names the first difference.
     """
     network, state, arrays = checkpoint.read(path, "numpy", kinds(run.network.layers))
-    saved = _same_plan(run, path, network, state)
-    vectors, callbacks = _vectors(run), resumable(run)
-    for name, vector in vectors.items():
-        found = arrays.get(f"optimizer.{name}")
-        if found is None or found.shape != vector.shape:
-            raise IncompatibleCheckpointError(f"{path} has no {name} of shape {vector.shape} for {run.optimizer!r}")
-    require_restorable(callbacks, saved["callbacks"])
-    # From here on nothing can fail.
-    run.network.params.assign(network.params.to_host())
-    run.network.backend.write(run.network.params.step, 0, int(network.params.step[0]))
-    for name, vector in vectors.items():
-        run.network.backend.copy(run.network.backend.asarray(arrays[f"optimizer.{name}"]), out=vector)
-    for k, (callback, remembered) in enumerate(zip(callbacks, saved["callbacks"], strict=True)):
-        prefix = f"callback.{k}."
-        callback.restore(remembered, {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)})
-    run.epoch, run.position, run.lr_factor, run.stop = (saved[key] for key in ("epoch", "position", "lr_factor", "stop"))
-    run.lr, run.meter.total, run.meter.weight = saved["lr"], saved["loss_sum"], saved["weight_sum"]
-    run.history.rows[:] = saved["history"]
+    saved, callbacks = _same_plan(run, path, network, state), resumable(run)
+    _require_vectors(run, path, arrays)
+    require_restorable(callbacks, saved.callbacks)
+    mine, my_arrays = _remembered(run, callbacks)
+    before = run.network.params.to_host(), int(run.network.backend.to_host(run.network.params.step)[0])
+    copies = {name: np.array(array) for name, array in my_arrays.items()}
+    try:
+        _put(run, network.params.to_host(), int(network.params.step[0]), saved, arrays)
+        for callback, remembered, parts in _parts(callbacks, saved, arrays):
+            callback.restore(remembered, parts)
+    except BaseException:
+        _put(run, *before, mine, copies)
+        for callback, remembered, parts in _parts(callbacks, mine, copies):
+            with suppress(Exception): callback.restore(remembered, parts)
+        raise
 
 
 def plan(run: Any) -> dict[str, Any]:
@@ -76,23 +82,66 @@ def resumable(run: Any) -> list[Any]:
     return [callback for callback in run.callbacks if callback.state()]
 
 
-def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> dict[str, Any]:
+def _remembered(run: Any, callbacks: list[Any]) -> tuple[Saved, dict[str, np.ndarray]]:
+    """Counters and states, and arrays by name, as they are now; θ and the count of updates are the network's own."""
+    states = [{"callback": type(callback).__name__, **callback.state()} for callback in callbacks]
+    saved = Saved(
+        plan=plan(run), epoch=run.epoch, position=run.position, lr_factor=run.lr_factor, stop=bool(run.stop), lr=run.lr,
+        loss_sum=run.meter.total, weight_sum=run.meter.weight, history=[*run.history.rows], callbacks=states,
+    )  # fmt: skip
+    to_host = run.network.backend.to_host
+    arrays = {f"optimizer.{name}": to_host(vector) for name, vector in _vectors(run).items()}
+    for k, callback in enumerate(callbacks):
+        arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
+    return saved, arrays
+
+
+def _put(run: Any, numbers: Mapping[str, np.ndarray], updates: int, saved: Saved, arrays: Mapping[str, np.ndarray]) -> None:
+    """Make everything but the callbacks as it was."""
+    backend, params = run.network.backend, run.network.params
+    params.assign(numbers)
+    backend.write(params.step, 0, updates)
+    for name, vector in _vectors(run).items():
+        backend.copy(backend.asarray(arrays[f"optimizer.{name}"]), out=vector)
+    run.epoch, run.position, run.lr_factor, run.stop = saved.epoch, saved.position, saved.lr_factor, saved.stop
+    run.lr, run.meter.total, run.meter.weight = saved.lr, saved.loss_sum, saved.weight_sum
+    run.history.rows[:] = saved.history
+
+
+def _parts(
+    callbacks: list[Any], saved: Saved, arrays: Mapping[str, np.ndarray]
+) -> Iterator[tuple[Any, dict[str, Any], dict[str, np.ndarray]]]:
+    """Each callback with its state and its arrays."""
+    for k, (callback, remembered) in enumerate(zip(callbacks, saved.callbacks, strict=True)):
+        prefix = f"callback.{k}."
+        yield callback, remembered, {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _require_vectors(run: Any, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    for name, vector in _vectors(run).items():
+        found = arrays.get(f"optimizer.{name}")
+        if found is None or found.shape != vector.shape or found.dtype != vector.dtype:
+            has = "no such array" if found is None else f"{found.dtype} {found.shape}"
+            wanted = f"{name} of {run.optimizer!r} is {vector.dtype} {vector.shape}"
+            raise IncompatibleCheckpointError(f"{wanted}; {path} has {has}")
+
+
+def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> Saved:
     if "training" not in state:
         raise IncompatibleCheckpointError(f"{path} holds a network without its training; there is nothing to resume")
-    saved = state["training"]
     try:
-        found = saved["plan"] | {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}
-        missing = REMEMBERED - saved.keys()
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    if missing:
-        raise CheckpointCorruptError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}")
+        saved = msgspec.convert(state["training"], Saved)
+    except msgspec.ValidationError as error:
+        raise IncompatibleCheckpointError(f"{path} holds no training that can go on: {error}") from error
     mine = run.network
+    found = saved.plan | {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}
     wanted = {"n_in": mine.n_in, "network": mine.layers, "dtype": mine.compute_dtype.name} | plan(run)
     for name, value in wanted.items():
         if name in LATER and name not in found: continue
         if not agree(name, found.get(name), value):
             raise IncompatibleCheckpointError(f"{path} was written with {name} {found.get(name)}; this run has {value}")
+    if saved.position > run.data.steps:
+        raise IncompatibleCheckpointError(f"{path} is at minibatch {saved.position} of an epoch of {run.data.steps}")
     return saved
 
 
