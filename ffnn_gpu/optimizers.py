@@ -34,6 +34,10 @@ class OptimizerState(SimpleNamespace):
     scalars: Any
     control: Any
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Of SimpleNamespace, a copy has the `vars` only."""
+        return type(self), (), (vars(self), {"control": self.control})
+
 
 @dataclass(frozen=True, eq=False)
 class Optimizer:

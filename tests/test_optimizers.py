@@ -1,3 +1,4 @@
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -320,6 +321,19 @@ def test_without_a_loss_scale_an_overflow_is_not_hidden(backend, dtype):
 def test_what_a_checkpoint_keeps_of_the_state_lacks_the_control(backend):
     params, rule = parameters(backend), AdamW(clip_norm=1.0)
     assert set(vars(rule.state(params))) == {"m", "v", "scalars"}
+
+
+def test_training_goes_on_from_a_deep_copy_of_the_state():
+    rule, steps, ends = Adam(clip_norm=0.5), gradients(), []
+    for change in (lambda state: state, copy.deepcopy):
+        params = parameters(NumpyBackend())
+        run(rule, params, steps[:2])
+        kept = params.optimizer_states[rule]
+        params.optimizer_states[rule] = change(kept)
+        ends.append(run(rule, params, steps[2:]))
+        assert (params.optimizer_states[rule].control is kept.control) == (change is not copy.deepcopy)
+    for mine, theirs in zip(*ends, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_moving_average_is_its_formula_and_swaps(backend, dtype):
