@@ -1,10 +1,12 @@
 """Each proof sees what it looks for; their counts are made by scripts/prove.py."""
 
+import os
 import re
+import time
 
 import pytest
 
-from ffnn_gpu import atomic_folder
+from ffnn_gpu import atomic_folder, folder_swap
 from proofs import Figure, Settings, damage, full_disk, kills, payloads, promised, resume, suite
 from proofs.task import STEPS, train
 
@@ -41,6 +43,31 @@ def test_kill_proof_loses_something_where_a_checkpoint_is_written_in_place(tmp_p
     first = train(tmp_path / "other", epochs=kills.EPOCHS, stop=2)
     (tmp_path / "run" / "last" / name).write_bytes((tmp_path / "other" / "last" / name).read_bytes())
     assert first != whole and kills._losses(tmp_path / "run", tmp_path / "copy", whole)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kill_proof_loses_something_where_the_old_checkpoint_goes_before_the_new_one_comes(tmp_path, monkeypatch):
+    """Such a training begins again and comes to the same numbers; only what was written before tells."""
+
+    def put_in_place(scratch, path, parent=os.getpid()):
+        if path.exists(): os.rename(path, tmp_path / f"trash {time.time_ns()}")
+        if os.getpid() != parent: time.sleep(0.02)                                     # where most of the kills come
+        os.rename(scratch, path)
+
+    monkeypatch.setattr(folder_swap, "put_in_place", put_in_place)
+    (figure,) = kills.prove(Settings(tmp_path, kills=10, say=lambda line: None))
+    assert figure.holds is False
+    assert [line for line in figure.details if re.fullmatch(r"`last` held \d+ updates and holds none after the kill", line)]
+
+
+def test_kill_proof_sees_an_older_checkpoint_and_that_too_little_was_tried(tmp_path):
+    trials = [kills.Trial(tmp_path, killed=4, torn=1), kills.Trial(tmp_path, False, killed=1, torn=1)]
+    train(tmp_path, epochs=1)
+    assert not kills._went_back(trials[0]) and kills._figure(trials).holds
+    trials[0].written[:] = (7).to_bytes(8, "big")
+    assert kills._went_back(trials[0]) == kills._went_back(trials[0]) == ["`last` held 7 updates and holds 3 after the kill"]
+    trials[1].torn = 0
+    assert not kills._figure(trials).holds and "none fell within a write" in kills._figure(trials).details[0]
 
 
 def test_damage_proof_flips_every_bit_and_tells_a_refusal_from_a_load(tmp_path):
