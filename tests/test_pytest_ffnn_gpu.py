@@ -150,6 +150,7 @@ IMPORTS_INSIDE = """
 
 @pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "two"])
 def test_import_within_a_test_is_seen_and_the_reason_told(installed, tmp_path, options):
+    if options: pytest.importorskip("xdist")
     told = told_by_pytest(tmp_path, installed, IMPORTS_INSIDE, *options)
     assert "2 skipped" in told and "2 tests not run: CUDA device 0" in told
     assert "2 errors" in told_by_pytest(tmp_path, installed, IMPORTS_INSIDE, "--require-gpu", *options)
