@@ -1,18 +1,26 @@
-"""Every planted bug turns the suite red: which test saw which."""
+"""Every planted bug turns the suite red: which test saw which.
+
+That the suite is green without one is tried on exactly the tests that the bugs meet.
+"""
 
 from pathlib import Path
 
 from proofs import Figure, Settings
 from proofs.planted import FURTHER, NAMED, Bug
-from proofs.suite import NUMERICAL, caught_by, first_failure, in_copies, stages
+from proofs.suite import EVERYTHING, caught_by, in_copies, stages, unhealthy
 
 
 def prove(settings: Settings) -> list[Figure]:
     """One row for the named bugs, one for the others; each bug is planted in a copy of the repository of its own."""
 
+    def meets(bug: Bug) -> list[tuple[str, ...]]: return [*stages(bug.file), EVERYTHING]
+
     def plant(folder: Path, bug: Bug | None) -> tuple[str, str | None]:
-        if bug is None: return "nothing planted", first_failure(folder, NUMERICAL)
-        test = caught_by(folder, bug.file, bug.text(folder), [*stages(bug.file), ["tests"]])
+        if bug is None:
+            test = unhealthy(folder, ((tests, "") for bug in (*NAMED, *FURTHER) for tests in meets(bug)))
+            settings.say(f"bugs: nothing planted: {test or 'green'}")
+            return "nothing planted", test
+        test = caught_by(folder, bug.file, bug.text(folder), meets(bug))
         settings.say(f"bugs: {bug.name}: {test or 'SURVIVES'}")
         return bug.name, test
 

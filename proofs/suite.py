@@ -17,9 +17,10 @@ COPIED = (
     "ffnn_gpu", "pytest_ffnn_gpu.py", "tests", "benchmarks", "scripts", "proofs", "docs", "pyproject.toml", "README.md",
 )  # fmt: skip
 SECONDS = 900  # a broken loop may never end: that is noticed too
+EVERYTHING = ("tests", "--ignore=tests/proofs", "--ignore=tests/scripts")  # the first sees a bug's text, the others need git
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
 
-# Which tests see a mistake in which file first. What survives them meets the rest of NUMERICAL, then the whole suite.
+# Which tests see a mistake in which file first. What survives them meets NUMERICAL, then a planted bug meets EVERYTHING.
 NEAREST = {
     "ffnn_gpu/activations.py": ("tests/test_activations.py", "tests/test_gradients.py"),
     "ffnn_gpu/losses.py": ("tests/test_losses.py", "tests/test_bad_input.py", "tests/backend/test_strict.py"),
@@ -31,6 +32,21 @@ NEAREST = {
     "ffnn_gpu/backend/losses.py": ("tests/test_losses.py", "tests/test_gradients.py"),
     "ffnn_gpu/backend/normalization.py": ("tests/backend/test_normalization.py", "tests/layers"),
     "ffnn_gpu/backend/softmax.py": ("tests/backend/test_softmax.py", "tests/layers", "tests/test_losses.py"),
+    "ffnn_gpu/callbacks.py": ("tests/test_callbacks.py", "tests/test_training.py", "tests/test_resume.py"),
+    "ffnn_gpu/data.py": ("tests/test_data.py", "tests/test_training.py", "tests/test_standardized.py"),
+    "ffnn_gpu/evaluation.py": ("tests/test_evaluation.py", "tests/test_training.py", "tests/test_bad_input.py"),
+    "ffnn_gpu/initializers.py": ("tests/test_initializers.py", "tests/test_network.py", "tests/test_architecture_json.py"),
+    "ffnn_gpu/labels.py": ("tests/test_labels.py", "tests/test_preprocess.py", "tests/test_tasks.py"),
+    "ffnn_gpu/meter.py": ("tests/test_meter.py", "tests/test_training.py", "tests/test_resume.py"),
+    "ffnn_gpu/metrics.py": ("tests/test_metrics.py", "tests/test_evaluation.py"),
+    "ffnn_gpu/network.py": ("tests/test_network.py", "tests/test_mixed_precision.py", "tests/test_training.py"),
+    "ffnn_gpu/parameters.py": ("tests/test_parameters.py", "tests/test_checkpoint.py", "tests/test_mixed_precision.py"),
+    "ffnn_gpu/preprocess.py": ("tests/test_preprocess.py", "tests/test_standardized.py"),
+    "ffnn_gpu/resume.py": ("tests/test_resume.py", "tests/test_mixed_precision.py"),
+    "ffnn_gpu/schedules.py": ("tests/test_schedules.py",),
+    "ffnn_gpu/targets.py": ("tests/test_bad_input.py", "tests/test_losses.py", "tests/test_evaluation.py"),
+    "ffnn_gpu/training.py": ("tests/test_training.py", "tests/test_resume.py", "tests/backend/test_graphs.py"),
+    "ffnn_gpu/workspace.py": ("tests/test_workspace.py", "tests/test_network.py", "tests/test_mixed_precision.py"),
 }  # fmt: skip
 NUMERICAL = (
     "tests/test_hand_worked.py", "tests/layers", "tests/backend/test_reference.py", "tests/backend/test_numpy_backend.py",
@@ -42,10 +58,9 @@ NUMERICAL = (
 
 
 def stages(file: str) -> list[tuple[str, ...]]:
-    """The tests that look closest at this file, then the other numerical ones."""
-    first = NEAREST.get(file, ("tests/layers", "tests/test_hand_worked.py", "tests/backend/test_reference.py",
-                              "tests/test_gradients.py"))  # fmt: skip
-    return [first, tuple(test for test in NUMERICAL if test not in first)]
+    """The tests that look closest at this file, then the numerical ones."""
+    return [NEAREST.get(file, ("tests/layers", "tests/test_hand_worked.py", "tests/backend/test_reference.py",
+                               "tests/test_gradients.py")), NUMERICAL]  # fmt: skip
 
 
 def copy_repository(to: Path) -> Path:
@@ -58,9 +73,16 @@ def copy_repository(to: Path) -> Path:
 
 
 def first_failure(folder: Path, tests: Iterable[str], chosen: str = "", seconds: float = SECONDS) -> str | None:
-    """The first test of the copy in `folder` that fails; None if all pass. No test runs on a GPU.
+    """The first test of the copy in `folder` that fails, or cannot be collected; None if all pass. No test runs on a GPU.
 
-    chosen: what pytest's -k takes. Without hypothesis's plugin, which takes longer to start than most mutants live.
+    Where the package cannot even be imported no test can begin: that counts. No other end of pytest does, for it would be
+    the same without what is broken. Without hypothesis's plugin, which takes longer to start than most mutants live.
+
+    Args:
+        chosen: what pytest's -k takes.
+
+    Raises:
+        RuntimeError: pytest tried no test: it knows no such file or option, or `chosen` chooses none; or it broke down.
     """
     options = ["-x", "-q", "--tb=no", "-m", "not gpu", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-k", chosen]
     command = [sys.executable, "-m", "pytest", *options, *tests]
@@ -70,8 +92,12 @@ def first_failure(folder: Path, tests: Iterable[str], chosen: str = "", seconds:
     except subprocess.TimeoutExpired:
         return f"no end after {seconds:.0f} s"
     if done.returncode == 0: return None
-    found = FAILED.search(done.stdout)
-    return found[1] if found else f"pytest ended with {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
+    if done.returncode in (1, 2) and (found := FAILED.search(done.stdout)): return found[1]
+    imported = subprocess.run([sys.executable, "-c", "import ffnn_gpu"], cwd=folder, env=environment, capture_output=True,
+                              text=True)  # fmt: skip
+    if imported.returncode: return f"import ffnn_gpu: {imported.stderr.strip().splitlines()[-1]}"
+    said = (done.stdout + done.stderr).strip()[-300:]
+    raise RuntimeError(f"pytest {' '.join(tests)} -k {chosen!r} ended with {done.returncode} and tells nothing: {said}")
 
 
 def caught_by(folder: Path, file: str, broken: str, by: Sequence[Iterable[str]], chosen: str = "") -> str | None:
@@ -83,6 +109,12 @@ def caught_by(folder: Path, file: str, broken: str, by: Sequence[Iterable[str]],
         return next((found for tests in by if (found := first_failure(folder, tests, chosen))), None)
     finally:
         _rewrite(path, whole)
+
+
+def unhealthy(folder: Path, selections: Iterable[tuple[Iterable[str], str]]) -> str | None:
+    """The first failure among these (tests, chosen) in the copy as it is: what would be red of itself proves nothing."""
+    distinct = dict.fromkeys(selections)
+    return next((found for tests, chosen in distinct if (found := first_failure(folder, tests, chosen))), None)
 
 
 def in_copies(work: Callable[[Path, Any], Any], items: Sequence[Any], scratch: Path, jobs: int) -> list[Any]:

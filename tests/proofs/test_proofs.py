@@ -7,17 +7,63 @@ import time
 import pytest
 
 from ffnn_gpu import atomic_folder, folder_swap
-from proofs import Figure, Settings, damage, full_disk, kills, payloads, promised, resume, suite
+from proofs import Figure, Settings, bugs, damage, full_disk, kills, payloads, promised, resume, suite
+from proofs.planted import NAMED
 from proofs.task import STEPS, train
 
 
-def test_suite_names_the_test_that_caught_a_bug_and_mends_the_copy(tmp_path):
-    (tmp_path / "code.py").write_text("x = 1\n")
-    (tmp_path / "test_code.py").write_text("import code\ndef test_x(): assert code.x == 1\n")
+@pytest.fixture
+def repository(tmp_path):
+    """A package of one number, with a test of it."""
+    (tmp_path / "ffnn_gpu.py").write_text("x = 1\n")
+    (tmp_path / "conftest.py").write_text("import ffnn_gpu\n")
+    (tmp_path / "test_code.py").write_text("import ffnn_gpu\n1 / ffnn_gpu.x\ndef test_x(): assert ffnn_gpu.x == 1\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -rfE\nmarkers = gpu\npythonpath = .\n")
-    assert suite.caught_by(tmp_path, "code.py", "x = 2\n", [["test_code.py"]]) == "test_code.py::test_x"
-    assert (tmp_path / "code.py").read_text() == "x = 1\n"
-    assert suite.caught_by(tmp_path, "code.py", "x = 1.0\n", [["test_code.py"]]) is None
+    return tmp_path
+
+
+@pytest.mark.parametrize(("broken", "seen"), [
+    ("x = 2\n", "test_code.py::test_x"),
+    ("x = 0\n", "test_code.py"),
+    ("x = 1 / 0\n", "import ffnn_gpu: ZeroDivisionError: division by zero"),
+    ("x = 1.0\n", None),
+])
+def test_suite_names_what_caught_a_bug_and_mends_the_copy(repository, broken, seen):
+    assert suite.caught_by(repository, "ffnn_gpu.py", broken, [["test_code.py"]]) == seen
+    assert (repository / "ffnn_gpu.py").read_text() == "x = 1\n"
+    assert suite.caught_by(repository, "ffnn_gpu.py", "x = 1.0\n", [["test_code.py"]]) is None
+
+
+def test_suite_that_does_not_end_has_noticed(repository):
+    (repository / "test_code.py").write_text("def test_x():\n    while True: pass\n")
+    assert suite.first_failure(repository, ["test_code.py"], seconds=1.0) == "no end after 1 s"
+
+
+@pytest.mark.parametrize(("tests", "chosen"), [
+    (["test_nowhere.py"], ""), (["--nonsense", "test_code.py"], ""), (["test_code.py"], "nothing"), ([], "x and"),
+])
+def test_suite_that_tries_nothing_has_not_noticed(repository, tests, chosen):
+    with pytest.raises(RuntimeError, match=r"ended with [2-5] and tells nothing"):
+        suite.first_failure(repository, tests, chosen)
+
+
+def test_selection_that_is_red_without_a_bug_is_named(repository):
+    (repository / "test_red.py").write_text("def test_of_itself(): assert False\n")
+    assert suite.unhealthy(repository, [(("test_code.py",), "")]) is None
+    assert suite.unhealthy(repository, [(("test_code.py",), ""), (("test_red.py",), "")]) == "test_red.py::test_of_itself"
+
+
+def test_what_bugs_and_mutants_meet_is_what_the_healthy_copy_met(tmp_path, monkeypatch):
+    met, healthy = set(), set()
+
+    def first_failure(folder, tests, chosen="", seconds=None):
+        whole = all((folder / file).read_text() == (suite.ROOT / file).read_text() for file in {b.file for b in NAMED})
+        (healthy if whole else met).add((tuple(tests), chosen))
+
+    monkeypatch.setattr(suite, "first_failure", first_failure)
+    monkeypatch.setattr(bugs, "FURTHER", ())
+    figures = bugs.prove(Settings(tmp_path, say=lambda line: None))
+    assert [figure.holds for figure in figures[:2]] == [True, False] and met == healthy != set()
 
 
 def test_tests_of_the_suite_proof_exist():

@@ -99,7 +99,8 @@ def test_report_holds_what_every_step_found(prove, capsys):
     code, report = prove()
     steps = report["steps"]
     assert (code, report["green"], outcomes(report)) == (0, True, ALL_WELL)
-    assert re.fullmatch("[0-9a-f]{40}(.changes)?", report["commit"]) and report["seconds"] >= 0
+    named = re.fullmatch("[0-9a-f]{40}(.changes)?", report["commit"] or "") is not None
+    assert named == (SCRIPTS.parent / ".git").exists() and report["seconds"] >= 0
     assert steps["machine"]["gpu"] == "a GPU"
     assert (steps["parity"]["passed"], steps["parity"]["failed"], steps["parity"]["skipped"]) == (2, 0, {})
     assert steps["sanitizer"]["memcheck"]["summary"] == "ERROR SUMMARY: 0 errors"
