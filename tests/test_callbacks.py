@@ -142,6 +142,26 @@ def test_callback_restored_from_its_json_goes_on_as_if_it_had_not_stopped(make, 
     assert (runs[0].stop, runs[0].lr_factor) == (runs[1].stop, runs[1].lr_factor)
 
 
+@pytest.mark.parametrize("epochs", range(10))
+def test_plateau_stopped_while_it_cools_goes_on_cooling(epochs):
+    whole, first, second = (started(ReduceOnPlateau(0.5, patience=1, cooldown=3)) for _ in range(3))
+    run, factors = feed(first, [1] * epochs)
+    second.restore(json.loads(json.dumps(first.state())), first.arrays())
+    assert factors + feed(second, [1] * (10 - epochs), run)[1] == feed(whole, [1] * 10)[1]
+
+
+def test_best_epoch_before_a_stop_is_put_back_though_none_after_it_is_better():
+    run, first, second = run_of(network=Network(2, [Dense(1)], "numpy")), started(BestWeights()), started(BestWeights())
+    best = run.network.params.to_host()
+    feed(first, [1.0], run)
+    run.network.params.theta += 1
+    second.restore(json.loads(json.dumps(first.state())), first.arrays())
+    feed(second, [2.0, 3.0], run)
+    second.finish(run)
+    for name, value in run.network.params.to_host().items():
+        np.testing.assert_array_equal(value, best[name])
+
+
 def test_callbacks_that_differ_from_the_saved_ones_are_named():
     with pytest.raises(IncompatibleCheckpointError, match=r"\['BestWeights'\]; this run has \['EarlyStopping'\]"):
         require_restorable([EarlyStopping(1)], [{"callback": "BestWeights", "best": 1.0}])

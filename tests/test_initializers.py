@@ -86,10 +86,17 @@ def test_variance_scaling_refuses_unknown_settings(fan, distribution):
         VarianceScaling(1.0, fan, distribution)
 
 
+DEFAULTS = {
+    "he_normal": {"relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus"},
+    "lecun_normal": {"selu"},
+    "glorot_uniform": {"identity", "softsign", "tanh", "sigmoid", "hard_sigmoid", "hard_tanh"},
+}
+
+
 def test_default_suits_the_activation():
-    want = {"relu": "he_normal", "gelu": "he_normal", "selu": "lecun_normal", "tanh": "glorot_uniform"}
-    assert {name: repr(default_initializer(ACTIVATIONS[name])) for name in want} == want
-    assert all(isinstance(default_initializer(phi), Initializer) for phi in ACTIVATIONS.values())
+    want = {name: initializer for initializer, names in DEFAULTS.items() for name in names}
+    assert {name: repr(default_initializer(phi)) for name, phi in ACTIVATIONS.items()} == want
+    assert default_initializer(ACTIVATIONS["elu"].with_alpha(0.3)) == initializers.he_normal
 
 
 def test_the_base_draws_nothing():

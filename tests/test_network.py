@@ -1,4 +1,5 @@
 import copy
+import itertools
 import pickle
 
 import numpy as np
@@ -69,6 +70,13 @@ def test_initial_numbers_are_equal_on_every_backend(backend, dtype):
 def test_start_of_a_layer_does_not_depend_on_the_layers_after_it(backend):
     short, long = make(backend, layers=[Dense(5)]), make(backend, layers=[Dense(5), Dense(9)])
     np.testing.assert_array_equal(short.params.to_host()["0.W"], long.params.to_host()["0.W"])
+
+
+def test_layers_of_equal_shape_start_with_numbers_of_their_own(backend):
+    equal = [Dense(3, tanh), Dense(3, tanh)]
+    numbers = make(backend, layers=[*equal, Residual(equal)]).params.to_host()
+    starts = [numbers[name] for name in ("0.W", "1.W", "2.layers.0.W", "2.layers.1.W")]
+    assert all((a != b).all() for a, b in itertools.combinations(starts, 2))
 
 
 def test_deepcopy_is_equal_and_independent(backend, dtype):

@@ -21,7 +21,7 @@ from ffnn_gpu.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.losses import SoftmaxCrossEntropy, softmax_cross_entropy
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import OPTIMIZERS, SGD, Adam, AdamW
-from ffnn_gpu.schedules import Cosine, OneCycle
+from ffnn_gpu.schedules import Cosine, OneCycle, StepDecay
 from ffnn_gpu.training import fit
 
 rng = np.random.default_rng(3)
@@ -78,6 +78,9 @@ SETTINGS = {
     "weights": lambda: {"optimizer": Adam(0.01), "sample_weight": WEIGHTS, "class_weight": "balanced"},
     "weighted loss": lambda: {"optimizer": Adam(0.01), "loss": SoftmaxCrossEntropy(0.1, (1.0, 2.0, 0.5)), "accumulate": 2},
     "no shuffling": lambda: {"optimizer": Adam(0.01), "shuffle": False, "drop_last": True},
+    "best epoch is the first": lambda: {
+        "optimizer": Adam(0.01), "schedule": StepDecay(0.1, 0.5), "callbacks": [BestWeights("lr")],
+    },
     "several callbacks": lambda: {
         "optimizer": Adam(0.01), "early_stopping": 3,
         "callbacks": [BestWeights("loss"), ReduceOnPlateau(0.5, 0, min_delta=9.0)],
@@ -212,6 +215,14 @@ def test_finished_training_resumed_trains_nothing_and_has_the_same_end(tmp_path,
     for _ in range(2):
         assert_same(train(settings, tmp_path / "run", counts, epochs=5, resume=True), whole)
     assert counts.steps == 0
+
+
+def test_training_that_stopped_early_is_resumed_from_its_end_however_rarely_it_was_saved(tmp_path):
+    rarely = Checkpoints(tmp_path, every_epochs=5)
+    whole = train("early stopping at once", tmp_path, epochs=9, checkpoint=rarely)
+    again = train("early stopping at once", tmp_path, Stop(int(whole[0].params.step[0]) + 1), epochs=9, resume=True)
+    assert len(whole[2]) % 5 and again[2].interrupted is None
+    assert_same(again, whole)
 
 
 def test_resume_without_a_checkpoint_begins(tmp_path):

@@ -100,6 +100,15 @@ def test_warmup_rises_in_equal_steps_to_one(rule):
     assert factors[10] == pytest.approx(1, rel=ROUNDING) and falls(factors[10:])
 
 
+@pytest.mark.parametrize(("rule", "rest"), [
+    (Cosine(warmup=10), Cosine()), (Cosine(0.2, warmup=0.1, cycles=3), Cosine(0.2, cycles=3)),
+    (LinearWarmup(10, Cosine()), Cosine()), (LinearWarmup(0.1, OneCycle()), OneCycle()),
+    (LinearWarmup(10, StepDecay(0.5)), StepDecay(0.5)),
+], ids=repr)  # fmt: skip
+def test_what_follows_a_warmup_has_the_steps_that_are_left(rule, rest):
+    assert path(rule, 100)[10:] == pytest.approx(path(rest, 90), rel=ROUNDING, abs=ROUNDING)
+
+
 def test_warmup_longer_than_the_training_only_rises():
     factors = path(LinearWarmup(50), 10)
     assert factors == pytest.approx([(t + 1) / 50 for t in range(10)], rel=ROUNDING)
@@ -111,6 +120,13 @@ def test_one_cycle_rises_to_one_and_falls_to_its_end():
     assert factors[0] == pytest.approx(1 / 25, rel=ROUNDING) and factors[top] == pytest.approx(1, rel=ROUNDING)
     assert falls(factors[top:]) and falls(factors[top::-1]) and 28 <= top <= 30
     assert factors[-1] == pytest.approx(1 / 25 / 1e4, rel=1e-8)  # what is left of 1 − 1 + 4e-6
+
+
+@pytest.mark.parametrize("rule", [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle(1.0)], ids=repr)
+@pytest.mark.parametrize("total", [1, 2, 100])
+def test_factor_after_the_end_is_the_smallest_there_was(rule, total):
+    after = {rule(total + k, total) for k in (0, 1, 7, 1000)}
+    assert len(after) == 1 and after.pop() <= min(path(rule, total))
 
 
 def test_a_float_is_a_part_and_an_int_a_number_of_steps():
