@@ -101,12 +101,14 @@ def test_warmup_rises_in_equal_steps_to_one(rule):
 
 
 @pytest.mark.parametrize(("rule", "rest"), [
-    (Cosine(warmup=10), Cosine()), (Cosine(0.2, warmup=0.1, cycles=3), Cosine(0.2, cycles=3)),
-    (LinearWarmup(10, Cosine()), Cosine()), (LinearWarmup(0.1, OneCycle()), OneCycle()),
+    (Cosine(warmup=10), Cosine()), (Cosine(0.2, warmup=10, cycles=3), Cosine(0.2, cycles=3)),
+    (LinearWarmup(10, Cosine()), Cosine()), (LinearWarmup(10, OneCycle()), OneCycle()),
     (LinearWarmup(10, StepDecay(0.5)), StepDecay(0.5)),
 ], ids=repr)  # fmt: skip
-def test_what_follows_a_warmup_has_the_steps_that_are_left(rule, rest):
-    assert path(rule, 100)[10:] == pytest.approx(path(rest, 90), rel=ROUNDING, abs=ROUNDING)
+@pytest.mark.parametrize("left", [90, 2, 1])
+def test_what_follows_a_warmup_has_the_steps_that_are_left(rule, rest, left):
+    got, want = ([of(t, total) for t in range(total + 3)] for of, total in ((rule, 10 + left), (rest, left)))
+    assert got[10:] == pytest.approx(want, rel=ROUNDING, abs=ROUNDING)
 
 
 def test_warmup_longer_than_the_training_only_rises():

@@ -183,6 +183,13 @@ def test_accumulation_runs_on_every_backend(backend):
         assert_close(value, numbers(whole)[name], 1e-9, name)                        # Adam divides by √v: rounding grows
 
 
+def test_workspace_after_accumulation_begins_at_the_first_row_again():
+    rows = []
+    quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=1, accumulate=3,
+          callbacks=[After(lambda run: rows.append(run.ws.stream.row), step=1)])                    # fmt: skip
+    assert rows == [0]
+
+
 def test_accumulated_micro_batches_need_less_workspace():
     sizes = []
     for k in (1, 8):
@@ -619,8 +626,8 @@ def test_counts_that_are_no_counts_are_refused(name, value):
 
 @pytest.mark.parametrize("settings", [
     {"seed": -1}, {"seed": 1.5}, {"seed": True}, {"seed": "0"}, {"resume": True}, {"early_stopping": 0},
-    {"metrics": ["acuracy"], "validation": 0.2}, {"class_weight": "balance"}, {"validation": 1.0}, {"validation": True},
-    {"early_stopping": True}, {"early_stopping": 2.5},
+    {"metrics": ["acuracy"], "validation": 0.2}, {"class_weight": "balance"}, {"class_weight": {5: 1.0}},
+    {"validation": 1.0}, {"validation": True}, {"early_stopping": True}, {"early_stopping": 2.5},
 ])
 def test_settings_that_cannot_be_are_refused_before_anything_is_changed(settings):
     network = network_of()
@@ -630,6 +637,13 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_changed(settings
     assert int(network.params.step[0]) == 0
     for name, value in numbers(network).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_settings_of_fit_are_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        fit(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), 3)
+    named = {"network": network_of(), "loss": softmax_cross_entropy, "optimizer": SGD(), "data": (X, LABELS)}
+    assert len(fit(**named, epochs=1, verbose=0)) == 1
 
 
 def test_string_of_metrics_is_refused_as_a_whole():
