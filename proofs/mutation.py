@@ -36,6 +36,7 @@ OPERATORS = (
     "core/ReplaceAndWithOr", "core/ReplaceOrWithAnd", "core/RemoveDecorator",
 )  # fmt: skip
 LOWEST_SCORE = 0.95
+SECONDS = 400  # three times what the longest selection takes on two busy cores
 NEEDS_NUMPY = ("ffnn_gpu/backend/updates.py",)  # only NumPy's backend updates θ piece by piece
 
 
@@ -85,7 +86,7 @@ def prove(settings: Settings) -> list[Figure]:
 
     def plant(folder: Path, mutant: Mutant | None) -> str | None:
         if mutant is None: return unhealthy(folder, ((t, chosen(m.file)) for m in sample for t in stages(m.file)))
-        test = caught_by(folder, mutant.file, mutant.text(), stages(mutant.file), chosen(mutant.file))
+        test = caught_by(folder, mutant.file, mutant.text(), stages(mutant.file), chosen(mutant.file), SECONDS)
         settings.say(f"mutation: {mutant}: {test or 'SURVIVES'}")
         return test
 

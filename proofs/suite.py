@@ -103,13 +103,15 @@ def first_failure(folder: Path, tests: Iterable[str], chosen: str = "", seconds:
     raise RuntimeError(f"pytest {' '.join(tests)} -k {chosen!r} ended with {done.returncode} and tells nothing: {said}")
 
 
-def caught_by(folder: Path, file: str, broken: str, by: Sequence[Iterable[str]], chosen: str = "") -> str | None:
+def caught_by(
+    folder: Path, file: str, broken: str, by: Sequence[Iterable[str]], chosen: str = "", seconds: float = SECONDS
+) -> str | None:
     """The test that notices `broken` as the text of `file`, in one group of tests after the other; mends the copy."""
     path = folder / file
     whole = path.read_text(encoding="utf-8")
     try:
         _rewrite(path, broken)
-        return next((found for tests in by if (found := first_failure(folder, tests, chosen))), None)
+        return next((found for tests in by if (found := first_failure(folder, tests, chosen, seconds))), None)
     finally:
         _rewrite(path, whole)
 
