@@ -23,6 +23,7 @@ from benchmarks.contenders import contenders
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "benchmark.py"
 LIMIT = 580                                                   # seconds that one answer may take: compilers are slow
+PAUSE = 0.3                                                   # seconds: a BLAS's idle threads spin for 0.1 after a product
 SETTINGS = (  # environment variables that would favour one contender; folders and paths stay
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "NUMBA_", "XLA_", "JAX_", "KERAS_", "TF_",
     "TORCH", "PYTORCH_", "CUPY_", "CUBLAS", "NVIDIA_TF32", "FFNN_GPU_", "MALLOC_", "LD_PRELOAD", "PYTHONMALLOC",
@@ -116,6 +117,7 @@ def measure(job, chosen, rounds, seconds):
             note(group, name, children[name].ask("warm"))
         for number in range(min(rounds, 3) if job.kind == "epoch" else rounds):
             for name in rotated(list(group["results"]), number):
+                time.sleep(PAUSE)
                 note(group, name, children[name].ask("round"))
         for name in list(group["results"]):
             note(group, name, children[name].end())

@@ -7,6 +7,7 @@ from benchmarks.jobs import Job
 
 UNITS = {"epoch": (1e6, "s"), "import": (1e3, "ms")}          # kind → microseconds in the unit shown
 MIB = 2**20
+SEVERAL = {"jax-scan"}                                        # many steps per call on a CPU: shown, but no peer of a step
 WORDS = {
     "best_peer_over_ours": "best peer / ours", "fraction_of_products": "fraction of raw products",
     "ours_over_floor": "ours / floor",
@@ -28,7 +29,7 @@ def summarized(group, limits=None):
     results = {name: result | statistics_of(result["rounds_us"]) for name, result in group["results"].items()}
     medians = {name: result["median_us"] for name, result in results.items()}
     mine = min((t for name, t in medians.items() if ours(name)), default=None)
-    peers = {name: t for name, t in medians.items() if not ours(name) and name != "products"}
+    peers = {name: t for name, t in medians.items() if not ours(name) and name not in {"products", *SEVERAL}}
     ratios = {}
     if mine is not None and peers:
         best = min(peers, key=peers.__getitem__)

@@ -1,5 +1,6 @@
 """A stack of layers with its parameters on one device."""
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from ffnn_gpu.layers import Layer
 from ffnn_gpu.parameters import Parameters, Shapes
 from ffnn_gpu.summary import summary
 from ffnn_gpu.workspace import Plan, RandomStream, Workspace
+
+FEW_ROWS = 64  # rows for which each thread keeps the workspace that it predicts with
 
 
 class Network:
@@ -47,7 +50,7 @@ class Network:
         self.widths = [self.n_in]
         for layer in self.layers:
             self.widths.append(layer.output_width(self.widths[-1]))
-        self.params = self._new_parameters()
+        self.params, self._threads = self._new_parameters(), threading.local()
         self.dtype = self.params.dtype
         self._initialize()
 
@@ -145,7 +148,7 @@ class Network:
         require_positive_int("batch_size", batch_size)
         rows, batch_size = self.admit(x), int(batch_size)
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
-        ws = self.workspace(min(batch_size, len(rows)), training=False)
+        ws = self._inference_workspace(min(batch_size, len(rows)))
         for start in range(0, len(rows), batch_size):
             part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
             self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
@@ -188,6 +191,12 @@ class Network:
         return summary(self.layers, self.widths, self._parameter_shapes(), self.dtype.itemsize)
 
     # ------------------------------------------------------------------ inside
+
+    def _inference_workspace(self, B: int) -> Workspace:
+        """Scratch to predict B rows with. Few rows get this thread's last one: making it takes longer than using it."""
+        if B > FEW_ROWS: return self.workspace(B, training=False)
+        if not hasattr(self._threads, "ws"): self._threads.ws = self.workspace(FEW_ROWS, training=False)
+        return self._threads.ws.first(B)
 
     def _with_widths(self) -> list[tuple[Layer, int]]:
         return list(zip(self.layers, self.widths[:-1], strict=True))

@@ -129,7 +129,8 @@ class Optimizer:
 
     def _new_state(self, params: Parameters) -> OptimizerState:
         backend, length = params.backend, params.theta.shape
-        state = OptimizerState(**{name: backend.zeros(length, params.dtype) for name in self.moments})
+        moments = {name: backend.zeros(length, params.dtype, lane) for lane, name in enumerate(self.moments, start=2)}
+        state = OptimizerState(**moments)
         scalars = np.zeros(3)
         scalars[STEP], scalars[RATE], scalars[PRODUCT] = 0, self.lr, 1
         state.scalars, state.control = backend.asarray(scalars), backend.zeros((2,), np.float64)

@@ -73,7 +73,7 @@ class Parameters:
         self.slots, length = self._lay_out(matrices + vectors)
         self.state_slots, state_length = self._lay_out(list(_walk(state_shapes)))
         self.n_decayed = self.slots[len(matrices)].start if vectors else length
-        self.theta, self.grad = backend.zeros((length,), self.dtype), backend.zeros((length,), self.dtype)
+        self.theta, self.grad = (backend.zeros((length,), self.dtype, lane) for lane in (0, 1))
         self.state = backend.zeros((state_length,), self.dtype)
         self.shadow = None if self.dtype == self.compute_dtype else backend.zeros((length,), self.compute_dtype)
         self.loss_scale = backend.asarray([FIRST_SCALE, 0.0]) if self.compute_dtype == np.float16 else None

@@ -39,7 +39,7 @@ def train(
 ) -> dict[str, Any]:  # fmt: skip
     """One call of fit that goes on from what lies in `folder`; everything it leaves behind, as bytes and rows."""
     layers = [nn.Dense(8, nn.relu), nn.BatchNorm(), nn.Dropout(0.3), nn.LayerNorm(), nn.Dense(3)]
-    network = nn.Network(4, layers, NumpyBackend(compiled=False))
+    network = nn.Network(4, layers, NumpyBackend())
     rule = OPTIMIZERS[optimizer](0.01, l2=1e-3, clip_norm=1.0, ema=0.9)
     history = nn.fit(
         network, nn.softmax_cross_entropy, rule, (X, Y), epochs=epochs, batch_size=BATCH, validation=0.1, seed=5, verbose=0,

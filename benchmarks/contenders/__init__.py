@@ -62,6 +62,7 @@ CONTENDERS = {
     "torch-compile": Contender("torch", "torch_", "compile", BOTH, ALL),
     "torch-graph": Contender("torch", "torch_", "graph", GPU, ALL),
     "jax": Contender("jax", "jax_", "jit", BOTH, ALL),
+    "jax-scan": Contender("jax", "jax_", "scan", CPU, ("train",)),
     "sklearn": Contender("sklearn", "sklearn_", "", CPU, ALL),
     "keras": Contender("keras", "keras_", "", CPU, ALL),
     "onnxruntime": Contender("onnxruntime", "onnxruntime_", "", CPU, ("predict",)),

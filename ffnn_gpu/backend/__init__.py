@@ -1,16 +1,18 @@
 """Every operation on device arrays, and the one place where a device is chosen."""
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from ffnn_gpu.backend.arrays import kind_of
+from ffnn_gpu.backend.compiled_backend import CompiledBackend
 from ffnn_gpu.backend.cupy_backend import CupyBackend
 from ffnn_gpu.backend.numpy_backend import NumpyBackend
 from ffnn_gpu.backend.probe import probe
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 
-__all__ = ["Backend", "NumpyBackend", "get_backend", "probe", "to_kind_of"]
+__all__ = ["Backend", "CompiledBackend", "NumpyBackend", "get_backend", "probe", "to_kind_of"]
 
 SYNONYMS = {"cpu": "numpy", "cuda": "cupy"}
 ENVIRONMENT = "FFNN_GPU_BACKEND"
@@ -63,9 +65,13 @@ def _gpu(index: int, source: str) -> Backend:
 
 
 def _make(index: int | None, reason: str) -> Backend:
-    backend: Backend = NumpyBackend() if index is None else _cupy(index)
+    backend: Backend = _cpu() if index is None else _cupy(index)
     backend.reason = reason
     return backend
+
+
+def _cpu() -> NumpyBackend:
+    return CompiledBackend() if find_spec("numba") else NumpyBackend()
 
 
 def _cupy(index: int) -> CupyBackend:

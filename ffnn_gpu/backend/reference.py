@@ -58,11 +58,12 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
             )
         return floating(key)
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
+        """An uninitialized array. `lane`: vectors that one operation reads and writes together get different ones."""
         return self.xp.empty(shape, dtype)
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        out = self.empty(shape, dtype)
+    def zeros(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
+        out = self.empty(shape, dtype, lane)
         out[...] = 0
         return out
 

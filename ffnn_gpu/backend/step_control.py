@@ -48,6 +48,10 @@ class StepControl:
         bound = (limit * loss_scale[SCALE]).astype(grad.dtype)
         grad[...] = self.xp.where(self.xp.isfinite(grad), self.xp.clip(grad, -bound, bound), grad)
 
+    def squared_norm(self, grad: Any) -> Any:
+        """‖∇θ‖₂² in float64, 0-d."""
+        return self.xp.sum(self.xp.square(grad, dtype=wide(grad.dtype)))
+
     @underflow_is_zero
     def gradient_factor(self, grad: Any, limit: float | None, control: Any, loss_scale: Any | None) -> None:
         """control ← [c, skip] with c = min(1, limit/‖∇θ‖₂), 1 without a limit.
@@ -60,7 +64,7 @@ class StepControl:
         section 3.2, with the constants of PyTorch's GradScaler.
         """
         xp = self.xp
-        norm = xp.sqrt(xp.sum(xp.square(grad, dtype=wide(grad.dtype))))
+        norm = xp.sqrt(self.squared_norm(grad))
         S = 1 if loss_scale is None else loss_scale[SCALE]
         finite, norm = xp.isfinite(norm), norm / S
         long = norm > (float("inf") if limit is None else limit)

@@ -3,7 +3,7 @@
 What a step begins with stands in step_control.py: the rules only read its `scalars` and `control`. So every rule is
 elementwise: the zero padding of θ and ∇θ stays zero under it, and it may run over pieces of the vectors.
 
-Why an Update is a tuple: a CPU makes one for every 16,384 elements, in 0.3 µs instead of a frozen dataclass's 2.9.
+Why an Update is a tuple: a CPU makes one for every 65,536 elements, in 0.3 µs instead of a frozen dataclass's 2.9.
 """
 
 import functools
