@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ def information() -> dict[str, Any]:
     return {
         "versions": {
             "ffnn_gpu": ffnn_gpu.__version__, "python": platform.python_version(), "numpy": np.__version__,
-            "cupy": _cupy_version(),
+            "cupy": _cupy_version(), "numba": _numba_version(),
         },
         **_backend(),
         "blas": _blas(),
@@ -60,6 +61,13 @@ def _cupy_version() -> str | None:
     try:
         return load_cupy().__version__
     except Exception:                                                    # absent, or broken in any of many ways
+        return None
+
+
+def _numba_version() -> str | None:
+    try:
+        return metadata.version("numba")
+    except metadata.PackageNotFoundError:
         return None
 
 

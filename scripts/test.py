@@ -16,7 +16,7 @@ def command(arguments):
     """What .venv's Python runs."""
     named = any(os.path.exists(a.split("::")[0]) for a in arguments if not a.startswith("-"))
     tests = [] if named else [str(ROOT / "tests")]
-    # By the order of names: by the number of tests, the few that take longest come last and alone, which takes twice as long.
+    # By the order of names: by the number of tests, the few that take longest come last and alone: twice the time in all.
     spread = "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"
     return ["-P", "-m", "pytest", *spread, "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), *arguments, *tests]
 
