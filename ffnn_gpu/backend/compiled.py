@@ -66,6 +66,15 @@ def sigmoid_backward(da: Any, a: Any) -> None:
             da[r, c] *= a[r, c] * (one - a[r, c])
 
 
+@kernel
+def column_sum(A: Any, out: Any) -> None:
+    """out = Σ_rows A, summed in float64"""
+    sums = np.zeros(A.shape[1])
+    for r in range(A.shape[0]):
+        for c in range(A.shape[1]): sums[c] += A[r, c]
+    for c in range(A.shape[1]): out[c] = sums[c]
+
+
 ADJOINTS = {"relu": relu_backward, "tanh": tanh_backward, "sigmoid": sigmoid_backward}
 
 # ---------------------------------------------------------------------- losses

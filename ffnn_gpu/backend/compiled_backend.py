@@ -3,7 +3,7 @@
 What each saves (2 cores of an EPYC with AVX-512, float32, microseconds, NumpyBackend → here):
 - Adam of 670,000 parameters: 1400 → 310; SGD 330 → 75. One pass over θ, ∇θ and the moments, 16 roots at a time.
 - bias and ReLU (128, 512): 22 → 6, its adjoint 21 → 7.
-- softmax cross-entropy (128, 10): 40 → 9.
+- softmax cross-entropy (128, 10): 40 → 9; column_sum (32, 32): 1.3 → 0.5.
 - Each operation: 1 to 2 without `errstate` and the check for 16 bits, which is what a small network's step consists of.
 
 Arrays of 16 bits, activations and losses without a loop here, and every machine without Numba take NumpyBackend's way.
@@ -20,6 +20,7 @@ from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.step_control import RATE, nadam_momentum
 from ffnn_gpu.backend.updates import Update
 
+SMALL = 1 << 13  # elements; sums over the columns of more are faster as a product with ones
 _EVEN = {char: np.empty(0, char) for char in "fd"}  # the weights of a batch that has none
 
 
@@ -36,6 +37,11 @@ class CompiledBackend(NumpyBackend):
         return compiled
 
     # ------------------------------------------------------------------ products and activations
+
+    def column_sum(self, A: Any, out: Any) -> Any:
+        if self.loops is None or A.itemsize == 2 or A.size > SMALL: return super().column_sum(A, out)
+        self.loops.column_sum(A, out)
+        return out
 
     def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
         if self.loops is None or x.itemsize == 2 or s is not None or phi.name not in ("identity", "relu", "tanh"):

@@ -35,8 +35,8 @@ from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 REFERENCE = Backend()
 RULES = {"sgd", "rmsprop", "adagrad", "adam", "nadam", "lion"}  # tests/backend/test_updates.py, and exactly below
 NORMS = {"layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward"}
-BOTH = {"affine", "activation_backward", "softmax_cross_entropy"} | RULES
-TESTED = BOTH | {"empty", "asarray", "require_finite", "take", "gemm", "column_sum", "activate"}
+BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
+TESTED = BOTH | {"empty", "asarray", "require_finite", "take", "gemm", "activate"}
 COMPILED = BOTH | NORMS | {"average", "squared_norm", "dropout_mask", "dropout"}
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
