@@ -17,7 +17,7 @@ from ffnn_gpu.parameters import Parameters, Shapes
 from ffnn_gpu.summary import summary
 from ffnn_gpu.workspace import Plan, RandomStream, Workspace
 
-FEW_ROWS = 64  # rows for which each thread keeps the workspace that it predicts with
+FEW_ROWS, MOST_KEPT = 64, 1 << 20  # rows for which each thread keeps the workspace that it predicts with; numbers in it
 
 
 class Network:
@@ -149,9 +149,13 @@ class Network:
         rows, batch_size = self.admit(x), int(batch_size)
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
         ws = self._inference_workspace(min(batch_size, len(rows)))
-        for start in range(0, len(rows), batch_size):
-            part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
-            self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
+        try:
+            for start in range(0, len(rows), batch_size):
+                part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
+                self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
+        except BaseException:                                                    # Ctrl-C may have left it within a pass
+            self._threads.ws = None
+            raise
         if not self.backend.all_finite(z):
             too_large = ", or its activations are too large for float16" * (self.compute_dtype == np.float16)
             raise DivergedError(
@@ -194,9 +198,11 @@ class Network:
 
     def _inference_workspace(self, B: int) -> Workspace:
         """Scratch to predict B rows with. Few rows get this thread's last one: making it takes longer than using it."""
-        if B > FEW_ROWS: return self.workspace(B, training=False)
-        if not hasattr(self._threads, "ws"): self._threads.ws = self.workspace(FEW_ROWS, training=False)
-        return self._threads.ws.first(B)
+        if B > FEW_ROWS or FEW_ROWS * sum(self.widths) > MOST_KEPT: return self.workspace(B, training=False)
+        kept = getattr(self._threads, "ws", None)
+        if kept is None or kept.owner is not self.params:
+            kept = self._threads.ws = self.workspace(FEW_ROWS, training=False)
+        return kept.first(B)
 
     def _with_widths(self) -> list[tuple[Layer, int]]:
         return list(zip(self.layers, self.widths[:-1], strict=True))

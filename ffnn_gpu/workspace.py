@@ -120,6 +120,7 @@ class Workspace:
 
     def end_pass(self) -> None:
         """Let the next pass begin, this thread's or another's."""
+        if not self.training: _forget(self.buffers)
         self._pass.release()
 
     @property
@@ -155,6 +156,13 @@ def _views(plan: Plan, memory: list[dict[str, Any]], stream: RandomStream, numbe
                 setattr(buffers, name, shape and arrays[name][: math.prod(shape)].reshape(shape))
         out.append(buffers)
     return out
+
+
+def _forget(buffers: list[Buffers]) -> None:
+    """Let go of the inputs, which are the caller's arrays; nobody differentiates an inference pass."""
+    for buf in buffers:
+        buf.x = None
+        if hasattr(buf, "layers"): _forget(buf.layers)
 
 
 def _sizes(memory: list[dict[str, Any]]) -> list[int]:

@@ -1,6 +1,7 @@
 import copy
 import itertools
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -445,3 +446,37 @@ def test_initial_values_that_are_not_those_of_the_shapes_name_the_parameter():
 
     with pytest.raises(ConfigurationError, match=r"initial_values are not those of its parameter_shapes: 0\.b is missing"):
         Network(4, [Unset(3)], "numpy")
+
+
+def test_prediction_that_is_interrupted_leaves_the_network_able_to_predict(monkeypatch):
+    network = Network(4, [Dense(3)], "numpy")
+    want = network.predict(np.ones((2, 4)))
+    ws = network._threads.ws.first(2)
+    monkeypatch.setattr(ws, "end_pass", lambda: None)                            # as if Ctrl-C fell before it
+
+    def interrupted(*args, **named): raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network.backend, "copy", interrupted)
+        with pytest.raises(KeyboardInterrupt): network.predict(np.ones((2, 4)))
+    np.testing.assert_array_equal(network.predict(np.ones((2, 4))), want)
+
+
+def test_predictions_keep_nothing_of_the_caller_s():
+    network = Network(4, [Residual([Dense(4)]), Dense(3)], "numpy")
+    x = np.ones((5, 4), np.float32)
+    network.predict(x)
+    assert sys.getrefcount(x) == 2
+
+
+def test_prediction_follows_parameters_that_were_exchanged():
+    network, other = Network(4, [Dense(3)], "numpy", seed=0), Network(4, [Dense(3)], "numpy", seed=1)
+    network.predict(np.ones((2, 4)))
+    network.params = other.params
+    np.testing.assert_array_equal(network.predict(np.ones((2, 4))), other.predict(np.ones((2, 4))))
+
+
+def test_workspace_of_a_wide_network_is_not_kept():
+    network = Network(4, [Dense(100_000), Dense(1)], "numpy")
+    network.predict(np.ones((1, 4)))
+    assert getattr(network._threads, "ws", None) is None

@@ -6,7 +6,8 @@ What each saves (2 cores of an EPYC with AVX-512, float32, microseconds, NumpyBa
 - softmax cross-entropy (128, 10): 40 → 9; column_sum (32, 32): 1.3 → 0.5.
 - Each operation: 1 to 2 without `errstate` and the check for 16 bits, which is what a small network's step consists of.
 
-Arrays of 16 bits, activations and losses without a loop here, and every machine without Numba take NumpyBackend's way.
+Arrays of other types than float32 and float64, activations and losses without a loop here, and every machine without Numba
+take NumpyBackend's way. The loops trust that shapes are those the reference names: nothing is broadcast, nothing checked.
 """
 
 import math
@@ -21,7 +22,8 @@ from ffnn_gpu.backend.step_control import RATE, nadam_momentum
 from ffnn_gpu.backend.updates import Update
 
 SMALL = 1 << 13  # elements; sums over the columns of more are faster as a product with ones
-_EVEN = {char: np.empty(0, char) for char in "fd"}  # the weights of a batch that has none
+LOOPED = np.dtype(np.float32), np.dtype(np.float64)
+_EVEN = {dtype: np.empty(0, dtype) for dtype in LOOPED}  # the weights of a batch that has none
 
 
 class CompiledBackend(NumpyBackend):
@@ -32,19 +34,21 @@ class CompiledBackend(NumpyBackend):
         """`compiled`, imported when it is first needed: Numba takes most of a second. None where Numba does not work."""
         try:
             from ffnn_gpu.backend import compiled
-        except (ImportError, RuntimeError):  # a Numba that does not fit this NumPy, or finds no place for its cache
+
+            compiled.add_bias(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+        except (ImportError, RuntimeError, OSError, EOFError):  # it does not fit this NumPy; no place for its cache
             return None
         return compiled
 
     # ------------------------------------------------------------------ products and activations
 
     def column_sum(self, A: Any, out: Any) -> Any:
-        if self.loops is None or A.itemsize == 2 or A.size > SMALL: return super().column_sum(A, out)
+        if self.loops is None or A.dtype not in LOOPED or A.size > SMALL: return super().column_sum(A, out)
         self.loops.column_sum(A, out)
         return out
 
     def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
-        if self.loops is None or x.itemsize == 2 or s is not None or phi.name not in ("identity", "relu", "tanh"):
+        if self.loops is None or x.dtype not in LOOPED or s is not None or phi.name not in ("identity", "relu", "tanh"):
             return super().affine(x, W, b, phi, out, s)
         self.gemm(x, W, out)
         if b is None: return self.activate(out, phi)
@@ -54,7 +58,8 @@ class CompiledBackend(NumpyBackend):
 
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
         if phi.name == "identity": return da
-        if self.loops is None or da.itemsize == 2 or phi.name not in self.loops.ADJOINTS:
+        fits = da.dtype in LOOPED and da.shape == a.shape and da.ndim == 2
+        if self.loops is None or not fits or phi.name not in self.loops.ADJOINTS:
             return super().activation_backward(da, a, phi, s)
         self.loops.ADJOINTS[phi.name](da, a)
         return da
@@ -64,9 +69,9 @@ class CompiledBackend(NumpyBackend):
     def softmax_cross_entropy(
         self, z: Any, y: Any, weight: Any | None, class_weight: Any | None, label_smoothing: float, dz: Any | None
     ) -> Any:
-        if self.loops is None or y.ndim == 2 or class_weight is not None or label_smoothing or z.itemsize == 2:
+        if self.loops is None or y.ndim == 2 or class_weight is not None or label_smoothing or z.dtype not in LOOPED:
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
-        scale = _EVEN[z.dtype.char] if weight is None else self.normalized_weight(weight)
+        scale = _EVEN[z.dtype] if weight is None else self.normalized_weight(weight)
         dz = np.empty_like(z) if dz is None else dz
         return z.dtype.type(self.loops.softmax_cross_entropy(z, y, scale, 1 / max(len(z), 1), dz))
 
@@ -75,15 +80,16 @@ class CompiledBackend(NumpyBackend):
     def layer_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any | None, rstd: Any | None
     ) -> Any:
-        if self.loops is None or x.itemsize == 2: return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
-        rstd = _EVEN[x.dtype.char] if rstd is None else rstd
+        if self.loops is None or x.dtype not in LOOPED: return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
+        rstd = _EVEN[x.dtype] if rstd is None else rstd
         self.loops.layer_norm(x, gain, bias, eps, out, out if xhat is None else xhat, rstd)
         return out
 
     def layer_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:
-        if self.loops is None or da.itemsize == 2: return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
+        if self.loops is None or da.dtype not in LOOPED:
+            return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
         self.loops.sums_of_columns(da, xhat, dgain, dbias)
         if dx is not None: self.loops.layer_norm_backward(da, gain, xhat, rstd, dx)
         return dx
@@ -91,7 +97,7 @@ class CompiledBackend(NumpyBackend):
     def batch_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
     ) -> Any:
-        if self.loops is None or x.itemsize == 2:
+        if self.loops is None or x.dtype not in LOOPED:
             return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
         self.loops.batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
         return out
@@ -99,7 +105,8 @@ class CompiledBackend(NumpyBackend):
     def batch_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:
-        if self.loops is None or da.itemsize == 2: return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
+        if self.loops is None or da.dtype not in LOOPED:
+            return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
         self.loops.sums_of_columns(da, xhat, dgain, dbias)
         if dx is not None: self.loops.batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
         return dx
@@ -153,7 +160,7 @@ class CompiledBackend(NumpyBackend):
         return self.loops.average(mean, values, decay)
 
     def squared_norm(self, grad: Any) -> Any:
-        return super().squared_norm(grad) if self.loops is None else np.float64(self.loops.sum_of_squares(grad))
+        return super().squared_norm(grad) if self.loops is None else np.float64(self.loops.sum_of_products(grad, grad))
 
     def _compiles(self, update: Update) -> bool:
         """Whether a rule has a loop for this: not with a copy of θ in 16 bits, nor without Numba."""
@@ -167,13 +174,13 @@ class CompiledBackend(NumpyBackend):
         if factor != 1 or update.l2 or update.l1 or update.weight_decay:
             decay = update.weight_decay * update.scalars.item(RATE)
             self.loops.penalize(theta[:n], grad[:n], factor, update.l2, update.l1, decay)
-        if factor != 1: np.multiply(grad[n:], factor, out=grad[n:])
+        if factor != 1: self.scale(grad[n:], factor)
         return True
 
     # ------------------------------------------------------------------ dropout
 
     def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
-        if self.loops is None or out.itemsize == 2: return super().dropout_mask(rate, seed, step, layer, row, out)
+        if self.loops is None or out.dtype not in LOOPED: return super().dropout_mask(rate, seed, step, layer, row, out)
         key = seed & MASK, (seed >> 32) & MASK
         self.loops.dropout_mask(out, out.dtype.type(1.0 / (1.0 - rate)), threshold(rate), key, int(step[0]), layer, row)
         return out

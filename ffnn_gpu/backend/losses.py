@@ -14,6 +14,7 @@ class Losses:
     xp: Any
     log_softmax: Any
 
+    @underflow_is_zero
     def normalized_weight(self, weight: Any) -> Any:
         """w / Σ w, in w's dtype; zeros where Σ w = 0."""
         total = self.total(weight)

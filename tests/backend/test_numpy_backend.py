@@ -314,3 +314,46 @@ def test_ten_steps_of_both_backends_of_the_cpu_are_the_reference_s(optimizer, dt
     x, y = random((16, 6), "float64"), np.arange(16) % 3
     both = REFERENCE, NumpyBackend(), CompiledBackend()
     assert_parity(network, x, y, softmax_cross_entropy, backends=both, optimizer=optimizer, steps=10)
+
+
+@pytest.mark.parametrize("label", [-9, 3, 20, 2**30])
+def test_class_index_out_of_range_overwrites_no_memory(fast, label):
+    guard = np.full((9, 3), 7, np.float32)
+    z, y = random((3, 3), "float32"), np.array([0, label, 1])
+    with pytest.raises(IndexError): fast.softmax_cross_entropy(z, y, None, None, 0.0, guard[3:6])
+    assert (guard[:3] == 7).all() and (guard[6:] == 7).all()
+
+
+def test_fewer_class_indices_than_rows_are_not_read_past_their_end():
+    made = CompiledBackend()
+    if made.loops is None: pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+    with pytest.raises(ValueError, match="one class index for each row"):
+        made.softmax_cross_entropy(random((3, 3), "float32"), np.array([0, 1]), None, None, 0.0, None)
+
+
+def test_products_go_into_any_memory(fast):
+    A, B = random((4, 3), "float32"), random((3, 5), "float32")
+    for out in (np.empty((4, 10), "float32")[:, ::2], np.empty((5, 4), "float32").T, np.empty((4, 5))):
+        np.testing.assert_allclose(fast.gemm(A, B, out), A @ B, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["complex128", "longdouble", ">f4"])
+def test_types_without_a_loop_are_the_reference_s(fast, dtype):
+    x, found = random((4, 3), "float64").astype(dtype), []
+    for each in (fast, REFERENCE):
+        out = each.affine(x, x.T[:, :2].copy(), x[0, :2].copy(), relu, np.empty((4, 2), dtype))
+        dz = np.empty((4, 2), dtype)
+        value = each.softmax_cross_entropy(out, np.array([0, 1, 1, 0]), None, None, 0.0, dz)
+        sums = each.column_sum(dz, np.empty(2, dtype))
+        found.append([out, each.activation_backward(dz.copy(), out, relu), dz, value, sums])
+    for got, want in zip(*found, strict=True): np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [OSError(27, "File too large"), EOFError("Ran out of input"), RuntimeError("no locator")])
+def test_numba_that_cannot_keep_or_read_what_it_compiled_is_done_without(monkeypatch, error):
+    compiled = pytest.importorskip("ffnn_gpu.backend.compiled")
+
+    def broken(*args): raise error
+
+    monkeypatch.setattr(compiled, "add_bias", broken)
+    assert CompiledBackend().loops is None
