@@ -158,3 +158,8 @@ def test_schedules_are_found_by_name_and_the_base_gives_nothing():
     assert all(schedule(name) is SCHEDULES[name] for name in SCHEDULES)
     with pytest.raises(NotImplementedError, match="Schedule gives no factor"):
         Schedule()(0, 1)
+
+
+@pytest.mark.parametrize("schedule", [Exponential(0.5, every=0.01), StepDecay(every=0.01, gamma=0.5)])
+def test_duration_below_one_step_is_one_step(schedule):
+    assert [schedule(t, 10) for t in range(3)] == [1, 0.5, 0.25]

@@ -27,7 +27,7 @@ from ffnn_gpu import (
     train_step,
 )
 from ffnn_gpu.activations import ACTIVATIONS
-from ffnn_gpu.backend import Backend, CompiledBackend, NumpyBackend, get_backend
+from ffnn_gpu.backend import Backend, CompiledBackend, NumpyBackend, get_backend, numpy_backend
 from ffnn_gpu.backend.updates import Update
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
@@ -135,8 +135,9 @@ def test_activation_overrides_work_in_place(fast, name):
 @pytest.mark.parametrize("rule", sorted(RULES))
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("extras", [(0.0, 0.0, 0.0), (0.1, 0.2, 0.3)], ids=["bare", "penalties"])
-def test_rules_are_the_reference_s(fast, dtype, rule, control, mixed, extras):
+def test_rules_are_the_reference_s(fast, dtype, rule, control, mixed, extras, monkeypatch):
     """Bit by bit in pieces of NumPy's, and with a copy of θ in 16 bits; a loop multiplies by 1/√(1 − β₂ᵗ), not divides."""
+    monkeypatch.setattr(numpy_backend, "BLOCK", 16_384)                          # so there are pieces, the last not whole
     names = [name for name in inspect.signature(getattr(Backend, rule)).parameters if name not in ("self", "update")]
     constants = {"momentum": 0.9, "nesterov": True, "rho": 0.9, "eps": 1e-8, "beta1": 0.9, "beta2": 0.99, "psi": 0.004}
     found = []
@@ -357,3 +358,9 @@ def test_numba_that_cannot_keep_or_read_what_it_compiled_is_done_without(monkeyp
 
     monkeypatch.setattr(compiled, "add_bias", broken)
     assert CompiledBackend().loops is None
+
+
+def test_underflow_of_an_average_is_silent(fast, dtype):
+    tiny = np.full(3, np.finfo(dtype).tiny, dtype)
+    with np.errstate(all="raise"):
+        for each in (fast, REFERENCE): each.average(tiny.copy(), tiny / 2, 0.999)
