@@ -199,9 +199,15 @@ def test_no_copy_in_floating_point_is_ever_made(tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "uint8", (100_000, 100)).flush()
     x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(100_000)
     network, scaler = Network(100, [Dense(1)], "numpy"), Standardizer(np.ones(100), np.ones(100))
+
+    def train(n):
+        data = scaler.rows(x[:n]), y[:n]
+        fit(network, mean_squared_error, Adam(), data, epochs=1, batch_size=500, validation=0.2, verbose=0)
+
+    train(5000)                                                                  # Numba compiles, and takes memory for that
     tracemalloc.start()
     try:
-        fit(network, mean_squared_error, Adam(), (scaler.rows(x), y), epochs=1, batch_size=500, validation=0.2, verbose=0)
+        train(len(x))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
