@@ -5,7 +5,7 @@
     --seed N           of every random choice
     --kills N --mutants N --signals N --examples N --jobs N
 
-The table goes to standard output, progress to standard error. It takes about an hour on two cores.
+The table goes to standard output, progress to standard error. It takes half an hour on two cores.
 """
 
 import argparse
