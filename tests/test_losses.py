@@ -363,3 +363,10 @@ def test_integer_outputs_and_a_dz_of_another_shape_are_refused(backend):
         losses.mean_squared_error(backend, backend.asarray(np.ones((2, 1), np.int64)), np.array([[2.5], [1.0]]))
     with pytest.raises(ShapeError, match=r"dz has shape \(5, 3\); z has \(1, 3\)"):
         losses.mean_squared_error(backend, z, np.ones((1, 3)), dz=backend.empty((5, 3), "float64"))
+
+
+def test_underflow_of_a_pointwise_loss_is_silent(backend, dtype):
+    tiny = np.full((3, 2), np.finfo(dtype).tiny, dtype)
+    z, y = backend.asarray(tiny), backend.asarray(tiny / 2)
+    with np.errstate(all="raise"):
+        backend.pointwise_loss(LOSSES["mean_squared_error"], z, y, None, backend.zeros((3, 2), np.dtype(dtype)))
