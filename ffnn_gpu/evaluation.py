@@ -81,8 +81,6 @@ def split(
     y = class_per_row(whole.y)
     classes = y.ndim == 1 and y.dtype.kind == "i"
     train, held_out = train_test_split(y if classes else len(whole), float(validation), seed, stratify=classes)
-    if not len(held_out) or not len(train):
-        raise DataError(f"validation={validation} of {len(whole)} rows leaves {len(train)} to train and {len(held_out)}")
     return whole.rows(network.backend, np.sort(train)), whole.rows(network.backend, np.sort(held_out))
 
 
