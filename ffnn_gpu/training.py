@@ -7,9 +7,8 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,22 +33,30 @@ from ffnn_gpu.workspace import Workspace
 
 
 def train_step(
-    network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None
+    network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None, lr: Any = None
 ) -> Any:
     """One update of θ on the minibatch x (B, n_in), y.
+
+    lr: float64 (1,) on the device, the learning rate from this step on; None leaves it.
 
     Returns:
         The loss before the update, a 0-d array that stays on the device.
     """
+    return network.backend.run_step(_step, network, loss, optimizer, x, y, ws, sample_weight, lr)
+
+
+def _step(
+    network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any, lr: Any
+) -> Any:
     z = network.forward(x, ws)
     value = loss(network.backend, z, y, dz=ws.dz, sample_weight=sample_weight)
     network.backward(ws.dz, ws)
-    optimizer.step(network.params)
+    optimizer.step(network.params, lr)
     return value
 
 
 def accumulated_step(
-    network: Network, loss: Loss, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any, total: Any
+    network: Network, loss: Loss, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any, lr: Any, total: Any
 ) -> Any:
     """The same update from micro-batches of the workspace's size:  ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j.
 
@@ -74,7 +81,7 @@ def accumulated_step(
     N = N + (N == 0)                                                             # all weights zero: no gradient
     backend.copy(total, out=grad)
     backend.scale(grad, 1 / N)
-    optimizer.step(network.params)
+    optimizer.step(network.params, lr)
     return value / N
 
 
@@ -195,10 +202,10 @@ class TrainingRun:
         data.gather(j, n)
         x, y, w = data.x[:n], data.y[:n], None if data.weight is None else data.weight[:n]
         weight = self.loss.total_weight(network.backend, y, w)
-        optimizer = SimpleNamespace(step=partial(self.optimizer.step, lr=self._lr[j : j + 1]))
+        lr = self._lr[j : j + 1]
         if self.accumulate > 1:
-            return accumulated_step(network, self.loss, optimizer, x, y, self.ws, w, self._total), weight
-        return train_step(network, self.loss.evaluate, optimizer, x, y, self.ws.first(n), w), weight
+            return accumulated_step(network, self.loss, self.optimizer, x, y, self.ws, w, lr, self._total), weight
+        return train_step(network, self.loss.evaluate, self.optimizer, x, y, self.ws.first(n), w, lr), weight
 
     def _validate(self) -> dict[str, float]:
         if self.validation is not None:

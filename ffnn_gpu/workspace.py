@@ -51,6 +51,7 @@ class Workspace:
         dz: (B, n_out), the gradient at the output; None for inference.
         scaled_dz: (B, n_out), S dz where the parameters have a loss scale S; else None.
         buffers: one `Buffers` per layer.
+        programs: what a backend has recorded of steps in this memory.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Workspace:
         self._plan, self._whole = plan, self
         self._parts: dict[int, Workspace] = {B: self}
         self._latest: Workspace | None = None
+        self.programs: list[Any] = []
         self._pass = threading.Lock()                                            # held during a pass
         shapes, n_out = plan(B)
         matrices, vectors = owner.compute_dtype, owner.dtype
@@ -83,7 +85,7 @@ class Workspace:
             if not 0 <= n <= whole.B:
                 raise ShapeError(f"this workspace holds {whole.B} rows, not {n}; make one with network.workspace({n})")
             part = object.__new__(Workspace)
-            part.__dict__.update(whole.__dict__, B=n)
+            part.__dict__.update(whole.__dict__, B=n, programs=[])
             part._shape_buffers()
             whole._parts[n] = part
         return whole._parts[n]
@@ -123,11 +125,24 @@ class Workspace:
         if not self.training: _forget(self.buffers)
         self._pass.release()
 
+    def forget_pass(self) -> None:
+        """`end_pass` of a forward pass that nobody will differentiate."""
+        self._whole._latest = None
+        self._pass.release()
+
+    def forget(self) -> None:
+        """Let go of a forward pass that was only recorded, and of its input."""
+        self._whole._latest = None
+        _forget(self.buffers)
+
+    def arrays(self) -> list[Any]:
+        """All its memory."""
+        return [array for array in (*_leaves(self._memory), self._dz, self._scaled_dz) if array is not None]
+
     @property
     def nbytes(self) -> int:
         """Bytes of scratch."""
-        gradients = (self._whole._dz, self._whole._scaled_dz)
-        return sum(_sizes(self._memory)) + sum(array.nbytes for array in gradients if array is not None)
+        return sum(array.nbytes for array in self.arrays())
 
     def _shape_buffers(self) -> None:
         shapes, n_out = self._plan(self.B)
@@ -165,10 +180,8 @@ def _forget(buffers: list[Buffers]) -> None:
         if hasattr(buf, "layers"): _forget(buf.layers)
 
 
-def _sizes(memory: list[dict[str, Any]]) -> list[int]:
-    return [
-        size
-        for layer in memory
-        for name, array in layer.items()
-        for size in (_sizes(array) if name == "layers" else [array.nbytes] if array is not None else [])
-    ]
+def _leaves(memory: list[dict[str, Any]]) -> Iterator[Any]:
+    for layer in memory:
+        for name, array in layer.items():
+            if name == "layers": yield from _leaves(array)
+            else: yield array

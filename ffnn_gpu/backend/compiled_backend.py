@@ -10,6 +10,7 @@ take NumpyBackend's way. The loops trust that shapes are those the reference nam
 """
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -30,14 +31,20 @@ class CompiledBackend(NumpyBackend):
 
     @cached_property
     def loops(self) -> Any:
-        """`compiled`, imported when it is first needed: Numba takes most of a second. None where Numba does not work."""
+        """`compiled/loops.py`, imported when first needed: Numba takes most of a second. None where Numba does not work."""
         try:
-            from ffnn_gpu.backend import compiled
+            from ffnn_gpu.backend.compiled import loops
 
-            compiled.add_bias(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+            loops.add_bias(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
         except (ImportError, RuntimeError, OSError, EOFError):  # it does not fit this NumPy; no place for its cache
             return None
-        return compiled
+        return loops
+
+    def run_step(self, step: Callable[..., Any], *args: Any) -> Any:
+        if self.loops is None: return step(*args)
+        from ffnn_gpu.backend.compiled import program
+
+        return program.run_step(self, step, args)
 
     # ------------------------------------------------------------------ products and activations
 

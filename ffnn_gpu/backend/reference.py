@@ -134,6 +134,10 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """
         return step
 
+    def run_step(self, step: Callable[..., Any], *args: Any) -> Any:
+        """step(*args), the arguments those of train_step. A CPU with Numba records it and runs the recording."""
+        return step(*args)
+
     def steps_per_launch(self, rows: int) -> int:
         """How many training steps on minibatches of `rows` rows one call of a captured function should do."""
         return 1

@@ -1,0 +1,180 @@
+"""Dense layers, dropout, and what joins layers: the loops, and under each the command that does a part of it."""
+
+from typing import Any
+
+import numpy as np
+from numba import uint32, uint64
+
+from ffnn_gpu.backend.compiled.native import PLAIN, as_real, gemm, size_of
+from ffnn_gpu.backend.compiled.parts import UNIT, kernel, matrix, part, piece, rows_of, tile, vector
+from ffnn_gpu.backend.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+
+# ----------------------------------------------------------------------  products
+
+
+def product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """C = op(A) op(B)"""
+    function, of_A, A, lda, of_B, B, ldb = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    C, M, N, K, across = n[7], n[8], n[9], n[10], n[11]
+    top, bottom, left, right = tile(M, N, across, chunk, chunks)
+    if top == bottom or left == right: return
+    size = size_of(like)
+    A += size * (top * lda if of_A == PLAIN else top)
+    B += size * (left if of_B == PLAIN else left * ldb)
+    gemm(like, function, of_A, of_B, bottom - top, right - left, K, A, lda, B, ldb, C + size * (top * N + left), N)
+
+
+def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x W + b, or max(x W + b, 0); each part of it while it is in the cache"""
+    function, x, W, b, out, B, I, O, rectified, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9]
+    top, bottom, left, right = tile(B, O, across, chunk, chunks)
+    if top == bottom or left == right: return
+    size, width = size_of(like), right - left
+    x += size * top * I
+    out += size * (top * O + left)
+    gemm(like, function, PLAIN, PLAIN, bottom - top, width, I, x, I, W + size * left, O, out, O)
+    if not b: return
+    bias = vector(like, b + size * left, width)
+    for r in range(bottom - top):
+        row = matrix(like, out + size * r * O, 1, width)
+        if rectified: bias_relu(row, bias)
+        else: add_bias(row, bias)
+
+# ----------------------------------------------------------------------  activations
+
+
+@kernel
+def bias_relu(s: Any, b: Any) -> None:
+    """s ← max(s + b, 0), and NaN stays NaN."""
+    zero = s.dtype.type(0)
+    for r in range(s.shape[0]):
+        for c in range(s.shape[1]):
+            t = s[r, c] + b[c]
+            s[r, c] = zero if t <= 0 else t
+
+
+@kernel
+def add_bias(s: Any, b: Any) -> None:
+    """s ← s + b; NumPy takes a buffer for it."""
+    for r in range(s.shape[0]):
+        for c in range(s.shape[1]): s[r, c] += b[c]
+
+
+@kernel
+def relu_backward(da: Any, a: Any) -> None:
+    """da ← da where a > 0, else 0 da"""
+    one, zero = da.dtype.type(1), da.dtype.type(0)
+    for r in range(da.shape[0]):
+        for c in range(da.shape[1]):
+            da[r, c] *= one if a[r, c] > 0 else zero
+
+
+def relu_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """da ← da where a > 0, else 0 da"""
+    da, a, rows, columns = n[0], n[1], n[2], n[3]
+    relu_backward(
+        rows_of(like, da, rows, columns, chunk, chunks), rows_of(like, a, rows, columns, chunk, chunks)
+    )
+
+
+@kernel
+def tanh_backward(da: Any, a: Any) -> None:
+    """da ← da (1 − a)(1 + a)"""
+    one = da.dtype.type(1)
+    for r in range(da.shape[0]):
+        for c in range(da.shape[1]):
+            da[r, c] *= (one - a[r, c]) * (one + a[r, c])
+
+
+@kernel
+def sigmoid_backward(da: Any, a: Any) -> None:
+    """da ← da a (1 − a)"""
+    one = da.dtype.type(1)
+    for r in range(da.shape[0]):
+        for c in range(da.shape[1]):
+            da[r, c] *= a[r, c] * (one - a[r, c])
+
+
+@kernel
+def column_sum(A: Any, out: Any) -> None:
+    """out = Σ_rows A, summed in float64"""
+    sums = np.zeros(A.shape[1])
+    for r in range(A.shape[0]):
+        for c in range(A.shape[1]): sums[c] += A[r, c]
+    for c in range(A.shape[1]): out[c] = sums[c]
+
+
+def column_sum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = Σ_rows A, summed in float64"""
+    A, out, rows, columns = n[0], n[1], n[2], n[3]
+    left, right = part(columns, UNIT, chunk, chunks)
+    sums, size = np.zeros(right - left), size_of(like)
+    for r in range(rows):
+        row = vector(like, A + size * (r * columns + left), right - left)
+        for c in range(right - left): sums[c] += row[c]
+    total = vector(like, out + size * left, right - left)
+    for c in range(right - left): total[c] = sums[c]
+
+# ----------------------------------------------------------------------  elementwise
+
+
+def multiply_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x ⊙ y"""
+    x, y, out, size = n[0], n[1], n[2], n[3]
+    x, y, out = (
+        piece(like, x, size, chunk, chunks), piece(like, y, size, chunk, chunks), piece(like, out, size, chunk, chunks))
+    for i in range(len(x)): out[i] = x[i] * y[i]
+
+
+def add_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x + y"""
+    x, y, out, size = n[0], n[1], n[2], n[3]
+    x, y, out = (
+        piece(like, x, size, chunk, chunks), piece(like, y, size, chunk, chunks), piece(like, out, size, chunk, chunks))
+    for i in range(len(x)): out[i] = x[i] + y[i]
+
+
+def copy_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x"""
+    x, out, size = n[0], n[1], n[2]
+    x, out = piece(like, x, size, chunk, chunks), piece(like, out, size, chunk, chunks)
+    for i in range(len(x)): out[i] = x[i]
+
+# ----------------------------------------------------------------------  dropout
+
+
+@kernel
+def dropout_mask(
+    out: np.ndarray, keep: float, threshold: int, key: tuple[int, int], step: int, layer: int, row: int
+) -> None:
+    """out (B, O) = keep where word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0."""
+    rows, columns = out.shape
+    for r in range(rows):
+        for quad in range((columns + 3) // 4):
+            c0, c1, c2, c3 = uint32(quad), uint32(row + r), uint32(step), uint32(layer)
+            k0, k1 = uint32(key[0]), uint32(key[1])
+            for _ in range(ROUNDS):
+                p0, p1 = uint64(c0) * uint64(MULTIPLIER_0), uint64(c2) * uint64(MULTIPLIER_1)
+                c0, c1 = uint32((p1 >> uint64(32)) ^ c1 ^ k0), uint32(p1)
+                c2, c3 = uint32((p0 >> uint64(32)) ^ c3 ^ k1), uint32(p0)
+                k0, k1 = uint32(k0 + uint32(WEYL_0)), uint32(k1 + uint32(WEYL_1))
+            words = (c0, c1, c2, c3)
+            for j in range(min(4, columns - 4 * quad)):
+                out[r, 4 * quad + j] = keep if words[j] >= threshold else 0
+
+
+def dropout_mask_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    keep, threshold, seed, high, step, layer, row, out, rows, columns = (
+        n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9])
+    start, _ = part(rows, 1, chunk, chunks)
+    mask = rows_of(like, out, rows, columns, chunk, chunks)
+    count = vector(np.int64, step, 1)[0]
+    dropout_mask(mask, mask.dtype.type(as_real(keep)), threshold, (seed, high), count, layer, row + start)
+
+
+ADJOINTS = {"relu": relu_backward, "tanh": tanh_backward, "sigmoid": sigmoid_backward}
+
+
+COMMANDS = (
+    product_part, affine_part, relu_backward_part, column_sum_part, multiply_part, add_part, copy_part, dropout_mask_part,
+)

@@ -1,0 +1,272 @@
+"""A training step on a CPU as a table of commands: recorded once for each kind of call, then run as a whole.
+
+Why: a step of a small network takes less time than Python needs to ask for it, and in a larger one two threads then share
+every product and every loop (see `team`).
+
+How: the step's own code runs once with a `Recorder` in the backend's place, which computes nothing. So a recording that is
+given up has changed nothing, and the step runs as it is. What a recording freezes is what a CUDA graph freezes (see
+`graphs`), except for the arguments: their addresses are put in anew.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ffnn_gpu.backend.compiled.blas import Blas
+from ffnn_gpu.backend.compiled.commands import command
+from ffnn_gpu.backend.compiled.native import PLAIN, TRANSPOSED
+from ffnn_gpu.backend.compiled.parts import UNIT
+from ffnn_gpu.backend.philox import MASK, threshold
+from ffnn_gpu.backend.updates import Update
+
+WORTH_SHARING = 1 << 13  # elements of a loop, and a 64th of the multiplications of a product
+INDICES = np.dtype(np.int64), np.dtype(np.int32)
+
+
+class NotRecordedError(Exception):
+    """The step does something that there is no command for."""
+
+
+class Note(NamedTuple):
+    """A command, what it reads, and into how many parts it is cut."""
+
+    command: Any
+    numbers: list[int]
+    parts: int
+
+
+class Recorder:
+    """The operations of a backend that can be recorded, and no other.
+
+    Args:
+        threads: into how many parts commands are cut.
+        known: what lies where it is as long as the recording lives.
+        arguments: arrays that lie elsewhere in each call, None where there is none.
+        checked: whether targets and weights are known to be right.
+    """
+
+    name = "numpy"
+
+    def __init__(
+        self, backend: Any, blas: Blas, threads: int, known: list[np.ndarray], arguments: list[Any], checked: bool
+    ) -> None:
+        self.backend, self.blas, self.threads, self.checked = backend, blas, threads, checked
+        self.dtype, self.known, self.arguments = known[0].dtype, known, arguments
+        self.notes: list[Note] = []
+        self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
+        self.losses, self.failed = self._scratch(threads, np.float64), self._scratch(1, np.int64)
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotRecordedError(f"there is no command for {name}")
+
+    # ------------------------------------------------------------------ what a step asks before it computes
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, np.ndarray)
+
+    def require_own(self, array: Any, what: str) -> None:
+        self.backend.require_own(array, what)
+
+    def admit(self, array: Any) -> Any:
+        return self.backend.admit(array)
+
+    def asarray(self, array: Any, dtype: Any = None) -> Any:
+        return self.backend.asarray(array, dtype)                                # a copy is refused as unknown memory
+
+    # ------------------------------------------------------------------ layers
+
+    def affine(self, x: Any, W: Any, b: Any, phi: Any, out: Any, s: Any = None) -> Any:
+        if phi.name not in ("identity", "relu") or s is not None or (b is None and phi.name == "relu"):
+            raise NotRecordedError(f"there is no command for {phi.name}{' without biases' * (b is None)}")
+        (B, I), O = x.shape, W.shape[1]
+        parts, across = self._tiles(B, O, I)
+        self._note("affine", parts, self.blas.gemm(self.dtype), x, W, b, out, B, I, O, phi.name == "relu", across)
+        return out
+
+    def activation_backward(self, da: Any, a: Any, phi: Any, s: Any = None) -> Any:
+        if phi.name == "identity": return da
+        if phi.name != "relu": raise NotRecordedError(f"there is no command for the adjoint of {phi.name}")
+        self._note("relu_backward", self._by_rows(a), da, a, *a.shape)
+        return da
+
+    def affine_gradients(self, x: Any, delta: Any, dW: Any, db: Any) -> None:
+        self.gemm(x.T, delta, out=dW)
+        if db is not None: self._note("column_sum", self._parts(delta.size, delta.shape[1] // UNIT), delta, db, *delta.shape)
+
+    def gemm(self, A: Any, B: Any, out: Any) -> Any:
+        (M, K), N = A.shape, B.shape[1]
+        parts, across = self._tiles(M, N, K)
+        self._note("product", parts, self.blas.gemm(self.dtype), *_operand(A), *_operand(B), out, M, N, K, across)
+        return out
+
+    def add(self, x: Any, y: Any, out: Any) -> Any:
+        self._note("add", self._by_elements(out), x, y, out, out.size)
+        return out
+
+    def copy(self, array: Any, out: Any) -> Any:
+        self._note("copy", self._by_elements(out), array, out, out.size)
+        return out
+
+    def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
+        key = seed & MASK, (seed >> 32) & MASK
+        kept = 1.0 / (1.0 - rate)
+        self._note("dropout_mask", self._by_rows(out), kept, threshold(rate), *key, step, layer, row, out, *out.shape)
+        return out
+
+    def dropout(self, x: Any, mask: Any, out: Any) -> Any:
+        self._note("multiply", self._by_elements(out), x, mask, out, out.size)
+        return out
+
+    def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Any:
+        self._note("layer_norm", self._by_rows(x), x, gain, bias, eps, out, xhat, rstd, *x.shape)
+        return out
+
+    def layer_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
+        self._note("sums_of_columns", 1, da, xhat, dgain, dbias, *da.shape)
+        if dx is not None: self._note("layer_norm_backward", self._by_rows(da), da, gain, xhat, rstd, dx, *da.shape)
+        return dx
+
+    def batch_norm(
+        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
+    ) -> Any:
+        self._note("batch_norm", 1, x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape)
+        return out
+
+    def batch_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
+        self._note("sums_of_columns", 1, da, xhat, dgain, dbias, *da.shape)
+        if dx is not None: self._note("batch_norm_backward", 1, da, gain, xhat, rstd, dgain, dbias, dx, *da.shape)
+        return dx
+
+    def running_statistics(self, mean: Any, variance: Any, rows: int, momentum: float, *running: Any) -> None:
+        unbiased = rows / (rows - 1) if rows > 1 else 1.0
+        for kept, seen, factor in zip(running, (mean, variance), (1.0, unbiased), strict=True):
+            self._note("average", 1, kept, seen, 1.0 - momentum, factor, len(kept))
+
+    # ------------------------------------------------------------------ losses
+
+    def softmax_cross_entropy(self, z: Any, y: Any, weight: Any, class_weight: Any, label_smoothing: float, dz: Any) -> Any:
+        if class_weight is not None or label_smoothing or y.ndim != 1 or y.dtype not in INDICES:
+            raise NotRecordedError("there is no command for targets that are not class indices, nor for their weights")
+        scale = self._normalized(weight)
+        parts = self._parts(16 * z.size, len(z))                                 # an exponential is worth so many products
+        self._note("softmax_cross_entropy", parts, z, y, y.itemsize, scale, dz, *z.shape, self.losses, self.failed)
+        return self.losses                                                       # what stands for their sum
+
+    def pointwise_loss(self, kind: Any, z: Any, y: Any, weight: Any, dz: Any) -> Any:
+        if kind.name != "mean_squared_error" or not self.checked:
+            raise NotRecordedError(f"there is no command for {kind.name}, or its targets have not been checked")
+        self._note("squared_error", self._by_rows(z), z, y, self._normalized(weight), dz, *z.shape, self.losses)
+        return self.losses
+
+    def _normalized(self, weight: Any) -> Any:
+        if weight is None: return None
+        if not self.checked: raise NotRecordedError("there is no command that checks weights")
+        out = self._scratch(len(weight), self.dtype)
+        self._note("normalized_weight", 1, weight, out, len(weight))
+        return out
+
+    # ------------------------------------------------------------------ updates
+
+    def clip_by_value(self, grad: Any, limit: float, loss_scale: Any) -> None:
+        self._note("clip", self._by_elements(grad), grad, len(grad), float(limit))
+
+    def gradient_factor(self, grad: Any, limit: Any, control: Any, loss_scale: Any) -> None:
+        parts = self._by_elements(grad)
+        sums = self._scratch(parts, np.float64)
+        self._note("squares", parts, grad, len(grad), sums)
+        self._note("factor", 1, sums, parts, float(limit), control)
+
+    def advance(self, scalars: Any, step: Any, control: Any, lr: Any = None) -> None:
+        self._note("advance", 1, scalars, step, lr)
+
+    def advance_product(self, scalars: Any, beta1: float, psi: float, control: Any) -> None:
+        self._note("advance_product", 1, scalars, float(beta1), float(psi))
+
+    def sgd(self, update: Update, velocity: Any, momentum: float, nesterov: bool) -> None:
+        if velocity is None: self._rule("sgd", update)
+        else: self._rule("momentum", update, velocity, float(momentum), nesterov)
+
+    def rmsprop(self, update: Update, v: Any, velocity: Any, rho: float, eps: float, momentum: float) -> None:
+        if velocity is None: self._rule("rmsprop", update, v, float(rho), float(eps))
+        else: self._rule("rmsprop_momentum", update, v, float(rho), float(eps), velocity, float(momentum))
+
+    def adagrad(self, update: Update, v: Any, eps: float) -> None:
+        self._rule("adagrad", update, v, float(eps))
+
+    def adam(self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float) -> None:
+        self._rule("adam", update, m, v, float(beta1), float(beta2), float(eps))
+
+    def nadam(self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float) -> None:
+        self._rule("nadam", update, m, v, float(beta1), float(beta2), float(eps), float(psi))
+
+    def lion(self, update: Update, m: Any, beta1: float, beta2: float) -> None:
+        self._rule("lion", update, m, float(beta1), float(beta2))
+
+    def average(self, mean: Any, values: Any, decay: float) -> None:
+        self._note("average", self._by_elements(mean), mean, values, float(decay), 1.0, len(mean))
+
+    def _rule(self, name: str, update: Update, *numbers: Any) -> None:
+        theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
+        if l2 or l1 or weight_decay or control is not None:
+            penalties = float(l2), float(l1), float(weight_decay)
+            self._note("penalize", self._parts(n, n // UNIT), theta, grad, n, scalars, *penalties, control)
+        if control is not None:
+            self._note("scale", self._parts(len(grad) - n, (len(grad) - n) // UNIT), grad[n:], len(grad) - n, control)
+        self._note(name, self._by_elements(theta), theta, grad, len(theta), scalars, *numbers)
+
+    # ------------------------------------------------------------------ inside
+
+    def _note(self, name: str, parts: int, *numbers: Any) -> None:
+        read = [self._number(number, place) for place, number in enumerate(numbers)]
+        self.notes.append(Note(command(name, self.dtype), read, parts))
+
+    def _number(self, value: Any, place: int) -> int:
+        """What a command reads there: an address, an integer, or the bits of a real number."""
+        if value is None: return 0
+        if isinstance(value, float): return int(np.float64(value).view(np.int64))
+        if not isinstance(value, np.ndarray): return int(value)
+        start = address(value)
+        for k, argument in enumerate(self.arguments):
+            if argument is not None and (start, value.nbytes) == (address(argument), argument.nbytes):
+                self.patches.append((len(self.notes), place, k))
+                return start
+        if not value.flags.c_contiguous or not any(_within(value, array) for array in self.known):
+            raise NotRecordedError("an array has gaps, or may lie elsewhere in the next step")
+        return start
+
+    def _scratch(self, size: int, dtype: Any) -> np.ndarray:
+        self.known.append(np.zeros(size, dtype))
+        return self.known[-1]
+
+    def _parts(self, work: int, most: int) -> int:
+        return max(1, min(self.threads, most)) if work >= WORTH_SHARING else 1
+
+    def _by_rows(self, array: Any) -> int:
+        return self._parts(array.size, len(array))
+
+    def _by_elements(self, array: Any) -> int:
+        return self._parts(array.size, array.size // UNIT)
+
+    def _tiles(self, M: int, N: int, K: int) -> tuple[int, int]:
+        """Into how many parts an (M, N) product is cut, and how many of them lie side by side: the least to read."""
+        if M * N * K < 64 * WORTH_SHARING: return 1, 1
+        grids = [
+            (rows, across) for across in range(1, self.threads + 1) for rows in [self.threads // across]
+            if rows * across == self.threads and (rows - 1) * UNIT < M and (across - 1) * UNIT < N
+        ]  # fmt: skip
+        rows, across = min(grids, key=lambda grid: M * grid[1] + N * grid[0], default=(1, 1))
+        return rows * across, across
+
+
+def _operand(matrix: np.ndarray) -> tuple[int, np.ndarray, int]:
+    """Whether a matrix is the transpose of one in memory, that one, and the length of its rows."""
+    if matrix.flags.c_contiguous: return PLAIN, matrix, matrix.shape[1]
+    return TRANSPOSED, matrix.T, matrix.shape[0]
+
+
+def _within(inner: np.ndarray, outer: np.ndarray) -> bool:
+    return address(outer) <= address(inner) and address(inner) + inner.nbytes <= address(outer) + outer.nbytes
+
+
+def address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])

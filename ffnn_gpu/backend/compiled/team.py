@@ -1,0 +1,135 @@
+"""The threads that share a recorded step: they need neither Python nor its lock while they work.
+
+Why not Numba's threads or the BLAS's: each of them waits spinning for more work, on the core that the other needs. Here one
+team does both, loops and parts of products, and the BLAS is told to use one thread meanwhile.
+
+How: a step is a table of commands. Whoever is there takes the parts of a command that nobody has taken, and goes on to the
+next command when all parts are done. The caller never needs a helper: one that is late finds nothing left to do. A helper
+without work looks for some for about a tenth of a millisecond, then sleeps; the caller wakes it with the next step.
+"""
+
+import functools
+import os
+import threading
+
+import numpy as np
+from numba import njit
+
+from ffnn_gpu.backend.compiled.native import add, call, exchange, load, pause, store
+from ffnn_gpu.errors import ConfigurationError
+
+THREADS = "FFNN_GPU_THREADS"
+WORD, LINE = 8, 64  # bytes
+COLUMNS = 4  # of a table: a command's address, that of its numbers, its parts, that of its marks
+OPEN, EPOCH, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(8)  # lines of the memory that a team shares
+HELPERS = 3  # lines of each helper, the last three
+PATIENCE = 4000  # looks of a helper for work before it sleeps
+compiled = njit(cache=True, nogil=True)
+
+
+@compiled
+def work(table: int, length: int, failed: int, rank: int) -> None:
+    """Take part in the commands of a table, first to last, until one has failed."""
+    for k in range(length):
+        row = table + WORD * COLUMNS * k
+        function, numbers, parts, marks = load(row), load(row + WORD), load(row + 2 * WORD), load(row + 3 * WORD)
+        for i in range(parts):
+            part = (rank + i) % parts
+            if exchange(marks + WORD * (1 + part), 1) == 0:
+                call(function, numbers, part, parts)
+                add(marks, 1)
+        while load(marks) < parts: pause()
+        if load(failed): return
+
+
+@compiled
+def alone(table: int, length: int, failed: int) -> None:
+    """All parts of all commands, until one has failed."""
+    for k in range(length):
+        row = table + WORD * COLUMNS * k
+        parts = load(row + 2 * WORD)
+        for part in range(parts): call(load(row), load(row + WORD), part, parts)
+        if load(failed): return
+
+
+@compiled
+def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> None:
+    """A step by the caller and the helpers that are awake."""
+    for k in range(length):
+        row = table + WORD * COLUMNS * k
+        marks = load(row + 3 * WORD)
+        for i in range(load(row + 2 * WORD) + 1): store(marks + WORD * i, 0)
+    store(shared + LINE * TABLE, table)
+    store(shared + LINE * LENGTH, length)
+    store(shared + LINE * FAILED, failed)
+    store(shared + LINE * OPEN, 1)
+    add(shared + LINE * EPOCH, 1)
+    work(table, length, failed, 0)
+    store(shared + LINE * OPEN, 0)
+    for helper in range(helpers):                                                # the table may go when this returns
+        while load(shared + LINE * (BUSY + HELPERS * helper)): pause()
+
+
+@compiled
+def help(shared: int, helper: int) -> None:
+    """Take part in steps until there has been none for a while."""
+    own, looks = shared + LINE * HELPERS * helper, 0
+    while looks < PATIENCE:
+        looks += 1
+        epoch = load(shared + LINE * EPOCH)
+        if epoch != load(own + LINE * SEEN):
+            store(own + LINE * BUSY, 1)
+            if load(shared + LINE * OPEN):
+                work(load(shared + LINE * TABLE), load(shared + LINE * LENGTH), load(shared + LINE * FAILED), helper + 1)
+            store(own + LINE * BUSY, 0)
+            store(own + LINE * SEEN, epoch)
+            looks = 0
+        pause()
+    store(own + LINE * ASLEEP, 1)
+
+
+class Team:
+    """`size` − 1 helpers of one thread at a time, which holds `lock` and calls `wake` before it leads."""
+
+    def __init__(self, size: int) -> None:
+        self.helpers = size - 1
+        self.memory = np.zeros((BUSY + HELPERS * self.helpers) * LINE // WORD + LINE // WORD, np.int64)
+        self.shared = -(-self.memory.ctypes.data // LINE) * LINE
+        first = (self.shared - self.memory.ctypes.data) // WORD
+        self.asleep = [self.memory[first + (ASLEEP + HELPERS * k) * LINE // WORD :][:1] for k in range(self.helpers)]
+        self.bells = [threading.Lock() for _ in range(self.helpers)]
+        self.lock = threading.Lock()
+        for k, bell in enumerate(self.bells):
+            bell.acquire()
+            self.asleep[k][0] = 1
+            threading.Thread(target=self._help, args=(k,), name=f"ffnn_gpu helper {k + 1}", daemon=True).start()
+
+    def wake(self) -> None:
+        """Ring for the helpers that sleep."""
+        for asleep, bell in zip(self.asleep, self.bells, strict=True):
+            if asleep[0]:
+                asleep[0] = 0
+                bell.release()
+
+    def _help(self, k: int) -> None:
+        while True:
+            self.bells[k].acquire()
+            help(self.shared, k)
+
+
+@functools.cache
+def team(size: int) -> Team:
+    """The process's team of this size. A forked process, which has no threads but its own, gets another."""
+    return Team(size)
+
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=team.cache_clear)
+
+
+def size_of_team(blas_threads: int) -> int:
+    """FFNN_GPU_THREADS, else as many threads as the BLAS uses. Raises ConfigurationError where it is no number from 1 on."""
+    text = os.environ.get(THREADS, "").strip()
+    if not text: return max(1, blas_threads)
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
+    return int(text)
