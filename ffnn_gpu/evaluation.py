@@ -122,7 +122,7 @@ def _factors(class_weight: Any, classes: list[Any], n_out: int) -> np.ndarray:
 
 
 def evaluate(
-    network: Network, loss: Loss, data: Any, *, metrics: Iterable[Any] = (), batch_size: int = 4096
+    network: Network, loss: Loss, data: Any, *, metrics: Iterable[Any] = (), batch_size: int | None = None
 ) -> dict[str, float]:
     """{"loss": …, metric name: …} over (x, y) or (x, y, sample_weight), in inference mode.
 
@@ -130,7 +130,9 @@ def evaluate(
         metrics: names of `ffnn_gpu.metrics` or functions (y, prediction) → number, where a prediction is the loss's
             decision: a class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves. Where
             decisions are classes and y holds distributions, metrics get the likeliest class of each row as y.
+        batch_size: rows that go through the network at once; None for as many as suit the device.
     """
+    batch_size = network.backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
     checked = data if isinstance(data, Samples) else samples(network, loss, data)
     value, outputs = _outputs(network, loss, checked, batch_size)

@@ -34,7 +34,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     shown |= {"backend": f"{found['backend'] or 'none'} ({found['reason']})", "hint": found["hint"]}
     if device is not None:
         shown["device"] = f"{device['name']}, {device['free_bytes']:,} of {device['total_bytes']:,} bytes free"
-    shown |= {name: str(found[name] or "") for name in ("products", "blas", "cpus", "platform")}
+    shown |= {name: str(found[name] or "") for name in ("products", "recorded", "blas", "cpus", "platform")}
     return [f"{name:<9} {text}" for name, text in shown.items() if text]
 
 
@@ -42,12 +42,12 @@ def _backend() -> dict[str, Any]:
     try:
         backend = get_backend()
     except FfnnGpuError as error:                                        # what FFNN_GPU_BACKEND asks for
-        return {"backend": None, "reason": str(error), "hint": None, "products": None, "device": None}
+        return {"backend": None, "reason": str(error), "hint": None, "products": None, "recorded": None, "device": None}
     on_cpu = backend.memory() is None
     hint = probe(0).hint if on_cpu and "auto" in backend.reason else None
     return {
         "backend": backend.name, "reason": backend.reason, "hint": hint, "products": getattr(backend, "products", None),
-        "device": None if on_cpu else _device(backend),
+        "recorded": getattr(backend, "recorded", None), "device": None if on_cpu else _device(backend),
     }  # fmt: skip
 
 

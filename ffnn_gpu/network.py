@@ -81,11 +81,11 @@ class Network:
             ShapeError: x has another number of columns than n_in, or of rows than the workspace.
             BackendMismatchError: x lives on another device than the network.
         """
-        return self.run(self._own(x), ws)
+        return self.backend.run_forward(Network.run, self, self._own(x), ws)
 
     @underflow_is_zero
     def run(self, x: Any, ws: Workspace) -> Any:
-        """`forward` for an x that is known to be of this network's device, dtype and width."""
+        """`forward` for an x that is known to be of this network's device, dtype and width, layer by layer."""
         ws.begin_forward(self.params, len(x))
         try:
             for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
@@ -139,12 +139,15 @@ class Network:
         return rows
 
     @np.errstate(over="ignore", invalid="ignore")  # the check of the outputs says more than a warning
-    def predict(self, x: Any, batch_size: int = 4096) -> Any:
+    def predict(self, x: Any, batch_size: int | None = None) -> Any:
         """z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
+
+        batch_size: rows that go through the network at once; None for as many as suit the device.
 
         Raises:
             ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
         """
+        batch_size = self.backend.rows_at_once if batch_size is None else batch_size
         require_positive_int("batch_size", batch_size)
         rows, batch_size = self.admit(x), int(batch_size)
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)

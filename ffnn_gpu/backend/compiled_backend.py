@@ -40,11 +40,25 @@ class CompiledBackend(NumpyBackend):
             return None
         return loops
 
-    def run_step(self, step: Callable[..., Any], *args: Any) -> Any:
-        if self.loops is None: return step(*args)
-        from ffnn_gpu.backend.compiled import program
+    @property
+    def recorded(self) -> str:
+        """What runs as a table of compiled commands, for people."""
+        if self.loops is None: return "nothing: Numba does not work here"
+        from ffnn_gpu.backend.compiled.program import recorded
 
-        return program.run_step(self, step, args)
+        return recorded()
+
+    def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
+        if self.loops is None: return code(*args)
+        from ffnn_gpu.backend.compiled.program import run_step
+
+        return run_step(self, code, *args)
+
+    def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
+        if self.loops is None or ws.training: return code(network, x, ws)
+        from ffnn_gpu.backend.compiled.program import run_forward
+
+        return run_forward(self, code, network, x, ws)
 
     # ------------------------------------------------------------------ products and activations
 

@@ -35,6 +35,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
     name = "reference"
     reason = "made directly"  # why this backend was chosen; get_backend says
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
+    rows_at_once = 4096  # of a prediction: enough to fill the device, few enough for its memory
     steps_between_reads = 1  # how many losses may wait on the device before one is looked at
 
     def __init__(self, xp: Any = np) -> None:
@@ -134,9 +135,13 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """
         return step
 
-    def run_step(self, step: Callable[..., Any], *args: Any) -> Any:
-        """step(*args), the arguments those of train_step. A CPU with Numba records it and runs the recording."""
-        return step(*args)
+    def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
+        """code(*args), the arguments those of train_step. A CPU with Numba records it and runs the recording."""
+        return code(*args)
+
+    def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
+        """code(network, x, ws), the network's output. A CPU with Numba records predictions."""
+        return code(network, x, ws)
 
     def steps_per_launch(self, rows: int) -> int:
         """How many training steps on minibatches of `rows` rows one call of a captured function should do."""

@@ -9,7 +9,9 @@ from ffnn_gpu.backend.compiled.native import PLAIN, as_real, gemm, size_of
 from ffnn_gpu.backend.compiled.parts import UNIT, kernel, matrix, part, piece, rows_of, tile, vector
 from ffnn_gpu.backend.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
-# ----------------------------------------------------------------------  products
+FEW = 4  # rows that are multiplied one by one
+
+# ---------------------------------------------------------------------- products
 
 
 def product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -24,6 +26,23 @@ def product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     gemm(like, function, of_A, of_B, bottom - top, right - left, K, A, lda, B, ldb, C + size * (top * N + left), N)
 
 
+@kernel
+def few_rows(x: Any, W: Any, first: int, out: Any) -> None:
+    """out = x W[:, first : first + width] for one row x (I,), reading W once; the BLAS's product would copy it first."""
+    I, width = W.shape[0], len(out)
+    for c in range(width): out[c] = 0
+    whole = I // 4 * 4
+    for k in range(0, whole, 4):
+        a, b, c, d = x[k], x[k + 1], x[k + 2], x[k + 3]
+        p, q, r, s = (
+            W[k][first : first + width], W[k + 1][first : first + width],
+            W[k + 2][first : first + width], W[k + 3][first : first + width])
+        for j in range(width): out[j] += (a * p[j] + b * q[j]) + (c * r[j] + d * s[j])
+    for k in range(whole, I):
+        a, p = x[k], W[k][first : first + width]
+        for j in range(width): out[j] += a * p[j]
+
+
 def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = x W + b, or max(x W + b, 0); each part of it while it is in the cache"""
     function, x, W, b, out, B, I, O, rectified, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9]
@@ -32,7 +51,11 @@ def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     size, width = size_of(like), right - left
     x += size * top * I
     out += size * (top * O + left)
-    gemm(like, function, PLAIN, PLAIN, bottom - top, width, I, x, I, W + size * left, O, out, O)
+    if B <= FEW:
+        for r in range(bottom - top):
+            few_rows(vector(like, x + size * r * I, I), matrix(like, W, I, O), left, vector(like, out + size * r * O, width))
+    else:
+        gemm(like, function, PLAIN, PLAIN, bottom - top, width, I, x, I, W + size * left, O, out, O)
     if not b: return
     bias = vector(like, b + size * left, width)
     for r in range(bottom - top):

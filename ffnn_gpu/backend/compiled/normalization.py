@@ -56,7 +56,7 @@ def layer_norm_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     layer_norm(
         rows_of(like, x, rows, columns, chunk, chunks), vector(like, gain, columns), vector(like, bias, columns),
         as_real(eps), rows_of(like, out, rows, columns, chunk, chunks), rows_of(like, xhat, rows, columns, chunk, chunks),
-        vector(like, rstd, rows)[start:stop],
+        vector(like, rstd, rows if rstd else 0)[start:stop],
     )  # fmt: skip
 
 
@@ -116,6 +116,23 @@ def batch_norm_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
+def batch_norm_inference(x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any) -> None:
+    """out = (x − mean)/√(variance + ε) ⊙ gain + bias"""
+    T = out.dtype.type
+    for r in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            out[r, c] = (x[r, c] - mean[c]) * (gain[c] / np.sqrt(variance[c] + T(eps))) + bias[c]
+
+
+def batch_norm_inference_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    x, gain, bias, eps, out, mean, variance, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
+    batch_norm_inference(
+        rows_of(like, x, B, I, chunk, chunks), vector(like, gain, I), vector(like, bias, I), as_real(eps),
+        rows_of(like, out, B, I, chunk, chunks), vector(like, mean, I), vector(like, variance, I),
+    )  # fmt: skip
+
+
+@kernel
 def sums_of_columns(da: Any, xhat: Any, dgain: Any, dbias: Any) -> None:
     """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da"""
     B, I = da.shape
@@ -150,5 +167,6 @@ def batch_norm_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None
 
 
 COMMANDS = (
-    layer_norm_part, layer_norm_backward_part, batch_norm_part, sums_of_columns_part, batch_norm_backward_part,
+    layer_norm_part, layer_norm_backward_part, batch_norm_part, batch_norm_inference_part, sums_of_columns_part,
+    batch_norm_backward_part,
 )

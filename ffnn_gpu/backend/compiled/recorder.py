@@ -8,18 +8,20 @@ given up has changed nothing, and the step runs as it is. What a recording freez
 `graphs`), except for the arguments: their addresses are put in anew.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ffnn_gpu.backend.compiled.blas import Blas
 from ffnn_gpu.backend.compiled.commands import command
+from ffnn_gpu.backend.compiled.layers import FEW
 from ffnn_gpu.backend.compiled.native import PLAIN, TRANSPOSED
 from ffnn_gpu.backend.compiled.parts import UNIT
 from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.updates import Update
 
-WORTH_SHARING = 1 << 13  # elements of a loop, and a 64th of the multiplications of a product
+WORTH_SHARING = 1 << 13  # elements of a loop, of W for few rows, or a 64th of the multiplications of another product
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 
 
@@ -73,6 +75,13 @@ class Recorder:
     def asarray(self, array: Any, dtype: Any = None) -> Any:
         return self.backend.asarray(array, dtype)                                # a copy is refused as unknown memory
 
+    def require_last(self, output: Any, buffer: Any) -> None:
+        """Raise NotRecordedError unless what a pass returns lies in this buffer."""
+        if output is not buffer: raise NotRecordedError("the output is not the last layer's own")
+
+    def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
+        return code(network, x, ws)
+
     # ------------------------------------------------------------------ layers
 
     def affine(self, x: Any, W: Any, b: Any, phi: Any, out: Any, s: Any = None) -> Any:
@@ -118,7 +127,7 @@ class Recorder:
         return out
 
     def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Any:
-        self._note("layer_norm", self._by_rows(x), x, gain, bias, eps, out, xhat, rstd, *x.shape)
+        self._note("layer_norm", self._by_rows(x), x, gain, bias, eps, out, out if xhat is None else xhat, rstd, *x.shape)
         return out
 
     def layer_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
@@ -130,6 +139,10 @@ class Recorder:
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
     ) -> Any:
         self._note("batch_norm", 1, x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape)
+        return out
+
+    def batch_norm_inference(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any) -> Any:
+        self._note("batch_norm_inference", self._by_rows(x), x, gain, bias, eps, out, mean, variance, *x.shape)
         return out
 
     def batch_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
@@ -225,13 +238,14 @@ class Recorder:
         if value is None: return 0
         if isinstance(value, float): return int(np.float64(value).view(np.int64))
         if not isinstance(value, np.ndarray): return int(value)
+        if not (value.flags.c_contiguous and value.flags.aligned): raise NotRecordedError("an array has gaps")
         start = address(value)
         for k, argument in enumerate(self.arguments):
             if argument is not None and (start, value.nbytes) == (address(argument), argument.nbytes):
                 self.patches.append((len(self.notes), place, k))
                 return start
-        if not value.flags.c_contiguous or not any(_within(value, array) for array in self.known):
-            raise NotRecordedError("an array has gaps, or may lie elsewhere in the next step")
+        if not any(_within(value, array) for array in self.known):
+            raise NotRecordedError("an array may lie elsewhere in the next step")
         return start
 
     def _scratch(self, size: int, dtype: Any) -> np.ndarray:
@@ -249,7 +263,7 @@ class Recorder:
 
     def _tiles(self, M: int, N: int, K: int) -> tuple[int, int]:
         """Into how many parts an (M, N) product is cut, and how many of them lie side by side: the least to read."""
-        if M * N * K < 64 * WORTH_SHARING: return 1, 1
+        if M * N * K < 64 * WORTH_SHARING and (M > FEW or N * K < WORTH_SHARING): return 1, 1
         grids = [
             (rows, across) for across in range(1, self.threads + 1) for rows in [self.threads // across]
             if rows * across == self.threads and (rows - 1) * UNIT < M and (across - 1) * UNIT < N

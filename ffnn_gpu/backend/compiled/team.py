@@ -126,10 +126,10 @@ def team(size: int) -> Team:
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=team.cache_clear)
 
 
-def size_of_team(blas_threads: int) -> int:
-    """FFNN_GPU_THREADS, else as many threads as the BLAS uses. Raises ConfigurationError where it is no number from 1 on."""
+def asked_threads() -> int:
+    """FFNN_GPU_THREADS; 0 for as many as the BLAS uses. Raises ConfigurationError where it is no number from 1 on."""
     text = os.environ.get(THREADS, "").strip()
-    if not text: return max(1, blas_threads)
+    if not text: return 0
     if not text.isdecimal() or int(text) < 1:
         raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
     return int(text)

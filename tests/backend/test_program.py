@@ -1,0 +1,375 @@
+"""Recorded steps and predictions: equal to the code they were recorded from, for every thread, and never for other code."""
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import ffnn_gpu
+from ffnn_gpu import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Lion,
+    Nadam,
+    Network,
+    Residual,
+    RMSprop,
+    gelu,
+    mean_squared_error,
+    relu,
+    softmax_cross_entropy,
+    tanh,
+    train_step,
+)  # fmt: skip
+from ffnn_gpu.backend import CompiledBackend
+from ffnn_gpu.errors import ConfigurationError, WorkspaceError
+from ffnn_gpu.training import _step
+
+pytest.importorskip("numba")
+blas = pytest.importorskip("ffnn_gpu.backend.compiled.blas").blas
+if blas() is None: pytest.skip("NumPy multiplies with a library whose functions are not known here", allow_module_level=True)
+
+N_IN, C, B = 40, 6, 96
+PLAIN = (Dense(256, relu), Dense(200, relu), Dense(C))
+NETWORKS = {
+    "dense": PLAIN,
+    "small": (Dense(8, relu), Dense(C)),
+    "linear": (Dense(C),),
+    "no biases": (Dense(64, bias=False), Dense(C, bias=False)),
+    "batch norm": (Dense(256, bias=False), BatchNorm(), Dense(C)),
+    "layer norm": (Dense(256, relu), LayerNorm(), Dense(C)),
+    "dropout": (Dense(256, relu), Dropout(0.3), Dense(C)),
+    "residual": (Dense(256, relu), Residual([Dense(256, relu), Dropout(0.2), Dense(256)]), Dense(C)),
+    "norms first": (BatchNorm(), LayerNorm(), Dense(C)),
+    "last is no product": (Dense(C), LayerNorm()),
+}
+OPTIMIZERS = {
+    "adam": Adam(), "adamw": AdamW(), "sgd": SGD(0.1), "momentum": SGD(0.1, momentum=0.9), "rmsprop": RMSprop(),
+    "nesterov": SGD(0.1, momentum=0.9, nesterov=True), "rmsprop, momentum": RMSprop(momentum=0.9), "adagrad": Adagrad(),
+    "nadam": Nadam(), "lion": Lion(), "clipped": Adam(clip_norm=0.1), "clipped by value": Adam(clip_value=0.01),
+    "penalized": SGD(0.1, l2=0.1, l1=0.01), "averaged": Adam(ema=0.9),
+    "everything": AdamW(l2=0.1, l1=0.01, clip_norm=0.2, clip_value=0.05, ema=0.9),
+}  # fmt: skip
+LOSSES = {"classes": softmax_cross_entropy, "numbers": mean_squared_error}
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", str(request.param))
+    return request.param
+
+
+def batch(dtype="float64", rows=B, loss=softmax_cross_entropy, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, N_IN)).astype(dtype)
+    return x, rng.integers(0, C, rows) if loss is softmax_cross_entropy else rng.standard_normal((rows, C)).astype(dtype)
+
+
+def made(layers, dtype="float64", rows=B):
+    network = Network(N_IN, list(layers), CompiledBackend(), dtype)
+    return network, network.workspace(rows)
+
+
+def reasons(ws):
+    return [program.reason for program in ws.programs]
+
+
+def numbers(network, optimizer):
+    state = optimizer.state(network.params)
+    vectors = {name: np.array(value) for name, value in vars(state).items()}
+    return vectors | {name: np.array(getattr(network.params, name)) for name in ("theta", "grad", "state", "step")}
+
+
+def trained(step, layers, optimizer, loss=softmax_cross_entropy, dtype="float64", rows=B, weight=None, steps=6):
+    """Losses and every number after some steps, and why they were not recorded."""
+    network, ws = made(layers, dtype, rows)
+    x, y = batch(dtype, rows, loss)
+    losses = [step(network, loss.evaluate, optimizer, x, y, ws, weight, None) for _ in range(steps)]
+    return {"losses": np.array(losses)} | numbers(network, optimizer), reasons(ws)
+
+
+def require_equal(found, expected, rtol, atol=0.0):
+    for name, value in expected.items():
+        largest = max(1, np.abs(value).max(initial=0))
+        np.testing.assert_allclose(found[name], value, rtol=rtol, atol=atol * largest, err_msg=name)
+
+
+# ---------------------------------------------------------------------- the same numbers
+
+
+@pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
+def test_recorded_steps_of_every_layer_equal_their_code(layers, threads):
+    found, why = trained(train_step, layers, SGD(0.05, momentum=0.9))
+    assert why == [""]
+    require_equal(found, trained(_step, layers, SGD(0.05, momentum=0.9))[0], 0, 1e-12)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_recorded_steps_of_every_optimizer_equal_their_code(optimizer, threads):
+    found, why = trained(train_step, PLAIN, optimizer)
+    assert why == [""]
+    require_equal(found, trained(_step, PLAIN, optimizer)[0], 0, 1e-11)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_recorded_steps_of_every_loss_equal_their_code(loss, weighted, threads):
+    weight = np.random.default_rng(3).random(B) if weighted else None
+    found, why = trained(train_step, PLAIN, SGD(0.1), loss, weight=weight)
+    assert why == [""]
+    require_equal(found, trained(_step, PLAIN, SGD(0.1), loss, weight=weight)[0], 0, 1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 17, 333])
+def test_recorded_steps_of_any_number_of_rows_equal_their_code(rows, threads):
+    found, why = trained(train_step, PLAIN, SGD(0.1), rows=rows)
+    assert why == [""]
+    require_equal(found, trained(_step, PLAIN, SGD(0.1), rows=rows)[0], 0, 1e-12)
+
+
+def test_recorded_steps_in_float32_equal_their_code_within_its_rounding(threads):
+    found, why = trained(train_step, NETWORKS["layer norm"], SGD(0.1), dtype="float32")
+    assert why == [""]
+    require_equal(found, trained(_step, NETWORKS["layer norm"], SGD(0.1), dtype="float32")[0], 0, 1e-6)
+
+
+def test_weights_that_are_all_zero_give_no_gradient():
+    found, _ = trained(train_step, PLAIN, SGD(0.1), weight=np.zeros(B), steps=1)
+    assert found["losses"] == 0 and not found["grad"].any()
+
+
+def test_learning_rate_given_with_a_step_stays():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    optimizer = SGD(0.1)
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws, lr=np.array([0.5]))
+    before = network.params.theta.copy()
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    np.testing.assert_allclose(before - network.params.theta, 0.5 * network.params.grad, rtol=1e-9, atol=1e-15)
+    assert reasons(ws) == ["", ""]
+
+
+def test_arguments_may_lie_elsewhere_in_every_step():
+    network, ws = made(PLAIN)
+    other, scratch = made(PLAIN)
+    for seed in range(5):
+        x, y = batch(seed=seed)
+        train_step(network, softmax_cross_entropy, SGD(0.1), x, y.astype(np.int32), ws)
+        _step(other, softmax_cross_entropy, SGD(0.1), x, y, scratch, None, None)
+    np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 64, 300])
+@pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
+def test_recorded_predictions_equal_their_code(layers, rows, threads):
+    network, _ = made(layers)
+    network.params.theta[:] += np.random.default_rng(2).standard_normal(len(network.params.theta)) / 10
+    network.params.state[:] += 0.3
+    x, _ = batch(rows=rows)
+    ws, scratch = (network.workspace(rows, training=False) for _ in range(2))
+    np.testing.assert_allclose(network.forward(x, ws), network.run(x, scratch), rtol=1e-12, atol=1e-12)
+    assert reasons(ws) == [""]
+
+
+def test_layer_that_hands_its_input_on_is_not_recorded_last():
+    network, _ = made((Dense(C), Dropout(0.5)))
+    ws, (x, _) = network.workspace(B, training=False), batch()
+    np.testing.assert_array_equal(network.forward(x, ws), x @ network.params.views[0].W)
+    assert reasons(ws) == ["the output is not the last layer's own"]
+
+
+# ---------------------------------------------------------------------- what is not recorded
+
+
+class Doubled(ffnn_gpu.Layer):
+    """2 x by NumPy itself, which no backend sees"""
+
+    def output_width(self, width):
+        return width
+
+    def buffer_shapes(self, rows, width):
+        return {"a": (rows, width)}
+
+    def forward(self, backend, p, x, buf):
+        return np.multiply(x, 2, out=buf.a)
+
+    def backward(self, backend, p, da, buf):
+        return 2 * da
+
+
+class Patient(SGD):
+    """A rule of somebody's own"""
+
+    def formula(self, xp, theta, g, lr, t, *moments):
+        theta -= lr * g / t
+
+    def update(self, backend, update, state):
+        backend.own_rule(update, self.formula)
+
+
+@dataclass(frozen=True)
+class Halved(type(softmax_cross_entropy)):
+    """Half a loss"""
+
+    def evaluate(self, backend, z, y, dz, sample_weight):
+        value = super().evaluate(backend, z, y, dz, sample_weight)
+        dz /= 2
+        return value / 2
+
+
+@pytest.mark.parametrize(
+    ("layers", "optimizer", "loss", "reason"),
+    [
+        ((Dense(C), Doubled()), SGD(0.1), softmax_cross_entropy, "Doubled() is not this package's own"),
+        ((Residual([Doubled()]), Dense(C)), SGD(0.1), softmax_cross_entropy, "Doubled() is not this package's own"),
+        (PLAIN, Patient(0.1), softmax_cross_entropy, "is not this package's own"),
+        (PLAIN, SGD(0.1), Halved(), "is not this package's own"),
+        ((Dense(8, tanh), Dense(C)), SGD(0.1), softmax_cross_entropy, "there is no command for tanh"),
+        ((Dense(8, gelu), Dense(C)), SGD(0.1), softmax_cross_entropy, "there is no command for gelu"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_code_that_no_command_does_runs_as_it_is(layers, optimizer, loss, reason):
+    found, (why,) = trained(train_step, layers, optimizer, loss)
+    assert reason in why
+    require_equal(found, trained(_step, layers, optimizer, loss)[0], 0)
+
+
+def test_targets_that_nobody_has_checked_are_checked_in_every_step():
+    network, ws = made(PLAIN)
+    x, y = batch(loss=mean_squared_error)
+    train_step(network, mean_squared_error, SGD(0.1), x, y, ws)
+    assert reasons(ws) == ["there is no command for mean_squared_error, or its targets have not been checked"]
+    with pytest.raises(ffnn_gpu.ShapeError): train_step(network, mean_squared_error, SGD(0.1), x, y[:, 1:], ws)
+
+
+def test_rows_of_another_type_or_with_gaps_run_as_they_are():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    values = [
+        float(train_step(network, softmax_cross_entropy, SGD(0.0), rows, y, ws))
+        for rows in (x, np.asfortranarray(x), x.astype(np.float32))
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-13)
+    assert values[0] == pytest.approx(values[2], rel=1e-6)
+    assert reasons(ws) == ["", "an array has gaps", "x is float32"]
+
+
+# ---------------------------------------------------------------------- nothing is lost
+
+
+@pytest.mark.parametrize("bad", [-1, C])
+@pytest.mark.parametrize("warm", [0, 2])
+def test_class_out_of_range_changes_nothing(bad, warm, threads):
+    network, ws = made(PLAIN)
+    optimizer, (x, y) = Adam(), batch()
+    for _ in range(warm): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+    before = numbers(network, optimizer)
+    before.pop("grad")
+    wrong = np.where(y == 2, bad, y)
+    with pytest.raises(IndexError): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, wrong, ws)
+    with pytest.raises(ffnn_gpu.DataError, match=str(bad)):
+        train_step(network, softmax_cross_entropy, optimizer, x, wrong, ws)
+    require_equal(numbers(network, optimizer), before, 0)
+    assert np.isfinite(train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws))
+
+
+def test_workspace_of_another_network_is_refused():
+    (network, ws), (other, _) = made(PLAIN), made(PLAIN)
+    x, y = batch()
+    train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
+    with pytest.raises(WorkspaceError, match="another network"): train_step(other, softmax_cross_entropy, SGD(0.1), x, y, ws)
+
+
+def test_optimizer_that_starts_anew_is_recorded_anew():
+    network, ws = made(PLAIN)
+    optimizer, (x, y) = Adam(), batch()
+    for _ in range(2): train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    del network.params.optimizer_states[optimizer]
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    assert optimizer.state(network.params).scalars[0] == 1 and reasons(ws) == ["", ""]
+
+
+def test_step_leaves_nothing_to_differentiate():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    for _ in range(2):
+        train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
+        with pytest.raises(WorkspaceError): network.backward(ws.dz, ws)
+
+
+def test_more_kinds_of_calls_than_are_kept_are_still_right():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    for _ in range(12): train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
+    assert len(ws.programs) == 8
+    value = train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
+    assert value == pytest.approx(float(softmax_cross_entropy(network.backend, network.forward(x, ws), y)), rel=1e-12)
+
+
+# ---------------------------------------------------------------------- threads
+
+
+def test_who_does_a_part_changes_no_bit(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "2")
+    from ffnn_gpu.backend.compiled.team import team
+
+    together = trained(train_step, PLAIN, Adam())[0]
+    with team(2).lock: alone = trained(train_step, PLAIN, Adam())[0]
+    require_equal(alone, together, 0)
+
+
+def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "2")
+    expected, results = trained(train_step, PLAIN, SGD(0.1), steps=40)[0], {}
+    threads = [
+        threading.Thread(target=lambda k=k: results.update({k: trained(train_step, PLAIN, SGD(0.1), steps=40)[0]}))
+        for k in range(4)
+    ]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    for k in range(4): require_equal(results[k], expected, 0)
+
+
+def test_blas_has_its_threads_back_after_a_step(threads):
+    before = blas().num_threads()
+    trained(train_step, PLAIN, SGD(0.1))
+    assert blas().num_threads() == before
+
+
+def test_nobody_spins_after_the_last_step(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "3")
+    trained(train_step, PLAIN, SGD(0.1))
+    time.sleep(0.1)
+    began = time.process_time()
+    time.sleep(0.4)
+    assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+def test_number_of_threads_that_is_none_is_refused(text, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", text)
+    network, ws = made(PLAIN)
+    with pytest.raises(ConfigurationError, match=f"FFNN_GPU_THREADS must be a whole number from 1 on, not '{text}'"):
+        train_step(network, softmax_cross_entropy, SGD(0.1), *batch(), ws)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_process_trains_with_a_team_of_its_own(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "2")
+    expected = trained(train_step, PLAIN, SGD(0.1))[0]
+    child = os.fork()
+    if child == 0:
+        found = trained(train_step, PLAIN, SGD(0.1))[0]
+        os._exit(0 if all((found[name] == value).all() for name, value in expected.items()) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
