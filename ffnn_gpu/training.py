@@ -4,8 +4,9 @@
 `backend.capture` may turn the step into one graph.
 """
 
+import functools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,19 @@ from ffnn_gpu.schedules import Schedule, constant
 from ffnn_gpu.workspace import Workspace
 
 
+def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The same step; the backend may record it once and then run the recording."""
+
+    @functools.wraps(step)
+    def run(
+        network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None, lr: Any = None
+    ) -> Any:
+        return network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr)
+
+    return run
+
+
+@recordable
 def train_step(
     network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None, lr: Any = None
 ) -> Any:
@@ -42,12 +56,6 @@ def train_step(
     Returns:
         The loss before the update, a 0-d array that stays on the device.
     """
-    return network.backend.run_step(_step, network, loss, optimizer, x, y, ws, sample_weight, lr)
-
-
-def _step(
-    network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any, lr: Any
-) -> Any:
     z = network.forward(x, ws)
     value = loss(network.backend, z, y, dz=ws.dz, sample_weight=sample_weight)
     network.backward(ws.dz, ws)

@@ -35,9 +35,10 @@ from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 REFERENCE = Backend()
 RULES = {"sgd", "rmsprop", "adagrad", "adam", "nadam", "lion"}  # tests/backend/test_updates.py, and exactly below
 NORMS = {"layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward"}
+RECORDED = {"run_step", "run_forward"}  # tests/backend/test_program.py
 BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
 TESTED = BOTH | {"empty", "asarray", "require_finite", "take", "gemm", "activate"}
-COMPILED = BOTH | NORMS | {"average", "squared_norm", "dropout_mask", "dropout"}
+COMPILED = BOTH | NORMS | {"average", "squared_norm", "dropout_mask", "dropout"} | RECORDED
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
 
@@ -352,7 +353,7 @@ def test_types_without_a_loop_are_the_reference_s(fast, dtype):
 
 @pytest.mark.parametrize("error", [OSError(27, "File too large"), EOFError("Ran out of input"), RuntimeError("no locator")])
 def test_numba_that_cannot_keep_or_read_what_it_compiled_is_done_without(monkeypatch, error):
-    compiled = pytest.importorskip("ffnn_gpu.backend.compiled")
+    compiled = pytest.importorskip("ffnn_gpu.backend.compiled.loops")
 
     def broken(*args): raise error
 

@@ -100,6 +100,7 @@ def _kind(array: Any) -> Any:
 
 def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> str:
     """Why there can be no recording; "" if that is not yet known."""
+    if not network.layers: return "there is no layer"
     own = [getattr(loss, "__self__", loss), optimizer, *_layers(network.layers)]
     strange = next((part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")), None)
     if strange is not None: return f"{strange!r} is not this package's own"

@@ -52,7 +52,7 @@ class Table:
             for note, numbers, marks in zip(notes, self.numbers, self.marks, strict=True)
         ])
         self.patches = np.array([(address(self.numbers[k]) + WORD * place, which) for k, place, which in recorder.patches])
-        self.kept = recorder                                                     # its arrays are known by address only
+        self.kept = recorder.known, notes                                        # known to the commands by address only
         self.header = np.array([
             address(self.rows), len(notes), address(self.failed), address(self.patches), len(self.patches),
             address(recorder.losses), len(recorder.losses), recorder.blas.threads, recorder.blas.set_threads,
