@@ -152,10 +152,11 @@ class Network:
         rows, batch_size = self.admit(x), int(batch_size)
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
         ws = self._inference_workspace(min(batch_size, len(rows)))
+        forward = self.forward if len(rows) <= FEW_ROWS else self.run            # a pass in scratch of its own is not recorded
         try:
             for start in range(0, len(rows), batch_size):
                 part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
-                self.backend.copy(self.forward(part, ws.first(len(part))), out=z[start : start + len(part)])
+                self.backend.copy(forward(part, ws.first(len(part))), out=z[start : start + len(part)])
         except BaseException:                                                    # Ctrl-C may have left it within a pass
             self._threads.ws = None
             raise

@@ -264,6 +264,22 @@ def test_rows_of_another_type_or_with_gaps_run_as_they_are():
     assert reasons(ws) == ["", "an array has gaps", "x is float32"]
 
 
+def test_rows_that_are_their_own_targets_are_not_confused_with_later_ones():
+    (network, ws), (other, scratch) = (made((Dense(8, relu), Dense(N_IN))) for _ in range(2))
+    rng, loss = np.random.default_rng(0), mean_squared_error.evaluate
+    x, y = rng.standard_normal((2, B, N_IN))
+    for targets in (x, y):
+        values = train_step(network, loss, SGD(0.1), x, targets, ws), _step(other, loss, SGD(0.1), x, targets, scratch)
+        assert values[0] == pytest.approx(values[1], rel=1e-13)
+    assert reasons(ws)[0] == "two arguments are one array, or there is no row"
+
+
+def test_no_rows_are_not_recorded():
+    network, ws = made(PLAIN, rows=0)
+    assert train_step(network, softmax_cross_entropy, SGD(0.1), *batch(rows=0), ws) == 0
+    assert reasons(ws) == ["two arguments are one array, or there is no row"]
+
+
 # ---------------------------------------------------------------------- nothing is lost
 
 

@@ -3,6 +3,7 @@
 Each is an instruction or two. Reference: LLVM Language Reference Manual, "Atomic Memory Ordering Constraints".
 """
 
+import os
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from numba.extending import intrinsic
 
 I32, I64, F64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # of CBLAS
-X86 = platform.machine() in ("x86_64", "AMD64")
+X86, POSIX = platform.machine() in ("x86_64", "AMD64"), os.name == "posix"
 instruction: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic
 integer, real, nothing = types.int64, types.float64, types.void
 
@@ -170,6 +171,17 @@ def pause(context: Any) -> Any:
         if X86:
             kind = ir.FunctionType(ir.VoidType(), [])
             builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return nothing(), code
+
+
+@instruction
+def give_way(context: Any) -> Any:
+    """Let another thread have this core, where the system's name for that is known."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if POSIX: builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "sched_yield"), [])
         return context.get_dummy_value()
 
     return nothing(), code

@@ -53,7 +53,11 @@ class Recorder:
         self, backend: Any, blas: Blas, threads: int, known: list[np.ndarray], arguments: list[Any], checked: bool
     ) -> None:
         self.backend, self.blas, self.threads, self.checked = backend, blas, threads, checked
-        self.dtype, self.known, self.arguments = known[0].dtype, known, arguments
+        self.dtype, self.known = known[0].dtype, known
+        self._places = [_place(array) for array in known]
+        self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
+        if len(self._arguments) < sum(array is not None for array in arguments) or not arguments[0].size:
+            raise NotRecordedError("two arguments are one array, or there is no row")
         self.notes: list[Note] = []
         self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
         self.losses, self.failed = self._scratch(threads, np.float64), self._scratch(1, np.int64)
@@ -239,17 +243,16 @@ class Recorder:
         if isinstance(value, float): return int(np.float64(value).view(np.int64))
         if not isinstance(value, np.ndarray): return int(value)
         if not (value.flags.c_contiguous and value.flags.aligned): raise NotRecordedError("an array has gaps")
-        start = address(value)
-        for k, argument in enumerate(self.arguments):
-            if argument is not None and (start, value.nbytes) == (address(argument), argument.nbytes):
-                self.patches.append((len(self.notes), place, k))
-                return start
-        if not any(_within(value, array) for array in self.known):
+        start, stop = _place(value)
+        if (start, stop) in self._arguments:
+            self.patches.append((len(self.notes), place, self._arguments[start, stop]))
+        elif not any(first <= start and stop <= last for first, last in self._places):
             raise NotRecordedError("an array may lie elsewhere in the next step")
         return start
 
     def _scratch(self, size: int, dtype: Any) -> np.ndarray:
         self.known.append(np.zeros(size, dtype))
+        self._places.append(_place(self.known[-1]))
         return self.known[-1]
 
     def _parts(self, work: int, most: int) -> int:
@@ -278,8 +281,9 @@ def _operand(matrix: np.ndarray) -> tuple[int, np.ndarray, int]:
     return TRANSPOSED, matrix.T, matrix.shape[0]
 
 
-def _within(inner: np.ndarray, outer: np.ndarray) -> bool:
-    return address(outer) <= address(inner) and address(inner) + inner.nbytes <= address(outer) + outer.nbytes
+def _place(array: np.ndarray) -> tuple[int, int]:
+    """The first byte of an array, and the one after its last."""
+    return address(array), address(array) + array.nbytes
 
 
 def address(array: np.ndarray) -> int:

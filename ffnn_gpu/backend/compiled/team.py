@@ -15,7 +15,7 @@ import threading
 import numpy as np
 from numba import njit
 
-from ffnn_gpu.backend.compiled.native import add, call, exchange, load, pause, store
+from ffnn_gpu.backend.compiled.native import add, call, exchange, give_way, load, pause, store
 from ffnn_gpu.errors import ConfigurationError
 
 THREADS = "FFNN_GPU_THREADS"
@@ -23,8 +23,18 @@ WORD, LINE = 8, 64  # bytes
 COLUMNS = 4  # of a table: a command's address, that of its numbers, its parts, that of its marks
 OPEN, EPOCH, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(8)  # lines of the memory that a team shares
 HELPERS = 3  # lines of each helper, the last three
-PATIENCE = 4000  # looks of a helper for work before it sleeps
+PATIENCE = 4000  # looks for what is to come, a tenth of a millisecond: then a helper sleeps, and who waits gives way
 compiled = njit(cache=True, nogil=True)
+
+
+@compiled
+def wait(address: int, value: int) -> None:
+    """Until the int64 there is `value`; not on a core that the one who is to write it may need."""
+    looks = 0
+    while load(address) != value:
+        looks += 1
+        if looks < PATIENCE: pause()
+        else: give_way()
 
 
 @compiled
@@ -38,7 +48,7 @@ def work(table: int, length: int, failed: int, rank: int) -> None:
             if exchange(marks + WORD * (1 + part), 1) == 0:
                 call(function, numbers, part, parts)
                 add(marks, 1)
-        while load(marks) < parts: pause()
+        wait(marks, parts)
         if load(failed): return
 
 
@@ -67,7 +77,7 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
     work(table, length, failed, 0)
     store(shared + LINE * OPEN, 0)
     for helper in range(helpers):                                                # the table may go when this returns
-        while load(shared + LINE * (BUSY + HELPERS * helper)): pause()
+        wait(shared + LINE * (BUSY + HELPERS * helper), 0)
 
 
 @compiled
