@@ -152,7 +152,7 @@ class Network:
         rows, batch_size = self.admit(x), int(batch_size)
         z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
         ws = self._inference_workspace(min(batch_size, len(rows)))
-        forward = self.forward if len(rows) <= FEW_ROWS else self.run            # a pass in scratch of its own is not recorded
+        forward = self.forward if len(rows) <= FEW_ROWS else self.run  # what makes its own scratch is not recorded
         try:
             for start in range(0, len(rows), batch_size):
                 part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
