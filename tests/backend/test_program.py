@@ -285,18 +285,21 @@ def test_no_rows_are_not_recorded():
 
 @pytest.mark.parametrize("bad", [-1, C])
 @pytest.mark.parametrize("warm", [0, 2])
-def test_class_out_of_range_changes_nothing(bad, warm, threads):
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_class_out_of_range_changes_nothing(bad, warm, kind, threads):
     network, ws = made(PLAIN)
     optimizer, (x, y) = Adam(), batch()
+    y = y.astype(kind)
     for _ in range(warm): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
     before = numbers(network, optimizer)
     before.pop("grad")
-    wrong = np.where(y == 2, bad, y)
+    wrong = np.where(y == 2, kind(bad), y)
     with pytest.raises(IndexError): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, wrong, ws)
     with pytest.raises(ffnn_gpu.DataError, match=str(bad)):
         train_step(network, softmax_cross_entropy, optimizer, x, wrong, ws)
     require_equal(numbers(network, optimizer), before, 0)
-    assert np.isfinite(train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws))
+    table = ws.programs[0].table
+    assert not table.failed[0] and np.isfinite(table.run(x, y, None, None))
 
 
 def test_workspace_of_another_network_is_refused():
@@ -356,10 +359,22 @@ def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monk
     for k in range(4): require_equal(results[k], expected, 0)
 
 
-def test_blas_has_its_threads_back_after_a_step(threads):
-    before = blas().num_threads()
-    trained(train_step, PLAIN, SGD(0.1))
-    assert blas().num_threads() == before
+@pytest.mark.parametrize("limit", [1, 2])
+def test_blas_has_its_threads_back_after_a_step(limit, threads):
+    with pytest.importorskip("threadpoolctl").threadpool_limits(limit):
+        trained(train_step, PLAIN, SGD(0.1))
+        assert blas().num_threads() == limit
+
+
+def test_limit_of_the_blas_s_threads_is_the_team_s(monkeypatch):
+    monkeypatch.delenv("FFNN_GPU_THREADS", raising=False)
+    parts = []
+    for limit in (1, 2):
+        with pytest.importorskip("threadpoolctl").threadpool_limits(limit):
+            network, ws = made(PLAIN)
+            train_step(network, softmax_cross_entropy, SGD(0.1), *batch(), ws)
+        parts.append(max(note.parts for note in ws.programs[0].table.kept[1]))
+    assert parts == [1, 2]
 
 
 def test_nobody_spins_after_the_last_step(monkeypatch):

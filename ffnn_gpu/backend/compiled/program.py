@@ -40,10 +40,9 @@ class Program:
         except NotRecordedError as why:
             self.reason = str(why)
 
-    def fits(self, network: Any, loss: Any, optimizer: Any, arrays: tuple[Any, ...]) -> bool:
+    def fits(self, loss: Any, optimizer: Any, arrays: tuple[Any, ...]) -> bool:
         return (
-            network.params is self.params and optimizer is self.optimizer and loss == self.loss
-            and tuple(map(_kind, arrays)) == self.kinds
+            optimizer is self.optimizer and loss == self.loss and tuple(map(_kind, arrays)) == self.kinds
             and (optimizer is None or self.params.optimizer_states.get(optimizer) is self.state)
         )
 
@@ -87,7 +86,7 @@ def _table(
     backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]
 ) -> Table | None:
     for program in ws.programs:
-        if program.fits(network, loss, optimizer, arrays): return program.table
+        if program.fits(loss, optimizer, arrays): return program.table
     if len(ws.programs) == MOST_PROGRAMS: return None
     ws.programs.append(Program(backend, code, network, loss, optimizer, ws, arrays))
     return ws.programs[-1].table
