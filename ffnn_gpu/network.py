@@ -1,7 +1,7 @@
 """A stack of layers with its parameters on one device."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,9 +150,8 @@ class Network:
         batch_size = self.backend.rows_at_once if batch_size is None else batch_size
         require_positive_int("batch_size", batch_size)
         rows, batch_size = self.admit(x), int(batch_size)
-        z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
-        ws = self._inference_workspace(min(batch_size, len(rows)))
-        forward = self.forward if len(rows) <= FEW_ROWS else self.run  # what makes its own scratch is not recorded
+        z = self.backend.xp.empty((len(rows), self.widths[-1]), self.dtype)
+        ws, forward = self._inference(min(batch_size, len(rows)))
         try:
             for start in range(0, len(rows), batch_size):
                 part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
@@ -200,13 +199,13 @@ class Network:
 
     # ------------------------------------------------------------------ inside
 
-    def _inference_workspace(self, B: int) -> Workspace:
-        """Scratch to predict B rows with. Few rows get this thread's last one: making it takes longer than using it."""
-        if B > FEW_ROWS or FEW_ROWS * sum(self.widths) > MOST_KEPT: return self.workspace(B, training=False)
+    def _inference(self, B: int) -> tuple[Workspace, Callable[..., Any]]:
+        """Scratch to predict B rows with, and how: few rows get this thread's last one, whose passes are worth recording."""
+        if B > FEW_ROWS or FEW_ROWS * sum(self.widths) > MOST_KEPT: return self.workspace(B, training=False), self.run
         kept = getattr(self._threads, "ws", None)
         if kept is None or kept.owner is not self.params:
             kept = self._threads.ws = self.workspace(FEW_ROWS, training=False)
-        return kept.first(B)
+        return kept.first(B), self.forward
 
     def _with_widths(self) -> list[tuple[Layer, int]]:
         return list(zip(self.layers, self.widths[:-1], strict=True))

@@ -49,13 +49,13 @@ class CompiledBackend(NumpyBackend):
         return recorded()
 
     def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
-        if self.loops is None: return code(*args)
+        if self.loops is None or type(self) is not CompiledBackend: return code(*args)
         from ffnn_gpu.backend.compiled.program import run_step
 
         return run_step(self, code, *args)
 
     def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
-        if self.loops is None or ws.training: return code(network, x, ws)
+        if self.loops is None or ws.training or type(self) is not CompiledBackend: return code(network, x, ws)
         from ffnn_gpu.backend.compiled.program import run_forward
 
         return run_forward(self, code, network, x, ws)
@@ -110,7 +110,7 @@ class CompiledBackend(NumpyBackend):
     ) -> Any:
         if self.loops is None or da.dtype not in LOOPED:
             return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
-        self.loops.sums_of_columns(da, xhat, dgain, dbias)
+        self.loops.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
         if dx is not None: self.loops.layer_norm_backward(da, gain, xhat, rstd, dx)
         return dx
 
@@ -119,7 +119,7 @@ class CompiledBackend(NumpyBackend):
     ) -> Any:
         if self.loops is None or x.dtype not in LOOPED:
             return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
-        self.loops.batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
+        self.loops.batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance, 0, x.shape[1])
         return out
 
     def batch_norm_backward(
@@ -127,8 +127,8 @@ class CompiledBackend(NumpyBackend):
     ) -> Any:
         if self.loops is None or da.dtype not in LOOPED:
             return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
-        self.loops.sums_of_columns(da, xhat, dgain, dbias)
-        if dx is not None: self.loops.batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
+        self.loops.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
+        if dx is not None: self.loops.batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx, 0, len(da))
         return dx
 
     # ------------------------------------------------------------------ update rules

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,10 +33,12 @@ from ffnn_gpu import (
 )  # fmt: skip
 from ffnn_gpu.backend import CompiledBackend
 from ffnn_gpu.errors import ConfigurationError, WorkspaceError
+from ffnn_gpu.training import recordable
 
 pytest.importorskip("numba")
 _step = train_step.__wrapped__  # as it is
 blas = pytest.importorskip("ffnn_gpu.backend.compiled.blas").blas
+Team = pytest.importorskip("ffnn_gpu.backend.compiled.team").Team
 if blas() is None: pytest.skip("NumPy multiplies with a library whose functions are not known here", allow_module_level=True)
 
 N_IN, C, B = 40, 6, 96
@@ -280,6 +283,123 @@ def test_no_rows_are_not_recorded():
     assert reasons(ws) == ["two arguments are one array, or there is no row"]
 
 
+def test_rows_in_the_network_s_own_memory_are_not_recorded_and_never_run_as_if_they_were():
+    network, _ = made((Dense(N_IN),))
+    ws, (x, _) = network.workspace(16, training=False), batch(rows=16)
+    expected = [network.run(x, network.workspace(16, training=False)).copy()]
+    expected.append(network.run(expected[0], network.workspace(16, training=False)).copy())
+    for _ in range(2):
+        first = network.forward(x, ws)
+        np.testing.assert_allclose(first, expected[0], rtol=0, atol=1e-13)
+        np.testing.assert_allclose(network.forward(first[:4], ws.first(4)), expected[1][:4], rtol=0, atol=1e-13)
+        part = network.forward(x[:4].copy(), ws.first(4))
+        np.testing.assert_allclose(part, expected[0][:4], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("lr", [np.array([0.5], np.float32), np.array([1]), np.array([0.5, 0.5])], ids=str)
+def test_learning_rate_of_another_kind_runs_as_it_is(lr):
+    (network, ws), (other, scratch) = made(PLAIN), made(PLAIN)
+    x, y = batch()
+    train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws, lr=lr)
+    _step(other, softmax_cross_entropy, SGD(0.1), x, y, scratch, None, lr)
+    np.testing.assert_array_equal(network.params.theta, other.params.theta)
+    assert reasons(ws) == ["there is no command for a learning rate that is not float64 (1,)"]
+
+
+@pytest.mark.parametrize(
+    ("y", "weight"),
+    [
+        (np.zeros((B, C)), None), (np.zeros((B, 1), np.float32), None), (np.zeros((B, C), np.int64), None),
+        (np.zeros((B, C), np.float32), np.ones(B)), (np.zeros(B, np.int64), np.ones(B)),
+    ],
+    ids=["wide", "one column", "whole numbers", "wide weights", "wide weights of classes"],
+)  # fmt: skip
+def test_targets_and_weights_of_another_kind_run_as_they_are(y, weight):
+    loss = (softmax_cross_entropy if y.ndim == 1 else mean_squared_error).evaluate
+    (network, ws), (other, scratch) = made(PLAIN, "float32"), made(PLAIN, "float32")
+    x, _ = batch("float32")
+    value = train_step(network, loss, SGD(0.1), x, y, ws, weight)
+    assert value == _step(other, loss, SGD(0.1), x, y, scratch, weight, None)
+    assert reasons(ws) != [""]
+
+
+def test_fewer_targets_than_rows_are_refused():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    with pytest.raises(ValueError): train_step(network, softmax_cross_entropy.evaluate, SGD(0.1), x, y[:-5], ws)
+
+
+def test_classes_derived_from_the_backend_and_the_network_keep_what_they_override():
+    class Backend(CompiledBackend):
+        def adam(self, update, *args): self.calls = getattr(self, "calls", 0) + 1
+
+    class Limited(Network):
+        def forward(self, x, ws):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().forward(x, ws)
+
+    (x, y), backend = batch(), Backend()
+    network, limited = Network(N_IN, PLAIN, backend, "float64"), Limited(N_IN, PLAIN, CompiledBackend(), "float64")
+    for trained_one in (network, limited):
+        ws = trained_one.workspace(B)
+        for _ in range(3): train_step(trained_one, softmax_cross_entropy, Adam(), x, y, ws)
+    assert (backend.calls, limited.calls) == (3, 3)
+
+
+def test_what_a_step_reads_besides_its_arguments_may_be_exchanged():
+    layers, optimizer = (Dense(64, relu), Dropout(0.5), Dense(C)), SGD(0.1, momentum=0.9)
+    (network, ws), (other, scratch), (x, y) = made(layers), made(layers), batch()
+    for change in (None, "velocity", "seed", "row"):
+        for one, memory in ((network, ws), (other, scratch)):
+            if change == "velocity": optimizer.state(one.params).velocity = np.zeros_like(one.params.theta)
+            elif change: setattr(memory.stream, change, 3)
+        train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+        _step(other, softmax_cross_entropy, optimizer, x, y, scratch, None, None)
+        np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13, err_msg=str(change))
+
+
+def test_step_of_somebody_s_own_is_recorded_for_itself():
+    @recordable
+    def gradient_only(network, loss, optimizer, x, y, ws, sample_weight=None, lr=None):
+        value = loss(network.backend, network.forward(x, ws), y, dz=ws.dz, sample_weight=sample_weight)
+        network.backward(ws.dz, ws)
+        return value
+
+    (network, ws), (x, y), optimizer = made(PLAIN), batch(), SGD(0.1)
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    before = network.params.theta.copy()
+    gradient_only(network, softmax_cross_entropy, optimizer, x, y, ws)
+    np.testing.assert_array_equal(network.params.theta, before)
+
+
+def test_optimizer_that_is_only_a_step_works():
+    class Descent:
+        def step(self, params, lr=None): params.theta -= 0.1 * params.grad
+
+    (network, ws), (other, scratch), (x, y) = made(PLAIN), made(PLAIN), batch()
+    for _ in range(2): train_step(network, softmax_cross_entropy, Descent(), x, y, ws)
+    for _ in range(2): _step(other, softmax_cross_entropy, SGD(0.1), x, y, scratch)
+    np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13)
+
+
+def test_optimizer_is_not_kept_alive():
+    (network, ws), (x, y), optimizer = made(PLAIN), batch(), Adam()
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    gone = weakref.ref(optimizer)
+    del optimizer
+    assert gone() is None
+
+
+def test_pass_of_another_thread_is_left_alone_by_a_step_that_it_refuses():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    network.forward(x, ws)
+    ws._pass.acquire()                                                           # as the other thread's backward would
+    with pytest.raises(WorkspaceError, match="another thread"):
+        train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
+    assert ws.buffers[0].x is x and ws._whole._latest is ws
+
+
 # ---------------------------------------------------------------------- nothing is lost
 
 
@@ -330,7 +450,7 @@ def test_more_kinds_of_calls_than_are_kept_are_still_right():
     network, ws = made(PLAIN)
     x, y = batch()
     for _ in range(12): train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
-    assert len(ws.programs) == 8
+    assert len(ws.programs) == 8 and set(reasons(ws)) == {""}
     value = train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
     assert value == pytest.approx(float(softmax_cross_entropy(network.backend, network.forward(x, ws), y)), rel=1e-12)
 
@@ -340,16 +460,15 @@ def test_more_kinds_of_calls_than_are_kept_are_still_right():
 
 def test_who_does_a_part_changes_no_bit(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "2")
-    from ffnn_gpu.backend.compiled.team import team
-
     together = trained(train_step, PLAIN, Adam())[0]
-    with team(2).lock: alone = trained(train_step, PLAIN, Adam())[0]
-    require_equal(alone, together, 0)
+    time.sleep(0.05)                                                             # until the helper sleeps
+    monkeypatch.setattr(Team, "wake", lambda team: None)
+    require_equal(trained(train_step, PLAIN, Adam())[0], together, 0)
 
 
 def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "2")
-    expected, results = trained(train_step, PLAIN, SGD(0.1), steps=40)[0], {}
+    expected, results, before = trained(train_step, PLAIN, SGD(0.1), steps=40)[0], {}, blas().num_threads()
     threads = [
         threading.Thread(target=lambda k=k: results.update({k: trained(train_step, PLAIN, SGD(0.1), steps=40)[0]}))
         for k in range(4)
@@ -357,6 +476,7 @@ def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monk
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     for k in range(4): require_equal(results[k], expected, 0)
+    assert blas().num_threads() == before
 
 
 @pytest.mark.parametrize("limit", [1, 2])

@@ -18,6 +18,9 @@ class Blas(NamedTuple):
     def num_threads(self) -> int:
         return int(ctypes.CFUNCTYPE(ctypes.c_int)(self.threads)())
 
+    def limit(self, number: int) -> None:
+        ctypes.CFUNCTYPE(None, ctypes.c_int)(self.set_threads)(number)
+
     def gemm(self, dtype: np.dtype) -> int:
         return self.sgemm if dtype.itemsize == 4 else self.dgemm
 

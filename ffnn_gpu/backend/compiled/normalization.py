@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.compiled.native import as_real
-from ffnn_gpu.backend.compiled.parts import kernel, matrix, part, rows_of, vector
+from ffnn_gpu.backend.compiled.parts import UNIT, kernel, matrix, part, rows_of, vector
 
 
 @kernel
@@ -32,7 +32,7 @@ def sum_of_products(a: Any, b: Any) -> float:
     for i in range(whole, len(a)): total += np.float64(a[i]) * np.float64(b[i])
     return total
 
-# ----------------------------------------------------------------------  over each row
+# ---------------------------------------------------------------------- over each row
 
 
 @kernel
@@ -79,28 +79,28 @@ def layer_norm_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None
         rows_of(like, dx, rows, columns, chunk, chunks),
     )  # fmt: skip
 
-# ----------------------------------------------------------------------  over each column
+# ---------------------------------------------------------------------- over each column
 
 
 @kernel
 def batch_norm(
-    x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
+    x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any, first: int, last: int
 ) -> None:
-    """The same over each column, whose mean and biased variance are kept."""
+    """The same over each of the columns from `first` to before `last`, whose mean and biased variance are kept."""
     T, (B, I) = out.dtype.type, x.shape
     mu, sigma2 = np.zeros(I), np.zeros(I)
     for r in range(B):
-        for c in range(I): mu[c] += x[r, c]
-    for c in range(I): mu[c] /= B
+        for c in range(first, last): mu[c] += x[r, c]
+    for c in range(first, last): mu[c] /= B
     for r in range(B):
-        for c in range(I): sigma2[c] += (x[r, c] - mu[c]) ** 2
-    for c in range(I):
+        for c in range(first, last): sigma2[c] += (x[r, c] - mu[c]) ** 2
+    for c in range(first, last):
         sigma2[c] /= B
         mean[c], variance[c] = mu[c], sigma2[c]
         sigma2[c] = 1 / math.sqrt(sigma2[c] + eps)
         rstd[c] = sigma2[c]
     for r in range(B):
-        for c in range(I):
+        for c in range(first, last):
             v = T((x[r, c] - mu[c]) * sigma2[c])
             xhat[r, c] = v
             out[r, c] = v * gain[c] + bias[c]
@@ -112,6 +112,7 @@ def batch_norm_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     batch_norm(
         matrix(like, x, B, I), vector(like, gain, I), vector(like, bias, I), as_real(eps), matrix(like, out, B, I),
         matrix(like, xhat, B, I), vector(like, rstd, I), vector(like, mean, I), vector(like, variance, I),
+        *part(I, UNIT, chunk, chunks),
     )  # fmt: skip
 
 
@@ -133,36 +134,42 @@ def batch_norm_inference_part(like: Any, n: Any, chunk: int, chunks: int) -> Non
 
 
 @kernel
-def sums_of_columns(da: Any, xhat: Any, dgain: Any, dbias: Any) -> None:
-    """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da"""
+def sums_of_columns(da: Any, xhat: Any, dgain: Any, dbias: Any, first: int, last: int) -> None:
+    """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da for the columns from `first` to before `last`"""
     B, I = da.shape
     products, sums = np.zeros(I), np.zeros(I)
     for r in range(B):
-        for c in range(I):
+        for c in range(first, last):
             products[c] += np.float64(da[r, c]) * np.float64(xhat[r, c])
             sums[c] += da[r, c]
-    for c in range(I): dgain[c], dbias[c] = products[c], sums[c]
+    for c in range(first, last): dgain[c], dbias[c] = products[c], sums[c]
 
 
 def sums_of_columns_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, xhat, dgain, dbias, B, I = n[0], n[1], n[2], n[3], n[4], n[5]
-    sums_of_columns(matrix(like, da, B, I), matrix(like, xhat, B, I), vector(like, dgain, I), vector(like, dbias, I))
+    sums_of_columns(
+        matrix(like, da, B, I), matrix(like, xhat, B, I), vector(like, dgain, I), vector(like, dbias, I),
+        *part(I, UNIT, chunk, chunks),
+    )  # fmt: skip
 
 
 @kernel
-def batch_norm_backward(da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> None:
-    """As layer_norm_backward over each column, where the sums are those of dgain and dbias times the gain."""
+def batch_norm_backward(
+    da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any, start: int, stop: int
+) -> None:
+    """As layer_norm_backward over each column, where the sums are those of dgain and dbias times the gain, for some rows."""
     B, I = da.shape
-    for r in range(B):
+    for r in range(start, stop):
         for c in range(I):
             dx[r, c] = (da[r, c] - dbias[c] / B - xhat[r, c] * (dgain[c] / B)) * gain[c] * rstd[c]
 
 
 def batch_norm_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, gain, xhat, rstd, dgain, dbias, dx, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
+    start, stop = part(B, 1, chunk, chunks)
     batch_norm_backward(
         matrix(like, da, B, I), vector(like, gain, I), matrix(like, xhat, B, I), vector(like, rstd, I),
-        vector(like, dgain, I), vector(like, dbias, I), matrix(like, dx, B, I),
+        vector(like, dgain, I), vector(like, dbias, I), matrix(like, dx, B, I), start, stop,
     )  # fmt: skip
 
 

@@ -4,8 +4,7 @@ A command is function(null, numbers, chunk, chunks): `numbers` holds addresses, 
 order in which the function takes them apart; the null pointer `like` tells by its type which numbers the arrays hold. It
 does part `chunk` of `chunks` of its work. Parts do not depend on each other, and which thread does them changes no bit.
 
-A command stands in one file with the loops that it calls, under them: Numba keeps what it compiled until the file of the
-function that was asked for changes. Whoever changes this file deletes the compiled ones (`__pycache__/*.nb?`).
+A command stands in one file with the loops that it calls, under them.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,11 @@
 """Training steps and predictions on a CPU, recorded once for each kind of call: what fits a recording runs as a table.
 
 What is recorded consists of this package's layers, losses and rules on float32 or float64. Others may compute with NumPy
-itself, which no backend would see.
+itself, which no backend would see. As on a GPU, an overflow is ∞ without a warning.
 """
 
+import operator
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -12,10 +14,12 @@ import numpy as np
 from ffnn_gpu.backend.compiled.blas import blas
 from ffnn_gpu.backend.compiled.recorder import INDICES, NotRecordedError, Recorder
 from ffnn_gpu.backend.compiled.table import Table
-from ffnn_gpu.backend.compiled.team import asked_threads
+from ffnn_gpu.backend.compiled.team import threads
+from ffnn_gpu.errors import WorkspaceError
 
 MOST_PROGRAMS = 8  # of one workspace: losses, optimizers and kinds of targets that it comes with
 UNKNOWN = "NumPy multiplies with a library whose functions are not known here, or threadpoolctl is absent"
+LAYOUT = 0x101  # of an array's flags: without gaps, and aligned
 RECORDED = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -30,28 +34,35 @@ class Program:
         self, backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any,
         arrays: tuple[Any, ...],
     ) -> None:  # fmt: skip
-        self.params, self.loss, self.optimizer, self.kinds = network.params, loss, optimizer, tuple(map(_kind, arrays))
-        self.state = None if optimizer is None else optimizer.state(network.params)
+        self.code, self.loss, self.kinds, self.params = code, loss, tuple(map(_kind, arrays)), network.params
+        self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
+        self.stream, self.vectors = (ws.stream.seed, ws.stream.row), tuple[Any, ...]()
         self.table: Table | None = None
         self.reason = _obstacle(network, loss, optimizer, ws, arrays)
         if self.reason: return
+        if optimizer is not None: self.vectors = _vectors(optimizer.state(network.params))
         try:
-            self.table = Table(_recording(backend, code, network, loss, optimizer, ws, self.state, arrays))
+            self.table = Table(_recording(backend, code, network, loss, optimizer, ws, self.vectors, arrays))
         except NotRecordedError as why:
             self.reason = str(why)
 
-    def fits(self, loss: Any, optimizer: Any, arrays: tuple[Any, ...]) -> bool:
-        return (
-            optimizer is self.optimizer and loss == self.loss and tuple(map(_kind, arrays)) == self.kinds
-            and (optimizer is None or self.params.optimizer_states.get(optimizer) is self.state)
-        )
+    def fits(self, code: Callable[..., Any], loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> bool:
+        if optimizer is not self.optimizer() or code is not self.code or loss != self.loss: return False
+        if tuple(map(_kind, arrays)) != self.kinds or (ws.stream.seed, ws.stream.row) != self.stream: return False
+        if not self.vectors: return True
+        state = self.params.optimizer_states.get(optimizer)
+        return state is not None and all(map(operator.is_, _vectors(state), self.vectors))
+
+
+def _vectors(state: Any) -> tuple[Any, ...]:
+    return state.control, *vars(state).values()
 
 
 def recorded() -> str:
     """What is recorded on this machine, for people. Raises ConfigurationError for an unusable FFNN_GPU_THREADS."""
     library = blas()
     if library is None: return f"nothing: {UNKNOWN}"
-    return f"training steps and predictions, on {asked_threads() or library.num_threads()} threads"
+    return f"training steps and predictions, on {threads()} threads"
 
 
 def run_step(
@@ -76,31 +87,30 @@ def run_forward(backend: Any, code: Callable[..., Any], network: Any, x: Any, ws
     if table is None: return code(network, x, ws)
     ws.begin_forward(network.params, len(x))
     try:
-        table.run(x, None, None, None)
+        done = table.run(x, None, None, None)
     finally:
         ws.forget_pass()
-    return ws.buffers[-1].a
+    return code(network, x, ws) if done is None else ws.buffers[-1].a
 
 
 def _table(
     backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]
 ) -> Table | None:
     for program in ws.programs:
-        if program.fits(loss, optimizer, arrays): return program.table
-    if len(ws.programs) == MOST_PROGRAMS: return None
+        if program.fits(code, loss, optimizer, ws, arrays): return program.table
+    if len(ws.programs) == MOST_PROGRAMS: del ws.programs[0]
     ws.programs.append(Program(backend, code, network, loss, optimizer, ws, arrays))
     return ws.programs[-1].table
 
 
 def _kind(array: Any) -> Any:
-    if type(array) is not np.ndarray: return type(array)
-    return array.shape, array.dtype, array.flags.c_contiguous, array.flags.aligned
+    return (array.shape, array.dtype, array.flags.num & LAYOUT) if type(array) is np.ndarray else type(array)
 
 
 def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> str:
     """Why there can be no recording; "" if that is not yet known."""
     if not network.layers: return "there is no layer"
-    own = [getattr(loss, "__self__", loss), optimizer, *_layers(network.layers)]
+    own = [network, ws, getattr(loss, "__self__", loss), optimizer, *_layers(network.layers)]
     strange = next((part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")), None)
     if strange is not None: return f"{strange!r} is not this package's own"
     if ws.owner is not network.params: return "the workspace is another network's"
@@ -116,16 +126,15 @@ def _layers(layers: Iterable[Any]) -> Iterator[Any]:
 
 
 def _recording(
-    backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any, state: Any,
-    arrays: tuple[Any, ...],
+    backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any,
+    vectors: tuple[Any, ...], arrays: tuple[Any, ...],
 ) -> Recorder:  # fmt: skip
     """What `code` asks of its backend. Raises NotRecordedError."""
     library, params, (x, y, weight, lr) = blas(), network.params, arrays
     assert library is not None
-    kept = () if state is None else (state.control, *vars(state).values())
-    known = [params.theta, params.grad, params.state, params.step, *kept, *ws.arrays()]
-    checked = hasattr(loss, "__self__")                                          # loss.evaluate trusts its arguments
-    recorder = Recorder(backend, library, asked_threads() or library.num_threads(), known, list(arrays), checked)
+    known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
+    checked = getattr(loss, "__name__", "") == "evaluate"                        # which trusts its arguments
+    recorder = Recorder(backend, library, threads(), known, list(arrays), checked)
     if not checked and y is not None and y.ndim == 1 and y.dtype in INDICES and len(y) == len(x):
         loss.targets(y, network.widths[-1], network.dtype)                       # its own check; the command has one too
         loss = loss.evaluate
@@ -134,8 +143,12 @@ def _recording(
     try:
         if optimizer is None: recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
         else: code(twin, loss, optimizer, x, y, scratch, weight, lr)
-    finally:
+    except WorkspaceError:                                                       # another thread's pass is under way
+        raise
+    except BaseException:
         ws.forget()
+        raise
+    ws.forget()
     return recorder
 
 

@@ -21,7 +21,7 @@ from ffnn_gpu.backend.compiled.parts import UNIT
 from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.updates import Update
 
-WORTH_SHARING = 1 << 13  # elements of a loop, of W for few rows, or a 64th of the multiplications of another product
+WORTH_SHARING = 1 << 13  # elements of a loop, of W for few rows, or a 32nd of the multiplications of another product
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 
 
@@ -54,10 +54,13 @@ class Recorder:
     ) -> None:
         self.backend, self.blas, self.threads, self.checked = backend, blas, threads, checked
         self.dtype, self.known = known[0].dtype, known
-        self._places = [_place(array) for array in known]
+        self.places = [_place(array) for array in known]
         self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
+        if any(start < last and first < stop for start, stop in self._arguments for first, last in self.places):
+            raise NotRecordedError("an argument lies in the network's own memory")
         if len(self._arguments) < sum(array is not None for array in arguments) or not arguments[0].size:
             raise NotRecordedError("two arguments are one array, or there is no row")
+        self.large = False                                                       # whether a BLAS might share a product too
         self.notes: list[Note] = []
         self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
         self.losses, self.failed = self._scratch(threads, np.float64), self._scratch(1, np.int64)
@@ -104,7 +107,7 @@ class Recorder:
 
     def affine_gradients(self, x: Any, delta: Any, dW: Any, db: Any) -> None:
         self.gemm(x.T, delta, out=dW)
-        if db is not None: self._note("column_sum", self._parts(delta.size, delta.shape[1] // UNIT), delta, db, *delta.shape)
+        if db is not None: self._note("column_sum", self._by_columns(delta), delta, db, *delta.shape)
 
     def gemm(self, A: Any, B: Any, out: Any) -> Any:
         (M, K), N = A.shape, B.shape[1]
@@ -135,14 +138,14 @@ class Recorder:
         return out
 
     def layer_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
-        self._note("sums_of_columns", 1, da, xhat, dgain, dbias, *da.shape)
+        self._note("sums_of_columns", self._by_columns(da), da, xhat, dgain, dbias, *da.shape)
         if dx is not None: self._note("layer_norm_backward", self._by_rows(da), da, gain, xhat, rstd, dx, *da.shape)
         return dx
 
     def batch_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
     ) -> Any:
-        self._note("batch_norm", 1, x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape)
+        self._note("batch_norm", self._by_columns(x), x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape)
         return out
 
     def batch_norm_inference(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any) -> Any:
@@ -150,8 +153,9 @@ class Recorder:
         return out
 
     def batch_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
-        self._note("sums_of_columns", 1, da, xhat, dgain, dbias, *da.shape)
-        if dx is not None: self._note("batch_norm_backward", 1, da, gain, xhat, rstd, dgain, dbias, dx, *da.shape)
+        self._note("sums_of_columns", self._by_columns(da), da, xhat, dgain, dbias, *da.shape)
+        if dx is not None:
+            self._note("batch_norm_backward", self._by_rows(da), da, gain, xhat, rstd, dgain, dbias, dx, *da.shape)
         return dx
 
     def running_statistics(self, mean: Any, variance: Any, rows: int, momentum: float, *running: Any) -> None:
@@ -162,22 +166,25 @@ class Recorder:
     # ------------------------------------------------------------------ losses
 
     def softmax_cross_entropy(self, z: Any, y: Any, weight: Any, class_weight: Any, label_smoothing: float, dz: Any) -> Any:
-        if class_weight is not None or label_smoothing or y.ndim != 1 or y.dtype not in INDICES:
+        if class_weight is not None or label_smoothing or y.shape != z.shape[:1] or y.dtype not in INDICES:
             raise NotRecordedError("there is no command for targets that are not class indices, nor for their weights")
+        if weight is not None and weight.shape != y.shape: raise NotRecordedError("weights and rows differ in number")
         scale = self._normalized(weight)
         parts = self._parts(16 * z.size, len(z))                                 # an exponential is worth so many products
         self._note("softmax_cross_entropy", parts, z, y, y.itemsize, scale, dz, *z.shape, self.losses, self.failed)
         return self.losses                                                       # what stands for their sum
 
     def pointwise_loss(self, kind: Any, z: Any, y: Any, weight: Any, dz: Any) -> Any:
-        if kind.name != "mean_squared_error" or not self.checked:
+        if kind.name != "mean_squared_error" or not self.checked or (y.shape, y.dtype) != (z.shape, z.dtype):
             raise NotRecordedError(f"there is no command for {kind.name}, or its targets have not been checked")
+        if weight is not None and weight.shape != z.shape[:1]: raise NotRecordedError("weights and rows differ in number")
         self._note("squared_error", self._by_rows(z), z, y, self._normalized(weight), dz, *z.shape, self.losses)
         return self.losses
 
     def _normalized(self, weight: Any) -> Any:
         if weight is None: return None
-        if not self.checked: raise NotRecordedError("there is no command that checks weights")
+        if not self.checked or weight.dtype != self.dtype:
+            raise NotRecordedError("there is no command that checks or converts weights")
         out = self._scratch(len(weight), self.dtype)
         self._note("normalized_weight", 1, weight, out, len(weight))
         return out
@@ -194,6 +201,8 @@ class Recorder:
         self._note("factor", 1, sums, parts, float(limit), control)
 
     def advance(self, scalars: Any, step: Any, control: Any, lr: Any = None) -> None:
+        if lr is not None and (lr.shape, lr.dtype) != ((1,), np.dtype(np.float64)):
+            raise NotRecordedError("there is no command for a learning rate that is not float64 (1,)")
         self._note("advance", 1, scalars, step, lr)
 
     def advance_product(self, scalars: Any, beta1: float, psi: float, control: Any) -> None:
@@ -246,13 +255,13 @@ class Recorder:
         start, stop = _place(value)
         if (start, stop) in self._arguments:
             self.patches.append((len(self.notes), place, self._arguments[start, stop]))
-        elif not any(first <= start and stop <= last for first, last in self._places):
+        elif not any(first <= start and stop <= last for first, last in self.places):
             raise NotRecordedError("an array may lie elsewhere in the next step")
         return start
 
     def _scratch(self, size: int, dtype: Any) -> np.ndarray:
         self.known.append(np.zeros(size, dtype))
-        self._places.append(_place(self.known[-1]))
+        self.places.append(_place(self.known[-1]))
         return self.known[-1]
 
     def _parts(self, work: int, most: int) -> int:
@@ -261,12 +270,16 @@ class Recorder:
     def _by_rows(self, array: Any) -> int:
         return self._parts(array.size, len(array))
 
+    def _by_columns(self, array: Any) -> int:
+        return self._parts(array.size, array.shape[1] // UNIT)
+
     def _by_elements(self, array: Any) -> int:
         return self._parts(array.size, array.size // UNIT)
 
     def _tiles(self, M: int, N: int, K: int) -> tuple[int, int]:
         """Into how many parts an (M, N) product is cut, and how many of them lie side by side: the least to read."""
-        if M * N * K < 64 * WORTH_SHARING and (M > FEW or N * K < WORTH_SHARING): return 1, 1
+        if M * N * K < 32 * WORTH_SHARING and (M > FEW or N * K < WORTH_SHARING): return 1, 1
+        self.large = True
         grids = [
             (rows, across) for across in range(1, self.threads + 1) for rows in [self.threads // across]
             if rows * across == self.threads and (rows - 1) * UNIT < M and (across - 1) * UNIT < N

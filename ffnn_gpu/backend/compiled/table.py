@@ -7,18 +7,32 @@ from numba import njit
 
 from ffnn_gpu.backend.compiled.native import as_real, get_number, load, set_number, store
 from ffnn_gpu.backend.compiled.recorder import Recorder, address
-from ffnn_gpu.backend.compiled.team import WORD, alone, asked_threads, lead, team
+from ffnn_gpu.backend.compiled.team import WORD, Team, alone, asked_threads, lead, team
 
 NONE = np.empty(0)  # the place of an argument that there is none of
-TABLE, LENGTH, FAILED, PATCHES, PATCHED, LOSSES, SUMMED, THREADS, SET_THREADS, ASKED = range(10)  # places in a header
+TABLE, LENGTH, FAILED, PATCHES, PATCHED, LOSSES, SUMMED, KNOWN, PLACES = range(9)  # of a header: what is recorded,
+THREADS, SET_THREADS, NOTED, ASKED = range(9, 13)                                   # the BLAS's threads, and our own
+
+
+@njit(cache=True, nogil=True)
+def overlaps(header: Any, array: Any) -> bool:
+    """Whether some of the array is memory that the commands know."""
+    start, inside = array.ctypes.data, False
+    for k in range(header[PLACES]):
+        place = header[KNOWN] + 2 * WORD * k
+        inside |= start < load(place + WORD) and load(place) < start + array.nbytes
+    return inside
 
 
 @njit(cache=True, nogil=True)
 def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr: Any) -> float:
-    """The loss of what is recorded, done with these arguments. A command that refuses its numbers marks `failed`.
+    """The loss of what is recorded, done with these arguments. A mark at `failed` says that they have been refused.
 
-    shared: the memory of the team that is led; 0 for this thread alone.
+    shared: the memory of the team that is led; 0 for this thread alone, which leaves the BLAS as it is.
     """
+    if overlaps(header, x) or overlaps(header, y) or overlaps(header, weight) or overlaps(header, lr):
+        store(header[FAILED], 1)
+        return 0.0
     for k in range(header[PATCHED]):
         patch = header[PATCHES] + 2 * WORD * k
         place, which = load(patch), load(patch + WORD)
@@ -26,14 +40,16 @@ def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr:
         elif which == 1: store(place, y.ctypes.data)
         elif which == 2: store(place, weight.ctypes.data)
         else: store(place, lr.ctypes.data)
-    before = get_number(header[THREADS])
     if shared == 0:
         alone(header[TABLE], header[LENGTH], header[FAILED])
     else:
+        before = get_number(header[THREADS])
+        store(header[NOTED], before)
         set_number(header[SET_THREADS], 1)
         if before > 1 or header[ASKED]: lead(shared, helpers, header[TABLE], header[LENGTH], header[FAILED])
         else: alone(header[TABLE], header[LENGTH], header[FAILED])               # somebody has asked the BLAS for that
         set_number(header[SET_THREADS], before)
+        store(header[NOTED], 0)
     total = 0.0
     for k in range(header[SUMMED]): total += as_real(load(header[LOSSES] + WORD * k))
     return total
@@ -52,28 +68,24 @@ class Table:
             for note, numbers, marks in zip(notes, self.numbers, self.marks, strict=True)
         ])
         self.patches = np.array([(address(self.numbers[k]) + WORD * place, which) for k, place, which in recorder.patches])
-        self.kept = recorder.known, notes                                        # known to the commands by address only
+        self.kept, self.places = (recorder.known, notes), np.array(recorder.places)
         self.header = np.array([
             address(self.rows), len(notes), address(self.failed), address(self.patches), len(self.patches),
-            address(recorder.losses), len(recorder.losses), recorder.blas.threads, recorder.blas.set_threads,
-            int(asked_threads() > 0),
+            address(recorder.losses), len(recorder.losses), address(self.places), len(self.places),
+            recorder.blas.threads, recorder.blas.set_threads, address(Team.blas_threads), int(asked_threads() > 0),
         ])
-        self.threads = recorder.threads if most > 1 else 1
+        self.threads = recorder.threads if recorder.large or most > 1 else 0
 
     def run(self, *arguments: Any) -> float | None:
-        """The loss; None where a command has refused its numbers, and none after it was run."""
+        """The loss; None where the arguments have been refused, and nothing that lasts was changed."""
         arguments = tuple(NONE if argument is None else argument for argument in arguments)
-        loss = run(self.header, 0, 0, *arguments) if self.threads == 1 else self._shared(*arguments)
+        loss = self._led(*arguments) if self.threads else run(self.header, 0, 0, *arguments)
         if not self.failed[0]: return loss
         self.failed[0] = 0
         return None
 
-    def _shared(self, *arguments: Any) -> float:
-        """By the team, if no other thread leads it."""
-        helped = team(self.threads)                                              # a forked process has another
-        if not helped.lock.acquire(blocking=False): return run(self.header, 0, 0, *arguments)
-        try:
+    def _led(self, *arguments: Any) -> float:
+        with Team.leading:
+            helped = team(self.threads)
             helped.wake()
             return run(self.header, helped.shared, helped.helpers, *arguments)
-        finally:
-            helped.lock.release()

@@ -5,16 +5,19 @@ team does both, loops and parts of products, and the BLAS is told to use one thr
 
 How: a step is a table of commands. Whoever is there takes the parts of a command that nobody has taken, and goes on to the
 next command when all parts are done. The caller never needs a helper: one that is late finds nothing left to do. A helper
-without work looks for some for about a tenth of a millisecond, then sleeps; the caller wakes it with the next step.
+without a step looks for one for about a tenth of a millisecond, then sleeps; the caller wakes it with the next. Two threads
+that train at a time take turns, step by step: what a step computes must not depend on who else is there.
 """
 
 import functools
 import os
 import threading
+from contextlib import suppress
 
 import numpy as np
 from numba import njit
 
+from ffnn_gpu.backend.compiled.blas import blas
 from ffnn_gpu.backend.compiled.native import add, call, exchange, give_way, load, pause, store
 from ffnn_gpu.errors import ConfigurationError
 
@@ -99,7 +102,15 @@ def help(shared: int, helper: int) -> None:
 
 
 class Team:
-    """`size` − 1 helpers of one thread at a time, which holds `lock` and calls `wake` before it leads."""
+    """`size` − 1 helpers of one thread at a time, which holds `leading` and calls `wake` before it leads.
+
+    Attributes:
+        leading: of the whole process, because the number of the BLAS's threads is.
+        blas_threads: that number while somebody leads and the BLAS is told to use one; else 0.
+    """
+
+    leading = threading.Lock()
+    blas_threads = np.zeros(1, np.int64)
 
     def __init__(self, size: int) -> None:
         self.helpers = size - 1
@@ -108,11 +119,11 @@ class Team:
         first = (self.shared - self.memory.ctypes.data) // WORD
         self.asleep = [self.memory[first + (ASLEEP + HELPERS * k) * LINE // WORD :][:1] for k in range(self.helpers)]
         self.bells = [threading.Lock() for _ in range(self.helpers)]
-        self.lock = threading.Lock()
         for k, bell in enumerate(self.bells):
             bell.acquire()
             self.asleep[k][0] = 1
-            threading.Thread(target=self._help, args=(k,), name=f"ffnn_gpu helper {k + 1}", daemon=True).start()
+            with suppress(RuntimeError):                                         # no more threads: the others do its parts
+                threading.Thread(target=self._help, args=(k,), name=f"ffnn_gpu helper {k + 1}", daemon=True).start()
 
     def wake(self) -> None:
         """Ring for the helpers that sleep."""
@@ -133,7 +144,22 @@ def team(size: int) -> Team:
     return Team(size)
 
 
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=team.cache_clear)
+def _after_fork() -> None:
+    """The child has one thread, which leads nobody, whoever led when it was made."""
+    team.cache_clear()
+    Team.leading = threading.Lock()
+    library = blas()
+    if Team.blas_threads[0] and library is not None: library.limit(int(Team.blas_threads[0]))
+    Team.blas_threads[0] = 0
+
+
+if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fork)
+
+
+def threads() -> int:
+    """Into how many parts a step is cut: FFNN_GPU_THREADS, else as many as the BLAS uses while nobody leads."""
+    library = blas()
+    with Team.leading: return asked_threads() or (1 if library is None else library.num_threads())
 
 
 def asked_threads() -> int:
