@@ -97,6 +97,9 @@ def test_standardizer_survives_json_bit_for_bit():
     ({"mean": [1, 2], "scale": [1]}, r"mean has shape \(2,\), scale \(1,\)"),
     ({"mean": [[1]], "scale": [[1]]}, r"mean has shape \(1, 1\)"),
     ({"mean": [1], "scale": [0]}, "not positive"), ({"mean": [float("nan")], "scale": [1]}, "not finite"),
+    ({"mean": [1, 2], "scale": [1, float("inf")]}, "not finite"),
+    ({"mean": [1, 2], "scale": [1, 1], "constant": [2]}, r"constant columns \(2,\) of 2"),
+    ({"mean": [1, 2], "scale": [1, 1], "constant": [0, -1]}, r"constant columns \(0, -1\) of 2"),
 ])
 def test_damaged_json_is_refused(saved, message):
     with pytest.raises(DataError, match=f"not a saved standardizer: .*{message}"): Standardizer.from_json(saved)
@@ -113,7 +116,7 @@ def test_standardizer_refuses_unusable_numbers_with_their_place(monkeypatch):
     monkeypatch.setattr(preprocess, "BLOCK_ELEMENTS", 70)
     x = X.copy()
     x[123, 4] = np.nan
-    x[300, 2] = np.inf
+    x[124, 3] = x[300, 2] = np.inf
     with pytest.raises(DataError, match=r"x\[123, 4\] is nan; mean and scale need finite numbers"): Standardizer.fit(x)
     with pytest.raises(DataError, match=r"x has shape \(0, 7\): no row"): Standardizer.fit(X[:0])
 
