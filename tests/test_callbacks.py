@@ -70,6 +70,12 @@ def test_unknown_column_to_monitor_is_refused_with_those_there_are():
         Best("val_acc").improves({"epoch": 1, "loss": 2.0})
 
 
+def test_settings_left_out_are_the_ones_documented():
+    assert Best() == Best(None, 0) and EarlyStopping() == EarlyStopping(10, None, 0) and BestWeights() == BestWeights(None)
+    assert ReduceOnPlateau() == ReduceOnPlateau(0.1, 10, None, 0, 0, 0)
+    assert Checkpoints("x") == Checkpoints("x", 1, None, None, {}) and Checkpoints("x", 1, 1).every_steps == 1
+
+
 def test_early_stopping_waits_patience_epochs_for_something_better():
     assert feed(started(EarlyStopping(2)), [5, 4, 4, 4, 1])[0].epoch == 4
     assert feed(started(EarlyStopping(2)), [5, 4, 4, 3, 3, 2])[0].stop is False
@@ -95,7 +101,8 @@ def test_plateau_cools_down_and_has_a_floor():
 
 @pytest.mark.parametrize("make", [
     lambda: EarlyStopping(0), lambda: EarlyStopping(-1), lambda: ReduceOnPlateau(1.0), lambda: ReduceOnPlateau(0.0),
-    lambda: ReduceOnPlateau(patience=-1), lambda: Checkpoints("x", every_epochs=0), lambda: Checkpoints("x", every_steps=0),
+    lambda: ReduceOnPlateau(1.5), lambda: ReduceOnPlateau(-0.5), lambda: ReduceOnPlateau(patience=-1),
+    lambda: Checkpoints("x", every_epochs=0), lambda: Checkpoints("x", every_steps=0),
 ])
 def test_settings_outside_their_range_are_refused(make):
     with pytest.raises(ConfigurationError):

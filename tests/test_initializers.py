@@ -51,6 +51,20 @@ def test_plain_initializers_have_their_parameters():
     assert (draw(Constant(0.25), (3,)) == 0.25).all()
 
 
+def test_standard_constants_are_the_ones_documented():
+    assert Constant() == Constant(0) and Normal() == Normal(std=0.01, mean=0) and Uniform() == Uniform(-0.05, 0.05)
+    assert Orthogonal() == Orthogonal(gain=1) and initializers.zeros == Constant(0)
+    gains = {name: (rule.gain, rule.fan) for name, rule in INITIALIZERS.items() if isinstance(rule, VarianceScaling)}
+    of = {"glorot": (1, "mean"), "he": (2, "in"), "lecun": (1, "in")}
+    assert gains == {f"{name}_{kind}": values for name, values in of.items() for kind in ("normal", "uniform")}
+
+
+def test_initializers_are_values_that_do_not_change():
+    for rule in INITIALIZERS.values():
+        assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
+        with pytest.raises(AttributeError): rule.gain = 2
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (60, 20), (20, 60), (1, 5)])
 def test_orthogonal_has_orthonormal_rows_or_columns(shape):
     Q = draw(Orthogonal(gain=2.0), shape)

@@ -141,7 +141,13 @@ BAD = {
     "gamma of a schedule must be positive": lambda: Exponential(gamma=-1),
     "warmup of a schedule must be positive": lambda: LinearWarmup(0),
     "Cosine needs 0 <= floor <= 1": lambda: Cosine(floor=1.5),
+    "Cosine needs 0 <= floor": lambda: Cosine(floor=-0.5),
     "cycles >= 1": lambda: Cosine(cycles=0),
+    "warmup >= 0, not": lambda: Cosine(warmup=-1),
+    "gamma of a schedule must be positive and finite, not inf": lambda: StepDecay(gamma=float("inf")),
+    "every of a schedule must be positive and finite, not 0": lambda: Exponential(every=0),
+    "gamma of a schedule must be positive and finite, not 0": lambda: StepDecay(gamma=0),
+    "end of a schedule must be positive": lambda: OneCycle(end=0),
     "rise of a schedule must be positive": lambda: OneCycle(rise=0.0),
     "start of a schedule must be positive and finite, not nan": lambda: OneCycle(start=float("nan")),
     "no schedule is called 'cosin'; there are constant": lambda: schedule("cosin"),
@@ -152,6 +158,22 @@ BAD = {
 def test_bad_settings_are_refused(message):
     with pytest.raises(ConfigurationError, match=message):
         BAD[message]()
+
+
+def test_standard_constants_are_the_ones_documented():
+    assert {name: repr(rule) for name, rule in SCHEDULES.items()} == {
+        "constant": "Constant()", "step": "StepDecay(every=0.3, gamma=0.1)",
+        "exponential": "Exponential(gamma=0.01, every=1.0)", "inverse_scaling": "InverseScaling(power=0.5)",
+        "linear_warmup": "LinearWarmup(warmup=0.05, then=Constant())", "cosine": "Cosine(floor=0.0, warmup=0.05, cycles=1)",
+        "one_cycle": "OneCycle(rise=0.3, start=25.0, end=10000.0)",
+    }  # fmt: skip
+    assert Cosine() == Cosine(0, 0, 1) and Cosine(floor=1)(7, 10) == 1
+
+
+def test_schedules_are_values_that_do_not_change():
+    for rule in SCHEDULES.values():
+        assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
+        with pytest.raises(AttributeError): rule.gamma = 2
 
 
 def test_schedules_are_found_by_name_and_the_base_gives_nothing():
