@@ -370,3 +370,21 @@ def test_underflow_of_a_pointwise_loss_is_silent(backend, dtype):
     z, y = backend.asarray(tiny), backend.asarray(tiny / 2)
     with np.errstate(all="raise"):
         backend.pointwise_loss(LOSSES["mean_squared_error"], z, y, None, backend.zeros((3, 2), np.dtype(dtype)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_underflow_of_a_row_of_tiny_weight_is_silent(backend, dtype, name):
+    z, y = example(name)
+    weight = np.array([4.4 * np.finfo(dtype).tiny, 1, 1, 1, 1], dtype)  # its share of the mean is no normal number's third
+    with np.errstate(all="raise"):
+        value, dz = evaluate(backend, LOSSES[name], z, y, weight, dtype)
+    rest, rest_dz = evaluate(backend, LOSSES[name], z[1:], y[1:], weight[1:], dtype)
+    assert value == pytest.approx(rest, rel=tolerance("network", dtype)) and np.isfinite(dz).all()
+    assert_close(dz[1:], rest_dz, tolerance("network", dtype), "dz")
+
+
+def test_underflow_of_a_share_of_the_weights_is_silent(backend, dtype):
+    weight = np.array([4.4 * np.finfo(dtype).tiny, 1, 1023], dtype)
+    with np.errstate(all="raise"):
+        share = backend.to_host(backend.normalized_weight(backend.asarray(weight)))
+    assert share.dtype == dtype and share[1:].tolist() == [1 / 1024, 1023 / 1024]

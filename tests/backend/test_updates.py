@@ -221,3 +221,13 @@ def test_rule_is_silent_for_zero_tiny_and_huge_gradients(backend, dtype, rule):
     with np.errstate(all="raise"):
         theta, _, _ = apply(backend, rule, [1] * 4, [0, 1e-30, -largest, largest], dtype, steps=2)
     assert np.isfinite(backend.to_host(theta)).all()
+
+
+def test_underflow_of_what_stands_before_a_rule_is_silent(backend):
+    tiny = np.finfo("float64").tiny
+    scalars = backend.asarray(np.array([1, 0.1, 1.1 * tiny]))
+    with np.errstate(all="raise"):
+        backend.advance_product(scalars, 0.9, 4e-3, None)
+    assert 0 <= float(scalars[2]) < tiny
+    (grad,) = vectors(backend, "float64", [1.1e-160, 1.3e-160])
+    assert factor(backend, grad, 1.0) == ([1, 0], None)
