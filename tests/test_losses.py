@@ -245,6 +245,13 @@ def test_hinge_decides_in_the_form_of_its_targets():
     assert ffnn_gpu.hinge.decide(np.array([[0.3], [-0.3]])).tolist() == [[1], [-1]]
 
 
+@pytest.mark.parametrize(("name", "threshold", "below"), [
+    ("hinge", 0, -1), ("binary_cross_entropy", 0.5, 0), ("binary_cross_entropy_with_logits", 0, 0),
+])
+def test_output_at_the_threshold_is_not_above_it(name, threshold, below):
+    assert LOSSES[name].decide(np.array([[threshold]])).tolist() == [[below]]
+
+
 # ---------------------------------------------------------------------- bad input
 
 BAD = [  # loss, y for z (3, 2), exception, message
@@ -312,6 +319,8 @@ SETTINGS = [
     (lambda: SoftmaxCrossEntropy(label_smoothing=-0.1), "label_smoothing must be"),
     (lambda: SoftmaxCrossEntropy(class_weight=(1, -1)), "class weights must be finite and at least 0"),
     (lambda: SoftmaxCrossEntropy(class_weight=(1, float("nan"))), "class weights must be finite"),
+    (lambda: SoftmaxCrossEntropy(class_weight=(float("inf"), 1)), r"class weights must be finite .* not \(inf, 1.0\)"),
+    (lambda: loss("hinge", 0.5), "hinge has no constant alpha to set"),
     (lambda: loss("mse2"), "no loss is called 'mse2'; there are mean_squared_error"),
 ]
 
@@ -320,6 +329,11 @@ SETTINGS = [
 def test_bad_settings_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+def test_class_may_weigh_nothing(backend):
+    value, dz = evaluate(backend, SoftmaxCrossEntropy(class_weight=(0, 1)), [[0.0, 0], [0, 0]], [0, 1])
+    assert value == pytest.approx(math.log(2)) and dz[0].tolist() == [0, 0]
 
 
 def test_class_weight_must_have_one_number_per_output(backend):
@@ -331,6 +345,14 @@ def test_losses_are_values_found_by_name():
     assert all(loss(name) is LOSSES[name] for name in LOSSES)
     assert huber == LOSSES["huber"] != huber.with_alpha(2.0) and SoftmaxCrossEntropy() == losses.softmax_cross_entropy
     assert isinstance(losses.hinge, PointwiseLoss) and "mean_squared_error" in repr(losses.mean_squared_error)
+    assert loss("huber", 1.0) is huber and loss("huber", 0.5) == huber.with_alpha(0.5)
+    assert loss("softmax_cross_entropy", 0.5) is losses.softmax_cross_entropy
+
+
+def test_loss_of_ones_own_is_known_by_its_name_and_settings():
+    make = lambda name="mine", **more: PointwiseLoss(name, lambda *_: 0, lambda *_: 0, lambda y: None, **more)  # noqa: E731
+    assert make() == make() != make("yours") and hash(make()) == hash(make())
+    assert make() != make(alpha=1.0) and make() != make(threshold=0.0) and make() != make(decisions=(-1, 1))
 
 
 def test_every_loss_prints_the_same_in_every_process():

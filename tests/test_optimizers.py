@@ -1,5 +1,5 @@
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -376,6 +376,9 @@ BAD = {
     "clip_norm must be positive, or None": lambda: SGD(clip_norm=0),
     "clip_value must be positive, or None": lambda: SGD(clip_value=-1),
     "ema must be at least 0 and below 1, or None": lambda: SGD(ema=1),
+    "ema must be at least 0 and below 1, or None, not -0.5": lambda: SGD(ema=-0.5),
+    "l2 must be finite and at least 0, not inf": lambda: SGD(l2=float("inf")),
+    "lr must be finite and at least 0, not True": lambda: SGD(lr=True),
     "momentum must be at least 0 and below 1": lambda: SGD(momentum=1.0),
     "momentum must be positive where nesterov": lambda: SGD(nesterov=True),
     "beta1 must be at least 0 and below 1": lambda: Adam(beta1=1.0),
@@ -392,6 +395,19 @@ BAD = {
 def test_bad_settings_are_refused(message):
     with pytest.raises(ConfigurationError, match=message):
         BAD[message]()
+
+
+def test_settings_may_lie_on_their_bounds():
+    none = dict.fromkeys(("lr", "l2", "l1", "weight_decay", "ema"), 0)
+    assert SGD(momentum=0, **none).ema == 0 and Adam(beta1=0, beta2=0, **none).beta2 == 0 and RMSprop(rho=0).rho == 0
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_itself_alone_and_has_what_all_share_by_name(name):
+    kind = OPTIMIZERS[name]
+    assert kind() != kind() and len({kind(), kind()}) == 2  # each has moments of its own
+    shared = {"l2", "l1", "weight_decay", "clip_norm", "clip_value", "ema"}
+    assert {entry.name for entry in fields(kind) if entry.kw_only} == shared and fields(kind)[0].name == "lr"
 
 
 def test_optimizers_are_found_by_name():
