@@ -90,6 +90,14 @@ def test_last_minibatch_holds_what_is_left_and_drop_last_leaves_it_out(backend):
     assert [len(y) for _, y in batches(backend, batch_size=100)] == [N]
 
 
+def test_order_and_the_rows_of_a_file_do_not_change(tmp_path):
+    assert Order(4) == Order(4, shuffle=True, drop_last=False, seed=0) != Order(5) and hash(Order(4)) == hash(Order(4))
+    rows = some_rows(get_backend("numpy"), stored("memory-mapped float32", tmp_path), Y[:3])
+    assert rows != some_rows(get_backend("numpy"), rows.whole, Y[:3]) and hash(rows)
+    for each in (Order(4), rows):
+        with pytest.raises(AttributeError): each.seed = each.index = 1
+
+
 def test_drop_last_that_leaves_nothing_is_refused_with_both_numbers(backend):
     with pytest.raises(ConfigurationError, match=r"23 rows at batch_size 24"):
         Minibatches(backend, X, Y, None, np.float32, Order(24, drop_last=True))

@@ -136,6 +136,10 @@ def test_unknown_metric_is_refused_with_the_closest_name():
 # ---------------------------------------------------------------------- samples, split, class weights
 
 
+def test_samples_do_not_change():
+    with pytest.raises(AttributeError): samples(classifier(), softmax_cross_entropy, (X, Y)).weight = np.ones(50)
+
+
 def test_samples_refuse_two_sets_of_weights():
     with pytest.raises(ConfigurationError, match="sample_weight twice"):
         samples(classifier(), softmax_cross_entropy, (X, Y, np.ones(50)), np.ones(50))

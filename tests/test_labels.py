@@ -46,6 +46,11 @@ def test_list_of_one_kind_is_searched_like_an_array(y):
     assert isinstance(_labels(y), np.ndarray)
 
 
+def test_label_map_is_a_value_that_does_not_change():
+    assert LabelMap((1, 2)) == LabelMap((1, 2)) != LabelMap((2, 1)) and hash(LabelMap((1, 2))) == hash(LabelMap((1, 2)))
+    with pytest.raises(AttributeError): LabelMap((1, 2)).classes = (2, 1)
+
+
 def test_classes_in_any_order_encode_right():
     assert LabelMap(("c", "a", "b")).encode(np.array(["a", "b", "c"])).tolist() == [1, 2, 0]
 

@@ -64,6 +64,12 @@ def test_one_seed_gives_the_same_numbers_and_another_gives_others(backend, dtype
     assert (here["0.W"] != there["0.W"]).all()
 
 
+def test_seed_left_out_is_0():
+    network = Network(3, [Dense(4)], "numpy")
+    assert network.seed == 0 == network.workspace(1).stream.seed
+    assert_same_numbers(network, Network(3, [Dense(4)], "numpy", seed=0))
+
+
 def test_initial_numbers_are_equal_on_every_backend(backend, dtype):
     assert_same_numbers(make(backend, dtype, ALL_LAYERS), make(NumpyBackend(), dtype, ALL_LAYERS))
 
@@ -474,6 +480,23 @@ def test_prediction_follows_parameters_that_were_exchanged():
     network.predict(np.ones((2, 4)))
     network.params = other.params
     np.testing.assert_array_equal(network.predict(np.ones((2, 4))), other.predict(np.ones((2, 4))))
+
+
+@pytest.mark.parametrize(("width", "rows", "kept"), [
+    (3, 64, 64), (3, 1, 64), (3, 65, None), (16_380, 1, 64), (16_381, 1, None),
+])
+def test_workspace_of_64_rows_and_at_most_a_mebi_of_numbers_is_kept(width, rows, kept):
+    network = Network(4, [Dense(width)], "numpy")
+    network.predict(np.ones((rows, 4)))
+    assert getattr(getattr(network._threads, "ws", None), "B", None) == kept
+
+
+def test_prediction_looks_at_4096_rows_at_a_time_unless_told(monkeypatch):
+    network, rows = Network(1, [Dense(1)], "numpy"), []
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda x, ws: rows.append(len(x)) or forward(x, ws))
+    network.predict(np.zeros((5000, 1)))
+    assert rows == [4096, 904]
 
 
 def test_workspace_of_a_wide_network_is_not_kept():

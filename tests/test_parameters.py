@@ -32,6 +32,12 @@ def test_every_view_starts_on_a_256_byte_boundary(backend, dtype):
         assert all(vector.ctypes.data % 256 == 0 for vector in (params.theta, params.grad, params.state))
 
 
+def test_slots_are_values_that_do_not_change(backend):
+    slots, again = (parameters(backend, "float32").slots for _ in range(2))
+    assert slots == again and len({*slots, *again}) == len(NAMES)
+    with pytest.raises(AttributeError): slots[0].start = 1
+
+
 def test_views_share_the_vectors_memory(backend, dtype):
     params = parameters(backend, dtype)
     params.views[0].W[...] = 7

@@ -1,3 +1,4 @@
+import inspect
 import os
 import signal
 import sys
@@ -644,6 +645,12 @@ def test_settings_of_fit_are_given_by_name():
         fit(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), 3)
     named = {"network": network_of(), "loss": softmax_cross_entropy, "optimizer": SGD(), "data": (X, LABELS)}
     assert len(fit(**named, epochs=1, verbose=0)) == 1
+
+
+def test_settings_of_fit_that_are_left_out_are_the_usual_ones():
+    usual = {"epochs": 10, "batch_size": 128, "accumulate": 1, "shuffle": True, "drop_last": False, "seed": 0}
+    usual |= {"resume": False, "verbose": 1}
+    assert {name: inspect.signature(fit).parameters[name].default for name in usual} == usual
 
 
 def test_string_of_metrics_is_refused_as_a_whole():
