@@ -102,6 +102,15 @@ def test_classes_of_one_row_each_predicted_right_score_one(name):
     assert METRICS[name]([0, 1, 2], [0, 1, 2]) == 1
 
 
+@pytest.mark.parametrize(("name", "value"), [("precision_macro", 1 / 2), ("recall_macro", 1 / 4), ("f1_macro", 1 / 3)])
+def test_label_of_no_row_that_is_never_predicted_scores_zero(name, value):
+    assert METRICS[name]([[1, 0], [1, 0]], [[1, 0], [0, 0]]) == pytest.approx(value, rel=1e-15)
+
+
+def test_r2_does_not_depend_on_the_unit():
+    for unit in (1e-9, 0.1, 1e9): assert r2([0, unit], [0, unit / 2]) == pytest.approx(0.5, rel=1e-12)
+
+
 def test_multilabel_accuracy_counts_whole_rows():
     assert metrics.accuracy([[1, 0], [1, 1]], [[1, 0], [1, 0]]) == 0.5
 

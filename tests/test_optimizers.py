@@ -397,6 +397,15 @@ def test_bad_settings_are_refused(message):
         BAD[message]()
 
 
+@pytest.mark.parametrize(("rule", "moments"), [(SGD(), 1), (RMSprop(), 2), (Adam(ema=0.5), 2), (Lion(), 1)])
+def test_state_is_moments_an_average_and_three_scalars(backend, rule, moments):
+    params = parameters(backend)
+    state = rule.state(params)
+    shapes = [vector.shape for name, vector in vars(state).items() if name not in ("scalars", "mean", "mean_state")]
+    assert shapes == [params.theta.shape] * moments and hasattr(state, "mean") == (rule.ema is not None)
+    assert backend.to_host(state.scalars).tolist() == [0, rule.lr, 1] and state.control.shape == (2,)
+
+
 def test_settings_may_lie_on_their_bounds():
     none = dict.fromkeys(("lr", "l2", "l1", "weight_decay", "ema"), 0)
     assert SGD(momentum=0, **none).ema == 0 and Adam(beta1=0, beta2=0, **none).beta2 == 0 and RMSprop(rho=0).rho == 0
