@@ -63,6 +63,8 @@ def test_best_watches_the_validation_loss_where_there_is_one():
 def test_best_counts_only_what_is_better_by_min_delta():
     best = Best("loss", min_delta=0.5)
     assert [best.improves({"loss": value}) for value in (3.0, 2.6, 2.5, 2.4)] == [True, False, False, True]
+    best = Best("val_accuracy", min_delta=0.25)
+    assert [best.improves({"val_accuracy": value}) for value in (0.25, 0.45, 0.5, 0.625)] == [True, False, False, True]
 
 
 def test_unknown_column_to_monitor_is_refused_with_those_there_are():

@@ -180,7 +180,7 @@ def test_split_is_stratified_for_one_hot_targets_and_for_every_loss_of_classes(l
 @pytest.mark.parametrize("fraction", [0, 1, 0.0, 1.0, -0.1, 1.5, True, False, float("nan")])
 def test_split_refuses_a_fraction_outside_zero_and_one(fraction):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
-    with pytest.raises(ConfigurationError, match="between 0 and 1"):
+    with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"):
         split(classifier(), softmax_cross_entropy, whole, fraction, 0)
 
 
@@ -224,6 +224,11 @@ def test_classes_of_a_column_are_its_numbers_though_all_are_one():
     for y in (np.ones((50, 1)), (Y > 0)[:, None]):
         whole = samples(network, binary_cross_entropy_with_logits, (X, y))
         np.testing.assert_array_equal(balanced(whole, {1: 3}, 1, np.float64).weight, 1 + 2 * y[:, 0])
+
+
+def test_two_one_hot_columns_are_two_classes():
+    whole = samples(Network(4, [Dense(2)], "numpy", "float64"), softmax_cross_entropy, (X, np.eye(2)[(Y > 0) * 1]))
+    np.testing.assert_array_equal(balanced(whole, {1: 3}, 2, np.float64).weight, 1 + 2 * (Y > 0))
 
 
 def test_loss_of_rows_whose_classes_weigh_nothing_is_zero():

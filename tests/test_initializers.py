@@ -79,6 +79,15 @@ def test_orthogonal_is_haar_distributed():
     assert abs((diagonals > 0).mean() - 0.5) < 5 * 0.5 / 6000**0.5  # 5 σ
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (4, 4), (4, 6)])
+def test_orthogonal_is_the_factor_whose_r_has_a_positive_diagonal(shape):
+    for seed in range(20):
+        tall = np.random.default_rng(seed).standard_normal((max(shape), min(shape)))
+        Q = draw(initializers.orthogonal, shape, seed)
+        R = (Q if shape[0] >= shape[1] else Q.T).T @ tall
+        assert (np.diag(R) > 0).all() and np.abs(np.tril(R, -1)).max() < 1e-13
+
+
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_repr_of_a_standard_initializer_is_its_name(name):
     assert repr(INITIALIZERS[name]) == name and getattr(initializers, name) == INITIALIZERS[name]
@@ -116,3 +125,9 @@ def test_default_suits_the_activation():
 def test_the_base_draws_nothing():
     with pytest.raises(NotImplementedError, match="Initializer draws nothing"):
         draw(Initializer(), (2,))
+
+
+def test_initializer_of_ones_own_prints_its_name():
+    class Mine(Initializer): pass
+
+    assert repr(Mine()) == "Mine()" and Mine() == Mine()

@@ -116,6 +116,14 @@ def test_warmup_longer_than_the_training_only_rises():
     assert factors == pytest.approx([(t + 1) / 50 for t in range(10)], rel=ROUNDING)
 
 
+def test_what_follows_a_warmup_as_long_as_the_training_has_one_step():
+    assert LinearWarmup(10, Cosine())(10, 10) == Cosine()(0, 1) == 1
+
+
+def test_one_cycle_too_short_to_rise_begins_at_one():
+    assert [OneCycle()(0, total) for total in (1, 2, 3)] == [1] * 3 and OneCycle()(1, 2) < 1e-5
+
+
 def test_one_cycle_rises_to_one_and_falls_to_its_end():
     factors = path(OneCycle(rise=0.3, start=25, end=1e4), 100)
     top = factors.index(max(factors))
@@ -174,6 +182,13 @@ def test_schedules_are_values_that_do_not_change():
     for rule in SCHEDULES.values():
         assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
         with pytest.raises(AttributeError): rule.gamma = 2
+
+
+def test_schedule_of_ones_own_prints_its_name_and_no_address():
+    """A resumed training compares what was printed."""
+    class Mine(Schedule): pass
+
+    assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
 
 
 def test_schedules_are_found_by_name_and_the_base_gives_nothing():
