@@ -120,6 +120,21 @@ def test_minibatches_are_the_same_however_the_rows_are_stored(backend, tmp_path,
     np.testing.assert_array_equal(x, before)
 
 
+def test_rows_of_targets_may_be_rows_of_numbers(backend):
+    y = np.stack([Y, -Y], axis=1)
+    for x, part in batches(backend, y=y, batch_size=5):
+        np.testing.assert_array_equal(x, X[part[:, 0]])
+        np.testing.assert_array_equal(part[:, 1], -part[:, 0])
+
+
+@pytest.mark.parametrize(("kind", "kept"), [
+    ("uint8", "uint8"), ("float16", "float16"), ("int32", "float32"), ("float64", "float32"), ("int64", "float32"),
+])
+def test_rows_are_kept_in_the_smaller_of_their_type_and_the_network_s(backend, kind, kept):
+    data = Minibatches(backend, X.astype(kind), Y, None, np.float32, Order(4))
+    assert data.whole[0].dtype == kept and data.x.dtype == np.float32
+
+
 def test_buffers_stay_at_their_addresses(backend):
     data = Minibatches(backend, X, Y, np.ones(N, np.float32), np.float32, Order(6))
     buffers = data.x, data.y, data.weight, data._index

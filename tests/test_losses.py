@@ -162,6 +162,14 @@ def test_probabilities_below_the_floor_count_as_the_floor(backend, dtype):
     np.testing.assert_array_equal(of_zero[1], of_little[1])
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_that_are_all_zero_give_no_loss_and_no_gradient(backend, dtype, name):
+    z, y = example(name)
+    with np.errstate(all="raise"):
+        value, dz = evaluate(backend, LOSSES[name], z, y, np.zeros(5), dtype)
+    assert value == 0 and not dz.any()
+
+
 def test_no_rows_have_no_loss(backend, dtype):
     for name, rule in LOSSES.items():
         z, y = example(name, B=2)
