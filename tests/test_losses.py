@@ -6,6 +6,7 @@ import pytest
 
 import ffnn_gpu
 from ffnn_gpu import losses
+from ffnn_gpu.backend.precision import eps, floating
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.losses import LOSSES, PointwiseLoss, SoftmaxCrossEntropy, huber, loss
 from ffnn_gpu.testing import assert_close, tolerance
@@ -258,6 +259,22 @@ def test_hinge_decides_in_the_form_of_its_targets():
 ])
 def test_output_at_the_threshold_is_not_above_it(name, threshold, below):
     assert LOSSES[name].decide(np.array([[threshold]])).tolist() == [[below]]
+
+
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_of_16_bit_outputs_is_float32s_and_its_gradient_is_rounded_once(backend, name, narrow):
+    z, y = example(name)
+    z, found = z.astype(floating(narrow)), []
+    for given in (z, z.astype(np.float32)):
+        given = backend.asarray(given)
+        dz = backend.xp.zeros_like(given)
+        value = LOSSES[name](backend, given, y, dz=dz)
+        assert value.dtype == np.float32 and dz.dtype == given.dtype
+        found.append((float(value), backend.to_host(dz)))
+    (value, dz), (want, want_dz) = found
+    assert value == pytest.approx(want, rel=tolerance("network", "float32"))
+    assert_close(dz, want_dz, eps(floating(narrow)), "dz", scale=np.abs(want_dz) + 2.0**-14)
 
 
 # ---------------------------------------------------------------------- bad input
