@@ -58,6 +58,19 @@ def test_padding_is_zero_and_is_not_counted(backend, dtype):
     assert (backend.to_host(params.theta)[~inside] == 0).all() and (backend.to_host(params.grad) == 0).all()
 
 
+def test_padding_is_no_longer_than_it_must_be(backend, dtype):
+    params = parameters(backend, dtype)
+    unit = 256 // params.dtype.itemsize
+    for slots, vector in ((params.slots, params.theta), (params.state_slots, params.state)):
+        ends = [*(slot.start for slot in slots[1:]), len(vector)]
+        for slot, end in zip(slots, ends, strict=True): assert end - slot.start == -(-slot.size // unit) * unit
+
+
+def test_only_float16_has_a_loss_scale_and_it_begins_at_65536(backend, dtype):
+    assert parameters(backend, dtype).loss_scale is None and parameters(backend, "bfloat16").loss_scale is None
+    assert backend.to_host(parameters(backend, "float16").loss_scale).tolist() == [65536, 0]
+
+
 def test_running_statistics_are_state_and_have_no_gradient(backend, dtype):
     params = parameters(backend, dtype)
     assert [slot.name for slot in params.state_slots] == ["1.running_mean", "1.running_variance"]
