@@ -441,6 +441,29 @@ def test_underflow_in_a_pass_is_silent(layer, scale):
         network.predict(x)
 
 
+def test_underflow_in_a_layer_of_ones_own_is_silent():
+    class Shrinks(Layer):
+        def buffer_shapes(self, B, I): return {"a": (B, I), "dx": (B, I)}
+        def forward(self, backend, p, x, buf): return x * np.float32(1e-30)
+        def backward(self, backend, p, da, buf): return da * np.float32(1e-30)
+
+    network = Network(3, [Dense(3), Shrinks()], "numpy")
+    ws = network.workspace(2)
+    with np.errstate(all="raise"):
+        network.forward(np.full((2, 3), 1.1e-10, np.float32), ws)
+        network.backward(np.full((2, 3), 1.1e-10, np.float32), ws)
+
+
+def test_workspace_is_to_train_with_and_without_the_gradient_at_x_unless_told():
+    ws = make().workspace(2)
+    assert ws.training and not ws.input_gradient and (ws.stream.seed, ws.stream.row) == (0, 0)
+
+
+def test_many_rows_are_predicted_without_dropout_as_few_are():
+    network, x = Network(3, [Dropout(0.5)], "numpy"), batch(200).astype(np.float32)
+    for rows in (1, 64, 65, 200): np.testing.assert_array_equal(network.predict(x[:rows]), x[:rows])
+
+
 def test_one_layer_instead_of_a_list_is_refused():
     with pytest.raises(ConfigurationError, match=r"layers is a list: Network\(4, \[Dense\(3\)\]\)"):
         Network(4, Dense(3), "numpy")

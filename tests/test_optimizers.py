@@ -423,6 +423,9 @@ def test_optimizers_are_found_by_name():
     rule = optimizer("adamw", lr=0.5, beta1=0.8)
     assert isinstance(rule, AdamW) and (rule.lr, rule.beta1, rule.weight_decay) == (0.5, 0.8, 0.01)
     assert all(type(optimizer(name)) is kind for name, kind in OPTIMIZERS.items())
+    assert {name: optimizer(name).lr for name in OPTIMIZERS} == {
+        "sgd": 1e-2, "rmsprop": 1e-3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3, "nadam": 2e-3, "lion": 1e-4,
+    }  # fmt: skip
 
 
 def test_the_base_has_no_rule(backend):

@@ -71,6 +71,11 @@ def test_only_float16_has_a_loss_scale_and_it_begins_at_65536(backend, dtype):
     assert backend.to_host(parameters(backend, "float16").loss_scale).tolist() == [65536, 0]
 
 
+def test_updates_are_counted_from_zero_in_one_integer(backend, dtype):
+    step = backend.to_host(parameters(backend, dtype).step)
+    assert step.tolist() == [0] and step.dtype == np.int64
+
+
 def test_running_statistics_are_state_and_have_no_gradient(backend, dtype):
     params = parameters(backend, dtype)
     assert [slot.name for slot in params.state_slots] == ["1.running_mean", "1.running_variance"]
