@@ -242,9 +242,35 @@ def test_total_weight_is_what_the_mean_is_taken_over(backend):
     assert float(classes.total_weight(backend, y, None)) == 6.5 and float(classes.total_weight(backend, y, w)) == 18.5
 
 
+def test_total_weight_of_target_distributions_knows_no_classes(backend):
+    y, w = backend.asarray(np.eye(2)), backend.asarray(np.array([1.0, 2]))
+    classes = SoftmaxCrossEntropy(class_weight=(0.5, 3))
+    assert classes.total_weight(backend, y, None) == 2 and float(classes.total_weight(backend, y, w)) == 3
+
+
+def test_targets_that_are_on_the_device_get_their_shape_and_type(backend):
+    column, classes, rows = (backend.asarray(np.array(y)) for y in ([0.0, 1, 1], [0, 1, 1], [[1.0, 0], [0, 1], [0, 1]]))
+    for name, y, O, want, kind in (
+        ("mean_squared_error", column, 1, [[0], [1], [1]], "float32"), ("hinge", rows, 2, rows.tolist(), "float32"),
+        ("cross_entropy", classes, 2, rows.tolist(), "float32"), ("cross_entropy", rows, 2, rows.tolist(), "float32"),
+        ("softmax_cross_entropy", classes, 2, [0, 1, 1], "int32"),
+        ("softmax_cross_entropy", rows, 2, rows.tolist(), "float32"),
+    ):  # fmt: skip
+        got = LOSSES[name].device_targets(backend, y, O, np.float32)
+        assert got.tolist() == want and got.dtype == kind, name
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("shape", [(3, 2), (3, 4), (2, 3, 1), (1, 3, 3)])
+def test_targets_on_the_device_of_another_shape_are_refused(backend, name, shape):
+    with pytest.raises(ShapeError, match=r"the network has 3 outputs, so y must be \(rows, 3\)"):
+        LOSSES[name].device_targets(backend, backend.zeros(shape, np.float64), 3, np.float32)
+
+
 def test_decide_turns_outputs_into_the_form_of_the_targets():
+    for rule in (ffnn_gpu.softmax_cross_entropy, ffnn_gpu.cross_entropy):
+        assert rule.decide(np.array([[0.2, 0.7], [0.9, 0.6], [0.1, 0.3]])).tolist() == [1, 0, 1]
     z = np.array([[0.2, 0.7], [0.9, 0.6]])
-    assert ffnn_gpu.softmax_cross_entropy.decide(z).tolist() == [1, 0] == ffnn_gpu.cross_entropy.decide(z).tolist()
     assert ffnn_gpu.binary_cross_entropy.decide(z).tolist() == [[0, 1], [1, 1]]
     assert ffnn_gpu.binary_cross_entropy_with_logits.decide(z - 0.5).tolist() == [[0, 1], [1, 1]]
     np.testing.assert_array_equal(ffnn_gpu.mean_squared_error.decide(z), z)
