@@ -400,6 +400,12 @@ def test_losses_are_values_found_by_name():
     assert loss("softmax_cross_entropy", 0.5) is losses.softmax_cross_entropy
 
 
+def test_loss_class_of_ones_own_prints_its_name_and_no_address():
+    class Mine(losses.Loss): pass
+
+    assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
+
+
 def test_loss_of_ones_own_is_known_by_its_name_and_settings():
     make = lambda name="mine", **more: PointwiseLoss(name, lambda *_: 0, lambda *_: 0, lambda y: None, **more)  # noqa: E731
     assert make() == make() != make("yours") and hash(make()) == hash(make())
