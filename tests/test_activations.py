@@ -180,6 +180,15 @@ def test_an_activation_of_ones_own_prints_its_name_and_pickles():
     assert pickle.loads(pickle.dumps(mine)).value(np, 3.0) == 9.0  # noqa: S301
 
 
+def test_an_activation_of_ones_own_is_known_by_its_name_and_settings():
+    mine = Activation("mine", square, twice)
+    assert mine == Activation("mine", twice, square) and hash(mine) == hash(Activation("mine", twice, square))
+    for other in (Activation("yours", square, twice), Activation("mine", square, twice, True),
+                  Activation("mine", square, twice, alpha=1.0)):  # fmt: skip
+        assert mine != other
+    with pytest.raises(AttributeError): mine.alpha = 2.0
+
+
 def test_an_activation_of_ones_own_is_computed_as_it_is_written_whatever_its_name(backend):
     """The overrides of the backends must not mistake it for the standard one, nor may pickle; or the name is refused."""
     for name in ("identity", "relu", "tanh"):

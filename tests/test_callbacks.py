@@ -63,11 +63,19 @@ def test_best_watches_the_validation_loss_where_there_is_one():
 def test_best_counts_only_what_is_better_by_min_delta():
     best = Best("loss", min_delta=0.5)
     assert [best.improves({"loss": value}) for value in (3.0, 2.6, 2.5, 2.4)] == [True, False, False, True]
+    best = Best("val_accuracy", min_delta=0.25)
+    assert [best.improves({"val_accuracy": value}) for value in (0.25, 0.45, 0.5, 0.625)] == [True, False, False, True]
 
 
 def test_unknown_column_to_monitor_is_refused_with_those_there_are():
     with pytest.raises(ConfigurationError, match=r"'val_acc' to monitor; there are epoch, loss"):
         Best("val_acc").improves({"epoch": 1, "loss": 2.0})
+
+
+def test_settings_left_out_are_the_ones_documented():
+    assert Best() == Best(None, 0) and EarlyStopping() == EarlyStopping(10, None, 0) and BestWeights() == BestWeights(None)
+    assert ReduceOnPlateau() == ReduceOnPlateau(0.1, 10, None, 0, 0, 0)
+    assert Checkpoints("x") == Checkpoints("x", 1, None, None, {}) and Checkpoints("x", 1, 1).every_steps == 1
 
 
 def test_early_stopping_waits_patience_epochs_for_something_better():
@@ -95,7 +103,8 @@ def test_plateau_cools_down_and_has_a_floor():
 
 @pytest.mark.parametrize("make", [
     lambda: EarlyStopping(0), lambda: EarlyStopping(-1), lambda: ReduceOnPlateau(1.0), lambda: ReduceOnPlateau(0.0),
-    lambda: ReduceOnPlateau(patience=-1), lambda: Checkpoints("x", every_epochs=0), lambda: Checkpoints("x", every_steps=0),
+    lambda: ReduceOnPlateau(1.5), lambda: ReduceOnPlateau(-0.5), lambda: ReduceOnPlateau(patience=-1),
+    lambda: Checkpoints("x", every_epochs=0), lambda: Checkpoints("x", every_steps=0),
 ])
 def test_settings_outside_their_range_are_refused(make):
     with pytest.raises(ConfigurationError):
@@ -165,3 +174,36 @@ def test_best_epoch_before_a_stop_is_put_back_though_none_after_it_is_better():
 def test_callbacks_that_differ_from_the_saved_ones_are_named():
     with pytest.raises(IncompatibleCheckpointError, match=r"\['BestWeights'\]; this run has \['EarlyStopping'\]"):
         require_restorable([EarlyStopping(1)], [{"callback": "BestWeights", "best": 1.0}])
+
+
+@pytest.mark.parametrize(("state", "message"), [
+    ({}, "the state of EarlyStopping in the checkpoint lacks best, waited"),
+    ({"best": 1.0, "others": 0}, "the state of EarlyStopping in the checkpoint lacks waited"),
+    ({"best": 1.0, "waited": "2"}, "waited of EarlyStopping in the checkpoint is '2', not a number"),
+    ({"best": None, "waited": 2}, "best of EarlyStopping in the checkpoint is None, not a number"),
+])
+def test_saved_state_that_cannot_be_taken_back_is_named(state, message):
+    with pytest.raises(IncompatibleCheckpointError, match=message):
+        require_restorable([started(EarlyStopping(1))], [{"callback": "EarlyStopping", **state}])
+
+
+def test_saved_state_that_can_be_taken_back_is_let_through():
+    require_restorable([], [])
+    require_restorable([started(EarlyStopping(1))], [{"callback": "EarlyStopping", "best": 1.0, "waited": 0, "more": None}])
+
+
+@pytest.mark.parametrize(("settings", "steps", "epochs"), [
+    ({}, [], [1, 2, 3, 4, 5]), ({"every_epochs": 2}, [], [2, 4, 5]), ({"every_epochs": 9}, [], [5]),
+    ({"every_epochs": 9, "every_steps": 1}, [1, 2, 3, 4], [5]), ({"every_epochs": 9, "every_steps": 3}, [3], [5]),
+])
+def test_last_is_written_as_often_as_told_and_at_the_end(monkeypatch, settings, steps, epochs):
+    monkeypatch.setattr(Best, "improves", lambda self, row: False)
+    callback, written = started(Checkpoints("nowhere", **settings)), []
+    run = run_of(save=lambda path, extras: written.append((run.epoch, run.steps_done)))
+    run.epochs = 5
+    assert callback.needs_every_step() == ("every_steps" in settings)
+    for run.steps_done in range(1, 5): callback.after_step(run)
+    assert [step for _, step in written] == steps
+    written.clear()
+    for run.epoch in range(1, 6): callback.after_epoch(run, {})
+    assert [epoch for epoch, _ in written] == epochs

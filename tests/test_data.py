@@ -90,6 +90,14 @@ def test_last_minibatch_holds_what_is_left_and_drop_last_leaves_it_out(backend):
     assert [len(y) for _, y in batches(backend, batch_size=100)] == [N]
 
 
+def test_order_and_the_rows_of_a_file_do_not_change(tmp_path):
+    assert Order(4) == Order(4, shuffle=True, drop_last=False, seed=0) != Order(5) and hash(Order(4)) == hash(Order(4))
+    rows = some_rows(get_backend("numpy"), stored("memory-mapped float32", tmp_path), Y[:3])
+    assert rows != some_rows(get_backend("numpy"), rows.whole, Y[:3]) and hash(rows)
+    for each in (Order(4), rows):
+        with pytest.raises(AttributeError): each.seed = each.index = 1
+
+
 def test_drop_last_that_leaves_nothing_is_refused_with_both_numbers(backend):
     with pytest.raises(ConfigurationError, match=r"23 rows at batch_size 24"):
         Minibatches(backend, X, Y, None, np.float32, Order(24, drop_last=True))
@@ -110,6 +118,21 @@ def test_minibatches_are_the_same_however_the_rows_are_stored(backend, tmp_path,
         np.testing.assert_array_equal(a, b)
         np.testing.assert_array_equal(y, t)
     np.testing.assert_array_equal(x, before)
+
+
+def test_rows_of_targets_may_be_rows_of_numbers(backend):
+    y = np.stack([Y, -Y], axis=1)
+    for x, part in batches(backend, y=y, batch_size=5):
+        np.testing.assert_array_equal(x, X[part[:, 0]])
+        np.testing.assert_array_equal(part[:, 1], -part[:, 0])
+
+
+@pytest.mark.parametrize(("kind", "kept"), [
+    ("uint8", "uint8"), ("float16", "float16"), ("int32", "float32"), ("float64", "float32"), ("int64", "float32"),
+])
+def test_rows_are_kept_in_the_smaller_of_their_type_and_the_network_s(backend, kind, kept):
+    data = Minibatches(backend, X.astype(kind), Y, None, np.float32, Order(4))
+    assert data.whole[0].dtype == kept and data.x.dtype == np.float32
 
 
 def test_buffers_stay_at_their_addresses(backend):

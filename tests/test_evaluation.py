@@ -114,6 +114,14 @@ def test_regression_is_judged_by_its_numbers():
     assert row["mse"] == pytest.approx(row["loss"], rel=1e-13) and row["mae"] == mae(y, network.predict(X))
 
 
+def test_evaluation_looks_at_4096_rows_at_a_time_unless_told(monkeypatch):
+    network, rows = Network(1, [Dense(1)], "numpy"), []
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda x, ws: rows.append(len(x)) or forward(x, ws))
+    evaluate(network, mean_squared_error, (np.zeros((5000, 1)), np.zeros(5000)))
+    assert rows == [4096, 904]
+
+
 @pytest.mark.parametrize("batch_size", [0, -3, 2.5, True])
 def test_evaluation_refuses_a_batch_size_that_is_no_count(batch_size):
     with pytest.raises(ConfigurationError, match="batch_size must be a whole number"):
@@ -126,6 +134,10 @@ def test_unknown_metric_is_refused_with_the_closest_name():
 
 
 # ---------------------------------------------------------------------- samples, split, class weights
+
+
+def test_samples_do_not_change():
+    with pytest.raises(AttributeError): samples(classifier(), softmax_cross_entropy, (X, Y)).weight = np.ones(50)
 
 
 def test_samples_refuse_two_sets_of_weights():
@@ -168,7 +180,7 @@ def test_split_is_stratified_for_one_hot_targets_and_for_every_loss_of_classes(l
 @pytest.mark.parametrize("fraction", [0, 1, 0.0, 1.0, -0.1, 1.5, True, False, float("nan")])
 def test_split_refuses_a_fraction_outside_zero_and_one(fraction):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
-    with pytest.raises(ConfigurationError, match="between 0 and 1"):
+    with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"):
         split(classifier(), softmax_cross_entropy, whole, fraction, 0)
 
 
@@ -202,8 +214,29 @@ def test_class_weights_multiply_the_weights_of_their_rows():
     np.testing.assert_array_equal(balanced(whole, {1: 3.0, 0: 0.5}, 3, np.float64).weight, np.array([0.5, 3.0, 1.0])[Y])
 
 
+def test_one_class_may_weigh_nothing():
+    whole = samples(classifier(), softmax_cross_entropy, (X, Y))
+    np.testing.assert_array_equal(balanced(whole, {1: 0}, 3, np.float64).weight, Y != 1)
+
+
+def test_classes_of_a_column_are_its_numbers_though_all_are_one():
+    network = Network(4, [Dense(1)], "numpy", "float64")
+    for y in (np.ones((50, 1)), (Y > 0)[:, None]):
+        whole = samples(network, binary_cross_entropy_with_logits, (X, y))
+        np.testing.assert_array_equal(balanced(whole, {1: 3}, 1, np.float64).weight, 1 + 2 * y[:, 0])
+
+
+def test_two_one_hot_columns_are_two_classes():
+    whole = samples(Network(4, [Dense(2)], "numpy", "float64"), softmax_cross_entropy, (X, np.eye(2)[(Y > 0) * 1]))
+    np.testing.assert_array_equal(balanced(whole, {1: 3}, 2, np.float64).weight, 1 + 2 * (Y > 0))
+
+
+def test_loss_of_rows_whose_classes_weigh_nothing_is_zero():
+    assert evaluate(classifier(), SoftmaxCrossEntropy(0, (0.0, 1.0, 1.0)), (X, 0 * Y)) == {"loss": 0}
+
+
 @pytest.mark.parametrize("class_weight", [
-    "balance", [1.0, 2.0, 3.0], {0: -1.0}, {0: float("nan")}, {0: 0.0, 1: 0.0, 2: 0.0}, {0: "2"}, 3,
+    "balance", [1.0, 2.0, 3.0], {0: -1.0}, {0: float("nan")}, {0: float("inf")}, {0: 0.0, 1: 0.0, 2: 0.0}, {0: "2"}, 3,
 ])
 def test_class_weights_that_are_no_weights_are_refused(class_weight):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
@@ -218,7 +251,8 @@ def test_class_weight_of_a_class_the_network_has_not_is_refused(unknown):
 
 
 def test_class_weight_needs_one_class_per_row():
-    for loss, y in ((mean_squared_error, X[:, :3]), (mean_squared_error, np.ones((50, 3)))):
+    half = np.full((50, 3), [0, 0.5, 0.5])
+    for loss, y in ((mean_squared_error, X[:, :3]), (mean_squared_error, np.ones((50, 3))), (softmax_cross_entropy, half)):
         with pytest.raises(ConfigurationError, match="one class per row"):
             balanced(samples(classifier(), loss, (X, y)), "balanced", 3, np.float64)
 

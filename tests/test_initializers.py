@@ -51,6 +51,20 @@ def test_plain_initializers_have_their_parameters():
     assert (draw(Constant(0.25), (3,)) == 0.25).all()
 
 
+def test_standard_constants_are_the_ones_documented():
+    assert Constant() == Constant(0) and Normal() == Normal(std=0.01, mean=0) and Uniform() == Uniform(-0.05, 0.05)
+    assert Orthogonal() == Orthogonal(gain=1) and initializers.zeros == Constant(0)
+    gains = {name: (rule.gain, rule.fan) for name, rule in INITIALIZERS.items() if isinstance(rule, VarianceScaling)}
+    of = {"glorot": (1, "mean"), "he": (2, "in"), "lecun": (1, "in")}
+    assert gains == {f"{name}_{kind}": values for name, values in of.items() for kind in ("normal", "uniform")}
+
+
+def test_initializers_are_values_that_do_not_change():
+    for rule in INITIALIZERS.values():
+        assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
+        with pytest.raises(AttributeError): rule.gain = 2
+
+
 @pytest.mark.parametrize("shape", [(40, 40), (60, 20), (20, 60), (1, 5)])
 def test_orthogonal_has_orthonormal_rows_or_columns(shape):
     Q = draw(Orthogonal(gain=2.0), shape)
@@ -63,6 +77,15 @@ def test_orthogonal_is_haar_distributed():
     """Without the sign rule the diagonal of Q is negative far more often than not."""
     diagonals = np.array([np.diag(draw(initializers.orthogonal, (3, 3), seed)) for seed in range(2000)])
     assert abs((diagonals > 0).mean() - 0.5) < 5 * 0.5 / 6000**0.5  # 5 σ
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 4), (4, 6)])
+def test_orthogonal_is_the_factor_whose_r_has_a_positive_diagonal(shape):
+    for seed in range(20):
+        tall = np.random.default_rng(seed).standard_normal((max(shape), min(shape)))
+        Q = draw(initializers.orthogonal, shape, seed)
+        R = (Q if shape[0] >= shape[1] else Q.T).T @ tall
+        assert (np.diag(R) > 0).all() and np.abs(np.tril(R, -1)).max() < 1e-13
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
@@ -102,3 +125,9 @@ def test_default_suits_the_activation():
 def test_the_base_draws_nothing():
     with pytest.raises(NotImplementedError, match="Initializer draws nothing"):
         draw(Initializer(), (2,))
+
+
+def test_initializer_of_ones_own_prints_its_name():
+    class Mine(Initializer): pass
+
+    assert repr(Mine()) == "Mine()" and Mine() == Mine()

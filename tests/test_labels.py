@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import DataError, ShapeError
-from ffnn_gpu.labels import LabelMap, infer_task
+from ffnn_gpu.labels import LabelMap, _labels, infer_task
 
 KINDS = {
     "int array": np.array([7, -2, 7, 3]), "int8 array": np.array([7, -2, 7, 3], np.int8),
@@ -35,6 +35,22 @@ def test_classes_are_sorted_or_else_in_order_of_appearance():
     assert all(type(k) is int for k in LabelMap.fit(np.array([3, 1], np.uint8)).classes)
 
 
+def test_one_class_is_enough():
+    for y in ([7], np.array([7]), ["b"], [(1, 2)]):
+        labels = LabelMap.fit(y)
+        assert labels.encode(y).tolist() == [0] and list(labels.decode([0])) == list(y)
+
+
+@pytest.mark.parametrize("y", [[7, -2], [0.5, 1.5], ["b", "a"], [True, False]])
+def test_list_of_one_kind_is_searched_like_an_array(y):
+    assert isinstance(_labels(y), np.ndarray)
+
+
+def test_label_map_is_a_value_that_does_not_change():
+    assert LabelMap((1, 2)) == LabelMap((1, 2)) != LabelMap((2, 1)) and hash(LabelMap((1, 2))) == hash(LabelMap((1, 2)))
+    with pytest.raises(AttributeError): LabelMap((1, 2)).classes = (2, 1)
+
+
 def test_classes_in_any_order_encode_right():
     assert LabelMap(("c", "a", "b")).encode(np.array(["a", "b", "c"])).tolist() == [1, 2, 0]
 
@@ -46,7 +62,7 @@ def test_equal_values_of_other_kinds_are_one_class():
 
 
 @pytest.mark.parametrize(("y", "message"), [
-    (np.array([1, 2, 9, 1]), "label 9 at row 2 is none of the known classes: 1, 2"),
+    (np.array([1, 2, 9, 1, 8]), "label 9 at row 2 is none of the known classes: 1, 2"),
     ([2, 0], "label 0 at row 1 is none of the known classes: 1, 2"),
     (np.array(["1"]), "label '1' at row 0 is none of the known classes: 1, 2"),
     ([(1,)], r"label \(1,\) at row 0 is none of the known classes: 1, 2"),
@@ -57,21 +73,23 @@ def test_unknown_label_is_named_with_the_known_ones(y, message):
 
 
 def test_of_many_known_classes_ten_are_shown():
-    with pytest.raises(DataError, match=r"classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … \(12 in all\)$"):
-        LabelMap(tuple(range(12))).encode([12])
+    with pytest.raises(DataError, match=r"classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … \(11 in all\)$"):
+        LabelMap(tuple(range(11))).encode([12])
+    with pytest.raises(DataError, match=r"classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9$"):
+        LabelMap(tuple(range(10))).encode([12])
 
 
 def test_fit_refuses_what_is_no_column_of_labels():
     with pytest.raises(DataError, match="there are no labels"): LabelMap.fit([])
-    with pytest.raises(DataError, match="label nan at row 1 is not finite"): LabelMap.fit(np.array([0.5, np.nan]))
+    with pytest.raises(DataError, match="label nan at row 1 is not finite"): LabelMap.fit(np.array([0.5, np.nan, np.inf]))
     with pytest.raises(DataError, match="label inf at row 1 is not finite"): LabelMap.fit(["a", float("inf")])
     with pytest.raises(ShapeError, match=r"labels have shape \(2, 2\); \(n,\) is needed"):
         LabelMap.fit(np.eye(2, dtype=int))
 
 
 @pytest.mark.parametrize(("indices", "message"), [
-    ([0, 2], r"indices\[1\] is 2; the 2 classes are 0 … 1"),
-    ([-1], r"indices\[0\] is -1"), ([0.0], "indices are float64"),
+    ([0, 2, -1, 3], r"indices\[1\] is 2; the 2 classes are 0 … 1"),
+    ([1, 0, -1, 2], r"indices\[2\] is -1"), ([0.0], "indices are float64"),
 ])
 def test_decode_refuses_indices_outside(indices, message):
     with pytest.raises(DataError, match=message): LabelMap(("a", "b")).decode(indices)
@@ -94,9 +112,16 @@ def test_json_refuses_other_kinds():
 
 @pytest.mark.parametrize("saved", [
     None, {}, {"classes": "ab"}, {"classes": [{"list": []}]}, {"classes": [None]}, {"classes": [1, 1]},
+    {"classes": [{"tuple": "ab"}]}, {"classes": [{"tuple": [1], "list": [1]}]}, {"classes": [["tuple"]]},
 ])
 def test_damaged_json_is_refused(saved):
     with pytest.raises(DataError, match="not a saved label"): LabelMap.from_json(saved)
+
+
+@pytest.mark.parametrize("damaged", ["x" * 100, {"classes": [["x"] * 100]}])
+def test_of_long_damaged_json_80_characters_are_shown(damaged):
+    with pytest.raises(DataError) as caught: LabelMap.from_json(damaged)
+    assert len(str(caught.value).partition(": ")[2]) == 80
 
 
 @pytest.mark.parametrize(("y", "task"), [
@@ -117,7 +142,9 @@ def test_task_follows_the_documented_rule(y, task):
 @pytest.mark.parametrize(("y", "message"), [
     ([], r"y has shape \(0,\)"), (3, r"y has shape \(\)"), ([1j], "y is complex128"),
     ([3, 3], "all 2 values of y are 3"),
+    ([3], "all 1 values of y are 3"), (np.array([1, True], dtype=object), "all 2 values of y are 1:"),
     ([1.0, np.nan, np.inf], "2 values of y are not finite, the first in row 1"),
+    ([[0, 1, 2], [0, 1, np.nan], [np.nan, 1, 2]], "2 values of y are not finite, the first in row 1"),
 ])
 def test_task_of_unusable_target_is_refused(y, message):
     with pytest.raises(DataError, match=message): infer_task(y)

@@ -6,6 +6,7 @@ import pytest
 
 import ffnn_gpu
 from ffnn_gpu import losses
+from ffnn_gpu.backend.precision import eps, floating
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.losses import LOSSES, PointwiseLoss, SoftmaxCrossEntropy, huber, loss
 from ffnn_gpu.testing import assert_close, tolerance
@@ -162,6 +163,14 @@ def test_probabilities_below_the_floor_count_as_the_floor(backend, dtype):
     np.testing.assert_array_equal(of_zero[1], of_little[1])
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_that_are_all_zero_give_no_loss_and_no_gradient(backend, dtype, name):
+    z, y = example(name)
+    with np.errstate(all="raise"):
+        value, dz = evaluate(backend, LOSSES[name], z, y, np.zeros(5), dtype)
+    assert value == 0 and not dz.any()
+
+
 def test_no_rows_have_no_loss(backend, dtype):
     for name, rule in LOSSES.items():
         z, y = example(name, B=2)
@@ -233,9 +242,35 @@ def test_total_weight_is_what_the_mean_is_taken_over(backend):
     assert float(classes.total_weight(backend, y, None)) == 6.5 and float(classes.total_weight(backend, y, w)) == 18.5
 
 
+def test_total_weight_of_target_distributions_knows_no_classes(backend):
+    y, w = backend.asarray(np.eye(2)), backend.asarray(np.array([1.0, 2]))
+    classes = SoftmaxCrossEntropy(class_weight=(0.5, 3))
+    assert classes.total_weight(backend, y, None) == 2 and float(classes.total_weight(backend, y, w)) == 3
+
+
+def test_targets_that_are_on_the_device_get_their_shape_and_type(backend):
+    column, classes, rows = (backend.asarray(np.array(y)) for y in ([0.0, 1, 1], [0, 1, 1], [[1.0, 0], [0, 1], [0, 1]]))
+    for name, y, O, want, kind in (
+        ("mean_squared_error", column, 1, [[0], [1], [1]], "float32"), ("hinge", rows, 2, rows.tolist(), "float32"),
+        ("cross_entropy", classes, 2, rows.tolist(), "float32"), ("cross_entropy", rows, 2, rows.tolist(), "float32"),
+        ("softmax_cross_entropy", classes, 2, [0, 1, 1], "int32"),
+        ("softmax_cross_entropy", rows, 2, rows.tolist(), "float32"),
+    ):  # fmt: skip
+        got = LOSSES[name].device_targets(backend, y, O, np.float32)
+        assert got.tolist() == want and got.dtype == kind, name
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("shape", [(3, 2), (3, 4), (2, 3, 1), (1, 3, 3)])
+def test_targets_on_the_device_of_another_shape_are_refused(backend, name, shape):
+    with pytest.raises(ShapeError, match=r"the network has 3 outputs, so y must be \(rows, 3\)"):
+        LOSSES[name].device_targets(backend, backend.zeros(shape, np.float64), 3, np.float32)
+
+
 def test_decide_turns_outputs_into_the_form_of_the_targets():
+    for rule in (ffnn_gpu.softmax_cross_entropy, ffnn_gpu.cross_entropy):
+        assert rule.decide(np.array([[0.2, 0.7], [0.9, 0.6], [0.1, 0.3]])).tolist() == [1, 0, 1]
     z = np.array([[0.2, 0.7], [0.9, 0.6]])
-    assert ffnn_gpu.softmax_cross_entropy.decide(z).tolist() == [1, 0] == ffnn_gpu.cross_entropy.decide(z).tolist()
     assert ffnn_gpu.binary_cross_entropy.decide(z).tolist() == [[0, 1], [1, 1]]
     assert ffnn_gpu.binary_cross_entropy_with_logits.decide(z - 0.5).tolist() == [[0, 1], [1, 1]]
     np.testing.assert_array_equal(ffnn_gpu.mean_squared_error.decide(z), z)
@@ -243,6 +278,29 @@ def test_decide_turns_outputs_into_the_form_of_the_targets():
 
 def test_hinge_decides_in_the_form_of_its_targets():
     assert ffnn_gpu.hinge.decide(np.array([[0.3], [-0.3]])).tolist() == [[1], [-1]]
+
+
+@pytest.mark.parametrize(("name", "threshold", "below"), [
+    ("hinge", 0, -1), ("binary_cross_entropy", 0.5, 0), ("binary_cross_entropy_with_logits", 0, 0),
+])
+def test_output_at_the_threshold_is_not_above_it(name, threshold, below):
+    assert LOSSES[name].decide(np.array([[threshold]])).tolist() == [[below]]
+
+
+@pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_of_16_bit_outputs_is_float32s_and_its_gradient_is_rounded_once(backend, name, narrow):
+    z, y = example(name)
+    z, found = z.astype(floating(narrow)), []
+    for given in (z, z.astype(np.float32)):
+        given = backend.asarray(given)
+        dz = backend.xp.zeros_like(given)
+        value = LOSSES[name](backend, given, y, dz=dz)
+        assert value.dtype == np.float32 and dz.dtype == given.dtype
+        found.append((float(value), backend.to_host(dz)))
+    (value, dz), (want, want_dz) = found
+    assert value == pytest.approx(want, rel=tolerance("network", "float32"))
+    assert_close(dz, want_dz, eps(floating(narrow)), "dz", scale=np.abs(want_dz) + 2.0**-14)
 
 
 # ---------------------------------------------------------------------- bad input
@@ -312,6 +370,8 @@ SETTINGS = [
     (lambda: SoftmaxCrossEntropy(label_smoothing=-0.1), "label_smoothing must be"),
     (lambda: SoftmaxCrossEntropy(class_weight=(1, -1)), "class weights must be finite and at least 0"),
     (lambda: SoftmaxCrossEntropy(class_weight=(1, float("nan"))), "class weights must be finite"),
+    (lambda: SoftmaxCrossEntropy(class_weight=(float("inf"), 1)), r"class weights must be finite .* not \(inf, 1.0\)"),
+    (lambda: loss("hinge", 0.5), "hinge has no constant alpha to set"),
     (lambda: loss("mse2"), "no loss is called 'mse2'; there are mean_squared_error"),
 ]
 
@@ -320,6 +380,11 @@ SETTINGS = [
 def test_bad_settings_are_refused(make, message):
     with pytest.raises(ConfigurationError, match=message):
         make()
+
+
+def test_class_may_weigh_nothing(backend):
+    value, dz = evaluate(backend, SoftmaxCrossEntropy(class_weight=(0, 1)), [[0.0, 0], [0, 0]], [0, 1])
+    assert value == pytest.approx(math.log(2)) and dz[0].tolist() == [0, 0]
 
 
 def test_class_weight_must_have_one_number_per_output(backend):
@@ -331,6 +396,20 @@ def test_losses_are_values_found_by_name():
     assert all(loss(name) is LOSSES[name] for name in LOSSES)
     assert huber == LOSSES["huber"] != huber.with_alpha(2.0) and SoftmaxCrossEntropy() == losses.softmax_cross_entropy
     assert isinstance(losses.hinge, PointwiseLoss) and "mean_squared_error" in repr(losses.mean_squared_error)
+    assert loss("huber", 1.0) is huber and loss("huber", 0.5) == huber.with_alpha(0.5)
+    assert loss("softmax_cross_entropy", 0.5) is losses.softmax_cross_entropy
+
+
+def test_loss_class_of_ones_own_prints_its_name_and_no_address():
+    class Mine(losses.Loss): pass
+
+    assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
+
+
+def test_loss_of_ones_own_is_known_by_its_name_and_settings():
+    make = lambda name="mine", **more: PointwiseLoss(name, lambda *_: 0, lambda *_: 0, lambda y: None, **more)  # noqa: E731
+    assert make() == make() != make("yours") and hash(make()) == hash(make())
+    assert make() != make(alpha=1.0) and make() != make(threshold=0.0) and make() != make(decisions=(-1, 1))
 
 
 def test_every_loss_prints_the_same_in_every_process():
@@ -370,3 +449,21 @@ def test_underflow_of_a_pointwise_loss_is_silent(backend, dtype):
     z, y = backend.asarray(tiny), backend.asarray(tiny / 2)
     with np.errstate(all="raise"):
         backend.pointwise_loss(LOSSES["mean_squared_error"], z, y, None, backend.zeros((3, 2), np.dtype(dtype)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_underflow_of_a_row_of_tiny_weight_is_silent(backend, dtype, name):
+    z, y = example(name)
+    weight = np.array([4.4 * np.finfo(dtype).tiny, 1, 1, 1, 1], dtype)  # its share of the mean is no normal number's third
+    with np.errstate(all="raise"):
+        value, dz = evaluate(backend, LOSSES[name], z, y, weight, dtype)
+    rest, rest_dz = evaluate(backend, LOSSES[name], z[1:], y[1:], weight[1:], dtype)
+    assert value == pytest.approx(rest, rel=tolerance("network", dtype)) and np.isfinite(dz).all()
+    assert_close(dz[1:], rest_dz, tolerance("network", dtype), "dz")
+
+
+def test_underflow_of_a_share_of_the_weights_is_silent(backend, dtype):
+    weight = np.array([4.4 * np.finfo(dtype).tiny, 1, 1023], dtype)
+    with np.errstate(all="raise"):
+        share = backend.to_host(backend.normalized_weight(backend.asarray(weight)))
+    assert share.dtype == dtype and share[1:].tolist() == [1 / 1024, 1023 / 1024]

@@ -45,6 +45,15 @@ def test_mean_of_an_epoch_is_weighted_by_samples(steps, most):
     assert meter.mean(run) == 3.0
 
 
+def test_losses_wait_until_the_next_launch_might_have_no_room():
+    for steps, most, waiting in ((1, 1, [0] * 4), (3, 1, [1, 2, 0, 1]), (5, 2, [2, 0, 2, 0])):
+        meter, run, found = Meter(slow_reader(steps), most), run_of(20), []
+        for _ in range(4):
+            feed(meter, run, [1.0] * most, [1] * most)
+            found.append(meter.pending)
+        assert found == waiting
+
+
 def test_mean_of_no_weight_is_zero():
     meter, run = Meter(Backend(), 1), run_of(1)
     feed(meter, run, [0.0], [0.0])

@@ -94,6 +94,21 @@ def test_score_metrics_example_worked_by_hand():
     scores = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]
     assert [top_k_accuracy([0, 0], scores, k) for k in (1, 2, 3)] == [0.5, 0.5, 1.0]
     assert top_k_accuracy([0, 0], scores) == 1.0                     # k = 5 of three classes
+    assert top_k_accuracy([0, 1], [[0, 1, 2, 3, 4, 5]] * 2) == 0.5   # the fifth of six, and the sixth
+
+
+@pytest.mark.parametrize("name", OF_LABELS)
+def test_classes_of_one_row_each_predicted_right_score_one(name):
+    assert METRICS[name]([0, 1, 2], [0, 1, 2]) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("precision_macro", 1 / 2), ("recall_macro", 1 / 4), ("f1_macro", 1 / 3)])
+def test_label_of_no_row_that_is_never_predicted_scores_zero(name, value):
+    assert METRICS[name]([[1, 0], [1, 0]], [[1, 0], [0, 0]]) == pytest.approx(value, rel=1e-15)
+
+
+def test_r2_does_not_depend_on_the_unit():
+    for unit in (1e-9, 0.1, 1e9): assert r2([0, unit], [0, unit / 2]) == pytest.approx(0.5, rel=1e-12)
 
 
 def test_multilabel_accuracy_counts_whole_rows():
@@ -130,12 +145,16 @@ def test_metric_of_no_rows_is_refused(name):
 @pytest.mark.parametrize(("call", "error", "message"), [
     (lambda: metrics.accuracy(["1"], [1]), DataError, "y is <U1; prediction is int64: strings and numbers never agree"),
     (lambda: metrics.mse(["1"], [1]), DataError, "y is <U1; prediction is int64; both must be real numbers"),
+    (lambda: metrics.mae([1], ["1"]), DataError, "y is int64; prediction is <U1; both must be real numbers"),
+    (lambda: metrics.mse(np.ones((2, 1, 1)), np.ones((2, 1, 1))), ShapeError, r"y has shape \(2, 1, 1\)"),
+    (lambda: metrics.mse(1, 1), ShapeError, r"y has shape \(\); prediction has \(\)"),
     (lambda: confusion_matrix(np.eye(2), np.eye(2)), ShapeError, r"needs labels \(n,\); y has shape \(2, 2\)"),
     (lambda: metrics.balanced_accuracy(np.eye(3), np.eye(3)), ShapeError, r"y has shape \(3, 3\)"),
     (lambda: roc_auc([1, 1], [0, 1]), DataError, "roc_auc needs two classes; y has 1, the first 1"),
     (lambda: roc_auc([0, 1, 2], [0, 1, 2]), DataError, "y has 3, the first 0"),
     (lambda: roc_auc([0, 1, 1], [0, np.nan, np.nan]), DataError, "2 scores are NaN, the first in row 1"),
     (lambda: top_k_accuracy([0], [[np.nan, 1]]), DataError, "1 scores are NaN, the first in row 0"),
+    (lambda: top_k_accuracy([0, 1, 1], [[1, 0], [np.nan, 1], [np.nan] * 2]), DataError, "3 scores .* first in row 1"),
     (lambda: top_k_accuracy([0, 2], np.eye(2)), DataError, "class indices 0 … 1; it is int64 from 0 to 2"),
     (lambda: top_k_accuracy([0, -1], np.eye(2)), DataError, "it is int64 from -1 to 0"),
     (lambda: top_k_accuracy([0.5, 0], np.eye(2)), DataError, "it is float64"),

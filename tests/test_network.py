@@ -64,6 +64,12 @@ def test_one_seed_gives_the_same_numbers_and_another_gives_others(backend, dtype
     assert (here["0.W"] != there["0.W"]).all()
 
 
+def test_seed_left_out_is_0():
+    network = Network(3, [Dense(4)], "numpy")
+    assert network.seed == 0 == network.workspace(1).stream.seed
+    assert_same_numbers(network, Network(3, [Dense(4)], "numpy", seed=0))
+
+
 def test_initial_numbers_are_equal_on_every_backend(backend, dtype):
     assert_same_numbers(make(backend, dtype, ALL_LAYERS), make(NumpyBackend(), dtype, ALL_LAYERS))
 
@@ -435,6 +441,29 @@ def test_underflow_in_a_pass_is_silent(layer, scale):
         network.predict(x)
 
 
+def test_underflow_in_a_layer_of_ones_own_is_silent():
+    class Shrinks(Layer):
+        def buffer_shapes(self, B, I): return {"a": (B, I), "dx": (B, I)}
+        def forward(self, backend, p, x, buf): return x * np.float32(1e-30)
+        def backward(self, backend, p, da, buf): return da * np.float32(1e-30)
+
+    network = Network(3, [Dense(3), Shrinks()], "numpy")
+    ws = network.workspace(2)
+    with np.errstate(all="raise"):
+        network.forward(np.full((2, 3), 1.1e-10, np.float32), ws)
+        network.backward(np.full((2, 3), 1.1e-10, np.float32), ws)
+
+
+def test_workspace_is_to_train_with_and_without_the_gradient_at_x_unless_told():
+    ws = make().workspace(2)
+    assert ws.training and not ws.input_gradient and (ws.stream.seed, ws.stream.row) == (0, 0)
+
+
+def test_many_rows_are_predicted_without_dropout_as_few_are():
+    network, x = Network(3, [Dropout(0.5)], "numpy"), batch(200).astype(np.float32)
+    for rows in (1, 64, 65, 200): np.testing.assert_array_equal(network.predict(x[:rows]), x[:rows])
+
+
 def test_one_layer_instead_of_a_list_is_refused():
     with pytest.raises(ConfigurationError, match=r"layers is a list: Network\(4, \[Dense\(3\)\]\)"):
         Network(4, Dense(3), "numpy")
@@ -474,6 +503,23 @@ def test_prediction_follows_parameters_that_were_exchanged():
     network.predict(np.ones((2, 4)))
     network.params = other.params
     np.testing.assert_array_equal(network.predict(np.ones((2, 4))), other.predict(np.ones((2, 4))))
+
+
+@pytest.mark.parametrize(("width", "rows", "kept"), [
+    (3, 64, 64), (3, 1, 64), (3, 65, None), (16_380, 1, 64), (16_381, 1, None),
+])
+def test_workspace_of_64_rows_and_at_most_a_mebi_of_numbers_is_kept(width, rows, kept):
+    network = Network(4, [Dense(width)], "numpy")
+    network.predict(np.ones((rows, 4)))
+    assert getattr(getattr(network._threads, "ws", None), "B", None) == kept
+
+
+def test_prediction_looks_at_4096_rows_at_a_time_unless_told(monkeypatch):
+    network, rows = Network(1, [Dense(1)], "numpy"), []
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda x, ws: rows.append(len(x)) or forward(x, ws))
+    network.predict(np.zeros((5000, 1)))
+    assert rows == [4096, 904]
 
 
 def test_workspace_of_a_wide_network_is_not_kept():

@@ -1,5 +1,5 @@
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -376,6 +376,9 @@ BAD = {
     "clip_norm must be positive, or None": lambda: SGD(clip_norm=0),
     "clip_value must be positive, or None": lambda: SGD(clip_value=-1),
     "ema must be at least 0 and below 1, or None": lambda: SGD(ema=1),
+    "ema must be at least 0 and below 1, or None, not -0.5": lambda: SGD(ema=-0.5),
+    "l2 must be finite and at least 0, not inf": lambda: SGD(l2=float("inf")),
+    "lr must be finite and at least 0, not True": lambda: SGD(lr=True),
     "momentum must be at least 0 and below 1": lambda: SGD(momentum=1.0),
     "momentum must be positive where nesterov": lambda: SGD(nesterov=True),
     "beta1 must be at least 0 and below 1": lambda: Adam(beta1=1.0),
@@ -394,10 +397,35 @@ def test_bad_settings_are_refused(message):
         BAD[message]()
 
 
+@pytest.mark.parametrize(("rule", "moments"), [(SGD(), 1), (RMSprop(), 2), (Adam(ema=0.5), 2), (Lion(), 1)])
+def test_state_is_moments_an_average_and_three_scalars(backend, rule, moments):
+    params = parameters(backend)
+    state = rule.state(params)
+    shapes = [vector.shape for name, vector in vars(state).items() if name not in ("scalars", "mean", "mean_state")]
+    assert shapes == [params.theta.shape] * moments and hasattr(state, "mean") == (rule.ema is not None)
+    assert backend.to_host(state.scalars).tolist() == [0, rule.lr, 1] and state.control.shape == (2,)
+
+
+def test_settings_may_lie_on_their_bounds():
+    none = dict.fromkeys(("lr", "l2", "l1", "weight_decay", "ema"), 0)
+    assert SGD(momentum=0, **none).ema == 0 and Adam(beta1=0, beta2=0, **none).beta2 == 0 and RMSprop(rho=0).rho == 0
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_itself_alone_and_has_what_all_share_by_name(name):
+    kind = OPTIMIZERS[name]
+    assert kind() != kind() and len({kind(), kind()}) == 2  # each has moments of its own
+    shared = {"l2", "l1", "weight_decay", "clip_norm", "clip_value", "ema"}
+    assert {entry.name for entry in fields(kind) if entry.kw_only} == shared and fields(kind)[0].name == "lr"
+
+
 def test_optimizers_are_found_by_name():
     rule = optimizer("adamw", lr=0.5, beta1=0.8)
     assert isinstance(rule, AdamW) and (rule.lr, rule.beta1, rule.weight_decay) == (0.5, 0.8, 0.01)
     assert all(type(optimizer(name)) is kind for name, kind in OPTIMIZERS.items())
+    assert {name: optimizer(name).lr for name in OPTIMIZERS} == {
+        "sgd": 1e-2, "rmsprop": 1e-3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3, "nadam": 2e-3, "lion": 1e-4,
+    }  # fmt: skip
 
 
 def test_the_base_has_no_rule(backend):

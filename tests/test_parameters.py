@@ -32,6 +32,12 @@ def test_every_view_starts_on_a_256_byte_boundary(backend, dtype):
         assert all(vector.ctypes.data % 256 == 0 for vector in (params.theta, params.grad, params.state))
 
 
+def test_slots_are_values_that_do_not_change(backend):
+    slots, again = (parameters(backend, "float32").slots for _ in range(2))
+    assert slots == again and len({*slots, *again}) == len(NAMES)
+    with pytest.raises(AttributeError): slots[0].start = 1
+
+
 def test_views_share_the_vectors_memory(backend, dtype):
     params = parameters(backend, dtype)
     params.views[0].W[...] = 7
@@ -50,6 +56,24 @@ def test_padding_is_zero_and_is_not_counted(backend, dtype):
         inside[slot.start : slot.start + slot.size] = True
     assert params.count == COUNT == inside.sum()
     assert (backend.to_host(params.theta)[~inside] == 0).all() and (backend.to_host(params.grad) == 0).all()
+
+
+def test_padding_is_no_longer_than_it_must_be(backend, dtype):
+    params = parameters(backend, dtype)
+    unit = 256 // params.dtype.itemsize
+    for slots, vector in ((params.slots, params.theta), (params.state_slots, params.state)):
+        ends = [*(slot.start for slot in slots[1:]), len(vector)]
+        for slot, end in zip(slots, ends, strict=True): assert end - slot.start == -(-slot.size // unit) * unit
+
+
+def test_only_float16_has_a_loss_scale_and_it_begins_at_65536(backend, dtype):
+    assert parameters(backend, dtype).loss_scale is None and parameters(backend, "bfloat16").loss_scale is None
+    assert backend.to_host(parameters(backend, "float16").loss_scale).tolist() == [65536, 0]
+
+
+def test_updates_are_counted_from_zero_in_one_integer(backend, dtype):
+    step = backend.to_host(parameters(backend, dtype).step)
+    assert step.tolist() == [0] and step.dtype == np.int64
 
 
 def test_running_statistics_are_state_and_have_no_gradient(backend, dtype):

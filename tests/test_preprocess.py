@@ -69,6 +69,18 @@ def test_transform_makes_the_dtype_and_leaves_its_input(dtype):
     np.testing.assert_array_equal(x, before)
 
 
+def test_block_of_rows_is_8_mib_or_one_row():
+    for width, lengths in ((1 << 16, [16, 16, 8]), (3 << 18, [1] * 3)):
+        blocks = [block for _, block in preprocess._blocks(np.zeros((sum(lengths), width), np.uint8))]
+        assert [len(block) for block in blocks] == lengths and blocks[0].nbytes <= 8 << 20
+
+
+def test_standardizer_does_not_change_and_is_itself_alone():
+    standardizer = Standardizer.fit(X)
+    assert standardizer == standardizer != Standardizer.fit(X) and hash(standardizer)
+    with pytest.raises(AttributeError): standardizer.mean = 0
+
+
 def test_memory_mapped_features_are_never_copied_whole(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", X)
     monkeypatch.setattr(preprocess, "BLOCK_ELEMENTS", 70)
@@ -90,6 +102,7 @@ def test_standardizer_survives_json_bit_for_bit():
     saved = Standardizer.fit(X)
     loaded = Standardizer.from_json(json.loads(json.dumps(saved.to_json())))
     assert loaded.mean.tobytes() == saved.mean.tobytes() and loaded.scale.tobytes() == saved.scale.tobytes()
+    assert Standardizer.from_json(Standardizer.fit([[5, 1, 7], [5, 2, 7]]).to_json()).constant == (0, 2)
 
 
 @pytest.mark.parametrize(("saved", "message"), [
@@ -97,6 +110,9 @@ def test_standardizer_survives_json_bit_for_bit():
     ({"mean": [1, 2], "scale": [1]}, r"mean has shape \(2,\), scale \(1,\)"),
     ({"mean": [[1]], "scale": [[1]]}, r"mean has shape \(1, 1\)"),
     ({"mean": [1], "scale": [0]}, "not positive"), ({"mean": [float("nan")], "scale": [1]}, "not finite"),
+    ({"mean": [1, 2], "scale": [1, float("inf")]}, "not finite"),
+    ({"mean": [1, 2], "scale": [1, 1], "constant": [2]}, r"constant columns \(2,\) of 2"),
+    ({"mean": [1, 2], "scale": [1, 1], "constant": [0, -1]}, r"constant columns \(0, -1\) of 2"),
 ])
 def test_damaged_json_is_refused(saved, message):
     with pytest.raises(DataError, match=f"not a saved standardizer: .*{message}"): Standardizer.from_json(saved)
@@ -113,7 +129,7 @@ def test_standardizer_refuses_unusable_numbers_with_their_place(monkeypatch):
     monkeypatch.setattr(preprocess, "BLOCK_ELEMENTS", 70)
     x = X.copy()
     x[123, 4] = np.nan
-    x[300, 2] = np.inf
+    x[124, 3] = x[300, 2] = np.inf
     with pytest.raises(DataError, match=r"x\[123, 4\] is nan; mean and scale need finite numbers"): Standardizer.fit(x)
     with pytest.raises(DataError, match=r"x has shape \(0, 7\): no row"): Standardizer.fit(X[:0])
 
@@ -185,3 +201,5 @@ def test_split_refuses_what_cannot_be_split():
         train_test_split(10, 0.5, 0, stratify=True)
     with pytest.raises(DataError, match="3 of 4 rows in test leave some of the 2 classes no row in train"):
         train_test_split([0, 0, 1, 1], 0.75, 0, stratify=True)
+    with pytest.raises(DataError, match="4 of 5 rows in test leave some of the 3 classes no row in train"):
+        train_test_split([0, 0, 1, 1, 2], 0.8, 0, stratify=True)

@@ -116,6 +116,14 @@ def test_warmup_longer_than_the_training_only_rises():
     assert factors == pytest.approx([(t + 1) / 50 for t in range(10)], rel=ROUNDING)
 
 
+def test_what_follows_a_warmup_as_long_as_the_training_has_one_step():
+    assert LinearWarmup(10, Cosine())(10, 10) == Cosine()(0, 1) == 1
+
+
+def test_one_cycle_too_short_to_rise_begins_at_one():
+    assert [OneCycle()(0, total) for total in (1, 2, 3)] == [1] * 3 and OneCycle()(1, 2) < 1e-5
+
+
 def test_one_cycle_rises_to_one_and_falls_to_its_end():
     factors = path(OneCycle(rise=0.3, start=25, end=1e4), 100)
     top = factors.index(max(factors))
@@ -141,7 +149,13 @@ BAD = {
     "gamma of a schedule must be positive": lambda: Exponential(gamma=-1),
     "warmup of a schedule must be positive": lambda: LinearWarmup(0),
     "Cosine needs 0 <= floor <= 1": lambda: Cosine(floor=1.5),
+    "Cosine needs 0 <= floor": lambda: Cosine(floor=-0.5),
     "cycles >= 1": lambda: Cosine(cycles=0),
+    "warmup >= 0, not": lambda: Cosine(warmup=-1),
+    "gamma of a schedule must be positive and finite, not inf": lambda: StepDecay(gamma=float("inf")),
+    "every of a schedule must be positive and finite, not 0": lambda: Exponential(every=0),
+    "gamma of a schedule must be positive and finite, not 0": lambda: StepDecay(gamma=0),
+    "end of a schedule must be positive": lambda: OneCycle(end=0),
     "rise of a schedule must be positive": lambda: OneCycle(rise=0.0),
     "start of a schedule must be positive and finite, not nan": lambda: OneCycle(start=float("nan")),
     "no schedule is called 'cosin'; there are constant": lambda: schedule("cosin"),
@@ -152,6 +166,29 @@ BAD = {
 def test_bad_settings_are_refused(message):
     with pytest.raises(ConfigurationError, match=message):
         BAD[message]()
+
+
+def test_standard_constants_are_the_ones_documented():
+    assert {name: repr(rule) for name, rule in SCHEDULES.items()} == {
+        "constant": "Constant()", "step": "StepDecay(every=0.3, gamma=0.1)",
+        "exponential": "Exponential(gamma=0.01, every=1.0)", "inverse_scaling": "InverseScaling(power=0.5)",
+        "linear_warmup": "LinearWarmup(warmup=0.05, then=Constant())", "cosine": "Cosine(floor=0.0, warmup=0.05, cycles=1)",
+        "one_cycle": "OneCycle(rise=0.3, start=25.0, end=10000.0)",
+    }  # fmt: skip
+    assert Cosine() == Cosine(0, 0, 1) and Cosine(floor=1)(7, 10) == 1
+
+
+def test_schedules_are_values_that_do_not_change():
+    for rule in SCHEDULES.values():
+        assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
+        with pytest.raises(AttributeError): rule.gamma = 2
+
+
+def test_schedule_of_ones_own_prints_its_name_and_no_address():
+    """A resumed training compares what was printed."""
+    class Mine(Schedule): pass
+
+    assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
 
 
 def test_schedules_are_found_by_name_and_the_base_gives_nothing():

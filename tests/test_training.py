@@ -1,7 +1,9 @@
+import inspect
 import os
 import signal
 import sys
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -348,6 +350,19 @@ def test_parameters_that_stop_being_finite_in_the_last_step_are_an_error(tmp_pat
     assert not any(tmp_path.iterdir())
 
 
+def test_epoch_after_which_the_parameters_are_not_finite_is_counted_from_one():
+    poison = After(lambda run: run.network.params.theta.fill(np.nan), step=8)
+    with pytest.raises(DivergedError, match="parameters are not finite after epoch 2; lower lr"):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[poison])
+
+
+def test_speed_is_the_rows_of_an_epoch_over_its_seconds(monkeypatch):
+    clock = iter(range(100, 1000, 4))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    history = quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=3)
+    assert history["seconds"] == [4] * 3 and history["samples_per_second"] == [50 / 4] * 3
+
+
 def test_schedule_means_what_sgd_does_with_it():
     network, recorder = network_of("numpy", Dense(3)), Recorder()
     quiet(network, mean_squared_error, SGD(1.0), (X, NUMBERS), epochs=1, shuffle=False, schedule=StepDecay(2, 0.125),
@@ -441,7 +456,8 @@ def test_early_stopping_watches_the_column_it_is_told():
 def test_loss_that_is_not_finite_raises_at_once_with_the_step(step):
     recorder = Recorder()
     poison = After(lambda run: run.network.params.theta.fill(np.nan), step=step)
-    with pytest.raises(DivergedError, match=rf"loss is nan at step {step + 1} \(epoch {step // 4 + 1}, minibatch"):
+    place = rf"step {step + 1} \(epoch {step // 4 + 1}, minibatch {step % 4 + 1} of 4\)"
+    with pytest.raises(DivergedError, match=f"loss is nan at {place}"):
         quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[recorder, poison])
     assert len(recorder.thetas) == step
 
@@ -644,6 +660,12 @@ def test_settings_of_fit_are_given_by_name():
         fit(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), 3)
     named = {"network": network_of(), "loss": softmax_cross_entropy, "optimizer": SGD(), "data": (X, LABELS)}
     assert len(fit(**named, epochs=1, verbose=0)) == 1
+
+
+def test_settings_of_fit_that_are_left_out_are_the_usual_ones():
+    usual = {"epochs": 10, "batch_size": 128, "accumulate": 1, "shuffle": True, "drop_last": False, "seed": 0}
+    usual |= {"resume": False, "verbose": 1}
+    assert {name: inspect.signature(fit).parameters[name].default for name in usual} == usual
 
 
 def test_string_of_metrics_is_refused_as_a_whole():

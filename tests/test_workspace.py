@@ -154,6 +154,27 @@ def test_number_of_rows_must_be_a_whole_number(backend, B):
         make(backend).workspace(B)
 
 
+def test_there_are_workspaces_and_parts_of_no_rows(backend):
+    network = make(backend)
+    for ws in (network.workspace(0), network.workspace(4).first(0)):
+        assert ws.B == 0 and network.forward(rows(network, 0), ws).shape == (0, 2)
+
+
+def test_matrices_have_the_type_of_products_and_vectors_that_of_the_parameters(backend):
+    buf = make(backend, "bfloat16", [LayerNorm()]).workspace(4).buffers[0]
+    assert (buf.a.dtype, buf.xhat.dtype, buf.rstd.dtype) == ("bfloat16", "bfloat16", "float32")
+
+
+def test_second_pass_at_a_time_is_refused_and_does_not_wait(backend):
+    network = make(backend)
+    ws = network.workspace(4)
+    ws.begin_forward(network.params, 4)
+    with pytest.raises(WorkspaceError, match="another thread is in a pass"):
+        network.forward(rows(network, 4), ws)
+    ws.end_pass()
+    network.forward(rows(network, 4), ws)
+
+
 def test_two_workspaces_do_not_disturb_each_other(backend):
     network = make(backend, layers=[Dense(4, relu), Dense(2)])
     x, y = rows(network, 4), rows(network, 4, seed=1)[:, :2]

@@ -95,6 +95,12 @@ def test_one_row_gives_no_infinite_variance(backend, dtype):
     assert backend.to_host(mean).tolist() == [0.5, 0.5] and backend.to_host(variance).tolist() == [0, 0]
 
 
+def test_two_rows_have_twice_the_unbiased_variance(backend, dtype):
+    mean, variance = backend.zeros((2,), dtype), backend.zeros((2,), dtype)
+    backend.running_statistics(mean, variance + 1, 2, 0.25, mean, variance)
+    assert backend.to_host(variance).tolist() == [0.5, 0.5]  # 0.25 · 2/1 · 1
+
+
 def test_dx_may_be_left_out(backend, dtype):
     x = backend.asarray(np.random.default_rng(2).normal(size=(4, 3)).astype(dtype))
     one, dgain, dbias = (backend.zeros((3,), dtype) for _ in range(3))

@@ -134,3 +134,17 @@ def test_value_and_product_in_16_bits_are_float32s_rounded_once(backend, name, n
         (adjoint(backend, name, da, a), adjoint(backend, name, da.astype("float32"), a.astype("float32"))),
     ):
         assert_close(got, want, eps(floating(narrow)), name, scale=np.abs(want) + least)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_underflow_of_a_product_is_silent(backend, dtype, name):
+    tiny = np.finfo(dtype).tiny
+    a, da = np.array([[0.3, 0.7]], dtype), np.array([[1.7 * tiny, -1.3 * tiny]], dtype)
+    with np.errstate(all="raise"):
+        assert np.abs(adjoint(backend, name, da, a)).max() < 4 * tiny
+
+
+def test_underflow_of_a_jacobian_is_silent(backend, dtype):
+    z = np.array([[0, *[0.7 * np.log(np.finfo(dtype).tiny)] * 2]], dtype)  # S_2 S_3 is no normal number
+    with np.errstate(all="raise"):
+        assert np.isfinite(backend.to_host(softmax_jacobian(z, backend))).all()

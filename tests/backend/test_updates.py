@@ -71,6 +71,13 @@ def test_advance_counts_both_the_rule_s_and_the_parameters_steps(backend):
     assert [*map(float, scalars), int(step[0])] == [6, 0.25, 1, 2]
 
 
+def test_nadam_s_momentum_warms_up_to_beta1(backend):
+    for t, mu in ((0, 0.45), (250, 0.9 * (1 - 0.5 * 0.96)), (1e9, 0.9)):
+        scalars = backend.asarray(np.array([t, 0.1, 0.5]))
+        backend.advance_product(scalars, 0.9, 4e-3, None)
+        assert float(scalars[2]) == pytest.approx(0.5 * mu, rel=1e-12)
+
+
 def test_a_skipped_step_is_not_counted_but_has_its_learning_rate(backend):
     scalars, step = backend.asarray(np.array([4, 0.1, 0.5])), backend.zeros((1,), np.int64)
     control = backend.asarray(np.array([0.0, 1.0]))
@@ -221,3 +228,13 @@ def test_rule_is_silent_for_zero_tiny_and_huge_gradients(backend, dtype, rule):
     with np.errstate(all="raise"):
         theta, _, _ = apply(backend, rule, [1] * 4, [0, 1e-30, -largest, largest], dtype, steps=2)
     assert np.isfinite(backend.to_host(theta)).all()
+
+
+def test_underflow_of_what_stands_before_a_rule_is_silent(backend):
+    tiny = np.finfo("float64").tiny
+    scalars = backend.asarray(np.array([1, 0.1, 1.1 * tiny]))
+    with np.errstate(all="raise"):
+        backend.advance_product(scalars, 0.9, 4e-3, None)
+    assert 0 <= float(scalars[2]) < tiny
+    (grad,) = vectors(backend, "float64", [1.1e-160, 1.3e-160])
+    assert factor(backend, grad, 1.0) == ([1, 0], None)
