@@ -40,7 +40,9 @@ class Program:
         self.table: Table | None = None
         self.reason = _obstacle(network, loss, optimizer, ws, arrays)
         if self.reason: return
-        if optimizer is not None: self.vectors = _vectors(optimizer.state(network.params))
+        if optimizer is not None:
+            state = optimizer.state(network.params)
+            self.vectors = state.control, *vars(state).values()
         try:
             self.table = Table(_recording(backend, code, network, loss, optimizer, ws, self.vectors, arrays))
         except NotRecordedError as why:
@@ -51,11 +53,8 @@ class Program:
         if tuple(map(_kind, arrays)) != self.kinds or (ws.stream.seed, ws.stream.row) != self.stream: return False
         if not self.vectors: return True
         state = self.params.optimizer_states.get(optimizer)
-        return state is not None and all(map(operator.is_, _vectors(state), self.vectors))
-
-
-def _vectors(state: Any) -> tuple[Any, ...]:
-    return state.control, *vars(state).values()
+        if state is None or state.control is not self.vectors[0]: return False
+        return all(map(operator.is_, vars(state).values(), self.vectors[1:]))
 
 
 def recorded() -> str:
