@@ -6,6 +6,7 @@ import pytest
 
 from ffnn_gpu import losses
 from ffnn_gpu.activations import sigmoid
+from ffnn_gpu.backend import Backend, NumpyBackend
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.evaluation import balanced, evaluate, samples, split
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, Softmax
@@ -114,12 +115,14 @@ def test_regression_is_judged_by_its_numbers():
     assert row["mse"] == pytest.approx(row["loss"], rel=1e-13) and row["mae"] == mae(y, network.predict(X))
 
 
-def test_evaluation_looks_at_4096_rows_at_a_time_unless_told(monkeypatch):
-    network, rows = Network(1, [Dense(1)], "numpy"), []
-    forward = network.forward
-    monkeypatch.setattr(network, "forward", lambda x, ws: rows.append(len(x)) or forward(x, ws))
+@pytest.mark.parametrize(("kind", "parts"), [(Backend, [4096, 904]), (NumpyBackend, [1024] * 4 + [904])])
+def test_evaluation_looks_at_as_many_rows_at_a_time_as_suit_the_device(kind, parts, monkeypatch):
+    network, rows = Network(1, [Dense(1)], kind()), []
+    run = network.run
+    monkeypatch.setattr(network, "run", lambda x, ws: rows.append(len(x)) or run(x, ws))
+    monkeypatch.setattr(network, "forward", network.run)
     evaluate(network, mean_squared_error, (np.zeros((5000, 1)), np.zeros(5000)))
-    assert rows == [4096, 904]
+    assert rows == parts
 
 
 @pytest.mark.parametrize("batch_size", [0, -3, 2.5, True])

@@ -9,7 +9,7 @@ import pytest
 import ffnn_gpu
 from ffnn_gpu import SGD, Network, mean_squared_error, train_step
 from ffnn_gpu.activations import gelu, relu, tanh
-from ffnn_gpu.backend import NumpyBackend
+from ffnn_gpu.backend import Backend, NumpyBackend
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError, DataError, DivergedError, ShapeError
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, Layer, LayerNorm, LogSoftmax, Residual, Softmax
 from ffnn_gpu.testing import assert_close, tolerance
@@ -514,12 +514,14 @@ def test_workspace_of_64_rows_and_at_most_a_mebi_of_numbers_is_kept(width, rows,
     assert getattr(getattr(network._threads, "ws", None), "B", None) == kept
 
 
-def test_prediction_looks_at_4096_rows_at_a_time_unless_told(monkeypatch):
-    network, rows = Network(1, [Dense(1)], "numpy"), []
-    forward = network.forward
-    monkeypatch.setattr(network, "forward", lambda x, ws: rows.append(len(x)) or forward(x, ws))
+@pytest.mark.parametrize(("kind", "parts"), [(Backend, [4096, 904]), (NumpyBackend, [1024] * 4 + [904])])
+def test_prediction_looks_at_as_many_rows_at_a_time_as_suit_the_device(kind, parts, monkeypatch):
+    network, rows = Network(1, [Dense(1)], kind()), []
+    run = network.run
+    monkeypatch.setattr(network, "run", lambda x, ws: rows.append(len(x)) or run(x, ws))
+    monkeypatch.setattr(network, "forward", network.run)
     network.predict(np.zeros((5000, 1)))
-    assert rows == [4096, 904]
+    assert rows == parts
 
 
 def test_workspace_of_a_wide_network_is_not_kept():
