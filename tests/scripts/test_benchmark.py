@@ -335,3 +335,10 @@ def test_check_compares_the_contenders(benchmark, monkeypatch, capsys, beta2, co
     monkeypatch.setattr(plain, "BETA2", beta2)
     assert benchmark.main(["--check", "--quick", "--peers", "numpy"]) == code
     assert "predict 784-512-512-10 B 1: ours, ours-predict, numpy agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", ["/home/me/project/worker.py", "C:\\Users\\me\\worker.py"])
+def test_published_traceback_tells_nothing_of_the_machine_s_folders(path):
+    group = {"results": {}, "missing": {}}
+    launcher.note(group, "keras", {"missing": "absent", "traceback": f'File "{path}", line 48, in work\n'})
+    assert group["tracebacks"] == {"keras": 'File "worker.py", line 48, in work\n'}
