@@ -13,7 +13,7 @@ import numpy as np
 
 from ffnn_gpu.backend.compiled.blas import blas
 from ffnn_gpu.backend.compiled.recorder import INDICES, NotRecordedError, Recorder
-from ffnn_gpu.backend.compiled.table import Table
+from ffnn_gpu.backend.compiled.table import NONE, Table
 from ffnn_gpu.backend.compiled.team import threads
 from ffnn_gpu.errors import WorkspaceError
 
@@ -73,7 +73,7 @@ def run_step(
     if table is not None:
         ws.begin_forward(network.params, len(x))
         try:
-            value = table.run(x, y, weight, lr)
+            value = table.run(x, y, NONE if weight is None else weight, NONE if lr is None else lr)
         finally:
             ws.forget_pass()
         if value is not None: return network.dtype.type(value)
@@ -86,7 +86,7 @@ def run_forward(backend: Any, code: Callable[..., Any], network: Any, x: Any, ws
     if table is None: return code(network, x, ws)
     ws.begin_forward(network.params, len(x))
     try:
-        done = table.run(x, None, None, None)
+        done = table.run(x)
     finally:
         ws.forget_pass()
     return code(network, x, ws) if done is None else ws.buffers[-1].a

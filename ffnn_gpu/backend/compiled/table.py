@@ -76,10 +76,9 @@ class Table:
         ])
         self.threads = recorder.threads if recorder.large or most > 1 else 0
 
-    def run(self, *arguments: Any) -> float | None:
+    def run(self, x: Any, y: Any = NONE, weight: Any = NONE, lr: Any = NONE) -> float | None:
         """The loss; None where the arguments have been refused, and nothing that lasts was changed."""
-        arguments = tuple(NONE if argument is None else argument for argument in arguments)
-        loss = self._led(*arguments) if self.threads else run(self.header, 0, 0, *arguments)
+        loss = self._led(x, y, weight, lr) if self.threads else run(self.header, 0, 0, x, y, weight, lr)
         if not self.failed[0]: return loss
         self.failed[0] = 0
         return None
