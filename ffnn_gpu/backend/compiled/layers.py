@@ -56,12 +56,12 @@ def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
             few_rows(vector(like, x + size * r * I, I), matrix(like, W, I, O), left, vector(like, out + size * r * O, width))
     else:
         gemm(like, function, PLAIN, PLAIN, bottom - top, width, I, x, I, W + size * left, O, out, O)
-    if not b: return
-    bias = vector(like, b + size * left, width)
+    bias = vector(like, b + size * left, width if b else 0)
     for r in range(bottom - top):
         row = matrix(like, out + size * r * O, 1, width)
-        if rectified: bias_relu(row, bias)
-        else: add_bias(row, bias)
+        if b and rectified: bias_relu(row, bias)
+        elif b: add_bias(row, bias)
+        elif rectified: relu(row)
 
 # ----------------------------------------------------------------------  activations
 
@@ -74,6 +74,15 @@ def bias_relu(s: Any, b: Any) -> None:
         for c in range(s.shape[1]):
             t = s[r, c] + b[c]
             s[r, c] = zero if t <= 0 else t
+
+
+@kernel
+def relu(s: Any) -> None:
+    """s ← max(s, 0), and NaN stays NaN."""
+    zero = s.dtype.type(0)
+    for r in range(s.shape[0]):
+        for c in range(s.shape[1]):
+            s[r, c] = zero if s[r, c] <= 0 else s[r, c]
 
 
 @kernel

@@ -93,6 +93,32 @@ def squared_error_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     vector(np.float64, losses, chunks)[chunk] = loss
 
 
+@kernel
+def logistic(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
+    """Σ_b w_b Σ_o (log(1 + e^z) − z y)/O in float64        dz = w_b (σ(z) − y)/O, with e^{−|z|}, which cannot overflow"""
+    T, total, (B, O) = z.dtype.type, 0.0, z.shape
+    one, zero = T(1), T(0)
+    for r in range(B):
+        w, values = (uniform if len(scale) == 0 else np.float64(scale[r])) / O, 0.0
+        for c in range(O):
+            s = z[r, c]
+            e = np.exp(-abs(s))
+            dz[r, c] = T(w) * ((one if s >= 0 else e) / (one + e) - y[r, c])
+            values += np.float64(max(s, zero) + np.log1p(e) - s * y[r, c])
+        total += w * values
+    return total
+
+
+def logistic_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    z, y, scale, dz, B, O, losses = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    start, stop = part(B, 1, chunk, chunks)
+    loss = logistic(
+        matrix(like, z, B, O)[start:stop], matrix(like, y, B, O)[start:stop],
+        vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1), matrix(like, dz, B, O)[start:stop],
+    )  # fmt: skip
+    vector(np.float64, losses, chunks)[chunk] = loss
+
+
 COMMANDS = (
-    normalized_weight_part, softmax_cross_entropy_part, squared_error_part,
+    normalized_weight_part, softmax_cross_entropy_part, squared_error_part, logistic_part,
 )

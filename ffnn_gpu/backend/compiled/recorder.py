@@ -22,6 +22,7 @@ from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.updates import Update
 
 WORTH_SHARING = 1 << 13  # elements of a loop, of W for few rows, or a 32nd of the multiplications of another product
+POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}  # loss → command
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 
 
@@ -92,8 +93,8 @@ class Recorder:
     # ------------------------------------------------------------------ layers
 
     def affine(self, x: Any, W: Any, b: Any, phi: Any, out: Any, s: Any = None) -> Any:
-        if phi.name not in ("identity", "relu") or s is not None or (b is None and phi.name == "relu"):
-            raise NotRecordedError(f"there is no command for {phi.name}{' without biases' * (b is None)}")
+        if phi.name not in ("identity", "relu") or s is not None:
+            raise NotRecordedError(f"there is no command for {phi.name}")
         (B, I), O = x.shape, W.shape[1]
         parts, across = self._tiles(B, O, I)
         self._note("affine", parts, self.blas.gemm(self.dtype), x, W, b, out, B, I, O, phi.name == "relu", across)
@@ -175,10 +176,10 @@ class Recorder:
         return self.losses                                                       # what stands for their sum
 
     def pointwise_loss(self, kind: Any, z: Any, y: Any, weight: Any, dz: Any) -> Any:
-        if kind.name != "mean_squared_error" or not self.checked or (y.shape, y.dtype) != (z.shape, z.dtype):
+        if kind.name not in POINTWISE or not self.checked or (y.shape, y.dtype) != (z.shape, z.dtype):
             raise NotRecordedError(f"there is no command for {kind.name}, or its targets have not been checked")
         if weight is not None and weight.shape != z.shape[:1]: raise NotRecordedError("weights and rows differ in number")
-        self._note("squared_error", self._by_rows(z), z, y, self._normalized(weight), dz, *z.shape, self.losses)
+        self._note(POINTWISE[kind.name], self._by_rows(z), z, y, self._normalized(weight), dz, *z.shape, self.losses)
         return self.losses
 
     def _normalized(self, weight: Any) -> Any:
