@@ -24,13 +24,14 @@ from ffnn_gpu import (
     Network,
     Residual,
     RMSprop,
+    binary_cross_entropy_with_logits,
     gelu,
     mean_squared_error,
     relu,
     softmax_cross_entropy,
     tanh,
     train_step,
-)  # fmt: skip
+)
 from ffnn_gpu.backend import CompiledBackend
 from ffnn_gpu.errors import ConfigurationError, WorkspaceError
 from ffnn_gpu.training import recordable
@@ -47,7 +48,7 @@ NETWORKS = {
     "dense": PLAIN,
     "small": (Dense(8, relu), Dense(C)),
     "linear": (Dense(C),),
-    "no biases": (Dense(64, bias=False), Dense(C, bias=False)),
+    "no biases": (Dense(64, relu, bias=False), Dense(C, bias=False)),
     "batch norm": (Dense(256, bias=False), BatchNorm(), Dense(C)),
     "layer norm": (Dense(256, relu), LayerNorm(), Dense(C)),
     "dropout": (Dense(256, relu), Dropout(0.3), Dense(C)),
@@ -62,7 +63,9 @@ OPTIMIZERS = {
     "penalized": SGD(0.1, l2=0.1, l1=0.01), "averaged": Adam(ema=0.9),
     "everything": AdamW(l2=0.1, l1=0.01, clip_norm=0.2, clip_value=0.05, ema=0.9),
 }  # fmt: skip
-LOSSES = {"classes": softmax_cross_entropy, "numbers": mean_squared_error}
+LOSSES = {
+    "classes": softmax_cross_entropy, "numbers": mean_squared_error, "odds": binary_cross_entropy_with_logits,
+}  # fmt: skip
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -74,7 +77,8 @@ def threads(request, monkeypatch):
 def batch(dtype="float64", rows=B, loss=softmax_cross_entropy, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((rows, N_IN)).astype(dtype)
-    return x, rng.integers(0, C, rows) if loss is softmax_cross_entropy else rng.standard_normal((rows, C)).astype(dtype)
+    if loss is softmax_cross_entropy: return x, rng.integers(0, C, rows)
+    return x, (rng.standard_normal if loss is mean_squared_error else rng.random)((rows, C)).astype(dtype)
 
 
 def made(layers, dtype="float64", rows=B):
