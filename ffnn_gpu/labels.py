@@ -97,7 +97,8 @@ class LabelMap:
         """The classes as one array where they are of one kind that NumPy holds exactly, else None."""
         if len({type(label) for label in self.classes}) != 1 or not isinstance(self.classes[0], JSON_KINDS): return None
         table = np.array(self.classes)
-        return table if table.dtype.kind in SORTED_KINDS else None
+        exact = table.dtype.kind in SORTED_KINDS and tuple(table.tolist()) == self.classes
+        return table if exact else None
 
     def _unknown(self, label: Hashable, row: int) -> DataError:
         known = ", ".join(repr(known) for known in self.classes[:10])
@@ -137,6 +138,7 @@ def _labels(y: Iterable[Hashable]) -> NDArray[Any] | list[Hashable]:
         if len({type(label) for label in y}) > 1 or not (y and isinstance(y[0], JSON_KINDS)): return y
     labels = np.asarray(y)
     if labels.ndim != 1: raise ShapeError(f"labels have shape {labels.shape}; (n,) is needed")
+    if isinstance(y, list) and labels.tolist() != y: return y                    # 2**63 and −1 as floats; "a\0" as "a"
     return labels if labels.dtype.kind in SORTED_KINDS else labels.tolist()
 
 

@@ -148,3 +148,11 @@ def test_task_follows_the_documented_rule(y, task):
 ])
 def test_task_of_unusable_target_is_refused(y, message):
     with pytest.raises(DataError, match=message): infer_task(y)
+
+
+@pytest.mark.parametrize("labels", [[2**63, -1, 2**63 + 1], ["a", "a\0", ""], [2**70, 5], [-(2**63), 2**64 - 1]], ids=str)
+def test_labels_that_numpy_would_merge_stay_apart(labels):
+    found = LabelMap.fit(labels)
+    assert sorted(found.classes) == sorted(labels)
+    encoded = found.encode(labels)
+    assert [found.classes[k] for k in encoded] == labels == list(found.decode(encoded))

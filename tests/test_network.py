@@ -481,12 +481,13 @@ def test_prediction_that_is_interrupted_leaves_the_network_able_to_predict(monke
     network = Network(4, [Dense(3)], "numpy")
     want = network.predict(np.ones((2, 4)))
     ws = network._threads.ws.first(2)
-    monkeypatch.setattr(ws, "end_pass", lambda: None)                            # as if Ctrl-C fell before it
+    for ending in ("end_pass", "forget_pass"):
+        monkeypatch.setattr(ws, ending, lambda: None)                            # as if Ctrl-C fell before it
 
     def interrupted(*args, **named): raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(network.backend, "copy", interrupted)
+        patch.setattr(network.backend, "duplicate", interrupted)
         with pytest.raises(KeyboardInterrupt): network.predict(np.ones((2, 4)))
     np.testing.assert_array_equal(network.predict(np.ones((2, 4))), want)
 
