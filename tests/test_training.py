@@ -305,10 +305,11 @@ def test_validation_fraction_is_held_out_stratified_and_not_trained_on():
 def test_memory_mapped_rows_are_never_copied_whole_although_some_are_held_out(tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (100_000, 40)).flush()
     x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(100_000)
-    network = Network(40, [Dense(1)], "numpy")
+    network, settings = Network(40, [Dense(1)], "numpy"), {"validation": 0.2, "epochs": 1, "batch_size": 1000}
+    quiet(network, mean_squared_error, SGD(0.1), (x[:2000], y[:2000]), **settings)  # Numba compiles now, not then
     tracemalloc.start()
     try:
-        quiet(network, mean_squared_error, SGD(0.1), (x, y), validation=0.2, epochs=1, batch_size=1000)
+        quiet(network, mean_squared_error, SGD(0.1), (x, y), **settings)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
