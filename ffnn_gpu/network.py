@@ -149,9 +149,13 @@ class Network:
         """
         batch_size = self.backend.rows_at_once if batch_size is None else batch_size
         require_positive_int("batch_size", batch_size)
-        rows = self.admit(x)
+        rows, batch_size = self.admit(x), int(batch_size)
+        z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
+        ws, forward = self._inference(min(batch_size, len(rows)))
         try:
-            z = self._outputs(rows, int(batch_size))
+            for start in range(0, len(rows), batch_size):
+                part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
+                self.backend.copy(forward(part, ws.first(len(part))), out=z[start : start + len(part)])
         except BaseException:                                                    # Ctrl-C may have left it within a pass
             self._threads.ws = None
             raise
@@ -194,15 +198,6 @@ class Network:
         return summary(self.layers, self.widths, self._parameter_shapes(), self.dtype.itemsize)
 
     # ------------------------------------------------------------------ inside
-
-    def _outputs(self, rows: Any, batch_size: int) -> Any:
-        ws, forward = self._inference(min(batch_size, len(rows)))
-        if len(rows) <= batch_size: return self.backend.duplicate(forward(self.backend.matrix(rows, self.compute_dtype), ws))
-        z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
-        for start in range(0, len(rows), batch_size):
-            part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
-            self.backend.copy(forward(part, ws.first(len(part))), out=z[start : start + len(part)])
-        return z
 
     def _inference(self, B: int) -> tuple[Workspace, Callable[..., Any]]:
         """Scratch to predict B rows with, and how: few rows get this thread's last one, whose passes are worth recording."""

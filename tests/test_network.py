@@ -487,7 +487,7 @@ def test_prediction_that_is_interrupted_leaves_the_network_able_to_predict(monke
     def interrupted(*args, **named): raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(network.backend, "duplicate", interrupted)
+        patch.setattr(network.backend, "copy", interrupted)
         with pytest.raises(KeyboardInterrupt): network.predict(np.ones((2, 4)))
     np.testing.assert_array_equal(network.predict(np.ones((2, 4))), want)
 
