@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.compiled.native import store
-from ffnn_gpu.backend.compiled.parts import kernel, matrix, part, vector
+from ffnn_gpu.backend.compiled.parts import inlined, kernel, matrix, part, vector
 
 
 def normalized_weight_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -69,6 +69,17 @@ def softmax_cross_entropy_part(like: Any, n: Any, chunk: int, chunks: int) -> No
         vector(np.float64, losses, chunks)[chunk] = loss
 
 
+@inlined
+def pointwise(like: Any, n: Any, chunk: int, chunks: int) -> Any:
+    """z, y, scale, the uniform weight and dz of one part of the rows."""
+    z, y, scale, dz, B, O = n[0], n[1], n[2], n[3], n[4], n[5]
+    start, stop = part(B, 1, chunk, chunks)
+    return (
+        matrix(like, z, B, O)[start:stop], matrix(like, y, B, O)[start:stop],
+        vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1), matrix(like, dz, B, O)[start:stop],
+    )  # fmt: skip
+
+
 @kernel
 def squared_error(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
     """Σ_b w_b Σ_o (z − y)²/O in float64        dz = 2 w_b (z − y)/O"""
@@ -84,13 +95,7 @@ def squared_error(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
 
 
 def squared_error_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    z, y, scale, dz, B, O, losses = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    start, stop = part(B, 1, chunk, chunks)
-    loss = squared_error(
-        matrix(like, z, B, O)[start:stop], matrix(like, y, B, O)[start:stop],
-        vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1), matrix(like, dz, B, O)[start:stop],
-    )  # fmt: skip
-    vector(np.float64, losses, chunks)[chunk] = loss
+    vector(np.float64, n[6], chunks)[chunk] = squared_error(*pointwise(like, n, chunk, chunks))
 
 
 @kernel
@@ -110,13 +115,7 @@ def logistic(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
 
 
 def logistic_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    z, y, scale, dz, B, O, losses = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    start, stop = part(B, 1, chunk, chunks)
-    loss = logistic(
-        matrix(like, z, B, O)[start:stop], matrix(like, y, B, O)[start:stop],
-        vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1), matrix(like, dz, B, O)[start:stop],
-    )  # fmt: skip
-    vector(np.float64, losses, chunks)[chunk] = loss
+    vector(np.float64, n[6], chunks)[chunk] = logistic(*pointwise(like, n, chunk, chunks))
 
 
 COMMANDS = (
