@@ -30,6 +30,7 @@ from ffnn_gpu.errors import (
     DataError,
     DeviceOutOfMemoryError,
     DivergedError,
+    DivergedRanksError,
     FfnnGpuError,
     IncompatibleCheckpointError,
     ShapeError,
@@ -85,14 +86,14 @@ from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Nadam, Optimizer, RMSprop
 from ffnn_gpu.schedules import Cosine, Exponential, InverseScaling, LinearWarmup, OneCycle, Schedule, StepDecay, constant
 from ffnn_gpu.training import fit, train_step
+from ffnn_gpu.version import __version__ as __version__
 from ffnn_gpu.workspace import Workspace
-
-__version__ = "0.1.0"
 
 __all__ = [
     "SGD", "Activation", "Adagrad", "Adam", "AdamW", "Backend", "BackendMismatchError", "BackendUnavailableError",
     "BatchNorm", "BestWeights", "Callback", "CheckpointCorruptError", "CheckpointError", "Checkpoints",
-    "ConfigurationError", "Constant", "Cosine", "DataError", "Dense", "DeviceOutOfMemoryError", "DivergedError", "Dropout",
+    "ConfigurationError", "Constant", "Cosine", "DataError", "Dense", "DeviceOutOfMemoryError", "DivergedError",
+    "DivergedRanksError", "Dropout",
     "EarlyStopping", "Exponential", "FfnnGpuError", "History", "IncompatibleCheckpointError", "Initializer",
     "InverseScaling", "Layer", "LayerNorm", "LinearWarmup", "Lion", "LogSoftmax", "Loss", "Model", "Nadam", "Network",
     "Normal", "OneCycle", "Optimizer", "Orthogonal", "PointwiseLoss", "RMSprop", "ReduceOnPlateau", "Residual", "Schedule",

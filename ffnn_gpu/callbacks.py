@@ -7,11 +7,11 @@ an interruption it gives as JSON in `state` and as arrays in `arrays`; `restore`
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ffnn_gpu import atomic_folder, checkpoint
+from ffnn_gpu import atomic_folder
 from ffnn_gpu.checks import is_number, require_positive_int
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
 
@@ -19,7 +19,13 @@ LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
 
 
 class Callback:
-    """The hooks; every one does nothing here."""
+    """The hooks; every one does nothing here.
+
+    first_rank_only: where ranks train together, whether the first alone has this callback, as one that prints or writes a
+        file should be. Others are called on every rank and see the same numbers there.
+    """
+
+    first_rank_only: ClassVar[bool] = False
 
     def start(self, run: Any) -> None:
         """Before the first step, of a new or a resumed run."""
@@ -210,7 +216,7 @@ class Checkpoints(Callback):
     def after_epoch(self, run: Any, row: dict[str, float]) -> None:
         if self.best.improves(row):
             with run.averaged():
-                checkpoint.save(run.network, Path(self.path) / "best", extras=self.extras | {"row": row})
+                run.save_network(Path(self.path) / "best", self.extras | {"row": row})
         if run.epoch % self.every_epochs == 0 or run.epoch == run.epochs or run.stop:
             run.save(self.last, self.extras)
 

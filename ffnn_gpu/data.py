@@ -79,17 +79,19 @@ class Minibatches:
     """Rows of x, y and sample weights on the device, and buffers for one minibatch of them.
 
     Attributes:
-        rows, steps: rows in the data set, minibatches per epoch.
+        rows, steps, B: rows in the data set, minibatches per epoch, rows of a whole minibatch.
         given: x, y and weight as they came.
-        x, y, weight: buffers of batch_size rows; weight is None without sample weights.
+        x, y, weight: buffers of B rows; weight is None without sample weights.
     """
 
-    def __init__(self, backend: Backend, x: Any, y: Any, weight: Any | None, dtype: Any, order: Order) -> None:
+    def __init__(
+        self, backend: Backend, x: Any, y: Any, weight: Any | None, dtype: Any, order: Order, ranks: int = 1
+    ) -> None:
         """x (n, d) and y (n,) or (n, O) checked; x is cast to `dtype` here, or as it is gathered if that saves memory.
 
         A Standardized x stays as it is stored and is standardized as it is gathered.
 
-        Weights are kept in float32 where `dtype` has 16 bits.
+        Weights are kept in float32 where `dtype` has 16 bits. The buffers hold what one of `ranks` gets of a minibatch.
         """
         self.backend, self.order, self.rows = backend, order, len(x)
         self.steps = order.steps(self.rows)
@@ -102,10 +104,11 @@ class Minibatches:
         self._scaling = (backend.asarray(x.mean), backend.asarray(x.scale)) if isinstance(x, Standardized) else ()
         self._y = backend.asarray(y)
         self._weight = None if weight is None else backend.asarray(weight, master(dtype))
-        B = min(order.batch_size, self.rows)
-        self.x = backend.empty((B, x.shape[1]), dtype)
-        self.y = backend.empty((B, *y.shape[1:]), y.dtype)
-        self.weight = None if weight is None else backend.empty((B,), master(dtype))
+        self.B = B = min(order.batch_size, self.rows)
+        held = -(-B // ranks)
+        self.x = backend.empty((held, x.shape[1]), dtype)
+        self.y = backend.empty((held, *y.shape[1:]), y.dtype)
+        self.weight = None if weight is None else backend.empty((held,), master(dtype))
         self._epoch = -1
         self._permutation: Any = None
         self._index = backend.zeros((B * backend.steps_per_launch(B),), np.int64)
@@ -131,10 +134,10 @@ class Minibatches:
         self.backend.copy(self._permutation[start : start + k * n], out=self._index[: k * n])
         return k, n
 
-    def gather(self, j: int, n: int) -> None:
-        """Copy the n rows of the j-th minibatch chosen into the buffers."""
-        take, index = self.backend.take, self._index[j * n : (j + 1) * n]
-        x = stored(self._x)
+    def gather(self, j: int, n: int, part: slice = slice(None)) -> None:
+        """Copy the n rows of the j-th minibatch chosen, or a part of them, into the buffers."""
+        take, index = self.backend.take, self._index[j * n : (j + 1) * n][part]
+        x, n = stored(self._x), len(index)
         if isinstance(x, MappedRows):
             take(x.whole, x.index[index], self.x[:n], *self._scaling)
         else:

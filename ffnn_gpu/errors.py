@@ -47,3 +47,7 @@ class CheckpointCorruptError(CheckpointError):
 
 class IncompatibleCheckpointError(CheckpointError):
     """A whole checkpoint belongs to another network or format version; names the first difference."""
+
+
+class DivergedRanksError(FfnnGpuError, RuntimeError):
+    """Ranks that train one network together are not in the same training; names what differs and on which ranks."""

@@ -135,10 +135,16 @@ def evaluate(
     batch_size = network.backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
     checked = data if isinstance(data, Samples) else samples(network, loss, data)
-    value, outputs = _outputs(network, loss, checked, batch_size)
-    row = {"loss": value}
+    return scores(network, loss, checked, metrics, *outputs_of(network, loss, checked, range(len(checked)), batch_size))
+
+
+def scores(
+    network: Network, loss: Loss, data: Samples, metrics: Iterable[Any], total: float, weight: float, outputs: np.ndarray
+) -> dict[str, float]:
+    """What `evaluate` returns, from Σ N_i L_i, Σ N_i and the network's outputs (n, O)."""
+    row = {"loss": total / weight if weight else 0.0}
     decisions = loss.decide(outputs)
-    y = network.backend.to_host(checked.y)
+    y = network.backend.to_host(data.y)
     if y.ndim > decisions.ndim:
         y = y.argmax(axis=1)
     for metric in map(get_metric, metrics):
@@ -160,18 +166,21 @@ def _reads_outputs(metric: Any) -> bool:
     return _plain(metric) in [METRICS[name] for name in READ_SCORES]
 
 
-def _outputs(network: Network, loss: Loss, data: Samples, batch_size: int) -> tuple[float, np.ndarray]:
+def outputs_of(
+    network: Network, loss: Loss, data: Samples, rows: range, batch_size: int
+) -> tuple[float, float, np.ndarray]:
+    """(Σ N_i L_i, Σ N_i, outputs) of these rows in inference mode, `batch_size` of them at once."""
     backend: Backend = network.backend
-    ws = network.workspace(min(batch_size, len(data)), training=False)
-    outputs = np.empty((len(data), network.widths[-1]), network.dtype)
+    ws = network.workspace(min(batch_size, len(rows)), training=False)
+    outputs = np.empty((len(rows), network.widths[-1]), network.dtype)
     total = weight = 0.0
-    for start in range(0, len(data), batch_size):
-        rows = slice(start, start + batch_size)
-        x, y = backend.matrix(data.x[rows], network.compute_dtype), backend.asarray(data.y[rows])
-        w = None if data.weight is None else backend.asarray(data.weight[rows])
+    for start in range(rows.start, rows.stop, batch_size):
+        some = slice(start, min(start + batch_size, rows.stop))
+        x, y = backend.matrix(data.x[some], network.compute_dtype), backend.asarray(data.y[some])
+        w = None if data.weight is None else backend.asarray(data.weight[some])
         z = network.forward(x, ws.first(len(x)))
         part = float(loss.total_weight(backend, y, w))
         total += float(loss.evaluate(backend, z, y, None, w)) * part
         weight += part
-        outputs[rows] = backend.to_host(z)
-    return total / weight if weight else 0.0, outputs
+        outputs[start - rows.start : some.stop - rows.start] = backend.to_host(z)
+    return total, weight, outputs

@@ -173,6 +173,15 @@ class Network:
         _, (n_in, layers, _, *rest) = self.__reduce__()
         return _rebuild(n_in, layers, backend, *rest)
 
+    def computed_by(self, operations: Any) -> "Network":
+        """This network, the same numbers and not a copy, with its passes computed by another set of backend operations.
+
+        operations: what a Backend of the same device can do.
+        """
+        network = object.__new__(Network)
+        network.__dict__.update(self.__dict__, backend=operations)
+        return network
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
         return self.to(self.backend)
 

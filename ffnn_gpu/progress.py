@@ -20,6 +20,8 @@ def describe(row: dict[str, float]) -> str:
 class ProgressLines(Callback):
     """One line per epoch."""
 
+    first_rank_only = True
+
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = file
 
@@ -29,6 +31,8 @@ class ProgressLines(Callback):
 
 class ProgressBar(Callback):
     """A bar over all steps with the latest losses beside it."""
+
+    first_rank_only = True
 
     def start(self, run: Any) -> None:
         self.progress = Progress(

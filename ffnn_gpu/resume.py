@@ -17,6 +17,7 @@ from ffnn_gpu.architecture import kinds
 from ffnn_gpu.callbacks import require_restorable
 from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.fingerprint import LATER, agree
+from ffnn_gpu.version import __version__
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -37,9 +38,15 @@ class Saved(msgspec.Struct):
 
 
 def save_run(run: Any, path: Path, extras: Mapping[str, Any]) -> None:
-    """Write the run's network, optimizer state, counters, history and callbacks."""
+    """Write the run's network, optimizer state, counters, history and callbacks. All ranks gather, the first writes."""
     training, arrays = _remembered(run, resumable(run))
-    checkpoint.write(run.network, path, {"training": structs.asdict(training), "extras": dict(extras)}, arrays)
+    state = {"training": structs.asdict(training), "extras": dict(extras)}
+    run.team.alone(lambda: checkpoint.write(run.network, path, state, arrays))
+
+
+def save_network(run: Any, path: Path, extras: Mapping[str, Any]) -> None:
+    """Write the run's network alone."""
+    run.team.alone(lambda: checkpoint.save(run.network, path, extras=extras))
 
 
 def restore_run(run: Any, path: Path) -> None:
@@ -77,6 +84,18 @@ def plan(run: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def settings(run: Any) -> dict[str, Any]:
+    """What must be equal on every rank, besides what changes from step to step."""
+    network, team = run.network, run.team
+    if team.size == 1: return {}                                                 # reading all data for nobody takes a while
+    return {
+        "the package's version": __version__, "the architecture": (network.n_in, network.layers),
+        "dtype": network.compute_dtype.name, "the network's seed": network.seed, "epochs": run.epochs,
+        "shard_optimizer": team.shard is not None, "batch_norm": team.plan.batch_norm, "check_every": team.plan.check_every,
+        "steps per launch": run.steps_at_once(), "the metrics": [*map(repr, run.metrics)], **plan(run),
+    }  # fmt: skip
+
+
 def resumable(run: Any) -> list[Any]:
     """The callbacks that remember something."""
     return [callback for callback in run.callbacks if callback.state()]
@@ -89,8 +108,7 @@ def _remembered(run: Any, callbacks: list[Any]) -> tuple[Saved, dict[str, np.nda
         plan=plan(run), epoch=run.epoch, position=run.position, lr_factor=run.lr_factor, stop=bool(run.stop), lr=run.lr,
         loss_sum=run.meter.total, weight_sum=run.meter.weight, history=[*run.history.rows], callbacks=states,
     )  # fmt: skip
-    to_host = run.network.backend.to_host
-    arrays = {f"optimizer.{name}": to_host(vector) for name, vector in _vectors(run).items()}
+    arrays = {f"optimizer.{name}": run.team.gathered(name, vector) for name, vector in _vectors(run).items()}
     for k, callback in enumerate(callbacks):
         arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
     return saved, arrays
@@ -102,7 +120,7 @@ def _put(run: Any, numbers: Mapping[str, np.ndarray], updates: int, saved: Saved
     params.assign(numbers)
     backend.write(params.step, 0, updates)
     for name, vector in _vectors(run).items():
-        backend.copy(backend.asarray(arrays[f"optimizer.{name}"]), out=vector)
+        backend.copy(backend.asarray(run.team.own(name, arrays[f"optimizer.{name}"])), out=vector)
     run.epoch, run.position, run.lr_factor, run.stop = saved.epoch, saved.position, saved.lr_factor, saved.stop
     run.lr, run.meter.total, run.meter.weight = saved.lr, saved.loss_sum, saved.weight_sum
     run.history.rows[:] = saved.history
@@ -119,10 +137,10 @@ def _parts(
 
 def _require_vectors(run: Any, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, vector in _vectors(run).items():
-        found = arrays.get(f"optimizer.{name}")
-        if found is None or found.shape != vector.shape or found.dtype != vector.dtype:
+        found, shape = arrays.get(f"optimizer.{name}"), run.team.shape(name, vector)
+        if found is None or found.shape != shape or found.dtype != vector.dtype:
             has = "no such array" if found is None else f"{found.dtype} {found.shape}"
-            wanted = f"{name} of {run.optimizer!r} is {vector.dtype} {vector.shape}"
+            wanted = f"{name} of {run.optimizer!r} is {vector.dtype} {shape}"
             raise IncompatibleCheckpointError(f"{wanted}; {path} has {has}")
 
 
@@ -146,6 +164,6 @@ def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> Sav
 
 
 def _vectors(run: Any) -> dict[str, Any]:
-    params = run.network.params
+    params = run.team.params
     own = vars(run.optimizer.state(params))
     return own if params.loss_scale is None else own | {"loss_scale": params.loss_scale}

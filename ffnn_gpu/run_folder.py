@@ -81,6 +81,8 @@ def read_json(path: Path) -> dict[str, Any]:
 class HistoryFiles(Callback):
     """metrics.jsonl after every epoch, so that a run under way can be watched; history.csv on every exit."""
 
+    first_rank_only = True
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 

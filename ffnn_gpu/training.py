@@ -18,7 +18,7 @@ from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError, DivergedError
-from ffnn_gpu.evaluation import Samples, balanced, evaluate, metric_name, samples, split
+from ffnn_gpu.evaluation import Samples, balanced, metric_name, samples, split
 from ffnn_gpu.fingerprint import fingerprints
 from ffnn_gpu.history import History
 from ffnn_gpu.interrupt import Interrupt
@@ -27,8 +27,9 @@ from ffnn_gpu.meter import Meter
 from ffnn_gpu.metrics import get_metric
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer
+from ffnn_gpu.parallel.team import DataParallel, Team
 from ffnn_gpu.progress import progress
-from ffnn_gpu.resume import restore_run, save_run
+from ffnn_gpu.resume import restore_run, save_network, save_run, settings
 from ffnn_gpu.schedules import Schedule, constant
 from ffnn_gpu.workspace import Workspace
 
@@ -99,27 +100,30 @@ class TrainingRun:
     Attributes:
         epoch, position: finished epochs, and finished minibatches of the next one.
         lr, lr_factor: the learning rate of the last step; what callbacks multiply the schedule by.
+        team: the ranks that train together, one in most trainings; its `params` are what the optimizer updates here.
         held_out, validation: the validation rows as they came, and where the network reads them; None if there are none.
         stop: set to end the training after this epoch.
     """
 
     def __init__(
         self, network: Network, loss: Loss, optimizer: Optimizer, data: Minibatches, validation: Samples | None,
-        *, epochs: int, metrics: Sequence[Any], schedule: Schedule, accumulate: int, seed: int,
+        *, team: Team, epochs: int, metrics: Sequence[Any], schedule: Schedule, accumulate: int, seed: int,
     ) -> None:  # fmt: skip
-        self.network, self.loss, self.optimizer, self.data = network, loss, optimizer, data
+        self.network, self.loss, self.optimizer, self.data, self.team = network, loss, optimizer, data, team
         self.held_out, self.metrics, self.schedule, self.epochs = validation, metrics, schedule, epochs
         self.validation = validation and validation.on(network.backend, network.compute_dtype)
         self.accumulate, self.seed = accumulate, seed
         self.epoch = self.position = 0
         self.lr_factor, self.stop, self.history = 1.0, False, History()
         self.callbacks: list[Callback] = []
-        self._most = network.backend.steps_per_launch(len(data.x))
+        self.elsewhere: list[Callback] = []                                      # those that only the first rank calls
+        self._most = network.backend.steps_per_launch(data.B)
         self.meter = Meter(network.backend, self._most)
         self._lr = network.backend.zeros((self._most,), np.float64)
-        self.ws = network.workspace(-(-len(data.x) // accumulate), seed=seed)
-        self._total = network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
-        optimizer.state(network.params)                                          # a step that is recorded must find it there
+        self.micro_batch = -(-data.B // accumulate)
+        self.ws = network.workspace(team.rows(self.micro_batch), seed=seed)
+        self.total = network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
+        optimizer.state(team.params)                                             # a step that is recorded must find it there
         self._captured = network.backend.capture(self._steps)
         self.lr, self._rates = float("nan"), [float("nan")]
         self._began = time.perf_counter()
@@ -134,17 +138,23 @@ class TrainingRun:
         v = self.held_out
         return fingerprints(self.network.backend, self.data.given, None if v is None else (v.x, v.y, v.weight))
 
+    def steps_at_once(self) -> int:
+        """The most steps of one launch: one where a callback wants to see each."""
+        return 1 if any(callback.needs_every_step() for callback in (*self.callbacks, *self.elsewhere)) else self._most
+
     def step(self) -> None:
         """The next minibatch, or several: as many as the device does in one launch, unless a callback wants to see each.
 
         Raises DivergedError if a loss is not finite.
         """
-        most = 1 if any(callback.needs_every_step() for callback in self.callbacks) else self._most
-        k, n = self.data.choose(self.epoch, self.position, most)
+        k, n = self.data.choose(self.epoch, self.position, self.steps_at_once())
         self._set_rates(k)
+        self.team.tell(self.network.backend)
         weight = self._captured(k, n)
         self.position += k
         self.meter.add(k, weight, self)
+        self.team.hear(self.network.backend)
+        self.team.compare(self, self.steps_done - k)
 
     def finish_epoch(self) -> dict[str, float]:
         """The row of the epoch whose last minibatch is done, added to the history."""
@@ -154,7 +164,7 @@ class TrainingRun:
         self._require_updates()
         with self.averaged():
             row |= self._validate()
-        seconds = time.perf_counter() - self._began
+        seconds = self.team.largest(time.perf_counter() - self._began)
         row |= {"lr": self.lr, "seconds": seconds, "samples_per_second": self.data.rows / max(seconds, 1e-9)}
         self.epoch, self.position = self.epoch + 1, 0
         self._began = time.perf_counter()
@@ -173,16 +183,23 @@ class TrainingRun:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """While entered, θ is its moving average if the optimizer keeps one."""
-        if self.optimizer.ema is not None: self.optimizer.swap_average(self.network.params)
+        if self.optimizer.ema is not None: self.optimizer.swap_average(self.team.params)
         try:
             yield
-        finally:
-            if self.optimizer.ema is not None: self.optimizer.swap_average(self.network.params)
+        except BaseException:
+            # Other ranks, whose pieces of θ this needs, may not be here.
+            if self.optimizer.ema is not None and self.team.shard is None: self.optimizer.swap_average(self.team.params)
+            raise
+        if self.optimizer.ema is not None: self.optimizer.swap_average(self.team.params)
 
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
         """Everything needed to go on exactly from here."""
         self.meter.flush(self)
         save_run(self, path, extras)
+
+    def save_network(self, path: Path, extras: Mapping[str, Any]) -> None:
+        """The network as it is now."""
+        save_network(self, path, extras)
 
     def restore(self, path: Path) -> None:
         """Go on from what `save` wrote. Raises IncompatibleCheckpointError, and changes nothing then."""
@@ -206,21 +223,21 @@ class TrainingRun:
         return weight
 
     def _step(self, j: int, n: int) -> tuple[Any, Any]:
-        network, data = self.network, self.data
+        network, data, lr = self.network, self.data, self._lr[j : j + 1]
+        if self.team.size > 1: return self.team.step(self, j, n, lr)
         data.gather(j, n)
         x, y, w = data.x[:n], data.y[:n], None if data.weight is None else data.weight[:n]
         weight = self.loss.total_weight(network.backend, y, w)
-        lr = self._lr[j : j + 1]
         if self.accumulate > 1:
-            return accumulated_step(network, self.loss, self.optimizer, x, y, self.ws, w, lr, self._total), weight
+            return accumulated_step(network, self.loss, self.optimizer, x, y, self.ws, w, lr, self.total), weight
         return train_step(network, self.loss.evaluate, self.optimizer, x, y, self.ws.first(n), w, lr), weight
 
     def _validate(self) -> dict[str, float]:
         if self.validation is not None:
-            row = evaluate(self.network, self.loss, self.validation, metrics=self.metrics)
+            row = self.team.evaluate(self.network, self.loss, self.validation, self.metrics)
             return {f"val_{name}": value for name, value in row.items()}
         if not self.metrics: return {}
-        row = evaluate(self.network, self.loss, Samples(*self.data.whole), metrics=self.metrics)
+        row = self.team.evaluate(self.network, self.loss, Samples(*self.data.whole), self.metrics)
         return {name: value for name, value in row.items() if name != "loss"}    # the epoch's own mean stands there
 
 
@@ -230,7 +247,8 @@ def fit(
     class_weight: Mapping[Any, float] | str | None = None, metrics: Iterable[Any] = (),
     schedule: Schedule | Callback = constant, early_stopping: int | EarlyStopping | None = None, accumulate: int = 1,
     shuffle: bool = True, drop_last: bool = False, seed: int = 0, checkpoint: str | Path | Checkpoints | None = None,
-    resume: bool = False, callbacks: Sequence[Callback] = (), verbose: int = 1,
+    resume: bool = False, callbacks: Sequence[Callback] = (), verbose: int = 1, communicator: Any = None,
+    shard_optimizer: bool = False,
 ) -> History:  # fmt: skip
     """Train the network on data: (X, y) or (X, y, sample_weight), X (n, n_in).
 
@@ -247,12 +265,16 @@ def fit(
         checkpoint: a folder for `last` and `best`, which replace those of an earlier run; resume: go on from `last` if it
             is there.
         verbose: 0 silent, 1 a bar on a terminal, 2 one line per epoch.
+        communicator: of the ranks that train this network together, each calling fit with the same arguments: what
+            ffnn_gpu.parallel.communicator() returns, or a DataParallel with more settings. batch_size is that of all ranks.
+        shard_optimizer: each rank keeps and updates 1/n of the moments, for as long as this training.
 
     Returns:
         One row per epoch. After Ctrl-C or SIGTERM, what there is by then, with `interrupted` set.
 
     Raises:
         ShapeError, DataError, ConfigurationError: before anything is changed. DivergedError: the loss is not finite.
+        DivergedRanksError: the ranks are not in the same training.
     """
     _require_kinds(network=(network, Network), loss=(loss, Loss), optimizer=(optimizer, Optimizer))
     if not isinstance(schedule, (Schedule, Callback)):
@@ -265,16 +287,19 @@ def fit(
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
     metrics = tuple(map(get_metric, metrics))
-    minibatches = Minibatches(
-        network.backend, train.x, train.y, train.weight, network.compute_dtype, Order(batch_size, shuffle, drop_last, seed)
-    )
+    team = Team(DataParallel.of(communicator), network, optimizer, shard_optimizer)
+    order = Order(batch_size, shuffle, drop_last, seed)
+    minibatches = Minibatches(network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size)
     extra = [schedule] if isinstance(schedule, Callback) else []
     run = TrainingRun(
-        network, loss, optimizer, minibatches, held_out, epochs=epochs, metrics=metrics, accumulate=accumulate, seed=seed,
-        schedule=constant if isinstance(schedule, Callback) else schedule,
+        network, loss, optimizer, minibatches, held_out, team=team, epochs=epochs, metrics=metrics, accumulate=accumulate,
+        seed=seed, schedule=constant if isinstance(schedule, Callback) else schedule,
     )  # fmt: skip
     run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
     _require_callbacks(run)
+    if team.rank:
+        run.elsewhere = [callback for callback in run.callbacks if callback.first_rank_only]
+        run.callbacks = [callback for callback in run.callbacks if not callback.first_rank_only]
     return _loop(run, resume)
 
 
@@ -300,36 +325,40 @@ def _require_callbacks(run: TrainingRun) -> None:
 def _loop(run: TrainingRun, resume: bool) -> History:
     quiet = np.errstate(over="ignore", invalid="ignore")                          # the meter raises on what is not finite
     with Interrupt() as interrupt, ExitStack() as at_the_end, quiet:
+        run.team.listen(interrupt)
+        run.team.require_agreement(run, settings(run))
         for callback in run.callbacks:
             callback.start(run)
             at_the_end.callback(callback.finish, run)                            # each of them, whatever the others raise
         for callback in run.callbacks:
-            if resume and isinstance(callback, Checkpoints) and callback.has_last:
+            if resume and isinstance(callback, Checkpoints) and run.team.first_says(callback.has_last):
                 run.restore(callback.last)
-        at_the_end.callback(_conclude, run, interrupt)
-        while run.epoch < run.epochs and not run.stop and not interrupt.signal:
-            _train_epoch(run, interrupt)
-        if interrupt.signal:
+                run.team.require_agreement(run)
+        at_the_end.push(functools.partial(_conclude, run))
+        while run.epoch < run.epochs and not run.stop and not run.team.signal:
+            _train_epoch(run)
+        if run.team.signal:
             for callback in run.callbacks:
                 callback.after_interrupt(run)
     return run.history
 
 
-def _train_epoch(run: TrainingRun, interrupt: Interrupt) -> None:
+def _train_epoch(run: TrainingRun) -> None:
     while run.position < run.data.steps:
         run.step()
         for callback in run.callbacks:
             callback.after_step(run)
-        if interrupt.signal and run.position < run.data.steps: return
+        if run.team.signal and run.position < run.data.steps: return
     row = run.finish_epoch()
     for callback in run.callbacks:
         callback.after_epoch(run, row)
 
 
-def _conclude(run: TrainingRun, interrupt: Interrupt) -> None:
-    run.history.interrupted = interrupt.signal
-    if run.optimizer.ema is not None and run.steps_done:
-        run.optimizer.load_average(run.network.params)
+def _conclude(run: TrainingRun, kind: type[BaseException] | None, *of_error: Any) -> None:
+    """After the last step, or where an exception ended the training: then pieces of θ may not come from other ranks."""
+    run.history.interrupted = run.team.signal
+    if run.optimizer.ema is not None and run.steps_done and (kind is None or run.team.shard is None):
+        run.optimizer.load_average(run.team.params)
 
 
 def _stopping(early_stopping: int | EarlyStopping | None) -> list[Callback]:

@@ -19,7 +19,7 @@ PACKAGE = Path(ffnn_gpu.__file__).parent
 # A module imports only from groups above its own, never sideways; the files of backend/ and layers/ may import each other.
 # "ffnn_gpu" is __init__.py: what it re-exports stands above it, and what asks it for the version below.
 ORDER = [
-    {"errors"},
+    {"errors", "version"},
     {"backend", "atomic_file"},
     {
         "activations", "parameters", "workspace", "schedules", "checks", "targets", "summary", "interrupt", "history",
@@ -31,6 +31,7 @@ ORDER = [
     {"checkpoint", "evaluation", "slopes", "fingerprint"},
     {"callbacks", "tasks"},
     {"progress", "resume", "run_folder", "model"},
+    {"parallel"},
     {"training", "tables"},
     {"ffnn_gpu", "passes"},
     {"testing", "plots", "messages", "info"},
@@ -39,7 +40,7 @@ ORDER = [
     {"__main__"},
 ]  # fmt: skip
 RANK = {name: rank for rank, group in enumerate(ORDER) for name in group}
-FAMILIES = {"backend", "layers"}
+FAMILIES = {"backend", "layers", "parallel"}
 CUPY_FILE = "backend/cupy_backend.py"
 # Files outside backend/ that may multiply matrices themselves, each with its reason. None does: even metrics and plots,
 # which see host arrays only, get along without.

@@ -87,6 +87,10 @@ class Normalizations:
         """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da,  dx as in the module's formula over the batch; da is overwritten."""
         return self._normalization_backward(0, da, gain, xhat, rstd, dgain, dbias, dx)
 
+    def batch_rows(self, here: int) -> int:
+        """How many rows the batch has over which BatchNorm takes its statistics, of which `here` lie here."""
+        return here
+
     def running_statistics(
         self, mean: Any, variance: Any, rows: int, momentum: float, running_mean: Any, running_variance: Any
     ) -> None:

@@ -48,7 +48,7 @@ class BatchNorm(Layer):
         return 8 * I
 
     def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
-        if buf.xhat is None or len(x) == 0:
+        if buf.xhat is None or backend.batch_rows(len(x)) == 0:
             mean, variance = p.running_mean, p.running_variance
             return backend.batch_norm_inference(x, p.gain, p.bias, self.eps, out=buf.a, mean=mean, variance=variance)
         return backend.batch_norm(
@@ -57,8 +57,7 @@ class BatchNorm(Layer):
         )  # fmt: skip
 
     def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
-        if len(da):                                                              # no rows have no statistics to learn from
-            backend.running_statistics(
-                buf.mean, buf.variance, len(da), self.momentum, p.running_mean, p.running_variance
-            )
+        rows = backend.batch_rows(len(da))
+        if rows:                                                                 # no rows have no statistics to learn from
+            backend.running_statistics(buf.mean, buf.variance, rows, self.momentum, p.running_mean, p.running_variance)
         return backend.batch_norm_backward(da, p.gain, buf.xhat, buf.rstd, dgain=p.dgain, dbias=p.dbias, dx=buf.dx)

@@ -1,0 +1,120 @@
+"""What becomes of all ranks when one of them fails.
+
+A rank that waits for another must not wait for ever, because the other may hang; and a rank that raises must take the others
+along, because they wait for it. So every call is begun without blocking and asked for its end under a time limit, and an
+exception that nobody caught ends all ranks. A rank that is killed needs nothing here: mpiexec and srun end the others.
+
+Why polling and not a blocking call: MPI has no time limits, and a blocking call keeps a core busy, which another rank may
+need where there are more ranks than cores.
+"""
+
+import os
+import sys
+import time
+import traceback
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from ffnn_gpu.errors import ConfigurationError
+
+LIMIT, FIRST_LIMIT = "FFNN_GPU_PARALLEL_LIMIT", "FFNN_GPU_PARALLEL_FIRST_LIMIT"
+GRACE = 2.0  # seconds that a rank which raised waits to hear whether all did
+EAGER, NAP, STOOD_STILL = 2000, 5e-5, 1.0  # polls before the first nap; seconds of a nap; a longer one was no nap
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a rank waits for the others in one call.
+
+    Args:
+        seconds: in every call but the first.
+        first: in the first, before which ranks start, import and compile, not all of them as fast.
+    """
+
+    seconds: float = 25.0
+    first: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value < float("inf"):
+                raise ConfigurationError(f"{name} of Limits must be positive and finite, not {value!r}")
+
+    @classmethod
+    def of_environment(cls) -> "Limits":
+        """What FFNN_GPU_PARALLEL_LIMIT and FFNN_GPU_PARALLEL_FIRST_LIMIT say, each the default where it says nothing."""
+        seconds = _seconds(LIMIT, cls.seconds)
+        return cls(seconds, max(seconds, _seconds(FIRST_LIMIT, cls.first)))
+
+
+def _seconds(variable: str, default: float) -> float:
+    text = os.environ.get(variable, "").strip()
+    try:
+        return float(text) if text else default
+    except ValueError:
+        raise ConfigurationError(f"{variable} must be a number of seconds, not {text!r}") from None
+
+
+def completes(done: Callable[[], Any], limit: float) -> bool:
+    """Whether done() became true within `limit` seconds. Time in which this process itself stood still does not count."""
+    begun = latest = time.monotonic()
+    polls = 0
+    while not done():
+        polls += 1
+        if polls < EAGER:
+            _yield()
+            continue
+        time.sleep(NAP)
+        now = time.monotonic()
+        if now - latest > STOOD_STILL: begun += now - latest
+        if now - begun > limit: return bool(done())
+        latest = now
+    return True
+
+
+def _yield() -> None:
+    if hasattr(os, "sched_yield"): os.sched_yield()
+    else: time.sleep(0)
+
+
+def say(line: str) -> None:
+    """One line on standard error, at once: what comes next may end the process."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def end_all(communicator: Any, error: BaseException) -> None:
+    """End every rank because this one raised.
+
+    Where every rank raises, as all do for a wrong argument, each different error is printed by the first rank that has it,
+    and this returns, so that each process ends by itself. Otherwise this rank prints its traceback and aborts all.
+    """
+    everyone = communicator.raised(zlib.crc32(f"{type(error).__name__}: {error}".encode()), GRACE)
+    shown = "".join(traceback.format_exception(error)).rstrip()
+    if everyone is None:
+        say(f"{shown}\nrank {communicator.rank} of {communicator.size} raised this; every rank ends")
+        communicator.abort(1)
+    elif everyone.index(everyone[communicator.rank]) == communicator.rank:
+        alike = [rank for rank, error_there in enumerate(everyone) if error_there == everyone[communicator.rank]]
+        say(f"{shown}\nraised by {ranks_in_words(alike)} of {communicator.size}")
+
+
+def watch(communicator: Any) -> None:
+    """From now on an exception that nobody catches ends every rank."""
+    previous = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        try:
+            end_all(communicator, error)
+        except Exception:  # whatever it is, the traceback has to come out, and the others have to end
+            previous(kind, error, trace)
+            communicator.abort(1)
+
+    sys.excepthook = hook
+
+
+def ranks_in_words(ranks: list[int]) -> str:
+    """rank 3; ranks 0, 2 and 5"""
+    if len(ranks) == 1: return f"rank {ranks[0]}"
+    return f"ranks {', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"

@@ -1,0 +1,135 @@
+"""Ranks that talk through MPI: mpi4py's buffer calls, which move bytes as they lie in memory and nothing else.
+
+A GPU's vectors go through pinned host memory, unless MPI itself says that it reads GPU memory
+(`mpi_memory_alloc_kinds` of MPI-4.1, section 12.4.3).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backend.cupy_backend import load_cupy
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.parallel import faults
+from ffnn_gpu.parallel.faults import Limits
+
+
+def load_mpi() -> Any:
+    """The module mpi4py.MPI, whose import starts MPI. Raises ConfigurationError where mpi4py or MPI is not installed."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # mpi4py without a library of MPI raises RuntimeError
+        raise ConfigurationError(
+            f'this process is one of several, but MPI cannot be used ({error}); pip install "ffnn_gpu[mpi]", and MPI '
+            "itself, from the cluster's modules or by pip install mpich"
+        ) from error
+    return MPI
+
+
+class MPI:
+    """All processes that one mpiexec or srun started.
+
+    Args:
+        device: the backend of this rank.
+        limits: how long to wait for other ranks; None for what the environment says.
+    """
+
+    def __init__(self, device: str = "numpy", limits: Limits | None = None) -> None:
+        self.limits = Limits.of_environment() if limits is None else limits
+        self._mpi = load_mpi()
+        world = self._mpi.COMM_WORLD
+        self.rank, self.size, self.device, self.calls = world.Get_rank(), world.Get_size(), device, 0
+        self._operations = {"sum": self._mpi.SUM, "min": self._mpi.MIN, "max": self._mpi.MAX}
+        self._pinned: dict[str, np.ndarray] = {}
+        # Why two of our own: messages of the program around us cannot meet ours, nor can a call that was never finished
+        # meet what is said about errors.
+        self._comm, self._errors = world.Dup(), world.Dup()
+        local = world.Split_type(self._mpi.COMM_TYPE_SHARED)
+        self.local_rank = local.Get_rank()
+        local.Free()
+        self.cuda_aware = "cuda" in ((self._comm.Get_info().get("mpi_memory_alloc_kinds")) or "")
+        self.reason = f"MPI between {self.size} processes ({self._library()})"
+
+    def all_reduce(self, vector: Any, op: str = "sum") -> None:
+        with self._reachable(vector) as buffer:
+            self._finish(self._comm.Iallreduce(self._mpi.IN_PLACE, buffer, op=self._operations[op]), "all_reduce", buffer)
+
+    def reduce_scatter(self, vector: Any, bounds: Sequence[int]) -> None:
+        with self._reachable(vector) as buffer:
+            mine = slice(bounds[self.rank], bounds[self.rank + 1])
+            piece = buffer[mine].copy()
+            self._finish(self._comm.Ireduce_scatter(buffer, piece, _lengths(bounds)), "reduce_scatter", buffer)
+            buffer[mine] = piece
+
+    def all_gather(self, vector: Any, bounds: Sequence[int]) -> None:
+        with self._reachable(vector) as buffer:
+            pieces = [buffer, _lengths(bounds), list(bounds[:-1]), self._type_of(buffer)]
+            self._finish(self._comm.Iallgatherv(self._mpi.IN_PLACE, pieces), "all_gather", buffer)
+
+    def broadcast(self, vector: Any, root: int = 0) -> None:
+        with self._reachable(vector) as buffer:
+            self._finish(self._comm.Ibcast(buffer, root), "broadcast", buffer)
+
+    def barrier(self) -> None:
+        self._finish(self._comm.Ibarrier(), "barrier")
+
+    def wait(self) -> None: ...
+
+    def abort(self, status: int = 1) -> None:
+        self._comm.Abort(status)
+
+    def raised(self, error: int, limit: float) -> list[int] | None:
+        """What each rank raised, as a checksum, if every rank calls this within `limit` seconds; else None."""
+        everyone = np.zeros(self.size, np.int64)
+        request = self._errors.Iallgather(np.array([error], np.int64), everyone)
+        return everyone.tolist() if faults.completes(request.Test, limit) else None
+
+    def _finish(self, request: Any, call: str, buffer: Any = None) -> None:
+        """Wait for a call that was begun; end every rank where it takes longer than it may."""
+        self.calls += 1
+        limit = self.limits.first if self.calls == 1 else self.limits.seconds
+        if faults.completes(request.Test, limit): return
+        what = "" if buffer is None else f" of {buffer.size} numbers ({buffer.dtype})"
+        faults.say(
+            f"rank {self.rank} of {self.size} has waited {limit:g} s for the others in {call}{what}, its call number "
+            f"{self.calls}; one of them hangs or is much slower. Every rank ends. {faults.LIMIT}=seconds allows more"
+        )
+        self.abort(1)
+
+    @contextmanager
+    def _reachable(self, vector: Any) -> Iterator[Any]:
+        """The vector where MPI can read and write it; what is written there comes back."""
+        if isinstance(vector, np.ndarray):
+            yield vector
+            return
+        cupy = load_cupy()
+        with vector.device:
+            if self.cuda_aware:
+                cupy.cuda.get_current_stream().synchronize()                     # MPI knows nothing of streams
+                yield vector
+                return
+            host = self._staging(cupy, vector)
+            vector.get(out=host)                                                 # waits for the current stream
+            yield host
+            vector.set(host)
+
+    def _staging(self, cupy: Any, vector: Any) -> np.ndarray:
+        """Pinned memory as long as the vector, kept for the next one: pinning takes longer than copying."""
+        kept = self._pinned.get(vector.dtype.str)
+        if kept is None or kept.size < vector.size:
+            memory = cupy.cuda.alloc_pinned_memory(vector.nbytes)
+            kept = self._pinned[vector.dtype.str] = np.frombuffer(memory, vector.dtype, vector.size)
+        return kept[: vector.size]
+
+    def _type_of(self, buffer: Any) -> Any:
+        return self._mpi.Datatype.fromcode(np.dtype(buffer.dtype).char)
+
+    def _library(self) -> str:
+        return " ".join(self._mpi.Get_library_version().replace("\x00", "").split()[:3]).rstrip(",:")
+
+
+def _lengths(bounds: Sequence[int]) -> list[int]:
+    return [stop - start for start, stop in pairwise(bounds)]

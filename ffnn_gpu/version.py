@@ -1,0 +1,3 @@
+"""The version of this package; below everything, because ranks compare theirs."""
+
+__version__ = "0.1.0"
