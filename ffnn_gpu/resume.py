@@ -16,6 +16,7 @@ from ffnn_gpu import checkpoint
 from ffnn_gpu.architecture import kinds
 from ffnn_gpu.callbacks import require_restorable
 from ffnn_gpu.errors import IncompatibleCheckpointError
+from ffnn_gpu.evaluation import metric_name
 from ffnn_gpu.fingerprint import LATER, agree
 from ffnn_gpu.version import __version__
 
@@ -92,7 +93,7 @@ def settings(run: Any) -> dict[str, Any]:
         "the package's version": __version__, "the architecture": (network.n_in, network.layers),
         "dtype": network.compute_dtype.name, "the network's seed": network.seed, "epochs": run.epochs,
         "shard_optimizer": team.shard is not None, "batch_norm": team.plan.batch_norm, "check_every": team.plan.check_every,
-        "steps per launch": run.steps_at_once(), "the metrics": [*map(repr, run.metrics)], **plan(run),
+        "steps per launch": run.steps_at_once(), "the metrics": [*map(metric_name, run.metrics)], **plan(run),
     }  # fmt: skip
 
 

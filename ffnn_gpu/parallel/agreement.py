@@ -42,4 +42,4 @@ def _difference(name: str, sums: list[int]) -> str:
     usual = max(sums, key=sums.count)
     others = [rank for rank, value in enumerate(sums) if value != usual]
     alike = [rank for rank, value in enumerate(sums) if value == usual]
-    return f"{name} of {ranks_in_words(others)} is not that of {ranks_in_words(alike)}"
+    return f"{name}: {ranks_in_words(others)} {'differs' if len(others) == 1 else 'differ'} from {ranks_in_words(alike)}"
