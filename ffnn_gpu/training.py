@@ -152,8 +152,8 @@ class TrainingRun:
         self.team.tell(self.network.backend)
         weight = self._captured(k, n)
         self.position += k
-        self.meter.add(k, weight, self)
         self.team.hear(self.network.backend)
+        self.meter.add(k, weight, self)
         self.team.compare(self, self.steps_done - k)
 
     def finish_epoch(self) -> dict[str, float]:

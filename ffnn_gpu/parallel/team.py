@@ -1,14 +1,4 @@
-"""The ranks of one training, as the training sees them: which rows are this rank's, and what all must agree on.
-
-All ranks draw the same order of the rows, so the minibatches are those of one process. Each (with `accumulate` each
-micro-batch of it) is cut into contiguous parts, and rank r computes with part r:
-
-    L = Σ_r N_r L_r / N        ∇θ = Σ_r (N_r / N) ∇θ_r        N = Σ_r N_r
-
-N_r is what part r takes its mean over: its rows, or the sum of their weights. dz is multiplied by N_r/N before it goes back
-through the layers, so every gradient is this rank's share of the global one, and one sum of the flat ∇θ makes it whole. The
-optimizer then does on every rank what it would do on one.
-"""
+"""The ranks of one training, as `fit` sees them: their step, and what all must know, agree on or leave to one of them."""
 
 import signal
 from collections.abc import Callable, Mapping
@@ -24,11 +14,10 @@ from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer
 from ffnn_gpu.parallel.agreement import require_agreement
 from ffnn_gpu.parallel.communicator import Communicator, Single, cuts
-from ffnn_gpu.parallel.global_batch import GlobalBatch
 from ffnn_gpu.parallel.shard import Shard
+from ffnn_gpu.parallel.step import WEIGHT, SharedStep
 
-LOSS, WEIGHT = 0, 1  # places in the sums of a step; behind them the signals, one place for each
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # each has a place behind the sums of a step
 
 
 @dataclass(frozen=True)
@@ -68,84 +57,21 @@ class Team:
         rank, size: of the communicator.
         params: what the optimizer updates here: the network's parameters, or this rank's piece of them.
         shard: that piece, None where every rank updates all.
+        step: one update of θ from every rank's part of a minibatch.
     """
 
     def __init__(self, plan: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool) -> None:
         self.plan, self.communicator, self.optimizer = plan, plan.communicator, optimizer
         self.rank, self.size = self.communicator.rank, self.communicator.size
-        backend = network.backend
         self.shard = Shard(network.params, self.communicator) if shard_optimizer and self.size > 1 else None
         self.params: Any = network.params if self.shard is None else self.shard
-        self._batch = GlobalBatch(backend, self.communicator) if plan.batch_norm == "global" else None
-        self.network = network if self._batch is None else network.computed_by(self._batch)
+        self.step = SharedStep(self.communicator, network, self.shard, plan.batch_norm == "global", len(SIGNALS))
         self._noted: Any = None
         self._heard: int | None = None
-        self._mine = backend.zeros((WEIGHT + 1 + len(SIGNALS),), np.float64)
-        self._sums = backend.zeros(self._mine.shape, np.float64)
-
-    # ------------------------------------------------------------------ one step
 
     def rows(self, B: int) -> int:
         """The most rows that any rank has of B."""
         return -(-B // self.size)
-
-    def step(self, run: Any, j: int, n: int, lr: Any) -> tuple[Any, Any]:
-        """The update of θ for the j-th chosen minibatch of n rows; returns its L and N."""
-        backend = run.network.backend
-        value, weight = self._whole(run, j, n) if run.accumulate == 1 else self._accumulated(run, j, n)
-        if self.shard is None:
-            self.communicator.all_reduce(run.network.params.grad)
-            self.optimizer.step(run.network.params, lr)
-        else:
-            self.shard.update(self.optimizer, lr)
-        if self._batch is None and len(run.network.params.state): self._average(backend, run.network.params.state)
-        run.ws.stream.row = 0
-        return value, weight
-
-    def _whole(self, run: Any, j: int, n: int) -> tuple[Any, Any]:
-        self._contribute(run, j, n, 0, n)
-        N = self._sums[WEIGHT]
-        return self._sums[LOSS] / (N + (N == 0)), N
-
-    def _accumulated(self, run: Any, j: int, n: int) -> tuple[Any, Any]:
-        """As training.accumulated_step: ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j over micro-batches j, of which this rank has parts."""
-        backend, grad, total = run.network.backend, run.network.params.grad, run.total
-        backend.copy(0, out=total)
-        value = N = 0.0
-        for start in range(0, n, run.micro_batch):
-            self._contribute(run, j, n, start, min(start + run.micro_batch, n))
-            weight = self._sums[WEIGHT] + 0.0
-            backend.add_scaled(total, grad, weight)
-            value, N = value + self._sums[LOSS], N + weight
-        somewhere = N + (N == 0)                                                 # all weights zero: no gradient
-        backend.copy(total, out=grad)
-        backend.scale(grad, 1 / somewhere)
-        return value / somewhere, N
-
-    def _contribute(self, run: Any, j: int, n: int, start: int, stop: int) -> None:
-        """∇θ ← this rank's share of the gradient of rows start … stop of the minibatch; the sums ← their Σ N L and Σ N."""
-        bounds = cuts(stop - start, self.size)
-        part = slice(start + bounds[self.rank], start + bounds[self.rank + 1])
-        backend, data, network, m = run.network.backend, run.data, self.network, part.stop - part.start
-        data.gather(j, n, part)
-        x, y, w = data.x[:m], data.y[:m], None if data.weight is None else data.weight[:m]
-        ws = run.ws.first(m)
-        ws.stream.row = part.start                                               # dropout: bits of the whole batch's rows
-        if self._batch is not None: self._batch.rows = stop - start
-        z = network.forward(x, ws)
-        weight = run.loss.total_weight(backend, y, w)
-        value = run.loss.evaluate(backend, z, y, ws.dz, w)
-        backend.write(self._mine, LOSS, weight * value)
-        backend.write(self._mine, WEIGHT, weight)
-        backend.copy(self._mine, out=self._sums)
-        self.communicator.all_reduce(self._sums)
-        N = self._sums[WEIGHT : WEIGHT + 1]
-        backend.scaled(ws.dz, self._mine[WEIGHT : WEIGHT + 1] / (N + (N == 0)), out=ws.dz)
-        network.backward(ws.dz, ws)
-
-    def _average(self, backend: Any, vector: Any) -> None:
-        self.communicator.all_reduce(vector)
-        backend.scale(vector, 1 / self.size)
 
     # ------------------------------------------------------------------ what all must know
 
@@ -156,13 +82,13 @@ class Team:
     def tell(self, backend: Any) -> None:
         """Before a launch of steps: what this rank has heard goes along with the sums of its losses."""
         for place, number in enumerate(SIGNALS, start=WEIGHT + 1):
-            if self._noted is not None and self._noted.signal == number: backend.write(self._mine, place, 1)
+            if self._noted is not None and self._noted.signal == number: backend.write(self.step.mine, place, 1)
 
     def hear(self, backend: Any) -> None:
         """After it: what any rank has heard. Waits for the device, because every rank must stop after the same step."""
         if self.size == 1: return
         self.communicator.wait()
-        heard = backend.to_host(self._sums)[WEIGHT + 1 :].tolist()
+        heard = backend.to_host(self.step.sums)[WEIGHT + 1 :].tolist()
         self._heard = next((number for number, ranks in zip(SIGNALS, heard, strict=True) if ranks), None)
 
     @property

@@ -20,7 +20,7 @@ UNDER_MPI = [
     {"optimizer": "nadam", "settings": "weights", "loss": "mse"},
 ]
 WHOLE = {"optimizer": "averaged", "network": "dropout", "settings": "uneven"}    # a training that is begun by some ranks
-HALF = 9                                                                         # steps, and continued by others
+HALF = 9                                                                         # one hears of Ctrl-C, all a step later
 
 
 class At(Callback):
@@ -31,6 +31,16 @@ class At(Callback):
 
     def after_step(self, run):
         if run.steps_done == self.step: self.action(run)
+
+
+class Steps(Callback):
+    """The steps that were done."""
+
+    def start(self, run):
+        self.seen = []
+
+    def after_step(self, run):
+        self.seen.append(run.steps_done)
 
 
 def interrupt(run):
@@ -53,7 +63,11 @@ def exact(ranks, folder):
 def resume(ranks, folder):
     """What 2 ranks began, with and without shards, ends as in one process."""
     for path in sorted(folder.iterdir()):
-        found = cases.train(ranks, shard_optimizer="True" not in path.name, checkpoint=path, resume=True, **WHOLE)
+        steps = Steps()
+        found = cases.train(
+            ranks, shard_optimizer="True" not in path.name, checkpoint=path, resume=True, callbacks=[steps], **WHOLE
+        )
+        assert steps.seen[0] == HALF + 2
         cases.assert_same_training(found, cases.train(**WHOLE))
 
 

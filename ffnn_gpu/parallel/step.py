@@ -1,0 +1,102 @@
+"""One step of n ranks, which is one process's: every rank computes with its part of the rows, sums make it whole.
+
+All ranks draw the same order of the rows, so the minibatches are those of one process. Each (with `accumulate` each
+micro-batch of it) is cut into contiguous parts, and rank r computes with part r:
+
+    L = Σ_r N_r L_r / N        ∇θ = Σ_r (N_r / N) ∇θ_r        N = Σ_r N_r
+
+N_r is what part r takes its mean over: its rows, or the sum of their weights. dz is multiplied by N_r/N before it goes back
+through the layers, so every gradient is this rank's share of the global one, and one sum of the flat ∇θ makes it whole. The
+optimizer then does on every rank what it would do on one.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.network import Network
+from ffnn_gpu.parallel.communicator import Communicator, cuts
+from ffnn_gpu.parallel.global_batch import GlobalBatch
+from ffnn_gpu.parallel.shard import Shard
+
+LOSS, WEIGHT = 0, 1  # places in the sums of a step; more numbers may ride along behind them
+
+
+class SharedStep:
+    """The step of one rank.
+
+    Args:
+        shard: this rank's piece of θ where the optimizer is shared out, else None.
+        global_statistics: whether BatchNorm's are those of all ranks' rows.
+        riders: how many numbers go along with each sum of losses.
+
+    Attributes:
+        mine, sums: [N_r L_r, N_r, riders] of this rank, and the sums over the ranks, of the latest micro-batch.
+    """
+
+    def __init__(
+        self, communicator: Communicator, network: Network, shard: Shard | None, global_statistics: bool, riders: int
+    ) -> None:
+        self.communicator, self.shard = communicator, shard
+        self._batch = GlobalBatch(network.backend, communicator) if global_statistics else None
+        self._network = network if self._batch is None else network.computed_by(self._batch)
+        self.mine, self.sums = (network.backend.zeros((WEIGHT + 1 + riders,), np.float64) for _ in range(2))
+
+    def __call__(self, run: Any, j: int, n: int, lr: Any) -> tuple[Any, Any]:
+        """One update of θ for the j-th chosen minibatch of n rows; returns its L and N."""
+        backend, params = run.network.backend, run.network.params
+        value, weight = self._whole(run, j, n) if run.accumulate == 1 else self._accumulated(run, j, n)
+        if self.shard is None:
+            self.communicator.all_reduce(params.grad)
+            run.optimizer.step(params, lr)
+        else:
+            self.shard.update(run.optimizer, lr)
+        if self._batch is None and len(params.state): self._average(backend, params.state)
+        run.ws.stream.row = 0
+        return value, weight
+
+    def _whole(self, run: Any, j: int, n: int) -> tuple[Any, Any]:
+        self._contribute(run, j, n, 0, n)
+        N = self.sums[WEIGHT]
+        return self.sums[LOSS] / (N + (N == 0)), N
+
+    def _accumulated(self, run: Any, j: int, n: int) -> tuple[Any, Any]:
+        """As training.accumulated_step: ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j over micro-batches j, of which this rank has parts."""
+        backend, grad, total = run.network.backend, run.network.params.grad, run.total
+        backend.copy(0, out=total)
+        value = N = 0.0
+        for start in range(0, n, run.micro_batch):
+            self._contribute(run, j, n, start, min(start + run.micro_batch, n))
+            weight = self.sums[WEIGHT] + 0.0
+            backend.add_scaled(total, grad, weight)
+            value, N = value + self.sums[LOSS], N + weight
+        somewhere = N + (N == 0)                                                 # all weights zero: no gradient
+        backend.copy(total, out=grad)
+        backend.scale(grad, 1 / somewhere)
+        return value / somewhere, N
+
+    def _contribute(self, run: Any, j: int, n: int, start: int, stop: int) -> None:
+        """∇θ ← this rank's share of the gradient of rows start … stop of the minibatch; the sums ← their Σ N L and Σ N."""
+        bounds, rank = cuts(stop - start, self.communicator.size), self.communicator.rank
+        part = slice(start + bounds[rank], start + bounds[rank + 1])
+        backend, data, network, m = run.network.backend, run.data, self._network, part.stop - part.start
+        data.gather(j, n, part)
+        x, y, w = data.x[:m], data.y[:m], None if data.weight is None else data.weight[:m]
+        ws = run.ws.first(m)
+        ws.stream.row = part.start                                               # dropout: bits of the whole batch's rows
+        if self._batch is not None: self._batch.rows = stop - start
+        z = network.forward(x, ws)
+        weight = run.loss.total_weight(backend, y, w)
+        value = run.loss.evaluate(backend, z, y, ws.dz, w)
+        backend.write(self.mine, LOSS, weight * value)
+        backend.write(self.mine, WEIGHT, weight)
+        backend.copy(self.mine, out=self.sums)
+        self.communicator.all_reduce(self.sums)
+        N = self.sums[WEIGHT : WEIGHT + 1]
+        backend.scaled(ws.dz, self.mine[WEIGHT : WEIGHT + 1] / (N + (N == 0)), out=ws.dz)
+        network.backward(ws.dz, ws)
+
+    def _average(self, backend: Any, vector: Any) -> None:
+        """Running statistics that each rank took of its own rows become one set."""
+        self.communicator.all_reduce(vector)
+        backend.scale(vector, 1 / self.communicator.size)
