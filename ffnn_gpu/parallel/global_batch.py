@@ -54,10 +54,10 @@ class GlobalBatch:
         kind = wide(da.dtype)
         sums = self._backend.zeros((2, da.shape[1]), kind)
         sums[0], sums[1] = da.sum(axis=0, dtype=kind), (da * xhat).sum(axis=0, dtype=kind)
-        dbias[...], dgain[...] = sums
+        dbias[...], dgain[...] = sums[0], sums[1]
         if dx is None: return None
-        of_da, of_product = self._sum(sums) * gain / self.rows
-        dx[...] = (da * gain - of_da - xhat * of_product) * rstd
+        means = self._sum(sums) * gain / self.rows
+        dx[...] = (da * gain - means[0] - xhat * means[1]) * rstd
         return dx
 
     def _sum(self, sums: Any) -> Any:

@@ -50,7 +50,7 @@ LOSSES = {
 
 def train(communicator=None, *, optimizer="adam", network="dense", settings="plain", loss="softmax", **more):
     """(θ and statistics by name, history) after about 20 steps."""
-    net = Network(5, NETWORKS[network], "numpy", more.pop("dtype", "float64"), seed=3)
+    net = Network(5, NETWORKS[network], more.pop("backend", "numpy"), more.pop("dtype", "float64"), seed=3)
     function, y = LOSSES[loss]
     options = {"batch_size": 16, "epochs": 5, "seed": 4, "verbose": 0} | SETTINGS[settings] | more
     history = fit(net, function, OPTIMIZERS[optimizer], (X, y), communicator=communicator, **options)

@@ -8,6 +8,11 @@ import numpy as np
 OPERATIONS = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 
 
+def numbers(vector):
+    """Where a vector's numbers lie: a strict device keeps them on the host."""
+    return getattr(vector, "host", vector)
+
+
 class Exchange:
     """Where the vectors of all ranks meet."""
 
@@ -25,6 +30,7 @@ class ThreadRank:
 
     def _all(self, vector, *call):
         """A copy of everybody's vector."""
+        vector = numbers(vector)
         assert vector.ndim == 1 and vector.flags.c_contiguous
         self.exchange.vectors[self.rank] = (*call, len(vector), vector.dtype), vector.copy()
         self.exchange.barrier.wait()
@@ -35,20 +41,20 @@ class ThreadRank:
         return vectors
 
     def all_reduce(self, vector, op="sum"):
-        vector[...] = reduce(OPERATIONS[op], self._all(vector, "all_reduce", op))
+        numbers(vector)[...] = reduce(OPERATIONS[op], self._all(vector, "all_reduce", op))
 
     def reduce_scatter(self, vector, bounds):
         whole = reduce(np.add, self._all(vector, "reduce_scatter", *bounds))
         mine = slice(bounds[self.rank], bounds[self.rank + 1])
-        vector[mine] = whole[mine]
+        numbers(vector)[mine] = whole[mine]
 
     def all_gather(self, vector, bounds):
         pieces = self._all(vector, "all_gather", *bounds)
         for r, piece in enumerate(pieces):
-            vector[bounds[r] : bounds[r + 1]] = piece[bounds[r] : bounds[r + 1]]
+            numbers(vector)[bounds[r] : bounds[r + 1]] = piece[bounds[r] : bounds[r + 1]]
 
     def broadcast(self, vector, root=0):
-        vector[...] = self._all(vector, "broadcast", root)[root]
+        numbers(vector)[...] = self._all(vector, "broadcast", root)[root]
 
     def barrier(self):
         self.exchange.barrier.wait()
