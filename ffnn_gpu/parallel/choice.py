@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backend import probe
+from ffnn_gpu.backend import ENVIRONMENT, SYNONYMS, probe
 from ffnn_gpu.backend.cupy_backend import load_cupy
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 from ffnn_gpu.parallel import faults
@@ -22,6 +22,7 @@ from ffnn_gpu.parallel.mpi import MPI
 from ffnn_gpu.parallel.nccl import NCCL
 
 log = logging.getLogger("ffnn_gpu")
+DEVICES = ("auto", "numpy", "cupy")
 
 # Set by MPICH's and Intel's mpiexec and by srun --mpi=pmi2; by Open MPI's; by MVAPICH's; by srun for the tasks of a step.
 # SLURM_NTASKS is no sign: a batch script, which is one process, has it too.
@@ -42,20 +43,27 @@ def communicator(device: str = "auto", limits: Limits | None = None) -> Communic
     exception that nobody catches ends every rank.
 
     Args:
-        device: "auto", "numpy" or "cupy". Ranks of one machine get its GPUs in turn.
+        device: "auto", which FFNN_GPU_BACKEND may say more of, "numpy" or "cupy". Ranks of one machine get its GPUs in turn.
         limits: how long to wait for other ranks; None for what FFNN_GPU_PARALLEL_LIMIT says, else 25 seconds.
 
     Raises:
         ConfigurationError: several processes were started and MPI cannot be used, or sees one process.
         BackendUnavailableError: "cupy" was asked for and a rank has no usable GPU.
     """
-    if device not in ("auto", "numpy", "cupy"):
+    if device not in DEVICES:
         raise ConfigurationError(f"device of a communicator is 'auto', 'numpy' or 'cupy', not {device!r}")
     size, variable = launched()
     if size == 1: return Single(device, "one process")
-    found: Communicator = _of_several(device, MPI("numpy", limits), size, variable)
+    found: Communicator = _of_several(_meant(device), MPI("numpy", limits), size, variable)
     if found.rank == 0: log.info("%s", found.reason)
     return found
+
+
+def _meant(device: str) -> str:
+    """What "auto" means where FFNN_GPU_BACKEND says it, without the number of a GPU, because ranks have several."""
+    family = os.environ.get(ENVIRONMENT, "").strip().lower().partition(":")[0]
+    asked = SYNONYMS.get(family, family)
+    return asked if device == "auto" and asked in DEVICES else device
 
 
 def _of_several(device: str, mpi: MPI, size: int, variable: str) -> Communicator:

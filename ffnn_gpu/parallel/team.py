@@ -81,8 +81,8 @@ class Team:
 
     def tell(self, backend: Any) -> None:
         """Before a launch of steps: what this rank has heard goes along with the sums of its losses."""
-        for place, number in enumerate(SIGNALS, start=WEIGHT + 1):
-            if self._noted is not None and self._noted.signal == number: backend.write(self.step.mine, place, 1)
+        if self.size == 1 or self._noted.signal is None: return
+        backend.write(self.step.mine, WEIGHT + 1 + SIGNALS.index(self._noted.signal), 1)
 
     def hear(self, backend: Any) -> None:
         """After it: what any rank has heard. Waits for the device, because every rank must stop after the same step."""
@@ -121,7 +121,7 @@ class Team:
     def compare(self, run: Any, before: int) -> None:
         """`require_agreement` where the steps since step `before` passed a multiple of `check_every`."""
         every = self.plan.check_every
-        if run.steps_done // every != before // every: self.require_agreement(run)
+        if self.size > 1 and run.steps_done // every != before // every: self.require_agreement(run)
 
     # ------------------------------------------------------------------ what one rank does for all
 

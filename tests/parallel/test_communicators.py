@@ -21,7 +21,7 @@ METHODS = [name for name in vars(Communicator) if not name.startswith("_")]
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
     """Nothing in the environment that says this process is one of several, and the hook for exceptions as it was."""
-    for name in (*choice.SIZES, faults.LIMIT, faults.FIRST_LIMIT):
+    for name in (*choice.SIZES, faults.LIMIT, faults.FIRST_LIMIT, "FFNN_GPU_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
@@ -90,6 +90,12 @@ def test_mpi_that_sees_one_process_of_several_is_refused(monkeypatch):
 
 def test_unknown_device_is_refused():
     with pytest.raises(ConfigurationError, match="'auto', 'numpy' or 'cupy', not 'tpu'"): communicator("tpu")
+
+
+def test_environment_says_what_auto_means(monkeypatch):
+    for text, meant in {"": "auto", "cpu": "numpy", "cuda:1": "cupy", "nonsense": "auto"}.items():
+        monkeypatch.setenv("FFNN_GPU_BACKEND", text)
+        assert choice._meant("auto") == meant and choice._meant("numpy") == "numpy"
 
 
 @pytest.mark.parametrize(("device", "usable", "kind", "chosen"), [
