@@ -34,7 +34,7 @@ class NCCL:
 
     def __init__(self, host: MPI, index: int) -> None:
         self.host, self.rank, self.size, self.local_rank = host, host.rank, host.size, host.local_rank
-        self.device, self._cupy = f"cupy:{index}", load_cupy()
+        self.device, self._cupy, self._launched = f"cupy:{index}", load_cupy(), False
         self._nccl = self._cupy.cuda.nccl
         identity = np.zeros(UNIQUE_ID_BYTES, np.uint8)
         if self.rank == 0: identity[:] = np.frombuffer(self._nccl.get_unique_id(), np.uint8)
@@ -96,7 +96,7 @@ class NCCL:
         with self._gpu:
             event = self._cupy.cuda.Event(disable_timing=True)
             event.record()
-            limit = self.host.limits.seconds
+            limit, self._launched = self.host.limits.seconds if self._launched else self.host.limits.first, True
             if faults.completes(lambda: event.done, limit): return
         faults.say(
             f"rank {self.rank} of {self.size} has waited {limit:g} s for {self.device}, most likely in a call to NCCL that "
