@@ -80,8 +80,9 @@ def _yield() -> None:
 
 
 def say(line: str) -> None:
-    """One line on standard error, at once: what comes next may end the process."""
-    print(line, file=sys.stderr, flush=True)
+    """One line on standard error, at once, because what comes next may end the process; in one write, because all may speak."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def end_all(communicator: Any, error: BaseException) -> None:
