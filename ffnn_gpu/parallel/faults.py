@@ -80,7 +80,7 @@ def _yield() -> None:
 
 
 def say(line: str) -> None:
-    """One line on standard error, at once, because what comes next may end the process; in one write, because all may speak."""
+    """One line on standard error, at once: what comes next may end the process. In one write: other ranks may speak too."""
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
