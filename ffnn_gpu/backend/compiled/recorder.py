@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffnn_gpu.backend.compiled.blas import Blas
 from ffnn_gpu.backend.compiled.commands import command
 from ffnn_gpu.backend.compiled.layers import FEW
-from ffnn_gpu.backend.compiled.native import PLAIN, TRANSPOSED
 from ffnn_gpu.backend.compiled.parts import UNIT
+from ffnn_gpu.backend.compiled.tiles import PANEL, ROWS
 from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.updates import Update
 
 WORTH_SHARING = 1 << 13  # elements of a loop, of W for few rows, or a 32nd of the multiplications of another product
+MOST_PARTS, COPIED = 8, 6  # of a product for each thread; copying a panel takes as long as so many rows of the product
 POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}  # loss → command
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 
@@ -51,9 +51,9 @@ class Recorder:
     name = "numpy"
 
     def __init__(
-        self, backend: Any, blas: Blas, threads: int, known: list[np.ndarray], arguments: list[Any], checked: bool
+        self, backend: Any, threads: int, known: list[np.ndarray], arguments: list[Any], checked: bool
     ) -> None:
-        self.backend, self.blas, self.threads, self.checked = backend, blas, threads, checked
+        self.backend, self.threads, self.checked = backend, threads, checked
         self.dtype, self.known = known[0].dtype, known
         self.places = [_place(array) for array in known]
         self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
@@ -61,7 +61,6 @@ class Recorder:
             raise NotRecordedError("an argument lies in the network's own memory")
         if len(self._arguments) < sum(array is not None for array in arguments) or not arguments[0].size:
             raise NotRecordedError("two arguments are one array, or there is no row")
-        self.large = False                                                       # whether a BLAS might share a product too
         self.notes: list[Note] = []
         self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
         self.losses, self.failed = self._scratch(threads, np.float64), self._scratch(1, np.int64)
@@ -96,8 +95,11 @@ class Recorder:
         if phi.name not in ("identity", "relu") or s is not None:
             raise NotRecordedError(f"there is no command for {phi.name}")
         (B, I), O = x.shape, W.shape[1]
-        parts, across = self._tiles(B, O, I)
-        self._note("affine", parts, self.blas.gemm(self.dtype), x, W, b, out, B, I, O, phi.name == "relu", across)
+        if B <= FEW:
+            self._note("affine_of_few", self._parts(W.size, O // UNIT), x, W, b, out, B, I, O, phi.name == "relu")
+        else:
+            parts, across = self._grid(B, O, I)
+            self._note("affine", parts, x, W, b, out, B, I, O, phi.name == "relu", across)
         return out
 
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any = None) -> Any:
@@ -112,8 +114,11 @@ class Recorder:
 
     def gemm(self, A: Any, B: Any, out: Any) -> Any:
         (M, K), N = A.shape, B.shape[1]
-        parts, across = self._tiles(M, N, K)
-        self._note("product", parts, self.blas.gemm(self.dtype), *_operand(A), *_operand(B), out, M, N, K, across)
+        parts, across = self._grid(M, N, K)
+        turned = not B.flags.c_contiguous
+        self._note(
+            "product", parts, _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned, out, M, N, K, across
+        )
         return out
 
     def add(self, x: Any, y: Any, out: Any) -> Any:
@@ -277,22 +282,29 @@ class Recorder:
     def _by_elements(self, array: Any) -> int:
         return self._parts(array.size, array.size // UNIT)
 
-    def _tiles(self, M: int, N: int, K: int) -> tuple[int, int]:
-        """Into how many parts an (M, N) product is cut, and how many of them lie side by side: the least to read."""
-        if M * N * K < 32 * WORTH_SHARING and (M > FEW or N * K < WORTH_SHARING): return 1, 1
-        self.large = True
-        grids = [
-            (rows, across) for across in range(1, self.threads + 1) for rows in [self.threads // across]
-            if rows * across == self.threads and (rows - 1) * UNIT < M and (across - 1) * UNIT < N
-        ]  # fmt: skip
-        rows, across = min(grids, key=lambda grid: M * grid[1] + N * grid[0], default=(1, 1))
-        return rows * across, across
+    def _grid(self, M: int, N: int, K: int) -> tuple[int, int]:
+        """Into how many parts an (M, N) product is cut, and how many of them lie side by side: what is done soonest.
+
+        A part takes as long as its rows, and COPIED more for the panel of B that each part copies. The slower thread is on
+        average half a part behind.
+        """
+        if self.threads == 1 or M * N * K < 32 * WORTH_SHARING: return 1, 1
+        strips, panels = -(-M // ROWS), -(-N * self.dtype.itemsize // PANEL)
+
+        def seconds(grid: tuple[int, int]) -> float:
+            down, across = grid
+            part = (-(-strips // down) * ROWS + COPIED) * -(-panels // across)
+            return (-(-down * across // self.threads) + 0.5) * part
+
+        most = MOST_PARTS * self.threads
+        sides = [(across, min(strips, most // across)) for across in range(1, min(panels, most) + 1)]
+        down, across = min(((down, across) for across, deep in sides for down in range(1, deep + 1)), key=seconds)
+        return down * across, across
 
 
-def _operand(matrix: np.ndarray) -> tuple[int, np.ndarray, int]:
-    """Whether a matrix is the transpose of one in memory, that one, and the length of its rows."""
-    if matrix.flags.c_contiguous: return PLAIN, matrix, matrix.shape[1]
-    return TRANSPOSED, matrix.T, matrix.shape[0]
+def _in_memory(matrix: np.ndarray) -> np.ndarray:
+    """The matrix, or the one it is the transpose of."""
+    return matrix if matrix.flags.c_contiguous else matrix.T
 
 
 def _place(array: np.ndarray) -> tuple[int, int]:
