@@ -24,13 +24,16 @@ def block(like: Any, M: int, N: int, across: int, chunk: int, chunks: int) -> tu
 
 
 def product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """C = A B"""
+    """C = A B, or 0 (A B) where an activation `a` is not above 0; each part of it while it is in the cache"""
     A, a_row, a_step, B, b_row, turned = n[0], n[1], n[2], n[3], n[4], n[5]
-    C, M, N, K, across = n[6], n[7], n[8], n[9], n[10]
+    C, M, N, K, across, a = n[6], n[7], n[8], n[9], n[10], n[11]
     top, bottom, left, right = block(like, M, N, across, chunk, chunks)
     size = size_of(like)
-    A, B, C = A + top * a_row, B + left * (b_row if turned else size), C + size * (top * N + left)
-    product(like, A, a_row, a_step, B, b_row, turned != 0, C, size * N, bottom - top, right - left, K)
+    A, B, first = A + top * a_row, B + left * (b_row if turned else size), size * (top * N + left)
+    product(like, A, a_row, a_step, B, b_row, turned != 0, C + first, size * N, bottom - top, right - left, K)
+    for r in range(bottom - top if a else 0):
+        row = first + size * r * N
+        relu_backward(matrix(like, C + row, 1, right - left), matrix(like, a + row, 1, right - left))
 
 
 def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:

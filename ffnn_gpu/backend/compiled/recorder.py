@@ -105,7 +105,7 @@ class Recorder:
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any = None) -> Any:
         if phi.name == "identity": return da
         if phi.name != "relu": raise NotRecordedError(f"there is no command for the adjoint of {phi.name}")
-        self._note("relu_backward", self._by_rows(a), da, a, *a.shape)
+        if not self._joined(da, a): self._note("relu_backward", self._by_rows(a), da, a, *a.shape)
         return da
 
     def affine_gradients(self, x: Any, delta: Any, dW: Any, db: Any) -> None:
@@ -117,9 +117,17 @@ class Recorder:
         parts, across = self._grid(M, N, K)
         turned = not B.flags.c_contiguous
         self._note(
-            "product", parts, _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned, out, M, N, K, across
+            "product", parts, _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned, out, M, N, K, across, None
         )
         return out
+
+    def _joined(self, da: Any, a: Any) -> bool:
+        """Whether the product that has just been noted is `da`, and gets its adjoint of ReLU on the way."""
+        last = self.notes[-1]
+        if last.command is not command("product", self.dtype) or last.numbers[6:9] != [address(da), *da.shape]: return False
+        if _place(a) in self._arguments: return False
+        last.numbers[-1] = self._number(a, 0)
+        return True
 
     def add(self, x: Any, y: Any, out: Any) -> Any:
         self._note("add", self._by_elements(out), x, y, out, out.size)
