@@ -47,32 +47,38 @@ def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def few_rows(x: Any, W: Any, first: int, out: Any) -> None:
-    """out = x W[:, first : first + width] for one row x (I,), reading W once; a product would copy it first."""
-    I, width = W.shape[0], len(out)
-    for c in range(width): out[c] = 0
-    whole = I // 4 * 4
-    for k in range(0, whole, 4):
-        a, b, c, d = x[k], x[k + 1], x[k + 2], x[k + 3]
-        p, q, r, s = (
-            W[k][first : first + width], W[k + 1][first : first + width],
-            W[k + 2][first : first + width], W[k + 3][first : first + width])
-        for j in range(width): out[j] += (a * p[j] + b * q[j]) + (c * r[j] + d * s[j])
-    for k in range(whole, I):
-        a, p = x[k], W[k][first : first + width]
-        for j in range(width): out[j] += a * p[j]
+def add_row(x: Any, W: Any, out: Any) -> None:
+    """out (O,) ← x W for one row x (I,), reading W once and in the order it lies; a product would copy it first."""
+    for c in range(len(out)): out[c] = 0
+    whole = len(x) // 8 * 8
+    for k in range(0, whole, 8):
+        p, q, r, s, t, u, v, w = x[k], x[k + 1], x[k + 2], x[k + 3], x[k + 4], x[k + 5], x[k + 6], x[k + 7]
+        for c in range(len(out)):
+            out[c] += ((p * W[k, c] + q * W[k + 1, c]) + (r * W[k + 2, c] + s * W[k + 3, c])) + (
+                (t * W[k + 4, c] + u * W[k + 5, c]) + (v * W[k + 6, c] + w * W[k + 7, c]))
+    for k in range(whole, len(x)):
+        for c in range(len(out)): out[c] += x[k] * W[k, c]
 
 
-def affine_of_few_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out = x W + b, or max(x W + b, 0), row by row"""
-    x, W, b, out, B, I, O, rectified = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7]
-    left, right = part(O, UNIT, chunk, chunks)
+def few_rows_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """sums[chunk] (B, O) = what a part of W's rows adds to x W"""
+    x, W, sums, B, I, O = n[0], n[1], n[2], n[3], n[4], n[5]
+    first, last = part(I, 8, chunk, chunks)
     size = size_of(like)
-    out += size * left
+    some = matrix(like, W + size * first * O, last - first, O)
     for r in range(B):
-        row = vector(like, out + size * r * O, right - left)
-        few_rows(vector(like, x + size * r * I, I), matrix(like, W, I, O), left, row)
-    finish(like, out, O, B, right - left, b + size * left if b else 0, rectified)
+        add_row(
+            vector(like, x + size * (r * I + first), last - first), some, vector(like, sums + size * (chunk * B + r) * O, O))
+
+
+def sum_of_few_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out (B, O) = Σ_parts sums + b, or that and ReLU"""
+    sums, parts, b, out, B, O, rectified = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    all_sums, total = matrix(like, sums, parts, B * O), vector(like, out, B * O)
+    for c in range(B * O): total[c] = all_sums[0, c]
+    for k in range(1, parts):
+        for c in range(B * O): total[c] += all_sums[k, c]
+    finish(like, out, O, B, O, b, rectified)
 
 
 @kernel
@@ -230,6 +236,6 @@ ADJOINTS = {"relu": relu_backward, "tanh": tanh_backward, "sigmoid": sigmoid_bac
 
 
 COMMANDS = (
-    product_part, affine_part, affine_of_few_part, relu_backward_part, column_sum_part, multiply_part, add_part, copy_part,
-    dropout_mask_part,
+    product_part, affine_part, few_rows_part, sum_of_few_part, relu_backward_part, column_sum_part, multiply_part, add_part,
+    copy_part, dropout_mask_part,
 )

@@ -21,6 +21,7 @@ from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.updates import Update
 
 WORTH_SHARING = 1 << 13  # elements of a loop, of W for few rows, or a 32nd of the multiplications of another product
+SHARES, MANY_TIMES = 4, 32  # how many parts of a loop each thread has where it is so many times larger
 MOST_PARTS, COPIED = 8, 6  # of a product for each thread; copying a panel takes as long as so many rows of the product
 POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}  # loss → command
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
@@ -63,7 +64,7 @@ class Recorder:
             raise NotRecordedError("two arguments are one array, or there is no row")
         self.notes: list[Note] = []
         self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
-        self.losses, self.failed = self._scratch(threads, np.float64), self._scratch(1, np.int64)
+        self.losses, self.failed = self._scratch(SHARES * threads, np.float64), self._scratch(1, np.int64)
 
     def __getattr__(self, name: str) -> Any:
         raise NotRecordedError(f"there is no command for {name}")
@@ -96,7 +97,10 @@ class Recorder:
             raise NotRecordedError(f"there is no command for {phi.name}")
         (B, I), O = x.shape, W.shape[1]
         if B <= FEW:
-            self._note("affine_of_few", self._parts(W.size, O // UNIT), x, W, b, out, B, I, O, phi.name == "relu")
+            parts = self._parts(W.size, I // UNIT)
+            sums = self._scratch(parts * B * O, self.dtype)
+            self._note("few_rows", parts, x, W, sums, B, I, O)
+            self._note("sum_of_few", 1, sums, parts, b, out, B, O, phi.name == "relu")
         else:
             parts, across = self._grid(B, O, I)
             self._note("affine", parts, x, W, b, out, B, I, O, phi.name == "relu", across)
@@ -279,7 +283,9 @@ class Recorder:
         return self.known[-1]
 
     def _parts(self, work: int, most: int) -> int:
-        return max(1, min(self.threads, most)) if work >= WORTH_SHARING else 1
+        if work < WORTH_SHARING or self.threads == 1: return 1
+        shares = 1 if work < MANY_TIMES * WORTH_SHARING else SHARES              # several, in case one thread is slower
+        return max(1, min(self.threads * shares, most))
 
     def _by_rows(self, array: Any) -> int:
         return self._parts(array.size, len(array))
