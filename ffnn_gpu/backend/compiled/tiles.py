@@ -19,14 +19,20 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, config
 
-from ffnn_gpu.backend.compiled.native import I32, I64, instruction, integer, nothing, size_of
+from ffnn_gpu.backend.compiled.native import I32, I64, X86, instruction, integer, nothing, size_of
 from ffnn_gpu.backend.compiled.parts import kernel, vector
 
-FEATURES = llvmlite.binding.get_host_cpu_features()
-REGISTER = 64 if FEATURES.get("avx512f") else 32 if FEATURES.get("avx") else 16  # bytes of one
-MANY = bool(FEATURES.get("avx512f")) or not FEATURES.get("sse2")  # registers: 32, else 16
+
+def _has(feature: str) -> bool:
+    """Whether Numba compiles for a processor with this: the one at hand, if NUMBA_CPU_FEATURES says nothing else."""
+    told = getattr(config, "CPU_FEATURES", None)
+    return bool(llvmlite.binding.get_host_cpu_features().get(feature)) if told is None else f"+{feature}" in told.split(",")
+
+
+REGISTER = 64 if _has("avx512f") else 32 if _has("avx") else 16  # bytes of one
+MANY = _has("avx512f") or not X86  # registers: 32, else 16
 ROWS, ACROSS = (6, 4) if MANY else (6, 2)  # of a tile: ROWS × ACROSS registers of sums, ACROSS of B and one of A
 PANEL = ACROSS * REGISTER  # bytes of a panel's row
 DEPTH = 512  # rows of a panel that are copied at a time: at most 128 KiB of the second cache
