@@ -35,7 +35,7 @@ REGISTER = 64 if _has("avx512f") else 32 if _has("avx") else 16  # bytes of one
 MANY = _has("avx512f") or not X86  # registers: 32, else 16
 ROWS, ACROSS = (6, 4) if MANY else (6, 2)  # of a tile: ROWS × ACROSS registers of sums, ACROSS of B and one of A
 PANEL = ACROSS * REGISTER  # bytes of a panel's row
-DEPTH = 512  # rows of a panel that are copied at a time: at most 128 KiB of the second cache
+DEPTH, WIDTH = 512, 256  # rows of panels copied at a time, and the bytes of theirs: 128 KiB of the second cache
 
 
 class Vectors:
@@ -153,14 +153,18 @@ def tiles(
     like: Any, M: int, width: int, K: int, A: int, a_row: int, a_step: int, panel: int, C: int, c_row: int, more: int
 ) -> None:
     """C (M, width) ← A (M, K) panel (K, width), or C + A panel with `more`."""
-    registers = (size_of(like) * width + REGISTER - 1) // REGISTER
+    size = size_of(like)
     for top in range(0, M, ROWS):
-        m, a, c = min(ROWS, M - top), A + top * a_row, C + top * c_row
-        if size_of(like) * width == PANEL: whole_tile(like, m, width, K, a, a_row, a_step, panel, c, c_row, more)
-        elif registers == 1: tile_1(like, m, width, K, a, a_row, a_step, panel, c, c_row, more)
-        elif registers == 2: tile_2(like, m, width, K, a, a_row, a_step, panel, c, c_row, more)
-        elif registers == 3: tile_3(like, m, width, K, a, a_row, a_step, panel, c, c_row, more)
-        else: tile_4(like, m, width, K, a, a_row, a_step, panel, c, c_row, more)
+        m, a = min(ROWS, M - top), A + top * a_row
+        for left in range(0, width, PANEL // size):
+            w = min(PANEL // size, width - left)
+            b, c = panel + left * size * DEPTH, C + top * c_row + left * size
+            registers = (size * w + REGISTER - 1) // REGISTER
+            if size * w == PANEL: whole_tile(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 1: tile_1(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 2: tile_2(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 3: tile_3(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            else: tile_4(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
 
 
 @instruction
@@ -215,13 +219,15 @@ def product(
 ) -> None:
     """C (M, N) ← A (M, K) B, with B (K, N), or (N, K) where it is turned; rows and steps in bytes."""
     size = size_of(like)
-    memory = np.empty(DEPTH * PANEL + REGISTER, np.uint8)
-    panel = (memory.ctypes.data + REGISTER - 1) // REGISTER * REGISTER
+    memory = np.empty(DEPTH * WIDTH + REGISTER, np.uint8)
+    panels = (memory.ctypes.data + REGISTER - 1) // REGISTER * REGISTER
     blocks, across = (K + DEPTH - 1) // DEPTH, PANEL // size
     for block in range(blocks):
         first, last = K * block // blocks, K * (block + 1) // blocks
-        for left in range(0, N, across):
-            width = min(across, N - left)
-            if turned: copy_columns(like, B + left * b_row + first * size, b_row, last - first, width, panel)
-            else: copy_rows(like, B + first * b_row + left * size, b_row, last - first, width, panel)
-            tiles(like, M, width, last - first, A + first * a_step, a_row, a_step, panel, C + left * size, c_row, block)
+        for left in range(0, N, WIDTH // size):
+            width = min(WIDTH // size, N - left)
+            for c in range(0, width, across):
+                w, panel = min(across, width - c), panels + c * size * DEPTH
+                if turned: copy_columns(like, B + (left + c) * b_row + first * size, b_row, last - first, w, panel)
+                else: copy_rows(like, B + first * b_row + (left + c) * size, b_row, last - first, w, panel)
+            tiles(like, M, width, last - first, A + first * a_step, a_row, a_step, panels, C + left * size, c_row, block)
