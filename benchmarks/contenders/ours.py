@@ -43,11 +43,12 @@ def predict(job, variant):
 
 def epoch(job, variant):
     from ffnn_gpu import Adam, fit, softmax_cross_entropy
+    from ffnn_gpu.preprocess import Standardizer
 
     network, adam, (pixels, labels) = bare(job), Adam(lr=job.lr), pictures(job)
+    x = Standardizer(np.zeros(job.widths[0]), np.full(job.widths[0], 255.0)).rows(pixels)
 
     def launch():
-        x = pixels * np.float32(1 / 255)
         return fit(network, softmax_cross_entropy, adam, (x, labels), epochs=1, batch_size=job.B, verbose=0)
 
     return Program(launch, lambda history: network.backend.synchronize(), lambda history: history.rows[-1]["loss"])

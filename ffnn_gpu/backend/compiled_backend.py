@@ -26,6 +26,12 @@ LOOPED = np.dtype(np.float32), np.dtype(np.float64)
 _EVEN = {dtype: np.empty(0, dtype) for dtype in LOOPED}  # the weights of a batch that has none
 
 
+def _looped_rows(rows: Any) -> bool:
+    """Whether Numba knows numbers such as these, and finds the rows without a search."""
+    kind, size = rows.dtype.kind, rows.dtype.itemsize
+    return rows.dtype.isnative and rows.flags.c_contiguous and (kind in "iu" or (kind == "f" and size in (4, 8)))
+
+
 class CompiledBackend(NumpyBackend):
     """Every operation on host arrays; 4- and 8-byte floats through compiled loops."""
 
@@ -59,6 +65,29 @@ class CompiledBackend(NumpyBackend):
         from ffnn_gpu.backend.compiled.program import run_forward
 
         return run_forward(self, code, network, x, ws)
+
+    # ------------------------------------------------------------------ rows
+
+    def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
+        cast = mean is not None or rows.dtype != out.dtype
+        if self.loops is None or not cast or out.ndim != 2 or not _looped_rows(rows) or out.dtype not in LOOPED:
+            return super().take(rows, index, out, mean, scale)
+        rows = np.asarray(rows)                                                  # of a mapped file
+        if mean is None: self.loops.gather(rows, index, out)
+        else: self.loops.gather_standardized(rows, index, out, mean, scale)
+        return out
+
+    def all_finite(self, array: Any) -> bool:
+        if not self._looked_at(array): return super().all_finite(array)
+        return bool(self.loops.all_finite(array.reshape(-1)))
+
+    def require_finite(self, array: Any, what: str, dtype: Any = None) -> None:
+        looked_at = self._looked_at(array) and (dtype is None or dtype == array.dtype)
+        if not looked_at or not self.all_finite(array): super().require_finite(array, what, dtype)  # which finds the words
+
+    def _looked_at(self, array: Any) -> bool:
+        plain = type(array) is np.ndarray and array.dtype in LOOPED and array.flags.c_contiguous and array.flags.aligned
+        return plain and self.loops is not None
 
     # ------------------------------------------------------------------ products and activations
 

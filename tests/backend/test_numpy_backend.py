@@ -38,7 +38,8 @@ NORMS = {"layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward
 RECORDED = {"run_step", "run_forward"}  # tests/backend/test_program.py
 BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
 TESTED = BOTH | {"empty", "asarray", "require_finite", "take", "gemm", "activate"}
-COMPILED = BOTH | NORMS | {"average", "squared_norm", "dropout_mask", "dropout"} | RECORDED
+ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
+COMPILED = BOTH | NORMS | {"average", "squared_norm", "dropout_mask", "dropout"} | ROWS_OF_DATA | RECORDED
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
 
@@ -60,12 +61,13 @@ def test_every_override_is_tested_here(kind, tested):
     assert overridden == tested, "an override was added or removed; hold it to the reference in this file"
 
 
-@pytest.mark.parametrize("shape", [(0,), (1,), (7,), (3, 5), (0, 4), (2, 3, 4)])
-def test_empty_is_aligned_to_256_bytes(fast, dtype, shape):
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 5), (0, 4), (2, 3, 4), (1024,), (513, 8), (2, 100_000)])
+def test_empty_of_a_page_or_more_is_aligned_to_256_bytes(fast, dtype, shape):
     for _ in range(20):
         array = fast.empty(shape, np.dtype(dtype))
         assert array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
-        assert not array.size or array.ctypes.data % 256 == 0
+        assert array.nbytes < 4096 or array.ctypes.data % 256 == 0
+        assert not array.size or fast.empty(shape, np.dtype(dtype), lane=1).ctypes.data % 256 == 0
     assert fast.empty((3,), np.int64).dtype == np.int64
 
 
@@ -94,6 +96,46 @@ def test_take_gathers_rows_and_casts(backend, dtype, rows_dtype, shape):
     got = backend.take(backend.asarray(rows), backend.asarray(index), out=out)
     assert got is out and got.dtype == dtype
     np.testing.assert_array_equal(backend.to_host(got), rows[index].astype(dtype))
+
+
+ROWS = {
+    **{name: lambda x, name=name: x.astype(name) for name in ("uint8", "int16", "int64", "float16", "float32", "g")},
+    "big-endian": lambda x: x.astype(">f8"), "every other column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_taken_are_the_reference_s_bit_by_bit(fast, dtype, kind, scaled):
+    rows, index = ROWS[kind](100 * np.random.default_rng(0).random((9, 5))), np.array([8, 0, 3, 3])
+    scaling = (random(5, "float64"), np.linspace(0.1, 3, 5)) if scaled else ()
+    got, want = (each.take(rows, index, np.empty((4, 5), dtype), *scaling) for each in (fast, REFERENCE))
+    assert got.tobytes() == want.tobytes()
+
+
+def test_rows_of_a_mapped_file_are_taken(fast, dtype, tmp_path):
+    np.save(tmp_path / "x.npy", random((9, 5), "float64"))
+    rows, index = np.load(tmp_path / "x.npy", mmap_mode="r"), np.array([8, 0, 3])
+    got = fast.take(rows, index, np.empty((3, 5), dtype), np.zeros(5), np.full(5, 2.0))
+    np.testing.assert_array_equal(got, (rows[index] / 2).astype(dtype))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 6, 20])
+def test_one_value_that_is_not_finite_is_found(fast, dtype, bad, place):
+    for array in (random((3, 7), dtype), np.asfortranarray(random((3, 7), dtype))):
+        assert fast.all_finite(array) is True
+        fast.require_finite(array, "x", np.dtype(dtype))
+        array[divmod(place, 7)] = bad
+        assert fast.all_finite(array) is False
+        with pytest.raises(DataError, match=rf"1 values that are not finite; .* at index \({place // 7}, {place % 7}\)"):
+            fast.require_finite(array, "x", np.dtype(dtype))
+
+
+def test_numbers_too_large_for_the_network_are_refused_whoever_looks(fast):
+    with pytest.raises(DataError, match="too large for float32"):
+        fast.require_finite(np.array([[1.0, 1e300]]), "x", np.dtype(np.float32))
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -1,5 +1,6 @@
 """Recorded steps and predictions: equal to the code they were recorded from, for every thread, and never for other code."""
 
+import importlib
 import os
 import threading
 import time
@@ -38,9 +39,7 @@ from ffnn_gpu.training import recordable
 
 pytest.importorskip("numba")
 _step = train_step.__wrapped__  # as it is
-blas = pytest.importorskip("ffnn_gpu.backend.compiled.blas").blas
 Team = pytest.importorskip("ffnn_gpu.backend.compiled.team").Team
-if blas() is None: pytest.skip("NumPy multiplies with a library whose functions are not known here", allow_module_level=True)
 
 N_IN, C, B = 40, 6, 96
 PLAIN = (Dense(256, relu), Dense(200, relu), Dense(C))
@@ -472,7 +471,7 @@ def test_who_does_a_part_changes_no_bit(monkeypatch):
 
 def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "2")
-    expected, results, before = trained(train_step, PLAIN, SGD(0.1), steps=40)[0], {}, blas().num_threads()
+    expected, results = trained(train_step, PLAIN, SGD(0.1), steps=40)[0], {}
     threads = [
         threading.Thread(target=lambda k=k: results.update({k: trained(train_step, PLAIN, SGD(0.1), steps=40)[0]}))
         for k in range(4)
@@ -480,25 +479,17 @@ def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monk
     for thread in threads: thread.start()
     for thread in threads: thread.join()
     for k in range(4): require_equal(results[k], expected, 0)
-    assert blas().num_threads() == before
 
 
-@pytest.mark.parametrize("limit", [1, 2])
-def test_blas_has_its_threads_back_after_a_step(limit, threads):
-    with pytest.importorskip("threadpoolctl").threadpool_limits(limit):
-        trained(train_step, PLAIN, SGD(0.1))
-        assert blas().num_threads() == limit
-
-
-def test_limit_of_the_blas_s_threads_is_the_team_s(monkeypatch):
-    monkeypatch.delenv("FFNN_GPU_THREADS", raising=False)
-    parts = []
-    for limit in (1, 2):
-        with pytest.importorskip("threadpoolctl").threadpool_limits(limit):
-            network, ws = made(PLAIN)
-            train_step(network, softmax_cross_entropy, SGD(0.1), *batch(), ws)
-        parts.append(max(note.parts for note in ws.programs[0].table.kept[1]))
-    assert parts == [1, 2]
+@pytest.mark.parametrize(("told", "number"), [
+    ({}, os.cpu_count()), ({"OMP_NUM_THREADS": "3"}, 3), ({"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2"}, 2),
+    ({"OPENBLAS_NUM_THREADS": "many"}, os.cpu_count()), ({"FFNN_GPU_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}, 4),
+])  # fmt: skip
+def test_threads_are_ours_then_what_libraries_are_told_then_the_cores(told, number, monkeypatch):
+    for name in ("FFNN_GPU_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"): monkeypatch.delenv(name, raising=False)
+    for name, value in told.items(): monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(os.cpu_count())), raising=False)
+    assert importlib.import_module("ffnn_gpu.backend.compiled.team").threads() == number
 
 
 def test_nobody_spins_after_the_last_step(monkeypatch):

@@ -5,60 +5,88 @@ from typing import Any
 import numpy as np
 from numba import uint32, uint64
 
-from ffnn_gpu.backend.compiled.native import PLAIN, as_real, gemm, size_of
-from ffnn_gpu.backend.compiled.parts import UNIT, kernel, matrix, part, piece, rows_of, tile, vector
+from ffnn_gpu.backend.compiled.native import as_real, size_of
+from ffnn_gpu.backend.compiled.parts import UNIT, inlined, kernel, matrix, part, piece, rows_of, vector
+from ffnn_gpu.backend.compiled.tiles import PANEL, ROWS, product
 from ffnn_gpu.backend.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 FEW = 4  # rows that are multiplied one by one
 
-# ---------------------------------------------------------------------- products
+# ----------------------------------------------------------------------  products
+
+
+@inlined
+def block(like: Any, M: int, N: int, across: int, chunk: int, chunks: int) -> tuple[int, int, int, int]:
+    """Rows and columns of one of (chunks/across) × across parts of an (M, N) matrix, in whole tiles."""
+    top, bottom = part(M, ROWS, chunk // across, chunks // across)
+    left, right = part(N, PANEL // size_of(like), chunk % across, across)
+    return top, bottom, left, right
 
 
 def product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """C = op(A) op(B)"""
-    function, of_A, A, lda, of_B, B, ldb = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    C, M, N, K, across = n[7], n[8], n[9], n[10], n[11]
-    top, bottom, left, right = tile(M, N, across, chunk, chunks)
-    if top == bottom or left == right: return
+    """C = A B, or 0 (A B) where an activation `a` is not above 0; each part of it while it is in the cache"""
+    A, a_row, a_step, B, b_row, turned = n[0], n[1], n[2], n[3], n[4], n[5]
+    C, M, N, K, across, a = n[6], n[7], n[8], n[9], n[10], n[11]
+    top, bottom, left, right = block(like, M, N, across, chunk, chunks)
     size = size_of(like)
-    A += size * (top * lda if of_A == PLAIN else top)
-    B += size * (left if of_B == PLAIN else left * ldb)
-    gemm(like, function, of_A, of_B, bottom - top, right - left, K, A, lda, B, ldb, C + size * (top * N + left), N)
-
-
-@kernel
-def few_rows(x: Any, W: Any, first: int, out: Any) -> None:
-    """out = x W[:, first : first + width] for one row x (I,), reading W once; the BLAS's product would copy it first."""
-    I, width = W.shape[0], len(out)
-    for c in range(width): out[c] = 0
-    whole = I // 4 * 4
-    for k in range(0, whole, 4):
-        a, b, c, d = x[k], x[k + 1], x[k + 2], x[k + 3]
-        p, q, r, s = (
-            W[k][first : first + width], W[k + 1][first : first + width],
-            W[k + 2][first : first + width], W[k + 3][first : first + width])
-        for j in range(width): out[j] += (a * p[j] + b * q[j]) + (c * r[j] + d * s[j])
-    for k in range(whole, I):
-        a, p = x[k], W[k][first : first + width]
-        for j in range(width): out[j] += a * p[j]
+    A, B, first = A + top * a_row, B + left * (b_row if turned else size), size * (top * N + left)
+    product(like, A, a_row, a_step, B, b_row, turned != 0, C + first, size * N, bottom - top, right - left, K)
+    for r in range(bottom - top if a else 0):
+        row = first + size * r * N
+        relu_backward(matrix(like, C + row, 1, right - left), matrix(like, a + row, 1, right - left))
 
 
 def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = x W + b, or max(x W + b, 0); each part of it while it is in the cache"""
-    function, x, W, b, out, B, I, O, rectified, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9]
-    top, bottom, left, right = tile(B, O, across, chunk, chunks)
-    if top == bottom or left == right: return
-    size, width = size_of(like), right - left
-    x += size * top * I
-    out += size * (top * O + left)
-    if B <= FEW:
-        for r in range(bottom - top):
-            few_rows(vector(like, x + size * r * I, I), matrix(like, W, I, O), left, vector(like, out + size * r * O, width))
-    else:
-        gemm(like, function, PLAIN, PLAIN, bottom - top, width, I, x, I, W + size * left, O, out, O)
-    bias = vector(like, b + size * left, width if b else 0)
-    for r in range(bottom - top):
-        row = matrix(like, out + size * r * O, 1, width)
+    x, W, b, out, B, I, O, rectified, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
+    top, bottom, left, right = block(like, B, O, across, chunk, chunks)
+    size = size_of(like)
+    x, W, out = x + size * top * I, W + size * left, out + size * (top * O + left)
+    product(like, x, size * I, size, W, size * O, False, out, size * O, bottom - top, right - left, I)
+    finish(like, out, O, bottom - top, right - left, b + size * left if b else 0, rectified)
+
+
+@kernel
+def add_row(x: Any, W: Any, out: Any) -> None:
+    """out (O,) ← x W for one row x (I,), reading W once and in the order it lies; a product would copy it first."""
+    for c in range(len(out)): out[c] = 0
+    whole = len(x) // 8 * 8
+    for k in range(0, whole, 8):
+        p, q, r, s, t, u, v, w = x[k], x[k + 1], x[k + 2], x[k + 3], x[k + 4], x[k + 5], x[k + 6], x[k + 7]
+        for c in range(len(out)):
+            out[c] += ((p * W[k, c] + q * W[k + 1, c]) + (r * W[k + 2, c] + s * W[k + 3, c])) + (
+                (t * W[k + 4, c] + u * W[k + 5, c]) + (v * W[k + 6, c] + w * W[k + 7, c]))
+    for k in range(whole, len(x)):
+        for c in range(len(out)): out[c] += x[k] * W[k, c]
+
+
+def few_rows_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """sums[chunk] (B, O) = what a part of W's rows adds to x W"""
+    x, W, sums, B, I, O = n[0], n[1], n[2], n[3], n[4], n[5]
+    first, last = part(I, 8, chunk, chunks)
+    size = size_of(like)
+    some = matrix(like, W + size * first * O, last - first, O)
+    for r in range(B):
+        add_row(
+            vector(like, x + size * (r * I + first), last - first), some, vector(like, sums + size * (chunk * B + r) * O, O))
+
+
+def sum_of_few_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out (B, O) = Σ_parts sums + b, or that and ReLU"""
+    sums, parts, b, out, B, O, rectified = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    all_sums, total = matrix(like, sums, parts, B * O), vector(like, out, B * O)
+    for c in range(B * O): total[c] = all_sums[0, c]
+    for k in range(1, parts):
+        for c in range(B * O): total[c] += all_sums[k, c]
+    finish(like, out, O, B, O, b, rectified)
+
+
+@kernel
+def finish(like: Any, out: int, O: int, rows: int, width: int, b: int, rectified: int) -> None:
+    """out (rows, width) ← out + b, or max(out + b, 0); no bias where b is 0"""
+    bias = vector(like, b, width if b else 0)
+    for r in range(rows):
+        row = matrix(like, out + size_of(like) * r * O, 1, width)
         if b and rectified: bias_relu(row, bias)
         elif b: add_bias(row, bias)
         elif rectified: relu(row)
@@ -208,5 +236,6 @@ ADJOINTS = {"relu": relu_backward, "tanh": tanh_backward, "sigmoid": sigmoid_bac
 
 
 COMMANDS = (
-    product_part, affine_part, relu_backward_part, column_sum_part, multiply_part, add_part, copy_part, dropout_mask_part,
+    product_part, affine_part, few_rows_part, sum_of_few_part, relu_backward_part, column_sum_part, multiply_part, add_part,
+    copy_part, dropout_mask_part,
 )

@@ -14,7 +14,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 I32, I64, F64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
-ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112  # of CBLAS
 X86, POSIX = platform.machine() in ("x86_64", "AMD64"), os.name == "posix"
 instruction: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic
 integer, real, nothing = types.int64, types.float64, types.void
@@ -69,54 +68,6 @@ def call(context: Any, function: Any, numbers: Any, chunk: Any, chunks: Any) -> 
 
     return nothing(integer, integer, integer, integer), code
 
-
-@instruction
-def get_number(context: Any, function: Any) -> Any:
-    """int function(), by its address"""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(I32, [])
-        return builder.sext(builder.call(builder.inttoptr(args[0], kind.as_pointer()), []), I64)
-
-    return integer(integer), code
-
-
-@instruction
-def set_number(context: Any, function: Any, value: Any) -> Any:
-    """void function(int), by its address"""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [I32])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [builder.trunc(args[1], I32)])
-        return context.get_dummy_value()
-
-    return nothing(integer, integer), code
-
-
-@instruction
-def gemm(
-    context: Any, like: Any, function: Any, of_A: Any, of_B: Any, M: Any, N: Any, K: Any, A: Any, lda: Any, B: Any, ldb: Any,
-    C: Any, ldc: Any,
-) -> Any:  # fmt: skip
-    """C ← op(A) op(B) for C (M, N), by the address of CBLAS's function with 64-bit integers; op is PLAIN or TRANSPOSED."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        number = context.get_value_type(like.dtype)
-        matrix = number.as_pointer()
-        _, function, of_A, of_B, M, N, K, A, lda, B, ldb, C, ldc = args
-        kind = ir.FunctionType(
-            ir.VoidType(), [I32] * 3 + [I64] * 3 + [number, matrix, I64, matrix, I64, number, matrix, I64]
-        )
-        A, B, C = (builder.inttoptr(address, matrix) for address in (A, B, C))
-        ops = [builder.trunc(op, I32) for op in (of_A, of_B)]
-        one, zero = ir.Constant(number, 1.0), ir.Constant(number, 0.0)
-        builder.call(
-            builder.inttoptr(function, kind.as_pointer()),
-            [ir.Constant(I32, ROW_MAJOR), *ops, M, N, K, one, A, lda, B, ldb, zero, C, ldc],
-        )
-        return context.get_dummy_value()
-
-    return nothing(like, *[integer] * 12), code
 
 
 # ---------------------------------------------------------------------- memory that threads share

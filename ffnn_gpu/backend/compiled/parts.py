@@ -59,9 +59,3 @@ def rows_of(like: Any, address: int, rows: int, columns: int, chunk: int, chunks
     return carray(pointer(like, address), (rows, columns))[start:stop]
 
 
-@inlined
-def tile(M: int, N: int, across: int, chunk: int, chunks: int) -> tuple[int, int, int, int]:
-    """Rows and columns of one of (chunks/across) × across parts of an (M, N) matrix."""
-    top, bottom = part(M, UNIT, chunk // across, chunks // across)
-    left, right = part(N, UNIT, chunk % across, across)
-    return top, bottom, left, right

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backend.compiled.blas import blas
 from ffnn_gpu.backend.compiled.recorder import INDICES, NotRecordedError, Recorder
 from ffnn_gpu.backend.compiled.table import NONE, Table
 from ffnn_gpu.backend.compiled.team import threads
 from ffnn_gpu.errors import WorkspaceError
 
 MOST_PROGRAMS = 8  # of one workspace: losses, optimizers and kinds of targets that it comes with
-UNKNOWN = "NumPy multiplies with a library whose functions are not known here, or threadpoolctl is absent"
 LAYOUT = 0x101  # of an array's flags: without gaps, and aligned
 RECORDED = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -59,8 +57,6 @@ class Program:
 
 def recorded() -> str:
     """What is recorded on this machine, for people. Raises ConfigurationError for an unusable FFNN_GPU_THREADS."""
-    library = blas()
-    if library is None: return f"nothing: {UNKNOWN}"
     return f"training steps and predictions, on {threads()} threads"
 
 
@@ -115,7 +111,7 @@ def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[An
     if ws.owner is not network.params: return "the workspace is another network's"
     if network.dtype not in RECORDED or arrays[0].dtype != network.dtype: return f"x is {arrays[0].dtype}"
     if any(array is not None and type(array) is not np.ndarray for array in arrays): return "an argument is no array"
-    return "" if blas() is not None else UNKNOWN
+    return ""
 
 
 def _layers(layers: Iterable[Any]) -> Iterator[Any]:
@@ -129,11 +125,10 @@ def _recording(
     vectors: tuple[Any, ...], arrays: tuple[Any, ...],
 ) -> Recorder:  # fmt: skip
     """What `code` asks of its backend. Raises NotRecordedError."""
-    library, params, (x, y, weight, lr) = blas(), network.params, arrays
-    assert library is not None
+    params, (x, y, weight, lr) = network.params, arrays
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
     checked = getattr(loss, "__name__", "") == "evaluate"                        # which trusts its arguments
-    recorder = Recorder(backend, library, threads(), known, list(arrays), checked)
+    recorder = Recorder(backend, threads(), known, list(arrays), checked)
     if not checked and y is not None and y.ndim == 1 and y.dtype in INDICES and len(y) == len(x):
         loss.targets(y, network.widths[-1], network.dtype)                       # its own check; the command has one too
         loss = loss.evaluate

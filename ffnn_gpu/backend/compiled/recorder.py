@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffnn_gpu.backend.compiled.blas import Blas
 from ffnn_gpu.backend.compiled.commands import command
 from ffnn_gpu.backend.compiled.layers import FEW
-from ffnn_gpu.backend.compiled.native import PLAIN, TRANSPOSED
 from ffnn_gpu.backend.compiled.parts import UNIT
+from ffnn_gpu.backend.compiled.tiles import PANEL, ROWS
 from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.updates import Update
 
 WORTH_SHARING = 1 << 13  # elements of a loop, of W for few rows, or a 32nd of the multiplications of another product
+SHARES, MANY_TIMES = 4, 32  # how many parts of a loop each thread has where it is so many times larger
+MOST_PARTS, COPIED = 8, 6  # of a product for each thread; copying a panel takes as long as so many rows of the product
 POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}  # loss → command
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 
@@ -51,9 +52,9 @@ class Recorder:
     name = "numpy"
 
     def __init__(
-        self, backend: Any, blas: Blas, threads: int, known: list[np.ndarray], arguments: list[Any], checked: bool
+        self, backend: Any, threads: int, known: list[np.ndarray], arguments: list[Any], checked: bool
     ) -> None:
-        self.backend, self.blas, self.threads, self.checked = backend, blas, threads, checked
+        self.backend, self.threads, self.checked = backend, threads, checked
         self.dtype, self.known = known[0].dtype, known
         self.places = [_place(array) for array in known]
         self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
@@ -61,10 +62,9 @@ class Recorder:
             raise NotRecordedError("an argument lies in the network's own memory")
         if len(self._arguments) < sum(array is not None for array in arguments) or not arguments[0].size:
             raise NotRecordedError("two arguments are one array, or there is no row")
-        self.large = False                                                       # whether a BLAS might share a product too
         self.notes: list[Note] = []
         self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
-        self.losses, self.failed = self._scratch(threads, np.float64), self._scratch(1, np.int64)
+        self.losses, self.failed = self._scratch(SHARES * threads, np.float64), self._scratch(1, np.int64)
 
     def __getattr__(self, name: str) -> Any:
         raise NotRecordedError(f"there is no command for {name}")
@@ -99,14 +99,20 @@ class Recorder:
         if phi.name not in ("identity", "relu") or s is not None:
             raise NotRecordedError(f"there is no command for {phi.name}")
         (B, I), O = x.shape, W.shape[1]
-        parts, across = self._tiles(B, O, I)
-        self._note("affine", parts, self.blas.gemm(self.dtype), x, W, b, out, B, I, O, phi.name == "relu", across)
+        if B <= FEW:
+            parts = self._parts(W.size, I // UNIT)
+            sums = self._scratch(parts * B * O, self.dtype)
+            self._note("few_rows", parts, x, W, sums, B, I, O)
+            self._note("sum_of_few", 1, sums, parts, b, out, B, O, phi.name == "relu")
+        else:
+            parts, across = self._grid(B, O, I)
+            self._note("affine", parts, x, W, b, out, B, I, O, phi.name == "relu", across)
         return out
 
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any = None) -> Any:
         if phi.name == "identity": return da
         if phi.name != "relu": raise NotRecordedError(f"there is no command for the adjoint of {phi.name}")
-        self._note("relu_backward", self._by_rows(a), da, a, *a.shape)
+        if not self._joined(da, a): self._note("relu_backward", self._by_rows(a), da, a, *a.shape)
         return da
 
     def affine_gradients(self, x: Any, delta: Any, dW: Any, db: Any) -> None:
@@ -115,9 +121,20 @@ class Recorder:
 
     def gemm(self, A: Any, B: Any, out: Any) -> Any:
         (M, K), N = A.shape, B.shape[1]
-        parts, across = self._tiles(M, N, K)
-        self._note("product", parts, self.blas.gemm(self.dtype), *_operand(A), *_operand(B), out, M, N, K, across)
+        parts, across = self._grid(M, N, K)
+        turned = not B.flags.c_contiguous
+        self._note(
+            "product", parts, _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned, out, M, N, K, across, None
+        )
         return out
+
+    def _joined(self, da: Any, a: Any) -> bool:
+        """Whether the product that has just been noted is `da`, and gets its adjoint of ReLU on the way."""
+        last = self.notes[-1]
+        if last.command is not command("product", self.dtype) or last.numbers[6:9] != [address(da), *da.shape]: return False
+        if _place(a) in self._arguments: return False
+        last.numbers[-1] = self._number(a, 0)
+        return True
 
     def add(self, x: Any, y: Any, out: Any) -> Any:
         self._note("add", self._by_elements(out), x, y, out, out.size)
@@ -269,7 +286,9 @@ class Recorder:
         return self.known[-1]
 
     def _parts(self, work: int, most: int) -> int:
-        return max(1, min(self.threads, most)) if work >= WORTH_SHARING else 1
+        if work < WORTH_SHARING or self.threads == 1: return 1
+        shares = 1 if work < MANY_TIMES * WORTH_SHARING else SHARES              # several, in case one thread is slower
+        return max(1, min(self.threads * shares, most))
 
     def _by_rows(self, array: Any) -> int:
         return self._parts(array.size, len(array))
@@ -280,22 +299,29 @@ class Recorder:
     def _by_elements(self, array: Any) -> int:
         return self._parts(array.size, array.size // UNIT)
 
-    def _tiles(self, M: int, N: int, K: int) -> tuple[int, int]:
-        """Into how many parts an (M, N) product is cut, and how many of them lie side by side: the least to read."""
-        if M * N * K < 32 * WORTH_SHARING and (M > FEW or N * K < WORTH_SHARING): return 1, 1
-        self.large = True
-        grids = [
-            (rows, across) for across in range(1, self.threads + 1) for rows in [self.threads // across]
-            if rows * across == self.threads and (rows - 1) * UNIT < M and (across - 1) * UNIT < N
-        ]  # fmt: skip
-        rows, across = min(grids, key=lambda grid: M * grid[1] + N * grid[0], default=(1, 1))
-        return rows * across, across
+    def _grid(self, M: int, N: int, K: int) -> tuple[int, int]:
+        """Into how many parts an (M, N) product is cut, and how many of them lie side by side: what is done soonest.
+
+        A part takes as long as its rows, and COPIED more for the panel of B that each part copies. The slower thread is on
+        average half a part behind.
+        """
+        if self.threads == 1 or M * N * K < 32 * WORTH_SHARING: return 1, 1
+        strips, panels = -(-M // ROWS), -(-N * self.dtype.itemsize // PANEL)
+
+        def seconds(grid: tuple[int, int]) -> float:
+            down, across = grid
+            part = (-(-strips // down) * ROWS + COPIED) * -(-panels // across)
+            return (-(-down * across // self.threads) + 0.5) * part
+
+        most = MOST_PARTS * self.threads
+        sides = [(across, min(strips, most // across)) for across in range(1, min(panels, most) + 1)]
+        down, across = min(((down, across) for across, deep in sides for down in range(1, deep + 1)), key=seconds)
+        return down * across, across
 
 
-def _operand(matrix: np.ndarray) -> tuple[int, np.ndarray, int]:
-    """Whether a matrix is the transpose of one in memory, that one, and the length of its rows."""
-    if matrix.flags.c_contiguous: return PLAIN, matrix, matrix.shape[1]
-    return TRANSPOSED, matrix.T, matrix.shape[0]
+def _in_memory(matrix: np.ndarray) -> np.ndarray:
+    """The matrix, or the one it is the transpose of."""
+    return matrix if matrix.flags.c_contiguous else matrix.T
 
 
 def _place(array: np.ndarray) -> tuple[int, int]:

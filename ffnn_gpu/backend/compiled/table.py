@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ffnn_gpu.backend.compiled.native import as_real, get_number, load, set_number, store
+from ffnn_gpu.backend.compiled.native import as_real, load, store
 from ffnn_gpu.backend.compiled.recorder import Recorder, address
-from ffnn_gpu.backend.compiled.team import WORD, Team, alone, asked_threads, lead, team
+from ffnn_gpu.backend.compiled.team import WORD, Team, alone, lead, team
 
 NONE = np.empty(0)  # the place of an argument that there is none of
-TABLE, LENGTH, FAILED, PATCHES, PATCHED, LOSSES, SUMMED, KNOWN, PLACES = range(9)  # of a header: what is recorded,
-THREADS, SET_THREADS, NOTED, ASKED = range(9, 13)                                   # the BLAS's threads, and our own
+TABLE, LENGTH, FAILED, PATCHES, PATCHED, LOSSES, SUMMED, KNOWN, PLACES = range(9)  # of a header
 
 
 @njit(cache=True, nogil=True)
@@ -28,7 +27,7 @@ def overlaps(header: Any, array: Any) -> bool:
 def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr: Any) -> float:
     """The loss of what is recorded, done with these arguments. A mark at `failed` says that they have been refused.
 
-    shared: the memory of the team that is led; 0 for this thread alone, which leaves the BLAS as it is.
+    shared: the memory of the team that is led; 0 for this thread alone.
     """
     if overlaps(header, x) or overlaps(header, y) or overlaps(header, weight) or overlaps(header, lr):
         store(header[FAILED], 1)
@@ -40,16 +39,8 @@ def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr:
         elif which == 1: store(place, y.ctypes.data)
         elif which == 2: store(place, weight.ctypes.data)
         else: store(place, lr.ctypes.data)
-    if shared == 0:
-        alone(header[TABLE], header[LENGTH], header[FAILED])
-    else:
-        before = get_number(header[THREADS])
-        store(header[NOTED], before)
-        set_number(header[SET_THREADS], 1)
-        if before > 1 or header[ASKED]: lead(shared, helpers, header[TABLE], header[LENGTH], header[FAILED])
-        else: alone(header[TABLE], header[LENGTH], header[FAILED])               # somebody has asked the BLAS for that
-        set_number(header[SET_THREADS], before)
-        store(header[NOTED], 0)
+    if shared == 0: alone(header[TABLE], header[LENGTH], header[FAILED])
+    else: lead(shared, helpers, header[TABLE], header[LENGTH], header[FAILED])
     total = 0.0
     for k in range(header[SUMMED]): total += as_real(load(header[LOSSES] + WORD * k))
     return total
@@ -72,9 +63,8 @@ class Table:
         self.header = np.array([
             address(self.rows), len(notes), address(self.failed), address(self.patches), len(self.patches),
             address(recorder.losses), len(recorder.losses), address(self.places), len(self.places),
-            recorder.blas.threads, recorder.blas.set_threads, address(Team.blas_threads), int(asked_threads() > 0),
         ])
-        self.threads = recorder.threads if recorder.large or most > 1 else 0
+        self.threads = recorder.threads if most > 1 else 0
 
     def run(self, x: Any, y: Any = NONE, weight: Any = NONE, lr: Any = NONE) -> float | None:
         """The loss; None where the arguments have been refused, and nothing that lasts was changed."""

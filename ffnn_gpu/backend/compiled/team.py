@@ -1,7 +1,7 @@
 """The threads that share a recorded step: they need neither Python nor its lock while they work.
 
 Why not Numba's threads or the BLAS's: each of them waits spinning for more work, on the core that the other needs. Here one
-team does both, loops and parts of products, and the BLAS is told to use one thread meanwhile.
+team does both, loops and parts of products.
 
 How: a step is a table of commands. Whoever is there takes the parts of a command that nobody has taken, and goes on to the
 next command when all parts are done. The caller never needs a helper: one that is late finds nothing left to do. A helper
@@ -17,11 +17,10 @@ from contextlib import suppress
 import numpy as np
 from numba import njit
 
-from ffnn_gpu.backend.compiled.blas import blas
 from ffnn_gpu.backend.compiled.native import add, call, exchange, give_way, load, pause, store
 from ffnn_gpu.errors import ConfigurationError
 
-THREADS = "FFNN_GPU_THREADS"
+THREADS, OTHERS = "FFNN_GPU_THREADS", ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 WORD, LINE = 8, 64  # bytes
 COLUMNS = 4  # of a table: a command's address, that of its numbers, its parts, that of its marks
 OPEN, EPOCH, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(8)  # lines of the memory that a team shares
@@ -102,15 +101,9 @@ def help(shared: int, helper: int) -> None:
 
 
 class Team:
-    """`size` − 1 helpers of one thread at a time, which holds `leading` and calls `wake` before it leads.
+    """`size` − 1 helpers of one thread at a time, which holds `leading` and calls `wake` before it leads."""
 
-    Attributes:
-        leading: of the whole process, because the number of the BLAS's threads is.
-        blas_threads: that number while somebody leads and the BLAS is told to use one; else 0.
-    """
-
-    leading = threading.Lock()
-    blas_threads = np.zeros(1, np.int64)
+    leading = threading.Lock()  # of the whole process, because the cores are
 
     def __init__(self, size: int) -> None:
         self.helpers = size - 1
@@ -148,24 +141,24 @@ def _after_fork() -> None:
     """The child has one thread, which leads nobody, whoever led when it was made."""
     team.cache_clear()
     Team.leading = threading.Lock()
-    library = blas()
-    if Team.blas_threads[0] and library is not None: library.limit(int(Team.blas_threads[0]))
-    Team.blas_threads[0] = 0
 
 
 if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fork)
 
 
 def threads() -> int:
-    """Into how many parts a step is cut: FFNN_GPU_THREADS, else as many as the BLAS uses while nobody leads."""
-    library = blas()
-    with Team.leading: return asked_threads() or (1 if library is None else library.num_threads())
+    """Into how many parts a step is cut: FFNN_GPU_THREADS, else what numerical libraries are told, else the cores there are.
 
-
-def asked_threads() -> int:
-    """FFNN_GPU_THREADS; 0 for as many as the BLAS uses. Raises ConfigurationError where it is no number from 1 on."""
+    Raises ConfigurationError where FFNN_GPU_THREADS is no number from 1 on.
+    """
     text = os.environ.get(THREADS, "").strip()
-    if not text: return 0
-    if not text.isdecimal() or int(text) < 1:
+    if text:
+        if text.isdecimal() and int(text): return int(text)
         raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
-    return int(text)
+    told = [os.environ.get(name, "").strip() for name in OTHERS]
+    return next((int(number) for number in told if number.isdecimal() and int(number)), _cores())
+
+
+def _cores() -> int:
+    """What this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
