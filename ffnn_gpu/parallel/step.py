@@ -46,12 +46,12 @@ class SharedStep:
         """One update of θ for the j-th chosen minibatch of n rows; returns its L and N."""
         backend, params = run.network.backend, run.network.params
         value, weight = self._whole(run, j, n) if run.accumulate == 1 else self._accumulated(run, j, n)
+        if self._batch is None and len(params.state): self._average(backend, params.state)   # before the optimizer does
         if self.shard is None:
             self.communicator.all_reduce(params.grad)
             run.optimizer.step(params, lr)
         else:
             self.shard.update(run.optimizer, lr)
-        if self._batch is None and len(params.state): self._average(backend, params.state)
         run.ws.stream.row = 0
         return value, weight
 

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from ffnn_gpu import Adam, Callback, DivergedError, Network, ReduceOnPlateau, fit, load
+from ffnn_gpu import SGD, Adam, Callback, DivergedError, Network, ReduceOnPlateau, fit, load
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DivergedRanksError
 from ffnn_gpu.parallel import DataParallel, Single
 from ffnn_gpu.parallel.agreement import require_agreement
@@ -150,6 +150,18 @@ def test_local_batch_norm_keeps_one_set_of_running_statistics_and_asks_the_other
         assert loss == here[1]
         assert all((numbers[name] == here[0][name]).all() for name in numbers)
     assert len(calls) < len(more) and abs(here[1] - there[1]) > 1e-6
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_average_of_local_statistics_is_the_same_on_every_rank(shard):
+    def work(ranks):
+        network = Network(5, NETWORKS["batch_norm"], "numpy", "float64", seed=3)
+        fit(network, LOSSES["softmax"][0], SGD(0.05, ema=0.9), (X, LABELS), batch_size=24, epochs=2, verbose=0,
+            communicator=DataParallel(ranks, batch_norm="local"), shard_optimizer=shard)             # fmt: skip
+        return network.params.state
+
+    found, _ = on_ranks(3, work)
+    assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
 
 
 def test_rank_without_rows_takes_part_in_the_statistics_of_the_others():
