@@ -5,7 +5,7 @@ an interruption it gives as JSON in `state` and as arrays in `arrays`; `restore`
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from ffnn_gpu.checks import is_number, require_positive_int
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
 
 LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
+WHERE = ("path", "extras")  # of Checkpoints: not what it decides by
 
 
 class Callback:
@@ -228,6 +229,15 @@ class Checkpoints(Callback):
 
     def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.best.value = state["best"]
+
+
+def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:
+    """The callbacks of this file by name, with what they decide by: in these, ranks wait for each other."""
+    own = [c for c in callbacks if isinstance(c, (EarlyStopping, BestWeights, ReduceOnPlateau, Checkpoints))]
+    return [
+        (type(callback).__name__, {e.name: getattr(callback, e.name) for e in fields(callback) if e.name not in WHERE})
+        for callback in own
+    ]
 
 
 def require_restorable(callbacks: list[Callback], states: list[dict[str, Any]]) -> None:

@@ -14,11 +14,10 @@ from msgspec import Meta, structs
 
 from ffnn_gpu import checkpoint
 from ffnn_gpu.architecture import kinds
-from ffnn_gpu.callbacks import require_restorable
+from ffnn_gpu.callbacks import decisions, require_restorable
 from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.evaluation import metric_name
 from ffnn_gpu.fingerprint import LATER, agree
-from ffnn_gpu.version import __version__
 
 Count = Annotated[int, Meta(ge=0)]
 
@@ -90,7 +89,7 @@ def settings(run: Any) -> dict[str, Any]:
     network, team = run.network, run.team
     if team.size == 1: return {}                                                 # reading all data for nobody takes a while
     return {
-        "the package's version": __version__, "the architecture": (network.n_in, network.layers),
+        "the architecture": (network.n_in, network.layers), "the callbacks": decisions(run.callbacks),
         "dtype": network.compute_dtype.name, "the network's seed": network.seed, "epochs": run.epochs,
         "shard_optimizer": team.shard is not None, "batch_norm": team.plan.batch_norm, "check_every": team.plan.check_every,
         "steps per launch": run.steps_at_once(), "the metrics": [*map(metric_name, run.metrics)], **plan(run),

@@ -16,6 +16,7 @@ from ffnn_gpu.parallel.agreement import require_agreement
 from ffnn_gpu.parallel.communicator import Communicator, Single, cuts
 from ffnn_gpu.parallel.shard import Shard
 from ffnn_gpu.parallel.step import WEIGHT, SharedStep
+from ffnn_gpu.version import __version__
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # each has a place behind the sums of a step
 
@@ -112,6 +113,8 @@ class Team:
         """Raise DivergedRanksError, on every rank, unless θ, the learning rate, the step and the settings agree."""
         if self.size == 1: return
         params, to_host = run.network.params, run.network.backend.to_host
+        if settings:  # first, because another version may compare other things
+            require_agreement(self.communicator, {"the package's version": __version__, "what is compared": [*settings]})
         require_agreement(self.communicator, {**(settings or {}),
             "the parameters": to_host(params.theta), "the running statistics": to_host(params.state),
             "the learning rate": (self.optimizer.lr, run.lr_factor),

@@ -1,14 +1,15 @@
 """What ranks, here threads, agree on besides θ: when to stop, what to write, that they are in one training."""
 
 import signal
+import threading
 
 import numpy as np
 import pytest
 
-from ffnn_gpu import SGD, Adam, Callback, DivergedError, Network, ReduceOnPlateau, fit, load
+from ffnn_gpu import SGD, Adam, Callback, DivergedError, Network, ReduceOnPlateau, fit, load, training
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DivergedRanksError
-from ffnn_gpu.parallel import DataParallel, Single
-from ffnn_gpu.parallel.agreement import require_agreement
+from ffnn_gpu.parallel import DataParallel, Single, team
+from ffnn_gpu.parallel.agreement import checksum, require_agreement
 from tests.parallel import cases
 from tests.parallel.cases import LABELS, LOSSES, NETWORKS, X, assert_same_training, train
 from tests.parallel.threads import on_ranks
@@ -212,6 +213,7 @@ def ulp_up(network):
     ("the parameters", {"start": ulp_up}), ("optimizer", {"lr": 2e-2}), ("batch_size", {"batch_size": 15}),
     ("seed", {"seed": 1}), ("the architecture", {"layers": "dropout"}), ("epochs", {"epochs": 4}),
     ("shuffle", {"shuffle": False}), ("the metrics", {"metrics": ["accuracy"]}),
+    ("the callbacks", {"checkpoint": "never-written"}), ("the callbacks", {"early_stopping": 1}),
 ], ids=lambda value: value if isinstance(value, str) else "")                                        # fmt: skip
 def test_rank_that_differs_is_named_on_every_rank(what, settings):
     def work(ranks):
@@ -219,6 +221,27 @@ def test_rank_that_differs_is_named_on_every_rank(what, settings):
             small(ranks, **(settings if ranks.rank == 1 else {}))
 
     on_ranks(3, work)
+
+
+def test_rank_of_another_version_is_named_though_it_compares_other_things(monkeypatch):
+    versions = threading.local()
+    monkeypatch.setattr(team, "__version__", type("Version", (), {"__repr__": lambda self: versions.mine})())
+    real = training.settings
+    monkeypatch.setattr(training, "settings", lambda run: real(run) | {"something new": 1} if run.team.rank else real(run))
+
+    def work(ranks):
+        versions.mine = f"0.{ranks.rank}"
+        with pytest.raises(DivergedRanksError, match="the package's version: rank 1 differs from rank 0; what is compared"):
+            small(ranks)
+
+    on_ranks(2, work)
+
+
+def test_address_of_a_function_is_no_difference():
+    def made(k): return lambda x: k * x
+
+    first, second = made(1), made(2)
+    assert repr(first) != repr(second) and checksum((first, 1)) == checksum((second, 1)) != checksum((first, 2))
 
 
 def test_ranks_that_drift_apart_are_noticed_within_check_every_steps():
