@@ -333,7 +333,7 @@ def _loop(run: TrainingRun, resume: bool) -> History:
         for callback in run.callbacks:
             if resume and isinstance(callback, Checkpoints) and run.team.first_says(callback.has_last):
                 run.restore(callback.last)
-                run.team.require_agreement(run)
+                run.team.require_agreement(run, settings(run))
         at_the_end.push(functools.partial(_conclude, run))
         while run.epoch < run.epochs and not run.stop and not run.team.signal:
             _train_epoch(run)

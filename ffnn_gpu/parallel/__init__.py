@@ -8,6 +8,7 @@
 
     communicator, mpi, nccl, choice    how ranks talk, and which way is chosen
     faults, agreement                  what happens when a rank fails, or differs from the others
+    writing                            a checkpoint, while the others wait
     team, step, global_batch, shard    what `fit` does with them: parts of batches, BatchNorm, 1/n of the optimizer
 """
 

@@ -41,7 +41,7 @@ class Communicator(Protocol):
         """vector ← vector_root"""
 
     def barrier(self) -> None:
-        """Wait until every rank has come here."""
+        """Wait until every rank has come here, longer than in any other call: what was before may take each its own time."""
 
     def wait(self) -> None:
         """Wait until the device has done every call so far. A host has, when a call returns."""

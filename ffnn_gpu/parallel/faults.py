@@ -30,8 +30,9 @@ class Limits:
     """Seconds that a rank waits for the others in one call.
 
     Args:
-        seconds: in every call but the first.
-        first: in the first, before which ranks start, import and compile, not all of them as fast.
+        seconds: in every other call.
+        first: in the first and at each barrier, as a training has one at its start: before, ranks start, import, compile and
+            read data, not all of them as fast.
     """
 
     seconds: float = 25.0

@@ -44,6 +44,7 @@ class MPI:
         self.rank, self.size, self.device, self.calls = world.Get_rank(), world.Get_size(), device, 0
         self._operations = {"sum": self._mpi.SUM, "min": self._mpi.MIN, "max": self._mpi.MAX}
         self._pinned: dict[str, np.ndarray] = {}
+        self._latest: Any = None
         # Why two of our own: messages of the program around us cannot meet ours, nor can a call that was never finished
         # meet what is said about errors.
         self._comm, self._errors = world.Dup(), world.Dup()
@@ -74,7 +75,7 @@ class MPI:
             self._finish(self._comm.Ibcast(buffer, root), "broadcast", buffer)
 
     def barrier(self) -> None:
-        self._finish(self._comm.Ibarrier(), "barrier")
+        self._finish(self._comm.Ibarrier(), "barrier", limit=self.limits.first)
 
     def wait(self) -> None: ...
 
@@ -87,10 +88,11 @@ class MPI:
         request = self._errors.Iallgather(np.array([error], np.int64), everyone)
         return everyone.tolist() if faults.completes(request.Test, limit) else None
 
-    def _finish(self, request: Any, call: str, buffer: Any = None) -> None:
-        """Wait for a call that was begun; end every rank where it takes longer than it may."""
+    def _finish(self, request: Any, call: str, buffer: Any = None, limit: float | None = None) -> None:
+        """Wait for a call that was begun; end every rank where it takes longer than it may, limits.seconds unless said."""
         self.calls += 1
-        limit = self.limits.first if self.calls == 1 else self.limits.seconds
+        self._latest = request                                                   # keeps its buffers, whatever is raised here
+        if limit is None: limit = self.limits.first if self.calls == 1 else self.limits.seconds
         if faults.completes(request.Test, limit): return
         what = "" if buffer is None else f" of {buffer.size} numbers ({buffer.dtype})"
         faults.say(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.checks import require_positive_int
+from ffnn_gpu.checks import require_positive, require_positive_int
 from ffnn_gpu.errors import CheckpointError, ConfigurationError
 from ffnn_gpu.evaluation import Samples, outputs_of, scores
 from ffnn_gpu.network import Network
@@ -16,6 +16,7 @@ from ffnn_gpu.parallel.agreement import require_agreement
 from ffnn_gpu.parallel.communicator import Communicator, Single, cuts
 from ffnn_gpu.parallel.shard import Shard
 from ffnn_gpu.parallel.step import WEIGHT, SharedStep
+from ffnn_gpu.parallel.writing import BUSY, WRITTEN, Writing
 from ffnn_gpu.version import __version__
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # each has a place behind the sums of a step
@@ -30,14 +31,17 @@ class DataParallel:
         batch_norm: "global", statistics over the rows of all ranks, as on one; or "local", over each rank's own, which saves
             three small sums for each such layer and step and is another trajectory for each number of ranks.
         check_every: steps after which ranks compare θ, the learning rate and the step again.
+        checkpoint_limit: seconds within which rank 0 must have written a checkpoint.
     """
 
     communicator: Communicator
     batch_norm: str = "global"
     check_every: int = 100
+    checkpoint_limit: float = 600.0
 
     def __post_init__(self) -> None:
         require_positive_int("check_every", self.check_every)
+        require_positive("checkpoint_limit", self.checkpoint_limit)
         if self.batch_norm not in ("global", "local"):
             raise ConfigurationError(f"batch_norm of DataParallel is 'global' or 'local', not {self.batch_norm!r}")
 
@@ -113,7 +117,9 @@ class Team:
         """Raise DivergedRanksError, on every rank, unless θ, the learning rate, the step and the settings agree."""
         if self.size == 1: return
         params, to_host = run.network.params, run.network.backend.to_host
-        if settings:  # first, because another version may compare other things
+        if settings:
+            self.communicator.barrier()                                          # ranks read data at speeds of their own
+            # The version first, because another one may compare other things.
             require_agreement(self.communicator, {"the package's version": __version__, "what is compared": [*settings]})
         require_agreement(self.communicator, {**(settings or {}),
             "the parameters": to_host(params.theta), "the running statistics": to_host(params.state),
@@ -129,18 +135,16 @@ class Team:
     # ------------------------------------------------------------------ what one rank does for all
 
     def alone(self, write: Callable[[], None]) -> None:
-        """write() on rank 0, while the others wait. Raises CheckpointError on them if it fails there."""
+        """write() on rank 0, while the others wait. Raises CheckpointError on them if it fails there or takes too long."""
         if self.size == 1: return write()
-        failed = np.zeros(1, np.int64)
-        try:
-            if self.rank == 0: write()
-        except Exception:
-            failed[0] = 1
-            self.communicator.broadcast(failed)
-            raise
-        self.communicator.broadcast(failed)
-        if failed[0]: raise CheckpointError("rank 0 could not write the checkpoint; its own error says why")
-        return None
+        writing = Writing(write, self.params.backend, self.plan.checkpoint_limit) if self.rank == 0 else None
+        said = np.array([BUSY], np.int64)
+        while said[0] == BUSY:
+            if writing is not None: said[0] = writing.state()
+            self.communicator.broadcast(said)
+        if said[0] == WRITTEN: return None
+        if writing is not None and writing.error is not None: raise writing.error
+        raise CheckpointError("rank 0 could not write the checkpoint; its own error says why")
 
     def evaluate(self, network: Network, loss: Any, data: Samples, metrics: Any) -> dict[str, float]:
         """`evaluate` of the whole data, of whose outputs every rank computes a part."""

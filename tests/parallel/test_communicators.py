@@ -233,10 +233,12 @@ def test_call_that_takes_too_long_names_rank_call_and_time_and_ends_all(monkeypa
         mpi = MPI(limits=Limits(0.05, 0.1))
         mpi.barrier()
         mpi.all_reduce(np.ones(5))
-    assert comm.aborted == [1, 1]
-    first, second = capsys.readouterr().err.splitlines()
+        mpi.barrier()
+    assert comm.aborted == [1, 1, 1]
+    first, second, third = capsys.readouterr().err.splitlines()
     assert first.startswith("rank 1 of 3 has waited 0.1 s for the others in barrier, its call number 1")
     assert second.startswith("rank 1 of 3 has waited 0.05 s for the others in all_reduce of 5 numbers (float64), its call")
+    assert third.startswith("rank 1 of 3 has waited 0.1 s for the others in barrier, its call number 3")
 
 
 def test_limits_come_from_the_environment(monkeypatch):

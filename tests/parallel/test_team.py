@@ -2,13 +2,14 @@
 
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from ffnn_gpu import SGD, Adam, Callback, DivergedError, Network, ReduceOnPlateau, fit, load, training
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DivergedRanksError
-from ffnn_gpu.parallel import DataParallel, Single, team
+from ffnn_gpu.parallel import DataParallel, Single, team, writing
 from ffnn_gpu.parallel.agreement import checksum, require_agreement
 from tests.parallel import cases
 from tests.parallel.cases import LABELS, LOSSES, NETWORKS, X, assert_same_training, train
@@ -96,6 +97,40 @@ def test_first_rank_alone_writes_and_its_failure_is_everybodys(tmp_path):
     on_ranks(3, work)
     assert sorted(rank for rank, _ in errors) == [0, 1, 2]
     assert sum("rank 0 could not write" in text for _, text in errors) == 2
+
+
+def team_of(ranks, **more):
+    network = Network(5, NETWORKS["dense"], "numpy", "float64", seed=3)
+    return team.Team(DataParallel(ranks, **more), network, Adam(), False)
+
+
+def test_checkpoint_that_takes_longer_than_ranks_wait_for_each_other_is_waited_for(monkeypatch):
+    monkeypatch.setattr(writing, "BEAT", 0.1)
+    written = []
+
+    def slow():
+        time.sleep(2.5)
+        written.append(1)
+
+    def work(ranks):
+        team_of(ranks).alone(slow)
+        assert written == [1]
+
+    on_ranks(2, work, limit=1)
+
+
+def test_checkpoint_that_is_never_written_fails_on_every_rank(monkeypatch):
+    monkeypatch.setattr(writing, "BEAT", 0.01)
+    errors = []
+
+    def work(ranks):
+        with pytest.raises(CheckpointError) as caught: team_of(ranks, checkpoint_limit=0.1).alone(lambda: time.sleep(2))
+        errors.append(str(caught.value))
+
+    on_ranks(2, work)
+    others, first = sorted(errors)
+    assert others == "rank 0 could not write the checkpoint; its own error says why"
+    assert first == "the checkpoint was not on the disk after 0.1 s; checkpoint_limit of DataParallel allows more"
 
 
 def test_best_network_is_written_with_the_average_gathered_from_all_pieces(tmp_path):

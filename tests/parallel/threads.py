@@ -16,8 +16,8 @@ def numbers(vector):
 class Exchange:
     """Where the vectors of all ranks meet."""
 
-    def __init__(self, size):
-        self.size, self.vectors, self.barrier, self.calls = size, [None] * size, threading.Barrier(size, timeout=60), []
+    def __init__(self, size, limit=60):
+        self.size, self.vectors, self.barrier, self.calls = size, [None] * size, threading.Barrier(size, timeout=limit), []
 
 
 class ThreadRank:
@@ -65,9 +65,9 @@ class ThreadRank:
         self.exchange.barrier.abort()
 
 
-def on_ranks(n, work):
+def on_ranks(n, work, limit=60):
     """[work(communicator of rank r)] of n threads; the error of the lowest rank that raised one of its own."""
-    exchange, results, errors = Exchange(n), [None] * n, {}
+    exchange, results, errors = Exchange(n, limit), [None] * n, {}
 
     def run(rank):
         try:
