@@ -8,12 +8,14 @@ Why polling and not a blocking call: MPI has no time limits, and a blocking call
 need where there are more ranks than cores.
 """
 
+import faulthandler
 import os
 import sys
 import time
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -73,6 +75,22 @@ def completes(done: Callable[[], Any], limit: float) -> bool:
         if now - begun > limit: return bool(done())
         latest = now
     return True
+
+
+@contextmanager
+def ends_within(limit: float) -> Iterator[None]:
+    """End this process, with its traceback, if what is done here takes longer, as starting MPI does without the other ranks.
+
+    Why faulthandler: its clock is a thread of C, which needs no Python while MPI holds the interpreter.
+    """
+    if sys.__stderr__ is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(limit, exit=True, file=sys.__stderr__)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _yield() -> None:

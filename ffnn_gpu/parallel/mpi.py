@@ -39,18 +39,19 @@ class MPI:
 
     def __init__(self, device: str = "numpy", limits: Limits | None = None) -> None:
         self.limits = Limits.of_environment() if limits is None else limits
-        self._mpi = load_mpi()
-        world = self._mpi.COMM_WORLD
+        with faults.ends_within(self.limits.first):                              # none of these has a time limit of its own
+            self._mpi = load_mpi()
+            world = self._mpi.COMM_WORLD
+            # Why two of our own: messages of the program around us cannot meet ours, nor can a call that was never finished
+            # meet what is said about errors.
+            self._comm, self._errors = world.Dup(), world.Dup()
+            local = world.Split_type(self._mpi.COMM_TYPE_SHARED)
+            self.local_rank = local.Get_rank()
+            local.Free()
         self.rank, self.size, self.device, self.calls = world.Get_rank(), world.Get_size(), device, 0
         self._operations = {"sum": self._mpi.SUM, "min": self._mpi.MIN, "max": self._mpi.MAX}
         self._pinned: dict[str, np.ndarray] = {}
         self._latest: Any = None
-        # Why two of our own: messages of the program around us cannot meet ours, nor can a call that was never finished
-        # meet what is said about errors.
-        self._comm, self._errors = world.Dup(), world.Dup()
-        local = world.Split_type(self._mpi.COMM_TYPE_SHARED)
-        self.local_rank = local.Get_rank()
-        local.Free()
         self.cuda_aware = "cuda" in ((self._comm.Get_info().get("mpi_memory_alloc_kinds")) or "")
         self.reason = f"MPI between {self.size} processes ({self._library()})"
 

@@ -74,6 +74,12 @@ def test_rank_that_raises_ends_all_with_its_traceback_once(tmp_path):
     assert "rank 2 of 3 raised this; every rank ends" in text
 
 
+def test_rank_that_raises_before_it_meets_the_others_ends_all(tmp_path):
+    process = start(3, "absent", tmp_path, FFNN_GPU_PARALLEL_LIMIT="3", FFNN_GPU_PARALLEL_FIRST_LIMIT="3")
+    text = output_of(process, END)
+    assert process.returncode != 0 and "ValueError: never came" in text and "Timeout (0:00:03)!" in text, text
+
+
 def test_error_of_every_rank_is_printed_once(tmp_path):
     process = start(3, "all_raise", tmp_path)
     text = output_of(process, END)
