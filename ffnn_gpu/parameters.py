@@ -63,6 +63,7 @@ class Parameters:
         n_decayed: θ[:n_decayed] are the matrices.
         views: one `Views` per layer.
         optimizer_states: optimizer → the vectors it keeps for these parameters.
+        pieces: (start, stop) → the same of θ[start:stop] alone, where ranks share an optimizer out.
     """
 
     def __init__(self, backend: Backend, shapes: list[Shapes], state_shapes: list[Shapes], dtype: Any) -> None:
@@ -80,6 +81,7 @@ class Parameters:
         self.step = backend.zeros((1,), np.int64)
         self.views = self._views(shapes)
         self.optimizer_states: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self.pieces: dict[tuple[int, int], WeakKeyDictionary[Any, Any]] = {}
 
     def named(self) -> Iterator[tuple[str, Any]]:
         """(name, view) of every parameter and running statistic, names like "0.W" or "3.layers.1.b"."""

@@ -267,7 +267,8 @@ def fit(
         verbose: 0 silent, 1 a bar on a terminal, 2 one line per epoch.
         communicator: of the ranks that train this network together, each calling fit with the same arguments: what
             ffnn_gpu.parallel.communicator() returns, or a DataParallel with more settings. batch_size is that of all ranks.
-        shard_optimizer: each rank keeps and updates 1/n of the moments, for as long as this training.
+        shard_optimizer: each rank keeps and updates 1/n of the moments. Later trainings with it go on from them; one
+            without it starts with new ones.
 
     Returns:
         One row per epoch. After Ctrl-C or SIGTERM, what there is by then, with `interrupted` set.

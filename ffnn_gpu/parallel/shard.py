@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ffnn_gpu.backend.reference import ALIGNMENT, Backend
-from ffnn_gpu.optimizers import Optimizer
+from ffnn_gpu.optimizers import Optimizer, OptimizerState
 from ffnn_gpu.parallel.communicator import Communicator, cuts
 from ffnn_gpu.parameters import Parameters
 
@@ -39,10 +39,10 @@ class Shard:
 
     Attributes:
         bounds: rank r has θ[bounds[r] : bounds[r + 1]]; pieces begin where vector loads may.
-        optimizer_states: optimizer → the vectors it keeps, as long as the piece. They live as long as the training.
+        optimizer_states: optimizer → the vectors it keeps, as long as the piece; they live as long as the parameters.
     """
 
-    def __init__(self, params: Parameters, communicator: Communicator) -> None:
+    def __init__(self, params: Parameters, communicator: Communicator, optimizer: Optimizer) -> None:
         self.whole, self.communicator = params, communicator
         unit = ALIGNMENT // params.compute_dtype.itemsize
         self.bounds = cuts(len(params.theta), communicator.size, unit)
@@ -53,7 +53,10 @@ class Shard:
         self.theta, self.grad = params.theta[self.mine], params.grad[self.mine]
         self.shadow = None if params.shadow is None else params.shadow[self.mine]
         self.n_decayed = min(max(params.n_decayed - start, 0), stop - start)
-        self.optimizer_states: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        if (start, stop) not in params.pieces: params.pieces = {(start, stop): WeakKeyDictionary()}
+        self.optimizer_states = params.pieces[start, stop]
+        whole = params.optimizer_states.pop(optimizer, None)
+        if whole is not None: self.optimizer_states[optimizer] = self._piece_of(whole, optimizer)
 
     def update(self, optimizer: Optimizer, lr: Any) -> None:
         """One update of the whole θ: sums of this piece's gradient, the rule, everybody's new piece."""
@@ -72,3 +75,16 @@ class Shard:
         out[self.mine] = self.whole.backend.to_host(vector)
         self.communicator.all_gather(out, self.bounds)
         return out
+
+    def _piece_of(self, whole: OptimizerState, optimizer: Optimizer) -> OptimizerState:
+        """What an earlier training, whose optimizer was not shared out, left to go on from."""
+        copy, vectors = self.whole.backend.duplicate, vars(whole)
+        mine = {name: copy(v[self.mine]) if is_cut(name, optimizer) else v for name, v in vectors.items()}
+        state = OptimizerState(**mine)
+        state.control = whole.control
+        return state
+
+
+def is_cut(name: str, optimizer: Optimizer) -> bool:
+    """Whether this vector of the optimizer is as long as θ, so that each rank keeps a piece of it."""
+    return name in (*optimizer.moments, "mean")

@@ -14,7 +14,7 @@ from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer
 from ffnn_gpu.parallel.agreement import require_agreement
 from ffnn_gpu.parallel.communicator import Communicator, Single, cuts
-from ffnn_gpu.parallel.shard import Shard
+from ffnn_gpu.parallel.shard import Shard, is_cut
 from ffnn_gpu.parallel.step import WEIGHT, SharedStep
 from ffnn_gpu.parallel.writing import BUSY, WRITTEN, Writing
 from ffnn_gpu.version import __version__
@@ -68,7 +68,7 @@ class Team:
     def __init__(self, plan: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool) -> None:
         self.plan, self.communicator, self.optimizer = plan, plan.communicator, optimizer
         self.rank, self.size = self.communicator.rank, self.communicator.size
-        self.shard = Shard(network.params, self.communicator) if shard_optimizer and self.size > 1 else None
+        self.shard = Shard(network.params, self.communicator, optimizer) if shard_optimizer and self.size > 1 else None
         self.params: Any = network.params if self.shard is None else self.shard
         self.step = SharedStep(self.communicator, network, self.shard, plan.batch_norm == "global", len(SIGNALS))
         self._noted: Any = None
@@ -164,16 +164,19 @@ class Team:
 
     def gathered(self, name: str, vector: Any) -> np.ndarray:
         """An optimizer's vector on the host, whole. Every rank must ask."""
-        if self.shard is not None and self._is_cut(name): return self.shard.gathered(vector)
-        return self.params.backend.to_host(vector)
+        shard = self._cutting(name)
+        return self.params.backend.to_host(vector) if shard is None else shard.gathered(vector)
 
     def own(self, name: str, array: np.ndarray) -> np.ndarray:
         """Of an optimizer's whole vector what this rank keeps."""
-        return array[self.shard.mine] if self.shard is not None and self._is_cut(name) else array
+        shard = self._cutting(name)
+        return array if shard is None else array[shard.mine]
 
     def shape(self, name: str, vector: Any) -> tuple[int, ...]:
         """That of the whole vector."""
-        return (self.shard.bounds[-1],) if self.shard is not None and self._is_cut(name) else vector.shape
+        shard = self._cutting(name)
+        return vector.shape if shard is None else (shard.bounds[-1],)
 
-    def _is_cut(self, name: str) -> bool:
-        return name in (*self.optimizer.moments, "mean")
+    def _cutting(self, name: str) -> Shard | None:
+        """The shard, if this vector of the optimizer is among those it cuts."""
+        return self.shard if is_cut(name, self.optimizer) else None

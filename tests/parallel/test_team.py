@@ -330,3 +330,17 @@ def test_sharded_optimizer_keeps_a_part_of_the_moments():
     whole = len(small(None)[0].params.theta)
     assert sum(lengths) == whole and max(lengths) < whole / 2
 
+
+@pytest.mark.parametrize("first", [False, True])
+def test_training_with_a_sharded_optimizer_goes_on_from_the_moments_of_the_one_before(first):
+    def twice(ranks, *shards):
+        network, rule = Network(5, NETWORKS["dense"], "numpy", "float64", seed=3), Adam(1e-2, ema=0.9)
+        for shard in shards:
+            fit(network, LOSSES["softmax"][0], rule, (X, LABELS), batch_size=16, epochs=2, verbose=0, communicator=ranks,
+                shard_optimizer=shard)                                                               # fmt: skip
+        assert rule not in network.params.optimizer_states or ranks is None          # no memory for what is shared out
+        return network.params.theta
+
+    wanted = twice(None, False, False)
+    for found in on_ranks(3, lambda ranks: twice(ranks, first, True))[0]:
+        np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-14)
