@@ -23,10 +23,10 @@ def checksum(item: Any) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
-def require_agreement(communicator: Communicator, items: Mapping[str, Any]) -> None:
+def require_agreement(communicator: Communicator, items: Mapping[str, Any], hint: str = "") -> None:
     """Raise DivergedRanksError, on every rank, unless every item is the same on all of them.
 
-    items: by name; the same names in the same order on every rank.
+    items: by name; the same names in the same order on every rank. hint: how the sentence ends.
     """
     mine = np.array([checksum(item) for item in items.values()], np.int64)
     low, high = mine.copy(), mine.copy()
@@ -37,7 +37,7 @@ def require_agreement(communicator: Communicator, items: Mapping[str, Any]) -> N
     everyone[communicator.rank] = mine
     communicator.all_reduce(everyone.reshape(-1))
     differing = [_difference(name, everyone[:, k].tolist()) for k, name in enumerate(items) if low[k] != high[k]]
-    raise DivergedRanksError(f"the ranks are not in the same training: {'; '.join(differing)}")
+    raise DivergedRanksError(f"the ranks are not in the same training: {'; '.join(differing)}{hint}")
 
 
 def _difference(name: str, sums: list[int]) -> str:

@@ -40,7 +40,7 @@ class NCCL:
         if self.rank == 0: identity[:] = np.frombuffer(self._nccl.get_unique_id(), np.uint8)
         host.broadcast(identity)
         self._gpu = self._cupy.cuda.Device(index)
-        with self._gpu:
+        with self._gpu, faults.ends_within(host.limits.first):
             self._comm = self._nccl.NcclCommunicator(self.size, identity.tobytes(), self.rank)
         self.reason = f"NCCL {self._nccl.get_version()} between {self.size} GPUs, {host.reason} for the host"
 

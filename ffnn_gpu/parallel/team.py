@@ -19,6 +19,7 @@ from ffnn_gpu.parallel.step import WEIGHT, SharedStep
 from ffnn_gpu.parallel.writing import BUSY, WRITTEN, Writing
 from ffnn_gpu.version import __version__
 
+UNLIKE = ". Unlike processors may round an update differently: with shard_optimizer=True one rank updates each piece of θ"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # each has a place behind the sums of a step
 
 
@@ -68,6 +69,7 @@ class Team:
     def __init__(self, plan: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool) -> None:
         self.plan, self.communicator, self.optimizer = plan, plan.communicator, optimizer
         self.rank, self.size = self.communicator.rank, self.communicator.size
+        _require_gpu_of_rank(network, self.communicator)
         self.shard = Shard(network.params, self.communicator, optimizer) if shard_optimizer and self.size > 1 else None
         self.params: Any = network.params if self.shard is None else self.shard
         self.step = SharedStep(self.communicator, network, self.shard, plan.batch_norm == "global", len(SIGNALS))
@@ -125,7 +127,7 @@ class Team:
             "the parameters": to_host(params.theta), "the running statistics": to_host(params.state),
             "the learning rate": (self.optimizer.lr, run.lr_factor),
             "the step": (run.steps_done, int(to_host(params.step)[0])),
-        })  # fmt: skip
+        }, "" if settings or self.shard is not None else UNLIKE)  # fmt: skip
 
     def compare(self, run: Any, before: int) -> None:
         """`require_agreement` where the steps since step `before` passed a multiple of `check_every`."""
@@ -180,3 +182,13 @@ class Team:
     def _cutting(self, name: str) -> Shard | None:
         """The shard, if this vector of the optimizer is among those it cuts."""
         return self.shard if is_cut(name, self.optimizer) else None
+
+
+def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
+    """Raise ConfigurationError where the network computes on another GPU than its rank's: NCCL would fail without a word."""
+    mine, used = (name.replace("cupy:0", "cupy") for name in (communicator.device, network.backend.name))
+    if communicator.size > 1 and mine.startswith("cupy") and used.startswith("cupy") and mine != used:
+        raise ConfigurationError(
+            f"the network of rank {communicator.rank} computes on {used}, and the rank's GPU is {communicator.device}; make "
+            "the network with backend=communicator.device"
+        )

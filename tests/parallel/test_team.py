@@ -13,7 +13,7 @@ from ffnn_gpu.parallel import DataParallel, Single, team, writing
 from ffnn_gpu.parallel.agreement import checksum, require_agreement
 from tests.parallel import cases
 from tests.parallel.cases import LABELS, LOSSES, NETWORKS, X, assert_same_training, train
-from tests.parallel.threads import on_ranks
+from tests.parallel.threads import Exchange, ThreadRank, on_ranks
 
 
 class Seen(Callback):
@@ -286,7 +286,7 @@ def test_ranks_that_drift_apart_are_noticed_within_check_every_steps():
 
     def work(ranks):
         seen = Seen()
-        with pytest.raises(DivergedRanksError, match="the parameters: rank 1 differs from rank"):
+        with pytest.raises(DivergedRanksError, match=r"the parameters: rank 1 differs from rank 0\. Unlike processors"):
             small(DataParallel(ranks, check_every=5), callbacks=[Drift(), seen])
         return seen.steps
 
@@ -317,6 +317,19 @@ def test_what_is_no_communicator_is_refused_before_anything_happens():
     with pytest.raises(ConfigurationError, match="communicator must be what"): small("mpi")
     with pytest.raises(ConfigurationError, match="'global' or 'local', not 'none'"): DataParallel(Single(), "none")
     with pytest.raises(ConfigurationError, match="check_every must be"): DataParallel(Single(), check_every=0)
+
+
+@pytest.mark.parametrize(("used", "fits"), [("cupy", False), ("cupy:1", True), ("numpy", True)])
+def test_network_on_the_gpu_of_another_rank_is_refused(used, fits):
+    ranks = ThreadRank(Exchange(2), 1)
+    ranks.device = "cupy:1"
+    network = Network(5, NETWORKS["dense"], "numpy", seed=3)
+    network.backend.name = used                                                      # a backend of this network alone
+    if fits:
+        team.Team(DataParallel(ranks), network, Adam(), False)
+        return
+    with pytest.raises(ConfigurationError, match="rank 1 computes on cupy, and the rank's GPU is cupy:1"):
+        team.Team(DataParallel(ranks), network, Adam(), False)
 
 
 def test_sharded_optimizer_keeps_a_part_of_the_moments():
