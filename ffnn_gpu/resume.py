@@ -56,7 +56,8 @@ def restore_run(run: Any, path: Path) -> None:
         IncompatibleCheckpointError: it belongs to another network, data set or plan; names the first difference.
     """
     network, state, arrays = checkpoint.read(path, "numpy", kinds(run.network.layers))
-    saved, callbacks = _same_plan(run, path, network, state), resumable(run)
+    saved, arrays = _of_this_rank(run, _same_plan(run, path, network, state), arrays)
+    callbacks = resumable(run)
     _require_vectors(run, path, arrays)
     require_restorable(callbacks, saved.callbacks)
     mine, my_arrays = _remembered(run, callbacks)
@@ -133,6 +134,17 @@ def _parts(
     for k, (callback, remembered) in enumerate(zip(callbacks, saved.callbacks, strict=True)):
         prefix = f"callback.{k}."
         yield callback, remembered, {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _of_this_rank(run: Any, saved: Saved, arrays: dict[str, np.ndarray]) -> tuple[Saved, dict[str, np.ndarray]]:
+    """Without what callbacks remember that only the first rank has; the others are numbered anew."""
+    elsewhere = {type(callback).__name__ for callback in run.elsewhere}
+    kept = [k for k, remembered in enumerate(saved.callbacks) if remembered.get("callback") not in elsewhere]
+    mine = {name: array for name, array in arrays.items() if not name.startswith("callback.")}
+    for place, k in enumerate(kept):
+        prefix = f"callback.{k}."
+        mine |= {f"callback.{place}.{n.removeprefix(prefix)}": a for n, a in arrays.items() if n.startswith(prefix)}
+    return structs.replace(saved, callbacks=[saved.callbacks[k] for k in kept]), mine
 
 
 def _require_vectors(run: Any, path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -73,6 +73,25 @@ def test_some_ranks_go_on_with_what_others_began(tmp_path, before, after, shards
         assert_same_training(rank, train(**BEGUN))
 
 
+class Counter(First):
+    """Remembers, as a number and an array, how many epochs it saw; on the first rank only."""
+
+    def start(self, run): self.count = 0
+    def after_epoch(self, run, row): self.count += 1
+    def state(self): return {"count": self.count}
+    def arrays(self): return {"count": np.array([self.count])}
+    def restore(self, state, arrays): self.count = min(state["count"], int(arrays["count"][0]))
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_callback_of_the_first_rank_is_restored_there_and_nowhere_missed(tmp_path, after):
+    case = {"optimizer": "momentum", "settings": "validated", "checkpoint": tmp_path}
+    on_ranks(2, lambda ranks: train(ranks, callbacks=[Counter(), Stop(7)], **case))
+    counters = [Counter(), Counter()]
+    found, _ = on_ranks(after, lambda ranks: train(ranks, callbacks=[counters[ranks.rank]], resume=True, **case))
+    assert counters[0].count == len(found[0][1]) == 5
+
+
 def test_checkpoint_does_not_know_how_many_ranks_wrote_it(tmp_path):
     written = []
     for n in (1, 3):
