@@ -23,7 +23,8 @@ class Callback:
     """The hooks; every one does nothing here.
 
     first_rank_only: where ranks train together, whether the first alone has this callback, as one that prints or writes a
-        file should be. Others are called on every rank, see the same numbers there, and must decide the same.
+        file should be; the others wait for it, no longer than for a rank. Other callbacks are called on every rank, see the
+        same numbers there, and must decide the same.
     """
 
     first_rank_only: ClassVar[bool] = False

@@ -20,7 +20,7 @@ class Writing:
 
     def __init__(self, write: Callable[[], None], backend: Any, limit: float) -> None:
         self._write, self._limit, self._began = write, limit, time.monotonic()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         backend.synchronize()                                                    # the thread knows nothing of our streams
         self._thread = threading.Thread(target=self._run, name="ffnn_gpu checkpoint", daemon=True)
         self._thread.start()
@@ -37,5 +37,5 @@ class Writing:
     def _run(self) -> None:
         try:
             self._write()
-        except Exception as error:  # raised again by the thread that trains
+        except BaseException as error:  # raised again by the thread that trains
             self.error = error

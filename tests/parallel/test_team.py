@@ -1,164 +1,17 @@
-"""What ranks, here threads, agree on besides θ: when to stop, what to write, that they are in one training."""
+"""What ranks, here threads, agree on besides θ: when to stop, and whose numbers they keep."""
 
 import signal
-import threading
-import time
 
 import numpy as np
 import pytest
 
-from ffnn_gpu import SGD, Adam, Callback, DivergedError, Network, ReduceOnPlateau, fit, load, training
-from ffnn_gpu.errors import CheckpointError, ConfigurationError, DivergedRanksError
-from ffnn_gpu.parallel import DataParallel, Single, team, writing
-from ffnn_gpu.parallel.agreement import checksum, require_agreement
+from ffnn_gpu import SGD, Adam, Callback, DivergedError, Network, ReduceOnPlateau, fit
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.parallel import DataParallel, Single, team
 from tests.parallel import cases
-from tests.parallel.cases import LABELS, LOSSES, NETWORKS, X, assert_same_training, train
+from tests.parallel.cases import LABELS, LOSSES, NETWORKS, X, train
+from tests.parallel.runs import First, Seen, Stop, small
 from tests.parallel.threads import Exchange, ThreadRank, on_ranks
-
-
-class Seen(Callback):
-    """The steps and epochs it was called for."""
-
-    def __init__(self):
-        self.steps, self.epochs = [], []
-
-    def after_step(self, run):
-        self.steps.append(run.steps_done)
-
-    def after_epoch(self, run, row):
-        self.epochs.append(run.epoch)
-
-
-class First(Seen):
-    """The same where only the first rank has it."""
-
-    first_rank_only = True
-
-
-class Stop(Callback):
-    """Makes the training end as a signal does, at update number `step`."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def after_step(self, run):
-        if run.steps_done == self.step: run.team._noted.signal = signal.SIGTERM
-
-
-def small(ranks, *, lr=1e-2, callbacks=(), start=lambda network: None, layers="dense", **more):
-    network = Network(5, NETWORKS[layers], "numpy", "float64", seed=3)
-    start(network)
-    settings = {"batch_size": 16, "epochs": 3, "verbose": 0} | more
-    return network, fit(network, LOSSES["softmax"][0], Adam(lr), (X, LABELS), callbacks=callbacks, communicator=ranks,
-                        **settings)                                                                  # fmt: skip
-
-
-# ---------------------------------------------------------------------- checkpoints
-
-
-BEGUN = {"optimizer": "averaged", "network": "batch_norm", "settings": "uneven"}
-
-
-@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 4), (4, 2)])
-@pytest.mark.parametrize("shards", [(False, True), (True, False), (True, True)], ids=str)
-def test_some_ranks_go_on_with_what_others_began(tmp_path, before, after, shards):
-    _, history = on_ranks(before, lambda ranks: train(
-        ranks, checkpoint=tmp_path, callbacks=[Stop(7)], shard_optimizer=shards[0], **BEGUN))[0][0]  # fmt: skip
-    assert history.interrupted == signal.SIGTERM and len(history) == 1
-    seen = Seen()
-    found, _ = on_ranks(after, lambda ranks: train(
-        ranks, checkpoint=tmp_path, resume=True, callbacks=[seen][: ranks.rank == 0], shard_optimizer=shards[1], **BEGUN))
-    assert seen.steps[0] == (8 if before == 1 else 9)                                # ranks tell each other a step later
-    for rank in found:
-        assert_same_training(rank, train(**BEGUN))
-
-
-class Counter(First):
-    """Remembers, as a number and an array, how many epochs it saw; on the first rank only."""
-
-    def start(self, run): self.count = 0
-    def after_epoch(self, run, row): self.count += 1
-    def state(self): return {"count": self.count}
-    def arrays(self): return {"count": np.array([self.count])}
-    def restore(self, state, arrays): self.count = min(state["count"], int(arrays["count"][0]))
-
-
-@pytest.mark.parametrize("after", [1, 2])
-def test_callback_of_the_first_rank_is_restored_there_and_nowhere_missed(tmp_path, after):
-    case = {"optimizer": "momentum", "settings": "validated", "checkpoint": tmp_path}
-    on_ranks(2, lambda ranks: train(ranks, callbacks=[Counter(), Stop(7)], **case))
-    counters = [Counter(), Counter()]
-    found, _ = on_ranks(after, lambda ranks: train(ranks, callbacks=[counters[ranks.rank]], resume=True, **case))
-    assert counters[0].count == len(found[0][1]) == 5
-
-
-def test_checkpoint_does_not_know_how_many_ranks_wrote_it(tmp_path):
-    written = []
-    for n in (1, 3):
-        on_ranks(n, lambda ranks, n=n: train(ranks, checkpoint=tmp_path / str(n), shard_optimizer=True, epochs=1))
-        folder = tmp_path / str(n) / "last"
-        written.append({file.name: file.stat().st_size for file in folder.iterdir()})
-        assert not {"rank", "ranks", "size", "communicator"} & {*(folder / "state.json").read_text().split('"')}
-    assert written[0]["optimizer.safetensors"] == written[1]["optimizer.safetensors"]
-    assert written[0].keys() == written[1].keys()
-
-
-def test_first_rank_alone_writes_and_its_failure_is_everybodys(tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    errors = []
-
-    def work(ranks):
-        try:
-            small(ranks, checkpoint=tmp_path / "file" / "checkpoint")
-        except (CheckpointError, OSError) as error:
-            errors.append((ranks.rank, str(error)))
-
-    on_ranks(3, work)
-    assert sorted(rank for rank, _ in errors) == [0, 1, 2]
-    assert sum("rank 0 could not write" in text for _, text in errors) == 2
-
-
-def team_of(ranks, **more):
-    network = Network(5, NETWORKS["dense"], "numpy", "float64", seed=3)
-    return team.Team(DataParallel(ranks, **more), network, Adam(), False)
-
-
-def test_checkpoint_that_takes_longer_than_ranks_wait_for_each_other_is_waited_for(monkeypatch):
-    monkeypatch.setattr(writing, "BEAT", 0.1)
-    written = []
-
-    def slow():
-        time.sleep(2.5)
-        written.append(1)
-
-    def work(ranks):
-        team_of(ranks).alone(slow)
-        assert written == [1]
-
-    on_ranks(2, work, limit=1)
-
-
-def test_checkpoint_that_is_never_written_fails_on_every_rank(monkeypatch):
-    monkeypatch.setattr(writing, "BEAT", 0.01)
-    errors = []
-
-    def work(ranks):
-        with pytest.raises(CheckpointError) as caught: team_of(ranks, checkpoint_limit=0.1).alone(lambda: time.sleep(2))
-        errors.append(str(caught.value))
-
-    on_ranks(2, work)
-    others, first = sorted(errors)
-    assert others == "rank 0 could not write the checkpoint; its own error says why"
-    assert first == "the checkpoint was not on the disk after 0.1 s; checkpoint_limit of DataParallel allows more"
-
-
-def test_best_network_is_written_with_the_average_gathered_from_all_pieces(tmp_path):
-    on_ranks(3, lambda ranks: train(ranks, checkpoint=tmp_path / "n", shard_optimizer=True, **BEGUN))
-    train(checkpoint=tmp_path / "1", **BEGUN)
-    found, wanted = (load(tmp_path / name / "best", "numpy").params.to_host() for name in ("n", "1"))
-    for name in wanted:
-        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-11, atol=1e-13)
-
 
 # ---------------------------------------------------------------------- what all decide alike
 
@@ -254,72 +107,6 @@ def test_overflow_of_one_rank_skips_the_update_on_all(shard):
 
     found, _ = on_ranks(3, work)
     assert found == [(True, 2.0**23, 0)] * 3
-
-
-# ---------------------------------------------------------------------- ranks that differ
-
-
-def ulp_up(network):
-    network.params.theta[0] = np.nextafter(network.params.theta[0], 1)
-
-
-@pytest.mark.parametrize(("what", "settings"), [
-    ("the parameters", {"start": ulp_up}), ("optimizer", {"lr": 2e-2}), ("batch_size", {"batch_size": 15}),
-    ("seed", {"seed": 1}), ("the architecture", {"layers": "dropout"}), ("epochs", {"epochs": 4}),
-    ("shuffle", {"shuffle": False}), ("the metrics", {"metrics": ["accuracy"]}),
-    ("the callbacks", {"checkpoint": "never-written"}), ("the callbacks", {"early_stopping": 1}),
-], ids=lambda value: value if isinstance(value, str) else "")                                        # fmt: skip
-def test_rank_that_differs_is_named_on_every_rank(what, settings):
-    def work(ranks):
-        with pytest.raises(DivergedRanksError, match=f"{what}: rank 1 differs from ranks 0 and 2"):
-            small(ranks, **(settings if ranks.rank == 1 else {}))
-
-    on_ranks(3, work)
-
-
-def test_rank_of_another_version_is_named_though_it_compares_other_things(monkeypatch):
-    versions = threading.local()
-    monkeypatch.setattr(team, "__version__", type("Version", (), {"__repr__": lambda self: versions.mine})())
-    real = training.settings
-    monkeypatch.setattr(training, "settings", lambda run: real(run) | {"something new": 1} if run.team.rank else real(run))
-
-    def work(ranks):
-        versions.mine = f"0.{ranks.rank}"
-        with pytest.raises(DivergedRanksError, match="the package's version: rank 1 differs from rank 0; what is compared"):
-            small(ranks)
-
-    on_ranks(2, work)
-
-
-def test_address_of_a_function_is_no_difference():
-    def made(k): return lambda x: k * x
-
-    first, second = made(1), made(2)
-    assert repr(first) != repr(second) and checksum((first, 1)) == checksum((second, 1)) != checksum((first, 2))
-
-
-def test_ranks_that_drift_apart_are_noticed_within_check_every_steps():
-    class Drift(Callback):
-        def after_step(self, run):
-            if run.steps_done == 4 and run.team.rank == 0: ulp_up(run.network)
-
-    def work(ranks):
-        seen = Seen()
-        with pytest.raises(DivergedRanksError, match=r"the parameters: rank 1 differs from rank 0\. Unlike processors"):
-            small(DataParallel(ranks, check_every=5), callbacks=[Drift(), seen])
-        return seen.steps
-
-    assert on_ranks(2, work)[0] == [[1, 2, 3, 4]] * 2                                # raised within the fifth
-
-
-def test_every_item_that_differs_is_named_with_the_ranks_that_are_not_like_most():
-    def work(ranks):
-        items = {"version": "0.1.0" if ranks.rank < 2 else "0.2.0", "rows": 53, "dtype": ranks.rank}
-        with pytest.raises(DivergedRanksError) as caught: require_agreement(ranks, items)
-        return str(caught.value)
-
-    sentence = "version: rank 2 differs from ranks 0 and 1; dtype: ranks 1 and 2 differ from rank 0"
-    assert on_ranks(3, work)[0] == [f"the ranks are not in the same training: {sentence}"] * 3
 
 
 # ---------------------------------------------------------------------- one process
