@@ -73,6 +73,9 @@ class NumpyBackend(Backend):
         start = (LANE * lane - memory.__array_interface__["data"][0]) % PAGE
         return memory[start : start + size].view(dtype).reshape(shape)
 
+    def output(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return np.empty(shape, dtype)                                            # two microseconds less
+
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
         plain = type(array) is np.ndarray and array.ndim > 0 and array.flags.c_contiguous
         return array if plain and (dtype is None or array.dtype == dtype) else super().asarray(array, dtype)
