@@ -150,7 +150,7 @@ class Network:
         batch_size = self.backend.rows_at_once if batch_size is None else batch_size
         require_positive_int("batch_size", batch_size)
         rows, batch_size = self.admit(x), int(batch_size)
-        z = self.backend.empty((len(rows), self.widths[-1]), self.dtype)
+        z = self.backend.output((len(rows), self.widths[-1]), self.dtype)
         ws, forward = self._inference(min(batch_size, len(rows)))
         try:
             for start in range(0, len(rows), batch_size):

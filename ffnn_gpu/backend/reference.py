@@ -63,6 +63,10 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """An uninitialized array. `lane`: vectors that one operation reads and writes together get different ones."""
         return self.xp.empty(shape, dtype)
 
+    def output(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An uninitialized array for the caller, wherever it may lie."""
+        return self.empty(shape, dtype)
+
     def zeros(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
         out = self.empty(shape, dtype, lane)
         out[...] = 0

@@ -158,7 +158,7 @@ def tiles(
         m, a = min(ROWS, M - top), A + top * a_row
         for left in range(0, width, PANEL // size):
             w = min(PANEL // size, width - left)
-            b, c = panel + left * size * DEPTH, C + top * c_row + left * size
+            b, c = panel + left * size * K, C + top * c_row + left * size
             registers = (size * w + REGISTER - 1) // REGISTER
             if size * w == PANEL: whole_tile(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
             elif registers == 1: tile_1(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
@@ -219,7 +219,7 @@ def product(
 ) -> None:
     """C (M, N) ← A (M, K) B, with B (K, N), or (N, K) where it is turned; rows and steps in bytes."""
     size = size_of(like)
-    memory = np.empty(DEPTH * WIDTH + REGISTER, np.uint8)
+    memory = np.empty(min(DEPTH, K) * WIDTH + REGISTER, np.uint8)
     panels = (memory.ctypes.data + REGISTER - 1) // REGISTER * REGISTER
     blocks, across = (K + DEPTH - 1) // DEPTH, PANEL // size
     for block in range(blocks):
@@ -227,7 +227,7 @@ def product(
         for left in range(0, N, WIDTH // size):
             width = min(WIDTH // size, N - left)
             for c in range(0, width, across):
-                w, panel = min(across, width - c), panels + c * size * DEPTH
+                w, panel = min(across, width - c), panels + c * size * (last - first)
                 if turned: copy_columns(like, B + (left + c) * b_row + first * size, b_row, last - first, w, panel)
                 else: copy_rows(like, B + first * b_row + (left + c) * size, b_row, last - first, w, panel)
             tiles(like, M, width, last - first, A + first * a_step, a_row, a_step, panels, C + left * size, c_row, block)
