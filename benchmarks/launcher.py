@@ -107,7 +107,8 @@ def measure(job, chosen, rounds, seconds):
 
     chosen: name → whether it takes part. An epoch is measured three times at most.
     """
-    group = {"title": f"{job.title}, {job.precision}", "kind": job.kind, "job": asdict(job)}
+    described = asdict(job) | {"data": job.data and Path(job.data).name}         # a folder's place is nobody's business
+    group = {"title": f"{job.title}, {job.precision}", "kind": job.kind, "job": described}
     libraries = {name: c.package for name, c in contenders(job.device, job.kind).items() if chosen(name)}
     present = [name for name, library in libraries.items() if find_spec(library)]
     group["missing"] = {name: f"{library} is not installed" for name, library in libraries.items() if name not in present}
