@@ -42,6 +42,7 @@ class MPI:
         self._mpi = load_mpi()
         world = self._mpi.COMM_WORLD
         self.rank, self.size, self.device, self.calls = world.Get_rank(), world.Get_size(), device, 0
+        self._limit = self.limits.first
         self._operations = {"sum": self._mpi.SUM, "min": self._mpi.MIN, "max": self._mpi.MAX}
         self._pinned: dict[str, np.ndarray] = {}
         # Why two of our own: messages of the program around us cannot meet ours, nor can a call that was never finished
@@ -78,8 +79,15 @@ class MPI:
 
     def wait(self) -> None: ...
 
+    def unhurried(self) -> None:
+        self._limit = self.limits.first
+
     def abort(self, status: int = 1) -> None:
         self._comm.Abort(status)
+
+    def close(self) -> None:
+        """Why: `python -m mpi4py` aborts all ranks where one ends with another status than 0, unless it has left MPI."""
+        self._mpi.Finalize()
 
     def raised(self, error: int, limit: float) -> list[int] | None:
         """What each rank raised, as a checksum, if every rank calls this within `limit` seconds; else None."""
@@ -90,7 +98,7 @@ class MPI:
     def _finish(self, request: Any, call: str, buffer: Any = None) -> None:
         """Wait for a call that was begun; end every rank where it takes longer than it may."""
         self.calls += 1
-        limit = self.limits.first if self.calls == 1 else self.limits.seconds
+        limit, self._limit = self._limit, self.limits.seconds
         if faults.completes(request.Test, limit): return
         what = "" if buffer is None else f" of {buffer.size} numbers ({buffer.dtype})"
         faults.say(
