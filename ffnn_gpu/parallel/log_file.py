@@ -1,6 +1,7 @@
 """A log file for each rank: what was decided, each epoch, and what ended it, with the time of day."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def open_log(folder: str | Path, communicator: Communicator) -> Path:
     log.addHandler(file)
     if logging.lastResort: log.addHandler(logging.lastResort)                    # warnings still go to standard error
     log.setLevel(logging.INFO)
-    log.info("rank %d of %d, %s, %s", communicator.rank, communicator.size, communicator.device, communicator.reason)
+    here = communicator.device, f"process {os.getpid()}", communicator.reason
+    log.info("rank %d of %d, %s", communicator.rank, communicator.size, ", ".join(here))
     return path
 
 
