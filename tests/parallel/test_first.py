@@ -1,3 +1,5 @@
+import time
+
 import click
 import pytest
 
@@ -36,11 +38,11 @@ def test_first_does_not_begin_before_all_are_there():
     here = []
 
     def work(ranks):
+        if ranks.rank: time.sleep(0.05)
         here.append(ranks.rank)
-        from_first(ranks, lambda: here.sort())
-        return [*here]
+        return from_first(ranks, lambda: str(len(here)))
 
-    assert on_ranks(3, work)[0] == [[0, 1, 2]] * 3
+    assert on_ranks(3, work)[0] == ["3"] * 3
 
 
 class Ranks(Single):
