@@ -4,13 +4,12 @@
                 128 + n ended by signal n: 130 Ctrl-C, 143 SIGTERM; what there is by then has been written
 
 Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG=1 shows tracebacks. What the commands
-do is imported inside them: --help needs none of it.
+do is imported inside them: --help needs none of it. Under mpiexec `train` is one training of all processes and `info` one
+answer, given by rank 0; `evaluate` and `predict` are each process's own.
 """
 
 import json
-import os
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -18,63 +17,9 @@ import click
 
 from ffnn_gpu import __version__
 from ffnn_gpu.configuration import FIELDS, described, resolve
-from ffnn_gpu.errors import BackendUnavailableError, CheckpointError, ConfigurationError, DataError, FfnnGpuError, ShapeError
+from ffnn_gpu.program import Program, notes, ranks_of, say
 
-INTERRUPTED = 130
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
-EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first that fits
-    (ConfigurationError, 2), (BackendUnavailableError, 4), (MemoryError, 5),
-    (DataError, 3), (ShapeError, 3), (CheckpointError, 3), (FileNotFoundError, 3),
-)  # fmt: skip
-
-
-class Program(click.Group):
-    """A group whose errors are one sentence and an exit code."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except click.ClickException as error:
-            say(f"error: {error.format_message()}")
-            code = error.exit_code
-        except click.Abort:
-            code = INTERRUPTED
-        sys.exit(code)
-
-    def invoke(self, ctx: click.Context) -> int:
-        try:
-            code = super().invoke(ctx) or 0
-            sys.stdout.flush()
-        except BrokenPipeError:                                      # the reader has seen enough, as `| head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception as error:
-            if os.environ.get("FFNN_GPU_DEBUG"):
-                traceback.print_exc()
-            say(f"error: {sentence(error)}")
-            return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
-        return code
-
-
-def say(line: str) -> None:
-    """One line on standard error."""
-    click.echo(line, err=True)
-
-
-def silent(line: str) -> None:
-    """What --quiet says."""
-
-
-def sentence(error: Exception) -> str:
-    """What went wrong, on one line."""
-    text = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, (FfnnGpuError, MemoryError, OSError)):
-        return text or type(error).__name__
-    return f"{type(error).__name__}: {text} (not foreseen; FFNN_GPU_DEBUG=1 shows where)"
 
 
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,25 +54,31 @@ def main(ctx: click.Context) -> int | None:
 @click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting: TOML or a word; repeatable.")
 @click.option("--resume", is_flag=True, help="Go on exactly where the run in --out stopped, with its settings.")
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@click.option("--rank-logs", metavar="FOLDER", help="A log file of each process there: rank-0.log, rank-1.log, …")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(
-    data: str | None, file: str | None, assignments: tuple[str, ...], resume: bool, overwrite: bool, quiet: bool,
-    as_json: bool, **flags: Any,
+    data: str | None, file: str | None, assignments: tuple[str, ...], resume: bool, overwrite: bool, rank_logs: str | None,
+    quiet: bool, as_json: bool, **flags: Any,
 ) -> int:  # fmt: skip
     """Train on DATA and write a run folder.
 
     DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a folder with IDX
-    files such as MNIST's. Settings: defaults < --config < FFNN_GPU_BACKEND < --set < flags.
+    files such as MNIST's. Settings: defaults < --config < FFNN_GPU_BACKEND < --set < flags. On several processes:
+    mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA.
     """
     from ffnn_gpu import messages, run, run_folder
+    from ffnn_gpu.parallel.log_file import open_log
 
     saved = run_folder.config_to_resume(flags["out"]) if resume else None
     config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=saved)
+    ranks = ranks_of(config.device)
+    if rank_logs is not None: open_log(rank_logs, ranks)
     result = run.train(
-        config, resume=resume, overwrite=overwrite, note=silent if quiet else say, verbose=0 if quiet else 1
+        config, resume=resume, overwrite=overwrite, note=notes(ranks, quiet), verbose=0 if quiet else 1, communicator=ranks
     )
-    if as_json:
+    if ranks.rank: pass
+    elif as_json:
         click.echo(json.dumps({"folder": str(result.folder), **result.report}))
     else:
         click.echo("\n".join(messages.result_lines(result.folder, result.report, quiet)))
@@ -201,8 +152,10 @@ def predict(model: str, rows: str, output: str | None, probabilities: bool, devi
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def info(as_json: bool) -> None:
-    """Versions, the backend and why it was chosen, the device, BLAS and CPUs."""
+    """Versions, the backend and why it was chosen, the device, BLAS and CPUs; ranks, where there are several."""
     from ffnn_gpu import info as about
 
-    found = about.information()
+    ranks = ranks_of("auto")
+    if ranks.rank: return
+    found = about.information(ranks)
     click.echo(json.dumps(found) if as_json else "\n".join(about.lines(found)))

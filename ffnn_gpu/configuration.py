@@ -73,8 +73,12 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     schedule: Annotated[str, about("one_cycle, cosine, constant, step, exponential, reduce_on_plateau, …")] = "one_cycle"
 
     epochs: Annotated[AtLeast1, about("passes over the training part")] = 30
-    batch_size: Annotated[AtLeast1, about("rows per update")] = 64
+    batch_size: Annotated[AtLeast1, about("rows per update, of all ranks together")] = 64
     accumulate: Annotated[AtLeast1, about("parts each batch is cut into: the same gradient in less memory")] = 1
+    shard_optimizer: Annotated[bool, about("under mpiexec, each rank keeps and updates its part of the moments")] = False
+    batch_statistics: Annotated[
+        Literal["global", "local"], about("of normalization=batch under mpiexec: over all ranks' rows, or each rank's own")
+    ] = "global"
     early_stopping: Annotated[AtLeast1 | None, about("epochs to wait for a better validation loss; keeps the best")] = None
     metrics: Annotated[tuple[str, ...], about("accuracy, f1_macro, roc_auc, rmse, r2, …; else those of the task")] = ()
 

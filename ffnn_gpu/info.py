@@ -11,16 +11,19 @@ import ffnn_gpu
 from ffnn_gpu.backend import Backend, get_backend, probe
 from ffnn_gpu.backend.cupy_backend import load_cupy
 from ffnn_gpu.errors import FfnnGpuError
+from ffnn_gpu.parallel import Communicator, Single
 
 
-def information() -> dict[str, Any]:
+def information(ranks: Communicator | None = None) -> dict[str, Any]:
     """Everything worth pasting into a bug report, as JSON values. Never raises for want of a GPU."""
+    ranks = ranks or Single()
     return {
         "versions": {
             "ffnn_gpu": ffnn_gpu.__version__, "python": platform.python_version(), "numpy": np.__version__,
-            "cupy": _cupy_version(), "numba": _numba_version(),
+            "cupy": _cupy_version(), "numba": _version_of("numba"), "mpi4py": _version_of("mpi4py"),
         },
-        **_backend(),
+        "ranks": {"size": ranks.size, "device": ranks.device, "reason": ranks.reason} if ranks.size > 1 else None,
+        **_backend(ranks.device),
         "blas": _blas(),
         "cpus": os.cpu_count(),
         "platform": platform.platform(),
@@ -31,6 +34,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
     device = found["device"]
     shown = {name: version or "not installed" for name, version in found["versions"].items()}
+    if found["ranks"]: shown["ranks"] = f"{found['ranks']['size']}, {found['ranks']['reason']}"
     shown |= {"backend": f"{found['backend'] or 'none'} ({found['reason']})", "hint": found["hint"]}
     if device is not None:
         shown["device"] = f"{device['name']}, {device['free_bytes']:,} of {device['total_bytes']:,} bytes free"
@@ -38,9 +42,9 @@ def lines(found: dict[str, Any]) -> list[str]:
     return [f"{name:<9} {text}" for name, text in shown.items() if text]
 
 
-def _backend() -> dict[str, Any]:
+def _backend(name: str) -> dict[str, Any]:
     try:
-        backend = get_backend()
+        backend = get_backend(name)
     except FfnnGpuError as error:                                        # what FFNN_GPU_BACKEND asks for
         return {"backend": None, "reason": str(error), "hint": None, "products": None, "recorded": None, "device": None}
     on_cpu = backend.memory() is None
@@ -64,9 +68,9 @@ def _cupy_version() -> str | None:
         return None
 
 
-def _numba_version() -> str | None:
+def _version_of(package: str) -> str | None:
     try:
-        return metadata.version("numba")
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 

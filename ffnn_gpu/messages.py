@@ -12,6 +12,7 @@ from typing import Any
 from ffnn_gpu.backend import Backend, probe
 from ffnn_gpu.configuration import TrainConfig
 from ffnn_gpu.model import Model
+from ffnn_gpu.parallel import Communicator
 from ffnn_gpu.readers import BUNDLED, Dataset
 from ffnn_gpu.tasks import Task
 
@@ -40,6 +41,13 @@ def parts_line(rows: Mapping[str, int], backend: Backend) -> str:
     """How many rows each part has, and which device computes."""
     counts = f"{rows['train']:,} rows to train, {rows['validation']:,} to validate, {rows['test']:,} to test"
     return f"{counts}; backend {backend.name} ({_why(backend)})"
+
+
+def ranks_line(ranks: Communicator, config: TrainConfig) -> str:
+    """4 ranks, MPI between 4 processes (MPICH Version: 5.0.1); of each batch of 64 rows a rank has 16"""
+    most = -(-config.batch_size // ranks.size)
+    rows = f"{most}" if config.batch_size % ranks.size == 0 else f"{most - 1} or {most}"
+    return f"{ranks.size} ranks, {ranks.reason}; of each batch of {config.batch_size} rows a rank has {rows}"
 
 
 def _why(backend: Backend) -> str:
@@ -86,23 +94,23 @@ def constant_line(model: Model) -> str | None:
 def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -> list[str]:
     """Test metrics, the run folder, and, unless brief, commands to go on with."""
     lines = metric_lines(report["test"] or {}, "test ") or ["no test part: test is 0"]
-    run, program = shlex.quote(str(folder)), _program()
+    run, program, started = shlex.quote(str(folder)), _program(), _starts(report["ranks"])
     epochs, asked = report["epochs"], report["epochs_asked"]
     early = epochs < asked and not report["interrupted"]
     done = f"stopped early after epoch {epochs}" if early else f"{epochs} of {asked} epochs"
     best = f", best epoch {report['best_epoch']}," if report["best_epoch"] else ""
     lines.append(f"{done}{best} in {report['seconds']:.1f} s; run folder {folder}")
     if report["interrupted"]:
-        return [*lines, f"interrupted by {report['interrupted']}; to go on:", f"  {program} train --resume --out {run}"]
+        return [*lines, f"interrupted by {report['interrupted']}; to go on:", f"  {started} train --resume --out {run}"]
     if brief: return lines
     source = report["data"] if report["data"] in BUNDLED else "NEW_ROWS.csv"
     lines += [
         "next:",
         f"  {program} predict {run} {source} --output predictions.csv",
-        f"  {program} train --config {run}/config.toml --seed {report['seed'] + 1}",
+        f"  {started} train --config {run}/config.toml --seed {report['seed'] + 1}",
     ]  # fmt: skip
     if report["schedule"] == "constant" and not early:                   # others have come down to a rate of almost nothing
-        lines.append(f"  {program} train --resume --out {run} --epochs {2 * asked}")
+        lines.append(f"  {started} train --resume --out {run} --epochs {2 * asked}")
     return lines
 
 
@@ -115,5 +123,14 @@ def _program() -> str:
     found = shutil.which("ffnn-gpu")
     if found and Path(found).parent == Path(sys.executable).parent:
         return "ffnn-gpu"
+    return f"{_python()} -m ffnn_gpu"
+
+
+def _python() -> str:
     here = os.path.relpath(sys.executable)
-    return f"{shlex.quote(sys.executable if here.startswith('..') else here)} -m ffnn_gpu"
+    return shlex.quote(sys.executable if here.startswith("..") else here)
+
+
+def _starts(ranks: int) -> str:
+    """The program on as many processes."""
+    return _program() if ranks == 1 else f"mpiexec -n {ranks} {_python()} -m mpi4py -m ffnn_gpu"

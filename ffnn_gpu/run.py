@@ -21,11 +21,16 @@ from ffnn_gpu.backend import Backend, get_backend
 from ffnn_gpu.callbacks import Checkpoints, ReduceOnPlateau
 from ffnn_gpu.configuration import TrainConfig, resolve
 from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.evaluation import samples
 from ffnn_gpu.history import History
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, Layer, LayerNorm
 from ffnn_gpu.model import Model, true_and_predicted
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer, optimizer
+from ffnn_gpu.parallel import Communicator, DataParallel, Single
+from ffnn_gpu.parallel.first import from_first
+from ffnn_gpu.parallel.log_file import EpochLog
+from ffnn_gpu.parallel.team import evaluate_together
 from ffnn_gpu.preprocess import Standardizer, train_test_split
 from ffnn_gpu.readers import Dataset, read
 from ffnn_gpu.schedules import Schedule, schedule
@@ -63,8 +68,9 @@ class Result:
 
 
 def train(
-    config: TrainConfig, *, resume: bool = False, overwrite: bool = False, note: Note = lambda line: None, verbose: int = 0
-) -> Result:
+    config: TrainConfig, *, resume: bool = False, overwrite: bool = False, note: Note = lambda line: None, verbose: int = 0,
+    communicator: Communicator | None = None,
+) -> Result:  # fmt: skip
     """Train as the configuration says, and write the run folder.
 
     Args:
@@ -72,13 +78,15 @@ def train(
         overwrite: replace the run in `config.out`.
         note: gets one line for each thing decided on the way.
         verbose: as `fit` takes it.
+        communicator: of the ranks that train together, each calling this with the same arguments. All read the data, the
+            first alone looks at the run folder and writes it, and none returns before it is written.
 
     Raises:
         ConfigurationError, DataError: before anything is written. DivergedError: the loss is not finite.
     """
-    began = time.perf_counter()
-    run_folder.require_usable(config, resume, overwrite)
-    rule, backend = _optimizer(config), get_backend(config.device)
+    began, ranks = time.perf_counter(), communicator or Single(config.device)
+    from_first(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
+    rule, backend = _optimizer(config), _backend(ranks)
     data = read(config.data, config.target)
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
     note(messages.data_line(data, task, config))
@@ -86,15 +94,20 @@ def train(
     require_known(task, parts)
     model = prepare(config, data, parts.train, task, backend)
     note(messages.parts_line(parts.rows(), backend))
+    if ranks.size > 1: note(messages.ranks_line(ranks, config))
     if constant := messages.constant_line(model): note(constant)
     if config.early_stopping and parts.validation is None:
         note("no validation part: early stopping watches the training loss")
-    folder = run_folder.claim(config, data.name, resume)
-    history = _fit(config, model, parts, rule, folder, resume, verbose)
-    model.save(folder / run_folder.MODEL)
-    report = _report(config, model, parts, history, time.perf_counter() - began)
-    run_folder.write_json(folder / run_folder.RESULT, report)
-    _draw(folder, model, parts.test, history, note)
+    folder = Path(from_first(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
+    history = _fit(config, model, parts, rule, folder, resume, verbose, ranks)
+    if ranks.rank == 0: model.save(folder / run_folder.MODEL)
+    test = _tested(model, parts.test, ranks)
+    report = _report(config, model, parts, test, history, time.perf_counter() - began, ranks.size)
+    if ranks.rank == 0:
+        run_folder.write_json(folder / run_folder.RESULT, report)
+        _draw(folder, model, parts.test, history, note)
+    ranks.unhurried()
+    ranks.barrier()
     return Result(folder, model, history, report)
 
 
@@ -152,19 +165,29 @@ def prepare(config: TrainConfig, data: Dataset, training: tuple[Array, Array], t
     )  # fmt: skip
 
 
+def _backend(ranks: Communicator) -> Backend:
+    """The backend that this rank computes on."""
+    backend = get_backend(ranks.device)
+    if ranks.size > 1: backend.reason = f"of rank {ranks.rank} of {ranks.size}"
+    return backend
+
+
 def _fit(
-    config: TrainConfig, model: Model, parts: Parts, rule: Optimizer, folder: Path, resume: bool, verbose: int
-) -> History:
+    config: TrainConfig, model: Model, parts: Parts, rule: Optimizer, folder: Path, resume: bool, verbose: int,
+    ranks: Communicator,
+) -> History:  # fmt: skip
     def encoded(part: tuple[Array, Array]) -> tuple[Array, Array]:
         return model.features(part[0]), model.task.encode(part[1])
 
+    ranks.unhurried()
     return fit(
         model.network, model.task.loss, rule, encoded(parts.train), epochs=config.epochs, batch_size=config.batch_size,
         validation=parts.validation and encoded(parts.validation), class_weight=config.class_weight,
         metrics=model.task.metrics(config.metrics), schedule=_schedule(config.schedule),
         early_stopping=config.early_stopping, accumulate=config.accumulate, seed=config.seed,
         checkpoint=Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras()), resume=resume,
-        callbacks=[run_folder.HistoryFiles(folder)], verbose=verbose,
+        callbacks=[run_folder.HistoryFiles(folder), EpochLog()], verbose=verbose,
+        communicator=DataParallel(ranks, config.batch_statistics), shard_optimizer=config.shard_optimizer,
     )  # fmt: skip
 
 
@@ -206,13 +229,26 @@ def _split(x: Array, y: Array, fraction: float, task: Task, seed: int) -> tuple[
     return (x[np.sort(rest)], y[np.sort(rest)]), (x[np.sort(chosen)], y[np.sort(chosen)])
 
 
-def _report(config: TrainConfig, model: Model, parts: Parts, history: History, seconds: float) -> dict[str, Any]:
+def _tested(model: Model, test: tuple[Array, Array] | None, ranks: Communicator) -> dict[str, float] | None:
+    """`model.evaluate` of the test part, shared out; begun when rank 0 has written the model."""
+    if test is None: return None
+    pair = samples(model.network, model.task.loss, (model.features(test[0]), model.task.encode(test[1])))
+    ranks.unhurried()
+    row = evaluate_together(ranks, model.network, model.task.loss, pair, model.task.metrics(model.metrics))
+    loss = row.pop("loss")
+    return {**row, "loss": loss}
+
+
+def _report(
+    config: TrainConfig, model: Model, parts: Parts, test: dict[str, float] | None, history: History, seconds: float,
+    ranks: int,
+) -> dict[str, Any]:  # fmt: skip
     signal = history.interrupted
     return {
         "data": model.data,
         "task": model.task.kind,
         "loss": model.task.loss_name,
-        "test": parts.test and model.evaluate(*parts.test),
+        "test": test,
         "epochs": len(history),
         "epochs_asked": config.epochs,
         "best_epoch": plots.best_epoch(history) if config.early_stopping and len(history) else None,
@@ -222,6 +258,7 @@ def _report(config: TrainConfig, model: Model, parts: Parts, history: History, s
         "features": model.network.n_in,
         "seed": config.seed,
         "seconds": round(seconds, 3),
+        "ranks": ranks,
         "backend": model.network.backend.name,
         "reason": model.network.backend.reason,
         "versions": {"ffnn_gpu": ffnn_gpu.__version__, "python": platform.python_version(), "numpy": np.__version__},

@@ -29,7 +29,7 @@ LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
 FILES = (METRICS, HISTORY, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
-MAY_GROW = ("epochs", "device", "out")  # what a resumed run may have otherwise than the run it continues
+MAY_GROW = ("epochs", "device", "out", "shard_optimizer")  # what a resumed run may have otherwise than the run it continues
 
 
 def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
@@ -105,7 +105,7 @@ def _require_same(config: TrainConfig) -> None:
     changed = [*differences(saved, _located(config), MAY_GROW)]
     if changed:
         raise ConfigurationError(f"{config.out} cannot go on with other settings: {', '.join(changed)}; "
-                                 "only epochs and device may change. Start a new run without --resume")  # fmt: skip
+                                 "only epochs, device and shard_optimizer may change. Start a new run without --resume")
 
 
 def _first_free(name: str) -> Path:

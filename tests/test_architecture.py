@@ -35,7 +35,7 @@ ORDER = [
     {"training", "tables"},
     {"ffnn_gpu", "passes"},
     {"testing", "plots", "messages", "info"},
-    {"run"},
+    {"run", "program"},
     {"cli"},
     {"__main__"},
 ]  # fmt: skip

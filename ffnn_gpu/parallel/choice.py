@@ -59,11 +59,20 @@ def communicator(device: str = "auto", limits: Limits | None = None) -> Communic
     return found
 
 
+def communicator_for(backend: str) -> Communicator:
+    """`communicator` for a backend by any name that `get_backend` takes; the number of a GPU counts in one process only."""
+    return Single(backend, "one process") if launched()[0] == 1 else communicator(_family(backend))
+
+
 def _meant(device: str) -> str:
     """What "auto" means where FFNN_GPU_BACKEND says it, without the number of a GPU, because ranks have several."""
-    family = os.environ.get(ENVIRONMENT, "").strip().lower().partition(":")[0]
-    asked = SYNONYMS.get(family, family)
+    asked = _family(os.environ.get(ENVIRONMENT, ""))
     return asked if device == "auto" and asked in DEVICES else device
+
+
+def _family(backend: str) -> str:
+    family = backend.strip().lower().partition(":")[0]
+    return SYNONYMS.get(family, family)
 
 
 def _of_several(device: str, mpi: MPI, size: int, variable: str) -> Communicator:
@@ -72,18 +81,23 @@ def _of_several(device: str, mpi: MPI, size: int, variable: str) -> Communicator
                                  "another MPI than the one that started it, or srun lacks --mpi=pmix")  # fmt: skip
     faults.watch(mpi)
     index = None if device == "numpy" else _gpu(mpi.local_rank)
-    everywhere = np.array([index is not None], np.int64)
-    mpi.all_reduce(everywhere, "min")
-    if not everywhere[0]:
-        if device == "cupy":
-            reason = "it has one, another has none" if index is not None else probe(0).reason
-            raise BackendUnavailableError(f"not every rank has a GPU; rank {mpi.rank}: {reason}")
+    without = np.zeros(mpi.size, np.int64)
+    without[mpi.rank] = index is None
+    mpi.all_reduce(without)
+    if without.any():
+        if device == "cupy": raise BackendUnavailableError(_lacking(np.flatnonzero(without).tolist(), index is None))
         return mpi
     assert index is not None
     mpi.device = f"cupy:{index}"
     if not _all_different(mpi, _identity(index)) or not _nccl_works(mpi):
         return mpi
     return NCCL(mpi, index)
+
+
+def _lacking(ranks: list[int], here: bool) -> str:
+    """Which ranks have no GPU, and on those of them why; the same on all of these, which then say it once."""
+    found = f"not every rank has a GPU: {faults.ranks_in_words(ranks)} {'has' if len(ranks) == 1 else 'have'} none"
+    return f"{found}; {probe(0).reason}. Hint: {probe(0).hint}" if here else found
 
 
 def _gpu(local_rank: int) -> int | None:

@@ -46,8 +46,14 @@ class Communicator(Protocol):
     def wait(self) -> None:
         """Wait until the device has done every call so far. A host has, when a call returns."""
 
+    def unhurried(self) -> None:
+        """The next call may wait as long as the first: ranks come to it from reading or writing, not all of them as fast."""
+
     def abort(self, status: int = 1) -> None:
         """End every rank now, this one included."""
+
+    def close(self) -> None:
+        """After the last call of every rank; the process may then end with any status."""
 
 
 class Single:
@@ -70,8 +76,12 @@ class Single:
 
     def wait(self) -> None: ...
 
+    def unhurried(self) -> None: ...
+
     def abort(self, status: int = 1) -> None:
         raise SystemExit(status)
+
+    def close(self) -> None: ...
 
 
 def cuts(length: int, size: int, unit: int = 1) -> list[int]:

@@ -9,6 +9,7 @@ need where there are more ranks than cores.
 """
 
 import faulthandler
+import logging
 import os
 import sys
 import time
@@ -22,6 +23,7 @@ from typing import Any
 
 from ffnn_gpu.errors import ConfigurationError
 
+log = logging.getLogger("ffnn_gpu")
 LIMIT, FIRST_LIMIT = "FFNN_GPU_PARALLEL_LIMIT", "FFNN_GPU_PARALLEL_FIRST_LIMIT"
 GRACE = 2.0  # seconds that a rank which raised waits to hear whether all did
 EAGER, NAP, STOOD_STILL = 2000, 5e-5, 1.0  # polls before the first nap; seconds of a nap; a longer one was no nap
@@ -100,6 +102,7 @@ def _yield() -> None:
 
 def say(line: str) -> None:
     """One line on standard error, at once: what comes next may end the process. In one write: other ranks may speak too."""
+    log.info("%s", line)
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
@@ -110,14 +113,28 @@ def end_all(communicator: Any, error: BaseException) -> None:
     Where every rank raises, as all do for a wrong argument, each different error is printed by the first rank that has it,
     and this returns, so that each process ends by itself. Otherwise this rank prints its traceback and aborts all.
     """
-    everyone = communicator.raised(zlib.crc32(f"{type(error).__name__}: {error}".encode()), GRACE)
-    shown = "".join(traceback.format_exception(error)).rstrip()
+    alike = raised_alike(communicator, error, GRACE)
+    if alike[:1] == [communicator.rank]:
+        say(f"{_traceback(error)}\nraised by {ranks_in_words(alike)} of {communicator.size}")
+    # Why: `python -m mpi4py` ends all ranks with the first that ends, which must not be before it is said.
+    if alike: communicator.raised(0, GRACE)
+
+
+def raised_alike(communicator: Any, error: BaseException, grace: float) -> list[int]:
+    """The ranks that raised this error, where every rank raises one within `grace` seconds; the first of them should say it.
+
+    Otherwise ends every rank: prints this one's traceback and aborts.
+    """
+    everyone = communicator.raised(zlib.crc32(f"{type(error).__name__}: {error}".encode()), grace)
     if everyone is None:
-        say(f"{shown}\nrank {communicator.rank} of {communicator.size} raised this; every rank ends")
+        say(f"{_traceback(error)}\nrank {communicator.rank} of {communicator.size} raised this; every rank ends")
         communicator.abort(1)
-    elif everyone.index(everyone[communicator.rank]) == communicator.rank:
-        alike = [rank for rank, error_there in enumerate(everyone) if error_there == everyone[communicator.rank]]
-        say(f"{shown}\nraised by {ranks_in_words(alike)} of {communicator.size}")
+        return []
+    return [rank for rank, error_there in enumerate(everyone) if error_there == everyone[communicator.rank]]
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def watch(communicator: Any) -> None:

@@ -49,6 +49,7 @@ class MPI:
             self.local_rank = local.Get_rank()
             local.Free()
         self.rank, self.size, self.device, self.calls = world.Get_rank(), world.Get_size(), device, 0
+        self._limit = self.limits.first
         self._operations = {"sum": self._mpi.SUM, "min": self._mpi.MIN, "max": self._mpi.MAX}
         self._pinned: dict[str, np.ndarray] = {}
         self._latest: Any = None
@@ -76,12 +77,20 @@ class MPI:
             self._finish(self._comm.Ibcast(buffer, root), "broadcast", buffer)
 
     def barrier(self) -> None:
-        self._finish(self._comm.Ibarrier(), "barrier", limit=self.limits.first)
+        self.unhurried()
+        self._finish(self._comm.Ibarrier(), "barrier")
 
     def wait(self) -> None: ...
 
+    def unhurried(self) -> None:
+        self._limit = self.limits.first
+
     def abort(self, status: int = 1) -> None:
         self._comm.Abort(status)
+
+    def close(self) -> None:
+        """Why: `python -m mpi4py` aborts all ranks where one ends with another status than 0, unless it has left MPI."""
+        self._mpi.Finalize()
 
     def raised(self, error: int, limit: float) -> list[int] | None:
         """What each rank raised, as a checksum, if every rank calls this within `limit` seconds; else None."""
@@ -89,11 +98,11 @@ class MPI:
         request = self._errors.Iallgather(np.array([error], np.int64), everyone)
         return everyone.tolist() if faults.completes(request.Test, limit) else None
 
-    def _finish(self, request: Any, call: str, buffer: Any = None, limit: float | None = None) -> None:
-        """Wait for a call that was begun; end every rank where it takes longer than it may, limits.seconds unless said."""
+    def _finish(self, request: Any, call: str, buffer: Any = None) -> None:
+        """Wait for a call that was begun; end every rank where it takes longer than it may."""
         self.calls += 1
         self._latest = request                                                   # keeps its buffers, whatever is raised here
-        if limit is None: limit = self.limits.first if self.calls == 1 else self.limits.seconds
+        limit, self._limit = self._limit, self.limits.seconds
         if faults.completes(request.Test, limit): return
         what = "" if buffer is None else f" of {buffer.size} numbers ({buffer.dtype})"
         faults.say(

@@ -104,8 +104,14 @@ class NCCL:
         )
         self.abort(1)
 
+    def unhurried(self) -> None:
+        self.host.unhurried()
+
     def abort(self, status: int = 1) -> None:
         self.host.abort(status)
+
+    def close(self) -> None:
+        self.host.close()
 
     def raised(self, error: int, limit: float) -> list[int] | None:
         """As MPI's."""

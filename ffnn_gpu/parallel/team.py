@@ -150,17 +150,7 @@ class Team:
 
     def evaluate(self, network: Network, loss: Any, data: Samples, metrics: Any) -> dict[str, float]:
         """`evaluate` of the whole data, of whose outputs every rank computes a part."""
-        rows, width = cuts(len(data), self.size), network.widths[-1]
-        mine = range(rows[self.rank], rows[self.rank + 1])
-        total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)
-        sums = np.array([total, weight])
-        self.communicator.all_reduce(sums)
-        whole = outputs
-        if self.size > 1:
-            whole = np.empty((len(data), width), outputs.dtype)
-            whole[mine.start : mine.stop] = outputs
-            self.communicator.all_gather(whole.reshape(-1), [width * bound for bound in rows])
-        return scores(network, loss, data, metrics, float(sums[0]), float(sums[1]), whole)
+        return evaluate_together(self.communicator, network, loss, data, metrics)
 
     # ------------------------------------------------------------------ the optimizer's vectors
 
@@ -192,3 +182,20 @@ def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
             f"the network of rank {communicator.rank} computes on {used}, and the rank's GPU is {communicator.device}; make "
             "the network with backend=communicator.device"
         )
+
+
+def evaluate_together(
+    communicator: Communicator, network: Network, loss: Any, data: Samples, metrics: Any
+) -> dict[str, float]:
+    """`evaluate` of the whole data, of whose outputs every rank computes a part. Every rank must call it."""
+    rows, width = cuts(len(data), communicator.size), network.widths[-1]
+    mine = range(rows[communicator.rank], rows[communicator.rank + 1])
+    total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)
+    sums = np.array([total, weight])
+    communicator.all_reduce(sums)
+    whole = outputs
+    if communicator.size > 1:
+        whole = np.empty((len(data), width), outputs.dtype)
+        whole[mine.start : mine.stop] = outputs
+        communicator.all_gather(whole.reshape(-1), [width * bound for bound in rows])
+    return scores(network, loss, data, metrics, float(sums[0]), float(sums[1]), whole)

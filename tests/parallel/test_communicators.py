@@ -124,8 +124,9 @@ def test_ranks_with_a_gpu_each_talk_through_nccl(monkeypatch, caplog):
 def test_gpu_that_was_asked_for_and_is_missing_raises(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     with installed(monkeypatch, FakeComm(), FakeCupy()) as patch:
-        patch.setattr(choice, "probe", lambda index: SimpleNamespace(usable=False, reason="there is no GPU"))
-        with pytest.raises(BackendUnavailableError, match="rank 0: there is no GPU"): communicator("cupy")
+        patch.setattr(choice, "probe", lambda index: SimpleNamespace(usable=False, reason="there is no GPU", hint="buy one"))
+        with pytest.raises(BackendUnavailableError, match=r"rank 0 has none; there is no GPU\. Hint: buy"):
+            communicator("cupy")
 
 
 # ---------------------------------------------------------------------- MPI

@@ -61,6 +61,10 @@ class ThreadRank:
 
     def wait(self): ...
 
+    def unhurried(self): ...
+
+    def close(self): ...
+
     def abort(self, status=1):
         self.exchange.barrier.abort()
 
