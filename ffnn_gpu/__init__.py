@@ -18,6 +18,7 @@ from ffnn_gpu.activations import (
     softsign,
     tanh,
 )  # fmt: skip
+from ffnn_gpu.array_files import npy_rows
 from ffnn_gpu.backend import Backend, get_backend
 from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.checkpoint import load, load_extras, save
@@ -90,18 +91,17 @@ from ffnn_gpu.version import __version__ as __version__
 from ffnn_gpu.workspace import Workspace
 
 __all__ = [
-    "SGD", "Activation", "Adagrad", "Adam", "AdamW", "Backend", "BackendMismatchError", "BackendUnavailableError",
-    "BatchNorm", "BestWeights", "Callback", "CheckpointCorruptError", "CheckpointError", "Checkpoints",
-    "ConfigurationError", "Constant", "Cosine", "DataError", "Dense", "DeviceOutOfMemoryError", "DivergedError",
-    "DivergedRanksError", "Dropout",
-    "EarlyStopping", "Exponential", "FfnnGpuError", "History", "IncompatibleCheckpointError", "Initializer",
+    "Activation", "Adagrad", "Adam", "AdamW", "Backend", "BackendMismatchError", "BackendUnavailableError", "BatchNorm",
+    "BestWeights", "Callback", "CheckpointCorruptError", "CheckpointError", "Checkpoints", "ConfigurationError",
+    "Constant", "Cosine", "DataError", "Dense", "DeviceOutOfMemoryError", "DivergedError", "DivergedRanksError",
+    "Dropout", "EarlyStopping", "Exponential", "FfnnGpuError", "History", "IncompatibleCheckpointError", "Initializer",
     "InverseScaling", "Layer", "LayerNorm", "LinearWarmup", "Lion", "LogSoftmax", "Loss", "Model", "Nadam", "Network",
-    "Normal", "OneCycle", "Optimizer", "Orthogonal", "PointwiseLoss", "RMSprop", "ReduceOnPlateau", "Residual", "Schedule",
-    "ShapeError", "Softmax", "SoftmaxCrossEntropy", "StepDecay", "Uniform", "VarianceScaling", "Workspace",
+    "Normal", "OneCycle", "Optimizer", "Orthogonal", "PointwiseLoss", "RMSprop", "ReduceOnPlateau", "Residual", "SGD",
+    "Schedule", "ShapeError", "Softmax", "SoftmaxCrossEntropy", "StepDecay", "Uniform", "VarianceScaling", "Workspace",
     "WorkspaceError", "binary_cross_entropy", "binary_cross_entropy_with_logits", "constant", "cross_entropy", "elu",
-    "evaluate", "fit", "gelu", "gelu_tanh", "get_backend", "glorot_normal", "glorot_uniform", "hard_sigmoid", "hard_tanh",
-    "he_normal", "he_uniform", "hinge", "huber", "identity", "leaky_relu", "lecun_normal", "lecun_uniform", "load",
-    "load_extras", "mean_absolute_error", "mean_squared_error", "mish", "normal", "orthogonal", "poisson", "relu", "save",
-    "selu", "sigmoid", "silu", "softmax_cross_entropy", "softmax_jacobian", "softplus", "softsign", "tanh", "train_step",
-    "uniform", "zeros",
+    "evaluate", "fit", "gelu", "gelu_tanh", "get_backend", "glorot_normal", "glorot_uniform", "hard_sigmoid",
+    "hard_tanh", "he_normal", "he_uniform", "hinge", "huber", "identity", "leaky_relu", "lecun_normal", "lecun_uniform",
+    "load", "load_extras", "mean_absolute_error", "mean_squared_error", "mish", "normal", "npy_rows", "orthogonal",
+    "poisson", "relu", "save", "selu", "sigmoid", "silu", "softmax_cross_entropy", "softmax_jacobian", "softplus",
+    "softsign", "tanh", "train_step", "uniform", "zeros",
 ]  # fmt: skip
