@@ -71,7 +71,7 @@ def test_file_that_does_not_fit_the_others_is_refused_by_name(tmp_path, other, e
 
 
 def test_folder_without_files_or_rows_is_refused(tmp_path):
-    with pytest.raises(DataError, match="holds no .npy file"): npy_rows(tmp_path)
+    with pytest.raises(DataError, match=r"holds no \.npy file"): npy_rows(tmp_path)
     np.save(tmp_path / "x.npy", X[:0])
     with pytest.raises(DataError, match="holds no rows"): npy_rows(tmp_path)
 
