@@ -52,34 +52,48 @@ def of_ranks(n, quick):
 
 
 def of_network(widths, runs, alpha, beta):
-    """c₀ and c₁ from the steps of one rank, and what the formulas make of two."""
-    alone = [(B, seconds) for w, B, seconds in runs[0]["steps"] if tuple(w) == widths]
-    c0, c1 = model.fitted_step(alone)
+    """(c₀, c₁) from the steps of one rank, and of two after their sums have been taken off."""
     communication = sum(model.summed(2, size, alpha, beta) for size in (4 * model.parameters(widths), model.LOSS_BYTES))
-    steps = [{"B": B, "two": model.step(2, B, c0, c1, communication)} for B, _ in alone]
-    return {"widths": widths, "parameters": model.parameters(widths), "c0": c0, "c1": c1, "communication": communication,
-            "pays_from": model.pays_from(2, c1, communication), "steps": steps}                      # fmt: skip
+    one, two = ([(B, seconds) for w, B, seconds in run["steps"] if tuple(w) == widths] for run in runs[:2])
+    alone = model.fitted_step(one)
+    ranks = model.fitted_step([(B / 2, max(seconds - communication, seconds / 10)) for B, seconds in two])
+    steps = [{"B": B, "two": model.step(2, B, *ranks, communication)} for B, _ in one]
+    return {"widths": widths, "parameters": model.parameters(widths), "alone": alone, "ranks": ranks, "steps": steps,
+            "communication": communication, "pays_from": model.pays_from(2, alone, ranks, communication)}  # fmt: skip
 
 
 def report(found):
     """Tables in Markdown, measurements and predictions apart."""
     runs, fitted = found["measured"], found["fitted"]
     heads = [f"{r['ranks']} rank{'s' * (r['ranks'] > 1)}{' (oversubscribed)' * r['oversubscribed']}" for r in runs]
-    lines = ["Measured: all_reduce of float32, µs", "", *head("bytes", *heads[1:])]
+    lines = ["Measured: all_reduce of float32, µs", "", *head("bytes", *heads[1:], *["2 by the formula"] * bool(fitted))]
     for k, (size, _) in enumerate(runs[1]["sums"]):
-        lines.append(row(f"{size:,}", *(micro(run["sums"][k][1]) for run in runs[1:])))
-    if fitted:
-        lines += ["", f"Fitted: α = {1e6 * fitted['alpha']:.3g} µs, β = {fitted['beta'] / 1e9:.3g} GB/s"]
-    extra = ["2 by the formula", "pays from B"] if fitted else []
+        formula = [micro(model.summed(2, size, fitted["alpha"], fitted["beta"]))] if fitted else []
+        lines.append(row(f"{size:,}", *(micro(run["sums"][k][1]) for run in runs[1:]), *formula))
+    if fitted: lines += constants(fitted)
+    extra = ["2 by the formula", "sums of these", "pays from B"] if fitted else []
     lines += ["", "Measured: a step, µs, B rows of all ranks together", "", *head("network", "B", *heads, *extra)]
     for k, (widths, B, _) in enumerate(runs[0]["steps"]):
         cells = [micro(run["steps"][k][2]) for run in runs]
         if fitted:
             network = next(network for network in fitted["networks"] if [*network["widths"]] == [*widths])
             two = next(step["two"] for step in network["steps"] if step["B"] == B)
-            cells += [micro(two), f"{network['pays_from']:,}"]
+            cells += [micro(two), micro(network["communication"]), many(network["pays_from"])]
         lines.append(row("-".join(map(str, widths)), f"{B:,}", *cells))
     return "\n".join([*lines, "", *predicted(found["predicted"])])
+
+
+def constants(fitted):
+    lines = ["", f"Fitted: α = {1e6 * fitted['alpha']:.3g} µs, β = {fitted['beta'] / 1e9:.3g} GB/s", ""]
+    lines += head("network", "P", "c₀, µs", "c₁, µs", "c₀ of 2 ranks", "c₁ of 2 ranks")
+    for network in fitted["networks"]:
+        numbers = [f"{1e6 * c:.3g}" for c in (*network["alone"], *network["ranks"])]
+        lines.append(row("-".join(map(str, network["widths"])), f"{network['parameters']:,}", *numbers))
+    return lines
+
+
+def many(B):
+    return "never" if B is None else f"{B:,}"
 
 
 def predicted(lines):
@@ -88,7 +102,7 @@ def predicted(lines):
     for line in lines:
         speedups = [f"{step['one'] / step['all']:.2f} ×" for step in line["steps"]]
         table.append(row(line["machine"], "-".join(map(str, line["widths"])), f"{line['parameters']:,}",
-                         micro(line["communication"]), f"{line['pays_from']:,}", f"{line['half_efficient_from']:,}",
+                         micro(line["communication"]), many(line["pays_from"]), f"{line['half_efficient_from']:,}",
                          *speedups))                                                                 # fmt: skip
     return ["Predicted, not measured: speed of all ranks over one's", "", *table]
 

@@ -8,6 +8,9 @@ any sum by reduce-scatter and all-gather sends. h counts messages that wait for 
 exchanged (MPI, and the trees between nodes), 2 (n − 1) in a ring (NCCL within a node). c₀ is what a step costs however few
 its rows (Adam, calls), c₁ each row. P numbers of ∇θ are summed after the last of them is known, and 4 of the loss before.
 
+On a CPU c₀ and c₁ are others for ranks than for one process: a step of ranks is not recorded, and they share one memory.
+So both pairs are measured. n ranks pay from the B at which T(n, B) = T(1, B).
+
 Reference: Thakur, Rabenseifner and Gropp, Optimization of Collective Communication Operations in MPICH (2005), section 3.5.
 """
 
@@ -102,9 +105,13 @@ def step(n, B, c0, c1, communication):
     return c0 + c1 * B / n + communication
 
 
-def pays_from(n, c1, communication):
-    """The batch from which n ranks are faster than one:  c₁ B (1 − 1/n) = t_sum."""
-    return math.ceil(communication / (c1 * (1 - 1 / n)))
+def pays_from(n, alone, ranks, communication):
+    """The batch from which n ranks are faster than one:  B = (c₀′ − c₀ + t_sum) / (c₁ − c₁′ / n); None if none is.
+
+    alone, ranks: (c₀, c₁) and (c₀′, c₁′).
+    """
+    gain = alone[1] - ranks[1] / n
+    return max(1, math.ceil((ranks[0] - alone[0] + communication) / gain)) if gain > 0 else None
 
 
 def half_efficient_from(n, c0, c1, communication):
@@ -118,7 +125,7 @@ def prediction(machine, widths, batches):
     n, communication = machine.ranks, machine.seconds_of_sum(4 * parameters(widths)) + machine.seconds_of_sum(LOSS_BYTES)
     return {
         "machine": machine.name, "widths": widths, "parameters": parameters(widths), "ranks": n, "c0": c0, "c1": c1,
-        "communication": communication, "pays_from": pays_from(n, c1, communication),
+        "communication": communication, "pays_from": pays_from(n, (c0, c1), (c0, c1), communication),
         "half_efficient_from": half_efficient_from(n, c0, c1, communication),
         "steps": [{"B": B, "one": step(1, B, c0, c1, 0.0), "all": step(n, B, c0, c1, communication)} for B in batches],
     }  # fmt: skip
