@@ -70,9 +70,7 @@ class FileRows:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """The rows of a slice, an array of indices or a mask; one row of one index. Raises IndexError, DataError."""
-        index = np.arange(len(self))[rows] if isinstance(rows, slice) and rows.step not in (None, 1) else rows
-        if isinstance(index, slice): index = np.arange(*index.indices(len(self)))
-        index = np.asarray(index)
+        index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
         if index.dtype == bool: index = np.flatnonzero(index)
         at = np.where(index < 0, index + len(self), index).reshape(-1).astype(np.int64)
         if len(at) and not 0 <= at.min() <= at.max() < len(self):
