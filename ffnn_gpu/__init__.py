@@ -18,6 +18,7 @@ from ffnn_gpu.activations import (
     softsign,
     tanh,
 )  # fmt: skip
+from ffnn_gpu.array_files import npy_rows
 from ffnn_gpu.backend import Backend, get_backend
 from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.checkpoint import load, load_extras, save
@@ -101,7 +102,7 @@ __all__ = [
     "WorkspaceError", "binary_cross_entropy", "binary_cross_entropy_with_logits", "constant", "cross_entropy", "elu",
     "evaluate", "fit", "gelu", "gelu_tanh", "get_backend", "glorot_normal", "glorot_uniform", "hard_sigmoid", "hard_tanh",
     "he_normal", "he_uniform", "hinge", "huber", "identity", "leaky_relu", "lecun_normal", "lecun_uniform", "load",
-    "load_extras", "mean_absolute_error", "mean_squared_error", "mish", "normal", "orthogonal", "poisson", "relu", "save",
-    "selu", "sigmoid", "silu", "softmax_cross_entropy", "softmax_jacobian", "softplus", "softsign", "tanh", "train_step",
-    "uniform", "zeros",
+    "load_extras", "mean_absolute_error", "mean_squared_error", "mish", "normal", "npy_rows", "orthogonal", "poisson",
+    "relu", "save", "selu", "sigmoid", "silu", "softmax_cross_entropy", "softmax_jacobian", "softplus", "softsign", "tanh",
+    "train_step", "uniform", "zeros",
 ]  # fmt: skip

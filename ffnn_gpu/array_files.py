@@ -10,9 +10,10 @@ import gzip
 import io
 import math
 import os
+import re
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from ffnn_gpu.backend.file_rows import FileRows, rows_of
 from ffnn_gpu.errors import DataError, FfnnGpuError
 
 MAX_BYTES = 4 << 30                    # 4 GiB, 91 times the training images of MNIST
@@ -77,6 +79,31 @@ def read_npy(path: str | Path) -> Array:
             raise DataError(f"{path} has {size} bytes; its header declares {declared} (shape {shape} of {dtype})")
         mode: Literal["r"] | None = "r" if math.prod(shape) else None               # nothing cannot be mapped
         return np.load(path, mmap_mode=mode, allow_pickle=False)
+
+
+def npy_rows(source: str | Path | Sequence[str | Path]) -> FileRows:
+    """The rows of a .npy file, of several in the order given, or of all in a folder, 2 before 10, as one array.
+
+    Nothing is in memory: rows are read when a training asks for them, and so they are its x, or y.
+
+    Raises:
+        DataError: no file, a damaged one, one that is not stored row by row, or another type than the first's.
+        ShapeError: another shape of row than the first's.
+    """
+    paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
+    if len(paths) == 1 and paths[0].is_dir(): paths = sorted(paths[0].glob("*.npy"), key=_by_number)
+    if not paths: raise DataError(f"{source} holds no .npy file")
+    arrays = [(path, read_npy(path)) for path in paths]
+    single = next((path for path, array in arrays if not array.ndim), None)
+    if single is not None: raise DataError(f"{single} holds one number, not rows")
+    filled = [array for _, array in arrays if isinstance(array, np.memmap)]
+    if not filled: raise DataError(f"{paths[0]} holds no rows")
+    with reading(paths[0]): return rows_of(filled)
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """A key by which numbers within names are compared as numbers."""
+    return [(int(text), "") if text.isdigit() else (0, text) for text in re.split(r"(\d+)", path.name)]
 
 
 def npz_names(path: str | Path) -> tuple[str, ...]:

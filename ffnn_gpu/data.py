@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.arrays import Standardized, stored
+from ffnn_gpu.backend.file_rows import FileRows, MappedRows
 from ffnn_gpu.backend.precision import master
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError
+
+PIECE = 1 << 24  # bytes that go from a file to a device at once
 
 
 @dataclass(frozen=True)
@@ -45,32 +48,10 @@ class Order:
         return np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else np.arange(rows)
 
 
-@dataclass(frozen=True, eq=False)
-class MappedRows:
-    """Some rows of a memory-mapped matrix, read from the file when they are asked for."""
-
-    whole: np.memmap
-    index: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.index), *self.whole.shape[1:])
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.whole.dtype
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.asarray(self.whole[self.index[rows]])
-
-
 def some_rows(backend: Backend, x: Any, index: np.ndarray) -> Any:
-    """x[index] where x is, on the host or the device; of a memory-mapped x without reading it."""
+    """x[index] where x is, on the host or the device; of an x in files without reading it."""
     if isinstance(x, Standardized): return replace(x, rows=some_rows(backend, x.rows, index))
-    if isinstance(x, np.memmap): return MappedRows(x, index)
+    if isinstance(x, (np.memmap, FileRows)): return MappedRows(x, index)
     if not backend.owns(x): return x[index]
     return backend.take(x, backend.asarray(index), out=backend.empty((len(index), *x.shape[1:]), x.dtype))
 
@@ -125,6 +106,7 @@ class Minibatches:
             (number of minibatches, rows in each).
         """
         if epoch != self._epoch:
+            self._permutation = None                                             # never two of them in memory
             self._permutation = self.backend.asarray(self.order.permutation(self.rows, epoch))
             self._epoch = epoch
         B = self.order.batch_size
@@ -137,11 +119,10 @@ class Minibatches:
     def gather(self, j: int, n: int, part: slice = slice(None)) -> None:
         """Copy the n rows of the j-th minibatch chosen, or a part of them, into the buffers."""
         take, index = self.backend.take, self._index[j * n : (j + 1) * n][part]
-        x, n = stored(self._x), len(index)
-        if isinstance(x, MappedRows):
-            take(x.whole, x.index[index], self.x[:n], *self._scaling)
-        else:
-            take(x, index, self.x[:n], *self._scaling)
+        x, rows, n = stored(self._x), index, len(index)
+        if isinstance(x, MappedRows): x, rows = x.whole, x.index[rows]
+        if isinstance(x, FileRows): x, rows = x[rows], np.arange(n)
+        take(x, rows, self.x[:n], *self._scaling)
         take(self._y, index, out=self.y[:n])
         if self.weight is not None:
             take(self._weight, index, out=self.weight[:n])
@@ -151,8 +132,18 @@ def resident(backend: Backend, x: Any, dtype: Any) -> Any:
     """x on the device for good: cast to `dtype`, or left as it is where that takes less memory or x lies in a file."""
     if isinstance(x, Standardized): return replace(x, rows=resident(backend, x.rows, np.float64))
     on_host = backend.owns(np.empty(0))
-    if on_host and isinstance(x, (np.memmap, MappedRows)):
-        return x  # larger than memory, perhaps: gathered and cast row by row
-    if isinstance(x, MappedRows): x = x[:]
     small = x.dtype.itemsize < np.dtype(dtype).itemsize
+    if isinstance(x, (np.memmap, MappedRows, FileRows)):
+        # larger than memory, perhaps: gathered and cast row by row
+        return x if on_host else _moved(backend, x, x.dtype if small else dtype)
     return backend.asarray(x) if small else backend.asarray(x, dtype)
+
+
+def _moved(backend: Backend, x: Any, dtype: Any) -> Any:
+    """Rows of files on the device. Piece by piece: the host need not hold them."""
+    out = backend.empty(x.shape, dtype)
+    at_once = max(1, PIECE // (x.dtype.itemsize * x.shape[1]))
+    for start in range(0, len(x), at_once):
+        part = slice(start, start + at_once)
+        backend.copy(backend.asarray(x[part], dtype), out=out[part])
+    return out

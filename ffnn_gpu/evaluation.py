@@ -40,8 +40,12 @@ class Samples:
         return Samples(resident(backend, self.x, dtype), backend.asarray(self.y), weight)
 
 
-def samples(network: Network, loss: Loss, data: Any, sample_weight: Any = None, what: str = "data") -> Samples:
+def samples(
+    network: Network, loss: Loss, data: Any, sample_weight: Any = None, what: str = "data", rank: int = 0, size: int = 1
+) -> Samples:
     """(x, y) or (x, y, weight) checked: shapes, finite values, labels.
+
+    Of x in a file only part `rank` of `size` is looked at, because each of so many ranks looks at one.
 
     Raises:
         ShapeError, DataError: with the numbers that do not fit; nothing is changed.
@@ -49,7 +53,7 @@ def samples(network: Network, loss: Loss, data: Any, sample_weight: Any = None, 
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise DataError(f"{what} must be a pair (x, y) or a triple (x, y, sample_weight), not {type(data).__name__}")
     backend = network.backend
-    x = network.admit(data[0])
+    x = network.admit(data[0], rank, size)
     y = loss.targets(backend.to_host(backend.admit(data[1])), network.widths[-1], network.dtype)
     if not len(x):
         raise DataError(f"{what} is empty: x has shape {x.shape}")
@@ -66,7 +70,7 @@ def samples(network: Network, loss: Loss, data: Any, sample_weight: Any = None, 
 
 
 def split(
-    network: Network, loss: Loss, whole: Samples, validation: Any, seed: int
+    network: Network, loss: Loss, whole: Samples, validation: Any, seed: int, rank: int = 0, size: int = 1
 ) -> tuple[Samples, Samples | None]:
     """(training rows, validation rows): validation as given, or the fraction of `whole` it says.
 
@@ -75,7 +79,7 @@ def split(
     if validation is None:
         return whole, None
     if not isinstance(validation, Real):
-        return whole, samples(network, loss, validation, what="validation")
+        return whole, samples(network, loss, validation, None, "validation", rank, size)
     if not 0 < float(validation) < 1:
         raise ConfigurationError(f"validation is {validation}; it is (Xv, yv), or a fraction between 0 and 1")
     y = class_per_row(whole.y)

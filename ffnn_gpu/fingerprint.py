@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.arrays import Standardized, stored
+from ffnn_gpu.backend.file_rows import FileRows, MappedRows
 from ffnn_gpu.backend.reference import Backend
-from ffnn_gpu.data import MappedRows, some_rows
+from ffnn_gpu.data import some_rows
 
 SAMPLE = 1024  # rows
 PIECE = 1 << 22  # bytes read at once
@@ -59,7 +60,7 @@ def _some(backend: Backend, x: Any) -> Iterator[np.ndarray]:
     n = min(SAMPLE, len(x))
     index = np.arange(n) * (len(x) - 1) // max(n - 1, 1)                         # the first and the last row among them
     for part in _pieces(n, x):
-        if isinstance(x, (np.ndarray, MappedRows)):
+        if isinstance(x, (np.ndarray, MappedRows, FileRows)):
             yield x[index[part]]
         else:
             yield backend.to_host(some_rows(backend, x, index[part]))

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.backend import get_backend, to_kind_of
-from ffnn_gpu.backend.arrays import stored
+from ffnn_gpu.backend.arrays import Standardized, stored
+from ffnn_gpu.backend.file_rows import share, unmapped
 from ffnn_gpu.backend.precision import is_floating, underflow_is_zero
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
@@ -131,11 +133,20 @@ class Network:
             if dz is None: break                                                 # nothing before this layer learns
         return dz if ws.input_gradient else None
 
-    def admit(self, x: Any) -> Any:
-        """x of any kind as a finite matrix (n, n_in) of the device or the host, uncopied. Raises ShapeError, DataError."""
+    def admit(self, x: Any, rank: int = 0, size: int = 1) -> Any:
+        """x of any kind as a finite matrix (n, n_in) of the device, the host or a file, uncopied.
+
+        Of rows in a file only part `rank` of `size` is looked at: other ranks look at the others.
+
+        Raises:
+            ShapeError: x is not (n, n_in). DataError: x is not finite.
+        """
         rows = self.backend.admit(x)
+        rows = replace(rows, rows=unmapped(rows.rows)) if isinstance(rows, Standardized) else unmapped(rows)
         self._require_shape(stored(rows))
-        self.backend.require_finite(rows, "x", self.compute_dtype)
+        part, first = share(stored(rows), rank, size)
+        part = replace(rows, rows=part) if isinstance(rows, Standardized) else part
+        self.backend.require_finite(part, f"x from row {first} on" if first else "x", self.compute_dtype)
         return rows
 
     @np.errstate(over="ignore", invalid="ignore")  # the check of the outputs says more than a warning

@@ -250,7 +250,7 @@ def fit(
     resume: bool = False, callbacks: Sequence[Callback] = (), verbose: int = 1, communicator: Any = None,
     shard_optimizer: bool = False,
 ) -> History:  # fmt: skip
-    """Train the network on data: (X, y) or (X, y, sample_weight), X (n, n_in).
+    """Train the network on data: (X, y) or (X, y, sample_weight), X (n, n_in), which may lie in a file or in several.
 
     Args:
         validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified where y are classes.
@@ -283,12 +283,12 @@ def fit(
     for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
         require_positive_int(name, value)
     seed = seed_number(seed)
-    whole = samples(network, loss, data, sample_weight)
-    train, held_out = split(network, loss, whole, validation, seed)
+    plan = DataParallel.of(communicator)
+    train, held_out = plan.together(lambda: _checked(network, loss, data, sample_weight, validation, seed, plan))
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
     metrics = tuple(map(get_metric, metrics))
-    team = Team(DataParallel.of(communicator), network, optimizer, shard_optimizer)
+    team = Team(plan, network, optimizer, shard_optimizer)
     order = Order(batch_size, shuffle, drop_last, seed)
     minibatches = Minibatches(network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size)
     extra = [schedule] if isinstance(schedule, Callback) else []
@@ -302,6 +302,15 @@ def fit(
         run.elsewhere = [callback for callback in run.callbacks if callback.first_rank_only]
         run.callbacks = [callback for callback in run.callbacks if not callback.first_rank_only]
     return _loop(run, resume)
+
+
+def _checked(
+    network: Network, loss: Loss, data: Any, sample_weight: Any, validation: Any, seed: int, plan: DataParallel
+) -> tuple[Samples, Samples | None]:
+    """The rows to train on and those held out. Of rows in files each rank looks at its part."""
+    rank, size = plan.communicator.rank, plan.communicator.size
+    whole = samples(network, loss, data, sample_weight, rank=rank, size=size)
+    return split(network, loss, whole, validation, seed, rank, size)
 
 
 def _require_kinds(**arguments: tuple[Any, type]) -> None:

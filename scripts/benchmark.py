@@ -5,6 +5,7 @@
     --networks TEXT,TEXT         only the jobs whose title contains one of these, such as "train 784-128-10"
     --peers NAME,NAME            only these besides ours; "" for none
     --check                      measure nothing: show that all contenders compute the same losses and outputs
+    --parallel                   instead: 1, 2 and 4 ranks that mpiexec starts, and what larger machines would do
     --quick                      the smallest job of each kind, short rounds, no torch.compile; writes no file unless told
 
 Each contender works in a process of its own on random data that lies on the device, from equal weights, with the same
@@ -26,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 try:
     import ffnn_gpu  # noqa: F401
-    from benchmarks import launcher, report, worker
+    from benchmarks import launcher, parallel, report, worker
     from benchmarks.contenders import CONTENDERS, contenders
     from benchmarks.jobs import Job, jobs
 except ImportError:                       # a fresh clone: make .venv first, then start again in it
@@ -51,6 +52,7 @@ def options(arguments):
     parser.add_argument("--data", help="folder of IDX files for the epoch; random bytes if not said")
     parser.add_argument("--json", type=Path, help="the file to write")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--parallel", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -108,6 +110,23 @@ def measured(args, machine, probe):
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(*report.mean_lines(result["means"]), *([f"written to {path}"] if path else []), sep="\n")
     return result
+
+
+def of_ranks(args, machine):
+    """What `benchmarks/parallel.py` finds, printed and written."""
+    settings = {"device": "cpu", "precision": "float32-parallel", "threads": 1, "quick": args.quick}
+    result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "settings": settings, "machine": machine}
+    try:
+        result |= parallel.measured(args.quick, cores())
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(parallel.report(result))
+    path = args.json or (None if args.quick else results_file(result))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return 0
 
 
 def limits(probe):
@@ -179,6 +198,8 @@ def main(arguments=None):
         return 2
     if args.check:
         return checked(args)
+    if args.parallel:
+        return of_ranks(args, machine)
     measured(args, machine, probe)
     return 0
 

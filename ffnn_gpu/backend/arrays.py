@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backend.file_rows import FileRows
 from ffnn_gpu.backend.precision import is_floating
 from ffnn_gpu.errors import DataError, ShapeError
 
@@ -76,12 +77,13 @@ def stored(x: Any) -> Any:
     return x.rows if isinstance(x, Standardized) else x
 
 
-def host_array(array: Any) -> np.ndarray:
-    """`array` (NumPy, a list, DLPack, CuPy) as a NumPy array, without a copy where none is needed.
+def host_array(array: Any) -> Any:
+    """`array` (NumPy, a list, DLPack, CuPy) as a NumPy array, without a copy where none is needed; FileRows as they are.
 
     Raises:
         DataError: it holds Python objects, or its rows differ in length.
     """
+    if isinstance(array, FileRows): return array
     if not isinstance(array, np.ndarray):
         array = _from_foreign(array)
     if array.dtype == object:

@@ -3,23 +3,25 @@
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ffnn_gpu.checks import require_positive, require_positive_int
-from ffnn_gpu.errors import CheckpointError, ConfigurationError
+from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError
 from ffnn_gpu.evaluation import Samples, outputs_of, scores
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer
 from ffnn_gpu.parallel.agreement import require_agreement
 from ffnn_gpu.parallel.communicator import Communicator, Single, cuts
+from ffnn_gpu.parallel.faults import ranks_in_words
 from ffnn_gpu.parallel.shard import Shard, is_cut
 from ffnn_gpu.parallel.step import WEIGHT, SharedStep
 from ffnn_gpu.parallel.writing import BUSY, WRITTEN, Writing
 from ffnn_gpu.version import __version__
 
 UNLIKE = ". Unlike processors may round an update differently: with shard_optimizer=True one rank updates each piece of θ"
+Found = TypeVar("Found")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # each has a place behind the sums of a step
 
 
@@ -54,6 +56,22 @@ class DataParallel:
         if not all(hasattr(given, name) for name in ("rank", "size", "all_reduce")):
             raise ConfigurationError(f"communicator must be what ffnn_gpu.parallel.communicator() returns, not {given!r}")
         return cls(given)
+
+
+    def together(self, check: Callable[[], Found]) -> Found:
+        """What check() finds. Where it raises on some ranks, DataError on the others too: each looked at rows of its own."""
+        if self.communicator.size == 1: return check()
+        failed = np.zeros(self.communicator.size, np.int64)
+        try:
+            return check()
+        except BaseException:
+            failed[self.communicator.rank] = 1
+            raise
+        finally:
+            self.communicator.all_reduce(failed)
+            if failed.any() and not failed[self.communicator.rank]:
+                ranks = ranks_in_words(np.flatnonzero(failed).tolist())
+                raise DataError(f"{ranks} did not accept the data; the error there says why")
 
 
 class Team:

@@ -1,0 +1,72 @@
+"""What every rank runs:  mpiexec -n N python -m benchmarks.ranks QUICK FILE.
+
+Rank 0 writes {"sums": [[bytes, seconds], …], "steps": [[widths, B, seconds], …]} to FILE.
+"""
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.jobs import MNIST, Job, batch
+from ffnn_gpu import Adam, Callback, Dense, Network, fit, relu, softmax_cross_entropy
+from ffnn_gpu.parallel import DataParallel, communicator
+
+NETWORKS = ((64, 128, 128, 10), MNIST, (1024, 2048, 2048, 2048, 10))
+BATCHES = (64, 256, 1024)
+SIZES = tuple(4**k for k in range(5, 14))                    # bytes: 1 KiB to 64 MiB
+BLOCKS, WARM = 5, 3
+
+
+class Clock(Callback):
+    """When each step ended."""
+
+    def start(self, run):
+        self.times = []
+
+    def after_step(self, run):
+        self.times.append(time.perf_counter())
+
+
+def seconds_of_sum(ranks, size):
+    """The median over blocks of one all_reduce of so many bytes; of the slowest rank."""
+    vector, repeats = np.zeros(size // 4, np.float32), max(3, min(200, 2**24 // size))
+    blocks = []
+    for _ in range(BLOCKS + 1):
+        ranks.barrier()
+        began = time.perf_counter()
+        for _ in range(repeats):
+            ranks.all_reduce(vector)
+        blocks.append((time.perf_counter() - began) / repeats)
+    slowest = np.array([statistics.median(blocks[1:])])
+    ranks.all_reduce(slowest, "max")
+    return float(slowest[0])
+
+
+def seconds_of_step(ranks, widths, B, quick):
+    """The median time of a step of `fit` on a batch of B rows of all ranks together."""
+    steps = 6 if quick else int(max(12, min(300, 4e10 / Job("train", widths, B).flop)))
+    x, y = batch(Job("train", widths, 2 * B))
+    network = Network(widths[0], [*(Dense(width, relu) for width in widths[1:-1]), Dense(widths[-1])], ranks.device)
+    clock = Clock()
+    fit(network, softmax_cross_entropy, Adam(1e-7), (x, y), epochs=steps // 2, batch_size=B, verbose=0, callbacks=[clock],
+        communicator=DataParallel(ranks, check_every=10**9))                                         # fmt: skip
+    inside = np.diff(clock.times)[::2][WARM // 2 :]          # both ends within one epoch
+    slowest = np.array([statistics.median(inside)])
+    ranks.all_reduce(slowest, "max")
+    return float(slowest[0])
+
+
+def main(quick, path):
+    ranks = communicator("numpy")
+    networks, batches, sizes = (NETWORKS[:1], BATCHES[:2], SIZES[:3]) if quick else (NETWORKS, BATCHES, SIZES)
+    sums = [[size, seconds_of_sum(ranks, size)] for size in sizes] if ranks.size > 1 else []
+    steps = [[widths, B, seconds_of_step(ranks, widths, B, quick)] for widths in networks for B in batches]
+    if ranks.rank == 0: Path(path).write_text(json.dumps({"sums": sums, "steps": steps}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] == "quick", sys.argv[2])
