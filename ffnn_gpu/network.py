@@ -136,13 +136,15 @@ class Network:
     def admit(self, x: Any, rank: int = 0, size: int = 1) -> Any:
         """x of any kind as a finite matrix (n, n_in) of the device, the host or a file, uncopied.
 
-        Of rows in a file only part `rank` of `size` is looked at: other ranks look at the others.
+        Of rows in a file only part `rank` of `size` is looked at: other ranks look at the others. Several ranks have large
+        files unmapped, see `file_rows`.
 
         Raises:
             ShapeError: x is not (n, n_in). DataError: x is not finite.
         """
         rows = self.backend.admit(x)
-        rows = replace(rows, rows=unmapped(rows.rows)) if isinstance(rows, Standardized) else unmapped(rows)
+        if size > 1:
+            rows = replace(rows, rows=unmapped(rows.rows)) if isinstance(rows, Standardized) else unmapped(rows)
         self._require_shape(stored(rows))
         part, first = share(stored(rows), rank, size)
         part = replace(rows, rows=part) if isinstance(rows, Standardized) else part
