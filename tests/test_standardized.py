@@ -24,6 +24,8 @@ from ffnn_gpu import (
 from ffnn_gpu.backend import Backend, NumpyBackend, arrays, get_backend
 from ffnn_gpu.backend.arrays import Standardized, require_finite
 from ffnn_gpu.backend.cupy_backend import CupyBackend
+from ffnn_gpu.backend.precision import floating as network_type
+from ffnn_gpu.backend.precision import largest
 from ffnn_gpu.backend.strict import Refusal, StrictBackend
 from ffnn_gpu.data import some_rows
 from ffnn_gpu.preprocess import Standardizer
@@ -193,6 +195,21 @@ def test_a_check_in_blocks_says_what_one_of_the_whole_says(monkeypatch):
             require_finite(np, x, "x")
         said.append(str(error.value))
     assert set(said) == {"x holds 2 values that are not finite; the first is nan at index (4, 1, 0)"}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("rows", ["uint8", "int8", "int64"])
+def test_rows_that_cannot_become_too_large_are_not_looked_at(rows, dtype, monkeypatch):
+    x = np.array([[np.iinfo(rows).min, np.iinfo(rows).max]], rows)
+    dtype = network_type(dtype)
+    reach = max(abs(float(np.iinfo(rows).min)), float(np.iinfo(rows).max)) + 1.0
+    beyond = Standardized(x, np.array([-1.0, -1.0]), np.full(2, reach / largest(dtype) / 2))
+    with pytest.raises(DataError, match=f"too large for {dtype.name}|not finite"), np.errstate(all="ignore"):
+        require_finite(np, beyond, "x", dtype)
+    within = Standardized(x, np.array([1.0, -1.0]), np.full(2, 1.01 * reach / largest(dtype)))
+    assert np.isfinite(within.values(np).astype(dtype).astype(float)).all()
+    monkeypatch.setattr(Standardized, "values", None)
+    require_finite(np, within, "x", dtype)
 
 
 def test_no_copy_in_floating_point_is_ever_made(tmp_path):

@@ -46,6 +46,11 @@ def eps(dtype: Any) -> float:
     return 2.0**-7 if np.dtype(dtype).name == "bfloat16" else float(np.finfo(dtype).eps)
 
 
+def largest(dtype: Any) -> float:
+    """The largest finite number of a floating type."""
+    return (2 - 2.0**-7) * 2.0**127 if np.dtype(dtype).name == "bfloat16" else float(np.finfo(dtype).max)
+
+
 def master(dtype: Any) -> np.dtype:
     """float32 for the 16-bit types, every other type itself."""
     return np.dtype(np.float32) if is_16_bit(np.dtype(dtype)) else np.dtype(dtype)
