@@ -106,7 +106,6 @@ def train(
     if ranks.rank == 0:
         run_folder.write_json(folder / run_folder.RESULT, report)
         _draw(folder, model, parts.test, history, note)
-    ranks.unhurried()
     ranks.barrier()
     return Result(folder, model, history, report)
 

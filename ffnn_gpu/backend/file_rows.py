@@ -2,7 +2,7 @@
 
 Why read and not mapped: pages of a mapped file count as memory of the process. Of 10 million rows of 64 float32 (2.56 GB)
 that are gathered in random order all are soon mapped, because the system maps what lies around a page, 64 KiB to 2 MiB, as
-it likes. Measured per row, with the file in the system's cache: 0.1 µs from a mapped file; 7 to 10 µs where pages are given
+it likes. Once by hand, per row, the file in the system's cache: 0.1 µs from a mapped file; 7 to 10 µs where pages are given
 back (MADV_DONTNEED) whenever they exceed 64 to 256 MiB; 1.6 µs by reading each row, which maps nothing at all. So files of
 up to MAPPED bytes stay mapped; of larger ones several ranks, each of which would count them, read rows. One process keeps
 what its caller has mapped, for speed, and reads what comes as FileRows.

@@ -91,7 +91,10 @@ class Capturing:
             """As CuPy's, it keeps what it was given back, also when it goes itself."""
 
             def __init__(self): module.pools_to_free.add(id(self))
-            def malloc(self, size): raise NotImplementedError
+
+            def malloc(self, size):
+                raise NotImplementedError("stands for a pool: what is allocated while it is in use is NumPy's own memory")
+
             def free_all_blocks(self): module.pools_to_free.discard(id(self))
 
         @contextlib.contextmanager

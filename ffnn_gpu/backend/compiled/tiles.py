@@ -45,7 +45,7 @@ class Vectors:
         self.builder, self.number, self.across = builder, number, across
         self.size = 4 if isinstance(number, ir.FloatType) else 8
         self.lanes = REGISTER // self.size
-        self.kind, self.marks = ir.VectorType(number, self.lanes), ir.VectorType(ir.IntType(1), self.lanes)
+        self.kind = ir.VectorType(number, self.lanes)
         self.zero = ir.Constant(self.kind, [0.0] * self.lanes)
         self.mask: Any = None
         if width is not None:
@@ -97,9 +97,6 @@ def _sums(builder: Any, v: Vectors, K: Any, A: Any, rows: list[Any], a_step: Any
     """Where the sums Σ_k A[i, k] panel[k, j] are; LLVM keeps them in registers."""
     sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in range(v.across)] for _ in rows]
     places = [cgutils.alloca_once_value(builder, start) for start in (A, panel)]
-    for row in sums:
-        for place in row: builder.store(v.zero, place)
-    for place, start in zip(places, (A, panel), strict=True): builder.store(start, place)
     with cgutils.for_range(builder, K):
         a, b = map(builder.load, places)
         of_panel = [v.load(b, j, whole=True) for j in range(v.across)]
