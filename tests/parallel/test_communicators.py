@@ -258,8 +258,9 @@ def test_call_that_takes_too_long_names_who_is_missing_and_ends_all(monkeypatch,
     comm = FakeComm(rank=1, size=4, polls=10**9, waiting=[2])
     monkeypatch.setattr(faults, "_age", lambda: 0.0)
     with installed(monkeypatch, comm):
-        mpi = MPI(limit=0.05)
+        mpi, begun = MPI(limit=0.05), time.monotonic()
         mpi.barrier()
+        assert 0.25 <= time.monotonic() - begun < 2                                  # its limit and its turn
         mpi.all_reduce(np.ones(5))
         comm.waiting = [0, 2]
         mpi.barrier()
@@ -276,6 +277,7 @@ def test_call_that_ends_late_is_no_failure_and_leaves_no_message(monkeypatch, ca
         mpi = MPI(limit=0.4)
         begun = time.monotonic()
         mpi.until(lambda: time.monotonic() - begun > 0.3, "a call")
+        assert mpi.patience.limit() < 0.5                                            # counts from here again
         mpi.close()
     assert comm.aborted == [] and comm.sent == [(1, 1), (2, 1)] and comm.waiting == [] and capsys.readouterr().err == ""
 
