@@ -140,7 +140,10 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         return step
 
     def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
-        """code(*args), the arguments those of train_step. A CPU with Numba records it and runs the recording."""
+        """code(*args), the arguments those of train_step, None for what the code does not need.
+
+        A CPU with Numba records it and runs the recording.
+        """
         return code(*args)
 
     def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:

@@ -7,6 +7,7 @@
 so two small sums forward and one backward. dgain and dbias stay this rank's share, like every other gradient.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from ffnn_gpu.backend.precision import in_float32, wide
@@ -26,6 +27,11 @@ class GlobalBatch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
+
+    def run_step(self, code: Callable[..., Any], network: Any, *args: Any) -> Any:
+        """As Backend's; never a recording where a layer keeps statistics, which would be those of this rank's rows."""
+        if len(network.params.state): return code(network, *args)
+        return self._backend.run_step(code, network, *args)
 
     def batch_rows(self, here: int) -> int:
         """As Backend's."""

@@ -101,18 +101,19 @@ class MPI:
     def _finish(self, request: Any, call: str, buffer: Any = None) -> None:
         """Wait for a call that was begun."""
         self._latest = request                                                   # keeps its buffers, whatever is raised here
-        self.until(request.Test, call if buffer is None else f"{call} of {buffer.size} numbers ({buffer.dtype})")
+        self.until(request.Test, call, buffer)
 
-    def until(self, done: Callable[[], Any], what: str) -> None:
+    def until(self, done: Callable[[], Any], call: str, buffer: Any = None) -> None:
         """Wait until done(), which needs the other ranks; end every rank where it takes longer than it may."""
         self.calls += 1
         limit, early = self.patience.limit(), self.patience.seconds / 2
         if not faults.completes(done, early):
             self._roll_call.here(self.calls)
-            if not faults.completes(done, limit - early + self._turn): return self._give_up(what, limit)
+            if not faults.completes(done, limit - early + self._turn): return self._give_up(limit, call, buffer)
         return self.patience.met()
 
-    def _give_up(self, what: str, limit: float) -> None:
+    def _give_up(self, limit: float, call: str, buffer: Any) -> None:
+        what = call if buffer is None else f"{call} of {buffer.size} numbers ({buffer.dtype})"
         absent = self._roll_call.absent(self.calls)
         whom = faults.ranks_in_words(absent) if absent else "the others"
         faults.say(

@@ -22,6 +22,23 @@ from ffnn_gpu.parallel.shard import Shard
 LOSS, WEIGHT = 0, 1  # places in the sums of a step; more numbers may ride along behind them
 
 
+def share_of_gradient(
+    network: Network, loss: Any, optimizer: None, x: Any, y: Any, ws: Any, sample_weight: None, share: Any
+) -> Any:
+    """∇θ ← share ∇θ of L(x, y); returns L. share: float64 (1,) on the device."""
+    backend = network.backend
+    value = loss(backend, network.forward(x, ws), y, dz=ws.dz, sample_weight=sample_weight)
+    network.backward(backend.scaled(ws.dz, share, out=ws.dz), ws)
+    return value
+
+
+def update(
+    network: Network, loss: None, optimizer: Any, x: None, y: None, ws: Any, sample_weight: None, lr: Any
+) -> None:
+    """One update of θ by the gradient that lies in ∇θ."""
+    optimizer.step(network.params, lr)
+
+
 class SharedStep:
     """The step of one rank.
 
@@ -41,6 +58,7 @@ class SharedStep:
         self._batch = GlobalBatch(network.backend, communicator) if global_statistics else None
         self._network = network if self._batch is None else network.computed_by(self._batch)
         self.mine, self.sums = (network.backend.zeros((WEIGHT + 1 + riders,), np.float64) for _ in range(2))
+        self._share = network.backend.zeros((1,), np.float64)
 
     def __call__(self, run: Any, j: int, n: int, lr: Any) -> tuple[Any, Any]:
         """One update of θ for the j-th chosen minibatch of n rows; returns its L and N."""
@@ -49,7 +67,7 @@ class SharedStep:
         if self._batch is None and len(params.state): self._average(backend, params.state)   # before the optimizer does
         if self.shard is None:
             self.communicator.all_reduce(params.grad)
-            run.optimizer.step(params, lr)
+            backend.run_step(update, run.network, None, run.optimizer, None, None, run.ws, None, lr)
         else:
             self.shard.update(run.optimizer, lr)
         run.ws.stream.row = 0
@@ -85,16 +103,24 @@ class SharedStep:
         ws = run.ws.first(m)
         ws.stream.row = part.start                                               # dropout: bits of the whole batch's rows
         if self._batch is not None: self._batch.rows = stop - start
-        z = network.forward(x, ws)
         weight = run.loss.total_weight(backend, y, w)
-        value = run.loss.evaluate(backend, z, y, ws.dz, w)
+        if isinstance(weight, int):                                              # then Σ N is known: the rows of all
+            backend.write(self._share, 0, weight / (stop - start))
+            part_of = share_of_gradient, network, run.loss.evaluate, None, x, y, ws, None, self._share
+            return self._sum(network.backend.run_step(*part_of), weight)
+        value = run.loss.evaluate(backend, network.forward(x, ws), y, ws.dz, w)
+        self._sum(value, weight)
+        N = self.sums[WEIGHT : WEIGHT + 1]
+        backend.scaled(ws.dz, self.mine[WEIGHT : WEIGHT + 1] / (N + (N == 0)), out=ws.dz)
+        return network.backward(ws.dz, ws)
+
+    def _sum(self, value: Any, weight: Any) -> None:
+        """The sums ← those over the ranks."""
+        backend = self._network.backend
         backend.write(self.mine, LOSS, weight * value)
         backend.write(self.mine, WEIGHT, weight)
         backend.copy(self.mine, out=self.sums)
         self.communicator.all_reduce(self.sums)
-        N = self.sums[WEIGHT : WEIGHT + 1]
-        backend.scaled(ws.dz, self.mine[WEIGHT : WEIGHT + 1] / (N + (N == 0)), out=ws.dz)
-        network.backward(ws.dz, ws)
 
     def _average(self, backend: Any, vector: Any) -> None:
         """Running statistics that each rank took of its own rows become one set."""

@@ -64,14 +64,15 @@ def run_step(
     backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, x: Any, y: Any, ws: Any, weight: Any,
     lr: Any,
 ) -> Any:  # fmt: skip
-    """One update, and the loss before it, as `code` computes them from the other arguments."""
-    table = _table(backend, code, network, loss, optimizer, ws, (x, y, weight, lr))
+    """What `code` computes from the other arguments, an update or a part of one, and the loss before it."""
+    arrays = x, y, weight, lr
+    table = _table(backend, code, network, loss, optimizer, ws, arrays)
     if table is not None:
-        ws.begin_forward(network.params, len(x))
+        if x is not None: ws.begin_forward(network.params, len(x))
         try:
-            value = table.run(x, y, NONE if weight is None else weight, NONE if lr is None else lr)
+            value = table.run(*(NONE if array is None else array for array in arrays))
         finally:
-            ws.forget_pass()
+            if x is not None: ws.forget_pass()
         if value is not None: return network.dtype.type(value)
     return code(network, loss, optimizer, x, y, ws, weight, lr)                  # also says what is wrong with the targets
 
@@ -109,7 +110,9 @@ def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[An
     strange = next((part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")), None)
     if strange is not None: return f"{strange!r} is not this package's own"
     if ws.owner is not network.params: return "the workspace is another network's"
-    if network.dtype not in RECORDED or arrays[0].dtype != network.dtype: return f"x is {arrays[0].dtype}"
+    x = arrays[0]
+    if network.compute_dtype not in RECORDED: return f"products are made in {network.compute_dtype}"
+    if x is not None and x.dtype != network.dtype: return f"x is {x.dtype}"
     if any(array is not None and type(array) is not np.ndarray for array in arrays): return "an argument is no array"
     return ""
 
@@ -135,7 +138,7 @@ def _recording(
     params = _twin(params, backend=recorder)
     twin, scratch = _twin(network, backend=recorder, params=params), _twin(ws, owner=params)
     try:
-        if optimizer is None: recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
+        if loss is None and optimizer is None: recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
         else: code(twin, loss, optimizer, x, y, scratch, weight, lr)
     except WorkspaceError:                                                       # another thread's pass is under way
         raise

@@ -60,7 +60,9 @@ class Recorder:
         self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
         if any(start < last and first < stop for start, stop in self._arguments for first, last in self.places):
             raise NotRecordedError("an argument lies in the network's own memory")
-        if len(self._arguments) < sum(array is not None for array in arguments) or not arguments[0].size:
+        if len(self._arguments) < sum(array is not None for array in arguments) or any(
+            array is not None and not array.size for array in arguments[:1]
+        ):
             raise NotRecordedError("two arguments are one array, or there is no row")
         self.notes: list[Note] = []
         self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
@@ -142,6 +144,12 @@ class Recorder:
 
     def copy(self, array: Any, out: Any) -> Any:
         self._note("copy", self._by_elements(out), array, out, out.size)
+        return out
+
+    def scaled(self, x: Any, factor: Any, out: Any) -> Any:
+        if out is not x or (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
+            raise NotRecordedError("there is no command that scales into another array, or by another type")
+        self._note("scale", self._by_elements(out), out, out.size, factor)
         return out
 
     def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
