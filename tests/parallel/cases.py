@@ -23,9 +23,10 @@ OPTIMIZERS = {
     "penalized": Adam(1e-2, l2=1e-2, l1=1e-3, weight_decay=1e-2), "clipped": SGD(0.05, momentum=0.9, clip_norm=0.05),
     "bounded": Adam(1e-2, clip_value=1e-3), "averaged": SGD(0.05, momentum=0.9, ema=0.9, clip_norm=0.2),
 }  # fmt: skip
+# The first two run as compiled tables where there is Numba, the others operation by operation.
 NETWORKS = {
-    "dense": [Dense(7, tanh), Dense(3)],
-    "dropout": [Dense(7, relu), Dropout(0.3), LayerNorm(), Dense(6, tanh), Dropout(0.2), Dense(3)],
+    "dense": [Dense(7, relu), Dense(3)],
+    "dropout": [Dense(7, relu), Dropout(0.3), LayerNorm(), Dense(6, relu), Dropout(0.2), Dense(3)],
     "batch_norm": [Dense(7, relu), BatchNorm(), Residual([Dense(7, tanh), BatchNorm(), Dropout(0.2)]), Dense(3)],
     "batch_norm_first": [BatchNorm(), Dense(7, tanh), BatchNorm(), Dense(3)],
 }

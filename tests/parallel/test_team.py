@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from ffnn_gpu import SGD, Adam, Callback, DivergedError, Network, ReduceOnPlateau, fit
+from ffnn_gpu import SGD, Adam, Callback, Dense, DivergedError, Network, ReduceOnPlateau, fit, tanh
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.parallel import DataParallel, Single, team
 from tests.parallel import cases
@@ -96,7 +96,7 @@ def test_16_bit_training_agrees_as_far_as_its_numbers_go(dtype, shard):
 @pytest.mark.parametrize("shard", [False, True])
 def test_overflow_of_one_rank_skips_the_update_on_all(shard):
     def work(ranks):
-        network = Network(5, NETWORKS["dense"], "numpy", "float16", seed=3)
+        network = Network(5, [Dense(7, tanh), Dense(3)], "numpy", "float16", seed=3)
         before = network.params.theta.copy()
         network.params.loss_scale[0] = 2.0**24
         x = X.copy()
