@@ -23,7 +23,7 @@ FORMULAS = (
 )  # fmt: skip
 FILES = (*FORMULAS, *(f"ffnn_gpu/{name}.py" for name in (
     "callbacks", "data", "evaluation", "initializers", "labels", "meter", "metrics", "network", "parameters", "preprocess",
-    "resume", "schedules", "targets", "training", "workspace",
+    "resume", "schedules", "step", "targets", "training", "training_run", "workspace",
 )))  # fmt: skip
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
 OPERATORS = (

@@ -45,10 +45,13 @@ NEAREST = {
     "ffnn_gpu/preprocess.py": ("tests/test_preprocess.py", "tests/test_standardized.py"),
     "ffnn_gpu/resume.py": ("tests/test_resume.py", "tests/test_mixed_precision.py"),
     "ffnn_gpu/schedules.py": ("tests/test_schedules.py", "tests/test_defaults.py"),
+    "ffnn_gpu/step.py": ("tests/test_training.py", "tests/test_mixed_precision.py", "tests/backend/test_graphs.py"),
     "ffnn_gpu/targets.py": ("tests/test_targets.py", "tests/test_bad_input.py", "tests/test_losses.py",
                             "tests/test_evaluation.py"),
     "ffnn_gpu/training.py": ("tests/test_training.py", "tests/test_resume.py", "tests/backend/test_graphs.py",
                              "tests/test_mixed_precision.py"),
+    "ffnn_gpu/training_run.py": ("tests/test_training.py", "tests/test_resume.py", "tests/backend/test_graphs.py",
+                                 "tests/test_mixed_precision.py"),
     "ffnn_gpu/workspace.py": ("tests/test_workspace.py", "tests/test_network.py", "tests/test_mixed_precision.py"),
 }  # fmt: skip
 NUMERICAL = (
