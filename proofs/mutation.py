@@ -22,8 +22,8 @@ FORMULAS = (
     *(f"ffnn_gpu/backend/{name}.py" for name in ("losses", "normalization", "softmax", "step_control", "updates")),
 )  # fmt: skip
 FILES = (*FORMULAS, *(f"ffnn_gpu/{name}.py" for name in (
-    "callbacks", "data", "evaluation", "initializers", "labels", "meter", "metrics", "network", "parameters", "preprocess",
-    "resume", "schedules", "step", "targets", "training", "training_run", "workspace",
+    "callbacks", "data", "evaluation", "initializers", "inputs", "labels", "meter", "metrics", "network", "parameters",
+    "prediction", "preprocess", "resume", "schedules", "step", "targets", "training", "training_run", "workspace",
 )))  # fmt: skip
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
 OPERATORS = (

@@ -23,9 +23,9 @@ ORDER = [
     {"backend", "atomic_file"},
     {
         "activations", "parameters", "workspace", "schedules", "checks", "targets", "summary", "interrupt", "history",
-        "folder_swap", "array_files", "labels", "metrics", "meter", "configuration", "tolerances",
+        "folder_swap", "array_files", "labels", "metrics", "meter", "configuration", "tolerances", "inputs",
     },
-    {"initializers", "csv_files", "preprocess", "atomic_folder"},
+    {"initializers", "csv_files", "preprocess", "atomic_folder", "prediction"},
     {"layers", "readers"},
     {"network", "losses", "optimizers", "data", "architecture"},
     {"checkpoint", "evaluation", "slopes", "fingerprint", "step"},
