@@ -17,7 +17,7 @@ from proofs import ROOT, Figure, Settings
 from proofs.suite import caught_by, in_copies, stages, unhealthy
 
 FORMULAS = (
-    "ffnn_gpu/activations.py", "ffnn_gpu/losses.py", "ffnn_gpu/optimizers.py",
+    *(f"ffnn_gpu/{name}.py" for name in ("activations", "cross_entropies", "loss", "losses", "optimizers")),
     *(f"ffnn_gpu/layers/{name}.py" for name in ("batch_norm", "dense", "dropout", "layer_norm", "residual", "softmax")),
     *(f"ffnn_gpu/backend/{name}.py" for name in ("losses", "normalization", "softmax", "step_control", "updates")),
 )  # fmt: skip

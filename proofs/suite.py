@@ -23,6 +23,8 @@ FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
 # Which tests see a mistake in which file first. What survives them meets NUMERICAL, then a planted bug meets EVERYTHING.
 NEAREST = {
     "ffnn_gpu/activations.py": ("tests/test_activations.py", "tests/test_gradients.py"),
+    "ffnn_gpu/loss.py": ("tests/test_losses.py", "tests/test_bad_input.py", "tests/backend/test_strict.py"),
+    "ffnn_gpu/cross_entropies.py": ("tests/test_losses.py", "tests/test_bad_input.py", "tests/backend/test_strict.py"),
     "ffnn_gpu/losses.py": ("tests/test_losses.py", "tests/test_bad_input.py", "tests/backend/test_strict.py"),
     "ffnn_gpu/optimizers.py": ("tests/test_optimizers.py", "tests/backend/test_updates.py", "tests/test_mixed_precision.py"),
     "ffnn_gpu/backend/updates.py": ("tests/test_optimizers.py", "tests/backend/test_updates.py",
