@@ -74,7 +74,7 @@ def failed(error: Exception, ranks: Any) -> int:
     log.info("ended by an error", exc_info=error)
     grace = 0.0
     if ranks.size > 1:
-        grace = min(GRACE, PART_OF_LIMIT * faults.Limits.of_environment().seconds)
+        grace = min(GRACE, PART_OF_LIMIT * faults.limit_of_environment())
         alike = faults.raised_alike(ranks, error, grace)
     if ranks.size == 1 or alike[0] == ranks.rank:
         if os.environ.get("FFNN_GPU_DEBUG") and not isinstance(error, click.ClickException):

@@ -100,13 +100,10 @@ def train(
         note("no validation part: early stopping watches the training loss")
     folder = Path(from_first(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
     history = _fit(config, model, parts, rule, folder, resume, verbose, ranks)
-    if ranks.rank == 0: model.save(folder / run_folder.MODEL)
+    from_first(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = _tested(model, parts.test, ranks)
     report = _report(config, model, parts, test, history, time.perf_counter() - began, ranks.size)
-    if ranks.rank == 0:
-        run_folder.write_json(folder / run_folder.RESULT, report)
-        _draw(folder, model, parts.test, history, note)
-    ranks.barrier()
+    from_first(ranks, lambda: _publish(folder, report, model, parts.test, history, note))
     return Result(folder, model, history, report)
 
 
@@ -178,7 +175,6 @@ def _fit(
     def encoded(part: tuple[Array, Array]) -> tuple[Array, Array]:
         return model.features(part[0]), model.task.encode(part[1])
 
-    ranks.unhurried()
     return fit(
         model.network, model.task.loss, rule, encoded(parts.train), epochs=config.epochs, batch_size=config.batch_size,
         validation=parts.validation and encoded(parts.validation), class_weight=config.class_weight,
@@ -229,10 +225,9 @@ def _split(x: Array, y: Array, fraction: float, task: Task, seed: int) -> tuple[
 
 
 def _tested(model: Model, test: tuple[Array, Array] | None, ranks: Communicator) -> dict[str, float] | None:
-    """`model.evaluate` of the test part, shared out; begun when rank 0 has written the model."""
+    """`model.evaluate` of the test part, shared out."""
     if test is None: return None
     pair = samples(model.network, model.task.loss, (model.features(test[0]), model.task.encode(test[1])))
-    ranks.unhurried()
     row = evaluate_together(ranks, model.network, model.task.loss, pair, model.task.metrics(model.metrics))
     loss = row.pop("loss")
     return {**row, "loss": loss}
@@ -262,6 +257,13 @@ def _report(
         "reason": model.network.backend.reason,
         "versions": {"ffnn_gpu": ffnn_gpu.__version__, "python": platform.python_version(), "numpy": np.__version__},
     }
+
+
+def _publish(
+    folder: Path, report: dict[str, Any], model: Model, test: tuple[Array, Array] | None, history: History, note: Note
+) -> None:
+    run_folder.write_json(folder / run_folder.RESULT, report)
+    _draw(folder, model, test, history, note)
 
 
 def _draw(folder: Path, model: Model, test: tuple[Array, Array] | None, history: History, note: Note) -> None:

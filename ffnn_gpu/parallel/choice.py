@@ -17,7 +17,6 @@ from ffnn_gpu.backend.cupy_backend import load_cupy
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 from ffnn_gpu.parallel import faults
 from ffnn_gpu.parallel.communicator import Communicator, Single
-from ffnn_gpu.parallel.faults import Limits
 from ffnn_gpu.parallel.mpi import MPI
 from ffnn_gpu.parallel.nccl import NCCL
 
@@ -36,7 +35,7 @@ def launched() -> tuple[int, str]:
     return 1, ""
 
 
-def communicator(device: str = "auto", limits: Limits | None = None) -> Communicator:
+def communicator(device: str = "auto", limit: float | None = None) -> Communicator:
     """The communicator of this process, chosen by what is there, with the `device` its network should compute on.
 
     One process: Single. Under mpiexec or srun: MPI; and NCCL where every rank has a GPU of its own. From then on an
@@ -44,7 +43,8 @@ def communicator(device: str = "auto", limits: Limits | None = None) -> Communic
 
     Args:
         device: "auto", which FFNN_GPU_BACKEND may say more of, "numpy" or "cupy". Ranks of one machine get its GPUs in turn.
-        limits: how long to wait for other ranks; None for what FFNN_GPU_PARALLEL_LIMIT says, else 25 seconds.
+        limit: seconds to wait for other ranks in a call, besides what this rank took itself since its last; None for what
+            FFNN_GPU_PARALLEL_LIMIT says, else 20.
 
     Raises:
         ConfigurationError: several processes were started and MPI cannot be used, or sees one process.
@@ -54,7 +54,7 @@ def communicator(device: str = "auto", limits: Limits | None = None) -> Communic
         raise ConfigurationError(f"device of a communicator is 'auto', 'numpy' or 'cupy', not {device!r}")
     size, variable = launched()
     if size == 1: return Single(device, "one process")
-    found: Communicator = _of_several(_meant(device), MPI("numpy", limits), size, variable)
+    found: Communicator = _of_several(_meant(device), MPI("numpy", limit), size, variable)
     if found.rank == 0: log.info("%s", found.reason)
     return found
 

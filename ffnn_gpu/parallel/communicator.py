@@ -41,13 +41,10 @@ class Communicator(Protocol):
         """vector ← vector_root"""
 
     def barrier(self) -> None:
-        """Wait until every rank has come here, longer than in any other call: what was before may take each its own time."""
+        """Wait until every rank has come here."""
 
     def wait(self) -> None:
         """Wait until the device has done every call so far. A host has, when a call returns."""
-
-    def unhurried(self) -> None:
-        """The next call may wait as long as the first: ranks come to it from reading or writing, not all of them as fast."""
 
     def abort(self, status: int = 1) -> None:
         """End every rank now, this one included."""
@@ -75,8 +72,6 @@ class Single:
     def barrier(self) -> None: ...
 
     def wait(self) -> None: ...
-
-    def unhurried(self) -> None: ...
 
     def abort(self, status: int = 1) -> None:
         raise SystemExit(status)

@@ -17,49 +17,64 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ffnn_gpu.errors import ConfigurationError
 
 log = logging.getLogger("ffnn_gpu")
-LIMIT, FIRST_LIMIT = "FFNN_GPU_PARALLEL_LIMIT", "FFNN_GPU_PARALLEL_FIRST_LIMIT"
+LIMIT, USUAL = "FFNN_GPU_PARALLEL_LIMIT", 20.0  # seconds
 GRACE = 2.0  # seconds that a rank which raised waits to hear whether all did
 EAGER, NAP, STOOD_STILL = 2000, 5e-5, 1.0  # polls before the first nap; seconds of a nap; a longer one was no nap
+STARTED = 19  # of the numbers behind the name in /proc/PID/stat: proc(5), field 22
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Seconds that a rank waits for the others in one call.
+class Patience:
+    """How long this rank waits for the others in a call:
+
+        seconds + what this rank took itself from the end of its last call, at first from the start of its process
+
+    Ranks do the same between two calls, so one that was slow itself lets the others be slow.
 
     Args:
-        seconds: in every other call.
-        first: in the first and at each barrier, as a training has one at its start: before, ranks start, import, compile and
-            read data, not all of them as fast.
+        seconds: None for what FFNN_GPU_PARALLEL_LIMIT says, else 20.
     """
 
-    seconds: float = 25.0
-    first: float = 120.0
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = limit_of_environment() if seconds is None else seconds
+        if not 0 < self.seconds < float("inf"):
+            raise ConfigurationError(f"the limit of ranks must be a positive number of seconds, not {seconds!r}")
+        self._since = time.monotonic() - _age()
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if not 0 < value < float("inf"):
-                raise ConfigurationError(f"{name} of Limits must be positive and finite, not {value!r}")
+    def limit(self) -> float:
+        """Of the call that begins now."""
+        return self.seconds + time.monotonic() - self._since
 
-    @classmethod
-    def of_environment(cls) -> "Limits":
-        """What FFNN_GPU_PARALLEL_LIMIT and FFNN_GPU_PARALLEL_FIRST_LIMIT say, each the default where it says nothing."""
-        seconds = _seconds(LIMIT, cls.seconds)
-        return cls(seconds, max(seconds, _seconds(FIRST_LIMIT, cls.first)))
+    def met(self) -> None:
+        """A call has ended, as it should."""
+        self._since = time.monotonic()
 
 
-def _seconds(variable: str, default: float) -> float:
-    text = os.environ.get(variable, "").strip()
+def limit_of_environment() -> float:
+    """Seconds, FFNN_GPU_PARALLEL_LIMIT's if it says any. Raises ConfigurationError for what is not a positive number."""
+    text = os.environ.get(LIMIT, "").strip()
     try:
-        return float(text) if text else default
+        seconds = float(text) if text else USUAL
     except ValueError:
-        raise ConfigurationError(f"{variable} must be a number of seconds, not {text!r}") from None
+        seconds = float("nan")
+    if not 0 < seconds < float("inf"):
+        raise ConfigurationError(f"{LIMIT} must be a positive number of seconds, not {text!r}")
+    return seconds
+
+
+def _age() -> float:
+    """Seconds since this process began; where no /proc tells, those for which it has computed."""
+    try:
+        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(after_name[STARTED]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, IndexError, ValueError):
+        return time.process_time()
 
 
 def completes(done: Callable[[], Any], limit: float) -> bool:

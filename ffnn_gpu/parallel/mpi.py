@@ -4,7 +4,7 @@ A GPU's vectors go through pinned host memory, unless MPI itself says that it re
 (`mpi_memory_alloc_kinds` of MPI-4.1, section 12.4.3).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,9 @@ import numpy as np
 from ffnn_gpu.backend.cupy_backend import load_cupy
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.parallel import faults
-from ffnn_gpu.parallel.faults import Limits
+from ffnn_gpu.parallel.roll_call import RollCall
+
+TURN, LAST_TURN = 0.2, 2.0  # seconds that each rank waits longer than the one before it: one says what all see
 
 
 def load_mpi() -> Any:
@@ -34,22 +36,23 @@ class MPI:
 
     Args:
         device: the backend of this rank.
-        limits: how long to wait for other ranks; None for what the environment says.
+        limit: seconds to wait for other ranks, as `faults.Patience` takes it.
     """
 
-    def __init__(self, device: str = "numpy", limits: Limits | None = None) -> None:
-        self.limits = Limits.of_environment() if limits is None else limits
-        with faults.ends_within(self.limits.first):                              # none of these has a time limit of its own
+    def __init__(self, device: str = "numpy", limit: float | None = None) -> None:
+        self.patience = faults.Patience(limit)
+        with faults.ends_within(self.patience.limit()):                          # none of these has a time limit of its own
             self._mpi = load_mpi()
             world = self._mpi.COMM_WORLD
             # Why two of our own: messages of the program around us cannot meet ours, nor can a call that was never finished
             # meet what is said about errors.
-            self._comm, self._errors = world.Dup(), world.Dup()
+            self._comm, self._errors, waiting = world.Dup(), world.Dup(), world.Dup()
             local = world.Split_type(self._mpi.COMM_TYPE_SHARED)
             self.local_rank = local.Get_rank()
             local.Free()
         self.rank, self.size, self.device, self.calls = world.Get_rank(), world.Get_size(), device, 0
-        self._limit = self.limits.first
+        self.patience.met()
+        self._turn, self._roll_call = min(TURN * self.rank, LAST_TURN), RollCall(waiting)
         self._operations = {"sum": self._mpi.SUM, "min": self._mpi.MIN, "max": self._mpi.MAX}
         self._pinned: dict[str, np.ndarray] = {}
         self._latest: Any = None
@@ -77,19 +80,16 @@ class MPI:
             self._finish(self._comm.Ibcast(buffer, root), "broadcast", buffer)
 
     def barrier(self) -> None:
-        self.unhurried()
         self._finish(self._comm.Ibarrier(), "barrier")
 
     def wait(self) -> None: ...
-
-    def unhurried(self) -> None:
-        self._limit = self.limits.first
 
     def abort(self, status: int = 1) -> None:
         self._comm.Abort(status)
 
     def close(self) -> None:
         """Why: `python -m mpi4py` aborts all ranks where one ends with another status than 0, unless it has left MPI."""
+        self._roll_call.close()
         self._mpi.Finalize()
 
     def raised(self, error: int, limit: float) -> list[int] | None:
@@ -99,15 +99,26 @@ class MPI:
         return everyone.tolist() if faults.completes(request.Test, limit) else None
 
     def _finish(self, request: Any, call: str, buffer: Any = None) -> None:
-        """Wait for a call that was begun; end every rank where it takes longer than it may."""
-        self.calls += 1
+        """Wait for a call that was begun."""
         self._latest = request                                                   # keeps its buffers, whatever is raised here
-        limit, self._limit = self._limit, self.limits.seconds
-        if faults.completes(request.Test, limit): return
-        what = "" if buffer is None else f" of {buffer.size} numbers ({buffer.dtype})"
+        self.until(request.Test, call if buffer is None else f"{call} of {buffer.size} numbers ({buffer.dtype})")
+
+    def until(self, done: Callable[[], Any], what: str) -> None:
+        """Wait until done(), which needs the other ranks; end every rank where it takes longer than it may."""
+        self.calls += 1
+        limit, early = self.patience.limit(), self.patience.seconds / 2
+        if not faults.completes(done, early):
+            self._roll_call.here(self.calls)
+            if not faults.completes(done, limit - early + self._turn): return self._give_up(what, limit)
+        return self.patience.met()
+
+    def _give_up(self, what: str, limit: float) -> None:
+        absent = self._roll_call.absent(self.calls)
+        whom = faults.ranks_in_words(absent) if absent else "the others"
         faults.say(
-            f"rank {self.rank} of {self.size} has waited {limit:g} s for the others in {call}{what}, its call number "
-            f"{self.calls}; one of them hangs or is much slower. Every rank ends. {faults.LIMIT}=seconds allows more"
+            f"rank {self.rank} of {self.size} has waited {limit:.3g} s for {whom} in {what}, its call number {self.calls}; "
+            f"{'it hangs or is' if len(absent) == 1 else 'they hang or are'} much slower. Every rank ends. "
+            f"{faults.LIMIT}=seconds allows more"
         )
         self.abort(1)
 

@@ -34,13 +34,13 @@ class NCCL:
 
     def __init__(self, host: MPI, index: int) -> None:
         self.host, self.rank, self.size, self.local_rank = host, host.rank, host.size, host.local_rank
-        self.device, self._cupy, self._launched = f"cupy:{index}", load_cupy(), False
+        self.device, self._cupy = f"cupy:{index}", load_cupy()
         self._nccl = self._cupy.cuda.nccl
         identity = np.zeros(UNIQUE_ID_BYTES, np.uint8)
         if self.rank == 0: identity[:] = np.frombuffer(self._nccl.get_unique_id(), np.uint8)
         host.broadcast(identity)
         self._gpu = self._cupy.cuda.Device(index)
-        with self._gpu, faults.ends_within(host.limits.first):
+        with self._gpu, faults.ends_within(host.patience.limit()):
             self._comm = self._nccl.NcclCommunicator(self.size, identity.tobytes(), self.rank)
         self.reason = f"NCCL {self._nccl.get_version()} between {self.size} GPUs, {host.reason} for the host"
 
@@ -92,20 +92,11 @@ class NCCL:
         self.host.barrier()
 
     def wait(self) -> None:
-        """Wait for this rank's GPU, no longer than for another rank; end every rank where it takes longer."""
+        """Wait for this rank's GPU, no longer than for another rank."""
         with self._gpu:
             event = self._cupy.cuda.Event(disable_timing=True)
             event.record()
-            limit, self._launched = self.host.limits.seconds if self._launched else self.host.limits.first, True
-            if faults.completes(lambda: event.done, limit): return
-        faults.say(
-            f"rank {self.rank} of {self.size} has waited {limit:g} s for {self.device}, most likely in a call to NCCL that "
-            f"another rank never made; every rank ends. {faults.LIMIT}=seconds allows more"
-        )
-        self.abort(1)
-
-    def unhurried(self) -> None:
-        self.host.unhurried()
+            self.host.until(lambda: event.done, f"the work of {self.device}, most likely a call to NCCL that not all made")
 
     def abort(self, status: int = 1) -> None:
         self.host.abort(status)

@@ -8,16 +8,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ffnn_gpu.checks import require_positive, require_positive_int
-from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError
+from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.evaluation import Samples, outputs_of, scores
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer
 from ffnn_gpu.parallel.agreement import require_agreement
 from ffnn_gpu.parallel.communicator import Communicator, Single, cuts
 from ffnn_gpu.parallel.faults import ranks_in_words
+from ffnn_gpu.parallel.first import from_first
 from ffnn_gpu.parallel.shard import Shard, is_cut
 from ffnn_gpu.parallel.step import WEIGHT, SharedStep
-from ffnn_gpu.parallel.writing import BUSY, WRITTEN, Writing
 from ffnn_gpu.version import __version__
 
 UNLIKE = ". Unlike processors may round an update differently: with shard_optimizer=True one rank updates each piece of θ"
@@ -138,7 +138,6 @@ class Team:
         if self.size == 1: return
         params, to_host = run.network.params, run.network.backend.to_host
         if settings:
-            self.communicator.barrier()                                          # ranks read data at speeds of their own
             # The version first, because another one may compare other things.
             require_agreement(self.communicator, {"the package's version": __version__, "what is compared": [*settings]})
         require_agreement(self.communicator, {**(settings or {}),
@@ -155,16 +154,9 @@ class Team:
     # ------------------------------------------------------------------ what one rank does for all
 
     def alone(self, write: Callable[[], None]) -> None:
-        """write() on rank 0, while the others wait. Raises CheckpointError on them if it fails there or takes too long."""
-        if self.size == 1: return write()
-        writing = Writing(write, self.params.backend, self.plan.checkpoint_limit) if self.rank == 0 else None
-        said = np.array([BUSY], np.int64)
-        while said[0] == BUSY:
-            if writing is not None: said[0] = writing.state()
-            self.communicator.broadcast(said)
-        if said[0] == WRITTEN: return None
-        if writing is not None and writing.error is not None: raise writing.error
-        raise CheckpointError("rank 0 could not write the checkpoint; its own error says why")
+        """write() on rank 0, while the others wait. Raises what it raises there, or CheckpointError if it takes too long."""
+        if self.rank == 0: self.params.backend.synchronize()                     # its thread knows nothing of our streams
+        from_first(self.communicator, write, self.plan.checkpoint_limit)
 
     def evaluate(self, network: Network, loss: Any, data: Samples, metrics: Any) -> dict[str, float]:
         """`evaluate` of the whole data, of whose outputs every rank computes a part."""

@@ -83,7 +83,8 @@ class Done:
 class FakeComm:
     """An MPI communicator of `size` equal ranks: every one has what this one has."""
 
-    def __init__(self, rank=0, size=2, kinds=None, polls=2):
+    def __init__(self, rank=0, size=2, kinds=None, polls=2, waiting=()):
+        self.waiting, self.sent = [*waiting], []                                     # ranks that say so; (to, call)
         self.rank, self.size, self.kinds, self.polls, self.aborted = rank, size, kinds, polls, []
 
     def Get_rank(self): return self.rank  # noqa: N802
@@ -93,6 +94,9 @@ class FakeComm:
     def Free(self): ...  # noqa: N802
     def Get_info(self): return {"mpi_memory_alloc_kinds": self.kinds}  # noqa: N802
     def Abort(self, status): self.aborted.append(status)  # noqa: N802
+    def Isend(self, number, rank, tag): self.sent.append((rank, int(number[0])))  # noqa: N802
+    def Iprobe(self, rank, tag=None): return rank in self.waiting  # noqa: N802
+    def Recv(self, number, rank): self.waiting.remove(rank)  # noqa: N802
     def Ibarrier(self): return Done(self.polls)  # noqa: N802
     def Ibcast(self, buffer, root): return Done(self.polls)  # noqa: N802
 
@@ -118,7 +122,7 @@ class FakeComm:
 def fake_mpi(comm):
     """`mpi4py.MPI`."""
     return SimpleNamespace(
-        COMM_WORLD=comm, SUM="SUM", MIN="MIN", MAX="MAX", IN_PLACE=None, COMM_TYPE_SHARED=1,
+        COMM_WORLD=comm, Finalize=lambda: None, SUM="SUM", MIN="MIN", MAX="MAX", IN_PLACE=None, COMM_TYPE_SHARED=1,
         Get_library_version=lambda: "MPICH Version:  5.0.2\n", Datatype=SimpleNamespace(fromcode=lambda code: code),
     )  # fmt: skip
 

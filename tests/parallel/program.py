@@ -97,6 +97,12 @@ def forever(ranks, folder):
         communicator=ranks, callbacks=[begun], checkpoint=Checkpoints(folder / "checkpoint", every_steps=20))   # fmt: skip
 
 
+def hangs(ranks, folder):
+    """Rank 0 stops before it begins to train."""
+    if ranks.rank == 0: os.kill(os.getpid(), signal.SIGSTOP)
+    forever(ranks, folder)
+
+
 def one_raises(ranks, folder):
     """The last rank alone."""
     if ranks.rank == ranks.size - 1: raise ZeroDivisionError("only here")

@@ -1,16 +1,18 @@
 """How ranks talk, without MPI and without a GPU: what is chosen, what is called, how long is waited."""
 
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
-from ffnn_gpu.parallel import MPI, NCCL, Communicator, Limits, Single, choice, communicator, faults, launched
+from ffnn_gpu.parallel import MPI, NCCL, Communicator, Single, choice, communicator, faults, launched
 from ffnn_gpu.parallel.communicator import cuts
 from tests.parallel.fake_gpu import FakeComm, FakeCupy, Vector, installed
 from tests.parallel.threads import ThreadRank
@@ -21,7 +23,7 @@ METHODS = [name for name in vars(Communicator) if not name.startswith("_")]
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
     """Nothing in the environment that says this process is one of several, and the hook for exceptions as it was."""
-    for name in (*choice.SIZES, faults.LIMIT, faults.FIRST_LIMIT, "FFNN_GPU_BACKEND"):
+    for name in (*choice.SIZES, faults.LIMIT, "FFNN_GPU_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
@@ -135,7 +137,7 @@ def test_gpu_that_was_asked_for_and_is_missing_raises(monkeypatch):
 def test_vector_of_a_gpu_goes_through_pinned_memory_that_is_kept(monkeypatch):
     cupy = FakeCupy()
     with installed(monkeypatch, FakeComm(), cupy):
-        mpi, vector = MPI(limits=Limits()), Vector(cupy, [1, 2, 3, 4])
+        mpi, vector = MPI(limit=20), Vector(cupy, [1, 2, 3, 4])
         mpi.all_reduce(vector)
         assert vector.host.tolist() == [2, 4, 6, 8]
         mpi.reduce_scatter(vector, [0, 2, 4])
@@ -148,7 +150,7 @@ def test_mpi_that_reads_gpu_memory_gets_the_vector_itself_after_its_stream(monke
     cupy = FakeCupy()
     with installed(monkeypatch, FakeComm(kinds="system,mpi,cuda"), cupy):
         vector = Vector(cupy, [1, 2])
-        MPI(limits=Limits()).all_reduce(vector)
+        MPI(limit=20).all_reduce(vector)
     assert vector.host.tolist() == [2, 4] and cupy.log == [("device", 0), ("synchronize",)]
 
 
@@ -160,7 +162,7 @@ def nccl(monkeypatch):
     """(communicator of rank 1 of 2, log of the calls)."""
     cupy = FakeCupy()
     with installed(monkeypatch, FakeComm(rank=1), cupy):
-        found = NCCL(MPI(limits=Limits()), 1)
+        found = NCCL(MPI(limit=20), 1)
         cupy.log.clear()
         yield found, cupy
 
@@ -168,7 +170,7 @@ def nccl(monkeypatch):
 def test_nccl_begins_with_the_first_ranks_number_on_this_ranks_gpu(monkeypatch):
     for rank, start in ((0, b"\x00\x01\x02"), (1, b"\x00\x00\x00")):                # what a broadcast of a fake leaves
         cupy = FakeCupy()
-        with installed(monkeypatch, FakeComm(rank=rank), cupy): NCCL(MPI(limits=Limits()), rank)
+        with installed(monkeypatch, FakeComm(rank=rank), cupy): NCCL(MPI(limit=20), rank)
         assert cupy.log == [("device", rank), ("NcclCommunicator", 2, 128, start, rank)]
 
 
@@ -205,10 +207,11 @@ def test_what_lies_on_the_host_never_reaches_nccl(nccl):
 
 def test_gpu_that_never_finishes_ends_all(monkeypatch, capsys):
     comm = FakeComm()
+    monkeypatch.setattr(faults, "_age", lambda: 0.0)
     cupy = FakeCupy(finished=False)
     with installed(monkeypatch, comm, cupy):
-        NCCL(MPI(limits=Limits(0.05, 0.05)), 0).wait()
-    assert comm.aborted == [1] and "rank 0 of 2 has waited 0.05 s for cupy:0" in capsys.readouterr().err
+        NCCL(MPI(limit=0.05), 0).wait()
+    assert comm.aborted == [1] and " s for rank 1 in the work of cupy:0, most likely a call" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------- time limits and errors
@@ -228,28 +231,72 @@ def test_time_in_which_the_process_stood_still_does_not_count(monkeypatch):
     assert faults.completes(lambda: next(polls), 25)
 
 
-def test_call_that_takes_too_long_names_rank_call_and_time_and_ends_all(monkeypatch, capsys):
-    comm = FakeComm(rank=1, size=3, polls=10**9)
+def test_limit_is_the_seconds_and_what_this_rank_took_itself(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(faults, "_age", lambda: 3.0)
+    monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    patience = faults.Patience(20)
+    clock[0] += 4
+    assert patience.limit() == 27                                                    # 3 to come here, 4 since
+    patience.met()
+    assert patience.limit() == 20
+    clock[0] += 60
+    assert patience.limit() == 80
+
+
+@pytest.mark.parametrize("proc", [True, False], ids=["proc", "no proc"])
+def test_age_of_this_process_counts_from_its_start(monkeypatch, proc):
+    if not proc: monkeypatch.setattr(faults, "Path", lambda name: Path("nowhere") / name)
+    code = "import time; time.sleep(0.5); from ffnn_gpu.parallel import faults; print(faults._age())"
+    begun = time.monotonic()
+    age = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 0.5 <= age <= time.monotonic() - begun + 0.1 if sys.platform == "linux" else age > 0
+    assert 0 < faults._age() < time.monotonic() + 1
+
+
+def test_call_that_takes_too_long_names_who_is_missing_and_ends_all(monkeypatch, capsys):
+    comm = FakeComm(rank=1, size=4, polls=10**9, waiting=[2])
+    monkeypatch.setattr(faults, "_age", lambda: 0.0)
     with installed(monkeypatch, comm):
-        mpi = MPI(limits=Limits(0.05, 0.1))
+        mpi, begun = MPI(limit=0.05), time.monotonic()
         mpi.barrier()
+        assert 0.25 <= time.monotonic() - begun < 2                                  # its limit and its turn
         mpi.all_reduce(np.ones(5))
+        comm.waiting = [0, 2]
         mpi.barrier()
-    assert comm.aborted == [1, 1, 1]
+    assert comm.aborted == [1, 1, 1] and comm.sent == [(rank, call) for call in (1, 2, 3) for rank in (0, 2, 3)]
     first, second, third = capsys.readouterr().err.splitlines()
-    assert first.startswith("rank 1 of 3 has waited 0.1 s for the others in barrier, its call number 1")
-    assert second.startswith("rank 1 of 3 has waited 0.05 s for the others in all_reduce of 5 numbers (float64), its call")
-    assert third.startswith("rank 1 of 3 has waited 0.1 s for the others in barrier, its call number 3")
+    assert re.match(r"rank 1 of 4 has waited 0\.\d+ s for ranks 0 and 3 in barrier, its call number 1; they hang or", first)
+    assert re.match(r"rank 1 of 4 has waited \S+ s for ranks 0 and 3 in all_reduce of 5 numbers \(float64\), its", second)
+    assert re.match(r"rank 1 of 4 has waited \S+ s for rank 3 in barrier, its call number 3; it hangs or is much", third)
 
 
-def test_limits_come_from_the_environment(monkeypatch):
-    assert Limits.of_environment() == Limits(25.0, 120.0)
+def test_call_that_ends_late_is_no_failure_and_leaves_no_message(monkeypatch, capsys):
+    comm = FakeComm(rank=0, size=3, waiting=[2])
+    with installed(monkeypatch, comm):
+        mpi = MPI(limit=0.4)
+        begun = time.monotonic()
+        mpi.until(lambda: time.monotonic() - begun > 0.3, "a call")
+        assert mpi.patience.limit() < 0.5                                            # counts from here again
+        mpi.close()
+    assert comm.aborted == [] and comm.sent == [(1, 1), (2, 1)] and comm.waiting == [] and capsys.readouterr().err == ""
+
+
+def test_ranks_give_up_in_turn_so_that_one_says_it(monkeypatch):
+    for rank, turn in ((0, 0), (1, 0.2), (5, 1.0), (10, 2.0), (4000, 2.0)):
+        with installed(monkeypatch, FakeComm(rank, size=4001)): assert MPI(limit=1)._turn == pytest.approx(turn)
+
+
+def test_limit_comes_from_the_environment(monkeypatch):
+    assert faults.limit_of_environment() == faults.Patience().seconds == 20
     monkeypatch.setenv(faults.LIMIT, "300")
-    assert Limits.of_environment() == Limits(300.0, 300.0)
-    monkeypatch.setenv(faults.LIMIT, "soon")
-    with pytest.raises(ConfigurationError, match="FFNN_GPU_PARALLEL_LIMIT must be a number of seconds, not 'soon'"):
-        Limits.of_environment()
-    with pytest.raises(ConfigurationError, match="seconds of Limits must be positive"): Limits(0)
+    assert faults.Patience().seconds == 300 and faults.Patience(7).seconds == 7
+    for text in ("soon", "0", "-1", "inf", "nan"):
+        monkeypatch.setenv(faults.LIMIT, text)
+        wanted = f"FFNN_GPU_PARALLEL_LIMIT must be a positive number of seconds, not '{text}'"
+        with pytest.raises(ConfigurationError, match=wanted): faults.Patience()
+    with pytest.raises(ConfigurationError, match="limit of ranks must be a positive number of seconds, not 0"):
+        faults.Patience(0)
 
 
 class Raised(Single):

@@ -34,6 +34,23 @@ def test_error_of_the_first_is_raised_alike_on_every_rank():
     assert on_ranks(3, work)[0] == ["runs/a exists"] * 3
 
 
+@pytest.mark.parametrize(("error", "elsewhere"), [
+    (PermissionError(13, "Permission denied", "runs/a"), None), (OSError("the disk is gone"), None),
+    (FileNotFoundError(2, "No such file", "a", None, "b"), None), (DataError("row 3"), None),
+    (ZeroDivisionError("only there"), "FfnnGpuError: rank 0 failed in what it does for all; its own error says why"),
+])                                                                                                   # fmt: skip
+def test_files_that_cannot_be_written_are_everybodys_error_and_a_bug_is_the_firsts(error, elsewhere):
+    def fail():
+        raise error
+
+    def work(ranks):
+        with pytest.raises(Exception) as caught: from_first(ranks, fail)
+        return f"{caught.type.__name__}: {caught.value}"
+
+    here = f"{type(error).__name__}: {error}"
+    assert on_ranks(3, work)[0] == [here, elsewhere or here, elsewhere or here]
+
+
 def test_first_does_not_begin_before_all_are_there():
     here = []
 
