@@ -86,7 +86,8 @@ from ffnn_gpu.model import Model
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Nadam, Optimizer, RMSprop
 from ffnn_gpu.schedules import Cosine, Exponential, InverseScaling, LinearWarmup, OneCycle, Schedule, StepDecay, constant
-from ffnn_gpu.training import fit, train_step
+from ffnn_gpu.step import train_step
+from ffnn_gpu.training import fit
 from ffnn_gpu.version import __version__ as __version__
 from ffnn_gpu.workspace import Workspace
 

@@ -1,15 +1,7 @@
-"""Losses: value and gradient together.
+"""The losses by their names; those that are elementwise formulas, as data.
 
-A loss is a frozen dataclass that is called as
-
-    value = loss(backend, z, y, dz=None, sample_weight=None)
-
-with z (B, O) the network's output, left unchanged; y the targets; dz (B, O) overwritten with ∂L/∂z, or None for the
-value alone; sample_weight (B,) with the meaning  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ, so a weight of 2 counts a row twice. The value is
-a 0-d array on z's device; `float()` of it waits for the device.
-
-Besides, `targets` checks and converts targets on the host, once for a whole data set, and `decide` turns outputs into
-decisions (a class, a number). Arithmetic: `backend/losses.py`.
+What a loss can do is in `loss.py`, and cross-entropies over classes are in `cross_entropies.py`. Arithmetic:
+`backend/losses.py`.
 """
 
 from collections.abc import Callable
@@ -19,67 +11,13 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.activations import sigmoid, softplus
-from ffnn_gpu.backend.precision import is_floating, master
 from ffnn_gpu.backend.reference import Backend
-from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
-from ffnn_gpu.targets import class_indices, columns_like, distributions, in_set, nonnegative, unit_interval, weights
+from ffnn_gpu.cross_entropies import CrossEntropy, SoftmaxCrossEntropy
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.loss import Loss
+from ffnn_gpu.targets import columns_like, in_set, nonnegative, unit_interval
 
 Pointwise = Callable[[Any, Any, Any, float], Any]
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What every loss can do besides being called."""
-
-    def __call__(self, backend: Backend, z: Any, y: Any, dz: Any = None, sample_weight: Any = None) -> Any:
-        """The mean loss of outputs z (B, O) against targets y; ∂L/∂z into dz.
-
-        Raises:
-            ShapeError, DataError: z is not floating (B, O), or y, dz or sample_weight do not fit z or this loss.
-        """
-        if z.ndim != 2:
-            raise ShapeError(f"z has shape {z.shape}; a loss reads a matrix (rows, outputs)")
-        if z.dtype.kind != "c" and not is_floating(z.dtype):                     # targets are rounded to z's dtype
-            raise DataError(f"z has dtype {z.dtype}; a loss reads the floating outputs of a network")
-        if dz is not None and dz.shape != z.shape:
-            raise ShapeError(f"dz has shape {dz.shape}; z has {z.shape}")
-        y = self._on_device(backend, y, z)
-        if sample_weight is not None:
-            real = master(z.dtype)
-            sample_weight = backend.asarray(weights(backend.admit(sample_weight), len(z), real), real)
-        return self.evaluate(backend, z, y, dz, sample_weight)
-
-    def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
-        """The same for arguments that are known to be right: of z's device and, float32 for 16 bits, z's dtype, checked by
-        `targets`."""
-        raise NotImplementedError(f"{type(self).__name__} has no evaluate")
-
-    def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
-        """Host targets checked and converted for a network with O outputs. Raises ShapeError or DataError."""
-        raise NotImplementedError(f"{type(self).__name__} has no targets")
-
-    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
-        """`targets` for an array of the device: shape and dtype are checked, values are not. Raises ShapeError."""
-        if y.ndim != 2 or y.shape[1] != O:
-            raise ShapeError(f"y has shape {y.shape}; the network has {O} outputs, so y must be (rows, {O})")
-        return backend.asarray(y, dtype)
-
-    def total_weight(self, backend: Backend, y: Any, sample_weight: Any) -> Any:
-        """What the mean is taken over: the number of rows, or the sum of their weights as a 0-d array."""
-        return len(y) if sample_weight is None else backend.total(sample_weight)
-
-    def decide(self, z: np.ndarray) -> np.ndarray:
-        """What outputs mean, in the form of the targets: class indices, 0/1, or the number itself."""
-        return z
-
-    def _on_device(self, backend: Backend, y: Any, z: Any) -> Any:
-        if backend.owns(y) and not isinstance(y, np.ndarray):  # on the GPU: looking at the values would wait for it
-            y = self.device_targets(backend, y, z.shape[1], master(z.dtype))
-        else:
-            y = backend.asarray(self.targets(y, z.shape[1], master(z.dtype)))
-        if len(y) != len(z):
-            raise ShapeError(f"z has {len(z)} rows and y has {len(y)}")
-        return y
 
 
 @dataclass(frozen=True)
@@ -140,76 +78,6 @@ class PointwiseLoss(Loss):
 
     def decide(self, z: np.ndarray) -> np.ndarray:
         return z if self.threshold is None else np.where(z > self.threshold, self.decisions[1], self.decisions[0])
-
-
-@dataclass(frozen=True)
-class CrossEntropy(Loss):
-    """L = −(1/B) Σ_b Σ_c q_bc log p_bc on probabilities p, for one-hot or soft targets q (B, C) or class indices (B,).
-
-    Less accurate than `softmax_cross_entropy` on logits: a probability that has rounded to 0 is taken as 10⁻¹².
-    """
-
-    def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
-        return backend.cross_entropy(z, y, sample_weight, dz, smallest=1e-12)
-
-    def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
-        y = np.asarray(y)
-        return np.eye(O, dtype=dtype)[class_indices(y, O)] if y.ndim == 1 else distributions(y, O, dtype)
-
-    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
-        return backend.one_hot(y, O, dtype) if y.ndim == 1 else super().device_targets(backend, y, O, dtype)
-
-    def decide(self, z: np.ndarray) -> np.ndarray:
-        return z.argmax(axis=1)
-
-
-@dataclass(frozen=True)
-class SoftmaxCrossEntropy(Loss):
-    """Mean cross-entropy of softmax(z) against class indices y (B,) or target distributions y (B, C).
-
-        L = −(1/B) Σ_b log softmax(z_b)[y_b]          dz = (softmax(z) − onehot(y)) / B
-
-    Args:
-        label_smoothing: ε; the target becomes (1 − ε) q + ε/C.
-        class_weight: C positive numbers v; row b counts with v[y_b], and the mean is taken over Σ v[y_b].
-
-    Reference: Bishop, Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109.
-    """
-
-    label_smoothing: float = 0.0
-    class_weight: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing!r}")
-        if self.class_weight is not None:
-            object.__setattr__(self, "class_weight", tuple(float(v) for v in self.class_weight))
-            if not all(0 <= v < float("inf") for v in self.class_weight):
-                raise ConfigurationError(f"class weights must be finite and at least 0, not {self.class_weight}")
-
-    def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
-        v = self._class_weight(backend, master(z.dtype))
-        return backend.softmax_cross_entropy(z, y, sample_weight, v, self.label_smoothing, dz)
-
-    def total_weight(self, backend: Backend, y: Any, sample_weight: Any) -> Any:
-        if self.class_weight is None or y.ndim == 2:
-            return super().total_weight(backend, y, sample_weight)
-        return backend.total_class_weight(y, self._class_weight(backend, np.float64), sample_weight)
-
-    def _class_weight(self, backend: Backend, dtype: Any) -> Any:
-        return None if self.class_weight is None else backend.constant(self.class_weight, dtype)
-
-    def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
-        if self.class_weight is not None and len(self.class_weight) != O:
-            raise ShapeError(f"class_weight has {len(self.class_weight)} numbers; the network has {O} outputs")
-        y = np.asarray(y)
-        return class_indices(y, O) if y.ndim == 1 else distributions(y, O, dtype)
-
-    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
-        return backend.asarray(y, np.int32) if y.ndim == 1 else super().device_targets(backend, y, O, dtype)
-
-    def decide(self, z: np.ndarray) -> np.ndarray:
-        return z.argmax(axis=1)
 
 
 def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable

@@ -1,25 +1,21 @@
 """A stack of layers with its parameters on one device."""
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backend import get_backend, to_kind_of
-from ffnn_gpu.backend.arrays import Standardized, stored
-from ffnn_gpu.backend.file_rows import share, unmapped
-from ffnn_gpu.backend.precision import is_floating, underflow_is_zero
+from ffnn_gpu import inputs, prediction
+from ffnn_gpu.backend import get_backend
+from ffnn_gpu.backend.precision import underflow_is_zero
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
-from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, IncompatibleCheckpointError, ShapeError
+from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError, ShapeError
 from ffnn_gpu.layers import Layer
 from ffnn_gpu.parameters import Parameters, Shapes
 from ffnn_gpu.summary import summary
 from ffnn_gpu.workspace import Plan, RandomStream, Workspace
-
-FEW_ROWS, MOST_KEPT = 64, 1 << 20  # rows for which each thread keeps the workspace that it predicts with; numbers in it
 
 
 class Network:
@@ -83,7 +79,7 @@ class Network:
             ShapeError: x has another number of columns than n_in, or of rows than the workspace.
             BackendMismatchError: x lives on another device than the network.
         """
-        return self.backend.run_forward(Network.run, self, self._own(x), ws)
+        return self.backend.run_forward(Network.run, self, inputs.own(self.backend, x, self.n_in, self.compute_dtype), ws)
 
     @underflow_is_zero
     def run(self, x: Any, ws: Workspace) -> Any:
@@ -142,16 +138,8 @@ class Network:
         Raises:
             ShapeError: x is not (n, n_in). DataError: x is not finite.
         """
-        rows = self.backend.admit(x)
-        if size > 1:
-            rows = replace(rows, rows=unmapped(rows.rows)) if isinstance(rows, Standardized) else unmapped(rows)
-        self._require_shape(stored(rows))
-        part, first = share(stored(rows), rank, size)
-        part = replace(rows, rows=part) if isinstance(rows, Standardized) else part
-        self.backend.require_finite(part, f"x from row {first} on" if first else "x", self.compute_dtype)
-        return rows
+        return inputs.admit(self.backend, x, self.n_in, self.compute_dtype, rank, size)
 
-    @np.errstate(over="ignore", invalid="ignore")  # the check of the outputs says more than a warning
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
         """z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
 
@@ -160,24 +148,7 @@ class Network:
         Raises:
             ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
         """
-        batch_size = self.backend.rows_at_once if batch_size is None else batch_size
-        require_positive_int("batch_size", batch_size)
-        rows, batch_size = self.admit(x), int(batch_size)
-        z = self.backend.output((len(rows), self.widths[-1]), self.dtype)
-        ws, forward = self._inference(min(batch_size, len(rows)))
-        try:
-            for start in range(0, len(rows), batch_size):
-                part = self.backend.matrix(rows[start : start + batch_size], self.compute_dtype)
-                self.backend.copy(forward(part, ws.first(len(part))), out=z[start : start + len(part)])
-        except BaseException:                                                    # Ctrl-C may have left it within a pass
-            self._threads.ws = None
-            raise
-        if not self.backend.all_finite(z):
-            too_large = ", or its activations are too large for float16" * (self.compute_dtype == np.float16)
-            raise DivergedError(
-                f"the network's output is not finite although its input is: its parameters diverged{too_large}"
-            )
-        return to_kind_of(stored(x), self.backend, z)
+        return prediction.predict(self, self._threads, x, batch_size)
 
     # ------------------------------------------------------------------ the whole network
 
@@ -221,14 +192,6 @@ class Network:
 
     # ------------------------------------------------------------------ inside
 
-    def _inference(self, B: int) -> tuple[Workspace, Callable[..., Any]]:
-        """Scratch to predict B rows with, and how: few rows get this thread's last one, whose passes are worth recording."""
-        if B > FEW_ROWS or FEW_ROWS * sum(self.widths) > MOST_KEPT: return self.workspace(B, training=False), self.run
-        kept = getattr(self._threads, "ws", None)
-        if kept is None or kept.owner is not self.params:
-            kept = self._threads.ws = self.workspace(FEW_ROWS, training=False)
-        return kept.first(B), self.forward
-
     def _with_widths(self) -> list[tuple[Layer, int]]:
         return list(zip(self.layers, self.widths[:-1], strict=True))
 
@@ -249,20 +212,6 @@ class Network:
             self.params.assign({name: value.astype(self.dtype) for name, value in _flat(values)})
         except IncompatibleCheckpointError as error:
             raise ConfigurationError(f"a layer's initial_values are not those of its parameter_shapes: {error}") from error
-
-    def _own(self, x: Any) -> Any:
-        self.backend.require_own(x, "x")
-        self._require_shape(x)
-        return x if x.dtype == self.compute_dtype else self.backend.asarray(x, self.compute_dtype)
-
-    def _require_shape(self, x: Any) -> None:
-        if x.ndim != 2:
-            raise ShapeError(f"x has shape {x.shape}; a network reads a matrix (rows, {self.n_in})")
-        if x.shape[1] != self.n_in:
-            raise ShapeError(f"x has {x.shape[1]} columns; layer 0 of this network reads {self.n_in}")
-        if x.dtype.kind not in "iub" and not is_floating(x.dtype):
-            raise DataError(f"x has dtype {x.dtype}; a network reads real numbers")
-
 
 
 def _rebuild(

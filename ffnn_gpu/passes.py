@@ -15,7 +15,7 @@ from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer
 from ffnn_gpu.parameters import Slot
 from ffnn_gpu.slopes import Numbers
-from ffnn_gpu.training import train_step
+from ffnn_gpu.step import train_step
 
 GRADIENT = "gradient of "
 

@@ -1,21 +1,13 @@
-"""What `ffnn-gpu train` does: from a data set to a run folder.
+"""What `ffnn-gpu train` does: from a data set to a run folder."""
 
-Why the validation rows are split off here and not by `fit`: the standardizer must not see them, nor the test rows.
-"""
-
-import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from signal import Signals
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-import ffnn_gpu
-from ffnn_gpu import messages, metrics, plots, run_folder
+from ffnn_gpu import messages, metrics, run_folder
 from ffnn_gpu.activations import activation
 from ffnn_gpu.backend import Backend, get_backend
 from ffnn_gpu.callbacks import Checkpoints, ReduceOnPlateau
@@ -24,37 +16,27 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.evaluation import samples
 from ffnn_gpu.history import History
 from ffnn_gpu.layers import BatchNorm, Dense, Dropout, Layer, LayerNorm
-from ffnn_gpu.model import Model, true_and_predicted
+from ffnn_gpu.model import Model
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer, optimizer
 from ffnn_gpu.parallel import Communicator, DataParallel, Single
 from ffnn_gpu.parallel.first import from_first
 from ffnn_gpu.parallel.log_file import EpochLog
 from ffnn_gpu.parallel.team import evaluate_together
-from ffnn_gpu.preprocess import Standardizer, train_test_split
+from ffnn_gpu.parts import Parts, divide, require_known
+from ffnn_gpu.preprocess import Standardizer
 from ffnn_gpu.readers import Dataset, read
+from ffnn_gpu.run_report import Note
+from ffnn_gpu.run_report import publish as _publish
+from ffnn_gpu.run_report import report as _report
 from ffnn_gpu.schedules import Schedule, schedule
 from ffnn_gpu.tasks import Task
 from ffnn_gpu.training import fit
 
 Array = NDArray[Any]
-Note = Callable[[str], None]
 ONE_CYCLE_PEAK = 3                     # over the usual rate: 0.9775 against 0.9743 of digits right, in 30 validation parts
 CLASSIFICATION_DROPOUT, REGRESSION_DROPOUT = 0.4, 0.1
 OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """Raw rows and targets of the three parts; validation and test are None where they were set to 0."""
-
-    train: tuple[Array, Array]
-    validation: tuple[Array, Array] | None
-    test: tuple[Array, Array] | None
-
-    def rows(self) -> dict[str, int]:
-        """How many rows each part has."""
-        return {name: len(part[0]) if part else 0 for name, part in vars(self).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,26 +107,6 @@ def held_out(folder: str | Path, model: Model) -> tuple[Array, Array, tuple[str,
     if parts.rows() != then:
         raise DataError(f"{config.data} has changed since the training: its parts had {then} rows, now {parts.rows()}")
     return *parts.test, data.feature_names
-
-
-def divide(data: Dataset, task: Task, config: TrainConfig) -> Parts:
-    """Shuffled parts, stratified by class; the source's own test part where it has one. Raises DataError."""
-    x, y, test = data.x, data.y, None
-    if data.x_test is not None and data.y_test is not None:
-        test = data.x_test, data.y_test
-    elif config.test:
-        (x, y), test = _split(x, y, config.test, task, config.seed)
-    if not config.validation:
-        return Parts((x, y), None, test)
-    training, validation = _split(x, y, config.validation, task, config.seed)
-    return Parts(training, validation, test)
-
-
-def require_known(task: Task, parts: Parts) -> None:
-    """Before the training: every held-out target is one the task has. Raises DataError."""
-    for part in (parts.validation, parts.test):
-        if part is not None:
-            task.encode(part[1])
 
 
 def prepare(config: TrainConfig, data: Dataset, training: tuple[Array, Array], task: Task, backend: Backend) -> Model:
@@ -218,12 +180,6 @@ def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
     return layers
 
 
-def _split(x: Array, y: Array, fraction: float, task: Task, seed: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    classes = task.labels is not None
-    rest, chosen = train_test_split(y.ravel() if classes else len(y), fraction, seed, stratify=classes)
-    return (x[np.sort(rest)], y[np.sort(rest)]), (x[np.sort(chosen)], y[np.sort(chosen)])
-
-
 def _tested(model: Model, test: tuple[Array, Array] | None, ranks: Communicator) -> dict[str, float] | None:
     """`model.evaluate` of the test part, shared out."""
     if test is None: return None
@@ -231,51 +187,3 @@ def _tested(model: Model, test: tuple[Array, Array] | None, ranks: Communicator)
     row = evaluate_together(ranks, model.network, model.task.loss, pair, model.task.metrics(model.metrics))
     loss = row.pop("loss")
     return {**row, "loss": loss}
-
-
-def _report(
-    config: TrainConfig, model: Model, parts: Parts, test: dict[str, float] | None, history: History, seconds: float,
-    ranks: int,
-) -> dict[str, Any]:  # fmt: skip
-    signal = history.interrupted
-    return {
-        "data": model.data,
-        "task": model.task.kind,
-        "loss": model.task.loss_name,
-        "test": test,
-        "epochs": len(history),
-        "epochs_asked": config.epochs,
-        "best_epoch": plots.best_epoch(history) if config.early_stopping and len(history) else None,
-        "schedule": config.schedule,
-        "interrupted": signal and Signals(signal).name,
-        "rows": parts.rows(),
-        "features": model.network.n_in,
-        "seed": config.seed,
-        "seconds": round(seconds, 3),
-        "ranks": ranks,
-        "backend": model.network.backend.name,
-        "reason": model.network.backend.reason,
-        "versions": {"ffnn_gpu": ffnn_gpu.__version__, "python": platform.python_version(), "numpy": np.__version__},
-    }
-
-
-def _publish(
-    folder: Path, report: dict[str, Any], model: Model, test: tuple[Array, Array] | None, history: History, note: Note
-) -> None:
-    run_folder.write_json(folder / run_folder.RESULT, report)
-    _draw(folder, model, test, history, note)
-
-
-def _draw(folder: Path, model: Model, test: tuple[Array, Array] | None, history: History, note: Note) -> None:
-    try:
-        if len(history):
-            plots.learning_curve(history, folder / run_folder.LEARNING_CURVE)
-        if test is not None and model.task.kind == "regression":
-            names = [model.target_name] if model.target_name and model.task.outputs == 1 else []
-            plots.predicted_against_true(*true_and_predicted(model, *test), names, folder / run_folder.AGAINST_TRUE)
-        if test is not None and model.task.labels is not None:
-            y, prediction = true_and_predicted(model, *test)
-            names = [model.task.columns[k] for k in np.union1d(y, prediction)]
-            plots.confusion_matrix(metrics.confusion_matrix(y, prediction), names, folder / run_folder.CONFUSION_MATRIX)
-    except ImportError as error:
-        note(f'no pictures, because matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')

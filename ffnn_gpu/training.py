@@ -1,14 +1,11 @@
-"""Training: the step, and the loop around it. The only file that sees network, loss and optimizer together.
+"""Training: `fit` checks its arguments, puts a training together, and is the loop around its steps.
 
-`fit` is a loop; everything that happens besides the step is a callback or a question of data. There is no CUDA here:
-`backend.capture` may turn the step into one graph.
+Everything that happens besides the step is a callback or a question of data.
 """
 
 import functools
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,228 +14,20 @@ import numpy as np
 from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data import Minibatches, Order
-from ffnn_gpu.errors import ConfigurationError, DivergedError
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.evaluation import Samples, balanced, metric_name, samples, split
-from ffnn_gpu.fingerprint import fingerprints
 from ffnn_gpu.history import History
 from ffnn_gpu.interrupt import Interrupt
 from ffnn_gpu.losses import Loss
-from ffnn_gpu.meter import Meter
 from ffnn_gpu.metrics import get_metric
 from ffnn_gpu.network import Network
 from ffnn_gpu.optimizers import Optimizer
 from ffnn_gpu.parallel.team import DataParallel, Team
 from ffnn_gpu.progress import progress
-from ffnn_gpu.resume import restore_run, save_network, save_run, settings
+from ffnn_gpu.resume import settings
 from ffnn_gpu.schedules import Schedule, constant
-from ffnn_gpu.workspace import Workspace
-
-
-def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The same step; the backend may record it once and then run the recording."""
-
-    @functools.wraps(step)
-    def run(
-        network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None, lr: Any = None
-    ) -> Any:
-        return network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr)
-
-    return run
-
-
-@recordable
-def train_step(
-    network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None, lr: Any = None
-) -> Any:
-    """One update of θ on the minibatch x (B, n_in), y.
-
-    lr: float64 (1,) on the device, the learning rate from this step on; None leaves it.
-
-    Returns:
-        The loss before the update, a 0-d array that stays on the device.
-    """
-    z = network.forward(x, ws)
-    value = loss(network.backend, z, y, dz=ws.dz, sample_weight=sample_weight)
-    network.backward(ws.dz, ws)
-    optimizer.step(network.params, lr)
-    return value
-
-
-def accumulated_step(
-    network: Network, loss: Loss, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any, lr: Any, total: Any
-) -> Any:
-    """The same update from micro-batches of the workspace's size:  ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j.
-
-    N_j is what part j takes its mean over: its rows, or the sum of their weights. Dropout draws the bits of the whole
-    batch's rows; BatchNorm takes its statistics over each part. total (P,) is scratch.
-    """
-    backend, grad = network.backend, network.params.grad
-    backend.copy(0, out=total)
-    value = N = 0.0
-    for start in range(0, len(x), ws.B):
-        rows = slice(start, min(start + ws.B, len(x)))
-        w = None if sample_weight is None else sample_weight[rows]
-        part = ws.first(rows.stop - start)
-        part.stream.row = start
-        z = network.forward(x[rows], part)
-        weight = loss.total_weight(backend, y[rows], w)
-        value = value + weight * loss.evaluate(backend, z, y[rows], part.dz, w)
-        network.backward(part.dz, part)
-        backend.add_scaled(total, grad, weight)
-        N = N + weight
-    ws.stream.row = 0
-    N = N + (N == 0)                                                             # all weights zero: no gradient
-    backend.copy(total, out=grad)
-    backend.scale(grad, 1 / N)
-    optimizer.step(network.params, lr)
-    return value / N
-
-
-class TrainingRun:
-    """One training under way: what callbacks see and a checkpoint remembers.
-
-    Attributes:
-        epoch, position: finished epochs, and finished minibatches of the next one.
-        lr, lr_factor: the learning rate of the last step; what callbacks multiply the schedule by.
-        team: the ranks that train together, one in most trainings; its `params` are what the optimizer updates here.
-        held_out, validation: the validation rows as they came, and where the network reads them; None if there are none.
-        stop: set to end the training after this epoch.
-    """
-
-    def __init__(
-        self, network: Network, loss: Loss, optimizer: Optimizer, data: Minibatches, validation: Samples | None,
-        *, team: Team, epochs: int, metrics: Sequence[Any], schedule: Schedule, accumulate: int, seed: int,
-    ) -> None:  # fmt: skip
-        self.network, self.loss, self.optimizer, self.data, self.team = network, loss, optimizer, data, team
-        self.held_out, self.metrics, self.schedule, self.epochs = validation, metrics, schedule, epochs
-        self.validation = validation and validation.on(network.backend, network.compute_dtype)
-        self.accumulate, self.seed = accumulate, seed
-        self.epoch = self.position = 0
-        self.lr_factor, self.stop, self.history = 1.0, False, History()
-        self.callbacks: list[Callback] = []
-        self.elsewhere: list[Callback] = []                                      # those that only the first rank calls
-        self._most = network.backend.steps_per_launch(data.B)
-        self.meter = Meter(network.backend, self._most)
-        self._lr = network.backend.zeros((self._most,), np.float64)
-        self.micro_batch = -(-data.B // accumulate)
-        self.ws = network.workspace(team.rows(self.micro_batch), seed=seed)
-        self.total = network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
-        optimizer.state(team.params)                                             # a step that is recorded must find it there
-        self._captured = network.backend.capture(self._steps)
-        self.lr, self._rates = float("nan"), [float("nan")]
-        self._began = time.perf_counter()
-
-    @property
-    def steps_done(self) -> int:
-        return self.epoch * self.data.steps + self.position
-
-    @cached_property
-    def fingerprints(self) -> dict[str, Any]:
-        """Checksums of the data; made when a checkpoint is written or read, so that a training without one pays nothing."""
-        v = self.held_out
-        return fingerprints(self.network.backend, self.data.given, None if v is None else (v.x, v.y, v.weight))
-
-    def steps_at_once(self) -> int:
-        """The most steps of one launch: one where a callback wants to see each."""
-        return 1 if any(callback.needs_every_step() for callback in (*self.callbacks, *self.elsewhere)) else self._most
-
-    def step(self) -> None:
-        """The next minibatch, or several: as many as the device does in one launch, unless a callback wants to see each.
-
-        Raises DivergedError if a loss is not finite.
-        """
-        k, n = self.data.choose(self.epoch, self.position, self.steps_at_once())
-        self._set_rates(k)
-        self.team.tell(self.network.backend)
-        weight = self._captured(k, n)
-        self.position += k
-        self.team.hear(self.network.backend)
-        self.meter.add(k, weight, self)
-        self.team.compare(self, self.steps_done - k)
-
-    def finish_epoch(self) -> dict[str, float]:
-        """The row of the epoch whose last minibatch is done, added to the history."""
-        row = {"epoch": self.epoch + 1, "loss": self.meter.mean(self)}
-        if not self.network.backend.all_finite(self.network.params.theta):       # the last update has no loss after it
-            raise DivergedError(f"the parameters are not finite after epoch {self.epoch + 1}; lower lr, or set clip_norm")
-        self._require_updates()
-        with self.averaged():
-            row |= self._validate()
-        seconds = self.team.largest(time.perf_counter() - self._began)
-        row |= {"lr": self.lr, "seconds": seconds, "samples_per_second": self.data.rows / max(seconds, 1e-9)}
-        self.epoch, self.position = self.epoch + 1, 0
-        self._began = time.perf_counter()
-        self.history.rows.append(row)
-        return row
-
-    def _require_updates(self) -> None:
-        """Raise DivergedError if no loss scale is left to lower: from here on every update would be skipped in silence."""
-        scale = self.network.params.loss_scale
-        if scale is not None and self.network.backend.to_host(scale).tolist() == [1, 0]:
-            raise DivergedError(
-                f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although the loss scale "
-                "is down to 1; use dtype='bfloat16' or 'float32'"
-            )
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """While entered, θ is its moving average if the optimizer keeps one."""
-        if self.optimizer.ema is not None: self.optimizer.swap_average(self.team.params)
-        try:
-            yield
-        except BaseException:
-            # Other ranks, whose pieces of θ this needs, may not be here.
-            if self.optimizer.ema is not None and self.team.shard is None: self.optimizer.swap_average(self.team.params)
-            raise
-        if self.optimizer.ema is not None: self.optimizer.swap_average(self.team.params)
-
-    def save(self, path: Path, extras: Mapping[str, Any]) -> None:
-        """Everything needed to go on exactly from here."""
-        self.meter.flush(self)
-        save_run(self, path, extras)
-
-    def save_network(self, path: Path, extras: Mapping[str, Any]) -> None:
-        """The network as it is now."""
-        save_network(self, path, extras)
-
-    def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote. Raises IncompatibleCheckpointError, and changes nothing then."""
-        restore_run(self, path)
-
-    def _set_rates(self, k: int) -> None:
-        """Put the learning rates of the next k steps on the device."""
-        steps = range(self.steps_done, self.steps_done + k)
-        whole = self.epochs * self.data.steps
-        rates = [self.optimizer.lr * self.schedule(step, whole) * self.lr_factor for step in steps]
-        if rates != self._rates:
-            backend = self.network.backend
-            backend.copy(backend.asarray(np.array(rates)), out=self._lr[:k])
-        self.lr, self._rates = rates[-1], rates
-
-    def _steps(self, k: int, n: int) -> Any:
-        """k updates on minibatches of n rows; everything that differs from call to call lies on the device."""
-        for j in range(k):
-            value, weight = self._step(j, n)
-            self.meter.note(j, value, weight)
-        return weight
-
-    def _step(self, j: int, n: int) -> tuple[Any, Any]:
-        network, data, lr = self.network, self.data, self._lr[j : j + 1]
-        if self.team.size > 1: return self.team.step(self, j, n, lr)
-        data.gather(j, n)
-        x, y, w = data.x[:n], data.y[:n], None if data.weight is None else data.weight[:n]
-        weight = self.loss.total_weight(network.backend, y, w)
-        if self.accumulate > 1:
-            return accumulated_step(network, self.loss, self.optimizer, x, y, self.ws, w, lr, self.total), weight
-        return train_step(network, self.loss.evaluate, self.optimizer, x, y, self.ws.first(n), w, lr), weight
-
-    def _validate(self) -> dict[str, float]:
-        if self.validation is not None:
-            row = self.team.evaluate(self.network, self.loss, self.validation, self.metrics)
-            return {f"val_{name}": value for name, value in row.items()}
-        if not self.metrics: return {}
-        row = self.team.evaluate(self.network, self.loss, Samples(*self.data.whole), self.metrics)
-        return {name: value for name, value in row.items() if name != "loss"}    # the epoch's own mean stands there
+from ffnn_gpu.step import train_step as train_step  # a public name of this module
+from ffnn_gpu.training_run import TrainingRun
 
 
 def fit(

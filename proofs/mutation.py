@@ -17,13 +17,13 @@ from proofs import ROOT, Figure, Settings
 from proofs.suite import caught_by, in_copies, stages, unhealthy
 
 FORMULAS = (
-    "ffnn_gpu/activations.py", "ffnn_gpu/losses.py", "ffnn_gpu/optimizers.py",
+    *(f"ffnn_gpu/{name}.py" for name in ("activations", "cross_entropies", "loss", "losses", "optimizers")),
     *(f"ffnn_gpu/layers/{name}.py" for name in ("batch_norm", "dense", "dropout", "layer_norm", "residual", "softmax")),
     *(f"ffnn_gpu/backend/{name}.py" for name in ("losses", "normalization", "softmax", "step_control", "updates")),
 )  # fmt: skip
 FILES = (*FORMULAS, *(f"ffnn_gpu/{name}.py" for name in (
-    "callbacks", "data", "evaluation", "initializers", "labels", "meter", "metrics", "network", "parameters", "preprocess",
-    "resume", "schedules", "targets", "training", "workspace",
+    "callbacks", "data", "evaluation", "initializers", "inputs", "labels", "meter", "metrics", "network", "parameters",
+    "prediction", "preprocess", "resume", "schedules", "step", "targets", "training", "training_run", "workspace",
 )))  # fmt: skip
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
 OPERATORS = (

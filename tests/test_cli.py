@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import ffnn_gpu
-from ffnn_gpu import run
+from ffnn_gpu import run, run_report
 from ffnn_gpu.cli import main
 from ffnn_gpu.errors import DeviceOutOfMemoryError
 
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FFNN_GPU_BACKEND", "numpy")
     monkeypatch.delenv("FFNN_GPU_DEBUG", raising=False)
-    monkeypatch.setattr(run, "_draw", lambda *arguments: None)
+    monkeypatch.setattr(run_report, "_draw", lambda *arguments: None)
     (tmp_path / "fruit.csv").write_text(table())
     return tmp_path
 

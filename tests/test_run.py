@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ffnn_gpu
-from ffnn_gpu import checkpoint, messages, run
+from ffnn_gpu import checkpoint, messages, run, run_report
 from ffnn_gpu.backend import NumpyBackend
 from ffnn_gpu.backend.probe import Probe
 from ffnn_gpu.configuration import TrainConfig, resolve
@@ -42,7 +42,7 @@ def dataset(y, x_test=None, y_test=None):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """They take a second."""
-    monkeypatch.setattr(run, "_draw", lambda *arguments: None)
+    monkeypatch.setattr(run_report, "_draw", lambda *arguments: None)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ class SharedStep:
         return self.sums[LOSS] / (N + (N == 0)), N
 
     def _accumulated(self, run: Any, j: int, n: int) -> tuple[Any, Any]:
-        """As training.accumulated_step: ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j over micro-batches j, of which this rank has parts."""
+        """As step.accumulated_step: ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j over micro-batches j, of which this rank has parts."""
         backend, grad, total = run.network.backend, run.network.params.grad, run.total
         backend.copy(0, out=total)
         value = N = 0.0

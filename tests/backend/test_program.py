@@ -35,7 +35,7 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.backend import CompiledBackend
 from ffnn_gpu.errors import ConfigurationError, WorkspaceError
-from ffnn_gpu.training import recordable
+from ffnn_gpu.step import recordable
 
 pytest.importorskip("numba")
 _step = train_step.__wrapped__  # as it is
