@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ffnn_gpu import messages, metrics, run_folder
+from ffnn_gpu import messages, metrics, run_folder, run_report
 from ffnn_gpu.activations import activation
 from ffnn_gpu.backend import Backend, get_backend
 from ffnn_gpu.callbacks import Checkpoints, ReduceOnPlateau
@@ -27,8 +27,6 @@ from ffnn_gpu.parts import Parts, divide, require_known
 from ffnn_gpu.preprocess import Standardizer
 from ffnn_gpu.readers import Dataset, read
 from ffnn_gpu.run_report import Note
-from ffnn_gpu.run_report import publish as _publish
-from ffnn_gpu.run_report import report as _report
 from ffnn_gpu.schedules import Schedule, schedule
 from ffnn_gpu.tasks import Task
 from ffnn_gpu.training import fit
@@ -84,8 +82,8 @@ def train(
     history = _fit(config, model, parts, rule, folder, resume, verbose, ranks)
     from_first(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = _tested(model, parts.test, ranks)
-    report = _report(config, model, parts, test, history, time.perf_counter() - began, ranks.size)
-    from_first(ranks, lambda: _publish(folder, report, model, parts.test, history, note))
+    report = run_report.report(config, model, parts, test, history, time.perf_counter() - began, ranks.size)
+    from_first(ranks, lambda: run_report.publish(folder, report, model, parts.test, history, note))
     return Result(folder, model, history, report)
 
 

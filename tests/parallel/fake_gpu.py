@@ -84,7 +84,7 @@ class FakeComm:
     """An MPI communicator of `size` equal ranks: every one has what this one has."""
 
     def __init__(self, rank=0, size=2, kinds=None, polls=2, waiting=()):
-        self.waiting, self.sent = [*waiting], []                                     # ranks that say so; (to, call)
+        self.waiting, self.sent = dict(waiting), []                                  # rank → its call; (to, call)
         self.rank, self.size, self.kinds, self.polls, self.aborted = rank, size, kinds, polls, []
 
     def Get_rank(self): return self.rank  # noqa: N802
@@ -94,9 +94,9 @@ class FakeComm:
     def Free(self): ...  # noqa: N802
     def Get_info(self): return {"mpi_memory_alloc_kinds": self.kinds}  # noqa: N802
     def Abort(self, status): self.aborted.append(status)  # noqa: N802
-    def Isend(self, number, rank, tag): self.sent.append((rank, int(number[0])))  # noqa: N802
-    def Iprobe(self, rank, tag=None): return rank in self.waiting  # noqa: N802
-    def Recv(self, number, rank): self.waiting.remove(rank)  # noqa: N802
+    def Isend(self, number, rank): self.sent.append((rank, int(number[0])))  # noqa: N802
+    def Iprobe(self, rank): return rank in self.waiting  # noqa: N802
+    def Recv(self, number, rank): number[0] = self.waiting.pop(rank)  # noqa: N802
     def Ibarrier(self): return Done(self.polls)  # noqa: N802
     def Ibcast(self, buffer, root): return Done(self.polls)  # noqa: N802
 
