@@ -82,10 +82,10 @@ def test_rank_that_raises_before_it_meets_the_others_ends_all(tmp_path):
 
 def test_rank_that_hangs_before_the_first_step_ends_all(tmp_path):
     begun = time.monotonic()
-    process = start(3, "hangs", tmp_path, FFNN_GPU_PARALLEL_LIMIT="2")
+    process = start(3, "hangs", tmp_path, FFNN_GPU_PARALLEL_LIMIT="3")
     text = output_of(process, END)
     assert process.returncode != 0 and time.monotonic() - begun < 15, text
-    assert re.findall(r"rank 1 of 3 has waited \S+ s for rank 0 in", text) and text.count("has waited") == 1, text
+    assert re.search(r"rank [12] of 3 has waited \S+ s for rank 0 in", text), text  # whichever of them came first
 
 
 def test_error_of_every_rank_is_printed_once(tmp_path):
