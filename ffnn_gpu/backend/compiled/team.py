@@ -17,6 +17,7 @@ from contextlib import suppress
 import numpy as np
 from numba import njit
 
+from ffnn_gpu.backend.compiled.cores import cores
 from ffnn_gpu.backend.compiled.native import add, call, exchange, give_way, load, pause, store
 from ffnn_gpu.errors import ConfigurationError
 
@@ -147,7 +148,8 @@ if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fo
 
 
 def threads() -> int:
-    """Into how many parts a step is cut: FFNN_GPU_THREADS, else what numerical libraries are told, else the cores there are.
+    """Into how many parts a step is cut: FFNN_GPU_THREADS, else what numerical libraries are told, else the cores
+    it may use.
 
     Raises ConfigurationError where FFNN_GPU_THREADS is no number from 1 on.
     """
@@ -156,9 +158,4 @@ def threads() -> int:
         if text.isdecimal() and int(text): return int(text)
         raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
     told = [os.environ.get(name, "").strip() for name in OTHERS]
-    return next((int(number) for number in told if number.isdecimal() and int(number)), _cores())
-
-
-def _cores() -> int:
-    """What this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return next((int(number) for number in told if number.isdecimal() and int(number)), cores())

@@ -1,0 +1,37 @@
+"""How many cores this process may use at a time: those it may run on, or as many as its share of time is worth.
+
+Why the share: a container may see 64 cores and get the time of two. 64 threads would then wait for each other most of it.
+"""
+
+import math
+import os
+from pathlib import Path
+
+CONTROL_GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+
+
+def cores() -> int:
+    """At least one."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(there, granted(CONTROL_GROUPS, OWN))))
+
+
+def granted(control_groups: Path, own: Path) -> float:
+    """Cores whose time the control groups of this process grant it, the smallest of all levels; ∞ where none says any.
+
+    Reference: Linux, Documentation/admin-guide/cgroup-v2.rst, "cpu.max".
+    """
+    try:
+        path = next(line[len("0::/") :] for line in own.read_text().splitlines() if line.startswith("0::/"))
+    except (OSError, StopIteration):
+        return math.inf
+    levels = [control_groups / path, *(control_groups / path).parents]
+    return min(_limit(folder) for folder in levels if folder.is_relative_to(control_groups))
+
+
+def _limit(group: Path) -> float:
+    try:
+        time, period = (group / "cpu.max").read_text().split()
+        return math.inf if time == "max" else int(time) / int(period)
+    except (OSError, ValueError):
+        return math.inf
