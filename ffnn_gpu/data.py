@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backend.arrays import Standardized, stored
-from ffnn_gpu.backend.file_rows import FileRows, MappedRows
+from ffnn_gpu.backend.file_rows import FileRows, MappedRows, some_of
 from ffnn_gpu.backend.precision import master
 from ffnn_gpu.backend.reference import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
@@ -51,7 +51,7 @@ class Order:
 def some_rows(backend: Backend, x: Any, index: np.ndarray) -> Any:
     """x[index] where x is, on the host or the device; of an x in files without reading it."""
     if isinstance(x, Standardized): return replace(x, rows=some_rows(backend, x.rows, index))
-    if isinstance(x, (np.memmap, FileRows)): return MappedRows(x, index)
+    if isinstance(x, (np.memmap, FileRows, MappedRows)): return some_of(x, index)
     if not backend.owns(x): return x[index]
     return backend.take(x, backend.asarray(index), out=backend.empty((len(index), *x.shape[1:]), x.dtype))
 
@@ -83,6 +83,7 @@ class Minibatches:
         self.given = x, y, weight
         self._x = resident(backend, x, dtype)
         self._scaling = (backend.asarray(x.mean), backend.asarray(x.scale)) if isinstance(x, Standardized) else ()
+        self._limit = x.limit if isinstance(x, Standardized) else None
         self._y = backend.asarray(y)
         self._weight = None if weight is None else backend.asarray(weight, master(dtype))
         self.B = B = min(order.batch_size, self.rows)
@@ -121,8 +122,10 @@ class Minibatches:
         take, index = self.backend.take, self._index[j * n : (j + 1) * n][part]
         x, rows, n = stored(self._x), index, len(index)
         if isinstance(x, MappedRows): x, rows = x.whole, x.index[rows]
-        if isinstance(x, FileRows): x, rows = x[rows], np.arange(n)
+        if isinstance(x, FileRows) or (isinstance(x, np.memmap) and not x.flags.c_contiguous):   # some of a file's columns
+            x, rows = x[rows], np.arange(n)
         take(x, rows, self.x[:n], *self._scaling)
+        if self._limit is not None: self.backend.cut(self.x[:n], self._limit)
         take(self._y, index, out=self.y[:n])
         if self.weight is not None:
             take(self._weight, index, out=self.weight[:n])

@@ -42,7 +42,8 @@ def _fingerprint(backend: Backend, x: Any, y: Any, weight: Any | None) -> tuple[
     """([type of x, checksum of some rows, perhaps one of all], checksums of y and of the weights)."""
     rows, kind, scaling = stored(x), stored(x).dtype.name, 0
     if isinstance(x, Standardized):
-        kind, scaling = f"{kind}, standardized", _checksum([x.mean, x.scale])
+        limit = [] if x.limit is None else [np.array([x.limit])]
+        kind, scaling = f"{kind}, standardized", _checksum([x.mean, x.scale, *limit])
     inputs = [kind, _checksum(_some(backend, rows), scaling)]
     if isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap):
         inputs.append(_checksum(_all(rows), scaling))

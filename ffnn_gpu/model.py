@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ffnn_gpu import atomic_folder, checkpoint
+from ffnn_gpu.backend.arrays import Standardized
+from ffnn_gpu.backend.file_rows import stays_in_files
 from ffnn_gpu.errors import CheckpointError, DataError
 from ffnn_gpu.evaluation import evaluate
 from ffnn_gpu.network import Network
@@ -23,6 +25,7 @@ from ffnn_gpu.tasks import Task
 PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")  # of the network in a folder, best first
 
 MOST_NAMES = 10                        # that one message lists
+AT_ONCE = 1 << 16                      # rows that are counted in at once
 
 Array = NDArray[Any]
 
@@ -58,12 +61,15 @@ class Model:
         Raises:
             ShapeError: the number of columns differs. DataError: x is not finite, or some of the columns are missing.
         """
+        if names is None and stays_in_files(x): return self._in_files(x)
         x = self._standardized(x, names)
         return x if self.limit is None else np.clip(x, -self.limit, self.limit)
 
     def count_cut(self, x: Array, names: Sequence[str] | None = None) -> int:
         """How many values of x lie beyond `limit`."""
-        return 0 if self.limit is None else int((np.abs(self._standardized(x, names)) > self.limit).sum())
+        if self.limit is None: return 0
+        blocks = (x[start : start + AT_ONCE] for start in range(0, len(x), AT_ONCE))
+        return sum(int((np.abs(self._standardized(block, names)) > self.limit).sum()) for block in blocks)
 
     def matches(self, names: Sequence[str] | None) -> bool:
         """Whether all of the model's columns are among these, each under a name of its own."""
@@ -89,6 +95,13 @@ class Model:
         row = evaluate(self.network, self.task.loss, pair, metrics=self.task.metrics(tuple(metrics) or self.metrics))
         loss = row.pop("loss")
         return {**row, "loss": loss}
+
+    def _in_files(self, x: Any) -> Any:
+        """The same rows without a copy of them: the network standardizes those that it asks for."""
+        if self.standardizer is None: return x
+        scale = self.standardizer.scale.copy()
+        scale[[*self.standardizer.constant]] = np.finfo(scale.dtype).max  # zeros, as in `_standardized`
+        return Standardized(x, self.standardizer.mean, scale, self.limit)
 
     def _standardized(self, x: Array, names: Sequence[str] | None) -> Array:
         if self.matches(names):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ffnn_gpu.backend.file_rows import some_of, stays_in_files
 from ffnn_gpu.configuration import TrainConfig
 from ffnn_gpu.preprocess import train_test_split
 from ffnn_gpu.readers import Dataset
@@ -53,4 +54,9 @@ def require_known(task: Task, parts: Parts) -> None:
 def _split(x: Array, y: Array, fraction: float, task: Task, seed: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     classes = task.labels is not None
     rest, chosen = train_test_split(y.ravel() if classes else len(y), fraction, seed, stratify=classes)
-    return (x[np.sort(rest)], y[np.sort(rest)]), (x[np.sort(chosen)], y[np.sort(chosen)])
+    first, second = np.sort(rest), np.sort(chosen)
+    return (_rows(x, first), y[first]), (_rows(x, second), y[second])
+
+
+def _rows(x: Any, index: Array) -> Any:
+    return some_of(x, index) if stays_in_files(x) else x[index]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ffnn_gpu.backend.arrays import Standardized
+from ffnn_gpu.backend.file_rows import stays_in_files
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.labels import LabelMap, infer_task
 
@@ -165,9 +166,9 @@ def _test_counts(counts: Indices, total: int) -> Indices:
 
 
 def _matrix(x: ArrayLike) -> Array:
-    x = np.asarray(x)
-    if x.ndim == 2: return x
-    raise ShapeError(f"x has shape {x.shape}; (rows, features) is needed")
+    rows: Any = x if stays_in_files(x) else np.asarray(x)
+    if rows.ndim == 2: return rows
+    raise ShapeError(f"x has shape {rows.shape}; (rows, features) is needed")
 
 
 def _blocks(x: Array) -> Iterator[tuple[int, Floats]]:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ffnn_gpu.array_files import npz_names, read_idx, read_npy, read_npz
+from ffnn_gpu.array_files import npy_rows, npz_names, read_idx, read_npy, read_npz
+from ffnn_gpu.backend.file_rows import FileRows, unmapped
 from ffnn_gpu.csv_files import column_index, read_csv, read_table
 from ffnn_gpu.errors import DataError
 
@@ -24,6 +25,8 @@ BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 NPZ_NAMES = {                          # part → names its array may have; the first one found is read
     "x": ("X", "x", "X_train", "x_train"), "y": ("y", "y_train"), "x_test": ("X_test", "x_test"), "y_test": ("y_test",),
 }
+
+BLOCK = 1 << 16                        # rows that are read at once for one of their columns
 
 Array = NDArray[Any]
 Target = str | int | None
@@ -56,12 +59,12 @@ class Dataset:
 
 
 def read(source: str | Path, target: Target = None) -> Dataset:
-    """The data set behind a bundled name, a .csv, .csv.gz, .npy or .npz file, or a folder with IDX files.
+    """The data set behind a bundled name, a .csv, .csv.gz, .npy or .npz file, or a folder with IDX or .npy files.
 
     A bundled name wins over a file of that name; write "./digits" for the file.
 
     Args:
-        target: target column of a .csv (name or 0-based index) or .npy (index); default: the last column.
+        target: target column of a .csv (name or 0-based index) or of .npy (index); default: the last column.
 
     Raises:
         DataError: unknown source (with what is accepted), or malformed data (with line and column, or both numbers).
@@ -70,14 +73,14 @@ def read(source: str | Path, target: Target = None) -> Dataset:
     name = path.name.lower()
     reader: Callable[[Path, Target], Dataset]
     if source in BUNDLED: reader = _read_bundled
-    elif path.is_dir(): reader = _read_idx_folder
+    elif path.is_dir(): reader = _read_npy_folder if any(path.glob("*.npy")) else _read_idx_folder
     elif not path.is_file(): raise _unknown(source)
     elif name.endswith((".csv", ".csv.gz")): reader = _read_csv
     elif name.endswith(".npy"): reader = _read_npy
     elif name.endswith(".npz"): reader = _read_npz
     else:
         kind = f"{path.suffix} files" if path.suffix else "files without an ending"
-        raise DataError(f"{source}: {kind} are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX files are")
+        raise DataError(f"{source}: {kind} are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files are")
     return reader(path, target)
 
 
@@ -87,7 +90,7 @@ def _unknown(source: str | Path) -> DataError:
     near = difflib.get_close_matches(str(source), [*BUNDLED, *beside], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return DataError(f"{str(source)!r} is no data set: give a bundled name ({', '.join(BUNDLED)}), an existing .csv, "
-                     f".csv.gz, .npy or .npz file, or a folder with IDX files{hint}")
+                     f".csv.gz, .npy or .npz file, or a folder with IDX or .npy files{hint}")
 
 
 def _read_bundled(path: Path, target: Target) -> Dataset:
@@ -106,14 +109,31 @@ def _read_csv(path: Path, target: Target) -> Dataset:
 
 
 def _read_npy(path: Path, target: Target) -> Dataset:
-    """Last column as target leaves x a view of the mapped file; a column in the middle copies the others."""
-    table = read_npy(path)
+    return _of_table(read_npy(path), path, target)
+
+
+def _read_npy_folder(folder: Path, target: Target) -> Dataset:
+    """The rows of all .npy files there, 2 before 10; they stay in their files."""
+    return _of_table(npy_rows(folder), folder, target)
+
+
+def _of_table(table: Any, path: Path, target: Target) -> Dataset:
+    """First or last column as target leaves x in its file; a column in the middle copies the others."""
     if table.ndim != 2 or table.shape[1] < 2 or table.dtype.kind not in "biuf":
         raise DataError(f"{path} holds {table.dtype} of shape {table.shape}; numbers (n, features + 1) are needed")
     last = table.shape[1] - 1
     index = column_index(target, None, last + 1, path)
-    x = table[:, :last] if index == last else table[:, 1:] if index == 0 else np.delete(table, index, axis=1)
-    return Dataset(x, np.array(table[:, index]), None, None, _stem(path))
+    if 0 < index < last: x = np.delete(table, index, axis=1)
+    elif isinstance(table, FileRows): x = table.columns(int(index == 0), last + (index == 0))
+    else: x = table[:, :last] if index else table[:, 1:]
+    return Dataset(x, _column(unmapped(table), index), None, None, _stem(path))
+
+
+def _column(table: Any, index: int) -> Array:
+    """One column, on its own; of files read in blocks, because what is mapped counts as memory of this process."""
+    out = np.empty(len(table), table.dtype)
+    for start in range(0, len(table), BLOCK): out[start : start + BLOCK] = table[start : start + BLOCK][:, index]
+    return out
 
 
 def _read_npz(path: Path, target: Target) -> Dataset:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ffnn_gpu import messages, metrics, run_folder, run_report
 from ffnn_gpu.activations import activation
 from ffnn_gpu.backend import Backend, get_backend
+from ffnn_gpu.backend.file_rows import unmapped
 from ffnn_gpu.callbacks import Checkpoints, ReduceOnPlateau
 from ffnn_gpu.configuration import TrainConfig, resolve
 from ffnn_gpu.errors import ConfigurationError, DataError
@@ -68,6 +69,7 @@ def train(
     from_first(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = _optimizer(config), _backend(ranks)
     data = read(config.data, config.target)
+    if ranks.size > 1: data = replace(data, x=unmapped(data.x))                  # mapped rows count as memory of every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
     note(messages.data_line(data, task, config))
     parts = divide(data, task, config)

@@ -1,6 +1,7 @@
 """Rows standardized where they are asked for: every bit as if `Standardizer.transform` had made them beforehand."""
 
 import tracemalloc
+from dataclasses import replace
 from functools import cache
 
 import ml_dtypes  # noqa: F401 - makes NumPy know the name bfloat16
@@ -80,6 +81,16 @@ def trained(backend, dtype, x, **options):
 def test_training_is_that_on_transformed_rows(backend, raw, dtype):
     dense = SCALER.transform(RAW, "float64" if dtype == "float64" else "float32")
     assert trained(backend, dtype, SCALER.rows(raw)) == trained(backend, dtype, dense)
+
+
+@pytest.mark.parametrize("dtype", [*TYPES, "float16"])
+def test_rows_that_are_cut_are_those_cut_beforehand(backend, dtype):
+    dense = np.clip(SCALER.transform(RAW, "float64" if dtype == "float64" else "float32"), -1.1, 1.1)
+    x = replace(SCALER.rows(RAW.astype(np.uint8)), limit=1.1)
+    assert trained(backend, dtype, x) == trained(backend, dtype, dense)
+    network = Network(D, [Dense(3)], backend, dtype)
+    assert network.predict(x, batch_size=9).tobytes() == network.predict(dense, batch_size=9).tobytes()
+    np.testing.assert_allclose(np.asarray(x), dense, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("options", [

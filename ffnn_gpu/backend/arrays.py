@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backend.file_rows import FileRows
+from ffnn_gpu.backend.file_rows import FileRows, MappedRows
 from ffnn_gpu.backend.precision import is_floating, largest
 from ffnn_gpu.errors import DataError, ShapeError
 
@@ -16,7 +16,7 @@ CHUNK = 1 << 18  # elements looked at together, so that a memory-mapped array is
 
 @dataclass(frozen=True, eq=False)
 class Standardized:
-    """The matrix (rows − mean) / scale in float64, of which only `rows` exist.
+    """The matrix (rows − mean) / scale in float64, of which only `rows` exist; cut to [−limit, limit] if there is one.
 
     Args:
         rows: (n, d) on the host, in a file or on a device, of any type of number; bytes stay bytes.
@@ -30,6 +30,7 @@ class Standardized:
     rows: Any
     mean: np.ndarray
     scale: np.ndarray
+    limit: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.rows, Standardized):
@@ -72,7 +73,7 @@ class Standardized:
         x = self.rows.astype(np.float64)  # a copy
         x -= xp.asarray(self.mean)
         x /= xp.asarray(self.scale)
-        return x
+        return x if self.limit is None else xp.clip(x, -self.limit, self.limit)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.values(np).astype(dtype or np.float64, copy=False)
@@ -84,12 +85,12 @@ def stored(x: Any) -> Any:
 
 
 def host_array(array: Any) -> Any:
-    """`array` (NumPy, a list, DLPack, CuPy) as a NumPy array, without a copy where none is needed; FileRows as they are.
+    """`array` (NumPy, a list, DLPack, CuPy) as a NumPy array, uncopied where it can be; rows of files as they are.
 
     Raises:
         DataError: it holds Python objects, or its rows differ in length.
     """
-    if isinstance(array, FileRows): return array
+    if isinstance(array, (FileRows, MappedRows)): return array
     if not isinstance(array, np.ndarray):
         array = _from_foreign(array)
     if array.dtype == object:

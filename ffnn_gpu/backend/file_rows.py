@@ -13,7 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ class FileRows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
+    def columns(self, first: int, last: int) -> "FileRows":
+        """The columns first … last − 1 of rows (n, d), as rows of their own."""
+        parts = [replace(part, offset=part.offset + first * self.dtype.itemsize) for part in self.parts]
+        return FileRows(parts, (last - first,), self.dtype)
+
     def read(self, index: np.ndarray, out: np.ndarray) -> None:
         """out (k, …), contiguous ← the rows index (k,), each in [0, n); rows that follow each other in one go."""
         part = np.searchsorted(self._starts, index, side="right") - 1
@@ -120,11 +125,28 @@ class MappedRows:
     def dtype(self) -> np.dtype:
         return self.whole.dtype
 
+    @property
+    def ndim(self) -> int:
+        return self.whole.ndim
+
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         return np.asarray(self.whole[self.index[rows]])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+def stays_in_files(x: Any) -> bool:
+    """Whether x is so large, or lies so, that its rows are read when they are asked for and not before."""
+    return isinstance(x, (FileRows, MappedRows)) or (isinstance(x, np.memmap) and x.nbytes > MAPPED)
+
+
+def some_of(x: Any, index: np.ndarray) -> MappedRows:
+    """The rows `index` of x in files; none is read."""
+    return MappedRows(x.whole, x.index[index]) if isinstance(x, MappedRows) else MappedRows(x, index)
 
 
 def rows_of(arrays: Sequence[np.memmap]) -> FileRows:
@@ -145,6 +167,7 @@ def rows_of(arrays: Sequence[np.memmap]) -> FileRows:
 
 def unmapped(x: Any) -> Any:
     """x; of more than MAPPED bytes of a mapped file, whose rows lie in one piece each, the FileRows they are."""
+    if isinstance(x, MappedRows): return replace(x, whole=unmapped(x.whole))
     if not isinstance(x, np.memmap) or x.nbytes <= MAPPED: return x
     whole = x.ndim == 2 and x.strides[1] == x.itemsize and x.mode != "c"           # "c" has changes that no file has
     where = _mapping(x.ctypes.data) if whole and x.filename is not None else None
@@ -170,6 +193,6 @@ def _mapping(address: int) -> tuple[int, int] | None:
 
 def share(x: Any, rank: int, size: int) -> tuple[Any, int]:
     """(the part of rows in files that one of `size` ranks has to look at, its first row); of other rows all of them."""
-    if size == 1 or not isinstance(x, (np.memmap, FileRows)): return x, 0
+    if size == 1 or not isinstance(x, (np.memmap, FileRows, MappedRows)): return x, 0
     start, stop = rank * len(x) // size, (rank + 1) * len(x) // size
-    return MappedRows(x, np.arange(start, stop)), start
+    return some_of(x, np.arange(start, stop)), start

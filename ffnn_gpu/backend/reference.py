@@ -94,7 +94,9 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         if not isinstance(x, Standardized): return self.asarray(x, dtype)
         rows = self.asarray(x.rows, np.float64 if x.rows.dtype.itemsize > 8 else None)  # a long double stays on the host
         index = self.xp.arange(len(rows), dtype=np.int64)
-        return self.take(rows, index, self.empty(rows.shape, dtype), self.asarray(x.mean), self.asarray(x.scale))
+        out = self.take(rows, index, self.empty(rows.shape, dtype), self.asarray(x.mean), self.asarray(x.scale))
+        if x.limit is not None: self.cut(out, x.limit)
+        return out
 
     def admit(self, array: Any) -> Any:
         """What a caller hands over, as an array of this device or of the host, uncopied. Raises DataError."""
@@ -173,6 +175,11 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """out = factor x        factor (1,), float64 on the device"""
         out[...] = factor * x
         return out
+
+    @in_float32("x")
+    def cut(self, x: Array, limit: float) -> None:
+        """x ← min(max(x, −limit), limit)"""
+        self.xp.clip(x, -limit, limit, out=x)
 
     @underflow_is_zero
     def take(
