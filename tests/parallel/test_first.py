@@ -37,6 +37,7 @@ def test_error_of_the_first_is_raised_alike_on_every_rank():
 @pytest.mark.parametrize(("error", "elsewhere"), [
     (PermissionError(13, "Permission denied", "runs/a"), None), (OSError("the disk is gone"), None),
     (FileNotFoundError(2, "No such file", "a", None, "b"), None), (DataError("row 3"), None),
+    (OSError(5, b"gone"), "OSError: [Errno 5] b'gone'"), (ConfigurationError("width", 3), None),
     (ZeroDivisionError("only there"), "FfnnGpuError: rank 0 failed in what it does for all; its own error says why"),
 ])                                                                                                   # fmt: skip
 def test_files_that_cannot_be_written_are_everybodys_error_and_a_bug_is_the_firsts(error, elsewhere):
