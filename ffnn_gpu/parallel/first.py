@@ -74,7 +74,7 @@ class Task:
         try:
             self._found = self._work()
         except BaseException as error:  # raised again by the thread that trains
-            self.error = error
+            self.error = self.error or error                                     # the others may know of a first one
 
 
 def _error(kind: str, made_of: list[Any]) -> Exception:
