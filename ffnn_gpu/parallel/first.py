@@ -34,7 +34,7 @@ def from_first(communicator: Communicator, work: Callable[[], Any], limit: float
     while state[0] == BUSY:
         if task is not None: state[0] = task.state()
         communicator.broadcast(state)
-    kind, said = json.loads(_broadcast(communicator, "" if task is None else json.dumps(task.said())))
+    kind, said = json.loads(_broadcast(communicator, "" if task is None else json.dumps(task.said(), default=str)))
     if task is not None and task.error is not None: raise task.error
     if kind: raise _error(kind, said)
     return said
@@ -74,7 +74,7 @@ class Task:
         try:
             self._found = self._work()
         except BaseException as error:  # raised again by the thread that trains
-            self.error = error
+            self.error = self.error or error                                     # the others may know of a first one
 
 
 def _error(kind: str, made_of: list[Any]) -> Exception:

@@ -24,24 +24,28 @@ class RollCall:
         self._comm = comm
         self._others = [rank for rank in range(comm.Get_size()) if rank != comm.Get_rank()]
         self._sent: list[Any] = []                                               # keeps what MPI may not have read yet
+        self._latest = dict.fromkeys(self._others, -math.inf)                    # the call in which each said last it waits
 
     def here(self, call: int) -> None:
         """Say that this rank waits in its call of this number."""
+        self._hear()                                                             # a long training has many late calls
+        self._sent = [message for message in self._sent if not message[1].Test()]
         number = np.array([call], np.int64)
         self._sent += [(number, self._comm.Isend(number, rank)) for rank in self._others]
 
     def absent(self, call: int) -> list[int]:
         """The ranks that have not said so, of this call or one near it."""
-        return [rank for rank in self._others if self._heard(rank) < call - APART]
+        self._hear()
+        return [rank for rank, latest in self._latest.items() if latest < call - APART]
 
     def close(self) -> None:
         """Take the messages of calls that ended well after all: MPI wants none left."""
-        for rank in self._others: self._heard(rank)
+        self._hear()
 
-    def _heard(self, rank: int) -> float:
-        """The number of the latest call in which that rank said it waits; −∞ if it has said nothing since asked last."""
-        number, latest = np.zeros(1, np.int64), -math.inf
-        while self._comm.Iprobe(rank):
-            self._comm.Recv(number, rank)
-            latest = float(number[0])
-        return latest
+    def _hear(self) -> None:
+        """Take what the others have said by now."""
+        number = np.zeros(1, np.int64)
+        for rank in self._others:
+            while self._comm.Iprobe(rank):
+                self._comm.Recv(number, rank)
+                self._latest[rank] = float(number[0])

@@ -39,6 +39,11 @@ def update(
     optimizer.step(network.params, lr)
 
 
+def _counts_rows(loss: Any, weight: Any) -> bool:
+    """Whether a mean over `weight` is one over rows: a loss of the user's may count other things in whole numbers."""
+    return isinstance(weight, int) and type(loss).total_weight.__module__.startswith("ffnn_gpu.")
+
+
 class SharedStep:
     """The step of one rank.
 
@@ -104,7 +109,7 @@ class SharedStep:
         ws.stream.row = part.start                                               # dropout: bits of the whole batch's rows
         if self._batch is not None: self._batch.rows = stop - start
         weight = run.loss.total_weight(backend, y, w)
-        if isinstance(weight, int):                                              # then Σ N is known: the rows of all
+        if _counts_rows(run.loss, weight):                                       # then Σ N is known: the rows of all
             backend.write(self._share, 0, weight / (stop - start))
             part_of = share_of_gradient, network, run.loss.evaluate, None, x, y, ws, None, self._share
             return self._sum(network.backend.run_step(*part_of), weight)

@@ -94,7 +94,11 @@ class FakeComm:
     def Free(self): ...  # noqa: N802
     def Get_info(self): return {"mpi_memory_alloc_kinds": self.kinds}  # noqa: N802
     def Abort(self, status): self.aborted.append(status)  # noqa: N802
-    def Isend(self, number, rank): self.sent.append((rank, int(number[0])))  # noqa: N802
+
+    def Isend(self, number, rank):  # noqa: N802
+        self.sent.append((rank, int(number[0])))
+        return Done(polls=1)
+
     def Iprobe(self, rank): return rank in self.waiting  # noqa: N802
     def Recv(self, number, rank): number[0] = self.waiting.pop(rank)  # noqa: N802
     def Ibarrier(self): return Done(self.polls)  # noqa: N802

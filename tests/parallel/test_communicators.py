@@ -14,6 +14,7 @@ import pytest
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 from ffnn_gpu.parallel import MPI, NCCL, Communicator, Single, choice, communicator, faults, launched
 from ffnn_gpu.parallel.communicator import cuts
+from ffnn_gpu.parallel.roll_call import RollCall
 from tests.parallel.fake_gpu import FakeComm, FakeCupy, Vector, installed
 from tests.parallel.threads import ThreadRank
 
@@ -281,6 +282,16 @@ def test_call_that_ends_late_is_no_failure_and_leaves_no_message(monkeypatch, ca
         assert mpi.patience.limit() < 0.5                                            # counts from here again
         mpi.close()
     assert comm.aborted == [] and comm.sent == [(1, 1), (2, 1)] and comm.waiting == {} and capsys.readouterr().err == ""
+
+
+def test_training_with_many_late_calls_keeps_no_message_of_the_earlier_ones(monkeypatch):
+    comm = FakeComm(rank=0, size=3)
+    roll_call = RollCall(comm)
+    for call in range(1, 101):
+        comm.waiting = {1: call, 2: call - 70}
+        roll_call.here(call)
+        assert comm.waiting == {} and len(roll_call._sent) == 2
+    assert roll_call.absent(100) == [2] and len(comm.sent) == 200                    # what was taken is remembered
 
 
 def test_ranks_give_up_in_turn_so_that_one_says_it(monkeypatch):

@@ -1,3 +1,4 @@
+import threading
 import time
 
 import click
@@ -7,7 +8,7 @@ from ffnn_gpu import program
 from ffnn_gpu.configuration import TrainConfig
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.messages import ranks_line, result_lines
-from ffnn_gpu.parallel import Single, communicator_for
+from ffnn_gpu.parallel import Single, communicator_for, first
 from ffnn_gpu.parallel.first import from_first
 from tests.parallel.threads import on_ranks
 
@@ -37,6 +38,7 @@ def test_error_of_the_first_is_raised_alike_on_every_rank():
 @pytest.mark.parametrize(("error", "elsewhere"), [
     (PermissionError(13, "Permission denied", "runs/a"), None), (OSError("the disk is gone"), None),
     (FileNotFoundError(2, "No such file", "a", None, "b"), None), (DataError("row 3"), None),
+    (OSError(5, b"gone"), "OSError: [Errno 5] b'gone'"), (ConfigurationError("width", 3), None),
     (ZeroDivisionError("only there"), "FfnnGpuError: rank 0 failed in what it does for all; its own error says why"),
 ])                                                                                                   # fmt: skip
 def test_files_that_cannot_be_written_are_everybodys_error_and_a_bug_is_the_firsts(error, elsewhere):
@@ -49,6 +51,22 @@ def test_files_that_cannot_be_written_are_everybodys_error_and_a_bug_is_the_firs
 
     here = f"{type(error).__name__}: {error}"
     assert on_ranks(3, work)[0] == [here, elsewhere or here, elsewhere or here]
+
+
+def test_error_that_comes_after_the_limit_does_not_replace_what_the_others_were_told(monkeypatch):
+    monkeypatch.setattr(first, "BEAT", 0.01)
+    gone = threading.Event()
+
+    def fail_late():
+        gone.wait()
+        raise OSError("the disk is gone")
+
+    task = first.Task(fail_late, limit=0.02)
+    while task.state() == first.BUSY: pass
+    kind, _ = task.said()
+    gone.set()
+    task._thread.join()
+    assert kind == type(task.error).__name__ == "CheckpointError"
 
 
 def test_first_does_not_begin_before_all_are_there():

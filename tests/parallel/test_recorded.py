@@ -1,5 +1,6 @@
 """On a CPU with Numba the pieces of a step between two sums run as tables, but for what needs the other ranks in between."""
 
+import numpy as np
 import pytest
 
 from ffnn_gpu import SGD, Callback, Network, fit
@@ -10,6 +11,8 @@ from tests.parallel.cases import LABELS, LOSSES, WEIGHT, X
 from tests.parallel.threads import on_ranks
 
 pytest.importorskip("numba")
+from ffnn_gpu.backend.compiled import program
+
 PLAIN = (Dense(7, relu), Dropout(0.3), LayerNorm(), Residual([Dense(7, relu)]), Dense(3))
 NORMALIZED = (Dense(7, relu), BatchNorm(), Dense(3))
 
@@ -41,3 +44,19 @@ def test_pieces_between_two_sums_are_recorded(layers, more, expected):
         return seen.found
 
     assert on_ranks(2, work)[0] == [expected] * 2
+
+
+def test_dropout_s_rows_need_no_recording_of_their_own(monkeypatch):
+    """More micro-batches than a workspace keeps programs: each would be recorded anew in every step."""
+    made, make = [], program.Program.__init__
+    monkeypatch.setattr(program.Program, "__init__", lambda *args: made.append(1) or make(*args))
+
+    def work(ranks):
+        network, options = Network(5, PLAIN, "numpy", "float64", seed=3), {"epochs": 3, "batch_size": 48, "verbose": 0}
+        data = np.tile(X, (3, 1))[:144], np.tile(LABELS, 3)[:144]
+        fit(network, LOSSES["softmax"][0], SGD(0.1), data, communicator=ranks, accumulate=12, **options)
+        return network.params.theta
+
+    found, alone = on_ranks(2, work)[0], len(made)
+    assert alone == 2 * 2                                                        # of each rank share_of_gradient and update
+    np.testing.assert_allclose(found[0], work(None), rtol=0, atol=1e-13)

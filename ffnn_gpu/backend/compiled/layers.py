@@ -223,6 +223,9 @@ def dropout_mask(
                 out[r, 4 * quad + j] = keep if words[j] >= threshold else 0
 
 
+ROW = 6  # its place in what the next command reads
+
+
 def dropout_mask_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     keep, threshold, seed, high, step, layer, row, out, rows, columns = (
         n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9])

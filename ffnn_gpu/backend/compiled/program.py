@@ -34,7 +34,7 @@ class Program:
     ) -> None:  # fmt: skip
         self.code, self.loss, self.kinds, self.params = code, loss, tuple(map(_kind, arrays)), network.params
         self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
-        self.stream, self.vectors = (ws.stream.seed, ws.stream.row), tuple[Any, ...]()
+        self.seed, self.vectors = ws.stream.seed, tuple[Any, ...]()
         self.table: Table | None = None
         self.reason = _obstacle(network, loss, optimizer, ws, arrays)
         if self.reason: return
@@ -48,7 +48,7 @@ class Program:
 
     def fits(self, code: Callable[..., Any], loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> bool:
         if optimizer is not self.optimizer() or code is not self.code or loss != self.loss: return False
-        if tuple(map(_kind, arrays)) != self.kinds or (ws.stream.seed, ws.stream.row) != self.stream: return False
+        if tuple(map(_kind, arrays)) != self.kinds or ws.stream.seed != self.seed: return False
         if not self.vectors: return True
         state = self.params.optimizer_states.get(optimizer)
         if state is None or state.control is not self.vectors[0]: return False
@@ -70,6 +70,7 @@ def run_step(
     if table is not None:
         if x is not None: ws.begin_forward(network.params, len(x))
         try:
+            table.begin_at(ws.stream.row)
             value = table.run(*(NONE if array is None else array for array in arrays))
         finally:
             if x is not None: ws.forget_pass()

@@ -66,6 +66,7 @@ class Recorder:
             raise NotRecordedError("two arguments are one array, or there is no row")
         self.notes: list[Note] = []
         self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
+        self.masks: list[int] = []                                               # notes that read the batch's first row
         self.losses, self.failed = self._scratch(SHARES * threads, np.float64), self._scratch(1, np.int64)
 
     def __getattr__(self, name: str) -> Any:
@@ -155,6 +156,7 @@ class Recorder:
     def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
         key = seed & MASK, (seed >> 32) & MASK
         kept = 1.0 / (1.0 - rate)
+        self.masks.append(len(self.notes))
         self._note("dropout_mask", self._by_rows(out), kept, threshold(rate), *key, step, layer, row, out, *out.shape)
         return out
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ffnn_gpu.backend.compiled.layers import ROW
 from ffnn_gpu.backend.compiled.native import as_real, load, store
 from ffnn_gpu.backend.compiled.recorder import Recorder, address
 from ffnn_gpu.backend.compiled.team import WORD, Team, alone, lead, team
@@ -58,6 +59,7 @@ class Table:
             (note.command.address, address(numbers), note.parts, address(marks))
             for note, numbers, marks in zip(notes, self.numbers, self.marks, strict=True)
         ])
+        self.masks, self.row = [self.numbers[k] for k in recorder.masks], -1
         self.patches = np.array([(address(self.numbers[k]) + WORD * place, which) for k, place, which in recorder.patches])
         self.kept, self.places = (recorder.known, notes), np.array(recorder.places)
         self.header = np.array([
@@ -65,6 +67,12 @@ class Table:
             address(recorder.losses), len(recorder.losses), address(self.places), len(self.places),
         ])
         self.threads = recorder.threads if most > 1 else 0
+
+    def begin_at(self, row: int) -> None:
+        """Dropout draws the bits of a batch whose first row this is."""
+        if row == self.row: return
+        for numbers in self.masks: numbers[ROW] = row
+        self.row = row
 
     def run(self, x: Any, y: Any = NONE, weight: Any = NONE, lr: Any = NONE) -> float | None:
         """The loss; None where the arguments have been refused, and nothing that lasts was changed."""
