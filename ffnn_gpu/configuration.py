@@ -40,7 +40,7 @@ def about(text: str) -> Meta:
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what `train` does."""
 
-    data: Annotated[str, about("a bundled set, a .csv, .npy or .npz file, or a folder with IDX files")]
+    data: Annotated[str, about("a bundled set, a .csv, .npy or .npz file, or a folder with IDX or .npy files")]
     target: Annotated[str | int | None, about("target column of a .csv (name or index) or .npy; else the last")] = None
     task: Annotated[
         Literal["auto", "binary", "multiclass", "multilabel", "regression"], about("auto: inferred from the target")

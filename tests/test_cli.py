@@ -235,7 +235,7 @@ def test_closed_pipe_is_no_error(trained):
     (["evaluate", "run", "fruit.csv", "--target", "color"], 3, "error: fruit.csv has no column 'color'"),
     (["predict", "run", "some.csv"], 3, "error: of the columns of the training, these are missing in the header: 'b', 'c'"),
     (["predict", "run", "x.npz"], 3, "error: predict reads .csv, .npy or standard input, not .npz"),
-    (["train", "x.tsv"], 3, "error: x.tsv: .tsv files are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files are"),
+    (["train", "x.tsv"], 3, "error: x.tsv: .tsv files are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy "),
     (["--version"], 0, f"ffnn-gpu {ffnn_gpu.__version__}"),
     (["--help"], 0, "Start with `ffnn-gpu train digits`."), (["train", "-h"], 0, "--batch-size"),
 ])

@@ -85,6 +85,7 @@ def completes(done: Callable[[], Any], limit: float) -> bool:
         polls += 1
         if polls < EAGER:
             _yield()
+            latest = time.monotonic()
             continue
         time.sleep(NAP)
         now = time.monotonic()

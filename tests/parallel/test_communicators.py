@@ -27,6 +27,7 @@ def one_process(monkeypatch):
     for name in (*choice.SIZES, faults.LIMIT, "FFNN_GPU_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(faults, "EAGER", 20)         # where other processes compute, each poll without a nap waits for them
 
 
 def test_cuts_cover_everything_once_with_pieces_that_differ_by_one_unit():
@@ -226,7 +227,7 @@ def test_waiting_ends_at_the_limit_and_no_later():
 
 
 def test_time_in_which_the_process_stood_still_does_not_count(monkeypatch):
-    clock = iter([0.0, 0.1, 40.0, 40.1, 40.2])                                       # stopped between 0.1 and 40
+    clock = iter([0.0] * faults.EAGER + [0.1, 40.0, 40.1, 40.2])                     # stopped between 0.1 and 40
     polls = iter([False] * (faults.EAGER + 3) + [True])
     monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None))
     assert faults.completes(lambda: next(polls), 25)
