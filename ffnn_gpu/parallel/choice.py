@@ -19,6 +19,7 @@ from ffnn_gpu.parallel import faults
 from ffnn_gpu.parallel.communicator import Communicator, Single
 from ffnn_gpu.parallel.mpi import MPI
 from ffnn_gpu.parallel.nccl import NCCL
+from ffnn_gpu.parallel.shared_cores import compute_with
 
 log = logging.getLogger("ffnn_gpu")
 DEVICES = ("auto", "numpy", "cupy")
@@ -80,6 +81,8 @@ def _of_several(device: str, mpi: MPI, size: int, variable: str) -> Communicator
         raise ConfigurationError(f"{variable} says that {size} processes were started, but MPI sees one: mpi4py uses "
                                  "another MPI than the one that started it, or srun lacks --mpi=pmix")  # fmt: skip
     faults.watch(mpi)
+    said = compute_with(mpi.cores)
+    if said and mpi.rank == 0: log.info("%s", said)
     index = None if device == "numpy" else _gpu(mpi.local_rank)
     without = np.zeros(mpi.size, np.int64)
     without[mpi.rank] = index is None

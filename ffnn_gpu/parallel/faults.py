@@ -99,7 +99,7 @@ def completes(done: Callable[[], Any], limit: float) -> bool:
 def ends_within(limit: float) -> Iterator[None]:
     """End this process, with its traceback, if what is done here takes longer, as starting MPI does without the other ranks.
 
-    Why faulthandler: its clock is a thread of C, which needs no Python while MPI holds the interpreter.
+    Why faulthandler, which says nothing but where: its clock is a thread of C, and MPI holds the interpreter as it starts.
     """
     if sys.__stderr__ is None:
         yield

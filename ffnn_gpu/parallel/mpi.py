@@ -15,6 +15,7 @@ from ffnn_gpu.backend.cupy_backend import load_cupy
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.parallel import faults
 from ffnn_gpu.parallel.roll_call import RollCall
+from ffnn_gpu.parallel.shared_cores import cores_of_rank
 
 TURN, LAST_TURN = 0.2, 2.0  # seconds that each rank waits longer than the one before it: one says what all see
 
@@ -48,7 +49,7 @@ class MPI:
             # meet what is said about errors.
             self._comm, self._errors, waiting = world.Dup(), world.Dup(), world.Dup()
             local = world.Split_type(self._mpi.COMM_TYPE_SHARED)
-            self.local_rank = local.Get_rank()
+            self.local_rank, self.cores = local.Get_rank(), cores_of_rank(local, self._mpi.IN_PLACE)
             local.Free()
         self.rank, self.size, self.device, self.calls = world.Get_rank(), world.Get_size(), device, 0
         self.patience.met()

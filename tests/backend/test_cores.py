@@ -5,8 +5,7 @@ import os
 
 import pytest
 
-pytest.importorskip("numba")
-from ffnn_gpu.backend.compiled import cores
+from ffnn_gpu.backend import cores
 
 
 def groups(folder, own, **limits):

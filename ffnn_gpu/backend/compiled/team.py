@@ -17,8 +17,8 @@ from contextlib import suppress
 import numpy as np
 from numba import njit
 
-from ffnn_gpu.backend.compiled.cores import cores
 from ffnn_gpu.backend.compiled.native import add, call, exchange, give_way, load, pause, store
+from ffnn_gpu.backend.cores import cores
 from ffnn_gpu.errors import ConfigurationError
 
 THREADS, OTHERS = "FFNN_GPU_THREADS", ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")

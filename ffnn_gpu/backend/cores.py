@@ -12,8 +12,12 @@ CONTROL_GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 def cores() -> int:
     """At least one."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, int(min(there, granted(CONTROL_GROUPS, OWN))))
+    return max(1, int(min(len(allowed()), granted(CONTROL_GROUPS, OWN))))
+
+
+def allowed() -> set[int]:
+    """The numbers of the cores that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(os.cpu_count() or 1)}
 
 
 def granted(control_groups: Path, own: Path) -> float:
