@@ -12,7 +12,7 @@ from ffnn_gpu.testing import assert_close, tolerance
 
 numba = pytest.importorskip("numba")
 tiles = importlib.import_module("ffnn_gpu.backend.compiled.tiles")
-recorder = importlib.import_module("ffnn_gpu.backend.compiled.recorder")
+cuts = importlib.import_module("ffnn_gpu.backend.compiled.cuts")
 native = importlib.import_module("ffnn_gpu.backend.compiled.native")
 pointer = native.pointer
 GUARD = 7.0  # what lies around C, and must stay
@@ -105,24 +105,17 @@ def test_products_for_a_lesser_processor_are_right(name):
     assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout[-2000:]
 
 
-class Threads(recorder.Recorder):
-    """Of a Recorder, what cuts a product."""
-
-    def __init__(self, threads, dtype="float32"):
-        self.threads, self.dtype = threads, np.dtype(dtype)
-
-
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
 @pytest.mark.parametrize("shape", [
     (1024, 512, 784), (128, 512, 784), (784, 10, 1024), (5, 4096, 4096), (4096, 5, 4096), (300, 300, 300), (32, 32, 8),
 ], ids=str)  # fmt: skip
 def test_grids_share_large_products_evenly_and_leave_small_ones(shape, threads):
-    parts, across = Threads(threads)._grid(*shape)
+    parts, across = cuts.Cuts(threads, 4).grid(*shape)
     if threads == 1 or np.prod(shape) < 1 << 18: assert (parts, across) == (1, 1)
     else:
         panels, strips = -(-4 * shape[1] // tiles.PANEL), -(-shape[0] // tiles.ROWS)
         assert parts % across == 0 and across <= panels and parts // across <= strips
-        assert min(threads, panels * strips) <= parts <= recorder.MOST_PARTS * threads
+        assert min(threads, panels * strips) <= parts <= cuts.MOST_PARTS * threads
         part = -(-strips // (parts // across)) * -(-panels // across)
         most = -(-parts // threads) * part                                       # tiles of the thread with the most
         assert most <= 1.4 * max(panels * strips / threads, 1)

@@ -14,15 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffnn_gpu.backend.compiled.commands import command
+from ffnn_gpu.backend.compiled.cuts import SHARES, Cuts
 from ffnn_gpu.backend.compiled.layers import FEW
 from ffnn_gpu.backend.compiled.parts import UNIT
-from ffnn_gpu.backend.compiled.tiles import PANEL, ROWS
 from ffnn_gpu.backend.philox import MASK, threshold
 from ffnn_gpu.backend.updates import Update
 
-WORTH_SHARING = 1 << 13  # elements of a loop, of W for few rows, or a 32nd of the multiplications of another product
-SHARES, MANY_TIMES = 4, 32  # how many parts of a loop each thread has where it is so many times larger
-MOST_PARTS, COPIED = 8, 6  # of a product for each thread; copying a panel takes as long as so many rows of the product
 POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}  # loss → command
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 
@@ -54,16 +51,16 @@ class Recorder:
     def __init__(
         self, backend: Any, threads: int, known: list[np.ndarray], arguments: list[Any], checked: bool
     ) -> None:
-        self.backend, self.threads, self.checked = backend, threads, checked
+        self.backend, self.checked = backend, checked
         self.dtype, self.known = known[0].dtype, known
+        self.cuts = Cuts(threads, self.dtype.itemsize)
         self.places = [_place(array) for array in known]
         self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
         if any(start < last and first < stop for start, stop in self._arguments for first, last in self.places):
             raise NotRecordedError("an argument lies in the network's own memory")
-        if len(self._arguments) < sum(array is not None for array in arguments) or any(
-            array is not None and not array.size for array in arguments[:1]
-        ):
-            raise NotRecordedError("two arguments are one array, or there is no row")
+        if len(self._arguments) < sum(array is not None for array in arguments):
+            raise NotRecordedError("two arguments are one array")
+        if arguments[0] is not None and not arguments[0].size: raise NotRecordedError("there is no row")
         self.notes: list[Note] = []
         self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
         self.masks: list[int] = []                                               # notes that read the batch's first row
@@ -103,28 +100,28 @@ class Recorder:
             raise NotRecordedError(f"there is no command for {phi.name}")
         (B, I), O = x.shape, W.shape[1]
         if B <= FEW:
-            parts = self._parts(W.size, I // UNIT)
+            parts = self.cuts.parts(W.size, I // UNIT)
             sums = self._scratch(parts * B * O, self.dtype)
             self._note("few_rows", parts, x, W, sums, B, I, O)
             self._note("sum_of_few", 1, sums, parts, b, out, B, O, phi.name == "relu")
         else:
-            parts, across = self._grid(B, O, I)
+            parts, across = self.cuts.grid(B, O, I)
             self._note("affine", parts, x, W, b, out, B, I, O, phi.name == "relu", across)
         return out
 
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any = None) -> Any:
         if phi.name == "identity": return da
         if phi.name != "relu": raise NotRecordedError(f"there is no command for the adjoint of {phi.name}")
-        if not self._joined(da, a): self._note("relu_backward", self._by_rows(a), da, a, *a.shape)
+        if not self._joined(da, a): self._note("relu_backward", self.cuts.by_rows(a), da, a, *a.shape)
         return da
 
     def affine_gradients(self, x: Any, delta: Any, dW: Any, db: Any) -> None:
         self.gemm(x.T, delta, out=dW)
-        if db is not None: self._note("column_sum", self._by_columns(delta), delta, db, *delta.shape)
+        if db is not None: self._note("column_sum", self.cuts.by_columns(delta), delta, db, *delta.shape)
 
     def gemm(self, A: Any, B: Any, out: Any) -> Any:
         (M, K), N = A.shape, B.shape[1]
-        parts, across = self._grid(M, N, K)
+        parts, across = self.cuts.grid(M, N, K)
         turned = not B.flags.c_contiguous
         self._note(
             "product", parts, _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned, out, M, N, K, across, None
@@ -140,53 +137,54 @@ class Recorder:
         return True
 
     def add(self, x: Any, y: Any, out: Any) -> Any:
-        self._note("add", self._by_elements(out), x, y, out, out.size)
+        self._note("add", self.cuts.by_elements(out), x, y, out, out.size)
         return out
 
     def copy(self, array: Any, out: Any) -> Any:
-        self._note("copy", self._by_elements(out), array, out, out.size)
+        self._note("copy", self.cuts.by_elements(out), array, out, out.size)
         return out
 
     def scaled(self, x: Any, factor: Any, out: Any) -> Any:
         if out is not x or (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
             raise NotRecordedError("there is no command that scales into another array, or by another type")
-        self._note("scale", self._by_elements(out), out, out.size, factor)
+        self._note("scale", self.cuts.by_elements(out), out, out.size, factor)
         return out
 
     def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
         key = seed & MASK, (seed >> 32) & MASK
         kept = 1.0 / (1.0 - rate)
         self.masks.append(len(self.notes))
-        self._note("dropout_mask", self._by_rows(out), kept, threshold(rate), *key, step, layer, row, out, *out.shape)
+        self._note("dropout_mask", self.cuts.by_rows(out), kept, threshold(rate), *key, step, layer, row, out, *out.shape)
         return out
 
     def dropout(self, x: Any, mask: Any, out: Any) -> Any:
-        self._note("multiply", self._by_elements(out), x, mask, out, out.size)
+        self._note("multiply", self.cuts.by_elements(out), x, mask, out, out.size)
         return out
 
     def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Any:
-        self._note("layer_norm", self._by_rows(x), x, gain, bias, eps, out, out if xhat is None else xhat, rstd, *x.shape)
+        xhat = out if xhat is None else xhat
+        self._note("layer_norm", self.cuts.by_rows(x), x, gain, bias, eps, out, xhat, rstd, *x.shape)
         return out
 
     def layer_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
-        self._note("sums_of_columns", self._by_columns(da), da, xhat, dgain, dbias, *da.shape)
-        if dx is not None: self._note("layer_norm_backward", self._by_rows(da), da, gain, xhat, rstd, dx, *da.shape)
+        self._note("sums_of_columns", self.cuts.by_columns(da), da, xhat, dgain, dbias, *da.shape)
+        if dx is not None: self._note("layer_norm_backward", self.cuts.by_rows(da), da, gain, xhat, rstd, dx, *da.shape)
         return dx
 
     def batch_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
     ) -> Any:
-        self._note("batch_norm", self._by_columns(x), x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape)
+        self._note("batch_norm", self.cuts.by_columns(x), x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape)
         return out
 
     def batch_norm_inference(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any) -> Any:
-        self._note("batch_norm_inference", self._by_rows(x), x, gain, bias, eps, out, mean, variance, *x.shape)
+        self._note("batch_norm_inference", self.cuts.by_rows(x), x, gain, bias, eps, out, mean, variance, *x.shape)
         return out
 
     def batch_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
-        self._note("sums_of_columns", self._by_columns(da), da, xhat, dgain, dbias, *da.shape)
+        self._note("sums_of_columns", self.cuts.by_columns(da), da, xhat, dgain, dbias, *da.shape)
         if dx is not None:
-            self._note("batch_norm_backward", self._by_rows(da), da, gain, xhat, rstd, dgain, dbias, dx, *da.shape)
+            self._note("batch_norm_backward", self.cuts.by_rows(da), da, gain, xhat, rstd, dgain, dbias, dx, *da.shape)
         return dx
 
     def running_statistics(self, mean: Any, variance: Any, rows: int, momentum: float, *running: Any) -> None:
@@ -201,7 +199,7 @@ class Recorder:
             raise NotRecordedError("there is no command for targets that are not class indices, nor for their weights")
         if weight is not None and weight.shape != y.shape: raise NotRecordedError("weights and rows differ in number")
         scale = self._normalized(weight)
-        parts = self._parts(16 * z.size, len(z))                                 # an exponential is worth so many products
+        parts = self.cuts.parts(16 * z.size, len(z))                             # an exponential is worth so many products
         self._note("softmax_cross_entropy", parts, z, y, y.itemsize, scale, dz, *z.shape, self.losses, self.failed)
         return self.losses                                                       # what stands for their sum
 
@@ -209,7 +207,7 @@ class Recorder:
         if kind.name not in POINTWISE or not self.checked or (y.shape, y.dtype) != (z.shape, z.dtype):
             raise NotRecordedError(f"there is no command for {kind.name}, or its targets have not been checked")
         if weight is not None and weight.shape != z.shape[:1]: raise NotRecordedError("weights and rows differ in number")
-        self._note(POINTWISE[kind.name], self._by_rows(z), z, y, self._normalized(weight), dz, *z.shape, self.losses)
+        self._note(POINTWISE[kind.name], self.cuts.by_rows(z), z, y, self._normalized(weight), dz, *z.shape, self.losses)
         return self.losses
 
     def _normalized(self, weight: Any) -> Any:
@@ -223,10 +221,10 @@ class Recorder:
     # ------------------------------------------------------------------ updates
 
     def clip_by_value(self, grad: Any, limit: float, loss_scale: Any) -> None:
-        self._note("clip", self._by_elements(grad), grad, len(grad), float(limit))
+        self._note("clip", self.cuts.by_elements(grad), grad, len(grad), float(limit))
 
     def gradient_factor(self, grad: Any, limit: Any, control: Any, loss_scale: Any) -> None:
-        parts = self._by_elements(grad)
+        parts = self.cuts.by_elements(grad)
         sums = self._scratch(parts, np.float64)
         self._note("squares", parts, grad, len(grad), sums)
         self._note("factor", 1, sums, parts, float(limit), control)
@@ -260,16 +258,16 @@ class Recorder:
         self._rule("lion", update, m, float(beta1), float(beta2))
 
     def average(self, mean: Any, values: Any, decay: float) -> None:
-        self._note("average", self._by_elements(mean), mean, values, float(decay), 1.0, len(mean))
+        self._note("average", self.cuts.by_elements(mean), mean, values, float(decay), 1.0, len(mean))
 
     def _rule(self, name: str, update: Update, *numbers: Any) -> None:
         theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
         if l2 or l1 or weight_decay or control is not None:
             penalties = float(l2), float(l1), float(weight_decay)
-            self._note("penalize", self._parts(n, n // UNIT), theta, grad, n, scalars, *penalties, control)
+            self._note("penalize", self.cuts.parts(n, n // UNIT), theta, grad, n, scalars, *penalties, control)
         if control is not None:
-            self._note("scale", self._parts(len(grad) - n, (len(grad) - n) // UNIT), grad[n:], len(grad) - n, control)
-        self._note(name, self._by_elements(theta), theta, grad, len(theta), scalars, *numbers)
+            self._note("scale", self.cuts.parts(len(grad) - n, (len(grad) - n) // UNIT), grad[n:], len(grad) - n, control)
+        self._note(name, self.cuts.by_elements(theta), theta, grad, len(theta), scalars, *numbers)
 
     # ------------------------------------------------------------------ inside
 
@@ -294,39 +292,6 @@ class Recorder:
         self.known.append(np.zeros(size, dtype))
         self.places.append(_place(self.known[-1]))
         return self.known[-1]
-
-    def _parts(self, work: int, most: int) -> int:
-        if work < WORTH_SHARING or self.threads == 1: return 1
-        shares = 1 if work < MANY_TIMES * WORTH_SHARING else SHARES              # several, in case one thread is slower
-        return max(1, min(self.threads * shares, most))
-
-    def _by_rows(self, array: Any) -> int:
-        return self._parts(array.size, len(array))
-
-    def _by_columns(self, array: Any) -> int:
-        return self._parts(array.size, array.shape[1] // UNIT)
-
-    def _by_elements(self, array: Any) -> int:
-        return self._parts(array.size, array.size // UNIT)
-
-    def _grid(self, M: int, N: int, K: int) -> tuple[int, int]:
-        """Into how many parts an (M, N) product is cut, and how many of them lie side by side: what is done soonest.
-
-        A part takes as long as its rows, and COPIED more for the panel of B that each part copies. The slower thread is on
-        average half a part behind.
-        """
-        if self.threads == 1 or M * N * K < 32 * WORTH_SHARING: return 1, 1
-        strips, panels = -(-M // ROWS), -(-N * self.dtype.itemsize // PANEL)
-
-        def seconds(grid: tuple[int, int]) -> float:
-            down, across = grid
-            part = (-(-strips // down) * ROWS + COPIED) * -(-panels // across)
-            return (-(-down * across // self.threads) + 0.5) * part
-
-        most = MOST_PARTS * self.threads
-        sides = [(across, min(strips, most // across)) for across in range(1, min(panels, most) + 1)]
-        down, across = min(((down, across) for across, deep in sides for down in range(1, deep + 1)), key=seconds)
-        return down * across, across
 
 
 def _in_memory(matrix: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ class Table:
             address(self.rows), len(notes), address(self.failed), address(self.patches), len(self.patches),
             address(recorder.losses), len(recorder.losses), address(self.places), len(self.places),
         ])
-        self.threads = recorder.threads if most > 1 else 0
+        self.threads = recorder.cuts.threads if most > 1 else 0
 
     def begin_at(self, row: int) -> None:
         """Dropout draws the bits of a batch whose first row this is."""
