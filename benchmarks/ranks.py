@@ -62,7 +62,7 @@ def seconds_of_step(ranks, widths, B, quick):
 
 def main(quick, path):
     ranks = communicator("numpy")
-    networks, batches, sizes = (NETWORKS[:1], BATCHES[:2], SIZES[:3]) if quick else (NETWORKS, BATCHES, SIZES)
+    networks, batches, sizes = (NETWORKS[:1], BATCHES[:2], SIZES[:7:3]) if quick else (NETWORKS, BATCHES, SIZES)
     sums = [[size, seconds_of_sum(ranks, size)] for size in sizes] if ranks.size > 1 else []
     steps = [[widths, B, seconds_of_step(ranks, widths, B, quick)] for widths in networks for B in batches]
     if ranks.rank == 0: Path(path).write_text(json.dumps({"sums": sums, "steps": steps}), encoding="utf-8")
