@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.backend import Backend, probe
-from ffnn_gpu.backend.file_rows import FileRows
 from ffnn_gpu.configuration import TrainConfig
 from ffnn_gpu.model import Model
 from ffnn_gpu.parallel import Communicator
-from ffnn_gpu.readers import BUNDLED, Dataset
+from ffnn_gpu.readers import BUNDLED, Dataset, leaves_target_open
 from ffnn_gpu.tasks import Task
 
 MOST_NAMES = 5                         # that one line lists
@@ -32,8 +31,7 @@ def data_line(data: Dataset, task: Task, config: TrainConfig) -> str:
 
 def _target(data: Dataset, config: TrainConfig) -> str:
     """Which column is the target, where the source leaves the choice."""
-    chosen = config.data.lower().endswith((".csv", ".csv.gz", ".npy")) or isinstance(data.x, FileRows)
-    if config.data in BUNDLED or not chosen: return ""
+    if not leaves_target_open(config.data): return ""
     index = data.x.shape[1] if config.target is None else config.target
     name = repr(data.target_name) if data.target_name else f"column {index}"
     return f"target {name}{' (the last column; --target changes it)' * (config.target is None)}, "

@@ -73,7 +73,7 @@ def read(source: str | Path, target: Target = None) -> Dataset:
     name = path.name.lower()
     reader: Callable[[Path, Target], Dataset]
     if source in BUNDLED: reader = _read_bundled
-    elif path.is_dir(): reader = _read_npy_folder if any(path.glob("*.npy")) else _read_idx_folder
+    elif path.is_dir(): reader = _read_npy_folder if _is_npy_folder(path) else _read_idx_folder
     elif not path.is_file(): raise _unknown(source)
     elif name.endswith((".csv", ".csv.gz")): reader = _read_csv
     elif name.endswith(".npy"): reader = _read_npy
@@ -82,6 +82,18 @@ def read(source: str | Path, target: Target = None) -> Dataset:
         kind = f"{path.suffix} files" if path.suffix else "files without an ending"
         raise DataError(f"{source}: {kind} are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files are")
     return reader(path, target)
+
+
+def leaves_target_open(source: str | Path) -> bool:
+    """Whether the target is one of the columns of a source, and any of them may be."""
+    path = Path(source)
+    if source in BUNDLED: return False
+    return _is_npy_folder(path) if path.is_dir() else path.name.lower().endswith((".csv", ".csv.gz", ".npy"))
+
+
+def _is_npy_folder(path: Path) -> bool:
+    """One of IDX files stays one, whatever lies beside them."""
+    return any(path.glob("*.npy")) and not any(path.glob("train-images[-.]idx*"))
 
 
 def _unknown(source: str | Path) -> DataError:
@@ -114,7 +126,7 @@ def _read_npy(path: Path, target: Target) -> Dataset:
 
 def _read_npy_folder(folder: Path, target: Target) -> Dataset:
     """The rows of all .npy files there, 2 before 10; they stay in their files."""
-    return _of_table(npy_rows(folder), folder, target)
+    return _of_table(npy_rows(folder), folder.resolve(), target)
 
 
 def _of_table(table: Any, path: Path, target: Target) -> Dataset:

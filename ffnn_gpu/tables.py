@@ -18,7 +18,7 @@ from ffnn_gpu.array_files import read_npy, reading
 from ffnn_gpu.csv_files import read_table
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.model import Model, has_each_once, require_none_or_all
-from ffnn_gpu.readers import BUNDLED, Dataset, read
+from ffnn_gpu.readers import BUNDLED, Dataset, leaves_target_open, read
 
 STDIN = "-"
 
@@ -66,12 +66,12 @@ def read_labelled(source: str, target: str | None, model: Model) -> tuple[Datase
     """(data set, x, y) to evaluate a model on: the test part where the source has one, else every row.
 
     Args:
-        target: column of a .csv or .npy; None for the one that the model was trained to predict.
+        target: column of a .csv or of .npy; None for the one that the model was trained to predict.
     """
     chosen: str | int | None = target
-    if target is None and Path(source).is_file() and source.lower().endswith((".csv", ".csv.gz", ".npy")):
+    if target is None and Path(source).exists() and leaves_target_open(source):
         chosen = model.target
-        if chosen is None and not source.lower().endswith(".npy"):
+        if chosen is None and source.lower().endswith((".csv", ".csv.gz")):
             with reading(source), _opened(source) as stream:
                 chosen = model.target_name if model.target_name in _names(stream.readline()) else None
     data = read(source, chosen)

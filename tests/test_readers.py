@@ -153,6 +153,11 @@ def test_idx_folder_needs_no_test_part(idx_folder):
     assert data.x.shape == (4, 6) and data.x_test is None
 
 
+def test_idx_folder_is_one_whatever_lies_beside(idx_folder):
+    np.save(idx_folder / "notes.npy", np.zeros((9, 5)))
+    assert read(idx_folder).x.dtype == np.uint8
+
+
 def test_idx_folder_with_other_counts_shows_both(idx_folder):
     write_idx(idx_folder / "train-labels-idx1-ubyte", LABELS[:3])
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte has 4 images; train-labels-.* has \(3,\) labels"):

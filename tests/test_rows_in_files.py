@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ffnn_gpu import run, run_report
+from ffnn_gpu import messages, run, run_report, tables
 from ffnn_gpu.backend import file_rows
 from ffnn_gpu.backend.arrays import Standardized
 from ffnn_gpu.backend.file_rows import FileRows, MappedRows
@@ -100,6 +100,21 @@ def test_folder_whose_files_are_no_table_is_refused(here):
     np.save("many/10.npy", np.zeros(3))
     with pytest.raises(DataError, match=r"many holds float64 of shape \(9,\); numbers \(n, features \+ 1\) are needed"):
         read("many")
+
+
+@pytest.mark.parametrize("target", [0, 2])
+def test_folder_is_evaluated_on_the_column_of_the_training(here, target):
+    config = TrainConfig(data="many", out="r", target=target, **SETTINGS | {"epochs": 1})
+    model = run.train(config).model
+    _, x, y = tables.read_labelled("many", None, model)
+    wanted = read("classes.npy", target)
+    assert (np.asarray(x) == wanted.x).all() and (y == wanted.y).all()
+    assert f"target column {target}, " in messages.data_line(read("many", target), model.task, config)
+
+
+def test_folder_has_the_name_it_has_from_outside(here, monkeypatch):
+    monkeypatch.chdir("many")
+    assert read(".").name == "many"
 
 
 def test_nothing_is_read_before_it_is_asked_for(here, monkeypatch):
