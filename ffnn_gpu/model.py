@@ -25,7 +25,7 @@ from ffnn_gpu.tasks import Task
 PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")  # of the network in a folder, best first
 
 MOST_NAMES = 10                        # that one message lists
-AT_ONCE = 1 << 16                      # rows that are counted in at once
+AT_ONCE = 1 << 20                      # values that are looked at together where some are counted
 
 Array = NDArray[Any]
 
@@ -68,7 +68,8 @@ class Model:
     def count_cut(self, x: Array, names: Sequence[str] | None = None) -> int:
         """How many values of x lie beyond `limit`."""
         if self.limit is None: return 0
-        blocks = (x[start : start + AT_ONCE] for start in range(0, len(x), AT_ONCE))
+        rows = max(1, AT_ONCE // max(1, x.shape[-1]))
+        blocks = (x[start : start + rows] for start in range(0, len(x), rows))
         return sum(int((np.abs(self._standardized(block, names)) > self.limit).sum()) for block in blocks)
 
     def matches(self, names: Sequence[str] | None) -> bool:

@@ -6,7 +6,7 @@ becomes x, y and their names. scikit-learn takes almost a second to import, so o
 
 import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ NPZ_NAMES = {                          # part → names its array may have; the 
     "x": ("X", "x", "X_train", "x_train"), "y": ("y", "y_train"), "x_test": ("X_test", "x_test"), "y_test": ("y_test",),
 }
 
-BLOCK = 1 << 16                        # rows that are read at once for one of their columns
+BLOCK = 1 << 22                        # bytes of rows that are read at once for some of their columns
 
 Array = NDArray[Any]
 Target = str | int | None
@@ -135,17 +135,32 @@ def _of_table(table: Any, path: Path, target: Target) -> Dataset:
         raise DataError(f"{path} holds {table.dtype} of shape {table.shape}; numbers (n, features + 1) are needed")
     last = table.shape[1] - 1
     index = column_index(target, None, last + 1, path)
-    if 0 < index < last: x = np.delete(table, index, axis=1)
+    x: Any
+    whole = unmapped(table)
+    if 0 < index < last: x = _without(whole, index)
     elif isinstance(table, FileRows): x = table.columns(int(index == 0), last + (index == 0))
     else: x = table[:, :last] if index else table[:, 1:]
-    return Dataset(x, _column(unmapped(table), index), None, None, _stem(path))
+    return Dataset(x, _column(whole, index), None, None, _stem(path))
 
 
 def _column(table: Any, index: int) -> Array:
     """One column, on its own; of files read in blocks, because what is mapped counts as memory of this process."""
     out = np.empty(len(table), table.dtype)
-    for start in range(0, len(table), BLOCK): out[start : start + BLOCK] = table[start : start + BLOCK][:, index]
+    for block in _blocks(table): out[block] = table[block][:, index]
     return out
+
+
+def _without(table: Any, index: int) -> Array:
+    """The other columns; of what lies in files never a second copy."""
+    if not isinstance(table, FileRows): return np.delete(table, index, axis=1)
+    out = np.empty((len(table), table.shape[1] - 1), table.dtype)
+    for block in _blocks(table): out[block] = np.delete(table[block], index, axis=1)
+    return out
+
+
+def _blocks(table: Any) -> Iterator[slice]:
+    rows = max(1, BLOCK // (table.shape[1] * table.dtype.itemsize))
+    return (slice(start, start + rows) for start in range(0, len(table), rows))
 
 
 def _read_npz(path: Path, target: Target) -> Dataset:

@@ -1,18 +1,21 @@
 """`train` on rows too large to be copied: they stay in their files, and the run is that of a copy."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from ffnn_gpu import messages, run, run_report, tables
+from ffnn_gpu import Dense, Network, messages, run, run_report, tables
 from ffnn_gpu.backend import file_rows
 from ffnn_gpu.backend.arrays import Standardized
 from ffnn_gpu.backend.file_rows import FileRows, MappedRows
 from ffnn_gpu.configuration import TrainConfig
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.model import Model
+from ffnn_gpu.preprocess import Standardizer
 from ffnn_gpu.readers import read
+from ffnn_gpu.tasks import Task
 from tests.parallel.threads import on_ranks
 
 RNG = np.random.default_rng(4)
@@ -140,3 +143,33 @@ def test_column_that_varies_only_where_it_was_not_fitted_stays_zero(here, monkey
     assert result.model.count_cut(x) == result.model.count_cut(np.array(x)) > 0
     loaded = Model.load(result.folder, "numpy")
     assert loaded.evaluate(x, CLASSES) == pytest.approx(loaded.evaluate(np.array(x), CLASSES), rel=1e-12)
+
+
+def most(work):
+    """The bytes of arrays that existed at once."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_few_wide_rows_are_not_copied_either(here, monkeypatch):
+    large(monkeypatch)
+    wide = np.random.default_rng(0).normal(size=(4000, 2500)).astype(np.float32)
+    (here / "wide").mkdir()
+    np.save("wide/0.npy", wide)
+    assert most(lambda: read("wide")) < wide.nbytes / 4
+    x = read("wide").x
+    network = Network(2499, [Dense(1)], "numpy")
+    model = Model(network, Task.of(PRICE), Standardizer(np.zeros(2499), np.ones(2499)), limit=2.0)
+    assert most(lambda: model.count_cut(x)) < wide.nbytes
+    assert model.count_cut(x) == (np.abs(wide[:, :-1]) > 2).sum()
+
+
+def test_column_in_the_middle_costs_one_copy_of_the_others(here):
+    wide = np.random.default_rng(0).normal(size=(40000, 100)).astype(np.float32)
+    (here / "wide").mkdir()
+    np.save("wide/0.npy", wide)
+    assert most(lambda: read("wide", 50)) < 1.75 * wide.nbytes
