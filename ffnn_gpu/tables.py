@@ -21,6 +21,7 @@ from ffnn_gpu.model import Model, has_each_once, require_none_or_all
 from ffnn_gpu.readers import BUNDLED, Dataset, leaves_target_open, read
 
 STDIN = "-"
+AT_ONCE = 1 << 14                      # rows that are text at a time
 
 Array = NDArray[Any]
 
@@ -95,7 +96,9 @@ def print_csv(file: IO[str], columns: Mapping[str, Array]) -> None:
     """A header, then one line per row; floats with the nine digits that tell any two float32 apart."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*map(_cells, columns.values()), strict=True))
+    for start in range(0, max(map(len, columns.values()), default=0), AT_ONCE):
+        pieces = (column[start : start + AT_ONCE] for column in columns.values())
+        writer.writerows(zip(*map(_cells, pieces), strict=True))
 
 
 def write_predictions(path: str, answers: Array, probabilities: Array | None, classes: Sequence[str]) -> None:

@@ -184,6 +184,13 @@ def test_answers_are_written_as_columns():
     assert [*tables.prediction_columns(np.zeros((2, 2)), None, [])] == ["prediction_0", "prediction_1"]
 
 
+def test_long_csv_is_written_piece_by_piece(monkeypatch):
+    monkeypatch.setattr(tables, "AT_ONCE", 3)
+    file, numbers = io.StringIO(), np.arange(8)
+    tables.print_csv(file, {"a": numbers, "b": numbers / 2})
+    assert file.getvalue().splitlines() == ["a,b", *(f"{k},{k / 2:.9g}" for k in range(8))]
+
+
 def test_npy_holds_answers_or_probabilities(tmp_path):
     path = str(tmp_path / "a.npy")
     tables.write_predictions(path, Y, None, [])
