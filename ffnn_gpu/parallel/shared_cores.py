@@ -12,7 +12,7 @@ import numpy as np
 from ffnn_gpu.backend import cores
 
 MOST = 8192  # numbers of cores, as many as Linux can be built for
-OURS, SAID = "FFNN_GPU_THREADS", ("FFNN_GPU_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+OURS = "FFNN_GPU_THREADS"
 
 
 def cores_of_rank(local: Any, in_place: Any) -> int:
@@ -29,7 +29,7 @@ def cores_of_rank(local: Any, in_place: Any) -> int:
 
 def compute_with(threads: int) -> str:
     """Make this process compute with so many threads, unless the environment says how many; in one line what was done."""
-    if threads >= cores.cores() or any(os.environ.get(name, "").strip() for name in SAID): return ""
+    if threads >= cores.cores() or os.environ.get(OURS, "").strip() or cores.told(): return ""
     os.environ[OURS] = str(threads)
     said = f"each rank computes with {threads} of {cores.cores()} cores, because others share them"
     try:

@@ -1,5 +1,6 @@
 """How many cores a rank computes with, where nobody says it."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -49,7 +50,7 @@ if sys.argv[1] == "with":
 
 def said(library, threads, **environment):
     """What a process says that is to compute with so many of 4 cores."""
-    clean = {name: value for name, value in os.environ.items() if name not in shared_cores.SAID}
+    clean = {name: value for name, value in os.environ.items() if name not in (shared_cores.OURS, *cores.TOLD)}
     return subprocess.run([sys.executable, "-c", CODE, library, str(threads)], env=clean | environment, check=True,
                           capture_output=True, text=True).stdout                                     # fmt: skip
 
@@ -60,3 +61,15 @@ def test_process_computes_with_its_part_unless_the_environment_says_otherwise():
     assert text.startswith("each rank computes with 1 of 4 cores") and text.endswith("otherwise 1\nTrue\n")
     assert said("without", 2).endswith("pip install threadpoolctl, or set OPENBLAS_NUM_THREADS=2 2\n")
     assert said("with", 4).splitlines()[0] == " None" and said("with", 1, OMP_NUM_THREADS="3").splitlines()[0] == " None"
+
+
+@pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"])
+@pytest.mark.parametrize(("text", "threads"), [("3", 3), (" 3,2 ", 3), ("", 4), ("0", 4), ("many", 4)])
+def test_what_leaves_the_cores_alone_is_what_threads_follow(monkeypatch, name, text, threads):
+    pytest.importorskip("numba"), pytest.importorskip("threadpoolctl")
+    team = importlib.import_module("ffnn_gpu.backend.compiled.team")
+    monkeypatch.setattr(team, "cores", lambda: 4)
+    for other in (shared_cores.OURS, *cores.TOLD): monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, text)
+    assert team.threads() == threads
+    assert said("with", 1, **{name: text}).startswith("each rank" if threads == 4 else " None")

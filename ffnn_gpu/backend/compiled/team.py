@@ -18,10 +18,10 @@ import numpy as np
 from numba import njit
 
 from ffnn_gpu.backend.compiled.native import add, call, exchange, give_way, load, pause, store
-from ffnn_gpu.backend.cores import cores
+from ffnn_gpu.backend.cores import cores, told
 from ffnn_gpu.errors import ConfigurationError
 
-THREADS, OTHERS = "FFNN_GPU_THREADS", ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+THREADS = "FFNN_GPU_THREADS"
 WORD, LINE = 8, 64  # bytes
 COLUMNS = 4  # of a table: a command's address, that of its numbers, its parts, that of its marks
 OPEN, EPOCH, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(8)  # lines of the memory that a team shares
@@ -157,5 +157,4 @@ def threads() -> int:
     if text:
         if text.isdecimal() and int(text): return int(text)
         raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
-    told = [os.environ.get(name, "").strip() for name in OTHERS]
-    return next((int(number) for number in told if number.isdecimal() and int(number)), cores())
+    return told() or cores()
