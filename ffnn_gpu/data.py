@@ -138,7 +138,7 @@ def resident(backend: Backend, x: Any, dtype: Any) -> Any:
     small = x.dtype.itemsize < np.dtype(dtype).itemsize
     if isinstance(x, (np.memmap, MappedRows, FileRows)):
         # larger than memory, perhaps: gathered and cast row by row
-        return x if on_host else _moved(backend, x, x.dtype if small else dtype)
+        return x if on_host else _moved(backend, x, x.dtype.newbyteorder("=") if small else dtype)
     return backend.asarray(x) if small else backend.asarray(x, dtype)
 
 

@@ -70,7 +70,7 @@ class Standardized:
 
     def values(self, xp: Any) -> Any:
         """The matrix itself, where the rows are; `xp` is their array module."""
-        x = self.rows.astype(np.float64)  # a copy
+        x = self.rows[:].astype(np.float64)  # a copy; rows of files are read
         x -= xp.asarray(self.mean)
         x /= xp.asarray(self.scale)
         return x if self.limit is None else xp.clip(x, -self.limit, self.limit)

@@ -66,6 +66,10 @@ class FileRows:
             self.files.append(os.open(part.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
             weakref.finalize(self, os.close, self.files[-1])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy opens the files again: these are closed with the rows that opened them."""
+        return FileRows, (self.parts, self.shape[1:], self.dtype)
+
     def __len__(self) -> int:
         return self.shape[0]
 

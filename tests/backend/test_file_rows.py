@@ -1,6 +1,8 @@
 """Rows in files, read when they are asked for: the same numbers as in memory, and never a page of them mapped."""
 
+import copy
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from ffnn_gpu.backend.file_rows import FileRows, MappedRows, share, unmapped
 from ffnn_gpu.backend.strict import StrictBackend
 from ffnn_gpu.data import Order, resident
 from ffnn_gpu.fingerprint import INPUTS, agree, fingerprints
+from ffnn_gpu.preprocess import Standardizer
 from tests.parallel.threads import on_ranks
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
@@ -92,6 +95,23 @@ def test_what_one_call_does_not_read_another_does(tmp_path, monkeypatch):
 def test_platform_that_cannot_read_at_a_place_seeks(tmp_path, monkeypatch):
     monkeypatch.setattr(file_rows, "read_at", file_rows._seek_and_read)
     np.testing.assert_array_equal(npy_rows(files(tmp_path))[::-1], X[::-1])
+
+
+def pickled(rows):
+    return pickle.loads(pickle.dumps(rows))  # noqa: S301 - ours
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
+def test_copy_of_rows_has_files_of_its_own(tmp_path, again):
+    other = again(npy_rows(files(tmp_path)))
+    assert (np.asarray(other) == X).all()
+
+
+@pytest.mark.parametrize("index", [slice(None), np.array([30, 2])])
+def test_rows_in_files_are_an_array_once_standardized(tmp_path, index):
+    rows, scaler = npy_rows(files(tmp_path)), Standardizer.fit(X)
+    for x in (rows, MappedRows(rows, np.arange(60))):
+        assert (np.asarray(scaler.rows(x))[index] == scaler.transform(X, np.float64)[index]).all()
 
 
 def test_files_are_closed_with_the_rows(tmp_path):
@@ -179,6 +199,13 @@ class Spy(FileRows):
     def read(self, index, out):
         self.seen.append(index.copy())
         super().read(index, out)
+
+
+@pytest.mark.parametrize("type_", [">f4", ">i2", ">f8"])
+def test_rows_of_the_other_byte_order_are_turned_round_on_the_way(tmp_path, type_):
+    backend, x = StrictBackend(), mapped(tmp_path, (100 * X).astype(type_))
+    moved = resident(backend, Standardizer.fit(x).rows(x), "float32").rows
+    assert moved.dtype.isnative and (backend.to_host(moved) == x).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
