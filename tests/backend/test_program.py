@@ -486,7 +486,8 @@ def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monk
     ({"OPENBLAS_NUM_THREADS": "many"}, os.cpu_count()), ({"FFNN_GPU_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}, 4),
 ])  # fmt: skip
 def test_threads_are_ours_then_what_libraries_are_told_then_the_cores(told, number, monkeypatch):
-    for name in ("FFNN_GPU_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"): monkeypatch.delenv(name, raising=False)
+    for name in ("FFNN_GPU_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     for name, value in told.items(): monkeypatch.setenv(name, value)
     monkeypatch.setattr(importlib.import_module("ffnn_gpu.backend.compiled.team"), "cores", os.cpu_count)
     assert importlib.import_module("ffnn_gpu.backend.compiled.team").threads() == number
