@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ffnn_gpu.array_files import read_npy, reading
+from ffnn_gpu.array_files import npy_rows, read_npy, reading
 from ffnn_gpu.csv_files import read_table
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.model import Model, has_each_once, require_none_or_all
@@ -40,7 +40,7 @@ class Text(io.StringIO):
 
 
 def read_rows(source: str, stdin: TextIO, features: Sequence[str] | None = None, target: str | None = None) -> Rows:
-    """The rows of a CSV file or of standard input ("-"), a .npy matrix, or a bundled data set.
+    """The rows of a CSV file or of standard input ("-"), a .npy matrix or a folder of them, or a bundled data set.
 
     Args:
         features: if a CSV's header has all of these names, these columns are read and no others.
@@ -52,9 +52,10 @@ def read_rows(source: str, stdin: TextIO, features: Sequence[str] | None = None,
     if source in BUNDLED:
         data = read(source)
         return Rows(data.x, data.feature_names)
+    if source != STDIN and Path(source).is_dir(): return Rows(_matrix(npy_rows(source), source), None)
     if source != STDIN and not Path(source).is_file():
-        raise DataError(f"there is no file {source}; give a .csv or .npy file, - for standard input, or "
-                        f"a bundled set ({', '.join(BUNDLED)})")  # fmt: skip
+        raise DataError(f"there is no file {source}; give a .csv or .npy file, a folder of .npy files, - for standard "
+                        f"input, or a bundled set ({', '.join(BUNDLED)})")  # fmt: skip
     if source.lower().endswith(".npy"):
         return Rows(_matrix(read_npy(source), source), None)
     suffix = Path(source).suffix.lower()
@@ -174,7 +175,7 @@ def _cells(column: Array) -> list[str]:
     return [f"{value:.9g}" if column.dtype.kind == "f" else str(value) for value in column.tolist()]
 
 
-def _matrix(x: Array, source: str) -> Array:
+def _matrix(x: Any, source: str) -> Any:
     if x.ndim != 2 or x.dtype.kind not in "biuf":
         raise DataError(f"{source} holds {x.dtype} of shape {x.shape}; numbers (rows, columns) are needed")
     return x

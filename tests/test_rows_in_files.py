@@ -1,5 +1,6 @@
 """`train` on rows too large to be copied: they stay in their files, and the run is that of a copy."""
 
+import io
 import json
 import tracemalloc
 
@@ -15,6 +16,7 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.model import Model
 from ffnn_gpu.preprocess import Standardizer
 from ffnn_gpu.readers import read
+from ffnn_gpu.tables import read_rows
 from ffnn_gpu.tasks import Task
 from tests.parallel.threads import on_ranks
 
@@ -173,3 +175,14 @@ def test_column_in_the_middle_costs_one_copy_of_the_others(here):
     (here / "wide").mkdir()
     np.save("wide/0.npy", wide)
     assert most(lambda: read("wide", 50)) < 1.75 * wide.nbytes
+
+
+def test_rows_to_predict_may_lie_in_a_folder(here):
+    result = run.train(TrainConfig(data="many", out="r", **SETTINGS))
+    (here / "x").mkdir()
+    table = np.load("classes.npy")[:, :-1]
+    for k, part in enumerate(np.array_split(table, 2)): np.save(f"x/{k}.npy", part)
+    rows, names = read_rows("x", io.StringIO())
+    assert names is None and result.model.predict(rows).tolist() == result.model.predict(table).tolist()
+    (here / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no \.npy file"): read_rows("empty", io.StringIO())
