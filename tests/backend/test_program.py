@@ -283,7 +283,7 @@ def test_rows_that_are_their_own_targets_are_not_confused_with_later_ones():
 def test_no_rows_are_not_recorded():
     network, ws = made(PLAIN, rows=0)
     assert train_step(network, softmax_cross_entropy, SGD(0.1), *batch(rows=0), ws) == 0
-    assert reasons(ws) == ["two arguments are one array"]
+    assert reasons(ws) == ["there is no row"]
 
 
 def test_rows_in_the_network_s_own_memory_are_not_recorded_and_never_run_as_if_they_were():
