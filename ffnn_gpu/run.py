@@ -82,6 +82,7 @@ def train(
         note("no validation part: early stopping watches the training loss")
     folder = Path(from_first(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
     history = _fit(config, model, parts, rule, folder, resume, verbose, ranks)
+    backend.synchronize()                                                    # rank 0's thread knows nothing of our streams
     from_first(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = _tested(model, parts.test, ranks)
     report = run_report.report(config, model, parts, test, history, time.perf_counter() - began, ranks.size)

@@ -1,5 +1,7 @@
 """The checksums by which a resumed training knows its data."""
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -46,6 +48,12 @@ def test_every_change_of_the_rows_shows(other):
 ])
 def test_another_mean_or_scale_of_standardized_rows_shows(other):
     assert not agree(INPUTS, inputs(Standardized(X, MEAN, SCALE)), inputs(other))
+
+
+def test_limit_to_which_standardized_rows_are_cut_shows_and_none_is_as_before():
+    whole, cut = Standardized(X, MEAN, SCALE), Standardized(X, MEAN, SCALE, 5.0)
+    assert not agree(INPUTS, inputs(whole), inputs(cut)) and not agree(INPUTS, inputs(cut), inputs(replace(cut, limit=4.0)))
+    assert agree(INPUTS, inputs(cut), inputs(replace(whole, limit=5.0)))
 
 
 def test_targets_and_weights_and_validation_rows_show_by_their_names():

@@ -1,7 +1,7 @@
 """Ranks of one machine share its cores: where nobody says with how many threads a rank computes, it gets its part of them.
 
-Why: every rank would start a thread on every core, in its BLAS and here, and they would wait for each other. Four ranks on
-two cores took ten times as long.
+Why: every rank would start a thread on every core, in its BLAS and here, and they would wait for each other. `train
+digits` on four ranks without Numba and two cores: 59 s, with its part for each 9 (by hand).
 """
 
 import os
@@ -12,7 +12,6 @@ import numpy as np
 from ffnn_gpu.backend import cores
 
 MOST = 8192  # numbers of cores, as many as Linux can be built for
-OURS = "FFNN_GPU_THREADS"
 
 
 def cores_of_rank(local: Any, in_place: Any) -> int:
@@ -29,8 +28,8 @@ def cores_of_rank(local: Any, in_place: Any) -> int:
 
 def compute_with(threads: int) -> str:
     """Make this process compute with so many threads, unless the environment says how many; in one line what was done."""
-    if threads >= cores.cores() or os.environ.get(OURS, "").strip() or cores.told(): return ""
-    os.environ[OURS] = str(threads)
+    if threads >= cores.cores() or os.environ.get(cores.OURS, "").strip() or cores.told(): return ""
+    os.environ[cores.OURS] = str(threads)
     said = f"each rank computes with {threads} of {cores.cores()} cores, because others share them"
     try:
         from threadpoolctl import threadpool_limits

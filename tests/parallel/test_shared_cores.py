@@ -50,7 +50,7 @@ if sys.argv[1] == "with":
 
 def said(library, threads, **environment):
     """What a process says that is to compute with so many of 4 cores."""
-    clean = {name: value for name, value in os.environ.items() if name not in (shared_cores.OURS, *cores.TOLD)}
+    clean = {name: value for name, value in os.environ.items() if name not in (cores.OURS, *cores.TOLD)}
     return subprocess.run([sys.executable, "-c", CODE, library, str(threads)], env=clean | environment, check=True,
                           capture_output=True, text=True).stdout                                     # fmt: skip
 
@@ -69,7 +69,7 @@ def test_what_leaves_the_cores_alone_is_what_threads_follow(monkeypatch, name, t
     pytest.importorskip("numba"), pytest.importorskip("threadpoolctl")
     team = importlib.import_module("ffnn_gpu.backend.compiled.team")
     monkeypatch.setattr(team, "cores", lambda: 4)
-    for other in (shared_cores.OURS, *cores.TOLD): monkeypatch.delenv(other, raising=False)
+    for other in (cores.OURS, *cores.TOLD): monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, text)
     assert team.threads() == threads
     assert said("with", 1, **{name: text}).startswith("each rank" if threads == 4 else " None")

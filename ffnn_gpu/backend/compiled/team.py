@@ -18,10 +18,9 @@ import numpy as np
 from numba import njit
 
 from ffnn_gpu.backend.compiled.native import add, call, exchange, give_way, load, pause, store
-from ffnn_gpu.backend.cores import cores, told
+from ffnn_gpu.backend.cores import OURS, cores, told
 from ffnn_gpu.errors import ConfigurationError
 
-THREADS = "FFNN_GPU_THREADS"
 WORD, LINE = 8, 64  # bytes
 COLUMNS = 4  # of a table: a command's address, that of its numbers, its parts, that of its marks
 OPEN, EPOCH, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(8)  # lines of the memory that a team shares
@@ -148,13 +147,12 @@ if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fo
 
 
 def threads() -> int:
-    """Into how many parts a step is cut: FFNN_GPU_THREADS, else what numerical libraries are told, else the cores
-    it may use.
+    """Into how many parts a step is cut: FFNN_GPU_THREADS, else what numerical libraries are told, else all cores.
 
     Raises ConfigurationError where FFNN_GPU_THREADS is no number from 1 on.
     """
-    text = os.environ.get(THREADS, "").strip()
+    text = os.environ.get(OURS, "").strip()
     if text:
         if text.isdecimal() and int(text): return int(text)
-        raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
+        raise ConfigurationError(f"{OURS} must be a whole number from 1 on, not {text!r}")
     return told() or cores()
