@@ -69,7 +69,12 @@ def _uses_ffnn_gpu(item):
 def pytest_terminal_summary(terminalreporter):
     """One line for each reason to skip: nothing is left out in silence, and nothing scrolls everything else away."""
     skipped = terminalreporter.stats.get("skipped", [])
-    if "ffnn_gpu" not in sys.modules and not any(OURS in map(tuple, report.user_properties) for report in skipped): return
+    if "ffnn_gpu" not in sys.modules and not any(map(_is_ours, skipped)): return
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"{count} tests not run: {reason}", yellow=True)
+
+
+def _is_ours(report):
+    """Whether the plugin marked this report. A CollectReport, of a module skipped at collection, has no properties."""
+    return OURS in map(tuple, getattr(report, "user_properties", ()))

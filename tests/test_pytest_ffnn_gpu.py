@@ -129,6 +129,15 @@ def test_installed_plugin_leaves_a_suite_without_ffnn_gpu_alone(installed, tmp_p
     assert "3 passed, 1 skipped" in told and "tests not run" not in told
 
 
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "two"])
+def test_installed_plugin_survives_a_module_that_is_skipped_at_collection(installed, tmp_path, options):
+    if options: pytest.importorskip("xdist")
+    suite = "    import pytest\n    pytest.skip('not on this machine', allow_module_level=True)\n"
+    (tmp_path / "test_that_runs.py").write_text("def test_sum():\n    assert 1 + 1 == 2\n")
+    told = told_by_pytest(tmp_path, installed, suite, *options)
+    assert "1 passed, 1 skipped" in told and "INTERNALERROR" not in told
+
+
 def test_plugin_that_is_installed_and_named_too_is_loaded_once(installed, tmp_path):
     (tmp_path / "conftest.py").write_text("pytest_plugins = ['pytest_ffnn_gpu']\n")
     assert "2 passed, 3 skipped" in told_by_pytest(tmp_path, installed, SUITE, "-p", "pytest_ffnn_gpu")

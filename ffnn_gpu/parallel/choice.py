@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import zlib
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 from ffnn_gpu.parallel import faults
 from ffnn_gpu.parallel.communicator import Communicator, Single
 from ffnn_gpu.parallel.mpi import MPI
-from ffnn_gpu.parallel.nccl import NCCL
+from ffnn_gpu.parallel.nccl import NCCL, load_nccl
 from ffnn_gpu.parallel.shared_cores import compute_with
 
 log = logging.getLogger("ffnn_gpu")
@@ -124,13 +123,9 @@ def _all_different(mpi: MPI, identity: int) -> bool:
 
 def _nccl_works(mpi: MPI) -> bool:
     """Whether every rank can import NCCL; says on the log what to install where one cannot."""
-    works = np.array([_has_nccl(load_cupy())], np.int64)
+    works = np.array([load_nccl().available], np.int64)
     mpi.all_reduce(works, "min")
     if not works[0]:
         log.warning("NCCL is not installed on every rank, so gradients go through the host: "
                     'pip install "ffnn_gpu[nccl-cuda12x]" or [nccl-cuda13x]')  # fmt: skip
     return bool(works[0])
-
-
-def _has_nccl(cupy: Any) -> bool:
-    return bool(getattr(cupy.cuda.nccl, "available", False))

@@ -4,6 +4,7 @@ NCCL's calls are kernels on the current stream, so that a CUDA graph can hold th
 of a rank whose partner is gone never end; `wait` finds that out.
 """
 
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,14 @@ OPERATIONS = {"sum": "NCCL_SUM", "min": "NCCL_MIN", "max": "NCCL_MAX"}
 UNIQUE_ID_BYTES = 128
 
 
+def load_nccl() -> Any:
+    """Return the module cupy.cuda.nccl, which `import cupy` leaves out; without libnccl its `available` is False."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy warns that libnccl is missing; the caller says what to install
+        from cupy.cuda import nccl
+    return nccl
+
+
 class NCCL:
     """As many ranks as GPUs.
 
@@ -35,7 +44,7 @@ class NCCL:
     def __init__(self, host: MPI, index: int) -> None:
         self.host, self.rank, self.size, self.local_rank = host, host.rank, host.size, host.local_rank
         self.device, self._cupy = f"cupy:{index}", load_cupy()
-        self._nccl = self._cupy.cuda.nccl
+        self._nccl = load_nccl()
         identity = np.zeros(UNIQUE_ID_BYTES, np.uint8)
         if self.rank == 0: identity[:] = np.frombuffer(self._nccl.get_unique_id(), np.uint8)
         host.broadcast(identity)

@@ -51,7 +51,7 @@ class FakeCupy:
             def __getattr__(self, name):
                 return lambda *args: log.append((name, *args))
 
-        nccl = SimpleNamespace(
+        self.nccl = SimpleNamespace(
             available=True, NcclCommunicator=NcclCommunicator, get_version=lambda: 22707,
             get_unique_id=lambda: bytes(range(128)),
             groupStart=lambda: log.append(("groupStart",)), groupEnd=lambda: log.append(("groupEnd",)),
@@ -60,7 +60,7 @@ class FakeCupy:
         )  # fmt: skip
         stream = SimpleNamespace(ptr=77, synchronize=lambda: log.append(("synchronize",)))
         self.cuda = SimpleNamespace(
-            nccl=nccl, Device=Device, Event=Event, get_current_stream=lambda: stream, alloc_pinned_memory=self._pinned,
+            Device=Device, Event=Event, get_current_stream=lambda: stream, alloc_pinned_memory=self._pinned,
             runtime=SimpleNamespace(getDeviceCount=lambda: 2),
         )  # fmt: skip
 
@@ -141,4 +141,6 @@ def installed(monkeypatch, comm=None, cupy=None):
         if comm is not None: patch.setattr(mpi, "load_mpi", lambda: fake_mpi(comm))
         for module in (mpi, nccl, choice) if cupy is not None else ():
             patch.setattr(module, "load_cupy", lambda: cupy)
+        for module in (nccl, choice) if cupy is not None else ():
+            patch.setattr(module, "load_nccl", lambda: cupy.nccl)
         yield patch

@@ -125,6 +125,20 @@ def test_ranks_with_a_gpu_each_talk_through_nccl(monkeypatch, caplog):
     assert found.reason.startswith("NCCL 22707 between 2 GPUs, MPI between 2 processes")
 
 
+@pytest.mark.parametrize("found", [True, False])
+def test_nccl_is_imported_by_its_own_name_and_without_a_warning(tmp_path, found):
+    """As in CuPy 12 to 14: `import cupy` leaves cupy.cuda.nccl out, and importing it without libnccl warns."""
+    cuda = tmp_path / "cupy" / "cuda"
+    cuda.mkdir(parents=True)
+    for folder in (cuda.parent, cuda): (folder / "__init__.py").touch()
+    missing = "" if found else "import warnings\nwarnings.warn('nccl library could not be loaded.')\n"
+    (cuda / "nccl.py").write_text(f"{missing}available = {found}\n")
+    program = (f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+               "import cupy.cuda\nassert not hasattr(cupy.cuda, 'nccl')\n"
+               f"from ffnn_gpu.parallel.nccl import load_nccl\nassert load_nccl().available is {found}\n")  # fmt: skip
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
 def test_gpu_that_was_asked_for_and_is_missing_raises(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     with installed(monkeypatch, FakeComm(), FakeCupy()) as patch:
