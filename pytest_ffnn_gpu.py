@@ -33,7 +33,7 @@ def pytest_configure(config):
 
 def usable_gpu(config):
     """The GPU's backend. Skips with the probe's reason, or fails with it where a GPU is required."""
-    from ffnn_gpu.backend import get_backend, probe
+    from ffnn_gpu.backends.choice import get_backend, probe
 
     found = probe(0)
     if found.usable: return get_backend("cupy")
@@ -46,7 +46,7 @@ def usable_gpu(config):
 @pytest.fixture(scope="session", params=["numpy", "reference", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
     """Each backend in turn, as an object: a Network takes it as it is."""
-    from ffnn_gpu.backend import Backend, get_backend
+    from ffnn_gpu.backends.choice import Backend, get_backend
 
     if request.param == "cupy": return usable_gpu(request.config)
     return Backend() if request.param == "reference" else get_backend("numpy")

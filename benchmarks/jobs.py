@@ -120,7 +120,7 @@ def pictures(job):
     import numpy as np
 
     if job.data is not None:
-        from ffnn_gpu.readers import read
+        from ffnn_gpu.data.readers import read
 
         mnist = read(job.data)
         return np.asarray(mnist.x, np.uint8), np.asarray(mnist.y, np.int64)

@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.jobs import MNIST, Job, batch
 from ffnn_gpu import Adam, Callback, Dense, Network, fit, relu, softmax_cross_entropy
-from ffnn_gpu.parallel import DataParallel, communicator
+from ffnn_gpu.distributed import communicator
+from ffnn_gpu.training.data_parallel import DataParallel
 
 NETWORKS = ((64, 128, 128, 10), MNIST, (1024, 2048, 2048, 2048, 10))
 BATCHES = (64, 256, 1024)

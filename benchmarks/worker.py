@@ -95,7 +95,7 @@ def machine(device):
     sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
     import gpu_check
 
-    from ffnn_gpu.info import information
+    from ffnn_gpu.cli.info import information
 
     found = information()
     names = {contender.package for kind in ("train", "predict") for contender in contenders(device, kind).values()}
@@ -108,7 +108,7 @@ def machine(device):
 
 def gpu():
     """The GPU and what drives it."""
-    from ffnn_gpu.backend.cupy_backend import load_cupy
+    from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
 
     runtime = load_cupy().cuda.runtime
     properties = runtime.getDeviceProperties(0)

@@ -1,6 +1,26 @@
 """Feed-forward neural networks written once, run by NumPy on a CPU or by CuPy on a CUDA GPU."""
 
-from ffnn_gpu.activations import (
+from ffnn_gpu.backends.choice import Backend, get_backend
+from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
+from ffnn_gpu.data.array_files import npy_rows
+from ffnn_gpu.errors import (
+    BackendMismatchError,
+    BackendUnavailableError,
+    CheckpointCorruptError,
+    CheckpointError,
+    ConfigurationError,
+    DataError,
+    DeviceOutOfMemoryError,
+    DivergedError,
+    DivergedRanksError,
+    FfnnGpuError,
+    IncompatibleCheckpointError,
+    ShapeError,
+    WorkspaceError,
+)  # fmt: skip
+from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.evaluation.evaluate import evaluate
+from ffnn_gpu.nn.activations import (
     Activation,
     elu,
     gelu,
@@ -17,29 +37,8 @@ from ffnn_gpu.activations import (
     softplus,
     softsign,
     tanh,
-)  # fmt: skip
-from ffnn_gpu.array_files import npy_rows
-from ffnn_gpu.backend import Backend, get_backend
-from ffnn_gpu.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
-from ffnn_gpu.checkpoint import load, load_extras, save
-from ffnn_gpu.errors import (
-    BackendMismatchError,
-    BackendUnavailableError,
-    CheckpointCorruptError,
-    CheckpointError,
-    ConfigurationError,
-    DataError,
-    DeviceOutOfMemoryError,
-    DivergedError,
-    DivergedRanksError,
-    FfnnGpuError,
-    IncompatibleCheckpointError,
-    ShapeError,
-    WorkspaceError,
-)  # fmt: skip
-from ffnn_gpu.evaluation import evaluate
-from ffnn_gpu.history import History
-from ffnn_gpu.initializers import (
+)
+from ffnn_gpu.nn.initializers import (
     Constant,
     Initializer,
     Normal,
@@ -56,19 +55,19 @@ from ffnn_gpu.initializers import (
     orthogonal,
     uniform,
     zeros,
-)  # fmt: skip
-from ffnn_gpu.layers import (
+)
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers import (
     BatchNorm,
     Dense,
     Dropout,
-    Layer,
     LayerNorm,
     LogSoftmax,
     Residual,
     Softmax,
     softmax_jacobian,
-)  # fmt: skip
-from ffnn_gpu.losses import (
+)
+from ffnn_gpu.nn.losses.standard import (
     Loss,
     PointwiseLoss,
     SoftmaxCrossEntropy,
@@ -81,15 +80,25 @@ from ffnn_gpu.losses import (
     mean_squared_error,
     poisson,
     softmax_cross_entropy,
-)  # fmt: skip
-from ffnn_gpu.model import Model
-from ffnn_gpu.network import Network
-from ffnn_gpu.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Nadam, Optimizer, RMSprop
-from ffnn_gpu.schedules import Cosine, Exponential, InverseScaling, LinearWarmup, OneCycle, Schedule, StepDecay, constant
-from ffnn_gpu.step import train_step
-from ffnn_gpu.training import fit
+)
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.workspace import Workspace
+from ffnn_gpu.optim.optimizers import SGD, Adagrad, Adam, AdamW, Lion, Nadam, Optimizer, RMSprop
+from ffnn_gpu.optim.schedules import (
+    Cosine,
+    Exponential,
+    InverseScaling,
+    LinearWarmup,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    constant,
+)
+from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
+from ffnn_gpu.training.fit import fit
+from ffnn_gpu.training.history import History
+from ffnn_gpu.training.step import train_step
 from ffnn_gpu.version import __version__ as __version__
-from ffnn_gpu.workspace import Workspace
 
 __all__ = [
     "SGD", "Activation", "Adagrad", "Adam", "AdamW", "Backend", "BackendMismatchError", "BackendUnavailableError",

@@ -1,6 +1,6 @@
 """`python -m ffnn_gpu` is `ffnn-gpu`."""
 
-from ffnn_gpu.cli import main
+from ffnn_gpu.cli.commands import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import ffnn_gpu as nn
-from ffnn_gpu import checkpoint
+from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.errors import CheckpointError
 from proofs import Figure, Settings
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import ffnn_gpu as nn
-from ffnn_gpu import checkpoint
+from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.errors import CheckpointError
 from proofs import ROOT, Figure, Settings
 

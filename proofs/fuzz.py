@@ -18,7 +18,8 @@ import numpy as np
 import safetensors.numpy
 
 import ffnn_gpu as nn
-from ffnn_gpu import atomic_folder, checkpoint, readers
+from ffnn_gpu.checkpoints import atomic_folder, checkpoint
+from ffnn_gpu.data import readers
 from ffnn_gpu.errors import CheckpointError, DataError
 from proofs import ROOT, Figure, Settings
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ffnn_gpu import atomic_folder, checkpoint, folder_swap
+from ffnn_gpu.checkpoints import atomic_folder, checkpoint, folder_swap
 from ffnn_gpu.errors import CheckpointError
 from proofs import Figure, Settings
 from proofs.task import train

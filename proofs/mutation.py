@@ -17,14 +17,20 @@ from proofs import ROOT, Figure, Settings
 from proofs.suite import caught_by, in_copies, stages, unhealthy
 
 FORMULAS = (
-    *(f"ffnn_gpu/{name}.py" for name in ("activations", "cross_entropies", "loss", "losses", "optimizers")),
-    *(f"ffnn_gpu/layers/{name}.py" for name in ("batch_norm", "dense", "dropout", "layer_norm", "residual", "softmax")),
-    *(f"ffnn_gpu/backend/{name}.py" for name in ("losses", "normalization", "softmax", "step_control", "updates")),
+    "ffnn_gpu/nn/activations.py", "ffnn_gpu/optim/optimizers.py",
+    *(f"ffnn_gpu/nn/losses/{name}.py" for name in ("cross_entropy", "loss", "standard")),
+    *(f"ffnn_gpu/nn/layers/{name}.py" for name in ("batch_norm", "dense", "dropout", "layer_norm", "residual", "softmax")),
+    *(f"ffnn_gpu/backends/reference/{name}.py" for name in ("losses", "normalization", "softmax", "step_control", "updates")),
 )  # fmt: skip
-FILES = (*FORMULAS, *(f"ffnn_gpu/{name}.py" for name in (
-    "callbacks", "data", "evaluation", "initializers", "inputs", "labels", "meter", "metrics", "network", "parameters",
-    "prediction", "preprocess", "resume", "schedules", "step", "targets", "training", "training_run", "workspace",
-)))  # fmt: skip
+FILES = (
+    *FORMULAS,
+    *(f"ffnn_gpu/nn/{name}.py" for name in (
+        "initializers", "inputs", "losses/targets", "network", "parameters", "prediction", "workspace")),
+    *(f"ffnn_gpu/data/{name}.py" for name in ("labels", "minibatches", "standardizer")),
+    *(f"ffnn_gpu/evaluation/{name}.py" for name in ("evaluate", "metrics")),
+    "ffnn_gpu/optim/schedules.py",
+    *(f"ffnn_gpu/training/{name}.py" for name in ("callbacks", "fit", "loss_meter", "resume", "run", "step")),
+)  # fmt: skip
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
 OPERATORS = (
     *(f"core/ReplaceBinaryOperator_{a}_{b}" for a in ARITHMETIC for b in ARITHMETIC if a != b),
@@ -37,7 +43,7 @@ OPERATORS = (
 )  # fmt: skip
 LOWEST_SCORE = 0.95
 SECONDS = 400  # three times what the longest selection takes on two busy cores
-NEEDS_NUMPY = ("ffnn_gpu/backend/updates.py",)  # only NumPy's backend updates θ piece by piece
+NEEDS_NUMPY = ("ffnn_gpu/backends/reference/updates.py",)  # only NumPy's backend updates θ piece by piece
 
 
 class Mutant(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import ffnn_gpu as nn
-from ffnn_gpu import readers
+from ffnn_gpu.data import readers
 from ffnn_gpu.errors import CheckpointError, DataError
 from proofs import Figure, Settings
 from proofs.fuzz import FILES, make_whole

@@ -7,13 +7,13 @@ in layers, losses, optimizers and activations.
 from dataclasses import dataclass
 from pathlib import Path
 
-ACTIVATIONS, LOSS, OPTIMIZERS = "ffnn_gpu/activations.py", "ffnn_gpu/losses.py", "ffnn_gpu/optimizers.py"
-REFERENCE, NUMPY = "ffnn_gpu/backend/reference.py", "ffnn_gpu/backend/numpy_backend.py"
-LOSSES, UPDATES, CONTROL = (f"ffnn_gpu/backend/{name}.py" for name in ("losses", "updates", "step_control"))
-NORM, SOFTMAX = "ffnn_gpu/backend/normalization.py", "ffnn_gpu/backend/softmax.py"
-DENSE, DROPOUT = "ffnn_gpu/layers/dense.py", "ffnn_gpu/layers/dropout.py"
-BATCH_NORM, LAYER_NORM = "ffnn_gpu/layers/batch_norm.py", "ffnn_gpu/layers/layer_norm.py"
-RESIDUAL = "ffnn_gpu/layers/residual.py"
+ACTIVATIONS, LOSS, OPTIMIZERS = "ffnn_gpu/nn/activations.py", "ffnn_gpu/nn/losses/standard.py", "ffnn_gpu/optim/optimizers.py"
+REFERENCE, NUMPY = "ffnn_gpu/backends/reference/backend.py", "ffnn_gpu/backends/cpu/numpy_backend.py"
+LOSSES, UPDATES, CONTROL = (f"ffnn_gpu/backends/reference/{name}.py" for name in ("losses", "updates", "step_control"))
+NORM, SOFTMAX = "ffnn_gpu/backends/reference/normalization.py", "ffnn_gpu/backends/reference/softmax.py"
+DENSE, DROPOUT = "ffnn_gpu/nn/layers/dense.py", "ffnn_gpu/nn/layers/dropout.py"
+BATCH_NORM, LAYER_NORM = "ffnn_gpu/nn/layers/batch_norm.py", "ffnn_gpu/nn/layers/layer_norm.py"
+RESIDUAL = "ffnn_gpu/nn/layers/residual.py"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from itertools import product
 from pathlib import Path
 from unittest import mock
 
-from ffnn_gpu import atomic_folder
-from ffnn_gpu.optimizers import OPTIMIZERS
+from ffnn_gpu.checkpoints import atomic_folder
+from ffnn_gpu.optim.optimizers import OPTIMIZERS
 from proofs import ROOT, Figure, Settings
 from proofs.task import SCHEDULED, STEPS, train
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 import ffnn_gpu as nn
-from ffnn_gpu.backend import NumpyBackend
-from ffnn_gpu.callbacks import Checkpoints, EarlyStopping, ReduceOnPlateau
-from ffnn_gpu.optimizers import OPTIMIZERS
-from ffnn_gpu.schedules import SCHEDULES
+from ffnn_gpu.backends.choice import NumpyBackend
+from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.optim.schedules import SCHEDULES
+from ffnn_gpu.training.callbacks import Checkpoints, EarlyStopping, ReduceOnPlateau
 
 ROWS, BATCH, EPOCHS = 50, 16, 2  # 45 rows to train on: two full batches and one of 13
 STEPS = 3 * EPOCHS

@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 
 import ffnn_gpu
-from ffnn_gpu.backend import probe
+from ffnn_gpu.backends.choice import probe
 
 PACKAGES = (
     "numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cuda-nvrtc",

@@ -18,7 +18,7 @@ from shutil import which
 from gpu_run import ROOT, NoGpuError, StepError
 
 SCRIPTS = ROOT / "scripts"
-SANITIZED = ("tests/backend/test_cupy_backend.py", "-m", "gpu", "-k", "fused_operation and not float64")  # about a minute
+SANITIZED = ("tests/backends/cuda/test_cupy_backend.py", "-m", "gpu", "-k", "fused_operation and not float64")  # about a minute
 SANITIZER_SECONDS = 240  # for each tool
 FOUND = 86  # what compute-sanitizer is told to exit with where it found something
 # A test marked gpu may skip on a GPU for these reasons alone: an epilogue that this cublasLt refuses for a type, where the
@@ -110,7 +110,7 @@ def sanitizer(check):
 def _sanitized(check, tool, name):
     report = check.scratch / f"{name}.xml"
     before = tool, "--tool", name, "--error-exitcode", FOUND, *(["--report-api-errors", "no"] if name == "memcheck" else [])
-    ended = _pytest(check, report, "-p", "tests.backend.unpooled", *SANITIZED, before=before, most=SANITIZER_SECONDS)
+    ended = _pytest(check, report, "-p", "tests.backends.cuda.unpooled", *SANITIZED, before=before, most=SANITIZER_SECONDS)
     summary, tests = re.search(r"^=+ ((?:ERROR|RACECHECK) SUMMARY: .*)$", ended.text, re.M), results(report)
     why = ended.fault or (None if summary else "it printed no summary")
     if summary and not re.search(": 0 (errors|hazards)", summary[1]): why = why or summary[1]  # warnings leave the exit code

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 try:
     from ffnn_gpu import Adam, Dense, Network, fit, npy_rows, relu, softmax_cross_entropy
-    from ffnn_gpu.parallel import communicator
+    from ffnn_gpu.distributed import communicator
 except ImportError:  # a fresh clone: make .venv first, then start again in it
     from bootstrap import restart
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 try:
     from benchmarks.jobs import Job
     from ffnn_gpu import Adam, Dense, Network, relu, softmax_cross_entropy, train_step
-    from ffnn_gpu.data import Minibatches, Order
+    from ffnn_gpu.data.minibatches import Minibatches, Order
 except ImportError:  # a fresh clone: make .venv first, then start again in it
     from bootstrap import restart
 

@@ -15,8 +15,8 @@ try:
     import numpy as np
 
     import ffnn_gpu as nn
-    from ffnn_gpu.preprocess import Standardizer
-    from ffnn_gpu.readers import read
+    from ffnn_gpu.data.readers import read
+    from ffnn_gpu.data.standardizer import Standardizer
 except ImportError:                       # a fresh clone: make .venv first, then start again in it
     from bootstrap import restart
 

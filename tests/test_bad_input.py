@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import evaluate, fit, train_step
-from ffnn_gpu.activations import relu, sigmoid
-from ffnn_gpu.backend import get_backend
-from ffnn_gpu.callbacks import Callback
+from ffnn_gpu.backends.choice import get_backend
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError, DataError, DivergedError, ShapeError, WorkspaceError
-from ffnn_gpu.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual, Softmax
-from ffnn_gpu.losses import (
+from ffnn_gpu.nn.activations import relu, sigmoid
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual, Softmax
+from ffnn_gpu.nn.losses.standard import (
     SoftmaxCrossEntropy,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -23,8 +22,9 @@ from ffnn_gpu.losses import (
     poisson,
     softmax_cross_entropy,
 )
-from ffnn_gpu.network import Network
-from ffnn_gpu.optimizers import Adam
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.optim.optimizers import Adam
+from ffnn_gpu.training.callbacks import Callback
 
 N, D, C = 20, 4, 3
 rng = np.random.default_rng(0)

@@ -4,8 +4,11 @@ from dataclasses import MISSING, fields
 
 import pytest
 
-from ffnn_gpu import callbacks, initializers, layers, losses, optimizers, schedules
-from ffnn_gpu.activations import ACTIVATIONS
+from ffnn_gpu.nn import initializers, layers
+from ffnn_gpu.nn.activations import ACTIVATIONS
+from ffnn_gpu.nn.losses import standard as losses
+from ffnn_gpu.optim import optimizers, schedules
+from ffnn_gpu.training import callbacks
 
 PYTORCH = {
     optimizers.SGD: {"lr": 1e-3, "momentum": 0, "nesterov": False, "weight_decay": 0, "l2": 0},

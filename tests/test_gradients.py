@@ -24,10 +24,10 @@ from ffnn_gpu import (
     softmax_cross_entropy,
     tanh,
 )  # fmt: skip
-from ffnn_gpu.activations import ACTIVATIONS
-from ffnn_gpu.backend import NumpyBackend
-from ffnn_gpu.initializers import Normal
-from ffnn_gpu.losses import LOSSES
+from ffnn_gpu.backends.choice import NumpyBackend
+from ffnn_gpu.nn.activations import ACTIVATIONS
+from ffnn_gpu.nn.initializers import Normal
+from ffnn_gpu.nn.losses.standard import LOSSES
 from ffnn_gpu.testing import assert_close, check_gradients, tolerance
 
 ONE = Normal(1.0)

@@ -37,7 +37,7 @@ import numpy as np
 
 from ffnn_gpu import SGD, Dense, Network, binary_cross_entropy_with_logits, mean_squared_error, relu, sigmoid
 from ffnn_gpu.testing import assert_close, tolerance
-from ffnn_gpu.training import train_step
+from ffnn_gpu.training.fit import train_step
 
 LN2, LN3 = 0.6931471805599453, 1.0986122886681098  # log 2, log 3
 

@@ -38,15 +38,15 @@ from ffnn_gpu import (
     tanh,
     train_step,
 )
-from ffnn_gpu.activations import ACTIVATIONS
-from ffnn_gpu.backend.cupy_backend import CupyBackend
-from ffnn_gpu.backend.precision import eps
-from ffnn_gpu.backend.strict import StrictBackend
-from ffnn_gpu.callbacks import BestWeights
-from ffnn_gpu.losses import LOSSES
+from ffnn_gpu.arrays.precision import eps
+from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
+from ffnn_gpu.nn.activations import ACTIVATIONS
+from ffnn_gpu.nn.losses.standard import LOSSES
 from ffnn_gpu.testing import assert_close, assert_parity, check_gradients, tolerance
-from tests.backend.emulated_cupy import EmulatedCupy, emulator
-from tests.backend.fake_cupy import installed
+from ffnn_gpu.testing.strict_device import StrictBackend
+from ffnn_gpu.training.callbacks import BestWeights
+from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
+from tests.backends.cuda.fake_cupy import installed
 
 LAYERS = [Dense(9, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9)]), Dense(3)]
 RNG = np.random.default_rng(0)

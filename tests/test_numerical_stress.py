@@ -27,11 +27,11 @@ from ffnn_gpu import (
     tanh,
     train_step,
 )
-from ffnn_gpu.losses import LOSSES
-from ffnn_gpu.optimizers import OPTIMIZERS
-from ffnn_gpu.preprocess import Standardizer
-from ffnn_gpu.slopes import COMPLEX_STEP, ComplexBackend
+from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.nn.losses.standard import LOSSES
+from ffnn_gpu.optim.optimizers import OPTIMIZERS
 from ffnn_gpu.testing import assert_close, check_gradients, tolerance
+from ffnn_gpu.testing.derivatives import COMPLEX_STEP, ComplexBackend
 
 ONE = Normal(1.0)
 

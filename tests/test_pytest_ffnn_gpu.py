@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import ffnn_gpu.backend
-from ffnn_gpu.backend.probe import Probe
+import ffnn_gpu.backends.choice
+from ffnn_gpu.backends.cuda.probe import Probe
 from pytest_ffnn_gpu import REQUIRE_GPU
 
 ROOT = Path(__file__).parents[1]
@@ -48,8 +48,8 @@ def run(pytester, monkeypatch):
     """run(suite, *options, found=…): pytest on that suite, where the probe finds that."""
 
     def run(suite, *options, found=NO_GPU):
-        monkeypatch.setattr(ffnn_gpu.backend, "probe", lambda index: found)
-        if found.usable: monkeypatch.setattr(ffnn_gpu.backend, "get_backend", lambda name: ffnn_gpu.Backend())
+        monkeypatch.setattr(ffnn_gpu.backends.choice, "probe", lambda index: found)
+        if found.usable: monkeypatch.setattr(ffnn_gpu.backends.choice, "get_backend", lambda name: ffnn_gpu.Backend())
         pytester.makepyfile(suite)
         return pytester.runpytest_inprocess("-p", "pytest_ffnn_gpu", "--strict-markers", "-s", *options)
 
@@ -153,7 +153,7 @@ IMPORTS_INSIDE = """
 
     @pytest.mark.gpu
     def test_second():
-        import ffnn_gpu.backend
+        import ffnn_gpu.backends.choice
 """
 
 

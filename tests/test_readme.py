@@ -69,7 +69,7 @@ def test_readme_commands_of_ffnn_gpu_run_in_order(tmp_path: Path) -> None:
 
 
 def test_readme_configuration_is_one(tmp_path: Path) -> None:
-    from ffnn_gpu.configuration import read_toml, resolve
+    from ffnn_gpu.cli.settings import read_toml, resolve
 
     (text,) = re.findall(r"```toml\n(.*?)```", README, re.S)
     (tmp_path / "run.toml").write_text(text, encoding="utf-8")

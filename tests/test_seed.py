@@ -6,12 +6,12 @@ They were stored when the promise was made. They change only if NumPy changes it
 import numpy as np
 import pytest
 
-from ffnn_gpu.activations import relu, selu, tanh
-from ffnn_gpu.data import Order
-from ffnn_gpu.initializers import INITIALIZERS
-from ffnn_gpu.layers import Dense, Dropout
-from ffnn_gpu.network import Network
-from ffnn_gpu.preprocess import train_test_split
+from ffnn_gpu.data.minibatches import Order
+from ffnn_gpu.data.standardizer import train_test_split
+from ffnn_gpu.nn.activations import relu, selu, tanh
+from ffnn_gpu.nn.initializers import INITIALIZERS
+from ffnn_gpu.nn.layers import Dense, Dropout
+from ffnn_gpu.nn.network import Network
 
 SEED = 7
 ROUNDING = 1e-12  # logarithms and QR of another library; a seed used otherwise changes every digit

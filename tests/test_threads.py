@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import BatchNorm, Dense, Dropout, Layer, LayerNorm, Network, Residual, WorkspaceError, gelu, relu
-from ffnn_gpu.backend import Backend, NumpyBackend
+from ffnn_gpu.backends.choice import Backend, NumpyBackend
 
 THREADS, ROUNDS, ROWS = 8, 1000, 4
 LAYERS = [Dense(16, relu), Residual([LayerNorm(), Dense(16, gelu)]), Dropout(0.5), BatchNorm(), Dense(3)]

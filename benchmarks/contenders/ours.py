@@ -43,7 +43,7 @@ def predict(job, variant):
 
 def epoch(job, variant):
     from ffnn_gpu import Adam, fit, softmax_cross_entropy
-    from ffnn_gpu.preprocess import Standardizer
+    from ffnn_gpu.data.standardizer import Standardizer
 
     network, adam, (pixels, labels) = bare(job), Adam(lr=job.lr), pictures(job)
     x = Standardizer(np.zeros(job.widths[0]), np.full(job.widths[0], 255.0)).rows(pixels)

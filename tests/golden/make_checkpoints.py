@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import ffnn_gpu as nn
-from ffnn_gpu.callbacks import Checkpoints
+from ffnn_gpu.training.callbacks import Checkpoints
 
 FOLDER = Path(__file__).parent / "checkpoints"
 X, Y = np.arange(24).reshape(8, 3) / 8 - 1, np.array([0, 1, 2, 0, 1, 2, 0, 1])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ffnn_gpu import atomic_folder, folder_swap
+from ffnn_gpu.checkpoints import atomic_folder, folder_swap
 from proofs import Figure, Settings, bugs, damage, full_disk, kills, payloads, promised, resume, suite
 from proofs.planted import NAMED
 from proofs.task import STEPS, train
@@ -153,7 +153,7 @@ def test_every_test_that_the_page_names_exists():
     page = promised.PAGE.read_text(encoding="utf-8")
     assert len(rows) == page.split("## ")[0].count("\n| ") - 1                     # every row but the head was understood
     assert not [test for test in re.findall(r"`(tests/[^`]+)`", page) if not promised.exists(test)]
-    assert not promised.exists("tests/test_cli.py::test_nothing") and not promised.exists("tests/nowhere.py")
+    assert not promised.exists("tests/cli/test_commands.py::test_nothing") and not promised.exists("tests/nowhere.py")
 
 
 @pytest.mark.parametrize(("holds", "word"), [(True, "holds"), (False, "FAILS"), (None, "not run here")])

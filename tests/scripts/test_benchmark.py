@@ -14,9 +14,9 @@ import pytest
 from benchmarks import launcher, report, worker
 from benchmarks.contenders import CONTENDERS, Program, UnsupportedError, contenders, ours, plain, products, program
 from benchmarks.jobs import Job, batch, jobs, weights
-from ffnn_gpu.backend import cublaslt
-from tests.backend.fake_cublaslt import FakeCublasLt
-from tests.backend.host_memory import FakeCupy
+from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from tests.backends.cuda.fake_cublaslt import FakeCublasLt
+from tests.backends.cuda.host_memory import FakeCupy
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
 SMALL = Job("train", (6, 8, 5), 16, lr=1e-2)

@@ -1,0 +1,94 @@
+"""Every operation on device arrays, and the one place where a device is chosen."""
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+from ffnn_gpu.arrays.boundary import kind_of
+from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend
+from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
+from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
+from ffnn_gpu.backends.cuda.probe import probe
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
+
+__all__ = ["Backend", "NumbaBackend", "NumpyBackend", "get_backend", "probe", "to_kind_of"]
+
+SYNONYMS = {"cpu": "numpy", "cuda": "cupy"}
+ENVIRONMENT = "FFNN_GPU_BACKEND"
+TF32, AUTOTUNE = "FFNN_GPU_TF32", "FFNN_GPU_AUTOTUNE"
+MOST_ALGORITHMS = 64
+
+
+def get_backend(name: str | Backend = "auto") -> Backend:
+    """The backend called `name`.
+
+    Args:
+        name: "numpy" or "cpu"; "cupy", "cupy:N", "cuda" or "cuda:N"; "auto": what the environment variable
+            FFNN_GPU_BACKEND says, else the GPU if it passes the probe, else NumPy. A Backend is returned as it is.
+            FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE say how a GPU makes its matrix products (FusedProducts).
+
+    Returns:
+        A backend whose `reason` says in one sentence why it was chosen.
+
+    Raises:
+        BackendUnavailableError: a GPU was asked for and cannot be used; there is no silent fallback.
+        ConfigurationError: no backend is called so, or FFNN_GPU_TF32 or FFNN_GPU_AUTOTUNE is no number it can be.
+    """
+    if isinstance(name, Backend):
+        return name
+    _of_products()  # a typing error is told on every machine, not on the one with the GPU
+    asked = str(name).strip().lower()
+    source = "asked for"
+    if asked == "auto":
+        asked = os.environ.get(ENVIRONMENT, "auto").strip().lower() or "auto"
+        source = f"{ENVIRONMENT}={asked}"
+    if asked == "auto":
+        found = probe(0)
+        return _make(0 if found.usable else None, f"chosen by auto: {found.reason}")
+    family, _, index = asked.partition(":")
+    family = SYNONYMS.get(family, family)
+    if family == "numpy" and ":" not in asked:
+        return _make(None, source)
+    if family == "cupy" and (index.isdecimal() or ":" not in asked):
+        return _gpu(int(index or 0), source)
+    raise ConfigurationError(
+        f"no backend is called {asked!r} ({source}); there are auto, numpy (or cpu), cupy and cupy:N (or cuda and cuda:N)"
+    )
+
+
+def _gpu(index: int, source: str) -> Backend:
+    found = probe(index)
+    if not found.usable:
+        raise BackendUnavailableError(f"{found.reason} ({source}). Hint: {found.hint}")
+    return _make(index, source)
+
+
+def _make(index: int | None, reason: str) -> Backend:
+    backend: Backend = _cpu() if index is None else _cupy(index)
+    backend.reason = reason
+    return backend
+
+
+def _cpu() -> NumpyBackend:
+    return NumbaBackend() if find_spec("numba") else NumpyBackend()
+
+
+def _cupy(index: int) -> CupyBackend:
+    return CupyBackend(index, **_of_products())
+
+
+def _of_products() -> dict[str, Any]:
+    return {"tf32": bool(_number(TF32, 1)), "autotune": _number(AUTOTUNE, MOST_ALGORITHMS)}
+
+
+def _number(variable: str, most: int) -> int:
+    text = os.environ.get(variable, "").strip() or "0"
+    if not text.isdecimal() or int(text) > most:
+        raise ConfigurationError(f"{variable} must be a whole number from 0 to {most}, not {text!r}")
+    return int(text)
+
+
+def to_kind_of(like: Any, backend: Backend, z: Any) -> Any:
+    """The backend's array z as the kind of array the caller passed: NumPy in, NumPy out; CuPy in, CuPy out."""
+    return z if backend.owns(like) else kind_of(like, backend.to_host(z))

@@ -1,0 +1,1 @@
+"""Host arrays: NumPy, and compiled loops and recorded steps where Numba is installed."""

@@ -1,0 +1,244 @@
+"""Dense layers, dropout, and what joins layers: the loops, and under each the command that does a part of it."""
+
+from typing import Any
+
+import numpy as np
+from numba import uint32, uint64
+
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, inlined, kernel, matrix, part, piece, rows_of, vector
+from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, size_of
+from ffnn_gpu.backends.cpu.loops.matrix_product import PANEL, ROWS, product
+from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+
+FEW = 4  # rows that are multiplied one by one
+
+# ----------------------------------------------------------------------  products
+
+
+@inlined
+def block(like: Any, M: int, N: int, across: int, chunk: int, chunks: int) -> tuple[int, int, int, int]:
+    """Rows and columns of one of (chunks/across) × across parts of an (M, N) matrix, in whole tiles."""
+    top, bottom = part(M, ROWS, chunk // across, chunks // across)
+    left, right = part(N, PANEL // size_of(like), chunk % across, across)
+    return top, bottom, left, right
+
+
+def product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """C = A B, or 0 (A B) where an activation `a` is not above 0; each part of it while it is in the cache"""
+    A, a_row, a_step, B, b_row, turned = n[0], n[1], n[2], n[3], n[4], n[5]
+    C, M, N, K, across, a = n[6], n[7], n[8], n[9], n[10], n[11]
+    top, bottom, left, right = block(like, M, N, across, chunk, chunks)
+    size = size_of(like)
+    A, B, first = A + top * a_row, B + left * (b_row if turned else size), size * (top * N + left)
+    product(like, A, a_row, a_step, B, b_row, turned != 0, C + first, size * N, bottom - top, right - left, K)
+    for r in range(bottom - top if a else 0):
+        row = first + size * r * N
+        relu_backward(matrix(like, C + row, 1, right - left), matrix(like, a + row, 1, right - left))
+
+
+def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x W + b, or max(x W + b, 0); each part of it while it is in the cache"""
+    x, W, b, out, B, I, O, rectified, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
+    top, bottom, left, right = block(like, B, O, across, chunk, chunks)
+    size = size_of(like)
+    x, W, out = x + size * top * I, W + size * left, out + size * (top * O + left)
+    product(like, x, size * I, size, W, size * O, False, out, size * O, bottom - top, right - left, I)
+    finish(like, out, O, bottom - top, right - left, b + size * left if b else 0, rectified)
+
+
+@kernel
+def add_row(x: Any, W: Any, out: Any) -> None:
+    """out (O,) ← x W for one row x (I,), reading W once and in the order it lies; a product would copy it first."""
+    for c in range(len(out)): out[c] = 0
+    whole = len(x) // 8 * 8
+    for k in range(0, whole, 8):
+        p, q, r, s, t, u, v, w = x[k], x[k + 1], x[k + 2], x[k + 3], x[k + 4], x[k + 5], x[k + 6], x[k + 7]
+        for c in range(len(out)):
+            out[c] += ((p * W[k, c] + q * W[k + 1, c]) + (r * W[k + 2, c] + s * W[k + 3, c])) + (
+                (t * W[k + 4, c] + u * W[k + 5, c]) + (v * W[k + 6, c] + w * W[k + 7, c]))
+    for k in range(whole, len(x)):
+        for c in range(len(out)): out[c] += x[k] * W[k, c]
+
+
+def few_rows_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """sums[chunk] (B, O) = what a part of W's rows adds to x W"""
+    x, W, sums, B, I, O = n[0], n[1], n[2], n[3], n[4], n[5]
+    first, last = part(I, 8, chunk, chunks)
+    size = size_of(like)
+    some = matrix(like, W + size * first * O, last - first, O)
+    for r in range(B):
+        add_row(
+            vector(like, x + size * (r * I + first), last - first), some, vector(like, sums + size * (chunk * B + r) * O, O))
+
+
+def sum_of_few_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out (B, O) = Σ_parts sums + b, or that and ReLU"""
+    sums, parts, b, out, B, O, rectified = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    all_sums, total = matrix(like, sums, parts, B * O), vector(like, out, B * O)
+    for c in range(B * O): total[c] = all_sums[0, c]
+    for k in range(1, parts):
+        for c in range(B * O): total[c] += all_sums[k, c]
+    finish(like, out, O, B, O, b, rectified)
+
+
+@kernel
+def finish(like: Any, out: int, O: int, rows: int, width: int, b: int, rectified: int) -> None:
+    """out (rows, width) ← out + b, or max(out + b, 0); no bias where b is 0"""
+    bias = vector(like, b, width if b else 0)
+    for r in range(rows):
+        row = matrix(like, out + size_of(like) * r * O, 1, width)
+        if b and rectified: bias_relu(row, bias)
+        elif b: add_bias(row, bias)
+        elif rectified: relu(row)
+
+# ----------------------------------------------------------------------  activations
+
+
+@kernel
+def bias_relu(s: Any, b: Any) -> None:
+    """s ← max(s + b, 0), and NaN stays NaN."""
+    zero = s.dtype.type(0)
+    for r in range(s.shape[0]):
+        for c in range(s.shape[1]):
+            t = s[r, c] + b[c]
+            s[r, c] = zero if t <= 0 else t
+
+
+@kernel
+def relu(s: Any) -> None:
+    """s ← max(s, 0), and NaN stays NaN."""
+    zero = s.dtype.type(0)
+    for r in range(s.shape[0]):
+        for c in range(s.shape[1]):
+            s[r, c] = zero if s[r, c] <= 0 else s[r, c]
+
+
+@kernel
+def add_bias(s: Any, b: Any) -> None:
+    """s ← s + b; NumPy takes a buffer for it."""
+    for r in range(s.shape[0]):
+        for c in range(s.shape[1]): s[r, c] += b[c]
+
+
+@kernel
+def relu_backward(da: Any, a: Any) -> None:
+    """da ← da where a > 0, else 0 da"""
+    one, zero = da.dtype.type(1), da.dtype.type(0)
+    for r in range(da.shape[0]):
+        for c in range(da.shape[1]):
+            da[r, c] *= one if a[r, c] > 0 else zero
+
+
+def relu_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """da ← da where a > 0, else 0 da"""
+    da, a, rows, columns = n[0], n[1], n[2], n[3]
+    relu_backward(
+        rows_of(like, da, rows, columns, chunk, chunks), rows_of(like, a, rows, columns, chunk, chunks)
+    )
+
+
+@kernel
+def tanh_backward(da: Any, a: Any) -> None:
+    """da ← da (1 − a)(1 + a)"""
+    one = da.dtype.type(1)
+    for r in range(da.shape[0]):
+        for c in range(da.shape[1]):
+            da[r, c] *= (one - a[r, c]) * (one + a[r, c])
+
+
+@kernel
+def sigmoid_backward(da: Any, a: Any) -> None:
+    """da ← da a (1 − a)"""
+    one = da.dtype.type(1)
+    for r in range(da.shape[0]):
+        for c in range(da.shape[1]):
+            da[r, c] *= a[r, c] * (one - a[r, c])
+
+
+@kernel
+def column_sum(A: Any, out: Any) -> None:
+    """out = Σ_rows A, summed in float64"""
+    sums = np.zeros(A.shape[1])
+    for r in range(A.shape[0]):
+        for c in range(A.shape[1]): sums[c] += A[r, c]
+    for c in range(A.shape[1]): out[c] = sums[c]
+
+
+def column_sum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = Σ_rows A, summed in float64"""
+    A, out, rows, columns = n[0], n[1], n[2], n[3]
+    left, right = part(columns, UNIT, chunk, chunks)
+    sums, size = np.zeros(right - left), size_of(like)
+    for r in range(rows):
+        row = vector(like, A + size * (r * columns + left), right - left)
+        for c in range(right - left): sums[c] += row[c]
+    total = vector(like, out + size * left, right - left)
+    for c in range(right - left): total[c] = sums[c]
+
+# ----------------------------------------------------------------------  elementwise
+
+
+def multiply_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x ⊙ y"""
+    x, y, out, size = n[0], n[1], n[2], n[3]
+    x, y, out = (
+        piece(like, x, size, chunk, chunks), piece(like, y, size, chunk, chunks), piece(like, out, size, chunk, chunks))
+    for i in range(len(x)): out[i] = x[i] * y[i]
+
+
+def add_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x + y"""
+    x, y, out, size = n[0], n[1], n[2], n[3]
+    x, y, out = (
+        piece(like, x, size, chunk, chunks), piece(like, y, size, chunk, chunks), piece(like, out, size, chunk, chunks))
+    for i in range(len(x)): out[i] = x[i] + y[i]
+
+
+def copy_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x"""
+    x, out, size = n[0], n[1], n[2]
+    x, out = piece(like, x, size, chunk, chunks), piece(like, out, size, chunk, chunks)
+    for i in range(len(x)): out[i] = x[i]
+
+# ----------------------------------------------------------------------  dropout
+
+
+@kernel
+def dropout_mask(
+    out: np.ndarray, keep: float, threshold: int, key: tuple[int, int], step: int, layer: int, row: int
+) -> None:
+    """out (B, O) = keep where word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0."""
+    rows, columns = out.shape
+    for r in range(rows):
+        for quad in range((columns + 3) // 4):
+            c0, c1, c2, c3 = uint32(quad), uint32(row + r), uint32(step), uint32(layer)
+            k0, k1 = uint32(key[0]), uint32(key[1])
+            for _ in range(ROUNDS):
+                p0, p1 = uint64(c0) * uint64(MULTIPLIER_0), uint64(c2) * uint64(MULTIPLIER_1)
+                c0, c1 = uint32((p1 >> uint64(32)) ^ c1 ^ k0), uint32(p1)
+                c2, c3 = uint32((p0 >> uint64(32)) ^ c3 ^ k1), uint32(p0)
+                k0, k1 = uint32(k0 + uint32(WEYL_0)), uint32(k1 + uint32(WEYL_1))
+            words = (c0, c1, c2, c3)
+            for j in range(min(4, columns - 4 * quad)):
+                out[r, 4 * quad + j] = keep if words[j] >= threshold else 0
+
+
+ROW = 6  # its place in what the next command reads
+
+
+def dropout_mask_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    keep, threshold, seed, high, step, layer, row, out, rows, columns = (
+        n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9])
+    start, _ = part(rows, 1, chunk, chunks)
+    mask = rows_of(like, out, rows, columns, chunk, chunks)
+    count = vector(np.int64, step, 1)[0]
+    dropout_mask(mask, mask.dtype.type(as_real(keep)), threshold, (seed, high), count, layer, row + start)
+
+
+ADJOINTS = {"relu": relu_backward, "tanh": tanh_backward, "sigmoid": sigmoid_backward}
+
+
+COMMANDS = (
+    product_part, affine_part, few_rows_part, sum_of_few_part, relu_backward_part, column_sum_part, multiply_part, add_part,
+    copy_part, dropout_mask_part,
+)

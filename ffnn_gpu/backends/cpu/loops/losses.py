@@ -1,0 +1,123 @@
+"""Losses, value and gradient in one pass: the loops, and under each the command that does a part of it."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, matrix, part, vector
+from ffnn_gpu.backends.cpu.loops.intrinsics import store
+
+
+def normalized_weight_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = w/Σ w, zeros where Σ w = 0"""
+    weight, out, B = vector(like, n[0], n[2]), vector(like, n[1], n[2]), n[2]
+    total = 0.0
+    for b in range(B): total += weight[b]
+    for b in range(B): out[b] = weight[b] / (1.0 if total == 0 else total)
+
+
+@kernel
+def in_range(y: Any, C: int) -> bool:
+    """Whether every y is one of 0, …, C − 1."""
+    inside = True
+    for index in y: inside &= 0 <= index < C
+    return inside
+
+
+@kernel
+def softmax_cross_entropy(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
+    """Σ_b w_b (log Σ_c e^{z_bc} − z_{b y_b}) in float64        dz = w_b (softmax(z_b) − q_b)
+
+    scale: (B,) the w_b; of length 0 if all are `uniform`.
+    """
+    T, total = z.dtype.type, 0.0
+    B, C = z.shape
+    if len(y) != B: raise ValueError("one class index for each row of z")
+    for r in range(B):
+        if not 0 <= y[r] < C: raise IndexError("a class index out of range")  # here it would overwrite other memory
+        w = uniform if len(scale) == 0 else np.float64(scale[r])
+        largest = z[r, 0]
+        for c in range(1, C):
+            if z[r, c] > largest: largest = z[r, c]
+        norm = 0.0
+        for c in range(C):
+            e = np.exp(z[r, c] - largest)
+            dz[r, c] = e
+            norm += e
+        total += w * (math.log(norm) - np.float64(z[r, y[r]] - largest))
+        factor = T(w / norm)
+        for c in range(C):
+            dz[r, c] *= factor
+        dz[r, y[r]] -= T(w)
+    return total
+
+
+def softmax_cross_entropy_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """A part of the loss into losses[chunk], and of dz; `failed` is set where a class index is out of range."""
+    z, y, y_size, scale, dz, B, C, losses, failed = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
+    start, stop = part(B, 1, chunk, chunks)
+    z, dz = matrix(like, z, B, C)[start:stop], matrix(like, dz, B, C)[start:stop]
+    scale, uniform = vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1)
+    wide, narrow = vector(np.int64, y, B if y_size == 8 else 0), vector(np.int32, y, B if y_size == 4 else 0)
+    if not in_range(wide, C) or not in_range(narrow, C): store(failed, 1)
+    elif y_size == 8:
+        loss = softmax_cross_entropy(z, wide[start:stop], scale, uniform, dz)
+        vector(np.float64, losses, chunks)[chunk] = loss
+    else:
+        loss = softmax_cross_entropy(z, narrow[start:stop], scale, uniform, dz)
+        vector(np.float64, losses, chunks)[chunk] = loss
+
+
+@inlined
+def pointwise(like: Any, n: Any, chunk: int, chunks: int) -> Any:
+    """z, y, scale, the uniform weight and dz of one part of the rows."""
+    z, y, scale, dz, B, O = n[0], n[1], n[2], n[3], n[4], n[5]
+    start, stop = part(B, 1, chunk, chunks)
+    return (
+        matrix(like, z, B, O)[start:stop], matrix(like, y, B, O)[start:stop],
+        vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1), matrix(like, dz, B, O)[start:stop],
+    )  # fmt: skip
+
+
+@kernel
+def squared_error(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
+    """Σ_b w_b Σ_o (z − y)²/O in float64        dz = 2 w_b (z − y)/O"""
+    T, total, (B, O) = z.dtype.type, 0.0, z.shape
+    for r in range(B):
+        w, squares = (uniform if len(scale) == 0 else np.float64(scale[r])) / O, 0.0
+        for c in range(O):
+            difference = z[r, c] - y[r, c]
+            dz[r, c] = T(2 * w) * difference
+            squares += np.float64(difference) * np.float64(difference)
+        total += w * squares
+    return total
+
+
+def squared_error_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    vector(np.float64, n[6], chunks)[chunk] = squared_error(*pointwise(like, n, chunk, chunks))
+
+
+@kernel
+def logistic(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
+    """Σ_b w_b Σ_o (log(1 + e^z) − z y)/O in float64        dz = w_b (σ(z) − y)/O, with e^{−|z|}, which cannot overflow"""
+    T, total, (B, O) = z.dtype.type, 0.0, z.shape
+    one, zero = T(1), T(0)
+    for r in range(B):
+        w, values = (uniform if len(scale) == 0 else np.float64(scale[r])) / O, 0.0
+        for c in range(O):
+            s = z[r, c]
+            e = np.exp(-abs(s))
+            dz[r, c] = T(w) * ((one if s >= 0 else e) / (one + e) - y[r, c])
+            values += np.float64(max(s, zero) + np.log1p(e) - s * y[r, c])
+        total += w * values
+    return total
+
+
+def logistic_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    vector(np.float64, n[6], chunks)[chunk] = logistic(*pointwise(like, n, chunk, chunks))
+
+
+COMMANDS = (
+    normalized_weight_part, softmax_cross_entropy_part, squared_error_part, logistic_part,
+)

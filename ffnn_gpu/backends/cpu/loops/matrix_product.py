@@ -1,0 +1,230 @@
+"""Products of matrices in tiles that stay in the processor's registers.
+
+A tile of C = A B has ROWS rows and a few registers' width of columns: a panel. It is a sum of outer products, for each k one
+column of A's rows times one row of B's panel. The panel is copied first, DEPTH rows of it, so that what every tile under it
+reads lies in the second cache in the order in which it is read, whichever way B lies in memory. A is read where it lies:
+each of its numbers meets a whole row of the panel.
+
+Why not the BLAS's products: it has threads of its own, which spin; cut into parts for ours, every part would copy both
+matrices; and the parts must be many, so that a thread whose core is also somebody else's does fewer of them.
+
+Which number is added when does not depend on how C is cut, so neither does any bit of it.
+
+Reference: Goto, van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), section 4; Van Zee, van de Geijn,
+BLIS: A Framework for Rapidly Instantiating BLAS Functionality (2015).
+"""
+
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, config
+
+from ffnn_gpu.backends.cpu.loops.chunks import kernel, vector
+from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, X86, instruction, integer, nothing, size_of
+
+
+def _has(feature: str) -> bool:
+    """Whether Numba compiles for a processor with this: the one at hand, if NUMBA_CPU_FEATURES says nothing else."""
+    told = getattr(config, "CPU_FEATURES", None)
+    return bool(llvmlite.binding.get_host_cpu_features().get(feature)) if told is None else f"+{feature}" in told.split(",")
+
+
+REGISTER = 64 if _has("avx512f") else 32 if _has("avx") else 16  # bytes of one
+MANY = _has("avx512f") or not X86  # registers: 32, else 16
+ROWS, ACROSS = (6, 4) if MANY else (6, 2)  # of a tile: ROWS × ACROSS registers of sums, ACROSS of B and one of A
+PANEL = ACROSS * REGISTER  # bytes of a panel's row
+DEPTH, WIDTH = 512, 256  # rows of panels copied at a time, and the bytes of theirs: 128 KiB of the second cache
+
+
+class Vectors:
+    """Loads, stores and sums of registers; the last of each row has `width` − the others' numbers where `width` is given."""
+
+    def __init__(self, builder: Any, number: Any, across: int, width: Any = None) -> None:
+        self.builder, self.number, self.across = builder, number, across
+        self.size = 4 if isinstance(number, ir.FloatType) else 8
+        self.lanes = REGISTER // self.size
+        self.kind = ir.VectorType(number, self.lanes)
+        self.zero = ir.Constant(self.kind, [0.0] * self.lanes)
+        self.mask: Any = None
+        if width is not None:
+            counted = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
+            left = builder.sub(width, ir.Constant(I64, (across - 1) * self.lanes))
+            self.mask = builder.icmp_signed("<", counted, self.spread(left))
+
+    def spread(self, value: Any) -> Any:
+        """One value in every lane."""
+        kind = ir.VectorType(value.type, self.lanes)
+        nothing, first = ir.Constant(kind, ir.Undefined), ir.Constant(I32, 0)
+        lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(self.builder.insert_element(nothing, value, first), nothing, lanes)
+
+    def broadcast(self, address: Any) -> Any:
+        """The number there in every lane."""
+        return self.spread(self.builder.load(self.builder.inttoptr(address, self.number.as_pointer()), align=self.size))
+
+    def place(self, address: Any, j: int) -> Any:
+        moved = self.builder.add(address, ir.Constant(I64, j * REGISTER))
+        return self.builder.inttoptr(moved, self.kind.as_pointer())
+
+    def partial(self, j: int) -> bool:
+        return self.mask is not None and j == self.across - 1
+
+    def load(self, address: Any, j: int, whole: bool = False) -> Any:
+        """The j-th register of a row; the whole of it, or with zeros behind its end."""
+        place = self.place(address, j)
+        if whole or not self.partial(j): return self.builder.load(place, align=self.size)
+        return self._call("masked.load", self.kind, place, ir.Constant(I32, self.size), self.mask, self.zero)
+
+    def store(self, value: Any, address: Any, j: int) -> None:
+        place = self.place(address, j)
+        if self.partial(j): self._call("masked.store", ir.VoidType(), value, place, ir.Constant(I32, self.size), self.mask)
+        else: self.builder.store(value, place, align=self.size)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a b + c, rounded once where the processor can."""
+        return self._call("fmuladd", self.kind, a, b, c)
+
+    def _call(self, name: str, result: Any, *args: Any) -> Any:
+        """LLVM's function of that name for these vectors."""
+        suffix = f"v{self.lanes}f{8 * self.size}" + (".p0" if name.startswith("masked") else "")
+        kind = ir.FunctionType(result, [arg.type for arg in args])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.{suffix}"), args)
+
+
+def _sums(builder: Any, v: Vectors, K: Any, A: Any, rows: list[Any], a_step: Any, panel: Any) -> list[list[Any]]:
+    """Where the sums Σ_k A[i, k] panel[k, j] are; LLVM keeps them in registers."""
+    sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in range(v.across)] for _ in rows]
+    places = [cgutils.alloca_once_value(builder, start) for start in (A, panel)]
+    with cgutils.for_range(builder, K):
+        a, b = map(builder.load, places)
+        of_panel = [v.load(b, j, whole=True) for j in range(v.across)]
+        for i, row in enumerate(rows):
+            factor = v.broadcast(builder.add(a, row))
+            for j, place in enumerate(sums[i]):
+                builder.store(v.multiply_add(factor, of_panel[j], builder.load(place)), place)
+        builder.store(builder.add(a, a_step), places[0])
+        builder.store(builder.add(b, ir.Constant(I64, PANEL)), places[1])
+    return sums
+
+
+def tile(across: int, whole: bool) -> Any:
+    """The function that computes tiles of `across` registers' width, or of less than that by a part of the last one."""
+
+    @instruction
+    def code_of(
+        context: Any, like: Any, m: Any, width: Any, K: Any, A: Any, a_row: Any, a_step: Any, panel: Any, C: Any, c_row: Any,
+        more: Any,
+    ) -> Any:  # fmt: skip
+        """C (m, width) ← A (m, K) panel (K, width), or C + A panel with `more`; a_row, a_step, c_row in bytes."""
+
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            _, m, width, K, A, a_row, a_step, panel, C, c_row, more = args
+            v = Vectors(builder, context.get_value_type(like.dtype), across, None if whole else width)
+            numbers = [ir.Constant(I64, i) for i in range(ROWS)]
+            last = builder.sub(m, numbers[1])
+            inside = [builder.select(builder.icmp_signed("<", i, m), i, last) for i in numbers]
+            sums = _sums(builder, v, K, A, [builder.mul(i, a_row) for i in inside], a_step, panel)
+            added = builder.icmp_signed("!=", more, numbers[0])
+            for i, row in zip(numbers, sums, strict=True):
+                with builder.if_then(builder.icmp_signed("<", i, m)):
+                    c = builder.add(C, builder.mul(i, c_row))
+                    with builder.if_then(added):
+                        for j, place in enumerate(row):
+                            builder.store(builder.fadd(builder.load(place), v.load(c, j)), place)
+                    for j, place in enumerate(row): v.store(builder.load(place), c, j)
+            return context.get_dummy_value()
+
+        return nothing(like, *[integer] * 10), code
+
+    return code_of
+
+
+whole_tile = tile(ACROSS, True)
+tile_1, tile_2, tile_3, tile_4 = (tile(across, False) for across in (1, 2, 3, 4))
+
+
+@kernel
+def tiles(
+    like: Any, M: int, width: int, K: int, A: int, a_row: int, a_step: int, panel: int, C: int, c_row: int, more: int
+) -> None:
+    """C (M, width) ← A (M, K) panel (K, width), or C + A panel with `more`."""
+    size = size_of(like)
+    for top in range(0, M, ROWS):
+        m, a = min(ROWS, M - top), A + top * a_row
+        for left in range(0, width, PANEL // size):
+            w = min(PANEL // size, width - left)
+            b, c = panel + left * size * K, C + top * c_row + left * size
+            registers = (size * w + REGISTER - 1) // REGISTER
+            if size * w == PANEL: whole_tile(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 1: tile_1(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 2: tile_2(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 3: tile_3(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            else: tile_4(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+
+
+@instruction
+def turn(context: Any, like: Any, A: Any, a_row: Any, C: Any, c_row: Any) -> Any:
+    """C ← Aᵀ for as many rows and columns as a register has numbers: in each stage halves of rows change places."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, A, a_row, C, c_row = args
+        v = Vectors(builder, context.get_value_type(like.dtype), 1)
+        numbers = [ir.Constant(I64, i) for i in range(v.lanes)]
+        rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in numbers]
+        half = 1
+        while half < v.lanes:
+            first = [lane if not lane & half else v.lanes + lane - half for lane in range(v.lanes)]
+            second = [lane + half if not lane & half else v.lanes + lane for lane in range(v.lanes)]
+            for i in (i for i in range(v.lanes) if not i & half):
+                pair, kind = (rows[i], rows[i + half]), ir.VectorType(I32, v.lanes)
+                rows[i], rows[i + half] = (
+                    builder.shuffle_vector(*pair, ir.Constant(kind, lanes)) for lanes in (first, second)
+                )
+            half *= 2
+        for i, row in zip(numbers, rows, strict=True): v.store(row, builder.add(C, builder.mul(i, c_row)), 0)
+        return context.get_dummy_value()
+
+    return nothing(like, *[integer] * 4), code
+
+
+@kernel
+def copy_rows(like: Any, B: int, b_row: int, depth: int, width: int, panel: int) -> None:
+    """panel (depth, width) ← B (depth, width)"""
+    for k in range(depth):
+        row, copy = vector(like, B + k * b_row, width), vector(like, panel + k * PANEL, width)
+        for j in range(width): copy[j] = row[j]
+
+
+@kernel
+def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, panel: int) -> None:
+    """panel (depth, width) ← the transpose of B (width, depth)"""
+    size = size_of(like)
+    lanes = REGISTER // size
+    columns, rows = width // lanes * lanes, depth // lanes * lanes
+    for j in range(0, columns, lanes):
+        for k in range(0, rows, lanes): turn(like, B + j * b_row + k * size, b_row, panel + k * PANEL + j * size, PANEL)
+    for j in range(width):
+        row = vector(like, B + j * b_row, depth)
+        for k in range(rows if j < columns else 0, depth): vector(like, panel + k * PANEL, width)[j] = row[k]
+
+
+@kernel
+def product(
+    like: Any, A: int, a_row: int, a_step: int, B: int, b_row: int, turned: bool, C: int, c_row: int, M: int, N: int, K: int
+) -> None:
+    """C (M, N) ← A (M, K) B, with B (K, N), or (N, K) where it is turned; rows and steps in bytes."""
+    size = size_of(like)
+    memory = np.empty(min(DEPTH, K) * WIDTH + REGISTER, np.uint8)
+    panels = (memory.ctypes.data + REGISTER - 1) // REGISTER * REGISTER
+    blocks, across = (K + DEPTH - 1) // DEPTH, PANEL // size
+    for block in range(blocks):
+        first, last = K * block // blocks, K * (block + 1) // blocks
+        for left in range(0, N, WIDTH // size):
+            width = min(WIDTH // size, N - left)
+            for c in range(0, width, across):
+                w, panel = min(across, width - c), panels + c * size * (last - first)
+                if turned: copy_columns(like, B + (left + c) * b_row + first * size, b_row, last - first, w, panel)
+                else: copy_rows(like, B + first * b_row + (left + c) * size, b_row, last - first, w, panel)
+            tiles(like, M, width, last - first, A + first * a_step, a_row, a_step, panels, C + left * size, c_row, block)

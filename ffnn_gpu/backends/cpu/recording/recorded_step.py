@@ -1,0 +1,156 @@
+"""Training steps and predictions on a CPU, recorded once for each kind of call: what fits a recording runs as a table.
+
+What is recorded consists of this package's layers, losses and rules on float32 or float64. Others may compute with NumPy
+itself, which no backend would see. As on a GPU, an overflow is ∞ without a warning.
+"""
+
+import operator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backends.cpu.recording.command_table import NONE, Table
+from ffnn_gpu.backends.cpu.recording.recorder import INDICES, NotRecordedError, Recorder
+from ffnn_gpu.backends.cpu.recording.threads import threads
+from ffnn_gpu.errors import WorkspaceError
+
+MOST_PROGRAMS = 8  # of one workspace: losses, optimizers and kinds of targets that it comes with
+LAYOUT = 0x101  # of an array's flags: without gaps, and aligned
+RECORDED = np.dtype(np.float32), np.dtype(np.float64)
+
+
+class Program:
+    """What one kind of call on one workspace has become.
+
+    Attributes:
+        table: None if it runs as it is, for the `reason`.
+    """
+
+    def __init__(
+        self, backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any,
+        arrays: tuple[Any, ...],
+    ) -> None:  # fmt: skip
+        self.code, self.loss, self.kinds, self.params = code, loss, tuple(map(_kind, arrays)), network.params
+        self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
+        self.seed, self.vectors = ws.stream.seed, tuple[Any, ...]()
+        self.table: Table | None = None
+        self.reason = _obstacle(network, loss, optimizer, ws, arrays)
+        if self.reason: return
+        if optimizer is not None:
+            state = optimizer.state(network.params)
+            self.vectors = state.control, *vars(state).values()
+        try:
+            self.table = Table(_recording(backend, code, network, loss, optimizer, ws, self.vectors, arrays))
+        except NotRecordedError as why:
+            self.reason = str(why)
+
+    def fits(self, code: Callable[..., Any], loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> bool:
+        if optimizer is not self.optimizer() or code is not self.code or loss != self.loss: return False
+        if tuple(map(_kind, arrays)) != self.kinds or ws.stream.seed != self.seed: return False
+        if not self.vectors: return True
+        state = self.params.optimizer_states.get(optimizer)
+        if state is None or state.control is not self.vectors[0]: return False
+        return all(map(operator.is_, vars(state).values(), self.vectors[1:]))
+
+
+def recorded() -> str:
+    """What is recorded on this machine, for people. Raises ConfigurationError for an unusable FFNN_GPU_THREADS."""
+    return f"training steps and predictions, on {threads()} threads"
+
+
+def run_step(
+    backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, x: Any, y: Any, ws: Any, weight: Any,
+    lr: Any,
+) -> Any:  # fmt: skip
+    """What `code` computes from the other arguments, an update or a part of one, and the loss before it."""
+    arrays = x, y, weight, lr
+    table = _table(backend, code, network, loss, optimizer, ws, arrays)
+    if table is not None:
+        if x is not None: ws.begin_forward(network.params, len(x))
+        try:
+            table.begin_at(ws.stream.row)
+            value = table.run(*(NONE if array is None else array for array in arrays))
+        finally:
+            if x is not None: ws.forget_pass()
+        if value is not None: return network.dtype.type(value)
+    return code(network, loss, optimizer, x, y, ws, weight, lr)                  # also says what is wrong with the targets
+
+
+def run_forward(backend: Any, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
+    """The output for x, as `code` computes it, in an inference workspace."""
+    table = _table(backend, code, network, None, None, ws, (x, None, None, None))
+    if table is None: return code(network, x, ws)
+    ws.begin_forward(network.params, len(x))
+    try:
+        done = table.run(x)
+    finally:
+        ws.forget_pass()
+    return code(network, x, ws) if done is None else ws.buffers[-1].a
+
+
+def _table(
+    backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]
+) -> Table | None:
+    for program in ws.programs:
+        if program.fits(code, loss, optimizer, ws, arrays): return program.table
+    if len(ws.programs) == MOST_PROGRAMS: del ws.programs[0]
+    ws.programs.append(Program(backend, code, network, loss, optimizer, ws, arrays))
+    return ws.programs[-1].table
+
+
+def _kind(array: Any) -> Any:
+    return (array.shape, array.dtype, array.flags.num & LAYOUT) if type(array) is np.ndarray else type(array)
+
+
+def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> str:
+    """Why there can be no recording; "" if that is not yet known."""
+    if not network.layers: return "there is no layer"
+    own = [network, ws, getattr(loss, "__self__", loss), optimizer, *_layers(network.layers)]
+    strange = next((part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")), None)
+    if strange is not None: return f"{strange!r} is not this package's own"
+    if ws.owner is not network.params: return "the workspace is another network's"
+    x = arrays[0]
+    if network.compute_dtype not in RECORDED: return f"products are made in {network.compute_dtype}"
+    if x is not None and x.dtype != network.dtype: return f"x is {x.dtype}"
+    if any(array is not None and type(array) is not np.ndarray for array in arrays): return "an argument is no array"
+    return ""
+
+
+def _layers(layers: Iterable[Any]) -> Iterator[Any]:
+    for layer in layers:
+        yield layer
+        yield from _layers(getattr(layer, "layers", ()))
+
+
+def _recording(
+    backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any,
+    vectors: tuple[Any, ...], arrays: tuple[Any, ...],
+) -> Recorder:  # fmt: skip
+    """What `code` asks of its backend. Raises NotRecordedError."""
+    params, (x, y, weight, lr) = network.params, arrays
+    known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
+    checked = getattr(loss, "__name__", "") == "evaluate"                        # which trusts its arguments
+    recorder = Recorder(backend, threads(), known, list(arrays), checked)
+    if not checked and y is not None and y.ndim == 1 and y.dtype in INDICES and len(y) == len(x):
+        loss.targets(y, network.widths[-1], network.dtype)                       # its own check; the command has one too
+        loss = loss.evaluate
+    params = _twin(params, backend=recorder)
+    twin, scratch = _twin(network, backend=recorder, params=params), _twin(ws, owner=params)
+    try:
+        if loss is None and optimizer is None: recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
+        else: code(twin, loss, optimizer, x, y, scratch, weight, lr)
+    except WorkspaceError:                                                       # another thread's pass is under way
+        raise
+    except BaseException:
+        ws.forget()
+        raise
+    ws.forget()
+    return recorder
+
+
+def _twin(thing: Any, **changes: Any) -> Any:
+    twin = object.__new__(type(thing))
+    twin.__dict__.update(thing.__dict__, **changes)
+    return twin

@@ -1,0 +1,128 @@
+"""The few calls of cublasLt that a product needs, through nvmath.bindings.cublasLt: descriptors, algorithms, launch.
+
+Every attribute is written with the type the bindings give for it, because cublasLt refuses a buffer of another size.
+Pointers to numbers on the host (alpha, beta, attributes) are read during the call, so they may be buffers of NumPy.
+Reference: cuBLAS documentation, "Using the cuBLASLt API".
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backends.cuda.cublaslt.problem import COMPUTE_TYPES, DATA_TYPES, Operand, Pointers, Problem
+
+SUCCESS = 0  # cublasStatus_t
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A problem with what cublasLt made for it: handles of its descriptors, and the algorithm as 64 opaque bytes."""
+
+    problem: Problem
+    descriptor: int
+    A: int
+    B: int
+    D: int
+    algorithm: np.ndarray
+    pointer: np.ndarray  # (1,) int64: where the bias of the next call lies
+
+    def by(self, algorithm: np.ndarray) -> "Plan":
+        """The same plan with another algorithm."""
+        return replace(self, algorithm=algorithm)
+
+
+class Calls:
+    """cublasLt on the current device, with its handle and a workspace of `workspace_bytes` at the address `workspace`."""
+
+    def __init__(self, bindings: Any, workspace: int, workspace_bytes: int) -> None:
+        self.lt = bindings
+        self.workspace, self.workspace_bytes = workspace, workspace_bytes
+        self.version = int(bindings.get_version())
+        self._handle = bindings.create()
+        self._scalars = {name: np.array([1, 0], name) for name in ("float32", "float64")}  # alpha, beta
+
+    def close(self) -> None:
+        if self._handle:
+            self.lt.destroy(self._handle)
+            self._handle = 0
+
+    # ------------------------------------------------------------------ descriptors
+
+    def describe(self, problem: Problem, pointers: Pointers) -> Plan:
+        """The descriptors of `problem`, still without an algorithm."""
+        descriptor = self.lt.matmul_desc_create(COMPUTE_TYPES[problem.compute], DATA_TYPES[problem.scale])
+        self._set(descriptor, "TRANSA", int(problem.A.transposed))  # cublasOperation_t: N 0, T 1
+        self._set(descriptor, "TRANSB", int(problem.B.transposed))
+        self._set(descriptor, "EPILOGUE", self.lt.Epilogue[problem.epilogue])
+        if problem.bias_alignment:
+            self._set(descriptor, "BIAS_DATA_TYPE", DATA_TYPES[problem.D.dtype])
+            # the search for an algorithm looks at the alignment of the address: it sees the one that the problem promises
+            self._set(descriptor, "BIAS_POINTER", pointers.bias // 256 * 256 + problem.bias_alignment % 256)
+        A, B, D = (self._layout(operand) for operand in (problem.A, problem.B, problem.D))
+        return Plan(problem, descriptor, A, B, D, np.zeros(1, self.lt.matmul_algo_dtype), np.zeros(1, np.int64))
+
+    def destroy(self, plan: Plan) -> None:
+        self.lt.matmul_desc_destroy(plan.descriptor)
+        for layout in (plan.A, plan.B, plan.D):
+            self.lt.matrix_layout_destroy(layout)
+
+    def _set(self, descriptor: int, name: str, value: int) -> None:
+        attribute = self.lt.MatmulDescAttribute[name]
+        buffer = np.array([value], self.lt.get_matmul_desc_attribute_dtype(attribute))
+        self.lt.matmul_desc_set_attribute(descriptor, attribute, buffer.ctypes.data, buffer.nbytes)
+
+    def _layout(self, operand: Operand) -> int:
+        return self.lt.matrix_layout_create(DATA_TYPES[operand.dtype], operand.rows, operand.columns, operand.ld)
+
+    # ------------------------------------------------------------------ one product
+
+    def run(self, plan: Plan, pointers: Pointers, stream: int) -> None:
+        """D = epilogue(1 · op(A) op(B) + 0 · C); C, which beta = 0 leaves unread, is D. Reference: cublasLtMatmul()."""
+        if pointers.bias:
+            plan.pointer[0] = pointers.bias
+            attribute = self.lt.MatmulDescAttribute.BIAS_POINTER
+            self.lt.matmul_desc_set_attribute(plan.descriptor, attribute, plan.pointer.ctypes.data, plan.pointer.nbytes)
+        scalars = self._scalars[plan.problem.scale]
+        alpha, beta = scalars.ctypes.data, scalars.ctypes.data + scalars.itemsize
+        algorithm = plan.algorithm.ctypes.data
+        self.lt.matmul(
+            self._handle, plan.descriptor, alpha, pointers.A, plan.A, pointers.B, plan.B, beta, pointers.D, plan.D,
+            pointers.D, plan.D, algorithm, self.workspace, self.workspace_bytes, stream,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------ algorithms
+
+    def recommended(self, plan: Plan, count: int) -> list[np.ndarray]:
+        """Up to `count` algorithms, the most promising first. Reference: cublasLtMatmulAlgoGetHeuristic()."""
+        found = np.zeros(count, self.lt.matmul_heuristic_result_dtype)
+        returned = np.zeros(1, np.int32)
+        preference = self.lt.matmul_preference_create()
+        try:
+            self._prefer(preference, "MAX_WORKSPACE_BYTES", self.workspace_bytes)
+            problem = plan.problem
+            for name, operand in zip("ABCD", (problem.A, problem.B, problem.D, problem.D), strict=True):
+                self._prefer(preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment)
+            self.lt.matmul_algo_get_heuristic(
+                self._handle, plan.descriptor, plan.A, plan.B, plan.D, plan.D, preference, count, found.ctypes.data,
+                returned.ctypes.data,
+            )  # fmt: skip
+        finally:
+            self.lt.matmul_preference_destroy(preference)
+        return [row["algo"].copy() for row in np.split(found, count)[: returned[0]] if row["state"][0] == SUCCESS]
+
+    def stored(self, plan: Plan, content: bytes) -> np.ndarray | None:
+        """The algorithm with these 64 bytes, if cublasLt accepts it here. Reference: cublasLtMatmulAlgoCheck()."""
+        algorithm = np.frombuffer(content, self.lt.matmul_algo_dtype).copy()
+        result = np.zeros(1, self.lt.matmul_heuristic_result_dtype)
+        pointers = algorithm.ctypes.data, result.ctypes.data
+        try:
+            self.lt.matmul_algo_check(self._handle, plan.descriptor, plan.A, plan.B, plan.D, plan.D, *pointers)
+        except self.lt.cuBLASLtError:
+            return None
+        return algorithm if result["workspace_size"][0] <= self.workspace_bytes else None
+
+    def _prefer(self, preference: int, name: str, value: int) -> None:
+        attribute = self.lt.MatmulPreferenceAttribute[name]
+        buffer = np.array([value], self.lt.get_matmul_preference_attribute_dtype(attribute))
+        self.lt.matmul_preference_set_attribute(preference, attribute, buffer.ctypes.data, buffer.nbytes)

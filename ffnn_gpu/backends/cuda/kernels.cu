@@ -1,0 +1,1004 @@
+// Fused kernels of the CuPy backend: each is one operation of backends/reference/backend.py under its formula and shapes.
+//
+// Conventions
+// - T is the type in memory: float, double, and with -DWITH_16_BIT also __half and __nv_bfloat16. Arithmetic is in
+//   Arithmetic<T>: double for double, float for the rest. Sums over rows and losses are kept in double where they are long.
+//   Of type Arithmetic<T> are also statistics, targets, weights, losses and gradients of parameters; T are the matrices that
+//   products are made of, and what is added to them.
+// - Matrices are row-major and contiguous, B rows of O (or C, I) columns; flat vectors have n elements.
+// - A null pointer means "not wanted".
+// - Any grid will do: every loop strides over it. Blocks have 256 threads.
+// - No atomics on floating-point numbers: every sum has a fixed order, so results are the same in every run.
+// - KERNEL under a template makes its entries, name_f32 and so on, with T and A = Arithmetic<T>. kernels.py launches them, and
+//   compiles those of one type at a time with -DONLY_F32 or -DONLY_F64: half the wait.
+// - The same text is compiled by NVRTC for the GPU and by g++ for the tests on a CPU (tests/emulation).
+
+#if defined(WITH_16_BIT) && !defined(CUDA_ON_CPU)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+typedef long long Index;
+
+#define THREADS 256
+#define WARP 32
+#define ALL_LANES 0xffffffffu
+#define INF __int_as_float(0x7f800000)
+#define GROWTH_INTERVAL 2000  // of the loss scale, and its largest value 2²⁴: backends/reference/step_control.py
+#define LARGEST_SCALE 16777216.0
+
+// ------------------------------------------------------------------ entries
+
+#define ENTRY(NAME, S, TYPE, PARAMETERS, ARGUMENTS)                                                   \
+  namespace S {                                                                                       \
+  typedef TYPE T;                                                                                     \
+  typedef Arithmetic<T> A;                                                                            \
+  typedef LossGradient<T> D;                                                                          \
+  extern "C" __global__ void __launch_bounds__(THREADS) NAME##_##S PARAMETERS { NAME<T> ARGUMENTS; }  \
+  }                                                                                                   \
+  using S::NAME##_##S;
+
+#ifdef ONLY_F64
+#define IF_F32(...)
+#else
+#define IF_F32(...) __VA_ARGS__
+#endif
+#ifdef ONLY_F32
+#define IF_F64(...)
+#else
+#define IF_F64(...) __VA_ARGS__
+#endif
+#ifdef WITH_16_BIT
+#define IF_16_BIT(...) __VA_ARGS__
+#else
+#define IF_16_BIT(...)
+#endif
+
+#define KERNEL_32_64(NAME, PARAMETERS, ARGUMENTS)            \
+  IF_F32(ENTRY(NAME, f32, float, PARAMETERS, ARGUMENTS))     \
+  IF_F64(ENTRY(NAME, f64, double, PARAMETERS, ARGUMENTS))
+#define KERNEL(NAME, PARAMETERS, ARGUMENTS)                  \
+  KERNEL_32_64(NAME, PARAMETERS, ARGUMENTS)                  \
+  IF_16_BIT(ENTRY(NAME, f16, __half, PARAMETERS, ARGUMENTS)  \
+            ENTRY(NAME, bf16, __nv_bfloat16, PARAMETERS, ARGUMENTS))
+
+// i from the thread's own number to n, over the whole grid
+#define FOR_EACH(i, n) \
+  for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (Index)gridDim.x * blockDim.x)
+// row from the warp's own number to B, over the whole grid; `lane` is the thread's place in its warp
+#define FOR_EACH_ROW(row, B) \
+  for (Index row = (Index)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP; row < (B); \
+       row += (Index)gridDim.x * (blockDim.x / WARP))
+
+// i mod O and i / O: 64-bit division takes several times as long as 32-bit
+__device__ __forceinline__ int column_of(Index i, int O) { return i >> 32 ? (int)(i % O) : (int)((unsigned)i % (unsigned)O); }
+__device__ __forceinline__ Index row_of(Index i, int O) { return i >> 32 ? i / O : (Index)((unsigned)i / (unsigned)O); }
+
+// ------------------------------------------------------------------ types
+
+template <typename T> struct ArithmeticOf { typedef float type; };
+template <> struct ArithmeticOf<double> { typedef double type; };
+template <typename T> using Arithmetic = typename ArithmeticOf<T>::type;
+template <typename T> struct LossGradientOf { typedef T type; };
+template <typename T> using LossGradient = typename LossGradientOf<T>::type;  // of ∂L/∂z, which is small: float for __half
+
+__device__ __forceinline__ float widen(float x) { return x; }
+__device__ __forceinline__ double widen(double x) { return x; }
+__device__ __forceinline__ double widen(unsigned char x) { return x; }
+__device__ __forceinline__ double widen(int x) { return x; }
+__device__ __forceinline__ double widen(Index x) { return (double)x; }
+
+template <typename T> struct Narrow;
+template <> struct Narrow<float> { __device__ static __forceinline__ float from(double x) { return (float)x; } };
+template <> struct Narrow<double> { __device__ static __forceinline__ double from(double x) { return x; } };
+
+// From any type of data
+template <typename T> struct Cast { template <typename S> __device__ static __forceinline__ T from(S x) { return (T)x; } };
+
+#ifdef WITH_16_BIT
+template <> struct LossGradientOf<__half> { typedef float type; };
+__device__ __forceinline__ float widen(__half x) { return __half2float(x); }
+__device__ __forceinline__ float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+template <> struct Narrow<__half> { __device__ static __forceinline__ __half from(float x) { return __float2half_rn(x); } };
+template <> struct Narrow<__nv_bfloat16> {
+  __device__ static __forceinline__ __nv_bfloat16 from(float x) { return __float2bfloat16_rn(x); }
+};
+template <> struct Cast<__half> {
+  template <typename S> __device__ static __forceinline__ __half from(S x) { return Narrow<__half>::from((float)x); }
+};
+template <> struct Cast<__nv_bfloat16> {
+  template <typename S> __device__ static __forceinline__ __nv_bfloat16 from(S x) {
+    return Narrow<__nv_bfloat16>::from((float)x);
+  }
+};
+#endif
+
+// N elements of T, read and written in one access: 16 bytes of them, unless they go along with those of a wider type
+template <typename T, int N = 16 / sizeof(T)> struct __align__(N * sizeof(T)) Pack {
+  static const int width = N;
+  T at[N];
+};
+template <typename T> __device__ __forceinline__ const Pack<T>& pack(const T* x, Index k) {
+  return reinterpret_cast<const Pack<T>*>(x)[k];
+}
+template <typename T> __device__ __forceinline__ Pack<T>& pack(T* x, Index k) { return reinterpret_cast<Pack<T>*>(x)[k]; }
+
+// How many packs n elements of each array hold; none where an array does not start on a 16-byte boundary (null does)
+template <typename T, typename... Arrays> __device__ __forceinline__ Index packs_in(Index n, const T* x, const Arrays*... more) {
+  return ((unsigned long long)x | ... | (unsigned long long)more) % 16 ? 0 : n / Pack<T>::width;
+}
+
+// ------------------------------------------------------------------ scalar functions, NaN in → NaN out
+
+__device__ __forceinline__ float exp_(float x) { return expf(x); }
+__device__ __forceinline__ double exp_(double x) { return exp(x); }
+__device__ __forceinline__ float expm1_(float x) { return expm1f(x); }
+__device__ __forceinline__ double expm1_(double x) { return expm1(x); }
+__device__ __forceinline__ float log_(float x) { return logf(x); }
+__device__ __forceinline__ double log_(double x) { return log(x); }
+__device__ __forceinline__ float log1p_(float x) { return log1pf(x); }
+__device__ __forceinline__ double log1p_(double x) { return log1p(x); }
+__device__ __forceinline__ float tanh_(float x) { return tanhf(x); }
+__device__ __forceinline__ double tanh_(double x) { return tanh(x); }
+__device__ __forceinline__ float erfc_(float x) { return erfcf(x); }
+__device__ __forceinline__ double erfc_(double x) { return erfc(x); }
+__device__ __forceinline__ float sqrt_(float x) { return sqrtf(x); }
+__device__ __forceinline__ double sqrt_(double x) { return sqrt(x); }
+__device__ __forceinline__ float abs_(float x) { return fabsf(x); }
+__device__ __forceinline__ double abs_(double x) { return fabs(x); }
+
+// Why not fmax: it returns the other number where one is NaN, which would hide the NaN. Here a NaN in x stays.
+template <typename A> __device__ __forceinline__ A largest(A x, A y) { return x < y ? y : x; }
+template <typename A> __device__ __forceinline__ A smallest(A x, A y) { return y < x ? y : x; }
+template <typename A> __device__ __forceinline__ bool is_finite(A x) { return x - x == A(0); }
+template <typename A> __device__ __forceinline__ A sign(A x) { return x > A(0) ? A(1) : x < A(0) ? A(-1) : x; }
+
+template <typename A> __device__ __forceinline__ A sigmoid(A s) {  // 1/(1 + e^-s)
+  A e = exp_(-abs_(s));
+  return (s < A(0) ? e : A(1)) / (A(1) + e);
+}
+template <typename A> __device__ __forceinline__ A softplus(A s) { return largest(s, A(0)) + log1p_(exp_(-abs_(s))); }
+template <typename A> __device__ __forceinline__ A normal_cdf(A s) { return A(0.5) * erfc_(s * A(-0.70710678118654752440)); }
+template <typename A> __device__ __forceinline__ A normal_pdf(A s) { return A(0.39894228040143267794) * exp_(A(-0.5) * s * s); }
+
+// ------------------------------------------------------------------ activations (activations.py)
+
+enum Phi { IDENTITY, RELU, LEAKY_RELU, ELU, SELU, GELU, GELU_TANH, SILU, MISH, SOFTPLUS, SOFTSIGN, TANH, SIGMOID,
+           HARD_SIGMOID, HARD_TANH };
+
+#define SELU_SCALE 1.0507009873554805
+#define SELU_ALPHA 1.6732632423543772
+#define SQRT_2_OVER_PI 0.79788456080286535588
+#define GELU_CUBE 0.044715
+
+template <typename A> __device__ __forceinline__ A activate(int phi, A s, A alpha) {  // φ(s)
+  switch (phi) {
+    case RELU: return largest(s, A(0));
+    case LEAKY_RELU: return s > A(0) ? s : alpha * s;
+    case ELU: return s > A(0) ? s : alpha * expm1_(s);
+    case SELU: return A(SELU_SCALE) * (s > A(0) ? s : A(SELU_ALPHA) * expm1_(s));
+    case GELU: return s * normal_cdf(s);
+    case GELU_TANH: return A(0.5) * s * (A(1) + tanh_(A(SQRT_2_OVER_PI) * s * (A(1) + A(GELU_CUBE) * s * s)));
+    case SILU: return s * sigmoid(s);
+    case MISH: return s * tanh_(softplus(s));
+    case SOFTPLUS: return softplus(s);
+    case SOFTSIGN: return s / (A(1) + abs_(s));
+    case TANH: return tanh_(s);
+    case SIGMOID: return sigmoid(s);
+    case HARD_SIGMOID: return smallest(largest(s / A(6) + A(0.5), A(0)), A(1));
+    case HARD_TANH: return smallest(largest(s, A(-1)), A(1));
+    default: return s;
+  }
+}
+
+template <typename A> __device__ __forceinline__ A slope(int phi, A a, A alpha) {  // φ′ from the output a, or from s
+  switch (phi) {
+    case RELU: return a > A(0) ? A(1) : A(0);
+    case LEAKY_RELU: return a > A(0) ? A(1) : alpha;
+    case ELU: return a > A(0) ? A(1) : a + alpha;
+    case SELU: return a > A(0) ? A(SELU_SCALE) : a + A(SELU_SCALE * SELU_ALPHA);
+    case GELU: return normal_cdf(a) + a * normal_pdf(a);
+    case GELU_TANH: {
+      A t = tanh_(A(SQRT_2_OVER_PI) * a * (A(1) + A(GELU_CUBE) * a * a));
+      A du = A(SQRT_2_OVER_PI) * (A(1) + A(3 * GELU_CUBE) * a * a);
+      return A(0.5) * (A(1) + t) + A(0.5) * a * (A(1) - t * t) * du;
+    }
+    case SILU: { A p = sigmoid(a); return p * (A(1) + a * (A(1) - p)); }
+    case MISH: { A t = tanh_(softplus(a)); return t + a * (A(1) - t * t) * sigmoid(a); }
+    case SOFTPLUS: return -expm1_(-a);
+    case SOFTSIGN: { A r = A(1) - abs_(a); return r * r; }
+    case TANH: return (A(1) - a) * (A(1) + a);
+    case SIGMOID: return a * (A(1) - a);
+    case HARD_SIGMOID: return a <= A(0) || a >= A(1) ? A(0) : A(1) / A(6);
+    case HARD_TANH: return a > A(-1) && a < A(1) ? A(1) : A(0);
+    default: return A(1);
+  }
+}
+
+// a ← φ(a + b), and s receives a + b        a (B, O), b (O,) or null, s (B, O) or null; n = B O
+template <typename T>
+__device__ void bias_activation(T* a, const T* b, T* s, Index n, int O, int phi, Arithmetic<T> alpha) {
+  const int width = Pack<T>::width;
+  const Index packs = packs_in(n, a, s);
+  FOR_EACH(k, packs) {
+    Pack<T> pre, post = pack(a, k);
+    int c = column_of(k * width, O);
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      Arithmetic<T> x = widen(post.at[i]);
+      if (b) x += widen(b[c]);
+      c = c + 1 == O ? 0 : c + 1;
+      pre.at[i] = Narrow<T>::from(x);
+      post.at[i] = Narrow<T>::from(activate(phi, x, alpha));
+    }
+    if (s) pack(s, k) = pre;
+    pack(a, k) = post;
+  }
+  FOR_EACH(j, n - packs * width) {
+    Index i = packs * width + j;
+    Arithmetic<T> x = widen(a[i]);
+    if (b) x += widen(b[column_of(i, O)]);
+    if (s) s[i] = Narrow<T>::from(x);
+    a[i] = Narrow<T>::from(activate(phi, x, alpha));
+  }
+}
+KERNEL(bias_activation, (T* a, const T* b, T* s, Index n, int O, int phi, A alpha), (a, b, s, n, O, phi, alpha))
+
+// da ← da ⊙ φ′(a)        da, a (n,)
+template <typename T>
+__device__ void activation_backward(T* da, const T* a, Index n, int phi, Arithmetic<T> alpha) {
+  const int width = Pack<T>::width;
+  const Index packs = packs_in(n, da, a);
+  FOR_EACH(k, packs) {
+    Pack<T> d = pack(da, k), p = pack(a, k);
+#pragma unroll
+    for (int i = 0; i < width; ++i) d.at[i] = Narrow<T>::from(widen(d.at[i]) * slope(phi, widen(p.at[i]), alpha));
+    pack(da, k) = d;
+  }
+  FOR_EACH(j, n - packs * width) {
+    Index i = packs * width + j;
+    da[i] = Narrow<T>::from(widen(da[i]) * slope(phi, widen(a[i]), alpha));
+  }
+}
+KERNEL(activation_backward, (T* da, const T* a, Index n, int phi, A alpha), (da, a, n, phi, alpha))
+
+// ------------------------------------------------------------------ sums in a fixed order
+
+template <typename A> __device__ __forceinline__ A warp_sum(A x) {  // the same value in every lane
+  for (int o = WARP / 2; o > 0; o >>= 1) x += __shfl_xor_sync(ALL_LANES, x, o);
+  return x;
+}
+template <typename A> __device__ __forceinline__ A warp_largest(A x) {
+  for (int o = WARP / 2; o > 0; o >>= 1) x = largest(x, __shfl_xor_sync(ALL_LANES, x, o));
+  return x;
+}
+
+// Σ over the threads of a block (a multiple of 32, at most 1024); the value is right in thread 0. A barrier must stand between
+// two calls.
+__device__ __forceinline__ double block_sum(double x) {
+  __shared__ double of_warp[WARP];
+  x = warp_sum(x);
+  if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = x;
+  __syncthreads();
+  if (threadIdx.x < WARP) x = warp_sum(threadIdx.x < blockDim.x / WARP ? of_warp[threadIdx.x] : 0.0);
+  return x;
+}
+
+// Σ over all threads of the grid, in a fixed order: the block that comes last adds the blocks' sums. True in the one thread
+// that receives the sum.        partial (gridDim.x,); finished: 0 before and after the launch
+__device__ __forceinline__ bool grid_sum(double& x, double* partial, unsigned* finished) {
+  __shared__ bool last;
+  x = block_sum(x);
+  if (threadIdx.x == 0) {
+    partial[blockIdx.x] = x;
+    __threadfence();
+    last = atomicAdd(finished, 1u) == gridDim.x - 1;
+  }
+  __syncthreads();
+  if (!last) return false;
+  __threadfence();
+  x = 0;
+  for (unsigned i = threadIdx.x; i < gridDim.x; i += blockDim.x) x += partial[i];
+  x = block_sum(x);
+  if (threadIdx.x == 0) *finished = 0;
+  return threadIdx.x == 0;
+}
+
+// out = factor x        x, out (n,), factor one element
+template <typename T>
+__device__ void scaled(const Arithmetic<T>* x, const double* factor, T* out, Index n) {
+  const Arithmetic<T> f = (Arithmetic<T>)*factor;
+  FOR_EACH(i, n) out[i] = Narrow<T>::from(f * x[i]);
+}
+KERNEL(scaled, (const A* x, const double* factor, T* out, Index n), (x, factor, out, n))
+
+#define SLAB_LANES 8
+
+// Two sums over the rows of each slab: Σ x and Σ x y (Σ x² where y is null), x taken about `centre`
+//   block (32, 8) and grid (columns/32, slabs): 32 columns of rows [slab R, slab R + R)
+//   x, y (B, O); first, second (slabs, O); out (O,), Σ x where there is one slab; y, centre, first, second, out or null
+template <typename T>
+__device__ void column_sums(const T* x, const T* y, const double* centre, double* first, double* second, Arithmetic<T>* out,
+                            Index B, int O, int R) {
+  __shared__ double sum[SLAB_LANES][WARP], sum_of_products[SLAB_LANES][WARP];
+  int column = blockIdx.x * WARP + threadIdx.x;
+  Index begin = (Index)blockIdx.y * R, end = begin + R < B ? begin + R : B;
+  double s = 0, p = 0;
+  if (column < O) {
+#pragma unroll 4  // as far as it pleases, ptxas spills on sm_100
+    for (Index row = begin + threadIdx.y; row < end; row += SLAB_LANES) {
+      double v = (double)widen(x[row * O + column]) - (centre ? centre[column] : 0.0);
+      s += v;
+      p += v * (y ? (double)widen(y[row * O + column]) : v);
+    }
+  }
+  sum[threadIdx.y][threadIdx.x] = s;
+  sum_of_products[threadIdx.y][threadIdx.x] = p;
+  __syncthreads();
+  if (threadIdx.y == 0 && column < O) {
+    for (int lane = 1; lane < SLAB_LANES; ++lane) {
+      s += sum[lane][threadIdx.x];
+      p += sum_of_products[lane][threadIdx.x];
+    }
+    if (first) first[(Index)blockIdx.y * O + column] = s;
+    if (second) second[(Index)blockIdx.y * O + column] = p;
+    if (out) out[column] = (Arithmetic<T>)s;
+  }
+}
+KERNEL(column_sums,
+       (const T* x, const T* y, const double* centre, double* first, double* second, A* out, Index B, int O, int R),
+       (x, y, centre, first, second, out, B, O, R))
+
+__device__ __forceinline__ double slab_sum(const double* partial, int slabs, int O, Index column) {  // by one warp
+  double sum = 0;
+  for (int slab = threadIdx.x % WARP; slab < slabs; slab += WARP) sum += partial[(Index)slab * O + column];
+  return warp_sum(sum);
+}
+
+// out_c = scale Σ_slabs partial_slab,c        partial (slabs, O); wide, out (O,) or null; one warp per column
+template <typename T>
+__device__ void slab_sums(const double* partial, int slabs, int O, double scale, double* wide, Arithmetic<T>* out) {
+  FOR_EACH_ROW(column, O) {
+    double sum = scale * slab_sum(partial, slabs, O, column);
+    if (threadIdx.x % WARP) continue;
+    if (wide) wide[column] = sum;
+    if (out) out[column] = (Arithmetic<T>)sum;
+  }
+}
+KERNEL(slab_sums, (const double* partial, int slabs, int O, double scale, double* wide, A* out),
+       (partial, slabs, O, scale, wide, out))
+
+// ------------------------------------------------------------------ softmax (backends/reference/softmax.py): one warp per row
+
+// out = softmax(z), or z − log Σ e^z        z, out (B, C); out may be z
+template <typename T>
+__device__ void softmax(const T* z, T* out, int B, int C, int logarithm) {
+  typedef Arithmetic<T> A;
+  const int lane = threadIdx.x % WARP;
+  FOR_EACH_ROW(row, B) {
+    const T* of = z + row * C;
+    A top = -INF, sum = 0;
+    for (int c = lane; c < C; c += WARP) top = largest(top, (A)widen(of[c]));
+    top = warp_largest(top);
+    for (int c = lane; c < C; c += WARP) sum += exp_((A)widen(of[c]) - top);
+    sum = warp_sum(sum);
+    A log_sum = log_(sum);
+    for (int c = lane; c < C; c += WARP) {
+      A v = (A)widen(of[c]) - top;
+      out[row * C + c] = Narrow<T>::from(logarithm ? v - log_sum : exp_(v) / sum);
+    }
+  }
+}
+KERNEL(softmax, (const T* z, T* out, int B, int C, int logarithm), (z, out, B, C, logarithm))
+
+// da ← a ⊙ (da − Σ_k da_k a_k), or da − e^a Σ_k da_k        da, a (B, C)
+template <typename T>
+__device__ void softmax_backward(T* da, const T* a, int B, int C, int logarithm) {
+  typedef Arithmetic<T> A;
+  const int lane = threadIdx.x % WARP;
+  FOR_EACH_ROW(row, B) {
+    A sum = 0;
+    for (int c = lane; c < C; c += WARP) {
+      A d = widen(da[row * C + c]);
+      sum += logarithm ? d : d * (A)widen(a[row * C + c]);
+    }
+    sum = warp_sum(sum);
+    for (int c = lane; c < C; c += WARP) {
+      A d = widen(da[row * C + c]), v = widen(a[row * C + c]);
+      da[row * C + c] = Narrow<T>::from(logarithm ? d - exp_(v) * sum : v * (d - sum));
+    }
+  }
+}
+KERNEL(softmax_backward, (T* da, const T* a, int B, int C, int logarithm), (da, a, B, C, logarithm))
+
+// ------------------------------------------------------------------ losses (backends/reference/losses.py)
+
+enum Pointwise { SQUARED, ABSOLUTE, HUBER, POISSON, BCE, BCE_LOGITS, HINGE };
+
+template <typename A> __device__ __forceinline__ A log_probability(A p) {  // log p, at least −100
+  return p > A(0) ? largest(log_(p), A(-100)) : p == p ? A(-100) : p;
+}
+
+template <typename A> __device__ __forceinline__ A pointwise_value(int kind, A z, A y, A alpha) {
+  A d = z - y;
+  switch (kind) {
+    case ABSOLUTE: return abs_(d);
+    case HUBER: return abs_(d) <= alpha ? A(0.5) * d * d : alpha * (abs_(d) - A(0.5) * alpha);
+    case POISSON: return exp_(z) - y * z;
+    case BCE: return -(y * log_probability(z) + (A(1) - y) * log_probability(A(1) - z));
+    case BCE_LOGITS: return largest(z, A(0)) - z * y + log1p_(exp_(-abs_(z)));
+    case HINGE: return largest(A(1) - y * z, A(0));
+    default: return d * d;
+  }
+}
+
+template <typename A> __device__ __forceinline__ A pointwise_slope(int kind, A z, A y, A alpha) {
+  A d = z - y;
+  switch (kind) {
+    case ABSOLUTE: return sign(d);
+    case HUBER: return smallest(largest(d, -alpha), alpha);
+    case POISSON: return exp_(z) - y;
+    case BCE: return d / largest(z * (A(1) - z), A(1e-12));
+    case BCE_LOGITS: return sigmoid(z) - y;
+    case HINGE: return y * z < A(1) ? -y : A(0);
+    default: return A(2) * d;
+  }
+}
+
+// What the mean is taken over: *total, or B where it is null; 1 where all weights are zero
+__device__ __forceinline__ double divisor(const double* total, int B) {
+  double N = total ? *total : (double)B;
+  return N == 0 ? 1.0 : N;
+}
+
+// value = Σ w_b ℓ(z, y) / (O N)        dz = w_b ∂ℓ/∂z / (O N)
+//   z, y, dz (B, O), w (B,), N = *total, or B where total is null; w, dz or null
+template <typename T>
+__device__ void pointwise_loss(const T* z, const Arithmetic<T>* y, const Arithmetic<T>* w, const double* total,
+                               LossGradient<T>* dz, Arithmetic<T>* value, int B, int O, int kind, Arithmetic<T> alpha,
+                               double* partial, unsigned* finished) {
+  typedef Arithmetic<T> A;
+  A scale = A(1.0 / (divisor(total, B) * O));
+  double sum = 0;
+  FOR_EACH(i, (Index)B * O) {
+    A v = widen(z[i]), t = y[i], f = scale * (w ? w[row_of(i, O)] : A(1));
+    sum += (double)(pointwise_value(kind, v, t, alpha) * f);
+    if (dz) dz[i] = Narrow<LossGradient<T>>::from(pointwise_slope(kind, v, t, alpha) * f);
+  }
+  if (grid_sum(sum, partial, finished)) *value = (A)sum;
+}
+KERNEL(pointwise_loss,
+       (const T* z, const A* y, const A* w, const double* total, D* dz, A* value, int B, int O, int kind, A alpha,
+        double* partial, unsigned* finished),
+       (z, y, w, total, dz, value, B, O, kind, alpha, partial, finished))
+
+// value = −Σ w_b q_bc log p_bc / N        dp = −w_b q_bc / (p_bc N), with p at least `floor`
+//   p, q, dp (B, C), w (B,); w, total, dp or null
+template <typename T>
+__device__ void cross_entropy(const T* p, const Arithmetic<T>* q, const Arithmetic<T>* w, const double* total,
+                              LossGradient<T>* dp, Arithmetic<T>* value, int B, int C, Arithmetic<T> floor, double* partial,
+                              unsigned* finished) {
+  typedef Arithmetic<T> A;
+  A scale = A(-1.0 / divisor(total, B));
+  double sum = 0;
+  FOR_EACH(i, (Index)B * C) {
+    A v = largest((A)widen(p[i]), floor), f = scale * q[i] * (w ? w[row_of(i, C)] : A(1));
+    sum += (double)(f * log_(v));
+    if (dp) dp[i] = Narrow<LossGradient<T>>::from(f / v);
+  }
+  if (grid_sum(sum, partial, finished)) *value = (A)sum;
+}
+KERNEL(cross_entropy,
+       (const T* p, const A* q, const A* w, const double* total, D* dp, A* value, int B, int C, A floor, double* partial,
+        unsigned* finished),
+       (p, q, w, total, dp, value, B, C, floor, partial, finished))
+
+// value = −Σ_b w_b Σ_c r_bc log softmax(z_b)_c / N        dz = w_b (softmax(z_b)_c Σ_k r_bk − r_bc) / N
+//   r_bc = v_c ((1 − ε) q_bc + ε/C); one warp per row
+//   z, dz (B, C); label (B,) or q (B, C), the other null; w (B,), v (C,), total, dz or null
+template <typename T>
+__device__ void softmax_cross_entropy(const T* z, const int* label, const Arithmetic<T>* q, const Arithmetic<T>* w,
+                                      const Arithmetic<T>* v, const double* total, LossGradient<T>* dz, Arithmetic<T>* value,
+                                      int B, int C, Arithmetic<T> smoothing, double* partial, unsigned* finished) {
+  typedef Arithmetic<T> A;
+  const int lane = threadIdx.x % WARP;
+  const double N = divisor(total, B);
+  double loss = 0;
+  FOR_EACH_ROW(row, B) {
+    const T* of = z + row * C;
+    A scale = A((w ? (double)w[row] : 1.0) / N);
+    A top = -INF, sum = 0, mass = 0, product = 0;
+    for (int c = lane; c < C; c += WARP) top = largest(top, (A)widen(of[c]));
+    top = warp_largest(top);
+    for (int c = lane; c < C; c += WARP) sum += exp_((A)widen(of[c]) - top);
+    A log_sum = log_(warp_sum(sum));
+    for (int c = lane; c < C; c += WARP) {
+      A target = label ? (c == label[row] ? A(1) : A(0)) : (A)widen(q[row * C + c]);
+      A r = ((A(1) - smoothing) * target + smoothing / A(C)) * (v ? (A)widen(v[c]) : A(1));
+      mass += r;
+      product += r * ((A)widen(of[c]) - top - log_sum);
+    }
+    mass = warp_sum(mass);
+    product = warp_sum(product);
+    if (lane == 0) loss -= (double)(product * scale);
+    if (dz)
+      for (int c = lane; c < C; c += WARP) {
+        A target = label ? (c == label[row] ? A(1) : A(0)) : (A)widen(q[row * C + c]);
+        A r = ((A(1) - smoothing) * target + smoothing / A(C)) * (v ? (A)widen(v[c]) : A(1));
+        dz[row * C + c] = Narrow<LossGradient<T>>::from((exp_((A)widen(of[c]) - top - log_sum) * mass - r) * scale);
+      }
+  }
+  if (grid_sum(loss, partial, finished)) *value = (A)loss;
+}
+KERNEL(softmax_cross_entropy,
+       (const T* z, const int* label, const A* q, const A* w, const A* v, const double* total, D* dz, A* value, int B, int C,
+        A smoothing, double* partial, unsigned* finished),
+       (z, label, q, w, v, total, dz, value, B, C, smoothing, partial, finished))
+
+// total = Σ_b w_b v_{y_b}        w (B,), or null for 1; y (B,) and v (C,), or null for 1; a label outside [0, C) weighs 0
+template <typename T>
+__device__ void weight_total(const Arithmetic<T>* w, const int* y, const Arithmetic<T>* v, int B, int C, double* total,
+                             double* partial, unsigned* finished) {
+  double sum = 0;
+  FOR_EACH(b, B) {
+    double of_class = !v ? 1.0 : y[b] >= 0 && y[b] < C ? (double)v[y[b]] : 0.0;
+    sum += of_class * (w ? (double)w[b] : 1.0);
+  }
+  if (grid_sum(sum, partial, finished)) *total = sum;
+}
+KERNEL(weight_total,
+       (const A* w, const int* y, const A* v, int B, int C, double* total, double* partial, unsigned* finished),
+       (w, y, v, B, C, total, partial, finished))
+
+// ------------------------------------------------------------------ dropout (backends/reference/philox.py)
+
+__device__ __forceinline__ uint4 philox4x32(uint4 c, unsigned k0, unsigned k1) {
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    unsigned hi0 = __umulhi(0xD2511F53u, c.x), lo0 = 0xD2511F53u * c.x;
+    unsigned hi1 = __umulhi(0xCD9E8D57u, c.z), lo1 = 0xCD9E8D57u * c.z;
+    c = make_uint4(hi1 ^ c.y ^ k0, lo1, hi0 ^ c.w ^ k1, lo0);
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return c;
+}
+
+// mask_rc = scale where word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0        mask (B, O)
+template <typename T>
+__device__ void dropout_mask(T* mask, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer,
+                             unsigned row, unsigned threshold, Arithmetic<T> scale) {
+  const int quads = (O + 3) / 4;
+  T keep = Narrow<T>::from(scale), drop = Narrow<T>::from(Arithmetic<T>(0));
+  FOR_EACH(i, (Index)B * quads) {
+    unsigned r = (unsigned)row_of(i, quads), quad = (unsigned)column_of(i, quads);
+    uint4 word = philox4x32(make_uint4(quad, row + r, (unsigned)*step, layer), seed_low, seed_high);
+    T* to = mask + (Index)r * O + 4 * (Index)quad;
+    int left = O - 4 * (int)quad;
+    to[0] = word.x >= threshold ? keep : drop;
+    if (left > 1) to[1] = word.y >= threshold ? keep : drop;
+    if (left > 2) to[2] = word.z >= threshold ? keep : drop;
+    if (left > 3) to[3] = word.w >= threshold ? keep : drop;
+  }
+}
+
+KERNEL(dropout_mask,
+       (T* mask, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer, unsigned row,
+        unsigned threshold, A scale),
+       (mask, step, B, O, seed_low, seed_high, layer, row, threshold, scale))
+
+// out = x ⊙ y        (n,); out may be x or y
+template <typename T>
+__device__ void multiply(const T* x, const T* y, T* out, Index n) {
+  const int width = Pack<T>::width;
+  const Index packs = packs_in(n, x, y, out);
+  FOR_EACH(k, packs) {
+    Pack<T> p = pack(x, k), q = pack(y, k);
+#pragma unroll
+    for (int i = 0; i < width; ++i) p.at[i] = Narrow<T>::from(widen(p.at[i]) * widen(q.at[i]));
+    pack(out, k) = p;
+  }
+  FOR_EACH(j, n - packs * width) {
+    Index i = packs * width + j;
+    out[i] = Narrow<T>::from(widen(x[i]) * widen(y[i]));
+  }
+}
+KERNEL(multiply, (const T* x, const T* y, T* out, Index n), (x, y, out, n))
+
+// ------------------------------------------------------------------ normalization (backends/reference/normalization.py)
+
+// out = x̂ ⊙ gain + bias, x̂ = (x − μ) rstd, rstd = 1/√(σ² + ε) over each row; one warp per row
+//   x, out, xhat (B, I), gain, bias (I,), rstd (B,); xhat, rstd or null
+template <typename T>
+__device__ void layer_norm(const T* x, const T* gain, const T* bias, T* out, T* xhat, Arithmetic<T>* rstd, int B, int I,
+                           double eps) {
+  typedef Arithmetic<T> A;
+  const int lane = threadIdx.x % WARP;
+  FOR_EACH_ROW(row, B) {
+    const Index at = row * I;
+    double mean = 0, variance = 0;
+    for (int i = lane; i < I; i += WARP) mean += (double)widen(x[at + i]);
+    mean = warp_sum(mean) / I;
+    for (int i = lane; i < I; i += WARP) {
+      double d = (double)widen(x[at + i]) - mean;
+      variance += d * d;
+    }
+    double factor = 1.0 / sqrt(warp_sum(variance) / I + eps);
+    for (int i = lane; i < I; i += WARP) {
+      A h = (A)(((double)widen(x[at + i]) - mean) * factor);
+      if (xhat) xhat[at + i] = Narrow<T>::from(h);
+      out[at + i] = Narrow<T>::from(h * widen(gain[i]) + widen(bias[i]));
+    }
+    if (rstd && lane == 0) rstd[row] = (A)factor;
+  }
+}
+KERNEL(layer_norm, (const T* x, const T* gain, const T* bias, T* out, T* xhat, A* rstd, int B, int I, double eps),
+       (x, gain, bias, out, xhat, rstd, B, I, eps))
+
+// dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)) rstd, dx̂ = da ⊙ gain, over each row        da, xhat, dx (B, I); dx may be da
+template <typename T>
+__device__ void layer_norm_backward(const T* da, const T* gain, const T* xhat, const Arithmetic<T>* rstd, T* dx, int B, int I) {
+  const int lane = threadIdx.x % WARP;
+  FOR_EACH_ROW(row, B) {
+    const Index at = row * I;
+    double mean = 0, product = 0;
+    for (int i = lane; i < I; i += WARP) {
+      double d = (double)widen(da[at + i]) * (double)widen(gain[i]);
+      mean += d;
+      product += d * (double)widen(xhat[at + i]);
+    }
+    mean = warp_sum(mean) / I;
+    product = warp_sum(product) / I;
+    for (int i = lane; i < I; i += WARP) {
+      double d = (double)widen(da[at + i]) * (double)widen(gain[i]) - mean - (double)widen(xhat[at + i]) * product;
+      dx[at + i] = Narrow<T>::from((Arithmetic<T>)(d * (double)rstd[row]));
+    }
+  }
+}
+KERNEL(layer_norm_backward, (const T* da, const T* gain, const T* xhat, const A* rstd, T* dx, int B, int I),
+       (da, gain, xhat, rstd, dx, B, I))
+
+// σ² and rstd = 1/√(σ² + ε) from Σ (x − μ)²        squares (slabs, I); wide_mean, wide_rstd (I,) in double; the rest (I,); one
+// warp per column
+template <typename T>
+__device__ void batch_norm_finish(const double* squares, int slabs, const double* wide_mean, double* wide_rstd,
+                                  Arithmetic<T>* mean, Arithmetic<T>* variance, Arithmetic<T>* rstd, Index B, int I, double eps) {
+  FOR_EACH_ROW(c, I) {
+    double sigma2 = slab_sum(squares, slabs, I, c) / B, factor = 1.0 / sqrt(sigma2 + eps);
+    if (threadIdx.x % WARP) continue;
+    mean[c] = (Arithmetic<T>)wide_mean[c];
+    variance[c] = (Arithmetic<T>)sigma2;
+    rstd[c] = (Arithmetic<T>)factor;
+    wide_rstd[c] = factor;
+  }
+}
+KERNEL(batch_norm_finish,
+       (const double* squares, int slabs, const double* wide_mean, double* wide_rstd, A* mean, A* variance, A* rstd, Index B,
+        int I, double eps),
+       (squares, slabs, wide_mean, wide_rstd, mean, variance, rstd, B, I, eps))
+
+// out = x̂ ⊙ gain + bias, x̂ = (x − μ) rstd by column        x, out, xhat (B, I), n = B I; mean, rstd (I,) in double
+template <typename T>
+__device__ void batch_norm_apply(const T* x, const double* mean, const double* rstd, const T* gain, const T* bias, T* out,
+                                 T* xhat, Index n, int I) {
+  FOR_EACH(i, n) {
+    int c = column_of(i, I);
+    Arithmetic<T> h = (Arithmetic<T>)(((double)widen(x[i]) - mean[c]) * rstd[c]);
+    xhat[i] = Narrow<T>::from(h);
+    out[i] = Narrow<T>::from(h * widen(gain[c]) + widen(bias[c]));
+  }
+}
+KERNEL(batch_norm_apply,
+       (const T* x, const double* mean, const double* rstd, const T* gain, const T* bias, T* out, T* xhat, Index n, int I),
+       (x, mean, rstd, gain, bias, out, xhat, n, I))
+
+// out = (x − mean)/√(variance + ε) ⊙ gain + bias with given statistics        x, out (B, I), n = B I; the rest (I,)
+template <typename T>
+__device__ void batch_norm_inference(const T* x, const T* gain, const T* bias, const Arithmetic<T>* mean,
+                                     const Arithmetic<T>* variance, T* out, Index n, int I, Arithmetic<T> eps) {
+  FOR_EACH(i, n) {
+    int c = column_of(i, I);
+    Arithmetic<T> factor = widen(gain[c]) / sqrt_(variance[c] + eps);
+    out[i] = Narrow<T>::from((widen(x[i]) - mean[c]) * factor + widen(bias[c]));
+  }
+}
+KERNEL(batch_norm_inference,
+       (const T* x, const T* gain, const T* bias, const A* mean, const A* variance, T* out, Index n, int I, A eps),
+       (x, gain, bias, mean, variance, out, n, I, eps))
+
+// dx = gain rstd (da − mean(da) − x̂ mean(da ⊙ x̂)) by column        da, xhat, dx (B, I); dx may be da
+//   sum_da, sum_da_xhat (I,) in double: Σ_B da, Σ_B da ⊙ x̂
+template <typename T>
+__device__ void batch_norm_backward(const T* da, const T* gain, const T* xhat, const Arithmetic<T>* rstd, const double* sum_da,
+                                    const double* sum_da_xhat, T* dx, Index B, int I) {
+  FOR_EACH(i, B * I) {
+    int c = column_of(i, I);
+    double d = (double)widen(da[i]) - sum_da[c] / B - (double)widen(xhat[i]) * (sum_da_xhat[c] / B);
+    dx[i] = Narrow<T>::from((Arithmetic<T>)(d * (double)widen(gain[c]) * (double)rstd[c]));
+  }
+}
+KERNEL(batch_norm_backward,
+       (const T* da, const T* gain, const T* xhat, const A* rstd, const double* sum_da, const double* sum_da_xhat, T* dx,
+        Index B, int I),
+       (da, gain, xhat, rstd, sum_da, sum_da_xhat, dx, B, I))
+
+// ------------------------------------------------------------------ data
+
+template <typename S, typename T>
+__device__ __forceinline__ T standardized(S x, const double* mean, const double* scale, int c) {
+  return mean ? Cast<T>::from((widen(x) - mean[c]) / scale[c]) : Cast<T>::from(x);
+}
+
+// out_r = rows_{index_r}, or (rows_{index_r} − mean) / scale in double where mean is given, cast to T
+// rows (N, d) of type S, index (n,), mean and scale (d,), out (n, d). A thread takes W columns of a row together if it can.
+template <int W, typename S, typename T>
+__device__ void gather_by(const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {
+  const int packs = d / W;
+  FOR_EACH(k, (Index)n * packs) {
+    const int p = column_of(k, packs), c = p * W;
+    const Pack<S, W> x = reinterpret_cast<const Pack<S, W>*>(rows + index[row_of(k, packs)] * d)[p];
+    Pack<T, W> y;
+    for (int j = 0; j < W; ++j) y.at[j] = standardized<S, T>(x.at[j], mean, scale, c + j);
+    reinterpret_cast<Pack<T, W>*>(out)[k] = y;
+  }
+}
+template <typename S, typename T>
+__device__ void gather(const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {
+  const int W = sizeof(S) > 4 || sizeof(T) > 4 ? 2 : 4;
+  const bool aligned = (unsigned long long)rows % sizeof(Pack<S, W>) == 0 && (unsigned long long)out % sizeof(Pack<T, W>) == 0;
+  if (aligned && d % W == 0) gather_by<W>(rows, index, mean, scale, out, n, d);
+  else gather_by<1>(rows, index, mean, scale, out, n, d);
+}
+// Why room for 64 registers (four blocks on a multiprocessor): for 40, as many as it takes by itself, ptxas spills on sm_100
+// around the calls that a division of doubles may make.
+#define GATHER(FROM, S, TO, T)                                                                                     \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4) gather_##FROM##_##TO(                                   \
+      const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {          \
+    gather(rows, index, mean, scale, out, n, d);                                                                   \
+  }
+#define GATHERS(TO, T)               \
+  GATHER(u8, unsigned char, TO, T)   \
+  GATHER(i32, int, TO, T)            \
+  GATHER(i64, Index, TO, T)          \
+  GATHER(f32, float, TO, T)          \
+  GATHER(f64, double, TO, T)
+GATHERS(f32, float)
+GATHERS(f64, double)
+IF_16_BIT(GATHERS(f16, __half) GATHER(f16, __half, f16, __half))
+IF_16_BIT(GATHERS(bf16, __nv_bfloat16) GATHER(bf16, __nv_bfloat16, bf16, __nv_bfloat16))
+GATHER(i32, int, i32, int)
+GATHER(i64, Index, i64, Index)
+
+// ------------------------------------------------------------------ updates (backends/reference/updates.py)
+
+__device__ __forceinline__ double nadam_momentum(double t, double beta1, double psi) {  // μ_t
+  return beta1 * (1 - 0.5 * pow(0.96, t * psi));
+}
+
+// t ← t + 1, and so the parameters' own count of updates, unless skipped; η ← lr. One thread.
+//   scalars [t, η, Π], step (1,); control [c, skip] or null; lr (1,) or null
+extern "C" __global__ void advance(double* scalars, Index* step, const double* control, const double* lr) {
+  if (lr) scalars[1] = *lr;
+  if (control && control[1] != 0) return;
+  scalars[0] += 1;
+  *step += 1;
+}
+
+// Π ← Π μ_t, unless skipped. One thread.
+extern "C" __global__ void advance_product(double* scalars, double beta1, double psi, const double* control) {
+  if (control && control[1] != 0) return;
+  scalars[2] *= nadam_momentum(scalars[0], beta1, psi);
+}
+
+// g ← min(max(g, −S limit), S limit); where there is a loss scale S, ±∞ stays        grad (n,); loss_scale [S, good] or null
+template <typename T>
+__device__ void clip_by_value(T* grad, Index n, double limit, const double* loss_scale) {
+  const Arithmetic<T> bound = (Arithmetic<T>)(loss_scale ? limit * *loss_scale : limit);
+  FOR_EACH(i, n) {
+    Arithmetic<T> g = widen(grad[i]);
+    if (!loss_scale || is_finite(g)) grad[i] = Narrow<T>::from(smallest(largest(g, -bound), bound));
+  }
+}
+KERNEL_32_64(clip_by_value, (T* grad, Index n, double limit, const double* loss_scale), (grad, n, limit, loss_scale))
+
+// control ← [c, 0] with c = min(1, limit/‖g/S‖)/S, and one more good update: after 2000 in a row S ← min(2S, 2²⁴).
+// Where g is not finite, control ← [0, 1] and S ← max(S/2, 1).        grad (n,); control [c, skip]; loss_scale [S, good] or null
+template <typename T>
+__device__ void gradient_factor(const T* grad, Index n, double limit, double* control, double* loss_scale, double* partial,
+                                unsigned* finished) {
+  const int width = Pack<T>::width;
+  const Index packs = packs_in(n, grad);
+  double sum = 0;
+  FOR_EACH(k, packs) {
+    const Pack<T> g = pack(grad, k);
+#pragma unroll
+    for (int i = 0; i < width; ++i) sum += (double)widen(g.at[i]) * (double)widen(g.at[i]);
+  }
+  FOR_EACH(j, n - packs * width) {
+    const double g = widen(grad[packs * width + j]);
+    sum += g * g;
+  }
+  if (!grid_sum(sum, partial, finished)) return;
+  const double S = loss_scale ? loss_scale[0] : 1, norm = sqrt(sum) / S;
+  const bool overflow = loss_scale && !is_finite(sum);
+  control[0] = overflow ? 0 : (norm > limit ? limit / norm : 1) / S;
+  control[1] = overflow;
+  if (!loss_scale) return;
+  const double good = overflow ? 0 : loss_scale[1] + 1;
+  const bool grown = good == GROWTH_INTERVAL;
+  loss_scale[0] = overflow ? largest(S / 2, 1.0) : grown ? smallest(2 * S, LARGEST_SCALE) : S;
+  loss_scale[1] = grown ? 0 : good;
+}
+KERNEL_32_64(gradient_factor,
+             (const T* grad, Index n, double limit, double* control, double* loss_scale, double* partial, unsigned* finished),
+             (grad, n, limit, control, loss_scale, partial, finished))
+
+// mean ← mean + keep (values − mean), keep = 1 − decay        mean, values (n,)
+template <typename T>
+__device__ void average(T* mean, const T* values, Index n, Arithmetic<T> keep) {
+  FOR_EACH(i, n) mean[i] = Narrow<T>::from(widen(mean[i]) + keep * (widen(values[i]) - widen(mean[i])));
+}
+KERNEL_32_64(average, (T* mean, const T* values, Index n, A keep), (mean, values, n, keep))
+
+// What all rules share.
+//   theta, grad (n,) of type M, of which the first n_decayed are matrices; scalars [t, η, Π]; control [c, skip] or null
+//   shadow (n,) of the 16-bit type T that the products read, or null
+template <typename M, typename T> struct Update {
+  M* theta;
+  const M* grad;
+  T* shadow;
+  Index n, n_decayed;
+  const double *scalars, *control;
+  M l2, l1;
+  double weight_decay;
+};
+#define UPDATE_PARAMETERS                                                                                                     \
+  M *theta, const M *grad, T *shadow, Index n, Index n_decayed, const double *scalars, const double *control, M l2, M l1,     \
+      double weight_decay
+#define THE_UPDATE Update<M, T>{theta, grad, shadow, n, n_decayed, scalars, control, l2, l1, weight_decay}
+
+#define UPDATE_ENTRY(NAME, S, MASTER, SHADOW, PARAMETERS, ARGUMENTS)                                     \
+  namespace S {                                                                                          \
+  typedef MASTER M;                                                                                      \
+  typedef SHADOW T;                                                                                      \
+  extern "C" __global__ void __launch_bounds__(THREADS) NAME##_##S PARAMETERS { NAME<M, T> ARGUMENTS; }  \
+  }                                                                                                      \
+  using S::NAME##_##S;
+#define UPDATE(NAME, PARAMETERS, ARGUMENTS)                                      \
+  IF_F32(UPDATE_ENTRY(NAME, f32, float, float, PARAMETERS, ARGUMENTS))           \
+  IF_F64(UPDATE_ENTRY(NAME, f64, double, double, PARAMETERS, ARGUMENTS))         \
+  IF_16_BIT(UPDATE_ENTRY(NAME, f32_f16, float, __half, PARAMETERS, ARGUMENTS)    \
+            UPDATE_ENTRY(NAME, f32_bf16, float, __nv_bfloat16, PARAMETERS, ARGUMENTS))
+
+// θ ← rule(θ, g), g = c ∇θ, and for matrices g + λ₂ θ + λ₁ sign θ and θ (1 − η λ); nothing at all where skipped.
+//   m, v (n,): the rule's moments, or null; rule(x, g, p, q) changes x = θ_i, p = m_i and q = v_i
+template <typename M, typename T, typename Rule>
+__device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v, Rule rule) {
+  if (u.control && u.control[1] != 0) return;
+  const M c = u.control ? M(u.control[0]) : M(1), kept = M(1 - u.weight_decay * u.scalars[1]);
+  T* const shadow = sizeof(T) < sizeof(M) ? u.shadow : nullptr;
+  auto apply = [&](bool in_matrix, M& x, M g, M& p, M& q) {
+    g *= c;
+    if (in_matrix) {
+      if (u.l2 != 0) g += u.l2 * x;
+      if (u.l1 != 0) g += u.l1 * sign(x);
+      x *= kept;
+    }
+    rule(x, g, p, q);
+  };
+  const int width = Pack<M>::width;
+  const Index packs = u.n_decayed % width ? 0 : packs_in(u.n, u.theta, u.grad, shadow, m, v);  // no pack is half a matrix
+  FOR_EACH(k, packs) {
+    Pack<M> x = pack(u.theta, k), p = {}, q = {};
+    const Pack<M> g = pack(u.grad, k);
+    if (m) p = pack(m, k);
+    if (v) q = pack(v, k);
+    Pack<T, width> y;
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      apply(k * width < u.n_decayed, x.at[i], g.at[i], p.at[i], q.at[i]);
+      y.at[i] = Narrow<T>::from(x.at[i]);
+    }
+    pack(u.theta, k) = x;
+    if (m) pack(m, k) = p;
+    if (v) pack(v, k) = q;
+    if (shadow) reinterpret_cast<Pack<T, width>*>(shadow)[k] = y;
+  }
+#pragma unroll 1  // few turns; unrolled as far as it pleases, ptxas spills
+  FOR_EACH(j, u.n - packs * width) {
+    const Index i = packs * width + j;
+    M x = u.theta[i], p = m ? m[i] : M(0), q = v ? v[i] : M(0);
+    apply(i < u.n_decayed, x, u.grad[i], p, q);
+    u.theta[i] = x;
+    if (m) m[i] = p;
+    if (v) v[i] = q;
+    if (shadow) shadow[i] = Narrow<T>::from(x);
+  }
+}
+
+// v ← μ v + g        θ ← θ − η v, or θ − η (g + μ v)        velocity or null
+template <typename M, typename T>
+__device__ void sgd(const Update<M, T>& u, M* velocity, M momentum, int nesterov) {
+  const M lr = M(u.scalars[1]);
+  each_parameter(u, velocity, (M*)0, [&](M& x, M g, M& v, M&) {
+    v = momentum * v + g;
+    x -= lr * (!velocity ? g : nesterov ? g + momentum * v : v);
+  });
+}
+UPDATE(sgd, (UPDATE_PARAMETERS, M* velocity, M momentum, int nesterov), (THE_UPDATE, velocity, momentum, nesterov))
+
+// v ← ρ v + (1 − ρ) g²        w = g/(√v + ε)        θ ← θ − η w, or b ← μ b + w, θ ← θ − η b        keep = 1 − ρ
+template <typename M, typename T>
+__device__ void rmsprop(const Update<M, T>& u, M* v, M* velocity, M keep, M eps, M momentum) {
+  const M lr = M(u.scalars[1]);
+  each_parameter(u, v, velocity, [&](M& x, M g, M& q, M& b) {
+    q += keep * (g * g - q);
+    M w = g / (sqrt_(q) + eps);
+    b = momentum * b + w;
+    x -= lr * (velocity ? b : w);
+  });
+}
+UPDATE(rmsprop, (UPDATE_PARAMETERS, M* v, M* velocity, M keep, M eps, M momentum), (THE_UPDATE, v, velocity, keep, eps, momentum))
+
+// v ← v + g²        θ ← θ − η g/(√v + ε)
+template <typename M, typename T>
+__device__ void adagrad(const Update<M, T>& u, M* v, M eps) {
+  const M lr = M(u.scalars[1]);
+  each_parameter(u, v, (M*)0, [&](M& x, M g, M& q, M&) {
+    q += g * g;
+    x -= lr * (g / (sqrt_(q) + eps));
+  });
+}
+UPDATE(adagrad, (UPDATE_PARAMETERS, M* v, M eps), (THE_UPDATE, v, eps))
+
+// m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²    θ ← θ − η/(1−β₁ᵗ) m / (√v/√(1−β₂ᵗ) + ε)
+// Why one thread of each block raises to powers: in double they take longer than all the rest of the update.
+template <typename M, typename T>
+__device__ void adam(const Update<M, T>& u, M* m, M* v, double beta1, double beta2, M eps) {
+  __shared__ M rate, spread;
+  if (threadIdx.x == 0) {
+    rate = M(u.scalars[1] / (1 - pow(beta1, u.scalars[0])));
+    spread = M(sqrt(1 - pow(beta2, u.scalars[0])));
+  }
+  __syncthreads();
+  const M of_g = M(1 - beta1), of_g2 = M(1 - beta2);
+  each_parameter(u, m, v, [&](M& x, M g, M& p, M& q) {
+    p += of_g * (g - p);
+    q += of_g2 * (g * g - q);
+    x -= rate * p / (sqrt_(q) / spread + eps);
+  });
+}
+UPDATE(adam, (UPDATE_PARAMETERS, M* m, M* v, double beta1, double beta2, M eps), (THE_UPDATE, m, v, beta1, beta2, eps))
+
+// θ ← θ − η (μ_{t+1} m/(1 − Π_{t+1}) + (1 − μ_t) g/(1 − Π_t)) / (√v̂ + ε), Π_t = scalars[2]
+template <typename M, typename T>
+__device__ void nadam(const Update<M, T>& u, M* m, M* v, double beta1, double beta2, M eps, double psi) {
+  __shared__ M rate_of_m, rate_of_g, spread;
+  if (threadIdx.x == 0) {
+    double t = u.scalars[0], lr = u.scalars[1], product = u.scalars[2];
+    double mu = nadam_momentum(t, beta1, psi), ahead = nadam_momentum(t + 1, beta1, psi);
+    rate_of_m = M(lr * ahead / (1 - product * ahead));
+    rate_of_g = M(lr * (1 - mu) / (1 - product));
+    spread = M(sqrt(1 - pow(beta2, t)));
+  }
+  __syncthreads();
+  const M of_g = M(1 - beta1), of_g2 = M(1 - beta2);
+  each_parameter(u, m, v, [&](M& x, M g, M& p, M& q) {
+    p += of_g * (g - p);
+    q += of_g2 * (g * g - q);
+    x -= (rate_of_m * p + rate_of_g * g) / (sqrt_(q) / spread + eps);
+  });
+}
+UPDATE(nadam, (UPDATE_PARAMETERS, M* m, M* v, double beta1, double beta2, M eps, double psi),
+       (THE_UPDATE, m, v, beta1, beta2, eps, psi))
+
+// θ ← θ − η sign(β₁ m + (1 − β₁) g)        m ← β₂ m + (1 − β₂) g
+template <typename M, typename T>
+__device__ void lion(const Update<M, T>& u, M* m, double beta1, double beta2) {
+  const M lr = M(u.scalars[1]), b1 = M(beta1), of_g = M(1 - beta1), keep = M(1 - beta2);
+  each_parameter(u, m, (M*)0, [&](M& x, M g, M& p, M&) {
+    x -= lr * sign(b1 * p + of_g * g);
+    p += keep * (g - p);
+  });
+}
+UPDATE(lion, (UPDATE_PARAMETERS, M* m, double beta1, double beta2), (THE_UPDATE, m, beta1, beta2))

@@ -1,0 +1,138 @@
+"""kernels.cu on one device: loaded once per type, launched with a grid that suits a kernel's kind, and scratch that stays.
+
+Why no argument of a launch is a plain Python number: CuPy passes an int as 8 bytes and a float as a double whatever the
+kernel declares, and None not as a null pointer but as no argument at all. So callers give NumPy scalars of the declared
+type, and None becomes NULL here.
+
+Why scratch is kept per thread: a sum over the grid is finished by whichever block comes last, so two threads that share a
+backend must not share the blocks' sums; a thread uses one stream at a time. Why it is never freed: a captured CUDA graph
+keeps its address.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.precision import loss_gradient, master
+from ffnn_gpu.backends.reference.backend import Backend
+
+SOURCE = Path(__file__).with_name("kernels.cu")
+OPTIONS = ("--std=c++17",)
+THREADS, WARP = 256, 32  # per block, as kernels.cu declares
+ROWS_PER_BLOCK = THREADS // WARP
+NULL = np.uint64(0)  # a pointer to nothing
+SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
+
+
+class Kernels:
+    """The kernels of kernels.cu for the array module `xp`, on the device that is current at each call.
+
+    Attributes:
+        most_blocks: of an elementwise kernel or one over rows; enough to fill any GPU several times.
+        most_partials: blocks of a kernel that sums over its whole grid.
+        slab_rows, column_blocks: how the rows of a column sum are cut into slabs: at least so many rows in each, and about
+            so many blocks in all, 32 columns of one slab each.
+    """
+
+    most_blocks = 4096
+    most_partials = 2048
+    slab_rows = 128
+    column_blocks = 1024
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self._modules: dict[str, Any] = {}
+        self._functions: dict[str, Any] = {}
+        self._own = threading.local()
+
+    def each(self, name: str, n: int, *arguments: Any) -> None:
+        """A kernel over n elements; nothing where there is none."""
+        self._launch(name, (min(-(-n // THREADS), self.most_blocks),), (THREADS,), arguments)
+
+    def rows(self, name: str, B: int, *arguments: Any) -> None:
+        """A kernel with one warp per row; nothing where there is none."""
+        self._launch(name, (min(-(-B // ROWS_PER_BLOCK), self.most_blocks),), (THREADS,), arguments)
+
+    def total(self, name: str, n: int, *arguments: Any, rows: bool = False) -> None:
+        """A kernel that sums over n elements, or n rows by a warp each, also where n = 0; scratch comes last."""
+        blocks = max(1, min(-(-n // (ROWS_PER_BLOCK if rows else THREADS)), self.most_partials))
+        partial = self.scratch("partial", self.most_partials)
+        self._launch(name, (blocks,), (THREADS,), (*arguments, partial, self._finished()))
+
+    def columns(self, S: str, x: Any, y: Any, centre: Any, first: Any, second: Any, out: Any = None) -> None:
+        """column_sums of the matrix x; `first` and `second` (slabs, O) as cut by `slabs`."""
+        B, O = x.shape
+        slabs, rows = self.slabs(B, O)
+        scalars = np.int64(B), np.int32(O), np.int32(rows)
+        self._launch(f"column_sums_{S}", (-(-O // WARP), slabs), (WARP, THREADS // WARP),
+                     (x, y, centre, first, second, out, *scalars))  # fmt: skip
+
+    def slabs(self, B: int, O: int) -> tuple[int, int]:
+        """(number of slabs, rows in each) for a matrix (B, O)."""
+        most = max(1, self.column_blocks // max(1, -(-O // WARP)))
+        rows = max(self.slab_rows, -(-B // most))
+        return max(1, -(-B // rows)), rows
+
+    def once(self, name: str, *arguments: Any) -> None:
+        """A kernel of one thread."""
+        self._launch(name, (1,), (1,), arguments)
+
+    def scratch(self, purpose: str, n: int) -> Any:
+        """n float64 of this thread, allocated once per size."""
+        arrays: dict[Any, Any] = self._own.__dict__
+        if (purpose, n) not in arrays:
+            arrays[purpose, n] = self.xp.empty(n, np.float64)
+        return arrays[purpose, n]
+
+    def scratches(self) -> list[Any]:
+        """All scratch of this thread."""
+        return list(self._own.__dict__.values())
+
+    def _finished(self) -> Any:
+        """How many blocks of the sum under way are finished: 0 between launches, which every kernel keeps so."""
+        arrays = self._own.__dict__
+        if "finished" not in arrays:
+            count = self.xp.empty(1, np.uint32)
+            count[...] = 0
+            arrays["finished"] = count
+        return arrays["finished"]
+
+    def _module_of(self, name: str) -> Any:
+        """The module of one type that a kernel is in; the kernels without a type are in all of them."""
+        options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
+        if name.endswith(("_f16", "_bf16")): options.append("-DWITH_16_BIT")
+        key = " ".join(options)
+        if key not in self._modules:
+            text = SOURCE.read_text(encoding="utf-8")
+            code = text.encode("ascii", "replace").decode()  # CuPy writes it to a file in the encoding of the locale
+            self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
+        return self._modules[key]
+
+    def _launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+        if name not in self._functions:
+            self._functions[name] = self._module_of(name).get_function(name)
+        if min(grid):
+            self._functions[name](grid, block, tuple(NULL if argument is None else argument for argument in arguments))
+
+
+class KernelBackend(Backend):
+    """A backend whose operations may be kernels. `use_kernels = False` gives plain array functions, to compare with."""
+
+    use_kernels = True
+
+    def __init__(self, xp: Any) -> None:
+        super().__init__(xp)
+        self.kernels = Kernels(xp)
+
+    def _suffix(self, first: Any, *others: Any, wide: tuple[Any, ...] = (), dz: Any = None) -> str | None:
+        """"f32", "f64", "f16" or "bf16" where kernels of the first array's type take all arrays; None where they do not.
+
+        Every array must be contiguous or None; `others` of the same type, those in `wide` of its master type, and `dz` of
+        the type that a loss has its gradient in.
+        """
+        dtype = first.dtype
+        groups = ((dtype, (first, *others)), (master(dtype), wide), (loss_gradient(dtype), (dz,)))
+        fit = all(a is None or (a.dtype == wanted and a.flags.c_contiguous) for wanted, arrays in groups for a in arrays)
+        return SUFFIX.get(dtype.name) if fit and self.use_kernels else None

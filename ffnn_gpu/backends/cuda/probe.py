@@ -1,0 +1,118 @@
+"""Can a GPU really be used, and if not, why.
+
+Why stages: "import cupy works" says nothing about a driver, and a driver says nothing about the compiler and cuBLAS that
+CuPy loads later. Each stage does one thing that training will do; the first that fails names itself.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
+
+INSTALL = 'pip install "ffnn_gpu[cuda12x]" or "ffnn_gpu[cuda13x]", whichever CUDA version nvidia-smi shows'
+HINTS = {
+    "import cupy": INSTALL,
+    "count devices": "check that nvidia-smi lists a GPU, that its driver is as new as CuPy's CUDA version, "
+    "and that CUDA_VISIBLE_DEVICES does not hide it",
+    "find the device": "choose one of the devices nvidia-smi lists, counted from 0",
+    "compile and run a kernel": f"CuPy lacks the CUDA compiler or headers of its version: {INSTALL}",
+    "multiply matrices": f"CuPy could not use cuBLAS: {INSTALL}",
+    "synchronize": "the GPU reports an earlier fault; look at nvidia-smi and at dmesg",
+    "compare with the CPU": "the GPU computes wrong numbers; do not train on it",
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a look at one CUDA device found: usable, or the stage that failed with the error and a hint."""
+
+    index: int
+    stage: str = ""
+    error: str = ""
+
+    @property
+    def usable(self) -> bool:
+        return not self.stage
+
+    @property
+    def reason(self) -> str:
+        """One sentence: why the device can or cannot be used."""
+        if self.usable:
+            return f"CUDA device {self.index} compiled a kernel and multiplied matrices correctly"
+        return f"CUDA device {self.index} cannot be used; it failed at the stage {self.stage!r}: {self.error}"
+
+    @property
+    def hint(self) -> str:
+        return HINTS.get(self.stage, "")
+
+
+@functools.cache
+def probe(index: int = 0) -> Probe:
+    """Try CUDA device `index`, stage by stage; the result is kept for the life of the process."""
+    found: dict[str, Any] = {"index": index}
+    for stage, attempt in STAGES.items():
+        try:
+            attempt(found)
+        except Exception as error:  # any fault of any driver: it is reported, never swallowed
+            return Probe(index, stage, _in_one_line(error))
+    return Probe(index)
+
+
+def _in_one_line(error: Exception) -> str:
+    words = [word for word in str(error).split() if word.strip("=")]  # CuPy frames its advice with lines of ====
+    return f"{type(error).__name__}: {' '.join(words)}".removesuffix(": ").rstrip(".")
+
+
+def _import(found: dict[str, Any]) -> None:
+    found["cupy"] = load_cupy()
+
+
+def _count(found: dict[str, Any]) -> None:
+    found["count"] = found["cupy"].cuda.runtime.getDeviceCount()
+    if not found["count"]:
+        raise RuntimeError("there are 0 CUDA devices")
+
+
+def _find(found: dict[str, Any]) -> None:
+    if found["index"] >= found["count"]:
+        raise RuntimeError(f"device {found['index']} was asked for and there are {found['count']}")
+
+
+def _compile(found: dict[str, Any]) -> None:
+    cupy = found["cupy"]
+    with cupy.cuda.Device(found["index"]):
+        kernel = cupy.ElementwiseKernel("float32 x", "float32 y", "y = 2 * x + 1", "ffnn_gpu_probe")
+        found["a"] = kernel(cupy.arange(12, dtype=cupy.float32)).reshape(3, 4)
+
+
+def _multiply(found: dict[str, Any]) -> None:
+    cupy = found["cupy"]
+    with cupy.cuda.Device(found["index"]):
+        found["product"] = cupy.matmul(found["a"], found["a"].T)
+
+
+def _synchronize(found: dict[str, Any]) -> None:
+    with found["cupy"].cuda.Device(found["index"]) as device:
+        device.synchronize()
+
+
+def _compare(found: dict[str, Any]) -> None:
+    a = (2 * np.arange(12, dtype=np.float32) + 1).reshape(3, 4)
+    got, want = found["cupy"].asnumpy(found["product"]), a @ a.T
+    if not np.array_equal(got, want):  # integers below 2²⁴: every order of summation gives the same float32
+        raise RuntimeError(f"a product of small integers gave {got.ravel()[:4]}… instead of {want.ravel()[:4]}…")
+
+
+STAGES: dict[str, Callable[[dict[str, Any]], None]] = {
+    "import cupy": _import,
+    "count devices": _count,
+    "find the device": _find,
+    "compile and run a kernel": _compile,
+    "multiply matrices": _multiply,
+    "synchronize": _synchronize,
+    "compare with the CPU": _compare,
+}

@@ -1,0 +1,283 @@
+"""The specification: every operation the library needs, each as its formula for any array module `xp`.
+
+Why one class: layers, losses and optimizers call nothing but these methods, so a device is one subclass that
+overrides what a measurement shows faster. An override keeps the name and the signature; the tests hold it to
+the formula here. The families of operations that have a literature of their own (softmax, normalization, losses,
+update rules, random numbers) stand in files beside this one and are put together in `Backend`.
+
+Conventions: rows are samples; `out` arrays are written, never replaced; an argument named `da` may be overwritten;
+sums over rows are accumulated in float64, because a float32 column sum over 2·10⁶ rows is wrong by percents; `in_float32`
+says what a formula means for arrays of a 16-bit type, and names the arguments it writes.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.boundary import Standardized, host_array, require_finite, stored
+from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
+from ffnn_gpu.backends.reference.losses import Losses
+from ffnn_gpu.backends.reference.normalization import Normalizations
+from ffnn_gpu.backends.reference.philox import dropout_bits, threshold
+from ffnn_gpu.backends.reference.softmax import Softmaxes
+from ffnn_gpu.backends.reference.updates import Updates
+from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
+
+ALIGNMENT = 256  # bytes; what vectorized loads, tensor cores and cublasLt ask of a pointer
+Array = Any
+
+
+class Backend(Softmaxes, Normalizations, Losses, Updates):
+    """Operations on arrays of one device, written for the array module `xp`."""
+
+    name = "reference"
+    reason = "made directly"  # why this backend was chosen; get_backend says
+    dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
+    rows_at_once = 4096  # of a prediction: enough to fill the device, few enough for its memory
+    steps_between_reads = 1  # how many losses may wait on the device before one is looked at
+
+    def __init__(self, xp: Any = np) -> None:
+        self.xp = xp
+        self._constants: dict[Any, Array] = {}
+
+    def __repr__(self) -> str:
+        return f"<{self.name} backend>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+    # ------------------------------------------------------------------ arrays
+
+    def dtype(self, name: Any) -> np.dtype:
+        """The floating type called `name`. Raises ConfigurationError where this backend cannot compute in it."""
+        key = str(getattr(name, "__name__", name))
+        if key not in self.dtypes:
+            raise ConfigurationError(
+                f"dtype {key!r} is not supported by the {self.name} backend; it computes in {', '.join(self.dtypes)}"
+            )
+        return floating(key)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
+        """An uninitialized array. `lane`: vectors that one operation reads and writes together get different ones."""
+        return self.xp.empty(shape, dtype)
+
+    def output(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An uninitialized array for the caller, wherever it may lie."""
+        return self.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
+        out = self.empty(shape, dtype, lane)
+        out[...] = 0
+        return out
+
+    def owns(self, array: Any) -> bool:
+        """Whether `array` already lives where this backend computes."""
+        return isinstance(array, self.xp.ndarray)
+
+    def require_own(self, array: Any, what: str) -> None:
+        """Raise BackendMismatchError unless `array` lives on this backend's device."""
+        if not self.owns(array):
+            raise BackendMismatchError(
+                f"{what} is a {type(array).__module__}.{type(array).__name__}, but this network computes on the "
+                f"{self.name} backend; move it once with backend.asarray(...), or call fit or predict, which do"
+            )
+
+    @underflow_is_zero
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        """`array` (host, device or DLPack) as a C-contiguous array of this device; no copy where none is needed."""
+        return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
+
+    def matrix(self, x: Any, dtype: Any) -> Array:
+        """x (n, d), an array of any place or a Standardized, as an array of this device in `dtype`."""
+        if not isinstance(x, Standardized): return self.asarray(x, dtype)
+        rows = self.asarray(x.rows, np.float64 if x.rows.dtype.itemsize > 8 else None)  # a long double stays on the host
+        index = self.xp.arange(len(rows), dtype=np.int64)
+        out = self.take(rows, index, self.empty(rows.shape, dtype), self.asarray(x.mean), self.asarray(x.scale))
+        if x.limit is not None: self.cut(out, x.limit)
+        return out
+
+    def admit(self, array: Any) -> Any:
+        """What a caller hands over, as an array of this device or of the host, uncopied. Raises DataError."""
+        if isinstance(array, Standardized): return replace(array, rows=self.admit(array.rows))
+        return array if self.owns(array) else host_array(array)
+
+    def require_finite(self, array: Array, what: str, dtype: Any = None) -> None:
+        """Raise DataError with the count and the first index if `array`, of device or host, is not finite in `dtype`."""
+        xp, rows = self.xp if self.owns(stored(array)) else np, stored(array)
+        if rows is not array:
+            require_finite(xp, rows, what)
+            what = f"{what}, standardized,"
+        require_finite(xp, array, what, dtype)
+
+    def all_finite(self, array: Array) -> bool:
+        """Whether every value is finite. Waits for the device."""
+        return bool(self.to_host(self.xp.isfinite(array).all()))
+
+    def constant(self, values: tuple[float, ...], dtype: Any) -> Array:
+        """`values` as a vector of this device, moved there once: a step must not copy from the host. Not to be changed."""
+        key = values, np.dtype(dtype)
+        if key not in self._constants:
+            self._constants[key] = self.asarray(np.array(values), dtype)
+        return self._constants[key]
+
+    def to_host(self, array: Array) -> np.ndarray:
+        """`array` as a NumPy array. Waits for the device."""
+        return np.asarray(array)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything asked of it so far."""
+
+    def memory(self) -> tuple[int, int] | None:
+        """(free, total) bytes of the device; None where the host's own memory is the device."""
+        return None
+
+    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A callable that does what `step` does. Here `step` itself; on a GPU one recorded graph for each set of arguments.
+
+        A recording freezes Python's numbers and all addresses: what changes between calls must lie in device memory, and
+        what a call returns is overwritten by the next one.
+        """
+        return step
+
+    def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
+        """code(*args), the arguments those of train_step, None for what the code does not need.
+
+        A CPU with Numba records it and runs the recording.
+        """
+        return code(*args)
+
+    def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
+        """code(network, x, ws), the network's output. A CPU with Numba records predictions."""
+        return code(network, x, ws)
+
+    def steps_per_launch(self, rows: int) -> int:
+        """How many training steps on minibatches of `rows` rows one call of a captured function should do."""
+        return 1
+
+    def write(self, vector: Array, place: int, value: Any) -> None:
+        """vector[place] = value, from the host."""
+        vector[place] = value
+
+    @underflow_is_zero
+    def add_scaled(self, total: Array, x: Array, factor: Any) -> None:
+        """total ← total + factor x"""
+        total += (factor * x).astype(total.dtype, copy=False)
+
+    @underflow_is_zero
+    def scale(self, x: Array, factor: Any) -> None:
+        """x ← factor x"""
+        x *= factor
+
+    @underflow_is_zero
+    def scaled(self, x: Array, factor: Array, out: Array) -> Array:
+        """out = factor x        factor (1,), float64 on the device"""
+        out[...] = factor * x
+        return out
+
+    @in_float32("x")
+    def cut(self, x: Array, limit: float) -> None:
+        """x ← min(max(x, −limit), limit)"""
+        self.xp.clip(x, -limit, limit, out=x)
+
+    @underflow_is_zero
+    def take(
+        self, rows: Array, index: Array, out: Array, mean: Array | None = None, scale: Array | None = None
+    ) -> Array:
+        """out_r = rows[index_r], or (rows[index_r] − mean) / scale in float64, cast to out's dtype.
+
+        To one of 16 bits by way of float32.
+
+        Args:
+            mean, scale: (d,), float64 on the device, for rows (N, d); None for rows as they are.
+        """
+        taken = self.xp.take(rows, index, axis=0)
+        if mean is not None:
+            taken = taken.astype(np.float64)  # a copy
+            taken -= mean
+            taken /= scale
+        out[...] = taken.astype(np.float32) if is_16_bit(out.dtype) else taken
+        return out
+
+    def copy(self, array: Array, out: Array) -> Array:
+        """out = array"""
+        if getattr(array, "itemsize", 0) <= out.itemsize:
+            out[...] = array
+        else:
+            with np.errstate(under="ignore"):                                    # costs as much as a small copy
+                out[...] = array
+        return out
+
+    def duplicate(self, array: Array) -> Array:
+        """A new array equal to this one."""
+        return self.copy(array, out=self.empty(array.shape, array.dtype))
+
+    def add(self, x: Array, y: Array, out: Array) -> Array:
+        return self.xp.add(x, y, out=out)
+
+    # ------------------------------------------------------------------ products
+
+    @in_float32("out")
+    def gemm(self, A: Array, B: Array, out: Array) -> Array:
+        """out = A B"""
+        return self.xp.matmul(A, B, out=out)
+
+    @in_float32("out")
+    def column_sum(self, A: Array, out: Array) -> Array:
+        """out = Σ_rows A        A (B, O), out (O,)"""
+        out[...] = self.xp.sum(A, axis=0, dtype=wide(A.dtype))
+        return out
+
+    @underflow_is_zero
+    @in_float32("out", "s")
+    def affine(self, x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None) -> Array:
+        """out = φ(x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
+
+        s: (B, O), receives the pre-activation x W + b where φ′ will need it; None otherwise.
+        """
+        self.gemm(x, W, out=out)
+        if b is not None:
+            out += b
+        if s is not None:
+            s[...] = out
+        return self.activate(out, phi)
+
+    @in_float32("s")
+    def activate(self, s: Array, phi: Any) -> Array:
+        """s ← φ(s)"""
+        s[...] = phi.value(self.xp, s)
+        return s
+
+    @underflow_is_zero
+    @in_float32("da")
+    def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Array:
+        """da ← da ⊙ φ′, with φ′ written in the output a, or in the pre-activation s for a φ that needs it."""
+        da *= phi.derivative(self.xp, s if phi.needs_input else a)
+        return da
+
+    def affine_gradients(self, x: Array, delta: Array, dW: Array, db: Array | None) -> None:
+        """dW = xᵀ δ        db = Σ_B δ"""
+        self.gemm(x.T, delta, out=dW)
+        if db is not None:
+            self.column_sum(delta, out=db)
+
+    # ------------------------------------------------------------------ dropout
+
+    @in_float32("out", of="out")
+    def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
+        """out = 0 with probability `rate`, else 1/(1 − rate); a pure function of (seed, step, layer, row, column).
+
+        Args:
+            step: (1,) int64 on the device, the number of updates the parameters have had.
+            row: the number of out's first row within the whole batch.
+        """
+        bits = dropout_bits(self.xp, out.shape, seed, step, layer, row)
+        out[...] = bits >= np.uint32(threshold(rate))
+        out *= 1.0 / (1.0 - rate)
+        return out
+
+    @in_float32("out")
+    def dropout(self, x: Array, mask: Array, out: Array) -> Array:
+        """out = x ⊙ mask; its own adjoint."""
+        return self.xp.multiply(x, mask, out=out)

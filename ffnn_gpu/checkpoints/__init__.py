@@ -1,0 +1,1 @@
+"""A network, or a training run, ↔ files that are always whole."""

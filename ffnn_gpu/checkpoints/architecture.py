@@ -1,0 +1,88 @@
+"""A network's architecture as JSON and back: names and numbers only, nothing that could be executed."""
+
+from collections.abc import Iterable
+from dataclasses import MISSING, fields
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.errors import FfnnGpuError, IncompatibleCheckpointError
+from ffnn_gpu.nn import initializers
+from ffnn_gpu.nn import layers as standard
+from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, activation
+from ffnn_gpu.nn.initializers import Initializer
+from ffnn_gpu.nn.layer import Layer
+
+LAYERS = {
+    kind.__name__: kind for kind in vars(standard).values()
+    if isinstance(kind, type) and issubclass(kind, Layer) and kind is not Layer
+}  # fmt: skip
+INITIALIZERS = {
+    kind.__name__: kind for kind in vars(initializers).values()
+    if isinstance(kind, type) and issubclass(kind, Initializer) and kind is not Initializer
+}  # fmt: skip
+
+
+def encode(value: Any) -> Any:
+    """Layers, standard activations and initializers, and sequences of them, as JSON values. Raises TypeError for others."""
+    if isinstance(value, Activation) and value.name in ACTIVATIONS:
+        return {"activation": value.name, "alpha": value.alpha}
+    if isinstance(value, Layer):
+        lost = vars(value).keys() - {entry.name for entry in fields(value)}
+        if lost:
+            raise TypeError(f"{type(value).__name__} has {', '.join(sorted(lost))} besides the fields of a dataclass, which "
+                            "alone can be saved; declare it @dataclass(frozen=True)")  # fmt: skip
+        return {"class": type(value).__name__, **_changed(value)}  # a keyword: no layer has a field of that name
+    if type(value) in INITIALIZERS.values():
+        return {"initializer": type(value).__name__, **_changed(value)}
+    if isinstance(value, (tuple, list)):
+        return [encode(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return encode(value.item())
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{value!r} cannot be saved; a layer's fields are numbers, names, layers, activations or initializers")
+
+
+def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
+    """What `encode` wrote; `custom` holds layer classes of the caller's own. Raises IncompatibleCheckpointError."""
+    if isinstance(value, list):
+        return tuple(decode(entry, custom) for entry in value)
+    if not isinstance(value, dict):
+        return value
+    rest = {key: decode(entry, custom) for key, entry in value.items()}
+    try:
+        if "class" in rest:
+            return _layer(rest, LAYERS | {kind.__name__: kind for kind in custom})
+        if "initializer" in rest:
+            return INITIALIZERS[rest.pop("initializer")](**rest)
+        return activation(rest["activation"], rest["alpha"])
+    except IncompatibleCheckpointError:
+        raise
+    except (FfnnGpuError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise IncompatibleCheckpointError(f"{value!r} does not describe a part of a network: {error}") from error
+
+
+def _layer(rest: dict[str, Any], known: dict[str, type[Layer]]) -> Layer:
+    name = rest.pop("class")
+    if not isinstance(name, str) or name not in known:
+        raise IncompatibleCheckpointError(
+            f"the checkpoint has a layer {name!r}; there are {', '.join(known)}. "
+            "Pass classes of your own as load(path, layers=[MyLayer])"
+        )
+    return known[name](**rest)
+
+
+def kinds(layers: Iterable[Layer]) -> set[type[Layer]]:
+    """The classes of these layers and of the layers inside them."""
+    return {
+        kind for layer in layers for kind in ({type(layer)} | kinds(getattr(layer, "layers", ())))
+    }
+
+
+def _changed(value: Any) -> dict[str, Any]:
+    return {
+        entry.name: encode(getattr(value, entry.name))
+        for entry in fields(value)
+        if entry.default is MISSING or getattr(value, entry.name) != entry.default
+    }

@@ -1,0 +1,165 @@
+"""`ffnn-gpu train | evaluate | predict | info`: parses, calls, prints.
+
+    exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device   5 out of memory
+                128 + n ended by signal n: 130 Ctrl-C, 143 SIGTERM; what there is by then has been written
+
+Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG=1 shows tracebacks. What the commands
+do is imported inside them: --help needs none of it. Under mpiexec `train` is one training of all processes and `info` one
+answer, given by rank 0; `evaluate` and `predict` are each process's own.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ffnn_gpu import __version__
+from ffnn_gpu.cli.exit_codes import Program, notes, ranks_of, say
+from ffnn_gpu.cli.settings import FIELDS, described, resolve
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One flag for each setting of TrainConfig but `data`; what is not given is None."""
+    for name in reversed([name for name in FIELDS if name != "data"]):
+        flag = f"--{name.replace('_', '-')}"
+        text, metavar = described(name)
+        if metavar:
+            command = click.option(flag, name, metavar=metavar, help=text)(command)
+        else:
+            command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
+    return command
+
+
+@click.group(cls=Program, invoke_without_command=True, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="ffnn-gpu", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context) -> int | None:
+    """Train feed-forward neural networks on a GPU or a CPU, and use them.
+
+    Start with `ffnn-gpu train digits`.
+    """
+    if ctx.invoked_subcommand is not None: return None
+    say(ctx.get_help())
+    return 2
+
+
+@main.command()
+@click.argument("data", required=False)
+@settings
+@click.option("--config", "file", metavar="RUN.TOML", help="Settings to start from, such as a run's config.toml.")
+@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting: TOML or a word; repeatable.")
+@click.option("--resume", is_flag=True, help="Go on exactly where the run in --out stopped, with its settings.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@click.option("--rank-logs", metavar="FOLDER", help="A log file of each process there: rank-0.log, rank-1.log, …")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def train(
+    data: str | None, file: str | None, assignments: tuple[str, ...], resume: bool, overwrite: bool, rank_logs: str | None,
+    quiet: bool, as_json: bool, **flags: Any,
+) -> int:  # fmt: skip
+    """Train on DATA and write a run folder.
+
+    DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a folder with IDX
+    files such as MNIST's. Settings: defaults < --config < FFNN_GPU_BACKEND < --set < flags. On several processes:
+    mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA.
+    """
+    from ffnn_gpu.cli import messages, run_folder
+    from ffnn_gpu.cli import train as run
+    from ffnn_gpu.training.rank_logs import open_log
+
+    saved = run_folder.config_to_resume(flags["out"]) if resume else None
+    config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=saved)
+    ranks = ranks_of(config.device)
+    if rank_logs is not None: open_log(rank_logs, ranks)
+    result = run.train(
+        config, resume=resume, overwrite=overwrite, note=notes(ranks, quiet), verbose=0 if quiet else 1, communicator=ranks
+    )
+    if ranks.rank: pass
+    elif as_json:
+        click.echo(json.dumps({"folder": str(result.folder), **result.report}))
+    else:
+        click.echo("\n".join(messages.result_lines(result.folder, result.report, quiet)))
+    return 128 + result.history.interrupted if result.history.interrupted else 0
+
+
+@main.command()
+@click.argument("model")
+@click.argument("data", required=False)
+@click.option("--target", metavar="COLUMN", help="Target column of DATA; the one of the training if not given.")
+@click.option("--metrics", metavar="NAME,NAME", default="", help="accuracy, f1_macro, rmse, r2, …; those of the training.")
+@click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+def evaluate(
+    model: str, data: str | None, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool
+) -> None:  # fmt: skip
+    """Metrics of MODEL, a run folder or a checkpoint, on the rows of DATA, or on its test part where it has one.
+
+    Without DATA, on the rows that the run itself held out for its test.
+    """
+    from ffnn_gpu.cli import messages
+    from ffnn_gpu.cli import prediction_files as tables
+    from ffnn_gpu.cli import train as run
+    from ffnn_gpu.estimators.model import Model
+
+    loaded = Model.load(model, device)
+    if data is None:
+        x, y, names = run.held_out(model, loaded)
+        line = messages.held_out_line(loaded, len(x))
+    else:
+        dataset, x, y = tables.read_labelled(data, target, loaded)
+        names, line = dataset.feature_names, messages.evaluation_line(loaded, dataset, len(x))
+    if not quiet:
+        say(line)
+    row = loaded.evaluate(x, y, names, [name for name in metrics.split(",") if name])
+    click.echo(json.dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("rows", default="-", metavar="[INPUT]")
+@click.option("--output", metavar="FILE", help="A .csv or .npy file; CSV on standard output if not given.")
+@click.option("--probabilities", is_flag=True, help="Also the probability of every class; .npy holds these alone.")
+@click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+def predict(model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool) -> None:
+    """Answers of MODEL, a run folder or a checkpoint, for the rows of INPUT.
+
+    INPUT is a .csv or .npy file, a bundled set, or - for CSV on standard input. Where a header has all columns of the
+    training by name, these are read and the others are not.
+    """
+    from ffnn_gpu.cli import messages
+    from ffnn_gpu.cli import prediction_files as tables
+    from ffnn_gpu.estimators.model import Model
+
+    if output is not None:
+        tables.require_writable(output)
+    loaded = Model.load(model, device)
+    x, names = tables.read_rows(rows, sys.stdin, loaded.feature_names, loaded.target_name)
+    if not quiet and names and loaded.feature_names and not loaded.matches(names):
+        say(messages.IN_ORDER)
+    beyond = 0 if quiet else loaded.count_cut(x, names)
+    if beyond:
+        say(messages.cut_line(beyond, loaded.limit))
+    outputs = loaded.outputs(x, names)
+    answers, chances = loaded.task.decode(outputs), loaded.task.probabilities(outputs) if probabilities else None
+    if output is None:
+        tables.print_csv(sys.stdout, tables.prediction_columns(answers, chances, loaded.task.columns))
+    else:
+        tables.write_predictions(output, answers, chances, loaded.task.columns)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def info(as_json: bool) -> None:
+    """Versions, the backend and why it was chosen, the device, BLAS and CPUs; ranks, where there are several."""
+    from ffnn_gpu.cli import info as about
+
+    ranks = ranks_of("auto")
+    if ranks.rank: return
+    found = about.information(ranks)
+    click.echo(json.dumps(found) if as_json else "\n".join(about.lines(found)))

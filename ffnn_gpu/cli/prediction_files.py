@@ -1,0 +1,181 @@
+"""Rows to predict → a matrix with its column names; predictions → CSV or .npy.
+
+Why the columns are picked as text, before anything is a number: the file may also hold the target, its cells perhaps
+empty, and columns such as names and dates that the model never saw.
+"""
+
+import csv
+import gzip
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffnn_gpu.data.array_files import npy_rows, read_npy, reading
+from ffnn_gpu.data.csv_files import read_table
+from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
+from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.estimators.model import Model, has_each_once, require_none_or_all
+
+STDIN = "-"
+AT_ONCE = 1 << 14                      # rows that are text at a time
+
+Array = NDArray[Any]
+
+
+class Rows(NamedTuple):
+    """x (n, columns) and the names of the columns where the source has some."""
+
+    x: Array
+    names: tuple[str, ...] | None
+
+
+class Text(io.StringIO):
+    """CSV text, and what to call it in messages."""
+
+    name: str = "standard input"
+
+
+def read_rows(source: str, stdin: TextIO, features: Sequence[str] | None = None, target: str | None = None) -> Rows:
+    """The rows of a CSV file or of standard input ("-"), a .npy matrix or a folder of them, or a bundled data set.
+
+    Args:
+        features: if a CSV's header has all of these names, these columns are read and no others.
+        target: otherwise, a column to leave out if the header has it.
+
+    Raises:
+        DataError: no such file, not a matrix, some features without a column, or a cell that is no number.
+    """
+    if source in BUNDLED:
+        data = read(source)
+        return Rows(data.x, data.feature_names)
+    if source != STDIN and Path(source).is_dir(): return Rows(_matrix(npy_rows(source), source), None)
+    if source != STDIN and not Path(source).is_file():
+        raise DataError(f"there is no file {source}; give a .csv or .npy file, a folder of .npy files, - for standard "
+                        f"input, or a bundled set ({', '.join(BUNDLED)})")  # fmt: skip
+    if source.lower().endswith(".npy"):
+        return Rows(_matrix(read_npy(source), source), None)
+    suffix = Path(source).suffix.lower()
+    if source != STDIN and suffix and not source.lower().endswith((".csv", ".csv.gz")):
+        raise DataError(f"predict reads .csv, .npy or standard input, not {suffix}")
+    return Rows(*read_table(_picked(_text(source, stdin), features, target)))
+
+
+def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, Array, Array]:
+    """(data set, x, y) to evaluate a model on: the test part where the source has one, else every row.
+
+    Args:
+        target: column of a .csv or of .npy; None for the one that the model was trained to predict.
+    """
+    chosen: str | int | None = target
+    if target is None and Path(source).exists() and leaves_target_open(source):
+        chosen = model.target
+        if chosen is None and source.lower().endswith((".csv", ".csv.gz")):
+            with reading(source), _opened(source) as stream:
+                chosen = model.target_name if model.target_name in _names(stream.readline()) else None
+    data = read(source, chosen)
+    if data.x_test is not None and data.y_test is not None:
+        return data, data.x_test, data.y_test
+    return data, data.x, data.y
+
+
+def prediction_columns(answers: Array, probabilities: Array | None, classes: Sequence[str]) -> dict[str, Array]:
+    """Column name → (n,): prediction, or prediction_0 … for several outputs; then p_CLASS … where there are some."""
+    if answers.ndim == 1:
+        columns = {"prediction": answers}
+    else:
+        columns = {f"prediction_{k}": answers[:, k] for k in range(answers.shape[1])}
+    if probabilities is not None:
+        columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
+    return columns
+
+
+def print_csv(file: IO[str], columns: Mapping[str, Array]) -> None:
+    """A header, then one line per row; floats with the nine digits that tell any two float32 apart."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    for start in range(0, max(map(len, columns.values()), default=0), AT_ONCE):
+        pieces = (column[start : start + AT_ONCE] for column in columns.values())
+        writer.writerows(zip(*map(_cells, pieces), strict=True))
+
+
+def write_predictions(path: str, answers: Array, probabilities: Array | None, classes: Sequence[str]) -> None:
+    """Write a .csv, or a .npy of the probabilities where there are some, else of the answers."""
+    require_writable(path)
+    if path.lower().endswith(".npy"):
+        np.save(path, answers if probabilities is None else probabilities, allow_pickle=False)
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        print_csv(file, prediction_columns(answers, probabilities, classes))
+
+
+def require_writable(path: str) -> None:
+    """Raise ConfigurationError unless the file's ending says a format that is written."""
+    if not path.lower().endswith((".csv", ".npy")):
+        raise ConfigurationError(f"predictions are written as .csv or .npy, not to {path}")
+
+
+def _text(source: str, stdin: TextIO) -> Text:
+    if source == STDIN:
+        with reading("standard input"):
+            return Text(stdin.read(), newline="")
+    with reading(source), _opened(source) as stream:
+        text = Text(stream.read(), newline="")
+    text.name = source
+    return text
+
+
+def _picked(text: Text, features: Sequence[str] | None, target: str | None) -> Text:
+    """The text with the columns to read alone; as it is where its first line does not name them."""
+    names = _names(text.readline())
+    text.seek(0)
+    if features is not None and any(name in features and any(map(str.isalpha, name)) for name in names):
+        require_none_or_all(names, features)                         # before any cell is read; "1.5" may be data
+    if features is not None and has_each_once(names, features):
+        place = {name: k for k, name in enumerate(names)}
+        keep = [place[name] for name in features]
+    elif target is not None and target in names:
+        keep = [k for k, name in enumerate(names) if name != target]
+    else:
+        return text
+    picked = Text(newline="")
+    picked.name = text.name
+    with reading(text.name):
+        rows = _cut(text, keep, len(names))
+        if not all(any(map(str.isalpha, names[k])) for k in keep):
+            next(rows)                                               # a header such as 0,1,2 would be taken for data
+        csv.writer(picked, lineterminator="\n").writerows(rows)
+    picked.seek(0)
+    return picked
+
+
+def _names(line: str) -> list[str]:
+    """The cells of a first line."""
+    cells = next(csv.reader([line.removeprefix("\ufeff")], skipinitialspace=True), [])
+    return [cell.strip() for cell in cells]
+
+
+def _opened(source: str) -> TextIO:
+    opened: Any = gzip.open if source.lower().endswith(".gz") else open
+    return opened(source, "rt", encoding="utf-8", newline="")
+
+
+def _cut(text: Text, keep: list[int], width: int) -> Iterator[list[str]]:
+    reader = csv.reader(text, skipinitialspace=True, strict=True)
+    for cells in reader:
+        if cells and len(cells) != width:
+            raise DataError(f"{text.name}, line {reader.line_num}: {len(cells)} fields; the first row has {width}")
+        yield [cells[k] for k in keep] if cells else []
+
+
+def _cells(column: Array) -> list[str]:
+    return [f"{value:.9g}" if column.dtype.kind == "f" else str(value) for value in column.tolist()]
+
+
+def _matrix(x: Any, source: str) -> Any:
+    if x.ndim != 2 or x.dtype.kind not in "biuf":
+        raise DataError(f"{source} holds {x.dtype} of shape {x.shape}; numbers (rows, columns) are needed")
+    return x

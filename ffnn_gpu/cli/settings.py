@@ -1,0 +1,198 @@
+"""The settings of `ffnn-gpu train`: one table of names, types, bounds, defaults and meanings.
+
+    defaults < the folder to resume < the file of --config < FFNN_GPU_BACKEND < --set < flags
+
+Why one table: the flags, the TOML file and the messages about wrong values are made from it, so they cannot disagree. Names
+of losses, optimizers, … are checked where they are looked up. `out` is not written to a run's config.toml, so that the
+file given back with --config repeats the run in a folder of its own.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+import tomli_w
+from msgspec import Meta
+
+from ffnn_gpu.checkpoints import atomic_file
+from ffnn_gpu.errors import ConfigurationError
+
+ENVIRONMENT = {"FFNN_GPU_BACKEND": "device"}                         # variable → setting
+NOT_SAVED = ("out",)
+BARE = r"""[^\s"'=#\[\]{}]+"""            # what --set reads as text where it is no TOML
+
+AtLeast1 = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
+
+
+def about(text: str) -> Meta:
+    """What --help says of a setting."""
+    return Meta(description=text)
+
+
+class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides what `train` does."""
+
+    data: Annotated[str, about("a bundled set, a .csv, .npy or .npz file, or a folder with IDX or .npy files")]
+    target: Annotated[str | int | None, about("target column of a .csv (name or index) or .npy; else the last")] = None
+    task: Annotated[
+        Literal["auto", "binary", "multiclass", "multilabel", "regression"], about("auto: inferred from the target")
+    ] = "auto"
+    test: Annotated[Fraction, about("part of the rows held out for the final test, if the source has no test part")] = 0.2
+    validation: Annotated[Fraction, about("part of the other rows held out to watch the training")] = 0.1
+    standardize: Annotated[bool, about("scale features, and the target of a regression, to mean 0 and deviation 1")] = True
+    # Why 5: a pixel that is almost always 0 gave 40 deviations; the cut halves the loss of digits.
+    cut: Annotated[NotNegative, about("standardized features are cut to this many deviations; 0 for no cut")] = 5.0
+
+    hidden: Annotated[tuple[AtLeast1, ...], about("widths of the hidden layers; empty for a linear model")] = (512, 256)
+    activation: Annotated[str, about("relu, gelu, silu, tanh, …")] = "relu"
+    dropout: Annotated[
+        Fraction | None, about("part of the hidden values set to 0 while training; else 0.4, for a regression 0.1")
+    ] = None
+    normalization: Annotated[Literal["none", "layer", "batch"], about("after each hidden layer")] = "none"
+    dtype: Annotated[Literal["float32", "float64", "bfloat16", "float16"], about("of what the network computes")] = "float32"
+
+    loss: Annotated[str, about("auto: the one that suits the task")] = "auto"
+    label_smoothing: Annotated[Fraction, about("of softmax_cross_entropy")] = 0.0
+    class_weight: Annotated[Literal["balanced"] | None, about("balanced: every class counts the same")] = None
+
+    optimizer: Annotated[str, about("adamw, adam, nadam, sgd, rmsprop, adagrad or lion")] = "adamw"
+    lr: Annotated[Positive | None, about("highest rate; else the optimizer's own, for one_cycle 3 times that")] = None
+    weight_decay: Annotated[NotNegative | None, about("decoupled; the optimizer's own if not given")] = None
+    l1: Annotated[NotNegative, about("penalty on the sum of |W|")] = 0.0
+    l2: Annotated[NotNegative, about("penalty on half the sum of W²")] = 0.0
+    clip_norm: Annotated[Positive | None, about("bound on the norm of the gradient")] = None
+    ema: Annotated[Fraction | None, about("decay of a moving average of the parameters, used instead of them")] = None
+    schedule: Annotated[str, about("one_cycle, cosine, constant, step, exponential, reduce_on_plateau, …")] = "one_cycle"
+
+    epochs: Annotated[AtLeast1, about("passes over the training part")] = 30
+    batch_size: Annotated[AtLeast1, about("rows per update, of all ranks together")] = 64
+    accumulate: Annotated[AtLeast1, about("parts each batch is cut into: the same gradient in less memory")] = 1
+    shard_optimizer: Annotated[bool, about("under mpiexec, each rank keeps and updates its part of the moments")] = False
+    batch_statistics: Annotated[
+        Literal["global", "local"], about("of normalization=batch under mpiexec: over all ranks' rows, or each rank's own")
+    ] = "global"
+    early_stopping: Annotated[AtLeast1 | None, about("epochs to wait for a better validation loss; keeps the best")] = None
+    metrics: Annotated[tuple[str, ...], about("accuracy, f1_macro, roc_auc, rmse, r2, …; else those of the task")] = ()
+
+    device: Annotated[str, about("auto, numpy, cupy or cupy:N")] = "auto"
+    seed: Annotated[Annotated[int, Meta(ge=0)], about("of splits, initial values, shuffling and dropout")] = 0
+    out: Annotated[str | None, about("run folder; runs/NAME-1, -2, … if not given")] = None
+
+
+FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}
+
+
+def resolve(
+    flags: Mapping[str, Any], *, assignments: Iterable[str] = (), file: str | Path | None = None,
+    resumed: str | Path | None = None, environment: Mapping[str, str] = os.environ,
+) -> TrainConfig:  # fmt: skip
+    """The configuration that flags, NAME=<TOML literal> assignments, files and environment give together.
+
+    Args:
+        flags: texts or values; None for a flag that was not given.
+        resumed: the config.toml of the run that goes on.
+
+    Raises:
+        ConfigurationError: an unknown name, or a value that is not accepted; says which are.
+    """
+    values: dict[str, Any] = {}
+    for path in (resumed, file):
+        if path is not None:
+            values |= _checked(read_toml(path), str(path))
+    for variable, name in ENVIRONMENT.items():
+        if environment.get(variable):
+            values |= _checked({name: environment[variable]}, variable, strict=False)
+    for text in assignments:
+        values |= _checked(_parsed(text), "--set")
+    values |= _checked({name: value for name, value in flags.items() if value is not None}, "", strict=False)
+    if "data" not in values:
+        raise ConfigurationError("no data to train on: name DATA on the command line, or `data` in the file of --config")
+    return TrainConfig(**values)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The settings in a TOML file, unchecked. Raises ConfigurationError."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:                                          # not UTF-8, or not TOML
+        raise ConfigurationError(f"{path} is no TOML file: {error}") from error
+
+
+def write_toml(config: TrainConfig, path: str | Path) -> None:
+    """What `read_toml` and --config read back, whole or not at all. Settings that are None stay out: TOML has no null."""
+    kept = {name: value for name, value in msgspec.to_builtins(config).items() if value is not None}
+    text = tomli_w.dumps({name: value for name, value in kept.items() if name not in NOT_SAVED})
+    atomic_file.write(Path(path), f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}".encode())
+
+
+def differences(a: TrainConfig, b: TrainConfig, ignored: Iterable[str] = ()) -> Iterator[str]:
+    """One "name a → b" for each setting that differs."""
+    for name in FIELDS:
+        if name not in ignored and getattr(a, name) != getattr(b, name):
+            yield f"{name} {getattr(a, name)!r} → {getattr(b, name)!r}"
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """NAME=<TOML literal>, or NAME=text without quotes, as {NAME: value}."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        name, _, value = text.partition("=")
+        if re.fullmatch(BARE, value.strip()): return {name.strip(): value.strip()}
+        raise ConfigurationError(f"--set {text}: NAME=<TOML literal> is needed ({error})") from error
+
+
+def _checked(settings: Mapping[str, Any], origin: str, strict: bool = True) -> dict[str, Any]:
+    """The settings, each of its field's type; texts are read as numbers where not `strict`."""
+    where = f"{origin}: " if origin else ""
+    return {name: _convert(name, value, where, strict) for name, value in settings.items()}
+
+
+def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
+    if name not in FIELDS:
+        near = difflib.get_close_matches(name, FIELDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(FIELDS)}"
+        raise ConfigurationError(f"{where}unknown setting {name!r}; {hint}")
+    kind, given = FIELDS[name].type, value
+    if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:    # "256,128" is (256, 128)
+        given, strict = [part.strip() for part in value.split(",") if part.strip()], False
+    try:
+        return msgspec.convert(given, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{where}{name} = {value!r} is not accepted: {_accepted(kind, error)}") from error
+
+
+def _accepted(kind: Any, error: msgspec.ValidationError) -> str:
+    names = [name for part in (kind, *get_args(get_args(kind)[0])) for name in choices(part)]
+    if names:
+        return f"choose {', '.join(names)}"
+    return re.split(", got | - at ", str(error))[0].replace("`", "").replace("Expected", "expected").replace(" | null", "")
+
+
+def described(name: str) -> tuple[str, str]:
+    """(help text with the default, placeholder for the value) of a setting; no placeholder for a yes or no."""
+    field = FIELDS[name]
+    kind, *metas = get_args(field.type)
+    description = next(meta.description for meta in metas if meta.description)
+    default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    text = description if default in (None, "") else f"{description}  [{default}]"
+    if kind is bool:
+        return text.replace("[True]", "[on]"), ""
+    return text, "|".join(choices(kind) or choices(get_args(kind)[0] if get_args(kind) else kind)) or "VALUE"
+
+
+def choices(kind: Any) -> tuple[str, ...]:
+    """The names a Literal, possibly annotated, accepts; () for other types."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return get_args(kind) if get_origin(kind) is Literal else ()

@@ -1,0 +1,1 @@
+"""Arrays and files → minibatches: readers, labels as class indices, standardization, splits, minibatches."""

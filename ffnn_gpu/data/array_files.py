@@ -1,0 +1,171 @@
+"""Binary array files → arrays: IDX (plain or gzip), .npy and .npz.
+
+Why not `np.load` alone: measured, it asks the system for 32 GiB when a 128-byte file says so and reports damage as
+six kinds of exception; and a 1 MB gzip can grow to 1 GB. Here a header only declares: memory grows with the bytes that
+arrive, piece by piece, to the declared size and never past `max_bytes`. Whatever is wrong is a DataError naming the
+file, and nothing is ever unpickled.
+"""
+
+import gzip
+import io
+import math
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from ffnn_gpu.arrays.file_rows import FileRows, rows_of
+from ffnn_gpu.errors import DataError, FfnnGpuError
+
+MAX_BYTES = 4 << 30                    # 4 GiB, 91 times the training images of MNIST
+PIECE = 1 << 20                        # read at once; a lying header costs no more than this
+GZIP_MAGIC = b"\x1f\x8b"
+IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+IDX_MAX_AXES = 32
+
+Array = NDArray[Any]
+ByteStream = IO[bytes] | io.BufferedIOBase
+
+
+@contextmanager
+def reading(source: str | Path) -> Iterator[None]:
+    """Every failure inside is a DataError that names the source; running out of memory stays what it is."""
+    try:
+        yield
+    except (FfnnGpuError, MemoryError):
+        raise
+    except Exception as error:                     # damage surfaces as OSError, EOFError, SyntaxError, zlib.error, …
+        raise DataError(f"{source} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> Array:
+    """The array in an IDX file, plain or gzip (told by content, not by name), in native byte order.
+
+        0 0 code axes | axes × uint32 dimensions | elements in C order, all big-endian, then the end of the file
+
+    Raises:
+        DataError: wrong magic, more than max_bytes declared, fewer or more bytes than declared, damaged gzip.
+
+    Reference: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, "The IDX file format".
+    """
+    with reading(path), open(path, "rb") as plain:
+        packed = plain.read(2) == GZIP_MAGIC
+        plain.seek(0)
+        if not packed: return _idx_array(plain, path, max_bytes)
+        with gzip.GzipFile(fileobj=plain) as stream:
+            return _idx_array(stream, path, max_bytes)
+
+
+def read_npy(path: str | Path) -> Array:
+    """The array in a .npy file, memory-mapped read-only: nothing is copied until it is used.
+
+    Raises:
+        DataError: not a .npy file, Python objects inside, or another size than its header declares.
+    """
+    with reading(path):
+        with open(path, "rb") as stream:
+            dtype, shape, _ = _npy_header(stream, path)
+            declared = stream.tell() + _byte_count(dtype, shape)
+        size = os.path.getsize(path)
+        if size != declared:
+            raise DataError(f"{path} has {size} bytes; its header declares {declared} (shape {shape} of {dtype})")
+        mode: Literal["r"] | None = "r" if math.prod(shape) else None               # nothing cannot be mapped
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
+
+
+def npy_rows(source: str | Path | Sequence[str | Path]) -> FileRows:
+    """The rows of a .npy file, of several in the order given, or of all in a folder, 2 before 10, as one array.
+
+    Nothing is in memory: rows are read when a training asks for them, and so they are its x, or y.
+
+    Raises:
+        DataError: no file, a damaged one, one that is not stored row by row, or another type than the first's.
+        ShapeError: another shape of row than the first's.
+    """
+    paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
+    if len(paths) == 1 and paths[0].is_dir(): paths = sorted(paths[0].glob("*.npy"), key=_by_number)
+    if not paths: raise DataError(f"{source} holds no .npy file")
+    arrays = [(path, read_npy(path)) for path in paths]
+    single = next((path for path, array in arrays if not array.ndim), None)
+    if single is not None: raise DataError(f"{single} holds one number, not rows")
+    filled = [array for _, array in arrays if isinstance(array, np.memmap)]
+    if not filled: raise DataError(f"{paths[0]} holds no rows")
+    with reading(paths[0]): return rows_of(filled)
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """A key by which numbers within names are compared as numbers."""
+    return [(int(text), "") if text.isdigit() else (0, text) for text in re.split(r"(\d+)", path.name)]
+
+
+def npz_names(path: str | Path) -> tuple[str, ...]:
+    """Names of the arrays in a .npz file, in file order."""
+    with reading(path), zipfile.ZipFile(path) as archive:
+        return tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
+
+
+def read_npz(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> Array:
+    """The array called `name` in a .npz file, its checksum verified.
+
+    Raises:
+        DataError: no such array, more than max_bytes declared, damaged or not a .npz file, Python objects inside.
+    """
+    with reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
+        source = f"{path}, array {name!r}"
+        dtype, shape, is_fortran = _npy_header(stream, source)
+        elements = _elements(stream, dtype, shape, source, max_bytes)
+        return elements.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _idx_array(stream: ByteStream, source: str | Path, max_bytes: int) -> Array:
+    magic = stream.read(4)
+    if len(magic) < 4: raise DataError(f"{source} ends after {len(magic)} of 4 magic bytes")
+    zeros, code, axes = struct.unpack(">HBB", magic)
+    if zeros or code not in IDX_DTYPES or not 1 <= axes <= IDX_MAX_AXES:
+        raise DataError(f"{source} is not an IDX file: its first bytes are {magic.hex(' ')}")
+    dimensions = stream.read(4 * axes)
+    if len(dimensions) < 4 * axes:
+        raise DataError(f"{source} ends after {len(dimensions)} of {4 * axes} bytes of dimensions")
+    shape = struct.unpack(f">{axes}I", dimensions)
+    dtype = np.dtype(IDX_DTYPES[code])
+    elements = _elements(stream, dtype, shape, source, max_bytes)
+    return elements.reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+
+
+def _npy_header(stream: ByteStream, source: str | Path) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """dtype, shape and whether the order is Fortran's; leaves the stream at the first element."""
+    version = npy_format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise DataError(f"{source}: .npy version {version[0]}.{version[1]} is not read; only 1.0 and 2.0 are")
+    read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    shape, is_fortran, dtype = read_header(stream)
+    if dtype.hasobject: raise DataError(f"{source} holds Python objects ({dtype}); only numbers and strings are read")
+    if min(shape, default=0) < 0: raise DataError(f"{source} declares the shape {shape}")
+    return dtype, shape, is_fortran
+
+
+def _elements(stream: ByteStream, dtype: np.dtype[Any], shape: tuple[int, ...], source: str | Path, cap: int) -> Array:
+    """The declared elements as one flat array; they must be all that is left in the stream."""
+    declared = _byte_count(dtype, shape)
+    if declared > cap:
+        raise DataError(f"{source} declares {declared} bytes (shape {shape} of {dtype}); at most {cap} are read")
+    content = bytearray()
+    while len(content) < declared:
+        piece = stream.read(min(PIECE, declared - len(content)))
+        if not piece: raise DataError(f"{source} ends after {len(content)} of {declared} declared bytes")
+        content += piece
+    if stream.read(1):                             # also makes gzip and zip compare their checksums
+        raise DataError(f"{source} goes on after the {declared} bytes its header declares (shape {shape} of {dtype})")
+    return np.frombuffer(content, dtype=dtype, count=math.prod(shape))
+
+
+def _byte_count(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * dtype.itemsize       # Python integers: a product of dimensions cannot wrap around

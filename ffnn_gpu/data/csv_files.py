@@ -1,0 +1,194 @@
+"""CSV files → arrays: quoted fields, optional header, optional gzip, and errors that name the line and the column.
+
+Why row by row into one flat buffer: a list of lists of Python floats takes 4 times the memory, and `np.loadtxt` cannot
+say which line and which column is wrong. A number is what Python's `float()` reads and is finite.
+"""
+
+import csv
+import difflib
+import gzip
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffnn_gpu.data.array_files import MAX_BYTES, reading
+from ffnn_gpu.errors import DataError
+
+MAX_LINE = 1 << 24                     # characters: a file of one endless line does not fill the memory
+
+Array = NDArray[Any]
+Row = tuple[int, list[str]]            # line number, cells
+
+
+class Table(NamedTuple):
+    """x (n, features) float64, texts of the target column (n,), its line numbers, and the names a header gave."""
+
+    x: Array
+    texts: list[str]
+    lines: list[int]
+    feature_names: tuple[str, ...] | None
+    target_name: str | None
+
+
+def read_csv(path: str | Path, target: str | int | None = None) -> tuple[Array, Array, Table]:
+    """Features (n, features) float64, target (n,), and the table they came from.
+
+    The target is int64 if every cell is an integer, float64 if every cell is a number, strings otherwise.
+
+    Args:
+        target: name or 0-based index of the target column; default: the last one.
+
+    Raises:
+        DataError: empty or ragged file, unknown target, a cell that is empty or (features) not a finite number.
+    """
+    table = _parse(path, target, has_target=True)
+    return table.x, _typed(table, path), table
+
+
+def read_table(source: str | Path | TextIO) -> tuple[Array, tuple[str, ...] | None]:
+    """Matrix (n, columns) float64 and header, every column a feature; from a path or an open text stream such as stdin.
+
+    Raises:
+        DataError: empty or ragged source, or a cell that is not a finite number.
+    """
+    table = _parse(source, None, has_target=False)
+    return table.x, table.feature_names
+
+
+def column_index(target: str | int | None, names: Sequence[str] | None, width: int, source: str | Path) -> int:
+    """Index of the target column in [0, width): by name, by index (an int or its digits), or the last column."""
+    if target is None: return width - 1
+    if names and isinstance(target, str) and names.count(target) > 1:
+        raise DataError(f"{source}: {names.count(target)} columns are called {target!r}; give the index of one")
+    if names and target in names: return names.index(str(target))
+    if isinstance(target, int) or target.isdecimal():
+        if 0 <= int(target) < width: return int(target)
+        raise DataError(f"{source}: there is no target column {target}; the columns are 0 … {width - 1}")
+    if not names: raise DataError(f"{source} has no header, so no column {target!r}; give an index, 0 … {width - 1}")
+    near = difflib.get_close_matches(target, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(names[:10])}{', …' if width > 10 else ''}"
+    raise DataError(f"{source} has no column {target!r}; {hint}")
+
+
+def _parse(source: str | Path | TextIO, target: str | int | None, has_target: bool) -> Table:
+    with _opened(source) as (stream, where):
+        rows = _rows(stream, where)
+        first = list(islice(rows, 2))
+        if not first: raise DataError(f"{where} is empty")
+        width = len(first[0][1])
+        if has_target and width < 2:
+            raise DataError(f"{where} has 1 column; features and a target, separated by commas, are needed")
+        has_header = _is_header(first, target, has_target)
+        header = tuple(cell.strip() for cell in first[0][1]) if has_header else None
+        index = column_index(target, header, width, where) if has_target else None
+        table = _collect(chain(first[has_header:], rows), header, width, index, where)
+        if not table.lines: raise DataError(f"{where} has a header and no rows")
+        return table
+
+
+def _collect(rows: Iterator[Row], header: tuple[str, ...] | None, width: int, index: int | None, where: str) -> Table:
+    names = [repr(name) for name in header] if header else [str(i) for i in range(width)]
+    target_name = names.pop(index) if index is not None else ""
+    values, texts, lines = array("d"), [], []
+    for line, cells in rows:
+        if index is not None:
+            texts.append(cells.pop(index).strip())
+            if not texts[-1]: raise DataError(f"{where}, line {line}, column {target_name}: the target is empty")
+        values.extend(_numbers(cells, names, f"{where}, line {line}"))
+        lines.append(line)
+    x = np.frombuffer(values, dtype=np.float64).reshape(len(lines), len(names)) if lines else np.empty((0, len(names)))
+    if header is None: return Table(x, texts, lines, None, None)
+    kept = tuple(name for i, name in enumerate(header) if i != index)
+    return Table(x, texts, lines, kept, None if index is None else header[index])
+
+
+def _numbers(cells: list[str], names: list[str], where: str) -> list[float]:
+    try:
+        numbers = list(map(float, cells))
+        if all(map(math.isfinite, numbers)): return numbers
+    except ValueError:
+        pass
+    name, cell = next((name, cell) for name, cell in zip(names, cells, strict=True) if not _is_finite(cell))
+    complaint = f"{cell!r} is not a finite number" if cell.strip() else "the cell is empty"
+    raise DataError(f"{where}, column {name}: {complaint}")
+
+
+def _typed(table: Table, source: str | Path) -> Array:
+    """The target's cells as int64 if all are integers, float64 if all are numbers, strings otherwise."""
+    try:
+        return np.array([int(text) for text in table.texts], dtype=np.int64)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        y = np.array([float(text) for text in table.texts])
+    except ValueError:
+        return np.array(table.texts)
+    bad = np.flatnonzero(~np.isfinite(y))
+    if bad.size == 0: return y
+    raise DataError(f"{source}, line {table.lines[bad[0]]}: the target {table.texts[bad[0]]!r} is not finite")
+
+
+def _is_header(first: list[Row], target: str | int | None, has_target: bool) -> bool:
+    """Whether the first row holds names: none of its cells is a number, or the target is among them by name, or only
+    the last cell is a word where the row below has a number. "5.1,3.5,setosa" over "4.9,3.0,setosa" is data."""
+    cells = [cell.strip() for cell in first[0][1]]
+    are_numbers = [_is_number(cell) for cell in cells]
+    if not any(are_numbers) or (isinstance(target, str) and target in cells): return True
+    only_last_is_word = all(are_numbers[:-1]) and not are_numbers[-1]
+    return has_target and only_last_is_word and len(first) == 2 and _is_number(first[1][1][-1])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_finite(cell: str) -> bool:
+    return _is_number(cell) and math.isfinite(float(cell))
+
+
+@contextmanager
+def _opened(source: str | Path | TextIO) -> Iterator[tuple[TextIO, str]]:
+    """The text stream of a path or of an open stream, and what to call it in messages."""
+    if not isinstance(source, (str, Path)):
+        where = str(getattr(source, "name", "the table"))
+        with reading(where): yield source, where
+        return
+    opened: Any = gzip.open if str(source).lower().endswith(".gz") else open
+    with reading(source), opened(source, "rt", encoding="utf-8", newline="") as stream: yield stream, str(source)
+
+
+def _rows(stream: TextIO, where: str) -> Iterator[Row]:
+    """Rows that are not blank, each with the number of its last line; all as wide as the first."""
+    reader = csv.reader(_lines(stream, where), skipinitialspace=True, strict=True)
+    width = 0
+    try:
+        for cells in reader:
+            if not cells: continue
+            width = width or len(cells)
+            if len(cells) != width:
+                raise DataError(f"{where}, line {reader.line_num}: {len(cells)} fields; the first row has {width}")
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{where}, line {reader.line_num}: {error}") from error
+
+
+def _lines(stream: TextIO, where: str) -> Iterator[str]:
+    """Lines without a byte order mark; none, and no total, without a bound, so that a gzip bomb stops."""
+    total = 0
+    while line := stream.readline(MAX_LINE):
+        if total == 0: line = line.removeprefix("\ufeff")
+        total += len(line)
+        if len(line) == MAX_LINE: raise DataError(f"{where} has a line of {MAX_LINE} characters or more")
+        if total > MAX_BYTES: raise DataError(f"{where} has more than {MAX_BYTES} characters")
+        yield line

@@ -1,0 +1,152 @@
+"""Shuffled minibatches of arrays, gathered on the device.
+
+The whole data set is moved once; a minibatch is a gather into buffers that stay where they are, because fixed addresses are
+what a CUDA graph needs. The order of epoch e is the permutation drawn from (seed, e): resuming needs only integers.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.boundary import Standardized, stored
+from ffnn_gpu.arrays.file_rows import FileRows, MappedRows, some_of
+from ffnn_gpu.arrays.precision import master
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.checks import require_positive_int, seed_number
+from ffnn_gpu.errors import ConfigurationError
+
+PIECE = 1 << 24  # bytes that go from a file to a device at once
+
+
+@dataclass(frozen=True)
+class Order:
+    """How rows are cut into minibatches.
+
+    Args:
+        batch_size: rows per minibatch; the last one of an epoch may have fewer.
+        shuffle: whether each epoch draws a new permutation.
+        drop_last: whether a last minibatch with fewer rows is left out.
+        seed: of the permutations.
+    """
+
+    batch_size: int
+    shuffle: bool = True
+    drop_last: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_positive_int("batch_size", self.batch_size)
+        seed_number(self.seed)
+
+    def steps(self, rows: int) -> int:
+        """Minibatches per epoch."""
+        return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
+
+    def permutation(self, rows: int, epoch: int) -> np.ndarray:
+        """The order of the rows in epoch `epoch`, drawn on the host."""
+        return np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else np.arange(rows)
+
+
+def some_rows(backend: Backend, x: Any, index: np.ndarray) -> Any:
+    """x[index] where x is, on the host or the device; of an x in files without reading it."""
+    if isinstance(x, Standardized): return replace(x, rows=some_rows(backend, x.rows, index))
+    if isinstance(x, (np.memmap, FileRows, MappedRows)): return some_of(x, index)
+    if not backend.owns(x): return x[index]
+    return backend.take(x, backend.asarray(index), out=backend.empty((len(index), *x.shape[1:]), x.dtype))
+
+
+class Minibatches:
+    """Rows of x, y and sample weights on the device, and buffers for one minibatch of them.
+
+    Attributes:
+        rows, steps, B: rows in the data set, minibatches per epoch, rows of a whole minibatch.
+        given: x, y and weight as they came.
+        x, y, weight: buffers of B rows; weight is None without sample weights.
+    """
+
+    def __init__(
+        self, backend: Backend, x: Any, y: Any, weight: Any | None, dtype: Any, order: Order, ranks: int = 1
+    ) -> None:
+        """x (n, d) and y (n,) or (n, O) checked; x is cast to `dtype` here, or as it is gathered if that saves memory.
+
+        A Standardized x stays as it is stored and is standardized as it is gathered.
+
+        Weights are kept in float32 where `dtype` has 16 bits. The buffers hold what one of `ranks` gets of a minibatch.
+        """
+        self.backend, self.order, self.rows = backend, order, len(x)
+        self.steps = order.steps(self.rows)
+        if not self.steps:
+            raise ConfigurationError(
+                f"drop_last leaves nothing of {self.rows} rows at batch_size {order.batch_size}; choose a smaller one"
+            )
+        self.given = x, y, weight
+        self._x = resident(backend, x, dtype)
+        self._scaling = (backend.asarray(x.mean), backend.asarray(x.scale)) if isinstance(x, Standardized) else ()
+        self._limit = x.limit if isinstance(x, Standardized) else None
+        self._y = backend.asarray(y)
+        self._weight = None if weight is None else backend.asarray(weight, master(dtype))
+        self.B = B = min(order.batch_size, self.rows)
+        held = -(-B // ranks)
+        self.x = backend.empty((held, x.shape[1]), dtype)
+        self.y = backend.empty((held, *y.shape[1:]), y.dtype)
+        self.weight = None if weight is None else backend.empty((held,), master(dtype))
+        self._epoch = -1
+        self._permutation: Any = None
+        self._index = backend.zeros((B * backend.steps_per_launch(B),), np.int64)
+
+    @property
+    def whole(self) -> tuple[Any, Any, Any | None]:
+        """(x, y, weight) of all rows, in their own order."""
+        return self._x, self._y, self._weight
+
+    def choose(self, epoch: int, step: int, most: int = 1) -> tuple[int, int]:
+        """Point at minibatch `step` of `epoch` and up to `most` − 1 after it that have as many rows.
+
+        Returns:
+            (number of minibatches, rows in each).
+        """
+        if epoch != self._epoch:
+            self._permutation = None                                             # never two of them in memory
+            self._permutation = self.backend.asarray(self.order.permutation(self.rows, epoch))
+            self._epoch = epoch
+        B = self.order.batch_size
+        start = step * B
+        n = min(B, self.rows - start)
+        k = max(1, min(most, (self.rows - start) // B))
+        self.backend.copy(self._permutation[start : start + k * n], out=self._index[: k * n])
+        return k, n
+
+    def gather(self, j: int, n: int, part: slice = slice(None)) -> None:
+        """Copy the n rows of the j-th minibatch chosen, or a part of them, into the buffers."""
+        take, index = self.backend.take, self._index[j * n : (j + 1) * n][part]
+        x, rows, n = stored(self._x), index, len(index)
+        if isinstance(x, MappedRows): x, rows = x.whole, x.index[rows]
+        if isinstance(x, FileRows) or (isinstance(x, np.memmap) and not x.flags.c_contiguous):   # some of a file's columns
+            x, rows = x[rows], np.arange(n)
+        take(x, rows, self.x[:n], *self._scaling)
+        if self._limit is not None: self.backend.cut(self.x[:n], self._limit)
+        take(self._y, index, out=self.y[:n])
+        if self.weight is not None:
+            take(self._weight, index, out=self.weight[:n])
+
+
+def resident(backend: Backend, x: Any, dtype: Any) -> Any:
+    """x on the device for good: cast to `dtype`, or left as it is where that takes less memory or x lies in a file."""
+    if isinstance(x, Standardized): return replace(x, rows=resident(backend, x.rows, np.float64))
+    on_host = backend.owns(np.empty(0))
+    small = x.dtype.itemsize < np.dtype(dtype).itemsize
+    if isinstance(x, (np.memmap, MappedRows, FileRows)):
+        # larger than memory, perhaps: gathered and cast row by row
+        return x if on_host else _moved(backend, x, x.dtype.newbyteorder("=") if small else dtype)
+    return backend.asarray(x) if small else backend.asarray(x, dtype)
+
+
+def _moved(backend: Backend, x: Any, dtype: Any) -> Any:
+    """Rows of files on the device. Piece by piece: the host need not hold them."""
+    out = backend.empty(x.shape, dtype)
+    at_once = max(1, PIECE // (x.dtype.itemsize * x.shape[1]))
+    for start in range(0, len(x), at_once):
+        part = slice(start, start + at_once)
+        backend.copy(backend.asarray(x[part], dtype), out=out[part])
+    return out

@@ -1,0 +1,222 @@
+"""Sources → data sets: bundled names, CSV, .npy, .npz and folders of IDX files such as MNIST.
+
+Why two files beside this one: `csv_files` and `array_files` know formats and nothing of data sets; here a source
+becomes x, y and their names. scikit-learn takes almost a second to import, so only a bundled name imports it.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffnn_gpu.arrays.file_rows import FileRows, unmapped
+from ffnn_gpu.data.array_files import npy_rows, npz_names, read_idx, read_npy, read_npz
+from ffnn_gpu.data.csv_files import column_index, read_csv, read_table
+from ffnn_gpu.errors import DataError
+
+__all__ = ["BUNDLED", "Dataset", "read", "read_idx", "read_table"]
+
+BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
+NPZ_NAMES = {                          # part → names its array may have; the first one found is read
+    "x": ("X", "x", "X_train", "x_train"), "y": ("y", "y_train"), "x_test": ("X_test", "x_test"), "y_test": ("y_test",),
+}
+
+BLOCK = 1 << 22                        # bytes of rows that are read at once for some of their columns
+
+Array = NDArray[Any]
+Target = str | int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """x (n, features) and y (n,) or (n, outputs); x_test and y_test where the source has a test part of its own.
+
+    Raises:
+        DataError: x and y disagree on n, or x and x_test on the features; both numbers are in the message.
+    """
+
+    x: Array
+    y: Array
+    feature_names: tuple[str, ...] | None
+    target_name: str | None
+    name: str
+    x_test: Array | None = None
+    y_test: Array | None = None
+
+    def __post_init__(self) -> None:
+        _check_rows(self.name, self.x, self.y)
+        if self.x_test is None and self.y_test is None: return
+        if self.x_test is None or self.y_test is None:
+            raise DataError(f"{self.name}: of x_test and y_test, only one is there")
+        _check_rows(f"{self.name}, test part", self.x_test, self.y_test)
+        if self.x_test.shape[1] != self.x.shape[1]:
+            raise DataError(f"{self.name}: x has {self.x.shape[1]} columns; x_test has {self.x_test.shape[1]}")
+
+
+def read(source: str | Path, target: Target = None) -> Dataset:
+    """The data set behind a bundled name, a .csv, .csv.gz, .npy or .npz file, or a folder with IDX or .npy files.
+
+    A bundled name wins over a file of that name; write "./digits" for the file.
+
+    Args:
+        target: target column of a .csv (name or 0-based index) or of .npy (index); default: the last column.
+
+    Raises:
+        DataError: unknown source (with what is accepted), or malformed data (with line and column, or both numbers).
+    """
+    path = Path(source)
+    name = path.name.lower()
+    reader: Callable[[Path, Target], Dataset]
+    if source in BUNDLED: reader = _read_bundled
+    elif path.is_dir(): reader = _read_npy_folder if _is_npy_folder(path) else _read_idx_folder
+    elif not path.is_file(): raise _unknown(source)
+    elif name.endswith((".csv", ".csv.gz")): reader = _read_csv
+    elif name.endswith(".npy"): reader = _read_npy
+    elif name.endswith(".npz"): reader = _read_npz
+    else:
+        kind = f"{path.suffix} files" if path.suffix else "files without an ending"
+        raise DataError(f"{source}: {kind} are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files are")
+    return reader(path, target)
+
+
+def leaves_target_open(source: str | Path) -> bool:
+    """Whether the target is one of the columns of a source, and any of them may be."""
+    path = Path(source)
+    if source in BUNDLED: return False
+    return _is_npy_folder(path) if path.is_dir() else path.name.lower().endswith((".csv", ".csv.gz", ".npy"))
+
+
+def _is_npy_folder(path: Path) -> bool:
+    """One of IDX files stays one, whatever lies beside them."""
+    return any(path.glob("*.npy")) and not any(path.glob("train-images[-.]idx*"))
+
+
+def _unknown(source: str | Path) -> DataError:
+    folder = Path(source).parent
+    beside = [str(folder / other.name) for other in folder.iterdir()] if folder.is_dir() else []
+    near = difflib.get_close_matches(str(source), [*BUNDLED, *beside], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return DataError(f"{str(source)!r} is no data set: give a bundled name ({', '.join(BUNDLED)}), an existing .csv, "
+                     f".csv.gz, .npy or .npz file, or a folder with IDX or .npy files{hint}")
+
+
+def _read_bundled(path: Path, target: Target) -> Dataset:
+    _refuse_target(path.name, target)
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise DataError(f'{path.name!r} comes with scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})') from error
+    bunch = getattr(datasets, f"load_{path.name}")()
+    return Dataset(bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), "target", path.name)
+
+
+def _read_csv(path: Path, target: Target) -> Dataset:
+    x, y, table = read_csv(path, target)
+    return Dataset(x, y, table.feature_names, table.target_name, _stem(path))
+
+
+def _read_npy(path: Path, target: Target) -> Dataset:
+    return _of_table(read_npy(path), path, target)
+
+
+def _read_npy_folder(folder: Path, target: Target) -> Dataset:
+    """The rows of all .npy files there, 2 before 10; they stay in their files."""
+    return _of_table(npy_rows(folder), folder.resolve(), target)
+
+
+def _of_table(table: Any, path: Path, target: Target) -> Dataset:
+    """First or last column as target leaves x in its file; a column in the middle copies the others."""
+    if table.ndim != 2 or table.shape[1] < 2 or table.dtype.kind not in "biuf":
+        raise DataError(f"{path} holds {table.dtype} of shape {table.shape}; numbers (n, features + 1) are needed")
+    last = table.shape[1] - 1
+    index = column_index(target, None, last + 1, path)
+    x: Any
+    whole = unmapped(table)
+    if 0 < index < last: x = _without(whole, index)
+    elif isinstance(table, FileRows): x = table.columns(int(index == 0), last + (index == 0))
+    else: x = table[:, :last] if index else table[:, 1:]
+    return Dataset(x, _column(whole, index), None, None, _stem(path))
+
+
+def _column(table: Any, index: int) -> Array:
+    """One column, on its own; of files read in blocks, because what is mapped counts as memory of this process."""
+    out = np.empty(len(table), table.dtype)
+    for block in _blocks(table): out[block] = table[block][:, index]
+    return out
+
+
+def _without(table: Any, index: int) -> Array:
+    """The other columns; of what lies in files never a second copy."""
+    if not isinstance(table, FileRows): return np.delete(table, index, axis=1)
+    out = np.empty((len(table), table.shape[1] - 1), table.dtype)
+    for block in _blocks(table): out[block] = np.delete(table[block], index, axis=1)
+    return out
+
+
+def _blocks(table: Any) -> Iterator[slice]:
+    rows = max(1, BLOCK // (table.shape[1] * table.dtype.itemsize))
+    return (slice(start, start + rows) for start in range(0, len(table), rows))
+
+
+def _read_npz(path: Path, target: Target) -> Dataset:
+    _refuse_target(str(path), target)
+    found = npz_names(path)
+
+    def part(key: str) -> Array | None:
+        name = next((name for name in NPZ_NAMES[key] if name in found), None)
+        return None if name is None else read_npz(path, name)
+
+    x, y, x_test = part("x"), part("y"), part("x_test")
+    if x is None or y is None:
+        wanted = " and ".join(f"{NPZ_NAMES[key][0]} (or {', '.join(NPZ_NAMES[key][1:])})" for key in "xy")
+        raise DataError(f"{path} has the arrays {', '.join(found) or '(none)'}; it needs {wanted}")
+    return Dataset(_features(x, path), y, None, None, _stem(path),
+                   None if x_test is None else _features(x_test, path), part("y_test"))
+
+
+def _read_idx_folder(folder: Path, target: Target) -> Dataset:
+    """The train part and, where there is one, the t10k part; pixels stay uint8, one image per row."""
+    _refuse_target(str(folder), target)
+    train, test = _idx_part(folder, "train"), _idx_part(folder, "t10k")
+    if train is None:
+        raise DataError(f"{folder} has no train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz or not)")
+    x_test, y_test = test or (None, None)
+    return Dataset(*train, None, None, folder.resolve().name, x_test, y_test)
+
+
+def _idx_part(folder: Path, part: str) -> tuple[Array, Array] | None:
+    images_files, labels_files = (sorted(folder.glob(f"{part}-{kind}[-.]idx*")) for kind in ("images", "labels"))
+    if not images_files and not labels_files: return None
+    if not images_files or not labels_files:
+        there, missing = ("images", "labels") if images_files else ("labels", "images")
+        raise DataError(f"{folder} has {part}-{there} but no {part}-{missing}")
+    images, labels = read_idx(images_files[0]), read_idx(labels_files[0])
+    if labels.ndim != 1 or len(images) != len(labels):
+        raise DataError(f"{images_files[0]} has {len(images)} images; {labels_files[0].name} has {labels.shape} labels")
+    return _features(images, images_files[0]), labels.astype(np.int64)
+
+
+def _features(x: Array, source: Path) -> Array:
+    """x as (n, features): images (n, rows, columns) become (n, rows * columns)."""
+    if x.ndim < 2 or x.dtype.kind not in "biuf":
+        raise DataError(f"{source}: x is {x.dtype} of shape {x.shape}; numbers of shape (n, features) are needed")
+    return x.reshape(len(x), math.prod(x.shape[1:]))
+
+
+def _check_rows(name: str, x: Array, y: Array) -> None:
+    if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
+        raise DataError(f"{name}: x has shape {x.shape}, y {y.shape}; (n, features) and (n,) or (n, outputs) needed")
+
+
+def _refuse_target(source: str, target: Target) -> None:
+    if target is not None:
+        raise DataError(f"{source} keeps its target apart; target={target!r} can be chosen for .csv and .npy only")
+
+
+def _stem(path: Path) -> str:
+    return path.name.split(".")[0]

@@ -1,0 +1,138 @@
+"""Ranks with a GPU each: vectors of the device through NCCL, everything of the host through MPI.
+
+NCCL's calls are kernels on the current stream, so that a CUDA graph can hold them and nothing waits for the host. The calls
+of a rank whose partner is gone never end; `wait` finds that out.
+"""
+
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
+from ffnn_gpu.distributed import faults
+from ffnn_gpu.distributed.mpi import MPI
+
+TYPES = {
+    "float16": "NCCL_FLOAT16", "float32": "NCCL_FLOAT32", "float64": "NCCL_FLOAT64", "int32": "NCCL_INT32",
+    "int64": "NCCL_INT64", "uint64": "NCCL_UINT64", "uint8": "NCCL_UINT8",
+}  # fmt: skip
+OPERATIONS = {"sum": "NCCL_SUM", "min": "NCCL_MIN", "max": "NCCL_MAX"}
+UNIQUE_ID_BYTES = 128
+
+
+def load_nccl() -> Any:
+    """Return the module cupy.cuda.nccl, which `import cupy` leaves out; without libnccl its `available` is False."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # CuPy warns that libnccl is missing; the caller says what to install
+        from cupy.cuda import nccl
+    return nccl
+
+
+class NCCL:
+    """As many ranks as GPUs.
+
+    Args:
+        host: the same ranks for everything that lies on the host.
+        index: of this rank's GPU, which no other rank has.
+
+    Reference: NVIDIA, NCCL User Guide, "Creating a communicator"; cupy.cuda.nccl.
+    """
+
+    def __init__(self, host: MPI, index: int) -> None:
+        self.host, self.rank, self.size, self.local_rank = host, host.rank, host.size, host.local_rank
+        self.device, self._cupy = f"cupy:{index}", load_cupy()
+        self._nccl = load_nccl()
+        identity = np.zeros(UNIQUE_ID_BYTES, np.uint8)
+        if self.rank == 0: identity[:] = np.frombuffer(self._nccl.get_unique_id(), np.uint8)
+        host.broadcast(identity)
+        self._gpu = self._cupy.cuda.Device(index)
+        with self._gpu, faults.ends_within(host.patience.limit()):
+            self._comm = self._nccl.NcclCommunicator(self.size, identity.tobytes(), self.rank)
+        self.reason = f"NCCL {self._nccl.get_version()} between {self.size} GPUs, {host.reason} for the host"
+
+    def all_reduce(self, vector: Any, op: str = "sum") -> None:
+        if isinstance(vector, np.ndarray): return self.host.all_reduce(vector, op)
+        here = vector.data.ptr
+        with vector.device:
+            self._comm.allReduce(here, here, vector.size, self._type(vector), self._operation(op), self._stream())
+        return None
+
+    def reduce_scatter(self, vector: Any, bounds: Sequence[int]) -> None:
+        if isinstance(vector, np.ndarray): return self.host.reduce_scatter(vector, bounds)
+        kind, add = self._type(vector), self._operation("sum")
+        with vector.device:
+            stream, pieces = self._stream(), _pieces(vector, bounds)
+            if _even(pieces):
+                self._comm.reduceScatter(vector.data.ptr, *pieces[self.rank], kind, add, stream)
+                return None
+            self._nccl.groupStart()                                              # one launch for all of them
+            for owner, (place, length) in enumerate(pieces):
+                self._comm.reduce(place, place, length, kind, add, owner, stream)
+            self._nccl.groupEnd()
+        return None
+
+    def all_gather(self, vector: Any, bounds: Sequence[int]) -> None:
+        if isinstance(vector, np.ndarray): return self.host.all_gather(vector, bounds)
+        kind = self._type(vector)
+        with vector.device:
+            stream, pieces = self._stream(), _pieces(vector, bounds)
+            if _even(pieces):
+                place, length = pieces[self.rank]
+                self._comm.allGather(place, vector.data.ptr, length, kind, stream)
+                return None
+            self._nccl.groupStart()
+            for owner, (place, length) in enumerate(pieces):
+                self._comm.broadcast(place, place, length, kind, owner, stream)
+            self._nccl.groupEnd()
+        return None
+
+    def broadcast(self, vector: Any, root: int = 0) -> None:
+        if isinstance(vector, np.ndarray): return self.host.broadcast(vector, root)
+        here = vector.data.ptr
+        with vector.device:
+            self._comm.broadcast(here, here, vector.size, self._type(vector), root, self._stream())
+        return None
+
+    def barrier(self) -> None:
+        self.wait()
+        self.host.barrier()
+
+    def wait(self) -> None:
+        """Wait for this rank's GPU, no longer than for another rank."""
+        with self._gpu:
+            event = self._cupy.cuda.Event(disable_timing=True)
+            event.record()
+            self.host.until(lambda: event.done, f"the work of {self.device}, most likely a call to NCCL that not all made")
+
+    def abort(self, status: int = 1) -> None:
+        self.host.abort(status)
+
+    def close(self) -> None:
+        self.host.close()
+
+    def raised(self, error: int, limit: float) -> list[int] | None:
+        """As MPI's."""
+        return self.host.raised(error, limit)
+
+    def _stream(self) -> int:
+        return self._cupy.cuda.get_current_stream().ptr
+
+    def _type(self, vector: Any) -> int:
+        return getattr(self._nccl, TYPES[vector.dtype.name])
+
+    def _operation(self, op: str) -> int:
+        return getattr(self._nccl, OPERATIONS[op])
+
+
+def _pieces(vector: Any, bounds: Sequence[int]) -> list[tuple[int, int]]:
+    """(address, length) of each rank's piece."""
+    start, step = vector.data.ptr, vector.dtype.itemsize
+    return [(start + step * first, last - first) for first, last in pairwise(bounds)]
+
+
+def _even(pieces: list[tuple[int, int]]) -> bool:
+    """Whether all are as long, as the two calls for whole vectors ask."""
+    return len({length for _, length in pieces}) == 1

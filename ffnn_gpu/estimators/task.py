@@ -1,0 +1,192 @@
+"""What the target column means: how many outputs, which loss, how targets become numbers and outputs become answers.
+
+    multiclass   C logits            softmax_cross_entropy             class with the largest output
+    binary       1 logit             binary_cross_entropy_with_logits  second class where the output is positive
+    multilabel   K logits            binary_cross_entropy_with_logits  each label where its output is positive
+    regression   K numbers           mean_squared_error                the numbers, in the target's own units
+"""
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffnn_gpu.data.labels import LabelMap, infer_task
+from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.errors import CheckpointError, ConfigurationError
+from ffnn_gpu.evaluation.metrics import Metric, get_metric
+from ffnn_gpu.nn.activations import sigmoid
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers import Dense, Softmax
+from ffnn_gpu.nn.losses.standard import Loss, SoftmaxCrossEntropy
+from ffnn_gpu.nn.losses.standard import loss as loss_called
+
+LOSSES = {                             # the first one is what "auto" means
+    "multiclass": ("softmax_cross_entropy", "cross_entropy"),
+    "binary": ("binary_cross_entropy_with_logits", "binary_cross_entropy"),
+    "multilabel": ("binary_cross_entropy_with_logits", "binary_cross_entropy"),
+    "regression": ("mean_squared_error", "mean_absolute_error", "huber"),
+}  # fmt: skip
+CLASS_METRICS = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro")
+METRICS = {
+    "multiclass": (*CLASS_METRICS, "top_k_accuracy"),
+    "binary": (*CLASS_METRICS, "roc_auc"),
+    "multilabel": ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc"),
+    "regression": ("rmse", "mae", "r2", "mse"),
+}
+STANDARD_METRICS = {
+    "multiclass": ("accuracy",), "binary": ("accuracy",), "multilabel": ("accuracy", "f1_macro"),
+    "regression": ("rmse", "mae", "r2"),
+}  # fmt: skip
+ON_PROBABILITIES = ("cross_entropy", "binary_cross_entropy")
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task, as it is saved with a model.
+
+    Args:
+        kind: "binary", "multiclass", "multilabel" or "regression".
+        outputs: width of the network's last layer.
+        loss_name: one of LOSSES[kind].
+        labels: the names of the classes; None for multilabel and regression.
+        units: standardizes the target of a regression; None for none.
+    """
+
+    kind: str
+    outputs: int
+    loss_name: str
+    label_smoothing: float = 0.0
+    labels: LabelMap | None = None
+    units: Standardizer | None = None
+
+    @classmethod
+    def of(cls, y: Array, kind: str = "auto", loss: str = "auto", label_smoothing: float = 0.0) -> "Task":
+        """The task of predicting y (n,) or (n, K). Raises ConfigurationError where y, task and loss do not fit."""
+        kind = infer_task(y) if kind == "auto" else kind
+        loss = LOSSES[kind][0] if loss == "auto" else loss
+        loss_called(loss)
+        if loss not in LOSSES[kind]:
+            raise ConfigurationError(f"loss {loss!r} does not fit a {kind} task; choose {' or '.join(LOSSES[kind])}")
+        if label_smoothing and loss != "softmax_cross_entropy":
+            raise ConfigurationError(f"label_smoothing belongs to softmax_cross_entropy, and this task has the loss {loss}")
+        _require_fit(kind, y)
+        labels = LabelMap.fit(_column(y)) if kind in ("binary", "multiclass") else None
+        if kind == "binary" and labels is not None and len(labels.classes) != 2:
+            raise ConfigurationError(f"a binary task needs 2 classes; the target has {len(labels.classes)}")
+        outputs = len(labels.classes) if kind == "multiclass" and labels is not None else _matrix(y).shape[1]
+        return cls(kind, outputs, loss, label_smoothing, labels)
+
+    def with_units_of(self, y: Array) -> "Task":
+        """The same task; a regression standardizes its target as y, the training part, says."""
+        return replace(self, units=Standardizer.fit(_matrix(y))) if self.kind == "regression" else self
+
+    def __str__(self) -> str:
+        outputs = f"{self.outputs} output{'s' if self.outputs > 1 else ''}"
+        kind = self.kind if self.kind == "regression" else f"{self.kind} classification"
+        return f"{kind}, {self.loss_name} on {outputs}"
+
+    @property
+    def loss(self) -> Loss:
+        """The loss, with its constants."""
+        return SoftmaxCrossEntropy(self.label_smoothing) if self.label_smoothing else loss_called(self.loss_name)
+
+    @property
+    def head(self) -> list[Layer]:
+        """The last layers: logits, except for the losses that read probabilities."""
+        if self.loss_name == "binary_cross_entropy":
+            return [Dense(self.outputs, sigmoid)]
+        return [Dense(self.outputs), *([Softmax()] if self.loss_name == "cross_entropy" else [])]
+
+    def encode(self, y: Array) -> Array:
+        """Targets as the loss reads them. Raises DataError for a label that is not a class."""
+        if self.labels is not None:
+            return self.labels.encode(_column(y))
+        return _matrix(y) if self.units is None else self.units.transform(_matrix(y), np.float64)
+
+    def decode(self, outputs: Array) -> Array:
+        """Answers in the form of the targets: labels (n,), 0/1 (n, K), or numbers in their units, (n,) or (n, K)."""
+        decisions = self.loss.decide(outputs)
+        if self.labels is not None:
+            return np.asarray(self.labels.decode(decisions.reshape(len(outputs))))
+        answers = decisions if self.units is None else self.units.inverse(decisions)
+        return answers[:, 0] if self.kind == "regression" and self.outputs == 1 else answers
+
+    def probabilities(self, outputs: Array) -> Array:
+        """(n, C) of the classes, or (n, K) of the labels, float64. Raises ConfigurationError for a regression."""
+        if self.kind == "regression":
+            raise ConfigurationError("a regression predicts numbers; it has no probabilities")
+        p = outputs.astype(np.float64)
+        if self.loss_name not in ON_PROBABILITIES and self.kind == "multiclass":
+            p = np.exp(p - p.max(axis=1, keepdims=True))                         # softmax
+            p /= p.sum(axis=1, keepdims=True)
+        elif self.loss_name not in ON_PROBABILITIES:
+            p = sigmoid.value(np, p)
+        return np.hstack([1 - p, p]) if self.kind == "binary" else p
+
+    @property
+    def columns(self) -> list[str]:
+        """What the columns of `probabilities` stand for."""
+        return [str(label) for label in (self.labels.classes if self.labels else range(self.outputs))]
+
+    def metrics(self, names: Iterable[str] = ()) -> list[Metric]:
+        """The metrics of these names, or the standard ones; in the target's units. Raises ConfigurationError."""
+        chosen = tuple(names) or STANDARD_METRICS[self.kind]
+        for name in chosen:
+            get_metric(name)
+            if name not in METRICS[self.kind]:
+                raise ConfigurationError(f"metric {name!r} does not fit a {self.kind} task; "
+                                         f"choose among {', '.join(METRICS[self.kind])}")  # fmt: skip
+        return [_in_units(get_metric(name), self.units) for name in chosen]
+
+    def to_json(self) -> dict[str, Any]:
+        """An object for `json.dumps`."""
+        plain = {name: getattr(self, name) for name in ("kind", "outputs", "loss_name", "label_smoothing")}
+        return plain | {name: part and part.to_json() for name, part in (("labels", self.labels), ("units", self.units))}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> "Task":
+        """The task that `to_json` wrote. Raises CheckpointError, DataError."""
+        try:
+            plain = {name: saved[name] for name in ("kind", "outputs", "loss_name", "label_smoothing")}
+            labels, units = saved["labels"], saved["units"]
+            known = plain["loss_name"] in LOSSES[plain["kind"]]
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"not a saved task: {type(error).__name__}: {error}") from error
+        if not known:
+            raise CheckpointError(f"not a saved task: {plain}")
+        return cls(**plain, labels=labels and LabelMap.from_json(labels), units=units and Standardizer.from_json(units))
+
+
+def _require_fit(kind: str, y: Array) -> None:
+    numbers = y.dtype.kind in "biuf"
+    wide = y.ndim == 2 and y.shape[1] > 1
+    if kind in ("binary", "multiclass") and wide:
+        raise ConfigurationError(f"a {kind} task needs one target column; the target has shape {y.shape}")
+    if kind == "regression" and not numbers:
+        raise ConfigurationError(f"a regression needs numbers; the target holds values such as {y.flat[0]!r}")
+    if kind == "multilabel" and not (numbers and y.ndim == 2 and ((y == 0) | (y == 1)).all()):
+        raise ConfigurationError(f"a multilabel task needs 0 and 1 in columns; the target is {y.dtype} of shape {y.shape}")
+
+
+def _column(y: Array) -> Array:
+    return y[:, 0] if y.ndim == 2 else y
+
+
+def _matrix(y: Array) -> Array:
+    return y.reshape(-1, 1) if y.ndim == 1 else y
+
+
+def _in_units(metric: Metric, units: Standardizer | None) -> Metric:
+    if units is None: return metric
+
+    @functools.wraps(metric)
+    def in_units(y: Any, prediction: Any) -> float:
+        return metric(units.inverse(y), units.inverse(prediction))
+
+    return in_units

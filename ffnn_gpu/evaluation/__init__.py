@@ -1,0 +1,1 @@
+"""The loss and metrics of a network on data."""

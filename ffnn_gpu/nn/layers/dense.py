@@ -1,0 +1,69 @@
+"""The fully connected layer."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.checks import require_positive_int
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.nn.activations import Activation, identity
+from ffnn_gpu.nn.initializers import Initializer, default_initializer, zeros
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.parameters import Shapes, Views
+from ffnn_gpu.nn.workspace import Buffers
+
+
+@dataclass(frozen=True, repr=False)
+class Dense(Layer):
+    """a = φ(x W + b)      x (B, I)   W (I, O)   b (O,)   a (B, O)
+
+    Args:
+        width: O.
+        phi: the activation φ.
+        bias: whether there is a b.
+        weights: initializer of W; by default the one that suits φ.
+        biases: initializer of b.
+
+    Reference: Rumelhart, Hinton, Williams, Nature 323 (1986), eq. 1-2 and 4-7.
+    """
+
+    width: int
+    phi: Activation = identity
+    bias: bool = True
+    weights: Initializer | None = None
+    biases: Initializer = zeros
+
+    def __post_init__(self) -> None:
+        require_positive_int("the width of Dense", self.width)
+        if not isinstance(self.phi, Activation):
+            raise ConfigurationError(f"phi must be an activation such as ffnn_gpu.relu, not {self.phi!r}")
+
+    def output_width(self, I: int) -> int:
+        return self.width
+
+    def parameter_shapes(self, I: int) -> Shapes:
+        shapes: Shapes = {"W": (I, self.width)}
+        return shapes | {"b": (self.width,)} if self.bias else shapes
+
+    def buffer_shapes(self, B: int, I: int) -> Shapes:
+        shapes: Shapes = {"a": (B, self.width), "dx": (B, I)}
+        return shapes | {"s": (B, self.width) if self.phi.needs_input else None}
+
+    def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, np.ndarray]:
+        W = (self.weights or default_initializer(self.phi))(rng, (I, self.width))
+        return {"W": W, "b": self.biases(rng, (self.width,))} if self.bias else {"W": W}
+
+    def flops(self, I: int) -> int:
+        return 2 * I * self.width + self.width
+
+    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
+        buf.x = x                                                                # all that backward needs besides a
+        return backend.affine(x, p.W, p.b if self.bias else None, self.phi, out=buf.a, s=buf.s)  # a = φ(x W + b)
+
+    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+        delta = backend.activation_backward(da, buf.a, self.phi, s=buf.s)        # δ  = da ⊙ φ′(s), over da
+        backend.affine_gradients(buf.x, delta, dW=p.dW, db=p.db if self.bias else None)  # dW = xᵀ δ,  db = Σ_B δ
+        if buf.dx is None: return None                                           # nobody reads dx
+        return backend.gemm(delta, p.W.T, out=buf.dx)                            # dx = δ Wᵀ

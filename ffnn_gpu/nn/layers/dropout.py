@@ -1,0 +1,40 @@
+"""Dropout."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.checks import is_number
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.parameters import Shapes, Views
+from ffnn_gpu.nn.workspace import Buffers
+
+
+@dataclass(frozen=True, repr=False)
+class Dropout(Layer):
+    """a = x ⊙ m while training, with m = 0 with probability `rate`, else 1/(1 − rate); a = x in an inference workspace.
+
+    The mask is a pure function of (seed, number of updates θ has had, layer, row, column), the same bits on every
+    backend; two forward passes without an update between them see the same mask.
+
+    Reference: Srivastava et al., JMLR 15 (2014), section 4, with the scaling moved to training.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not is_number(self.rate) or not 0 <= self.rate < 1:
+            raise ConfigurationError(f"the rate of Dropout must be at least 0 and below 1, not {self.rate!r}")
+
+    def buffer_shapes(self, B: int, I: int) -> Shapes:
+        return {"a": (B, I), "mask": (B, I)}
+
+    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
+        if buf.mask is None: return x
+        stream = buf.stream
+        backend.dropout_mask(self.rate, stream.seed, stream.step, buf.number, stream.row, out=buf.mask)
+        return backend.dropout(x, buf.mask, out=buf.a)                           # a = x ⊙ m
+
+    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+        return backend.dropout(da, buf.mask, out=da)                             # dx = da ⊙ m

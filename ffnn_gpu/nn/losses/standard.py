@@ -1,0 +1,160 @@
+"""The losses by their names; those that are elementwise formulas, as data.
+
+What a loss can do is in `loss.py`, and cross-entropies over classes are in `cross_entropies.py`. Arithmetic:
+`backends/reference/losses.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.nn.activations import sigmoid, softplus
+from ffnn_gpu.nn.losses.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
+from ffnn_gpu.nn.losses.loss import Loss
+from ffnn_gpu.nn.losses.targets import columns_like, in_set, nonnegative, unit_interval
+
+Pointwise = Callable[[Any, Any, Any, float], Any]
+
+
+@dataclass(frozen=True)
+class PointwiseLoss(Loss):
+    """L = mean over rows and outputs of ℓ(z, y), for ℓ given as data.
+
+    Args:
+        name: what it is called in files and on the command line.
+        formula: (xp, z, y, alpha) → ℓ. slope: (xp, z, y, alpha) → ∂ℓ/∂z. Both elementwise.
+        accepts: check of host targets, raises DataError.
+        alpha: the one constant some of them have.
+        threshold: outputs above it mean decisions[1], others decisions[0]; None for losses whose outputs are numbers.
+    """
+
+    name: str
+    formula: Pointwise = field(repr=False, compare=False)
+    slope: Pointwise = field(repr=False, compare=False)
+    accepts: Callable[[np.ndarray], None] | None = field(default=None, repr=False, compare=False)
+    alpha: float = 0.0
+    threshold: float | None = None
+    decisions: tuple[int, int] = (0, 1)
+
+    def __post_init__(self) -> None:
+        standard = globals().get("LOSSES", {}).get(self.name)  # absent while this module makes them
+        formulas = getattr(standard, "formula", None), getattr(standard, "slope", None)
+        if standard is not None and (self.formula, self.slope) != formulas:
+            raise ConfigurationError(f"{self.name!r} is the name of a loss of this package; choose another")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.name in LOSSES: return loss, (self.name, self.alpha)             # its formulas are lambdas: no names
+        return PointwiseLoss, tuple(getattr(self, entry.name) for entry in fields(self))
+
+    def with_alpha(self, alpha: float) -> "PointwiseLoss":
+        """The same loss with another constant: huber.with_alpha(0.5). Raises ConfigurationError where there is none."""
+        if not self.alpha:
+            raise ConfigurationError(f"{self.name} has no constant alpha to set")
+        if not 0 < alpha < float("inf"):
+            raise ConfigurationError(f"alpha of {self.name} must be positive and finite, not {alpha!r}")
+        return replace(self, alpha=float(alpha))
+
+    def value(self, xp: Any, z: Any, y: Any) -> Any:
+        return self.formula(xp, z, y, self.alpha)
+
+    def derivative(self, xp: Any, z: Any, y: Any) -> Any:
+        return self.slope(xp, z, y, self.alpha)
+
+    def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
+        return backend.pointwise_loss(self, z, y, sample_weight, dz)
+
+    def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
+        y = columns_like(y, O, dtype)
+        if self.accepts is not None:
+            self.accepts(y)
+        return y
+
+    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
+        return super().device_targets(backend, y.reshape(-1, 1) if y.ndim == 1 and O == 1 else y, O, dtype)
+
+    def decide(self, z: np.ndarray) -> np.ndarray:
+        return z if self.threshold is None else np.where(z > self.threshold, self.decisions[1], self.decisions[0])
+
+
+def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable
+    return xp.maximum(d, -d)
+
+
+def _huber(xp: Any, z: Any, y: Any, delta: float) -> Any:
+    d = _magnitude(xp, z - y)
+    return xp.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
+
+
+LOG_FLOOR, PRODUCT_FLOOR = -100.0, 1e-12  # of log p, and of p(1 − p): finite values, gradients that are not 0 when wrong
+
+
+def _log(xp: Any, p: Any) -> Any:  # log p, at least −100, silent at p = 0
+    positive = p > 0
+    return xp.maximum(xp.where(positive, xp.log(xp.where(positive, p, 1)), LOG_FLOOR), LOG_FLOOR)
+
+
+def _bce(xp: Any, p: Any, y: Any, _: float) -> Any:
+    return -(y * _log(xp, p) + (1 - y) * _log(xp, 1 - p))
+
+
+def _bce_slope(xp: Any, p: Any, y: Any, _: float) -> Any:
+    return (p - y) / xp.maximum(p * (1 - p), PRODUCT_FLOOR)
+
+
+mean_squared_error = PointwiseLoss(  # ℓ = (z − y)²
+    "mean_squared_error", lambda xp, z, y, _: (z - y) ** 2, lambda xp, z, y, _: 2 * (z - y)
+)
+mean_absolute_error = PointwiseLoss(  # ℓ = |z − y|
+    "mean_absolute_error", lambda xp, z, y, _: _magnitude(xp, z - y), lambda xp, z, y, _: xp.sign(z - y)
+)
+huber = PointwiseLoss(  # ℓ = ½ d² for |d| ≤ α, else α(|d| − ½α), d = z − y: Huber, Ann. Math. Stat. 35 (1964), p. 75
+    "huber", _huber, lambda xp, z, y, alpha: xp.clip(z - y, -alpha, alpha), alpha=1.0
+)
+poisson = PointwiseLoss(  # ℓ = e^z − y z: minus the log likelihood of counts y at the rate e^z, its constant left out
+    "poisson", lambda xp, z, y, _: xp.exp(z) - y * z, lambda xp, z, y, _: xp.exp(z) - y, nonnegative
+)
+binary_cross_entropy = PointwiseLoss(  # ℓ = −y log p − (1 − y) log(1 − p), on probabilities p
+    "binary_cross_entropy", _bce, _bce_slope, unit_interval, threshold=0.5
+)
+binary_cross_entropy_with_logits = PointwiseLoss(  # ℓ = log(1 + e^z) − z y, as softplus writes it: nothing overflows
+    "binary_cross_entropy_with_logits",
+    lambda xp, z, y, _: softplus.value(xp, z) - z * y,
+    lambda xp, z, y, _: sigmoid.value(xp, z) - y,
+    unit_interval,
+    threshold=0.0,
+)
+hinge = PointwiseLoss(  # ℓ = max(0, 1 − y z), y = ±1
+    "hinge",
+    lambda xp, z, y, _: xp.maximum(1 - y * z, 0),
+    lambda xp, z, y, _: xp.where(y * z < 1, -y, xp.zeros_like(z)),
+    in_set(-1, 1),
+    threshold=0.0,
+    decisions=(-1, 1),
+)
+cross_entropy = CrossEntropy()
+softmax_cross_entropy = SoftmaxCrossEntropy()
+
+LOSSES: dict[str, Loss] = {
+    "mean_squared_error": mean_squared_error,
+    "mean_absolute_error": mean_absolute_error,
+    "huber": huber,
+    "poisson": poisson,
+    "binary_cross_entropy": binary_cross_entropy,
+    "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
+    "cross_entropy": cross_entropy,
+    "softmax_cross_entropy": softmax_cross_entropy,
+    "hinge": hinge,
+}
+
+
+def loss(name: str, alpha: float = 0.0) -> Loss:
+    """The loss called `name`, with the constant `alpha` if it is given. Raises ConfigurationError."""
+    if name not in LOSSES:
+        raise ConfigurationError(f"no loss is called {name!r}; there are {', '.join(LOSSES)}")
+    found = LOSSES[name]
+    if not alpha or not isinstance(found, PointwiseLoss) or alpha == found.alpha: return found
+    return found.with_alpha(alpha)

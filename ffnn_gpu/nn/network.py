@@ -1,0 +1,248 @@
+"""A stack of layers with its parameters on one device."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.precision import underflow_is_zero
+from ffnn_gpu.backends.choice import get_backend
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.checks import require_positive_int, seed_number
+from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError, ShapeError
+from ffnn_gpu.nn import inputs, prediction
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.parameters import Parameters, Shapes
+from ffnn_gpu.nn.summary import summary
+from ffnn_gpu.nn.workspace import Plan, RandomStream, Workspace
+
+
+class Network:
+    """z = f_L(… f_2(f_1(x)))        x (B, n_in)   z (B, n_out)
+
+    Args:
+        n_in: the number of input columns.
+        layers: what is applied, first to last.
+        backend: "auto", "numpy", "cupy", "cupy:1", or a Backend.
+        dtype: "float32" or "float64", for everything the network holds and computes; "bfloat16" or "float16" for products
+            and activations in that type with θ, ∇θ, statistics, losses and outputs in float32.
+        seed: of the initial values, and of dropout unless the workspace gets another.
+
+    Raises:
+        ConfigurationError, ShapeError: the layers do not fit together.
+        BackendUnavailableError: the device that was asked for cannot be used.
+    """
+
+    def __init__(
+        self, n_in: int, layers: Sequence[Layer], backend: str | Backend = "auto", dtype: Any = "float32", seed: int = 0
+    ) -> None:
+        require_positive_int("n_in", n_in)
+        if isinstance(layers, Layer): raise ConfigurationError(f"layers is a list: Network({n_in}, [{layers!r}])")
+        stray = next((layer for layer in layers if not isinstance(layer, Layer)), None)
+        if stray is not None:
+            raise ConfigurationError(f"layers must hold layers such as Dense(10), not {stray!r}")
+        self.n_in, self.layers, self.seed = int(n_in), tuple(layers), seed_number(seed)
+        self.backend = get_backend(backend)
+        self.compute_dtype = self.backend.dtype(dtype)
+        self.widths = [self.n_in]
+        for layer in self.layers:
+            self.widths.append(layer.output_width(self.widths[-1]))
+        self.params, self._threads = self._new_parameters(), threading.local()
+        self.dtype = self.params.dtype
+        self._initialize()
+
+    # ------------------------------------------------------------------ one pass
+
+    def workspace(
+        self, B: int, training: bool = True, *, input_gradient: bool = False, seed: int | None = None
+    ) -> Workspace:
+        """Scratch for batches of up to B rows. One for each thread: two passes at a time are refused with WorkspaceError.
+
+        Args:
+            training: False for predictions: no masks, no gradients, dropout is the identity.
+            input_gradient: whether `backward` also computes the gradient at x.
+            seed: of dropout; the network's by default.
+        """
+
+        def plan(rows: int) -> tuple[Plan, int]:
+            shapes = [layer.buffer_shapes(rows, I) for layer, I in self._with_widths()]
+            return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
+
+        stream = RandomStream(self.seed if seed is None else seed_number(seed), self.params.step)
+        return Workspace(self.backend, self.params, plan, B, training, input_gradient, stream)
+
+    def forward(self, x: Any, ws: Workspace) -> Any:
+        """z (B, n_out) for x (B, n_in); z is a buffer of the workspace and lives until its next pass.
+
+        Raises:
+            ShapeError: x has another number of columns than n_in, or of rows than the workspace.
+            BackendMismatchError: x lives on another device than the network.
+        """
+        return self.backend.run_forward(Network.run, self, inputs.own(self.backend, x, self.n_in, self.compute_dtype), ws)
+
+    @underflow_is_zero
+    def run(self, x: Any, ws: Workspace) -> Any:
+        """`forward` for an x that is known to be of this network's device, dtype and width, layer by layer."""
+        ws.begin_forward(self.params, len(x))
+        try:
+            for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
+                x = layer.forward(self.backend, p, x, buf)
+            return x
+        finally:
+            ws.end_pass()
+
+    @underflow_is_zero
+    def backward(self, dz: Any, ws: Workspace) -> Any:
+        """Fill `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
+
+        dz is overwritten. Returns the gradient at x if the workspace was made with `input_gradient`, else None. In float16
+        everything is computed S times as large, S = `params.loss_scale[0]`: that is what `params.grad` holds; the gradient
+        at x is returned without S, in float32. What overflows becomes infinite, and the optimizer skips the update.
+
+        Raises:
+            WorkspaceError: the workspace is for inference, or holds no forward pass.
+            ShapeError, BackendMismatchError: dz is not (B, n_out) of this device; the forward pass stays pending.
+        """
+        if dz is not None:                                                       # an inference workspace has none
+            self.backend.require_own(dz, "dz")
+            if dz.shape != (ws.B, self.widths[-1]):
+                raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
+        ws.begin_backward(self.params)
+        scale = self.params.loss_scale
+        try:
+            return self._backward(dz, ws) if scale is None else self._scaled_backward(dz, ws, scale[:1])
+        finally:
+            ws.end_pass()
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _scaled_backward(self, dz: Any, ws: Workspace, S: Any) -> Any:
+        dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
+        return None if dx is None else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
+
+    def _backward(self, dz: Any, ws: Workspace) -> Any:
+        for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
+            dz = layer.backward(self.backend, p, dz, buf)
+            if dz is None and getattr(buf, "dx", None) is not None:
+                raise ConfigurationError(f"{type(layer).__name__}.backward returned None, but what is before it needs the "
+                                         "gradient at x: it must return dx")  # fmt: skip
+            if dz is None: break                                                 # nothing before this layer learns
+        return dz if ws.input_gradient else None
+
+    def admit(self, x: Any, rank: int = 0, size: int = 1) -> Any:
+        """x of any kind as a finite matrix (n, n_in) of the device, the host or a file, uncopied.
+
+        Of rows in a file only part `rank` of `size` is looked at: other ranks look at the others. Several ranks have large
+        files unmapped, see `file_rows`.
+
+        Raises:
+            ShapeError: x is not (n, n_in). DataError: x is not finite.
+        """
+        return inputs.admit(self.backend, x, self.n_in, self.compute_dtype, rank, size)
+
+    def predict(self, x: Any, batch_size: int | None = None) -> Any:
+        """z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
+
+        batch_size: rows that go through the network at once; None for as many as suit the device.
+
+        Raises:
+            ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
+        """
+        return prediction.predict(self, self._threads, x, batch_size)
+
+    # ------------------------------------------------------------------ the whole network
+
+    def to(self, backend: str | Backend) -> "Network":
+        """A copy of this network, numbers included, on another backend."""
+        _, (n_in, layers, _, *rest) = self.__reduce__()
+        return _rebuild(n_in, layers, backend, *rest)
+
+    def computed_by(self, operations: Any) -> "Network":
+        """This network, the same numbers and not a copy, with its passes computed by another set of backend operations.
+
+        operations: what a Backend of the same device can do.
+        """
+        network = object.__new__(Network)
+        network.__dict__.update(self.__dict__, backend=operations)
+        return network
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
+        return self.to(self.backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        numbers = self.params.to_host(), int(self.params.step[0])
+        return _rebuild, (self.n_in, self.layers, self.backend, self.compute_dtype.name, self.seed, *numbers)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the architectures are equal; the numbers are not compared."""
+        return isinstance(other, Network) and (self.n_in, self.layers) == (other.n_in, other.layers)
+
+    def __hash__(self) -> int:
+        return hash((self.n_in, self.layers))
+
+    def __repr__(self) -> str:
+        return (
+            f"Network({self.n_in}, {list(self.layers)!r}, backend={self.backend.name!r}, "
+            f"dtype={self.compute_dtype.name!r}, seed={self.seed})"
+        )
+
+    def summary(self) -> str:
+        """A table: layer, output width, parameters, FLOPs for one row, bytes of parameters."""
+        return summary(self.layers, self.widths, self._parameter_shapes(), self.dtype.itemsize)
+
+    # ------------------------------------------------------------------ inside
+
+    def _with_widths(self) -> list[tuple[Layer, int]]:
+        return list(zip(self.layers, self.widths[:-1], strict=True))
+
+    def _parameter_shapes(self) -> list[Shapes]:
+        return [layer.parameter_shapes(I) for layer, I in self._with_widths()]
+
+    def _new_parameters(self) -> Parameters:
+        state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
+        return Parameters(self.backend, self._parameter_shapes(), state_shapes, self.compute_dtype)
+
+    def _initialize(self) -> None:
+        seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))  # a layer's start does not depend on the others
+        values = [
+            layer.initial_values(np.random.default_rng(seed), I)
+            for seed, (layer, I) in zip(seeds, self._with_widths(), strict=True)
+        ]
+        try:
+            self.params.assign({name: value.astype(self.dtype) for name, value in _flat(values)})
+        except IncompatibleCheckpointError as error:
+            raise ConfigurationError(f"a layer's initial_values are not those of its parameter_shapes: {error}") from error
+
+
+def _rebuild(
+    n_in: int, layers: tuple[Layer, ...], backend: Any, dtype: str, seed: int, arrays: dict[str, Any], step: int
+) -> Network:
+    network = Network(n_in, layers, backend, dtype, seed)
+    network.params.assign(arrays)
+    network.backend.write(network.params.step, 0, step)
+    return network
+
+
+def _flat(values: list[dict[str, Any]], prefix: str = "") -> list[tuple[str, Any]]:
+    return [
+        entry
+        for k, layer in enumerate(values)
+        for name, value in layer.items()
+        for entry in (_flat(value, f"{prefix}{k}.layers.") if name == "layers" else [(f"{prefix}{k}.{name}", value)])
+    ]
+
+
+def _needed(shapes: Plan, parameters: list[Shapes], training: bool, reads_dx: bool) -> tuple[Plan, bool]:
+    """The buffers a pass needs: `a` always, `dx` where it trains and something before it learns, the rest to train."""
+    plan: Plan = []
+    for layer, learnt in zip(shapes, parameters, strict=True):
+        kept: dict[str, Any] = {}
+        learns = any(name != "layers" for name in learnt)
+        for name, shape in layer.items():
+            if name == "layers":
+                kept[name], learns = _needed(shape, learnt["layers"], training, reads_dx)
+            else:
+                kept[name] = shape if name == "a" or (training and (name != "dx" or reads_dx)) else None
+        plan.append(kept)
+        reads_dx = reads_dx or learns
+    return plan, reads_dx

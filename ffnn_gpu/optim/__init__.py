@@ -1,0 +1,1 @@
+"""θ ← rule(θ, ∇θ), and its learning rate: optimizers and schedules."""

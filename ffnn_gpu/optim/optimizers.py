@@ -1,0 +1,255 @@
+"""Optimizers: configuration here, arithmetic in `backends/reference/updates.py`, state beside θ.
+
+One step is: clip ∇θ by value, find its factor (clipping by norm, loss scale), count, then the rule, which also applies the
+factor, the penalties and the decay, then the average. Penalties and decay touch matrices only, θ[:n_decayed]. `step` may
+overwrite ∇θ. After an overflow under a loss scale the update is skipped: θ, the moments and the counts stay. (The average
+goes on; it only comes nearer to the same θ.)
+
+Why the state is kept by the parameters and not by the optimizer: an optimizer is then configuration, like a layer. One
+object can train many networks, each with moments of its own, and a new object starts with new moments.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.step_control import PRODUCT, RATE, STEP
+from ffnn_gpu.backends.reference.updates import Update
+from ffnn_gpu.checks import is_number
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.nn.parameters import Parameters
+
+
+class OptimizerState(SimpleNamespace):
+    """Vectors of one optimizer for one network: `m`, `v`, … as long as θ, `mean` of θ, and the float64 `scalars`.
+
+    `control` (2,) holds a value within a step only; as a slot it is not among the `vars` that a checkpoint keeps.
+    """
+
+    __slots__ = ("control",)
+    scalars: Any
+    control: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Of SimpleNamespace, a copy has the `vars` only."""
+        return type(self), (), (vars(self), {"control": self.control})
+
+
+@dataclass(frozen=True, eq=False)
+class Optimizer:
+    """What every optimizer has.
+
+    Args:
+        lr: learning rate η, which a schedule multiplies.
+        l2, l1: λ₂ and λ₁; the gradient of λ₂/2 ‖W‖² + λ₁ ‖W‖₁ is added to ∇W.
+        weight_decay: decoupled, W ← W (1 − η λ).
+        clip_norm, clip_value: bounds on ‖∇θ‖₂ and on each |∇θᵢ|, before the penalties.
+        ema: decay of an exponential moving average of θ and the running statistics; None for none.
+    """
+
+    moments: ClassVar[tuple[str, ...]] = ()
+
+    lr: float = 1e-3
+    l2: float = field(default=0.0, kw_only=True)
+    l1: float = field(default=0.0, kw_only=True)
+    weight_decay: float = field(default=0.0, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+    ema: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "l2", "l1", "weight_decay"):
+            _require(self, name, lambda value: 0 <= value < float("inf"), "finite and at least 0")
+        for name in ("momentum", "beta1", "beta2", "rho"):
+            if hasattr(self, name): _require(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
+        if hasattr(self, "eps"): _require(self, "eps", lambda value: value > 0, "positive")
+        for name in ("clip_norm", "clip_value"):
+            if getattr(self, name) is not None: _require(self, name, lambda value: value > 0, "positive, or None")
+        if self.ema is not None: _require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
+
+    def step(self, params: Parameters, lr: Any | None = None) -> None:
+        """θ ← one update of θ along ∇θ; the count of updates goes up by one.
+
+        lr: float64 (1,) on the device, the learning rate from this step on; None leaves it as `set_lr` set it.
+        """
+        backend, state, grad, scale = params.backend, self.state(params), params.grad, params.loss_scale
+        control = None if self.clip_norm is None and scale is None else state.control
+        if self.clip_value is not None: backend.clip_by_value(grad, self.clip_value, scale)
+        if control is not None: backend.gradient_factor(grad, self.clip_norm, control, scale)
+        backend.advance(state.scalars, params.step, control, lr)
+        update = Update(params.theta, grad, state.scalars, params.n_decayed, self.l2, self.l1, self.weight_decay, control,
+                        params.shadow)  # fmt: skip
+        self.update(backend, update, state)
+        if self.ema is not None:
+            backend.average(state.mean, params.theta, self.ema)
+            backend.average(state.mean_state, params.state, self.ema)
+
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        """The rule itself: one operation on θ and ∇θ, which also does all that `Update` says. Here `formula`."""
+        backend.own_rule(update, self.formula, *(getattr(state, name) for name in self.moments))
+
+    def formula(self, xp: Any, theta: Any, g: Any, lr: Any, t: Any, *moments: Any) -> None:
+        """θ and the moments ← their new values, in place, for the gradient g, clipped and penalized.
+
+        An optimizer of one's own gives this, and the names of its moments, which are zero at first; t counts updates from 1.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no update rule")
+
+    def state(self, params: Parameters) -> OptimizerState:
+        """This optimizer's vectors for these parameters, zero at first."""
+        if self not in params.optimizer_states:
+            params.optimizer_states[self] = self._new_state(params)
+        return params.optimizer_states[self]
+
+    def set_lr(self, params: Parameters, lr: float) -> None:
+        """The learning rate of steps without `lr`. `fit` gives each step its own: there, a callback sets `run.lr_factor`."""
+        params.backend.write(self.state(params).scalars, RATE, lr)
+
+    def swap_average(self, params: Parameters) -> None:
+        """Exchange θ and the running statistics with their moving averages. Raises ConfigurationError without `ema`."""
+        if self.ema is None:
+            raise ConfigurationError("this optimizer keeps no average; make it with ema=0.999")
+        state = self.state(params)
+        for vector, mean in ((params.theta, state.mean), (params.state, state.mean_state)):
+            kept = params.backend.duplicate(vector)
+            params.backend.copy(mean, out=vector)
+            params.backend.copy(kept, out=mean)
+        params.refresh()
+
+    def load_average(self, params: Parameters) -> None:
+        """θ and the running statistics ← their moving averages. Raises ConfigurationError without `ema`."""
+        self.swap_average(params)
+        state = self.state(params)
+        params.backend.copy(params.theta, out=state.mean)
+        params.backend.copy(params.state, out=state.mean_state)
+
+    def _new_state(self, params: Parameters) -> OptimizerState:
+        backend, length = params.backend, params.theta.shape
+        moments = {name: backend.zeros(length, params.dtype, lane) for lane, name in enumerate(self.moments, start=2)}
+        state = OptimizerState(**moments)
+        scalars = np.zeros(3)
+        scalars[STEP], scalars[RATE], scalars[PRODUCT] = 0, self.lr, 1
+        state.scalars, state.control = backend.asarray(scalars), backend.zeros((2,), np.float64)
+        if self.ema is not None:
+            state.mean, state.mean_state = backend.duplicate(params.theta), backend.duplicate(params.state)
+        return state
+
+
+def _require(optimizer: Optimizer, name: str, holds: Callable[[Any], bool], what: str) -> None:
+    value = getattr(optimizer, name)
+    if not is_number(value) or not holds(value):
+        raise ConfigurationError(f"{name} must be {what}, not {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class SGD(Optimizer):
+    """v ← μ v + g        θ ← θ − η v, or with nesterov θ ← θ − η (g + μ v)"""
+
+    lr: float = 1e-2
+    momentum: float = 0.0
+    nesterov: bool = False
+    moments: ClassVar[tuple[str, ...]] = ("velocity",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov: _require(self, "momentum", lambda value: value > 0, "positive where nesterov is asked for")
+
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        velocity = state.velocity if self.momentum else None
+        backend.sgd(update, velocity, self.momentum, self.nesterov)
+
+
+@dataclass(frozen=True, eq=False)
+class RMSprop(Optimizer):
+    """v ← ρ v + (1 − ρ) g²        θ ← θ − η g/(√v + ε), optionally through a momentum"""
+
+    rho: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    moments: ClassVar[tuple[str, ...]] = ("v", "velocity")
+
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        velocity = state.velocity if self.momentum else None
+        backend.rmsprop(update, state.v, velocity, self.rho, self.eps, self.momentum)
+
+
+@dataclass(frozen=True, eq=False)
+class Adagrad(Optimizer):
+    """v ← v + g²        θ ← θ − η g/(√v + ε)"""
+
+    lr: float = 1e-2
+    eps: float = 1e-10
+    moments: ClassVar[tuple[str, ...]] = ("v",)
+
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        backend.adagrad(update, state.v, self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Adam(Optimizer):
+    """m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²    θ ← θ − η m̂/(√v̂ + ε)"""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    moments: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        backend.adam(update, state.m, state.v, self.beta1, self.beta2, self.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class AdamW(Adam):
+    """Adam after W ← W (1 − η λ)"""
+
+    weight_decay: float = field(default=1e-2, kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Nadam(Optimizer):
+    """Adam with Nesterov's look-ahead; ψ sets how fast the momentum warms up."""
+
+    lr: float = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    psi: float = 4e-3
+    moments: ClassVar[tuple[str, ...]] = ("m", "v")
+
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        backend.advance_product(update.scalars, self.beta1, self.psi, update.control)
+        backend.nadam(update, state.m, state.v, self.beta1, self.beta2, self.eps, self.psi)
+
+
+@dataclass(frozen=True, eq=False)
+class Lion(Optimizer):
+    """θ ← θ − η sign(β₁ m + (1 − β₁) g)        m ← β₂ m + (1 − β₂) g"""
+
+    lr: float = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    moments: ClassVar[tuple[str, ...]] = ("m",)
+
+    def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
+        backend.lion(update, state.m, self.beta1, self.beta2)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD, "rmsprop": RMSprop, "adagrad": Adagrad, "adam": Adam, "adamw": AdamW, "nadam": Nadam, "lion": Lion,
+}  # fmt: skip
+
+
+def optimizer(name: str, **settings: Any) -> Optimizer:
+    """The optimizer called `name` with these settings. Raises ConfigurationError."""
+    if name not in OPTIMIZERS:
+        raise ConfigurationError(f"no optimizer is called {name!r}; there are {', '.join(OPTIMIZERS)}")
+    kind = OPTIMIZERS[name]
+    known = [entry.name for entry in fields(kind)]
+    unknown = next((key for key in settings if key not in known), None)
+    if unknown is not None:
+        raise ConfigurationError(f"{kind.__name__} has no setting {unknown!r}; it has {', '.join(known)}")
+    return kind(**settings)

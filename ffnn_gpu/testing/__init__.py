@@ -1,0 +1,9 @@
+"""Checks for networks and layers of your own: exact gradients, and backends that agree.
+
+    from ffnn_gpu.testing import assert_parity, check_gradients
+"""
+
+from ffnn_gpu.testing.assertions import assert_close, assert_no_worse, assert_parity, check_gradients
+from ffnn_gpu.testing.tolerances import tolerance
+
+__all__ = ["assert_close", "assert_no_worse", "assert_parity", "check_gradients", "tolerance"]

@@ -1,0 +1,76 @@
+"""Checksums by which a resumed training knows its data.
+
+Of rows in memory on the host everything is read, once, where a checkpoint is written or read: crc32 takes a second for
+1 to 3 GB. Of a file or of an array on a device only some rows are, spread evenly, because ten million rows of a file take
+minutes. So that a training may go on with the same rows from elsewhere, those some rows have a checksum in every case.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.boundary import Standardized, stored
+from ffnn_gpu.arrays.file_rows import FileRows, MappedRows
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.data.minibatches import some_rows
+
+SAMPLE = 1024  # rows
+PIECE = 1 << 22  # bytes read at once
+INPUTS = "inputs (type, checksums)"
+LATER = (INPUTS, f"validation {INPUTS}", "validation targets and weights (checksum)")  # a checkpoint from before lacks them
+Rows = tuple[Any, Any, Any | None]  # x, y, weight
+
+
+def fingerprints(backend: Backend, given: Rows, held_out: Rows | None) -> dict[str, Any]:
+    """What a checkpoint remembers of the training rows and of those for validation, by the names it says them under."""
+    inputs, targets = _fingerprint(backend, *given)
+    seen, compared = (None, None) if held_out is None else _fingerprint(backend, *held_out)
+    return {"targets and weights (checksum)": targets} | dict(zip(LATER, (inputs, seen, compared), strict=True))
+
+
+def agree(name: str, mine: Any, theirs: Any) -> bool:
+    """Whether two entries of one name are of the same data, as far as both go: one may lack the checksum of all rows."""
+    if name.endswith(INPUTS) and isinstance(mine, list) and isinstance(theirs, list):
+        n = min(len(mine), len(theirs))
+        return n > 1 and mine[:n] == theirs[:n]
+    return mine == theirs
+
+
+def _fingerprint(backend: Backend, x: Any, y: Any, weight: Any | None) -> tuple[list[Any], list[int]]:
+    """([type of x, checksum of some rows, perhaps one of all], checksums of y and of the weights)."""
+    rows, kind, scaling = stored(x), stored(x).dtype.name, 0
+    if isinstance(x, Standardized):
+        limit = [] if x.limit is None else [np.array([x.limit])]
+        kind, scaling = f"{kind}, standardized", _checksum([x.mean, x.scale, *limit])
+    inputs = [kind, _checksum(_some(backend, rows), scaling)]
+    if isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap):
+        inputs.append(_checksum(_all(rows), scaling))
+    return inputs, [_checksum([backend.to_host(a)]) for a in (y, weight) if a is not None]
+
+
+def _checksum(arrays: Iterable[np.ndarray], start: int = 0) -> int:
+    """crc32 of the numbers in C order, whatever order they are stored in."""
+    for array in arrays:
+        start = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, start)
+    return start
+
+
+def _some(backend: Backend, x: Any) -> Iterator[np.ndarray]:
+    n = min(SAMPLE, len(x))
+    index = np.arange(n) * (len(x) - 1) // max(n - 1, 1)                         # the first and the last row among them
+    for part in _pieces(n, x):
+        if isinstance(x, (np.ndarray, MappedRows, FileRows)):
+            yield x[index[part]]
+        else:
+            yield backend.to_host(some_rows(backend, x, index[part]))
+
+
+def _all(x: np.ndarray) -> Iterator[np.ndarray]:
+    return (x[part] for part in _pieces(len(x), x))
+
+
+def _pieces(n: int, x: Any) -> Iterator[slice]:
+    at_once = max(1, PIECE // (x.dtype.itemsize * x.shape[1]))
+    return (slice(start, min(start + at_once, n)) for start in range(0, n, at_once))

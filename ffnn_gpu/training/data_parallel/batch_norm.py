@@ -1,0 +1,71 @@
+"""BatchNorm over a batch that is shared out over ranks: the statistics are those of all its rows.
+
+    μ = Σ_r Σ x / N        σ² = Σ_r Σ (x − μ)² / N        N = rows of the whole batch
+
+    dx = (dx̂ − gain ⊙ Σ_r Σ da / N − x̂ gain ⊙ Σ_r Σ da ⊙ x̂ / N) / √(σ² + ε)        dx̂ = da ⊙ gain
+
+so two small sums forward and one backward. dgain and dbias stay this rank's share, like every other gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ffnn_gpu.arrays.precision import in_float32, wide
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.distributed.communicator import Communicator
+
+
+class GlobalBatch:
+    """The operations of `backend`, with BatchNorm's sums taken over the ranks.
+
+    Attributes:
+        rows: of the whole batch; to be set before each pass. A rank without rows takes part in the sums.
+    """
+
+    def __init__(self, backend: Backend, communicator: Communicator) -> None:
+        self._backend, self._communicator, self.rows = backend, communicator, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def run_step(self, code: Callable[..., Any], network: Any, *args: Any) -> Any:
+        """As Backend's; never a recording where a layer keeps statistics, which would be those of this rank's rows."""
+        if len(network.params.state): return code(network, *args)
+        return self._backend.run_step(code, network, *args)
+
+    def batch_rows(self, here: int) -> int:
+        """As Backend's."""
+        return self.rows
+
+    @in_float32("out", "xhat", "rstd", "mean", "variance")
+    def batch_norm(
+        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
+    ) -> Any:
+        """As Backend's, formula above."""
+        kind = wide(x.dtype)
+        mu = self._sum(x.sum(axis=0, dtype=kind)) / self.rows
+        centred = x - mu
+        sigma2 = self._sum((centred * centred).sum(axis=0)) / self.rows
+        factor = (sigma2 + eps) ** -0.5
+        mean[...], variance[...], rstd[...] = mu, sigma2, factor
+        xhat[...] = centred * factor
+        out[...] = xhat * gain + bias
+        return out
+
+    @in_float32("da", "dgain", "dbias", "dx")
+    def batch_norm_backward(
+        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
+    ) -> Any:
+        """As Backend's, formula above; da is overwritten."""
+        kind = wide(da.dtype)
+        sums = self._backend.zeros((2, da.shape[1]), kind)
+        sums[0], sums[1] = da.sum(axis=0, dtype=kind), (da * xhat).sum(axis=0, dtype=kind)
+        dbias[...], dgain[...] = sums[0], sums[1]
+        if dx is None: return None
+        means = self._sum(sums) * gain / self.rows
+        dx[...] = (da * gain - means[0] - xhat * means[1]) * rstd
+        return dx
+
+    def _sum(self, sums: Any) -> Any:
+        self._communicator.all_reduce(sums.reshape(-1))
+        return sums

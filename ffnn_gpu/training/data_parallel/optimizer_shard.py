@@ -1,0 +1,90 @@
+"""1/n of θ and its moments: what each of n ranks keeps and updates where the optimizer is shared out.
+
+    ∇θ_r ← reduce_scatter(∇θ)        θ_r ← rule(θ_r, ∇θ_r)        θ ← all_gather(θ_r)
+
+An optimizer sees a `Shard` as it sees `Parameters`, only shorter: rules are elementwise. Only ‖∇θ‖ needs the others.
+Reference: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models (2020), section 5.1.
+"""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
+from ffnn_gpu.distributed.communicator import Communicator, cuts
+from ffnn_gpu.nn.parameters import Parameters
+from ffnn_gpu.optim.optimizers import Optimizer, OptimizerState
+
+
+class NormOverRanks:
+    """The operations of `backend`, with ‖∇θ‖₂ taken over all ranks' pieces."""
+
+    def __init__(self, backend: Backend, communicator: Communicator) -> None:
+        self._backend, self._communicator = backend, communicator
+        self._square = backend.zeros((1,), np.float64)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def gradient_factor(self, grad: Any, limit: float | None, control: Any, loss_scale: Any | None) -> None:
+        """As Backend's; of ∇θ it needs nothing but the norm, which the vector of one number (‖∇θ‖₂) has too."""
+        self._backend.write(self._square, 0, self._backend.squared_norm(grad))
+        self._communicator.all_reduce(self._square)
+        self._backend.gradient_factor(self._square**0.5, limit, control, loss_scale)
+
+
+class Shard:
+    """This rank's piece of the parameters, with the attributes of `Parameters` that an optimizer reads.
+
+    Attributes:
+        bounds: rank r has θ[bounds[r] : bounds[r + 1]]; pieces begin where vector loads may.
+        optimizer_states: optimizer → the vectors it keeps, as long as the piece; they live as long as the parameters.
+    """
+
+    def __init__(self, params: Parameters, communicator: Communicator, optimizer: Optimizer) -> None:
+        self.whole, self.communicator = params, communicator
+        unit = ALIGNMENT // params.compute_dtype.itemsize
+        self.bounds = cuts(len(params.theta), communicator.size, unit)
+        start, stop = self.bounds[communicator.rank : communicator.rank + 2]
+        self.backend: Any = NormOverRanks(params.backend, communicator)
+        self.dtype, self.step, self.state, self.loss_scale = params.dtype, params.step, params.state, params.loss_scale
+        self.mine = slice(start, stop)
+        self.theta, self.grad = params.theta[self.mine], params.grad[self.mine]
+        self.shadow = None if params.shadow is None else params.shadow[self.mine]
+        self.n_decayed = min(max(params.n_decayed - start, 0), stop - start)
+        if (start, stop) not in params.pieces: params.pieces = {(start, stop): WeakKeyDictionary()}
+        self.optimizer_states = params.pieces[start, stop]
+        whole = params.optimizer_states.pop(optimizer, None)
+        if whole is not None: self.optimizer_states[optimizer] = self._piece_of(whole, optimizer)
+
+    def update(self, optimizer: Optimizer, lr: Any) -> None:
+        """One update of the whole θ: sums of this piece's gradient, the rule, everybody's new piece."""
+        self.communicator.reduce_scatter(self.whole.grad, self.bounds)
+        optimizer.step(self, lr)  # type: ignore[arg-type]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Everybody's piece of θ, to be called by whoever writes this one."""
+        self.communicator.all_gather(self.whole.theta, self.bounds)
+        self.whole.refresh()
+
+    def gathered(self, vector: Any) -> np.ndarray:
+        """On the host, the whole vector of which every rank has such a piece."""
+        out = np.zeros(self.bounds[-1], vector.dtype)
+        out[self.mine] = self.whole.backend.to_host(vector)
+        self.communicator.all_gather(out, self.bounds)
+        return out
+
+    def _piece_of(self, whole: OptimizerState, optimizer: Optimizer) -> OptimizerState:
+        """What an earlier training, whose optimizer was not shared out, left to go on from."""
+        copy, vectors = self.whole.backend.duplicate, vars(whole)
+        mine = {name: copy(v[self.mine]) if is_cut(name, optimizer) else v for name, v in vectors.items()}
+        state = OptimizerState(**mine)
+        state.control = whole.control
+        return state
+
+
+def is_cut(name: str, optimizer: Optimizer) -> bool:
+    """Whether this vector of the optimizer is as long as θ, so that each rank keeps a piece of it."""
+    return name in (*optimizer.moments, "mean")

@@ -1,0 +1,174 @@
+"""Training: `fit` checks its arguments, puts a training together, and is the loop around its steps.
+
+Everything that happens besides the step is a callback or a question of data.
+"""
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.checks import require_positive_int, seed_number
+from ffnn_gpu.data.minibatches import Minibatches, Order
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.evaluation.evaluate import Samples, balanced, metric_name, samples, split
+from ffnn_gpu.evaluation.metrics import get_metric
+from ffnn_gpu.nn.losses.standard import Loss
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.optim.optimizers import Optimizer
+from ffnn_gpu.optim.schedules import Schedule, constant
+from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
+from ffnn_gpu.training.data_parallel.team import DataParallel, Team
+from ffnn_gpu.training.history import History
+from ffnn_gpu.training.interrupt import Interrupt
+from ffnn_gpu.training.progress import progress
+from ffnn_gpu.training.resume import settings
+from ffnn_gpu.training.run import TrainingRun
+from ffnn_gpu.training.step import train_step as train_step  # a public name of this module
+
+
+def fit(
+    network: Network, loss: Loss, optimizer: Optimizer, data: Any, *,
+    epochs: int = 10, batch_size: int = 128, validation: Any = None, sample_weight: Any = None,
+    class_weight: Mapping[Any, float] | str | None = None, metrics: Iterable[Any] = (),
+    schedule: Schedule | Callback = constant, early_stopping: int | EarlyStopping | None = None, accumulate: int = 1,
+    shuffle: bool = True, drop_last: bool = False, seed: int = 0, checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = False, callbacks: Sequence[Callback] = (), verbose: int = 1, communicator: Any = None,
+    shard_optimizer: bool = False,
+) -> History:  # fmt: skip
+    """Train the network on data: (X, y) or (X, y, sample_weight), X (n, n_in), which may lie in a file or in several.
+
+    Args:
+        validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified where y are classes.
+        sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
+        metrics: names or functions (y, prediction), computed on the validation rows, or on the training rows where there
+            are none; a prediction is the loss's decision, such as a class index, as `evaluate` says.
+        schedule: factor on the optimizer's lr per step, from ffnn_gpu.optim.schedules, or a ReduceOnPlateau(…).
+        early_stopping: epochs to wait for a better val_loss (loss without validation); the best weights come back on
+            every exit.
+        accumulate: into how many micro-batches each batch is cut: the same gradient in less memory.
+        seed: of shuffling, splitting and dropout.
+        checkpoint: a folder for `last` and `best`, which replace those of an earlier run; resume: go on from `last` if it
+            is there.
+        verbose: 0 silent, 1 a bar on a terminal, 2 one line per epoch.
+        communicator: of the ranks that train this network together, each calling fit with the same arguments: what
+            ffnn_gpu.distributed.communicator() returns, or a DataParallel with more settings. batch_size is that of all ranks.
+        shard_optimizer: each rank keeps and updates 1/n of the moments. Later trainings with it go on from them; one
+            without it starts with new ones.
+
+    Returns:
+        One row per epoch. After Ctrl-C or SIGTERM, what there is by then, with `interrupted` set.
+
+    Raises:
+        ShapeError, DataError, ConfigurationError: before anything is changed. DivergedError: the loss is not finite.
+        DivergedRanksError: the ranks are not in the same training.
+    """
+    _require_kinds(network=(network, Network), loss=(loss, Loss), optimizer=(optimizer, Optimizer))
+    if not isinstance(schedule, (Schedule, Callback)):
+        raise ConfigurationError(f"schedule must be an object such as ffnn_gpu.optim.schedules.Cosine(), not {schedule!r}")
+    for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
+        require_positive_int(name, value)
+    seed = seed_number(seed)
+    plan = DataParallel.of(communicator)
+    train, held_out = plan.together(lambda: _checked(network, loss, data, sample_weight, validation, seed, plan))
+    if class_weight is not None:
+        train = balanced(train, class_weight, network.widths[-1], network.dtype)
+    metrics = tuple(map(get_metric, metrics))
+    team = Team(plan, network, optimizer, shard_optimizer)
+    order = Order(batch_size, shuffle, drop_last, seed)
+    minibatches = Minibatches(network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size)
+    extra = [schedule] if isinstance(schedule, Callback) else []
+    run = TrainingRun(
+        network, loss, optimizer, minibatches, held_out, team=team, epochs=epochs, metrics=metrics, accumulate=accumulate,
+        seed=seed, schedule=constant if isinstance(schedule, Callback) else schedule,
+    )  # fmt: skip
+    run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
+    _require_callbacks(run)
+    if team.rank:
+        run.elsewhere = [callback for callback in run.callbacks if callback.first_rank_only]
+        run.callbacks = [callback for callback in run.callbacks if not callback.first_rank_only]
+    return _loop(run, resume)
+
+
+def _checked(
+    network: Network, loss: Loss, data: Any, sample_weight: Any, validation: Any, seed: int, plan: DataParallel
+) -> tuple[Samples, Samples | None]:
+    """The rows to train on and those held out. Of rows in files each rank looks at its part."""
+    rank, size = plan.communicator.rank, plan.communicator.size
+    whole = samples(network, loss, data, sample_weight, rank=rank, size=size)
+    return split(network, loss, whole, validation, seed, rank, size)
+
+
+def _require_kinds(**arguments: tuple[Any, type]) -> None:
+    for name, (value, kind) in arguments.items():
+        if not isinstance(value, kind):
+            examples = {Network: "Network(64, [Dense(10)])", Loss: "softmax_cross_entropy", Optimizer: "Adam(lr=1e-3)"}
+            raise ConfigurationError(f"{name} must be an object such as ffnn_gpu.{examples[kind]}, not {value!r}")
+
+
+def _require_callbacks(run: TrainingRun) -> None:
+    names = [metric_name(metric) for metric in run.metrics]
+    watched = names if run.validation is None else ["val_loss", *(f"val_{name}" for name in names)]
+    columns = ["loss", *watched, "lr", "seconds", "samples_per_second"]
+    for callback in run.callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigurationError(f"callbacks must be objects of classes derived from Callback, not {callback!r}")
+        monitor = getattr(callback, "monitor", None)
+        if monitor is not None and monitor not in columns:
+            raise ConfigurationError(f"there is no column {monitor!r} to monitor; there are {', '.join(columns)}")
+
+
+def _loop(run: TrainingRun, resume: bool) -> History:
+    quiet = np.errstate(over="ignore", invalid="ignore")                          # the meter raises on what is not finite
+    with Interrupt() as interrupt, ExitStack() as at_the_end, quiet:
+        run.team.listen(interrupt)
+        run.team.require_agreement(run, settings(run))
+        for callback in run.callbacks:
+            callback.start(run)
+            at_the_end.callback(callback.finish, run)                            # each of them, whatever the others raise
+        for callback in run.callbacks:
+            if resume and isinstance(callback, Checkpoints) and run.team.first_says(callback.has_last):
+                run.restore(callback.last)
+                run.team.require_agreement(run, settings(run))
+        at_the_end.push(functools.partial(_conclude, run))
+        while run.epoch < run.epochs and not run.stop and not run.team.signal:
+            _train_epoch(run)
+        if run.team.signal:
+            for callback in run.callbacks:
+                callback.after_interrupt(run)
+    return run.history
+
+
+def _train_epoch(run: TrainingRun) -> None:
+    while run.position < run.data.steps:
+        run.step()
+        for callback in run.callbacks:
+            callback.after_step(run)
+        if run.team.signal and run.position < run.data.steps: return
+    row = run.finish_epoch()
+    for callback in run.callbacks:
+        callback.after_epoch(run, row)
+
+
+def _conclude(run: TrainingRun, kind: type[BaseException] | None, *of_error: Any) -> None:
+    """After the last step, or where an exception ended the training: then pieces of θ may not come from other ranks."""
+    run.history.interrupted = run.team.signal
+    if run.optimizer.ema is not None and run.steps_done and (kind is None or run.team.shard is None):
+        run.optimizer.load_average(run.team.params)
+
+
+def _stopping(early_stopping: int | EarlyStopping | None) -> list[Callback]:
+    if early_stopping is None: return []
+    stopping = early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
+    return [stopping, BestWeights(stopping.monitor)]
+
+
+def _checkpoints(checkpoint: str | Path | Checkpoints | None, resume: bool) -> list[Callback]:
+    if checkpoint is None:
+        if resume:
+            raise ConfigurationError("resume=True needs checkpoint=…, the folder to go on from")
+        return []
+    return [checkpoint if isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint)]

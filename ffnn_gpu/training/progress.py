@@ -1,0 +1,64 @@
+"""What a person sees while training: a bar on a terminal, one line per epoch elsewhere, on standard error."""
+
+import sys
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ffnn_gpu.training.callbacks import Callback
+
+REFRESHES_PER_SECOND = 5
+
+
+def describe(row: dict[str, float]) -> str:
+    """loss 0.1234  val_loss 0.2345  …"""
+    shown = (name for name in row if name not in ("epoch", "seconds", "samples_per_second"))
+    return "  ".join(f"{name} {row[name]:.4g}" for name in shown)
+
+
+class ProgressLines(Callback):
+    """One line per epoch."""
+
+    first_rank_only = True
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = file
+
+    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+        print(f"epoch {run.epoch}/{run.epochs}  {describe(row)}  {row['seconds']:.1f} s", file=self.file or sys.stderr)
+
+
+class ProgressBar(Callback):
+    """A bar over all steps with the latest losses beside it."""
+
+    first_rank_only = True
+
+    def start(self, run: Any) -> None:
+        self.progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[row]}"),
+            console=Console(stderr=True), refresh_per_second=REFRESHES_PER_SECOND,
+        )  # fmt: skip
+        self.task = self.progress.add_task(
+            "", total=run.epochs * run.data.steps, completed=run.steps_done, epoch=run.epoch, row=""
+        )
+        self.progress.start()
+
+    def needs_every_step(self) -> bool:
+        return False
+
+    def after_step(self, run: Any) -> None:
+        self.progress.update(self.task, completed=run.steps_done, epoch=f"{run.epoch + 1}/{run.epochs}")
+
+    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+        self.progress.update(self.task, completed=run.steps_done, row=describe(row))
+
+    def finish(self, run: Any) -> None:
+        self.progress.stop()
+
+
+def progress(verbose: int) -> list[Callback]:
+    """No callback for verbose=0; a bar for 1 on a terminal; lines for 2 or where there is no terminal."""
+    if not verbose: return []
+    return [ProgressBar() if verbose == 1 and sys.stderr.isatty() else ProgressLines()]

@@ -1,0 +1,121 @@
+"""Products in tiles: right to the rounding of a sum, within their own memory, and the same bits however they are cut."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.testing import assert_close, tolerance
+
+numba = pytest.importorskip("numba")
+tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
+cuts = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
+native = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics")
+pointer = native.pointer
+GUARD = 7.0  # what lies around C, and must stay
+
+
+@numba.njit
+def _single(A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K):
+    tiles.product(pointer(np.float32, 0), A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K)
+
+
+@numba.njit
+def _double(A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K):
+    tiles.product(pointer(np.float64, 0), A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K)
+
+
+def product(A, B):
+    """A B, written into the middle of a guarded array."""
+    (M, K), N = A.shape, B.shape[1]
+    frame = np.full((M + 2, N + 40), GUARD, A.dtype)
+    C = frame[1:-1, 20:-20]
+    turned = not B.flags.c_contiguous
+    code = _single if A.dtype == np.float32 else _double
+    code(A.ctypes.data, *A.strides, B.ctypes.data, B.strides[turned], turned, C.ctypes.data, C.strides[0], M, N, K)
+    kept = frame.copy()
+    kept[1:-1, 20:-20] = GUARD
+    assert (kept == GUARD).all(), "something beside C was written"
+    return C
+
+
+def operands(M, N, K, dtype, turned, seed=0):
+    rng = np.random.default_rng(seed)
+    A, B = (rng.normal(size=shape).astype(dtype) for shape in ((M, K), (K, N)))
+    return (np.asfortranarray(A) if turned[0] else A), (np.asfortranarray(B) if turned[1] else B)
+
+
+def require_right(C, A, B):
+    scale = np.abs(A.astype(np.float64)) @ np.abs(B.astype(np.float64))
+    bound = tolerance("product", C.dtype, K=A.shape[1])
+    assert_close(C, A.astype(np.float64) @ B.astype(np.float64), bound, "product", scale=scale + np.finfo(C.dtype).tiny)
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_of_every_small_shape_are_right(dtype, turned):
+    for M in (1, 2, 5, 6, 7, 13):
+        for N in (2, 3, 15, 16, 17, 31, 33, 47, 64, 65, 130):
+            for K in (2, 3, 17, 40):
+                A, B = operands(M, N, K, dtype, turned)
+                require_right(product(A, B), A, B)
+
+
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize("shape", [(100, 70, 511), (19, 64, 512), (50, 33, 513), (64, 65, 1025), (7, 129, 3000)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_over_several_depths_are_right(dtype, shape, turned):
+    A, B = operands(*shape, dtype, turned)
+    require_right(product(A, B), A, B)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_whole_numbers_are_multiplied_exactly(dtype):
+    rng = np.random.default_rng(0)
+    A, B = rng.integers(-50, 50, (40, 600)), rng.integers(-50, 50, (600, 90))
+    np.testing.assert_array_equal(product(A.astype(dtype), B.astype(dtype)), A @ B)
+
+
+def test_nan_and_infinity_reach_their_rows_and_columns_and_no_others():
+    A, B = operands(20, 70, 30, "float32", (False, False))
+    A[3, 5], B[7, 66] = np.nan, np.inf
+    C = product(A, B)
+    assert np.isnan(C[3]).all() and not np.isfinite(C[:, 66]).any()
+    assert np.isfinite(np.delete(np.delete(C, 3, axis=0), 66, axis=1)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_part_of_c_has_the_bits_of_the_whole(dtype):
+    A, B = operands(61, 150, 700, dtype, (False, False))
+    whole = product(A, B)
+    for top, left in ((0, 64), (6, 0), (12, 32), (5, 128)):
+        assert product(A[top:], np.ascontiguousarray(B[:, left:])).tobytes() == whole[top:, left:].tobytes()
+
+
+@pytest.mark.skipif(not native.X86, reason="these are features of x86 processors")
+@pytest.mark.parametrize("name", ["haswell,+sse2,+avx,+avx2,+fma", "x86-64,+sse2"])
+def test_products_for_a_lesser_processor_are_right(name):
+    cpu, _, features = name.partition(",")
+    environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "small_shape or depths"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.parametrize("shape", [
+    (1024, 512, 784), (128, 512, 784), (784, 10, 1024), (5, 4096, 4096), (4096, 5, 4096), (300, 300, 300), (32, 32, 8),
+], ids=str)  # fmt: skip
+def test_grids_share_large_products_evenly_and_leave_small_ones(shape, threads):
+    parts, across = cuts.Cuts(threads, 4).grid(*shape)
+    if threads == 1 or np.prod(shape) < 1 << 18: assert (parts, across) == (1, 1)
+    else:
+        panels, strips = -(-4 * shape[1] // tiles.PANEL), -(-shape[0] // tiles.ROWS)
+        assert parts % across == 0 and across <= panels and parts // across <= strips
+        assert min(threads, panels * strips) <= parts <= cuts.MOST_PARTS * threads
+        part = -(-strips // (parts // across)) * -(-panels // across)
+        most = -(-parts // threads) * part                                       # tiles of the thread with the most
+        assert most <= 1.4 * max(panels * strips / threads, 1)

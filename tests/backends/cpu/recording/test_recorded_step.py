@@ -1,0 +1,522 @@
+"""Recorded steps and predictions: equal to the code they were recorded from, for every thread, and never for other code."""
+
+import importlib
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import ffnn_gpu
+from ffnn_gpu import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Lion,
+    Nadam,
+    Network,
+    Residual,
+    RMSprop,
+    binary_cross_entropy_with_logits,
+    gelu,
+    mean_squared_error,
+    relu,
+    softmax_cross_entropy,
+    tanh,
+    train_step,
+)
+from ffnn_gpu.backends.choice import NumbaBackend
+from ffnn_gpu.errors import ConfigurationError, WorkspaceError
+from ffnn_gpu.training.step import recordable
+
+pytest.importorskip("numba")
+_step = train_step.__wrapped__  # as it is
+Team = pytest.importorskip("ffnn_gpu.backends.cpu.recording.threads").Team
+
+N_IN, C, B = 40, 6, 96
+PLAIN = (Dense(256, relu), Dense(200, relu), Dense(C))
+NETWORKS = {
+    "dense": PLAIN,
+    "small": (Dense(8, relu), Dense(C)),
+    "linear": (Dense(C),),
+    "no biases": (Dense(64, relu, bias=False), Dense(C, bias=False)),
+    "batch norm": (Dense(256, bias=False), BatchNorm(), Dense(C)),
+    "layer norm": (Dense(256, relu), LayerNorm(), Dense(C)),
+    "dropout": (Dense(256, relu), Dropout(0.3), Dense(C)),
+    "residual": (Dense(256, relu), Residual([Dense(256, relu), Dropout(0.2), Dense(256)]), Dense(C)),
+    "norms first": (BatchNorm(), LayerNorm(), Dense(C)),
+    "last is no product": (Dense(C), LayerNorm()),
+}
+OPTIMIZERS = {
+    "adam": Adam(), "adamw": AdamW(), "sgd": SGD(0.1), "momentum": SGD(0.1, momentum=0.9), "rmsprop": RMSprop(),
+    "nesterov": SGD(0.1, momentum=0.9, nesterov=True), "rmsprop, momentum": RMSprop(momentum=0.9), "adagrad": Adagrad(),
+    "nadam": Nadam(), "lion": Lion(), "clipped": Adam(clip_norm=0.1), "clipped by value": Adam(clip_value=0.01),
+    "penalized": SGD(0.1, l2=0.1, l1=0.01), "averaged": Adam(ema=0.9),
+    "everything": AdamW(l2=0.1, l1=0.01, clip_norm=0.2, clip_value=0.05, ema=0.9),
+}  # fmt: skip
+LOSSES = {
+    "classes": softmax_cross_entropy, "numbers": mean_squared_error, "odds": binary_cross_entropy_with_logits,
+}  # fmt: skip
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", str(request.param))
+    return request.param
+
+
+def batch(dtype="float64", rows=B, loss=softmax_cross_entropy, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, N_IN)).astype(dtype)
+    if loss is softmax_cross_entropy: return x, rng.integers(0, C, rows)
+    return x, (rng.standard_normal if loss is mean_squared_error else rng.random)((rows, C)).astype(dtype)
+
+
+def made(layers, dtype="float64", rows=B):
+    network = Network(N_IN, list(layers), NumbaBackend(), dtype)
+    return network, network.workspace(rows)
+
+
+def reasons(ws):
+    return [program.reason for program in ws.programs]
+
+
+def numbers(network, optimizer):
+    state = optimizer.state(network.params)
+    vectors = {name: np.array(value) for name, value in vars(state).items()}
+    return vectors | {name: np.array(getattr(network.params, name)) for name in ("theta", "grad", "state", "step")}
+
+
+def trained(step, layers, optimizer, loss=softmax_cross_entropy, dtype="float64", rows=B, weight=None, steps=6):
+    """Losses and every number after some steps, and why they were not recorded."""
+    network, ws = made(layers, dtype, rows)
+    x, y = batch(dtype, rows, loss)
+    losses = [step(network, loss.evaluate, optimizer, x, y, ws, weight, None) for _ in range(steps)]
+    return {"losses": np.array(losses)} | numbers(network, optimizer), reasons(ws)
+
+
+def require_equal(found, expected, rtol, atol=0.0):
+    for name, value in expected.items():
+        largest = max(1, np.abs(value).max(initial=0))
+        np.testing.assert_allclose(found[name], value, rtol=rtol, atol=atol * largest, err_msg=name)
+
+
+# ---------------------------------------------------------------------- the same numbers
+
+
+@pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
+def test_recorded_steps_of_every_layer_equal_their_code(layers, threads):
+    found, why = trained(train_step, layers, SGD(0.05, momentum=0.9))
+    assert why == [""]
+    require_equal(found, trained(_step, layers, SGD(0.05, momentum=0.9))[0], 0, 1e-12)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_recorded_steps_of_every_optimizer_equal_their_code(optimizer, threads):
+    found, why = trained(train_step, PLAIN, optimizer)
+    assert why == [""]
+    require_equal(found, trained(_step, PLAIN, optimizer)[0], 0, 1e-11)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_recorded_steps_of_every_loss_equal_their_code(loss, weighted, threads):
+    weight = np.random.default_rng(3).random(B) if weighted else None
+    found, why = trained(train_step, PLAIN, SGD(0.1), loss, weight=weight)
+    assert why == [""]
+    require_equal(found, trained(_step, PLAIN, SGD(0.1), loss, weight=weight)[0], 0, 1e-12)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 17, 333])
+def test_recorded_steps_of_any_number_of_rows_equal_their_code(rows, threads):
+    found, why = trained(train_step, PLAIN, SGD(0.1), rows=rows)
+    assert why == [""]
+    require_equal(found, trained(_step, PLAIN, SGD(0.1), rows=rows)[0], 0, 1e-12)
+
+
+def test_recorded_steps_in_float32_equal_their_code_within_its_rounding(threads):
+    found, why = trained(train_step, NETWORKS["layer norm"], SGD(0.1), dtype="float32")
+    assert why == [""]
+    require_equal(found, trained(_step, NETWORKS["layer norm"], SGD(0.1), dtype="float32")[0], 0, 1e-6)
+
+
+def test_weights_that_are_all_zero_give_no_gradient():
+    found, _ = trained(train_step, PLAIN, SGD(0.1), weight=np.zeros(B), steps=1)
+    assert found["losses"] == 0 and not found["grad"].any()
+
+
+def test_learning_rate_given_with_a_step_stays():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    optimizer = SGD(0.1)
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws, lr=np.array([0.5]))
+    before = network.params.theta.copy()
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    np.testing.assert_allclose(before - network.params.theta, 0.5 * network.params.grad, rtol=1e-9, atol=1e-15)
+    assert reasons(ws) == ["", ""]
+
+
+def test_arguments_may_lie_elsewhere_in_every_step():
+    network, ws = made(PLAIN)
+    other, scratch = made(PLAIN)
+    for seed in range(5):
+        x, y = batch(seed=seed)
+        train_step(network, softmax_cross_entropy, SGD(0.1), x, y.astype(np.int32), ws)
+        _step(other, softmax_cross_entropy, SGD(0.1), x, y, scratch, None, None)
+    np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 64, 300])
+@pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
+def test_recorded_predictions_equal_their_code(layers, rows, threads):
+    network, _ = made(layers)
+    network.params.theta[:] += np.random.default_rng(2).standard_normal(len(network.params.theta)) / 10
+    network.params.state[:] += 0.3
+    x, _ = batch(rows=rows)
+    ws, scratch = (network.workspace(rows, training=False) for _ in range(2))
+    np.testing.assert_allclose(network.forward(x, ws), network.run(x, scratch), rtol=1e-12, atol=1e-12)
+    assert reasons(ws) == [""]
+
+
+def test_layer_that_hands_its_input_on_is_not_recorded_last():
+    network, _ = made((Dense(C), Dropout(0.5)))
+    ws, (x, _) = network.workspace(B, training=False), batch()
+    np.testing.assert_array_equal(network.forward(x, ws), x @ network.params.views[0].W)
+    assert reasons(ws) == ["the output is not the last layer's own"]
+
+
+# ---------------------------------------------------------------------- what is not recorded
+
+
+class Doubled(ffnn_gpu.Layer):
+    """2 x by NumPy itself, which no backend sees"""
+
+    def output_width(self, width):
+        return width
+
+    def buffer_shapes(self, rows, width):
+        return {"a": (rows, width)}
+
+    def forward(self, backend, p, x, buf):
+        return np.multiply(x, 2, out=buf.a)
+
+    def backward(self, backend, p, da, buf):
+        return 2 * da
+
+
+class Patient(SGD):
+    """A rule of somebody's own"""
+
+    def formula(self, xp, theta, g, lr, t, *moments):
+        theta -= lr * g / t
+
+    def update(self, backend, update, state):
+        backend.own_rule(update, self.formula)
+
+
+@dataclass(frozen=True)
+class Halved(type(softmax_cross_entropy)):
+    """Half a loss"""
+
+    def evaluate(self, backend, z, y, dz, sample_weight):
+        value = super().evaluate(backend, z, y, dz, sample_weight)
+        dz /= 2
+        return value / 2
+
+
+@pytest.mark.parametrize(
+    ("layers", "optimizer", "loss", "reason"),
+    [
+        ((Dense(C), Doubled()), SGD(0.1), softmax_cross_entropy, "Doubled() is not this package's own"),
+        ((Residual([Doubled()]), Dense(C)), SGD(0.1), softmax_cross_entropy, "Doubled() is not this package's own"),
+        (PLAIN, Patient(0.1), softmax_cross_entropy, "is not this package's own"),
+        (PLAIN, SGD(0.1), Halved(), "is not this package's own"),
+        ((Dense(8, tanh), Dense(C)), SGD(0.1), softmax_cross_entropy, "there is no command for tanh"),
+        ((Dense(8, gelu), Dense(C)), SGD(0.1), softmax_cross_entropy, "there is no command for gelu"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_code_that_no_command_does_runs_as_it_is(layers, optimizer, loss, reason):
+    found, (why,) = trained(train_step, layers, optimizer, loss)
+    assert reason in why
+    require_equal(found, trained(_step, layers, optimizer, loss)[0], 0)
+
+
+def test_targets_that_nobody_has_checked_are_checked_in_every_step():
+    network, ws = made(PLAIN)
+    x, y = batch(loss=mean_squared_error)
+    train_step(network, mean_squared_error, SGD(0.1), x, y, ws)
+    assert reasons(ws) == ["there is no command for mean_squared_error, or its targets have not been checked"]
+    with pytest.raises(ffnn_gpu.ShapeError): train_step(network, mean_squared_error, SGD(0.1), x, y[:, 1:], ws)
+
+
+def test_rows_of_another_type_or_with_gaps_run_as_they_are():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    values = [
+        float(train_step(network, softmax_cross_entropy, SGD(0.0), rows, y, ws))
+        for rows in (x, np.asfortranarray(x), x.astype(np.float32))
+    ]
+    assert values[0] == pytest.approx(values[1], rel=1e-13)
+    assert values[0] == pytest.approx(values[2], rel=1e-6)
+    assert reasons(ws) == ["", "an array has gaps", "x is float32"]
+
+
+def test_rows_that_are_their_own_targets_are_not_confused_with_later_ones():
+    (network, ws), (other, scratch) = (made((Dense(8, relu), Dense(N_IN))) for _ in range(2))
+    rng, loss = np.random.default_rng(0), mean_squared_error.evaluate
+    x, y = rng.standard_normal((2, B, N_IN))
+    for targets in (x, y):
+        values = train_step(network, loss, SGD(0.1), x, targets, ws), _step(other, loss, SGD(0.1), x, targets, scratch)
+        assert values[0] == pytest.approx(values[1], rel=1e-13)
+    assert reasons(ws)[0] == "two arguments are one array"
+
+
+def test_no_rows_are_not_recorded():
+    network, ws = made(PLAIN, rows=0)
+    assert train_step(network, softmax_cross_entropy, SGD(0.1), *batch(rows=0), ws) == 0
+    assert reasons(ws) == ["there is no row"]
+
+
+def test_rows_in_the_network_s_own_memory_are_not_recorded_and_never_run_as_if_they_were():
+    network, _ = made((Dense(N_IN),))
+    ws, (x, _) = network.workspace(16, training=False), batch(rows=16)
+    expected = [network.run(x, network.workspace(16, training=False)).copy()]
+    expected.append(network.run(expected[0], network.workspace(16, training=False)).copy())
+    for _ in range(2):
+        first = network.forward(x, ws)
+        np.testing.assert_allclose(first, expected[0], rtol=0, atol=1e-13)
+        np.testing.assert_allclose(network.forward(first[:4], ws.first(4)), expected[1][:4], rtol=0, atol=1e-13)
+        part = network.forward(x[:4].copy(), ws.first(4))
+        np.testing.assert_allclose(part, expected[0][:4], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("lr", [np.array([0.5], np.float32), np.array([1]), np.array([0.5, 0.5])], ids=str)
+def test_learning_rate_of_another_kind_runs_as_it_is(lr):
+    (network, ws), (other, scratch) = made(PLAIN), made(PLAIN)
+    x, y = batch()
+    train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws, lr=lr)
+    _step(other, softmax_cross_entropy, SGD(0.1), x, y, scratch, None, lr)
+    np.testing.assert_array_equal(network.params.theta, other.params.theta)
+    assert reasons(ws) == ["there is no command for a learning rate that is not float64 (1,)"]
+
+
+@pytest.mark.parametrize(
+    ("y", "weight"),
+    [
+        (np.zeros((B, C)), None), (np.zeros((B, 1), np.float32), None), (np.zeros((B, C), np.int64), None),
+        (np.zeros((B, C), np.float32), np.ones(B)), (np.zeros(B, np.int64), np.ones(B)),
+    ],
+    ids=["wide", "one column", "whole numbers", "wide weights", "wide weights of classes"],
+)  # fmt: skip
+def test_targets_and_weights_of_another_kind_run_as_they_are(y, weight):
+    loss = (softmax_cross_entropy if y.ndim == 1 else mean_squared_error).evaluate
+    (network, ws), (other, scratch) = made(PLAIN, "float32"), made(PLAIN, "float32")
+    x, _ = batch("float32")
+    value = train_step(network, loss, SGD(0.1), x, y, ws, weight)
+    assert value == _step(other, loss, SGD(0.1), x, y, scratch, weight, None)
+    assert reasons(ws) != [""]
+
+
+def test_fewer_targets_than_rows_are_refused():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    with pytest.raises(ValueError): train_step(network, softmax_cross_entropy.evaluate, SGD(0.1), x, y[:-5], ws)
+
+
+def test_classes_derived_from_the_backend_and_the_network_keep_what_they_override():
+    class Backend(NumbaBackend):
+        def adam(self, update, *args): self.calls = getattr(self, "calls", 0) + 1
+
+    class Limited(Network):
+        def forward(self, x, ws):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().forward(x, ws)
+
+    (x, y), backend = batch(), Backend()
+    network, limited = Network(N_IN, PLAIN, backend, "float64"), Limited(N_IN, PLAIN, NumbaBackend(), "float64")
+    for trained_one in (network, limited):
+        ws = trained_one.workspace(B)
+        for _ in range(3): train_step(trained_one, softmax_cross_entropy, Adam(), x, y, ws)
+    assert (backend.calls, limited.calls) == (3, 3)
+
+
+def test_what_a_step_reads_besides_its_arguments_may_be_exchanged():
+    layers, optimizer = (Dense(64, relu), Dropout(0.5), Dense(C)), SGD(0.1, momentum=0.9)
+    (network, ws), (other, scratch), (x, y) = made(layers), made(layers), batch()
+    for change in (None, "velocity", "seed", "row"):
+        for one, memory in ((network, ws), (other, scratch)):
+            if change == "velocity": optimizer.state(one.params).velocity = np.zeros_like(one.params.theta)
+            elif change: setattr(memory.stream, change, 3)
+        train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+        _step(other, softmax_cross_entropy, optimizer, x, y, scratch, None, None)
+        np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13, err_msg=str(change))
+
+
+def test_step_of_somebody_s_own_is_recorded_for_itself():
+    @recordable
+    def gradient_only(network, loss, optimizer, x, y, ws, sample_weight=None, lr=None):
+        value = loss(network.backend, network.forward(x, ws), y, dz=ws.dz, sample_weight=sample_weight)
+        network.backward(ws.dz, ws)
+        return value
+
+    (network, ws), (x, y), optimizer = made(PLAIN), batch(), SGD(0.1)
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    before = network.params.theta.copy()
+    gradient_only(network, softmax_cross_entropy, optimizer, x, y, ws)
+    np.testing.assert_array_equal(network.params.theta, before)
+
+
+def test_optimizer_that_is_only_a_step_works():
+    class Descent:
+        def step(self, params, lr=None): params.theta -= 0.1 * params.grad
+
+    (network, ws), (other, scratch), (x, y) = made(PLAIN), made(PLAIN), batch()
+    for _ in range(2): train_step(network, softmax_cross_entropy, Descent(), x, y, ws)
+    for _ in range(2): _step(other, softmax_cross_entropy, SGD(0.1), x, y, scratch)
+    np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13)
+
+
+def test_optimizer_is_not_kept_alive():
+    (network, ws), (x, y), optimizer = made(PLAIN), batch(), Adam()
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    gone = weakref.ref(optimizer)
+    del optimizer
+    assert gone() is None
+
+
+def test_pass_of_another_thread_is_left_alone_by_a_step_that_it_refuses():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    network.forward(x, ws)
+    ws._pass.acquire()                                                           # as the other thread's backward would
+    with pytest.raises(WorkspaceError, match="another thread"):
+        train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
+    assert ws.buffers[0].x is x and ws._whole._latest is ws
+
+
+# ---------------------------------------------------------------------- nothing is lost
+
+
+@pytest.mark.parametrize("bad", [-1, C])
+@pytest.mark.parametrize("warm", [0, 2])
+@pytest.mark.parametrize("kind", [np.int32, np.int64])
+def test_class_out_of_range_changes_nothing(bad, warm, kind, threads):
+    network, ws = made(PLAIN)
+    optimizer, (x, y) = Adam(), batch()
+    y = y.astype(kind)
+    for _ in range(warm): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+    before = numbers(network, optimizer)
+    before.pop("grad")
+    wrong = np.where(y == 2, kind(bad), y)
+    with pytest.raises(IndexError): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, wrong, ws)
+    with pytest.raises(ffnn_gpu.DataError, match=str(bad)):
+        train_step(network, softmax_cross_entropy, optimizer, x, wrong, ws)
+    require_equal(numbers(network, optimizer), before, 0)
+    table = ws.programs[0].table
+    assert not table.failed[0] and np.isfinite(table.run(x, y))
+
+
+def test_workspace_of_another_network_is_refused():
+    (network, ws), (other, _) = made(PLAIN), made(PLAIN)
+    x, y = batch()
+    train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
+    with pytest.raises(WorkspaceError, match="another network"): train_step(other, softmax_cross_entropy, SGD(0.1), x, y, ws)
+
+
+def test_optimizer_that_starts_anew_is_recorded_anew():
+    network, ws = made(PLAIN)
+    optimizer, (x, y) = Adam(), batch()
+    for _ in range(2): train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    del network.params.optimizer_states[optimizer]
+    train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    assert optimizer.state(network.params).scalars[0] == 1 and reasons(ws) == ["", ""]
+
+
+def test_step_leaves_nothing_to_differentiate():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    for _ in range(2):
+        train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
+        with pytest.raises(WorkspaceError): network.backward(ws.dz, ws)
+
+
+def test_more_kinds_of_calls_than_are_kept_are_still_right():
+    network, ws = made(PLAIN)
+    x, y = batch()
+    for _ in range(12): train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
+    assert len(ws.programs) == 8 and set(reasons(ws)) == {""}
+    value = train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
+    assert value == pytest.approx(float(softmax_cross_entropy(network.backend, network.forward(x, ws), y)), rel=1e-12)
+
+
+# ---------------------------------------------------------------------- threads
+
+
+def test_who_does_a_part_changes_no_bit(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "2")
+    together = trained(train_step, PLAIN, Adam())[0]
+    time.sleep(0.05)                                                             # until the helper sleeps
+    monkeypatch.setattr(Team, "wake", lambda team: None)
+    require_equal(trained(train_step, PLAIN, Adam())[0], together, 0)
+
+
+def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "2")
+    expected, results = trained(train_step, PLAIN, SGD(0.1), steps=40)[0], {}
+    threads = [
+        threading.Thread(target=lambda k=k: results.update({k: trained(train_step, PLAIN, SGD(0.1), steps=40)[0]}))
+        for k in range(4)
+    ]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    for k in range(4): require_equal(results[k], expected, 0)
+
+
+@pytest.mark.parametrize(("told", "number"), [
+    ({}, os.cpu_count()), ({"OMP_NUM_THREADS": "3"}, 3), ({"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2"}, 2),
+    ({"OPENBLAS_NUM_THREADS": "many"}, os.cpu_count()), ({"FFNN_GPU_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}, 4),
+])  # fmt: skip
+def test_threads_are_ours_then_what_libraries_are_told_then_the_cores(told, number, monkeypatch):
+    for name in ("FFNN_GPU_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items(): monkeypatch.setenv(name, value)
+    monkeypatch.setattr(importlib.import_module("ffnn_gpu.backends.cpu.recording.threads"), "cores", os.cpu_count)
+    assert importlib.import_module("ffnn_gpu.backends.cpu.recording.threads").threads() == number
+
+
+def test_nobody_spins_after_the_last_step(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "3")
+    trained(train_step, PLAIN, SGD(0.1))
+    time.sleep(0.1)
+    began = time.process_time()
+    time.sleep(0.4)
+    assert time.process_time() - began < 0.1
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
+def test_number_of_threads_that_is_none_is_refused(text, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", text)
+    network, ws = made(PLAIN)
+    with pytest.raises(ConfigurationError, match=f"FFNN_GPU_THREADS must be a whole number from 1 on, not '{text}'"):
+        train_step(network, softmax_cross_entropy, SGD(0.1), *batch(), ws)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_process_trains_with_a_team_of_its_own(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "2")
+    expected = trained(train_step, PLAIN, SGD(0.1))[0]
+    child = os.fork()
+    if child == 0:
+        found = trained(train_step, PLAIN, SGD(0.1))[0]
+        os._exit(0 if all((found[name] == value).all() for name, value in expected.items()) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -1,0 +1,415 @@
+"""Every override of NumpyBackend, and of NumbaBackend, is held to the reference's formula."""
+
+import inspect
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Lion,
+    Nadam,
+    Network,
+    Residual,
+    RMSprop,
+    relu,
+    softmax_cross_entropy,
+    tanh,
+    train_step,
+)
+from ffnn_gpu.backends.choice import Backend, NumbaBackend, NumpyBackend, get_backend
+from ffnn_gpu.backends.cpu import numpy_backend
+from ffnn_gpu.backends.reference.updates import Update
+from ffnn_gpu.errors import DataError
+from ffnn_gpu.nn.activations import ACTIVATIONS
+from ffnn_gpu.testing import assert_close, assert_parity, tolerance
+
+REFERENCE = Backend()
+RULES = {"sgd", "rmsprop", "adagrad", "adam", "nadam", "lion"}  # tests/backends/reference/test_updates.py, and exactly below
+NORMS = {"layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward"}
+RECORDED = {"run_step", "run_forward"}  # tests/backends/cpu/recording/test_recorded_step.py
+BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
+TESTED = BOTH | {"empty", "output", "asarray", "require_finite", "take", "gemm", "activate"}
+ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
+COMPILED = BOTH | NORMS | {"average", "squared_norm", "dropout_mask", "dropout"} | ROWS_OF_DATA | RECORDED
+SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
+
+
+@pytest.fixture(params=[NumpyBackend, NumbaBackend], ids=lambda kind: kind.__name__)
+def fast(request):
+    """Each backend of the CPU; the compiled one only where Numba is."""
+    made = request.param()
+    if request.param is NumbaBackend and made.loops is None: pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+    return made
+
+
+def random(shape, dtype, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+@pytest.mark.parametrize(("kind", "tested"), [(NumpyBackend, TESTED), (NumbaBackend, COMPILED)])
+def test_every_override_is_tested_here(kind, tested):
+    overridden = {name for name, member in vars(kind).items() if inspect.isfunction(member) and not name.startswith("_")}
+    assert overridden == tested, "an override was added or removed; hold it to the reference in this file"
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 5), (0, 4), (2, 3, 4), (1024,), (513, 8), (2, 100_000)])
+def test_empty_is_aligned_to_256_bytes(fast, dtype, shape):
+    for _ in range(20):
+        array = fast.empty(shape, np.dtype(dtype))
+        assert array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
+        assert not array.size or array.ctypes.data % 256 == 0
+        assert not array.size or fast.empty(shape, np.dtype(dtype), lane=1).ctypes.data % 256 == 0
+    assert fast.empty((3,), np.int64).dtype == np.int64
+
+
+def test_output_is_empty_s_but_for_the_place(fast, dtype):
+    array = fast.output((3, 5), np.dtype(dtype))
+    assert array.shape == (3, 5) and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_column_sum_agrees_with_the_reference(fast, dtype, shape):
+    A = random(shape, dtype)
+    got, want = (each.column_sum(A, out=np.empty(shape[1], dtype)) for each in (fast, REFERENCE))
+    bound = tolerance("product", dtype, K=shape[0])
+    assert_close(got, want, bound, "column sum", scale=np.abs(A).sum(axis=0) + np.finfo(dtype).tiny)
+
+
+def test_column_sum_over_two_million_rows_is_a_product_s_accuracy(backend):
+    rows = 2_000_000  # np.sum(axis=0) in float32 errs by 1.5 % here
+    A = np.random.default_rng(0).random((rows, 2), dtype=np.float32)
+    got = backend.to_host(backend.column_sum(backend.asarray(A), out=backend.empty((2,), np.float32)))
+    want = A.sum(axis=0, dtype=np.float64)
+    assert_close(got, want, tolerance("product", "float32", K=rows), "column sum", scale=want)
+
+
+@pytest.mark.parametrize("rows_dtype", ["float32", "float64", "uint8", "int32"])
+@pytest.mark.parametrize("shape", [(9,), (9, 4)])
+def test_take_gathers_rows_and_casts(backend, dtype, rows_dtype, shape):
+    rows = (100 * random(shape, "float64") % 100).astype(rows_dtype)
+    index = np.array([8, 0, 3, 3])
+    out = backend.empty((4, *shape[1:]), np.dtype(dtype))
+    got = backend.take(backend.asarray(rows), backend.asarray(index), out=out)
+    assert got is out and got.dtype == dtype
+    np.testing.assert_array_equal(backend.to_host(got), rows[index].astype(dtype))
+
+
+ROWS = {
+    **{name: lambda x, name=name: x.astype(name) for name in ("uint8", "int16", "int64", "float16", "float32", "g")},
+    "big-endian": lambda x: x.astype(">f8"), "every other column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_taken_are_the_reference_s_bit_by_bit(fast, dtype, kind, scaled):
+    rows, index = ROWS[kind](100 * np.random.default_rng(0).random((9, 5))), np.array([8, 0, 3, 3])
+    scaling = (random(5, "float64"), np.linspace(0.1, 3, 5)) if scaled else ()
+    got, want = (each.take(rows, index, np.empty((4, 5), dtype), *scaling) for each in (fast, REFERENCE))
+    assert got.tobytes() == want.tobytes()
+
+
+def test_rows_of_a_mapped_file_are_taken(fast, dtype, tmp_path):
+    np.save(tmp_path / "x.npy", random((9, 5), "float64"))
+    rows, index = np.load(tmp_path / "x.npy", mmap_mode="r"), np.array([8, 0, 3])
+    got = fast.take(rows, index, np.empty((3, 5), dtype), np.zeros(5), np.full(5, 2.0))
+    np.testing.assert_array_equal(got, (rows[index] / 2).astype(dtype))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [0, 6, 20])
+def test_one_value_that_is_not_finite_is_found(fast, dtype, bad, place):
+    for array in (random((3, 7), dtype), np.asfortranarray(random((3, 7), dtype))):
+        assert fast.all_finite(array) is True
+        fast.require_finite(array, "x", np.dtype(dtype))
+        array[divmod(place, 7)] = bad
+        assert fast.all_finite(array) is False
+        with pytest.raises(DataError, match=rf"1 values that are not finite; .* at index \({place // 7}, {place % 7}\)"):
+            fast.require_finite(array, "x", np.dtype(dtype))
+
+
+def test_numbers_too_large_for_the_network_are_refused_whoever_looks(fast):
+    with pytest.raises(DataError, match="too large for float32"):
+        fast.require_finite(np.array([[1.0, 1e300]]), "x", np.dtype(np.float32))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (5, 3), (64, 130)])
+def test_cross_entropy_of_class_indices_agrees_with_the_reference(fast, dtype, shape, weighted):
+    rng = np.random.default_rng(0)
+    z, y = 5 * random(shape, dtype), rng.integers(0, shape[1], shape[0]).astype(np.int32)
+    weight = rng.random(shape[0]).astype(dtype) if weighted else None
+    results = []
+    for each in (fast, REFERENCE):
+        dz = np.full(shape, np.nan, dtype)
+        results.append((each.softmax_cross_entropy(z, y, weight, None, 0.0, dz), dz))
+        assert each.softmax_cross_entropy(z, y, weight, None, 0.0, None) == results[-1][0]
+    (value, dz), (want, want_dz) = results
+    assert value.dtype == dtype
+    assert_close(value, want, tolerance("product", dtype, K=shape[0]), "loss")
+    assert_close(dz, want_dz, tolerance("product", dtype), "dz")
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_activation_overrides_agree_with_the_reference(fast, dtype, name, shape):
+    phi, s, da = ACTIVATIONS[name], 3 * random(shape, dtype), random(shape, dtype, seed=1)
+    s[0, 0] = 0
+    got, want = (each.activate(s.copy(), phi) for each in (fast, REFERENCE))
+    assert_close(got, want, tolerance("product", dtype), f"{name}", scale=np.abs(s).max())
+    got, want = (each.activation_backward(da.copy(), want, phi, s) for each in (fast, REFERENCE))
+    assert_close(got, want, tolerance("product", dtype), f"δ of {name}", scale=np.abs(da).max())
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_overrides_work_in_place(fast, name):
+    s, da = random((4, 3), "float32"), random((4, 3), "float32", seed=1)
+    for each in (fast, REFERENCE):
+        assert each.activate(s, ACTIVATIONS[name]) is s
+        assert each.activation_backward(da, s, ACTIVATIONS[name], s) is da
+
+
+@pytest.mark.parametrize("control", [None, [1, 0], [0.25, 0], [0, 1]], ids=str)
+@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("extras", [(0.0, 0.0, 0.0), (0.1, 0.2, 0.3)], ids=["bare", "penalties"])
+def test_rules_are_the_reference_s(fast, dtype, rule, control, mixed, extras, monkeypatch):
+    """Bit by bit in pieces of NumPy's, and with a copy of θ in 16 bits; a loop multiplies by 1/√(1 − β₂ᵗ), not divides."""
+    monkeypatch.setattr(numpy_backend, "BLOCK", 16_384)                          # so there are pieces, the last not whole
+    names = [name for name in inspect.signature(getattr(Backend, rule)).parameters if name not in ("self", "update")]
+    constants = {"momentum": 0.9, "nesterov": True, "rho": 0.9, "eps": 1e-8, "beta1": 0.9, "beta2": 0.99, "psi": 0.004}
+    found = []
+    for each in (fast, REFERENCE):
+        given = {name: random(40_000, dtype, k) ** 2 for k, name in enumerate(("theta", "grad", *names))}
+        shadow = given["theta"].astype(np.float16) if mixed else None
+        update = Update(
+            given["theta"], given["grad"], np.array([3.0, 0.1, 0.7]), 20_000, *extras,
+            None if control is None else np.array(control, np.float64), shadow,
+        )  # fmt: skip
+        getattr(each, rule)(update, *(constants.get(name, given[name]) for name in names))
+        del given["grad"]  # either may overwrite it
+        found.append(given | {"shadow": shadow} if mixed else given)
+    looped = isinstance(fast, NumbaBackend) and not mixed
+    for name, got in found[0].items():
+        if looped: assert_close(got, found[1][name], tolerance("product", dtype), name)
+        else: np.testing.assert_array_equal(got, found[1][name], err_msg=name)
+
+
+def test_nan_passes_through_both(fast, dtype):
+    for name in ("identity", "relu", "tanh"):
+        assert all(np.isnan(each.activate(np.full((1, 1), np.nan, dtype), ACTIVATIONS[name])) for each in (fast, REFERENCE))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_affine_agrees_with_the_reference(fast, dtype, shape, name, bias):
+    x, W, b = random((shape[0], 11), dtype), random((11, shape[1]), dtype, 1), random(shape[1:], dtype, 2) if bias else None
+    phi, found = ACTIVATIONS[name], []
+    for each in (fast, REFERENCE):
+        out, s = np.full(shape, np.nan, dtype), np.full(shape, np.nan, dtype) if phi.needs_input or not bias else None
+        assert each.affine(x, W, b, phi, out, s) is out
+        found.append((out, s))
+    scale = abs(x) @ abs(W) + 1
+    for (got, want), what in zip(zip(*found, strict=True), ("a", "s"), strict=True):
+        if want is not None: assert_close(got, want, tolerance("product", dtype, K=11), what, scale=scale)
+
+
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 40_000])
+def test_squared_norm_and_average_agree_with_the_reference(fast, dtype, n):
+    g, values = random(n, dtype), random(n, dtype, 1)
+    assert fast.squared_norm(g).dtype == np.float64
+    np.testing.assert_allclose(fast.squared_norm(g), REFERENCE.squared_norm(g), rtol=1e-13)
+    means = [g.copy(), g.copy()]
+    for each, mean in zip((fast, REFERENCE), means, strict=True): each.average(mean, values, 0.9)
+    assert_close(*means, tolerance("product", dtype))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 4), (7, 13), (64, 30)])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.999])
+def test_dropout_is_the_reference_bit_for_bit(fast, shape, rate, dtype):
+    seed, step, layer, row = 2**63 + 12345, np.array([2**31 + 3]), 5, 2**20
+    x, found = random(shape, dtype), []
+    for each in (fast, REFERENCE):
+        mask = each.dropout_mask(rate, seed, step, layer, row, out=np.full(shape, np.nan, dtype))
+        found.append((mask, each.dropout(x, mask, out=np.empty(shape, dtype))))
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_sixteen_bits_are_the_reference_bit_for_bit(fast, dtype):
+    kind, found = fast.dtype(dtype), []
+    for each in (fast, REFERENCE):
+        x, W, b, a = (random(shape, "float64", k).astype(kind) for k, shape in enumerate([(5, 4), (4, 3), (3,), (5, 3)]))
+        out = each.affine(x, W, b, ACTIVATIONS["relu"], np.empty((5, 3), kind))
+        da = each.activation_backward(a, out, ACTIVATIONS["relu"])
+        dz = np.empty((5, 3), np.float32)
+        value = each.softmax_cross_entropy(out, np.arange(5) % 3, None, None, 0.0, dz)
+        found.append([out, da, dz, value, each.dropout_mask(0.5, 1, np.array([1]), 0, 0, np.empty((5, 3), kind))])
+    for got, want in zip(*found, strict=True): np.testing.assert_array_equal(got, want)
+
+
+def test_numba_that_cannot_be_imported_is_done_without(monkeypatch, dtype):
+    import ffnn_gpu.backends.choice
+
+    monkeypatch.setitem(sys.modules, "ffnn_gpu.backends.cpu.loops", None)                  # the import raises ImportError
+    monkeypatch.delattr(ffnn_gpu.backends.choice, "compiled", raising=False)
+    made = NumbaBackend()
+    got, want = (each.dropout_mask(0.5, 0, np.array([0]), 0, 0, np.empty((3, 5), dtype)) for each in (made, REFERENCE))
+    np.testing.assert_array_equal(got, want)
+    assert made.loops is None
+
+
+def test_backend_of_the_cpu_is_compiled_where_numba_is_found(monkeypatch):
+    for found, kind in ((object(), NumbaBackend), (None, NumpyBackend)):
+        monkeypatch.setattr("ffnn_gpu.backends.choice.find_spec", lambda name, found=found: found)
+        assert type(get_backend("numpy")) is kind
+
+
+@pytest.mark.parametrize("kind", ["layer_norm", "batch_norm"])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 3), (64, 130), (300, 7)])
+def test_normalization_agrees_with_the_reference(fast, dtype, kind, shape):
+    """The mean is far from 0 beside the spread, and one column is constant."""
+    x, da = 100 + random(shape, dtype), random(shape, dtype, 1)
+    x[:, 0] = 10_000
+    of_statistics, axis = shape[kind == "batch_norm"], 0 if kind == "batch_norm" else 1
+    found = []
+    for each in (fast, REFERENCE):
+        out, xhat, dx = (np.full(shape, np.nan, dtype) for _ in range(3))
+        gain, bias, dgain, dbias = (random(shape[1], dtype, k) for k in range(4))
+        statistics = [np.full(of_statistics, np.nan, dtype) for _ in range(3 if axis == 0 else 1)]
+        getattr(each, kind)(x, gain, bias, 1e-5, out, xhat, *statistics)
+        backward = getattr(each, f"{kind}_backward")
+        assert backward(da.copy(), gain, xhat, statistics[0], dgain, dbias, dx) is dx
+        kept = dgain.copy(), dbias.copy()
+        assert backward(da.copy(), gain, xhat, statistics[0], dgain, dbias, None) is None
+        np.testing.assert_array_equal(kept, (dgain, dbias))
+        found.append([out, xhat, *statistics, dgain, dbias, dx])
+    K = shape[0] * shape[1]
+    for number, (got, want) in enumerate(zip(*found, strict=True)):
+        floor = np.abs(found[1][-1]).max() if number == len(found[0]) - 1 else 1
+        assert_close(got, want, tolerance("network", dtype, K), f"result {number}", scale=max(np.abs(want).max(), floor))
+    if kind == "layer_norm":
+        inferred = fast.layer_norm(x, gain, bias, 1e-5, np.empty(shape, dtype), None, None)
+        np.testing.assert_array_equal(inferred, found[0][0])
+
+
+def test_arrays_that_fit_are_taken_as_they_are(fast):
+    x = random((5, 3), "float32")
+    assert fast.asarray(x) is x and fast.asarray(x, np.float32) is x
+    for other in (x.T, x.astype(np.float64), x.tolist(), x[::2], x.astype("f4").view(type("Sub", (np.ndarray,), {}))):
+        made = fast.asarray(other, np.float32)
+        assert type(made) is np.ndarray and made.flags.c_contiguous and made.dtype == np.float32
+        np.testing.assert_array_equal(made, np.asarray(other, np.float32))
+    assert fast.asarray(np.arange(3), np.float64).dtype == fast.asarray(np.arange(3), np.dtype("f8")).dtype == np.float64
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+def test_numbers_that_are_not_finite_in_the_type_are_refused_by_the_reference_s_words(fast, bad):
+    x = random((5, 3), "float64")
+    fast.require_finite(x, "x", np.dtype(np.float32))
+    x[2, 1] = bad
+    told = []
+    for each in (fast, REFERENCE):
+        with pytest.raises(DataError) as caught: each.require_finite(x, "x", np.dtype(np.float32))
+        told.append(str(caught.value))
+    assert told[0] == told[1] and "(2, 1)" in told[0]
+
+
+LAYERS = [
+    Dense(300, relu), LayerNorm(), Dropout(0.2), Dense(200, tanh), BatchNorm(), Residual([Dense(200, relu)]), Dense(10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("optimizer", [
+    SGD(), SGD(momentum=0.9, l2=0.1, clip_norm=1.0), Adam(ema=0.9), AdamW(), RMSprop(momentum=0.5), Adagrad(l1=0.1),
+    Nadam(), Lion(),
+], ids=repr)  # fmt: skip
+def test_compiled_steps_allocate_nothing_that_grows_with_the_network(optimizer):
+    """Python's own objects take a few kilobytes; the smallest of the arrays here has 160,000 bytes."""
+    backend = NumbaBackend()
+    if backend.loops is None: pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+    network = Network(200, LAYERS, backend)
+    x, y, ws = random((200, 200), "float32"), np.arange(200) % 10, network.workspace(200)
+
+    def steps(n):
+        for _ in range(n): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+
+    steps(3)
+    tracemalloc.start()
+    try:
+        steps(100)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20_000
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), Adam(clip_norm=0.1, ema=0.9), Nadam(), Lion(l1=0.1)], ids=repr)
+def test_ten_steps_of_both_backends_of_the_cpu_are_the_reference_s(optimizer, dtype):
+    layers = [Dense(9, relu), LayerNorm(), Dropout(0.2), Dense(8, tanh), BatchNorm(), Dense(3)]
+    network = Network(6, layers, "numpy", dtype)
+    x, y = random((16, 6), "float64"), np.arange(16) % 3
+    both = REFERENCE, NumpyBackend(), NumbaBackend()
+    assert_parity(network, x, y, softmax_cross_entropy, backends=both, optimizer=optimizer, steps=10)
+
+
+@pytest.mark.parametrize("label", [-9, 3, 20, 2**30])
+def test_class_index_out_of_range_overwrites_no_memory(fast, label):
+    guard = np.full((9, 3), 7, np.float32)
+    z, y = random((3, 3), "float32"), np.array([0, label, 1])
+    with pytest.raises(IndexError): fast.softmax_cross_entropy(z, y, None, None, 0.0, guard[3:6])
+    assert (guard[:3] == 7).all() and (guard[6:] == 7).all()
+
+
+def test_fewer_class_indices_than_rows_are_not_read_past_their_end():
+    made = NumbaBackend()
+    if made.loops is None: pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+    with pytest.raises(ValueError, match="one class index for each row"):
+        made.softmax_cross_entropy(random((3, 3), "float32"), np.array([0, 1]), None, None, 0.0, None)
+
+
+def test_products_go_into_any_memory(fast):
+    A, B = random((4, 3), "float32"), random((3, 5), "float32")
+    for out in (np.empty((4, 10), "float32")[:, ::2], np.empty((5, 4), "float32").T, np.empty((4, 5))):
+        np.testing.assert_allclose(fast.gemm(A, B, out), A @ B, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["complex128", "longdouble", ">f4"])
+def test_types_without_a_loop_are_the_reference_s(fast, dtype):
+    x, found = random((4, 3), "float64").astype(dtype), []
+    for each in (fast, REFERENCE):
+        out = each.affine(x, x.T[:, :2].copy(), x[0, :2].copy(), relu, np.empty((4, 2), dtype))
+        dz = np.empty((4, 2), dtype)
+        value = each.softmax_cross_entropy(out, np.array([0, 1, 1, 0]), None, None, 0.0, dz)
+        sums = each.column_sum(dz, np.empty(2, dtype))
+        found.append([out, each.activation_backward(dz.copy(), out, relu), dz, value, sums])
+    for got, want in zip(*found, strict=True): np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", [OSError(27, "File too large"), EOFError("Ran out of input"), RuntimeError("no locator")])
+def test_numba_that_cannot_keep_or_read_what_it_compiled_is_done_without(monkeypatch, error):
+    compiled = pytest.importorskip("ffnn_gpu.backends.cpu.loops")
+
+    def broken(*args): raise error
+
+    monkeypatch.setattr(compiled, "add_bias", broken)
+    assert NumbaBackend().loops is None
+
+
+def test_underflow_of_an_average_is_silent(fast, dtype):
+    tiny = np.full(3, np.finfo(dtype).tiny, dtype)
+    with np.errstate(all="raise"):
+        for each in (fast, REFERENCE): each.average(tiny.copy(), tiny / 2, 0.999)

@@ -1,0 +1,113 @@
+"""A stand-in for CuPy that runs kernels too: the strict device, with the emulator of tests/emulation behind RawModule."""
+
+import ctypes
+import sys
+import weakref
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ffnn_gpu.backends.cuda.kernels import NULL
+from ffnn_gpu.testing.strict_device import Refusal, StrictArray
+from tests.backends.cuda.fake_cublaslt import FakeCublasLt
+from tests.backends.cuda.fake_cupy import FakeCupy
+from tests.backends.cuda.host_memory import STORAGE, Event
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "emulation"))
+
+import emulator
+
+
+class EmulatedCupy(FakeCupy):
+    """FakeCupy whose RawModule compiles for this CPU.
+
+    Attributes:
+        order: in which threads and blocks run, one of emulator.ORDERS.
+        launched: how often each kernel was.
+        clock, cost: milliseconds that kernels have taken so far; those of each launch.
+        source: replaces the text of kernels.cu if it is not None, for mutants.
+    """
+
+    def __init__(self, *args, source=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.source, self.order, self.launched, self.names = source, emulator.ORDERS[0], Counter(), set()
+        self.clock = self.cost = 0.0
+
+    def RawModule(self, *, code, options):  # noqa: N802 - CuPy's name
+        code.encode("ascii")  # CuPy writes it to a file in the locale's encoding, which may know no Greek
+        return _Module(self, emulator.RawModule(self.source or code, options))
+
+
+class _Module:
+    def __init__(self, cupy, module):
+        self.cupy, self.module = cupy, module
+        cupy.names.update(module.names)
+
+    def get_function(self, name):
+        kernel = self.module.get_function(name)
+
+        def launch(grid, block, arguments):
+            given = tuple(map(self._argument, arguments))
+
+            def run():
+                self.cupy.launched[name] += 1
+                self.cupy.clock += self.cupy.cost
+                self.module.schedule(self.cupy.order)
+                kernel(grid, block, given)
+
+            self.cupy.act(run, *(a.host for a in arguments if isinstance(a, StrictArray)))
+
+        return launch
+
+    def _argument(self, argument):
+        """What the emulator gets. CuPy passes None as no argument, and Python's numbers in a width of its own choice."""
+        if isinstance(argument, StrictArray):
+            self.cupy.check(argument)
+            return argument.host
+        if isinstance(argument, np.generic): return 0 if argument is NULL else argument
+        raise Refusal(f"{argument!r} as an argument of a kernel")
+
+
+class CupyWithCublasLt(EmulatedCupy):
+    """EmulatedCupy where nvmath is installed: FakeCublasLt computes in the memory of its arrays, and in no other.
+
+    Attributes:
+        bindings: the FakeCublasLt. Its products move the clock too.
+        stream: the current one.
+    """
+
+    stream = property(lambda self: self.cuda.get_current_stream())
+
+    def __init__(self, *args, **kwargs):
+        self.blocks, self.device_of = weakref.WeakValueDictionary(), {}  # address → the memory it lies in, its device
+        super().__init__(*args, **kwargs)
+        self.bindings = FakeCublasLt(self)
+        self.cuda.Device.compute_capability = "80"
+        self.cuda.runtime.getDeviceProperties = lambda index: {"name": f"Paper {index}".encode()}
+        self.cuda.runtime.driverGetVersion = lambda: 13000
+        self.cuda.Event, self.cuda.get_elapsed_time = lambda: Event(self), lambda start, stop: stop.time - start.time
+
+    def load_bindings(self):
+        return self.bindings
+
+    def new(self, host, asked=True, given=()):
+        """Every allocation starts on a multiple of 512 bytes, as CuPy's do."""
+        made = super().new(host, asked, given)
+        whole = np.empty(made.nbytes + 512, np.uint8)
+        start = -whole.ctypes.data % 512
+        placed = np.ndarray(made.shape, made.dtype, whole, start, made.strides)
+        placed[...] = made.host
+        self.blocks[placed.ctypes.data], self.device_of[placed.ctypes.data] = whole, made.device_id
+        return StrictArray(self, placed, made.device_id)
+
+    def view(self, pointer, name, rows, columns, ld):
+        """As host_memory.Memory.view; and the matrix must lie on the current device."""
+        storage = np.dtype(STORAGE[name])
+        size = ((columns - 1) * ld + rows) * storage.itemsize
+        for start, whole in list(self.blocks.items()):
+            if start <= pointer and pointer + size <= start + whole.nbytes - 512:
+                assert self.device_of[start] == self._state().devices[-1], "an array of another device"
+                flat = np.frombuffer((ctypes.c_char * size).from_address(pointer), storage)
+                return np.lib.stride_tricks.as_strided(flat, (rows, columns), (storage.itemsize, ld * storage.itemsize))
+        raise IndexError(f"illegal address: {size} bytes at {pointer:#x} lie in no allocation")

@@ -1,0 +1,340 @@
+"""kernels.cu and its launchers, executed on this CPU by the emulator and held to the reference in float64.
+
+What this cannot see: a GPU's own rounding of exp, tanh and the like, fused multiply-adds, and speed. The rest is listed in
+emulation/test_emulator.py. The same checks run on a GPU in test_cupy_backend.py.
+"""
+
+import re
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Backend,
+    BatchNorm,
+    ConfigurationError,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Lion,
+    LogSoftmax,
+    Nadam,
+    Network,
+    Residual,
+    RMSprop,
+    Softmax,
+    fit,
+    gelu,
+    mean_squared_error,
+    relu,
+    softmax_cross_entropy,
+    tanh,
+    train_step,
+)
+from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
+from ffnn_gpu.backends.cuda.kernels import SOURCE
+from ffnn_gpu.backends.reference.updates import Update
+from ffnn_gpu.nn.activations import Activation
+from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, SoftmaxCrossEntropy
+from ffnn_gpu.nn.parameters import Parameters
+from ffnn_gpu.testing import assert_close, assert_parity, tolerance
+from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
+from tests.backends.cuda.fake_cupy import REPOSITORY, installed
+from tests.backends.cuda.kernel_checks import CHECKS, MATRICES, PHI, POINTWISE, SIZES, Case
+from tests.backends.cuda.mutants_kernels import MUTANTS
+
+TYPES = ["float32", "float64", "bfloat16", "float16"]
+
+
+@pytest.fixture(scope="module")
+def backend():
+    """CupyBackend over the emulator, the whole module long."""
+    emulator.require()
+    return emulated(EmulatedCupy(count=2))
+
+
+def emulated(cupy, index=0):
+    """CupyBackend on this stand-in; nobody else imports it."""
+    with pytest.MonkeyPatch.context() as patch, installed(patch, cupy):
+        return CupyBackend(index)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", MATRICES)
+def test_operation_in_16_bits_is_one_rounding_from_the_reference(backend, name, dtype, size):
+    backend.xp.launched.clear()
+    CHECKS[name](Case(backend, dtype, *size))
+    assert all(kernel.endswith("f16") for kernel in backend.xp.launched if not kernel.startswith("gather_i")), name
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", CHECKS)
+def test_operation_equals_the_reference(backend, name, dtype, size):
+    CHECKS[name](Case(backend, dtype, *size))
+
+
+@pytest.mark.parametrize("order", emulator.ORDERS[1:], ids=lambda order: f"{order[0]}{order[1]}")
+@pytest.mark.parametrize("name", CHECKS)
+def test_operation_is_the_same_in_every_order_of_threads_and_blocks(backend, name, order, monkeypatch):
+    monkeypatch.setattr(backend.xp, "order", order)
+    monkeypatch.setattr(backend.kernels, "slab_rows", 8)
+    CHECKS[name](Case(backend, "float32", 35, 33))
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_operation_strides_over_a_grid_that_is_too_small(backend, name, monkeypatch):
+    for limit, value in (("most_blocks", 2), ("most_partials", 3), ("slab_rows", 1), ("column_blocks", 100)):
+        monkeypatch.setattr(backend.kernels, limit, value)
+    CHECKS[name](Case(backend, "float32", 67, 37))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(n, d) for d in TYPES for n in (MATRICES if d in ("bfloat16", "float16") else CHECKS)]
+)
+def test_operation_takes_arrays_that_start_off_a_16_byte_boundary(backend, name, dtype):
+    CHECKS[name](Case(backend, dtype, 5, 7, offset=1))
+
+
+def test_every_kernel_was_launched_by_a_check(backend):
+    backend.xp.launched.clear()
+    for dtype in TYPES:
+        for name in MATRICES if dtype in ("bfloat16", "float16") else CHECKS:
+            CHECKS[name](Case(backend, dtype, 2, 3))
+    unused = sorted(backend.xp.names ^ set(backend.xp.launched))
+    assert [name for name in unused if not name.endswith("_f32_bf16")] == []     # test_kernels_16_bit.py
+
+
+def test_nan_goes_in_and_comes_out(backend):
+    s = np.array([[1, np.nan, -1], [np.nan, 2, 3], [0, 1, 2]], "float32")
+    at = np.isnan(s)
+    for phi in PHI:
+        assert np.array_equal(np.isnan(backend.to_host(backend.activate(backend.asarray(s), phi))), at), phi
+    for operation in (backend.softmax, backend.log_softmax):
+        out = operation(backend.asarray(s), out=backend.empty(s.shape, "float32"))
+        assert np.array_equal(np.isnan(backend.to_host(out)), at.any(1, keepdims=True) | at)
+    z, y = backend.asarray(s), backend.asarray(np.ones_like(s))
+    for loss in POINTWISE:
+        assert np.isnan(backend.pointwise_loss(loss, z, y, None, None).item()), loss
+    labels = backend.asarray(np.zeros(3, np.int32))
+    assert np.isnan(backend.cross_entropy(z, y, None, None, 1e-12).item())
+    assert np.isnan(backend.softmax_cross_entropy(z, labels, None, None, 0.0, None).item())
+
+
+# ---------------------------------------------------------------------- a mistake in a kernel is seen
+
+
+def small_grids(backend, monkeypatch):
+    for limit, value in (("most_blocks", 5), ("most_partials", 3), ("slab_rows", 8)):
+        monkeypatch.setattr(backend.kernels, limit, value)
+    return backend
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name.replace(" ", "_") for mutant in MUTANTS])
+def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
+    check, size = CHECKS[mutant.check], (mutant.dtype, 35, 37, mutant.offset)
+    small_grids(backend, monkeypatch)
+    backend.xp.launched.clear()
+    check(Case(backend, *size))
+    needed = {re.sub("(_f32)?(_b?f16)?$", "", name) for name in backend.xp.launched}
+    wrong = EmulatedCupy(source=mutant.text(SOURCE.read_text(encoding="utf-8"), needed))
+    with pytest.raises((AssertionError, emulator.KernelError)) as caught:
+        check(Case(small_grids(emulated(wrong), monkeypatch), *size))
+    assert not isinstance(caught.value, emulator.KernelCompileError)
+
+
+def test_wheel_carries_the_kernels(tmp_path):
+    builder = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
+    (path,) = builder.WheelBuilder(str(REPOSITORY)).build(directory=str(tmp_path), versions=["standard"])
+    assert zipfile.ZipFile(path).read("ffnn_gpu/backends/cuda/kernels.cu") == SOURCE.read_bytes()
+
+
+# ---------------------------------------------------------------------- what no kernel serves
+
+
+def test_no_rows_launch_nothing_that_has_an_empty_grid(backend):
+    for name in sorted(set(CHECKS) - {"advance", "batch_norm", "gather", "cross_entropy", "pointwise_loss"}):
+        CHECKS[name](Case(backend, "float32", 0, 3))
+    empty = np.zeros((0, 3), "float32")
+    for loss in ("pointwise_loss", "cross_entropy"):
+        kind = {"kind": mean_squared_error} if loss == "pointwise_loss" else {}
+        rest = {"z": empty, "y": empty, "dz": empty} if kind else {"p": empty, "q": empty, "dp": empty, "smallest": 1e-12}
+        value = getattr(backend, loss)(**kind, **{k: to_device(backend, v) for k, v in rest.items()}, weight=None)
+        assert value.item() == 0
+    rows, index = backend.zeros((5, 3), "uint8"), backend.zeros((0,), np.int64)
+    assert backend.take(rows, index, out=backend.empty((0, 3), "float32")).shape == (0, 3)
+    assert Network(3, [BatchNorm(), Dense(2)], backend).predict(empty).shape == (0, 2)
+
+
+def to_device(backend, value):
+    return backend.asarray(value) if isinstance(value, np.ndarray) else value
+
+
+def test_an_activation_and_a_loss_of_the_users_own_are_computed_by_their_formulas(backend):
+    own = Activation("cubic", lambda xp, s, _: s * s * s, lambda xp, s, _: 3 * s * s, needs_input=True)
+    shifted = PointwiseLoss("shifted", lambda xp, z, y, _: (z - y + 1) ** 2, lambda xp, z, y, _: 2 * (z - y + 1))
+    x, y = np.random.default_rng(0).normal(size=(2, 9, 3))
+    backend.xp.launched.clear()
+    assert_parity(Network(3, [Dense(4, own), Dense(3)], "numpy"), x, y, shifted, backends=("numpy", backend))
+    assert not [name for name in backend.xp.launched if name.startswith(("activation_backward", "pointwise"))]
+
+
+def test_the_name_of_a_loss_of_this_package_cannot_be_taken_by_another_formula():
+    with pytest.raises(ConfigurationError, match="'poisson' is the name of a loss"):
+        PointwiseLoss("poisson", lambda xp, z, y, _: z - y, lambda xp, z, y, _: 1 + 0 * z)
+
+
+def test_arrays_that_are_not_contiguous_are_served_without_a_kernel(backend):
+    whole = np.random.default_rng(0).normal(size=(6, 10)).astype("float32")
+    part, z = backend.asarray(whole)[:, ::2], backend.asarray(whole)
+    backend.xp.launched.clear()
+    want = Backend().softmax(whole[:, ::2], np.empty((6, 5), "float32"))
+    assert np.allclose(backend.to_host(backend.softmax(part, out=backend.empty((6, 5), "float32"))), want, atol=1e-6)
+    assert np.array_equal(backend.to_host(backend.activate(part, relu)), np.maximum(whole[:, ::2], 0))
+    assert np.array_equal(backend.to_host(z)[:, 1::2], whole[:, 1::2])
+    assert not backend.xp.launched
+
+
+def test_mean_and_scale_of_another_type_are_served_without_a_kernel(backend):
+    rows, index = np.arange(6, dtype=np.uint8).reshape(2, 3), np.array([1, 0])
+    mean, scale = np.ones(3, "f"), np.full(3, 2, "f")
+    for given in ((mean, scale.astype(float)), (mean.astype(float), scale)):
+        out = backend.empty((2, 3), "float64")
+        got = backend.take(backend.asarray(rows), backend.asarray(index), out, *map(backend.asarray, given))
+        assert backend.to_host(got).tolist() == [[1, 1.5, 2], [-0.5, 0, 0.5]]
+
+
+def test_plain_array_functions_can_be_had_instead_of_kernels(backend, monkeypatch):
+    monkeypatch.setattr(backend, "use_kernels", False)
+    backend.xp.launched.clear()
+    CHECKS["adam"](Case(backend, "float32", 3, 5))
+    assert not backend.xp.launched
+
+
+# ---------------------------------------------------------------------- whole steps
+
+LAYERS = {
+    "every layer": [Dense(9, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9)]), Dense(3)],
+    "probabilities": [Dense(7, relu, bias=False), Dense(3), Softmax()],
+    "log-probabilities": [Dense(3), LogSoftmax()],
+}
+OPTIMIZERS = [
+    SGD(lr=0.1), SGD(lr=0.1, momentum=0.9, nesterov=True, l2=1e-2, l1=1e-3), RMSprop(momentum=0.5), Adagrad(clip_norm=0.1),
+    Adam(l2=1e-2, ema=0.9), AdamW(clip_norm=1.0, clip_value=0.1), Nadam(), Lion(),
+]  # fmt: skip
+X, LABELS = np.random.default_rng(1).normal(size=(21, 5)), np.random.default_rng(2).integers(0, 3, 21)
+ONE_HOT = np.eye(3)[LABELS]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_training_steps_equal_those_of_the_reference(backend, optimizer, dtype):
+    network = Network(5, LAYERS["every layer"], Backend(), dtype, seed=1)
+    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), backend), optimizer=optimizer)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_steps_through_an_overflow_equal_those_of_the_reference(backend, optimizer):
+    gradients = 1024 * np.random.default_rng(4).normal(size=(4, 400)).astype("float32")
+    gradients[1, 77] = np.nan
+    found = []
+    for each in (backend, Backend()):
+        params = Parameters(each, [{"W": (15, 20), "b": (20,)}], [{}], "float32")
+        params.loss_scale = each.asarray(np.array([1024.0, 1999.0]))
+        for grad in gradients:
+            each.copy(each.asarray(grad[: params.theta.size]), out=params.grad)
+            optimizer.step(params)
+        vectors = {**vars(optimizer.state(params)), "theta": params.theta, "scale": params.loss_scale, "step": params.step}
+        found.append({name: each.to_host(vector) for name, vector in vectors.items()})
+    assert found[0]["scale"].tolist() == [1024, 2] and found[0]["step"].tolist() == [3]
+    for name, vector in found[0].items():
+        assert_close(vector, found[1][name], 4 * tolerance("network", "float32"), name)
+
+
+def test_a_step_is_one_kernel_for_the_rule_one_to_count_and_one_to_clip(backend):
+    params = Parameters(backend, [{"W": (15, 20), "b": (20,)}], [{}], "float32")
+    for optimizer, names in (
+        (Adam(), ["adam_f32", "advance"]),
+        (AdamW(clip_norm=1.0, l2=0.1, l1=0.1), ["adam_f32", "advance", "gradient_factor_f32"]),
+    ):
+        optimizer.state(params)
+        backend.xp.launched.clear()
+        with backend.xp.within_a_step():
+            optimizer.step(params)
+        assert sorted(backend.xp.launched.elements()) == names
+
+
+def test_rules_write_a_copy_of_theta_in_bfloat16(backend):
+    bfloat16 = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed").bfloat16
+    rng, kept = np.random.default_rng(0), {}
+    theta, grad = (backend.asarray(rng.normal(size=300), "float32") for _ in range(2))
+    shadow, scalars = backend.zeros((300,), bfloat16), backend.asarray(np.array([1.0, 0.1, 1.0]))
+    for name in ("m", "v"): kept[name] = backend.zeros((300,), "float32")
+    backend.adam(Update(theta, grad, scalars, shadow=shadow), **kept, beta1=0.9, beta2=0.99, eps=1e-8)
+    assert backend.xp.launched["adam_f32_bf16"]
+    np.testing.assert_array_equal(backend.to_host(shadow), backend.to_host(theta).astype(bfloat16))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_training_steps_on_each_loss_equal_those_of_the_reference(backend, name):
+    y = {"hinge": 2 * ONE_HOT - 1, "softmax_cross_entropy": LABELS}.get(name, ONE_HOT)
+    layers = LAYERS["probabilities"] if name in ("cross_entropy", "binary_cross_entropy") else LAYERS["log-probabilities"]
+    assert_parity(Network(5, layers, Backend(), seed=1), X, y, LOSSES[name], backends=(Backend(), backend))
+
+
+def test_fit_equals_the_reference_and_is_the_same_every_time(backend):
+    def losses(on):
+        network = Network(5, LAYERS["every layer"], on, seed=2)
+        history = fit(
+            network, softmax_cross_entropy, AdamW(lr=0.01), (X, LABELS), epochs=2, batch_size=8, verbose=0,
+            class_weight="balanced", accumulate=2,
+        )  # fmt: skip
+        return [row["loss"] for row in history.rows]
+
+    first = losses(backend)
+    assert first == losses(backend)
+    assert first == pytest.approx(losses(Backend()), rel=1e-4)
+
+
+def step_of(backend):
+    network, optimizer = Network(5, LAYERS["every layer"], backend, seed=3), AdamW(clip_norm=1.0)
+    x, y, w = backend.asarray(X, "float32"), backend.asarray(LABELS, np.int32), backend.asarray(np.ones(21), "float32")
+    ws = network.workspace(21)
+    loss = SoftmaxCrossEntropy(class_weight=(1, 2, 3)).evaluate
+    return lambda: train_step(network, loss, optimizer, x, y, ws, sample_weight=w), network
+
+
+def test_step_neither_waits_nor_copies_nor_allocates_more_scratch(backend):
+    step, _ = step_of(backend)
+    step()
+    scratch = dict(backend.kernels._own.__dict__)
+    with backend.xp.within_a_step():
+        step()
+    assert scratch == backend.kernels._own.__dict__
+
+
+def test_threads_that_share_a_backend_have_scratch_of_their_own(backend):
+    kernels, found = backend.kernels, []
+
+    def scratch(): return kernels.scratch("partial", 8), kernels._finished()
+
+    thread = threading.Thread(target=lambda: found.extend(scratch()))
+    thread.start()
+    thread.join()
+    for mine, other in zip(scratch(), found, strict=True):
+        assert mine is not other
+    assert all(mine is again for mine, again in zip(scratch(), scratch(), strict=True))
+
+
+def test_kernels_run_on_the_device_of_their_backend(backend):
+    second = emulated(backend.xp, 1)
+    CHECKS["batch_norm"](Case(second, "float32", 5, 3))
+    step, network = step_of(second)
+    assert step().device.id == network.params.theta.device.id == 1

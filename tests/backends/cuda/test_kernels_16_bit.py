@@ -1,0 +1,52 @@
+"""The update rules' 16-bit copy of θ; the other kernels of 16-bit types are in kernel_checks.py."""
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.backends.choice import Backend
+from ffnn_gpu.backends.cuda.kernels import OPTIONS, SOURCE
+from ffnn_gpu.backends.reference.updates import Update
+from ffnn_gpu.testing import assert_close, tolerance
+from tests.backends.cuda.emulated_cupy import emulator
+
+BLOCK, i32, i64, f32, f64 = (256,), np.int32, np.int64, np.float32, np.float64
+
+
+def narrow(x, kind):
+    """x rounded to the type, as the emulator takes it: float16, or the 16 bits of a bfloat16."""
+    if kind == "f16": return x.astype(np.float16)
+    bits = x.astype(f32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+@pytest.fixture(scope="module")
+def module():
+    emulator.require()
+    return emulator.RawModule(SOURCE.read_text(encoding="utf-8"), options=(*OPTIONS, "-DWITH_16_BIT"))
+
+
+def rule(module, kind, control=0):
+    """One Adam update by the kernel and by the reference: θ before and after it, its 16-bit copy, the wanted θ."""
+    rng = np.random.default_rng(0)
+    theta, grad, m, v = rng.normal(size=(4, 301)).astype(f32)
+    v, scalars, shadow = np.abs(v), np.array([3.0, 0.05, 1.0]), narrow(np.zeros(301), kind)
+    want, before = theta.copy(), theta.copy()
+    update = Update(want, grad.copy(), scalars, 100, 0.1, 0.0, 0.2, control if isinstance(control, np.ndarray) else None)
+    Backend().adam(update, m.copy(), v.copy(), 0.9, 0.999, 1e-3)
+    shared = theta, grad, shadow, i64(301), i64(100), scalars, control, f32(0.1), f32(0), f64(0.2)
+    module.get_function(f"adam_f32_{kind}")((1,), BLOCK, (*shared, m, v, f64(0.9), f64(0.999), f32(1e-3)))
+    return before, theta, shadow, want
+
+
+@pytest.mark.parametrize("kind", ["f16", "bf16"])
+@pytest.mark.parametrize("control", [0, np.array([0.25, 0])], ids=["plain", "factor"])
+def test_rule_writes_theta_and_its_16_bit_copy(module, kind, control):
+    _, theta, shadow, want = rule(module, kind, control)
+    assert_close(theta, want, tolerance("product", f32))
+    assert np.array_equal(shadow, narrow(theta, kind))
+
+
+@pytest.mark.parametrize("kind", ["f16", "bf16"])
+def test_rule_changes_nothing_after_an_overflow(module, kind):
+    before, theta, shadow, _ = rule(module, kind, np.array([0.0, 1.0]))
+    assert np.array_equal(theta, before) and not shadow.any()

@@ -1,0 +1,421 @@
+"""CupyBackend's products by cublasLt: on the CPU with kernels and cublasLt interpreted, and on a GPU.
+
+The numbers of 16-bit types are those of single products here.
+"""
+
+import copy
+import gc
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import (
+    AdamW,
+    Backend,
+    BackendUnavailableError,
+    BatchNorm,
+    Dense,
+    Dropout,
+    LayerNorm,
+    Network,
+    Residual,
+    fit,
+    gelu,
+    get_backend,
+    identity,
+    relu,
+    silu,
+    softmax_cross_entropy,
+    tanh,
+)
+from ffnn_gpu.backends.choice import probe
+from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt.store import CHOICE
+from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
+from ffnn_gpu.cli.info import information, lines
+from ffnn_gpu.nn.activations import Activation, gelu_tanh
+from ffnn_gpu.testing import assert_close, assert_parity, tolerance
+from tests.backends.cuda.emulated_cupy import CupyWithCublasLt, EmulatedCupy, emulator
+from tests.backends.cuda.fake_cublaslt import Epilogue
+from tests.backends.cuda.fake_cupy import installed
+from tests.backends.cuda.kernel_checks import CHECKS, Case
+
+LAYERS = [Dense(9, relu), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9, tanh)]), Dense(3)]
+X, LABELS = np.random.default_rng(1).normal(size=(21, 5)), np.random.default_rng(2).integers(0, 3, 21)
+PHI = {phi.name: phi for phi in (identity, relu, gelu_tanh, gelu, silu, tanh)}
+TYPES = ["float32", "float64", "float16", "bfloat16"]
+OWN = Activation("cubic", lambda xp, s, _: s * s * s, lambda xp, s, _: 3 * s * s, needs_input=True)
+
+
+def made_on(cupy, index=0, **options):
+    """CupyBackend on this stand-in; nobody else imports it."""
+    with pytest.MonkeyPatch.context() as patch, installed(patch, cupy):
+        return CupyBackend(index, **options)
+
+
+@pytest.fixture
+def stored(monkeypatch, tmp_path):
+    """The file of timed choices, in a folder of the test."""
+    path = tmp_path / "stored.json"
+    monkeypatch.setattr(cublaslt, "store_path", lambda *names: path)
+    return path
+
+
+@pytest.fixture
+def emulated(stored):
+    """CupyBackend with cublasLt on a stand-in."""
+    emulator.require()
+    return made_on(CupyWithCublasLt(count=2))
+
+
+@pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+def backend(request):
+    """CupyBackend with cublasLt, on the stand-in and on a GPU that has it."""
+    if request.param == "emulated": return request.getfixturevalue("emulated")
+    gpu = get_backend("cupy")
+    if gpu.cublaslt is None: pytest.skip(gpu.products)
+    return gpu
+
+
+def type_of(name): return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
+
+
+def draw(backend, shape, dtype):
+    """Normal numbers of the type, on the device, and the same in float64 on the host."""
+    host = np.random.default_rng(shape).normal(size=shape).astype(type_of(dtype))
+    return backend.xp.asarray(host), host.astype(np.float64)
+
+
+def held(backend, got, want, K, scale, roundings=1):
+    """Close up to the rounding of a product, and for 16 bits that of the result, or of several results on the way."""
+    got, want = backend.to_host(got), np.asarray(want)
+    if got.dtype.itemsize == 2:
+        eps, smallest = {"float16": (2.0**-10, 2.0**-14), "bfloat16": (2.0**-7, 2.0**-126)}[got.dtype.name]
+        unit = np.maximum(np.abs(want), smallest) if roundings == 1 else roundings * np.maximum(scale, 1)
+        bound = 1.01 * eps / 2 * unit + tolerance("product", "float32", K) * scale
+        assert_close(got.astype(np.float64), want, 1, scale=bound)
+    else:
+        assert_close(got, want, tolerance("product", got.dtype, K), scale=scale)
+
+
+def affine(backend, dtype, phi, shape=(5, 3, 7), keep=False, bias=True, refused=False):
+    """a = φ(x W + b) held to NumPy."""
+    B, I, O = shape
+    (x, X), (W, V), (b, c) = (draw(backend, shape, dtype) for shape in ((B, I), (I, O), (O,)))
+    out, s = (backend.zeros((B, O), type_of(dtype)) for _ in range(2))
+    assert backend.affine(x, W, b if bias else None, phi, out, s if keep else None) is out
+    want = X @ V + c * bias
+    scale = np.abs(X) @ np.abs(V) + np.abs(c) * bias
+    once = bias and not refused and phi in (identity, relu, gelu_tanh)
+    held(backend, out, phi.value(np, want), I + 1, 2 * np.maximum(scale, 1), 1 if once else 4)  # |φ′| < 2
+    if keep: held(backend, s, want, I + 1, scale)
+
+
+def gradients(backend, dtype, shape=(5, 3, 7), wide=None):
+    """dW = xᵀ δ and db = Σ δ held to NumPy, and dx = δ Wᵀ."""
+    B, I, O = shape
+    (x, X), (delta, d), (W, V) = (draw(backend, shape, dtype) for shape in ((B, I), (B, O), (I, O)))
+    dW, db = (backend.empty(size, wide or type_of(dtype)) for size in ((I, O), (O,)))
+    dx = backend.empty((B, I), type_of(dtype))
+    backend.affine_gradients(x, delta, dW, db)
+    backend.gemm(delta, W.T, out=dx)
+    held(backend, dW, X.T @ d, B, np.abs(X).T @ np.abs(d))
+    held(backend, db, d.sum(0), B, np.abs(d).sum(0))
+    held(backend, dx, d @ V.T, O, np.abs(d) @ np.abs(V).T)
+
+
+def epilogues(backend):
+    """Names of the epilogues that cublasLt was asked for, in order."""
+    attributes = backend.xp.bindings.written
+    return [Epilogue(int.from_bytes(value, "little")).name for kind, number, value in attributes
+            if (kind, number) == ("descriptor", 7)]  # fmt: skip
+
+
+# ---------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("phi", PHI)
+def test_affine_equals_numpy_with_and_without_bias(backend, phi, dtype):
+    for shape in ((5, 3, 7), (1, 4, 6), (6, 1, 4), (4, 6, 1), (17, 31, 33)):
+        for bias in (True, False):
+            affine(backend, dtype, PHI[phi], shape, bias=bias)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("phi", PHI)
+def test_affine_keeps_the_pre_activation(backend, phi, dtype):
+    affine(backend, dtype, PHI[phi], keep=True)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_gradients_equal_numpy(backend, dtype):
+    for shape in ((5, 3, 7), (1, 4, 6), (6, 1, 4), (4, 6, 1), (33, 17, 31)):
+        gradients(backend, dtype, shape, "float32" if type_of(dtype).itemsize == 2 else None)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_products_are_those_of_the_reference_at_every_size(backend, dtype):
+    for size in ((1, 1), (33, 31), (257, 3)):
+        CHECKS["bias_activation"](Case(backend, dtype, *size))
+        CHECKS["bias_activation"](Case(backend, dtype, *size, offset=1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_whole_steps_equal_those_of_the_reference(backend, dtype):
+    network = Network(5, LAYERS, Backend(), dtype, seed=1)
+    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), backend), optimizer=AdamW(clip_norm=1.0))
+
+
+def test_training_makes_every_product_by_cublaslt_and_equals_the_reference_and_cupy(emulated, monkeypatch):
+    def losses(on):
+        history = fit(
+            Network(5, LAYERS, on, seed=2), softmax_cross_entropy, AdamW(lr=0.01), (X, LABELS), epochs=2, batch_size=8,
+            validation=0.2, verbose=0,
+        )  # fmt: skip
+        return [row["loss"] for row in history.rows]
+
+    without = losses(made_on(EmulatedCupy()))
+    monkeypatch.setattr(emulated.xp, "matmul", None)
+    assert losses(emulated) == pytest.approx(without, rel=1e-4)
+    assert losses(emulated) == pytest.approx(losses(Backend()), rel=1e-4)
+    assert set(epilogues(emulated)) == {"DEFAULT", "BIAS"}
+
+
+def test_epilogues_are_those_that_keep_the_promises_of_each_type(emulated):
+    asked = {}
+    for dtype in TYPES:
+        for phi in (identity, relu, gelu_tanh, tanh):
+            before = len(epilogues(emulated))
+            affine(emulated, dtype, phi)
+            asked[dtype, phi.name] = epilogues(emulated)[before:]
+        before = len(epilogues(emulated))
+        gradients(emulated, dtype, wide="float32" if type_of(dtype).itemsize == 2 else None)
+        asked[dtype, "db"] = epilogues(emulated)[before:]
+    for dtype in ("float32", "float64"):
+        assert {phi: asked[dtype, phi] for phi in ("identity", "relu", "db")} == {
+            "identity": ["BIAS"], "relu": [], "db": ["DEFAULT", "DEFAULT"]}, dtype  # one plan serves every φ  # fmt: skip
+    for dtype in ("float16", "bfloat16"):
+        assert [asked[dtype, phi] for phi in ("identity", "relu", "gelu_tanh")] == [["BIAS"], ["RELU_BIAS"], ["GELU_BIAS"]]
+        assert asked[dtype, "db"] == ["BGRADA", "DEFAULT"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nan_stays_visible_behind_every_activation(backend, dtype):
+    x, W, b = (backend.asarray(value, dtype) for value in ([[1, np.nan], [1, 1]], np.eye(2, 3), np.zeros(3)))
+    for phi in PHI.values():
+        a = backend.to_host(backend.affine(x, W, b, phi, out=backend.empty((2, 3), dtype)))
+        assert np.isnan(a[0]).all() and not np.isnan(a[1]).any(), phi
+
+
+def test_sum_over_many_rows_is_in_float64(backend):
+    delta = backend.asarray(np.full((70_000, 2), 0.1), "float32")
+    x, dW, db = backend.zeros((70_000, 1), "float32"), backend.empty((1, 2), "float32"), backend.empty((2,), "float32")
+    backend.affine_gradients(x, delta, dW, db)
+    assert_close(backend.to_host(db), np.full(2, 70_000 * float(np.float32(0.1))), tolerance("product", "float32"))
+
+
+def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
+    emulator.require()
+    for tf32 in (False, True):
+        backend = made_on(CupyWithCublasLt(), tf32=tf32)
+        (x, X), (W, V) = draw(backend, (64, 63), "float32"), draw(backend, (63, 64), "float32")
+        error = np.abs(backend.to_host(backend.gemm(x, W, out=backend.empty((64, 64), "float32"))) - X @ V).max()
+        assert (1e-4 < error < 1e-1) == tf32 and (error < 1e-4) != tf32
+        affine(backend, "float64", relu)
+
+
+# ---------------------------------------------------------------------- what cublasLt does not make
+
+
+@pytest.mark.parametrize("refused", [{"BIAS"}, {"RELU_BIAS", "GELU_BIAS"}, {"BGRADA"}, set(Epilogue.__members__)],
+                         ids=["bias", "activations", "gradient", "everything"])  # fmt: skip
+def test_refused_epilogue_becomes_a_product_and_a_kernel_and_a_refused_product_is_cupys(emulated, refused):
+    emulated.xp.bindings.refuses = refused
+    half = len(refused) < 4
+    for dtype in TYPES if half else TYPES[:2]:
+        for phi in (identity, relu, gelu_tanh, gelu):
+            affine(emulated, dtype, phi, refused=True)
+        gradients(emulated, dtype, wide="float32" if type_of(dtype).itemsize == 2 else None)
+    network = Network(5, LAYERS, Backend(), seed=1)
+    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), emulated))
+    assert bool(emulated.xp.bindings.used) == half
+
+
+def test_no_rows_give_no_outputs_and_gradients_of_zero(backend):
+    x, delta, W, b = (backend.zeros(shape, "float32") for shape in ((0, 3), (0, 4), (3, 4), (4,)))
+    assert backend.affine(x, W, b, relu, out=backend.empty((0, 4), "float32")).shape == (0, 4)
+    dW, db = backend.zeros((3, 4), "float32") + 1, backend.zeros((4,), "float32") + 1
+    backend.affine_gradients(x, delta, dW, db)
+    assert not backend.to_host(dW).any() and not backend.to_host(db).any()
+    assert Network(5, LAYERS, backend).predict(X[:0]).shape == (0, 3)
+
+
+def test_activation_of_the_users_own_is_computed_by_its_formula(backend):
+    network = Network(5, [Dense(4, OWN), Dense(3)], Backend())
+    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), backend))
+
+
+# ---------------------------------------------------------------------- devices, threads, capture
+
+
+def test_products_of_a_second_device_are_made_there(emulated):
+    second = made_on(emulated.xp, 1)
+    network = Network(5, LAYERS, Backend(), seed=1)
+    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(emulated, second))
+    assert emulated.cublaslt is not second.cublaslt
+
+
+def test_each_thread_has_a_handle_which_is_freed_with_the_thread(emulated):
+    affine(emulated, "float32", relu)
+    kept, failures = [], []
+
+    def work():
+        try:
+            affine(emulated, "float32", identity)  # without a kernel: the emulator runs one at a time
+            kept.append(emulated.cublaslt)
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert failures == [] and len({id(emulated.cublaslt), *map(id, kept)}) == 3
+    bindings = emulated.xp.bindings
+    handles = lambda: [made for made in bindings.objects.values() if made["kind"] == "handle"]  # noqa: E731
+    assert len(handles()) == 3  # whoever holds one keeps it
+    kept.clear()
+    gc.collect()
+    assert len(handles()) == 1
+
+
+def test_only_what_ran_once_can_be_captured(emulated):
+    emulated.xp.stream.capturing = True
+    with pytest.raises(BackendUnavailableError, match="no product yet: run the step once before capturing"):
+        affine(emulated, "float32", relu)
+    emulated.xp.stream.capturing = False
+    affine(emulated, "float32", relu)
+    gradients(emulated, "float32")
+    emulated.xp.stream.capturing = True
+    affine(emulated, "float32", relu)
+    gradients(emulated, "float32")
+    with pytest.raises(BackendUnavailableError, match=r"\(9, 3\).*run the step once"):
+        affine(emulated, "float32", relu, shape=(9, 3, 7))
+
+
+def test_products_run_on_the_stream_that_is_current(emulated):
+    for ptr in (7, 8):
+        emulated.xp.stream.ptr = ptr
+        affine(emulated, "float32", relu)
+        gradients(emulated, "float16", wide="float32")
+
+
+# ---------------------------------------------------------------------- epilogue or kernel, by measurement
+
+
+def tuned(**changes):
+    """CupyBackend with autotune in a process of its own; `changes`: of the stand-ins for cublasLt and CuPy."""
+    emulator.require()
+    backend = made_on(CupyWithCublasLt(), autotune=3)
+    backend.xp.cost = changes.pop("cost", 0.0)
+    vars(backend.xp.bindings).update(changes)
+    return backend
+
+
+def choices(path):
+    """What is stored: name → whether the epilogue was faster."""
+    found = json.loads(path.read_text())["algorithms"]
+    return {name: value == "01" for name, value in found.items() if name.startswith(CHOICE)}
+
+
+def layer(backend, dtype): affine(backend, dtype, relu, refused=True)
+def layer_gradients(backend, dtype): gradients(backend, dtype, wide="float32")
+
+
+@pytest.mark.parametrize(
+    ("work", "dtype", "epilogue"),
+    [(layer, "float16", "RELU_BIAS"), (layer, "float32", "BIAS"), (layer_gradients, "float16", "BGRADA")],
+)
+@pytest.mark.parametrize("fused", [True, False])
+def test_the_faster_way_is_measured_stored_and_read_again(stored, work, dtype, epilogue, fused):
+    first = tuned(extra={"DEFAULT" if fused else epilogue: 0.5}, cost=0.1)
+    work(first, dtype)
+    ((name, choice),) = choices(stored).items()
+    assert choice == fused and dtype in name
+    for backend in (first, tuned(extra={epilogue: -2.0 if not fused else 9.0})):  # the costs of today do not count
+        searches, before = backend.xp.bindings.searches, len(backend.xp.bindings.made)
+        work(backend, dtype)
+        product, *others = backend.xp.bindings.made[before:]
+        assert product == (epilogue if fused else "DEFAULT") and others == ["DEFAULT"] * (work is layer_gradients)
+        assert choices(stored) == {name: fused} and searches == backend.xp.bindings.searches  # nothing is timed
+
+
+def test_numbers_of_the_first_call_are_those_of_the_way_chosen(stored):
+    for extra in ({}, {"BIAS": 9.0}):
+        backend, results = tuned(extra=extra), []
+        x, W, b = (draw(backend, shape, "float32")[0] for shape in ((9, 5), (5, 4), (4,)))
+        for _ in range(2):
+            out, s = backend.empty((9, 4), "float32"), backend.empty((9, 4), "float32")
+            backend.affine(x, W, b, gelu, out, s)
+            results.append((out.get().tobytes(), s.get().tobytes()))
+        assert results[0] == results[1]
+        stored.unlink()
+
+
+def test_nothing_is_timed_in_a_capture_and_no_epilogue_that_is_refused(stored):
+    backend = tuned(refuses={"RELU_BIAS"})
+    affine(backend, "float32", relu)
+    before = choices(stored)
+    backend.xp.stream.capturing = True
+    for phi in (relu, tanh):  # tanh has relu's plan, and no choice yet
+        affine(backend, "float32", phi)
+    with pytest.raises(BackendUnavailableError, match="run the step once"): affine(backend, "float32", relu, shape=(6, 3, 7))
+    backend.xp.stream.capturing = False
+    layer(backend, "float16")
+    assert choices(stored) == before
+
+
+def test_whole_steps_with_timed_products_equal_those_of_the_reference(stored):
+    network = Network(5, LAYERS, Backend(), seed=1)
+    for changes in ({}, {"extra": {"BIAS": 9.0}}):
+        assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), tuned(**changes)))
+        stored.unlink()
+
+
+def test_without_autotune_the_epilogue_is_taken_and_nothing_stored(emulated, stored):
+    emulated.xp.bindings.extra = {"BIAS": 9.0}
+    affine(emulated, "float32", relu)
+    assert epilogues(emulated) == ["BIAS"] and not stored.exists()
+
+
+# ---------------------------------------------------------------------- what is said
+
+
+def test_backend_says_which_library_makes_its_products_and_whether_it_can_be_captured(emulated):
+    assert "cublasLt 131000" in emulated.products and "recommended algorithms, float32 unrounded" in emulated.products
+    assert emulated.can_capture() == (True, emulated.products)
+    tuned = made_on(CupyWithCublasLt(), tf32=True, autotune=8)
+    assert "fastest of 8 algorithms, float32 as TF32" in tuned.products
+    without = made_on(EmulatedCupy())
+    assert "cupy.matmul, which no CUDA graph can hold" in without.products and "nvmath" in without.products
+    assert without.can_capture() == (False, without.products) and without.cublaslt is None
+
+
+def test_info_says_which_library_makes_the_products(monkeypatch):
+    probe.cache_clear()
+    monkeypatch.setenv("FFNN_GPU_BACKEND", "cupy")
+    for cupy, library in ((CupyWithCublasLt(), "cublasLt, recommended"), (EmulatedCupy(), "cupy.matmul, which no")):
+        cupy.cuda.runtime.getDeviceProperties = lambda index: {"name": b"Paper"}
+        with installed(monkeypatch, cupy): found = information()
+        assert found["products"].startswith(library)
+        assert any(line.startswith(f"products  {library}") for line in lines(found))
+    probe.cache_clear()
+
+
+def test_a_copy_of_the_backend_makes_its_products_likewise(monkeypatch):
+    emulator.require()
+    with installed(monkeypatch, CupyWithCublasLt(count=2)):
+        again = copy.copy(CupyBackend(1, tf32=True, autotune=4))
+    assert (again.index, again.tf32, again.autotune) == (1, True, 4)

@@ -1,0 +1,106 @@
+import json
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.checkpoints.architecture import decode, encode, kinds
+from ffnn_gpu.errors import IncompatibleCheckpointError
+from ffnn_gpu.nn import activations, initializers
+from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, leaky_relu, relu, tanh
+from ffnn_gpu.nn.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, VarianceScaling
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax, Residual, Softmax
+
+STACKS = {
+    "nothing": (),
+    "dense": (Dense(3), Dense(3, relu), Dense(3, bias=False), Dense(3, weights=Normal(2.0), biases=Constant(1.0))),
+    "others": (BatchNorm(), BatchNorm(0.5, 1e-3), LayerNorm(), LayerNorm(1e-2), Dropout(0.0), Dropout(0.25), Softmax(),
+               LogSoftmax()),
+    "nested": (Residual([Dense(3, tanh), Residual([LayerNorm(), Dense(3)])]), Dense(1)),
+    "constants": (Dense(3, leaky_relu.with_alpha(0.3)), Dense(3, activations.elu.with_alpha(0.1 + 0.2))),
+    "activations": tuple(Dense(2, phi) for phi in ACTIVATIONS.values()),
+    "initializers": tuple(Dense(2, weights=start, biases=start) for start in INITIALIZERS.values()),
+    "own initializers": (Dense(2, weights=VarianceScaling(0.1, "mean", "uniform")), Dense(2, weights=Uniform(-1, 1)),
+                         Dense(2, weights=Orthogonal(3.0))),
+    "numpy numbers": (Dense(np.int64(3)), Dropout(np.float64(0.5)), LayerNorm(np.float64(1e-4))),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Scale(Layer):
+    """A custom layer whose fields have every kind of value, and the names that the file format itself uses."""
+
+    factor: float
+    activation: Activation = relu
+    initializer: initializers.Initializer = initializers.zeros
+    layer: Layer | None = None
+    alpha: float = 0.5
+    layers: tuple[Layer, ...] = ()
+    named: str = "x"
+    on: bool = False
+    sizes: tuple[int, ...] = field(default_factory=tuple)
+
+
+def through_json(layers, custom=()):
+    return decode(json.loads(json.dumps(encode(layers))), custom)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_layers_come_back_equal_from_their_json(name):
+    back = through_json(STACKS[name])
+    assert back == STACKS[name]
+    assert name == "numpy numbers" or repr(back) == repr(STACKS[name])
+
+
+def test_json_of_a_network_is_short_and_readable():
+    assert encode([Dense(128, relu), Dropout(0.1), Dense(10)]) == [
+        {"class": "Dense", "width": 128, "phi": {"activation": "relu", "alpha": 0.0}},
+        {"class": "Dropout", "rate": 0.1},
+        {"class": "Dense", "width": 10},
+    ]
+
+
+@pytest.mark.parametrize("layer", [
+    Scale(2.0), Scale(1.0, tanh, Normal(3.0), Dense(4, relu), 0.25, (Dense(2), Scale(3.0)), "y", True, (1, 2)),
+])
+def test_custom_layer_comes_back_equal_whatever_its_fields_are_called(layer):
+    assert through_json([layer, Residual([layer])], [Scale]) == (layer, Residual([layer]))
+
+
+def test_custom_layer_that_is_not_given_is_named_with_the_remedy():
+    with pytest.raises(IncompatibleCheckpointError, match=r"layer 'Scale'; there are BatchNorm, Dense.*layers=\[MyLayer\]"):
+        through_json([Scale(1.0)])
+
+
+def test_kinds_are_the_classes_of_layers_at_any_depth():
+    assert kinds([Dense(2), Residual([Residual([Scale(1.0)]), LayerNorm()])]) == {Dense, Residual, Scale, LayerNorm}
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), {"a": 1}, {1, 2}, lambda x: x, Dense, object(), b"bytes", 1j])
+def test_value_that_json_does_not_have_is_refused_when_it_is_written(value):
+    with pytest.raises(TypeError, match="cannot be saved"):
+        encode([value])
+
+
+@pytest.mark.parametrize("value", [
+    {}, {"class": "Dense"}, {"class": "Dense", "width": -1}, {"class": "Dense", "width": 3, "depth": 1}, {"class": 3},
+    {"class": "Dense", "width": 3, "phi": "relu"}, {"class": ["Dense"], "width": 3}, {"class": "Layer"}, {"class": "object"},
+    {"activation": "relu"}, {"activation": "swish", "alpha": 0.0}, {"activation": "relu", "alpha": 2.0},
+    {"activation": "elu", "alpha": "2"}, {"activation": ["elu"], "alpha": 1}, {"initializer": "Poisson"},
+    {"initializer": "Initializer"},
+    {"initializer": "Normal", "mode": 1}, {"initializer": {"a": 1}}, {"class": "Residual", "layers": 3},
+    {"class": "Residual", "layers": []}, {"class": "Dropout", "rate": None}, {"class": "BatchNorm", "momentum": "x"},
+    {"class": "__import__", "name": "os"}, {"class": "Network", "n_in": 3},
+])  # fmt: skip
+def test_json_that_describes_no_part_of_a_network_is_refused(value):
+    with pytest.raises(IncompatibleCheckpointError):
+        decode([value])
+
+
+def test_layer_with_attributes_that_are_no_fields_is_refused_when_it_is_written():
+    class Undecorated(Layer):
+        def __init__(self, k): object.__setattr__(self, "k", k)
+
+    with pytest.raises(TypeError, match=r"Undecorated has k besides the fields of a dataclass.*@dataclass\(frozen=True\)"):
+        encode([Undecorated(3)])

@@ -1,0 +1,467 @@
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from ffnn_gpu.checkpoints import atomic_folder, checkpoint
+from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
+from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError, ConfigurationError, IncompatibleCheckpointError
+from ffnn_gpu.nn.activations import ACTIVATIONS, gelu, relu, tanh
+from ffnn_gpu.nn.initializers import INITIALIZERS
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.losses.standard import mean_squared_error
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.optim.optimizers import Adam
+from ffnn_gpu.training.fit import train_step
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs kill and resource")
+LAYERS = (
+    Dense(6, relu), BatchNorm(), Residual([LayerNorm(), Dense(6, gelu), Dropout(0.1), Residual([Dense(6, bias=False)])]),
+    Dropout(0.2), Dense(3), LogSoftmax(), Softmax(),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Shift(Layer):
+    """A layer of somebody else's: a = x + offset + strength."""
+
+    strength: float = 0.0
+
+    def parameter_shapes(self, I):
+        return {"offset": (I,)}
+
+    def initial_values(self, rng, I):
+        return {"offset": rng.normal(size=I)}
+
+    def forward(self, backend, p, x, buf):
+        buf.a[...] = x + p.offset + self.strength
+        return buf.a
+
+
+def network_of(layers=LAYERS, backend="numpy", dtype="float64", seed=3, updates=2):
+    network = Network(4, layers, backend, dtype, seed)
+    if updates:
+        rng, width = np.random.default_rng(0), network.widths[-1]
+        x = network.backend.asarray(rng.normal(size=(8, 4)), network.dtype)
+        ws = network.workspace(8)
+        for _ in range(updates):
+            train_step(network, mean_squared_error, Adam(), x, network.backend.asarray(rng.normal(size=(8, width))), ws)
+    return network
+
+
+def assert_equal_networks(a, b):
+    assert (a.n_in, a.layers, a.dtype, a.seed) == (b.n_in, b.layers, b.dtype, b.seed)
+    assert int(a.params.step[0]) == int(b.params.step[0])
+    mine, theirs = a.params.to_host(), b.params.to_host()
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert value.tobytes() == theirs[name].tobytes(), name
+
+
+def assert_nothing_beside(path):
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+# ---------------------------------------------------------------------- round trips
+
+
+def test_network_comes_back_bit_for_bit(tmp_path, backend, dtype):
+    network = network_of(backend=backend, dtype=dtype)
+    save(network, tmp_path / "model")
+    back = load(tmp_path / "model", backend)
+    assert_equal_networks(back, network)
+    x = np.random.default_rng(1).normal(size=(5, 4))
+    np.testing.assert_array_equal(back.predict(x), network.predict(x))
+    assert back.backend is backend
+    assert_nothing_beside(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_comes_back(tmp_path, name):
+    phi = ACTIVATIONS[name]
+    network = network_of([Dense(5, phi), Dense(2, phi.with_alpha(0.3) if phi.alpha else phi)])
+    save(network, tmp_path / "model")
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network)
+
+
+def test_every_initializer_comes_back(tmp_path):
+    network = network_of([Dense(5, weights=start) for start in INITIALIZERS.values()], updates=0)
+    save(network, tmp_path / "model")
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network)
+
+
+def test_custom_layer_comes_back_if_its_class_is_given(tmp_path):
+    network = network_of([Dense(3), Shift(2.5), Shift()], updates=0)
+    save(network, tmp_path / "model")
+    assert_equal_networks(load(tmp_path / "model", "numpy", layers=[Shift]), network)
+    with pytest.raises(IncompatibleCheckpointError, match=r"a layer 'Shift'.*load\(path, layers=\[MyLayer\]\)"):
+        load(tmp_path / "model", "numpy")
+
+
+@pytest.mark.parametrize("layers", [(), (Dropout(0.5),), (Dense(1, bias=False),), (BatchNorm(),)])
+def test_network_with_few_or_no_numbers_comes_back(tmp_path, layers):
+    network = network_of(layers, updates=0)
+    save(network, tmp_path / "model")
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network)
+
+
+def test_numpy_numbers_as_settings_come_back(tmp_path):
+    network = Network(np.int64(4), [Dense(np.int32(3)), Dropout(np.float64(0.5))], "numpy", seed=np.int64(7))
+    save(network, tmp_path / "model")
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network)
+
+
+def test_extremes_of_the_number_format_come_back(tmp_path, dtype):
+    network, info = network_of([Dense(3)], dtype=dtype, updates=0), np.finfo(dtype)
+    values = [info.max, info.min, info.tiny, info.smallest_subnormal, -0.0, 0.0, 1, -1, info.eps, np.pi, 2, 3]
+    W = np.array(values, dtype).reshape(4, 3)
+    network.params.assign({"0.W": W, "0.b": -W[0]})
+    save(network, tmp_path / "model")
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network)
+
+
+def test_extras_come_back(tmp_path):
+    standardizer = Standardizer.fit(np.random.default_rng(0).normal(size=(9, 4)))
+    extras = {"standardizer": standardizer.to_json(), "labels": ["a", "ü", None], "x": 0.1 + 0.2, "n": 10**30, "on": True}
+    save(network_of(), tmp_path / "model", extras=extras)
+    assert load_extras(tmp_path / "model") == extras
+    back = Standardizer.from_json(load_extras(tmp_path / "model")["standardizer"])
+    np.testing.assert_array_equal(back.mean, standardizer.mean)
+    save(network_of(), tmp_path / "model")
+    assert load_extras(tmp_path / "model") == {}
+
+
+def test_arrays_that_are_not_contiguous_are_written_as_they_are(tmp_path):
+    a = np.arange(24.0).reshape(4, 6)
+    arrays = {"transposed": a.T, "strided": a[::2, 1::3], "reversed": a[::-1, ::-1], "fortran": np.asfortranarray(a),
+              "broadcast": np.broadcast_to(a[0], (3, 6)), "scalar": np.array(2.5), "empty": a[:0]}  # fmt: skip
+    checkpoint.write(network_of(), tmp_path / "model", {}, arrays)
+    back = checkpoint.read(tmp_path / "model", "numpy")[2]
+    assert back.keys() == arrays.keys()
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(back[name], value, err_msg=name)
+
+
+def test_saving_replaces_what_was_there(tmp_path):
+    first, second = network_of(seed=1), network_of([Dense(2)], seed=2)
+    save(first, tmp_path / "model")
+    checkpoint.write(first, tmp_path / "model", {}, {"m": np.zeros(3)})
+    save(second, tmp_path / "model")
+    assert_equal_networks(load(tmp_path / "model", "numpy"), second)
+    assert sorted(os.listdir(tmp_path / "model")) == ["model.safetensors", "state.json"]
+    assert_nothing_beside(tmp_path / "model")
+
+
+def test_tensors_are_stored_by_name_with_inputs_first(tmp_path):
+    network = network_of([Dense(3)])
+    save(network, str(tmp_path / "model"))
+    stored = safetensors.numpy.load_file(tmp_path / "model" / "model.safetensors")
+    assert {name: value.shape for name, value in stored.items()} == {"0.W": (4, 3), "0.b": (3,)}
+    state = json.loads((tmp_path / "model" / "state.json").read_text())
+    assert state["format"] == 1 and state["backend"] == "numpy" and state["updates"] == 2
+
+
+def test_checkpoint_loads_where_cupy_cannot_be_imported(tmp_path):
+    network = network_of()
+    save(network, tmp_path / "model")
+    code = (
+        "import importlib.abc, sys\n"
+        "class Refuse(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('cupy', 'cupyx', 'cupy_backends'):\n"
+        "            raise ImportError('no cupy here')\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import numpy as np\nimport ffnn_gpu\n"
+        "network = ffnn_gpu.load(sys.argv[1], 'auto')\n"
+        "assert network.backend.name == 'numpy' and 'no cupy here' in network.backend.reason, network.backend.reason\n"
+        "sys.stdout.buffer.write(network.predict(np.ones((2, 4))).tobytes())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "model"], capture_output=True, timeout=60, check=True)
+    assert done.stdout == network.predict(np.ones((2, 4))).tobytes()
+
+
+def test_nothing_in_the_package_can_execute_a_file_that_is_loaded():
+    import ffnn_gpu
+
+    folder = os.path.dirname(ffnn_gpu.__file__)
+    sources = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names if name.endswith(".py")]
+    forbidden = ["import pickle", "from pickle", "marshal", "eval(", "exec(", "allow_pickle=True", "np.fromregex", "shelve"]
+    for source in sources:
+        with open(source, encoding="utf-8") as file:
+            text = file.read()
+        assert not [word for word in forbidden if word in text], source
+
+
+# ---------------------------------------------------------------------- damage
+
+
+def test_every_truncation_and_a_flip_in_every_byte_of_every_file_are_noticed(tmp_path, monkeypatch):
+    path, rng = tmp_path / "model", random.Random(0)
+    checkpoint.write(network_of([Dense(2, tanh)]), path, {"extras": {}}, {"m": np.arange(3.0)})
+    whole = {file.name: file.read_bytes() for file in path.iterdir()}
+    assert sorted(whole) == ["model.safetensors", "optimizer.safetensors", "state.json"]
+    read, disk = atomic_folder._read_file, {}
+    monkeypatch.setattr(atomic_folder, "_read_file", lambda file, most: disk.get(file.name) or read(file, most))
+    for name, content in whole.items():
+        lengths = range(len(content)) if name != "state.json" else rng.sample(range(len(content)), 300)
+        damaged = [content[:n] for n in lengths if n]
+        damaged += [
+            content[:i] + bytes([byte ^ 1 << rng.randrange(8)]) + content[i + 1 :] for i, byte in enumerate(content)
+        ]
+        for bad in damaged:
+            disk[name] = bad
+            with pytest.raises(CheckpointCorruptError):
+                checkpoint.read(path, "numpy")
+        del disk[name]
+        (path / name).write_bytes(b"")
+        with pytest.raises(CheckpointCorruptError):
+            load(path, "numpy")
+        (path / name).write_bytes(content)
+    load(path, "numpy")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("how", ["missing", "renamed", "a folder"])
+def test_file_that_is_missing_or_renamed_is_noticed(tmp_path, name, how):
+    path = tmp_path / "model"
+    checkpoint.write(network_of(), path, {}, {"m": np.zeros(3)})
+    if how == "renamed": os.rename(path / name, path / f"{name}.bak")
+    else: (path / name).unlink()
+    if how == "a folder": (path / name).mkdir()
+    with pytest.raises(CheckpointCorruptError, match=name):
+        load(path, "numpy")
+
+
+def test_surplus_file_is_ignored_and_kept(tmp_path):
+    path, network = tmp_path / "model", network_of()
+    save(network, path)
+    (path / "notes.txt").write_text("mine")
+    (path / "optimizer.safetensors").write_bytes(b"rubbish")
+    assert_equal_networks(load(path, "numpy"), network)
+    save(network_of(seed=9), path)
+    assert (path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: None, lambda path: path.write_text("x"), lambda path: path.mkdir(),
+    lambda path: (path.mkdir(), (path / "model.safetensors").write_bytes(b"x")),
+])
+def test_what_is_no_checkpoint_is_neither_loaded_nor_overwritten(tmp_path, make):
+    path = tmp_path / "precious"
+    make(path)
+    for read in (load, load_extras):
+        with pytest.raises(CheckpointError, match="is not a checkpoint"):
+            read(path)
+    if path.is_file():
+        with pytest.raises(CheckpointError, match="left alone"):
+            save(network_of(), path)
+        assert path.read_text() == "x"
+
+
+@pytest.mark.parametrize("name", ["0.W", "1.running_variance", "2.layers.0.gain"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_never_replace_a_finite_checkpoint(tmp_path, name, value):
+    network = network_of()
+    save(network, tmp_path / "model")
+    broken = network_of()
+    dict(broken.params.named())[name].flat[-1] = value
+    for path in (tmp_path / "model", tmp_path / "other"):
+        with pytest.raises(CheckpointError, match=rf"{name} is not finite"):
+            save(broken, path)
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network)
+    assert not (tmp_path / "other").exists()
+
+
+# ---------------------------------------------------------------------- whole files that do not fit
+
+
+def rewrite(path, *, description=None, tensors=None, state=None):
+    """The checkpoint with parts replaced and every checksum right again."""
+    files, old = atomic_folder.read(path)
+    header = json.loads(files["model.safetensors"][8 : 8 + int.from_bytes(files["model.safetensors"][:8], "little")])
+    architecture = json.loads(header["__metadata__"]["architecture"])
+    numbers = safetensors.numpy.load(files["model.safetensors"])
+    text = json.dumps(architecture | (description or {})) if not isinstance(description, str) else description
+    files["model.safetensors"] = safetensors.numpy.save(tensors(numbers) if tensors else numbers, {"architecture": text})
+    atomic_folder.write(path, files, (state(old) if state else old))
+
+
+NAMES = [name for name, _ in network_of(updates=0).params.named()]
+CHANGES = {
+    "dropped": lambda numbers, name: {n: v for n, v in numbers.items() if n != name},
+    "renamed": lambda numbers, name: {n + "x" * (n == name): v for n, v in numbers.items()},
+    "transposed": lambda numbers, name: numbers | {name: np.ascontiguousarray(numbers[name].T)},
+    "broadcastable": lambda numbers, name: numbers | {name: numbers[name][:1]},
+    "scalar": lambda numbers, name: numbers | {name: numbers[name].reshape(-1)[0]},
+    "with an axis more": lambda numbers, name: numbers | {name: numbers[name][None]},
+    "longer": lambda numbers, name: numbers | {name: np.concatenate([numbers[name]] * 2)},
+    "float32": lambda numbers, name: numbers | {name: numbers[name].astype(np.float32)},
+    "whole numbers": lambda numbers, name: numbers | {name: numbers[name].astype(np.int64)},
+}
+
+
+@pytest.mark.parametrize(("change", "name"), [
+    (change, name) for change in CHANGES for name in NAMES if change != "transposed" or name in ("0.W", "4.W")
+])
+def test_tensor_that_does_not_fit_is_named_and_nothing_is_loaded(change, name):
+    network = network_of()
+    before = network.params.to_host()
+    numbers = CHANGES[change](network_of(seed=8).params.to_host(), name)
+    with pytest.raises(IncompatibleCheckpointError, match=rf"^{name} "):
+        network.params.assign(numbers)
+    for other, value in network.params.to_host().items():
+        np.testing.assert_array_equal(value, before[other])
+
+
+@pytest.mark.parametrize("change", ["dropped", "renamed", "broadcastable", "longer", "float32"])
+def test_file_with_a_tensor_that_does_not_fit_is_refused_by_load(tmp_path, change):
+    save(network_of(), tmp_path / "model")
+    rewrite(tmp_path / "model", tensors=lambda numbers: CHANGES[change](numbers, "4.b"))
+    with pytest.raises(IncompatibleCheckpointError):
+        load(tmp_path / "model", "numpy")
+
+
+def test_surplus_tensor_is_named():
+    network = network_of()
+    with pytest.raises(IncompatibleCheckpointError, match=r"^9\.W has no place"):
+        network.params.assign(network.params.to_host() | {"9.W": np.zeros(3)})
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "1", None, [1]])
+def test_unknown_format_version_is_refused_with_both_numbers(tmp_path, version):
+    save(network_of(), tmp_path / "model")
+    rewrite(tmp_path / "model", state=lambda state: state | {"format": version})
+    with pytest.raises(IncompatibleCheckpointError, match=r"format version .*; this package reads 1"):
+        load(tmp_path / "model", "numpy")
+
+
+def deep(depth):
+    layers = '[{"class": "Residual", "layers": ' * depth + "[]" + "}]" * depth
+    return '{"n_in": 4, "seed": 0, "dtype": "float64", "layers": ' + layers + "}"
+
+
+DESCRIPTIONS = {
+    "no layers": '{"n_in": 4, "dtype": "float64", "seed": 0}', "list": "[]", "null": "null", "text": '"x"', "not JSON": "{",
+    "negative width": {"n_in": -1}, "wide input": {"n_in": 2**40}, "text as width": {"n_in": "4"},
+    "unknown dtype": {"dtype": "float16"},
+    "negative seed": {"seed": -1}, "unknown layer": {"layers": [{"class": "Conv"}]}, "layers as number": {"layers": 3},
+    "layers as text": {"layers": "Dense"}, "no class": {"layers": [{"width": 3}]}, "layer as number": {"layers": [3]},
+    "huge layer": {"layers": [{"class": "Dense", "width": 2**40}]},
+    "huge stack": {"layers": [{"class": "Dense", "width": 2**20}] * 2},
+    "infinite layer": {"layers": [{"class": "Dense", "width": 10**400}]},
+    "residual of another width": {"layers": [{"class": "Residual", "layers": [{"class": "Dense", "width": 9}]}]},
+    "deep": deep(200), "very deep": deep(5000), "bottomless": deep(100_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DESCRIPTIONS)
+def test_architecture_that_describes_no_network_is_refused_in_little_memory(tmp_path, kind):
+    save(network_of([Dense(3)]), tmp_path / "model")
+    rewrite(tmp_path / "model", description=DESCRIPTIONS[kind])
+    with pytest.raises((IncompatibleCheckpointError, CheckpointCorruptError)):
+        load(tmp_path / "model", "numpy")
+
+
+@pytest.mark.parametrize("state", [{"updates": "many"}, {"updates": None}, {"updates": [1]}, {"updates": 10**30}])
+def test_counter_that_is_no_count_is_refused(tmp_path, state):
+    save(network_of([Dense(3)]), tmp_path / "model")
+    rewrite(tmp_path / "model", state=lambda old: old | state)
+    with pytest.raises(IncompatibleCheckpointError):
+        load(tmp_path / "model", "numpy")
+
+
+def test_random_tensor_files_with_right_checksums_are_refused(tmp_path):
+    path, rng = tmp_path / "model", random.Random(2)
+    save(network_of([Dense(3)]), path)
+    files, state = atomic_folder.read(path)
+    good = files["model.safetensors"]
+    for _ in range(60):
+        bad = bytearray(good)
+        for _ in range(rng.randrange(1, 4)):
+            bad[rng.randrange(len(bad) - 100)] = rng.randrange(256)                    # the header: a number may be any
+        bad = bytes(bad) if rng.random() < 0.7 else rng.randbytes(rng.randrange(200))
+        if bad == good: continue
+        atomic_folder.write(path, {"model.safetensors": bad}, state)
+        try:
+            load(path, "numpy")
+        except CheckpointError:
+            continue
+
+
+# ---------------------------------------------------------------------- failures while writing
+
+
+def output(code, path):
+    return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@POSIX
+def test_full_disk_leaves_the_checkpoint_that_was_there(tmp_path):
+    network = network_of()
+    save(network, tmp_path / "model")
+    code = (
+        "import resource, signal, sys\nimport ffnn_gpu\n"
+        "network = ffnn_gpu.Network(4, [ffnn_gpu.Dense(5000)], 'numpy')\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try:\n    ffnn_gpu.save(network, sys.argv[1])\n"
+        "except ffnn_gpu.CheckpointError as error:\n    print(error)\n"
+    )
+    assert "what was there before stays" in output(code, tmp_path / "model")
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network)
+    assert_nothing_beside(tmp_path / "model")
+
+
+@POSIX
+def test_loading_damaged_files_needs_no_more_memory_than_they_have(tmp_path):
+    save(network_of([Dense(3)]), tmp_path / "model")
+    rewrite(tmp_path / "model", description={"layers": [{"class": "Dense", "width": 2**33}]})
+    code = (
+        "import resource, sys\nimport ffnn_gpu\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30, 2 * 2**30))\n"
+        "try:\n    ffnn_gpu.load(sys.argv[1], 'numpy')\n"
+        "except ffnn_gpu.CheckpointError as error:\n    print(error)\n"
+    )
+    assert "the file holds 15 numbers" in output(code, tmp_path / "model")
+
+
+def test_saved_network_shares_no_memory_with_the_file(tmp_path):
+    network = network_of()
+    save(network, tmp_path / "model")
+    back = load(tmp_path / "model", "numpy")
+    back.params.theta += 1
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network)
+
+
+def test_layers_compare_equal_to_the_ones_loaded(tmp_path):
+    save(network_of(), tmp_path / "model")
+    back = load(tmp_path / "model", "numpy")
+    assert back == network_of() and back.layers != (replace(LAYERS[0], width=7), *LAYERS[1:])
+
+
+@pytest.mark.parametrize("layers", [[3], [Dense(2)], int])
+def test_layers_that_are_no_classes_are_refused(tmp_path, layers):
+    save(Network(4, [Dense(3)], "numpy"), tmp_path / "model")
+    with pytest.raises(ConfigurationError, match="layers takes the classes of your own layers"):
+        load(tmp_path / "model", "numpy", layers=layers)
+
+
+def test_one_class_of_ones_own_need_not_be_a_list(tmp_path):
+    class Own(Dense): pass
+
+    save(Network(4, [Own(3)], "numpy"), tmp_path / "model")
+    assert isinstance(load(tmp_path / "model", "numpy", layers=Own).layers[0], Own)
+
+
+def test_folder_of_checkpoints_names_those_in_it(tmp_path):
+    for name in ("last", "best"): save(Network(4, [Dense(3)], "numpy"), tmp_path / "zz" / name)
+    with pytest.raises(CheckpointError, match=r"zz is not a checkpoint: .*; it holds best and last, which are"):
+        load(tmp_path / "zz", "numpy")

@@ -1,0 +1,291 @@
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import ffnn_gpu
+from ffnn_gpu.cli import result as run_report
+from ffnn_gpu.cli import train as run
+from ffnn_gpu.cli.commands import main
+from ffnn_gpu.errors import DeviceOutOfMemoryError
+
+RNG = np.random.default_rng(1)
+X = RNG.normal(size=(200, 3))
+LABELS = np.where(X[:, 0] + X[:, 1] > 0, "ripe", "green")
+ENVIRONMENT = {**os.environ, "FFNN_GPU_BACKEND": "numpy", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+FAST = ["--hidden", "8", "--batch-size", "16"]
+
+
+def table(x=X, labels=LABELS, names=("a", "b", "c", "fruit")):
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([names, *([*row, label] for row, label in zip(x, labels, strict=True))])
+    return out.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A working directory with fruit.csv, and no pictures in this process: they take a second."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FFNN_GPU_BACKEND", "numpy")
+    monkeypatch.delenv("FFNN_GPU_DEBUG", raising=False)
+    monkeypatch.setattr(run_report, "_draw", lambda *arguments: None)
+    (tmp_path / "fruit.csv").write_text(table())
+    return tmp_path
+
+
+@pytest.fixture
+def trained(folder):
+    assert here("train", "fruit.csv", *FAST, "--epochs", "20", "--lr", "0.02", "--out", "run", "--quiet").exit_code == 0
+    return folder
+
+
+def here(*arguments, **settings):
+    """The command in this process."""
+    return CliRunner().invoke(main, [*map(str, arguments)], **settings)
+
+
+def command(*arguments, **settings):
+    """The command in a process of its own, where warnings are errors too."""
+    return subprocess.run([sys.executable, "-W", "error", "-m", "ffnn_gpu", *arguments], env=ENVIRONMENT, text=True,
+                          capture_output=True, check=False, timeout=120, **settings)  # fmt: skip
+
+
+def started(*arguments):
+    """The command under way, after its first epoch."""
+    process = subprocess.Popen([sys.executable, "-m", "ffnn_gpu", *arguments], env=ENVIRONMENT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    for line in process.stderr:
+        if line.startswith("epoch 1/"): break
+    return process
+
+
+# ---------------------------------------------------------------- the main paths
+
+
+def test_digits_are_learnt_and_read_again(folder):
+    pytest.importorskip("sklearn")
+    done = command("train", "digits", "--hidden", "32", "--epochs", "5", "--lr", "0.02", "--out", "run", "--seed", "1")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("test accuracy 0.9") and "5 of 5 epochs" in lines[2] and "run folder run" in lines[2]
+    assert lines[3] == "next:" and all("ffnn" in line for line in lines[4:]) and len(lines) == 6
+    assert done.stderr.startswith("1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy")
+    assert "epoch 5/5  loss" in done.stderr and "\r" not in done.stderr
+    found = here("evaluate", "run", "digits", "--quiet", "--json", "--metrics", "accuracy,f1_macro")
+    row = json.loads(found.output)
+    assert {*row} == {"accuracy", "f1_macro", "loss", "rows"} and row["rows"] == 1797 and row["accuracy"] > 0.9
+    assert len(here("predict", "run", "digits", "--quiet").output.splitlines()) == 1798
+
+
+def test_predictions_from_csv_stdin_and_npy_agree(trained):
+    done = command("predict", "run", input=table())
+    assert done.returncode == 0 and done.stderr == ""
+    answers = done.stdout.splitlines()
+    assert answers[0] == "prediction" and np.mean(np.array(answers[1:]) == LABELS) > 0.9
+    np.save("x.npy", X)
+    assert here("predict", "run", "fruit.csv").output == here("predict", "run", "x.npy").output == done.stdout
+    assert here("predict", "run", "-", input=table()).output == done.stdout
+    assert here("predict", "run", "x.npy", "--output", "y.npy").output == ""
+    assert np.load("y.npy").tolist() == answers[1:]
+    assert here("predict", "run/model", "x.npy", "--output", "y.csv").exit_code == 0
+    assert (trained / "y.csv").read_text() == done.stdout
+
+
+def test_probabilities_belong_to_the_labels(trained):
+    rows = [*csv.DictReader(io.StringIO(here("predict", "run", "fruit.csv", "--probabilities").output))]
+    assert [*rows[0]] == ["prediction", "p_green", "p_ripe"]
+    for row in rows:
+        assert float(row["p_green"]) + float(row["p_ripe"]) == pytest.approx(1)
+        assert (float(row["p_ripe"]) > 0.5) == (row["prediction"] == "ripe")
+
+
+def test_header_with_other_names_is_taken_in_order_and_says_so(trained):
+    (trained / "other.csv").write_text(table(names=("x", "y", "z", "fruit")))
+    found = here("predict", "run", "other.csv")
+    assert "the header does not have all columns of the training by name" in found.output
+    assert "the header" not in here("predict", "run", "other.csv", "--quiet").output
+
+
+def test_evaluation_warns_on_known_rows(trained):
+    assert "200 rows of fruit; the model was trained on most of them" in here("evaluate", "run", "fruit.csv").output
+
+
+def test_evaluation_without_data_repeats_the_test_of_the_run(trained):
+    want = json.loads((trained / "run/result.json").read_text())
+    found = here("evaluate", "run", "--quiet", "--json")
+    assert json.loads(found.output) == {**want["test"], "rows": want["rows"]["test"]}
+    assert "40 rows, the test part that the run held out of fruit" in here("evaluate", "run").output
+    assert "run/model is no run folder" in here("evaluate", "run/model").output
+    (trained / "fruit.csv").write_text(table(X[:150], LABELS[:150]))
+    assert "fruit.csv has changed since the training" in here("evaluate", "run").output
+
+
+def test_evaluation_without_data_needs_a_test_part(folder):
+    assert here("train", "fruit.csv", *FAST, "--epochs", "1", "--test", "0", "--out", "run").exit_code == 0
+    found = here("evaluate", "run")
+    assert found.exit_code == 2 and "error: the run run held out no test part; name the DATA" in found.output
+
+
+def test_prediction_says_how_many_values_were_cut(trained):
+    far = X.copy()
+    far[:3, 0] = 100
+    (trained / "far.csv").write_text(table(far))
+    assert "3 values beyond 5 deviations of the training rows were cut" in here("predict", "run", "far.csv").output
+    assert "values beyond" not in here("predict", "run", "far.csv", "--quiet").output
+
+
+def test_json_alone_goes_to_stdout(folder):
+    done = command("train", "fruit.csv", *FAST, "--epochs", "1", "--json")
+    found = json.loads(done.stdout)                                      # in a process of its own: with pictures
+    assert (folder / "runs/fruit-1/confusion_matrix.png").is_file() or "no pictures" in done.stderr
+    assert found["folder"] == os.path.join("runs", "fruit-1") and 0 <= found["test"]["accuracy"] <= 1
+    assert "epoch 1/1" in done.stderr
+    quiet = here("train", "fruit.csv", *FAST, "--epochs", "1", "--json", "--quiet")
+    assert json.loads(quiet.output)["epochs"] == 1
+    quiet = here("train", "fruit.csv", *FAST, "--epochs", "1", "--quiet")
+    assert len(quiet.output.splitlines()) == 3 and "next:" not in quiet.output
+
+
+def test_info_shows_versions_backend_and_blas():
+    found = json.loads(here("info", "--json").output)
+    assert found["versions"]["ffnn_gpu"] == ffnn_gpu.__version__ and found["versions"]["numpy"] == np.__version__
+    assert (found["backend"], found["reason"]) == ("numpy", "FFNN_GPU_BACKEND=numpy")
+    assert found["cpus"] == os.cpu_count() and found["blas"] and "cupy" in found["versions"]
+    assert "backend   numpy (FFNN_GPU_BACKEND=numpy)" in here("info").output
+
+
+def test_info_says_why_there_is_no_backend(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_BACKEND", "tpu")
+    found = json.loads(here("info", "--json").output)
+    assert found["backend"] is None and "no backend is called 'tpu'" in found["reason"]
+
+
+def test_settings_come_from_file_assignments_and_flags(folder):
+    (folder / "run.toml").write_text('data = "fruit.csv"\nhidden = [4]\nepochs = 9\nseed = 3\nbatch_size = 64\n')
+    assigned = ["--set", "epochs=2", "--set", 'activation="tanh"']
+    found = here("train", "--config", "run.toml", *assigned, "--seed", 5, "--out", "r")
+    assert found.exit_code == 0, found.output
+    saved = (folder / "r/config.toml").read_text()
+    for line in ("epochs = 2", "seed = 5", 'activation = "tanh"', "batch_size = 64", 'device = "numpy"'):
+        assert line in saved
+    again = here("train", "--config", "r/config.toml", "--out", "s")
+    assert again.exit_code == 0
+    assert (folder / "s/model/model.safetensors").read_bytes() == (folder / "r/model/model.safetensors").read_bytes()
+
+
+# ---------------------------------------------------------------- interruptions
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_run_is_whole_and_resumes_to_the_uninterrupted_one(folder, number, code):
+    settings = ["fruit.csv", "--hidden", "16", "--batch-size", "4", "--epochs", "25", "--dropout", "0.3"]
+    process = started("train", *settings, "--out", "cut")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert f"interrupted by {number.name}; to go on:" in out and "train --resume --out cut" in out and "Traceback" not in err
+    assert json.loads((folder / "cut/result.json").read_text())["interrupted"] == number.name
+    epochs = len((folder / "cut/metrics.jsonl").read_text().splitlines())
+    assert 1 <= epochs < 25 and here("predict", "cut", "fruit.csv").exit_code == 0
+    if number == signal.SIGTERM: return                                  # going on is the same for both
+    resumed, whole = command("train", "--resume", "--out", "cut"), command("train", *settings, "--out", "whole")
+    assert resumed.returncode == whole.returncode == 0, resumed.stderr
+    assert f"epoch {epochs}/25" not in resumed.stderr and "epoch 25/25" in resumed.stderr
+    for name in ("model/model.safetensors", "checkpoint/last/optimizer.safetensors"):
+        assert (folder / "cut" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+
+
+def test_closed_pipe_is_no_error(trained):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "ffnn_gpu", "predict", "run", "fruit.csv"], env=ENVIRONMENT, stdout=writer,
+                          stderr=subprocess.PIPE, text=True, check=False, timeout=60)  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---------------------------------------------------------------- exit codes
+
+
+@pytest.mark.parametrize(("arguments", "code", "complaint"), [
+    (["train", "fruit.csv", "--out", "run"], 2, "error: run exists; use --resume, --overwrite or another --out"),
+    (["train"], 2, "error: no data to train on"),
+    (["train", "fruit.csv", "--epohcs", "3"], 2, "error: No such option"),
+    (["train", "fruit.csv", "--epochs", "many"], 2, "error: epochs = 'many' is not accepted: expected int"),
+    (["train", "fruit.csv", "--set", "epohcs=3"], 2, "unknown setting 'epohcs'; did you mean 'epochs'?"),
+    (["train", "fruit.csv", "--loss", "hinge"], 2, "error: loss 'hinge' does not fit a binary task"),
+    (["train", "--resume"], 2, "error: --resume needs --out"),
+    (["train", "--resume", "--out", "nowhere"], 2, "error: there is nothing to resume in nowhere"),
+    (["train", "--resume", "--out", "run", "--hidden", "9"], 2, "cannot go on with other settings: hidden (8,) → (9,)"),
+    (["train", "--resume", "--overwrite", "--out", "run"], 2, "give one of them"),
+    (["fly"], 2, "error: No such command 'fly'"),
+    ([], 2, "Usage:"),
+    (["predict", "run", "fruit.csv", "--output", "a.txt"], 2, "error: predictions are written as .csv or .npy, not"),
+    (["train", "nothing.csv"], 3, "error: 'nothing.csv' is no data set"),
+    (["predict", "run", "nothing.csv"], 3, "error: there is no file nothing.csv"),
+    (["predict", "run", "narrow.csv"], 3, "error: x has 2 columns; layer 0 of this network reads 3"),
+    (["evaluate", "nowhere", "fruit.csv"], 3, "error: nowhere does not exist"),
+    (["evaluate", "run", "fruit.csv", "--target", "color"], 3, "error: fruit.csv has no column 'color'"),
+    (["predict", "run", "some.csv"], 3, "error: of the columns of the training, these are missing in the header: 'b', 'c'"),
+    (["predict", "run", "x.npz"], 3, "error: predict reads .csv, .npy or standard input, not .npz"),
+    (["train", "x.tsv"], 3, "error: x.tsv: .tsv files are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy "),
+    (["--version"], 0, f"ffnn-gpu {ffnn_gpu.__version__}"),
+    (["--help"], 0, "Start with `ffnn-gpu train digits`."), (["train", "-h"], 0, "--batch-size"),
+])
+def test_exit_code_and_sentence(trained, arguments, code, complaint):
+    (trained / "narrow.csv").write_text("1,2\n3,4\n")
+    (trained / "some.csv").write_text("a,name\n1,x\n")
+    for name in ("x.npz", "x.tsv"): (trained / name).write_text("")
+    found = here(*arguments)
+    assert (found.exit_code, complaint in found.output) == (code, True), found.output
+    assert "Traceback" not in found.output
+
+
+def test_diverged_run_fails(folder):
+    arguments = [*FAST, "--optimizer", "sgd", "--lr", "1e30", "--schedule", "constant", "--no-standardize"]
+    found = here("train", "fruit.csv", *arguments)
+    assert found.exit_code == 1 and "error: the loss is" in found.output and "lower lr" in found.output
+
+
+@pytest.mark.parametrize(("raised", "code", "said"), [
+    (MemoryError("no 8 GiB"), 5, "error: no 8 GiB"), (DeviceOutOfMemoryError("GPU 0 has no room"), 5, "GPU 0 has no room"),
+    (KeyboardInterrupt(), 130, ""), (PermissionError(13, "Permission denied", "runs"), 1, "error: runs: Permission denied"),
+    (FileNotFoundError(2, "No such file", "x"), 3, "error: x: No such file"),
+    (TypeError("a\nbug"), 1, "error: TypeError: a bug (not foreseen; FFNN_GPU_DEBUG=1 shows where)"),
+])
+def test_failure_below_becomes_its_exit_code(monkeypatch, raised, code, said):
+    def fail(*arguments, **settings):
+        raise raised
+
+    monkeypatch.setattr(run, "train", fail)
+    found = here("train", "fruit.csv")
+    assert found.exit_code == code and said in found.output and "Traceback" not in found.output
+
+
+def test_debug_shows_the_traceback_too(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_DEBUG", "1")
+    found = here("train", "nothing.csv")
+    assert found.exit_code == 3 and "Traceback" in found.output and "error: 'nothing.csv'" in found.output
+
+
+def test_gpu_that_cannot_be_used_is_a_device_error():
+    from ffnn_gpu.backends.choice import probe
+
+    if probe(0).usable: pytest.skip("there is a GPU")
+    found = here("train", "fruit.csv", "--device", "cupy")
+    assert found.exit_code == 4 and "Hint:" in found.output
+
+
+def test_help_imports_none_of_what_commands_need():
+    code = "import sys; from ffnn_gpu.cli.commands import main\ntry: main(['train', '--help'])\n" \
+           "finally: print([n for n in ('sklearn', 'matplotlib', 'ffnn_gpu.cli.train') if n in sys.modules])"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -1,0 +1,114 @@
+import tomllib
+
+import pytest
+
+from ffnn_gpu.cli.settings import FIELDS, TrainConfig, described, differences, read_toml, resolve, write_toml
+from ffnn_gpu.errors import ConfigurationError
+
+
+def resolved(flags=None, **sources):
+    return resolve({"data": "digits", **(flags or {})}, **{"environment": {}, **sources})
+
+
+def toml(folder, text):
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_those_of_the_table():
+    assert resolved() == TrainConfig(data="digits")
+
+
+def test_each_source_gives_way_to_the_next(tmp_path):
+    (tmp_path / "old").mkdir()
+    sources = {
+        "resumed": toml(tmp_path / "old", 'device = "a"\nepochs = 1\nseed = 1\nlr = 1.0\ndropout = 0.5'),
+        "file": toml(tmp_path, 'device = "b"\nepochs = 2\nseed = 2\nlr = 2.0'),
+        "environment": {"FFNN_GPU_BACKEND": "numpy"},
+        "assignments": ["epochs=4", "seed=4"],
+    }
+    found = resolved({"epochs": "5", "lr": None}, **sources)
+    assert (found.epochs, found.seed, found.device, found.lr, found.dropout) == (5, 4, "numpy", 2.0, 0.5)
+
+
+def test_flag_for_the_device_wins_over_the_environment():
+    assert resolved({"device": "cupy"}, environment={"FFNN_GPU_BACKEND": "numpy"}).device == "cupy"
+
+
+def test_empty_environment_variable_is_none():
+    assert resolved(environment={"FFNN_GPU_BACKEND": ""}).device == "auto"
+
+
+@pytest.mark.parametrize(("text", "widths"), [("256,128", (256, 128)), (" 8 , 4,", (8, 4)), ("7", (7,)), ("", ())])
+def test_widths_are_numbers_between_commas(text, widths):
+    assert resolved({"hidden": text}).hidden == widths
+    assert resolved(assignments=[f"hidden={[*widths]}", "metrics=['accuracy']"]).hidden == widths
+
+
+@pytest.mark.parametrize(("settings", "complaint"), [
+    ({"epochs": "ten"}, "epochs = 'ten' is not accepted: expected int"),
+    ({"epochs": "0"}, "epochs = '0' is not accepted: expected int >= 1"),
+    ({"hidden": "8,x"}, "hidden = '8,x' is not accepted: expected int"),
+    ({"hidden": "8,0"}, "hidden = '8,0' is not accepted: expected int >= 1"),
+    ({"dropout": "1.0"}, "dropout = '1.0' is not accepted: expected float < 1.0"),
+    ({"normalization": "bach"}, "normalization = 'bach' is not accepted: choose none, layer, batch"),
+    ({"class_weight": "even"}, "class_weight = 'even' is not accepted: choose balanced"),
+    ({"lr": "fast"}, "lr = 'fast' is not accepted: expected float"),
+    ({"epohcs": "3"}, "unknown setting 'epohcs'; did you mean 'epochs'?"),
+])
+def test_wrong_flag_is_named_with_what_is_accepted(settings, complaint):
+    with pytest.raises(ConfigurationError) as caught: resolved(settings)
+    assert str(caught.value) == complaint
+
+
+def test_values_in_a_file_keep_their_toml_types(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"run\.toml: epochs = '10' is not accepted: expected int$"):
+        resolved(file=toml(tmp_path, 'epochs = "10"'))
+    with pytest.raises(ConfigurationError, match=r"run\.toml: standardize = 1 is not accepted: expected bool$"):
+        resolved(file=toml(tmp_path, "standardize = 1"))
+    with pytest.raises(ConfigurationError, match=r"run\.toml: unknown setting 'batch-size'; did you mean 'batch_size'\?"):
+        resolved(file=toml(tmp_path, "batch-size = 10"))
+    with pytest.raises(ConfigurationError, match="unknown setting 'train'; there are data, target, "):
+        resolved(file=toml(tmp_path, "[train]\nepochs = 10"))
+
+
+@pytest.mark.parametrize(("content", "complaint"), [(b"epochs = ", "is no TOML file"), (b"\xff", "is no TOML file")])
+def test_file_that_is_no_toml_is_named(tmp_path, content, complaint):
+    (tmp_path / "run.toml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=rf"run\.toml {complaint}"): resolved(file=tmp_path / "run.toml")
+    with pytest.raises(ConfigurationError, match=r"other\.toml cannot be read"): resolved(file=tmp_path / "other.toml")
+
+
+def test_assignment_is_one_toml_value_or_a_bare_word():
+    assert resolved(assignments=["lr=0.5", 'activation="tanh"', "early_stopping = 3"]).early_stopping == 3
+    found = resolved(assignments=["activation=tanh", "device = cupy:1", "hidden=8,4", "target=a-b.c"])
+    assert (found.activation, found.device, found.hidden, found.target) == ("tanh", "cupy:1", (8, 4), "a-b.c")
+    with pytest.raises(ConfigurationError, match="epochs = 'many' is not accepted: expected int"):
+        resolved(assignments=["epochs=many"])
+    with pytest.raises(ConfigurationError, match="--set hidden=\\[8: NAME=<TOML literal> is needed"):
+        resolved(assignments=["hidden=[8"])
+    with pytest.raises(ConfigurationError, match="--set lr: NAME=<TOML literal> is needed"): resolved(assignments=["lr"])
+
+
+def test_without_data_there_is_nothing_to_train_on(tmp_path):
+    with pytest.raises(ConfigurationError, match="no data to train on"): resolve({"data": None}, environment={})
+    assert resolve({"data": None}, file=toml(tmp_path, 'data = "wine"'), environment={}).data == "wine"
+
+
+def test_written_configuration_reads_back_equal_but_for_the_folder(tmp_path):
+    config = resolved({"hidden": "4,2", "lr": "0.1", "target": "price", "out": "runs/x", "metrics": "mae,r2"})
+    write_toml(config, tmp_path / "config.toml")
+    again = resolve({}, file=tmp_path / "config.toml", environment={})
+    assert [*differences(config, again)] == ["out 'runs/x' → None"]
+    assert [*differences(config, again, ignored=["out"])] == []
+    assert read_toml(tmp_path / "config.toml") == tomllib.loads((tmp_path / "config.toml").read_text("utf-8"))
+
+
+def test_every_setting_has_a_description_and_shows_its_default():
+    for name in FIELDS: assert "None" not in described(name)[0]
+    assert described("hidden") == ("widths of the hidden layers; empty for a linear model  [512,256]", "VALUE")
+    assert described("dropout")[0].endswith("else 0.4, for a regression 0.1") and "5.0" in described("cut")[0]
+    assert described("normalization")[1] == "none|layer|batch"
+    assert described("class_weight")[1] == "balanced"
+    assert described("standardize")[1] == "" and described("standardize")[0].endswith("[on]")

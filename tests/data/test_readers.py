@@ -1,0 +1,180 @@
+import gzip
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.data.readers import BUNDLED, Dataset, read
+from ffnn_gpu.errors import DataError
+
+IMAGES = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+LABELS = np.array([1, 0, 9, 1], dtype=np.uint8)
+
+
+def write_idx(path, array, pack=bytes):
+    path.write_bytes(pack(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()))
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    write_idx(folder / "train-images-idx3-ubyte", IMAGES)
+    write_idx(folder / "train-labels-idx1-ubyte", LABELS)
+    return folder
+
+
+@pytest.mark.parametrize(("name", "shape", "n_classes"), [
+    ("digits", (1797, 64), 10), ("breast_cancer", (569, 30), 2), ("wine", (178, 13), 3), ("iris", (150, 4), 3),
+    ("diabetes", (442, 10), None),
+])
+def test_bundled_set_has_its_published_shape(name, shape, n_classes):
+    pytest.importorskip("sklearn")
+    data = read(name)
+    assert data.x.shape == shape and data.y.shape == shape[:1] and data.name == name
+    assert len(data.feature_names) == shape[1] and all(type(feature) is str for feature in data.feature_names)
+    assert n_classes is None or len(np.unique(data.y)) == n_classes
+
+
+def test_bundled_set_without_scikit_learn_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(DataError, match=r"'wine' comes with scikit-learn: pip install \"ffnn_gpu\[sklearn\]\""):
+        read("wine")
+
+
+def test_importing_readers_does_not_import_scikit_learn():
+    code = "import sys, ffnn_gpu.data.readers, ffnn_gpu.data.standardizer, ffnn_gpu.evaluation.metrics; sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_unknown_source_lists_what_is_accepted_and_the_closest_name(tmp_path):
+    with pytest.raises(DataError) as caught: read("digts")
+    for accepted in (*BUNDLED, ".csv.gz", ".npy", ".npz", "IDX"): assert accepted in str(caught.value)
+    assert str(caught.value).endswith("did you mean 'digits'?")
+    (tmp_path / "train.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"tran\.csv' is no data set: .* did you mean '.*train\.csv'\?"):
+        read(tmp_path / "tran.csv")
+    (tmp_path / "notes.txt").write_text("a")
+    with pytest.raises(DataError, match=r"notes\.txt: \.txt files are not read; \.csv, \.csv\.gz, \.npy, \.npz or a"):
+        read(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("name", ["wine", "data.npz", "mnist"])
+def test_target_is_refused_where_the_source_keeps_it_apart(name, idx_folder):
+    np.savez(idx_folder.parent / "data.npz", X=IMAGES, y=LABELS)
+    source = name if name == "wine" else idx_folder.parent / name
+    with pytest.raises(DataError, match=f"{name} keeps its target apart; target='b' can be chosen for"):
+        read(source, "b")
+
+
+@pytest.mark.parametrize("file", ["iris.csv", "iris.CSV", "iris.csv.gz"])
+def test_csv_becomes_a_dataset_with_names(tmp_path, file):
+    text = b"width,kind,length\n1,a,2\n3,b,4\n"
+    (tmp_path / file).write_bytes(gzip.compress(text) if file.endswith("gz") else text)
+    data = read(tmp_path / file, "kind")
+    assert data.x.tolist() == [[1, 2], [3, 4]] and data.y.tolist() == ["a", "b"]
+    assert (data.feature_names, data.target_name, data.name) == (("width", "length"), "kind", "iris")
+    assert data.x_test is None and data.y_test is None
+
+
+@pytest.mark.parametrize(("target", "x", "y"), [
+    (None, [[1, 2], [4, 5]], [3, 6]), (0, [[2, 3], [5, 6]], [1, 4]), ("1", [[1, 3], [4, 6]], [2, 5]),
+])
+def test_npy_target_is_a_column_of_the_matrix(tmp_path, target, x, y):
+    np.save(tmp_path / "a.npy", np.array([[1.0, 2, 3], [4, 5, 6]]))
+    data = read(tmp_path / "a.npy", target)
+    assert data.x.tolist() == x and data.y.tolist() == y
+
+
+def test_npy_features_stay_in_the_mapped_file(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((5, 3)))
+    for target in (None, 0): assert isinstance(read(tmp_path / "a.npy", target).x, np.memmap)
+
+
+@pytest.mark.parametrize("array", [np.zeros(3), np.zeros((3, 1)), np.zeros((2, 2), complex), np.array([["a", "b"]])])
+def test_npy_that_is_no_table_shows_dtype_and_shape(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(DataError) as caught: read(tmp_path / "a.npy")
+    assert f"holds {array.dtype} of shape {array.shape}; numbers (n, features + 1) are needed" in str(caught.value)
+
+
+def test_npy_column_out_of_range_shows_the_range(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3)))
+    with pytest.raises(DataError, match="there is no target column 3; the columns are 0 … 2"):
+        read(tmp_path / "a.npy", 3)
+    with pytest.raises(DataError, match="no header, so no column 'y'"): read(tmp_path / "a.npy", "y")
+
+
+@pytest.mark.parametrize("names", [
+    ("X", "y", "X_test", "y_test"), ("x", "y", "x_test", "y_test"), ("x_train", "y_train", "x_test", "y_test"),
+])
+def test_npz_parts_are_found_by_name_and_images_flattened(tmp_path, names):
+    np.savez(tmp_path / "a.npz", **dict(zip(names, (IMAGES, LABELS, IMAGES[:2], LABELS[:2]), strict=True)))
+    data = read(tmp_path / "a.npz")
+    assert data.x.shape == (4, 6) and data.x.dtype == np.uint8 and data.y.tolist() == LABELS.tolist()
+    assert data.x_test.shape == (2, 6) and data.y_test.tolist() == [1, 0]
+
+
+def test_npz_without_test_part_has_none(tmp_path):
+    np.savez(tmp_path / "a.npz", X=IMAGES, y=np.eye(4))
+    data = read(tmp_path / "a.npz")
+    assert data.x_test is None and data.y_test is None and data.y.shape == (4, 4)
+
+
+@pytest.mark.parametrize(("arrays", "message"), [
+    ({"pixels": IMAGES, "y": LABELS}, r"arrays pixels, y; it needs X \(or x, X_train, x_train\) and y \(or"),
+    ({"X": IMAGES, "y": LABELS[:3]}, r"a: x has shape \(4, 6\), y \(3,\)"),
+    ({"X": IMAGES, "y": LABELS, "X_test": IMAGES}, "a: of x_test and y_test, only one is there"),
+    ({"X": IMAGES, "y": LABELS, "X_test": IMAGES, "y_test": LABELS[:1]}, r"test part: x has shape \(4, 6\), y \(1,\)"),
+    ({"X": IMAGES, "y": LABELS, "X_test": IMAGES[:, 0], "y_test": LABELS}, "x has 6 columns; x_test has 3"),
+    ({"X": LABELS, "y": LABELS}, r"x is uint8 of shape \(4,\); numbers of shape \(n, features\) are needed"),
+])
+def test_npz_that_does_not_fit_together_shows_the_numbers(tmp_path, arrays, message):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=message): read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("separator", ["-", "."])
+@pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress)])
+def test_idx_folder_is_read_under_each_of_its_usual_names(tmp_path, separator, ending, pack):
+    for part, count in (("train", 4), ("t10k", 2)):
+        write_idx(tmp_path / f"{part}-images{separator}idx3-ubyte{ending}", IMAGES[:count], pack)
+        write_idx(tmp_path / f"{part}-labels{separator}idx1-ubyte{ending}", LABELS[:count], pack)
+    data = read(tmp_path)
+    np.testing.assert_array_equal(data.x, IMAGES.reshape(4, 6))
+    assert data.x.dtype == np.uint8 and data.y.tolist() == [1, 0, 9, 1] and data.y.dtype == np.int64
+    assert data.x_test.shape == (2, 6) and data.y_test.tolist() == [1, 0] and data.name == tmp_path.name
+
+
+def test_idx_folder_needs_no_test_part(idx_folder):
+    data = read(idx_folder)
+    assert data.x.shape == (4, 6) and data.x_test is None
+
+
+def test_idx_folder_is_one_whatever_lies_beside(idx_folder):
+    np.save(idx_folder / "notes.npy", np.zeros((9, 5)))
+    assert read(idx_folder).x.dtype == np.uint8
+
+
+def test_idx_folder_with_other_counts_shows_both(idx_folder):
+    write_idx(idx_folder / "train-labels-idx1-ubyte", LABELS[:3])
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte has 4 images; train-labels-.* has \(3,\) labels"):
+        read(idx_folder)
+
+
+def test_idx_folder_with_a_missing_file_names_it(idx_folder):
+    test_labels = idx_folder / "t10k-labels.idx1-ubyte"
+    write_idx(test_labels, LABELS)
+    with pytest.raises(DataError, match="mnist has t10k-labels but no t10k-images"): read(idx_folder)
+    (idx_folder / "train-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataError, match="mnist has train-images but no train-labels"): read(idx_folder)
+    (idx_folder / "train-images-idx3-ubyte").unlink()
+    test_labels.unlink()
+    with pytest.raises(DataError, match="mnist has no train-images-idx3-ubyte"): read(idx_folder)
+
+
+def test_dataset_of_mismatched_arrays_cannot_be_made():
+    with pytest.raises(DataError, match=r"mine: x has shape \(3, 2\), y \(2,\)"):
+        Dataset(np.zeros((3, 2)), np.zeros(2), None, None, "mine")

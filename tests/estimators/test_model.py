@@ -1,0 +1,202 @@
+import gzip
+import io
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import Dense, Network, save
+from ffnn_gpu.cli import prediction_files as tables
+from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, ShapeError
+from ffnn_gpu.estimators.model import Model, true_and_predicted
+from ffnn_gpu.estimators.task import Task
+
+X = np.arange(12.0).reshape(4, 3) ** 2
+Y = np.array(["no", "yes", "yes", "no"])
+PRICE = np.array([1.5, 2.5, 4.0, 8.0])
+
+
+def model(y=Y, names=("a", "b", "c"), **settings):
+    task = Task.of(y).with_units_of(y)
+    return Model(Network(3, [Dense(task.outputs)], "numpy"), task, Standardizer.fit(X), names, "answer", **settings)
+
+
+def read(text, features=("a", "b", "c"), target="answer"):
+    return tables.read_rows("-", io.StringIO(text), features, target)
+
+
+# ---------------------------------------------------------------- models
+
+
+@pytest.mark.parametrize("y", [Y, PRICE])
+def test_loaded_model_answers_like_the_saved_one(tmp_path, y):
+    made = model(y, target=2, data="made", metrics=())
+    made.save(tmp_path / "model")
+    for place in (tmp_path, tmp_path / "model"):
+        again = Model.load(place, "numpy")
+        assert again.extras() == made.extras()
+        np.testing.assert_array_equal(again.predict(X), made.predict(X))
+
+
+def test_model_without_scaling_and_names_comes_back(tmp_path):
+    Model(Network(3, [Dense(1)], "numpy"), Task.of(Y)).save(tmp_path / "x")
+    again = Model.load(tmp_path / "x", "numpy")
+    assert again.standardizer is None and again.feature_names is None
+
+
+def test_columns_are_found_by_name_and_else_taken_in_order():
+    made = model()
+    want = made.predict(X)
+    np.testing.assert_array_equal(made.predict(X[:, [2, 0, 1]], ["c", "a", "b"]), want)
+    np.testing.assert_array_equal(made.predict(np.hstack([X[:, ::-1], X]), ["c", "b", "a", "d", "e", "f"]), want)
+    np.testing.assert_array_equal(made.predict(X, ["x", "y", "z"]), want)
+    assert not made.matches(["a", "a", "b", "c"]) and not model(names=None).matches(["a"])
+
+
+def test_features_are_cut_at_the_limit(tmp_path):
+    made = model(limit=1.0)
+    assert abs(made.features(X)).max() == 1 < abs(model().features(X)).max()
+    made.save(tmp_path)
+    np.testing.assert_array_equal(Model.load(tmp_path, "numpy").features(X * 9), made.features(X * 9))
+
+
+def test_values_beyond_the_limit_are_counted():
+    far = X.copy()
+    far[0, :2] = 1e6
+    assert model(limit=5.0).count_cut(far) == 2 and model(limit=5.0).count_cut(X) == model().count_cut(far) == 0
+
+
+@pytest.mark.parametrize("names", ["abz", "axyz"])
+def test_header_with_some_of_the_columns_is_refused(names):
+    missing = ", ".join(repr(name) for name in "abc" if name not in names)
+    with pytest.raises(DataError, match=f"columns of the training, these are missing in the header: {missing}$"):
+        model().predict(np.ones((2, len(names))), names)
+    with pytest.raises(DataError, match=r"in the header more than once: 'a'$"): model().predict(np.ones((2, 4)), "aabc")
+
+
+def test_constant_column_contributes_nothing_whatever_its_value(tmp_path):
+    x = np.column_stack([X[:, 0], np.full(4, 7.0), X[:, 2]])
+    made = model()
+    made = Model(made.network, made.task, Standardizer.fit(x))
+    made.save(tmp_path / "x")
+    for one in (made, Model.load(tmp_path / "x", "numpy")):
+        assert one.standardizer.constant == (1,)
+        np.testing.assert_array_equal(one.outputs(x), one.outputs(x + np.array([0, 1e6, 0])))
+    older = {name: value for name, value in made.standardizer.to_json().items() if name != "constant"}
+    assert Standardizer.from_json(older).constant == ()
+
+
+def test_lists_are_rows_and_probabilities_come_alone():
+    rows, made = X.tolist(), model()
+    chances = made.probabilities(rows)
+    assert chances.shape == (4, 2) and made.predict(rows).tolist() == [["no", "yes"][k] for k in chances.argmax(axis=1)]
+    with pytest.raises(ConfigurationError, match="has no probabilities"): model(PRICE).probabilities(rows)
+
+
+def test_wrong_number_of_columns_is_said_in_numbers():
+    with pytest.raises(ShapeError, match="x has 2 columns; layer 0 of this network reads 3"): model().predict(X[:, :2])
+
+
+def test_evaluation_has_the_metrics_of_the_training_or_those_asked_for():
+    assert [*model().evaluate(X, Y)] == ["accuracy", "loss"]
+    assert [*model(metrics=("roc_auc", "accuracy")).evaluate(X, Y)] == ["roc_auc", "accuracy", "loss"]
+    assert [*model().evaluate(X, Y, metrics=["f1_macro"])] == ["f1_macro", "loss"]
+
+
+def test_true_and_predicted_have_one_form():
+    y, prediction = true_and_predicted(model(), X, Y)
+    assert y.shape == prediction.shape == (4,) and set(y) == {0, 1}
+    y, prediction = true_and_predicted(model(PRICE), X, PRICE)
+    np.testing.assert_array_equal(y[:, 0], PRICE)
+    np.testing.assert_array_equal(prediction[:, 0], model(PRICE).predict(X))
+
+
+def test_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="nothing does not exist"): Model.load(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="holds no model; give the run folder"): Model.load(tmp_path)
+    save(Network(3, [Dense(1)], "numpy"), tmp_path / "bare")
+    with pytest.raises(CheckpointError, match="holds a network alone"): Model.load(tmp_path / "bare", "numpy")
+
+
+# ---------------------------------------------------------------- rows in
+
+
+@pytest.mark.parametrize("text", [
+    "a,b,c\n1,2,3\n", "1,2,3\n", "\ufeffa,b,c\n1,2,3\n", "c,answer,a,b\n3,yes,1,2\n", "a,b,c,answer\n1,2,3,\n",
+    'id,"c",a,b\n"x, y",3,1,2\n', "a, b, c\n\n1, 2, 3\n",
+])
+def test_rows_are_read_whatever_else_the_table_holds(text):
+    rows = read(text)
+    np.testing.assert_array_equal(model().features(*rows), model().features(np.array([[1.0, 2, 3]])))
+
+
+def test_missing_columns_are_said_before_any_cell_is_read():
+    with pytest.raises(DataError, match="these are missing in the header: 'b', 'c'"): read("id,a\nx,1\n")
+    with pytest.raises(DataError, match="these are missing in the header: 'c'"): read("a,b,z\n1,2,3\n")
+    np.testing.assert_array_equal(read("7,8,9\n1,2,3\n", ("5", "7", "6")).x, [[7, 8, 9], [1, 2, 3]])
+
+
+def test_header_of_numbers_is_no_row():
+    np.testing.assert_array_equal(read("1,y,0\n5,x,4\n", ("0", "1")).x, [[4, 5]])
+
+
+def test_target_is_left_out_where_other_names_differ():
+    np.testing.assert_array_equal(read("x,answer,y,z\n1,yes,2,3\n").x, [[1, 2, 3]])
+
+
+def test_wrong_cell_or_ragged_row_is_named_with_its_line():
+    with pytest.raises(DataError, match="standard input, line 3, column 'b': 'x' is not a finite number"):
+        read("id,a,b,c\nA,1,2,3\nB,1,x,3\n")
+    with pytest.raises(DataError, match="standard input, line 3: 3 fields; the first row has 4"):
+        read("id,a,b,c\nA,1,2,3\nB,1,2\n")
+
+
+def test_rows_come_from_files_too(tmp_path):
+    (tmp_path / "a.csv").write_text("c,b,a\n3,2,1\n")
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a,b,c\n1,2,3\n"))
+    np.save(tmp_path / "a.npy", [[1, 2, 3]])
+    np.save(tmp_path / "b.npy", [1, 2, 3])
+    for name in ("a.csv", "a.csv.gz", "a.npy"):
+        np.testing.assert_array_equal(tables.read_rows(str(tmp_path / name), io.StringIO(), "abc").x, [[1, 2, 3]])
+    with pytest.raises(DataError, match=r"b\.npy holds int64 of shape \(3,\)"):
+        tables.read_rows(str(tmp_path / "b.npy"), io.StringIO())
+    with pytest.raises(DataError, match=r"there is no file .*c\.csv; give a \.csv or \.npy file"):
+        tables.read_rows(str(tmp_path / "c.csv"), io.StringIO())
+
+
+def test_evaluation_finds_the_target_column_the_model_was_trained_on(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("answer,a,b,c\nyes,1,2,3\nno,4,5,6\n")
+    assert tables.read_labelled(str(path), None, model())[2].tolist() == ["yes", "no"]
+    assert tables.read_labelled(str(path), None, model(target=0))[2].tolist() == ["yes", "no"]
+    path.write_text("1,2,3,4\n5,6,7,8\n")
+    assert tables.read_labelled(str(path), None, model())[2].tolist() == [4, 8]
+    assert tables.read_labelled(str(path), "0", model(target=1))[2].tolist() == [1, 5]
+
+
+# ---------------------------------------------------------------- answers out
+
+
+def test_answers_are_written_as_columns():
+    file = io.StringIO()
+    chances = np.array([[0.25, 1 / 3], [1, 0]])
+    tables.print_csv(file, tables.prediction_columns(np.array(["a", 'b,"c"']), chances, ["a", "b"]))
+    assert file.getvalue() == 'prediction,p_a,p_b\na,0.25,0.333333333\n"b,""c""",1,0\n'
+    assert [*tables.prediction_columns(np.zeros((2, 2)), None, [])] == ["prediction_0", "prediction_1"]
+
+
+def test_long_csv_is_written_piece_by_piece(monkeypatch):
+    monkeypatch.setattr(tables, "AT_ONCE", 3)
+    file, numbers = io.StringIO(), np.arange(8)
+    tables.print_csv(file, {"a": numbers, "b": numbers / 2})
+    assert file.getvalue().splitlines() == ["a,b", *(f"{k},{k / 2:.9g}" for k in range(8))]
+
+
+def test_npy_holds_answers_or_probabilities(tmp_path):
+    path = str(tmp_path / "a.npy")
+    tables.write_predictions(path, Y, None, [])
+    np.testing.assert_array_equal(np.load(path), Y)
+    tables.write_predictions(path, Y, X, [])
+    np.testing.assert_array_equal(np.load(path), X)
+    with pytest.raises(ConfigurationError, match=r"written as \.csv or \.npy, not to a\.txt"):
+        tables.write_predictions("a.txt", Y, None, [])

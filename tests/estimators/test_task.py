@@ -1,0 +1,107 @@
+import json
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError
+from ffnn_gpu.estimators.task import LOSSES, METRICS, STANDARD_METRICS, Task
+from ffnn_gpu.evaluation.metrics import METRICS as ALL_METRICS
+from ffnn_gpu.nn.losses import standard as losses
+
+SPECIES = np.array(["setosa", "virginica", "setosa", "versicolor"])
+YES_NO = np.array(["no", "yes", "yes", "no"])
+TAGS = np.array([[0, 1, 1], [1, 0, 0], [0, 0, 1], [1, 1, 1]])
+PRICES = np.array([100.0, 200.5, 300.0, 400.0])
+ALL = {"multiclass": SPECIES, "binary": YES_NO, "multilabel": TAGS, "regression": PRICES}
+OUTPUTS = {"multiclass": 3, "binary": 1, "multilabel": 3, "regression": 1}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_task_is_inferred_with_its_outputs_and_loss(kind):
+    task = Task.of(ALL[kind])
+    assert (task.kind, task.outputs, task.loss_name) == (kind, OUTPUTS[kind], LOSSES[kind][0])
+    assert task.loss is losses.loss(task.loss_name)
+    assert task.metrics() == [ALL_METRICS[name] for name in STANDARD_METRICS[kind]]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_name_offered_exists(kind):
+    assert {*METRICS[kind]} <= {*ALL_METRICS} and {*LOSSES[kind]} <= {*losses.LOSSES}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_saved_task_comes_back(kind):
+    task = Task.of(ALL[kind]).with_units_of(ALL[kind])
+    again = Task.from_json(json.loads(json.dumps(task.to_json())))
+    assert again.to_json() == task.to_json() and str(again) == str(task)
+
+
+@pytest.mark.parametrize("saved", [{}, {"kind": "binary"}, {**Task.of(PRICES).to_json(), "loss_name": "hinge"}])
+def test_what_is_no_saved_task_is_refused(saved):
+    with pytest.raises(CheckpointError, match="not a saved task"): Task.from_json(saved)
+
+
+def test_decoding_sure_outputs_gives_the_targets_back():
+    np.testing.assert_array_equal(Task.of(SPECIES).decode(9.0 * np.eye(3)[[0, 2, 0, 1]]), SPECIES)
+    np.testing.assert_array_equal(Task.of(YES_NO).decode(np.array([[-9.0], [9], [9], [-9]])), YES_NO)
+    np.testing.assert_array_equal(Task.of(TAGS).decode(18.0 * TAGS - 9), TAGS)
+    task = Task.of(PRICES).with_units_of(PRICES)
+    np.testing.assert_allclose(task.decode(task.encode(PRICES)), PRICES)
+    pairs = np.stack([PRICES, -PRICES], axis=1)
+    task = Task.of(pairs).with_units_of(pairs)
+    np.testing.assert_allclose(task.decode(task.encode(pairs)), pairs)
+
+
+@pytest.mark.parametrize(("kind", "loss"), [(kind, loss) for kind, names in LOSSES.items() for loss in names])
+def test_probabilities_lie_between_0_and_1_and_those_of_classes_sum_to_1(kind, loss):
+    task = Task.of(ALL[kind], kind, loss)
+    if kind == "regression":
+        with pytest.raises(ConfigurationError, match="has no probabilities"): task.probabilities(np.zeros((2, 1)))
+        return
+    outputs = np.full((2, task.outputs), 1 / task.outputs if loss == "cross_entropy" else 0.3)
+    p = task.probabilities(outputs)
+    assert p.shape == (2, len(task.columns)) and (p > 0).all() and (p < 1).all()
+    if kind != "multilabel": np.testing.assert_allclose(p.sum(axis=1), 1)
+
+
+def test_metrics_of_a_regression_are_in_the_targets_units():
+    task = Task.of(PRICES).with_units_of(PRICES)
+    rmse = task.metrics(["rmse"])[0]
+    assert rmse.__name__ == "rmse"
+    assert rmse(task.encode(PRICES), task.encode(PRICES + 7)) == pytest.approx(7)
+
+
+@pytest.mark.parametrize(("y", "kind", "loss", "complaint"), [
+    (SPECIES, "auto", "hinge", "loss 'hinge' does not fit a multiclass task; choose softmax_cross_entropy or cross_entropy"),
+    (PRICES, "auto", "softmax_cross_entropy", "does not fit a regression task; choose mean_squared_error or"),
+    (PRICES, "auto", "nonsense", "no loss is called 'nonsense'"),
+    (SPECIES, "regression", "auto", "a regression needs numbers; the target holds values such as"),
+    (SPECIES, "binary", "auto", "a binary task needs 2 classes; the target has 3"),
+    (TAGS, "multiclass", "auto", r"a multiclass task needs one target column; the target has shape \(4, 3\)"),
+    (PRICES, "multilabel", "auto", "a multilabel task needs 0 and 1 in columns"),
+])
+def test_task_or_loss_that_does_not_fit_the_target_is_named(y, kind, loss, complaint):
+    with pytest.raises(ConfigurationError, match=complaint): Task.of(y, kind, loss)
+
+
+def test_label_smoothing_belongs_to_softmax_cross_entropy():
+    assert Task.of(SPECIES, label_smoothing=0.1).loss.label_smoothing == 0.1
+    with pytest.raises(ConfigurationError, match="label_smoothing belongs to softmax_cross_entropy"):
+        Task.of(PRICES, label_smoothing=0.1)
+
+
+def test_metric_that_does_not_fit_is_named():
+    with pytest.raises(ConfigurationError, match="metric 'r2' does not fit a binary task; choose among accuracy, "):
+        Task.of(YES_NO).metrics(["r2"])
+    with pytest.raises(ConfigurationError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
+        Task.of(YES_NO).metrics(["acuracy"])
+
+
+def test_unknown_label_is_named():
+    with pytest.raises(DataError, match="label 'rosa' at row 1 is none of the known classes"):
+        Task.of(SPECIES).encode(np.array(["setosa", "rosa"]))
+
+
+def test_task_reads_as_a_sentence():
+    assert str(Task.of(SPECIES)) == "multiclass classification, softmax_cross_entropy on 3 outputs"
+    assert str(Task.of(PRICES)) == "regression, mean_squared_error on 1 output"

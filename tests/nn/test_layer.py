@@ -1,0 +1,75 @@
+"""The contract of nn/layer.py, held for every layer."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.nn import layers as family
+from ffnn_gpu.nn.activations import gelu, tanh
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.network import Network
+
+EXAMPLES = [
+    Dense(4, gelu), Dropout(0.5), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(), Residual([Dense(4, tanh)]),
+]  # fmt: skip
+every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
+
+
+def batch(n, d, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def test_examples_are_all_the_layers_there_are():
+    kinds = {getattr(family, name) for name in family.__all__ if isinstance(getattr(family, name), type)} - {Layer}
+    assert {type(layer) for layer in EXAMPLES} == kinds
+
+
+@every
+def test_layer_is_frozen_compares_and_holds_no_array(layer):
+    assert layer == dataclasses.replace(layer) and hash(layer) == hash(dataclasses.replace(layer))
+    assert not any(isinstance(getattr(layer, entry.name), np.ndarray) for entry in dataclasses.fields(layer))
+    with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
+        layer.width = 3
+
+
+@every
+def test_forward_writes_nothing_but_its_buffers(backend, dtype, layer):
+    network = Network(4, [layer], backend, dtype)
+    x = backend.asarray(batch(5, 4), network.dtype)
+    before = [np.array(backend.to_host(array)) for array in (x, network.params.theta, network.params.state)]
+    network.params.grad[...] = 7
+    network.forward(x, network.workspace(5))
+    for array, kept in zip((x, network.params.theta, network.params.state), before, strict=True):
+        np.testing.assert_array_equal(backend.to_host(array), kept)
+    assert (backend.to_host(network.params.grad) == 7).all()
+
+
+@every
+def test_backward_leaves_theta_and_the_padding_of_the_gradient(backend, dtype, layer):
+    network = Network(4, [layer], backend, dtype)
+    ws = network.workspace(5, input_gradient=True)
+    theta = np.array(backend.to_host(network.params.theta))
+    network.forward(backend.asarray(batch(5, 4), network.dtype), ws)
+    network.backward(backend.asarray(batch(5, 4, seed=1), network.dtype), ws)
+    padding = np.ones(network.params.grad.shape, bool)
+    for slot in network.params.slots:
+        padding[slot.start : slot.start + slot.size] = False
+    np.testing.assert_array_equal(backend.to_host(network.params.theta), theta)
+    assert (backend.to_host(network.params.grad)[padding] == 0).all()
+
+
+@every
+def test_forward_twice_gives_the_same_bits(backend, dtype, layer):
+    network = Network(4, [layer], backend, dtype)
+    x, ws = backend.asarray(batch(5, 4), network.dtype), network.workspace(5)
+    first = np.array(backend.to_host(network.forward(x, ws)))
+    np.testing.assert_array_equal(backend.to_host(network.forward(x, ws)), first)
+
+
+@every
+def test_inference_is_the_same_alone_and_in_a_batch_without_dropout_noise(backend, layer):
+    network, x = Network(4, [layer], backend, "float64"), batch(6, 4)
+    whole, alone = network.predict(x), np.vstack([network.predict(row[None]) for row in x])
+    np.testing.assert_allclose(alone, whole, rtol=1e-13, atol=1e-13)  # matrix and vector products round differently

@@ -1,0 +1,202 @@
+import itertools
+
+import pytest
+
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.optim import schedules
+from ffnn_gpu.optim.schedules import (
+    SCHEDULES,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    LinearWarmup,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    constant,
+    schedule,
+)
+
+ROUNDING = 1e-12  # PyTorch multiplies factors up step by step; ours are closed forms in float64
+NAMES = [
+    "StepDecay(every=10, gamma=0.3)", "StepDecay(every=0.25, gamma=0.5)", "Exponential(gamma=0.95, every=1)", "Cosine()",
+    "Cosine(floor=0.1)", "Cosine(floor=0.1, cycles=3)", "OneCycle()", "OneCycle(rise=0.5, start=10.0, end=100.0)",
+    "LinearWarmup(warmup=12)",
+]  # fmt: skip
+
+
+def read(text):
+    name, _, settings = text.removesuffix(")").partition("(")
+    pairs = (entry.split("=") for entry in settings.split(", ") if entry)
+    return getattr(schedules, name)(**{key: float(value) if "." in value else int(value) for key, value in pairs})
+
+
+def path(rule, total):
+    return [rule(t, total) for t in range(total)]
+
+
+def falls(values):
+    return all(later <= earlier for earlier, later in itertools.pairwise(values))
+
+
+def test_golden_schedules_are_the_ones_tested(golden):
+    assert list(golden("schedules")["of"]) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_factors_equal_torch_s(golden, name):
+    stored = golden("schedules")
+    assert path(read(name), stored["total"]) == pytest.approx(stored["of"][name], rel=ROUNDING, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("total", [1, 2, 3, 10, 1000])
+def test_factors_are_between_zero_and_one_even_after_the_end(name, total):
+    assert all(0 <= SCHEDULES[name](t, total) <= 1 for t in range(total + 5))
+
+
+@pytest.mark.parametrize("rule", [StepDecay(), Exponential(), InverseScaling(), Cosine(), Cosine(floor=0.3)], ids=repr)
+def test_decays_start_at_one_and_never_rise(rule):
+    factors = path(rule, 100)
+    assert factors[0] == 1 and falls(factors) and factors[-1] < 1
+
+
+def test_constant_is_one():
+    assert path(constant, 5) == [1] * 5
+
+
+def test_exponential_reaches_gamma_at_the_end():
+    assert Exponential(gamma=0.01)(100, 100) == pytest.approx(0.01, rel=ROUNDING)
+
+
+def test_inverse_scaling_is_a_power():
+    assert path(InverseScaling(0.5), 4) == pytest.approx([1, 2**-0.5, 3**-0.5, 0.5], rel=ROUNDING)
+
+
+def test_cosine_ends_on_its_floor_and_stays_there():
+    assert Cosine(floor=0.2)(100, 100) == Cosine(floor=0.2)(150, 100) == pytest.approx(0.2, rel=ROUNDING)
+    assert Cosine()(50, 100) == pytest.approx(0.5, rel=ROUNDING)
+
+
+def test_cosine_restarts_at_one_in_each_cycle():
+    factors = path(Cosine(cycles=4), 80)
+    assert [t for t, factor in enumerate(factors) if factor == 1] == [0, 20, 40, 60]
+    assert all(falls(factors[start : start + 20]) for start in range(0, 80, 20))
+
+
+def test_every_cosine_restart_is_one_even_where_the_cycles_do_not_divide_the_steps():
+    for total, cycles in itertools.product(range(10, 200, 10), (3, 7, 9)):
+        factors = path(Cosine(cycles=cycles), total)
+        rises = sum(later > earlier for earlier, later in itertools.pairwise(factors))
+        assert rises == min(cycles, total) - 1, (total, cycles)
+
+
+@pytest.mark.parametrize(
+    "rule", [Cosine(warmup=10), Cosine(warmup=0.1), LinearWarmup(0.1, Cosine()), LinearWarmup(10)], ids=repr
+)
+def test_warmup_rises_in_equal_steps_to_one(rule):
+    factors = path(rule, 100)
+    assert factors[:10] == pytest.approx([(t + 1) / 10 for t in range(10)], rel=ROUNDING)
+    assert factors[10] == pytest.approx(1, rel=ROUNDING) and falls(factors[10:])
+
+
+@pytest.mark.parametrize(("rule", "rest"), [
+    (Cosine(warmup=10), Cosine()), (Cosine(0.2, warmup=10, cycles=3), Cosine(0.2, cycles=3)),
+    (LinearWarmup(10, Cosine()), Cosine()), (LinearWarmup(10, OneCycle()), OneCycle()),
+    (LinearWarmup(10, StepDecay(0.5)), StepDecay(0.5)),
+], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("left", [90, 2, 1])
+def test_what_follows_a_warmup_has_the_steps_that_are_left(rule, rest, left):
+    got, want = ([of(t, total) for t in range(total + 3)] for of, total in ((rule, 10 + left), (rest, left)))
+    assert got[10:] == pytest.approx(want, rel=ROUNDING, abs=ROUNDING)
+
+
+def test_warmup_longer_than_the_training_only_rises():
+    factors = path(LinearWarmup(50), 10)
+    assert factors == pytest.approx([(t + 1) / 50 for t in range(10)], rel=ROUNDING)
+
+
+def test_what_follows_a_warmup_as_long_as_the_training_has_one_step():
+    assert LinearWarmup(10, Cosine())(10, 10) == Cosine()(0, 1) == 1
+
+
+def test_one_cycle_too_short_to_rise_begins_at_one():
+    assert [OneCycle()(0, total) for total in (1, 2, 3)] == [1] * 3 and OneCycle()(1, 2) < 1e-5
+
+
+def test_one_cycle_rises_to_one_and_falls_to_its_end():
+    factors = path(OneCycle(rise=0.3, start=25, end=1e4), 100)
+    top = factors.index(max(factors))
+    assert factors[0] == pytest.approx(1 / 25, rel=ROUNDING) and factors[top] == pytest.approx(1, rel=ROUNDING)
+    assert falls(factors[top:]) and falls(factors[top::-1]) and 28 <= top <= 30
+    assert factors[-1] == pytest.approx(1 / 25 / 1e4, rel=1e-8)  # what is left of 1 − 1 + 4e-6
+
+
+@pytest.mark.parametrize("rule", [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle(1.0)], ids=repr)
+@pytest.mark.parametrize("total", [1, 2, 100])
+def test_factor_after_the_end_is_the_smallest_there_was(rule, total):
+    after = {rule(total + k, total) for k in (0, 1, 7, 1000)}
+    assert len(after) == 1 and after.pop() <= min(path(rule, total))
+
+
+def test_a_float_is_a_part_and_an_int_a_number_of_steps():
+    assert path(StepDecay(every=0.5), 10) == path(StepDecay(every=5), 10)
+    assert path(LinearWarmup(1), 3) == [1, 1, 1] and path(LinearWarmup(1.0), 4) == [0.25, 0.5, 0.75, 1]
+
+
+BAD = {
+    "every of a schedule must be positive": lambda: StepDecay(every=0),
+    "gamma of a schedule must be positive": lambda: Exponential(gamma=-1),
+    "warmup of a schedule must be positive": lambda: LinearWarmup(0),
+    "Cosine needs 0 <= floor <= 1": lambda: Cosine(floor=1.5),
+    "Cosine needs 0 <= floor": lambda: Cosine(floor=-0.5),
+    "cycles >= 1": lambda: Cosine(cycles=0),
+    "warmup >= 0, not": lambda: Cosine(warmup=-1),
+    "gamma of a schedule must be positive and finite, not inf": lambda: StepDecay(gamma=float("inf")),
+    "every of a schedule must be positive and finite, not 0": lambda: Exponential(every=0),
+    "gamma of a schedule must be positive and finite, not 0": lambda: StepDecay(gamma=0),
+    "end of a schedule must be positive": lambda: OneCycle(end=0),
+    "rise of a schedule must be positive": lambda: OneCycle(rise=0.0),
+    "start of a schedule must be positive and finite, not nan": lambda: OneCycle(start=float("nan")),
+    "no schedule is called 'cosin'; there are constant": lambda: schedule("cosin"),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_settings_are_refused(message):
+    with pytest.raises(ConfigurationError, match=message):
+        BAD[message]()
+
+
+def test_standard_constants_are_the_ones_documented():
+    assert {name: repr(rule) for name, rule in SCHEDULES.items()} == {
+        "constant": "Constant()", "step": "StepDecay(every=0.3, gamma=0.1)",
+        "exponential": "Exponential(gamma=0.01, every=1.0)", "inverse_scaling": "InverseScaling(power=0.5)",
+        "linear_warmup": "LinearWarmup(warmup=0.05, then=Constant())", "cosine": "Cosine(floor=0.0, warmup=0.05, cycles=1)",
+        "one_cycle": "OneCycle(rise=0.3, start=25.0, end=10000.0)",
+    }  # fmt: skip
+    assert Cosine() == Cosine(0, 0, 1) and Cosine(floor=1)(7, 10) == 1
+
+
+def test_schedules_are_values_that_do_not_change():
+    for rule in SCHEDULES.values():
+        assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
+        with pytest.raises(AttributeError): rule.gamma = 2
+
+
+def test_schedule_of_ones_own_prints_its_name_and_no_address():
+    """A resumed training compares what was printed."""
+    class Mine(Schedule): pass
+
+    assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
+
+
+def test_schedules_are_found_by_name_and_the_base_gives_nothing():
+    assert all(schedule(name) is SCHEDULES[name] for name in SCHEDULES)
+    with pytest.raises(NotImplementedError, match="Schedule gives no factor"):
+        Schedule()(0, 1)
+
+
+@pytest.mark.parametrize("schedule", [Exponential(0.5, every=0.01), StepDecay(every=0.01, gamma=0.5)])
+def test_duration_below_one_step_is_one_step(schedule):
+    assert [schedule(t, 10) for t in range(3)] == [1, 0.5, 0.25]

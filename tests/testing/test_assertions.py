@@ -1,0 +1,459 @@
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import (
+    SGD,
+    Activation,
+    Adam,
+    BatchNorm,
+    ConfigurationError,
+    Dense,
+    Dropout,
+    Layer,
+    Network,
+    PointwiseLoss,
+    ShapeError,
+    mean_squared_error,
+    relu,
+    softmax_cross_entropy,
+    tanh,
+)
+from ffnn_gpu.backends.choice import Backend
+from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.testing import assert_no_worse, assert_parity, check_gradients, tolerance
+from ffnn_gpu.testing.strict_device import StrictBackend
+
+RNG = np.random.default_rng(0)
+X, Y, LABELS = RNG.normal(size=(8, 4)), RNG.normal(size=(8, 3)), RNG.integers(0, 3, 8)
+
+
+class Wrong(Backend):
+    """A backend with one wrong operation."""
+
+    name = "wrong"
+
+
+class Doubling(Wrong):
+    def affine(self, x, W, b, phi, out, s=None):
+        return super().affine(2 * x, W, b, phi, out, s)
+
+
+class OnePercent(Wrong):
+    def affine_gradients(self, x, delta, dW, db):
+        super().affine_gradients(x, delta, dW, db)
+        dW[1, 2] *= 1.01
+
+
+class HalfStep(Wrong):
+    def adam(self, update, m, v, *constants):
+        before = update.theta.copy()
+        super().adam(update, m, v, *constants)
+        update.theta[...] = (before + update.theta) / 2
+
+
+@dataclass(frozen=True, repr=False)
+class Magnitude(Layer):
+    """a = |x|, written in a way that the complex step cannot see through: abs drops the imaginary part."""
+
+    slope: float = 1.0
+
+    def forward(self, backend, p, x, buf):
+        buf.x = x
+        buf.a[...] = abs(x)
+        return buf.a
+
+    def backward(self, backend, p, da, buf):
+        return backend.xp.multiply(da, self.slope * backend.xp.sign(buf.x), out=buf.dx)
+
+
+@dataclass(frozen=True, repr=False)
+class Mute(Magnitude):
+    """The same with a backward that says nothing of its input."""
+
+    def backward(self, backend, p, da, buf): return None
+
+
+STANDARD = Dense(6, tanh), Dropout(0.2), Dense(3)
+
+
+def network_of(*layers, dtype="float32"): return Network(4, layers or STANDARD, "numpy", dtype)
+
+
+# --- gradients
+
+
+def test_report_names_the_complex_step_and_every_tensor():
+    report = check_gradients(network_of(dtype="float64"), softmax_cross_entropy, X, LABELS)
+    assert report.method == "complex step" and report.worst.excess <= 1
+    names = [found.what.removeprefix("the gradient of ") for found in report.differences]
+    assert sorted(names) == ["0.W", "0.b", "2.W", "2.b", "x"]
+    assert "5 tensors: all agree" in str(report)
+
+
+def test_wrong_element_of_a_gradient_is_named_with_its_index():
+    network = Network(4, [Dense(6, tanh), Dense(3)], OnePercent(), "float64")
+    with pytest.raises(AssertionError, match=r"2 of them differ, the gradient of 1\.W first; .* differs most at \(1, 2\)"):
+        check_gradients(network, softmax_cross_entropy, X, LABELS)
+
+
+def test_formula_that_is_not_complex_differentiable_is_held_to_float64_differences():
+    report = check_gradients(network_of(Dense(3), Magnitude(), dtype="float64"), mean_squared_error, X, Y)
+    assert report.method.startswith("float64 differences (along one direction the complex step gives ")
+
+
+def test_complex_step_that_agrees_with_a_wrong_gradient_is_not_believed():
+    """abs has the complex-step slope 0; so has this backward."""
+    with pytest.raises(AssertionError, match=r"float64 differences .*the gradient of 0\.W first"):
+        check_gradients(network_of(Dense(3), Magnitude(0.0), dtype="float64"), mean_squared_error, X, Y)
+
+
+@pytest.mark.parametrize("error", [1 + 1e-5, 1 - 1e-5, -1.0])
+def test_float64_differences_see_small_errors(error):
+    with pytest.raises(AssertionError, match="differs most at"):
+        check_gradients(Magnitude(error), mean_squared_error, X, RNG.normal(size=X.shape))
+
+
+def refuses_complex(xp, z, y, _):
+    if z.dtype.kind == "c": raise TypeError("no complex numbers here")
+    return (z - y) ** 2
+
+
+def test_loss_that_refuses_complex_numbers_is_held_to_float64_differences():
+    loss = PointwiseLoss("own", refuses_complex, lambda xp, z, y, _: 2 * (z - y))
+    report = check_gradients(network_of(dtype="float64"), loss, X, Y)
+    assert report.method == "float64 differences (the complex step ended in TypeError: no complex numbers here)"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_other_types_are_held_to_float64_differences_in_their_own_eps(dtype):
+    network = network_of(Dense(3), Magnitude(), dtype=dtype)
+    assert check_gradients(network, mean_squared_error, X, Y).method.startswith("float64 differences")
+    with pytest.raises(AssertionError):
+        check_gradients(network_of(Dense(3), Magnitude(1.1), dtype=dtype), mean_squared_error, X, Y)
+
+
+def test_layer_that_gives_no_gradient_at_its_input_is_told_so():
+    with pytest.raises(ConfigurationError, match=r"Mute\.backward returned None"):
+        check_gradients(Mute(), mean_squared_error, X, X)
+
+
+@dataclass(frozen=True, repr=False)
+class Gain(Layer):
+    """a = g x; for subclasses that break the contract in one place."""
+
+    def parameter_shapes(self, I): return {"g": (I,)}
+
+    def initial_values(self, rng, I): return {"g": np.ones(I)}
+
+    def forward(self, backend, p, x, buf):
+        buf.x = x
+        return backend.xp.multiply(x, p.g, out=buf.a)
+
+    def backward(self, backend, p, da, buf):
+        backend.column_sum(da * buf.x, out=p.dg)
+        return backend.xp.multiply(da, p.g, out=buf.dx)
+
+
+class Accumulating(Gain):
+    def backward(self, backend, p, da, buf):
+        p.dg += (da * buf.x).sum(axis=0)
+        return backend.xp.multiply(da, p.g, out=buf.dx)
+
+
+class Rebinding(Gain):
+    def backward(self, backend, p, da, buf):
+        p.dg = (da * buf.x).sum(axis=0)
+        return backend.xp.multiply(da, p.g, out=buf.dx)
+
+
+class Greedy(Gain):
+    """Its scratch is None in an inference pass."""
+
+    def buffer_shapes(self, B, I): return super().buffer_shapes(B, I) | {"u": (B, I)}
+
+    def forward(self, backend, p, x, buf):
+        buf.u[...] = x
+        return super().forward(backend, p, buf.u, buf)
+
+
+class Forgetful(Gain):
+    def forward(self, backend, p, x, buf): super().forward(backend, p, x, buf)
+
+
+class Narrowing(Gain):
+    def forward(self, backend, p, x, buf): return super().forward(backend, p, x, buf)[:, :2]
+
+
+def test_layer_of_ones_own_is_right_in_both_checks():
+    check_gradients(Gain(), mean_squared_error, X, X + 1)
+    assert_parity(Gain(), X, X + 1, mean_squared_error)
+
+
+@pytest.mark.parametrize("layer", [Accumulating(), Rebinding()], ids=repr)
+def test_gradient_that_is_not_assigned_in_place_is_wrong_at_the_first_check(layer):
+    for _ in range(2):
+        with pytest.raises(AssertionError, match=r"the gradient of 0\.g first"):
+            check_gradients(layer, mean_squared_error, X, X + 1)
+
+
+@pytest.mark.parametrize("check", [check_gradients, lambda layer, loss, x, y: assert_parity(layer, x, y, loss)])
+def test_layer_whose_inference_fails_is_told_where(check):
+    with pytest.raises(TypeError) as caught:
+        check(Greedy(), mean_squared_error, X, X)
+    assert caught.value.__notes__ == ["in the inference pass of layer 0, Greedy(), where every buffer but `a` is None"]
+
+
+@pytest.mark.parametrize(("layer", "what"), [(Forgetful(), "nothing"), (Narrowing(), r"shape \(8, 2\)")])
+def test_output_that_is_none_or_of_another_shape_is_named(layer, what):
+    with pytest.raises(ShapeError, match=rf"{type(layer).__name__}\.forward returned {what}; its output is \(8, 4\)"):
+        check_gradients(Network(4, [layer, Dense(3)], "numpy", "float64"), mean_squared_error, X, Y)
+
+
+def test_what_is_neither_network_nor_layer_is_refused():
+    with pytest.raises(ConfigurationError, match=r"is a Network or a layer such as Dense\(10\), not <class"):
+        check_gradients(Gain, mean_squared_error, X, X)
+
+
+def test_tensors_are_reported_from_the_last_layer_to_the_first():
+    """So the first that is wrong is of the layer that is wrong: what stands before it got its dx."""
+    report = check_gradients(network_of(dtype="float64"), softmax_cross_entropy, X, LABELS)
+    names = [found.what.removeprefix("the gradient of ") for found in report.differences]
+    assert names == ["2.W", "2.b", "0.W", "0.b", "x"]
+
+
+# --- parity
+
+
+class Standing(SGD):
+    """Its rule makes a new θ instead of changing the one it got."""
+
+    def update(self, backend, update, state): backend.own_rule(update, self.formula)
+
+    def formula(self, xp, theta, g, lr, t):
+        theta = theta - lr * g
+
+
+def test_optimizer_that_changes_nothing_is_told_so():
+    with pytest.raises(AssertionError, match=r"3 updates by Standing\(.*\) changed no parameter although .* theta -= "):
+        assert_parity(network_of(), X, LABELS, softmax_cross_entropy, optimizer=Standing())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parity_holds_between_the_backends_of_this_machine_and_leaves_the_network_alone(name, dtype):
+    network = network_of(Dense(16, relu), BatchNorm(), Dropout(0.2), Dense(3), dtype=dtype)
+    before = network.params.to_host()
+    report = assert_parity(network, X, LABELS, softmax_cross_entropy, optimizer=OPTIMIZERS[name](), steps=10)
+    assert report.worst.excess <= 1 and report.method.startswith("parity with <reference")
+    for key, value in network.params.to_host().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+@pytest.mark.parametrize("name", ["adam", "lion", "rmsprop"])
+def test_parity_holds_where_a_gradient_is_rounding_alone(name):
+    """Batch norm takes out what a bias before it adds: its gradient is 0 but for rounding, and these rules move it by lr."""
+    network = network_of(Dense(8), BatchNorm(), Dense(3))
+    assert_parity(network, X, LABELS, softmax_cross_entropy, optimizer=OPTIMIZERS[name](1e-2), steps=3)
+
+
+def test_parity_takes_layers_losses_and_activations_of_ones_own():
+    cube = Activation("cube", lambda xp, s, _: s**3, lambda xp, s, _: 3 * s**2, needs_input=True)
+    loss = PointwiseLoss("quartic", lambda xp, z, y, _: (z - y) ** 4, lambda xp, z, y, _: 4 * (z - y) ** 3)
+    report = assert_parity(network_of(Dense(5, cube), Magnitude(), Dense(3)), X / 4, Y / 4, loss)
+    assert len(report.differences) == 2 * (3 + 4 + 4)
+
+
+def test_parity_names_the_wrong_backend_the_first_and_the_worst_tensor():
+    with pytest.raises(AssertionError, match=r"output on <wrong backend> first; .* differs .*: got .*, expected .* eps of"):
+        assert_parity(network_of(), X, LABELS, softmax_cross_entropy, backends=("numpy", Doubling()))
+
+
+def test_parity_sees_one_wrong_element_of_one_gradient():
+    with pytest.raises(AssertionError, match=r"gradient of 2\.W on <wrong backend> first"):
+        assert_parity(network_of(), X, LABELS, softmax_cross_entropy, backends=("numpy", OnePercent()))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_parity_sees_an_update_that_is_wrong(dtype):
+    with pytest.raises(AssertionError, match=r"4 of them differ, 0\.W on <wrong backend> after 1 steps first"):
+        assert_parity(network_of(dtype=dtype), X, LABELS, softmax_cross_entropy, backends=("numpy", HalfStep()),
+                      optimizer=Adam(1e-3), steps=1)  # fmt: skip
+
+
+def test_parity_in_float16_compares_finite_gradients_where_the_first_loss_scale_overflows():
+    x, y = 50 * X[:1], 1000 * Y[:1]
+    report = assert_parity(network_of(dtype="float16"), x, y, mean_squared_error, steps=2, optimizer=SGD(1e-6))
+    assert report.worst.excess <= 1 and all(np.isfinite(found.error) for found in report.differences)
+
+
+def test_proof_needs_neither_cupy_nor_pytest():
+    code = (
+        "import sys; sys.modules.update(cupy=None, pytest=None)\n"
+        "import numpy as np, ffnn_gpu as f; from ffnn_gpu.testing import assert_no_worse, assert_parity, check_gradients\n"
+        "x, y = np.eye(4), np.arange(4) % 3; network = f.Network(4, [f.Dense(3)], 'numpy')\n"
+        "loss = f.softmax_cross_entropy; print(check_gradients(network, loss, x, y).method, end=' ')\n"
+        "print(assert_parity(network, x, y, loss))"
+    )
+    root = Path(__file__).parents[2]
+    told = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert told.stdout.startswith("complex step parity with <reference backend>, 14 tensors: all agree"), told.stderr
+
+
+@pytest.mark.parametrize(("of_other", "most"), [(0.0, 4.0), (3.0, 16.0)])
+def test_no_worse_means_four_times_the_others_error_and_four_eps(of_other, most):
+    exact, eps = np.array([1.0, -2.0]), 2 * float(np.finfo(np.float32).eps)  # eps of the largest element
+    other = exact + np.array([of_other * eps, 0])
+    assert_no_worse((exact - [0, most * eps]).astype(np.float32), other, exact)
+    with pytest.raises(AssertionError, match=r"dW errs by \S+, the other by \S+; allowed is"):
+        assert_no_worse((exact - [0, (most + 1) * eps]).astype(np.float32), other, exact, "dW")
+
+
+def test_no_worse_refuses_what_is_not_a_number():
+    with pytest.raises(AssertionError, match="errs by nan"):
+        assert_no_worse(np.full(2, np.nan, np.float32), np.ones(2), np.ones(2))
+
+
+# --- what a hostile reader found
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("seed", range(6))
+def test_bias_whose_gradient_is_rounding_alone_is_right(dtype, seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(16, 4)), rng.integers(0, 3, 16)
+    network = Network(4, [Dense(8, tanh), BatchNorm(), Dense(6), BatchNorm(), Dense(3)], "numpy", dtype, seed=seed)
+    check_gradients(network, softmax_cross_entropy, x, y)
+    assert_parity(network, x, y, softmax_cross_entropy)
+
+
+class TenPercent(Wrong):
+    """Every gradient a tenth too large."""
+
+    def activation_backward(self, da, a, phi, s=None):
+        super().activation_backward(da, a, phi, s)
+        da *= 1.1
+        return da
+
+
+class Larger(Wrong):
+    """Outputs a tenth too large."""
+
+    def affine(self, x, W, b, phi, out, s=None):
+        super().affine(x, W, b, phi, out, s)
+        out *= 1.1
+        return out
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("backend", [TenPercent(), Larger()], ids=["gradients", "outputs"])
+def test_a_tenth_is_seen_in_16_bits(backend, dtype):
+    with pytest.raises(AssertionError, match="on <wrong backend> first"):
+        assert_parity(network_of(Dense(6, tanh), Dense(3), dtype=dtype), X, LABELS, softmax_cross_entropy,
+                      backends=("numpy", backend))  # fmt: skip
+
+
+def test_tenth_too_large_a_gradient_is_seen_by_the_oracle_in_16_bits():
+    network = Network(4, [Dense(6, tanh), Dense(3)], TenPercent(), "bfloat16")
+    with pytest.raises(AssertionError, match=r"the norm of the gradient of 1\.W first"):
+        check_gradients(network, softmax_cross_entropy, X, LABELS)
+
+
+class Short(Wrong):
+    """Updates a tenth too small."""
+
+    def sgd(self, update, velocity, momentum, nesterov):
+        before = update.theta.copy()
+        super().sgd(update, velocity, momentum, nesterov)
+        update.theta[...] += 0.1 * (before - update.theta)
+
+
+def test_small_updates_that_are_wrong_are_seen():
+    network = network_of(Dense(3))
+    y = network.predict(X) + 1e-5 * RNG.normal(size=(8, 3))
+    with pytest.raises(AssertionError, match="after 1 steps"):
+        assert_parity(network, X, y, mean_squared_error, backends=("numpy", Short()), steps=1)
+
+
+def constant_beside(constant):
+    return PointwiseLoss("constant", lambda xp, z, y, _: constant + abs(z - y), lambda xp, z, y, _: 0 * z)
+
+
+def test_zero_gradient_beside_a_large_constant_is_not_believed():
+    for constant in (0.0, 1e3):
+        with pytest.raises(AssertionError, match="float64 differences"):
+            check_gradients(network_of(dtype="float64"), constant_beside(constant), X, Y)
+    with pytest.raises(ConfigurationError, match="differences see no more than"):
+        check_gradients(network_of(dtype="float64"), constant_beside(1e8), X, Y)
+
+
+def test_right_gradient_beside_a_constant_is_right():
+    loss = PointwiseLoss("c", lambda xp, z, y, _: 1e3 + abs(z - y), lambda xp, z, y, _: xp.sign(z - y))
+    assert check_gradients(network_of(dtype="float64"), loss, X, Y).method.startswith("float64 differences")
+
+
+def test_loss_may_be_a_number_of_python():
+    def loss(backend, z, y, dz=None, sample_weight=None):
+        if dz is not None: dz[...] = 2 * (z - y)
+        value = ((z - y) ** 2).sum()
+        return complex(value) if np.iscomplexobj(z) else float(value)
+
+    assert check_gradients(network_of(dtype="float64"), loss, X, Y).method == "complex step"
+
+
+def test_layer_that_is_no_function_of_its_input_is_told_so():
+    class Noisy(Gain):
+        def forward(self, backend, p, x, buf): return super().forward(backend, p, x + RNG.normal(), buf)
+
+    with pytest.raises(ConfigurationError, match=r"in one pass and .* in the next"):
+        check_gradients(Noisy(), mean_squared_error, X, X)
+
+
+def test_layer_that_changes_its_input_is_told_so_and_the_callers_array_is_not_changed():
+    class InPlace(Gain):
+        def forward(self, backend, p, x, buf):
+            x *= 2
+            return super().forward(backend, p, x, buf)
+
+    x = X.copy()
+    with pytest.raises(AssertionError, match="a layer has changed its input x"):
+        check_gradients(InPlace(), mean_squared_error, x, X)
+    np.testing.assert_array_equal(x, X)
+
+
+def test_network_checked_is_as_before():
+    network = network_of(Dense(3), dtype="float16")
+    network.params.grad[...] = 3
+    check_gradients(network, mean_squared_error, 50 * X[:1], 1000 * Y[:1])
+    assert (network.params.grad == 3).all() and network.params.loss_scale[0] == 2.0**16
+
+
+def test_layers_without_weights_do_not_widen_the_bound():
+    few, many = (network_of(Dense(3), *(Dropout(0.0),) * n) for n in (0, 30))
+    bounds = [assert_parity(network, X, LABELS, softmax_cross_entropy).differences[0].allowed for network in (few, many)]
+    assert bounds[0] == bounds[1]
+
+
+@pytest.mark.parametrize(("call", "what"), [
+    (lambda: assert_parity(Gain(), X, X, mean_squared_error, backends=("numpy",)), "nothing to compare numpy with"),
+    (lambda: tolerance("networks", "float32"), "no tolerance is called 'networks'; there are product, network"),
+    (lambda: check_gradients(Gain(), mean_squared_error, X[0], X[0]), r"x has shape \(4,\); a layer reads a matrix"),
+])  # fmt: skip
+def test_calls_that_make_no_sense_are_refused(call, what):
+    with pytest.raises((ConfigurationError, ShapeError), match=what): call()
+
+
+def test_parity_without_a_gpu_is_parity_with_a_strict_device():
+    class OfNumpy(Gain):
+        def forward(self, backend, p, x, buf):
+            buf.x = x
+            buf.a[...] = x * p.g + np.zeros(4)
+            return buf.a
+
+    assert_parity(OfNumpy(), X, X, mean_squared_error, backends=(Backend(), "numpy"))
+    with pytest.raises(TypeError, match=r"Unsupported type .*numpy\.ndarray"):
+        assert_parity(OfNumpy(), X, X, mean_squared_error, backends=(Backend(), StrictBackend()))

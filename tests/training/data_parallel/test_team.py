@@ -1,0 +1,166 @@
+"""What ranks, here threads, agree on besides θ: when to stop, and whose numbers they keep."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import SGD, Adam, Callback, Dense, DivergedError, Network, ReduceOnPlateau, fit, tanh
+from ffnn_gpu.distributed import Single
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.training.data_parallel import DataParallel, team
+from tests.distributed.threads import Exchange, ThreadRank, on_ranks
+from tests.training.data_parallel import cases
+from tests.training.data_parallel.cases import LABELS, LOSSES, NETWORKS, X, train
+from tests.training.data_parallel.runs import First, Seen, Stop, small
+
+# ---------------------------------------------------------------------- what all decide alike
+
+
+def test_signal_heard_by_one_rank_stops_all_after_the_same_step():
+    seen = [Seen() for _ in range(3)]
+    found, _ = on_ranks(3, lambda ranks: small(ranks, callbacks=[seen[ranks.rank], *[Stop(5)][: ranks.rank == 2]]))
+    assert {history.interrupted for _, history in found} == {signal.SIGTERM}
+    assert [len(one.steps) for one in seen] == [6, 6, 6]                             # told with the losses of the next step
+
+
+def test_callbacks_see_one_history_and_those_of_the_first_rank_are_called_there_only():
+    first, every = [First() for _ in range(3)], [Seen() for _ in range(3)]
+    found, _ = on_ranks(3, lambda ranks: small(
+        ranks, callbacks=[first[ranks.rank], every[ranks.rank]], validation=0.3, metrics=["accuracy", "f1_macro"],
+        schedule=ReduceOnPlateau(0.5, patience=0, min_delta=1.0), epochs=6))  # fmt: skip
+    histories = [history.rows for _, history in found]
+    assert histories[0] == histories[1] == histories[2] and histories[0][-1]["lr"] < 1e-2
+    assert [one.epochs for one in every] == [[1, 2, 3, 4, 5, 6]] * 3
+    assert [bool(one.epochs) for one in first] == [True, False, False]
+
+
+def test_loss_that_is_not_finite_on_one_ranks_rows_raises_on_every_rank():
+    def work(ranks):
+        with pytest.raises(DivergedError, match="the loss is nan at step") as caught:
+            small(ranks, start=lambda network: network.params.theta.fill(np.nan))
+        return str(caught.value)
+
+    found, _ = on_ranks(3, work)
+    assert len({*found}) == 1
+
+
+# ---------------------------------------------------------------------- BatchNorm
+
+
+def test_local_batch_norm_keeps_one_set_of_running_statistics_and_asks_the_others_less():
+    def work(ranks, mode):
+        network, history = small(DataParallel(ranks, batch_norm=mode), layers="batch_norm", batch_size=24)
+        return network.params.to_host(), history.rows[-1]["loss"]
+
+    (here, *others), calls = on_ranks(3, lambda ranks: work(ranks, "local"))
+    (there, *_), more = on_ranks(3, lambda ranks: work(ranks, "global"))
+    for numbers, loss in others:
+        assert loss == here[1]
+        assert all((numbers[name] == here[0][name]).all() for name in numbers)
+    assert len(calls) < len(more) and abs(here[1] - there[1]) > 1e-6
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_average_of_local_statistics_is_the_same_on_every_rank(shard):
+    def work(ranks):
+        network = Network(5, NETWORKS["batch_norm"], "numpy", "float64", seed=3)
+        fit(network, LOSSES["softmax"][0], SGD(0.05, ema=0.9), (X, LABELS), batch_size=24, epochs=2, verbose=0,
+            communicator=DataParallel(ranks, batch_norm="local"), shard_optimizer=shard)             # fmt: skip
+        return network.params.state
+
+    found, _ = on_ranks(3, work)
+    assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
+
+
+def test_rank_without_rows_takes_part_in_the_statistics_of_the_others():
+    (found, *_), _ = on_ranks(4, lambda ranks: small(ranks, layers="batch_norm", batch_size=3, epochs=1, lr=1e-4))
+    wanted, _ = small(None, layers="batch_norm", batch_size=3, epochs=1, lr=1e-4)
+    for name, value in wanted.params.to_host().items():
+        np.testing.assert_allclose(found[0].params.to_host()[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+# ---------------------------------------------------------------------- 16 bits
+
+
+@pytest.mark.parametrize("shard", [False, True])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bit_training_agrees_as_far_as_its_numbers_go(dtype, shard):
+    wanted, reference = train(network="dropout", optimizer="clipped", dtype=dtype)
+    for numbers, history in on_ranks(3, lambda ranks: train(
+        ranks, network="dropout", optimizer="clipped", dtype=dtype, shard_optimizer=shard))[0]:      # fmt: skip
+        np.testing.assert_allclose(history["loss"], reference["loss"], rtol=2e-3)
+        for name, value in wanted.items():
+            assert np.abs(numbers[name] - value).max() <= 2e-2 * max(np.abs(value).max(), 1e-2), name
+
+
+@pytest.mark.parametrize("shard", [False, True])
+def test_overflow_of_one_rank_skips_the_update_on_all(shard):
+    def work(ranks):
+        network = Network(5, [Dense(7, tanh), Dense(3)], "numpy", "float16", seed=3)
+        before = network.params.theta.copy()
+        network.params.loss_scale[0] = 2.0**24
+        x = X.copy()
+        x[0] = 6e4                                                               # the first row alone overflows
+        fit(network, LOSSES["mse"][0], Adam(1e-2), (x, cases.NUMBERS * 1e3), batch_size=53, epochs=1, verbose=0,
+            shuffle=False, communicator=ranks, shard_optimizer=shard)                                # fmt: skip
+        return (network.params.theta == before).all(), network.params.loss_scale[0], int(network.params.step[0])
+
+    found, _ = on_ranks(3, work)
+    assert found == [(True, 2.0**23, 0)] * 3
+
+
+# ---------------------------------------------------------------------- one process
+
+
+def test_communicator_of_one_process_changes_no_bit():
+    for name in ("dropout", "batch_norm"):
+        wanted, _ = train(network=name)
+        found, _ = train(Single(), network=name, shard_optimizer=True)
+        assert all((found[key] == wanted[key]).all() for key in wanted)
+
+
+def test_what_is_no_communicator_is_refused_before_anything_happens():
+    with pytest.raises(ConfigurationError, match="communicator must be what"): small("mpi")
+    with pytest.raises(ConfigurationError, match="'global' or 'local', not 'none'"): DataParallel(Single(), "none")
+    with pytest.raises(ConfigurationError, match="check_every must be"): DataParallel(Single(), check_every=0)
+
+
+@pytest.mark.parametrize(("used", "fits"), [("cupy", False), ("cupy:1", True), ("numpy", True)])
+def test_network_on_the_gpu_of_another_rank_is_refused(used, fits):
+    ranks = ThreadRank(Exchange(2), 1)
+    ranks.device = "cupy:1"
+    network = Network(5, NETWORKS["dense"], "numpy", seed=3)
+    network.backend.name = used                                                      # a backend of this network alone
+    if fits:
+        team.Team(DataParallel(ranks), network, Adam(), False)
+        return
+    with pytest.raises(ConfigurationError, match="rank 1 computes on cupy, and the rank's GPU is cupy:1"):
+        team.Team(DataParallel(ranks), network, Adam(), False)
+
+
+def test_sharded_optimizer_keeps_a_part_of_the_moments():
+    lengths = []
+
+    class Look(Callback):
+        def start(self, run):
+            lengths.append(len(run.optimizer.state(run.team.params).m))
+
+    on_ranks(3, lambda ranks: small(ranks, callbacks=[Look()], shard_optimizer=True))
+    whole = len(small(None)[0].params.theta)
+    assert sum(lengths) == whole and max(lengths) < whole / 2
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_training_with_a_sharded_optimizer_goes_on_from_the_moments_of_the_one_before(first):
+    def twice(ranks, *shards):
+        network, rule = Network(5, NETWORKS["dense"], "numpy", "float64", seed=3), Adam(1e-2, ema=0.9)
+        for shard in shards:
+            fit(network, LOSSES["softmax"][0], rule, (X, LABELS), batch_size=16, epochs=2, verbose=0, communicator=ranks,
+                shard_optimizer=shard)                                                               # fmt: skip
+        assert rule not in network.params.optimizer_states or ranks is None          # no memory for what is shared out
+        return network.params.theta
+
+    wanted = twice(None, False, False)
+    for found in on_ranks(3, lambda ranks: twice(ranks, first, True))[0]:
+        np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-14)

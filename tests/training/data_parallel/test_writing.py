@@ -1,0 +1,117 @@
+"""Checkpoints of ranks: one writes, all wait, and any number of ranks goes on."""
+
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import Adam, Network, load
+from ffnn_gpu.distributed import rank_zero as first
+from ffnn_gpu.errors import CheckpointError
+from ffnn_gpu.training.data_parallel import DataParallel, team
+from tests.distributed.threads import on_ranks
+from tests.training.data_parallel.cases import NETWORKS, assert_same_training, train
+from tests.training.data_parallel.runs import First, Seen, Stop, small
+
+BEGUN = {"optimizer": "averaged", "network": "batch_norm", "settings": "uneven"}
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 4), (4, 2)])
+@pytest.mark.parametrize("shards", [(False, True), (True, False), (True, True)], ids=str)
+def test_some_ranks_go_on_with_what_others_began(tmp_path, before, after, shards):
+    _, history = on_ranks(before, lambda ranks: train(
+        ranks, checkpoint=tmp_path, callbacks=[Stop(7)], shard_optimizer=shards[0], **BEGUN))[0][0]  # fmt: skip
+    assert history.interrupted == signal.SIGTERM and len(history) == 1
+    seen = Seen()
+    found, _ = on_ranks(after, lambda ranks: train(
+        ranks, checkpoint=tmp_path, resume=True, callbacks=[seen][: ranks.rank == 0], shard_optimizer=shards[1], **BEGUN))
+    assert seen.steps[0] == (8 if before == 1 else 9)                                # ranks tell each other a step later
+    for rank in found:
+        assert_same_training(rank, train(**BEGUN))
+
+
+class Counter(First):
+    """Remembers, as a number and an array, how many epochs it saw; on the first rank only."""
+
+    def start(self, run): self.count = 0
+    def after_epoch(self, run, row): self.count += 1
+    def state(self): return {"count": self.count}
+    def arrays(self): return {"count": np.array([self.count])}
+    def restore(self, state, arrays): self.count = min(state["count"], int(arrays["count"][0]))
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_callback_of_the_first_rank_is_restored_there_and_nowhere_missed(tmp_path, after):
+    case = {"optimizer": "momentum", "settings": "validated", "checkpoint": tmp_path}
+    on_ranks(2, lambda ranks: train(ranks, callbacks=[Counter(), Stop(7)], **case))
+    counters = [Counter(), Counter()]
+    found, _ = on_ranks(after, lambda ranks: train(ranks, callbacks=[counters[ranks.rank]], resume=True, **case))
+    assert counters[0].count == len(found[0][1]) == 5
+
+
+def test_checkpoint_does_not_know_how_many_ranks_wrote_it(tmp_path):
+    written = []
+    for n in (1, 3):
+        on_ranks(n, lambda ranks, n=n: train(ranks, checkpoint=tmp_path / str(n), shard_optimizer=True, epochs=1))
+        folder = tmp_path / str(n) / "last"
+        written.append({file.name: file.stat().st_size for file in folder.iterdir()})
+        assert not {"rank", "ranks", "size", "communicator"} & {*(folder / "state.json").read_text().split('"')}
+    assert written[0]["optimizer.safetensors"] == written[1]["optimizer.safetensors"]
+    assert written[0].keys() == written[1].keys()
+
+
+def test_first_rank_alone_writes_and_its_failure_is_everybodys(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    errors = []
+
+    def work(ranks):
+        try:
+            small(ranks, checkpoint=tmp_path / "file" / "checkpoint")
+        except (CheckpointError, OSError) as error:
+            errors.append((ranks.rank, str(error)))
+
+    on_ranks(3, work)
+    assert sorted(rank for rank, _ in errors) == [0, 1, 2]
+    assert len({text for _, text in errors}) == 1
+
+
+def team_of(ranks, **more):
+    network = Network(5, NETWORKS["dense"], "numpy", "float64", seed=3)
+    return team.Team(DataParallel(ranks, **more), network, Adam(), False)
+
+
+def test_checkpoint_that_takes_longer_than_ranks_wait_for_each_other_is_waited_for(monkeypatch):
+    monkeypatch.setattr(first, "BEAT", 0.1)
+    written = []
+
+    def slow():
+        time.sleep(2.5)
+        written.append(1)
+
+    def work(ranks):
+        team_of(ranks).alone(slow)
+        assert written == [1]
+
+    on_ranks(2, work, limit=1)
+
+
+def test_checkpoint_that_is_never_written_fails_on_every_rank(monkeypatch):
+    monkeypatch.setattr(first, "BEAT", 0.01)
+    errors = []
+
+    def work(ranks):
+        with pytest.raises(CheckpointError) as caught: team_of(ranks, checkpoint_limit=0.1).alone(lambda: time.sleep(2))
+        errors.append(str(caught.value))
+
+    on_ranks(2, work)
+    said = "rank 0 was not done writing after 0.1 s; checkpoint_limit of DataParallel allows a checkpoint more"
+    assert errors == [said] * 2
+
+
+def test_best_network_is_written_with_the_average_gathered_from_all_pieces(tmp_path):
+    on_ranks(3, lambda ranks: train(ranks, checkpoint=tmp_path / "n", shard_optimizer=True, **BEGUN))
+    train(checkpoint=tmp_path / "1", **BEGUN)
+    found, wanted = (load(tmp_path / name / "best", "numpy").params.to_host() for name in ("n", "1"))
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-11, atol=1e-13)

@@ -1,0 +1,217 @@
+import json
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
+from ffnn_gpu.nn.layers import Dense
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.training.callbacks import (
+    Best,
+    BestWeights,
+    Callback,
+    Checkpoints,
+    EarlyStopping,
+    ReduceOnPlateau,
+    require_restorable,
+)
+
+
+def run_of(**more):
+    return SimpleNamespace(stop=False, lr_factor=1.0, epoch=0, epochs=100, averaged=nullcontext, **more)
+
+
+def feed(callback, losses, run=None, name="loss"):
+    """The run after epochs with these losses, and its lr_factor after each."""
+    run = run or run_of()
+    factors = []
+    for loss in losses:
+        if run.stop: break
+        run.epoch += 1
+        callback.after_epoch(run, {"epoch": run.epoch, name: loss})
+        factors.append(run.lr_factor)
+    return run, factors
+
+
+def started(callback):
+    callback.start(run_of())
+    return callback
+
+
+def test_callback_hooks_do_nothing_by_default():
+    callback = Callback()
+    for hook in (callback.start, callback.after_step, callback.after_interrupt, callback.finish):
+        assert hook(None) is None
+    assert callback.after_epoch(None, {}) is None and callback.restore({}, {}) is None
+    assert callback.state() == {} and callback.arrays() == {}
+
+
+@pytest.mark.parametrize(("name", "values", "improved"), [
+    ("loss", [3, 2, 2, 2.5, 1], [True, True, False, False, True]),
+    ("val_loss", [3, 4, 2], [True, False, True]),
+    ("val_rmse", [3, 4, 2], [True, False, True]),
+    ("val_accuracy", [0.5, 0.4, 0.6], [True, False, True]),
+    ("val_r2", [-3.0, -4.0, 0.1], [True, False, True]),
+    ("loss", [float("nan"), 2, float("nan"), 1], [True, True, False, True]),
+])
+def test_best_knows_whether_low_or_high_is_better(name, values, improved):
+    best = Best(name)
+    assert [best.improves({name: value}) for value in values] == improved
+
+
+def test_best_watches_the_validation_loss_where_there_is_one():
+    best = Best()
+    assert best.improves({"loss": 1.0, "val_loss": 2.0}) and best.value == 2.0
+    best = Best()
+    assert best.improves({"loss": 1.0}) and best.value == 1.0
+
+
+def test_best_counts_only_what_is_better_by_min_delta():
+    best = Best("loss", min_delta=0.5)
+    assert [best.improves({"loss": value}) for value in (3.0, 2.6, 2.5, 2.4)] == [True, False, False, True]
+    best = Best("val_accuracy", min_delta=0.25)
+    assert [best.improves({"val_accuracy": value}) for value in (0.25, 0.45, 0.5, 0.625)] == [True, False, False, True]
+
+
+def test_unknown_column_to_monitor_is_refused_with_those_there_are():
+    with pytest.raises(ConfigurationError, match=r"'val_acc' to monitor; there are epoch, loss"):
+        Best("val_acc").improves({"epoch": 1, "loss": 2.0})
+
+
+def test_settings_left_out_are_the_ones_documented():
+    assert Best() == Best(None, 0) and EarlyStopping() == EarlyStopping(10, None, 0) and BestWeights() == BestWeights(None)
+    assert ReduceOnPlateau() == ReduceOnPlateau(0.1, 10, None, 0, 0, 0)
+    assert Checkpoints("x") == Checkpoints("x", 1, None, None, {}) and Checkpoints("x", 1, 1).every_steps == 1
+
+
+def test_early_stopping_waits_patience_epochs_for_something_better():
+    assert feed(started(EarlyStopping(2)), [5, 4, 4, 4, 1])[0].epoch == 4
+    assert feed(started(EarlyStopping(2)), [5, 4, 4, 3, 3, 2])[0].stop is False
+    assert feed(started(EarlyStopping(1, min_delta=0.5)), [5, 4, 3.6, 1])[0].epoch == 3
+    assert feed(started(EarlyStopping(3, monitor="val_accuracy")), [1, 2, 1, 1, 1, 9], name="val_accuracy")[0].epoch == 5
+
+
+def test_early_stopping_starts_afresh_with_every_training():
+    stopping = started(EarlyStopping(1))
+    feed(stopping, [1, 2])
+    assert feed(started(stopping), [5, 4, 3])[0].stop is False
+
+
+def test_plateau_multiplies_the_rate_after_more_than_patience_epochs():
+    callback = started(ReduceOnPlateau(factor=0.5, patience=1))
+    assert feed(callback, [5, 4, 4, 4, 4, 4, 3])[1] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
+
+
+def test_plateau_cools_down_and_has_a_floor():
+    callback = started(ReduceOnPlateau(factor=0.5, patience=0, cooldown=2, factor_floor=0.3))
+    assert feed(callback, [1] * 9)[1] == [1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3]
+
+
+@pytest.mark.parametrize("make", [
+    lambda: EarlyStopping(0), lambda: EarlyStopping(-1), lambda: ReduceOnPlateau(1.0), lambda: ReduceOnPlateau(0.0),
+    lambda: ReduceOnPlateau(1.5), lambda: ReduceOnPlateau(-0.5), lambda: ReduceOnPlateau(patience=-1),
+    lambda: Checkpoints("x", every_epochs=0), lambda: Checkpoints("x", every_steps=0),
+])
+def test_settings_outside_their_range_are_refused(make):
+    with pytest.raises(ConfigurationError):
+        make()
+
+
+def test_best_weights_puts_the_best_epoch_back():
+    network = Network(2, [Dense(1)], "numpy", seed=1)
+    callback, kept = started(BestWeights()), None
+    run = run_of(network=network)
+    for loss in (3.0, 1.0, 2.0):
+        network.params.theta += 1
+        if loss == 1.0: kept = network.params.to_host()
+        feed(callback, [loss], run)
+    callback.finish(run)
+    for name, value in network.params.to_host().items():
+        np.testing.assert_array_equal(value, kept[name])
+
+
+def test_best_weights_without_an_epoch_leaves_the_network_alone():
+    network = Network(2, [Dense(1)], "numpy", seed=1)
+    before = network.params.theta.copy()
+    started(BestWeights()).finish(run_of(network=network))
+    np.testing.assert_array_equal(network.params.theta, before)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: EarlyStopping(4), lambda: ReduceOnPlateau(0.5, 2, cooldown=3), BestWeights, lambda: Checkpoints("nowhere"),
+])
+@pytest.mark.parametrize("epochs", range(7))
+def test_callback_restored_from_its_json_goes_on_as_if_it_had_not_stopped(make, epochs, monkeypatch):
+    monkeypatch.setattr(Checkpoints, "after_epoch", lambda self, run, row: self.best.improves(row))
+    losses = [5, 4, 4, 4.5, 4, 4, 4, 3]
+    whole, first, second = make(), make(), make()
+    runs = [run_of(network=Network(2, [Dense(1)], "numpy")) for _ in range(2)]
+    whole.start(runs[0])
+    feed(whole, losses, runs[0])
+    first.start(runs[1])
+    feed(first, losses[:epochs], runs[1])
+    second.start(runs[1])
+    second.restore(json.loads(json.dumps(first.state())), first.arrays())
+    feed(second, losses[epochs:], runs[1])
+    assert second.state() == whole.state()
+    assert (runs[0].stop, runs[0].lr_factor) == (runs[1].stop, runs[1].lr_factor)
+
+
+@pytest.mark.parametrize("epochs", range(10))
+def test_plateau_stopped_while_it_cools_goes_on_cooling(epochs):
+    whole, first, second = (started(ReduceOnPlateau(0.5, patience=1, cooldown=3)) for _ in range(3))
+    run, factors = feed(first, [1] * epochs)
+    second.restore(json.loads(json.dumps(first.state())), first.arrays())
+    assert factors + feed(second, [1] * (10 - epochs), run)[1] == feed(whole, [1] * 10)[1]
+
+
+def test_best_epoch_before_a_stop_is_put_back_though_none_after_it_is_better():
+    run, first, second = run_of(network=Network(2, [Dense(1)], "numpy")), started(BestWeights()), started(BestWeights())
+    best = run.network.params.to_host()
+    feed(first, [1.0], run)
+    run.network.params.theta += 1
+    second.restore(json.loads(json.dumps(first.state())), first.arrays())
+    feed(second, [2.0, 3.0], run)
+    second.finish(run)
+    for name, value in run.network.params.to_host().items():
+        np.testing.assert_array_equal(value, best[name])
+
+
+def test_callbacks_that_differ_from_the_saved_ones_are_named():
+    with pytest.raises(IncompatibleCheckpointError, match=r"\['BestWeights'\]; this run has \['EarlyStopping'\]"):
+        require_restorable([EarlyStopping(1)], [{"callback": "BestWeights", "best": 1.0}])
+
+
+@pytest.mark.parametrize(("state", "message"), [
+    ({}, "the state of EarlyStopping in the checkpoint lacks best, waited"),
+    ({"best": 1.0, "others": 0}, "the state of EarlyStopping in the checkpoint lacks waited"),
+    ({"best": 1.0, "waited": "2"}, "waited of EarlyStopping in the checkpoint is '2', not a number"),
+    ({"best": None, "waited": 2}, "best of EarlyStopping in the checkpoint is None, not a number"),
+])
+def test_saved_state_that_cannot_be_taken_back_is_named(state, message):
+    with pytest.raises(IncompatibleCheckpointError, match=message):
+        require_restorable([started(EarlyStopping(1))], [{"callback": "EarlyStopping", **state}])
+
+
+def test_saved_state_that_can_be_taken_back_is_let_through():
+    require_restorable([], [])
+    require_restorable([started(EarlyStopping(1))], [{"callback": "EarlyStopping", "best": 1.0, "waited": 0, "more": None}])
+
+
+@pytest.mark.parametrize(("settings", "steps", "epochs"), [
+    ({}, [], [1, 2, 3, 4, 5]), ({"every_epochs": 2}, [], [2, 4, 5]), ({"every_epochs": 9}, [], [5]),
+    ({"every_epochs": 9, "every_steps": 1}, [1, 2, 3, 4], [5]), ({"every_epochs": 9, "every_steps": 3}, [3], [5]),
+])
+def test_last_is_written_as_often_as_told_and_at_the_end(monkeypatch, settings, steps, epochs):
+    monkeypatch.setattr(Best, "improves", lambda self, row: False)
+    callback, written = started(Checkpoints("nowhere", **settings)), []
+    run = run_of(save=lambda path, extras: written.append((run.epoch, run.steps_done)))
+    run.epochs = 5
+    assert callback.needs_every_step() == ("every_steps" in settings)
+    for run.steps_done in range(1, 5): callback.after_step(run)
+    assert [step for _, step in written] == steps
+    written.clear()
+    for run.epoch in range(1, 6): callback.after_epoch(run, {})
+    assert [epoch for epoch, _ in written] == epochs

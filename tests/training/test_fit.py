@@ -1,0 +1,711 @@
+import inspect
+import os
+import signal
+import sys
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import fit, train_step
+from ffnn_gpu.checkpoints.checkpoint import load
+from ffnn_gpu.data.minibatches import Order
+from ffnn_gpu.data.readers import read
+from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError
+from ffnn_gpu.evaluation.evaluate import evaluate
+from ffnn_gpu.nn.activations import relu, tanh
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
+from ffnn_gpu.nn.losses.standard import SoftmaxCrossEntropy, huber, mean_squared_error, softmax_cross_entropy
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.optim.optimizers import SGD, Adam, AdamW
+from ffnn_gpu.optim.schedules import Cosine, StepDecay
+from ffnn_gpu.testing import assert_close
+from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
+
+rng = np.random.default_rng(3)
+X = rng.normal(size=(50, 4))
+LABELS = rng.integers(0, 3, 50)
+NUMBERS = X @ rng.normal(size=(4, 3)) + 0.1 * rng.normal(size=(50, 3))
+
+
+class After(Callback):
+    """Do something after update number `step` (counted from 1), or after the row of epoch `epoch`."""
+
+    def __init__(self, action, step=None, epoch=None):
+        self.action, self.step, self.epoch = action, step, epoch
+
+    def after_step(self, run):
+        if run.steps_done == self.step: self.action(run)
+
+    def after_epoch(self, run, row):
+        if run.epoch == self.epoch: self.action(run)
+
+
+class Recorder(Callback):
+    """θ and the learning rate after every update."""
+
+    def start(self, run):
+        self.thetas, self.rates = [], []
+
+    def after_step(self, run):
+        self.thetas.append(np.array(run.network.backend.to_host(run.network.params.theta)))
+        self.rates.append(float(run.network.backend.to_host(run.optimizer.state(run.network.params).scalars)[1]))
+
+
+def network_of(backend="numpy", *layers, seed=0, dtype="float64"):
+    return Network(4, layers or [Dense(8, tanh), Dense(3)], backend, dtype, seed)
+
+
+def quiet(network, loss, optimizer, data, **settings):
+    return fit(network, loss, optimizer, data, **({"verbose": 0, "epochs": 3, "batch_size": 16} | settings))
+
+
+def interrupt(run):
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def fail(run):
+    raise ZeroDivisionError("a callback failed")
+
+
+def numbers(network):
+    return network.params.to_host()
+
+
+def assert_same_numbers(a, b):
+    for (name, x), (other, y) in zip(numbers(a).items(), numbers(b).items(), strict=True):
+        assert name == other
+        np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+# ---------------------------------------------------------------------- the step
+
+
+def test_train_step_is_the_hand_written_formula_on_a_linear_network(backend):
+    network = network_of(backend, Dense(3))
+    W, b, lr = numbers(network)["0.W"], numbers(network)["0.b"], 0.1
+    value = train_step(
+        network, mean_squared_error, SGD(lr), backend.asarray(X), backend.asarray(NUMBERS), network.workspace(50)
+    )
+    e = X @ W + b - NUMBERS
+    np.testing.assert_allclose(float(value), (e * e).mean(), rtol=1e-14)             # the loss before the update
+    np.testing.assert_allclose(numbers(network)["0.W"], W - lr * X.T @ (2 * e / e.size), rtol=1e-12)
+    np.testing.assert_allclose(numbers(network)["0.b"], b - lr * (2 * e / e.size).sum(axis=0), rtol=1e-12)
+    assert int(network.params.step[0]) == 1
+
+
+def test_train_step_with_weights_equals_rows_repeated(backend):
+    w = rng.integers(0, 4, 50)
+    weighted, repeated = network_of(backend), network_of(backend)
+    x, y = np.repeat(X, w, axis=0), np.repeat(LABELS, w)
+    a = train_step(weighted, softmax_cross_entropy, SGD(0.1), backend.asarray(X), backend.asarray(LABELS),
+                   weighted.workspace(50), backend.asarray(w.astype(float)))                         # fmt: skip
+    b = train_step(repeated, softmax_cross_entropy, SGD(0.1), backend.asarray(x), backend.asarray(y),
+                   repeated.workspace(len(x)))                                                       # fmt: skip
+    np.testing.assert_allclose(float(a), float(b), rtol=1e-13)
+    for name, value in numbers(weighted).items():
+        assert_close(value, numbers(repeated)[name], 1e-13, name)
+
+
+def test_fit_is_train_step_on_the_minibatches_of_the_order(backend):
+    by_fit, by_hand = network_of(backend), network_of(backend)
+    history = quiet(by_fit, softmax_cross_entropy, SGD(0.1), (X, LABELS), epochs=2, batch_size=16, seed=9)
+    optimizer, ws, means = SGD(0.1), by_hand.workspace(16), []
+    for epoch in range(2):
+        order, total = Order(16, seed=9).permutation(50, epoch), 0.0
+        for start in range(0, 50, 16):
+            rows = order[start : start + 16]                                        # the last one has 2 rows
+            x, y = backend.asarray(X[rows]), backend.asarray(LABELS[rows].astype(np.int32))
+            total += len(rows) * float(train_step(by_hand, softmax_cross_entropy, optimizer, x, y, ws.first(len(rows))))
+        means.append(total / 50)
+    assert_same_numbers(by_fit, by_hand)
+    np.testing.assert_allclose(history["loss"], means, rtol=1e-14)
+    assert int(by_fit.params.step[0]) == 8
+
+
+# ---------------------------------------------------------------------- fit learns
+
+
+def test_example_of_the_task_runs_as_written():
+    x, y = read("digits").x, read("digits").y
+    network = Network(64, [Dense(128, relu), Dropout(0.1), Dense(10)], backend="numpy", dtype="float32", seed=0)
+    history = fit(network, softmax_cross_entropy, Adam(1e-3), (x / 16, y), epochs=8, batch_size=64, validation=0.1,
+                  metrics=["accuracy"], early_stopping=5, verbose=0)                                # fmt: skip
+    assert len(history) == 8 and history.interrupted is None
+    assert all(later < earlier for earlier, later in zip(history["loss"], history["loss"][1:], strict=False))
+    assert history["val_accuracy"][-1] > 0.9
+    assert history["epoch"] == list(range(1, 9)) and set(history["lr"]) == {1e-3}
+    assert all(seconds > 0 for seconds in history["seconds"])
+    assert network.predict(x[:3] / 16).shape == (3, 10)
+
+
+def test_fit_on_digits_decreases_the_loss(backend):
+    data = read("digits")
+    network = Network(64, [Dense(32, relu), Dense(10)], backend, seed=1)
+    history = quiet(network, softmax_cross_entropy, SGD(0.1, momentum=0.9), (data.x[:600] / 16, data.y[:600]), epochs=3)
+    assert history["loss"][2] < history["loss"][1] < history["loss"][0]
+
+
+def test_full_batch_gradient_descent_reaches_the_least_squares_solution():
+    network = network_of("numpy", Dense(3))
+    quiet(network, mean_squared_error, SGD(0.5), (X, NUMBERS), epochs=400, batch_size=100)
+    A = np.column_stack([X, np.ones(50)])
+    solution = np.linalg.lstsq(A, NUMBERS, rcond=None)[0]
+    np.testing.assert_allclose(np.vstack([numbers(network)["0.W"], numbers(network)["0.b"]]), solution, atol=1e-10)
+
+
+# ---------------------------------------------------------------------- accumulation
+
+
+@pytest.mark.parametrize("loss", [
+    softmax_cross_entropy, SoftmaxCrossEntropy(0.1, (1.0, 7.0, 0.3)), mean_squared_error, huber.with_alpha(0.5),
+], ids=["cross-entropy", "class-weighted", "mse", "huber"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("k", [2, 3, 5, 16, 40])
+def test_accumulated_gradient_is_that_of_the_whole_batch(loss, weighted, k):
+    y = NUMBERS if loss.__class__.__name__ == "PointwiseLoss" else LABELS
+    w = rng.random(50) * (rng.random(50) > 0.3) if weighted else None
+    layers = [Dense(8, relu), Dropout(0.3), LayerNorm(), Dropout(0.2), Dense(3)]
+    whole, parts = network_of("numpy", *layers), network_of("numpy", *layers)
+    settings = {"sample_weight": w, "epochs": 2, "batch_size": 16, "seed": 4}
+    a = quiet(whole, loss, SGD(0.1, momentum=0.9), (X, y), **settings)
+    b = quiet(parts, loss, SGD(0.1, momentum=0.9), (X, y), **settings, accumulate=k)
+    np.testing.assert_allclose(b["loss"], a["loss"], rtol=1e-12)
+    for name, value in numbers(parts).items():
+        assert_close(value, numbers(whole)[name], 1e-12, name)
+
+
+def test_accumulation_runs_on_every_backend(backend):
+    whole, parts = network_of(backend), network_of(backend)
+    quiet(whole, softmax_cross_entropy, Adam(1e-2), (X, LABELS), class_weight="balanced")
+    quiet(parts, softmax_cross_entropy, Adam(1e-2), (X, LABELS), class_weight="balanced", accumulate=3)
+    for name, value in numbers(parts).items():
+        assert_close(value, numbers(whole)[name], 1e-9, name)                        # Adam divides by √v: rounding grows
+
+
+def test_workspace_after_accumulation_begins_at_the_first_row_again():
+    rows = []
+    quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=1, accumulate=3,
+          callbacks=[After(lambda run: rows.append(run.ws.stream.row), step=1)])                    # fmt: skip
+    assert rows == [0]
+
+
+def test_accumulated_micro_batches_need_less_workspace():
+    sizes = []
+    for k in (1, 8):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=1, batch_size=48, accumulate=k,
+              callbacks=[After(lambda run: sizes.append(run.ws.nbytes), step=1)])                   # fmt: skip
+    assert sizes[0] == 8 * sizes[1]
+
+
+# ---------------------------------------------------------------------- means, weights
+
+
+def test_epoch_mean_is_weighted_by_samples():
+    losses = []
+    network = network_of("numpy", Dense(3))
+    history = quiet(network, mean_squared_error, SGD(0.0), (X, NUMBERS), epochs=1, batch_size=16,
+                    callbacks=[After(lambda run: losses.append(1), epoch=1)])                       # fmt: skip
+    whole = ((network.predict(X) - NUMBERS) ** 2).mean()
+    np.testing.assert_allclose(history["loss"][0], whole, rtol=1e-13)                 # θ stood still: the mean over all rows
+    weight = rng.random(50)
+    history = quiet(network, mean_squared_error, SGD(0.0), (X, NUMBERS), epochs=1, batch_size=16, sample_weight=weight)
+    whole = (weight * ((network.predict(X) - NUMBERS) ** 2).mean(axis=1)).sum() / weight.sum()
+    np.testing.assert_allclose(history["loss"][0], whole, rtol=1e-13)
+
+
+def test_last_partial_batch_is_divided_by_its_own_size():
+    network, recorder = network_of("numpy", Dense(3)), Recorder()
+    W = numbers(network)["0.W"]
+    quiet(network, mean_squared_error, SGD(1.0), (X[:5], NUMBERS[:5]), epochs=1, batch_size=4, shuffle=False,
+          callbacks=[recorder])                                                                     # fmt: skip
+    first = Network(4, [Dense(3)], "numpy", "float64")
+    np.testing.assert_array_equal(numbers(first)["0.W"], W)
+    first.params.theta[...] = recorder.thetas[0]
+    e = X[4:5] @ numbers(first)["0.W"] + numbers(first)["0.b"] - NUMBERS[4:5]
+    np.testing.assert_allclose(numbers(network)["0.W"], numbers(first)["0.W"] - X[4:5].T @ (2 * e / 3), rtol=1e-12)
+
+
+def test_class_weight_equals_the_weights_of_the_rows(backend):
+    v = np.array([1.0, 3.0, 0.25])
+    by_class, by_row = network_of(backend), network_of(backend)
+    w = rng.random(50)
+    quiet(by_class, softmax_cross_entropy, SGD(0.1), (X, LABELS), class_weight={0: 1.0, 1: 3.0, 2: 0.25}, sample_weight=w)
+    quiet(by_row, softmax_cross_entropy, SGD(0.1), (X, LABELS), sample_weight=w * v[LABELS])
+    assert_same_numbers(by_class, by_row)
+
+
+def test_balanced_class_weight_is_n_over_classes_times_count():
+    by_name, by_row = network_of(), network_of()
+    factor = 50 / (3 * np.bincount(LABELS))
+    quiet(by_name, softmax_cross_entropy, SGD(0.1), (X, LABELS), class_weight="balanced")
+    quiet(by_row, softmax_cross_entropy, SGD(0.1), (X, LABELS, factor[LABELS]))
+    assert_same_numbers(by_name, by_row)
+
+
+def test_rows_of_weight_zero_have_no_influence():
+    x = X.copy()
+    x[:10] *= 100
+    w = np.r_[np.zeros(10), np.ones(40)]
+    a, b = network_of(), network_of()
+    quiet(a, softmax_cross_entropy, SGD(0.1), (X, LABELS), sample_weight=w)
+    quiet(b, softmax_cross_entropy, SGD(0.1), (x, LABELS), sample_weight=w)
+    assert_same_numbers(a, b)
+
+
+def test_batch_of_weights_that_are_all_zero_changes_nothing():
+    w = np.r_[np.zeros(16), np.ones(34)]
+    for accumulate in (1, 3):
+        recorder = Recorder()
+        network = network_of()
+        before = network.params.theta.copy()
+        quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), sample_weight=w, shuffle=False, epochs=1,
+              accumulate=accumulate, callbacks=[recorder])                                          # fmt: skip
+        np.testing.assert_array_equal(recorder.thetas[0], before)
+        assert not np.array_equal(recorder.thetas[1], before)
+
+
+# ---------------------------------------------------------------------- validation
+
+
+def test_validation_columns_are_an_evaluation_after_the_epoch():
+    network = network_of("numpy", Dense(8, tanh), Dropout(0.5), BatchNorm(), Dense(3))
+
+    def share_of_ones(y, prediction):
+        return (prediction == 1).mean()
+
+    held_out = X[:20], LABELS[:20], rng.random(20)
+    history = quiet(network, softmax_cross_entropy, Adam(1e-2), (X, LABELS), validation=held_out,
+                    metrics=["accuracy", share_of_ones])                                            # fmt: skip
+    now = evaluate(network, softmax_cross_entropy, held_out, metrics=["accuracy", share_of_ones])
+    assert {name: history[f"val_{name}"][-1] for name in now} == now
+    assert list(history.rows[0]) == [
+        "epoch", "loss", "val_loss", "val_accuracy", "val_share_of_ones", "lr", "seconds", "samples_per_second",
+    ]  # fmt: skip
+
+
+def test_validation_fraction_is_held_out_stratified_and_not_trained_on():
+    seen = {}
+
+    def look(run):
+        seen["train"], seen["held_out"] = run.data.rows, run.validation
+
+    y = np.repeat([0, 1, 2], [30, 10, 10])
+    quiet(network_of(), softmax_cross_entropy, SGD(), (X, y), validation=0.2, callbacks=[After(look, epoch=1)])
+    assert seen["train"] == 40 and np.bincount(seen["held_out"].y).tolist() == [6, 2, 2]
+    rest = np.array([row not in seen["held_out"].x.tolist() for row in X.tolist()])
+    a, b = network_of(), network_of()
+    quiet(a, softmax_cross_entropy, SGD(0.1), (X, y), validation=0.2)
+    quiet(b, softmax_cross_entropy, SGD(0.1), (X[rest], y[rest]))
+    assert_same_numbers(a, b)
+
+
+def test_memory_mapped_rows_are_never_copied_whole_although_some_are_held_out(tmp_path):
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (100_000, 40)).flush()
+    x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(100_000)
+    network, settings = Network(40, [Dense(1)], "numpy"), {"validation": 0.2, "epochs": 1, "batch_size": 1000}
+    quiet(network, mean_squared_error, SGD(0.1), (x[:2000], y[:2000]), **settings)  # Numba compiles now, not then
+    tracemalloc.start()
+    try:
+        quiet(network, mean_squared_error, SGD(0.1), (x, y), **settings)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < x.nbytes / 2
+
+
+def test_memory_mapped_rows_train_like_rows_in_memory(tmp_path, backend):
+    np.save(tmp_path / "x.npy", X)
+    a, b = network_of(backend), network_of(backend)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    histories = [quiet(n, softmax_cross_entropy, SGD(0.1), (x, LABELS), validation=0.2) for n, x in ((a, X), (b, mapped))]
+    assert_same_numbers(a, b)
+    assert histories[0]["val_loss"] == histories[1]["val_loss"]
+
+
+def test_validation_does_not_change_the_trajectory():
+    layers = [Dense(8, tanh), BatchNorm(), Dropout(0.5), Dense(3)]
+    a, b = network_of("numpy", *layers), network_of("numpy", *layers)
+    quiet(a, softmax_cross_entropy, Adam(1e-2), (X, LABELS))
+    quiet(b, softmax_cross_entropy, Adam(1e-2), (X, LABELS), validation=(X, LABELS), metrics=["accuracy"])
+    assert_same_numbers(a, b)
+
+
+# ---------------------------------------------------------------------- schedules, early stopping, best weights
+
+
+def test_schedule_sets_the_rate_of_every_step():
+    recorder, schedule = Recorder(), Cosine(floor=0.1, warmup=3)
+    history = quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), schedule=schedule, callbacks=[recorder])
+    want = [0.5 * schedule(t, 12) for t in range(12)]
+    assert recorder.rates == want and history["lr"] == want[3::4]
+
+
+def test_parameters_that_stop_being_finite_in_the_last_step_are_an_error(tmp_path):
+    x, y = np.ones((8, 2), np.float32), np.zeros((8, 1), np.float32)
+    network = Network(2, [Dense(1)], "numpy")
+    with pytest.raises(DivergedError, match="parameters are not finite after epoch 1"):
+        fit(network, mean_squared_error, SGD(lr=1e39), (x, y), epochs=1, checkpoint=tmp_path, verbose=0)
+    assert not any(tmp_path.iterdir())
+
+
+def test_epoch_after_which_the_parameters_are_not_finite_is_counted_from_one():
+    poison = After(lambda run: run.network.params.theta.fill(np.nan), step=8)
+    with pytest.raises(DivergedError, match="parameters are not finite after epoch 2; lower lr"):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[poison])
+
+
+def test_speed_is_the_rows_of_an_epoch_over_its_seconds(monkeypatch):
+    clock = iter(range(100, 1000, 4))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    history = quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=3)
+    assert history["seconds"] == [4] * 3 and history["samples_per_second"] == [50 / 4] * 3
+
+
+def test_schedule_means_what_sgd_does_with_it():
+    network, recorder = network_of("numpy", Dense(3)), Recorder()
+    quiet(network, mean_squared_error, SGD(1.0), (X, NUMBERS), epochs=1, shuffle=False, schedule=StepDecay(2, 0.125),
+          callbacks=[recorder])                                                                     # fmt: skip
+    assert recorder.rates == [1.0, 1.0, 0.125, 0.125]
+
+
+def test_plateau_is_accepted_as_schedule_or_as_callback():
+    for settings in ({"schedule": ReduceOnPlateau(0.5, patience=0)}, {"callbacks": [ReduceOnPlateau(0.5, patience=0)]}):
+        history = quiet(network_of(), softmax_cross_entropy, SGD(0.0), (X, LABELS), epochs=4, batch_size=64, **settings)
+        assert len(history) == 4 and history["lr"] == [0.0] * 4
+    history = quiet(network_of(), mean_squared_error, SGD(1e-12), (X, NUMBERS), epochs=4, batch_size=64,
+                    schedule=ReduceOnPlateau(0.5, patience=0, min_delta=1.0))                       # fmt: skip
+    assert history["lr"] == [1e-12, 1e-12, 5e-13, 2.5e-13]
+
+
+def test_early_stopping_stops_after_patience_epochs():
+    history = quiet(network_of(), softmax_cross_entropy, SGD(0.0), (X, LABELS), epochs=50, early_stopping=3, shuffle=False,
+                    validation=(X, LABELS))                                                         # fmt: skip
+    assert len(history) == 4 and history.interrupted is None
+
+
+class Worse(Callback):
+    """Make every epoch after `good` worse, and keep θ as it was after epoch `good`."""
+
+    def __init__(self, good):
+        self.good = good
+
+    def after_step(self, run):
+        if run.epoch >= self.good and run.position == 1:
+            run.network.params.assign({name: 3 * value + 1 for name, value in numbers(run.network).items()})
+
+    def after_epoch(self, run, row):
+        if run.epoch == self.good:
+            self.kept = numbers(run.network)
+
+
+EXITS = {
+    "end": ({"epochs": 4}, None),
+    "early stop": ({"epochs": 50, "early_stopping": 2}, None),
+    "exception after a step": ({"callbacks": [After(fail, step=14)]}, ZeroDivisionError),
+    "exception after an epoch": ({"callbacks": [After(fail, epoch=3)]}, ZeroDivisionError),
+    "divergence": ({"callbacks": [After(lambda run: run.network.params.theta.fill(np.nan), step=14)]}, DivergedError),
+    "interrupt": ({"callbacks": [After(interrupt, step=14)]}, None),
+    "second interrupt": ({"callbacks": [After(lambda run: (interrupt(run), interrupt(run)), step=14)]}, KeyboardInterrupt),
+}
+
+
+@pytest.mark.parametrize("way_out", EXITS)
+def test_best_weights_come_back_on_every_exit(way_out):
+    settings, error = EXITS[way_out]
+    worse = Worse(good=2)
+    network = network_of()
+    settings = {"epochs": 9, "early_stopping": 9} | settings
+    settings["callbacks"] = [worse, *settings.get("callbacks", [])]
+    arguments = (network, softmax_cross_entropy, SGD(0.05), (X, LABELS))
+    if error is None:
+        quiet(*arguments, **settings)
+    else:
+        with pytest.raises(error):
+            quiet(*arguments, **settings)
+    for name, value in numbers(network).items():
+        np.testing.assert_array_equal(value, worse.kept[name])
+
+
+def test_best_weights_come_back_when_a_callback_fails_at_the_end():
+    class FailsAtTheEnd(Callback):
+        def finish(self, run):
+            raise ZeroDivisionError
+
+    worse, network = Worse(good=1), network_of()
+    with pytest.raises(ZeroDivisionError):
+        quiet(network, softmax_cross_entropy, SGD(0.05), (X, LABELS), callbacks=[worse, FailsAtTheEnd()], early_stopping=9)
+    for name, value in numbers(network).items():
+        np.testing.assert_array_equal(value, worse.kept[name])
+
+
+def test_early_stopping_watches_the_column_it_is_told():
+    with pytest.raises(ConfigurationError, match="val_accuracy"):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), early_stopping=EarlyStopping(3, "val_accuracy"))
+    stopping = EarlyStopping(3, "val_accuracy")
+    quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), early_stopping=stopping, validation=0.2,
+          metrics=["accuracy"])                                                                     # fmt: skip
+    assert stopping.best.value > 0
+
+
+# ---------------------------------------------------------------------- divergence
+
+
+@pytest.mark.parametrize("step", [1, 2, 6])
+def test_loss_that_is_not_finite_raises_at_once_with_the_step(step):
+    recorder = Recorder()
+    poison = After(lambda run: run.network.params.theta.fill(np.nan), step=step)
+    place = rf"step {step + 1} \(epoch {step // 4 + 1}, minibatch {step % 4 + 1} of 4\)"
+    with pytest.raises(DivergedError, match=f"loss is nan at {place}"):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[recorder, poison])
+    assert len(recorder.thetas) == step
+
+
+def test_learning_rate_that_is_too_high_diverges_with_advice_and_without_warnings():
+    with pytest.raises(DivergedError, match=r"lower lr \(1e\+200\), or set clip_norm"):
+        quiet(network_of("numpy", Dense(3)), mean_squared_error, SGD(1e200), (X, NUMBERS), epochs=9)
+
+
+def test_checkpoint_stays_finite_when_the_training_diverges(tmp_path):
+    poison = After(lambda run: run.network.params.theta.fill(np.nan), step=6)
+    with pytest.raises(DivergedError):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[poison], checkpoint=tmp_path / "run")
+    assert np.isfinite(load(tmp_path / "run" / "last", "numpy").params.theta).all()
+
+
+# ---------------------------------------------------------------------- seeds
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_two_runs_of_one_seed_are_bitwise_equal_and_another_seed_differs(backend, dtype):
+    layers = [Dense(8, relu), Dropout(0.3), BatchNorm(), Dense(3)]
+    networks, histories = [], []
+    for seed in (5, 5, 6):
+        networks.append(network_of(backend, *layers, dtype=dtype))
+        histories.append(quiet(networks[-1], softmax_cross_entropy, AdamW(1e-2), (X, LABELS), seed=seed, validation=0.2))
+    assert_same_numbers(*networks[:2])
+    assert histories[0]["val_loss"] == histories[1]["val_loss"] != histories[2]["val_loss"]
+
+
+def test_seed_reaches_shuffling_and_dropout_each():
+    for layers, settings in (([Dense(3)], {}), ([Dropout(0.5), Dense(3)], {"shuffle": False})):
+        a, b = network_of("numpy", *layers), network_of("numpy", *layers)
+        quiet(a, softmax_cross_entropy, SGD(0.1), (X, LABELS), seed=1, **settings)
+        quiet(b, softmax_cross_entropy, SGD(0.1), (X, LABELS), seed=2, **settings)
+        assert not np.array_equal(a.params.theta, b.params.theta)
+    a, b = network_of("numpy", Dense(3)), network_of("numpy", Dense(3))
+    quiet(a, softmax_cross_entropy, SGD(0.1), (X, LABELS), seed=1, shuffle=False)
+    quiet(b, softmax_cross_entropy, SGD(0.1), (X, LABELS), seed=2, shuffle=False)
+    assert_same_numbers(a, b)
+
+
+def test_every_dtype_stays_itself(backend, dtype):
+    network = network_of(backend, Dense(4, relu), BatchNorm(), Dropout(0.2), LayerNorm(), Dense(3), dtype=dtype)
+    optimizer = AdamW(1e-2, clip_norm=1.0, l2=1e-3, ema=0.9)
+    quiet(network, softmax_cross_entropy, optimizer, (X, LABELS), sample_weight=np.ones(50), class_weight="balanced")
+    assert {value.dtype for value in numbers(network).values()} == {np.dtype(dtype)}
+    state = vars(optimizer.state(network.params))
+    assert {name: vector.dtype for name, vector in state.items() if name != "scalars"} == {
+        name: np.dtype(dtype) for name in state if name != "scalars"
+    }
+
+
+# ---------------------------------------------------------------------- what a person sees
+
+
+def test_verbose_0_prints_nothing(capfd):
+    quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), validation=0.2)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_without_a_terminal_one_line_per_epoch_goes_to_standard_error(capsys, verbose):
+    quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), verbose=verbose)
+    out, err = capsys.readouterr()
+    assert out == "" and [line.split("  ")[0] for line in err.splitlines()] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+
+
+def test_bar_on_a_terminal_leaves_standard_output_alone(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), verbose=1)
+    assert capsys.readouterr().out == ""
+
+
+# ---------------------------------------------------------------------- interruption
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 3, 4, 7, 12])
+def test_signal_finishes_the_step_saves_and_returns_the_history(tmp_path, number, step):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    recorder, network = Recorder(), network_of()
+    send = After(lambda run: os.kill(os.getpid(), number), step=step)
+    history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), callbacks=[send, recorder], checkpoint=tmp_path)
+    assert history.interrupted == number and len(recorder.thetas) == step and len(history) == step // 4
+    saved = load(tmp_path / "last", "numpy")
+    assert_same_numbers(saved, network)
+    assert int(saved.params.step[0]) == step
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(("hook", "epochs"), [("start", 0), ("after_epoch", 1)])
+def test_signal_outside_a_step_is_saved_however_rarely_checkpoints_are_written(tmp_path, hook, epochs):
+    send, network = Callback(), network_of()
+    setattr(send, hook, lambda run, *row: interrupt(run))
+    history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), callbacks=[send],
+                    checkpoint=Checkpoints(tmp_path, every_epochs=100))                             # fmt: skip
+    assert history.interrupted == signal.SIGINT and len(history) == epochs
+    assert_same_numbers(load(tmp_path / "last", "numpy"), network)
+
+
+def test_second_signal_raises_and_the_files_are_whole(tmp_path):
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+
+    def twice(run):
+        interrupt(run)
+        interrupt(run)
+
+    with pytest.raises(KeyboardInterrupt):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[After(twice, step=6)], checkpoint=tmp_path)
+    assert int(load(tmp_path / "last", "numpy").params.step[0]) == 4
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_handlers_come_back_after_a_failure():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ZeroDivisionError):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[After(fail, step=2)])
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_fit_in_another_thread_gives_the_same_numbers():
+    here, there, errors = network_of(), network_of(), []
+
+    def train():
+        try:
+            quiet(there, softmax_cross_entropy, SGD(0.1), (X, LABELS))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    quiet(here, softmax_cross_entropy, SGD(0.1), (X, LABELS))
+    thread.join()
+    assert not errors
+    assert_same_numbers(here, there)
+
+
+# ---------------------------------------------------------------------- average of the weights
+
+
+def test_ema_is_the_average_of_the_trajectory(backend):
+    recorder, averaged, plain = Recorder(), network_of(backend), network_of(backend)
+    start = np.array(backend.to_host(averaged.params.theta))
+    quiet(plain, softmax_cross_entropy, SGD(0.1), (X, LABELS), callbacks=[recorder])
+    history = quiet(averaged, softmax_cross_entropy, SGD(0.1, ema=0.75), (X, LABELS), validation=(X, LABELS))
+    mean = start
+    for theta in recorder.thetas:
+        mean = 0.75 * mean + 0.25 * theta
+    np.testing.assert_allclose(backend.to_host(averaged.params.theta), mean, rtol=1e-12, atol=1e-14)
+    assert history["val_loss"][-1] == evaluate(averaged, softmax_cross_entropy, (X, LABELS))["loss"]
+
+
+def test_ema_includes_the_running_statistics():
+    network = network_of("numpy", BatchNorm(), Dense(3))
+    optimizer = SGD(0.1, ema=0.5)
+    states = []
+    quiet(network, softmax_cross_entropy, optimizer, (X, LABELS), epochs=1, batch_size=50,
+          callbacks=[After(lambda run: states.append(run.network.params.state.copy()), step=1)])    # fmt: skip
+    start = network_of("numpy", BatchNorm(), Dense(3)).params.state
+    np.testing.assert_allclose(network.params.state, 0.5 * start + 0.5 * states[0], rtol=1e-14)
+
+
+def test_best_weights_of_an_average_are_the_average(tmp_path):
+    network = network_of()
+    history = quiet(network, softmax_cross_entropy, SGD(0.1, ema=0.75), (X, LABELS), validation=(X, LABELS), epochs=5,
+                    callbacks=[BestWeights()], checkpoint=tmp_path)                                 # fmt: skip
+    assert evaluate(network, softmax_cross_entropy, (X, LABELS))["loss"] == min(history["val_loss"])
+    best = load(tmp_path / "best", "numpy")
+    assert evaluate(best, softmax_cross_entropy, (X, LABELS))["loss"] == min(history["val_loss"])
+
+
+# ---------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("name", ["epochs", "batch_size", "accumulate"])
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, "3", None])
+def test_counts_that_are_no_counts_are_refused(name, value):
+    with pytest.raises(ConfigurationError, match=f"{name} must be a whole number of at least 1"):
+        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), **{name: value})
+
+
+@pytest.mark.parametrize("settings", [
+    {"seed": -1}, {"seed": 1.5}, {"seed": True}, {"seed": "0"}, {"resume": True}, {"early_stopping": 0},
+    {"metrics": ["acuracy"], "validation": 0.2}, {"class_weight": "balance"}, {"class_weight": {5: 1.0}},
+    {"validation": 1.0}, {"validation": True}, {"early_stopping": True}, {"early_stopping": 2.5},
+])
+def test_settings_that_cannot_be_are_refused_before_anything_is_changed(settings):
+    network = network_of()
+    before = numbers(network)
+    with pytest.raises(ConfigurationError):
+        quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), **settings)
+    assert int(network.params.step[0]) == 0
+    for name, value in numbers(network).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_settings_of_fit_are_given_by_name():
+    with pytest.raises(TypeError, match="positional"):
+        fit(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), 3)
+    named = {"network": network_of(), "loss": softmax_cross_entropy, "optimizer": SGD(), "data": (X, LABELS)}
+    assert len(fit(**named, epochs=1, verbose=0)) == 1
+
+
+def test_settings_of_fit_that_are_left_out_are_the_usual_ones():
+    usual = {"epochs": 10, "batch_size": 128, "accumulate": 1, "shuffle": True, "drop_last": False, "seed": 0}
+    usual |= {"resume": False, "verbose": 1}
+    assert {name: inspect.signature(fit).parameters[name].default for name in usual} == usual
+
+
+def test_string_of_metrics_is_refused_as_a_whole():
+    with pytest.raises((ConfigurationError, DataError)):
+        quiet(network_of(), softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics="accuracy", validation=0.2)
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, "network"), (1, "softmax_cross_entropy"), (2, "adam"), (2, SGD)])
+def test_names_and_classes_in_place_of_objects_are_refused(place, value):
+    arguments = [network_of(), softmax_cross_entropy, SGD(0.1)]
+    arguments[place] = value
+    with pytest.raises(ConfigurationError, match="must be an object such as"):
+        quiet(*arguments, (X, LABELS))
+
+
+@pytest.mark.parametrize("stopping", [EarlyStopping(3, "val_loss"), EarlyStopping(3, "val_accuracy")])
+def test_column_that_will_not_be_there_is_refused_before_anything_is_changed(stopping):
+    network = network_of()
+    before = numbers(network)
+    with pytest.raises(ConfigurationError, match=rf"no column '{stopping.monitor}' to monitor; there are loss"):
+        quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), early_stopping=stopping)
+    for name, value in numbers(network).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_metrics_without_validation_are_those_of_the_training_rows():
+    network = network_of()
+    history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics=["accuracy"], epochs=3)
+    assert history["accuracy"][-1] == evaluate(network, softmax_cross_entropy, (X, LABELS), metrics=["accuracy"])["accuracy"]
+    assert "val_loss" not in history.rows[-1]
+
+
+@pytest.mark.parametrize("schedule", [0.5, "cosine", Cosine, lambda step, total: 1.0, None])
+def test_schedule_that_is_none_is_refused_before_anything_changes(schedule):
+    with pytest.raises(ConfigurationError, match=r"schedule must be an object such as ffnn_gpu\.schedules\.Cosine"):
+        quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), schedule=schedule)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, 1.5, float("nan")])
+def test_fraction_to_hold_out_lies_between_0_and_1(fraction):
+    with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"):
+        quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), validation=fraction)
