@@ -19,7 +19,10 @@ from collections import Counter
 import pytest
 
 REQUIRE_GPU = "FFNN_GPU_REQUIRE_GPU"
-OURS = "ffnn_gpu", "needs a GPU"  # a property of reports: under xdist another process imports ffnn_gpu than prints them
+OURS = (
+    "ffnn_gpu",
+    "needs a GPU",
+)  # a property of reports: under xdist another process imports ffnn_gpu than prints them
 
 
 def pytest_addoption(parser):
@@ -28,7 +31,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "gpu: needs a GPU that ffnn_gpu can use; skips with the probe's reason")
+    config.addinivalue_line(
+        "markers", "gpu: needs a GPU that ffnn_gpu can use; skips with the probe's reason"
+    )
 
 
 def usable_gpu(config):
@@ -36,7 +41,8 @@ def usable_gpu(config):
     from ffnn_gpu.backends.choice import get_backend, probe
 
     found = probe(0)
-    if found.usable: return get_backend("cupy")
+    if found.usable:
+        return get_backend("cupy")
     by = "--require-gpu" if config.getoption(REQUIRE_GPU) else REQUIRE_GPU
     if by != REQUIRE_GPU or os.environ.get(REQUIRE_GPU, "0") not in ("", "0"):
         pytest.fail(f"{by} is set, and {found.reason}. Hint: {found.hint}", pytrace=False)
@@ -48,14 +54,16 @@ def backend(request):
     """Each backend in turn, as an object: a Network takes it as it is."""
     from ffnn_gpu.backends.choice import Backend, get_backend
 
-    if request.param == "cupy": return usable_gpu(request.config)
+    if request.param == "cupy":
+        return usable_gpu(request.config)
     return Backend() if request.param == "reference" else get_backend("numpy")
 
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures are made
 def pytest_runtest_setup(item):
     """A test marked gpu skips, or fails, by the same probe."""
-    if not item.get_closest_marker("gpu") or not _uses_ffnn_gpu(item): return
+    if not item.get_closest_marker("gpu") or not _uses_ffnn_gpu(item):
+        return
     item.user_properties.append(OURS)
     usable_gpu(item.config)
 
@@ -63,13 +71,16 @@ def pytest_runtest_setup(item):
 def _uses_ffnn_gpu(item):
     """Whether the run has imported ffnn_gpu, or this test will."""
     code = getattr(getattr(item, "function", None), "__code__", None)
-    return "ffnn_gpu" in sys.modules or (code is not None and any(name.startswith("ffnn_gpu") for name in code.co_names))
+    return "ffnn_gpu" in sys.modules or (
+        code is not None and any(name.startswith("ffnn_gpu") for name in code.co_names)
+    )
 
 
 def pytest_terminal_summary(terminalreporter):
     """One line for each reason to skip: nothing is left out in silence, and nothing scrolls everything else away."""
     skipped = terminalreporter.stats.get("skipped", [])
-    if "ffnn_gpu" not in sys.modules and not any(map(_is_ours, skipped)): return
+    if "ffnn_gpu" not in sys.modules and not any(map(_is_ours, skipped)):
+        return
     reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"{count} tests not run: {reason}", yellow=True)

@@ -9,7 +9,11 @@ after thousands of steps has gradients below the smallest normal number, which m
 import math
 from dataclasses import dataclass
 
-ADAM_BYTES = {"float32": 28, "tf32": 28, "bfloat16": 30}  # per parameter: θ, m, v read and written, ∇θ read; bfloat16 copy
+ADAM_BYTES = {
+    "float32": 28,
+    "tf32": 28,
+    "bfloat16": 30,
+}  # per parameter: θ, m, v read and written, ∇θ read; bfloat16 copy
 ITEMSIZE = {"float32": 4, "tf32": 4, "bfloat16": 2}
 
 
@@ -125,4 +129,6 @@ def pictures(job):
         mnist = read(job.data)
         return np.asarray(mnist.x, np.uint8), np.asarray(mnist.y, np.int64)
     rng = np.random.default_rng(3)
-    return rng.integers(0, 256, (job.rows, job.widths[0]), np.uint8), rng.integers(0, job.widths[-1], job.rows)
+    return rng.integers(0, 256, (job.rows, job.widths[0]), np.uint8), rng.integers(
+        0, job.widths[-1], job.rows
+    )

@@ -23,18 +23,24 @@ from benchmarks.contenders import contenders
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "benchmark.py"
-LIMIT = 580                                                   # seconds that one answer may take: compilers are slow
-PAUSE = 0.3                                                   # seconds: a BLAS's idle threads spin for 0.1 after a product
+LIMIT = 580  # seconds that one answer may take: compilers are slow
+PAUSE = 0.3  # seconds: a BLAS's idle threads spin for 0.1 after a product
 SETTINGS = (  # environment variables that would favour one contender; folders and paths stay
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "NUMBA_", "XLA_", "JAX_", "KERAS_", "TF_",
     "TORCH", "PYTORCH_", "CUPY_", "CUBLAS", "NVIDIA_TF32", "FFNN_GPU_", "MALLOC_", "LD_PRELOAD", "PYTHONMALLOC",
 )  # fmt: skip
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 IMPORTS = {  # contender → the module a user of it imports
     "ours": "ffnn_gpu", "torch": "torch", "jax": "jax", "sklearn": "sklearn.neural_network", "keras": "keras",
     "onnxruntime": "onnxruntime",
 }  # fmt: skip
-KERAS_ENGINES = ("jax", "tensorflow", "torch")                # the first that is installed
+KERAS_ENGINES = ("jax", "tensorflow", "torch")  # the first that is installed
 GONE = {"missing": "its process ended without an answer"}
 
 
@@ -44,9 +50,10 @@ def environment(threads, precision="float32"):
     Algorithms of ours are timed at the first step, as torch.compile does in its mode max-autotune.
     """
     kept = {
-        name: value for name, value in os.environ.items()
+        name: value
+        for name, value in os.environ.items()
         if not name.startswith(SETTINGS) or name.endswith(("_DIR", "_PATH", "_HOME"))
-    }  # fmt: skip
+    }
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     tf32 = "1" if precision == "tf32" else "0"
     needed = {
@@ -64,9 +71,13 @@ class Child:
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by __exit__
         task = json.dumps({"name": name, "job": asdict(job), "seconds": seconds, "check": check})
         self.process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), "--worker", task], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self.errors, text=True, env=environment(job.threads, job.precision),
-        )  # fmt: skip
+            [sys.executable, str(SCRIPT), "--worker", task],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=environment(job.threads, job.precision),
+        )
 
     def __enter__(self):
         return self
@@ -75,7 +86,7 @@ class Child:
         self.process.kill()
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self.errors):
-            with suppress(OSError):                           # what a dead child has not read
+            with suppress(OSError):  # what a dead child has not read
                 file.close()
 
     def answer(self):
@@ -91,7 +102,7 @@ class Child:
 
     def ask(self, request):
         """The answer to "warm" or "round"."""
-        with suppress(OSError):                               # it has died: `answer` says so
+        with suppress(OSError):  # it has died: `answer` says so
             print(request, file=self.process.stdin, flush=True)
         return self.answer()
 
@@ -107,15 +118,19 @@ def measure(job, chosen, rounds, seconds):
 
     chosen: name → whether it takes part. An epoch is measured three times at most.
     """
-    described = asdict(job) | {"data": job.data and Path(job.data).name}         # a folder's place is nobody's business
+    described = asdict(job) | {
+        "data": job.data and Path(job.data).name
+    }  # a folder's place is nobody's business
     group = {"title": f"{job.title}, {job.precision}", "kind": job.kind, "job": described}
     libraries = {name: c.package for name, c in contenders(job.device, job.kind).items() if chosen(name)}
     present = [name for name, library in libraries.items() if find_spec(library)]
-    group["missing"] = {name: f"{library} is not installed" for name, library in libraries.items() if name not in present}
+    group["missing"] = {
+        name: f"{library} is not installed" for name, library in libraries.items() if name not in present
+    }
     group["results"] = {name: {"rounds_us": []} for name in present}
     with ExitStack() as ends:
         children = {name: ends.enter_context(Child(name, job, seconds)) for name in present}
-        for name in present:                                  # one by one: some of them time algorithms
+        for name in present:  # one by one: some of them time algorithms
             note(group, name, children[name].ask("warm"))
         for number in range(min(rounds, 3) if job.kind == "epoch" else rounds):
             for name in rotated(list(group["results"]), number):
@@ -168,7 +183,7 @@ def imports(chosen, threads, rounds):
     for name in [name for name in names if find_spec(IMPORTS[name].partition(".")[0]) is None]:
         group["missing"][name] = f"{IMPORTS[name].partition('.')[0]} is not installed"
     present = {name: IMPORTS[name] for name in names if name not in group["missing"]}
-    for name, module in list(present.items()):                # reads files that are not in memory yet
+    for name, module in list(present.items()):  # reads files that are not in memory yet
         if interpreter(f"import {module}", threads) is None:
             group["missing"][name] = f"python -c 'import {present.pop(name)}' fails"
     group["results"] = {name: {"rounds_us": []} for name in present}

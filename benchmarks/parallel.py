@@ -15,8 +15,8 @@ from benchmarks import scaling_model as model
 from benchmarks.launcher import ROOT, environment
 
 RANKS = (1, 2, 4)
-PREDICTED = (8192, 65536, 524288)                             # batches
-LIMIT = 280                                                   # seconds that one number of ranks may take
+PREDICTED = (8192, 65536, 524288)  # batches
+LIMIT = 280  # seconds that one number of ranks may take
 
 
 def measured(quick, cores):
@@ -27,10 +27,16 @@ def measured(quick, cores):
     fitted = None
     if sums:
         alpha, beta = model.fitted_sum(sums)
-        fitted = {"alpha": alpha, "beta": beta, "networks": [of_network(w, runs, alpha, beta) for w in networks(runs)]}
+        fitted = {
+            "alpha": alpha,
+            "beta": beta,
+            "networks": [of_network(w, runs, alpha, beta) for w in networks(runs)],
+        }
     predictions = [
-        model.prediction(machine, widths, PREDICTED) for machine in model.MACHINES for widths in networks(runs)
-    ]  # fmt: skip
+        model.prediction(machine, widths, PREDICTED)
+        for machine in model.MACHINES
+        for widths in networks(runs)
+    ]
     return {"measured": runs, "fitted": fitted, "predicted": predictions, "sources": list(model.SOURCES)}
 
 
@@ -40,39 +46,75 @@ def networks(runs):
 
 def of_ranks(n, quick):
     """{"sums", "steps"} of n ranks with one thread each."""
-    mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if mpiexec is None: raise RuntimeError('mpiexec is not installed: pip install "ffnn_gpu[mpi]" mpich')
+    mpiexec = shutil.which(
+        "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    )
+    if mpiexec is None:
+        raise RuntimeError('mpiexec is not installed: pip install "ffnn_gpu[mpi]" mpich')
     with tempfile.TemporaryDirectory(prefix="ffnn-gpu-") as folder:
         path = Path(folder) / "found.json"
-        command = [mpiexec, "-n", str(n), sys.executable, "-m", "benchmarks.ranks", "quick" if quick else "whole", str(path)]
+        command = [
+            mpiexec,
+            "-n",
+            str(n),
+            sys.executable,
+            "-m",
+            "benchmarks.ranks",
+            "quick" if quick else "whole",
+            str(path),
+        ]
         one_thread = environment(1) | {"FFNN_GPU_THREADS": "1"}
-        ended = subprocess.run(command, env=one_thread, cwd=ROOT, timeout=LIMIT, capture_output=True, text=True, check=False)
-        if ended.returncode: raise RuntimeError(f"{n} ranks ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+        ended = subprocess.run(
+            command, env=one_thread, cwd=ROOT, timeout=LIMIT, capture_output=True, text=True, check=False
+        )
+        if ended.returncode:
+            raise RuntimeError(f"{n} ranks ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
         return json.loads(path.read_text(encoding="utf-8"))
 
 
 def of_network(widths, runs, alpha, beta):
     """(c₀, c₁) from the steps of one rank, and of two after their sums have been taken off."""
-    communication = sum(model.summed(2, size, alpha, beta) for size in (4 * model.parameters(widths), model.LOSS_BYTES))
+    communication = sum(
+        model.summed(2, size, alpha, beta) for size in (4 * model.parameters(widths), model.LOSS_BYTES)
+    )
     one, two = ([(B, seconds) for w, B, seconds in run["steps"] if tuple(w) == widths] for run in runs[:2])
     alone = model.fitted_step(one)
     ranks = model.fitted_step([(B / 2, max(seconds - communication, seconds / 10)) for B, seconds in two])
     steps = [{"B": B, "two": model.step(2, B, *ranks, communication)} for B, _ in one]
-    return {"widths": widths, "parameters": model.parameters(widths), "alone": alone, "ranks": ranks, "steps": steps,
-            "communication": communication, "pays_from": model.pays_from(2, alone, ranks, communication)}  # fmt: skip
+    return {
+        "widths": widths,
+        "parameters": model.parameters(widths),
+        "alone": alone,
+        "ranks": ranks,
+        "steps": steps,
+        "communication": communication,
+        "pays_from": model.pays_from(2, alone, ranks, communication),
+    }
 
 
 def report(found):
     """Tables in Markdown, measurements and predictions apart."""
     runs, fitted = found["measured"], found["fitted"]
-    heads = [f"{r['ranks']} rank{'s' * (r['ranks'] > 1)}{' (oversubscribed)' * r['oversubscribed']}" for r in runs]
-    lines = ["Measured: all_reduce of float32, µs", "", *head("bytes", *heads[1:], *["2 by the formula"] * bool(fitted))]
+    heads = [
+        f"{r['ranks']} rank{'s' * (r['ranks'] > 1)}{' (oversubscribed)' * r['oversubscribed']}" for r in runs
+    ]
+    lines = [
+        "Measured: all_reduce of float32, µs",
+        "",
+        *head("bytes", *heads[1:], *["2 by the formula"] * bool(fitted)),
+    ]
     for k, (size, _) in enumerate(runs[1]["sums"]):
         formula = [micro(model.summed(2, size, fitted["alpha"], fitted["beta"]))] if fitted else []
         lines.append(row(f"{size:,}", *(micro(run["sums"][k][1]) for run in runs[1:]), *formula))
-    if fitted: lines += constants(fitted)
+    if fitted:
+        lines += constants(fitted)
     extra = ["2 by the formula", "sums of these", "pays from B"] if fitted else []
-    lines += ["", "Measured: a step, µs, B rows of all ranks together", "", *head("network", "B", *heads, *extra)]
+    lines += [
+        "",
+        "Measured: a step, µs, B rows of all ranks together",
+        "",
+        *head("network", "B", *heads, *extra),
+    ]
     for k, (widths, B, _) in enumerate(runs[0]["steps"]):
         cells = [micro(run["steps"][k][2]) for run in runs]
         if fitted:
@@ -98,12 +140,22 @@ def many(B):
 
 def predicted(lines):
     batches = [f"B {step['B']:,}" for step in lines[0]["steps"]]
-    table = head("machine", "network", "parameters", "sums, µs", "pays from B", "half efficient from B", *batches)
+    table = head(
+        "machine", "network", "parameters", "sums, µs", "pays from B", "half efficient from B", *batches
+    )
     for line in lines:
         speedups = [f"{step['one'] / step['all']:.2f} ×" for step in line["steps"]]
-        table.append(row(line["machine"], "-".join(map(str, line["widths"])), f"{line['parameters']:,}",
-                         micro(line["communication"]), many(line["pays_from"]), f"{line['half_efficient_from']:,}",
-                         *speedups))                                                                 # fmt: skip
+        table.append(
+            row(
+                line["machine"],
+                "-".join(map(str, line["widths"])),
+                f"{line['parameters']:,}",
+                micro(line["communication"]),
+                many(line["pays_from"]),
+                f"{line['half_efficient_from']:,}",
+                *speedups,
+            )
+        )
     return ["Predicted, not measured: speed of all ranks over one's", "", *table]
 
 

@@ -18,7 +18,7 @@ from ffnn_gpu.training.data_parallel import DataParallel
 
 NETWORKS = ((64, 128, 128, 10), MNIST, (1024, 2048, 2048, 2048, 10))
 BATCHES = (64, 256, 1024)
-SIZES = tuple(4**k for k in range(5, 14))                    # bytes: 1 KiB to 64 MiB
+SIZES = tuple(4**k for k in range(5, 14))  # bytes: 1 KiB to 64 MiB
 BLOCKS, WARM = 5, 3
 
 
@@ -51,11 +51,22 @@ def seconds_of_step(ranks, widths, B, quick):
     """The median time of a step of `fit` on a batch of B rows of all ranks together."""
     steps = 6 if quick else int(max(12, min(300, 4e10 / Job("train", widths, B).flop)))
     x, y = batch(Job("train", widths, 2 * B))
-    network = Network(widths[0], [*(Dense(width, relu) for width in widths[1:-1]), Dense(widths[-1])], ranks.device)
+    network = Network(
+        widths[0], [*(Dense(width, relu) for width in widths[1:-1]), Dense(widths[-1])], ranks.device
+    )
     clock = Clock()
-    fit(network, softmax_cross_entropy, Adam(1e-7), (x, y), epochs=steps // 2, batch_size=B, verbose=0, callbacks=[clock],
-        communicator=DataParallel(ranks, check_every=10**9))                                         # fmt: skip
-    inside = np.diff(clock.times)[::2][WARM // 2 :]          # both ends within one epoch
+    fit(
+        network,
+        softmax_cross_entropy,
+        Adam(1e-7),
+        (x, y),
+        epochs=steps // 2,
+        batch_size=B,
+        verbose=0,
+        callbacks=[clock],
+        communicator=DataParallel(ranks, check_every=10**9),
+    )
+    inside = np.diff(clock.times)[::2][WARM // 2 :]  # both ends within one epoch
     slowest = np.array([statistics.median(inside)])
     ranks.all_reduce(slowest, "max")
     return float(slowest[0])
@@ -63,10 +74,13 @@ def seconds_of_step(ranks, widths, B, quick):
 
 def main(quick, path):
     ranks = communicator("numpy")
-    networks, batches, sizes = (NETWORKS[:1], BATCHES[:2], SIZES[:7:3]) if quick else (NETWORKS, BATCHES, SIZES)
+    networks, batches, sizes = (
+        (NETWORKS[:1], BATCHES[:2], SIZES[:7:3]) if quick else (NETWORKS, BATCHES, SIZES)
+    )
     sums = [[size, seconds_of_sum(ranks, size)] for size in sizes] if ranks.size > 1 else []
     steps = [[widths, B, seconds_of_step(ranks, widths, B, quick)] for widths in networks for B in batches]
-    if ranks.rank == 0: Path(path).write_text(json.dumps({"sums": sums, "steps": steps}), encoding="utf-8")
+    if ranks.rank == 0:
+        Path(path).write_text(json.dumps({"sums": sums, "steps": steps}), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ import statistics
 
 from benchmarks.jobs import Job
 
-UNITS = {"epoch": (1e6, "s"), "import": (1e3, "ms")}          # kind → microseconds in the unit shown
+UNITS = {"epoch": (1e6, "s"), "import": (1e3, "ms")}  # kind → microseconds in the unit shown
 MIB = 2**20
-SEVERAL = {"jax-scan"}                                        # many steps per call on a CPU: shown, but no peer of a step
+SEVERAL = {"jax-scan"}  # many steps per call on a CPU: shown, but no peer of a step
 WORDS = {
     "best_peer_over_ours": "best peer / ours", "fraction_of_products": "fraction of raw products",
     "ours_over_floor": "ours / floor",
@@ -21,10 +21,10 @@ def ours(name):
 def summarized(group, limits=None):
     """The group with median and spread of each contender, and its ratios.
 
-        median, spread       of the rounds; the distance of the quartiles as a part of the median
-        best_peer_over_ours  time of the fastest peer through that of our fastest: above 1 we are faster
-        fraction_of_products time of the bare matrix products through ours
-        ours_over_floor      our time through the least that the measured `limits` of the device allow
+    median, spread       of the rounds; the distance of the quartiles as a part of the median
+    best_peer_over_ours  time of the fastest peer through that of our fastest: above 1 we are faster
+    fraction_of_products time of the bare matrix products through ours
+    ours_over_floor      our time through the least that the measured `limits` of the device allow
     """
     results = {name: result | statistics_of(result["rounds_us"]) for name, result in group["results"].items()}
     medians = {name: result["median_us"] for name, result in results.items()}
@@ -67,7 +67,10 @@ def table(group):
     divisor, unit = UNITS.get(group["kind"], (1, "µs"))
     per = {"train": " per step", "predict": " per call"}.get(group["kind"], "")
     mine = min((r["median_us"] for name, r in group["results"].items() if ours(name)), default=math.nan)
-    lines = [f"{group['title']}  ({unit}{per})", f"  {'':<14}{'median':>12}{'spread':>9}{'× ours':>9}{'peak MiB':>10}"]
+    lines = [
+        f"{group['title']}  ({unit}{per})",
+        f"  {'':<14}{'median':>12}{'spread':>9}{'× ours':>9}{'peak MiB':>10}",
+    ]
     for name, result in sorted(group["results"].items(), key=lambda entry: entry[1]["median_us"]):
         median, peak = result["median_us"], result.get("peak_bytes")
         lines.append(
@@ -80,17 +83,21 @@ def table(group):
 
 def ratio_lines(ratios):
     texts = [f"{words} {ratios[name]:.2f}" for name, words in WORDS.items() if name in ratios]
-    if "best_peer" in ratios: texts[0] += f" ({ratios['best_peer']})"
-    if "floor_us" in ratios: texts[-1] += f" (floor {ratios['floor_us']:.4g} µs)"
+    if "best_peer" in ratios:
+        texts[0] += f" ({ratios['best_peer']})"
+    if "floor_us" in ratios:
+        texts[-1] += f" (floor {ratios['floor_us']:.4g} µs)"
     return ["  " + "   ".join(texts)] if texts else []
 
 
 def mean_lines(found):
     """The geometric means for people."""
     return [
-        f"geometric mean, {kind}: " + "   ".join(f"{WORDS[name]} {value:.2f}" for name, value in ratios.items())
-        for kind, ratios in found.items() if ratios
-    ]  # fmt: skip
+        f"geometric mean, {kind}: "
+        + "   ".join(f"{WORDS[name]} {value:.2f}" for name, value in ratios.items())
+        for kind, ratios in found.items()
+        if ratios
+    ]
 
 
 def disagreements(values, tolerance):
@@ -102,7 +109,9 @@ def disagreements(values, tolerance):
         pairs = list(zip(flat(got), flat(wanted), strict=True))
         worst = max(math.inf if math.isnan(a) else abs(a - b) for a, b in pairs)
         if not worst <= tolerance * scale:
-            found.append(f"{name} is {worst / scale:.1e} of the largest value off {reference}; {tolerance:.0e} is allowed")
+            found.append(
+                f"{name} is {worst / scale:.1e} of the largest value off {reference}; {tolerance:.0e} is allowed"
+            )
     return found
 
 

@@ -88,7 +88,8 @@ def fitted_sum(points):
     """(α, β) of the least relative squares over points (n, bytes, seconds), none negative."""
     rows = np.array([[halving(n) / t, f(n) * size / t] for n, size, t in points])
     alpha, inverse = np.linalg.lstsq(rows, np.ones(len(rows)))[0]
-    if alpha <= 0 or inverse <= 0: raise ValueError(f"no latency and bandwidth fit {points}")
+    if alpha <= 0 or inverse <= 0:
+        raise ValueError(f"no latency and bandwidth fit {points}")
     return float(alpha), float(1 / inverse)
 
 
@@ -96,7 +97,8 @@ def fitted_step(points):
     """(c₀, c₁) of the least relative squares over points (rows, seconds) of one rank; c₀ at least 0."""
     rows = np.array([[1 / t, B / t] for B, t in points])
     c0, c1 = np.linalg.lstsq(rows, np.ones(len(rows)))[0]
-    if c0 < 0: c0, c1 = 0.0, rows[:, 1].sum() / (rows[:, 1] ** 2).sum()
+    if c0 < 0:
+        c0, c1 = 0.0, rows[:, 1].sum() / (rows[:, 1] ** 2).sum()
     return float(c0), float(c1)
 
 
@@ -122,10 +124,22 @@ def half_efficient_from(n, c0, c1, communication):
 def prediction(machine, widths, batches):
     """One line: communication, the batches of the two functions above, and steps of each batch on one GPU and on all."""
     c0, c1 = machine.constants(widths)
-    n, communication = machine.ranks, machine.seconds_of_sum(4 * parameters(widths)) + machine.seconds_of_sum(LOSS_BYTES)
+    n, communication = (
+        machine.ranks,
+        machine.seconds_of_sum(4 * parameters(widths)) + machine.seconds_of_sum(LOSS_BYTES),
+    )
     return {
-        "machine": machine.name, "widths": widths, "parameters": parameters(widths), "ranks": n, "c0": c0, "c1": c1,
-        "communication": communication, "pays_from": pays_from(n, (c0, c1), (c0, c1), communication),
+        "machine": machine.name,
+        "widths": widths,
+        "parameters": parameters(widths),
+        "ranks": n,
+        "c0": c0,
+        "c1": c1,
+        "communication": communication,
+        "pays_from": pays_from(n, (c0, c1), (c0, c1), communication),
         "half_efficient_from": half_efficient_from(n, c0, c1, communication),
-        "steps": [{"B": B, "one": step(1, B, c0, c1, 0.0), "all": step(n, B, c0, c1, communication)} for B in batches],
-    }  # fmt: skip
+        "steps": [
+            {"B": B, "one": step(1, B, c0, c1, 0.0), "all": step(n, B, c0, c1, communication)}
+            for B in batches
+        ],
+    }

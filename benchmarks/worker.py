@@ -17,14 +17,17 @@ from importlib import import_module, metadata
 
 try:
     import resource
-except ImportError:                                           # Windows
+except ImportError:  # Windows
     resource = None
 
 from benchmarks.contenders import UnsupportedError, contenders, program
 
-WARM_UP = 5                                                   # launches: compilers, CUDA graphs and caches settle in these
-CHECKED_STEPS = 8                                             # a wrong decay of Adam's moments shows after a few
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "nvmath": "nvmath-python"}      # module → distribution, where they differ
+WARM_UP = 5  # launches: compilers, CUDA graphs and caches settle in these
+CHECKED_STEPS = 8  # a wrong decay of Adam's moments shows after a few
+DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "nvmath": "nvmath-python",
+}  # module → distribution, where they differ
 CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 
 
@@ -36,7 +39,7 @@ def work(name, job, seconds, check):
     def answer(found):
         print(json.dumps(found), file=answers)
 
-    if hasattr(os, "sched_setaffinity"):                      # for libraries that count cores instead of asking
+    if hasattr(os, "sched_setaffinity"):  # for libraries that count cores instead of asking
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
     try:
         library = contenders(job.device, job.kind)[name].package
@@ -51,7 +54,7 @@ def work(name, job, seconds, check):
         for _ in sys.stdin:
             answer({"us": microseconds_per_step(ready, launches)})
         answer({"peak_bytes": peak_bytes()})
-    except Exception as error:                                # whatever a library raises: one contender less, and why
+    except Exception as error:  # whatever a library raises: one contender less, and why
         answer({"missing": sentence(error), "traceback": traceback.format_exc()})
 
 
@@ -86,7 +89,13 @@ def values(ready):
     for _ in range(CHECKED_STEPS):
         ready.run(1)
         value = ready.value
-        found.append(value if isinstance(value, dict) else value[:8].tolist() if getattr(value, "ndim", 0) else float(value))
+        found.append(
+            value
+            if isinstance(value, dict)
+            else value[:8].tolist()
+            if getattr(value, "ndim", 0)
+            else float(value)
+        )
     return found
 
 
@@ -98,12 +107,19 @@ def machine(device):
     from ffnn_gpu.cli.info import information
 
     found = information()
-    names = {contender.package for kind in ("train", "predict") for contender in contenders(device, kind).values()}
+    names = {
+        contender.package for kind in ("train", "predict") for contender in contenders(device, kind).values()
+    }
     packages = {library: version(library) for library in sorted(names)}
-    return found | (gpu() if device == "cuda" and found["device"] else {}) | {
-        "processor": processor(), "commit": gpu_check.commit(),
-        "packages": {library: number for library, number in packages.items() if number},
-    }  # fmt: skip
+    return (
+        found
+        | (gpu() if device == "cuda" and found["device"] else {})
+        | {
+            "processor": processor(),
+            "commit": gpu_check.commit(),
+            "packages": {library: number for library, number in packages.items() if number},
+        }
+    )
 
 
 def gpu():
@@ -113,10 +129,12 @@ def gpu():
     runtime = load_cupy().cuda.runtime
     properties = runtime.getDeviceProperties(0)
     return {
-        "gpu": properties["name"].decode(), "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "gpu": properties["name"].decode(),
+        "compute_capability": f"{properties['major']}.{properties['minor']}",
         "memory_bytes": properties["totalGlobalMem"],
-        "driver": runtime.driverGetVersion(), "cuda": runtime.runtimeGetVersion(),
-    }  # fmt: skip
+        "driver": runtime.driverGetVersion(),
+        "cuda": runtime.runtimeGetVersion(),
+    }
 
 
 def processor():
@@ -137,7 +155,8 @@ def version(library):
 
 
 def peak_bytes():
-    if resource is None: return None
+    if resource is None:
+        return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

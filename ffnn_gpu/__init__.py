@@ -17,7 +17,7 @@ from ffnn_gpu.errors import (
     IncompatibleCheckpointError,
     ShapeError,
     WorkspaceError,
-)  # fmt: skip
+)
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.evaluation.evaluate import evaluate
 from ffnn_gpu.nn.activations import (

@@ -13,7 +13,8 @@ from proofs.suite import EVERYTHING, caught_by, in_copies, stages, unhealthy
 def prove(settings: Settings) -> list[Figure]:
     """One row for the named bugs, one for the others; each bug is planted in a copy of the repository of its own."""
 
-    def meets(bug: Bug) -> list[tuple[str, ...]]: return [*stages(bug.file), EVERYTHING]
+    def meets(bug: Bug) -> list[tuple[str, ...]]:
+        return [*stages(bug.file), EVERYTHING]
 
     def plant(folder: Path, bug: Bug | None) -> tuple[str, str | None]:
         if bug is None:

@@ -19,7 +19,9 @@ PROMISE = "no silent corruption"
 def prove(settings: Settings) -> list[Figure]:
     """One row for flips, one for cuts."""
     folder = settings.scratch / "model"
-    checkpoint.write(nn.Network(3, [nn.Dense(2, nn.tanh)], "numpy"), folder, {"extras": {}}, {"m": np.arange(3.0)})
+    checkpoint.write(
+        nn.Network(3, [nn.Dense(2, nn.tanh)], "numpy"), folder, {"extras": {}}, {"m": np.arange(3.0)}
+    )
     rows = []
     for what, damaged in (("single bits flipped", flips), ("truncations", cuts)):
         count, accepted = 0, []
@@ -29,7 +31,8 @@ def prove(settings: Settings) -> list[Figure]:
             for where, content in damaged(whole):
                 file.write_bytes(content)
                 count += 1
-                if not is_refused(folder): accepted.append(f"{file.name}, {where}")
+                if not is_refused(folder):
+                    accepted.append(f"{file.name}, {where}")
             file.write_bytes(whole)
         figure = f"{count - len(accepted)} of {count} {what} refused with a sentence"
         rows.append(Figure(f"{PROMISE}: {what}", figure, not accepted, accepted))

@@ -28,7 +28,8 @@ def prove(settings: Settings) -> list[Figure]:
 
 
 def _row(disk: str, found: dict[str, int | str | list[str]]) -> Figure:
-    if "reason" in found: return Figure(f"{PROMISE}: {disk}", str(found["reason"]), None)
+    if "reason" in found:
+        return Figure(f"{PROMISE}: {disk}", str(found["reason"]), None)
     lost = list(found["lost"]) if isinstance(found["lost"], list) else []
     figure = f"{found['refused']} writes that could not end, {len(lost)} lost anything"
     return Figure(f"{PROMISE}: {disk}", figure, bool(found["refused"]) and not lost, lost)
@@ -38,17 +39,26 @@ def _on_tmpfs(folder: Path) -> dict[str, int | str | list[str]]:
     """The same in a mount namespace of our own, which ends with its process."""
     folder.mkdir()
     unshare = shutil.which("unshare")
-    if unshare is None: return {"reason": "there is no unshare to mount a file system with"}
+    if unshare is None:
+        return {"reason": "there is no unshare to mount a file system with"}
     command = [unshare, "--mount", "--map-root-user", "sh", "-c", MOUNT, "sh", str(folder)]
     tried = subprocess.run([*command, "true"], capture_output=True, text=True)
-    if tried.returncode: return {"reason": f"no file system may be mounted: {tried.stderr.strip()[-80:]}"}
+    if tried.returncode:
+        return {"reason": f"no file system may be mounted: {tried.stderr.strip()[-80:]}"}
     return _child("tmpfs", folder, command)
 
 
 def _child(part: str, folder: Path, before: list[str] | None = None) -> dict[str, int | str | list[str]]:
     command = [*(before or []), sys.executable, "-m", "proofs.full_disk", part, str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)})  # fmt: skip
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     return json.loads(done.stdout)
 
 
@@ -84,7 +94,8 @@ def limits(folder: Path) -> dict[str, int | list[str]]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         was_refused, problems = _attempt(new, folder, old.params.theta.tobytes())
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        if not was_refused: nn.save(old, folder / "model")
+        if not was_refused:
+            nn.save(old, folder / "model")
         refused, lost = refused + was_refused, lost + [f"limit {limit}: {problem}" for problem in problems]
     return {"refused": refused, "lost": lost}
 

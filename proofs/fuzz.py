@@ -30,11 +30,21 @@ FILES = ("a.npy", "a.npz", "a.csv", "a.csv.gz", "train-images-idx3-ubyte", "trai
 def prove(settings: Settings) -> list[Figure]:
     """One row for each kind of file."""
     settings.say(f"fuzz: {settings.examples} examples of each of {len(KINDS)} kinds")
-    command = [sys.executable, "-m", "proofs.fuzz", str(settings.scratch), str(settings.examples), str(settings.seed)]
+    command = [
+        sys.executable,
+        "-m",
+        "proofs.fuzz",
+        str(settings.scratch),
+        str(settings.examples),
+        str(settings.seed),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800, check=True)
     rows = []
     for name, (count, refused, problem) in json.loads(done.stdout).items():
-        figure = f"{count} examples, {refused} refused with a sentence, the others sound" + ", one was not" * bool(problem)
+        figure = (
+            f"{count} examples, {refused} refused with a sentence, the others sound"
+            + ", one was not" * bool(problem)
+        )
         promise = f"malformed files are refused in little memory: {name}"
         rows.append(Figure(promise, figure, not problem, [problem] * bool(problem)))
     return rows
@@ -49,17 +59,26 @@ def bytes_near(st: Any, whole: bytes) -> Any:
 
     def patched(edits: list[tuple[int, bytes]]) -> bytes:
         text = bytearray(whole)
-        for start, piece in edits: text[start : start + len(piece)] = piece
+        for start, piece in edits:
+            text[start : start + len(piece)] = piece
         return bytes(text)
 
-    return st.one_of(st.binary(max_size=400), st.lists(st.tuples(place, st.binary(max_size=9)), max_size=4).map(patched))
+    return st.one_of(
+        st.binary(max_size=400), st.lists(st.tuples(place, st.binary(max_size=9)), max_size=4).map(patched)
+    )
 
 
 def descriptions(st: Any) -> Any:
     """Architectures that are nearly right, and JSON that is none."""
-    numbers = st.one_of(st.integers(-2, 9), st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=3))
-    names = st.sampled_from(["Dense", "Dropout", "Residual", "BatchNorm", "LayerNorm", "Softmax", "Layer", "relu", "Normal"])
-    keys = st.sampled_from(["class", "width", "rate", "layers", "phi", "activation", "alpha", "initializer", "bias", "eps"])
+    numbers = st.one_of(
+        st.integers(-2, 9), st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=3)
+    )
+    names = st.sampled_from(
+        ["Dense", "Dropout", "Residual", "BatchNorm", "LayerNorm", "Softmax", "Layer", "relu", "Normal"]
+    )
+    keys = st.sampled_from(
+        ["class", "width", "rate", "layers", "phi", "activation", "alpha", "initializer", "bias", "eps"]
+    )
 
     def nested(of: Any) -> Any:
         return st.one_of(st.lists(of, max_size=3), st.dictionaries(keys, of, max_size=4))
@@ -115,10 +134,14 @@ def run(folder: Path, examples: int, seed: int) -> dict[str, tuple[int, int, str
     from hypothesis import seed as seeded
 
     whole = make_whole(folder)
-    limits = settings(max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(
+        max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     found = {}
     for name, attempt in KINDS.items():
-        made_up = descriptions(strategies) if attempt is try_description else bytes_near(strategies, whole[name])
+        made_up = (
+            descriptions(strategies) if attempt is try_description else bytes_near(strategies, whole[name])
+        )
         tried = Tried(folder, attempt)
         try:
             seeded(seed)(limits(given(made_up)(tried.one)))()
@@ -140,7 +163,8 @@ class Tried:
         try:
             self.attempt(self.folder, value)
         except (CheckpointError, DataError) as error:
-            if not str(error).strip(): raise
+            if not str(error).strip():
+                raise
             self.refused += 1
 
 
@@ -153,9 +177,14 @@ def make_whole(folder: Path) -> dict[str, bytes]:
     np.savez(folder / "a.npz", X=X, y=y)
     (folder / "a.csv").write_text("\n".join(["a,b,c", *(",".join(map(str, row)) for row in X)]))
     (folder / "a.csv.gz").write_bytes(gzip.compress((folder / "a.csv").read_bytes(), mtime=0))
-    (folder / FILES[-2]).write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 6, 0, 0, 0, 2, 0, 0, 0, 2]) + bytes(range(24)))
+    (folder / FILES[-2]).write_bytes(
+        bytes([0, 0, 8, 3, 0, 0, 0, 6, 0, 0, 0, 2, 0, 0, 0, 2]) + bytes(range(24))
+    )
     (folder / FILES[-1]).write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 6]) + bytes([0, 1, 0, 1, 1, 0]))
-    state, tensors = (folder / "model" / "state.json").read_bytes(), (folder / "model" / "model.safetensors").read_bytes()
+    state, tensors = (
+        (folder / "model" / "state.json").read_bytes(),
+        (folder / "model" / "model.safetensors").read_bytes(),
+    )
     files = {f"bytes as {name}": (folder / name).read_bytes() for name in FILES}
     return {"bytes as state.json": state, "tensors under a right checksum": tensors} | files
 

@@ -44,7 +44,11 @@ class Trial:
 
     def file_system(self) -> Any:
         """While entered, folders can be exchanged, or cannot."""
-        return nullcontext() if self.exchange else mock.patch.object(folder_swap, "_exchange", return_value=False)
+        return (
+            nullcontext()
+            if self.exchange
+            else mock.patch.object(folder_swap, "_exchange", return_value=False)
+        )
 
 
 def prove(settings: Settings) -> list[Figure]:
@@ -52,7 +56,10 @@ def prove(settings: Settings) -> list[Figure]:
     rng, began = random.Random(settings.seed), time.perf_counter()
     whole = train(settings.scratch / "whole", every_steps=1, epochs=EPOCHS)
     longest = time.perf_counter() - began
-    trials = [Trial(settings.scratch / "run"), Trial(settings.scratch / "run without exchange", exchange=False)]
+    trials = [
+        Trial(settings.scratch / "run"),
+        Trial(settings.scratch / "run without exchange", exchange=False),
+    ]
     for number in range(settings.kills):
         trial = trials[number % 5 == 4]
         before = set(_orphans(trial.folder))
@@ -63,15 +70,18 @@ def prove(settings: Settings) -> list[Figure]:
         trial.torn += bool({*_orphans(trial.folder)} - before)
         with trial.file_system():
             trial.lost += [*_went_back(trial), *_losses(trial.folder, settings.scratch / "copy", whole)]
-        if number % 20 == 19: settings.say(f"kills: {_figure(trials).figure}")
+        if number % 20 == 19:
+            settings.say(f"kills: {_figure(trials).figure}")
     return [_figure(trials)]
 
 
 def _figure(trials: list[Trial]) -> Figure:
     killed, torn = [trial.killed for trial in trials], [trial.torn for trial in trials]
     lost = [problem for trial in trials for problem in trial.lost]
-    figure = (f"{sum(killed)} kills ({killed[1]} without RENAME_EXCHANGE), {sum(torn)} ({torn[1]}) in the midst of a write, "
-              f"{len(lost)} lost anything")                                                         # fmt: skip
+    figure = (
+        f"{sum(killed)} kills ({killed[1]} without RENAME_EXCHANGE), {sum(torn)} ({torn[1]}) in the midst of a write, "
+        f"{len(lost)} lost anything"
+    )
     details = lost + ["too few kills: none fell within a write" for number in torn if not number]
     return Figure(PROMISE, figure, not details, details)
 
@@ -90,7 +100,8 @@ def _killed(trial: Trial, seconds: float) -> bool:
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code > 0: raise ChildProcessError(f"the training in {trial.folder} failed by itself")
+    if code > 0:
+        raise ChildProcessError(f"the training in {trial.folder} failed by itself")
     return code < 0
 
 
@@ -99,7 +110,8 @@ def _telling(write: Any, written: mmap.mmap) -> Any:
 
     def told(path: Path, files: Any, state: dict[str, Any]) -> None:
         write(path, files, state)
-        if path.name == "last": written[:] = state["updates"].to_bytes(8)
+        if path.name == "last":
+            written[:] = state["updates"].to_bytes(8)
 
     return told
 
@@ -121,10 +133,12 @@ def _orphans(folder: Path) -> list[str]:
 
 def _losses(folder: Path, copy: Path, whole: object) -> list[str]:
     """What is not as promised after a kill; nothing, one hopes."""
-    if folder.exists(): shutil.copytree(folder, copy)
+    if folder.exists():
+        shutil.copytree(folder, copy)
     try:
         for name in ("last", "best"):
-            if atomic_folder.exists(copy / name): checkpoint.read(copy / name, "numpy")
+            if atomic_folder.exists(copy / name):
+                checkpoint.read(copy / name, "numpy")
         with mock.patch.object(atomic_folder.os, "fsync"):  # nobody kills this one
             end = train(copy, epochs=EPOCHS)
             for name in ("last", "best"):  # where nothing was left to train, nothing was written either

@@ -57,11 +57,17 @@ class Mutant(NamedTuple):
         from cosmic_ray.mutating import mutate_code
         from cosmic_ray.plugins import get_operator
 
-        return mutate_code((ROOT / self.file).read_text(encoding="utf-8"), get_operator(self.operator)(), self.place)
+        return mutate_code(
+            (ROOT / self.file).read_text(encoding="utf-8"), get_operator(self.operator)(), self.place
+        )
 
     def __str__(self) -> str:
         old, new = (ROOT / self.file).read_text(encoding="utf-8").splitlines(), self.text().splitlines()
-        changed = [line for line in difflib.unified_diff(old, new, n=0, lineterm="") if line[:2] not in ("--", "++", "@@")]
+        changed = [
+            line
+            for line in difflib.unified_diff(old, new, n=0, lineterm="")
+            if line[:2] not in ("--", "++", "@@")
+        ]
         number = next(k for k, (a, b) in enumerate(zip(old, new, strict=False), 1) if a != b)
         return f"{self.file}:{number}  " + "  →  ".join(line[1:].strip() for line in changed)
 
@@ -76,7 +82,10 @@ def mutants() -> list[Mutant]:
         nodes = list(ast_nodes(get_ast((ROOT / file).read_text(encoding="utf-8"))))
         for name in sorted(set(OPERATORS) & set(operator_names())):
             operator = get_operator(name)()
-            found += [Mutant(file, name, k) for k in range(sum(len([*operator.mutation_positions(n)]) for n in nodes))]
+            found += [
+                Mutant(file, name, k)
+                for k in range(sum(len([*operator.mutation_positions(n)]) for n in nodes))
+            ]
     return found
 
 
@@ -91,8 +100,11 @@ def prove(settings: Settings) -> list[Figure]:
     sample = random.Random(settings.seed).sample(everything, min(settings.mutants, len(everything)))
 
     def plant(folder: Path, mutant: Mutant | None) -> str | None:
-        if mutant is None: return unhealthy(folder, ((t, chosen(m.file)) for m in sample for t in stages(m.file)))
-        test = caught_by(folder, mutant.file, mutant.text(), stages(mutant.file), chosen(mutant.file), SECONDS)
+        if mutant is None:
+            return unhealthy(folder, ((t, chosen(m.file)) for m in sample for t in stages(m.file)))
+        test = caught_by(
+            folder, mutant.file, mutant.text(), stages(mutant.file), chosen(mutant.file), SECONDS
+        )
         settings.say(f"mutation: {mutant}: {test or 'SURVIVES'}")
         return test
 
@@ -100,7 +112,9 @@ def prove(settings: Settings) -> list[Figure]:
     survivors = [str(mutant) for mutant, test in zip(sample, found, strict=True) if test is None]
     killed = len(sample) - len(survivors)
     promise = "a small change in what computes, trains or measures turns the suite red"
-    figure = f"{killed} of {len(sample)} mutants caught ({killed / len(sample):.1%}; drawn from {len(everything)})"
+    figure = (
+        f"{killed} of {len(sample)} mutants caught ({killed / len(sample):.1%}; drawn from {len(everything)})"
+    )
     return [
         Figure("the tests that mutants meet are green without one", healthy or "green", healthy is None),
         Figure(promise, figure, killed >= LOWEST_SCORE * len(sample), [f"survives: {s}" for s in survivors]),

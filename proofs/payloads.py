@@ -49,11 +49,14 @@ def payloads(scratch: Path) -> tuple[list[str], list[str]]:
             (folder / name).write_bytes(content)
             places.append(name)
             try:
-                if "model" in name: nn.load(folder / "model", "numpy")
-                else: readers.read(folder if "idx" in name else folder / name)
+                if "model" in name:
+                    nn.load(folder / "model", "numpy")
+                else:
+                    readers.read(folder if "idx" in name else folder / name)
             except (CheckpointError, DataError):
                 pass
-            if mark.exists(): executed.append(name)
+            if mark.exists():
+                executed.append(name)
             mark.unlink(missing_ok=True)
             make_whole(folder)
     return executed, places

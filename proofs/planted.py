@@ -7,9 +7,15 @@ in layers, losses, optimizers and activations.
 from dataclasses import dataclass
 from pathlib import Path
 
-ACTIVATIONS, LOSS, OPTIMIZERS = "ffnn_gpu/nn/activations.py", "ffnn_gpu/nn/losses/standard.py", "ffnn_gpu/optim/optimizers.py"
+ACTIVATIONS, LOSS, OPTIMIZERS = (
+    "ffnn_gpu/nn/activations.py",
+    "ffnn_gpu/nn/losses/standard.py",
+    "ffnn_gpu/optim/optimizers.py",
+)
 REFERENCE, NUMPY = "ffnn_gpu/backends/reference/backend.py", "ffnn_gpu/backends/cpu/numpy_backend.py"
-LOSSES, UPDATES, CONTROL = (f"ffnn_gpu/backends/reference/{name}.py" for name in ("losses", "updates", "step_control"))
+LOSSES, UPDATES, CONTROL = (
+    f"ffnn_gpu/backends/reference/{name}.py" for name in ("losses", "updates", "step_control")
+)
 NORM, SOFTMAX = "ffnn_gpu/backends/reference/normalization.py", "ffnn_gpu/backends/reference/softmax.py"
 DENSE, DROPOUT = "ffnn_gpu/nn/layers/dense.py", "ffnn_gpu/nn/layers/dropout.py"
 BATCH_NORM, LAYER_NORM = "ffnn_gpu/nn/layers/batch_norm.py", "ffnn_gpu/nn/layers/layer_norm.py"
@@ -29,7 +35,9 @@ class Bug:
         """The file below `root` with the mistake in it. Raises ValueError unless there is exactly one place for it."""
         source = (root / self.file).read_text(encoding="utf-8")
         if source.count(self.old) != 1:
-            raise ValueError(f"{self.name}: {self.old!r} occurs {source.count(self.old)} times in {self.file}, not once")
+            raise ValueError(
+                f"{self.name}: {self.old!r} occurs {source.count(self.old)} times in {self.file}, not once"
+            )
         return source.replace(self.old, self.new)
 
 
@@ -52,18 +60,42 @@ NAMED = (
     Bug("last row dropped from the bias gradient", REFERENCE, _DB, _DB.replace("delta", "delta[:-1]")),
     Bug("zero bias gradient", REFERENCE, _DB, "            db[...] = 0"),
     Bug("relu′ missing", ACTIVATIONS, _RELU + "(a > 0).astype(a.dtype)", _RELU + "xp.ones_like(a)"),
-    Bug("relu′ of the upstream value", REFERENCE, "self.xp, s if phi.needs_input else a)",
-        'self.xp, da if phi.name == "relu" else s if phi.needs_input else a)'),
-    Bug("leak 0.01", ACTIVATIONS, _RELU + "(a > 0).astype(a.dtype)", _RELU + "xp.where(a > 0, xp.ones_like(a), 0.01)"),
+    Bug(
+        "relu′ of the upstream value",
+        REFERENCE,
+        "self.xp, s if phi.needs_input else a)",
+        'self.xp, da if phi.name == "relu" else s if phi.needs_input else a)',
+    ),
+    Bug(
+        "leak 0.01",
+        ACTIVATIONS,
+        _RELU + "(a > 0).astype(a.dtype)",
+        _RELU + "xp.where(a > 0, xp.ones_like(a), 0.01)",
+    ),
     Bug("L2 doubled", UPDATES, "of_W += update.l2 * W", "of_W += 2 * update.l2 * W"),
-    Bug("L2 missing on one layer", OPTIMIZERS, "params.n_decayed, self.l2",
-        "max(slot.start for slot in params.slots if len(slot.shape) > 1), self.l2"),
-    Bug("L2 on biases", OPTIMIZERS, "params.n_decayed, self.l2", "len(params.theta), self.l2"),
-    Bug("W not transposed", DENSE, "backend.gemm(delta, p.W.T,",
-        "backend.gemm(delta, p.W if len(p.W) == len(p.W.T) else p.W.T,"),
+    Bug(
+        "L2 missing on one layer",
+        OPTIMIZERS,
+        "            params.n_decayed,\n",
+        "            max(slot.start for slot in params.slots if len(slot.shape) > 1),\n",
+    ),
+    Bug("L2 on biases", OPTIMIZERS, "            params.n_decayed,\n", "            len(params.theta),\n"),
+    Bug(
+        "W not transposed",
+        DENSE,
+        "backend.gemm(delta, p.W.T,",
+        "backend.gemm(delta, p.W if len(p.W) == len(p.W.T) else p.W.T,",
+    ),
     Bug("tanh′ = 1 − |a|", ACTIVATIONS, _TANH + "(1 - a) * (1 + a)", _TANH + "1 - _magnitude(xp, a)"),
-    Bug("tanh′ with a second activation", ACTIVATIONS, _TANH + "(1 - a) * (1 + a)", _TANH + "1 - xp.tanh(a) ** 2"),
-    Bug("one stale workspace row", REFERENCE, _DW, "        x = self.xp.concatenate([x[:-1], x[:1]])\n" + _DW),
+    Bug(
+        "tanh′ with a second activation",
+        ACTIVATIONS,
+        _TANH + "(1 - a) * (1 + a)",
+        _TANH + "1 - xp.tanh(a) ** 2",
+    ),
+    Bug(
+        "one stale workspace row", REFERENCE, _DW, "        x = self.xp.concatenate([x[:-1], x[:1]])\n" + _DW
+    ),
     Bug("one element + 1 %", REFERENCE, _DW, _DW + "        dW[0, 0] *= 1.01\n"),
     Bug("gradient rounded through float16", REFERENCE, _DW, _DW + '        dW[...] = dW.astype("float16")\n'),
     Bug("TF32 without being asked", REFERENCE, _GEMM, _TF32 + _GEMM),

@@ -27,9 +27,14 @@ def prove(settings: Settings) -> list[Figure]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-o",
                "junit_family=xunit1", *wanted]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=3600)
+    subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=3600
+    )
     cases = [*ET.parse(report).iter("testcase")]
-    return [_figure(promise, [case for case in cases if _is_of(case, tests)]) for promise, tests in promised.items()]
+    return [
+        _figure(promise, [case for case in cases if _is_of(case, tests)])
+        for promise, tests in promised.items()
+    ]
 
 
 def _is_of(case: ET.Element, tests: list[str]) -> bool:
@@ -38,10 +43,17 @@ def _is_of(case: ET.Element, tests: list[str]) -> bool:
 
 
 def _figure(promise: str, cases: list[ET.Element]) -> Figure:
-    failed = [case.get("name", "") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    failed = [
+        case.get("name", "")
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
+    ]
     skipped = sum(case.find("skipped") is not None for case in cases)
     passed = len(cases) - len(failed) - skipped
-    figure = f"{passed} tests pass, {len(failed)} fail" + f", {skipped} need a GPU or what is not here" * bool(skipped)
+    figure = (
+        f"{passed} tests pass, {len(failed)} fail"
+        + f", {skipped} need a GPU or what is not here" * bool(skipped)
+    )
     return Figure(re.sub("[`*]", "", promise), figure, passed > 0 and not failed, failed)
 
 

@@ -32,7 +32,8 @@ def prove(settings: Settings) -> list[Figure]:
         for number, pair in enumerate(pairs, 1):
             ends = {k: _parts(settings.scratch, pair, k) for k in range(1, STEPS + 1)}
             differing += [f"{pair} after step {k}" for k, end in ends.items() if end != wholes[pair]]
-            if number % 14 == 0: settings.say(f"resume: {number} of {len(pairs)} pairs, {len(differing)} differ")
+            if number % 14 == 0:
+                settings.say(f"resume: {number} of {len(pairs)} pairs, {len(differing)} differ")
     rng = random.Random(settings.seed)
     others: list[tuple[tuple[str, str], int, bool]] = []
     for optimizer in list(OPTIMIZERS) * (PROCESSES // len(OPTIMIZERS)):
@@ -43,8 +44,18 @@ def prove(settings: Settings) -> list[Figure]:
     wrong = [f"{pair} after step {k}" for pair, k, same in others if not same]
     stops = len(pairs) * STEPS
     return [
-        Figure(PROMISE, f"{stops - len(differing)} of {stops} stops equal, in one process", not differing, differing),
-        Figure(PROMISE, f"{len(others) - len(wrong)} of {len(others)} equal, in new processes (a sample)", not wrong, wrong),
+        Figure(
+            PROMISE,
+            f"{stops - len(differing)} of {stops} stops equal, in one process",
+            not differing,
+            differing,
+        ),
+        Figure(
+            PROMISE,
+            f"{len(others) - len(wrong)} of {len(others)} equal, in new processes (a sample)",
+            not wrong,
+            wrong,
+        ),
     ]
 
 

@@ -19,7 +19,19 @@ import numpy as np
 from proofs import ROOT, Figure, Settings
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-SETTINGS = ("--epochs", "30", "--hidden", "64,32", "--batch-size", "16", "--seed", "3", "--device", "numpy", "--quiet")
+SETTINGS = (
+    "--epochs",
+    "30",
+    "--hidden",
+    "64,32",
+    "--batch-size",
+    "16",
+    "--seed",
+    "3",
+    "--device",
+    "numpy",
+    "--quiet",
+)
 SECONDS = 120
 
 
@@ -37,9 +49,13 @@ def prove(settings: Settings) -> list[Figure]:
         codes: list[int] = []
         runs = 0
         while len(codes) < settings.signals:
-            folder, chance = settings.scratch / f"{number.name} {runs}", random.Random(f"{settings.seed} {number} {runs}")
+            folder, chance = (
+                settings.scratch / f"{number.name} {runs}",
+                random.Random(f"{settings.seed} {number} {runs}"),
+            )
             wrong += _interrupted(data, folder, number, chance, longest, codes)
-            if _outcome(folder) != _outcome(whole): wrong.append(f"run {runs} came to another end")
+            if _outcome(folder) != _outcome(whole):
+                wrong.append(f"run {runs} came to another end")
             runs += 1
             shutil.rmtree(folder)
             settings.say(f"signals: {len(codes)} × {number.name} in {runs} runs, {len(wrong)} wrong")
@@ -65,9 +81,13 @@ def _interrupted(
         time.sleep(chance.uniform(0, longest))
         child.send_signal(number)
         errors = child.communicate(timeout=SECONDS)[1]
-        if child.returncode == 0: return []
-        codes.append(child.returncode if child.returncode > 0 else 128 - child.returncode)  # as a shell counts
-        if codes[-1] not in CODES.values(): return [errors.decode()[-200:]]
+        if child.returncode == 0:
+            return []
+        codes.append(
+            child.returncode if child.returncode > 0 else 128 - child.returncode
+        )  # as a shell counts
+        if codes[-1] not in CODES.values():
+            return [errors.decode()[-200:]]
 
 
 def _await_training(child: subprocess.Popen[bytes], folder: Path) -> None:
@@ -75,8 +95,11 @@ def _await_training(child: subprocess.Popen[bytes], folder: Path) -> None:
     handlers = Path(f"/proc/{child.pid}/status")
     ours = sum(1 << number - 1 for number in CODES)
     while child.poll() is None:
-        caught = next((line for line in handlers.read_text().splitlines() if line.startswith("SigCgt")), "SigCgt: 0")
-        if int(caught.split()[1], 16) & ours == ours: return
+        caught = next(
+            (line for line in handlers.read_text().splitlines() if line.startswith("SigCgt")), "SigCgt: 0"
+        )
+        if int(caught.split()[1], 16) & ours == ours:
+            return
         time.sleep(0.005)
 
 

@@ -30,25 +30,45 @@ class Stop(nn.Callback):
         self.step = step
 
     def after_step(self, run: Any) -> None:
-        if run.steps_done == self.step: os.kill(os.getpid(), signal.SIGINT)
+        if run.steps_done == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def train(
-    folder: Path, optimizer: str = "adam", schedule: str = "one_cycle", *, every_steps: int | None = None,
-    stop: int | None = None, epochs: int = EPOCHS,
-) -> dict[str, Any]:  # fmt: skip
+    folder: Path,
+    optimizer: str = "adam",
+    schedule: str = "one_cycle",
+    *,
+    every_steps: int | None = None,
+    stop: int | None = None,
+    epochs: int = EPOCHS,
+) -> dict[str, Any]:
     """One call of fit that goes on from what lies in `folder`; everything it leaves behind, as bytes and rows."""
     layers = [nn.Dense(8, nn.relu), nn.BatchNorm(), nn.Dropout(0.3), nn.LayerNorm(), nn.Dense(3)]
     network = nn.Network(4, layers, NumpyBackend())
     rule = OPTIMIZERS[optimizer](0.01, l2=1e-3, clip_norm=1.0, ema=0.9)
     history = nn.fit(
-        network, nn.softmax_cross_entropy, rule, (X, Y), epochs=epochs, batch_size=BATCH, validation=0.1, seed=5, verbose=0,
-        schedule=ReduceOnPlateau(0.5, 0, min_delta=9.0) if schedule == "reduce_on_plateau" else SCHEDULES[schedule],
-        early_stopping=EarlyStopping(3), checkpoint=Checkpoints(folder, every_steps=every_steps), resume=True,
+        network,
+        nn.softmax_cross_entropy,
+        rule,
+        (X, Y),
+        epochs=epochs,
+        batch_size=BATCH,
+        validation=0.1,
+        seed=5,
+        verbose=0,
+        schedule=ReduceOnPlateau(0.5, 0, min_delta=9.0)
+        if schedule == "reduce_on_plateau"
+        else SCHEDULES[schedule],
+        early_stopping=EarlyStopping(3),
+        checkpoint=Checkpoints(folder, every_steps=every_steps),
+        resume=True,
         callbacks=[] if stop is None else [Stop(stop)],
-    )  # fmt: skip
+    )
     params = network.params
     vectors = vars(rule.state(params)) | {"theta": params.theta, "state": params.state, "step": params.step}
-    rows = [{name: row[name] for name in row if name not in ("seconds", "samples_per_second")} for row in history.rows]
+    rows = [
+        {name: row[name] for name in row if name not in ("seconds", "samples_per_second")}
+        for row in history.rows
+    ]
     return {name: np.asarray(vector).tobytes().hex() for name, vector in vectors.items()} | {"rows": rows}
-

@@ -30,23 +30,27 @@ try:
     from benchmarks import launcher, parallel, report, worker
     from benchmarks.contenders import CONTENDERS, contenders
     from benchmarks.jobs import Job, jobs
-except ImportError:                       # a fresh clone: make .venv first, then start again in it
+except ImportError:  # a fresh clone: make .venv first, then start again in it
     from bootstrap import restart
 
     sys.exit(restart(__file__))
 
 PRECISIONS = {"cpu": ("float32",), "cuda": ("bfloat16", "tf32", "float32")}
-TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}               # of --check, of the largest value
-CHECK_RATE = 1e-3                         # learning rate of --check: large enough that a wrong gradient shows in the loss
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}  # of --check, of the largest value
+CHECK_RATE = 1e-3  # learning rate of --check: large enough that a wrong gradient shows in the loss
 
 
 def options(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", choices=PRECISIONS, default="cpu")
     parser.add_argument("--precision")
     parser.add_argument("--networks", type=names, default=[""])
     parser.add_argument("--peers", type=names)
-    parser.add_argument("--threads", type=int, default=cores(), help="for every contender; all cores if not said")
+    parser.add_argument(
+        "--threads", type=int, default=cores(), help="for every contender; all cores if not said"
+    )
     parser.add_argument("--rounds", type=int, help="blocks of each contender; 7 if not said")
     parser.add_argument("--seconds", type=float, help="how long a block lasts; 0.3 if not said")
     parser.add_argument("--data", help="folder of IDX files for the epoch; random bytes if not said")
@@ -58,7 +62,9 @@ def options(arguments):
     args = parser.parse_args(arguments)
     args.precision = args.precision or PRECISIONS[args.device][0]
     if args.precision not in PRECISIONS[args.device]:
-        parser.error(f"--precision on {args.device} is {' or '.join(PRECISIONS[args.device])}, not {args.precision}")
+        parser.error(
+            f"--precision on {args.device} is {' or '.join(PRECISIONS[args.device])}, not {args.precision}"
+        )
     strangers = set(args.peers or ()) - set(CONTENDERS) - {""}
     if strangers:
         parser.error(f"no peer is called {', '.join(sorted(strangers))}; there are {', '.join(CONTENDERS)}")
@@ -77,6 +83,7 @@ def cores():
 
 def chosen(args):
     """name → whether it takes part. Ours and the ceiling always do."""
+
     def takes_part(name):
         if report.ours(name) or name == "products":
             return True
@@ -93,11 +100,16 @@ def selected(args):
 
 def measured(args, machine, probe):
     """Everything, printed as it comes and written after every group: a long run that is cut short keeps what it has."""
-    settings = {name: getattr(args, name) for name in ("device", "precision", "threads", "rounds", "seconds", "quick")}
+    settings = {
+        name: getattr(args, name) for name in ("device", "precision", "threads", "rounds", "seconds", "quick")
+    }
     result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "settings": settings}
     result |= {"machine": machine, "limits": limits(probe) if args.device == "cuda" else None, "groups": []}
     path = args.json or (None if args.quick else results_file(result))
-    measurements = [lambda job=job: launcher.measure(job, chosen(args), args.rounds, args.seconds) for job in selected(args)]
+    measurements = [
+        lambda job=job: launcher.measure(job, chosen(args), args.rounds, args.seconds)
+        for job in selected(args)
+    ]
     if any(text in "import" for text in args.networks):
         measurements.append(lambda: launcher.imports(chosen(args), args.threads, args.rounds))
     for measurement in measurements:
@@ -115,7 +127,12 @@ def measured(args, machine, probe):
 def of_ranks(args, machine):
     """What `benchmarks/parallel.py` finds, printed and written."""
     settings = {"device": "cpu", "precision": "float32-parallel", "threads": 1, "quick": args.quick}
-    result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "settings": settings, "machine": machine}
+    result = {
+        "schema": 1,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": settings,
+        "machine": machine,
+    }
     try:
         result |= parallel.measured(args.quick, cores())
     except RuntimeError as error:
@@ -144,7 +161,9 @@ def results_file(result):
     """benchmarks/results/<machine>-<commit>-<precision>.json"""
     machine = result["machine"]
     words = [machine.get("gpu") or machine.get("processor"), (machine.get("commit") or "no-commit")[:10]]
-    slug = re.sub(r"[^a-z0-9]+", "-", "-".join([*map(str, words), result["settings"]["precision"]]).lower()).strip("-")
+    slug = re.sub(
+        r"[^a-z0-9]+", "-", "-".join([*map(str, words), result["settings"]["precision"]]).lower()
+    ).strip("-")
     return ROOT / "benchmarks" / "results" / f"{slug}.json"
 
 
@@ -152,10 +171,12 @@ def checked(args):
     """0 if all contenders that are here compute the same; each job's losses or outputs printed."""
     failures = 0
     for job in selected(args):
-        if job.kind == "epoch": continue                      # every library shuffles in its own way
+        if job.kind == "epoch":
+            continue  # every library shuffles in its own way
         values = {}
         for name in filter(chosen(args), contenders(args.device, job.kind)):
-            if name == "products": continue
+            if name == "products":
+                continue
             answer = launcher.values(name, Job(**vars(job) | {"K": 1, "lr": CHECK_RATE}))
             if "missing" in answer:
                 print(f"{job.title}: {name} — {answer['missing']}")
@@ -170,6 +191,7 @@ def checked(args):
 
 def normalized(outputs):
     """log softmax of every row: scikit-learn gives probabilities, the others logits."""
+
     def of_row(row):
         total = max(row) + math.log(sum(math.exp(z - max(row)) for z in row))
         return [z - total for z in row]

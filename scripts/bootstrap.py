@@ -25,13 +25,13 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:                          # Windows
+except ImportError:  # Windows
     fcntl = None
     import msvcrt
 
 ROOT = Path(__file__).resolve().parent.parent
-MINIMUM = (3, 11)                            # requires-python of pyproject.toml, which an old Python cannot read
-CUDA_EXTRAS = {"cuda12x", "cuda13x"}         # both own the module `cupy`: one at a time in a .venv
+MINIMUM = (3, 11)  # requires-python of pyproject.toml, which an old Python cannot read
+CUDA_EXTRAS = {"cuda12x", "cuda13x"}  # both own the module `cupy`: one at a time in a .venv
 STAMP, LOCK, LOG = "ffnn_gpu.json", "ffnn_gpu.lock", "install.log"
 
 Stamp = namedtuple("Stamp", "python root pyproject driver cuda extras refused")
@@ -73,7 +73,9 @@ def launch(extra, command, root=ROOT):
 def restart(script, extra="fast", root=ROOT):
     """Exit code of `script` run again, with the same arguments, by .venv's Python, in which `extra` is installed."""
     if Path(sys.prefix) == root / ".venv" and extra in read_stamp(root).extras:
-        say(f"error: .venv cannot import what it holds; delete the folder {root / '.venv'} and run this again")
+        say(
+            f"error: .venv cannot import what it holds; delete the folder {root / '.venv'} and run this again"
+        )
         return 2
     return launch(extra, [str(script), *sys.argv[1:]], root)
 
@@ -89,7 +91,7 @@ def prepare(extra, root=ROOT):
         found, target = survey(extra, root)
         if found != target:
             with lock(root / ".venv"):
-                found, target = survey(extra, root)        # the process waited for may have done it
+                found, target = survey(extra, root)  # the process waited for may have done it
                 if found != target:
                     install(root, found, target)
     except OSError as error:
@@ -105,7 +107,10 @@ def survey(extra, root):
     driver, cuda = cuda_here(stamp)
     kept = set(stamp.extras)
     clash = cuda and kept & CUDA_EXTRAS - {cuda}
-    stale = stamp != NOTHING and (stamp.python, stamp.root) != (version, place)  # upgraded interpreter, moved folder
+    stale = stamp != NOTHING and (stamp.python, stamp.root) != (
+        version,
+        place,
+    )  # upgraded interpreter, moved folder
     if version is None or clash or stale:
         found, version, kept = NOTHING, "{}.{}".format(*sys.version_info), kept - CUDA_EXTRAS
     else:
@@ -145,7 +150,9 @@ def check_python():
     newer = newer_python()
     advice = f"run `{newer} {sys.argv[0]}`" if newer else "install a newer Python and run this script with it"
     have, need = "{}.{}.{}".format(*sys.version_info), "{}.{}".format(*MINIMUM)
-    raise SetupError(f"it needs Python {need} or newer, and {sys.executable} is Python {have}; {advice}", then="")
+    raise SetupError(
+        f"it needs Python {need} or newer, and {sys.executable} is Python {have}; {advice}", then=""
+    )
 
 
 def newer_python():
@@ -163,8 +170,10 @@ def python_of(root):
 
 
 def venv_version(root):
-    """"3.12" as .venv's own Python says it; None where it does not run, is no virtual environment or is too old."""
-    code = "import sys; print(*sys.version_info[:2], sep='.') if sys.prefix != sys.base_prefix else sys.exit(1)"
+    """ "3.12" as .venv's own Python says it; None where it does not run, is no virtual environment or is too old."""
+    code = (
+        "import sys; print(*sys.version_info[:2], sep='.') if sys.prefix != sys.base_prefix else sys.exit(1)"
+    )
     text = answer([str(python_of(root)), "-I", "-c", code])
     try:
         version = tuple(int(part) for part in text.split("."))
@@ -181,7 +190,9 @@ def make_venv(root):
             shutil.rmtree(str(entry))
         elif entry.name != LOCK:
             entry.unlink()
-    base = getattr(sys, "_base_executable", None) or sys.executable    # sys.executable may be in the .venv just emptied
+    base = (
+        getattr(sys, "_base_executable", None) or sys.executable
+    )  # sys.executable may be in the .venv just emptied
     command = [base, "-m", "venv", "--without-pip", str(root / ".venv")]
     run_logged(root, command, "a virtual environment could not be made")
 
@@ -221,7 +232,9 @@ def ask_cuda_version(path):
         say("no NVIDIA driver answers (nvidia-smi): CPU packages only.")
     elif cuda_extra(version) is None:
         known = "{}.{}".format(*version)
-        say(f"the NVIDIA driver knows CUDA {known}, CuPy needs 12 or newer: CPU packages only until it is updated.")
+        say(
+            f"the NVIDIA driver knows CUDA {known}, CuPy needs 12 or newer: CPU packages only until it is updated."
+        )
     return version
 
 
@@ -245,12 +258,15 @@ def pip_install(root, extras, effort):
     """Install the package, editable, with `extras` into .venv; pip's settings (index, proxy, cache) stay the user's."""
     name = "ffnn_gpu[{}]".format(",".join(extras))
     say(f"installing {name} into .venv ({effort}) ...")
-    python = [str(python_of(root)), "-I", "-m"]            # -I: a PYTHONPATH must not count as installed
+    python = [str(python_of(root)), "-I", "-m"]  # -I: a PYTHONPATH must not count as installed
     if answer([*python, "pip", "--version"]) is None:
         run_logged(root, [*python, "ensurepip", "--default-pip"], "pip could not be added to .venv")
     quiet = ["--disable-pip-version-check", "--no-input", "-q"]
-    run_logged(root, [*python, "pip", "install", *quiet, "-e", ".[{}]".format(",".join(extras))],
-               f"pip could not install {name}")
+    run_logged(
+        root,
+        [*python, "pip", "install", *quiet, "-e", ".[{}]".format(",".join(extras))],
+        f"pip could not install {name}",
+    )
 
 
 def run_logged(root, command, failure):
@@ -263,7 +279,9 @@ def run_logged(root, command, failure):
     with open(str(log), "ab") as output:
         begin = output.tell()
         inout = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        code = subprocess.call(command, cwd=str(root), close_fds=False, **inout)     # passes the lock on: see `lock`
+        code = subprocess.call(
+            command, cwd=str(root), close_fds=False, **inout
+        )  # passes the lock on: see `lock`
     if code != 0:
         text = log.read_bytes()[begin:].decode("utf-8", "replace")
         fallback = f"{failure}; mend what the lines above name (all of them: {log})"
@@ -273,21 +291,41 @@ def run_logged(root, command, failure):
 # Read from top to bottom: a refused certificate also reads as a failed connection, and a failed connection ends in
 # "Could not find a version".
 CAUSES = (
-    (("no space left on device", "errno 28]", "disk quota exceeded", "errno 122]", "winerror 112]"),
-     "the disk is full; free about 1 GB (5 GB where CuPy is installed too)"),
-    (("permission denied", "errno 13]", "read-only file system", "errno 30]", "winerror 5]"),
-     "a folder is not writable; make the clone and the temporary folder writable for this user, or clone to a place of "
-     "your own"),
-    (("certificate_verify_failed", "certificate verify failed"),
-     "the package index showed a certificate that pip does not trust; name your network's own certificate file in "
-     "PIP_CERT"),
-    (("name resolution", "name or service not known", "nodename nor servname", "getaddrinfo failed", "max retries",
-      "connection", "timed out", "network is unreachable", "no route to host", "cannot connect to proxy"),
-     "no package index could be reached; check the network, or set PIP_INDEX_URL (or PIP_PROXY) to what your network "
-     "uses"),
-    (("could not find a version", "no matching distribution"),
-     "the package index shows pip no release that fits this Python and machine; check the network and the index "
-     "(PIP_INDEX_URL), or try another Python from {}.{} on".format(*MINIMUM)),
+    (
+        ("no space left on device", "errno 28]", "disk quota exceeded", "errno 122]", "winerror 112]"),
+        "the disk is full; free about 1 GB (5 GB where CuPy is installed too)",
+    ),
+    (
+        ("permission denied", "errno 13]", "read-only file system", "errno 30]", "winerror 5]"),
+        "a folder is not writable; make the clone and the temporary folder writable for this user, or clone to a place of "
+        "your own",
+    ),
+    (
+        ("certificate_verify_failed", "certificate verify failed"),
+        "the package index showed a certificate that pip does not trust; name your network's own certificate file in "
+        "PIP_CERT",
+    ),
+    (
+        (
+            "name resolution",
+            "name or service not known",
+            "nodename nor servname",
+            "getaddrinfo failed",
+            "max retries",
+            "connection",
+            "timed out",
+            "network is unreachable",
+            "no route to host",
+            "cannot connect to proxy",
+        ),
+        "no package index could be reached; check the network, or set PIP_INDEX_URL (or PIP_PROXY) to what your network "
+        "uses",
+    ),
+    (
+        ("could not find a version", "no matching distribution"),
+        "the package index shows pip no release that fits this Python and machine; check the network and the index "
+        "(PIP_INDEX_URL), or try another Python from {}.{} on".format(*MINIMUM),
+    ),
 )
 
 
@@ -367,7 +405,9 @@ def try_lock(handle):
 def answer(command):
     """What `command` prints, or None where it is absent, fails or keeps silent for a minute."""
     try:
-        return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=60).decode("utf-8", "replace")
+        return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=60).decode(
+            "utf-8", "replace"
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -378,7 +418,9 @@ def execute(command):
         os.execv(command[0], command)
     child = subprocess.Popen(command)
     while child.poll() is None:
-        with contextlib.suppress(KeyboardInterrupt):       # Ctrl-C reached the child too, which ends in its own way
+        with contextlib.suppress(
+            KeyboardInterrupt
+        ):  # Ctrl-C reached the child too, which ends in its own way
             child.wait()
     return child.returncode
 

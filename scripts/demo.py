@@ -12,8 +12,17 @@ from bootstrap import ROOT, launch
 
 def command(arguments):
     """What .venv's Python runs."""
-    return ["-P", "-m", "ffnn_gpu", "train", "digits", "--out", str(ROOT / "runs" / "digits"), "--overwrite",
-            *arguments]
+    return [
+        "-P",
+        "-m",
+        "ffnn_gpu",
+        "train",
+        "digits",
+        "--out",
+        str(ROOT / "runs" / "digits"),
+        "--overwrite",
+        *arguments,
+    ]
 
 
 if __name__ == "__main__":

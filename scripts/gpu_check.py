@@ -32,7 +32,8 @@ STEPS = FIRST + PROOFS
 
 def main(arguments=None):
     options = parse(arguments)
-    if not options.wheels: require_package()
+    if not options.wheels:
+        require_package()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the step that runs on the way out
     options.out.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * options.minutes
@@ -52,24 +53,30 @@ def main(arguments=None):
 def parse(arguments):
     def step(names):
         unknown = sorted(set(names.split(",")) - set(PROOFS))
-        if unknown: raise argparse.ArgumentTypeError(f"{unknown} cannot be chosen; there are {', '.join(PROOFS)}")
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown} cannot be chosen; there are {', '.join(PROOFS)}")
         return names.split(",")
 
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
-    parser.add_argument("--wheels", type=folder, metavar="DIR", help="packages to install what is missing from")
+    parser.add_argument(
+        "--wheels", type=folder, metavar="DIR", help="packages to install what is missing from"
+    )
     parser.add_argument("--mnist", type=folder, metavar="DIR", help="MNIST's four files")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="what still runs then is stopped")
     some = parser.add_mutually_exclusive_group()
-    some.add_argument("--only", type=step, default=PROOFS, metavar="A,B", help="of the steps from parity on, these")
+    some.add_argument(
+        "--only", type=step, default=PROOFS, metavar="A,B", help="of the steps from parity on, these"
+    )
     some.add_argument("--skip", type=step, default=[], metavar="A,B", help="of them, all but these")
     return parser.parse_args(arguments)
 
 
 def folder(name):
     """An existing folder, by its full path: the steps run elsewhere."""
-    if not Path(name).is_dir(): raise argparse.ArgumentTypeError(f"there is no folder {name}")
+    if not Path(name).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {name}")
     return Path(name).resolve()
 
 
@@ -94,7 +101,12 @@ def chosen(options):
 def prove(check, names):
     """The report, which is on the disk as far as it goes after every step. Raises NoGpuError, and leaves no report then."""
     began, steps = time.monotonic(), {name: {"outcome": "not run"} for name in STEPS}
-    report = {"commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"), "green": False, "steps": steps}
+    report = {
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "green": False,
+        "steps": steps,
+    }
     for name in names:
         say(f"{name} … (its output: {check.log})")
         steps[name] = attempt(getattr(gpu_steps, name), check)
@@ -114,7 +126,9 @@ def attempt(step, check):
         raise
     except StepError as error:
         found = {"outcome": "failed", "why": str(error)} | error.found
-    except Exception as error:  # a report in another shape, a full disk: the later steps may still tell something
+    except (
+        Exception
+    ) as error:  # a report in another shape, a full disk: the later steps may still tell something
         found = {"outcome": "failed", "why": f"{type(error).__name__}: {error}"}
     return {"outcome": found.pop("outcome"), "seconds": round(time.monotonic() - began, 1)} | found
 
@@ -127,7 +141,9 @@ def commit():
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)
     except OSError:  # no git
         return None
-    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "") if head.returncode == 0 else None
+    return (
+        head.stdout.strip() + ("+changes" if status.stdout.strip() else "") if head.returncode == 0 else None
+    )
 
 
 def sentence(step):
@@ -137,7 +153,9 @@ def sentence(step):
 
 def table(steps):
     """One line for each step."""
-    return "\n".join(f"{name:<10} {step.get('seconds', 0):>7.1f} s  {sentence(step)}" for name, step in steps.items())
+    return "\n".join(
+        f"{name:<10} {step.get('seconds', 0):>7.1f} s  {sentence(step)}" for name, step in steps.items()
+    )
 
 
 def say(line):

@@ -32,16 +32,21 @@ def facts():
         "cuda": runtime.runtimeGetVersion(),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {"ffnn_gpu": ffnn_gpu.__version__} | {name: version(name) for name in PACKAGES if version(name)},
+        "packages": {"ffnn_gpu": ffnn_gpu.__version__}
+        | {name: version(name) for name in PACKAGES if version(name)},
     }
 
 
 def driver():
     """The driver's own version, such as "580.95.05"; None where no nvidia-smi tells it."""
     smi = shutil.which("nvidia-smi")
-    if smi is None: return None
+    if smi is None:
+        return None
     told = subprocess.run(
-        [smi, "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True, check=False
+        [smi, "--query-gpu=driver_version", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return told.stdout.split("\n")[0].strip() or None
 

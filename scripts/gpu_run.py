@@ -38,7 +38,8 @@ class Ended:
     @property
     def fault(self):
         """None, or what went wrong, in a sentence."""
-        if self.code is None: return f"stopped after {self.seconds:.0f} s"
+        if self.code is None:
+            return f"stopped after {self.seconds:.0f} s"
         lines = self.text.strip().splitlines() or ["it printed nothing"]
         return f"exit code {self.code}: {lines[-1].strip(' =')}" if self.code else None
 
@@ -61,7 +62,11 @@ class Check:
 
     def environment(self):
         """The user's, without settings of this package or of TF32 that would change what is tested."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("FFNN_GPU_", "CUPY_TF32"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("FFNN_GPU_", "CUPY_TF32"))
+        }
         path = os.pathsep.join(filter(None, [str(ROOT), str(self.site), kept.get("PYTHONPATH")]))
         kept |= {"PYTHONPATH": path, "FFNN_GPU_REQUIRE_GPU": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
         return kept | self._toolkit(kept.get("LD_LIBRARY_PATH"))
@@ -69,16 +74,20 @@ class Check:
     def _toolkit(self, before):
         """Where NVIDIA's wheels have put libraries and headers: CuPy and nvmath look on PYTHONPATH for neither."""
         libraries, found = [str(folder) for folder in sorted(self.site.glob("nvidia/*/lib"))], {}
-        if libraries: found["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [*libraries, before]))
+        if libraries:
+            found["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [*libraries, before]))
         for file in self.site.glob("nvidia/*/include/cuda_runtime.h"):
-            found["CUDA_PATH"] = found["CUDA_HOME"] = str(file.parents[1])  # the two must agree, else there is a warning
+            found["CUDA_PATH"] = found["CUDA_HOME"] = str(
+                file.parents[1]
+            )  # the two must agree, else there is a warning
         return found
 
     def run(self, *command, most=float("inf")):
         """How `command` ended in the repository, with its output; gpu_check.log gets that too. Raises StepError."""
         command, began = [str(word) for word in command], time.monotonic()
         seconds = min(most, self.deadline - began)
-        if seconds <= 0: raise StepError("no time was left")
+        if seconds <= 0:
+            raise StepError("no time was left")
         with self.log.open("a+b") as log:
             log.write(f"\n$ {' '.join(command)}\n".encode())
             log.flush()
@@ -91,16 +100,25 @@ class Check:
 def _wait(command, seconds, environment, log):
     """The exit code, or None if `command` had to be stopped; nothing of it runs on afterwards."""
     try:
-        child = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log,
-                                 stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+        child = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     except OSError as error:
         raise StepError(f"{command[0]} cannot be started: {error}") from None
     try:
         return child.wait(seconds)
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired): child.wait(PATIENCE)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(PATIENCE)
         return None
     finally:
-        with suppress(ProcessLookupError): os.killpg(child.pid, signal.SIGKILL)  # what it started included
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # what it started included
         child.wait()

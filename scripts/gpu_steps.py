@@ -18,7 +18,13 @@ from shutil import which
 from gpu_run import ROOT, NoGpuError, StepError
 
 SCRIPTS = ROOT / "scripts"
-SANITIZED = ("tests/backends/cuda/test_cupy_backend.py", "-m", "gpu", "-k", "fused_operation and not float64")  # about a minute
+SANITIZED = (
+    "tests/backends/cuda/test_cupy_backend.py",
+    "-m",
+    "gpu",
+    "-k",
+    "fused_operation and not float64",
+)  # about a minute
 SANITIZER_SECONDS = 240  # for each tool
 FOUND = 86  # what compute-sanitizer is told to exit with where it found something
 # A test marked gpu may skip on a GPU for these reasons alone: an epilogue that this cublasLt refuses for a type, where the
@@ -29,17 +35,31 @@ MAY_SKIP = re.compile(r"cublasLt \S+ cannot compute |could not import 'torch'")
 def wheels(check):
     """Install whatever of the wheels in a folder this Python lacks."""
     names = sorted({path.name.split("-")[0] for path in check.wheels.glob("*.whl")})
-    if not names: raise StepError(f"{check.wheels} holds no wheels")
+    if not names:
+        raise StepError(f"{check.wheels} holds no wheels")
     missing = [name for name in names if not _is_here(name)]
     if missing:
-        ended = check.run(*_pip(check), "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps",
-                          "--find-links", check.wheels, "--target", check.site, *missing)  # fmt: skip
-        if ended.fault: raise StepError(ended.fault, missing=missing)
+        ended = check.run(
+            *_pip(check),
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-index",
+            "--no-deps",
+            "--find-links",
+            check.wheels,
+            "--target",
+            check.site,
+            *missing,
+        )
+        if ended.fault:
+            raise StepError(ended.fault, missing=missing)
     return {"installed": missing, "here_already": [name for name in names if name not in missing]}
 
 
 def _is_here(name):
-    if name.startswith("cupy_cuda"): return importlib.util.find_spec("cupy") is not None  # for whichever CUDA
+    if name.startswith("cupy_cuda"):
+        return importlib.util.find_spec("cupy") is not None  # for whichever CUDA
     try:
         metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -49,9 +69,11 @@ def _is_here(name):
 
 def _pip(check):
     """The command pip; an environment without it borrows one."""
-    if importlib.util.find_spec("pip"): return sys.executable, "-m", "pip"
+    if importlib.util.find_spec("pip"):
+        return sys.executable, "-m", "pip"
     ended = check.run(sys.executable, "-m", "venv", check.scratch / "pip")
-    if ended.fault: raise StepError(f"this Python has no pip, and none could be made: {ended.fault}")
+    if ended.fault:
+        raise StepError(f"this Python has no pip, and none could be made: {ended.fault}")
     return check.scratch / "pip" / "bin" / "python", "-m", "pip"
 
 
@@ -59,8 +81,10 @@ def machine(check):
     """What gpu_facts.py finds. Raises NoGpuError."""
     ended = check.run(sys.executable, SCRIPTS / "gpu_facts.py")
     last = ended.text.strip().rpartition("\n")[2]
-    if ended.code == 2: raise NoGpuError(last)
-    if ended.fault: raise StepError(ended.fault)
+    if ended.code == 2:
+        raise NoGpuError(last)
+    if ended.fault:
+        raise StepError(ended.fault)
     return json.loads(last)
 
 
@@ -72,55 +96,84 @@ def parity(check):
     found = results(report)
     strange = {reason: n for reason, n in found["skipped"].items() if not MAY_SKIP.search(reason)}
     why = ended.fault or ("not one test passed" if not found["passed"] else None)
-    if strange: why = why or f"{sum(strange.values())} tests were skipped: {next(iter(strange))}"
-    if why: raise StepError(why, **found)
+    if strange:
+        why = why or f"{sum(strange.values())} tests were skipped: {next(iter(strange))}"
+    if why:
+        raise StepError(why, **found)
     return found
 
 
 def _pytest(check, report, *options, before=(), most=float("inf")):
     watch = ("-o", "faulthandler_timeout=120")  # a test that hangs shows in the log where
-    return check.run(*before, sys.executable, "-m", "pytest", *watch, f"--junit-xml={report}", *options, most=most)
+    return check.run(
+        *before, sys.executable, "-m", "pytest", *watch, f"--junit-xml={report}", *options, most=most
+    )
 
 
 def results(report):
     """{"passed": …, "failed": …, "failures": [names], "skipped": {reason: …}} of a JUnit file, zeros if it is absent."""
     suite = ET.parse(report).getroot().find("testsuite") if report.exists() else ET.Element("testsuite")
-    total, failed, errors, skipped = (int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped"))
-    cases = [*suite.iter("testcase")]  # not to be counted: the test that an interrupt ended is one of them, without a result
+    total, failed, errors, skipped = (
+        int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped")
+    )
+    cases = [
+        *suite.iter("testcase")
+    ]  # not to be counted: the test that an interrupt ended is one of them, without a result
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     return {
         "passed": total - failed - errors - skipped,
         "failed": failed + errors,
         "failures": [f"{case.get('classname')}::{case.get('name')}" for case in bad[:50]],
-        "skipped": dict(Counter(case.find("skipped").get("message") for case in cases if case.find("skipped") is not None)),
+        "skipped": dict(
+            Counter(case.find("skipped").get("message") for case in cases if case.find("skipped") is not None)
+        ),
     }
 
 
 def sanitizer(check):
     """The kernels under compute-sanitizer: accesses out of bounds, then races in shared memory."""
     tool = find_sanitizer(check)
-    if tool is None: return {"outcome": "not installed"}
+    if tool is None:
+        return {"outcome": "not installed"}
     found = {}
     for name in ("memcheck", "racecheck"):
         found[name], why = _sanitized(check, tool, name)
-        if why: raise StepError(f"{name}: {why}", **found)
+        if why:
+            raise StepError(f"{name}: {why}", **found)
     return found
 
 
 def _sanitized(check, tool, name):
     report = check.scratch / f"{name}.xml"
-    before = tool, "--tool", name, "--error-exitcode", FOUND, *(["--report-api-errors", "no"] if name == "memcheck" else [])
-    ended = _pytest(check, report, "-p", "tests.backends.cuda.unpooled", *SANITIZED, before=before, most=SANITIZER_SECONDS)
+    before = (
+        tool,
+        "--tool",
+        name,
+        "--error-exitcode",
+        FOUND,
+        *(["--report-api-errors", "no"] if name == "memcheck" else []),
+    )
+    ended = _pytest(
+        check, report, "-p", "tests.backends.cuda.unpooled", *SANITIZED, before=before, most=SANITIZER_SECONDS
+    )
     summary, tests = re.search(r"^=+ ((?:ERROR|RACECHECK) SUMMARY: .*)$", ended.text, re.M), results(report)
     why = ended.fault or (None if summary else "it printed no summary")
-    if summary and not re.search(": 0 (errors|hazards)", summary[1]): why = why or summary[1]  # warnings leave the exit code
-    if tests["skipped"] or not tests["passed"]: why = why or f"{tests['passed']} tests passed, skipped {tests['skipped']}"
-    return {"passed": tests["passed"], "summary": summary and summary[1], "seconds": round(ended.seconds, 1)}, why
+    if summary and not re.search(": 0 (errors|hazards)", summary[1]):
+        why = why or summary[1]  # warnings leave the exit code
+    if tests["skipped"] or not tests["passed"]:
+        why = why or f"{tests['passed']} tests passed, skipped {tests['skipped']}"
+    return {
+        "passed": tests["passed"],
+        "summary": summary and summary[1],
+        "seconds": round(ended.seconds, 1),
+    }, why
 
 
 def find_sanitizer(check):
     """The command compute-sanitizer on PATH, in a CUDA toolkit or in NVIDIA's wheel; None where there is none."""
-    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)] + ["/usr/local/cuda"]
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)] + [
+        "/usr/local/cuda"
+    ]
     wheels = [folder for base in (str(check.site), *sys.path) for folder in Path(base).glob("nvidia/*/")]
     folders = [os.environ.get("PATH", ""), *(f"{home}/bin" for home in [*homes, *wheels])]
     return which("compute-sanitizer", path=os.pathsep.join(folders))
@@ -131,7 +184,8 @@ def benchmark(check):
     file = check.scratch / "benchmark.json"
     ended = check.run(sys.executable, SCRIPTS / "benchmark.py", "--device", "cuda", "--json", file)
     found = {"figures": json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
-    if ended.fault or not found: raise StepError(ended.fault or "benchmark.py wrote no figures", **found)
+    if ended.fault or not found:
+        raise StepError(ended.fault or "benchmark.py wrote no figures", **found)
     return found
 
 
@@ -141,11 +195,17 @@ def mnist(check):
     for dtype in ("float32", "bfloat16"):
         command = SCRIPTS / "train_mnist.py", "--data", check.mnist, "--device", "cuda", "--dtype", dtype
         ended = check.run(sys.executable, *command)
-        if ended.fault: raise StepError(f"{dtype}: {ended.fault}", **found)
+        if ended.fault:
+            raise StepError(f"{dtype}: {ended.fault}", **found)
         told = re.search(r"test accuracy (\S+) on (\d+) pictures after (\S+) s of training", ended.text)
-        if told is None: raise StepError(f"{dtype}: train_mnist.py printed no accuracy", **found)
+        if told is None:
+            raise StepError(f"{dtype}: train_mnist.py printed no accuracy", **found)
         accuracy, pictures, seconds = told.groups()
-        found[dtype] = {"test_accuracy": float(accuracy), "pictures": int(pictures), "training_seconds": float(seconds)}
+        found[dtype] = {
+            "test_accuracy": float(accuracy),
+            "pictures": int(pictures),
+            "training_seconds": float(seconds),
+        }
         goal = re.search(r"^98 % after (\S+) s$", ended.text, re.M)
         found[dtype]["seconds_to_98_percent"] = float(goal[1]) if goal else None
     return found

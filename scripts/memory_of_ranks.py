@@ -34,15 +34,20 @@ FEATURES, CLASSES, BATCH, STATUS = 64, 10, 1 << 16, Path("/proc/self/status")
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--files", type=int, default=1)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--limit", type=float, default=1024)
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.train: return train(options.train, options.limit)
-    mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if options.train:
+        return train(options.train, options.limit)
+    mpiexec = shutil.which(
+        "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    )
     if not STATUS.exists() or mpiexec is None:
         print("not measured: mpiexec (pip install mpi4py mpich) and Linux are needed", file=sys.stderr)
         return 2
@@ -73,7 +78,16 @@ def train(folder, limit):
     before, began = resident("VmHWM"), time.perf_counter()
     network = Network(FEATURES, [Dense(128, relu), Dense(CLASSES)], ranks.device)
     data = x, np.load(folder / "y.npy", mmap_mode="r")
-    fit(network, softmax_cross_entropy, Adam(), data, epochs=1, batch_size=BATCH, verbose=0, communicator=ranks)
+    fit(
+        network,
+        softmax_cross_entropy,
+        Adam(),
+        data,
+        epochs=1,
+        batch_size=BATCH,
+        verbose=0,
+        communicator=ranks,
+    )
     peak, seconds = resident("VmHWM"), time.perf_counter() - began
     sys.stdout.write(
         f"rank {ranks.rank} of {ranks.size}: {len(x):,} rows of {FEATURES} numbers in {len(files)} files, "
@@ -83,7 +97,8 @@ def train(folder, limit):
     sys.stdout.flush()
     most = np.array([peak])
     ranks.all_reduce(most, "max")
-    if most[0] > limit and ranks.rank == 0: print(f"more than {limit:g} MiB", file=sys.stderr)
+    if most[0] > limit and ranks.rank == 0:
+        print(f"more than {limit:g} MiB", file=sys.stderr)
     return int(most[0] > limit)
 
 

@@ -71,12 +71,15 @@ def table(figures: list[Figure]) -> list[str]:
     for figure in figures:
         first, *rest = textwrap.wrap(figure.promise, WIDTH, subsequent_indent="  ")
         lines += [f"{first:{WIDTH}}  {figure.figure:{wide}}  {figure.outcome}", *rest]
-        if figure.holds is False: lines += [f"    {detail}" for detail in figure.details]
+        if figure.holds is False:
+            lines += [f"    {detail}" for detail in figure.details]
     return lines
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", type=lambda text: text.split(","), default=[*PROOFS])
     parser.add_argument("--json", type=Path)
     for name in COUNTS:
@@ -84,7 +87,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args(arguments)
     strangers = set(options.only) - set(PROOFS)
-    if strangers: parser.error(f"no proof is called {', '.join(sorted(strangers))}; there are {', '.join(PROOFS)}")
+    if strangers:
+        parser.error(f"no proof is called {', '.join(sorted(strangers))}; there are {', '.join(PROOFS)}")
     return options
 
 

@@ -35,7 +35,9 @@ ROWS = (10_000, 100_000, 1_000_000)
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--largest", type=int, default=10_000_000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
@@ -46,8 +48,11 @@ def main(arguments=None):
         found += [measured("hidden layers", L, (256, *(256,) * L, CLASSES), 128, *few) for L in DEPTHS]
         found += [measured("batch", B, (256, 256, 256, CLASSES), B, *few) for B in BATCHES]
         for n in (*(rows for rows in ROWS if rows < options.largest), options.largest):
-            found.append(measured("rows in a file", n, (64, 128, 128, CLASSES), 256, *rows_of(Path(folder), n, 64)))
-    if options.json: options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            found.append(
+                measured("rows in a file", n, (64, 128, 128, CLASSES), 256, *rows_of(Path(folder), n, 64))
+            )
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

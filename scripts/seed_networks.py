@@ -18,7 +18,7 @@ try:
     import numpy as np
 
     import ffnn_gpu as nn
-except ImportError:                       # a fresh clone: make .venv first, then start again in it
+except ImportError:  # a fresh clone: make .venv first, then start again in it
     from bootstrap import restart
 
     sys.exit(restart(__file__))
@@ -66,7 +66,10 @@ def ours(name: str) -> dict[str, float]:
     network.backward(ws.dz, ws)
     norms = {"loss": float(value)}
     for k, p in enumerate(network.params.views):
-        norms |= {f"‖∂L/∂W{k + 1}‖": float(np.linalg.norm(p.dW)), f"‖∂L/∂b{k + 1}‖": float(np.linalg.norm(p.db))}
+        norms |= {
+            f"‖∂L/∂W{k + 1}‖": float(np.linalg.norm(p.dW)),
+            f"‖∂L/∂b{k + 1}‖": float(np.linalg.norm(p.db)),
+        }
     return norms
 
 
@@ -106,13 +109,17 @@ def peer() -> tuple[str, dict[str, dict[str, float]]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--store", action="store_true", help="write PyTorch's numbers to the tests")
     store = parser.parse_args().store
     source, yardstick = peer()
     if store:
         STORED.parent.mkdir(exist_ok=True)
-        STORED.write_text(json.dumps({"torch": source.split()[1], "networks": yardstick}, indent=1) + "\n", encoding="utf-8")
+        STORED.write_text(
+            json.dumps({"torch": source.split()[1], "networks": yardstick}, indent=1) + "\n", encoding="utf-8"
+        )
     worst = 0.0
     for name in NETWORKS:
         print(f"\n{name:32s} {'ffnn_gpu':>22s} {source:>28s}   relative")

@@ -18,7 +18,18 @@ def command(arguments):
     tests = [] if named else [str(ROOT / "tests")]
     # By the order of names: by the number of tests, the few that take longest come last and alone: twice the time in all.
     spread = "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"
-    return ["-P", "-m", "pytest", *spread, "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), *arguments, *tests]
+    return [
+        "-P",
+        "-m",
+        "pytest",
+        *spread,
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        "--rootdir",
+        str(ROOT),
+        *arguments,
+        *tests,
+    ]
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ try:
     import ffnn_gpu as nn
     from ffnn_gpu.data.readers import read
     from ffnn_gpu.data.standardizer import Standardizer
-except ImportError:                       # a fresh clone: make .venv first, then start again in it
+except ImportError:  # a fresh clone: make .venv first, then start again in it
     from bootstrap import restart
 
     sys.exit(restart(__file__))
@@ -35,15 +35,22 @@ class Clock(nn.Callback):
     def after_epoch(self, run: Any, row: dict[str, float]) -> None:
         self.seconds += time.perf_counter() - self.began
         self.accuracy = nn.evaluate(run.network, run.loss, self.data, metrics=["accuracy"])["accuracy"]
-        if self.reached is None and self.accuracy >= self.goal: self.reached = self.seconds
+        if self.reached is None and self.accuracy >= self.goal:
+            self.reached = self.seconds
         self.began = time.perf_counter()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="folder with train-images…, train-labels…, t10k-images…, t10k-labels…")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", required=True, help="folder with train-images…, train-labels…, t10k-images…, t10k-labels…"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
-    parser.add_argument("--dtype", default="float32", help="float32, float64; on a GPU also bfloat16, float16")
+    parser.add_argument(
+        "--dtype", default="float32", help="float32, float64; on a GPU also bfloat16, float16"
+    )
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -58,21 +65,34 @@ def main() -> None:
         784,
         [
             nn.Dropout(0.1),
-            nn.Dense(512, nn.silu), nn.Dropout(0.3),
-            nn.Dense(512, nn.silu), nn.Dropout(0.3),
+            nn.Dense(512, nn.silu),
+            nn.Dropout(0.3),
+            nn.Dense(512, nn.silu),
+            nn.Dropout(0.3),
             nn.Dense(10),
         ],
-        backend=args.device, dtype=args.dtype, seed=args.seed,
-    )  # fmt: skip
+        backend=args.device,
+        dtype=args.dtype,
+        seed=args.seed,
+    )
     print(network.summary(), f"\n\n{network.backend.name}: {network.backend.reason}", file=sys.stderr)
 
     clock = Clock((x_test, mnist.y_test))
     nn.fit(
-        network, nn.softmax_cross_entropy, nn.AdamW(lr=2e-3, weight_decay=0.1), (x, mnist.y),
-        epochs=args.epochs, batch_size=256, schedule=nn.OneCycle(), seed=args.seed, callbacks=[clock],
-    )  # fmt: skip
-    print(f"test accuracy {clock.accuracy:.4f} on {len(x_test)} pictures after {clock.seconds:.1f} s of training, "
-          f"{clock.seconds / args.epochs:.3g} s an epoch")  # fmt: skip
+        network,
+        nn.softmax_cross_entropy,
+        nn.AdamW(lr=2e-3, weight_decay=0.1),
+        (x, mnist.y),
+        epochs=args.epochs,
+        batch_size=256,
+        schedule=nn.OneCycle(),
+        seed=args.seed,
+        callbacks=[clock],
+    )
+    print(
+        f"test accuracy {clock.accuracy:.4f} on {len(x_test)} pictures after {clock.seconds:.1f} s of training, "
+        f"{clock.seconds / args.epochs:.3g} s an epoch"
+    )
     print("98 % never reached" if clock.reached is None else f"98 % after {clock.reached:.1f} s")
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
-pytest_plugins = ["pytest_ffnn_gpu", "pytester"]  # the first is not installed where a checkout is tested as it lies
+pytest_plugins = [
+    "pytest_ffnn_gpu",
+    "pytester",
+]  # the first is not installed where a checkout is tested as it lies
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -40,7 +40,10 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 
 def sources():
     """Path within the package → source."""
-    return {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+    return {
+        path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
 def family(path):
@@ -55,28 +58,41 @@ def is_module(name):
 
 def imported(node):
     """The dotted names that an import statement reads."""
-    if isinstance(node, ast.Import): return [alias.name for alias in node.names]
-    if not isinstance(node, ast.ImportFrom): return []
-    if node.level: return ["." * node.level]
-    if node.module == "ffnn_gpu": return [f"ffnn_gpu.{a.name}" if is_module(a.name) else "ffnn_gpu" for a in node.names]
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    if node.level:
+        return ["." * node.level]
+    if node.module == "ffnn_gpu":
+        return [f"ffnn_gpu.{a.name}" if is_module(a.name) else "ffnn_gpu" for a in node.names]
     return [node.module]
 
 
 def wrong_arrows(path, source):
     """Every import in `source`, inside functions too, that does not point to the left."""
     here = family(path)
-    if here not in RANK: return [f"{path}: {here} has no place in ORDER; give it one"]
+    if here not in RANK:
+        return [f"{path}: {here} has no place in ORDER; give it one"]
     found = []
     for node in ast.walk(ast.parse(source)):
         for name in imported(node):
-            if name.startswith("."): found.append(f"{path}:{node.lineno}: relative import")
-            if name.split(".")[0] != "ffnn_gpu": continue
+            if name.startswith("."):
+                found.append(f"{path}:{node.lineno}: relative import")
+            if name.split(".")[0] != "ffnn_gpu":
+                continue
             there = [*name.split("."), "ffnn_gpu"][1]
             if there == here and path != "__init__.py":
-                found += [f"{path}:{node.lineno}: {name} is on the other side" for wall in APART if crosses(wall, path, name)]
+                found += [
+                    f"{path}:{node.lineno}: {name} is on the other side"
+                    for wall in APART
+                    if crosses(wall, path, name)
+                ]
                 continue
             if there not in RANK or RANK[there] >= RANK[here]:
-                found.append(f"{path}:{node.lineno}: {here} imports {there}, which does not stand to its left")
+                found.append(
+                    f"{path}:{node.lineno}: {here} imports {there}, which does not stand to its left"
+                )
     return found
 
 
@@ -88,24 +104,32 @@ def crosses(wall, path, name):
 
 def cupy_imports(path, source):
     """Every import of cupy or cupyx outside backends/cuda/ and distributed/."""
-    if path.startswith(CUPY_ROOMS): return []
+    if path.startswith(CUPY_ROOMS):
+        return []
     found = []
     for node in ast.walk(ast.parse(source)):
         names = [name for name in imported(node) if name.split(".")[0] in ("cupy", "cupyx")]
-        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
-            names += [a.value for a in node.args if isinstance(a, ast.Constant) and a.value in ("cupy", "cupyx")]
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in (
+            "import_module",
+            "__import__",
+        ):
+            names += [
+                a.value for a in node.args if isinstance(a, ast.Constant) and a.value in ("cupy", "cupyx")
+            ]
         found += [f"{path}:{node.lineno}: {name}" for name in names]
     return found
 
 
 def products(path, source):
     """Every matrix product outside the backends and the strict array module: `@`, xp.matmul, np.dot and their kin."""
-    if path.startswith(("backends/", "testing/strict_")): return []
+    if path.startswith(("backends/", "testing/strict_")):
+        return []
     found = []
     for node in ast.walk(ast.parse(source)):
         operator = isinstance(node, (ast.BinOp, ast.AugAssign)) and isinstance(node.op, ast.MatMult)
         named = isinstance(node, ast.Attribute) and node.attr in PRODUCTS
-        if operator or named: found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
+        if operator or named:
+            found.append(f"{path}:{node.lineno}: {ast.unparse(node)}")
     return found
 
 
@@ -115,9 +139,14 @@ def unsafe(path, source):
     for node in ast.walk(ast.parse(source)):
         bad = [name for name in imported(node) if name.split(".")[0] in UNSAFE_MODULES]
         if isinstance(node, ast.Call):
-            if isinstance(node.func, ast.Name) and node.func.id in UNSAFE_CALLS: bad.append(node.func.id)
+            if isinstance(node.func, ast.Name) and node.func.id in UNSAFE_CALLS:
+                bad.append(node.func.id)
             allowed = [k for k in node.keywords if k.arg == "allow_pickle"]
-            bad += [ast.unparse(k) for k in allowed if not (isinstance(k.value, ast.Constant) and k.value.value is False)]
+            bad += [
+                ast.unparse(k)
+                for k in allowed
+                if not (isinstance(k.value, ast.Constant) and k.value.value is False)
+            ]
         found += [f"{path}:{node.lineno}: {name}" for name in bad]
     return found
 
@@ -125,11 +154,13 @@ def unsafe(path, source):
 def undocumented(path, source):
     """The module, and every public class and function on its top level, without a docstring."""
     tree = ast.parse(source)
-    if not tree.body: return []
+    if not tree.body:
+        return []
     found = [] if ast.get_docstring(tree) else [f"{path}: module without a docstring"]
     for node in tree.body:
         public = isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_")
-        if public and path == "__init__.py" and not ast.get_docstring(node): found.append(f"{path}: {node.name}")
+        if public and path == "__init__.py" and not ast.get_docstring(node):
+            found.append(f"{path}: {node.name}")
     return found
 
 
@@ -142,7 +173,8 @@ def bad_exports(module):
             continue
         thing = getattr(module, name)
         own = vars(thing).get("__doc__") if isinstance(thing, type) else inspect.getdoc(thing)
-        if not own or own.startswith(f"{name}("): found.append(f"{name} has no docstring")  # dataclass writes "Name(…)"
+        if not own or own.startswith(f"{name}("):
+            found.append(f"{name} has no docstring")  # dataclass writes "Name(…)"
     return found
 
 
@@ -150,7 +182,9 @@ def parameters(function):
     """(name, kind, default) of each, seen through wrappers that pass everything on."""
     signature = inspect.signature(function, follow_wrapped=False)
     kinds = {parameter.kind for parameter in signature.parameters.values()}
-    if {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds and hasattr(function, "__wrapped__"):
+    if {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds and hasattr(
+        function, "__wrapped__"
+    ):
         return parameters(function.__wrapped__)
     return [(p.name, p.kind, p.default) for p in signature.parameters.values()]
 
@@ -159,7 +193,8 @@ def differing_signatures(override, reference):
     """Methods of `override` that cannot be called like the reference's, or that the reference does not know."""
     found = []
     for name, member in vars(override).items():
-        if name.startswith("_") or not inspect.isfunction(member): continue
+        if name.startswith("_") or not inspect.isfunction(member):
+            continue
         if not hasattr(reference, name):
             continue
         if parameters(member) != parameters(getattr(reference, name)):
@@ -178,9 +213,11 @@ def test_tree_keeps_the_rule(rule):
 def test_cupy_is_imported_in_exactly_two_places():
     """And inside functions: `import ffnn_gpu` must not import CuPy."""
     mentions = {
-        path for path, source in sources().items() for node in ast.walk(ast.parse(source))
+        path
+        for path, source in sources().items()
+        for node in ast.walk(ast.parse(source))
         if any(name.split(".")[0] in ("cupy", "cupyx") for name in imported(node))
-    }  # fmt: skip
+    }
     assert mentions == {"backends/cuda/cupy_backend.py", "distributed/nccl.py"}
 
 
@@ -197,7 +234,9 @@ def test_overrides_can_be_called_like_the_reference(override):
 def test_every_module_imports_without_a_gpu():
     for path in sources():
         if path != "__main__.py":  # which runs
-            importlib.import_module(("ffnn_gpu/" + path.removesuffix(".py").removesuffix("/__init__")).replace("/", "."))
+            importlib.import_module(
+                ("ffnn_gpu/" + path.removesuffix(".py").removesuffix("/__init__")).replace("/", ".")
+            )
 
 
 def test_no_file_has_a_vague_name():
@@ -240,16 +279,26 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "path", "source"), PLANTED, ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(
+    ("rule", "path", "source"), PLANTED, ids=lambda value: getattr(value, "__name__", None)
+)
 def test_rule_fails_on_a_planted_violation(rule, path, source):
     assert len(rule(path, source)) == 1
 
 
 HARMLESS = [
-    (wrong_arrows, "nn/layers/dense.py", "from ffnn_gpu.nn.layer import Layer\nfrom ffnn_gpu.nn.activations import relu"),
+    (
+        wrong_arrows,
+        "nn/layers/dense.py",
+        "from ffnn_gpu.nn.layer import Layer\nfrom ffnn_gpu.nn.activations import relu",
+    ),
     (wrong_arrows, "cli/commands.py", "def main():\n    from ffnn_gpu.cli import train"),
     (wrong_arrows, "cli/plots.py", "def draw():\n    import matplotlib.pyplot"),
-    (wrong_arrows, "backends/choice.py", "from ffnn_gpu.backends.cpu import loops\nfrom ffnn_gpu.backends.cuda import probe"),
+    (
+        wrong_arrows,
+        "backends/choice.py",
+        "from ffnn_gpu.backends.cpu import loops\nfrom ffnn_gpu.backends.cuda import probe",
+    ),
     (cupy_imports, "backends/cuda/cupy_backend.py", "def load_cupy():\n    import cupy"),
     (cupy_imports, "arrays/boundary.py", "import sys\nsys.modules.get('cupy')"),
     (products, "backends/reference/backend.py", "a = x @ W"),
@@ -260,7 +309,9 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "path", "source"), HARMLESS, ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(
+    ("rule", "path", "source"), HARMLESS, ids=lambda value: getattr(value, "__name__", None)
+)
 def test_rule_lets_harmless_source_pass(rule, path, source):
     assert rule(path, source) == []
 
@@ -281,7 +332,9 @@ def test_signature_rule_fails_on_planted_overrides():
     class Kept(Backend):
         def gemm(self, A, B, out): ...
 
-    found = [differing_signatures(kind, Backend) for kind in (Renamed, Defaulted, Shortened, Positional, Kept)]
+    found = [
+        differing_signatures(kind, Backend) for kind in (Renamed, Defaulted, Shortened, Positional, Kept)
+    ]
     assert [len(differences) for differences in found] == [1, 1, 1, 1, 0]
 
 

@@ -8,7 +8,14 @@ import pytest
 
 from ffnn_gpu import evaluate, fit, train_step
 from ffnn_gpu.backends.choice import get_backend
-from ffnn_gpu.errors import BackendMismatchError, ConfigurationError, DataError, DivergedError, ShapeError, WorkspaceError
+from ffnn_gpu.errors import (
+    BackendMismatchError,
+    ConfigurationError,
+    DataError,
+    DivergedError,
+    ShapeError,
+    WorkspaceError,
+)
 from ffnn_gpu.nn.activations import relu, sigmoid
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual, Softmax
 from ffnn_gpu.nn.losses.standard import (
@@ -72,8 +79,16 @@ def refuses(call, error, message, state):
 # ---------------------------------------------------------------------- rows
 
 BAD_X = {
-    "NaN": (changed(X, (3, 1), np.nan), DataError, r"x holds 1 values .* not finite; the first is nan at index \(3, 1\)"),
-    "Inf": (changed(changed(X, (3, 1), np.inf), (9, 0), -np.inf), DataError, r"x holds 2 .* inf at index \(3, 1\)"),
+    "NaN": (
+        changed(X, (3, 1), np.nan),
+        DataError,
+        r"x holds 1 values .* not finite; the first is nan at index \(3, 1\)",
+    ),
+    "Inf": (
+        changed(changed(X, (3, 1), np.inf), (9, 0), -np.inf),
+        DataError,
+        r"x holds 2 .* inf at index \(3, 1\)",
+    ),
     "float32 NaN": (changed(X, (19, 3), np.nan).astype(np.float32), DataError, r"index \(19, 3\)"),
     "Fortran NaN": (np.asfortranarray(changed(X, (3, 1), np.nan)), DataError, r"index \(3, 1\)"),
     "too few columns": (X[:, :3], ShapeError, "x has 3 columns; layer 0 of this network reads 4"),
@@ -100,9 +115,13 @@ def test_rows_that_cannot_be_used_are_refused_with_the_numbers(backend, kind, ve
         "fit": lambda: fit(network, softmax_cross_entropy, optimizer, (x, LABELS), epochs=1, verbose=0),
         "evaluate": lambda: evaluate(network, softmax_cross_entropy, (x, LABELS)),
         "predict": lambda: network.predict(x),
-        "validation": lambda: fit(network, softmax_cross_entropy, optimizer, (X, LABELS), validation=(x, LABELS), verbose=0),
+        "validation": lambda: fit(
+            network, softmax_cross_entropy, optimizer, (X, LABELS), validation=(x, LABELS), verbose=0
+        ),
     }
-    refuses(calls[verb], error, message, State(network, optimizer, *([x] if isinstance(x, np.ndarray) else [])))
+    refuses(
+        calls[verb], error, message, State(network, optimizer, *([x] if isinstance(x, np.ndarray) else []))
+    )
 
 
 @pytest.mark.parametrize("kind", ["too few columns", "one row as vector", "images", "complex", "strings"])
@@ -111,8 +130,10 @@ def test_forward_and_train_step_refuse_what_is_no_matrix_of_their_width(backend,
     network, optimizer = network_of(backend), Adam()
     ws, state = network.workspace(N), State(network, optimizer, x)
     if not backend.owns(x):  # on a GPU, which knows no strings
-        if kind == "strings": error, message = BackendMismatchError, "x is a numpy.ndarray"
-        else: x = backend.asarray(x)
+        if kind == "strings":
+            error, message = BackendMismatchError, "x is a numpy.ndarray"
+        else:
+            x = backend.asarray(x)
     refuses(lambda: network.forward(x, ws), error, message, state)
     y = backend.asarray(LABELS)
     refuses(lambda: train_step(network, softmax_cross_entropy, optimizer, x, y, ws), error, message, state)
@@ -121,7 +142,12 @@ def test_forward_and_train_step_refuse_what_is_no_matrix_of_their_width(backend,
 @pytest.mark.parametrize("x", [X.tolist(), "x", None])
 def test_forward_refuses_what_lives_elsewhere(backend, x):
     network = network_of(backend)
-    refuses(lambda: network.forward(x, network.workspace(N)), BackendMismatchError, "backend", State(network, Adam()))
+    refuses(
+        lambda: network.forward(x, network.workspace(N)),
+        BackendMismatchError,
+        "backend",
+        State(network, Adam()),
+    )
 
 
 def test_nan_goes_through_forward_as_nan_and_is_no_prediction(backend):
@@ -136,30 +162,90 @@ def test_nan_goes_through_forward_as_nan_and_is_no_prediction(backend):
 # ---------------------------------------------------------------------- targets
 
 BAD_Y = {
-    "label too high": (softmax_cross_entropy, changed(LABELS, 7, 3), DataError, r"y\[7\] is 3; .* 3 outputs, .* 0 to 2"),
+    "label too high": (
+        softmax_cross_entropy,
+        changed(LABELS, 7, 3),
+        DataError,
+        r"y\[7\] is 3; .* 3 outputs, .* 0 to 2",
+    ),
     "negative label": (softmax_cross_entropy, changed(LABELS, 7, -1), DataError, r"y\[7\] is -1"),
     "fractional label": (softmax_cross_entropy, LABELS + 0.5, DataError, r"y\[0\] is \d\.5"),
     "NaN label": (softmax_cross_entropy, changed(LABELS + 0.0, 7, np.nan), DataError, r"nan at index \(7,\)"),
-    "infinite label": (softmax_cross_entropy, changed(LABELS + 0.0, 7, np.inf), DataError, r"inf at index \(7,\)"),
+    "infinite label": (
+        softmax_cross_entropy,
+        changed(LABELS + 0.0, 7, np.inf),
+        DataError,
+        r"inf at index \(7,\)",
+    ),
     "bool labels": (softmax_cross_entropy, LABELS > 0, DataError, "dtype bool"),
     "string labels": (softmax_cross_entropy, LABELS.astype(str), DataError, "LabelMap"),
     "object labels": (softmax_cross_entropy, LABELS.astype(object), DataError, OBJECTS),
     "complex labels": (softmax_cross_entropy, LABELS.astype(complex), DataError, "dtype complex128"),
     "labels too high for probabilities": (cross_entropy, changed(LABELS, 7, 3), DataError, r"y\[7\] is 3"),
-    "huge label": (softmax_cross_entropy, changed(LABELS.astype(np.uint64), 7, 2**63), DataError, r"y\[7\] is 922337203"),
-    "one-hot too narrow": (softmax_cross_entropy, ONE_HOT[:, :2], ShapeError, r"shape \(20, 2\); the network has 3 outputs"),
-    "one-hot too wide": (cross_entropy, np.eye(4)[LABELS], ShapeError, r"shape \(20, 4\); the network has 3 outputs"),
-    "column of labels": (softmax_cross_entropy, LABELS[:, None], ShapeError, r"shape \(20, 1\); the network has 3 outputs"),
-    "rows not summing to 1": (softmax_cross_entropy, changed(ONE_HOT, (5, 0), 0.25), DataError, "row 5 of y sums to .*25"),
-    "negative probability": (softmax_cross_entropy, changed(ONE_HOT, (5,), [-1, 1, 1]), DataError, "row 5 of y holds a neg"),
-    "NaN probability": (softmax_cross_entropy, changed(ONE_HOT, (5, 2), np.nan), DataError, r"nan at index \(5, 2\)"),
+    "huge label": (
+        softmax_cross_entropy,
+        changed(LABELS.astype(np.uint64), 7, 2**63),
+        DataError,
+        r"y\[7\] is 922337203",
+    ),
+    "one-hot too narrow": (
+        softmax_cross_entropy,
+        ONE_HOT[:, :2],
+        ShapeError,
+        r"shape \(20, 2\); the network has 3 outputs",
+    ),
+    "one-hot too wide": (
+        cross_entropy,
+        np.eye(4)[LABELS],
+        ShapeError,
+        r"shape \(20, 4\); the network has 3 outputs",
+    ),
+    "column of labels": (
+        softmax_cross_entropy,
+        LABELS[:, None],
+        ShapeError,
+        r"shape \(20, 1\); the network has 3 outputs",
+    ),
+    "rows not summing to 1": (
+        softmax_cross_entropy,
+        changed(ONE_HOT, (5, 0), 0.25),
+        DataError,
+        "row 5 of y sums to .*25",
+    ),
+    "negative probability": (
+        softmax_cross_entropy,
+        changed(ONE_HOT, (5,), [-1, 1, 1]),
+        DataError,
+        "row 5 of y holds a neg",
+    ),
+    "NaN probability": (
+        softmax_cross_entropy,
+        changed(ONE_HOT, (5, 2), np.nan),
+        DataError,
+        r"nan at index \(5, 2\)",
+    ),
     "3-D targets": (softmax_cross_entropy, np.ones((N, C, 1)), ShapeError, r"shape \(20, 3, 1\)"),
     "one number": (softmax_cross_entropy, np.int64(1), ShapeError, r"shape \(\)"),
     "too few rows": (softmax_cross_entropy, LABELS[:-1], ShapeError, "20 rows and y has 19"),
     "too many rows": (softmax_cross_entropy, np.r_[LABELS, 0], ShapeError, "20 rows and y has 21"),
-    "vector against 3 outputs": (mean_squared_error, X[:, 0], ShapeError, r"shape \(20,\); the network has 3 outputs"),
-    "column against 3 outputs": (mean_squared_error, X[:, :1], ShapeError, r"shape \(20, 1\); the network has 3 outputs"),
-    "NaN number": (mean_squared_error, changed(X[:, :3], (2, 1), np.nan), DataError, r"1 values .* nan at index \(2, 1\)"),
+    "vector against 3 outputs": (
+        mean_squared_error,
+        X[:, 0],
+        ShapeError,
+        r"shape \(20,\); the network has 3 outputs",
+    ),
+    "column against 3 outputs": (
+        mean_squared_error,
+        X[:, :1],
+        ShapeError,
+        r"shape \(20, 1\); the network has 3 outputs",
+    ),
+    "NaN number": (
+        mean_squared_error,
+        changed(X[:, :3], (2, 1), np.nan),
+        DataError,
+        r"1 values .* nan at index \(2, 1\)",
+    ),
     "infinite number": (huber, changed(X[:, :3], (2, 1), -np.inf), DataError, r"-inf at index \(2, 1\)"),
     "complex numbers": (mean_squared_error, X[:, :3] + 1j, DataError, "dtype complex128"),
     "string numbers": (mean_squared_error, X[:, :3].astype(str), DataError, "dtype <U"),
@@ -167,7 +253,12 @@ BAD_Y = {
     "probability above 1": (binary_cross_entropy_with_logits, 2 * ONE_HOT, DataError, "from 0 to 1"),
     "probability below 0": (binary_cross_entropy, -ONE_HOT, DataError, "from 0 to 1"),
     "hinge of 0 and 1": (hinge, ONE_HOT, DataError, r"\(-1, 1\)"),
-    "class weights too many": (SoftmaxCrossEntropy(0, (1.0,) * 4), LABELS, ShapeError, "4 numbers; .* 3 outputs"),
+    "class weights too many": (
+        SoftmaxCrossEntropy(0, (1.0,) * 4),
+        LABELS,
+        ShapeError,
+        "4 numbers; .* 3 outputs",
+    ),
     "None": (mean_squared_error, None, DataError, OBJECTS),
 }
 
@@ -188,10 +279,19 @@ def test_targets_that_cannot_be_used_are_refused_with_the_numbers(backend, kind,
     refuses(calls[verb], error, message, State(network, optimizer, np.asarray(y)))
 
 
-@pytest.mark.parametrize("labels", [
-    LABELS.astype(np.float32), LABELS + 0.0, LABELS.astype(np.uint8), LABELS.astype(np.int16), LABELS.astype(">i4"),
-    LABELS.tolist(), LABELS.astype(np.float16), np.where(LABELS == 0, -0.0, LABELS),
-])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS.astype(np.float32),
+        LABELS + 0.0,
+        LABELS.astype(np.uint8),
+        LABELS.astype(np.int16),
+        LABELS.astype(">i4"),
+        LABELS.tolist(),
+        LABELS.astype(np.float16),
+        np.where(LABELS == 0, -0.0, LABELS),
+    ],
+)
 def test_labels_of_any_integral_kind_train_alike(backend, labels):
     a, b = network_of(backend), network_of(backend)
     fit(a, softmax_cross_entropy, Adam(), (X, labels), epochs=2, verbose=0)
@@ -235,10 +335,14 @@ def test_weights_that_are_no_weights_are_refused(backend, kind, verb):
     network, optimizer = network_of(backend), Adam()
     x, y = backend.asarray(X), backend.asarray(LABELS)
     calls = {
-        "fit": lambda: fit(network, softmax_cross_entropy, optimizer, (X, LABELS), sample_weight=w, verbose=0),
+        "fit": lambda: fit(
+            network, softmax_cross_entropy, optimizer, (X, LABELS), sample_weight=w, verbose=0
+        ),
         "triple": lambda: fit(network, softmax_cross_entropy, optimizer, (X, LABELS, w), verbose=0),
         "evaluate": lambda: evaluate(network, softmax_cross_entropy, (X, LABELS, w)),
-        "train_step": lambda: train_step(network, softmax_cross_entropy, optimizer, x, y, network.workspace(N), w),
+        "train_step": lambda: train_step(
+            network, softmax_cross_entropy, optimizer, x, y, network.workspace(N), w
+        ),
     }
     refuses(calls[verb], error, message, State(network, optimizer, np.asarray(w)))
 
@@ -249,12 +353,19 @@ def test_weights_that_are_no_weights_are_refused(backend, kind, verb):
 def test_empty_data_is_refused_by_fit_and_evaluate(backend):
     network, optimizer = network_of(backend), Adam()
     state, empty = State(network, optimizer), (X[:0], LABELS[:0])
-    refuses(lambda: fit(network, softmax_cross_entropy, optimizer, empty), DataError, r"data is empty: .* \(0, 4\)", state)
+    refuses(
+        lambda: fit(network, softmax_cross_entropy, optimizer, empty),
+        DataError,
+        r"data is empty: .* \(0, 4\)",
+        state,
+    )
     refuses(lambda: evaluate(network, softmax_cross_entropy, empty), DataError, "data is empty", state)
 
 
 def test_no_rows_go_forward_to_no_rows(backend):
-    network = Network(D, [Dense(5, relu), LayerNorm(), BatchNorm(), Dropout(0.5), Dense(C), Softmax()], backend)
+    network = Network(
+        D, [Dense(5, relu), LayerNorm(), BatchNorm(), Dropout(0.5), Dense(C), Softmax()], backend
+    )
     assert network.predict(X[:0]).shape == (0, C)
     for training in (True, False):
         x = backend.asarray(X[:0], "float32")
@@ -275,10 +386,18 @@ def test_one_row_and_a_batch_larger_than_the_data_work(backend):
         assert np.isfinite(history["loss"]).all() and np.isfinite(backend.to_host(network.params.state)).all()
 
 
-@pytest.mark.parametrize("store", [
-    np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2], lambda x: x[::-1].copy()[::-1], lambda x: x.astype(">f8"),
-    lambda x: np.lib.stride_tricks.as_strided(x.copy(), writeable=False), lambda x: x.tolist(),
-], ids=["fortran", "strided", "negative stride", "big-endian", "read-only", "list"])  # fmt: skip
+@pytest.mark.parametrize(
+    "store",
+    [
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+        lambda x: x[::-1].copy()[::-1],
+        lambda x: x.astype(">f8"),
+        lambda x: np.lib.stride_tricks.as_strided(x.copy(), writeable=False),
+        lambda x: x.tolist(),
+    ],
+    ids=["fortran", "strided", "negative stride", "big-endian", "read-only", "list"],
+)
 def test_rows_stored_in_another_way_give_the_same_bits_and_stay_untouched(backend, store):
     stored, plain, other = store(X), network_of(backend), network_of(backend)
     before = np.array(stored)
@@ -311,8 +430,16 @@ def test_rows_too_large_for_the_network_dtype_are_refused(backend):
 # ---------------------------------------------------------------------- settings of a network
 
 BAD_NETWORKS = {
-    "int32": (lambda b: Network(4, [Dense(3)], b, np.int32), ConfigurationError, "'int32' .* float32, float64"),
-    "complex64": (lambda b: Network(4, [Dense(3)], b, np.dtype("complex64")), ConfigurationError, "'complex64'"),
+    "int32": (
+        lambda b: Network(4, [Dense(3)], b, np.int32),
+        ConfigurationError,
+        "'int32' .* float32, float64",
+    ),
+    "complex64": (
+        lambda b: Network(4, [Dense(3)], b, np.dtype("complex64")),
+        ConfigurationError,
+        "'complex64'",
+    ),
     "no dtype": (lambda b: Network(4, [Dense(3)], b, None), ConfigurationError, "'None'"),
     "misspelt dtype": (lambda b: Network(4, [Dense(3)], b, "flaot32"), ConfigurationError, "'flaot32'"),
     "no layer": (lambda b: Network(4, [Dense(3), relu], b), ConfigurationError, "not relu"),
@@ -333,13 +460,21 @@ BAD_NETWORKS = {
     "dropout NaN": (lambda b: Dropout(float("nan")), ConfigurationError, "not nan"),
     "dropout bool": (lambda b: Dropout(True), ConfigurationError, "not True"),
     "dropout text": (lambda b: Dropout("0.1"), ConfigurationError, "not '0.1'"),
-    "residual of another width": (lambda b: Network(4, [Residual([Dense(5)])], b), ShapeError, "turn width 4 into 5"),
+    "residual of another width": (
+        lambda b: Network(4, [Residual([Dense(5)])], b),
+        ShapeError,
+        "turn width 4 into 5",
+    ),
     "residual of nothing": (lambda b: Residual([]), ConfigurationError, "one or more layers"),
     "residual of no layers": (lambda b: Residual([relu]), ConfigurationError, "one or more layers"),
     "eps 0": (lambda b: LayerNorm(0.0), ConfigurationError, "eps of LayerNorm"),
     "momentum 0": (lambda b: BatchNorm(0.0), ConfigurationError, "momentum of BatchNorm"),
     "smoothing 1": (lambda b: SoftmaxCrossEntropy(1.0), ConfigurationError, "label_smoothing"),
-    "class weight negative": (lambda b: SoftmaxCrossEntropy(0, (-1.0, 1.0)), ConfigurationError, "class weights"),
+    "class weight negative": (
+        lambda b: SoftmaxCrossEntropy(0, (-1.0, 1.0)),
+        ConfigurationError,
+        "class weights",
+    ),
     "huber 0": (lambda b: huber.with_alpha(0), ConfigurationError, "alpha of huber"),
 }
 
@@ -375,14 +510,19 @@ def test_backward_refuses_a_workspace_without_a_pass(backend):
     refuses(lambda: network.backward(dz, ws), WorkspaceError, "holds no forward pass", state)
     network.forward(x, ws)
     network.backward(dz, ws)
-    refuses(lambda: network.backward(dz, ws), WorkspaceError, "holds no forward pass", state := State(network, Adam()))
+    refuses(
+        lambda: network.backward(dz, ws),
+        WorkspaceError,
+        "holds no forward pass",
+        state := State(network, Adam()),
+    )
 
     inference = network.workspace(N, training=False)
     network.forward(x, inference)
     refuses(lambda: network.backward(dz, inference), WorkspaceError, "made with training=False", state)
 
     network.forward(x, ws)
-    network.forward(x[:5], ws.first(5))                                             # the pass over all rows is overwritten
+    network.forward(x[:5], ws.first(5))  # the pass over all rows is overwritten
     refuses(lambda: network.backward(dz, ws), WorkspaceError, "holds no forward pass", state)
 
     refuses(lambda: network.forward(x, other.workspace(N)), WorkspaceError, "made by another network", state)
@@ -392,7 +532,9 @@ def test_backward_refuses_a_workspace_without_a_pass(backend):
 def test_sizes_that_differ_from_the_workspace_are_refused_with_the_remedy(backend):
     network = network_of(backend)
     x, ws = backend.asarray(X), network.workspace(7)
-    with pytest.raises(ShapeError, match=r"x has 20 rows and the workspace 7; make one with network.workspace\(20\)"):
+    with pytest.raises(
+        ShapeError, match=r"x has 20 rows and the workspace 7; make one with network.workspace\(20\)"
+    ):
         network.forward(x, ws)
     with pytest.raises(ShapeError, match=r"x has 5 rows and the workspace 7; pass workspace.first\(5\)"):
         network.forward(x[:5], ws)

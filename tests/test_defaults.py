@@ -35,8 +35,16 @@ OURS = {
     (layers.Dense, "phi"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
     (layers.Dense, "biases"): initializers.zeros,
 }  # fmt: skip
-OFF = {"l1": 0, "clip_norm": None, "clip_value": None, "ema": None}  # of every optimizer; PyTorch has them elsewhere
-KINDS = [*optimizers.OPTIMIZERS.values(), *(getattr(layers, name) for name in layers.__all__ if name[0].isupper())]
+OFF = {
+    "l1": 0,
+    "clip_norm": None,
+    "clip_value": None,
+    "ema": None,
+}  # of every optimizer; PyTorch has them elsewhere
+KINDS = [
+    *optimizers.OPTIMIZERS.values(),
+    *(getattr(layers, name) for name in layers.__all__ if name[0].isupper()),
+]
 
 
 def defaults(kind):

@@ -8,7 +8,9 @@ import pytest
 
 SCRIPT = Path(__file__).parent / "golden" / "make_golden.py"
 GROUPS = ("activations", "softmax", "losses", "optimizers", "schedules", "normalization", "network")
-REPEATED = 1e-12  # of each number, plus 1e-15 absolute: float64 on another processor rounds exp and sums differently
+REPEATED = (
+    1e-12  # of each number, plus 1e-15 absolute: float64 on another processor rounds exp and sums differently
+)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from ffnn_gpu import (
     sigmoid,
     softmax_cross_entropy,
     tanh,
-)  # fmt: skip
+)
 from ffnn_gpu.backends.choice import NumpyBackend
 from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.nn.initializers import Normal
@@ -72,7 +72,8 @@ def targets(loss, B, seed=1):
 
 def last_layers(loss):
     """What turns numbers into outputs the loss reads."""
-    if loss == "cross_entropy": return [Dense(O, biases=ONE), Softmax()]
+    if loss == "cross_entropy":
+        return [Dense(O, biases=ONE), Softmax()]
     return [Dense(O, sigmoid if loss == "binary_cross_entropy" else ACTIVATIONS["identity"], biases=ONE)]
 
 
@@ -116,7 +117,12 @@ def test_gradient_of_a_deep_network_is_the_slope(backend, name, kind, loss):
 
 # ---------------------------------------------------------------------- other oracles
 
-DEEP = [Dense(6, tanh, biases=ONE), BatchNorm(), Residual([LayerNorm(), Dense(6, ACTIVATIONS["gelu"])]), Dropout(0.2)]
+DEEP = [
+    Dense(6, tanh, biases=ONE),
+    BatchNorm(),
+    Residual([LayerNorm(), Dense(6, ACTIVATIONS["gelu"])]),
+    Dropout(0.2),
+]
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
@@ -148,7 +154,9 @@ def test_whole_network_equals_autograd(backend, golden, dtype):
     numbers = network.params.to_host()
     network.params.assign(numbers | {name: np.array(value, dtype) for name, value in stored["theta"].items()})
     value, _, dx = gradient(network, softmax_cross_entropy, stored["x"], np.array(stored["y"]))
-    found = {slot.name: np.array(backend.to_host(slot.view(network.params.grad))) for slot in network.params.slots}
+    found = {
+        slot.name: np.array(backend.to_host(slot.view(network.params.grad))) for slot in network.params.slots
+    }
     relative = tolerance("network", dtype, K=6, L=6)
     assert abs(value - stored["loss"]) <= relative * abs(stored["loss"])
     largest = max(np.abs(want).max() for want in stored["gradients"].values())
@@ -163,9 +171,10 @@ def test_whole_network_equals_autograd(backend, golden, dtype):
 def test_float32_gradient_equals_the_float64_oracle(backend, name, kind):
     phi, K = ACTIVATIONS[name], 64
     layers = [Dense(48, phi), Dense(32, phi)]
-    low, high = (make(each, layers, "softmax_cross_entropy", dtype, n_in=20) for each, dtype in (
-        (backend, "float32"), (Network(1, []).backend, "float64"),
-    ))  # fmt: skip
+    low, high = (
+        make(each, layers, "softmax_cross_entropy", dtype, n_in=20)
+        for each, dtype in ((backend, "float32"), (Network(1, []).backend, "float64"))
+    )
     high.params.assign({key: value.astype(np.float64) for key, value in low.params.to_host().items()})
     x, y = data(kind, (K, 20)).astype(np.float32), targets("softmax_cross_entropy", K)
     value, grad, dx = gradient(low, softmax_cross_entropy, x, y)
@@ -181,7 +190,11 @@ def test_float32_gradient_equals_the_float64_oracle(backend, name, kind):
 # ---------------------------------------------------------------------- laws
 
 EXACT = 1e-12  # of the largest element, in float64: sums in another order
-no_batch_norm = [Dense(6, relu, biases=ONE), Residual([LayerNorm(), Dense(6, tanh)]), Dense(5, ACTIVATIONS["silu"])]
+no_batch_norm = [
+    Dense(6, relu, biases=ONE),
+    Residual([LayerNorm(), Dense(6, tanh)]),
+    Dense(5, ACTIVATIONS["silu"]),
+]
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
@@ -207,7 +220,11 @@ def test_batch_is_the_weighted_mean_of_its_parts(backend, loss):
         for rows in (slice(0, 2), slice(2, 9)):
             part = None if weight is None else weight[rows]
             one_value, one, _ = gradient(network, rule, x[rows], y[rows], part)
-            n = float(rule.total_weight(backend, backend.asarray(y[rows]), None if part is None else backend.asarray(part)))
+            n = float(
+                rule.total_weight(
+                    backend, backend.asarray(y[rows]), None if part is None else backend.asarray(part)
+                )
+            )
             total, value, N = total + n * one, value + n * one_value, N + n
         assert value / N == pytest.approx(whole_value, rel=EXACT)
         assert_close(total / N, whole, EXACT, "∇θ")
@@ -265,7 +282,9 @@ def test_features_of_zero_change_nothing(backend, dtype):
     assert_close(dx_2[:, :3], dx, relative, "dx")
     for slot in wide.params.slots:
         got = backend.to_host(slot.view(wide.params.grad))
-        want = next(backend.to_host(s.view(narrow.params.grad)) for s in narrow.params.slots if s.name == slot.name)
+        want = next(
+            backend.to_host(s.view(narrow.params.grad)) for s in narrow.params.slots if s.name == slot.name
+        )
         assert_close(got[:3] if slot.name == "0.W" else got, want, relative, f"gradient of {slot.name}")
         assert slot.name != "0.W" or not got[3:].any()
 
@@ -306,7 +325,8 @@ def of_slope(name, fault):
     """φ′ of the activation called so, as a function of (da, a)."""
 
     def activation_backward(self, da, a, phi, s=None):
-        if phi.name != name: return NumpyBackend.activation_backward(self, da, a, phi, s)
+        if phi.name != name:
+            return NumpyBackend.activation_backward(self, da, a, phi, s)
         da *= fault(da, a)
         return da
 
@@ -340,7 +360,10 @@ def through_float16(x, delta, dW):
 
 def tf32(self, A, B, out):
     """Ten bits of mantissa, as a tensor core that was not asked keeps them."""
-    low = [((np.ascontiguousarray(M).view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000)) for M in (A, B)]
+    low = [
+        ((np.ascontiguousarray(M).view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000))
+        for M in (A, B)
+    ]
     return NumpyBackend.gemm(self, low[0].view(np.float32), low[1].view(np.float32), out)
 
 
@@ -376,8 +399,15 @@ def test_complex_step_sees_the_planted_bug(bug):
 
 
 def test_float64_oracle_sees_tf32():
-    layers, x, y = [Dense(48, relu), Dense(O)], data("normal", (64, 20)).astype(np.float32), data("normal", (64, O), seed=1)
-    low, high = Network(20, layers, planted({"gemm": tf32}), "float32"), Network(20, layers, "numpy", "float64")
+    layers, x, y = (
+        [Dense(48, relu), Dense(O)],
+        data("normal", (64, 20)).astype(np.float32),
+        data("normal", (64, O), seed=1),
+    )
+    low, high = (
+        Network(20, layers, planted({"gemm": tf32}), "float32"),
+        Network(20, layers, "numpy", "float64"),
+    )
     high.params.assign({key: value.astype(np.float64) for key, value in low.params.to_host().items()})
     (_, _, dx), (_, _, want) = (gradient(network, mean_squared_error, x, y) for network in (low, high))
     with pytest.raises(AssertionError, match="dx differs most"):

@@ -67,7 +67,9 @@ def gradients(network, loss, x, y):
     found["loss"] = float(loss(backend, z, np.array(y, network.dtype), dz=ws.dz))
     found["dz"] = np.array(backend.to_host(ws.dz))
     found["dx"] = backend.to_host(network.backward(ws.dz, ws))
-    return found | {slot.name: backend.to_host(slot.view(network.params.grad)) for slot in network.params.slots}
+    return found | {
+        slot.name: backend.to_host(slot.view(network.params.grad)) for slot in network.params.slots
+    }
 
 
 def test_relu_network_gives_the_hand_worked_numbers_exactly(backend, dtype):
@@ -110,7 +112,9 @@ def test_sigmoid_network_gives_the_hand_worked_numbers(backend, dtype):
         "0.b": [-0.375, 0.75],
         "dx": [[-2.0598980412527058, 0.8239592165010823]],  # −15/8 ln 3, 3/4 ln 3
     }
-    assert_close(got["z"], np.zeros((1, 1)), relative, "z", scale=6)  # 3 − 2 − 1 cancels: relative to Σ|terms|
+    assert_close(
+        got["z"], np.zeros((1, 1)), relative, "z", scale=6
+    )  # 3 − 2 − 1 cancels: relative to Σ|terms|
     assert abs(got["loss"] - LN2) <= relative * LN2
     for name, value in want.items():
         assert_close(got[name], np.array(value), relative, name)

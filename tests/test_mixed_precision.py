@@ -48,7 +48,13 @@ from ffnn_gpu.training.callbacks import BestWeights
 from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
 from tests.backends.cuda.fake_cupy import installed
 
-LAYERS = [Dense(9, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9)]), Dense(3)]
+LAYERS = [
+    Dense(9, tanh),
+    LayerNorm(),
+    Dropout(0.3),
+    Residual([Dense(6, gelu), BatchNorm(), Dense(9)]),
+    Dense(3),
+]
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.normal(size=(32, 5)), RNG.integers(0, 3, 32)
 
@@ -62,7 +68,9 @@ def emulated():
 
 @pytest.fixture(params=["numpy", "reference", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
-    return {"reference": Backend, "emulated": emulated}.get(request.param, lambda: get_backend(request.param))()
+    return {"reference": Backend, "emulated": emulated}.get(
+        request.param, lambda: get_backend(request.param)
+    )()
 
 
 @pytest.fixture(params=["bfloat16", "float16"])
@@ -70,7 +78,8 @@ def dtype(request):
     return request.param
 
 
-def network_of(backend, dtype, layers=LAYERS, n_in=5, seed=1): return Network(n_in, layers, backend, dtype, seed)
+def network_of(backend, dtype, layers=LAYERS, n_in=5, seed=1):
+    return Network(n_in, layers, backend, dtype, seed)
 
 
 def scale(network):
@@ -82,10 +91,16 @@ def one_pass(network, x, y, loss=softmax_cross_entropy):
     """Outputs, loss, and the gradient of every parameter and of x, as float64."""
     backend, ws = network.backend, network.workspace(len(x), input_gradient=True)
     z = network.forward(backend.asarray(x, network.compute_dtype), ws)
-    found = {"z": z, "loss": loss(backend, z, backend.asarray(y), dz=ws.dz), "dx": network.backward(ws.dz, ws)}
+    found = {
+        "z": z,
+        "loss": loss(backend, z, backend.asarray(y), dz=ws.dz),
+        "dx": network.backward(ws.dz, ws),
+    }
     found = {name: np.array(backend.to_host(value), np.float64) for name, value in found.items()}
     for slot in network.params.slots:
-        found[f"d{slot.name}"] = backend.to_host(slot.view(network.params.grad)).astype(np.float64) / scale(network)
+        found[f"d{slot.name}"] = backend.to_host(slot.view(network.params.grad)).astype(np.float64) / scale(
+            network
+        )
     return found
 
 
@@ -101,7 +116,7 @@ def assert_near(got, want, dtype, factor=1):
     relative = factor * tolerance("network", dtype, K=len(X), L=len(LAYERS))
     largest = max(np.abs(value).max() for name, value in want.items() if name.startswith("d"))
     for name, value in want.items():
-        least = 0.01 * largest if name.startswith("d") else 0                    # a bias before BatchNorm has no gradient
+        least = 0.01 * largest if name.startswith("d") else 0  # a bias before BatchNorm has no gradient
         bound = max(np.abs(value).max(), least)
         assert_close(got[name], value, relative, name, scale=bound)
 
@@ -125,7 +140,9 @@ def test_errors_are_a_few_units_of_the_type(backend, dtype):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_trains(backend, dtype, name):
     layers = [Dense(8, ACTIVATIONS[name]), Dense(3)]
-    assert_parity(network_of("numpy", dtype, layers), X, LABELS, softmax_cross_entropy, backends=(Backend(), backend))
+    assert_parity(
+        network_of("numpy", dtype, layers), X, LABELS, softmax_cross_entropy, backends=(Backend(), backend)
+    )
 
 
 @pytest.mark.parametrize("weight", [None, RNG.random(32)], ids=["unweighted", "weighted"])
@@ -136,18 +153,23 @@ def test_every_loss_is_float32_and_has_its_gradient(backend, dtype, name, weight
     one_hot = np.eye(3)[LABELS]
     y = {"hinge": 2 * one_hot - 1, "softmax_cross_entropy": LABELS}.get(name, one_hot)
 
-    def weighted(backend, z, y, dz): return loss(backend, z, y, dz=dz, sample_weight=weight)
+    def weighted(backend, z, y, dz):
+        return loss(backend, z, y, dz=dz, sample_weight=weight)
 
     got, want = one_pass(network, X, y, weighted), one_pass(yardstick(network), X, y, weighted)
     assert_near(got, want, np.dtype(dtype), factor=2)
     ws = network.workspace(32)
-    value = loss(network.backend, network.forward(network.backend.asarray(X), ws), network.backend.asarray(y), dz=ws.dz)
+    value = loss(
+        network.backend, network.forward(network.backend.asarray(X), ws), network.backend.asarray(y), dz=ws.dz
+    )
     assert value.dtype == np.float32
     assert ws.dz.dtype == (np.float32 if dtype == "float16" else network.compute_dtype)
 
 
 def test_check_gradients_takes_16_bit_networks(backend, dtype):
-    check_gradients(network_of(backend, dtype, [Dense(4, tanh), Dense(3)]), softmax_cross_entropy, X[:4], LABELS[:4])
+    check_gradients(
+        network_of(backend, dtype, [Dense(4, tanh), Dense(3)]), softmax_cross_entropy, X[:4], LABELS[:4]
+    )
 
 
 def test_gradient_at_the_input_is_without_the_loss_scale(backend):
@@ -160,7 +182,11 @@ def test_ten_steps_are_those_of_float64(backend, dtype):
     network, optimizer = network_of(backend, dtype), SGD(lr=0.05, momentum=0.9)
     twin = yardstick(network)
     for each in (network, twin):
-        x, y, ws = each.backend.asarray(X, each.compute_dtype), each.backend.asarray(LABELS), each.workspace(32)
+        x, y, ws = (
+            each.backend.asarray(X, each.compute_dtype),
+            each.backend.asarray(LABELS),
+            each.workspace(32),
+        )
         for _ in range(10):
             train_step(each, softmax_cross_entropy, optimizer, x, y, ws)
     assert int(network.params.step[0]) == 10
@@ -171,14 +197,18 @@ def test_ten_steps_are_those_of_float64(backend, dtype):
         assert_close(mine[name], value, relative, name, scale=max(moved, 0.01))
 
 
-@pytest.mark.parametrize("layers", [LAYERS, [Dense(4, relu), BatchNorm(), Dense(3), LogSoftmax()]], ids=["all", "log"])
+@pytest.mark.parametrize(
+    "layers", [LAYERS, [Dense(4, relu), BatchNorm(), Dense(3), LogSoftmax()]], ids=["all", "log"]
+)
 def test_steps_on_a_strict_device_equal_the_reference_bit_for_bit(layers, dtype):
     def after_three_steps(backend):
         network, optimizer = network_of(backend, dtype, layers), AdamW(clip_norm=1.0, ema=0.9)
         x, y = backend.asarray(X, network.compute_dtype), backend.asarray(LABELS, np.int32)
         w, ws = backend.asarray(np.ones(32, np.float32)), network.workspace(32)
         loss = SoftmaxCrossEntropy(0.1, (1, 2, 3)).evaluate
-        loss(backend, backend.asarray(np.ones((1, 3)), network.compute_dtype), y[:1], None, None)   # moves class weights
+        loss(
+            backend, backend.asarray(np.ones((1, 3)), network.compute_dtype), y[:1], None, None
+        )  # moves class weights
         optimizer.state(network.params)
         step = backend.capture(lambda: train_step(network, loss, optimizer, x, y, ws, w))
         for _ in range(3):
@@ -197,7 +227,12 @@ def test_types_of_everything(backend, dtype):
     assert narrow == dtype and network.dtype == params.dtype == np.float32
     assert {a.dtype for a in (params.theta, params.grad, params.state)} == {np.dtype(np.float32)}
     assert params.shadow.dtype == params.views[0].W.dtype == params.views[1].gain.dtype == narrow
-    assert params.views[0].dW.dtype == params.views[1].dbias.dtype == params.views[2].running_mean.dtype == np.float32
+    assert (
+        params.views[0].dW.dtype
+        == params.views[1].dbias.dtype
+        == params.views[2].running_mean.dtype
+        == np.float32
+    )
     assert {slot.start * 2 % 256 for slot in (*params.slots, *params.state_slots)} == {0}
     dense, norm, batch, drop, _ = ws.buffers
     assert {a.dtype for a in (dense.a, dense.s, norm.dx, norm.xhat, drop.mask)} == {narrow}
@@ -225,9 +260,15 @@ def test_gradients_of_parameters_are_not_rounded_to_16_bits(backend, dtype):
 def test_updates_smaller_than_a_unit_of_the_type_are_not_lost(backend, dtype):
     network = network_of(backend, dtype, [Dense(2, bias=False)], n_in=2)
     network.params.assign({"0.W": np.ones((2, 2), np.float32)})
-    x, y, ws = network.backend.asarray(np.eye(2), dtype), network.backend.asarray(np.zeros((2, 2))), network.workspace(2)
+    x, y, ws = (
+        network.backend.asarray(np.eye(2), dtype),
+        network.backend.asarray(np.zeros((2, 2))),
+        network.workspace(2),
+    )
     for _ in range(100):
-        train_step(network, mean_squared_error, Adam(lr=1e-4), x, y, ws)  # a new optimizer: each step moves by lr
+        train_step(
+            network, mean_squared_error, Adam(lr=1e-4), x, y, ws
+        )  # a new optimizer: each step moves by lr
     assert_close(network.params.to_host()["0.W"][[0, 1], [0, 1]], np.full(2, 1 - 100 * 1e-4), 1e-5)
     step = np.array(1 - 1e-4).astype(dtype)
     assert dtype == "float16" or step == 1  # in bfloat16 alone nothing would ever have moved
@@ -285,11 +326,22 @@ def test_training_converges(backend, dtype, accumulate):
     y = (x[:, 0] * x[:, 1] > 0).astype(int)  # exclusive or: no linear model does better than chance
     network = network_of(backend, dtype, [Dense(16, tanh), BatchNorm(), Dense(2)], n_in=2)
     history = fit(
-        network, softmax_cross_entropy, Adam(lr=0.03), (x, y), epochs=25, batch_size=30, verbose=0, metrics=["accuracy"],
-        accumulate=accumulate, class_weight="balanced", validation=(x, y),
-    )  # fmt: skip
+        network,
+        softmax_cross_entropy,
+        Adam(lr=0.03),
+        (x, y),
+        epochs=25,
+        batch_size=30,
+        verbose=0,
+        metrics=["accuracy"],
+        accumulate=accumulate,
+        class_weight="balanced",
+        validation=(x, y),
+    )
     assert history.rows[-1]["val_accuracy"] > 0.93 and history.rows[-1]["val_loss"] < 0.25
-    assert evaluate(network, softmax_cross_entropy, (x, y))["loss"] == pytest.approx(history.rows[-1]["val_loss"])
+    assert evaluate(network, softmax_cross_entropy, (x, y))["loss"] == pytest.approx(
+        history.rows[-1]["val_loss"]
+    )
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int32, np.float16, np.float32, np.float64])
@@ -311,7 +363,8 @@ def test_data_already_in_the_compute_type_is_taken(backend, dtype):
 @pytest.mark.parametrize("value", [70000, 70000.0, np.int64(10) ** 6])
 def test_numbers_too_large_for_float16_are_refused(backend, value):
     x = np.full((2, 5), value)
-    with pytest.raises(DataError, match="too large for float16"): network_of(backend, "float16").predict(x)
+    with pytest.raises(DataError, match="too large for float16"):
+        network_of(backend, "float16").predict(x)
     assert np.isfinite(network_of(backend, "bfloat16").predict(x)).all()
 
 
@@ -323,7 +376,11 @@ def small_gradients(backend, scale):
     network = network_of(backend, "float16", [Dense(4, bias=False), Dense(1, bias=False)], n_in=4)
     network.params.assign({"0.W": np.eye(4, dtype="f"), "1.W": np.full((4, 1), 1e-4, np.float32)})
     network.backend.write(network.params.loss_scale, 0, scale)
-    x, y, ws = backend.asarray(np.eye(4), "float16"), backend.asarray(np.full((4, 1), 2e-4)), network.workspace(4)
+    x, y, ws = (
+        backend.asarray(np.eye(4), "float16"),
+        backend.asarray(np.full((4, 1), 2e-4)),
+        network.workspace(4),
+    )
     before = network.params.to_host()["0.W"]
     train_step(network, mean_squared_error, SGD(lr=1e6), x, y, ws)
     return network.params.to_host()["0.W"] - before
@@ -341,7 +398,14 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(backend):
     train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
     backend.write(network.params.loss_scale, 0, 2.0**40)
     to_host, state = backend.to_host, optimizer.state(network.params)
-    vectors = (network.params.theta, network.params.shadow, network.params.step, state.m, state.v, state.scalars)
+    vectors = (
+        network.params.theta,
+        network.params.shadow,
+        network.params.step,
+        state.m,
+        state.v,
+        state.scalars,
+    )
     before = [np.array(to_host(vector)).tobytes() for vector in vectors]
     for halved in (2.0**39, 2.0**38):
         value = train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
@@ -364,7 +428,8 @@ class NotANumber(Dense):
 def test_a_gradient_that_is_never_finite_ends_the_training(backend, dtype):
     network = network_of(backend, dtype, [NotANumber(4), Dense(3)])
     said = "step of epoch 1 is not finite in float16 although the loss scale is down to 1"
-    if dtype != "float16": said = "loss is nan"
+    if dtype != "float16":
+        said = "loss is nan"
     with pytest.raises(DivergedError, match=said):
         fit(network, softmax_cross_entropy, Adam(), (X, LABELS), epochs=2, batch_size=1, verbose=0)
 
@@ -380,7 +445,14 @@ def test_the_scale_changes_nothing_but_the_rounding(backend):
         network = network_of(backend, "float16", [Dense(6, tanh), Dense(3)])
         backend.write(network.params.loss_scale, 0, S)
         ws = network.workspace(32)
-        train_step(network, softmax_cross_entropy, SGD(lr=1.0), backend.asarray(X, "float16"), backend.asarray(LABELS), ws)
+        train_step(
+            network,
+            softmax_cross_entropy,
+            SGD(lr=1.0),
+            backend.asarray(X, "float16"),
+            backend.asarray(LABELS),
+            ws,
+        )
         return network.params.to_host()["0.W"]
 
     assert_close(moved(2.0**15), moved(2.0**8), 2.0**-12)
@@ -396,7 +468,9 @@ def test_checkpoint_keeps_the_masters_and_the_type(tmp_path, backend, dtype):
     same, wide = load(tmp_path / "model", "numpy"), load(tmp_path / "model", "numpy", dtype="float32")
     assert same.compute_dtype == dtype and wide.compute_dtype == wide.dtype == np.float32
     for name, value in network.params.to_host().items():
-        assert value.tobytes() == same.params.to_host()[name].tobytes() == wide.params.to_host()[name].tobytes()
+        assert (
+            value.tobytes() == same.params.to_host()[name].tobytes() == wide.params.to_host()[name].tobytes()
+        )
     assert_close(wide.predict(X), network.predict(X), tolerance("network", np.dtype(dtype)))
     assert load(tmp_path / "model", "numpy", dtype="float64").dtype == np.float64
 
@@ -404,7 +478,7 @@ def test_checkpoint_keeps_the_masters_and_the_type(tmp_path, backend, dtype):
 @pytest.mark.parametrize(("type_", "large"), [("float16", 1e5), ("bfloat16", 3.4e38), ("float32", 1e300)])
 def test_numbers_too_large_for_another_type_are_refused(tmp_path, backend, type_, large):
     network = Network(5, [Dense(3), BatchNorm()], "numpy", "float64")
-    network.params.views[1].running_variance[1] = 1e5                                  # a statistic: kept in float32
+    network.params.views[1].running_variance[1] = 1e5  # a statistic: kept in float32
     save(network, tmp_path / "model")
     assert load(tmp_path / "model", backend, dtype=type_).params.to_host()["1.running_variance"][1] == 1e5
     network.params.views[0].b[1] = -large
@@ -416,14 +490,16 @@ def test_numbers_too_large_for_another_type_are_refused(tmp_path, backend, type_
 def test_file_of_a_bfloat16_network_without_ml_dtypes(tmp_path, monkeypatch):
     save(network_of("numpy", "bfloat16"), tmp_path / "model")
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(IncompatibleCheckpointError, match="pip install ml_dtypes"): load(tmp_path / "model", "numpy")
+    with pytest.raises(IncompatibleCheckpointError, match="pip install ml_dtypes"):
+        load(tmp_path / "model", "numpy")
     assert np.isfinite(load(tmp_path / "model", "numpy", dtype="float32").predict(X)).all()
 
 
 def test_resumed_training_is_the_one_that_was_not_stopped(tmp_path, backend, dtype):
     def train(epochs, path, resume=False):
         network, optimizer = network_of(backend, dtype), Adam(lr=0.01, ema=0.9)
-        if dtype == "float16" and not resume: backend.write(network.params.loss_scale, 0, 2.0**9)
+        if dtype == "float16" and not resume:
+            backend.write(network.params.loss_scale, 0, 2.0**9)
         options = {"batch_size": 8, "verbose": 0, "checkpoint": path, "resume": resume, "early_stopping": 9}
         history = fit(network, softmax_cross_entropy, optimizer, (X, LABELS), epochs=epochs, **options)
         to_host, params = backend.to_host, network.params
@@ -440,4 +516,6 @@ def test_resume_in_another_type_is_refused(tmp_path, dtype):
     options = {"epochs": 1, "verbose": 0, "checkpoint": tmp_path / "run"}
     fit(network_of("numpy", dtype), softmax_cross_entropy, Adam(), (X, LABELS), **options)
     with pytest.raises(IncompatibleCheckpointError, match=f"dtype {dtype}; this run has float32"):
-        fit(network_of("numpy", "float32"), softmax_cross_entropy, Adam(), (X, LABELS), **options, resume=True)
+        fit(
+            network_of("numpy", "float32"), softmax_cross_entropy, Adam(), (X, LABELS), **options, resume=True
+        )

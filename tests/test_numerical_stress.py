@@ -37,7 +37,13 @@ ONE = Normal(1.0)
 
 
 def fitted(network, loss, x, y, optimizer=None, **settings):
-    history = fit(network, loss, optimizer or SGD(1e-3), (x, y), **({"epochs": 2, "batch_size": 4, "verbose": 0} | settings))
+    history = fit(
+        network,
+        loss,
+        optimizer or SGD(1e-3),
+        (x, y),
+        **({"epochs": 2, "batch_size": 4, "verbose": 0} | settings),
+    )
     assert np.isfinite(network.backend.to_host(network.params.theta)).all()
     assert all(math.isfinite(value) for value in history["loss"])
     return history["loss"]
@@ -48,13 +54,17 @@ def fitted(network, loss, x, y, optimizer=None, **settings):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_logits_of_ten_thousand_train_to_finite_numbers_or_to_a_divergence(backend, dtype, name):
-    end = {"cross_entropy": [Softmax()], "binary_cross_entropy": [Dense(2, sigmoid, weights=Constant(1.0))]}.get(name, [])
+    end = {
+        "cross_entropy": [Softmax()],
+        "binary_cross_entropy": [Dense(2, sigmoid, weights=Constant(1.0))],
+    }.get(name, [])
     network = Network(1, [Dense(2, weights=Constant(1e4), bias=False), *end], backend, dtype)
     x, y = np.array([[1.0], [-1.0], [1.0], [-1.0]]), np.array([[1, 0], [0, 1], [0, 1], [1, 0]])
     y = {"softmax_cross_entropy": y.argmax(1), "hinge": 2 * y - 1}.get(name, y)
     with np.errstate(divide="raise"):
-        if name == "poisson":                                                    # e^10000
-            with pytest.raises(DivergedError, match="the loss is inf at step 1"): fitted(network, LOSSES[name], x, y)
+        if name == "poisson":  # e^10000
+            with pytest.raises(DivergedError, match="the loss is inf at step 1"):
+                fitted(network, LOSSES[name], x, y)
         else:
             fitted(network, LOSSES[name], x, y)
 
@@ -69,7 +79,7 @@ def test_subnormal_numbers_are_those_numbers_or_zero_and_train_silently(backend,
         before = network.params.to_host()
         fitted(network, mean_squared_error, x, y, OPTIMIZERS[name](1e-3), epochs=3)
     for key, value in network.params.to_host().items():
-        assert (np.abs(value - before[key]) <= 4e-3).all(), key                  # three steps of about lr at most
+        assert (np.abs(value - before[key]) <= 4e-3).all(), key  # three steps of about lr at most
 
 
 @pytest.mark.parametrize("value", [1e4 / 3, -3e-5, 0.0])
@@ -80,7 +90,7 @@ def test_constant_feature_is_the_bias_after_batch_norm_and_trains(backend, dtype
     before = network.params.to_host()["1.W"]
     fitted(network, softmax_cross_entropy, x, np.arange(12) % 2, epochs=1, batch_size=12)
     after = network.params.to_host()["1.W"]
-    np.testing.assert_array_equal(after[1], before[1])                           # the bias starts at 0
+    np.testing.assert_array_equal(after[1], before[1])  # the bias starts at 0
     assert (after[0] != before[0]).all()
     fitted(network, softmax_cross_entropy, x, np.arange(12) % 2, epochs=3)
 
@@ -115,9 +125,9 @@ def test_gradient_over_two_million_rows_is_that_of_float64(backend):
 
 @pytest.mark.parametrize("O", [1, 8])
 def test_column_sums_of_two_million_equal_rows_do_not_lose_the_last_ones(backend, O):
-    A = backend.asarray(np.full((MANY + 1, O), 0.1, np.float32))                 # added up one by one: 1.5 % too much
+    A = backend.asarray(np.full((MANY + 1, O), 0.1, np.float32))  # added up one by one: 1.5 % too much
     total = backend.to_host(backend.column_sum(A, out=backend.empty((O,), np.float32)))
-    relative = tolerance("product", "float32", K=4096)                           # of blocks of rows; their sums are exact
+    relative = tolerance("product", "float32", K=4096)  # of blocks of rows; their sums are exact
     assert_close(total, np.full(O, (MANY + 1) * float(np.float32(0.1))), relative, "the sum")
 
 
@@ -149,7 +159,9 @@ def test_gradient_of_a_hundred_thousand_classes_sums_to_zero_in_each_row(backend
     C, z = 100_000, np.random.default_rng(4).normal(size=(2, 100_000)).astype(np.float32)
     z, dz = backend.asarray(z), backend.empty((2, C), np.float32)
     softmax_cross_entropy(backend, z, np.array([7, C - 1]), dz=dz)
-    assert np.abs(backend.to_host(dz).sum(axis=1, dtype=np.float64)).max() <= tolerance("network", "float32", K=C)
+    assert np.abs(backend.to_host(dz).sum(axis=1, dtype=np.float64)).max() <= tolerance(
+        "network", "float32", K=C
+    )
 
 
 # ---------------------------------------------------------------------- narrow, few, shallow
@@ -187,7 +199,7 @@ def test_network_without_hidden_layers_is_logistic_regression(backend):
     fitted(network, softmax_cross_entropy, x, y, SGD(1.0), epochs=300, batch_size=40)
     p = np.exp(network.predict(x))
     p /= p.sum(axis=1, keepdims=True)
-    slope = x.T @ (p - np.eye(2)[y]) / 40                                        # 0 at the maximum of the likelihood
+    slope = x.T @ (p - np.eye(2)[y]) / 40  # 0 at the maximum of the likelihood
     assert np.abs(slope).max() < 1e-6
 
 
@@ -220,8 +232,8 @@ def test_gradient_through_two_hundred_layers_is_the_slope_along_it(backend, laye
     twin.params.assign({k: v + 1j * COMPLEX_STEP * g.get(k, 0) for k, v in network.params.to_host().items()})
     z = twin.run(np.asarray(backend.to_host(x), complex), twin.workspace(5))
     slope = float(softmax_cross_entropy(twin.backend, z, np.arange(5) % 2).imag) / COMPLEX_STEP
-    want = sum((v * v).sum() for v in g.values())                                # along ∇θ itself: ‖∇θ‖²
-    assert slope == pytest.approx(want, rel=1e-6)                                # through 100 batch norms ∇θ grows by 10⁶
+    want = sum((v * v).sum() for v in g.values())  # along ∇θ itself: ‖∇θ‖²
+    assert slope == pytest.approx(want, rel=1e-6)  # through 100 batch norms ∇θ grows by 10⁶
 
 
 @pytest.mark.parametrize("layers", DEEP.values(), ids=DEEP)
@@ -232,7 +244,8 @@ def test_two_hundred_layers_train_to_finite_numbers(backend, layers):
 
 def test_residuals_two_hundred_deep_inside_each_other_train(backend):
     layer = Dense(2, tanh)
-    for _ in range(200): layer = Residual([layer])
+    for _ in range(200):
+        layer = Residual([layer])
     network = Network(2, [layer], backend, "float64")
     network.params.assign({name: value / 2**200 for name, value in network.params.to_host().items()})
     x = np.random.default_rng(10).normal(size=(4, 2))

@@ -49,12 +49,13 @@ def run(pytester, monkeypatch):
 
     def run(suite, *options, found=NO_GPU):
         monkeypatch.setattr(ffnn_gpu.backends.choice, "probe", lambda index: found)
-        if found.usable: monkeypatch.setattr(ffnn_gpu.backends.choice, "get_backend", lambda name: ffnn_gpu.Backend())
+        if found.usable:
+            monkeypatch.setattr(ffnn_gpu.backends.choice, "get_backend", lambda name: ffnn_gpu.Backend())
         pytester.makepyfile(suite)
         return pytester.runpytest_inprocess("-p", "pytest_ffnn_gpu", "--strict-markers", "-s", *options)
 
     monkeypatch.delenv(REQUIRE_GPU, raising=False)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")                     # of this environment's other plugins
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of this environment's other plugins
     return run
 
 
@@ -74,7 +75,8 @@ def test_everything_runs_where_there_is_a_gpu(run):
 
 @pytest.mark.parametrize("by", ["--require-gpu", REQUIRE_GPU])
 def test_skip_for_want_of_a_required_gpu_is_a_failure_with_the_hint(run, by, monkeypatch):
-    if by == REQUIRE_GPU: monkeypatch.setenv(REQUIRE_GPU, "1")
+    if by == REQUIRE_GPU:
+        monkeypatch.setenv(REQUIRE_GPU, "1")
     result = run(SUITE, *([by] if by.startswith("--") else []))
     result.assert_outcomes(passed=2, errors=2, skipped=1)
     result.stdout.fnmatch_lines([f"{by} is set, and {NO_GPU.reason}. Hint: {NO_GPU.hint}"])
@@ -103,19 +105,35 @@ def installed(tmp_path_factory):
     site = tmp_path_factory.mktemp("site")
     (site / "pytest_ffnn_gpu.py").symlink_to(ROOT / "pytest_ffnn_gpu.py")
     (site / "ffnn_gpu").symlink_to(ROOT / "ffnn_gpu")
-    entries = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]["pytest11"]
+    entries = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"][
+        "pytest11"
+    ]
     info = site / "stands_for_ffnn_gpu-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stands-for-ffnn-gpu\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[pytest11]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items()))
+    (info / "entry_points.txt").write_text(
+        "[pytest11]\n" + "".join(f"{k} = {v}\n" for k, v in entries.items())
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("FFNN_GPU", "PYTEST_"))}
     return kept | {"PYTHONPATH": str(site), "CUDA_VISIBLE_DEVICES": ""}
 
 
 def told_by_pytest(folder, environment, suite, *options):
     (folder / "test_suite.py").write_text("\n".join(line.removeprefix("    ") for line in suite.splitlines()))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False).stdout
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:hypothesispytest",
+        *options,
+    ]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    ).stdout
 
 
 def test_installed_plugin_serves_a_suite_that_asks_for_nothing(installed, tmp_path):
@@ -124,14 +142,18 @@ def test_installed_plugin_serves_a_suite_that_asks_for_nothing(installed, tmp_pa
 
 
 def test_installed_plugin_leaves_a_suite_without_ffnn_gpu_alone(installed, tmp_path):
-    suite = OTHER_SUITE + "\n    def test_import():\n        import sys\n        assert 'ffnn_gpu' not in sys.modules\n"
+    suite = (
+        OTHER_SUITE
+        + "\n    def test_import():\n        import sys\n        assert 'ffnn_gpu' not in sys.modules\n"
+    )
     told = told_by_pytest(tmp_path, installed, suite, "--require-gpu")
     assert "3 passed, 1 skipped" in told and "tests not run" not in told
 
 
 @pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "two"])
 def test_installed_plugin_survives_a_module_that_is_skipped_at_collection(installed, tmp_path, options):
-    if options: pytest.importorskip("xdist")
+    if options:
+        pytest.importorskip("xdist")
     suite = "    import pytest\n    pytest.skip('not on this machine', allow_module_level=True)\n"
     (tmp_path / "test_that_runs.py").write_text("def test_sum():\n    assert 1 + 1 == 2\n")
     told = told_by_pytest(tmp_path, installed, suite, *options)
@@ -159,7 +181,8 @@ IMPORTS_INSIDE = """
 
 @pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "two"])
 def test_import_within_a_test_is_seen_and_the_reason_told(installed, tmp_path, options):
-    if options: pytest.importorskip("xdist")
+    if options:
+        pytest.importorskip("xdist")
     told = told_by_pytest(tmp_path, installed, IMPORTS_INSIDE, *options)
     assert "2 skipped" in told and "2 tests not run: CUDA device 0" in told
     assert "2 errors" in told_by_pytest(tmp_path, installed, IMPORTS_INSIDE, "--require-gpu", *options)

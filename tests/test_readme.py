@@ -28,7 +28,11 @@ ALONE = [code for code in PYTHON if "import" in code and code not in AFTER_COMMA
 @pytest.mark.parametrize("example", ALONE, ids=lambda code: code.split("\n")[0][:40])
 def test_readme_example_runs_as_written(example: str, tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-W", "error", "-c", example],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.returncode == 0, run.stderr
 
@@ -36,9 +40,25 @@ def test_readme_example_runs_as_written(example: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("example", FOR_PYTEST, ids=lambda code: code.split("\n")[0])
 def test_readme_test_file_passes_as_written(example: str, tmp_path: Path) -> None:
     (tmp_path / example.split("\n")[0].removeprefix("# ")).write_text(example, encoding="utf-8")
-    command = [sys.executable, "-W", "error", "-m", "pytest", "-p", "pytest_ffnn_gpu", "-p", "no:cacheprovider"]
-    run = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-                         timeout=120)  # fmt: skip
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "pytest",
+        "-p",
+        "pytest_ffnn_gpu",
+        "-p",
+        "no:cacheprovider",
+    ]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert run.returncode == 0 and " passed" in run.stdout, run.stdout
 
 
@@ -64,7 +84,9 @@ def test_readme_commands_of_ffnn_gpu_run_in_order(tmp_path: Path) -> None:
         run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert run.returncode == 0, f"{words}: {run.stderr}"
     for example in AFTER_COMMANDS:
-        run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        run = subprocess.run(
+            [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
         assert run.returncode == 0 and run.stdout, run.stderr
 
 

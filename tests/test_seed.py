@@ -37,7 +37,9 @@ DRAWN = {  # (2, 2), row after row
 
 
 def test_network_starts_with_the_stored_numbers():
-    numbers = Network(3, [Dense(2, relu), Dense(2, selu), Dense(2, tanh)], "numpy", "float64", SEED).params.to_host()
+    numbers = Network(
+        3, [Dense(2, relu), Dense(2, selu), Dense(2, tanh)], "numpy", "float64", SEED
+    ).params.to_host()
     assert numbers.keys() == START.keys()
     for name, value in numbers.items():
         np.testing.assert_allclose(value, START[name], rtol=ROUNDING, err_msg=name)
@@ -53,9 +55,13 @@ def test_rows_of_an_epoch_come_in_the_stored_order():
     assert Order(2, seed=SEED).permutation(8, epoch=3).tolist() == [3, 5, 0, 4, 2, 7, 1, 6]
 
 
-@pytest.mark.parametrize(("rows", "stratify", "train", "test"), [
-    (10, False, [1, 3, 6, 2, 4, 5, 9], [8, 0, 7]), ([0] * 7 + [1] * 3, True, [7, 3, 6, 2, 4, 5, 9], [8, 0, 1]),
-])
+@pytest.mark.parametrize(
+    ("rows", "stratify", "train", "test"),
+    [
+        (10, False, [1, 3, 6, 2, 4, 5, 9], [8, 0, 7]),
+        ([0] * 7 + [1] * 3, True, [7, 3, 6, 2, 4, 5, 9], [8, 0, 1]),
+    ],
+)
 def test_split_is_the_stored_one(rows, stratify, train, test):
     assert [part.tolist() for part in train_test_split(rows, 0.3, SEED, stratify)] == [train, test]
 

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from ffnn_gpu import BatchNorm, Dense, Dropout, Layer, LayerNorm, Network, Residual, WorkspaceError, gelu, relu
+from ffnn_gpu import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Layer,
+    LayerNorm,
+    Network,
+    Residual,
+    WorkspaceError,
+    gelu,
+    relu,
+)
 from ffnn_gpu.backends.choice import Backend, NumpyBackend
 
 THREADS, ROUNDS, ROWS = 8, 1000, 4
@@ -68,11 +79,13 @@ class Pause(Layer):
     during: list = field(default_factory=list, compare=False)
 
     def forward(self, backend, p, x, buf):
-        for action in self.during: action()
+        for action in self.during:
+            action()
         return backend.copy(x, out=buf.a)
 
     def backward(self, backend, p, da, buf):
-        for action in self.during: action()
+        for action in self.during:
+            action()
         return da
 
 
@@ -83,7 +96,9 @@ def error_in_another_thread(work):
 
 @pytest.mark.parametrize("moment", ["forward", "backward"])
 @pytest.mark.parametrize("intruder", ["forward", "forward of a part", "backward"])
-def test_pass_of_another_thread_through_a_workspace_in_use_is_refused_and_changes_nothing(backend, moment, intruder):
+def test_pass_of_another_thread_through_a_workspace_in_use_is_refused_and_changes_nothing(
+    backend, moment, intruder
+):
     pause, y = Pause(), np.ones((ROWS, 3))
     network = Network(5, [Dense(8, relu), pause, Dense(3)], backend, "float64")
     ws, other = network.workspace(ROWS), network.workspace(ROWS)
@@ -116,16 +131,19 @@ def test_workspace_may_be_handed_from_thread_to_thread():
 
 
 def test_workspace_is_free_again_after_a_pass_that_failed():
-    def fail(): raise ZeroDivisionError
+    def fail():
+        raise ZeroDivisionError
 
     pause = Pause([fail])
     network = Network(5, [Dense(8), pause, Dense(3)], "numpy")
     ws = network.workspace(ROWS)
-    with pytest.raises(ZeroDivisionError): network.forward(X[0], ws)
+    with pytest.raises(ZeroDivisionError):
+        network.forward(X[0], ws)
     pause.during.clear()
     network.forward(X[0], ws)
     pause.during.append(fail)
-    with pytest.raises(ZeroDivisionError): network.backward(ws.dz, ws)
+    with pytest.raises(ZeroDivisionError):
+        network.backward(ws.dz, ws)
     pause.during.clear()
     network.forward(X[0], ws)
     network.backward(ws.dz, ws)

@@ -14,7 +14,7 @@ from benchmarks.contenders import Program
 from benchmarks.jobs import batch, pictures, weights
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
-PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "default"}      # of products
+PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "default"}  # of products
 
 
 def train(job, variant):
@@ -79,7 +79,9 @@ def start(job):
     """(θ, m, v, t) on the device."""
     import jax.numpy as jnp
 
-    params, m, v = ([(f(W), f(b)) for W, b in weights(job)] for f in (jnp.asarray, jnp.zeros_like, jnp.zeros_like))
+    params, m, v = (
+        [(f(W), f(b)) for W, b in weights(job)] for f in (jnp.asarray, jnp.zeros_like, jnp.zeros_like)
+    )
     return params, m, v, jnp.zeros((), jnp.float32)
 
 

@@ -35,5 +35,8 @@ def made(job):
     model = keras.Sequential([keras.Input((job.widths[0],)), *layers])
     for layer, (W, b) in zip(layers, weights(job), strict=True):
         layer.set_weights([W, b])
-    model.compile(keras.optimizers.Adam(job.lr, epsilon=1e-8), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(
+        keras.optimizers.Adam(job.lr, epsilon=1e-8),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
     return model

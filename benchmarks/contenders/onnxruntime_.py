@@ -21,7 +21,11 @@ def model(job):
     nodes, numbers, last = [], [], len(job.widths) - 2
     for k, (W, b) in enumerate(weights(job)):
         numbers += [numpy_helper.from_array(W, f"W{k}"), numpy_helper.from_array(b, f"b{k}")]
-        nodes.append(helper.make_node("Gemm", [f"a{k}" if k else "x", f"W{k}", f"b{k}"], ["z" if k == last else f"s{k}"]))
+        nodes.append(
+            helper.make_node(
+                "Gemm", [f"a{k}" if k else "x", f"W{k}", f"b{k}"], ["z" if k == last else f"s{k}"]
+            )
+        )
         if k < last:
             nodes.append(helper.make_node("Relu", [f"s{k}"], [f"a{k + 1}"]))
     x, z = (
@@ -29,4 +33,6 @@ def model(job):
         for name, width in (("x", job.widths[0]), ("z", job.widths[-1]))
     )
     graph = helper.make_graph(nodes, "network", [x], [z], numbers)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    ).SerializeToString()

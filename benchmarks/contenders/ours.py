@@ -31,7 +31,7 @@ def train(job, variant):
 
 def predict(job, variant):
     network, x, _ = made(job)
-    if variant == "checked":                                  # looks for NaN in rows and outputs, and returns a new array
+    if variant == "checked":  # looks for NaN in rows and outputs, and returns a new array
         return program(network, lambda: network.predict(x))
     ws = network.workspace(job.B, training=False)
 
@@ -51,7 +51,9 @@ def epoch(job, variant):
     def launch():
         return fit(network, softmax_cross_entropy, adam, (x, labels), epochs=1, batch_size=job.B, verbose=0)
 
-    return Program(launch, lambda history: network.backend.synchronize(), lambda history: history.rows[-1]["loss"])
+    return Program(
+        launch, lambda history: network.backend.synchronize(), lambda history: history.rows[-1]["loss"]
+    )
 
 
 def bare(job):
@@ -60,7 +62,9 @@ def bare(job):
 
     *hidden, outputs = job.widths[1:]
     layers = [*(Dense(width, relu) for width in hidden), Dense(outputs)]
-    return Network(job.widths[0], layers, backend={"cpu": "numpy", "cuda": "cupy"}[job.device], dtype=dtype(job))
+    return Network(
+        job.widths[0], layers, backend={"cpu": "numpy", "cuda": "cupy"}[job.device], dtype=dtype(job)
+    )
 
 
 def dtype(job):
@@ -71,7 +75,11 @@ def dtype(job):
 def made(job):
     """The network with the weights that all contenders have, and its batch on the device."""
     network, (x, y) = bare(job), batch(job)
-    start = {f"{k}.{name}": array for k, layer in enumerate(weights(job)) for name, array in zip("Wb", layer, strict=True)}
+    start = {
+        f"{k}.{name}": array
+        for k, layer in enumerate(weights(job))
+        for name, array in zip("Wb", layer, strict=True)
+    }
     network.params.assign({name: start[name].astype(view.dtype) for name, view in network.params.named()})
     backend = network.backend
     return network, backend.asarray(x, backend.dtype(dtype(job))), backend.asarray(y, np.int32)
@@ -79,4 +87,9 @@ def made(job):
 
 def program(network, launch, steps=1):
     backend = network.backend
-    return Program(launch, lambda result: backend.synchronize(), lambda result: np.asarray(backend.to_host(result)), steps)
+    return Program(
+        launch,
+        lambda result: backend.synchronize(),
+        lambda result: np.asarray(backend.to_host(result)),
+        steps,
+    )

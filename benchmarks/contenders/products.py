@@ -13,15 +13,17 @@ import numpy as np
 from benchmarks.contenders import Program
 from benchmarks.jobs import batch, weights
 
-SIZE = {"cpu": 2048, "cuda": 8192}                            # of the large product, rows and columns
-COPIED = {"cpu": 2**28, "cuda": 2**31}                        # bytes
+SIZE = {"cpu": 2048, "cuda": 8192}  # of the large product, rows and columns
+COPIED = {"cpu": 2**28, "cuda": 2**31}  # bytes
 REPEATS, ROUNDS = 10, 5
 
 
 def train(job, variant):
     device = DEVICES[variant](job)
     x, _ = batch(job)
-    inputs = [device.array(a, device.low) for a in (x, *(noise((job.B, width)) for width in job.widths[1:-1]))]
+    inputs = [
+        device.array(a, device.low) for a in (x, *(noise((job.B, width)) for width in job.widths[1:-1]))
+    ]
     deltas = [device.array(noise((job.B, width)), device.low) for width in job.widths[1:]]
     matrices = [device.array(W, device.low) for W, _ in weights(job)]
     gradients = [device.array(np.zeros_like(W), np.float32) for W, _ in weights(job)]
@@ -55,7 +57,7 @@ def limits(job, variant):
 def shortest(device, work):
     """Seconds that `work` takes: the best mean over REPEATS of a few rounds."""
     times = []
-    for _ in range(ROUNDS + 1):                               # the first warms up
+    for _ in range(ROUNDS + 1):  # the first warms up
         began = time.perf_counter()
         for _ in range(REPEATS):
             work()
@@ -73,14 +75,29 @@ class Host:
 
     low = np.float32
 
-    def __init__(self, job): pass
-    def array(self, values, dtype): return values.astype(dtype)
-    def bytes(self, count): return np.ones(count, np.uint8)
-    def product(self, A, B, out): np.matmul(A, B, out=out)
-    def copy(self, source, target): np.copyto(target, source)
-    def wait(self): pass
-    def steps(self, job): return 1
-    def repeated(self, step, K): return step
+    def __init__(self, job):
+        pass
+
+    def array(self, values, dtype):
+        return values.astype(dtype)
+
+    def bytes(self, count):
+        return np.ones(count, np.uint8)
+
+    def product(self, A, B, out):
+        np.matmul(A, B, out=out)
+
+    def copy(self, source, target):
+        np.copyto(target, source)
+
+    def wait(self):
+        pass
+
+    def steps(self, job):
+        return 1
+
+    def repeated(self, step, K):
+        return step
 
 
 class Gpu:
@@ -106,17 +123,26 @@ class Gpu:
         padded[:, :columns] = values
         return self.cupy.asarray(padded)[:, :columns]
 
-    def bytes(self, count): return self.cupy.ones(count, self.cupy.uint8)
-    def product(self, A, B, out): self.lt.product(A, B, out)
-    def copy(self, source, target): target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
-    def wait(self): self.stream.synchronize()
-    def steps(self, job): return job.K
+    def bytes(self, count):
+        return self.cupy.ones(count, self.cupy.uint8)
+
+    def product(self, A, B, out):
+        self.lt.product(A, B, out)
+
+    def copy(self, source, target):
+        target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
+
+    def wait(self):
+        self.stream.synchronize()
+
+    def steps(self, job):
+        return job.K
 
     def repeated(self, step, K):
         """K steps as one launch."""
-        self.cupy.cuda.Device().synchronize()                 # the arrays were filled on another stream
+        self.cupy.cuda.Device().synchronize()  # the arrays were filled on another stream
         with self.stream:
-            step()                                            # plans every product: none can be planned in a capture
+            step()  # plans every product: none can be planned in a capture
             self.stream.synchronize()
             self.stream.begin_capture()
             for _ in range(K):

@@ -18,7 +18,9 @@ def train(job, variant):
 
 def predict(job, variant):
     (x, _), classifier = batch(job), made(job)
-    return Program(lambda: classifier.predict_proba(x), to_host=np.log)      # logits, but for a constant in each row
+    return Program(
+        lambda: classifier.predict_proba(x), to_host=np.log
+    )  # logits, but for a constant in each row
 
 
 def epoch(job, variant):
@@ -40,11 +42,11 @@ def made(job):
     if outputs == 2:
         raise UnsupportedError("scikit-learn makes one logistic output of two classes: another network")
     classifier = MLPClassifier(
-        tuple(hidden), solver="adam", alpha=0.0, batch_size=job.B, learning_rate_init=job.lr, shuffle=False,
-    )  # fmt: skip
+        tuple(hidden), solver="adam", alpha=0.0, batch_size=job.B, learning_rate_init=job.lr, shuffle=False
+    )
     (x, y), start = batch(job), weights(job)
-    classifier.partial_fit(x, y, classes=np.arange(outputs))                 # allocates
+    classifier.partial_fit(x, y, classes=np.arange(outputs))  # allocates
     for k, (W, b) in enumerate(start):
         classifier.coefs_[k][...], classifier.intercepts_[k][...] = W, b
-    del classifier._optimizer                                                # the next step makes a new one
+    del classifier._optimizer  # the next step makes a new one
     return classifier

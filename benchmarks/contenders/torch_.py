@@ -69,7 +69,7 @@ def training_step(job, variant):
     network = model(job)
     compiled = variant == "compile"
     capturable = variant == "graph" or (compiled and job.device == "cuda")
-    fused = True if variant in ("fused", "graph") else None   # None: the library's own choice
+    fused = True if variant in ("fused", "graph") else None  # None: the library's own choice
     adam = torch.optim.Adam(network.parameters(), lr=job.lr, fused=fused, capturable=capturable)
 
     def step(x, y):
@@ -91,7 +91,7 @@ def training_step(job, variant):
     fast = torch.compile(step, mode="max-autotune")
 
     def marked(x, y):
-        torch.compiler.cudagraph_mark_step_begin()            # the last step's loss may be overwritten
+        torch.compiler.cudagraph_mark_step_begin()  # the last step's loss may be overwritten
         return fast(x, y)
 
     return marked, restart
@@ -103,7 +103,7 @@ def captured(job, work):
 
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):                             # warms up: libraries and the optimizer's state
+    with torch.cuda.stream(side):  # warms up: libraries and the optimizer's state
         for _ in range(3):
             work()
     torch.cuda.current_stream().wait_stream(side)
@@ -157,7 +157,9 @@ def autocast(job):
     """Why no cache: every weight is cast once in a pass anyway, and a capture must not meet a cast made before it."""
     import torch
 
-    return torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16", cache_enabled=False)
+    return torch.autocast(
+        job.device, torch.bfloat16, enabled=job.precision == "bfloat16", cache_enabled=False
+    )
 
 
 def on_device(job, x, y):

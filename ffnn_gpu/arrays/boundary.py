@@ -34,14 +34,20 @@ class Standardized:
 
     def __post_init__(self) -> None:
         if isinstance(self.rows, Standardized):
-            raise DataError(f"rows of shape {self.rows.shape} are standardized already; standardize what they are made of")
+            raise DataError(
+                f"rows of shape {self.rows.shape} are standardized already; standardize what they are made of"
+            )
         shape, widths = tuple(self.rows.shape), (self.mean.shape, self.scale.shape)
         if len(shape) != 2 or widths != (shape[1:], shape[1:]):
-            raise ShapeError(f"rows of shape {shape} cannot be standardized by mean {widths[0]} and scale {widths[1]}")
+            raise ShapeError(
+                f"rows of shape {shape} cannot be standardized by mean {widths[0]} and scale {widths[1]}"
+            )
         bad = np.flatnonzero(~(np.isfinite(self.mean) & np.isfinite(self.scale) & (self.scale > 0)))
         if len(bad):
             mean, scale = self.mean[bad[0]], self.scale[bad[0]]
-            raise DataError(f"column {bad[0]} has mean {mean} and scale {scale}; both must be finite, the scale above 0")
+            raise DataError(
+                f"column {bad[0]} has mean {mean} and scale {scale}; both must be finite, the scale above 0"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,9 +66,12 @@ class Standardized:
 
     def stays_below(self, limit: float) -> bool:
         """Whether no number of this can reach `limit`, whatever whole numbers of their type the rows hold."""
-        if self.rows.dtype.kind not in "iu": return False
+        if self.rows.dtype.kind not in "iu":
+            return False
         least, most = np.iinfo(self.rows.dtype).min, np.iinfo(self.rows.dtype).max
-        return bool((np.maximum(np.abs(least - self.mean), np.abs(most - self.mean)) / self.scale < limit).all())
+        return bool(
+            (np.maximum(np.abs(least - self.mean), np.abs(most - self.mean)) / self.scale < limit).all()
+        )
 
     def __getitem__(self, rows: Any) -> "Standardized":
         """Some of the rows, by a slice or an array of indices; numbers only where `values` or an operation makes them."""
@@ -90,7 +99,8 @@ def host_array(array: Any) -> Any:
     Raises:
         DataError: it holds Python objects, or its rows differ in length.
     """
-    if isinstance(array, (FileRows, MappedRows)): return array
+    if isinstance(array, (FileRows, MappedRows)):
+        return array
     if not isinstance(array, np.ndarray):
         array = _from_foreign(array)
     if array.dtype == object:
@@ -110,7 +120,8 @@ def _from_foreign(array: Any) -> np.ndarray:
 def kind_of(like: Any, host: np.ndarray) -> Any:
     """`host` as the kind of array `like` is: CuPy if it is CuPy, else NumPy."""
     cupy = sys.modules.get("cupy")
-    if cupy is None or not isinstance(like, cupy.ndarray): return host
+    if cupy is None or not isinstance(like, cupy.ndarray):
+        return host
     with like.device:
         return cupy.asarray(host)
 
@@ -120,13 +131,15 @@ def require_finite(xp: Any, array: Any, what: str, dtype: Any = None) -> None:
     """Raise DataError with the count and the first index if a value of `array` is NaN, infinite or too large for `dtype`."""
     if not is_floating(array.dtype) and dtype != np.float16:  # whose largest number is 65504
         return
-    if isinstance(array, Standardized) and array.stays_below(largest(dtype or array.dtype)): return
+    if isinstance(array, Standardized) and array.stays_below(largest(dtype or array.dtype)):
+        return
     width = math.prod(array.shape[1:])
     rows = max(1, CHUNK // max(1, width))
     bad, first, value = 0, -1, None
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
-        if isinstance(block, Standardized): block = block.values(xp)
+        if isinstance(block, Standardized):
+            block = block.values(xp)
         finite = xp.isfinite(block.astype(dtype or array.dtype, copy=False))
         if not bool(finite.all()):
             broken = xp.flatnonzero(~finite.reshape(-1))

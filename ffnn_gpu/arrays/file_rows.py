@@ -60,7 +60,9 @@ class FileRows:
         self._starts = np.cumsum([0, *(part.rows for part in parts)])
         self.shape = (int(self._starts[-1]), *row_shape)
         self.ndim, self._width = len(self.shape), math.prod(row_shape) * self.dtype.itemsize
-        self._offsets, self._strides = (np.array([getattr(part, k) for part in parts]) for k in ("offset", "stride"))
+        self._offsets, self._strides = (
+            np.array([getattr(part, k) for part in parts]) for k in ("offset", "stride")
+        )
         self.files = []
         for part in parts:
             self.files.append(os.open(part.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
@@ -76,12 +78,14 @@ class FileRows:
     def __getitem__(self, rows: Any) -> np.ndarray:
         """The rows of a slice, an array of indices or a mask; one row of one index. Raises IndexError, DataError."""
         index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
-        if index.dtype == bool: index = np.flatnonzero(index)
+        if index.dtype == bool:
+            index = np.flatnonzero(index)
         at = np.where(index < 0, index + len(self), index).reshape(-1).astype(np.int64)
         if len(at) and not 0 <= at.min() <= at.max() < len(self):
             raise IndexError(f"rows {at.min()} to {at.max()} were asked for; there are {len(self)}")
         out = np.empty((len(at), *self.shape[1:]), self.dtype)
-        if out.size: self.read(at, out)
+        if out.size:
+            self.read(at, out)
         return out.reshape(*index.shape, *self.shape[1:])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -104,12 +108,16 @@ class FileRows:
         runs = zip(part[first].tolist(), offsets[first].tolist(), begin.tolist(), end.tolist(), strict=True)
         for k, offset, a, b in runs:
             got = read_at(self.files[k], [view[a:b]], offset)
-            if got != b - a: self._rest(k, view[a + got : b], offset + got, got)
+            if got != b - a:
+                self._rest(k, view[a + got : b], offset + got, got)
 
     def _rest(self, k: int, view: Any, offset: int, got: int) -> None:
         """What one call did not read: the system reads 2 GiB at most at once, and files may have been cut."""
         while len(view):
-            if not got: raise DataError(f"{self.parts[k].path} ends before byte {offset + len(view)}: it was cut since")
+            if not got:
+                raise DataError(
+                    f"{self.parts[k].path} ends before byte {offset + len(view)}: it was cut since"
+                )
             got = read_at(self.files[k], [view], offset)
             view, offset = view[got:], offset + got
 
@@ -162,41 +170,52 @@ def rows_of(arrays: Sequence[np.memmap]) -> FileRows:
     first = arrays[0]
     for a in arrays:
         if a.shape[1:] != first.shape[1:]:
-            raise ShapeError(f"{a.filename} has rows of shape {a.shape[1:]}; {first.filename} of {first.shape[1:]}")
-        if a.dtype != first.dtype: raise DataError(f"{a.filename} holds {a.dtype}; {first.filename} holds {first.dtype}")
-        if not a.flags.c_contiguous: raise DataError(f"{a.filename} is not stored row by row (C order)")
+            raise ShapeError(
+                f"{a.filename} has rows of shape {a.shape[1:]}; {first.filename} of {first.shape[1:]}"
+            )
+        if a.dtype != first.dtype:
+            raise DataError(f"{a.filename} holds {a.dtype}; {first.filename} holds {first.dtype}")
+        if not a.flags.c_contiguous:
+            raise DataError(f"{a.filename} is not stored row by row (C order)")
     parts = [Part(str(a.filename), int(a.offset), a[:1].nbytes, len(a)) for a in arrays]
     return FileRows(parts, first.shape[1:], first.dtype)
 
 
 def unmapped(x: Any) -> Any:
     """x; of more than MAPPED bytes of a mapped file, whose rows lie in one piece each, the FileRows they are."""
-    if isinstance(x, MappedRows): return replace(x, whole=unmapped(x.whole))
-    if not isinstance(x, np.memmap) or x.nbytes <= MAPPED: return x
-    whole = x.ndim == 2 and x.strides[1] == x.itemsize and x.mode != "c"           # "c" has changes that no file has
+    if isinstance(x, MappedRows):
+        return replace(x, whole=unmapped(x.whole))
+    if not isinstance(x, np.memmap) or x.nbytes <= MAPPED:
+        return x
+    whole = x.ndim == 2 and x.strides[1] == x.itemsize and x.mode != "c"  # "c" has changes that no file has
     where = _mapping(x.ctypes.data) if whole and x.filename is not None else None
-    if where is None: return x
+    if where is None:
+        return x
     offset, inode = where
     try:
         rows = FileRows([Part(str(x.filename), offset, x.strides[0], len(x))], x.shape[1:], x.dtype)
-    except OSError: return x
-    return rows if os.fstat(rows.files[0]).st_ino == inode else x                # the name may be another file's by now
+    except OSError:
+        return x
+    return rows if os.fstat(rows.files[0]).st_ino == inode else x  # the name may be another file's by now
 
 
 def _mapping(address: int) -> tuple[int, int] | None:
     """(byte within its file, number of that file) of a mapped address; None where the system does not say."""
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError: return None                                                  # not Linux
+    except OSError:
+        return None  # not Linux
     for line in lines:
         span, _, offset, _, inode, *_ = line.split(None, 5)
         start, stop = (int(bound, 16) for bound in span.split("-"))
-        if start <= address < stop and not line.endswith(" (deleted)"): return int(offset, 16) + address - start, int(inode)
+        if start <= address < stop and not line.endswith(" (deleted)"):
+            return int(offset, 16) + address - start, int(inode)
     return None
 
 
 def share(x: Any, rank: int, size: int) -> tuple[Any, int]:
     """(the part of rows in files that one of `size` ranks has to look at, its first row); of other rows all of them."""
-    if size == 1 or not isinstance(x, (np.memmap, FileRows, MappedRows)): return x, 0
+    if size == 1 or not isinstance(x, (np.memmap, FileRows, MappedRows)):
+        return x, 0
     start, stop = rank * len(x) // size, (rank + 1) * len(x) // size
     return some_of(x, np.arange(start, stop)), start

@@ -21,7 +21,8 @@ underflow_is_zero = np.errstate(under="ignore")
 
 def floating(name: str) -> np.dtype:
     """The floating type called `name`. Raises ConfigurationError where bfloat16 is asked for and NumPy has none."""
-    if name != "bfloat16": return np.dtype(name)
+    if name != "bfloat16":
+        return np.dtype(name)
     try:
         import ml_dtypes
     except ImportError as error:
@@ -84,13 +85,16 @@ def in_float32(*written: str, of: str = "") -> Callable[[Callable[..., Any]], Ca
         @functools.wraps(operation)
         def run(self: Any, *args: Any, **named: Any) -> Any:
             array = args[place] if len(args) > place else named[decisive]
-            if array.itemsize != 2: return operation(self, *args, **named)
+            if array.itemsize != 2:
+                return operation(self, *args, **named)
             given = dict(zip(names, args, strict=False)) | named
             wide = {id(a): a.astype(np.float32) for a in given.values() if _is_narrow(a)}
             narrow = {id(wide[id(a)]): a for a in given.values() if id(a) in wide}
             result = operation(self, **{name: wide.get(id(a), a) for name, a in given.items()})
             with np.errstate(under="ignore"):
-                for a in {id(given[name]): given[name] for name in written if id(given.get(name)) in wide}.values():
+                for a in {
+                    id(given[name]): given[name] for name in written if id(given.get(name)) in wide
+                }.values():
                     a[...] = wide[id(a)]
             return narrow.get(id(result), result)
 

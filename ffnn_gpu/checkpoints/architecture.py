@@ -14,13 +14,15 @@ from ffnn_gpu.nn.initializers import Initializer
 from ffnn_gpu.nn.layer import Layer
 
 LAYERS = {
-    kind.__name__: kind for kind in vars(standard).values()
+    kind.__name__: kind
+    for kind in vars(standard).values()
     if isinstance(kind, type) and issubclass(kind, Layer) and kind is not Layer
-}  # fmt: skip
+}
 INITIALIZERS = {
-    kind.__name__: kind for kind in vars(initializers).values()
+    kind.__name__: kind
+    for kind in vars(initializers).values()
     if isinstance(kind, type) and issubclass(kind, Initializer) and kind is not Initializer
-}  # fmt: skip
+}
 
 
 def encode(value: Any) -> Any:
@@ -30,9 +32,14 @@ def encode(value: Any) -> Any:
     if isinstance(value, Layer):
         lost = vars(value).keys() - {entry.name for entry in fields(value)}
         if lost:
-            raise TypeError(f"{type(value).__name__} has {', '.join(sorted(lost))} besides the fields of a dataclass, which "
-                            "alone can be saved; declare it @dataclass(frozen=True)")  # fmt: skip
-        return {"class": type(value).__name__, **_changed(value)}  # a keyword: no layer has a field of that name
+            raise TypeError(
+                f"{type(value).__name__} has {', '.join(sorted(lost))} besides the fields of a dataclass, which "
+                "alone can be saved; declare it @dataclass(frozen=True)"
+            )
+        return {
+            "class": type(value).__name__,
+            **_changed(value),
+        }  # a keyword: no layer has a field of that name
     if type(value) in INITIALIZERS.values():
         return {"initializer": type(value).__name__, **_changed(value)}
     if isinstance(value, (tuple, list)):
@@ -41,7 +48,9 @@ def encode(value: Any) -> Any:
         return encode(value.item())
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise TypeError(f"{value!r} cannot be saved; a layer's fields are numbers, names, layers, activations or initializers")
+    raise TypeError(
+        f"{value!r} cannot be saved; a layer's fields are numbers, names, layers, activations or initializers"
+    )
 
 
 def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
@@ -60,7 +69,9 @@ def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
     except IncompatibleCheckpointError:
         raise
     except (FfnnGpuError, TypeError, KeyError, ValueError, AttributeError) as error:
-        raise IncompatibleCheckpointError(f"{value!r} does not describe a part of a network: {error}") from error
+        raise IncompatibleCheckpointError(
+            f"{value!r} does not describe a part of a network: {error}"
+        ) from error
 
 
 def _layer(rest: dict[str, Any], known: dict[str, type[Layer]]) -> Layer:
@@ -75,9 +86,7 @@ def _layer(rest: dict[str, Any], known: dict[str, type[Layer]]) -> Layer:
 
 def kinds(layers: Iterable[Layer]) -> set[type[Layer]]:
     """The classes of these layers and of the layers inside them."""
-    return {
-        kind for layer in layers for kind in ({type(layer)} | kinds(getattr(layer, "layers", ())))
-    }
+    return {kind for layer in layers for kind in ({type(layer)} | kinds(getattr(layer, "layers", ())))}
 
 
 def _changed(value: Any) -> dict[str, Any]:

@@ -17,11 +17,14 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; says what is there then.
     """
-    path = Path(os.path.realpath(path))  # where path is a link, the file it leads to is replaced, not the link
+    path = Path(
+        os.path.realpath(path)
+    )  # where path is a link, the file it leads to is replaced, not the link
     half = half_of(path)
     with _said(path, "what was there before stays"):
         half.unlink(missing_ok=True)
-        if path.is_file() and path.read_bytes() == content: return
+        if path.is_file() and path.read_bytes() == content:
+            return
         try:
             create(half, content)
             os.replace(half, path)
@@ -61,7 +64,8 @@ def read(path: Path, most: int) -> bytes:
 
 def flush_folder(path: Path) -> None:
     """Put the names in a folder on the disk."""
-    if sys.platform == "win32": return  # a folder cannot be opened there
+    if sys.platform == "win32":
+        return  # a folder cannot be opened there
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -30,13 +30,19 @@ def write(path: Path, files: Mapping[str, bytes], state: Mapping[str, Any]) -> N
     unchanged = partial(_said, f"cannot write {path}", "what was there before stays")
     with unchanged():
         if path.exists() and not _replaceable(path, files):
-            raise CheckpointError(f"{path} exists and is not a checkpoint; it is left alone. Choose another name")
+            raise CheckpointError(
+                f"{path} exists and is not a checkpoint; it is left alone. Choose another name"
+            )
     try:
         with unchanged():
             path.parent.mkdir(parents=True, exist_ok=True)
-            folder_swap.sweep(path)  # first, so that a program that is killed again and again does not fill the disk
+            folder_swap.sweep(
+                path
+            )  # first, so that a program that is killed again and again does not fill the disk
             folder_swap.put_in_place(_scratch(path, files, state), path)
-        with _said(f"{path} is the new checkpoint", "the disk did not confirm it and may lose it if the power fails"):
+        with _said(
+            f"{path} is the new checkpoint", "the disk did not confirm it and may lose it if the power fails"
+        ):
             atomic_file.flush_folder(path.parent)
     finally:
         troubles = folder_swap.sweep(path)
@@ -71,7 +77,9 @@ def read(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     """
     try:
         return _read_once(path)
-    except CheckpointCorruptError:  # a writer may have exchanged the folder between two of the reads: look once more
+    except (
+        CheckpointCorruptError
+    ):  # a writer may have exchanged the folder between two of the reads: look once more
         return _read_once(path)
 
 
@@ -82,7 +90,9 @@ def _read_once(path: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         state = json.loads(raw)
         sums = state.pop("sha256")
         own = sums.pop(INDEX)
-        if raw != _dump(state | {"sha256": sums | {INDEX: own}}) or own != _digest(_dump(state | {"sha256": sums})):
+        if raw != _dump(state | {"sha256": sums | {INDEX: own}}) or own != _digest(
+            _dump(state | {"sha256": sums})
+        ):
             raise ValueError("its checksum does not fit")
         sizes = {name: int(state["bytes"][name]) for name in sums if os.path.basename(name) == name}
         if len(sizes) < len(sums) or min(sizes.values(), default=0) < 0:
@@ -130,12 +140,15 @@ def _read_file(path: Path, most: int) -> bytes:
 
 
 def _resolved(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # where path is a link, the folder it leads to is replaced, not the link
+    return Path(
+        os.path.realpath(path)
+    )  # where path is a link, the folder it leads to is replaced, not the link
 
 
 def _replaceable(path: Path, files: Mapping[str, bytes]) -> bool:
     """Whether the folder `path` is empty, a checkpoint, or what is left of a damaged one."""
-    if not path.is_dir(): return False
+    if not path.is_dir():
+        return False
     present, own = set(os.listdir(path)), folder_swap.own_names(path)
     return INDEX in own or not present or {INDEX} < present <= {INDEX, *files}
 
@@ -145,7 +158,9 @@ def _existing(path: Path) -> Path:
         return path
     aside = folder_swap.moved_aside(path)
     if aside is None:
-        inside = sorted(entry.parent.name for entry in path.glob(f"*/{INDEX}") if not entry.parent.name.startswith("."))
+        inside = sorted(
+            entry.parent.name for entry in path.glob(f"*/{INDEX}") if not entry.parent.name.startswith(".")
+        )
         among = f"; it holds {' and '.join(inside)}, which are" * bool(inside)
         raise CheckpointError(f"{path} is not a checkpoint: it has no {INDEX}{among}")
     return aside

@@ -29,7 +29,7 @@ from ffnn_gpu.errors import (
     DeviceOutOfMemoryError,
     FfnnGpuError,
     IncompatibleCheckpointError,
-)  # fmt: skip
+)
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.summary import count
@@ -51,7 +51,11 @@ def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None
 
 
 def load(
-    path: str | Path, backend: str | Backend = "auto", *, layers: Iterable[type[Layer]] = (), dtype: Any = None
+    path: str | Path,
+    backend: str | Backend = "auto",
+    *,
+    layers: Iterable[type[Layer]] = (),
+    dtype: Any = None,
 ) -> Network:
     """The network in the folder `path`, on any backend.
 
@@ -66,14 +70,19 @@ def load(
     """
     folder = Path(path)
     if (folder / "config.toml").is_file() and (folder / "model").is_dir():
-        raise CheckpointError(f"{path} is a run folder: use ffnn_gpu.Model.load, or load('{folder / 'model'}') for the "
-                              "bare network")  # fmt: skip
+        raise CheckpointError(
+            f"{path} is a run folder: use ffnn_gpu.Model.load, or load('{folder / 'model'}') for the "
+            "bare network"
+        )
     kinds: tuple[Any, ...] = (layers,) if isinstance(layers, type) else tuple(layers)
     stray = next((kind for kind in kinds if not (isinstance(kind, type) and issubclass(kind, Layer))), None)
     if stray is not None:
-        raise ConfigurationError(f"layers takes the classes of your own layers, such as [MyLayer], not {stray!r}")
+        raise ConfigurationError(
+            f"layers takes the classes of your own layers, such as [MyLayer], not {stray!r}"
+        )
     backend = get_backend(backend)
-    if dtype is not None: backend.dtype(dtype)
+    if dtype is not None:
+        backend.dtype(dtype)
     return read(path, backend, kinds, dtype)[0]
 
 
@@ -82,14 +91,21 @@ def load_extras(path: str | Path) -> dict[str, Any]:
     return atomic_folder.read(Path(path))[1].get("extras", {})
 
 
-def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def write(
+    network: Network, path: str | Path, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> None:
     """Write a checkpoint with `state` (JSON) and further named arrays. Never replaces finite numbers by others."""
     numbers = network.params.to_host()
     broken = next((name for name, value in numbers.items() if not np.isfinite(value).all()), None)
     if broken is not None:
         raise CheckpointError(f"{broken} is not finite; {path} is left as it was")
     dtype = network.compute_dtype.name
-    description = {"n_in": network.n_in, "layers": encode(network.layers), "dtype": dtype, "seed": network.seed}
+    description = {
+        "n_in": network.n_in,
+        "layers": encode(network.layers),
+        "dtype": dtype,
+        "seed": network.seed,
+    }
     files = {MODEL: _tensors(numbers, {"architecture": json.dumps(description)})}
     if arrays:
         files[OPTIMIZER] = _tensors(arrays, None)
@@ -109,7 +125,9 @@ def read(
     """(network, state, arrays) as `write` got them. Raises as `load` does."""
     files, state = atomic_folder.read(Path(path))
     if state.get("format") != FORMAT:
-        raise IncompatibleCheckpointError(f"{path} has format version {state.get('format')}; this package reads {FORMAT}")
+        raise IncompatibleCheckpointError(
+            f"{path} has format version {state.get('format')}; this package reads {FORMAT}"
+        )
     try:
         length = int.from_bytes(files[MODEL][:8], "little")
         header = json.loads(files[MODEL][8 : 8 + length])
@@ -118,13 +136,22 @@ def read(
         arrays = safetensors.numpy.load(files[OPTIMIZER]) if OPTIMIZER in files else {}
     except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    return _network(path, description, numbers, state, get_backend(backend), tuple(layers), dtype), state, arrays
+    return (
+        _network(path, description, numbers, state, get_backend(backend), tuple(layers), dtype),
+        state,
+        arrays,
+    )
 
 
 def _network(
-    path: str | Path, description: Any, numbers: dict[str, np.ndarray], state: Mapping[str, Any], backend: Backend,
-    custom: tuple[type[Layer], ...], dtype: Any,
-) -> Network:  # fmt: skip
+    path: str | Path,
+    description: Any,
+    numbers: dict[str, np.ndarray],
+    state: Mapping[str, Any],
+    backend: Backend,
+    custom: tuple[type[Layer], ...],
+    dtype: Any,
+) -> Network:
     try:
         layers, n_in = decode(description["layers"], custom), description["n_in"]
         _require_room(layers, n_in, sum(value.size for value in numbers.values()))
@@ -132,8 +159,18 @@ def _network(
         updates = np.int64(int(state["updates"]))
     except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
         raise
-    except (FfnnGpuError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise IncompatibleCheckpointError(f"{path} describes no network: {type(error).__name__}: {error}") from error
+    except (
+        FfnnGpuError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise IncompatibleCheckpointError(
+            f"{path} describes no network: {type(error).__name__}: {error}"
+        ) from error
     network.params.assign(_cast(path, numbers, network) if dtype else numbers)
     network.backend.write(network.params.step, 0, updates)
     return network
@@ -148,7 +185,9 @@ def _cast(path: str | Path, numbers: dict[str, np.ndarray], network: Network) ->
             kept[name] = value.astype(network.dtype)
             fits = np.isfinite(kept[name].astype(used)).all()
         if not fits:
-            raise ConfigurationError(f"{name} in {path} holds {np.abs(value).max():g}, too large for {used.name}")
+            raise ConfigurationError(
+                f"{name} in {path} holds {np.abs(value).max():g}, too large for {used.name}"
+            )
     return kept
 
 
@@ -159,9 +198,13 @@ def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:
         declared += count(layer.parameter_shapes(width))
         width = layer.output_width(width)
     if declared > present:
-        raise IncompatibleCheckpointError(f"the layers have {declared} parameters; the file holds {present} numbers")
+        raise IncompatibleCheckpointError(
+            f"the layers have {declared} parameters; the file holds {present} numbers"
+        )
 
 
 def _tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None) -> bytes:
     # Why ascontiguousarray: safetensors writes the memory of an array with other strides as if it had none (issue 825).
-    return safetensors.numpy.save({name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata)
+    return safetensors.numpy.save(
+        {name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata
+    )

@@ -68,7 +68,8 @@ def sweep(path: Path) -> list[str]:
 
 def own_names(folder: Path) -> set[str]:
     """The files that belong to the checkpoint in `folder`; none if it is not one. Raises OSError if it cannot be told."""
-    if not (folder / INDEX).is_file(): return set()
+    if not (folder / INDEX).is_file():
+        return set()
     content = atomic_file.read(folder / INDEX, LARGEST_INDEX)
     try:
         return set(json.loads(content)["sha256"])
@@ -85,9 +86,11 @@ def _move_strangers(stray: Path, path: Path) -> None:
 
 def _exchange(a: Path, b: Path) -> bool:
     """Swap two folders in one step; False where the system or the file system cannot."""
-    if not sys.platform.startswith("linux"): return False
+    if not sys.platform.startswith("linux"):
+        return False
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None: return False
+    if renameat2 is None:
+        return False
     return renameat2(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE) == 0
 
 
@@ -104,7 +107,8 @@ def _number(aside: Path) -> int:
 def _is_abandoned(stray: Path) -> bool:
     """Whether this process made it, or one that has ended."""
     pid = stray.name.rsplit("-", 2)[1]
-    if pid == str(os.getpid()): return True
+    if pid == str(os.getpid()):
+        return True
     try:
         os.kill(int(pid), 0)
     except (ValueError, ProcessLookupError):

@@ -42,7 +42,8 @@ def main(ctx: click.Context) -> int | None:
 
     Start with `ffnn-gpu train digits`.
     """
-    if ctx.invoked_subcommand is not None: return None
+    if ctx.invoked_subcommand is not None:
+        return None
     say(ctx.get_help())
     return 2
 
@@ -50,17 +51,36 @@ def main(ctx: click.Context) -> int | None:
 @main.command()
 @click.argument("data", required=False)
 @settings
-@click.option("--config", "file", metavar="RUN.TOML", help="Settings to start from, such as a run's config.toml.")
-@click.option("--set", "assignments", multiple=True, metavar="NAME=VALUE", help="One setting: TOML or a word; repeatable.")
-@click.option("--resume", is_flag=True, help="Go on exactly where the run in --out stopped, with its settings.")
+@click.option(
+    "--config", "file", metavar="RUN.TOML", help="Settings to start from, such as a run's config.toml."
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One setting: TOML or a word; repeatable.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Go on exactly where the run in --out stopped, with its settings."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
-@click.option("--rank-logs", metavar="FOLDER", help="A log file of each process there: rank-0.log, rank-1.log, …")
+@click.option(
+    "--rank-logs", metavar="FOLDER", help="A log file of each process there: rank-0.log, rank-1.log, …"
+)
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(
-    data: str | None, file: str | None, assignments: tuple[str, ...], resume: bool, overwrite: bool, rank_logs: str | None,
-    quiet: bool, as_json: bool, **flags: Any,
-) -> int:  # fmt: skip
+    data: str | None,
+    file: str | None,
+    assignments: tuple[str, ...],
+    resume: bool,
+    overwrite: bool,
+    rank_logs: str | None,
+    quiet: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
     """Train on DATA and write a run folder.
 
     DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a folder with IDX
@@ -74,11 +94,18 @@ def train(
     saved = run_folder.config_to_resume(flags["out"]) if resume else None
     config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=saved)
     ranks = ranks_of(config.device)
-    if rank_logs is not None: open_log(rank_logs, ranks)
+    if rank_logs is not None:
+        open_log(rank_logs, ranks)
     result = run.train(
-        config, resume=resume, overwrite=overwrite, note=notes(ranks, quiet), verbose=0 if quiet else 1, communicator=ranks
+        config,
+        resume=resume,
+        overwrite=overwrite,
+        note=notes(ranks, quiet),
+        verbose=0 if quiet else 1,
+        communicator=ranks,
     )
-    if ranks.rank: pass
+    if ranks.rank:
+        pass
     elif as_json:
         click.echo(json.dumps({"folder": str(result.folder), **result.report}))
     else:
@@ -89,14 +116,21 @@ def train(
 @main.command()
 @click.argument("model")
 @click.argument("data", required=False)
-@click.option("--target", metavar="COLUMN", help="Target column of DATA; the one of the training if not given.")
-@click.option("--metrics", metavar="NAME,NAME", default="", help="accuracy, f1_macro, rmse, r2, …; those of the training.")
+@click.option(
+    "--target", metavar="COLUMN", help="Target column of DATA; the one of the training if not given."
+)
+@click.option(
+    "--metrics",
+    metavar="NAME,NAME",
+    default="",
+    help="accuracy, f1_macro, rmse, r2, …; those of the training.",
+)
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
 def evaluate(
     model: str, data: str | None, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool
-) -> None:  # fmt: skip
+) -> None:
     """Metrics of MODEL, a run folder or a checkpoint, on the rows of DATA, or on its test part where it has one.
 
     Without DATA, on the rows that the run itself held out for its test.
@@ -123,7 +157,9 @@ def evaluate(
 @click.argument("model")
 @click.argument("rows", default="-", metavar="[INPUT]")
 @click.option("--output", metavar="FILE", help="A .csv or .npy file; CSV on standard output if not given.")
-@click.option("--probabilities", is_flag=True, help="Also the probability of every class; .npy holds these alone.")
+@click.option(
+    "--probabilities", is_flag=True, help="Also the probability of every class; .npy holds these alone."
+)
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
 def predict(model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool) -> None:
@@ -146,7 +182,10 @@ def predict(model: str, rows: str, output: str | None, probabilities: bool, devi
     if beyond:
         say(messages.cut_line(beyond, loaded.limit))
     outputs = loaded.outputs(x, names)
-    answers, chances = loaded.task.decode(outputs), loaded.task.probabilities(outputs) if probabilities else None
+    answers, chances = (
+        loaded.task.decode(outputs),
+        loaded.task.probabilities(outputs) if probabilities else None,
+    )
     if output is None:
         tables.print_csv(sys.stdout, tables.prediction_columns(answers, chances, loaded.task.columns))
     else:
@@ -160,6 +199,7 @@ def info(as_json: bool) -> None:
     from ffnn_gpu.cli import info as about
 
     ranks = ranks_of("auto")
-    if ranks.rank: return
+    if ranks.rank:
+        return
     found = about.information(ranks)
     click.echo(json.dumps(found) if as_json else "\n".join(about.lines(found)))

@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from ffnn_gpu.distributed import Communicator, Single, communicator_for, faults
-from ffnn_gpu.errors import BackendUnavailableError, CheckpointError, ConfigurationError, DataError, FfnnGpuError, ShapeError
+from ffnn_gpu.errors import (
+    BackendUnavailableError,
+    CheckpointError,
+    ConfigurationError,
+    DataError,
+    FfnnGpuError,
+    ShapeError,
+)
 
 log = logging.getLogger("ffnn_gpu")
 INTERRUPTED = 130
@@ -18,8 +25,8 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first
     (ConfigurationError, 2), (BackendUnavailableError, 4), (MemoryError, 5),
     (DataError, 3), (ShapeError, 3), (CheckpointError, 3), (FileNotFoundError, 3),
 )  # fmt: skip
-RANKS = "ffnn_gpu.ranks"                                             # where a command's context keeps its communicator
-ALONE = ("evaluate", "predict")                                      # commands that every process runs for itself
+RANKS = "ffnn_gpu.ranks"  # where a command's context keeps its communicator
+ALONE = ("evaluate", "predict")  # commands that every process runs for itself
 # Seconds that a rank with an error waits to hear whether all have it: they read data, not all of them as fast. The others
 # must not have given up waiting for it by then.
 GRACE, PART_OF_LIMIT = 10.0, 0.5
@@ -31,7 +38,7 @@ class Program(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except click.ClickException as error:                        # in what stands before a command
+        except click.ClickException as error:  # in what stands before a command
             say(f"error: {error.format_message()}")
             code = error.exit_code
         except click.Abort:
@@ -43,7 +50,7 @@ class Program(click.Group):
             code = super().invoke(ctx) or 0
             sys.stdout.flush()
             ctx.meta.get(RANKS, Single()).close()
-        except BrokenPipeError:                                      # the reader has seen enough, as `| head` does
+        except BrokenPipeError:  # the reader has seen enough, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (click.exceptions.Exit, click.Abort):
@@ -61,11 +68,13 @@ def ranks_of(device: str) -> Communicator:
 
 def _ranks_that_fail(ctx: click.Context) -> Communicator:
     """The command's communicator; where it failed before it had one, one that may say who has the same error."""
-    if RANKS in ctx.meta: return ctx.meta[RANKS]
-    if ctx.invoked_subcommand in ALONE: return Single()
+    if RANKS in ctx.meta:
+        return ctx.meta[RANKS]
+    if ctx.invoked_subcommand in ALONE:
+        return Single()
     try:
         return communicator_for("numpy")
-    except FfnnGpuError:                                             # which may be the error itself
+    except FfnnGpuError:  # which may be the error itself
         return Single()
 
 
@@ -80,8 +89,10 @@ def failed(error: Exception, ranks: Any) -> int:
         if os.environ.get("FFNN_GPU_DEBUG") and not isinstance(error, click.ClickException):
             traceback.print_exception(error)
         say(f"error: {sentence(error)}")
-    if ranks.size == 1 or ranks.raised(0, grace) is not None: ranks.close()
-    if isinstance(error, click.ClickException): return error.exit_code
+    if ranks.size == 1 or ranks.raised(0, grace) is not None:
+        ranks.close()
+    if isinstance(error, click.ClickException):
+        return error.exit_code
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
@@ -92,16 +103,19 @@ def say(line: str) -> None:
 
 def notes(ranks: Communicator, quiet: bool) -> Callable[[str], None]:
     """What takes a line for each thing decided: standard error, rank 0's unless quiet, and the rank's log file."""
+
     def note(line: str) -> None:
         log.info("%s", line)
-        if not quiet and ranks.rank == 0: say(line)
+        if not quiet and ranks.rank == 0:
+            say(line)
 
     return note
 
 
 def sentence(error: Exception) -> str:
     """What went wrong, on one line."""
-    if isinstance(error, click.ClickException): return error.format_message()
+    if isinstance(error, click.ClickException):
+        return error.format_message()
     text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"

@@ -19,25 +19,34 @@ def information(ranks: Communicator | None = None) -> dict[str, Any]:
     ranks = ranks or Single()
     return {
         "versions": {
-            "ffnn_gpu": ffnn_gpu.__version__, "python": platform.python_version(), "numpy": np.__version__,
-            "cupy": _cupy_version(), "numba": _version_of("numba"), "mpi4py": _version_of("mpi4py"),
+            "ffnn_gpu": ffnn_gpu.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "cupy": _cupy_version(),
+            "numba": _version_of("numba"),
+            "mpi4py": _version_of("mpi4py"),
         },
-        "ranks": {"size": ranks.size, "device": ranks.device, "reason": ranks.reason} if ranks.size > 1 else None,
+        "ranks": {"size": ranks.size, "device": ranks.device, "reason": ranks.reason}
+        if ranks.size > 1
+        else None,
         **_backend(ranks.device),
         "blas": _blas(),
         "cpus": os.cpu_count(),
         "platform": platform.platform(),
-    }  # fmt: skip
+    }
 
 
 def lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
     device = found["device"]
     shown = {name: version or "not installed" for name, version in found["versions"].items()}
-    if found["ranks"]: shown["ranks"] = f"{found['ranks']['size']}, {found['ranks']['reason']}"
+    if found["ranks"]:
+        shown["ranks"] = f"{found['ranks']['size']}, {found['ranks']['reason']}"
     shown |= {"backend": f"{found['backend'] or 'none'} ({found['reason']})", "hint": found["hint"]}
     if device is not None:
-        shown["device"] = f"{device['name']}, {device['free_bytes']:,} of {device['total_bytes']:,} bytes free"
+        shown["device"] = (
+            f"{device['name']}, {device['free_bytes']:,} of {device['total_bytes']:,} bytes free"
+        )
     shown |= {name: str(found[name] or "") for name in ("products", "recorded", "blas", "cpus", "platform")}
     return [f"{name:<9} {text}" for name, text in shown.items() if text]
 
@@ -45,14 +54,25 @@ def lines(found: dict[str, Any]) -> list[str]:
 def _backend(name: str) -> dict[str, Any]:
     try:
         backend = get_backend(name)
-    except FfnnGpuError as error:                                        # what FFNN_GPU_BACKEND asks for
-        return {"backend": None, "reason": str(error), "hint": None, "products": None, "recorded": None, "device": None}
+    except FfnnGpuError as error:  # what FFNN_GPU_BACKEND asks for
+        return {
+            "backend": None,
+            "reason": str(error),
+            "hint": None,
+            "products": None,
+            "recorded": None,
+            "device": None,
+        }
     on_cpu = backend.memory() is None
     hint = probe(0).hint if on_cpu and "auto" in backend.reason else None
     return {
-        "backend": backend.name, "reason": backend.reason, "hint": hint, "products": getattr(backend, "products", None),
-        "recorded": getattr(backend, "recorded", None), "device": None if on_cpu else _device(backend),
-    }  # fmt: skip
+        "backend": backend.name,
+        "reason": backend.reason,
+        "hint": hint,
+        "products": getattr(backend, "products", None),
+        "recorded": getattr(backend, "recorded", None),
+        "device": None if on_cpu else _device(backend),
+    }
 
 
 def _device(backend: Backend) -> dict[str, Any]:
@@ -64,7 +84,7 @@ def _device(backend: Backend) -> dict[str, Any]:
 def _cupy_version() -> str | None:
     try:
         return load_cupy().__version__
-    except Exception:                                                    # absent, or broken in any of many ways
+    except Exception:  # absent, or broken in any of many ways
         return None
 
 

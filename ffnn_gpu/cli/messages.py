@@ -16,22 +16,28 @@ from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 
-MOST_NAMES = 5                         # that one line lists
+MOST_NAMES = 5  # that one line lists
 IN_ORDER = "the header does not have all columns of the training by name; the columns are taken in order"
 
 
 def data_line(data: Dataset, task: Task, config: TrainConfig) -> str:
     """1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy on 10 outputs"""
-    if task.labels is not None: values = f"{len(task.labels.classes):,} classes"
-    elif task.kind == "multilabel": values = f"{task.outputs:,} labels"
-    else: values = f"values from {data.y.min():.6g} to {data.y.max():.6g}"
+    if task.labels is not None:
+        values = f"{len(task.labels.classes):,} classes"
+    elif task.kind == "multilabel":
+        values = f"{task.outputs:,} labels"
+    else:
+        values = f"values from {data.y.min():.6g} to {data.y.max():.6g}"
     n, features = data.x.shape
-    return f"{n:,} rows × {features:,} feature{'s' * (features != 1)}, {_target(data, config)}{values} → {task}"
+    return (
+        f"{n:,} rows × {features:,} feature{'s' * (features != 1)}, {_target(data, config)}{values} → {task}"
+    )
 
 
 def _target(data: Dataset, config: TrainConfig) -> str:
     """Which column is the target, where the source leaves the choice."""
-    if not leaves_target_open(config.data): return ""
+    if not leaves_target_open(config.data):
+        return ""
     index = data.x.shape[1] if config.target is None else config.target
     name = repr(data.target_name) if data.target_name else f"column {index}"
     return f"target {name}{' (the last column; --target changes it)' * (config.target is None)}, "
@@ -51,9 +57,11 @@ def ranks_line(ranks: Communicator, config: TrainConfig) -> str:
 
 
 def _why(backend: Backend) -> str:
-    if backend.memory() is not None or "auto" not in backend.reason: return backend.reason
-    error = probe(0).error                                               # of the look that made auto choose NumPy
-    if "No module named 'cupy'" in error: return 'no CuPy: pip install "ffnn_gpu[cuda12x]" where there is a GPU'
+    if backend.memory() is not None or "auto" not in backend.reason:
+        return backend.reason
+    error = probe(0).error  # of the look that made auto choose NumPy
+    if "No module named 'cupy'" in error:
+        return 'no CuPy: pip install "ffnn_gpu[cuda12x]" where there is a GPU'
     return f"no GPU: {textwrap.shorten(error.rsplit(': ', 1)[-1], 80, placeholder=' …')}; ffnn-gpu info says more"
 
 
@@ -67,7 +75,10 @@ def evaluation_line(model: Model, data: Dataset, rows: int) -> str:
     if data.x_test is not None:
         return f"{rows:,} rows, the test part of {data.name}"
     known = data.name == model.data
-    return f"{rows:,} rows of {data.name}" + "; the model was trained on most of them: see result.json for the rest" * known
+    return (
+        f"{rows:,} rows of {data.name}"
+        + "; the model was trained on most of them: see result.json for the rest" * known
+    )
 
 
 def held_out_line(model: Model, rows: int) -> str:
@@ -85,8 +96,10 @@ def constant_line(model: Model) -> str | None:
     """Which columns carry nothing because they do not vary in the training rows."""
     constant = model.standardizer.constant if model.standardizer else ()
     names = [repr(model.feature_names[k]) if model.feature_names else str(k) for k in constant]
-    if not names: return None
-    if len(names) == 1: return f"column {names[0]} is constant in the training rows and carries nothing"
+    if not names:
+        return None
+    if len(names) == 1:
+        return f"column {names[0]} is constant in the training rows and carries nothing"
     listed = ", ".join(names[:MOST_NAMES]) + f", … ({len(names)} in all)" * (len(names) > MOST_NAMES)
     return f"columns {listed} are constant in the training rows and carry nothing"
 
@@ -101,15 +114,20 @@ def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -
     best = f", best epoch {report['best_epoch']}," if report["best_epoch"] else ""
     lines.append(f"{done}{best} in {report['seconds']:.1f} s; run folder {folder}")
     if report["interrupted"]:
-        return [*lines, f"interrupted by {report['interrupted']}; to go on:", f"  {started} train --resume --out {run}"]
-    if brief: return lines
+        return [
+            *lines,
+            f"interrupted by {report['interrupted']}; to go on:",
+            f"  {started} train --resume --out {run}",
+        ]
+    if brief:
+        return lines
     source = report["data"] if report["data"] in BUNDLED else "NEW_ROWS.csv"
     lines += [
         "next:",
         f"  {program} predict {run} {source} --output predictions.csv",
         f"  {started} train --config {run}/config.toml --seed {report['seed'] + 1}",
-    ]  # fmt: skip
-    if report["schedule"] == "constant" and not early:                   # others have come down to a rate of almost nothing
+    ]
+    if report["schedule"] == "constant" and not early:  # others have come down to a rate of almost nothing
         lines.append(f"  {started} train --resume --out {run} --epochs {2 * asked}")
     return lines
 

@@ -15,18 +15,20 @@ from ffnn_gpu.training.history import History
 
 DPI = 150
 BLUE, RED, GREY = "#1f5fa8", "#c8443c", "#8a8a8a"
-MOST_COUNTS = 30                       # classes up to which every cell says its count
-MOST_NAMES = 60                        # classes up to which every row has its name
-MOST_LETTERS = 28                      # of names side by side under the matrix; more are turned
-MOST_METRICS = 3                       # metrics that get a panel of the learning curve
-MOST_PANELS = 4                        # outputs of a regression that get a panel
+MOST_COUNTS = 30  # classes up to which every cell says its count
+MOST_NAMES = 60  # classes up to which every row has its name
+MOST_LETTERS = 28  # of names side by side under the matrix; more are turned
+MOST_METRICS = 3  # metrics that get a panel of the learning curve
+MOST_PANELS = 4  # outputs of a regression that get a panel
 LONGEST_NAME = 24
 NOT_DRAWN = ("epoch", "lr", "seconds", "samples_per_second", "loss", "val_loss")
 
 
 def learning_curve(history: History, path: str | Path | None = None) -> Any:
     """Loss of training and validation part, and the first validation metrics, over the epochs; returns the figure."""
-    drawn = [name for name in (history.rows[-1] if history.rows else {}) if name not in NOT_DRAWN][:MOST_METRICS]
+    drawn = [name for name in (history.rows[-1] if history.rows else {}) if name not in NOT_DRAWN][
+        :MOST_METRICS
+    ]
     figure = _figure(4.5 * (1 + len(drawn)), 3.6)
     losses, *others = figure.subplots(1, 1 + len(drawn), squeeze=False)[0]
     _curves(losses, history, {"loss": ("training", BLUE), "val_loss": ("validation", RED)})
@@ -38,7 +40,7 @@ def learning_curve(history: History, path: str | Path | None = None) -> Any:
         losses.legend(frameon=False)
     if all((line.get_ydata() > 0).all() for line in losses.lines):
         losses.set_yscale("log")
-    for name, axes in zip(drawn, others, strict=True):           # scales differ: an R² is nothing beside an RMSE
+    for name, axes in zip(drawn, others, strict=True):  # scales differ: an R² is nothing beside an RMSE
         _curves(axes, history, {name: ("validation", RED)})
         axes.set(title=f"Validation {_words(name)}")
     return _written(figure, path)
@@ -80,7 +82,9 @@ def predicted_against_true(
         margin = 0.04 * (high - low) or 1.0
         ends = [low - margin, high + margin]
         axes.plot(ends, ends, color=GREY, linewidth=1, zorder=1, label="exact")
-        axes.scatter(y[:, k], prediction[:, k], s=16, color=BLUE, alpha=_alpha(len(y)), linewidths=0, zorder=2)
+        axes.scatter(
+            y[:, k], prediction[:, k], s=16, color=BLUE, alpha=_alpha(len(y)), linewidths=0, zorder=2
+        )
         axes.set(xlabel="true", ylabel="predicted", xlim=ends, ylim=ends, aspect="equal")
         axes.set_title(_short(names[k]) if k < len(names) else "Predicted against true")
         axes.legend(frameon=False, loc="upper left")
@@ -106,7 +110,9 @@ def _curves(axes: Any, history: History, columns: dict[str, tuple[str, str | Non
     for name, (label, color) in columns.items():
         if history.rows and name in history.rows[-1]:
             few = "o" if len(history) < 3 else None
-            axes.plot(history["epoch"], np.array(history[name]), label=label, color=color, linewidth=1.6, marker=few)
+            axes.plot(
+                history["epoch"], np.array(history[name]), label=label, color=color, linewidth=1.6, marker=few
+            )
     axes.set(xlabel="epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
@@ -118,8 +124,13 @@ def _name_classes(axes: Any, names: list[str]) -> None:
     every = math.ceil(len(names) / MOST_NAMES)
     places, shown = range(0, len(names), every), names[::every]
     crowded = len(shown) * max(map(len, shown), default=0) > MOST_LETTERS
-    axes.set_xticks(places, shown, rotation=45 if crowded else 0, ha="right" if crowded else "center",
-                    rotation_mode="anchor" if crowded else None)  # fmt: skip
+    axes.set_xticks(
+        places,
+        shown,
+        rotation=45 if crowded else 0,
+        ha="right" if crowded else "center",
+        rotation_mode="anchor" if crowded else None,
+    )
     axes.set_yticks(places, shown)
     if len(names) > 20:
         axes.tick_params(labelsize=7)
@@ -137,7 +148,7 @@ def _alpha(rows: int) -> float:
 
 
 def _short(name: object) -> str:
-    text = str(name).replace("$", r"\$")                                 # no mathematics in names of classes
+    text = str(name).replace("$", r"\$")  # no mathematics in names of classes
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
 
 

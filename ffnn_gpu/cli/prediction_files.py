@@ -21,7 +21,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model, has_each_once, require_none_or_all
 
 STDIN = "-"
-AT_ONCE = 1 << 14                      # rows that are text at a time
+AT_ONCE = 1 << 14  # rows that are text at a time
 
 Array = NDArray[Any]
 
@@ -39,7 +39,9 @@ class Text(io.StringIO):
     name: str = "standard input"
 
 
-def read_rows(source: str, stdin: TextIO, features: Sequence[str] | None = None, target: str | None = None) -> Rows:
+def read_rows(
+    source: str, stdin: TextIO, features: Sequence[str] | None = None, target: str | None = None
+) -> Rows:
     """The rows of a CSV file or of standard input ("-"), a .npy matrix or a folder of them, or a bundled data set.
 
     Args:
@@ -52,10 +54,13 @@ def read_rows(source: str, stdin: TextIO, features: Sequence[str] | None = None,
     if source in BUNDLED:
         data = read(source)
         return Rows(data.x, data.feature_names)
-    if source != STDIN and Path(source).is_dir(): return Rows(_matrix(npy_rows(source), source), None)
+    if source != STDIN and Path(source).is_dir():
+        return Rows(_matrix(npy_rows(source), source), None)
     if source != STDIN and not Path(source).is_file():
-        raise DataError(f"there is no file {source}; give a .csv or .npy file, a folder of .npy files, - for standard "
-                        f"input, or a bundled set ({', '.join(BUNDLED)})")  # fmt: skip
+        raise DataError(
+            f"there is no file {source}; give a .csv or .npy file, a folder of .npy files, - for standard "
+            f"input, or a bundled set ({', '.join(BUNDLED)})"
+        )
     if source.lower().endswith(".npy"):
         return Rows(_matrix(read_npy(source), source), None)
     suffix = Path(source).suffix.lower()
@@ -82,12 +87,16 @@ def read_labelled(source: str, target: str | None, model: Model) -> tuple[Datase
     return data, data.x, data.y
 
 
-def prediction_columns(answers: Array, probabilities: Array | None, classes: Sequence[str]) -> dict[str, Array]:
+def prediction_columns(
+    answers: Array, probabilities: Array | None, classes: Sequence[str]
+) -> dict[str, Array]:
     """Column name → (n,): prediction, or prediction_0 … for several outputs; then p_CLASS … where there are some."""
-    if answers.ndim == 1:
-        columns = {"prediction": answers}
-    else:
-        columns = {f"prediction_{k}": answers[:, k] for k in range(answers.shape[1])}
+    several = answers.ndim > 1
+    columns = (
+        {f"prediction_{k}": column for k, column in enumerate(answers.T)}
+        if several
+        else {"prediction": answers}
+    )
     if probabilities is not None:
         columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
     return columns
@@ -133,7 +142,7 @@ def _picked(text: Text, features: Sequence[str] | None, target: str | None) -> T
     names = _names(text.readline())
     text.seek(0)
     if features is not None and any(name in features and any(map(str.isalpha, name)) for name in names):
-        require_none_or_all(names, features)                         # before any cell is read; "1.5" may be data
+        require_none_or_all(names, features)  # before any cell is read; "1.5" may be data
     if features is not None and has_each_once(names, features):
         place = {name: k for k, name in enumerate(names)}
         keep = [place[name] for name in features]
@@ -146,7 +155,7 @@ def _picked(text: Text, features: Sequence[str] | None, target: str | None) -> T
     with reading(text.name):
         rows = _cut(text, keep, len(names))
         if not all(any(map(str.isalpha, names[k])) for k in keep):
-            next(rows)                                               # a header such as 0,1,2 would be taken for data
+            next(rows)  # a header such as 0,1,2 would be taken for data
         csv.writer(picked, lineterminator="\n").writerows(rows)
     picked.seek(0)
     return picked
@@ -167,7 +176,9 @@ def _cut(text: Text, keep: list[int], width: int) -> Iterator[list[str]]:
     reader = csv.reader(text, skipinitialspace=True, strict=True)
     for cells in reader:
         if cells and len(cells) != width:
-            raise DataError(f"{text.name}, line {reader.line_num}: {len(cells)} fields; the first row has {width}")
+            raise DataError(
+                f"{text.name}, line {reader.line_num}: {len(cells)} fields; the first row has {width}"
+            )
         yield [cells[k] for k in keep] if cells else []
 
 

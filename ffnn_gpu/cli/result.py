@@ -22,9 +22,14 @@ Note = Callable[[str], None]
 
 
 def report(
-    config: TrainConfig, model: Model, parts: Parts, test: dict[str, float] | None, history: History, seconds: float,
+    config: TrainConfig,
+    model: Model,
+    parts: Parts,
+    test: dict[str, float] | None,
+    history: History,
+    seconds: float,
     ranks: int,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """What result.json holds; test: loss and metrics of the test part, None where there is none."""
     signal = history.interrupted
     return {
@@ -44,12 +49,21 @@ def report(
         "ranks": ranks,
         "backend": model.network.backend.name,
         "reason": model.network.backend.reason,
-        "versions": {"ffnn_gpu": ffnn_gpu.__version__, "python": platform.python_version(), "numpy": np.__version__},
+        "versions": {
+            "ffnn_gpu": ffnn_gpu.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        },
     }
 
 
 def publish(
-    folder: Path, report: dict[str, Any], model: Model, test: tuple[Array, Array] | None, history: History, note: Note
+    folder: Path,
+    report: dict[str, Any],
+    model: Model,
+    test: tuple[Array, Array] | None,
+    history: History,
+    note: Note,
 ) -> None:
     """Write result.json, then the pictures; `note` gets a line where there is nothing to draw them with."""
     run_folder.write_json(folder / run_folder.RESULT, report)
@@ -62,10 +76,14 @@ def _draw(folder: Path, model: Model, test: tuple[Array, Array] | None, history:
             plots.learning_curve(history, folder / run_folder.LEARNING_CURVE)
         if test is not None and model.task.kind == "regression":
             names = [model.target_name] if model.target_name and model.task.outputs == 1 else []
-            plots.predicted_against_true(*true_and_predicted(model, *test), names, folder / run_folder.AGAINST_TRUE)
+            plots.predicted_against_true(
+                *true_and_predicted(model, *test), names, folder / run_folder.AGAINST_TRUE
+            )
         if test is not None and model.task.labels is not None:
             y, prediction = true_and_predicted(model, *test)
             names = [model.task.columns[k] for k in np.union1d(y, prediction)]
-            plots.confusion_matrix(metrics.confusion_matrix(y, prediction), names, folder / run_folder.CONFUSION_MATRIX)
+            plots.confusion_matrix(
+                metrics.confusion_matrix(y, prediction), names, folder / run_folder.CONFUSION_MATRIX
+            )
     except ImportError as error:
         note(f'no pictures, because matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')

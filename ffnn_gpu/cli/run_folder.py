@@ -1,11 +1,11 @@
 """The folder of one run, and what stands in it.
 
-    config.toml                            every setting; `train --config` repeats the run
-    metrics.jsonl, history.csv             one row per epoch, written while the training goes on
-    checkpoint/last, checkpoint/best       to resume from; the network of the best epoch
-    model                                  what `evaluate` and `predict` read
-    result.json                            test metrics, rows, seconds, backend, versions
-    learning_curve.png, confusion_matrix.png or predicted_against_true.png
+config.toml                            every setting; `train --config` repeats the run
+metrics.jsonl, history.csv             one row per epoch, written while the training goes on
+checkpoint/last, checkpoint/best       to resume from; the network of the best epoch
+model                                  what `evaluate` and `predict` read
+result.json                            test metrics, rows, seconds, backend, versions
+learning_curve.png, confusion_matrix.png or predicted_against_true.png
 """
 
 import itertools
@@ -29,7 +29,12 @@ LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
 FILES = (METRICS, HISTORY, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
-MAY_GROW = ("epochs", "device", "out", "shard_optimizer")  # what a resumed run may have otherwise than the run it continues
+MAY_GROW = (
+    "epochs",
+    "device",
+    "out",
+    "shard_optimizer",
+)  # what a resumed run may have otherwise than the run it continues
 
 
 def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
@@ -96,7 +101,8 @@ class HistoryFiles(Callback):
 
 def _located(config: TrainConfig) -> TrainConfig:
     """The configuration with the path of its data absolute, so that a run can go on from another folder."""
-    if config.data in BUNDLED or not Path(config.data).exists(): return config
+    if config.data in BUNDLED or not Path(config.data).exists():
+        return config
     return msgspec.structs.replace(config, data=os.path.abspath(config.data))
 
 
@@ -104,8 +110,10 @@ def _require_same(config: TrainConfig) -> None:
     saved = _located(resolve(read_toml(config_to_resume(config.out)), environment={}))
     changed = [*differences(saved, _located(config), MAY_GROW)]
     if changed:
-        raise ConfigurationError(f"{config.out} cannot go on with other settings: {', '.join(changed)}; "
-                                 "only epochs, device and shard_optimizer may change. Start a new run without --resume")
+        raise ConfigurationError(
+            f"{config.out} cannot go on with other settings: {', '.join(changed)}; "
+            "only epochs, device and shard_optimizer may change. Start a new run without --resume"
+        )
 
 
 def _first_free(name: str) -> Path:

@@ -22,9 +22,9 @@ from msgspec import Meta
 from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.errors import ConfigurationError
 
-ENVIRONMENT = {"FFNN_GPU_BACKEND": "device"}                         # variable → setting
+ENVIRONMENT = {"FFNN_GPU_BACKEND": "device"}  # variable → setting
 NOT_SAVED = ("out",)
-BARE = r"""[^\s"'=#\[\]{}]+"""            # what --set reads as text where it is no TOML
+BARE = r"""[^\s"'=#\[\]{}]+"""  # what --set reads as text where it is no TOML
 
 AtLeast1 = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -40,47 +40,78 @@ def about(text: str) -> Meta:
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what `train` does."""
 
-    data: Annotated[str, about("a bundled set, a .csv, .npy or .npz file, or a folder with IDX or .npy files")]
-    target: Annotated[str | int | None, about("target column of a .csv (name or index) or .npy; else the last")] = None
+    data: Annotated[
+        str, about("a bundled set, a .csv, .npy or .npz file, or a folder with IDX or .npy files")
+    ]
+    target: Annotated[
+        str | int | None, about("target column of a .csv (name or index) or .npy; else the last")
+    ] = None
     task: Annotated[
-        Literal["auto", "binary", "multiclass", "multilabel", "regression"], about("auto: inferred from the target")
+        Literal["auto", "binary", "multiclass", "multilabel", "regression"],
+        about("auto: inferred from the target"),
     ] = "auto"
-    test: Annotated[Fraction, about("part of the rows held out for the final test, if the source has no test part")] = 0.2
+    test: Annotated[
+        Fraction, about("part of the rows held out for the final test, if the source has no test part")
+    ] = 0.2
     validation: Annotated[Fraction, about("part of the other rows held out to watch the training")] = 0.1
-    standardize: Annotated[bool, about("scale features, and the target of a regression, to mean 0 and deviation 1")] = True
+    standardize: Annotated[
+        bool, about("scale features, and the target of a regression, to mean 0 and deviation 1")
+    ] = True
     # Why 5: a pixel that is almost always 0 gave 40 deviations; the cut halves the loss of digits.
-    cut: Annotated[NotNegative, about("standardized features are cut to this many deviations; 0 for no cut")] = 5.0
+    cut: Annotated[
+        NotNegative, about("standardized features are cut to this many deviations; 0 for no cut")
+    ] = 5.0
 
-    hidden: Annotated[tuple[AtLeast1, ...], about("widths of the hidden layers; empty for a linear model")] = (512, 256)
+    hidden: Annotated[
+        tuple[AtLeast1, ...], about("widths of the hidden layers; empty for a linear model")
+    ] = (512, 256)
     activation: Annotated[str, about("relu, gelu, silu, tanh, …")] = "relu"
     dropout: Annotated[
-        Fraction | None, about("part of the hidden values set to 0 while training; else 0.4, for a regression 0.1")
+        Fraction | None,
+        about("part of the hidden values set to 0 while training; else 0.4, for a regression 0.1"),
     ] = None
     normalization: Annotated[Literal["none", "layer", "batch"], about("after each hidden layer")] = "none"
-    dtype: Annotated[Literal["float32", "float64", "bfloat16", "float16"], about("of what the network computes")] = "float32"
+    dtype: Annotated[
+        Literal["float32", "float64", "bfloat16", "float16"], about("of what the network computes")
+    ] = "float32"
 
     loss: Annotated[str, about("auto: the one that suits the task")] = "auto"
     label_smoothing: Annotated[Fraction, about("of softmax_cross_entropy")] = 0.0
     class_weight: Annotated[Literal["balanced"] | None, about("balanced: every class counts the same")] = None
 
     optimizer: Annotated[str, about("adamw, adam, nadam, sgd, rmsprop, adagrad or lion")] = "adamw"
-    lr: Annotated[Positive | None, about("highest rate; else the optimizer's own, for one_cycle 3 times that")] = None
+    lr: Annotated[
+        Positive | None, about("highest rate; else the optimizer's own, for one_cycle 3 times that")
+    ] = None
     weight_decay: Annotated[NotNegative | None, about("decoupled; the optimizer's own if not given")] = None
     l1: Annotated[NotNegative, about("penalty on the sum of |W|")] = 0.0
     l2: Annotated[NotNegative, about("penalty on half the sum of W²")] = 0.0
     clip_norm: Annotated[Positive | None, about("bound on the norm of the gradient")] = None
-    ema: Annotated[Fraction | None, about("decay of a moving average of the parameters, used instead of them")] = None
-    schedule: Annotated[str, about("one_cycle, cosine, constant, step, exponential, reduce_on_plateau, …")] = "one_cycle"
+    ema: Annotated[
+        Fraction | None, about("decay of a moving average of the parameters, used instead of them")
+    ] = None
+    schedule: Annotated[
+        str, about("one_cycle, cosine, constant, step, exponential, reduce_on_plateau, …")
+    ] = "one_cycle"
 
     epochs: Annotated[AtLeast1, about("passes over the training part")] = 30
     batch_size: Annotated[AtLeast1, about("rows per update, of all ranks together")] = 64
-    accumulate: Annotated[AtLeast1, about("parts each batch is cut into: the same gradient in less memory")] = 1
-    shard_optimizer: Annotated[bool, about("under mpiexec, each rank keeps and updates its part of the moments")] = False
+    accumulate: Annotated[
+        AtLeast1, about("parts each batch is cut into: the same gradient in less memory")
+    ] = 1
+    shard_optimizer: Annotated[
+        bool, about("under mpiexec, each rank keeps and updates its part of the moments")
+    ] = False
     batch_statistics: Annotated[
-        Literal["global", "local"], about("of normalization=batch under mpiexec: over all ranks' rows, or each rank's own")
+        Literal["global", "local"],
+        about("of normalization=batch under mpiexec: over all ranks' rows, or each rank's own"),
     ] = "global"
-    early_stopping: Annotated[AtLeast1 | None, about("epochs to wait for a better validation loss; keeps the best")] = None
-    metrics: Annotated[tuple[str, ...], about("accuracy, f1_macro, roc_auc, rmse, r2, …; else those of the task")] = ()
+    early_stopping: Annotated[
+        AtLeast1 | None, about("epochs to wait for a better validation loss; keeps the best")
+    ] = None
+    metrics: Annotated[
+        tuple[str, ...], about("accuracy, f1_macro, roc_auc, rmse, r2, …; else those of the task")
+    ] = ()
 
     device: Annotated[str, about("auto, numpy, cupy or cupy:N")] = "auto"
     seed: Annotated[Annotated[int, Meta(ge=0)], about("of splits, initial values, shuffling and dropout")] = 0
@@ -91,9 +122,13 @@ FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}
 
 
 def resolve(
-    flags: Mapping[str, Any], *, assignments: Iterable[str] = (), file: str | Path | None = None,
-    resumed: str | Path | None = None, environment: Mapping[str, str] = os.environ,
-) -> TrainConfig:  # fmt: skip
+    flags: Mapping[str, Any],
+    *,
+    assignments: Iterable[str] = (),
+    file: str | Path | None = None,
+    resumed: str | Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> TrainConfig:
     """The configuration that flags, NAME=<TOML literal> assignments, files and environment give together.
 
     Args:
@@ -114,7 +149,9 @@ def resolve(
         values |= _checked(_parsed(text), "--set")
     values |= _checked({name: value for name, value in flags.items() if value is not None}, "", strict=False)
     if "data" not in values:
-        raise ConfigurationError("no data to train on: name DATA on the command line, or `data` in the file of --config")
+        raise ConfigurationError(
+            "no data to train on: name DATA on the command line, or `data` in the file of --config"
+        )
     return TrainConfig(**values)
 
 
@@ -124,7 +161,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:                                          # not UTF-8, or not TOML
+    except ValueError as error:  # not UTF-8, or not TOML
         raise ConfigurationError(f"{path} is no TOML file: {error}") from error
 
 
@@ -148,7 +185,8 @@ def _parsed(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         name, _, value = text.partition("=")
-        if re.fullmatch(BARE, value.strip()): return {name.strip(): value.strip()}
+        if re.fullmatch(BARE, value.strip()):
+            return {name.strip(): value.strip()}
         raise ConfigurationError(f"--set {text}: NAME=<TOML literal> is needed ({error})") from error
 
 
@@ -164,19 +202,26 @@ def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(FIELDS)}"
         raise ConfigurationError(f"{where}unknown setting {name!r}; {hint}")
     kind, given = FIELDS[name].type, value
-    if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:    # "256,128" is (256, 128)
+    if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:  # "256,128" is (256, 128)
         given, strict = [part.strip() for part in value.split(",") if part.strip()], False
     try:
         return msgspec.convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{where}{name} = {value!r} is not accepted: {_accepted(kind, error)}") from error
+        raise ConfigurationError(
+            f"{where}{name} = {value!r} is not accepted: {_accepted(kind, error)}"
+        ) from error
 
 
 def _accepted(kind: Any, error: msgspec.ValidationError) -> str:
     names = [name for part in (kind, *get_args(get_args(kind)[0])) for name in choices(part)]
     if names:
         return f"choose {', '.join(names)}"
-    return re.split(", got | - at ", str(error))[0].replace("`", "").replace("Expected", "expected").replace(" | null", "")
+    return (
+        re.split(", got | - at ", str(error))[0]
+        .replace("`", "")
+        .replace("Expected", "expected")
+        .replace(" | null", "")
+    )
 
 
 def described(name: str) -> tuple[str, str]:

@@ -51,7 +51,9 @@ def require_known(task: Task, parts: Parts) -> None:
             task.encode(part[1])
 
 
-def _split(x: Array, y: Array, fraction: float, task: Task, seed: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+def _split(
+    x: Array, y: Array, fraction: float, task: Task, seed: int
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     classes = task.labels is not None
     rest, chosen = train_test_split(y.ravel() if classes else len(y), fraction, seed, stratify=classes)
     first, second = np.sort(rest), np.sort(chosen)

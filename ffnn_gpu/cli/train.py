@@ -37,7 +37,7 @@ from ffnn_gpu.training.history import History
 from ffnn_gpu.training.rank_logs import EpochLog
 
 Array = NDArray[Any]
-ONE_CYCLE_PEAK = 3                     # over the usual rate: 0.9775 against 0.9743 of digits right, in 30 validation parts
+ONE_CYCLE_PEAK = 3  # over the usual rate: 0.9775 against 0.9743 of digits right, in 30 validation parts
 CLASSIFICATION_DROPOUT, REGRESSION_DROPOUT = 0.4, 0.1
 OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
 
@@ -53,9 +53,14 @@ class Result:
 
 
 def train(
-    config: TrainConfig, *, resume: bool = False, overwrite: bool = False, note: Note = lambda line: None, verbose: int = 0,
+    config: TrainConfig,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    note: Note = lambda line: None,
+    verbose: int = 0,
     communicator: Communicator | None = None,
-) -> Result:  # fmt: skip
+) -> Result:
     """Train as the configuration says, and write the run folder.
 
     Args:
@@ -73,20 +78,23 @@ def train(
     from_first(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = _optimizer(config), _backend(ranks)
     data = read(config.data, config.target)
-    if ranks.size > 1: data = replace(data, x=unmapped(data.x))                  # mapped rows count as memory of every rank
+    if ranks.size > 1:
+        data = replace(data, x=unmapped(data.x))  # mapped rows count as memory of every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
     note(messages.data_line(data, task, config))
     parts = divide(data, task, config)
     require_known(task, parts)
     model = prepare(config, data, parts.train, task, backend)
     note(messages.parts_line(parts.rows(), backend))
-    if ranks.size > 1: note(messages.ranks_line(ranks, config))
-    if constant := messages.constant_line(model): note(constant)
+    if ranks.size > 1:
+        note(messages.ranks_line(ranks, config))
+    if constant := messages.constant_line(model):
+        note(constant)
     if config.early_stopping and parts.validation is None:
         note("no validation part: early stopping watches the training loss")
     folder = Path(from_first(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
     history = _fit(config, model, parts, rule, folder, resume, verbose, ranks)
-    backend.synchronize()                                                    # rank 0's thread knows nothing of our streams
+    backend.synchronize()  # rank 0's thread knows nothing of our streams
     from_first(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = _tested(model, parts.test, ranks)
     report = run_report.report(config, model, parts, test, history, time.perf_counter() - began, ranks.size)
@@ -102,7 +110,9 @@ def held_out(folder: str | Path, model: Model) -> tuple[Array, Array, tuple[str,
     """
     file = Path(folder) / run_folder.CONFIG
     if not file.is_file():
-        raise ConfigurationError(f"{folder} is no run folder, so it has no test part; name the DATA to evaluate on")
+        raise ConfigurationError(
+            f"{folder} is no run folder, so it has no test part; name the DATA to evaluate on"
+        )
     config = resolve({}, file=file, environment={})
     data = read(config.data, config.target)
     parts = divide(data, model.task, config)
@@ -110,11 +120,15 @@ def held_out(folder: str | Path, model: Model) -> tuple[Array, Array, tuple[str,
         raise ConfigurationError(f"the run {folder} held out no test part; name the DATA to evaluate on")
     then = run_folder.read_json(Path(folder) / run_folder.RESULT).get("rows", parts.rows())
     if parts.rows() != then:
-        raise DataError(f"{config.data} has changed since the training: its parts had {then} rows, now {parts.rows()}")
+        raise DataError(
+            f"{config.data} has changed since the training: its parts had {then} rows, now {parts.rows()}"
+        )
     return *parts.test, data.feature_names
 
 
-def prepare(config: TrainConfig, data: Dataset, training: tuple[Array, Array], task: Task, backend: Backend) -> Model:
+def prepare(
+    config: TrainConfig, data: Dataset, training: tuple[Array, Array], task: Task, backend: Backend
+) -> Model:
     """An untrained model whose scaling is fitted on the training part alone."""
     x, y = training
     if config.class_weight and task.labels is None:
@@ -123,34 +137,60 @@ def prepare(config: TrainConfig, data: Dataset, training: tuple[Array, Array], t
     network = Network(x.shape[1], [*_hidden(config, task), *task.head], backend, config.dtype, config.seed)
     standardizer, limit = (Standardizer.fit(x), config.cut or None) if config.standardize else (None, None)
     return Model(
-        network, task.with_units_of(y) if config.standardize else task, standardizer, data.feature_names,
-        data.target_name, config.target, data.name, config.metrics, limit,
-    )  # fmt: skip
+        network,
+        task.with_units_of(y) if config.standardize else task,
+        standardizer,
+        data.feature_names,
+        data.target_name,
+        config.target,
+        data.name,
+        config.metrics,
+        limit,
+    )
 
 
 def _backend(ranks: Communicator) -> Backend:
     """The backend that this rank computes on."""
     backend = get_backend(ranks.device)
-    if ranks.size > 1: backend.reason = f"of rank {ranks.rank} of {ranks.size}"
+    if ranks.size > 1:
+        backend.reason = f"of rank {ranks.rank} of {ranks.size}"
     return backend
 
 
 def _fit(
-    config: TrainConfig, model: Model, parts: Parts, rule: Optimizer, folder: Path, resume: bool, verbose: int,
+    config: TrainConfig,
+    model: Model,
+    parts: Parts,
+    rule: Optimizer,
+    folder: Path,
+    resume: bool,
+    verbose: int,
     ranks: Communicator,
-) -> History:  # fmt: skip
+) -> History:
     def encoded(part: tuple[Array, Array]) -> tuple[Array, Array]:
         return model.features(part[0]), model.task.encode(part[1])
 
     return fit(
-        model.network, model.task.loss, rule, encoded(parts.train), epochs=config.epochs, batch_size=config.batch_size,
-        validation=parts.validation and encoded(parts.validation), class_weight=config.class_weight,
-        metrics=model.task.metrics(config.metrics), schedule=_schedule(config.schedule),
-        early_stopping=config.early_stopping, accumulate=config.accumulate, seed=config.seed,
-        checkpoint=Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras()), resume=resume,
-        callbacks=[run_folder.HistoryFiles(folder), EpochLog()], verbose=verbose,
-        communicator=DataParallel(ranks, config.batch_statistics), shard_optimizer=config.shard_optimizer,
-    )  # fmt: skip
+        model.network,
+        model.task.loss,
+        rule,
+        encoded(parts.train),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        validation=parts.validation and encoded(parts.validation),
+        class_weight=config.class_weight,
+        metrics=model.task.metrics(config.metrics),
+        schedule=_schedule(config.schedule),
+        early_stopping=config.early_stopping,
+        accumulate=config.accumulate,
+        seed=config.seed,
+        checkpoint=Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras()),
+        resume=resume,
+        callbacks=[run_folder.HistoryFiles(folder), EpochLog()],
+        verbose=verbose,
+        communicator=DataParallel(ranks, config.batch_statistics),
+        shard_optimizer=config.shard_optimizer,
+    )
 
 
 def _optimizer(config: TrainConfig) -> Optimizer:
@@ -159,7 +199,9 @@ def _optimizer(config: TrainConfig) -> Optimizer:
     for name in config.metrics:
         metrics.get_metric(name)
     settings = {name: getattr(config, name) for name in OPTIMIZER_SETTINGS}
-    rule = optimizer(config.optimizer, **{name: value for name, value in settings.items() if value is not None})
+    rule = optimizer(
+        config.optimizer, **{name: value for name, value in settings.items() if value is not None}
+    )
     if config.lr is None and config.schedule == "one_cycle":
         return replace(rule, lr=ONE_CYCLE_PEAK * rule.lr)
     return rule
@@ -187,7 +229,8 @@ def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
 
 def _tested(model: Model, test: tuple[Array, Array] | None, ranks: Communicator) -> dict[str, float] | None:
     """`model.evaluate` of the test part, shared out."""
-    if test is None: return None
+    if test is None:
+        return None
     pair = samples(model.network, model.task.loss, (model.features(test[0]), model.task.encode(test[1])))
     row = evaluate_together(ranks, model.network, model.task.loss, pair, model.task.metrics(model.metrics))
     loss = row.pop("loss")

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from ffnn_gpu.arrays.file_rows import FileRows, rows_of
 from ffnn_gpu.errors import DataError, FfnnGpuError
 
-MAX_BYTES = 4 << 30                    # 4 GiB, 91 times the training images of MNIST
-PIECE = 1 << 20                        # read at once; a lying header costs no more than this
+MAX_BYTES = 4 << 30  # 4 GiB, 91 times the training images of MNIST
+PIECE = 1 << 20  # read at once; a lying header costs no more than this
 GZIP_MAGIC = b"\x1f\x8b"
 IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_MAX_AXES = 32
@@ -42,7 +42,7 @@ def reading(source: str | Path) -> Iterator[None]:
         yield
     except (FfnnGpuError, MemoryError):
         raise
-    except Exception as error:                     # damage surfaces as OSError, EOFError, SyntaxError, zlib.error, …
+    except Exception as error:  # damage surfaces as OSError, EOFError, SyntaxError, zlib.error, …
         raise DataError(f"{source} cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -59,7 +59,8 @@ def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> Array:
     with reading(path), open(path, "rb") as plain:
         packed = plain.read(2) == GZIP_MAGIC
         plain.seek(0)
-        if not packed: return _idx_array(plain, path, max_bytes)
+        if not packed:
+            return _idx_array(plain, path, max_bytes)
         with gzip.GzipFile(fileobj=plain) as stream:
             return _idx_array(stream, path, max_bytes)
 
@@ -76,8 +77,10 @@ def read_npy(path: str | Path) -> Array:
             declared = stream.tell() + _byte_count(dtype, shape)
         size = os.path.getsize(path)
         if size != declared:
-            raise DataError(f"{path} has {size} bytes; its header declares {declared} (shape {shape} of {dtype})")
-        mode: Literal["r"] | None = "r" if math.prod(shape) else None               # nothing cannot be mapped
+            raise DataError(
+                f"{path} has {size} bytes; its header declares {declared} (shape {shape} of {dtype})"
+            )
+        mode: Literal["r"] | None = "r" if math.prod(shape) else None  # nothing cannot be mapped
         return np.load(path, mmap_mode=mode, allow_pickle=False)
 
 
@@ -91,14 +94,19 @@ def npy_rows(source: str | Path | Sequence[str | Path]) -> FileRows:
         ShapeError: another shape of row than the first's.
     """
     paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
-    if len(paths) == 1 and paths[0].is_dir(): paths = sorted(paths[0].glob("*.npy"), key=_by_number)
-    if not paths: raise DataError(f"{source} holds no .npy file")
+    if len(paths) == 1 and paths[0].is_dir():
+        paths = sorted(paths[0].glob("*.npy"), key=_by_number)
+    if not paths:
+        raise DataError(f"{source} holds no .npy file")
     arrays = [(path, read_npy(path)) for path in paths]
     single = next((path for path, array in arrays if not array.ndim), None)
-    if single is not None: raise DataError(f"{single} holds one number, not rows")
+    if single is not None:
+        raise DataError(f"{single} holds one number, not rows")
     filled = [array for _, array in arrays if isinstance(array, np.memmap)]
-    if not filled: raise DataError(f"{paths[0]} holds no rows")
-    with reading(paths[0]): return rows_of(filled)
+    if not filled:
+        raise DataError(f"{paths[0]} holds no rows")
+    with reading(paths[0]):
+        return rows_of(filled)
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
@@ -127,7 +135,8 @@ def read_npz(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> Array:
 
 def _idx_array(stream: ByteStream, source: str | Path, max_bytes: int) -> Array:
     magic = stream.read(4)
-    if len(magic) < 4: raise DataError(f"{source} ends after {len(magic)} of 4 magic bytes")
+    if len(magic) < 4:
+        raise DataError(f"{source} ends after {len(magic)} of 4 magic bytes")
     zeros, code, axes = struct.unpack(">HBB", magic)
     if zeros or code not in IDX_DTYPES or not 1 <= axes <= IDX_MAX_AXES:
         raise DataError(f"{source} is not an IDX file: its first bytes are {magic.hex(' ')}")
@@ -147,25 +156,34 @@ def _npy_header(stream: ByteStream, source: str | Path) -> tuple[np.dtype[Any], 
         raise DataError(f"{source}: .npy version {version[0]}.{version[1]} is not read; only 1.0 and 2.0 are")
     read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     shape, is_fortran, dtype = read_header(stream)
-    if dtype.hasobject: raise DataError(f"{source} holds Python objects ({dtype}); only numbers and strings are read")
-    if min(shape, default=0) < 0: raise DataError(f"{source} declares the shape {shape}")
+    if dtype.hasobject:
+        raise DataError(f"{source} holds Python objects ({dtype}); only numbers and strings are read")
+    if min(shape, default=0) < 0:
+        raise DataError(f"{source} declares the shape {shape}")
     return dtype, shape, is_fortran
 
 
-def _elements(stream: ByteStream, dtype: np.dtype[Any], shape: tuple[int, ...], source: str | Path, cap: int) -> Array:
+def _elements(
+    stream: ByteStream, dtype: np.dtype[Any], shape: tuple[int, ...], source: str | Path, cap: int
+) -> Array:
     """The declared elements as one flat array; they must be all that is left in the stream."""
     declared = _byte_count(dtype, shape)
     if declared > cap:
-        raise DataError(f"{source} declares {declared} bytes (shape {shape} of {dtype}); at most {cap} are read")
+        raise DataError(
+            f"{source} declares {declared} bytes (shape {shape} of {dtype}); at most {cap} are read"
+        )
     content = bytearray()
     while len(content) < declared:
         piece = stream.read(min(PIECE, declared - len(content)))
-        if not piece: raise DataError(f"{source} ends after {len(content)} of {declared} declared bytes")
+        if not piece:
+            raise DataError(f"{source} ends after {len(content)} of {declared} declared bytes")
         content += piece
-    if stream.read(1):                             # also makes gzip and zip compare their checksums
-        raise DataError(f"{source} goes on after the {declared} bytes its header declares (shape {shape} of {dtype})")
+    if stream.read(1):  # also makes gzip and zip compare their checksums
+        raise DataError(
+            f"{source} goes on after the {declared} bytes its header declares (shape {shape} of {dtype})"
+        )
     return np.frombuffer(content, dtype=dtype, count=math.prod(shape))
 
 
 def _byte_count(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
-    return math.prod(shape) * dtype.itemsize       # Python integers: a product of dimensions cannot wrap around
+    return math.prod(shape) * dtype.itemsize  # Python integers: a product of dimensions cannot wrap around

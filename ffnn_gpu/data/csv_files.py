@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from ffnn_gpu.data.array_files import MAX_BYTES, reading
 from ffnn_gpu.errors import DataError
 
-MAX_LINE = 1 << 24                     # characters: a file of one endless line does not fill the memory
+MAX_LINE = 1 << 24  # characters: a file of one endless line does not fill the memory
 
 Array = NDArray[Any]
-Row = tuple[int, list[str]]            # line number, cells
+Row = tuple[int, list[str]]  # line number, cells
 
 
 class Table(NamedTuple):
@@ -62,18 +62,30 @@ def read_table(source: str | Path | TextIO) -> tuple[Array, tuple[str, ...] | No
     return table.x, table.feature_names
 
 
-def column_index(target: str | int | None, names: Sequence[str] | None, width: int, source: str | Path) -> int:
+def column_index(
+    target: str | int | None, names: Sequence[str] | None, width: int, source: str | Path
+) -> int:
     """Index of the target column in [0, width): by name, by index (an int or its digits), or the last column."""
-    if target is None: return width - 1
+    if target is None:
+        return width - 1
     if names and isinstance(target, str) and names.count(target) > 1:
-        raise DataError(f"{source}: {names.count(target)} columns are called {target!r}; give the index of one")
-    if names and target in names: return names.index(str(target))
+        raise DataError(
+            f"{source}: {names.count(target)} columns are called {target!r}; give the index of one"
+        )
+    if names and target in names:
+        return names.index(str(target))
     if isinstance(target, int) or target.isdecimal():
-        if 0 <= int(target) < width: return int(target)
+        if 0 <= int(target) < width:
+            return int(target)
         raise DataError(f"{source}: there is no target column {target}; the columns are 0 … {width - 1}")
-    if not names: raise DataError(f"{source} has no header, so no column {target!r}; give an index, 0 … {width - 1}")
+    if not names:
+        raise DataError(f"{source} has no header, so no column {target!r}; give an index, 0 … {width - 1}")
     near = difflib.get_close_matches(target, names, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(names[:10])}{', …' if width > 10 else ''}"
+    hint = (
+        f"did you mean {near[0]!r}?"
+        if near
+        else f"columns: {', '.join(names[:10])}{', …' if width > 10 else ''}"
+    )
     raise DataError(f"{source} has no column {target!r}; {hint}")
 
 
@@ -81,7 +93,8 @@ def _parse(source: str | Path | TextIO, target: str | int | None, has_target: bo
     with _opened(source) as (stream, where):
         rows = _rows(stream, where)
         first = list(islice(rows, 2))
-        if not first: raise DataError(f"{where} is empty")
+        if not first:
+            raise DataError(f"{where} is empty")
         width = len(first[0][1])
         if has_target and width < 2:
             raise DataError(f"{where} has 1 column; features and a target, separated by commas, are needed")
@@ -89,22 +102,31 @@ def _parse(source: str | Path | TextIO, target: str | int | None, has_target: bo
         header = tuple(cell.strip() for cell in first[0][1]) if has_header else None
         index = column_index(target, header, width, where) if has_target else None
         table = _collect(chain(first[has_header:], rows), header, width, index, where)
-        if not table.lines: raise DataError(f"{where} has a header and no rows")
+        if not table.lines:
+            raise DataError(f"{where} has a header and no rows")
         return table
 
 
-def _collect(rows: Iterator[Row], header: tuple[str, ...] | None, width: int, index: int | None, where: str) -> Table:
+def _collect(
+    rows: Iterator[Row], header: tuple[str, ...] | None, width: int, index: int | None, where: str
+) -> Table:
     names = [repr(name) for name in header] if header else [str(i) for i in range(width)]
     target_name = names.pop(index) if index is not None else ""
     values, texts, lines = array("d"), [], []
     for line, cells in rows:
         if index is not None:
             texts.append(cells.pop(index).strip())
-            if not texts[-1]: raise DataError(f"{where}, line {line}, column {target_name}: the target is empty")
+            if not texts[-1]:
+                raise DataError(f"{where}, line {line}, column {target_name}: the target is empty")
         values.extend(_numbers(cells, names, f"{where}, line {line}"))
         lines.append(line)
-    x = np.frombuffer(values, dtype=np.float64).reshape(len(lines), len(names)) if lines else np.empty((0, len(names)))
-    if header is None: return Table(x, texts, lines, None, None)
+    x = (
+        np.frombuffer(values, dtype=np.float64).reshape(len(lines), len(names))
+        if lines
+        else np.empty((0, len(names)))
+    )
+    if header is None:
+        return Table(x, texts, lines, None, None)
     kept = tuple(name for i, name in enumerate(header) if i != index)
     return Table(x, texts, lines, kept, None if index is None else header[index])
 
@@ -112,7 +134,8 @@ def _collect(rows: Iterator[Row], header: tuple[str, ...] | None, width: int, in
 def _numbers(cells: list[str], names: list[str], where: str) -> list[float]:
     try:
         numbers = list(map(float, cells))
-        if all(map(math.isfinite, numbers)): return numbers
+        if all(map(math.isfinite, numbers)):
+            return numbers
     except ValueError:
         pass
     name, cell = next((name, cell) for name, cell in zip(names, cells, strict=True) if not _is_finite(cell))
@@ -131,7 +154,8 @@ def _typed(table: Table, source: str | Path) -> Array:
     except ValueError:
         return np.array(table.texts)
     bad = np.flatnonzero(~np.isfinite(y))
-    if bad.size == 0: return y
+    if bad.size == 0:
+        return y
     raise DataError(f"{source}, line {table.lines[bad[0]]}: the target {table.texts[bad[0]]!r} is not finite")
 
 
@@ -140,7 +164,8 @@ def _is_header(first: list[Row], target: str | int | None, has_target: bool) -> 
     the last cell is a word where the row below has a number. "5.1,3.5,setosa" over "4.9,3.0,setosa" is data."""
     cells = [cell.strip() for cell in first[0][1]]
     are_numbers = [_is_number(cell) for cell in cells]
-    if not any(are_numbers) or (isinstance(target, str) and target in cells): return True
+    if not any(are_numbers) or (isinstance(target, str) and target in cells):
+        return True
     only_last_is_word = all(are_numbers[:-1]) and not are_numbers[-1]
     return has_target and only_last_is_word and len(first) == 2 and _is_number(first[1][1][-1])
 
@@ -162,10 +187,12 @@ def _opened(source: str | Path | TextIO) -> Iterator[tuple[TextIO, str]]:
     """The text stream of a path or of an open stream, and what to call it in messages."""
     if not isinstance(source, (str, Path)):
         where = str(getattr(source, "name", "the table"))
-        with reading(where): yield source, where
+        with reading(where):
+            yield source, where
         return
     opened: Any = gzip.open if str(source).lower().endswith(".gz") else open
-    with reading(source), opened(source, "rt", encoding="utf-8", newline="") as stream: yield stream, str(source)
+    with reading(source), opened(source, "rt", encoding="utf-8", newline="") as stream:
+        yield stream, str(source)
 
 
 def _rows(stream: TextIO, where: str) -> Iterator[Row]:
@@ -174,10 +201,13 @@ def _rows(stream: TextIO, where: str) -> Iterator[Row]:
     width = 0
     try:
         for cells in reader:
-            if not cells: continue
+            if not cells:
+                continue
             width = width or len(cells)
             if len(cells) != width:
-                raise DataError(f"{where}, line {reader.line_num}: {len(cells)} fields; the first row has {width}")
+                raise DataError(
+                    f"{where}, line {reader.line_num}: {len(cells)} fields; the first row has {width}"
+                )
             yield reader.line_num, cells
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {error}") from error
@@ -187,8 +217,11 @@ def _lines(stream: TextIO, where: str) -> Iterator[str]:
     """Lines without a byte order mark; none, and no total, without a bound, so that a gzip bomb stops."""
     total = 0
     while line := stream.readline(MAX_LINE):
-        if total == 0: line = line.removeprefix("\ufeff")
+        if total == 0:
+            line = line.removeprefix("\ufeff")
         total += len(line)
-        if len(line) == MAX_LINE: raise DataError(f"{where} has a line of {MAX_LINE} characters or more")
-        if total > MAX_BYTES: raise DataError(f"{where} has more than {MAX_BYTES} characters")
+        if len(line) == MAX_LINE:
+            raise DataError(f"{where} has a line of {MAX_LINE} characters or more")
+        if total > MAX_BYTES:
+            raise DataError(f"{where} has more than {MAX_BYTES} characters")
         yield line

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ffnn_gpu.errors import DataError, ShapeError
 
-SORTED_KINDS = "biufU"                 # NumPy kinds that sort and compare without Python objects
+SORTED_KINDS = "biufU"  # NumPy kinds that sort and compare without Python objects
 JSON_KINDS = (bool, int, float, str)
 
 Indices = NDArray[np.int64]
@@ -36,12 +36,14 @@ class LabelMap:
             DataError: no labels, or a label that is not hashable, or NaN, or infinite.
         """
         labels = _labels(y)
-        if len(labels) == 0: raise DataError("there are no labels to map")
+        if len(labels) == 0:
+            raise DataError("there are no labels to map")
         _check_labels(labels)
-        if isinstance(labels, np.ndarray): return cls(tuple(np.unique(labels).tolist()))
+        if isinstance(labels, np.ndarray):
+            return cls(tuple(np.unique(labels).tolist()))
         distinct = list(dict.fromkeys(labels))
         try:
-            return cls(tuple(sorted(distinct)))    # type: ignore[type-var]
+            return cls(tuple(sorted(distinct)))  # type: ignore[type-var]
         except TypeError:
             return cls(tuple(distinct))
 
@@ -55,7 +57,8 @@ class LabelMap:
         _check_labels(labels)
         number = {label: k for k, label in enumerate(self.classes)}
         for i, label in enumerate(labels):
-            if label not in number: raise self._unknown(label, i)
+            if label not in number:
+                raise self._unknown(label, i)
         return np.array([number[label] for label in labels], dtype=np.int64)
 
     def _searched(self, labels: NDArray[Any], table: NDArray[Any]) -> Indices:
@@ -63,20 +66,26 @@ class LabelMap:
         place = np.minimum(np.searchsorted(table, labels, sorter=order), len(table) - 1)
         indices = order[place].astype(np.int64)
         unknown = np.flatnonzero(table[indices] != labels)
-        if unknown.size: raise self._unknown(labels[unknown[0]].item(), int(unknown[0]))
+        if unknown.size:
+            raise self._unknown(labels[unknown[0]].item(), int(unknown[0]))
         return indices
 
     def decode(self, indices: ArrayLike) -> NDArray[Any] | list[Hashable]:
         """Labels of class indices (n,): an array where the classes are all int, str, bool or float, else a list."""
         indices = np.asarray(indices)
-        if indices.ndim != 1: raise ShapeError(f"indices have shape {indices.shape}; (n,) is needed")
-        if indices.dtype.kind not in "iu" and indices.size: raise DataError(f"indices are {indices.dtype}, not integer")
+        if indices.ndim != 1:
+            raise ShapeError(f"indices have shape {indices.shape}; (n,) is needed")
+        if indices.dtype.kind not in "iu" and indices.size:
+            raise DataError(f"indices are {indices.dtype}, not integer")
         C = len(self.classes)
         outside = np.flatnonzero((indices < 0) | (indices >= C))
         if outside.size:
-            raise DataError(f"indices[{outside[0]}] is {indices[outside[0]]}; the {C} classes are 0 … {C - 1}")
+            raise DataError(
+                f"indices[{outside[0]}] is {indices[outside[0]]}; the {C} classes are 0 … {C - 1}"
+            )
         table = self._table()
-        if table is None: return [self.classes[k] for k in indices]
+        if table is None:
+            return [self.classes[k] for k in indices]
         return table[indices.astype(np.int64)]
 
     def to_json(self) -> dict[str, Any]:
@@ -87,15 +96,18 @@ class LabelMap:
     def from_json(cls, saved: Mapping[str, Any]) -> "LabelMap":
         """The map that `to_json` wrote; DataError if it is not one."""
         classes = saved.get("classes") if isinstance(saved, Mapping) else None
-        if not isinstance(classes, list): raise DataError(f"not a saved label map: {str(saved)[:80]}")
+        if not isinstance(classes, list):
+            raise DataError(f"not a saved label map: {str(saved)[:80]}")
         labels = tuple(_from_json(item) for item in classes)
         distinct = len(set(labels))
-        if distinct < len(labels): raise DataError(f"not a saved label map: {len(labels)} classes, {distinct} distinct")
+        if distinct < len(labels):
+            raise DataError(f"not a saved label map: {len(labels)} classes, {distinct} distinct")
         return cls(labels)
 
     def _table(self) -> NDArray[Any] | None:
         """The classes as one array where they are of one kind that NumPy holds exactly, else None."""
-        if len({type(label) for label in self.classes}) != 1 or not isinstance(self.classes[0], JSON_KINDS): return None
+        if len({type(label) for label in self.classes}) != 1 or not isinstance(self.classes[0], JSON_KINDS):
+            return None
         table = np.array(self.classes)
         exact = table.dtype.kind in SORTED_KINDS and tuple(table.tolist()) == self.classes
         return table if exact else None
@@ -107,7 +119,7 @@ class LabelMap:
 
 
 def infer_task(y: ArrayLike) -> str:
-    """"binary", "multiclass", "multilabel" or "regression", by this rule, top to bottom:
+    """ "binary", "multiclass", "multilabel" or "regression", by this rule, top to bottom:
 
         (n, k > 1): multilabel if every value is 0 or 1, else regression     (n, 1): as its column
         strings, bools, objects: classes
@@ -119,15 +131,22 @@ def infer_task(y: ArrayLike) -> str:
         DataError: y is empty, has fewer than two distinct values, or holds NaN, infinity or complex numbers.
     """
     y = np.asarray(y)
-    if y.ndim not in (1, 2) or y.size == 0: raise DataError(f"y has shape {y.shape}; (n,) or (n, outputs) is needed")
-    if y.dtype.kind not in "biufUOST": raise DataError(f"y is {y.dtype}; numbers, bools or strings are needed")
+    if y.ndim not in (1, 2) or y.size == 0:
+        raise DataError(f"y has shape {y.shape}; (n,) or (n, outputs) is needed")
+    if y.dtype.kind not in "biufUOST":
+        raise DataError(f"y is {y.dtype}; numbers, bools or strings are needed")
     bad = np.argwhere(~np.isfinite(y)) if y.dtype.kind == "f" else np.empty((0, 1))
-    if len(bad): raise DataError(f"{len(bad)} values of y are not finite, the first in row {bad[0][0]}")
-    if y.ndim == 2 and y.shape[1] > 1: return "multilabel" if ((y == 0) | (y == 1)).all() else "regression"
-    if y.dtype.kind == "f" and (y != np.floor(y)).any(): return "regression"
+    if len(bad):
+        raise DataError(f"{len(bad)} values of y are not finite, the first in row {bad[0][0]}")
+    if y.ndim == 2 and y.shape[1] > 1:
+        return "multilabel" if ((y == 0) | (y == 1)).all() else "regression"
+    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+        return "regression"
     distinct = len(set(y.ravel().tolist())) if y.dtype.kind == "O" else len(np.unique(y))
-    if distinct < 2: raise DataError(f"all {len(y)} values of y are {y.flat[0]}: no task to infer; name one")
-    if y.dtype.kind in "iuf" and distinct > max(20, math.sqrt(len(y))): return "regression"
+    if distinct < 2:
+        raise DataError(f"all {len(y)} values of y are {y.flat[0]}: no task to infer; name one")
+    if y.dtype.kind in "iuf" and distinct > max(20, math.sqrt(len(y))):
+        return "regression"
     return "binary" if distinct == 2 else "multiclass"
 
 
@@ -135,10 +154,13 @@ def _labels(y: Iterable[Hashable]) -> NDArray[Any] | list[Hashable]:
     """An array where y is one of a sortable kind, else a list of Python objects."""
     if not hasattr(y, "__array__"):
         y = [label.item() if isinstance(label, np.generic) else label for label in y]
-        if len({type(label) for label in y}) > 1 or not (y and isinstance(y[0], JSON_KINDS)): return y
+        if len({type(label) for label in y}) > 1 or not (y and isinstance(y[0], JSON_KINDS)):
+            return y
     labels = np.asarray(y)
-    if labels.ndim != 1: raise ShapeError(f"labels have shape {labels.shape}; (n,) is needed")
-    if isinstance(y, list) and labels.tolist() != y: return y                    # 2**63 and −1 as floats; "a\0" as "a"
+    if labels.ndim != 1:
+        raise ShapeError(f"labels have shape {labels.shape}; (n,) is needed")
+    if isinstance(y, list) and labels.tolist() != y:
+        return y  # 2**63 and −1 as floats; "a\0" as "a"
     return labels if labels.dtype.kind in SORTED_KINDS else labels.tolist()
 
 
@@ -150,9 +172,11 @@ def _are_comparable(labels: NDArray[Any], table: NDArray[Any]) -> bool:
 def _check_labels(labels: NDArray[Any] | list[Hashable]) -> None:
     """Every label can be told from the others: hashable, and equal to itself."""
     if isinstance(labels, np.ndarray):
-        if labels.dtype.kind != "f": return
+        if labels.dtype.kind != "f":
+            return
         bad = np.flatnonzero(~np.isfinite(labels))
-        if bad.size: raise DataError(f"label {labels[bad[0]]} at row {bad[0]} is not finite")
+        if bad.size:
+            raise DataError(f"label {labels[bad[0]]} at row {bad[0]} is not finite")
         return
     for i, label in enumerate(labels):
         try:
@@ -164,13 +188,18 @@ def _check_labels(labels: NDArray[Any] | list[Hashable]) -> None:
 
 
 def _to_json(label: Hashable) -> Any:
-    if isinstance(label, JSON_KINDS): return label
-    if isinstance(label, tuple): return {"tuple": [_to_json(item) for item in label]}
-    raise DataError(f"label {label!r} is a {type(label).__name__}; int, str, bool, float and tuples of them are saved")
+    if isinstance(label, JSON_KINDS):
+        return label
+    if isinstance(label, tuple):
+        return {"tuple": [_to_json(item) for item in label]}
+    raise DataError(
+        f"label {label!r} is a {type(label).__name__}; int, str, bool, float and tuples of them are saved"
+    )
 
 
 def _from_json(item: Any) -> Hashable:
-    if isinstance(item, JSON_KINDS): return item
+    if isinstance(item, JSON_KINDS):
+        return item
     if isinstance(item, dict) and item.keys() == {"tuple"} and isinstance(item["tuple"], list):
         return tuple(_from_json(part) for part in item["tuple"])
     raise DataError(f"not a saved label: {str(item)[:80]}")

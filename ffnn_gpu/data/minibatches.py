@@ -45,14 +45,19 @@ class Order:
 
     def permutation(self, rows: int, epoch: int) -> np.ndarray:
         """The order of the rows in epoch `epoch`, drawn on the host."""
-        return np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else np.arange(rows)
+        return (
+            np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else np.arange(rows)
+        )
 
 
 def some_rows(backend: Backend, x: Any, index: np.ndarray) -> Any:
     """x[index] where x is, on the host or the device; of an x in files without reading it."""
-    if isinstance(x, Standardized): return replace(x, rows=some_rows(backend, x.rows, index))
-    if isinstance(x, (np.memmap, FileRows, MappedRows)): return some_of(x, index)
-    if not backend.owns(x): return x[index]
+    if isinstance(x, Standardized):
+        return replace(x, rows=some_rows(backend, x.rows, index))
+    if isinstance(x, (np.memmap, FileRows, MappedRows)):
+        return some_of(x, index)
+    if not backend.owns(x):
+        return x[index]
     return backend.take(x, backend.asarray(index), out=backend.empty((len(index), *x.shape[1:]), x.dtype))
 
 
@@ -82,7 +87,9 @@ class Minibatches:
             )
         self.given = x, y, weight
         self._x = resident(backend, x, dtype)
-        self._scaling = (backend.asarray(x.mean), backend.asarray(x.scale)) if isinstance(x, Standardized) else ()
+        self._scaling = (
+            (backend.asarray(x.mean), backend.asarray(x.scale)) if isinstance(x, Standardized) else ()
+        )
         self._limit = x.limit if isinstance(x, Standardized) else None
         self._y = backend.asarray(y)
         self._weight = None if weight is None else backend.asarray(weight, master(dtype))
@@ -107,7 +114,7 @@ class Minibatches:
             (number of minibatches, rows in each).
         """
         if epoch != self._epoch:
-            self._permutation = None                                             # never two of them in memory
+            self._permutation = None  # never two of them in memory
             self._permutation = self.backend.asarray(self.order.permutation(self.rows, epoch))
             self._epoch = epoch
         B = self.order.batch_size
@@ -121,11 +128,15 @@ class Minibatches:
         """Copy the n rows of the j-th minibatch chosen, or a part of them, into the buffers."""
         take, index = self.backend.take, self._index[j * n : (j + 1) * n][part]
         x, rows, n = stored(self._x), index, len(index)
-        if isinstance(x, MappedRows): x, rows = x.whole, x.index[rows]
-        if isinstance(x, FileRows) or (isinstance(x, np.memmap) and not x.flags.c_contiguous):   # some of a file's columns
+        if isinstance(x, MappedRows):
+            x, rows = x.whole, x.index[rows]
+        if isinstance(x, FileRows) or (
+            isinstance(x, np.memmap) and not x.flags.c_contiguous
+        ):  # some of a file's columns
             x, rows = x[rows], np.arange(n)
         take(x, rows, self.x[:n], *self._scaling)
-        if self._limit is not None: self.backend.cut(self.x[:n], self._limit)
+        if self._limit is not None:
+            self.backend.cut(self.x[:n], self._limit)
         take(self._y, index, out=self.y[:n])
         if self.weight is not None:
             take(self._weight, index, out=self.weight[:n])
@@ -133,7 +144,8 @@ class Minibatches:
 
 def resident(backend: Backend, x: Any, dtype: Any) -> Any:
     """x on the device for good: cast to `dtype`, or left as it is where that takes less memory or x lies in a file."""
-    if isinstance(x, Standardized): return replace(x, rows=resident(backend, x.rows, np.float64))
+    if isinstance(x, Standardized):
+        return replace(x, rows=resident(backend, x.rows, np.float64))
     on_host = backend.owns(np.empty(0))
     small = x.dtype.itemsize < np.dtype(dtype).itemsize
     if isinstance(x, (np.memmap, MappedRows, FileRows)):

@@ -22,11 +22,14 @@ from ffnn_gpu.errors import DataError
 __all__ = ["BUNDLED", "Dataset", "read", "read_idx", "read_table"]
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
-NPZ_NAMES = {                          # part → names its array may have; the first one found is read
-    "x": ("X", "x", "X_train", "x_train"), "y": ("y", "y_train"), "x_test": ("X_test", "x_test"), "y_test": ("y_test",),
+NPZ_NAMES = {  # part → names its array may have; the first one found is read
+    "x": ("X", "x", "X_train", "x_train"),
+    "y": ("y", "y_train"),
+    "x_test": ("X_test", "x_test"),
+    "y_test": ("y_test",),
 }
 
-BLOCK = 1 << 22                        # bytes of rows that are read at once for some of their columns
+BLOCK = 1 << 22  # bytes of rows that are read at once for some of their columns
 
 Array = NDArray[Any]
 Target = str | int | None
@@ -50,12 +53,15 @@ class Dataset:
 
     def __post_init__(self) -> None:
         _check_rows(self.name, self.x, self.y)
-        if self.x_test is None and self.y_test is None: return
+        if self.x_test is None and self.y_test is None:
+            return
         if self.x_test is None or self.y_test is None:
             raise DataError(f"{self.name}: of x_test and y_test, only one is there")
         _check_rows(f"{self.name}, test part", self.x_test, self.y_test)
         if self.x_test.shape[1] != self.x.shape[1]:
-            raise DataError(f"{self.name}: x has {self.x.shape[1]} columns; x_test has {self.x_test.shape[1]}")
+            raise DataError(
+                f"{self.name}: x has {self.x.shape[1]} columns; x_test has {self.x_test.shape[1]}"
+            )
 
 
 def read(source: str | Path, target: Target = None) -> Dataset:
@@ -72,22 +78,31 @@ def read(source: str | Path, target: Target = None) -> Dataset:
     path = Path(source)
     name = path.name.lower()
     reader: Callable[[Path, Target], Dataset]
-    if source in BUNDLED: reader = _read_bundled
-    elif path.is_dir(): reader = _read_npy_folder if _is_npy_folder(path) else _read_idx_folder
-    elif not path.is_file(): raise _unknown(source)
-    elif name.endswith((".csv", ".csv.gz")): reader = _read_csv
-    elif name.endswith(".npy"): reader = _read_npy
-    elif name.endswith(".npz"): reader = _read_npz
+    if source in BUNDLED:
+        reader = _read_bundled
+    elif path.is_dir():
+        reader = _read_npy_folder if _is_npy_folder(path) else _read_idx_folder
+    elif not path.is_file():
+        raise _unknown(source)
+    elif name.endswith((".csv", ".csv.gz")):
+        reader = _read_csv
+    elif name.endswith(".npy"):
+        reader = _read_npy
+    elif name.endswith(".npz"):
+        reader = _read_npz
     else:
         kind = f"{path.suffix} files" if path.suffix else "files without an ending"
-        raise DataError(f"{source}: {kind} are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files are")
+        raise DataError(
+            f"{source}: {kind} are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files are"
+        )
     return reader(path, target)
 
 
 def leaves_target_open(source: str | Path) -> bool:
     """Whether the target is one of the columns of a source, and any of them may be."""
     path = Path(source)
-    if source in BUNDLED: return False
+    if source in BUNDLED:
+        return False
     return _is_npy_folder(path) if path.is_dir() else path.name.lower().endswith((".csv", ".csv.gz", ".npy"))
 
 
@@ -101,8 +116,10 @@ def _unknown(source: str | Path) -> DataError:
     beside = [str(folder / other.name) for other in folder.iterdir()] if folder.is_dir() else []
     near = difflib.get_close_matches(str(source), [*BUNDLED, *beside], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return DataError(f"{str(source)!r} is no data set: give a bundled name ({', '.join(BUNDLED)}), an existing .csv, "
-                     f".csv.gz, .npy or .npz file, or a folder with IDX or .npy files{hint}")
+    return DataError(
+        f"{str(source)!r} is no data set: give a bundled name ({', '.join(BUNDLED)}), an existing .csv, "
+        f".csv.gz, .npy or .npz file, or a folder with IDX or .npy files{hint}"
+    )
 
 
 def _read_bundled(path: Path, target: Target) -> Dataset:
@@ -110,7 +127,9 @@ def _read_bundled(path: Path, target: Target) -> Dataset:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise DataError(f'{path.name!r} comes with scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})') from error
+        raise DataError(
+            f'{path.name!r} comes with scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})'
+        ) from error
     bunch = getattr(datasets, f"load_{path.name}")()
     return Dataset(bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), "target", path.name)
 
@@ -132,29 +151,37 @@ def _read_npy_folder(folder: Path, target: Target) -> Dataset:
 def _of_table(table: Any, path: Path, target: Target) -> Dataset:
     """First or last column as target leaves x in its file; a column in the middle copies the others."""
     if table.ndim != 2 or table.shape[1] < 2 or table.dtype.kind not in "biuf":
-        raise DataError(f"{path} holds {table.dtype} of shape {table.shape}; numbers (n, features + 1) are needed")
+        raise DataError(
+            f"{path} holds {table.dtype} of shape {table.shape}; numbers (n, features + 1) are needed"
+        )
     last = table.shape[1] - 1
     index = column_index(target, None, last + 1, path)
     x: Any
     whole = unmapped(table)
-    if 0 < index < last: x = _without(whole, index)
-    elif isinstance(table, FileRows): x = table.columns(int(index == 0), last + (index == 0))
-    else: x = table[:, :last] if index else table[:, 1:]
+    if 0 < index < last:
+        x = _without(whole, index)
+    elif isinstance(table, FileRows):
+        x = table.columns(int(index == 0), last + (index == 0))
+    else:
+        x = table[:, :last] if index else table[:, 1:]
     return Dataset(x, _column(whole, index), None, None, _stem(path))
 
 
 def _column(table: Any, index: int) -> Array:
     """One column, on its own; of files read in blocks, because what is mapped counts as memory of this process."""
     out = np.empty(len(table), table.dtype)
-    for block in _blocks(table): out[block] = table[block][:, index]
+    for block in _blocks(table):
+        out[block] = table[block][:, index]
     return out
 
 
 def _without(table: Any, index: int) -> Array:
     """The other columns; of what lies in files never a second copy."""
-    if not isinstance(table, FileRows): return np.delete(table, index, axis=1)
+    if not isinstance(table, FileRows):
+        return np.delete(table, index, axis=1)
     out = np.empty((len(table), table.shape[1] - 1), table.dtype)
-    for block in _blocks(table): out[block] = np.delete(table[block], index, axis=1)
+    for block in _blocks(table):
+        out[block] = np.delete(table[block], index, axis=1)
     return out
 
 
@@ -175,8 +202,15 @@ def _read_npz(path: Path, target: Target) -> Dataset:
     if x is None or y is None:
         wanted = " and ".join(f"{NPZ_NAMES[key][0]} (or {', '.join(NPZ_NAMES[key][1:])})" for key in "xy")
         raise DataError(f"{path} has the arrays {', '.join(found) or '(none)'}; it needs {wanted}")
-    return Dataset(_features(x, path), y, None, None, _stem(path),
-                   None if x_test is None else _features(x_test, path), part("y_test"))
+    return Dataset(
+        _features(x, path),
+        y,
+        None,
+        None,
+        _stem(path),
+        None if x_test is None else _features(x_test, path),
+        part("y_test"),
+    )
 
 
 def _read_idx_folder(folder: Path, target: Target) -> Dataset:
@@ -190,32 +224,43 @@ def _read_idx_folder(folder: Path, target: Target) -> Dataset:
 
 
 def _idx_part(folder: Path, part: str) -> tuple[Array, Array] | None:
-    images_files, labels_files = (sorted(folder.glob(f"{part}-{kind}[-.]idx*")) for kind in ("images", "labels"))
-    if not images_files and not labels_files: return None
+    images_files, labels_files = (
+        sorted(folder.glob(f"{part}-{kind}[-.]idx*")) for kind in ("images", "labels")
+    )
+    if not images_files and not labels_files:
+        return None
     if not images_files or not labels_files:
         there, missing = ("images", "labels") if images_files else ("labels", "images")
         raise DataError(f"{folder} has {part}-{there} but no {part}-{missing}")
     images, labels = read_idx(images_files[0]), read_idx(labels_files[0])
     if labels.ndim != 1 or len(images) != len(labels):
-        raise DataError(f"{images_files[0]} has {len(images)} images; {labels_files[0].name} has {labels.shape} labels")
+        raise DataError(
+            f"{images_files[0]} has {len(images)} images; {labels_files[0].name} has {labels.shape} labels"
+        )
     return _features(images, images_files[0]), labels.astype(np.int64)
 
 
 def _features(x: Array, source: Path) -> Array:
     """x as (n, features): images (n, rows, columns) become (n, rows * columns)."""
     if x.ndim < 2 or x.dtype.kind not in "biuf":
-        raise DataError(f"{source}: x is {x.dtype} of shape {x.shape}; numbers of shape (n, features) are needed")
+        raise DataError(
+            f"{source}: x is {x.dtype} of shape {x.shape}; numbers of shape (n, features) are needed"
+        )
     return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 def _check_rows(name: str, x: Array, y: Array) -> None:
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
-        raise DataError(f"{name}: x has shape {x.shape}, y {y.shape}; (n, features) and (n,) or (n, outputs) needed")
+        raise DataError(
+            f"{name}: x has shape {x.shape}, y {y.shape}; (n, features) and (n,) or (n, outputs) needed"
+        )
 
 
 def _refuse_target(source: str, target: Target) -> None:
     if target is not None:
-        raise DataError(f"{source} keeps its target apart; target={target!r} can be chosen for .csv and .npy only")
+        raise DataError(
+            f"{source} keeps its target apart; target={target!r} can be chosen for .csv and .npy only"
+        )
 
 
 def _stem(path: Path) -> str:

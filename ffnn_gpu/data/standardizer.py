@@ -19,7 +19,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 
 __all__ = ["LabelMap", "Standardizer", "infer_task", "train_test_split"]
 
-BLOCK_ELEMENTS = 1 << 20               # elements in one block of rows: 8 MiB in float64
+BLOCK_ELEMENTS = 1 << 20  # elements in one block of rows: 8 MiB in float64
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -49,7 +49,8 @@ class Standardizer:
             DataError: no rows, or NaN or infinity (with the first row and column).
         """
         x = _matrix(x)
-        if len(x) == 0: raise DataError(f"x has shape {x.shape}: no row to compute a mean of")
+        if len(x) == 0:
+            raise DataError(f"x has shape {x.shape}: no row to compute a mean of")
         low, high, mean = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf), np.zeros(x.shape[1])
         for start, block in _blocks(x):
             _check_finite(block, start)
@@ -57,7 +58,9 @@ class Standardizer:
             np.maximum(high, block.max(axis=0), out=high)
             mean += block.sum(axis=0) / len(x)
         mean = np.where(low == high, low, mean)
-        spread = np.where(low == high, 1.0, high - low)         # unit of the squares: they neither overflow nor vanish
+        spread = np.where(
+            low == high, 1.0, high - low
+        )  # unit of the squares: they neither overflow nor vanish
         variance = np.zeros_like(mean)
         for _, block in _blocks(x):
             variance += (((block - mean) / spread) ** 2).sum(axis=0) / len(x)
@@ -69,7 +72,7 @@ class Standardizer:
         x = self._checked(x)
         out = np.empty(x.shape, dtype)
         for start, block in _blocks(x):
-            block -= self.mean                                      # the block is a copy
+            block -= self.mean  # the block is a copy
             block /= self.scale
             out[start : start + len(block)] = block
         return out
@@ -101,8 +104,11 @@ class Standardizer:
     def from_json(cls, saved: Mapping[str, Any]) -> "Standardizer":
         """The standardizer that `to_json` wrote; DataError if it is not one."""
         try:
-            mean, scale = np.array(saved["mean"], dtype=np.float64), np.array(saved["scale"], dtype=np.float64)
-            constant = tuple(map(int, saved.get("constant", ())))            # older models do not say
+            mean, scale = (
+                np.array(saved["mean"], dtype=np.float64),
+                np.array(saved["scale"], dtype=np.float64),
+            )
+            constant = tuple(map(int, saved.get("constant", ())))  # older models do not say
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved standardizer: {type(error).__name__}: {error}") from error
         if mean.ndim != 1 or mean.shape != scale.shape:
@@ -115,7 +121,8 @@ class Standardizer:
 
     def _checked(self, x: ArrayLike) -> Array:
         x = _matrix(x)
-        if x.shape[1] == len(self.mean): return x
+        if x.shape[1] == len(self.mean):
+            return x
         raise ShapeError(f"x has {x.shape[1]} columns; the standardizer was fitted on {len(self.mean)}")
 
 
@@ -134,17 +141,21 @@ def train_test_split(
         ConfigurationError: fraction outside (0, 1), or stratify without labels.
         DataError: a part would be empty, or every class cannot keep a row in train.
     """
-    if not 0 < fraction < 1: raise ConfigurationError(f"fraction is {fraction}; it must lie between 0 and 1")
+    if not 0 < fraction < 1:
+        raise ConfigurationError(f"fraction is {fraction}; it must lie between 0 and 1")
     y = None if isinstance(y_or_n, (int, np.integer)) else y_or_n
-    if stratify and y is None: raise ConfigurationError(f"stratify needs the labels, not their number {y_or_n}")
-    n = int(y_or_n) if y is None else len(y)                        # type: ignore[arg-type]
+    if stratify and y is None:
+        raise ConfigurationError(f"stratify needs the labels, not their number {y_or_n}")
+    n = int(y_or_n) if y is None else len(y)  # type: ignore[arg-type]
     total = round(fraction * n)
-    if not 0 < total < n: raise DataError(f"fraction {fraction} of {n} rows puts {n - total} in train, {total} in test")
+    if not 0 < total < n:
+        raise DataError(f"fraction {fraction} of {n} rows puts {n - total} in train, {total} in test")
     shuffled = np.random.default_rng(seed).permutation(n)
-    if y is None or not stratify: return shuffled[total:], shuffled[:total]
+    if y is None or not stratify:
+        return shuffled[total:], shuffled[:total]
     k = LabelMap.fit(y).encode(y)[shuffled]
     counts = np.bincount(k)
-    by_class = np.argsort(k, kind="stable")                         # places in `shuffled`, class after class
+    by_class = np.argsort(k, kind="stable")  # places in `shuffled`, class after class
     rank = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
     is_test = np.empty(n, dtype=bool)
     is_test[by_class] = rank < np.repeat(_test_counts(counts, total), counts)
@@ -159,7 +170,9 @@ def _test_counts(counts: Indices, total: int) -> Indices:
     while missing := int(total - given.sum()):
         open_classes = np.flatnonzero(given < room)
         if open_classes.size == 0:
-            raise DataError(f"{total} of {n} rows in test leave some of the {len(counts)} classes no row in train")
+            raise DataError(
+                f"{total} of {n} rows in test leave some of the {len(counts)} classes no row in train"
+            )
         remainder = (total * counts - given * n)[open_classes]
         given[open_classes[np.argsort(-remainder, kind="stable")[:missing]]] += 1
     return given
@@ -167,7 +180,8 @@ def _test_counts(counts: Indices, total: int) -> Indices:
 
 def _matrix(x: ArrayLike) -> Array:
     rows: Any = x if stays_in_files(x) else np.asarray(x)
-    if rows.ndim == 2: return rows
+    if rows.ndim == 2:
+        return rows
     raise ShapeError(f"x has shape {rows.shape}; (rows, features) is needed")
 
 
@@ -180,6 +194,7 @@ def _blocks(x: Array) -> Iterator[tuple[int, Floats]]:
 
 def _check_finite(block: Floats, start: int) -> None:
     bad = ~np.isfinite(block)
-    if not bad.any(): return
+    if not bad.any():
+        return
     row, column = np.argwhere(bad)[0]
     raise DataError(f"x[{start + row}, {column}] is {block[row, column]}; mean and scale need finite numbers")

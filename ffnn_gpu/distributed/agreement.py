@@ -19,7 +19,11 @@ ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 def checksum(item: Any) -> int:
     """64 bits of an array's bytes, or of the text of anything else, in which a function's address is no difference."""
-    data = np.ascontiguousarray(item).data if isinstance(item, np.ndarray) else ADDRESS.sub("", repr(item)).encode()
+    data = (
+        np.ascontiguousarray(item).data
+        if isinstance(item, np.ndarray)
+        else ADDRESS.sub("", repr(item)).encode()
+    )
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
@@ -32,11 +36,14 @@ def require_agreement(communicator: Communicator, items: Mapping[str, Any], hint
     low, high = mine.copy(), mine.copy()
     communicator.all_reduce(low, "min")
     communicator.all_reduce(high, "max")
-    if (low == high).all(): return
+    if (low == high).all():
+        return
     everyone = np.zeros((communicator.size, len(mine)), np.int64)
     everyone[communicator.rank] = mine
     communicator.all_reduce(everyone.reshape(-1))
-    differing = [_difference(name, everyone[:, k].tolist()) for k, name in enumerate(items) if low[k] != high[k]]
+    differing = [
+        _difference(name, everyone[:, k].tolist()) for k, name in enumerate(items) if low[k] != high[k]
+    ]
     raise DivergedRanksError(f"the ranks are not in the same training: {'; '.join(differing)}{hint}")
 
 

@@ -31,7 +31,8 @@ SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_
 def launched() -> tuple[int, str]:
     """How many processes were started together with this one, and which variable of the environment says so."""
     for name in SIZES:
-        if os.environ.get(name, "").isdecimal(): return int(os.environ[name]), name
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name]), name
     return 1, ""
 
 
@@ -53,9 +54,11 @@ def communicator(device: str = "auto", limit: float | None = None) -> Communicat
     if device not in DEVICES:
         raise ConfigurationError(f"device of a communicator is 'auto', 'numpy' or 'cupy', not {device!r}")
     size, variable = launched()
-    if size == 1: return Single(device, "one process")
+    if size == 1:
+        return Single(device, "one process")
     found: Communicator = _of_several(_meant(device), MPI("numpy", limit), size, variable)
-    if found.rank == 0: log.info("%s", found.reason)
+    if found.rank == 0:
+        log.info("%s", found.reason)
     return found
 
 
@@ -77,17 +80,21 @@ def _family(backend: str) -> str:
 
 def _of_several(device: str, mpi: MPI, size: int, variable: str) -> Communicator:
     if mpi.size == 1:
-        raise ConfigurationError(f"{variable} says that {size} processes were started, but MPI sees one: mpi4py uses "
-                                 "another MPI than the one that started it, or srun lacks --mpi=pmix")  # fmt: skip
+        raise ConfigurationError(
+            f"{variable} says that {size} processes were started, but MPI sees one: mpi4py uses "
+            "another MPI than the one that started it, or srun lacks --mpi=pmix"
+        )
     faults.watch(mpi)
     said = compute_with(mpi.cores)
-    if said and mpi.rank == 0: log.info("%s", said)
+    if said and mpi.rank == 0:
+        log.info("%s", said)
     index = None if device == "numpy" else _gpu(mpi.local_rank)
     without = np.zeros(mpi.size, np.int64)
     without[mpi.rank] = index is None
     mpi.all_reduce(without)
     if without.any():
-        if device == "cupy": raise BackendUnavailableError(_lacking(np.flatnonzero(without).tolist(), index is None))
+        if device == "cupy":
+            raise BackendUnavailableError(_lacking(np.flatnonzero(without).tolist(), index is None))
         return mpi
     assert index is not None
     mpi.device = f"cupy:{index}"
@@ -104,7 +111,8 @@ def _lacking(ranks: list[int], here: bool) -> str:
 
 def _gpu(local_rank: int) -> int | None:
     """The GPU that this rank computes on, None where there is none to use."""
-    if not probe(0).usable: return None
+    if not probe(0).usable:
+        return None
     index = local_rank % int(load_cupy().cuda.runtime.getDeviceCount())
     return index if probe(index).usable else None
 
@@ -126,6 +134,8 @@ def _nccl_works(mpi: MPI) -> bool:
     works = np.array([load_nccl().available], np.int64)
     mpi.all_reduce(works, "min")
     if not works[0]:
-        log.warning("NCCL is not installed on every rank, so gradients go through the host: "
-                    'pip install "ffnn_gpu[nccl-cuda12x]" or [nccl-cuda13x]')  # fmt: skip
+        log.warning(
+            "NCCL is not installed on every rank, so gradients go through the host: "
+            'pip install "ffnn_gpu[nccl-cuda12x]" or [nccl-cuda13x]'
+        )
     return bool(works[0])

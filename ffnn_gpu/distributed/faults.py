@@ -26,7 +26,11 @@ from ffnn_gpu.errors import ConfigurationError
 log = logging.getLogger("ffnn_gpu")
 LIMIT, USUAL = "FFNN_GPU_PARALLEL_LIMIT", 20.0  # seconds
 GRACE = 2.0  # seconds that a rank which raised waits to hear whether all did
-EAGER, NAP, STOOD_STILL = 2000, 5e-5, 1.0  # polls before the first nap; seconds of a nap; a longer one was no nap
+EAGER, NAP, STOOD_STILL = (
+    2000,
+    5e-5,
+    1.0,
+)  # polls before the first nap; seconds of a nap; a longer one was no nap
 STARTED = 19  # of the numbers behind the name in /proc/PID/stat: proc(5), field 22
 
 
@@ -44,7 +48,9 @@ class Patience:
     def __init__(self, seconds: float | None = None) -> None:
         self.seconds = limit_of_environment() if seconds is None else seconds
         if not 0 < self.seconds < float("inf"):
-            raise ConfigurationError(f"the limit of ranks must be a positive number of seconds, not {seconds!r}")
+            raise ConfigurationError(
+                f"the limit of ranks must be a positive number of seconds, not {seconds!r}"
+            )
         self._since = time.monotonic() - _age()
 
     def limit(self) -> float:
@@ -89,8 +95,10 @@ def completes(done: Callable[[], Any], limit: float) -> bool:
             continue
         time.sleep(NAP)
         now = time.monotonic()
-        if now - latest > STOOD_STILL: begun += now - latest
-        if now - begun > limit: return bool(done())
+        if now - latest > STOOD_STILL:
+            begun += now - latest
+        if now - begun > limit:
+            return bool(done())
         latest = now
     return True
 
@@ -112,8 +120,10 @@ def ends_within(limit: float) -> Iterator[None]:
 
 
 def _yield() -> None:
-    if hasattr(os, "sched_yield"): os.sched_yield()
-    else: time.sleep(0)
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+    else:
+        time.sleep(0)
 
 
 def say(line: str) -> None:
@@ -133,7 +143,8 @@ def end_all(communicator: Any, error: BaseException) -> None:
     if alike[:1] == [communicator.rank]:
         say(f"{_traceback(error)}\nraised by {ranks_in_words(alike)} of {communicator.size}")
     # Why: `python -m mpi4py` ends all ranks with the first that ends, which must not be before it is said.
-    if alike: communicator.raised(0, GRACE)
+    if alike:
+        communicator.raised(0, GRACE)
 
 
 def raised_alike(communicator: Any, error: BaseException, grace: float) -> list[int]:
@@ -143,7 +154,9 @@ def raised_alike(communicator: Any, error: BaseException, grace: float) -> list[
     """
     everyone = communicator.raised(zlib.crc32(f"{type(error).__name__}: {error}".encode()), grace)
     if everyone is None:
-        say(f"{_traceback(error)}\nrank {communicator.rank} of {communicator.size} raised this; every rank ends")
+        say(
+            f"{_traceback(error)}\nrank {communicator.rank} of {communicator.size} raised this; every rank ends"
+        )
         communicator.abort(1)
         return []
     return [rank for rank, error_there in enumerate(everyone) if error_there == everyone[communicator.rank]]
@@ -169,5 +182,6 @@ def watch(communicator: Any) -> None:
 
 def ranks_in_words(ranks: list[int]) -> str:
     """rank 3; ranks 0, 2 and 5"""
-    if len(ranks) == 1: return f"rank {ranks[0]}"
+    if len(ranks) == 1:
+        return f"rank {ranks[0]}"
     return f"ranks {', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"

@@ -17,7 +17,10 @@ from ffnn_gpu.distributed.roll_call import RollCall
 from ffnn_gpu.distributed.shared_cores import cores_of_rank
 from ffnn_gpu.errors import ConfigurationError
 
-TURN, LAST_TURN = 0.2, 2.0  # seconds that each rank waits longer than the one before it: one says what all see
+TURN, LAST_TURN = (
+    0.2,
+    2.0,
+)  # seconds that each rank waits longer than the one before it: one says what all see
 
 
 def load_mpi() -> Any:
@@ -42,7 +45,7 @@ class MPI:
 
     def __init__(self, device: str = "numpy", limit: float | None = None) -> None:
         self.patience = faults.Patience(limit)
-        with faults.ends_within(self.patience.limit()):                          # none of these has a time limit of its own
+        with faults.ends_within(self.patience.limit()):  # none of these has a time limit of its own
             self._mpi = load_mpi()
             world = self._mpi.COMM_WORLD
             # Why two of our own: messages of the program around us cannot meet ours, nor can a call that was never finished
@@ -62,13 +65,19 @@ class MPI:
 
     def all_reduce(self, vector: Any, op: str = "sum") -> None:
         with self._reachable(vector) as buffer:
-            self._finish(self._comm.Iallreduce(self._mpi.IN_PLACE, buffer, op=self._operations[op]), "all_reduce", buffer)
+            self._finish(
+                self._comm.Iallreduce(self._mpi.IN_PLACE, buffer, op=self._operations[op]),
+                "all_reduce",
+                buffer,
+            )
 
     def reduce_scatter(self, vector: Any, bounds: Sequence[int]) -> None:
         with self._reachable(vector) as buffer:
             mine = slice(bounds[self.rank], bounds[self.rank + 1])
             piece = buffer[mine].copy()
-            self._finish(self._comm.Ireduce_scatter(buffer, piece, _lengths(bounds)), "reduce_scatter", buffer)
+            self._finish(
+                self._comm.Ireduce_scatter(buffer, piece, _lengths(bounds)), "reduce_scatter", buffer
+            )
             buffer[mine] = piece
 
     def all_gather(self, vector: Any, bounds: Sequence[int]) -> None:
@@ -101,7 +110,7 @@ class MPI:
 
     def _finish(self, request: Any, call: str, buffer: Any = None) -> None:
         """Wait for a call that was begun."""
-        self._latest = request                                                   # keeps its buffers, whatever is raised here
+        self._latest = request  # keeps its buffers, whatever is raised here
         self.until(request.Test, call, buffer)
 
     def until(self, done: Callable[[], Any], call: str, buffer: Any = None) -> None:
@@ -110,7 +119,8 @@ class MPI:
         limit, early = self.patience.limit(), self.patience.seconds / 2
         if not faults.completes(done, early):
             self._roll_call.here(self.calls)
-            if not faults.completes(done, limit - early + self._turn): return self._give_up(limit, call, buffer)
+            if not faults.completes(done, limit - early + self._turn):
+                return self._give_up(limit, call, buffer)
         return self.patience.met()
 
     def _give_up(self, limit: float, call: str, buffer: Any) -> None:
@@ -133,11 +143,11 @@ class MPI:
         cupy = load_cupy()
         with vector.device:
             if self.cuda_aware:
-                cupy.cuda.get_current_stream().synchronize()                     # MPI knows nothing of streams
+                cupy.cuda.get_current_stream().synchronize()  # MPI knows nothing of streams
                 yield vector
                 return
             host = self._staging(cupy, vector)
-            vector.get(out=host)                                                 # waits for the current stream
+            vector.get(out=host)  # waits for the current stream
             yield host
             vector.set(host)
 

@@ -46,7 +46,8 @@ class NCCL:
         self.device, self._cupy = f"cupy:{index}", load_cupy()
         self._nccl = load_nccl()
         identity = np.zeros(UNIQUE_ID_BYTES, np.uint8)
-        if self.rank == 0: identity[:] = np.frombuffer(self._nccl.get_unique_id(), np.uint8)
+        if self.rank == 0:
+            identity[:] = np.frombuffer(self._nccl.get_unique_id(), np.uint8)
         host.broadcast(identity)
         self._gpu = self._cupy.cuda.Device(index)
         with self._gpu, faults.ends_within(host.patience.limit()):
@@ -54,28 +55,33 @@ class NCCL:
         self.reason = f"NCCL {self._nccl.get_version()} between {self.size} GPUs, {host.reason} for the host"
 
     def all_reduce(self, vector: Any, op: str = "sum") -> None:
-        if isinstance(vector, np.ndarray): return self.host.all_reduce(vector, op)
+        if isinstance(vector, np.ndarray):
+            return self.host.all_reduce(vector, op)
         here = vector.data.ptr
         with vector.device:
-            self._comm.allReduce(here, here, vector.size, self._type(vector), self._operation(op), self._stream())
+            self._comm.allReduce(
+                here, here, vector.size, self._type(vector), self._operation(op), self._stream()
+            )
         return None
 
     def reduce_scatter(self, vector: Any, bounds: Sequence[int]) -> None:
-        if isinstance(vector, np.ndarray): return self.host.reduce_scatter(vector, bounds)
+        if isinstance(vector, np.ndarray):
+            return self.host.reduce_scatter(vector, bounds)
         kind, add = self._type(vector), self._operation("sum")
         with vector.device:
             stream, pieces = self._stream(), _pieces(vector, bounds)
             if _even(pieces):
                 self._comm.reduceScatter(vector.data.ptr, *pieces[self.rank], kind, add, stream)
                 return None
-            self._nccl.groupStart()                                              # one launch for all of them
+            self._nccl.groupStart()  # one launch for all of them
             for owner, (place, length) in enumerate(pieces):
                 self._comm.reduce(place, place, length, kind, add, owner, stream)
             self._nccl.groupEnd()
         return None
 
     def all_gather(self, vector: Any, bounds: Sequence[int]) -> None:
-        if isinstance(vector, np.ndarray): return self.host.all_gather(vector, bounds)
+        if isinstance(vector, np.ndarray):
+            return self.host.all_gather(vector, bounds)
         kind = self._type(vector)
         with vector.device:
             stream, pieces = self._stream(), _pieces(vector, bounds)
@@ -90,7 +96,8 @@ class NCCL:
         return None
 
     def broadcast(self, vector: Any, root: int = 0) -> None:
-        if isinstance(vector, np.ndarray): return self.host.broadcast(vector, root)
+        if isinstance(vector, np.ndarray):
+            return self.host.broadcast(vector, root)
         here = vector.data.ptr
         with vector.device:
             self._comm.broadcast(here, here, vector.size, self._type(vector), root, self._stream())
@@ -105,7 +112,9 @@ class NCCL:
         with self._gpu:
             event = self._cupy.cuda.Event(disable_timing=True)
             event.record()
-            self.host.until(lambda: event.done, f"the work of {self.device}, most likely a call to NCCL that not all made")
+            self.host.until(
+                lambda: event.done, f"the work of {self.device}, most likely a call to NCCL that not all made"
+            )
 
     def abort(self, status: int = 1) -> None:
         self.host.abort(status)

@@ -27,16 +27,22 @@ def from_first(communicator: Communicator, work: Callable[[], Any], limit: float
         FfnnGpuError, OSError: the one that work() raised, the same on every rank. CheckpointError: it took more than `limit`
             seconds. Any other exception is rank 0's alone, and FfnnGpuError on the others.
     """
-    if communicator.size == 1: return work()
+    if communicator.size == 1:
+        return work()
     communicator.barrier()
     task = Task(work, limit) if communicator.rank == 0 else None
     state = np.array([BUSY], np.int64)
     while state[0] == BUSY:
-        if task is not None: state[0] = task.state()
+        if task is not None:
+            state[0] = task.state()
         communicator.broadcast(state)
-    kind, said = json.loads(_broadcast(communicator, "" if task is None else json.dumps(task.said(), default=str)))
-    if task is not None and task.error is not None: raise task.error
-    if kind: raise _error(kind, said)
+    kind, said = json.loads(
+        _broadcast(communicator, "" if task is None else json.dumps(task.said(), default=str))
+    )
+    if task is not None and task.error is not None:
+        raise task.error
+    if kind:
+        raise _error(kind, said)
     return said
 
 
@@ -53,8 +59,10 @@ class Task:
     def state(self) -> int:
         """BUSY after a second of waiting, DONE before."""
         self._thread.join(BEAT)
-        if not self._thread.is_alive(): return DONE
-        if time.monotonic() - self._began < self._limit: return BUSY
+        if not self._thread.is_alive():
+            return DONE
+        if time.monotonic() - self._began < self._limit:
+            return BUSY
         self.error = errors.CheckpointError(
             f"rank 0 was not done writing after {self._limit:g} s; checkpoint_limit of DataParallel allows a checkpoint more"
         )
@@ -63,22 +71,25 @@ class Task:
     def said(self) -> Said:
         """What the others are told: ("", what work returned), or an error's kind and what it is made of."""
         error = self.error
-        if error is None: return "", self._found
+        if error is None:
+            return "", self._found
         if isinstance(error, OSError):
             names = (None if name is None else str(name) for name in (error.filename, None, error.filename2))
             return "OSError", [str(error)] if error.errno is None else [error.errno, error.strerror, *names]
-        if isinstance(error, errors.FfnnGpuError): return type(error).__name__, [str(error)]
+        if isinstance(error, errors.FfnnGpuError):
+            return type(error).__name__, [str(error)]
         return "FfnnGpuError", ["rank 0 failed in what it does for all; its own error says why"]
 
     def _run(self) -> None:
         try:
             self._found = self._work()
         except BaseException as error:  # raised again by the thread that trains
-            self.error = self.error or error                                     # the others may know of a first one
+            self.error = self.error or error  # the others may know of a first one
 
 
 def _error(kind: str, made_of: list[Any]) -> Exception:
-    if kind == "OSError": return OSError(*made_of)
+    if kind == "OSError":
+        return OSError(*made_of)
     return getattr(errors, kind, errors.FfnnGpuError)(*made_of)
 
 
@@ -87,6 +98,7 @@ def _broadcast(communicator: Communicator, text: str) -> str:
     message = np.frombuffer(text.encode(), np.uint8).copy()
     length = np.array([len(message)], np.int64)
     communicator.broadcast(length)
-    if communicator.rank: message = np.zeros(int(length[0]), np.uint8)
+    if communicator.rank:
+        message = np.zeros(int(length[0]), np.uint8)
     communicator.broadcast(message)
     return message.tobytes().decode()

@@ -23,12 +23,12 @@ class RollCall:
     def __init__(self, comm: Any) -> None:
         self._comm = comm
         self._others = [rank for rank in range(comm.Get_size()) if rank != comm.Get_rank()]
-        self._sent: list[Any] = []                                               # keeps what MPI may not have read yet
-        self._latest = dict.fromkeys(self._others, -math.inf)                    # the call in which each said last it waits
+        self._sent: list[Any] = []  # keeps what MPI may not have read yet
+        self._latest = dict.fromkeys(self._others, -math.inf)  # the call in which each said last it waits
 
     def here(self, call: int) -> None:
         """Say that this rank waits in its call of this number."""
-        self._hear()                                                             # a long training has many late calls
+        self._hear()  # a long training has many late calls
         self._sent = [message for message in self._sent if not message[1].Test()]
         number = np.array([call], np.int64)
         self._sent += [(number, self._comm.Isend(number, rank)) for rank in self._others]

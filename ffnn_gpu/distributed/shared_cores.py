@@ -28,7 +28,8 @@ def cores_of_rank(local: Any, in_place: Any) -> int:
 
 def compute_with(threads: int) -> str:
     """Make this process compute with so many threads, unless the environment says how many; in one line what was done."""
-    if threads >= cores.cores() or os.environ.get(cores.OURS, "").strip() or cores.told(): return ""
+    if threads >= cores.cores() or os.environ.get(cores.OURS, "").strip() or cores.told():
+        return ""
     os.environ[cores.OURS] = str(threads)
     said = f"each rank computes with {threads} of {cores.cores()} cores, because others share them"
     try:

@@ -22,10 +22,17 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation.evaluate import evaluate
 from ffnn_gpu.nn.network import Network
 
-PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")  # of the network in a folder, best first
+PLACES = (
+    ".",
+    "model",
+    "best",
+    "last",
+    "checkpoint/best",
+    "checkpoint/last",
+)  # of the network in a folder, best first
 
-MOST_NAMES = 10                        # that one message lists
-AT_ONCE = 1 << 20                      # values that are looked at together where some are counted
+MOST_NAMES = 10  # that one message lists
+AT_ONCE = 1 << 20  # values that are looked at together where some are counted
 
 Array = NDArray[Any]
 
@@ -61,20 +68,24 @@ class Model:
         Raises:
             ShapeError: the number of columns differs. DataError: x is not finite, or some of the columns are missing.
         """
-        if names is None and stays_in_files(x): return self._in_files(x)
+        if names is None and stays_in_files(x):
+            return self._in_files(x)
         x = self._standardized(x, names)
         return x if self.limit is None else np.clip(x, -self.limit, self.limit)
 
     def count_cut(self, x: Array, names: Sequence[str] | None = None) -> int:
         """How many values of x lie beyond `limit`."""
-        if self.limit is None: return 0
+        if self.limit is None:
+            return 0
         rows = max(1, AT_ONCE // max(1, x.shape[-1]))
         blocks = (x[start : start + rows] for start in range(0, len(x), rows))
         return sum(int((np.abs(self._standardized(block, names)) > self.limit).sum()) for block in blocks)
 
     def matches(self, names: Sequence[str] | None) -> bool:
         """Whether all of the model's columns are among these, each under a name of its own."""
-        return self.feature_names is not None and names is not None and has_each_once(names, self.feature_names)
+        return (
+            self.feature_names is not None and names is not None and has_each_once(names, self.feature_names)
+        )
 
     def outputs(self, x: Array, names: Sequence[str] | None = None) -> Array:
         """What the network says for raw rows, (n, outputs), before `task.decode` or `task.probabilities`."""
@@ -93,13 +104,16 @@ class Model:
     ) -> dict[str, float]:
         """{metric: value, …, "loss": value} on raw rows and targets; metrics of a regression in the target's units."""
         pair = self.features(x, names), self.task.encode(y)
-        row = evaluate(self.network, self.task.loss, pair, metrics=self.task.metrics(tuple(metrics) or self.metrics))
+        row = evaluate(
+            self.network, self.task.loss, pair, metrics=self.task.metrics(tuple(metrics) or self.metrics)
+        )
         loss = row.pop("loss")
         return {**row, "loss": loss}
 
     def _in_files(self, x: Any) -> Any:
         """The same rows without a copy of them: the network standardizes those that it asks for."""
-        if self.standardizer is None: return x
+        if self.standardizer is None:
+            return x
         scale = self.standardizer.scale.copy()
         scale[[*self.standardizer.constant]] = np.finfo(scale.dtype).max  # zeros, as in `_standardized`
         return Standardized(x, self.standardizer.mean, scale, self.limit)
@@ -113,19 +127,24 @@ class Model:
         else:
             require_none_or_all(names or (), self.feature_names or ())
         x = self.network.admit(x)
-        if self.standardizer is None: return x
+        if self.standardizer is None:
+            return x
         scaled = self.standardizer.transform(x, self.network.dtype)
-        scaled[:, [*self.standardizer.constant]] = 0                     # nothing was learnt of what never varied
+        scaled[:, [*self.standardizer.constant]] = 0  # nothing was learnt of what never varied
         return scaled
 
     def extras(self) -> dict[str, Any]:
         """Everything but the network, for `json.dumps`."""
         return {
-            "task": self.task.to_json(), "standardizer": self.standardizer and self.standardizer.to_json(),
-            "feature_names": self.feature_names and [*self.feature_names], "target_name": self.target_name,
-            "target": self.target, "data": self.data, "metrics": [*self.metrics],
+            "task": self.task.to_json(),
+            "standardizer": self.standardizer and self.standardizer.to_json(),
+            "feature_names": self.feature_names and [*self.feature_names],
+            "target_name": self.target_name,
+            "target": self.target,
+            "data": self.data,
+            "metrics": [*self.metrics],
             "limit": self.limit,
-        }  # fmt: skip
+        }
 
     def save(self, path: str | Path) -> None:
         """Write the folder that `load` reads. Raises CheckpointError."""
@@ -141,16 +160,23 @@ class Model:
         folder = _found(Path(path))
         saved = checkpoint.load_extras(folder)
         if "task" not in saved:
-            raise CheckpointError(f"{folder} holds a network alone; `ffnn-gpu train` also saves what its inputs and "
-                                  "outputs mean. Read this one with ffnn_gpu.load")  # fmt: skip
+            raise CheckpointError(
+                f"{folder} holds a network alone; `ffnn-gpu train` also saves what its inputs and "
+                "outputs mean. Read this one with ffnn_gpu.load"
+            )
         names = saved.get("feature_names")
         standardizer = saved.get("standardizer")
         return cls(
-            checkpoint.load(folder, device), Task.from_json(saved["task"]),
-            standardizer and Standardizer.from_json(standardizer), names and tuple(names), saved.get("target_name"),
-            saved.get("target"), saved.get("data", ""), tuple(saved.get("metrics", ())),
+            checkpoint.load(folder, device),
+            Task.from_json(saved["task"]),
+            standardizer and Standardizer.from_json(standardizer),
+            names and tuple(names),
+            saved.get("target_name"),
+            saved.get("target"),
+            saved.get("data", ""),
+            tuple(saved.get("metrics", ())),
             saved.get("limit"),
-        )  # fmt: skip
+        )
 
 
 def has_each_once(names: Iterable[str], wanted: Iterable[str]) -> bool:
@@ -183,5 +209,7 @@ def _found(path: Path) -> Path:
         if atomic_folder.exists(path / place):
             return path / place
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist; give the run folder of `ffnn-gpu train` or a checkpoint")
+        raise CheckpointError(
+            f"{path} does not exist; give the run folder of `ffnn-gpu train` or a checkpoint"
+        )
     raise CheckpointError(f"{path} holds no model; give the run folder of `ffnn-gpu train` or a checkpoint")

@@ -1,9 +1,9 @@
 """What the target column means: how many outputs, which loss, how targets become numbers and outputs become answers.
 
-    multiclass   C logits            softmax_cross_entropy             class with the largest output
-    binary       1 logit             binary_cross_entropy_with_logits  second class where the output is positive
-    multilabel   K logits            binary_cross_entropy_with_logits  each label where its output is positive
-    regression   K numbers           mean_squared_error                the numbers, in the target's own units
+multiclass   C logits            softmax_cross_entropy             class with the largest output
+binary       1 logit             binary_cross_entropy_with_logits  second class where the output is positive
+multilabel   K logits            binary_cross_entropy_with_logits  each label where its output is positive
+regression   K numbers           mean_squared_error                the numbers, in the target's own units
 """
 
 import functools
@@ -72,9 +72,13 @@ class Task:
         loss = LOSSES[kind][0] if loss == "auto" else loss
         loss_called(loss)
         if loss not in LOSSES[kind]:
-            raise ConfigurationError(f"loss {loss!r} does not fit a {kind} task; choose {' or '.join(LOSSES[kind])}")
+            raise ConfigurationError(
+                f"loss {loss!r} does not fit a {kind} task; choose {' or '.join(LOSSES[kind])}"
+            )
         if label_smoothing and loss != "softmax_cross_entropy":
-            raise ConfigurationError(f"label_smoothing belongs to softmax_cross_entropy, and this task has the loss {loss}")
+            raise ConfigurationError(
+                f"label_smoothing belongs to softmax_cross_entropy, and this task has the loss {loss}"
+            )
         _require_fit(kind, y)
         labels = LabelMap.fit(_column(y)) if kind in ("binary", "multiclass") else None
         if kind == "binary" and labels is not None and len(labels.classes) != 2:
@@ -94,7 +98,9 @@ class Task:
     @property
     def loss(self) -> Loss:
         """The loss, with its constants."""
-        return SoftmaxCrossEntropy(self.label_smoothing) if self.label_smoothing else loss_called(self.loss_name)
+        return (
+            SoftmaxCrossEntropy(self.label_smoothing) if self.label_smoothing else loss_called(self.loss_name)
+        )
 
     @property
     def head(self) -> list[Layer]:
@@ -123,7 +129,7 @@ class Task:
             raise ConfigurationError("a regression predicts numbers; it has no probabilities")
         p = outputs.astype(np.float64)
         if self.loss_name not in ON_PROBABILITIES and self.kind == "multiclass":
-            p = np.exp(p - p.max(axis=1, keepdims=True))                         # softmax
+            p = np.exp(p - p.max(axis=1, keepdims=True))  # softmax
             p /= p.sum(axis=1, keepdims=True)
         elif self.loss_name not in ON_PROBABILITIES:
             p = sigmoid.value(np, p)
@@ -140,14 +146,18 @@ class Task:
         for name in chosen:
             get_metric(name)
             if name not in METRICS[self.kind]:
-                raise ConfigurationError(f"metric {name!r} does not fit a {self.kind} task; "
-                                         f"choose among {', '.join(METRICS[self.kind])}")  # fmt: skip
+                raise ConfigurationError(
+                    f"metric {name!r} does not fit a {self.kind} task; "
+                    f"choose among {', '.join(METRICS[self.kind])}"
+                )
         return [_in_units(get_metric(name), self.units) for name in chosen]
 
     def to_json(self) -> dict[str, Any]:
         """An object for `json.dumps`."""
         plain = {name: getattr(self, name) for name in ("kind", "outputs", "loss_name", "label_smoothing")}
-        return plain | {name: part and part.to_json() for name, part in (("labels", self.labels), ("units", self.units))}
+        return plain | {
+            name: part and part.to_json() for name, part in (("labels", self.labels), ("units", self.units))
+        }
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Task":
@@ -160,7 +170,11 @@ class Task:
             raise CheckpointError(f"not a saved task: {type(error).__name__}: {error}") from error
         if not known:
             raise CheckpointError(f"not a saved task: {plain}")
-        return cls(**plain, labels=labels and LabelMap.from_json(labels), units=units and Standardizer.from_json(units))
+        return cls(
+            **plain,
+            labels=labels and LabelMap.from_json(labels),
+            units=units and Standardizer.from_json(units),
+        )
 
 
 def _require_fit(kind: str, y: Array) -> None:
@@ -171,7 +185,9 @@ def _require_fit(kind: str, y: Array) -> None:
     if kind == "regression" and not numbers:
         raise ConfigurationError(f"a regression needs numbers; the target holds values such as {y.flat[0]!r}")
     if kind == "multilabel" and not (numbers and y.ndim == 2 and ((y == 0) | (y == 1)).all()):
-        raise ConfigurationError(f"a multilabel task needs 0 and 1 in columns; the target is {y.dtype} of shape {y.shape}")
+        raise ConfigurationError(
+            f"a multilabel task needs 0 and 1 in columns; the target is {y.dtype} of shape {y.shape}"
+        )
 
 
 def _column(y: Array) -> Array:
@@ -183,7 +199,8 @@ def _matrix(y: Array) -> Array:
 
 
 def _in_units(metric: Metric, units: Standardizer | None) -> Metric:
-    if units is None: return metric
+    if units is None:
+        return metric
 
     @functools.wraps(metric)
     def in_units(y: Any, prediction: Any) -> float:

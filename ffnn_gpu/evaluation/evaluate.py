@@ -32,7 +32,11 @@ class Samples:
 
     def rows(self, backend: Backend, index: np.ndarray) -> "Samples":
         """The rows `index`."""
-        return Samples(some_rows(backend, self.x, index), self.y[index], None if self.weight is None else self.weight[index])
+        return Samples(
+            some_rows(backend, self.x, index),
+            self.y[index],
+            None if self.weight is None else self.weight[index],
+        )
 
     def on(self, backend: Backend, dtype: Any) -> "Samples":
         """The same rows on the device, for a set that is looked at again and again."""
@@ -41,7 +45,13 @@ class Samples:
 
 
 def samples(
-    network: Network, loss: Loss, data: Any, sample_weight: Any = None, what: str = "data", rank: int = 0, size: int = 1
+    network: Network,
+    loss: Loss,
+    data: Any,
+    sample_weight: Any = None,
+    what: str = "data",
+    rank: int = 0,
+    size: int = 1,
 ) -> Samples:
     """(x, y) or (x, y, weight) checked: shapes, finite values, labels.
 
@@ -51,7 +61,9 @@ def samples(
         ShapeError, DataError: with the numbers that do not fit; nothing is changed.
     """
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise DataError(f"{what} must be a pair (x, y) or a triple (x, y, sample_weight), not {type(data).__name__}")
+        raise DataError(
+            f"{what} must be a pair (x, y) or a triple (x, y, sample_weight), not {type(data).__name__}"
+        )
     backend = network.backend
     x = network.admit(data[0], rank, size)
     y = loss.targets(backend.to_host(backend.admit(data[1])), network.widths[-1], network.dtype)
@@ -60,10 +72,14 @@ def samples(
     if len(y) != len(x):
         raise ShapeError(f"x has {len(x)} rows and y has {len(y)}")
     if sample_weight is not None and len(data) == 3:
-        raise ConfigurationError("sample_weight twice: as an argument and as the third of (x, y, sample_weight)")
+        raise ConfigurationError(
+            "sample_weight twice: as an argument and as the third of (x, y, sample_weight)"
+        )
     weight = sample_weight if len(data) == 2 else data[2]
     if weight is not None:
-        weight = np.asarray(weights(backend.to_host(backend.admit(weight)), len(x), network.dtype)).astype(network.dtype)
+        weight = np.asarray(weights(backend.to_host(backend.admit(weight)), len(x), network.dtype)).astype(
+            network.dtype
+        )
         if not weight.any():
             raise DataError(f"every one of the {len(x)} sample weights of {what} is 0")
     return Samples(x, y, weight)
@@ -84,7 +100,9 @@ def split(
         raise ConfigurationError(f"validation is {validation}; it is (Xv, yv), or a fraction between 0 and 1")
     y = class_per_row(whole.y)
     classes = y.ndim == 1 and y.dtype.kind == "i"
-    train, held_out = train_test_split(y if classes else len(whole), float(validation), seed, stratify=classes)
+    train, held_out = train_test_split(
+        y if classes else len(whole), float(validation), seed, stratify=classes
+    )
     return whole.rows(network.backend, np.sort(train)), whole.rows(network.backend, np.sort(held_out))
 
 
@@ -95,7 +113,9 @@ def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int,
     """
     y = class_per_row(data.y).reshape(len(data), -1)
     if y.shape[1] != 1 or (y != np.floor(y)).any():
-        raise ConfigurationError(f"class_weight needs one class per row; these targets have shape {data.y.shape}")
+        raise ConfigurationError(
+            f"class_weight needs one class per row; these targets have shape {data.y.shape}"
+        )
     classes, place, counts = np.unique(y.ravel(), return_inverse=True, return_counts=True)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
@@ -104,7 +124,9 @@ def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int,
     else:
         factors = _factors(class_weight, classes.tolist(), n_out)
     if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
-        raise ConfigurationError(f"class weights must be finite, at least 0 and not all 0, not {class_weight!r}")
+        raise ConfigurationError(
+            f"class weights must be finite, at least 0 and not all 0, not {class_weight!r}"
+        )
     weight = factors[place].astype(dtype)
     return replace(data, weight=weight if data.weight is None else weight * data.weight)
 
@@ -117,11 +139,15 @@ def class_per_row(y: Any) -> Any:
 
 def _factors(class_weight: Any, classes: list[Any], n_out: int) -> np.ndarray:
     if not isinstance(class_weight, Mapping) or not all(isinstance(v, Real) for v in class_weight.values()):
-        raise ConfigurationError(f"class_weight is 'balanced' or a mapping from classes to numbers, not {class_weight!r}")
+        raise ConfigurationError(
+            f"class_weight is 'balanced' or a mapping from classes to numbers, not {class_weight!r}"
+        )
     known = {*classes, *range(n_out)}  # a class that no training row has is still one
     stray = next((c for c in class_weight if c not in known), None)
     if stray is not None:
-        raise ConfigurationError(f"class_weight has the class {stray!r}; the classes of these rows are {classes}")
+        raise ConfigurationError(
+            f"class_weight has the class {stray!r}; the classes of these rows are {classes}"
+        )
     return np.array([class_weight.get(c, 1.0) for c in classes], np.float64)
 
 
@@ -139,11 +165,19 @@ def evaluate(
     batch_size = network.backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
     checked = data if isinstance(data, Samples) else samples(network, loss, data)
-    return scores(network, loss, checked, metrics, *outputs_of(network, loss, checked, range(len(checked)), batch_size))
+    return scores(
+        network, loss, checked, metrics, *outputs_of(network, loss, checked, range(len(checked)), batch_size)
+    )
 
 
 def scores(
-    network: Network, loss: Loss, data: Samples, metrics: Iterable[Any], total: float, weight: float, outputs: np.ndarray
+    network: Network,
+    loss: Loss,
+    data: Samples,
+    metrics: Iterable[Any],
+    total: float,
+    weight: float,
+    outputs: np.ndarray,
 ) -> dict[str, float]:
     """What `evaluate` returns, from Σ N_i L_i, Σ N_i and the network's outputs (n, O)."""
     row = {"loss": total / weight if weight else 0.0}

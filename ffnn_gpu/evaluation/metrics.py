@@ -54,10 +54,11 @@ def f1_macro(y: ArrayLike, prediction: ArrayLike) -> float:
 def confusion_matrix(y: ArrayLike, prediction: ArrayLike) -> NDArray[np.int64]:
     """Counts (C, C): row = true class, column = predicted class, over the sorted labels of both."""
     y, prediction = _labels(y, prediction)
-    if y.ndim != 1: raise ShapeError(f"a confusion matrix needs labels (n,); y has shape {y.shape}")
+    if y.ndim != 1:
+        raise ShapeError(f"a confusion matrix needs labels (n,); y has shape {y.shape}")
     classes, index = np.unique(np.concatenate([y, prediction]), return_inverse=True)
     C = len(classes)
-    cell = index[: len(y)] * C + index[len(y) :]                    # true · C + predicted
+    cell = index[: len(y)] * C + index[len(y) :]  # true · C + predicted
     return np.bincount(cell, minlength=C * C).reshape(C, C)
 
 
@@ -85,7 +86,8 @@ def r2(y: ArrayLike, prediction: ArrayLike) -> float:
     A constant output counts 1 when predicted exactly and 0 otherwise; a single row has no R² and gives NaN.
     """
     y, prediction = _numbers(y, prediction)
-    if len(y) < 2: return float("nan")
+    if len(y) < 2:
+        return float("nan")
     residual = np.sum((y - prediction) ** 2, axis=0)
     total = np.sum((y - np.mean(y, axis=0)) ** 2, axis=0)
     varies = total > 0
@@ -104,10 +106,12 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5) -> float:
         ShapeError, DataError: shapes disagree; a class index outside [0, C); NaN among the scores.
     """
     y, scores = np.asarray(y).ravel(), np.asarray(scores)
-    if k < 1: raise ConfigurationError(f"k is {k}; it must be at least 1")
+    if k < 1:
+        raise ConfigurationError(f"k is {k}; it must be at least 1")
     if scores.ndim != 2 or len(scores) != len(y):
         raise ShapeError(f"y has {len(y)} rows; scores have shape {scores.shape}, and (n, classes) is needed")
-    if len(y) == 0: raise DataError(f"scores have shape {scores.shape}: a metric of no rows is not defined")
+    if len(y) == 0:
+        raise DataError(f"scores have shape {scores.shape}: a metric of no rows is not defined")
     _check_scores(scores)
     C = scores.shape[1]
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= C:
@@ -131,10 +135,12 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
     Reference: Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27 (2006), section 7.
     """
     y, score = _aligned(y, score)
-    if y.ndim == 2: return float(np.mean([roc_auc(y[:, label], score[:, label]) for label in range(y.shape[1])]))
+    if y.ndim == 2:
+        return float(np.mean([roc_auc(y[:, label], score[:, label]) for label in range(y.shape[1])]))
     _check_scores(score)
     classes, is_positive = np.unique(y, return_inverse=True)
-    if len(classes) != 2: raise DataError(f"roc_auc needs two classes; y has {len(classes)}, the first {classes[0]}")
+    if len(classes) != 2:
+        raise DataError(f"roc_auc needs two classes; y has {len(classes)}, the first {classes[0]}")
     _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
     positives = int(is_positive.sum())
@@ -143,18 +149,27 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": accuracy, "balanced_accuracy": balanced_accuracy,
-    "precision_macro": precision_macro, "recall_macro": recall_macro, "f1_macro": f1_macro,
-    "mse": mse, "rmse": rmse, "mae": mae, "r2": r2,
-    "top_k_accuracy": top_k_accuracy, "roc_auc": roc_auc,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "precision_macro": precision_macro,
+    "recall_macro": recall_macro,
+    "f1_macro": f1_macro,
+    "mse": mse,
+    "rmse": rmse,
+    "mae": mae,
+    "r2": r2,
+    "top_k_accuracy": top_k_accuracy,
+    "roc_auc": roc_auc,
 }
-READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})              # the others read predicted labels or values
+READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})  # the others read predicted labels or values
 
 
 def get_metric(name_or_callable: str | Metric) -> Metric:
     """The metric of that name, or the callable itself; ConfigurationError with the closest name for an unknown one."""
-    if callable(name_or_callable): return name_or_callable
-    if name_or_callable in METRICS: return METRICS[name_or_callable]
+    if callable(name_or_callable):
+        return name_or_callable
+    if name_or_callable in METRICS:
+        return METRICS[name_or_callable]
     near = difflib.get_close_matches(str(name_or_callable), METRICS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(METRICS)}"
     raise ConfigurationError(f"unknown metric {name_or_callable!r}; {hint}")
@@ -162,10 +177,13 @@ def get_metric(name_or_callable: str | Metric) -> Metric:
 
 def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
     """Both as arrays of one shape, (n,) or (n, outputs), n > 0."""
-    y, prediction = (a.ravel() if a.ndim == 2 and a.shape[1] == 1 else a for a in map(np.asarray, (y, prediction)))
+    y, prediction = (
+        a.ravel() if a.ndim == 2 and a.shape[1] == 1 else a for a in map(np.asarray, (y, prediction))
+    )
     if y.shape != prediction.shape or y.ndim not in (1, 2):
         raise ShapeError(f"y has shape {y.shape}; prediction has {prediction.shape}")
-    if y.size == 0: raise DataError(f"y has shape {y.shape}: a metric of no rows is not defined")
+    if y.size == 0:
+        raise DataError(f"y has shape {y.shape}: a metric of no rows is not defined")
     return y, prediction
 
 
@@ -190,9 +208,14 @@ def _class_counts(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array, Ar
     if y.ndim == 1:
         counts = confusion_matrix(y, prediction)
         return np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
-    return np.sum((y == 1) & (prediction == 1), axis=0), np.sum(prediction == 1, axis=0), np.sum(y == 1, axis=0)
+    return (
+        np.sum((y == 1) & (prediction == 1), axis=0),
+        np.sum(prediction == 1, axis=0),
+        np.sum(y == 1, axis=0),
+    )
 
 
 def _check_scores(scores: Array) -> None:
     bad = np.argwhere(np.isnan(scores))
-    if len(bad): raise DataError(f"{len(bad)} scores are NaN, the first in row {bad[0][0]}")
+    if len(bad):
+        raise DataError(f"{len(bad)} scores are NaN, the first in row {bad[0][0]}")

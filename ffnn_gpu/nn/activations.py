@@ -37,7 +37,9 @@ class Activation:
     def __post_init__(self) -> None:
         standard = globals().get("ACTIVATIONS", {}).get(self.name)  # absent while this module makes them
         if standard is not None and (self.phi, self.slope) != (standard.phi, standard.slope):
-            raise ConfigurationError(f"{self.name!r} is the name of an activation of this package; choose another")
+            raise ConfigurationError(
+                f"{self.name!r} is the name of an activation of this package; choose another"
+            )
 
     def value(self, xp: Any, s: Any) -> Any:
         """φ(s)"""
@@ -72,7 +74,9 @@ def _magnitude(xp: Any, s: Any) -> Any:  # |s|
     return xp.maximum(s, -s)
 
 
-def _sigmoid(xp: Any, s: Any) -> Any:  # 1/(1 + e^{-s}); e^{-|s|} cannot overflow and keeps the small tail exact
+def _sigmoid(
+    xp: Any, s: Any
+) -> Any:  # 1/(1 + e^{-s}); e^{-|s|} cannot overflow and keeps the small tail exact
     return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))
 
 
@@ -127,10 +131,7 @@ leaky_relu = Activation(  # Maas, Hannun, Ng (2013)
     alpha=0.01,
 )
 elu = Activation(  # Clevert, Unterthiner, Hochreiter (2016), eq. 15
-    "elu",
-    _scaled_elu,
-    lambda xp, a, alpha: xp.where(a > 0, xp.ones_like(a), a + alpha),
-    alpha=1.0,
+    "elu", _scaled_elu, lambda xp, a, alpha: xp.where(a > 0, xp.ones_like(a), a + alpha), alpha=1.0
 )
 selu = Activation(  # Klambauer, Unterthiner, Mayr, Hochreiter (2017), eq. 2
     "selu",
@@ -165,10 +166,23 @@ hard_tanh = Activation(
 ACTIVATIONS: dict[str, Activation] = {
     phi.name: phi
     for phi in (
-        identity, relu, leaky_relu, elu, selu, gelu, gelu_tanh, silu, mish, softplus, softsign, tanh, sigmoid,
-        hard_sigmoid, hard_tanh,
+        identity,
+        relu,
+        leaky_relu,
+        elu,
+        selu,
+        gelu,
+        gelu_tanh,
+        silu,
+        mish,
+        softplus,
+        softsign,
+        tanh,
+        sigmoid,
+        hard_sigmoid,
+        hard_tanh,
     )
-}  # fmt: skip
+}
 
 
 def activation(name: str, alpha: float = 0.0) -> Activation:

@@ -107,7 +107,10 @@ class Orthogonal(Initializer):
 
 zeros = Constant(0.0)
 normal, uniform = Normal(), Uniform()
-glorot_normal, glorot_uniform = VarianceScaling(1.0, "mean", "normal"), VarianceScaling(1.0, "mean", "uniform")
+glorot_normal, glorot_uniform = (
+    VarianceScaling(1.0, "mean", "normal"),
+    VarianceScaling(1.0, "mean", "uniform"),
+)
 he_normal, he_uniform = VarianceScaling(2.0, "in", "normal"), VarianceScaling(2.0, "in", "uniform")
 lecun_normal, lecun_uniform = VarianceScaling(1.0, "in", "normal"), VarianceScaling(1.0, "in", "uniform")
 orthogonal = Orthogonal()
@@ -124,5 +127,6 @@ HALF_RECTIFIED = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mis
 
 def default_initializer(phi: Activation) -> Initializer:
     """he_normal before activations that pass about half their input, lecun_normal before selu, else glorot_uniform."""
-    if phi.name in HALF_RECTIFIED: return he_normal
+    if phi.name in HALF_RECTIFIED:
+        return he_normal
     return lecun_normal if phi.name == "selu" else glorot_uniform

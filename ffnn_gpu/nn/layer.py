@@ -34,7 +34,8 @@ class Layer:
         said, by_position = [], True
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if isinstance(value, np.generic): value = value.item()               # np.int64(10) could not be read back
+            if isinstance(value, np.generic):
+                value = value.item()  # np.int64(10) could not be read back
             if value == entry.default:
                 by_position = False
             else:

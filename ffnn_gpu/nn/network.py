@@ -35,10 +35,16 @@ class Network:
     """
 
     def __init__(
-        self, n_in: int, layers: Sequence[Layer], backend: str | Backend = "auto", dtype: Any = "float32", seed: int = 0
+        self,
+        n_in: int,
+        layers: Sequence[Layer],
+        backend: str | Backend = "auto",
+        dtype: Any = "float32",
+        seed: int = 0,
     ) -> None:
         require_positive_int("n_in", n_in)
-        if isinstance(layers, Layer): raise ConfigurationError(f"layers is a list: Network({n_in}, [{layers!r}])")
+        if isinstance(layers, Layer):
+            raise ConfigurationError(f"layers is a list: Network({n_in}, [{layers!r}])")
         stray = next((layer for layer in layers if not isinstance(layer, Layer)), None)
         if stray is not None:
             raise ConfigurationError(f"layers must hold layers such as Dense(10), not {stray!r}")
@@ -79,7 +85,9 @@ class Network:
             ShapeError: x has another number of columns than n_in, or of rows than the workspace.
             BackendMismatchError: x lives on another device than the network.
         """
-        return self.backend.run_forward(Network.run, self, inputs.own(self.backend, x, self.n_in, self.compute_dtype), ws)
+        return self.backend.run_forward(
+            Network.run, self, inputs.own(self.backend, x, self.n_in, self.compute_dtype), ws
+        )
 
     @underflow_is_zero
     def run(self, x: Any, ws: Workspace) -> Any:
@@ -104,7 +112,7 @@ class Network:
             WorkspaceError: the workspace is for inference, or holds no forward pass.
             ShapeError, BackendMismatchError: dz is not (B, n_out) of this device; the forward pass stays pending.
         """
-        if dz is not None:                                                       # an inference workspace has none
+        if dz is not None:  # an inference workspace has none
             self.backend.require_own(dz, "dz")
             if dz.shape != (ws.B, self.widths[-1]):
                 raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
@@ -118,15 +126,22 @@ class Network:
     @np.errstate(over="ignore", invalid="ignore")
     def _scaled_backward(self, dz: Any, ws: Workspace, S: Any) -> Any:
         dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
-        return None if dx is None else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
+        return (
+            None
+            if dx is None
+            else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
+        )
 
     def _backward(self, dz: Any, ws: Workspace) -> Any:
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
             dz = layer.backward(self.backend, p, dz, buf)
             if dz is None and getattr(buf, "dx", None) is not None:
-                raise ConfigurationError(f"{type(layer).__name__}.backward returned None, but what is before it needs the "
-                                         "gradient at x: it must return dx")  # fmt: skip
-            if dz is None: break                                                 # nothing before this layer learns
+                raise ConfigurationError(
+                    f"{type(layer).__name__}.backward returned None, but what is before it needs the "
+                    "gradient at x: it must return dx"
+                )
+            if dz is None:
+                break  # nothing before this layer learns
         return dz if ws.input_gradient else None
 
     def admit(self, x: Any, rank: int = 0, size: int = 1) -> Any:
@@ -203,7 +218,9 @@ class Network:
         return Parameters(self.backend, self._parameter_shapes(), state_shapes, self.compute_dtype)
 
     def _initialize(self) -> None:
-        seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))  # a layer's start does not depend on the others
+        seeds = np.random.SeedSequence(self.seed).spawn(
+            len(self.layers)
+        )  # a layer's start does not depend on the others
         values = [
             layer.initial_values(np.random.default_rng(seed), I)
             for seed, (layer, I) in zip(seeds, self._with_widths(), strict=True)
@@ -211,11 +228,19 @@ class Network:
         try:
             self.params.assign({name: value.astype(self.dtype) for name, value in _flat(values)})
         except IncompatibleCheckpointError as error:
-            raise ConfigurationError(f"a layer's initial_values are not those of its parameter_shapes: {error}") from error
+            raise ConfigurationError(
+                f"a layer's initial_values are not those of its parameter_shapes: {error}"
+            ) from error
 
 
 def _rebuild(
-    n_in: int, layers: tuple[Layer, ...], backend: Any, dtype: str, seed: int, arrays: dict[str, Any], step: int
+    n_in: int,
+    layers: tuple[Layer, ...],
+    backend: Any,
+    dtype: str,
+    seed: int,
+    arrays: dict[str, Any],
+    step: int,
 ) -> Network:
     network = Network(n_in, layers, backend, dtype, seed)
     network.params.assign(arrays)
@@ -228,7 +253,9 @@ def _flat(values: list[dict[str, Any]], prefix: str = "") -> list[tuple[str, Any
         entry
         for k, layer in enumerate(values)
         for name, value in layer.items()
-        for entry in (_flat(value, f"{prefix}{k}.layers.") if name == "layers" else [(f"{prefix}{k}.{name}", value)])
+        for entry in (
+            _flat(value, f"{prefix}{k}.layers.") if name == "layers" else [(f"{prefix}{k}.{name}", value)]
+        )
     ]
 
 

@@ -66,7 +66,9 @@ class Parameters:
         pieces: (start, stop) → the same of θ[start:stop] alone, where ranks share an optimizer out.
     """
 
-    def __init__(self, backend: Backend, shapes: list[Shapes], state_shapes: list[Shapes], dtype: Any) -> None:
+    def __init__(
+        self, backend: Backend, shapes: list[Shapes], state_shapes: list[Shapes], dtype: Any
+    ) -> None:
         self.backend, self.compute_dtype, self.dtype = backend, np.dtype(dtype), master(dtype)
         named = list(_walk(shapes))
         matrices = [entry for entry in named if len(entry[1]) >= 2]
@@ -76,7 +78,9 @@ class Parameters:
         self.n_decayed = self.slots[len(matrices)].start if vectors else length
         self.theta, self.grad = (backend.zeros((length,), self.dtype, lane) for lane in (0, 1))
         self.state = backend.zeros((state_length,), self.dtype)
-        self.shadow = None if self.dtype == self.compute_dtype else backend.zeros((length,), self.compute_dtype)
+        self.shadow = (
+            None if self.dtype == self.compute_dtype else backend.zeros((length,), self.compute_dtype)
+        )
         self.loss_scale = backend.asarray([FIRST_SCALE, 0.0]) if self.compute_dtype == np.float16 else None
         self.step = backend.zeros((1,), np.int64)
         self.views = self._views(shapes)
@@ -99,7 +103,9 @@ class Parameters:
         mine = dict(self.named())
         for name, view in mine.items():
             if name not in arrays:
-                raise IncompatibleCheckpointError(f"{name} is missing; this network has it with shape {view.shape}")
+                raise IncompatibleCheckpointError(
+                    f"{name} is missing; this network has it with shape {view.shape}"
+                )
             if arrays[name].shape != view.shape or arrays[name].dtype != view.dtype:
                 raise IncompatibleCheckpointError(
                     f"{name} is {arrays[name].dtype} {arrays[name].shape}; this network has {view.dtype} {view.shape}"
@@ -113,7 +119,8 @@ class Parameters:
 
     def refresh(self) -> None:
         """shadow ← θ; to be called by whoever writes θ, except for an optimizer's rule, which writes both."""
-        if self.shadow is not None: self.backend.copy(self.theta, out=self.shadow)
+        if self.shadow is not None:
+            self.backend.copy(self.theta, out=self.shadow)
 
     @property
     def count(self) -> int:

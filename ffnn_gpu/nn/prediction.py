@@ -16,7 +16,10 @@ from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.nn.workspace import Workspace
 
-FEW_ROWS, MOST_KEPT = 64, 1 << 20  # rows for which each thread keeps the workspace that it predicts with; numbers in it
+FEW_ROWS, MOST_KEPT = (
+    64,
+    1 << 20,
+)  # rows for which each thread keeps the workspace that it predicts with; numbers in it
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the check of the outputs says more than a warning
@@ -38,7 +41,7 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
         for start in range(0, len(rows), batch_size):
             part = backend.matrix(rows[start : start + batch_size], network.compute_dtype)
             backend.copy(forward(part, ws.first(len(part))), out=z[start : start + len(part)])
-    except BaseException:                                                        # Ctrl-C may have left it within a pass
+    except BaseException:  # Ctrl-C may have left it within a pass
         threads.ws = None
         raise
     if not backend.all_finite(z):
@@ -51,7 +54,8 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
 
 def _inference(network: Any, threads: threading.local, B: int) -> tuple[Workspace, Callable[..., Any]]:
     """Scratch to predict B rows with, and how: few rows get this thread's last one, whose passes are worth recording."""
-    if B > FEW_ROWS or FEW_ROWS * sum(network.widths) > MOST_KEPT: return network.workspace(B, training=False), network.run
+    if B > FEW_ROWS or FEW_ROWS * sum(network.widths) > MOST_KEPT:
+        return network.workspace(B, training=False), network.run
     kept = getattr(threads, "ws", None)
     if kept is None or kept.owner is not network.params:
         kept = threads.ws = network.workspace(FEW_ROWS, training=False)

@@ -15,7 +15,9 @@ def summary(layers: tuple[Any, ...], widths: list[int], shapes: list[dict[str, A
     rows.append(("total", str(widths[-1]), f"{totals[0]:,}", f"{totals[1]:,}", f"{totals[0] * itemsize:,}"))
     wide = [max(len(row[c]) for row in rows) for c in range(5)]
     lines = [
-        "  ".join([row[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(row[1:], wide[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(wide[0]), *(cell.rjust(w) for cell, w in zip(row[1:], wide[1:], strict=True))]
+        )
         for row in rows
     ]
     rule = "-" * len(lines[0])
@@ -25,5 +27,6 @@ def summary(layers: tuple[Any, ...], widths: list[int], shapes: list[dict[str, A
 def count(learnt: dict[str, Any]) -> int:
     """The number of parameters in one layer's shapes, those of the layers inside it included."""
     return sum(
-        sum(count(inner) for inner in shape) if name == "layers" else math.prod(shape) for name, shape in learnt.items()
+        sum(count(inner) for inner in shape) if name == "layers" else math.prod(shape)
+        for name, shape in learnt.items()
     )

@@ -55,7 +55,14 @@ class Workspace:
     """
 
     def __init__(
-        self, backend: Backend, owner: Any, plan: Any, B: int, training: bool, input_gradient: bool, stream: RandomStream
+        self,
+        backend: Backend,
+        owner: Any,
+        plan: Any,
+        B: int,
+        training: bool,
+        input_gradient: bool,
+        stream: RandomStream,
     ) -> None:
         """Made by `Network.workspace`, which knows `owner` (its parameters) and `plan` (rows → shapes)."""
         if isinstance(B, bool) or not isinstance(B, (int, np.integer)) or B < 0:
@@ -67,7 +74,7 @@ class Workspace:
         self._parts: dict[int, Workspace] = {B: self}
         self._latest: Workspace | None = None
         self.programs: list[Any] = []
-        self._pass = threading.Lock()                                            # held during a pass
+        self._pass = threading.Lock()  # held during a pass
         shapes, n_out = plan(B)
         matrices, vectors = owner.compute_dtype, owner.dtype
         self._memory = _tree(
@@ -83,7 +90,9 @@ class Workspace:
         whole = self._whole
         if n not in whole._parts:
             if not 0 <= n <= whole.B:
-                raise ShapeError(f"this workspace holds {whole.B} rows, not {n}; make one with network.workspace({n})")
+                raise ShapeError(
+                    f"this workspace holds {whole.B} rows, not {n}; make one with network.workspace({n})"
+                )
             part = object.__new__(Workspace)
             part.__dict__.update(whole.__dict__, B=n, programs=[])
             part._shape_buffers()
@@ -93,9 +102,15 @@ class Workspace:
     def begin_forward(self, owner: Any, rows: int) -> None:
         """Note that a pass over `rows` rows starts here. Raises ShapeError or WorkspaceError if it cannot."""
         if owner is not self.owner:
-            raise WorkspaceError("this workspace was made by another network; make one with network.workspace(B)")
+            raise WorkspaceError(
+                "this workspace was made by another network; make one with network.workspace(B)"
+            )
         if rows != self.B:
-            remedy = f"pass workspace.first({rows})" if rows < self.B else f"make one with network.workspace({rows})"
+            remedy = (
+                f"pass workspace.first({rows})"
+                if rows < self.B
+                else f"make one with network.workspace({rows})"
+            )
             raise ShapeError(f"x has {rows} rows and the workspace {self.B}; {remedy}")
         self._begin_pass()
         self._whole._latest = self
@@ -122,7 +137,8 @@ class Workspace:
 
     def end_pass(self) -> None:
         """Let the next pass begin, this thread's or another's."""
-        if not self.training: _forget(self.buffers)
+        if not self.training:
+            _forget(self.buffers)
         self._pass.release()
 
     def forget_pass(self) -> None:
@@ -155,12 +171,17 @@ class Workspace:
 
 def _tree(plan: Plan, make: Any) -> list[dict[str, Any]]:
     return [
-        {name: _tree(shape, make) if name == "layers" else shape and make(shape) for name, shape in layer.items()}
+        {
+            name: _tree(shape, make) if name == "layers" else shape and make(shape)
+            for name, shape in layer.items()
+        }
         for layer in plan
     ]
 
 
-def _views(plan: Plan, memory: list[dict[str, Any]], stream: RandomStream, numbers: Iterator[int]) -> list[Buffers]:
+def _views(
+    plan: Plan, memory: list[dict[str, Any]], stream: RandomStream, numbers: Iterator[int]
+) -> list[Buffers]:
     out = []
     for shapes, arrays in zip(plan, memory, strict=True):
         buffers = Buffers(x=None, stream=stream, number=next(numbers))
@@ -177,11 +198,14 @@ def _forget(buffers: list[Buffers]) -> None:
     """Let go of the inputs, which are the caller's arrays; nobody differentiates an inference pass."""
     for buf in buffers:
         buf.x = None
-        if hasattr(buf, "layers"): _forget(buf.layers)
+        if hasattr(buf, "layers"):
+            _forget(buf.layers)
 
 
 def _leaves(memory: list[dict[str, Any]]) -> Iterator[Any]:
     for layer in memory:
         for name, array in layer.items():
-            if name == "layers": yield from _leaves(array)
-            else: yield array
+            if name == "layers":
+                yield from _leaves(array)
+            else:
+                yield array

@@ -65,11 +65,15 @@ class Optimizer:
         for name in ("lr", "l2", "l1", "weight_decay"):
             _require(self, name, lambda value: 0 <= value < float("inf"), "finite and at least 0")
         for name in ("momentum", "beta1", "beta2", "rho"):
-            if hasattr(self, name): _require(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
-        if hasattr(self, "eps"): _require(self, "eps", lambda value: value > 0, "positive")
+            if hasattr(self, name):
+                _require(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
+        if hasattr(self, "eps"):
+            _require(self, "eps", lambda value: value > 0, "positive")
         for name in ("clip_norm", "clip_value"):
-            if getattr(self, name) is not None: _require(self, name, lambda value: value > 0, "positive, or None")
-        if self.ema is not None: _require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
+            if getattr(self, name) is not None:
+                _require(self, name, lambda value: value > 0, "positive, or None")
+        if self.ema is not None:
+            _require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
 
     def step(self, params: Parameters, lr: Any | None = None) -> None:
         """θ ← one update of θ along ∇θ; the count of updates goes up by one.
@@ -78,11 +82,22 @@ class Optimizer:
         """
         backend, state, grad, scale = params.backend, self.state(params), params.grad, params.loss_scale
         control = None if self.clip_norm is None and scale is None else state.control
-        if self.clip_value is not None: backend.clip_by_value(grad, self.clip_value, scale)
-        if control is not None: backend.gradient_factor(grad, self.clip_norm, control, scale)
+        if self.clip_value is not None:
+            backend.clip_by_value(grad, self.clip_value, scale)
+        if control is not None:
+            backend.gradient_factor(grad, self.clip_norm, control, scale)
         backend.advance(state.scalars, params.step, control, lr)
-        update = Update(params.theta, grad, state.scalars, params.n_decayed, self.l2, self.l1, self.weight_decay, control,
-                        params.shadow)  # fmt: skip
+        update = Update(
+            params.theta,
+            grad,
+            state.scalars,
+            params.n_decayed,
+            self.l2,
+            self.l1,
+            self.weight_decay,
+            control,
+            params.shadow,
+        )
         self.update(backend, update, state)
         if self.ema is not None:
             backend.average(state.mean, params.theta, self.ema)
@@ -129,7 +144,9 @@ class Optimizer:
 
     def _new_state(self, params: Parameters) -> OptimizerState:
         backend, length = params.backend, params.theta.shape
-        moments = {name: backend.zeros(length, params.dtype, lane) for lane, name in enumerate(self.moments, start=2)}
+        moments = {
+            name: backend.zeros(length, params.dtype, lane) for lane, name in enumerate(self.moments, start=2)
+        }
         state = OptimizerState(**moments)
         scalars = np.zeros(3)
         scalars[STEP], scalars[RATE], scalars[PRODUCT] = 0, self.lr, 1
@@ -156,7 +173,8 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nesterov: _require(self, "momentum", lambda value: value > 0, "positive where nesterov is asked for")
+        if self.nesterov:
+            _require(self, "momentum", lambda value: value > 0, "positive where nesterov is asked for")
 
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
         velocity = state.velocity if self.momentum else None

@@ -133,7 +133,9 @@ class OneCycle(Schedule):
         top = max(steps(self.rise, total) - 1, 0)
         if step <= top:
             return _half_cosine(1 / self.start, 1.0, step / top if top else 1.0)
-        return _half_cosine(1.0, 1 / (self.start * self.end), min((step - top) / max(total - 1 - top, 1), 1.0))
+        return _half_cosine(
+            1.0, 1 / (self.start * self.end), min((step - top) / max(total - 1 - top, 1), 1.0)
+        )
 
 
 def _half_cosine(first: float, last: float, u: float) -> float:

@@ -1,6 +1,6 @@
 """Checks for networks and layers of your own: exact gradients, and backends that agree.
 
-    from ffnn_gpu.testing import assert_parity, check_gradients
+from ffnn_gpu.testing import assert_parity, check_gradients
 """
 
 from ffnn_gpu.testing.assertions import assert_close, assert_no_worse, assert_parity, check_gradients

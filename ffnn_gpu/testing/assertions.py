@@ -29,7 +29,15 @@ from ffnn_gpu.testing.tolerances import (
     tolerance,
 )
 
-__all__ = ["Difference", "Report", "assert_close", "assert_no_worse", "assert_parity", "check_gradients", "tolerance"]
+__all__ = [
+    "Difference",
+    "Report",
+    "assert_close",
+    "assert_no_worse",
+    "assert_parity",
+    "check_gradients",
+    "tolerance",
+]
 
 # Of the largest gradient, in float64 and in other types: one that cancels to zero, a bias before BatchNorm, has no scale of
 # its own. In float32 its rounding is up to half an eps of the largest.
@@ -60,12 +68,19 @@ class Report:
 
     def checked(self) -> "Report":
         """This report. Raises AssertionError with it if anything exceeds its bound."""
-        if self.worst.excess > 1: raise AssertionError(str(self))
+        if self.worst.excess > 1:
+            raise AssertionError(str(self))
         return self
 
 
 def check_gradients(
-    subject: Network | Layer, loss: Any, x: Any, y: Any, *, sample_weight: Any = None, relative: float | None = None
+    subject: Network | Layer,
+    loss: Any,
+    x: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    relative: float | None = None,
 ) -> Report:
     """Raise AssertionError unless every element of ∇θ and ∂L/∂x is the derivative of the loss, by the complex step.
 
@@ -90,9 +105,15 @@ def check_gradients(
 
 
 def assert_parity(
-    subject: Network | Layer, x: Any, y: Any, loss: Any, *, backends: Iterable[Any] | None = None,
-    optimizer: Optimizer | None = None, steps: int = 3,
-) -> Report:  # fmt: skip
+    subject: Network | Layer,
+    x: Any,
+    y: Any,
+    loss: Any,
+    *,
+    backends: Iterable[Any] | None = None,
+    optimizer: Optimizer | None = None,
+    steps: int = 3,
+) -> Report:
     """Raise AssertionError unless all backends give the same outputs, loss, gradients and θ after `steps` updates.
 
     The first backend is the yardstick; by default they are the reference, NumPy and CuPy, or, where the probe does not pass,
@@ -105,7 +126,8 @@ def assert_parity(
     """
     network = as_network(subject, x)
     first, *others = backends or (Backend(), "numpy", "cupy" if probe().usable else StrictBackend())
-    if not others: raise ConfigurationError(f"there is nothing to compare {first} with: name two backends or more")
+    if not others:
+        raise ConfigurationError(f"there is nothing to compare {first} with: name two backends or more")
     optimizer, relative = optimizer or SGD(lr=1e-2), _tolerance("parity", network, x)
     found: list[Difference] = []
     yardstick = network.to(first)
@@ -118,11 +140,15 @@ def assert_parity(
         found += _compared(got, want, relative, network.compute_dtype, f"{{}} on {backend}")
         for name, value in some_steps(there, loss, optimizer, x, y, steps).items():
             what = f"{name} on {backend} after {steps} steps"
-            found.append(difference(value, after[name], steps * relative, what, moved[name], network.compute_dtype))
+            found.append(
+                difference(value, after[name], steps * relative, what, moved[name], network.compute_dtype)
+            )
     return Report(f"parity with {first}", tuple(found)).checked()
 
 
-def _compared(got: Numbers, want: Numbers, relative: float, dtype: np.dtype, what: str) -> Iterator[Difference]:
+def _compared(
+    got: Numbers, want: Numbers, relative: float, dtype: np.dtype, what: str
+) -> Iterator[Difference]:
     """Every tensor by its worst element; in 16 bits outputs more closely, and gradients by their norm too."""
     narrow, scales = is_16_bit(dtype), _scales(want, dtype)
     for name, value in want.items():
@@ -131,7 +157,9 @@ def _compared(got: Numbers, want: Numbers, relative: float, dtype: np.dtype, wha
         yield difference(got[name], value, bound, what.format(name), scales[name], dtype)
         if narrow and of_gradient:
             floor = scales[name] if scales[name] > np.abs(value).max(initial=0) else 0.0
-            yield difference_of_norms(got[name], value, tolerance("norm16", dtype), what.format(name), floor, dtype)
+            yield difference_of_norms(
+                got[name], value, tolerance("norm16", dtype), what.format(name), floor, dtype
+            )
 
 
 def _tolerance(kind: str, network: Network, x: Any) -> float:
@@ -159,11 +187,16 @@ def _rounding_of_updates(
     G, lr, linear = _scales(want, np.dtype(np.float32)), optimizer.lr, isinstance(optimizer, SGD)
     loose = {}
     for name in after:
-        if GRADIENT + name not in want: continue
+        if GRADIENT + name not in want:
+            continue
         scale, g = G[GRADIENT + name], np.abs(want[GRADIENT + name])
         loose[name] = lr * scale if linear else lr * scale / np.maximum(g, scale * relative / 2)
     most, found = max((float(np.max(part, initial=0)) for part in loose.values()), default=0.0), {}
     for name, value in after.items():
         size, moved = np.abs(value).max(initial=0), np.abs(value - before[name]).max(initial=0)
-        found[name] = moved + 4 * master_eps / relative * size + loose[name] if name in loose else np.asarray(size + most)
+        found[name] = (
+            moved + 4 * master_eps / relative * size + loose[name]
+            if name in loose
+            else np.asarray(size + most)
+        )
     return found

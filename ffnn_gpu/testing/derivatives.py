@@ -18,7 +18,9 @@ from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.network import Network
 
-COMPLEX_STEP = 1e-30  # h: far below eps, so the real part of every intermediate is that of the plain evaluation
+COMPLEX_STEP = (
+    1e-30  # h: far below eps, so the real part of every intermediate is that of the plain evaluation
+)
 REAL_STEP = 1e-6  # h of central differences, which then err by some 10⁻¹⁰ of the loss; a larger one crosses more kinks
 EXACT, DIFFERENCED = 1e-12, 1e-6  # of the largest element: what float64 is held to by each of the two
 COARSEST = 1e-4  # of the largest slope: differences that are not even as exact as this prove nothing
@@ -36,7 +38,9 @@ class ComplexBackend(Backend):
 class Twin:
     """The network in another type on a backend of the reference, and the batch: `loss` as a function of `numbers`."""
 
-    def __init__(self, network: Network, backend: Backend, dtype: str, loss: Any, batch: tuple[Any, Any, Any]) -> None:
+    def __init__(
+        self, network: Network, backend: Backend, dtype: str, loss: Any, batch: tuple[Any, Any, Any]
+    ) -> None:
         x, self.y, self.weight = batch
         self.loss, self.backend = loss, backend
         self.network = Network(network.n_in, network.layers, backend, dtype, network.seed)
@@ -52,7 +56,8 @@ class Twin:
         return np.asarray(self.loss(self.backend, z, self.y, sample_weight=self.weight))[()]
 
     def move(self, factor: complex, direction: Numbers) -> None:
-        for name, values in self.numbers.items(): values += factor * direction[name]
+        for name, values in self.numbers.items():
+            values += factor * direction[name]
 
 
 def oracle(network: Network, loss: Any, x: Any, y: Any, weight: Any) -> tuple[str, float, Numbers]:
@@ -61,13 +66,16 @@ def oracle(network: Network, loss: Any, x: Any, y: Any, weight: Any) -> tuple[st
     The complex step where it equals a float64 difference, else float64 differences.
     """
     why, bent, real = _complex_step(network, loss, (x, y, weight))
-    if bent is not None: return "complex step", EXACT, _slopes(bent, _complex_slope)
+    if bent is not None:
+        return "complex step", EXACT, _slopes(bent, _complex_slope)
     slopes = _slopes(real, _real_slope)
     largest = max(float(np.abs(slope).max(initial=0)) for slope in slopes.values())
     exactness = max(DIFFERENCED, _noise(real) / largest if largest else 0.0)
-    if exactness > COARSEST: raise ConfigurationError(
-        f"the loss is {real.value():.3g} and its largest slope {largest:.3g}: float64 differences see no more than "
-        f"{exactness:.0e} of it. Leave out what is constant in the loss, or make it complex-differentiable")
+    if exactness > COARSEST:
+        raise ConfigurationError(
+            f"the loss is {real.value():.3g} and its largest slope {largest:.3g}: float64 differences see no more than "
+            f"{exactness:.0e} of it. Leave out what is constant in the loss, or make it complex-differentiable"
+        )
     return f"float64 differences ({why})", exactness, slopes
 
 
@@ -75,9 +83,11 @@ def _complex_step(network: Network, loss: Any, batch: tuple[Any, Any, Any]) -> t
     """(why it is of no use here, complex twin or None, real twin)"""
     real = Twin(network, Backend(), "float64", loss, batch)
     first, second = real.value(), real.value()
-    if first != second and first == first: raise ConfigurationError(
-        f"the loss of the same batch is {first!r} in one pass and {second!r} in the next: a layer or the loss is not a "
-        "function of its arguments, and has no slope to compare with")
+    if first != second and first == first:
+        raise ConfigurationError(
+            f"the loss of the same batch is {first!r} in one pass and {second!r} in the next: a layer or the loss is not a "
+            "function of its arguments, and has no slope to compare with"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
@@ -86,7 +96,11 @@ def _complex_step(network: Network, loss: Any, batch: tuple[Any, Any, Any]) -> t
     except Exception as error:  # whatever a formula does with complex numbers; in float64 it has just run
         return f"the complex step ended in {type(error).__name__}: {error}", None, real
     if abs(by_step - by_difference) > 1e-5 * abs(by_difference) + _noise(real):
-        return f"along one direction the complex step gives {by_step:.6g}, they {by_difference:.6g}", None, real
+        return (
+            f"along one direction the complex step gives {by_step:.6g}, they {by_difference:.6g}",
+            None,
+            real,
+        )
     return "", bent, real
 
 
@@ -111,7 +125,8 @@ def _slopes_along_one_direction(bent: Twin, real: Twin) -> tuple[float, float]:
 def _slopes(twin: Twin, slope: Callable[..., float]) -> Numbers:
     out = {name: np.empty(numbers.shape) for name, numbers in twin.numbers.items()}
     for name, numbers in twin.numbers.items():
-        for at in np.ndindex(numbers.shape): out[name][at] = slope(twin, numbers, at)
+        for at in np.ndindex(numbers.shape):
+            out[name][at] = slope(twin, numbers, at)
     return out
 
 

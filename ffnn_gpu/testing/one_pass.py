@@ -22,9 +22,11 @@ GRADIENT = "gradient of "
 
 def as_network(subject: Network | Layer, x: Any) -> Network:
     """`subject`, a layer as a float64 network of its own on NumPy. Raises ConfigurationError for anything else."""
-    if isinstance(subject, Network): return subject
+    if isinstance(subject, Network):
+        return subject
     if isinstance(subject, Layer):
-        if np.ndim(x) != 2: raise ShapeError(f"x has shape {np.shape(x)}; a layer reads a matrix (rows, columns)")
+        if np.ndim(x) != 2:
+            raise ShapeError(f"x has shape {np.shape(x)}; a layer reads a matrix (rows, columns)")
         return Network(np.shape(x)[1], [subject], "numpy", "float64")
     raise ConfigurationError(f"what is checked is a Network or a layer such as Dense(10), not {subject!r}")
 
@@ -39,14 +41,17 @@ def one_pass(network: Network, loss: Any, x: Any, y: Any, sample_weight: Any = N
     rows, y = backend.asarray(x, network.dtype), backend.asarray(y)
     x = backend.duplicate(rows)
     _inference(network, x)
-    for slot in params.slots: backend.copy(1, out=slot.view(params.grad))
+    for slot in params.slots:
+        backend.copy(1, out=slot.view(params.grad))
     while True:
         z = network.forward(x, ws)
         value = loss(backend, z, y, dz=ws.dz, sample_weight=sample_weight)
         dx = network.backward(ws.dz, ws)
         backend.copy(kept, out=params.state)
-        if params.loss_scale is not None: S = float(backend.to_host(params.loss_scale)[0])
-        if S == 1 or backend.all_finite(params.grad): break
+        if params.loss_scale is not None:
+            S = float(backend.to_host(params.loss_scale)[0])
+        if S == 1 or backend.all_finite(params.grad):
+            break
         backend.write(params.loss_scale, 0, S / 2)
     if not (backend.to_host(x) == backend.to_host(rows)).all():
         raise AssertionError("a layer has changed its input x; forward and backward write into `buf`")
@@ -64,7 +69,11 @@ def some_steps(network: Network, loss: Any, optimizer: Optimizer, x: Any, y: Any
     for _ in range(steps):
         train_step(network, loss, optimizer, x, y, ws)
     after, learnt = network.params.to_host(), [slot.name for slot in network.params.slots]
-    if learnt and backend.to_host(network.params.grad).any() and all((before[k] == after[k]).all() for k in learnt):
+    if (
+        learnt
+        and backend.to_host(network.params.grad).any()
+        and all((before[k] == after[k]).all() for k in learnt)
+    ):
         raise AssertionError(
             f"{steps} updates by {optimizer!r} changed no parameter although the gradient is not zero; a formula changes θ "
             "in place: theta -= …, not theta = …"
@@ -79,7 +88,9 @@ def _inference(network: Network, x: Any) -> None:
         try:
             x = layer.forward(network.backend, p, network.backend.asarray(x, network.compute_dtype), buf)
         except Exception as error:
-            error.add_note(f"in the inference pass of layer {k}, {layer!r}, where every buffer but `a` is None")
+            error.add_note(
+                f"in the inference pass of layer {k}, {layer!r}, where every buffer but `a` is None"
+            )
             raise
         wanted = ws.B, network.widths[k + 1]
         if getattr(x, "shape", None) != wanted:

@@ -36,15 +36,29 @@ class StrictArray:
     device = property(lambda self: self.xp.cuda.Device(self.device_id))
     __cuda_array_interface__ = property(lambda self: {"shape": self.shape, "version": 3})
 
-    def __len__(self): return len(self.host)
-    def __repr__(self): return f"strict.array({self.host!r}, device={self.device_id})"
-    def _view(self, host): return StrictArray(self.xp, host, self.device_id)
+    def __len__(self):
+        return len(self.host)
 
-    def reshape(self, *shape): return self._view(self.host.reshape(*shape))
-    def astype(self, dtype, copy=True): return self.xp.make(lambda host: host.astype(dtype), self)
-    def sum(self, axis=None, dtype=None, out=None, keepdims=False): return self.xp.sum(self, axis, dtype, out, keepdims)
-    def max(self, axis=None, out=None, keepdims=False): return self.xp.reduce(np.max, self, axis, None, out, keepdims)
-    def all(self, axis=None): return self.xp.make(lambda host: host.all(axis), self)
+    def __repr__(self):
+        return f"strict.array({self.host!r}, device={self.device_id})"
+
+    def _view(self, host):
+        return StrictArray(self.xp, host, self.device_id)
+
+    def reshape(self, *shape):
+        return self._view(self.host.reshape(*shape))
+
+    def astype(self, dtype, copy=True):
+        return self.xp.make(lambda host: host.astype(dtype), self)
+
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False):
+        return self.xp.sum(self, axis, dtype, out, keepdims)
+
+    def max(self, axis=None, out=None, keepdims=False):
+        return self.xp.reduce(np.max, self, axis, None, out, keepdims)
+
+    def all(self, axis=None):
+        return self.xp.make(lambda host: host.all(axis), self)
 
     def __getattr__(self, name: str) -> Any:
         """Another method of NumPy's arrays: what a layer of somebody's own may call."""
@@ -59,12 +73,23 @@ class StrictArray:
         self.xp.wait()
         return self.host.copy()
 
-    def item(self): return self.get().item()
-    def tolist(self): return self.get().tolist()
-    def __float__(self): return float(self.get())
-    def __int__(self): return int(self.get())
-    def __bool__(self): return bool(self.get())
-    def __format__(self, spec): return format(self.get()[()], spec)
+    def item(self):
+        return self.get().item()
+
+    def tolist(self):
+        return self.get().tolist()
+
+    def __float__(self):
+        return float(self.get())
+
+    def __int__(self):
+        return int(self.get())
+
+    def __bool__(self):
+        return bool(self.get())
+
+    def __format__(self, spec):
+        return format(self.get()[()], spec)
 
     # ---- what is never allowed
 
@@ -86,7 +111,9 @@ class StrictArray:
 
     def __setitem__(self, key, value):
         if isinstance(key, (StrictArray, np.ndarray, list)):
-            return self.xp.alter(lambda host, new, at: host.__setitem__(at, new), self, value, self.xp.index(key))
+            return self.xp.alter(
+                lambda host, new, at: host.__setitem__(at, new), self, value, self.xp.index(key)
+            )
         if not isinstance(value, (StrictArray, *SCALARS)):
             raise Refusal("non-scalar numpy.ndarray cannot be used for fill")
         return self.xp.alter(lambda host, new: host.__setitem__(key, new), self, value)
@@ -104,22 +131,39 @@ def _operator(name):
     function = getattr(operator, name.strip("_"), None) or getattr(operator, name)
 
     def apply(self, other):
-        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
+        if not isinstance(other, (StrictArray, *SCALARS)):
+            return self.xp.refuse(other)
         return self.xp.compute(function, self, other)
 
     def reflected(self, other):
-        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
+        if not isinstance(other, (StrictArray, *SCALARS)):
+            return self.xp.refuse(other)
         return self.xp.compute(function, other, self)
 
     def in_place(self, other):
-        if not isinstance(other, (StrictArray, *SCALARS)): return self.xp.refuse(other)
+        if not isinstance(other, (StrictArray, *SCALARS)):
+            return self.xp.refuse(other)
         self.xp.alter(getattr(operator, f"__i{name[2:]}"), self, other)
         return self
 
     return apply, reflected, in_place
 
 
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "rshift", "lshift"):
+for _name in (
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+    "rshift",
+    "lshift",
+):
     for _prefix, _method in zip(("", "r", "i"), _operator(f"__{_name}__"), strict=True):
         setattr(StrictArray, f"__{_prefix}{_name}__", _method)
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):

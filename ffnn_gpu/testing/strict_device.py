@@ -54,15 +54,19 @@ class StrictModule:
         class Device:
             mem_info = property(lambda device: (module.total, module.total))
 
-            def __init__(self, id): self.id = id
-            def synchronize(self): module.synchronize()
+            def __init__(self, id):
+                self.id = id
+
+            def synchronize(self):
+                module.synchronize()
 
             def __enter__(self):
                 module.entered[self.id] += 1
                 module._state().devices.append(self.id)
                 return self
 
-            def __exit__(self, *_): module._state().devices.pop()
+            def __exit__(self, *_):
+                module._state().devices.pop()
 
         self.cuda = SimpleNamespace(
             Device=Device,
@@ -71,7 +75,8 @@ class StrictModule:
         )
 
     def _state(self) -> Any:
-        if not hasattr(self._thread, "devices"): self._thread.devices, self._thread.steps = [0], 0
+        if not hasattr(self._thread, "devices"):
+            self._thread.devices, self._thread.steps = [0], 0
         return self._thread
 
     # ---- what a stand-in that captures graphs overrides
@@ -100,7 +105,8 @@ class StrictModule:
 
     # ---- the rules
 
-    def synchronize(self): self.wait()
+    def synchronize(self):
+        self.wait()
 
     def wait(self):
         self.require_no_capture("a synchronization")
@@ -110,21 +116,27 @@ class StrictModule:
 
     def check(self, array):
         if array.device_id != self._state().devices[-1]:
-            raise Refusal(f"an array of device {array.device_id} in a kernel of device {self._state().devices[-1]}")
+            raise Refusal(
+                f"an array of device {array.device_id} in a kernel of device {self._state().devices[-1]}"
+            )
 
     def refuse(self, value):
         raise Refusal(f"Unsupported type {type(value)}")
 
     def read(self, value):
         """What NumPy computes with: the memory of a device array, or a scalar."""
-        if isinstance(value, SCALARS): return value
-        if not isinstance(value, StrictArray): self.refuse(value)
+        if isinstance(value, SCALARS):
+            return value
+        if not isinstance(value, StrictArray):
+            self.refuse(value)
         self.check(value)
         return value.host if value.ndim else value.host[()]
 
     def index(self, key):
-        if not isinstance(key, StrictArray): return self.asarray(key)
-        if key.dtype == bool: self.wait()
+        if not isinstance(key, StrictArray):
+            return self.asarray(key)
+        if key.dtype == bool:
+            self.wait()
         return key
 
     def new(self, host, asked=True, given=()):
@@ -134,7 +146,9 @@ class StrictModule:
         if host.dtype in WIDE and not (asked or wide):
             raise Refusal(f"a float64 result of {[getattr(a, 'dtype', type(a)) for a in given]}")
         if host.nbytes > self.total:
-            raise OutOfMemoryError(f"Out of memory allocating {host.nbytes:,} bytes (allocated so far: 0 bytes).")
+            raise OutOfMemoryError(
+                f"Out of memory allocating {host.nbytes:,} bytes (allocated so far: 0 bytes)."
+            )
         self.allocations += 1
         self.note_new(host)
         return StrictArray(self, host, self._state().devices[-1])
@@ -152,16 +166,20 @@ class StrictModule:
 
     def compute(self, function, *args, dtype=None, out=None, **options):
         self.launches += 1
-        if dtype is not None: options["dtype"] = dtype
+        if dtype is not None:
+            options["dtype"] = dtype
         if out is None:
             return self.make(lambda *hosts: function(*hosts, **options), *args, asked=dtype is not None)
         self.alter(lambda host, *hosts: function(*hosts, out=host, **options), out, *args)
         return out
 
     def reduce(self, function, a, axis, dtype, out, keepdims):
-        if not isinstance(a, StrictArray): self.refuse(a)
+        if not isinstance(a, StrictArray):
+            self.refuse(a)
         options = {"axis": axis, "keepdims": keepdims}
-        return self.compute(lambda host, **o: function(np.asarray(host), **o), a, dtype=dtype, out=out, **options)
+        return self.compute(
+            lambda host, **o: function(np.asarray(host), **o), a, dtype=dtype, out=out, **options
+        )
 
     # ---- functions, each with the signature it has in CuPy
 
@@ -189,14 +207,28 @@ class StrictModule:
     def arange(self, start, stop=None, step=1, dtype=None):
         return self.make(lambda: np.arange(start, stop, step, dtype=dtype))
 
-    def empty_like(self, a): return self.new(np.empty_like(self.read(a)))
-    def ones_like(self, a): return self.make(np.ones_like, a)
-    def zeros_like(self, a): return self.make(np.zeros_like, a)
-    def where(self, condition, x, y): return self.compute(np.where, condition, x, y)
-    def clip(self, a, a_min, a_max, out=None): return self.compute(np.clip, a, a_min, a_max, out=out)
-    def flatnonzero(self, a): return self.wait() or self.new(np.flatnonzero(self.read(a)))
-    def broadcast_arrays(self, *args): return tuple(a._view(h) for a, h in zip(args, np.broadcast_arrays(
-        *map(self.read, args)), strict=True))  # fmt: skip
+    def empty_like(self, a):
+        return self.new(np.empty_like(self.read(a)))
+
+    def ones_like(self, a):
+        return self.make(np.ones_like, a)
+
+    def zeros_like(self, a):
+        return self.make(np.zeros_like, a)
+
+    def where(self, condition, x, y):
+        return self.compute(np.where, condition, x, y)
+
+    def clip(self, a, a_min, a_max, out=None):
+        return self.compute(np.clip, a, a_min, a_max, out=out)
+
+    def flatnonzero(self, a):
+        return self.wait() or self.new(np.flatnonzero(self.read(a)))
+
+    def broadcast_arrays(self, *args):
+        return tuple(
+            a._view(h) for a, h in zip(args, np.broadcast_arrays(*map(self.read, args)), strict=True)
+        )
 
     def stack(self, tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
         return self.make(lambda *hosts: np.stack(hosts, axis, dtype=dtype, casting=casting), *tup)
@@ -207,8 +239,11 @@ class StrictModule:
     def matmul(self, a, b, out=None):
         if out is not None and not (out.flags.c_contiguous and out.dtype == a.dtype == b.dtype):
             raise Refusal("Output array must be C-contiguous and of the operands' dtype")
-        if out is None or a.dtype.itemsize > 2: return self.compute(np.matmul, a, b, out=out)
-        out[...] = self.compute(np.matmul, a.astype(np.float32), b.astype(np.float32))  # cuBLAS sums 16 bits in float32
+        if out is None or a.dtype.itemsize > 2:
+            return self.compute(np.matmul, a, b, out=out)
+        out[...] = self.compute(
+            np.matmul, a.astype(np.float32), b.astype(np.float32)
+        )  # cuBLAS sums 16 bits in float32
         return out
 
     # ---- between host and device
@@ -228,7 +263,8 @@ class StrictModule:
         return self.new(host)
 
     def ascontiguousarray(self, a, dtype=None):
-        if not isinstance(a, StrictArray): self.refuse(a)
+        if not isinstance(a, StrictArray):
+            self.refuse(a)
         same = a.flags.c_contiguous and (dtype is None or a.dtype == dtype)
         return a if same else self.make(lambda host: np.ascontiguousarray(host, dtype), a)
 
@@ -236,23 +272,30 @@ class StrictModule:
         self.require_no_capture("a copy from another device")
         return self.new(a.host.copy())
 
-    def asnumpy(self, a): return a.get() if isinstance(a, StrictArray) else np.asarray(a)
+    def asnumpy(self, a):
+        return a.get() if isinstance(a, StrictArray) else np.asarray(a)
 
     def __getattr__(self, name: str) -> Any:
         """Another function of NumPy's, or a constant: what a layer of somebody's own may call."""
         found = getattr(np, name)
-        if not callable(found) or isinstance(found, type): return found
+        if not callable(found) or isinstance(found, type):
+            return found
         return lambda *args, **options: self.passed(found, *args, **options)
 
-    def passed(self, function: Callable[..., Any], *args: Any, dtype: Any = None, out: Any = None, **options: Any) -> Any:
+    def passed(
+        self, function: Callable[..., Any], *args: Any, dtype: Any = None, out: Any = None, **options: Any
+    ) -> Any:
         """`function` of device arrays, also within tuples and lists, and of whatever is no array."""
 
         def arrays(value: Any) -> Iterator[Any]:
-            if isinstance(value, (tuple, list)): yield from (a for entry in value for a in arrays(entry))
-            elif isinstance(value, (StrictArray, np.ndarray)): yield value
+            if isinstance(value, (tuple, list)):
+                yield from (a for entry in value for a in arrays(entry))
+            elif isinstance(value, (StrictArray, np.ndarray)):
+                yield value
 
         def filled(value: Any, hosts: Iterator[Any]) -> Any:
-            if isinstance(value, (tuple, list)): return type(value)(filled(entry, hosts) for entry in value)
+            if isinstance(value, (tuple, list)):
+                return type(value)(filled(entry, hosts) for entry in value)
             return next(hosts) if isinstance(value, (StrictArray, np.ndarray)) else value
 
         def call(*hosts: Any, **o: Any) -> Any:
@@ -268,8 +311,24 @@ def _ufunc(function):
     return call
 
 
-for _name in ("add", "subtract", "multiply", "right_shift", "bitwise_and", "maximum", "minimum", "exp", "expm1", "log",
-              "log1p", "sqrt", "square", "tanh", "sign", "isfinite"):  # fmt: skip
+for _name in (
+    "add",
+    "subtract",
+    "multiply",
+    "right_shift",
+    "bitwise_and",
+    "maximum",
+    "minimum",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "square",
+    "tanh",
+    "sign",
+    "isfinite",
+):
     setattr(StrictModule, _name, _ufunc(getattr(np, _name)))
 
 
@@ -285,7 +344,8 @@ class StrictBackend(Backend):
     def asarray(self, array, dtype=None):
         return super().asarray(array if self.owns(array) else np.asarray(array), dtype)
 
-    def to_host(self, array): return self.xp.asnumpy(array)
+    def to_host(self, array):
+        return self.xp.asnumpy(array)
 
     def capture(self, step):
         def run(*args):

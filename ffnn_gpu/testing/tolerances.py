@@ -18,7 +18,9 @@ import numpy as np
 from ffnn_gpu.arrays.precision import eps, is_16_bit
 from ffnn_gpu.errors import ConfigurationError
 
-NO_WORSE = 4.0  # times the other's error, and as many eps; no GPU has been measured yet that would make it smaller
+NO_WORSE = (
+    4.0  # times the other's error, and as many eps; no GPU has been measured yet that would make it smaller
+)
 TF32_BITS = 10  # of mantissa that a tensor core keeps of a float32 factor where TF32 was asked for
 
 
@@ -46,7 +48,8 @@ def tolerance(kind: str, dtype: Any, K: int = 1, L: int = 1) -> float:
         "output16": 4 * eps(dtype),
         "norm16": 12 * eps(dtype),
     }
-    if kind not in bounds: raise ConfigurationError(f"no tolerance is called {kind!r}; there are {', '.join(bounds)}")
+    if kind not in bounds:
+        raise ConfigurationError(f"no tolerance is called {kind!r}; there are {', '.join(bounds)}")
     return bounds[kind]
 
 
@@ -94,9 +97,11 @@ def difference(
     """
     got, want = np.asarray(got), np.asarray(want)
     dtype = np.dtype(got.dtype if dtype is None else dtype)
-    if is_16_bit(got.dtype): got, want = got.astype(np.float64), want.astype(np.float64)
+    if is_16_bit(got.dtype):
+        got, want = got.astype(np.float64), want.astype(np.float64)
     assert got.shape == want.shape, f"{what} has shape {got.shape}; expected {want.shape}"
-    if not want.size: return Difference(what, (), None, None, 0.0, 0.0, 0.0)
+    if not want.size:
+        return Difference(what, (), None, None, 0.0, 0.0, 0.0)
     strange = ~(np.isfinite(got) & np.isfinite(want))
     if strange.any():
         at = tuple(int(i) for i in np.argwhere(strange)[0])
@@ -104,20 +109,31 @@ def difference(
             f"{what} holds {np.count_nonzero(strange)} values that are not finite, the first at {at}: "
             f"got {got[at]!r}, expected {want[at]!r}"
         )
-    limit = np.broadcast_to(relative * (np.abs(want).max() if scale is None else np.asarray(scale)), want.shape)
+    limit = np.broadcast_to(
+        relative * (np.abs(want).max() if scale is None else np.asarray(scale)), want.shape
+    )
     error = np.abs(got - want)
     at = tuple(int(i) for i in np.unravel_index((error - limit).argmax(), want.shape))
     unit = np.finfo(np.float64).eps if dtype.kind in "iub" else eps(dtype)
     in_eps = error[at] / (unit * max(float(np.abs(want).max()), unit))
-    return Difference(what, at, got[at].item(), want[at].item(), float(error[at]), float(limit[at]), float(in_eps))
+    return Difference(
+        what, at, got[at].item(), want[at].item(), float(error[at]), float(limit[at]), float(in_eps)
+    )
 
 
-def difference_of_norms(got: Any, want: Any, relative: float, what: str, scale: float, dtype: Any) -> Difference:
+def difference_of_norms(
+    got: Any, want: Any, relative: float, what: str, scale: float, dtype: Any
+) -> Difference:
     """‖got − want‖₂ beside relative · max(‖want‖₂, scale √size): a wrong factor shows though no element stands out."""
     got, want = (np.asarray(array, np.float64) for array in (got, want))
-    error, size = float(np.linalg.norm(got - want)), max(float(np.linalg.norm(want)), scale * math.sqrt(want.size))
+    error, size = (
+        float(np.linalg.norm(got - want)),
+        max(float(np.linalg.norm(want)), scale * math.sqrt(want.size)),
+    )
     norms = float(np.linalg.norm(got)), float(np.linalg.norm(want))
-    return Difference(f"the norm of {what}", (), *norms, error, relative * size, error / (eps(dtype) * (size or 1.0)))
+    return Difference(
+        f"the norm of {what}", (), *norms, error, relative * size, error / (eps(dtype) * (size or 1.0))
+    )
 
 
 def assert_close(got: Any, want: Any, relative: float, what: str = "result", scale: Any = None) -> None:
@@ -127,7 +143,8 @@ def assert_close(got: Any, want: Any, relative: float, what: str = "result", sca
         scale: number or array; the largest |want| by default.
     """
     found = difference(got, want, relative, what, scale)
-    if found.error > found.allowed: raise AssertionError(str(found))
+    if found.error > found.allowed:
+        raise AssertionError(str(found))
 
 
 def assert_no_worse(got: Any, other: Any, exact: Any, what: str = "result", dtype: Any = None) -> None:
@@ -138,6 +155,10 @@ def assert_no_worse(got: Any, other: Any, exact: Any, what: str = "result", dtyp
     """
     exact = np.asarray(exact, np.float64)
     size = float(np.abs(exact).max(initial=0)) or 1.0
-    errors = [float(np.abs(np.asarray(array, np.float64) - exact).max(initial=0)) / size for array in (got, other)]
+    errors = [
+        float(np.abs(np.asarray(array, np.float64) - exact).max(initial=0)) / size for array in (got, other)
+    ]
     allowed = NO_WORSE * errors[1] + NO_WORSE * eps(np.asarray(got).dtype if dtype is None else dtype)
-    assert errors[0] <= allowed, f"{what} errs by {errors[0]:.3g}, the other by {errors[1]:.3g}; allowed is {allowed:.3g}"
+    assert errors[0] <= allowed, (
+        f"{what} errs by {errors[0]:.3g}, the other by {errors[1]:.3g}; allowed is {allowed:.3g}"
+    )

@@ -236,7 +236,10 @@ def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:
     """The callbacks of this file by name, with what they decide by: in these, ranks wait for each other."""
     own = [c for c in callbacks if isinstance(c, (EarlyStopping, BestWeights, ReduceOnPlateau, Checkpoints))]
     return [
-        (type(callback).__name__, {e.name: getattr(callback, e.name) for e in fields(callback) if e.name not in WHERE})
+        (
+            type(callback).__name__,
+            {e.name: getattr(callback, e.name) for e in fields(callback) if e.name not in WHERE},
+        )
         for callback in own
     ]
 
@@ -246,12 +249,18 @@ def require_restorable(callbacks: list[Callback], states: list[dict[str, Any]]) 
     names = [type(callback).__name__ for callback in callbacks]
     saved = [state.get("callback") for state in states]
     if names != saved:
-        raise IncompatibleCheckpointError(f"the checkpoint was written with the callbacks {saved}; this run has {names}")
+        raise IncompatibleCheckpointError(
+            f"the checkpoint was written with the callbacks {saved}; this run has {names}"
+        )
     for callback, state in zip(callbacks, states, strict=True):
         mine, name = callback.state(), type(callback).__name__
         lacks = mine.keys() - state.keys()
         if lacks:
-            raise IncompatibleCheckpointError(f"the state of {name} in the checkpoint lacks {', '.join(sorted(lacks))}")
+            raise IncompatibleCheckpointError(
+                f"the state of {name} in the checkpoint lacks {', '.join(sorted(lacks))}"
+            )
         wrong = next((key for key in mine if is_number(mine[key]) and not is_number(state[key])), None)
         if wrong is not None:
-            raise IncompatibleCheckpointError(f"{wrong} of {name} in the checkpoint is {state[wrong]!r}, not a number")
+            raise IncompatibleCheckpointError(
+                f"{wrong} of {name} in the checkpoint is {state[wrong]!r}, not a number"
+            )

@@ -19,7 +19,11 @@ from ffnn_gpu.data.minibatches import some_rows
 SAMPLE = 1024  # rows
 PIECE = 1 << 22  # bytes read at once
 INPUTS = "inputs (type, checksums)"
-LATER = (INPUTS, f"validation {INPUTS}", "validation targets and weights (checksum)")  # a checkpoint from before lacks them
+LATER = (
+    INPUTS,
+    f"validation {INPUTS}",
+    "validation targets and weights (checksum)",
+)  # a checkpoint from before lacks them
 Rows = tuple[Any, Any, Any | None]  # x, y, weight
 
 
@@ -27,7 +31,9 @@ def fingerprints(backend: Backend, given: Rows, held_out: Rows | None) -> dict[s
     """What a checkpoint remembers of the training rows and of those for validation, by the names it says them under."""
     inputs, targets = _fingerprint(backend, *given)
     seen, compared = (None, None) if held_out is None else _fingerprint(backend, *held_out)
-    return {"targets and weights (checksum)": targets} | dict(zip(LATER, (inputs, seen, compared), strict=True))
+    return {"targets and weights (checksum)": targets} | dict(
+        zip(LATER, (inputs, seen, compared), strict=True)
+    )
 
 
 def agree(name: str, mine: Any, theirs: Any) -> bool:
@@ -59,7 +65,7 @@ def _checksum(arrays: Iterable[np.ndarray], start: int = 0) -> int:
 
 def _some(backend: Backend, x: Any) -> Iterator[np.ndarray]:
     n = min(SAMPLE, len(x))
-    index = np.arange(n) * (len(x) - 1) // max(n - 1, 1)                         # the first and the last row among them
+    index = np.arange(n) * (len(x) - 1) // max(n - 1, 1)  # the first and the last row among them
     for part in _pieces(n, x):
         if isinstance(x, (np.ndarray, MappedRows, FileRows)):
             yield x[index[part]]

@@ -31,14 +31,30 @@ from ffnn_gpu.training.step import train_step as train_step  # a public name of 
 
 
 def fit(
-    network: Network, loss: Loss, optimizer: Optimizer, data: Any, *,
-    epochs: int = 10, batch_size: int = 128, validation: Any = None, sample_weight: Any = None,
-    class_weight: Mapping[Any, float] | str | None = None, metrics: Iterable[Any] = (),
-    schedule: Schedule | Callback = constant, early_stopping: int | EarlyStopping | None = None, accumulate: int = 1,
-    shuffle: bool = True, drop_last: bool = False, seed: int = 0, checkpoint: str | Path | Checkpoints | None = None,
-    resume: bool = False, callbacks: Sequence[Callback] = (), verbose: int = 1, communicator: Any = None,
+    network: Network,
+    loss: Loss,
+    optimizer: Optimizer,
+    data: Any,
+    *,
+    epochs: int = 10,
+    batch_size: int = 128,
+    validation: Any = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[Any, float] | str | None = None,
+    metrics: Iterable[Any] = (),
+    schedule: Schedule | Callback = constant,
+    early_stopping: int | EarlyStopping | None = None,
+    accumulate: int = 1,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    seed: int = 0,
+    checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    verbose: int = 1,
+    communicator: Any = None,
     shard_optimizer: bool = False,
-) -> History:  # fmt: skip
+) -> History:
     """Train the network on data: (X, y) or (X, y, sample_weight), X (n, n_in), which may lie in a file or in several.
 
     Args:
@@ -46,7 +62,7 @@ def fit(
         sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
         metrics: names or functions (y, prediction), computed on the validation rows, or on the training rows where there
             are none; a prediction is the loss's decision, such as a class index, as `evaluate` says.
-        schedule: factor on the optimizer's lr per step, from ffnn_gpu.optim.schedules, or a ReduceOnPlateau(…).
+        schedule: factor on the optimizer's lr per step, from ffnn_gpu.schedules, or a ReduceOnPlateau(…).
         early_stopping: epochs to wait for a better val_loss (loss without validation); the best weights come back on
             every exit.
         accumulate: into how many micro-batches each batch is cut: the same gradient in less memory.
@@ -68,24 +84,45 @@ def fit(
     """
     _require_kinds(network=(network, Network), loss=(loss, Loss), optimizer=(optimizer, Optimizer))
     if not isinstance(schedule, (Schedule, Callback)):
-        raise ConfigurationError(f"schedule must be an object such as ffnn_gpu.optim.schedules.Cosine(), not {schedule!r}")
+        raise ConfigurationError(
+            f"schedule must be an object such as ffnn_gpu.schedules.Cosine(), not {schedule!r}"
+        )
     for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
         require_positive_int(name, value)
     seed = seed_number(seed)
     plan = DataParallel.of(communicator)
-    train, held_out = plan.together(lambda: _checked(network, loss, data, sample_weight, validation, seed, plan))
+    train, held_out = plan.together(
+        lambda: _checked(network, loss, data, sample_weight, validation, seed, plan)
+    )
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
     metrics = tuple(map(get_metric, metrics))
     team = Team(plan, network, optimizer, shard_optimizer)
     order = Order(batch_size, shuffle, drop_last, seed)
-    minibatches = Minibatches(network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size)
+    minibatches = Minibatches(
+        network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size
+    )
     extra = [schedule] if isinstance(schedule, Callback) else []
     run = TrainingRun(
-        network, loss, optimizer, minibatches, held_out, team=team, epochs=epochs, metrics=metrics, accumulate=accumulate,
-        seed=seed, schedule=constant if isinstance(schedule, Callback) else schedule,
-    )  # fmt: skip
-    run.callbacks = [*callbacks, *extra, *_stopping(early_stopping), *_checkpoints(checkpoint, resume), *progress(verbose)]
+        network,
+        loss,
+        optimizer,
+        minibatches,
+        held_out,
+        team=team,
+        epochs=epochs,
+        metrics=metrics,
+        accumulate=accumulate,
+        seed=seed,
+        schedule=constant if isinstance(schedule, Callback) else schedule,
+    )
+    run.callbacks = [
+        *callbacks,
+        *extra,
+        *_stopping(early_stopping),
+        *_checkpoints(checkpoint, resume),
+        *progress(verbose),
+    ]
     _require_callbacks(run)
     if team.rank:
         run.elsewhere = [callback for callback in run.callbacks if callback.first_rank_only]
@@ -94,7 +131,13 @@ def fit(
 
 
 def _checked(
-    network: Network, loss: Loss, data: Any, sample_weight: Any, validation: Any, seed: int, plan: DataParallel
+    network: Network,
+    loss: Loss,
+    data: Any,
+    sample_weight: Any,
+    validation: Any,
+    seed: int,
+    plan: DataParallel,
 ) -> tuple[Samples, Samples | None]:
     """The rows to train on and those held out. Of rows in files each rank looks at its part."""
     rank, size = plan.communicator.rank, plan.communicator.size
@@ -105,8 +148,14 @@ def _checked(
 def _require_kinds(**arguments: tuple[Any, type]) -> None:
     for name, (value, kind) in arguments.items():
         if not isinstance(value, kind):
-            examples = {Network: "Network(64, [Dense(10)])", Loss: "softmax_cross_entropy", Optimizer: "Adam(lr=1e-3)"}
-            raise ConfigurationError(f"{name} must be an object such as ffnn_gpu.{examples[kind]}, not {value!r}")
+            examples = {
+                Network: "Network(64, [Dense(10)])",
+                Loss: "softmax_cross_entropy",
+                Optimizer: "Adam(lr=1e-3)",
+            }
+            raise ConfigurationError(
+                f"{name} must be an object such as ffnn_gpu.{examples[kind]}, not {value!r}"
+            )
 
 
 def _require_callbacks(run: TrainingRun) -> None:
@@ -115,20 +164,24 @@ def _require_callbacks(run: TrainingRun) -> None:
     columns = ["loss", *watched, "lr", "seconds", "samples_per_second"]
     for callback in run.callbacks:
         if not isinstance(callback, Callback):
-            raise ConfigurationError(f"callbacks must be objects of classes derived from Callback, not {callback!r}")
+            raise ConfigurationError(
+                f"callbacks must be objects of classes derived from Callback, not {callback!r}"
+            )
         monitor = getattr(callback, "monitor", None)
         if monitor is not None and monitor not in columns:
-            raise ConfigurationError(f"there is no column {monitor!r} to monitor; there are {', '.join(columns)}")
+            raise ConfigurationError(
+                f"there is no column {monitor!r} to monitor; there are {', '.join(columns)}"
+            )
 
 
 def _loop(run: TrainingRun, resume: bool) -> History:
-    quiet = np.errstate(over="ignore", invalid="ignore")                          # the meter raises on what is not finite
+    quiet = np.errstate(over="ignore", invalid="ignore")  # the meter raises on what is not finite
     with Interrupt() as interrupt, ExitStack() as at_the_end, quiet:
         run.team.listen(interrupt)
         run.team.require_agreement(run, settings(run))
         for callback in run.callbacks:
             callback.start(run)
-            at_the_end.callback(callback.finish, run)                            # each of them, whatever the others raise
+            at_the_end.callback(callback.finish, run)  # each of them, whatever the others raise
         for callback in run.callbacks:
             if resume and isinstance(callback, Checkpoints) and run.team.first_says(callback.has_last):
                 run.restore(callback.last)
@@ -147,7 +200,8 @@ def _train_epoch(run: TrainingRun) -> None:
         run.step()
         for callback in run.callbacks:
             callback.after_step(run)
-        if run.team.signal and run.position < run.data.steps: return
+        if run.team.signal and run.position < run.data.steps:
+            return
     row = run.finish_epoch()
     for callback in run.callbacks:
         callback.after_epoch(run, row)
@@ -161,7 +215,8 @@ def _conclude(run: TrainingRun, kind: type[BaseException] | None, *of_error: Any
 
 
 def _stopping(early_stopping: int | EarlyStopping | None) -> list[Callback]:
-    if early_stopping is None: return []
+    if early_stopping is None:
+        return []
     stopping = early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
     return [stopping, BestWeights(stopping.monitor)]
 

@@ -27,7 +27,8 @@ class Meter:
     def note(self, j: int, value: Any, weight: Any) -> None:
         """Within a step: the loss of the j-th minibatch of a launch, and its weight where that is an array."""
         self.backend.write(self._of_launch["loss"], j, value)
-        if not isinstance(weight, int): self.backend.write(self._of_launch["weight"], j, weight)
+        if not isinstance(weight, int):
+            self.backend.write(self._of_launch["weight"], j, weight)
 
     def add(self, k: int, weight: Any, run: Any) -> None:
         """After a launch of k steps. Raises DivergedError, now or within the next steps, if a loss is not finite.
@@ -39,7 +40,8 @@ class Meter:
         weights = weight if isinstance(weight, int) else self._of_launch["weight"][:k]
         self.backend.copy(weights, out=self._waiting["weight"][places])
         self.pending += k
-        if self.pending + self.most > self.room: self.flush(run)
+        if self.pending + self.most > self.room:
+            self.flush(run)
 
     def flush(self, run: Any) -> None:
         """Read what is pending."""

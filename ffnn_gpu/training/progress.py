@@ -26,7 +26,10 @@ class ProgressLines(Callback):
         self.file = file
 
     def after_epoch(self, run: Any, row: dict[str, float]) -> None:
-        print(f"epoch {run.epoch}/{run.epochs}  {describe(row)}  {row['seconds']:.1f} s", file=self.file or sys.stderr)
+        print(
+            f"epoch {run.epoch}/{run.epochs}  {describe(row)}  {row['seconds']:.1f} s",
+            file=self.file or sys.stderr,
+        )
 
 
 class ProgressBar(Callback):
@@ -36,10 +39,14 @@ class ProgressBar(Callback):
 
     def start(self, run: Any) -> None:
         self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[row]}"),
-            console=Console(stderr=True), refresh_per_second=REFRESHES_PER_SECOND,
-        )  # fmt: skip
+            console=Console(stderr=True),
+            refresh_per_second=REFRESHES_PER_SECOND,
+        )
         self.task = self.progress.add_task(
             "", total=run.epochs * run.data.steps, completed=run.steps_done, epoch=run.epoch, row=""
         )
@@ -60,5 +67,6 @@ class ProgressBar(Callback):
 
 def progress(verbose: int) -> list[Callback]:
     """No callback for verbose=0; a bar for 1 on a terminal; lines for 2 or where there is no terminal."""
-    if not verbose: return []
+    if not verbose:
+        return []
     return [ProgressBar() if verbose == 1 and sys.stderr.isatty() else ProgressLines()]

@@ -19,7 +19,8 @@ def open_log(folder: str | Path, communicator: Communicator) -> Path:
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(file)
-    if logging.lastResort: log.addHandler(logging.lastResort)                    # warnings still go to standard error
+    if logging.lastResort:
+        log.addHandler(logging.lastResort)  # warnings still go to standard error
     log.setLevel(logging.INFO)
     here = communicator.device, f"process {os.getpid()}", communicator.reason
     log.info("rank %d of %d, %s", communicator.rank, communicator.size, ", ".join(here))

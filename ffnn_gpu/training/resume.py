@@ -70,7 +70,8 @@ def restore_run(run: Any, path: Path) -> None:
     except BaseException:
         _put(run, *before, mine, copies)
         for callback, remembered, parts in _parts(callbacks, mine, copies):
-            with suppress(Exception): callback.restore(remembered, parts)
+            with suppress(Exception):
+                callback.restore(remembered, parts)
         raise
 
 
@@ -79,22 +80,36 @@ def plan(run: Any) -> dict[str, Any]:
     order = run.data.order
     return {
         "rows": run.data.rows,
-        "batch_size": order.batch_size, "shuffle": order.shuffle, "drop_last": order.drop_last,
-        "seed": run.seed, "accumulate": run.accumulate, "optimizer": repr(run.optimizer), "loss": repr(run.loss),
-        "schedule": repr(run.schedule), **run.fingerprints,
-    }  # fmt: skip
+        "batch_size": order.batch_size,
+        "shuffle": order.shuffle,
+        "drop_last": order.drop_last,
+        "seed": run.seed,
+        "accumulate": run.accumulate,
+        "optimizer": repr(run.optimizer),
+        "loss": repr(run.loss),
+        "schedule": repr(run.schedule),
+        **run.fingerprints,
+    }
 
 
 def settings(run: Any) -> dict[str, Any]:
     """What must be equal on every rank, besides what changes from step to step."""
     network, team = run.network, run.team
-    if team.size == 1: return {}                                                 # reading all data for nobody takes a while
+    if team.size == 1:
+        return {}  # reading all data for nobody takes a while
     return {
-        "the architecture": (network.n_in, network.layers), "the callbacks": decisions(run.callbacks),
-        "dtype": network.compute_dtype.name, "the network's seed": network.seed, "epochs": run.epochs,
-        "shard_optimizer": team.shard is not None, "batch_norm": team.plan.batch_norm, "check_every": team.plan.check_every,
-        "steps per launch": run.steps_at_once(), "the metrics": [*map(metric_name, run.metrics)], **plan(run),
-    }  # fmt: skip
+        "the architecture": (network.n_in, network.layers),
+        "the callbacks": decisions(run.callbacks),
+        "dtype": network.compute_dtype.name,
+        "the network's seed": network.seed,
+        "epochs": run.epochs,
+        "shard_optimizer": team.shard is not None,
+        "batch_norm": team.plan.batch_norm,
+        "check_every": team.plan.check_every,
+        "steps per launch": run.steps_at_once(),
+        "the metrics": [*map(metric_name, run.metrics)],
+        **plan(run),
+    }
 
 
 def resumable(run: Any) -> list[Any]:
@@ -106,23 +121,38 @@ def _remembered(run: Any, callbacks: list[Any]) -> tuple[Saved, dict[str, np.nda
     """Counters and states, and arrays by name, as they are now; θ and the count of updates are the network's own."""
     states = [{"callback": type(callback).__name__, **callback.state()} for callback in callbacks]
     saved = Saved(
-        plan=plan(run), epoch=run.epoch, position=run.position, lr_factor=run.lr_factor, stop=bool(run.stop), lr=run.lr,
-        loss_sum=run.meter.total, weight_sum=run.meter.weight, history=[*run.history.rows], callbacks=states,
-    )  # fmt: skip
+        plan=plan(run),
+        epoch=run.epoch,
+        position=run.position,
+        lr_factor=run.lr_factor,
+        stop=bool(run.stop),
+        lr=run.lr,
+        loss_sum=run.meter.total,
+        weight_sum=run.meter.weight,
+        history=[*run.history.rows],
+        callbacks=states,
+    )
     arrays = {f"optimizer.{name}": run.team.gathered(name, vector) for name, vector in _vectors(run).items()}
     for k, callback in enumerate(callbacks):
         arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
     return saved, arrays
 
 
-def _put(run: Any, numbers: Mapping[str, np.ndarray], updates: int, saved: Saved, arrays: Mapping[str, np.ndarray]) -> None:
+def _put(
+    run: Any, numbers: Mapping[str, np.ndarray], updates: int, saved: Saved, arrays: Mapping[str, np.ndarray]
+) -> None:
     """Make everything but the callbacks as it was."""
     backend, params = run.network.backend, run.network.params
     params.assign(numbers)
     backend.write(params.step, 0, updates)
     for name, vector in _vectors(run).items():
         backend.copy(backend.asarray(run.team.own(name, arrays[f"optimizer.{name}"])), out=vector)
-    run.epoch, run.position, run.lr_factor, run.stop = saved.epoch, saved.position, saved.lr_factor, saved.stop
+    run.epoch, run.position, run.lr_factor, run.stop = (
+        saved.epoch,
+        saved.position,
+        saved.lr_factor,
+        saved.stop,
+    )
     run.lr, run.meter.total, run.meter.weight = saved.lr, saved.loss_sum, saved.weight_sum
     run.history.rows[:] = saved.history
 
@@ -133,17 +163,25 @@ def _parts(
     """Each callback with its state and its arrays."""
     for k, (callback, remembered) in enumerate(zip(callbacks, saved.callbacks, strict=True)):
         prefix = f"callback.{k}."
-        yield callback, remembered, {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+        yield (
+            callback,
+            remembered,
+            {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)},
+        )
 
 
-def _of_this_rank(run: Any, saved: Saved, arrays: dict[str, np.ndarray]) -> tuple[Saved, dict[str, np.ndarray]]:
+def _of_this_rank(
+    run: Any, saved: Saved, arrays: dict[str, np.ndarray]
+) -> tuple[Saved, dict[str, np.ndarray]]:
     """Without what callbacks remember that only the first rank has; the others are numbered anew."""
     elsewhere = {type(callback).__name__ for callback in run.elsewhere}
     kept = [k for k, remembered in enumerate(saved.callbacks) if remembered.get("callback") not in elsewhere]
     mine = {name: array for name, array in arrays.items() if not name.startswith("callback.")}
     for place, k in enumerate(kept):
         prefix = f"callback.{k}."
-        mine |= {f"callback.{place}.{n.removeprefix(prefix)}": a for n, a in arrays.items() if n.startswith(prefix)}
+        mine |= {
+            f"callback.{place}.{n.removeprefix(prefix)}": a for n, a in arrays.items() if n.startswith(prefix)
+        }
     return structs.replace(saved, callbacks=[saved.callbacks[k] for k in kept]), mine
 
 
@@ -158,20 +196,31 @@ def _require_vectors(run: Any, path: Path, arrays: Mapping[str, np.ndarray]) -> 
 
 def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> Saved:
     if "training" not in state:
-        raise IncompatibleCheckpointError(f"{path} holds a network without its training; there is nothing to resume")
+        raise IncompatibleCheckpointError(
+            f"{path} holds a network without its training; there is nothing to resume"
+        )
     try:
         saved = msgspec.convert(state["training"], Saved)
     except msgspec.ValidationError as error:
         raise IncompatibleCheckpointError(f"{path} holds no training that can go on: {error}") from error
     mine = run.network
-    found = saved.plan | {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}
+    found = saved.plan | {
+        "n_in": network.n_in,
+        "network": network.layers,
+        "dtype": network.compute_dtype.name,
+    }
     wanted = {"n_in": mine.n_in, "network": mine.layers, "dtype": mine.compute_dtype.name} | plan(run)
     for name, value in wanted.items():
-        if name in LATER and name not in found: continue
+        if name in LATER and name not in found:
+            continue
         if not agree(name, found.get(name), value):
-            raise IncompatibleCheckpointError(f"{path} was written with {name} {found.get(name)}; this run has {value}")
+            raise IncompatibleCheckpointError(
+                f"{path} was written with {name} {found.get(name)}; this run has {value}"
+            )
     if saved.position > run.data.steps:
-        raise IncompatibleCheckpointError(f"{path} is at minibatch {saved.position} of an epoch of {run.data.steps}")
+        raise IncompatibleCheckpointError(
+            f"{path} is at minibatch {saved.position} of an epoch of {run.data.steps}"
+        )
     return saved
 
 

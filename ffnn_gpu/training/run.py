@@ -41,9 +41,20 @@ class TrainingRun:
     """
 
     def __init__(
-        self, network: Network, loss: Loss, optimizer: Optimizer, data: Minibatches, validation: Samples | None,
-        *, team: Team, epochs: int, metrics: Sequence[Any], schedule: Schedule, accumulate: int, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        network: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        data: Minibatches,
+        validation: Samples | None,
+        *,
+        team: Team,
+        epochs: int,
+        metrics: Sequence[Any],
+        schedule: Schedule,
+        accumulate: int,
+        seed: int,
+    ) -> None:
         self.network, self.loss, self.optimizer, self.data, self.team = network, loss, optimizer, data, team
         self.held_out, self.metrics, self.schedule, self.epochs = validation, metrics, schedule, epochs
         self.validation = validation and validation.on(network.backend, network.compute_dtype)
@@ -51,14 +62,16 @@ class TrainingRun:
         self.epoch = self.position = 0
         self.lr_factor, self.stop, self.history = 1.0, False, History()
         self.callbacks: list[Callback] = []
-        self.elsewhere: list[Callback] = []                                      # those that only the first rank calls
+        self.elsewhere: list[Callback] = []  # those that only the first rank calls
         self._most = network.backend.steps_per_launch(data.B)
         self.meter = Meter(network.backend, self._most)
         self._lr = network.backend.zeros((self._most,), np.float64)
         self.micro_batch = -(-data.B // accumulate)
         self.ws = network.workspace(team.rows(self.micro_batch), seed=seed)
-        self.total = network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
-        optimizer.state(team.params)                                             # a step that is recorded must find it there
+        self.total = (
+            network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
+        )
+        optimizer.state(team.params)  # a step that is recorded must find it there
         self._captured = network.backend.capture(self._steps)
         self.lr, self._rates = float("nan"), [float("nan")]
         self._began = time.perf_counter()
@@ -71,11 +84,17 @@ class TrainingRun:
     def fingerprints(self) -> dict[str, Any]:
         """Checksums of the data; made when a checkpoint is written or read, so that a training without one pays nothing."""
         v = self.held_out
-        return fingerprints(self.network.backend, self.data.given, None if v is None else (v.x, v.y, v.weight))
+        return fingerprints(
+            self.network.backend, self.data.given, None if v is None else (v.x, v.y, v.weight)
+        )
 
     def steps_at_once(self) -> int:
         """The most steps of one launch: one where a callback wants to see each."""
-        return 1 if any(callback.needs_every_step() for callback in (*self.callbacks, *self.elsewhere)) else self._most
+        return (
+            1
+            if any(callback.needs_every_step() for callback in (*self.callbacks, *self.elsewhere))
+            else self._most
+        )
 
     def step(self) -> None:
         """The next minibatch, or several: as many as the device does in one launch, unless a callback wants to see each.
@@ -94,8 +113,12 @@ class TrainingRun:
     def finish_epoch(self) -> dict[str, float]:
         """The row of the epoch whose last minibatch is done, added to the history."""
         row = {"epoch": self.epoch + 1, "loss": self.meter.mean(self)}
-        if not self.network.backend.all_finite(self.network.params.theta):       # the last update has no loss after it
-            raise DivergedError(f"the parameters are not finite after epoch {self.epoch + 1}; lower lr, or set clip_norm")
+        if not self.network.backend.all_finite(
+            self.network.params.theta
+        ):  # the last update has no loss after it
+            raise DivergedError(
+                f"the parameters are not finite after epoch {self.epoch + 1}; lower lr, or set clip_norm"
+            )
         self._require_updates()
         with self.averaged():
             row |= self._validate()
@@ -118,14 +141,17 @@ class TrainingRun:
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """While entered, θ is its moving average if the optimizer keeps one."""
-        if self.optimizer.ema is not None: self.optimizer.swap_average(self.team.params)
+        if self.optimizer.ema is not None:
+            self.optimizer.swap_average(self.team.params)
         try:
             yield
         except BaseException:
             # Other ranks, whose pieces of θ this needs, may not be here.
-            if self.optimizer.ema is not None and self.team.shard is None: self.optimizer.swap_average(self.team.params)
+            if self.optimizer.ema is not None and self.team.shard is None:
+                self.optimizer.swap_average(self.team.params)
             raise
-        if self.optimizer.ema is not None: self.optimizer.swap_average(self.team.params)
+        if self.optimizer.ema is not None:
+            self.optimizer.swap_average(self.team.params)
 
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
         """Everything needed to go on exactly from here."""
@@ -159,18 +185,24 @@ class TrainingRun:
 
     def _step(self, j: int, n: int) -> tuple[Any, Any]:
         network, data, lr = self.network, self.data, self._lr[j : j + 1]
-        if self.team.size > 1: return self.team.step(self, j, n, lr)
+        if self.team.size > 1:
+            return self.team.step(self, j, n, lr)
         data.gather(j, n)
         x, y, w = data.x[:n], data.y[:n], None if data.weight is None else data.weight[:n]
         weight = self.loss.total_weight(network.backend, y, w)
         if self.accumulate > 1:
-            return accumulated_step(network, self.loss, self.optimizer, x, y, self.ws, w, lr, self.total), weight
+            return accumulated_step(
+                network, self.loss, self.optimizer, x, y, self.ws, w, lr, self.total
+            ), weight
         return train_step(network, self.loss.evaluate, self.optimizer, x, y, self.ws.first(n), w, lr), weight
 
     def _validate(self) -> dict[str, float]:
         if self.validation is not None:
             row = self.team.evaluate(self.network, self.loss, self.validation, self.metrics)
             return {f"val_{name}": value for name, value in row.items()}
-        if not self.metrics: return {}
+        if not self.metrics:
+            return {}
         row = self.team.evaluate(self.network, self.loss, Samples(*self.data.whole), self.metrics)
-        return {name: value for name, value in row.items() if name != "loss"}    # the epoch's own mean stands there
+        return {
+            name: value for name, value in row.items() if name != "loss"
+        }  # the epoch's own mean stands there

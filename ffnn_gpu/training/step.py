@@ -17,7 +17,14 @@ def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def run(
-        network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None, lr: Any = None
+        network: Network,
+        loss: Any,
+        optimizer: Any,
+        x: Any,
+        y: Any,
+        ws: Workspace,
+        sample_weight: Any = None,
+        lr: Any = None,
     ) -> Any:
         return network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr)
 
@@ -26,7 +33,14 @@ def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
 
 @recordable
 def train_step(
-    network: Network, loss: Any, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any = None, lr: Any = None
+    network: Network,
+    loss: Any,
+    optimizer: Any,
+    x: Any,
+    y: Any,
+    ws: Workspace,
+    sample_weight: Any = None,
+    lr: Any = None,
 ) -> Any:
     """One update of θ on the minibatch x (B, n_in), y.
 
@@ -43,7 +57,15 @@ def train_step(
 
 
 def accumulated_step(
-    network: Network, loss: Loss, optimizer: Any, x: Any, y: Any, ws: Workspace, sample_weight: Any, lr: Any, total: Any
+    network: Network,
+    loss: Loss,
+    optimizer: Any,
+    x: Any,
+    y: Any,
+    ws: Workspace,
+    sample_weight: Any,
+    lr: Any,
+    total: Any,
 ) -> Any:
     """The same update from micro-batches of the workspace's size:  ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j.
 
@@ -65,7 +87,7 @@ def accumulated_step(
         backend.add_scaled(total, grad, weight)
         N = N + weight
     ws.stream.row = 0
-    N = N + (N == 0)                                                             # all weights zero: no gradient
+    N = N + (N == 0)  # all weights zero: no gradient
     backend.copy(total, out=grad)
     backend.scale(grad, 1 / N)
     optimizer.step(network.params, lr)

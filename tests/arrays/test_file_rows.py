@@ -40,10 +40,25 @@ def read_always(monkeypatch):
     monkeypatch.setattr(file_rows, "MAPPED", 0)
 
 
-@pytest.mark.parametrize("rows", [
-    slice(None), slice(18, 25), slice(-3, None), slice(50, 3, -4), slice(5, 5), np.array([59, 0, 20, 21, 22, 0]), -1, 7,
-    np.arange(60)[::-1], np.array([[1, 2], [3, -4]]), Y == 1, [], [19, 20],
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "rows",
+    [
+        slice(None),
+        slice(18, 25),
+        slice(-3, None),
+        slice(50, 3, -4),
+        slice(5, 5),
+        np.array([59, 0, 20, 21, 22, 0]),
+        -1,
+        7,
+        np.arange(60)[::-1],
+        np.array([[1, 2], [3, -4]]),
+        Y == 1,
+        [],
+        [19, 20],
+    ],
+    ids=str,
+)
 def test_rows_of_several_files_are_those_of_the_array(tmp_path, rows):
     found = npy_rows(files(tmp_path))
     expected = X[np.asarray(rows, int) if rows == [] else rows] if isinstance(rows, list) else X[rows]
@@ -54,42 +69,55 @@ def test_rows_of_several_files_are_those_of_the_array(tmp_path, rows):
 
 @pytest.mark.parametrize("rows", [[60], [-61], 60, [3, 100]])
 def test_row_that_is_not_there_is_refused(tmp_path, rows):
-    with pytest.raises(IndexError, match="there are 60"): npy_rows(files(tmp_path))[rows]
+    with pytest.raises(IndexError, match="there are 60"):
+        npy_rows(files(tmp_path))[rows]
 
 
 def test_files_of_a_folder_come_by_their_numbers_and_those_of_a_list_as_given(tmp_path):
-    for k in (2, 10, 1): np.save(tmp_path / f"x-{k}.npy", np.full((1, 2), k))
+    for k in (2, 10, 1):
+        np.save(tmp_path / f"x-{k}.npy", np.full((1, 2), k))
     assert npy_rows(tmp_path)[:][:, 0].tolist() == [1, 2, 10]
     assert npy_rows([tmp_path / f"x-{k}.npy" for k in (10, 1)])[:][:, 0].tolist() == [10, 1]
     assert npy_rows(tmp_path / "x-2.npy")[:].tolist() == [[2, 2]]
 
 
-@pytest.mark.parametrize(("other", "error", "words"), [
-    (np.zeros((2, 5), np.float32), ShapeError, r"rows of shape \(5,\)"), (np.zeros((2, 4)), DataError, "holds float64"),
-    (np.asfortranarray(np.zeros((2, 4), np.float32)), DataError, "not stored row by row"),
-    (np.float32(1), DataError, "one number, not rows"),
-], ids=["width", "type", "order", "number"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("other", "error", "words"),
+    [
+        (np.zeros((2, 5), np.float32), ShapeError, r"rows of shape \(5,\)"),
+        (np.zeros((2, 4)), DataError, "holds float64"),
+        (np.asfortranarray(np.zeros((2, 4), np.float32)), DataError, "not stored row by row"),
+        (np.float32(1), DataError, "one number, not rows"),
+    ],
+    ids=["width", "type", "order", "number"],
+)
 def test_file_that_does_not_fit_the_others_is_refused_by_name(tmp_path, other, error, words):
     np.save(files(tmp_path) / "x-9.npy", other)
-    with pytest.raises(error, match=rf"x-9\.npy.*{words}"): npy_rows(tmp_path)
+    with pytest.raises(error, match=rf"x-9\.npy.*{words}"):
+        npy_rows(tmp_path)
 
 
 def test_folder_without_files_or_rows_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"holds no \.npy file"): npy_rows(tmp_path)
+    with pytest.raises(DataError, match=r"holds no \.npy file"):
+        npy_rows(tmp_path)
     np.save(tmp_path / "x.npy", X[:0])
-    with pytest.raises(DataError, match="holds no rows"): npy_rows(tmp_path)
+    with pytest.raises(DataError, match="holds no rows"):
+        npy_rows(tmp_path)
 
 
 def test_file_that_was_cut_is_an_error_and_not_the_end_of_the_process(tmp_path):
     rows = npy_rows(files(tmp_path))
     os.truncate(tmp_path / "x-3.npy", 400)
     np.testing.assert_array_equal(rows[:21], X[:21])
-    with pytest.raises(DataError, match=r"x-3\.npy ends before byte"): rows[[3, 59]]
+    with pytest.raises(DataError, match=r"x-3\.npy ends before byte"):
+        rows[[3, 59]]
 
 
 def test_what_one_call_does_not_read_another_does(tmp_path, monkeypatch):
     rows, whole = npy_rows(files(tmp_path)), file_rows.read_at
-    monkeypatch.setattr(file_rows, "read_at", lambda file, buffers, offset: whole(file, [buffers[0][:5]], offset))
+    monkeypatch.setattr(
+        file_rows, "read_at", lambda file, buffers, offset: whole(file, [buffers[0][:5]], offset)
+    )
     np.testing.assert_array_equal(rows[:], X)
 
 
@@ -119,10 +147,18 @@ def test_files_are_closed_with_the_rows(tmp_path):
     rows = npy_rows(files(tmp_path))
     first = rows.files[0]
     del rows
-    with pytest.raises(OSError): os.fstat(first)
+    with pytest.raises(OSError):
+        os.fstat(first)
 
 
-VIEWS = [lambda x: x, lambda x: x[:, :3], lambda x: x[:, 1:], lambda x: x[5:50], lambda x: x[::-2], lambda x: x[7:, 2:3]]
+VIEWS = [
+    lambda x: x,
+    lambda x: x[:, :3],
+    lambda x: x[:, 1:],
+    lambda x: x[5:50],
+    lambda x: x[::-2],
+    lambda x: x[7:, 2:3],
+]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="only Linux says which file is mapped")
@@ -140,10 +176,15 @@ def test_mapped_file_that_cannot_be_read_instead_stays_mapped(tmp_path, read_alw
     path = tmp_path / "x.npy"
     x = mapped(tmp_path)
     assert unmapped(X) is X
-    for other in (x[:, ::2], mapped(tmp_path, np.asfortranarray(X), "f"), mapped(tmp_path, Y, "y"), np.load(path, "c")):
+    for other in (
+        x[:, ::2],
+        mapped(tmp_path, np.asfortranarray(X), "f"),
+        mapped(tmp_path, Y, "y"),
+        np.load(path, "c"),
+    ):
         assert unmapped(other) is other
     np.save(tmp_path / "new.npy", X + 1)
-    os.replace(tmp_path / "new.npy", path)                                       # another file of that name
+    os.replace(tmp_path / "new.npy", path)  # another file of that name
     assert unmapped(x) is x
     path.unlink()
     assert unmapped(x) is x
@@ -160,14 +201,26 @@ def network():
 
 def trained(x, y=Y, communicator=None, **settings):
     net = network()
-    fit(net, softmax_cross_entropy, Adam(1e-2), (x, y), epochs=2, batch_size=16, verbose=0, communicator=communicator,
-        **{"validation": 0.2, "metrics": ["accuracy"]} | settings)                                   # fmt: skip
+    fit(
+        net,
+        softmax_cross_entropy,
+        Adam(1e-2),
+        (x, y),
+        epochs=2,
+        batch_size=16,
+        verbose=0,
+        communicator=communicator,
+        **{"validation": 0.2, "metrics": ["accuracy"]} | settings,
+    )
     return net.params.theta
 
 
-@pytest.mark.parametrize("settings", [{}, {"validation": None}, {"validation": (X, Y)}], ids=["part", "none", "apart"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"validation": None}, {"validation": (X, Y)}], ids=["part", "none", "apart"]
+)
 def test_training_on_rows_in_files_is_the_training_on_rows_in_memory(tmp_path, read_always, settings):
-    for name in "xy": (tmp_path / name).mkdir()
+    for name in "xy":
+        (tmp_path / name).mkdir()
     y = npy_rows(files(tmp_path / "y", (30, 30), Y, "y"))
     expected = trained(X, **settings)
     for x in (npy_rows(files(tmp_path / "x")), mapped(tmp_path)):
@@ -177,7 +230,9 @@ def test_training_on_rows_in_files_is_the_training_on_rows_in_memory(tmp_path, r
 
 def test_rows_in_files_can_be_standardized(tmp_path):
     rows, mean, scale = npy_rows(files(tmp_path)), X.mean(0, np.float64), X.std(0, dtype=np.float64)
-    np.testing.assert_array_equal(trained(Standardized(rows, mean, scale)), trained(Standardized(X, mean, scale)))
+    np.testing.assert_array_equal(
+        trained(Standardized(rows, mean, scale)), trained(Standardized(X, mean, scale))
+    )
     assert agree(INPUTS, *(fingerprints(NumpyBackend(), (x, Y, None), None)[INPUTS] for x in (rows, X)))
 
 
@@ -187,7 +242,7 @@ def test_rows_in_files_go_to_a_device_piece_by_piece(tmp_path, monkeypatch):
     for x in (rows, MappedRows(rows, np.arange(59, -1, -2))):
         moved = resident(device, x, np.float64)
         np.testing.assert_array_equal(device.to_host(moved), x[:])
-        assert moved.dtype == np.float32                                         # as stored, where that takes less
+        assert moved.dtype == np.float32  # as stored, where that takes less
 
 
 class Spy(FileRows):
@@ -223,21 +278,23 @@ def test_each_rank_reads_its_rows_and_no_others(tmp_path, n):
     for rank, seen in enumerate(on_ranks(n, work)[0]):
         start, stop = rank * 60 // n, (rank + 1) * 60 // n
         looked_at.append(seen[0])
-        np.testing.assert_array_equal(seen[0], np.arange(start, stop))           # whether they are finite
+        np.testing.assert_array_equal(seen[0], np.arange(start, stop))  # whether they are finite
         batches = [order[k : k + 16] for order in orders for k in range(0, 60, 16)]
         parts = [batch[rank * len(batch) // n : (rank + 1) * len(batch) // n] for batch in batches]
-        if n > 1: np.testing.assert_array_equal(seen.pop(1), np.arange(60))      # 1024 of all, which ranks compare
+        if n > 1:
+            np.testing.assert_array_equal(seen.pop(1), np.arange(60))  # 1024 of all, which ranks compare
         assert len(seen) == 1 + len(parts)
-        for mine, part in zip(seen[1:], parts, strict=True): np.testing.assert_array_equal(mine, part)
+        for mine, part in zip(seen[1:], parts, strict=True):
+            np.testing.assert_array_equal(mine, part)
         gathered += seen[1:]
     assert sorted(np.concatenate(looked_at)) == [*range(60)]
     assert sorted(np.concatenate(gathered)) == sorted([*range(60)] * 2)
 
 
 @pytest.mark.parametrize("where", ["training", "validation"])
-@pytest.mark.parametrize("store", [
-    npy_rows, lambda folder: np.load(folder / "x-0.npy", mmap_mode="r"),
-], ids=["read", "mapped"])                                                                           # fmt: skip
+@pytest.mark.parametrize(
+    "store", [npy_rows, lambda folder: np.load(folder / "x-0.npy", mmap_mode="r")], ids=["read", "mapped"]
+)
 def test_value_that_is_not_finite_is_found_by_the_rank_whose_it_is_and_ends_all(tmp_path, where, store):
     bad = X.copy()
     bad[45, 2] = np.nan
@@ -246,7 +303,8 @@ def test_value_that_is_not_finite_is_found_by_the_rank_whose_it_is_and_ends_all(
     def work(ranks):
         x = store(tmp_path)
         data = {"x": x} if where == "training" else {"x": X, "validation": (x, Y)}
-        with pytest.raises(DataError) as found: trained(communicator=ranks, **data)
+        with pytest.raises(DataError) as found:
+            trained(communicator=ranks, **data)
         return str(found.value)
 
     first, second, third = on_ranks(3, work)[0]

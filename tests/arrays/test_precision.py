@@ -24,7 +24,12 @@ NARROW = [np.dtype(np.float16), BFLOAT16]
 
 def test_types_that_belong_to_each_type():
     for dtype in NARROW:
-        assert is_16_bit(dtype) and is_floating(dtype) and master(dtype) == np.float32 and wide(dtype) == np.float64
+        assert (
+            is_16_bit(dtype)
+            and is_floating(dtype)
+            and master(dtype) == np.float32
+            and wide(dtype) == np.float64
+        )
     for name in ("float32", "float64", "complex128", "int16", "uint16"):
         assert not is_16_bit(np.dtype(name)) and master(name) == np.dtype(name)
     assert loss_gradient(np.float16) == np.float32 and loss_gradient(BFLOAT16) == BFLOAT16
@@ -54,10 +59,12 @@ class Counting:
         return out
 
     @in_float32("x")
-    def double(self, x, read_only): x *= 2 + 0 * read_only
+    def double(self, x, read_only):
+        x *= 2 + 0 * read_only
 
     @in_float32("out")
-    def largest(self, x, out=None): return x.max()
+    def largest(self, x, out=None):
+        return x.max()
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
@@ -67,7 +74,10 @@ def test_operation_in_float32_rounds_what_it_writes_once(dtype):
     assert Counting().sum_of_three(x, y, out=out) is out
     assert out.astype(float).tolist() == [1 + 2 * half_a_unit] * 3
     assert x.tolist() == [1, 1, 1] and x.dtype == y.dtype == out.dtype == dtype
-    assert Counting().sum_of_three(out, y, out) is out and out.astype(float).tolist() == [1 + 4 * half_a_unit] * 3
+    assert (
+        Counting().sum_of_three(out, y, out) is out
+        and out.astype(float).tolist() == [1 + 4 * half_a_unit] * 3
+    )
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
@@ -80,7 +90,8 @@ def test_operation_in_float32_writes_only_what_it_says(dtype):
 
 def test_operation_in_float32_leaves_other_types_alone():
     x, out = np.ones(3), np.empty(3)
-    with pytest.raises(AssertionError): Counting().sum_of_three(x, x, out)
+    with pytest.raises(AssertionError):
+        Counting().sum_of_three(x, x, out)
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)

@@ -49,19 +49,36 @@ def emulated():
         return CupyBackend(0)
 
 
-@pytest.fixture(params=["numpy", "reference", "strict", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    params=["numpy", "reference", "strict", "emulated", pytest.param("cupy", marks=pytest.mark.gpu)]
+)
 def backend(request):
-    if request.param == "cupy": return get_backend("cupy")
-    return {"numpy": NumpyBackend, "reference": Backend, "strict": StrictBackend, "emulated": emulated}[request.param]()
+    if request.param == "cupy":
+        return get_backend("cupy")
+    return {"numpy": NumpyBackend, "reference": Backend, "strict": StrictBackend, "emulated": emulated}[
+        request.param
+    ]()
 
 
-@pytest.fixture(params=[
-    "uint8", "int16", "int32", "int64", "float32", "float64", "memory-mapped uint8", "fortran", "on the device",
-])  # fmt: skip
+@pytest.fixture(
+    params=[
+        "uint8",
+        "int16",
+        "int32",
+        "int64",
+        "float32",
+        "float64",
+        "memory-mapped uint8",
+        "fortran",
+        "on the device",
+    ]
+)
 def raw(request, tmp_path, backend):
     """RAW, kept in another way."""
-    if request.param == "fortran": return np.asfortranarray(RAW.astype(np.float64))
-    if request.param == "on the device": return backend.asarray(RAW.astype(np.uint8))
+    if request.param == "fortran":
+        return np.asfortranarray(RAW.astype(np.float64))
+    if request.param == "on the device":
+        return backend.asarray(RAW.astype(np.uint8))
     rows = RAW.astype(request.param.split()[-1])
     if rows.dtype != request.param:
         np.save(tmp_path / "x.npy", rows)
@@ -72,7 +89,13 @@ def raw(request, tmp_path, backend):
 def trained(backend, dtype, x, **options):
     """Every number of a network after two epochs, and the history without its times."""
     network = Network(D, [Dropout(0.1), Dense(6, tanh), BatchNorm(), Dense(3)], backend, dtype, seed=2)
-    given = {"epochs": 2, "batch_size": 10, "validation": 0.25, "metrics": ["accuracy"], "verbose": 0} | options
+    given = {
+        "epochs": 2,
+        "batch_size": 10,
+        "validation": 0.25,
+        "metrics": ["accuracy"],
+        "verbose": 0,
+    } | options
     history = fit(network, softmax_cross_entropy, Adam(lr=0.01), (x, Y), **given)
     rows = [{k: v for k, v in row.items() if not k.startswith("s")} for row in history.rows]
     return {name: array.tobytes() for name, array in network.params.to_host().items()}, rows
@@ -94,13 +117,20 @@ def test_rows_that_are_cut_are_those_cut_beforehand(backend, dtype):
     np.testing.assert_allclose(np.asarray(x), dense, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [
-    {"validation": None, "sample_weight": WEIGHT}, {"accumulate": 3, "class_weight": "balanced"},
-    {"validation": (SCALER.rows(RAW[:9].astype(np.uint8)), Y[:9]), "drop_last": True},
-], ids=["metrics of the training rows, weights", "micro-batches", "validation pair"])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"validation": None, "sample_weight": WEIGHT},
+        {"accumulate": 3, "class_weight": "balanced"},
+        {"validation": (SCALER.rows(RAW[:9].astype(np.uint8)), Y[:9]), "drop_last": True},
+    ],
+    ids=["metrics of the training rows, weights", "micro-batches", "validation pair"],
+)
 def test_training_in_every_manner_is_that_on_transformed_rows(backend, options):
     x = SCALER.rows(RAW.astype(np.uint8))
-    assert trained(backend, "float32", x, **options) == trained(backend, "float32", SCALER.transform(RAW), **options)
+    assert trained(backend, "float32", x, **options) == trained(
+        backend, "float32", SCALER.transform(RAW), **options
+    )
 
 
 def test_resumed_training_is_the_one_that_was_not_stopped(backend, tmp_path):
@@ -116,14 +146,20 @@ def test_predictions_and_losses_are_those_of_transformed_rows(backend, raw, dtyp
     x, dense = SCALER.rows(raw), SCALER.transform(RAW, "float64" if dtype == "float64" else "float32")
     want, got = network.predict(dense, batch_size=9), network.predict(x, batch_size=9)
     assert backend.owns(got) == backend.owns(raw) and backend.to_host(got).tobytes() == want.tobytes()
-    losses = [evaluate(network, softmax_cross_entropy, (rows, Y), metrics=["accuracy"], batch_size=9) for rows in (x, dense)]
+    losses = [
+        evaluate(network, softmax_cross_entropy, (rows, Y), metrics=["accuracy"], batch_size=9)
+        for rows in (x, dense)
+    ]
     assert losses[0] == losses[1]
 
 
 def test_device_keeps_bytes():
     backend = StrictBackend()
     x, moved = SCALER.rows(RAW.astype(np.uint8)), []
-    new, backend.xp.new = backend.xp.new, lambda host, *rest, **how: moved.append(host) or new(host, *rest, **how)
+    new, backend.xp.new = (
+        backend.xp.new,
+        lambda host, *rest, **how: moved.append(host) or new(host, *rest, **how),
+    )
     network = Network(D, [Dense(3)], backend)
     fit(network, softmax_cross_entropy, Adam(), (x, Y), epochs=1, batch_size=5, verbose=0)
     whole = [array.dtype for array in moved if array.shape == (N, D)]
@@ -149,8 +185,10 @@ def test_rows_are_taken_without_being_standardized(backend, tmp_path):
     for rows in (RAW, np.load(tmp_path / "x.npy", mmap_mode="r"), backend.asarray(RAW)):
         some = some_rows(backend, SCALER.rows(rows), index)
         assert backend.to_host(some.rows[:]).tobytes() == RAW[index].tobytes()
-        np.testing.assert_array_equal(backend.to_host(backend.matrix(some[1:3], "float64")),
-                                      SCALER.transform(RAW[index], "float64")[1:3])  # fmt: skip
+        np.testing.assert_array_equal(
+            backend.to_host(backend.matrix(some[1:3], "float64")),
+            SCALER.transform(RAW[index], "float64")[1:3],
+        )
 
 
 def test_operations_alone_standardize_on_a_device():
@@ -159,14 +197,27 @@ def test_operations_alone_standardize_on_a_device():
         np.asarray(x)
 
 
-@pytest.mark.parametrize(("mean", "scale", "error", "words"), [
-    (np.zeros(7), np.ones(7), ShapeError, r"rows of shape \(43, 8\) .* mean \(7,\) and scale \(7,\)"),
-    (np.zeros(8), np.ones(1), ShapeError, r"mean \(8,\) and scale \(1,\)"),
-    (np.array([0, 0, np.nan, 0, 0, 0, np.inf, 0]), np.ones(8), DataError, "column 2 has mean nan and scale 1"),
-    (np.zeros(8), np.array([1, 0, 1, 1, 1, 1, 1, 1]), DataError, "column 1 has mean 0.0 and scale 0"),
-    (np.zeros(8), np.full(8, -1.0), DataError, "column 0 has mean 0.0 and scale -1.0; both must be finite"),
-    (np.zeros(8), np.full(8, np.inf), DataError, "column 0 .* scale inf"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mean", "scale", "error", "words"),
+    [
+        (np.zeros(7), np.ones(7), ShapeError, r"rows of shape \(43, 8\) .* mean \(7,\) and scale \(7,\)"),
+        (np.zeros(8), np.ones(1), ShapeError, r"mean \(8,\) and scale \(1,\)"),
+        (
+            np.array([0, 0, np.nan, 0, 0, 0, np.inf, 0]),
+            np.ones(8),
+            DataError,
+            "column 2 has mean nan and scale 1",
+        ),
+        (np.zeros(8), np.array([1, 0, 1, 1, 1, 1, 1, 1]), DataError, "column 1 has mean 0.0 and scale 0"),
+        (
+            np.zeros(8),
+            np.full(8, -1.0),
+            DataError,
+            "column 0 has mean 0.0 and scale -1.0; both must be finite",
+        ),
+        (np.zeros(8), np.full(8, np.inf), DataError, "column 0 .* scale inf"),
+    ],
+)
 def test_mean_and_scale_that_do_not_fit_are_refused(mean, scale, error, words):
     with pytest.raises(error, match=words):
         Standardizer(mean, scale).rows(RAW)
@@ -190,10 +241,14 @@ def test_numbers_that_are_not_finite_or_become_too_large_are_refused(backend, pl
     place = backend.asarray if place == "device" else place
     network, x = Network(D, [Dense(3)], backend), RAW.astype(np.float64)
     x[[7, 40], 5] = np.inf
-    with pytest.raises(DataError, match=r"^x holds 2 values that are not finite; the first is inf at index \(7, 5\)"):
+    with pytest.raises(
+        DataError, match=r"^x holds 2 values that are not finite; the first is inf at index \(7, 5\)"
+    ):
         fit(network, softmax_cross_entropy, Adam(), (SCALER.rows(place(x)), Y), verbose=0)
     near = Standardizer(RAW[0] * 1.0, np.full(D, 1e-40))
-    with pytest.raises(DataError, match=r"^x, standardized, holds \d+ values that are too large for float32; .* \(1, 0\)"):
+    with pytest.raises(
+        DataError, match=r"^x, standardized, holds \d+ values that are too large for float32; .* \(1, 0\)"
+    ):
         network.predict(near.rows(place(RAW)))
 
 
@@ -233,7 +288,7 @@ def test_no_copy_in_floating_point_is_ever_made(tmp_path):
         data = scaler.rows(x[:n]), y[:n]
         fit(network, mean_squared_error, Adam(), data, epochs=1, batch_size=500, validation=0.2, verbose=0)
 
-    train(5000)                                                                  # Numba compiles, and takes memory for that
+    train(5000)  # Numba compiles, and takes memory for that
     tracemalloc.start()
     try:
         train(len(x))

@@ -21,7 +21,8 @@ from tests.backends.cuda.fake_cupy import (
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    for variable in (ENVIRONMENT, TF32, AUTOTUNE): monkeypatch.delenv(variable, raising=False)
+    for variable in (ENVIRONMENT, TF32, AUTOTUNE):
+        monkeypatch.delenv(variable, raising=False)
     probe.cache_clear()
     yield
     probe.cache_clear()
@@ -52,7 +53,13 @@ def test_numpy_has_its_synonyms(name, cupy):
 
 @pytest.mark.parametrize(
     ("name", "index", "canonical"),
-    [("cupy", 0, "cupy"), ("cuda", 0, "cupy"), ("cupy:0", 0, "cupy"), ("cuda:1", 1, "cupy:1"), ("CUPY:1", 1, "cupy:1")],
+    [
+        ("cupy", 0, "cupy"),
+        ("cuda", 0, "cupy"),
+        ("cupy:0", 0, "cupy"),
+        ("cuda:1", 1, "cupy:1"),
+        ("CUPY:1", 1, "cupy:1"),
+    ],
 )
 def test_cupy_has_its_synonyms_and_an_index(name, index, canonical, cupy):
     backend = get_backend(name)
@@ -63,10 +70,26 @@ def test_cupy_has_its_synonyms_and_an_index(name, index, canonical, cupy):
 
 
 @pytest.mark.parametrize(
-    "name", ["gpu", "numpy:0", "cpu:1", "numpy:", "cupy:", "cupy:x", "cupy:-1", "cuda:1.0", "auto:0", "cupy 1", ":", ""]
+    "name",
+    [
+        "gpu",
+        "numpy:0",
+        "cpu:1",
+        "numpy:",
+        "cupy:",
+        "cupy:x",
+        "cupy:-1",
+        "cuda:1.0",
+        "auto:0",
+        "cupy 1",
+        ":",
+        "",
+    ],
 )
 def test_unknown_name_is_refused_with_the_known_ones(name, cupy):
-    with pytest.raises(ConfigurationError, match=r"no backend is called .*; there are auto, numpy \(or cpu\), cupy and"):
+    with pytest.raises(
+        ConfigurationError, match=r"no backend is called .*; there are auto, numpy \(or cpu\), cupy and"
+    ):
         get_backend(name)
 
 
@@ -78,7 +101,9 @@ def test_backend_is_returned_as_it_is():
 def test_auto_takes_the_gpu_and_says_why(cupy):
     backend = get_backend()
     assert backend.name == "cupy"
-    assert backend.reason == "chosen by auto: CUDA device 0 compiled a kernel and multiplied matrices correctly"
+    assert (
+        backend.reason == "chosen by auto: CUDA device 0 compiled a kernel and multiplied matrices correctly"
+    )
 
 
 def test_auto_without_a_gpu_takes_numpy_and_says_why(no_gpu):
@@ -119,7 +144,8 @@ def test_argument_beats_environment(monkeypatch, cupy):
 )
 def test_environment_says_how_products_are_made(monkeypatch, cupy, tf32, autotune, want):
     for variable, value in ((TF32, tf32), (AUTOTUNE, autotune)):
-        if value is not None: monkeypatch.setenv(variable, value)
+        if value is not None:
+            monkeypatch.setenv(variable, value)
     backend = get_backend("cupy:1")
     assert (backend.tf32, backend.autotune) == want
     assert "cupy.matmul" in backend.products
@@ -131,8 +157,10 @@ def test_environment_says_how_products_are_made(monkeypatch, cupy, tf32, autotun
 )
 def test_wrong_numbers_in_the_environment_are_refused(monkeypatch, cupy, variable, value, most):
     monkeypatch.setenv(variable, value)
-    for name in ("cupy", "numpy"):                                         # a typing error is told on a laptop too
-        with pytest.raises(ConfigurationError, match=f"{variable} must be a whole number from 0 to {most}, not '{value}'"):
+    for name in ("cupy", "numpy"):  # a typing error is told on a laptop too
+        with pytest.raises(
+            ConfigurationError, match=f"{variable} must be a whole number from 0 to {most}, not '{value}'"
+        ):
             get_backend(name)
 
 
@@ -145,7 +173,8 @@ def test_wrong_environment_is_named(monkeypatch):
 @pytest.mark.parametrize("by_environment", [False, True], ids=["argument", "environment"])
 @pytest.mark.parametrize("name", ["cupy", "cuda", "cupy:0"])
 def test_gpu_that_was_asked_for_never_falls_back(monkeypatch, no_gpu, name, by_environment):
-    if by_environment: monkeypatch.setenv(ENVIRONMENT, name)
+    if by_environment:
+        monkeypatch.setenv(ENVIRONMENT, name)
     with pytest.raises(BackendUnavailableError) as caught:
         Network(2, [Dense(1)], "auto" if by_environment else name)
     message = str(caught.value)

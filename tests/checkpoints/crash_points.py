@@ -68,7 +68,8 @@ def dies(monkeypatch, number, work):
     """The same without a process: from that call on nothing has an effect any more. 20 times as fast."""
 
     def act(k, name):
-        if k >= number: raise Death
+        if k >= number:
+            raise Death
 
     with monkeypatch.context() as patch:
         count_calls(patch, act)
@@ -85,4 +86,5 @@ def crashes(monkeypatch, how, most=100):
         assert number < most, "there are more calls than that"
         crashed = []
         yield lambda work, number=number, crashed=crashed: crashed.append(how(monkeypatch, number, work))
-        if not crashed[-1]: return
+        if not crashed[-1]:
+            return

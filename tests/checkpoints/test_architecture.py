@@ -61,20 +61,31 @@ def test_json_of_a_network_is_short_and_readable():
     ]
 
 
-@pytest.mark.parametrize("layer", [
-    Scale(2.0), Scale(1.0, tanh, Normal(3.0), Dense(4, relu), 0.25, (Dense(2), Scale(3.0)), "y", True, (1, 2)),
-])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Scale(2.0),
+        Scale(1.0, tanh, Normal(3.0), Dense(4, relu), 0.25, (Dense(2), Scale(3.0)), "y", True, (1, 2)),
+    ],
+)
 def test_custom_layer_comes_back_equal_whatever_its_fields_are_called(layer):
     assert through_json([layer, Residual([layer])], [Scale]) == (layer, Residual([layer]))
 
 
 def test_custom_layer_that_is_not_given_is_named_with_the_remedy():
-    with pytest.raises(IncompatibleCheckpointError, match=r"layer 'Scale'; there are BatchNorm, Dense.*layers=\[MyLayer\]"):
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"layer 'Scale'; there are BatchNorm, Dense.*layers=\[MyLayer\]"
+    ):
         through_json([Scale(1.0)])
 
 
 def test_kinds_are_the_classes_of_layers_at_any_depth():
-    assert kinds([Dense(2), Residual([Residual([Scale(1.0)]), LayerNorm()])]) == {Dense, Residual, Scale, LayerNorm}
+    assert kinds([Dense(2), Residual([Residual([Scale(1.0)]), LayerNorm()])]) == {
+        Dense,
+        Residual,
+        Scale,
+        LayerNorm,
+    }
 
 
 @pytest.mark.parametrize("value", [np.zeros(2), {"a": 1}, {1, 2}, lambda x: x, Dense, object(), b"bytes", 1j])
@@ -83,16 +94,35 @@ def test_value_that_json_does_not_have_is_refused_when_it_is_written(value):
         encode([value])
 
 
-@pytest.mark.parametrize("value", [
-    {}, {"class": "Dense"}, {"class": "Dense", "width": -1}, {"class": "Dense", "width": 3, "depth": 1}, {"class": 3},
-    {"class": "Dense", "width": 3, "phi": "relu"}, {"class": ["Dense"], "width": 3}, {"class": "Layer"}, {"class": "object"},
-    {"activation": "relu"}, {"activation": "swish", "alpha": 0.0}, {"activation": "relu", "alpha": 2.0},
-    {"activation": "elu", "alpha": "2"}, {"activation": ["elu"], "alpha": 1}, {"initializer": "Poisson"},
-    {"initializer": "Initializer"},
-    {"initializer": "Normal", "mode": 1}, {"initializer": {"a": 1}}, {"class": "Residual", "layers": 3},
-    {"class": "Residual", "layers": []}, {"class": "Dropout", "rate": None}, {"class": "BatchNorm", "momentum": "x"},
-    {"class": "__import__", "name": "os"}, {"class": "Network", "n_in": 3},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        {"class": "Dense"},
+        {"class": "Dense", "width": -1},
+        {"class": "Dense", "width": 3, "depth": 1},
+        {"class": 3},
+        {"class": "Dense", "width": 3, "phi": "relu"},
+        {"class": ["Dense"], "width": 3},
+        {"class": "Layer"},
+        {"class": "object"},
+        {"activation": "relu"},
+        {"activation": "swish", "alpha": 0.0},
+        {"activation": "relu", "alpha": 2.0},
+        {"activation": "elu", "alpha": "2"},
+        {"activation": ["elu"], "alpha": 1},
+        {"initializer": "Poisson"},
+        {"initializer": "Initializer"},
+        {"initializer": "Normal", "mode": 1},
+        {"initializer": {"a": 1}},
+        {"class": "Residual", "layers": 3},
+        {"class": "Residual", "layers": []},
+        {"class": "Dropout", "rate": None},
+        {"class": "BatchNorm", "momentum": "x"},
+        {"class": "__import__", "name": "os"},
+        {"class": "Network", "n_in": 3},
+    ],
+)
 def test_json_that_describes_no_part_of_a_network_is_refused(value):
     with pytest.raises(IncompatibleCheckpointError):
         decode([value])
@@ -100,7 +130,10 @@ def test_json_that_describes_no_part_of_a_network_is_refused(value):
 
 def test_layer_with_attributes_that_are_no_fields_is_refused_when_it_is_written():
     class Undecorated(Layer):
-        def __init__(self, k): object.__setattr__(self, "k", k)
+        def __init__(self, k):
+            object.__setattr__(self, "k", k)
 
-    with pytest.raises(TypeError, match=r"Undecorated has k besides the fields of a dataclass.*@dataclass\(frozen=True\)"):
+    with pytest.raises(
+        TypeError, match=r"Undecorated has k besides the fields of a dataclass.*@dataclass\(frozen=True\)"
+    ):
         encode([Undecorated(3)])

@@ -21,7 +21,9 @@ def test_equal_bytes_are_not_written_again(tmp_path):
     before = os.stat(tmp_path / "file")
     write(tmp_path / "file", b"x")
     after = os.stat(tmp_path / "file")
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns) and os.listdir(tmp_path) == ["file"]
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns) and os.listdir(
+        tmp_path
+    ) == ["file"]
 
 
 @POSIX
@@ -40,7 +42,8 @@ def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new_bytes(tmp_
     for crash in crashes(monkeypatch, is_killed):
         path = tmp_path / str(len(outcomes)) / "file"
         path.parent.mkdir()
-        if not first: write(path, b"old")
+        if not first:
+            write(path, b"old")
         crash(lambda path=path: write(path, b"newer"))
         outcomes.append(path.read_bytes() if path.exists() else None)
         write(path, b"newest")
@@ -56,7 +59,8 @@ def test_failure_of_any_system_call_leaves_the_old_bytes_or_the_new_and_says_whi
         write(path, b"old")
 
         def fail(k, name, stop=fail_at):
-            if k == stop: raise OSError(errno.ENOSPC, "No space left on device")
+            if k == stop:
+                raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
             seen = count_calls(patch, fail)
@@ -65,8 +69,11 @@ def test_failure_of_any_system_call_leaves_the_old_bytes_or_the_new_and_says_whi
                 write(path, b"newer")
             except OSError as error:
                 failure = error
-        if len(seen) < fail_at: break
+        if len(seen) < fail_at:
+            break
         assert failure.errno == errno.ENOSPC and str(path) in str(failure)
         told.append("before stays" in str(failure))
-        assert told[-1] != ("is the new one" in str(failure)) and path.read_bytes() == (b"old" if told[-1] else b"newer")
+        assert told[-1] != ("is the new one" in str(failure)) and path.read_bytes() == (
+            b"old" if told[-1] else b"newer"
+        )
     assert fail_at < 59 and {*told} == {True, False}

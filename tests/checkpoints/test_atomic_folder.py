@@ -54,7 +54,8 @@ def without_exchange(monkeypatch):
 
 @pytest.mark.parametrize("exchange", [True, False])
 def test_folder_comes_back_as_written_and_nothing_lies_beside_it(quick, tmp_path, monkeypatch, exchange):
-    if not exchange: without_exchange(monkeypatch)
+    if not exchange:
+        without_exchange(monkeypatch)
     path = tmp_path / "some" / "new" / "folder"
     assert not exists(path)
     for wanted in (OLD, NEW, OLD):
@@ -86,20 +87,27 @@ def test_link_to_a_folder_stays_a_link(tmp_path):
     write(tmp_path / "disk" / "real", *OLD)
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
     write(tmp_path / "link", *NEW)
-    assert (tmp_path / "link").is_symlink() and content(tmp_path / "disk" / "real") == content(tmp_path / "link") == NEW
+    assert (tmp_path / "link").is_symlink() and content(tmp_path / "disk" / "real") == content(
+        tmp_path / "link"
+    ) == NEW
     assert strays(tmp_path / "link") == ["disk"] and not strays(tmp_path / "disk" / "real")
 
 
 @pytest.mark.parametrize("exchange", [True, False])
 def test_what_somebody_else_put_into_the_folder_survives(tmp_path, monkeypatch, exchange):
-    if not exchange: without_exchange(monkeypatch)
+    if not exchange:
+        without_exchange(monkeypatch)
     path = tmp_path / "run"
     write(path, *OLD)
     (path / "notes.txt").write_text("mine")
     (path / "plots").mkdir()
     assert content(path) == OLD
     write(path, {"a.bin": b"1"}, {})
-    assert (path / "notes.txt").read_text() == "mine" and (path / "plots").is_dir() and not (path / "b.bin").exists()
+    assert (
+        (path / "notes.txt").read_text() == "mine"
+        and (path / "plots").is_dir()
+        and not (path / "b.bin").exists()
+    )
 
 
 def alone(path):
@@ -130,9 +138,10 @@ def folder_called_state(path):
     (path / "state.json").mkdir(parents=True)
 
 
-@pytest.mark.parametrize("make", [
-    alone, foreign, foreign_with_state, foreign_state_alone, foreign_with_broken_state, folder_called_state,
-])
+@pytest.mark.parametrize(
+    "make",
+    [alone, foreign, foreign_with_state, foreign_state_alone, foreign_with_broken_state, folder_called_state],
+)
 def test_what_is_no_checkpoint_is_left_alone(quick, tmp_path, make):
     path = tmp_path / "precious"
     make(path)
@@ -174,7 +183,12 @@ def test_every_truncation_and_a_flip_in_every_byte_are_noticed(tmp_path):
     write(path, *OLD)
     for file in list(path.iterdir()):
         whole = file.read_bytes()
-        damaged = [whole[:n] for n in range(len(whole))] + [whole + b"\0", b"\0" + whole, whole[::-1], whole + whole]
+        damaged = [whole[:n] for n in range(len(whole))] + [
+            whole + b"\0",
+            b"\0" + whole,
+            whole[::-1],
+            whole + whole,
+        ]
         for i in range(len(whole)):
             for bit in range(8) if len(whole) < 100 else [i % 8]:
                 damaged.append(whole[:i] + bytes([whole[i] ^ 1 << bit]) + whole[i + 1 :])
@@ -202,7 +216,9 @@ def sealed(state):
     """Bytes of a state.json whose checksum is right, whatever it says."""
     sums = state.get("sha256", {})
     own = atomic_folder._digest(atomic_folder._dump(state)) if isinstance(sums, dict) else ""
-    return atomic_folder._dump(state | {"sha256": sums | {"state.json": own}} if isinstance(sums, dict) else state)
+    return atomic_folder._dump(
+        state | {"sha256": sums | {"state.json": own}} if isinstance(sums, dict) else state
+    )
 
 
 DIGEST = atomic_folder._digest(b"secret")
@@ -246,8 +262,11 @@ def test_random_bytes_as_state_are_noticed(tmp_path):
         noise = bytearray(whole) if rng.random() < 0.7 else bytearray(rng.randbytes(rng.randrange(300)))
         for _ in range(rng.randrange(1, 5)):
             start = rng.randrange(len(noise) + 1)
-            noise[start : start + rng.randrange(6)] = rng.choice([rng.randbytes(3), b"{", b"}", b'"', b"[", b"1e9", b","])
-        if bytes(noise) == whole: continue
+            noise[start : start + rng.randrange(6)] = rng.choice(
+                [rng.randbytes(3), b"{", b"}", b'"', b"[", b"1e9", b","]
+            )
+        if bytes(noise) == whole:
+            continue
         (path / "state.json").write_bytes(noise)
         with pytest.raises(CheckpointCorruptError):
             read(path)
@@ -266,13 +285,17 @@ def test_state_that_is_too_long_is_not_read(tmp_path, monkeypatch):
 @POSIX
 @pytest.mark.parametrize("exchange", [True, False])
 @pytest.mark.parametrize("first", [True, False])
-def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new(tmp_path, monkeypatch, quick, exchange, first):
-    if not exchange: without_exchange(monkeypatch)
+def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new(
+    tmp_path, monkeypatch, quick, exchange, first
+):
+    if not exchange:
+        without_exchange(monkeypatch)
     outcomes = []
     for crash in crashes(monkeypatch, is_killed):
         path = tmp_path / str(len(outcomes)) / "run"
         path.parent.mkdir()
-        if not first: write(path, *OLD)
+        if not first:
+            write(path, *OLD)
         crash(lambda path=path: write(path, *NEW))
         if first and not exists(path):
             outcomes.append("none")
@@ -281,20 +304,25 @@ def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new(tmp_path, 
             assert got == NEW or (got == OLD and not first)
             outcomes.append("new" if got == NEW else "old")
         write(path, *NEW)
-        assert content(path) == NEW and not strays(path)                             # and the orphans are swept
+        assert content(path) == NEW and not strays(path)  # and the orphans are swept
     assert len(outcomes) > 8 and set(outcomes) == ({"none", "new"} if first else {"old", "new"})
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_two_crashes_in_a_row_lose_neither_the_newest_nor_the_files_of_others(tmp_path, monkeypatch, quick, exchange):
-    if not exchange: without_exchange(monkeypatch)
+def test_two_crashes_in_a_row_lose_neither_the_newest_nor_the_files_of_others(
+    tmp_path, monkeypatch, quick, exchange
+):
+    if not exchange:
+        without_exchange(monkeypatch)
 
     def save(folder, number):
         write(folder / "run", {f"{number}.bin": b"x"}, {"number": number})
 
     def newest(folder):
         files, state = read(folder / "run")
-        assert [*files] == [f"{state['number']}.bin"] and [p.read_text() for p in folder.rglob("notes.txt")] == ["mine"]
+        assert [*files] == [f"{state['number']}.bin"] and [
+            p.read_text() for p in folder.rglob("notes.txt")
+        ] == ["mine"]
         return state["number"]
 
     save(tmp_path / "start", 1)
@@ -311,7 +339,9 @@ def test_two_crashes_in_a_row_lose_neither_the_newest_nor_the_files_of_others(tm
             assert newest(twice) in (before, 3) and len(strays(twice / "run")) <= (1 if exchange else 2)
             seen.add((before, newest(twice)))
             save(twice, 4)
-            assert newest(twice) == 4 and not strays(twice / "run") and (twice / "run" / "notes.txt").is_file()
+            assert (
+                newest(twice) == 4 and not strays(twice / "run") and (twice / "run" / "notes.txt").is_file()
+            )
             shutil.rmtree(twice)
         shutil.rmtree(tmp_path / "once")
     assert seen == {(1, 1), (1, 3), (2, 2), (2, 3)}
@@ -319,8 +349,11 @@ def test_two_crashes_in_a_row_lose_neither_the_newest_nor_the_files_of_others(tm
 
 @pytest.mark.parametrize("exchange", [True, False])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
-def test_failure_of_any_system_call_is_an_error_that_says_what_is_there(tmp_path, monkeypatch, quick, exchange, number):
-    if not exchange: without_exchange(monkeypatch)
+def test_failure_of_any_system_call_is_an_error_that_says_what_is_there(
+    tmp_path, monkeypatch, quick, exchange, number
+):
+    if not exchange:
+        without_exchange(monkeypatch)
     told = []
     for fail_at in range(1, 100):
         path = tmp_path / str(fail_at) / "run"
@@ -328,7 +361,8 @@ def test_failure_of_any_system_call_is_an_error_that_says_what_is_there(tmp_path
         (path / "notes.txt").write_text("mine")
 
         def fail(k, name, stop=fail_at):
-            if k == stop: raise OSError(number, os.strerror(number))
+            if k == stop:
+                raise OSError(number, os.strerror(number))
 
         with monkeypatch.context() as patch:
             seen = count_calls(patch, fail)
@@ -338,33 +372,43 @@ def test_failure_of_any_system_call_is_an_error_that_says_what_is_there(tmp_path
             except CheckpointError as error:
                 failure = str(error)
         if failure is None:
-            assert content(path) == NEW                                                # what failed was cleaning up
+            assert content(path) == NEW  # what failed was cleaning up
         else:
             assert os.strerror(number) in failure
-            old, new = "cannot write" in failure and "before stays" in failure, "is the new checkpoint" in failure
+            old, new = (
+                "cannot write" in failure and "before stays" in failure,
+                "is the new checkpoint" in failure,
+            )
             assert old != new and content(path) == (OLD if old else NEW)
-            assert (path / "state.json").is_file()                                     # in its place, not only beside it
+            assert (path / "state.json").is_file()  # in its place, not only beside it
             told.append(old)
         assert [file.read_text() for file in path.parent.rglob("notes.txt")] == ["mine"]
         write(path, *NEW)
         assert content(path) == NEW and not strays(path) and (path / "notes.txt").read_text() == "mine"
-        if len(seen) < fail_at: break
+        if len(seen) < fail_at:
+            break
     assert fail_at < 99 and told == sorted(told, reverse=True) and {*told} == {True, False}
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_files_of_others_that_cannot_be_moved_stay_beside_and_the_error_says_where(tmp_path, monkeypatch, quick, exchange):
-    if not exchange: without_exchange(monkeypatch)
+def test_files_of_others_that_cannot_be_moved_stay_beside_and_the_error_says_where(
+    tmp_path, monkeypatch, quick, exchange
+):
+    if not exchange:
+        without_exchange(monkeypatch)
     path, rename = tmp_path / "run", os.rename
     write(path, *OLD)
     (path / "notes.txt").write_text("mine")
 
     def stubborn(a, b):
-        if os.path.basename(a) == "notes.txt": raise PermissionError(errno.EACCES, "Permission denied")
+        if os.path.basename(a) == "notes.txt":
+            raise PermissionError(errno.EACCES, "Permission denied")
         rename(a, b)
 
     monkeypatch.setattr(os, "rename", stubborn)
-    with pytest.raises(CheckpointError, match=r"run is the new checkpoint; files in .* could not be moved.*denied"):
+    with pytest.raises(
+        CheckpointError, match=r"run is the new checkpoint; files in .* could not be moved.*denied"
+    ):
         write(path, *NEW)
     (kept,) = strays(path)
     assert content(path) == NEW and (tmp_path / kept / "notes.txt").read_text() == "mine"
@@ -377,7 +421,7 @@ def test_two_files_of_one_name_are_both_kept(tmp_path):
     path = tmp_path / "run"
     write(path, *OLD)
     (path / "notes.txt").write_text("first")
-    shutil.copytree(path, tmp_path / f".run.new-{dead_pid()}-aa")                     # as a kill after an exchange leaves it
+    shutil.copytree(path, tmp_path / f".run.new-{dead_pid()}-aa")  # as a kill after an exchange leaves it
     (path / "notes.txt").write_text("second")
     write(path, *NEW)
     assert sorted(file.read_text() for file in path.glob("notes.txt*")) == ["first", "second"]
@@ -387,7 +431,10 @@ def test_of_several_folders_moved_aside_the_newest_is_read(tmp_path, monkeypatch
     """Two can be only where the number of a killed writer is another process's by now."""
     without_exchange(monkeypatch)
     write(tmp_path / "start" / "run", *OLD)
-    for name in (f".run.old-{os.getppid()}-9.ff", f".run.old-{os.getppid()}-ffffffff"):    # the second of an earlier version
+    for name in (
+        f".run.old-{os.getppid()}-9.ff",
+        f".run.old-{os.getppid()}-ffffffff",
+    ):  # the second of an earlier version
         shutil.copytree(tmp_path / "start" / "run", tmp_path / "start" / name)
     for number, crash in enumerate(crashes(monkeypatch, dies)):
         shutil.copytree(tmp_path / "start", tmp_path / str(number))
@@ -422,7 +469,9 @@ while True:
 def test_kill_at_a_random_time_leaves_a_whole_folder(tmp_path, exchange):
     path, rng, latest = tmp_path / "run", random.Random(1), 0
     for _ in range(9):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), str(exchange)], stdout=subprocess.PIPE)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(exchange)], stdout=subprocess.PIPE
+        )
         try:
             assert writer.stdout.readline() == b"ready\n"
             time.sleep(rng.uniform(0.01, 0.15))
@@ -430,7 +479,8 @@ def test_kill_at_a_random_time_leaves_a_whole_folder(tmp_path, exchange):
             writer.kill()
             writer.wait(60)
             writer.stdout.close()
-        if not exists(path): continue
+        if not exists(path):
+            continue
         files, state = read(path)
         k = state["number"]
         assert files == {"a.bin": bytes([k % 256]) * 20_000, "b.bin": str(k).encode()}
@@ -451,7 +501,9 @@ def test_full_disk_leaves_the_old_folder(tmp_path):
         "try:\n    atomic_folder.write(Path(sys.argv[1]), {'a.bin': bytes(100_000)}, {})\n"
         "except errors.CheckpointError as error:\n    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True
+    )
     assert "what was there before stays" in done.stdout and done.stderr == ""
     assert content(path) == OLD and not strays(path)
 
@@ -460,7 +512,13 @@ def test_orphans_of_dead_writers_are_swept_and_those_of_living_ones_are_not(tmp_
     path = tmp_path / "run"
     write(path, *OLD)
     dead, alive = dead_pid(), os.getppid()
-    for name in (f".run.new-{dead}-1", f".run.old-{dead}-1", f".run.new-{alive}-1", ".other.new-1-1", f".run1.new-{dead}-1"):
+    for name in (
+        f".run.new-{dead}-1",
+        f".run.old-{dead}-1",
+        f".run.new-{alive}-1",
+        ".other.new-1-1",
+        f".run1.new-{dead}-1",
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "a.bin").write_bytes(b"x")
     write(path, *NEW)
@@ -472,7 +530,7 @@ def test_folder_with_a_pattern_as_name_does_not_sweep_its_neighbours(tmp_path):
     (tmp_path / f".run1.old-{dead}-1").mkdir()
     write(tmp_path / f".run1.old-{dead}-1", *OLD)
     write(tmp_path / "run[1]", *NEW)
-    assert content(tmp_path / "run1") == OLD                                        # the one moved aside by a killed writer
+    assert content(tmp_path / "run1") == OLD  # the one moved aside by a killed writer
 
 
 @pytest.mark.parametrize("writer", ["dead", "alive"])
@@ -520,7 +578,7 @@ def test_everything_reaches_the_disk_before_the_folder_takes_its_place(tmp_path,
     assert seen.index("rename") > max(i for i, name in enumerate(seen) if name == "open a file")
     flushes = [i for i, name in enumerate(seen) if name == "fsync"]
     if os.name == "posix":
-        assert len(flushes) == 5                                                     # three files, the folder, its parent
+        assert len(flushes) == 5  # three files, the folder, its parent
         assert sum(i < seen.index("rename") for i in flushes) == 4
 
 
@@ -529,5 +587,3 @@ def test_json_of_the_state_is_text_a_person_can_read(tmp_path):
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert state["number"] == 1 and state["bytes"] == {"a.bin": 64, "b.bin": 15}
     assert set(state["sha256"]) == {"a.bin", "b.bin", "state.json"}
-
-

@@ -12,7 +12,12 @@ import safetensors.numpy
 from ffnn_gpu.checkpoints import atomic_folder, checkpoint
 from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
 from ffnn_gpu.data.standardizer import Standardizer
-from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError, ConfigurationError, IncompatibleCheckpointError
+from ffnn_gpu.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    ConfigurationError,
+    IncompatibleCheckpointError,
+)
 from ffnn_gpu.nn.activations import ACTIVATIONS, gelu, relu, tanh
 from ffnn_gpu.nn.initializers import INITIALIZERS
 from ffnn_gpu.nn.layer import Layer
@@ -53,7 +58,14 @@ def network_of(layers=LAYERS, backend="numpy", dtype="float64", seed=3, updates=
         x = network.backend.asarray(rng.normal(size=(8, 4)), network.dtype)
         ws = network.workspace(8)
         for _ in range(updates):
-            train_step(network, mean_squared_error, Adam(), x, network.backend.asarray(rng.normal(size=(8, width))), ws)
+            train_step(
+                network,
+                mean_squared_error,
+                Adam(),
+                x,
+                network.backend.asarray(rng.normal(size=(8, width))),
+                ws,
+            )
     return network
 
 
@@ -102,7 +114,9 @@ def test_custom_layer_comes_back_if_its_class_is_given(tmp_path):
     network = network_of([Dense(3), Shift(2.5), Shift()], updates=0)
     save(network, tmp_path / "model")
     assert_equal_networks(load(tmp_path / "model", "numpy", layers=[Shift]), network)
-    with pytest.raises(IncompatibleCheckpointError, match=r"a layer 'Shift'.*load\(path, layers=\[MyLayer\]\)"):
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"a layer 'Shift'.*load\(path, layers=\[MyLayer\]\)"
+    ):
         load(tmp_path / "model", "numpy")
 
 
@@ -130,7 +144,13 @@ def test_extremes_of_the_number_format_come_back(tmp_path, dtype):
 
 def test_extras_come_back(tmp_path):
     standardizer = Standardizer.fit(np.random.default_rng(0).normal(size=(9, 4)))
-    extras = {"standardizer": standardizer.to_json(), "labels": ["a", "ü", None], "x": 0.1 + 0.2, "n": 10**30, "on": True}
+    extras = {
+        "standardizer": standardizer.to_json(),
+        "labels": ["a", "ü", None],
+        "x": 0.1 + 0.2,
+        "n": 10**30,
+        "on": True,
+    }
     save(network_of(), tmp_path / "model", extras=extras)
     assert load_extras(tmp_path / "model") == extras
     back = Standardizer.from_json(load_extras(tmp_path / "model")["standardizer"])
@@ -184,7 +204,9 @@ def test_checkpoint_loads_where_cupy_cannot_be_imported(tmp_path):
         "assert network.backend.name == 'numpy' and 'no cupy here' in network.backend.reason, network.backend.reason\n"
         "sys.stdout.buffer.write(network.predict(np.ones((2, 4))).tobytes())\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "model"], capture_output=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "model"], capture_output=True, timeout=60, check=True
+    )
     assert done.stdout == network.predict(np.ones((2, 4))).tobytes()
 
 
@@ -192,8 +214,22 @@ def test_nothing_in_the_package_can_execute_a_file_that_is_loaded():
     import ffnn_gpu
 
     folder = os.path.dirname(ffnn_gpu.__file__)
-    sources = [os.path.join(where, name) for where, _, names in os.walk(folder) for name in names if name.endswith(".py")]
-    forbidden = ["import pickle", "from pickle", "marshal", "eval(", "exec(", "allow_pickle=True", "np.fromregex", "shelve"]
+    sources = [
+        os.path.join(where, name)
+        for where, _, names in os.walk(folder)
+        for name in names
+        if name.endswith(".py")
+    ]
+    forbidden = [
+        "import pickle",
+        "from pickle",
+        "marshal",
+        "eval(",
+        "exec(",
+        "allow_pickle=True",
+        "np.fromregex",
+        "shelve",
+    ]
     for source in sources:
         with open(source, encoding="utf-8") as file:
             text = file.read()
@@ -209,12 +245,15 @@ def test_every_truncation_and_a_flip_in_every_byte_of_every_file_are_noticed(tmp
     whole = {file.name: file.read_bytes() for file in path.iterdir()}
     assert sorted(whole) == ["model.safetensors", "optimizer.safetensors", "state.json"]
     read, disk = atomic_folder._read_file, {}
-    monkeypatch.setattr(atomic_folder, "_read_file", lambda file, most: disk.get(file.name) or read(file, most))
+    monkeypatch.setattr(
+        atomic_folder, "_read_file", lambda file, most: disk.get(file.name) or read(file, most)
+    )
     for name, content in whole.items():
         lengths = range(len(content)) if name != "state.json" else rng.sample(range(len(content)), 300)
         damaged = [content[:n] for n in lengths if n]
         damaged += [
-            content[:i] + bytes([byte ^ 1 << rng.randrange(8)]) + content[i + 1 :] for i, byte in enumerate(content)
+            content[:i] + bytes([byte ^ 1 << rng.randrange(8)]) + content[i + 1 :]
+            for i, byte in enumerate(content)
         ]
         for bad in damaged:
             disk[name] = bad
@@ -233,9 +272,12 @@ def test_every_truncation_and_a_flip_in_every_byte_of_every_file_are_noticed(tmp
 def test_file_that_is_missing_or_renamed_is_noticed(tmp_path, name, how):
     path = tmp_path / "model"
     checkpoint.write(network_of(), path, {}, {"m": np.zeros(3)})
-    if how == "renamed": os.rename(path / name, path / f"{name}.bak")
-    else: (path / name).unlink()
-    if how == "a folder": (path / name).mkdir()
+    if how == "renamed":
+        os.rename(path / name, path / f"{name}.bak")
+    else:
+        (path / name).unlink()
+    if how == "a folder":
+        (path / name).mkdir()
     with pytest.raises(CheckpointCorruptError, match=name):
         load(path, "numpy")
 
@@ -250,10 +292,15 @@ def test_surplus_file_is_ignored_and_kept(tmp_path):
     assert (path / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("make", [
-    lambda path: None, lambda path: path.write_text("x"), lambda path: path.mkdir(),
-    lambda path: (path.mkdir(), (path / "model.safetensors").write_bytes(b"x")),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: None,
+        lambda path: path.write_text("x"),
+        lambda path: path.mkdir(),
+        lambda path: (path.mkdir(), (path / "model.safetensors").write_bytes(b"x")),
+    ],
+)
 def test_what_is_no_checkpoint_is_neither_loaded_nor_overwritten(tmp_path, make):
     path = tmp_path / "precious"
     make(path)
@@ -286,11 +333,15 @@ def test_numbers_that_are_not_finite_never_replace_a_finite_checkpoint(tmp_path,
 def rewrite(path, *, description=None, tensors=None, state=None):
     """The checkpoint with parts replaced and every checksum right again."""
     files, old = atomic_folder.read(path)
-    header = json.loads(files["model.safetensors"][8 : 8 + int.from_bytes(files["model.safetensors"][:8], "little")])
+    header = json.loads(
+        files["model.safetensors"][8 : 8 + int.from_bytes(files["model.safetensors"][:8], "little")]
+    )
     architecture = json.loads(header["__metadata__"]["architecture"])
     numbers = safetensors.numpy.load(files["model.safetensors"])
     text = json.dumps(architecture | (description or {})) if not isinstance(description, str) else description
-    files["model.safetensors"] = safetensors.numpy.save(tensors(numbers) if tensors else numbers, {"architecture": text})
+    files["model.safetensors"] = safetensors.numpy.save(
+        tensors(numbers) if tensors else numbers, {"architecture": text}
+    )
     atomic_folder.write(path, files, (state(old) if state else old))
 
 
@@ -308,9 +359,15 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("change", "name"), [
-    (change, name) for change in CHANGES for name in NAMES if change != "transposed" or name in ("0.W", "4.W")
-])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (change, name)
+        for change in CHANGES
+        for name in NAMES
+        if change != "transposed" or name in ("0.W", "4.W")
+    ],
+)
 def test_tensor_that_does_not_fit_is_named_and_nothing_is_loaded(change, name):
     network = network_of()
     before = network.params.to_host()
@@ -370,7 +427,9 @@ def test_architecture_that_describes_no_network_is_refused_in_little_memory(tmp_
         load(tmp_path / "model", "numpy")
 
 
-@pytest.mark.parametrize("state", [{"updates": "many"}, {"updates": None}, {"updates": [1]}, {"updates": 10**30}])
+@pytest.mark.parametrize(
+    "state", [{"updates": "many"}, {"updates": None}, {"updates": [1]}, {"updates": 10**30}]
+)
 def test_counter_that_is_no_count_is_refused(tmp_path, state):
     save(network_of([Dense(3)]), tmp_path / "model")
     rewrite(tmp_path / "model", state=lambda old: old | state)
@@ -386,9 +445,10 @@ def test_random_tensor_files_with_right_checksums_are_refused(tmp_path):
     for _ in range(60):
         bad = bytearray(good)
         for _ in range(rng.randrange(1, 4)):
-            bad[rng.randrange(len(bad) - 100)] = rng.randrange(256)                    # the header: a number may be any
+            bad[rng.randrange(len(bad) - 100)] = rng.randrange(256)  # the header: a number may be any
         bad = bytes(bad) if rng.random() < 0.7 else rng.randbytes(rng.randrange(200))
-        if bad == good: continue
+        if bad == good:
+            continue
         atomic_folder.write(path, {"model.safetensors": bad}, state)
         try:
             load(path, "numpy")
@@ -400,7 +460,9 @@ def test_random_tensor_files_with_right_checksums_are_refused(tmp_path):
 
 
 def output(code, path):
-    return subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 @POSIX
@@ -455,13 +517,17 @@ def test_layers_that_are_no_classes_are_refused(tmp_path, layers):
 
 
 def test_one_class_of_ones_own_need_not_be_a_list(tmp_path):
-    class Own(Dense): pass
+    class Own(Dense):
+        pass
 
     save(Network(4, [Own(3)], "numpy"), tmp_path / "model")
     assert isinstance(load(tmp_path / "model", "numpy", layers=Own).layers[0], Own)
 
 
 def test_folder_of_checkpoints_names_those_in_it(tmp_path):
-    for name in ("last", "best"): save(Network(4, [Dense(3)], "numpy"), tmp_path / "zz" / name)
-    with pytest.raises(CheckpointError, match=r"zz is not a checkpoint: .*; it holds best and last, which are"):
+    for name in ("last", "best"):
+        save(Network(4, [Dense(3)], "numpy"), tmp_path / "zz" / name)
+    with pytest.raises(
+        CheckpointError, match=r"zz is not a checkpoint: .*; it holds best and last, which are"
+    ):
         load(tmp_path / "zz", "numpy")

@@ -53,10 +53,15 @@ def test_format_that_is_written_is_the_golden_one(name, tmp_path):
     """
     maker.write(tmp_path / "now", name.split("-")[-1])
     for part in ("last", "exact"):
-        (files, state), (golden, stored) = map(atomic_folder.read, (tmp_path / "now" / part, maker.FOLDER / name / part))
+        (files, state), (golden, stored) = map(
+            atomic_folder.read, (tmp_path / "now" / part, maker.FOLDER / name / part)
+        )
         if "inputs" not in name and part == "last":
-            for later in fingerprint.LATER: state["training"]["plan"].pop(later)
-        assert shape_of(state) == shape_of(stored) and state["format"] == checkpoint.FORMAT == stored["format"]
+            for later in fingerprint.LATER:
+                state["training"]["plan"].pop(later)
+        assert (
+            shape_of(state) == shape_of(stored) and state["format"] == checkpoint.FORMAT == stored["format"]
+        )
         assert files.keys() == golden.keys()
         for file in files:
             assert header(files[file]) == header(golden[file]), f"{part}/{file}"
@@ -64,9 +69,13 @@ def test_format_that_is_written_is_the_golden_one(name, tmp_path):
 
 def shape_of(value):
     """The keys and types of a JSON value."""
-    if isinstance(value, dict): return {key: shape_of(entry) for key, entry in value.items()}
-    if isinstance(value, list): return [shape_of(entry) for entry in value]
-    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+    if isinstance(value, dict):
+        return {key: shape_of(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [shape_of(entry) for entry in value]
+    return (
+        "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+    )
 
 
 def header(content):

@@ -25,7 +25,9 @@ FAST = ["--hidden", "8", "--batch-size", "16"]
 
 def table(x=X, labels=LABELS, names=("a", "b", "c", "fruit")):
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([names, *([*row, label] for row, label in zip(x, labels, strict=True))])
+    csv.writer(out, lineterminator="\n").writerows(
+        [names, *([*row, label] for row, label in zip(x, labels, strict=True))]
+    )
     return out.getvalue()
 
 
@@ -42,7 +44,12 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def trained(folder):
-    assert here("train", "fruit.csv", *FAST, "--epochs", "20", "--lr", "0.02", "--out", "run", "--quiet").exit_code == 0
+    assert (
+        here(
+            "train", "fruit.csv", *FAST, "--epochs", "20", "--lr", "0.02", "--out", "run", "--quiet"
+        ).exit_code
+        == 0
+    )
     return folder
 
 
@@ -53,16 +60,29 @@ def here(*arguments, **settings):
 
 def command(*arguments, **settings):
     """The command in a process of its own, where warnings are errors too."""
-    return subprocess.run([sys.executable, "-W", "error", "-m", "ffnn_gpu", *arguments], env=ENVIRONMENT, text=True,
-                          capture_output=True, check=False, timeout=120, **settings)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "ffnn_gpu", *arguments],
+        env=ENVIRONMENT,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=120,
+        **settings,
+    )
 
 
 def started(*arguments):
     """The command under way, after its first epoch."""
-    process = subprocess.Popen([sys.executable, "-m", "ffnn_gpu", *arguments], env=ENVIRONMENT, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ffnn_gpu", *arguments],
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     for line in process.stderr:
-        if line.startswith("epoch 1/"): break
+        if line.startswith("epoch 1/"):
+            break
     return process
 
 
@@ -71,16 +91,26 @@ def started(*arguments):
 
 def test_digits_are_learnt_and_read_again(folder):
     pytest.importorskip("sklearn")
-    done = command("train", "digits", "--hidden", "32", "--epochs", "5", "--lr", "0.02", "--out", "run", "--seed", "1")
+    done = command(
+        "train", "digits", "--hidden", "32", "--epochs", "5", "--lr", "0.02", "--out", "run", "--seed", "1"
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("test accuracy 0.9") and "5 of 5 epochs" in lines[2] and "run folder run" in lines[2]
+    assert (
+        lines[0].startswith("test accuracy 0.9")
+        and "5 of 5 epochs" in lines[2]
+        and "run folder run" in lines[2]
+    )
     assert lines[3] == "next:" and all("ffnn" in line for line in lines[4:]) and len(lines) == 6
-    assert done.stderr.startswith("1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy")
+    assert done.stderr.startswith(
+        "1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy"
+    )
     assert "epoch 5/5  loss" in done.stderr and "\r" not in done.stderr
     found = here("evaluate", "run", "digits", "--quiet", "--json", "--metrics", "accuracy,f1_macro")
     row = json.loads(found.output)
-    assert {*row} == {"accuracy", "f1_macro", "loss", "rows"} and row["rows"] == 1797 and row["accuracy"] > 0.9
+    assert (
+        {*row} == {"accuracy", "f1_macro", "loss", "rows"} and row["rows"] == 1797 and row["accuracy"] > 0.9
+    )
     assert len(here("predict", "run", "digits", "--quiet").output.splitlines()) == 1798
 
 
@@ -114,7 +144,10 @@ def test_header_with_other_names_is_taken_in_order_and_says_so(trained):
 
 
 def test_evaluation_warns_on_known_rows(trained):
-    assert "200 rows of fruit; the model was trained on most of them" in here("evaluate", "run", "fruit.csv").output
+    assert (
+        "200 rows of fruit; the model was trained on most of them"
+        in here("evaluate", "run", "fruit.csv").output
+    )
 
 
 def test_evaluation_without_data_repeats_the_test_of_the_run(trained):
@@ -137,13 +170,16 @@ def test_prediction_says_how_many_values_were_cut(trained):
     far = X.copy()
     far[:3, 0] = 100
     (trained / "far.csv").write_text(table(far))
-    assert "3 values beyond 5 deviations of the training rows were cut" in here("predict", "run", "far.csv").output
+    assert (
+        "3 values beyond 5 deviations of the training rows were cut"
+        in here("predict", "run", "far.csv").output
+    )
     assert "values beyond" not in here("predict", "run", "far.csv", "--quiet").output
 
 
 def test_json_alone_goes_to_stdout(folder):
     done = command("train", "fruit.csv", *FAST, "--epochs", "1", "--json")
-    found = json.loads(done.stdout)                                      # in a process of its own: with pictures
+    found = json.loads(done.stdout)  # in a process of its own: with pictures
     assert (folder / "runs/fruit-1/confusion_matrix.png").is_file() or "no pictures" in done.stderr
     assert found["folder"] == os.path.join("runs", "fruit-1") and 0 <= found["test"]["accuracy"] <= 1
     assert "epoch 1/1" in done.stderr
@@ -155,7 +191,9 @@ def test_json_alone_goes_to_stdout(folder):
 
 def test_info_shows_versions_backend_and_blas():
     found = json.loads(here("info", "--json").output)
-    assert found["versions"]["ffnn_gpu"] == ffnn_gpu.__version__ and found["versions"]["numpy"] == np.__version__
+    assert (
+        found["versions"]["ffnn_gpu"] == ffnn_gpu.__version__ and found["versions"]["numpy"] == np.__version__
+    )
     assert (found["backend"], found["reason"]) == ("numpy", "FFNN_GPU_BACKEND=numpy")
     assert found["cpus"] == os.cpu_count() and found["blas"] and "cupy" in found["versions"]
     assert "backend   numpy (FFNN_GPU_BACKEND=numpy)" in here("info").output
@@ -168,7 +206,9 @@ def test_info_says_why_there_is_no_backend(monkeypatch):
 
 
 def test_settings_come_from_file_assignments_and_flags(folder):
-    (folder / "run.toml").write_text('data = "fruit.csv"\nhidden = [4]\nepochs = 9\nseed = 3\nbatch_size = 64\n')
+    (folder / "run.toml").write_text(
+        'data = "fruit.csv"\nhidden = [4]\nepochs = 9\nseed = 3\nbatch_size = 64\n'
+    )
     assigned = ["--set", "epochs=2", "--set", 'activation="tanh"']
     found = here("train", "--config", "run.toml", *assigned, "--seed", 5, "--out", "r")
     assert found.exit_code == 0, found.output
@@ -177,7 +217,9 @@ def test_settings_come_from_file_assignments_and_flags(folder):
         assert line in saved
     again = here("train", "--config", "r/config.toml", "--out", "s")
     assert again.exit_code == 0
-    assert (folder / "s/model/model.safetensors").read_bytes() == (folder / "r/model/model.safetensors").read_bytes()
+    assert (folder / "s/model/model.safetensors").read_bytes() == (
+        folder / "r/model/model.safetensors"
+    ).read_bytes()
 
 
 # ---------------------------------------------------------------- interruptions
@@ -191,12 +233,20 @@ def test_interrupted_run_is_whole_and_resumes_to_the_uninterrupted_one(folder, n
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert f"interrupted by {number.name}; to go on:" in out and "train --resume --out cut" in out and "Traceback" not in err
+    assert (
+        f"interrupted by {number.name}; to go on:" in out
+        and "train --resume --out cut" in out
+        and "Traceback" not in err
+    )
     assert json.loads((folder / "cut/result.json").read_text())["interrupted"] == number.name
     epochs = len((folder / "cut/metrics.jsonl").read_text().splitlines())
     assert 1 <= epochs < 25 and here("predict", "cut", "fruit.csv").exit_code == 0
-    if number == signal.SIGTERM: return                                  # going on is the same for both
-    resumed, whole = command("train", "--resume", "--out", "cut"), command("train", *settings, "--out", "whole")
+    if number == signal.SIGTERM:
+        return  # going on is the same for both
+    resumed, whole = (
+        command("train", "--resume", "--out", "cut"),
+        command("train", *settings, "--out", "whole"),
+    )
     assert resumed.returncode == whole.returncode == 0, resumed.stderr
     assert f"epoch {epochs}/25" not in resumed.stderr and "epoch 25/25" in resumed.stderr
     for name in ("model/model.safetensors", "checkpoint/last/optimizer.safetensors"):
@@ -206,8 +256,15 @@ def test_interrupted_run_is_whole_and_resumes_to_the_uninterrupted_one(folder, n
 def test_closed_pipe_is_no_error(trained):
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([sys.executable, "-m", "ffnn_gpu", "predict", "run", "fruit.csv"], env=ENVIRONMENT, stdout=writer,
-                          stderr=subprocess.PIPE, text=True, check=False, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "ffnn_gpu", "predict", "run", "fruit.csv"],
+        env=ENVIRONMENT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -215,35 +272,64 @@ def test_closed_pipe_is_no_error(trained):
 # ---------------------------------------------------------------- exit codes
 
 
-@pytest.mark.parametrize(("arguments", "code", "complaint"), [
-    (["train", "fruit.csv", "--out", "run"], 2, "error: run exists; use --resume, --overwrite or another --out"),
-    (["train"], 2, "error: no data to train on"),
-    (["train", "fruit.csv", "--epohcs", "3"], 2, "error: No such option"),
-    (["train", "fruit.csv", "--epochs", "many"], 2, "error: epochs = 'many' is not accepted: expected int"),
-    (["train", "fruit.csv", "--set", "epohcs=3"], 2, "unknown setting 'epohcs'; did you mean 'epochs'?"),
-    (["train", "fruit.csv", "--loss", "hinge"], 2, "error: loss 'hinge' does not fit a binary task"),
-    (["train", "--resume"], 2, "error: --resume needs --out"),
-    (["train", "--resume", "--out", "nowhere"], 2, "error: there is nothing to resume in nowhere"),
-    (["train", "--resume", "--out", "run", "--hidden", "9"], 2, "cannot go on with other settings: hidden (8,) → (9,)"),
-    (["train", "--resume", "--overwrite", "--out", "run"], 2, "give one of them"),
-    (["fly"], 2, "error: No such command 'fly'"),
-    ([], 2, "Usage:"),
-    (["predict", "run", "fruit.csv", "--output", "a.txt"], 2, "error: predictions are written as .csv or .npy, not"),
-    (["train", "nothing.csv"], 3, "error: 'nothing.csv' is no data set"),
-    (["predict", "run", "nothing.csv"], 3, "error: there is no file nothing.csv"),
-    (["predict", "run", "narrow.csv"], 3, "error: x has 2 columns; layer 0 of this network reads 3"),
-    (["evaluate", "nowhere", "fruit.csv"], 3, "error: nowhere does not exist"),
-    (["evaluate", "run", "fruit.csv", "--target", "color"], 3, "error: fruit.csv has no column 'color'"),
-    (["predict", "run", "some.csv"], 3, "error: of the columns of the training, these are missing in the header: 'b', 'c'"),
-    (["predict", "run", "x.npz"], 3, "error: predict reads .csv, .npy or standard input, not .npz"),
-    (["train", "x.tsv"], 3, "error: x.tsv: .tsv files are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy "),
-    (["--version"], 0, f"ffnn-gpu {ffnn_gpu.__version__}"),
-    (["--help"], 0, "Start with `ffnn-gpu train digits`."), (["train", "-h"], 0, "--batch-size"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (
+            ["train", "fruit.csv", "--out", "run"],
+            2,
+            "error: run exists; use --resume, --overwrite or another --out",
+        ),
+        (["train"], 2, "error: no data to train on"),
+        (["train", "fruit.csv", "--epohcs", "3"], 2, "error: No such option"),
+        (
+            ["train", "fruit.csv", "--epochs", "many"],
+            2,
+            "error: epochs = 'many' is not accepted: expected int",
+        ),
+        (["train", "fruit.csv", "--set", "epohcs=3"], 2, "unknown setting 'epohcs'; did you mean 'epochs'?"),
+        (["train", "fruit.csv", "--loss", "hinge"], 2, "error: loss 'hinge' does not fit a binary task"),
+        (["train", "--resume"], 2, "error: --resume needs --out"),
+        (["train", "--resume", "--out", "nowhere"], 2, "error: there is nothing to resume in nowhere"),
+        (
+            ["train", "--resume", "--out", "run", "--hidden", "9"],
+            2,
+            "cannot go on with other settings: hidden (8,) → (9,)",
+        ),
+        (["train", "--resume", "--overwrite", "--out", "run"], 2, "give one of them"),
+        (["fly"], 2, "error: No such command 'fly'"),
+        ([], 2, "Usage:"),
+        (
+            ["predict", "run", "fruit.csv", "--output", "a.txt"],
+            2,
+            "error: predictions are written as .csv or .npy, not",
+        ),
+        (["train", "nothing.csv"], 3, "error: 'nothing.csv' is no data set"),
+        (["predict", "run", "nothing.csv"], 3, "error: there is no file nothing.csv"),
+        (["predict", "run", "narrow.csv"], 3, "error: x has 2 columns; layer 0 of this network reads 3"),
+        (["evaluate", "nowhere", "fruit.csv"], 3, "error: nowhere does not exist"),
+        (["evaluate", "run", "fruit.csv", "--target", "color"], 3, "error: fruit.csv has no column 'color'"),
+        (
+            ["predict", "run", "some.csv"],
+            3,
+            "error: of the columns of the training, these are missing in the header: 'b', 'c'",
+        ),
+        (["predict", "run", "x.npz"], 3, "error: predict reads .csv, .npy or standard input, not .npz"),
+        (
+            ["train", "x.tsv"],
+            3,
+            "error: x.tsv: .tsv files are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy ",
+        ),
+        (["--version"], 0, f"ffnn-gpu {ffnn_gpu.__version__}"),
+        (["--help"], 0, "Start with `ffnn-gpu train digits`."),
+        (["train", "-h"], 0, "--batch-size"),
+    ],
+)
 def test_exit_code_and_sentence(trained, arguments, code, complaint):
     (trained / "narrow.csv").write_text("1,2\n3,4\n")
     (trained / "some.csv").write_text("a,name\n1,x\n")
-    for name in ("x.npz", "x.tsv"): (trained / name).write_text("")
+    for name in ("x.npz", "x.tsv"):
+        (trained / name).write_text("")
     found = here(*arguments)
     assert (found.exit_code, complaint in found.output) == (code, True), found.output
     assert "Traceback" not in found.output
@@ -255,12 +341,17 @@ def test_diverged_run_fails(folder):
     assert found.exit_code == 1 and "error: the loss is" in found.output and "lower lr" in found.output
 
 
-@pytest.mark.parametrize(("raised", "code", "said"), [
-    (MemoryError("no 8 GiB"), 5, "error: no 8 GiB"), (DeviceOutOfMemoryError("GPU 0 has no room"), 5, "GPU 0 has no room"),
-    (KeyboardInterrupt(), 130, ""), (PermissionError(13, "Permission denied", "runs"), 1, "error: runs: Permission denied"),
-    (FileNotFoundError(2, "No such file", "x"), 3, "error: x: No such file"),
-    (TypeError("a\nbug"), 1, "error: TypeError: a bug (not foreseen; FFNN_GPU_DEBUG=1 shows where)"),
-])
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (MemoryError("no 8 GiB"), 5, "error: no 8 GiB"),
+        (DeviceOutOfMemoryError("GPU 0 has no room"), 5, "GPU 0 has no room"),
+        (KeyboardInterrupt(), 130, ""),
+        (PermissionError(13, "Permission denied", "runs"), 1, "error: runs: Permission denied"),
+        (FileNotFoundError(2, "No such file", "x"), 3, "error: x: No such file"),
+        (TypeError("a\nbug"), 1, "error: TypeError: a bug (not foreseen; FFNN_GPU_DEBUG=1 shows where)"),
+    ],
+)
 def test_failure_below_becomes_its_exit_code(monkeypatch, raised, code, said):
     def fail(*arguments, **settings):
         raise raised
@@ -279,13 +370,18 @@ def test_debug_shows_the_traceback_too(monkeypatch):
 def test_gpu_that_cannot_be_used_is_a_device_error():
     from ffnn_gpu.backends.choice import probe
 
-    if probe(0).usable: pytest.skip("there is a GPU")
+    if probe(0).usable:
+        pytest.skip("there is a GPU")
     found = here("train", "fruit.csv", "--device", "cupy")
     assert found.exit_code == 4 and "Hint:" in found.output
 
 
 def test_help_imports_none_of_what_commands_need():
-    code = "import sys; from ffnn_gpu.cli.commands import main\ntry: main(['train', '--help'])\n" \
-           "finally: print([n for n in ('sklearn', 'matplotlib', 'ffnn_gpu.cli.train') if n in sys.modules])"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    code = (
+        "import sys; from ffnn_gpu.cli.commands import main\ntry: main(['train', '--help'])\n"
+        "finally: print([n for n in ('sklearn', 'matplotlib', 'ffnn_gpu.cli.train') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "[]", done.stderr

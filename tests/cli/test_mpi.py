@@ -15,13 +15,15 @@ from ffnn_gpu import load
 from ffnn_gpu.checkpoints import checkpoint
 from tests.distributed.test_mpi import END, MISSING, MPIEXEC, ROOT, output_of
 
-pytestmark = [pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed: pip install mpi4py mpich")]
+pytestmark = [
+    pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed: pip install mpi4py mpich")
+]
 ENVIRONMENT = {
     **os.environ, "FFNN_GPU_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", "FFNN_GPU_THREADS": "1",
 }  # fmt: skip
 PYTHON, RANKS = [sys.executable, "-m", "ffnn_gpu"], [sys.executable, "-m", "mpi4py", "-m", "ffnn_gpu"]
 SETTINGS = ["rows.npy", "--task", "multiclass", "--hidden", "9,7", "--normalization", "batch", "--dropout", "0.2", "--ema",
-            "0.9", "--dtype", "float64", "--batch-size", "13", "--epochs", "4", "--early-stopping", "9"]        # fmt: skip
+            "0.9", "--dtype", "float64", "--batch-size", "13", "--epochs", "4", "--early-stopping", "9"]  # fmt: skip
 TIMES = ("seconds", "samples_per_second")
 
 
@@ -39,8 +41,14 @@ def folder(tmp_path_factory):
 def start(folder, n, *arguments, **environment):
     """The command on n ranks; on one, without mpiexec."""
     words = [*PYTHON, *arguments] if n == 1 else [MPIEXEC, "-n", str(n), *RANKS, *arguments]
-    return subprocess.Popen(words, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / 'blind'}", **environment})
+    return subprocess.Popen(
+        words,
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / 'blind'}", **environment},
+    )
 
 
 def done(folder, n, *arguments, **environment):
@@ -60,7 +68,9 @@ def result(folder):
 
 def assert_same_run(found, wanted, n):
     """Parameters, moments, history and result.json but times and the number of ranks."""
-    arrays, reference = (checkpoint.read(folder / "checkpoint/last", "numpy", ())[2] for folder in (found, wanted))
+    arrays, reference = (
+        checkpoint.read(folder / "checkpoint/last", "numpy", ())[2] for folder in (found, wanted)
+    )
     numbers = [load(folder / "model", "numpy").params.to_host() for folder in (found, wanted)]
     assert arrays.keys() == reference.keys() and len(arrays) > 2
     for mine, theirs in ((arrays, reference), numbers):
@@ -69,16 +79,22 @@ def assert_same_run(found, wanted, n):
             np.testing.assert_allclose(mine[name], value, rtol=0, atol=most, err_msg=name)
     assert len(rows(found)) == len(rows(wanted))
     for row, expected in zip(rows(found), rows(wanted), strict=True):
-        for name in expected.keys() - {*TIMES}: assert row[name] == pytest.approx(expected[name], rel=1e-11), name
+        for name in expected.keys() - {*TIMES}:
+            assert row[name] == pytest.approx(expected[name], rel=1e-11), name
     mine, theirs = result(found), result(wanted)
     assert (mine.pop("ranks"), theirs.pop("ranks")) == (n, 1)
-    for name, value in theirs.pop("test").items(): assert mine["test"][name] == pytest.approx(value, rel=1e-12), name
-    for name in theirs.keys() - {"seconds", "reason"}: assert mine[name] == theirs[name], name
+    for name, value in theirs.pop("test").items():
+        assert mine["test"][name] == pytest.approx(value, rel=1e-12), name
+    for name in theirs.keys() - {"seconds", "reason"}:
+        assert mine[name] == theirs[name], name
 
 
 def train_until(folder, out, epochs, n, *more):
     """The command under way on n ranks, with at least `epochs` epochs written."""
-    process, file = start(folder, n, "train", *SETTINGS[:-4], *more, "--out", out), folder / out / "metrics.jsonl"
+    process, file = (
+        start(folder, n, "train", *SETTINGS[:-4], *more, "--out", out),
+        folder / out / "metrics.jsonl",
+    )
     end = time.monotonic() + 60
     while not file.is_file() or len(file.read_text().splitlines()) < epochs:
         assert process.poll() is None and time.monotonic() < end, output_of(process, 5)
@@ -92,9 +108,11 @@ def test_two_ranks_write_what_one_process_does(folder):
     more = ["--shard-optimizer", "--rank-logs", "logs"]
     code, text = done(folder, 2, "train", *SETTINGS, *more, "--out", "two", PYTHONPATH=str(ROOT))
     assert code == 0, text
-    if find_spec("matplotlib"): assert (folder / "two/learning_curve.png").is_file()
+    if find_spec("matplotlib"):
+        assert (folder / "two/learning_curve.png").is_file()
     assert_same_run(folder / "two", folder / "one", 2)
-    for once in ("2 ranks, MPI between 2 processes", "epoch 4/4", "run folder two"): assert text.count(once) == 1, text
+    for once in ("2 ranks, MPI between 2 processes", "epoch 4/4", "run folder two"):
+        assert text.count(once) == 1, text
     assert "of each batch of 13 rows a rank has 6 or 7" in text and "mpiexec -n 2" in text
     assert "shard_optimizer = true" in (folder / "two/config.toml").read_text()
     for rank in range(2):
@@ -104,7 +122,12 @@ def test_two_ranks_write_what_one_process_does(folder):
 
 
 def test_run_that_two_ranks_begin_and_three_end_is_the_uninterrupted_one(folder):
-    more = ["--schedule", "constant", "--normalization", "layer"]         # BatchNorm makes a last bit grow in many steps
+    more = [
+        "--schedule",
+        "constant",
+        "--normalization",
+        "layer",
+    ]  # BatchNorm makes a last bit grow in many steps
     process = train_until(folder, "cut", 2, 2, "--epochs", "100000", *more)
     process.send_signal(signal.SIGTERM)
     text = output_of(process, END)
@@ -120,12 +143,16 @@ def test_run_that_two_ranks_begin_and_three_end_is_the_uninterrupted_one(folder)
     assert_same_run(folder / "cut", folder / "whole", 3)
 
 
-@pytest.mark.parametrize(("arguments", "code", "complaint"), [
-    (["rows.npy", "--epochs", "many"], 2, "error: epochs = 'many' is not accepted"),
-    (["rows.npy", "--optimizer", "magic"], 2, "error: no optimizer is called 'magic'"),
-    (["rows.npy", "--out", "taken"], 2, "error: taken exists and is not a run folder"),
-    (["nothing.csv"], 3, "error: 'nothing.csv' is no data set"),
-], ids=["flag", "name", "folder", "data"])                                                               # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["rows.npy", "--epochs", "many"], 2, "error: epochs = 'many' is not accepted"),
+        (["rows.npy", "--optimizer", "magic"], 2, "error: no optimizer is called 'magic'"),
+        (["rows.npy", "--out", "taken"], 2, "error: taken exists and is not a run folder"),
+        (["nothing.csv"], 3, "error: 'nothing.csv' is no data set"),
+    ],
+    ids=["flag", "name", "folder", "data"],
+)
 def test_error_of_all_ranks_is_said_once_with_its_exit_code(folder, arguments, code, complaint):
     (folder / "taken").mkdir(exist_ok=True)
     (folder / "taken/precious").touch()
@@ -137,8 +164,12 @@ def test_error_of_all_ranks_is_said_once_with_its_exit_code(folder, arguments, c
 def test_error_of_one_rank_ends_all_with_its_traceback(folder):
     """Rank 1 may not write its log file."""
     (folder / "half/rank-1.log").mkdir(parents=True)
-    code, text = done(folder, 2, "train", *SETTINGS, "--rank-logs", "half", "--out", "never", FFNN_GPU_PARALLEL_LIMIT="4")
-    assert code != 0 and text.count("Traceback") == 1 and "rank 1 of 2 raised this; every rank ends" in text, text
+    code, text = done(
+        folder, 2, "train", *SETTINGS, "--rank-logs", "half", "--out", "never", FFNN_GPU_PARALLEL_LIMIT="4"
+    )
+    assert (
+        code != 0 and text.count("Traceback") == 1 and "rank 1 of 2 raised this; every rank ends" in text
+    ), text
     assert not (folder / "never").exists()
 
 

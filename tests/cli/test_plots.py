@@ -12,7 +12,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def history(epochs, **columns):
     extra = {"lr": 0.1, "seconds": 1.0, "samples_per_second": 9.0}
-    return History([{"epoch": e, **{k: v / e for k, v in columns.items()}, **extra} for e in range(1, epochs + 1)])
+    return History(
+        [{"epoch": e, **{k: v / e for k, v in columns.items()}, **extra} for e in range(1, epochs + 1)]
+    )
 
 
 def texts(axes):
@@ -30,7 +32,12 @@ def test_learning_curve_shows_losses_and_the_metric(tmp_path):
 
 def test_learning_curve_has_a_panel_for_each_of_the_first_metrics():
     figure = plots.learning_curve(history(3, loss=1, val_rmse=60, val_mae=50, val_r2=0.5, val_mse=3600))
-    assert [axes.get_title() for axes in figure.axes] == ["Loss", "Validation rmse", "Validation mae", "Validation r2"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "Loss",
+        "Validation rmse",
+        "Validation mae",
+        "Validation r2",
+    ]
 
 
 def test_learning_curve_without_metrics_has_one_panel_and_negative_losses_a_linear_scale(tmp_path):
@@ -39,12 +46,17 @@ def test_learning_curve_without_metrics_has_one_panel_and_negative_losses_a_line
 
 
 def test_best_epoch_is_marked_where_there_is_validation():
-    rows = [{"epoch": e, "loss": 1 / e, "val_loss": (e - 3) ** 2 + 1.0, "val_accuracy": 0.5} for e in range(1, 6)]
+    rows = [
+        {"epoch": e, "loss": 1 / e, "val_loss": (e - 3) ** 2 + 1.0, "val_accuracy": 0.5} for e in range(1, 6)
+    ]
     figure = plots.learning_curve(History(rows))
     assert figure.axes[0].collections[0].get_offsets().tolist() == [[3, 1]]
     words = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
     assert words == [["training", "validation", "best epoch 3"], ["validation"]]
-    assert plots.best_epoch(history(4, loss=1)) == 4 and not plots.learning_curve(history(4, loss=1)).axes[0].collections
+    assert (
+        plots.best_epoch(history(4, loss=1)) == 4
+        and not plots.learning_curve(history(4, loss=1)).axes[0].collections
+    )
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 30])
@@ -64,7 +76,9 @@ def test_confusion_matrix_says_every_count_that_is_not_zero(tmp_path):
 
 @pytest.mark.parametrize(("C", "has_counts"), [(1, True), (30, True), (31, False), (150, False)])
 def test_confusion_matrix_of_many_classes_stays_readable(tmp_path, C, has_counts):
-    figure = plots.confusion_matrix(np.eye(C, dtype=int), [f"a long name with a $ number {k}" for k in range(C)])
+    figure = plots.confusion_matrix(
+        np.eye(C, dtype=int), [f"a long name with a $ number {k}" for k in range(C)]
+    )
     figure.savefig(tmp_path / "a.png", dpi=40)
     assert bool(texts(figure.axes[0])) == has_counts
     assert len(figure.axes[0].get_xticks()) <= plots.MOST_NAMES
@@ -74,8 +88,11 @@ def test_predicted_against_true_has_a_panel_per_output_with_equal_axes(tmp_path)
     y = np.random.default_rng(0).normal(size=(50, 6))
     figure = plots.predicted_against_true(y, y + 0.1, ["a"], tmp_path / "a.png")
     assert len(figure.axes) == plots.MOST_PANELS and figure.axes[0].get_title() == "a"
-    for axes in figure.axes: assert axes.get_xlim() == axes.get_ylim()
-    np.testing.assert_allclose(figure.axes[1].collections[0].get_offsets(), np.stack([y[:, 1], y[:, 1] + 0.1], axis=1))
+    for axes in figure.axes:
+        assert axes.get_xlim() == axes.get_ylim()
+    np.testing.assert_allclose(
+        figure.axes[1].collections[0].get_offsets(), np.stack([y[:, 1], y[:, 1] + 0.1], axis=1)
+    )
 
 
 def test_predicted_against_true_draws_a_constant(tmp_path):

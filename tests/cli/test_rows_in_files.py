@@ -27,7 +27,7 @@ from tests.distributed.threads import on_ranks
 RNG = np.random.default_rng(4)
 ROWS = 400
 TABLE = RNG.normal(size=(ROWS, 6)).astype(np.float32) * [1, 10, 100, 1, 1, 1]
-TABLE[:, 3] = 7                                                                  # carries nothing, but in the last rows
+TABLE[:, 3] = 7  # carries nothing, but in the last rows
 CLASSES, PRICE = TABLE[:, :3].argmax(axis=1), 1000 * TABLE[:, 0] + TABLE[:, 1]
 SETTINGS = {"hidden": (8,), "epochs": 3, "batch_size": 32, "device": "numpy", "cut": 1.2, "dtype": "float64"}
 TIMES = ("seconds", "reason", "samples_per_second", "ranks", "versions", "backend", "data")
@@ -41,7 +41,8 @@ def here(tmp_path, monkeypatch):
         np.save(f"{name}.npy", np.column_stack([TABLE, y]).astype(np.float32))
         np.save(f"{name}-first.npy", np.column_stack([y, TABLE]).astype(np.float32))
     (tmp_path / "many").mkdir()
-    for k, part in enumerate(np.array_split(np.load("classes.npy"), 3)): np.save(f"many/{8 + k}.npy", part)
+    for k, part in enumerate(np.array_split(np.load("classes.npy"), 3)):
+        np.save(f"many/{8 + k}.npy", part)
     return tmp_path
 
 
@@ -59,14 +60,18 @@ def trained(out, data="classes.npy", communicator=None, **more):
 
 def assert_same(found, wanted, tolerance=0.0):
     for name, value in wanted[0].items():
-        np.testing.assert_allclose(found[0][name], value, rtol=0, atol=tolerance * np.abs(value).max(), err_msg=name)
+        np.testing.assert_allclose(
+            found[0][name], value, rtol=0, atol=tolerance * np.abs(value).max(), err_msg=name
+        )
     tests = found[1].pop("test"), wanted[1].pop("test")
     assert found[1] == wanted[1] and tests[0] == pytest.approx(tests[1], rel=1e-12)
     wanted[1]["test"] = tests[1]
 
 
 @pytest.mark.parametrize("data", ["classes.npy", "price.npy", "classes-first.npy"])
-@pytest.mark.parametrize("more", [{}, {"standardize": False, "dtype": "float32", "cut": 0.0}], ids=["standardized", "raw"])
+@pytest.mark.parametrize(
+    "more", [{}, {"standardize": False, "dtype": "float32", "cut": 0.0}], ids=["standardized", "raw"]
+)
 def test_run_on_rows_in_a_file_is_that_on_a_copy(here, monkeypatch, data, more):
     more = more | ({"target": 0} if "first" in data else {})
     wanted = trained("copied", data, **more)
@@ -79,7 +84,8 @@ def test_ranks_train_on_rows_in_files_to_what_one_process_does(here, monkeypatch
     wanted = trained("one")
     large(monkeypatch)
     found = on_ranks(n, lambda ranks: trained("many-ranks", communicator=ranks))[0]
-    for rank in found: assert_same(rank, wanted, 1e-12)
+    for rank in found:
+        assert_same(rank, wanted, 1e-12)
 
 
 def test_run_that_one_process_began_goes_on_with_ranks(here, monkeypatch):
@@ -90,7 +96,9 @@ def test_run_that_one_process_began_goes_on_with_ranks(here, monkeypatch):
     found = on_ranks(2, lambda ranks: run.train(resumed, resume=True, communicator=ranks))[0]
     for result in found:
         for name, value in wanted[0].items():
-            np.testing.assert_allclose(result.model.network.params.to_host()[name], value, rtol=1e-10, atol=1e-13)
+            np.testing.assert_allclose(
+                result.model.network.params.to_host()[name], value, rtol=1e-10, atol=1e-13
+            )
 
 
 def test_folder_of_files_is_one_table(here):
@@ -107,7 +115,9 @@ def test_folder_whose_files_are_no_table_is_refused(here):
     np.save("many/8.npy", np.zeros(3))
     np.save("many/9.npy", np.zeros(3))
     np.save("many/10.npy", np.zeros(3))
-    with pytest.raises(DataError, match=r"many holds float64 of shape \(9,\); numbers \(n, features \+ 1\) are needed"):
+    with pytest.raises(
+        DataError, match=r"many holds float64 of shape \(9,\); numbers \(n, features \+ 1\) are needed"
+    ):
         read("many")
 
 
@@ -185,8 +195,10 @@ def test_rows_to_predict_may_lie_in_a_folder(here):
     result = run.train(TrainConfig(data="many", out="r", **SETTINGS))
     (here / "x").mkdir()
     table = np.load("classes.npy")[:, :-1]
-    for k, part in enumerate(np.array_split(table, 2)): np.save(f"x/{k}.npy", part)
+    for k, part in enumerate(np.array_split(table, 2)):
+        np.save(f"x/{k}.npy", part)
     rows, names = read_rows("x", io.StringIO())
     assert names is None and result.model.predict(rows).tolist() == result.model.predict(table).tolist()
     (here / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty holds no \.npy file"): read_rows("empty", io.StringIO())
+    with pytest.raises(DataError, match=r"empty holds no \.npy file"):
+        read_rows("empty", io.StringIO())

@@ -19,7 +19,9 @@ def config(folder, epochs):
 
 
 @POSIX
-def test_crash_between_any_two_system_calls_of_a_resume_leaves_a_configuration_to_resume_from(tmp_path, monkeypatch):
+def test_crash_between_any_two_system_calls_of_a_resume_leaves_a_configuration_to_resume_from(
+    tmp_path, monkeypatch
+):
     seen = []
     for crash in crashes(monkeypatch, is_killed):
         folder = tmp_path / str(len(seen))
@@ -47,7 +49,9 @@ except OSError as error:
 def test_full_disk_leaves_the_configuration_of_the_run(tmp_path):
     run_folder.claim(config(tmp_path, 2), "digits", resume=False)
     before = (tmp_path / "config.toml").read_bytes()
-    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path], capture_output=True, text=True, timeout=60, check=True
+    )
     assert "what was there before stays" in done.stdout and "config.toml" in done.stdout
     assert (tmp_path / "config.toml").read_bytes() == before and os.listdir(tmp_path) == ["config.toml"]
 

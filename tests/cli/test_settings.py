@@ -40,44 +40,58 @@ def test_empty_environment_variable_is_none():
     assert resolved(environment={"FFNN_GPU_BACKEND": ""}).device == "auto"
 
 
-@pytest.mark.parametrize(("text", "widths"), [("256,128", (256, 128)), (" 8 , 4,", (8, 4)), ("7", (7,)), ("", ())])
+@pytest.mark.parametrize(
+    ("text", "widths"), [("256,128", (256, 128)), (" 8 , 4,", (8, 4)), ("7", (7,)), ("", ())]
+)
 def test_widths_are_numbers_between_commas(text, widths):
     assert resolved({"hidden": text}).hidden == widths
     assert resolved(assignments=[f"hidden={[*widths]}", "metrics=['accuracy']"]).hidden == widths
 
 
-@pytest.mark.parametrize(("settings", "complaint"), [
-    ({"epochs": "ten"}, "epochs = 'ten' is not accepted: expected int"),
-    ({"epochs": "0"}, "epochs = '0' is not accepted: expected int >= 1"),
-    ({"hidden": "8,x"}, "hidden = '8,x' is not accepted: expected int"),
-    ({"hidden": "8,0"}, "hidden = '8,0' is not accepted: expected int >= 1"),
-    ({"dropout": "1.0"}, "dropout = '1.0' is not accepted: expected float < 1.0"),
-    ({"normalization": "bach"}, "normalization = 'bach' is not accepted: choose none, layer, batch"),
-    ({"class_weight": "even"}, "class_weight = 'even' is not accepted: choose balanced"),
-    ({"lr": "fast"}, "lr = 'fast' is not accepted: expected float"),
-    ({"epohcs": "3"}, "unknown setting 'epohcs'; did you mean 'epochs'?"),
-])
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"epochs": "ten"}, "epochs = 'ten' is not accepted: expected int"),
+        ({"epochs": "0"}, "epochs = '0' is not accepted: expected int >= 1"),
+        ({"hidden": "8,x"}, "hidden = '8,x' is not accepted: expected int"),
+        ({"hidden": "8,0"}, "hidden = '8,0' is not accepted: expected int >= 1"),
+        ({"dropout": "1.0"}, "dropout = '1.0' is not accepted: expected float < 1.0"),
+        ({"normalization": "bach"}, "normalization = 'bach' is not accepted: choose none, layer, batch"),
+        ({"class_weight": "even"}, "class_weight = 'even' is not accepted: choose balanced"),
+        ({"lr": "fast"}, "lr = 'fast' is not accepted: expected float"),
+        ({"epohcs": "3"}, "unknown setting 'epohcs'; did you mean 'epochs'?"),
+    ],
+)
 def test_wrong_flag_is_named_with_what_is_accepted(settings, complaint):
-    with pytest.raises(ConfigurationError) as caught: resolved(settings)
+    with pytest.raises(ConfigurationError) as caught:
+        resolved(settings)
     assert str(caught.value) == complaint
 
 
 def test_values_in_a_file_keep_their_toml_types(tmp_path):
     with pytest.raises(ConfigurationError, match=r"run\.toml: epochs = '10' is not accepted: expected int$"):
         resolved(file=toml(tmp_path, 'epochs = "10"'))
-    with pytest.raises(ConfigurationError, match=r"run\.toml: standardize = 1 is not accepted: expected bool$"):
+    with pytest.raises(
+        ConfigurationError, match=r"run\.toml: standardize = 1 is not accepted: expected bool$"
+    ):
         resolved(file=toml(tmp_path, "standardize = 1"))
-    with pytest.raises(ConfigurationError, match=r"run\.toml: unknown setting 'batch-size'; did you mean 'batch_size'\?"):
+    with pytest.raises(
+        ConfigurationError, match=r"run\.toml: unknown setting 'batch-size'; did you mean 'batch_size'\?"
+    ):
         resolved(file=toml(tmp_path, "batch-size = 10"))
     with pytest.raises(ConfigurationError, match="unknown setting 'train'; there are data, target, "):
         resolved(file=toml(tmp_path, "[train]\nepochs = 10"))
 
 
-@pytest.mark.parametrize(("content", "complaint"), [(b"epochs = ", "is no TOML file"), (b"\xff", "is no TOML file")])
+@pytest.mark.parametrize(
+    ("content", "complaint"), [(b"epochs = ", "is no TOML file"), (b"\xff", "is no TOML file")]
+)
 def test_file_that_is_no_toml_is_named(tmp_path, content, complaint):
     (tmp_path / "run.toml").write_bytes(content)
-    with pytest.raises(ConfigurationError, match=rf"run\.toml {complaint}"): resolved(file=tmp_path / "run.toml")
-    with pytest.raises(ConfigurationError, match=r"other\.toml cannot be read"): resolved(file=tmp_path / "other.toml")
+    with pytest.raises(ConfigurationError, match=rf"run\.toml {complaint}"):
+        resolved(file=tmp_path / "run.toml")
+    with pytest.raises(ConfigurationError, match=r"other\.toml cannot be read"):
+        resolved(file=tmp_path / "other.toml")
 
 
 def test_assignment_is_one_toml_value_or_a_bare_word():
@@ -88,11 +102,13 @@ def test_assignment_is_one_toml_value_or_a_bare_word():
         resolved(assignments=["epochs=many"])
     with pytest.raises(ConfigurationError, match="--set hidden=\\[8: NAME=<TOML literal> is needed"):
         resolved(assignments=["hidden=[8"])
-    with pytest.raises(ConfigurationError, match="--set lr: NAME=<TOML literal> is needed"): resolved(assignments=["lr"])
+    with pytest.raises(ConfigurationError, match="--set lr: NAME=<TOML literal> is needed"):
+        resolved(assignments=["lr"])
 
 
 def test_without_data_there_is_nothing_to_train_on(tmp_path):
-    with pytest.raises(ConfigurationError, match="no data to train on"): resolve({"data": None}, environment={})
+    with pytest.raises(ConfigurationError, match="no data to train on"):
+        resolve({"data": None}, environment={})
     assert resolve({"data": None}, file=toml(tmp_path, 'data = "wine"'), environment={}).data == "wine"
 
 
@@ -106,8 +122,12 @@ def test_written_configuration_reads_back_equal_but_for_the_folder(tmp_path):
 
 
 def test_every_setting_has_a_description_and_shows_its_default():
-    for name in FIELDS: assert "None" not in described(name)[0]
-    assert described("hidden") == ("widths of the hidden layers; empty for a linear model  [512,256]", "VALUE")
+    for name in FIELDS:
+        assert "None" not in described(name)[0]
+    assert described("hidden") == (
+        "widths of the hidden layers; empty for a linear model  [512,256]",
+        "VALUE",
+    )
     assert described("dropout")[0].endswith("else 0.4, for a regression 0.1") and "5.0" in described("cut")[0]
     assert described("normalization")[1] == "none|layer|batch"
     assert described("class_weight")[1] == "balanced"

@@ -35,7 +35,9 @@ def csv_file(folder, y, name="data.csv"):
 
 
 def config(data, **settings):
-    return TrainConfig(**{"data": data, "hidden": (8,), "epochs": 3, "batch_size": 16, "device": "numpy", **settings})
+    return TrainConfig(
+        **{"data": data, "hidden": (8,), "epochs": 3, "batch_size": 16, "device": "numpy", **settings}
+    )
 
 
 def dataset(y, x_test=None, y_test=None):
@@ -73,7 +75,8 @@ def test_parts_share_no_row_and_lose_none(y):
     assert parts.rows() == {"train": 81, "validation": 9, "test": 30}
     rows = np.concatenate([part[0][:, 0] for part in vars(parts).values()])
     assert sorted(rows) == [*range(120)]
-    for part in vars(parts).values(): np.testing.assert_array_equal(part[1], y[part[0][:, 0]])
+    for part in vars(parts).values():
+        np.testing.assert_array_equal(part[1], y[part[0][:, 0]])
 
 
 def test_test_part_has_the_proportions_of_the_classes():
@@ -83,7 +86,9 @@ def test_test_part_has_the_proportions_of_the_classes():
 
 
 def test_sources_own_test_part_is_the_test_part():
-    parts = run.divide(dataset(CLASSES, X[:7], CLASSES[:7]), Task.of(CLASSES), config("", test=0.5, validation=0))
+    parts = run.divide(
+        dataset(CLASSES, X[:7], CLASSES[:7]), Task.of(CLASSES), config("", test=0.5, validation=0)
+    )
     assert parts.test[0] is not None and parts.rows() == {"train": 120, "validation": 0, "test": 7}
 
 
@@ -96,7 +101,10 @@ def test_standardizer_is_never_fitted_on_held_out_rows():
         held_out = ~np.isin(row[:, 0], run.divide(replace(dataset(y), x=row), task, settings).train[0])
         other_y = y if task.labels else np.where(held_out, 1e9, y)
         spoilt = replace(dataset(y), x=np.where(held_out[:, None], 1e6, X), y=other_y)
-        models = [run.prepare(settings, d, run.divide(d, task, settings).train, task, "numpy") for d in (dataset(y), spoilt)]
+        models = [
+            run.prepare(settings, d, run.divide(d, task, settings).train, task, "numpy")
+            for d in (dataset(y), spoilt)
+        ]
         assert models[0].extras() == models[1].extras()
         np.testing.assert_allclose(models[0].standardizer.mean, X[~held_out].mean(axis=0))
 
@@ -117,10 +125,16 @@ def test_hidden_layers_are_dense_then_norm_then_dropout():
     assert kinds(normalization="layer", loss="cross_entropy") == [Dense, LayerNorm, Dropout, Dense, Softmax]
 
 
-@pytest.mark.parametrize(("settings", "lr"), [
-    ({}, 3e-3), ({"schedule": "cosine"}, 1e-3), ({"lr": 0.5}, 0.5), ({"optimizer": "sgd"}, 3e-2),
-    ({"optimizer": "lion"}, 3e-4),
-])
+@pytest.mark.parametrize(
+    ("settings", "lr"),
+    [
+        ({}, 3e-3),
+        ({"schedule": "cosine"}, 1e-3),
+        ({"lr": 0.5}, 0.5),
+        ({"optimizer": "sgd"}, 3e-2),
+        ({"optimizer": "lion"}, 3e-4),
+    ],
+)
 def test_one_cycle_rises_to_three_times_the_optimizers_own_rate(classes, settings, lr):
     rates = run.train(config(classes, epochs=20, batch_size=96, **settings)).history["lr"]
     assert max(rates) == pytest.approx(lr, rel=0.05)
@@ -135,16 +149,28 @@ def test_run_folder_holds_everything(here):
     result = run.train(config(here), note=notes.append)
     assert result.folder.as_posix() == "runs/data-1"
     assert {path.name for path in result.folder.iterdir()} == {
-        "config.toml", "metrics.jsonl", "history.csv", "checkpoint", "model", "result.json", "learning_curve.png",
+        "config.toml",
+        "metrics.jsonl",
+        "history.csv",
+        "checkpoint",
+        "model",
+        "result.json",
+        "learning_curve.png",
         "confusion_matrix.png",
-    }  # fmt: skip
+    }
     rows = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
-    assert rows == result.history.rows and [row["epoch"] for row in rows] == [1, 2, 3] and "val_accuracy" in rows[0]
+    assert (
+        rows == result.history.rows
+        and [row["epoch"] for row in rows] == [1, 2, 3]
+        and "val_accuracy" in rows[0]
+    )
     report = json.loads((result.folder / "result.json").read_text())
     assert report == result.report and report["rows"] == {"train": 86, "validation": 10, "test": 24}
     assert {*report["versions"]} == {"ffnn_gpu", "python", "numpy"} and report["interrupted"] is None
-    assert notes[0] == ("120 rows × 4 features, target 'answer' (the last column; --target changes it), 3 classes → "
-                        "multiclass classification, softmax_cross_entropy on 3 outputs")  # fmt: skip
+    assert notes[0] == (
+        "120 rows × 4 features, target 'answer' (the last column; --target changes it), 3 classes → "
+        "multiclass classification, softmax_cross_entropy on 3 outputs"
+    )
     assert notes[1].startswith("86 rows to train, 10 to validate, 24 to test; backend numpy")
 
 
@@ -153,8 +179,10 @@ def test_data_line_names_the_target_where_it_is_a_choice(classes, tmp_path):
         line = messages.data_line(replace(dataset(y), target_name=name), Task.of(y), config(data, **settings))
         return line.removeprefix("120 rows × 4 features, ").split(" → ")[0]
 
-    assert said("a.csv") == (f"target column 4 (the last column; --target changes it), "
-                             f"values from {PRICE.min():.6g} to {PRICE.max():.6g}")  # fmt: skip
+    assert said("a.csv") == (
+        f"target column 4 (the last column; --target changes it), "
+        f"values from {PRICE.min():.6g} to {PRICE.max():.6g}"
+    )
     assert said("a.npy", CLASSES, target=2) == "target column 2, 3 classes"
     assert said("a.csv", CLASSES, "kind", target="kind") == "target 'kind', 3 classes"
     assert said("iris", CLASSES, "target") == said("a.npz", CLASSES) == "3 classes"
@@ -165,20 +193,37 @@ def test_dropout_suits_the_task(classes, tmp_path):
         layers = run.prepare(config("", **settings), dataset(y), (X, y), Task.of(y), "numpy").network.layers
         return [layer.rate for layer in layers if isinstance(layer, Dropout)]
 
-    assert (rates(CLASSES), rates(PRICE), rates(PRICE, dropout=0.5), rates(PRICE, dropout=0.0)) == ([0.4], [0.1], [0.5], [])
+    assert (rates(CLASSES), rates(PRICE), rates(PRICE, dropout=0.5), rates(PRICE, dropout=0.0)) == (
+        [0.4],
+        [0.1],
+        [0.5],
+        [],
+    )
 
 
-@pytest.mark.parametrize(("error", "said"), [
-    ("ModuleNotFoundError: No module named 'cupy'", 'no CuPy: pip install "ffnn_gpu[cuda12x]" where there is a GPU'),
-    ("CUDARuntimeError: cudaErrorNoDevice: no CUDA device", "no GPU: no CUDA device; ffnn-gpu info says more"),
-])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            "ModuleNotFoundError: No module named 'cupy'",
+            'no CuPy: pip install "ffnn_gpu[cuda12x]" where there is a GPU',
+        ),
+        (
+            "CUDARuntimeError: cudaErrorNoDevice: no CUDA device",
+            "no GPU: no CUDA device; ffnn-gpu info says more",
+        ),
+    ],
+)
 def test_missing_gpu_is_said_briefly(monkeypatch, error, said):
     rows, backend = {"train": 3, "validation": 2, "test": 1}, NumpyBackend()
     monkeypatch.setattr(messages, "probe", lambda index: Probe(index, "count devices", error))
     backend.reason = "asked for"
     assert messages.parts_line(rows, backend).endswith("; backend numpy (asked for)")
     backend.reason = "chosen by auto: CUDA device 0 cannot be used; it failed at the stage …"
-    assert messages.parts_line(rows, backend) == f"3 rows to train, 2 to validate, 1 to test; backend numpy ({said})"
+    assert (
+        messages.parts_line(rows, backend)
+        == f"3 rows to train, 2 to validate, 1 to test; backend numpy ({said})"
+    )
 
 
 def test_early_stop_and_the_best_epoch_are_said(classes):
@@ -193,7 +238,10 @@ def test_early_stop_and_the_best_epoch_are_said(classes):
     assert "next:" not in messages.result_lines(result.folder, report, brief=True)
     assert not [line for line in notes if "watches" in line]
     result = run.train(config(classes, epochs=1, early_stopping=2, validation=0.0), note=notes.append)
-    assert "no validation part: early stopping watches the training loss" in notes and result.report["best_epoch"] == 1
+    assert (
+        "no validation part: early stopping watches the training loss" in notes
+        and result.report["best_epoch"] == 1
+    )
 
 
 def test_more_epochs_are_proposed_where_the_rate_is_constant(classes):
@@ -204,7 +252,10 @@ def test_more_epochs_are_proposed_where_the_rate_is_constant(classes):
 
 
 def test_run_gets_the_first_free_number(classes):
-    assert [run.train(config(classes, epochs=1)).folder.as_posix() for _ in range(2)] == ["runs/data-1", "runs/data-2"]
+    assert [run.train(config(classes, epochs=1)).folder.as_posix() for _ in range(2)] == [
+        "runs/data-1",
+        "runs/data-2",
+    ]
 
 
 def test_picture_of_a_regression_is_predicted_against_true(here, tmp_path):
@@ -225,18 +276,27 @@ def test_saved_model_and_checkpoints_answer_like_the_trained_one(classes):
 
 def test_bare_network_of_a_run_folder_is_in_its_model(classes):
     folder = run.train(config(classes, epochs=1)).folder
-    with pytest.raises(CheckpointError) as caught: ffnn_gpu.load("runs/data-1", "numpy")
-    assert str(caught.value) == ("runs/data-1 is a run folder: use ffnn_gpu.Model.load, or "
-                                 f"load('{folder / 'model'}') for the bare network")  # fmt: skip
-    assert ffnn_gpu.load(folder / "model", "numpy").n_in == ffnn_gpu.Model.load(folder, "numpy").network.n_in == 4
+    with pytest.raises(CheckpointError) as caught:
+        ffnn_gpu.load("runs/data-1", "numpy")
+    assert str(caught.value) == (
+        "runs/data-1 is a run folder: use ffnn_gpu.Model.load, or "
+        f"load('{folder / 'model'}') for the bare network"
+    )
+    assert (
+        ffnn_gpu.load(folder / "model", "numpy").n_in
+        == ffnn_gpu.Model.load(folder, "numpy").network.n_in
+        == 4
+    )
 
 
 def test_regression_is_reported_in_the_targets_units(classes, tmp_path):
-    result = run.train(config(csv_file(tmp_path, PRICE), hidden=(), epochs=20, lr=0.15, dtype="float64", test=0.3))
+    result = run.train(
+        config(csv_file(tmp_path, PRICE), hidden=(), epochs=20, lr=0.15, dtype="float64", test=0.3)
+    )
     y, prediction = PRICE, result.model.predict(X)
     rmse = np.sqrt(np.mean((y - prediction) ** 2))
     assert rmse == pytest.approx(result.report["test"]["rmse"], rel=1) and result.report["test"]["r2"] > 0.9
-    assert 0.5 * rmse < result.history["val_rmse"][-1] < 2 * rmse < 1000       # not in standard deviations
+    assert 0.5 * rmse < result.history["val_rmse"][-1] < 2 * rmse < 1000  # not in standard deviations
 
 
 def test_features_and_target_stay_as_they_are_without_standardize(classes):
@@ -272,32 +332,51 @@ def test_run_repeats_from_its_own_configuration(classes):
     b = run.train(config(classes, seed=3))
     assert [row["loss"] for row in a.history.rows] == [row["loss"] for row in b.history.rows]
     assert (a.folder / "config.toml").read_bytes() == (b.folder / "config.toml").read_bytes()
-    assert (a.folder / "model/model.safetensors").read_bytes() == (b.folder / "model/model.safetensors").read_bytes()
+    assert (a.folder / "model/model.safetensors").read_bytes() == (
+        b.folder / "model/model.safetensors"
+    ).read_bytes()
 
 
-@pytest.mark.parametrize("settings", [
-    {"loss": "cross_entropy"}, {"label_smoothing": 0.1}, {"class_weight": "balanced"}, {"optimizer": "sgd", "lr": 0.01},
-    {"normalization": "batch", "accumulate": 2}, {"schedule": "cosine", "clip_norm": 1.0, "l1": 1e-4, "l2": 1e-4},
-    {"metrics": ("balanced_accuracy", "f1_macro", "top_k_accuracy")}, {"weight_decay": 0.0, "ema": 0.9},
-])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "cross_entropy"},
+        {"label_smoothing": 0.1},
+        {"class_weight": "balanced"},
+        {"optimizer": "sgd", "lr": 0.01},
+        {"normalization": "batch", "accumulate": 2},
+        {"schedule": "cosine", "clip_norm": 1.0, "l1": 1e-4, "l2": 1e-4},
+        {"metrics": ("balanced_accuracy", "f1_macro", "top_k_accuracy")},
+        {"weight_decay": 0.0, "ema": 0.9},
+    ],
+)
 def test_every_setting_trains(classes, settings):
     result = run.train(config(classes, epochs=1, **settings))
     assert np.isfinite([*result.report["test"].values()]).all()
 
 
-@pytest.mark.parametrize(("settings", "complaint"), [
-    ({"activation": "rleu"}, "no activation is called 'rleu'"), ({"optimizer": "adm"}, "no optimizer is called 'adm'"),
-    ({"schedule": "cosin"}, "no schedule is called 'cosin'"), ({"metrics": ("acuracy",)}, "unknown metric 'acuracy'"),
-    ({"loss": "hinge"}, "loss 'hinge' does not fit"), ({"metrics": ("r2",)}, "metric 'r2' does not fit"),
-    ({"device": "tpu"}, "no backend is called 'tpu'"),
-])
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"activation": "rleu"}, "no activation is called 'rleu'"),
+        ({"optimizer": "adm"}, "no optimizer is called 'adm'"),
+        ({"schedule": "cosin"}, "no schedule is called 'cosin'"),
+        ({"metrics": ("acuracy",)}, "unknown metric 'acuracy'"),
+        ({"loss": "hinge"}, "loss 'hinge' does not fit"),
+        ({"metrics": ("r2",)}, "metric 'r2' does not fit"),
+        ({"device": "tpu"}, "no backend is called 'tpu'"),
+    ],
+)
 def test_wrong_name_is_said_before_anything_is_written(classes, tmp_path, settings, complaint):
-    with pytest.raises(ConfigurationError, match=complaint): run.train(config(classes, **settings))
+    with pytest.raises(ConfigurationError, match=complaint):
+        run.train(config(classes, **settings))
     assert not (tmp_path / "runs").exists()
 
 
 def test_class_weight_of_a_regression_is_refused(tmp_path):
-    with pytest.raises(ConfigurationError, match="class_weight needs one class per row; this is a regression task"):
+    with pytest.raises(
+        ConfigurationError, match="class_weight needs one class per row; this is a regression task"
+    ):
         run.train(config(csv_file(tmp_path, PRICE), class_weight="balanced"))
 
 
@@ -312,8 +391,19 @@ def test_without_matplotlib_there_are_no_pictures_and_one_sentence(here, monkeyp
 
 def test_diverged_run_leaves_its_history(classes):
     with pytest.raises(DivergedError), np.errstate(all="ignore"):
-        run.train(config(classes, optimizer="sgd", lr=1e30, schedule="constant", out="runs/x", loss="auto", epochs=9,
-                         normalization="none", standardize=False))  # fmt: skip
+        run.train(
+            config(
+                classes,
+                optimizer="sgd",
+                lr=1e30,
+                schedule="constant",
+                out="runs/x",
+                loss="auto",
+                epochs=9,
+                normalization="none",
+                standardize=False,
+            )
+        )
     assert {path.name for path in Path("runs/x").iterdir()} >= {"config.toml", "metrics.jsonl"}
 
 
@@ -323,7 +413,9 @@ def test_diverged_run_leaves_its_history(classes):
 def test_existing_run_is_replaced_only_when_asked(classes, tmp_path):
     first = config(classes, out="runs/x")
     run.train(first)
-    with pytest.raises(ConfigurationError, match=r"^runs/x exists; use --resume, --overwrite or another --out$"):
+    with pytest.raises(
+        ConfigurationError, match=r"^runs/x exists; use --resume, --overwrite or another --out$"
+    ):
         run.train(first)
     (tmp_path / "runs/x/notes.txt").write_text("mine")
     assert len(run.train(vary(first, epochs=2, seed=1), overwrite=True).history) == 2
@@ -344,7 +436,8 @@ def test_finished_run_goes_on_to_more_epochs(classes):
     whole = run.train(config(classes, out="runs/y", schedule="constant", epochs=5))
     assert [row["loss"] for row in longer.history.rows] == [row["loss"] for row in whole.history.rows]
     models = [checkpoint.load(f"runs/{name}/model", "numpy").params.to_host() for name in "xy"]
-    for name, value in models[0].items(): np.testing.assert_array_equal(value, models[1][name])
+    for name, value in models[0].items():
+        np.testing.assert_array_equal(value, models[1][name])
 
 
 def test_run_goes_on_from_another_folder(classes, tmp_path, monkeypatch):
@@ -359,27 +452,34 @@ def test_run_goes_on_from_another_folder(classes, tmp_path, monkeypatch):
 def test_resuming_with_other_settings_is_refused(classes):
     first = config(classes, out="runs/x")
     run.train(first)
-    with pytest.raises(ConfigurationError, match=r"runs/x cannot go on .*: hidden \(8,\) → \(9,\), seed 0 → 4; only epochs"):
+    with pytest.raises(
+        ConfigurationError, match=r"runs/x cannot go on .*: hidden \(8,\) → \(9,\), seed 0 → 4; only epochs"
+    ):
         run.train(vary(first, hidden=(9,), seed=4), resume=True)
-    with pytest.raises(ConfigurationError, match="give one of them"): run.train(first, resume=True, overwrite=True)
+    with pytest.raises(ConfigurationError, match="give one of them"):
+        run.train(first, resume=True, overwrite=True)
     with pytest.raises(ConfigurationError, match="there is nothing to resume in runs/y"):
         run.train(vary(first, out="runs/y"), resume=True)
 
 
 def test_unknown_data_leave_no_folder_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError): run.train(config("nothing.csv"))
+    with pytest.raises(DataError):
+        run.train(config("nothing.csv"))
     assert [*tmp_path.iterdir()] == []
 
 
 def test_unknown_label_in_the_test_part_is_said_before_the_training(tmp_path, no_pictures):
     np.savez(tmp_path / "a.npz", x=X, y=CLASSES, x_test=X[:2], y_test=np.array(["ant", "dog"]))
     settings = config(str(tmp_path / "a.npz"), out=str(tmp_path / "r"))
-    with pytest.raises(DataError, match="label 'dog' at row 1"): run.train(settings)
+    with pytest.raises(DataError, match="label 'dog' at row 1"):
+        run.train(settings)
     assert not (tmp_path / "r").exists()
 
 
 def test_reduce_on_plateau_is_a_schedule_by_name(tmp_path):
-    config = TrainConfig(data="iris", hidden=(4,), epochs=2, schedule="reduce_on_plateau", out=str(tmp_path / "run"))
+    config = TrainConfig(
+        data="iris", hidden=(4,), epochs=2, schedule="reduce_on_plateau", out=str(tmp_path / "run")
+    )
     assert len(run.train(config).history) == 2
     assert resolve({}, file=tmp_path / "run" / "config.toml", environment={}).schedule == "reduce_on_plateau"

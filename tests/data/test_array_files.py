@@ -19,14 +19,16 @@ def assert_refused_or_equal(read, path):
     try:
         got = read(path)
     except DataError as error:
-        if path.name not in str(error): raise
+        if path.name not in str(error):
+            raise
     else:
         np.testing.assert_array_equal(got, TINY)
 
 
-@pytest.mark.parametrize(("code", "dtype"), [
-    (0x08, ">u1"), (0x09, ">i1"), (0x0B, ">i2"), (0x0C, ">i4"), (0x0D, ">f4"), (0x0E, ">f8"),
-])
+@pytest.mark.parametrize(
+    ("code", "dtype"),
+    [(0x08, ">u1"), (0x09, ">i1"), (0x0B, ">i2"), (0x0C, ">i4"), (0x0D, ">f4"), (0x0E, ">f8")],
+)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_idx_array_comes_back_equal_in_native_byte_order(tmp_path, code, dtype, pack):
     path = tmp_path / "array-idx"
@@ -54,7 +56,8 @@ def test_idx_file_truncated_at_any_byte_is_refused(tmp_path):
     whole = idx_bytes(TINY, 0x0B)
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"ends after") as caught: read_idx(path)
+        with pytest.raises(DataError, match=r"ends after") as caught:
+            read_idx(path)
         assert str(path) in str(caught.value)
     assert "ends after 11 of 12 declared bytes" in str(caught.value)
 
@@ -64,7 +67,8 @@ def test_idx_gzip_truncated_at_any_byte_is_refused(tmp_path):
     whole = gzip.compress(idx_bytes(TINY, 0x0B))
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"tiny-idx\.gz"): read_idx(path)
+        with pytest.raises(DataError, match=r"tiny-idx\.gz"):
+            read_idx(path)
 
 
 def test_idx_gzip_with_a_flipped_bit_is_refused_or_unchanged(tmp_path):
@@ -74,7 +78,7 @@ def test_idx_gzip_with_a_flipped_bit_is_refused_or_unchanged(tmp_path):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
-        assert_refused_or_equal(read_idx, path)    # bits of gzip's time stamp and flags change nothing
+        assert_refused_or_equal(read_idx, path)  # bits of gzip's time stamp and flags change nothing
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -85,11 +89,14 @@ def test_idx_with_more_bytes_than_declared_is_refused(tmp_path, pack):
         read_idx(path)
 
 
-@pytest.mark.parametrize("start", [b"\0\0\x0a\x01", b"\0\1\x08\x01", b"\0\0\x08\x00", b"\0\0\x08\xff", b"\x89PNG"])
+@pytest.mark.parametrize(
+    "start", [b"\0\0\x0a\x01", b"\0\1\x08\x01", b"\0\0\x08\x00", b"\0\0\x08\xff", b"\x89PNG"]
+)
 def test_idx_with_wrong_magic_shows_its_first_bytes(tmp_path, start):
     path = tmp_path / "picture"
     path.write_bytes(start + bytes(2000))
-    with pytest.raises(DataError, match=rf"not an IDX file: its first bytes are {start.hex(' ')}"): read_idx(path)
+    with pytest.raises(DataError, match=rf"not an IDX file: its first bytes are {start.hex(' ')}"):
+        read_idx(path)
 
 
 def test_idx_declaring_more_than_the_cap_is_refused_with_both_numbers(tmp_path):
@@ -98,20 +105,25 @@ def test_idx_declaring_more_than_the_cap_is_refused_with_both_numbers(tmp_path):
     with pytest.raises(DataError, match=rf"declares {(2**32 - 1) ** 3} bytes .* at most {4 << 30} are read"):
         read_idx(path)
     path.write_bytes(idx_bytes(TINY, 0x0B))
-    with pytest.raises(DataError, match=r"declares 12 bytes .* at most 11 are read"): read_idx(path, max_bytes=11)
+    with pytest.raises(DataError, match=r"declares 12 bytes .* at most 11 are read"):
+        read_idx(path, max_bytes=11)
 
 
 def test_idx_dimensions_do_not_wrap_around(tmp_path):
     path = tmp_path / "wrap-idx"
-    path.write_bytes(struct.pack(">HBB2I", 0, 0x0C, 2, 2**31, 2**31))               # 2⁶⁴ bytes: 0 in 64 bits
-    with pytest.raises(DataError, match=f"declares {2**64} bytes"): read_idx(path)
+    path.write_bytes(struct.pack(">HBB2I", 0, 0x0C, 2, 2**31, 2**31))  # 2⁶⁴ bytes: 0 in 64 bits
+    with pytest.raises(DataError, match=f"declares {2**64} bytes"):
+        read_idx(path)
 
 
 class CountingReads:
     """A file that counts the compressed bytes taken from it."""
 
-    def __init__(self, file): self.file, self.taken = file, 0
-    def seek(self, *place): return self.file.seek(*place)
+    def __init__(self, file):
+        self.file, self.taken = file, 0
+
+    def seek(self, *place):
+        return self.file.seek(*place)
 
     def read(self, size=-1):
         piece = self.file.read(size)
@@ -123,7 +135,8 @@ def test_gzip_bomb_stops_at_the_declared_size(tmp_path, monkeypatch):
     path = tmp_path / "bomb-idx.gz"
     with gzip.open(path, "wb", compresslevel=9) as stream:
         stream.write(struct.pack(">HBBI", 0, 8, 1, 1000))
-        for _ in range(64): stream.write(bytes(1 << 20))             # 64 MiB behind a header that declares 1000 bytes
+        for _ in range(64):
+            stream.write(bytes(1 << 20))  # 64 MiB behind a header that declares 1000 bytes
     counting = CountingReads(None)
     real = gzip.GzipFile
 
@@ -132,7 +145,8 @@ def test_gzip_bomb_stops_at_the_declared_size(tmp_path, monkeypatch):
         return real(fileobj=counting)
 
     monkeypatch.setattr("ffnn_gpu.data.array_files.gzip.GzipFile", counted)
-    with pytest.raises(DataError, match="goes on after the 1000 bytes"): read_idx(path)
+    with pytest.raises(DataError, match="goes on after the 1000 bytes"):
+        read_idx(path)
     assert 0 < counting.taken < path.stat().st_size
 
 
@@ -141,7 +155,8 @@ def test_lying_header_costs_no_memory(tmp_path):
     path = tmp_path / "liar-idx"
     path.write_bytes(struct.pack(">HBBI", 0, 8, 1, 4_000_000_000) + bytes(100))
     tracemalloc.start()
-    with pytest.raises(DataError, match="ends after 100 of 4000000000 declared bytes"): read_idx(path)
+    with pytest.raises(DataError, match="ends after 100 of 4000000000 declared bytes"):
+        read_idx(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 << 20
@@ -165,9 +180,11 @@ def test_npy_truncated_at_any_byte_or_too_long_is_refused(tmp_path):
     whole = path.read_bytes()
     for content in [whole[:length] for length in range(len(whole))] + [whole + b"\0"]:
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"a\.npy"): read_npy(path)
+        with pytest.raises(DataError, match=r"a\.npy"):
+            read_npy(path)
     assert len(whole) == 140
-    with pytest.raises(DataError, match="has 141 bytes; its header declares 140"): read_npy(path)
+    with pytest.raises(DataError, match="has 141 bytes; its header declares 140"):
+        read_npy(path)
 
 
 def test_npy_with_damaged_header_is_a_data_error_or_read(tmp_path):
@@ -179,23 +196,29 @@ def test_npy_with_damaged_header_is_a_data_error_or_read(tmp_path):
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         try:
-            assert read_npy(path).nbytes == 12     # another dtype or order of the same size cannot be told
+            assert read_npy(path).nbytes == 12  # another dtype or order of the same size cannot be told
         except DataError as error:
-            if "a.npy" not in str(error): raise
+            if "a.npy" not in str(error):
+                raise
 
 
 def test_npy_declaring_32_gib_in_128_bytes_is_refused_before_allocation(tmp_path):
     path = tmp_path / "a.npy"
     with path.open("wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (1 << 32,)})
-    with pytest.raises(DataError, match=rf"has 128 bytes; its header declares {128 + (8 << 32)}"): read_npy(path)
+        np.lib.format.write_array_header_1_0(
+            stream, {"descr": "<f8", "fortran_order": False, "shape": (1 << 32,)}
+        )
+    with pytest.raises(DataError, match=rf"has 128 bytes; its header declares {128 + (8 << 32)}"):
+        read_npy(path)
 
 
 def test_python_objects_are_never_unpickled(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}]), allow_pickle=True)
-    with pytest.raises(DataError, match="holds Python objects"): read_npy(tmp_path / "a.npy")
+    with pytest.raises(DataError, match="holds Python objects"):
+        read_npy(tmp_path / "a.npy")
     np.savez(tmp_path / "a.npz", X=np.array([{"a": 1}]))
-    with pytest.raises(DataError, match="array 'X' holds Python objects"): read_npz(tmp_path / "a.npz", "X")
+    with pytest.raises(DataError, match="array 'X' holds Python objects"):
+        read_npz(tmp_path / "a.npz", "X")
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -228,7 +251,11 @@ def test_npz_with_any_flipped_bit_is_refused_or_unchanged(tmp_path):
 def test_npz_that_is_no_zip_or_lacks_the_array_is_named(tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(b"no zip")
-    with pytest.raises(DataError, match=r"a\.npz cannot be read: BadZipFile"): read_npz(path, "X")
-    with zipfile.ZipFile(path, "w") as archive: archive.writestr("X.npy", b"short")
-    with pytest.raises(DataError, match=r"a\.npz cannot be read: ValueError"): read_npz(path, "X")
-    with pytest.raises(DataError, match=r"a\.npz cannot be read: KeyError"): read_npz(path, "y")
+    with pytest.raises(DataError, match=r"a\.npz cannot be read: BadZipFile"):
+        read_npz(path, "X")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("X.npy", b"short")
+    with pytest.raises(DataError, match=r"a\.npz cannot be read: ValueError"):
+        read_npz(path, "X")
+    with pytest.raises(DataError, match=r"a\.npz cannot be read: KeyError"):
+        read_npz(path, "y")

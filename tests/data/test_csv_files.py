@@ -14,6 +14,7 @@ def csv_file(tmp_path):
         path = tmp_path / name
         path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
         return str(path)
+
     return write
 
 
@@ -31,10 +32,17 @@ def test_csv_target_is_chosen_by_name_or_index(csv_file, target):
     assert table.feature_names == ("a", "c") and table.target_name == "b"
 
 
-@pytest.mark.parametrize(("cells", "kind", "values"), [
-    ("1 2", "i", [1, 2]), ("1 2.0", "f", [1.0, 2.0]), ("-3 1e2", "f", [-3.0, 100.0]), ("cat 7", "U", ["cat", "7"]),
-    ("9223372036854775807 0", "i", [2**63 - 1, 0]), ("nan_ 1", "U", ["nan_", "1"]),
-])
+@pytest.mark.parametrize(
+    ("cells", "kind", "values"),
+    [
+        ("1 2", "i", [1, 2]),
+        ("1 2.0", "f", [1.0, 2.0]),
+        ("-3 1e2", "f", [-3.0, 100.0]),
+        ("cat 7", "U", ["cat", "7"]),
+        ("9223372036854775807 0", "i", [2**63 - 1, 0]),
+        ("nan_ 1", "U", ["nan_", "1"]),
+    ],
+)
 def test_csv_target_kind_follows_its_literals(csv_file, cells, kind, values):
     first, second = cells.split()
     _, y, _ = read_csv(csv_file(f"a,y\n0,{first}\n0,{second}\n"))
@@ -53,45 +61,52 @@ def test_csv_gz_reads_like_csv(csv_file):
     assert x.tolist() == [[1]] and y.tolist() == [2]
 
 
-@pytest.mark.parametrize(("text", "target", "has_header"), [
-    ("a,b\n1,2\n", None, True),
-    ("1,2\n3,4\n", None, False),
-    ("5.1,3.5,setosa\n4.9,3.0,setosa\n", None, False),              # UCI's iris.data
-    ("0,1,target\n5.1,3.5,0\n", None, True),                        # pandas' numbered columns
-    ("0,1,kind\n5.1,3.5,setosa\n", "kind", True),
-])
+@pytest.mark.parametrize(
+    ("text", "target", "has_header"),
+    [
+        ("a,b\n1,2\n", None, True),
+        ("1,2\n3,4\n", None, False),
+        ("5.1,3.5,setosa\n4.9,3.0,setosa\n", None, False),  # UCI's iris.data
+        ("0,1,target\n5.1,3.5,0\n", None, True),  # pandas' numbered columns
+        ("0,1,kind\n5.1,3.5,setosa\n", "kind", True),
+    ],
+)
 def test_csv_header_is_detected(csv_file, text, target, has_header):
     x, _, table = read_csv(csv_file(text), target)
     assert (table.feature_names is not None) == has_header and len(x) == text.count("\n") - has_header
 
 
-@pytest.mark.parametrize(("text", "target", "message"), [
-    ("", None, "t.csv is empty"),
-    ("\n\n", None, "t.csv is empty"),
-    ("a,b\n", None, "t.csv has a header and no rows"),
-    ("a\n1\n", None, "t.csv has 1 column; features and a target, separated by commas, are needed"),
-    ("a,b\n1,2\n\n1,2,3\n", None, "t.csv, line 4: 3 fields; the first row has 2"),
-    ("a,b\n1,2\n1\n", None, "t.csv, line 3: 1 fields; the first row has 2"),
-    ("a,b,c\n1,2,3\n1,red,3\n", None, "t.csv, line 3, column 'b': 'red' is not a finite number"),
-    ("a,b,c\n1,NaN,3\n", None, "t.csv, line 2, column 'b': 'NaN' is not a finite number"),
-    ("a,b,c\n-inf,1,3\n", None, "t.csv, line 2, column 'a': '-inf' is not a finite number"),
-    ("a,b,c\n1,,3\n", None, "t.csv, line 2, column 'b': the cell is empty"),
-    ("1,2,3\n1, ,3\n", None, "t.csv, line 2, column 1: the cell is empty"),
-    ("NA,2,3\n1,2,3\n", None, "t.csv, line 1, column 0: 'NA' is not a finite number"),
-    ("a,b\n1,2\n1,\n", None, "t.csv, line 3, column 'b': the target is empty"),
-    ("a,b\n1,2\n1,nan\n", None, "t.csv, line 3: the target 'nan' is not finite"),
-    ("age,income\n1,2\n", "incone", "t.csv has no column 'incone'; did you mean 'income'?"),
-    ("age,income\n1,2\n", "zzz", "t.csv has no column 'zzz'; columns: age, income"),
-    ("a,a,b\n1,2,3\n", "a", "t.csv: 2 columns are called 'a'; give the index of one"),
-    ("1,2\n3,4\n", "y", "t.csv has no header, so no column 'y'; give an index, 0 … 1"),
-    ("1,2\n3,4\n", 2, "t.csv: there is no target column 2; the columns are 0 … 1"),
-    ("1,2\n3,4\n", -1, "t.csv: there is no target column -1; the columns are 0 … 1"),
-    ('a,b\n1,"2\n', None, "t.csv, line 2: unexpected end of data"),
-    ("a,b\n1," + "9" * 200_000 + "\n", None, "t.csv, line 2: field larger than field limit (131072)"),
-])
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("", None, "t.csv is empty"),
+        ("\n\n", None, "t.csv is empty"),
+        ("a,b\n", None, "t.csv has a header and no rows"),
+        ("a\n1\n", None, "t.csv has 1 column; features and a target, separated by commas, are needed"),
+        ("a,b\n1,2\n\n1,2,3\n", None, "t.csv, line 4: 3 fields; the first row has 2"),
+        ("a,b\n1,2\n1\n", None, "t.csv, line 3: 1 fields; the first row has 2"),
+        ("a,b,c\n1,2,3\n1,red,3\n", None, "t.csv, line 3, column 'b': 'red' is not a finite number"),
+        ("a,b,c\n1,NaN,3\n", None, "t.csv, line 2, column 'b': 'NaN' is not a finite number"),
+        ("a,b,c\n-inf,1,3\n", None, "t.csv, line 2, column 'a': '-inf' is not a finite number"),
+        ("a,b,c\n1,,3\n", None, "t.csv, line 2, column 'b': the cell is empty"),
+        ("1,2,3\n1, ,3\n", None, "t.csv, line 2, column 1: the cell is empty"),
+        ("NA,2,3\n1,2,3\n", None, "t.csv, line 1, column 0: 'NA' is not a finite number"),
+        ("a,b\n1,2\n1,\n", None, "t.csv, line 3, column 'b': the target is empty"),
+        ("a,b\n1,2\n1,nan\n", None, "t.csv, line 3: the target 'nan' is not finite"),
+        ("age,income\n1,2\n", "incone", "t.csv has no column 'incone'; did you mean 'income'?"),
+        ("age,income\n1,2\n", "zzz", "t.csv has no column 'zzz'; columns: age, income"),
+        ("a,a,b\n1,2,3\n", "a", "t.csv: 2 columns are called 'a'; give the index of one"),
+        ("1,2\n3,4\n", "y", "t.csv has no header, so no column 'y'; give an index, 0 … 1"),
+        ("1,2\n3,4\n", 2, "t.csv: there is no target column 2; the columns are 0 … 1"),
+        ("1,2\n3,4\n", -1, "t.csv: there is no target column -1; the columns are 0 … 1"),
+        ('a,b\n1,"2\n', None, "t.csv, line 2: unexpected end of data"),
+        ("a,b\n1," + "9" * 200_000 + "\n", None, "t.csv, line 2: field larger than field limit (131072)"),
+    ],
+)
 def test_csv_complaint_names_line_and_column(csv_file, text, target, message):
     path = csv_file(text)
-    with pytest.raises(DataError) as caught: read_csv(path, target)
+    with pytest.raises(DataError) as caught:
+        read_csv(path, target)
     assert str(caught.value) == path.removesuffix("t.csv") + message
 
 
@@ -99,13 +114,16 @@ def test_csv_gz_truncated_at_any_byte_is_refused(csv_file, tmp_path):
     whole = gzip.compress(b"a,b\n1,2\n3,4\n")
     for length in range(len(whole)):
         (tmp_path / "t.csv.gz").write_bytes(whole[:length])
-        with pytest.raises(DataError, match=r"t\.csv\.gz"): read_csv(tmp_path / "t.csv.gz")
+        with pytest.raises(DataError, match=r"t\.csv\.gz"):
+            read_csv(tmp_path / "t.csv.gz")
 
 
 def test_csv_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"a,b\n1,\xff\n")
-    with pytest.raises(DataError, match=r"t\.csv cannot be read: UnicodeDecodeError"): read_csv(tmp_path / "t.csv")
-    with pytest.raises(DataError, match=r"none\.csv cannot be read: FileNotFoundError"): read_csv(tmp_path / "none.csv")
+    with pytest.raises(DataError, match=r"t\.csv cannot be read: UnicodeDecodeError"):
+        read_csv(tmp_path / "t.csv")
+    with pytest.raises(DataError, match=r"none\.csv cannot be read: FileNotFoundError"):
+        read_csv(tmp_path / "none.csv")
 
 
 def test_csv_gzip_bomb_stops_at_the_cap(csv_file, monkeypatch):
@@ -129,9 +147,11 @@ def test_table_reads_every_column_from_a_path_or_a_stream(csv_file):
 
 
 def test_table_complaint_names_the_stream(csv_file):
-    with pytest.raises(DataError, match="the table is empty"): read_table(io.StringIO(""))
+    with pytest.raises(DataError, match="the table is empty"):
+        read_table(io.StringIO(""))
     stream = io.StringIO("1,2\n3,x\n")
     stream.name = "<stdin>"
-    with pytest.raises(DataError, match="<stdin>, line 2, column 1: 'x' is not a finite number"): read_table(stream)
+    with pytest.raises(DataError, match="<stdin>, line 2, column 1: 'x' is not a finite number"):
+        read_table(stream)
     with open(csv_file("1\n2\n3,3\n")) as stream, pytest.raises(DataError, match=r"t\.csv, line 3: 2 fields"):
         read_table(stream)

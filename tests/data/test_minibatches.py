@@ -25,9 +25,12 @@ def batches(backend, x=X, y=Y, weight=None, dtype=np.float32, epoch=0, **order):
 
 def stored(kind, tmp_path):
     """X again, kept in another way."""
-    if kind == "fortran": return np.asfortranarray(X)
-    if kind == "strided": return np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3]
-    if kind == "negative stride": return np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1]
+    if kind == "fortran":
+        return np.asfortranarray(X)
+    if kind == "strided":
+        return np.repeat(np.repeat(X, 2, axis=0), 3, axis=1)[::2, ::3]
+    if kind == "negative stride":
+        return np.ascontiguousarray(X[::-1, ::-1])[::-1, ::-1]
     if kind == "read-only":
         x = X.copy()
         x.flags.writeable = False
@@ -49,11 +52,14 @@ def test_every_row_comes_once_per_epoch_with_its_target_and_weight(backend, batc
         np.testing.assert_array_equal(np.sort(y), Y)
         np.testing.assert_array_equal(x, X[y])
         np.testing.assert_array_equal(w, weight[y])
-        if not shuffle: np.testing.assert_array_equal(y, Y)
+        if not shuffle:
+            np.testing.assert_array_equal(y, Y)
 
 
 def test_permutation_depends_on_seed_and_epoch_and_on_nothing_else():
-    orders = {(seed, epoch): Order(4, seed=seed).permutation(50, epoch) for seed in range(3) for epoch in range(3)}
+    orders = {
+        (seed, epoch): Order(4, seed=seed).permutation(50, epoch) for seed in range(3) for epoch in range(3)
+    }
     for (seed, epoch), order in orders.items():
         np.testing.assert_array_equal(Order(9, drop_last=True, seed=seed).permutation(50, epoch), order)
     assert len({order.tobytes() for order in orders.values()}) == 9
@@ -91,11 +97,14 @@ def test_last_minibatch_holds_what_is_left_and_drop_last_leaves_it_out(backend):
 
 
 def test_order_and_the_rows_of_a_file_do_not_change(tmp_path):
-    assert Order(4) == Order(4, shuffle=True, drop_last=False, seed=0) != Order(5) and hash(Order(4)) == hash(Order(4))
+    assert Order(4) == Order(4, shuffle=True, drop_last=False, seed=0) != Order(5) and hash(Order(4)) == hash(
+        Order(4)
+    )
     rows = some_rows(get_backend("numpy"), stored("memory-mapped float32", tmp_path), Y[:3])
     assert rows != some_rows(get_backend("numpy"), rows.whole, Y[:3]) and hash(rows)
     for each in (Order(4), rows):
-        with pytest.raises(AttributeError): each.seed = each.index = 1
+        with pytest.raises(AttributeError):
+            each.seed = each.index = 1
 
 
 def test_drop_last_that_leaves_nothing_is_refused_with_both_numbers(backend):
@@ -103,10 +112,25 @@ def test_drop_last_that_leaves_nothing_is_refused_with_both_numbers(backend):
         Minibatches(backend, X, Y, None, np.float32, Order(24, drop_last=True))
 
 
-@pytest.mark.parametrize("kind", [
-    "fortran", "strided", "negative stride", "read-only", "float64", "float16", "int64", "int16", "uint8", ">i2", ">f8",
-    "memory-mapped float32", "memory-mapped float64", "memory-mapped uint8",
-])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "fortran",
+        "strided",
+        "negative stride",
+        "read-only",
+        "float64",
+        "float16",
+        "int64",
+        "int16",
+        "uint8",
+        ">i2",
+        ">f8",
+        "memory-mapped float32",
+        "memory-mapped float64",
+        "memory-mapped uint8",
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_minibatches_are_the_same_however_the_rows_are_stored(backend, tmp_path, kind, dtype):
     x = stored(kind, tmp_path)
@@ -127,9 +151,16 @@ def test_rows_of_targets_may_be_rows_of_numbers(backend):
         np.testing.assert_array_equal(part[:, 1], -part[:, 0])
 
 
-@pytest.mark.parametrize(("kind", "kept"), [
-    ("uint8", "uint8"), ("float16", "float16"), ("int32", "float32"), ("float64", "float32"), ("int64", "float32"),
-])
+@pytest.mark.parametrize(
+    ("kind", "kept"),
+    [
+        ("uint8", "uint8"),
+        ("float16", "float16"),
+        ("int32", "float32"),
+        ("float64", "float32"),
+        ("int64", "float32"),
+    ],
+)
 def test_rows_are_kept_in_the_smaller_of_their_type_and_the_network_s(backend, kind, kept):
     data = Minibatches(backend, X.astype(kind), Y, None, np.float32, Order(4))
     assert data.whole[0].dtype == kept and data.x.dtype == np.float32

@@ -14,7 +14,9 @@ LABELS = np.array([1, 0, 9, 1], dtype=np.uint8)
 
 
 def write_idx(path, array, pack=bytes):
-    path.write_bytes(pack(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()))
+    path.write_bytes(
+        pack(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes())
+    )
 
 
 @pytest.fixture
@@ -26,10 +28,16 @@ def idx_folder(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize(("name", "shape", "n_classes"), [
-    ("digits", (1797, 64), 10), ("breast_cancer", (569, 30), 2), ("wine", (178, 13), 3), ("iris", (150, 4), 3),
-    ("diabetes", (442, 10), None),
-])
+@pytest.mark.parametrize(
+    ("name", "shape", "n_classes"),
+    [
+        ("digits", (1797, 64), 10),
+        ("breast_cancer", (569, 30), 2),
+        ("wine", (178, 13), 3),
+        ("iris", (150, 4), 3),
+        ("diabetes", (442, 10), None),
+    ],
+)
 def test_bundled_set_has_its_published_shape(name, shape, n_classes):
     pytest.importorskip("sklearn")
     data = read(name)
@@ -40,7 +48,9 @@ def test_bundled_set_has_its_published_shape(name, shape, n_classes):
 
 def test_bundled_set_without_scikit_learn_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(DataError, match=r"'wine' comes with scikit-learn: pip install \"ffnn_gpu\[sklearn\]\""):
+    with pytest.raises(
+        DataError, match=r"'wine' comes with scikit-learn: pip install \"ffnn_gpu\[sklearn\]\""
+    ):
         read("wine")
 
 
@@ -50,14 +60,18 @@ def test_importing_readers_does_not_import_scikit_learn():
 
 
 def test_unknown_source_lists_what_is_accepted_and_the_closest_name(tmp_path):
-    with pytest.raises(DataError) as caught: read("digts")
-    for accepted in (*BUNDLED, ".csv.gz", ".npy", ".npz", "IDX"): assert accepted in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        read("digts")
+    for accepted in (*BUNDLED, ".csv.gz", ".npy", ".npz", "IDX"):
+        assert accepted in str(caught.value)
     assert str(caught.value).endswith("did you mean 'digits'?")
     (tmp_path / "train.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"tran\.csv' is no data set: .* did you mean '.*train\.csv'\?"):
         read(tmp_path / "tran.csv")
     (tmp_path / "notes.txt").write_text("a")
-    with pytest.raises(DataError, match=r"notes\.txt: \.txt files are not read; \.csv, \.csv\.gz, \.npy, \.npz or a"):
+    with pytest.raises(
+        DataError, match=r"notes\.txt: \.txt files are not read; \.csv, \.csv\.gz, \.npy, \.npz or a"
+    ):
         read(tmp_path / "notes.txt")
 
 
@@ -79,9 +93,10 @@ def test_csv_becomes_a_dataset_with_names(tmp_path, file):
     assert data.x_test is None and data.y_test is None
 
 
-@pytest.mark.parametrize(("target", "x", "y"), [
-    (None, [[1, 2], [4, 5]], [3, 6]), (0, [[2, 3], [5, 6]], [1, 4]), ("1", [[1, 3], [4, 6]], [2, 5]),
-])
+@pytest.mark.parametrize(
+    ("target", "x", "y"),
+    [(None, [[1, 2], [4, 5]], [3, 6]), (0, [[2, 3], [5, 6]], [1, 4]), ("1", [[1, 3], [4, 6]], [2, 5])],
+)
 def test_npy_target_is_a_column_of_the_matrix(tmp_path, target, x, y):
     np.save(tmp_path / "a.npy", np.array([[1.0, 2, 3], [4, 5, 6]]))
     data = read(tmp_path / "a.npy", target)
@@ -90,26 +105,38 @@ def test_npy_target_is_a_column_of_the_matrix(tmp_path, target, x, y):
 
 def test_npy_features_stay_in_the_mapped_file(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((5, 3)))
-    for target in (None, 0): assert isinstance(read(tmp_path / "a.npy", target).x, np.memmap)
+    for target in (None, 0):
+        assert isinstance(read(tmp_path / "a.npy", target).x, np.memmap)
 
 
-@pytest.mark.parametrize("array", [np.zeros(3), np.zeros((3, 1)), np.zeros((2, 2), complex), np.array([["a", "b"]])])
+@pytest.mark.parametrize(
+    "array", [np.zeros(3), np.zeros((3, 1)), np.zeros((2, 2), complex), np.array([["a", "b"]])]
+)
 def test_npy_that_is_no_table_shows_dtype_and_shape(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(DataError) as caught: read(tmp_path / "a.npy")
-    assert f"holds {array.dtype} of shape {array.shape}; numbers (n, features + 1) are needed" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        read(tmp_path / "a.npy")
+    assert f"holds {array.dtype} of shape {array.shape}; numbers (n, features + 1) are needed" in str(
+        caught.value
+    )
 
 
 def test_npy_column_out_of_range_shows_the_range(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2, 3)))
     with pytest.raises(DataError, match="there is no target column 3; the columns are 0 … 2"):
         read(tmp_path / "a.npy", 3)
-    with pytest.raises(DataError, match="no header, so no column 'y'"): read(tmp_path / "a.npy", "y")
+    with pytest.raises(DataError, match="no header, so no column 'y'"):
+        read(tmp_path / "a.npy", "y")
 
 
-@pytest.mark.parametrize("names", [
-    ("X", "y", "X_test", "y_test"), ("x", "y", "x_test", "y_test"), ("x_train", "y_train", "x_test", "y_test"),
-])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("X", "y", "X_test", "y_test"),
+        ("x", "y", "x_test", "y_test"),
+        ("x_train", "y_train", "x_test", "y_test"),
+    ],
+)
 def test_npz_parts_are_found_by_name_and_images_flattened(tmp_path, names):
     np.savez(tmp_path / "a.npz", **dict(zip(names, (IMAGES, LABELS, IMAGES[:2], LABELS[:2]), strict=True)))
     data = read(tmp_path / "a.npz")
@@ -123,17 +150,33 @@ def test_npz_without_test_part_has_none(tmp_path):
     assert data.x_test is None and data.y_test is None and data.y.shape == (4, 4)
 
 
-@pytest.mark.parametrize(("arrays", "message"), [
-    ({"pixels": IMAGES, "y": LABELS}, r"arrays pixels, y; it needs X \(or x, X_train, x_train\) and y \(or"),
-    ({"X": IMAGES, "y": LABELS[:3]}, r"a: x has shape \(4, 6\), y \(3,\)"),
-    ({"X": IMAGES, "y": LABELS, "X_test": IMAGES}, "a: of x_test and y_test, only one is there"),
-    ({"X": IMAGES, "y": LABELS, "X_test": IMAGES, "y_test": LABELS[:1]}, r"test part: x has shape \(4, 6\), y \(1,\)"),
-    ({"X": IMAGES, "y": LABELS, "X_test": IMAGES[:, 0], "y_test": LABELS}, "x has 6 columns; x_test has 3"),
-    ({"X": LABELS, "y": LABELS}, r"x is uint8 of shape \(4,\); numbers of shape \(n, features\) are needed"),
-])
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"pixels": IMAGES, "y": LABELS},
+            r"arrays pixels, y; it needs X \(or x, X_train, x_train\) and y \(or",
+        ),
+        ({"X": IMAGES, "y": LABELS[:3]}, r"a: x has shape \(4, 6\), y \(3,\)"),
+        ({"X": IMAGES, "y": LABELS, "X_test": IMAGES}, "a: of x_test and y_test, only one is there"),
+        (
+            {"X": IMAGES, "y": LABELS, "X_test": IMAGES, "y_test": LABELS[:1]},
+            r"test part: x has shape \(4, 6\), y \(1,\)",
+        ),
+        (
+            {"X": IMAGES, "y": LABELS, "X_test": IMAGES[:, 0], "y_test": LABELS},
+            "x has 6 columns; x_test has 3",
+        ),
+        (
+            {"X": LABELS, "y": LABELS},
+            r"x is uint8 of shape \(4,\); numbers of shape \(n, features\) are needed",
+        ),
+    ],
+)
 def test_npz_that_does_not_fit_together_shows_the_numbers(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(DataError, match=message): read(tmp_path / "a.npz")
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("separator", ["-", "."])
@@ -160,19 +203,24 @@ def test_idx_folder_is_one_whatever_lies_beside(idx_folder):
 
 def test_idx_folder_with_other_counts_shows_both(idx_folder):
     write_idx(idx_folder / "train-labels-idx1-ubyte", LABELS[:3])
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte has 4 images; train-labels-.* has \(3,\) labels"):
+    with pytest.raises(
+        DataError, match=r"train-images-idx3-ubyte has 4 images; train-labels-.* has \(3,\) labels"
+    ):
         read(idx_folder)
 
 
 def test_idx_folder_with_a_missing_file_names_it(idx_folder):
     test_labels = idx_folder / "t10k-labels.idx1-ubyte"
     write_idx(test_labels, LABELS)
-    with pytest.raises(DataError, match="mnist has t10k-labels but no t10k-images"): read(idx_folder)
+    with pytest.raises(DataError, match="mnist has t10k-labels but no t10k-images"):
+        read(idx_folder)
     (idx_folder / "train-labels-idx1-ubyte").unlink()
-    with pytest.raises(DataError, match="mnist has train-images but no train-labels"): read(idx_folder)
+    with pytest.raises(DataError, match="mnist has train-images but no train-labels"):
+        read(idx_folder)
     (idx_folder / "train-images-idx3-ubyte").unlink()
     test_labels.unlink()
-    with pytest.raises(DataError, match="mnist has no train-images-idx3-ubyte"): read(idx_folder)
+    with pytest.raises(DataError, match="mnist has no train-images-idx3-ubyte"):
+        read(idx_folder)
 
 
 def test_dataset_of_mismatched_arrays_cannot_be_made():

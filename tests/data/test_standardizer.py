@@ -12,9 +12,13 @@ X = np.random.default_rng(0).normal(3.0, 5.0, (501, 7)) * 10.0 ** np.arange(-3, 
 
 def test_standardizer_example_worked_by_hand():
     standardizer = Standardizer.fit([[1, 5], [3, 5], [8, 5]])
-    np.testing.assert_array_equal(standardizer.mean, [4, 5])         # (1 + 3 + 8) / 3
-    np.testing.assert_allclose(standardizer.scale, [np.sqrt(26 / 3), 1], rtol=1e-15)      # 9 + 1 + 16 = 26; constant: 1
-    np.testing.assert_allclose(standardizer.transform([[1, 5]], np.float64), [[-3 / np.sqrt(26 / 3), 0]], rtol=1e-15)
+    np.testing.assert_array_equal(standardizer.mean, [4, 5])  # (1 + 3 + 8) / 3
+    np.testing.assert_allclose(
+        standardizer.scale, [np.sqrt(26 / 3), 1], rtol=1e-15
+    )  # 9 + 1 + 16 = 26; constant: 1
+    np.testing.assert_allclose(
+        standardizer.transform([[1, 5]], np.float64), [[-3 / np.sqrt(26 / 3), 0]], rtol=1e-15
+    )
 
 
 def test_standardizer_agrees_with_scikit_learn():
@@ -57,12 +61,14 @@ def test_standardized_features_have_mean_zero_and_deviation_one():
 
 def test_inverse_undoes_transform():
     standardizer = Standardizer.fit(X)
-    np.testing.assert_allclose(standardizer.inverse(standardizer.transform(X, np.float64)), X, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        standardizer.inverse(standardizer.transform(X, np.float64)), X, rtol=1e-12, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_transform_makes_the_dtype_and_leaves_its_input(dtype):
-    x = np.array([[0, 200], [255, 100]], dtype=np.uint8)             # 0 − 1 would be 255 in uint8
+    x = np.array([[0, 200], [255, 100]], dtype=np.uint8)  # 0 − 1 would be 255 in uint8
     before = x.copy()
     z = Standardizer.fit(x).transform(x, dtype)
     assert z.dtype == dtype and z.tolist() == [[-1, 1], [1, -1]]
@@ -78,7 +84,8 @@ def test_block_of_rows_is_8_mib_or_one_row():
 def test_standardizer_does_not_change_and_is_itself_alone():
     standardizer = Standardizer.fit(X)
     assert standardizer == standardizer != Standardizer.fit(X) and hash(standardizer)
-    with pytest.raises(AttributeError): standardizer.mean = 0
+    with pytest.raises(AttributeError):
+        standardizer.mean = 0
 
 
 def test_memory_mapped_features_are_never_copied_whole(tmp_path, monkeypatch):
@@ -105,24 +112,33 @@ def test_standardizer_survives_json_bit_for_bit():
     assert Standardizer.from_json(Standardizer.fit([[5, 1, 7], [5, 2, 7]]).to_json()).constant == (0, 2)
 
 
-@pytest.mark.parametrize(("saved", "message"), [
-    ({}, "KeyError: 'mean'"), (None, "TypeError"), ({"mean": ["a"], "scale": [1]}, "ValueError"),
-    ({"mean": [1, 2], "scale": [1]}, r"mean has shape \(2,\), scale \(1,\)"),
-    ({"mean": [[1]], "scale": [[1]]}, r"mean has shape \(1, 1\)"),
-    ({"mean": [1], "scale": [0]}, "not positive"), ({"mean": [float("nan")], "scale": [1]}, "not finite"),
-    ({"mean": [1, 2], "scale": [1, float("inf")]}, "not finite"),
-    ({"mean": [1, 2], "scale": [1, 1], "constant": [2]}, r"constant columns \(2,\) of 2"),
-    ({"mean": [1, 2], "scale": [1, 1], "constant": [0, -1]}, r"constant columns \(0, -1\) of 2"),
-])
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ({}, "KeyError: 'mean'"),
+        (None, "TypeError"),
+        ({"mean": ["a"], "scale": [1]}, "ValueError"),
+        ({"mean": [1, 2], "scale": [1]}, r"mean has shape \(2,\), scale \(1,\)"),
+        ({"mean": [[1]], "scale": [[1]]}, r"mean has shape \(1, 1\)"),
+        ({"mean": [1], "scale": [0]}, "not positive"),
+        ({"mean": [float("nan")], "scale": [1]}, "not finite"),
+        ({"mean": [1, 2], "scale": [1, float("inf")]}, "not finite"),
+        ({"mean": [1, 2], "scale": [1, 1], "constant": [2]}, r"constant columns \(2,\) of 2"),
+        ({"mean": [1, 2], "scale": [1, 1], "constant": [0, -1]}, r"constant columns \(0, -1\) of 2"),
+    ],
+)
 def test_damaged_json_is_refused(saved, message):
-    with pytest.raises(DataError, match=f"not a saved standardizer: .*{message}"): Standardizer.from_json(saved)
+    with pytest.raises(DataError, match=f"not a saved standardizer: .*{message}"):
+        Standardizer.from_json(saved)
 
 
 def test_standardizer_refuses_other_columns_with_both_counts():
     standardizer = Standardizer.fit(X)
     for method in (standardizer.transform, standardizer.inverse):
-        with pytest.raises(ShapeError, match="x has 6 columns; the standardizer was fitted on 7"): method(X[:, :6])
-        with pytest.raises(ShapeError, match=r"x has shape \(501,\); \(rows, features\) is needed"): method(X[:, 0])
+        with pytest.raises(ShapeError, match="x has 6 columns; the standardizer was fitted on 7"):
+            method(X[:, :6])
+        with pytest.raises(ShapeError, match=r"x has shape \(501,\); \(rows, features\) is needed"):
+            method(X[:, 0])
 
 
 def test_standardizer_refuses_unusable_numbers_with_their_place(monkeypatch):
@@ -130,8 +146,10 @@ def test_standardizer_refuses_unusable_numbers_with_their_place(monkeypatch):
     x = X.copy()
     x[123, 4] = np.nan
     x[124, 3] = x[300, 2] = np.inf
-    with pytest.raises(DataError, match=r"x\[123, 4\] is nan; mean and scale need finite numbers"): Standardizer.fit(x)
-    with pytest.raises(DataError, match=r"x has shape \(0, 7\): no row"): Standardizer.fit(X[:0])
+    with pytest.raises(DataError, match=r"x\[123, 4\] is nan; mean and scale need finite numbers"):
+        Standardizer.fit(x)
+    with pytest.raises(DataError, match=r"x has shape \(0, 7\): no row"):
+        Standardizer.fit(X[:0])
 
 
 @pytest.mark.parametrize("n", [3, 4, 10, 101])
@@ -148,17 +166,32 @@ def test_split_follows_the_seed_alone():
         np.testing.assert_array_equal(first[0], again[0])
         np.testing.assert_array_equal(first[1], again[1])
         assert first[1].tolist() != other[1].tolist()
-        assert first[0].tolist() != sorted(first[0]) and first[1].tolist() != sorted(first[1])       # both are shuffled
+        assert first[0].tolist() != sorted(first[0]) and first[1].tolist() != sorted(
+            first[1]
+        )  # both are shuffled
     np.testing.assert_array_equal(train_test_split(100, 0.3, 5)[1], train_test_split(y, 0.3, 5)[1])
-    np.testing.assert_array_equal(train_test_split(np.int64(100), 0.3, 5)[1], train_test_split(100, 0.3, 5)[1])
+    np.testing.assert_array_equal(
+        train_test_split(np.int64(100), 0.3, 5)[1], train_test_split(100, 0.3, 5)[1]
+    )
 
 
-@pytest.mark.parametrize(("counts", "fraction", "expected"), [
-    ([50, 30, 20], 0.1, [5, 3, 2]),
-    ([7, 2, 1], 0.5, [4, 1, 0]),       # 3.5, 1, 0.5 → 3, 1, 0 and one more: remainders tie, the first class gives it
-    ([6, 3, 3], 0.25, [1, 1, 1]),      # 1.5, 0.75, 0.75 → 1, 0, 0 and two more: 0.75, 0.75 come first
-    ([2, 2, 6], 0.7, [1, 1, 5]),       # 1.4, 1.4, 4.2 → 1, 1, 4 and one more: small classes have no row to give
-])
+@pytest.mark.parametrize(
+    ("counts", "fraction", "expected"),
+    [
+        ([50, 30, 20], 0.1, [5, 3, 2]),
+        (
+            [7, 2, 1],
+            0.5,
+            [4, 1, 0],
+        ),  # 3.5, 1, 0.5 → 3, 1, 0 and one more: remainders tie, the first class gives it
+        ([6, 3, 3], 0.25, [1, 1, 1]),  # 1.5, 0.75, 0.75 → 1, 0, 0 and two more: 0.75, 0.75 come first
+        (
+            [2, 2, 6],
+            0.7,
+            [1, 1, 5],
+        ),  # 1.4, 1.4, 4.2 → 1, 1, 4 and one more: small classes have no row to give
+    ],
+)
 def test_stratified_shares_are_rounded_by_largest_remainder(counts, fraction, expected):
     y = np.repeat(["a", "b", "c"], counts)
     _, test = train_test_split(y, fraction, seed=1, stratify=True)
@@ -172,12 +205,14 @@ def test_stratified_split_keeps_every_class_in_train_and_the_exact_total():
         fraction = generator.uniform(0.15, 0.7)
         classes, counts = np.unique(y, return_counts=True)
         total = round(fraction * len(y))
-        if total > np.where(counts > 1, counts - 1, 1).sum(): continue
+        if total > np.where(counts > 1, counts - 1, 1).sum():
+            continue
         train, test = train_test_split(y, fraction, 0, stratify=True)
         assert len(test) == total and sorted([*train, *test]) == list(range(len(y)))
         assert set(classes[counts > 1]) <= set(y[train])
         shares = np.array([np.sum(y[test] == k) for k in classes])
-        if fraction < 0.5: assert np.all(np.abs(shares - total * counts / len(y)) < 1)
+        if fraction < 0.5:
+            assert np.all(np.abs(shares - total * counts / len(y)) < 1)
 
 
 def test_stratified_split_takes_labels_of_any_kind():

@@ -1,5 +1,7 @@
 """Just enough of CuPy, NCCL and mpi4py to see what calls they get, without a GPU and without MPI."""
 
+# ruff: noqa: N802 -- the names are those of mpi4py
+
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -11,7 +13,12 @@ class Vector:
 
     def __init__(self, cupy, values, dtype="float32", address=4096):
         self.host = np.array(values, dtype)
-        self.cupy, self.dtype, self.size, self.nbytes = cupy, self.host.dtype, self.host.size, self.host.nbytes
+        self.cupy, self.dtype, self.size, self.nbytes = (
+            cupy,
+            self.host.dtype,
+            self.host.size,
+            self.host.nbytes,
+        )
         self.data, self.device = SimpleNamespace(ptr=address), cupy.cuda.Device(0)
 
     def get(self, out):
@@ -42,7 +49,8 @@ class FakeCupy:
             done = finished
 
             def __init__(self, disable_timing): ...
-            def record(self): log.append(("record",))
+            def record(self):
+                log.append(("record",))
 
         class NcclCommunicator:
             def __init__(self, size, identity, rank):
@@ -52,17 +60,31 @@ class FakeCupy:
                 return lambda *args: log.append((name, *args))
 
         self.nccl = SimpleNamespace(
-            available=True, NcclCommunicator=NcclCommunicator, get_version=lambda: 22707,
+            available=True,
+            NcclCommunicator=NcclCommunicator,
+            get_version=lambda: 22707,
             get_unique_id=lambda: bytes(range(128)),
-            groupStart=lambda: log.append(("groupStart",)), groupEnd=lambda: log.append(("groupEnd",)),
-            NCCL_FLOAT16=6, NCCL_FLOAT32=7, NCCL_FLOAT64=8, NCCL_INT32=2, NCCL_INT64=4, NCCL_UINT64=5, NCCL_UINT8=1,
-            NCCL_SUM=0, NCCL_MAX=2, NCCL_MIN=3,
-        )  # fmt: skip
+            groupStart=lambda: log.append(("groupStart",)),
+            groupEnd=lambda: log.append(("groupEnd",)),
+            NCCL_FLOAT16=6,
+            NCCL_FLOAT32=7,
+            NCCL_FLOAT64=8,
+            NCCL_INT32=2,
+            NCCL_INT64=4,
+            NCCL_UINT64=5,
+            NCCL_UINT8=1,
+            NCCL_SUM=0,
+            NCCL_MAX=2,
+            NCCL_MIN=3,
+        )
         stream = SimpleNamespace(ptr=77, synchronize=lambda: log.append(("synchronize",)))
         self.cuda = SimpleNamespace(
-            Device=Device, Event=Event, get_current_stream=lambda: stream, alloc_pinned_memory=self._pinned,
+            Device=Device,
+            Event=Event,
+            get_current_stream=lambda: stream,
+            alloc_pinned_memory=self._pinned,
             runtime=SimpleNamespace(getDeviceCount=lambda: 2),
-        )  # fmt: skip
+        )
 
     def _pinned(self, size):
         self.log.append(("pinned", size))
@@ -75,7 +97,7 @@ class Done:
     def __init__(self, polls=2):
         self.polls = polls
 
-    def Test(self):  # noqa: N802
+    def Test(self):
         self.polls -= 1
         return self.polls <= 0
 
@@ -84,41 +106,62 @@ class FakeComm:
     """An MPI communicator of `size` equal ranks: every one has what this one has."""
 
     def __init__(self, rank=0, size=2, kinds=None, polls=2, waiting=()):
-        self.waiting, self.sent = dict(waiting), []                                  # rank → its call; (to, call)
+        self.waiting, self.sent = dict(waiting), []  # rank → its call; (to, call)
         self.rank, self.size, self.kinds, self.polls, self.aborted = rank, size, kinds, polls, []
 
-    def Get_rank(self): return self.rank  # noqa: N802
-    def Get_size(self): return self.size  # noqa: N802
-    def Dup(self): return self  # noqa: N802
-    def Split_type(self, kind): return self  # noqa: N802
-    def Free(self): ...  # noqa: N802
-    def Allreduce(self, place, ranks): ranks *= self.size  # noqa: N802
-    def Get_info(self): return {"mpi_memory_alloc_kinds": self.kinds}  # noqa: N802
-    def Abort(self, status): self.aborted.append(status)  # noqa: N802
+    def Get_rank(self):
+        return self.rank
 
-    def Isend(self, number, rank):  # noqa: N802
+    def Get_size(self):
+        return self.size
+
+    def Dup(self):
+        return self
+
+    def Split_type(self, kind):
+        return self
+
+    def Free(self): ...
+    def Allreduce(self, place, ranks):
+        ranks *= self.size
+
+    def Get_info(self):
+        return {"mpi_memory_alloc_kinds": self.kinds}
+
+    def Abort(self, status):
+        self.aborted.append(status)
+
+    def Isend(self, number, rank):
         self.sent.append((rank, int(number[0])))
         return Done(polls=1)
 
-    def Iprobe(self, rank): return rank in self.waiting  # noqa: N802
-    def Recv(self, number, rank): number[0] = self.waiting.pop(rank)  # noqa: N802
-    def Ibarrier(self): return Done(self.polls)  # noqa: N802
-    def Ibcast(self, buffer, root): return Done(self.polls)  # noqa: N802
+    def Iprobe(self, rank):
+        return rank in self.waiting
 
-    def Iallreduce(self, place, buffer, op):  # noqa: N802
-        if op == "SUM": (buffer.host if isinstance(buffer, Vector) else buffer)[...] *= self.size
+    def Recv(self, number, rank):
+        number[0] = self.waiting.pop(rank)
+
+    def Ibarrier(self):
         return Done(self.polls)
 
-    def Iallgather(self, mine, everyone):  # noqa: N802
+    def Ibcast(self, buffer, root):
+        return Done(self.polls)
+
+    def Iallreduce(self, place, buffer, op):
+        if op == "SUM":
+            (buffer.host if isinstance(buffer, Vector) else buffer)[...] *= self.size
+        return Done(self.polls)
+
+    def Iallgather(self, mine, everyone):
         everyone[...] = mine
         return Done(self.polls)
 
-    def Ireduce_scatter(self, buffer, piece, counts):  # noqa: N802
+    def Ireduce_scatter(self, buffer, piece, counts):
         assert len(piece) == counts[self.rank]
         piece *= self.size
         return Done(self.polls)
 
-    def Iallgatherv(self, place, pieces):  # noqa: N802
+    def Iallgatherv(self, place, pieces):
         buffer, counts, starts, kind = pieces
         assert sum(counts) == len(buffer) and starts[0] == 0 and kind == buffer.dtype.char
         return Done(self.polls)
@@ -127,9 +170,16 @@ class FakeComm:
 def fake_mpi(comm):
     """`mpi4py.MPI`."""
     return SimpleNamespace(
-        COMM_WORLD=comm, Finalize=lambda: None, SUM="SUM", MIN="MIN", MAX="MAX", IN_PLACE=None, COMM_TYPE_SHARED=1,
-        Get_library_version=lambda: "MPICH Version:  5.0.2\n", Datatype=SimpleNamespace(fromcode=lambda code: code),
-    )  # fmt: skip
+        COMM_WORLD=comm,
+        Finalize=lambda: None,
+        SUM="SUM",
+        MIN="MIN",
+        MAX="MAX",
+        IN_PLACE=None,
+        COMM_TYPE_SHARED=1,
+        Get_library_version=lambda: "MPICH Version:  5.0.2\n",
+        Datatype=SimpleNamespace(fromcode=lambda code: code),
+    )
 
 
 @contextmanager
@@ -138,7 +188,8 @@ def installed(monkeypatch, comm=None, cupy=None):
     from ffnn_gpu.distributed import choice, mpi, nccl
 
     with monkeypatch.context() as patch:
-        if comm is not None: patch.setattr(mpi, "load_mpi", lambda: fake_mpi(comm))
+        if comm is not None:
+            patch.setattr(mpi, "load_mpi", lambda: fake_mpi(comm))
         for module in (mpi, nccl, choice) if cupy is not None else ():
             patch.setattr(module, "load_cupy", lambda: cupy)
         for module in (nccl, choice) if cupy is not None else ():

@@ -20,8 +20,12 @@ UNDER_MPI = [
     {"optimizer": "averaged", "network": "batch_norm_first", "settings": "validated", "loss": "class"},
     {"optimizer": "nadam", "settings": "weights", "loss": "mse"},
 ]
-WHOLE = {"optimizer": "averaged", "network": "dropout", "settings": "uneven"}    # a training that is begun by some ranks
-HALF = 9                                                                         # one hears of Ctrl-C, all a step later
+WHOLE = {
+    "optimizer": "averaged",
+    "network": "dropout",
+    "settings": "uneven",
+}  # a training that is begun by some ranks
+HALF = 9  # one hears of Ctrl-C, all a step later
 
 
 class At(Callback):
@@ -31,7 +35,8 @@ class At(Callback):
         self.step, self.action = step, action
 
     def after_step(self, run):
-        if run.steps_done == self.step: self.action(run)
+        if run.steps_done == self.step:
+            self.action(run)
 
 
 class Steps(Callback):
@@ -56,7 +61,7 @@ def exact(ranks, folder):
     differ(ranks)
     for shard in (False, True):
         path = folder / f"{ranks.size}-{shard}"
-        last = [At(HALF, interrupt)] if ranks.rank == ranks.size - 1 else []     # one rank hears it, all stop
+        last = [At(HALF, interrupt)] if ranks.rank == ranks.size - 1 else []  # one rank hears it, all stop
         _, history = cases.train(ranks, shard_optimizer=shard, callbacks=last, checkpoint=path, **WHOLE)
         assert history.interrupted == signal.SIGINT
 
@@ -66,7 +71,12 @@ def resume(ranks, folder):
     for path in sorted(folder.iterdir()):
         steps = Steps()
         found = cases.train(
-            ranks, shard_optimizer="True" not in path.name, checkpoint=path, resume=True, callbacks=[steps], **WHOLE
+            ranks,
+            shard_optimizer="True" not in path.name,
+            checkpoint=path,
+            resume=True,
+            callbacks=[steps],
+            **WHOLE,
         )
         assert steps.seen[0] == HALF + 2
         cases.assert_same_training(found, cases.train(**WHOLE))
@@ -76,14 +86,23 @@ def differ(ranks):
     """θ by one ulp on one rank, at the start and midway; the learning rate."""
 
     def ulp(network):
-        if ranks.rank == 1: network.params.theta[0] = np.nextafter(network.params.theta[0], 1)
+        if ranks.rank == 1:
+            network.params.theta[0] = np.nextafter(network.params.theta[0], 1)
 
     def attempt(what, lr=1e-2, start=lambda network: None, **more):
         network = Network(5, cases.NETWORKS["dense"], "numpy", "float64", seed=3)
         start(network)
         with pytest.raises(DivergedRanksError, match=f"{what}: rank 1 differs from rank"):
-            fit(network, cases.LOSSES["softmax"][0], Adam(lr), (cases.X, cases.LABELS), batch_size=16, verbose=0,
-                communicator=DataParallel(ranks, check_every=5), **more)                             # fmt: skip
+            fit(
+                network,
+                cases.LOSSES["softmax"][0],
+                Adam(lr),
+                (cases.X, cases.LABELS),
+                batch_size=16,
+                verbose=0,
+                communicator=DataParallel(ranks, check_every=5),
+                **more,
+            )
 
     attempt("the parameters", start=ulp)
     attempt("the parameters", callbacks=[At(7, lambda run: ulp(run.network))])
@@ -94,19 +113,31 @@ def forever(ranks, folder):
     """A training that does not end, writing checkpoints; rank 0 says when it is under way."""
     network = Network(5, cases.NETWORKS["dropout"], "numpy", seed=3)
     begun = At(50, lambda run: (folder / f"rank-{ranks.rank}").write_text(str(os.getpid())))
-    fit(network, cases.LOSSES["softmax"][0], Adam(1e-3), (cases.X, cases.LABELS), batch_size=16, epochs=10**8, verbose=0,
-        communicator=ranks, callbacks=[begun], checkpoint=Checkpoints(folder / "checkpoint", every_steps=20))   # fmt: skip
+    fit(
+        network,
+        cases.LOSSES["softmax"][0],
+        Adam(1e-3),
+        (cases.X, cases.LABELS),
+        batch_size=16,
+        epochs=10**8,
+        verbose=0,
+        communicator=ranks,
+        callbacks=[begun],
+        checkpoint=Checkpoints(folder / "checkpoint", every_steps=20),
+    )
 
 
 def hangs(ranks, folder):
     """Rank 0 stops before it begins to train."""
-    if ranks.rank == 0: os.kill(os.getpid(), signal.SIGSTOP)
+    if ranks.rank == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
     forever(ranks, folder)
 
 
 def one_raises(ranks, folder):
     """The last rank alone."""
-    if ranks.rank == ranks.size - 1: raise ZeroDivisionError("only here")
+    if ranks.rank == ranks.size - 1:
+        raise ZeroDivisionError("only here")
     forever(ranks, folder)
 
 
@@ -120,6 +151,7 @@ def absent(ranks, folder):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "absent" and os.environ["PMI_RANK"] == "1": raise ValueError("never came")
+    if sys.argv[1] == "absent" and os.environ["PMI_RANK"] == "1":
+        raise ValueError("never came")
     globals()[sys.argv[1]](communicator("numpy"), Path(sys.argv[2]))
     print(f"done {sys.argv[1]}", flush=True)

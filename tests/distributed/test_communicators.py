@@ -27,7 +27,9 @@ def one_process(monkeypatch):
     for name in (*choice.SIZES, faults.LIMIT, "FFNN_GPU_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(faults, "EAGER", 20)         # where other processes compute, each poll without a nap waits for them
+    monkeypatch.setattr(
+        faults, "EAGER", 20
+    )  # where other processes compute, each poll without a nap waits for them
 
 
 def test_cuts_cover_everything_once_with_pieces_that_differ_by_one_unit():
@@ -54,18 +56,24 @@ def test_one_process_has_sums_of_one_term():
     single.reduce_scatter(vector, [0, 4]), single.all_gather(vector, [0, 4]), single.broadcast(vector)
     single.barrier(), single.wait()
     assert vector.tolist() == [0, 1, 2, 3] and (single.rank, single.size) == (0, 1)
-    with pytest.raises(SystemExit): single.abort(3)
+    with pytest.raises(SystemExit):
+        single.abort(3)
 
 
 # ---------------------------------------------------------------------- which one
 
 
-@pytest.mark.parametrize(("environment", "found"), [
-    ({}, (1, "")), ({"PMI_SIZE": "3", "PMI_RANK": "1"}, (3, "PMI_SIZE")),
-    ({"OMPI_COMM_WORLD_SIZE": "4"}, (4, "OMPI_COMM_WORLD_SIZE")),
-    ({"SLURM_STEP_NUM_TASKS": "8"}, (8, "SLURM_STEP_NUM_TASKS")),
-    ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, (1, "")),
-], ids=["plain", "mpich", "openmpi", "srun", "sbatch"])                                              # fmt: skip
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, (1, "")),
+        ({"PMI_SIZE": "3", "PMI_RANK": "1"}, (3, "PMI_SIZE")),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, (4, "OMPI_COMM_WORLD_SIZE")),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, (8, "SLURM_STEP_NUM_TASKS")),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, (1, "")),
+    ],
+    ids=["plain", "mpich", "openmpi", "srun", "sbatch"],
+)
 def test_launcher_is_seen_in_the_environment(monkeypatch, environment, found):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -73,27 +81,34 @@ def test_launcher_is_seen_in_the_environment(monkeypatch, environment, found):
 
 
 def test_plain_process_does_not_start_mpi():
-    code = ("import sys; from ffnn_gpu.distributed import communicator; c = communicator(); "
-            "print(type(c).__name__, c.reason, 'mpi4py' in sys.modules)")                            # fmt: skip
+    code = (
+        "import sys; from ffnn_gpu.distributed import communicator; c = communicator(); "
+        "print(type(c).__name__, c.reason, 'mpi4py' in sys.modules)"
+    )
     environment = {name: value for name, value in os.environ.items() if name not in choice.SIZES}
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    ).stdout
     assert shown.split() == ["Single", "one", "process", "False"]
 
 
 def test_launched_process_without_mpi4py_is_told_what_to_install(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(ConfigurationError, match=r"one of several.*ffnn_gpu\[mpi\]"): communicator()
+    with pytest.raises(ConfigurationError, match=r"one of several.*ffnn_gpu\[mpi\]"):
+        communicator()
 
 
 def test_mpi_that_sees_one_process_of_several_is_refused(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     refused = pytest.raises(ConfigurationError, match="4 processes were started, but MPI sees one")
-    with installed(monkeypatch, FakeComm(size=1)), refused: communicator("numpy")
+    with installed(monkeypatch, FakeComm(size=1)), refused:
+        communicator("numpy")
 
 
 def test_unknown_device_is_refused():
-    with pytest.raises(ConfigurationError, match="'auto', 'numpy' or 'cupy', not 'tpu'"): communicator("tpu")
+    with pytest.raises(ConfigurationError, match="'auto', 'numpy' or 'cupy', not 'tpu'"):
+        communicator("tpu")
 
 
 def test_environment_says_what_auto_means(monkeypatch):
@@ -102,13 +117,22 @@ def test_environment_says_what_auto_means(monkeypatch):
         assert choice._meant("auto") == meant and choice._meant("numpy") == "numpy"
 
 
-@pytest.mark.parametrize(("device", "usable", "kind", "chosen"), [
-    ("numpy", True, MPI, "numpy"), ("auto", False, MPI, "numpy"), ("auto", True, MPI, "cupy:1"),
-    ("cupy", True, MPI, "cupy:1"),
-])                                                                                                   # fmt: skip
-def test_ranks_get_gpus_in_turn_and_talk_through_mpi_where_they_share_them(monkeypatch, device, usable, kind, chosen):
+@pytest.mark.parametrize(
+    ("device", "usable", "kind", "chosen"),
+    [
+        ("numpy", True, MPI, "numpy"),
+        ("auto", False, MPI, "numpy"),
+        ("auto", True, MPI, "cupy:1"),
+        ("cupy", True, MPI, "cupy:1"),
+    ],
+)
+def test_ranks_get_gpus_in_turn_and_talk_through_mpi_where_they_share_them(
+    monkeypatch, device, usable, kind, chosen
+):
     monkeypatch.setenv("PMI_SIZE", "2")
-    with installed(monkeypatch, FakeComm(rank=1), FakeCupy()) as patch:  # the other rank has the same GPU as this one
+    with installed(
+        monkeypatch, FakeComm(rank=1), FakeCupy()
+    ) as patch:  # the other rank has the same GPU as this one
         patch.setattr(choice, "probe", lambda index: SimpleNamespace(usable=usable, reason="there is no GPU"))
         patch.setattr(choice, "_all_different", lambda mpi, identity: False)
         found = communicator(device)
@@ -130,19 +154,26 @@ def test_nccl_is_imported_by_its_own_name_and_without_a_warning(tmp_path, found)
     """As in CuPy 12 to 14: `import cupy` leaves cupy.cuda.nccl out, and importing it without libnccl warns."""
     cuda = tmp_path / "cupy" / "cuda"
     cuda.mkdir(parents=True)
-    for folder in (cuda.parent, cuda): (folder / "__init__.py").touch()
+    for folder in (cuda.parent, cuda):
+        (folder / "__init__.py").touch()
     missing = "" if found else "import warnings\nwarnings.warn('nccl library could not be loaded.')\n"
     (cuda / "nccl.py").write_text(f"{missing}available = {found}\n")
-    program = (f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-               "import cupy.cuda\nassert not hasattr(cupy.cuda, 'nccl')\n"
-               f"from ffnn_gpu.distributed.nccl import load_nccl\nassert load_nccl().available is {found}\n")  # fmt: skip
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import cupy.cuda\nassert not hasattr(cupy.cuda, 'nccl')\n"
+        f"from ffnn_gpu.distributed.nccl import load_nccl\nassert load_nccl().available is {found}\n"
+    )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
 def test_gpu_that_was_asked_for_and_is_missing_raises(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     with installed(monkeypatch, FakeComm(), FakeCupy()) as patch:
-        patch.setattr(choice, "probe", lambda index: SimpleNamespace(usable=False, reason="there is no GPU", hint="buy one"))
+        patch.setattr(
+            choice,
+            "probe",
+            lambda index: SimpleNamespace(usable=False, reason="there is no GPU", hint="buy one"),
+        )
         with pytest.raises(BackendUnavailableError, match=r"rank 0 has none; there is no GPU\. Hint: buy"):
             communicator("cupy")
 
@@ -159,7 +190,13 @@ def test_vector_of_a_gpu_goes_through_pinned_memory_that_is_kept(monkeypatch):
         mpi.reduce_scatter(vector, [0, 2, 4])
         assert vector.host.tolist() == [4, 8, 6, 8]
         mpi.all_gather(vector, [0, 2, 4]), mpi.broadcast(vector)
-    assert cupy.log == [("device", 0), ("pinned", 16), ("get", 4), ("set", 4), *[("device", 0), ("get", 4), ("set", 4)] * 3]
+    assert cupy.log == [
+        ("device", 0),
+        ("pinned", 16),
+        ("get", 4),
+        ("set", 4),
+        *[("device", 0), ("get", 4), ("set", 4)] * 3,
+    ]
 
 
 def test_mpi_that_reads_gpu_memory_gets_the_vector_itself_after_its_stream(monkeypatch):
@@ -184,9 +221,10 @@ def nccl(monkeypatch):
 
 
 def test_nccl_begins_with_the_first_ranks_number_on_this_ranks_gpu(monkeypatch):
-    for rank, start in ((0, b"\x00\x01\x02"), (1, b"\x00\x00\x00")):                # what a broadcast of a fake leaves
+    for rank, start in ((0, b"\x00\x01\x02"), (1, b"\x00\x00\x00")):  # what a broadcast of a fake leaves
         cupy = FakeCupy()
-        with installed(monkeypatch, FakeComm(rank=rank), cupy): NCCL(MPI(limit=20), rank)
+        with installed(monkeypatch, FakeComm(rank=rank), cupy):
+            NCCL(MPI(limit=20), rank)
         assert cupy.log == [("device", rank), ("NcclCommunicator", 2, 128, start, rank)]
 
 
@@ -202,15 +240,26 @@ def test_even_pieces_are_one_call_and_uneven_ones_a_group(nccl):
     ranks, cupy = nccl
     vector = Vector(cupy, range(6))
     ranks.reduce_scatter(vector, [0, 3, 6]), ranks.all_gather(vector, [0, 3, 6])
-    assert cupy.log[1::2] == [("reduceScatter", 4096, 4096 + 12, 3, 7, 0, 77), ("allGather", 4096 + 12, 4096, 3, 7, 77)]
+    assert cupy.log[1::2] == [
+        ("reduceScatter", 4096, 4096 + 12, 3, 7, 0, 77),
+        ("allGather", 4096 + 12, 4096, 3, 7, 77),
+    ]
     cupy.log.clear()
     ranks.reduce_scatter(vector, [0, 4, 6])
-    assert cupy.log[1:] == [("groupStart",), ("reduce", 4096, 4096, 4, 7, 0, 0, 77), ("reduce", 4112, 4112, 2, 7, 0, 1, 77),
-                            ("groupEnd",)]                                                          # fmt: skip
+    assert cupy.log[1:] == [
+        ("groupStart",),
+        ("reduce", 4096, 4096, 4, 7, 0, 0, 77),
+        ("reduce", 4112, 4112, 2, 7, 0, 1, 77),
+        ("groupEnd",),
+    ]
     cupy.log.clear()
     ranks.all_gather(vector, [0, 4, 6])
-    assert cupy.log[1:] == [("groupStart",), ("broadcast", 4096, 4096, 4, 7, 0, 77), ("broadcast", 4112, 4112, 2, 7, 1, 77),
-                            ("groupEnd",)]                                                          # fmt: skip
+    assert cupy.log[1:] == [
+        ("groupStart",),
+        ("broadcast", 4096, 4096, 4, 7, 0, 77),
+        ("broadcast", 4112, 4112, 2, 7, 1, 77),
+        ("groupEnd",),
+    ]
 
 
 def test_what_lies_on_the_host_never_reaches_nccl(nccl):
@@ -227,7 +276,10 @@ def test_gpu_that_never_finishes_ends_all(monkeypatch, capsys):
     cupy = FakeCupy(finished=False)
     with installed(monkeypatch, comm, cupy):
         NCCL(MPI(limit=0.05), 0).wait()
-    assert comm.aborted == [1] and " s for rank 1 in the work of cupy:0, most likely a call" in capsys.readouterr().err
+    assert (
+        comm.aborted == [1]
+        and " s for rank 1 in the work of cupy:0, most likely a call" in capsys.readouterr().err
+    )
 
 
 # ---------------------------------------------------------------------- time limits and errors
@@ -241,9 +293,11 @@ def test_waiting_ends_at_the_limit_and_no_later():
 
 
 def test_time_in_which_the_process_stood_still_does_not_count(monkeypatch):
-    clock = iter([0.0] * faults.EAGER + [0.1, 40.0, 40.1, 40.2])                     # stopped between 0.1 and 40
+    clock = iter([0.0] * faults.EAGER + [0.1, 40.0, 40.1, 40.2])  # stopped between 0.1 and 40
     polls = iter([False] * (faults.EAGER + 3) + [True])
-    monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None))
+    monkeypatch.setattr(
+        faults, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
+    )
     assert faults.completes(lambda: next(polls), 25)
 
 
@@ -253,7 +307,7 @@ def test_limit_is_the_seconds_and_what_this_rank_took_itself(monkeypatch):
     monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     patience = faults.Patience(20)
     clock[0] += 4
-    assert patience.limit() == 27                                                    # 3 to come here, 4 since
+    assert patience.limit() == 27  # 3 to come here, 4 since
     patience.met()
     assert patience.limit() == 20
     clock[0] += 60
@@ -262,10 +316,13 @@ def test_limit_is_the_seconds_and_what_this_rank_took_itself(monkeypatch):
 
 @pytest.mark.parametrize("proc", [True, False], ids=["proc", "no proc"])
 def test_age_of_this_process_counts_from_its_start(monkeypatch, proc):
-    if not proc: monkeypatch.setattr(faults, "Path", lambda name: Path("nowhere") / name)
+    if not proc:
+        monkeypatch.setattr(faults, "Path", lambda name: Path("nowhere") / name)
     code = "import time; time.sleep(0.5); from ffnn_gpu.distributed import faults; print(faults._age())"
     begun = time.monotonic()
-    age = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    age = float(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    )
     assert 0.5 <= age <= time.monotonic() - begun + 0.1 if sys.platform == "linux" else age > 0
     assert 0 < faults._age() < time.monotonic() + 1
 
@@ -276,16 +333,25 @@ def test_call_that_takes_too_long_names_who_is_missing_and_ends_all(monkeypatch,
     with installed(monkeypatch, comm):
         mpi, begun = MPI(limit=0.05), time.monotonic()
         mpi.barrier()
-        assert 0.25 <= time.monotonic() - begun < 2                                  # its limit and its turn
+        assert 0.25 <= time.monotonic() - begun < 2  # its limit and its turn
         mpi.calls, comm.waiting = 900, {2: 900, 0: 700}
         mpi.all_reduce(np.ones(5))
         comm.waiting = {0: 902, 2: 901}
         mpi.barrier()
-    assert comm.aborted == [1, 1, 1] and comm.sent == [(rank, call) for call in (1, 901, 902) for rank in (0, 2, 3)]
+    assert comm.aborted == [1, 1, 1] and comm.sent == [
+        (rank, call) for call in (1, 901, 902) for rank in (0, 2, 3)
+    ]
     first, second, third = capsys.readouterr().err.splitlines()
-    assert re.match(r"rank 1 of 4 has waited 0\.\d+ s for ranks 0 and 3 in barrier, its call number 1; they hang or", first)
-    assert re.match(r"rank 1 of 4 has waited \S+ s for ranks 0 and 3 in all_reduce of 5 numbers \(float64\), its", second)
-    assert re.match(r"rank 1 of 4 has waited \S+ s for rank 3 in barrier, its call number 902; it hangs or is much", third)
+    assert re.match(
+        r"rank 1 of 4 has waited 0\.\d+ s for ranks 0 and 3 in barrier, its call number 1; they hang or",
+        first,
+    )
+    assert re.match(
+        r"rank 1 of 4 has waited \S+ s for ranks 0 and 3 in all_reduce of 5 numbers \(float64\), its", second
+    )
+    assert re.match(
+        r"rank 1 of 4 has waited \S+ s for rank 3 in barrier, its call number 902; it hangs or is much", third
+    )
 
 
 def test_call_that_ends_late_is_no_failure_and_leaves_no_message(monkeypatch, capsys):
@@ -294,9 +360,14 @@ def test_call_that_ends_late_is_no_failure_and_leaves_no_message(monkeypatch, ca
         mpi = MPI(limit=0.4)
         begun = time.monotonic()
         mpi.until(lambda: time.monotonic() - begun > 0.3, "a call")
-        assert mpi.patience.limit() < 0.5                                            # counts from here again
+        assert mpi.patience.limit() < 0.5  # counts from here again
         mpi.close()
-    assert comm.aborted == [] and comm.sent == [(1, 1), (2, 1)] and comm.waiting == {} and capsys.readouterr().err == ""
+    assert (
+        comm.aborted == []
+        and comm.sent == [(1, 1), (2, 1)]
+        and comm.waiting == {}
+        and capsys.readouterr().err == ""
+    )
 
 
 def test_training_with_many_late_calls_keeps_no_message_of_the_earlier_ones(monkeypatch):
@@ -306,12 +377,13 @@ def test_training_with_many_late_calls_keeps_no_message_of_the_earlier_ones(monk
         comm.waiting = {1: call, 2: call - 70}
         roll_call.here(call)
         assert comm.waiting == {} and len(roll_call._sent) == 2
-    assert roll_call.absent(100) == [2] and len(comm.sent) == 200                    # what was taken is remembered
+    assert roll_call.absent(100) == [2] and len(comm.sent) == 200  # what was taken is remembered
 
 
 def test_ranks_give_up_in_turn_so_that_one_says_it(monkeypatch):
     for rank, turn in ((0, 0), (1, 0.2), (5, 1.0), (10, 2.0), (4000, 2.0)):
-        with installed(monkeypatch, FakeComm(rank, size=4001)): assert MPI(limit=1)._turn == pytest.approx(turn)
+        with installed(monkeypatch, FakeComm(rank, size=4001)):
+            assert MPI(limit=1)._turn == pytest.approx(turn)
 
 
 def test_limit_comes_from_the_environment(monkeypatch):
@@ -321,8 +393,11 @@ def test_limit_comes_from_the_environment(monkeypatch):
     for text in ("soon", "0", "-1", "inf", "nan"):
         monkeypatch.setenv(faults.LIMIT, text)
         wanted = f"FFNN_GPU_PARALLEL_LIMIT must be a positive number of seconds, not '{text}'"
-        with pytest.raises(ConfigurationError, match=wanted): faults.Patience()
-    with pytest.raises(ConfigurationError, match="limit of ranks must be a positive number of seconds, not 0"):
+        with pytest.raises(ConfigurationError, match=wanted):
+            faults.Patience()
+    with pytest.raises(
+        ConfigurationError, match="limit of ranks must be a positive number of seconds, not 0"
+    ):
         faults.Patience(0)
 
 
@@ -342,14 +417,21 @@ class Raised(Single):
         self.aborted.append(status)
 
 
-@pytest.mark.parametrize(("everyone", "shown", "aborted"), [
-    (None, "rank 1 of 3 raised this; every rank ends", [1]), ([None, None, None], None, []),
-    ([7, None, None], "raised by ranks 1 and 2 of 3", []), ([7, None, 7], "raised by rank 1 of 3", []),
-])                                                                                                   # fmt: skip
+@pytest.mark.parametrize(
+    ("everyone", "shown", "aborted"),
+    [
+        (None, "rank 1 of 3 raised this; every rank ends", [1]),
+        ([None, None, None], None, []),
+        ([7, None, None], "raised by ranks 1 and 2 of 3", []),
+        ([7, None, 7], "raised by rank 1 of 3", []),
+    ],
+)
 def test_each_different_error_is_printed_by_the_first_rank_that_has_it(capsys, everyone, shown, aborted):
     ranks = Raised(everyone)
     faults.end_all(ranks, ValueError("wrong"))
     text = capsys.readouterr().err
     assert ranks.aborted == aborted
-    if shown is None: assert text == ""
-    else: assert text.count("ValueError: wrong") == 1 and shown in text
+    if shown is None:
+        assert text == ""
+    else:
+        assert text.count("ValueError: wrong") == 1 and shown in text

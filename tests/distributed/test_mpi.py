@@ -15,10 +15,14 @@ import pytest
 from ffnn_gpu import load
 
 ROOT = Path(__file__).resolve().parents[2]
-MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-MISSING = next((name for name, there in {"mpi4py": find_spec("mpi4py"), "mpiexec": MPIEXEC}.items() if not there), None)
+MPIEXEC = shutil.which(
+    "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+)
+MISSING = next(
+    (name for name, there in {"mpi4py": find_spec("mpi4py"), "mpiexec": MPIEXEC}.items() if not there), None
+)
 pytestmark = [
-    pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed: pip install mpi4py mpich"),
+    pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed: pip install mpi4py mpich")
 ]
 END = 30  # seconds within which every rank must have ended
 
@@ -27,9 +31,13 @@ def start(n, task, folder, **environment):
     """mpiexec with n ranks that run a task of program.py."""
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "FFNN_GPU_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [MPIEXEC, "-n", str(n), sys.executable, "-m", "tests.distributed.program", task, str(folder)], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **one_thread, **environment},
-    )  # fmt: skip
+        [MPIEXEC, "-n", str(n), sys.executable, "-m", "tests.distributed.program", task, str(folder)],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **one_thread, **environment},
+    )
 
 
 def output_of(process, seconds):
@@ -85,26 +93,35 @@ def test_rank_that_hangs_before_the_first_step_ends_all(tmp_path):
     process = start(3, "hangs", tmp_path, FFNN_GPU_PARALLEL_LIMIT="3")
     text = output_of(process, END)
     assert process.returncode != 0 and time.monotonic() - begun < 15, text
-    assert re.search(r"rank [12] of 3 has waited \S+ s for rank 0 in", text), text  # whichever of them came first
+    assert re.search(r"rank [12] of 3 has waited \S+ s for rank 0 in", text), (
+        text
+    )  # whichever of them came first
 
 
 def test_error_of_every_rank_is_printed_once(tmp_path):
     process = start(3, "all_raise", tmp_path)
     text = output_of(process, END)
     assert process.returncode != 0
-    assert text.count("batch_size must be a whole number of at least 1, not 0") == 1 and text.count("Traceback") == 1, text
+    assert (
+        text.count("batch_size must be a whole number of at least 1, not 0") == 1
+        and text.count("Traceback") == 1
+    ), text
     assert "raised by ranks 0, 1 and 2 of 3" in text
 
 
-@pytest.mark.parametrize(("number", "limit"), [(signal.SIGKILL, "25"), (signal.SIGSTOP, "3")], ids=["killed", "stopped"])
+@pytest.mark.parametrize(
+    ("number", "limit"), [(signal.SIGKILL, "25"), (signal.SIGSTOP, "3")], ids=["killed", "stopped"]
+)
 def test_rank_that_is_killed_or_hangs_ends_all_and_leaves_a_whole_checkpoint(tmp_path, number, limit):
     process = start(3, "forever", tmp_path, FFNN_GPU_PARALLEL_LIMIT=limit)
     pids = under_way(tmp_path, 3)
     os.kill(pids[1], number)
     text = output_of(process, END)
     assert process.returncode != 0
-    if number == signal.SIGSTOP: assert re.findall(r"rank 0 of 3 has waited 3\S* s for rank 1 in \w+", text), text
+    if number == signal.SIGSTOP:
+        assert re.findall(r"rank 0 of 3 has waited 3\S* s for rank 1 in \w+", text), text
     assert text.count("has waited") == (number == signal.SIGSTOP), text
     for pid in pids:
-        with pytest.raises(ProcessLookupError): os.kill(pid, 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
     load(tmp_path / "checkpoint" / "last", "numpy")

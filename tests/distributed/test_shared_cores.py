@@ -21,13 +21,33 @@ class Machine(FakeComm):
 
     def Allreduce(self, place, ranks):  # noqa: N802
         ranks[:] = 0
-        for rank in self.allowed: ranks[list(rank)] += 1
+        for rank in self.allowed:
+            ranks[list(rank)] += 1
 
 
-@pytest.mark.parametrize(("ranks", "granted", "expected"), [
-    ([range(8)] * 4, 64, 2), ([range(2)] * 4, 64, 1), ([range(8)] * 3, 64, 2), ([range(4), range(4, 8)], 64, 4),
-    ([range(4), range(8)], 64, 2), ([range(64)] * 4, 8, 2), ([range(6)], 64, 6), ([range(7)] * 7, 64, 1),
-], ids=["shared", "more ranks than cores", "uneven", "bound", "partly bound", "container", "one", "rounding"])   # fmt: skip
+@pytest.mark.parametrize(
+    ("ranks", "granted", "expected"),
+    [
+        ([range(8)] * 4, 64, 2),
+        ([range(2)] * 4, 64, 1),
+        ([range(8)] * 3, 64, 2),
+        ([range(4), range(4, 8)], 64, 4),
+        ([range(4), range(8)], 64, 2),
+        ([range(64)] * 4, 8, 2),
+        ([range(6)], 64, 6),
+        ([range(7)] * 7, 64, 1),
+    ],
+    ids=[
+        "shared",
+        "more ranks than cores",
+        "uneven",
+        "bound",
+        "partly bound",
+        "container",
+        "one",
+        "rounding",
+    ],
+)
 def test_cores_of_a_machine_are_shared_out(monkeypatch, ranks, granted, expected):
     monkeypatch.setattr(cores, "allowed", lambda: {*ranks[0]})
     monkeypatch.setattr(cores, "granted", lambda *places: granted)
@@ -51,8 +71,13 @@ if sys.argv[1] == "with":
 def said(library, threads, **environment):
     """What a process says that is to compute with so many of 4 cores."""
     clean = {name: value for name, value in os.environ.items() if name not in (cores.OURS, *cores.TOLD)}
-    return subprocess.run([sys.executable, "-c", CODE, library, str(threads)], env=clean | environment, check=True,
-                          capture_output=True, text=True).stdout                                     # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-c", CODE, library, str(threads)],
+        env=clean | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
 
 
 def test_process_computes_with_its_part_unless_the_environment_says_otherwise():
@@ -60,7 +85,10 @@ def test_process_computes_with_its_part_unless_the_environment_says_otherwise():
     text = said("with", 1)
     assert text.startswith("each rank computes with 1 of 4 cores") and text.endswith("otherwise 1\nTrue\n")
     assert said("without", 2).endswith("pip install threadpoolctl, or set OPENBLAS_NUM_THREADS=2 2\n")
-    assert said("with", 4).splitlines()[0] == " None" and said("with", 1, OMP_NUM_THREADS="3").splitlines()[0] == " None"
+    assert (
+        said("with", 4).splitlines()[0] == " None"
+        and said("with", 1, OMP_NUM_THREADS="3").splitlines()[0] == " None"
+    )
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"])
@@ -69,7 +97,8 @@ def test_what_leaves_the_cores_alone_is_what_threads_follow(monkeypatch, name, t
     pytest.importorskip("numba"), pytest.importorskip("threadpoolctl")
     team = importlib.import_module("ffnn_gpu.backends.cpu.recording.threads")
     monkeypatch.setattr(team, "cores", lambda: 4)
-    for other in (cores.OURS, *cores.TOLD): monkeypatch.delenv(other, raising=False)
+    for other in (cores.OURS, *cores.TOLD):
+        monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, text)
     assert team.threads() == threads
     assert said("with", 1, **{name: text}).startswith("each rank" if threads == 4 else " None")

@@ -17,7 +17,12 @@ class Exchange:
     """Where the vectors of all ranks meet."""
 
     def __init__(self, size, limit=60):
-        self.size, self.vectors, self.barrier, self.calls = size, [None] * size, threading.Barrier(size, timeout=limit), []
+        self.size, self.vectors, self.barrier, self.calls = (
+            size,
+            [None] * size,
+            threading.Barrier(size, timeout=limit),
+            [],
+        )
 
 
 class ThreadRank:
@@ -37,7 +42,8 @@ class ThreadRank:
         calls, vectors = zip(*self.exchange.vectors, strict=True)
         self.exchange.barrier.wait()
         assert len({*calls}) == 1, f"ranks made different calls: {calls}"
-        if self.rank == 0: self.exchange.calls.append(calls[0])
+        if self.rank == 0:
+            self.exchange.calls.append(calls[0])
         return vectors
 
     def all_reduce(self, vector, op="sum"):
@@ -84,7 +90,10 @@ def on_ranks(n, work, limit=60):
         thread.start()
     for thread in threads:
         thread.join()
-    own = [error for _, error in sorted(errors.items()) if not isinstance(error, threading.BrokenBarrierError)]
-    if own: raise own[0]
+    own = [
+        error for _, error in sorted(errors.items()) if not isinstance(error, threading.BrokenBarrierError)
+    ]
+    if own:
+        raise own[0]
     assert not errors
     return results, exchange.calls

@@ -12,4 +12,5 @@ sys.path.insert(0, str(Path(__file__).parent))
 def pytest_runtest_setup(item):
     import emulator
 
-    if not item.name.endswith("without_compiler"): emulator.require()
+    if not item.name.endswith("without_compiler"):
+        emulator.require()

@@ -20,19 +20,31 @@ HEADERS = sorted(HERE.glob("*.h"))
 MOST_DYNAMIC = 227 * 1024  # bytes of shared memory a block may have, from compute capability 9.0
 COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-g1", "-ffp-contract=off", "-fno-strict-aliasing"]
 KERNEL = [
-    "-fno-gnu-unique", "-fno-extern-tls-init",  # __shared__ is thread_local: keep it plain
-    "-ftrivial-auto-var-init=pattern",          # an uninitialised local is a large number, not a lucky zero
-    "-Werror=uninitialized", "-Werror=return-type", "-Wno-attributes",
+    "-fno-gnu-unique",
+    "-fno-extern-tls-init",  # __shared__ is thread_local: keep it plain
+    "-ftrivial-auto-var-init=pattern",  # an uninitialised local is a large number, not a lucky zero
+    "-Werror=uninitialized",
+    "-Werror=return-type",
+    "-Wno-attributes",
 ]
 CHECKED = [
-    "-O0", "-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0",
+    "-O0",
+    "-fsanitize=thread",
+    "--param=tsan-instrument-func-entry-exit=0",
     "-fsanitize=bounds,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow",
 ]
-NVRTC_HEADERS = ("cuda_fp16.h", "cuda_bf16.h")  # a kernel may include them; here cuda_on_cpu.h is all there is
-IGNORED_OPTION = re.compile(r"-{1,2}(use_fast_math|std=.*|lineinfo|line-info|device-as-default.*|gpu-architecture=.*|"
-                            r"arch=.*|ptxas-options=.*|extra-device-vectorization|fmad=.*|ftz=.*|prec-(div|sqrt)=.*)$")
-KERNEL_HEAD = re.compile(r"emu_global\b\s*(?:void\b)?\s*(?:emu_bounds\s*(\((?:[^()]|\([^()]*\))*\)))?\s*(?:void\b)?"
-                         r"\s*(\w+)\s*\(")
+NVRTC_HEADERS = (
+    "cuda_fp16.h",
+    "cuda_bf16.h",
+)  # a kernel may include them; here cuda_on_cpu.h is all there is
+IGNORED_OPTION = re.compile(
+    r"-{1,2}(use_fast_math|std=.*|lineinfo|line-info|device-as-default.*|gpu-architecture=.*|"
+    r"arch=.*|ptxas-options=.*|extra-device-vectorization|fmad=.*|ftz=.*|prec-(div|sqrt)=.*)$"
+)
+KERNEL_HEAD = re.compile(
+    r"emu_global\b\s*(?:void\b)?\s*(?:emu_bounds\s*(\((?:[^()]|\([^()]*\))*\)))?\s*(?:void\b)?"
+    r"\s*(\w+)\s*\("
+)
 DYNAMIC_SHARED = re.compile(r"extern\s+__shared__[^;]*?(\w+)\s*\[\s*\]")
 
 
@@ -56,7 +68,8 @@ def cache_folder():
     except OSError:
         folder = Path(tempfile.gettempdir()) / f"ffnn_gpu_emulation_{os.getuid()}"
         folder.mkdir(exist_ok=True, mode=0o700)
-        if folder.stat().st_uid != os.getuid(): raise
+        if folder.stat().st_uid != os.getuid():
+            raise
     return folder
 
 
@@ -81,18 +94,23 @@ def preprocessor_options(options):
     passed = []
     for option in options:
         option = re.sub(r"^--define-macro=", "-D", option)
-        if re.match(r"-[DUI].", option): passed.append(option)
-        elif not IGNORED_OPTION.match(option): raise CompileError(f"the emulator does not know the option {option!r}")
+        if re.match(r"-[DUI].", option):
+            passed.append(option)
+        elif not IGNORED_OPTION.match(option):
+            raise CompileError(f"the emulator does not know the option {option!r}")
     return passed
 
 
 def locate(library, message):
     """`message` with each @hex code address replaced by its line in the kernel text."""
     addresses = re.findall(r"@([0-9a-f]+)", message)
-    if not addresses: return message
+    if not addresses:
+        return message
     lines = {}
     for address in set(addresses):
-        found = subprocess.run(["addr2line", "-i", "-e", library, "0x" + address], capture_output=True, text=True).stdout
+        found = subprocess.run(
+            ["addr2line", "-i", "-e", library, "0x" + address], capture_output=True, text=True
+        ).stdout
         line = re.search(r"kernels\.cu:(\d+)", found)
         lines[address] = f"line {line[1]}" if line else "an unknown line"
     return re.sub(r"@([0-9a-f]+)", lambda m: lines[m[1]], message)
@@ -115,13 +133,18 @@ def _new_folder(folder):
 def _publish(work, folder):
     """Moves a finished build into place; another process may have been faster, with the same content."""
     folder.mkdir(exist_ok=True)
-    for name in ("kernels.so", "guards.txt", "kernels.txt"):  # the list comes last: its presence says that all is there
+    for name in (
+        "kernels.so",
+        "guards.txt",
+        "kernels.txt",
+    ):  # the list comes last: its presence says that all is there
         os.replace(work / name, folder / name)
 
 
 def _compile(work, code, flags, defines):
     (work / "kernels.cu").write_text(code, encoding="utf-8")
-    for name in NVRTC_HEADERS: (work / name).write_text("")
+    for name in NVRTC_HEADERS:
+        (work / name).write_text("")
     kernels, dynamic = _declarations(work, defines)
     (work / "unit.cpp").write_text(_unit(kernels, dynamic), encoding="utf-8")
     _gpp(*flags, f"-I{HERE}", f"-I{work}", "-c", work / "unit.cpp", "-o", work / "unit.o")
@@ -134,12 +157,17 @@ def _compile(work, code, flags, defines):
 
 def _declarations(work, defines):
     """[(kernel's name, launch bounds)], [names of extern __shared__ arrays], as the preprocessor leaves them."""
-    markers = ["-D__global__=emu_global", "-D__launch_bounds__(...)=emu_bounds(__VA_ARGS__)", "-DCUDA_ON_CPU=1"]
+    markers = [
+        "-D__global__=emu_global",
+        "-D__launch_bounds__(...)=emu_bounds(__VA_ARGS__)",
+        "-DCUDA_ON_CPU=1",
+    ]
     text = _gpp("-E", "-P", "-x", "c++", "-std=c++17", *markers, *defines, f"-I{work}", work / "kernels.cu")
     kernels = []
     for head in KERNEL_HEAD.finditer(text):
         before = text[: head.start()].rsplit(";", 1)[-1].rsplit("}", 1)[-1]
-        if "template" not in before: kernels.append((head[2], head[1] or "()"))
+        if "template" not in before:
+            kernels.append((head[2], head[1] or "()"))
     return list(dict(kernels).items()), sorted(set(DYNAMIC_SHARED.findall(text)))
 
 
@@ -167,7 +195,8 @@ def _runtime():
 
 def _gpp(*arguments):
     done = subprocess.run(["g++", *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode: raise CompileError(done.stderr)
+    if done.returncode:
+        raise CompileError(done.stderr)
     return done.stdout
 
 

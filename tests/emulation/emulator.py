@@ -29,22 +29,59 @@ class KernelError(RuntimeError):
     """Something about a kernel or its launch that a GPU would punish, or worse, would not."""
 
 
-class KernelCompileError(KernelError): """g++ refuses the text; the message is its own."""
-class KernelArgumentError(KernelError): """An argument does not fit the kernel's C++ signature."""
-class KernelLaunchError(KernelError): """A grid, a block or an amount of shared memory that cannot be launched."""
-class KernelRaceError(KernelError): """Two threads use a byte, one writes it, and nothing orders them."""
-class KernelBoundsError(KernelError): """An access outside every array and outside shared memory."""
-class KernelAlignmentError(KernelError): """A vector access at an address that is not a multiple of its size."""
-class KernelUninitializedError(KernelError): """A read of shared memory that this block has not written."""
-class KernelDivergenceError(KernelError): """Threads wait at different barriers or collectives, or some have returned."""
-class KernelArithmeticError(KernelError): """Signed overflow, a shift too far, an integer division by zero."""
-class KernelTimeoutError(KernelError): """The launch took more CPU time than the module allows: an endless spin."""
-class KernelCrashError(KernelError): """A signal: in the fast build a wild pointer, in both a stack that overflowed."""
+class KernelCompileError(KernelError):
+    """g++ refuses the text; the message is its own."""
+
+
+class KernelArgumentError(KernelError):
+    """An argument does not fit the kernel's C++ signature."""
+
+
+class KernelLaunchError(KernelError):
+    """A grid, a block or an amount of shared memory that cannot be launched."""
+
+
+class KernelRaceError(KernelError):
+    """Two threads use a byte, one writes it, and nothing orders them."""
+
+
+class KernelBoundsError(KernelError):
+    """An access outside every array and outside shared memory."""
+
+
+class KernelAlignmentError(KernelError):
+    """A vector access at an address that is not a multiple of its size."""
+
+
+class KernelUninitializedError(KernelError):
+    """A read of shared memory that this block has not written."""
+
+
+class KernelDivergenceError(KernelError):
+    """Threads wait at different barriers or collectives, or some have returned."""
+
+
+class KernelArithmeticError(KernelError):
+    """Signed overflow, a shift too far, an integer division by zero."""
+
+
+class KernelTimeoutError(KernelError):
+    """The launch took more CPU time than the module allows: an endless spin."""
+
+
+class KernelCrashError(KernelError):
+    """A signal: in the fast build a wild pointer, in both a stack that overflowed."""
 
 
 ERRORS = (  # in the order of `enum Error`, machine.h, after its 0
-    KernelRaceError, KernelBoundsError, KernelAlignmentError, KernelUninitializedError, KernelDivergenceError,
-    KernelArithmeticError, KernelTimeoutError, KernelCrashError,
+    KernelRaceError,
+    KernelBoundsError,
+    KernelAlignmentError,
+    KernelUninitializedError,
+    KernelDivergenceError,
+    KernelArithmeticError,
+    KernelTimeoutError,
+    KernelCrashError,
 )
 
 
@@ -53,8 +90,10 @@ def require():
     import pytest
 
     reason = cuda_build.missing()
-    if reason is None: return
-    if os.environ.get(REQUIRE, "0") not in ("", "0"): pytest.fail(f"{REQUIRE} is set: {reason}", pytrace=False)
+    if reason is None:
+        return
+    if os.environ.get(REQUIRE, "0") not in ("", "0"):
+        pytest.fail(f"{REQUIRE} is set: {reason}", pytrace=False)
     pytest.skip(reason)
 
 
@@ -85,7 +124,8 @@ class RawModule:
 
     def get_function(self, name):
         """The kernel of that name, to be called as kernel(grid, block, arguments, shared_mem=0)."""
-        if name not in self.names: raise KernelCompileError(f"no kernel {name!r}; this module has {', '.join(self.names)}")
+        if name not in self.names:
+            raise KernelCompileError(f"no kernel {name!r}; this module has {', '.join(self.names)}")
         return RawKernel(self, name)
 
 
@@ -116,14 +156,19 @@ class RawKernel:
         signature = getattr(module.binary, f"emu_signature_{name}")
         signature.restype = ctypes.c_char_p
         words = signature().decode().split()
-        self.parameters = [Parameter("*" in kind, "const" in kind, dtype)
-                           for kind, dtype in zip(words[::2], words[1::2], strict=True)]
+        self.parameters = [
+            Parameter("*" in kind, "const" in kind, dtype)
+            for kind, dtype in zip(words[::2], words[1::2], strict=True)
+        ]
 
     def __call__(self, grid, block, args, shared_mem=0):
         geometry = self._geometry(grid, block, shared_mem)
         if len(args) != len(self.parameters):
-            raise KernelArgumentError(f"{self.name}: {len(args)} arguments; it has {len(self.parameters)} parameters")
-        for i, pair in enumerate(zip(args, self.parameters, strict=True)): self._check(i, *pair)
+            raise KernelArgumentError(
+                f"{self.name}: {len(args)} arguments; it has {len(self.parameters)} parameters"
+            )
+        for i, pair in enumerate(zip(args, self.parameters, strict=True)):
+            self._check(i, *pair)
         memory = _Memory([a for a in args if isinstance(a, np.ndarray)])
         self._prepare(memory, args)
         values = [_value(a, p, memory) for a, p in zip(args, self.parameters, strict=True)]
@@ -132,42 +177,62 @@ class RawKernel:
         if error:
             message = self.module.binary.emu_message().decode(errors="replace")
             raise ERRORS[error - 1](cuda_build.locate(self.module.path, message))
-        written = [a for a, p in zip(args, self.parameters, strict=True) if isinstance(a, np.ndarray) and not p.const]
-        if not memory.intact(): raise KernelBoundsError(f"{self.name}: a write just outside one of the arrays")
+        written = [
+            a for a, p in zip(args, self.parameters, strict=True) if isinstance(a, np.ndarray) and not p.const
+        ]
+        if not memory.intact():
+            raise KernelBoundsError(f"{self.name}: a write just outside one of the arrays")
         memory.copy_back(written)
 
     def _geometry(self, grid, block, shared_mem):
         grid, block = (tuple(map(int, (*size, 1, 1)[:3])) for size in (grid, block))
         threads, blocks = math.prod(block), math.prod(grid)
-        if min(grid + block) < 1: raise KernelLaunchError(f"{self.name}: grid {grid} and block {block} must not hold a zero")
-        if threads > self._bound: raise KernelLaunchError(f"{self.name}: {threads} threads per block; at most {self._bound}")
+        if min(grid + block) < 1:
+            raise KernelLaunchError(f"{self.name}: grid {grid} and block {block} must not hold a zero")
+        if threads > self._bound:
+            raise KernelLaunchError(f"{self.name}: {threads} threads per block; at most {self._bound}")
         if block[2] > 64 or max(grid[1:]) > 65535:
             raise KernelLaunchError(f"{self.name}: grid {grid} or block {block} is too large")
-        if blocks >= 1 << 22: raise KernelLaunchError(f"{self.name}: {blocks} blocks; the emulator takes fewer than 2²²")
+        if blocks >= 1 << 22:
+            raise KernelLaunchError(f"{self.name}: {blocks} blocks; the emulator takes fewer than 2²²")
         limit = min(self.max_dynamic_shared_size_bytes, cuda_build.MOST_DYNAMIC)
         if not 0 <= shared_mem <= limit:
             hint = "; set max_dynamic_shared_size_bytes" if 0 <= shared_mem <= cuda_build.MOST_DYNAMIC else ""
-            raise KernelLaunchError(f"{self.name}: {shared_mem} bytes of dynamic shared memory, {limit} are allowed{hint}")
+            raise KernelLaunchError(
+                f"{self.name}: {shared_mem} bytes of dynamic shared memory, {limit} are allowed{hint}"
+            )
         return (*grid, *block, shared_mem)
 
     def _check(self, i, argument, parameter):
         is_null = argument is None or (type(argument) is int and argument == 0)
-        if parameter.pointer and is_null: return
+        if parameter.pointer and is_null:
+            return
         wanted = np.ndarray if parameter.pointer else np.generic
         if not isinstance(argument, wanted) or not parameter.accepts(argument.dtype):
             kind = "array" if isinstance(argument, np.ndarray) else "scalar"
-            found = f"a {argument.dtype} {kind}" if hasattr(argument, "dtype") else f"a Python {type(argument).__name__}"
+            found = (
+                f"a {argument.dtype} {kind}"
+                if hasattr(argument, "dtype")
+                else f"a Python {type(argument).__name__}"
+            )
             raise KernelArgumentError(f"{self.name}: argument {i} is {found}; the kernel takes a {parameter}")
         if parameter.pointer and not argument.flags.c_contiguous:
-            raise KernelArgumentError(f"{self.name}: argument {i} is not contiguous, and a kernel cannot see strides")
+            raise KernelArgumentError(
+                f"{self.name}: argument {i} is not contiguous, and a kernel cannot see strides"
+            )
         if parameter.pointer and not parameter.const and not argument.flags.writeable:
-            raise KernelArgumentError(f"{self.name}: argument {i} is read-only; the kernel takes a {parameter}")
+            raise KernelArgumentError(
+                f"{self.name}: argument {i} is read-only; the kernel takes a {parameter}"
+            )
 
     def _prepare(self, memory, args):
         binary, (order, seed) = self.module.binary, self.module.order
-        binary.emu_configure(int(self.module.check), ORDER_NAMES.index(order), seed, float(self.module.seconds))
+        binary.emu_configure(
+            int(self.module.check), ORDER_NAMES.index(order), seed, float(self.module.seconds)
+        )
         binary.emu_forget_regions()
-        if not self.module.check: return
+        if not self.module.check:
+            return
         for address, size, first in memory.regions():
             i = next(i for i, a in enumerate(args) if a is first)
             binary.emu_add_region(address, size, f"argument {i} ({first.dtype}, {size} bytes)".encode())
@@ -175,8 +240,10 @@ class RawKernel:
 
 def _value(argument, parameter, memory):
     """The C value of a parameter, in memory of its own."""
-    if isinstance(argument, np.ndarray): return ctypes.c_void_p(memory.address(argument))
-    if parameter.pointer: return ctypes.c_void_p(0)
+    if isinstance(argument, np.ndarray):
+        return ctypes.c_void_p(memory.address(argument))
+    if parameter.pointer:
+        return ctypes.c_void_p(0)
     return (ctypes.c_ubyte * argument.dtype.itemsize).from_buffer_copy(argument.tobytes())
 
 
@@ -196,10 +263,13 @@ class _Memory:
             begin, end, _ = group
             raw = np.full(end - begin + 2 * GUARD + 16, CANARY, np.uint8)
             group += [raw, GUARD + (begin - raw.ctypes.data - GUARD) % 16]
-        for array in arrays: self._copy_of(array)[...] = _bytes(array)
+        for array in arrays:
+            self._copy_of(array)[...] = _bytes(array)
 
     def _group(self, array):
-        return next(g for g in self.groups if g[0] <= array.ctypes.data and array.ctypes.data + array.nbytes <= g[1])
+        return next(
+            g for g in self.groups if g[0] <= array.ctypes.data and array.ctypes.data + array.nbytes <= g[1]
+        )
 
     def _copy_of(self, array):
         begin, _, _, raw, offset = self._group(array)
@@ -211,14 +281,19 @@ class _Memory:
         return raw.ctypes.data + offset + array.ctypes.data - begin
 
     def regions(self):
-        return [(raw.ctypes.data + offset, end - begin, first) for begin, end, first, raw, offset in self.groups]
+        return [
+            (raw.ctypes.data + offset, end - begin, first) for begin, end, first, raw, offset in self.groups
+        ]
 
     def intact(self):
-        return all((raw[:offset] == CANARY).all() and (raw[offset + end - begin :] == CANARY).all()
-                   for begin, end, _, raw, offset in self.groups)
+        return all(
+            (raw[:offset] == CANARY).all() and (raw[offset + end - begin :] == CANARY).all()
+            for begin, end, _, raw, offset in self.groups
+        )
 
     def copy_back(self, arrays):
-        for array in arrays: _bytes(array)[...] = self._copy_of(array)
+        for array in arrays:
+            _bytes(array)[...] = self._copy_of(array)
 
 
 def _bytes(array):

@@ -152,5 +152,8 @@ template <typename T> __device__ void stored(T* p, const T* q) { *p = loaded(q);
 
 def statements():
     """One text with a kernel <name>_ for each statement."""
-    kernels = [f'extern "C" __global__ void {k}_(const float* x, float* y) {{ {text} }}\n' for k, text in STATEMENTS.items()]
+    kernels = [
+        f'extern "C" __global__ void {k}_(const float* x, float* y) {{ {text} }}\n'
+        for k, text in STATEMENTS.items()
+    ]
     return HELPERS + "".join(kernels)

@@ -121,7 +121,8 @@ class Mutant:
 
     def text(self):
         text = KERNELS[self.kernel]
-        if text.count(self.old) != 1: raise ValueError(f"{self.name}: {self.old!r} occurs {text.count(self.old)} times")
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} occurs {text.count(self.old)} times")
         return text.replace(self.old, self.new)
 
 
@@ -130,56 +131,158 @@ MUTANTS = (
     Mutant("tail guard missing", "scale", "if (i < n) y[i]", "y[i]", "Bounds"),
     Mutant("tail guard stops early", "scale", "if (i < n)", "if (i < n - 1)", "wrong"),
     Mutant("vector guard missing", "scale", "if (t < quads)", "if (t <= quads)", "Bounds"),
-    Mutant("vector from an odd element", "scale", "reinterpret_cast<const float4*>(x)[t]",
-           "*reinterpret_cast<const float4*>(x + 4 * t + (t > 0))", "Alignment"),
-    Mutant("index overflows", "scale", "i = 4 * quads + t", "i = 4 * quads + t + (t << 20) * 4096 * quads", "Arithmetic"),
+    Mutant(
+        "vector from an odd element",
+        "scale",
+        "reinterpret_cast<const float4*>(x)[t]",
+        "*reinterpret_cast<const float4*>(x + 4 * t + (t > 0))",
+        "Alignment",
+    ),
+    Mutant(
+        "index overflows",
+        "scale",
+        "i = 4 * quads + t",
+        "i = 4 * quads + t + (t << 20) * 4096 * quads",
+        "Arithmetic",
+    ),
     Mutant("shift by the width", "scale", "quads = n / 4", "quads = (n / 4) >> (31 + t + 1)", "Arithmetic"),
     Mutant("endless loop", "scale", "if (i < n)", "while (t == 3) i ^= 1;\n  if (i < n)", "Timeout"),
     Mutant("blocks overlap", "row_sum", "blockIdx.x * 2 +", "blockIdx.x +", "Race"),
     Mutant("row guard missing", "row_sum", "if (row < rows)\n", "if (row <= rows)\n", "Bounds"),
     Mutant("shuffle starts too low", "row_sum", "int k = 16", "int k = 8", "wrong"),
     Mutant("reduction misses lanes", "row_sum", "j += 32", "j += 33", "wrong"),
-    Mutant("shuffle in a branch", "row_sum", "float mean = __shfl_sync(0xffffffffu, sum, 0) / cols;",
-           "float mean = sum / cols; if (lane < 4) mean = __shfl_sync(0xffffffffu, sum, 0) / cols;", "Divergence"),
-    Mutant("early return before a shuffle", "row_sum", "float sum = 0.f;", "float sum = 0.f; if (lane >= rows) return;",
-           "Divergence"),
-    Mutant("no barrier before the tile is read", "transpose", "  __syncthreads();\n", "", "Uninitialized|Race"),
-    Mutant("tile read where nobody wrote", "transpose", "i < rows && j < cols) tile", "i < rows && j < cols - 1) tile",
-           "Uninitialized"),
-    Mutant("tile row one too far", "transpose", "tile[threadIdx.x][threadIdx.y]", "tile[threadIdx.x + 1][threadIdx.y]",
-           "Bounds|Uninitialized"),
-    Mutant("tile not transposed", "transpose", "tile[threadIdx.x][threadIdx.y]", "tile[threadIdx.y][threadIdx.x]",
-           "Uninitialized"),
-    Mutant("barrier in a branch", "transpose", "  __syncthreads();", "  if (i < rows) __syncthreads();", "Divergence|Race"),
-    Mutant("early return before a barrier", "transpose", "  if (i < rows && j < cols) tile",
-           "  if (i >= rows) return;\n  if (j < cols) tile", "Divergence"),
-    Mutant("different barriers", "transpose", "  __syncthreads();",
-           "  if (threadIdx.x < 4)\n    __syncthreads();\n  else\n    __syncthreads();", "Divergence"),
-    Mutant("tile used before it is complete", "matmul", "    __syncthreads();  // tiles complete\n", "",
-           "Uninitialized|Race"),
+    Mutant(
+        "shuffle in a branch",
+        "row_sum",
+        "float mean = __shfl_sync(0xffffffffu, sum, 0) / cols;",
+        "float mean = sum / cols; if (lane < 4) mean = __shfl_sync(0xffffffffu, sum, 0) / cols;",
+        "Divergence",
+    ),
+    Mutant(
+        "early return before a shuffle",
+        "row_sum",
+        "float sum = 0.f;",
+        "float sum = 0.f; if (lane >= rows) return;",
+        "Divergence",
+    ),
+    Mutant(
+        "no barrier before the tile is read", "transpose", "  __syncthreads();\n", "", "Uninitialized|Race"
+    ),
+    Mutant(
+        "tile read where nobody wrote",
+        "transpose",
+        "i < rows && j < cols) tile",
+        "i < rows && j < cols - 1) tile",
+        "Uninitialized",
+    ),
+    Mutant(
+        "tile row one too far",
+        "transpose",
+        "tile[threadIdx.x][threadIdx.y]",
+        "tile[threadIdx.x + 1][threadIdx.y]",
+        "Bounds|Uninitialized",
+    ),
+    Mutant(
+        "tile not transposed",
+        "transpose",
+        "tile[threadIdx.x][threadIdx.y]",
+        "tile[threadIdx.y][threadIdx.x]",
+        "Uninitialized",
+    ),
+    Mutant(
+        "barrier in a branch",
+        "transpose",
+        "  __syncthreads();",
+        "  if (i < rows) __syncthreads();",
+        "Divergence|Race",
+    ),
+    Mutant(
+        "early return before a barrier",
+        "transpose",
+        "  if (i < rows && j < cols) tile",
+        "  if (i >= rows) return;\n  if (j < cols) tile",
+        "Divergence",
+    ),
+    Mutant(
+        "different barriers",
+        "transpose",
+        "  __syncthreads();",
+        "  if (threadIdx.x < 4)\n    __syncthreads();\n  else\n    __syncthreads();",
+        "Divergence",
+    ),
+    Mutant(
+        "tile used before it is complete",
+        "matmul",
+        "    __syncthreads();  // tiles complete\n",
+        "",
+        "Uninitialized|Race",
+    ),
     Mutant("stale tile overwritten in use", "matmul", "    __syncthreads();  // tiles free\n", "", "Race"),
     Mutant("depth guard missing", "matmul", "i < m && l0 + tx < k ?", "i < m ?", "Bounds"),
     Mutant("no barrier in the tree", "total", "    __syncthreads();\n", "", "Uninitialized|Race"),
     Mutant("fence missing", "total", "    __threadfence();\n", "", "Race"),
-    Mutant("fence before the write", "total", "    partial[blockIdx.x] = s[0];\n    __threadfence();\n",
-           "    __threadfence();\n    partial[blockIdx.x] = s[0];\n", "Race"),
+    Mutant(
+        "fence before the write",
+        "total",
+        "    partial[blockIdx.x] = s[0];\n    __threadfence();\n",
+        "    __threadfence();\n    partial[blockIdx.x] = s[0];\n",
+        "Race",
+    ),
     Mutant("every block sums", "total", "if (last && t == 0)", "if (t == 0)", "Race"),
     Mutant("count without atomic", "total", "atomicAdd(count, 1u)", "(*count)++", "Race"),
-    Mutant("flag set by one, no barrier", "total", "  __syncthreads();\n  if (last", "  if (last", "Uninitialized|Race"),
+    Mutant(
+        "flag set by one, no barrier",
+        "total",
+        "  __syncthreads();\n  if (last",
+        "  if (last",
+        "Uninitialized|Race",
+    ),
     Mutant("dynamic shared memory too small", "total", "s[t] = i < n", "s[t + 1] = i < n", "Bounds"),
-    Mutant("plain increment in shared memory", "count", "atomicAdd(&local[label[i]], 1)", "local[label[i]]++", "Race"),
-    Mutant("plain increment between blocks", "count", "atomicAdd(counts + threadIdx.x, local[threadIdx.x])",
-           "counts[threadIdx.x] += local[threadIdx.x]", "Race"),
+    Mutant(
+        "plain increment in shared memory",
+        "count",
+        "atomicAdd(&local[label[i]], 1)",
+        "local[label[i]]++",
+        "Race",
+    ),
+    Mutant(
+        "plain increment between blocks",
+        "count",
+        "atomicAdd(counts + threadIdx.x, local[threadIdx.x])",
+        "counts[threadIdx.x] += local[threadIdx.x]",
+        "Race",
+    ),
     Mutant("counters not cleared", "count", "c < 16", "c < 3", "Uninitialized"),
     Mutant("label out of range", "count", "local[label[i]]", "local[label[i] + 10]", "Bounds"),
-    Mutant("no __syncwarp before the neighbour", "pair", "  __syncwarp(mask);\n  float", "  float", "Uninitialized|Race"),
-    Mutant("no __syncwarp before the overwrite", "pair", "  __syncwarp(mask);\n  s[t] = other", "  s[t] = other", "Race"),
-    Mutant("mask of the other half", "pair", "0xffff0000u : 0x0000ffffu", "0x0000ffffu : 0xffff0000u", "Divergence"),
+    Mutant(
+        "no __syncwarp before the neighbour",
+        "pair",
+        "  __syncwarp(mask);\n  float",
+        "  float",
+        "Uninitialized|Race",
+    ),
+    Mutant(
+        "no __syncwarp before the overwrite",
+        "pair",
+        "  __syncwarp(mask);\n  s[t] = other",
+        "  s[t] = other",
+        "Race",
+    ),
+    Mutant(
+        "mask of the other half",
+        "pair",
+        "0xffff0000u : 0x0000ffffu",
+        "0x0000ffffu : 0xffff0000u",
+        "Divergence",
+    ),
     Mutant("neighbour in the other half", "pair", "s[t ^ 1]", "s[t ^ 17]", "Uninitialized|Race"),
 )
 
 
 def variants():
     """One text with every correct kernel, and every mutant i as mutant_i_<kernel>."""
-    renamed = [re.sub(rf"\b{m.kernel}(\w*)(?=\()", rf"mutant_{i}_{m.kernel}\1", m.text()) for i, m in enumerate(MUTANTS)]
+    renamed = [
+        re.sub(rf"\b{m.kernel}(\w*)(?=\()", rf"mutant_{i}_{m.kernel}\1", m.text())
+        for i, m in enumerate(MUTANTS)
+    ]
     return "\n".join([*KERNELS.values(), *renamed])

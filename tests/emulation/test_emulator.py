@@ -34,10 +34,12 @@ rng = np.random.default_rng(0)
 i32, f32 = np.int32, np.float32
 
 
-def nan(*shape): return np.full(shape, np.nan, f32)
+def nan(*shape):
+    return np.full(shape, np.nan, f32)
 
 
-def random(*shape): return rng.standard_normal(shape).astype(f32)
+def random(*shape):
+    return rng.standard_normal(shape).astype(f32)
 
 
 def same(got, want, tolerance=0.0):
@@ -89,8 +91,15 @@ def run_pair(kernel):
     same(y, x.reshape(-1, 2)[:, ::-1].ravel() - x)
 
 
-RUN = {"scale": run_scale, "row_sum": run_row_sum, "transpose": run_transpose, "matmul": run_matmul, "total": run_total,
-       "count": run_count, "pair": run_pair}
+RUN = {
+    "scale": run_scale,
+    "row_sum": run_row_sum,
+    "transpose": run_transpose,
+    "matmul": run_matmul,
+    "total": run_total,
+    "count": run_count,
+    "pair": run_pair,
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +120,16 @@ def test_correct_kernel_passes_in_every_order_of_both_builds(name, order, varian
         RUN[name](module.get_function(name))
 
 
-@pytest.mark.parametrize("index", range(len(mutants.MUTANTS)), ids=[m.name.replace(" ", "_") for m in mutants.MUTANTS])
+@pytest.mark.parametrize(
+    "index", range(len(mutants.MUTANTS)), ids=[m.name.replace(" ", "_") for m in mutants.MUTANTS]
+)
 def test_planted_bug_is_reported_in_thread_order(index, variants):
     mutant = mutants.MUTANTS[index]
     variants.schedule(ORDERS[0])
-    errors = tuple(AssertionError if e == "wrong" else getattr(emulator, f"Kernel{e}Error") for e in mutant.error.split("|"))
+    errors = tuple(
+        AssertionError if e == "wrong" else getattr(emulator, f"Kernel{e}Error")
+        for e in mutant.error.split("|")
+    )
     with pytest.raises(errors) as caught:
         RUN[mutant.kernel](variants.get_function(f"mutant_{index}_{mutant.kernel}"))
     assert mutant.error == "wrong" or re.search(r" line \d+", str(caught.value))
@@ -124,7 +138,8 @@ def test_planted_bug_is_reported_in_thread_order(index, variants):
 def test_a_launch_after_a_failed_one_starts_clean(variants):
     index = next(i for i, m in enumerate(mutants.MUTANTS) if m.error == "Divergence")
     for _ in range(2):
-        with pytest.raises(emulator.KernelDivergenceError): RUN["row_sum"](variants.get_function(f"mutant_{index}_row_sum"))
+        with pytest.raises(emulator.KernelDivergenceError):
+            RUN["row_sum"](variants.get_function(f"mutant_{index}_row_sum"))
         run_row_sum(variants.get_function("row_sum"))
 
 
@@ -137,8 +152,10 @@ extern "C" __global__ void k(float* y) {
     y[0] = y[1];
 }""").get_function("k")
     told = r"k: race on byte 4 of argument 0 .*: a write .* line 4 .* the read at line 6 by thread 0 .*thread \(1,0,0\)\]"
-    with pytest.raises(emulator.KernelRaceError, match=told): kernel((1,), (2,), (nan(4),))
-    with pytest.raises(emulator.KernelRaceError, match=r"line 6 .* line 6 by another block"): kernel((2,), (1,), (nan(4),))
+    with pytest.raises(emulator.KernelRaceError, match=told):
+        kernel((1,), (2,), (nan(4),))
+    with pytest.raises(emulator.KernelRaceError, match=r"line 6 .* line 6 by another block"):
+        kernel((2,), (1,), (nan(4),))
 
 
 # ------------------------------------------------------------------------------------------------ what CUDA's words mean
@@ -165,8 +182,20 @@ def test_mathematical_functions_agree_with_numpy(features):
     features.get_function("unary")((4,), (32,), (x, y, i32(x.size)))
     d, a = x[:95].astype(float), np.abs(x[:95].astype(float))
     erfc = np.vectorize(math.erfc)
-    want = [np.exp(d), np.exp(d), np.log(a), np.log1p(a), np.expm1(d), np.tanh(d), erfc(d), 0.5 * erfc(-d / 2**0.5),
-            a**0.5, a**-0.5, d * d + 1, 0 * d + 2]
+    want = [
+        np.exp(d),
+        np.exp(d),
+        np.log(a),
+        np.log1p(a),
+        np.expm1(d),
+        np.tanh(d),
+        erfc(d),
+        0.5 * erfc(-d / 2**0.5),
+        a**0.5,
+        a**-0.5,
+        d * d + 1,
+        0 * d + 2,
+    ]
     same(y[:95], np.stack(want, 1), 2e-6)
     assert y[95:, 11].tolist() == [1, 3, 3, 2]
 
@@ -194,7 +223,8 @@ def test_floats_round_to_16_bits_as_ieee_says(features):
     x = np.concatenate([spread, ties, np.array([0.0, -0.0, 65519, 65520, np.inf, -np.inf], f32)])
     h, b = np.zeros(x.size, np.float16), np.zeros(x.size, np.uint16)
     features.get_function("narrow")((-(-x.size // 32),), (32,), (x, h, b, i32(x.size)))
-    with np.errstate(over="ignore"): want = x.astype(np.float16)
+    with np.errstate(over="ignore"):
+        want = x.astype(np.float16)
     assert np.array_equal(h.view(np.uint16), want.view(np.uint16))
     assert np.array_equal(b, bfloat16_bits(x))
 
@@ -279,24 +309,29 @@ def test_null_is_a_pointer_and_options_reach_the_kernel(features):
 
 def test_a_null_pointer_or_a_wild_one_is_an_error_of_either_build(features):
     expected = (emulator.KernelBoundsError, emulator.KernelCrashError)
-    with pytest.raises(expected): features.get_function("follow")((1,), (1,), (None, nan(1)))
-    with pytest.raises(expected): features.get_function("wild")((1,), (1,), (np.zeros(4, i32), i32(1 << 29)))
+    with pytest.raises(expected):
+        features.get_function("follow")((1,), (1,), (None, nan(1)))
+    with pytest.raises(expected):
+        features.get_function("wild")((1,), (1,), (np.zeros(4, i32), i32(1 << 29)))
 
 
 def test_a_write_just_outside_an_array_is_an_error_of_either_build(features):
     for i in (-1, 4):
-        with pytest.raises(emulator.KernelBoundsError): features.get_function("wild")((1,), (1,), (np.zeros(4, i32), i32(i)))
+        with pytest.raises(emulator.KernelBoundsError):
+            features.get_function("wild")((1,), (1,), (np.zeros(4, i32), i32(i)))
 
 
 def test_a_stack_that_overflows_is_a_crash_of_either_build(features):
     kernel, n = features.get_function("deep"), i32(1 << 17)
-    with pytest.raises(emulator.KernelCrashError): kernel((1,), (1,), (np.zeros(1, i32), n))
+    with pytest.raises(emulator.KernelCrashError):
+        kernel((1,), (1,), (np.zeros(1, i32), n))
 
 
 def test_unwritten_shared_memory_is_nan_in_the_fast_build_and_an_error_in_the_checked(features):
     y, kernel = np.zeros(2, f32), features.get_function("shared_garbage")
     if features.check:
-        with pytest.raises(emulator.KernelUninitializedError): kernel((1,), (1,), (y,))
+        with pytest.raises(emulator.KernelUninitializedError):
+            kernel((1,), (1,), (y,))
     else:
         kernel((1,), (1,), (y,))
         assert np.isnan(y[1])
@@ -311,8 +346,10 @@ def statements():
 @pytest.mark.parametrize("name", feature_kernels.STATEMENTS)
 def test_every_form_of_load_and_store_is_watched(name, statements):
     kernel, x, y = statements.get_function(f"{name}_"), random(8), random(8)
-    with pytest.raises(emulator.KernelRaceError, match="argument 1"): kernel((1,), (32,), (x, y))
-    with pytest.raises(emulator.KernelBoundsError, match="argument 0"): kernel((2,), (32,), (x[:0], y))
+    with pytest.raises(emulator.KernelRaceError, match="argument 1"):
+        kernel((1,), (32,), (x, y))
+    with pytest.raises(emulator.KernelBoundsError, match="argument 0"):
+        kernel((2,), (32,), (x[:0], y))
 
 
 # ------------------------------------------------------------------------------------------------ refusals
@@ -338,12 +375,22 @@ def test_argument_that_does_not_fit_is_refused(case, fast):
         fast.get_function("scale")((1,), (32,), ARGUMENTS[case](random(16), nan(16)))
 
 
-@pytest.mark.parametrize(("grid", "block", "shared"), [
-    ((0,), (32,), 0), ((1,), (0,), 0), ((1, 0), (32,), 0), ((1,), (1025,), 0), ((1,), (1, 1, 65), 0), ((1, 65536), (1,), 0),
-    ((1,), (32,), 48 * 1024 + 1), ((1,), (32,), -1),
-])
+@pytest.mark.parametrize(
+    ("grid", "block", "shared"),
+    [
+        ((0,), (32,), 0),
+        ((1,), (0,), 0),
+        ((1, 0), (32,), 0),
+        ((1,), (1025,), 0),
+        ((1,), (1, 1, 65), 0),
+        ((1, 65536), (1,), 0),
+        ((1,), (32,), 48 * 1024 + 1),
+        ((1,), (32,), -1),
+    ],
+)
 def test_launch_no_gpu_would_take_is_refused(grid, block, shared, features):
-    with pytest.raises(emulator.KernelLaunchError): features.get_function("dynamic")(grid, block, (nan(1), i32(1)), shared)
+    with pytest.raises(emulator.KernelLaunchError):
+        features.get_function("dynamic")(grid, block, (nan(1), i32(1)), shared)
 
 
 def test_launch_bounds_limit_the_block(fast):
@@ -353,12 +400,14 @@ def test_launch_bounds_limit_the_block(fast):
 
 def test_more_shared_memory_needs_the_opt_in(features):
     kernel, y, n = features.get_function("dynamic"), nan(1), 25 * 1024
-    with pytest.raises(emulator.KernelLaunchError, match="max_dynamic"): kernel((1,), (1024,), (y, i32(n)), shared_mem=4 * n)
+    with pytest.raises(emulator.KernelLaunchError, match="max_dynamic"):
+        kernel((1,), (1024,), (y, i32(n)), shared_mem=4 * n)
     kernel.max_dynamic_shared_size_bytes = 4 * n
     kernel((1,), (1024,), (y, i32(n)), shared_mem=4 * n)
     same(y, n - 1)
     kernel.max_dynamic_shared_size_bytes = 1 << 20
-    with pytest.raises(emulator.KernelLaunchError): kernel((1,), (32,), (y, i32(1)), shared_mem=228 * 1024)
+    with pytest.raises(emulator.KernelLaunchError):
+        kernel((1,), (32,), (y, i32(1)), shared_mem=228 * 1024)
 
 
 def test_text_that_does_not_compile_is_refused_with_its_line():
@@ -368,12 +417,14 @@ def test_text_that_does_not_compile_is_refused_with_its_line():
         RawModule('extern "C" __global__ void k(float* y) {\n  float sum; sum += y[0]; y[0] = sum;\n}')
     with pytest.raises(emulator.KernelCompileError, match=r"deleted|ambiguous"):
         RawModule('extern "C" __global__ void k(__half* y) {\n  y[0] = y[0] + y[1];\n}')
-    with pytest.raises(emulator.KernelCompileError, match="--no-such-option"): RawModule("", options=("--no-such-option",))
+    with pytest.raises(emulator.KernelCompileError, match="--no-such-option"):
+        RawModule("", options=("--no-such-option",))
 
 
 def test_unknown_kernel_is_refused_by_name(fast):
     known = "'nothing'; this module has scale, row_sum"
-    with pytest.raises(emulator.KernelCompileError, match=known): fast.get_function("nothing")
+    with pytest.raises(emulator.KernelCompileError, match=known):
+        fast.get_function("nothing")
 
 
 def test_a_text_is_built_once(fast, monkeypatch):
@@ -386,6 +437,8 @@ def test_absence_of_a_compiler_skips_or_fails_without_compiler(monkeypatch):
     monkeypatch.setattr(cuda_build.platform, "system", lambda: "Linux")
     monkeypatch.setattr(cuda_build.platform, "machine", lambda: "x86_64")
     monkeypatch.delenv(emulator.REQUIRE, raising=False)
-    with pytest.raises(pytest.skip.Exception, match=r"needs g\+\+"): emulator.require()
+    with pytest.raises(pytest.skip.Exception, match=r"needs g\+\+"):
+        emulator.require()
     monkeypatch.setenv(emulator.REQUIRE, "1")
-    with pytest.raises(pytest.fail.Exception, match=emulator.REQUIRE): emulator.require()
+    with pytest.raises(pytest.fail.Exception, match=emulator.REQUIRE):
+        emulator.require()

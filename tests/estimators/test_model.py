@@ -18,7 +18,9 @@ PRICE = np.array([1.5, 2.5, 4.0, 8.0])
 
 def model(y=Y, names=("a", "b", "c"), **settings):
     task = Task.of(y).with_units_of(y)
-    return Model(Network(3, [Dense(task.outputs)], "numpy"), task, Standardizer.fit(X), names, "answer", **settings)
+    return Model(
+        Network(3, [Dense(task.outputs)], "numpy"), task, Standardizer.fit(X), names, "answer", **settings
+    )
 
 
 def read(text, features=("a", "b", "c"), target="answer"):
@@ -48,7 +50,9 @@ def test_columns_are_found_by_name_and_else_taken_in_order():
     made = model()
     want = made.predict(X)
     np.testing.assert_array_equal(made.predict(X[:, [2, 0, 1]], ["c", "a", "b"]), want)
-    np.testing.assert_array_equal(made.predict(np.hstack([X[:, ::-1], X]), ["c", "b", "a", "d", "e", "f"]), want)
+    np.testing.assert_array_equal(
+        made.predict(np.hstack([X[:, ::-1], X]), ["c", "b", "a", "d", "e", "f"]), want
+    )
     np.testing.assert_array_equal(made.predict(X, ["x", "y", "z"]), want)
     assert not made.matches(["a", "a", "b", "c"]) and not model(names=None).matches(["a"])
 
@@ -63,15 +67,20 @@ def test_features_are_cut_at_the_limit(tmp_path):
 def test_values_beyond_the_limit_are_counted():
     far = X.copy()
     far[0, :2] = 1e6
-    assert model(limit=5.0).count_cut(far) == 2 and model(limit=5.0).count_cut(X) == model().count_cut(far) == 0
+    assert (
+        model(limit=5.0).count_cut(far) == 2 and model(limit=5.0).count_cut(X) == model().count_cut(far) == 0
+    )
 
 
 @pytest.mark.parametrize("names", ["abz", "axyz"])
 def test_header_with_some_of_the_columns_is_refused(names):
     missing = ", ".join(repr(name) for name in "abc" if name not in names)
-    with pytest.raises(DataError, match=f"columns of the training, these are missing in the header: {missing}$"):
+    with pytest.raises(
+        DataError, match=f"columns of the training, these are missing in the header: {missing}$"
+    ):
         model().predict(np.ones((2, len(names))), names)
-    with pytest.raises(DataError, match=r"in the header more than once: 'a'$"): model().predict(np.ones((2, 4)), "aabc")
+    with pytest.raises(DataError, match=r"in the header more than once: 'a'$"):
+        model().predict(np.ones((2, 4)), "aabc")
 
 
 def test_constant_column_contributes_nothing_whatever_its_value(tmp_path):
@@ -89,12 +98,16 @@ def test_constant_column_contributes_nothing_whatever_its_value(tmp_path):
 def test_lists_are_rows_and_probabilities_come_alone():
     rows, made = X.tolist(), model()
     chances = made.probabilities(rows)
-    assert chances.shape == (4, 2) and made.predict(rows).tolist() == [["no", "yes"][k] for k in chances.argmax(axis=1)]
-    with pytest.raises(ConfigurationError, match="has no probabilities"): model(PRICE).probabilities(rows)
+    assert chances.shape == (4, 2) and made.predict(rows).tolist() == [
+        ["no", "yes"][k] for k in chances.argmax(axis=1)
+    ]
+    with pytest.raises(ConfigurationError, match="has no probabilities"):
+        model(PRICE).probabilities(rows)
 
 
 def test_wrong_number_of_columns_is_said_in_numbers():
-    with pytest.raises(ShapeError, match="x has 2 columns; layer 0 of this network reads 3"): model().predict(X[:, :2])
+    with pytest.raises(ShapeError, match="x has 2 columns; layer 0 of this network reads 3"):
+        model().predict(X[:, :2])
 
 
 def test_evaluation_has_the_metrics_of_the_training_or_those_asked_for():
@@ -112,27 +125,40 @@ def test_true_and_predicted_have_one_form():
 
 
 def test_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="nothing does not exist"): Model.load(tmp_path / "nothing")
-    with pytest.raises(CheckpointError, match="holds no model; give the run folder"): Model.load(tmp_path)
+    with pytest.raises(CheckpointError, match="nothing does not exist"):
+        Model.load(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="holds no model; give the run folder"):
+        Model.load(tmp_path)
     save(Network(3, [Dense(1)], "numpy"), tmp_path / "bare")
-    with pytest.raises(CheckpointError, match="holds a network alone"): Model.load(tmp_path / "bare", "numpy")
+    with pytest.raises(CheckpointError, match="holds a network alone"):
+        Model.load(tmp_path / "bare", "numpy")
 
 
 # ---------------------------------------------------------------- rows in
 
 
-@pytest.mark.parametrize("text", [
-    "a,b,c\n1,2,3\n", "1,2,3\n", "\ufeffa,b,c\n1,2,3\n", "c,answer,a,b\n3,yes,1,2\n", "a,b,c,answer\n1,2,3,\n",
-    'id,"c",a,b\n"x, y",3,1,2\n', "a, b, c\n\n1, 2, 3\n",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b,c\n1,2,3\n",
+        "1,2,3\n",
+        "\ufeffa,b,c\n1,2,3\n",
+        "c,answer,a,b\n3,yes,1,2\n",
+        "a,b,c,answer\n1,2,3,\n",
+        'id,"c",a,b\n"x, y",3,1,2\n',
+        "a, b, c\n\n1, 2, 3\n",
+    ],
+)
 def test_rows_are_read_whatever_else_the_table_holds(text):
     rows = read(text)
     np.testing.assert_array_equal(model().features(*rows), model().features(np.array([[1.0, 2, 3]])))
 
 
 def test_missing_columns_are_said_before_any_cell_is_read():
-    with pytest.raises(DataError, match="these are missing in the header: 'b', 'c'"): read("id,a\nx,1\n")
-    with pytest.raises(DataError, match="these are missing in the header: 'c'"): read("a,b,z\n1,2,3\n")
+    with pytest.raises(DataError, match="these are missing in the header: 'b', 'c'"):
+        read("id,a\nx,1\n")
+    with pytest.raises(DataError, match="these are missing in the header: 'c'"):
+        read("a,b,z\n1,2,3\n")
     np.testing.assert_array_equal(read("7,8,9\n1,2,3\n", ("5", "7", "6")).x, [[7, 8, 9], [1, 2, 3]])
 
 
@@ -157,7 +183,9 @@ def test_rows_come_from_files_too(tmp_path):
     np.save(tmp_path / "a.npy", [[1, 2, 3]])
     np.save(tmp_path / "b.npy", [1, 2, 3])
     for name in ("a.csv", "a.csv.gz", "a.npy"):
-        np.testing.assert_array_equal(tables.read_rows(str(tmp_path / name), io.StringIO(), "abc").x, [[1, 2, 3]])
+        np.testing.assert_array_equal(
+            tables.read_rows(str(tmp_path / name), io.StringIO(), "abc").x, [[1, 2, 3]]
+        )
     with pytest.raises(DataError, match=r"b\.npy holds int64 of shape \(3,\)"):
         tables.read_rows(str(tmp_path / "b.npy"), io.StringIO())
     with pytest.raises(DataError, match=r"there is no file .*c\.csv; give a \.csv or \.npy file"):

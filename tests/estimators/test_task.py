@@ -36,9 +36,12 @@ def test_saved_task_comes_back(kind):
     assert again.to_json() == task.to_json() and str(again) == str(task)
 
 
-@pytest.mark.parametrize("saved", [{}, {"kind": "binary"}, {**Task.of(PRICES).to_json(), "loss_name": "hinge"}])
+@pytest.mark.parametrize(
+    "saved", [{}, {"kind": "binary"}, {**Task.of(PRICES).to_json(), "loss_name": "hinge"}]
+)
 def test_what_is_no_saved_task_is_refused(saved):
-    with pytest.raises(CheckpointError, match="not a saved task"): Task.from_json(saved)
+    with pytest.raises(CheckpointError, match="not a saved task"):
+        Task.from_json(saved)
 
 
 def test_decoding_sure_outputs_gives_the_targets_back():
@@ -56,12 +59,14 @@ def test_decoding_sure_outputs_gives_the_targets_back():
 def test_probabilities_lie_between_0_and_1_and_those_of_classes_sum_to_1(kind, loss):
     task = Task.of(ALL[kind], kind, loss)
     if kind == "regression":
-        with pytest.raises(ConfigurationError, match="has no probabilities"): task.probabilities(np.zeros((2, 1)))
+        with pytest.raises(ConfigurationError, match="has no probabilities"):
+            task.probabilities(np.zeros((2, 1)))
         return
     outputs = np.full((2, task.outputs), 1 / task.outputs if loss == "cross_entropy" else 0.3)
     p = task.probabilities(outputs)
     assert p.shape == (2, len(task.columns)) and (p > 0).all() and (p < 1).all()
-    if kind != "multilabel": np.testing.assert_allclose(p.sum(axis=1), 1)
+    if kind != "multilabel":
+        np.testing.assert_allclose(p.sum(axis=1), 1)
 
 
 def test_metrics_of_a_regression_are_in_the_targets_units():
@@ -71,17 +76,36 @@ def test_metrics_of_a_regression_are_in_the_targets_units():
     assert rmse(task.encode(PRICES), task.encode(PRICES + 7)) == pytest.approx(7)
 
 
-@pytest.mark.parametrize(("y", "kind", "loss", "complaint"), [
-    (SPECIES, "auto", "hinge", "loss 'hinge' does not fit a multiclass task; choose softmax_cross_entropy or cross_entropy"),
-    (PRICES, "auto", "softmax_cross_entropy", "does not fit a regression task; choose mean_squared_error or"),
-    (PRICES, "auto", "nonsense", "no loss is called 'nonsense'"),
-    (SPECIES, "regression", "auto", "a regression needs numbers; the target holds values such as"),
-    (SPECIES, "binary", "auto", "a binary task needs 2 classes; the target has 3"),
-    (TAGS, "multiclass", "auto", r"a multiclass task needs one target column; the target has shape \(4, 3\)"),
-    (PRICES, "multilabel", "auto", "a multilabel task needs 0 and 1 in columns"),
-])
+@pytest.mark.parametrize(
+    ("y", "kind", "loss", "complaint"),
+    [
+        (
+            SPECIES,
+            "auto",
+            "hinge",
+            "loss 'hinge' does not fit a multiclass task; choose softmax_cross_entropy or cross_entropy",
+        ),
+        (
+            PRICES,
+            "auto",
+            "softmax_cross_entropy",
+            "does not fit a regression task; choose mean_squared_error or",
+        ),
+        (PRICES, "auto", "nonsense", "no loss is called 'nonsense'"),
+        (SPECIES, "regression", "auto", "a regression needs numbers; the target holds values such as"),
+        (SPECIES, "binary", "auto", "a binary task needs 2 classes; the target has 3"),
+        (
+            TAGS,
+            "multiclass",
+            "auto",
+            r"a multiclass task needs one target column; the target has shape \(4, 3\)",
+        ),
+        (PRICES, "multilabel", "auto", "a multilabel task needs 0 and 1 in columns"),
+    ],
+)
 def test_task_or_loss_that_does_not_fit_the_target_is_named(y, kind, loss, complaint):
-    with pytest.raises(ConfigurationError, match=complaint): Task.of(y, kind, loss)
+    with pytest.raises(ConfigurationError, match=complaint):
+        Task.of(y, kind, loss)
 
 
 def test_label_smoothing_belongs_to_softmax_cross_entropy():
@@ -91,7 +115,9 @@ def test_label_smoothing_belongs_to_softmax_cross_entropy():
 
 
 def test_metric_that_does_not_fit_is_named():
-    with pytest.raises(ConfigurationError, match="metric 'r2' does not fit a binary task; choose among accuracy, "):
+    with pytest.raises(
+        ConfigurationError, match="metric 'r2' does not fit a binary task; choose among accuracy, "
+    ):
         Task.of(YES_NO).metrics(["r2"])
     with pytest.raises(ConfigurationError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
         Task.of(YES_NO).metrics(["acuracy"])

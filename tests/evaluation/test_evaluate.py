@@ -56,10 +56,12 @@ def test_evaluation_changes_nothing(backend):
 def test_evaluation_agrees_with_a_computation_by_hand():
     network = classifier()
     p = network.params.to_host()
-    z = (X @ p["0.W"] + p["0.b"]) @ p["2.W"] + p["2.b"]                # dropout is the identity
+    z = (X @ p["0.W"] + p["0.b"]) @ p["2.W"] + p["2.b"]  # dropout is the identity
     logp = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
     w = np.arange(50.0)
-    row = evaluate(network, softmax_cross_entropy, (X, Y, w), metrics=["accuracy", lambda y, p: y[3] * 10 + p[3]])
+    row = evaluate(
+        network, softmax_cross_entropy, (X, Y, w), metrics=["accuracy", lambda y, p: y[3] * 10 + p[3]]
+    )
     np.testing.assert_allclose(row["loss"], -(w * logp[np.arange(50), Y]).sum() / w.sum(), rtol=1e-13)
     assert row["accuracy"] == (z.argmax(axis=1) == Y).mean()
     assert row["<lambda>"] == Y[3] * 10 + z[3].argmax()
@@ -73,7 +75,7 @@ def test_metrics_of_scores_get_the_outputs_and_others_the_decisions():
         return 1.5
 
     row = evaluate(network, softmax_cross_entropy, (X, Y), metrics=["top_k_accuracy", spy])
-    assert row["spy"] == 1.5 and row["top_k_accuracy"] == 1.0            # k = 5 of 3 classes
+    assert row["spy"] == 1.5 and row["top_k_accuracy"] == 1.0  # k = 5 of 3 classes
     np.testing.assert_array_equal(seen["y"], Y)
     np.testing.assert_array_equal(seen["prediction"], network.predict(X).argmax(axis=1))
 
@@ -84,9 +86,9 @@ def test_metric_may_be_a_partial_function_of_scores():
     assert row["top_k_accuracy"] == top_k_accuracy(Y, network.predict(X), k=2)
 
 
-@pytest.mark.parametrize(("loss", "layers"), [
-    (softmax_cross_entropy, [Dense(3)]), (cross_entropy, [Dense(3), Softmax()]),
-])
+@pytest.mark.parametrize(
+    ("loss", "layers"), [(softmax_cross_entropy, [Dense(3)]), (cross_entropy, [Dense(3), Softmax()])]
+)
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_accuracy_of_classes_is_the_same_from_indices_and_one_hot_rows(loss, layers, one_hot):
     network = Network(4, layers, "numpy", "float64")
@@ -96,16 +98,19 @@ def test_accuracy_of_classes_is_the_same_from_indices_and_one_hot_rows(loss, lay
     assert row["top_k_accuracy"] == 1.0
 
 
-@pytest.mark.parametrize(("loss", "layer"), [
-    (binary_cross_entropy, Dense(1, sigmoid)), (binary_cross_entropy_with_logits, Dense(1)),
-])
+@pytest.mark.parametrize(
+    ("loss", "layer"),
+    [(binary_cross_entropy, Dense(1, sigmoid)), (binary_cross_entropy_with_logits, Dense(1))],
+)
 @pytest.mark.parametrize("shape", [(50,), (50, 1)])
 def test_accuracy_of_binary_targets_uses_the_loss_own_threshold(loss, layer, shape):
     network, y = Network(4, [layer], "numpy", "float64"), (Y > 0).astype(float)
     z = network.predict(X).ravel()
     decided = (z > (0.5 if loss is binary_cross_entropy else 0)).astype(int)
     assert 0 < decided.sum() < 50
-    assert evaluate(network, loss, (X, y.reshape(shape)), metrics=["accuracy"])["accuracy"] == accuracy(y, decided)
+    assert evaluate(network, loss, (X, y.reshape(shape)), metrics=["accuracy"])["accuracy"] == accuracy(
+        y, decided
+    )
 
 
 def test_regression_is_judged_by_its_numbers():
@@ -140,7 +145,8 @@ def test_unknown_metric_is_refused_with_the_closest_name():
 
 
 def test_samples_do_not_change():
-    with pytest.raises(AttributeError): samples(classifier(), softmax_cross_entropy, (X, Y)).weight = np.ones(50)
+    with pytest.raises(AttributeError):
+        samples(classifier(), softmax_cross_entropy, (X, Y)).weight = np.ones(50)
 
 
 def test_samples_refuse_two_sets_of_weights():
@@ -162,7 +168,7 @@ def test_split_holds_out_the_fraction_in_the_proportions_of_the_classes():
     assert np.bincount(held_out.y).tolist() == [12, 6, 2] and np.bincount(train.y).tolist() == [48, 24, 8]
     assert sorted([*train.x[:, 0], *held_out.x[:, 0]]) == sorted(x[:, 0])
     for part in (train, held_out):
-        np.testing.assert_array_equal(part.weight, part.x[:, 0] / 4 + 1)           # rows stay together
+        np.testing.assert_array_equal(part.weight, part.x[:, 0] / 4 + 1)  # rows stay together
     again = split(network, softmax_cross_entropy, whole, 0.2, seed=5)[1]
     other = split(network, softmax_cross_entropy, whole, 0.2, seed=6)[1]
     np.testing.assert_array_equal(again.x, held_out.x)
@@ -183,7 +189,9 @@ def test_split_is_stratified_for_one_hot_targets_and_for_every_loss_of_classes(l
 @pytest.mark.parametrize("fraction", [0, 1, 0.0, 1.0, -0.1, 1.5, True, False, float("nan")])
 def test_split_refuses_a_fraction_outside_zero_and_one(fraction):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
-    with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"):
+    with pytest.raises(
+        ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"
+    ):
         split(classifier(), softmax_cross_entropy, whole, fraction, 0)
 
 
@@ -209,12 +217,16 @@ def test_balanced_weights_agree_with_scikit_learn():
     one_hot = samples(classifier(), softmax_cross_entropy, (X, np.eye(3)[Y]))
     np.testing.assert_allclose(balanced(one_hot, "balanced", 3, np.float64).weight, oracle, rtol=1e-15)
     weighted = samples(classifier(), softmax_cross_entropy, (X, Y, np.arange(50.0)))
-    np.testing.assert_allclose(balanced(weighted, "balanced", 3, np.float64).weight, oracle * np.arange(50), rtol=1e-15)
+    np.testing.assert_allclose(
+        balanced(weighted, "balanced", 3, np.float64).weight, oracle * np.arange(50), rtol=1e-15
+    )
 
 
 def test_class_weights_multiply_the_weights_of_their_rows():
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
-    np.testing.assert_array_equal(balanced(whole, {1: 3.0, 0: 0.5}, 3, np.float64).weight, np.array([0.5, 3.0, 1.0])[Y])
+    np.testing.assert_array_equal(
+        balanced(whole, {1: 3.0, 0: 0.5}, 3, np.float64).weight, np.array([0.5, 3.0, 1.0])[Y]
+    )
 
 
 def test_one_class_may_weigh_nothing():
@@ -230,7 +242,9 @@ def test_classes_of_a_column_are_its_numbers_though_all_are_one():
 
 
 def test_two_one_hot_columns_are_two_classes():
-    whole = samples(Network(4, [Dense(2)], "numpy", "float64"), softmax_cross_entropy, (X, np.eye(2)[(Y > 0) * 1]))
+    whole = samples(
+        Network(4, [Dense(2)], "numpy", "float64"), softmax_cross_entropy, (X, np.eye(2)[(Y > 0) * 1])
+    )
     np.testing.assert_array_equal(balanced(whole, {1: 3}, 2, np.float64).weight, 1 + 2 * (Y > 0))
 
 
@@ -238,9 +252,19 @@ def test_loss_of_rows_whose_classes_weigh_nothing_is_zero():
     assert evaluate(classifier(), SoftmaxCrossEntropy(0, (0.0, 1.0, 1.0)), (X, 0 * Y)) == {"loss": 0}
 
 
-@pytest.mark.parametrize("class_weight", [
-    "balance", [1.0, 2.0, 3.0], {0: -1.0}, {0: float("nan")}, {0: float("inf")}, {0: 0.0, 1: 0.0, 2: 0.0}, {0: "2"}, 3,
-])
+@pytest.mark.parametrize(
+    "class_weight",
+    [
+        "balance",
+        [1.0, 2.0, 3.0],
+        {0: -1.0},
+        {0: float("nan")},
+        {0: float("inf")},
+        {0: 0.0, 1: 0.0, 2: 0.0},
+        {0: "2"},
+        3,
+    ],
+)
 def test_class_weights_that_are_no_weights_are_refused(class_weight):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
     with pytest.raises(ConfigurationError, match="class"):
@@ -255,7 +279,11 @@ def test_class_weight_of_a_class_the_network_has_not_is_refused(unknown):
 
 def test_class_weight_needs_one_class_per_row():
     half = np.full((50, 3), [0, 0.5, 0.5])
-    for loss, y in ((mean_squared_error, X[:, :3]), (mean_squared_error, np.ones((50, 3))), (softmax_cross_entropy, half)):
+    for loss, y in (
+        (mean_squared_error, X[:, :3]),
+        (mean_squared_error, np.ones((50, 3))),
+        (softmax_cross_entropy, half),
+    ):
         with pytest.raises(ConfigurationError, match="one class per row"):
             balanced(samples(classifier(), loss, (X, y)), "balanced", 3, np.float64)
 
@@ -265,7 +293,7 @@ def test_memory_mapped_rows_are_never_copied_whole_by_evaluation(tmp_path, store
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", stored, (100_000, 40)).flush()
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
     network, y = Network(40, [Dense(1)], "numpy", "float32"), np.zeros(len(x), np.float32)
-    evaluate(network, losses.mean_squared_error, (x[:9], y[:9]))                 # Numba compiles now, not then
+    evaluate(network, losses.mean_squared_error, (x[:9], y[:9]))  # Numba compiles now, not then
     tracemalloc.start()
     try:
         evaluate(network, losses.mean_squared_error, (x, y))

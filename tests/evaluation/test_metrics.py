@@ -21,18 +21,27 @@ KINDS = ("integers", "strings", "predicted class not in y", "class never predict
 def scikit_learn(name):
     oracle = pytest.importorskip("sklearn.metrics")
     macro = name.removesuffix("_macro")
-    if macro != name: return lambda y, p: getattr(oracle, f"{macro}_score")(y, p, average="macro", zero_division=0)
-    other_names = {"mse": "mean_squared_error", "rmse": "root_mean_squared_error", "mae": "mean_absolute_error"}
+    if macro != name:
+        return lambda y, p: getattr(oracle, f"{macro}_score")(y, p, average="macro", zero_division=0)
+    other_names = {
+        "mse": "mean_squared_error",
+        "rmse": "root_mean_squared_error",
+        "mae": "mean_absolute_error",
+    }
     return getattr(oracle, other_names.get(name, f"{name}_score"))
 
 
 def labels(kind, seed):
     generator = np.random.default_rng(seed)
     y, prediction = generator.integers(0, 5, (2, 60))
-    if kind == "predicted class not in y": y[y == 2] = 0
-    if kind == "class never predicted": prediction[prediction == 1] = 3
-    if kind == "multilabel": return generator.integers(0, 2, (2, 40, 3))
-    if kind == "strings": return np.array(list("vwxyz"))[y], np.array(list("vwxyz"))[prediction]
+    if kind == "predicted class not in y":
+        y[y == 2] = 0
+    if kind == "class never predicted":
+        prediction[prediction == 1] = 3
+    if kind == "multilabel":
+        return generator.integers(0, 2, (2, 40, 3))
+    if kind == "strings":
+        return np.array(list("vwxyz"))[y], np.array(list("vwxyz"))[prediction]
     return y, prediction
 
 
@@ -40,7 +49,8 @@ def labels(kind, seed):
 @pytest.mark.parametrize("name", OF_LABELS)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_label_metric_agrees_with_scikit_learn(name, kind):
-    if (name, kind) == ("balanced_accuracy", "multilabel"): return   # not defined; its error is in the table below
+    if (name, kind) == ("balanced_accuracy", "multilabel"):
+        return  # not defined; its error is in the table below
     oracle = scikit_learn(name)
     for seed in range(10):
         y, prediction = labels(kind, seed)
@@ -68,7 +78,9 @@ def test_top_k_accuracy_agrees_with_scikit_learn_ties_included(k):
     oracle = pytest.importorskip("sklearn.metrics")
     generator = np.random.default_rng(2)
     y, scores = generator.integers(0, 6, 200), generator.integers(0, 4, (200, 6)).astype(float)
-    assert top_k_accuracy(y, scores, k) == pytest.approx(oracle.top_k_accuracy_score(y, scores, k=k), rel=1e-12)
+    assert top_k_accuracy(y, scores, k) == pytest.approx(
+        oracle.top_k_accuracy_score(y, scores, k=k), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("distinct", [2, 5, 1000])
@@ -77,32 +89,38 @@ def test_roc_auc_agrees_with_scikit_learn_ties_included(distinct):
     generator = np.random.default_rng(3)
     y, score = generator.integers(0, 2, (300, 2)), generator.integers(0, distinct, (300, 2)) / distinct
     assert roc_auc(y, score) == pytest.approx(oracle.roc_auc_score(y, score), rel=1e-12)
-    assert roc_auc(y[:, 0], score[:, 0]) == pytest.approx(oracle.roc_auc_score(y[:, 0], score[:, 0]), rel=1e-12)
+    assert roc_auc(y[:, 0], score[:, 0]) == pytest.approx(
+        oracle.roc_auc_score(y[:, 0], score[:, 0]), rel=1e-12
+    )
 
 
 def test_label_metrics_example_worked_by_hand():
     y, prediction = [0, 0, 1, 1, 1, 2], [0, 1, 1, 1, 0, 0]
     assert confusion_matrix(y, prediction).tolist() == [[1, 1, 0], [1, 2, 0], [1, 0, 0]]
     expected = {
-        "accuracy": 3 / 6, "balanced_accuracy": (1 / 2 + 2 / 3 + 0) / 3, "precision_macro": (1 / 3 + 2 / 3 + 0) / 3,
-        "recall_macro": (1 / 2 + 2 / 3 + 0) / 3, "f1_macro": (2 / 5 + 4 / 6 + 0) / 3,
+        "accuracy": 3 / 6,
+        "balanced_accuracy": (1 / 2 + 2 / 3 + 0) / 3,
+        "precision_macro": (1 / 3 + 2 / 3 + 0) / 3,
+        "recall_macro": (1 / 2 + 2 / 3 + 0) / 3,
+        "f1_macro": (2 / 5 + 4 / 6 + 0) / 3,
     }
     assert {name: METRICS[name](y, prediction) for name in OF_LABELS} == pytest.approx(expected, rel=1e-15)
 
 
 def test_value_metrics_example_worked_by_hand():
-    y, prediction = [1, 2, 6], [2, 2, 4]                             # errors 1, 0, −2; mean of y is 3; 4 + 1 + 9 = 14
+    y, prediction = [1, 2, 6], [2, 2, 4]  # errors 1, 0, −2; mean of y is 3; 4 + 1 + 9 = 14
     assert {name: METRICS[name](y, prediction) for name in OF_VALUES} == pytest.approx(
-        {"mse": 5 / 3, "rmse": np.sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 14}, rel=1e-15)
+        {"mse": 5 / 3, "rmse": np.sqrt(5 / 3), "mae": 1.0, "r2": 1 - 5 / 14}, rel=1e-15
+    )
 
 
 def test_score_metrics_example_worked_by_hand():
-    assert roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75      # of 4 pairs one is ordered wrong
-    assert roc_auc(["no", "yes", "yes"], [0.5, 0.5, 0.7]) == 0.75    # one tie counts half
+    assert roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75  # of 4 pairs one is ordered wrong
+    assert roc_auc(["no", "yes", "yes"], [0.5, 0.5, 0.7]) == 0.75  # one tie counts half
     scores = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]
     assert [top_k_accuracy([0, 0], scores, k) for k in (1, 2, 3)] == [0.5, 0.5, 1.0]
-    assert top_k_accuracy([0, 0], scores) == 1.0                     # k = 5 of three classes
-    assert top_k_accuracy([0, 1], [[0, 1, 2, 3, 4, 5]] * 2) == 0.5   # the fifth of six, and the sixth
+    assert top_k_accuracy([0, 0], scores) == 1.0  # k = 5 of three classes
+    assert top_k_accuracy([0, 1], [[0, 1, 2, 3, 4, 5]] * 2) == 0.5  # the fifth of six, and the sixth
 
 
 @pytest.mark.parametrize("name", OF_LABELS)
@@ -110,13 +128,16 @@ def test_classes_of_one_row_each_predicted_right_score_one(name):
     assert METRICS[name]([0, 1, 2], [0, 1, 2]) == 1
 
 
-@pytest.mark.parametrize(("name", "value"), [("precision_macro", 1 / 2), ("recall_macro", 1 / 4), ("f1_macro", 1 / 3)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("precision_macro", 1 / 2), ("recall_macro", 1 / 4), ("f1_macro", 1 / 3)]
+)
 def test_label_of_no_row_that_is_never_predicted_scores_zero(name, value):
     assert METRICS[name]([[1, 0], [1, 0]], [[1, 0], [0, 0]]) == pytest.approx(value, rel=1e-15)
 
 
 def test_r2_does_not_depend_on_the_unit():
-    for unit in (1e-9, 0.1, 1e9): assert r2([0, unit], [0, unit / 2]) == pytest.approx(0.5, rel=1e-12)
+    for unit in (1e-9, 0.1, 1e9):
+        assert r2([0, unit], [0, unit / 2]) == pytest.approx(0.5, rel=1e-12)
 
 
 def test_multilabel_accuracy_counts_whole_rows():
@@ -125,7 +146,8 @@ def test_multilabel_accuracy_counts_whole_rows():
 
 def test_column_counts_as_vector():
     y = np.array([1.0, 2.0, 4.0])
-    for name in OF_VALUES: assert METRICS[name](y[:, None], y + 1) == METRICS[name](y, y + 1)
+    for name in OF_VALUES:
+        assert METRICS[name](y[:, None], y + 1) == METRICS[name](y, y + 1)
 
 
 def test_r2_of_constant_target_and_of_one_row():
@@ -135,7 +157,8 @@ def test_r2_of_constant_target_and_of_one_row():
 def test_value_metrics_do_not_overflow_small_integers_and_show_nan():
     y, prediction = np.array([0, 255], np.uint8), np.array([1, 0], np.uint8)
     assert metrics.mse(y, prediction) == (1 + 255**2) / 2
-    for name in OF_VALUES: assert np.isnan(METRICS[name]([1.0, 2.0], [np.nan, 2.0]))
+    for name in OF_VALUES:
+        assert np.isnan(METRICS[name]([1.0, 2.0], [np.nan, 2.0]))
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
@@ -150,32 +173,62 @@ def test_metric_of_no_rows_is_refused(name):
         METRICS[name]([], [])
 
 
-@pytest.mark.parametrize(("call", "error", "message"), [
-    (lambda: metrics.accuracy(["1"], [1]), DataError, "y is <U1; prediction is int64: strings and numbers never agree"),
-    (lambda: metrics.mse(["1"], [1]), DataError, "y is <U1; prediction is int64; both must be real numbers"),
-    (lambda: metrics.mae([1], ["1"]), DataError, "y is int64; prediction is <U1; both must be real numbers"),
-    (lambda: metrics.mse(np.ones((2, 1, 1)), np.ones((2, 1, 1))), ShapeError, r"y has shape \(2, 1, 1\)"),
-    (lambda: metrics.mse(1, 1), ShapeError, r"y has shape \(\); prediction has \(\)"),
-    (lambda: confusion_matrix(np.eye(2), np.eye(2)), ShapeError, r"needs labels \(n,\); y has shape \(2, 2\)"),
-    (lambda: metrics.balanced_accuracy(np.eye(3), np.eye(3)), ShapeError, r"y has shape \(3, 3\)"),
-    (lambda: roc_auc([1, 1], [0, 1]), DataError, "roc_auc needs two classes; y has 1, the first 1"),
-    (lambda: roc_auc([0, 1, 2], [0, 1, 2]), DataError, "y has 3, the first 0"),
-    (lambda: roc_auc([0, 1, 1], [0, np.nan, np.nan]), DataError, "2 scores are NaN, the first in row 1"),
-    (lambda: top_k_accuracy([0], [[np.nan, 1]]), DataError, "1 scores are NaN, the first in row 0"),
-    (lambda: top_k_accuracy([0, 1, 1], [[1, 0], [np.nan, 1], [np.nan] * 2]), DataError, "3 scores .* first in row 1"),
-    (lambda: top_k_accuracy([0, 2], np.eye(2)), DataError, "class indices 0 … 1; it is int64 from 0 to 2"),
-    (lambda: top_k_accuracy([0, -1], np.eye(2)), DataError, "it is int64 from -1 to 0"),
-    (lambda: top_k_accuracy([0.5, 0], np.eye(2)), DataError, "it is float64"),
-    (lambda: top_k_accuracy([], np.empty((0, 2))), DataError, "no rows"),
-    (lambda: top_k_accuracy([0, 1], np.eye(2), k=0), ConfigurationError, "k is 0; it must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: metrics.accuracy(["1"], [1]),
+            DataError,
+            "y is <U1; prediction is int64: strings and numbers never agree",
+        ),
+        (
+            lambda: metrics.mse(["1"], [1]),
+            DataError,
+            "y is <U1; prediction is int64; both must be real numbers",
+        ),
+        (
+            lambda: metrics.mae([1], ["1"]),
+            DataError,
+            "y is int64; prediction is <U1; both must be real numbers",
+        ),
+        (lambda: metrics.mse(np.ones((2, 1, 1)), np.ones((2, 1, 1))), ShapeError, r"y has shape \(2, 1, 1\)"),
+        (lambda: metrics.mse(1, 1), ShapeError, r"y has shape \(\); prediction has \(\)"),
+        (
+            lambda: confusion_matrix(np.eye(2), np.eye(2)),
+            ShapeError,
+            r"needs labels \(n,\); y has shape \(2, 2\)",
+        ),
+        (lambda: metrics.balanced_accuracy(np.eye(3), np.eye(3)), ShapeError, r"y has shape \(3, 3\)"),
+        (lambda: roc_auc([1, 1], [0, 1]), DataError, "roc_auc needs two classes; y has 1, the first 1"),
+        (lambda: roc_auc([0, 1, 2], [0, 1, 2]), DataError, "y has 3, the first 0"),
+        (lambda: roc_auc([0, 1, 1], [0, np.nan, np.nan]), DataError, "2 scores are NaN, the first in row 1"),
+        (lambda: top_k_accuracy([0], [[np.nan, 1]]), DataError, "1 scores are NaN, the first in row 0"),
+        (
+            lambda: top_k_accuracy([0, 1, 1], [[1, 0], [np.nan, 1], [np.nan] * 2]),
+            DataError,
+            "3 scores .* first in row 1",
+        ),
+        (
+            lambda: top_k_accuracy([0, 2], np.eye(2)),
+            DataError,
+            "class indices 0 … 1; it is int64 from 0 to 2",
+        ),
+        (lambda: top_k_accuracy([0, -1], np.eye(2)), DataError, "it is int64 from -1 to 0"),
+        (lambda: top_k_accuracy([0.5, 0], np.eye(2)), DataError, "it is float64"),
+        (lambda: top_k_accuracy([], np.empty((0, 2))), DataError, "no rows"),
+        (lambda: top_k_accuracy([0, 1], np.eye(2), k=0), ConfigurationError, "k is 0; it must be at least 1"),
+    ],
+)
 def test_metric_complaint_carries_the_numbers(call, error, message):
-    with pytest.raises(error, match=message): call()
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_metric_is_found_by_name_or_is_a_callable():
     assert get_metric("f1_macro") is METRICS["f1_macro"] and get_metric(max) is max
-    assert all(function.__name__ == name for name, function in METRICS.items()) and set(METRICS) >= READ_SCORES
+    assert (
+        all(function.__name__ == name for name, function in METRICS.items()) and set(METRICS) >= READ_SCORES
+    )
     with pytest.raises(ConfigurationError, match=r"unknown metric 'acuracy'; did you mean 'accuracy'\?"):
         get_metric("acuracy")
     with pytest.raises(ConfigurationError, match=r"unknown metric 'zzz'; there are accuracy, .*roc_auc"):

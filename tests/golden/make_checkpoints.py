@@ -24,15 +24,27 @@ LAYERS = (
 
 def exact(network):
     """name → numbers that every binary format holds exactly: k/8 in the order of each array."""
-    return {name: (np.arange(view.size).reshape(view.shape) / 8).astype(view.dtype) for name, view in network.params.named()}
+    return {
+        name: (np.arange(view.size).reshape(view.shape) / 8).astype(view.dtype)
+        for name, view in network.params.named()
+    }
 
 
 def train(network, folder, epochs, *, resume=False):
     """The history of the training that the golden checkpoint is the beginning of."""
     return nn.fit(
-        network, nn.softmax_cross_entropy, nn.Adam(0.01, ema=0.9), (X, Y), epochs=epochs, batch_size=3, verbose=0,
-        schedule=nn.Exponential(), early_stopping=5, checkpoint=Checkpoints(folder, extras=EXTRAS), resume=resume,
-    )  # fmt: skip
+        network,
+        nn.softmax_cross_entropy,
+        nn.Adam(0.01, ema=0.9),
+        (X, Y),
+        epochs=epochs,
+        batch_size=3,
+        verbose=0,
+        schedule=nn.Exponential(),
+        early_stopping=5,
+        checkpoint=Checkpoints(folder, extras=EXTRAS),
+        resume=resume,
+    )
 
 
 def write(folder, dtype):

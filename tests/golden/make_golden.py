@@ -56,7 +56,9 @@ ACTIVATIONS = {
 
 
 def activations():
-    s = np.concatenate([np.linspace(-6.1, 6.2, 24), [-700, -80, -36, -12.5, -1e-3, 1e-8, 1e-3, 12.5, 36, 80, 700]])
+    s = np.concatenate(
+        [np.linspace(-6.1, 6.2, 24), [-700, -80, -36, -12.5, -1e-3, 1e-8, 1e-3, 12.5, 36, 80, 700]]
+    )
     return {"s": s.tolist(), "of": {name: with_gradient(phi, s) for name, phi in ACTIVATIONS.items()}}
 
 
@@ -69,7 +71,9 @@ def softmax():
         value = formula(leaf, dim=1)
         value.backward(tensor(da))
         found[name] = lists(value=value, dz=leaf.grad)
-    jacobian = torch.stack([torch.autograd.functional.jacobian(lambda r: F.softmax(r, dim=0), row) for row in tensor(z)])
+    jacobian = torch.stack(
+        [torch.autograd.functional.jacobian(lambda r: F.softmax(r, dim=0), row) for row in tensor(z)]
+    )
     return found | {"jacobian": jacobian.tolist()}
 
 
@@ -86,7 +90,8 @@ def _soft(z, y, w, smoothing=0.0, class_weight=None):
 
 def _hard(z, y, w, smoothing=0.0, class_weight=None):
     v = None if class_weight is None else tensor(class_weight)
-    if w is None: return F.cross_entropy(z, y.long(), weight=v, label_smoothing=smoothing)
+    if w is None:
+        return F.cross_entropy(z, y.long(), weight=v, label_smoothing=smoothing)
     rows = F.cross_entropy(z, y.long(), weight=v, label_smoothing=smoothing, reduction="none")
     return (w * rows).sum() / (w if v is None else w * v[y.long()]).sum()
 
@@ -95,7 +100,8 @@ def _pointwise(formula):
     """A loss with reduction="mean" where there are no sample weights, and its rows' weighted mean where there are."""
 
     def loss(z, y, w, **options):
-        if w is None: return formula(z, y, reduction="mean", **options)
+        if w is None:
+            return formula(z, y, reduction="mean", **options)
         return _mean(formula(z, y, reduction="none", **options).mean(dim=1), w)
 
     return loss
@@ -110,7 +116,9 @@ LOSSES = {
     "mean_squared_error": _pointwise(F.mse_loss),
     "mean_absolute_error": _pointwise(F.l1_loss),
     "huber": _pointwise(F.huber_loss),
-    "poisson": _pointwise(lambda z, y, reduction: F.poisson_nll_loss(z, y, log_input=True, reduction=reduction)),
+    "poisson": _pointwise(
+        lambda z, y, reduction: F.poisson_nll_loss(z, y, log_input=True, reduction=reduction)
+    ),
     "binary_cross_entropy": _pointwise(F.binary_cross_entropy),
     "binary_cross_entropy_with_logits": _pointwise(F.binary_cross_entropy_with_logits),
     "hinge": _pointwise(_hinge),
@@ -131,13 +139,28 @@ def _cases():
     yield from (("huber", z, y, {"delta": delta}) for delta in (0.3, 1.0, 2.5))
     yield "poisson", z, rng.poisson(3.0, (6, 3)), {}
     yield from (("binary_cross_entropy", p, target, {}) for target in (binary, rng.uniform(size=(6, 3))))
-    yield "binary_cross_entropy", [[0.0, 1.0], [0.0, 1.0], [1e-9, 1e-20]], [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], {}
-    yield from (("binary_cross_entropy_with_logits", z, target, {}) for target in (binary, rng.uniform(size=(6, 3))))
-    yield "binary_cross_entropy_with_logits", [[1e4, -1e4], [1e4, -1e4], [40, -40]], [[1, 0], [0, 1], [0, 1]], {}
+    yield (
+        "binary_cross_entropy",
+        [[0.0, 1.0], [0.0, 1.0], [1e-9, 1e-20]],
+        [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]],
+        {},
+    )
+    yield from (
+        ("binary_cross_entropy_with_logits", z, target, {}) for target in (binary, rng.uniform(size=(6, 3)))
+    )
+    yield (
+        "binary_cross_entropy_with_logits",
+        [[1e4, -1e4], [1e4, -1e4], [40, -40]],
+        [[1, 0], [0, 1], [0, 1]],
+        {},
+    )
     yield "hinge", z, 2 * binary - 1, {}
     yield from (("cross_entropy", rng.dirichlet([1, 1, 1], 6), target, {}) for target in (hot, q))
     for options in ({}, {"smoothing": 0.1}, {"class_weight": [0.5, 2.0, 1.25]}):
-        yield from (("softmax_cross_entropy hard", z, classes, options), ("softmax_cross_entropy soft", z, q, options))
+        yield from (
+            ("softmax_cross_entropy hard", z, classes, options),
+            ("softmax_cross_entropy soft", z, q, options),
+        )
     both = {"smoothing": 0.2, "class_weight": [0.5, 2.0, 1.25]}
     yield from (("softmax_cross_entropy hard", z, classes, both), ("softmax_cross_entropy soft", z, q, both))
     yield "softmax_cross_entropy hard", [[1e4, 0, -1e4], [1e4, 0, -1e4]], [0, 2], {}
@@ -150,8 +173,17 @@ def losses():
             leaf, w = tensor(z, grad=True), None if weight is None else tensor(weight)
             value = LOSSES[name](leaf, tensor(y), w, **options)
             value.backward()
-            case = {"loss": name, "options": options, "z": np.asarray(z, float).tolist(), "y": np.asarray(y).tolist()}
-            found.append(case | {"weight": None if weight is None else weight.tolist()} | lists(value=value, dz=leaf.grad))
+            case = {
+                "loss": name,
+                "options": options,
+                "z": np.asarray(z, float).tolist(),
+                "y": np.asarray(y).tolist(),
+            }
+            found.append(
+                case
+                | {"weight": None if weight is None else weight.tolist()}
+                | lists(value=value, dz=leaf.grad)
+            )
     return {"cases": found}
 
 
@@ -161,14 +193,18 @@ OPTIMIZERS = {  # ours → PyTorch's; wd reaches the matrix alone, because ours 
     "SGD(lr=0.1, l2=0.05)": lambda g: O.SGD(g(0.05), lr=0.1),
     "SGD(lr=0.1, momentum=0.9)": lambda g: O.SGD(g(), lr=0.1, momentum=0.9),
     "SGD(lr=0.1, momentum=0.9, nesterov=True)": lambda g: O.SGD(g(), lr=0.1, momentum=0.9, nesterov=True),
-    "SGD(lr=0.1, momentum=0.8, nesterov=True, l2=0.05)": lambda g: O.SGD(g(0.05), lr=0.1, momentum=0.8, nesterov=True),
+    "SGD(lr=0.1, momentum=0.8, nesterov=True, l2=0.05)": lambda g: O.SGD(
+        g(0.05), lr=0.1, momentum=0.8, nesterov=True
+    ),
     "RMSprop(lr=0.01)": lambda g: O.RMSprop(g(), lr=0.01),
     "RMSprop(lr=0.01, rho=0.9, eps=1e-3)": lambda g: O.RMSprop(g(), lr=0.01, alpha=0.9, eps=1e-3),
     "RMSprop(lr=0.01, momentum=0.9, l2=0.05)": lambda g: O.RMSprop(g(0.05), lr=0.01, momentum=0.9),
     "Adagrad(lr=0.1)": lambda g: O.Adagrad(g(), lr=0.1),
     "Adagrad(lr=0.1, eps=1e-2, l2=0.05)": lambda g: O.Adagrad(g(0.05), lr=0.1, eps=1e-2),
     "Adam(lr=0.05)": lambda g: O.Adam(g(), lr=0.05),
-    "Adam(lr=0.05, beta1=0.8, beta2=0.95, eps=1e-2)": lambda g: O.Adam(g(), lr=0.05, betas=(0.8, 0.95), eps=1e-2),
+    "Adam(lr=0.05, beta1=0.8, beta2=0.95, eps=1e-2)": lambda g: O.Adam(
+        g(), lr=0.05, betas=(0.8, 0.95), eps=1e-2
+    ),
     "Adam(lr=0.05, l2=0.05)": lambda g: O.Adam(g(0.05), lr=0.05),
     "Adam(lr=0.05, weight_decay=0.3)": lambda g: O.AdamW(g(0.3), lr=0.05),
     "AdamW(lr=0.05)": lambda g: O.AdamW(g(0.01), lr=0.05),
@@ -180,7 +216,12 @@ OPTIMIZERS = {  # ours → PyTorch's; wd reaches the matrix alone, because ours 
     "Nadam(lr=0.05, l2=0.05)": lambda g: O.NAdam(g(0.05), lr=0.05),
     "Nadam(lr=0.05, weight_decay=0.3)": lambda g: O.NAdam(g(0.3), lr=0.05, decoupled_weight_decay=True),
 }
-SCHEDULED = ("SGD(lr=0.1, momentum=0.9)", "Adam(lr=0.05)", "AdamW(lr=0.05, weight_decay=0.3)", "Nadam(lr=0.05)")
+SCHEDULED = (
+    "SGD(lr=0.1, momentum=0.9)",
+    "Adam(lr=0.05)",
+    "AdamW(lr=0.05, weight_decay=0.3)",
+    "Nadam(lr=0.05)",
+)
 
 
 def _ten_steps(make, W, b, gradients, factors):
@@ -215,10 +256,18 @@ SCHEDULES = {  # ours → PyTorch's, for a training of TOTAL steps
     "Exponential(gamma=0.95, every=1)": lambda rule: S.ExponentialLR(rule, gamma=0.95),
     "Cosine()": lambda rule: S.CosineAnnealingLR(rule, T_max=TOTAL),
     "Cosine(floor=0.1)": lambda rule: S.CosineAnnealingLR(rule, T_max=TOTAL, eta_min=0.1),
-    "Cosine(floor=0.1, cycles=3)": lambda rule: S.CosineAnnealingWarmRestarts(rule, T_0=TOTAL // 3, eta_min=0.1),
+    "Cosine(floor=0.1, cycles=3)": lambda rule: S.CosineAnnealingWarmRestarts(
+        rule, T_0=TOTAL // 3, eta_min=0.1
+    ),
     "OneCycle()": lambda rule: S.OneCycleLR(rule, max_lr=1.0, total_steps=TOTAL, cycle_momentum=False),
     "OneCycle(rise=0.5, start=10.0, end=100.0)": lambda rule: S.OneCycleLR(
-        rule, max_lr=1.0, total_steps=TOTAL, pct_start=0.5, div_factor=10.0, final_div_factor=100.0, cycle_momentum=False
+        rule,
+        max_lr=1.0,
+        total_steps=TOTAL,
+        pct_start=0.5,
+        div_factor=10.0,
+        final_div_factor=100.0,
+        cycle_momentum=False,
     ),
     "LinearWarmup(warmup=12)": lambda rule: S.LinearLR(rule, start_factor=1 / 12, total_iters=11),
 }
@@ -257,7 +306,9 @@ def normalization():
         "layer_norm": _norm_case(torch.nn.LayerNorm(4), x, da),
         "batch_norm": _norm_case(torch.nn.BatchNorm1d(4), x, da),
         "batch_norm constant column": _norm_case(torch.nn.BatchNorm1d(4), constant, da),
-        "layer_norm constant row": _norm_case(torch.nn.LayerNorm(4), np.vstack([x[:2], np.full((1, 4), 1e4)]), da[:3]),
+        "layer_norm constant row": _norm_case(
+            torch.nn.LayerNorm(4), np.vstack([x[:2], np.full((1, 4), 1e4)]), da[:3]
+        ),
     }
     running = torch.nn.BatchNorm1d(4, momentum=0.3).double()
     batches = rng.normal(size=(3, 5, 4)) * [1, 2, 3, 4] + [0, 1, -5, 100]
@@ -288,7 +339,11 @@ def network():
     z = F.relu(h @ p["3.W"] + p["3.b"]) @ p["4.W"] + p["4.b"]
     loss = F.cross_entropy(z, torch.tensor(y))
     loss.backward()
-    found = {"x": x.tolist(), "y": y.tolist(), "theta": {name: value.tolist() for name, value in values.items()}}
+    found = {
+        "x": x.tolist(),
+        "y": y.tolist(),
+        "theta": {name: value.tolist() for name, value in values.items()},
+    }
     found["gradients"] = lists(**{name: value.grad for name, value in p.items()}, x=leaf.grad)
     return found | lists(z=z, loss=loss)
 

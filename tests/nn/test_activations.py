@@ -49,7 +49,9 @@ def test_derivative_equals_complex_step_of_the_value(backend, phi):
     s, h = smooth_points(), 1e-30
     want = phi.value(np, s + 1j * h).imag / h
     _, got = value_and_slope(backend, phi, s)
-    assert_close(got, want, 1e-13, f"{phi!r}′", scale=max(1, np.abs(want).max()))  # 450 eps, on slopes of size 1
+    assert_close(
+        got, want, 1e-13, f"{phi!r}′", scale=max(1, np.abs(want).max())
+    )  # 450 eps, on slopes of size 1
 
 
 @every
@@ -119,7 +121,9 @@ def test_limits_are_exact_and_silent(backend, dtype, name):
     relative = tolerance("product", dtype)
     want_value, want_slope = (np.array(want, float) for want in LIMITS[name])
     assert_close(value, want_value, relative, name, scale=np.abs(want_value))  # a limit of 0 is 0 exactly
-    room = 1 if name in ("elu", "selu", "softsign") else np.abs(want_slope)  # a + λα and 1 − |a| of the stored a round
+    room = (
+        1 if name in ("elu", "selu", "softsign") else np.abs(want_slope)
+    )  # a + λα and 1 − |a| of the stored a round
     assert_close(slope, want_slope, relative, f"{name}′", scale=room)
 
 
@@ -133,11 +137,19 @@ def test_gelu_keeps_its_small_tail_to_full_relative_accuracy(backend):
     # −20 Φ(−20) and −10 Φ(−10), Φ from 50-digit arithmetic
     want = np.array([-20 * 2.7536241186062336951e-89, -10 * 7.6198530241605260660e-24])
     value, _ = affine_and_slope(backend, activations.gelu, np.array([-20.0, -10.0]))
-    assert_close(value, want, 300 * np.finfo(np.float64).eps, "gelu", scale=np.abs(want))  # erfc errs by (40 + x²) eps
+    assert_close(
+        value, want, 300 * np.finfo(np.float64).eps, "gelu", scale=np.abs(want)
+    )  # erfc errs by (40 + x²) eps
 
 
 def test_derivative_at_a_kink_is_that_of_the_left_side(backend, dtype):
-    want = {"relu": 0, "leaky_relu": 0.01, "elu": 1, "selu": 1.0507009873554805 * 1.6732632423543772, "softsign": 1}
+    want = {
+        "relu": 0,
+        "leaky_relu": 0.01,
+        "elu": 1,
+        "selu": 1.0507009873554805 * 1.6732632423543772,
+        "softsign": 1,
+    }
     for name, slope in want.items():
         _, got = affine_and_slope(backend, ACTIVATIONS[name], np.zeros(1, dtype))
         assert_close(got, np.array([slope]), tolerance("product", dtype), name)
@@ -183,10 +195,14 @@ def test_an_activation_of_ones_own_prints_its_name_and_pickles():
 def test_an_activation_of_ones_own_is_known_by_its_name_and_settings():
     mine = Activation("mine", square, twice)
     assert mine == Activation("mine", twice, square) and hash(mine) == hash(Activation("mine", twice, square))
-    for other in (Activation("yours", square, twice), Activation("mine", square, twice, True),
-                  Activation("mine", square, twice, alpha=1.0)):  # fmt: skip
+    for other in (
+        Activation("yours", square, twice),
+        Activation("mine", square, twice, True),
+        Activation("mine", square, twice, alpha=1.0),
+    ):
         assert mine != other
-    with pytest.raises(AttributeError): mine.alpha = 2.0
+    with pytest.raises(AttributeError):
+        mine.alpha = 2.0
 
 
 def test_an_activation_of_ones_own_is_computed_as_it_is_written_whatever_its_name(backend):

@@ -16,7 +16,10 @@ from ffnn_gpu.nn.initializers import (
 )
 
 VARIANCE = {"he": lambda I, O: 2 / I, "lecun": lambda I, O: 1 / I, "glorot": lambda I, O: 2 / (I + O)}
-BOUNDED = {"uniform": 1.8, "normal": 3.3}  # largest |w|/σ of 60,000 draws: √3 for one, above 3.3 for the other
+BOUNDED = {
+    "uniform": 1.8,
+    "normal": 3.3,
+}  # largest |w|/σ of 60,000 draws: √3 for one, above 3.3 for the other
 
 
 def draw(initializer, shape, seed=0):
@@ -38,7 +41,9 @@ def test_scaled_initializer_has_its_papers_variance(family, distribution):
     values, variance = draw(INITIALIZERS[f"{family}_{distribution}"], (I, O)), VARIANCE[family](I, O)
     n = values.size
     assert abs(values.mean()) < 5 * (variance / n) ** 0.5  # 5 σ of the mean
-    assert abs(values.var() / variance - 1) < 5 * (2 / n) ** 0.5  # 5 σ of a normal's sample variance; a uniform's is less
+    assert (
+        abs(values.var() / variance - 1) < 5 * (2 / n) ** 0.5
+    )  # 5 σ of a normal's sample variance; a uniform's is less
     largest = np.abs(values).max() / variance**0.5
     assert largest < BOUNDED["uniform"] if distribution == "uniform" else largest > BOUNDED["normal"]
 
@@ -52,17 +57,28 @@ def test_plain_initializers_have_their_parameters():
 
 
 def test_standard_constants_are_the_ones_documented():
-    assert Constant() == Constant(0) and Normal() == Normal(std=0.01, mean=0) and Uniform() == Uniform(-0.05, 0.05)
+    assert (
+        Constant() == Constant(0)
+        and Normal() == Normal(std=0.01, mean=0)
+        and Uniform() == Uniform(-0.05, 0.05)
+    )
     assert Orthogonal() == Orthogonal(gain=1) and initializers.zeros == Constant(0)
-    gains = {name: (rule.gain, rule.fan) for name, rule in INITIALIZERS.items() if isinstance(rule, VarianceScaling)}
+    gains = {
+        name: (rule.gain, rule.fan)
+        for name, rule in INITIALIZERS.items()
+        if isinstance(rule, VarianceScaling)
+    }
     of = {"glorot": (1, "mean"), "he": (2, "in"), "lecun": (1, "in")}
-    assert gains == {f"{name}_{kind}": values for name, values in of.items() for kind in ("normal", "uniform")}
+    assert gains == {
+        f"{name}_{kind}": values for name, values in of.items() for kind in ("normal", "uniform")
+    }
 
 
 def test_initializers_are_values_that_do_not_change():
     for rule in INITIALIZERS.values():
         assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
-        with pytest.raises(AttributeError): rule.gain = 2
+        with pytest.raises(AttributeError):
+            rule.gain = 2
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (60, 20), (20, 60), (1, 5)])
@@ -94,13 +110,17 @@ def test_repr_of_a_standard_initializer_is_its_name(name):
 
 
 @pytest.mark.parametrize(
-    "initializer", [Constant(0.5), Normal(0.1), Uniform(-1, 1), Orthogonal(2.0), VarianceScaling(3.0, "in", "normal")]
+    "initializer",
+    [Constant(0.5), Normal(0.1), Uniform(-1, 1), Orthogonal(2.0), VarianceScaling(3.0, "in", "normal")],
 )
 def test_repr_of_any_other_is_the_call_that_makes_it(initializer):
     name, _, settings = repr(initializer).removesuffix(")").partition("(")
     values = {key: value.strip("'") for key, value in (entry.split("=") for entry in settings.split(", "))}
     kind = getattr(initializers, name)
-    assert kind(**{key: value if value.isalpha() else float(value) for key, value in values.items()}) == initializer
+    assert (
+        kind(**{key: value if value.isalpha() else float(value) for key, value in values.items()})
+        == initializer
+    )
 
 
 @pytest.mark.parametrize(("fan", "distribution"), [("out", "normal"), ("in", "cauchy"), ("mean", "Normal")])
@@ -128,6 +148,7 @@ def test_the_base_draws_nothing():
 
 
 def test_initializer_of_ones_own_prints_its_name():
-    class Mine(Initializer): pass
+    class Mine(Initializer):
+        pass
 
     assert repr(Mine()) == "Mine()" and Mine() == Mine()

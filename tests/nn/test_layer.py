@@ -22,7 +22,9 @@ def batch(n, d, seed=0):
 
 
 def test_examples_are_all_the_layers_there_are():
-    kinds = {getattr(family, name) for name in family.__all__ if isinstance(getattr(family, name), type)} - {Layer}
+    kinds = {getattr(family, name) for name in family.__all__ if isinstance(getattr(family, name), type)} - {
+        Layer
+    }
     assert {type(layer) for layer in EXAMPLES} == kinds
 
 
@@ -72,4 +74,6 @@ def test_forward_twice_gives_the_same_bits(backend, dtype, layer):
 def test_inference_is_the_same_alone_and_in_a_batch_without_dropout_noise(backend, layer):
     network, x = Network(4, [layer], backend, "float64"), batch(6, 4)
     whole, alone = network.predict(x), np.vstack([network.predict(row[None]) for row in x])
-    np.testing.assert_allclose(alone, whole, rtol=1e-13, atol=1e-13)  # matrix and vector products round differently
+    np.testing.assert_allclose(
+        alone, whole, rtol=1e-13, atol=1e-13
+    )  # matrix and vector products round differently

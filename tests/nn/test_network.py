@@ -56,7 +56,9 @@ def test_repr_reads_back_as_an_equal_network():
 
 def test_networks_compare_by_architecture():
     assert make() == make(seed=1) == make(dtype="float64") and hash(make()) == hash(make(seed=1))
-    assert make() != make(layers=[Dense(5, relu), Dense(2)]) and make() != make(n_in=4) and make() != "Network"
+    assert (
+        make() != make(layers=[Dense(5, relu), Dense(2)]) and make() != make(n_in=4) and make() != "Network"
+    )
 
 
 def test_one_seed_gives_the_same_numbers_and_another_gives_others(backend, dtype):
@@ -152,7 +154,9 @@ def test_prediction_does_not_depend_on_the_batch_size(backend, dtype, batch_size
 
 def test_batch_size_may_be_a_numpy_integer(backend):
     network, x = make(backend), batch(5)
-    np.testing.assert_array_equal(network.predict(x, batch_size=np.int64(2)), network.predict(x, batch_size=2))
+    np.testing.assert_array_equal(
+        network.predict(x, batch_size=np.int64(2)), network.predict(x, batch_size=2)
+    )
 
 
 class WithDlpack:
@@ -203,7 +207,9 @@ def test_prediction_takes_any_kind_of_array_and_leaves_it_untouched(backend, dty
     given, twin = (KINDS[kind](x, folder) for folder in (tmp_path, tmp_path))
     got = network.predict(given, batch_size=4)
     np.testing.assert_array_equal(got, network.predict(x.astype(dtype), batch_size=4))
-    np.testing.assert_array_equal(np.from_dlpack(given) if kind == "dlpack" else given, getattr(twin, "array", twin))
+    np.testing.assert_array_equal(
+        np.from_dlpack(given) if kind == "dlpack" else given, getattr(twin, "array", twin)
+    )
 
 
 def test_prediction_takes_torch_tensors(backend, dtype):
@@ -345,14 +351,18 @@ def test_network_without_hidden_layers_is_linear(backend, dtype):
 
 
 def test_network_of_200_layers_trains(backend, dtype):
-    network = make(backend, dtype, [Residual([Dense(4, tanh)])] * 100 + [Dense(4, tanh)] * 99 + [Dense(1)], n_in=4)
+    network = make(
+        backend, dtype, [Residual([Dense(4, tanh)])] * 100 + [Dense(4, tanh)] * 99 + [Dense(1)], n_in=4
+    )
     train(network, batch(5, 4), batch(5, 1), steps=2)
     assert all(np.isfinite(value).all() for value in network.params.to_host().values())
     assert len(network.layers) == 200 and np.isfinite(network.predict(batch(5, 4))).all()
 
 
 def test_network_of_width_one_trains(backend, dtype):
-    network = make(backend, dtype, [Dense(1, tanh), BatchNorm(), LayerNorm(), Residual([Dense(1)]), Dense(1)], n_in=1)
+    network = make(
+        backend, dtype, [Dense(1, tanh), BatchNorm(), LayerNorm(), Residual([Dense(1)]), Dense(1)], n_in=1
+    )
     train(network, batch(1, 1), batch(1, 1), steps=3)
     assert np.isfinite(network.predict(batch(4, 1))).all()
 
@@ -360,7 +370,9 @@ def test_network_of_width_one_trains(backend, dtype):
 def test_dtypes_stay_through_three_steps(backend, dtype):
     network = train(make(backend, dtype, ALL_LAYERS), batch(6), batch(6, 4), steps=3)
     ws = network.workspace(6)
-    value = mean_squared_error(backend, network.forward(backend.asarray(batch(6), dtype), ws), batch(6, 4), dz=ws.dz)
+    value = mean_squared_error(
+        backend, network.forward(backend.asarray(batch(6), dtype), ws), batch(6, 4), dz=ws.dz
+    )
     network.backward(ws.dz, ws)
     params = network.params
     assert {str(array.dtype) for array in (value, ws.dz, params.theta, params.grad, params.state)} == {dtype}
@@ -399,7 +411,8 @@ def test_the_base_layer_says_what_it_lacks():
 
 def test_layer_that_forgets_to_return_its_gradient_is_named(backend):
     class Forgets(Dense):
-        def backward(self, backend, p, da, buf): super().backward(backend, p, da, buf)
+        def backward(self, backend, p, da, buf):
+            super().backward(backend, p, da, buf)
 
     network = make(backend, layers=[Dense(3), Forgets(2)])
     ws = network.workspace(4)
@@ -444,9 +457,14 @@ def test_underflow_in_a_pass_is_silent(layer, scale):
 
 def test_underflow_in_a_layer_of_ones_own_is_silent():
     class Shrinks(Layer):
-        def buffer_shapes(self, B, I): return {"a": (B, I), "dx": (B, I)}
-        def forward(self, backend, p, x, buf): return x * np.float32(1e-30)
-        def backward(self, backend, p, da, buf): return da * np.float32(1e-30)
+        def buffer_shapes(self, B, I):
+            return {"a": (B, I), "dx": (B, I)}
+
+        def forward(self, backend, p, x, buf):
+            return x * np.float32(1e-30)
+
+        def backward(self, backend, p, da, buf):
+            return da * np.float32(1e-30)
 
     network = Network(3, [Dense(3), Shrinks()], "numpy")
     ws = network.workspace(2)
@@ -462,7 +480,8 @@ def test_workspace_is_to_train_with_and_without_the_gradient_at_x_unless_told():
 
 def test_many_rows_are_predicted_without_dropout_as_few_are():
     network, x = Network(3, [Dropout(0.5)], "numpy"), batch(200).astype(np.float32)
-    for rows in (1, 64, 65, 200): np.testing.assert_array_equal(network.predict(x[:rows]), x[:rows])
+    for rows in (1, 64, 65, 200):
+        np.testing.assert_array_equal(network.predict(x[:rows]), x[:rows])
 
 
 def test_one_layer_instead_of_a_list_is_refused():
@@ -472,9 +491,12 @@ def test_one_layer_instead_of_a_list_is_refused():
 
 def test_initial_values_that_are_not_those_of_the_shapes_name_the_parameter():
     class Unset(Dense):
-        def initial_values(self, rng, I): return {"W": np.zeros((I, self.width))}
+        def initial_values(self, rng, I):
+            return {"W": np.zeros((I, self.width))}
 
-    with pytest.raises(ConfigurationError, match=r"initial_values are not those of its parameter_shapes: 0\.b is missing"):
+    with pytest.raises(
+        ConfigurationError, match=r"initial_values are not those of its parameter_shapes: 0\.b is missing"
+    ):
         Network(4, [Unset(3)], "numpy")
 
 
@@ -483,13 +505,15 @@ def test_prediction_that_is_interrupted_leaves_the_network_able_to_predict(monke
     want = network.predict(np.ones((2, 4)))
     ws = network._threads.ws.first(2)
     for ending in ("end_pass", "forget_pass"):
-        monkeypatch.setattr(ws, ending, lambda: None)                            # as if Ctrl-C fell before it
+        monkeypatch.setattr(ws, ending, lambda: None)  # as if Ctrl-C fell before it
 
-    def interrupted(*args, **named): raise KeyboardInterrupt
+    def interrupted(*args, **named):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(network.backend, "copy", interrupted)
-        with pytest.raises(KeyboardInterrupt): network.predict(np.ones((2, 4)))
+        with pytest.raises(KeyboardInterrupt):
+            network.predict(np.ones((2, 4)))
     np.testing.assert_array_equal(network.predict(np.ones((2, 4))), want)
 
 
@@ -507,9 +531,9 @@ def test_prediction_follows_parameters_that_were_exchanged():
     np.testing.assert_array_equal(network.predict(np.ones((2, 4))), other.predict(np.ones((2, 4))))
 
 
-@pytest.mark.parametrize(("width", "rows", "kept"), [
-    (3, 64, 64), (3, 1, 64), (3, 65, None), (16_380, 1, 64), (16_381, 1, None),
-])
+@pytest.mark.parametrize(
+    ("width", "rows", "kept"), [(3, 64, 64), (3, 1, 64), (3, 65, None), (16_380, 1, 64), (16_381, 1, None)]
+)
 def test_workspace_of_64_rows_and_at_most_a_mebi_of_numbers_is_kept(width, rows, kept):
     network = Network(4, [Dense(width)], "numpy")
     network.predict(np.ones((rows, 4)))

@@ -35,7 +35,8 @@ def test_every_view_starts_on_a_256_byte_boundary(backend, dtype):
 def test_slots_are_values_that_do_not_change(backend):
     slots, again = (parameters(backend, "float32").slots for _ in range(2))
     assert slots == again and len({*slots, *again}) == len(NAMES)
-    with pytest.raises(AttributeError): slots[0].start = 1
+    with pytest.raises(AttributeError):
+        slots[0].start = 1
 
 
 def test_views_share_the_vectors_memory(backend, dtype):
@@ -63,11 +64,14 @@ def test_padding_is_no_longer_than_it_must_be(backend, dtype):
     unit = 256 // params.dtype.itemsize
     for slots, vector in ((params.slots, params.theta), (params.state_slots, params.state)):
         ends = [*(slot.start for slot in slots[1:]), len(vector)]
-        for slot, end in zip(slots, ends, strict=True): assert end - slot.start == -(-slot.size // unit) * unit
+        for slot, end in zip(slots, ends, strict=True):
+            assert end - slot.start == -(-slot.size // unit) * unit
 
 
 def test_only_float16_has_a_loss_scale_and_it_begins_at_65536(backend, dtype):
-    assert parameters(backend, dtype).loss_scale is None and parameters(backend, "bfloat16").loss_scale is None
+    assert (
+        parameters(backend, dtype).loss_scale is None and parameters(backend, "bfloat16").loss_scale is None
+    )
     assert backend.to_host(parameters(backend, "float16").loss_scale).tolist() == [65536, 0]
 
 
@@ -96,7 +100,9 @@ def test_to_host_copies_and_assign_restores_every_bit(backend, dtype):
 
 WRONG = {
     "0.b is missing": lambda arrays: arrays.pop("0.b"),
-    r"0.W is float\d\d \(5, 3\); .* has float\d\d \(3, 5\)": lambda arrays: arrays.update({"0.W": arrays["0.W"].T}),
+    r"0.W is float\d\d \(5, 3\); .* has float\d\d \(3, 5\)": lambda arrays: arrays.update(
+        {"0.W": arrays["0.W"].T}
+    ),
     "3.b is float16": lambda arrays: arrays.update({"3.b": arrays["3.b"].astype(np.float16)}),
     "9.W has no place": lambda arrays: arrays.update({"9.W": np.zeros(1)}),
 }

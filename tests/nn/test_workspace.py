@@ -22,8 +22,10 @@ def arrays(buffers):
     """Every array of a list of buffers, those inside residuals too."""
     for buf in buffers:
         for name, value in vars(buf).items():
-            if name == "layers": yield from arrays(value)
-            elif name not in ("x", "stream", "number") and value is not None: yield value
+            if name == "layers":
+                yield from arrays(value)
+            elif name not in ("x", "stream", "number") and value is not None:
+                yield value
 
 
 def gradient(network, x, y, ws):
@@ -45,7 +47,11 @@ def test_first_is_a_view_of_the_same_memory(backend):
 
 def test_first_is_made_once_per_size_from_any_part(backend):
     ws = make(backend).workspace(8)
-    assert ws.first(8) is ws and ws.first(3) is ws.first(3) is ws.first(5).first(3) and ws.first(3).first(8) is ws
+    assert (
+        ws.first(8) is ws
+        and ws.first(3) is ws.first(3) is ws.first(5).first(3)
+        and ws.first(3).first(8) is ws
+    )
 
 
 @pytest.mark.parametrize("n", [-1, 9])
@@ -58,7 +64,9 @@ def test_partial_workspace_gives_the_gradient_of_a_workspace_of_its_size(backend
     network = make(backend, dtype)
     x, y = rows(network, 5), rows(network, 5, seed=1)[:, :2]
     big = network.workspace(11)
-    gradient(network, rows(network, 11, seed=2), rows(network, 11, seed=3)[:, :2], big)  # rows left over from another pass
+    gradient(
+        network, rows(network, 11, seed=2), rows(network, 11, seed=3)[:, :2], big
+    )  # rows left over from another pass
     got, want = gradient(network, x, y, big.first(5)), gradient(network, x, y, network.workspace(5))
     np.testing.assert_array_equal(got, want)
 
@@ -68,14 +76,18 @@ def test_used_workspace_gives_the_gradient_of_a_fresh_one(backend, dtype):
     x, y, used = rows(network, 5), rows(network, 5, seed=1)[:, :2], network.workspace(5)
     for seed in (2, 3):
         gradient(network, rows(network, 5, seed=seed), y, used)
-    np.testing.assert_array_equal(gradient(network, x, y, used), gradient(network, x, y, network.workspace(5)))
+    np.testing.assert_array_equal(
+        gradient(network, x, y, used), gradient(network, x, y, network.workspace(5))
+    )
 
 
 def test_forward_wants_a_workspace_of_its_rows(backend):
     network = make(backend)
     with pytest.raises(ShapeError, match=r"x has 3 rows and the workspace 4; pass workspace\.first\(3\)"):
         network.forward(rows(network, 3), network.workspace(4))
-    with pytest.raises(ShapeError, match=r"x has 5 rows and the workspace 4; make one with network\.workspace\(5\)"):
+    with pytest.raises(
+        ShapeError, match=r"x has 5 rows and the workspace 4; make one with network\.workspace\(5\)"
+    ):
         network.forward(rows(network, 5), network.workspace(4))
 
 
@@ -114,7 +126,12 @@ def test_inference_workspace_has_no_gradient_and_says_so(backend):
     with pytest.raises(WorkspaceError, match="training=False"):
         network.backward(backend.zeros((4, 2), network.dtype), ws)
     for buf in ws.buffers:
-        kept = {name for name, value in vars(buf).items() if value is not None} - {"stream", "number", "x", "layers"}
+        kept = {name for name, value in vars(buf).items() if value is not None} - {
+            "stream",
+            "number",
+            "x",
+            "layers",
+        }
         assert kept == {"a"}
 
 

@@ -79,18 +79,34 @@ def assert_follows(backend, dtype, rule, stored, path, factors=None):
 def golden_names():
     """The trajectories stored; listed here too, so that a missing one is seen."""
     return [
-        "SGD(lr=0.1)", "SGD(lr=0.1, l2=0.05)", "SGD(lr=0.1, momentum=0.9)", "SGD(lr=0.1, momentum=0.9, nesterov=True)",
-        "SGD(lr=0.1, momentum=0.8, nesterov=True, l2=0.05)", "RMSprop(lr=0.01)", "RMSprop(lr=0.01, rho=0.9, eps=1e-3)",
-        "RMSprop(lr=0.01, momentum=0.9, l2=0.05)", "Adagrad(lr=0.1)", "Adagrad(lr=0.1, eps=1e-2, l2=0.05)",
-        "Adam(lr=0.05)", "Adam(lr=0.05, beta1=0.8, beta2=0.95, eps=1e-2)", "Adam(lr=0.05, l2=0.05)",
-        "Adam(lr=0.05, weight_decay=0.3)", "AdamW(lr=0.05)", "AdamW(lr=0.05, weight_decay=0.3)", "Nadam(lr=0.05)",
-        "Nadam(lr=0.05, beta1=0.8, beta2=0.95, psi=0.02)", "Nadam(lr=0.05, l2=0.05)", "Nadam(lr=0.05, weight_decay=0.3)",
-    ]  # fmt: skip
+        "SGD(lr=0.1)",
+        "SGD(lr=0.1, l2=0.05)",
+        "SGD(lr=0.1, momentum=0.9)",
+        "SGD(lr=0.1, momentum=0.9, nesterov=True)",
+        "SGD(lr=0.1, momentum=0.8, nesterov=True, l2=0.05)",
+        "RMSprop(lr=0.01)",
+        "RMSprop(lr=0.01, rho=0.9, eps=1e-3)",
+        "RMSprop(lr=0.01, momentum=0.9, l2=0.05)",
+        "Adagrad(lr=0.1)",
+        "Adagrad(lr=0.1, eps=1e-2, l2=0.05)",
+        "Adam(lr=0.05)",
+        "Adam(lr=0.05, beta1=0.8, beta2=0.95, eps=1e-2)",
+        "Adam(lr=0.05, l2=0.05)",
+        "Adam(lr=0.05, weight_decay=0.3)",
+        "AdamW(lr=0.05)",
+        "AdamW(lr=0.05, weight_decay=0.3)",
+        "Nadam(lr=0.05)",
+        "Nadam(lr=0.05, beta1=0.8, beta2=0.95, psi=0.02)",
+        "Nadam(lr=0.05, l2=0.05)",
+        "Nadam(lr=0.05, weight_decay=0.3)",
+    ]
 
 
 def test_golden_trajectories_are_the_ones_tested(golden):
     assert list(golden("optimizers")["of"]) == golden_names()
-    assert {name.split("(")[0] for name in golden_names()} | {"Lion"} == {kind.__name__ for kind in OPTIMIZERS.values()}
+    assert {name.split("(")[0] for name in golden_names()} | {"Lion"} == {
+        kind.__name__ for kind in OPTIMIZERS.values()
+    }
 
 
 @pytest.mark.parametrize("name", golden_names())
@@ -100,7 +116,8 @@ def test_ten_steps_equal_torch_s(backend, dtype, golden, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["SGD(lr=0.1, momentum=0.9)", "Adam(lr=0.05)", "AdamW(lr=0.05, weight_decay=0.3)", "Nadam(lr=0.05)"]
+    "name",
+    ["SGD(lr=0.1, momentum=0.9)", "Adam(lr=0.05)", "AdamW(lr=0.05, weight_decay=0.3)", "Nadam(lr=0.05)"],
 )
 def test_ten_steps_with_a_falling_learning_rate_equal_torch_s(backend, golden, name):
     stored = golden("optimizers")
@@ -203,10 +220,13 @@ def test_penalties_touch_matrices_only_and_come_after_clipping(backend, dtype):
 
 
 def assert_penalties_reach_every_matrix_and_no_bias(backend):
-    params, rng = Parameters(backend, [{"W": (3, 2), "b": (2,)}] * 2, [{}, {}], "float64"), np.random.default_rng(0)
+    params, rng = (
+        Parameters(backend, [{"W": (3, 2), "b": (2,)}] * 2, [{}, {}], "float64"),
+        np.random.default_rng(0),
+    )
     before = {name: rng.normal(size=view.shape) for name, view in params.named()}
     params.assign(before)
-    SGD(lr=1.0, l2=0.5).step(params)                                               # the gradient is 0
+    SGD(lr=1.0, l2=0.5).step(params)  # the gradient is 0
     for name, got in params.to_host().items():
         assert_close(got, before[name] * (0.5 if name.endswith("W") else 1), 1e-15, name)
 
@@ -239,7 +259,9 @@ def test_weight_decay_shrinks_matrices_by_lr_times_rate(backend, dtype, rule):
     (gradient,) = gradients(1)
     without = run(type(rule)(lr=0.125, weight_decay=0.0), plain, [gradient])
     with_decay = run(type(rule)(lr=0.125, weight_decay=0.5), decayed, [gradient])
-    assert_close(without[0] - with_decay[0], W * 0.0625, tolerance("network", dtype), "W", scale=np.abs(W).max())
+    assert_close(
+        without[0] - with_decay[0], W * 0.0625, tolerance("network", dtype), "W", scale=np.abs(W).max()
+    )
     np.testing.assert_array_equal(without[1], with_decay[1])
 
 
@@ -270,7 +292,12 @@ def test_learning_rate_may_come_from_the_device(backend, dtype):
 # ---------------------------------------------------------------------- loss scale
 
 
-SCALED = [*EVERY, SGD(clip_value=0.1), AdamW(clip_norm=0.5, clip_value=0.3, l2=0.1, l1=0.1), Nadam(clip_norm=0.5)]
+SCALED = [
+    *EVERY,
+    SGD(clip_value=0.1),
+    AdamW(clip_norm=0.5, clip_value=0.3, l2=0.1, l1=0.1),
+    Nadam(clip_norm=0.5),
+]
 scaled = pytest.mark.parametrize("rule", SCALED, ids=lambda rule: type(rule).__name__)
 
 
@@ -401,14 +428,20 @@ def test_bad_settings_are_refused(message):
 def test_state_is_moments_an_average_and_three_scalars(backend, rule, moments):
     params = parameters(backend)
     state = rule.state(params)
-    shapes = [vector.shape for name, vector in vars(state).items() if name not in ("scalars", "mean", "mean_state")]
+    shapes = [
+        vector.shape for name, vector in vars(state).items() if name not in ("scalars", "mean", "mean_state")
+    ]
     assert shapes == [params.theta.shape] * moments and hasattr(state, "mean") == (rule.ema is not None)
     assert backend.to_host(state.scalars).tolist() == [0, rule.lr, 1] and state.control.shape == (2,)
 
 
 def test_settings_may_lie_on_their_bounds():
     none = dict.fromkeys(("lr", "l2", "l1", "weight_decay", "ema"), 0)
-    assert SGD(momentum=0, **none).ema == 0 and Adam(beta1=0, beta2=0, **none).beta2 == 0 and RMSprop(rho=0).rho == 0
+    assert (
+        SGD(momentum=0, **none).ema == 0
+        and Adam(beta1=0, beta2=0, **none).beta2 == 0
+        and RMSprop(rho=0).rho == 0
+    )
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -424,8 +457,14 @@ def test_optimizers_are_found_by_name():
     assert isinstance(rule, AdamW) and (rule.lr, rule.beta1, rule.weight_decay) == (0.5, 0.8, 0.01)
     assert all(type(optimizer(name)) is kind for name, kind in OPTIMIZERS.items())
     assert {name: optimizer(name).lr for name in OPTIMIZERS} == {
-        "sgd": 1e-2, "rmsprop": 1e-3, "adagrad": 1e-2, "adam": 1e-3, "adamw": 1e-3, "nadam": 2e-3, "lion": 1e-4,
-    }  # fmt: skip
+        "sgd": 1e-2,
+        "rmsprop": 1e-3,
+        "adagrad": 1e-2,
+        "adam": 1e-3,
+        "adamw": 1e-3,
+        "nadam": 2e-3,
+        "lion": 1e-4,
+    }
 
 
 def test_the_base_has_no_rule(backend):
@@ -455,12 +494,25 @@ def test_optimizer_of_ones_own_is_its_formula_and_has_all_the_rest(backend, dtyp
     data = rng.normal(size=(40, 4)), rng.integers(0, 3, 40)
 
     def trained(rule):
-        network = ffnn_gpu.Network(4, [ffnn_gpu.Dense(8, ffnn_gpu.tanh), ffnn_gpu.Dense(3)], backend, dtype, seed=1)
-        history = ffnn_gpu.fit(network, ffnn_gpu.softmax_cross_entropy, rule, data, epochs=4, batch_size=8, verbose=0,
-                               schedule=ffnn_gpu.Cosine())  # fmt: skip
+        network = ffnn_gpu.Network(
+            4, [ffnn_gpu.Dense(8, ffnn_gpu.tanh), ffnn_gpu.Dense(3)], backend, dtype, seed=1
+        )
+        history = ffnn_gpu.fit(
+            network,
+            ffnn_gpu.softmax_cross_entropy,
+            rule,
+            data,
+            epochs=4,
+            batch_size=8,
+            verbose=0,
+            schedule=ffnn_gpu.Cosine(),
+        )
         return network.predict(data[0]), [row["loss"] for row in history.rows]
 
-    (own, losses), (built_in, expected) = trained(Own(0.1, **settings)), trained(SGD(0.1, momentum=0.9, **settings))
+    (own, losses), (built_in, expected) = (
+        trained(Own(0.1, **settings)),
+        trained(SGD(0.1, momentum=0.9, **settings)),
+    )
     assert_close(own, built_in, tolerance("network", "float32" if "16" in dtype else dtype, 8))
     assert losses == pytest.approx(expected, rel=1e-5) and losses[-1] < losses[0]
 
@@ -469,8 +521,10 @@ def test_formula_gets_the_rate_and_the_count_of_updates(backend):
     seen = []
 
     class Counts(Own):
-        def formula(self, xp, theta, g, lr, t, velocity): seen.append((float(t), float(lr), velocity.shape))
+        def formula(self, xp, theta, g, lr, t, velocity):
+            seen.append((float(t), float(lr), velocity.shape))
 
     params, rule = parameters(backend), Counts(0.25)
-    for _ in range(2): rule.step(params)
+    for _ in range(2):
+        rule.step(params)
     assert seen == [(1.0, 0.25, params.theta.shape), (2.0, 0.25, params.theta.shape)]

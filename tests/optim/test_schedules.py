@@ -28,7 +28,9 @@ NAMES = [
 def read(text):
     name, _, settings = text.removesuffix(")").partition("(")
     pairs = (entry.split("=") for entry in settings.split(", ") if entry)
-    return getattr(schedules, name)(**{key: float(value) if "." in value else int(value) for key, value in pairs})
+    return getattr(schedules, name)(
+        **{key: float(value) if "." in value else int(value) for key, value in pairs}
+    )
 
 
 def path(rule, total):
@@ -55,7 +57,9 @@ def test_factors_are_between_zero_and_one_even_after_the_end(name, total):
     assert all(0 <= SCHEDULES[name](t, total) <= 1 for t in range(total + 5))
 
 
-@pytest.mark.parametrize("rule", [StepDecay(), Exponential(), InverseScaling(), Cosine(), Cosine(floor=0.3)], ids=repr)
+@pytest.mark.parametrize(
+    "rule", [StepDecay(), Exponential(), InverseScaling(), Cosine(), Cosine(floor=0.3)], ids=repr
+)
 def test_decays_start_at_one_and_never_rise(rule):
     factors = path(rule, 100)
     assert factors[0] == 1 and falls(factors) and factors[-1] < 1
@@ -100,11 +104,17 @@ def test_warmup_rises_in_equal_steps_to_one(rule):
     assert factors[10] == pytest.approx(1, rel=ROUNDING) and falls(factors[10:])
 
 
-@pytest.mark.parametrize(("rule", "rest"), [
-    (Cosine(warmup=10), Cosine()), (Cosine(0.2, warmup=10, cycles=3), Cosine(0.2, cycles=3)),
-    (LinearWarmup(10, Cosine()), Cosine()), (LinearWarmup(10, OneCycle()), OneCycle()),
-    (LinearWarmup(10, StepDecay(0.5)), StepDecay(0.5)),
-], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    ("rule", "rest"),
+    [
+        (Cosine(warmup=10), Cosine()),
+        (Cosine(0.2, warmup=10, cycles=3), Cosine(0.2, cycles=3)),
+        (LinearWarmup(10, Cosine()), Cosine()),
+        (LinearWarmup(10, OneCycle()), OneCycle()),
+        (LinearWarmup(10, StepDecay(0.5)), StepDecay(0.5)),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("left", [90, 2, 1])
 def test_what_follows_a_warmup_has_the_steps_that_are_left(rule, rest, left):
     got, want = ([of(t, total) for t in range(total + 3)] for of, total in ((rule, 10 + left), (rest, left)))
@@ -127,12 +137,16 @@ def test_one_cycle_too_short_to_rise_begins_at_one():
 def test_one_cycle_rises_to_one_and_falls_to_its_end():
     factors = path(OneCycle(rise=0.3, start=25, end=1e4), 100)
     top = factors.index(max(factors))
-    assert factors[0] == pytest.approx(1 / 25, rel=ROUNDING) and factors[top] == pytest.approx(1, rel=ROUNDING)
+    assert factors[0] == pytest.approx(1 / 25, rel=ROUNDING) and factors[top] == pytest.approx(
+        1, rel=ROUNDING
+    )
     assert falls(factors[top:]) and falls(factors[top::-1]) and 28 <= top <= 30
     assert factors[-1] == pytest.approx(1 / 25 / 1e4, rel=1e-8)  # what is left of 1 − 1 + 4e-6
 
 
-@pytest.mark.parametrize("rule", [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle(1.0)], ids=repr)
+@pytest.mark.parametrize(
+    "rule", [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle(1.0)], ids=repr
+)
 @pytest.mark.parametrize("total", [1, 2, 100])
 def test_factor_after_the_end_is_the_smallest_there_was(rule, total):
     after = {rule(total + k, total) for k in (0, 1, 7, 1000)}
@@ -170,23 +184,29 @@ def test_bad_settings_are_refused(message):
 
 def test_standard_constants_are_the_ones_documented():
     assert {name: repr(rule) for name, rule in SCHEDULES.items()} == {
-        "constant": "Constant()", "step": "StepDecay(every=0.3, gamma=0.1)",
-        "exponential": "Exponential(gamma=0.01, every=1.0)", "inverse_scaling": "InverseScaling(power=0.5)",
-        "linear_warmup": "LinearWarmup(warmup=0.05, then=Constant())", "cosine": "Cosine(floor=0.0, warmup=0.05, cycles=1)",
+        "constant": "Constant()",
+        "step": "StepDecay(every=0.3, gamma=0.1)",
+        "exponential": "Exponential(gamma=0.01, every=1.0)",
+        "inverse_scaling": "InverseScaling(power=0.5)",
+        "linear_warmup": "LinearWarmup(warmup=0.05, then=Constant())",
+        "cosine": "Cosine(floor=0.0, warmup=0.05, cycles=1)",
         "one_cycle": "OneCycle(rise=0.3, start=25.0, end=10000.0)",
-    }  # fmt: skip
+    }
     assert Cosine() == Cosine(0, 0, 1) and Cosine(floor=1)(7, 10) == 1
 
 
 def test_schedules_are_values_that_do_not_change():
     for rule in SCHEDULES.values():
         assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
-        with pytest.raises(AttributeError): rule.gamma = 2
+        with pytest.raises(AttributeError):
+            rule.gamma = 2
 
 
 def test_schedule_of_ones_own_prints_its_name_and_no_address():
     """A resumed training compares what was printed."""
-    class Mine(Schedule): pass
+
+    class Mine(Schedule):
+        pass
 
     assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
 

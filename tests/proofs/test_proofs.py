@@ -17,17 +17,22 @@ def repository(tmp_path):
     """A package of one number, with a test of it."""
     (tmp_path / "ffnn_gpu.py").write_text("x = 1\n")
     (tmp_path / "conftest.py").write_text("import ffnn_gpu\n")
-    (tmp_path / "test_code.py").write_text("import ffnn_gpu\n1 / ffnn_gpu.x\ndef test_x(): assert ffnn_gpu.x == 1\n")
+    (tmp_path / "test_code.py").write_text(
+        "import ffnn_gpu\n1 / ffnn_gpu.x\ndef test_x(): assert ffnn_gpu.x == 1\n"
+    )
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -rfE\nmarkers = gpu\npythonpath = .\n")
     return tmp_path
 
 
-@pytest.mark.parametrize(("broken", "seen"), [
-    ("x = 2\n", "test_code.py::test_x"),
-    ("x = 0\n", "test_code.py"),
-    ("x = 1 / 0\n", "import ffnn_gpu: ZeroDivisionError: division by zero"),
-    ("x = 1.0\n", None),
-])
+@pytest.mark.parametrize(
+    ("broken", "seen"),
+    [
+        ("x = 2\n", "test_code.py::test_x"),
+        ("x = 0\n", "test_code.py"),
+        ("x = 1 / 0\n", "import ffnn_gpu: ZeroDivisionError: division by zero"),
+        ("x = 1.0\n", None),
+    ],
+)
 def test_suite_names_what_caught_a_bug_and_mends_the_copy(repository, broken, seen):
     assert suite.caught_by(repository, "ffnn_gpu.py", broken, [["test_code.py"]]) == seen
     assert (repository / "ffnn_gpu.py").read_text() == "x = 1\n"
@@ -39,9 +44,15 @@ def test_suite_that_does_not_end_has_noticed(repository):
     assert suite.first_failure(repository, ["test_code.py"], seconds=1.0) == "no end after 1 s"
 
 
-@pytest.mark.parametrize(("tests", "chosen"), [
-    (["test_nowhere.py"], ""), (["--nonsense", "test_code.py"], ""), (["test_code.py"], "nothing"), ([], "x and"),
-])
+@pytest.mark.parametrize(
+    ("tests", "chosen"),
+    [
+        (["test_nowhere.py"], ""),
+        (["--nonsense", "test_code.py"], ""),
+        (["test_code.py"], "nothing"),
+        ([], "x and"),
+    ],
+)
 def test_suite_that_tries_nothing_has_not_noticed(repository, tests, chosen):
     with pytest.raises(RuntimeError, match=r"ended with [2-5] and tells nothing"):
         suite.first_failure(repository, tests, chosen)
@@ -50,14 +61,19 @@ def test_suite_that_tries_nothing_has_not_noticed(repository, tests, chosen):
 def test_selection_that_is_red_without_a_bug_is_named(repository):
     (repository / "test_red.py").write_text("def test_of_itself(): assert False\n")
     assert suite.unhealthy(repository, [(("test_code.py",), "")]) is None
-    assert suite.unhealthy(repository, [(("test_code.py",), ""), (("test_red.py",), "")]) == "test_red.py::test_of_itself"
+    assert (
+        suite.unhealthy(repository, [(("test_code.py",), ""), (("test_red.py",), "")])
+        == "test_red.py::test_of_itself"
+    )
 
 
 def test_what_bugs_and_mutants_meet_is_what_the_healthy_copy_met(tmp_path, monkeypatch):
     met, healthy = set(), set()
 
     def first_failure(folder, tests, chosen="", seconds=None):
-        whole = all((folder / file).read_text() == (suite.ROOT / file).read_text() for file in {b.file for b in NAMED})
+        whole = all(
+            (folder / file).read_text() == (suite.ROOT / file).read_text() for file in {b.file for b in NAMED}
+        )
         (healthy if whole else met).add((tuple(tests), chosen))
 
     monkeypatch.setattr(suite, "first_failure", first_failure)
@@ -67,7 +83,10 @@ def test_what_bugs_and_mutants_meet_is_what_the_healthy_copy_met(tmp_path, monke
 
 
 def test_tests_of_the_suite_proof_exist():
-    named = [*suite.NUMERICAL, *(test for file in suite.NEAREST for tests in suite.stages(file) for test in tests)]
+    named = [
+        *suite.NUMERICAL,
+        *(test for file in suite.NEAREST for tests in suite.stages(file) for test in tests),
+    ]
     assert not [test for test in named if not promised.exists(test)]
 
 
@@ -76,7 +95,7 @@ def test_kill_proof_sees_a_torn_checkpoint_other_numbers_and_what_is_left_behind
     whole = train(run, epochs=kills.EPOCHS)
     assert kills._losses(run, copy, whole) == []
     assert kills._losses(run, copy, whole | {"theta": ""}) == ["the resumed training came to other numbers"]
-    (run / ".last.new-1-a").mkdir()                                                # process 1 lives: not swept
+    (run / ".last.new-1-a").mkdir()  # process 1 lives: not swept
     assert kills._losses(run, copy, whole) == [".last.new-1-a was left behind"]
     file = run / "last" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
@@ -92,18 +111,26 @@ def test_kill_proof_loses_something_where_a_checkpoint_is_written_in_place(tmp_p
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_kill_proof_loses_something_where_the_old_checkpoint_goes_before_the_new_one_comes(tmp_path, monkeypatch):
+def test_kill_proof_loses_something_where_the_old_checkpoint_goes_before_the_new_one_comes(
+    tmp_path, monkeypatch
+):
     """Such a training begins again and comes to the same numbers; only what was written before tells."""
 
     def put_in_place(scratch, path, parent=os.getpid()):
-        if path.exists(): os.rename(path, tmp_path / f"trash {time.time_ns()}")
-        if os.getpid() != parent: time.sleep(0.02)                                     # where most of the kills come
+        if path.exists():
+            os.rename(path, tmp_path / f"trash {time.time_ns()}")
+        if os.getpid() != parent:
+            time.sleep(0.02)  # where most of the kills come
         os.rename(scratch, path)
 
     monkeypatch.setattr(folder_swap, "put_in_place", put_in_place)
     (figure,) = kills.prove(Settings(tmp_path, kills=10, say=lambda line: None))
     assert figure.holds is False
-    assert [line for line in figure.details if re.fullmatch(r"`last` held \d+ updates and holds none after the kill", line)]
+    assert [
+        line
+        for line in figure.details
+        if re.fullmatch(r"`last` held \d+ updates and holds none after the kill", line)
+    ]
 
 
 def test_kill_proof_sees_an_older_checkpoint_and_that_too_little_was_tried(tmp_path):
@@ -111,7 +138,11 @@ def test_kill_proof_sees_an_older_checkpoint_and_that_too_little_was_tried(tmp_p
     train(tmp_path, epochs=1)
     assert not kills._went_back(trials[0]) and kills._figure(trials).holds
     trials[0].written[:] = (7).to_bytes(8, "big")
-    assert kills._went_back(trials[0]) == kills._went_back(trials[0]) == ["`last` held 7 updates and holds 3 after the kill"]
+    assert (
+        kills._went_back(trials[0])
+        == kills._went_back(trials[0])
+        == ["`last` held 7 updates and holds 3 after the kill"]
+    )
     trials[1].torn = 0
     assert not kills._figure(trials).holds and "none fell within a write" in kills._figure(trials).details[0]
 
@@ -126,9 +157,15 @@ def test_damage_proof_flips_every_bit_and_tells_a_refusal_from_a_load(tmp_path):
 
 
 def test_disk_proof_fails_where_nothing_was_refused_or_something_lost():
-    assert [full_disk._row("", found).holds for found in (
-        {"refused": 3, "lost": []}, {"refused": 0, "lost": []}, {"refused": 3, "lost": ["x"]}, {"reason": "no mount"},
-    )] == [True, False, False, None]  # fmt: skip
+    assert [
+        full_disk._row("", found).holds
+        for found in (
+            {"refused": 3, "lost": []},
+            {"refused": 0, "lost": []},
+            {"refused": 3, "lost": ["x"]},
+            {"reason": "no mount"},
+        )
+    ] == [True, False, False, None]
 
 
 def test_resume_proof_sees_a_position_that_is_not_restored(tmp_path, monkeypatch):
@@ -151,9 +188,11 @@ def test_no_payload_is_executed(tmp_path):
 def test_every_test_that_the_page_names_exists():
     rows = promised.promises()
     page = promised.PAGE.read_text(encoding="utf-8")
-    assert len(rows) == page.split("## ")[0].count("\n| ") - 1                     # every row but the head was understood
+    assert len(rows) == page.split("## ")[0].count("\n| ") - 1  # every row but the head was understood
     assert not [test for test in re.findall(r"`(tests/[^`]+)`", page) if not promised.exists(test)]
-    assert not promised.exists("tests/cli/test_commands.py::test_nothing") and not promised.exists("tests/nowhere.py")
+    assert not promised.exists("tests/cli/test_commands.py::test_nothing") and not promised.exists(
+        "tests/nowhere.py"
+    )
 
 
 @pytest.mark.parametrize(("holds", "word"), [(True, "holds"), (False, "FAILS"), (None, "not run here")])

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from benchmarks import launcher, report, worker
-from benchmarks.contenders import CONTENDERS, Program, UnsupportedError, contenders, ours, plain, products, program
+from benchmarks.contenders import (
+    CONTENDERS,
+    Program,
+    UnsupportedError,
+    contenders,
+    ours,
+    plain,
+    products,
+    program,
+)
 from benchmarks.jobs import Job, batch, jobs, weights
 from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
 from tests.backends.cuda.fake_cublaslt import FakeCublasLt
@@ -21,7 +30,7 @@ from tests.backends.cuda.host_memory import FakeCupy
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
 SMALL = Job("train", (6, 8, 5), 16, lr=1e-2)
 EPOCH = Job("epoch", (7, 8, 5), 16, lr=1e-2, rows=100)
-SLOW = ("torch-compile",)                                     # compiles for 20 s; `--check` compares it
+SLOW = ("torch-compile",)  # compiles for 20 s; `--check` compares it
 
 
 @pytest.fixture
@@ -86,7 +95,9 @@ def test_outputs_of_every_contender_are_those_of_the_definition(made, name, benc
     job = replace(SMALL, kind="predict")
     (W, b), (V, c) = weights(job)
     z = np.maximum(batch(job)[0] @ W + b, 0) @ V + c
-    wanted, found = map(benchmark.normalized, ([z[:8].tolist()] * worker.CHECKED_STEPS, worker.values(made(name, job))))
+    wanted, found = map(
+        benchmark.normalized, ([z[:8].tolist()] * worker.CHECKED_STEPS, worker.values(made(name, job)))
+    )
     assert report.disagreements({"definition": wanted, name: found}, 1e-5) == []
 
 
@@ -100,7 +111,9 @@ def test_an_epoch_of_every_contender_ends_with_a_loss(made, name):
 def test_a_contender_that_does_other_work_is_found(monkeypatch):
     honest = worker.values(program("numpy", SMALL))
     monkeypatch.setattr(plain, "BETA2", 0.99)
-    assert report.disagreements({"numpy": honest, "other": worker.values(program("numpy", SMALL))}, 1e-5) != []
+    assert (
+        report.disagreements({"numpy": honest, "other": worker.values(program("numpy", SMALL))}, 1e-5) != []
+    )
 
 
 def test_a_block_of_ours_makes_k_steps():
@@ -115,15 +128,21 @@ def test_a_block_of_ours_makes_k_steps():
 
 def test_products_are_those_of_a_step(monkeypatch):
     asked = []
-    monkeypatch.setattr(products.Host, "product", lambda self, A, B, out: asked.append((A.shape, B.shape, out.shape)))
+    monkeypatch.setattr(
+        products.Host, "product", lambda self, A, B, out: asked.append((A.shape, B.shape, out.shape))
+    )
     job = Job("train", (4, 8, 6, 3), 5)
     program("products", job).run(1)
     assert asked == [
-        ((5, 4), (4, 8), (5, 8)), ((5, 8), (8, 6), (5, 6)), ((5, 6), (6, 3), (5, 3)),
-        ((6, 5), (5, 3), (6, 3)), ((5, 3), (3, 6), (5, 6)),
-        ((8, 5), (5, 6), (8, 6)), ((5, 6), (6, 8), (5, 8)),
+        ((5, 4), (4, 8), (5, 8)),
+        ((5, 8), (8, 6), (5, 6)),
+        ((5, 6), (6, 3), (5, 3)),
+        ((6, 5), (5, 3), (6, 3)),
+        ((5, 3), (3, 6), (5, 6)),
+        ((8, 5), (5, 6), (8, 6)),
+        ((5, 6), (6, 8), (5, 8)),
         ((4, 5), (5, 8), (4, 8)),
-    ]  # fmt: skip
+    ]
     assert sum(2 * n * k * m for (n, k), (_, m), _ in asked) == job.flop == 2 * 5 * (2 * 32 + 3 * 48 + 3 * 18)
 
 
@@ -132,15 +151,23 @@ class Device:
 
     compute_capability = "90"
 
-    def __init__(self, index=0): assert index == 0
-    def __enter__(self): return self
-    def __exit__(self, *raised): return None
-    def synchronize(self): pass
+    def __init__(self, index=0):
+        assert index == 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        return None
+
+    def synchronize(self):
+        pass
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_products_of_a_gpu_are_k_steps_of_one_graph_on_aligned_rows(monkeypatch, tmp_path, precision):
-    if precision == "bfloat16": pytest.importorskip("ml_dtypes")
+    if precision == "bfloat16":
+        pytest.importorskip("ml_dtypes")
     cupy, asked, honest = FakeCupy(), [], cublaslt.CublasLt.product
 
     def noted(lt, *arrays, **named):
@@ -203,11 +230,17 @@ GROUP = {
 
 def test_median_spread_and_ratios_are_worked_out():
     found = report.summarized(GROUP, LIMITS)
-    assert (found["results"]["ours"]["median_us"], found["results"]["ours"]["spread"]) == (10.0, pytest.approx(0.2))
+    assert (found["results"]["ours"]["median_us"], found["results"]["ours"]["spread"]) == (
+        10.0,
+        pytest.approx(0.2),
+    )
     assert found["ratios"] == {
-        "best_peer": "numpy", "best_peer_over_ours": 1.5, "fraction_of_products": 0.25,
-        "floor_us": pytest.approx(1.0 + 0.325), "ours_over_floor": pytest.approx(8 / 1.325),
-    }  # fmt: skip
+        "best_peer": "numpy",
+        "best_peer_over_ours": 1.5,
+        "fraction_of_products": 0.25,
+        "floor_us": pytest.approx(1.0 + 0.325),
+        "ours_over_floor": pytest.approx(8 / 1.325),
+    }
 
 
 def test_table_shows_every_contender_and_names_the_absent():
@@ -215,7 +248,9 @@ def test_table_shows_every_contender_and_names_the_absent():
     words = [line.split() for line in text.splitlines()]
     assert ["ours", "10", "20%", "1.25", "50"] in words and ["ours-graph", "8", "0%", "1.00"] in words
     assert ["jax", "—", "jax", "is", "not", "installed"] in words
-    assert text.endswith("ours 1.50 (numpy)   fraction of raw products 0.25   ours / floor 6.04 (floor 1.325 µs)")
+    assert text.endswith(
+        "ours 1.50 (numpy)   fraction of raw products 0.25   ours / floor 6.04 (floor 1.325 µs)"
+    )
 
 
 @pytest.mark.parametrize("name", ["ours", "torch"])
@@ -226,7 +261,9 @@ def test_a_group_without_ours_or_without_peers_has_a_table_too(name):
 
 def test_means_are_geometric_and_by_kind():
     name = "best_peer_over_ours"
-    groups = [{"kind": kind, "ratios": {name: r}} for kind, r in (("train", 1.0), ("train", 4.0), ("epoch", 3.0))]
+    groups = [
+        {"kind": kind, "ratios": {name: r}} for kind, r in (("train", 1.0), ("train", 4.0), ("epoch", 3.0))
+    ]
     found = report.means([*groups, {"kind": "epoch", "ratios": {}}])
     assert found == {"train": {name: pytest.approx(2.0)}, "epoch": {name: pytest.approx(3.0)}}
     assert report.mean_lines(found)[0] == "geometric mean, train: best peer / ours 2.00"
@@ -276,7 +313,17 @@ def test_a_quick_run_names_the_absent_and_writes_all(benchmark, tmp_path, monkey
     installed = importlib.util.find_spec
     monkeypatch.setattr(launcher, "find_spec", lambda name: None if name == "torch" else installed(name))
     file = tmp_path / "new" / "result.json"
-    arguments = ["--quick", "--peers", "numpy,torch", "--networks", "train,import", "--rounds", "1", "--json", str(file)]
+    arguments = [
+        "--quick",
+        "--peers",
+        "numpy,torch",
+        "--networks",
+        "train,import",
+        "--rounds",
+        "1",
+        "--json",
+        str(file),
+    ]
     assert benchmark.main(arguments) == 0
     printed, found = capsys.readouterr().out, json.loads(file.read_text())
     assert printed.count("torch is not installed") == 2 and "best peer / ours" in printed
@@ -308,7 +355,8 @@ def test_scikit_learn_says_why_it_has_no_two_classes():
 
 @pytest.mark.parametrize("arguments", [["--precision", "bfloat16"], ["--peers", "nobody"]])
 def test_options_that_mean_nothing_are_refused(benchmark, arguments, capsys):
-    with pytest.raises(SystemExit): benchmark.main(arguments)
+    with pytest.raises(SystemExit):
+        benchmark.main(arguments)
     assert arguments[1] in capsys.readouterr().err
 
 

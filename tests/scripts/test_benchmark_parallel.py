@@ -14,7 +14,9 @@ from benchmarks import scaling_model as model
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
 MPIEXEC = (Path(sys.executable).parent / "mpiexec").exists() or shutil.which("mpiexec")
-MISSING = next((name for name, there in {"mpi4py": find_spec("mpi4py"), "mpiexec": MPIEXEC}.items() if not there), None)
+MISSING = next(
+    (name for name, there in {"mpi4py": find_spec("mpi4py"), "mpiexec": MPIEXEC}.items() if not there), None
+)
 ALPHA, BETA, C0, C1, WIDTHS = 3e-6, 2e9, 1e-3, 5e-6, (784, 512, 512, 10)
 
 
@@ -37,17 +39,26 @@ def test_fit_finds_the_constants_that_times_were_made_with():
 @pytest.mark.parametrize("n", [2, 8, 64])
 def test_batch_from_which_ranks_pay_is_where_the_step_is_as_long(n):
     communication = model.summed(n, 4 * model.parameters(WIDTHS), ALPHA, BETA)
-    B, half = model.pays_from(n, (C0, C1), (C0, C1), communication), model.half_efficient_from(n, C0, C1, communication)
-    def alone(B): return model.step(1, B, C0, C1, 0)
-    def together(B): return model.step(n, B, C0, C1, communication)
+    B, half = (
+        model.pays_from(n, (C0, C1), (C0, C1), communication),
+        model.half_efficient_from(n, C0, C1, communication),
+    )
+
+    def alone(B):
+        return model.step(1, B, C0, C1, 0)
+
+    def together(B):
+        return model.step(n, B, C0, C1, communication)
 
     assert together(B) <= alone(B) and together(B - 1) > alone(B - 1)
-    assert n * together(half) <= 2 * alone(half) and (half == 1 or n * together(half - 1) > 2 * alone(half - 1))
+    assert n * together(half) <= 2 * alone(half) and (
+        half == 1 or n * together(half - 1) > 2 * alone(half - 1)
+    )
 
 
 def test_ranks_that_gain_nothing_by_a_row_never_pay_and_slow_ones_pay_later():
     assert model.pays_from(2, (C0, C1), (C0, 2 * C1), 0) is None
-    assert model.pays_from(2, (C0, C1), (2 * C0, C1), 1e-3) == 800                # (2 − 1 + 1) ms / 2.5 µs
+    assert model.pays_from(2, (C0, C1), (2 * C0, C1), 1e-3) == 800  # (2 − 1 + 1) ms / 2.5 µs
     assert model.pays_from(2, (2 * C0, C1), (C0, C1), 0) == 1
 
 
@@ -69,7 +80,11 @@ def test_oversubscribed_ranks_are_marked_and_not_fitted(monkeypatch):
     assert [run["oversubscribed"] for run in found["measured"]] == [False, False, True]
     assert (found["fitted"]["alpha"], found["fitted"]["beta"]) == pytest.approx((ALPHA, BETA))
     text = parallel.report(found)
-    assert "4 ranks (oversubscribed)" in text and "2 ranks (over" not in text and "Predicted, not measured" in text
+    assert (
+        "4 ranks (oversubscribed)" in text
+        and "2 ranks (over" not in text
+        and "Predicted, not measured" in text
+    )
     assert parallel.measured(quick=True, cores=1)["fitted"] is None
     assert "Fitted" not in parallel.report(parallel.measured(quick=True, cores=1))
     json.dumps(found)

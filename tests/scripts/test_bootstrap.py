@@ -35,16 +35,18 @@ class Machine:
 
     def __init__(self, bootstrap, root, monkeypatch):
         self.bootstrap, self.root = bootstrap, root
-        self.python = None                       # what .venv's own Python answers
-        self.smi = None                          # what nvidia-smi prints
-        self.made = 0                            # how often .venv was made
+        self.python = None  # what .venv's own Python answers
+        self.smi = None  # what nvidia-smi prints
+        self.made = 0  # how often .venv was made
         self.installed = []
-        self.failing = set()                     # extras that pip cannot install
+        self.failing = set()  # extras that pip cannot install
         (root / "pyproject.toml").write_text("[project]\n")
         monkeypatch.setattr(bootstrap, "venv_version", lambda root: self.python)
         monkeypatch.setattr(bootstrap, "make_venv", self.make_venv)
         monkeypatch.setattr(bootstrap, "pip_install", self.pip_install)
-        monkeypatch.setattr(bootstrap.shutil, "which", lambda name: str(root / "pyproject.toml") if self.smi else None)
+        monkeypatch.setattr(
+            bootstrap.shutil, "which", lambda name: str(root / "pyproject.toml") if self.smi else None
+        )
         monkeypatch.setattr(bootstrap, "answer", lambda command: self.smi)
 
     def make_venv(self, root):
@@ -59,7 +61,7 @@ class Machine:
     def prepare(self, extra):
         """What one run installs."""
         self.installed = []
-        self.bootstrap.ask_cuda_version.cache_clear()        # every run is a process of its own
+        self.bootstrap.ask_cuda_version.cache_clear()  # every run is a process of its own
         self.bootstrap.prepare(extra, self.root)
         return self.installed
 
@@ -259,7 +261,7 @@ def test_cuda_version_is_read_from_what_nvidia_smi_prints(bootstrap, text, versi
 
 @pytest.mark.parametrize(
     ("version", "extra"),
-    [(None, None), ((11, 8), None), ((12, 0), "cuda12x"), ((13, 0), "cuda13x"), ((14, 1), "cuda13x")]
+    [(None, None), ((11, 8), None), ((12, 0), "cuda12x"), ((13, 0), "cuda13x"), ((14, 1), "cuda13x")],
 )
 def test_extra_follows_from_the_cuda_version(bootstrap, version, extra):
     assert bootstrap.cuda_extra(version) == extra
@@ -305,7 +307,7 @@ def test_driver_that_goes_away_costs_nothing(machine):
 def test_two_cupys_never_meet_in_one_environment(machine):
     machine.smi = SMI.format("12.4")
     machine.prepare("demo")
-    (machine.root / "pyproject.toml").touch()                # the driver's file changed with the driver
+    (machine.root / "pyproject.toml").touch()  # the driver's file changed with the driver
     os.utime(machine.root / "pyproject.toml", ns=(0, 0))
     machine.smi = SMI.format("13.0")
     assert machine.prepare("demo") == [["demo"], ["cuda13x"]]
@@ -330,8 +332,12 @@ def test_old_driver_is_named_and_leaves_the_cpu(machine, capsys):
 
 # --- what the user reads
 
-RETRYING = "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError({})': /simple/\n"
-NO_VERSION = "ERROR: Could not find a version that satisfies the requirement numpy>=2.0 (from versions: none)\n"
+RETRYING = (
+    "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError({})': /simple/\n"
+)
+NO_VERSION = (
+    "ERROR: Could not find a version that satisfies the requirement numpy>=2.0 (from versions: none)\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +348,10 @@ NO_VERSION = "ERROR: Could not find a version that satisfies the requirement num
         ("ReadTimeoutError: Read timed out.", "no package index"),
         (NO_VERSION, "no release that fits"),
         ("Max retries exceeded (SSLError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]'))", "PIP_CERT"),
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "disk is full",
+        ),
         ("Error: [Errno 13] Permission denied: '/clone/.venv'", "not writable"),
         ("OSError: [Errno 30] Read-only file system: 'a'", "not writable"),
         ("error: metadata-generation-failed", "read the log"),
@@ -398,16 +407,22 @@ def test_script_parses_on_python_3_6(name):
 
 
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
-def test_missing_module_is_told_with_the_package_that_has_it(bootstrap, tmp_path, monkeypatch, capsys, missing):
+def test_missing_module_is_told_with_the_package_that_has_it(
+    bootstrap, tmp_path, monkeypatch, capsys, missing
+):
     (tmp_path / "pyproject.toml").write_text("")
     find = importlib.util.find_spec
-    monkeypatch.setattr(bootstrap.importlib.util, "find_spec", lambda name: None if name == missing else find(name))
+    monkeypatch.setattr(
+        bootstrap.importlib.util, "find_spec", lambda name: None if name == missing else find(name)
+    )
     err = failed_launch(bootstrap, tmp_path, capsys)
     assert f"comes without the module {missing}" in err
     assert "sudo apt install python{}.{}-venv".format(*sys.version_info) in err
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.EACCES, "not writable"), (errno.ENOSPC, "disk is full")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EACCES, "not writable"), (errno.ENOSPC, "disk is full")]
+)
 def test_folder_that_takes_no_file_is_told(bootstrap, machine, monkeypatch, capsys, number, words):
     def refuse(folder):
         raise OSError(number, os.strerror(number), str(folder))
@@ -435,7 +450,9 @@ def test_launch_ends_with_the_exit_code_of_its_command(tmp_path):
 
 
 @pytest.mark.parametrize(("extras", "code"), [(["test"], 7), (["prove", "test"], 2)])
-def test_restart_within_the_environment_installs_what_is_missing_once(bootstrap, tmp_path, monkeypatch, extras, code):
+def test_restart_within_the_environment_installs_what_is_missing_once(
+    bootstrap, tmp_path, monkeypatch, extras, code
+):
     (tmp_path / ".venv").mkdir()
     bootstrap.write_stamp(tmp_path, bootstrap.NOTHING._replace(extras=extras))
     monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
@@ -453,7 +470,15 @@ def script(bootstrap, monkeypatch):
 def test_demo_lets_the_users_options_override_its_own(script):
     command = script("demo").command(["--out", "mine", "--epochs", "1"])
     assert command[1:5] == ["-m", "ffnn_gpu", "train", "digits"]
-    assert command[5:] == ["--out", str(REPOSITORY / "runs" / "digits"), "--overwrite", "--out", "mine", "--epochs", "1"]
+    assert command[5:] == [
+        "--out",
+        str(REPOSITORY / "runs" / "digits"),
+        "--overwrite",
+        "--out",
+        "mine",
+        "--epochs",
+        "1",
+    ]
 
 
 def test_tests_of_this_repository_run_from_any_folder(script, tmp_path, monkeypatch):

@@ -48,9 +48,11 @@ def steps(monkeypatch):
     """The module gpu_steps, and with it those beside it, fresh: nothing set here stays."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     names = ("gpu_run", "gpu_steps", "gpu_check")
-    for name in names: monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
     yield importlib.import_module("gpu_steps")
-    for name in names: sys.modules.pop(name, None)
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -86,10 +88,13 @@ def write(path, actions):
     path.chmod(0o755)
 
 
-def outcomes(report): return {name: step["outcome"] for name, step in report["steps"].items()}
+def outcomes(report):
+    return {name: step["outcome"] for name, step in report["steps"].items()}
 
 
-ALL_WELL = {"wheels": "not run"} | dict.fromkeys(("machine", "parity", "sanitizer", "benchmark", "mnist"), "passed")
+ALL_WELL = {"wheels": "not run"} | dict.fromkeys(
+    ("machine", "parity", "sanitizer", "benchmark", "mnist"), "passed"
+)
 
 
 # --- the report
@@ -106,9 +111,11 @@ def test_report_holds_what_every_step_found(prove, capsys):
     assert steps["sanitizer"]["memcheck"]["summary"] == "ERROR SUMMARY: 0 errors"
     assert steps["sanitizer"]["racecheck"]["passed"] == 1
     assert steps["benchmark"]["figures"] == {"figure": 3}
-    assert steps["mnist"]["float32"] == steps["mnist"]["bfloat16"] == {
-        "test_accuracy": 0.9812, "pictures": 3000, "training_seconds": 4.5, "seconds_to_98_percent": 2.5,
-    }  # fmt: skip
+    assert (
+        steps["mnist"]["float32"]
+        == steps["mnist"]["bfloat16"]
+        == {"test_accuracy": 0.9812, "pictures": 3000, "training_seconds": 4.5, "seconds_to_98_percent": 2.5}
+    )
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(steps)
 
 
@@ -168,7 +175,9 @@ def test_documented_skips_are_counted_and_forgiven(prove, reason):
 def test_step_out_of_time_is_stopped_and_the_report_is_written(prove, monkeypatch, gpu_run):
     monkeypatch.setattr(gpu_run, "PATIENCE", 0.2)
     began = time.monotonic()
-    code, report = prove("--minutes", "0.015", pytest="import signal; signal.signal(2, lambda *_: None); time.sleep(60)")
+    code, report = prove(
+        "--minutes", "0.015", pytest="import signal; signal.signal(2, lambda *_: None); time.sleep(60)"
+    )
     assert time.monotonic() - began < 10
     assert code == 1 and re.fullmatch("stopped after [01] s", report["steps"]["parity"]["why"])
     assert {report["steps"][name]["why"] for name in ("benchmark", "mnist")} == {"no time was left"}
@@ -179,7 +188,8 @@ def test_steps_are_chosen(prove):
     assert outcomes(report) == ALL_WELL | dict.fromkeys(("sanitizer", "mnist"), "not run")
     _, report = prove("--skip", "sanitizer,mnist")
     assert outcomes(report) == ALL_WELL | dict.fromkeys(("sanitizer", "mnist"), "not run")
-    with pytest.raises(SystemExit): prove("--only", "machine")
+    with pytest.raises(SystemExit):
+        prove("--only", "machine")
 
 
 def test_absent_sanitizer_is_named_and_no_failure(prove, monkeypatch, steps):
@@ -201,9 +211,12 @@ def test_report_of_an_earlier_run_does_not_pass_for_this_one(prove):
 
 def test_facts_of_this_machine_without_a_gpu_are_the_sentence_of_the_probe():
     told = subprocess.run(
-        [sys.executable, str(SCRIPTS / "gpu_facts.py")], capture_output=True, text=True, check=False,
+        [sys.executable, str(SCRIPTS / "gpu_facts.py")],
+        capture_output=True,
+        text=True,
+        check=False,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(SCRIPTS.parent)},
-    )  # fmt: skip
+    )
     assert told.returncode == 2
     assert told.stdout.startswith("CUDA device 0 cannot be used; it failed at the stage")
     assert told.stdout.count("\n") == 1
@@ -227,12 +240,14 @@ def check(gpu_run, tmp_path):
 
 
 def test_environment_of_a_step_has_no_settings_that_change_what_is_tested(check, monkeypatch):
-    for name in ("FFNN_GPU_BACKEND", "FFNN_GPU_TF32", "CUPY_TF32"): monkeypatch.setenv(name, "1")
+    for name in ("FFNN_GPU_BACKEND", "FFNN_GPU_TF32", "CUPY_TF32"):
+        monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUPY_CACHE_DIR", "kept")
     environment = check.environment()
     assert {name: value for name, value in environment.items() if name.startswith(("FFNN", "CUPY"))} == {
-        "FFNN_GPU_REQUIRE_GPU": "1", "CUPY_CACHE_DIR": "kept",
-    }  # fmt: skip
+        "FFNN_GPU_REQUIRE_GPU": "1",
+        "CUPY_CACHE_DIR": "kept",
+    }
 
 
 def test_toolkit_among_the_wheels_is_found_by_the_loader_and_the_compiler(check, monkeypatch):
@@ -240,19 +255,31 @@ def test_toolkit_among_the_wheels_is_found_by_the_loader_and_the_compiler(check,
     monkeypatch.setenv("LD_LIBRARY_PATH", "before")
     monkeypatch.setenv("CUDA_HOME", "another")
     names = "CUDA_PATH", "CUDA_HOME", "LD_LIBRARY_PATH"
-    assert [check.environment().get(name) for name in names] == [os.environ.get("CUDA_PATH"), "another", "before"]
+    assert [check.environment().get(name) for name in names] == [
+        os.environ.get("CUDA_PATH"),
+        "another",
+        "before",
+    ]
     toolkit = check.site / "nvidia" / "cu13"
-    for folder in ("lib", "include"): (toolkit / folder).mkdir(parents=True)
+    for folder in ("lib", "include"):
+        (toolkit / folder).mkdir(parents=True)
     (toolkit / "include" / "cuda_runtime.h").touch()
-    assert [check.environment()[name] for name in names] == [str(toolkit), str(toolkit), f"{toolkit}/lib:before"]
+    assert [check.environment()[name] for name in names] == [
+        str(toolkit),
+        str(toolkit),
+        f"{toolkit}/lib:before",
+    ]
 
 
 def test_command_that_is_not_there_is_a_sentence(check, steps):
-    with pytest.raises(steps.StepError, match=r"nowhere cannot be started: .*No such file"): check.run("nowhere")
+    with pytest.raises(steps.StepError, match=r"nowhere cannot be started: .*No such file"):
+        check.run("nowhere")
 
 
 def test_stopped_pytest_still_reports_what_passed(check, gpu_run, steps, tmp_path, monkeypatch):
-    (tmp_path / "test_slow.py").write_text("import time\ndef test_a(): pass\ndef test_b(): print('at b'); time.sleep(60)\n")
+    (tmp_path / "test_slow.py").write_text(
+        "import time\ndef test_a(): pass\ndef test_b(): print('at b'); time.sleep(60)\n"
+    )
     monkeypatch.setattr(gpu_run, "ROOT", tmp_path)
     began = time.monotonic()
     ended = steps._pytest(check, tmp_path / "a.xml", "-p", "no:cacheprovider", most=1.5)
@@ -272,10 +299,12 @@ def test_sanitizer_is_found_where_it_may_be(check, steps, tmp_path, monkeypatch,
     tool = home / "bin" / "compute-sanitizer"
     tool.parent.mkdir(parents=True)
     tool.touch(0o755)
-    for name in ("CUDA_HOME", "CUDA_PATH"): monkeypatch.delenv(name, raising=False)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", "")
     assert steps.find_sanitizer(check) == str(tool) or place != "wheel"
-    if place != "wheel": monkeypatch.setenv(place, str(tool.parent if place == "PATH" else home))
+    if place != "wheel":
+        monkeypatch.setenv(place, str(tool.parent if place == "PATH" else home))
     assert steps.find_sanitizer(check) == str(tool)
 
 
@@ -292,8 +321,12 @@ def wheel(folder, name, text):
     info = f"{name}-1.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as file:
         file.writestr(f"{name}.py", text)
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\nRequires-Dist: not-there\n")
-        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\nRequires-Dist: not-there\n"
+        )
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
         file.writestr(f"{info}/RECORD", "")
 
 
@@ -316,15 +349,19 @@ def test_cupy_of_the_machine_is_kept_whatever_its_cuda(steps, monkeypatch):
 
 def test_wheels_that_cannot_be_installed_are_named(check, steps, tmp_path):
     check.wheels = tmp_path
-    with pytest.raises(steps.StepError, match="holds no wheels"): steps.wheels(check)
+    with pytest.raises(steps.StepError, match="holds no wheels"):
+        steps.wheels(check)
     (tmp_path / "ffnn_gpu_broken-1-py3-none-any.whl").write_text("no archive")
-    with pytest.raises(steps.StepError, match="exit code") as caught: steps.wheels(check)
+    with pytest.raises(steps.StepError, match="exit code") as caught:
+        steps.wheels(check)
     assert caught.value.found == {"missing": ["ffnn_gpu_broken"]}
 
 
 def test_environment_without_pip_borrows_one(check, gpu_run, steps, monkeypatch):
     ran = []
     monkeypatch.setattr(steps.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(gpu_run.Check, "run", lambda self, *command: ran.append(command) or gpu_run.Ended(0, 0.0, ""))
+    monkeypatch.setattr(
+        gpu_run.Check, "run", lambda self, *command: ran.append(command) or gpu_run.Ended(0, 0.0, "")
+    )
     assert steps._pip(check) == (check.scratch / "pip" / "bin" / "python", "-m", "pip")
     assert ran == [(sys.executable, "-m", "venv", check.scratch / "pip")]

@@ -27,13 +27,18 @@ def breaks(settings):
     raise ZeroDivisionError("division by zero")
 
 
-@pytest.mark.parametrize(("proof", "code", "said"), [
-    (lambda settings: [Figure("p", "3 of 3", True)], 0, "p" + 77 * " " + "3 of 3  holds"),
-    (lambda settings: [Figure("p", "no mount", None)], 0, "not run here"),
-    (lambda settings: [Figure("p", "2 of 3", False, ["why"]), Figure("q", "1", True)], 1, "\n    why\n"),
-    (breaks, 1, "ZeroDivisionError: division by zero"),
-])
-def test_command_prints_the_table_and_fails_where_a_promise_does(prove, monkeypatch, capsys, tmp_path, proof, code, said):
+@pytest.mark.parametrize(
+    ("proof", "code", "said"),
+    [
+        (lambda settings: [Figure("p", "3 of 3", True)], 0, "p" + 77 * " " + "3 of 3  holds"),
+        (lambda settings: [Figure("p", "no mount", None)], 0, "not run here"),
+        (lambda settings: [Figure("p", "2 of 3", False, ["why"]), Figure("q", "1", True)], 1, "\n    why\n"),
+        (breaks, 1, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_command_prints_the_table_and_fails_where_a_promise_does(
+    prove, monkeypatch, capsys, tmp_path, proof, code, said
+):
     monkeypatch.setitem(sys.modules, "stand_in", SimpleNamespace(prove=proof))
     monkeypatch.setattr(prove, "PROOFS", {"it": "stand_in"})
     assert prove.main(["--json", str(tmp_path / "table.json"), "--seed", "4"]) == code

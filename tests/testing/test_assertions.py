@@ -75,13 +75,15 @@ class Magnitude(Layer):
 class Mute(Magnitude):
     """The same with a backward that says nothing of its input."""
 
-    def backward(self, backend, p, da, buf): return None
+    def backward(self, backend, p, da, buf):
+        return None
 
 
 STANDARD = Dense(6, tanh), Dropout(0.2), Dense(3)
 
 
-def network_of(*layers, dtype="float32"): return Network(4, layers or STANDARD, "numpy", dtype)
+def network_of(*layers, dtype="float32"):
+    return Network(4, layers or STANDARD, "numpy", dtype)
 
 
 # --- gradients
@@ -97,7 +99,9 @@ def test_report_names_the_complex_step_and_every_tensor():
 
 def test_wrong_element_of_a_gradient_is_named_with_its_index():
     network = Network(4, [Dense(6, tanh), Dense(3)], OnePercent(), "float64")
-    with pytest.raises(AssertionError, match=r"2 of them differ, the gradient of 1\.W first; .* differs most at \(1, 2\)"):
+    with pytest.raises(
+        AssertionError, match=r"2 of them differ, the gradient of 1\.W first; .* differs most at \(1, 2\)"
+    ):
         check_gradients(network, softmax_cross_entropy, X, LABELS)
 
 
@@ -119,14 +123,17 @@ def test_float64_differences_see_small_errors(error):
 
 
 def refuses_complex(xp, z, y, _):
-    if z.dtype.kind == "c": raise TypeError("no complex numbers here")
+    if z.dtype.kind == "c":
+        raise TypeError("no complex numbers here")
     return (z - y) ** 2
 
 
 def test_loss_that_refuses_complex_numbers_is_held_to_float64_differences():
     loss = PointwiseLoss("own", refuses_complex, lambda xp, z, y, _: 2 * (z - y))
     report = check_gradients(network_of(dtype="float64"), loss, X, Y)
-    assert report.method == "float64 differences (the complex step ended in TypeError: no complex numbers here)"
+    assert (
+        report.method == "float64 differences (the complex step ended in TypeError: no complex numbers here)"
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -146,9 +153,11 @@ def test_layer_that_gives_no_gradient_at_its_input_is_told_so():
 class Gain(Layer):
     """a = g x; for subclasses that break the contract in one place."""
 
-    def parameter_shapes(self, I): return {"g": (I,)}
+    def parameter_shapes(self, I):
+        return {"g": (I,)}
 
-    def initial_values(self, rng, I): return {"g": np.ones(I)}
+    def initial_values(self, rng, I):
+        return {"g": np.ones(I)}
 
     def forward(self, backend, p, x, buf):
         buf.x = x
@@ -174,7 +183,8 @@ class Rebinding(Gain):
 class Greedy(Gain):
     """Its scratch is None in an inference pass."""
 
-    def buffer_shapes(self, B, I): return super().buffer_shapes(B, I) | {"u": (B, I)}
+    def buffer_shapes(self, B, I):
+        return super().buffer_shapes(B, I) | {"u": (B, I)}
 
     def forward(self, backend, p, x, buf):
         buf.u[...] = x
@@ -182,11 +192,13 @@ class Greedy(Gain):
 
 
 class Forgetful(Gain):
-    def forward(self, backend, p, x, buf): super().forward(backend, p, x, buf)
+    def forward(self, backend, p, x, buf):
+        super().forward(backend, p, x, buf)
 
 
 class Narrowing(Gain):
-    def forward(self, backend, p, x, buf): return super().forward(backend, p, x, buf)[:, :2]
+    def forward(self, backend, p, x, buf):
+        return super().forward(backend, p, x, buf)[:, :2]
 
 
 def test_layer_of_ones_own_is_right_in_both_checks():
@@ -201,16 +213,22 @@ def test_gradient_that_is_not_assigned_in_place_is_wrong_at_the_first_check(laye
             check_gradients(layer, mean_squared_error, X, X + 1)
 
 
-@pytest.mark.parametrize("check", [check_gradients, lambda layer, loss, x, y: assert_parity(layer, x, y, loss)])
+@pytest.mark.parametrize(
+    "check", [check_gradients, lambda layer, loss, x, y: assert_parity(layer, x, y, loss)]
+)
 def test_layer_whose_inference_fails_is_told_where(check):
     with pytest.raises(TypeError) as caught:
         check(Greedy(), mean_squared_error, X, X)
-    assert caught.value.__notes__ == ["in the inference pass of layer 0, Greedy(), where every buffer but `a` is None"]
+    assert caught.value.__notes__ == [
+        "in the inference pass of layer 0, Greedy(), where every buffer but `a` is None"
+    ]
 
 
 @pytest.mark.parametrize(("layer", "what"), [(Forgetful(), "nothing"), (Narrowing(), r"shape \(8, 2\)")])
 def test_output_that_is_none_or_of_another_shape_is_named(layer, what):
-    with pytest.raises(ShapeError, match=rf"{type(layer).__name__}\.forward returned {what}; its output is \(8, 4\)"):
+    with pytest.raises(
+        ShapeError, match=rf"{type(layer).__name__}\.forward returned {what}; its output is \(8, 4\)"
+    ):
         check_gradients(Network(4, [layer, Dense(3)], "numpy", "float64"), mean_squared_error, X, Y)
 
 
@@ -232,14 +250,17 @@ def test_tensors_are_reported_from_the_last_layer_to_the_first():
 class Standing(SGD):
     """Its rule makes a new θ instead of changing the one it got."""
 
-    def update(self, backend, update, state): backend.own_rule(update, self.formula)
+    def update(self, backend, update, state):
+        backend.own_rule(update, self.formula)
 
     def formula(self, xp, theta, g, lr, t):
         theta = theta - lr * g
 
 
 def test_optimizer_that_changes_nothing_is_told_so():
-    with pytest.raises(AssertionError, match=r"3 updates by Standing\(.*\) changed no parameter although .* theta -= "):
+    with pytest.raises(
+        AssertionError, match=r"3 updates by Standing\(.*\) changed no parameter although .* theta -= "
+    ):
         assert_parity(network_of(), X, LABELS, softmax_cross_entropy, optimizer=Standing())
 
 
@@ -269,7 +290,9 @@ def test_parity_takes_layers_losses_and_activations_of_ones_own():
 
 
 def test_parity_names_the_wrong_backend_the_first_and_the_worst_tensor():
-    with pytest.raises(AssertionError, match=r"output on <wrong backend> first; .* differs .*: got .*, expected .* eps of"):
+    with pytest.raises(
+        AssertionError, match=r"output on <wrong backend> first; .* differs .*: got .*, expected .* eps of"
+    ):
         assert_parity(network_of(), X, LABELS, softmax_cross_entropy, backends=("numpy", Doubling()))
 
 
@@ -280,14 +303,25 @@ def test_parity_sees_one_wrong_element_of_one_gradient():
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_parity_sees_an_update_that_is_wrong(dtype):
-    with pytest.raises(AssertionError, match=r"4 of them differ, 0\.W on <wrong backend> after 1 steps first"):
-        assert_parity(network_of(dtype=dtype), X, LABELS, softmax_cross_entropy, backends=("numpy", HalfStep()),
-                      optimizer=Adam(1e-3), steps=1)  # fmt: skip
+    with pytest.raises(
+        AssertionError, match=r"4 of them differ, 0\.W on <wrong backend> after 1 steps first"
+    ):
+        assert_parity(
+            network_of(dtype=dtype),
+            X,
+            LABELS,
+            softmax_cross_entropy,
+            backends=("numpy", HalfStep()),
+            optimizer=Adam(1e-3),
+            steps=1,
+        )
 
 
 def test_parity_in_float16_compares_finite_gradients_where_the_first_loss_scale_overflows():
     x, y = 50 * X[:1], 1000 * Y[:1]
-    report = assert_parity(network_of(dtype="float16"), x, y, mean_squared_error, steps=2, optimizer=SGD(1e-6))
+    report = assert_parity(
+        network_of(dtype="float16"), x, y, mean_squared_error, steps=2, optimizer=SGD(1e-6)
+    )
     assert report.worst.excess <= 1 and all(np.isfinite(found.error) for found in report.differences)
 
 
@@ -300,8 +334,12 @@ def test_proof_needs_neither_cupy_nor_pytest():
         "print(assert_parity(network, x, y, loss))"
     )
     root = Path(__file__).parents[2]
-    told = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True, check=False)
-    assert told.stdout.startswith("complex step parity with <reference backend>, 14 tensors: all agree"), told.stderr
+    told = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert told.stdout.startswith("complex step parity with <reference backend>, 14 tensors: all agree"), (
+        told.stderr
+    )
 
 
 @pytest.mark.parametrize(("of_other", "most"), [(0.0, 4.0), (3.0, 16.0)])
@@ -326,7 +364,9 @@ def test_no_worse_refuses_what_is_not_a_number():
 def test_bias_whose_gradient_is_rounding_alone_is_right(dtype, seed):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(16, 4)), rng.integers(0, 3, 16)
-    network = Network(4, [Dense(8, tanh), BatchNorm(), Dense(6), BatchNorm(), Dense(3)], "numpy", dtype, seed=seed)
+    network = Network(
+        4, [Dense(8, tanh), BatchNorm(), Dense(6), BatchNorm(), Dense(3)], "numpy", dtype, seed=seed
+    )
     check_gradients(network, softmax_cross_entropy, x, y)
     assert_parity(network, x, y, softmax_cross_entropy)
 
@@ -353,8 +393,13 @@ class Larger(Wrong):
 @pytest.mark.parametrize("backend", [TenPercent(), Larger()], ids=["gradients", "outputs"])
 def test_a_tenth_is_seen_in_16_bits(backend, dtype):
     with pytest.raises(AssertionError, match="on <wrong backend> first"):
-        assert_parity(network_of(Dense(6, tanh), Dense(3), dtype=dtype), X, LABELS, softmax_cross_entropy,
-                      backends=("numpy", backend))  # fmt: skip
+        assert_parity(
+            network_of(Dense(6, tanh), Dense(3), dtype=dtype),
+            X,
+            LABELS,
+            softmax_cross_entropy,
+            backends=("numpy", backend),
+        )
 
 
 def test_tenth_too_large_a_gradient_is_seen_by_the_oracle_in_16_bits():
@@ -398,7 +443,8 @@ def test_right_gradient_beside_a_constant_is_right():
 
 def test_loss_may_be_a_number_of_python():
     def loss(backend, z, y, dz=None, sample_weight=None):
-        if dz is not None: dz[...] = 2 * (z - y)
+        if dz is not None:
+            dz[...] = 2 * (z - y)
         value = ((z - y) ** 2).sum()
         return complex(value) if np.iscomplexobj(z) else float(value)
 
@@ -407,7 +453,8 @@ def test_loss_may_be_a_number_of_python():
 
 def test_layer_that_is_no_function_of_its_input_is_told_so():
     class Noisy(Gain):
-        def forward(self, backend, p, x, buf): return super().forward(backend, p, x + RNG.normal(), buf)
+        def forward(self, backend, p, x, buf):
+            return super().forward(backend, p, x + RNG.normal(), buf)
 
     with pytest.raises(ConfigurationError, match=r"in one pass and .* in the next"):
         check_gradients(Noisy(), mean_squared_error, X, X)
@@ -434,17 +481,33 @@ def test_network_checked_is_as_before():
 
 def test_layers_without_weights_do_not_widen_the_bound():
     few, many = (network_of(Dense(3), *(Dropout(0.0),) * n) for n in (0, 30))
-    bounds = [assert_parity(network, X, LABELS, softmax_cross_entropy).differences[0].allowed for network in (few, many)]
+    bounds = [
+        assert_parity(network, X, LABELS, softmax_cross_entropy).differences[0].allowed
+        for network in (few, many)
+    ]
     assert bounds[0] == bounds[1]
 
 
-@pytest.mark.parametrize(("call", "what"), [
-    (lambda: assert_parity(Gain(), X, X, mean_squared_error, backends=("numpy",)), "nothing to compare numpy with"),
-    (lambda: tolerance("networks", "float32"), "no tolerance is called 'networks'; there are product, network"),
-    (lambda: check_gradients(Gain(), mean_squared_error, X[0], X[0]), r"x has shape \(4,\); a layer reads a matrix"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (
+            lambda: assert_parity(Gain(), X, X, mean_squared_error, backends=("numpy",)),
+            "nothing to compare numpy with",
+        ),
+        (
+            lambda: tolerance("networks", "float32"),
+            "no tolerance is called 'networks'; there are product, network",
+        ),
+        (
+            lambda: check_gradients(Gain(), mean_squared_error, X[0], X[0]),
+            r"x has shape \(4,\); a layer reads a matrix",
+        ),
+    ],
+)
 def test_calls_that_make_no_sense_are_refused(call, what):
-    with pytest.raises((ConfigurationError, ShapeError), match=what): call()
+    with pytest.raises((ConfigurationError, ShapeError), match=what):
+        call()
 
 
 def test_parity_without_a_gpu_is_parity_with_a_strict_device():

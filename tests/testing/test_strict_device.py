@@ -64,7 +64,11 @@ STACKS = {
     "batch norm": [BatchNorm(), Dense(4, tanh), BatchNorm(), Dense(CLASSES)],
     "softmax": [Dense(4, tanh), Softmax(), Dense(CLASSES)],
     "log-softmax": [Dense(4, tanh), LogSoftmax(), Dense(CLASSES)],
-    "residual": [Dense(4, tanh), Residual([BatchNorm(), Dense(6, gelu), Dropout(0.2), Dense(4)]), Dense(CLASSES)],
+    "residual": [
+        Dense(4, tanh),
+        Residual([BatchNorm(), Dense(6, gelu), Dropout(0.2), Dense(4)]),
+        Dense(CLASSES),
+    ],
 }
 RULES = {
     "sgd": SGD(lr=0.1),
@@ -80,7 +84,8 @@ RULES = {
 def steps(backend, layers, loss, optimizer, y, weight=None, dtype="float32", count=3, scale=None):
     """Every number there is after `count` steps on the batch, as bytes by name; on a strict device nothing may wait."""
     network = Network(WIDTH, layers, backend, dtype, seed=1)
-    if scale is not None: network.params.loss_scale = backend.asarray(np.array([scale, 1999.0]))
+    if scale is not None:
+        network.params.loss_scale = backend.asarray(np.array([scale, 1999.0]))
     backend, ws = network.backend, network.workspace(ROWS, input_gradient=True)
     x, y = backend.asarray(X, dtype), backend.asarray(loss.targets(y, CLASSES, network.dtype))
     weight = None if weight is None else backend.asarray(weight, dtype)
@@ -91,7 +96,11 @@ def steps(backend, layers, loss, optimizer, y, weight=None, dtype="float32", cou
 
     step = backend.capture(step)
     losses = [step() for _ in range(count)]
-    vectors = vars(state) | {"theta": network.params.theta, "grad": network.params.grad, "state": network.params.state}
+    vectors = vars(state) | {
+        "theta": network.params.theta,
+        "grad": network.params.grad,
+        "state": network.params.state,
+    }
     numbers = {name: np.asarray(backend.to_host(vector)) for name, vector in vectors.items()}
     assert all(n.dtype == (np.float64 if name == "scalars" else dtype) for name, n in numbers.items())
     return {name: n.tobytes() for name, n in numbers.items()}, [float(value) for value in losses]
@@ -113,7 +122,9 @@ def test_steps_through_each_layer_equal_the_reference_bit_for_bit(stack):
     assert_same_on_strict_device(stack, softmax_cross_entropy, SGD(lr=0.1), LABELS)
 
 
-@pytest.mark.parametrize("weight", [None, WEIGHT, np.zeros(ROWS)], ids=["unweighted", "weighted", "all weights 0"])
+@pytest.mark.parametrize(
+    "weight", [None, WEIGHT, np.zeros(ROWS)], ids=["unweighted", "weighted", "all weights 0"]
+)
 @pytest.mark.parametrize("name", LOSSES)
 def test_steps_with_each_loss_equal_the_reference_bit_for_bit(name, weight):
     last = {"cross_entropy": [Dense(CLASSES), Softmax()], "binary_cross_entropy": [Dense(CLASSES, sigmoid)]}
@@ -141,9 +152,13 @@ def test_steps_of_each_optimizer_equal_the_reference_bit_for_bit(rule, dtype):
 def test_class_weights_are_moved_to_the_device_before_the_steps(y):
     loss = SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 0.5))
     backend = StrictBackend()
-    loss.evaluate(backend, backend.asarray(np.ones((1, CLASSES), "f")), backend.asarray(np.zeros(1, int)), None, None)
+    loss.evaluate(
+        backend, backend.asarray(np.ones((1, CLASSES), "f")), backend.asarray(np.zeros(1, int)), None, None
+    )
     loss.total_weight(backend, backend.asarray(np.zeros(1, int)), None)
-    assert steps(backend, [Dense(CLASSES)], loss, SGD(), y) == steps(Backend(), [Dense(CLASSES)], loss, SGD(), y)
+    assert steps(backend, [Dense(CLASSES)], loss, SGD(), y) == steps(
+        Backend(), [Dense(CLASSES)], loss, SGD(), y
+    )
 
 
 # --- the whole library
@@ -156,9 +171,18 @@ def trained(backend, folder=None, **options):
     y = (x[:, 0] > 0).astype(int) + (x[:, 1] > 1)
     optimizer = options.pop("optimizer", AdamW(lr=0.01, ema=0.9))
     history = fit(
-        network, softmax_cross_entropy, optimizer, (x, y), epochs=3, batch_size=12, validation=0.25, verbose=0,
-        metrics=["accuracy"], checkpoint=folder, **options,
-    )  # fmt: skip
+        network,
+        softmax_cross_entropy,
+        optimizer,
+        (x, y),
+        epochs=3,
+        batch_size=12,
+        validation=0.25,
+        verbose=0,
+        metrics=["accuracy"],
+        checkpoint=folder,
+        **options,
+    )
     timing = ("seconds", "samples_per_second")
     return network, [{k: v for k, v in row.items() if k not in timing} for row in history.rows]
 
@@ -187,7 +211,9 @@ def test_losses_of_an_epoch_are_read_together():
     data = np.ones((60, WIDTH)), np.zeros((60, 2))
     before = xp.synchronizations
     fit(network, mean_squared_error, SGD(), data, epochs=2, batch_size=1, verbose=0)
-    assert xp.synchronizations - before <= 2 * 3  # in each epoch: two vectors of the meter, is θ finite; not 60 losses
+    assert (
+        xp.synchronizations - before <= 2 * 3
+    )  # in each epoch: two vectors of the meter, is θ finite; not 60 losses
 
 
 def test_minibatches_after_the_first_copy_nothing_from_the_host():
@@ -196,7 +222,15 @@ def test_minibatches_after_the_first_copy_nothing_from_the_host():
     uploads = []
     for n in (10, 30):
         before = xp.uploads
-        fit(network, mean_squared_error, SGD(), (np.ones((n, WIDTH)), np.zeros((n, 2))), epochs=1, batch_size=1, verbose=0)
+        fit(
+            network,
+            mean_squared_error,
+            SGD(),
+            (np.ones((n, WIDTH)), np.zeros((n, 2))),
+            epochs=1,
+            batch_size=1,
+            verbose=0,
+        )
         uploads.append(xp.uploads - before)
     assert uploads[0] == uploads[1]
 
@@ -240,7 +274,10 @@ def test_jacobian_of_softmax_equals_the_reference_bit_for_bit():
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
 def test_training_pass_over_no_rows_has_an_empty_output(stack):
     network = Network(WIDTH, stack, StrictBackend())
-    assert network.forward(network.backend.asarray(X[:0], "float32"), network.workspace(0)).shape == (0, CLASSES)
+    assert network.forward(network.backend.asarray(X[:0], "float32"), network.workspace(0)).shape == (
+        0,
+        CLASSES,
+    )
 
 
 def test_host_array_handed_to_forward_is_a_mismatch():
@@ -338,19 +375,30 @@ def test_what_a_layer_of_ones_own_may_call_is_passed_on():
     x = xp.asarray(np.arange(6, dtype="float32").reshape(2, 3))
     for got, want in [
         (xp.concatenate([x, x], axis=1), np.concatenate([x.host, x.host], axis=1)),
-        (xp.einsum("ij,kj->ik", x, x), x.host @ x.host.T), (abs(-x), x.host), (x @ x.T, x.host @ x.host.T),
-        (x.mean(axis=0), x.host.mean(axis=0)), (x.ravel(), x.host.ravel()), (xp.cos(xp.pi * x), np.cos(np.pi * x.host)),
-        (xp.logaddexp(x, 0.0), np.logaddexp(x.host, 0)), (x // 2 % 2, x.host // 2 % 2),
-    ]:  # fmt: skip
+        (xp.einsum("ij,kj->ik", x, x), x.host @ x.host.T),
+        (abs(-x), x.host),
+        (x @ x.T, x.host @ x.host.T),
+        (x.mean(axis=0), x.host.mean(axis=0)),
+        (x.ravel(), x.host.ravel()),
+        (xp.cos(xp.pi * x), np.cos(np.pi * x.host)),
+        (xp.logaddexp(x, 0.0), np.logaddexp(x.host, 0)),
+        (x // 2 % 2, x.host // 2 % 2),
+    ]:
         assert got.dtype == np.float32
         np.testing.assert_array_equal(got.get(), want)
 
 
-@pytest.mark.parametrize("mixed", [
-    lambda xp, x: xp.concatenate([x, np.ones((2, 3), "float32")]), lambda xp, x: xp.cos(np.ones(3)),
-    lambda xp, x: x @ np.ones(3), lambda xp, x: x.dot(np.ones(3)), lambda xp, x: np.concatenate([x, x]),
-    lambda xp, x: np.exp(x),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda xp, x: xp.concatenate([x, np.ones((2, 3), "float32")]),
+        lambda xp, x: xp.cos(np.ones(3)),
+        lambda xp, x: x @ np.ones(3),
+        lambda xp, x: x.dot(np.ones(3)),
+        lambda xp, x: np.concatenate([x, x]),
+        lambda xp, x: np.exp(x),
+    ],
+)
 def test_passed_on_or_not_host_arrays_are_refused(mixed):
     xp = StrictModule()
     with pytest.raises(TypeError):
@@ -360,4 +408,5 @@ def test_passed_on_or_not_host_arrays_are_refused(mixed):
 @pytest.mark.parametrize("missing", [lambda xp, x: xp.cosinus, lambda xp, x: x.cosinus])
 def test_what_numpy_does_not_have_is_an_attribute_error(missing):
     xp = StrictModule()
-    with pytest.raises(AttributeError, match="cosinus"): missing(xp, xp.asarray(np.ones(3)))
+    with pytest.raises(AttributeError, match="cosinus"):
+        missing(xp, xp.asarray(np.ones(3)))

@@ -29,7 +29,9 @@ def test_difference_tells_the_place_both_values_and_the_error_in_eps():
     got[1, 1] += 8 * EPS
     found = difference(got, want, 16 * EPS, "dW")
     assert (found.what, found.index, found.got, found.expected) == ("dW", (1, 1), got[1, 1], 3)
-    assert found.error == 8 * EPS and found.allowed == 64 * EPS and found.in_eps == 2 and found.excess == 1 / 8
+    assert (
+        found.error == 8 * EPS and found.allowed == 64 * EPS and found.in_eps == 2 and found.excess == 1 / 8
+    )
 
 
 def test_scale_of_each_element_is_its_own():

@@ -28,7 +28,8 @@ def feed(callback, losses, run=None, name="loss"):
     run = run or run_of()
     factors = []
     for loss in losses:
-        if run.stop: break
+        if run.stop:
+            break
         run.epoch += 1
         callback.after_epoch(run, {"epoch": run.epoch, name: loss})
         factors.append(run.lr_factor)
@@ -48,14 +49,17 @@ def test_callback_hooks_do_nothing_by_default():
     assert callback.state() == {} and callback.arrays() == {}
 
 
-@pytest.mark.parametrize(("name", "values", "improved"), [
-    ("loss", [3, 2, 2, 2.5, 1], [True, True, False, False, True]),
-    ("val_loss", [3, 4, 2], [True, False, True]),
-    ("val_rmse", [3, 4, 2], [True, False, True]),
-    ("val_accuracy", [0.5, 0.4, 0.6], [True, False, True]),
-    ("val_r2", [-3.0, -4.0, 0.1], [True, False, True]),
-    ("loss", [float("nan"), 2, float("nan"), 1], [True, True, False, True]),
-])
+@pytest.mark.parametrize(
+    ("name", "values", "improved"),
+    [
+        ("loss", [3, 2, 2, 2.5, 1], [True, True, False, False, True]),
+        ("val_loss", [3, 4, 2], [True, False, True]),
+        ("val_rmse", [3, 4, 2], [True, False, True]),
+        ("val_accuracy", [0.5, 0.4, 0.6], [True, False, True]),
+        ("val_r2", [-3.0, -4.0, 0.1], [True, False, True]),
+        ("loss", [float("nan"), 2, float("nan"), 1], [True, True, False, True]),
+    ],
+)
 def test_best_knows_whether_low_or_high_is_better(name, values, improved):
     best = Best(name)
     assert [best.improves({name: value}) for value in values] == improved
@@ -72,7 +76,12 @@ def test_best_counts_only_what_is_better_by_min_delta():
     best = Best("loss", min_delta=0.5)
     assert [best.improves({"loss": value}) for value in (3.0, 2.6, 2.5, 2.4)] == [True, False, False, True]
     best = Best("val_accuracy", min_delta=0.25)
-    assert [best.improves({"val_accuracy": value}) for value in (0.25, 0.45, 0.5, 0.625)] == [True, False, False, True]
+    assert [best.improves({"val_accuracy": value}) for value in (0.25, 0.45, 0.5, 0.625)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_unknown_column_to_monitor_is_refused_with_those_there_are():
@@ -81,7 +90,11 @@ def test_unknown_column_to_monitor_is_refused_with_those_there_are():
 
 
 def test_settings_left_out_are_the_ones_documented():
-    assert Best() == Best(None, 0) and EarlyStopping() == EarlyStopping(10, None, 0) and BestWeights() == BestWeights(None)
+    assert (
+        Best() == Best(None, 0)
+        and EarlyStopping() == EarlyStopping(10, None, 0)
+        and BestWeights() == BestWeights(None)
+    )
     assert ReduceOnPlateau() == ReduceOnPlateau(0.1, 10, None, 0, 0, 0)
     assert Checkpoints("x") == Checkpoints("x", 1, None, None, {}) and Checkpoints("x", 1, 1).every_steps == 1
 
@@ -90,7 +103,12 @@ def test_early_stopping_waits_patience_epochs_for_something_better():
     assert feed(started(EarlyStopping(2)), [5, 4, 4, 4, 1])[0].epoch == 4
     assert feed(started(EarlyStopping(2)), [5, 4, 4, 3, 3, 2])[0].stop is False
     assert feed(started(EarlyStopping(1, min_delta=0.5)), [5, 4, 3.6, 1])[0].epoch == 3
-    assert feed(started(EarlyStopping(3, monitor="val_accuracy")), [1, 2, 1, 1, 1, 9], name="val_accuracy")[0].epoch == 5
+    assert (
+        feed(started(EarlyStopping(3, monitor="val_accuracy")), [1, 2, 1, 1, 1, 9], name="val_accuracy")[
+            0
+        ].epoch
+        == 5
+    )
 
 
 def test_early_stopping_starts_afresh_with_every_training():
@@ -109,11 +127,20 @@ def test_plateau_cools_down_and_has_a_floor():
     assert feed(callback, [1] * 9)[1] == [1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3]
 
 
-@pytest.mark.parametrize("make", [
-    lambda: EarlyStopping(0), lambda: EarlyStopping(-1), lambda: ReduceOnPlateau(1.0), lambda: ReduceOnPlateau(0.0),
-    lambda: ReduceOnPlateau(1.5), lambda: ReduceOnPlateau(-0.5), lambda: ReduceOnPlateau(patience=-1),
-    lambda: Checkpoints("x", every_epochs=0), lambda: Checkpoints("x", every_steps=0),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: EarlyStopping(0),
+        lambda: EarlyStopping(-1),
+        lambda: ReduceOnPlateau(1.0),
+        lambda: ReduceOnPlateau(0.0),
+        lambda: ReduceOnPlateau(1.5),
+        lambda: ReduceOnPlateau(-0.5),
+        lambda: ReduceOnPlateau(patience=-1),
+        lambda: Checkpoints("x", every_epochs=0),
+        lambda: Checkpoints("x", every_steps=0),
+    ],
+)
 def test_settings_outside_their_range_are_refused(make):
     with pytest.raises(ConfigurationError):
         make()
@@ -125,7 +152,8 @@ def test_best_weights_puts_the_best_epoch_back():
     run = run_of(network=network)
     for loss in (3.0, 1.0, 2.0):
         network.params.theta += 1
-        if loss == 1.0: kept = network.params.to_host()
+        if loss == 1.0:
+            kept = network.params.to_host()
         feed(callback, [loss], run)
     callback.finish(run)
     for name, value in network.params.to_host().items():
@@ -139,9 +167,15 @@ def test_best_weights_without_an_epoch_leaves_the_network_alone():
     np.testing.assert_array_equal(network.params.theta, before)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: EarlyStopping(4), lambda: ReduceOnPlateau(0.5, 2, cooldown=3), BestWeights, lambda: Checkpoints("nowhere"),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: EarlyStopping(4),
+        lambda: ReduceOnPlateau(0.5, 2, cooldown=3),
+        BestWeights,
+        lambda: Checkpoints("nowhere"),
+    ],
+)
 @pytest.mark.parametrize("epochs", range(7))
 def test_callback_restored_from_its_json_goes_on_as_if_it_had_not_stopped(make, epochs, monkeypatch):
     monkeypatch.setattr(Checkpoints, "after_epoch", lambda self, run, row: self.best.improves(row))
@@ -168,7 +202,11 @@ def test_plateau_stopped_while_it_cools_goes_on_cooling(epochs):
 
 
 def test_best_epoch_before_a_stop_is_put_back_though_none_after_it_is_better():
-    run, first, second = run_of(network=Network(2, [Dense(1)], "numpy")), started(BestWeights()), started(BestWeights())
+    run, first, second = (
+        run_of(network=Network(2, [Dense(1)], "numpy")),
+        started(BestWeights()),
+        started(BestWeights()),
+    )
     best = run.network.params.to_host()
     feed(first, [1.0], run)
     run.network.params.theta += 1
@@ -180,16 +218,21 @@ def test_best_epoch_before_a_stop_is_put_back_though_none_after_it_is_better():
 
 
 def test_callbacks_that_differ_from_the_saved_ones_are_named():
-    with pytest.raises(IncompatibleCheckpointError, match=r"\['BestWeights'\]; this run has \['EarlyStopping'\]"):
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"\['BestWeights'\]; this run has \['EarlyStopping'\]"
+    ):
         require_restorable([EarlyStopping(1)], [{"callback": "BestWeights", "best": 1.0}])
 
 
-@pytest.mark.parametrize(("state", "message"), [
-    ({}, "the state of EarlyStopping in the checkpoint lacks best, waited"),
-    ({"best": 1.0, "others": 0}, "the state of EarlyStopping in the checkpoint lacks waited"),
-    ({"best": 1.0, "waited": "2"}, "waited of EarlyStopping in the checkpoint is '2', not a number"),
-    ({"best": None, "waited": 2}, "best of EarlyStopping in the checkpoint is None, not a number"),
-])
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({}, "the state of EarlyStopping in the checkpoint lacks best, waited"),
+        ({"best": 1.0, "others": 0}, "the state of EarlyStopping in the checkpoint lacks waited"),
+        ({"best": 1.0, "waited": "2"}, "waited of EarlyStopping in the checkpoint is '2', not a number"),
+        ({"best": None, "waited": 2}, "best of EarlyStopping in the checkpoint is None, not a number"),
+    ],
+)
 def test_saved_state_that_cannot_be_taken_back_is_named(state, message):
     with pytest.raises(IncompatibleCheckpointError, match=message):
         require_restorable([started(EarlyStopping(1))], [{"callback": "EarlyStopping", **state}])
@@ -197,21 +240,31 @@ def test_saved_state_that_cannot_be_taken_back_is_named(state, message):
 
 def test_saved_state_that_can_be_taken_back_is_let_through():
     require_restorable([], [])
-    require_restorable([started(EarlyStopping(1))], [{"callback": "EarlyStopping", "best": 1.0, "waited": 0, "more": None}])
+    require_restorable(
+        [started(EarlyStopping(1))], [{"callback": "EarlyStopping", "best": 1.0, "waited": 0, "more": None}]
+    )
 
 
-@pytest.mark.parametrize(("settings", "steps", "epochs"), [
-    ({}, [], [1, 2, 3, 4, 5]), ({"every_epochs": 2}, [], [2, 4, 5]), ({"every_epochs": 9}, [], [5]),
-    ({"every_epochs": 9, "every_steps": 1}, [1, 2, 3, 4], [5]), ({"every_epochs": 9, "every_steps": 3}, [3], [5]),
-])
+@pytest.mark.parametrize(
+    ("settings", "steps", "epochs"),
+    [
+        ({}, [], [1, 2, 3, 4, 5]),
+        ({"every_epochs": 2}, [], [2, 4, 5]),
+        ({"every_epochs": 9}, [], [5]),
+        ({"every_epochs": 9, "every_steps": 1}, [1, 2, 3, 4], [5]),
+        ({"every_epochs": 9, "every_steps": 3}, [3], [5]),
+    ],
+)
 def test_last_is_written_as_often_as_told_and_at_the_end(monkeypatch, settings, steps, epochs):
     monkeypatch.setattr(Best, "improves", lambda self, row: False)
     callback, written = started(Checkpoints("nowhere", **settings)), []
     run = run_of(save=lambda path, extras: written.append((run.epoch, run.steps_done)))
     run.epochs = 5
     assert callback.needs_every_step() == ("every_steps" in settings)
-    for run.steps_done in range(1, 5): callback.after_step(run)
+    for run.steps_done in range(1, 5):
+        callback.after_step(run)
     assert [step for _, step in written] == steps
     written.clear()
-    for run.epoch in range(1, 6): callback.after_epoch(run, {})
+    for run.epoch in range(1, 6):
+        callback.after_epoch(run, {})
     assert [epoch for epoch, _ in written] == epochs

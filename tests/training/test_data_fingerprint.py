@@ -35,24 +35,39 @@ def mapped(tmp_path):
     return np.load(tmp_path / "x.npy", mmap_mode="r")
 
 
-@pytest.mark.parametrize("other", [
-    100 * X + 5, X[::-1], X.astype(np.float32), X[:, ::-1], *(changed(X, (i, 1), 7.0) for i in (0, 1, 2, 1000, len(X) - 1)),
-    Standardized(X, MEAN, SCALE),
-], ids=str.split("scaled reversed rounded columns first second third middle last standardized"))  # fmt: skip
+@pytest.mark.parametrize(
+    "other",
+    [
+        100 * X + 5,
+        X[::-1],
+        X.astype(np.float32),
+        X[:, ::-1],
+        *(changed(X, (i, 1), 7.0) for i in (0, 1, 2, 1000, len(X) - 1)),
+        Standardized(X, MEAN, SCALE),
+    ],
+    ids=str.split("scaled reversed rounded columns first second third middle last standardized"),
+)
 def test_every_change_of_the_rows_shows(other):
     assert not agree(INPUTS, inputs(X), inputs(other))
 
 
-@pytest.mark.parametrize("other", [
-    Standardized(X, changed(MEAN, 2, 5), SCALE), Standardized(X, MEAN, changed(SCALE, 2, 5)), Standardized(X, SCALE, SCALE),
-])
+@pytest.mark.parametrize(
+    "other",
+    [
+        Standardized(X, changed(MEAN, 2, 5), SCALE),
+        Standardized(X, MEAN, changed(SCALE, 2, 5)),
+        Standardized(X, SCALE, SCALE),
+    ],
+)
 def test_another_mean_or_scale_of_standardized_rows_shows(other):
     assert not agree(INPUTS, inputs(Standardized(X, MEAN, SCALE)), inputs(other))
 
 
 def test_limit_to_which_standardized_rows_are_cut_shows_and_none_is_as_before():
     whole, cut = Standardized(X, MEAN, SCALE), Standardized(X, MEAN, SCALE, 5.0)
-    assert not agree(INPUTS, inputs(whole), inputs(cut)) and not agree(INPUTS, inputs(cut), inputs(replace(cut, limit=4.0)))
+    assert not agree(INPUTS, inputs(whole), inputs(cut)) and not agree(
+        INPUTS, inputs(cut), inputs(replace(cut, limit=4.0))
+    )
     assert agree(INPUTS, inputs(cut), inputs(replace(whole, limit=5.0)))
 
 
@@ -62,16 +77,25 @@ def test_targets_and_weights_and_validation_rows_show_by_their_names():
         return [name for name in a if not agree(name, a[name], b[name])]
 
     assert differing((X, Y, None), (X, Y, Y)) == []
-    assert differing((X, 1 - Y, None), (X, Y, Y)) == differing((X, Y, Y), (X, Y, Y)) == ["targets and weights (checksum)"]
+    assert (
+        differing((X, 1 - Y, None), (X, Y, Y))
+        == differing((X, Y, Y), (X, Y, Y))
+        == ["targets and weights (checksum)"]
+    )
     assert differing((X, Y, None), (X + 1, Y, Y)) == [LATER[1]]
     assert differing((X, Y, None), (X, Y, 1 - Y)) == differing((X, Y, None), (X, Y, None)) == [LATER[2]]
     assert differing((X, Y, None), None) == [LATER[1], LATER[2]]
 
 
-@pytest.mark.parametrize("store", [
-    np.asfortranarray, lambda x: x.repeat(2, axis=0)[::2], lambda x: x.repeat(2, axis=1)[:, ::2],
-    lambda x: x[::-1].copy()[::-1],
-])
+@pytest.mark.parametrize(
+    "store",
+    [
+        np.asfortranarray,
+        lambda x: x.repeat(2, axis=0)[::2],
+        lambda x: x.repeat(2, axis=1)[:, ::2],
+        lambda x: x[::-1].copy()[::-1],
+    ],
+)
 def test_how_numbers_lie_in_memory_does_not_show(store):
     assert inputs(store(X)) == inputs(X)
 
@@ -90,7 +114,8 @@ def test_numbers_read_piece_by_piece_have_the_same_checksums(monkeypatch, dtype)
 @pytest.mark.parametrize("index", [None, np.arange(0, len(X), 2)], ids=["all", "half"])
 def test_rows_in_a_file_agree_with_those_in_memory(mapped, index, standardized):
     theirs, mine = (mapped, X) if index is None else (MappedRows(mapped, index), X[index])
-    if standardized: theirs, mine = Standardized(theirs, MEAN, SCALE), Standardized(mine, MEAN, SCALE)
+    if standardized:
+        theirs, mine = Standardized(theirs, MEAN, SCALE), Standardized(mine, MEAN, SCALE)
     assert (len(inputs(theirs)), len(inputs(mine))) == (2, 3)
     assert agree(INPUTS, inputs(theirs), inputs(mine)) and agree(INPUTS, inputs(mine), inputs(theirs))
 
@@ -110,7 +135,11 @@ def test_of_a_file_a_thousand_rows_are_read_the_first_and_the_last_among_them(ma
             return super().__getitem__(rows)
 
     inputs(Watched(mapped, np.arange(len(X))))
-    assert len(read) == len({*read}) == SAMPLE and (read[0], read[-1]) == (0, len(X) - 1) and {*np.diff(read)} == {2, 3}
+    assert (
+        len(read) == len({*read}) == SAMPLE
+        and (read[0], read[-1]) == (0, len(X) - 1)
+        and {*np.diff(read)} == {2, 3}
+    )
     for few in (1, 2, 5):
         read.clear()
         inputs(Watched(mapped, np.arange(few)))

@@ -37,10 +37,12 @@ class After(Callback):
         self.action, self.step, self.epoch = action, step, epoch
 
     def after_step(self, run):
-        if run.steps_done == self.step: self.action(run)
+        if run.steps_done == self.step:
+            self.action(run)
 
     def after_epoch(self, run, row):
-        if run.epoch == self.epoch: self.action(run)
+        if run.epoch == self.epoch:
+            self.action(run)
 
 
 class Recorder(Callback):
@@ -51,7 +53,9 @@ class Recorder(Callback):
 
     def after_step(self, run):
         self.thetas.append(np.array(run.network.backend.to_host(run.network.params.theta)))
-        self.rates.append(float(run.network.backend.to_host(run.optimizer.state(run.network.params).scalars)[1]))
+        self.rates.append(
+            float(run.network.backend.to_host(run.optimizer.state(run.network.params).scalars)[1])
+        )
 
 
 def network_of(backend="numpy", *layers, seed=0, dtype="float64"):
@@ -87,10 +91,15 @@ def test_train_step_is_the_hand_written_formula_on_a_linear_network(backend):
     network = network_of(backend, Dense(3))
     W, b, lr = numbers(network)["0.W"], numbers(network)["0.b"], 0.1
     value = train_step(
-        network, mean_squared_error, SGD(lr), backend.asarray(X), backend.asarray(NUMBERS), network.workspace(50)
+        network,
+        mean_squared_error,
+        SGD(lr),
+        backend.asarray(X),
+        backend.asarray(NUMBERS),
+        network.workspace(50),
     )
     e = X @ W + b - NUMBERS
-    np.testing.assert_allclose(float(value), (e * e).mean(), rtol=1e-14)             # the loss before the update
+    np.testing.assert_allclose(float(value), (e * e).mean(), rtol=1e-14)  # the loss before the update
     np.testing.assert_allclose(numbers(network)["0.W"], W - lr * X.T @ (2 * e / e.size), rtol=1e-12)
     np.testing.assert_allclose(numbers(network)["0.b"], b - lr * (2 * e / e.size).sum(axis=0), rtol=1e-12)
     assert int(network.params.step[0]) == 1
@@ -100,10 +109,23 @@ def test_train_step_with_weights_equals_rows_repeated(backend):
     w = rng.integers(0, 4, 50)
     weighted, repeated = network_of(backend), network_of(backend)
     x, y = np.repeat(X, w, axis=0), np.repeat(LABELS, w)
-    a = train_step(weighted, softmax_cross_entropy, SGD(0.1), backend.asarray(X), backend.asarray(LABELS),
-                   weighted.workspace(50), backend.asarray(w.astype(float)))                         # fmt: skip
-    b = train_step(repeated, softmax_cross_entropy, SGD(0.1), backend.asarray(x), backend.asarray(y),
-                   repeated.workspace(len(x)))                                                       # fmt: skip
+    a = train_step(
+        weighted,
+        softmax_cross_entropy,
+        SGD(0.1),
+        backend.asarray(X),
+        backend.asarray(LABELS),
+        weighted.workspace(50),
+        backend.asarray(w.astype(float)),
+    )
+    b = train_step(
+        repeated,
+        softmax_cross_entropy,
+        SGD(0.1),
+        backend.asarray(x),
+        backend.asarray(y),
+        repeated.workspace(len(x)),
+    )
     np.testing.assert_allclose(float(a), float(b), rtol=1e-13)
     for name, value in numbers(weighted).items():
         assert_close(value, numbers(repeated)[name], 1e-13, name)
@@ -116,9 +138,11 @@ def test_fit_is_train_step_on_the_minibatches_of_the_order(backend):
     for epoch in range(2):
         order, total = Order(16, seed=9).permutation(50, epoch), 0.0
         for start in range(0, 50, 16):
-            rows = order[start : start + 16]                                        # the last one has 2 rows
+            rows = order[start : start + 16]  # the last one has 2 rows
             x, y = backend.asarray(X[rows]), backend.asarray(LABELS[rows].astype(np.int32))
-            total += len(rows) * float(train_step(by_hand, softmax_cross_entropy, optimizer, x, y, ws.first(len(rows))))
+            total += len(rows) * float(
+                train_step(by_hand, softmax_cross_entropy, optimizer, x, y, ws.first(len(rows)))
+            )
         means.append(total / 50)
     assert_same_numbers(by_fit, by_hand)
     np.testing.assert_allclose(history["loss"], means, rtol=1e-14)
@@ -130,9 +154,21 @@ def test_fit_is_train_step_on_the_minibatches_of_the_order(backend):
 
 def test_example_of_the_task_runs_as_written():
     x, y = read("digits").x, read("digits").y
-    network = Network(64, [Dense(128, relu), Dropout(0.1), Dense(10)], backend="numpy", dtype="float32", seed=0)
-    history = fit(network, softmax_cross_entropy, Adam(1e-3), (x / 16, y), epochs=8, batch_size=64, validation=0.1,
-                  metrics=["accuracy"], early_stopping=5, verbose=0)                                # fmt: skip
+    network = Network(
+        64, [Dense(128, relu), Dropout(0.1), Dense(10)], backend="numpy", dtype="float32", seed=0
+    )
+    history = fit(
+        network,
+        softmax_cross_entropy,
+        Adam(1e-3),
+        (x / 16, y),
+        epochs=8,
+        batch_size=64,
+        validation=0.1,
+        metrics=["accuracy"],
+        early_stopping=5,
+        verbose=0,
+    )
     assert len(history) == 8 and history.interrupted is None
     assert all(later < earlier for earlier, later in zip(history["loss"], history["loss"][1:], strict=False))
     assert history["val_accuracy"][-1] > 0.9
@@ -144,7 +180,9 @@ def test_example_of_the_task_runs_as_written():
 def test_fit_on_digits_decreases_the_loss(backend):
     data = read("digits")
     network = Network(64, [Dense(32, relu), Dense(10)], backend, seed=1)
-    history = quiet(network, softmax_cross_entropy, SGD(0.1, momentum=0.9), (data.x[:600] / 16, data.y[:600]), epochs=3)
+    history = quiet(
+        network, softmax_cross_entropy, SGD(0.1, momentum=0.9), (data.x[:600] / 16, data.y[:600]), epochs=3
+    )
     assert history["loss"][2] < history["loss"][1] < history["loss"][0]
 
 
@@ -153,15 +191,24 @@ def test_full_batch_gradient_descent_reaches_the_least_squares_solution():
     quiet(network, mean_squared_error, SGD(0.5), (X, NUMBERS), epochs=400, batch_size=100)
     A = np.column_stack([X, np.ones(50)])
     solution = np.linalg.lstsq(A, NUMBERS, rcond=None)[0]
-    np.testing.assert_allclose(np.vstack([numbers(network)["0.W"], numbers(network)["0.b"]]), solution, atol=1e-10)
+    np.testing.assert_allclose(
+        np.vstack([numbers(network)["0.W"], numbers(network)["0.b"]]), solution, atol=1e-10
+    )
 
 
 # ---------------------------------------------------------------------- accumulation
 
 
-@pytest.mark.parametrize("loss", [
-    softmax_cross_entropy, SoftmaxCrossEntropy(0.1, (1.0, 7.0, 0.3)), mean_squared_error, huber.with_alpha(0.5),
-], ids=["cross-entropy", "class-weighted", "mse", "huber"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        softmax_cross_entropy,
+        SoftmaxCrossEntropy(0.1, (1.0, 7.0, 0.3)),
+        mean_squared_error,
+        huber.with_alpha(0.5),
+    ],
+    ids=["cross-entropy", "class-weighted", "mse", "huber"],
+)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("k", [2, 3, 5, 16, 40])
 def test_accumulated_gradient_is_that_of_the_whole_batch(loss, weighted, k):
@@ -182,21 +229,36 @@ def test_accumulation_runs_on_every_backend(backend):
     quiet(whole, softmax_cross_entropy, Adam(1e-2), (X, LABELS), class_weight="balanced")
     quiet(parts, softmax_cross_entropy, Adam(1e-2), (X, LABELS), class_weight="balanced", accumulate=3)
     for name, value in numbers(parts).items():
-        assert_close(value, numbers(whole)[name], 1e-9, name)                        # Adam divides by √v: rounding grows
+        assert_close(value, numbers(whole)[name], 1e-9, name)  # Adam divides by √v: rounding grows
 
 
 def test_workspace_after_accumulation_begins_at_the_first_row_again():
     rows = []
-    quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=1, accumulate=3,
-          callbacks=[After(lambda run: rows.append(run.ws.stream.row), step=1)])                    # fmt: skip
+    quiet(
+        network_of(),
+        softmax_cross_entropy,
+        SGD(),
+        (X, LABELS),
+        epochs=1,
+        accumulate=3,
+        callbacks=[After(lambda run: rows.append(run.ws.stream.row), step=1)],
+    )
     assert rows == [0]
 
 
 def test_accumulated_micro_batches_need_less_workspace():
     sizes = []
     for k in (1, 8):
-        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=1, batch_size=48, accumulate=k,
-              callbacks=[After(lambda run: sizes.append(run.ws.nbytes), step=1)])                   # fmt: skip
+        quiet(
+            network_of(),
+            softmax_cross_entropy,
+            SGD(),
+            (X, LABELS),
+            epochs=1,
+            batch_size=48,
+            accumulate=k,
+            callbacks=[After(lambda run: sizes.append(run.ws.nbytes), step=1)],
+        )
     assert sizes[0] == 8 * sizes[1]
 
 
@@ -206,12 +268,21 @@ def test_accumulated_micro_batches_need_less_workspace():
 def test_epoch_mean_is_weighted_by_samples():
     losses = []
     network = network_of("numpy", Dense(3))
-    history = quiet(network, mean_squared_error, SGD(0.0), (X, NUMBERS), epochs=1, batch_size=16,
-                    callbacks=[After(lambda run: losses.append(1), epoch=1)])                       # fmt: skip
+    history = quiet(
+        network,
+        mean_squared_error,
+        SGD(0.0),
+        (X, NUMBERS),
+        epochs=1,
+        batch_size=16,
+        callbacks=[After(lambda run: losses.append(1), epoch=1)],
+    )
     whole = ((network.predict(X) - NUMBERS) ** 2).mean()
-    np.testing.assert_allclose(history["loss"][0], whole, rtol=1e-13)                 # θ stood still: the mean over all rows
+    np.testing.assert_allclose(history["loss"][0], whole, rtol=1e-13)  # θ stood still: the mean over all rows
     weight = rng.random(50)
-    history = quiet(network, mean_squared_error, SGD(0.0), (X, NUMBERS), epochs=1, batch_size=16, sample_weight=weight)
+    history = quiet(
+        network, mean_squared_error, SGD(0.0), (X, NUMBERS), epochs=1, batch_size=16, sample_weight=weight
+    )
     whole = (weight * ((network.predict(X) - NUMBERS) ** 2).mean(axis=1)).sum() / weight.sum()
     np.testing.assert_allclose(history["loss"][0], whole, rtol=1e-13)
 
@@ -219,20 +290,37 @@ def test_epoch_mean_is_weighted_by_samples():
 def test_last_partial_batch_is_divided_by_its_own_size():
     network, recorder = network_of("numpy", Dense(3)), Recorder()
     W = numbers(network)["0.W"]
-    quiet(network, mean_squared_error, SGD(1.0), (X[:5], NUMBERS[:5]), epochs=1, batch_size=4, shuffle=False,
-          callbacks=[recorder])                                                                     # fmt: skip
+    quiet(
+        network,
+        mean_squared_error,
+        SGD(1.0),
+        (X[:5], NUMBERS[:5]),
+        epochs=1,
+        batch_size=4,
+        shuffle=False,
+        callbacks=[recorder],
+    )
     first = Network(4, [Dense(3)], "numpy", "float64")
     np.testing.assert_array_equal(numbers(first)["0.W"], W)
     first.params.theta[...] = recorder.thetas[0]
     e = X[4:5] @ numbers(first)["0.W"] + numbers(first)["0.b"] - NUMBERS[4:5]
-    np.testing.assert_allclose(numbers(network)["0.W"], numbers(first)["0.W"] - X[4:5].T @ (2 * e / 3), rtol=1e-12)
+    np.testing.assert_allclose(
+        numbers(network)["0.W"], numbers(first)["0.W"] - X[4:5].T @ (2 * e / 3), rtol=1e-12
+    )
 
 
 def test_class_weight_equals_the_weights_of_the_rows(backend):
     v = np.array([1.0, 3.0, 0.25])
     by_class, by_row = network_of(backend), network_of(backend)
     w = rng.random(50)
-    quiet(by_class, softmax_cross_entropy, SGD(0.1), (X, LABELS), class_weight={0: 1.0, 1: 3.0, 2: 0.25}, sample_weight=w)
+    quiet(
+        by_class,
+        softmax_cross_entropy,
+        SGD(0.1),
+        (X, LABELS),
+        class_weight={0: 1.0, 1: 3.0, 2: 0.25},
+        sample_weight=w,
+    )
     quiet(by_row, softmax_cross_entropy, SGD(0.1), (X, LABELS), sample_weight=w * v[LABELS])
     assert_same_numbers(by_class, by_row)
 
@@ -261,8 +349,17 @@ def test_batch_of_weights_that_are_all_zero_changes_nothing():
         recorder = Recorder()
         network = network_of()
         before = network.params.theta.copy()
-        quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), sample_weight=w, shuffle=False, epochs=1,
-              accumulate=accumulate, callbacks=[recorder])                                          # fmt: skip
+        quiet(
+            network,
+            softmax_cross_entropy,
+            SGD(0.1),
+            (X, LABELS),
+            sample_weight=w,
+            shuffle=False,
+            epochs=1,
+            accumulate=accumulate,
+            callbacks=[recorder],
+        )
         np.testing.assert_array_equal(recorder.thetas[0], before)
         assert not np.array_equal(recorder.thetas[1], before)
 
@@ -277,13 +374,26 @@ def test_validation_columns_are_an_evaluation_after_the_epoch():
         return (prediction == 1).mean()
 
     held_out = X[:20], LABELS[:20], rng.random(20)
-    history = quiet(network, softmax_cross_entropy, Adam(1e-2), (X, LABELS), validation=held_out,
-                    metrics=["accuracy", share_of_ones])                                            # fmt: skip
+    history = quiet(
+        network,
+        softmax_cross_entropy,
+        Adam(1e-2),
+        (X, LABELS),
+        validation=held_out,
+        metrics=["accuracy", share_of_ones],
+    )
     now = evaluate(network, softmax_cross_entropy, held_out, metrics=["accuracy", share_of_ones])
     assert {name: history[f"val_{name}"][-1] for name in now} == now
     assert list(history.rows[0]) == [
-        "epoch", "loss", "val_loss", "val_accuracy", "val_share_of_ones", "lr", "seconds", "samples_per_second",
-    ]  # fmt: skip
+        "epoch",
+        "loss",
+        "val_loss",
+        "val_accuracy",
+        "val_share_of_ones",
+        "lr",
+        "seconds",
+        "samples_per_second",
+    ]
 
 
 def test_validation_fraction_is_held_out_stratified_and_not_trained_on():
@@ -293,7 +403,9 @@ def test_validation_fraction_is_held_out_stratified_and_not_trained_on():
         seen["train"], seen["held_out"] = run.data.rows, run.validation
 
     y = np.repeat([0, 1, 2], [30, 10, 10])
-    quiet(network_of(), softmax_cross_entropy, SGD(), (X, y), validation=0.2, callbacks=[After(look, epoch=1)])
+    quiet(
+        network_of(), softmax_cross_entropy, SGD(), (X, y), validation=0.2, callbacks=[After(look, epoch=1)]
+    )
     assert seen["train"] == 40 and np.bincount(seen["held_out"].y).tolist() == [6, 2, 2]
     rest = np.array([row not in seen["held_out"].x.tolist() for row in X.tolist()])
     a, b = network_of(), network_of()
@@ -306,7 +418,9 @@ def test_memory_mapped_rows_are_never_copied_whole_although_some_are_held_out(tm
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (100_000, 40)).flush()
     x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(100_000)
     network, settings = Network(40, [Dense(1)], "numpy"), {"validation": 0.2, "epochs": 1, "batch_size": 1000}
-    quiet(network, mean_squared_error, SGD(0.1), (x[:2000], y[:2000]), **settings)  # Numba compiles now, not then
+    quiet(
+        network, mean_squared_error, SGD(0.1), (x[:2000], y[:2000]), **settings
+    )  # Numba compiles now, not then
     tracemalloc.start()
     try:
         quiet(network, mean_squared_error, SGD(0.1), (x, y), **settings)
@@ -320,7 +434,10 @@ def test_memory_mapped_rows_train_like_rows_in_memory(tmp_path, backend):
     np.save(tmp_path / "x.npy", X)
     a, b = network_of(backend), network_of(backend)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    histories = [quiet(n, softmax_cross_entropy, SGD(0.1), (x, LABELS), validation=0.2) for n, x in ((a, X), (b, mapped))]
+    histories = [
+        quiet(n, softmax_cross_entropy, SGD(0.1), (x, LABELS), validation=0.2)
+        for n, x in ((a, X), (b, mapped))
+    ]
     assert_same_numbers(a, b)
     assert histories[0]["val_loss"] == histories[1]["val_loss"]
 
@@ -338,7 +455,9 @@ def test_validation_does_not_change_the_trajectory():
 
 def test_schedule_sets_the_rate_of_every_step():
     recorder, schedule = Recorder(), Cosine(floor=0.1, warmup=3)
-    history = quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), schedule=schedule, callbacks=[recorder])
+    history = quiet(
+        network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), schedule=schedule, callbacks=[recorder]
+    )
     want = [0.5 * schedule(t, 12) for t in range(12)]
     assert recorder.rates == want and history["lr"] == want[3::4]
 
@@ -366,23 +485,51 @@ def test_speed_is_the_rows_of_an_epoch_over_its_seconds(monkeypatch):
 
 def test_schedule_means_what_sgd_does_with_it():
     network, recorder = network_of("numpy", Dense(3)), Recorder()
-    quiet(network, mean_squared_error, SGD(1.0), (X, NUMBERS), epochs=1, shuffle=False, schedule=StepDecay(2, 0.125),
-          callbacks=[recorder])                                                                     # fmt: skip
+    quiet(
+        network,
+        mean_squared_error,
+        SGD(1.0),
+        (X, NUMBERS),
+        epochs=1,
+        shuffle=False,
+        schedule=StepDecay(2, 0.125),
+        callbacks=[recorder],
+    )
     assert recorder.rates == [1.0, 1.0, 0.125, 0.125]
 
 
 def test_plateau_is_accepted_as_schedule_or_as_callback():
-    for settings in ({"schedule": ReduceOnPlateau(0.5, patience=0)}, {"callbacks": [ReduceOnPlateau(0.5, patience=0)]}):
-        history = quiet(network_of(), softmax_cross_entropy, SGD(0.0), (X, LABELS), epochs=4, batch_size=64, **settings)
+    for settings in (
+        {"schedule": ReduceOnPlateau(0.5, patience=0)},
+        {"callbacks": [ReduceOnPlateau(0.5, patience=0)]},
+    ):
+        history = quiet(
+            network_of(), softmax_cross_entropy, SGD(0.0), (X, LABELS), epochs=4, batch_size=64, **settings
+        )
         assert len(history) == 4 and history["lr"] == [0.0] * 4
-    history = quiet(network_of(), mean_squared_error, SGD(1e-12), (X, NUMBERS), epochs=4, batch_size=64,
-                    schedule=ReduceOnPlateau(0.5, patience=0, min_delta=1.0))                       # fmt: skip
+    history = quiet(
+        network_of(),
+        mean_squared_error,
+        SGD(1e-12),
+        (X, NUMBERS),
+        epochs=4,
+        batch_size=64,
+        schedule=ReduceOnPlateau(0.5, patience=0, min_delta=1.0),
+    )
     assert history["lr"] == [1e-12, 1e-12, 5e-13, 2.5e-13]
 
 
 def test_early_stopping_stops_after_patience_epochs():
-    history = quiet(network_of(), softmax_cross_entropy, SGD(0.0), (X, LABELS), epochs=50, early_stopping=3, shuffle=False,
-                    validation=(X, LABELS))                                                         # fmt: skip
+    history = quiet(
+        network_of(),
+        softmax_cross_entropy,
+        SGD(0.0),
+        (X, LABELS),
+        epochs=50,
+        early_stopping=3,
+        shuffle=False,
+        validation=(X, LABELS),
+    )
     assert len(history) == 4 and history.interrupted is None
 
 
@@ -406,9 +553,15 @@ EXITS = {
     "early stop": ({"epochs": 50, "early_stopping": 2}, None),
     "exception after a step": ({"callbacks": [After(fail, step=14)]}, ZeroDivisionError),
     "exception after an epoch": ({"callbacks": [After(fail, epoch=3)]}, ZeroDivisionError),
-    "divergence": ({"callbacks": [After(lambda run: run.network.params.theta.fill(np.nan), step=14)]}, DivergedError),
+    "divergence": (
+        {"callbacks": [After(lambda run: run.network.params.theta.fill(np.nan), step=14)]},
+        DivergedError,
+    ),
     "interrupt": ({"callbacks": [After(interrupt, step=14)]}, None),
-    "second interrupt": ({"callbacks": [After(lambda run: (interrupt(run), interrupt(run)), step=14)]}, KeyboardInterrupt),
+    "second interrupt": (
+        {"callbacks": [After(lambda run: (interrupt(run), interrupt(run)), step=14)]},
+        KeyboardInterrupt,
+    ),
 }
 
 
@@ -436,17 +589,37 @@ def test_best_weights_come_back_when_a_callback_fails_at_the_end():
 
     worse, network = Worse(good=1), network_of()
     with pytest.raises(ZeroDivisionError):
-        quiet(network, softmax_cross_entropy, SGD(0.05), (X, LABELS), callbacks=[worse, FailsAtTheEnd()], early_stopping=9)
+        quiet(
+            network,
+            softmax_cross_entropy,
+            SGD(0.05),
+            (X, LABELS),
+            callbacks=[worse, FailsAtTheEnd()],
+            early_stopping=9,
+        )
     for name, value in numbers(network).items():
         np.testing.assert_array_equal(value, worse.kept[name])
 
 
 def test_early_stopping_watches_the_column_it_is_told():
     with pytest.raises(ConfigurationError, match="val_accuracy"):
-        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), early_stopping=EarlyStopping(3, "val_accuracy"))
+        quiet(
+            network_of(),
+            softmax_cross_entropy,
+            SGD(),
+            (X, LABELS),
+            early_stopping=EarlyStopping(3, "val_accuracy"),
+        )
     stopping = EarlyStopping(3, "val_accuracy")
-    quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), early_stopping=stopping, validation=0.2,
-          metrics=["accuracy"])                                                                     # fmt: skip
+    quiet(
+        network_of(),
+        softmax_cross_entropy,
+        SGD(),
+        (X, LABELS),
+        early_stopping=stopping,
+        validation=0.2,
+        metrics=["accuracy"],
+    )
     assert stopping.best.value > 0
 
 
@@ -471,7 +644,14 @@ def test_learning_rate_that_is_too_high_diverges_with_advice_and_without_warning
 def test_checkpoint_stays_finite_when_the_training_diverges(tmp_path):
     poison = After(lambda run: run.network.params.theta.fill(np.nan), step=6)
     with pytest.raises(DivergedError):
-        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[poison], checkpoint=tmp_path / "run")
+        quiet(
+            network_of(),
+            softmax_cross_entropy,
+            SGD(),
+            (X, LABELS),
+            callbacks=[poison],
+            checkpoint=tmp_path / "run",
+        )
     assert np.isfinite(load(tmp_path / "run" / "last", "numpy").params.theta).all()
 
 
@@ -484,7 +664,9 @@ def test_two_runs_of_one_seed_are_bitwise_equal_and_another_seed_differs(backend
     networks, histories = [], []
     for seed in (5, 5, 6):
         networks.append(network_of(backend, *layers, dtype=dtype))
-        histories.append(quiet(networks[-1], softmax_cross_entropy, AdamW(1e-2), (X, LABELS), seed=seed, validation=0.2))
+        histories.append(
+            quiet(networks[-1], softmax_cross_entropy, AdamW(1e-2), (X, LABELS), seed=seed, validation=0.2)
+        )
     assert_same_numbers(*networks[:2])
     assert histories[0]["val_loss"] == histories[1]["val_loss"] != histories[2]["val_loss"]
 
@@ -502,9 +684,18 @@ def test_seed_reaches_shuffling_and_dropout_each():
 
 
 def test_every_dtype_stays_itself(backend, dtype):
-    network = network_of(backend, Dense(4, relu), BatchNorm(), Dropout(0.2), LayerNorm(), Dense(3), dtype=dtype)
+    network = network_of(
+        backend, Dense(4, relu), BatchNorm(), Dropout(0.2), LayerNorm(), Dense(3), dtype=dtype
+    )
     optimizer = AdamW(1e-2, clip_norm=1.0, l2=1e-3, ema=0.9)
-    quiet(network, softmax_cross_entropy, optimizer, (X, LABELS), sample_weight=np.ones(50), class_weight="balanced")
+    quiet(
+        network,
+        softmax_cross_entropy,
+        optimizer,
+        (X, LABELS),
+        sample_weight=np.ones(50),
+        class_weight="balanced",
+    )
     assert {value.dtype for value in numbers(network).values()} == {np.dtype(dtype)}
     state = vars(optimizer.state(network.params))
     assert {name: vector.dtype for name, vector in state.items() if name != "scalars"} == {
@@ -524,7 +715,11 @@ def test_verbose_0_prints_nothing(capfd):
 def test_without_a_terminal_one_line_per_epoch_goes_to_standard_error(capsys, verbose):
     quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), verbose=verbose)
     out, err = capsys.readouterr()
-    assert out == "" and [line.split("  ")[0] for line in err.splitlines()] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert out == "" and [line.split("  ")[0] for line in err.splitlines()] == [
+        "epoch 1/3",
+        "epoch 2/3",
+        "epoch 3/3",
+    ]
 
 
 def test_bar_on_a_terminal_leaves_standard_output_alone(capsys, monkeypatch):
@@ -542,7 +737,9 @@ def test_signal_finishes_the_step_saves_and_returns_the_history(tmp_path, number
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     recorder, network = Recorder(), network_of()
     send = After(lambda run: os.kill(os.getpid(), number), step=step)
-    history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), callbacks=[send, recorder], checkpoint=tmp_path)
+    history = quiet(
+        network, softmax_cross_entropy, SGD(0.1), (X, LABELS), callbacks=[send, recorder], checkpoint=tmp_path
+    )
     assert history.interrupted == number and len(recorder.thetas) == step and len(history) == step // 4
     saved = load(tmp_path / "last", "numpy")
     assert_same_numbers(saved, network)
@@ -554,8 +751,14 @@ def test_signal_finishes_the_step_saves_and_returns_the_history(tmp_path, number
 def test_signal_outside_a_step_is_saved_however_rarely_checkpoints_are_written(tmp_path, hook, epochs):
     send, network = Callback(), network_of()
     setattr(send, hook, lambda run, *row: interrupt(run))
-    history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), callbacks=[send],
-                    checkpoint=Checkpoints(tmp_path, every_epochs=100))                             # fmt: skip
+    history = quiet(
+        network,
+        softmax_cross_entropy,
+        SGD(0.1),
+        (X, LABELS),
+        callbacks=[send],
+        checkpoint=Checkpoints(tmp_path, every_epochs=100),
+    )
     assert history.interrupted == signal.SIGINT and len(history) == epochs
     assert_same_numbers(load(tmp_path / "last", "numpy"), network)
 
@@ -568,7 +771,14 @@ def test_second_signal_raises_and_the_files_are_whole(tmp_path):
         interrupt(run)
 
     with pytest.raises(KeyboardInterrupt):
-        quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[After(twice, step=6)], checkpoint=tmp_path)
+        quiet(
+            network_of(),
+            softmax_cross_entropy,
+            SGD(),
+            (X, LABELS),
+            callbacks=[After(twice, step=6)],
+            checkpoint=tmp_path,
+        )
     assert int(load(tmp_path / "last", "numpy").params.step[0]) == 4
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -616,16 +826,31 @@ def test_ema_includes_the_running_statistics():
     network = network_of("numpy", BatchNorm(), Dense(3))
     optimizer = SGD(0.1, ema=0.5)
     states = []
-    quiet(network, softmax_cross_entropy, optimizer, (X, LABELS), epochs=1, batch_size=50,
-          callbacks=[After(lambda run: states.append(run.network.params.state.copy()), step=1)])    # fmt: skip
+    quiet(
+        network,
+        softmax_cross_entropy,
+        optimizer,
+        (X, LABELS),
+        epochs=1,
+        batch_size=50,
+        callbacks=[After(lambda run: states.append(run.network.params.state.copy()), step=1)],
+    )
     start = network_of("numpy", BatchNorm(), Dense(3)).params.state
     np.testing.assert_allclose(network.params.state, 0.5 * start + 0.5 * states[0], rtol=1e-14)
 
 
 def test_best_weights_of_an_average_are_the_average(tmp_path):
     network = network_of()
-    history = quiet(network, softmax_cross_entropy, SGD(0.1, ema=0.75), (X, LABELS), validation=(X, LABELS), epochs=5,
-                    callbacks=[BestWeights()], checkpoint=tmp_path)                                 # fmt: skip
+    history = quiet(
+        network,
+        softmax_cross_entropy,
+        SGD(0.1, ema=0.75),
+        (X, LABELS),
+        validation=(X, LABELS),
+        epochs=5,
+        callbacks=[BestWeights()],
+        checkpoint=tmp_path,
+    )
     assert evaluate(network, softmax_cross_entropy, (X, LABELS))["loss"] == min(history["val_loss"])
     best = load(tmp_path / "best", "numpy")
     assert evaluate(best, softmax_cross_entropy, (X, LABELS))["loss"] == min(history["val_loss"])
@@ -641,11 +866,24 @@ def test_counts_that_are_no_counts_are_refused(name, value):
         quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), **{name: value})
 
 
-@pytest.mark.parametrize("settings", [
-    {"seed": -1}, {"seed": 1.5}, {"seed": True}, {"seed": "0"}, {"resume": True}, {"early_stopping": 0},
-    {"metrics": ["acuracy"], "validation": 0.2}, {"class_weight": "balance"}, {"class_weight": {5: 1.0}},
-    {"validation": 1.0}, {"validation": True}, {"early_stopping": True}, {"early_stopping": 2.5},
-])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": -1},
+        {"seed": 1.5},
+        {"seed": True},
+        {"seed": "0"},
+        {"resume": True},
+        {"early_stopping": 0},
+        {"metrics": ["acuracy"], "validation": 0.2},
+        {"class_weight": "balance"},
+        {"class_weight": {5: 1.0}},
+        {"validation": 1.0},
+        {"validation": True},
+        {"early_stopping": True},
+        {"early_stopping": 2.5},
+    ],
+)
 def test_settings_that_cannot_be_are_refused_before_anything_is_changed(settings):
     network = network_of()
     before = numbers(network)
@@ -674,7 +912,9 @@ def test_string_of_metrics_is_refused_as_a_whole():
         quiet(network_of(), softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics="accuracy", validation=0.2)
 
 
-@pytest.mark.parametrize(("place", "value"), [(0, "network"), (1, "softmax_cross_entropy"), (2, "adam"), (2, SGD)])
+@pytest.mark.parametrize(
+    ("place", "value"), [(0, "network"), (1, "softmax_cross_entropy"), (2, "adam"), (2, SGD)]
+)
 def test_names_and_classes_in_place_of_objects_are_refused(place, value):
     arguments = [network_of(), softmax_cross_entropy, SGD(0.1)]
     arguments[place] = value
@@ -686,7 +926,9 @@ def test_names_and_classes_in_place_of_objects_are_refused(place, value):
 def test_column_that_will_not_be_there_is_refused_before_anything_is_changed(stopping):
     network = network_of()
     before = numbers(network)
-    with pytest.raises(ConfigurationError, match=rf"no column '{stopping.monitor}' to monitor; there are loss"):
+    with pytest.raises(
+        ConfigurationError, match=rf"no column '{stopping.monitor}' to monitor; there are loss"
+    ):
         quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), early_stopping=stopping)
     for name, value in numbers(network).items():
         np.testing.assert_array_equal(value, before[name])
@@ -695,17 +937,24 @@ def test_column_that_will_not_be_there_is_refused_before_anything_is_changed(sto
 def test_metrics_without_validation_are_those_of_the_training_rows():
     network = network_of()
     history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics=["accuracy"], epochs=3)
-    assert history["accuracy"][-1] == evaluate(network, softmax_cross_entropy, (X, LABELS), metrics=["accuracy"])["accuracy"]
+    assert (
+        history["accuracy"][-1]
+        == evaluate(network, softmax_cross_entropy, (X, LABELS), metrics=["accuracy"])["accuracy"]
+    )
     assert "val_loss" not in history.rows[-1]
 
 
 @pytest.mark.parametrize("schedule", [0.5, "cosine", Cosine, lambda step, total: 1.0, None])
 def test_schedule_that_is_none_is_refused_before_anything_changes(schedule):
-    with pytest.raises(ConfigurationError, match=r"schedule must be an object such as ffnn_gpu\.schedules\.Cosine"):
+    with pytest.raises(
+        ConfigurationError, match=r"schedule must be an object such as ffnn_gpu\.schedules\.Cosine"
+    ):
         quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), schedule=schedule)
 
 
 @pytest.mark.parametrize("fraction", [0, 1, 1.5, float("nan")])
 def test_fraction_to_hold_out_lies_between_0_and_1(fraction):
-    with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"):
+    with pytest.raises(
+        ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"
+    ):
         quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), validation=fraction)

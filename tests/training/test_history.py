@@ -45,6 +45,8 @@ def test_history_that_gained_a_column_midway_can_be_written_and_read(tmp_path):
 @pytest.mark.parametrize("rows", [ROWS, []])
 def test_plot_draws_one_line_per_column(tmp_path, rows):
     pytest.importorskip("matplotlib")
-    figure = History([row | {"val_loss": 1.0, "val_accuracy": 0.5, "seconds": 1.0} for row in rows]).plot(tmp_path / "h.png")
+    figure = History([row | {"val_loss": 1.0, "val_accuracy": 0.5, "seconds": 1.0} for row in rows]).plot(
+        tmp_path / "h.png"
+    )
     assert [len(axes.lines) for axes in figure.axes] == ([2, 1] if rows else [0, 0])
     assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")

@@ -62,7 +62,8 @@ def test_mean_of_no_weight_is_zero():
 
 def test_weight_that_is_a_number_holds_for_every_step_of_the_launch():
     meter, run = Meter(slow_reader(64), 4), run_of(3)
-    for j, value in enumerate([1.0, 2.0]): meter.note(j, value, 10)
+    for j, value in enumerate([1.0, 2.0]):
+        meter.note(j, value, 10)
     meter.add(2, 10, run)
     meter.note(0, 8.0, 4)
     meter.add(1, 4, run)

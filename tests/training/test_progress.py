@@ -6,7 +6,14 @@ import pytest
 
 from ffnn_gpu.training.progress import ProgressBar, ProgressLines, describe, progress
 
-ROW = {"epoch": 1, "loss": 0.123456, "val_accuracy": 0.5, "lr": 0.001, "seconds": 1.26, "samples_per_second": 100.0}
+ROW = {
+    "epoch": 1,
+    "loss": 0.123456,
+    "val_accuracy": 0.5,
+    "lr": 0.001,
+    "seconds": 1.26,
+    "samples_per_second": 100.0,
+}
 RUN = SimpleNamespace(epoch=1, epochs=3, steps_done=4, data=SimpleNamespace(steps=4))
 
 
@@ -20,9 +27,16 @@ def test_progress_line_says_epoch_numbers_and_seconds():
     assert file.getvalue() == "epoch 1/3  loss 0.1235  val_accuracy 0.5  lr 0.001  1.3 s\n"
 
 
-@pytest.mark.parametrize(("verbose", "terminal", "kind"), [
-    (0, True, None), (1, True, ProgressBar), (1, False, ProgressLines), (2, True, ProgressLines), (2, False, ProgressLines),
-])
+@pytest.mark.parametrize(
+    ("verbose", "terminal", "kind"),
+    [
+        (0, True, None),
+        (1, True, ProgressBar),
+        (1, False, ProgressLines),
+        (2, True, ProgressLines),
+        (2, False, ProgressLines),
+    ],
+)
 def test_progress_is_a_bar_only_on_a_terminal(monkeypatch, verbose, terminal, kind):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     assert [type(callback) for callback in progress(verbose)] == ([kind] if kind else [])

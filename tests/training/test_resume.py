@@ -45,7 +45,8 @@ class Stop(Callback):
         self.step = step
 
     def after_step(self, run):
-        if run.steps_done == self.step: os.kill(os.getpid(), signal.SIGINT)
+        if run.steps_done == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 class Rates(Callback):
@@ -74,28 +75,51 @@ def network_of(*layers, dtype="float32", backend="numpy", seed=0):
 
 SETTINGS = {
     "plain": lambda: {"optimizer": SGD(0.1)},
-    "momentum, l2, clipping": lambda: {"optimizer": SGD(0.1, 0.9, True, l2=1e-3, l1=1e-4, clip_norm=0.5, clip_value=0.2)},
+    "momentum, l2, clipping": lambda: {
+        "optimizer": SGD(0.1, 0.9, True, l2=1e-3, l1=1e-4, clip_norm=0.5, clip_value=0.2)
+    },
     "rmsprop with momentum": lambda: {"optimizer": OPTIMIZERS["rmsprop"](momentum=0.5)},
     "schedule": lambda: {"optimizer": Adam(0.01), "schedule": OneCycle()},
     "warm-up": lambda: {"optimizer": Adam(0.01), "schedule": Cosine(0.1, warmup=3, cycles=2)},
-    "plateau": lambda: {"optimizer": SGD(0.1), "schedule": ReduceOnPlateau(0.5, 0, min_delta=9.0, cooldown=1)},
-    "plateau as callback": lambda: {"optimizer": SGD(0.1), "callbacks": [ReduceOnPlateau(0.5, 0, min_delta=9.0)]},
-    "early stopping": lambda: {"optimizer": AdamW(0.01), "early_stopping": 2, "validation": 0.2, "metrics": ["accuracy"]},
-    "early stopping at once": lambda: {"optimizer": AdamW(0.01), "early_stopping": EarlyStopping(1, min_delta=9.0)},
+    "plateau": lambda: {
+        "optimizer": SGD(0.1),
+        "schedule": ReduceOnPlateau(0.5, 0, min_delta=9.0, cooldown=1),
+    },
+    "plateau as callback": lambda: {
+        "optimizer": SGD(0.1),
+        "callbacks": [ReduceOnPlateau(0.5, 0, min_delta=9.0)],
+    },
+    "early stopping": lambda: {
+        "optimizer": AdamW(0.01),
+        "early_stopping": 2,
+        "validation": 0.2,
+        "metrics": ["accuracy"],
+    },
+    "early stopping at once": lambda: {
+        "optimizer": AdamW(0.01),
+        "early_stopping": EarlyStopping(1, min_delta=9.0),
+    },
     "ema": lambda: {"optimizer": Adam(0.01, ema=0.9), "validation": (X[:9], LABELS[:9])},
     "ema and best": lambda: {"optimizer": Adam(0.01, ema=0.9), "early_stopping": 1, "validation": 0.2},
     "accumulate": lambda: {"optimizer": Adam(0.01), "accumulate": 3},
     "weights": lambda: {"optimizer": Adam(0.01), "sample_weight": WEIGHTS, "class_weight": "balanced"},
-    "weighted loss": lambda: {"optimizer": Adam(0.01), "loss": SoftmaxCrossEntropy(0.1, (1.0, 2.0, 0.5)), "accumulate": 2},
+    "weighted loss": lambda: {
+        "optimizer": Adam(0.01),
+        "loss": SoftmaxCrossEntropy(0.1, (1.0, 2.0, 0.5)),
+        "accumulate": 2,
+    },
     "no shuffling": lambda: {"optimizer": Adam(0.01), "shuffle": False, "drop_last": True},
     "best epoch is the first": lambda: {
-        "optimizer": Adam(0.01), "schedule": StepDecay(0.1, 0.5), "callbacks": [BestWeights("lr")],
+        "optimizer": Adam(0.01),
+        "schedule": StepDecay(0.1, 0.5),
+        "callbacks": [BestWeights("lr")],
     },
     "several callbacks": lambda: {
-        "optimizer": Adam(0.01), "early_stopping": 3,
+        "optimizer": Adam(0.01),
+        "early_stopping": 3,
         "callbacks": [BestWeights("loss"), ReduceOnPlateau(0.5, 0, min_delta=9.0)],
     },
-} | {name: (lambda kind=kind: {"optimizer": kind()}) for name, kind in OPTIMIZERS.items()}  # fmt: skip
+} | {name: (lambda kind=kind: {"optimizer": kind()}) for name, kind in OPTIMIZERS.items()}
 
 
 def train(settings, path, *callbacks, resume=False, network=None, epochs=2, **changes):
@@ -111,8 +135,15 @@ def train(settings, path, *callbacks, resume=False, network=None, epochs=2, **ch
 def everything(network, optimizer, history):
     """All that a training leaves behind, as bytes and rows."""
     params, host = network.params, network.backend.to_host
-    vectors = {"theta": params.theta, "state": params.state, "step": params.step, **vars(optimizer.state(params))}
-    rows = [{k: v for k, v in row.items() if k not in ("seconds", "samples_per_second")} for row in history.rows]
+    vectors = {
+        "theta": params.theta,
+        "state": params.state,
+        "step": params.step,
+        **vars(optimizer.state(params)),
+    }
+    rows = [
+        {k: v for k, v in row.items() if k not in ("seconds", "samples_per_second")} for row in history.rows
+    ]
     return {name: np.array(host(vector)).tobytes() for name, vector in vectors.items()}, rows
 
 
@@ -152,18 +183,27 @@ def test_training_stopped_after_every_single_step_is_the_one_that_was_not_stoppe
 def test_resumed_training_is_the_same_on_every_backend_and_dtype(tmp_path, backend, dtype):
     whole = train("schedule", tmp_path / "whole", network=network_of(dtype=dtype, backend=backend))
     train("schedule", tmp_path / "parts", Stop(6), network=network_of(dtype=dtype, backend=backend))
-    assert_same(train("schedule", tmp_path / "parts", resume=True, network=network_of(dtype=dtype, backend=backend)), whole)
+    assert_same(
+        train("schedule", tmp_path / "parts", resume=True, network=network_of(dtype=dtype, backend=backend)),
+        whole,
+    )
 
 
 @pytest.mark.parametrize("k", [3, 4, 6])
 def test_training_goes_on_from_the_last_checkpoint_after_a_failure(tmp_path, k):
     class Fails(Callback):
         def after_step(self, run):
-            if run.steps_done == k: raise ZeroDivisionError
+            if run.steps_done == k:
+                raise ZeroDivisionError
 
     whole = train("ema and best", tmp_path / "whole")
     with pytest.raises(ZeroDivisionError):
-        train("ema and best", tmp_path / "parts", Fails(), checkpoint=Checkpoints(tmp_path / "parts", every_steps=1))
+        train(
+            "ema and best",
+            tmp_path / "parts",
+            Fails(),
+            checkpoint=Checkpoints(tmp_path / "parts", every_steps=1),
+        )
     assert_same(train("ema and best", tmp_path / "parts", resume=True), whole)
 
 
@@ -171,7 +211,8 @@ def test_training_goes_on_from_the_last_checkpoint_after_a_failure(tmp_path, k):
 def test_training_that_fails_between_the_last_step_and_the_end_of_an_epoch_goes_on(tmp_path, settings):
     class Fails(Callback):
         def after_epoch(self, run, row):
-            if run.epoch == 1: raise ZeroDivisionError
+            if run.epoch == 1:
+                raise ZeroDivisionError
 
     whole, parts = train(settings, tmp_path / "whole"), Checkpoints(tmp_path / "parts", every_steps=STEPS)
     with pytest.raises(ZeroDivisionError):
@@ -194,13 +235,20 @@ print(json.dumps([{name: value.hex() for name, value in vectors.items()}, rows])
 
 def test_training_resumed_in_a_new_process_is_the_one_that_was_not_stopped(tmp_path):
     def in_a_process(path, stop):
-        done = subprocess.run([sys.executable, "-c", SCRIPT, __file__, "ema and best", path, str(stop)], capture_output=True,
-                              timeout=60, check=True)                                               # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, __file__, "ema and best", path, str(stop)],
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
         return json.loads(done.stdout)
 
     vectors, rows = everything(*train("ema and best", tmp_path / "whole"))
     in_a_process(tmp_path / "parts", 6)
-    assert in_a_process(tmp_path / "parts", 0) == [{name: value.hex() for name, value in vectors.items()}, rows]
+    assert in_a_process(tmp_path / "parts", 0) == [
+        {name: value.hex() for name, value in vectors.items()},
+        rows,
+    ]
 
 
 # ---------------------------------------------------------------------- more epochs, nothing to do
@@ -299,7 +347,10 @@ CHANGES = {
     "schedule": ({"schedule": Cosine()}, r"schedule OneCycle\(.*; this run has Cosine\("),
     "rows": ({"validation": 0.2}, "rows 50; this run has 40"),
     "callbacks": ({"early_stopping": 3}, "callbacks .*; this run has .*EarlyStopping"),
-    "width": ({"network": network_of(Dense(9), Dense(3))}, r"network \(Dense\(8, relu\), .*; this run has \(Dense\(9\)"),
+    "width": (
+        {"network": network_of(Dense(9), Dense(3))},
+        r"network \(Dense\(8, relu\), .*; this run has \(Dense\(9\)",
+    ),
     "dtype": ({"network": network_of(dtype="float64")}, "dtype float32; this run has float64"),
 }
 
@@ -313,7 +364,11 @@ def test_resume_of_another_training_is_refused_with_what_differs_and_changes_not
     before = look(network, optimizer)
     stored = atomic_folder.read(tmp_path / "run" / "last")
     with pytest.raises(IncompatibleCheckpointError, match=message):
-        train("schedule", tmp_path / "run", **{"optimizer": optimizer, "network": network, "resume": True} | changes)
+        train(
+            "schedule",
+            tmp_path / "run",
+            **{"optimizer": optimizer, "network": network, "resume": True} | changes,
+        )
     assert look(network, optimizer) == before
     assert atomic_folder.read(tmp_path / "run" / "last") == stored
 
@@ -323,8 +378,18 @@ def test_resume_with_another_input_width_is_refused_and_changes_nothing(tmp_path
     network, optimizer = Network(3, network_of().layers, "numpy"), SGD(0.1)
     before = look(network, optimizer)
     with pytest.raises(IncompatibleCheckpointError, match="n_in 4; this run has 3"):
-        fit(network, softmax_cross_entropy, optimizer, (X[:, :3], LABELS), epochs=2, batch_size=16, seed=5, verbose=0,
-            checkpoint=tmp_path / "run", resume=True)                                               # fmt: skip
+        fit(
+            network,
+            softmax_cross_entropy,
+            optimizer,
+            (X[:, :3], LABELS),
+            epochs=2,
+            batch_size=16,
+            seed=5,
+            verbose=0,
+            checkpoint=tmp_path / "run",
+            resume=True,
+        )
     assert look(network, optimizer) == before
 
 
@@ -350,13 +415,29 @@ def damage(path, change):
 def retyped(files):
     """The same optimizer vectors in another type."""
     arrays = safetensors.numpy.load(files["optimizer.safetensors"])
-    files["optimizer.safetensors"] = safetensors.numpy.save({name: a.astype("float64") for name, a in arrays.items()})
+    files["optimizer.safetensors"] = safetensors.numpy.save(
+        {name: a.astype("float64") for name, a in arrays.items()}
+    )
 
 
 VALUES = [
-    ("plan", 3), ("history", None), ("history", [1]), ("history", {}), ("callbacks", None), ("callbacks", [3]),
-    ("callbacks", []), ("epoch", "1"), ("epoch", -1), ("epoch", 0.5), ("position", None), ("position", STEPS + 1),
-    ("stop", 1), ("lr", [0.1]), ("lr_factor", None), ("loss_sum", "x"), ("weight_sum", True),
+    ("plan", 3),
+    ("history", None),
+    ("history", [1]),
+    ("history", {}),
+    ("callbacks", None),
+    ("callbacks", [3]),
+    ("callbacks", []),
+    ("epoch", "1"),
+    ("epoch", -1),
+    ("epoch", 0.5),
+    ("position", None),
+    ("position", STEPS + 1),
+    ("stop", 1),
+    ("lr", [0.1]),
+    ("lr_factor", None),
+    ("loss_sum", "x"),
+    ("weight_sum", True),
 ]
 WRONG = {
     "no optimizer": lambda training, files: files.pop("optimizer.safetensors"),
@@ -364,7 +445,10 @@ WRONG = {
     "no best": lambda training, files: training["callbacks"][0].pop("best"),
     "best of another type": lambda training, files: training["callbacks"][0].update(best="x"),
     "waited of another type": lambda training, files: training["callbacks"][0].update(waited=None),
-    **{f"{name} {value!r}": lambda t, files, name=name, value=value: t.update({name: value}) for name, value in VALUES},
+    **{
+        f"{name} {value!r}": lambda t, files, name=name, value=value: t.update({name: value})
+        for name, value in VALUES
+    },
     **{f"no {name}": lambda t, files, name=name: t.pop(name) for name in dict(VALUES)},
 }
 
@@ -392,7 +476,8 @@ def test_callback_that_cannot_be_restored_leaves_everything_as_it_was(tmp_path, 
             return {"n": 1}
 
         def restore(self, state, arrays):
-            if self.broken: raise error
+            if self.broken:
+                raise error
 
     last, settings = Fails(), {"early_stopping": 3, "optimizer": AdamW(0.01, ema=0.9)}
     best, plateau = BestWeights("loss"), ReduceOnPlateau()
@@ -404,7 +489,14 @@ def test_callback_that_cannot_be_restored_leaves_everything_as_it_was(tmp_path, 
         train("plain", tmp_path, best, plateau, broken, resume=True, epochs=4, network=network, **settings)
     run = broken.run
     assert look(network, optimizer) == before and not best.kept and np.isnan(plateau.best.value)
-    assert (run.epoch, run.position, run.lr_factor, run.stop, run.meter.total, run.history.rows) == (0, 0, 1, False, 0, [])
+    assert (run.epoch, run.position, run.lr_factor, run.stop, run.meter.total, run.history.rows) == (
+        0,
+        0,
+        1,
+        False,
+        0,
+        [],
+    )
 
 
 def test_damaged_checkpoint_is_not_resumed_and_not_overwritten(tmp_path):
@@ -435,8 +527,18 @@ def train_on(path, data, validation, epochs=2, **settings):
     network, optimizer = network_of(), Adam(0.01)
     before = look(network, optimizer)
     try:
-        fit(network, softmax_cross_entropy, optimizer, data, epochs=epochs, batch_size=16, validation=validation or None,
-            checkpoint=path, verbose=0, **settings)                                                 # fmt: skip
+        fit(
+            network,
+            softmax_cross_entropy,
+            optimizer,
+            data,
+            epochs=epochs,
+            batch_size=16,
+            validation=validation or None,
+            checkpoint=path,
+            verbose=0,
+            **settings,
+        )
     except IncompatibleCheckpointError:
         assert look(network, optimizer) == before
         raise
@@ -444,12 +546,17 @@ def train_on(path, data, validation, epochs=2, **settings):
 
 @pytest.mark.parametrize("what", DATA)
 def test_resume_on_other_data_is_refused_with_what_differs_and_changes_nothing(tmp_path, what):
-    (x, y), held_out = (Standardized(X, MEAN, SCALE) if what in ("mean", "scale") else X, LABELS), (X[:9], LABELS[:9])
+    (x, y), held_out = (
+        (Standardized(X, MEAN, SCALE) if what in ("mean", "scale") else X, LABELS),
+        (X[:9], LABELS[:9]),
+    )
     data, validation, message = DATA[what]
     train_on(tmp_path, (x, y), held_out)
     stored = atomic_folder.read(tmp_path / "last")
     with pytest.raises(IncompatibleCheckpointError, match=f"was written with {message}"):
-        train_on(tmp_path, data or (x, y), held_out if validation is None else validation, epochs=4, resume=True)
+        train_on(
+            tmp_path, data or (x, y), held_out if validation is None else validation, epochs=4, resume=True
+        )
     assert atomic_folder.read(tmp_path / "last") == stored
     train_on(tmp_path, (x, y), held_out, epochs=4, resume=True)
 

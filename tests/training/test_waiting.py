@@ -39,21 +39,25 @@ EVERY_LAYER = [
 LAUNCH = 4  # steps recorded as one graph
 
 
-def layers_for(loss): return [*EVERY_LAYER, Softmax()] if loss == "cross_entropy" else EVERY_LAYER
+def layers_for(loss):
+    return [*EVERY_LAYER, Softmax()] if loss == "cross_entropy" else EVERY_LAYER
 
 
 def stand_in(module):
     """CupyBackend that records steps: with array functions, or with kernels and products that run on this CPU."""
-    if module is CupyWithCublasLt: emulator.require()
+    if module is CupyWithCublasLt:
+        emulator.require()
     with pytest.MonkeyPatch.context() as patch, installed(patch, module()):
         backend = CupyBackend()
     backend.use_kernels = module is CupyWithCublasLt
-    if not backend.use_kernels: backend.can_capture = lambda: (True, "")
+    if not backend.use_kernels:
+        backend.can_capture = lambda: (True, "")
     backend.steps_per_launch = lambda rows: LAUNCH
     return backend
 
 
-def counts(xp): return np.array([xp.synchronizations, xp.uploads, xp.allocations])
+def counts(xp):
+    return np.array([xp.synchronizations, xp.uploads, xp.allocations])
 
 
 def cost_of_launches(backend, layers, loss, y, optimizer):
@@ -63,9 +67,11 @@ def cost_of_launches(backend, layers, loss, y, optimizer):
     y = backend.asarray(loss.targets(y, CLASSES, network.dtype))
     optimizer.state(network.params)
     step = backend.capture(lambda: train_step(network, loss.evaluate, optimizer, x, y, ws))
-    for _ in range(2): step()
+    for _ in range(2):
+        step()
     before = counts(backend.xp)
-    for _ in range(3): step()
+    for _ in range(3):
+        step()
     return backend.xp.captures, (counts(backend.xp) - before).tolist()
 
 
@@ -84,12 +90,16 @@ def test_launches_wait_upload_and_allocate_nothing(loss, rule):
     assert found == (1, [0, 0, 0])
 
 
-PAIRS = [(loss, "sgd") for loss in LOSSES] + [("softmax_cross_entropy", rule) for rule in RULES if rule != "sgd"]
+PAIRS = [(loss, "sgd") for loss in LOSSES] + [
+    ("softmax_cross_entropy", rule) for rule in RULES if rule != "sgd"
+]
 
 
 @pytest.mark.parametrize(("loss", "rule"), PAIRS)
 def test_launches_of_kernels_wait_upload_and_allocate_nothing(loss, rule):
-    found = cost_of_launches(stand_in(CupyWithCublasLt), layers_for(loss), LOSSES[loss], TARGETS[loss], RULES[rule])
+    found = cost_of_launches(
+        stand_in(CupyWithCublasLt), layers_for(loss), LOSSES[loss], TARGETS[loss], RULES[rule]
+    )
     assert found == (1, [0, 0, 0])
 
 
@@ -98,7 +108,7 @@ def test_fit_waits_uploads_and_allocates_as_much_however_many_launches_an_epoch_
     short, long = (
         cost_of_fit(stand_in(FakeCupy), launches, layers_for(loss), LOSSES[loss], TARGETS[loss], RULES[rule])
         for launches in (2, 6)
-    )  # fmt: skip
+    )
     assert short == long
 
 
@@ -112,7 +122,8 @@ class Waiting(Layer):
         float(x.sum())
         return backend.copy(x, out=buf.a)
 
-    def backward(self, backend, p, da, buf): return da
+    def backward(self, backend, p, da, buf):
+        return da
 
 
 class Uploading(SGD):
@@ -138,7 +149,9 @@ FAULTS = {
 def test_step_that_waits_or_uploads_is_counted(layers, loss, optimizer, caplog):
     y = TARGETS["mean_squared_error"]
     assert cost_of_launches(stand_in(FakeCupy), layers, loss, y, optimizer)[1] != [0, 0, 0]
-    short, long = (cost_of_fit(stand_in(FakeCupy), launches, layers, loss, y, optimizer) for launches in (2, 6))
+    short, long = (
+        cost_of_fit(stand_in(FakeCupy), launches, layers, loss, y, optimizer) for launches in (2, 6)
+    )
     assert short != long
     assert "one kernel at a time" in caplog.text
     with pytest.raises(TypeError, match="within a step"):

@@ -39,15 +39,26 @@ def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
         n, factor, skipped = len(update.theta), 1.0, 0.0
         if update.control is not None:
             (factor, skipped), update = update.control.tolist(), update._replace(control=None)
-        if skipped: return
+        if skipped:
+            return
 
         def cut(argument: Any, start: int) -> Any:
-            return argument[start : start + BLOCK] if isinstance(argument, np.ndarray) and len(argument) == n else argument
+            return (
+                argument[start : start + BLOCK]
+                if isinstance(argument, np.ndarray) and len(argument) == n
+                else argument
+            )
 
         for start in range(0, n, BLOCK):
             piece = update.piece(start, start + BLOCK) if n > BLOCK else update
-            if factor != 1: np.multiply(piece.grad, factor, out=piece.grad)
-            rule(self, piece, *(cut(a, start) for a in args), **{name: cut(a, start) for name, a in named.items()})
+            if factor != 1:
+                np.multiply(piece.grad, factor, out=piece.grad)
+            rule(
+                self,
+                piece,
+                *(cut(a, start) for a in args),
+                **{name: cut(a, start) for name, a in named.items()},
+            )
 
     return run
 
@@ -74,15 +85,18 @@ class NumpyBackend(Backend):
         return memory[start : start + size].view(dtype).reshape(shape)
 
     def output(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return np.empty(shape, dtype)                                            # two microseconds less
+        return np.empty(shape, dtype)  # two microseconds less
 
     def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
         plain = type(array) is np.ndarray and array.ndim > 0 and array.flags.c_contiguous
         return array if plain and (dtype is None or array.dtype == dtype) else super().asarray(array, dtype)
 
     def require_finite(self, array: Any, what: str, dtype: Any = None) -> None:
-        small = type(array) is np.ndarray and dtype is not None and array.dtype == dtype and array.size <= CHUNK
-        if not (small and np.isfinite(array).all()): super().require_finite(array, what, dtype)
+        small = (
+            type(array) is np.ndarray and dtype is not None and array.dtype == dtype and array.size <= CHUNK
+        )
+        if not (small and np.isfinite(array).all()):
+            super().require_finite(array, what, dtype)
 
     sgd, rmsprop, adagrad = blockwise(Updates.sgd), blockwise(Updates.rmsprop), blockwise(Updates.adagrad)
     adam, nadam, lion = blockwise(Updates.adam), blockwise(Updates.nadam), blockwise(Updates.lion)
@@ -90,12 +104,20 @@ class NumpyBackend(Backend):
     def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
         if rows.dtype != out.dtype or mean is not None:
             return super().take(rows, index, out, mean, scale)
-        return np.take(rows, index, axis=0, out=out, mode="clip")  # "raise" would buffer; the indices are our own
+        return np.take(
+            rows, index, axis=0, out=out, mode="clip"
+        )  # "raise" would buffer; the indices are our own
 
     @underflow_is_zero
     @in_float32("dz")
     def softmax_cross_entropy(
-        self, z: Any, y: Any, weight: Any | None, class_weight: Any | None, label_smoothing: float, dz: Any | None
+        self,
+        z: Any,
+        y: Any,
+        weight: Any | None,
+        class_weight: Any | None,
+        label_smoothing: float,
+        dz: Any | None,
     ) -> Any:
         if y.ndim == 2 or class_weight is not None or label_smoothing or np.iscomplexobj(z):
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
@@ -109,7 +131,8 @@ class NumpyBackend(Backend):
         return -np.sum(logp[rows, y] * scale, dtype=np.float64).astype(z.dtype)
 
     def gemm(self, A: Any, B: Any, out: Any) -> Any:
-        if A.itemsize == 2: return super().gemm(A, B, out)
+        if A.itemsize == 2:
+            return super().gemm(A, B, out)
         try:
             return np.dot(A, B, out)
         except ValueError:  # an `out` of another type, or with gaps
@@ -119,30 +142,38 @@ class NumpyBackend(Backend):
         if x.itemsize == 2 or s is not None or phi.name not in ("identity", "relu", "tanh"):
             return super().affine(x, W, b, phi, out, s)
         self.gemm(x, W, out)
-        if b is not None: np.add(out, b, out=out)
+        if b is not None:
+            np.add(out, b, out=out)
         return self.activate(out, phi)
 
     @in_float32("out")
     def column_sum(self, A: Any, out: Any) -> Any:
         """out = 1ᵀ A, over many rows the sum in float64 of the products of blocks of them"""
-        if len(A) <= ROWS: return self.gemm(self._ones(A.dtype)[: len(A)], A, out)
+        if len(A) <= ROWS:
+            return self.gemm(self._ones(A.dtype)[: len(A)], A, out)
         whole, rest = A[: len(A) // ROWS * ROWS].reshape(-1, ROWS, A.shape[1]), A[len(A) // ROWS * ROWS :]
         sums = np.matmul(self._ones(A.dtype), whole).sum(axis=0, dtype=np.float64)
         out[...] = sums + np.dot(self._ones(A.dtype)[: len(rest)], rest)
         return out
 
     def _ones(self, dtype: np.dtype) -> np.ndarray:
-        if dtype not in self._constants: self._constants[dtype] = np.ones(ROWS, dtype)
+        if dtype not in self._constants:
+            self._constants[dtype] = np.ones(ROWS, dtype)
         return self._constants[dtype]
 
     @in_float32("s")
     def activate(self, s: Any, phi: Any) -> Any:
-        if phi.name == "identity": return s
-        if phi.name == "relu": return np.maximum(s, 0, out=s)
-        if phi.name == "tanh": return np.tanh(s, out=s)
+        if phi.name == "identity":
+            return s
+        if phi.name == "relu":
+            return np.maximum(s, 0, out=s)
+        if phi.name == "tanh":
+            return np.tanh(s, out=s)
         return super().activate(s, phi)
 
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
-        if phi.name == "identity": return da
-        if phi.name != "relu" or da.itemsize == 2: return super().activation_backward(da, a, phi, s)
+        if phi.name == "identity":
+            return da
+        if phi.name != "relu" or da.itemsize == 2:
+            return super().activation_backward(da, a, phi, s)
         return np.multiply(da, a > 0, out=da)

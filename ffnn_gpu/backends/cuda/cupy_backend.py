@@ -18,7 +18,13 @@ from ffnn_gpu.backends.cuda.products import FusedProducts
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import DeviceOutOfMemoryError
 
-HOST_ONLY = ("dtype", "owns", "require_own", "capture", "steps_per_launch")  # launch nothing; `capture` returns what does
+HOST_ONLY = (
+    "dtype",
+    "owns",
+    "require_own",
+    "capture",
+    "steps_per_launch",
+)  # launch nothing; `capture` returns what does
 ROWS_PER_LAUNCH, MOST_STEPS_PER_LAUNCH = 2**16, 16
 Class = TypeVar("Class", bound=type)
 
@@ -31,7 +37,9 @@ def load_cupy() -> Any:
 
 
 def _lies_on_a_gpu(array: Any) -> bool:
-    return hasattr(array, "__cuda_array_interface__")  # CuPy, PyTorch, JAX and Numba arrays, of any CUDA device
+    return hasattr(
+        array, "__cuda_array_interface__"
+    )  # CuPy, PyTorch, JAX and Numba arrays, of any CUDA device
 
 
 def operations_on_device(cls: Class) -> Class:

@@ -22,8 +22,18 @@ import numpy as np
 
 log = logging.getLogger("ffnn_gpu")
 
-MOST_GRAPHS = 32  # of one step: arguments that never come again would otherwise fill the device with recordings
-PLAIN = (int, float, str, bool, type(None), np.generic, MethodType)  # loss.evaluate is another object each time
+MOST_GRAPHS = (
+    32  # of one step: arguments that never come again would otherwise fill the device with recordings
+)
+PLAIN = (
+    int,
+    float,
+    str,
+    bool,
+    type(None),
+    np.generic,
+    MethodType,
+)  # loss.evaluate is another object each time
 
 
 @dataclass(eq=False)
@@ -41,7 +51,8 @@ class Recording:
 
     def __del__(self) -> None:
         self.graph = self.result = None
-        if self.free is not None: self.free()
+        if self.free is not None:
+            self.free()
 
 
 class CapturedStep:
@@ -58,7 +69,8 @@ class CapturedStep:
         usable, why = backend.can_capture()
         self.backend, self.step, self.reason = backend, step, "" if usable else why
         self._recordings: dict[Any, Recording] = {}
-        if self.reason: log.info("steps run one kernel at a time: %s", self.reason)
+        if self.reason:
+            log.info("steps run one kernel at a time: %s", self.reason)
 
     def __call__(self, *args: Any) -> Any:
         key = tuple((type(a), a) if isinstance(a, PLAIN) else id(a) for a in args)
@@ -72,9 +84,12 @@ class CapturedStep:
         return recording.result
 
     def _note(self, key: Any, args: tuple[Any, ...]) -> None:
-        if self.reason or key in self._recordings: return
+        if self.reason or key in self._recordings:
+            return
         if len(self._recordings) == MOST_GRAPHS:
-            self._give_up(f"it came with more than {MOST_GRAPHS} sets of arguments; pass it the same arrays each time")
+            self._give_up(
+                f"it came with more than {MOST_GRAPHS} sets of arguments; pass it the same arrays each time"
+            )
         else:
             self._recordings[key] = Recording(args)
 
@@ -92,7 +107,9 @@ class CapturedStep:
             try:
                 graph = stream.end_capture()
             except Exception as error:  # CUDA spoils a recording in which something forbidden was done
-                self._give_up(f"its recording was refused with {type(error).__name__}: {' '.join(str(error).split())}")
+                self._give_up(
+                    f"its recording was refused with {type(error).__name__}: {' '.join(str(error).split())}"
+                )
         if self.reason:
             recording.free()
         else:

@@ -66,8 +66,12 @@ class Kernels:
         B, O = x.shape
         slabs, rows = self.slabs(B, O)
         scalars = np.int64(B), np.int32(O), np.int32(rows)
-        self._launch(f"column_sums_{S}", (-(-O // WARP), slabs), (WARP, THREADS // WARP),
-                     (x, y, centre, first, second, out, *scalars))  # fmt: skip
+        self._launch(
+            f"column_sums_{S}",
+            (-(-O // WARP), slabs),
+            (WARP, THREADS // WARP),
+            (x, y, centre, first, second, out, *scalars),
+        )
 
     def slabs(self, B: int, O: int) -> tuple[int, int]:
         """(number of slabs, rows in each) for a matrix (B, O)."""
@@ -102,19 +106,26 @@ class Kernels:
     def _module_of(self, name: str) -> Any:
         """The module of one type that a kernel is in; the kernels without a type are in all of them."""
         options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
-        if name.endswith(("_f16", "_bf16")): options.append("-DWITH_16_BIT")
+        if name.endswith(("_f16", "_bf16")):
+            options.append("-DWITH_16_BIT")
         key = " ".join(options)
         if key not in self._modules:
             text = SOURCE.read_text(encoding="utf-8")
-            code = text.encode("ascii", "replace").decode()  # CuPy writes it to a file in the encoding of the locale
+            code = text.encode(
+                "ascii", "replace"
+            ).decode()  # CuPy writes it to a file in the encoding of the locale
             self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
         return self._modules[key]
 
-    def _launch(self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]) -> None:
+    def _launch(
+        self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]
+    ) -> None:
         if name not in self._functions:
             self._functions[name] = self._module_of(name).get_function(name)
         if min(grid):
-            self._functions[name](grid, block, tuple(NULL if argument is None else argument for argument in arguments))
+            self._functions[name](
+                grid, block, tuple(NULL if argument is None else argument for argument in arguments)
+            )
 
 
 class KernelBackend(Backend):
@@ -127,12 +138,16 @@ class KernelBackend(Backend):
         self.kernels = Kernels(xp)
 
     def _suffix(self, first: Any, *others: Any, wide: tuple[Any, ...] = (), dz: Any = None) -> str | None:
-        """"f32", "f64", "f16" or "bf16" where kernels of the first array's type take all arrays; None where they do not.
+        """ "f32", "f64", "f16" or "bf16" where kernels of the first array's type take all arrays; None where they do not.
 
         Every array must be contiguous or None; `others` of the same type, those in `wide` of its master type, and `dz` of
         the type that a loss has its gradient in.
         """
         dtype = first.dtype
         groups = ((dtype, (first, *others)), (master(dtype), wide), (loss_gradient(dtype), (dz,)))
-        fit = all(a is None or (a.dtype == wanted and a.flags.c_contiguous) for wanted, arrays in groups for a in arrays)
+        fit = all(
+            a is None or (a.dtype == wanted and a.flags.c_contiguous)
+            for wanted, arrays in groups
+            for a in arrays
+        )
         return SUFFIX.get(dtype.name) if fit and self.use_kernels else None

@@ -15,32 +15,47 @@ class FusedNormalizations(KernelBackend):
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any | None, rstd: Any | None
     ) -> Any:
         S = self._suffix(x, gain, bias, out, xhat, wide=(rstd,))
-        if S is None: return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
+        if S is None:
+            return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
         B, I = x.shape
-        self.kernels.rows(f"layer_norm_{S}", B, x, gain, bias, out, xhat, rstd, int32(B), int32(I), float64(eps))
+        self.kernels.rows(
+            f"layer_norm_{S}", B, x, gain, bias, out, xhat, rstd, int32(B), int32(I), float64(eps)
+        )
         return out
 
     def layer_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:
         S = self._suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
-        if S is None: return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
+        if S is None:
+            return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
         self._gain_and_bias(S, da, xhat, dgain, dbias)
-        if dx is None: return None
+        if dx is None:
+            return None
         B, I = da.shape
         self.kernels.rows(f"layer_norm_backward_{S}", B, da, gain, xhat, rstd, dx, int32(B), int32(I))
         return dx
 
     def batch_norm(
-        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
+        self,
+        x: Any,
+        gain: Any,
+        bias: Any,
+        eps: float,
+        out: Any,
+        xhat: Any,
+        rstd: Any,
+        mean: Any,
+        variance: Any,
     ) -> Any:
         S = self._suffix(x, gain, bias, out, xhat, wide=(rstd, mean, variance))
-        if S is None: return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
+        if S is None:
+            return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
         k, (B, I), slabs = self.kernels, x.shape, self.kernels.slabs(*x.shape)[0]
         partial, mu, factor = k.scratch("columns", slabs * I), k.scratch("first", I), k.scratch("second", I)
-        k.columns(S, x, None, None, partial, None)                               # μ = Σ x / B
+        k.columns(S, x, None, None, partial, None)  # μ = Σ x / B
         k.rows(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1 / B), mu, None)
-        k.columns(S, x, None, mu, None, partial)                                 # σ² = Σ (x − μ)² / B
+        k.columns(S, x, None, mu, None, partial)  # σ² = Σ (x − μ)² / B
         statistics = int32(slabs), mu, factor, mean, variance, rstd, int64(B), int32(I), float64(eps)
         k.rows(f"batch_norm_finish_{S}", I, partial, *statistics)
         k.each(f"batch_norm_apply_{S}", x.size, x, mu, factor, gain, bias, out, xhat, int64(x.size), int32(I))
@@ -50,7 +65,8 @@ class FusedNormalizations(KernelBackend):
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
     ) -> Any:
         S = self._suffix(x, gain, bias, out, wide=(mean, variance))
-        if S is None: return super().batch_norm_inference(x, gain, bias, eps, out, mean, variance)
+        if S is None:
+            return super().batch_norm_inference(x, gain, bias, eps, out, mean, variance)
         scalars = int64(x.size), int32(x.shape[1]), master(x.dtype).type(eps)
         self.kernels.each(f"batch_norm_inference_{S}", x.size, x, gain, bias, mean, variance, out, *scalars)
         return out
@@ -59,11 +75,15 @@ class FusedNormalizations(KernelBackend):
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:
         S = self._suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
-        if S is None: return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
+        if S is None:
+            return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
         sums = self._gain_and_bias(S, da, xhat, dgain, dbias)
-        if dx is None: return None
+        if dx is None:
+            return None
         B, I = da.shape
-        self.kernels.each(f"batch_norm_backward_{S}", da.size, da, gain, xhat, rstd, *sums, dx, int64(B), int32(I))
+        self.kernels.each(
+            f"batch_norm_backward_{S}", da.size, da, gain, xhat, rstd, *sums, dx, int64(B), int32(I)
+        )
         return dx
 
     def _gain_and_bias(self, S: str, da: Any, xhat: Any, dgain: Any, dbias: Any) -> tuple[Any, Any]:

@@ -63,7 +63,9 @@ def probe(index: int = 0) -> Probe:
 
 
 def _in_one_line(error: Exception) -> str:
-    words = [word for word in str(error).split() if word.strip("=")]  # CuPy frames its advice with lines of ====
+    words = [
+        word for word in str(error).split() if word.strip("=")
+    ]  # CuPy frames its advice with lines of ====
     return f"{type(error).__name__}: {' '.join(words)}".removesuffix(": ").rstrip(".")
 
 
@@ -104,7 +106,9 @@ def _compare(found: dict[str, Any]) -> None:
     a = (2 * np.arange(12, dtype=np.float32) + 1).reshape(3, 4)
     got, want = found["cupy"].asnumpy(found["product"]), a @ a.T
     if not np.array_equal(got, want):  # integers below 2²⁴: every order of summation gives the same float32
-        raise RuntimeError(f"a product of small integers gave {got.ravel()[:4]}… instead of {want.ravel()[:4]}…")
+        raise RuntimeError(
+            f"a product of small integers gave {got.ravel()[:4]}… instead of {want.ravel()[:4]}…"
+        )
 
 
 STAGES: dict[str, Callable[[dict[str, Any]], None]] = {

@@ -48,7 +48,8 @@ class FusedProducts(FusedBackend):
     @property
     def products(self) -> str:
         """One sentence: which library makes the matrix products, and why."""
-        if self._bindings is None: return f"cupy.matmul, which no CUDA graph can hold: {self._why}"
+        if self._bindings is None:
+            return f"cupy.matmul, which no CUDA graph can hold: {self._why}"
         algorithms = f"fastest of {self.autotune} algorithms" if self.autotune else "recommended algorithms"
         return f"cublasLt, {algorithms}, float32 {'as TF32' if self.tf32 else 'unrounded'}: {self._why}"
 
@@ -67,10 +68,13 @@ class FusedProducts(FusedBackend):
         One for each thread, like Kernels.scratch, because it serves one stream at a time. It lives as long as its thread
         or whoever else holds it, which a captured graph must.
         """
-        if self._bindings is None: return None
+        if self._bindings is None:
+            return None
         if not hasattr(self._own, "made"):
             if self.xp.cuda.get_current_stream().is_capturing():
-                raise BackendUnavailableError("this thread has made no product yet: run the step once before capturing")
+                raise BackendUnavailableError(
+                    "this thread has made no product yet: run the step once before capturing"
+                )
             options = {"tf32": self.tf32, "autotune": self.autotune, "bindings": self._bindings}
             self._own.made = library.CublasLt(self.xp, self.index, **options)
         return self._own.made
@@ -87,8 +91,10 @@ class FusedProducts(FusedBackend):
             return otherwise(x, W, b, phi, out, s)
 
         def fused() -> bool:
-            if lt.attempt(x, W, out, phi.name if whole and not linear else None, b): return False
-            if S is not None and not whole: self._bias_activation(S, out, None, s, phi)
+            if lt.attempt(x, W, out, phi.name if whole and not linear else None, b):
+                return False
+            if S is not None and not whole:
+                self._bias_activation(S, out, None, s, phi)
             return True
 
         name = f"{phi.name} of {x.shape} × {W.shape} in {out.dtype.name}, s {'kept' if s is not None else 'not kept'}"
@@ -107,7 +113,9 @@ class FusedProducts(FusedBackend):
 
         self._faster(lt, name, fused, lambda: otherwise(x, delta, dW, db))
 
-    def _faster(self, lt: library.CublasLt, name: str, fused: Callable[[], bool], plain: Callable[[], Any]) -> None:
+    def _faster(
+        self, lt: library.CublasLt, name: str, fused: Callable[[], bool], plain: Callable[[], Any]
+    ) -> None:
         """Run `fused`; or `plain`, where cublasLt refuses the epilogue or a measurement found plain faster.
 
         Both write the same arrays and read others, so each may run any number of times; the one chosen runs last.

@@ -91,16 +91,23 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     def matrix(self, x: Any, dtype: Any) -> Array:
         """x (n, d), an array of any place or a Standardized, as an array of this device in `dtype`."""
-        if not isinstance(x, Standardized): return self.asarray(x, dtype)
-        rows = self.asarray(x.rows, np.float64 if x.rows.dtype.itemsize > 8 else None)  # a long double stays on the host
+        if not isinstance(x, Standardized):
+            return self.asarray(x, dtype)
+        rows = self.asarray(
+            x.rows, np.float64 if x.rows.dtype.itemsize > 8 else None
+        )  # a long double stays on the host
         index = self.xp.arange(len(rows), dtype=np.int64)
-        out = self.take(rows, index, self.empty(rows.shape, dtype), self.asarray(x.mean), self.asarray(x.scale))
-        if x.limit is not None: self.cut(out, x.limit)
+        out = self.take(
+            rows, index, self.empty(rows.shape, dtype), self.asarray(x.mean), self.asarray(x.scale)
+        )
+        if x.limit is not None:
+            self.cut(out, x.limit)
         return out
 
     def admit(self, array: Any) -> Any:
         """What a caller hands over, as an array of this device or of the host, uncopied. Raises DataError."""
-        if isinstance(array, Standardized): return replace(array, rows=self.admit(array.rows))
+        if isinstance(array, Standardized):
+            return replace(array, rows=self.admit(array.rows))
         return array if self.owns(array) else host_array(array)
 
     def require_finite(self, array: Array, what: str, dtype: Any = None) -> None:
@@ -205,7 +212,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         if getattr(array, "itemsize", 0) <= out.itemsize:
             out[...] = array
         else:
-            with np.errstate(under="ignore"):                                    # costs as much as a small copy
+            with np.errstate(under="ignore"):  # costs as much as a small copy
                 out[...] = array
         return out
 
@@ -231,7 +238,9 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
 
     @underflow_is_zero
     @in_float32("out", "s")
-    def affine(self, x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None) -> Array:
+    def affine(
+        self, x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
+    ) -> Array:
         """out = φ(x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
 
         s: (B, O), receives the pre-activation x W + b where φ′ will need it; None otherwise.

@@ -64,7 +64,13 @@ class Losses:
     @underflow_is_zero
     @in_float32("dz")
     def softmax_cross_entropy(
-        self, z: Any, y: Any, weight: Any | None, class_weight: Any | None, label_smoothing: float, dz: Any | None
+        self,
+        z: Any,
+        y: Any,
+        weight: Any | None,
+        class_weight: Any | None,
+        label_smoothing: float,
+        dz: Any | None,
     ) -> Any:
         """L = −Σ_b w_b Σ_c r_bc log softmax(z_b)_c / N        dz = w_b (softmax(z_b)_c Σ_k r_bk − r_bc) / N
 

@@ -61,7 +61,16 @@ class Normalizations:
 
     @in_float32("out", "xhat", "rstd", "mean", "variance")
     def batch_norm(
-        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
+        self,
+        x: Any,
+        gain: Any,
+        bias: Any,
+        eps: float,
+        out: Any,
+        xhat: Any,
+        rstd: Any,
+        mean: Any,
+        variance: Any,
     ) -> Any:
         """out = x̂ ⊙ gain + bias, statistics over the batch; mean and variance (I,) receive them.
 
@@ -104,6 +113,7 @@ class Normalizations:
     ) -> Any:
         self.column_sum(da * xhat, out=dgain)
         self.column_sum(da, out=dbias)
-        if dx is None: return None
+        if dx is None:
+            return None
         da *= gain
         return self.standardize_backward(da, xhat, rstd, axis, out=dx)

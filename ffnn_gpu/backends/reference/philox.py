@@ -15,7 +15,9 @@ MASK = 0xFFFFFFFF
 ROUNDS = 10
 
 
-def philox4x32(xp: Any, counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
+def philox4x32(
+    xp: Any, counter: tuple[Any, Any, Any, Any], key: tuple[int, int]
+) -> tuple[Any, Any, Any, Any]:
     """Ten rounds of Philox on four counter words.
 
     Args:
@@ -33,14 +35,14 @@ def philox4x32(xp: Any, counter: tuple[Any, Any, Any, Any], key: tuple[int, int]
     for _ in range(ROUNDS):
         xp.multiply(c0, MULTIPLIER_0, out=p0)
         xp.multiply(c2, MULTIPLIER_1, out=p1)
-        xp.right_shift(p1, 32, out=c0)                                           # c0 ← hi(p1) ⊕ c1 ⊕ k0
+        xp.right_shift(p1, 32, out=c0)  # c0 ← hi(p1) ⊕ c1 ⊕ k0
         c0 ^= c1
         c0 ^= k0
-        xp.right_shift(p0, 32, out=c2)                                           # c2 ← hi(p0) ⊕ c3 ⊕ k1
+        xp.right_shift(p0, 32, out=c2)  # c2 ← hi(p0) ⊕ c3 ⊕ k1
         c2 ^= c3
         c2 ^= k1
-        xp.bitwise_and(p1, MASK, out=c1)                                         # c1 ← lo(p1)
-        xp.bitwise_and(p0, MASK, out=c3)                                         # c3 ← lo(p0)
+        xp.bitwise_and(p1, MASK, out=c1)  # c1 ← lo(p1)
+        xp.bitwise_and(p0, MASK, out=c3)  # c3 ← lo(p0)
         k0, k1 = (k0 + WEYL_0) & MASK, (k1 + WEYL_1) & MASK
     return c0, c1, c2, c3
 

@@ -29,7 +29,8 @@ class StepControl:
         one = 1 if control is None else control[SKIP] == 0
         scalars[STEP] += one
         step += one
-        if lr is not None: scalars[RATE] = lr[0]
+        if lr is not None:
+            scalars[RATE] = lr[0]
 
     @underflow_is_zero
     def advance_product(self, scalars: Any, beta1: float, psi: float, control: Any | None) -> None:
@@ -70,7 +71,8 @@ class StepControl:
         long = norm > (float("inf") if limit is None else limit)
         control[FACTOR] = xp.where(long, (limit or 0) / xp.where(long, norm, 1), 1) / S
         control[SKIP] = 0
-        if loss_scale is None: return
+        if loss_scale is None:
+            return
         good = xp.where(finite, loss_scale[GOOD] + 1, 0)
         grown = xp.where(good == GROWTH_INTERVAL, xp.minimum(2 * S, LARGEST_SCALE), S)
         loss_scale[SCALE] = xp.where(finite, grown, xp.maximum(S / 2, 1))

@@ -52,8 +52,17 @@ class Update(NamedTuple):
     def piece(self, start: int, stop: int) -> "Update":
         """The same update of θ[start : stop] alone."""
         theta, grad, scalars, n_decayed, l2, l1, weight_decay, control, shadow = self
-        return Update(theta[start:stop], grad[start:stop], scalars, max(n_decayed - start, 0), l2, l1, weight_decay, control,
-                      None if shadow is None else shadow[start:stop])  # fmt: skip
+        return Update(
+            theta[start:stop],
+            grad[start:stop],
+            scalars,
+            max(n_decayed - start, 0),
+            l2,
+            l1,
+            weight_decay,
+            control,
+            None if shadow is None else shadow[start:stop],
+        )
 
 
 def rule(formula: Callable[..., None]) -> Callable[..., None]:
@@ -64,7 +73,11 @@ def rule(formula: Callable[..., None]) -> Callable[..., None]:
     def run(self: Any, update: Update, *args: Any, **named: Any) -> None:
         kept = []
         if update.control is not None:
-            vectors = [v for v in (update.theta, *args, *named.values()) if getattr(v, "shape", None) == update.theta.shape]
+            vectors = [
+                v
+                for v in (update.theta, *args, *named.values())
+                if getattr(v, "shape", None) == update.theta.shape
+            ]
             kept = [(vector, self.duplicate(vector)) for vector in vectors]
         prepared = self._prepared(update)
         if update.weight_decay:
@@ -73,7 +86,8 @@ def rule(formula: Callable[..., None]) -> Callable[..., None]:
         formula(self, prepared, *args, **named)
         for vector, old in kept:
             vector[...] = self.xp.where(update.control[SKIP] != 0, old, vector)
-        if update.shadow is not None: update.shadow[...] = update.theta
+        if update.shadow is not None:
+            update.shadow[...] = update.theta
 
     return run
 
@@ -83,11 +97,14 @@ class Updates(StepControl):
 
     def _prepared(self, update: Update) -> Update:
         """The same with g for ∇θ: c ∇θ, and the gradient of λ₂/2 ‖W‖₂² + λ₁ ‖W‖₁ for the matrices W."""
-        if update.control is not None: update = self._harmless(update)
+        if update.control is not None:
+            update = self._harmless(update)
         if update.l2 or update.l1:
             W, of_W = update.theta[: update.n_decayed], update.grad[: update.n_decayed]
-            if update.l2: of_W += update.l2 * W
-            if update.l1: of_W += update.l1 * self.xp.sign(W)
+            if update.l2:
+                of_W += update.l2 * W
+            if update.l1:
+                of_W += update.l1 * self.xp.sign(W)
         return update
 
     def _harmless(self, update: Update) -> Update:
@@ -163,7 +180,9 @@ class Updates(StepControl):
         theta -= rate * m / (self.xp.sqrt(v) / spread + eps)
 
     @rule
-    def nadam(self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float) -> None:
+    def nadam(
+        self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float
+    ) -> None:
         """Adam looking ahead: θ ← θ − η (μ_{t+1} m/(1 − Π_{t+1}) + (1 − μ_t) g/(1 − Π_t)) / (√v̂ + ε)
 
         μ_t = β₁ (1 − ½ 0.96^{tψ}), Π_t = Π_{i≤t} μ_i, which `advance_product` keeps.

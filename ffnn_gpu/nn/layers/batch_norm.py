@@ -29,7 +29,9 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         require_positive("eps of BatchNorm", self.eps)
         if not is_number(self.momentum) or not 0 < self.momentum <= 1:
-            raise ConfigurationError(f"momentum of BatchNorm must be above 0 and at most 1, not {self.momentum!r}")
+            raise ConfigurationError(
+                f"momentum of BatchNorm must be above 0 and at most 1, not {self.momentum!r}"
+            )
 
     def parameter_shapes(self, I: int) -> Shapes:
         return {"gain": (I,), "bias": (I,)}
@@ -50,14 +52,27 @@ class BatchNorm(Layer):
     def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
         if buf.xhat is None or backend.batch_rows(len(x)) == 0:
             mean, variance = p.running_mean, p.running_variance
-            return backend.batch_norm_inference(x, p.gain, p.bias, self.eps, out=buf.a, mean=mean, variance=variance)
+            return backend.batch_norm_inference(
+                x, p.gain, p.bias, self.eps, out=buf.a, mean=mean, variance=variance
+            )
         return backend.batch_norm(
-            x, p.gain, p.bias, self.eps,
-            out=buf.a, xhat=buf.xhat, rstd=buf.rstd, mean=buf.mean, variance=buf.variance,
-        )  # fmt: skip
+            x,
+            p.gain,
+            p.bias,
+            self.eps,
+            out=buf.a,
+            xhat=buf.xhat,
+            rstd=buf.rstd,
+            mean=buf.mean,
+            variance=buf.variance,
+        )
 
     def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
         rows = backend.batch_rows(len(da))
-        if rows:                                                                 # no rows have no statistics to learn from
-            backend.running_statistics(buf.mean, buf.variance, rows, self.momentum, p.running_mean, p.running_variance)
-        return backend.batch_norm_backward(da, p.gain, buf.xhat, buf.rstd, dgain=p.dgain, dbias=p.dbias, dx=buf.dx)
+        if rows:  # no rows have no statistics to learn from
+            backend.running_statistics(
+                buf.mean, buf.variance, rows, self.momentum, p.running_mean, p.running_variance
+            )
+        return backend.batch_norm_backward(
+            da, p.gain, buf.xhat, buf.rstd, dgain=p.dgain, dbias=p.dbias, dx=buf.dx
+        )

@@ -59,11 +59,16 @@ class Dense(Layer):
         return 2 * I * self.width + self.width
 
     def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
-        buf.x = x                                                                # all that backward needs besides a
-        return backend.affine(x, p.W, p.b if self.bias else None, self.phi, out=buf.a, s=buf.s)  # a = φ(x W + b)
+        buf.x = x  # all that backward needs besides a
+        return backend.affine(
+            x, p.W, p.b if self.bias else None, self.phi, out=buf.a, s=buf.s
+        )  # a = φ(x W + b)
 
     def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
-        delta = backend.activation_backward(da, buf.a, self.phi, s=buf.s)        # δ  = da ⊙ φ′(s), over da
-        backend.affine_gradients(buf.x, delta, dW=p.dW, db=p.db if self.bias else None)  # dW = xᵀ δ,  db = Σ_B δ
-        if buf.dx is None: return None                                           # nobody reads dx
-        return backend.gemm(delta, p.W.T, out=buf.dx)                            # dx = δ Wᵀ
+        delta = backend.activation_backward(da, buf.a, self.phi, s=buf.s)  # δ  = da ⊙ φ′(s), over da
+        backend.affine_gradients(
+            buf.x, delta, dW=p.dW, db=p.db if self.bias else None
+        )  # dW = xᵀ δ,  db = Σ_B δ
+        if buf.dx is None:
+            return None  # nobody reads dx
+        return backend.gemm(delta, p.W.T, out=buf.dx)  # dx = δ Wᵀ

@@ -31,10 +31,11 @@ class Dropout(Layer):
         return {"a": (B, I), "mask": (B, I)}
 
     def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
-        if buf.mask is None: return x
+        if buf.mask is None:
+            return x
         stream = buf.stream
         backend.dropout_mask(self.rate, stream.seed, stream.step, buf.number, stream.row, out=buf.mask)
-        return backend.dropout(x, buf.mask, out=buf.a)                           # a = x ⊙ m
+        return backend.dropout(x, buf.mask, out=buf.a)  # a = x ⊙ m
 
     def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
-        return backend.dropout(da, buf.mask, out=da)                             # dx = da ⊙ m
+        return backend.dropout(da, buf.mask, out=da)  # dx = da ⊙ m

@@ -40,4 +40,6 @@ class LayerNorm(Layer):
         return backend.layer_norm(x, p.gain, p.bias, self.eps, out=buf.a, xhat=buf.xhat, rstd=buf.rstd)
 
     def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
-        return backend.layer_norm_backward(da, p.gain, buf.xhat, buf.rstd, dgain=p.dgain, dbias=p.dbias, dx=buf.dx)
+        return backend.layer_norm_backward(
+            da, p.gain, buf.xhat, buf.rstd, dgain=p.dgain, dbias=p.dbias, dx=buf.dx
+        )

@@ -23,9 +23,13 @@ class Residual(Layer):
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))  # people write a list; frozen and hashable needs a tuple
+        object.__setattr__(
+            self, "layers", tuple(self.layers)
+        )  # people write a list; frozen and hashable needs a tuple
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
-            raise ConfigurationError(f"Residual takes a list of one or more layers, not {list(self.layers)!r}")
+            raise ConfigurationError(
+                f"Residual takes a list of one or more layers, not {list(self.layers)!r}"
+            )
 
     def output_width(self, I: int) -> int:
         width = I
@@ -42,7 +46,11 @@ class Residual(Layer):
         return {"layers": [layer.state_shapes(width) for layer, width in self._inside(I)]}
 
     def buffer_shapes(self, B: int, I: int) -> Shapes:
-        return {"a": (B, I), "dx": (B, I), "layers": [layer.buffer_shapes(B, width) for layer, width in self._inside(I)]}
+        return {
+            "a": (B, I),
+            "dx": (B, I),
+            "layers": [layer.buffer_shapes(B, width) for layer, width in self._inside(I)],
+        }
 
     def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, Any]:
         return {"layers": [layer.initial_values(rng, width) for layer, width in self._inside(I)]}
@@ -54,17 +62,19 @@ class Residual(Layer):
         f = x
         for layer, q, inner in zip(self.layers, p.layers, buf.layers, strict=True):
             f = layer.forward(backend, q, f, inner)
-        return backend.add(x, f, out=buf.a)                                      # a = x + f(x)
+        return backend.add(x, f, out=buf.a)  # a = x + f(x)
 
     def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
         if buf.dx is not None:
-            backend.copy(da, out=buf.dx)                                         # the layers inside overwrite da
+            backend.copy(da, out=buf.dx)  # the layers inside overwrite da
         df = da
         for layer, q, inner in reversed([*zip(self.layers, p.layers, buf.layers, strict=True)]):
             df = layer.backward(backend, q, df, inner)
-            if df is None: return None                                           # nobody reads dx
-        if buf.dx is None: return None
-        return backend.add(buf.dx, df, out=buf.dx)                               # dx = da + ∂f/∂xᵀ da
+            if df is None:
+                return None  # nobody reads dx
+        if buf.dx is None:
+            return None
+        return backend.add(buf.dx, df, out=buf.dx)  # dx = da + ∂f/∂xᵀ da
 
     def _inside(self, I: int) -> Iterator[tuple[Layer, int]]:
         for layer in self.layers:

@@ -64,7 +64,8 @@ def softmax_jacobian(z: Any, backend: Backend | None = None) -> Any:
     """
     backend = backend or Backend(np)
     z = backend.asarray(z)
-    if z.dtype.kind in "iub": z = backend.asarray(z, np.float64)
+    if z.dtype.kind in "iub":
+        z = backend.asarray(z, np.float64)
     if z.ndim != 2:
         raise ShapeError(f"z has {z.ndim} dimensions; softmax_jacobian reads (B, K) logits")
     return backend.softmax_jacobian(z)

@@ -54,11 +54,15 @@ class SoftmaxCrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
-            raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing!r}")
+            raise ConfigurationError(
+                f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing!r}"
+            )
         if self.class_weight is not None:
             object.__setattr__(self, "class_weight", tuple(float(v) for v in self.class_weight))
             if not all(0 <= v < float("inf") for v in self.class_weight):
-                raise ConfigurationError(f"class weights must be finite and at least 0, not {self.class_weight}")
+                raise ConfigurationError(
+                    f"class weights must be finite and at least 0, not {self.class_weight}"
+                )
 
     def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
         v = self._class_weight(backend, master(z.dtype))
@@ -74,7 +78,9 @@ class SoftmaxCrossEntropy(Loss):
 
     def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
         if self.class_weight is not None and len(self.class_weight) != O:
-            raise ShapeError(f"class_weight has {len(self.class_weight)} numbers; the network has {O} outputs")
+            raise ShapeError(
+                f"class_weight has {len(self.class_weight)} numbers; the network has {O} outputs"
+            )
         y = np.asarray(y)
         return class_indices(y, O) if y.ndim == 1 else distributions(y, O, dtype)
 

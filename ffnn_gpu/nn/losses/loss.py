@@ -33,7 +33,7 @@ class Loss:
         """
         if z.ndim != 2:
             raise ShapeError(f"z has shape {z.shape}; a loss reads a matrix (rows, outputs)")
-        if z.dtype.kind != "c" and not is_floating(z.dtype):                     # targets are rounded to z's dtype
+        if z.dtype.kind != "c" and not is_floating(z.dtype):  # targets are rounded to z's dtype
             raise DataError(f"z has dtype {z.dtype}; a loss reads the floating outputs of a network")
         if dz is not None and dz.shape != z.shape:
             raise ShapeError(f"dz has shape {dz.shape}; z has {z.shape}")
@@ -67,7 +67,9 @@ class Loss:
         return z
 
     def _on_device(self, backend: Backend, y: Any, z: Any) -> Any:
-        if backend.owns(y) and not isinstance(y, np.ndarray):  # on the GPU: looking at the values would wait for it
+        if backend.owns(y) and not isinstance(
+            y, np.ndarray
+        ):  # on the GPU: looking at the values would wait for it
             y = self.device_targets(backend, y, z.shape[1], master(z.dtype))
         else:
             y = backend.asarray(self.targets(y, z.shape[1], master(z.dtype)))

@@ -47,7 +47,8 @@ class PointwiseLoss(Loss):
             raise ConfigurationError(f"{self.name!r} is the name of a loss of this package; choose another")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.name in LOSSES: return loss, (self.name, self.alpha)             # its formulas are lambdas: no names
+        if self.name in LOSSES:
+            return loss, (self.name, self.alpha)  # its formulas are lambdas: no names
         return PointwiseLoss, tuple(getattr(self, entry.name) for entry in fields(self))
 
     def with_alpha(self, alpha: float) -> "PointwiseLoss":
@@ -77,7 +78,11 @@ class PointwiseLoss(Loss):
         return super().device_targets(backend, y.reshape(-1, 1) if y.ndim == 1 and O == 1 else y, O, dtype)
 
     def decide(self, z: np.ndarray) -> np.ndarray:
-        return z if self.threshold is None else np.where(z > self.threshold, self.decisions[1], self.decisions[0])
+        return (
+            z
+            if self.threshold is None
+            else np.where(z > self.threshold, self.decisions[1], self.decisions[0])
+        )
 
 
 def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable
@@ -89,7 +94,10 @@ def _huber(xp: Any, z: Any, y: Any, delta: float) -> Any:
     return xp.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
 
 
-LOG_FLOOR, PRODUCT_FLOOR = -100.0, 1e-12  # of log p, and of p(1 − p): finite values, gradients that are not 0 when wrong
+LOG_FLOOR, PRODUCT_FLOOR = (
+    -100.0,
+    1e-12,
+)  # of log p, and of p(1 − p): finite values, gradients that are not 0 when wrong
 
 
 def _log(xp: Any, p: Any) -> Any:  # log p, at least −100, silent at p = 0
@@ -120,12 +128,14 @@ poisson = PointwiseLoss(  # ℓ = e^z − y z: minus the log likelihood of count
 binary_cross_entropy = PointwiseLoss(  # ℓ = −y log p − (1 − y) log(1 − p), on probabilities p
     "binary_cross_entropy", _bce, _bce_slope, unit_interval, threshold=0.5
 )
-binary_cross_entropy_with_logits = PointwiseLoss(  # ℓ = log(1 + e^z) − z y, as softplus writes it: nothing overflows
-    "binary_cross_entropy_with_logits",
-    lambda xp, z, y, _: softplus.value(xp, z) - z * y,
-    lambda xp, z, y, _: sigmoid.value(xp, z) - y,
-    unit_interval,
-    threshold=0.0,
+binary_cross_entropy_with_logits = (
+    PointwiseLoss(  # ℓ = log(1 + e^z) − z y, as softplus writes it: nothing overflows
+        "binary_cross_entropy_with_logits",
+        lambda xp, z, y, _: softplus.value(xp, z) - z * y,
+        lambda xp, z, y, _: sigmoid.value(xp, z) - y,
+        unit_interval,
+        threshold=0.0,
+    )
 )
 hinge = PointwiseLoss(  # ℓ = max(0, 1 − y z), y = ±1
     "hinge",
@@ -156,5 +166,6 @@ def loss(name: str, alpha: float = 0.0) -> Loss:
     if name not in LOSSES:
         raise ConfigurationError(f"no loss is called {name!r}; there are {', '.join(LOSSES)}")
     found = LOSSES[name]
-    if not alpha or not isinstance(found, PointwiseLoss) or alpha == found.alpha: return found
+    if not alpha or not isinstance(found, PointwiseLoss) or alpha == found.alpha:
+        return found
     return found.with_alpha(alpha)

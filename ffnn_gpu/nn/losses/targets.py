@@ -34,7 +34,9 @@ def distributions(y: np.ndarray, C: int, dtype: Any) -> np.ndarray:
     """y (B, C) as target distributions: nothing negative, each row summing to 1. Raises ShapeError or DataError."""
     y = _numbers(y)
     if y.ndim != 2 or y.shape[1] != C:
-        raise ShapeError(f"y has shape {y.shape}; the network has {C} outputs, so targets are (rows,) or (rows, {C})")
+        raise ShapeError(
+            f"y has shape {y.shape}; the network has {C} outputs, so targets are (rows,) or (rows, {C})"
+        )
     require_finite(np, y, "y")
     if (y < 0).any():
         raise DataError(f"row {int(np.argwhere(y < 0)[0][0])} of y holds a negative probability")
@@ -78,7 +80,9 @@ def nonnegative(y: np.ndarray) -> None:
 def unit_interval(y: np.ndarray) -> None:
     """Probabilities. Raises DataError."""
     if len(y) and (y.min() < 0 or y.max() > 1):
-        raise DataError(f"y ranges from {y.min()} to {y.max()}; binary cross-entropy reads targets from 0 to 1")
+        raise DataError(
+            f"y ranges from {y.min()} to {y.max()}; binary cross-entropy reads targets from 0 to 1"
+        )
 
 
 def in_set(*allowed: float) -> Callable[[np.ndarray], None]:

@@ -30,7 +30,8 @@ class GlobalBatch:
 
     def run_step(self, code: Callable[..., Any], network: Any, *args: Any) -> Any:
         """As Backend's; never a recording where a layer keeps statistics, which would be those of this rank's rows."""
-        if len(network.params.state): return code(network, *args)
+        if len(network.params.state):
+            return code(network, *args)
         return self._backend.run_step(code, network, *args)
 
     def batch_rows(self, here: int) -> int:
@@ -39,7 +40,16 @@ class GlobalBatch:
 
     @in_float32("out", "xhat", "rstd", "mean", "variance")
     def batch_norm(
-        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
+        self,
+        x: Any,
+        gain: Any,
+        bias: Any,
+        eps: float,
+        out: Any,
+        xhat: Any,
+        rstd: Any,
+        mean: Any,
+        variance: Any,
     ) -> Any:
         """As Backend's, formula above."""
         kind = wide(x.dtype)
@@ -61,7 +71,8 @@ class GlobalBatch:
         sums = self._backend.zeros((2, da.shape[1]), kind)
         sums[0], sums[1] = da.sum(axis=0, dtype=kind), (da * xhat).sum(axis=0, dtype=kind)
         dbias[...], dgain[...] = sums[0], sums[1]
-        if dx is None: return None
+        if dx is None:
+            return None
         means = self._sum(sums) * gain / self.rows
         dx[...] = (da * gain - means[0] - xhat * means[1]) * rstd
         return dx

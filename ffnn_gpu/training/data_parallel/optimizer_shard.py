@@ -48,15 +48,22 @@ class Shard:
         self.bounds = cuts(len(params.theta), communicator.size, unit)
         start, stop = self.bounds[communicator.rank : communicator.rank + 2]
         self.backend: Any = NormOverRanks(params.backend, communicator)
-        self.dtype, self.step, self.state, self.loss_scale = params.dtype, params.step, params.state, params.loss_scale
+        self.dtype, self.step, self.state, self.loss_scale = (
+            params.dtype,
+            params.step,
+            params.state,
+            params.loss_scale,
+        )
         self.mine = slice(start, stop)
         self.theta, self.grad = params.theta[self.mine], params.grad[self.mine]
         self.shadow = None if params.shadow is None else params.shadow[self.mine]
         self.n_decayed = min(max(params.n_decayed - start, 0), stop - start)
-        if (start, stop) not in params.pieces: params.pieces = {(start, stop): WeakKeyDictionary()}
+        if (start, stop) not in params.pieces:
+            params.pieces = {(start, stop): WeakKeyDictionary()}
         self.optimizer_states = params.pieces[start, stop]
         whole = params.optimizer_states.pop(optimizer, None)
-        if whole is not None: self.optimizer_states[optimizer] = self._piece_of(whole, optimizer)
+        if whole is not None:
+            self.optimizer_states[optimizer] = self._piece_of(whole, optimizer)
 
     def update(self, optimizer: Optimizer, lr: Any) -> None:
         """One update of the whole θ: sums of this piece's gradient, the rule, everybody's new piece."""

@@ -57,7 +57,12 @@ class SharedStep:
     """
 
     def __init__(
-        self, communicator: Communicator, network: Network, shard: Shard | None, global_statistics: bool, riders: int
+        self,
+        communicator: Communicator,
+        network: Network,
+        shard: Shard | None,
+        global_statistics: bool,
+        riders: int,
     ) -> None:
         self.communicator, self.shard = communicator, shard
         self._batch = GlobalBatch(network.backend, communicator) if global_statistics else None
@@ -69,7 +74,8 @@ class SharedStep:
         """One update of θ for the j-th chosen minibatch of n rows; returns its L and N."""
         backend, params = run.network.backend, run.network.params
         value, weight = self._whole(run, j, n) if run.accumulate == 1 else self._accumulated(run, j, n)
-        if self._batch is None and len(params.state): self._average(backend, params.state)   # before the optimizer does
+        if self._batch is None and len(params.state):
+            self._average(backend, params.state)  # before the optimizer does
         if self.shard is None:
             self.communicator.all_reduce(params.grad)
             backend.run_step(update, run.network, None, run.optimizer, None, None, run.ws, None, lr)
@@ -93,7 +99,7 @@ class SharedStep:
             weight = self.sums[WEIGHT] + 0.0
             backend.add_scaled(total, grad, weight)
             value, N = value + self.sums[LOSS], N + weight
-        somewhere = N + (N == 0)                                                 # all weights zero: no gradient
+        somewhere = N + (N == 0)  # all weights zero: no gradient
         backend.copy(total, out=grad)
         backend.scale(grad, 1 / somewhere)
         return value / somewhere, N
@@ -106,10 +112,11 @@ class SharedStep:
         data.gather(j, n, part)
         x, y, w = data.x[:m], data.y[:m], None if data.weight is None else data.weight[:m]
         ws = run.ws.first(m)
-        ws.stream.row = part.start                                               # dropout: bits of the whole batch's rows
-        if self._batch is not None: self._batch.rows = stop - start
+        ws.stream.row = part.start  # dropout: bits of the whole batch's rows
+        if self._batch is not None:
+            self._batch.rows = stop - start
         weight = run.loss.total_weight(backend, y, w)
-        if _counts_rows(run.loss, weight):                                       # then Σ N is known: the rows of all
+        if _counts_rows(run.loss, weight):  # then Σ N is known: the rows of all
             backend.write(self._share, 0, weight / (stop - start))
             part_of = share_of_gradient, network, run.loss.evaluate, None, x, y, ws, None, self._share
             return self._sum(network.backend.run_step(*part_of), weight)

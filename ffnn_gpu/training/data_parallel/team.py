@@ -46,21 +46,27 @@ class DataParallel:
         require_positive_int("check_every", self.check_every)
         require_positive("checkpoint_limit", self.checkpoint_limit)
         if self.batch_norm not in ("global", "local"):
-            raise ConfigurationError(f"batch_norm of DataParallel is 'global' or 'local', not {self.batch_norm!r}")
+            raise ConfigurationError(
+                f"batch_norm of DataParallel is 'global' or 'local', not {self.batch_norm!r}"
+            )
 
     @classmethod
     def of(cls, given: Any) -> "DataParallel":
         """A DataParallel as it is, a communicator with the defaults, None for one process. Raises ConfigurationError."""
-        if isinstance(given, cls): return given
-        if given is None: return cls(Single())
+        if isinstance(given, cls):
+            return given
+        if given is None:
+            return cls(Single())
         if not all(hasattr(given, name) for name in ("rank", "size", "all_reduce")):
-            raise ConfigurationError(f"communicator must be what ffnn_gpu.distributed.communicator() returns, not {given!r}")
+            raise ConfigurationError(
+                f"communicator must be what ffnn_gpu.distributed.communicator() returns, not {given!r}"
+            )
         return cls(given)
-
 
     def together(self, check: Callable[[], Found]) -> Found:
         """What check() finds. Where it raises on some ranks, DataError on the others too: each looked at rows of its own."""
-        if self.communicator.size == 1: return check()
+        if self.communicator.size == 1:
+            return check()
         failed = np.zeros(self.communicator.size, np.int64)
         try:
             return check()
@@ -84,13 +90,19 @@ class Team:
         step: one update of θ from every rank's part of a minibatch.
     """
 
-    def __init__(self, plan: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool) -> None:
+    def __init__(
+        self, plan: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool
+    ) -> None:
         self.plan, self.communicator, self.optimizer = plan, plan.communicator, optimizer
         self.rank, self.size = self.communicator.rank, self.communicator.size
         _require_gpu_of_rank(network, self.communicator)
-        self.shard = Shard(network.params, self.communicator, optimizer) if shard_optimizer and self.size > 1 else None
+        self.shard = (
+            Shard(network.params, self.communicator, optimizer) if shard_optimizer and self.size > 1 else None
+        )
         self.params: Any = network.params if self.shard is None else self.shard
-        self.step = SharedStep(self.communicator, network, self.shard, plan.batch_norm == "global", len(SIGNALS))
+        self.step = SharedStep(
+            self.communicator, network, self.shard, plan.batch_norm == "global", len(SIGNALS)
+        )
         self._noted: Any = None
         self._heard: int | None = None
 
@@ -106,12 +118,14 @@ class Team:
 
     def tell(self, backend: Any) -> None:
         """Before a launch of steps: what this rank has heard goes along with the sums of its losses."""
-        if self.size == 1 or self._noted.signal is None: return
+        if self.size == 1 or self._noted.signal is None:
+            return
         backend.write(self.step.mine, WEIGHT + 1 + SIGNALS.index(self._noted.signal), 1)
 
     def hear(self, backend: Any) -> None:
         """After it: what any rank has heard. Waits for the device, because every rank must stop after the same step."""
-        if self.size == 1: return
+        if self.size == 1:
+            return
         self.communicator.wait()
         heard = backend.to_host(self.step.sums)[WEIGHT + 1 :].tolist()
         self._heard = next((number for number, ranks in zip(SIGNALS, heard, strict=True) if ranks), None)
@@ -135,27 +149,38 @@ class Team:
 
     def require_agreement(self, run: Any, settings: Mapping[str, Any] | None = None) -> None:
         """Raise DivergedRanksError, on every rank, unless θ, the learning rate, the step and the settings agree."""
-        if self.size == 1: return
+        if self.size == 1:
+            return
         params, to_host = run.network.params, run.network.backend.to_host
         if settings:
             # The version first, because another one may compare other things.
-            require_agreement(self.communicator, {"the package's version": __version__, "what is compared": [*settings]})
-        require_agreement(self.communicator, {**(settings or {}),
-            "the parameters": to_host(params.theta), "the running statistics": to_host(params.state),
-            "the learning rate": (self.optimizer.lr, run.lr_factor),
-            "the step": (run.steps_done, int(to_host(params.step)[0])),
-        }, "" if settings or self.shard is not None else UNLIKE)  # fmt: skip
+            require_agreement(
+                self.communicator, {"the package's version": __version__, "what is compared": [*settings]}
+            )
+        require_agreement(
+            self.communicator,
+            {
+                **(settings or {}),
+                "the parameters": to_host(params.theta),
+                "the running statistics": to_host(params.state),
+                "the learning rate": (self.optimizer.lr, run.lr_factor),
+                "the step": (run.steps_done, int(to_host(params.step)[0])),
+            },
+            "" if settings or self.shard is not None else UNLIKE,
+        )
 
     def compare(self, run: Any, before: int) -> None:
         """`require_agreement` where the steps since step `before` passed a multiple of `check_every`."""
         every = self.plan.check_every
-        if self.size > 1 and run.steps_done // every != before // every: self.require_agreement(run)
+        if self.size > 1 and run.steps_done // every != before // every:
+            self.require_agreement(run)
 
     # ------------------------------------------------------------------ what one rank does for all
 
     def alone(self, write: Callable[[], None]) -> None:
         """write() on rank 0, while the others wait. Raises what it raises there, or CheckpointError if it takes too long."""
-        if self.rank == 0: self.params.backend.synchronize()                     # its thread knows nothing of our streams
+        if self.rank == 0:
+            self.params.backend.synchronize()  # its thread knows nothing of our streams
         from_first(self.communicator, write, self.plan.checkpoint_limit)
 
     def evaluate(self, network: Network, loss: Any, data: Samples, metrics: Any) -> dict[str, float]:

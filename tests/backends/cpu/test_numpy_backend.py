@@ -34,7 +34,14 @@ from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 
 REFERENCE = Backend()
-RULES = {"sgd", "rmsprop", "adagrad", "adam", "nadam", "lion"}  # tests/backends/reference/test_updates.py, and exactly below
+RULES = {
+    "sgd",
+    "rmsprop",
+    "adagrad",
+    "adam",
+    "nadam",
+    "lion",
+}  # tests/backends/reference/test_updates.py, and exactly below
 NORMS = {"layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward"}
 RECORDED = {"run_step", "run_forward"}  # tests/backends/cpu/recording/test_recorded_step.py
 BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
@@ -48,7 +55,8 @@ SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 def fast(request):
     """Each backend of the CPU; the compiled one only where Numba is."""
     made = request.param()
-    if request.param is NumbaBackend and made.loops is None: pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+    if request.param is NumbaBackend and made.loops is None:
+        pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
     return made
 
 
@@ -58,7 +66,9 @@ def random(shape, dtype, seed=0):
 
 @pytest.mark.parametrize(("kind", "tested"), [(NumpyBackend, TESTED), (NumbaBackend, COMPILED)])
 def test_every_override_is_tested_here(kind, tested):
-    overridden = {name for name, member in vars(kind).items() if inspect.isfunction(member) and not name.startswith("_")}
+    overridden = {
+        name for name, member in vars(kind).items() if inspect.isfunction(member) and not name.startswith("_")
+    }
     assert overridden == tested, "an override was added or removed; hold it to the reference in this file"
 
 
@@ -66,7 +76,12 @@ def test_every_override_is_tested_here(kind, tested):
 def test_empty_is_aligned_to_256_bytes(fast, dtype, shape):
     for _ in range(20):
         array = fast.empty(shape, np.dtype(dtype))
-        assert array.shape == shape and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
+        assert (
+            array.shape == shape
+            and array.dtype == dtype
+            and array.flags.c_contiguous
+            and array.flags.writeable
+        )
         assert not array.size or array.ctypes.data % 256 == 0
         assert not array.size or fast.empty(shape, np.dtype(dtype), lane=1).ctypes.data % 256 == 0
     assert fast.empty((3,), np.int64).dtype == np.int64
@@ -74,7 +89,9 @@ def test_empty_is_aligned_to_256_bytes(fast, dtype, shape):
 
 def test_output_is_empty_s_but_for_the_place(fast, dtype):
     array = fast.output((3, 5), np.dtype(dtype))
-    assert array.shape == (3, 5) and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
+    assert (
+        array.shape == (3, 5) and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -135,7 +152,9 @@ def test_one_value_that_is_not_finite_is_found(fast, dtype, bad, place):
         fast.require_finite(array, "x", np.dtype(dtype))
         array[divmod(place, 7)] = bad
         assert fast.all_finite(array) is False
-        with pytest.raises(DataError, match=rf"1 values that are not finite; .* at index \({place // 7}, {place % 7}\)"):
+        with pytest.raises(
+            DataError, match=rf"1 values that are not finite; .* at index \({place // 7}, {place % 7}\)"
+        ):
             fast.require_finite(array, "x", np.dtype(dtype))
 
 
@@ -186,44 +205,74 @@ def test_activation_overrides_work_in_place(fast, name):
 @pytest.mark.parametrize("extras", [(0.0, 0.0, 0.0), (0.1, 0.2, 0.3)], ids=["bare", "penalties"])
 def test_rules_are_the_reference_s(fast, dtype, rule, control, mixed, extras, monkeypatch):
     """Bit by bit in pieces of NumPy's, and with a copy of θ in 16 bits; a loop multiplies by 1/√(1 − β₂ᵗ), not divides."""
-    monkeypatch.setattr(numpy_backend, "BLOCK", 16_384)                          # so there are pieces, the last not whole
-    names = [name for name in inspect.signature(getattr(Backend, rule)).parameters if name not in ("self", "update")]
-    constants = {"momentum": 0.9, "nesterov": True, "rho": 0.9, "eps": 1e-8, "beta1": 0.9, "beta2": 0.99, "psi": 0.004}
+    monkeypatch.setattr(numpy_backend, "BLOCK", 16_384)  # so there are pieces, the last not whole
+    names = [
+        name
+        for name in inspect.signature(getattr(Backend, rule)).parameters
+        if name not in ("self", "update")
+    ]
+    constants = {
+        "momentum": 0.9,
+        "nesterov": True,
+        "rho": 0.9,
+        "eps": 1e-8,
+        "beta1": 0.9,
+        "beta2": 0.99,
+        "psi": 0.004,
+    }
     found = []
     for each in (fast, REFERENCE):
         given = {name: random(40_000, dtype, k) ** 2 for k, name in enumerate(("theta", "grad", *names))}
         shadow = given["theta"].astype(np.float16) if mixed else None
         update = Update(
-            given["theta"], given["grad"], np.array([3.0, 0.1, 0.7]), 20_000, *extras,
-            None if control is None else np.array(control, np.float64), shadow,
-        )  # fmt: skip
+            given["theta"],
+            given["grad"],
+            np.array([3.0, 0.1, 0.7]),
+            20_000,
+            *extras,
+            None if control is None else np.array(control, np.float64),
+            shadow,
+        )
         getattr(each, rule)(update, *(constants.get(name, given[name]) for name in names))
         del given["grad"]  # either may overwrite it
         found.append(given | {"shadow": shadow} if mixed else given)
     looped = isinstance(fast, NumbaBackend) and not mixed
     for name, got in found[0].items():
-        if looped: assert_close(got, found[1][name], tolerance("product", dtype), name)
-        else: np.testing.assert_array_equal(got, found[1][name], err_msg=name)
+        if looped:
+            assert_close(got, found[1][name], tolerance("product", dtype), name)
+        else:
+            np.testing.assert_array_equal(got, found[1][name], err_msg=name)
 
 
 def test_nan_passes_through_both(fast, dtype):
     for name in ("identity", "relu", "tanh"):
-        assert all(np.isnan(each.activate(np.full((1, 1), np.nan, dtype), ACTIVATIONS[name])) for each in (fast, REFERENCE))
+        assert all(
+            np.isnan(each.activate(np.full((1, 1), np.nan, dtype), ACTIVATIONS[name]))
+            for each in (fast, REFERENCE)
+        )
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_affine_agrees_with_the_reference(fast, dtype, shape, name, bias):
-    x, W, b = random((shape[0], 11), dtype), random((11, shape[1]), dtype, 1), random(shape[1:], dtype, 2) if bias else None
+    x, W, b = (
+        random((shape[0], 11), dtype),
+        random((11, shape[1]), dtype, 1),
+        random(shape[1:], dtype, 2) if bias else None,
+    )
     phi, found = ACTIVATIONS[name], []
     for each in (fast, REFERENCE):
-        out, s = np.full(shape, np.nan, dtype), np.full(shape, np.nan, dtype) if phi.needs_input or not bias else None
+        out, s = (
+            np.full(shape, np.nan, dtype),
+            np.full(shape, np.nan, dtype) if phi.needs_input or not bias else None,
+        )
         assert each.affine(x, W, b, phi, out, s) is out
         found.append((out, s))
     scale = abs(x) @ abs(W) + 1
     for (got, want), what in zip(zip(*found, strict=True), ("a", "s"), strict=True):
-        if want is not None: assert_close(got, want, tolerance("product", dtype, K=11), what, scale=scale)
+        if want is not None:
+            assert_close(got, want, tolerance("product", dtype, K=11), what, scale=scale)
 
 
 @pytest.mark.parametrize("n", [0, 1, 15, 16, 17, 40_000])
@@ -232,7 +281,8 @@ def test_squared_norm_and_average_agree_with_the_reference(fast, dtype, n):
     assert fast.squared_norm(g).dtype == np.float64
     np.testing.assert_allclose(fast.squared_norm(g), REFERENCE.squared_norm(g), rtol=1e-13)
     means = [g.copy(), g.copy()]
-    for each, mean in zip((fast, REFERENCE), means, strict=True): each.average(mean, values, 0.9)
+    for each, mean in zip((fast, REFERENCE), means, strict=True):
+        each.average(mean, values, 0.9)
     assert_close(*means, tolerance("product", dtype))
 
 
@@ -251,22 +301,29 @@ def test_dropout_is_the_reference_bit_for_bit(fast, shape, rate, dtype):
 def test_sixteen_bits_are_the_reference_bit_for_bit(fast, dtype):
     kind, found = fast.dtype(dtype), []
     for each in (fast, REFERENCE):
-        x, W, b, a = (random(shape, "float64", k).astype(kind) for k, shape in enumerate([(5, 4), (4, 3), (3,), (5, 3)]))
+        x, W, b, a = (
+            random(shape, "float64", k).astype(kind) for k, shape in enumerate([(5, 4), (4, 3), (3,), (5, 3)])
+        )
         out = each.affine(x, W, b, ACTIVATIONS["relu"], np.empty((5, 3), kind))
         da = each.activation_backward(a, out, ACTIVATIONS["relu"])
         dz = np.empty((5, 3), np.float32)
         value = each.softmax_cross_entropy(out, np.arange(5) % 3, None, None, 0.0, dz)
-        found.append([out, da, dz, value, each.dropout_mask(0.5, 1, np.array([1]), 0, 0, np.empty((5, 3), kind))])
-    for got, want in zip(*found, strict=True): np.testing.assert_array_equal(got, want)
+        found.append(
+            [out, da, dz, value, each.dropout_mask(0.5, 1, np.array([1]), 0, 0, np.empty((5, 3), kind))]
+        )
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_numba_that_cannot_be_imported_is_done_without(monkeypatch, dtype):
-    import ffnn_gpu.backends.choice
+    import ffnn_gpu.backends.cpu
 
-    monkeypatch.setitem(sys.modules, "ffnn_gpu.backends.cpu.loops", None)                  # the import raises ImportError
-    monkeypatch.delattr(ffnn_gpu.backends.choice, "compiled", raising=False)
+    monkeypatch.setitem(sys.modules, "ffnn_gpu.backends.cpu.loops", None)  # the import raises ImportError
+    monkeypatch.delattr(ffnn_gpu.backends.cpu, "loops", raising=False)
     made = NumbaBackend()
-    got, want = (each.dropout_mask(0.5, 0, np.array([0]), 0, 0, np.empty((3, 5), dtype)) for each in (made, REFERENCE))
+    got, want = (
+        each.dropout_mask(0.5, 0, np.array([0]), 0, 0, np.empty((3, 5), dtype)) for each in (made, REFERENCE)
+    )
     np.testing.assert_array_equal(got, want)
     assert made.loops is None
 
@@ -299,7 +356,13 @@ def test_normalization_agrees_with_the_reference(fast, dtype, kind, shape):
     K = shape[0] * shape[1]
     for number, (got, want) in enumerate(zip(*found, strict=True)):
         floor = np.abs(found[1][-1]).max() if number == len(found[0]) - 1 else 1
-        assert_close(got, want, tolerance("network", dtype, K), f"result {number}", scale=max(np.abs(want).max(), floor))
+        assert_close(
+            got,
+            want,
+            tolerance("network", dtype, K),
+            f"result {number}",
+            scale=max(np.abs(want).max(), floor),
+        )
     if kind == "layer_norm":
         inferred = fast.layer_norm(x, gain, bias, 1e-5, np.empty(shape, dtype), None, None)
         np.testing.assert_array_equal(inferred, found[0][0])
@@ -308,11 +371,21 @@ def test_normalization_agrees_with_the_reference(fast, dtype, kind, shape):
 def test_arrays_that_fit_are_taken_as_they_are(fast):
     x = random((5, 3), "float32")
     assert fast.asarray(x) is x and fast.asarray(x, np.float32) is x
-    for other in (x.T, x.astype(np.float64), x.tolist(), x[::2], x.astype("f4").view(type("Sub", (np.ndarray,), {}))):
+    for other in (
+        x.T,
+        x.astype(np.float64),
+        x.tolist(),
+        x[::2],
+        x.astype("f4").view(type("Sub", (np.ndarray,), {})),
+    ):
         made = fast.asarray(other, np.float32)
         assert type(made) is np.ndarray and made.flags.c_contiguous and made.dtype == np.float32
         np.testing.assert_array_equal(made, np.asarray(other, np.float32))
-    assert fast.asarray(np.arange(3), np.float64).dtype == fast.asarray(np.arange(3), np.dtype("f8")).dtype == np.float64
+    assert (
+        fast.asarray(np.arange(3), np.float64).dtype
+        == fast.asarray(np.arange(3), np.dtype("f8")).dtype
+        == np.float64
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
@@ -322,7 +395,8 @@ def test_numbers_that_are_not_finite_in_the_type_are_refused_by_the_reference_s_
     x[2, 1] = bad
     told = []
     for each in (fast, REFERENCE):
-        with pytest.raises(DataError) as caught: each.require_finite(x, "x", np.dtype(np.float32))
+        with pytest.raises(DataError) as caught:
+            each.require_finite(x, "x", np.dtype(np.float32))
         told.append(str(caught.value))
     assert told[0] == told[1] and "(2, 1)" in told[0]
 
@@ -332,19 +406,31 @@ LAYERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("optimizer", [
-    SGD(), SGD(momentum=0.9, l2=0.1, clip_norm=1.0), Adam(ema=0.9), AdamW(), RMSprop(momentum=0.5), Adagrad(l1=0.1),
-    Nadam(), Lion(),
-], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGD(),
+        SGD(momentum=0.9, l2=0.1, clip_norm=1.0),
+        Adam(ema=0.9),
+        AdamW(),
+        RMSprop(momentum=0.5),
+        Adagrad(l1=0.1),
+        Nadam(),
+        Lion(),
+    ],
+    ids=repr,
+)
 def test_compiled_steps_allocate_nothing_that_grows_with_the_network(optimizer):
     """Python's own objects take a few kilobytes; the smallest of the arrays here has 160,000 bytes."""
     backend = NumbaBackend()
-    if backend.loops is None: pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+    if backend.loops is None:
+        pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
     network = Network(200, LAYERS, backend)
     x, y, ws = random((200, 200), "float32"), np.arange(200) % 10, network.workspace(200)
 
     def steps(n):
-        for _ in range(n): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+        for _ in range(n):
+            train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
 
     steps(3)
     tracemalloc.start()
@@ -357,7 +443,9 @@ def test_compiled_steps_allocate_nothing_that_grows_with_the_network(optimizer):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-@pytest.mark.parametrize("optimizer", [SGD(0.1, 0.9), Adam(clip_norm=0.1, ema=0.9), Nadam(), Lion(l1=0.1)], ids=repr)
+@pytest.mark.parametrize(
+    "optimizer", [SGD(0.1, 0.9), Adam(clip_norm=0.1, ema=0.9), Nadam(), Lion(l1=0.1)], ids=repr
+)
 def test_ten_steps_of_both_backends_of_the_cpu_are_the_reference_s(optimizer, dtype):
     layers = [Dense(9, relu), LayerNorm(), Dropout(0.2), Dense(8, tanh), BatchNorm(), Dense(3)]
     network = Network(6, layers, "numpy", dtype)
@@ -370,13 +458,15 @@ def test_ten_steps_of_both_backends_of_the_cpu_are_the_reference_s(optimizer, dt
 def test_class_index_out_of_range_overwrites_no_memory(fast, label):
     guard = np.full((9, 3), 7, np.float32)
     z, y = random((3, 3), "float32"), np.array([0, label, 1])
-    with pytest.raises(IndexError): fast.softmax_cross_entropy(z, y, None, None, 0.0, guard[3:6])
+    with pytest.raises(IndexError):
+        fast.softmax_cross_entropy(z, y, None, None, 0.0, guard[3:6])
     assert (guard[:3] == 7).all() and (guard[6:] == 7).all()
 
 
 def test_fewer_class_indices_than_rows_are_not_read_past_their_end():
     made = NumbaBackend()
-    if made.loops is None: pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+    if made.loops is None:
+        pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
     with pytest.raises(ValueError, match="one class index for each row"):
         made.softmax_cross_entropy(random((3, 3), "float32"), np.array([0, 1]), None, None, 0.0, None)
 
@@ -396,14 +486,18 @@ def test_types_without_a_loop_are_the_reference_s(fast, dtype):
         value = each.softmax_cross_entropy(out, np.array([0, 1, 1, 0]), None, None, 0.0, dz)
         sums = each.column_sum(dz, np.empty(2, dtype))
         found.append([out, each.activation_backward(dz.copy(), out, relu), dz, value, sums])
-    for got, want in zip(*found, strict=True): np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    for got, want in zip(*found, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("error", [OSError(27, "File too large"), EOFError("Ran out of input"), RuntimeError("no locator")])
+@pytest.mark.parametrize(
+    "error", [OSError(27, "File too large"), EOFError("Ran out of input"), RuntimeError("no locator")]
+)
 def test_numba_that_cannot_keep_or_read_what_it_compiled_is_done_without(monkeypatch, error):
     compiled = pytest.importorskip("ffnn_gpu.backends.cpu.loops")
 
-    def broken(*args): raise error
+    def broken(*args):
+        raise error
 
     monkeypatch.setattr(compiled, "add_bias", broken)
     assert NumbaBackend().loops is None
@@ -412,4 +506,5 @@ def test_numba_that_cannot_keep_or_read_what_it_compiled_is_done_without(monkeyp
 def test_underflow_of_an_average_is_silent(fast, dtype):
     tiny = np.full(3, np.finfo(dtype).tiny, dtype)
     with np.errstate(all="raise"):
-        for each in (fast, REFERENCE): each.average(tiny.copy(), tiny / 2, 0.999)
+        for each in (fast, REFERENCE):
+            each.average(tiny.copy(), tiny / 2, 0.999)

@@ -56,7 +56,8 @@ def weight_gradient(lt, cupy, B, I, O, dtype, wide, with_bias):
     dW, db = cupy.empty((I, O), wide), cupy.empty((O,), wide)
     lt.product(x.T, delta, out=dW, bias_gradient=db if with_bias else None)
     assert_close(dW, x.values.T @ delta.values)
-    if with_bias: assert_close(db, delta.values.sum(axis=0))
+    if with_bias:
+        assert_close(db, delta.values.sum(axis=0))
 
 
 def input_gradient(lt, cupy, B, I, O, dtype):

@@ -65,7 +65,8 @@ class _Module:
         if isinstance(argument, StrictArray):
             self.cupy.check(argument)
             return argument.host
-        if isinstance(argument, np.generic): return 0 if argument is NULL else argument
+        if isinstance(argument, np.generic):
+            return 0 if argument is NULL else argument
         raise Refusal(f"{argument!r} as an argument of a kernel")
 
 
@@ -80,13 +81,19 @@ class CupyWithCublasLt(EmulatedCupy):
     stream = property(lambda self: self.cuda.get_current_stream())
 
     def __init__(self, *args, **kwargs):
-        self.blocks, self.device_of = weakref.WeakValueDictionary(), {}  # address → the memory it lies in, its device
+        self.blocks, self.device_of = (
+            weakref.WeakValueDictionary(),
+            {},
+        )  # address → the memory it lies in, its device
         super().__init__(*args, **kwargs)
         self.bindings = FakeCublasLt(self)
         self.cuda.Device.compute_capability = "80"
         self.cuda.runtime.getDeviceProperties = lambda index: {"name": f"Paper {index}".encode()}
         self.cuda.runtime.driverGetVersion = lambda: 13000
-        self.cuda.Event, self.cuda.get_elapsed_time = lambda: Event(self), lambda start, stop: stop.time - start.time
+        self.cuda.Event, self.cuda.get_elapsed_time = (
+            lambda: Event(self),
+            lambda start, stop: stop.time - start.time,
+        )
 
     def load_bindings(self):
         return self.bindings
@@ -109,5 +116,7 @@ class CupyWithCublasLt(EmulatedCupy):
             if start <= pointer and pointer + size <= start + whole.nbytes - 512:
                 assert self.device_of[start] == self._state().devices[-1], "an array of another device"
                 flat = np.frombuffer((ctypes.c_char * size).from_address(pointer), storage)
-                return np.lib.stride_tricks.as_strided(flat, (rows, columns), (storage.itemsize, ld * storage.itemsize))
+                return np.lib.stride_tricks.as_strided(
+                    flat, (rows, columns), (storage.itemsize, ld * storage.itemsize)
+                )
         raise IndexError(f"illegal address: {size} bytes at {pointer:#x} lie in no allocation")

@@ -26,20 +26,38 @@ COMPUTE = {68: "float32", 70: "float64", 77: "float32"}
 TF32 = 77
 WORKSPACE = 1 * 2**20  # bytes that the algorithms here ask for
 
-Epilogue = IntEnum("Epilogue", {
-    "DEFAULT": 1, "RELU": 2, "BIAS": 4, "RELU_BIAS": 6, "GELU": 32, "GELU_BIAS": 36, "BGRADA": 256, "BGRADB": 512,
-})  # fmt: skip
-MatmulDescAttribute = IntEnum("MatmulDescAttribute", {
-    "TRANSA": 3, "TRANSB": 4, "EPILOGUE": 7, "BIAS_POINTER": 8, "BIAS_DATA_TYPE": 26,
-})  # fmt: skip
-MatmulPreferenceAttribute = IntEnum("MatmulPreferenceAttribute", {
-    "MAX_WORKSPACE_BYTES": 1, "MIN_ALIGNMENT_A_BYTES": 5, "MIN_ALIGNMENT_B_BYTES": 6, "MIN_ALIGNMENT_C_BYTES": 7,
-    "MIN_ALIGNMENT_D_BYTES": 8,
-})  # fmt: skip
+Epilogue = IntEnum(
+    "Epilogue",
+    {
+        "DEFAULT": 1,
+        "RELU": 2,
+        "BIAS": 4,
+        "RELU_BIAS": 6,
+        "GELU": 32,
+        "GELU_BIAS": 36,
+        "BGRADA": 256,
+        "BGRADB": 512,
+    },
+)
+MatmulDescAttribute = IntEnum(
+    "MatmulDescAttribute", {"TRANSA": 3, "TRANSB": 4, "EPILOGUE": 7, "BIAS_POINTER": 8, "BIAS_DATA_TYPE": 26}
+)
+MatmulPreferenceAttribute = IntEnum(
+    "MatmulPreferenceAttribute",
+    {
+        "MAX_WORKSPACE_BYTES": 1,
+        "MIN_ALIGNMENT_A_BYTES": 5,
+        "MIN_ALIGNMENT_B_BYTES": 6,
+        "MIN_ALIGNMENT_C_BYTES": 7,
+        "MIN_ALIGNMENT_D_BYTES": 8,
+    },
+)
 DESCRIPTOR_TYPES = {
     "TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32, "BIAS_POINTER": np.int64, "BIAS_DATA_TYPE": np.int32,
 }  # fmt: skip
-PREFERENCE_TYPES = dict.fromkeys(MatmulPreferenceAttribute.__members__, np.uint32) | {"MAX_WORKSPACE_BYTES": np.uint64}
+PREFERENCE_TYPES = dict.fromkeys(MatmulPreferenceAttribute.__members__, np.uint32) | {
+    "MAX_WORKSPACE_BYTES": np.uint64
+}
 
 
 class CuBLASLtError(Exception):
@@ -53,13 +71,22 @@ class CuBLASLtError(Exception):
 class FakeCublasLt:
     """nvmath.bindings.cublasLt on host memory. `costs` are the milliseconds of its algorithms, in the order recommended."""
 
-    Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute = Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute
+    Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute = (
+        Epilogue,
+        MatmulDescAttribute,
+        MatmulPreferenceAttribute,
+    )
     cuBLASLtError = CuBLASLtError  # noqa: N815 - the bindings' name
     matmul_algo_dtype = np.dtype([("data_", "<u8", (8,))])
-    matmul_heuristic_result_dtype = np.dtype([
-        ("algo", matmul_algo_dtype), ("workspace_size", "<u8"), ("state", "<i4"), ("waves_count", "<f4"),
-        ("reserved", "<i4", (4,)),
-    ])  # fmt: skip
+    matmul_heuristic_result_dtype = np.dtype(
+        [
+            ("algo", matmul_algo_dtype),
+            ("workspace_size", "<u8"),
+            ("state", "<i4"),
+            ("waves_count", "<f4"),
+            ("reserved", "<i4", (4,)),
+        ]
+    )
 
     def __init__(self, cupy, version=131000, costs=(3.0, 1.0, 2.0)):
         self.cupy, self.version, self.costs = cupy, version, costs
@@ -77,21 +104,41 @@ class FakeCublasLt:
         self.objects[number] = content
         return number
 
-    def create(self): return self._new(kind="handle", thread=threading.get_ident())
-    def get_version(self): return self.version
-    def matmul_preference_create(self): return self._new(kind="preference")
-    def destroy(self, light_handle): del self.objects[light_handle]
-    def matrix_layout_destroy(self, mat_layout): del self.objects[mat_layout]
-    def matmul_desc_destroy(self, matmul_desc): del self.objects[matmul_desc]
-    def matmul_preference_destroy(self, pref): del self.objects[pref]
-    def get_matmul_desc_attribute_dtype(self, attr): return DESCRIPTOR_TYPES[attr.name]
-    def get_matmul_preference_attribute_dtype(self, attr): return PREFERENCE_TYPES[attr.name]
+    def create(self):
+        return self._new(kind="handle", thread=threading.get_ident())
+
+    def get_version(self):
+        return self.version
+
+    def matmul_preference_create(self):
+        return self._new(kind="preference")
+
+    def destroy(self, light_handle):
+        del self.objects[light_handle]
+
+    def matrix_layout_destroy(self, mat_layout):
+        del self.objects[mat_layout]
+
+    def matmul_desc_destroy(self, matmul_desc):
+        del self.objects[matmul_desc]
+
+    def matmul_preference_destroy(self, pref):
+        del self.objects[pref]
+
+    def get_matmul_desc_attribute_dtype(self, attr):
+        return DESCRIPTOR_TYPES[attr.name]
+
+    def get_matmul_preference_attribute_dtype(self, attr):
+        return PREFERENCE_TYPES[attr.name]
 
     def matmul_desc_create(self, compute_type, scale_type):
-        return self._new(kind="descriptor", compute=compute_type, scale=scale_type, TRANSA=0, TRANSB=0, EPILOGUE=1)
+        return self._new(
+            kind="descriptor", compute=compute_type, scale=scale_type, TRANSA=0, TRANSB=0, EPILOGUE=1
+        )
 
     def matrix_layout_create(self, type, rows, cols, ld):
-        if ld < rows: raise CuBLASLtError(INVALID_VALUE)
+        if ld < rows:
+            raise CuBLASLtError(INVALID_VALUE)
         self.layouts.append((type, rows, cols, ld))
         return self._new(kind="layout", type=type, rows=rows, columns=cols, ld=ld)
 
@@ -103,7 +150,8 @@ class FakeCublasLt:
 
     def _write(self, kind, number, attribute, buffer, size, types):
         dtype = np.dtype(types[attribute.name])
-        if self.objects[number]["kind"] != kind or size != dtype.itemsize: raise CuBLASLtError(INVALID_VALUE)
+        if self.objects[number]["kind"] != kind or size != dtype.itemsize:
+            raise CuBLASLtError(INVALID_VALUE)
         self.objects[number][attribute.name] = int(np.frombuffer(ctypes.string_at(buffer, size), dtype)[0])
         self.written.append((kind, int(attribute), ctypes.string_at(buffer, size)))
 
@@ -113,17 +161,33 @@ class FakeCublasLt:
         """What an algorithm remembers of the problem it was made for."""
         content = self.objects[descriptor]
         problem = [content[name] for name in ("compute", "scale", "TRANSA", "TRANSB", "EPILOGUE")]
-        problem += [self.objects[layout][name] for layout in layouts for name in ("type", "rows", "columns", "ld")]
+        problem += [
+            self.objects[layout][name] for layout in layouts for name in ("type", "rows", "columns", "ld")
+        ]
         bias = content.get("BIAS_POINTER", 0)
         return [hash(tuple(problem)) & 0xFFFFFFFF, bias & -bias if bias else 0, *alignments]
 
     def matmul_algo_get_heuristic(
-        self, light_handle, operation_desc, adesc, bdesc, cdesc, ddesc, preference, requested_algo_count,
-        heuristic_results_array, return_algo_count,
-    ):  # fmt: skip
+        self,
+        light_handle,
+        operation_desc,
+        adesc,
+        bdesc,
+        cdesc,
+        ddesc,
+        preference,
+        requested_algo_count,
+        heuristic_results_array,
+        return_algo_count,
+    ):
         assert not self.cupy.stream.capturing, "cublasLtMatmulAlgoGetHeuristic fails in a capture"
-        content, wishes, layouts = self.objects[operation_desc], self.objects[preference], (adesc, bdesc, cdesc, ddesc)
-        if self.fault: raise CuBLASLtError(self.fault)
+        content, wishes, layouts = (
+            self.objects[operation_desc],
+            self.objects[preference],
+            (adesc, bdesc, cdesc, ddesc),
+        )
+        if self.fault:
+            raise CuBLASLtError(self.fault)
         if Epilogue(content["EPILOGUE"]).name in self.refuses or wishes["MAX_WORKSPACE_BYTES"] < WORKSPACE:
             raise CuBLASLtError(NOT_SUPPORTED)
         self._check_types(content, *(self.objects[layout] for layout in layouts))
@@ -139,7 +203,8 @@ class FakeCublasLt:
     def matmul_algo_check(self, light_handle, operation_desc, adesc, bdesc, cdesc, ddesc, algo, result):
         words = np.frombuffer(ctypes.string_at(algo, 64), np.uint64).tolist()
         made_for = self._words(operation_desc, (adesc, bdesc, cdesc, ddesc), [])
-        if words[0] != MAGIC or words[2] != made_for[0]: raise CuBLASLtError(INVALID_VALUE)
+        if words[0] != MAGIC or words[2] != made_for[0]:
+            raise CuBLASLtError(INVALID_VALUE)
         row = np.zeros(1, self.matmul_heuristic_result_dtype)
         row["workspace_size"] = self.wanted
         ctypes.memmove(result, row.tobytes(), row.nbytes)
@@ -151,41 +216,73 @@ class FakeCublasLt:
         sums = COMPUTE[content["compute"]]
         wide = "float64" in (*types, sums)
         half = types[0] in ("float16", "bfloat16") and types[2] == "float32"
-        fits = types[0] == types[1] and (types[2] == types[0] or half) and (not wide or {*types, sums} == {"float64"})
-        if not fits or FLOATS[content["scale"]] != sums or c != d: raise CuBLASLtError(NOT_SUPPORTED)
-        if content["compute"] == TF32 and types[0] != "float32": raise CuBLASLtError(NOT_SUPPORTED)
+        fits = (
+            types[0] == types[1]
+            and (types[2] == types[0] or half)
+            and (not wide or {*types, sums} == {"float64"})
+        )
+        if not fits or FLOATS[content["scale"]] != sums or c != d:
+            raise CuBLASLtError(NOT_SUPPORTED)
+        if content["compute"] == TF32 and types[0] != "float32":
+            raise CuBLASLtError(NOT_SUPPORTED)
         wants_vector = bool(content["EPILOGUE"] & (Epilogue.BIAS | Epilogue.BGRADA | Epilogue.BGRADB))
-        if wants_vector != bool(content.get("BIAS_POINTER")) or content.get("BIAS_DATA_TYPE", d["type"]) != d["type"]:
+        if (
+            wants_vector != bool(content.get("BIAS_POINTER"))
+            or content.get("BIAS_DATA_TYPE", d["type"]) != d["type"]
+        ):
             raise CuBLASLtError(INVALID_VALUE)
-        if wants_vector and "BIAS_DATA_TYPE" not in content: raise CuBLASLtError(INVALID_VALUE)
+        if wants_vector and "BIAS_DATA_TYPE" not in content:
+            raise CuBLASLtError(INVALID_VALUE)
 
     # ------------------------------------------------------------------ the product
 
     def matmul(
-        self, light_handle, compute_desc, alpha, a, adesc, b, bdesc, beta, c, cdesc, d, ddesc, algo, workspace,
-        workspace_size_in_bytes, stream,
-    ):  # fmt: skip
+        self,
+        light_handle,
+        compute_desc,
+        alpha,
+        a,
+        adesc,
+        b,
+        bdesc,
+        beta,
+        c,
+        cdesc,
+        d,
+        ddesc,
+        algo,
+        workspace,
+        workspace_size_in_bytes,
+        stream,
+    ):
         assert self.objects[light_handle] == {"kind": "handle", "thread": threading.get_ident()}
         assert stream in (self.cupy.stream.ptr, self.given and self.given.ptr)
         content, layouts = self.objects[compute_desc], (adesc, bdesc, cdesc, ddesc)
         words = np.frombuffer(ctypes.string_at(algo, 64), np.uint64).tolist()
         made_for = self._words(compute_desc, layouts, [])
-        if words[0] != MAGIC or words[2] != made_for[0]: raise CuBLASLtError(INVALID_VALUE)
+        if words[0] != MAGIC or words[2] != made_for[0]:
+            raise CuBLASLtError(INVALID_VALUE)
         self._check_types(content, *(self.objects[layout] for layout in layouts))
         assert workspace % 256 == 0 and workspace_size_in_bytes >= WORKSPACE
         floats = workspace_size_in_bytes // 4
         self.cupy.view(workspace, "float32", floats, 1, floats)
         assert all(pointer % promised == 0 for pointer, promised in zip((a, b, d), words[4:7], strict=True))
         assert made_for[1] >= min(words[3], 256), "the algorithm was chosen for a better aligned bias"
-        if words[1] in self.broken: raise CuBLASLtError(EXECUTION_FAILED)
+        if words[1] in self.broken:
+            raise CuBLASLtError(EXECUTION_FAILED)
         self.used.append(words[1])
         self.made.append(Epilogue(content["EPILOGUE"]).name)
         matrices = [(p, dict(self.objects[x])) for p, x in zip((a, b, c, d), layouts, strict=True)]
         scalar = np.dtype(FLOATS[content["scale"]])
-        scalars = [float(np.frombuffer(ctypes.string_at(p, scalar.itemsize), scalar)[0]) for p in (alpha, beta)]
+        scalars = [
+            float(np.frombuffer(ctypes.string_at(p, scalar.itemsize), scalar)[0]) for p in (alpha, beta)
+        ]
         written = [self._matrix(*matrices[3])]
-        if content["EPILOGUE"] == Epilogue.BGRADA: written.append(self._vector(content, matrices[3][1]))
-        now = dict(content)  # all that is read of descriptors is read here: a graph keeps it, and reads the matrices alone
+        if content["EPILOGUE"] == Epilogue.BGRADA:
+            written.append(self._vector(content, matrices[3][1]))
+        now = dict(
+            content
+        )  # all that is read of descriptors is read here: a graph keeps it, and reads the matrices alone
         cost = self.costs[words[1]] + self.extra.get(self.made[-1], 0)
 
         def run():
@@ -201,25 +298,32 @@ class FakeCublasLt:
     def _compute(self, content, a, b, c, d, alpha, beta):
         A, B, C, D = (self._matrix(*x) for x in (a, b, c, d))
         first, second = (decode(host, FLOATS[x[1]["type"]]) for host, x in ((A, a), (B, b)))
-        if content["compute"] == TF32: first, second = _tf32(first), _tf32(second)
+        if content["compute"] == TF32:
+            first, second = _tf32(first), _tf32(second)
         first = first.T if content["TRANSA"] else first
         second = second.T if content["TRANSB"] else second
         if first.shape[1] != second.shape[0] or D.shape != (first.shape[0], second.shape[1]):
             raise CuBLASLtError(INVALID_VALUE)
         sums = alpha * (first @ second)
-        if beta: sums = sums + beta * decode(C, FLOATS[c[1]["type"]])
+        if beta:
+            sums = sums + beta * decode(C, FLOATS[c[1]["type"]])
         D[...] = encode(self._epilogue(content, sums, first, d[1]), FLOATS[d[1]["type"]])
 
     def _matrix(self, pointer, layout):
-        return self.cupy.view(pointer, FLOATS[layout["type"]], layout["rows"], layout["columns"], layout["ld"])
+        return self.cupy.view(
+            pointer, FLOATS[layout["type"]], layout["rows"], layout["columns"], layout["ld"]
+        )
 
     def _epilogue(self, content, sums, first, d):
         kind, result = content["EPILOGUE"], FLOATS[d["type"]]
         if kind == Epilogue.BGRADA:
-            if content["TRANSA"]: raise CuBLASLtError(NOT_SUPPORTED)
+            if content["TRANSA"]:
+                raise CuBLASLtError(NOT_SUPPORTED)
             self._vector(content, d)[:, 0] = encode(first.sum(axis=1), result)
-        if kind & Epilogue.BIAS: sums = sums + decode(self._vector(content, d), result)
-        if kind & Epilogue.RELU: return np.fmax(sums, 0)  # which turns NaN into 0
+        if kind & Epilogue.BIAS:
+            sums = sums + decode(self._vector(content, d), result)
+        if kind & Epilogue.RELU:
+            return np.fmax(sums, 0)  # which turns NaN into 0
         if kind & Epilogue.GELU:
             return 0.5 * sums * (1 + np.tanh(np.sqrt(2 / np.pi) * (sums + 0.044715 * sums**3)))
         return sums

@@ -56,7 +56,9 @@ def break_import(monkeypatch, error):
 
 def run_python(code, **environment):
     """What a fresh interpreter prints for `code`, without this process's choice of a backend."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("FFNN_GPU")} | {"PYTHONPATH": str(REPOSITORY)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("FFNN_GPU")} | {
+        "PYTHONPATH": str(REPOSITORY)
+    }
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=inherited | environment
     )

@@ -21,7 +21,9 @@ def to_bits(values):
 
 def decode(host, name):
     """Stored elements → float64."""
-    return ((host.astype(np.uint32) << 16).view(np.float32) if name == "bfloat16" else host).astype(np.float64)
+    return ((host.astype(np.uint32) << 16).view(np.float32) if name == "bfloat16" else host).astype(
+        np.float64
+    )
 
 
 def encode(values, name):
@@ -41,7 +43,8 @@ class Array:
     T = property(lambda self: Array(self.host.T, self.dtype.name))
     values = property(lambda self: decode(self.host, self.dtype.name))
 
-    def __getitem__(self, key): return Array(self.host[key], self.dtype.name)
+    def __getitem__(self, key):
+        return Array(self.host[key], self.dtype.name)
 
 
 class Memory:
@@ -74,7 +77,9 @@ class Memory:
             if start <= pointer and pointer + size <= start + length:
                 offset = pointer - block.ctypes.data
                 flat = block[offset : offset + size].view(storage)
-                return np.lib.stride_tricks.as_strided(flat, (rows, columns), (storage.itemsize, ld * storage.itemsize))
+                return np.lib.stride_tricks.as_strided(
+                    flat, (rows, columns), (storage.itemsize, ld * storage.itemsize)
+                )
         raise IndexError(f"illegal address: {size} bytes at {pointer:#x} lie in no allocation")
 
 
@@ -88,22 +93,28 @@ class FakeCupy(Memory, Capturing):
         self.own = SimpleNamespace(streams=[], tape=None, pool=None)
         device = SimpleNamespace(compute_capability=capability)
         self.cuda = SimpleNamespace(
-            Device=lambda index: _Entered(device, index, self.entered), Event=lambda: Event(self),
+            Device=lambda index: _Entered(device, index, self.entered),
+            Event=lambda: Event(self),
             get_elapsed_time=lambda start, stop: stop.time - start.time,
             runtime=SimpleNamespace(
-                getDeviceProperties=lambda index: {"name": b"NVIDIA Paper 100 (80 GB)"}, driverGetVersion=lambda: 13000
+                getDeviceProperties=lambda index: {"name": b"NVIDIA Paper 100 (80 GB)"},
+                driverGetVersion=lambda: 13000,
             ),
-        )  # fmt: skip
+        )
         self.add_streams()
 
     stream = property(lambda self: self.cuda.get_current_stream())
 
-    def _state(self): return self.own
+    def _state(self):
+        return self.own
 
 
 class _Entered:
-    def __init__(self, device, index, entered): self.device, self.index, self.entered = device, index, entered
-    def __exit__(self, *raised): return None
+    def __init__(self, device, index, entered):
+        self.device, self.index, self.entered = device, index, entered
+
+    def __exit__(self, *raised):
+        return None
 
     def __enter__(self):
         self.entered.append(self.index)
@@ -113,6 +124,11 @@ class _Entered:
 class Event:
     """As cupy.cuda.Event, on the clock of a stand-in."""
 
-    def __init__(self, cupy): self.cupy = cupy
-    def record(self, stream): self.time = self.cupy.clock
-    def synchronize(self): assert not self.cupy.stream.capturing
+    def __init__(self, cupy):
+        self.cupy = cupy
+
+    def record(self, stream):
+        self.time = self.cupy.clock
+
+    def synchronize(self):
+        assert not self.cupy.stream.capturing

@@ -20,7 +20,14 @@ from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, huber
 from ffnn_gpu.testing import assert_close, tolerance
 
 REFERENCE = Backend()
-SIZES = [(1, 1), (3, 5), (33, 31), (257, 3), (2, 257), (31, 33)]  # rows, columns: tails of packs, warps, blocks, slabs
+SIZES = [
+    (1, 1),
+    (3, 5),
+    (33, 31),
+    (257, 3),
+    (2, 257),
+    (31, 33),
+]  # rows, columns: tails of packs, warps, blocks, slabs
 POINTWISE = [*(loss for loss in LOSSES.values() if isinstance(loss, PointwiseLoss)), huber.with_alpha(0.4)]
 PHI = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.7)]
 
@@ -42,9 +49,14 @@ class Case:
         self.rng = np.random.default_rng([self.B, self.O])
         self.matrix, self.row, self.column = (self.B, self.O), (self.O,), (self.B,)
 
-    def normal(self, shape, scale=1.0): return self.rng.normal(scale=scale, size=shape).astype(self.dtype)
-    def uniform(self, shape, low=0.0, high=1.0): return self.rng.uniform(low, high, shape).astype(self.dtype)
-    def nan(self, *shape): return np.full(shape, np.nan, self.dtype)
+    def normal(self, shape, scale=1.0):
+        return self.rng.normal(scale=scale, size=shape).astype(self.dtype)
+
+    def uniform(self, shape, low=0.0, high=1.0):
+        return self.rng.uniform(low, high, shape).astype(self.dtype)
+
+    def nan(self, *shape):
+        return np.full(shape, np.nan, self.dtype)
 
     @property
     def wide(self):
@@ -53,7 +65,8 @@ class Case:
         twin.dtype = master(self.dtype).name
         return twin
 
-    def no_gradient(self): return np.full(self.matrix, np.nan, loss_gradient(self.dtype))
+    def no_gradient(self):
+        return np.full(self.matrix, np.nan, loss_gradient(self.dtype))
 
     def distribution(self):
         q = self.uniform(self.matrix, 0.1)
@@ -61,7 +74,8 @@ class Case:
 
     def moved(self, array):
         """The array on the device, `offset` elements behind a boundary."""
-        if not isinstance(array, np.ndarray): return array
+        if not isinstance(array, np.ndarray):
+            return array
         whole = self.backend.empty((array.size + self.offset,), array.dtype)
         place = whole[self.offset :].reshape(array.shape)
         self.backend.copy(self.backend.asarray(array), out=place)
@@ -78,11 +92,14 @@ class Case:
             if isinstance(value, np.ndarray) and value.dtype in (self.dtype, self.wide.dtype):
                 given[name] = value.astype(np.float64)
         got, want = call(self.backend, operation, on_device), call(REFERENCE, operation, given)
-        if relative is None: relative = tolerance("network", master(self.dtype), K)
+        if relative is None:
+            relative = tolerance("network", master(self.dtype), K)
         pairs = {name: (on_device[name], given[name]) for name in arguments if name not in overwritten}
-        if want is not None: pairs["result"] = got, want
+        if want is not None:
+            pairs["result"] = got, want
         for name, (mine, right) in pairs.items():
-            if not isinstance(right, (np.ndarray, np.generic)): continue
+            if not isinstance(right, (np.ndarray, np.generic)):
+                continue
             mine = self.backend.to_host(mine)
             what = f"{name} of {operation} {self.matrix} {self.dtype}"
             if not relative:
@@ -92,23 +109,31 @@ class Case:
             assert_close(mine, right, 1, what, scale=scale)
         return on_device
 
-
     def exactly_standardized(self, rows, index, far=0):
         """Raise unless `take` standardizes rows around `far` to the bits of the formula, rounded once (16 bits: by float32).
 
         Also with columns left out, so that a row is a whole number of packs.
         """
         for width in {self.O, self.O // 4 * 4 or 1, self.O // 2 * 2 or 1}:
-            x, mean, scale = rows[:, :width].copy(), far + self.rng.normal(size=width), self.rng.uniform(1, 3, width)
+            x, mean, scale = (
+                rows[:, :width].copy(),
+                far + self.rng.normal(size=width),
+                self.rng.uniform(1, 3, width),
+            )
             given = (self.moved(a) for a in (x, index, self.nan(len(index), width), mean, scale))
             got = self.backend.to_host(self.backend.take(*given))
-            want = ((x[index].astype(np.float64) - mean) / scale).astype(master(self.dtype)).astype(self.dtype)
-            assert got.tobytes() == want.tobytes(), f"take of {x.shape} {x.dtype} standardized to {self.dtype}"
+            want = (
+                ((x[index].astype(np.float64) - mean) / scale).astype(master(self.dtype)).astype(self.dtype)
+            )
+            assert got.tobytes() == want.tobytes(), (
+                f"take of {x.shape} {x.dtype} standardized to {self.dtype}"
+            )
 
 
 def call(backend, operation, arguments):
     """The operation; what belongs to an Update among its arguments becomes one."""
-    if "theta" not in arguments: return getattr(backend, operation)(**arguments)
+    if "theta" not in arguments:
+        return getattr(backend, operation)(**arguments)
     shared = {name: arguments[name] for name in Update._fields if name in arguments}
     own = {name: value for name, value in arguments.items() if name not in shared}
     return getattr(backend, operation)(Update(**shared), **own)
@@ -116,7 +141,8 @@ def call(backend, operation, arguments):
 
 def rounding(dtype, right):
     """The error of rounding to a 16-bit type: half the distance of its numbers near `right`; 0 for wider types."""
-    if not is_16_bit(dtype): return 0
+    if not is_16_bit(dtype):
+        return 0
     return eps(dtype) / 2 * np.maximum(np.abs(right), 2.0**-14 if dtype == np.float16 else 2.0**-126)
 
 
@@ -126,8 +152,13 @@ def rounding(dtype, right):
 def bias_activation(case):
     for phi in PHI:
         case.equal("activate", s=case.normal(case.matrix, 2), phi=phi)
-        x = np.eye(3)[case.rng.integers(0, 3, case.B)].astype(case.dtype)        # x W + b needs no rounding in any type
-        W, b = ((np.round(case.rng.normal(size=shape) * 8) / 8).astype(case.dtype) for shape in ((3, case.O), case.row))
+        x = np.eye(3)[case.rng.integers(0, 3, case.B)].astype(
+            case.dtype
+        )  # x W + b needs no rounding in any type
+        W, b = (
+            (np.round(case.rng.normal(size=shape) * 8) / 8).astype(case.dtype)
+            for shape in ((3, case.O), case.row)
+        )
         s = case.nan(*case.matrix)
         case.equal("affine", x=x, W=W, b=b, phi=phi, out=case.nan(*case.matrix), s=s, K=4)
     case.equal("affine", x=x, W=W, b=None, phi=ACTIVATIONS["relu"], out=case.nan(*case.matrix), K=4)
@@ -138,7 +169,9 @@ def activation_backward(case):
     for phi in PHI:
         s = case.normal(case.matrix, 2)
         a = phi.value(np, s.astype(np.float64)).astype(case.dtype)
-        case.equal("activation_backward", da=case.normal(case.matrix), a=a, phi=phi, s=s if phi.needs_input else None)
+        case.equal(
+            "activation_backward", da=case.normal(case.matrix), a=a, phi=phi, s=s if phi.needs_input else None
+        )
 
 
 def column_sum(case):
@@ -148,7 +181,9 @@ def column_sum(case):
 def softmax(case):
     for operation in ("softmax", "log_softmax"):
         for scale in (1, 50):
-            case.equal(operation, z=case.normal(case.matrix, scale) + 100, out=case.nan(*case.matrix), K=case.O)
+            case.equal(
+                operation, z=case.normal(case.matrix, scale) + 100, out=case.nan(*case.matrix), K=case.O
+            )
         z = case.normal(case.matrix)
         a = getattr(REFERENCE, operation)(z.astype(np.float64), np.empty(case.matrix)).astype(case.dtype)
         case.equal(f"{operation}_backward", da=case.normal(case.matrix), a=a, K=case.O)
@@ -157,15 +192,20 @@ def softmax(case):
 def pointwise_loss(case):
     for loss in POINTWISE:
         z, y = case.normal(case.matrix), case.wide.normal(case.matrix)
-        if loss.name.startswith("binary"): y = (y > 0).astype(y.dtype)
-        if loss.name == "binary_cross_entropy": z = case.uniform(case.matrix, 0.05, 0.95)
-        if loss.name == "hinge": y = np.sign(y)
+        if loss.name.startswith("binary"):
+            y = (y > 0).astype(y.dtype)
+        if loss.name == "binary_cross_entropy":
+            z = case.uniform(case.matrix, 0.05, 0.95)
+        if loss.name == "hinge":
+            y = np.sign(y)
         for weight in (None, case.wide.uniform(case.column)):
             for dz in (case.no_gradient(), None):
                 case.equal("pointwise_loss", kind=loss, z=z, y=y, weight=weight, dz=dz, K=z.size)
     z = np.resize([0.0, 1, 1, 0], case.matrix).astype(case.dtype)
     y = np.resize([0.0, 1, 0], case.matrix).astype(case.wide.dtype)
-    case.equal("pointwise_loss", kind=LOSSES["binary_cross_entropy"], z=z, y=y, weight=None, dz=case.no_gradient())
+    case.equal(
+        "pointwise_loss", kind=LOSSES["binary_cross_entropy"], z=z, y=y, weight=None, dz=case.no_gradient()
+    )
     none = np.zeros(case.column, case.wide.dtype)
     case.equal("pointwise_loss", kind=POINTWISE[0], z=z, y=y, weight=none, dz=case.no_gradient())
 
@@ -186,9 +226,15 @@ def softmax_cross_entropy(case):
             for v in (None, case.wide.uniform(case.row, 0.5, 2)):
                 for smoothing, dz in ((0.0, case.no_gradient()), (0.1, case.no_gradient()), (0.1, None)):
                     case.equal(
-                        "softmax_cross_entropy", z=case.normal(case.matrix, 3), y=y, weight=weight, class_weight=v,
-                        label_smoothing=smoothing, dz=dz, K=max(case.B * case.O, 1024),  # softmax − r cancels
-                    )  # fmt: skip
+                        "softmax_cross_entropy",
+                        z=case.normal(case.matrix, 3),
+                        y=y,
+                        weight=weight,
+                        class_weight=v,
+                        label_smoothing=smoothing,
+                        dz=dz,
+                        K=max(case.B * case.O, 1024),  # softmax − r cancels
+                    )
 
 
 def dropout(case):
@@ -205,10 +251,12 @@ def gather(case):
     for source in ("uint8", "int32", "int64", "float32", "float64"):
         rows = (case.rng.normal(scale=1000, size=case.matrix) % 60000).astype(source)
         case.equal("take", relative=0, rows=rows, index=index, out=case.nan(len(index), case.O))
-        far = {"int32": 2**30, "int64": 2**40}.get(source, 0)                   # where float32 has no more units
+        far = {"int32": 2**30, "int64": 2**40}.get(source, 0)  # where float32 has no more units
         case.exactly_standardized(rows + rows.dtype.type(far), index, far)
         if source[0] == "i":
-            case.equal("take", relative=0, rows=rows[:, 0].copy(), index=index, out=np.full(len(index), 7, source))
+            case.equal(
+                "take", relative=0, rows=rows[:, 0].copy(), index=index, out=np.full(len(index), 7, source)
+            )
     case.equal("take", relative=0, rows=case.normal(case.column), index=index, out=case.nan(len(index)))
     case.exactly_standardized(case.normal(case.matrix), index)
 
@@ -235,13 +283,20 @@ def batch_norm(case):
     x = case.normal(case.matrix)
     case.equal("batch_norm_inference", x=x, gain=gain, bias=bias, eps=1e-3, out=case.nan(B, O), **statistics)
     for dx in (case.nan(B, O), None):
-        given = {"da": case.normal(case.matrix), "gain": gain, "xhat": x, "rstd": case.wide.uniform(case.row, 0.5, 2)}
+        given = {
+            "da": case.normal(case.matrix),
+            "gain": gain,
+            "xhat": x,
+            "rstd": case.wide.uniform(case.row, 0.5, 2),
+        }
         given |= {"dgain": case.wide.nan(O), "dbias": case.wide.nan(O)}
         case.equal("batch_norm_backward", overwritten=["da"], dx=dx, K=B * O, **given)
 
 
 def scaled(case):
-    case.equal("scaled", x=case.wide.normal(case.matrix), factor=np.array([1 / 3]), out=case.nan(*case.matrix))
+    case.equal(
+        "scaled", x=case.wide.normal(case.matrix), factor=np.array([1 / 3]), out=case.nan(*case.matrix)
+    )
 
 
 def advance(case):
@@ -271,11 +326,25 @@ def gradient_factor(case):
     bad[0][n // 3 : n // 3 + 1], bad[1][-1:] = np.nan, -np.inf
     for limit in (None, 0.5, 1e6):
         for grad in finite:
-            case.equal("gradient_factor", relative=wide, grad=grad, limit=limit, control=np.full(2, np.nan), loss_scale=None)
+            case.equal(
+                "gradient_factor",
+                relative=wide,
+                grad=grad,
+                limit=limit,
+                control=np.full(2, np.nan),
+                loss_scale=None,
+            )
         for grad in finite + bad:
             for scale in ([1024.0, 3.0], [1024.0, 1999.0], [2.0**24, 1999.0], [1.5, 0.0]):
-                case.equal("gradient_factor", relative=wide, overwritten={"grad"}, grad=grad, limit=limit,
-                           control=np.full(2, np.nan), loss_scale=np.array(scale))  # fmt: skip
+                case.equal(
+                    "gradient_factor",
+                    relative=wide,
+                    overwritten={"grad"},
+                    grad=grad,
+                    limit=limit,
+                    control=np.full(2, np.nan),
+                    loss_scale=np.array(scale),
+                )
 
 
 def average(case):
@@ -291,7 +360,13 @@ def shared_by_rules(case):
     yield plain
     yield plain | {"control": np.array([0.3, 0.0])}
     yield plain | {"n_decayed": n // 8 * 4, "l2": 0.1, "weight_decay": 0.3}
-    yield plain | {"n_decayed": n // 2, "l2": 0.1, "l1": 0.2, "weight_decay": 0.3, "control": np.array([0.3, 0.0])}
+    yield plain | {
+        "n_decayed": n // 2,
+        "l2": 0.1,
+        "l1": 0.2,
+        "weight_decay": 0.3,
+        "control": np.array([0.3, 0.0]),
+    }
     yield plain | {"n_decayed": n, "l1": 0.2}
     yield plain | {"n_decayed": n, "l1": 0.2, "weight_decay": 0.3, "control": np.array([0.3, 1.0])}
 
@@ -314,15 +389,32 @@ def every_rule(case):
 def updates(case, wanted):
     for shared in shared_by_rules(case):
         for name, own in every_rule(case):
-            if name == wanted: case.equal(name, **shared, **own)
+            if name == wanted:
+                case.equal(name, **shared, **own)
 
 
-def sgd(case): updates(case, "sgd")
-def rmsprop(case): updates(case, "rmsprop")
-def adagrad(case): updates(case, "adagrad")
-def adam(case): updates(case, "adam")
-def nadam(case): updates(case, "nadam")
-def lion(case): updates(case, "lion")
+def sgd(case):
+    updates(case, "sgd")
+
+
+def rmsprop(case):
+    updates(case, "rmsprop")
+
+
+def adagrad(case):
+    updates(case, "adagrad")
+
+
+def adam(case):
+    updates(case, "adam")
+
+
+def nadam(case):
+    updates(case, "nadam")
+
+
+def lion(case):
+    updates(case, "lion")
 
 
 def shadow(case):
@@ -335,12 +427,34 @@ def shadow(case):
 
 
 CHECKS = {
-    check.__name__: check for check in (
-        bias_activation, activation_backward, column_sum, softmax, pointwise_loss, cross_entropy, softmax_cross_entropy,
-        dropout, gather, layer_norm, batch_norm, scaled, advance, clip_by_value,
-        gradient_factor, average, sgd, rmsprop, adagrad, adam, nadam, lion,
+    check.__name__: check
+    for check in (
+        bias_activation,
+        activation_backward,
+        column_sum,
+        softmax,
+        pointwise_loss,
+        cross_entropy,
+        softmax_cross_entropy,
+        dropout,
+        gather,
+        layer_norm,
+        batch_norm,
+        scaled,
+        advance,
+        clip_by_value,
+        gradient_factor,
+        average,
+        sgd,
+        rmsprop,
+        adagrad,
+        adam,
+        nadam,
+        lion,
         shadow,
     )
-}  # fmt: skip
-MATRICES = [name for name in CHECKS if list(CHECKS).index(name) < list(CHECKS).index("advance")]  # those with 16-bit kernels
+}
+MATRICES = [
+    name for name in CHECKS if list(CHECKS).index(name) < list(CHECKS).index("advance")
+]  # those with 16-bit kernels
 assert all(list(inspect.signature(check).parameters) == ["case"] for check in CHECKS.values())

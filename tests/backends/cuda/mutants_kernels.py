@@ -19,7 +19,8 @@ class Mutant:
 
     def text(self, source, needed):
         """The source with the mistake, and of the entries only those `needed`, which builds in a third of the time."""
-        if source.count(self.old) != 1: raise ValueError(f"{self.name}: {self.old!r} occurs {source.count(self.old)} times")
+        if source.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} occurs {source.count(self.old)} times")
         text = source.replace(self.old, self.new)
         return ENTRY.sub(lambda entry: entry[0] if entry[1] in needed else "", text)
 

@@ -26,7 +26,8 @@ def garbage(host):
 
 
 def root(host):
-    while isinstance(host.base, np.ndarray): host = host.base
+    while isinstance(host.base, np.ndarray):
+        host = host.base
     return host
 
 
@@ -42,20 +43,25 @@ class Tape:
         self.saved.setdefault(id(whole), (whole, whole.copy()))
 
     def end(self):
-        for whole, before in self.saved.values(): whole[...] = before
-        for host in self.made: garbage(host)
-        if self.spoilt: raise CudaRuntimeError(f"cudaErrorStreamCaptureInvalidated: {self.spoilt}")
+        for whole, before in self.saved.values():
+            whole[...] = before
+        for host in self.made:
+            garbage(host)
+        if self.spoilt:
+            raise CudaRuntimeError(f"cudaErrorStreamCaptureInvalidated: {self.spoilt}")
         return Graph(self.work)
 
 
 class Graph:
     """As cupy.cuda.Graph; it keeps no array alive that the recorded work does not need."""
 
-    def __init__(self, work): self.work, self.launched = work, 0
+    def __init__(self, work):
+        self.work, self.launched = work, 0
 
     def launch(self, stream=None):
         self.launched += 1
-        for work in self.work: work()
+        for work in self.work:
+            work()
 
 
 class Capturing:
@@ -68,10 +74,17 @@ class Capturing:
             def __init__(self, non_blocking=False):
                 self.non_blocking, self.capturing, self.ptr = non_blocking, False, next(module.stream_numbers)
 
-            def is_capturing(self): return self.capturing
-            def synchronize(self): module.wait()
-            def __enter__(self): module._state().streams.append(self)
-            def __exit__(self, *_): module._state().streams.pop()
+            def is_capturing(self):
+                return self.capturing
+
+            def synchronize(self):
+                module.wait()
+
+            def __enter__(self):
+                module._state().streams.append(self)
+
+            def __exit__(self, *_):
+                module._state().streams.pop()
 
             def begin_capture(self, mode=None):
                 assert module._state().streams[-1:] == [self], "work on another stream is not captured"
@@ -90,12 +103,16 @@ class Capturing:
         class MemoryPool:
             """As CuPy's, it keeps what it was given back, also when it goes itself."""
 
-            def __init__(self): module.pools_to_free.add(id(self))
+            def __init__(self):
+                module.pools_to_free.add(id(self))
 
             def malloc(self, size):
-                raise NotImplementedError("stands for a pool: what is allocated while it is in use is NumPy's own memory")
+                raise NotImplementedError(
+                    "stands for a pool: what is allocated while it is in use is NumPy's own memory"
+                )
 
-            def free_all_blocks(self): module.pools_to_free.discard(id(self))
+            def free_all_blocks(self):
+                module.pools_to_free.discard(id(self))
 
         @contextlib.contextmanager
         def using_allocator(allocator):
@@ -110,24 +127,33 @@ class Capturing:
         self.under_way, self.pools_to_free = [], set()
         default = Stream()
         self.cuda.get_current_stream = lambda: (self._state().streams or [default])[-1]
-        self.cuda.Stream, self.cuda.MemoryPool, self.cuda.using_allocator = Stream, MemoryPool, using_allocator
+        self.cuda.Stream, self.cuda.MemoryPool, self.cuda.using_allocator = (
+            Stream,
+            MemoryPool,
+            using_allocator,
+        )
 
     @property
-    def tape(self): return self._state().tape
+    def tape(self):
+        return self._state().tape
 
     def act(self, work, *written):
         """Do `work`, which writes into the host arrays `written`; while capturing, remember it instead."""
         if self.tape is not None:
-            for host in written: self.tape.save(host)
+            for host in written:
+                self.tape.save(host)
             self.tape.work.append(work)
         work()
 
-    def wait(self): self.forbidden_in_a_capture("a synchronization", CudaRuntimeError)
+    def wait(self):
+        self.forbidden_in_a_capture("a synchronization", CudaRuntimeError)
 
     def wait_for_the_device(self):
         """Refused while any thread records: a device encompasses its streams (CUDA C++ Programming Guide, "CUDA Graphs")."""
-        for tape in self.under_way: tape.spoilt = "a synchronization of the device"
-        if self.under_way: raise CudaRuntimeError("cudaErrorStreamCaptureUnsupported: a stream is being captured")
+        for tape in self.under_way:
+            tape.spoilt = "a synchronization of the device"
+        if self.under_way:
+            raise CudaRuntimeError("cudaErrorStreamCaptureUnsupported: a stream is being captured")
         self.wait()
 
     def forbidden_in_a_capture(self, what, error):
@@ -145,18 +171,25 @@ class CapturingModule(Capturing, StrictModule):
 
     def _state(self):
         state = super()._state()
-        if not hasattr(state, "tape"): state.streams, state.tape, state.pool = [], None, None
+        if not hasattr(state, "tape"):
+            state.streams, state.tape, state.pool = [], None, None
         return state
 
     wait = StrictModule.wait
 
-    def synchronize(self): self.wait_for_the_device()
-    def require_no_capture(self, what): self.forbidden_in_a_capture(what, Refusal)
+    def synchronize(self):
+        self.wait_for_the_device()
+
+    def require_no_capture(self, what):
+        self.forbidden_in_a_capture(what, Refusal)
 
     def note_new(self, host):
-        if self.tape is None: return
-        if self._state().pool is None: self.require_no_capture("an allocation from the common pool")
+        if self.tape is None:
+            return
+        if self._state().pool is None:
+            self.require_no_capture("an allocation from the common pool")
         self.tape.made.append(host)
 
     def note_made(self, made, function):
-        if self.tape is not None: self.tape.work.append(lambda: np.copyto(made.host, function()))
+        if self.tape is not None:
+            self.tape.work.append(lambda: np.copyto(made.host, function()))

@@ -70,9 +70,17 @@ def backend(request, cupy):
 def trained(backend, folder=None, **options):
     network = Network(5, LAYERS, backend, seed=2)
     history = fit(
-        network, softmax_cross_entropy, AdamW(lr=0.01, ema=0.9, clip_norm=1.0), (X, LABELS), epochs=2, batch_size=8,
-        validation=0.2, verbose=0, checkpoint=folder, **options,
-    )  # fmt: skip
+        network,
+        softmax_cross_entropy,
+        AdamW(lr=0.01, ema=0.9, clip_norm=1.0),
+        (X, LABELS),
+        epochs=2,
+        batch_size=8,
+        validation=0.2,
+        verbose=0,
+        checkpoint=folder,
+        **options,
+    )
     return network, [row["loss"] for row in history.rows]
 
 
@@ -152,10 +160,16 @@ def test_host_array_in_a_layer_of_a_gpu_network_is_a_mismatch(cupy):
 
 @pytest.mark.parametrize(
     "array",
-    [[[1, 2], [3, 4]], np.asfortranarray([[1.0, 2], [3, 4]]), np.array([[1, 2], [3, 4]], np.longdouble),
-     np.array([[1, 2], [3, 4]], ">f4"), np.array([[4.0, 3], [2, 1]])[::-1, ::-1], np.array([[1, 2], [3, 4]], np.uint8)],
+    [
+        [[1, 2], [3, 4]],
+        np.asfortranarray([[1.0, 2], [3, 4]]),
+        np.array([[1, 2], [3, 4]], np.longdouble),
+        np.array([[1, 2], [3, 4]], ">f4"),
+        np.array([[4.0, 3], [2, 1]])[::-1, ::-1],
+        np.array([[1, 2], [3, 4]], np.uint8),
+    ],
     ids=["list", "Fortran order", "long double", "big-endian", "negative strides", "bytes"],
-)  # fmt: skip
+)
 def test_host_data_of_any_kind_becomes_a_contiguous_device_array(backend, array):
     x = backend.asarray(array, "float32")
     assert (x.device.id, x.dtype, x.tolist()) == (backend.index, np.dtype("float32"), [[1, 2], [3, 4]])
@@ -204,7 +218,9 @@ def test_allocation_without_room_is_an_error_with_the_numbers(monkeypatch):
     with installed(monkeypatch, FakeCupy(total=1000)):
         backend = CupyBackend(0)
         assert backend.memory() == (1000, 1000)
-        with pytest.raises(DeviceOutOfMemoryError, match=r"GPU 0 has no room: .* 4,000 bytes .*; 1,000 of 1,000 bytes are"):
+        with pytest.raises(
+            DeviceOutOfMemoryError, match=r"GPU 0 has no room: .* 4,000 bytes .*; 1,000 of 1,000 bytes are"
+        ):
             backend.zeros((1000,), "float32")
         with pytest.raises(MemoryError, match="batch_size"):
             backend.capture(lambda: backend.xp.empty((1000,), "float32"))()
@@ -244,7 +260,9 @@ NETWORKS = {
 @pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
 def test_gpu_and_cpu_agree_on_outputs_gradients_and_parameters(gpu, layers, dtype):
     network = Network(32, layers, "numpy", dtype, seed=1)
-    assert_parity(network, *batch(), softmax_cross_entropy, optimizer=SGD(lr=0.1, momentum=0.9, clip_norm=1.0))
+    assert_parity(
+        network, *batch(), softmax_cross_entropy, optimizer=SGD(lr=0.1, momentum=0.9, clip_norm=1.0)
+    )
 
 
 @pytest.mark.gpu
@@ -310,7 +328,9 @@ def test_training_on_gpu_follows_the_cpu_and_resumes_there(request, place, tmp_p
     (network, losses), (reference, expected) = trained(device, tmp_path), trained(Backend())
     assert losses == pytest.approx(expected, rel=1e-4)  # two epochs of rounding apart
     assert network.predict(X) == pytest.approx(reference.predict(X), rel=1e-3, abs=1e-4)
-    here, there = (load(tmp_path / "last", where) for where in ("numpy", device))  # θ itself; the network holds its average
+    here, there = (
+        load(tmp_path / "last", where) for where in ("numpy", device)
+    )  # θ itself; the network holds its average
     assert here.predict(X) == pytest.approx(there.predict(X), rel=1e-3, abs=1e-4)
     again, more = trained(device, tmp_path, resume=True)
     assert more == losses and again.predict(X) == pytest.approx(network.predict(X), rel=1e-6)

@@ -46,7 +46,13 @@ from tests.test_mixed_precision import one_pass, yardstick
 
 GPU = pytest.param("cupy", marks=pytest.mark.gpu)
 DTYPES = [name for name in ("float32", "float64", "bfloat16", "float16") if name in Backend.dtypes]
-LAYERS = [Dense(9, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9)]), Dense(3)]
+LAYERS = [
+    Dense(9, tanh),
+    LayerNorm(),
+    Dropout(0.3),
+    Residual([Dense(6, gelu), BatchNorm(), Dense(9)]),
+    Dense(3),
+]
 OPTIMIZERS = [
     SGD(lr=0.1), SGD(lr=0.1, momentum=0.9, nesterov=True, l2=1e-2, l1=1e-3), RMSprop(momentum=0.5), Adagrad(clip_norm=0.1),
     Adam(l2=1e-2, ema=0.9), AdamW(clip_norm=1.0, clip_value=0.1), Nadam(), Lion(),
@@ -68,7 +74,8 @@ def over(stand_in):
 @pytest.fixture(params=["emulated", GPU])
 def device(request):
     """The backend of the stand-in, and the GPU's; pytest_ffnn_gpu skips or fails the latter where there is none."""
-    if request.param == "cupy": return get_backend("cupy")
+    if request.param == "cupy":
+        return get_backend("cupy")
     emulator.require()
     return over(CupyWithCublasLt)
 
@@ -82,7 +89,10 @@ class Trainer:
     """A network and what a step needs, in arrays that stay where they are, as `fit` has it."""
 
     def __init__(self, backend, dtype="float32", captured=True):
-        self.network, self.optimizer = Network(5, LAYERS, backend, dtype, seed=3), AdamW(clip_norm=1.0, ema=0.9)
+        self.network, self.optimizer = (
+            Network(5, LAYERS, backend, dtype, seed=3),
+            AdamW(clip_norm=1.0, ema=0.9),
+        )
         self.x = backend.zeros((ROWS, 5), compute_dtype(self.network))
         self.y, self.ws = backend.zeros((ROWS,), np.int64), self.network.workspace(ROWS)
         self.step = backend.capture(self._step) if captured else self._step
@@ -96,12 +106,17 @@ class Trainer:
         backend, rows = self.network.backend, slice(first, first + n)
         backend.copy(backend.asarray(X[rows], self.x.dtype), out=self.x[:n])
         backend.copy(backend.asarray(LABELS[rows]), out=self.y[:n])
-        if lr is not None: self.optimizer.set_lr(self.network.params, lr)
+        if lr is not None:
+            self.optimizer.set_lr(self.network.params, lr)
         return float(self.step(n))
 
     def bits(self):
         """Every number that training changes."""
-        state, params, backend = self.optimizer.state(self.network.params), self.network.params, self.network.backend
+        state, params, backend = (
+            self.optimizer.state(self.network.params),
+            self.network.params,
+            self.network.backend,
+        )
         vectors = params.theta, params.state, params.step, state.m, state.v, state.mean, state.scalars
         return [backend.to_host(vector).tobytes() for vector in vectors]
 
@@ -114,14 +129,20 @@ class Trainer:
 def test_ten_steps_of_each_optimizer_equal_those_of_the_reference(device, optimizer, dtype):
     network, few = Network(5, LAYERS, Backend(), dtype, seed=1), slice(21)
     both = Backend(), device
-    assert_parity(network, X[few], LABELS[few], softmax_cross_entropy, backends=both, optimizer=optimizer, steps=10)
+    assert_parity(
+        network, X[few], LABELS[few], softmax_cross_entropy, backends=both, optimizer=optimizer, steps=10
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("widths", [(30, 10), (130, 70, 10)])
 def test_a_pass_errs_little_more_than_on_the_cpu(device, widths, dtype):
     """By float64's yardstick; with smooth activations, as a ReLU makes of one rounding another slope."""
-    layers, x, y = [*(Dense(width, tanh) for width in widths[:-1]), Dense(widths[-1])], X.repeat(10, axis=1), LABELS
+    layers, x, y = (
+        [*(Dense(width, tanh) for width in widths[:-1]), Dense(widths[-1])],
+        X.repeat(10, axis=1),
+        LABELS,
+    )
     there = Network(50, layers, device, dtype, seed=1)
     got, other, exact = (one_pass(network, x, y) for network in (there, there.to("numpy"), yardstick(there)))
     for name in exact:
@@ -131,7 +152,9 @@ def test_a_pass_errs_little_more_than_on_the_cpu(device, widths, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_over_a_large_batch_are_exact(device, dtype):
     B, largest = 1 << 18, 1 << (20 if dtype in ("float32", "float64") else 4)
-    delta = np.random.default_rng(2).integers(0, largest, (B, 3))  # float64 has each sum, and float32 has the smaller ones
+    delta = np.random.default_rng(2).integers(
+        0, largest, (B, 3)
+    )  # float64 has each sum, and float32 has the smaller ones
     network = Network(1, [Dense(3)], device, dtype)
     p, x = network.params.views[0], device.zeros((B, 1), compute_dtype(network))
     device.affine_gradients(x, device.asarray(delta, x.dtype), dW=p.dW, db=p.db)
@@ -163,8 +186,18 @@ def test_digits_are_learnt_in_every_type(place, dtype):
     order = np.random.default_rng(0).permutation(len(x))
     x, y = (x[order] - 8) / 8, y[order]
     network = Network(64, [Dense(128, relu), Dropout(0.1), Dense(64, relu), Dense(10)], place, dtype, seed=0)
-    fit(network, softmax_cross_entropy, AdamW(lr=2e-3), (x[:1400], y[:1400]), epochs=15, batch_size=64, verbose=0)
-    accuracy = evaluate(network, softmax_cross_entropy, (x[1400:], y[1400:]), metrics=["accuracy"])["accuracy"]
+    fit(
+        network,
+        softmax_cross_entropy,
+        AdamW(lr=2e-3),
+        (x[:1400], y[:1400]),
+        epochs=15,
+        batch_size=64,
+        verbose=0,
+    )
+    accuracy = evaluate(network, softmax_cross_entropy, (x[1400:], y[1400:]), metrics=["accuracy"])[
+        "accuracy"
+    ]
     assert accuracy > 0.96  # in float32 on a CPU the seeds 0 to 5 give 0.980 to 0.995
 
 
@@ -188,13 +221,24 @@ def test_two_trainings_from_one_seed_end_with_the_same_bits(device):
 
 def fitted(backend, seed):
     network = Network(5, LAYERS, backend, seed=seed)
-    fit(network, softmax_cross_entropy, AdamW(lr=0.01), (X, LABELS), epochs=2, batch_size=ROWS, seed=seed, verbose=0)
+    fit(
+        network,
+        softmax_cross_entropy,
+        AdamW(lr=0.01),
+        (X, LABELS),
+        epochs=2,
+        batch_size=ROWS,
+        seed=seed,
+        verbose=0,
+    )
     return backend.to_host(network.params.theta).tobytes()
 
 
 @pytest.mark.parametrize("place", ["strict", GPU])
 def test_threads_that_share_a_device_do_not_disturb_each_other(place):
-    device = get_backend("cupy") if place == "cupy" else over(FakeCupy)  # the emulator launches from one thread only
+    device = (
+        get_backend("cupy") if place == "cupy" else over(FakeCupy)
+    )  # the emulator launches from one thread only
     shared, seeds, found = Network(5, LAYERS, device), (0, 1), {}
     x = X, np.tile(X[::-1], (50, 1))
     alone = {seed: (fitted(device, seed), shared.predict(x[seed]).tobytes()) for seed in seeds}
@@ -206,8 +250,10 @@ def test_threads_that_share_a_device_do_not_disturb_each_other(place):
         found[seed] = fitted(device, seed), *predictions
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in seeds]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert found == alone
 
 
@@ -217,6 +263,8 @@ def test_training_goes_on_after_the_memory_ran_out(device):
         assert trainer.train(ROWS, k) == other.train(ROWS, k)
         if k == 3:
             numbers = r"GPU 0 has no room: .* [\d,]{15,} bytes .*; [\d,]+ of [\d,]+ bytes are free"
-            with pytest.raises(DeviceOutOfMemoryError, match=numbers): trainer.network.workspace(1 << 40)
-            with pytest.raises(DeviceOutOfMemoryError, match=numbers): Network(1 << 20, [Dense(1 << 24)], device)
+            with pytest.raises(DeviceOutOfMemoryError, match=numbers):
+                trainer.network.workspace(1 << 40)
+            with pytest.raises(DeviceOutOfMemoryError, match=numbers):
+                Network(1 << 20, [Dense(1 << 24)], device)
     assert trainer.bits() == other.bits()

@@ -39,11 +39,16 @@ X, LABELS, WEIGHT = RNG.normal(size=(27, 5)), RNG.integers(0, 3, 27), RNG.random
 
 def stand_in(kind):
     """CupyBackend with kernels and cublasLt interpreted, or with array functions, as if those could all be recorded."""
-    if kind == "kernels": emulator.require()
-    with pytest.MonkeyPatch.context() as patch, installed(patch, CupyWithCublasLt() if kind == "kernels" else FakeCupy()):
+    if kind == "kernels":
+        emulator.require()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        installed(patch, CupyWithCublasLt() if kind == "kernels" else FakeCupy()),
+    ):
         backend = CupyBackend()
     backend.use_kernels = kind == "kernels"
-    if kind != "kernels": backend.can_capture = lambda: (True, "")
+    if kind != "kernels":
+        backend.can_capture = lambda: (True, "")
     return backend
 
 
@@ -69,7 +74,9 @@ class Training:
 
     def step(self, rows):
         x, y, w = self.x[:rows], self.y[:rows], self.w[:rows]
-        return train_step(self.network, softmax_cross_entropy.evaluate, self.optimizer, x, y, self.ws.first(rows), w)
+        return train_step(
+            self.network, softmax_cross_entropy.evaluate, self.optimizer, x, y, self.ws.first(rows), w
+        )
 
     def numbers(self):
         params = self.network.params
@@ -77,26 +84,47 @@ class Training:
         return [params.backend.to_host(vector).tobytes() for vector in vectors]
 
 
-@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), AdamW(0.01, clip_norm=0.5), Nadam(0.01, l2=0.1, ema=0.9)],
-                         ids=lambda optimizer: type(optimizer).__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "optimizer",
+    [SGD(0.1, momentum=0.9), AdamW(0.01, clip_norm=0.5), Nadam(0.01, l2=0.1, ema=0.9)],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
 def test_captured_steps_equal_plain_steps_bit_for_bit(device, optimizer):
     plain, recorded = Training(device, optimizer), Training(device, optimizer)
     captured = device.capture(recorded.step)
-    for i, rows in enumerate([27, 27, 27, 11, 27, 11, 11, 1, 27]):           # a new shape is recorded anew
-        for training in (plain, recorded): optimizer.set_lr(training.network.params, 0.1 / (1 + i))
+    for i, rows in enumerate([27, 27, 27, 11, 27, 11, 11, 1, 27]):  # a new shape is recorded anew
+        for training in (plain, recorded):
+            optimizer.set_lr(training.network.params, 0.1 / (1 + i))
         assert float(captured(rows)) == float(plain.step(rows))
         assert recorded.numbers() == plain.numbers()
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"sample_weight": WEIGHT}, {"accumulate": 2}, {"schedule": Cosine()}, {"schedule": StepDecay(every=15)},
-    {"drop_last": True, "validation": 0.2},
-], ids=["plain", "weights", "micro-batches", "cosine", "steps", "validation"])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"sample_weight": WEIGHT},
+        {"accumulate": 2},
+        {"schedule": Cosine()},
+        {"schedule": StepDecay(every=15)},
+        {"drop_last": True, "validation": 0.2},
+    ],
+    ids=["plain", "weights", "micro-batches", "cosine", "steps", "validation"],
+)
 def test_fit_gives_the_same_with_and_without_graphs(device, settings, monkeypatch):
     def trained(use_graphs):
         monkeypatch.setattr(CupyBackend, "use_graphs", use_graphs)
         network = Network(5, LAYERS, device, seed=2)
-        history = fit(network, softmax_cross_entropy, Adam(0.01), (X, LABELS), epochs=4, batch_size=5, verbose=0, **settings)
+        history = fit(
+            network,
+            softmax_cross_entropy,
+            Adam(0.01),
+            (X, LABELS),
+            epochs=4,
+            batch_size=5,
+            verbose=0,
+            **settings,
+        )
         return [row["loss"] for row in history.rows], network.params.to_host()
 
     (losses, numbers), (expected, plain) = trained(True), trained(False)
@@ -105,9 +133,17 @@ def test_fit_gives_the_same_with_and_without_graphs(device, settings, monkeypatc
 
 
 def test_fit_launches_several_steps_at_once_and_what_is_left_over_apart(fake):
-    fit(Network(5, LAYERS, fake), softmax_cross_entropy, Adam(), (X, LABELS), epochs=5, batch_size=5, verbose=0)
-    assert fake.xp.captures == 2                                             # five minibatches of 5 rows, one of 2
-    assert [graph.launched for graph in fake.xp.graphs] == [4, 4]            # every epoch but the first
+    fit(
+        Network(5, LAYERS, fake),
+        softmax_cross_entropy,
+        Adam(),
+        (X, LABELS),
+        epochs=5,
+        batch_size=5,
+        verbose=0,
+    )
+    assert fake.xp.captures == 2  # five minibatches of 5 rows, one of 2
+    assert [graph.launched for graph in fake.xp.graphs] == [4, 4]  # every epoch but the first
 
 
 def test_large_minibatches_are_launched_one_by_one(fake):
@@ -116,25 +152,43 @@ def test_large_minibatches_are_launched_one_by_one(fake):
 
 def test_callback_that_looks_at_each_step_sees_each(fake):
     class Steps(Callback):
-        def __init__(self): self.seen = []
-        def after_step(self, run): self.seen.append((run.steps_done, run.network.params.step.item()))
+        def __init__(self):
+            self.seen = []
+
+        def after_step(self, run):
+            self.seen.append((run.steps_done, run.network.params.step.item()))
 
     each = Steps()
-    fit(Network(5, LAYERS, fake), softmax_cross_entropy, Adam(), (X, LABELS), epochs=3, batch_size=5, verbose=0,
-        callbacks=[each])  # fmt: skip
+    fit(
+        Network(5, LAYERS, fake),
+        softmax_cross_entropy,
+        Adam(),
+        (X, LABELS),
+        epochs=3,
+        batch_size=5,
+        verbose=0,
+        callbacks=[each],
+    )
     assert each.seen == [(i, i) for i in range(1, 19)]
 
 
 def test_number_of_pythons_own_is_frozen(fake):
     total, factor = fake.zeros((1,), "float32"), {"is": 1.0}
     captured = fake.capture(lambda: fake.add_scaled(total, fake.xp.ones(1, "float32"), factor["is"]))
-    for factor["is"] in (1.0, 10.0, 100.0): captured()
-    assert total.tolist() == [21.0]                                          # 1 as it is, 10 recorded, 10 again
+    for factor["is"] in (1.0, 10.0, 100.0):
+        captured()
+    assert total.tolist() == [21.0]  # 1 as it is, 10 recorded, 10 again
 
 
-@pytest.mark.parametrize("forbidden", [
-    lambda backend, x: float(x.sum()), lambda backend, x: backend.asarray(np.ones(3)), lambda backend, x: backend.to_host(x),
-], ids=["float", "upload", "download"])  # fmt: skip
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        lambda backend, x: float(x.sum()),
+        lambda backend, x: backend.asarray(np.ones(3)),
+        lambda backend, x: backend.to_host(x),
+    ],
+    ids=["float", "upload", "download"],
+)
 def test_what_cannot_be_recorded_runs_as_it_is_and_the_log_says_why(fake, forbidden, caplog):
     x, calls = fake.zeros((3,), "float32"), []
 
@@ -145,8 +199,9 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_the_log_says_why(fake, forbid
 
     captured = fake.capture(step)
     with caplog.at_level(logging.WARNING, "ffnn_gpu"):
-        for _ in range(4): captured()
-    assert x.tolist() == [4.0] * 3 and len(calls) == 5                       # the recording given up changed nothing
+        for _ in range(4):
+            captured()
+    assert x.tolist() == [4.0] * 3 and len(calls) == 5  # the recording given up changed nothing
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "one kernel at a time: recording it ended in Refusal: " in caplog.text
 
@@ -156,33 +211,38 @@ def test_error_of_the_step_itself_is_the_callers(fake):
     captured = fake.capture(lambda x: network.forward(x, network.workspace(2)))
     x = fake.zeros((3, 5), "float32")
     for _ in range(3):
-        with pytest.raises(ShapeError, match="x has 3 rows and the workspace 2"): captured(x)
+        with pytest.raises(ShapeError, match="x has 3 rows and the workspace 2"):
+            captured(x)
 
 
 def test_arguments_are_the_same_if_they_are_one_object(fake):
     x, y = fake.zeros((2,), "float32"), fake.zeros((2,), "float32")
     captured = fake.capture(lambda array, n: array.__iadd__(n))
-    for array, n in [(x, 1), (y, 1), (x, 1), (x, 1), (y, 1), (x, 2), (x, 1)]: captured(array, n)
+    for array, n in [(x, 1), (y, 1), (x, 1), (x, 1), (y, 1), (x, 2), (x, 1)]:
+        captured(array, n)
     assert (x.tolist(), y.tolist()) == ([6.0, 6.0], [2.0, 2.0])
     assert [graph.launched for graph in fake.xp.graphs] == [3, 1]
 
 
 def test_numbers_of_numpy_are_the_same_if_they_are_equal(fake):
     captured = fake.capture(lambda n: fake.xp.ones(int(n), "float32"))
-    for n in np.array([3, 2, 3, 3]): assert captured(n).shape == (n,)
+    for n in np.array([3, 2, 3, 3]):
+        assert captured(n).shape == (n,)
     assert [graph.launched for graph in fake.xp.graphs] == [2]
 
 
 def test_method_of_one_object_is_one_argument(fake):
     x = fake.zeros((2,), "float32")
     captured = fake.capture(lambda evaluate: fake.copy(x + 1, out=x))
-    for _ in range(4): captured(softmax_cross_entropy.evaluate)
+    for _ in range(4):
+        captured(softmax_cross_entropy.evaluate)
     assert x.tolist() == [4.0, 4.0] and [graph.launched for graph in fake.xp.graphs] == [3]
 
 
 def test_true_and_1_are_different_arguments(fake):
     captured = fake.capture(lambda flag: fake.xp.ones(1 if flag is True else 2, "float32"))
-    for flag in (1, True, 1, True): assert captured(flag).shape == ((1,) if flag is True else (2,))
+    for flag in (1, True, 1, True):
+        assert captured(flag).shape == ((1,) if flag is True else (2,))
 
 
 def test_arguments_that_never_come_again_are_not_recorded_for_ever(fake, caplog):
@@ -190,7 +250,8 @@ def test_arguments_that_never_come_again_are_not_recorded_for_ever(fake, caplog)
     arrays = [fake.zeros((1,), "float32") for _ in range(MOST_GRAPHS + 5)]
     with caplog.at_level(logging.WARNING, "ffnn_gpu"):
         for _ in range(2):
-            for array in arrays: captured(array)
+            for array in arrays:
+                captured(array)
     assert [array.tolist() for array in arrays] == [[2.0]] * len(arrays)
     assert f"more than {MOST_GRAPHS} sets of arguments" in caplog.text and len(caplog.records) == 1
 
@@ -206,11 +267,12 @@ def test_reason_not_to_capture_is_logged_and_kept_to(fake, caplog, monkeypatch):
 def test_memory_of_a_recording_is_given_back_with_it(fake):
     def captured(step):
         run = fake.capture(step)
-        for _ in range(3): run()
+        for _ in range(3):
+            run()
         return run
 
     kept = captured(lambda: fake.xp.ones(3, "float32"))
-    captured(lambda: float(fake.xp.ones(3, "float32").sum()))                # cannot be recorded
+    captured(lambda: float(fake.xp.ones(3, "float32").sum()))  # cannot be recorded
     assert len(fake.xp.pools_to_free) == 1
     del kept
     assert not fake.xp.pools_to_free
@@ -226,7 +288,8 @@ def test_another_thread_may_wait_for_the_gpu_while_one_records(fake):
         x.__iadd__(1)
 
     captured = fake.capture(step)
-    for _ in range(3): captured()
+    for _ in range(3):
+        captured()
     assert x.tolist() == [3.0, 3.0] and [graph.launched for graph in fake.xp.graphs] == [2]
 
 
@@ -234,5 +297,6 @@ def test_recording_takes_memory_of_its_own(fake):
     """A temporary of the recording must not go back to where others allocate: the stand-in refuses that."""
     x = fake.zeros((2,), "float32")
     captured = fake.capture(lambda: fake.copy(x + 1, out=x))
-    for _ in range(3): captured()
+    for _ in range(3):
+        captured()
     assert x.tolist() == [3.0, 3.0] and fake.xp.captures == 1

@@ -71,7 +71,9 @@ def emulated(cupy, index=0):
 def test_operation_in_16_bits_is_one_rounding_from_the_reference(backend, name, dtype, size):
     backend.xp.launched.clear()
     CHECKS[name](Case(backend, dtype, *size))
-    assert all(kernel.endswith("f16") for kernel in backend.xp.launched if not kernel.startswith("gather_i")), name
+    assert all(
+        kernel.endswith("f16") for kernel in backend.xp.launched if not kernel.startswith("gather_i")
+    ), name
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -109,7 +111,7 @@ def test_every_kernel_was_launched_by_a_check(backend):
         for name in MATRICES if dtype in ("bfloat16", "float16") else CHECKS:
             CHECKS[name](Case(backend, dtype, 2, 3))
     unused = sorted(backend.xp.names ^ set(backend.xp.launched))
-    assert [name for name in unused if not name.endswith("_f32_bf16")] == []     # test_kernels_16_bit.py
+    assert [name for name in unused if not name.endswith("_f32_bf16")] == []  # test_kernels_16_bit.py
 
 
 def test_nan_goes_in_and_comes_out(backend):
@@ -165,8 +167,14 @@ def test_no_rows_launch_nothing_that_has_an_empty_grid(backend):
     empty = np.zeros((0, 3), "float32")
     for loss in ("pointwise_loss", "cross_entropy"):
         kind = {"kind": mean_squared_error} if loss == "pointwise_loss" else {}
-        rest = {"z": empty, "y": empty, "dz": empty} if kind else {"p": empty, "q": empty, "dp": empty, "smallest": 1e-12}
-        value = getattr(backend, loss)(**kind, **{k: to_device(backend, v) for k, v in rest.items()}, weight=None)
+        rest = (
+            {"z": empty, "y": empty, "dz": empty}
+            if kind
+            else {"p": empty, "q": empty, "dp": empty, "smallest": 1e-12}
+        )
+        value = getattr(backend, loss)(
+            **kind, **{k: to_device(backend, v) for k, v in rest.items()}, weight=None
+        )
         assert value.item() == 0
     rows, index = backend.zeros((5, 3), "uint8"), backend.zeros((0,), np.int64)
     assert backend.take(rows, index, out=backend.empty((0, 3), "float32")).shape == (0, 3)
@@ -179,7 +187,9 @@ def to_device(backend, value):
 
 def test_an_activation_and_a_loss_of_the_users_own_are_computed_by_their_formulas(backend):
     own = Activation("cubic", lambda xp, s, _: s * s * s, lambda xp, s, _: 3 * s * s, needs_input=True)
-    shifted = PointwiseLoss("shifted", lambda xp, z, y, _: (z - y + 1) ** 2, lambda xp, z, y, _: 2 * (z - y + 1))
+    shifted = PointwiseLoss(
+        "shifted", lambda xp, z, y, _: (z - y + 1) ** 2, lambda xp, z, y, _: 2 * (z - y + 1)
+    )
     x, y = np.random.default_rng(0).normal(size=(2, 9, 3))
     backend.xp.launched.clear()
     assert_parity(Network(3, [Dense(4, own), Dense(3)], "numpy"), x, y, shifted, backends=("numpy", backend))
@@ -196,7 +206,9 @@ def test_arrays_that_are_not_contiguous_are_served_without_a_kernel(backend):
     part, z = backend.asarray(whole)[:, ::2], backend.asarray(whole)
     backend.xp.launched.clear()
     want = Backend().softmax(whole[:, ::2], np.empty((6, 5), "float32"))
-    assert np.allclose(backend.to_host(backend.softmax(part, out=backend.empty((6, 5), "float32"))), want, atol=1e-6)
+    assert np.allclose(
+        backend.to_host(backend.softmax(part, out=backend.empty((6, 5), "float32"))), want, atol=1e-6
+    )
     assert np.array_equal(backend.to_host(backend.activate(part, relu)), np.maximum(whole[:, ::2], 0))
     assert np.array_equal(backend.to_host(z)[:, 1::2], whole[:, 1::2])
     assert not backend.xp.launched
@@ -221,7 +233,13 @@ def test_plain_array_functions_can_be_had_instead_of_kernels(backend, monkeypatc
 # ---------------------------------------------------------------------- whole steps
 
 LAYERS = {
-    "every layer": [Dense(9, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9)]), Dense(3)],
+    "every layer": [
+        Dense(9, tanh),
+        LayerNorm(),
+        Dropout(0.3),
+        Residual([Dense(6, gelu), BatchNorm(), Dense(9)]),
+        Dense(3),
+    ],
     "probabilities": [Dense(7, relu, bias=False), Dense(3), Softmax()],
     "log-probabilities": [Dense(3), LogSoftmax()],
 }
@@ -237,7 +255,9 @@ ONE_HOT = np.eye(3)[LABELS]
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_training_steps_equal_those_of_the_reference(backend, optimizer, dtype):
     network = Network(5, LAYERS["every layer"], Backend(), dtype, seed=1)
-    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), backend), optimizer=optimizer)
+    assert_parity(
+        network, X, LABELS, softmax_cross_entropy, backends=(Backend(), backend), optimizer=optimizer
+    )
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
@@ -251,7 +271,12 @@ def test_steps_through_an_overflow_equal_those_of_the_reference(backend, optimiz
         for grad in gradients:
             each.copy(each.asarray(grad[: params.theta.size]), out=params.grad)
             optimizer.step(params)
-        vectors = {**vars(optimizer.state(params)), "theta": params.theta, "scale": params.loss_scale, "step": params.step}
+        vectors = {
+            **vars(optimizer.state(params)),
+            "theta": params.theta,
+            "scale": params.loss_scale,
+            "step": params.step,
+        }
         found.append({name: each.to_host(vector) for name, vector in vectors.items()})
     assert found[0]["scale"].tolist() == [1024, 2] and found[0]["step"].tolist() == [3]
     for name, vector in found[0].items():
@@ -276,7 +301,8 @@ def test_rules_write_a_copy_of_theta_in_bfloat16(backend):
     rng, kept = np.random.default_rng(0), {}
     theta, grad = (backend.asarray(rng.normal(size=300), "float32") for _ in range(2))
     shadow, scalars = backend.zeros((300,), bfloat16), backend.asarray(np.array([1.0, 0.1, 1.0]))
-    for name in ("m", "v"): kept[name] = backend.zeros((300,), "float32")
+    for name in ("m", "v"):
+        kept[name] = backend.zeros((300,), "float32")
     backend.adam(Update(theta, grad, scalars, shadow=shadow), **kept, beta1=0.9, beta2=0.99, eps=1e-8)
     assert backend.xp.launched["adam_f32_bf16"]
     np.testing.assert_array_equal(backend.to_host(shadow), backend.to_host(theta).astype(bfloat16))
@@ -285,7 +311,11 @@ def test_rules_write_a_copy_of_theta_in_bfloat16(backend):
 @pytest.mark.parametrize("name", LOSSES)
 def test_training_steps_on_each_loss_equal_those_of_the_reference(backend, name):
     y = {"hinge": 2 * ONE_HOT - 1, "softmax_cross_entropy": LABELS}.get(name, ONE_HOT)
-    layers = LAYERS["probabilities"] if name in ("cross_entropy", "binary_cross_entropy") else LAYERS["log-probabilities"]
+    layers = (
+        LAYERS["probabilities"]
+        if name in ("cross_entropy", "binary_cross_entropy")
+        else LAYERS["log-probabilities"]
+    )
     assert_parity(Network(5, layers, Backend(), seed=1), X, y, LOSSES[name], backends=(Backend(), backend))
 
 
@@ -293,9 +323,16 @@ def test_fit_equals_the_reference_and_is_the_same_every_time(backend):
     def losses(on):
         network = Network(5, LAYERS["every layer"], on, seed=2)
         history = fit(
-            network, softmax_cross_entropy, AdamW(lr=0.01), (X, LABELS), epochs=2, batch_size=8, verbose=0,
-            class_weight="balanced", accumulate=2,
-        )  # fmt: skip
+            network,
+            softmax_cross_entropy,
+            AdamW(lr=0.01),
+            (X, LABELS),
+            epochs=2,
+            batch_size=8,
+            verbose=0,
+            class_weight="balanced",
+            accumulate=2,
+        )
         return [row["loss"] for row in history.rows]
 
     first = losses(backend)
@@ -305,7 +342,11 @@ def test_fit_equals_the_reference_and_is_the_same_every_time(backend):
 
 def step_of(backend):
     network, optimizer = Network(5, LAYERS["every layer"], backend, seed=3), AdamW(clip_norm=1.0)
-    x, y, w = backend.asarray(X, "float32"), backend.asarray(LABELS, np.int32), backend.asarray(np.ones(21), "float32")
+    x, y, w = (
+        backend.asarray(X, "float32"),
+        backend.asarray(LABELS, np.int32),
+        backend.asarray(np.ones(21), "float32"),
+    )
     ws = network.workspace(21)
     loss = SoftmaxCrossEntropy(class_weight=(1, 2, 3)).evaluate
     return lambda: train_step(network, loss, optimizer, x, y, ws, sample_weight=w), network
@@ -323,7 +364,8 @@ def test_step_neither_waits_nor_copies_nor_allocates_more_scratch(backend):
 def test_threads_that_share_a_backend_have_scratch_of_their_own(backend):
     kernels, found = backend.kernels, []
 
-    def scratch(): return kernels.scratch("partial", 8), kernels._finished()
+    def scratch():
+        return kernels.scratch("partial", 8), kernels._finished()
 
     thread = threading.Thread(target=lambda: found.extend(scratch()))
     thread.start()

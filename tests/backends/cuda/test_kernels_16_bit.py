@@ -14,7 +14,8 @@ BLOCK, i32, i64, f32, f64 = (256,), np.int32, np.int64, np.float32, np.float64
 
 def narrow(x, kind):
     """x rounded to the type, as the emulator takes it: float16, or the 16 bits of a bfloat16."""
-    if kind == "f16": return x.astype(np.float16)
+    if kind == "f16":
+        return x.astype(np.float16)
     bits = x.astype(f32).view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
@@ -31,7 +32,9 @@ def rule(module, kind, control=0):
     theta, grad, m, v = rng.normal(size=(4, 301)).astype(f32)
     v, scalars, shadow = np.abs(v), np.array([3.0, 0.05, 1.0]), narrow(np.zeros(301), kind)
     want, before = theta.copy(), theta.copy()
-    update = Update(want, grad.copy(), scalars, 100, 0.1, 0.0, 0.2, control if isinstance(control, np.ndarray) else None)
+    update = Update(
+        want, grad.copy(), scalars, 100, 0.1, 0.0, 0.2, control if isinstance(control, np.ndarray) else None
+    )
     Backend().adam(update, m.copy(), v.copy(), 0.9, 0.999, 1e-3)
     shared = theta, grad, shadow, i64(301), i64(100), scalars, control, f32(0.1), f32(0), f64(0.2)
     module.get_function(f"adam_f32_{kind}")((1,), BLOCK, (*shared, m, v, f64(0.9), f64(0.999), f32(1e-3)))

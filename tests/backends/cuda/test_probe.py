@@ -26,14 +26,36 @@ def fresh_probe():
     probe.cache_clear()
 
 
-def no_driver(cupy): cupy.cuda.runtime.getDeviceCount = refusing(CudaRuntimeError(DRIVER))
-def hidden(cupy): cupy.cuda.runtime.getDeviceCount = refusing(CudaRuntimeError("cudaErrorNoDevice: no CUDA-capable device"))
-def none_there(cupy): cupy.cuda.runtime.getDeviceCount = lambda: 0
-def no_compiler(cupy): cupy.ElementwiseKernel = refusing(RuntimeError("CuPy failed to load libnvrtc.so.12"))
-def no_headers(cupy): cupy.ElementwiseKernel = refusing(OSError("cannot open source file cuda_fp16.h"))
-def no_cublas(cupy): cupy.matmul = refusing(ImportError("libcublas.so.12: cannot open shared object file"))
-def faulted(cupy): cupy.synchronize = refusing(CudaRuntimeError("cudaErrorIllegalAddress: an illegal memory access"))
-def wrong(cupy): cupy.asnumpy = lambda a: a.host + 1
+def no_driver(cupy):
+    cupy.cuda.runtime.getDeviceCount = refusing(CudaRuntimeError(DRIVER))
+
+
+def hidden(cupy):
+    cupy.cuda.runtime.getDeviceCount = refusing(CudaRuntimeError("cudaErrorNoDevice: no CUDA-capable device"))
+
+
+def none_there(cupy):
+    cupy.cuda.runtime.getDeviceCount = lambda: 0
+
+
+def no_compiler(cupy):
+    cupy.ElementwiseKernel = refusing(RuntimeError("CuPy failed to load libnvrtc.so.12"))
+
+
+def no_headers(cupy):
+    cupy.ElementwiseKernel = refusing(OSError("cannot open source file cuda_fp16.h"))
+
+
+def no_cublas(cupy):
+    cupy.matmul = refusing(ImportError("libcublas.so.12: cannot open shared object file"))
+
+
+def faulted(cupy):
+    cupy.synchronize = refusing(CudaRuntimeError("cudaErrorIllegalAddress: an illegal memory access"))
+
+
+def wrong(cupy):
+    cupy.asnumpy = lambda a: a.host + 1
 
 
 HARMS = [
@@ -70,8 +92,12 @@ def assert_only_auto_falls_back(index, reason, hint):
         assert (backend.name, backend.reason) == ("numpy", f"chosen by auto: {reason}")
 
 
-@pytest.mark.parametrize(("harm", "index", "stage", "words"), HARMS, ids=lambda value: getattr(value, "__name__", None))
-def test_gpu_by_name_never_falls_back_and_auto_says_why_it_did(monkeypatch, capfd, caplog, harm, index, stage, words):
+@pytest.mark.parametrize(
+    ("harm", "index", "stage", "words"), HARMS, ids=lambda value: getattr(value, "__name__", None)
+)
+def test_gpu_by_name_never_falls_back_and_auto_says_why_it_did(
+    monkeypatch, capfd, caplog, harm, index, stage, words
+):
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     cupy = FakeCupy(count=2)
     harm(cupy)
@@ -99,7 +125,9 @@ def test_auto_looks_at_the_gpu_once_for_all_networks(monkeypatch):
     assert asked == [1] and len(reasons) == 1 and "there are 0 CUDA devices" in reasons.pop()
 
 
-@pytest.mark.parametrize(("harm", "index", "stage", "words"), HARMS, ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(
+    ("harm", "index", "stage", "words"), HARMS, ids=lambda value: getattr(value, "__name__", None)
+)
 def test_probe_names_the_stage_that_fails(monkeypatch, harm, index, stage, words):
     cupy = FakeCupy(count=2)
     harm(cupy)
@@ -154,6 +182,8 @@ def test_probe_does_not_swallow_an_interruption(monkeypatch):
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
 def test_installed_cupy_that_may_see_no_device_says_so():
-    told = run_python("from ffnn_gpu.backends.choice import probe; print(probe(0).reason)", CUDA_VISIBLE_DEVICES="")
+    told = run_python(
+        "from ffnn_gpu.backends.choice import probe; print(probe(0).reason)", CUDA_VISIBLE_DEVICES=""
+    )
     assert told.startswith("CUDA device 0 cannot be used; it failed at the stage ")
     assert "import cupy" in told or "count devices" in told

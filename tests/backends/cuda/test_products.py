@@ -42,7 +42,13 @@ from tests.backends.cuda.fake_cublaslt import Epilogue
 from tests.backends.cuda.fake_cupy import installed
 from tests.backends.cuda.kernel_checks import CHECKS, Case
 
-LAYERS = [Dense(9, relu), LayerNorm(), Dropout(0.3), Residual([Dense(6, gelu), BatchNorm(), Dense(9, tanh)]), Dense(3)]
+LAYERS = [
+    Dense(9, relu),
+    LayerNorm(),
+    Dropout(0.3),
+    Residual([Dense(6, gelu), BatchNorm(), Dense(9, tanh)]),
+    Dense(3),
+]
 X, LABELS = np.random.default_rng(1).normal(size=(21, 5)), np.random.default_rng(2).integers(0, 3, 21)
 PHI = {phi.name: phi for phi in (identity, relu, gelu_tanh, gelu, silu, tanh)}
 TYPES = ["float32", "float64", "float16", "bfloat16"]
@@ -73,13 +79,16 @@ def emulated(stored):
 @pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
     """CupyBackend with cublasLt, on the stand-in and on a GPU that has it."""
-    if request.param == "emulated": return request.getfixturevalue("emulated")
+    if request.param == "emulated":
+        return request.getfixturevalue("emulated")
     gpu = get_backend("cupy")
-    if gpu.cublaslt is None: pytest.skip(gpu.products)
+    if gpu.cublaslt is None:
+        pytest.skip(gpu.products)
     return gpu
 
 
-def type_of(name): return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
+def type_of(name):
+    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
 
 
 def draw(backend, shape, dtype):
@@ -110,7 +119,8 @@ def affine(backend, dtype, phi, shape=(5, 3, 7), keep=False, bias=True, refused=
     scale = np.abs(X) @ np.abs(V) + np.abs(c) * bias
     once = bias and not refused and phi in (identity, relu, gelu_tanh)
     held(backend, out, phi.value(np, want), I + 1, 2 * np.maximum(scale, 1), 1 if once else 4)  # |φ′| < 2
-    if keep: held(backend, s, want, I + 1, scale)
+    if keep:
+        held(backend, s, want, I + 1, scale)
 
 
 def gradients(backend, dtype, shape=(5, 3, 7), wide=None):
@@ -129,8 +139,11 @@ def gradients(backend, dtype, shape=(5, 3, 7), wide=None):
 def epilogues(backend):
     """Names of the epilogues that cublasLt was asked for, in order."""
     attributes = backend.xp.bindings.written
-    return [Epilogue(int.from_bytes(value, "little")).name for kind, number, value in attributes
-            if (kind, number) == ("descriptor", 7)]  # fmt: skip
+    return [
+        Epilogue(int.from_bytes(value, "little")).name
+        for kind, number, value in attributes
+        if (kind, number) == ("descriptor", 7)
+    ]
 
 
 # ---------------------------------------------------------------------- numbers
@@ -166,15 +179,28 @@ def test_products_are_those_of_the_reference_at_every_size(backend, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_whole_steps_equal_those_of_the_reference(backend, dtype):
     network = Network(5, LAYERS, Backend(), dtype, seed=1)
-    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), backend), optimizer=AdamW(clip_norm=1.0))
+    assert_parity(
+        network,
+        X,
+        LABELS,
+        softmax_cross_entropy,
+        backends=(Backend(), backend),
+        optimizer=AdamW(clip_norm=1.0),
+    )
 
 
 def test_training_makes_every_product_by_cublaslt_and_equals_the_reference_and_cupy(emulated, monkeypatch):
     def losses(on):
         history = fit(
-            Network(5, LAYERS, on, seed=2), softmax_cross_entropy, AdamW(lr=0.01), (X, LABELS), epochs=2, batch_size=8,
-            validation=0.2, verbose=0,
-        )  # fmt: skip
+            Network(5, LAYERS, on, seed=2),
+            softmax_cross_entropy,
+            AdamW(lr=0.01),
+            (X, LABELS),
+            epochs=2,
+            batch_size=8,
+            validation=0.2,
+            verbose=0,
+        )
         return [row["loss"] for row in history.rows]
 
     without = losses(made_on(EmulatedCupy()))
@@ -196,9 +222,16 @@ def test_epilogues_are_those_that_keep_the_promises_of_each_type(emulated):
         asked[dtype, "db"] = epilogues(emulated)[before:]
     for dtype in ("float32", "float64"):
         assert {phi: asked[dtype, phi] for phi in ("identity", "relu", "db")} == {
-            "identity": ["BIAS"], "relu": [], "db": ["DEFAULT", "DEFAULT"]}, dtype  # one plan serves every φ  # fmt: skip
+            "identity": ["BIAS"],
+            "relu": [],
+            "db": ["DEFAULT", "DEFAULT"],
+        }, dtype  # one plan serves every φ
     for dtype in ("float16", "bfloat16"):
-        assert [asked[dtype, phi] for phi in ("identity", "relu", "gelu_tanh")] == [["BIAS"], ["RELU_BIAS"], ["GELU_BIAS"]]
+        assert [asked[dtype, phi] for phi in ("identity", "relu", "gelu_tanh")] == [
+            ["BIAS"],
+            ["RELU_BIAS"],
+            ["GELU_BIAS"],
+        ]
         assert asked[dtype, "db"] == ["BGRADA", "DEFAULT"]
 
 
@@ -212,9 +245,15 @@ def test_nan_stays_visible_behind_every_activation(backend, dtype):
 
 def test_sum_over_many_rows_is_in_float64(backend):
     delta = backend.asarray(np.full((70_000, 2), 0.1), "float32")
-    x, dW, db = backend.zeros((70_000, 1), "float32"), backend.empty((1, 2), "float32"), backend.empty((2,), "float32")
+    x, dW, db = (
+        backend.zeros((70_000, 1), "float32"),
+        backend.empty((1, 2), "float32"),
+        backend.empty((2,), "float32"),
+    )
     backend.affine_gradients(x, delta, dW, db)
-    assert_close(backend.to_host(db), np.full(2, 70_000 * float(np.float32(0.1))), tolerance("product", "float32"))
+    assert_close(
+        backend.to_host(db), np.full(2, 70_000 * float(np.float32(0.1))), tolerance("product", "float32")
+    )
 
 
 def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
@@ -222,7 +261,9 @@ def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
     for tf32 in (False, True):
         backend = made_on(CupyWithCublasLt(), tf32=tf32)
         (x, X), (W, V) = draw(backend, (64, 63), "float32"), draw(backend, (63, 64), "float32")
-        error = np.abs(backend.to_host(backend.gemm(x, W, out=backend.empty((64, 64), "float32"))) - X @ V).max()
+        error = np.abs(
+            backend.to_host(backend.gemm(x, W, out=backend.empty((64, 64), "float32"))) - X @ V
+        ).max()
         assert (1e-4 < error < 1e-1) == tf32 and (error < 1e-4) != tf32
         affine(backend, "float64", relu)
 
@@ -230,8 +271,11 @@ def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
 # ---------------------------------------------------------------------- what cublasLt does not make
 
 
-@pytest.mark.parametrize("refused", [{"BIAS"}, {"RELU_BIAS", "GELU_BIAS"}, {"BGRADA"}, set(Epilogue.__members__)],
-                         ids=["bias", "activations", "gradient", "everything"])  # fmt: skip
+@pytest.mark.parametrize(
+    "refused",
+    [{"BIAS"}, {"RELU_BIAS", "GELU_BIAS"}, {"BGRADA"}, set(Epilogue.__members__)],
+    ids=["bias", "activations", "gradient", "everything"],
+)
 def test_refused_epilogue_becomes_a_product_and_a_kernel_and_a_refused_product_is_cupys(emulated, refused):
     emulated.xp.bindings.refuses = refused
     half = len(refused) < 4
@@ -280,8 +324,10 @@ def test_each_thread_has_a_handle_which_is_freed_with_the_thread(emulated):
             failures.append(failure)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert failures == [] and len({id(emulated.cublaslt), *map(id, kept)}) == 3
     bindings = emulated.xp.bindings
     handles = lambda: [made for made in bindings.objects.values() if made["kind"] == "handle"]  # noqa: E731
@@ -330,8 +376,12 @@ def choices(path):
     return {name: value == "01" for name, value in found.items() if name.startswith(CHOICE)}
 
 
-def layer(backend, dtype): affine(backend, dtype, relu, refused=True)
-def layer_gradients(backend, dtype): gradients(backend, dtype, wide="float32")
+def layer(backend, dtype):
+    affine(backend, dtype, relu, refused=True)
+
+
+def layer_gradients(backend, dtype):
+    gradients(backend, dtype, wide="float32")
 
 
 @pytest.mark.parametrize(
@@ -344,12 +394,19 @@ def test_the_faster_way_is_measured_stored_and_read_again(stored, work, dtype, e
     work(first, dtype)
     ((name, choice),) = choices(stored).items()
     assert choice == fused and dtype in name
-    for backend in (first, tuned(extra={epilogue: -2.0 if not fused else 9.0})):  # the costs of today do not count
+    for backend in (
+        first,
+        tuned(extra={epilogue: -2.0 if not fused else 9.0}),
+    ):  # the costs of today do not count
         searches, before = backend.xp.bindings.searches, len(backend.xp.bindings.made)
         work(backend, dtype)
         product, *others = backend.xp.bindings.made[before:]
-        assert product == (epilogue if fused else "DEFAULT") and others == ["DEFAULT"] * (work is layer_gradients)
-        assert choices(stored) == {name: fused} and searches == backend.xp.bindings.searches  # nothing is timed
+        assert product == (epilogue if fused else "DEFAULT") and others == ["DEFAULT"] * (
+            work is layer_gradients
+        )
+        assert (
+            choices(stored) == {name: fused} and searches == backend.xp.bindings.searches
+        )  # nothing is timed
 
 
 def test_numbers_of_the_first_call_are_those_of_the_way_chosen(stored):
@@ -371,7 +428,8 @@ def test_nothing_is_timed_in_a_capture_and_no_epilogue_that_is_refused(stored):
     backend.xp.stream.capturing = True
     for phi in (relu, tanh):  # tanh has relu's plan, and no choice yet
         affine(backend, "float32", phi)
-    with pytest.raises(BackendUnavailableError, match="run the step once"): affine(backend, "float32", relu, shape=(6, 3, 7))
+    with pytest.raises(BackendUnavailableError, match="run the step once"):
+        affine(backend, "float32", relu, shape=(6, 3, 7))
     backend.xp.stream.capturing = False
     layer(backend, "float16")
     assert choices(stored) == before
@@ -394,7 +452,10 @@ def test_without_autotune_the_epilogue_is_taken_and_nothing_stored(emulated, sto
 
 
 def test_backend_says_which_library_makes_its_products_and_whether_it_can_be_captured(emulated):
-    assert "cublasLt 131000" in emulated.products and "recommended algorithms, float32 unrounded" in emulated.products
+    assert (
+        "cublasLt 131000" in emulated.products
+        and "recommended algorithms, float32 unrounded" in emulated.products
+    )
     assert emulated.can_capture() == (True, emulated.products)
     tuned = made_on(CupyWithCublasLt(), tf32=True, autotune=8)
     assert "fastest of 8 algorithms, float32 as TF32" in tuned.products
@@ -406,9 +467,13 @@ def test_backend_says_which_library_makes_its_products_and_whether_it_can_be_cap
 def test_info_says_which_library_makes_the_products(monkeypatch):
     probe.cache_clear()
     monkeypatch.setenv("FFNN_GPU_BACKEND", "cupy")
-    for cupy, library in ((CupyWithCublasLt(), "cublasLt, recommended"), (EmulatedCupy(), "cupy.matmul, which no")):
+    for cupy, library in (
+        (CupyWithCublasLt(), "cublasLt, recommended"),
+        (EmulatedCupy(), "cupy.matmul, which no"),
+    ):
         cupy.cuda.runtime.getDeviceProperties = lambda index: {"name": b"Paper"}
-        with installed(monkeypatch, cupy): found = information()
+        with installed(monkeypatch, cupy):
+            found = information()
         assert found["products"].startswith(library)
         assert any(line.startswith(f"products  {library}") for line in lines(found))
     probe.cache_clear()

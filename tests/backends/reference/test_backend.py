@@ -22,7 +22,9 @@ def test_affine_is_phi_of_xw_plus_b(backend, dtype, phi, bias):
     size = np.abs(x.astype(np.float64)) @ np.abs(W) + np.abs(b)
     assert got is out or backend.xp.shares_memory(got, out)
     assert_close(backend.to_host(s), exact, tolerance("product", dtype, K=41), "s", scale=size)
-    assert_close(backend.to_host(out), phi.value(np, exact), tolerance("network", dtype, K=41), "a", scale=size)
+    assert_close(
+        backend.to_host(out), phi.value(np, exact), tolerance("network", dtype, K=41), "a", scale=size
+    )
 
 
 def test_affine_gradients_are_products_with_delta(backend, dtype):
@@ -30,7 +32,9 @@ def test_affine_gradients_are_products_with_delta(backend, dtype):
     dW, db = backend.empty((4, 3), dtype), backend.empty((3,), dtype)
     backend.affine_gradients(backend.asarray(x), backend.asarray(delta), dW=dW, db=db)
     relative, wide = tolerance("product", dtype, K=50), delta.astype(np.float64)
-    assert_close(backend.to_host(dW), x.T.astype(np.float64) @ wide, relative, "dW", scale=np.abs(x.T) @ np.abs(delta))
+    assert_close(
+        backend.to_host(dW), x.T.astype(np.float64) @ wide, relative, "dW", scale=np.abs(x.T) @ np.abs(delta)
+    )
     assert_close(backend.to_host(db), wide.sum(0), relative, "db", scale=np.abs(delta).sum(0))
 
 
@@ -85,7 +89,9 @@ def test_require_finite_counts_and_names_the_first(backend, dtype):
     array = np.ones((70_000, 2), dtype)  # longer than one chunk
     array[69_999, 1] = array[66_000, 0] = np.inf
     array[66_001, 1] = np.nan
-    with pytest.raises(DataError, match=r"x holds 3 values that are not finite; the first is inf at index \(66000, 0\)"):
+    with pytest.raises(
+        DataError, match=r"x holds 3 values that are not finite; the first is inf at index \(66000, 0\)"
+    ):
         backend.require_finite(backend.asarray(array), "x", dtype)
     backend.require_finite(backend.asarray(array[:66_000]), "x", dtype)
     backend.require_finite(backend.asarray(np.arange(3)), "integers", dtype)

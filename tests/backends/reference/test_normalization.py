@@ -30,11 +30,19 @@ def test_normalization_and_its_gradients_equal_autograd(backend, golden, case):
     given = [np.array(stored[name]) for name in ("x", "gain", "bias", "da")]
     got = forward_and_backward(backend, case.split()[0], *given)
     relative = tolerance("network", "float64", K=7)
-    if "constant" in case:  # PyTorch's mean of a constant 10⁴ is up to 4 ulp off, and 1/√(0 + ε) = 316 times that comes out
+    if (
+        "constant" in case
+    ):  # PyTorch's mean of a constant 10⁴ is up to 4 ulp off, and 1/√(0 + ε) = 316 times that comes out
         relative = 4 * 316 * 1e4 * np.finfo(np.float64).eps
     for name in ("out", "dx", "dgain", "dbias"):
         want = np.array(stored[name])
-        assert_close(got[name], want, relative, f"{name} of {case}", scale=max(np.abs(want).max(), np.abs(given[3]).max()))
+        assert_close(
+            got[name],
+            want,
+            relative,
+            f"{name} of {case}",
+            scale=max(np.abs(want).max(), np.abs(given[3]).max()),
+        )
 
 
 @pytest.mark.parametrize("kind", ["layer_norm", "batch_norm"])
@@ -55,7 +63,11 @@ def test_normalization_of_a_large_offset_keeps_float32_accuracy(backend, kind):
     rng = np.random.default_rng(0)
     B, I = (500, 4) if kind == "batch_norm" else (4, 500)
     x = (1e4 + rng.normal(size=(B, I))).astype(np.float32)
-    gain, bias, da = np.ones(I, np.float32), np.zeros(I, np.float32), rng.normal(size=(B, I)).astype(np.float32)
+    gain, bias, da = (
+        np.ones(I, np.float32),
+        np.zeros(I, np.float32),
+        rng.normal(size=(B, I)).astype(np.float32),
+    )
     got = forward_and_backward(backend, kind, x, gain, bias, da)
     axis, wide = (0 if kind == "batch_norm" else 1), x.astype(np.float64)
     want = (wide - wide.mean(axis, keepdims=True)) / np.sqrt(wide.var(axis, keepdims=True) + EPS)
@@ -78,7 +90,12 @@ def test_running_statistics_equal_those_of_autograd_libraries(backend, golden):
     mean, variance = backend.zeros((4,), np.float64), backend.zeros((4,), np.float64) + 1
     for batch in np.array(stored["batches"]):
         backend.running_statistics(
-            backend.asarray(batch.mean(0)), backend.asarray(batch.var(0)), len(batch), stored["momentum"], mean, variance
+            backend.asarray(batch.mean(0)),
+            backend.asarray(batch.var(0)),
+            len(batch),
+            stored["momentum"],
+            mean,
+            variance,
         )
     relative = tolerance("network", "float64", K=5)
     assert_close(backend.to_host(mean), stored["mean"], relative, "running mean")
@@ -106,9 +123,17 @@ def test_dx_may_be_left_out(backend, dtype):
     one, dgain, dbias = (backend.zeros((3,), dtype) for _ in range(3))
     one += 1
     got = backend.layer_norm_backward(
-        backend.duplicate(x), one, backend.duplicate(x), backend.zeros((4,), dtype), dgain=dgain, dbias=dbias, dx=None
+        backend.duplicate(x),
+        one,
+        backend.duplicate(x),
+        backend.zeros((4,), dtype),
+        dgain=dgain,
+        dbias=dbias,
+        dx=None,
     )
     assert got is None
     host = backend.to_host(x)
     assert_close(backend.to_host(dgain), (host * host).sum(0), tolerance("network", dtype), "dgain")
-    assert_close(backend.to_host(dbias), host.sum(0), tolerance("network", dtype), "dbias", scale=np.abs(host).sum(0))
+    assert_close(
+        backend.to_host(dbias), host.sum(0), tolerance("network", dtype), "dbias", scale=np.abs(host).sum(0)
+    )

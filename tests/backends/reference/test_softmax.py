@@ -54,7 +54,9 @@ def test_jacobian_equals_autograd(backend, golden):
 def test_jacobian_is_its_formula_in_full(backend, dtype):
     z, _ = random((4, 6), dtype)
     S = long_softmax(z)
-    want = np.array([[[S[b, i] * ((i == k) - S[b, k]) for k in range(6)] for i in range(6)] for b in range(4)])
+    want = np.array(
+        [[[S[b, i] * ((i == k) - S[b, k]) for k in range(6)] for i in range(6)] for b in range(4)]
+    )
     got = backend.to_host(softmax_jacobian(z, backend))
     assert got.shape == (4, 6, 6) and got.dtype == dtype
     assert_close(got, want, tolerance("network", dtype, K=6), "jacobian")
@@ -70,7 +72,9 @@ def test_softmax_layer_product_equals_the_jacobians_product(backend, dtype):
     jacobian = backend.to_host(softmax_jacobian(z, backend)).astype(np.float64)
     relative = tolerance("network", dtype, K=7)
     want = np.einsum("bik,bi->bk", jacobian, da.astype(np.float64))
-    assert_close(vector_jacobian_product(backend, "softmax", z, da), want, relative, "softmax", scale=np.abs(da).max())
+    assert_close(
+        vector_jacobian_product(backend, "softmax", z, da), want, relative, "softmax", scale=np.abs(da).max()
+    )
     # d log S_i/dz_k = J_ik / S_i
     want = np.einsum("bik,bi->bk", jacobian / long_softmax(z)[:, :, None], da.astype(np.float64))
     got = vector_jacobian_product(backend, "log_softmax", z, da)
@@ -83,12 +87,22 @@ def test_softmax_of_huge_logits_is_exact_and_silent(backend, dtype, name, size):
     z = np.array([[size, 0, -size], [-size, -size, -size], [size, size, -size]], dtype)
     want = {
         "softmax": [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]],
-        "log_softmax": [[0, -size, -2 * size], [-np.log(3)] * 3, [-np.log(2), -np.log(2), -2 * size - np.log(2)]],
+        "log_softmax": [
+            [0, -size, -2 * size],
+            [-np.log(3)] * 3,
+            [-np.log(2), -np.log(2), -2 * size - np.log(2)],
+        ],
     }
     with np.errstate(all="raise"):
         got = forward(backend, name, z)
         product = vector_jacobian_product(backend, name, z, np.ones_like(z))
-    assert_close(got, np.array(want[name]), tolerance("product", dtype), name, scale=np.abs(np.array(want[name])) + 1e-30)
+    assert_close(
+        got,
+        np.array(want[name]),
+        tolerance("product", dtype),
+        name,
+        scale=np.abs(np.array(want[name])) + 1e-30,
+    )
     assert np.isfinite(product).all()
 
 

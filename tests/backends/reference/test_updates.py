@@ -25,10 +25,12 @@ def apply(backend, rule, theta, grad, dtype, steps=1, control=None, **shared):
     scalars = backend.asarray(np.array([0, 0.1, 1.0]))
     state = {name: backend.zeros((len(theta),), dtype) for name in kept}
     (theta,), step = vectors(backend, dtype, theta), backend.zeros((1,), np.int64)
-    if control is not None: control = backend.asarray(np.array(control, np.float64))
+    if control is not None:
+        control = backend.asarray(np.array(control, np.float64))
     for _ in range(steps):
         backend.advance(scalars, step, control)
-        if rule == "nadam": backend.advance_product(scalars, settings["beta1"], settings["psi"], control)
+        if rule == "nadam":
+            backend.advance_product(scalars, settings["beta1"], settings["psi"], control)
         update = Update(theta, *vectors(backend, dtype, grad), scalars, control=control, **shared)
         getattr(backend, rule)(update, *state.values(), *settings.values())
     return theta, scalars, state
@@ -99,7 +101,13 @@ def test_first_step_is_the_rules_closed_form(backend, dtype, rule):
     got, _, _ = apply(backend, rule, theta, grad, dtype)
     want = np.array(theta, dtype) - 0.1 * first
     # √(1 − 0.999) is √ of a float32 rounding of v = 0.001 g²: a handful of eps on the step, none on θ
-    assert_close(backend.to_host(got), want, tolerance("network", dtype), rule, scale=np.abs(theta) + 0.1 * np.abs(first))
+    assert_close(
+        backend.to_host(got),
+        want,
+        tolerance("network", dtype),
+        rule,
+        scale=np.abs(theta) + 0.1 * np.abs(first),
+    )
 
 
 def test_nesterov_looks_one_momentum_ahead(backend, dtype):
@@ -116,14 +124,30 @@ def test_what_rules_share_is_its_formula_piece_by_piece(backend, dtype, rule, n_
     """g = c ∇θ + λ₂ W + λ₁ sign W and W ← W (1 − η λ) by hand, then the plain rule."""
     theta, grad = np.random.default_rng(0).normal(size=(2, 40_000)).astype(dtype)
     theta[::5] = 0
-    got, _, state = apply(backend, rule, theta, grad, dtype, control=[0.5, 0], n_decayed=n_decayed, l2=0.25, l1=0.125,
-                          weight_decay=0.5)  # fmt: skip
+    got, _, state = apply(
+        backend,
+        rule,
+        theta,
+        grad,
+        dtype,
+        control=[0.5, 0],
+        n_decayed=n_decayed,
+        l2=0.25,
+        l1=0.125,
+        weight_decay=0.5,
+    )
     matrices, wide = np.arange(40_000) < n_decayed, theta.astype(np.float64)
     g = 0.5 * grad + matrices * (0.25 * wide + 0.125 * np.sign(wide))
     want, _, want_state = apply(backend, rule, np.where(matrices, wide * (1 - 0.1 * 0.5), wide), g, "float64")
     # the step is at most η/√(1 − ρ) = 0.32, and where g is tiny, √v differs by as much as g
     away = np.abs(g) > 1e-3
-    assert_close(backend.to_host(got)[away], backend.to_host(want)[away], 4 * tolerance("network", dtype), rule, scale=1)
+    assert_close(
+        backend.to_host(got)[away],
+        backend.to_host(want)[away],
+        4 * tolerance("network", dtype),
+        rule,
+        scale=1,
+    )
     for name, vector in state.items():
         found, wanted = backend.to_host(vector)[away], backend.to_host(want_state[name])[away]
         assert_close(found, wanted, tolerance("network", dtype), name, scale=1 + np.abs(wanted))
@@ -133,8 +157,18 @@ def test_what_rules_share_is_its_formula_piece_by_piece(backend, dtype, rule, n_
 def test_a_skipped_update_changes_nothing_silently(backend, dtype, rule):
     kept, _ = RULES[rule]
     with np.errstate(all="raise"):
-        theta, scalars, state = apply(backend, rule, [1, -2, 3], [np.inf, np.nan, 1], dtype, control=[0, 1], n_decayed=2,
-                                      l2=0.1, l1=0.1, weight_decay=0.1)  # fmt: skip
+        theta, scalars, state = apply(
+            backend,
+            rule,
+            [1, -2, 3],
+            [np.inf, np.nan, 1],
+            dtype,
+            control=[0, 1],
+            n_decayed=2,
+            l2=0.1,
+            l1=0.1,
+            weight_decay=0.1,
+        )
     assert backend.to_host(theta).tolist() == [1, -2, 3]
     assert [backend.to_host(state[name]).tolist() for name in kept] == [[0, 0, 0]] * len(kept)
     assert [*map(float, scalars)] == [0, 0.1, 1]
@@ -145,14 +179,18 @@ def test_a_skipped_update_changes_nothing_silently(backend, dtype, rule):
 def test_a_16_bit_copy_of_theta_is_its_rounding_after_the_update(backend, rule, n_decayed):
     theta, grad = np.random.default_rng(0).normal(size=(2, 20_001))
     shadow = backend.asarray(np.full(20_001, np.nan, np.float16))
-    theta, _, _ = apply(backend, rule, theta, grad, "float32", shadow=shadow, n_decayed=n_decayed, weight_decay=0.5)
+    theta, _, _ = apply(
+        backend, rule, theta, grad, "float32", shadow=shadow, n_decayed=n_decayed, weight_decay=0.5
+    )
     np.testing.assert_array_equal(backend.to_host(shadow), backend.to_host(theta).astype(np.float16))
 
 
 def test_penalties_and_decay_by_hand(backend, dtype):
     theta, grad = vectors(backend, dtype, [2, -4, 0, 2], [1, 1, 1, 1])
     scalars = backend.asarray(np.array([1, 0.5, 1]))
-    backend.sgd(Update(theta, grad, scalars, n_decayed=3, l2=0.5, l1=0.25, weight_decay=0.25), None, 0.0, False)
+    backend.sgd(
+        Update(theta, grad, scalars, n_decayed=3, l2=0.5, l1=0.25, weight_decay=0.25), None, 0.0, False
+    )
     # g = 1 + 0.5 θ + 0.25 sign θ = (2.25, −1.25, 1); θ (1 − 0.5·0.25) = (1.75, −3.5, 0); the last is no matrix
     assert backend.to_host(theta).tolist() == [1.75 - 1.125, -3.5 + 0.625, -0.5, 2 - 0.5]
 
@@ -161,9 +199,15 @@ def test_clip_by_value_bounds_every_element(backend, dtype):
     values = [-3, -0.5, 0, 0.5, 3, np.inf, np.nan]
     plain, scaled = vectors(backend, dtype, values, values)
     backend.clip_by_value(plain, 0.5, None)
-    np.testing.assert_array_equal(backend.to_host(plain), np.array([-0.5, -0.5, 0, 0.5, 0.5, 0.5, np.nan], dtype))
-    backend.clip_by_value(scaled, 0.5, backend.asarray(np.array([4.0, 0])))  # a bound of 0.5 on what is 4 times as large
-    np.testing.assert_array_equal(backend.to_host(scaled), np.array([-2, -0.5, 0, 0.5, 2, np.inf, np.nan], dtype))
+    np.testing.assert_array_equal(
+        backend.to_host(plain), np.array([-0.5, -0.5, 0, 0.5, 0.5, 0.5, np.nan], dtype)
+    )
+    backend.clip_by_value(
+        scaled, 0.5, backend.asarray(np.array([4.0, 0]))
+    )  # a bound of 0.5 on what is 4 times as large
+    np.testing.assert_array_equal(
+        backend.to_host(scaled), np.array([-2, -0.5, 0, 0.5, 2, np.inf, np.nan], dtype)
+    )
 
 
 def factor(backend, grad, limit, scale=None):
@@ -178,7 +222,12 @@ def factor(backend, grad, limit, scale=None):
 def test_gradient_factor_shortens_long_and_leaves_short_vectors(backend, dtype):
     long, short, zero = vectors(backend, dtype, [3, 4, 0], [0.375, 0.5, 0], [0, 0])
     assert factor(backend, long, 1.0) == ([0.2, 0], None)
-    assert factor(backend, short, 1.0) == factor(backend, zero, 1.0) == factor(backend, long, None) == ([1, 0], None)
+    assert (
+        factor(backend, short, 1.0)
+        == factor(backend, zero, 1.0)
+        == factor(backend, long, None)
+        == ([1, 0], None)
+    )
     assert backend.to_host(long).tolist() == [3, 4, 0]
 
 

@@ -76,7 +76,9 @@ def test_one_row_trains_without_an_infinite_variance(backend, dtype):
 def test_running_statistics_are_not_decayed_nor_moved_by_the_optimizer(backend, dtype):
     network, still = (Network(3, [BatchNorm(), Dense(2)], backend, dtype) for _ in range(2))
     x, y = backend.asarray(batch(5, 3), network.dtype), backend.asarray(batch(5, 2), network.dtype)
-    train_step(network, mean_squared_error, SGD(lr=0.5, weight_decay=0.5, l2=0.5, l1=0.5), x, y, network.workspace(5))
+    train_step(
+        network, mean_squared_error, SGD(lr=0.5, weight_decay=0.5, l2=0.5, l1=0.5), x, y, network.workspace(5)
+    )
     train_step(still, mean_squared_error, SGD(lr=0.0), x, y, still.workspace(5))
     for name in ("0.running_mean", "0.running_variance"):
         np.testing.assert_array_equal(network.params.to_host()[name], still.params.to_host()[name])
@@ -90,7 +92,9 @@ def test_every_buffer_of_batch_norm_keeps_the_dtype(backend, dtype):
     assert {str(array.dtype) for array in found} == {dtype}
 
 
-@pytest.mark.parametrize("settings", [{"eps": 0}, {"eps": -1}, {"momentum": 0}, {"momentum": 1.5}, {"eps": float("nan")}])
+@pytest.mark.parametrize(
+    "settings", [{"eps": 0}, {"eps": -1}, {"momentum": 0}, {"momentum": 1.5}, {"eps": float("nan")}]
+)
 def test_batch_norm_refuses_bad_settings(settings):
     with pytest.raises(ConfigurationError, match="of BatchNorm must be"):
         BatchNorm(**settings)
@@ -105,7 +109,7 @@ def test_batch_norm_learns_nothing_from_no_rows(backend):
     network = Network(3, [BatchNorm(), Dense(2)], backend, "float32")
     ws = network.workspace(4)
     for name in ("mean", "variance"):
-        getattr(ws.buffers[0], name)[...] = 1e6                                  # what memory may hold
+        getattr(ws.buffers[0], name)[...] = 1e6  # what memory may hold
     none = ws.first(0)
     z = network.forward(network.backend.zeros((0, 3), "float32"), none)
     network.backward(network.backend.zeros(z.shape, "float32"), none)

@@ -18,7 +18,10 @@ def batch(n, d, seed=0):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("B", [1, 5])
 def test_dense_gradient_equals_slope_of_loss(backend, name, bias, B):
-    layers = [Dense(4, ACTIVATIONS[name], bias, biases=Normal(1.0)), Dense(3, ACTIVATIONS[name], bias, biases=Normal(1.0))]
+    layers = [
+        Dense(4, ACTIVATIONS[name], bias, biases=Normal(1.0)),
+        Dense(3, ACTIVATIONS[name], bias, biases=Normal(1.0)),
+    ]
     network = Network(3, layers, backend, "float64", seed=1)
     check_gradients(network, mean_squared_error, batch(B, 3), batch(B, 3, seed=1))
 
@@ -56,7 +59,9 @@ def test_dense_overwrites_da_and_assigns_its_gradients(backend):
 
 
 def test_dense_reads_its_initializers(backend, dtype):
-    numbers = Network(4, [Dense(4, weights=orthogonal, biases=Constant(0.5))], backend, dtype).params.to_host()
+    numbers = Network(
+        4, [Dense(4, weights=orthogonal, biases=Constant(0.5))], backend, dtype
+    ).params.to_host()
     assert (numbers["0.b"] == 0.5).all()
     assert_close(numbers["0.W"] @ numbers["0.W"].T, np.eye(4), tolerance("network", dtype, K=4), "W Wᵀ")
 

@@ -17,7 +17,11 @@ def masks(network, B, seed=None):
     """The masks of one forward pass, in order."""
     ws = network.workspace(B, seed=seed)
     network.forward(network.backend.asarray(batch(B, network.n_in), network.dtype), ws)
-    return [network.backend.to_host(buf.mask).copy() for buf in ws.buffers if getattr(buf, "mask", None) is not None]
+    return [
+        network.backend.to_host(buf.mask).copy()
+        for buf in ws.buffers
+        if getattr(buf, "mask", None) is not None
+    ]
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.8])
@@ -59,7 +63,11 @@ def test_layers_of_equal_shape_have_masks_of_their_own(backend):
 
 def test_mask_changes_with_the_update_and_not_with_the_pass(backend):
     network = Network(3, [Dropout(0.5), Dense(1)], backend)
-    x, y, ws = backend.asarray(batch(6, 3), "float32"), backend.asarray(batch(6, 1), "float32"), network.workspace(6)
+    x, y, ws = (
+        backend.asarray(batch(6, 3), "float32"),
+        backend.asarray(batch(6, 1), "float32"),
+        network.workspace(6),
+    )
     first, again = masks(network, 6), masks(network, 6)
     train_step(network, mean_squared_error, SGD(lr=0.0), x, y, ws)
     after = masks(network, 6)

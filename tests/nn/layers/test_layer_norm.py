@@ -14,15 +14,20 @@ def batch(n, d, seed=0):
 
 def random_numbers(network):
     rng = np.random.default_rng(2)
-    network.params.assign({
-        name: rng.uniform(0.5, 1.5, value.shape).astype(network.dtype) for name, value in network.params.to_host().items()
-    })  # fmt: skip
+    network.params.assign(
+        {
+            name: rng.uniform(0.5, 1.5, value.shape).astype(network.dtype)
+            for name, value in network.params.to_host().items()
+        }
+    )
     return network
 
 
 @pytest.mark.parametrize("B", [1, 6])
 def test_layer_norm_gradient_equals_slope_of_loss(backend, B):
-    network = random_numbers(Network(3, [LayerNorm(), Dense(4, tanh), LayerNorm(eps=1e-2), Dense(2)], backend, "float64"))
+    network = random_numbers(
+        Network(3, [LayerNorm(), Dense(4, tanh), LayerNorm(eps=1e-2), Dense(2)], backend, "float64")
+    )
     check_gradients(network, mean_squared_error, batch(B, 3), batch(B, 2))
 
 
@@ -46,7 +51,12 @@ def test_every_buffer_of_layer_norm_keeps_the_dtype(backend, dtype):
     ws = network.workspace(5, input_gradient=True)
     z = network.forward(backend.asarray(batch(5, 3), network.dtype), ws)
     dx = network.backward(backend.asarray(batch(5, 3), network.dtype), ws)
-    found = [z, dx, network.params.grad, *(array for array in vars(ws.buffers[0]).values() if hasattr(array, "dtype"))]
+    found = [
+        z,
+        dx,
+        network.params.grad,
+        *(array for array in vars(ws.buffers[0]).values() if hasattr(array, "dtype")),
+    ]
     assert {str(array.dtype) for array in found} == {dtype}
 
 

@@ -23,9 +23,16 @@ NESTS = {
     "dropout alone": [Residual([Dropout(0.5)])],
     "softmax alone": [Residual([Softmax()]), Residual([LogSoftmax()])],
     "of residual": [Residual([Residual([Dense(3, tanh)])])],
-    "of residuals": [Residual([Residual([Dense(3, tanh), Dropout(0.3)]), LayerNorm(), Residual([Softmax()])])],
+    "of residuals": [
+        Residual([Residual([Dense(3, tanh), Dropout(0.3)]), LayerNorm(), Residual([Softmax()])])
+    ],
     "three deep": [Residual([Residual([Residual([Dense(2, gelu), Dense(3)]), BatchNorm()])]), Dense(2)],
-    "after dense": [Dense(4, tanh), Residual([Dense(4, tanh)]), Residual([Dense(6, tanh), Dense(4)]), Dense(2)],
+    "after dense": [
+        Dense(4, tanh),
+        Residual([Dense(4, tanh)]),
+        Residual([Dense(6, tanh), Dense(4)]),
+        Dense(2),
+    ],
 }
 
 

@@ -18,8 +18,10 @@ OF_PROBABILITIES = ("binary_cross_entropy", "cross_entropy")
 def made(case):
     """Our loss for a golden case."""
     name, options = case["loss"].split()[0], case["options"]
-    if name == "huber": return huber.with_alpha(options["delta"])
-    if name != "softmax_cross_entropy": return LOSSES[name]
+    if name == "huber":
+        return huber.with_alpha(options["delta"])
+    if name != "softmax_cross_entropy":
+        return LOSSES[name]
     weight = options.get("class_weight")
     return SoftmaxCrossEntropy(options.get("smoothing", 0.0), None if weight is None else tuple(weight))
 
@@ -61,7 +63,9 @@ def test_value_and_gradient_equal_autograd(backend, golden):
         want = np.array(case["dz"])
         if np.abs(want).max() > 1e6:  # a clamped probability: PyTorch's floor of 10⁻¹² is a float32, 4e-9 off
             relative = 1e-8
-        assert_close(dz, want, relative, f"dz of {what}", scale=np.maximum(np.abs(want), min(1, np.abs(want).max())))
+        assert_close(
+            dz, want, relative, f"dz of {what}", scale=np.maximum(np.abs(want), min(1, np.abs(want).max()))
+        )
 
 
 def test_golden_cases_cover_every_loss(golden):
@@ -85,7 +89,9 @@ FORMULAS = {  # written again, row by row
     "huber": lambda z, y: 0.5 * (z - y) ** 2 if abs(z - y) <= 1 else abs(z - y) - 0.5,
     "poisson": lambda z, y: math.exp(z) - y * z,
     "binary_cross_entropy": lambda p, y: -(y * math.log(p) + (1 - y) * math.log(1 - p)),
-    "binary_cross_entropy_with_logits": lambda z, y: y * math.log1p(math.exp(-z)) + (1 - y) * math.log1p(math.exp(z)),
+    "binary_cross_entropy_with_logits": lambda z, y: (
+        y * math.log1p(math.exp(-z)) + (1 - y) * math.log1p(math.exp(z))
+    ),
     "hinge": lambda z, y: max(0.0, 1 - y * z),
 }
 
@@ -121,7 +127,9 @@ def test_perfect_prediction_has_no_loss(backend, dtype):
 @pytest.mark.parametrize("size", [1e4, 1e20])
 def test_huge_logits_are_exact_and_silent(backend, dtype, name, size):
     z = np.array([[size, -size], [-size, size]], dtype)
-    right, wrong = (np.eye(2), 1 - np.eye(2)) if name.startswith("binary") else (np.array([0, 1]), np.array([1, 0]))
+    right, wrong = (
+        (np.eye(2), 1 - np.eye(2)) if name.startswith("binary") else (np.array([0, 1]), np.array([1, 0]))
+    )
     step = 1.0 if name.startswith("soft") else 0.5
     of_wrong = 2 * size if name.startswith("soft") else size
     with np.errstate(all="raise"):
@@ -157,7 +165,8 @@ def test_bce_value_is_clamped_at_a_log_of_minus_100(backend, dtype):
 def test_probabilities_below_the_floor_count_as_the_floor(backend, dtype):
     """Every p below 10⁻¹² is taken as 10⁻¹²: value and gradient do not depend on which it is."""
     of_zero, of_little = (
-        evaluate(backend, LOSSES["cross_entropy"], [[p, 1 - p]], np.array([0]), dtype=dtype) for p in (0.0, 3e-13)
+        evaluate(backend, LOSSES["cross_entropy"], [[p, 1 - p]], np.array([0]), dtype=dtype)
+        for p in (0.0, 3e-13)
     )
     assert of_zero[0] == of_little[0] == pytest.approx(12 * math.log(10), rel=1e-6)
     np.testing.assert_array_equal(of_zero[1], of_little[1])
@@ -218,7 +227,9 @@ def test_float64_targets_and_weights_do_not_promote_float32(backend, name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_equal_weights_are_no_weights(backend, dtype, name):
     z, y = example(name)
-    plain, weighted = (evaluate(backend, LOSSES[name], z, y, weight, dtype) for weight in (None, np.full(5, 3)))
+    plain, weighted = (
+        evaluate(backend, LOSSES[name], z, y, weight, dtype) for weight in (None, np.full(5, 3))
+    )
     assert weighted[0] == pytest.approx(plain[0], rel=tolerance("network", dtype))
     assert_close(weighted[1], plain[1], tolerance("network", dtype), "dz")
 
@@ -239,7 +250,10 @@ def test_total_weight_is_what_the_mean_is_taken_over(backend):
     classes = SoftmaxCrossEntropy(class_weight=(0.5, 3))
     assert ffnn_gpu.softmax_cross_entropy.total_weight(backend, y, None) == 3
     assert float(ffnn_gpu.mean_squared_error.total_weight(backend, y, w)) == 7
-    assert float(classes.total_weight(backend, y, None)) == 6.5 and float(classes.total_weight(backend, y, w)) == 18.5
+    assert (
+        float(classes.total_weight(backend, y, None)) == 6.5
+        and float(classes.total_weight(backend, y, w)) == 18.5
+    )
 
 
 def test_total_weight_of_target_distributions_knows_no_classes(backend):
@@ -249,13 +263,17 @@ def test_total_weight_of_target_distributions_knows_no_classes(backend):
 
 
 def test_targets_that_are_on_the_device_get_their_shape_and_type(backend):
-    column, classes, rows = (backend.asarray(np.array(y)) for y in ([0.0, 1, 1], [0, 1, 1], [[1.0, 0], [0, 1], [0, 1]]))
+    column, classes, rows = (
+        backend.asarray(np.array(y)) for y in ([0.0, 1, 1], [0, 1, 1], [[1.0, 0], [0, 1], [0, 1]])
+    )
     for name, y, O, want, kind in (
-        ("mean_squared_error", column, 1, [[0], [1], [1]], "float32"), ("hinge", rows, 2, rows.tolist(), "float32"),
-        ("cross_entropy", classes, 2, rows.tolist(), "float32"), ("cross_entropy", rows, 2, rows.tolist(), "float32"),
+        ("mean_squared_error", column, 1, [[0], [1], [1]], "float32"),
+        ("hinge", rows, 2, rows.tolist(), "float32"),
+        ("cross_entropy", classes, 2, rows.tolist(), "float32"),
+        ("cross_entropy", rows, 2, rows.tolist(), "float32"),
         ("softmax_cross_entropy", classes, 2, [0, 1, 1], "int32"),
         ("softmax_cross_entropy", rows, 2, rows.tolist(), "float32"),
-    ):  # fmt: skip
+    ):
         got = LOSSES[name].device_targets(backend, y, O, np.float32)
         assert got.tolist() == want and got.dtype == kind, name
 
@@ -280,9 +298,10 @@ def test_hinge_decides_in_the_form_of_its_targets():
     assert ffnn_gpu.hinge.decide(np.array([[0.3], [-0.3]])).tolist() == [[1], [-1]]
 
 
-@pytest.mark.parametrize(("name", "threshold", "below"), [
-    ("hinge", 0, -1), ("binary_cross_entropy", 0.5, 0), ("binary_cross_entropy_with_logits", 0, 0),
-])
+@pytest.mark.parametrize(
+    ("name", "threshold", "below"),
+    [("hinge", 0, -1), ("binary_cross_entropy", 0.5, 0), ("binary_cross_entropy_with_logits", 0, 0)],
+)
 def test_output_at_the_threshold_is_not_above_it(name, threshold, below):
     assert LOSSES[name].decide(np.array([[threshold]])).tolist() == [[below]]
 
@@ -306,7 +325,12 @@ def test_loss_of_16_bit_outputs_is_float32s_and_its_gradient_is_rounded_once(bac
 # ---------------------------------------------------------------------- bad input
 
 BAD = [  # loss, y for z (3, 2), exception, message
-    ("softmax_cross_entropy", [0, 1, 2], DataError, r"y\[2\] is 2; the network has 2 outputs, so classes are 0 to 1"),
+    (
+        "softmax_cross_entropy",
+        [0, 1, 2],
+        DataError,
+        r"y\[2\] is 2; the network has 2 outputs, so classes are 0 to 1",
+    ),
     ("softmax_cross_entropy", [0, -1, 1], DataError, r"y\[1\] is -1"),
     ("softmax_cross_entropy", [0, 0.5, 1], DataError, r"y\[1\] is 0.5; class indices are whole numbers"),
     ("softmax_cross_entropy", [0, np.nan, 1], DataError, "1 values that are not finite"),
@@ -315,12 +339,22 @@ BAD = [  # loss, y for z (3, 2), exception, message
     ("softmax_cross_entropy", [0j, 1, 1], DataError, "dtype complex128"),
     ("softmax_cross_entropy", [None, 1, 1], DataError, "dtype object"),
     ("softmax_cross_entropy", [0, 1], ShapeError, "z has 3 rows and y has 2"),
-    ("softmax_cross_entropy", [[1, 0, 0]] * 3, ShapeError, r"y has shape \(3, 3\); the network has 2 outputs"),
+    (
+        "softmax_cross_entropy",
+        [[1, 0, 0]] * 3,
+        ShapeError,
+        r"y has shape \(3, 3\); the network has 2 outputs",
+    ),
     ("softmax_cross_entropy", [[1, 0], [0.5, 0.4], [0, 1]], DataError, "row 1 of y sums to 0.9"),
     ("softmax_cross_entropy", [[1, 0], [1.5, -0.5], [0, 1]], DataError, "row 1 of y holds a negative"),
     ("cross_entropy", [0, 1, 2], DataError, r"y\[2\] is 2"),
     ("cross_entropy", [[1, 0], [1, 1], [0, 1]], DataError, "row 1 of y sums to 2"),
-    ("mean_squared_error", [[1.0, np.nan], [0, 0], [0, np.inf]], DataError, r"2 values .* first is nan at index \(0, 1\)"),
+    (
+        "mean_squared_error",
+        [[1.0, np.nan], [0, 0], [0, np.inf]],
+        DataError,
+        r"2 values .* first is nan at index \(0, 1\)",
+    ),
     ("mean_squared_error", [1.0, 2, 3], ShapeError, r"y has shape \(3,\); the network has 2 outputs"),
     ("mean_squared_error", [[1.0, 2]], ShapeError, "z has 3 rows and y has 1"),
     ("mean_squared_error", [["a", "b"]] * 3, DataError, "dtype <U1"),
@@ -339,9 +373,10 @@ def test_bad_targets_are_refused(backend, name, y, kind, message):
 
 def test_integral_floats_are_class_indices(backend):
     z, y = example("softmax_cross_entropy")
-    assert evaluate(backend, LOSSES["softmax_cross_entropy"], z, y.astype(float))[0] == evaluate(
-        backend, LOSSES["softmax_cross_entropy"], z, y.astype(np.uint8)
-    )[0]  # fmt: skip
+    assert (
+        evaluate(backend, LOSSES["softmax_cross_entropy"], z, y.astype(float))[0]
+        == evaluate(backend, LOSSES["softmax_cross_entropy"], z, y.astype(np.uint8))[0]
+    )
 
 
 WEIGHTS = [
@@ -370,7 +405,10 @@ SETTINGS = [
     (lambda: SoftmaxCrossEntropy(label_smoothing=-0.1), "label_smoothing must be"),
     (lambda: SoftmaxCrossEntropy(class_weight=(1, -1)), "class weights must be finite and at least 0"),
     (lambda: SoftmaxCrossEntropy(class_weight=(1, float("nan"))), "class weights must be finite"),
-    (lambda: SoftmaxCrossEntropy(class_weight=(float("inf"), 1)), r"class weights must be finite .* not \(inf, 1.0\)"),
+    (
+        lambda: SoftmaxCrossEntropy(class_weight=(float("inf"), 1)),
+        r"class weights must be finite .* not \(inf, 1.0\)",
+    ),
     (lambda: loss("hinge", 0.5), "hinge has no constant alpha to set"),
     (lambda: loss("mse2"), "no loss is called 'mse2'; there are mean_squared_error"),
 ]
@@ -389,19 +427,25 @@ def test_class_may_weigh_nothing(backend):
 
 def test_class_weight_must_have_one_number_per_output(backend):
     with pytest.raises(ShapeError, match="class_weight has 3 numbers; the network has 2 outputs"):
-        SoftmaxCrossEntropy(class_weight=(1, 2, 3))(backend, backend.zeros((3, 2), np.float64), np.array([0, 1, 1]))
+        SoftmaxCrossEntropy(class_weight=(1, 2, 3))(
+            backend, backend.zeros((3, 2), np.float64), np.array([0, 1, 1])
+        )
 
 
 def test_losses_are_values_found_by_name():
     assert all(loss(name) is LOSSES[name] for name in LOSSES)
-    assert huber == LOSSES["huber"] != huber.with_alpha(2.0) and SoftmaxCrossEntropy() == losses.softmax_cross_entropy
+    assert (
+        huber == LOSSES["huber"] != huber.with_alpha(2.0)
+        and SoftmaxCrossEntropy() == losses.softmax_cross_entropy
+    )
     assert isinstance(losses.hinge, PointwiseLoss) and "mean_squared_error" in repr(losses.mean_squared_error)
     assert loss("huber", 1.0) is huber and loss("huber", 0.5) == huber.with_alpha(0.5)
     assert loss("softmax_cross_entropy", 0.5) is losses.softmax_cross_entropy
 
 
 def test_loss_class_of_ones_own_prints_its_name_and_no_address():
-    class Mine(losses.Loss): pass
+    class Mine(losses.Loss):
+        pass
 
     assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
 
@@ -417,7 +461,6 @@ def test_every_loss_prints_the_same_in_every_process():
     assert not [loss for loss in LOSSES.values() if " at 0x" in repr(loss)]
     mine = PointwiseLoss("mine", lambda xp, z, y, _: z, lambda xp, z, y, _: z, lambda y: None)
     assert repr(mine) == "PointwiseLoss(name='mine', alpha=0.0, threshold=None, decisions=(0, 1))"
-
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -439,7 +482,9 @@ def test_weights_too_large_for_the_dtype_are_refused(backend):
 def test_integer_outputs_and_a_dz_of_another_shape_are_refused(backend):
     z = backend.asarray(np.ones((1, 3)))
     with pytest.raises(DataError, match="z has dtype int"):
-        losses.mean_squared_error(backend, backend.asarray(np.ones((2, 1), np.int64)), np.array([[2.5], [1.0]]))
+        losses.mean_squared_error(
+            backend, backend.asarray(np.ones((2, 1), np.int64)), np.array([[2.5], [1.0]])
+        )
     with pytest.raises(ShapeError, match=r"dz has shape \(5, 3\); z has \(1, 3\)"):
         losses.mean_squared_error(backend, z, np.ones((1, 3)), dz=backend.empty((5, 3), "float64"))
 
@@ -448,13 +493,17 @@ def test_underflow_of_a_pointwise_loss_is_silent(backend, dtype):
     tiny = np.full((3, 2), np.finfo(dtype).tiny, dtype)
     z, y = backend.asarray(tiny), backend.asarray(tiny / 2)
     with np.errstate(all="raise"):
-        backend.pointwise_loss(LOSSES["mean_squared_error"], z, y, None, backend.zeros((3, 2), np.dtype(dtype)))
+        backend.pointwise_loss(
+            LOSSES["mean_squared_error"], z, y, None, backend.zeros((3, 2), np.dtype(dtype))
+        )
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_underflow_of_a_row_of_tiny_weight_is_silent(backend, dtype, name):
     z, y = example(name)
-    weight = np.array([4.4 * np.finfo(dtype).tiny, 1, 1, 1, 1], dtype)  # its share of the mean is no normal number's third
+    weight = np.array(
+        [4.4 * np.finfo(dtype).tiny, 1, 1, 1, 1], dtype
+    )  # its share of the mean is no normal number's third
     with np.errstate(all="raise"):
         value, dz = evaluate(backend, LOSSES[name], z, y, weight, dtype)
     rest, rest_dz = evaluate(backend, LOSSES[name], z[1:], y[1:], weight[1:], dtype)

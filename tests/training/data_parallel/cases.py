@@ -27,7 +27,12 @@ OPTIMIZERS = {
 NETWORKS = {
     "dense": [Dense(7, relu), Dense(3)],
     "dropout": [Dense(7, relu), Dropout(0.3), LayerNorm(), Dense(6, relu), Dropout(0.2), Dense(3)],
-    "batch_norm": [Dense(7, relu), BatchNorm(), Residual([Dense(7, tanh), BatchNorm(), Dropout(0.2)]), Dense(3)],
+    "batch_norm": [
+        Dense(7, relu),
+        BatchNorm(),
+        Residual([Dense(7, tanh), BatchNorm(), Dropout(0.2)]),
+        Dense(3),
+    ],
     "batch_norm_first": [BatchNorm(), Dense(7, tanh), BatchNorm(), Dense(3)],
 }
 # name → what fit gets besides; 53 rows in batches of 16 end with one of 5, of 13 with one of 1: fewer rows than ranks
@@ -73,7 +78,10 @@ def assert_same_training(found, expected, tolerance=1e-12):
 # What each case of the mathematics is: every optimizer, every network, every way to cut, each with and without shards.
 CASES = [
     *({"optimizer": name} for name in OPTIMIZERS),
-    *({"optimizer": name, "network": "batch_norm", "settings": "uneven"} for name in ("momentum", "averaged")),
+    *(
+        {"optimizer": name, "network": "batch_norm", "settings": "uneven"}
+        for name in ("momentum", "averaged")
+    ),
     *({"network": name, "optimizer": "momentum"} for name in NETWORKS),
     *({"network": "dropout", "settings": name, "optimizer": "clipped"} for name in SETTINGS),
     *({"network": "batch_norm", "settings": name, "optimizer": "momentum"} for name in SETTINGS),

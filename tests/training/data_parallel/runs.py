@@ -32,12 +32,20 @@ class Stop(Callback):
         self.step = step
 
     def after_step(self, run):
-        if run.steps_done == self.step: run.team._noted.signal = signal.SIGTERM
+        if run.steps_done == self.step:
+            run.team._noted.signal = signal.SIGTERM
 
 
 def small(ranks, *, lr=1e-2, callbacks=(), start=lambda network: None, layers="dense", **more):
     network = Network(5, NETWORKS[layers], "numpy", "float64", seed=3)
     start(network)
     settings = {"batch_size": 16, "epochs": 3, "verbose": 0} | more
-    return network, fit(network, LOSSES["softmax"][0], Adam(lr), (X, LABELS), callbacks=callbacks, communicator=ranks,
-                        **settings)                                                                  # fmt: skip
+    return network, fit(
+        network,
+        LOSSES["softmax"][0],
+        Adam(lr),
+        (X, LABELS),
+        callbacks=callbacks,
+        communicator=ranks,
+        **settings,
+    )

@@ -22,25 +22,43 @@ class Recorded(Callback):
 
     def after_epoch(self, run, row):
         workspaces = {id(ws): ws for ws in (run.ws, *run.ws._parts.values())}.values()
-        self.found = {program.code.__name__ for ws in workspaces for program in ws.programs if program.table is not None}
+        self.found = {
+            program.code.__name__ for ws in workspaces for program in ws.programs if program.table is not None
+        }
 
 
 class OwnLayer(Dense):
     """A layer of the user's."""
 
 
-@pytest.mark.parametrize(("layers", "more", "expected"), [
-    (PLAIN, {}, {"share_of_gradient", "update"}), (PLAIN, {"accumulate": 2}, {"share_of_gradient", "update"}),
-    (PLAIN, {"shard_optimizer": True}, {"share_of_gradient"}), (PLAIN, {"sample_weight": WEIGHT}, {"update"}),
-    (NORMALIZED, {}, {"update"}), (NORMALIZED, {"batch_norm": "local"}, {"share_of_gradient", "update"}),
-    ((OwnLayer(3),), {}, set()), (PLAIN, {"dtype": "float16"}, set()),
-], ids=["plain", "accumulated", "sharded", "weights", "global statistics", "local", "own layer", "16 bits"])    # fmt: skip
+@pytest.mark.parametrize(
+    ("layers", "more", "expected"),
+    [
+        (PLAIN, {}, {"share_of_gradient", "update"}),
+        (PLAIN, {"accumulate": 2}, {"share_of_gradient", "update"}),
+        (PLAIN, {"shard_optimizer": True}, {"share_of_gradient"}),
+        (PLAIN, {"sample_weight": WEIGHT}, {"update"}),
+        (NORMALIZED, {}, {"update"}),
+        (NORMALIZED, {"batch_norm": "local"}, {"share_of_gradient", "update"}),
+        ((OwnLayer(3),), {}, set()),
+        (PLAIN, {"dtype": "float16"}, set()),
+    ],
+    ids=["plain", "accumulated", "sharded", "weights", "global statistics", "local", "own layer", "16 bits"],
+)
 def test_pieces_between_two_sums_are_recorded(layers, more, expected):
     def work(ranks):
         options, seen = {"epochs": 2, "batch_size": 13, "verbose": 0} | more, Recorded()
         plan = DataParallel(ranks, options.pop("batch_norm", "global"))
         network = Network(5, layers, "numpy", options.pop("dtype", "float64"))
-        fit(network, LOSSES["softmax"][0], SGD(0.1), (X, LABELS), communicator=plan, callbacks=[seen], **options)
+        fit(
+            network,
+            LOSSES["softmax"][0],
+            SGD(0.1),
+            (X, LABELS),
+            communicator=plan,
+            callbacks=[seen],
+            **options,
+        )
         return seen.found
 
     assert on_ranks(2, work)[0] == [expected] * 2
@@ -52,11 +70,14 @@ def test_dropout_s_rows_need_no_recording_of_their_own(monkeypatch):
     monkeypatch.setattr(program.Program, "__init__", lambda *args: made.append(1) or make(*args))
 
     def work(ranks):
-        network, options = Network(5, PLAIN, "numpy", "float64", seed=3), {"epochs": 3, "batch_size": 48, "verbose": 0}
+        network, options = (
+            Network(5, PLAIN, "numpy", "float64", seed=3),
+            {"epochs": 3, "batch_size": 48, "verbose": 0},
+        )
         data = np.tile(X, (3, 1))[:144], np.tile(LABELS, 3)[:144]
         fit(network, LOSSES["softmax"][0], SGD(0.1), data, communicator=ranks, accumulate=12, **options)
         return network.params.theta
 
     found, alone = on_ranks(2, work)[0], len(made)
-    assert alone == 2 * 2                                                        # of each rank share_of_gradient and update
+    assert alone == 2 * 2  # of each rank share_of_gradient and update
     np.testing.assert_allclose(found[0], work(None), rtol=0, atol=1e-13)

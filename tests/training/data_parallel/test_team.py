@@ -19,16 +19,26 @@ from tests.training.data_parallel.runs import First, Seen, Stop, small
 
 def test_signal_heard_by_one_rank_stops_all_after_the_same_step():
     seen = [Seen() for _ in range(3)]
-    found, _ = on_ranks(3, lambda ranks: small(ranks, callbacks=[seen[ranks.rank], *[Stop(5)][: ranks.rank == 2]]))
+    found, _ = on_ranks(
+        3, lambda ranks: small(ranks, callbacks=[seen[ranks.rank], *[Stop(5)][: ranks.rank == 2]])
+    )
     assert {history.interrupted for _, history in found} == {signal.SIGTERM}
-    assert [len(one.steps) for one in seen] == [6, 6, 6]                             # told with the losses of the next step
+    assert [len(one.steps) for one in seen] == [6, 6, 6]  # told with the losses of the next step
 
 
 def test_callbacks_see_one_history_and_those_of_the_first_rank_are_called_there_only():
     first, every = [First() for _ in range(3)], [Seen() for _ in range(3)]
-    found, _ = on_ranks(3, lambda ranks: small(
-        ranks, callbacks=[first[ranks.rank], every[ranks.rank]], validation=0.3, metrics=["accuracy", "f1_macro"],
-        schedule=ReduceOnPlateau(0.5, patience=0, min_delta=1.0), epochs=6))  # fmt: skip
+    found, _ = on_ranks(
+        3,
+        lambda ranks: small(
+            ranks,
+            callbacks=[first[ranks.rank], every[ranks.rank]],
+            validation=0.3,
+            metrics=["accuracy", "f1_macro"],
+            schedule=ReduceOnPlateau(0.5, patience=0, min_delta=1.0),
+            epochs=6,
+        ),
+    )
     histories = [history.rows for _, history in found]
     assert histories[0] == histories[1] == histories[2] and histories[0][-1]["lr"] < 1e-2
     assert [one.epochs for one in every] == [[1, 2, 3, 4, 5, 6]] * 3
@@ -65,8 +75,17 @@ def test_local_batch_norm_keeps_one_set_of_running_statistics_and_asks_the_other
 def test_average_of_local_statistics_is_the_same_on_every_rank(shard):
     def work(ranks):
         network = Network(5, NETWORKS["batch_norm"], "numpy", "float64", seed=3)
-        fit(network, LOSSES["softmax"][0], SGD(0.05, ema=0.9), (X, LABELS), batch_size=24, epochs=2, verbose=0,
-            communicator=DataParallel(ranks, batch_norm="local"), shard_optimizer=shard)             # fmt: skip
+        fit(
+            network,
+            LOSSES["softmax"][0],
+            SGD(0.05, ema=0.9),
+            (X, LABELS),
+            batch_size=24,
+            epochs=2,
+            verbose=0,
+            communicator=DataParallel(ranks, batch_norm="local"),
+            shard_optimizer=shard,
+        )
         return network.params.state
 
     found, _ = on_ranks(3, work)
@@ -74,10 +93,14 @@ def test_average_of_local_statistics_is_the_same_on_every_rank(shard):
 
 
 def test_rank_without_rows_takes_part_in_the_statistics_of_the_others():
-    (found, *_), _ = on_ranks(4, lambda ranks: small(ranks, layers="batch_norm", batch_size=3, epochs=1, lr=1e-4))
+    (found, *_), _ = on_ranks(
+        4, lambda ranks: small(ranks, layers="batch_norm", batch_size=3, epochs=1, lr=1e-4)
+    )
     wanted, _ = small(None, layers="batch_norm", batch_size=3, epochs=1, lr=1e-4)
     for name, value in wanted.params.to_host().items():
-        np.testing.assert_allclose(found[0].params.to_host()[name], value, rtol=1e-10, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(
+            found[0].params.to_host()[name], value, rtol=1e-10, atol=1e-12, err_msg=name
+        )
 
 
 # ---------------------------------------------------------------------- 16 bits
@@ -87,8 +110,12 @@ def test_rank_without_rows_takes_part_in_the_statistics_of_the_others():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_16_bit_training_agrees_as_far_as_its_numbers_go(dtype, shard):
     wanted, reference = train(network="dropout", optimizer="clipped", dtype=dtype)
-    for numbers, history in on_ranks(3, lambda ranks: train(
-        ranks, network="dropout", optimizer="clipped", dtype=dtype, shard_optimizer=shard))[0]:      # fmt: skip
+    for numbers, history in on_ranks(
+        3,
+        lambda ranks: train(
+            ranks, network="dropout", optimizer="clipped", dtype=dtype, shard_optimizer=shard
+        ),
+    )[0]:
         np.testing.assert_allclose(history["loss"], reference["loss"], rtol=2e-3)
         for name, value in wanted.items():
             assert np.abs(numbers[name] - value).max() <= 2e-2 * max(np.abs(value).max(), 1e-2), name
@@ -101,10 +128,24 @@ def test_overflow_of_one_rank_skips_the_update_on_all(shard):
         before = network.params.theta.copy()
         network.params.loss_scale[0] = 2.0**24
         x = X.copy()
-        x[0] = 6e4                                                               # the first row alone overflows
-        fit(network, LOSSES["mse"][0], Adam(1e-2), (x, cases.NUMBERS * 1e3), batch_size=53, epochs=1, verbose=0,
-            shuffle=False, communicator=ranks, shard_optimizer=shard)                                # fmt: skip
-        return (network.params.theta == before).all(), network.params.loss_scale[0], int(network.params.step[0])
+        x[0] = 6e4  # the first row alone overflows
+        fit(
+            network,
+            LOSSES["mse"][0],
+            Adam(1e-2),
+            (x, cases.NUMBERS * 1e3),
+            batch_size=53,
+            epochs=1,
+            verbose=0,
+            shuffle=False,
+            communicator=ranks,
+            shard_optimizer=shard,
+        )
+        return (
+            (network.params.theta == before).all(),
+            network.params.loss_scale[0],
+            int(network.params.step[0]),
+        )
 
     found, _ = on_ranks(3, work)
     assert found == [(True, 2.0**23, 0)] * 3
@@ -121,9 +162,12 @@ def test_communicator_of_one_process_changes_no_bit():
 
 
 def test_what_is_no_communicator_is_refused_before_anything_happens():
-    with pytest.raises(ConfigurationError, match="communicator must be what"): small("mpi")
-    with pytest.raises(ConfigurationError, match="'global' or 'local', not 'none'"): DataParallel(Single(), "none")
-    with pytest.raises(ConfigurationError, match="check_every must be"): DataParallel(Single(), check_every=0)
+    with pytest.raises(ConfigurationError, match="communicator must be what"):
+        small("mpi")
+    with pytest.raises(ConfigurationError, match="'global' or 'local', not 'none'"):
+        DataParallel(Single(), "none")
+    with pytest.raises(ConfigurationError, match="check_every must be"):
+        DataParallel(Single(), check_every=0)
 
 
 @pytest.mark.parametrize(("used", "fits"), [("cupy", False), ("cupy:1", True), ("numpy", True)])
@@ -131,7 +175,7 @@ def test_network_on_the_gpu_of_another_rank_is_refused(used, fits):
     ranks = ThreadRank(Exchange(2), 1)
     ranks.device = "cupy:1"
     network = Network(5, NETWORKS["dense"], "numpy", seed=3)
-    network.backend.name = used                                                      # a backend of this network alone
+    network.backend.name = used  # a backend of this network alone
     if fits:
         team.Team(DataParallel(ranks), network, Adam(), False)
         return
@@ -156,9 +200,20 @@ def test_training_with_a_sharded_optimizer_goes_on_from_the_moments_of_the_one_b
     def twice(ranks, *shards):
         network, rule = Network(5, NETWORKS["dense"], "numpy", "float64", seed=3), Adam(1e-2, ema=0.9)
         for shard in shards:
-            fit(network, LOSSES["softmax"][0], rule, (X, LABELS), batch_size=16, epochs=2, verbose=0, communicator=ranks,
-                shard_optimizer=shard)                                                               # fmt: skip
-        assert rule not in network.params.optimizer_states or ranks is None          # no memory for what is shared out
+            fit(
+                network,
+                LOSSES["softmax"][0],
+                rule,
+                (X, LABELS),
+                batch_size=16,
+                epochs=2,
+                verbose=0,
+                communicator=ranks,
+                shard_optimizer=shard,
+            )
+        assert (
+            rule not in network.params.optimizer_states or ranks is None
+        )  # no memory for what is shared out
         return network.params.theta
 
     wanted = twice(None, False, False)

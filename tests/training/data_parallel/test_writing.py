@@ -20,13 +20,26 @@ BEGUN = {"optimizer": "averaged", "network": "batch_norm", "settings": "uneven"}
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 4), (4, 2)])
 @pytest.mark.parametrize("shards", [(False, True), (True, False), (True, True)], ids=str)
 def test_some_ranks_go_on_with_what_others_began(tmp_path, before, after, shards):
-    _, history = on_ranks(before, lambda ranks: train(
-        ranks, checkpoint=tmp_path, callbacks=[Stop(7)], shard_optimizer=shards[0], **BEGUN))[0][0]  # fmt: skip
+    _, history = on_ranks(
+        before,
+        lambda ranks: train(
+            ranks, checkpoint=tmp_path, callbacks=[Stop(7)], shard_optimizer=shards[0], **BEGUN
+        ),
+    )[0][0]
     assert history.interrupted == signal.SIGTERM and len(history) == 1
     seen = Seen()
-    found, _ = on_ranks(after, lambda ranks: train(
-        ranks, checkpoint=tmp_path, resume=True, callbacks=[seen][: ranks.rank == 0], shard_optimizer=shards[1], **BEGUN))
-    assert seen.steps[0] == (8 if before == 1 else 9)                                # ranks tell each other a step later
+    found, _ = on_ranks(
+        after,
+        lambda ranks: train(
+            ranks,
+            checkpoint=tmp_path,
+            resume=True,
+            callbacks=[seen][: ranks.rank == 0],
+            shard_optimizer=shards[1],
+            **BEGUN,
+        ),
+    )
+    assert seen.steps[0] == (8 if before == 1 else 9)  # ranks tell each other a step later
     for rank in found:
         assert_same_training(rank, train(**BEGUN))
 
@@ -34,11 +47,20 @@ def test_some_ranks_go_on_with_what_others_began(tmp_path, before, after, shards
 class Counter(First):
     """Remembers, as a number and an array, how many epochs it saw; on the first rank only."""
 
-    def start(self, run): self.count = 0
-    def after_epoch(self, run, row): self.count += 1
-    def state(self): return {"count": self.count}
-    def arrays(self): return {"count": np.array([self.count])}
-    def restore(self, state, arrays): self.count = min(state["count"], int(arrays["count"][0]))
+    def start(self, run):
+        self.count = 0
+
+    def after_epoch(self, run, row):
+        self.count += 1
+
+    def state(self):
+        return {"count": self.count}
+
+    def arrays(self):
+        return {"count": np.array([self.count])}
+
+    def restore(self, state, arrays):
+        self.count = min(state["count"], int(arrays["count"][0]))
 
 
 @pytest.mark.parametrize("after", [1, 2])
@@ -46,17 +68,23 @@ def test_callback_of_the_first_rank_is_restored_there_and_nowhere_missed(tmp_pat
     case = {"optimizer": "momentum", "settings": "validated", "checkpoint": tmp_path}
     on_ranks(2, lambda ranks: train(ranks, callbacks=[Counter(), Stop(7)], **case))
     counters = [Counter(), Counter()]
-    found, _ = on_ranks(after, lambda ranks: train(ranks, callbacks=[counters[ranks.rank]], resume=True, **case))
+    found, _ = on_ranks(
+        after, lambda ranks: train(ranks, callbacks=[counters[ranks.rank]], resume=True, **case)
+    )
     assert counters[0].count == len(found[0][1]) == 5
 
 
 def test_checkpoint_does_not_know_how_many_ranks_wrote_it(tmp_path):
     written = []
     for n in (1, 3):
-        on_ranks(n, lambda ranks, n=n: train(ranks, checkpoint=tmp_path / str(n), shard_optimizer=True, epochs=1))
+        on_ranks(
+            n, lambda ranks, n=n: train(ranks, checkpoint=tmp_path / str(n), shard_optimizer=True, epochs=1)
+        )
         folder = tmp_path / str(n) / "last"
         written.append({file.name: file.stat().st_size for file in folder.iterdir()})
-        assert not {"rank", "ranks", "size", "communicator"} & {*(folder / "state.json").read_text().split('"')}
+        assert not {"rank", "ranks", "size", "communicator"} & {
+            *(folder / "state.json").read_text().split('"')
+        }
     assert written[0]["optimizer.safetensors"] == written[1]["optimizer.safetensors"]
     assert written[0].keys() == written[1].keys()
 
@@ -101,11 +129,14 @@ def test_checkpoint_that_is_never_written_fails_on_every_rank(monkeypatch):
     errors = []
 
     def work(ranks):
-        with pytest.raises(CheckpointError) as caught: team_of(ranks, checkpoint_limit=0.1).alone(lambda: time.sleep(2))
+        with pytest.raises(CheckpointError) as caught:
+            team_of(ranks, checkpoint_limit=0.1).alone(lambda: time.sleep(2))
         errors.append(str(caught.value))
 
     on_ranks(2, work)
-    said = "rank 0 was not done writing after 0.1 s; checkpoint_limit of DataParallel allows a checkpoint more"
+    said = (
+        "rank 0 was not done writing after 0.1 s; checkpoint_limit of DataParallel allows a checkpoint more"
+    )
     assert errors == [said] * 2
 
 

@@ -57,5 +57,3 @@ def rows_of(like: Any, address: int, rows: int, columns: int, chunk: int, chunks
     """One part of the rows of a matrix."""
     start, stop = part(rows, 1, chunk, chunks)
     return carray(pointer(like, address), (rows, columns))[start:stop]
-
-

@@ -11,7 +11,8 @@ from ffnn_gpu.backends.cpu.loops.chunks import kernel
 def all_finite(values: Any) -> bool:
     """Whether no value (n,) is NaN or infinite."""
     finite = True
-    for i in range(len(values)): finite &= abs(values[i]) < np.inf
+    for i in range(len(values)):
+        finite &= abs(values[i]) < np.inf
     return finite
 
 
@@ -20,7 +21,8 @@ def gather(rows: Any, index: Any, out: Any) -> None:
     """out_r = rows[index_r], cast to out's type"""
     for r in range(len(index)):
         row = rows[index[r]]
-        for c in range(len(row)): out[r, c] = row[c]
+        for c in range(len(row)):
+            out[r, c] = row[c]
 
 
 @kernel
@@ -28,4 +30,5 @@ def gather_standardized(rows: Any, index: Any, out: Any, mean: Any, scale: Any) 
     """out_r = (rows[index_r] − mean) / scale in float64, cast to out's type"""
     for r in range(len(index)):
         row = rows[index[r]]
-        for c in range(len(row)): out[r, c] = (row[c] - mean[c]) / scale[c]
+        for c in range(len(row)):
+            out[r, c] = (row[c] - mean[c]) / scale[c]

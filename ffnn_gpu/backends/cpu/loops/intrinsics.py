@@ -63,11 +63,12 @@ def call(context: Any, function: Any, numbers: Any, chunk: Any, chunks: Any) -> 
         pointers = I64.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointers, pointers, I64, I64])
         numbers = builder.inttoptr(args[1], pointers)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [ir.Constant(pointers, None), numbers, *args[2:]])
+        builder.call(
+            builder.inttoptr(args[0], kind.as_pointer()), [ir.Constant(pointers, None), numbers, *args[2:]]
+        )
         return context.get_dummy_value()
 
     return nothing(integer, integer, integer, integer), code
-
 
 
 # ---------------------------------------------------------------------- memory that threads share
@@ -132,7 +133,10 @@ def give_way(context: Any) -> Any:
     """Let another thread have this core, where the system's name for that is known."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if POSIX: builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "sched_yield"), [])
+        if POSIX:
+            builder.call(
+                cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "sched_yield"), []
+            )
         return context.get_dummy_value()
 
     return nothing(), code

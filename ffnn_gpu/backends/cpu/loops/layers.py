@@ -49,15 +49,18 @@ def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 @kernel
 def add_row(x: Any, W: Any, out: Any) -> None:
     """out (O,) ← x W for one row x (I,), reading W once and in the order it lies; a product would copy it first."""
-    for c in range(len(out)): out[c] = 0
+    for c in range(len(out)):
+        out[c] = 0
     whole = len(x) // 8 * 8
     for k in range(0, whole, 8):
         p, q, r, s, t, u, v, w = x[k], x[k + 1], x[k + 2], x[k + 3], x[k + 4], x[k + 5], x[k + 6], x[k + 7]
         for c in range(len(out)):
             out[c] += ((p * W[k, c] + q * W[k + 1, c]) + (r * W[k + 2, c] + s * W[k + 3, c])) + (
-                (t * W[k + 4, c] + u * W[k + 5, c]) + (v * W[k + 6, c] + w * W[k + 7, c]))
+                (t * W[k + 4, c] + u * W[k + 5, c]) + (v * W[k + 6, c] + w * W[k + 7, c])
+            )
     for k in range(whole, len(x)):
-        for c in range(len(out)): out[c] += x[k] * W[k, c]
+        for c in range(len(out)):
+            out[c] += x[k] * W[k, c]
 
 
 def few_rows_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -68,16 +71,21 @@ def few_rows_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     some = matrix(like, W + size * first * O, last - first, O)
     for r in range(B):
         add_row(
-            vector(like, x + size * (r * I + first), last - first), some, vector(like, sums + size * (chunk * B + r) * O, O))
+            vector(like, x + size * (r * I + first), last - first),
+            some,
+            vector(like, sums + size * (chunk * B + r) * O, O),
+        )
 
 
 def sum_of_few_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out (B, O) = Σ_parts sums + b, or that and ReLU"""
     sums, parts, b, out, B, O, rectified = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
     all_sums, total = matrix(like, sums, parts, B * O), vector(like, out, B * O)
-    for c in range(B * O): total[c] = all_sums[0, c]
+    for c in range(B * O):
+        total[c] = all_sums[0, c]
     for k in range(1, parts):
-        for c in range(B * O): total[c] += all_sums[k, c]
+        for c in range(B * O):
+            total[c] += all_sums[k, c]
     finish(like, out, O, B, O, b, rectified)
 
 
@@ -87,9 +95,13 @@ def finish(like: Any, out: int, O: int, rows: int, width: int, b: int, rectified
     bias = vector(like, b, width if b else 0)
     for r in range(rows):
         row = matrix(like, out + size_of(like) * r * O, 1, width)
-        if b and rectified: bias_relu(row, bias)
-        elif b: add_bias(row, bias)
-        elif rectified: relu(row)
+        if b and rectified:
+            bias_relu(row, bias)
+        elif b:
+            add_bias(row, bias)
+        elif rectified:
+            relu(row)
+
 
 # ----------------------------------------------------------------------  activations
 
@@ -117,7 +129,8 @@ def relu(s: Any) -> None:
 def add_bias(s: Any, b: Any) -> None:
     """s ← s + b; NumPy takes a buffer for it."""
     for r in range(s.shape[0]):
-        for c in range(s.shape[1]): s[r, c] += b[c]
+        for c in range(s.shape[1]):
+            s[r, c] += b[c]
 
 
 @kernel
@@ -160,8 +173,10 @@ def column_sum(A: Any, out: Any) -> None:
     """out = Σ_rows A, summed in float64"""
     sums = np.zeros(A.shape[1])
     for r in range(A.shape[0]):
-        for c in range(A.shape[1]): sums[c] += A[r, c]
-    for c in range(A.shape[1]): out[c] = sums[c]
+        for c in range(A.shape[1]):
+            sums[c] += A[r, c]
+    for c in range(A.shape[1]):
+        out[c] = sums[c]
 
 
 def column_sum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -171,9 +186,12 @@ def column_sum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     sums, size = np.zeros(right - left), size_of(like)
     for r in range(rows):
         row = vector(like, A + size * (r * columns + left), right - left)
-        for c in range(right - left): sums[c] += row[c]
+        for c in range(right - left):
+            sums[c] += row[c]
     total = vector(like, out + size * left, right - left)
-    for c in range(right - left): total[c] = sums[c]
+    for c in range(right - left):
+        total[c] = sums[c]
+
 
 # ----------------------------------------------------------------------  elementwise
 
@@ -182,23 +200,33 @@ def multiply_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = x ⊙ y"""
     x, y, out, size = n[0], n[1], n[2], n[3]
     x, y, out = (
-        piece(like, x, size, chunk, chunks), piece(like, y, size, chunk, chunks), piece(like, out, size, chunk, chunks))
-    for i in range(len(x)): out[i] = x[i] * y[i]
+        piece(like, x, size, chunk, chunks),
+        piece(like, y, size, chunk, chunks),
+        piece(like, out, size, chunk, chunks),
+    )
+    for i in range(len(x)):
+        out[i] = x[i] * y[i]
 
 
 def add_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = x + y"""
     x, y, out, size = n[0], n[1], n[2], n[3]
     x, y, out = (
-        piece(like, x, size, chunk, chunks), piece(like, y, size, chunk, chunks), piece(like, out, size, chunk, chunks))
-    for i in range(len(x)): out[i] = x[i] + y[i]
+        piece(like, x, size, chunk, chunks),
+        piece(like, y, size, chunk, chunks),
+        piece(like, out, size, chunk, chunks),
+    )
+    for i in range(len(x)):
+        out[i] = x[i] + y[i]
 
 
 def copy_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = x"""
     x, out, size = n[0], n[1], n[2]
     x, out = piece(like, x, size, chunk, chunks), piece(like, out, size, chunk, chunks)
-    for i in range(len(x)): out[i] = x[i]
+    for i in range(len(x)):
+        out[i] = x[i]
+
 
 # ----------------------------------------------------------------------  dropout
 
@@ -228,7 +256,17 @@ ROW = 6  # its place in what the next command reads
 
 def dropout_mask_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     keep, threshold, seed, high, step, layer, row, out, rows, columns = (
-        n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9])
+        n[0],
+        n[1],
+        n[2],
+        n[3],
+        n[4],
+        n[5],
+        n[6],
+        n[7],
+        n[8],
+        n[9],
+    )
     start, _ = part(rows, 1, chunk, chunks)
     mask = rows_of(like, out, rows, columns, chunk, chunks)
     count = vector(np.int64, step, 1)[0]
@@ -239,6 +277,14 @@ ADJOINTS = {"relu": relu_backward, "tanh": tanh_backward, "sigmoid": sigmoid_bac
 
 
 COMMANDS = (
-    product_part, affine_part, few_rows_part, sum_of_few_part, relu_backward_part, column_sum_part, multiply_part, add_part,
-    copy_part, dropout_mask_part,
+    product_part,
+    affine_part,
+    few_rows_part,
+    sum_of_few_part,
+    relu_backward_part,
+    column_sum_part,
+    multiply_part,
+    add_part,
+    copy_part,
+    dropout_mask_part,
 )

@@ -13,15 +13,18 @@ def normalized_weight_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = w/Σ w, zeros where Σ w = 0"""
     weight, out, B = vector(like, n[0], n[2]), vector(like, n[1], n[2]), n[2]
     total = 0.0
-    for b in range(B): total += weight[b]
-    for b in range(B): out[b] = weight[b] / (1.0 if total == 0 else total)
+    for b in range(B):
+        total += weight[b]
+    for b in range(B):
+        out[b] = weight[b] / (1.0 if total == 0 else total)
 
 
 @kernel
 def in_range(y: Any, C: int) -> bool:
     """Whether every y is one of 0, …, C − 1."""
     inside = True
-    for index in y: inside &= 0 <= index < C
+    for index in y:
+        inside &= 0 <= index < C
     return inside
 
 
@@ -33,13 +36,16 @@ def softmax_cross_entropy(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -
     """
     T, total = z.dtype.type, 0.0
     B, C = z.shape
-    if len(y) != B: raise ValueError("one class index for each row of z")
+    if len(y) != B:
+        raise ValueError("one class index for each row of z")
     for r in range(B):
-        if not 0 <= y[r] < C: raise IndexError("a class index out of range")  # here it would overwrite other memory
+        if not 0 <= y[r] < C:
+            raise IndexError("a class index out of range")  # here it would overwrite other memory
         w = uniform if len(scale) == 0 else np.float64(scale[r])
         largest = z[r, 0]
         for c in range(1, C):
-            if z[r, c] > largest: largest = z[r, c]
+            if z[r, c] > largest:
+                largest = z[r, c]
         norm = 0.0
         for c in range(C):
             e = np.exp(z[r, c] - largest)
@@ -60,7 +66,8 @@ def softmax_cross_entropy_part(like: Any, n: Any, chunk: int, chunks: int) -> No
     z, dz = matrix(like, z, B, C)[start:stop], matrix(like, dz, B, C)[start:stop]
     scale, uniform = vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1)
     wide, narrow = vector(np.int64, y, B if y_size == 8 else 0), vector(np.int32, y, B if y_size == 4 else 0)
-    if not in_range(wide, C) or not in_range(narrow, C): store(failed, 1)
+    if not in_range(wide, C) or not in_range(narrow, C):
+        store(failed, 1)
     elif y_size == 8:
         loss = softmax_cross_entropy(z, wide[start:stop], scale, uniform, dz)
         vector(np.float64, losses, chunks)[chunk] = loss
@@ -75,9 +82,12 @@ def pointwise(like: Any, n: Any, chunk: int, chunks: int) -> Any:
     z, y, scale, dz, B, O = n[0], n[1], n[2], n[3], n[4], n[5]
     start, stop = part(B, 1, chunk, chunks)
     return (
-        matrix(like, z, B, O)[start:stop], matrix(like, y, B, O)[start:stop],
-        vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1), matrix(like, dz, B, O)[start:stop],
-    )  # fmt: skip
+        matrix(like, z, B, O)[start:stop],
+        matrix(like, y, B, O)[start:stop],
+        vector(like, scale, B if scale else 0)[start:stop],
+        1 / max(B, 1),
+        matrix(like, dz, B, O)[start:stop],
+    )
 
 
 @kernel
@@ -118,6 +128,4 @@ def logistic_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     vector(np.float64, n[6], chunks)[chunk] = logistic(*pointwise(like, n, chunk, chunks))
 
 
-COMMANDS = (
-    normalized_weight_part, softmax_cross_entropy_part, squared_error_part, logistic_part,
-)
+COMMANDS = (normalized_weight_part, softmax_cross_entropy_part, squared_error_part, logistic_part)

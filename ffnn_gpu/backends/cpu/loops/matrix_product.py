@@ -28,14 +28,23 @@ from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, X86, instruction, i
 def _has(feature: str) -> bool:
     """Whether Numba compiles for a processor with this: the one at hand, if NUMBA_CPU_FEATURES says nothing else."""
     told = getattr(config, "CPU_FEATURES", None)
-    return bool(llvmlite.binding.get_host_cpu_features().get(feature)) if told is None else f"+{feature}" in told.split(",")
+    return (
+        bool(llvmlite.binding.get_host_cpu_features().get(feature))
+        if told is None
+        else f"+{feature}" in told.split(",")
+    )
 
 
 REGISTER = 64 if _has("avx512f") else 32 if _has("avx") else 16  # bytes of one
 MANY = _has("avx512f") or not X86  # registers: 32, else 16
-ROWS, ACROSS = (6, 4) if MANY else (6, 2)  # of a tile: ROWS × ACROSS registers of sums, ACROSS of B and one of A
+ROWS, ACROSS = (
+    (6, 4) if MANY else (6, 2)
+)  # of a tile: ROWS × ACROSS registers of sums, ACROSS of B and one of A
 PANEL = ACROSS * REGISTER  # bytes of a panel's row
-DEPTH, WIDTH = 512, 256  # rows of panels copied at a time, and the bytes of theirs: 128 KiB of the second cache
+DEPTH, WIDTH = (
+    512,
+    256,
+)  # rows of panels copied at a time, and the bytes of theirs: 128 KiB of the second cache
 
 
 class Vectors:
@@ -62,7 +71,9 @@ class Vectors:
 
     def broadcast(self, address: Any) -> Any:
         """The number there in every lane."""
-        return self.spread(self.builder.load(self.builder.inttoptr(address, self.number.as_pointer()), align=self.size))
+        return self.spread(
+            self.builder.load(self.builder.inttoptr(address, self.number.as_pointer()), align=self.size)
+        )
 
     def place(self, address: Any, j: int) -> Any:
         moved = self.builder.add(address, ir.Constant(I64, j * REGISTER))
@@ -74,13 +85,16 @@ class Vectors:
     def load(self, address: Any, j: int, whole: bool = False) -> Any:
         """The j-th register of a row; the whole of it, or with zeros behind its end."""
         place = self.place(address, j)
-        if whole or not self.partial(j): return self.builder.load(place, align=self.size)
+        if whole or not self.partial(j):
+            return self.builder.load(place, align=self.size)
         return self._call("masked.load", self.kind, place, ir.Constant(I32, self.size), self.mask, self.zero)
 
     def store(self, value: Any, address: Any, j: int) -> None:
         place = self.place(address, j)
-        if self.partial(j): self._call("masked.store", ir.VoidType(), value, place, ir.Constant(I32, self.size), self.mask)
-        else: self.builder.store(value, place, align=self.size)
+        if self.partial(j):
+            self._call("masked.store", ir.VoidType(), value, place, ir.Constant(I32, self.size), self.mask)
+        else:
+            self.builder.store(value, place, align=self.size)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """a b + c, rounded once where the processor can."""
@@ -90,10 +104,14 @@ class Vectors:
         """LLVM's function of that name for these vectors."""
         suffix = f"v{self.lanes}f{8 * self.size}" + (".p0" if name.startswith("masked") else "")
         kind = ir.FunctionType(result, [arg.type for arg in args])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.{suffix}"), args)
+        return self.builder.call(
+            cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.{suffix}"), args
+        )
 
 
-def _sums(builder: Any, v: Vectors, K: Any, A: Any, rows: list[Any], a_step: Any, panel: Any) -> list[list[Any]]:
+def _sums(
+    builder: Any, v: Vectors, K: Any, A: Any, rows: list[Any], a_step: Any, panel: Any
+) -> list[list[Any]]:
     """Where the sums Σ_k A[i, k] panel[k, j] are; LLVM keeps them in registers."""
     sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in range(v.across)] for _ in rows]
     places = [cgutils.alloca_once_value(builder, start) for start in (A, panel)]
@@ -114,9 +132,19 @@ def tile(across: int, whole: bool) -> Any:
 
     @instruction
     def code_of(
-        context: Any, like: Any, m: Any, width: Any, K: Any, A: Any, a_row: Any, a_step: Any, panel: Any, C: Any, c_row: Any,
+        context: Any,
+        like: Any,
+        m: Any,
+        width: Any,
+        K: Any,
+        A: Any,
+        a_row: Any,
+        a_step: Any,
+        panel: Any,
+        C: Any,
+        c_row: Any,
         more: Any,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """C (m, width) ← A (m, K) panel (K, width), or C + A panel with `more`; a_row, a_step, c_row in bytes."""
 
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -133,7 +161,8 @@ def tile(across: int, whole: bool) -> Any:
                     with builder.if_then(added):
                         for j, place in enumerate(row):
                             builder.store(builder.fadd(builder.load(place), v.load(c, j)), place)
-                    for j, place in enumerate(row): v.store(builder.load(place), c, j)
+                    for j, place in enumerate(row):
+                        v.store(builder.load(place), c, j)
             return context.get_dummy_value()
 
         return nothing(like, *[integer] * 10), code
@@ -147,7 +176,17 @@ tile_1, tile_2, tile_3, tile_4 = (tile(across, False) for across in (1, 2, 3, 4)
 
 @kernel
 def tiles(
-    like: Any, M: int, width: int, K: int, A: int, a_row: int, a_step: int, panel: int, C: int, c_row: int, more: int
+    like: Any,
+    M: int,
+    width: int,
+    K: int,
+    A: int,
+    a_row: int,
+    a_step: int,
+    panel: int,
+    C: int,
+    c_row: int,
+    more: int,
 ) -> None:
     """C (M, width) ← A (M, K) panel (K, width), or C + A panel with `more`."""
     size = size_of(like)
@@ -157,11 +196,16 @@ def tiles(
             w = min(PANEL // size, width - left)
             b, c = panel + left * size * K, C + top * c_row + left * size
             registers = (size * w + REGISTER - 1) // REGISTER
-            if size * w == PANEL: whole_tile(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
-            elif registers == 1: tile_1(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
-            elif registers == 2: tile_2(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
-            elif registers == 3: tile_3(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
-            else: tile_4(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            if size * w == PANEL:
+                whole_tile(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 1:
+                tile_1(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 2:
+                tile_2(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            elif registers == 3:
+                tile_3(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+            else:
+                tile_4(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
 
 
 @instruction
@@ -183,7 +227,8 @@ def turn(context: Any, like: Any, A: Any, a_row: Any, C: Any, c_row: Any) -> Any
                     builder.shuffle_vector(*pair, ir.Constant(kind, lanes)) for lanes in (first, second)
                 )
             half *= 2
-        for i, row in zip(numbers, rows, strict=True): v.store(row, builder.add(C, builder.mul(i, c_row)), 0)
+        for i, row in zip(numbers, rows, strict=True):
+            v.store(row, builder.add(C, builder.mul(i, c_row)), 0)
         return context.get_dummy_value()
 
     return nothing(like, *[integer] * 4), code
@@ -194,7 +239,8 @@ def copy_rows(like: Any, B: int, b_row: int, depth: int, width: int, panel: int)
     """panel (depth, width) ← B (depth, width)"""
     for k in range(depth):
         row, copy = vector(like, B + k * b_row, width), vector(like, panel + k * PANEL, width)
-        for j in range(width): copy[j] = row[j]
+        for j in range(width):
+            copy[j] = row[j]
 
 
 @kernel
@@ -204,15 +250,28 @@ def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, panel: i
     lanes = REGISTER // size
     columns, rows = width // lanes * lanes, depth // lanes * lanes
     for j in range(0, columns, lanes):
-        for k in range(0, rows, lanes): turn(like, B + j * b_row + k * size, b_row, panel + k * PANEL + j * size, PANEL)
+        for k in range(0, rows, lanes):
+            turn(like, B + j * b_row + k * size, b_row, panel + k * PANEL + j * size, PANEL)
     for j in range(width):
         row = vector(like, B + j * b_row, depth)
-        for k in range(rows if j < columns else 0, depth): vector(like, panel + k * PANEL, width)[j] = row[k]
+        for k in range(rows if j < columns else 0, depth):
+            vector(like, panel + k * PANEL, width)[j] = row[k]
 
 
 @kernel
 def product(
-    like: Any, A: int, a_row: int, a_step: int, B: int, b_row: int, turned: bool, C: int, c_row: int, M: int, N: int, K: int
+    like: Any,
+    A: int,
+    a_row: int,
+    a_step: int,
+    B: int,
+    b_row: int,
+    turned: bool,
+    C: int,
+    c_row: int,
+    M: int,
+    N: int,
+    K: int,
 ) -> None:
     """C (M, N) ← A (M, K) B, with B (K, N), or (N, K) where it is turned; rows and steps in bytes."""
     size = size_of(like)
@@ -225,6 +284,20 @@ def product(
             width = min(WIDTH // size, N - left)
             for c in range(0, width, across):
                 w, panel = min(across, width - c), panels + c * size * (last - first)
-                if turned: copy_columns(like, B + (left + c) * b_row + first * size, b_row, last - first, w, panel)
-                else: copy_rows(like, B + first * b_row + (left + c) * size, b_row, last - first, w, panel)
-            tiles(like, M, width, last - first, A + first * a_step, a_row, a_step, panels, C + left * size, c_row, block)
+                if turned:
+                    copy_columns(like, B + (left + c) * b_row + first * size, b_row, last - first, w, panel)
+                else:
+                    copy_rows(like, B + first * b_row + (left + c) * size, b_row, last - first, w, panel)
+            tiles(
+                like,
+                M,
+                width,
+                last - first,
+                A + first * a_step,
+                a_row,
+                a_step,
+                panels,
+                C + left * size,
+                c_row,
+                block,
+            )

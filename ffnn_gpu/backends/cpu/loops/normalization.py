@@ -15,9 +15,11 @@ def sum_of(a: Any) -> float:
     sums = np.zeros(16)
     whole = len(a) // 16 * 16
     for i in range(0, whole, 16):
-        for j in range(16): sums[j] += a[i + j]
+        for j in range(16):
+            sums[j] += a[i + j]
     total = sums.sum()
-    for i in range(whole, len(a)): total += a[i]
+    for i in range(whole, len(a)):
+        total += a[i]
     return total
 
 
@@ -27,10 +29,13 @@ def sum_of_products(a: Any, b: Any) -> float:
     sums = np.zeros(16)
     whole = len(a) // 16 * 16
     for i in range(0, whole, 16):
-        for j in range(16): sums[j] += np.float64(a[i + j]) * np.float64(b[i + j])
+        for j in range(16):
+            sums[j] += np.float64(a[i + j]) * np.float64(b[i + j])
     total = sums.sum()
-    for i in range(whole, len(a)): total += np.float64(a[i]) * np.float64(b[i])
+    for i in range(whole, len(a)):
+        total += np.float64(a[i]) * np.float64(b[i])
     return total
+
 
 # ---------------------------------------------------------------------- over each row
 
@@ -41,23 +46,29 @@ def layer_norm(x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rs
     T = out.dtype.type
     for r in range(x.shape[0]):
         mean, variance = sum_of(x[r]) / x.shape[1], 0.0
-        for c in range(x.shape[1]): variance += (x[r, c] - mean) ** 2
+        for c in range(x.shape[1]):
+            variance += (x[r, c] - mean) ** 2
         factor = 1 / math.sqrt(variance / x.shape[1] + eps)
         for c in range(x.shape[1]):
             v = T((x[r, c] - mean) * factor)
             xhat[r, c] = v
             out[r, c] = v * gain[c] + bias[c]
-        if len(rstd): rstd[r] = factor
+        if len(rstd):
+            rstd[r] = factor
 
 
 def layer_norm_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     x, gain, bias, eps, out, xhat, rstd, rows, columns = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
     start, stop = part(rows, 1, chunk, chunks)
     layer_norm(
-        rows_of(like, x, rows, columns, chunk, chunks), vector(like, gain, columns), vector(like, bias, columns),
-        as_real(eps), rows_of(like, out, rows, columns, chunk, chunks), rows_of(like, xhat, rows, columns, chunk, chunks),
+        rows_of(like, x, rows, columns, chunk, chunks),
+        vector(like, gain, columns),
+        vector(like, bias, columns),
+        as_real(eps),
+        rows_of(like, out, rows, columns, chunk, chunks),
+        rows_of(like, xhat, rows, columns, chunk, chunks),
         vector(like, rstd, rows if rstd else 0)[start:stop],
-    )  # fmt: skip
+    )
 
 
 @kernel
@@ -65,35 +76,53 @@ def layer_norm_backward(da: Any, gain: Any, xhat: Any, rstd: Any, dx: Any) -> No
     """dx = (dx̂ − mean dx̂ − x̂ mean(dx̂ ⊙ x̂)) rstd over each row, with dx̂ = da ⊙ gain left in da"""
     T, I = dx.dtype.type, da.shape[1]
     for r in range(da.shape[0]):
-        for c in range(I): da[r, c] *= gain[c]
+        for c in range(I):
+            da[r, c] *= gain[c]
         mean, slope = T(sum_of(da[r]) / I), T(sum_of_products(da[r], xhat[r]) / I)
-        for c in range(I): dx[r, c] = (da[r, c] - mean - xhat[r, c] * slope) * rstd[r]
+        for c in range(I):
+            dx[r, c] = (da[r, c] - mean - xhat[r, c] * slope) * rstd[r]
 
 
 def layer_norm_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, gain, xhat, rstd, dx, rows, columns = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
     start, stop = part(rows, 1, chunk, chunks)
     layer_norm_backward(
-        rows_of(like, da, rows, columns, chunk, chunks), vector(like, gain, columns),
-        rows_of(like, xhat, rows, columns, chunk, chunks), vector(like, rstd, rows)[start:stop],
+        rows_of(like, da, rows, columns, chunk, chunks),
+        vector(like, gain, columns),
+        rows_of(like, xhat, rows, columns, chunk, chunks),
+        vector(like, rstd, rows)[start:stop],
         rows_of(like, dx, rows, columns, chunk, chunks),
-    )  # fmt: skip
+    )
+
 
 # ---------------------------------------------------------------------- over each column
 
 
 @kernel
 def batch_norm(
-    x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any, first: int, last: int
+    x: Any,
+    gain: Any,
+    bias: Any,
+    eps: float,
+    out: Any,
+    xhat: Any,
+    rstd: Any,
+    mean: Any,
+    variance: Any,
+    first: int,
+    last: int,
 ) -> None:
     """The same over each of the columns from `first` to before `last`, whose mean and biased variance are kept."""
     T, (B, I) = out.dtype.type, x.shape
     mu, sigma2 = np.zeros(I), np.zeros(I)
     for r in range(B):
-        for c in range(first, last): mu[c] += x[r, c]
-    for c in range(first, last): mu[c] /= B
+        for c in range(first, last):
+            mu[c] += x[r, c]
+    for c in range(first, last):
+        mu[c] /= B
     for r in range(B):
-        for c in range(first, last): sigma2[c] += (x[r, c] - mu[c]) ** 2
+        for c in range(first, last):
+            sigma2[c] += (x[r, c] - mu[c]) ** 2
     for c in range(first, last):
         sigma2[c] /= B
         mean[c], variance[c] = mu[c], sigma2[c]
@@ -108,16 +137,36 @@ def batch_norm(
 
 def batch_norm_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     x, gain, bias, eps, out, xhat, rstd, mean, variance, B, I = (
-        n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10])
+        n[0],
+        n[1],
+        n[2],
+        n[3],
+        n[4],
+        n[5],
+        n[6],
+        n[7],
+        n[8],
+        n[9],
+        n[10],
+    )
     batch_norm(
-        matrix(like, x, B, I), vector(like, gain, I), vector(like, bias, I), as_real(eps), matrix(like, out, B, I),
-        matrix(like, xhat, B, I), vector(like, rstd, I), vector(like, mean, I), vector(like, variance, I),
+        matrix(like, x, B, I),
+        vector(like, gain, I),
+        vector(like, bias, I),
+        as_real(eps),
+        matrix(like, out, B, I),
+        matrix(like, xhat, B, I),
+        vector(like, rstd, I),
+        vector(like, mean, I),
+        vector(like, variance, I),
         *part(I, UNIT, chunk, chunks),
-    )  # fmt: skip
+    )
 
 
 @kernel
-def batch_norm_inference(x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any) -> None:
+def batch_norm_inference(
+    x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
+) -> None:
     """out = (x − mean)/√(variance + ε) ⊙ gain + bias"""
     T = out.dtype.type
     for r in range(x.shape[0]):
@@ -128,9 +177,14 @@ def batch_norm_inference(x: Any, gain: Any, bias: Any, eps: float, out: Any, mea
 def batch_norm_inference_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     x, gain, bias, eps, out, mean, variance, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
     batch_norm_inference(
-        rows_of(like, x, B, I, chunk, chunks), vector(like, gain, I), vector(like, bias, I), as_real(eps),
-        rows_of(like, out, B, I, chunk, chunks), vector(like, mean, I), vector(like, variance, I),
-    )  # fmt: skip
+        rows_of(like, x, B, I, chunk, chunks),
+        vector(like, gain, I),
+        vector(like, bias, I),
+        as_real(eps),
+        rows_of(like, out, B, I, chunk, chunks),
+        vector(like, mean, I),
+        vector(like, variance, I),
+    )
 
 
 @kernel
@@ -142,15 +196,19 @@ def sums_of_columns(da: Any, xhat: Any, dgain: Any, dbias: Any, first: int, last
         for c in range(first, last):
             products[c] += np.float64(da[r, c]) * np.float64(xhat[r, c])
             sums[c] += da[r, c]
-    for c in range(first, last): dgain[c], dbias[c] = products[c], sums[c]
+    for c in range(first, last):
+        dgain[c], dbias[c] = products[c], sums[c]
 
 
 def sums_of_columns_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, xhat, dgain, dbias, B, I = n[0], n[1], n[2], n[3], n[4], n[5]
     sums_of_columns(
-        matrix(like, da, B, I), matrix(like, xhat, B, I), vector(like, dgain, I), vector(like, dbias, I),
+        matrix(like, da, B, I),
+        matrix(like, xhat, B, I),
+        vector(like, dgain, I),
+        vector(like, dbias, I),
         *part(I, UNIT, chunk, chunks),
-    )  # fmt: skip
+    )
 
 
 @kernel
@@ -168,12 +226,23 @@ def batch_norm_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None
     da, gain, xhat, rstd, dgain, dbias, dx, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
     start, stop = part(B, 1, chunk, chunks)
     batch_norm_backward(
-        matrix(like, da, B, I), vector(like, gain, I), matrix(like, xhat, B, I), vector(like, rstd, I),
-        vector(like, dgain, I), vector(like, dbias, I), matrix(like, dx, B, I), start, stop,
-    )  # fmt: skip
+        matrix(like, da, B, I),
+        vector(like, gain, I),
+        matrix(like, xhat, B, I),
+        vector(like, rstd, I),
+        vector(like, dgain, I),
+        vector(like, dbias, I),
+        matrix(like, dx, B, I),
+        start,
+        stop,
+    )
 
 
 COMMANDS = (
-    layer_norm_part, layer_norm_backward_part, batch_norm_part, batch_norm_inference_part, sums_of_columns_part,
+    layer_norm_part,
+    layer_norm_backward_part,
+    batch_norm_part,
+    batch_norm_inference_part,
+    sums_of_columns_part,
     batch_norm_backward_part,
 )

@@ -1,7 +1,8 @@
 """Machine code that Numba has cached on disk, deleted when any of its sources has changed.
 
 Why: Numba compares only the file of the function it is asked for. Here a compiled function also contains functions of other
-files: loops in recorded steps, and constants and rules of the reference backend in loops.
+files: loops in recorded steps, and constants and rules of the reference backend in loops. The package `loops` imports this
+file first, so that nothing outdated is loaded.
 """
 
 import hashlib
@@ -24,9 +25,13 @@ def delete_outdated() -> None:
         digest.update(path.read_bytes())
     stamp = FOLDERS[0] / "__pycache__" / "sources.sha256"
     with suppress(OSError):
-        if stamp.exists() and stamp.read_text(encoding="ascii") == digest.hexdigest(): return
+        if stamp.exists() and stamp.read_text(encoding="ascii") == digest.hexdigest():
+            return
         for folder in FOLDERS:
             for path in folder.glob("__pycache__/*.nb?"):
                 path.unlink(missing_ok=True)
         stamp.parent.mkdir(exist_ok=True)
         stamp.write_text(digest.hexdigest(), encoding="ascii")
+
+
+delete_outdated()

@@ -19,12 +19,14 @@ def advance_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     of_step, count, lr = n[0], n[1], n[2]
     scalars(of_step)[STEP] += 1
     vector(np.int64, count, 1)[0] += 1
-    if lr: scalars(of_step)[RATE] = vector(np.float64, lr, 1)[0]
+    if lr:
+        scalars(of_step)[RATE] = vector(np.float64, lr, 1)[0]
 
 
 def advance_product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     of_step, beta1, psi = n[0], n[1], n[2]
     scalars(of_step)[PRODUCT] *= momentum_of_nadam(scalars(of_step)[STEP], as_real(beta1), as_real(psi))
+
 
 # ----------------------------------------------------------------------  the gradient
 
@@ -33,7 +35,8 @@ def clip_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """g ← min(max(g, −limit), limit), and NaN stays NaN"""
     g = piece(like, n[0], n[1], chunk, chunks)
     limit = g.dtype.type(as_real(n[2]))
-    for i in range(len(g)): g[i] = limit if g[i] > limit else -limit if g[i] < -limit else g[i]
+    for i in range(len(g)):
+        g[i] = limit if g[i] > limit else -limit if g[i] < -limit else g[i]
 
 
 def squares_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -72,10 +75,18 @@ def scale_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """g ← c g"""
     g = piece(like, n[0], n[1], chunk, chunks)
     c = g.dtype.type(vector(np.float64, n[2], 2)[FACTOR])
-    if c == 1: return
-    for i in range(len(g)): g[i] *= c
+    if c == 1:
+        return
+    for i in range(len(g)):
+        g[i] *= c
 
 
 COMMANDS = (
-    advance_part, advance_product_part, clip_part, squares_part, factor_part, penalize_part, scale_part,
+    advance_part,
+    advance_product_part,
+    clip_part,
+    squares_part,
+    factor_part,
+    penalize_part,
+    scale_part,
 )

@@ -23,7 +23,8 @@ def own(like: Any, n: Any, place: int, chunk: int, chunks: int) -> Any:
 def sgd(theta: Any, g: Any, lr: float) -> None:
     """θ ← θ − η g"""
     rate = theta.dtype.type(lr)
-    for i in range(len(theta)): theta[i] -= rate * g[i]
+    for i in range(len(theta)):
+        theta[i] -= rate * g[i]
 
 
 def sgd_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -43,7 +44,11 @@ def momentum(theta: Any, g: Any, velocity: Any, lr: float, mu: float, nesterov: 
 
 
 def momentum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, v = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks), own(like, n, 4, chunk, chunks)
+    theta, g, v = (
+        own(like, n, 0, chunk, chunks),
+        own(like, n, 1, chunk, chunks),
+        own(like, n, 4, chunk, chunks),
+    )
     momentum(theta, g, v, scalars(n[3])[RATE], as_real(n[5]), n[6] != 0)
 
 
@@ -58,12 +63,18 @@ def rmsprop(theta: Any, g: Any, v: Any, lr: float, rho: float, eps: float) -> No
 
 
 def rmsprop_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, v = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks), own(like, n, 4, chunk, chunks)
+    theta, g, v = (
+        own(like, n, 0, chunk, chunks),
+        own(like, n, 1, chunk, chunks),
+        own(like, n, 4, chunk, chunks),
+    )
     rmsprop(theta, g, v, scalars(n[3])[RATE], as_real(n[5]), as_real(n[6]))
 
 
 @kernel
-def rmsprop_momentum(theta: Any, g: Any, v: Any, velocity: Any, lr: float, rho: float, eps: float, mu: float) -> None:
+def rmsprop_momentum(
+    theta: Any, g: Any, v: Any, velocity: Any, lr: float, rho: float, eps: float, mu: float
+) -> None:
     """v ← ρ v + (1 − ρ) g²        b ← μ b + g/(√v + ε)        θ ← θ − η b"""
     T = theta.dtype.type
     rate, share, eps, mu = T(lr), T(1 - rho), T(eps), T(mu)
@@ -74,7 +85,11 @@ def rmsprop_momentum(theta: Any, g: Any, v: Any, velocity: Any, lr: float, rho: 
 
 
 def rmsprop_momentum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, v = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks), own(like, n, 4, chunk, chunks)
+    theta, g, v = (
+        own(like, n, 0, chunk, chunks),
+        own(like, n, 1, chunk, chunks),
+        own(like, n, 4, chunk, chunks),
+    )
     velocity = own(like, n, 7, chunk, chunks)
     rmsprop_momentum(theta, g, v, velocity, scalars(n[3])[RATE], as_real(n[5]), as_real(n[6]), as_real(n[8]))
 
@@ -90,20 +105,40 @@ def adagrad(theta: Any, g: Any, v: Any, lr: float, eps: float) -> None:
 
 
 def adagrad_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, v = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks), own(like, n, 4, chunk, chunks)
+    theta, g, v = (
+        own(like, n, 0, chunk, chunks),
+        own(like, n, 1, chunk, chunks),
+        own(like, n, 4, chunk, chunks),
+    )
     adagrad(theta, g, v, scalars(n[3])[RATE], as_real(n[5]))
 
 
 @kernel
 def adam(
-    theta: Any, g: Any, m: Any, v: Any, beta1: float, beta2: float, of_m: float, of_g: float, spread: float, eps: float
+    theta: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    beta1: float,
+    beta2: float,
+    of_m: float,
+    of_g: float,
+    spread: float,
+    eps: float,
 ) -> None:
     """m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²    θ ← θ − (of_m m + of_g g)/(√v/spread + ε)
 
     Adam has of_m = η/(1 − β₁ᵗ) and of_g = 0; both have spread = √(1 − β₂ᵗ).
     """
     T = theta.dtype.type
-    share1, share2, of_m, of_g, inverse, eps = T(1 - beta1), T(1 - beta2), T(of_m), T(of_g), T(1 / spread), T(eps)
+    share1, share2, of_m, of_g, inverse, eps = (
+        T(1 - beta1),
+        T(1 - beta2),
+        T(of_m),
+        T(of_g),
+        T(1 / spread),
+        T(eps),
+    )
     for i in range(len(theta)):
         m[i] += share1 * (g[i] - m[i])
         v[i] += share2 * (g[i] * g[i] - v[i])
@@ -120,8 +155,18 @@ def adam_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 def nadam_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
     m, v = own(like, n, 4, chunk, chunks), own(like, n, 5, chunk, chunks)
-    beta1, beta2, psi, t, lr = as_real(n[6]), as_real(n[7]), as_real(n[9]), scalars(n[3])[STEP], scalars(n[3])[RATE]
-    mu, ahead, whole = momentum_of_nadam(t, beta1, psi), momentum_of_nadam(t + 1, beta1, psi), scalars(n[3])[PRODUCT]
+    beta1, beta2, psi, t, lr = (
+        as_real(n[6]),
+        as_real(n[7]),
+        as_real(n[9]),
+        scalars(n[3])[STEP],
+        scalars(n[3])[RATE],
+    )
+    mu, ahead, whole = (
+        momentum_of_nadam(t, beta1, psi),
+        momentum_of_nadam(t + 1, beta1, psi),
+        scalars(n[3])[PRODUCT],
+    )
     of_m, of_g = lr * ahead / (1 - whole * ahead), lr * (1 - mu) / (1 - whole)
     adam(theta, g, m, v, beta1, beta2, of_m, of_g, math.sqrt(1 - beta2**t), as_real(n[8]))
 
@@ -137,8 +182,13 @@ def lion(theta: Any, g: Any, m: Any, lr: float, beta1: float, beta2: float) -> N
 
 
 def lion_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, m = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks), own(like, n, 4, chunk, chunks)
+    theta, g, m = (
+        own(like, n, 0, chunk, chunks),
+        own(like, n, 1, chunk, chunks),
+        own(like, n, 4, chunk, chunks),
+    )
     lion(theta, g, m, scalars(n[3])[RATE], as_real(n[5]), as_real(n[6]))
+
 
 # ----------------------------------------------------------------------  moving averages
 
@@ -147,7 +197,8 @@ def lion_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 def average(mean: Any, values: Any, decay: float) -> None:
     """mean ← decay mean + (1 − decay) values"""
     share = mean.dtype.type(1 - decay)
-    for i in range(len(mean)): mean[i] += share * (values[i] - mean[i])
+    for i in range(len(mean)):
+        mean[i] += share * (values[i] - mean[i])
 
 
 @kernel
@@ -155,18 +206,28 @@ def average_of_scaled(mean: Any, values: Any, decay: float, factor: float) -> No
     """mean ← decay mean + (1 − decay) factor values"""
     T = mean.dtype.type
     share, factor = T(1 - decay), T(factor)
-    for i in range(len(mean)): mean[i] += share * (factor * values[i] - mean[i])
+    for i in range(len(mean)):
+        mean[i] += share * (factor * values[i] - mean[i])
 
 
 def average_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """mean ← decay mean + (1 − decay) factor values"""
     mean, values, decay, factor, size = n[0], n[1], n[2], n[3], n[4]
     mean, values = piece(like, mean, size, chunk, chunks), piece(like, values, size, chunk, chunks)
-    if as_real(factor) == 1: average(mean, values, as_real(decay))
-    else: average_of_scaled(mean, values, as_real(decay), as_real(factor))
+    if as_real(factor) == 1:
+        average(mean, values, as_real(decay))
+    else:
+        average_of_scaled(mean, values, as_real(decay), as_real(factor))
 
 
 COMMANDS = (
-    sgd_part, momentum_part, rmsprop_part, rmsprop_momentum_part, adagrad_part, adam_part, nadam_part, lion_part,
+    sgd_part,
+    momentum_part,
+    rmsprop_part,
+    rmsprop_momentum_part,
+    adagrad_part,
+    adam_part,
+    nadam_part,
+    lion_part,
     average_part,
 )

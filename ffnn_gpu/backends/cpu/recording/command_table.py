@@ -36,14 +36,21 @@ def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr:
     for k in range(header[PATCHED]):
         patch = header[PATCHES] + 2 * WORD * k
         place, which = load(patch), load(patch + WORD)
-        if which == 0: store(place, x.ctypes.data)
-        elif which == 1: store(place, y.ctypes.data)
-        elif which == 2: store(place, weight.ctypes.data)
-        else: store(place, lr.ctypes.data)
-    if shared == 0: alone(header[TABLE], header[LENGTH], header[FAILED])
-    else: lead(shared, helpers, header[TABLE], header[LENGTH], header[FAILED])
+        if which == 0:
+            store(place, x.ctypes.data)
+        elif which == 1:
+            store(place, y.ctypes.data)
+        elif which == 2:
+            store(place, weight.ctypes.data)
+        else:
+            store(place, lr.ctypes.data)
+    if shared == 0:
+        alone(header[TABLE], header[LENGTH], header[FAILED])
+    else:
+        lead(shared, helpers, header[TABLE], header[LENGTH], header[FAILED])
     total = 0.0
-    for k in range(header[SUMMED]): total += as_real(load(header[LOSSES] + WORD * k))
+    for k in range(header[SUMMED]):
+        total += as_real(load(header[LOSSES] + WORD * k))
     return total
 
 
@@ -55,29 +62,45 @@ class Table:
         most = max((note.parts for note in notes), default=1)
         self.numbers = [np.array(note.numbers) for note in notes]
         self.marks = np.zeros((len(notes), 1 + most), np.int64)
-        self.rows = np.array([
-            (note.command.address, address(numbers), note.parts, address(marks))
-            for note, numbers, marks in zip(notes, self.numbers, self.marks, strict=True)
-        ])
+        self.rows = np.array(
+            [
+                (note.command.address, address(numbers), note.parts, address(marks))
+                for note, numbers, marks in zip(notes, self.numbers, self.marks, strict=True)
+            ]
+        )
         self.masks, self.row = [self.numbers[k] for k in recorder.masks], -1
-        self.patches = np.array([(address(self.numbers[k]) + WORD * place, which) for k, place, which in recorder.patches])
+        self.patches = np.array(
+            [(address(self.numbers[k]) + WORD * place, which) for k, place, which in recorder.patches]
+        )
         self.kept, self.places = (recorder.known, notes), np.array(recorder.places)
-        self.header = np.array([
-            address(self.rows), len(notes), address(self.failed), address(self.patches), len(self.patches),
-            address(recorder.losses), len(recorder.losses), address(self.places), len(self.places),
-        ])
+        self.header = np.array(
+            [
+                address(self.rows),
+                len(notes),
+                address(self.failed),
+                address(self.patches),
+                len(self.patches),
+                address(recorder.losses),
+                len(recorder.losses),
+                address(self.places),
+                len(self.places),
+            ]
+        )
         self.threads = recorder.cuts.threads if most > 1 else 0
 
     def begin_at(self, row: int) -> None:
         """Dropout draws the bits of a batch whose first row this is."""
-        if row == self.row: return
-        for numbers in self.masks: numbers[ROW] = row
+        if row == self.row:
+            return
+        for numbers in self.masks:
+            numbers[ROW] = row
         self.row = row
 
     def run(self, x: Any, y: Any = NONE, weight: Any = NONE, lr: Any = NONE) -> float | None:
         """The loss; None where the arguments have been refused, and nothing that lasts was changed."""
         loss = self._led(x, y, weight, lr) if self.threads else run(self.header, 0, 0, x, y, weight, lr)
-        if not self.failed[0]: return loss
+        if not self.failed[0]:
+            return loss
         self.failed[0] = 0
         return None
 

@@ -10,7 +10,8 @@ from ffnn_gpu.backends.cpu.loops import layers, losses, normalization, step_cont
 
 BODIES = {
     body.__name__.removesuffix("_part"): body
-    for family in (layers, normalization, losses, step_control, updates) for body in family.COMMANDS
+    for family in (layers, normalization, losses, step_control, updates)
+    for body in family.COMMANDS
 }
 
 

@@ -29,15 +29,22 @@ class Program:
     """
 
     def __init__(
-        self, backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any,
+        self,
+        backend: Any,
+        code: Callable[..., Any],
+        network: Any,
+        loss: Any,
+        optimizer: Any,
+        ws: Any,
         arrays: tuple[Any, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.code, self.loss, self.kinds, self.params = code, loss, tuple(map(_kind, arrays)), network.params
         self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
         self.seed, self.vectors = ws.stream.seed, tuple[Any, ...]()
         self.table: Table | None = None
         self.reason = _obstacle(network, loss, optimizer, ws, arrays)
-        if self.reason: return
+        if self.reason:
+            return
         if optimizer is not None:
             state = optimizer.state(network.params)
             self.vectors = state.control, *vars(state).values()
@@ -46,12 +53,18 @@ class Program:
         except NotRecordedError as why:
             self.reason = str(why)
 
-    def fits(self, code: Callable[..., Any], loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> bool:
-        if optimizer is not self.optimizer() or code is not self.code or loss != self.loss: return False
-        if tuple(map(_kind, arrays)) != self.kinds or ws.stream.seed != self.seed: return False
-        if not self.vectors: return True
+    def fits(
+        self, code: Callable[..., Any], loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]
+    ) -> bool:
+        if optimizer is not self.optimizer() or code is not self.code or loss != self.loss:
+            return False
+        if tuple(map(_kind, arrays)) != self.kinds or ws.stream.seed != self.seed:
+            return False
+        if not self.vectors:
+            return True
         state = self.params.optimizer_states.get(optimizer)
-        if state is None or state.control is not self.vectors[0]: return False
+        if state is None or state.control is not self.vectors[0]:
+            return False
         return all(map(operator.is_, vars(state).values(), self.vectors[1:]))
 
 
@@ -61,27 +74,39 @@ def recorded() -> str:
 
 
 def run_step(
-    backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, x: Any, y: Any, ws: Any, weight: Any,
+    backend: Any,
+    code: Callable[..., Any],
+    network: Any,
+    loss: Any,
+    optimizer: Any,
+    x: Any,
+    y: Any,
+    ws: Any,
+    weight: Any,
     lr: Any,
-) -> Any:  # fmt: skip
+) -> Any:
     """What `code` computes from the other arguments, an update or a part of one, and the loss before it."""
     arrays = x, y, weight, lr
     table = _table(backend, code, network, loss, optimizer, ws, arrays)
     if table is not None:
-        if x is not None: ws.begin_forward(network.params, len(x))
+        if x is not None:
+            ws.begin_forward(network.params, len(x))
         try:
             table.begin_at(ws.stream.row)
             value = table.run(*(NONE if array is None else array for array in arrays))
         finally:
-            if x is not None: ws.forget_pass()
-        if value is not None: return network.dtype.type(value)
-    return code(network, loss, optimizer, x, y, ws, weight, lr)                  # also says what is wrong with the targets
+            if x is not None:
+                ws.forget_pass()
+        if value is not None:
+            return network.dtype.type(value)
+    return code(network, loss, optimizer, x, y, ws, weight, lr)  # also says what is wrong with the targets
 
 
 def run_forward(backend: Any, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
     """The output for x, as `code` computes it, in an inference workspace."""
     table = _table(backend, code, network, None, None, ws, (x, None, None, None))
-    if table is None: return code(network, x, ws)
+    if table is None:
+        return code(network, x, ws)
     ws.begin_forward(network.params, len(x))
     try:
         done = table.run(x)
@@ -91,11 +116,19 @@ def run_forward(backend: Any, code: Callable[..., Any], network: Any, x: Any, ws
 
 
 def _table(
-    backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]
+    backend: Any,
+    code: Callable[..., Any],
+    network: Any,
+    loss: Any,
+    optimizer: Any,
+    ws: Any,
+    arrays: tuple[Any, ...],
 ) -> Table | None:
     for program in ws.programs:
-        if program.fits(code, loss, optimizer, ws, arrays): return program.table
-    if len(ws.programs) == MOST_PROGRAMS: del ws.programs[0]
+        if program.fits(code, loss, optimizer, ws, arrays):
+            return program.table
+    if len(ws.programs) == MOST_PROGRAMS:
+        del ws.programs[0]
     ws.programs.append(Program(backend, code, network, loss, optimizer, ws, arrays))
     return ws.programs[-1].table
 
@@ -106,15 +139,23 @@ def _kind(array: Any) -> Any:
 
 def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> str:
     """Why there can be no recording; "" if that is not yet known."""
-    if not network.layers: return "there is no layer"
+    if not network.layers:
+        return "there is no layer"
     own = [network, ws, getattr(loss, "__self__", loss), optimizer, *_layers(network.layers)]
-    strange = next((part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")), None)
-    if strange is not None: return f"{strange!r} is not this package's own"
-    if ws.owner is not network.params: return "the workspace is another network's"
+    strange = next(
+        (part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")), None
+    )
+    if strange is not None:
+        return f"{strange!r} is not this package's own"
+    if ws.owner is not network.params:
+        return "the workspace is another network's"
     x = arrays[0]
-    if network.compute_dtype not in RECORDED: return f"products are made in {network.compute_dtype}"
-    if x is not None and x.dtype != network.dtype: return f"x is {x.dtype}"
-    if any(array is not None and type(array) is not np.ndarray for array in arrays): return "an argument is no array"
+    if network.compute_dtype not in RECORDED:
+        return f"products are made in {network.compute_dtype}"
+    if x is not None and x.dtype != network.dtype:
+        return f"x is {x.dtype}"
+    if any(array is not None and type(array) is not np.ndarray for array in arrays):
+        return "an argument is no array"
     return ""
 
 
@@ -125,23 +166,31 @@ def _layers(layers: Iterable[Any]) -> Iterator[Any]:
 
 
 def _recording(
-    backend: Any, code: Callable[..., Any], network: Any, loss: Any, optimizer: Any, ws: Any,
-    vectors: tuple[Any, ...], arrays: tuple[Any, ...],
-) -> Recorder:  # fmt: skip
+    backend: Any,
+    code: Callable[..., Any],
+    network: Any,
+    loss: Any,
+    optimizer: Any,
+    ws: Any,
+    vectors: tuple[Any, ...],
+    arrays: tuple[Any, ...],
+) -> Recorder:
     """What `code` asks of its backend. Raises NotRecordedError."""
     params, (x, y, weight, lr) = network.params, arrays
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
-    checked = getattr(loss, "__name__", "") == "evaluate"                        # which trusts its arguments
+    checked = getattr(loss, "__name__", "") == "evaluate"  # which trusts its arguments
     recorder = Recorder(backend, threads(), known, list(arrays), checked)
     if not checked and y is not None and y.ndim == 1 and y.dtype in INDICES and len(y) == len(x):
-        loss.targets(y, network.widths[-1], network.dtype)                       # its own check; the command has one too
+        loss.targets(y, network.widths[-1], network.dtype)  # its own check; the command has one too
         loss = loss.evaluate
     params = _twin(params, backend=recorder)
     twin, scratch = _twin(network, backend=recorder, params=params), _twin(ws, owner=params)
     try:
-        if loss is None and optimizer is None: recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
-        else: code(twin, loss, optimizer, x, y, scratch, weight, lr)
-    except WorkspaceError:                                                       # another thread's pass is under way
+        if loss is None and optimizer is None:
+            recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
+        else:
+            code(twin, loss, optimizer, x, y, scratch, weight, lr)
+    except WorkspaceError:  # another thread's pass is under way
         raise
     except BaseException:
         ws.forget()

@@ -20,7 +20,10 @@ from ffnn_gpu.backends.cpu.recording.partition import SHARES, Cuts
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import Update
 
-POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}  # loss → command
+POINTWISE = {
+    "mean_squared_error": "squared_error",
+    "binary_cross_entropy_with_logits": "logistic",
+}  # loss → command
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 
 
@@ -56,14 +59,17 @@ class Recorder:
         self.cuts = Cuts(threads, self.dtype.itemsize)
         self.places = [_place(array) for array in known]
         self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
-        if any(start < last and first < stop for start, stop in self._arguments for first, last in self.places):
+        if any(
+            start < last and first < stop for start, stop in self._arguments for first, last in self.places
+        ):
             raise NotRecordedError("an argument lies in the network's own memory")
         if len(self._arguments) < sum(array is not None for array in arguments):
             raise NotRecordedError("two arguments are one array")
-        if arguments[0] is not None and not arguments[0].size: raise NotRecordedError("there is no row")
+        if arguments[0] is not None and not arguments[0].size:
+            raise NotRecordedError("there is no row")
         self.notes: list[Note] = []
-        self.patches: list[tuple[int, int, int]] = []                            # note, place in its numbers, argument
-        self.masks: list[int] = []                                               # notes that read the batch's first row
+        self.patches: list[tuple[int, int, int]] = []  # note, place in its numbers, argument
+        self.masks: list[int] = []  # notes that read the batch's first row
         self.losses, self.failed = self._scratch(SHARES * threads, np.float64), self._scratch(1, np.int64)
 
     def __getattr__(self, name: str) -> Any:
@@ -81,11 +87,12 @@ class Recorder:
         return self.backend.admit(array)
 
     def asarray(self, array: Any, dtype: Any = None) -> Any:
-        return self.backend.asarray(array, dtype)                                # a copy is refused as unknown memory
+        return self.backend.asarray(array, dtype)  # a copy is refused as unknown memory
 
     def require_last(self, output: Any, buffer: Any) -> None:
         """Raise NotRecordedError unless what a pass returns lies in this buffer."""
-        if output is not buffer: raise NotRecordedError("the output is not the last layer's own")
+        if output is not buffer:
+            raise NotRecordedError("the output is not the last layer's own")
 
     def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
         return code(network, x, ws)
@@ -110,29 +117,50 @@ class Recorder:
         return out
 
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any = None) -> Any:
-        if phi.name == "identity": return da
-        if phi.name != "relu": raise NotRecordedError(f"there is no command for the adjoint of {phi.name}")
-        if not self._joined(da, a): self._note("relu_backward", self.cuts.by_rows(a), da, a, *a.shape)
+        if phi.name == "identity":
+            return da
+        if phi.name != "relu":
+            raise NotRecordedError(f"there is no command for the adjoint of {phi.name}")
+        if not self._joined(da, a):
+            self._note("relu_backward", self.cuts.by_rows(a), da, a, *a.shape)
         return da
 
     def affine_gradients(self, x: Any, delta: Any, dW: Any, db: Any) -> None:
         self.gemm(x.T, delta, out=dW)
-        if db is not None: self._note("column_sum", self.cuts.by_columns(delta), delta, db, *delta.shape)
+        if db is not None:
+            self._note("column_sum", self.cuts.by_columns(delta), delta, db, *delta.shape)
 
     def gemm(self, A: Any, B: Any, out: Any) -> Any:
         (M, K), N = A.shape, B.shape[1]
         parts, across = self.cuts.grid(M, N, K)
         turned = not B.flags.c_contiguous
         self._note(
-            "product", parts, _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned, out, M, N, K, across, None
+            "product",
+            parts,
+            _in_memory(A),
+            *A.strides,
+            _in_memory(B),
+            B.strides[turned],
+            turned,
+            out,
+            M,
+            N,
+            K,
+            across,
+            None,
         )
         return out
 
     def _joined(self, da: Any, a: Any) -> bool:
         """Whether the product that has just been noted is `da`, and gets its adjoint of ReLU on the way."""
         last = self.notes[-1]
-        if last.command is not command("product", self.dtype) or last.numbers[6:9] != [address(da), *da.shape]: return False
-        if _place(a) in self._arguments: return False
+        if last.command is not command("product", self.dtype) or last.numbers[6:9] != [
+            address(da),
+            *da.shape,
+        ]:
+            return False
+        if _place(a) in self._arguments:
+            return False
         last.numbers[-1] = self._number(a, 0)
         return True
 
@@ -154,7 +182,18 @@ class Recorder:
         key = seed & MASK, (seed >> 32) & MASK
         kept = 1.0 / (1.0 - rate)
         self.masks.append(len(self.notes))
-        self._note("dropout_mask", self.cuts.by_rows(out), kept, threshold(rate), *key, step, layer, row, out, *out.shape)
+        self._note(
+            "dropout_mask",
+            self.cuts.by_rows(out),
+            kept,
+            threshold(rate),
+            *key,
+            step,
+            layer,
+            row,
+            out,
+            *out.shape,
+        )
         return out
 
     def dropout(self, x: Any, mask: Any, out: Any) -> Any:
@@ -166,25 +205,67 @@ class Recorder:
         self._note("layer_norm", self.cuts.by_rows(x), x, gain, bias, eps, out, xhat, rstd, *x.shape)
         return out
 
-    def layer_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
+    def layer_norm_backward(
+        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any
+    ) -> Any:
         self._note("sums_of_columns", self.cuts.by_columns(da), da, xhat, dgain, dbias, *da.shape)
-        if dx is not None: self._note("layer_norm_backward", self.cuts.by_rows(da), da, gain, xhat, rstd, dx, *da.shape)
+        if dx is not None:
+            self._note("layer_norm_backward", self.cuts.by_rows(da), da, gain, xhat, rstd, dx, *da.shape)
         return dx
 
     def batch_norm(
-        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any, mean: Any, variance: Any
+        self,
+        x: Any,
+        gain: Any,
+        bias: Any,
+        eps: float,
+        out: Any,
+        xhat: Any,
+        rstd: Any,
+        mean: Any,
+        variance: Any,
     ) -> Any:
-        self._note("batch_norm", self.cuts.by_columns(x), x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape)
+        self._note(
+            "batch_norm",
+            self.cuts.by_columns(x),
+            x,
+            gain,
+            bias,
+            eps,
+            out,
+            xhat,
+            rstd,
+            mean,
+            variance,
+            *x.shape,
+        )
         return out
 
-    def batch_norm_inference(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any) -> Any:
-        self._note("batch_norm_inference", self.cuts.by_rows(x), x, gain, bias, eps, out, mean, variance, *x.shape)
+    def batch_norm_inference(
+        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
+    ) -> Any:
+        self._note(
+            "batch_norm_inference", self.cuts.by_rows(x), x, gain, bias, eps, out, mean, variance, *x.shape
+        )
         return out
 
-    def batch_norm_backward(self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any) -> Any:
+    def batch_norm_backward(
+        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any
+    ) -> Any:
         self._note("sums_of_columns", self.cuts.by_columns(da), da, xhat, dgain, dbias, *da.shape)
         if dx is not None:
-            self._note("batch_norm_backward", self.cuts.by_rows(da), da, gain, xhat, rstd, dgain, dbias, dx, *da.shape)
+            self._note(
+                "batch_norm_backward",
+                self.cuts.by_rows(da),
+                da,
+                gain,
+                xhat,
+                rstd,
+                dgain,
+                dbias,
+                dx,
+                *da.shape,
+            )
         return dx
 
     def running_statistics(self, mean: Any, variance: Any, rows: int, momentum: float, *running: Any) -> None:
@@ -194,24 +275,44 @@ class Recorder:
 
     # ------------------------------------------------------------------ losses
 
-    def softmax_cross_entropy(self, z: Any, y: Any, weight: Any, class_weight: Any, label_smoothing: float, dz: Any) -> Any:
+    def softmax_cross_entropy(
+        self, z: Any, y: Any, weight: Any, class_weight: Any, label_smoothing: float, dz: Any
+    ) -> Any:
         if class_weight is not None or label_smoothing or y.shape != z.shape[:1] or y.dtype not in INDICES:
-            raise NotRecordedError("there is no command for targets that are not class indices, nor for their weights")
-        if weight is not None and weight.shape != y.shape: raise NotRecordedError("weights and rows differ in number")
+            raise NotRecordedError(
+                "there is no command for targets that are not class indices, nor for their weights"
+            )
+        if weight is not None and weight.shape != y.shape:
+            raise NotRecordedError("weights and rows differ in number")
         scale = self._normalized(weight)
-        parts = self.cuts.parts(16 * z.size, len(z))                             # an exponential is worth so many products
-        self._note("softmax_cross_entropy", parts, z, y, y.itemsize, scale, dz, *z.shape, self.losses, self.failed)
-        return self.losses                                                       # what stands for their sum
+        parts = self.cuts.parts(16 * z.size, len(z))  # an exponential is worth so many products
+        self._note(
+            "softmax_cross_entropy", parts, z, y, y.itemsize, scale, dz, *z.shape, self.losses, self.failed
+        )
+        return self.losses  # what stands for their sum
 
     def pointwise_loss(self, kind: Any, z: Any, y: Any, weight: Any, dz: Any) -> Any:
         if kind.name not in POINTWISE or not self.checked or (y.shape, y.dtype) != (z.shape, z.dtype):
-            raise NotRecordedError(f"there is no command for {kind.name}, or its targets have not been checked")
-        if weight is not None and weight.shape != z.shape[:1]: raise NotRecordedError("weights and rows differ in number")
-        self._note(POINTWISE[kind.name], self.cuts.by_rows(z), z, y, self._normalized(weight), dz, *z.shape, self.losses)
+            raise NotRecordedError(
+                f"there is no command for {kind.name}, or its targets have not been checked"
+            )
+        if weight is not None and weight.shape != z.shape[:1]:
+            raise NotRecordedError("weights and rows differ in number")
+        self._note(
+            POINTWISE[kind.name],
+            self.cuts.by_rows(z),
+            z,
+            y,
+            self._normalized(weight),
+            dz,
+            *z.shape,
+            self.losses,
+        )
         return self.losses
 
     def _normalized(self, weight: Any) -> Any:
-        if weight is None: return None
+        if weight is None:
+            return None
         if not self.checked or weight.dtype != self.dtype:
             raise NotRecordedError("there is no command that checks or converts weights")
         out = self._scratch(len(weight), self.dtype)
@@ -238,12 +339,16 @@ class Recorder:
         self._note("advance_product", 1, scalars, float(beta1), float(psi))
 
     def sgd(self, update: Update, velocity: Any, momentum: float, nesterov: bool) -> None:
-        if velocity is None: self._rule("sgd", update)
-        else: self._rule("momentum", update, velocity, float(momentum), nesterov)
+        if velocity is None:
+            self._rule("sgd", update)
+        else:
+            self._rule("momentum", update, velocity, float(momentum), nesterov)
 
     def rmsprop(self, update: Update, v: Any, velocity: Any, rho: float, eps: float, momentum: float) -> None:
-        if velocity is None: self._rule("rmsprop", update, v, float(rho), float(eps))
-        else: self._rule("rmsprop_momentum", update, v, float(rho), float(eps), velocity, float(momentum))
+        if velocity is None:
+            self._rule("rmsprop", update, v, float(rho), float(eps))
+        else:
+            self._rule("rmsprop_momentum", update, v, float(rho), float(eps), velocity, float(momentum))
 
     def adagrad(self, update: Update, v: Any, eps: float) -> None:
         self._rule("adagrad", update, v, float(eps))
@@ -251,7 +356,9 @@ class Recorder:
     def adam(self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float) -> None:
         self._rule("adam", update, m, v, float(beta1), float(beta2), float(eps))
 
-    def nadam(self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float) -> None:
+    def nadam(
+        self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float
+    ) -> None:
         self._rule("nadam", update, m, v, float(beta1), float(beta2), float(eps), float(psi))
 
     def lion(self, update: Update, m: Any, beta1: float, beta2: float) -> None:
@@ -264,9 +371,17 @@ class Recorder:
         theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
         if l2 or l1 or weight_decay or control is not None:
             penalties = float(l2), float(l1), float(weight_decay)
-            self._note("penalize", self.cuts.parts(n, n // UNIT), theta, grad, n, scalars, *penalties, control)
+            self._note(
+                "penalize", self.cuts.parts(n, n // UNIT), theta, grad, n, scalars, *penalties, control
+            )
         if control is not None:
-            self._note("scale", self.cuts.parts(len(grad) - n, (len(grad) - n) // UNIT), grad[n:], len(grad) - n, control)
+            self._note(
+                "scale",
+                self.cuts.parts(len(grad) - n, (len(grad) - n) // UNIT),
+                grad[n:],
+                len(grad) - n,
+                control,
+            )
         self._note(name, self.cuts.by_elements(theta), theta, grad, len(theta), scalars, *numbers)
 
     # ------------------------------------------------------------------ inside
@@ -277,10 +392,14 @@ class Recorder:
 
     def _number(self, value: Any, place: int) -> int:
         """What a command reads there: an address, an integer, or the bits of a real number."""
-        if value is None: return 0
-        if isinstance(value, float): return int(np.float64(value).view(np.int64))
-        if not isinstance(value, np.ndarray): return int(value)
-        if not (value.flags.c_contiguous and value.flags.aligned): raise NotRecordedError("an array has gaps")
+        if value is None:
+            return 0
+        if isinstance(value, float):
+            return int(np.float64(value).view(np.int64))
+        if not isinstance(value, np.ndarray):
+            return int(value)
+        if not (value.flags.c_contiguous and value.flags.aligned):
+            raise NotRecordedError("an array has gaps")
         start, stop = _place(value)
         if (start, stop) in self._arguments:
             self.patches.append((len(self.notes), place, self._arguments[start, stop]))

@@ -25,7 +25,9 @@ WORD, LINE = 8, 64  # bytes
 COLUMNS = 4  # of a table: a command's address, that of its numbers, its parts, that of its marks
 OPEN, EPOCH, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(8)  # lines of the memory that a team shares
 HELPERS = 3  # lines of each helper, the last three
-PATIENCE = 4000  # looks for what is to come, a tenth of a millisecond: then a helper sleeps, and who waits gives way
+PATIENCE = (
+    4000  # looks for what is to come, a tenth of a millisecond: then a helper sleeps, and who waits gives way
+)
 compiled = njit(cache=True, nogil=True)
 
 
@@ -35,8 +37,10 @@ def wait(address: int, value: int) -> None:
     looks = 0
     while load(address) != value:
         looks += 1
-        if looks < PATIENCE: pause()
-        else: give_way()
+        if looks < PATIENCE:
+            pause()
+        else:
+            give_way()
 
 
 @compiled
@@ -44,14 +48,20 @@ def work(table: int, length: int, failed: int, rank: int) -> None:
     """Take part in the commands of a table, first to last, until one has failed."""
     for k in range(length):
         row = table + WORD * COLUMNS * k
-        function, numbers, parts, marks = load(row), load(row + WORD), load(row + 2 * WORD), load(row + 3 * WORD)
+        function, numbers, parts, marks = (
+            load(row),
+            load(row + WORD),
+            load(row + 2 * WORD),
+            load(row + 3 * WORD),
+        )
         for i in range(parts):
             part = (rank + i) % parts
             if exchange(marks + WORD * (1 + part), 1) == 0:
                 call(function, numbers, part, parts)
                 add(marks, 1)
         wait(marks, parts)
-        if load(failed): return
+        if load(failed):
+            return
 
 
 @compiled
@@ -60,8 +70,10 @@ def alone(table: int, length: int, failed: int) -> None:
     for k in range(length):
         row = table + WORD * COLUMNS * k
         parts = load(row + 2 * WORD)
-        for part in range(parts): call(load(row), load(row + WORD), part, parts)
-        if load(failed): return
+        for part in range(parts):
+            call(load(row), load(row + WORD), part, parts)
+        if load(failed):
+            return
 
 
 @compiled
@@ -70,7 +82,8 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
     for k in range(length):
         row = table + WORD * COLUMNS * k
         marks = load(row + 3 * WORD)
-        for i in range(load(row + 2 * WORD) + 1): store(marks + WORD * i, 0)
+        for i in range(load(row + 2 * WORD) + 1):
+            store(marks + WORD * i, 0)
     store(shared + LINE * TABLE, table)
     store(shared + LINE * LENGTH, length)
     store(shared + LINE * FAILED, failed)
@@ -78,7 +91,7 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
     add(shared + LINE * EPOCH, 1)
     work(table, length, failed, 0)
     store(shared + LINE * OPEN, 0)
-    for helper in range(helpers):                                                # the table may go when this returns
+    for helper in range(helpers):  # the table may go when this returns
         wait(shared + LINE * (BUSY + HELPERS * helper), 0)
 
 
@@ -92,7 +105,12 @@ def help(shared: int, helper: int) -> None:
         if epoch != load(own + LINE * SEEN):
             store(own + LINE * BUSY, 1)
             if load(shared + LINE * OPEN):
-                work(load(shared + LINE * TABLE), load(shared + LINE * LENGTH), load(shared + LINE * FAILED), helper + 1)
+                work(
+                    load(shared + LINE * TABLE),
+                    load(shared + LINE * LENGTH),
+                    load(shared + LINE * FAILED),
+                    helper + 1,
+                )
             store(own + LINE * BUSY, 0)
             store(own + LINE * SEEN, epoch)
             looks = 0
@@ -110,13 +128,17 @@ class Team:
         self.memory = np.zeros((BUSY + HELPERS * self.helpers) * LINE // WORD + LINE // WORD, np.int64)
         self.shared = -(-self.memory.ctypes.data // LINE) * LINE
         first = (self.shared - self.memory.ctypes.data) // WORD
-        self.asleep = [self.memory[first + (ASLEEP + HELPERS * k) * LINE // WORD :][:1] for k in range(self.helpers)]
+        self.asleep = [
+            self.memory[first + (ASLEEP + HELPERS * k) * LINE // WORD :][:1] for k in range(self.helpers)
+        ]
         self.bells = [threading.Lock() for _ in range(self.helpers)]
         for k, bell in enumerate(self.bells):
             bell.acquire()
             self.asleep[k][0] = 1
-            with suppress(RuntimeError):                                         # no more threads: the others do its parts
-                threading.Thread(target=self._help, args=(k,), name=f"ffnn_gpu helper {k + 1}", daemon=True).start()
+            with suppress(RuntimeError):  # no more threads: the others do its parts
+                threading.Thread(
+                    target=self._help, args=(k,), name=f"ffnn_gpu helper {k + 1}", daemon=True
+                ).start()
 
     def wake(self) -> None:
         """Ring for the helpers that sleep."""
@@ -143,7 +165,8 @@ def _after_fork() -> None:
     Team.leading = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"): os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def threads() -> int:
@@ -153,6 +176,7 @@ def threads() -> int:
     """
     text = os.environ.get(OURS, "").strip()
     if text:
-        if text.isdecimal() and int(text): return int(text)
+        if text.isdecimal() and int(text):
+            return int(text)
         raise ConfigurationError(f"{OURS} must be a whole number from 1 on, not {text!r}")
     return told() or cores()

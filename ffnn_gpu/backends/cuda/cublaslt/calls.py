@@ -60,7 +60,9 @@ class Calls:
             # the search for an algorithm looks at the alignment of the address: it sees the one that the problem promises
             self._set(descriptor, "BIAS_POINTER", pointers.bias // 256 * 256 + problem.bias_alignment % 256)
         A, B, D = (self._layout(operand) for operand in (problem.A, problem.B, problem.D))
-        return Plan(problem, descriptor, A, B, D, np.zeros(1, self.lt.matmul_algo_dtype), np.zeros(1, np.int64))
+        return Plan(
+            problem, descriptor, A, B, D, np.zeros(1, self.lt.matmul_algo_dtype), np.zeros(1, np.int64)
+        )
 
     def destroy(self, plan: Plan) -> None:
         self.lt.matmul_desc_destroy(plan.descriptor)
@@ -73,7 +75,9 @@ class Calls:
         self.lt.matmul_desc_set_attribute(descriptor, attribute, buffer.ctypes.data, buffer.nbytes)
 
     def _layout(self, operand: Operand) -> int:
-        return self.lt.matrix_layout_create(DATA_TYPES[operand.dtype], operand.rows, operand.columns, operand.ld)
+        return self.lt.matrix_layout_create(
+            DATA_TYPES[operand.dtype], operand.rows, operand.columns, operand.ld
+        )
 
     # ------------------------------------------------------------------ one product
 
@@ -82,14 +86,30 @@ class Calls:
         if pointers.bias:
             plan.pointer[0] = pointers.bias
             attribute = self.lt.MatmulDescAttribute.BIAS_POINTER
-            self.lt.matmul_desc_set_attribute(plan.descriptor, attribute, plan.pointer.ctypes.data, plan.pointer.nbytes)
+            self.lt.matmul_desc_set_attribute(
+                plan.descriptor, attribute, plan.pointer.ctypes.data, plan.pointer.nbytes
+            )
         scalars = self._scalars[plan.problem.scale]
         alpha, beta = scalars.ctypes.data, scalars.ctypes.data + scalars.itemsize
         algorithm = plan.algorithm.ctypes.data
         self.lt.matmul(
-            self._handle, plan.descriptor, alpha, pointers.A, plan.A, pointers.B, plan.B, beta, pointers.D, plan.D,
-            pointers.D, plan.D, algorithm, self.workspace, self.workspace_bytes, stream,
-        )  # fmt: skip
+            self._handle,
+            plan.descriptor,
+            alpha,
+            pointers.A,
+            plan.A,
+            pointers.B,
+            plan.B,
+            beta,
+            pointers.D,
+            plan.D,
+            pointers.D,
+            plan.D,
+            algorithm,
+            self.workspace,
+            self.workspace_bytes,
+            stream,
+        )
 
     # ------------------------------------------------------------------ algorithms
 
@@ -104,12 +124,22 @@ class Calls:
             for name, operand in zip("ABCD", (problem.A, problem.B, problem.D, problem.D), strict=True):
                 self._prefer(preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment)
             self.lt.matmul_algo_get_heuristic(
-                self._handle, plan.descriptor, plan.A, plan.B, plan.D, plan.D, preference, count, found.ctypes.data,
+                self._handle,
+                plan.descriptor,
+                plan.A,
+                plan.B,
+                plan.D,
+                plan.D,
+                preference,
+                count,
+                found.ctypes.data,
                 returned.ctypes.data,
-            )  # fmt: skip
+            )
         finally:
             self.lt.matmul_preference_destroy(preference)
-        return [row["algo"].copy() for row in np.split(found, count)[: returned[0]] if row["state"][0] == SUCCESS]
+        return [
+            row["algo"].copy() for row in np.split(found, count)[: returned[0]] if row["state"][0] == SUCCESS
+        ]
 
     def stored(self, plan: Plan, content: bytes) -> np.ndarray | None:
         """The algorithm with these 64 bytes, if cublasLt accepts it here. Reference: cublasLtMatmulAlgoCheck()."""
@@ -117,7 +147,9 @@ class Calls:
         result = np.zeros(1, self.lt.matmul_heuristic_result_dtype)
         pointers = algorithm.ctypes.data, result.ctypes.data
         try:
-            self.lt.matmul_algo_check(self._handle, plan.descriptor, plan.A, plan.B, plan.D, plan.D, *pointers)
+            self.lt.matmul_algo_check(
+                self._handle, plan.descriptor, plan.A, plan.B, plan.D, plan.D, *pointers
+            )
         except self.lt.cuBLASLtError:
             return None
         return algorithm if result["workspace_size"][0] <= self.workspace_bytes else None

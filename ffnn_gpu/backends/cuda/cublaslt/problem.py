@@ -21,8 +21,10 @@ from ffnn_gpu.errors import ConfigurationError, ShapeError
 DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # CUDA_R_32F, R_64F, R_16F, R_16BF
 COMPUTE_TYPES = {"COMPUTE_32F": 68, "COMPUTE_64F": 70, "COMPUTE_32F_FAST_TF32": 77}
 HALF = ("float16", "bfloat16")
-ACTIVATIONS = {None: "", "relu": "RELU", "gelu_tanh": "GELU"}  # cublasLt's GELU is the tanh formula, not the one with erf
-ALIGNMENTS = (256, 16)  # bytes; below these only the element size is promised, so that few plans serve every slice
+# cublasLt's GELU is the tanh formula, not the one with erf.
+ACTIVATIONS = {None: "", "relu": "RELU", "gelu_tanh": "GELU"}
+# Bytes. Below these only the element size is promised, so that few plans serve every slice.
+ALIGNMENTS = (256, 16)
 Array = Any
 
 
@@ -79,7 +81,13 @@ class Problem:
 
 
 def describe(
-    A: Array, B: Array, out: Array, epilogue: str | None, bias: Array | None, bias_gradient: Array | None, tf32: bool
+    A: Array,
+    B: Array,
+    out: Array,
+    epilogue: str | None,
+    bias: Array | None,
+    bias_gradient: Array | None,
+    tf32: bool,
 ) -> tuple[Problem, Pointers]:
     """out = A B as a problem for cublasLt, and where its arrays lie.
 
@@ -91,7 +99,9 @@ def describe(
     (n, k), m = A.shape, B.shape[1]
     first, second, result = _operand(B, "B"), _operand(A, "A"), _operand(out, "out")
     if result.transposed:
-        raise ShapeError(f"out {out.shape} has strides {out.strides} bytes; a product is written into a row-major array")
+        raise ShapeError(
+            f"out {out.shape} has strides {out.strides} bytes; a product is written into a row-major array"
+        )
     compute = _compute_type(first.dtype, second.dtype, result.dtype, tf32)
     name = _epilogue(epilogue, bias, bias_gradient, first.transposed)
     vector = bias if bias is not None else bias_gradient
@@ -106,13 +116,17 @@ def _require_shapes(A: Array, B: Array, out: Array) -> None:
     if A.shape[1] != B.shape[0] or out.shape != (A.shape[0], B.shape[1]):
         raise ShapeError(f"A {A.shape} times B {B.shape} does not fit out {out.shape}")
     if 0 in (*A.shape, *B.shape):
-        raise ShapeError(f"A {A.shape} times B {B.shape} is empty; cublasLt needs at least one row and column of each")
+        raise ShapeError(
+            f"A {A.shape} times B {B.shape} is empty; cublasLt needs at least one row and column of each"
+        )
 
 
 def _leading_dimension(rows: int, columns: int, strides: tuple[int, int], itemsize: int) -> int | None:
     """The distance, in elements, of the rows of a row-major array; None for any other. An axis of length 1 has no stride."""
-    if columns > 1 and strides[1] != itemsize: return None
-    if rows == 1: return columns
+    if columns > 1 and strides[1] != itemsize:
+        return None
+    if rows == 1:
+        return columns
     ld, rest = divmod(strides[0], itemsize)
     return ld if ld >= columns and not rest else None
 
@@ -146,11 +160,14 @@ def _compute_type(first: str, second: str, result: str, tf32: bool) -> str:
             f"no product of {second} and {first} into {result}: both factors have one type, and the result has the same, or "
             "float32 for float16 and bfloat16"
         )
-    if first == "float64": return "COMPUTE_64F"
+    if first == "float64":
+        return "COMPUTE_64F"
     return "COMPUTE_32F_FAST_TF32" if tf32 and first == "float32" else "COMPUTE_32F"
 
 
-def _epilogue(activation: str | None, bias: Array | None, bias_gradient: Array | None, transposed: bool) -> str:
+def _epilogue(
+    activation: str | None, bias: Array | None, bias_gradient: Array | None, transposed: bool
+) -> str:
     """The name in cublasLtEpilogue_t: a bias is added first, then φ is applied; BGRADA sums its first factor over k."""
     if activation not in ACTIVATIONS:
         raise ConfigurationError(f"no epilogue computes {activation!r}; there are relu, gelu_tanh and None")
@@ -158,9 +175,13 @@ def _epilogue(activation: str | None, bias: Array | None, bias_gradient: Array |
         name = "_".join(filter(None, (ACTIVATIONS[activation], "BIAS" if bias is not None else "")))
         return name or "DEFAULT"
     if bias is not None or activation is not None:
-        raise ConfigurationError("bias_gradient stands alone: one product adds a bias or sums a gradient, not both")
+        raise ConfigurationError(
+            "bias_gradient stands alone: one product adds a bias or sums a gradient, not both"
+        )
     if transposed:
-        raise ConfigurationError("bias_gradient is the sum of B's rows and needs a row-major B, not a transposed view")
+        raise ConfigurationError(
+            "bias_gradient is the sum of B's rows and needs a row-major B, not a transposed view"
+        )
     return "BGRADA"
 
 
@@ -169,7 +190,11 @@ def _vector_alignment(vector: Array, m: int, dtype: str) -> int:
     if vector.shape != (m,):
         raise ShapeError(f"the bias or its gradient has shape {vector.shape}; the product has {m} columns")
     if vector.dtype.name != dtype:
-        raise ConfigurationError(f"the bias or its gradient is {vector.dtype.name}; it must be {dtype} like out")
+        raise ConfigurationError(
+            f"the bias or its gradient is {vector.dtype.name}; it must be {dtype} like out"
+        )
     if m > 1 and vector.strides != (vector.dtype.itemsize,):
-        raise ShapeError(f"the bias or its gradient has a stride of {vector.strides[0]} bytes; it must be contiguous")
+        raise ShapeError(
+            f"the bias or its gradient has a stride of {vector.strides[0]} bytes; it must be contiguous"
+        )
     return _alignment(vector.data.ptr, vector.dtype.itemsize)

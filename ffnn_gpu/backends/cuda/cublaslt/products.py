@@ -31,7 +31,9 @@ __all__ = ["CublasLt", "Plan", "Problem", "available", "load_bindings"]
 MIB = 2**20
 ALIGNMENT = 256  # bytes, of the workspace (cuBLAS documentation, cublasLtMatmul)
 REFUSALS = (7, 8, 15)  # cublasStatus_t: INVALID_VALUE, ARCH_MISMATCH, NOT_SUPPORTED
-BGRADA_OF_ONE_ROW = 120304  # the first version that sums over k = 1 (nvmath-python, linalg/_internal/epilog_protocol.py)
+BGRADA_OF_ONE_ROW = (
+    120304  # the first version that sums over k = 1 (nvmath-python, linalg/_internal/epilog_protocol.py)
+)
 INSTALL = 'pip install "ffnn_gpu[cuda12x]" or "ffnn_gpu[cuda13x]", whichever CUDA version nvidia-smi shows'
 Array = Any
 
@@ -71,12 +73,20 @@ class CublasLt:
     """
 
     def __init__(
-        self, cupy: Any, device: int = 0, *, tf32: bool = False, autotune: int = 0, store: Path | None = None,
+        self,
+        cupy: Any,
+        device: int = 0,
+        *,
+        tf32: bool = False,
+        autotune: int = 0,
+        store: Path | None = None,
         bindings: Any = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.cupy, self.tf32, self.autotune = cupy, tf32, autotune
         with cupy.cuda.Device(device) as current:
-            size = (32 if int(current.compute_capability) >= 90 else 4) * MIB  # cuBLAS documentation, cublasSetWorkspace()
+            size = (
+                32 if int(current.compute_capability) >= 90 else 4
+            ) * MIB  # cuBLAS documentation, cublasSetWorkspace()
             self._memory = cupy.empty(size + ALIGNMENT, np.uint8)
             workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT
             self._calls = Calls(bindings or load_bindings(), workspace, size)
@@ -88,9 +98,15 @@ class CublasLt:
         self.close.atexit = False  # the driver may be gone by then
 
     def product(
-        self, A: Array, B: Array, out: Array, epilogue: str | None = None, bias: Array | None = None,
-        bias_gradient: Array | None = None, stream: Any = None,
-    ) -> Array:  # fmt: skip
+        self,
+        A: Array,
+        B: Array,
+        out: Array,
+        epilogue: str | None = None,
+        bias: Array | None = None,
+        bias_gradient: Array | None = None,
+        stream: Any = None,
+    ) -> Array:
         """out = φ(A B + bias)        A (N, K), B (K, M), out (N, M) row-major, bias (M,)
 
         Args:
@@ -111,9 +127,15 @@ class CublasLt:
         return out
 
     def attempt(
-        self, A: Array, B: Array, out: Array, epilogue: str | None = None, bias: Array | None = None,
-        bias_gradient: Array | None = None, stream: Any = None,
-    ) -> str:  # fmt: skip
+        self,
+        A: Array,
+        B: Array,
+        out: Array,
+        epilogue: str | None = None,
+        bias: Array | None = None,
+        bias_gradient: Array | None = None,
+        stream: Any = None,
+    ) -> str:
         """Like `product`, but says why it is not made where cublasLt cannot make it, and "" where it is made.
 
         Raises BackendUnavailableError for a product that was not planned before a capture, and for a fault of the device.
@@ -158,7 +180,9 @@ class CublasLt:
         except self._calls.lt.cuBLASLtError as error:
             why = f"{why}: {error}"
             if error.status not in REFUSALS:  # a fault of the device: not hidden, and asked again
-                raise BackendUnavailableError(f"cublasLt failed while planning {problem.sentence}: {error}") from error
+                raise BackendUnavailableError(
+                    f"cublasLt failed while planning {problem.sentence}: {error}"
+                ) from error
         finally:
             if chosen is None:
                 self._calls.destroy(plan)
@@ -174,12 +198,15 @@ class CublasLt:
         algorithm = self._calls.stored(plan, stored) if stored else None
         if algorithm is not None:
             return plan.by(algorithm)
-        candidates = [plan.by(algorithm) for algorithm in self._calls.recommended(plan, max(1, self.autotune))]
+        candidates = [
+            plan.by(algorithm) for algorithm in self._calls.recommended(plan, max(1, self.autotune))
+        ]
         if not self.autotune:
             return candidates[0] if candidates else None
         stream.synchronize()  # they are timed on a stream of their own
         times = [self._milliseconds(candidate, pointers) for candidate in candidates]
-        if min(times, default=np.inf) == np.inf: return None
+        if min(times, default=np.inf) == np.inf:
+            return None
         best = candidates[int(np.argmin(times))]
         self.store.put(key, best.algorithm.tobytes())
         return best

@@ -58,18 +58,27 @@ class AlgorithmStore:
         with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                scratch.write_text(json.dumps({"format": FORMAT, "algorithms": plans}, indent=1), encoding="utf-8")
+                scratch.write_text(
+                    json.dumps({"format": FORMAT, "algorithms": plans}, indent=1), encoding="utf-8"
+                )
                 os.replace(scratch, path)
             finally:
                 scratch.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, bytes]:
-        if self.path is None: return {}
+        if self.path is None:
+            return {}
         try:
-            if self.path.stat().st_size > LARGEST_FILE: return {}
+            if self.path.stat().st_size > LARGEST_FILE:
+                return {}
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            if content["format"] != FORMAT: return {}
+            if content["format"] != FORMAT:
+                return {}
             found = {str(name): bytes.fromhex(value) for name, value in content["algorithms"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}
-        return {name: value for name, value in found.items() if len(value) == (1 if name.startswith(CHOICE) else ALGO_BYTES)}
+        return {
+            name: value
+            for name, value in found.items()
+            if len(value) == (1 if name.startswith(CHOICE) else ALGO_BYTES)
+        }

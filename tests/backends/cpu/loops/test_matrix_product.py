@@ -35,7 +35,18 @@ def product(A, B):
     C = frame[1:-1, 20:-20]
     turned = not B.flags.c_contiguous
     code = _single if A.dtype == np.float32 else _double
-    code(A.ctypes.data, *A.strides, B.ctypes.data, B.strides[turned], turned, C.ctypes.data, C.strides[0], M, N, K)
+    code(
+        A.ctypes.data,
+        *A.strides,
+        B.ctypes.data,
+        B.strides[turned],
+        turned,
+        C.ctypes.data,
+        C.strides[0],
+        M,
+        N,
+        K,
+    )
     kept = frame.copy()
     kept[1:-1, 20:-20] = GUARD
     assert (kept == GUARD).all(), "something beside C was written"
@@ -51,7 +62,9 @@ def operands(M, N, K, dtype, turned, seed=0):
 def require_right(C, A, B):
     scale = np.abs(A.astype(np.float64)) @ np.abs(B.astype(np.float64))
     bound = tolerance("product", C.dtype, K=A.shape[1])
-    assert_close(C, A.astype(np.float64) @ B.astype(np.float64), bound, "product", scale=scale + np.finfo(C.dtype).tiny)
+    assert_close(
+        C, A.astype(np.float64) @ B.astype(np.float64), bound, "product", scale=scale + np.finfo(C.dtype).tiny
+    )
 
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)], ids=str)
@@ -65,7 +78,9 @@ def test_products_of_every_small_shape_are_right(dtype, turned):
 
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)], ids=str)
-@pytest.mark.parametrize("shape", [(100, 70, 511), (19, 64, 512), (50, 33, 513), (64, 65, 1025), (7, 129, 3000)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(100, 70, 511), (19, 64, 512), (50, 33, 513), (64, 65, 1025), (7, 129, 3000)], ids=str
+)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products_over_several_depths_are_right(dtype, shape, turned):
     A, B = operands(*shape, dtype, turned)
@@ -100,22 +115,43 @@ def test_a_part_of_c_has_the_bits_of_the_whole(dtype):
 def test_products_for_a_lesser_processor_are_right(name):
     cpu, _, features = name.partition(",")
     environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "small_shape or depths"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        "-k",
+        "small_shape or depths",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout[-2000:]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 16])
-@pytest.mark.parametrize("shape", [
-    (1024, 512, 784), (128, 512, 784), (784, 10, 1024), (5, 4096, 4096), (4096, 5, 4096), (300, 300, 300), (32, 32, 8),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1024, 512, 784),
+        (128, 512, 784),
+        (784, 10, 1024),
+        (5, 4096, 4096),
+        (4096, 5, 4096),
+        (300, 300, 300),
+        (32, 32, 8),
+    ],
+    ids=str,
+)
 def test_grids_share_large_products_evenly_and_leave_small_ones(shape, threads):
     parts, across = cuts.Cuts(threads, 4).grid(*shape)
-    if threads == 1 or np.prod(shape) < 1 << 18: assert (parts, across) == (1, 1)
+    if threads == 1 or np.prod(shape) < 1 << 18:
+        assert (parts, across) == (1, 1)
     else:
         panels, strips = -(-4 * shape[1] // tiles.PANEL), -(-shape[0] // tiles.ROWS)
         assert parts % across == 0 and across <= panels and parts // across <= strips
         assert min(threads, panels * strips) <= parts <= cuts.MOST_PARTS * threads
         part = -(-strips // (parts // across)) * -(-panels // across)
-        most = -(-parts // threads) * part                                       # tiles of the thread with the most
+        most = -(-parts // threads) * part  # tiles of the thread with the most
         assert most <= 1.4 * max(panels * strips / threads, 1)

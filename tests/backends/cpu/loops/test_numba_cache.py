@@ -7,8 +7,12 @@ from ffnn_gpu.backends.cpu.loops import numba_cache
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    folders, also = (tmp_path / "loops", tmp_path / "recording"), (tmp_path / "step_control.py", tmp_path / "philox.py")
-    for room in folders: (room / "__pycache__").mkdir(parents=True)
+    folders, also = (
+        (tmp_path / "loops", tmp_path / "recording"),
+        (tmp_path / "step_control.py", tmp_path / "philox.py"),
+    )
+    for room in folders:
+        (room / "__pycache__").mkdir(parents=True)
     for path in (*(room / name for room in folders for name in ("threads.py", "chunks.py")), *also):
         path.write_text("x = 1\n", encoding="utf-8")
     monkeypatch.setattr(numba_cache, "FOLDERS", folders)
@@ -19,11 +23,14 @@ def folder(tmp_path, monkeypatch):
 def compiled_files(folder):
     names = ("threads.work.nbi", "threads.work.1.nbc", "threads.cpython-312.pyc")
     made = [folder / room / "__pycache__" / name for room in ("loops", "recording") for name in names]
-    for path in made: path.touch()
+    for path in made:
+        path.touch()
     return made
 
 
-@pytest.mark.parametrize("changed", ["loops/threads.py", "recording/chunks.py", "step_control.py", "philox.py"])
+@pytest.mark.parametrize(
+    "changed", ["loops/threads.py", "recording/chunks.py", "step_control.py", "philox.py"]
+)
 def test_change_of_any_source_deletes_what_was_compiled(folder, changed):
     numba_cache.delete_outdated()
     compiled = compiled_files(folder)
@@ -40,11 +47,14 @@ def test_same_sources_keep_it(folder):
 
 
 def test_read_only_folder_is_left(folder, monkeypatch):
-    def refused(*args, **named): raise PermissionError
+    def refused(*args, **named):
+        raise PermissionError
 
     monkeypatch.setattr(type(folder), "write_text", refused)
     numba_cache.delete_outdated()
 
 
 def test_sources_of_the_package_are_all_found():
-    assert all(path.is_file() for path in numba_cache.ALSO) and all(any(f.glob("*.py")) for f in numba_cache.FOLDERS)
+    assert all(path.is_file() for path in numba_cache.ALSO) and all(
+        any(f.glob("*.py")) for f in numba_cache.FOLDERS
+    )

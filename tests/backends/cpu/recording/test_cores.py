@@ -18,12 +18,19 @@ def groups(folder, own, **limits):
     return folder / "cgroup", folder / "own"
 
 
-@pytest.mark.parametrize(("own", "limits", "granted"), [
-    ("/", {}, math.inf), ("/", {"_": "max 100000"}, math.inf), ("/", {"_": "250000 100000"}, 2.5),
-    ("/a/b", {"_a_b": "max 100000", "_a": "150000 50000"}, 3),
-    ("/a/b", {"_a_b": "50000 100000", "_a": "400000 100000"}, 0.5),
-    ("/gone/elsewhere", {"_": "800000 100000"}, 8), ("/", {"_": "nonsense"}, math.inf),
-], ids=["nothing", "max", "container", "parent", "child", "another namespace", "unreadable"])             # fmt: skip
+@pytest.mark.parametrize(
+    ("own", "limits", "granted"),
+    [
+        ("/", {}, math.inf),
+        ("/", {"_": "max 100000"}, math.inf),
+        ("/", {"_": "250000 100000"}, 2.5),
+        ("/a/b", {"_a_b": "max 100000", "_a": "150000 50000"}, 3),
+        ("/a/b", {"_a_b": "50000 100000", "_a": "400000 100000"}, 0.5),
+        ("/gone/elsewhere", {"_": "800000 100000"}, 8),
+        ("/", {"_": "nonsense"}, math.inf),
+    ],
+    ids=["nothing", "max", "container", "parent", "child", "another namespace", "unreadable"],
+)
 def test_least_that_any_level_grants_counts(tmp_path, own, limits, granted):
     assert cores.granted(*groups(tmp_path, own, **limits)) == granted
 
@@ -32,7 +39,9 @@ def test_system_without_control_groups_grants_all(tmp_path):
     assert cores.granted(tmp_path, tmp_path / "missing") == math.inf
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("250000 100000", 2), ("10000 100000", 1), ("900000 100000", 4)])
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("250000 100000", 2), ("10000 100000", 1), ("900000 100000", 4)]
+)
 def test_cores_are_those_it_may_run_on_and_has_time_for(tmp_path, monkeypatch, limit, expected):
     control_groups, own = groups(tmp_path, "/", _=limit)
     monkeypatch.setattr(cores, "CONTROL_GROUPS", control_groups)

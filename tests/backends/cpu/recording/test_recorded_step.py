@@ -76,7 +76,8 @@ def threads(request, monkeypatch):
 def batch(dtype="float64", rows=B, loss=softmax_cross_entropy, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((rows, N_IN)).astype(dtype)
-    if loss is softmax_cross_entropy: return x, rng.integers(0, C, rows)
+    if loss is softmax_cross_entropy:
+        return x, rng.integers(0, C, rows)
     return x, (rng.standard_normal if loss is mean_squared_error else rng.random)((rows, C)).astype(dtype)
 
 
@@ -92,10 +93,14 @@ def reasons(ws):
 def numbers(network, optimizer):
     state = optimizer.state(network.params)
     vectors = {name: np.array(value) for name, value in vars(state).items()}
-    return vectors | {name: np.array(getattr(network.params, name)) for name in ("theta", "grad", "state", "step")}
+    return vectors | {
+        name: np.array(getattr(network.params, name)) for name in ("theta", "grad", "state", "step")
+    }
 
 
-def trained(step, layers, optimizer, loss=softmax_cross_entropy, dtype="float64", rows=B, weight=None, steps=6):
+def trained(
+    step, layers, optimizer, loss=softmax_cross_entropy, dtype="float64", rows=B, weight=None, steps=6
+):
     """Losses and every number after some steps, and why they were not recorded."""
     network, ws = made(layers, dtype, rows)
     x, y = batch(dtype, rows, loss)
@@ -160,7 +165,9 @@ def test_learning_rate_given_with_a_step_stays():
     train_step(network, softmax_cross_entropy, optimizer, x, y, ws, lr=np.array([0.5]))
     before = network.params.theta.copy()
     train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
-    np.testing.assert_allclose(before - network.params.theta, 0.5 * network.params.grad, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(
+        before - network.params.theta, 0.5 * network.params.grad, rtol=1e-9, atol=1e-15
+    )
     assert reasons(ws) == ["", ""]
 
 
@@ -236,7 +243,12 @@ class Halved(type(softmax_cross_entropy)):
     ("layers", "optimizer", "loss", "reason"),
     [
         ((Dense(C), Doubled()), SGD(0.1), softmax_cross_entropy, "Doubled() is not this package's own"),
-        ((Residual([Doubled()]), Dense(C)), SGD(0.1), softmax_cross_entropy, "Doubled() is not this package's own"),
+        (
+            (Residual([Doubled()]), Dense(C)),
+            SGD(0.1),
+            softmax_cross_entropy,
+            "Doubled() is not this package's own",
+        ),
         (PLAIN, Patient(0.1), softmax_cross_entropy, "is not this package's own"),
         (PLAIN, SGD(0.1), Halved(), "is not this package's own"),
         ((Dense(8, tanh), Dense(C)), SGD(0.1), softmax_cross_entropy, "there is no command for tanh"),
@@ -255,7 +267,8 @@ def test_targets_that_nobody_has_checked_are_checked_in_every_step():
     x, y = batch(loss=mean_squared_error)
     train_step(network, mean_squared_error, SGD(0.1), x, y, ws)
     assert reasons(ws) == ["there is no command for mean_squared_error, or its targets have not been checked"]
-    with pytest.raises(ffnn_gpu.ShapeError): train_step(network, mean_squared_error, SGD(0.1), x, y[:, 1:], ws)
+    with pytest.raises(ffnn_gpu.ShapeError):
+        train_step(network, mean_squared_error, SGD(0.1), x, y[:, 1:], ws)
 
 
 def test_rows_of_another_type_or_with_gaps_run_as_they_are():
@@ -275,7 +288,10 @@ def test_rows_that_are_their_own_targets_are_not_confused_with_later_ones():
     rng, loss = np.random.default_rng(0), mean_squared_error.evaluate
     x, y = rng.standard_normal((2, B, N_IN))
     for targets in (x, y):
-        values = train_step(network, loss, SGD(0.1), x, targets, ws), _step(other, loss, SGD(0.1), x, targets, scratch)
+        values = (
+            train_step(network, loss, SGD(0.1), x, targets, ws),
+            _step(other, loss, SGD(0.1), x, targets, scratch),
+        )
         assert values[0] == pytest.approx(values[1], rel=1e-13)
     assert reasons(ws)[0] == "two arguments are one array"
 
@@ -294,7 +310,9 @@ def test_rows_in_the_network_s_own_memory_are_not_recorded_and_never_run_as_if_t
     for _ in range(2):
         first = network.forward(x, ws)
         np.testing.assert_allclose(first, expected[0], rtol=0, atol=1e-13)
-        np.testing.assert_allclose(network.forward(first[:4], ws.first(4)), expected[1][:4], rtol=0, atol=1e-13)
+        np.testing.assert_allclose(
+            network.forward(first[:4], ws.first(4)), expected[1][:4], rtol=0, atol=1e-13
+        )
         part = network.forward(x[:4].copy(), ws.first(4))
         np.testing.assert_allclose(part, expected[0][:4], rtol=0, atol=1e-13)
 
@@ -312,11 +330,14 @@ def test_learning_rate_of_another_kind_runs_as_it_is(lr):
 @pytest.mark.parametrize(
     ("y", "weight"),
     [
-        (np.zeros((B, C)), None), (np.zeros((B, 1), np.float32), None), (np.zeros((B, C), np.int64), None),
-        (np.zeros((B, C), np.float32), np.ones(B)), (np.zeros(B, np.int64), np.ones(B)),
+        (np.zeros((B, C)), None),
+        (np.zeros((B, 1), np.float32), None),
+        (np.zeros((B, C), np.int64), None),
+        (np.zeros((B, C), np.float32), np.ones(B)),
+        (np.zeros(B, np.int64), np.ones(B)),
     ],
     ids=["wide", "one column", "whole numbers", "wide weights", "wide weights of classes"],
-)  # fmt: skip
+)
 def test_targets_and_weights_of_another_kind_run_as_they_are(y, weight):
     loss = (softmax_cross_entropy if y.ndim == 1 else mean_squared_error).evaluate
     (network, ws), (other, scratch) = made(PLAIN, "float32"), made(PLAIN, "float32")
@@ -329,12 +350,14 @@ def test_targets_and_weights_of_another_kind_run_as_they_are(y, weight):
 def test_fewer_targets_than_rows_are_refused():
     network, ws = made(PLAIN)
     x, y = batch()
-    with pytest.raises(ValueError): train_step(network, softmax_cross_entropy.evaluate, SGD(0.1), x, y[:-5], ws)
+    with pytest.raises(ValueError):
+        train_step(network, softmax_cross_entropy.evaluate, SGD(0.1), x, y[:-5], ws)
 
 
 def test_classes_derived_from_the_backend_and_the_network_keep_what_they_override():
     class Backend(NumbaBackend):
-        def adam(self, update, *args): self.calls = getattr(self, "calls", 0) + 1
+        def adam(self, update, *args):
+            self.calls = getattr(self, "calls", 0) + 1
 
     class Limited(Network):
         def forward(self, x, ws):
@@ -342,10 +365,14 @@ def test_classes_derived_from_the_backend_and_the_network_keep_what_they_overrid
             return super().forward(x, ws)
 
     (x, y), backend = batch(), Backend()
-    network, limited = Network(N_IN, PLAIN, backend, "float64"), Limited(N_IN, PLAIN, NumbaBackend(), "float64")
+    network, limited = (
+        Network(N_IN, PLAIN, backend, "float64"),
+        Limited(N_IN, PLAIN, NumbaBackend(), "float64"),
+    )
     for trained_one in (network, limited):
         ws = trained_one.workspace(B)
-        for _ in range(3): train_step(trained_one, softmax_cross_entropy, Adam(), x, y, ws)
+        for _ in range(3):
+            train_step(trained_one, softmax_cross_entropy, Adam(), x, y, ws)
     assert (backend.calls, limited.calls) == (3, 3)
 
 
@@ -354,11 +381,15 @@ def test_what_a_step_reads_besides_its_arguments_may_be_exchanged():
     (network, ws), (other, scratch), (x, y) = made(layers), made(layers), batch()
     for change in (None, "velocity", "seed", "row"):
         for one, memory in ((network, ws), (other, scratch)):
-            if change == "velocity": optimizer.state(one.params).velocity = np.zeros_like(one.params.theta)
-            elif change: setattr(memory.stream, change, 3)
+            if change == "velocity":
+                optimizer.state(one.params).velocity = np.zeros_like(one.params.theta)
+            elif change:
+                setattr(memory.stream, change, 3)
         train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
         _step(other, softmax_cross_entropy, optimizer, x, y, scratch, None, None)
-        np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13, err_msg=str(change))
+        np.testing.assert_allclose(
+            network.params.theta, other.params.theta, rtol=0, atol=1e-13, err_msg=str(change)
+        )
 
 
 def test_step_of_somebody_s_own_is_recorded_for_itself():
@@ -377,11 +408,14 @@ def test_step_of_somebody_s_own_is_recorded_for_itself():
 
 def test_optimizer_that_is_only_a_step_works():
     class Descent:
-        def step(self, params, lr=None): params.theta -= 0.1 * params.grad
+        def step(self, params, lr=None):
+            params.theta -= 0.1 * params.grad
 
     (network, ws), (other, scratch), (x, y) = made(PLAIN), made(PLAIN), batch()
-    for _ in range(2): train_step(network, softmax_cross_entropy, Descent(), x, y, ws)
-    for _ in range(2): _step(other, softmax_cross_entropy, SGD(0.1), x, y, scratch)
+    for _ in range(2):
+        train_step(network, softmax_cross_entropy, Descent(), x, y, ws)
+    for _ in range(2):
+        _step(other, softmax_cross_entropy, SGD(0.1), x, y, scratch)
     np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-13)
 
 
@@ -397,7 +431,7 @@ def test_pass_of_another_thread_is_left_alone_by_a_step_that_it_refuses():
     network, ws = made(PLAIN)
     x, y = batch()
     network.forward(x, ws)
-    ws._pass.acquire()                                                           # as the other thread's backward would
+    ws._pass.acquire()  # as the other thread's backward would
     with pytest.raises(WorkspaceError, match="another thread"):
         train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
     assert ws.buffers[0].x is x and ws._whole._latest is ws
@@ -413,11 +447,13 @@ def test_class_out_of_range_changes_nothing(bad, warm, kind, threads):
     network, ws = made(PLAIN)
     optimizer, (x, y) = Adam(), batch()
     y = y.astype(kind)
-    for _ in range(warm): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+    for _ in range(warm):
+        train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
     before = numbers(network, optimizer)
     before.pop("grad")
     wrong = np.where(y == 2, kind(bad), y)
-    with pytest.raises(IndexError): train_step(network, softmax_cross_entropy.evaluate, optimizer, x, wrong, ws)
+    with pytest.raises(IndexError):
+        train_step(network, softmax_cross_entropy.evaluate, optimizer, x, wrong, ws)
     with pytest.raises(ffnn_gpu.DataError, match=str(bad)):
         train_step(network, softmax_cross_entropy, optimizer, x, wrong, ws)
     require_equal(numbers(network, optimizer), before, 0)
@@ -429,13 +465,15 @@ def test_workspace_of_another_network_is_refused():
     (network, ws), (other, _) = made(PLAIN), made(PLAIN)
     x, y = batch()
     train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
-    with pytest.raises(WorkspaceError, match="another network"): train_step(other, softmax_cross_entropy, SGD(0.1), x, y, ws)
+    with pytest.raises(WorkspaceError, match="another network"):
+        train_step(other, softmax_cross_entropy, SGD(0.1), x, y, ws)
 
 
 def test_optimizer_that_starts_anew_is_recorded_anew():
     network, ws = made(PLAIN)
     optimizer, (x, y) = Adam(), batch()
-    for _ in range(2): train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
+    for _ in range(2):
+        train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
     del network.params.optimizer_states[optimizer]
     train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
     assert optimizer.state(network.params).scalars[0] == 1 and reasons(ws) == ["", ""]
@@ -446,16 +484,20 @@ def test_step_leaves_nothing_to_differentiate():
     x, y = batch()
     for _ in range(2):
         train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
-        with pytest.raises(WorkspaceError): network.backward(ws.dz, ws)
+        with pytest.raises(WorkspaceError):
+            network.backward(ws.dz, ws)
 
 
 def test_more_kinds_of_calls_than_are_kept_are_still_right():
     network, ws = made(PLAIN)
     x, y = batch()
-    for _ in range(12): train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
+    for _ in range(12):
+        train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
     assert len(ws.programs) == 8 and set(reasons(ws)) == {""}
     value = train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
-    assert value == pytest.approx(float(softmax_cross_entropy(network.backend, network.forward(x, ws), y)), rel=1e-12)
+    assert value == pytest.approx(
+        float(softmax_cross_entropy(network.backend, network.forward(x, ws), y)), rel=1e-12
+    )
 
 
 # ---------------------------------------------------------------------- threads
@@ -464,7 +506,7 @@ def test_more_kinds_of_calls_than_are_kept_are_still_right():
 def test_who_does_a_part_changes_no_bit(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "2")
     together = trained(train_step, PLAIN, Adam())[0]
-    time.sleep(0.05)                                                             # until the helper sleeps
+    time.sleep(0.05)  # until the helper sleeps
     monkeypatch.setattr(Team, "wake", lambda team: None)
     require_equal(trained(train_step, PLAIN, Adam())[0], together, 0)
 
@@ -473,23 +515,37 @@ def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monk
     monkeypatch.setenv("FFNN_GPU_THREADS", "2")
     expected, results = trained(train_step, PLAIN, SGD(0.1), steps=40)[0], {}
     threads = [
-        threading.Thread(target=lambda k=k: results.update({k: trained(train_step, PLAIN, SGD(0.1), steps=40)[0]}))
+        threading.Thread(
+            target=lambda k=k: results.update({k: trained(train_step, PLAIN, SGD(0.1), steps=40)[0]})
+        )
         for k in range(4)
     ]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
-    for k in range(4): require_equal(results[k], expected, 0)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(4):
+        require_equal(results[k], expected, 0)
 
 
-@pytest.mark.parametrize(("told", "number"), [
-    ({}, os.cpu_count()), ({"OMP_NUM_THREADS": "3"}, 3), ({"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2"}, 2),
-    ({"OPENBLAS_NUM_THREADS": "many"}, os.cpu_count()), ({"FFNN_GPU_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}, 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [
+        ({}, os.cpu_count()),
+        ({"OMP_NUM_THREADS": "3"}, 3),
+        ({"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "2"}, 2),
+        ({"OPENBLAS_NUM_THREADS": "many"}, os.cpu_count()),
+        ({"FFNN_GPU_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}, 4),
+    ],
+)
 def test_threads_are_ours_then_what_libraries_are_told_then_the_cores(told, number, monkeypatch):
     for name in ("FFNN_GPU_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in told.items(): monkeypatch.setenv(name, value)
-    monkeypatch.setattr(importlib.import_module("ffnn_gpu.backends.cpu.recording.threads"), "cores", os.cpu_count)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(
+        importlib.import_module("ffnn_gpu.backends.cpu.recording.threads"), "cores", os.cpu_count
+    )
     assert importlib.import_module("ffnn_gpu.backends.cpu.recording.threads").threads() == number
 
 
@@ -506,7 +562,9 @@ def test_nobody_spins_after_the_last_step(monkeypatch):
 def test_number_of_threads_that_is_none_is_refused(text, monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", text)
     network, ws = made(PLAIN)
-    with pytest.raises(ConfigurationError, match=f"FFNN_GPU_THREADS must be a whole number from 1 on, not '{text}'"):
+    with pytest.raises(
+        ConfigurationError, match=f"FFNN_GPU_THREADS must be a whole number from 1 on, not '{text}'"
+    ):
         train_step(network, softmax_cross_entropy, SGD(0.1), *batch(), ws)
 
 

@@ -34,7 +34,10 @@ def test_attributes_have_the_types_of_the_bindings(real):
     for name, dtype in fake_cublaslt.DESCRIPTOR_TYPES.items():
         assert np.dtype(real.get_matmul_desc_attribute_dtype(real.MatmulDescAttribute[name])) == dtype, name
     for name, dtype in fake_cublaslt.PREFERENCE_TYPES.items():
-        assert np.dtype(real.get_matmul_preference_attribute_dtype(real.MatmulPreferenceAttribute[name])) == dtype, name
+        assert (
+            np.dtype(real.get_matmul_preference_attribute_dtype(real.MatmulPreferenceAttribute[name]))
+            == dtype
+        ), name
 
 
 def test_structures_have_the_layout_of_the_bindings(real):
@@ -43,18 +46,28 @@ def test_structures_have_the_layout_of_the_bindings(real):
         assert np.dtype(getattr(real, name)).itemsize == size
 
 
-FUNCTIONS = [name for name, member in vars(FakeCublasLt).items() if inspect.isfunction(member) and not name.startswith("_")]
+FUNCTIONS = [
+    name
+    for name, member in vars(FakeCublasLt).items()
+    if inspect.isfunction(member) and not name.startswith("_")
+]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_take_the_arguments_of_the_bindings_in_their_order(real, name):
-    signature = inspect.getdoc(getattr(real, name)).splitlines()[0]  # "matmul(intptr_t light_handle, intptr_t …) -> …"
-    arguments = [part.split()[-1] for part in re.search(r"\((.*?)\)", signature).group(1).split(",") if part.strip()]
+    signature = inspect.getdoc(getattr(real, name)).splitlines()[
+        0
+    ]  # "matmul(intptr_t light_handle, intptr_t …) -> …"
+    arguments = [
+        part.split()[-1] for part in re.search(r"\((.*?)\)", signature).group(1).split(",") if part.strip()
+    ]
     assert list(inspect.signature(getattr(FakeCublasLt, name)).parameters)[1:] == arguments
 
 
 def test_everything_that_is_called_exists_in_the_stand_in_and_in_the_bindings(real):
-    source = inspect.getsource(importlib.import_module("ffnn_gpu.backends.cuda.cublaslt.calls")) + inspect.getsource(cublaslt)
+    source = inspect.getsource(
+        importlib.import_module("ffnn_gpu.backends.cuda.cublaslt.calls")
+    ) + inspect.getsource(cublaslt)
     names = set(re.findall(r"\b(?:lt|bindings)\.(\w+)", source)) - {"cublasLt", "cublaslt"}
     assert len(names) >= 15
     assert [name for name in sorted(names) if not (hasattr(real, name) and hasattr(FakeCublasLt, name))] == []
@@ -63,7 +76,12 @@ def test_everything_that_is_called_exists_in_the_stand_in_and_in_the_bindings(re
 
 def test_types_have_the_numbers_of_the_bindings(real):
     nvmath, cublas = importlib.import_module("nvmath"), importlib.import_module("nvmath.bindings.cublas")
-    names = {"float32": "CUDA_R_32F", "float64": "CUDA_R_64F", "float16": "CUDA_R_16F", "bfloat16": "CUDA_R_16BF"}
+    names = {
+        "float32": "CUDA_R_32F",
+        "float64": "CUDA_R_64F",
+        "float16": "CUDA_R_16F",
+        "bfloat16": "CUDA_R_16BF",
+    }
     assert {name: int(nvmath.CudaDataType[names[name]]) for name in DATA_TYPES} == DATA_TYPES
     assert {name: int(cublas.ComputeType[name]) for name in COMPUTE_TYPES} == COMPUTE_TYPES
     assert (int(cublas.Operation.N), int(cublas.Operation.T)) == (0, 1)
@@ -78,7 +96,8 @@ def library():
     """libcublasLt, which makes and fills descriptors without any driver."""
     folders = [*site.getsitepackages(), site.getusersitepackages()]
     found = [path for folder in folders for path in glob.glob(f"{folder}/nvidia/*/lib/libcublasLt.so.1[2-9]")]
-    if not found: pytest.skip("libcublasLt is not installed as a wheel (nvidia-cublas)")
+    if not found:
+        pytest.skip("libcublasLt is not installed as a wheel (nvidia-cublas)")
     loaded = ctypes.CDLL(found[0])
     loaded.cublasLtMatrixLayoutCreate.argtypes = [
         ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_int64,
@@ -89,9 +108,15 @@ def library():
 def set_and_read(library, kind, handle, attribute, content):
     """(status of setting, status of reading, what was read)"""
     call = {"descriptor": "MatmulDesc", "preference": "MatmulPreference"}[kind]
-    size, read, written = ctypes.c_size_t(len(content)), ctypes.create_string_buffer(len(content)), ctypes.c_size_t()
+    size, read, written = (
+        ctypes.c_size_t(len(content)),
+        ctypes.create_string_buffer(len(content)),
+        ctypes.c_size_t(),
+    )
     first = getattr(library, f"cublasLt{call}SetAttribute")(handle, attribute, content, size)
-    second = getattr(library, f"cublasLt{call}GetAttribute")(handle, attribute, read, size, ctypes.byref(written))
+    second = getattr(library, f"cublasLt{call}GetAttribute")(
+        handle, attribute, read, size, ctypes.byref(written)
+    )
     return first, second, read.raw
 
 
@@ -100,12 +125,17 @@ def test_the_library_takes_every_attribute_that_a_layer_sets(library, monkeypatc
     for dtype in TYPES:
         one_layer(lt, cupy, 5, 3, 7, dtype)
     handles = {"descriptor": ctypes.c_void_p(), "preference": ctypes.c_void_p()}
-    assert library.cublasLtMatmulDescCreate(ctypes.byref(handles["descriptor"]), COMPUTE_TYPES["COMPUTE_32F"], 0) == 0
+    assert (
+        library.cublasLtMatmulDescCreate(ctypes.byref(handles["descriptor"]), COMPUTE_TYPES["COMPUTE_32F"], 0)
+        == 0
+    )
     assert library.cublasLtMatmulPreferenceCreate(ctypes.byref(handles["preference"])) == 0
     assert len({(kind, attribute) for kind, attribute, _ in bindings.written}) == 10
     for kind, attribute, content in set(bindings.written):
         assert set_and_read(library, kind, handles[kind], attribute, content) == (0, 0, content)
-        assert set_and_read(library, kind, handles[kind], attribute, content + bytes(4))[0] != 0  # a wrong size
+        assert (
+            set_and_read(library, kind, handles[kind], attribute, content + bytes(4))[0] != 0
+        )  # a wrong size
     layout = ctypes.c_void_p()
     for shape in set(bindings.layouts):
         assert library.cublasLtMatrixLayoutCreate(ctypes.byref(layout), *shape) == 0

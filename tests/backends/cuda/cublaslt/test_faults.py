@@ -16,8 +16,9 @@ ROOM = Path(cublaslt.__file__).parent
 NOTICED = (AssertionError, IndexError, CuBLASLtError, BackendUnavailableError)
 
 MUTANTS = [
-    ("calls", "pointers.A, plan.A, pointers.B, plan.B, beta", "pointers.B, plan.B, pointers.A, plan.A, beta"),
-    ("calls", "pointers.A, plan.A, pointers.B", "pointers.B, plan.A, pointers.A"),
+    ("calls", "pointers.A,\n            plan.A,\n            pointers.B,\n            plan.B,",
+     "pointers.B,\n            plan.B,\n            pointers.A,\n            plan.A,"),
+    ("calls", "pointers.A,\n            plan.A,\n            pointers.B,", "pointers.B,\n            plan.A,\n            pointers.A,"),
     ("calls", '"TRANSA", int(problem.A', '"TRANSB", int(problem.A'),
     ("calls", '"TRANSB", int(problem.B.transposed)', '"TRANSB", 0'),
     ("calls", "operand.columns, operand.ld", "operand.columns, operand.rows"),
@@ -33,7 +34,7 @@ MUTANTS = [
     ("calls", "np.array([1, 0], name)", "np.array([1, 1], name)"),
     ("calls", "scalars.ctypes.data + scalars.itemsize", "scalars.ctypes.data"),
     ("calls", "buffer.ctypes.data, buffer.nbytes)\n\n    def _layout", "buffer.ctypes.data, 8)\n\n    def _layout"),
-    ("calls", "algorithm, self.workspace,", "algorithm, self.workspace + 16,"),
+    ("calls", "algorithm,\n            self.workspace,", "algorithm,\n            self.workspace + 16,"),
     ("calls", "(plan.A, plan.B, plan.D):", "(plan.A, plan.B):"),
     ("problem", "_operand(B, \"B\"), _operand(A, \"A\")", "_operand(A, \"A\"), _operand(B, \"B\")"),
     ("problem", "Pointers(B.data.ptr, A.data.ptr", "Pointers(A.data.ptr, B.data.ptr"),
@@ -77,4 +78,5 @@ def test_the_proof_passes_without_a_fault(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("name", "old", "new"), MUTANTS)
 def test_a_planted_fault_fails_the_proof(monkeypatch, tmp_path, name, old, new):
     mutant = load_mutant(monkeypatch, tmp_path, name, old, new)
-    with pytest.raises(NOTICED): dense_products.prove(mutant, monkeypatch)
+    with pytest.raises(NOTICED):
+        dense_products.prove(mutant, monkeypatch)

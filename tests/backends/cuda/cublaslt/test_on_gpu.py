@@ -22,9 +22,14 @@ HALF = ("float16", "bfloat16")
 class OnGpu:
     """A CuPy array with the face of host_memory.Array."""
 
-    def __init__(self, array): self.array = array
-    def __getattr__(self, name): return getattr(self.array, name)
-    def __getitem__(self, key): return OnGpu(self.array[key])
+    def __init__(self, array):
+        self.array = array
+
+    def __getattr__(self, name):
+        return getattr(self.array, name)
+
+    def __getitem__(self, key):
+        return OnGpu(self.array[key])
 
     T = property(lambda self: OnGpu(self.array.T))
     values = property(lambda self: self.array.get().astype(np.float64))
@@ -33,9 +38,14 @@ class OnGpu:
 class Gpu:
     """The GPU with the face of host_memory.FakeCupy."""
 
-    def __init__(self, cupy): self.cupy = cupy
-    def empty(self, shape, dtype): return OnGpu(self.cupy.empty(shape, self._dtype(dtype)))
-    def array(self, values, dtype): return OnGpu(self.cupy.asarray(np.asarray(values).astype(self._dtype(dtype))))
+    def __init__(self, cupy):
+        self.cupy = cupy
+
+    def empty(self, shape, dtype):
+        return OnGpu(self.cupy.empty(shape, self._dtype(dtype)))
+
+    def array(self, values, dtype):
+        return OnGpu(self.cupy.asarray(np.asarray(values).astype(self._dtype(dtype))))
 
     def _dtype(self, name):
         return np.dtype(importlib.import_module("ml_dtypes").bfloat16 if name == "bfloat16" else name)
@@ -45,7 +55,8 @@ class Gpu:
 def gpu(monkeypatch):
     """The GPU, with room in the tolerance for sums in float32; TF32 would be a hundred times outside."""
     usable, reason = cublaslt.available()
-    if not usable: pytest.skip(reason)
+    if not usable:
+        pytest.skip(reason)
     monkeypatch.setitem(dense_products.TOLERANCE, "float32", 1e-5)
     monkeypatch.setitem(dense_products.TOLERANCE, "float16", 2e-3)
     return Gpu(load_cupy())
@@ -63,7 +74,8 @@ def lt(gpu):
 @pytest.fixture(params=TYPES)
 def kind(request):
     """Each type a product can have; bfloat16 where ml_dtypes is installed."""
-    if request.param == "bfloat16": pytest.importorskip("ml_dtypes")
+    if request.param == "bfloat16":
+        pytest.importorskip("ml_dtypes")
     return request.param
 
 
@@ -72,7 +84,8 @@ def made_or_skipped(product, *args):
     try:
         product(*args)
     except BackendUnavailableError as refusal:
-        if "cannot compute" not in str(refusal): raise
+        if "cannot compute" not in str(refusal):
+            raise
         pytest.skip(str(refusal))
 
 
@@ -113,7 +126,8 @@ def test_a_captured_product_replays_on_new_numbers_with_the_same_bits(lt, gpu):
     stream.begin_capture()
     try:
         lt.product(x, W, a, "relu", b, stream=stream)
-        with pytest.raises(BackendUnavailableError, match="run the step once"): lt.product(x[:9], W, a[:9], stream=stream)
+        with pytest.raises(BackendUnavailableError, match="run the step once"):
+            lt.product(x[:9], W, a[:9], stream=stream)
     finally:
         graph = stream.end_capture()
     x.array[...] *= -1
@@ -130,7 +144,11 @@ def test_a_captured_product_replays_on_new_numbers_with_the_same_bits(lt, gpu):
 
 
 def test_tf32_is_seen_only_where_it_is_asked_for(gpu):
-    x, W, a = draw(gpu, (256, 256), "float32"), draw(gpu, (256, 256), "float32", 1), gpu.empty((256, 256), "float32")
+    x, W, a = (
+        draw(gpu, (256, 256), "float32"),
+        draw(gpu, (256, 256), "float32", 1),
+        gpu.empty((256, 256), "float32"),
+    )
     want, errors = x.values @ W.values, {}
     for tf32 in (False, True):
         made = cublaslt.CublasLt(gpu.cupy, 0, tf32=tf32)
@@ -143,7 +161,11 @@ def test_a_timed_algorithm_is_found_again_and_gives_the_same_bits(gpu, monkeypat
     results = []
     for _ in range(2):
         made = cublaslt.CublasLt(gpu.cupy, 0, autotune=8, store=tmp_path / "plans.json")
-        x, W, a = draw(gpu, (128, 784), "float32"), draw(gpu, (784, 512), "float32", 1), gpu.empty((128, 512), "float32")
+        x, W, a = (
+            draw(gpu, (128, 784), "float32"),
+            draw(gpu, (784, 512), "float32", 1),
+            gpu.empty((128, 512), "float32"),
+        )
         results.append(made.product(x, W, out=a).values.tobytes())
         made.close()
         monkeypatch.setattr(Calls, "recommended", None)  # the second must not search

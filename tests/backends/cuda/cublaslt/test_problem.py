@@ -32,15 +32,24 @@ def parts(monkeypatch):
     ],
 )
 def test_shapes_that_do_not_fit_are_refused_with_numbers(parts, shapes, message):
-    with pytest.raises(ShapeError, match=message): parts[0].product(*matrices(parts[1], *shapes))
+    with pytest.raises(ShapeError, match=message):
+        parts[0].product(*matrices(parts[1], *shapes))
 
 
 @pytest.mark.parametrize(
-    "types", [("float32", "float64", "float64"), ("float32", "float32", "float64"), ("float32",) * 2 + ("float16",),
-              ("float16", "bfloat16", "float32"), ("float64", "float64", "float32"), ("int32",) * 3],
-)  # fmt: skip
+    "types",
+    [
+        ("float32", "float64", "float64"),
+        ("float32", "float32", "float64"),
+        ("float32",) * 2 + ("float16",),
+        ("float16", "bfloat16", "float32"),
+        ("float64", "float64", "float32"),
+        ("int32",) * 3,
+    ],
+)
 def test_types_that_do_not_go_together_are_refused(parts, types):
-    with pytest.raises(ConfigurationError, match="float32"): parts[0].product(*matrices(parts[1], types=types))
+    with pytest.raises(ConfigurationError, match="float32"):
+        parts[0].product(*matrices(parts[1], types=types))
 
 
 def test_other_strides_are_refused_with_a_sentence(parts):
@@ -54,26 +63,36 @@ def test_other_strides_are_refused_with_a_sentence(parts):
         with pytest.raises(ShapeError, match=r"A \(3, 4\) has strides \(.*copy it into a contiguous array"):
             lt.product(strange, B, out)
     square = cupy.empty((3, 3), "float32")
-    with pytest.raises(ShapeError, match=r"B \(4, 3\) has strides"): lt.product(A, every_second.T, square)
-    with pytest.raises(ShapeError, match="row-major"): lt.product(A, B, cupy.empty((5, 3), "float32").T)
+    with pytest.raises(ShapeError, match=r"B \(4, 3\) has strides"):
+        lt.product(A, every_second.T, square)
+    with pytest.raises(ShapeError, match="row-major"):
+        lt.product(A, B, cupy.empty((5, 3), "float32").T)
 
 
 def leading_dimensions(rows, columns, row, column):
     """Every ld with which a row-major (rows, columns) matrix of 4-byte elements lies as these strides say: by trying all."""
     places = {(i, j): i * row + j * column for i in range(rows) for j in range(columns)}
-    return [ld for ld in range(columns, 16) if all(4 * (i * ld + j) == place for (i, j), place in places.items())]
+    return [
+        ld for ld in range(columns, 16) if all(4 * (i * ld + j) == place for (i, j), place in places.items())
+    ]
 
 
 @pytest.mark.parametrize(("rows", "columns"), list(itertools.product((1, 2, 3), repeat=2)))
 def test_every_matrix_that_can_be_read_is_and_no_other(rows, columns):
     for row, column in itertools.product(range(-8, 56, 2), repeat=2):
         array = SimpleNamespace(
-            shape=(rows, columns), strides=(row, column), dtype=SimpleNamespace(name="float32", itemsize=4),
+            shape=(rows, columns),
+            strides=(row, column),
+            dtype=SimpleNamespace(name="float32", itemsize=4),
             data=SimpleNamespace(ptr=256),
-        )  # fmt: skip
-        plain, turned = leading_dimensions(rows, columns, row, column), leading_dimensions(columns, rows, column, row)
+        )
+        plain, turned = (
+            leading_dimensions(rows, columns, row, column),
+            leading_dimensions(columns, rows, column, row),
+        )
         if not plain and not turned:
-            with pytest.raises(ShapeError): _operand(array, "A")
+            with pytest.raises(ShapeError):
+                _operand(array, "A")
             continue
         found = _operand(array, "A")
         assert found.transposed == (not plain) and found.ld in (plain or turned)
@@ -83,11 +102,15 @@ def test_every_matrix_that_can_be_read_is_and_no_other(rows, columns):
 def test_vectors_that_do_not_fit_are_refused(parts):
     lt, cupy, _ = parts
     A, B, out = matrices(cupy)
-    with pytest.raises(ShapeError, match="the product has 5"): lt.product(A, B, out, bias=cupy.empty((4,), "float32"))
-    with pytest.raises(ConfigurationError, match="float64"): lt.product(A, B, out, bias=cupy.empty((5,), "float64"))
-    with pytest.raises(ShapeError, match="stride of 8"): lt.product(A, B, out, bias=cupy.empty((10,), "float32")[::2])
+    with pytest.raises(ShapeError, match="the product has 5"):
+        lt.product(A, B, out, bias=cupy.empty((4,), "float32"))
+    with pytest.raises(ConfigurationError, match="float64"):
+        lt.product(A, B, out, bias=cupy.empty((5,), "float64"))
+    with pytest.raises(ShapeError, match="stride of 8"):
+        lt.product(A, B, out, bias=cupy.empty((10,), "float32")[::2])
     b = cupy.empty((4,), "float32")[::2]
-    with pytest.raises(ShapeError, match="stride of 8"): lt.product(A, B[:, :2], out[:, :2], bias=b)
+    with pytest.raises(ShapeError, match="stride of 8"):
+        lt.product(A, B[:, :2], out[:, :2], bias=b)
     assert lt.attempt(A, B[:, :1], out[:, :1], bias=b[:1]) == ""  # one element has no stride
 
 
@@ -95,8 +118,11 @@ def test_epilogues_that_do_not_go_together_are_refused(parts):
     lt, cupy, _ = parts
     A, B, out = matrices(cupy)
     b = cupy.empty((5,), "float32")
-    with pytest.raises(ConfigurationError, match="'gelu'"): lt.product(A, B, out, epilogue="gelu")  # the one with erf
-    with pytest.raises(ConfigurationError, match="alone"): lt.product(A, B, out, bias=b, bias_gradient=b)
-    with pytest.raises(ConfigurationError, match="alone"): lt.product(A, B, out, epilogue="relu", bias_gradient=b)
+    with pytest.raises(ConfigurationError, match="'gelu'"):
+        lt.product(A, B, out, epilogue="gelu")  # the one with erf
+    with pytest.raises(ConfigurationError, match="alone"):
+        lt.product(A, B, out, bias=b, bias_gradient=b)
+    with pytest.raises(ConfigurationError, match="alone"):
+        lt.product(A, B, out, epilogue="relu", bias_gradient=b)
     with pytest.raises(ConfigurationError, match="row-major B"):
         lt.product(A, cupy.empty((5, 4), "float32").T, out, bias_gradient=b)

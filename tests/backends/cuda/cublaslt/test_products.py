@@ -45,7 +45,11 @@ def test_float32_stays_float32_unless_tf32_is_asked_for(monkeypatch):
     errors = {}
     for tf32 in (False, True):
         lt, cupy, _ = make(cublaslt, monkeypatch, tf32=tf32)
-        x, W, a = draw(cupy, (64, 64), "float32"), draw(cupy, (64, 64), "float32", 1), cupy.empty((64, 64), "float32")
+        x, W, a = (
+            draw(cupy, (64, 64), "float32"),
+            draw(cupy, (64, 64), "float32", 1),
+            cupy.empty((64, 64), "float32"),
+        )
         want = x.values @ W.values
         errors[tf32] = np.abs(lt.product(x, W, out=a).values - want).max() / np.abs(want).max()
     assert errors[False] < 1e-6 < 1e-5 < errors[True] < 1e-3
@@ -60,9 +64,14 @@ def test_tf32_changes_nothing_but_float32(monkeypatch, dtype):
 def test_every_descriptor_is_freed(parts):
     lt, cupy, bindings = parts
     bindings.refuses.add("GELU")
-    lt.product(draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), out=cupy.empty((3, 5), "float32"))
+    lt.product(
+        draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), out=cupy.empty((3, 5), "float32")
+    )
     assert lt.attempt(
-        draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), cupy.empty((3, 5), "float32"), "gelu_tanh"
+        draw(cupy, (3, 4), "float32"),
+        draw(cupy, (4, 5), "float32"),
+        cupy.empty((3, 5), "float32"),
+        "gelu_tanh",
     )
     lt.close()
     lt.close()  # twice is harmless
@@ -77,9 +86,13 @@ def test_what_the_library_cannot_do_is_searched_once_and_said_each_time(parts):
     bindings.refuses.add("BGRADA")
     x, delta, dW, db = (draw(cupy, shape, "float64") for shape in ((6, 3), (6, 5), (3, 5), (5,)))
     sentence = lt.attempt(x.T, delta, dW, bias_gradient=db)
-    assert "cannot compute A (3, 6) transposed × B (6, 5) in float64 with epilogue BGRADA: cublas status 15" in sentence
+    assert (
+        "cannot compute A (3, 6) transposed × B (6, 5) in float64 with epilogue BGRADA: cublas status 15"
+        in sentence
+    )
     cupy.stream.capturing = True  # a refusal that is known is known in a capture too
-    with pytest.raises(BackendUnavailableError, match="BGRADA"): lt.product(x.T, delta, dW, bias_gradient=db)
+    with pytest.raises(BackendUnavailableError, match="BGRADA"):
+        lt.product(x.T, delta, dW, bias_gradient=db)
     cupy.stream.capturing = False
     assert lt.attempt(x.T, delta, dW) == ""
     assert_close(lt.product(x.T, delta, out=dW), x.values.T @ delta.values)
@@ -94,7 +107,8 @@ def test_attempt_makes_the_product_or_says_why_not(parts):
     assert "copy it into" in lt.attempt(cupy.empty((3, 8), "float32")[:, ::2], B, out)
     assert "int32" in lt.attempt(cupy.empty((3, 4), "int32"), B, out)
     cupy.stream.capturing = True
-    with pytest.raises(BackendUnavailableError, match="run the step once"): lt.attempt(A[:2], B, out[:2])
+    with pytest.raises(BackendUnavailableError, match="run the step once"):
+        lt.attempt(A[:2], B, out[:2])
 
 
 def test_a_fault_of_the_device_is_no_refusal_and_is_asked_again(parts):
@@ -102,7 +116,8 @@ def test_a_fault_of_the_device_is_no_refusal_and_is_asked_again(parts):
     A, B, out = draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), cupy.empty((3, 5), "float32")
     bindings.fault = ALLOC_FAILED
     for call in (lt.product, lt.attempt):
-        with pytest.raises(BackendUnavailableError, match=r"failed while planning A .*cublas status 3"): call(A, B, out)
+        with pytest.raises(BackendUnavailableError, match=r"failed while planning A .*cublas status 3"):
+            call(A, B, out)
     bindings.fault = 0
     assert_close(lt.product(A, B, out), A.values @ B.values)
     lt.close()
@@ -112,7 +127,8 @@ def test_a_fault_of_the_device_is_no_refusal_and_is_asked_again(parts):
 def test_an_empty_list_of_algorithms_is_a_refusal(monkeypatch):
     cupy = FakeCupy()
     lt, cupy, _ = make(cublaslt, monkeypatch, cupy, FakeCublasLt(cupy, costs=()))
-    with pytest.raises(BackendUnavailableError, match="cannot compute A"): lt.product(*matrices(cupy))
+    with pytest.raises(BackendUnavailableError, match="cannot compute A"):
+        lt.product(*matrices(cupy))
 
 
 def test_sum_over_one_row_is_refused_where_the_library_is_too_old(monkeypatch):
@@ -148,8 +164,13 @@ def test_a_plan_promises_no_more_alignment_than_there_is(parts, alignment, searc
     lt, cupy, bindings = parts
     for place in (alignment, 256):  # x, W, b or a lies worse than the others, then all lie well
         places = [place if i == which else 256 for i in range(4)]
-        x, W, b = (cupy.array(np.ones(s), "float32", p) for s, p in zip(((3, 4), (4, 5), (5,)), places[:3], strict=True))
-        assert_close(lt.product(x, W, out=cupy.empty((3, 5), "float32", places[3]), bias=b), np.full((3, 5), 5.0))
+        x, W, b = (
+            cupy.array(np.ones(s), "float32", p)
+            for s, p in zip(((3, 4), (4, 5), (5,)), places[:3], strict=True)
+        )
+        assert_close(
+            lt.product(x, W, out=cupy.empty((3, 5), "float32", places[3]), bias=b), np.full((3, 5), 5.0)
+        )
     assert bindings.searches == searches
 
 
@@ -183,7 +204,10 @@ def test_a_driver_that_is_missing_is_a_reason(monkeypatch):
         raise RuntimeError("CUDA driver is not found\n(libcuda.so)")
 
     monkeypatch.setattr(cublaslt, "load_bindings", refuse)
-    assert cublaslt.available() == (False, "cublasLt cannot be called: RuntimeError: CUDA driver is not found (libcuda.so)")
+    assert cublaslt.available() == (
+        False,
+        "cublasLt cannot be called: RuntimeError: CUDA driver is not found (libcuda.so)",
+    )
 
 
 def test_available_says_the_version(monkeypatch):

@@ -54,7 +54,8 @@ def test_autotune_passes_over_algorithms_that_fail(monkeypatch, tmp_path):
 def test_products_are_refused_where_every_algorithm_fails(monkeypatch, tmp_path):
     lt, cupy, bindings = make(cublaslt, monkeypatch, autotune=3, store=tmp_path / "plans.json")
     bindings.broken = {0, 1, 2}
-    with pytest.raises(BackendUnavailableError, match="cannot compute"): multiply(lt, cupy)
+    with pytest.raises(BackendUnavailableError, match="cannot compute"):
+        multiply(lt, cupy)
     assert not (tmp_path / "plans.json").exists()
 
 
@@ -63,17 +64,28 @@ def test_autotune_never_runs_in_a_capture(monkeypatch, tmp_path):
     one_layer(lt, cupy, 5, 3, 7, "float32")
     cupy.stream.capturing, before = True, bindings.searches
     one_layer(lt, cupy, 5, 3, 7, "float32")
-    with pytest.raises(BackendUnavailableError, match="run the step once"): multiply(lt, cupy)
+    with pytest.raises(BackendUnavailableError, match="run the step once"):
+        multiply(lt, cupy)
     assert bindings.searches == before
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff\xfe", b"{", b"[]", b"null", b'{"format": 2, "algorithms": {}}', b'{"format": 1}', b"[" * 100_000,
-     b'{"format": 1, "algorithms": []}', b'{"format": 1, "algorithms": {"a": "zz"}}',
-     b'{"format": 1, "algorithms": {"a": 3}}'],
+    [
+        b"",
+        b"\xff\xfe",
+        b"{",
+        b"[]",
+        b"null",
+        b'{"format": 2, "algorithms": {}}',
+        b'{"format": 1}',
+        b"[" * 100_000,
+        b'{"format": 1, "algorithms": []}',
+        b'{"format": 1, "algorithms": {"a": "zz"}}',
+        b'{"format": 1, "algorithms": {"a": 3}}',
+    ],
     ids=range(11),
-)  # fmt: skip
+)
 def test_a_damaged_file_is_no_file(monkeypatch, tmp_path, content):
     path = tmp_path / "plans.json"
     path.write_bytes(content)
@@ -147,5 +159,7 @@ def test_timing_leaves_the_right_numbers_behind(monkeypatch, tmp_path):
     """What was timed wrote out and db many times; the last product is still the one asked for."""
     lt, cupy, _ = make(cublaslt, monkeypatch, autotune=3, store=tmp_path / "plans.json")
     x, delta, db = draw(cupy, (6, 3), "float32"), draw(cupy, (6, 5), "float32"), cupy.empty((5,), "float32")
-    assert_close(lt.product(x.T, delta, cupy.empty((3, 5), "float32"), bias_gradient=db), x.values.T @ delta.values)
+    assert_close(
+        lt.product(x.T, delta, cupy.empty((3, 5), "float32"), bias_gradient=db), x.values.T @ delta.values
+    )
     assert np.allclose(db.values, delta.values.sum(axis=0), atol=1e-6)

@@ -21,7 +21,9 @@ def work_on(cupy, runs, before):
 
 def test_time_is_that_of_one_run_in_the_quietest_round():
     cupy, runs = FakeCupy(), []
-    run = work_on(cupy, runs, before=11)  # once as it is, ten times where the stand-in finds out what is recorded
+    run = work_on(
+        cupy, runs, before=11
+    )  # once as it is, ten times where the stand-in finds out what is recorded
     assert milliseconds(cupy, lambda: cupy.act(run)) == 2
     assert len(runs) == 41
 
@@ -55,13 +57,16 @@ def test_work_that_spoils_its_recording_in_silence_is_timed_one_by_one():
     run = work_on(cupy, runs, before=11)
 
     def work():
-        with contextlib.suppress(NotImplementedError): cupy.forbidden_in_a_capture("a query", NotImplementedError)
+        with contextlib.suppress(NotImplementedError):
+            cupy.forbidden_in_a_capture("a query", NotImplementedError)
         run()
 
     assert milliseconds(cupy, work) == 2 and not cupy.graphs
 
 
 def test_work_that_fails_by_itself_says_so():
-    def work(): raise ZeroDivisionError
+    def work():
+        raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError): milliseconds(FakeCupy(), work)
+    with pytest.raises(ZeroDivisionError):
+        milliseconds(FakeCupy(), work)
