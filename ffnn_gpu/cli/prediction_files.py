@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.data.array_files import npy_rows, read_npy, reading
 from ffnn_gpu.data.csv_files import read_table
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
@@ -23,13 +23,11 @@ from ffnn_gpu.estimators.model import Model, has_each_once, require_none_or_all
 STDIN = "-"
 AT_ONCE = 1 << 14  # rows that are text at a time
 
-Array = NDArray[Any]
-
 
 class Rows(NamedTuple):
     """x (n, columns) and the names of the columns where the source has some."""
 
-    x: Array
+    x: HostArray
     names: tuple[str, ...] | None
 
 
@@ -69,7 +67,7 @@ def read_rows(
     return Rows(*read_table(_picked(_text(source, stdin), features, target)))
 
 
-def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, Array, Array]:
+def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, HostArray, HostArray]:
     """(data set, x, y) to evaluate a model on: the test part where the source has one, else every row.
 
     Args:
@@ -88,8 +86,8 @@ def read_labelled(source: str, target: str | None, model: Model) -> tuple[Datase
 
 
 def prediction_columns(
-    answers: Array, probabilities: Array | None, classes: Sequence[str]
-) -> dict[str, Array]:
+    answers: HostArray, probabilities: HostArray | None, classes: Sequence[str]
+) -> dict[str, HostArray]:
     """Column name → (n,): prediction, or prediction_0 … for several outputs; then p_CLASS … where there are some."""
     several = answers.ndim > 1
     columns = (
@@ -102,7 +100,7 @@ def prediction_columns(
     return columns
 
 
-def print_csv(file: IO[str], columns: Mapping[str, Array]) -> None:
+def print_csv(file: IO[str], columns: Mapping[str, HostArray]) -> None:
     """A header, then one line per row; floats with the nine digits that tell any two float32 apart."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
@@ -111,7 +109,9 @@ def print_csv(file: IO[str], columns: Mapping[str, Array]) -> None:
         writer.writerows(zip(*map(_cells, pieces), strict=True))
 
 
-def write_predictions(path: str, answers: Array, probabilities: Array | None, classes: Sequence[str]) -> None:
+def write_predictions(
+    path: str, answers: HostArray, probabilities: HostArray | None, classes: Sequence[str]
+) -> None:
     """Write a .csv, or a .npy of the probabilities where there are some, else of the answers."""
     require_writable(path)
     if path.lower().endswith(".npy"):
@@ -182,7 +182,7 @@ def _cut(text: Text, keep: list[int], width: int) -> Iterator[list[str]]:
         yield [cells[k] for k in keep] if cells else []
 
 
-def _cells(column: Array) -> list[str]:
+def _cells(column: HostArray) -> list[str]:
     return [f"{value:.9g}" if column.dtype.kind == "f" else str(value) for value in column.tolist()]
 
 

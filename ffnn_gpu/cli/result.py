@@ -7,9 +7,9 @@ from signal import Signals
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import ffnn_gpu
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.cli.split import Parts
@@ -17,7 +17,6 @@ from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.training.history import History
 
-Array = NDArray[Any]
 Note = Callable[[str], None]
 
 
@@ -61,7 +60,7 @@ def publish(
     folder: Path,
     report: dict[str, Any],
     model: Model,
-    test: tuple[Array, Array] | None,
+    test: tuple[HostArray, HostArray] | None,
     history: History,
     note: Note,
 ) -> None:
@@ -70,7 +69,9 @@ def publish(
     _draw(folder, model, test, history, note)
 
 
-def _draw(folder: Path, model: Model, test: tuple[Array, Array] | None, history: History, note: Note) -> None:
+def _draw(
+    folder: Path, model: Model, test: tuple[HostArray, HostArray] | None, history: History, note: Note
+) -> None:
     try:
         if len(history):
             plots.learning_curve(history, folder / run_folder.LEARNING_CURVE)

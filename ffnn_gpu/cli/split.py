@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import some_of, stays_in_files
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.data.standardizer import train_test_split
 from ffnn_gpu.estimators.task import Task
 
-Array = NDArray[Any]
-
 
 @dataclass(frozen=True, eq=False)
 class Parts:
     """Raw rows and targets of the three parts; validation and test are None where they were set to 0."""
 
-    train: tuple[Array, Array]
-    validation: tuple[Array, Array] | None
-    test: tuple[Array, Array] | None
+    train: tuple[HostArray, HostArray]
+    validation: tuple[HostArray, HostArray] | None
+    test: tuple[HostArray, HostArray] | None
 
     def rows(self) -> dict[str, int]:
         """How many rows each part has."""
@@ -52,13 +50,13 @@ def require_known(task: Task, parts: Parts) -> None:
 
 
 def _split(
-    x: Array, y: Array, fraction: float, task: Task, seed: int
-) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    x: HostArray, y: HostArray, fraction: float, task: Task, seed: int
+) -> tuple[tuple[HostArray, HostArray], tuple[HostArray, HostArray]]:
     classes = task.labels is not None
     rest, chosen = train_test_split(y.ravel() if classes else len(y), fraction, seed, stratify=classes)
     first, second = np.sort(rest), np.sort(chosen)
     return (_rows(x, first), y[first]), (_rows(x, second), y[second])
 
 
-def _rows(x: Any, index: Array) -> Any:
+def _rows(x: Any, index: HostArray) -> Any:
     return some_of(x, index) if stays_in_files(x) else x[index]

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import unmapped
 from ffnn_gpu.backends.choice import Backend, get_backend
 from ffnn_gpu.cli import messages, run_folder
@@ -36,7 +35,6 @@ from ffnn_gpu.training.fit import fit
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.rank_logs import EpochLog
 
-Array = NDArray[Any]
 ONE_CYCLE_PEAK = 3  # over the usual rate: 0.9775 against 0.9743 of digits right, in 30 validation parts
 CLASSIFICATION_DROPOUT, REGRESSION_DROPOUT = 0.4, 0.1
 OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
@@ -102,7 +100,7 @@ def train(
     return Result(folder, model, history, report)
 
 
-def held_out(folder: str | Path, model: Model) -> tuple[Array, Array, tuple[str, ...] | None]:
+def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tuple[str, ...] | None]:
     """(x, y, names of the columns) of the test part that the run in `folder` held out.
 
     Raises:
@@ -127,7 +125,7 @@ def held_out(folder: str | Path, model: Model) -> tuple[Array, Array, tuple[str,
 
 
 def prepare(
-    config: TrainConfig, data: Dataset, training: tuple[Array, Array], task: Task, backend: Backend
+    config: TrainConfig, data: Dataset, training: tuple[HostArray, HostArray], task: Task, backend: Backend
 ) -> Model:
     """An untrained model whose scaling is fitted on the training part alone."""
     x, y = training
@@ -167,7 +165,7 @@ def _fit(
     verbose: int,
     ranks: Communicator,
 ) -> History:
-    def encoded(part: tuple[Array, Array]) -> tuple[Array, Array]:
+    def encoded(part: tuple[HostArray, HostArray]) -> tuple[HostArray, HostArray]:
         return model.features(part[0]), model.task.encode(part[1])
 
     return fit(
@@ -227,7 +225,9 @@ def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
     return layers
 
 
-def _tested(model: Model, test: tuple[Array, Array] | None, ranks: Communicator) -> dict[str, float] | None:
+def _tested(
+    model: Model, test: tuple[HostArray, HostArray] | None, ranks: Communicator
+) -> dict[str, float] | None:
     """`model.evaluate` of the test part, shared out."""
     if test is None:
         return None

@@ -20,8 +20,8 @@ from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
-from numpy.typing import NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import FileRows, rows_of
 from ffnn_gpu.errors import DataError, FfnnGpuError
 
@@ -31,7 +31,6 @@ GZIP_MAGIC = b"\x1f\x8b"
 IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_MAX_AXES = 32
 
-Array = NDArray[Any]
 ByteStream = IO[bytes] | io.BufferedIOBase
 
 
@@ -46,7 +45,7 @@ def reading(source: str | Path) -> Iterator[None]:
         raise DataError(f"{source} cannot be read: {type(error).__name__}: {error}") from error
 
 
-def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> Array:
+def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> HostArray:
     """The array in an IDX file, plain or gzip (told by content, not by name), in native byte order.
 
         0 0 code axes | axes × uint32 dimensions | elements in C order, all big-endian, then the end of the file
@@ -65,7 +64,7 @@ def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> Array:
             return _idx_array(stream, path, max_bytes)
 
 
-def read_npy(path: str | Path) -> Array:
+def read_npy(path: str | Path) -> HostArray:
     """The array in a .npy file, memory-mapped read-only: nothing is copied until it is used.
 
     Raises:
@@ -120,7 +119,7 @@ def npz_names(path: str | Path) -> tuple[str, ...]:
         return tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
 
 
-def read_npz(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> Array:
+def read_npz(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> HostArray:
     """The array called `name` in a .npz file, its checksum verified.
 
     Raises:
@@ -133,7 +132,7 @@ def read_npz(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> Array:
         return elements.reshape(shape, order="F" if is_fortran else "C")
 
 
-def _idx_array(stream: ByteStream, source: str | Path, max_bytes: int) -> Array:
+def _idx_array(stream: ByteStream, source: str | Path, max_bytes: int) -> HostArray:
     magic = stream.read(4)
     if len(magic) < 4:
         raise DataError(f"{source} ends after {len(magic)} of 4 magic bytes")
@@ -165,7 +164,7 @@ def _npy_header(stream: ByteStream, source: str | Path) -> tuple[np.dtype[Any], 
 
 def _elements(
     stream: ByteStream, dtype: np.dtype[Any], shape: tuple[int, ...], source: str | Path, cap: int
-) -> Array:
+) -> HostArray:
     """The declared elements as one flat array; they must be all that is left in the stream."""
     declared = _byte_count(dtype, shape)
     if declared > cap:

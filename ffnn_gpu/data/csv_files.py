@@ -16,28 +16,27 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.data.array_files import MAX_BYTES, reading
 from ffnn_gpu.errors import DataError
 
 MAX_LINE = 1 << 24  # characters: a file of one endless line does not fill the memory
 
-Array = NDArray[Any]
 Row = tuple[int, list[str]]  # line number, cells
 
 
 class Table(NamedTuple):
     """x (n, features) float64, texts of the target column (n,), its line numbers, and the names a header gave."""
 
-    x: Array
+    x: HostArray
     texts: list[str]
     lines: list[int]
     feature_names: tuple[str, ...] | None
     target_name: str | None
 
 
-def read_csv(path: str | Path, target: str | int | None = None) -> tuple[Array, Array, Table]:
+def read_csv(path: str | Path, target: str | int | None = None) -> tuple[HostArray, HostArray, Table]:
     """Features (n, features) float64, target (n,), and the table they came from.
 
     The target is int64 if every cell is an integer, float64 if every cell is a number, strings otherwise.
@@ -52,7 +51,7 @@ def read_csv(path: str | Path, target: str | int | None = None) -> tuple[Array, 
     return table.x, _typed(table, path), table
 
 
-def read_table(source: str | Path | TextIO) -> tuple[Array, tuple[str, ...] | None]:
+def read_table(source: str | Path | TextIO) -> tuple[HostArray, tuple[str, ...] | None]:
     """Matrix (n, columns) float64 and header, every column a feature; from a path or an open text stream such as stdin.
 
     Raises:
@@ -143,7 +142,7 @@ def _numbers(cells: list[str], names: list[str], where: str) -> list[float]:
     raise DataError(f"{where}, column {name}: {complaint}")
 
 
-def _typed(table: Table, source: str | Path) -> Array:
+def _typed(table: Table, source: str | Path) -> HostArray:
     """The target's cells as int64 if all are integers, float64 if all are numbers, strings otherwise."""
     try:
         return np.array([int(text) for text in table.texts], dtype=np.int64)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import FileRows, unmapped
 from ffnn_gpu.data.array_files import npy_rows, npz_names, read_idx, read_npy, read_npz
 from ffnn_gpu.data.csv_files import column_index, read_csv, read_table
@@ -31,7 +31,6 @@ NPZ_NAMES = {  # part → names its array may have; the first one found is read
 
 BLOCK = 1 << 22  # bytes of rows that are read at once for some of their columns
 
-Array = NDArray[Any]
 Target = str | int | None
 
 
@@ -43,13 +42,13 @@ class Dataset:
         DataError: x and y disagree on n, or x and x_test on the features; both numbers are in the message.
     """
 
-    x: Array
-    y: Array
+    x: HostArray
+    y: HostArray
     feature_names: tuple[str, ...] | None
     target_name: str | None
     name: str
-    x_test: Array | None = None
-    y_test: Array | None = None
+    x_test: HostArray | None = None
+    y_test: HostArray | None = None
 
     def __post_init__(self) -> None:
         _check_rows(self.name, self.x, self.y)
@@ -167,7 +166,7 @@ def _of_table(table: Any, path: Path, target: Target) -> Dataset:
     return Dataset(x, _column(whole, index), None, None, _stem(path))
 
 
-def _column(table: Any, index: int) -> Array:
+def _column(table: Any, index: int) -> HostArray:
     """One column, on its own; of files read in blocks, because what is mapped counts as memory of this process."""
     out = np.empty(len(table), table.dtype)
     for block in _blocks(table):
@@ -175,7 +174,7 @@ def _column(table: Any, index: int) -> Array:
     return out
 
 
-def _without(table: Any, index: int) -> Array:
+def _without(table: Any, index: int) -> HostArray:
     """The other columns; of what lies in files never a second copy."""
     if not isinstance(table, FileRows):
         return np.delete(table, index, axis=1)
@@ -194,7 +193,7 @@ def _read_npz(path: Path, target: Target) -> Dataset:
     _refuse_target(str(path), target)
     found = npz_names(path)
 
-    def part(key: str) -> Array | None:
+    def part(key: str) -> HostArray | None:
         name = next((name for name in NPZ_NAMES[key] if name in found), None)
         return None if name is None else read_npz(path, name)
 
@@ -223,7 +222,7 @@ def _read_idx_folder(folder: Path, target: Target) -> Dataset:
     return Dataset(*train, None, None, folder.resolve().name, x_test, y_test)
 
 
-def _idx_part(folder: Path, part: str) -> tuple[Array, Array] | None:
+def _idx_part(folder: Path, part: str) -> tuple[HostArray, HostArray] | None:
     images_files, labels_files = (
         sorted(folder.glob(f"{part}-{kind}[-.]idx*")) for kind in ("images", "labels")
     )
@@ -240,7 +239,7 @@ def _idx_part(folder: Path, part: str) -> tuple[Array, Array] | None:
     return _features(images, images_files[0]), labels.astype(np.int64)
 
 
-def _features(x: Array, source: Path) -> Array:
+def _features(x: HostArray, source: Path) -> HostArray:
     """x as (n, features): images (n, rows, columns) become (n, rows * columns)."""
     if x.ndim < 2 or x.dtype.kind not in "biuf":
         raise DataError(
@@ -249,7 +248,7 @@ def _features(x: Array, source: Path) -> Array:
     return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
-def _check_rows(name: str, x: Array, y: Array) -> None:
+def _check_rows(name: str, x: HostArray, y: HostArray) -> None:
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
         raise DataError(
             f"{name}: x has shape {x.shape}, y {y.shape}; (n, features) and (n,) or (n, outputs) needed"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import Standardized
 from ffnn_gpu.arrays.file_rows import stays_in_files
 from ffnn_gpu.data.labels import LabelMap, infer_task
@@ -21,7 +22,6 @@ __all__ = ["LabelMap", "Standardizer", "infer_task", "train_test_split"]
 
 BLOCK_ELEMENTS = 1 << 20  # elements in one block of rows: 8 MiB in float64
 
-Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
@@ -67,7 +67,7 @@ class Standardizer:
         constant = tuple(np.flatnonzero(low == high).tolist())
         return cls(mean, np.where(low == high, 1.0, spread * np.sqrt(variance)), constant)
 
-    def transform(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> Array:
+    def transform(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> HostArray:
         """(x − mean) / scale, computed in float64 and rounded once to dtype; a new array (n, features)."""
         x = self._checked(x)
         out = np.empty(x.shape, dtype)
@@ -119,7 +119,7 @@ class Standardizer:
             raise DataError(f"not a saved standardizer: constant columns {constant} of {len(mean)}")
         return cls(mean, scale, constant)
 
-    def _checked(self, x: ArrayLike) -> Array:
+    def _checked(self, x: ArrayLike) -> HostArray:
         x = _matrix(x)
         if x.shape[1] == len(self.mean):
             return x
@@ -127,7 +127,7 @@ class Standardizer:
 
 
 def train_test_split(
-    y_or_n: Sequence[Hashable] | Array | int, fraction: float, seed: int, stratify: bool = False
+    y_or_n: Sequence[Hashable] | HostArray | int, fraction: float, seed: int, stratify: bool = False
 ) -> tuple[Indices, Indices]:
     """Shuffled row indices (train, test), the same for the same seed; test has exactly round(fraction · n) of them.
 
@@ -178,14 +178,14 @@ def _test_counts(counts: Indices, total: int) -> Indices:
     return given
 
 
-def _matrix(x: ArrayLike) -> Array:
+def _matrix(x: ArrayLike) -> HostArray:
     rows: Any = x if stays_in_files(x) else np.asarray(x)
     if rows.ndim == 2:
         return rows
     raise ShapeError(f"x has shape {rows.shape}; (rows, features) is needed")
 
 
-def _blocks(x: Array) -> Iterator[tuple[int, Floats]]:
+def _blocks(x: HostArray) -> Iterator[tuple[int, Floats]]:
     """First row and float64 copy of each block of rows."""
     rows = max(1, BLOCK_ELEMENTS // max(1, x.shape[1]))
     for start in range(0, len(x), rows):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import Standardized
 from ffnn_gpu.arrays.file_rows import stays_in_files
 from ffnn_gpu.checkpoints import atomic_folder, checkpoint
@@ -33,8 +33,6 @@ PLACES = (
 
 MOST_NAMES = 10  # that one message lists
 AT_ONCE = 1 << 20  # values that are looked at together where some are counted
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +58,7 @@ class Model:
     metrics: tuple[str, ...] = ()
     limit: float | None = None
 
-    def features(self, x: Array, names: Sequence[str] | None = None) -> Array:
+    def features(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
         """Rows as the network reads them: its columns, in its order, standardized.
 
         Columns are found by name where x has names and all of the model's are among them; taken in order where none is.
@@ -73,7 +71,7 @@ class Model:
         x = self._standardized(x, names)
         return x if self.limit is None else np.clip(x, -self.limit, self.limit)
 
-    def count_cut(self, x: Array, names: Sequence[str] | None = None) -> int:
+    def count_cut(self, x: HostArray, names: Sequence[str] | None = None) -> int:
         """How many values of x lie beyond `limit`."""
         if self.limit is None:
             return 0
@@ -87,20 +85,20 @@ class Model:
             self.feature_names is not None and names is not None and has_each_once(names, self.feature_names)
         )
 
-    def outputs(self, x: Array, names: Sequence[str] | None = None) -> Array:
+    def outputs(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
         """What the network says for raw rows, (n, outputs), before `task.decode` or `task.probabilities`."""
         return self.network.predict(self.features(x, names))
 
-    def predict(self, x: Array, names: Sequence[str] | None = None) -> Array:
+    def predict(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
         """Answers for raw rows: labels (n,), 0/1 (n, K), or numbers in the target's units, (n,) or (n, K)."""
         return self.task.decode(self.outputs(x, names))
 
-    def probabilities(self, x: Array, names: Sequence[str] | None = None) -> Array:
+    def probabilities(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
         """(n, C) of the classes in the order of `task.columns`. Raises ConfigurationError for a regression."""
         return self.task.probabilities(self.outputs(x, names))
 
     def evaluate(
-        self, x: Array, y: Array, names: Sequence[str] | None = None, metrics: Iterable[str] = ()
+        self, x: HostArray, y: HostArray, names: Sequence[str] | None = None, metrics: Iterable[str] = ()
     ) -> dict[str, float]:
         """{metric: value, …, "loss": value} on raw rows and targets; metrics of a regression in the target's units."""
         pair = self.features(x, names), self.task.encode(y)
@@ -118,7 +116,7 @@ class Model:
         scale[[*self.standardizer.constant]] = np.finfo(scale.dtype).max  # zeros, as in `_standardized`
         return Standardized(x, self.standardizer.mean, scale, self.limit)
 
-    def _standardized(self, x: Array, names: Sequence[str] | None) -> Array:
+    def _standardized(self, x: HostArray, names: Sequence[str] | None) -> HostArray:
         if self.matches(names):
             place = {name: k for k, name in enumerate(names or ())}
             order = [place[name] for name in self.feature_names or ()]
@@ -196,7 +194,7 @@ def require_none_or_all(names: Iterable[str], wanted: Sequence[str]) -> None:
         raise DataError(f"of the columns of the training, these are {problem}: {listed}")
 
 
-def true_and_predicted(model: Model, x: Array, y: Array) -> tuple[Array, Array]:
+def true_and_predicted(model: Model, x: HostArray, y: HostArray) -> tuple[HostArray, HostArray]:
     """The targets and the model's answers in one form: class indices (n,), 0/1 (n, K), or numbers in their units."""
     decisions = model.task.loss.decide(model.outputs(x))
     if model.task.units is not None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.data.labels import LabelMap, infer_task
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import CheckpointError, ConfigurationError
@@ -43,8 +43,6 @@ STANDARD_METRICS = {
 }  # fmt: skip
 ON_PROBABILITIES = ("cross_entropy", "binary_cross_entropy")
 
-Array = NDArray[Any]
-
 
 @dataclass(frozen=True)
 class Task:
@@ -66,7 +64,7 @@ class Task:
     units: Standardizer | None = None
 
     @classmethod
-    def of(cls, y: Array, kind: str = "auto", loss: str = "auto", label_smoothing: float = 0.0) -> "Task":
+    def of(cls, y: HostArray, kind: str = "auto", loss: str = "auto", label_smoothing: float = 0.0) -> "Task":
         """The task of predicting y (n,) or (n, K). Raises ConfigurationError where y, task and loss do not fit."""
         kind = infer_task(y) if kind == "auto" else kind
         loss = LOSSES[kind][0] if loss == "auto" else loss
@@ -86,7 +84,7 @@ class Task:
         outputs = len(labels.classes) if kind == "multiclass" and labels is not None else _matrix(y).shape[1]
         return cls(kind, outputs, loss, label_smoothing, labels)
 
-    def with_units_of(self, y: Array) -> "Task":
+    def with_units_of(self, y: HostArray) -> "Task":
         """The same task; a regression standardizes its target as y, the training part, says."""
         return replace(self, units=Standardizer.fit(_matrix(y))) if self.kind == "regression" else self
 
@@ -109,13 +107,13 @@ class Task:
             return [Dense(self.outputs, sigmoid)]
         return [Dense(self.outputs), *([Softmax()] if self.loss_name == "cross_entropy" else [])]
 
-    def encode(self, y: Array) -> Array:
+    def encode(self, y: HostArray) -> HostArray:
         """Targets as the loss reads them. Raises DataError for a label that is not a class."""
         if self.labels is not None:
             return self.labels.encode(_column(y))
         return _matrix(y) if self.units is None else self.units.transform(_matrix(y), np.float64)
 
-    def decode(self, outputs: Array) -> Array:
+    def decode(self, outputs: HostArray) -> HostArray:
         """Answers in the form of the targets: labels (n,), 0/1 (n, K), or numbers in their units, (n,) or (n, K)."""
         decisions = self.loss.decide(outputs)
         if self.labels is not None:
@@ -123,7 +121,7 @@ class Task:
         answers = decisions if self.units is None else self.units.inverse(decisions)
         return answers[:, 0] if self.kind == "regression" and self.outputs == 1 else answers
 
-    def probabilities(self, outputs: Array) -> Array:
+    def probabilities(self, outputs: HostArray) -> HostArray:
         """(n, C) of the classes, or (n, K) of the labels, float64. Raises ConfigurationError for a regression."""
         if self.kind == "regression":
             raise ConfigurationError("a regression predicts numbers; it has no probabilities")
@@ -177,7 +175,7 @@ class Task:
         )
 
 
-def _require_fit(kind: str, y: Array) -> None:
+def _require_fit(kind: str, y: HostArray) -> None:
     numbers = y.dtype.kind in "biuf"
     wide = y.ndim == 2 and y.shape[1] > 1
     if kind in ("binary", "multiclass") and wide:
@@ -190,11 +188,11 @@ def _require_fit(kind: str, y: Array) -> None:
         )
 
 
-def _column(y: Array) -> Array:
+def _column(y: HostArray) -> HostArray:
     return y[:, 0] if y.ndim == 2 else y
 
 
-def _matrix(y: Array) -> Array:
+def _matrix(y: HostArray) -> HostArray:
     return y.reshape(-1, 1) if y.ndim == 1 else y
 
 

@@ -7,14 +7,13 @@ column (n, 1) counts as (n,).
 
 import difflib
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 
-Array = NDArray[Any]
 Metric = Callable[[ArrayLike, ArrayLike], float]
 
 
@@ -175,7 +174,7 @@ def get_metric(name_or_callable: str | Metric) -> Metric:
     raise ConfigurationError(f"unknown metric {name_or_callable!r}; {hint}")
 
 
-def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
+def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]:
     """Both as arrays of one shape, (n,) or (n, outputs), n > 0."""
     y, prediction = (
         a.ravel() if a.ndim == 2 and a.shape[1] == 1 else a for a in map(np.asarray, (y, prediction))
@@ -187,7 +186,7 @@ def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
     return y, prediction
 
 
-def _labels(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
+def _labels(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]:
     y, prediction = _aligned(y, prediction)
     kinds = {"O": "object", "U": "string", "S": "string"}
     if {kinds.get(a.dtype.kind, "number") for a in (y, prediction)} >= {"string", "number"}:
@@ -195,14 +194,14 @@ def _labels(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
     return y, prediction
 
 
-def _numbers(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array]:
+def _numbers(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]:
     y, prediction = _aligned(y, prediction)
     if y.dtype.kind not in "biuf" or prediction.dtype.kind not in "biuf":
         raise DataError(f"y is {y.dtype}; prediction is {prediction.dtype}; both must be real numbers")
     return y.astype(np.float64), prediction.astype(np.float64)
 
 
-def _class_counts(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array, Array]:
+def _class_counts(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray, HostArray]:
     """True positives, predicted and actual rows of each class, or of each label of a multilabel target."""
     y, prediction = _labels(y, prediction)
     if y.ndim == 1:
@@ -215,7 +214,7 @@ def _class_counts(y: ArrayLike, prediction: ArrayLike) -> tuple[Array, Array, Ar
     )
 
 
-def _check_scores(scores: Array) -> None:
+def _check_scores(scores: HostArray) -> None:
     bad = np.argwhere(np.isnan(scores))
     if len(bad):
         raise DataError(f"{len(bad)} scores are NaN, the first in row {bad[0][0]}")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array as Array
 from ffnn_gpu.arrays.boundary import Standardized, host_array, require_finite, stored
 from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
 from ffnn_gpu.backends.reference.losses import Losses
@@ -26,7 +27,6 @@ from ffnn_gpu.backends.reference.updates import Updates
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
 
 ALIGNMENT = 256  # bytes; what vectorized loads, tensor cores and cublasLt ask of a pointer
-Array = Any
 
 
 class Backend(Softmaxes, Normalizations, Losses, Updates):
