@@ -172,14 +172,14 @@ class Network:
         _, (n_in, layers, _, *rest) = self.__reduce__()
         return _rebuild(n_in, layers, backend, *rest)
 
-    def computed_by(self, operations: Any) -> "Network":
-        """This network, the same numbers and not a copy, with its passes computed by another set of backend operations.
+    def computed_by(self, operations: Any, params: Parameters | None = None) -> "Network":
+        """Return a network with the same layers and numbers whose passes are computed by other operations.
 
-        operations: what a Backend of the same device can do.
+        Args:
+            operations: the operations of a Backend of the same device.
+            params: other parameters to use; by default this network's own, shared and not copied.
         """
-        network = object.__new__(Network)
-        network.__dict__.update(self.__dict__, backend=operations)
-        return network
+        return _NetworkView(self, operations, self.params if params is None else params)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
         return self.to(self.backend)
@@ -231,6 +231,13 @@ class Network:
             raise ConfigurationError(
                 f"a layer's initial_values are not those of its parameter_shapes: {error}"
             ) from error
+
+
+class _NetworkView(Network):
+    """The layers of another network, with other operations and parameters."""
+
+    def __init__(self, network: Network, operations: Any, params: Parameters) -> None:
+        vars(self).update(vars(network), backend=operations, params=params)
 
 
 def _rebuild(

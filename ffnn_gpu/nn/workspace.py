@@ -6,6 +6,7 @@ thread is in one is refused, but nothing tells whether the output has been read 
 protects scratch, not θ: predicting while another thread trains needs a copy of the network.
 """
 
+import copy
 import math
 import threading
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Workspace:
         dz: (B, n_out), the gradient at the output; None for inference.
         scaled_dz: (B, n_out), S dz where the parameters have a loss scale S; else None.
         buffers: one `Buffers` per layer.
-        programs: what a backend has recorded of steps in this memory.
+        recordings: the steps and predictions that a backend has recorded in this memory.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Workspace:
         self._plan, self._whole = plan, self
         self._parts: dict[int, Workspace] = {B: self}
         self._latest: Workspace | None = None
-        self.programs: list[Any] = []
+        self.recordings: list[Any] = []
         self._pass = threading.Lock()  # held during a pass
         shapes, n_out = plan(B)
         matrices, vectors = owner.compute_dtype, owner.dtype
@@ -93,8 +94,8 @@ class Workspace:
                 raise ShapeError(
                     f"this workspace holds {whole.B} rows, not {n}; make one with network.workspace({n})"
                 )
-            part = object.__new__(Workspace)
-            part.__dict__.update(whole.__dict__, B=n, programs=[])
+            part = copy.copy(whole)  # shares the memory, the lock and the table of parts
+            part.B, part.recordings = n, []
             part._shape_buffers()
             whole._parts[n] = part
         return whole._parts[n]

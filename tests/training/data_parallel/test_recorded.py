@@ -23,7 +23,10 @@ class Recorded(Callback):
     def after_epoch(self, run, row):
         workspaces = {id(ws): ws for ws in (run.ws, *run.ws._parts.values())}.values()
         self.found = {
-            program.code.__name__ for ws in workspaces for program in ws.programs if program.table is not None
+            program.code.__name__
+            for ws in workspaces
+            for program in ws.recordings
+            if program.table is not None
         }
 
 

@@ -4,6 +4,7 @@ What is recorded consists of this package's layers, losses and rules on float32 
 itself, which no backend would see. As on a GPU, an overflow is ∞ without a warning.
 """
 
+import copy
 import operator
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -124,13 +125,13 @@ def _table(
     ws: Any,
     arrays: tuple[Any, ...],
 ) -> Table | None:
-    for program in ws.programs:
+    for program in ws.recordings:
         if program.fits(code, loss, optimizer, ws, arrays):
             return program.table
-    if len(ws.programs) == MOST_PROGRAMS:
-        del ws.programs[0]
-    ws.programs.append(Program(backend, code, network, loss, optimizer, ws, arrays))
-    return ws.programs[-1].table
+    if len(ws.recordings) == MOST_PROGRAMS:
+        del ws.recordings[0]
+    ws.recordings.append(Program(backend, code, network, loss, optimizer, ws, arrays))
+    return ws.recordings[-1].table
 
 
 def _kind(array: Any) -> Any:
@@ -183,8 +184,9 @@ def _recording(
     if not checked and y is not None and y.ndim == 1 and y.dtype in INDICES and len(y) == len(x):
         loss.targets(y, network.widths[-1], network.dtype)  # its own check; the command has one too
         loss = loss.evaluate
-    params = _twin(params, backend=recorder)
-    twin, scratch = _twin(network, backend=recorder, params=params), _twin(ws, owner=params)
+    params, scratch = copy.copy(params), copy.copy(ws)
+    params.backend, scratch.owner = recorder, params
+    twin = network.computed_by(recorder, params)
     try:
         if loss is None and optimizer is None:
             recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
@@ -197,9 +199,3 @@ def _recording(
         raise
     ws.forget()
     return recorder
-
-
-def _twin(thing: Any, **changes: Any) -> Any:
-    twin = object.__new__(type(thing))
-    twin.__dict__.update(thing.__dict__, **changes)
-    return twin

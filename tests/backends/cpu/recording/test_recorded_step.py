@@ -87,7 +87,7 @@ def made(layers, dtype="float64", rows=B):
 
 
 def reasons(ws):
-    return [program.reason for program in ws.programs]
+    return [program.reason for program in ws.recordings]
 
 
 def numbers(network, optimizer):
@@ -457,7 +457,7 @@ def test_class_out_of_range_changes_nothing(bad, warm, kind, threads):
     with pytest.raises(ffnn_gpu.DataError, match=str(bad)):
         train_step(network, softmax_cross_entropy, optimizer, x, wrong, ws)
     require_equal(numbers(network, optimizer), before, 0)
-    table = ws.programs[0].table
+    table = ws.recordings[0].table
     assert not table.failed[0] and np.isfinite(table.run(x, y))
 
 
@@ -493,7 +493,7 @@ def test_more_kinds_of_calls_than_are_kept_are_still_right():
     x, y = batch()
     for _ in range(12):
         train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
-    assert len(ws.programs) == 8 and set(reasons(ws)) == {""}
+    assert len(ws.recordings) == 8 and set(reasons(ws)) == {""}
     value = train_step(network, softmax_cross_entropy, SGD(0.0), x, y, ws)
     assert value == pytest.approx(
         float(softmax_cross_entropy(network.backend, network.forward(x, ws), y)), rel=1e-12
