@@ -1,10 +1,13 @@
 import csv
+import importlib
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from ffnn_gpu.cli import train as run
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.errors import DeviceOutOfMemoryError
 
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(200, 3))
 LABELS = np.where(X[:, 0] + X[:, 1] > 0, "ripe", "green")
@@ -87,6 +91,12 @@ def started(*arguments):
 
 
 # ---------------------------------------------------------------- the main paths
+
+
+def test_installed_command_is_main():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["scripts"]
+    module, _, name = scripts["ffnn-gpu"].partition(":")
+    assert getattr(importlib.import_module(module), name, None) is main
 
 
 def test_digits_are_learnt_and_read_again(folder):
