@@ -16,8 +16,8 @@ from typing import Any
 import click
 
 from ffnn_gpu import __version__
-from ffnn_gpu.cli.exit_codes import Program, notes, ranks_of, say
-from ffnn_gpu.cli.settings import FIELDS, described, resolve
+from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, ranks_of
+from ffnn_gpu.cli.settings import FIELDS, help_of, resolve
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
@@ -26,7 +26,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     """One flag for each setting of TrainConfig but `data`; what is not given is None."""
     for name in reversed([name for name in FIELDS if name != "data"]):
         flag = f"--{name.replace('_', '-')}"
-        text, metavar = described(name)
+        text, metavar = help_of(name)
         if metavar:
             command = click.option(flag, name, metavar=metavar, help=text)(command)
         else:
@@ -34,7 +34,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(cls=Program, invoke_without_command=True, context_settings=CONTEXT)
+@click.group(cls=CommandGroup, invoke_without_command=True, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="ffnn-gpu", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> int | None:
@@ -44,11 +44,11 @@ def main(ctx: click.Context) -> int | None:
     """
     if ctx.invoked_subcommand is not None:
         return None
-    say(ctx.get_help())
+    print_error_line(ctx.get_help())
     return 2
 
 
-@main.command()
+@main.command("train")
 @click.argument("data", required=False)
 @settings
 @click.option(
@@ -70,7 +70,7 @@ def main(ctx: click.Context) -> int | None:
 )
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def train(
+def train_command(
     data: str | None,
     file: str | None,
     assignments: tuple[str, ...],
@@ -87,8 +87,7 @@ def train(
     files such as MNIST's. Settings: defaults < --config < FFNN_GPU_BACKEND < --set < flags. On several processes:
     mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA.
     """
-    from ffnn_gpu.cli import messages, run_folder
-    from ffnn_gpu.cli import train as run
+    from ffnn_gpu.cli import messages, run_folder, train
     from ffnn_gpu.training.rank_logs import open_log
 
     saved = run_folder.config_to_resume(flags["out"]) if resume else None
@@ -96,11 +95,11 @@ def train(
     ranks = ranks_of(config.device)
     if rank_logs is not None:
         open_log(rank_logs, ranks)
-    result = run.train(
+    result = train.train(
         config,
         resume=resume,
         overwrite=overwrite,
-        note=notes(ranks, quiet),
+        announce=announcer(ranks, quiet),
         verbose=0 if quiet else 1,
         communicator=ranks,
     )
@@ -113,7 +112,7 @@ def train(
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 
-@main.command()
+@main.command("evaluate")
 @click.argument("model")
 @click.argument("data", required=False)
 @click.option(
@@ -128,32 +127,30 @@ def train(
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
-def evaluate(
+def evaluate_command(
     model: str, data: str | None, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool
 ) -> None:
     """Metrics of MODEL, a run folder or a checkpoint, on the rows of DATA, or on its test part where it has one.
 
     Without DATA, on the rows that the run itself held out for its test.
     """
-    from ffnn_gpu.cli import messages
-    from ffnn_gpu.cli import prediction_files as tables
-    from ffnn_gpu.cli import train as run
+    from ffnn_gpu.cli import messages, prediction_files, train
     from ffnn_gpu.estimators.model import Model
 
     loaded = Model.load(model, device)
     if data is None:
-        x, y, names = run.held_out(model, loaded)
+        x, y, names = train.held_out(model, loaded)
         line = messages.held_out_line(loaded, len(x))
     else:
-        dataset, x, y = tables.read_labelled(data, target, loaded)
+        dataset, x, y = prediction_files.read_labelled(data, target, loaded)
         names, line = dataset.feature_names, messages.evaluation_line(loaded, dataset, len(x))
     if not quiet:
-        say(line)
+        print_error_line(line)
     row = loaded.evaluate(x, y, names, [name for name in metrics.split(",") if name])
     click.echo(json.dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
 
 
-@main.command()
+@main.command("predict")
 @click.argument("model")
 @click.argument("rows", default="-", metavar="[INPUT]")
 @click.option("--output", metavar="FILE", help="A .csv or .npy file; CSV on standard output if not given.")
@@ -162,44 +159,47 @@ def evaluate(
 )
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
-def predict(model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool) -> None:
+def predict_command(
+    model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool
+) -> None:
     """Answers of MODEL, a run folder or a checkpoint, for the rows of INPUT.
 
     INPUT is a .csv or .npy file, a bundled set, or - for CSV on standard input. Where a header has all columns of the
     training by name, these are read and the others are not.
     """
-    from ffnn_gpu.cli import messages
-    from ffnn_gpu.cli import prediction_files as tables
+    from ffnn_gpu.cli import messages, prediction_files
     from ffnn_gpu.estimators.model import Model
 
     if output is not None:
-        tables.require_writable(output)
+        prediction_files.require_writable(output)
     loaded = Model.load(model, device)
-    x, names = tables.read_rows(rows, sys.stdin, loaded.feature_names, loaded.target_name)
+    x, names = prediction_files.read_rows(rows, sys.stdin, loaded.feature_names, loaded.target_name)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
-        say(messages.IN_ORDER)
+        print_error_line(messages.IN_ORDER)
     beyond = 0 if quiet else loaded.count_cut(x, names)
     if beyond:
-        say(messages.cut_line(beyond, loaded.limit))
+        print_error_line(messages.cut_line(beyond, loaded.limit))
     outputs = loaded.outputs(x, names)
     answers, chances = (
         loaded.task.decode(outputs),
         loaded.task.probabilities(outputs) if probabilities else None,
     )
     if output is None:
-        tables.print_csv(sys.stdout, tables.prediction_columns(answers, chances, loaded.task.columns))
+        prediction_files.print_csv(
+            sys.stdout, prediction_files.prediction_columns(answers, chances, loaded.task.columns)
+        )
     else:
-        tables.write_predictions(output, answers, chances, loaded.task.columns)
+        prediction_files.write_predictions(output, answers, chances, loaded.task.columns)
 
 
-@main.command()
+@main.command("info")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def info(as_json: bool) -> None:
+def info_command(as_json: bool) -> None:
     """Versions, the backend and why it was chosen, the device, BLAS and CPUs; ranks, where there are several."""
-    from ffnn_gpu.cli import info as about
+    from ffnn_gpu.cli import info
 
     ranks = ranks_of("auto")
     if ranks.rank:
         return
-    found = about.information(ranks)
-    click.echo(json.dumps(found) if as_json else "\n".join(about.lines(found)))
+    found = info.information(ranks)
+    click.echo(json.dumps(found) if as_json else "\n".join(info.lines(found)))

@@ -16,7 +16,7 @@ from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 
-MOST_NAMES = 5  # that one line lists
+MAX_LISTED_NAMES = 5  # that one line lists
 IN_ORDER = "the header does not have all columns of the training by name; the columns are taken in order"
 
 
@@ -43,7 +43,7 @@ def _target(data: Dataset, config: TrainConfig) -> str:
     return f"target {name}{' (the last column; --target changes it)' * (config.target is None)}, "
 
 
-def parts_line(rows: Mapping[str, int], backend: Backend) -> str:
+def split_line(rows: Mapping[str, int], backend: Backend) -> str:
     """How many rows each part has, and which device computes."""
     counts = f"{rows['train']:,} rows to train, {rows['validation']:,} to validate, {rows['test']:,} to test"
     return f"{counts}; backend {backend.name} ({_why(backend)})"
@@ -100,7 +100,9 @@ def constant_line(model: Model) -> str | None:
         return None
     if len(names) == 1:
         return f"column {names[0]} is constant in the training rows and carries nothing"
-    listed = ", ".join(names[:MOST_NAMES]) + f", … ({len(names)} in all)" * (len(names) > MOST_NAMES)
+    listed = ", ".join(names[:MAX_LISTED_NAMES]) + f", … ({len(names)} in all)" * (
+        len(names) > MAX_LISTED_NAMES
+    )
     return f"columns {listed} are constant in the training rows and carry nothing"
 
 

@@ -15,19 +15,19 @@ from ffnn_gpu.training.history import History
 
 DPI = 150
 BLUE, RED, GREY = "#1f5fa8", "#c8443c", "#8a8a8a"
-MOST_COUNTS = 30  # classes up to which every cell says its count
-MOST_NAMES = 60  # classes up to which every row has its name
-MOST_LETTERS = 28  # of names side by side under the matrix; more are turned
-MOST_METRICS = 3  # metrics that get a panel of the learning curve
-MOST_PANELS = 4  # outputs of a regression that get a panel
-LONGEST_NAME = 24
+MAX_CLASSES_WITH_COUNTS = 30  # classes up to which every cell says its count
+MAX_CLASS_NAMES = 60  # classes up to which every row has its name
+MAX_LETTERS_IN_A_ROW = 28  # of names side by side under the matrix; more are turned
+MAX_METRIC_PANELS = 3  # metrics that get a panel of the learning curve
+MAX_OUTPUT_PANELS = 4  # outputs of a regression that get a panel
+MAX_NAME_LENGTH = 24
 NOT_DRAWN = ("epoch", "lr", "seconds", "samples_per_second", "loss", "val_loss")
 
 
 def learning_curve(history: History, path: str | Path | None = None) -> Any:
     """Loss of training and validation part, and the first validation metrics, over the epochs; returns the figure."""
     drawn = [name for name in (history.rows[-1] if history.rows else {}) if name not in NOT_DRAWN][
-        :MOST_METRICS
+        :MAX_METRIC_PANELS
     ]
     figure = _figure(4.5 * (1 + len(drawn)), 3.6)
     losses, *others = figure.subplots(1, 1 + len(drawn), squeeze=False)[0]
@@ -65,7 +65,7 @@ def confusion_matrix(counts: ArrayLike, names: Sequence[object], path: str | Pat
     _name_classes(axes, [_short(name) for name in names])
     right = int(np.trace(cells))
     axes.set(xlabel="predicted", ylabel="true", title=f"{right:,} of {int(cells.sum()):,} right")
-    if C <= MOST_COUNTS:
+    if C <= MAX_CLASSES_WITH_COUNTS:
         _write_counts(axes, cells, share, size=9 if C <= 12 else 7)
     return _written(figure, path)
 
@@ -75,7 +75,7 @@ def predicted_against_true(
 ) -> Any:
     """One panel per output, the first four at most: a dot per row, and the line on which a prediction is exact."""
     y, prediction = (np.asarray(a, dtype=np.float64).reshape(len(np.asarray(a)), -1) for a in (y, prediction))
-    K = min(y.shape[1], MOST_PANELS)
+    K = min(y.shape[1], MAX_OUTPUT_PANELS)
     figure = _figure(4.4 * K, 4.2)
     for k, axes in enumerate(figure.subplots(1, K, squeeze=False)[0]):
         low, high = min(y[:, k].min(), prediction[:, k].min()), max(y[:, k].max(), prediction[:, k].max())
@@ -121,9 +121,9 @@ def _curves(axes: Any, history: History, columns: dict[str, tuple[str, str | Non
 
 
 def _name_classes(axes: Any, names: list[str]) -> None:
-    every = math.ceil(len(names) / MOST_NAMES)
+    every = math.ceil(len(names) / MAX_CLASS_NAMES)
     places, shown = range(0, len(names), every), names[::every]
-    crowded = len(shown) * max(map(len, shown), default=0) > MOST_LETTERS
+    crowded = len(shown) * max(map(len, shown), default=0) > MAX_LETTERS_IN_A_ROW
     axes.set_xticks(
         places,
         shown,
@@ -149,7 +149,7 @@ def _alpha(rows: int) -> float:
 
 def _short(name: object) -> str:
     text = str(name).replace("$", r"\$")  # no mathematics in names of classes
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    return text if len(text) <= MAX_NAME_LENGTH else f"{text[: MAX_NAME_LENGTH - 1]}…"
 
 
 def _words(column: str) -> str:

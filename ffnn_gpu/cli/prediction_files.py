@@ -21,7 +21,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model, has_each_once, require_none_or_all
 
 STDIN = "-"
-AT_ONCE = 1 << 14  # rows that are text at a time
+ROWS_PER_WRITE = 1 << 14  # rows that are text at a time
 
 
 class Rows(NamedTuple):
@@ -64,7 +64,7 @@ def read_rows(
     suffix = Path(source).suffix.lower()
     if source != STDIN and suffix and not source.lower().endswith((".csv", ".csv.gz")):
         raise DataError(f"predict reads .csv, .npy or standard input, not {suffix}")
-    return Rows(*read_table(_picked(_text(source, stdin), features, target)))
+    return Rows(*read_table(_pick_columns(_text(source, stdin), features, target)))
 
 
 def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, HostArray, HostArray]:
@@ -104,8 +104,8 @@ def print_csv(file: IO[str], columns: Mapping[str, HostArray]) -> None:
     """A header, then one line per row; floats with the nine digits that tell any two float32 apart."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    for start in range(0, max(map(len, columns.values()), default=0), AT_ONCE):
-        pieces = (column[start : start + AT_ONCE] for column in columns.values())
+    for start in range(0, max(map(len, columns.values()), default=0), ROWS_PER_WRITE):
+        pieces = (column[start : start + ROWS_PER_WRITE] for column in columns.values())
         writer.writerows(zip(*map(_cells, pieces), strict=True))
 
 
@@ -137,7 +137,7 @@ def _text(source: str, stdin: TextIO) -> Text:
     return text
 
 
-def _picked(text: Text, features: Sequence[str] | None, target: str | None) -> Text:
+def _pick_columns(text: Text, features: Sequence[str] | None, target: str | None) -> Text:
     """The text with the columns to read alone; as it is where its first line does not name them."""
     names = _names(text.readline())
     text.seek(0)
@@ -153,7 +153,7 @@ def _picked(text: Text, features: Sequence[str] | None, target: str | None) -> T
     picked = Text(newline="")
     picked.name = text.name
     with reading(text.name):
-        rows = _cut(text, keep, len(names))
+        rows = _select_columns(text, keep, len(names))
         if not all(any(map(str.isalpha, names[k])) for k in keep):
             next(rows)  # a header such as 0,1,2 would be taken for data
         csv.writer(picked, lineterminator="\n").writerows(rows)
@@ -172,7 +172,7 @@ def _opened(source: str) -> TextIO:
     return opened(source, "rt", encoding="utf-8", newline="")
 
 
-def _cut(text: Text, keep: list[int], width: int) -> Iterator[list[str]]:
+def _select_columns(text: Text, keep: list[int], width: int) -> Iterator[list[str]]:
     reader = csv.reader(text, skipinitialspace=True, strict=True)
     for cells in reader:
         if cells and len(cells) != width:

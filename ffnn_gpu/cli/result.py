@@ -12,18 +12,18 @@ import ffnn_gpu
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.cli.split import Parts
+from ffnn_gpu.cli.split import Split
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.training.history import History
 
-Note = Callable[[str], None]
+Announce = Callable[[str], None]
 
 
-def report(
+def build_report(
     config: TrainConfig,
     model: Model,
-    parts: Parts,
+    split: Split,
     test: dict[str, float] | None,
     history: History,
     seconds: float,
@@ -41,7 +41,7 @@ def report(
         "best_epoch": plots.best_epoch(history) if config.early_stopping and len(history) else None,
         "schedule": config.schedule,
         "interrupted": signal and Signals(signal).name,
-        "rows": parts.rows(),
+        "rows": split.counts(),
         "features": model.network.n_in,
         "seed": config.seed,
         "seconds": round(seconds, 3),
@@ -56,21 +56,21 @@ def report(
     }
 
 
-def publish(
+def write_report(
     folder: Path,
     report: dict[str, Any],
     model: Model,
     test: tuple[HostArray, HostArray] | None,
     history: History,
-    note: Note,
+    announce: Announce,
 ) -> None:
-    """Write result.json, then the pictures; `note` gets a line where there is nothing to draw them with."""
+    """Write result.json, then the pictures; `announce` gets a line where there is nothing to draw them with."""
     run_folder.write_json(folder / run_folder.RESULT, report)
-    _draw(folder, model, test, history, note)
+    _draw_plots(folder, model, test, history, announce)
 
 
-def _draw(
-    folder: Path, model: Model, test: tuple[HostArray, HostArray] | None, history: History, note: Note
+def _draw_plots(
+    folder: Path, model: Model, test: tuple[HostArray, HostArray] | None, history: History, announce: Announce
 ) -> None:
     try:
         if len(history):
@@ -87,4 +87,4 @@ def _draw(
                 metrics.confusion_matrix(y, prediction), names, folder / run_folder.CONFUSION_MATRIX
             )
     except ImportError as error:
-        note(f'no pictures, because matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')
+        announce(f'no pictures, because matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')

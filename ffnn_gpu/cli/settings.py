@@ -32,7 +32,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 
 
-def about(text: str) -> Meta:
+def _help(text: str) -> Meta:
     """What --help says of a setting."""
     return Meta(description=text)
 
@@ -41,81 +41,81 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what `train` does."""
 
     data: Annotated[
-        str, about("a bundled set, a .csv, .npy or .npz file, or a folder with IDX or .npy files")
+        str, _help("a bundled set, a .csv, .npy or .npz file, or a folder with IDX or .npy files")
     ]
     target: Annotated[
-        str | int | None, about("target column of a .csv (name or index) or .npy; else the last")
+        str | int | None, _help("target column of a .csv (name or index) or .npy; else the last")
     ] = None
     task: Annotated[
         Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-        about("auto: inferred from the target"),
+        _help("auto: inferred from the target"),
     ] = "auto"
     test: Annotated[
-        Fraction, about("part of the rows held out for the final test, if the source has no test part")
+        Fraction, _help("part of the rows held out for the final test, if the source has no test part")
     ] = 0.2
-    validation: Annotated[Fraction, about("part of the other rows held out to watch the training")] = 0.1
+    validation: Annotated[Fraction, _help("part of the other rows held out to watch the training")] = 0.1
     standardize: Annotated[
-        bool, about("scale features, and the target of a regression, to mean 0 and deviation 1")
+        bool, _help("scale features, and the target of a regression, to mean 0 and deviation 1")
     ] = True
     # Why 5: a pixel that is almost always 0 gave 40 deviations; the cut halves the loss of digits.
     cut: Annotated[
-        NotNegative, about("standardized features are cut to this many deviations; 0 for no cut")
+        NotNegative, _help("standardized features are cut to this many deviations; 0 for no cut")
     ] = 5.0
 
     hidden: Annotated[
-        tuple[AtLeast1, ...], about("widths of the hidden layers; empty for a linear model")
+        tuple[AtLeast1, ...], _help("widths of the hidden layers; empty for a linear model")
     ] = (512, 256)
-    activation: Annotated[str, about("relu, gelu, silu, tanh, …")] = "relu"
+    activation: Annotated[str, _help("relu, gelu, silu, tanh, …")] = "relu"
     dropout: Annotated[
         Fraction | None,
-        about("part of the hidden values set to 0 while training; else 0.4, for a regression 0.1"),
+        _help("part of the hidden values set to 0 while training; else 0.4, for a regression 0.1"),
     ] = None
-    normalization: Annotated[Literal["none", "layer", "batch"], about("after each hidden layer")] = "none"
+    normalization: Annotated[Literal["none", "layer", "batch"], _help("after each hidden layer")] = "none"
     dtype: Annotated[
-        Literal["float32", "float64", "bfloat16", "float16"], about("of what the network computes")
+        Literal["float32", "float64", "bfloat16", "float16"], _help("of what the network computes")
     ] = "float32"
 
-    loss: Annotated[str, about("auto: the one that suits the task")] = "auto"
-    label_smoothing: Annotated[Fraction, about("of softmax_cross_entropy")] = 0.0
-    class_weight: Annotated[Literal["balanced"] | None, about("balanced: every class counts the same")] = None
+    loss: Annotated[str, _help("auto: the one that suits the task")] = "auto"
+    label_smoothing: Annotated[Fraction, _help("of softmax_cross_entropy")] = 0.0
+    class_weight: Annotated[Literal["balanced"] | None, _help("balanced: every class counts the same")] = None
 
-    optimizer: Annotated[str, about("adamw, adam, nadam, sgd, rmsprop, adagrad or lion")] = "adamw"
+    optimizer: Annotated[str, _help("adamw, adam, nadam, sgd, rmsprop, adagrad or lion")] = "adamw"
     lr: Annotated[
-        Positive | None, about("highest rate; else the optimizer's own, for one_cycle 3 times that")
+        Positive | None, _help("highest rate; else the optimizer's own, for one_cycle 3 times that")
     ] = None
-    weight_decay: Annotated[NotNegative | None, about("decoupled; the optimizer's own if not given")] = None
-    l1: Annotated[NotNegative, about("penalty on the sum of |W|")] = 0.0
-    l2: Annotated[NotNegative, about("penalty on half the sum of W²")] = 0.0
-    clip_norm: Annotated[Positive | None, about("bound on the norm of the gradient")] = None
+    weight_decay: Annotated[NotNegative | None, _help("decoupled; the optimizer's own if not given")] = None
+    l1: Annotated[NotNegative, _help("penalty on the sum of |W|")] = 0.0
+    l2: Annotated[NotNegative, _help("penalty on half the sum of W²")] = 0.0
+    clip_norm: Annotated[Positive | None, _help("bound on the norm of the gradient")] = None
     ema: Annotated[
-        Fraction | None, about("decay of a moving average of the parameters, used instead of them")
+        Fraction | None, _help("decay of a moving average of the parameters, used instead of them")
     ] = None
     schedule: Annotated[
-        str, about("one_cycle, cosine, constant, step, exponential, reduce_on_plateau, …")
+        str, _help("one_cycle, cosine, constant, step, exponential, reduce_on_plateau, …")
     ] = "one_cycle"
 
-    epochs: Annotated[AtLeast1, about("passes over the training part")] = 30
-    batch_size: Annotated[AtLeast1, about("rows per update, of all ranks together")] = 64
+    epochs: Annotated[AtLeast1, _help("passes over the training part")] = 30
+    batch_size: Annotated[AtLeast1, _help("rows per update, of all ranks together")] = 64
     accumulate: Annotated[
-        AtLeast1, about("parts each batch is cut into: the same gradient in less memory")
+        AtLeast1, _help("parts each batch is cut into: the same gradient in less memory")
     ] = 1
     shard_optimizer: Annotated[
-        bool, about("under mpiexec, each rank keeps and updates its part of the moments")
+        bool, _help("under mpiexec, each rank keeps and updates its part of the moments")
     ] = False
     batch_statistics: Annotated[
         Literal["global", "local"],
-        about("of normalization=batch under mpiexec: over all ranks' rows, or each rank's own"),
+        _help("of normalization=batch under mpiexec: over all ranks' rows, or each rank's own"),
     ] = "global"
     early_stopping: Annotated[
-        AtLeast1 | None, about("epochs to wait for a better validation loss; keeps the best")
+        AtLeast1 | None, _help("epochs to wait for a better validation loss; keeps the best")
     ] = None
     metrics: Annotated[
-        tuple[str, ...], about("accuracy, f1_macro, roc_auc, rmse, r2, …; else those of the task")
+        tuple[str, ...], _help("accuracy, f1_macro, roc_auc, rmse, r2, …; else those of the task")
     ] = ()
 
-    device: Annotated[str, about("auto, numpy, cupy or cupy:N")] = "auto"
-    seed: Annotated[Annotated[int, Meta(ge=0)], about("of splits, initial values, shuffling and dropout")] = 0
-    out: Annotated[str | None, about("run folder; runs/NAME-1, -2, … if not given")] = None
+    device: Annotated[str, _help("auto, numpy, cupy or cupy:N")] = "auto"
+    seed: Annotated[Annotated[int, Meta(ge=0)], _help("of splits, initial values, shuffling and dropout")] = 0
+    out: Annotated[str | None, _help("run folder; runs/NAME-1, -2, … if not given")] = None
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}
@@ -224,7 +224,7 @@ def _accepted(kind: Any, error: msgspec.ValidationError) -> str:
     )
 
 
-def described(name: str) -> tuple[str, str]:
+def help_of(name: str) -> tuple[str, str]:
     """(help text with the default, placeholder for the value) of a setting; no placeholder for a yes or no."""
     field = FIELDS[name]
     kind, *metas = get_args(field.type)

@@ -17,39 +17,39 @@ from ffnn_gpu.estimators.task import Task
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class Split:
     """Raw rows and targets of the three parts; validation and test are None where they were set to 0."""
 
     train: tuple[HostArray, HostArray]
     validation: tuple[HostArray, HostArray] | None
     test: tuple[HostArray, HostArray] | None
 
-    def rows(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """How many rows each part has."""
         return {name: len(part[0]) if part else 0 for name, part in vars(self).items()}
 
 
-def divide(data: Dataset, task: Task, config: TrainConfig) -> Parts:
+def split_rows(data: Dataset, task: Task, config: TrainConfig) -> Split:
     """Shuffled parts, stratified by class; the source's own test part where it has one. Raises DataError."""
     x, y, test = data.x, data.y, None
     if data.x_test is not None and data.y_test is not None:
         test = data.x_test, data.y_test
     elif config.test:
-        (x, y), test = _split(x, y, config.test, task, config.seed)
+        (x, y), test = _hold_out(x, y, config.test, task, config.seed)
     if not config.validation:
-        return Parts((x, y), None, test)
-    training, validation = _split(x, y, config.validation, task, config.seed)
-    return Parts(training, validation, test)
+        return Split((x, y), None, test)
+    training, validation = _hold_out(x, y, config.validation, task, config.seed)
+    return Split(training, validation, test)
 
 
-def require_known(task: Task, parts: Parts) -> None:
+def require_known_labels(task: Task, split: Split) -> None:
     """Before the training: every held-out target is one the task has. Raises DataError."""
-    for part in (parts.validation, parts.test):
+    for part in (split.validation, split.test):
         if part is not None:
             task.encode(part[1])
 
 
-def _split(
+def _hold_out(
     x: HostArray, y: HostArray, fraction: float, task: Task, seed: int
 ) -> tuple[tuple[HostArray, HostArray], tuple[HostArray, HostArray]]:
     classes = task.labels is not None

@@ -8,11 +8,10 @@ from typing import Any
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import unmapped
 from ffnn_gpu.backends.choice import Backend, get_backend
-from ffnn_gpu.cli import messages, run_folder
-from ffnn_gpu.cli import result as run_report
-from ffnn_gpu.cli.result import Note
+from ffnn_gpu.cli import messages, result, run_folder
+from ffnn_gpu.cli.result import Announce
 from ffnn_gpu.cli.settings import TrainConfig, resolve
-from ffnn_gpu.cli.split import Parts, divide, require_known
+from ffnn_gpu.cli.split import Split, require_known_labels, split_rows
 from ffnn_gpu.data.readers import Dataset, read
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.distributed import Communicator, Single
@@ -35,7 +34,7 @@ from ffnn_gpu.training.fit import fit
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.rank_logs import EpochLog
 
-ONE_CYCLE_PEAK = 3  # over the usual rate: 0.9775 against 0.9743 of digits right, in 30 validation parts
+ONE_CYCLE_PEAK = 3  # over the usual rate: 0.9775 against 0.9743 of digits right, in 30 validation split
 CLASSIFICATION_DROPOUT, REGRESSION_DROPOUT = 0.4, 0.1
 OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
 
@@ -55,7 +54,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    note: Note = lambda line: None,
+    announce: Announce = lambda line: None,
     verbose: int = 0,
     communicator: Communicator | None = None,
 ) -> Result:
@@ -64,7 +63,7 @@ def train(
     Args:
         resume: go on exactly where the run in `config.out` was interrupted.
         overwrite: replace the run in `config.out`.
-        note: gets one line for each thing decided on the way.
+        announce: gets one line for each thing decided on the way.
         verbose: as `fit` takes it.
         communicator: of the ranks that train together, each calling this with the same arguments. All read the data, the
             first alone looks at the run folder and writes it, and none returns before it is written.
@@ -79,24 +78,24 @@ def train(
     if ranks.size > 1:
         data = replace(data, x=unmapped(data.x))  # mapped rows count as memory of every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
-    note(messages.data_line(data, task, config))
-    parts = divide(data, task, config)
-    require_known(task, parts)
-    model = prepare(config, data, parts.train, task, backend)
-    note(messages.parts_line(parts.rows(), backend))
+    announce(messages.data_line(data, task, config))
+    split = split_rows(data, task, config)
+    require_known_labels(task, split)
+    model = prepare(config, data, split.train, task, backend)
+    announce(messages.split_line(split.counts(), backend))
     if ranks.size > 1:
-        note(messages.ranks_line(ranks, config))
+        announce(messages.ranks_line(ranks, config))
     if constant := messages.constant_line(model):
-        note(constant)
-    if config.early_stopping and parts.validation is None:
-        note("no validation part: early stopping watches the training loss")
+        announce(constant)
+    if config.early_stopping and split.validation is None:
+        announce("no validation part: early stopping watches the training loss")
     folder = Path(from_first(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
-    history = _fit(config, model, parts, rule, folder, resume, verbose, ranks)
+    history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
     backend.synchronize()  # rank 0's thread knows nothing of our streams
     from_first(ranks, lambda: model.save(folder / run_folder.MODEL))
-    test = _tested(model, parts.test, ranks)
-    report = run_report.report(config, model, parts, test, history, time.perf_counter() - began, ranks.size)
-    from_first(ranks, lambda: run_report.publish(folder, report, model, parts.test, history, note))
+    test = _tested(model, split.test, ranks)
+    report = result.build_report(config, model, split, test, history, time.perf_counter() - began, ranks.size)
+    from_first(ranks, lambda: result.write_report(folder, report, model, split.test, history, announce))
     return Result(folder, model, history, report)
 
 
@@ -113,15 +112,15 @@ def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tu
         )
     config = resolve({}, file=file, environment={})
     data = read(config.data, config.target)
-    parts = divide(data, model.task, config)
-    if parts.test is None:
+    split = split_rows(data, model.task, config)
+    if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test part; name the DATA to evaluate on")
-    then = run_folder.read_json(Path(folder) / run_folder.RESULT).get("rows", parts.rows())
-    if parts.rows() != then:
+    then = run_folder.read_json(Path(folder) / run_folder.RESULT).get("rows", split.counts())
+    if split.counts() != then:
         raise DataError(
-            f"{config.data} has changed since the training: its parts had {then} rows, now {parts.rows()}"
+            f"{config.data} has changed since the training: its parts had {then} rows, now {split.counts()}"
         )
-    return *parts.test, data.feature_names
+    return *split.test, data.feature_names
 
 
 def prepare(
@@ -158,7 +157,7 @@ def _backend(ranks: Communicator) -> Backend:
 def _fit(
     config: TrainConfig,
     model: Model,
-    parts: Parts,
+    split: Split,
     rule: Optimizer,
     folder: Path,
     resume: bool,
@@ -172,10 +171,10 @@ def _fit(
         model.network,
         model.task.loss,
         rule,
-        encoded(parts.train),
+        encoded(split.train),
         epochs=config.epochs,
         batch_size=config.batch_size,
-        validation=parts.validation and encoded(parts.validation),
+        validation=split.validation and encoded(split.validation),
         class_weight=config.class_weight,
         metrics=model.task.metrics(config.metrics),
         schedule=_schedule(config.schedule),

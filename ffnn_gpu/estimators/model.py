@@ -31,7 +31,7 @@ PLACES = (
     "checkpoint/last",
 )  # of the network in a folder, best first
 
-MOST_NAMES = 10  # that one message lists
+MAX_LISTED_NAMES = 10  # that one message lists
 AT_ONCE = 1 << 20  # values that are looked at together where some are counted
 
 
@@ -189,7 +189,7 @@ def require_none_or_all(names: Iterable[str], wanted: Sequence[str]) -> None:
     missing = [name for name in wanted if not counts[name]]
     wrong = missing or [name for name in wanted if counts[name] > 1]
     if wrong and len(missing) < len(wanted):
-        listed = ", ".join(map(repr, wrong[:MOST_NAMES])) + ", …" * (len(wrong) > MOST_NAMES)
+        listed = ", ".join(map(repr, wrong[:MAX_LISTED_NAMES])) + ", …" * (len(wrong) > MAX_LISTED_NAMES)
         problem = "missing in the header" if missing else "in the header more than once"
         raise DataError(f"of the columns of the training, these are {problem}: {listed}")
 

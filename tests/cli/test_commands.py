@@ -14,8 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import ffnn_gpu
-from ffnn_gpu.cli import result as run_report
-from ffnn_gpu.cli import train as run
+from ffnn_gpu.cli import result, train
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.errors import DeviceOutOfMemoryError
 
@@ -41,7 +40,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FFNN_GPU_BACKEND", "numpy")
     monkeypatch.delenv("FFNN_GPU_DEBUG", raising=False)
-    monkeypatch.setattr(run_report, "_draw", lambda *arguments: None)
+    monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
     (tmp_path / "fruit.csv").write_text(table())
     return tmp_path
 
@@ -366,7 +365,7 @@ def test_failure_below_becomes_its_exit_code(monkeypatch, raised, code, said):
     def fail(*arguments, **settings):
         raise raised
 
-    monkeypatch.setattr(run, "train", fail)
+    monkeypatch.setattr(train, "train", fail)
     found = here("train", "fruit.csv")
     assert found.exit_code == code and said in found.output and "Traceback" not in found.output
 

@@ -81,13 +81,13 @@ def test_confusion_matrix_of_many_classes_stays_readable(tmp_path, C, has_counts
     )
     figure.savefig(tmp_path / "a.png", dpi=40)
     assert bool(texts(figure.axes[0])) == has_counts
-    assert len(figure.axes[0].get_xticks()) <= plots.MOST_NAMES
+    assert len(figure.axes[0].get_xticks()) <= plots.MAX_CLASS_NAMES
 
 
 def test_predicted_against_true_has_a_panel_per_output_with_equal_axes(tmp_path):
     y = np.random.default_rng(0).normal(size=(50, 6))
     figure = plots.predicted_against_true(y, y + 0.1, ["a"], tmp_path / "a.png")
-    assert len(figure.axes) == plots.MOST_PANELS and figure.axes[0].get_title() == "a"
+    assert len(figure.axes) == plots.MAX_OUTPUT_PANELS and figure.axes[0].get_title() == "a"
     for axes in figure.axes:
         assert axes.get_xlim() == axes.get_ylim()
     np.testing.assert_allclose(

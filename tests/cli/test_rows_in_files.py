@@ -11,10 +11,7 @@ from ffnn_gpu import Dense, Network
 from ffnn_gpu.arrays import file_rows
 from ffnn_gpu.arrays.boundary import Standardized
 from ffnn_gpu.arrays.file_rows import FileRows, MappedRows
-from ffnn_gpu.cli import messages
-from ffnn_gpu.cli import prediction_files as tables
-from ffnn_gpu.cli import result as run_report
-from ffnn_gpu.cli import train as run
+from ffnn_gpu.cli import messages, prediction_files, result, train
 from ffnn_gpu.cli.prediction_files import read_rows
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import read
@@ -36,7 +33,7 @@ TIMES = ("seconds", "reason", "samples_per_second", "ranks", "versions", "backen
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_report, "_draw", lambda *arguments: None)
+    monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
     for name, y in {"classes": CLASSES, "price": PRICE}.items():
         np.save(f"{name}.npy", np.column_stack([TABLE, y]).astype(np.float32))
         np.save(f"{name}-first.npy", np.column_stack([y, TABLE]).astype(np.float32))
@@ -53,9 +50,9 @@ def large(monkeypatch):
 
 def trained(out, data="classes.npy", communicator=None, **more):
     """(parameters, result.json without times) of a run."""
-    result = run.train(TrainConfig(data=data, out=str(out), **SETTINGS | more), communicator=communicator)
-    written = json.loads((result.folder / "result.json").read_text())
-    return result.model.network.params.to_host(), {name: written[name] for name in written.keys() - {*TIMES}}
+    done = train.train(TrainConfig(data=data, out=str(out), **SETTINGS | more), communicator=communicator)
+    written = json.loads((done.folder / "result.json").read_text())
+    return done.model.network.params.to_host(), {name: written[name] for name in written.keys() - {*TIMES}}
 
 
 def assert_same(found, wanted, tolerance=0.0):
@@ -93,11 +90,11 @@ def test_run_that_one_process_began_goes_on_with_ranks(here, monkeypatch):
     wanted = trained("whole", epochs=5, schedule="constant")
     trained("cut", epochs=2, schedule="constant")
     resumed = TrainConfig(data="classes.npy", out="cut", **SETTINGS | {"epochs": 5, "schedule": "constant"})
-    found = on_ranks(2, lambda ranks: run.train(resumed, resume=True, communicator=ranks))[0]
-    for result in found:
+    found = on_ranks(2, lambda ranks: train.train(resumed, resume=True, communicator=ranks))[0]
+    for done in found:
         for name, value in wanted[0].items():
             np.testing.assert_allclose(
-                result.model.network.params.to_host()[name], value, rtol=1e-10, atol=1e-13
+                done.model.network.params.to_host()[name], value, rtol=1e-10, atol=1e-13
             )
 
 
@@ -124,8 +121,8 @@ def test_folder_whose_files_are_no_table_is_refused(here):
 @pytest.mark.parametrize("target", [0, 2])
 def test_folder_is_evaluated_on_the_column_of_the_training(here, target):
     config = TrainConfig(data="many", out="r", target=target, **SETTINGS | {"epochs": 1})
-    model = run.train(config).model
-    _, x, y = tables.read_labelled("many", None, model)
+    model = train.train(config).model
+    _, x, y = prediction_files.read_labelled("many", None, model)
     wanted = read("classes.npy", target)
     assert (np.asarray(x) == wanted.x).all() and (y == wanted.y).all()
     assert f"target column {target}, " in messages.data_line(read("many", target), model.task, config)
@@ -138,26 +135,26 @@ def test_folder_has_the_name_it_has_from_outside(here, monkeypatch):
 
 def test_nothing_is_read_before_it_is_asked_for(here, monkeypatch):
     large(monkeypatch)
-    result = run.train(TrainConfig(data="classes.npy", out="r", **SETTINGS))
+    done = train.train(TrainConfig(data="classes.npy", out="r", **SETTINGS))
     x = np.load("classes.npy", mmap_mode="r")[:, :-1]
-    features = result.model.features(x)
+    features = done.model.features(x)
     assert isinstance(features, Standardized) and features.rows is x
     assert isinstance(file_rows.some_of(MappedRows(x, np.arange(9)), np.array([3])).whole, np.memmap)
-    copy = result.model.features(np.array(x))
+    copy = done.model.features(np.array(x))
     np.testing.assert_allclose(np.asarray(features), copy, rtol=1e-15, atol=1e-300)
     assert not copy[:, 3].any() and (np.abs(copy) == 1.2).any()
 
 
 def test_column_that_varies_only_where_it_was_not_fitted_stays_zero(here, monkeypatch):
     large(monkeypatch)
-    result = run.train(TrainConfig(data="classes.npy", out="r", **SETTINGS))
+    done = train.train(TrainConfig(data="classes.npy", out="r", **SETTINGS))
     strange = np.load("classes.npy")
     strange[:, 3] = 1e6
     np.save("strange.npy", strange)
     x = np.load("strange.npy", mmap_mode="r")[:, :-1]
-    assert result.model.predict(x).tolist() == result.model.predict(np.array(x)).tolist()
-    assert result.model.count_cut(x) == result.model.count_cut(np.array(x)) > 0
-    loaded = Model.load(result.folder, "numpy")
+    assert done.model.predict(x).tolist() == done.model.predict(np.array(x)).tolist()
+    assert done.model.count_cut(x) == done.model.count_cut(np.array(x)) > 0
+    loaded = Model.load(done.folder, "numpy")
     assert loaded.evaluate(x, CLASSES) == pytest.approx(loaded.evaluate(np.array(x), CLASSES), rel=1e-12)
 
 
@@ -192,13 +189,13 @@ def test_column_in_the_middle_costs_one_copy_of_the_others(here):
 
 
 def test_rows_to_predict_may_lie_in_a_folder(here):
-    result = run.train(TrainConfig(data="many", out="r", **SETTINGS))
+    done = train.train(TrainConfig(data="many", out="r", **SETTINGS))
     (here / "x").mkdir()
     table = np.load("classes.npy")[:, :-1]
     for k, part in enumerate(np.array_split(table, 2)):
         np.save(f"x/{k}.npy", part)
     rows, names = read_rows("x", io.StringIO())
-    assert names is None and result.model.predict(rows).tolist() == result.model.predict(table).tolist()
+    assert names is None and done.model.predict(rows).tolist() == done.model.predict(table).tolist()
     (here / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty holds no \.npy file"):
         read_rows("empty", io.StringIO())

@@ -2,7 +2,7 @@ import tomllib
 
 import pytest
 
-from ffnn_gpu.cli.settings import FIELDS, TrainConfig, described, differences, read_toml, resolve, write_toml
+from ffnn_gpu.cli.settings import FIELDS, TrainConfig, differences, help_of, read_toml, resolve, write_toml
 from ffnn_gpu.errors import ConfigurationError
 
 
@@ -123,12 +123,9 @@ def test_written_configuration_reads_back_equal_but_for_the_folder(tmp_path):
 
 def test_every_setting_has_a_description_and_shows_its_default():
     for name in FIELDS:
-        assert "None" not in described(name)[0]
-    assert described("hidden") == (
-        "widths of the hidden layers; empty for a linear model  [512,256]",
-        "VALUE",
-    )
-    assert described("dropout")[0].endswith("else 0.4, for a regression 0.1") and "5.0" in described("cut")[0]
-    assert described("normalization")[1] == "none|layer|batch"
-    assert described("class_weight")[1] == "balanced"
-    assert described("standardize")[1] == "" and described("standardize")[0].endswith("[on]")
+        assert "None" not in help_of(name)[0]
+    assert help_of("hidden") == ("widths of the hidden layers; empty for a linear model  [512,256]", "VALUE")
+    assert help_of("dropout")[0].endswith("else 0.4, for a regression 0.1") and "5.0" in help_of("cut")[0]
+    assert help_of("normalization")[1] == "none|layer|batch"
+    assert help_of("class_weight")[1] == "balanced"
+    assert help_of("standardize")[1] == "" and help_of("standardize")[0].endswith("[on]")

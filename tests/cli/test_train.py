@@ -11,9 +11,7 @@ import ffnn_gpu
 from ffnn_gpu.backends.choice import NumpyBackend
 from ffnn_gpu.backends.cuda.probe import Probe
 from ffnn_gpu.checkpoints import checkpoint
-from ffnn_gpu.cli import messages
-from ffnn_gpu.cli import result as run_report
-from ffnn_gpu.cli import train as run
+from ffnn_gpu.cli import messages, result, train
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, DivergedError
@@ -47,7 +45,7 @@ def dataset(y, x_test=None, y_test=None):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """They take a second."""
-    monkeypatch.setattr(run_report, "_draw", lambda *arguments: None)
+    monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
 
 
 @pytest.fixture
@@ -65,31 +63,31 @@ def vary(config, **settings):
     return msgspec.structs.replace(config, **settings)
 
 
-# ---------------------------------------------------------------- parts
+# ---------------------------------------------------------------- the split
 
 
 @pytest.mark.parametrize("y", [CLASSES, PRICE])
 def test_parts_share_no_row_and_lose_none(y):
     x = np.arange(len(y))[:, None]
-    parts = run.divide(replace(dataset(y), x=x), Task.of(y), config("", test=0.25, validation=0.1))
-    assert parts.rows() == {"train": 81, "validation": 9, "test": 30}
-    rows = np.concatenate([part[0][:, 0] for part in vars(parts).values()])
+    split = train.split_rows(replace(dataset(y), x=x), Task.of(y), config("", test=0.25, validation=0.1))
+    assert split.counts() == {"train": 81, "validation": 9, "test": 30}
+    rows = np.concatenate([part[0][:, 0] for part in vars(split).values()])
     assert sorted(rows) == [*range(120)]
-    for part in vars(parts).values():
+    for part in vars(split).values():
         np.testing.assert_array_equal(part[1], y[part[0][:, 0]])
 
 
 def test_test_part_has_the_proportions_of_the_classes():
-    parts = run.divide(dataset(CLASSES), Task.of(CLASSES), config("", test=0.5))
+    split = train.split_rows(dataset(CLASSES), Task.of(CLASSES), config("", test=0.5))
     for of_class in ("ant", "bee", "cat"):
-        assert abs(np.isin(parts.test[1], of_class).mean() - np.isin(CLASSES, of_class).mean()) < 0.02
+        assert abs(np.isin(split.test[1], of_class).mean() - np.isin(CLASSES, of_class).mean()) < 0.02
 
 
 def test_sources_own_test_part_is_the_test_part():
-    parts = run.divide(
+    split = train.split_rows(
         dataset(CLASSES, X[:7], CLASSES[:7]), Task.of(CLASSES), config("", test=0.5, validation=0)
     )
-    assert parts.test[0] is not None and parts.rows() == {"train": 120, "validation": 0, "test": 7}
+    assert split.test[0] is not None and split.counts() == {"train": 120, "validation": 0, "test": 7}
 
 
 def test_standardizer_is_never_fitted_on_held_out_rows():
@@ -98,11 +96,11 @@ def test_standardizer_is_never_fitted_on_held_out_rows():
     row = np.arange(len(X))[:, None]
     for y in (CLASSES, PRICE):
         task = Task.of(y)
-        held_out = ~np.isin(row[:, 0], run.divide(replace(dataset(y), x=row), task, settings).train[0])
+        held_out = ~np.isin(row[:, 0], train.split_rows(replace(dataset(y), x=row), task, settings).train[0])
         other_y = y if task.labels else np.where(held_out, 1e9, y)
         spoilt = replace(dataset(y), x=np.where(held_out[:, None], 1e6, X), y=other_y)
         models = [
-            run.prepare(settings, d, run.divide(d, task, settings).train, task, "numpy")
+            train.prepare(settings, d, train.split_rows(d, task, settings).train, task, "numpy")
             for d in (dataset(y), spoilt)
         ]
         assert models[0].extras() == models[1].extras()
@@ -116,7 +114,7 @@ def test_hidden_layers_are_dense_then_norm_then_dropout():
     def kinds(**settings):
         data = dataset(CLASSES)
         task = Task.of(CLASSES, loss=settings.pop("loss", "auto"))
-        model = run.prepare(config("", **settings), data, (X, CLASSES), task, "numpy")
+        model = train.prepare(config("", **settings), data, (X, CLASSES), task, "numpy")
         return [type(layer) for layer in model.network.layers]
 
     assert kinds(dropout=0) == [Dense, Dense]
@@ -136,7 +134,7 @@ def test_hidden_layers_are_dense_then_norm_then_dropout():
     ],
 )
 def test_one_cycle_rises_to_three_times_the_optimizers_own_rate(classes, settings, lr):
-    rates = run.train(config(classes, epochs=20, batch_size=96, **settings)).history["lr"]
+    rates = train.train(config(classes, epochs=20, batch_size=96, **settings)).history["lr"]
     assert max(rates) == pytest.approx(lr, rel=0.05)
 
 
@@ -145,10 +143,10 @@ def test_one_cycle_rises_to_three_times_the_optimizers_own_rate(classes, setting
 
 def test_run_folder_holds_everything(here):
     pytest.importorskip("matplotlib")
-    notes = []
-    result = run.train(config(here), note=notes.append)
-    assert result.folder.as_posix() == "runs/data-1"
-    assert {path.name for path in result.folder.iterdir()} == {
+    lines = []
+    done = train.train(config(here), announce=lines.append)
+    assert done.folder.as_posix() == "runs/data-1"
+    assert {path.name for path in done.folder.iterdir()} == {
         "config.toml",
         "metrics.jsonl",
         "history.csv",
@@ -158,20 +156,20 @@ def test_run_folder_holds_everything(here):
         "learning_curve.png",
         "confusion_matrix.png",
     }
-    rows = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
     assert (
-        rows == result.history.rows
+        rows == done.history.rows
         and [row["epoch"] for row in rows] == [1, 2, 3]
         and "val_accuracy" in rows[0]
     )
-    report = json.loads((result.folder / "result.json").read_text())
-    assert report == result.report and report["rows"] == {"train": 86, "validation": 10, "test": 24}
+    report = json.loads((done.folder / "result.json").read_text())
+    assert report == done.report and report["rows"] == {"train": 86, "validation": 10, "test": 24}
     assert {*report["versions"]} == {"ffnn_gpu", "python", "numpy"} and report["interrupted"] is None
-    assert notes[0] == (
+    assert lines[0] == (
         "120 rows × 4 features, target 'answer' (the last column; --target changes it), 3 classes → "
         "multiclass classification, softmax_cross_entropy on 3 outputs"
     )
-    assert notes[1].startswith("86 rows to train, 10 to validate, 24 to test; backend numpy")
+    assert lines[1].startswith("86 rows to train, 10 to validate, 24 to test; backend numpy")
 
 
 def test_data_line_names_the_target_where_it_is_a_choice(classes, tmp_path):
@@ -190,7 +188,7 @@ def test_data_line_names_the_target_where_it_is_a_choice(classes, tmp_path):
 
 def test_dropout_suits_the_task(classes, tmp_path):
     def rates(y, **settings):
-        layers = run.prepare(config("", **settings), dataset(y), (X, y), Task.of(y), "numpy").network.layers
+        layers = train.prepare(config("", **settings), dataset(y), (X, y), Task.of(y), "numpy").network.layers
         return [layer.rate for layer in layers if isinstance(layer, Dropout)]
 
     assert (rates(CLASSES), rates(PRICE), rates(PRICE, dropout=0.5), rates(PRICE, dropout=0.0)) == (
@@ -218,41 +216,41 @@ def test_missing_gpu_is_said_briefly(monkeypatch, error, said):
     rows, backend = {"train": 3, "validation": 2, "test": 1}, NumpyBackend()
     monkeypatch.setattr(messages, "probe", lambda index: Probe(index, "count devices", error))
     backend.reason = "asked for"
-    assert messages.parts_line(rows, backend).endswith("; backend numpy (asked for)")
+    assert messages.split_line(rows, backend).endswith("; backend numpy (asked for)")
     backend.reason = "chosen by auto: CUDA device 0 cannot be used; it failed at the stage …"
     assert (
-        messages.parts_line(rows, backend)
+        messages.split_line(rows, backend)
         == f"3 rows to train, 2 to validate, 1 to test; backend numpy ({said})"
     )
 
 
 def test_early_stop_and_the_best_epoch_are_said(classes):
-    notes = []
-    result = run.train(config(classes, epochs=400, lr=0.05, early_stopping=2), note=notes.append)
-    report = result.report
-    best = int(np.argmin(result.history["val_loss"])) + 1
+    lines = []
+    done = train.train(config(classes, epochs=400, lr=0.05, early_stopping=2), announce=lines.append)
+    report = done.report
+    best = int(np.argmin(done.history["val_loss"])) + 1
     assert report["best_epoch"] == best == report["epochs"] - 2 < 398
-    lines = messages.result_lines(result.folder, report)
+    lines = messages.result_lines(done.folder, report)
     assert f"stopped early after epoch {best + 2}, best epoch {best}, in " in "\n".join(lines)
     assert "--resume" not in "".join(lines) and "next:" in lines
-    assert "next:" not in messages.result_lines(result.folder, report, brief=True)
-    assert not [line for line in notes if "watches" in line]
-    result = run.train(config(classes, epochs=1, early_stopping=2, validation=0.0), note=notes.append)
+    assert "next:" not in messages.result_lines(done.folder, report, brief=True)
+    assert not [line for line in lines if "watches" in line]
+    done = train.train(config(classes, epochs=1, early_stopping=2, validation=0.0), announce=lines.append)
     assert (
-        "no validation part: early stopping watches the training loss" in notes
-        and result.report["best_epoch"] == 1
+        "no validation part: early stopping watches the training loss" in lines
+        and done.report["best_epoch"] == 1
     )
 
 
 def test_more_epochs_are_proposed_where_the_rate_is_constant(classes):
     for schedule, proposed in (("constant", True), ("one_cycle", False), ("cosine", False)):
-        result = run.train(config(classes, epochs=1, schedule=schedule))
-        lines = messages.result_lines(result.folder, result.report)
+        done = train.train(config(classes, epochs=1, schedule=schedule))
+        lines = messages.result_lines(done.folder, done.report)
         assert any("--resume" in line for line in lines) == proposed
 
 
 def test_run_gets_the_first_free_number(classes):
-    assert [run.train(config(classes, epochs=1)).folder.as_posix() for _ in range(2)] == [
+    assert [train.train(config(classes, epochs=1)).folder.as_posix() for _ in range(2)] == [
         "runs/data-1",
         "runs/data-2",
     ]
@@ -260,22 +258,22 @@ def test_run_gets_the_first_free_number(classes):
 
 def test_picture_of_a_regression_is_predicted_against_true(here, tmp_path):
     pytest.importorskip("matplotlib")
-    result = run.train(config(csv_file(tmp_path, PRICE), epochs=1))
-    assert (result.folder / "predicted_against_true.png").is_file()
-    assert not (result.folder / "confusion_matrix.png").exists()
+    done = train.train(config(csv_file(tmp_path, PRICE), epochs=1))
+    assert (done.folder / "predicted_against_true.png").is_file()
+    assert not (done.folder / "confusion_matrix.png").exists()
 
 
 def test_saved_model_and_checkpoints_answer_like_the_trained_one(classes):
-    result = run.train(config(classes, early_stopping=2, ema=0.9))
-    want = result.model.predict(X)
+    done = train.train(config(classes, early_stopping=2, ema=0.9))
+    want = done.model.predict(X)
     for place in ("", "model"):
-        np.testing.assert_array_equal(Model.load(result.folder / place, "numpy").predict(X), want)
+        np.testing.assert_array_equal(Model.load(done.folder / place, "numpy").predict(X), want)
     for place in ("checkpoint/best", "checkpoint/last"):
-        assert set(Model.load(result.folder / place, "numpy").predict(X)) <= {"ant", "bee", "cat"}
+        assert set(Model.load(done.folder / place, "numpy").predict(X)) <= {"ant", "bee", "cat"}
 
 
 def test_bare_network_of_a_run_folder_is_in_its_model(classes):
-    folder = run.train(config(classes, epochs=1)).folder
+    folder = train.train(config(classes, epochs=1)).folder
     with pytest.raises(CheckpointError) as caught:
         ffnn_gpu.load("runs/data-1", "numpy")
     assert str(caught.value) == (
@@ -290,46 +288,46 @@ def test_bare_network_of_a_run_folder_is_in_its_model(classes):
 
 
 def test_regression_is_reported_in_the_targets_units(classes, tmp_path):
-    result = run.train(
+    done = train.train(
         config(csv_file(tmp_path, PRICE), hidden=(), epochs=20, lr=0.15, dtype="float64", test=0.3)
     )
-    y, prediction = PRICE, result.model.predict(X)
+    y, prediction = PRICE, done.model.predict(X)
     rmse = np.sqrt(np.mean((y - prediction) ** 2))
-    assert rmse == pytest.approx(result.report["test"]["rmse"], rel=1) and result.report["test"]["r2"] > 0.9
-    assert 0.5 * rmse < result.history["val_rmse"][-1] < 2 * rmse < 1000  # not in standard deviations
+    assert rmse == pytest.approx(done.report["test"]["rmse"], rel=1) and done.report["test"]["r2"] > 0.9
+    assert 0.5 * rmse < done.history["val_rmse"][-1] < 2 * rmse < 1000  # not in standard deviations
 
 
 def test_features_and_target_stay_as_they_are_without_standardize(classes):
-    model = run.train(config(classes, standardize=False)).model
+    model = train.train(config(classes, standardize=False)).model
     assert model.standardizer is None and model.task.units is None
 
 
 def test_cut_is_a_setting(classes):
-    assert run.train(config(classes, epochs=1)).model.limit == 5
-    assert run.train(config(classes, epochs=1, cut=2.5)).model.limit == 2.5
-    assert run.train(config(classes, epochs=1, cut=0.0)).model.limit is None
+    assert train.train(config(classes, epochs=1)).model.limit == 5
+    assert train.train(config(classes, epochs=1, cut=2.5)).model.limit == 2.5
+    assert train.train(config(classes, epochs=1, cut=0.0)).model.limit is None
 
 
 def test_constant_columns_are_named(classes, tmp_path):
-    notes, x = [], np.column_stack([X, np.full((120, 7), 7.0)])
+    lines, x = [], np.column_stack([X, np.full((120, 7), 7.0)])
     for columns in (4, 5, 11):
         np.savez(tmp_path / "a.npz", x=x[:, :columns], y=CLASSES)
-        run.train(config(str(tmp_path / "a.npz"), epochs=1), note=notes.append)
-    assert [line for line in notes if "constant" in line] == [
+        train.train(config(str(tmp_path / "a.npz"), epochs=1), announce=lines.append)
+    assert [line for line in lines if "constant" in line] == [
         "column 4 is constant in the training rows and carries nothing",
         "columns 4, 5, 6, 7, 8, … (7 in all) are constant in the training rows and carry nothing",
     ]
 
 
 def test_run_without_held_out_parts_has_no_test_metrics(classes):
-    result = run.train(config(classes, test=0, validation=0))
-    assert result.report["test"] is None and "val_loss" not in result.history.rows[0]
-    assert result.report["rows"] == {"train": 120, "validation": 0, "test": 0}
+    done = train.train(config(classes, test=0, validation=0))
+    assert done.report["test"] is None and "val_loss" not in done.history.rows[0]
+    assert done.report["rows"] == {"train": 120, "validation": 0, "test": 0}
 
 
 def test_run_repeats_from_its_own_configuration(classes):
-    a = run.train(config(classes, seed=3))
-    b = run.train(config(classes, seed=3))
+    a = train.train(config(classes, seed=3))
+    b = train.train(config(classes, seed=3))
     assert [row["loss"] for row in a.history.rows] == [row["loss"] for row in b.history.rows]
     assert (a.folder / "config.toml").read_bytes() == (b.folder / "config.toml").read_bytes()
     assert (a.folder / "model/model.safetensors").read_bytes() == (
@@ -351,8 +349,8 @@ def test_run_repeats_from_its_own_configuration(classes):
     ],
 )
 def test_every_setting_trains(classes, settings):
-    result = run.train(config(classes, epochs=1, **settings))
-    assert np.isfinite([*result.report["test"].values()]).all()
+    done = train.train(config(classes, epochs=1, **settings))
+    assert np.isfinite([*done.report["test"].values()]).all()
 
 
 @pytest.mark.parametrize(
@@ -369,7 +367,7 @@ def test_every_setting_trains(classes, settings):
 )
 def test_wrong_name_is_said_before_anything_is_written(classes, tmp_path, settings, complaint):
     with pytest.raises(ConfigurationError, match=complaint):
-        run.train(config(classes, **settings))
+        train.train(config(classes, **settings))
     assert not (tmp_path / "runs").exists()
 
 
@@ -377,21 +375,21 @@ def test_class_weight_of_a_regression_is_refused(tmp_path):
     with pytest.raises(
         ConfigurationError, match="class_weight needs one class per row; this is a regression task"
     ):
-        run.train(config(csv_file(tmp_path, PRICE), class_weight="balanced"))
+        train.train(config(csv_file(tmp_path, PRICE), class_weight="balanced"))
 
 
 def test_without_matplotlib_there_are_no_pictures_and_one_sentence(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    notes = []
-    result = run.train(config(here, epochs=1), note=notes.append)
-    assert "no pictures, because matplotlib is not installed" in notes[-1]
-    assert (result.folder / "result.json").is_file() and not [*result.folder.glob("*.png")]
+    lines = []
+    done = train.train(config(here, epochs=1), announce=lines.append)
+    assert "no pictures, because matplotlib is not installed" in lines[-1]
+    assert (done.folder / "result.json").is_file() and not [*done.folder.glob("*.png")]
 
 
 def test_diverged_run_leaves_its_history(classes):
     with pytest.raises(DivergedError), np.errstate(all="ignore"):
-        run.train(
+        train.train(
             config(
                 classes,
                 optimizer="sgd",
@@ -412,13 +410,13 @@ def test_diverged_run_leaves_its_history(classes):
 
 def test_existing_run_is_replaced_only_when_asked(classes, tmp_path):
     first = config(classes, out="runs/x")
-    run.train(first)
+    train.train(first)
     with pytest.raises(
         ConfigurationError, match=r"^runs/x exists; use --resume, --overwrite or another --out$"
     ):
-        run.train(first)
+        train.train(first)
     (tmp_path / "runs/x/notes.txt").write_text("mine")
-    assert len(run.train(vary(first, epochs=2, seed=1), overwrite=True).history) == 2
+    assert len(train.train(vary(first, epochs=2, seed=1), overwrite=True).history) == 2
     assert (tmp_path / "runs/x/notes.txt").read_text() == "mine"
 
 
@@ -426,14 +424,14 @@ def test_folder_that_is_no_run_is_never_replaced(classes, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="home exists and is not a run folder; choose another --out"):
-        run.train(config(classes, out="home"), overwrite=True)
+        train.train(config(classes, out="home"), overwrite=True)
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.txt"]
 
 
 def test_finished_run_goes_on_to_more_epochs(classes):
-    run.train(config(classes, out="runs/x", schedule="constant"))
-    longer = run.train(config(classes, out="runs/x", schedule="constant", epochs=5), resume=True)
-    whole = run.train(config(classes, out="runs/y", schedule="constant", epochs=5))
+    train.train(config(classes, out="runs/x", schedule="constant"))
+    longer = train.train(config(classes, out="runs/x", schedule="constant", epochs=5), resume=True)
+    whole = train.train(config(classes, out="runs/y", schedule="constant", epochs=5))
     assert [row["loss"] for row in longer.history.rows] == [row["loss"] for row in whole.history.rows]
     models = [checkpoint.load(f"runs/{name}/model", "numpy").params.to_host() for name in "xy"]
     for name, value in models[0].items():
@@ -441,31 +439,31 @@ def test_finished_run_goes_on_to_more_epochs(classes):
 
 
 def test_run_goes_on_from_another_folder(classes, tmp_path, monkeypatch):
-    run.train(config("data.csv", out="runs/x", schedule="constant"))
+    train.train(config("data.csv", out="runs/x", schedule="constant"))
     saved = resolve({}, file="runs/x/config.toml", environment={})
     assert saved.data == str(tmp_path / "data.csv")
     monkeypatch.chdir(tmp_path / "runs")
-    assert len(run.train(vary(saved, out="x", epochs=4), resume=True).history) == 4
-    assert run.held_out("x", Model.load("x", "numpy"))[0].shape == (24, 4)
+    assert len(train.train(vary(saved, out="x", epochs=4), resume=True).history) == 4
+    assert train.held_out("x", Model.load("x", "numpy"))[0].shape == (24, 4)
 
 
 def test_resuming_with_other_settings_is_refused(classes):
     first = config(classes, out="runs/x")
-    run.train(first)
+    train.train(first)
     with pytest.raises(
         ConfigurationError, match=r"runs/x cannot go on .*: hidden \(8,\) → \(9,\), seed 0 → 4; only epochs"
     ):
-        run.train(vary(first, hidden=(9,), seed=4), resume=True)
+        train.train(vary(first, hidden=(9,), seed=4), resume=True)
     with pytest.raises(ConfigurationError, match="give one of them"):
-        run.train(first, resume=True, overwrite=True)
+        train.train(first, resume=True, overwrite=True)
     with pytest.raises(ConfigurationError, match="there is nothing to resume in runs/y"):
-        run.train(vary(first, out="runs/y"), resume=True)
+        train.train(vary(first, out="runs/y"), resume=True)
 
 
 def test_unknown_data_leave_no_folder_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError):
-        run.train(config("nothing.csv"))
+        train.train(config("nothing.csv"))
     assert [*tmp_path.iterdir()] == []
 
 
@@ -473,7 +471,7 @@ def test_unknown_label_in_the_test_part_is_said_before_the_training(tmp_path, no
     np.savez(tmp_path / "a.npz", x=X, y=CLASSES, x_test=X[:2], y_test=np.array(["ant", "dog"]))
     settings = config(str(tmp_path / "a.npz"), out=str(tmp_path / "r"))
     with pytest.raises(DataError, match="label 'dog' at row 1"):
-        run.train(settings)
+        train.train(settings)
     assert not (tmp_path / "r").exists()
 
 
@@ -481,5 +479,5 @@ def test_reduce_on_plateau_is_a_schedule_by_name(tmp_path):
     config = TrainConfig(
         data="iris", hidden=(4,), epochs=2, schedule="reduce_on_plateau", out=str(tmp_path / "run")
     )
-    assert len(run.train(config).history) == 2
+    assert len(train.train(config).history) == 2
     assert resolve({}, file=tmp_path / "run" / "config.toml", environment={}).schedule == "reduce_on_plateau"

@@ -4,7 +4,7 @@ import time
 import click
 import pytest
 
-from ffnn_gpu.cli import exit_codes as program
+from ffnn_gpu.cli import exit_codes
 from ffnn_gpu.cli.messages import ranks_line, result_lines
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.distributed import Single, communicator_for
@@ -120,14 +120,14 @@ class Ranks(Single):
 )
 def test_error_is_said_by_the_first_rank_that_has_it(capsys, rank, everyone, lines):
     ranks = Ranks(rank, everyone)
-    assert program.failed(DataError("row 3 is empty"), ranks) == 3
+    assert exit_codes.report_error(DataError("row 3 is empty"), ranks) == 3
     assert capsys.readouterr().err == "error: row 3 is empty\n" * lines and ranks.ended == ["closed"]
 
 
 def test_error_that_not_all_have_ends_all_with_its_traceback(capsys):
     ranks = Ranks(1, None)
     with pytest.raises(SystemExit):
-        program.failed(DataError("row 3 is empty"), ranks)
+        exit_codes.report_error(DataError("row 3 is empty"), ranks)
     assert (
         "DataError: row 3 is empty\nrank 1 of 3 raised this" in capsys.readouterr().err
         and ranks.ended == ["aborted"]
@@ -135,14 +135,14 @@ def test_error_that_not_all_have_ends_all_with_its_traceback(capsys):
 
 
 def test_what_click_refuses_keeps_its_exit_code(capsys):
-    assert program.failed(click.UsageError("no such option"), Ranks(0, [None] * 3)) == 2
+    assert exit_codes.report_error(click.UsageError("no such option"), Ranks(0, [None] * 3)) == 2
     assert capsys.readouterr().err == "error: no such option\n"
 
 
 def test_only_the_first_rank_notes_aloud(capsys):
     for rank in range(3):
-        program.notes(Ranks(rank, None), quiet=False)(f"from rank {rank}")
-    program.notes(Ranks(0, None), quiet=True)("quiet")
+        exit_codes.announcer(Ranks(rank, None), quiet=False)(f"from rank {rank}")
+    exit_codes.announcer(Ranks(0, None), quiet=True)("quiet")
     assert capsys.readouterr().err == "from rank 0\n"
 
 

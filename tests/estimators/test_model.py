@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Dense, Network, save
-from ffnn_gpu.cli import prediction_files as tables
+from ffnn_gpu.cli import prediction_files
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, ShapeError
 from ffnn_gpu.estimators.model import Model, true_and_predicted
@@ -24,7 +24,7 @@ def model(y=Y, names=("a", "b", "c"), **settings):
 
 
 def read(text, features=("a", "b", "c"), target="answer"):
-    return tables.read_rows("-", io.StringIO(text), features, target)
+    return prediction_files.read_rows("-", io.StringIO(text), features, target)
 
 
 # ---------------------------------------------------------------- models
@@ -184,22 +184,22 @@ def test_rows_come_from_files_too(tmp_path):
     np.save(tmp_path / "b.npy", [1, 2, 3])
     for name in ("a.csv", "a.csv.gz", "a.npy"):
         np.testing.assert_array_equal(
-            tables.read_rows(str(tmp_path / name), io.StringIO(), "abc").x, [[1, 2, 3]]
+            prediction_files.read_rows(str(tmp_path / name), io.StringIO(), "abc").x, [[1, 2, 3]]
         )
     with pytest.raises(DataError, match=r"b\.npy holds int64 of shape \(3,\)"):
-        tables.read_rows(str(tmp_path / "b.npy"), io.StringIO())
+        prediction_files.read_rows(str(tmp_path / "b.npy"), io.StringIO())
     with pytest.raises(DataError, match=r"there is no file .*c\.csv; give a \.csv or \.npy file"):
-        tables.read_rows(str(tmp_path / "c.csv"), io.StringIO())
+        prediction_files.read_rows(str(tmp_path / "c.csv"), io.StringIO())
 
 
 def test_evaluation_finds_the_target_column_the_model_was_trained_on(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("answer,a,b,c\nyes,1,2,3\nno,4,5,6\n")
-    assert tables.read_labelled(str(path), None, model())[2].tolist() == ["yes", "no"]
-    assert tables.read_labelled(str(path), None, model(target=0))[2].tolist() == ["yes", "no"]
+    assert prediction_files.read_labelled(str(path), None, model())[2].tolist() == ["yes", "no"]
+    assert prediction_files.read_labelled(str(path), None, model(target=0))[2].tolist() == ["yes", "no"]
     path.write_text("1,2,3,4\n5,6,7,8\n")
-    assert tables.read_labelled(str(path), None, model())[2].tolist() == [4, 8]
-    assert tables.read_labelled(str(path), "0", model(target=1))[2].tolist() == [1, 5]
+    assert prediction_files.read_labelled(str(path), None, model())[2].tolist() == [4, 8]
+    assert prediction_files.read_labelled(str(path), "0", model(target=1))[2].tolist() == [1, 5]
 
 
 # ---------------------------------------------------------------- answers out
@@ -208,23 +208,28 @@ def test_evaluation_finds_the_target_column_the_model_was_trained_on(tmp_path):
 def test_answers_are_written_as_columns():
     file = io.StringIO()
     chances = np.array([[0.25, 1 / 3], [1, 0]])
-    tables.print_csv(file, tables.prediction_columns(np.array(["a", 'b,"c"']), chances, ["a", "b"]))
+    prediction_files.print_csv(
+        file, prediction_files.prediction_columns(np.array(["a", 'b,"c"']), chances, ["a", "b"])
+    )
     assert file.getvalue() == 'prediction,p_a,p_b\na,0.25,0.333333333\n"b,""c""",1,0\n'
-    assert [*tables.prediction_columns(np.zeros((2, 2)), None, [])] == ["prediction_0", "prediction_1"]
+    assert [*prediction_files.prediction_columns(np.zeros((2, 2)), None, [])] == [
+        "prediction_0",
+        "prediction_1",
+    ]
 
 
 def test_long_csv_is_written_piece_by_piece(monkeypatch):
-    monkeypatch.setattr(tables, "AT_ONCE", 3)
+    monkeypatch.setattr(prediction_files, "ROWS_PER_WRITE", 3)
     file, numbers = io.StringIO(), np.arange(8)
-    tables.print_csv(file, {"a": numbers, "b": numbers / 2})
+    prediction_files.print_csv(file, {"a": numbers, "b": numbers / 2})
     assert file.getvalue().splitlines() == ["a,b", *(f"{k},{k / 2:.9g}" for k in range(8))]
 
 
 def test_npy_holds_answers_or_probabilities(tmp_path):
     path = str(tmp_path / "a.npy")
-    tables.write_predictions(path, Y, None, [])
+    prediction_files.write_predictions(path, Y, None, [])
     np.testing.assert_array_equal(np.load(path), Y)
-    tables.write_predictions(path, Y, X, [])
+    prediction_files.write_predictions(path, Y, X, [])
     np.testing.assert_array_equal(np.load(path), X)
     with pytest.raises(ConfigurationError, match=r"written as \.csv or \.npy, not to a\.txt"):
-        tables.write_predictions("a.txt", Y, None, [])
+        prediction_files.write_predictions("a.txt", Y, None, [])
