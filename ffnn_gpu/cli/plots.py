@@ -1,4 +1,4 @@
-"""Pictures of a run: learning curve, confusion matrix, predicted against true.
+"""Draw the test results of a run: confusion matrix, predicted against true.
 
 Why `matplotlib.figure.Figure` and never pyplot: a figure of its own needs no display, and leaves no global state behind.
 """
@@ -11,45 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ffnn_gpu.training.history import History
-
 DPI = 150
-BLUE, RED, GREY = "#1f5fa8", "#c8443c", "#8a8a8a"
+BLUE, GREY = "#1f5fa8", "#8a8a8a"
 MAX_CLASSES_WITH_COUNTS = 30  # classes up to which every cell says its count
 MAX_CLASS_NAMES = 60  # classes up to which every row has its name
 MAX_LETTERS_IN_A_ROW = 28  # of names side by side under the matrix; more are turned
-MAX_METRIC_PANELS = 3  # metrics that get a panel of the learning curve
 MAX_OUTPUT_PANELS = 4  # outputs of a regression that get a panel
 MAX_NAME_LENGTH = 24
-NOT_DRAWN = ("epoch", "lr", "seconds", "samples_per_second", "loss", "val_loss")
-
-
-def learning_curve(history: History, path: str | Path | None = None) -> Any:
-    """Loss of training and validation part, and the first validation metrics, over the epochs; returns the figure."""
-    drawn = [name for name in (history.rows[-1] if history.rows else {}) if name not in NOT_DRAWN][
-        :MAX_METRIC_PANELS
-    ]
-    figure = _figure(4.5 * (1 + len(drawn)), 3.6)
-    losses, *others = figure.subplots(1, 1 + len(drawn), squeeze=False)[0]
-    _curves(losses, history, {"loss": ("training", BLUE), "val_loss": ("validation", RED)})
-    losses.set(title="Loss")
-    if history.rows and "val_loss" in history.rows[-1]:
-        best = best_epoch(history)
-        lowest = history["val_loss"][history["epoch"].index(best)]
-        losses.scatter([best], [lowest], color=RED, zorder=3, label=f"best epoch {best}")
-        losses.legend(frameon=False)
-    if all((line.get_ydata() > 0).all() for line in losses.lines):
-        losses.set_yscale("log")
-    for name, axes in zip(drawn, others, strict=True):  # scales differ: an R² is nothing beside an RMSE
-        _curves(axes, history, {name: ("validation", RED)})
-        axes.set(title=f"Validation {_words(name)}")
-    return _written(figure, path)
-
-
-def best_epoch(history: History) -> int:
-    """The epoch of the lowest validation loss, or of the lowest training loss where there is none."""
-    losses = history["val_loss" if "val_loss" in history.columns else "loss"]
-    return int(history["epoch"][int(np.nanargmin(losses))])
 
 
 def confusion_matrix(counts: ArrayLike, names: Sequence[object], path: str | Path | None = None) -> Any:
@@ -104,22 +72,6 @@ def _written(figure: Any, path: str | Path | None) -> Any:
     return figure
 
 
-def _curves(axes: Any, history: History, columns: dict[str, tuple[str, str | None]]) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    for name, (label, color) in columns.items():
-        if history.rows and name in history.rows[-1]:
-            few = "o" if len(history) < 3 else None
-            axes.plot(
-                history["epoch"], np.array(history[name]), label=label, color=color, linewidth=1.6, marker=few
-            )
-    axes.set(xlabel="epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(alpha=0.25)
-    if axes.lines:
-        axes.legend(frameon=False)
-
-
 def _name_classes(axes: Any, names: list[str]) -> None:
     every = math.ceil(len(names) / MAX_CLASS_NAMES)
     places, shown = range(0, len(names), every), names[::every]
@@ -150,7 +102,3 @@ def _alpha(rows: int) -> float:
 def _short(name: object) -> str:
     text = str(name).replace("$", r"\$")  # no mathematics in names of classes
     return text if len(text) <= MAX_NAME_LENGTH else f"{text[: MAX_NAME_LENGTH - 1]}…"
-
-
-def _words(column: str) -> str:
-    return column.removeprefix("val_").replace("_", " ")

@@ -38,7 +38,7 @@ def build_report(
         "test": test,
         "epochs": len(history),
         "epochs_asked": config.epochs,
-        "best_epoch": plots.best_epoch(history) if config.early_stopping and len(history) else None,
+        "best_epoch": history.best_epoch() if config.early_stopping and len(history) else None,
         "schedule": config.schedule,
         "interrupted": signal and Signals(signal).name,
         "rows": split.counts(),
@@ -74,7 +74,7 @@ def _draw_plots(
 ) -> None:
     try:
         if len(history):
-            plots.learning_curve(history, folder / run_folder.LEARNING_CURVE)
+            history.plot(folder / run_folder.LEARNING_CURVE)
         if test is not None and model.task.kind == "regression":
             names = [model.target_name] if model.target_name and model.task.outputs == 1 else []
             plots.predicted_against_true(

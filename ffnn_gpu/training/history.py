@@ -5,7 +5,17 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NO_METRICS = ("epoch", "lr", "seconds", "samples_per_second", "loss", "val_loss")
+MAX_METRIC_PANELS = 3
+BLUE, RED = "#1f5fa8", "#c8443c"
 
 
 @dataclass
@@ -46,22 +56,46 @@ class History:
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in self.rows)
 
-    def plot(self, path: str | Path | None = None) -> Any:
-        """Learning curves as a matplotlib figure, written to `path` if given. Needs the extra `plot`."""
+    def best_epoch(self) -> int:
+        """Return the epoch with the lowest validation loss, or training loss if there is no validation."""
+        losses = self["val_loss" if "val_loss" in self.columns else "loss"]
+        return int(self["epoch"][int(np.nanargmin(losses))])
+
+    def plot(self, path: str | Path | None = None) -> "Figure":
+        """Draw the losses and the first validation metrics over the epochs, one panel each.
+
+        The figure is also written to `path` if one is given. Needs the extra `plot`.
+        """
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9, 3.5), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        names = [name for name in self.columns if name not in ("epoch", "seconds", "lr")]
-        for name in names:
-            if name != "samples_per_second":
-                axes = left if name in ("loss", "val_loss") else right
-                axes.plot(self["epoch"], self[name], label=name)
-        left.set(xlabel="epoch", ylabel="loss")
-        right.set(xlabel="epoch", ylabel="metrics")
-        for axes in (left, right):
+        last = self.rows[-1] if self.rows else {}
+        metrics = [name for name in last if name not in NO_METRICS][:MAX_METRIC_PANELS]
+        panels = 1 + len(metrics)
+        figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
+        losses, *others = figure.subplots(1, panels, squeeze=False)[0]
+        for name, label, color in (("loss", "training", BLUE), ("val_loss", "validation", RED)):
+            if name in last:
+                self._draw(losses, name, label, color)
+        if "val_loss" in last:
+            best = self.best_epoch()
+            lowest = self["val_loss"][self["epoch"].index(best)]
+            losses.scatter([best], [lowest], color=RED, zorder=3, label=f"best epoch {best}")
+        if all((line.get_ydata() > 0).all() for line in losses.lines):
+            losses.set_yscale("log")
+        losses.set(title="Loss")
+        for name, axes in zip(metrics, others, strict=True):  # scales differ: an R² is nothing beside an RMSE
+            self._draw(axes, name, "validation", RED)
+            axes.set(title=f"Validation {name.removeprefix('val_').replace('_', ' ')}")
+        for axes in (losses, *others):
+            axes.set(xlabel="epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+            axes.grid(alpha=0.25)
             if axes.lines:
-                axes.legend()
+                axes.legend(frameon=False)
         if path is not None:
             figure.savefig(path, dpi=150)
         return figure
+
+    def _draw(self, axes: "Axes", name: str, label: str, color: str) -> None:
+        marker = "o" if len(self) < 3 else None  # a line of one epoch would not be seen
+        axes.plot(self["epoch"], np.array(self[name]), label=label, color=color, linewidth=1.6, marker=marker)

@@ -5,65 +5,12 @@ import pytest
 
 pytest.importorskip("matplotlib")
 from ffnn_gpu.cli import plots
-from ffnn_gpu.training.history import History
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def history(epochs, **columns):
-    extra = {"lr": 0.1, "seconds": 1.0, "samples_per_second": 9.0}
-    return History(
-        [{"epoch": e, **{k: v / e for k, v in columns.items()}, **extra} for e in range(1, epochs + 1)]
-    )
-
-
 def texts(axes):
     return [text.get_text() for text in axes.texts]
-
-
-def test_learning_curve_shows_losses_and_the_metric(tmp_path):
-    figure = plots.learning_curve(history(5, loss=1, val_loss=2, val_accuracy=0.5), tmp_path / "a.png")
-    losses, metrics = figure.axes
-    assert [line.get_label() for line in losses.lines] == ["training", "validation"]
-    assert losses.get_yscale() == "log" and metrics.get_title() == "Validation accuracy"
-    np.testing.assert_allclose(metrics.lines[0].get_ydata(), 0.5 / np.arange(1, 6))
-    assert (tmp_path / "a.png").read_bytes().startswith(PNG)
-
-
-def test_learning_curve_has_a_panel_for_each_of_the_first_metrics():
-    figure = plots.learning_curve(history(3, loss=1, val_rmse=60, val_mae=50, val_r2=0.5, val_mse=3600))
-    assert [axes.get_title() for axes in figure.axes] == [
-        "Loss",
-        "Validation rmse",
-        "Validation mae",
-        "Validation r2",
-    ]
-
-
-def test_learning_curve_without_metrics_has_one_panel_and_negative_losses_a_linear_scale(tmp_path):
-    figure = plots.learning_curve(history(1, loss=-1.0), tmp_path / "a.png")
-    assert len(figure.axes) == 1 and figure.axes[0].get_yscale() == "linear"
-
-
-def test_best_epoch_is_marked_where_there_is_validation():
-    rows = [
-        {"epoch": e, "loss": 1 / e, "val_loss": (e - 3) ** 2 + 1.0, "val_accuracy": 0.5} for e in range(1, 6)
-    ]
-    figure = plots.learning_curve(History(rows))
-    assert figure.axes[0].collections[0].get_offsets().tolist() == [[3, 1]]
-    words = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
-    assert words == [["training", "validation", "best epoch 3"], ["validation"]]
-    assert (
-        plots.best_epoch(history(4, loss=1)) == 4
-        and not plots.learning_curve(history(4, loss=1)).axes[0].collections
-    )
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 3, 30])
-def test_epochs_are_counted_in_whole_numbers(epochs):
-    axes = plots.learning_curve(history(epochs, loss=1)).axes[0]
-    axes.figure.draw_without_rendering()
-    assert all(tick == round(tick) for tick in axes.get_xticks()) and len(axes.get_xticks())
 
 
 def test_confusion_matrix_says_every_count_that_is_not_zero(tmp_path):

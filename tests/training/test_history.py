@@ -2,10 +2,12 @@ import csv
 import json
 import math
 
+import numpy as np
 import pytest
 
 from ffnn_gpu.training.history import History
 
+PNG = b"\x89PNG\r\n\x1a\n"
 ROWS = [{"epoch": 1, "loss": 0.1 + 0.2, "lr": 1e-3}, {"epoch": 2, "loss": math.pi, "lr": 1e-3}]
 
 
@@ -42,11 +44,65 @@ def test_history_that_gained_a_column_midway_can_be_written_and_read(tmp_path):
     assert (tmp_path / "h.csv").read_text().splitlines() == ["epoch,loss,val_loss", "1,2.0,", "2,1.0,3.0"]
 
 
+# ---------------------------------------------------------------- the plot
+
+
+def falling(epochs, **columns):
+    pytest.importorskip("matplotlib")
+    extra = {"lr": 0.1, "seconds": 1.0, "samples_per_second": 9.0}
+    return History(
+        [{"epoch": e, **{k: v / e for k, v in columns.items()}, **extra} for e in range(1, epochs + 1)]
+    )
+
+
 @pytest.mark.parametrize("rows", [ROWS, []])
 def test_plot_draws_one_line_per_column(tmp_path, rows):
     pytest.importorskip("matplotlib")
     figure = History([row | {"val_loss": 1.0, "val_accuracy": 0.5, "seconds": 1.0} for row in rows]).plot(
         tmp_path / "h.png"
     )
-    assert [len(axes.lines) for axes in figure.axes] == ([2, 1] if rows else [0, 0])
-    assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
+    assert [len(axes.lines) for axes in figure.axes] == ([2, 1] if rows else [0])
+    assert (tmp_path / "h.png").read_bytes().startswith(PNG)
+
+
+def test_learning_curve_shows_losses_and_the_metric(tmp_path):
+    figure = falling(5, loss=1, val_loss=2, val_accuracy=0.5).plot(tmp_path / "a.png")
+    losses, metrics = figure.axes
+    assert [line.get_label() for line in losses.lines] == ["training", "validation"]
+    assert losses.get_yscale() == "log" and metrics.get_title() == "Validation accuracy"
+    np.testing.assert_allclose(metrics.lines[0].get_ydata(), 0.5 / np.arange(1, 6))
+    assert (tmp_path / "a.png").read_bytes().startswith(PNG)
+
+
+def test_learning_curve_has_a_panel_for_each_of_the_first_metrics():
+    figure = falling(3, loss=1, val_rmse=60, val_mae=50, val_r2=0.5, val_mse=3600).plot()
+    assert [axes.get_title() for axes in figure.axes] == [
+        "Loss",
+        "Validation rmse",
+        "Validation mae",
+        "Validation r2",
+    ]
+
+
+def test_learning_curve_without_metrics_has_one_panel_and_negative_losses_a_linear_scale(tmp_path):
+    figure = falling(1, loss=-1.0).plot(tmp_path / "a.png")
+    assert len(figure.axes) == 1 and figure.axes[0].get_yscale() == "linear"
+
+
+def test_best_epoch_is_marked_where_there_is_validation():
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"epoch": e, "loss": 1 / e, "val_loss": (e - 3) ** 2 + 1.0, "val_accuracy": 0.5} for e in range(1, 6)
+    ]
+    figure = History(rows).plot()
+    assert figure.axes[0].collections[0].get_offsets().tolist() == [[3, 1]]
+    words = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert words == [["training", "validation", "best epoch 3"], ["validation"]]
+    assert falling(4, loss=1).best_epoch() == 4 and not falling(4, loss=1).plot().axes[0].collections
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 30])
+def test_epochs_are_counted_in_whole_numbers(epochs):
+    axes = falling(epochs, loss=1).plot().axes[0]
+    axes.figure.draw_without_rendering()
+    assert all(tick == round(tick) for tick in axes.get_xticks()) and len(axes.get_xticks())
