@@ -269,7 +269,7 @@ def test_extra_follows_from_the_cuda_version(bootstrap, version, extra):
 
 def test_extras_and_minimum_are_those_of_pyproject(bootstrap):
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert bootstrap.CUDA_EXTRAS | {"demo", "test"} <= set(project["optional-dependencies"])
+    assert bootstrap.CUDA_EXTRAS | {"demo", "test", "dev"} <= set(project["optional-dependencies"])
     assert project["requires-python"] == ">={}.{}".format(*bootstrap.MINIMUM)
 
 
@@ -401,7 +401,7 @@ def test_old_python_without_a_newer_one_reads_what_to_do(bootstrap, tmp_path, mo
     assert "install a newer Python" in failed_launch(bootstrap, tmp_path, capsys)
 
 
-@pytest.mark.parametrize("name", ["bootstrap", "demo", "test"])
+@pytest.mark.parametrize("name", ["bootstrap", "demo", "lint", "test"])
 def test_script_parses_on_python_3_6(name):
     ast.parse((SCRIPTS / f"{name}.py").read_text(encoding="utf-8"), feature_version=(3, 6))
 
