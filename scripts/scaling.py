@@ -1,7 +1,7 @@
 """`python scripts/scaling.py`: what a training step costs as width, depth, batch and the number of rows grow.
 
     --largest N     rows of the largest data set, memory-mapped; 10,000,000 if not said (2.6 GB in a temporary folder)
-    --json FILE     the numbers
+    --json FILE     write the numbers, the machine and the date to FILE
 
 One Adam step of ReLU networks with softmax cross-entropy in float32 on this CPU, the gather of its minibatch included; the
 median of many. GFLOP/s counts the matrix products only.
@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 try:
+    from benchmarks import launcher
     from benchmarks.jobs import Job
     from ffnn_gpu import Adam, Dense, Network, relu, softmax_cross_entropy, train_step
     from ffnn_gpu.data.minibatches import Minibatches, Order
@@ -52,7 +54,12 @@ def main(arguments=None):
                 measured("rows in a file", n, (64, 128, 128, CLASSES), 256, *rows_of(Path(folder), n, 64))
             )
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        date, machine = (
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            launcher.machine(Job("limits", (1, 1), 1)),
+        )
+        result = {"schema": 1, "date": date, "machine": machine, "lines": found}
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

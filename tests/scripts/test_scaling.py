@@ -23,12 +23,15 @@ def scaling(monkeypatch):
         "SECONDS": 0.0,
     }.items():
         monkeypatch.setattr(scaling, name, value)
+    monkeypatch.setattr(scaling.launcher, "machine", lambda job: {"processor": "A"})
     return scaling
 
 
 def test_table_has_a_line_for_each_size_and_is_written(scaling, tmp_path, capsys):
     assert scaling.main(["--largest", "700", "--json", str(tmp_path / "found.json")]) == 0
-    found = json.loads((tmp_path / "found.json").read_text())
+    result = json.loads((tmp_path / "found.json").read_text())
+    found = result["lines"]
+    assert (result["schema"], result["machine"]) == (1, {"processor": "A"})
     assert [(line["what"], line["size"]) for line in found] == [
         ("width", 8),
         ("hidden layers", 1),

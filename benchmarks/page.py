@@ -1,0 +1,197 @@
+"""`python benchmarks/page.py`: write docs/benchmarks.md from the files in benchmarks/results/.
+
+    --check    write nothing; exit with 1 if the page differs from what would be written
+
+Every figure on the page stands under its command, its machine, and a link to its file.
+"""
+
+import argparse
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import parallel  # noqa: E402
+from benchmarks.contenders import CONTENDERS  # noqa: E402
+from benchmarks.jobs import jobs  # noqa: E402
+from benchmarks.report import WORDS, means  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+INTRODUCTION = """\
+# Benchmarks
+
+`python benchmarks/page.py` writes this page from the files in
+[benchmarks/results](../benchmarks/results); do not edit it by hand.
+
+`python scripts/benchmark.py` measures training, prediction, an epoch and the import of ffnn_gpu
+beside NumPy, PyTorch, JAX, scikit-learn, Keras and ONNX Runtime, as far as they are installed, and
+writes such a file. `--check` shows that all of them compute the same losses and outputs, and
+`--device cuda` measures on a GPU. `benchmarks/contenders/` holds one short file per library.
+`python benchmarks/compare.py BEFORE.json AFTER.json` compares two files and fails if a job became
+slower.
+
+- A figure is the median of the rounds; ± is half the distance of the quartiles.
+- All contenders start from equal weights, read the same data and use the same number of threads.
+- *products* are the matrix products of the step alone, through NumPy (on a GPU: cublasLt).
+- *jax-scan* makes many steps per call. It is shown, but is not a peer in "best peer".
+- *best peer* is the time of the fastest other library divided by ours: above 1, ffnn_gpu is faster.
+- *256×16* in a network stands for 16 layers of width 256.
+"""
+HEADS = {
+    "train": "Adam step: ReLU, softmax cross-entropy",
+    "predict": "Forward pass; `ours-predict` is `Network.predict`, which also checks its input and output",
+    "epoch": "One epoch of 60,000 rows of 784 bytes, shuffled and scaled",
+    "import": "Import of the library",
+}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true")
+    check, text = parser.parse_args(arguments).check, page()
+    if not check:
+        PAGE.write_text(text, encoding="utf-8", newline="\n")
+        print(f"written to {PAGE}")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
+        print(f"{PAGE} is out of date: run python benchmarks/page.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+def page(folder=RESULTS):
+    """Return the text of docs/benchmarks.md."""
+    found = {
+        path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
+    }
+    side_by_side = {name: result for name, result in found.items() if "groups" in result}
+    newest = sorted(side_by_side, key=lambda name: side_by_side[name]["date"], reverse=True)
+    sections = [section(name, side_by_side[name]) for name in newest]
+    sections += [of_ranks(name, result) for name, result in found.items() if "measured" in result]
+    sections += [of_growth(name, result) for name, result in found.items() if name.endswith("-scaling.json")]
+    if not any(result["settings"]["device"] == "cuda" for result in side_by_side.values()):
+        sections.append("## GPU\n\nNo GPU results yet.\n")
+    return "\n".join([INTRODUCTION, *sections])
+
+
+def section(name, result):
+    """One file of scripts/benchmark.py: what it was measured with, then a table for each kind of job."""
+    settings = result["settings"]
+    commit = (result["machine"].get("commit") or "no commit")[:10]
+    lines = [f"## Side by side, {settings['device']}, {settings['precision']}, commit {commit}", ""]
+    lines += source(name, command(result), result["date"], result["machine"], settings["threads"])
+    averages = means(result["groups"])
+    for kind in dict.fromkeys(group["kind"] for group in result["groups"]):
+        groups = [group for group in result["groups"] if group["kind"] == kind]
+        lines += [f"### {HEADS[kind]}", "", *times(groups), ""]
+        ratios = [f"{WORDS[ratio]} {value:.2f}" for ratio, value in averages[kind].items()]
+        if ratios and len(groups) > 1:
+            lines += [f"Geometric means: {', '.join(ratios)}.", ""]
+        missing = {f"{absent} ({why})" for group in groups for absent, why in group["missing"].items()}
+        lines += [f"Not measured: {'; '.join(sorted(missing))}.", ""] if missing else []
+    return "\n".join(lines)
+
+
+def source(name, text, date, machine=None, threads=None):
+    """The command, the machine and the file of the figures that follow."""
+    lines = [f"    {text}", ""]
+    if machine is not None:
+        versions = {"Python": machine["versions"]["python"], **machine["packages"]}
+        lines += [
+            f"- Machine: {machine.get('gpu') or machine['processor']}, {machine['cpus']} cores, "
+            f"{threads} thread{'s' * (threads > 1)} for each process, {machine['platform']}",
+            f"- Versions: {', '.join(f'{package} {version}' for package, version in versions.items())}",
+        ]
+    lines += [f"- Date: {date}"] if date else []
+    return [*lines, f"- File: [{name}](../benchmarks/results/{name})", ""]
+
+
+def command(result):
+    """The command that measures what a file holds; the file records its settings, not the command."""
+    settings, titles = result["settings"], [group["title"].partition(",")[0] for group in result["groups"]]
+    words = ["python scripts/benchmark.py"]
+    words += [f"--device {settings['device']} --precision {settings['precision']}"] * (
+        settings["device"] == "cuda"
+    )
+    every = [job.title for job in jobs(settings["device"], settings["quick"])] + ["import"]
+    if titles != every:
+        words.append(f'--networks "{",".join(titles)}"')
+    words += [f"--{name} {settings[name]}" for name in ("threads", "rounds", "seconds")]
+    data = any(group["job"]["data"] for group in result["groups"] if "job" in group)
+    return " ".join([*words, *["--data DIR"] * data])
+
+
+def times(groups):
+    """The table of one kind: a row for each job, a column for each contender that did one of them."""
+    kind, known = groups[0]["kind"], [*CONTENDERS, "products"]
+    names = sorted({name for group in groups for name in group["results"]}, key=known.index)
+    wide = ["network", "batch"] if kind != "import" else []
+    lines = parallel.head(*wide, *names, "best peer")
+    for group in groups:
+        job = group.get("job")
+        cells = [network(job["widths"]), f"{job['B']:,}"] if job else []
+        cells += [spread(group["results"].get(name)) for name in names]
+        ratios = group["ratios"]
+        best = f"{ratios['best_peer_over_ours']:.2f} ({ratios['best_peer']})" if "best_peer" in ratios else ""
+        lines.append(parallel.row(*cells, best))
+    return lines
+
+
+def spread(result):
+    """The median and half the distance of the quartiles: "16.2 µs ± 8 %"."""
+    return f"{time(result['median_us'])} ± {100 * result['spread'] / 2:.0f} %" if result else ""
+
+
+def time(us):
+    """Three digits and the unit that suits them."""
+    divisor, unit = (1e6, "s") if us >= 1e6 else (1e3, "ms") if us >= 1e3 else (1, "µs")
+    return f"{us / divisor:#.3g}".removesuffix(".") + f" {unit}"
+
+
+def network(widths):
+    """The widths, with runs of four or more equal ones as "256×4"."""
+    runs = [(width, len([*run])) for width, run in groupby(widths)]
+    return "-".join(f"{width}×{n}" if n > 3 else "-".join([str(width)] * n) for width, n in runs)
+
+
+def of_ranks(name, result):
+    """A file of scripts/benchmark.py --parallel."""
+    lines = ["## Several processes", ""]
+    lines += source(name, "python scripts/benchmark.py --parallel", result["date"], result["machine"], 1)
+    lines += ["[scaling.md](scaling.md) explains the formulas and the constants of the predictions.", ""]
+    return "\n".join([*lines, parallel.report(result), ""])
+
+
+def of_growth(name, result):
+    """A file of scripts/scaling.py; the first ones are a list without the machine."""
+    lines, machine, date = result, None, None
+    if isinstance(result, dict):
+        lines, machine, date = result["lines"], result["machine"], result["date"]
+    shown = ["## How the cost of a step grows", ""]
+    shown += source(name, "python scripts/scaling.py --json FILE", date, machine, machine and machine["cpus"])
+    if machine is None:
+        shown[-2:-2] = ["- Machine: not recorded in the file, whose name begins with its processor"]
+    shown += [
+        "One Adam step and the gather of its minibatch, in float32. GFLOP/s counts the matrix products.",
+        "",
+    ]
+    shown += parallel.head("grows", "size", "network", "batch", "step", "GFLOP/s")
+    for line in lines:
+        cells = [
+            line["what"],
+            f"{line['size']:,}",
+            network(line["widths"]),
+            f"{line['B']:,}",
+            time(line["us"]),
+        ]
+        shown.append(parallel.row(*cells, f"{line['gflops']:.0f}"))
+    return "\n".join([*shown, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
