@@ -1,11 +1,69 @@
-"""Settings that must be numbers of a kind: the sentence that says so."""
+"""Arguments: numbers of a kind, names out of a table, and keywords that were renamed."""
 
+import difflib
+import functools
+import warnings
+from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from ffnn_gpu.errors import ConfigurationError
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def look_up(kind: str, name: Any, table: Mapping[str, T], example: str) -> T:
+    """Return table[name]; upper case in the name does not matter.
+
+    Args:
+        kind: what the table holds, for the message: "optimizer".
+        example: an object that the caller could give instead of a name: "Adam(lr=1e-3)".
+
+    Raises:
+        ConfigurationError: the table has no such name; lists the names, the most similar one first.
+    """
+    if not isinstance(name, str):
+        raise ConfigurationError(
+            f"{kind} must be an object such as ffnn_gpu.{example}, or a name, not {name!r}"
+        )
+    key = name.strip().lower()
+    if key in table:
+        return table[key]
+    near = difflib.get_close_matches(key, table, n=1) or [
+        entry for entry in table if key and entry.startswith(key)
+    ]
+    names = ", ".join(table)
+    hint = f"did you mean {near[0]!r}? There are {names}" if near else f"there are {names}"
+    raise ConfigurationError(f"no {kind} is called {name!r}; {hint}")
+
+
+def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorator: accept keywords under their old names too, each with a DeprecationWarning.
+
+    Args:
+        names: old="new".
+
+    Raises:
+        ConfigurationError: in a call with both the old and the new keyword.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            for old in kwargs.keys() & names.keys():
+                new = names[old]
+                if new in kwargs:
+                    raise ConfigurationError(f"{old}= is the old name of {new}=; give {new}= alone")
+                warnings.warn(f"{old}= is now called {new}=", DeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
 
 
 def require_positive_int(what: str, value: Any) -> None:

@@ -21,12 +21,12 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.evaluation.evaluate import samples
-from ffnn_gpu.nn.activations import activation
+from ffnn_gpu.nn.activations import get_activation
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.nn.network import Network
-from ffnn_gpu.optim.optimizers import Optimizer, optimizer
-from ffnn_gpu.optim.schedules import Schedule, schedule
+from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
+from ffnn_gpu.optim.schedules import Schedule, get_schedule
 from ffnn_gpu.training.callbacks import Checkpoints, ReduceOnPlateau
 from ffnn_gpu.training.data_parallel import DataParallel
 from ffnn_gpu.training.data_parallel.team import evaluate_together
@@ -192,11 +192,11 @@ def _fit(
 
 def _optimizer(config: TrainConfig) -> Optimizer:
     """The optimizer; the other names are looked up too, so that a wrong one is said before data are read."""
-    activation(config.activation), _schedule(config.schedule)
+    get_activation(config.activation), _schedule(config.schedule)
     for name in config.metrics:
         metrics.get_metric(name)
     settings = {name: getattr(config, name) for name in OPTIMIZER_SETTINGS}
-    rule = optimizer(
+    rule = get_optimizer(
         config.optimizer, **{name: value for name, value in settings.items() if value is not None}
     )
     if config.lr is None and config.schedule == "one_cycle":
@@ -206,7 +206,7 @@ def _optimizer(config: TrainConfig) -> Optimizer:
 
 def _schedule(name: str) -> Schedule | ReduceOnPlateau:
     """The schedule, or the callback that lowers the rate when the validation loss stands still."""
-    return ReduceOnPlateau() if name == "reduce_on_plateau" else schedule(name)
+    return ReduceOnPlateau() if name == "reduce_on_plateau" else get_schedule(name)
 
 
 def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
@@ -216,7 +216,7 @@ def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
         dropout = REGRESSION_DROPOUT if task.kind == "regression" else CLASSIFICATION_DROPOUT
     layers: list[Layer] = []
     for width in config.hidden:
-        layers.append(Dense(width, activation(config.activation)))
+        layers.append(Dense(width, get_activation(config.activation)))
         if config.normalization != "none":
             layers.append(LayerNorm() if config.normalization == "layer" else BatchNorm())
         if dropout:

@@ -98,13 +98,15 @@ class Model:
         return self.task.probabilities(self.outputs(x, names))
 
     def evaluate(
-        self, x: HostArray, y: HostArray, names: Sequence[str] | None = None, metrics: Iterable[str] = ()
+        self,
+        x: HostArray,
+        y: HostArray,
+        names: Sequence[str] | None = None,
+        metrics: str | Iterable[str] = (),
     ) -> dict[str, float]:
         """{metric: value, …, "loss": value} on raw rows and targets; metrics of a regression in the target's units."""
         pair = self.features(x, names), self.task.encode(y)
-        row = evaluate(
-            self.network, self.task.loss, pair, metrics=self.task.metrics(tuple(metrics) or self.metrics)
-        )
+        row = evaluate(self.network, self.task.loss, pair, metrics=self.task.metrics(metrics or self.metrics))
         loss = row.pop("loss")
         return {**row, "loss": loss}
 

@@ -21,8 +21,7 @@ from ffnn_gpu.evaluation.metrics import Metric, get_metric
 from ffnn_gpu.nn.activations import sigmoid
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import Dense, Softmax
-from ffnn_gpu.nn.losses.standard import Loss, SoftmaxCrossEntropy
-from ffnn_gpu.nn.losses.standard import loss as loss_called
+from ffnn_gpu.nn.losses.standard import SHORT_NAMES, Loss, SoftmaxCrossEntropy, get_loss
 
 LOSSES = {                             # the first one is what "auto" means
     "multiclass": ("softmax_cross_entropy", "cross_entropy"),
@@ -67,8 +66,8 @@ class Task:
     def of(cls, y: HostArray, kind: str = "auto", loss: str = "auto", label_smoothing: float = 0.0) -> "Task":
         """The task of predicting y (n,) or (n, K). Raises ConfigurationError where y, task and loss do not fit."""
         kind = infer_task(y) if kind == "auto" else kind
-        loss = LOSSES[kind][0] if loss == "auto" else loss
-        loss_called(loss)
+        loss = LOSSES[kind][0] if loss == "auto" else SHORT_NAMES.get(loss.lower(), loss.lower())
+        get_loss(loss)
         if loss not in LOSSES[kind]:
             raise ConfigurationError(
                 f"loss {loss!r} does not fit a {kind} task; choose {' or '.join(LOSSES[kind])}"
@@ -96,9 +95,7 @@ class Task:
     @property
     def loss(self) -> Loss:
         """The loss, with its constants."""
-        return (
-            SoftmaxCrossEntropy(self.label_smoothing) if self.label_smoothing else loss_called(self.loss_name)
-        )
+        return SoftmaxCrossEntropy(self.label_smoothing) if self.label_smoothing else get_loss(self.loss_name)
 
     @property
     def head(self) -> list[Layer]:
@@ -138,9 +135,9 @@ class Task:
         """What the columns of `probabilities` stand for."""
         return [str(label) for label in (self.labels.classes if self.labels else range(self.outputs))]
 
-    def metrics(self, names: Iterable[str] = ()) -> list[Metric]:
+    def metrics(self, names: str | Iterable[str] = ()) -> list[Metric]:
         """The metrics of these names, or the standard ones; in the target's units. Raises ConfigurationError."""
-        chosen = tuple(names) or STANDARD_METRICS[self.kind]
+        chosen = ((names,) if isinstance(names, str) else tuple(names)) or STANDARD_METRICS[self.kind]
         for name in chosen:
             get_metric(name)
             if name not in METRICS[self.kind]:

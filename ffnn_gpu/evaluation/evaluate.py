@@ -13,8 +13,8 @@ from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.data.minibatches import resident, some_rows
 from ffnn_gpu.data.standardizer import train_test_split
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
-from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, get_metric
-from ffnn_gpu.nn.losses.standard import Loss
+from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, get_metrics
+from ffnn_gpu.nn.losses.standard import Loss, get_loss
 from ffnn_gpu.nn.losses.targets import weights
 from ffnn_gpu.nn.network import Network
 
@@ -152,17 +152,23 @@ def _factors(class_weight: Any, classes: list[Any], n_out: int) -> np.ndarray:
 
 
 def evaluate(
-    network: Network, loss: Loss, data: Any, *, metrics: Iterable[Any] = (), batch_size: int | None = None
+    network: Network,
+    loss: Loss | str,
+    data: Any,
+    *,
+    metrics: str | Metric | Iterable[str | Metric] = (),
+    batch_size: int | None = None,
 ) -> dict[str, float]:
     """{"loss": …, metric name: …} over (x, y) or (x, y, sample_weight), in inference mode.
 
     Args:
-        metrics: names of `ffnn_gpu.evaluation.metrics` or functions (y, prediction) → number, where a prediction is the loss's
-            decision: a class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves. Where
+        loss: an object, or a name such as "softmax_cross_entropy".
+        metrics: a name from `ffnn_gpu.metrics` or a function (y, prediction) → number, or several of them. A prediction is
+            the loss's decision: a class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves. Where
             decisions are classes and y holds distributions, metrics get the likeliest class of each row as y.
         batch_size: rows that go through the network at once; None for as many as suit the device.
     """
-    batch_size = network.backend.rows_at_once if batch_size is None else batch_size
+    loss, batch_size = get_loss(loss), network.backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
     checked = data if isinstance(data, Samples) else samples(network, loss, data)
     return scores(
@@ -174,7 +180,7 @@ def scores(
     network: Network,
     loss: Loss,
     data: Samples,
-    metrics: Iterable[Any],
+    metrics: str | Metric | Iterable[str | Metric],
     total: float,
     weight: float,
     outputs: np.ndarray,
@@ -185,7 +191,7 @@ def scores(
     y = network.backend.to_host(data.y)
     if y.ndim > decisions.ndim:
         y = y.argmax(axis=1)
-    for metric in map(get_metric, metrics):
+    for metric in get_metrics(metrics):
         row[metric_name(metric)] = float(metric(y, outputs if _reads_outputs(metric) else decisions))
     return row
 

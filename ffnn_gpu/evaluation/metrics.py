@@ -5,13 +5,13 @@ it. Metrics that read labels take class labels of any one kind, (n,), or 0/1 ind
 column (n, 1) counts as (n,).
 """
 
-import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 
 Metric = Callable[[ArrayLike, ArrayLike], float]
@@ -164,14 +164,17 @@ READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})  # the others read predic
 
 
 def get_metric(name_or_callable: str | Metric) -> Metric:
-    """The metric of that name, or the callable itself; ConfigurationError with the closest name for an unknown one."""
+    """Return the metric of this name, or the callable itself. Raises ConfigurationError for an unknown name."""
     if callable(name_or_callable):
         return name_or_callable
-    if name_or_callable in METRICS:
-        return METRICS[name_or_callable]
-    near = difflib.get_close_matches(str(name_or_callable), METRICS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(METRICS)}"
-    raise ConfigurationError(f"unknown metric {name_or_callable!r}; {hint}")
+    return look_up("metric", name_or_callable, METRICS, "metrics.accuracy")
+
+
+def get_metrics(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
+    """Return the metrics of these names or callables; one alone needs no list. Raises ConfigurationError."""
+    if isinstance(metrics, str) or callable(metrics):
+        return (get_metric(metrics),)
+    return tuple(map(get_metric, metrics))
 
 
 def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ffnn_gpu.backends.reference.special import erfc
+from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError
 
 Formula = Callable[[Any, Any, float], Any]
@@ -64,7 +65,7 @@ class Activation:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.name not in ACTIVATIONS:
             return Activation, (self.name, self.phi, self.slope, self.needs_input, self.alpha)
-        return activation, (self.name, self.alpha)
+        return get_activation, (self.name, self.alpha)
 
 
 # Why maximum and minimum where `where` would read as well: on a CPU they are ten times as fast, and complex-differentiable.
@@ -185,9 +186,13 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def activation(name: str, alpha: float = 0.0) -> Activation:
-    """The activation called `name`, with the constant `alpha` if it is given. Raises ConfigurationError."""
-    if name not in ACTIVATIONS:
-        raise ConfigurationError(f"no activation is called {name!r}; there are {', '.join(ACTIVATIONS)}")
-    phi = ACTIVATIONS[name]
+def get_activation(name: str | Activation, alpha: float = 0.0) -> Activation:
+    """Return the activation of this name, with the constant `alpha` if it is given; an Activation as it is.
+
+    Raises:
+        ConfigurationError: no activation has this name.
+    """
+    if isinstance(name, Activation):
+        return name
+    phi = look_up("activation", name, ACTIVATIONS, "relu")
     return phi if not alpha or alpha == phi.alpha else phi.with_alpha(alpha)

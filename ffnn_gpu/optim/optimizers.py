@@ -10,7 +10,7 @@ object can train many networks, each with moments of its own, and a new object s
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ import numpy as np
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.step_control import PRODUCT, RATE, STEP
 from ffnn_gpu.backends.reference.updates import Update
-from ffnn_gpu.checks import is_number
+from ffnn_gpu.checks import is_number, look_up
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters
 
@@ -261,11 +261,15 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }  # fmt: skip
 
 
-def optimizer(name: str, **settings: Any) -> Optimizer:
-    """The optimizer called `name` with these settings. Raises ConfigurationError."""
-    if name not in OPTIMIZERS:
-        raise ConfigurationError(f"no optimizer is called {name!r}; there are {', '.join(OPTIMIZERS)}")
-    kind = OPTIMIZERS[name]
+def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
+    """Return the optimizer of this name with these settings; an Optimizer as it is.
+
+    Raises:
+        ConfigurationError: no optimizer has this name, or it has no such setting.
+    """
+    if isinstance(name, Optimizer):
+        return replace(name, **settings) if settings else name
+    kind = look_up("optimizer", name, OPTIMIZERS, "Adam(lr=1e-3)")
     known = [entry.name for entry in fields(kind)]
     unknown = next((key for key in settings if key not in known), None)
     if unknown is not None:

@@ -8,6 +8,7 @@ training if it is a float: warmup=500, warmup=0.05.
 import math
 from dataclasses import dataclass
 
+from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError
 
 Duration = int | float
@@ -160,8 +161,8 @@ SCHEDULES: dict[str, Schedule] = {
 }
 
 
-def schedule(name: str) -> Schedule:
-    """The schedule called `name`, with its standard constants. Raises ConfigurationError."""
-    if name not in SCHEDULES:
-        raise ConfigurationError(f"no schedule is called {name!r}; there are {', '.join(SCHEDULES)}")
-    return SCHEDULES[name]
+def get_schedule(name: str | Schedule) -> Schedule:
+    """Return the schedule of this name with its standard constants; a Schedule as it is. Raises ConfigurationError."""
+    if isinstance(name, Schedule):
+        return name
+    return look_up("schedule", name, SCHEDULES, "schedules.Cosine()")

@@ -15,6 +15,7 @@ from ffnn_gpu.backends.choice import probe
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import SGD, Optimizer
 from ffnn_gpu.testing.derivatives import EXACT, Numbers, oracle
@@ -86,7 +87,7 @@ def check_gradients(
 
     Args:
         subject: a network on any backend, or a layer, which is put into a float64 network on NumPy.
-        loss: a loss; one whose formulas do not take complex z is held to float64 differences.
+        loss: a loss or its name; one whose formulas do not take complex z is held to float64 differences.
         x, y: a batch; keep it and the network small, every number costs a forward pass. No ReLU should stand on its kink.
         relative: bound relative to the largest element of each tensor; by default in float64 1e-12 (1e-6 by differences),
             and the "network" tolerance of the type computed in for the others.
@@ -94,7 +95,7 @@ def check_gradients(
     Returns:
         The report: `method` says which oracle was used. The network is copied; yours is not touched.
     """
-    network = as_network(subject, x)
+    network, loss = as_network(subject, x), get_loss(loss) if isinstance(loss, str) else loss
     network = network.to(network.backend)
     got = one_pass(network, loss, x, y, sample_weight)
     method, least, slopes = oracle(network, loss, x, y, sample_weight)
@@ -124,7 +125,7 @@ def assert_parity(
     Returns:
         The report: the worst tensor, its index, both values, the error in eps of the type computed in.
     """
-    network = as_network(subject, x)
+    network, loss = as_network(subject, x), get_loss(loss) if isinstance(loss, str) else loss
     first, *others = backends or (Backend(), "numpy", "cupy" if probe().usable else StrictBackend())
     if not others:
         raise ConfigurationError(f"there is nothing to compare {first} with: name two backends or more")

@@ -15,11 +15,11 @@ from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data.minibatches import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.evaluation.evaluate import Samples, balanced, metric_name, samples, split
-from ffnn_gpu.evaluation.metrics import get_metric
-from ffnn_gpu.nn.losses.standard import Loss
+from ffnn_gpu.evaluation.metrics import Metric, get_metrics
+from ffnn_gpu.nn.losses.standard import Loss, get_loss
 from ffnn_gpu.nn.network import Network
-from ffnn_gpu.optim.optimizers import Optimizer
-from ffnn_gpu.optim.schedules import Schedule, constant
+from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
+from ffnn_gpu.optim.schedules import Schedule, constant, get_schedule
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
 from ffnn_gpu.training.data_parallel.team import DataParallel, Team
 from ffnn_gpu.training.history import History
@@ -32,8 +32,8 @@ from ffnn_gpu.training.step import train_step as train_step  # a public name of 
 
 def fit(
     network: Network,
-    loss: Loss,
-    optimizer: Optimizer,
+    loss: Loss | str,
+    optimizer: Optimizer | str,
     data: Any,
     *,
     epochs: int = 10,
@@ -41,8 +41,8 @@ def fit(
     validation: Any = None,
     sample_weight: Any = None,
     class_weight: Mapping[Any, float] | str | None = None,
-    metrics: Iterable[Any] = (),
-    schedule: Schedule | Callback = constant,
+    metrics: str | Metric | Iterable[str | Metric] = (),
+    schedule: Schedule | Callback | str = constant,
     early_stopping: int | EarlyStopping | None = None,
     accumulate: int = 1,
     shuffle: bool = True,
@@ -58,11 +58,13 @@ def fit(
     """Train the network on data: (X, y) or (X, y, sample_weight), X (n, n_in), which may lie in a file or in several.
 
     Args:
+        loss, optimizer: objects, or names such as "softmax_cross_entropy" and "adam", which mean their default settings.
         validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified where y are classes.
         sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
-        metrics: names or functions (y, prediction), computed on the validation rows, or on the training rows where there
+        metrics: a name or function (y, prediction), or several of them, computed on the validation rows, or on the training rows where there
             are none; a prediction is the loss's decision, such as a class index, as `evaluate` says.
-        schedule: factor on the optimizer's lr per step, from ffnn_gpu.schedules, or a ReduceOnPlateau(…).
+        schedule: factor on the optimizer's lr per step: an object of ffnn_gpu.schedules or its name, or a
+            ReduceOnPlateau(…).
         early_stopping: epochs to wait for a better val_loss (loss without validation); the best weights come back on
             every exit.
         accumulate: into how many micro-batches each batch is cut: the same gradient in less memory.
@@ -82,11 +84,12 @@ def fit(
         ShapeError, DataError, ConfigurationError: before anything is changed. DivergedError: the loss is not finite.
         DivergedRanksError: the ranks are not in the same training.
     """
-    _require_kinds(network=(network, Network), loss=(loss, Loss), optimizer=(optimizer, Optimizer))
-    if not isinstance(schedule, (Schedule, Callback)):
+    if not isinstance(network, Network):
         raise ConfigurationError(
-            f"schedule must be an object such as ffnn_gpu.schedules.Cosine(), not {schedule!r}"
+            f"network must be an object such as ffnn_gpu.Network(64, [Dense(10)]), not {network!r}"
         )
+    loss, optimizer, metrics = get_loss(loss), get_optimizer(optimizer), get_metrics(metrics)
+    schedule = schedule if isinstance(schedule, Callback) else get_schedule(schedule)
     for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
         require_positive_int(name, value)
     seed = seed_number(seed)
@@ -96,7 +99,6 @@ def fit(
     )
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
-    metrics = tuple(map(get_metric, metrics))
     team = Team(plan, network, optimizer, shard_optimizer)
     order = Order(batch_size, shuffle, drop_last, seed)
     minibatches = Minibatches(
@@ -143,19 +145,6 @@ def _checked(
     rank, size = plan.communicator.rank, plan.communicator.size
     whole = samples(network, loss, data, sample_weight, rank=rank, size=size)
     return split(network, loss, whole, validation, seed, rank, size)
-
-
-def _require_kinds(**arguments: tuple[Any, type]) -> None:
-    for name, (value, kind) in arguments.items():
-        if not isinstance(value, kind):
-            examples = {
-                Network: "Network(64, [Dense(10)])",
-                Loss: "softmax_cross_entropy",
-                Optimizer: "Adam(lr=1e-3)",
-            }
-            raise ConfigurationError(
-                f"{name} must be an object such as ffnn_gpu.{examples[kind]}, not {value!r}"
-            )
 
 
 def _require_callbacks(run: TrainingRun) -> None:

@@ -359,7 +359,7 @@ def test_every_setting_trains(classes, settings):
         ({"activation": "rleu"}, "no activation is called 'rleu'"),
         ({"optimizer": "adm"}, "no optimizer is called 'adm'"),
         ({"schedule": "cosin"}, "no schedule is called 'cosin'"),
-        ({"metrics": ("acuracy",)}, "unknown metric 'acuracy'"),
+        ({"metrics": ("acuracy",)}, "no metric is called 'acuracy'"),
         ({"loss": "hinge"}, "loss 'hinge' does not fit"),
         ({"metrics": ("r2",)}, "metric 'r2' does not fit"),
         ({"device": "tpu"}, "no backend is called 'tpu'"),

@@ -114,6 +114,7 @@ def test_evaluation_has_the_metrics_of_the_training_or_those_asked_for():
     assert [*model().evaluate(X, Y)] == ["accuracy", "loss"]
     assert [*model(metrics=("roc_auc", "accuracy")).evaluate(X, Y)] == ["roc_auc", "accuracy", "loss"]
     assert [*model().evaluate(X, Y, metrics=["f1_macro"])] == ["f1_macro", "loss"]
+    assert [*model().evaluate(X, Y, metrics="f1_macro")] == ["f1_macro", "loss"]
 
 
 def test_true_and_predicted_have_one_form():

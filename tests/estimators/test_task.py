@@ -20,7 +20,7 @@ OUTPUTS = {"multiclass": 3, "binary": 1, "multilabel": 3, "regression": 1}
 def test_task_is_inferred_with_its_outputs_and_loss(kind):
     task = Task.of(ALL[kind])
     assert (task.kind, task.outputs, task.loss_name) == (kind, OUTPUTS[kind], LOSSES[kind][0])
-    assert task.loss is losses.loss(task.loss_name)
+    assert task.loss is losses.get_loss(task.loss_name)
     assert task.metrics() == [ALL_METRICS[name] for name in STANDARD_METRICS[kind]]
 
 
@@ -108,6 +108,10 @@ def test_task_or_loss_that_does_not_fit_the_target_is_named(y, kind, loss, compl
         Task.of(y, kind, loss)
 
 
+def test_loss_of_a_task_may_be_given_by_its_short_name():
+    assert Task.of(PRICES, loss="MAE") == Task.of(PRICES, loss="mean_absolute_error")
+
+
 def test_label_smoothing_belongs_to_softmax_cross_entropy():
     assert Task.of(SPECIES, label_smoothing=0.1).loss.label_smoothing == 0.1
     with pytest.raises(ConfigurationError, match="label_smoothing belongs to softmax_cross_entropy"):
@@ -119,7 +123,7 @@ def test_metric_that_does_not_fit_is_named():
         ConfigurationError, match="metric 'r2' does not fit a binary task; choose among accuracy, "
     ):
         Task.of(YES_NO).metrics(["r2"])
-    with pytest.raises(ConfigurationError, match="unknown metric 'acuracy'; did you mean 'accuracy'"):
+    with pytest.raises(ConfigurationError, match="no metric is called 'acuracy'; did you mean 'accuracy'"):
         Task.of(YES_NO).metrics(["acuracy"])
 
 

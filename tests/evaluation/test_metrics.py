@@ -229,7 +229,9 @@ def test_metric_is_found_by_name_or_is_a_callable():
     assert (
         all(function.__name__ == name for name, function in METRICS.items()) and set(METRICS) >= READ_SCORES
     )
-    with pytest.raises(ConfigurationError, match=r"unknown metric 'acuracy'; did you mean 'accuracy'\?"):
+    with pytest.raises(
+        ConfigurationError, match=r"no metric is called 'acuracy'; did you mean 'accuracy'\? There are"
+    ):
         get_metric("acuracy")
-    with pytest.raises(ConfigurationError, match=r"unknown metric 'zzz'; there are accuracy, .*roc_auc"):
+    with pytest.raises(ConfigurationError, match=r"no metric is called 'zzz'; there are accuracy, .*roc_auc"):
         get_metric("zzz")

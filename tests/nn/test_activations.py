@@ -5,7 +5,7 @@ import pytest
 
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn import activations
-from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, activation, elu, leaky_relu, relu, tanh
+from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, elu, get_activation, leaky_relu, relu, tanh
 from ffnn_gpu.testing import assert_close, tolerance
 
 EVERY = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.5)]
@@ -218,9 +218,12 @@ def test_an_activation_of_ones_own_is_computed_as_it_is_written_whatever_its_nam
 
 
 def test_activation_by_name():
-    assert activation("relu") is relu and activation("elu", 0.5) == elu.with_alpha(0.5)
-    with pytest.raises(ConfigurationError, match="no activation is called 'rellu'; there are identity, relu"):
-        activation("rellu")
+    assert get_activation("relu") is relu and get_activation("elu", 0.5) == elu.with_alpha(0.5)
+    with pytest.raises(
+        ConfigurationError,
+        match=r"no activation is called 'rellu'; did you mean 'relu'\? There are identity, relu",
+    ):
+        get_activation("rellu")
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf"), float("nan")])

@@ -9,7 +9,7 @@ from ffnn_gpu import SGD, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
 from ffnn_gpu.backends.choice import NumpyBackend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters
-from ffnn_gpu.optim.optimizers import OPTIMIZERS, Optimizer, optimizer
+from ffnn_gpu.optim.optimizers import OPTIMIZERS, Optimizer, get_optimizer
 from ffnn_gpu.testing import assert_close, tolerance
 
 STEPS = 10  # after more, trajectories of different rounding diverge
@@ -412,9 +412,9 @@ BAD = {
     "beta2 must be at least 0 and below 1": lambda: Adam(beta2=-0.1),
     "rho must be at least 0 and below 1": lambda: RMSprop(rho=1.0),
     "eps must be positive": lambda: Adam(eps=0),
-    "no optimizer is called 'adma'; there are sgd": lambda: optimizer("adma"),
-    "SGD has no setting 'beta1'; it has lr": lambda: optimizer("sgd", beta1=0.9),
-    "SGD has no setting 'moments'": lambda: optimizer("sgd", moments=("m",)),
+    "no optimizer is called 'adma'; did you mean 'adam'. There are sgd": lambda: get_optimizer("adma"),
+    "SGD has no setting 'beta1'; it has lr": lambda: get_optimizer("sgd", beta1=0.9),
+    "SGD has no setting 'moments'": lambda: get_optimizer("sgd", moments=("m",)),
 }
 
 
@@ -453,10 +453,10 @@ def test_every_optimizer_is_itself_alone_and_has_what_all_share_by_name(name):
 
 
 def test_optimizers_are_found_by_name():
-    rule = optimizer("adamw", lr=0.5, beta1=0.8)
+    rule = get_optimizer("adamw", lr=0.5, beta1=0.8)
     assert isinstance(rule, AdamW) and (rule.lr, rule.beta1, rule.weight_decay) == (0.5, 0.8, 0.01)
-    assert all(type(optimizer(name)) is kind for name, kind in OPTIMIZERS.items())
-    assert {name: optimizer(name).lr for name in OPTIMIZERS} == {
+    assert all(type(get_optimizer(name)) is kind for name, kind in OPTIMIZERS.items())
+    assert {name: get_optimizer(name).lr for name in OPTIMIZERS} == {
         "sgd": 1e-2,
         "rmsprop": 1e-3,
         "adagrad": 1e-2,

@@ -14,7 +14,7 @@ from ffnn_gpu.optim.schedules import (
     Schedule,
     StepDecay,
     constant,
-    schedule,
+    get_schedule,
 )
 
 ROUNDING = 1e-12  # PyTorch multiplies factors up step by step; ours are closed forms in float64
@@ -172,7 +172,7 @@ BAD = {
     "end of a schedule must be positive": lambda: OneCycle(end=0),
     "rise of a schedule must be positive": lambda: OneCycle(rise=0.0),
     "start of a schedule must be positive and finite, not nan": lambda: OneCycle(start=float("nan")),
-    "no schedule is called 'cosin'; there are constant": lambda: schedule("cosin"),
+    "no schedule is called 'cosin'; did you mean 'cosine'. There are constant": lambda: get_schedule("cosin"),
 }
 
 
@@ -212,7 +212,7 @@ def test_schedule_of_ones_own_prints_its_name_and_no_address():
 
 
 def test_schedules_are_found_by_name_and_the_base_gives_nothing():
-    assert all(schedule(name) is SCHEDULES[name] for name in SCHEDULES)
+    assert all(get_schedule(name) is SCHEDULES[name] for name in SCHEDULES)
     with pytest.raises(NotImplementedError, match="Schedule gives no factor"):
         Schedule()(0, 1)
 

@@ -97,6 +97,14 @@ def test_report_names_the_complex_step_and_every_tensor():
     assert "5 tensors: all agree" in str(report)
 
 
+def test_loss_may_be_given_by_name():
+    network, x, y = Network(2, [Dense(1)], "numpy", "float64"), np.ones((1, 2)), np.ones((1, 1))
+    assert str(check_gradients(network, "mse", x, y)) == str(
+        check_gradients(network, mean_squared_error, x, y)
+    )
+    assert str(assert_parity(network, x, y, "mse")) == str(assert_parity(network, x, y, mean_squared_error))
+
+
 def test_wrong_element_of_a_gradient_is_named_with_its_index():
     network = Network(4, [Dense(6, tanh), Dense(3)], OnePercent(), "float64")
     with pytest.raises(

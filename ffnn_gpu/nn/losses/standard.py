@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.activations import sigmoid, softplus
 from ffnn_gpu.nn.losses.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
@@ -48,7 +49,7 @@ class PointwiseLoss(Loss):
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.name in LOSSES:
-            return loss, (self.name, self.alpha)  # its formulas are lambdas: no names
+            return get_loss, (self.name, self.alpha)  # its formulas are lambdas: no names
         return PointwiseLoss, tuple(getattr(self, entry.name) for entry in fields(self))
 
     def with_alpha(self, alpha: float) -> "PointwiseLoss":
@@ -159,13 +160,19 @@ LOSSES: dict[str, Loss] = {
     "softmax_cross_entropy": softmax_cross_entropy,
     "hinge": hinge,
 }
+SHORT_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}  # the metrics are called so
 
 
-def loss(name: str, alpha: float = 0.0) -> Loss:
-    """The loss called `name`, with the constant `alpha` if it is given. Raises ConfigurationError."""
-    if name not in LOSSES:
-        raise ConfigurationError(f"no loss is called {name!r}; there are {', '.join(LOSSES)}")
-    found = LOSSES[name]
+def get_loss(name: str | Loss, alpha: float = 0.0) -> Loss:
+    """Return the loss of this name, with the constant `alpha` if it is given; a Loss as it is.
+
+    Raises:
+        ConfigurationError: no loss has this name.
+    """
+    if isinstance(name, Loss):
+        return name
+    short = {name: LOSSES[long] for name, long in SHORT_NAMES.items()}
+    found = look_up("loss", name, LOSSES | short, "softmax_cross_entropy")
     if not alpha or not isinstance(found, PointwiseLoss) or alpha == found.alpha:
         return found
     return found.with_alpha(alpha)
