@@ -77,14 +77,21 @@ def descriptions(st: Any) -> Any:
         ["Dense", "Dropout", "Residual", "BatchNorm", "LayerNorm", "Softmax", "Layer", "relu", "Normal"]
     )
     keys = st.sampled_from(
-        ["class", "width", "rate", "layers", "phi", "activation", "alpha", "initializer", "bias", "eps"]
+        ["class", "width", "rate", "layers", "activation", "phi", "alpha", "initializer", "bias", "eps"]
     )
 
     def nested(of: Any) -> Any:
         return st.one_of(st.lists(of, max_size=3), st.dictionaries(keys, of, max_size=4))
 
     anything = st.recursive(st.one_of(numbers, names), nested, max_leaves=9)
-    settings = {"width": numbers, "rate": numbers, "layers": anything, "phi": anything, "bias": st.booleans()}
+    settings = {
+        "width": numbers,
+        "rate": numbers,
+        "layers": anything,
+        "activation": anything,
+        "phi": anything,
+        "bias": st.booleans(),
+    }
     layers = st.lists(st.fixed_dictionaries({"class": names}, optional=settings), max_size=3)
     dtype, seed = st.one_of(st.just("float32"), anything), st.one_of(st.just(0), numbers)
     fields = {"n_in": numbers, "seed": seed, "dtype": dtype, "layers": st.one_of(layers, anything)}

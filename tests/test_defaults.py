@@ -32,7 +32,7 @@ OURS = {
     (optimizers.SGD, "lr"): 1e-2, (optimizers.RMSprop, "lr"): 1e-3,  # Keras's
     (optimizers.Lion, "lr"): 1e-4, (optimizers.Lion, "beta1"): 0.9, (optimizers.Lion, "beta2"): 0.99,  # the paper's
     (optimizers.Lion, "weight_decay"): 0, (optimizers.Lion, "l2"): 0,
-    (layers.Dense, "phi"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
+    (layers.Dense, "activation"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
     (layers.Dense, "biases"): initializers.zeros,
 }  # fmt: skip
 OFF = {

@@ -1,7 +1,7 @@
 """A network's architecture as JSON and back: names and numbers only, nothing that could be executed."""
 
 from collections.abc import Iterable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from ffnn_gpu.errors import FfnnGpuError, IncompatibleCheckpointError
 from ffnn_gpu.nn import initializers
 from ffnn_gpu.nn import layers as standard
-from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, activation
+from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, get_activation
 from ffnn_gpu.nn.initializers import Initializer
 from ffnn_gpu.nn.layer import Layer
 
@@ -65,7 +65,7 @@ def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
             return _layer(rest, LAYERS | {kind.__name__: kind for kind in custom})
         if "initializer" in rest:
             return INITIALIZERS[rest.pop("initializer")](**rest)
-        return activation(rest["activation"], rest["alpha"])
+        return get_activation(rest["activation"], rest["alpha"])
     except IncompatibleCheckpointError:
         raise
     except (FfnnGpuError, TypeError, KeyError, ValueError, AttributeError) as error:
@@ -81,7 +81,8 @@ def _layer(rest: dict[str, Any], known: dict[str, type[Layer]]) -> Layer:
             f"the checkpoint has a layer {name!r}; there are {', '.join(known)}. "
             "Pass classes of your own as load(path, layers=[MyLayer])"
         )
-    return known[name](**rest)
+    field_names = {_in_files(entry): entry.name for entry in fields(known[name])}
+    return known[name](**{field_names.get(key, key): value for key, value in rest.items()})
 
 
 def kinds(layers: Iterable[Layer]) -> set[type[Layer]]:
@@ -91,7 +92,12 @@ def kinds(layers: Iterable[Layer]) -> set[type[Layer]]:
 
 def _changed(value: Any) -> dict[str, Any]:
     return {
-        entry.name: encode(getattr(value, entry.name))
+        _in_files(entry): encode(getattr(value, entry.name))
         for entry in fields(value)
         if entry.default is MISSING or getattr(value, entry.name) != entry.default
     }
+
+
+def _in_files(entry: Field[Any]) -> str:
+    """Return the field's name in files, which keep it when the field itself is renamed."""
+    return str(entry.metadata.get("in_files", entry.name))

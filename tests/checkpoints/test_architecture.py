@@ -7,7 +7,7 @@ import pytest
 from ffnn_gpu.checkpoints.architecture import decode, encode, kinds
 from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.nn import activations, initializers
-from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, leaky_relu, relu, tanh
+from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, elu, leaky_relu, relu, tanh
 from ffnn_gpu.nn.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, VarianceScaling
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax, Residual, Softmax
@@ -61,6 +61,16 @@ def test_json_of_a_network_is_short_and_readable():
     ]
 
 
+def test_dense_of_an_older_version_is_read():
+    assert decode({"class": "Dense", "width": 3, "phi": {"activation": "elu", "alpha": 0.5}}) == Dense(
+        3, elu.with_alpha(0.5)
+    )
+
+
+def test_dense_made_with_a_name_is_saved_as_one_made_with_the_object():
+    assert encode(Dense(3, "tanh")) == encode(Dense(3, tanh))
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -102,7 +112,8 @@ def test_value_that_json_does_not_have_is_refused_when_it_is_written(value):
         {"class": "Dense", "width": -1},
         {"class": "Dense", "width": 3, "depth": 1},
         {"class": 3},
-        {"class": "Dense", "width": 3, "phi": "relu"},
+        {"class": "Dense", "width": 3, "activation": "rleu"},
+        {"class": "Dense", "width": 3, "phi": 3},
         {"class": ["Dense"], "width": 3},
         {"class": "Layer"},
         {"class": "object"},

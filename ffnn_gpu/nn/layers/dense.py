@@ -1,14 +1,13 @@
 """The fully connected layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.checks import require_positive_int
-from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.nn.activations import Activation, identity
+from ffnn_gpu.checks import renamed, require_positive_int
+from ffnn_gpu.nn.activations import Activation, get_activation, identity
 from ffnn_gpu.nn.initializers import Initializer, default_initializer, zeros
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
@@ -21,7 +20,7 @@ class Dense(Layer):
 
     Args:
         width: O.
-        phi: the activation φ.
+        activation: φ, or its name, such as "relu".
         bias: whether there is a b.
         weights: initializer of W; by default the one that suits φ.
         biases: initializer of b.
@@ -30,15 +29,19 @@ class Dense(Layer):
     """
 
     width: int
-    phi: Activation = identity
+    activation: Activation | str = field(default=identity, metadata={"in_files": "phi"})
     bias: bool = True
     weights: Initializer | None = None
     biases: Initializer = zeros
 
     def __post_init__(self) -> None:
         require_positive_int("the width of Dense", self.width)
-        if not isinstance(self.phi, Activation):
-            raise ConfigurationError(f"phi must be an activation such as ffnn_gpu.relu, not {self.phi!r}")
+        object.__setattr__(self, "activation", get_activation(self.activation))
+
+    @property
+    def phi(self) -> Activation:
+        """φ, never its name."""
+        return get_activation(self.activation)
 
     def output_width(self, I: int) -> int:
         return self.width
@@ -72,3 +75,6 @@ class Dense(Layer):
         if buf.dx is None:
             return None  # nobody reads dx
         return backend.gemm(delta, p.W.T, out=buf.dx)  # dx = δ Wᵀ
+
+
+Dense.__init__ = renamed(phi="activation")(Dense.__init__)  # type: ignore[method-assign]

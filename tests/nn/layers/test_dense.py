@@ -72,9 +72,29 @@ def test_dense_refuses_bad_widths(width):
         Dense(width)
 
 
+def test_dense_takes_its_activation_by_name():
+    by_name = [Dense(3, "relu"), Dense(3, activation="relu"), Dense(3, " ReLU")]
+    assert all(layer == Dense(3, relu) and layer.activation is layer.phi is relu for layer in by_name)
+    assert all(repr(layer) == "Dense(3, relu)" and hash(layer) == hash(Dense(3, relu)) for layer in by_name)
+
+
 def test_dense_refuses_what_is_not_an_activation():
-    with pytest.raises(ConfigurationError, match="phi must be an activation such as"):
-        Dense(3, "relu")
+    with pytest.raises(
+        ConfigurationError, match=r"activation must be an object such as ffnn_gpu\.relu, or a name, not 3"
+    ):
+        Dense(3, 3)
+    with pytest.raises(
+        ConfigurationError, match=r"'rleu'; did you mean 'relu'\? There are identity, relu, leaky_relu"
+    ):
+        Dense(3, "rleu")
+
+
+def test_old_keyword_of_the_activation_is_accepted_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="phi= is now called activation=") as warned:
+        assert Dense(3, phi=relu) == Dense(3, relu)
+    assert warned[0].filename == __file__
+    with pytest.raises(ConfigurationError, match="phi= is the old name of activation="):
+        Dense(3, activation=relu, phi=relu)
 
 
 def test_dense_prints_the_call_that_makes_it():
