@@ -103,6 +103,8 @@ def host_array(array: Any) -> Any:
         return array
     if not isinstance(array, np.ndarray):
         array = _from_foreign(array)
+    if array.dtype == object and array.size and isinstance(array.flat[0], str):
+        return array.astype(str)  # a column of a data frame: the same strings, as NumPy keeps them
     if array.dtype == object:
         raise DataError(f"an array of shape {array.shape} holds Python objects; pass numbers")
     return array

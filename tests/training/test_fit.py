@@ -15,6 +15,7 @@ from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.data.readers import read
 from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError
 from ffnn_gpu.evaluation.evaluate import evaluate
+from ffnn_gpu.evaluation.metrics import get_metrics
 from ffnn_gpu.nn.activations import relu, tanh
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.nn.losses.standard import SoftmaxCrossEntropy, huber, mean_squared_error, softmax_cross_entropy
@@ -907,15 +908,82 @@ def test_settings_of_fit_that_are_left_out_are_the_usual_ones():
     assert {name: inspect.signature(fit).parameters[name].default for name in usual} == usual
 
 
-def test_string_of_metrics_is_refused_as_a_whole():
-    with pytest.raises((ConfigurationError, DataError)):
-        quiet(network_of(), softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics="accuracy", validation=0.2)
+def right(y, prediction):
+    return float((y == prediction).mean())
+
+
+@pytest.mark.parametrize(("metrics", "column"), [("accuracy", "accuracy"), (right, "right"), (max, "max")])
+def test_one_metric_needs_no_list(metrics, column):
+    if metrics is max:
+        metrics, column = get_metrics(["Accuracy", right]), "right"
+    network = network_of()
+    history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics=metrics)
+    scored = evaluate(network, softmax_cross_entropy, (X, LABELS), metrics=metrics)
+    assert (
+        history[column][-1]
+        == scored[column]
+        == evaluate(network, softmax_cross_entropy, (X, LABELS), metrics=["accuracy"])["accuracy"]
+    )
+
+
+def test_names_mean_the_objects_with_their_default_settings():
+    by_name, by_object = network_of(), network_of()
+    quiet(by_name, "softmax_cross_entropy", "AdamW", (X, LABELS), schedule="cosine")
+    quiet(by_object, softmax_cross_entropy, AdamW(), (X, LABELS), schedule=Cosine(warmup=0.05))
+    for name, value in numbers(by_object).items():
+        np.testing.assert_array_equal(numbers(by_name)[name], value)
+    data = X, LABELS
+    assert evaluate(by_name, "softmax_cross_entropy", data) == evaluate(
+        by_object, softmax_cross_entropy, data
+    )
 
 
 @pytest.mark.parametrize(
-    ("place", "value"), [(0, "network"), (1, "softmax_cross_entropy"), (2, "adam"), (2, SGD)]
+    ("call", "message"),
+    [
+        (
+            lambda: quiet(network_of(), "softmax", "adam", (X, LABELS)),
+            "no loss is called 'softmax'; did you mean",
+        ),
+        (
+            lambda: evaluate(network_of(), "zzz", (X, LABELS)),
+            "no loss is called 'zzz'; there are mean_squared",
+        ),
+        (
+            lambda: quiet(network_of(), softmax_cross_entropy, "adm", (X, LABELS)),
+            "'adm'; did you mean 'adam'",
+        ),
+        (
+            lambda: quiet(network_of(), softmax_cross_entropy, "sgd", (X, LABELS), schedule="cosin"),
+            "'cosin'; did you mean 'cosine'",
+        ),
+        (
+            lambda: quiet(network_of(), softmax_cross_entropy, "sgd", (X, LABELS), metrics="acuracy"),
+            "'acuracy'; did you mean 'accuracy'",
+        ),
+    ],
 )
-def test_names_and_classes_in_place_of_objects_are_refused(place, value):
+def test_unknown_name_is_refused_with_the_nearest_one(call, message):
+    with pytest.raises(ConfigurationError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("call", [fit, evaluate])
+@pytest.mark.parametrize("kind", [list, np.array, lambda labels: np.array(labels, object)])
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mse"])
+def test_string_labels_are_refused_with_what_to_do(call, kind, loss):
+    labels = kind(["cat" if label == LABELS[0] else "dog" for label in LABELS])
+    arguments = (
+        [network_of(), loss, "adam", (X, labels)] if call is fit else [network_of(), loss, (X, labels)]
+    )
+    with pytest.raises(
+        DataError, match=r"strings such as 'cat'.*numpy\.unique\(y, return_inverse=True\).*MLPClassifier"
+    ):
+        call(*arguments)
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, "network"), (1, SGD(0.1)), (2, 0.1), (2, SGD)])
+def test_other_objects_and_classes_are_refused(place, value):
     arguments = [network_of(), softmax_cross_entropy, SGD(0.1)]
     arguments[place] = value
     with pytest.raises(ConfigurationError, match="must be an object such as"):
@@ -944,7 +1012,7 @@ def test_metrics_without_validation_are_those_of_the_training_rows():
     assert "val_loss" not in history.rows[-1]
 
 
-@pytest.mark.parametrize("schedule", [0.5, "cosine", Cosine, lambda step, total: 1.0, None])
+@pytest.mark.parametrize("schedule", [0.5, Cosine, lambda step, total: 1.0, None])
 def test_schedule_that_is_none_is_refused_before_anything_changes(schedule):
     with pytest.raises(
         ConfigurationError, match=r"schedule must be an object such as ffnn_gpu\.schedules\.Cosine"

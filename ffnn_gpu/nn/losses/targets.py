@@ -14,11 +14,9 @@ from ffnn_gpu.errors import DataError, ShapeError
 
 def class_indices(y: np.ndarray, C: int) -> np.ndarray:
     """y (B,) as int32 class indices in [0, C); integral floats are accepted. Raises DataError."""
+    _require_no_strings(y, f"class indices 0 to {C - 1}")
     if y.dtype.kind not in "iuf":
-        raise DataError(
-            f"y has dtype {y.dtype}; class indices are whole numbers from 0 to {C - 1}. "
-            "Map other labels with ffnn_gpu.data.standardizer.LabelMap"
-        )
+        raise DataError(f"y has dtype {y.dtype}; class indices are whole numbers from 0 to {C - 1}")
     if y.dtype.kind == "f":
         require_finite(np, y, "y")
         if (y != np.floor(y)).any():
@@ -63,7 +61,8 @@ def weights(w: Any, rows: int, dtype: Any) -> Any:
     if w.shape != (rows,):
         raise ShapeError(f"sample_weight has shape {w.shape}; there are {rows} rows, so it must be ({rows},)")
     if isinstance(w, np.ndarray):
-        w = _numbers(w)
+        if w.dtype.kind not in "iufb":
+            raise DataError(f"sample_weight has dtype {w.dtype}; weights are real numbers")
         require_finite(np, w, "sample_weight", dtype)
         if (w < 0).any():
             i = int(np.flatnonzero(w < 0)[0])
@@ -96,7 +95,18 @@ def in_set(*allowed: float) -> Callable[[np.ndarray], None]:
     return check
 
 
+def _require_no_strings(y: np.ndarray, wanted: str = "numbers") -> None:
+    first = y.flat[0] if y.size else None
+    if isinstance(first, (str, bytes)):
+        raise DataError(
+            f"y holds strings such as {str(first)!r}; fit and this loss take {wanted}. "
+            "Encode class labels first: classes, y = numpy.unique(y, return_inverse=True). "
+            "Strings as labels are what estimators such as MLPClassifier take"
+        )
+
+
 def _numbers(y: np.ndarray) -> np.ndarray:
+    _require_no_strings(y)
     if y.dtype.kind not in "iufb":
         raise DataError(f"y has dtype {y.dtype}; targets are real numbers")
     return y

@@ -8,7 +8,7 @@ import ffnn_gpu
 from ffnn_gpu.arrays.precision import eps, floating
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.nn.losses import standard as losses
-from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, SoftmaxCrossEntropy, huber, loss
+from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, SoftmaxCrossEntropy, get_loss, huber
 from ffnn_gpu.testing import assert_close, tolerance
 
 POINTWISE = [name for name in LOSSES if "cross_entropy" not in name or name.startswith("binary")]
@@ -335,7 +335,7 @@ BAD = [  # loss, y for z (3, 2), exception, message
     ("softmax_cross_entropy", [0, 0.5, 1], DataError, r"y\[1\] is 0.5; class indices are whole numbers"),
     ("softmax_cross_entropy", [0, np.nan, 1], DataError, "1 values that are not finite"),
     ("softmax_cross_entropy", [True, False, True], DataError, "dtype bool"),
-    ("softmax_cross_entropy", ["a", "b", "a"], DataError, "dtype <U1"),
+    ("softmax_cross_entropy", ["a", "b", "a"], DataError, "strings such as 'a'"),
     ("softmax_cross_entropy", [0j, 1, 1], DataError, "dtype complex128"),
     ("softmax_cross_entropy", [None, 1, 1], DataError, "dtype object"),
     ("softmax_cross_entropy", [0, 1], ShapeError, "z has 3 rows and y has 2"),
@@ -357,7 +357,7 @@ BAD = [  # loss, y for z (3, 2), exception, message
     ),
     ("mean_squared_error", [1.0, 2, 3], ShapeError, r"y has shape \(3,\); the network has 2 outputs"),
     ("mean_squared_error", [[1.0, 2]], ShapeError, "z has 3 rows and y has 1"),
-    ("mean_squared_error", [["a", "b"]] * 3, DataError, "dtype <U1"),
+    ("mean_squared_error", [["a", "b"]] * 3, DataError, "strings such as 'a'"),
     ("poisson", [[0, 1], [-1, 2], [0, 0]], DataError, "y holds -1"),
     ("binary_cross_entropy", [[0, 1], [2, 0], [0, 0]], DataError, "y ranges from 0.0 to 2.0"),
     ("binary_cross_entropy_with_logits", [[0, -0.5], [1, 0], [0, 0]], DataError, "y ranges from -0.5"),
@@ -409,8 +409,11 @@ SETTINGS = [
         lambda: SoftmaxCrossEntropy(class_weight=(float("inf"), 1)),
         r"class weights must be finite .* not \(inf, 1.0\)",
     ),
-    (lambda: loss("hinge", 0.5), "hinge has no constant alpha to set"),
-    (lambda: loss("mse2"), "no loss is called 'mse2'; there are mean_squared_error"),
+    (lambda: get_loss("hinge", 0.5), "hinge has no constant alpha to set"),
+    (
+        lambda: get_loss("mse2"),
+        "no loss is called 'mse2'; did you mean 'mse'\\? There are mean_squared_error",
+    ),
 ]
 
 
@@ -433,14 +436,14 @@ def test_class_weight_must_have_one_number_per_output(backend):
 
 
 def test_losses_are_values_found_by_name():
-    assert all(loss(name) is LOSSES[name] for name in LOSSES)
+    assert all(get_loss(name) is LOSSES[name] for name in LOSSES)
     assert (
         huber == LOSSES["huber"] != huber.with_alpha(2.0)
         and SoftmaxCrossEntropy() == losses.softmax_cross_entropy
     )
     assert isinstance(losses.hinge, PointwiseLoss) and "mean_squared_error" in repr(losses.mean_squared_error)
-    assert loss("huber", 1.0) is huber and loss("huber", 0.5) == huber.with_alpha(0.5)
-    assert loss("softmax_cross_entropy", 0.5) is losses.softmax_cross_entropy
+    assert get_loss("huber", 1.0) is huber and get_loss("huber", 0.5) == huber.with_alpha(0.5)
+    assert get_loss("softmax_cross_entropy", 0.5) is losses.softmax_cross_entropy
 
 
 def test_loss_class_of_ones_own_prints_its_name_and_no_address():

@@ -33,7 +33,18 @@ def test_distribution_may_miss_one_by_the_rounding_of_its_type_and_no_more(dtype
             r"y\[1\] is 2; the network has 2 outputs, so classes are 0 to 1",
         ),
         (lambda: class_indices(np.array([0, 1, -1, 2]), 2), r"y\[2\] is -1; the network has 2"),
-        (lambda: class_indices(np.array(["a"]), 4), "whole numbers from 0 to 3. Map other labels"),
+        (
+            lambda: class_indices(np.array(["a"]), 4),
+            "strings such as 'a'; fit and this loss take class indices 0 to 3",
+        ),
+        (
+            lambda: class_indices(np.array([True]), 4),
+            "dtype bool; class indices are whole numbers from 0 to 3",
+        ),
+        (
+            lambda: weights(np.array(["2"]), 1, "float64"),
+            "sample_weight has dtype <U1; weights are real numbers",
+        ),
         (
             lambda: distributions(np.array([[1, 0], [0.5, 0.5], [-1, 2], [-2, 3]]), 2, "float64"),
             "row 2 of y holds a negative",
