@@ -84,12 +84,12 @@ def report_error(error: Exception, ranks: Any) -> int:
     grace = 0.0
     if ranks.size > 1:
         grace = min(GRACE, PART_OF_LIMIT * faults.limit_of_environment())
-        alike = faults.raised_alike(ranks, error, grace)
+        alike = faults.ranks_with_same_error(ranks, error, grace)
     if ranks.size == 1 or alike[0] == ranks.rank:
         if os.environ.get("FFNN_GPU_DEBUG") and not isinstance(error, click.ClickException):
             traceback.print_exception(error)
         print_error_line(f"error: {one_line(error)}")
-    if ranks.size == 1 or ranks.raised(0, grace) is not None:
+    if ranks.size == 1 or ranks.gather_errors(0, grace) is not None:
         ranks.close()
     if isinstance(error, click.ClickException):
         return error.exit_code

@@ -15,7 +15,7 @@ from ffnn_gpu.cli.split import Split, require_known_labels, split_rows
 from ffnn_gpu.data.readers import Dataset, read
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.distributed import Communicator, Single
-from ffnn_gpu.distributed.rank_zero import from_first
+from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
@@ -72,7 +72,7 @@ def train(
         ConfigurationError, DataError: before anything is written. DivergedError: the loss is not finite.
     """
     began, ranks = time.perf_counter(), communicator or Single(config.device)
-    from_first(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
+    on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = _optimizer(config), _backend(ranks)
     data = read(config.data, config.target)
     if ranks.size > 1:
@@ -89,13 +89,13 @@ def train(
         announce(constant)
     if config.early_stopping and split.validation is None:
         announce("no validation part: early stopping watches the training loss")
-    folder = Path(from_first(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
+    folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
     history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
     backend.synchronize()  # rank 0's thread knows nothing of our streams
-    from_first(ranks, lambda: model.save(folder / run_folder.MODEL))
+    on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = _tested(model, split.test, ranks)
     report = result.build_report(config, model, split, test, history, time.perf_counter() - began, ranks.size)
-    from_first(ranks, lambda: result.write_report(folder, report, model, split.test, history, announce))
+    on_rank_zero(ranks, lambda: result.write_report(folder, report, model, split.test, history, announce))
     return Result(folder, model, history, report)
 
 

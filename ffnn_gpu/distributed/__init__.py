@@ -1,4 +1,4 @@
-"""Processes that talk, over MPI on CPUs and over NCCL on GPUs, and what happens when one of them fails.
+"""Communication between processes, over MPI on CPUs and over NCCL on GPUs, and handling of failed ranks.
 
     from ffnn_gpu.distributed import communicator
 
@@ -6,11 +6,11 @@
     net = Network(64, layers, backend=ranks.device)
     fit(net, loss, Adam(1e-3), (X, y), batch_size=1024, communicator=ranks)
 
-    communicator, mpi, nccl, choice    how ranks talk, and which way is chosen
+    communicator, mpi, nccl, choice    the calls, their two implementations, and which one is chosen
     faults, roll_call, agreement       what happens when a rank fails, hangs or differs from the others
-    rank_zero, shared_cores            what rank 0 does for all; how many cores each rank of a machine uses
+    rank_zero, shared_cores            work that rank 0 does for all; the cores of each rank of a machine
 
-What `fit` does with them is in `training/data_parallel/`.
+`training/data_parallel/` contains what `fit` does with several ranks.
 """
 
 from ffnn_gpu.distributed.choice import communicator, communicator_for, launched

@@ -1,12 +1,12 @@
-"""Whether all ranks are in the same training: checksums of what must be equal, compared by their smallest and largest.
+"""Check that all ranks run the same training: compare the minimum and maximum of checksums over the ranks.
 
-Why: ranks that differ by one bit of θ, one setting or one version go on without an error, to a network that is nobody's.
+Why: ranks that differ by one bit of θ, one setting or one version would continue without an error, to a
+meaningless network.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -17,20 +17,21 @@ from ffnn_gpu.errors import DivergedRanksError
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def checksum(item: Any) -> int:
-    """64 bits of an array's bytes, or of the text of anything else, in which a function's address is no difference."""
-    data = (
-        np.ascontiguousarray(item).data
-        if isinstance(item, np.ndarray)
-        else ADDRESS.sub("", repr(item)).encode()
-    )
+def checksum(item: object) -> int:
+    """Return a 64-bit checksum of an array's bytes, or of any other item's repr without memory addresses."""
+    if isinstance(item, np.ndarray):
+        data: bytes | memoryview = np.ascontiguousarray(item).data
+    else:
+        data = ADDRESS.sub("", repr(item)).encode()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True)
 
 
-def require_agreement(communicator: Communicator, items: Mapping[str, Any], hint: str = "") -> None:
+def require_agreement(communicator: Communicator, items: Mapping[str, object], hint: str = "") -> None:
     """Raise DivergedRanksError, on every rank, unless every item is the same on all of them.
 
-    items: by name; the same names in the same order on every rank. hint: how the sentence ends.
+    Args:
+        items: name → item; the same names in the same order on every rank.
+        hint: appended to the error message.
     """
     mine = np.array([checksum(item) for item in items.values()], np.int64)
     low, high = mine.copy(), mine.copy()
@@ -44,12 +45,13 @@ def require_agreement(communicator: Communicator, items: Mapping[str, Any], hint
     differing = [
         _difference(name, everyone[:, k].tolist()) for k, name in enumerate(items) if low[k] != high[k]
     ]
-    raise DivergedRanksError(f"the ranks are not in the same training: {'; '.join(differing)}{hint}")
+    raise DivergedRanksError(f"the ranks do not run the same training: {'; '.join(differing)}{hint}")
 
 
 def _difference(name: str, sums: list[int]) -> str:
-    """The item, and which ranks have another one than most; the lowest rank's counts where none has a majority."""
+    """Return which ranks differ from the most frequent checksum, in a tie from the lowest rank's."""
     usual = max(sums, key=sums.count)
     others = [rank for rank, value in enumerate(sums) if value != usual]
     alike = [rank for rank, value in enumerate(sums) if value == usual]
-    return f"{name}: {ranks_in_words(others)} {'differs' if len(others) == 1 else 'differ'} from {ranks_in_words(alike)}"
+    differ = "differs" if len(others) == 1 else "differ"
+    return f"{name}: {ranks_in_words(others)} {differ} from {ranks_in_words(alike)}"

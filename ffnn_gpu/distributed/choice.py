@@ -1,7 +1,7 @@
-"""Which communicator this process gets, and which device: by what started it and what is there.
+"""Choose the communicator and the device of this process from how it was started and what is installed.
 
-Why the environment is asked before MPI: importing mpi4py starts MPI, which on some clusters ends a process that no mpiexec
-started, and costs every other process a tenth of a second.
+Why the environment is read before MPI is imported: importing mpi4py starts MPI. On some clusters this ends a
+process that mpiexec did not start, and it costs any other process 0.1 s.
 """
 
 import logging
@@ -17,19 +17,19 @@ from ffnn_gpu.distributed import faults
 from ffnn_gpu.distributed.communicator import Communicator, Single
 from ffnn_gpu.distributed.mpi import MPI
 from ffnn_gpu.distributed.nccl import NCCL, load_nccl
-from ffnn_gpu.distributed.shared_cores import compute_with
+from ffnn_gpu.distributed.shared_cores import limit_threads
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 
 log = logging.getLogger("ffnn_gpu")
 DEVICES = ("auto", "numpy", "cupy")
 
-# Set by MPICH's and Intel's mpiexec and by srun --mpi=pmi2; by Open MPI's; by MVAPICH's; by srun for the tasks of a step.
-# SLURM_NTASKS is no sign: a batch script, which is one process, has it too.
+# Set by the mpiexec of MPICH and Intel MPI and by srun --mpi=pmi2; by Open MPI; by MVAPICH; by srun for a
+# step's tasks. SLURM_NTASKS is not used: a batch script, which is one process, has it too.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def launched() -> tuple[int, str]:
-    """How many processes were started together with this one, and which variable of the environment says so."""
+    """Return the number of processes started together with this one, and the variable that contains it."""
     for name in SIZES:
         if os.environ.get(name, "").isdecimal():
             return int(os.environ[name]), name
@@ -37,40 +37,44 @@ def launched() -> tuple[int, str]:
 
 
 def communicator(device: str = "auto", limit: float | None = None) -> Communicator:
-    """The communicator of this process, chosen by what is there, with the `device` its network should compute on.
+    """Return the communicator of this process; its `device` is the backend for the network of this rank.
 
-    One process: Single. Under mpiexec or srun: MPI; and NCCL where every rank has a GPU of its own. From then on an
-    exception that nobody catches ends every rank.
+    - One process: Single.
+    - Under mpiexec or srun: MPI.
+    - Under mpiexec or srun, if every rank has a GPU of its own and NCCL is installed: NCCL.
+
+    With several processes, an uncaught exception in one rank ends every rank from now on.
 
     Args:
-        device: "auto", which FFNN_GPU_BACKEND may say more of, "numpy" or "cupy". Ranks of one machine get its GPUs in turn.
-        limit: seconds to wait for other ranks in a call, besides what this rank took itself since its last; None for what
-            FFNN_GPU_PARALLEL_LIMIT says, else 20.
+        device: "numpy", "cupy", or "auto", which uses FFNN_GPU_BACKEND if set. Ranks of one machine get its
+            GPUs in turn.
+        limit: seconds to wait for other ranks in a call, in addition to the time this rank spent since its
+            last call; None for FFNN_GPU_PARALLEL_LIMIT, or 20 if that is not set.
 
     Raises:
-        ConfigurationError: several processes were started and MPI cannot be used, or sees one process.
-        BackendUnavailableError: "cupy" was asked for and a rank has no usable GPU.
+        ConfigurationError: several processes were started, and MPI cannot be used or sees only one.
+        BackendUnavailableError: device is "cupy" and a rank has no usable GPU.
     """
     if device not in DEVICES:
-        raise ConfigurationError(f"device of a communicator is 'auto', 'numpy' or 'cupy', not {device!r}")
+        raise ConfigurationError(f"device must be 'auto', 'numpy' or 'cupy', not {device!r}")
     size, variable = launched()
     if size == 1:
         return Single(device, "one process")
-    found: Communicator = _of_several(_meant(device), MPI("numpy", limit), size, variable)
+    found: Communicator = _connect(_requested(device), MPI("numpy", limit), size, variable)
     if found.rank == 0:
         log.info("%s", found.reason)
     return found
 
 
 def communicator_for(backend: str) -> Communicator:
-    """`communicator` for a backend by any name that `get_backend` takes; the number of a GPU counts in one process only."""
+    """Return `communicator` for a backend name as in `get_backend`; several ranks ignore a GPU number."""
     return Single(backend, "one process") if launched()[0] == 1 else communicator(_family(backend))
 
 
-def _meant(device: str) -> str:
-    """What "auto" means where FFNN_GPU_BACKEND says it, without the number of a GPU, because ranks have several."""
-    asked = _family(os.environ.get(ENVIRONMENT, ""))
-    return asked if device == "auto" and asked in DEVICES else device
+def _requested(device: str) -> str:
+    """Replace "auto" by FFNN_GPU_BACKEND if set, without a GPU number, because ranks use several GPUs."""
+    requested = _family(os.environ.get(ENVIRONMENT, ""))
+    return requested if device == "auto" and requested in DEVICES else device
 
 
 def _family(backend: str) -> str:
@@ -78,47 +82,52 @@ def _family(backend: str) -> str:
     return SYNONYMS.get(family, family)
 
 
-def _of_several(device: str, mpi: MPI, size: int, variable: str) -> Communicator:
+def _connect(device: str, mpi: MPI, size: int, variable: str) -> Communicator:
+    """Return MPI, or NCCL over it if every rank has its own GPU and NCCL is installed."""
     if mpi.size == 1:
         raise ConfigurationError(
-            f"{variable} says that {size} processes were started, but MPI sees one: mpi4py uses "
-            "another MPI than the one that started it, or srun lacks --mpi=pmix"
+            f"{variable} is {size}, but MPI sees one process: mpi4py uses another MPI than the launcher, or "
+            "srun lacks --mpi=pmix"
         )
-    faults.watch(mpi)
-    said = compute_with(mpi.cores)
-    if said and mpi.rank == 0:
-        log.info("%s", said)
+    faults.end_all_ranks_on_uncaught(mpi)
+    message = limit_threads(mpi.cores)
+    if message and mpi.rank == 0:
+        log.info("%s", message)
     index = None if device == "numpy" else _gpu(mpi.local_rank)
     without = np.zeros(mpi.size, np.int64)
     without[mpi.rank] = index is None
     mpi.all_reduce(without)
     if without.any():
         if device == "cupy":
-            raise BackendUnavailableError(_lacking(np.flatnonzero(without).tolist(), index is None))
+            raise BackendUnavailableError(_missing_gpu(np.flatnonzero(without).tolist(), index is None))
         return mpi
     assert index is not None
     mpi.device = f"cupy:{index}"
-    if not _all_different(mpi, _identity(index)) or not _nccl_works(mpi):
+    if not _all_different(mpi, _gpu_identity(index)) or not _nccl_works(mpi):
         return mpi
     return NCCL(mpi, index)
 
 
-def _lacking(ranks: list[int], here: bool) -> str:
-    """Which ranks have no GPU, and on those of them why; the same on all of these, which then say it once."""
-    found = f"not every rank has a GPU: {faults.ranks_in_words(ranks)} {'has' if len(ranks) == 1 else 'have'} none"
-    return f"{found}; {probe(0).reason}. Hint: {probe(0).hint}" if here else found
+def _missing_gpu(ranks: list[int], here: bool) -> str:
+    """Return the error message: the ranks without a GPU and, on these ranks, the reason.
+
+    Ranks without a GPU raise equal messages, so these are printed once.
+    """
+    have = "has" if len(ranks) == 1 else "have"
+    message = f"not every rank has a GPU: {faults.ranks_in_words(ranks)} {have} none"
+    return f"{message}; {probe(0).reason}. Hint: {probe(0).hint}" if here else message
 
 
 def _gpu(local_rank: int) -> int | None:
-    """The GPU that this rank computes on, None where there is none to use."""
+    """Return the number of this rank's GPU, or None if there is no usable one."""
     if not probe(0).usable:
         return None
     index = local_rank % int(load_cupy().cuda.runtime.getDeviceCount())
     return index if probe(index).usable else None
 
 
-def _identity(index: int) -> int:
-    """A number that no other GPU has, on this machine or another."""
+def _gpu_identity(index: int) -> int:
+    """Return a checksum that distinguishes this GPU from all others, on this machine and on others."""
     return zlib.crc32(f"{socket.gethostname()} {load_cupy().cuda.Device(index).pci_bus_id}".encode())
 
 
@@ -126,16 +135,16 @@ def _all_different(mpi: MPI, identity: int) -> bool:
     everyone = np.zeros(mpi.size, np.int64)
     everyone[mpi.rank] = identity
     mpi.all_reduce(everyone)
-    return len({*everyone.tolist()}) == mpi.size
+    return len({*everyone.tolist()}) == int(mpi.size)
 
 
 def _nccl_works(mpi: MPI) -> bool:
-    """Whether every rank can import NCCL; says on the log what to install where one cannot."""
+    """Return whether every rank can import NCCL; if one cannot, log what to install."""
     works = np.array([load_nccl().available], np.int64)
     mpi.all_reduce(works, "min")
     if not works[0]:
         log.warning(
-            "NCCL is not installed on every rank, so gradients go through the host: "
+            "NCCL is not installed on every rank, so gradients are copied through the host: "
             'pip install "ffnn_gpu[nccl-cuda12x]" or [nccl-cuda13x]'
         )
     return bool(works[0])

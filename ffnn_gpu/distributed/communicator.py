@@ -1,25 +1,26 @@
-"""What ranks say to each other: eight calls on flat vectors, and the one process that has nobody to talk to.
+"""The communicator: eight calls on vectors, and its implementation for a single process.
 
-A rank is one process of several that train one network together. Every rank makes the same calls in the same order, each
-with a vector as long as the others'. Vectors are contiguous, of one dimension, and lie on the host or on the rank's own GPU;
-every call works in place. Where a call needs pieces of a vector, piece r is `vector[bounds[r] : bounds[r + 1]]`: `cuts`
-makes the bounds.
+A rank is one of several processes that train one network together. Every rank makes the same calls in the
+same order, each with a vector of the same length. A vector is contiguous and one-dimensional; it lies on the
+host or on the rank's own GPU. Every call works in place. Where a call needs the pieces of a vector, piece r
+is `vector[bounds[r] : bounds[r + 1]]`, with bounds from `piece_bounds`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
-OPERATIONS = ("sum", "min", "max")
+Vector: TypeAlias = Any
+"""A contiguous array of one dimension: numpy.ndarray or cupy.ndarray."""
 
 
 class Communicator(Protocol):
-    """One rank's end of the line.
+    """One rank's connection to all ranks.
 
     Attributes:
         rank, size: this rank, 0 ≤ rank < size.
-        local_rank: the rank among those of the same machine.
+        local_rank: the rank among the ranks of the same machine.
         device: the backend of this rank, "numpy" or "cupy:N".
-        reason: in one line, why ranks talk to each other this way.
+        reason: one line that explains the choice of this communicator.
     """
 
     rank: int
@@ -28,29 +29,35 @@ class Communicator(Protocol):
     device: str
     reason: str
 
-    def all_reduce(self, vector: Any, op: str = "sum") -> None:
-        """vector ← Σ_r vector_r, or the smallest or largest of each element, the same bits on every rank."""
+    def all_reduce(self, vector: Vector, op: str = "sum") -> None:
+        """vector ← Σ_r vector_r, or the elementwise "min" or "max"; the same bits on every rank."""
 
-    def reduce_scatter(self, vector: Any, bounds: Sequence[int]) -> None:
-        """This rank's piece of vector ← that piece of Σ_r vector_r; the other pieces stay as they are."""
+    def reduce_scatter(self, vector: Vector, bounds: Sequence[int]) -> None:
+        """This rank's piece of vector ← the same piece of Σ_r vector_r; the other pieces do not change."""
 
-    def all_gather(self, vector: Any, bounds: Sequence[int]) -> None:
-        """Piece r of vector ← that of rank r, for every r."""
+    def all_gather(self, vector: Vector, bounds: Sequence[int]) -> None:
+        """Piece r of vector ← piece r of rank r's vector, for every r."""
 
-    def broadcast(self, vector: Any, root: int = 0) -> None:
+    def broadcast(self, vector: Vector, root: int = 0) -> None:
         """vector ← vector_root"""
 
     def barrier(self) -> None:
-        """Wait until every rank has come here."""
+        """Wait until every rank has made this call."""
 
     def wait(self) -> None:
-        """Wait until the device has done every call so far. A host has, when a call returns."""
+        """Wait until the device has finished all earlier calls.
+
+        On a host a call returns when it is finished.
+        """
 
     def abort(self, status: int = 1) -> None:
-        """End every rank now, this one included."""
+        """End every rank immediately, including this one."""
 
     def close(self) -> None:
-        """After the last call of every rank; the process may then end with any status."""
+        """End communication; call this after the last call of every rank.
+
+        Any exit status is allowed afterwards.
+        """
 
 
 class Single:
@@ -61,13 +68,13 @@ class Single:
     def __init__(self, device: str = "auto", reason: str = "one process") -> None:
         self.device, self.reason = device, reason
 
-    def all_reduce(self, vector: Any, op: str = "sum") -> None: ...
+    def all_reduce(self, vector: Vector, op: str = "sum") -> None: ...
 
-    def reduce_scatter(self, vector: Any, bounds: Sequence[int]) -> None: ...
+    def reduce_scatter(self, vector: Vector, bounds: Sequence[int]) -> None: ...
 
-    def all_gather(self, vector: Any, bounds: Sequence[int]) -> None: ...
+    def all_gather(self, vector: Vector, bounds: Sequence[int]) -> None: ...
 
-    def broadcast(self, vector: Any, root: int = 0) -> None: ...
+    def broadcast(self, vector: Vector, root: int = 0) -> None: ...
 
     def barrier(self) -> None: ...
 
@@ -79,10 +86,11 @@ class Single:
     def close(self) -> None: ...
 
 
-def cuts(length: int, size: int, unit: int = 1) -> list[int]:
-    """size + 1 bounds that cut `length` things into pieces whose lengths differ by one unit at most; the last may lack more.
+def piece_bounds(length: int, size: int, unit: int = 1) -> list[int]:
+    """Return size + 1 bounds that split `length` items into `size` pieces of nearly equal length.
 
-    Pieces begin at multiples of `unit`. Where there are fewer units than pieces, some are empty.
+    Pieces begin at multiples of `unit`. The last piece may be shorter. With fewer units than pieces, some are
+    empty.
     """
     units = -(-length // unit)
     return [min(r * units // size * unit, length) for r in range(size + 1)]

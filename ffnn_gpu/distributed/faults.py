@@ -1,11 +1,12 @@
-"""What becomes of all ranks when one of them fails.
+"""End all ranks when one of them fails.
 
-A rank that waits for another must not wait for ever, because the other may hang; and a rank that raises must take the others
-along, because they wait for it. So every call is begun without blocking and asked for its end under a time limit, and an
-exception that nobody caught ends all ranks. A rank that is killed needs nothing here: mpiexec and srun end the others.
+- A rank waits for another only for a limited time, because the other may hang. Each call is started without
+  blocking and polled for its end under a time limit.
+- A rank that raises ends the others, because they wait for it. An uncaught exception ends all ranks.
+- A rank that is killed needs nothing here: mpiexec and srun end the others.
 
-Why polling and not a blocking call: MPI has no time limits, and a blocking call keeps a core busy, which another rank may
-need where there are more ranks than cores.
+Why polling and not a blocking call: MPI has no time limits. A blocking call also keeps a core busy, which
+another rank may need if there are more ranks than cores.
 """
 
 import faulthandler
@@ -19,54 +20,63 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Protocol
 
 from ffnn_gpu.errors import ConfigurationError
 
 log = logging.getLogger("ffnn_gpu")
-LIMIT, USUAL = "FFNN_GPU_PARALLEL_LIMIT", 20.0  # seconds
-GRACE = 2.0  # seconds that a rank which raised waits to hear whether all did
-EAGER, NAP, STOOD_STILL = (
-    2000,
-    5e-5,
-    1.0,
-)  # polls before the first nap; seconds of a nap; a longer one was no nap
-STARTED = 19  # of the numbers behind the name in /proc/PID/stat: proc(5), field 22
+LIMIT, DEFAULT_LIMIT = "FFNN_GPU_PARALLEL_LIMIT", 20.0  # environment variable; seconds
+GRACE = 2.0  # seconds that a rank with an error waits to find out whether all ranks have one
+POLLS_WITHOUT_NAP, NAP = 2000, 5e-5  # polls; seconds
+SUSPENDED = 1.0  # seconds; if a nap lasts longer, this process was suspended
+START_TIME = 19  # index among the fields after the name in /proc/PID/stat: field 22 in proc(5)
 
 
-class Patience:
-    """How long this rank waits for the others in a call:
+class RanksWithErrors(Protocol):
+    """The part of a communicator that reports an error to the other ranks."""
 
-        seconds + what this rank took itself from the end of its last call, at first from the start of its process
+    rank: int
+    size: int
 
-    Ranks do the same between two calls, so one that was slow itself lets the others be slow.
+    def gather_errors(self, error: int, limit: float) -> list[int] | None: ...
+
+    def abort(self, status: int = 1) -> None: ...
+
+
+class CallLimit:
+    """The time limit of this rank's calls:
+
+        seconds + time this rank spent since the end of its last call, at first since the start of its process
+
+    All ranks do the same work between two calls, so a rank that was slow itself waits longer for the others.
 
     Args:
-        seconds: None for what FFNN_GPU_PARALLEL_LIMIT says, else 20.
+        seconds: None for FFNN_GPU_PARALLEL_LIMIT, or 20 if that is not set.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
         self.seconds = limit_of_environment() if seconds is None else seconds
         if not 0 < self.seconds < float("inf"):
-            raise ConfigurationError(
-                f"the limit of ranks must be a positive number of seconds, not {seconds!r}"
-            )
-        self._since = time.monotonic() - _age()
+            raise ConfigurationError(f"limit must be a positive number of seconds, not {seconds!r}")
+        self._since = time.monotonic() - _process_age()
 
-    def limit(self) -> float:
-        """Of the call that begins now."""
+    def now(self) -> float:
+        """Return the limit of a call that begins now, in seconds."""
         return self.seconds + time.monotonic() - self._since
 
-    def met(self) -> None:
-        """A call has ended, as it should."""
+    def call_ended(self) -> None:
+        """Record that a call ended successfully."""
         self._since = time.monotonic()
 
 
 def limit_of_environment() -> float:
-    """Seconds, FFNN_GPU_PARALLEL_LIMIT's if it says any. Raises ConfigurationError for what is not a positive number."""
+    """Return FFNN_GPU_PARALLEL_LIMIT in seconds, 20 if unset.
+
+    Raises ConfigurationError unless it is positive.
+    """
     text = os.environ.get(LIMIT, "").strip()
     try:
-        seconds = float(text) if text else USUAL
+        seconds = float(text) if text else DEFAULT_LIMIT
     except ValueError:
         seconds = float("nan")
     if not 0 < seconds < float("inf"):
@@ -74,28 +84,29 @@ def limit_of_environment() -> float:
     return seconds
 
 
-def _age() -> float:
-    """Seconds since this process began; where no /proc tells, those for which it has computed."""
+def _process_age() -> float:
+    """Return the seconds since this process started; without /proc, the CPU time it has used."""
     try:
         after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(after_name[STARTED]) / os.sysconf("SC_CLK_TCK")
+        started = int(after_name[START_TIME]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, IndexError, ValueError):
         return time.process_time()
 
 
-def completes(done: Callable[[], Any], limit: float) -> bool:
-    """Whether done() became true within `limit` seconds. Time in which this process itself stood still does not count."""
+def completes(done: Callable[[], object], limit: float) -> bool:
+    """Return whether done() becomes true within `limit` seconds, not counting time while suspended."""
     begun = latest = time.monotonic()
     polls = 0
     while not done():
         polls += 1
-        if polls < EAGER:
+        if polls < POLLS_WITHOUT_NAP:
             _yield()
             latest = time.monotonic()
             continue
         time.sleep(NAP)
         now = time.monotonic()
-        if now - latest > STOOD_STILL:
+        if now - latest > SUSPENDED:
             begun += now - latest
         if now - begun > limit:
             return bool(done())
@@ -105,9 +116,12 @@ def completes(done: Callable[[], Any], limit: float) -> bool:
 
 @contextmanager
 def ends_within(limit: float) -> Iterator[None]:
-    """End this process, with its traceback, if what is done here takes longer, as starting MPI does without the other ranks.
+    """End this process with a traceback if the block takes more than `limit` seconds.
 
-    Why faulthandler, which says nothing but where: its clock is a thread of C, and MPI holds the interpreter as it starts.
+    Starting MPI, for example, waits for the other ranks without a time limit.
+
+    Why faulthandler, which prints the traceback only: its timer is a C thread, and MPI holds the interpreter
+    lock while it starts.
     """
     if sys.__stderr__ is None:
         yield
@@ -126,37 +140,42 @@ def _yield() -> None:
         time.sleep(0)
 
 
-def say(line: str) -> None:
-    """One line on standard error, at once: what comes next may end the process. In one write: other ranks may speak too."""
+def print_line(line: str) -> None:
+    """Print one line to standard error at once, because the process may end next.
+
+    It is written in one call, because other ranks may print at the same time.
+    """
     log.info("%s", line)
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
-def end_all(communicator: Any, error: BaseException) -> None:
+def end_all(communicator: RanksWithErrors, error: BaseException) -> None:
     """End every rank because this one raised.
 
-    Where every rank raises, as all do for a wrong argument, each different error is printed by the first rank that has it,
-    and this returns, so that each process ends by itself. Otherwise this rank prints its traceback and aborts all.
+    If every rank raises, as for a wrong argument, each different error is printed by the first rank that has
+    it. This function then returns, and each process ends by itself. Otherwise this rank prints its traceback
+    and aborts all ranks.
     """
-    alike = raised_alike(communicator, error, GRACE)
+    alike = ranks_with_same_error(communicator, error, GRACE)
     if alike[:1] == [communicator.rank]:
-        say(f"{_traceback(error)}\nraised by {ranks_in_words(alike)} of {communicator.size}")
-    # Why: `python -m mpi4py` ends all ranks with the first that ends, which must not be before it is said.
+        print_line(f"{_traceback(error)}\nraised by {ranks_in_words(alike)} of {communicator.size}")
+    # Why: `python -m mpi4py` ends all ranks as soon as one ends, so the error must be printed before.
     if alike:
-        communicator.raised(0, GRACE)
+        communicator.gather_errors(0, GRACE)
 
 
-def raised_alike(communicator: Any, error: BaseException, grace: float) -> list[int]:
-    """The ranks that raised this error, where every rank raises one within `grace` seconds; the first of them should say it.
+def ranks_with_same_error(communicator: RanksWithErrors, error: BaseException, grace: float) -> list[int]:
+    """Return the ranks that raised this error, if every rank raises one within `grace` seconds.
 
-    Otherwise ends every rank: prints this one's traceback and aborts.
+    Otherwise print this rank's traceback and abort every rank. The first of the returned ranks should print
+    the error.
     """
-    everyone = communicator.raised(zlib.crc32(f"{type(error).__name__}: {error}".encode()), grace)
+    checksum = zlib.crc32(f"{type(error).__name__}: {error}".encode())
+    everyone = communicator.gather_errors(checksum, grace)
     if everyone is None:
-        say(
-            f"{_traceback(error)}\nrank {communicator.rank} of {communicator.size} raised this; every rank ends"
-        )
+        rank, size = communicator.rank, communicator.size
+        print_line(f"{_traceback(error)}\nrank {rank} of {size} raised this; every rank ends")
         communicator.abort(1)
         return []
     return [rank for rank, error_there in enumerate(everyone) if error_there == everyone[communicator.rank]]
@@ -166,14 +185,14 @@ def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def watch(communicator: Any) -> None:
-    """From now on an exception that nobody catches ends every rank."""
+def end_all_ranks_on_uncaught(communicator: RanksWithErrors) -> None:
+    """Install an exception hook: from now on an uncaught exception in this process ends every rank."""
     previous = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         try:
             end_all(communicator, error)
-        except Exception:  # whatever it is, the traceback has to come out, and the others have to end
+        except Exception:  # the traceback must be printed and the other ranks must end in any case
             previous(kind, error, trace)
             communicator.abort(1)
 
@@ -181,7 +200,7 @@ def watch(communicator: Any) -> None:
 
 
 def ranks_in_words(ranks: list[int]) -> str:
-    """rank 3; ranks 0, 2 and 5"""
+    """Return, for example, "rank 3" or "ranks 0, 2 and 5"."""
     if len(ranks) == 1:
         return f"rank {ranks[0]}"
     return f"ranks {', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"

@@ -1,7 +1,7 @@
-"""Ranks with a GPU each: vectors of the device through NCCL, everything of the host through MPI.
+"""Ranks with one GPU each: vectors on the device are sent by NCCL, vectors on the host by MPI.
 
-NCCL's calls are kernels on the current stream, so that a CUDA graph can hold them and nothing waits for the host. The calls
-of a rank whose partner is gone never end; `wait` finds that out.
+NCCL's calls are kernels on the current stream, so a CUDA graph can contain them and the host does not wait.
+If another rank is gone, a call never ends; `wait` detects this.
 """
 
 import warnings
@@ -13,6 +13,7 @@ import numpy as np
 
 from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
 from ffnn_gpu.distributed import faults
+from ffnn_gpu.distributed.communicator import Vector
 from ffnn_gpu.distributed.mpi import MPI
 
 TYPES = {
@@ -24,19 +25,19 @@ UNIQUE_ID_BYTES = 128
 
 
 def load_nccl() -> Any:
-    """Return the module cupy.cuda.nccl, which `import cupy` leaves out; without libnccl its `available` is False."""
+    """Return the module cupy.cuda.nccl, which `import cupy` omits; `available` is False without libnccl."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # CuPy warns that libnccl is missing; the caller says what to install
+        warnings.simplefilter("ignore")  # CuPy warns if libnccl is missing; the caller logs what to install
         from cupy.cuda import nccl
     return nccl
 
 
 class NCCL:
-    """As many ranks as GPUs.
+    """The communicator of ranks with one GPU each.
 
     Args:
-        host: the same ranks for everything that lies on the host.
-        index: of this rank's GPU, which no other rank has.
+        host: communicator of the same ranks for host vectors.
+        index: number of this rank's GPU; no other rank uses this GPU.
 
     Reference: NVIDIA, NCCL User Guide, "Creating a communicator"; cupy.cuda.nccl.
     """
@@ -50,21 +51,20 @@ class NCCL:
             identity[:] = np.frombuffer(self._nccl.get_unique_id(), np.uint8)
         host.broadcast(identity)
         self._gpu = self._cupy.cuda.Device(index)
-        with self._gpu, faults.ends_within(host.patience.limit()):
+        with self._gpu, faults.ends_within(host.call_limit.now()):
             self._comm = self._nccl.NcclCommunicator(self.size, identity.tobytes(), self.rank)
         self.reason = f"NCCL {self._nccl.get_version()} between {self.size} GPUs, {host.reason} for the host"
 
-    def all_reduce(self, vector: Any, op: str = "sum") -> None:
+    def all_reduce(self, vector: Vector, op: str = "sum") -> None:
         if isinstance(vector, np.ndarray):
             return self.host.all_reduce(vector, op)
         here = vector.data.ptr
         with vector.device:
-            self._comm.allReduce(
-                here, here, vector.size, self._type(vector), self._operation(op), self._stream()
-            )
+            kind, operation = self._type(vector), self._operation(op)
+            self._comm.allReduce(here, here, vector.size, kind, operation, self._stream())
         return None
 
-    def reduce_scatter(self, vector: Any, bounds: Sequence[int]) -> None:
+    def reduce_scatter(self, vector: Vector, bounds: Sequence[int]) -> None:
         if isinstance(vector, np.ndarray):
             return self.host.reduce_scatter(vector, bounds)
         kind, add = self._type(vector), self._operation("sum")
@@ -73,13 +73,13 @@ class NCCL:
             if _even(pieces):
                 self._comm.reduceScatter(vector.data.ptr, *pieces[self.rank], kind, add, stream)
                 return None
-            self._nccl.groupStart()  # one launch for all of them
+            self._nccl.groupStart()  # one launch for all pieces
             for owner, (place, length) in enumerate(pieces):
                 self._comm.reduce(place, place, length, kind, add, owner, stream)
             self._nccl.groupEnd()
         return None
 
-    def all_gather(self, vector: Any, bounds: Sequence[int]) -> None:
+    def all_gather(self, vector: Vector, bounds: Sequence[int]) -> None:
         if isinstance(vector, np.ndarray):
             return self.host.all_gather(vector, bounds)
         kind = self._type(vector)
@@ -95,7 +95,7 @@ class NCCL:
             self._nccl.groupEnd()
         return None
 
-    def broadcast(self, vector: Any, root: int = 0) -> None:
+    def broadcast(self, vector: Vector, root: int = 0) -> None:
         if isinstance(vector, np.ndarray):
             return self.host.broadcast(vector, root)
         here = vector.data.ptr
@@ -108,13 +108,12 @@ class NCCL:
         self.host.barrier()
 
     def wait(self) -> None:
-        """Wait for this rank's GPU, no longer than for another rank."""
+        """Wait for this rank's GPU, at most for the time limit of a call."""
         with self._gpu:
             event = self._cupy.cuda.Event(disable_timing=True)
             event.record()
-            self.host.until(
-                lambda: event.done, f"the work of {self.device}, most likely a call to NCCL that not all made"
-            )
+            work = f"the work of {self.device}, probably an NCCL call that not every rank made"
+            self.host.wait_until(lambda: event.done, work)
 
     def abort(self, status: int = 1) -> None:
         self.host.abort(status)
@@ -122,26 +121,25 @@ class NCCL:
     def close(self) -> None:
         self.host.close()
 
-    def raised(self, error: int, limit: float) -> list[int] | None:
-        """As MPI's."""
-        return self.host.raised(error, limit)
+    def gather_errors(self, error: int, limit: float) -> list[int] | None:
+        return self.host.gather_errors(error, limit)
 
     def _stream(self) -> int:
-        return self._cupy.cuda.get_current_stream().ptr
+        return int(self._cupy.cuda.get_current_stream().ptr)
 
-    def _type(self, vector: Any) -> int:
-        return getattr(self._nccl, TYPES[vector.dtype.name])
+    def _type(self, vector: Vector) -> int:
+        return int(getattr(self._nccl, TYPES[vector.dtype.name]))
 
     def _operation(self, op: str) -> int:
-        return getattr(self._nccl, OPERATIONS[op])
+        return int(getattr(self._nccl, OPERATIONS[op]))
 
 
-def _pieces(vector: Any, bounds: Sequence[int]) -> list[tuple[int, int]]:
-    """(address, length) of each rank's piece."""
+def _pieces(vector: Vector, bounds: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (address, length) of each rank's piece."""
     start, step = vector.data.ptr, vector.dtype.itemsize
     return [(start + step * first, last - first) for first, last in pairwise(bounds)]
 
 
 def _even(pieces: list[tuple[int, int]]) -> bool:
-    """Whether all are as long, as the two calls for whole vectors ask."""
+    """Return whether all pieces have the same length, as reduceScatter and allGather require."""
     return len({length for _, length in pieces}) == 1

@@ -1,14 +1,14 @@
-"""What rank 0 does for all: claiming a folder, writing into it. The others hear how it goes.
+"""Run work on rank 0 for all ranks, such as writing into a folder, and report the outcome to all.
 
-Why a thread: the others hear every second that rank 0 still works, so that a large checkpoint on a slow disk is not taken
-for a rank that hangs, and a rank 0 that is stopped meanwhile is.
+Why a thread: rank 0 sends a message every second while it works. So the others do not take a large checkpoint
+on a slow disk for a rank that hangs, and they notice when rank 0 really stops.
 """
 
 import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,84 +17,85 @@ from ffnn_gpu.distributed.communicator import Communicator
 
 BUSY, DONE = range(2)
 BEAT = 1.0  # seconds
-Said = tuple[str, Any]
+Outcome: TypeAlias = tuple[str, Any]
 
 
-def from_first(communicator: Communicator, work: Callable[[], Any], limit: float = 600.0) -> Any:
-    """What work() returns on rank 0, a text or None, on every rank. It begins when all are here.
+def on_rank_zero(communicator: Communicator, work: Callable[[], Any], limit: float = 600.0) -> Any:
+    """Run work() on rank 0 once all ranks have arrived, and return its result (str or None) on every rank.
 
     Raises:
-        FfnnGpuError, OSError: the one that work() raised, the same on every rank. CheckpointError: it took more than `limit`
-            seconds. Any other exception is rank 0's alone, and FfnnGpuError on the others.
+        FfnnGpuError, OSError: work() raised it; it is the same on every rank.
+        CheckpointError: work() took more than `limit` seconds.
+
+    Any other exception is raised on rank 0, and FfnnGpuError on the others.
     """
     if communicator.size == 1:
         return work()
     communicator.barrier()
-    task = Task(work, limit) if communicator.rank == 0 else None
+    running = Work(work, limit) if communicator.rank == 0 else None
     state = np.array([BUSY], np.int64)
     while state[0] == BUSY:
-        if task is not None:
-            state[0] = task.state()
+        if running is not None:
+            state[0] = running.state()
         communicator.broadcast(state)
-    kind, said = json.loads(
-        _broadcast(communicator, "" if task is None else json.dumps(task.said(), default=str))
-    )
-    if task is not None and task.error is not None:
-        raise task.error
+    text = "" if running is None else json.dumps(running.outcome(), default=str)
+    kind, content = json.loads(_broadcast(communicator, text))
+    if running is not None and running.error is not None:
+        raise running.error
     if kind:
-        raise _error(kind, said)
-    return said
+        raise _error(kind, content)
+    return content
 
 
-class Task:
-    """work() in a thread of its own, and how it went."""
+class Work:
+    """work() running in its own thread, and its outcome."""
 
     def __init__(self, work: Callable[[], Any], limit: float) -> None:
         self._work, self._limit, self._began = work, limit, time.monotonic()
-        self._found: Any = None
+        self._result: Any = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ffnn_gpu rank 0 for all", daemon=True)
         self._thread.start()
 
     def state(self) -> int:
-        """BUSY after a second of waiting, DONE before."""
+        """Wait up to one second; return DONE if the work has ended or its limit is over, else BUSY."""
         self._thread.join(BEAT)
         if not self._thread.is_alive():
             return DONE
         if time.monotonic() - self._began < self._limit:
             return BUSY
         self.error = errors.CheckpointError(
-            f"rank 0 was not done writing after {self._limit:g} s; checkpoint_limit of DataParallel allows a checkpoint more"
+            f"rank 0 was not done writing after {self._limit:g} s; raise checkpoint_limit of DataParallel"
         )
         return DONE
 
-    def said(self) -> Said:
-        """What the others are told: ("", what work returned), or an error's kind and what it is made of."""
+    def outcome(self) -> Outcome:
+        """Return ("", result of work), or (name, arguments) of an exception to raise on the other ranks."""
         error = self.error
         if error is None:
-            return "", self._found
+            return "", self._result
         if isinstance(error, OSError):
             names = (None if name is None else str(name) for name in (error.filename, None, error.filename2))
             return "OSError", [str(error)] if error.errno is None else [error.errno, error.strerror, *names]
         if isinstance(error, errors.FfnnGpuError):
             return type(error).__name__, [str(error)]
-        return "FfnnGpuError", ["rank 0 failed in what it does for all; its own error says why"]
+        return "FfnnGpuError", ["rank 0 failed in work for all ranks; its own error gives the reason"]
 
     def _run(self) -> None:
         try:
-            self._found = self._work()
-        except BaseException as error:  # raised again by the thread that trains
-            self.error = self.error or error  # the others may know of a first one
+            self._result = self._work()
+        except BaseException as error:  # raised again by the main thread
+            self.error = self.error or error  # the others may already have received the first one
 
 
-def _error(kind: str, made_of: list[Any]) -> Exception:
-    if kind == "OSError":
-        return OSError(*made_of)
-    return getattr(errors, kind, errors.FfnnGpuError)(*made_of)
+def _error(kind: str, arguments: list[Any]) -> Exception:
+    error = OSError if kind == "OSError" else getattr(errors, kind, errors.FfnnGpuError)
+    raised: Exception = error(*arguments)
+    return raised
 
 
 def _broadcast(communicator: Communicator, text: str) -> str:
-    """Rank 0's text, on every rank."""
+    """Return rank 0's text on every rank."""
     message = np.frombuffer(text.encode(), np.uint8).copy()
     length = np.array([len(message)], np.int64)
     communicator.broadcast(length)

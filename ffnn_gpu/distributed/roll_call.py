@@ -1,8 +1,9 @@
-"""Who waits in a call, so that a rank that gives up can name those that do not.
+"""Find the ranks that do not wait in a call, so that a rank that gives up can name them.
 
-A rank that has waited for half of its time says so to all others, in messages of one number that nobody waits for. Whoever
-sent none when the time is over hangs, or is much slower. Those that wait for the same rank need not wait in the same call:
-whom a broadcast serves first, say, goes on to the next.
+A rank that has waited for half of its time limit sends the number of its call to all others, without
+blocking. A rank that has sent no number when the limit is over hangs, or is much slower. Ranks that wait for
+the same rank may wait in slightly different calls: a broadcast, for example, lets the ranks it serves first
+go on to the next call.
 """
 
 import math
@@ -10,40 +11,40 @@ from typing import Any
 
 import numpy as np
 
-APART = 64  # calls; what a rank said longer ago was of another wait
+MAX_DISTANCE = 64  # calls; an older message belongs to an earlier wait
 
 
 class RollCall:
-    """This rank's part.
+    """This rank's messages to and from the others.
 
     Args:
-        comm: a communicator of MPI on which no other messages are sent.
+        comm: an MPI communicator without other messages.
     """
 
     def __init__(self, comm: Any) -> None:
         self._comm = comm
         self._others = [rank for rank in range(comm.Get_size()) if rank != comm.Get_rank()]
-        self._sent: list[Any] = []  # keeps what MPI may not have read yet
-        self._latest = dict.fromkeys(self._others, -math.inf)  # the call in which each said last it waits
+        self._sent: list[Any] = []  # messages that MPI may not have read yet
+        self._latest = dict.fromkeys(self._others, -math.inf)  # rank → the last call it reported
 
-    def here(self, call: int) -> None:
-        """Say that this rank waits in its call of this number."""
-        self._hear()  # a long training has many late calls
+    def report(self, call: int) -> None:
+        """Tell all other ranks that this rank waits in its call of this number."""
+        self._receive()  # a long training run may have many late calls
         self._sent = [message for message in self._sent if not message[1].Test()]
         number = np.array([call], np.int64)
         self._sent += [(number, self._comm.Isend(number, rank)) for rank in self._others]
 
     def absent(self, call: int) -> list[int]:
-        """The ranks that have not said so, of this call or one near it."""
-        self._hear()
-        return [rank for rank, latest in self._latest.items() if latest < call - APART]
+        """Return the ranks that have not reported this call or one near it."""
+        self._receive()
+        return [rank for rank, latest in self._latest.items() if latest < call - MAX_DISTANCE]
 
     def close(self) -> None:
-        """Take the messages of calls that ended well after all: MPI wants none left."""
-        self._hear()
+        """Receive the messages of calls that ended late but well; MPI requires that none is left."""
+        self._receive()
 
-    def _hear(self) -> None:
-        """Take what the others have said by now."""
+    def _receive(self) -> None:
+        """Receive all messages that have arrived."""
         number = np.zeros(1, np.int64)
         for rank in self._others:
             while self._comm.Iprobe(rank):

@@ -82,7 +82,7 @@ def fit(
 
     Raises:
         ShapeError, DataError, ConfigurationError: before anything is changed. DivergedError: the loss is not finite.
-        DivergedRanksError: the ranks are not in the same training.
+        DivergedRanksError: the ranks do not run the same training.
     """
     if not isinstance(network, Network):
         raise ConfigurationError(

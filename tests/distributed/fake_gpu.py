@@ -1,4 +1,4 @@
-"""Just enough of CuPy, NCCL and mpi4py to see what calls they get, without a GPU and without MPI."""
+"""Fakes of CuPy, NCCL and mpi4py that log their calls, without a GPU and without MPI."""
 
 # ruff: noqa: N802 -- the names are those of mpi4py
 
@@ -9,16 +9,12 @@ import numpy as np
 
 
 class Vector:
-    """A device vector; its numbers lie at `host`, its address is made up."""
+    """A device vector with its numbers in `host` and an invented address."""
 
     def __init__(self, cupy, values, dtype="float32", address=4096):
         self.host = np.array(values, dtype)
-        self.cupy, self.dtype, self.size, self.nbytes = (
-            cupy,
-            self.host.dtype,
-            self.host.size,
-            self.host.nbytes,
-        )
+        self.cupy, self.dtype = cupy, self.host.dtype
+        self.size, self.nbytes = self.host.size, self.host.nbytes
         self.data, self.device = SimpleNamespace(ptr=address), cupy.cuda.Device(0)
 
     def get(self, out):
@@ -31,7 +27,7 @@ class Vector:
 
 
 class FakeCupy:
-    """`cupy`; everything that is done goes to `log`."""
+    """The module cupy; every call is appended to `log`."""
 
     def __init__(self, finished=True):
         self.log = log = []
@@ -92,7 +88,7 @@ class FakeCupy:
 
 
 class Done:
-    """A request that is finished when it was tested `polls` times."""
+    """A request that is finished after `polls` tests."""
 
     def __init__(self, polls=2):
         self.polls = polls
@@ -103,7 +99,7 @@ class Done:
 
 
 class FakeComm:
-    """An MPI communicator of `size` equal ranks: every one has what this one has."""
+    """An MPI communicator of `size` ranks with equal data."""
 
     def __init__(self, rank=0, size=2, kinds=None, polls=2, waiting=()):
         self.waiting, self.sent = dict(waiting), []  # rank → its call; (to, call)
@@ -168,7 +164,7 @@ class FakeComm:
 
 
 def fake_mpi(comm):
-    """`mpi4py.MPI`."""
+    """Return a fake of the module mpi4py.MPI."""
     return SimpleNamespace(
         COMM_WORLD=comm,
         Finalize=lambda: None,
@@ -184,7 +180,7 @@ def fake_mpi(comm):
 
 @contextmanager
 def installed(monkeypatch, comm=None, cupy=None):
-    """The parallel package with these in the place of MPI and CuPy."""
+    """Replace MPI and CuPy in ffnn_gpu.distributed by these fakes."""
     from ffnn_gpu.distributed import choice, mpi, nccl
 
     with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Ranks that are not in the same training say so, on every rank."""
+"""Ranks that do not run the same training raise the same error on every rank."""
 
 import threading
 
@@ -42,7 +42,7 @@ def test_rank_that_differs_is_named_on_every_rank(what, settings):
     on_ranks(3, work)
 
 
-def test_rank_of_another_version_is_named_though_it_compares_other_things(monkeypatch):
+def test_rank_of_another_version_is_named_even_if_it_compares_other_items(monkeypatch):
     versions = threading.local()
     monkeypatch.setattr(team, "__version__", type("Version", (), {"__repr__": lambda self: versions.mine})())
     real = training.settings
@@ -60,7 +60,7 @@ def test_rank_of_another_version_is_named_though_it_compares_other_things(monkey
     on_ranks(2, work)
 
 
-def test_address_of_a_function_is_no_difference():
+def test_checksum_ignores_the_address_of_a_function():
     def made(k):
         return lambda x: k * x
 
@@ -70,7 +70,7 @@ def test_address_of_a_function_is_no_difference():
     )
 
 
-def test_ranks_that_drift_apart_are_noticed_within_check_every_steps():
+def test_ranks_that_diverge_are_detected_within_check_every_steps():
     class Drift(Callback):
         def after_step(self, run):
             if run.steps_done == 4 and run.team.rank == 0:
@@ -87,7 +87,7 @@ def test_ranks_that_drift_apart_are_noticed_within_check_every_steps():
     assert on_ranks(2, work)[0] == [[1, 2, 3, 4]] * 2  # raised within the fifth
 
 
-def test_every_item_that_differs_is_named_with_the_ranks_that_are_not_like_most():
+def test_error_names_every_differing_item_and_the_ranks_in_the_minority():
     def work(ranks):
         items = {"version": "0.1.0" if ranks.rank < 2 else "0.2.0", "rows": 53, "dtype": ranks.rank}
         with pytest.raises(DivergedRanksError) as caught:
@@ -95,4 +95,4 @@ def test_every_item_that_differs_is_named_with_the_ranks_that_are_not_like_most(
         return str(caught.value)
 
     sentence = "version: rank 2 differs from ranks 0 and 1; dtype: ranks 1 and 2 differ from rank 0"
-    assert on_ranks(3, work)[0] == [f"the ranks are not in the same training: {sentence}"] * 3
+    assert on_ranks(3, work)[0] == [f"the ranks do not run the same training: {sentence}"] * 3

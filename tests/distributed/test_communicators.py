@@ -1,4 +1,4 @@
-"""How ranks talk, without MPI and without a GPU: what is chosen, what is called, how long is waited."""
+"""Communicators without MPI and without a GPU: choice, calls and time limits."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.distributed import MPI, NCCL, Communicator, Single, choice, communicator, faults, launched
-from ffnn_gpu.distributed.communicator import cuts
+from ffnn_gpu.distributed.communicator import piece_bounds
 from ffnn_gpu.distributed.roll_call import RollCall
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 from tests.distributed.fake_gpu import FakeComm, FakeCupy, Vector, installed
@@ -23,20 +23,19 @@ METHODS = [name for name in vars(Communicator) if not name.startswith("_")]
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
-    """Nothing in the environment that says this process is one of several, and the hook for exceptions as it was."""
+    """Remove the environment variables of launchers, and restore the exception hook afterwards."""
     for name in (*choice.SIZES, faults.LIMIT, "FFNN_GPU_BACKEND"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(
-        faults, "EAGER", 20
-    )  # where other processes compute, each poll without a nap waits for them
+    # While other processes compute, each poll without a nap waits for them.
+    monkeypatch.setattr(faults, "POLLS_WITHOUT_NAP", 20)
 
 
-def test_cuts_cover_everything_once_with_pieces_that_differ_by_one_unit():
+def test_pieces_cover_everything_once_and_differ_by_one_unit():
     for length in range(40):
         for size in range(1, 7):
             for unit in (1, 4):
-                bounds = cuts(length, size, unit)
+                bounds = piece_bounds(length, size, unit)
                 lengths = np.diff(bounds)
                 assert len(bounds) == size + 1 and bounds[0] == 0 and bounds[-1] == length
                 assert (lengths >= 0).all() and all(bound % unit == 0 or bound == length for bound in bounds)
@@ -49,7 +48,7 @@ def test_every_communicator_has_every_call(kind):
     assert [name for name in METHODS if not callable(getattr(kind, name, None))] == []
 
 
-def test_one_process_has_sums_of_one_term():
+def test_single_process_leaves_vectors_unchanged():
     single, vector = Single(), np.arange(4.0)
     for op in ("sum", "min", "max"):
         single.all_reduce(vector, op)
@@ -60,7 +59,7 @@ def test_one_process_has_sums_of_one_term():
         single.abort(3)
 
 
-# ---------------------------------------------------------------------- which one
+# ---------------------------------------------------------------------- choice
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_one_process_has_sums_of_one_term():
     ],
     ids=["plain", "mpich", "openmpi", "srun", "sbatch"],
 )
-def test_launcher_is_seen_in_the_environment(monkeypatch, environment, found):
+def test_launcher_is_recognized_by_its_environment_variable(monkeypatch, environment, found):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert launched() == found
@@ -92,29 +91,29 @@ def test_plain_process_does_not_start_mpi():
     assert shown.split() == ["Single", "one", "process", "False"]
 
 
-def test_launched_process_without_mpi4py_is_told_what_to_install(monkeypatch):
+def test_error_without_mpi4py_contains_what_to_install(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ConfigurationError, match=r"one of several.*ffnn_gpu\[mpi\]"):
         communicator()
 
 
-def test_mpi_that_sees_one_process_of_several_is_refused(monkeypatch):
+def test_mpi_that_sees_one_process_of_several_raises(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    refused = pytest.raises(ConfigurationError, match="4 processes were started, but MPI sees one")
+    refused = pytest.raises(ConfigurationError, match="SLURM_STEP_NUM_TASKS is 4, but MPI sees one process")
     with installed(monkeypatch, FakeComm(size=1)), refused:
         communicator("numpy")
 
 
-def test_unknown_device_is_refused():
+def test_unknown_device_raises():
     with pytest.raises(ConfigurationError, match="'auto', 'numpy' or 'cupy', not 'tpu'"):
         communicator("tpu")
 
 
-def test_environment_says_what_auto_means(monkeypatch):
+def test_environment_variable_replaces_auto(monkeypatch):
     for text, meant in {"": "auto", "cpu": "numpy", "cuda:1": "cupy", "nonsense": "auto"}.items():
         monkeypatch.setenv("FFNN_GPU_BACKEND", text)
-        assert choice._meant("auto") == meant and choice._meant("numpy") == "numpy"
+        assert choice._requested("auto") == meant and choice._requested("numpy") == "numpy"
 
 
 @pytest.mark.parametrize(
@@ -126,20 +125,16 @@ def test_environment_says_what_auto_means(monkeypatch):
         ("cupy", True, MPI, "cupy:1"),
     ],
 )
-def test_ranks_get_gpus_in_turn_and_talk_through_mpi_where_they_share_them(
-    monkeypatch, device, usable, kind, chosen
-):
+def test_ranks_get_gpus_in_turn_and_use_mpi_if_they_share_them(monkeypatch, device, usable, kind, chosen):
     monkeypatch.setenv("PMI_SIZE", "2")
-    with installed(
-        monkeypatch, FakeComm(rank=1), FakeCupy()
-    ) as patch:  # the other rank has the same GPU as this one
+    with installed(monkeypatch, FakeComm(rank=1), FakeCupy()) as patch:  # both ranks have the same GPU
         patch.setattr(choice, "probe", lambda index: SimpleNamespace(usable=usable, reason="there is no GPU"))
         patch.setattr(choice, "_all_different", lambda mpi, identity: False)
         found = communicator(device)
     assert type(found) is kind and found.device == chosen and "MPICH Version: 5.0.2" in found.reason
 
 
-def test_ranks_with_a_gpu_each_talk_through_nccl(monkeypatch, caplog):
+def test_ranks_with_one_gpu_each_use_nccl(monkeypatch, caplog):
     monkeypatch.setenv("PMI_SIZE", "2")
     with installed(monkeypatch, FakeComm(rank=0), FakeCupy()) as patch, caplog.at_level("INFO", "ffnn_gpu"):
         patch.setattr(choice, "probe", lambda index: SimpleNamespace(usable=True))
@@ -151,7 +146,7 @@ def test_ranks_with_a_gpu_each_talk_through_nccl(monkeypatch, caplog):
 
 @pytest.mark.parametrize("found", [True, False])
 def test_nccl_is_imported_by_its_own_name_and_without_a_warning(tmp_path, found):
-    """As in CuPy 12 to 14: `import cupy` leaves cupy.cuda.nccl out, and importing it without libnccl warns."""
+    """In CuPy 12 to 14 `import cupy` omits cupy.cuda.nccl, and importing it without libnccl warns."""
     cuda = tmp_path / "cupy" / "cuda"
     cuda.mkdir(parents=True)
     for folder in (cuda.parent, cuda):
@@ -166,14 +161,11 @@ def test_nccl_is_imported_by_its_own_name_and_without_a_warning(tmp_path, found)
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
 
 
-def test_gpu_that_was_asked_for_and_is_missing_raises(monkeypatch):
+def test_requested_gpu_that_is_missing_raises(monkeypatch):
     monkeypatch.setenv("PMI_SIZE", "2")
     with installed(monkeypatch, FakeComm(), FakeCupy()) as patch:
-        patch.setattr(
-            choice,
-            "probe",
-            lambda index: SimpleNamespace(usable=False, reason="there is no GPU", hint="buy one"),
-        )
+        missing = SimpleNamespace(usable=False, reason="there is no GPU", hint="buy one")
+        patch.setattr(choice, "probe", lambda index: missing)
         with pytest.raises(BackendUnavailableError, match=r"rank 0 has none; there is no GPU\. Hint: buy"):
             communicator("cupy")
 
@@ -181,7 +173,7 @@ def test_gpu_that_was_asked_for_and_is_missing_raises(monkeypatch):
 # ---------------------------------------------------------------------- MPI
 
 
-def test_vector_of_a_gpu_goes_through_pinned_memory_that_is_kept(monkeypatch):
+def test_vector_of_a_gpu_is_copied_through_cached_pinned_memory(monkeypatch):
     cupy = FakeCupy()
     with installed(monkeypatch, FakeComm(), cupy):
         mpi, vector = MPI(limit=20), Vector(cupy, [1, 2, 3, 4])
@@ -199,7 +191,7 @@ def test_vector_of_a_gpu_goes_through_pinned_memory_that_is_kept(monkeypatch):
     ]
 
 
-def test_mpi_that_reads_gpu_memory_gets_the_vector_itself_after_its_stream(monkeypatch):
+def test_cuda_aware_mpi_gets_the_vector_itself_after_a_synchronization(monkeypatch):
     cupy = FakeCupy()
     with installed(monkeypatch, FakeComm(kinds="system,mpi,cuda"), cupy):
         vector = Vector(cupy, [1, 2])
@@ -212,7 +204,7 @@ def test_mpi_that_reads_gpu_memory_gets_the_vector_itself_after_its_stream(monke
 
 @pytest.fixture
 def nccl(monkeypatch):
-    """(communicator of rank 1 of 2, log of the calls)."""
+    """Yield (communicator of rank 1 of 2, fake CuPy with its log of calls)."""
     cupy = FakeCupy()
     with installed(monkeypatch, FakeComm(rank=1), cupy):
         found = NCCL(MPI(limit=20), 1)
@@ -220,8 +212,8 @@ def nccl(monkeypatch):
         yield found, cupy
 
 
-def test_nccl_begins_with_the_first_ranks_number_on_this_ranks_gpu(monkeypatch):
-    for rank, start in ((0, b"\x00\x01\x02"), (1, b"\x00\x00\x00")):  # what a broadcast of a fake leaves
+def test_nccl_starts_with_rank_zeros_id_on_this_ranks_gpu(monkeypatch):
+    for rank, start in ((0, b"\x00\x01\x02"), (1, b"\x00\x00\x00")):  # the fake broadcast changes nothing
         cupy = FakeCupy()
         with installed(monkeypatch, FakeComm(rank=rank), cupy):
             NCCL(MPI(limit=20), rank)
@@ -236,7 +228,7 @@ def test_all_reduce_is_in_place_on_the_current_stream(nccl, dtype, kind, op, num
     assert cupy.log == [("device", 0), ("allReduce", 4096, 4096, 3, kind, number, 77)]
 
 
-def test_even_pieces_are_one_call_and_uneven_ones_a_group(nccl):
+def test_equal_pieces_are_one_call_and_unequal_ones_a_group(nccl):
     ranks, cupy = nccl
     vector = Vector(cupy, range(6))
     ranks.reduce_scatter(vector, [0, 3, 6]), ranks.all_gather(vector, [0, 3, 6])
@@ -262,7 +254,7 @@ def test_even_pieces_are_one_call_and_uneven_ones_a_group(nccl):
     ]
 
 
-def test_what_lies_on_the_host_never_reaches_nccl(nccl):
+def test_host_vectors_never_reach_nccl(nccl):
     ranks, cupy = nccl
     vector = np.ones(4)
     ranks.all_reduce(vector), ranks.reduce_scatter(vector, [0, 2, 4]), ranks.all_gather(vector, [0, 2, 4])
@@ -270,16 +262,14 @@ def test_what_lies_on_the_host_never_reaches_nccl(nccl):
     assert cupy.log == [] and vector.tolist() == [2, 2, 4, 4]
 
 
-def test_gpu_that_never_finishes_ends_all(monkeypatch, capsys):
+def test_gpu_that_never_finishes_ends_all_ranks(monkeypatch, capsys):
     comm = FakeComm()
-    monkeypatch.setattr(faults, "_age", lambda: 0.0)
+    monkeypatch.setattr(faults, "_process_age", lambda: 0.0)
     cupy = FakeCupy(finished=False)
     with installed(monkeypatch, comm, cupy):
         NCCL(MPI(limit=0.05), 0).wait()
-    assert (
-        comm.aborted == [1]
-        and " s for rank 1 in the work of cupy:0, most likely a call" in capsys.readouterr().err
-    )
+    assert comm.aborted == [1]
+    assert " s for rank 1 in the work of cupy:0, probably an NCCL call" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------- time limits and errors
@@ -292,44 +282,45 @@ def test_waiting_ends_at_the_limit_and_no_later():
     assert faults.completes(lambda: time.monotonic() - begun > 0.3, 5)
 
 
-def test_time_in_which_the_process_stood_still_does_not_count(monkeypatch):
-    clock = iter([0.0] * faults.EAGER + [0.1, 40.0, 40.1, 40.2])  # stopped between 0.1 and 40
-    polls = iter([False] * (faults.EAGER + 3) + [True])
-    monkeypatch.setattr(
-        faults, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
-    )
+def test_time_in_which_the_process_was_suspended_does_not_count(monkeypatch):
+    clock = iter([0.0] * faults.POLLS_WITHOUT_NAP + [0.1, 40.0, 40.1, 40.2])  # suspended between 0.1 and 40
+    polls = iter([False] * (faults.POLLS_WITHOUT_NAP + 3) + [True])
+    fake = SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda seconds: None)
+    monkeypatch.setattr(faults, "time", fake)
     assert faults.completes(lambda: next(polls), 25)
 
 
-def test_limit_is_the_seconds_and_what_this_rank_took_itself(monkeypatch):
+def test_limit_is_the_seconds_plus_the_time_since_the_last_call(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(faults, "_age", lambda: 3.0)
+    monkeypatch.setattr(faults, "_process_age", lambda: 3.0)
     monkeypatch.setattr(faults, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    patience = faults.Patience(20)
+    limit = faults.CallLimit(20)
     clock[0] += 4
-    assert patience.limit() == 27  # 3 to come here, 4 since
-    patience.met()
-    assert patience.limit() == 20
+    assert limit.now() == 27  # 3 before its creation, 4 since
+    limit.call_ended()
+    assert limit.now() == 20
     clock[0] += 60
-    assert patience.limit() == 80
+    assert limit.now() == 80
 
 
 @pytest.mark.parametrize("proc", [True, False], ids=["proc", "no proc"])
-def test_age_of_this_process_counts_from_its_start(monkeypatch, proc):
+def test_process_age_counts_from_its_start(monkeypatch, proc):
     if not proc:
         monkeypatch.setattr(faults, "Path", lambda name: Path("nowhere") / name)
-    code = "import time; time.sleep(0.5); from ffnn_gpu.distributed import faults; print(faults._age())"
+    code = (
+        "import time; time.sleep(0.5); from ffnn_gpu.distributed import faults; print(faults._process_age())"
+    )
     begun = time.monotonic()
     age = float(
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     )
     assert 0.5 <= age <= time.monotonic() - begun + 0.1 if sys.platform == "linux" else age > 0
-    assert 0 < faults._age() < time.monotonic() + 1
+    assert 0 < faults._process_age() < time.monotonic() + 1
 
 
-def test_call_that_takes_too_long_names_who_is_missing_and_ends_all(monkeypatch, capsys):
+def test_call_beyond_its_limit_names_the_absent_ranks_and_ends_all(monkeypatch, capsys):
     comm = FakeComm(rank=1, size=4, polls=10**9, waiting={2: 3})
-    monkeypatch.setattr(faults, "_age", lambda: 0.0)
+    monkeypatch.setattr(faults, "_process_age", lambda: 0.0)
     with installed(monkeypatch, comm):
         mpi, begun = MPI(limit=0.05), time.monotonic()
         mpi.barrier()
@@ -354,55 +345,49 @@ def test_call_that_takes_too_long_names_who_is_missing_and_ends_all(monkeypatch,
     )
 
 
-def test_call_that_ends_late_is_no_failure_and_leaves_no_message(monkeypatch, capsys):
+def test_late_call_succeeds_and_leaves_no_message(monkeypatch, capsys):
     comm = FakeComm(rank=0, size=3, waiting={2: 1})
     with installed(monkeypatch, comm):
         mpi = MPI(limit=0.4)
         begun = time.monotonic()
-        mpi.until(lambda: time.monotonic() - begun > 0.3, "a call")
-        assert mpi.patience.limit() < 0.5  # counts from here again
+        mpi.wait_until(lambda: time.monotonic() - begun > 0.3, "a call")
+        assert mpi.call_limit.now() < 0.5  # counts from here again
         mpi.close()
-    assert (
-        comm.aborted == []
-        and comm.sent == [(1, 1), (2, 1)]
-        and comm.waiting == {}
-        and capsys.readouterr().err == ""
-    )
+    assert comm.aborted == [] and comm.sent == [(1, 1), (2, 1)] and comm.waiting == {}
+    assert capsys.readouterr().err == ""
 
 
-def test_training_with_many_late_calls_keeps_no_message_of_the_earlier_ones(monkeypatch):
+def test_many_late_calls_leave_only_the_latest_messages(monkeypatch):
     comm = FakeComm(rank=0, size=3)
     roll_call = RollCall(comm)
     for call in range(1, 101):
         comm.waiting = {1: call, 2: call - 70}
-        roll_call.here(call)
+        roll_call.report(call)
         assert comm.waiting == {} and len(roll_call._sent) == 2
-    assert roll_call.absent(100) == [2] and len(comm.sent) == 200  # what was taken is remembered
+    assert roll_call.absent(100) == [2] and len(comm.sent) == 200  # received calls are remembered
 
 
-def test_ranks_give_up_in_turn_so_that_one_says_it(monkeypatch):
+def test_ranks_give_up_in_turn(monkeypatch):
     for rank, turn in ((0, 0), (1, 0.2), (5, 1.0), (10, 2.0), (4000, 2.0)):
         with installed(monkeypatch, FakeComm(rank, size=4001)):
             assert MPI(limit=1)._turn == pytest.approx(turn)
 
 
-def test_limit_comes_from_the_environment(monkeypatch):
-    assert faults.limit_of_environment() == faults.Patience().seconds == 20
+def test_limit_is_read_from_the_environment(monkeypatch):
+    assert faults.limit_of_environment() == faults.CallLimit().seconds == 20
     monkeypatch.setenv(faults.LIMIT, "300")
-    assert faults.Patience().seconds == 300 and faults.Patience(7).seconds == 7
+    assert faults.CallLimit().seconds == 300 and faults.CallLimit(7).seconds == 7
     for text in ("soon", "0", "-1", "inf", "nan"):
         monkeypatch.setenv(faults.LIMIT, text)
         wanted = f"FFNN_GPU_PARALLEL_LIMIT must be a positive number of seconds, not '{text}'"
         with pytest.raises(ConfigurationError, match=wanted):
-            faults.Patience()
-    with pytest.raises(
-        ConfigurationError, match="limit of ranks must be a positive number of seconds, not 0"
-    ):
-        faults.Patience(0)
+            faults.CallLimit()
+    with pytest.raises(ConfigurationError, match="limit must be a positive number of seconds, not 0"):
+        faults.CallLimit(0)
 
 
-class Raised(Single):
-    """Rank 1 of 3 after an error, when the ranks have raised `everyone`."""
+class RankWithErrors(Single):
+    """Rank 1 of 3 after an error; `everyone` is the errors of all ranks (None: this rank's error)."""
 
     rank, size = 1, 3
 
@@ -410,7 +395,7 @@ class Raised(Single):
         super().__init__()
         self.everyone, self.aborted = everyone, []
 
-    def raised(self, error, limit):
+    def gather_errors(self, error, limit):
         return self.everyone and [error if other is None else other for other in self.everyone]
 
     def abort(self, status=1):
@@ -427,7 +412,7 @@ class Raised(Single):
     ],
 )
 def test_each_different_error_is_printed_by_the_first_rank_that_has_it(capsys, everyone, shown, aborted):
-    ranks = Raised(everyone)
+    ranks = RankWithErrors(everyone)
     faults.end_all(ranks, ValueError("wrong"))
     text = capsys.readouterr().err
     assert ranks.aborted == aborted

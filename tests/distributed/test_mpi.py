@@ -1,4 +1,4 @@
-"""Real ranks: processes that mpiexec starts. Few launches, each of many cases, because a launch takes seconds."""
+"""Ranks started by mpiexec. There are few launches, each with many cases, because a launch takes seconds."""
 
 import os
 import re
@@ -28,10 +28,10 @@ END = 30  # seconds within which every rank must have ended
 
 
 def start(n, task, folder, **environment):
-    """mpiexec with n ranks that run a task of program.py."""
+    """Start mpiexec with n ranks that run a task of rank_tasks.py."""
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "FFNN_GPU_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [MPIEXEC, "-n", str(n), sys.executable, "-m", "tests.distributed.program", task, str(folder)],
+        [MPIEXEC, "-n", str(n), sys.executable, "-m", "tests.distributed.rank_tasks", task, str(folder)],
         cwd=ROOT,
         text=True,
         stdout=subprocess.PIPE,
@@ -41,7 +41,7 @@ def start(n, task, folder, **environment):
 
 
 def output_of(process, seconds):
-    """All that the ranks printed; fails where they do not end in time."""
+    """Return the output of the ranks; fail if they do not end within `seconds`."""
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
@@ -50,7 +50,7 @@ def output_of(process, seconds):
 
 
 def under_way(folder, n):
-    """The process ids of n ranks once all train."""
+    """Wait until n ranks train, and return their process ids."""
     files = [folder / f"rank-{rank}" for rank in range(n)]
     end = time.monotonic() + 60
     while not all(file.exists() and file.read_text() for file in files):
@@ -93,9 +93,8 @@ def test_rank_that_hangs_before_the_first_step_ends_all(tmp_path):
     process = start(3, "hangs", tmp_path, FFNN_GPU_PARALLEL_LIMIT="3")
     text = output_of(process, END)
     assert process.returncode != 0 and time.monotonic() - begun < 15, text
-    assert re.search(r"rank [12] of 3 has waited \S+ s for rank 0 in", text), (
-        text
-    )  # whichever of them came first
+    # Whichever rank came first.
+    assert re.search(r"rank [12] of 3 has waited \S+ s for rank 0 in", text), text
 
 
 def test_error_of_every_rank_is_printed_once(tmp_path):

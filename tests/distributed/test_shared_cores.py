@@ -1,4 +1,4 @@
-"""How many cores a rank computes with, where nobody says it."""
+"""Number of cores of a rank if the environment does not set it."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ from tests.distributed.fake_gpu import FakeComm
 
 
 class Machine(FakeComm):
-    """Ranks that may each run on the cores given."""
+    """Ranks that may each run on the given cores."""
 
     def __init__(self, *allowed):
         super().__init__(size=len(allowed))
@@ -48,7 +48,7 @@ class Machine(FakeComm):
         "rounding",
     ],
 )
-def test_cores_of_a_machine_are_shared_out(monkeypatch, ranks, granted, expected):
+def test_ranks_of_a_machine_share_its_cores(monkeypatch, ranks, granted, expected):
     monkeypatch.setattr(cores, "allowed", lambda: {*ranks[0]})
     monkeypatch.setattr(cores, "granted", lambda *places: granted)
     assert shared_cores.cores_of_rank(Machine(*ranks), None) == expected
@@ -59,17 +59,18 @@ import os, sys
 if sys.argv[1] == "without": sys.modules["threadpoolctl"] = None
 import numpy
 from ffnn_gpu.backends.cpu.recording import cores
-from ffnn_gpu.distributed.shared_cores import compute_with
+from ffnn_gpu.distributed.shared_cores import limit_threads
 cores.cores = lambda: 4
-print(compute_with(int(sys.argv[2])), os.environ.get("FFNN_GPU_THREADS"))
+print(limit_threads(int(sys.argv[2])), os.environ.get("FFNN_GPU_THREADS"))
 if sys.argv[1] == "with":
     from threadpoolctl import threadpool_info
-    print({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} <= {1, int(sys.argv[2])})
+    threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    print(threads <= {1, int(sys.argv[2])})
 """
 
 
-def said(library, threads, **environment):
-    """What a process says that is to compute with so many of 4 cores."""
+def output(library, threads, **environment):
+    """Return the output of a process that limits itself to `threads` of 4 cores."""
     clean = {name: value for name, value in os.environ.items() if name not in (cores.OURS, *cores.TOLD)}
     return subprocess.run(
         [sys.executable, "-c", CODE, library, str(threads)],
@@ -80,20 +81,22 @@ def said(library, threads, **environment):
     ).stdout
 
 
-def test_process_computes_with_its_part_unless_the_environment_says_otherwise():
+def test_process_uses_its_share_of_cores_unless_the_environment_sets_threads():
     pytest.importorskip("threadpoolctl")
-    text = said("with", 1)
-    assert text.startswith("each rank computes with 1 of 4 cores") and text.endswith("otherwise 1\nTrue\n")
-    assert said("without", 2).endswith("pip install threadpoolctl, or set OPENBLAS_NUM_THREADS=2 2\n")
+    text = output("with", 1)
+    assert text.startswith("each rank computes with 1 of 4 cores") and text.endswith(
+        "to change this 1\nTrue\n"
+    )
+    assert output("without", 2).endswith("pip install threadpoolctl, or set OPENBLAS_NUM_THREADS=2 2\n")
     assert (
-        said("with", 4).splitlines()[0] == " None"
-        and said("with", 1, OMP_NUM_THREADS="3").splitlines()[0] == " None"
+        output("with", 4).splitlines()[0] == " None"
+        and output("with", 1, OMP_NUM_THREADS="3").splitlines()[0] == " None"
     )
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"])
 @pytest.mark.parametrize(("text", "threads"), [("3", 3), (" 3,2 ", 3), ("", 4), ("0", 4), ("many", 4)])
-def test_what_leaves_the_cores_alone_is_what_threads_follow(monkeypatch, name, text, threads):
+def test_variables_that_disable_sharing_set_the_number_of_threads(monkeypatch, name, text, threads):
     pytest.importorskip("numba"), pytest.importorskip("threadpoolctl")
     team = importlib.import_module("ffnn_gpu.backends.cpu.recording.threads")
     monkeypatch.setattr(team, "cores", lambda: 4)
@@ -101,4 +104,4 @@ def test_what_leaves_the_cores_alone_is_what_threads_follow(monkeypatch, name, t
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, text)
     assert team.threads() == threads
-    assert said("with", 1, **{name: text}).startswith("each rank" if threads == 4 else " None")
+    assert output("with", 1, **{name: text}).startswith("each rank" if threads == 4 else " None")

@@ -1,4 +1,4 @@
-"""Ranks that are threads of this process: the mathematics of a training on n ranks, without MPI."""
+"""Ranks that are threads of this process: test training on n ranks without MPI."""
 
 import threading
 from functools import reduce
@@ -9,24 +9,20 @@ OPERATIONS = {"sum": np.add, "min": np.minimum, "max": np.maximum}
 
 
 def numbers(vector):
-    """Where a vector's numbers lie: a strict device keeps them on the host."""
+    """Return the host array of a vector, also of a strict device's."""
     return getattr(vector, "host", vector)
 
 
 class Exchange:
-    """Where the vectors of all ranks meet."""
+    """The vectors of all ranks, and the barrier between them."""
 
     def __init__(self, size, limit=60):
-        self.size, self.vectors, self.barrier, self.calls = (
-            size,
-            [None] * size,
-            threading.Barrier(size, timeout=limit),
-            [],
-        )
+        self.size, self.vectors, self.calls = size, [None] * size, []
+        self.barrier = threading.Barrier(size, timeout=limit)
 
 
 class ThreadRank:
-    """A communicator between the threads of one Exchange. Every call is noted, so that ranks which differ fail here."""
+    """A communicator between the threads of one Exchange. It fails if the ranks make different calls."""
 
     device, reason = "numpy", "threads"
 
@@ -34,7 +30,7 @@ class ThreadRank:
         self.exchange, self.rank, self.size, self.local_rank = exchange, rank, exchange.size, rank
 
     def _all(self, vector, *call):
-        """A copy of everybody's vector."""
+        """Return copies of the vectors of all ranks."""
         vector = numbers(vector)
         assert vector.ndim == 1 and vector.flags.c_contiguous
         self.exchange.vectors[self.rank] = (*call, len(vector), vector.dtype), vector.copy()
@@ -74,7 +70,7 @@ class ThreadRank:
 
 
 def on_ranks(n, work, limit=60):
-    """[work(communicator of rank r)] of n threads; the error of the lowest rank that raised one of its own."""
+    """Return ([work(communicator of rank r) for every r], calls), or raise the lowest rank's own error."""
     exchange, results, errors = Exchange(n, limit), [None] * n, {}
 
     def run(rank):
@@ -90,9 +86,8 @@ def on_ranks(n, work, limit=60):
         thread.start()
     for thread in threads:
         thread.join()
-    own = [
-        error for _, error in sorted(errors.items()) if not isinstance(error, threading.BrokenBarrierError)
-    ]
+    broken = threading.BrokenBarrierError  # raised in a rank because another one failed
+    own = [error for _, error in sorted(errors.items()) if not isinstance(error, broken)]
     if own:
         raise own[0]
     assert not errors

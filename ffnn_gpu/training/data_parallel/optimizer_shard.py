@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
-from ffnn_gpu.distributed.communicator import Communicator, cuts
+from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
 from ffnn_gpu.nn.parameters import Parameters
 from ffnn_gpu.optim.optimizers import Optimizer, OptimizerState
 
@@ -45,7 +45,7 @@ class Shard:
     def __init__(self, params: Parameters, communicator: Communicator, optimizer: Optimizer) -> None:
         self.whole, self.communicator = params, communicator
         unit = ALIGNMENT // params.compute_dtype.itemsize
-        self.bounds = cuts(len(params.theta), communicator.size, unit)
+        self.bounds = piece_bounds(len(params.theta), communicator.size, unit)
         start, stop = self.bounds[communicator.rank : communicator.rank + 2]
         self.backend: Any = NormOverRanks(params.backend, communicator)
         self.dtype, self.step, self.state, self.loss_scale = (

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.distributed.communicator import Communicator, cuts
+from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.training.data_parallel.batch_norm import GlobalBatch
 from ffnn_gpu.training.data_parallel.optimizer_shard import Shard
@@ -106,7 +106,7 @@ class SharedStep:
 
     def _contribute(self, run: Any, j: int, n: int, start: int, stop: int) -> None:
         """∇θ ← this rank's share of the gradient of rows start … stop of the minibatch; the sums ← their Σ N L and Σ N."""
-        bounds, rank = cuts(stop - start, self.communicator.size), self.communicator.rank
+        bounds, rank = piece_bounds(stop - start, self.communicator.size), self.communicator.rank
         part = slice(start + bounds[rank], start + bounds[rank + 1])
         backend, data, network, m = run.network.backend, run.data, self._network, part.stop - part.start
         data.gather(j, n, part)

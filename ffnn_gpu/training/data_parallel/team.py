@@ -9,9 +9,9 @@ import numpy as np
 
 from ffnn_gpu.checks import require_positive, require_positive_int
 from ffnn_gpu.distributed.agreement import require_agreement
-from ffnn_gpu.distributed.communicator import Communicator, Single, cuts
+from ffnn_gpu.distributed.communicator import Communicator, Single, piece_bounds
 from ffnn_gpu.distributed.faults import ranks_in_words
-from ffnn_gpu.distributed.rank_zero import from_first
+from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.evaluation.evaluate import Samples, outputs_of, scores
 from ffnn_gpu.nn.network import Network
@@ -181,7 +181,7 @@ class Team:
         """write() on rank 0, while the others wait. Raises what it raises there, or CheckpointError if it takes too long."""
         if self.rank == 0:
             self.params.backend.synchronize()  # its thread knows nothing of our streams
-        from_first(self.communicator, write, self.plan.checkpoint_limit)
+        on_rank_zero(self.communicator, write, self.plan.checkpoint_limit)
 
     def evaluate(self, network: Network, loss: Any, data: Samples, metrics: Any) -> dict[str, float]:
         """`evaluate` of the whole data, of whose outputs every rank computes a part."""
@@ -223,7 +223,7 @@ def evaluate_together(
     communicator: Communicator, network: Network, loss: Any, data: Samples, metrics: Any
 ) -> dict[str, float]:
     """`evaluate` of the whole data, of whose outputs every rank computes a part. Every rank must call it."""
-    rows, width = cuts(len(data), communicator.size), network.widths[-1]
+    rows, width = piece_bounds(len(data), communicator.size), network.widths[-1]
     mine = range(rows[communicator.rank], rows[communicator.rank + 1])
     total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)
     sums = np.array([total, weight])

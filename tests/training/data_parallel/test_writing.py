@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Adam, Network, load
-from ffnn_gpu.distributed import rank_zero as first
+from ffnn_gpu.distributed import rank_zero
 from ffnn_gpu.errors import CheckpointError
 from ffnn_gpu.training.data_parallel import DataParallel, team
 from tests.distributed.threads import on_ranks
@@ -110,7 +110,7 @@ def team_of(ranks, **more):
 
 
 def test_checkpoint_that_takes_longer_than_ranks_wait_for_each_other_is_waited_for(monkeypatch):
-    monkeypatch.setattr(first, "BEAT", 0.1)
+    monkeypatch.setattr(rank_zero, "BEAT", 0.1)
     written = []
 
     def slow():
@@ -125,7 +125,7 @@ def test_checkpoint_that_takes_longer_than_ranks_wait_for_each_other_is_waited_f
 
 
 def test_checkpoint_that_is_never_written_fails_on_every_rank(monkeypatch):
-    monkeypatch.setattr(first, "BEAT", 0.01)
+    monkeypatch.setattr(rank_zero, "BEAT", 0.01)
     errors = []
 
     def work(ranks):
@@ -134,10 +134,8 @@ def test_checkpoint_that_is_never_written_fails_on_every_rank(monkeypatch):
         errors.append(str(caught.value))
 
     on_ranks(2, work)
-    said = (
-        "rank 0 was not done writing after 0.1 s; checkpoint_limit of DataParallel allows a checkpoint more"
-    )
-    assert errors == [said] * 2
+    message = "rank 0 was not done writing after 0.1 s; raise checkpoint_limit of DataParallel"
+    assert errors == [message] * 2
 
 
 def test_best_network_is_written_with_the_average_gathered_from_all_pieces(tmp_path):

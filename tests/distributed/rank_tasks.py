@@ -1,4 +1,4 @@
-"""What the ranks of `test_mpi` run:  mpiexec -n N python -m tests.distributed.program TASK FOLDER."""
+"""Tasks for the ranks of `test_mpi`:  mpiexec -n N python -m tests.distributed.rank_tasks TASK FOLDER."""
 
 import os
 import signal
@@ -20,16 +20,12 @@ UNDER_MPI = [
     {"optimizer": "averaged", "network": "batch_norm_first", "settings": "validated", "loss": "class"},
     {"optimizer": "nadam", "settings": "weights", "loss": "mse"},
 ]
-WHOLE = {
-    "optimizer": "averaged",
-    "network": "dropout",
-    "settings": "uneven",
-}  # a training that is begun by some ranks
-HALF = 9  # one hears of Ctrl-C, all a step later
+INTERRUPTED = {"optimizer": "averaged", "network": "dropout", "settings": "uneven"}
+HALF = 9  # the step in which one rank is interrupted; all stop one step later
 
 
 class At(Callback):
-    """Do something after update number `step`."""
+    """Call action(run) after update number `step`."""
 
     def __init__(self, step, action):
         self.step, self.action = step, action
@@ -40,7 +36,7 @@ class At(Callback):
 
 
 class Steps(Callback):
-    """The steps that were done."""
+    """Collect the numbers of the steps."""
 
     def start(self, run):
         self.seen = []
@@ -54,20 +50,22 @@ def interrupt(run):
 
 
 def exact(ranks, folder):
-    """Every case is what one process does; ranks that differ say so; a training is interrupted for others to go on with."""
+    """Compare every case with one process, test differing ranks, and interrupt a run for `resume`."""
     for case in UNDER_MPI:
         for shard in (False, True):
             cases.assert_same_training(cases.train(ranks, shard_optimizer=shard, **case), cases.train(**case))
     differ(ranks)
     for shard in (False, True):
         path = folder / f"{ranks.size}-{shard}"
-        last = [At(HALF, interrupt)] if ranks.rank == ranks.size - 1 else []  # one rank hears it, all stop
-        _, history = cases.train(ranks, shard_optimizer=shard, callbacks=last, checkpoint=path, **WHOLE)
+        last = (
+            [At(HALF, interrupt)] if ranks.rank == ranks.size - 1 else []
+        )  # one rank is interrupted, all stop
+        _, history = cases.train(ranks, shard_optimizer=shard, callbacks=last, checkpoint=path, **INTERRUPTED)
         assert history.interrupted == signal.SIGINT
 
 
 def resume(ranks, folder):
-    """What 2 ranks began, with and without shards, ends as in one process."""
+    """Resume the runs of 2 ranks, with and without shards, and compare them with one process."""
     for path in sorted(folder.iterdir()):
         steps = Steps()
         found = cases.train(
@@ -76,14 +74,14 @@ def resume(ranks, folder):
             checkpoint=path,
             resume=True,
             callbacks=[steps],
-            **WHOLE,
+            **INTERRUPTED,
         )
         assert steps.seen[0] == HALF + 2
-        cases.assert_same_training(found, cases.train(**WHOLE))
+        cases.assert_same_training(found, cases.train(**INTERRUPTED))
 
 
 def differ(ranks):
-    """θ by one ulp on one rank, at the start and midway; the learning rate."""
+    """Test that differences are detected: θ by one ulp, at the start and midway, and the learning rate."""
 
     def ulp(network):
         if ranks.rank == 1:
@@ -110,7 +108,7 @@ def differ(ranks):
 
 
 def forever(ranks, folder):
-    """A training that does not end, writing checkpoints; rank 0 says when it is under way."""
+    """Train without end and write checkpoints; each rank writes its process id to a file after 50 steps."""
     network = Network(5, cases.NETWORKS["dropout"], "numpy", seed=3)
     begun = At(50, lambda run: (folder / f"rank-{ranks.rank}").write_text(str(os.getpid())))
     fit(
@@ -128,26 +126,26 @@ def forever(ranks, folder):
 
 
 def hangs(ranks, folder):
-    """Rank 0 stops before it begins to train."""
+    """Suspend rank 0 before training begins."""
     if ranks.rank == 0:
         os.kill(os.getpid(), signal.SIGSTOP)
     forever(ranks, folder)
 
 
 def one_raises(ranks, folder):
-    """The last rank alone."""
+    """Raise on the last rank only."""
     if ranks.rank == ranks.size - 1:
         raise ZeroDivisionError("only here")
     forever(ranks, folder)
 
 
 def all_raise(ranks, folder):
-    """Every rank, for the same wrong argument."""
+    """Raise on every rank, for the same wrong argument."""
     cases.train(ranks, batch_size=0)
 
 
 def absent(ranks, folder):
-    """Rank 1 ended before it met the others."""
+    """Do nothing: rank 1 has ended before its first call."""
 
 
 if __name__ == "__main__":
