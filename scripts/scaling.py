@@ -85,7 +85,8 @@ def measured(what, size, widths, B, x, y):
         step = time.perf_counter()
         _, n = data.choose(0, len(times) % data.steps)
         data.gather(0, n)
-        train_step(network, softmax_cross_entropy.evaluate, adam, data.x[:n], data.y[:n], ws.first(n))
+        x, y = data.x[:n], data.y[:n]
+        train_step(network, softmax_cross_entropy, adam, x, y, ws.first(n), checked=True)
         times.append(time.perf_counter() - step)
     seconds = statistics.median(times[1:])
     line = {"what": what, "size": size, "widths": widths, "B": B, "us": 1e6 * seconds,

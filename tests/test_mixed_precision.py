@@ -205,12 +205,11 @@ def test_steps_on_a_strict_device_equal_the_reference_bit_for_bit(layers, dtype)
         network, optimizer = network_of(backend, dtype, layers), AdamW(clip_norm=1.0, ema=0.9)
         x, y = backend.asarray(X, network.compute_dtype), backend.asarray(LABELS, np.int32)
         w, ws = backend.asarray(np.ones(32, np.float32)), network.workspace(32)
-        loss = SoftmaxCrossEntropy(0.1, (1, 2, 3)).evaluate
-        loss(
-            backend, backend.asarray(np.ones((1, 3)), network.compute_dtype), y[:1], None, None
-        )  # moves class weights
+        loss = SoftmaxCrossEntropy(0.1, (1, 2, 3))
+        z = backend.asarray(np.ones((1, 3)), network.compute_dtype)
+        loss(backend, z, y[:1], checked=True)  # moves class weights
         optimizer.state(network.params)
-        step = backend.capture(lambda: train_step(network, loss, optimizer, x, y, ws, w))
+        step = backend.capture(lambda: train_step(network, loss, optimizer, x, y, ws, w, checked=True))
         for _ in range(3):
             step()
         return {name: value.tobytes() for name, value in network.params.to_host().items()}

@@ -224,7 +224,7 @@ def outputs_of(
         w = None if data.weight is None else backend.asarray(data.weight[some])
         z = network.forward(x, ws.first(len(x)))
         part = float(loss.total_weight(backend, y, w))
-        total += float(loss.evaluate(backend, z, y, None, w)) * part
+        total += float(loss(backend, z, y, None, w, checked=True)) * part
         weight += part
         outputs[start - rows.start : some.stop - rows.start] = backend.to_host(z)
     return total, weight, outputs

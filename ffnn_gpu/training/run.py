@@ -194,7 +194,8 @@ class TrainingRun:
             return accumulated_step(
                 network, self.loss, self.optimizer, x, y, self.ws, w, lr, self.total
             ), weight
-        return train_step(network, self.loss.evaluate, self.optimizer, x, y, self.ws.first(n), w, lr), weight
+        ws = self.ws.first(n)
+        return train_step(network, self.loss, self.optimizer, x, y, ws, w, lr, checked=True), weight
 
     def _validate(self) -> dict[str, float]:
         if self.validation is not None:

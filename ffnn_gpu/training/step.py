@@ -25,8 +25,9 @@ def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
         ws: Workspace,
         sample_weight: Any = None,
         lr: Any = None,
+        checked: bool = False,
     ) -> Any:
-        return network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr)
+        return network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr, checked)
 
     return run
 
@@ -41,16 +42,19 @@ def train_step(
     ws: Workspace,
     sample_weight: Any = None,
     lr: Any = None,
+    checked: bool = False,
 ) -> Any:
-    """One update of θ on the minibatch x (B, n_in), y.
+    """Update θ once, on the minibatch x (B, n_in), y.
 
-    lr: float64 (1,) on the device, the learning rate from this step on; None leaves it.
+    Args:
+        lr: float64 (1,) on the device, the learning rate from this step on; None leaves it.
+        checked: whether y and sample_weight have been checked and converted, as `Loss` says.
 
     Returns:
         The loss before the update, a 0-d array that stays on the device.
     """
     z = network.forward(x, ws)
-    value = loss(network.backend, z, y, dz=ws.dz, sample_weight=sample_weight)
+    value = loss(network.backend, z, y, ws.dz, sample_weight, checked)
     network.backward(ws.dz, ws)
     optimizer.step(network.params, lr)
     return value
@@ -82,7 +86,7 @@ def accumulated_step(
         part.stream.row = start
         z = network.forward(x[rows], part)
         weight = loss.total_weight(backend, y[rows], w)
-        value = value + weight * loss.evaluate(backend, z, y[rows], part.dz, w)
+        value = value + weight * loss(backend, z, y[rows], part.dz, w, checked=True)
         network.backward(part.dz, part)
         backend.add_scaled(total, grad, weight)
         N = N + weight

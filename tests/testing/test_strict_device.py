@@ -92,7 +92,7 @@ def steps(backend, layers, loss, optimizer, y, weight=None, dtype="float32", cou
     state = optimizer.state(network.params)
 
     def step():
-        return train_step(network, loss.evaluate, optimizer, x, y, ws, weight)
+        return train_step(network, loss, optimizer, x, y, ws, weight, checked=True)
 
     step = backend.capture(step)
     losses = [step() for _ in range(count)]
@@ -152,10 +152,9 @@ def test_steps_of_each_optimizer_equal_the_reference_bit_for_bit(rule, dtype):
 def test_class_weights_are_moved_to_the_device_before_the_steps(y):
     loss = SoftmaxCrossEntropy(class_weight=(1.0, 2.0, 0.5))
     backend = StrictBackend()
-    loss.evaluate(
-        backend, backend.asarray(np.ones((1, CLASSES), "f")), backend.asarray(np.zeros(1, int)), None, None
-    )
-    loss.total_weight(backend, backend.asarray(np.zeros(1, int)), None)
+    z, classes = backend.asarray(np.ones((1, CLASSES), "f")), backend.asarray(np.zeros(1, int))
+    loss(backend, z, classes, checked=True)
+    loss.total_weight(backend, classes, None)
     assert steps(backend, [Dense(CLASSES)], loss, SGD(), y) == steps(
         Backend(), [Dense(CLASSES)], loss, SGD(), y
     )

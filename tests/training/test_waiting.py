@@ -66,7 +66,7 @@ def cost_of_launches(backend, layers, loss, y, optimizer):
     ws, x = network.workspace(ROWS), backend.asarray(X, "float32")
     y = backend.asarray(loss.targets(y, CLASSES, network.dtype))
     optimizer.state(network.params)
-    step = backend.capture(lambda: train_step(network, loss.evaluate, optimizer, x, y, ws))
+    step = backend.capture(lambda: train_step(network, loss, optimizer, x, y, ws, checked=True))
     for _ in range(2):
         step()
     before = counts(backend.xp)

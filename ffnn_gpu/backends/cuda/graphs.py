@@ -25,15 +25,8 @@ log = logging.getLogger("ffnn_gpu")
 MOST_GRAPHS = (
     32  # of one step: arguments that never come again would otherwise fill the device with recordings
 )
-PLAIN = (
-    int,
-    float,
-    str,
-    bool,
-    type(None),
-    np.generic,
-    MethodType,
-)  # loss.evaluate is another object each time
+# A bound method is a new object each time it is read.
+PLAIN = int, float, str, bool, type(None), np.generic, MethodType
 
 
 @dataclass(eq=False)

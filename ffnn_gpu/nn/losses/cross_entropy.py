@@ -4,12 +4,12 @@ Arithmetic: `backends/reference/losses.py`.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ffnn_gpu.arrays.precision import master
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.targets import class_indices, distributions
@@ -22,7 +22,11 @@ class CrossEntropy(Loss):
     Less accurate than `softmax_cross_entropy` on logits: a probability that has rounded to 0 is taken as 10⁻¹².
     """
 
-    def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
+    counts_rows: ClassVar[bool] = True
+
+    def value_and_gradient(
+        self, backend: Backend, z: Array, y: Array, dz: Array | None, sample_weight: Array | None
+    ) -> Array:
         return backend.cross_entropy(z, y, sample_weight, dz, smallest=1e-12)
 
     def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
@@ -49,6 +53,7 @@ class SoftmaxCrossEntropy(Loss):
     Reference: Bishop, Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109.
     """
 
+    counts_rows: ClassVar[bool] = True
     label_smoothing: float = 0.0
     class_weight: tuple[float, ...] | None = None
 
@@ -64,7 +69,9 @@ class SoftmaxCrossEntropy(Loss):
                     f"class weights must be finite and at least 0, not {self.class_weight}"
                 )
 
-    def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
+    def value_and_gradient(
+        self, backend: Backend, z: Array, y: Array, dz: Array | None, sample_weight: Array | None
+    ) -> Array:
         v = self._class_weight(backend, master(z.dtype))
         return backend.softmax_cross_entropy(z, y, sample_weight, v, self.label_smoothing, dz)
 

@@ -6,11 +6,11 @@ What a loss can do is in `loss.py`, and cross-entropies over classes are in `cro
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.activations import sigmoid, softplus
@@ -33,6 +33,7 @@ class PointwiseLoss(Loss):
         threshold: outputs above it mean decisions[1], others decisions[0]; None for losses whose outputs are numbers.
     """
 
+    counts_rows: ClassVar[bool] = True
     name: str
     formula: Pointwise = field(repr=False, compare=False)
     slope: Pointwise = field(repr=False, compare=False)
@@ -66,7 +67,9 @@ class PointwiseLoss(Loss):
     def derivative(self, xp: Any, z: Any, y: Any) -> Any:
         return self.slope(xp, z, y, self.alpha)
 
-    def evaluate(self, backend: Backend, z: Any, y: Any, dz: Any, sample_weight: Any) -> Any:
+    def value_and_gradient(
+        self, backend: Backend, z: Array, y: Array, dz: Array | None, sample_weight: Array | None
+    ) -> Array:
         return backend.pointwise_loss(self, z, y, sample_weight, dz)
 
     def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:

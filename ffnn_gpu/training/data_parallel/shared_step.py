@@ -23,25 +23,36 @@ LOSS, WEIGHT = 0, 1  # places in the sums of a step; more numbers may ride along
 
 
 def share_of_gradient(
-    network: Network, loss: Any, optimizer: None, x: Any, y: Any, ws: Any, sample_weight: None, share: Any
+    network: Network,
+    loss: Any,
+    optimizer: None,
+    x: Any,
+    y: Any,
+    ws: Any,
+    sample_weight: None,
+    share: Any,
+    checked: bool,
 ) -> Any:
     """∇θ ← share ∇θ of L(x, y); returns L. share: float64 (1,) on the device."""
     backend = network.backend
-    value = loss(backend, network.forward(x, ws), y, dz=ws.dz, sample_weight=sample_weight)
+    value = loss(backend, network.forward(x, ws), y, ws.dz, sample_weight, checked)
     network.backward(backend.scaled(ws.dz, share, out=ws.dz), ws)
     return value
 
 
 def update(
-    network: Network, loss: None, optimizer: Any, x: None, y: None, ws: Any, sample_weight: None, lr: Any
+    network: Network,
+    loss: None,
+    optimizer: Any,
+    x: None,
+    y: None,
+    ws: Any,
+    sample_weight: None,
+    lr: Any,
+    checked: bool,
 ) -> None:
     """One update of θ by the gradient that lies in ∇θ."""
     optimizer.step(network.params, lr)
-
-
-def _counts_rows(loss: Any, weight: Any) -> bool:
-    """Whether a mean over `weight` is one over rows: a loss of the user's may count other things in whole numbers."""
-    return isinstance(weight, int) and type(loss).total_weight.__module__.startswith("ffnn_gpu.")
 
 
 class SharedStep:
@@ -78,7 +89,7 @@ class SharedStep:
             self._average(backend, params.state)  # before the optimizer does
         if self.shard is None:
             self.communicator.all_reduce(params.grad)
-            backend.run_step(update, run.network, None, run.optimizer, None, None, run.ws, None, lr)
+            backend.run_step(update, run.network, None, run.optimizer, None, None, run.ws, None, lr, True)
         else:
             self.shard.update(run.optimizer, lr)
         run.ws.stream.row = 0
@@ -116,11 +127,11 @@ class SharedStep:
         if self._batch is not None:
             self._batch.rows = stop - start
         weight = run.loss.total_weight(backend, y, w)
-        if _counts_rows(run.loss, weight):  # then Σ N is known: the rows of all
+        if run.loss.counts_rows and isinstance(weight, int):  # then Σ N is the number of all rows
             backend.write(self._share, 0, weight / (stop - start))
-            part_of = share_of_gradient, network, run.loss.evaluate, None, x, y, ws, None, self._share
+            part_of = share_of_gradient, network, run.loss, None, x, y, ws, None, self._share, True
             return self._sum(network.backend.run_step(*part_of), weight)
-        value = run.loss.evaluate(backend, network.forward(x, ws), y, ws.dz, w)
+        value = run.loss(backend, network.forward(x, ws), y, ws.dz, w, checked=True)
         self._sum(value, weight)
         N = self.sums[WEIGHT : WEIGHT + 1]
         backend.scaled(ws.dz, self.mine[WEIGHT : WEIGHT + 1] / (N + (N == 0)), out=ws.dz)

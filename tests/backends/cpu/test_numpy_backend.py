@@ -430,7 +430,7 @@ def test_compiled_steps_allocate_nothing_that_grows_with_the_network(optimizer):
 
     def steps(n):
         for _ in range(n):
-            train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+            train_step(network, softmax_cross_entropy, optimizer, x, y, ws, checked=True)
 
     steps(3)
     tracemalloc.start()

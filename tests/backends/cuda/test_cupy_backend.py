@@ -1,6 +1,7 @@
 """CupyBackend: on a stand-in for CuPy what it does with devices, and on a GPU that its numbers are the CPU's."""
 
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
@@ -135,7 +136,9 @@ def test_networks_on_two_devices_train_side_by_side(cupy):
         for network, ws in zip(networks, spaces, strict=True):
             backend = network.backend
             x, y = backend.asarray(X, "float32"), backend.asarray(LABELS)
-            backend.capture(train_step)(network, softmax_cross_entropy.evaluate, SGD(), x, y, ws)
+            backend.capture(partial(train_step, checked=True))(
+                network, softmax_cross_entropy, SGD(), x, y, ws
+            )
     assert networks[0].params.theta.get().tobytes() == networks[1].params.theta.get().tobytes()
 
 
@@ -315,10 +318,10 @@ def test_step_on_gpu_never_waits_for_it(gpu):
 
     network, (x, y) = Network(32, NETWORKS["every layer"], gpu), batch()
     x, y, ws = gpu.asarray(x, "float32"), gpu.asarray(y), network.workspace(64)
-    step, optimizer = gpu.capture(train_step), AdamW(clip_norm=1.0)
-    step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+    step, optimizer = gpu.capture(partial(train_step, checked=True)), AdamW(clip_norm=1.0)
+    step(network, softmax_cross_entropy, optimizer, x, y, ws)
     with cupyx.allow_synchronize(False):
-        value = step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+        value = step(network, softmax_cross_entropy, optimizer, x, y, ws)
     assert float(value) > 0
 
 

@@ -99,7 +99,7 @@ class Trainer:
 
     def _step(self, n):
         x, y, ws = self.x[:n], self.y[:n], self.ws.first(n)
-        return train_step(self.network, softmax_cross_entropy.evaluate, self.optimizer, x, y, ws)
+        return train_step(self.network, softmax_cross_entropy, self.optimizer, x, y, ws, checked=True)
 
     def train(self, n, first, lr=None):
         """The loss of a step on n rows of X, from row `first`."""

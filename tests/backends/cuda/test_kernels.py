@@ -348,8 +348,8 @@ def step_of(backend):
         backend.asarray(np.ones(21), "float32"),
     )
     ws = network.workspace(21)
-    loss = SoftmaxCrossEntropy(class_weight=(1, 2, 3)).evaluate
-    return lambda: train_step(network, loss, optimizer, x, y, ws, sample_weight=w), network
+    loss = SoftmaxCrossEntropy(class_weight=(1, 2, 3))
+    return lambda: train_step(network, loss, optimizer, x, y, ws, sample_weight=w, checked=True), network
 
 
 def test_step_neither_waits_nor_copies_nor_allocates_more_scratch(backend):

@@ -7,6 +7,7 @@ import pytest
 import ffnn_gpu
 from ffnn_gpu.arrays.precision import eps, floating
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
+from ffnn_gpu.nn.losses import Loss
 from ffnn_gpu.nn.losses import standard as losses
 from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, SoftmaxCrossEntropy, get_loss, huber
 from ffnn_gpu.testing import assert_close, tolerance
@@ -519,3 +520,16 @@ def test_underflow_of_a_share_of_the_weights_is_silent(backend, dtype):
     with np.errstate(all="raise"):
         share = backend.to_host(backend.normalized_weight(backend.asarray(weight)))
     assert share.dtype == dtype and share[1:].tolist() == [1 / 1024, 1023 / 1024]
+
+
+def test_loss_that_defines_the_old_method_evaluate_is_refused_by_name():
+    with pytest.raises(ConfigurationError, match=r"Mine defines evaluate, .* rename the method"):
+        type("Mine", (Loss,), {"evaluate": lambda self, backend, z, y, dz, sample_weight: 0})
+
+
+def test_checked_arguments_are_used_as_they_are(backend):
+    z, dz = backend.asarray([[1.0, 2.0]]), backend.zeros((1, 2), "float64")
+    y, weight = backend.asarray(np.array([[0.5, 0.5]])), backend.asarray(np.array([-1.0]))
+    with pytest.raises(DataError):
+        losses.mean_squared_error(backend, z, y, dz, weight)
+    assert float(losses.mean_squared_error(backend, z, y, dz, weight, checked=True)) == pytest.approx(1.25)

@@ -56,7 +56,7 @@ class Marked(Loss):
     def total_weight(self, backend, y, sample_weight):
         return int((y[:, 0] > 0).sum())
 
-    def evaluate(self, backend, z, y, dz, sample_weight):
+    def value_and_gradient(self, backend, z, y, dz, sample_weight):
         marked, n = y[:, :1] > 0, max(self.total_weight(backend, y, None), 1)
         if dz is not None:
             dz[...] = 2 * marked * (z - y) / n

@@ -38,8 +38,10 @@ class Program:
         optimizer: Any,
         ws: Any,
         arrays: tuple[Any, ...],
+        checked: bool,
     ) -> None:
-        self.code, self.loss, self.kinds, self.params = code, loss, tuple(map(_kind, arrays)), network.params
+        self.code, self.loss, self.checked, self.params = code, loss, checked, network.params
+        self.kinds = tuple(map(_kind, arrays))
         self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
         self.seed, self.vectors = ws.stream.seed, tuple[Any, ...]()
         self.table: Table | None = None
@@ -50,14 +52,24 @@ class Program:
             state = optimizer.state(network.params)
             self.vectors = state.control, *vars(state).values()
         try:
-            self.table = Table(_recording(backend, code, network, loss, optimizer, ws, self.vectors, arrays))
+            self.table = Table(
+                _recording(backend, code, network, loss, optimizer, ws, self.vectors, arrays, checked)
+            )
         except NotRecordedError as why:
             self.reason = str(why)
 
     def fits(
-        self, code: Callable[..., Any], loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]
+        self,
+        code: Callable[..., Any],
+        loss: Any,
+        optimizer: Any,
+        ws: Any,
+        arrays: tuple[Any, ...],
+        checked: bool,
     ) -> bool:
-        if optimizer is not self.optimizer() or code is not self.code or loss != self.loss:
+        if optimizer is not self.optimizer() or code is not self.code or checked is not self.checked:
+            return False
+        if loss is not self.loss and loss != self.loss:
             return False
         if tuple(map(_kind, arrays)) != self.kinds or ws.stream.seed != self.seed:
             return False
@@ -85,10 +97,11 @@ def run_step(
     ws: Any,
     weight: Any,
     lr: Any,
+    checked: bool,
 ) -> Any:
     """What `code` computes from the other arguments, an update or a part of one, and the loss before it."""
     arrays = x, y, weight, lr
-    table = _table(backend, code, network, loss, optimizer, ws, arrays)
+    table = _table(backend, code, network, loss, optimizer, ws, arrays, checked)
     if table is not None:
         if x is not None:
             ws.begin_forward(network.params, len(x))
@@ -100,12 +113,12 @@ def run_step(
                 ws.forget_pass()
         if value is not None:
             return network.dtype.type(value)
-    return code(network, loss, optimizer, x, y, ws, weight, lr)  # also says what is wrong with the targets
+    return code(network, loss, optimizer, x, y, ws, weight, lr, checked)  # also says what is wrong with y
 
 
 def run_forward(backend: Any, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
     """The output for x, as `code` computes it, in an inference workspace."""
-    table = _table(backend, code, network, None, None, ws, (x, None, None, None))
+    table = _table(backend, code, network, None, None, ws, (x, None, None, None), False)
     if table is None:
         return code(network, x, ws)
     ws.begin_forward(network.params, len(x))
@@ -124,13 +137,14 @@ def _table(
     optimizer: Any,
     ws: Any,
     arrays: tuple[Any, ...],
+    checked: bool,
 ) -> Table | None:
     for program in ws.recordings:
-        if program.fits(code, loss, optimizer, ws, arrays):
+        if program.fits(code, loss, optimizer, ws, arrays, checked):
             return program.table
     if len(ws.recordings) == MOST_PROGRAMS:
         del ws.recordings[0]
-    ws.recordings.append(Program(backend, code, network, loss, optimizer, ws, arrays))
+    ws.recordings.append(Program(backend, code, network, loss, optimizer, ws, arrays, checked))
     return ws.recordings[-1].table
 
 
@@ -142,7 +156,7 @@ def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[An
     """Why there can be no recording; "" if that is not yet known."""
     if not network.layers:
         return "there is no layer"
-    own = [network, ws, getattr(loss, "__self__", loss), optimizer, *_layers(network.layers)]
+    own = [network, ws, loss, optimizer, *_layers(network.layers)]
     strange = next(
         (part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")), None
     )
@@ -175,15 +189,15 @@ def _recording(
     ws: Any,
     vectors: tuple[Any, ...],
     arrays: tuple[Any, ...],
+    checked: bool,
 ) -> Recorder:
     """What `code` asks of its backend. Raises NotRecordedError."""
     params, (x, y, weight, lr) = network.params, arrays
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
-    checked = getattr(loss, "__name__", "") == "evaluate"  # which trusts its arguments
     recorder = Recorder(backend, threads(), known, list(arrays), checked)
     if not checked and y is not None and y.ndim == 1 and y.dtype in INDICES and len(y) == len(x):
         loss.targets(y, network.widths[-1], network.dtype)  # its own check; the command has one too
-        loss = loss.evaluate
+        checked = True
     params, scratch = copy.copy(params), copy.copy(ws)
     params.backend, scratch.owner = recorder, params
     twin = network.computed_by(recorder, params)
@@ -191,7 +205,7 @@ def _recording(
         if loss is None and optimizer is None:
             recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
         else:
-            code(twin, loss, optimizer, x, y, scratch, weight, lr)
+            code(twin, loss, optimizer, x, y, scratch, weight, lr, checked)
     except WorkspaceError:  # another thread's pass is under way
         raise
     except BaseException:

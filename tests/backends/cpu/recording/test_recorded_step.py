@@ -104,7 +104,7 @@ def trained(
     """Losses and every number after some steps, and why they were not recorded."""
     network, ws = made(layers, dtype, rows)
     x, y = batch(dtype, rows, loss)
-    losses = [step(network, loss.evaluate, optimizer, x, y, ws, weight, None) for _ in range(steps)]
+    losses = [step(network, loss, optimizer, x, y, ws, weight, None, True) for _ in range(steps)]
     return {"losses": np.array(losses)} | numbers(network, optimizer), reasons(ws)
 
 
@@ -233,8 +233,8 @@ class Patient(SGD):
 class Halved(type(softmax_cross_entropy)):
     """Half a loss"""
 
-    def evaluate(self, backend, z, y, dz, sample_weight):
-        value = super().evaluate(backend, z, y, dz, sample_weight)
+    def value_and_gradient(self, backend, z, y, dz, sample_weight):
+        value = super().value_and_gradient(backend, z, y, dz, sample_weight)
         dz /= 2
         return value / 2
 
@@ -285,12 +285,12 @@ def test_rows_of_another_type_or_with_gaps_run_as_they_are():
 
 def test_rows_that_are_their_own_targets_are_not_confused_with_later_ones():
     (network, ws), (other, scratch) = (made((Dense(8, relu), Dense(N_IN))) for _ in range(2))
-    rng, loss = np.random.default_rng(0), mean_squared_error.evaluate
+    rng, loss = np.random.default_rng(0), mean_squared_error
     x, y = rng.standard_normal((2, B, N_IN))
     for targets in (x, y):
         values = (
-            train_step(network, loss, SGD(0.1), x, targets, ws),
-            _step(other, loss, SGD(0.1), x, targets, scratch),
+            train_step(network, loss, SGD(0.1), x, targets, ws, checked=True),
+            _step(other, loss, SGD(0.1), x, targets, scratch, checked=True),
         )
         assert values[0] == pytest.approx(values[1], rel=1e-13)
     assert reasons(ws)[0] == "two arguments are one array"
@@ -339,11 +339,11 @@ def test_learning_rate_of_another_kind_runs_as_it_is(lr):
     ids=["wide", "one column", "whole numbers", "wide weights", "wide weights of classes"],
 )
 def test_targets_and_weights_of_another_kind_run_as_they_are(y, weight):
-    loss = (softmax_cross_entropy if y.ndim == 1 else mean_squared_error).evaluate
+    loss = softmax_cross_entropy if y.ndim == 1 else mean_squared_error
     (network, ws), (other, scratch) = made(PLAIN, "float32"), made(PLAIN, "float32")
     x, _ = batch("float32")
-    value = train_step(network, loss, SGD(0.1), x, y, ws, weight)
-    assert value == _step(other, loss, SGD(0.1), x, y, scratch, weight, None)
+    value = train_step(network, loss, SGD(0.1), x, y, ws, weight, checked=True)
+    assert value == _step(other, loss, SGD(0.1), x, y, scratch, weight, None, True)
     assert reasons(ws) != [""]
 
 
@@ -351,7 +351,7 @@ def test_fewer_targets_than_rows_are_refused():
     network, ws = made(PLAIN)
     x, y = batch()
     with pytest.raises(ValueError):
-        train_step(network, softmax_cross_entropy.evaluate, SGD(0.1), x, y[:-5], ws)
+        train_step(network, softmax_cross_entropy, SGD(0.1), x, y[:-5], ws, checked=True)
 
 
 def test_classes_derived_from_the_backend_and_the_network_keep_what_they_override():
@@ -394,8 +394,8 @@ def test_what_a_step_reads_besides_its_arguments_may_be_exchanged():
 
 def test_step_of_somebody_s_own_is_recorded_for_itself():
     @recordable
-    def gradient_only(network, loss, optimizer, x, y, ws, sample_weight=None, lr=None):
-        value = loss(network.backend, network.forward(x, ws), y, dz=ws.dz, sample_weight=sample_weight)
+    def gradient_only(network, loss, optimizer, x, y, ws, sample_weight=None, lr=None, checked=False):
+        value = loss(network.backend, network.forward(x, ws), y, ws.dz, sample_weight, checked)
         network.backward(ws.dz, ws)
         return value
 
@@ -448,12 +448,12 @@ def test_class_out_of_range_changes_nothing(bad, warm, kind, threads):
     optimizer, (x, y) = Adam(), batch()
     y = y.astype(kind)
     for _ in range(warm):
-        train_step(network, softmax_cross_entropy.evaluate, optimizer, x, y, ws)
+        train_step(network, softmax_cross_entropy, optimizer, x, y, ws, checked=True)
     before = numbers(network, optimizer)
     before.pop("grad")
     wrong = np.where(y == 2, kind(bad), y)
     with pytest.raises(IndexError):
-        train_step(network, softmax_cross_entropy.evaluate, optimizer, x, wrong, ws)
+        train_step(network, softmax_cross_entropy, optimizer, x, wrong, ws, checked=True)
     with pytest.raises(ffnn_gpu.DataError, match=str(bad)):
         train_step(network, softmax_cross_entropy, optimizer, x, wrong, ws)
     require_equal(numbers(network, optimizer), before, 0)
