@@ -1,11 +1,11 @@
-"""A command line whose errors are one sentence and an exit code, said once however many ranks have them."""
+"""Turn exceptions into one-line messages and exit codes, printed once across all ranks."""
 
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn, cast
 
 import click
 
@@ -19,26 +19,29 @@ from ffnn_gpu.errors import (
     ShapeError,
 )
 
+Announce = Callable[[str], None]  # receives one line for each decision of a command
+
 log = logging.getLogger("ffnn_gpu")
 INTERRUPTED = 130
-EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first that fits
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first type that matches counts
     (ConfigurationError, 2), (BackendUnavailableError, 4), (MemoryError, 5),
     (DataError, 3), (ShapeError, 3), (CheckpointError, 3), (FileNotFoundError, 3),
 )  # fmt: skip
-RANKS_KEY = "ffnn_gpu.ranks"  # where a command's context keeps its communicator
-SINGLE_PROCESS_COMMANDS = ("evaluate", "predict")  # commands that every process runs for itself
-# Seconds that a rank with an error waits to hear whether all have it: they read data, not all of them as fast. The others
-# must not have given up waiting for it by then.
-GRACE, PART_OF_LIMIT = 10.0, 0.5
+RANKS_KEY = "ffnn_gpu.ranks"  # in ctx.meta: the communicator of the running command
+SINGLE_PROCESS_COMMANDS = ("evaluate", "predict")
+# A rank with an error waits GRACE seconds to learn whether every rank has the same one: ranks do not read
+# data equally fast. It waits at most SHARE_OF_LIMIT of the time limit, while the others still wait for it.
+GRACE, SHARE_OF_LIMIT = 10.0, 0.5
 
 
 class CommandGroup(click.Group):
-    """A group whose errors are one sentence and an exit code."""
+    """A click group that reports every error as one line and an exit code."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, *args: object, **kwargs: object) -> NoReturn:
+        """Run the command line and exit."""
         try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except click.ClickException as error:  # in what stands before a command
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})  # type: ignore[call-overload]
+        except click.ClickException as error:  # wrong words before the name of a command
             print_error_line(f"error: {error.format_message()}")
             code = error.exit_code
         except click.Abort:
@@ -46,50 +49,51 @@ class CommandGroup(click.Group):
         sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> int:
+        """Run one command; return its exit code."""
         try:
             code = super().invoke(ctx) or 0
             sys.stdout.flush()
             ctx.meta.get(RANKS_KEY, Single()).close()
-        except BrokenPipeError:  # the reader has seen enough, as `| head` does
+        except BrokenPipeError:  # the reader closed the pipe early, as `| head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            return report_error(error, _ranks_that_fail(ctx))
+            return report_error(error, _ranks_of_failed_command(ctx))
         return code
 
 
 def ranks_of(device: str) -> Communicator:
-    """The communicator of the command under way, for the device of its settings."""
+    """Return the communicator for this device, and register it for the running command."""
     ranks = click.get_current_context().meta[RANKS_KEY] = communicator_for(device)
     return ranks
 
 
-def _ranks_that_fail(ctx: click.Context) -> Communicator:
-    """The command's communicator; where it failed before it had one, one that may say who has the same error."""
+def _ranks_of_failed_command(ctx: click.Context) -> Communicator:
+    """Return the command's communicator, or a new one if the command failed before it had one."""
     if RANKS_KEY in ctx.meta:
-        return ctx.meta[RANKS_KEY]
+        return cast(Communicator, ctx.meta[RANKS_KEY])
     if ctx.invoked_subcommand in SINGLE_PROCESS_COMMANDS:
         return Single()
     try:
         return communicator_for("numpy")
-    except FfnnGpuError:  # which may be the error itself
+    except FfnnGpuError:  # perhaps the very error to report
         return Single()
 
 
-def report_error(error: Exception, ranks: Any) -> int:
-    """The exit code of an error. Said by the first of the ranks that have it; one that not all have ends them all."""
+def report_error(error: Exception, ranks: Communicator) -> int:
+    """Print the error on one rank and return its exit code.
+
+    If every rank has an error, the first rank of those with the same one prints it. Otherwise all ranks end.
+    """
     log.info("ended by an error", exc_info=error)
-    grace = 0.0
-    if ranks.size > 1:
-        grace = min(GRACE, PART_OF_LIMIT * faults.limit_of_environment())
-        alike = faults.ranks_with_same_error(ranks, error, grace)
-    if ranks.size == 1 or alike[0] == ranks.rank:
+    grace = min(GRACE, SHARE_OF_LIMIT * faults.limit_of_environment()) if ranks.size > 1 else 0.0
+    if faults.ranks_with_same_error(ranks, error, grace)[0] == ranks.rank:
         if os.environ.get("FFNN_GPU_DEBUG") and not isinstance(error, click.ClickException):
             traceback.print_exception(error)
         print_error_line(f"error: {one_line(error)}")
-    if ranks.size == 1 or ranks.gather_errors(0, grace) is not None:
+    if ranks.gather_errors(0, grace) is not None:
         ranks.close()
     if isinstance(error, click.ClickException):
         return error.exit_code
@@ -97,12 +101,12 @@ def report_error(error: Exception, ranks: Any) -> int:
 
 
 def print_error_line(line: str) -> None:
-    """One line on standard error."""
+    """Print one line to standard error."""
     click.echo(line, err=True)
 
 
-def announcer(ranks: Communicator, quiet: bool) -> Callable[[str], None]:
-    """What takes a line for each thing decided: standard error, rank 0's unless quiet, and the rank's log file."""
+def announcer(ranks: Communicator, quiet: bool) -> Announce:
+    """Return a function that logs a line, and prints it to standard error on rank 0 unless quiet."""
 
     def announce(line: str) -> None:
         log.info("%s", line)
@@ -113,7 +117,7 @@ def announcer(ranks: Communicator, quiet: bool) -> Callable[[str], None]:
 
 
 def one_line(error: Exception) -> str:
-    """What went wrong, on one line."""
+    """Return the message of an error, on one line."""
     if isinstance(error, click.ClickException):
         return error.format_message()
     text = " ".join(str(error).split())
@@ -121,4 +125,4 @@ def one_line(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, (FfnnGpuError, MemoryError, OSError)):
         return text or type(error).__name__
-    return f"{type(error).__name__}: {text} (not foreseen; FFNN_GPU_DEBUG=1 shows where)"
+    return f"{type(error).__name__}: {text} (internal error; set FFNN_GPU_DEBUG=1 for a traceback)"

@@ -1,4 +1,4 @@
-"""The communicator: eight calls on vectors, and its implementation for a single process.
+"""The communicator: calls on vectors and errors, and its implementation for a single process.
 
 A rank is one of several processes that train one network together. Every rank makes the same calls in the
 same order, each with a vector of the same length. A vector is contiguous and one-dimensional; it lies on the
@@ -50,6 +50,9 @@ class Communicator(Protocol):
         On a host a call returns when it is finished.
         """
 
+    def gather_errors(self, error: int, limit: float) -> list[int] | None:
+        """Return the checksum of each rank's error if every rank calls this within `limit` seconds, else None."""
+
     def abort(self, status: int = 1) -> None:
         """End every rank immediately, including this one."""
 
@@ -79,6 +82,9 @@ class Single:
     def barrier(self) -> None: ...
 
     def wait(self) -> None: ...
+
+    def gather_errors(self, error: int, limit: float) -> list[int] | None:
+        return [error]
 
     def abort(self, status: int = 1) -> None:
         raise SystemExit(status)

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
+from ffnn_gpu.distributed.communicator import Communicator
 from ffnn_gpu.errors import ConfigurationError
 
 log = logging.getLogger("ffnn_gpu")
@@ -30,17 +30,6 @@ GRACE = 2.0  # seconds that a rank with an error waits to find out whether all r
 POLLS_WITHOUT_NAP, NAP = 2000, 5e-5  # polls; seconds
 SUSPENDED = 1.0  # seconds; if a nap lasts longer, this process was suspended
 START_TIME = 19  # index among the fields after the name in /proc/PID/stat: field 22 in proc(5)
-
-
-class RanksWithErrors(Protocol):
-    """The part of a communicator that reports an error to the other ranks."""
-
-    rank: int
-    size: int
-
-    def gather_errors(self, error: int, limit: float) -> list[int] | None: ...
-
-    def abort(self, status: int = 1) -> None: ...
 
 
 class CallLimit:
@@ -150,7 +139,7 @@ def print_line(line: str) -> None:
     sys.stderr.flush()
 
 
-def end_all(communicator: RanksWithErrors, error: BaseException) -> None:
+def end_all(communicator: Communicator, error: BaseException) -> None:
     """End every rank because this one raised.
 
     If every rank raises, as for a wrong argument, each different error is printed by the first rank that has
@@ -165,7 +154,7 @@ def end_all(communicator: RanksWithErrors, error: BaseException) -> None:
         communicator.gather_errors(0, GRACE)
 
 
-def ranks_with_same_error(communicator: RanksWithErrors, error: BaseException, grace: float) -> list[int]:
+def ranks_with_same_error(communicator: Communicator, error: BaseException, grace: float) -> list[int]:
     """Return the ranks that raised this error, if every rank raises one within `grace` seconds.
 
     Otherwise print this rank's traceback and abort every rank. The first of the returned ranks should print
@@ -185,7 +174,7 @@ def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)).rstrip()
 
 
-def end_all_ranks_on_uncaught(communicator: RanksWithErrors) -> None:
+def end_all_ranks_on_uncaught(communicator: Communicator) -> None:
     """Install an exception hook: from now on an uncaught exception in this process ends every rank."""
     previous = sys.excepthook
 

@@ -63,6 +63,9 @@ class ThreadRank:
 
     def wait(self): ...
 
+    def gather_errors(self, error, limit):
+        return [int(errors[0]) for errors in self._all(np.array([error], np.int64), "gather_errors")]
+
     def close(self): ...
 
     def abort(self, status=1):
