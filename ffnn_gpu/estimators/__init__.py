@@ -1,1 +1,1 @@
-"""Raw rows in, answers out: a network together with its standardization, its task and its labels."""
+"""A model: a network with everything needed to go from raw rows to answers."""

@@ -1,7 +1,7 @@
-"""A trained network together with what makes it usable: feature scaling, columns, task and labels. One folder.
+"""A trained network with its feature scaling, column names, task and labels, saved together.
 
-Why: a network alone reads standardized columns in one order and answers with logits. What `train` fitted on the training
-part travels in the checkpoint's extras, so that `evaluate` and `predict` need the folder and nothing else.
+Why: a network alone reads standardized columns in one order and returns logits. The checkpoint's extras hold
+everything that was fitted on the training set, so `evaluate` and `predict` need only the checkpoint.
 """
 
 from collections import Counter
@@ -16,36 +16,30 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import Standardized
 from ffnn_gpu.arrays.file_rows import stays_in_files
 from ffnn_gpu.checkpoints import atomic_folder, checkpoint
-from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.data.standardizer import BLOCK_ELEMENTS, Standardizer
 from ffnn_gpu.errors import CheckpointError, DataError
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation.evaluate import evaluate
 from ffnn_gpu.nn.network import Network
 
-PLACES = (
-    ".",
-    "model",
-    "best",
-    "last",
-    "checkpoint/best",
-    "checkpoint/last",
-)  # of the network in a folder, best first
+# where a folder may hold the network; the first place that exists is used
+PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")
 
-MAX_LISTED_NAMES = 10  # that one message lists
-AT_ONCE = 1 << 20  # values that are looked at together where some are counted
+MAX_LISTED_NAMES = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """Raw rows in, answers out.
+    """A network with everything needed to go from raw rows to answers.
 
     Args:
-        standardizer: fitted on the training part; None where features go in as they are.
-        feature_names: of the columns, in the network's order; None where the data had none.
-        target_name, target: the target column's name in the data; and which one it was, as given to `readers.read`.
+        standardizer: fitted on the training set; None if features are used unscaled.
+        feature_names: column names in the network's order; None if the data had no names.
+        target_name: name of the target column in the data.
+        target: the target column as it was given to `readers.read`.
         data: name of the data set.
-        metrics: names of the metrics to report; () for the task's standard ones.
-        limit: standardized features are cut to [-limit, limit]; None for not at all.
+        metrics: names of the metrics to report; () for the standard metrics of the task.
+        limit: standardized features are cut to [-limit, limit]; None for no limit.
     """
 
     network: Network
@@ -59,42 +53,53 @@ class Model:
     limit: float | None = None
 
     def features(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
-        """Rows as the network reads them: its columns, in its order, standardized.
+        """Select, order and standardize the columns of raw rows for the network.
 
-        Columns are found by name where x has names and all of the model's are among them; taken in order where none is.
+        Columns are found by name if `names` holds all feature names, and taken in order if it holds none.
 
         Raises:
-            ShapeError: the number of columns differs. DataError: x is not finite, or some of the columns are missing.
+            ShapeError: the number of columns differs.
+            DataError: x is not finite, or only some of the feature names are present.
         """
         if names is None and stays_in_files(x):
-            return self._in_files(x)
+            rows: HostArray = self._in_files(x)
+            return rows
         x = self._standardized(x, names)
         return x if self.limit is None else np.clip(x, -self.limit, self.limit)
 
     def count_cut(self, x: HostArray, names: Sequence[str] | None = None) -> int:
-        """How many values of x lie beyond `limit`."""
+        """Count the standardized values outside [-limit, limit]."""
         if self.limit is None:
             return 0
-        rows = max(1, AT_ONCE // max(1, x.shape[-1]))
+        rows = max(1, BLOCK_ELEMENTS // max(1, x.shape[-1]))
         blocks = (x[start : start + rows] for start in range(0, len(x), rows))
         return sum(int((np.abs(self._standardized(block, names)) > self.limit).sum()) for block in blocks)
 
     def matches(self, names: Sequence[str] | None) -> bool:
-        """Whether all of the model's columns are among these, each under a name of its own."""
+        """Return whether each feature name is among these exactly once."""
         return (
             self.feature_names is not None and names is not None and has_each_once(names, self.feature_names)
         )
 
     def outputs(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
-        """What the network says for raw rows, (n, outputs), before `task.decode` or `task.probabilities`."""
-        return self.network.predict(self.features(x, names))
+        """Return the outputs of the network for raw rows, (n, outputs), not yet decoded."""
+        outputs: HostArray = self.network.predict(self.features(x, names))
+        return outputs
 
     def predict(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
-        """Answers for raw rows: labels (n,), 0/1 (n, K), or numbers in the target's units, (n,) or (n, K)."""
+        """Predict the target of raw rows.
+
+        Returns:
+            Labels (n,), 0/1 (n, K), or numbers in the units of the target, (n,) or (n, K).
+        """
         return self.task.decode(self.outputs(x, names))
 
     def probabilities(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
-        """(n, C) of the classes in the order of `task.columns`. Raises ConfigurationError for a regression."""
+        """Return class probabilities (n, C), in the order of `task.columns`.
+
+        Raises:
+            ConfigurationError: the task is a regression.
+        """
         return self.task.probabilities(self.outputs(x, names))
 
     def evaluate(
@@ -104,14 +109,17 @@ class Model:
         names: Sequence[str] | None = None,
         metrics: str | Iterable[str] = (),
     ) -> dict[str, float]:
-        """{metric: value, …, "loss": value} on raw rows and targets; metrics of a regression in the target's units."""
+        """Return {metric: value, …, "loss": value} on raw rows and targets.
+
+        The metrics of a regression are in the units of the target.
+        """
         pair = self.features(x, names), self.task.encode(y)
         row = evaluate(self.network, self.task.loss, pair, metrics=self.task.metrics(metrics or self.metrics))
         loss = row.pop("loss")
         return {**row, "loss": loss}
 
     def _in_files(self, x: Any) -> Any:
-        """The same rows without a copy of them: the network standardizes those that it asks for."""
+        """Wrap rows in files without reading them: they are standardized when the network reads them."""
         if self.standardizer is None:
             return x
         scale = self.standardizer.scale.copy()
@@ -130,11 +138,13 @@ class Model:
         if self.standardizer is None:
             return x
         scaled = self.standardizer.transform(x, self.network.dtype)
-        scaled[:, [*self.standardizer.constant]] = 0  # nothing was learnt of what never varied
+        scaled[:, [*self.standardizer.constant]] = (
+            0  # the network learnt nothing from a column that never varied
+        )
         return scaled
 
     def extras(self) -> dict[str, Any]:
-        """Everything but the network, for `json.dumps`."""
+        """Return everything but the network, for `json.dumps`."""
         return {
             "task": self.task.to_json(),
             "standardizer": self.standardizer and self.standardizer.to_json(),
@@ -147,22 +157,22 @@ class Model:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the folder that `load` reads. Raises CheckpointError."""
+        """Write the model for `load`. Raises CheckpointError."""
         checkpoint.save(self.network, path, extras=self.extras())
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> "Model":
-        """The model in a run folder, in its `model`, or in a checkpoint that `train` wrote.
+        """Load the model of a run folder, or of a checkpoint that `ffnn-gpu train` wrote.
 
         Raises:
-            CheckpointError: there is none, it is damaged, or it holds a network alone.
+            CheckpointError: there is none, it is damaged, or it holds only a network.
         """
         folder = _found(Path(path))
         saved = checkpoint.load_extras(folder)
         if "task" not in saved:
             raise CheckpointError(
-                f"{folder} holds a network alone; `ffnn-gpu train` also saves what its inputs and "
-                "outputs mean. Read this one with ffnn_gpu.load"
+                f"{folder} holds only a network, without the scaling, task and labels that "
+                "`ffnn-gpu train` saves; load it with ffnn_gpu.load"
             )
         names = saved.get("feature_names")
         standardizer = saved.get("standardizer")
@@ -180,24 +190,27 @@ class Model:
 
 
 def has_each_once(names: Iterable[str], wanted: Iterable[str]) -> bool:
-    """Whether each wanted name is there, and only once."""
+    """Return whether `names` contains each wanted name exactly once."""
     counts = Counter(names)
     return all(counts[name] == 1 for name in wanted)
 
 
 def require_none_or_all(names: Iterable[str], wanted: Sequence[str]) -> None:
-    """Raise DataError where some of the wanted names are there and others are missing, or there more than once."""
+    """Raise DataError if `names` contains some wanted names but not each of them exactly once."""
     counts = Counter(names)
     missing = [name for name in wanted if not counts[name]]
     wrong = missing or [name for name in wanted if counts[name] > 1]
     if wrong and len(missing) < len(wanted):
         listed = ", ".join(map(repr, wrong[:MAX_LISTED_NAMES])) + ", …" * (len(wrong) > MAX_LISTED_NAMES)
-        problem = "missing in the header" if missing else "in the header more than once"
-        raise DataError(f"of the columns of the training, these are {problem}: {listed}")
+        problem = "lacks these columns" if missing else "contains these columns more than once"
+        raise DataError(f"the header {problem}, which the model was trained on: {listed}")
 
 
 def true_and_predicted(model: Model, x: HostArray, y: HostArray) -> tuple[HostArray, HostArray]:
-    """The targets and the model's answers in one form: class indices (n,), 0/1 (n, K), or numbers in their units."""
+    """Return targets and predictions in the same form, for metrics and plots.
+
+    The form is class indices (n,), 0/1 (n, K), or numbers in the units of the target (n, K).
+    """
     decisions = model.task.loss.decide(model.outputs(x))
     if model.task.units is not None:
         return np.reshape(y, (len(y), -1)), model.task.units.inverse(decisions)

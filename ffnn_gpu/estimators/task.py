@@ -1,9 +1,9 @@
-"""What the target column means: how many outputs, which loss, how targets become numbers and outputs become answers.
+"""A task: the number of outputs, the loss, and how targets and outputs are encoded and decoded.
 
-multiclass   C logits            softmax_cross_entropy             class with the largest output
-binary       1 logit             binary_cross_entropy_with_logits  second class where the output is positive
-multilabel   K logits            binary_cross_entropy_with_logits  each label where its output is positive
-regression   K numbers           mean_squared_error                the numbers, in the target's own units
+multiclass   C logits            softmax_cross_entropy             the class with the largest output
+binary       1 logit             binary_cross_entropy_with_logits  the second class if the output is positive
+multilabel   K logits            binary_cross_entropy_with_logits  each label whose output is positive
+regression   K numbers           mean_squared_error                the outputs, in the units of the target
 """
 
 import functools
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.data.labels import LabelMap, infer_task
@@ -21,9 +22,10 @@ from ffnn_gpu.evaluation.metrics import Metric, get_metric
 from ffnn_gpu.nn.activations import sigmoid
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import Dense, Softmax
-from ffnn_gpu.nn.losses.standard import SHORT_NAMES, Loss, SoftmaxCrossEntropy, get_loss
+from ffnn_gpu.nn.losses import Loss, SoftmaxCrossEntropy
+from ffnn_gpu.nn.losses.standard import SHORT_NAMES, get_loss
 
-LOSSES = {                             # the first one is what "auto" means
+LOSSES = {                             # the first is the default
     "multiclass": ("softmax_cross_entropy", "cross_entropy"),
     "binary": ("binary_cross_entropy_with_logits", "binary_cross_entropy"),
     "multilabel": ("binary_cross_entropy_with_logits", "binary_cross_entropy"),
@@ -45,14 +47,14 @@ ON_PROBABILITIES = ("cross_entropy", "binary_cross_entropy")
 
 @dataclass(frozen=True)
 class Task:
-    """One task, as it is saved with a model.
+    """What a network is trained to predict. Saved with the model.
 
     Args:
         kind: "binary", "multiclass", "multilabel" or "regression".
         outputs: width of the network's last layer.
         loss_name: one of LOSSES[kind].
-        labels: the names of the classes; None for multilabel and regression.
-        units: standardizes the target of a regression; None for none.
+        labels: the classes; None for multilabel and regression.
+        units: standardizes the target of a regression; None for no scaling.
     """
 
     kind: str
@@ -64,7 +66,11 @@ class Task:
 
     @classmethod
     def of(cls, y: HostArray, kind: str = "auto", loss: str = "auto", label_smoothing: float = 0.0) -> "Task":
-        """The task of predicting y (n,) or (n, K). Raises ConfigurationError where y, task and loss do not fit."""
+        """Return the task of predicting y (n,) or (n, K).
+
+        Raises:
+            ConfigurationError: y, kind and loss do not fit together.
+        """
         kind = infer_task(y) if kind == "auto" else kind
         loss = LOSSES[kind][0] if loss == "auto" else SHORT_NAMES.get(loss.lower(), loss.lower())
         get_loss(loss)
@@ -74,7 +80,7 @@ class Task:
             )
         if label_smoothing and loss != "softmax_cross_entropy":
             raise ConfigurationError(
-                f"label_smoothing belongs to softmax_cross_entropy, and this task has the loss {loss}"
+                f"label_smoothing needs the loss softmax_cross_entropy; this task has {loss}"
             )
         _require_fit(kind, y)
         labels = LabelMap.fit(_column(y)) if kind in ("binary", "multiclass") else None
@@ -84,7 +90,7 @@ class Task:
         return cls(kind, outputs, loss, label_smoothing, labels)
 
     def with_units_of(self, y: HostArray) -> "Task":
-        """The same task; a regression standardizes its target as y, the training part, says."""
+        """Return the same task; a regression also fits the scaling of its target to y, the training set."""
         return replace(self, units=Standardizer.fit(_matrix(y))) if self.kind == "regression" else self
 
     def __str__(self) -> str:
@@ -94,24 +100,28 @@ class Task:
 
     @property
     def loss(self) -> Loss:
-        """The loss, with its constants."""
+        """The loss function."""
         return SoftmaxCrossEntropy(self.label_smoothing) if self.label_smoothing else get_loss(self.loss_name)
 
     @property
     def head(self) -> list[Layer]:
-        """The last layers: logits, except for the losses that read probabilities."""
+        """The last layers: they return logits, or probabilities for the losses that read those."""
         if self.loss_name == "binary_cross_entropy":
             return [Dense(self.outputs, sigmoid)]
         return [Dense(self.outputs), *([Softmax()] if self.loss_name == "cross_entropy" else [])]
 
     def encode(self, y: HostArray) -> HostArray:
-        """Targets as the loss reads them. Raises DataError for a label that is not a class."""
+        """Encode targets for the loss. Raises DataError for a label that is not a class."""
         if self.labels is not None:
             return self.labels.encode(_column(y))
         return _matrix(y) if self.units is None else self.units.transform(_matrix(y), np.float64)
 
     def decode(self, outputs: HostArray) -> HostArray:
-        """Answers in the form of the targets: labels (n,), 0/1 (n, K), or numbers in their units, (n,) or (n, K)."""
+        """Decode outputs to the form of the targets.
+
+        Returns:
+            Labels (n,), 0/1 (n, K), or numbers in the units of the target, (n,) or (n, K).
+        """
         decisions = self.loss.decide(outputs)
         if self.labels is not None:
             return np.asarray(self.labels.decode(decisions.reshape(len(outputs))))
@@ -119,7 +129,11 @@ class Task:
         return answers[:, 0] if self.kind == "regression" and self.outputs == 1 else answers
 
     def probabilities(self, outputs: HostArray) -> HostArray:
-        """(n, C) of the classes, or (n, K) of the labels, float64. Raises ConfigurationError for a regression."""
+        """Return float64 probabilities, (n, C), for multilabel (n, K).
+
+        Raises:
+            ConfigurationError: the task is a regression.
+        """
         if self.kind == "regression":
             raise ConfigurationError("a regression predicts numbers; it has no probabilities")
         p = outputs.astype(np.float64)
@@ -132,23 +146,27 @@ class Task:
 
     @property
     def columns(self) -> list[str]:
-        """What the columns of `probabilities` stand for."""
+        """The names of the columns of `probabilities`."""
         return [str(label) for label in (self.labels.classes if self.labels else range(self.outputs))]
 
     def metrics(self, names: str | Iterable[str] = ()) -> list[Metric]:
-        """The metrics of these names, or the standard ones; in the target's units. Raises ConfigurationError."""
+        """Return the named metrics, or the standard ones, in the units of the target.
+
+        Raises:
+            ConfigurationError: a metric does not exist or does not fit the task.
+        """
         chosen = ((names,) if isinstance(names, str) else tuple(names)) or STANDARD_METRICS[self.kind]
         for name in chosen:
             get_metric(name)
             if name not in METRICS[self.kind]:
                 raise ConfigurationError(
                     f"metric {name!r} does not fit a {self.kind} task; "
-                    f"choose among {', '.join(METRICS[self.kind])}"
+                    f"choose from {', '.join(METRICS[self.kind])}"
                 )
         return [_in_units(get_metric(name), self.units) for name in chosen]
 
     def to_json(self) -> dict[str, Any]:
-        """An object for `json.dumps`."""
+        """Return an object for `json.dumps`."""
         plain = {name: getattr(self, name) for name in ("kind", "outputs", "loss_name", "label_smoothing")}
         return plain | {
             name: part and part.to_json() for name, part in (("labels", self.labels), ("units", self.units))
@@ -156,7 +174,7 @@ class Task:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Task":
-        """The task that `to_json` wrote. Raises CheckpointError, DataError."""
+        """Return the task that `to_json` wrote. Raises CheckpointError or DataError."""
         try:
             plain = {name: saved[name] for name in ("kind", "outputs", "loss_name", "label_smoothing")}
             labels, units = saved["labels"], saved["units"]
@@ -198,7 +216,7 @@ def _in_units(metric: Metric, units: Standardizer | None) -> Metric:
         return metric
 
     @functools.wraps(metric)
-    def in_units(y: Any, prediction: Any) -> float:
+    def in_units(y: ArrayLike, prediction: ArrayLike) -> float:
         return metric(units.inverse(y), units.inverse(prediction))
 
     return in_units

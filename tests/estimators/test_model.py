@@ -76,10 +76,13 @@ def test_values_beyond_the_limit_are_counted():
 def test_header_with_some_of_the_columns_is_refused(names):
     missing = ", ".join(repr(name) for name in "abc" if name not in names)
     with pytest.raises(
-        DataError, match=f"columns of the training, these are missing in the header: {missing}$"
+        DataError, match=f"the header lacks these columns, which the model was trained on: {missing}$"
     ):
         model().predict(np.ones((2, len(names))), names)
-    with pytest.raises(DataError, match=r"in the header more than once: 'a'$"):
+    with pytest.raises(
+        DataError,
+        match=r"the header contains these columns more than once, which the model was trained on: 'a'$",
+    ):
         model().predict(np.ones((2, 4)), "aabc")
 
 
@@ -105,19 +108,19 @@ def test_lists_are_rows_and_probabilities_come_alone():
         model(PRICE).probabilities(rows)
 
 
-def test_wrong_number_of_columns_is_said_in_numbers():
+def test_wrong_number_of_columns_is_an_error_with_both_numbers():
     with pytest.raises(ShapeError, match="x has 2 columns; layer 0 of this network reads 3"):
         model().predict(X[:, :2])
 
 
-def test_evaluation_has_the_metrics_of_the_training_or_those_asked_for():
+def test_evaluation_has_the_metrics_of_the_run_or_the_requested_ones():
     assert [*model().evaluate(X, Y)] == ["accuracy", "loss"]
     assert [*model(metrics=("roc_auc", "accuracy")).evaluate(X, Y)] == ["roc_auc", "accuracy", "loss"]
     assert [*model().evaluate(X, Y, metrics=["f1_macro"])] == ["f1_macro", "loss"]
     assert [*model().evaluate(X, Y, metrics="f1_macro")] == ["f1_macro", "loss"]
 
 
-def test_true_and_predicted_have_one_form():
+def test_true_and_predicted_have_the_same_form():
     y, prediction = true_and_predicted(model(), X, Y)
     assert y.shape == prediction.shape == (4,) and set(y) == {0, 1}
     y, prediction = true_and_predicted(model(PRICE), X, PRICE)
@@ -131,7 +134,7 @@ def test_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="holds no model; give the run folder"):
         Model.load(tmp_path)
     save(Network(3, [Dense(1)], "numpy"), tmp_path / "bare")
-    with pytest.raises(CheckpointError, match="holds a network alone"):
+    with pytest.raises(CheckpointError, match="holds only a network"):
         Model.load(tmp_path / "bare", "numpy")
 
 
@@ -155,15 +158,15 @@ def test_rows_are_read_whatever_else_the_table_holds(text):
     np.testing.assert_array_equal(model().features(*rows), model().features(np.array([[1.0, 2, 3]])))
 
 
-def test_missing_columns_are_said_before_any_cell_is_read():
-    with pytest.raises(DataError, match="these are missing in the header: 'b', 'c'"):
+def test_missing_columns_are_an_error_before_any_cell_is_read():
+    with pytest.raises(DataError, match=r"the header lacks these columns, .*: 'b', 'c'"):
         read("id,a\nx,1\n")
-    with pytest.raises(DataError, match="these are missing in the header: 'c'"):
+    with pytest.raises(DataError, match=r"the header lacks these columns, .*: 'c'"):
         read("a,b,z\n1,2,3\n")
     np.testing.assert_array_equal(read("7,8,9\n1,2,3\n", ("5", "7", "6")).x, [[7, 8, 9], [1, 2, 3]])
 
 
-def test_header_of_numbers_is_no_row():
+def test_header_of_numbers_is_not_a_row():
     np.testing.assert_array_equal(read("1,y,0\n5,x,4\n", ("0", "1")).x, [[4, 5]])
 
 

@@ -39,12 +39,12 @@ def test_saved_task_comes_back(kind):
 @pytest.mark.parametrize(
     "saved", [{}, {"kind": "binary"}, {**Task.of(PRICES).to_json(), "loss_name": "hinge"}]
 )
-def test_what_is_no_saved_task_is_refused(saved):
+def test_malformed_saved_task_is_refused(saved):
     with pytest.raises(CheckpointError, match="not a saved task"):
         Task.from_json(saved)
 
 
-def test_decoding_sure_outputs_gives_the_targets_back():
+def test_decoding_confident_outputs_gives_the_targets_back():
     np.testing.assert_array_equal(Task.of(SPECIES).decode(9.0 * np.eye(3)[[0, 2, 0, 1]]), SPECIES)
     np.testing.assert_array_equal(Task.of(YES_NO).decode(np.array([[-9.0], [9], [9], [-9]])), YES_NO)
     np.testing.assert_array_equal(Task.of(TAGS).decode(18.0 * TAGS - 9), TAGS)
@@ -56,7 +56,7 @@ def test_decoding_sure_outputs_gives_the_targets_back():
 
 
 @pytest.mark.parametrize(("kind", "loss"), [(kind, loss) for kind, names in LOSSES.items() for loss in names])
-def test_probabilities_lie_between_0_and_1_and_those_of_classes_sum_to_1(kind, loss):
+def test_probabilities_lie_between_0_and_1_and_sum_to_1_over_classes(kind, loss):
     task = Task.of(ALL[kind], kind, loss)
     if kind == "regression":
         with pytest.raises(ConfigurationError, match="has no probabilities"):
@@ -112,15 +112,15 @@ def test_loss_of_a_task_may_be_given_by_its_short_name():
     assert Task.of(PRICES, loss="MAE") == Task.of(PRICES, loss="mean_absolute_error")
 
 
-def test_label_smoothing_belongs_to_softmax_cross_entropy():
+def test_label_smoothing_needs_softmax_cross_entropy():
     assert Task.of(SPECIES, label_smoothing=0.1).loss.label_smoothing == 0.1
-    with pytest.raises(ConfigurationError, match="label_smoothing belongs to softmax_cross_entropy"):
+    with pytest.raises(ConfigurationError, match="label_smoothing needs the loss softmax_cross_entropy"):
         Task.of(PRICES, label_smoothing=0.1)
 
 
 def test_metric_that_does_not_fit_is_named():
     with pytest.raises(
-        ConfigurationError, match="metric 'r2' does not fit a binary task; choose among accuracy, "
+        ConfigurationError, match="metric 'r2' does not fit a binary task; choose from accuracy, "
     ):
         Task.of(YES_NO).metrics(["r2"])
     with pytest.raises(ConfigurationError, match="no metric is called 'acuracy'; did you mean 'accuracy'"):
