@@ -1,1 +1,1 @@
-"""The command `ffnn-gpu`: `commands` defines it; the other files are imported by the commands that need them."""
+"""The command `ffnn-gpu`: `commands` defines it and imports each other file only where it is needed."""

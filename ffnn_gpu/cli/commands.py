@@ -1,11 +1,13 @@
-"""`ffnn-gpu train | evaluate | predict | info`: parses, calls, prints.
+"""Define `ffnn-gpu train | evaluate | predict | info`: parse, call, print.
 
-    exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device   5 out of memory
-                128 + n ended by signal n: 130 Ctrl-C, 143 SIGTERM; what there is by then has been written
+    exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
+                5 out of memory   128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM), after saving
 
-Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG=1 shows tracebacks. What the commands
-do is imported inside them: --help needs none of it. Under mpiexec `train` is one training of all processes and `info` one
-answer, given by rank 0; `evaluate` and `predict` are each process's own.
+Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG=1 prints tracebacks. Each
+command imports what it needs when it runs, which keeps --help fast.
+
+Under mpiexec, all processes share one training run in `train`, and rank 0 alone prints `info`. `evaluate` and
+`predict` run in each process separately.
 """
 
 import json
@@ -23,7 +25,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 
 
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One flag for each setting of TrainConfig but `data`; what is not given is None."""
+    """Add a flag for each setting of TrainConfig except `data`; a flag that is not given is None."""
     for name in reversed([name for name in FIELDS if name != "data"]):
         flag = f"--{name.replace('_', '-')}"
         text, metavar = help_of(name)
@@ -38,7 +40,7 @@ def settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(__version__, prog_name="ffnn-gpu", message="%(prog)s %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> int | None:
-    """Train feed-forward neural networks on a GPU or a CPU, and use them.
+    """Train and use feed-forward neural networks on a GPU or a CPU.
 
     Start with `ffnn-gpu train digits`.
     """
@@ -52,24 +54,24 @@ def main(ctx: click.Context) -> int | None:
 @click.argument("data", required=False)
 @settings
 @click.option(
-    "--config", "file", metavar="RUN.TOML", help="Settings to start from, such as a run's config.toml."
+    "--config", "file", metavar="RUN.TOML", help="read settings from this file, such as a run's config.toml"
 )
 @click.option(
     "--set",
     "assignments",
     multiple=True,
     metavar="NAME=VALUE",
-    help="One setting: TOML or a word; repeatable.",
+    help="change one setting; VALUE is TOML or a word; repeatable",
 )
 @click.option(
-    "--resume", is_flag=True, help="Go on exactly where the run in --out stopped, with its settings."
+    "--resume", is_flag=True, help="continue the run in --out exactly where it stopped, with its settings"
 )
-@click.option("--overwrite", is_flag=True, help="Replace the run in --out.")
+@click.option("--overwrite", is_flag=True, help="replace the run in --out")
 @click.option(
-    "--rank-logs", metavar="FOLDER", help="A log file of each process there: rank-0.log, rank-1.log, …"
+    "--rank-logs", metavar="FOLDER", help="write a log file per process there: rank-0.log, rank-1.log, …"
 )
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("--quiet", is_flag=True, help="print only errors and the result")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def train_command(
     data: str | None,
     file: str | None,
@@ -83,9 +85,15 @@ def train_command(
 ) -> int:
     """Train on DATA and write a run folder.
 
-    DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a folder with IDX
-    files such as MNIST's. Settings: defaults < --config < FFNN_GPU_BACKEND < --set < flags. On several processes:
-    mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA.
+    DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a
+    folder of .npy files or of IDX files such as MNIST's.
+
+    If a setting is given in several places, the later one wins: --config, FFNN_GPU_BACKEND (the device),
+    --set, its own flag.
+
+    \b
+    To train with 4 processes:
+      mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA
     """
     from ffnn_gpu.cli import messages, run_folder, train
     from ffnn_gpu.training.rank_logs import open_log
@@ -116,23 +124,24 @@ def train_command(
 @click.argument("model")
 @click.argument("data", required=False)
 @click.option(
-    "--target", metavar="COLUMN", help="Target column of DATA; the one of the training if not given."
+    "--target", metavar="COLUMN", help="target column of DATA; default: the one that the model was trained on"
 )
 @click.option(
     "--metrics",
     metavar="NAME,NAME",
     default="",
-    help="accuracy, f1_macro, rmse, r2, …; those of the training.",
+    help="accuracy, f1_macro, rmse, r2, …; default: those of the training run",
 )
-@click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
-@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON.")
+@click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
+@click.option("--quiet", is_flag=True, help="print only errors and the result")
+@click.option("--json", "as_json", is_flag=True, help="print the metrics as JSON")
 def evaluate_command(
     model: str, data: str | None, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool
 ) -> None:
-    """Metrics of MODEL, a run folder or a checkpoint, on the rows of DATA, or on its test part where it has one.
+    """Print the metrics of MODEL on DATA.
 
-    Without DATA, on the rows that the run itself held out for its test.
+    MODEL is a run folder or a checkpoint. If DATA has a test set of its own, only that is used. Without DATA,
+    the test set is used that the training run held out.
     """
     from ffnn_gpu.cli import messages, prediction_files, train
     from ffnn_gpu.estimators.model import Model
@@ -153,19 +162,22 @@ def evaluate_command(
 @main.command("predict")
 @click.argument("model")
 @click.argument("rows", default="-", metavar="[INPUT]")
-@click.option("--output", metavar="FILE", help="A .csv or .npy file; CSV on standard output if not given.")
+@click.option("--output", metavar="FILE", help="a .csv or .npy file; default: CSV on standard output")
 @click.option(
-    "--probabilities", is_flag=True, help="Also the probability of every class; .npy holds these alone."
+    "--probabilities",
+    is_flag=True,
+    help="add the probability of each class; a .npy file then holds only these",
 )
-@click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N.")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and the result.")
+@click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
+@click.option("--quiet", is_flag=True, help="print only errors and the result")
 def predict_command(
     model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool
 ) -> None:
-    """Answers of MODEL, a run folder or a checkpoint, for the rows of INPUT.
+    """Predict the target for each row of INPUT.
 
-    INPUT is a .csv or .npy file, a bundled set, or - for CSV on standard input. Where a header has all columns of the
-    training by name, these are read and the others are not.
+    MODEL is a run folder or a checkpoint. INPUT is a .csv or .npy file, a folder of .npy files, a bundled
+    set, or - for CSV on standard input. If its header names all columns of the training data, any other
+    columns are ignored.
     """
     from ffnn_gpu.cli import messages, prediction_files
     from ffnn_gpu.estimators.model import Model
@@ -176,26 +188,26 @@ def predict_command(
     x, names = prediction_files.read_rows(rows, sys.stdin, loaded.feature_names, loaded.target_name)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
         print_error_line(messages.IN_ORDER)
-    beyond = 0 if quiet else loaded.count_cut(x, names)
-    if beyond:
-        print_error_line(messages.cut_line(beyond, loaded.limit))
+    cut = 0 if quiet else loaded.count_cut(x, names)
+    if cut:
+        print_error_line(messages.cut_line(cut, loaded.limit))
     outputs = loaded.outputs(x, names)
-    answers, chances = (
-        loaded.task.decode(outputs),
-        loaded.task.probabilities(outputs) if probabilities else None,
-    )
+    answers = loaded.task.decode(outputs)
+    chances = loaded.task.probabilities(outputs) if probabilities else None
     if output is None:
-        prediction_files.print_csv(
-            sys.stdout, prediction_files.prediction_columns(answers, chances, loaded.task.columns)
-        )
+        columns = prediction_files.prediction_columns(answers, chances, loaded.task.columns)
+        prediction_files.print_csv(sys.stdout, columns)
     else:
         prediction_files.write_predictions(output, answers, chances, loaded.task.columns)
 
 
 @main.command("info")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="print the information as JSON")
 def info_command(as_json: bool) -> None:
-    """Versions, the backend and why it was chosen, the device, BLAS and CPUs; ranks, where there are several."""
+    """Print versions, backend and machine.
+
+    Also printed: why the backend was chosen and, with several processes, the number of ranks.
+    """
     from ffnn_gpu.cli import info
 
     ranks = ranks_of("auto")

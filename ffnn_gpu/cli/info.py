@@ -1,4 +1,4 @@
-"""What `ffnn-gpu info` says: versions, the backend and why it was chosen, and the machine."""
+"""What `ffnn-gpu info` prints: versions, the backend and why it was chosen, and the machine."""
 
 import os
 import platform
@@ -15,8 +15,9 @@ from ffnn_gpu.errors import FfnnGpuError
 
 
 def information(ranks: Communicator | None = None) -> dict[str, Any]:
-    """Everything worth pasting into a bug report, as JSON values. Never raises for want of a GPU."""
+    """Return everything a bug report should contain, as JSON values. A missing GPU is no error."""
     ranks = ranks or Single()
+    several = {"size": ranks.size, "device": ranks.device, "reason": ranks.reason}
     return {
         "versions": {
             "ffnn_gpu": ffnn_gpu.__version__,
@@ -26,9 +27,7 @@ def information(ranks: Communicator | None = None) -> dict[str, Any]:
             "numba": _version_of("numba"),
             "mpi4py": _version_of("mpi4py"),
         },
-        "ranks": {"size": ranks.size, "device": ranks.device, "reason": ranks.reason}
-        if ranks.size > 1
-        else None,
+        "ranks": several if ranks.size > 1 else None,
         **_backend(ranks.device),
         "blas": _blas(),
         "cpus": os.cpu_count(),
@@ -37,16 +36,15 @@ def information(ranks: Communicator | None = None) -> dict[str, Any]:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The same for people."""
+    """Format the result of `information` as lines of text."""
     device = found["device"]
     shown = {name: version or "not installed" for name, version in found["versions"].items()}
     if found["ranks"]:
         shown["ranks"] = f"{found['ranks']['size']}, {found['ranks']['reason']}"
     shown |= {"backend": f"{found['backend'] or 'none'} ({found['reason']})", "hint": found["hint"]}
     if device is not None:
-        shown["device"] = (
-            f"{device['name']}, {device['free_bytes']:,} of {device['total_bytes']:,} bytes free"
-        )
+        memory = f"{device['free_bytes']:,} of {device['total_bytes']:,} bytes free"
+        shown["device"] = f"{device['name']}, {memory}"
     shown |= {name: str(found[name] or "") for name in ("products", "recorded", "blas", "cpus", "platform")}
     return [f"{name:<9} {text}" for name, text in shown.items() if text]
 
@@ -54,15 +52,10 @@ def lines(found: dict[str, Any]) -> list[str]:
 def _backend(name: str) -> dict[str, Any]:
     try:
         backend = get_backend(name)
-    except FfnnGpuError as error:  # what FFNN_GPU_BACKEND asks for
-        return {
-            "backend": None,
-            "reason": str(error),
-            "hint": None,
-            "products": None,
-            "recorded": None,
-            "device": None,
-        }
+    except FfnnGpuError as error:  # FFNN_GPU_BACKEND names one that cannot be used
+        return {"backend": None, "reason": str(error)} | dict.fromkeys(
+            ("hint", "products", "recorded", "device")
+        )
     on_cpu = backend.memory() is None
     hint = probe(0).hint if on_cpu and "auto" in backend.reason else None
     return {
@@ -75,7 +68,7 @@ def _backend(name: str) -> dict[str, Any]:
     }
 
 
-def _device(backend: Backend) -> dict[str, Any]:
+def _device(backend: Backend) -> dict[str, str | int]:
     properties = backend.xp.cuda.runtime.getDeviceProperties(getattr(backend, "index", 0))
     free, total = backend.memory() or (0, 0)
     return {"name": properties["name"].decode(), "free_bytes": free, "total_bytes": total}
@@ -83,8 +76,8 @@ def _device(backend: Backend) -> dict[str, Any]:
 
 def _cupy_version() -> str | None:
     try:
-        return load_cupy().__version__
-    except Exception:  # absent, or broken in any of many ways
+        return str(load_cupy().__version__)
+    except Exception:  # not installed, or broken in one of many ways
         return None
 
 
@@ -96,6 +89,6 @@ def _version_of(package: str) -> str | None:
 
 
 def _blas() -> str:
-    found: Any = np.show_config(mode="dicts")
-    blas = found.get("Build Dependencies", {}).get("blas", {})
+    config: Any = np.show_config(mode="dicts")  # NumPy's stubs declare None
+    blas = config.get("Build Dependencies", {}).get("blas", {})
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()

@@ -1,7 +1,7 @@
-"""Rows to predict → a matrix with its column names; predictions → CSV or .npy.
+"""Read the rows to predict, with their column names; write predictions as CSV or .npy.
 
-Why the columns are picked as text, before anything is a number: the file may also hold the target, its cells perhaps
-empty, and columns such as names and dates that the model never saw.
+Why columns are selected as text, before any cell becomes a number: the file may also hold the target, perhaps
+with empty cells, and columns such as names and dates that the model was not trained on.
 """
 
 import csv
@@ -21,57 +21,57 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model, has_each_once, require_none_or_all
 
 STDIN = "-"
-ROWS_PER_WRITE = 1 << 14  # rows that are text at a time
+ROWS_PER_WRITE = 1 << 14  # this many rows are in memory as text
 
 
-class Rows(NamedTuple):
-    """x (n, columns) and the names of the columns where the source has some."""
+class NamedRows(NamedTuple):
+    """x (n, columns) and the names of the columns, None if the source has none."""
 
     x: HostArray
     names: tuple[str, ...] | None
 
 
-class Text(io.StringIO):
-    """CSV text, and what to call it in messages."""
+class CsvText(io.StringIO):
+    """CSV text with the name that messages give it."""
 
     name: str = "standard input"
 
 
 def read_rows(
     source: str, stdin: TextIO, features: Sequence[str] | None = None, target: str | None = None
-) -> Rows:
-    """The rows of a CSV file or of standard input ("-"), a .npy matrix or a folder of them, or a bundled data set.
+) -> NamedRows:
+    """Read a CSV file, standard input ("-"), a .npy matrix, a folder of .npy matrices or a bundled data set.
 
     Args:
-        features: if a CSV's header has all of these names, these columns are read and no others.
-        target: otherwise, a column to leave out if the header has it.
+        features: if the header of a CSV has all of these names, only these columns are read.
+        target: otherwise, this column is left out if the header has it.
 
     Raises:
-        DataError: no such file, not a matrix, some features without a column, or a cell that is no number.
+        DataError: no such file, not a matrix, only some of the features are present, or a cell is no number.
     """
     if source in BUNDLED:
         data = read(source)
-        return Rows(data.x, data.feature_names)
+        return NamedRows(data.x, data.feature_names)
     if source != STDIN and Path(source).is_dir():
-        return Rows(_matrix(npy_rows(source), source), None)
+        return NamedRows(_matrix(npy_rows(source), source), None)
     if source != STDIN and not Path(source).is_file():
         raise DataError(
             f"there is no file {source}; give a .csv or .npy file, a folder of .npy files, - for standard "
             f"input, or a bundled set ({', '.join(BUNDLED)})"
         )
     if source.lower().endswith(".npy"):
-        return Rows(_matrix(read_npy(source), source), None)
+        return NamedRows(_matrix(read_npy(source), source), None)
     suffix = Path(source).suffix.lower()
     if source != STDIN and suffix and not source.lower().endswith((".csv", ".csv.gz")):
         raise DataError(f"predict reads .csv, .npy or standard input, not {suffix}")
-    return Rows(*read_table(_pick_columns(_text(source, stdin), features, target)))
+    return NamedRows(*read_table(_without_other_columns(_text(source, stdin), features, target)))
 
 
 def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, HostArray, HostArray]:
-    """(data set, x, y) to evaluate a model on: the test part where the source has one, else every row.
+    """Return (data set, x, y) to evaluate a model on: the test set if the source has one, else every row.
 
     Args:
-        target: column of a .csv or of .npy; None for the one that the model was trained to predict.
+        target: target column of a .csv or .npy file; None for the one that the model was trained on.
     """
     chosen: str | int | None = target
     if target is None and Path(source).exists() and leaves_target_open(source):
@@ -88,20 +88,20 @@ def read_labelled(source: str, target: str | None, model: Model) -> tuple[Datase
 def prediction_columns(
     answers: HostArray, probabilities: HostArray | None, classes: Sequence[str]
 ) -> dict[str, HostArray]:
-    """Column name → (n,): prediction, or prediction_0 … for several outputs; then p_CLASS … where there are some."""
-    several = answers.ndim > 1
-    columns = (
-        {f"prediction_{k}": column for k, column in enumerate(answers.T)}
-        if several
-        else {"prediction": answers}
-    )
+    """Return the columns to write by name, each (n,).
+
+    The names are `prediction` (with several outputs: `prediction_0`, …), then `p_CLASS` for probabilities.
+    """
+    columns = {"prediction": answers}
+    if answers.ndim > 1:
+        columns = {f"prediction_{k}": column for k, column in enumerate(answers.T)}
     if probabilities is not None:
         columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
     return columns
 
 
 def print_csv(file: IO[str], columns: Mapping[str, HostArray]) -> None:
-    """A header, then one line per row; floats with the nine digits that tell any two float32 apart."""
+    """Write a header and one line per row. Floats have nine digits: enough to tell any two float32 apart."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
     for start in range(0, max(map(len, columns.values()), default=0), ROWS_PER_WRITE):
@@ -112,7 +112,7 @@ def print_csv(file: IO[str], columns: Mapping[str, HostArray]) -> None:
 def write_predictions(
     path: str, answers: HostArray, probabilities: HostArray | None, classes: Sequence[str]
 ) -> None:
-    """Write a .csv, or a .npy of the probabilities where there are some, else of the answers."""
+    """Write a .csv of everything, or a .npy of the probabilities if there are some, else of the answers."""
     require_writable(path)
     if path.lower().endswith(".npy"):
         np.save(path, answers if probabilities is None else probabilities, allow_pickle=False)
@@ -122,23 +122,23 @@ def write_predictions(
 
 
 def require_writable(path: str) -> None:
-    """Raise ConfigurationError unless the file's ending says a format that is written."""
+    """Raise ConfigurationError unless the path ends in .csv or .npy."""
     if not path.lower().endswith((".csv", ".npy")):
         raise ConfigurationError(f"predictions are written as .csv or .npy, not to {path}")
 
 
-def _text(source: str, stdin: TextIO) -> Text:
+def _text(source: str, stdin: TextIO) -> CsvText:
     if source == STDIN:
         with reading("standard input"):
-            return Text(stdin.read(), newline="")
+            return CsvText(stdin.read(), newline="")
     with reading(source), _opened(source) as stream:
-        text = Text(stream.read(), newline="")
+        text = CsvText(stream.read(), newline="")
     text.name = source
     return text
 
 
-def _pick_columns(text: Text, features: Sequence[str] | None, target: str | None) -> Text:
-    """The text with the columns to read alone; as it is where its first line does not name them."""
+def _without_other_columns(text: CsvText, features: Sequence[str] | None, target: str | None) -> CsvText:
+    """Return the text with the wanted columns only, unchanged if its first line does not name them."""
     names = _names(text.readline())
     text.seek(0)
     if features is not None and any(name in features and any(map(str.isalpha, name)) for name in names):
@@ -150,29 +150,30 @@ def _pick_columns(text: Text, features: Sequence[str] | None, target: str | None
         keep = [k for k, name in enumerate(names) if name != target]
     else:
         return text
-    picked = Text(newline="")
-    picked.name = text.name
+    selected = CsvText(newline="")
+    selected.name = text.name
     with reading(text.name):
-        rows = _select_columns(text, keep, len(names))
+        rows = _select(text, keep, len(names))
         if not all(any(map(str.isalpha, names[k])) for k in keep):
             next(rows)  # a header such as 0,1,2 would be taken for data
-        csv.writer(picked, lineterminator="\n").writerows(rows)
-    picked.seek(0)
-    return picked
+        csv.writer(selected, lineterminator="\n").writerows(rows)
+    selected.seek(0)
+    return selected
 
 
 def _names(line: str) -> list[str]:
-    """The cells of a first line."""
+    """Return the cells of a first line."""
     cells = next(csv.reader([line.removeprefix("\ufeff")], skipinitialspace=True), [])
     return [cell.strip() for cell in cells]
 
 
 def _opened(source: str) -> TextIO:
-    opened: Any = gzip.open if source.lower().endswith(".gz") else open
-    return opened(source, "rt", encoding="utf-8", newline="")
+    if source.lower().endswith(".gz"):
+        return gzip.open(source, "rt", encoding="utf-8", newline="")
+    return open(source, encoding="utf-8", newline="")
 
 
-def _select_columns(text: Text, keep: list[int], width: int) -> Iterator[list[str]]:
+def _select(text: CsvText, keep: list[int], width: int) -> Iterator[list[str]]:
     reader = csv.reader(text, skipinitialspace=True, strict=True)
     for cells in reader:
         if cells and len(cells) != width:

@@ -1,7 +1,6 @@
-"""What a run says of itself when it is over: result.json, and the pictures."""
+"""Write the result of a run: result.json and the plots."""
 
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -9,15 +8,13 @@ from typing import Any
 import numpy as np
 
 import ffnn_gpu
-from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.cli import plots, run_folder
+from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.cli.split import Split
+from ffnn_gpu.cli.split import Pair, Split
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.training.history import History
-
-Announce = Callable[[str], None]
 
 
 def build_report(
@@ -29,7 +26,7 @@ def build_report(
     seconds: float,
     ranks: int,
 ) -> dict[str, Any]:
-    """What result.json holds; test: loss and metrics of the test part, None where there is none."""
+    """Return the content of result.json; `test` holds loss and metrics of the test set, None without one."""
     signal = history.interrupted
     return {
         "data": model.data,
@@ -60,31 +57,28 @@ def write_report(
     folder: Path,
     report: dict[str, Any],
     model: Model,
-    test: tuple[HostArray, HostArray] | None,
+    test: Pair | None,
     history: History,
     announce: Announce,
 ) -> None:
-    """Write result.json, then the pictures; `announce` gets a line where there is nothing to draw them with."""
+    """Write result.json and the plots. Without matplotlib there are no plots, and one line says so."""
     run_folder.write_json(folder / run_folder.RESULT, report)
-    _draw_plots(folder, model, test, history, announce)
-
-
-def _draw_plots(
-    folder: Path, model: Model, test: tuple[HostArray, HostArray] | None, history: History, announce: Announce
-) -> None:
     try:
-        if len(history):
-            history.plot(folder / run_folder.LEARNING_CURVE)
-        if test is not None and model.task.kind == "regression":
-            names = [model.target_name] if model.target_name and model.task.outputs == 1 else []
-            plots.predicted_against_true(
-                *true_and_predicted(model, *test), names, folder / run_folder.AGAINST_TRUE
-            )
-        if test is not None and model.task.labels is not None:
-            y, prediction = true_and_predicted(model, *test)
-            names = [model.task.columns[k] for k in np.union1d(y, prediction)]
-            plots.confusion_matrix(
-                metrics.confusion_matrix(y, prediction), names, folder / run_folder.CONFUSION_MATRIX
-            )
+        _draw_plots(folder, model, test, history)
     except ImportError as error:
-        announce(f'no pictures, because matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')
+        announce(f'no plots: matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')
+
+
+def _draw_plots(folder: Path, model: Model, test: Pair | None, history: History) -> None:
+    if len(history):
+        history.plot(folder / run_folder.LEARNING_CURVE)
+    if test is None or (model.task.kind != "regression" and model.task.labels is None):
+        return
+    y, prediction = true_and_predicted(model, *test)
+    if model.task.labels is None:
+        names = [model.target_name] if model.target_name and model.task.outputs == 1 else []
+        plots.predicted_against_true(y, prediction, names, folder / run_folder.AGAINST_TRUE)
+    else:
+        names = [model.task.columns[k] for k in np.union1d(y, prediction)]
+        counts = metrics.confusion_matrix(y, prediction)
+        plots.confusion_matrix(counts, names, folder / run_folder.CONFUSION_MATRIX)

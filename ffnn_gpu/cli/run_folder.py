@@ -1,8 +1,8 @@
-"""The folder of one run, and what stands in it.
+"""The folder of one run and its files.
 
 config.toml                            every setting; `train --config` repeats the run
-metrics.jsonl, history.csv             one row per epoch, written while the training goes on
-checkpoint/last, checkpoint/best       to resume from; the network of the best epoch
+metrics.jsonl, history.csv             one row per epoch, written during the training run
+checkpoint/last, checkpoint/best       for --resume; the network of the best epoch
 model                                  what `evaluate` and `predict` read
 result.json                            test metrics, rows, seconds, backend, versions
 learning_curve.png, confusion_matrix.png or predicted_against_true.png
@@ -29,22 +29,18 @@ LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
 FILES = (METRICS, HISTORY, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
-MAY_GROW = (
-    "epochs",
-    "device",
-    "out",
-    "shard_optimizer",
-)  # what a resumed run may have otherwise than the run it continues
+# settings in which a resumed run may differ from the run that it continues
+MAY_CHANGE = ("epochs", "device", "out", "shard_optimizer")
 
 
 def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
-    """Before anything is read: whether the run may go to `config.out`. Raises ConfigurationError."""
+    """Raise ConfigurationError unless the run may be written to `config.out`. Called before data are read."""
     if resume and overwrite:
-        raise ConfigurationError("--resume goes on with a run and --overwrite replaces it; give one of them")
+        raise ConfigurationError("--resume continues a run and --overwrite replaces it; give one of them")
     if resume:
         return _require_same(config)
     out = None if config.out is None else Path(config.out)
-    begun = atomic_file.half_of(Path(CONFIG)).name  # all there is where the run was killed at once
+    begun = atomic_file.half_of(Path(CONFIG)).name  # the only file if the run was killed at once
     if out is None or not out.exists() or (out.is_dir() and {*os.listdir(out)} <= {begun}):
         return None
     if not (out / CONFIG).is_file():
@@ -55,16 +51,19 @@ def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
 
 
 def config_to_resume(out: str | None) -> Path:
-    """The config.toml of the run to go on with. Raises ConfigurationError."""
+    """Return the config.toml of the run to resume. Raises ConfigurationError."""
     if out is None:
-        raise ConfigurationError("--resume needs --out, the run folder to go on with")
+        raise ConfigurationError("--resume needs --out, the run folder to continue")
     if not (Path(out) / CONFIG).is_file():
         raise ConfigurationError(f"there is nothing to resume in {out}: it has no {CONFIG}")
     return Path(out) / CONFIG
 
 
 def claim(config: TrainConfig, name: str, resume: bool) -> Path:
-    """The run folder, made or emptied, with its config.toml; runs/NAME-N with the first free N if `out` is not set."""
+    """Create or empty the run folder, write its config.toml, and return its path.
+
+    If `out` is not set, the folder is runs/NAME-N with the first free N.
+    """
     folder = _first_free(name) if config.out is None else Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
@@ -74,17 +73,17 @@ def claim(config: TrainConfig, name: str, resume: bool) -> Path:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """One JSON object, whole or not at all."""
+    """Write one JSON object, in one atomic step."""
     atomic_file.write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file; {} where there is no such file."""
+    """Read the object in a file; {} if there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 class HistoryFiles(Callback):
-    """metrics.jsonl after every epoch, so that a run under way can be watched; history.csv on every exit."""
+    """Write metrics.jsonl after every epoch, so a running training can be watched; history.csv at the end."""
 
     first_rank_only = True
 
@@ -100,7 +99,7 @@ class HistoryFiles(Callback):
 
 
 def _located(config: TrainConfig) -> TrainConfig:
-    """The configuration with the path of its data absolute, so that a run can go on from another folder."""
+    """Make the path of the data absolute, so the run can be resumed from another folder."""
     if config.data in BUNDLED or not Path(config.data).exists():
         return config
     return msgspec.structs.replace(config, data=os.path.abspath(config.data))
@@ -108,10 +107,10 @@ def _located(config: TrainConfig) -> TrainConfig:
 
 def _require_same(config: TrainConfig) -> None:
     saved = _located(resolve(read_toml(config_to_resume(config.out)), environment={}))
-    changed = [*differences(saved, _located(config), MAY_GROW)]
+    changed = [*differences(saved, _located(config), MAY_CHANGE)]
     if changed:
         raise ConfigurationError(
-            f"{config.out} cannot go on with other settings: {', '.join(changed)}; "
+            f"{config.out} cannot be resumed with other settings: {', '.join(changed)}; "
             "only epochs, device and shard_optimizer may change. Start a new run without --resume"
         )
 
@@ -128,7 +127,7 @@ def _first_free(name: str) -> Path:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what a run before this one wrote, and nothing else."""
+    """Remove the files that an earlier run wrote, and nothing else."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
     for name in (CHECKPOINT, MODEL):

@@ -1,10 +1,10 @@
-"""The settings of `ffnn-gpu train`: one table of names, types, bounds, defaults and meanings.
+"""The settings of `ffnn-gpu train`: one table of names, types, bounds, defaults and help texts.
 
-    defaults < the folder to resume < the file of --config < FFNN_GPU_BACKEND < --set < flags
+    defaults < the run to resume < the --config file < FFNN_GPU_BACKEND < --set < flags
 
-Why one table: the flags, the TOML file and the messages about wrong values are made from it, so they cannot disagree. Names
-of losses, optimizers, … are checked where they are looked up. `out` is not written to a run's config.toml, so that the
-file given back with --config repeats the run in a folder of its own.
+Why one table: the flags, the TOML file and the messages about wrong values all come from it, so they cannot
+disagree. Names of losses, optimizers, … are checked where they are looked up. `out` is not written to a
+run's config.toml, so `--config` with that file repeats the run in a new folder.
 """
 
 import difflib
@@ -24,7 +24,7 @@ from ffnn_gpu.errors import ConfigurationError
 
 ENVIRONMENT = {"FFNN_GPU_BACKEND": "device"}  # variable → setting
 NOT_SAVED = ("out",)
-BARE = r"""[^\s"'=#\[\]{}]+"""  # what --set reads as text where it is no TOML
+BARE = r"""[^\s"'=#\[\]{}]+"""  # --set takes such a value as text if it is not TOML
 
 AtLeast1 = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
@@ -33,89 +33,96 @@ Fraction = Annotated[float, Meta(ge=0, lt=1)]
 
 
 def _help(text: str) -> Meta:
-    """What --help says of a setting."""
+    """Attach the help text of a setting."""
     return Meta(description=text)
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what `train` does."""
 
-    data: Annotated[
-        str, _help("a bundled set, a .csv, .npy or .npz file, or a folder with IDX or .npy files")
-    ]
+    data: Annotated[str, _help("a bundled set, a .csv, .npy or .npz file, or a folder of IDX or .npy files")]
     target: Annotated[
-        str | int | None, _help("target column of a .csv (name or index) or .npy; else the last")
+        str | int | None,
+        _help("target column of a .csv (name or index) or .npy file (index); default: the last"),
     ] = None
     task: Annotated[
         Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-        _help("auto: inferred from the target"),
+        _help("kind of task; auto: inferred from the target"),
     ] = "auto"
     test: Annotated[
-        Fraction, _help("part of the rows held out for the final test, if the source has no test part")
+        Fraction, _help("fraction of the rows for the final test, if the data has no test set of its own")
     ] = 0.2
-    validation: Annotated[Fraction, _help("part of the other rows held out to watch the training")] = 0.1
+    validation: Annotated[Fraction, _help("fraction of the remaining rows for validation")] = 0.1
     standardize: Annotated[
-        bool, _help("scale features, and the target of a regression, to mean 0 and deviation 1")
+        bool, _help("scale features and regression targets to mean 0 and standard deviation 1")
     ] = True
-    # Why 5: a pixel that is almost always 0 gave 40 deviations; the cut halves the loss of digits.
+    # Why 5: a pixel that is almost always 0 had values of 40 deviations. Cutting halves the loss on digits.
     cut: Annotated[
-        NotNegative, _help("standardized features are cut to this many deviations; 0 for no cut")
+        NotNegative, _help("cut standardized features to this many standard deviations; 0: no limit")
     ] = 5.0
 
     hidden: Annotated[
         tuple[AtLeast1, ...], _help("widths of the hidden layers; empty for a linear model")
     ] = (512, 256)
-    activation: Annotated[str, _help("relu, gelu, silu, tanh, …")] = "relu"
+    activation: Annotated[str, _help("activation of the hidden layers: relu, gelu, silu, tanh, …")] = "relu"
     dropout: Annotated[
-        Fraction | None,
-        _help("part of the hidden values set to 0 while training; else 0.4, for a regression 0.1"),
+        Fraction | None, _help("dropout rate of the hidden layers; default: 0.4, for a regression 0.1")
     ] = None
-    normalization: Annotated[Literal["none", "layer", "batch"], _help("after each hidden layer")] = "none"
+    normalization: Annotated[
+        Literal["none", "layer", "batch"], _help("normalization after each hidden layer")
+    ] = "none"
     dtype: Annotated[
-        Literal["float32", "float64", "bfloat16", "float16"], _help("of what the network computes")
+        Literal["float32", "float64", "bfloat16", "float16"], _help("number type of the computation")
     ] = "float32"
 
-    loss: Annotated[str, _help("auto: the one that suits the task")] = "auto"
-    label_smoothing: Annotated[Fraction, _help("of softmax_cross_entropy")] = 0.0
-    class_weight: Annotated[Literal["balanced"] | None, _help("balanced: every class counts the same")] = None
+    loss: Annotated[str, _help("loss function; auto: the one that suits the task")] = "auto"
+    label_smoothing: Annotated[Fraction, _help("label smoothing of softmax_cross_entropy")] = 0.0
+    class_weight: Annotated[
+        Literal["balanced"] | None, _help("balanced: every class has the same total weight")
+    ] = None
 
     optimizer: Annotated[str, _help("adamw, adam, nadam, sgd, rmsprop, adagrad or lion")] = "adamw"
     lr: Annotated[
-        Positive | None, _help("highest rate; else the optimizer's own, for one_cycle 3 times that")
+        Positive | None, _help("highest learning rate; default: the optimizer's own, times 3 for one_cycle")
     ] = None
-    weight_decay: Annotated[NotNegative | None, _help("decoupled; the optimizer's own if not given")] = None
-    l1: Annotated[NotNegative, _help("penalty on the sum of |W|")] = 0.0
-    l2: Annotated[NotNegative, _help("penalty on half the sum of W²")] = 0.0
-    clip_norm: Annotated[Positive | None, _help("bound on the norm of the gradient")] = None
+    weight_decay: Annotated[
+        NotNegative | None, _help("decoupled weight decay; default: the optimizer's own")
+    ] = None
+    l1: Annotated[NotNegative, _help("factor of the L1 penalty, the sum of |W|")] = 0.0
+    l2: Annotated[NotNegative, _help("factor of the L2 penalty, half the sum of W²")] = 0.0
+    clip_norm: Annotated[
+        Positive | None, _help("largest norm of the gradient; larger ones are scaled down")
+    ] = None
     ema: Annotated[
         Fraction | None, _help("decay of a moving average of the parameters, used instead of them")
     ] = None
     schedule: Annotated[
-        str, _help("one_cycle, cosine, constant, step, exponential, reduce_on_plateau, …")
+        str, _help("learning rate schedule: one_cycle, cosine, constant, step, reduce_on_plateau, …")
     ] = "one_cycle"
 
-    epochs: Annotated[AtLeast1, _help("passes over the training part")] = 30
-    batch_size: Annotated[AtLeast1, _help("rows per update, of all ranks together")] = 64
-    accumulate: Annotated[
-        AtLeast1, _help("parts each batch is cut into: the same gradient in less memory")
-    ] = 1
+    epochs: Annotated[AtLeast1, _help("passes over the training set")] = 30
+    batch_size: Annotated[AtLeast1, _help("rows per update, over all ranks")] = 64
+    accumulate: Annotated[AtLeast1, _help("micro-batches per batch: the same gradient in less memory")] = 1
     shard_optimizer: Annotated[
-        bool, _help("under mpiexec, each rank keeps and updates its part of the moments")
+        bool, _help("under mpiexec: split the state of the optimizer over the ranks")
     ] = False
     batch_statistics: Annotated[
         Literal["global", "local"],
-        _help("of normalization=batch under mpiexec: over all ranks' rows, or each rank's own"),
+        _help("under mpiexec, normalization=batch: statistics over all ranks' rows or each rank's own"),
     ] = "global"
     early_stopping: Annotated[
-        AtLeast1 | None, _help("epochs to wait for a better validation loss; keeps the best")
+        AtLeast1 | None,
+        _help("stop after this many epochs without a lower validation loss; keep the best parameters"),
     ] = None
     metrics: Annotated[
-        tuple[str, ...], _help("accuracy, f1_macro, roc_auc, rmse, r2, …; else those of the task")
+        tuple[str, ...], _help("accuracy, f1_macro, roc_auc, rmse, r2, …; default: those of the task")
     ] = ()
 
     device: Annotated[str, _help("auto, numpy, cupy or cupy:N")] = "auto"
-    seed: Annotated[Annotated[int, Meta(ge=0)], _help("of splits, initial values, shuffling and dropout")] = 0
-    out: Annotated[str | None, _help("run folder; runs/NAME-1, -2, … if not given")] = None
+    seed: Annotated[
+        Annotated[int, Meta(ge=0)], _help("seed of splits, initial values, shuffling and dropout")
+    ] = 0
+    out: Annotated[str | None, _help("run folder; default: runs/NAME-1, -2, …")] = None
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}
@@ -129,14 +136,15 @@ def resolve(
     resumed: str | Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> TrainConfig:
-    """The configuration that flags, NAME=<TOML literal> assignments, files and environment give together.
+    """Combine flags, assignments, files and environment into one configuration.
 
     Args:
         flags: texts or values; None for a flag that was not given.
-        resumed: the config.toml of the run that goes on.
+        assignments: "NAME=VALUE", where VALUE is TOML or a bare word.
+        resumed: the config.toml of the run to resume.
 
     Raises:
-        ConfigurationError: an unknown name, or a value that is not accepted; says which are.
+        ConfigurationError: an unknown name, or a value that is not accepted.
     """
     values: dict[str, Any] = {}
     for path in (resumed, file):
@@ -150,48 +158,50 @@ def resolve(
     values |= _checked({name: value for name, value in flags.items() if value is not None}, "", strict=False)
     if "data" not in values:
         raise ConfigurationError(
-            "no data to train on: name DATA on the command line, or `data` in the file of --config"
+            "no data to train on: give DATA on the command line or `data` in the --config file"
         )
     return TrainConfig(**values)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The settings in a TOML file, unchecked. Raises ConfigurationError."""
+    """Read the settings in a TOML file, unchecked. Raises ConfigurationError."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # not UTF-8, or not TOML
-        raise ConfigurationError(f"{path} is no TOML file: {error}") from error
+        raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
 
 
 def write_toml(config: TrainConfig, path: str | Path) -> None:
-    """What `read_toml` and --config read back, whole or not at all. Settings that are None stay out: TOML has no null."""
+    """Write a file for --config, in one atomic step. Settings that are None are omitted: TOML has no null."""
     kept = {name: value for name, value in msgspec.to_builtins(config).items() if value is not None}
     text = tomli_w.dumps({name: value for name, value in kept.items() if name not in NOT_SAVED})
     atomic_file.write(Path(path), f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}".encode())
 
 
 def differences(a: TrainConfig, b: TrainConfig, ignored: Iterable[str] = ()) -> Iterator[str]:
-    """One "name a → b" for each setting that differs."""
+    """Yield "name a → b" for each setting that differs."""
     for name in FIELDS:
         if name not in ignored and getattr(a, name) != getattr(b, name):
             yield f"{name} {getattr(a, name)!r} → {getattr(b, name)!r}"
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """NAME=<TOML literal>, or NAME=text without quotes, as {NAME: value}."""
+    """Parse NAME=VALUE into {NAME: value}; VALUE is TOML or a bare word."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         name, _, value = text.partition("=")
         if re.fullmatch(BARE, value.strip()):
             return {name.strip(): value.strip()}
-        raise ConfigurationError(f"--set {text}: NAME=<TOML literal> is needed ({error})") from error
+        raise ConfigurationError(
+            f"--set {text}: write NAME=VALUE with a TOML value or a bare word ({error})"
+        ) from error
 
 
 def _checked(settings: Mapping[str, Any], origin: str, strict: bool = True) -> dict[str, Any]:
-    """The settings, each of its field's type; texts are read as numbers where not `strict`."""
+    """Convert each setting to the type of its field; unless `strict`, also from text."""
     where = f"{origin}: " if origin else ""
     return {name: _convert(name, value, where, strict) for name, value in settings.items()}
 
@@ -199,10 +209,10 @@ def _checked(settings: Mapping[str, Any], origin: str, strict: bool = True) -> d
 def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
     if name not in FIELDS:
         near = difflib.get_close_matches(name, FIELDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(FIELDS)}"
+        hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(FIELDS)}"
         raise ConfigurationError(f"{where}unknown setting {name!r}; {hint}")
     kind, given = FIELDS[name].type, value
-    if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:  # "256,128" is (256, 128)
+    if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:  # "256,128" → (256, 128)
         given, strict = [part.strip() for part in value.split(",") if part.strip()], False
     try:
         return msgspec.convert(given, kind, strict=strict)
@@ -225,19 +235,19 @@ def _accepted(kind: Any, error: msgspec.ValidationError) -> str:
 
 
 def help_of(name: str) -> tuple[str, str]:
-    """(help text with the default, placeholder for the value) of a setting; no placeholder for a yes or no."""
+    """Return (help text with the default, placeholder of the value); the placeholder of a bool is ""."""
     field = FIELDS[name]
     kind, *metas = get_args(field.type)
     description = next(meta.description for meta in metas if meta.description)
     default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     text = description if default in (None, "") else f"{description}  [{default}]"
     if kind is bool:
-        return text.replace("[True]", "[on]"), ""
+        return text.replace("[True]", "[on]").replace("[False]", "[off]"), ""
     return text, "|".join(choices(kind) or choices(get_args(kind)[0] if get_args(kind) else kind)) or "VALUE"
 
 
 def choices(kind: Any) -> tuple[str, ...]:
-    """The names a Literal, possibly annotated, accepts; () for other types."""
+    """Return the names that a Literal, perhaps annotated, accepts; () for other types."""
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     return get_args(kind) if get_origin(kind) is Literal else ()

@@ -1,6 +1,7 @@
-"""Which rows of a data set a run trains on, which it watches, and which it is tested on.
+"""Split the rows of a data set into training, validation and test set.
 
-Why the validation rows are split off here and not by `fit`: the standardizer must not see them, nor the test rows.
+Why the validation set is split off here and not by `fit`: the standardizer must see neither its rows nor the
+test rows.
 """
 
 from dataclasses import dataclass
@@ -15,43 +16,49 @@ from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.data.standardizer import train_test_split
 from ffnn_gpu.estimators.task import Task
 
+Pair = tuple[HostArray, HostArray]  # raw x and y of the same rows
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Raw rows and targets of the three parts; validation and test are None where they were set to 0."""
+    """The three sets of rows; validation and test are None if their fraction is 0."""
 
-    train: tuple[HostArray, HostArray]
-    validation: tuple[HostArray, HostArray] | None
-    test: tuple[HostArray, HostArray] | None
+    train: Pair
+    validation: Pair | None
+    test: Pair | None
 
     def counts(self) -> dict[str, int]:
-        """How many rows each part has."""
-        return {name: len(part[0]) if part else 0 for name, part in vars(self).items()}
+        """Return the number of rows of each set."""
+        return {name: len(pair[0]) if pair else 0 for name, pair in vars(self).items()}
 
 
 def split_rows(data: Dataset, task: Task, config: TrainConfig) -> Split:
-    """Shuffled parts, stratified by class; the source's own test part where it has one. Raises DataError."""
-    x, y, test = data.x, data.y, None
+    """Split at random, stratified by class. If the data set has its own test set, use that.
+
+    Raises:
+        DataError: a class has too few rows.
+    """
+    train, test = (data.x, data.y), None
     if data.x_test is not None and data.y_test is not None:
         test = data.x_test, data.y_test
     elif config.test:
-        (x, y), test = _hold_out(x, y, config.test, task, config.seed)
+        train, test = _hold_out(train, config.test, task, config.seed)
     if not config.validation:
-        return Split((x, y), None, test)
-    training, validation = _hold_out(x, y, config.validation, task, config.seed)
-    return Split(training, validation, test)
+        return Split(train, None, test)
+    train, validation = _hold_out(train, config.validation, task, config.seed)
+    return Split(train, validation, test)
 
 
 def require_known_labels(task: Task, split: Split) -> None:
-    """Before the training: every held-out target is one the task has. Raises DataError."""
-    for part in (split.validation, split.test):
-        if part is not None:
-            task.encode(part[1])
+    """Raise DataError if a held-out row has a label that the task lacks."""
+    for pair in (split.validation, split.test):
+        if pair is not None:
+            task.encode(pair[1])
 
 
-def _hold_out(
-    x: HostArray, y: HostArray, fraction: float, task: Task, seed: int
-) -> tuple[tuple[HostArray, HostArray], tuple[HostArray, HostArray]]:
+def _hold_out(pair: Pair, fraction: float, task: Task, seed: int) -> tuple[Pair, Pair]:
+    """Return the rest and the held-out rows, each in the order of the source."""
+    x, y = pair
     classes = task.labels is not None
     rest, chosen = train_test_split(y.ravel() if classes else len(y), fraction, seed, stratify=classes)
     first, second = np.sort(rest), np.sort(chosen)

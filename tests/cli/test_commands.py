@@ -26,7 +26,7 @@ ENVIRONMENT = {**os.environ, "FFNN_GPU_BACKEND": "numpy", "OMP_NUM_THREADS": "1"
 FAST = ["--hidden", "8", "--batch-size", "16"]
 
 
-def table(x=X, labels=LABELS, names=("a", "b", "c", "fruit")):
+def csv_text(x=X, labels=LABELS, names=("a", "b", "c", "fruit")):
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(
         [names, *([*row, label] for row, label in zip(x, labels, strict=True))]
@@ -36,12 +36,12 @@ def table(x=X, labels=LABELS, names=("a", "b", "c", "fruit")):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A working directory with fruit.csv, and no pictures in this process: they take a second."""
+    """Make a working directory with fruit.csv, and skip the plots: they take a second."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FFNN_GPU_BACKEND", "numpy")
     monkeypatch.delenv("FFNN_GPU_DEBUG", raising=False)
     monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
-    (tmp_path / "fruit.csv").write_text(table())
+    (tmp_path / "fruit.csv").write_text(csv_text())
     return tmp_path
 
 
@@ -57,12 +57,12 @@ def trained(folder):
 
 
 def here(*arguments, **settings):
-    """The command in this process."""
+    """Run the command in this process."""
     return CliRunner().invoke(main, [*map(str, arguments)], **settings)
 
 
 def command(*arguments, **settings):
-    """The command in a process of its own, where warnings are errors too."""
+    """Run the command in a new process, where warnings are errors."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "ffnn_gpu", *arguments],
         env=ENVIRONMENT,
@@ -75,7 +75,7 @@ def command(*arguments, **settings):
 
 
 def started(*arguments):
-    """The command under way, after its first epoch."""
+    """Start the command; return its process after the first epoch."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ffnn_gpu", *arguments],
         env=ENVIRONMENT,
@@ -124,13 +124,13 @@ def test_digits_are_learnt_and_read_again(folder):
 
 
 def test_predictions_from_csv_stdin_and_npy_agree(trained):
-    done = command("predict", "run", input=table())
+    done = command("predict", "run", input=csv_text())
     assert done.returncode == 0 and done.stderr == ""
     answers = done.stdout.splitlines()
     assert answers[0] == "prediction" and np.mean(np.array(answers[1:]) == LABELS) > 0.9
     np.save("x.npy", X)
     assert here("predict", "run", "fruit.csv").output == here("predict", "run", "x.npy").output == done.stdout
-    assert here("predict", "run", "-", input=table()).output == done.stdout
+    assert here("predict", "run", "-", input=csv_text()).output == done.stdout
     assert here("predict", "run", "x.npy", "--output", "y.npy").output == ""
     assert np.load("y.npy").tolist() == answers[1:]
     assert here("predict", "run/model", "x.npy", "--output", "y.csv").exit_code == 0
@@ -145,10 +145,10 @@ def test_probabilities_belong_to_the_labels(trained):
         assert (float(row["p_ripe"]) > 0.5) == (row["prediction"] == "ripe")
 
 
-def test_header_with_other_names_is_taken_in_order_and_says_so(trained):
-    (trained / "other.csv").write_text(table(names=("x", "y", "z", "fruit")))
+def test_columns_under_other_names_are_taken_in_order_with_a_warning(trained):
+    (trained / "other.csv").write_text(csv_text(names=("x", "y", "z", "fruit")))
     found = here("predict", "run", "other.csv")
-    assert "the header does not have all columns of the training by name" in found.output
+    assert "the header lacks column names of the training data" in found.output
     assert "the header" not in here("predict", "run", "other.csv", "--quiet").output
 
 
@@ -163,33 +163,33 @@ def test_evaluation_without_data_repeats_the_test_of_the_run(trained):
     want = json.loads((trained / "run/result.json").read_text())
     found = here("evaluate", "run", "--quiet", "--json")
     assert json.loads(found.output) == {**want["test"], "rows": want["rows"]["test"]}
-    assert "40 rows, the test part that the run held out of fruit" in here("evaluate", "run").output
-    assert "run/model is no run folder" in here("evaluate", "run/model").output
-    (trained / "fruit.csv").write_text(table(X[:150], LABELS[:150]))
+    assert "40 rows, the test set that the run held out of fruit" in here("evaluate", "run").output
+    assert "run/model is not a run folder" in here("evaluate", "run/model").output
+    (trained / "fruit.csv").write_text(csv_text(X[:150], LABELS[:150]))
     assert "fruit.csv has changed since the training" in here("evaluate", "run").output
 
 
 def test_evaluation_without_data_needs_a_test_part(folder):
     assert here("train", "fruit.csv", *FAST, "--epochs", "1", "--test", "0", "--out", "run").exit_code == 0
     found = here("evaluate", "run")
-    assert found.exit_code == 2 and "error: the run run held out no test part; name the DATA" in found.output
+    assert found.exit_code == 2 and "error: the run run held out no test set; give the DATA" in found.output
 
 
-def test_prediction_says_how_many_values_were_cut(trained):
+def test_prediction_reports_how_many_values_were_cut(trained):
     far = X.copy()
     far[:3, 0] = 100
-    (trained / "far.csv").write_text(table(far))
+    (trained / "far.csv").write_text(csv_text(far))
     assert (
-        "3 values beyond 5 deviations of the training rows were cut"
+        "3 values more than 5 standard deviations from the mean of the training rows were cut to that limit"
         in here("predict", "run", "far.csv").output
     )
-    assert "values beyond" not in here("predict", "run", "far.csv", "--quiet").output
+    assert "were cut" not in here("predict", "run", "far.csv", "--quiet").output
 
 
 def test_json_alone_goes_to_stdout(folder):
     done = command("train", "fruit.csv", *FAST, "--epochs", "1", "--json")
-    found = json.loads(done.stdout)  # in a process of its own: with pictures
-    assert (folder / "runs/fruit-1/confusion_matrix.png").is_file() or "no pictures" in done.stderr
+    found = json.loads(done.stdout)  # in a process of its own: with plots
+    assert (folder / "runs/fruit-1/confusion_matrix.png").is_file() or "no plots" in done.stderr
     assert found["folder"] == os.path.join("runs", "fruit-1") and 0 <= found["test"]["accuracy"] <= 1
     assert "epoch 1/1" in done.stderr
     quiet = here("train", "fruit.csv", *FAST, "--epochs", "1", "--json", "--quiet")
@@ -208,7 +208,7 @@ def test_info_shows_versions_backend_and_blas():
     assert "backend   numpy (FFNN_GPU_BACKEND=numpy)" in here("info").output
 
 
-def test_info_says_why_there_is_no_backend(monkeypatch):
+def test_info_shows_why_there_is_no_backend(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_BACKEND", "tpu")
     found = json.loads(here("info", "--json").output)
     assert found["backend"] is None and "no backend is called 'tpu'" in found["reason"]
@@ -243,7 +243,7 @@ def test_interrupted_run_is_whole_and_resumes_to_the_uninterrupted_one(folder, n
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert (
-        f"interrupted by {number.name}; to go on:" in out
+        f"interrupted by {number.name}; to continue:" in out
         and "train --resume --out cut" in out
         and "Traceback" not in err
     )
@@ -251,7 +251,7 @@ def test_interrupted_run_is_whole_and_resumes_to_the_uninterrupted_one(folder, n
     epochs = len((folder / "cut/metrics.jsonl").read_text().splitlines())
     assert 1 <= epochs < 25 and here("predict", "cut", "fruit.csv").exit_code == 0
     if number == signal.SIGTERM:
-        return  # going on is the same for both
+        return  # resuming is the same for both
     resumed, whole = (
         command("train", "--resume", "--out", "cut"),
         command("train", *settings, "--out", "whole"),
@@ -262,7 +262,7 @@ def test_interrupted_run_is_whole_and_resumes_to_the_uninterrupted_one(folder, n
         assert (folder / "cut" / name).read_bytes() == (folder / "whole" / name).read_bytes()
 
 
-def test_closed_pipe_is_no_error(trained):
+def test_closed_pipe_is_not_an_error(trained):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -303,7 +303,7 @@ def test_closed_pipe_is_no_error(trained):
         (
             ["train", "--resume", "--out", "run", "--hidden", "9"],
             2,
-            "cannot go on with other settings: hidden (8,) → (9,)",
+            "cannot be resumed with other settings: hidden (8,) → (9,)",
         ),
         (["train", "--resume", "--overwrite", "--out", "run"], 2, "give one of them"),
         (["fly"], 2, "error: No such command 'fly'"),
@@ -321,7 +321,7 @@ def test_closed_pipe_is_no_error(trained):
         (
             ["predict", "run", "some.csv"],
             3,
-            "error: of the columns of the training, these are missing in the header: 'b', 'c'",
+            "error: the header lacks these columns, which the model was trained on: 'b', 'c'",
         ),
         (["predict", "run", "x.npz"], 3, "error: predict reads .csv, .npy or standard input, not .npz"),
         (
@@ -334,7 +334,7 @@ def test_closed_pipe_is_no_error(trained):
         (["train", "-h"], 0, "--batch-size"),
     ],
 )
-def test_exit_code_and_sentence(trained, arguments, code, complaint):
+def test_error_has_its_exit_code_and_message(trained, arguments, code, complaint):
     (trained / "narrow.csv").write_text("1,2\n3,4\n")
     (trained / "some.csv").write_text("a,name\n1,x\n")
     for name in ("x.npz", "x.tsv"):
@@ -351,23 +351,27 @@ def test_diverged_run_fails(folder):
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "said"),
+    ("raised", "code", "message"),
     [
         (MemoryError("no 8 GiB"), 5, "error: no 8 GiB"),
         (DeviceOutOfMemoryError("GPU 0 has no room"), 5, "GPU 0 has no room"),
         (KeyboardInterrupt(), 130, ""),
         (PermissionError(13, "Permission denied", "runs"), 1, "error: runs: Permission denied"),
         (FileNotFoundError(2, "No such file", "x"), 3, "error: x: No such file"),
-        (TypeError("a\nbug"), 1, "error: TypeError: a bug (not foreseen; FFNN_GPU_DEBUG=1 shows where)"),
+        (
+            TypeError("a\nbug"),
+            1,
+            "error: TypeError: a bug (internal error; set FFNN_GPU_DEBUG=1 for a traceback)",
+        ),
     ],
 )
-def test_failure_below_becomes_its_exit_code(monkeypatch, raised, code, said):
+def test_exception_becomes_an_exit_code_and_one_line(monkeypatch, raised, code, message):
     def fail(*arguments, **settings):
         raise raised
 
     monkeypatch.setattr(train, "train", fail)
     found = here("train", "fruit.csv")
-    assert found.exit_code == code and said in found.output and "Traceback" not in found.output
+    assert found.exit_code == code and message in found.output and "Traceback" not in found.output
 
 
 def test_debug_shows_the_traceback_too(monkeypatch):
@@ -385,7 +389,7 @@ def test_gpu_that_cannot_be_used_is_a_device_error():
     assert found.exit_code == 4 and "Hint:" in found.output
 
 
-def test_help_imports_none_of_what_commands_need():
+def test_help_imports_nothing_that_only_commands_need():
     code = (
         "import sys; from ffnn_gpu.cli.commands import main\ntry: main(['train', '--help'])\n"
         "finally: print([n for n in ('sklearn', 'matplotlib', 'ffnn_gpu.cli.train') if n in sys.modules])"

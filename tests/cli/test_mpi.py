@@ -22,14 +22,16 @@ ENVIRONMENT = {
     **os.environ, "FFNN_GPU_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", "FFNN_GPU_THREADS": "1",
 }  # fmt: skip
 PYTHON, RANKS = [sys.executable, "-m", "ffnn_gpu"], [sys.executable, "-m", "mpi4py", "-m", "ffnn_gpu"]
-SETTINGS = ["rows.npy", "--task", "multiclass", "--hidden", "9,7", "--normalization", "batch", "--dropout", "0.2", "--ema",
-            "0.9", "--dtype", "float64", "--batch-size", "13", "--epochs", "4", "--early-stopping", "9"]  # fmt: skip
+SETTINGS = [
+    "rows.npy", "--task", "multiclass", "--hidden", "9,7", "--normalization", "batch", "--dropout", "0.2",
+    "--ema", "0.9", "--dtype", "float64", "--batch-size", "13", "--epochs", "4", "--early-stopping", "9",
+]  # fmt: skip
 TIMES = ("seconds", "samples_per_second")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A working directory with rows.npy, whose last column is one of three classes, and no pictures: they take a second."""
+    """Make a working directory with rows.npy (last column: 3 classes); skip the plots: they take a second."""
     place, rng = tmp_path_factory.mktemp("ranks"), np.random.default_rng(5)
     (place / "blind").mkdir()
     (place / "blind/matplotlib.py").write_text("raise ImportError('hidden from this test')")
@@ -39,7 +41,7 @@ def folder(tmp_path_factory):
 
 
 def start(folder, n, *arguments, **environment):
-    """The command on n ranks; on one, without mpiexec."""
+    """Start the command on n ranks; one rank without mpiexec."""
     words = [*PYTHON, *arguments] if n == 1 else [MPIEXEC, "-n", str(n), *RANKS, *arguments]
     return subprocess.Popen(
         words,
@@ -52,7 +54,7 @@ def start(folder, n, *arguments, **environment):
 
 
 def done(folder, n, *arguments, **environment):
-    """(exit status, all that was printed)"""
+    """Run the command; return (exit status, printed text)."""
     process = start(folder, n, *arguments, **environment)
     text = output_of(process, 120)
     return process.returncode, text
@@ -67,7 +69,7 @@ def result(folder):
 
 
 def assert_same_run(found, wanted, n):
-    """Parameters, moments, history and result.json but times and the number of ranks."""
+    """Compare parameters, moments, history and result.json, except times and the number of ranks."""
     arrays, reference = (
         checkpoint.read(folder / "checkpoint/last", "numpy", ())[2] for folder in (found, wanted)
     )
@@ -90,7 +92,7 @@ def assert_same_run(found, wanted, n):
 
 
 def train_until(folder, out, epochs, n, *more):
-    """The command under way on n ranks, with at least `epochs` epochs written."""
+    """Start a training run on n ranks; return its process after at least `epochs` epochs."""
     process, file = (
         start(folder, n, "train", *SETTINGS[:-4], *more, "--out", out),
         folder / out / "metrics.jsonl",
@@ -113,7 +115,7 @@ def test_two_ranks_write_what_one_process_does(folder):
     assert_same_run(folder / "two", folder / "one", 2)
     for once in ("2 ranks, MPI between 2 processes", "epoch 4/4", "run folder two"):
         assert text.count(once) == 1, text
-    assert "of each batch of 13 rows a rank has 6 or 7" in text and "mpiexec -n 2" in text
+    assert "each computes 6 or 7 of the 13 rows of a batch" in text and "mpiexec -n 2" in text
     assert "shard_optimizer = true" in (folder / "two/config.toml").read_text()
     for rank in range(2):
         log = (folder / f"logs/rank-{rank}.log").read_text()
@@ -122,12 +124,8 @@ def test_two_ranks_write_what_one_process_does(folder):
 
 
 def test_run_that_two_ranks_begin_and_three_end_is_the_uninterrupted_one(folder):
-    more = [
-        "--schedule",
-        "constant",
-        "--normalization",
-        "layer",
-    ]  # BatchNorm makes a last bit grow in many steps
+    # Why layer: over many steps, BatchNorm amplifies a difference in the last bit.
+    more = ["--schedule", "constant", "--normalization", "layer"]
     process = train_until(folder, "cut", 2, 2, "--epochs", "100000", *more)
     process.send_signal(signal.SIGTERM)
     text = output_of(process, END)
@@ -153,7 +151,7 @@ def test_run_that_two_ranks_begin_and_three_end_is_the_uninterrupted_one(folder)
     ],
     ids=["flag", "name", "folder", "data"],
 )
-def test_error_of_all_ranks_is_said_once_with_its_exit_code(folder, arguments, code, complaint):
+def test_error_of_all_ranks_is_printed_once_with_its_exit_code(folder, arguments, code, complaint):
     (folder / "taken").mkdir(exist_ok=True)
     (folder / "taken/precious").touch()
     found, text = done(folder, 2, "train", *arguments)
@@ -162,7 +160,7 @@ def test_error_of_all_ranks_is_said_once_with_its_exit_code(folder, arguments, c
 
 
 def test_error_of_one_rank_ends_all_with_its_traceback(folder):
-    """Rank 1 may not write its log file."""
+    """The log file of rank 1 cannot be written."""
     (folder / "half/rank-1.log").mkdir(parents=True)
     code, text = done(
         folder, 2, "train", *SETTINGS, "--rank-logs", "half", "--out", "never", FFNN_GPU_PARALLEL_LIMIT="4"

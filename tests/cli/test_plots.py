@@ -13,10 +13,10 @@ def texts(axes):
     return [text.get_text() for text in axes.texts]
 
 
-def test_confusion_matrix_says_every_count_that_is_not_zero(tmp_path):
+def test_confusion_matrix_shows_every_count_that_is_not_zero(tmp_path):
     figure = plots.confusion_matrix([[40, 3], [0, 1069]], ["malignant", "benign"], tmp_path / "a.png")
     axes = figure.axes[0]
-    assert texts(axes) == ["40", "3", "1069"] and axes.get_title() == "1,109 of 1,112 right"
+    assert texts(axes) == ["40", "3", "1069"] and axes.get_title() == "1,109 of 1,112 correct"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["malignant", "benign"]
     assert (tmp_path / "a.png").read_bytes().startswith(PNG)
 
@@ -46,5 +46,5 @@ def test_predicted_against_true_draws_a_constant(tmp_path):
     plots.predicted_against_true(np.ones(3), np.ones(3), path=tmp_path / "a.png")
 
 
-def test_pictures_leave_pyplot_alone():
+def test_plots_leave_pyplot_alone():
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

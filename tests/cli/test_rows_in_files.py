@@ -1,4 +1,4 @@
-"""`train` on rows too large to be copied: they stay in their files, and the run is that of a copy."""
+"""`train` leaves rows that are too large to copy in their files; the run equals one on a copy."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from tests.distributed.threads import on_ranks
 RNG = np.random.default_rng(4)
 ROWS = 400
 TABLE = RNG.normal(size=(ROWS, 6)).astype(np.float32) * [1, 10, 100, 1, 1, 1]
-TABLE[:, 3] = 7  # carries nothing, but in the last rows
+TABLE[:, 3] = 7  # a constant column
 CLASSES, PRICE = TABLE[:, :3].argmax(axis=1), 1000 * TABLE[:, 0] + TABLE[:, 1]
 SETTINGS = {"hidden": (8,), "epochs": 3, "batch_size": 32, "device": "numpy", "cut": 1.2, "dtype": "float64"}
 TIMES = ("seconds", "reason", "samples_per_second", "ranks", "versions", "backend", "data")
@@ -44,12 +44,12 @@ def here(tmp_path, monkeypatch):
 
 
 def large(monkeypatch):
-    """From here on every file is too large to be copied."""
+    """Treat every file as too large to copy from here on."""
     monkeypatch.setattr(file_rows, "MAPPED", 100)
 
 
 def trained(out, data="classes.npy", communicator=None, **more):
-    """(parameters, result.json without times) of a run."""
+    """Train; return (parameters, result.json without times)."""
     done = train.train(TrainConfig(data=data, out=str(out), **SETTINGS | more), communicator=communicator)
     written = json.loads((done.folder / "result.json").read_text())
     return done.model.network.params.to_host(), {name: written[name] for name in written.keys() - {*TIMES}}
@@ -69,7 +69,7 @@ def assert_same(found, wanted, tolerance=0.0):
 @pytest.mark.parametrize(
     "more", [{}, {"standardize": False, "dtype": "float32", "cut": 0.0}], ids=["standardized", "raw"]
 )
-def test_run_on_rows_in_a_file_is_that_on_a_copy(here, monkeypatch, data, more):
+def test_run_on_rows_in_a_file_equals_a_run_on_a_copy(here, monkeypatch, data, more):
     more = more | ({"target": 0} if "first" in data else {})
     wanted = trained("copied", data, **more)
     large(monkeypatch)
@@ -77,7 +77,7 @@ def test_run_on_rows_in_a_file_is_that_on_a_copy(here, monkeypatch, data, more):
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_ranks_train_on_rows_in_files_to_what_one_process_does(here, monkeypatch, n):
+def test_ranks_on_rows_in_files_equal_one_process(here, monkeypatch, n):
     wanted = trained("one")
     large(monkeypatch)
     found = on_ranks(n, lambda ranks: trained("many-ranks", communicator=ranks))[0]
@@ -85,7 +85,7 @@ def test_ranks_train_on_rows_in_files_to_what_one_process_does(here, monkeypatch
         assert_same(rank, wanted, 1e-12)
 
 
-def test_run_that_one_process_began_goes_on_with_ranks(here, monkeypatch):
+def test_run_of_one_process_resumes_with_two_ranks(here, monkeypatch):
     large(monkeypatch)
     wanted = trained("whole", epochs=5, schedule="constant")
     trained("cut", epochs=2, schedule="constant")
@@ -128,12 +128,12 @@ def test_folder_is_evaluated_on_the_column_of_the_training(here, target):
     assert f"target column {target}, " in messages.data_line(read("many", target), model.task, config)
 
 
-def test_folder_has_the_name_it_has_from_outside(here, monkeypatch):
+def test_data_set_of_a_folder_is_named_after_the_folder(here, monkeypatch):
     monkeypatch.chdir("many")
     assert read(".").name == "many"
 
 
-def test_nothing_is_read_before_it_is_asked_for(here, monkeypatch):
+def test_rows_in_files_are_read_only_when_needed(here, monkeypatch):
     large(monkeypatch)
     done = train.train(TrainConfig(data="classes.npy", out="r", **SETTINGS))
     x = np.load("classes.npy", mmap_mode="r")[:, :-1]
@@ -158,8 +158,8 @@ def test_column_that_varies_only_where_it_was_not_fitted_stays_zero(here, monkey
     assert loaded.evaluate(x, CLASSES) == pytest.approx(loaded.evaluate(np.array(x), CLASSES), rel=1e-12)
 
 
-def most(work):
-    """The bytes of arrays that existed at once."""
+def peak_bytes(work):
+    """Return the peak of allocated bytes during work()."""
     tracemalloc.start()
     try:
         work()
@@ -173,11 +173,11 @@ def test_few_wide_rows_are_not_copied_either(here, monkeypatch):
     wide = np.random.default_rng(0).normal(size=(4000, 2500)).astype(np.float32)
     (here / "wide").mkdir()
     np.save("wide/0.npy", wide)
-    assert most(lambda: read("wide")) < wide.nbytes / 4
+    assert peak_bytes(lambda: read("wide")) < wide.nbytes / 4
     x = read("wide").x
     network = Network(2499, [Dense(1)], "numpy")
     model = Model(network, Task.of(PRICE), Standardizer(np.zeros(2499), np.ones(2499)), limit=2.0)
-    assert most(lambda: model.count_cut(x)) < wide.nbytes
+    assert peak_bytes(lambda: model.count_cut(x)) < wide.nbytes
     assert model.count_cut(x) == (np.abs(wide[:, :-1]) > 2).sum()
 
 
@@ -185,10 +185,10 @@ def test_column_in_the_middle_costs_one_copy_of_the_others(here):
     wide = np.random.default_rng(0).normal(size=(40000, 100)).astype(np.float32)
     (here / "wide").mkdir()
     np.save("wide/0.npy", wide)
-    assert most(lambda: read("wide", 50)) < 1.75 * wide.nbytes
+    assert peak_bytes(lambda: read("wide", 50)) < 1.75 * wide.nbytes
 
 
-def test_rows_to_predict_may_lie_in_a_folder(here):
+def test_rows_to_predict_may_be_a_folder_of_files(here):
     done = train.train(TrainConfig(data="many", out="r", **SETTINGS))
     (here / "x").mkdir()
     table = np.load("classes.npy")[:, :-1]

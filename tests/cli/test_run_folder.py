@@ -1,4 +1,4 @@
-"""The files of a run while it is killed, or its disk is full."""
+"""The files of a run survive a kill and a full disk."""
 
 import os
 import subprocess

@@ -20,7 +20,7 @@ def test_defaults_are_those_of_the_table():
     assert resolved() == TrainConfig(data="digits")
 
 
-def test_each_source_gives_way_to_the_next(tmp_path):
+def test_later_source_of_a_setting_wins(tmp_path):
     (tmp_path / "old").mkdir()
     sources = {
         "resumed": toml(tmp_path / "old", 'device = "a"\nepochs = 1\nseed = 1\nlr = 1.0\ndropout = 0.5'),
@@ -36,7 +36,7 @@ def test_flag_for_the_device_wins_over_the_environment():
     assert resolved({"device": "cupy"}, environment={"FFNN_GPU_BACKEND": "numpy"}).device == "cupy"
 
 
-def test_empty_environment_variable_is_none():
+def test_empty_environment_variable_counts_as_not_set():
     assert resolved(environment={"FFNN_GPU_BACKEND": ""}).device == "auto"
 
 
@@ -79,14 +79,14 @@ def test_values_in_a_file_keep_their_toml_types(tmp_path):
         ConfigurationError, match=r"run\.toml: unknown setting 'batch-size'; did you mean 'batch_size'\?"
     ):
         resolved(file=toml(tmp_path, "batch-size = 10"))
-    with pytest.raises(ConfigurationError, match="unknown setting 'train'; there are data, target, "):
+    with pytest.raises(ConfigurationError, match="unknown setting 'train'; the settings are data, target, "):
         resolved(file=toml(tmp_path, "[train]\nepochs = 10"))
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [(b"epochs = ", "is no TOML file"), (b"\xff", "is no TOML file")]
+    ("content", "complaint"), [(b"epochs = ", "is not a TOML file"), (b"\xff", "is not a TOML file")]
 )
-def test_file_that_is_no_toml_is_named(tmp_path, content, complaint):
+def test_file_that_is_not_toml_is_named(tmp_path, content, complaint):
     (tmp_path / "run.toml").write_bytes(content)
     with pytest.raises(ConfigurationError, match=rf"run\.toml {complaint}"):
         resolved(file=tmp_path / "run.toml")
@@ -100,9 +100,13 @@ def test_assignment_is_one_toml_value_or_a_bare_word():
     assert (found.activation, found.device, found.hidden, found.target) == ("tanh", "cupy:1", (8, 4), "a-b.c")
     with pytest.raises(ConfigurationError, match="epochs = 'many' is not accepted: expected int"):
         resolved(assignments=["epochs=many"])
-    with pytest.raises(ConfigurationError, match="--set hidden=\\[8: NAME=<TOML literal> is needed"):
+    with pytest.raises(
+        ConfigurationError, match="--set hidden=\\[8: write NAME=VALUE with a TOML value or a bare word"
+    ):
         resolved(assignments=["hidden=[8"])
-    with pytest.raises(ConfigurationError, match="--set lr: NAME=<TOML literal> is needed"):
+    with pytest.raises(
+        ConfigurationError, match="--set lr: write NAME=VALUE with a TOML value or a bare word"
+    ):
         resolved(assignments=["lr"])
 
 
@@ -112,7 +116,7 @@ def test_without_data_there_is_nothing_to_train_on(tmp_path):
     assert resolve({"data": None}, file=toml(tmp_path, 'data = "wine"'), environment={}).data == "wine"
 
 
-def test_written_configuration_reads_back_equal_but_for_the_folder(tmp_path):
+def test_written_configuration_reads_back_equal_except_the_folder(tmp_path):
     config = resolved({"hidden": "4,2", "lr": "0.1", "target": "price", "out": "runs/x", "metrics": "mae,r2"})
     write_toml(config, tmp_path / "config.toml")
     again = resolve({}, file=tmp_path / "config.toml", environment={})
@@ -125,7 +129,7 @@ def test_every_setting_has_a_description_and_shows_its_default():
     for name in FIELDS:
         assert "None" not in help_of(name)[0]
     assert help_of("hidden") == ("widths of the hidden layers; empty for a linear model  [512,256]", "VALUE")
-    assert help_of("dropout")[0].endswith("else 0.4, for a regression 0.1") and "5.0" in help_of("cut")[0]
+    assert help_of("dropout")[0].endswith("default: 0.4, for a regression 0.1") and "5.0" in help_of("cut")[0]
     assert help_of("normalization")[1] == "none|layer|batch"
     assert help_of("class_weight")[1] == "balanced"
     assert help_of("standardize")[1] == "" and help_of("standardize")[0].endswith("[on]")

@@ -43,8 +43,8 @@ def dataset(y, x_test=None, y_test=None):
 
 
 @pytest.fixture
-def no_pictures(monkeypatch):
-    """They take a second."""
+def no_plots(monkeypatch):
+    """Skip the plots: they take a second."""
     monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
 
 
@@ -55,7 +55,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def classes(here, no_pictures):
+def classes(here, no_plots):
     return here
 
 
@@ -67,7 +67,7 @@ def vary(config, **settings):
 
 
 @pytest.mark.parametrize("y", [CLASSES, PRICE])
-def test_parts_share_no_row_and_lose_none(y):
+def test_split_sets_share_no_row_and_lose_none(y):
     x = np.arange(len(y))[:, None]
     split = train.split_rows(replace(dataset(y), x=x), Task.of(y), config("", test=0.25, validation=0.1))
     assert split.counts() == {"train": 81, "validation": 9, "test": 30}
@@ -77,13 +77,13 @@ def test_parts_share_no_row_and_lose_none(y):
         np.testing.assert_array_equal(part[1], y[part[0][:, 0]])
 
 
-def test_test_part_has_the_proportions_of_the_classes():
+def test_test_set_has_the_proportions_of_the_classes():
     split = train.split_rows(dataset(CLASSES), Task.of(CLASSES), config("", test=0.5))
     for of_class in ("ant", "bee", "cat"):
         assert abs(np.isin(split.test[1], of_class).mean() - np.isin(CLASSES, of_class).mean()) < 0.02
 
 
-def test_sources_own_test_part_is_the_test_part():
+def test_test_set_of_the_source_is_used():
     split = train.split_rows(
         dataset(CLASSES, X[:7], CLASSES[:7]), Task.of(CLASSES), config("", test=0.5, validation=0)
     )
@@ -91,7 +91,7 @@ def test_sources_own_test_part_is_the_test_part():
 
 
 def test_standardizer_is_never_fitted_on_held_out_rows():
-    """Held-out features and targets may be anything at all: what is fitted on the training part stays the same."""
+    """Held-out features and targets may have any value: what is fitted on the training set stays the same."""
     settings = config("", test=0.25, validation=0.1)
     row = np.arange(len(X))[:, None]
     for y in (CLASSES, PRICE):
@@ -173,17 +173,17 @@ def test_run_folder_holds_everything(here):
 
 
 def test_data_line_names_the_target_where_it_is_a_choice(classes, tmp_path):
-    def said(data, y=PRICE, name=None, **settings):
+    def shown(data, y=PRICE, name=None, **settings):
         line = messages.data_line(replace(dataset(y), target_name=name), Task.of(y), config(data, **settings))
         return line.removeprefix("120 rows × 4 features, ").split(" → ")[0]
 
-    assert said("a.csv") == (
+    assert shown("a.csv") == (
         f"target column 4 (the last column; --target changes it), "
         f"values from {PRICE.min():.6g} to {PRICE.max():.6g}"
     )
-    assert said("a.npy", CLASSES, target=2) == "target column 2, 3 classes"
-    assert said("a.csv", CLASSES, "kind", target="kind") == "target 'kind', 3 classes"
-    assert said("iris", CLASSES, "target") == said("a.npz", CLASSES) == "3 classes"
+    assert shown("a.npy", CLASSES, target=2) == "target column 2, 3 classes"
+    assert shown("a.csv", CLASSES, "kind", target="kind") == "target 'kind', 3 classes"
+    assert shown("iris", CLASSES, "target") == shown("a.npz", CLASSES) == "3 classes"
 
 
 def test_dropout_suits_the_task(classes, tmp_path):
@@ -200,19 +200,16 @@ def test_dropout_suits_the_task(classes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "shown"),
     [
         (
             "ModuleNotFoundError: No module named 'cupy'",
-            'no CuPy: pip install "ffnn_gpu[cuda12x]" where there is a GPU',
+            'CuPy is not installed; on a machine with a GPU: pip install "ffnn_gpu[cuda12x]"',
         ),
-        (
-            "CUDARuntimeError: cudaErrorNoDevice: no CUDA device",
-            "no GPU: no CUDA device; ffnn-gpu info says more",
-        ),
+        ("CUDARuntimeError: cudaErrorNoDevice: no CUDA device", "no GPU: no CUDA device; see ffnn-gpu info"),
     ],
 )
-def test_missing_gpu_is_said_briefly(monkeypatch, error, said):
+def test_missing_gpu_is_explained_in_one_phrase(monkeypatch, error, shown):
     rows, backend = {"train": 3, "validation": 2, "test": 1}, NumpyBackend()
     monkeypatch.setattr(messages, "probe", lambda index: Probe(index, "count devices", error))
     backend.reason = "asked for"
@@ -220,11 +217,11 @@ def test_missing_gpu_is_said_briefly(monkeypatch, error, said):
     backend.reason = "chosen by auto: CUDA device 0 cannot be used; it failed at the stage …"
     assert (
         messages.split_line(rows, backend)
-        == f"3 rows to train, 2 to validate, 1 to test; backend numpy ({said})"
+        == f"3 rows to train, 2 to validate, 1 to test; backend numpy ({shown})"
     )
 
 
-def test_early_stop_and_the_best_epoch_are_said(classes):
+def test_early_stop_and_best_epoch_are_reported(classes):
     lines = []
     done = train.train(config(classes, epochs=400, lr=0.05, early_stopping=2), announce=lines.append)
     report = done.report
@@ -234,11 +231,10 @@ def test_early_stop_and_the_best_epoch_are_said(classes):
     assert f"stopped early after epoch {best + 2}, best epoch {best}, in " in "\n".join(lines)
     assert "--resume" not in "".join(lines) and "next:" in lines
     assert "next:" not in messages.result_lines(done.folder, report, brief=True)
-    assert not [line for line in lines if "watches" in line]
+    assert not [line for line in lines if "early stopping" in line]
     done = train.train(config(classes, epochs=1, early_stopping=2, validation=0.0), announce=lines.append)
     assert (
-        "no validation part: early stopping watches the training loss" in lines
-        and done.report["best_epoch"] == 1
+        "no validation set: early stopping uses the training loss" in lines and done.report["best_epoch"] == 1
     )
 
 
@@ -256,7 +252,7 @@ def test_run_gets_the_first_free_number(classes):
     ]
 
 
-def test_picture_of_a_regression_is_predicted_against_true(here, tmp_path):
+def test_plot_of_a_regression_is_predicted_against_true(here, tmp_path):
     pytest.importorskip("matplotlib")
     done = train.train(config(csv_file(tmp_path, PRICE), epochs=1))
     assert (done.folder / "predicted_against_true.png").is_file()
@@ -314,12 +310,12 @@ def test_constant_columns_are_named(classes, tmp_path):
         np.savez(tmp_path / "a.npz", x=x[:, :columns], y=CLASSES)
         train.train(config(str(tmp_path / "a.npz"), epochs=1), announce=lines.append)
     assert [line for line in lines if "constant" in line] == [
-        "column 4 is constant in the training rows and carries nothing",
-        "columns 4, 5, 6, 7, 8, … (7 in all) are constant in the training rows and carry nothing",
+        "column 4 is constant in the training rows and is ignored",
+        "columns 4, 5, 6, 7, 8, … (7 in all) are constant in the training rows and are ignored",
     ]
 
 
-def test_run_without_held_out_parts_has_no_test_metrics(classes):
+def test_run_without_held_out_rows_has_no_test_metrics(classes):
     done = train.train(config(classes, test=0, validation=0))
     assert done.report["test"] is None and "val_loss" not in done.history.rows[0]
     assert done.report["rows"] == {"train": 120, "validation": 0, "test": 0}
@@ -365,7 +361,7 @@ def test_every_setting_trains(classes, settings):
         ({"device": "tpu"}, "no backend is called 'tpu'"),
     ],
 )
-def test_wrong_name_is_said_before_anything_is_written(classes, tmp_path, settings, complaint):
+def test_wrong_name_is_an_error_before_anything_is_written(classes, tmp_path, settings, complaint):
     with pytest.raises(ConfigurationError, match=complaint):
         train.train(config(classes, **settings))
     assert not (tmp_path / "runs").exists()
@@ -378,12 +374,12 @@ def test_class_weight_of_a_regression_is_refused(tmp_path):
         train.train(config(csv_file(tmp_path, PRICE), class_weight="balanced"))
 
 
-def test_without_matplotlib_there_are_no_pictures_and_one_sentence(here, monkeypatch):
+def test_without_matplotlib_there_are_no_plots_and_one_line_says_so(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     lines = []
     done = train.train(config(here, epochs=1), announce=lines.append)
-    assert "no pictures, because matplotlib is not installed" in lines[-1]
+    assert "no plots: matplotlib is not installed" in lines[-1]
     assert (done.folder / "result.json").is_file() and not [*done.folder.glob("*.png")]
 
 
@@ -405,7 +401,7 @@ def test_diverged_run_leaves_its_history(classes):
     assert {path.name for path in Path("runs/x").iterdir()} >= {"config.toml", "metrics.jsonl"}
 
 
-# ---------------------------------------------------------------- again and further
+# ---------------------------------------------------------------- overwrite and resume
 
 
 def test_existing_run_is_replaced_only_when_asked(classes, tmp_path):
@@ -428,7 +424,7 @@ def test_folder_that_is_no_run_is_never_replaced(classes, tmp_path):
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.txt"]
 
 
-def test_finished_run_goes_on_to_more_epochs(classes):
+def test_finished_run_resumes_to_more_epochs(classes):
     train.train(config(classes, out="runs/x", schedule="constant"))
     longer = train.train(config(classes, out="runs/x", schedule="constant", epochs=5), resume=True)
     whole = train.train(config(classes, out="runs/y", schedule="constant", epochs=5))
@@ -438,7 +434,7 @@ def test_finished_run_goes_on_to_more_epochs(classes):
         np.testing.assert_array_equal(value, models[1][name])
 
 
-def test_run_goes_on_from_another_folder(classes, tmp_path, monkeypatch):
+def test_run_resumes_from_another_folder(classes, tmp_path, monkeypatch):
     train.train(config("data.csv", out="runs/x", schedule="constant"))
     saved = resolve({}, file="runs/x/config.toml", environment={})
     assert saved.data == str(tmp_path / "data.csv")
@@ -451,7 +447,8 @@ def test_resuming_with_other_settings_is_refused(classes):
     first = config(classes, out="runs/x")
     train.train(first)
     with pytest.raises(
-        ConfigurationError, match=r"runs/x cannot go on .*: hidden \(8,\) → \(9,\), seed 0 → 4; only epochs"
+        ConfigurationError,
+        match=r"runs/x cannot be resumed .*: hidden \(8,\) → \(9,\), seed 0 → 4; only epochs",
     ):
         train.train(vary(first, hidden=(9,), seed=4), resume=True)
     with pytest.raises(ConfigurationError, match="give one of them"):
@@ -467,7 +464,7 @@ def test_unknown_data_leave_no_folder_behind(tmp_path, monkeypatch):
     assert [*tmp_path.iterdir()] == []
 
 
-def test_unknown_label_in_the_test_part_is_said_before_the_training(tmp_path, no_pictures):
+def test_unknown_label_in_the_test_set_is_an_error_before_training(tmp_path, no_plots):
     np.savez(tmp_path / "a.npz", x=X, y=CLASSES, x_test=X[:2], y_test=np.array(["ant", "dog"]))
     settings = config(str(tmp_path / "a.npz"), out=str(tmp_path / "r"))
     with pytest.raises(DataError, match="label 'dog' at row 1"):

@@ -140,7 +140,7 @@ def test_usage_error_of_click_keeps_its_exit_code(capsys):
     assert capsys.readouterr().err == "error: no such option\n"
 
 
-def test_only_rank_zero_prints_notes(capsys):
+def test_only_rank_zero_prints_announcements(capsys):
     for rank in range(3):
         exit_codes.announcer(Ranks(rank, None), quiet=False)(f"from rank {rank}")
     exit_codes.announcer(Ranks(0, None), quiet=True)("quiet")
@@ -157,7 +157,7 @@ def test_messages_contain_the_number_of_ranks_and_the_command_to_start_them(tmp_
     config = TrainConfig(data="digits", batch_size=64)
     assert (
         ranks_line(Ranks(0, None), config)
-        == "3 ranks, one process; of each batch of 64 rows a rank has 21 or 22"
+        == "3 ranks, one process; each computes 21 or 22 of the 64 rows of a batch"
     )
     report = {
         "test": None,
