@@ -1,0 +1,133 @@
+"""Run what README.md and docs/*.md show, and check the names and links in them.
+
+All blocks of a page run in their order, in one temporary folder:
+
+    ```python     run in a process of its own, where warnings are errors. A block without `import` is an excerpt and
+                  is not run. A block that begins with the comment `# test_NAME.py` is a file for pytest.
+    ```console    `$ ffnn-gpu …` is run, `train` with 2 epochs. `$ python3 scripts/NAME.py` must exist.
+    ```toml       must be a configuration of `ffnn-gpu train` if it names `data`
+
+Other blocks (```sh, ```text, …) are not run.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from ffnn_gpu.cli.settings import resolve
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PYTHON = [sys.executable, "-W", "error"]
+PYTEST = [*PYTHON, "-m", "pytest", "-p", "pytest_ffnn_gpu", "-p", "no:cacheprovider"]
+VARIABLE = re.compile(r"\bFFNN_GPU_[A-Z0-9_]+\b")
+
+
+class Block(NamedTuple):
+    """A fenced block: where its text begins, its language and its text."""
+
+    where: str
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Yield the fenced blocks of a page, in order."""
+    text = page.read_text(encoding="utf-8")
+    for found in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
+        line = text.count("\n", 0, found.start(2)) + 1
+        yield Block(f"{page.name}:{line}", found[1], found[2])
+
+
+def run(block: Block, command: list[str], folder: Path) -> str:
+    """Run a command of a block and return what it prints; fail if its exit code is not 0."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, f"{block.where}: {command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def run_python(block: Block, folder: Path) -> None:
+    """Run a block of Python, or give it to pytest."""
+    name = re.match(r"# (test_\w+\.py)\n", block.text)
+    if name:
+        (folder / name[1]).write_text(block.text, encoding="utf-8")
+        assert " passed" in run(block, [*PYTEST, name[1]], folder), block.where
+    elif "import " in block.text:
+        run(block, [*PYTHON, "-c", block.text], folder)
+
+
+def run_commands(block: Block, folder: Path) -> None:
+    """Run the lines that begin with `$ ffnn-gpu`; check that scripts exist."""
+    for line in re.findall(r"^\$ (.*)$", block.text, re.M):
+        program, *words = shlex.split(line, comments=True)
+        if program == "ffnn-gpu":
+            words += ["--epochs", "2"] if "train" in words else []
+            run(block, [*PYTHON, "-m", "ffnn_gpu", *words], folder)
+        elif program == "python3" and words[0].startswith("scripts/"):
+            assert (ROOT / words[0]).is_file(), f"{block.where}: {words[0]} does not exist"
+
+
+def read_configuration(block: Block, folder: Path) -> None:
+    """Read a block of TOML, as --config would if it is a configuration."""
+    if "data" in tomllib.loads(block.text):
+        file = folder / "block.toml"
+        file.write_text(block.text, encoding="utf-8")
+        resolve({}, file=file, environment={})
+
+
+RUNNERS = {"python": run_python, "console": run_commands, "toml": read_configuration}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_runs_as_it_stands(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page):
+        if block.language in RUNNERS:
+            RUNNERS[block.language](block, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("```python\nimport nothing_of_that_name\n```\n", "page.md:2: .*nothing_of_that_name"),
+        ("```python\n# test_a.py\ndef test_a():\n    assert False\n```\n", "page.md:2: .*"),
+        ("```console\n$ ffnn-gpu evaluate nothing\n```\n", "error: nothing does not exist"),
+        ("```console\n$ python3 scripts/nothing.py\n```\n", "page.md:2: scripts/nothing.py does not exist"),
+        ('```toml\ndata = "digits"\nepohcs = 3\n```\n', "unknown setting 'epohcs'"),
+    ],
+    ids=["python", "pytest", "command", "script", "configuration"],
+)
+def test_block_that_does_not_run_is_named(text: str, complaint: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(text, encoding="utf-8")
+    (block,) = blocks(tmp_path / "page.md")
+    with pytest.raises(Exception, match=complaint):
+        RUNNERS[block.language](block, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    links = {
+        link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link and "mailto:" not in link
+    }
+    assert [link for link in sorted(links) if not (page.parent / link).exists()] == []
+
+
+def test_configuration_page_names_every_environment_variable_of_the_package() -> None:
+    folders = ("ffnn_gpu", "tests", "scripts", "benchmarks", "proofs")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    sources.append(ROOT / "pytest_ffnn_gpu.py")
+    used = {name for path in sources for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    named = {*re.findall(r"^\| `(FFNN_GPU_[A-Z0-9_]+)`", page, re.M)}
+    assert named == used
