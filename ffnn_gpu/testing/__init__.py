@@ -1,4 +1,4 @@
-"""Checks for networks and layers of your own: exact gradients, and backends that agree.
+"""Check your own networks and layers: gradients against derivatives, and backends against each other.
 
 from ffnn_gpu.testing import assert_parity, check_gradients
 """

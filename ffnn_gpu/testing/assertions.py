@@ -1,7 +1,7 @@
-"""Proof for tests: are the gradients exact, do two backends agree. For this package's suite and for layers of your own.
+"""Assert that gradients are exact and that backends agree, for this package's tests and for your own layers.
 
-Imports and runs without CuPy and without pytest; `pytest_ffnn_gpu` is the plugin for pytest. The oracles are in
-`slopes`, the bounds in `tolerances`.
+This module needs neither CuPy nor pytest; `pytest_ffnn_gpu` is the plugin for pytest. The oracles are in
+`derivatives`, the bounds in `tolerances`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import eps, is_16_bit
 from ffnn_gpu.backends.choice import probe
 from ffnn_gpu.backends.reference.backend import Backend
@@ -40,18 +41,19 @@ __all__ = [
     "tolerance",
 ]
 
-# Of the largest gradient, in float64 and in other types: one that cancels to zero, a bias before BatchNorm, has no scale of
-# its own. In float32 its rounding is up to half an eps of the largest.
+# Smallest scale of a gradient's error relative to the largest gradient, in float64 and in other types. A
+# gradient that cancels to zero, such as that of a bias before BatchNorm, has no scale of its own. Its
+# rounding error in float32 is up to half an eps of the largest gradient.
 SMALLEST_SCALE = 1e-2, 1e-1
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was compared, in the order it is computed in, by which method; `print` it.
+    """The result of a comparison, to print.
 
     Attributes:
-        method: "complex step", "float64 differences (why)", or "parity with" a backend.
-        differences: for each tensor, where it differs most.
+        method: "complex step", "float64 differences (reason)", or "parity with" a backend.
+        differences: the largest difference of each tensor, in the order of computation.
     """
 
     method: str
@@ -59,7 +61,7 @@ class Report:
 
     @property
     def worst(self) -> Difference:
-        """The tensor that exceeds its bound most, or comes nearest to it."""
+        """Return the tensor with the largest error relative to its bound."""
         return max(self.differences, key=lambda found: found.excess)
 
     def __str__(self) -> str:
@@ -68,7 +70,7 @@ class Report:
         return f"{self.method}, {len(self.differences)} tensors: {first}; {self.worst}"
 
     def checked(self) -> "Report":
-        """This report. Raises AssertionError with it if anything exceeds its bound."""
+        """Return this report; raise AssertionError with its text if a tensor exceeds its bound."""
         if self.worst.excess > 1:
             raise AssertionError(str(self))
         return self
@@ -77,23 +79,30 @@ class Report:
 def check_gradients(
     subject: Network | Layer,
     loss: Any,
-    x: Any,
-    y: Any,
+    x: Array,
+    y: Array,
     *,
-    sample_weight: Any = None,
+    sample_weight: Array | None = None,
     relative: float | None = None,
 ) -> Report:
-    """Raise AssertionError unless every element of ∇θ and ∂L/∂x is the derivative of the loss, by the complex step.
+    """Raise AssertionError unless every element of ∇θ and ∂L/∂x equals the derivative of the loss.
+
+    The derivative is computed by the complex step, or by float64 differences if a formula does not allow
+    complex numbers. The network is copied; yours is not changed.
 
     Args:
         subject: a network on any backend, or a layer, which is put into a float64 network on NumPy.
-        loss: a loss or its name; one whose formulas do not take complex z is held to float64 differences.
-        x, y: a batch; keep it and the network small, every number costs a forward pass. No ReLU should stand on its kink.
-        relative: bound relative to the largest element of each tensor; by default in float64 1e-12 (1e-6 by differences),
-            and the "network" tolerance of the type computed in for the others.
+        loss: a loss or its name.
+        x, y: a batch. Keep it and the network small: every number costs a forward pass. Avoid kinks of ReLU.
+        relative: bound relative to the largest element of each tensor. Default in float64: 1e-12, or 1e-6
+            with differences. Default in other types: the "network" tolerance of the compute type.
 
     Returns:
-        The report: `method` says which oracle was used. The network is copied; yours is not touched.
+        The report; its `method` names the oracle.
+
+    Raises:
+        AssertionError: a gradient exceeds the bound.
+        ConfigurationError: the loss has no usable derivative, or subject is neither a network nor a layer.
     """
     network, loss = as_network(subject, x), get_loss(loss) if isinstance(loss, str) else loss
     network = network.to(network.backend)
@@ -107,33 +116,41 @@ def check_gradients(
 
 def assert_parity(
     subject: Network | Layer,
-    x: Any,
-    y: Any,
+    x: Array,
+    y: Array,
     loss: Any,
     *,
     backends: Iterable[Any] | None = None,
     optimizer: Optimizer | None = None,
     steps: int = 3,
 ) -> Report:
-    """Raise AssertionError unless all backends give the same outputs, loss, gradients and θ after `steps` updates.
+    """Raise AssertionError unless all backends give the same outputs, loss, gradients and θ after `steps`
+    updates.
 
-    The first backend is the yardstick; by default they are the reference, NumPy and CuPy, or, where the probe does not pass,
-    a strict device: NumPy with the manners of a GPU, which refuses what CuPy would (`ffnn_gpu.testing.strict_device`).
-    Outputs and gradients are held to tolerance("parity"), what n updates did to θ to n times that. Trajectories of different
-    rounding diverge, so use at most ten steps. A layer is put into a float64 network.
+    Outputs and gradients are compared within tolerance("parity"), and θ within `steps` times that.
+
+    Args:
+        subject: a network, or a layer, which is put into a float64 network.
+        backends: the first one is the standard for the others. Default: the reference, NumPy, and CuPy if its
+            probe passes, else a strict device (`ffnn_gpu.testing.strict_device`).
+        steps: at most 10, because trajectories with different rounding diverge.
 
     Returns:
-        The report: the worst tensor, its index, both values, the error in eps of the type computed in.
+        The report: the worst tensor, its index, both values, and the error in eps of the compute type.
+
+    Raises:
+        AssertionError: two backends differ by more than the tolerance.
+        ConfigurationError: there are fewer than two backends, or subject is neither a network nor a layer.
     """
     network, loss = as_network(subject, x), get_loss(loss) if isinstance(loss, str) else loss
     first, *others = backends or (Backend(), "numpy", "cupy" if probe().usable else StrictBackend())
     if not others:
-        raise ConfigurationError(f"there is nothing to compare {first} with: name two backends or more")
+        raise ConfigurationError(f"backends has only {first}; give at least two to compare")
     optimizer, relative = optimizer or SGD(lr=1e-2), _tolerance("parity", network, x)
     found: list[Difference] = []
-    yardstick = network.to(first)
-    before, want = yardstick.params.to_host(), one_pass(yardstick, loss, x, y)
-    after = some_steps(yardstick, loss, optimizer, x, y, steps)
+    standard = network.to(first)
+    before, want = standard.params.to_host(), one_pass(standard, loss, x, y)
+    after = some_steps(standard, loss, optimizer, x, y, steps)
     moved = _rounding_of_updates(before, after, want, optimizer, relative, eps(network.dtype))
     for backend in others:
         there = network.to(backend)
@@ -150,7 +167,7 @@ def assert_parity(
 def _compared(
     got: Numbers, want: Numbers, relative: float, dtype: np.dtype, what: str
 ) -> Iterator[Difference]:
-    """Every tensor by its worst element; in 16 bits outputs more closely, and gradients by their norm too."""
+    """Yield the difference of every tensor; in 16 bits also the norm's difference of every gradient."""
     narrow, scales = is_16_bit(dtype), _scales(want, dtype)
     for name, value in want.items():
         of_gradient = name.startswith(GRADIENT)
@@ -163,13 +180,13 @@ def _compared(
             )
 
 
-def _tolerance(kind: str, network: Network, x: Any) -> float:
+def _tolerance(kind: str, network: Network, x: Array) -> float:
     weights = sum(len(slot.shape) > 1 for slot in network.params.slots)
     return tolerance(kind, network.compute_dtype, max(*network.widths, len(x)), max(1, weights))
 
 
 def _scales(want: Numbers, dtype: np.dtype) -> dict[str, float]:
-    """What each tensor's error is relative to: its largest element, of a gradient at least a part of the largest of all."""
+    """Return each tensor's scale: its largest element, and at least a fraction of the largest gradient."""
     size = {name: float(np.abs(value).max(initial=0)) for name, value in want.items()}
     largest = max((size[name] for name in size if name.startswith(GRADIENT)), default=0.0)
     floor = SMALLEST_SCALE[np.dtype(dtype) != np.float64] * (largest if largest > EXACT else 1.0)
@@ -179,11 +196,15 @@ def _scales(want: Numbers, dtype: np.dtype) -> dict[str, float]:
 def _rounding_of_updates(
     before: Numbers, after: Numbers, want: Numbers, optimizer: Optimizer, relative: float, master_eps: float
 ) -> Numbers:
-    """What the error of each number after an update is relative to.
+    """Return the scale of the error of each number after an update.
 
-    Of a parameter: how far its tensor moved; 4 eps of its largest element, for storing it; lr G, with G what its gradient's
-    error is relative to; and, as all rules but SGD's divide by the gradient, lr G/|g| where g is small beside G: at most the
-    2 lr of a change of sign. Of a running statistic: its largest element, and the most that such a parameter may add to it.
+    A parameter's scale is the sum of:
+    - how far its tensor moved;
+    - 4 eps of its largest element, for storing it, divided by `relative`;
+    - lr G with SGD, where G is the scale of its gradient; lr G/|g| with other rules, which divide by the
+      gradient g. It is at most the 2 lr of a change of sign.
+
+    A running statistic's scale is its largest element plus the largest of these last terms.
     """
     G, lr, linear = _scales(want, np.dtype(np.float32)), optimizer.lr, isinstance(optimizer, SGD)
     loose = {}

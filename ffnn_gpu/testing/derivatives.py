@@ -1,31 +1,34 @@
-"""The slope of a loss along every parameter and every input: what gradients are held to.
+"""Derivatives of a loss with respect to every parameter and input, the oracle for gradients.
 
-Why these oracles: one is never the code under test. Gradients are held to the complex step f′(x) = Im f(x + ih)/h, which has
-no cancellation, through the reference backend in complex128. A formula that is not complex-differentiable (an |x| written
-with abs, a cast) would make it lie, so first it must equal a central difference in float64 along one random direction of all
-numbers; where it does not, every element is held to (f(x + h) − f(x − h))/2h in float64, and the report says so.
+- The complex step f′(x) = Im f(x + ih)/h has no cancellation. It runs on the reference backend in complex128.
+- A formula that is not complex-differentiable (an |x| written with abs, a cast) would make it wrong. So it is
+  first compared with a central difference in float64 along one random direction of all numbers.
+- If they differ, every element is computed by (f(x + h) − f(x − h))/2h in float64, and the report contains
+  the reason.
+
+Why two oracles: a difference checks the complex step, and neither uses the code under test, `backward`.
 
 Reference: Squire, Trapp, Using complex variables to estimate derivatives (1998).
 """
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.network import Network
 
-COMPLEX_STEP = (
-    1e-30  # h: far below eps, so the real part of every intermediate is that of the plain evaluation
-)
-REAL_STEP = 1e-6  # h of central differences, which then err by some 10⁻¹⁰ of the loss; a larger one crosses more kinks
-EXACT, DIFFERENCED = 1e-12, 1e-6  # of the largest element: what float64 is held to by each of the two
-COARSEST = 1e-4  # of the largest slope: differences that are not even as exact as this prove nothing
+COMPLEX_STEP = 1e-30  # h, far below eps, so real parts of intermediate values do not change
+REAL_STEP = 1e-6  # h of central differences: an error near 10⁻¹⁰ of the loss; a larger h crosses more kinks
+EXACT, DIFFERENCED = 1e-12, 1e-6  # bounds in float64, relative to the largest element, of the two oracles
+COARSEST = 1e-4  # of the largest slope: less exact differences prove nothing
 
-Numbers = dict[str, np.ndarray]
+Batch: TypeAlias = tuple[Array, Array, Array | None]  # x, y, sample weights
+Numbers: TypeAlias = dict[str, HostArray]
 
 
 class ComplexBackend(Backend):
@@ -36,11 +39,9 @@ class ComplexBackend(Backend):
 
 
 class Twin:
-    """The network in another type on a backend of the reference, and the batch: `loss` as a function of `numbers`."""
+    """A copy of a network in another type, and a batch: the loss as a function of `numbers`."""
 
-    def __init__(
-        self, network: Network, backend: Backend, dtype: str, loss: Any, batch: tuple[Any, Any, Any]
-    ) -> None:
+    def __init__(self, network: Network, backend: Backend, dtype: str, loss: Any, batch: Batch) -> None:
         x, self.y, self.weight = batch
         self.loss, self.backend = loss, backend
         self.network = Network(network.n_in, network.layers, backend, dtype, network.seed)
@@ -51,7 +52,7 @@ class Twin:
         self.ws = self.network.workspace(len(self.x), seed=network.seed)
         self.numbers = {slot.name: slot.view(params.theta) for slot in params.slots} | {"x": self.x}
 
-    def value(self) -> Any:
+    def value(self) -> Array:
         z = self.network.run(self.x, self.ws)
         return np.asarray(self.loss(self.backend, z, self.y, sample_weight=self.weight))[()]
 
@@ -60,61 +61,64 @@ class Twin:
             values += factor * direction[name]
 
 
-def oracle(network: Network, loss: Any, x: Any, y: Any, weight: Any) -> tuple[str, float, Numbers]:
-    """(method, how exact it is relative to the largest element, the slope of the loss along each number of θ and x).
+def oracle(
+    network: Network, loss: Any, x: Array, y: Array, weight: Array | None
+) -> tuple[str, float, Numbers]:
+    """Return (method, its error relative to the largest element, derivatives of the loss).
 
-    The complex step where it equals a float64 difference, else float64 differences.
+    The method is the complex step if it equals a float64 difference, else float64 differences.
+
+    Raises:
+        ConfigurationError: two passes give different losses, or differences are too inexact.
     """
-    why, bent, real = _complex_step(network, loss, (x, y, weight))
-    if bent is not None:
-        return "complex step", EXACT, _slopes(bent, _complex_slope)
+    why, complex_twin, real = _complex_step(network, loss, (x, y, weight))
+    if complex_twin is not None:
+        return "complex step", EXACT, _slopes(complex_twin, _complex_slope)
     slopes = _slopes(real, _real_slope)
     largest = max(float(np.abs(slope).max(initial=0)) for slope in slopes.values())
     exactness = max(DIFFERENCED, _noise(real) / largest if largest else 0.0)
     if exactness > COARSEST:
         raise ConfigurationError(
-            f"the loss is {real.value():.3g} and its largest slope {largest:.3g}: float64 differences see no more than "
-            f"{exactness:.0e} of it. Leave out what is constant in the loss, or make it complex-differentiable"
+            f"the loss is {real.value():.3g} and its largest slope {largest:.3g}, so float64 differences "
+            f"have a relative error of {exactness:.0e}. Remove constants from the loss, or make it "
+            "complex-differentiable"
         )
     return f"float64 differences ({why})", exactness, slopes
 
 
-def _complex_step(network: Network, loss: Any, batch: tuple[Any, Any, Any]) -> tuple[str, Twin | None, Twin]:
-    """(why it is of no use here, complex twin or None, real twin)"""
+def _complex_step(network: Network, loss: Any, batch: Batch) -> tuple[str, Twin | None, Twin]:
+    """Return ("", complex twin, real twin), or (reason against the complex step, None, real twin)."""
     real = Twin(network, Backend(), "float64", loss, batch)
     first, second = real.value(), real.value()
     if first != second and first == first:
         raise ConfigurationError(
-            f"the loss of the same batch is {first!r} in one pass and {second!r} in the next: a layer or the loss is not a "
-            "function of its arguments, and has no slope to compare with"
+            f"the loss of the same batch is {first!r} in one pass and {second!r} in the next, so it has no "
+            "derivative. Make the layers and the loss functions of their arguments alone"
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            bent = Twin(network, ComplexBackend(), "complex128", loss, batch)
-            by_step, by_difference = _slopes_along_one_direction(bent, real)
-    except Exception as error:  # whatever a formula does with complex numbers; in float64 it has just run
+            complex_twin = Twin(network, ComplexBackend(), "complex128", loss, batch)
+            by_step, by_difference = _slopes_along_one_direction(complex_twin, real)
+    except Exception as error:  # a formula may fail in any way with complex numbers; it works in float64
         return f"the complex step ended in {type(error).__name__}: {error}", None, real
     if abs(by_step - by_difference) > 1e-5 * abs(by_difference) + _noise(real):
-        return (
-            f"along one direction the complex step gives {by_step:.6g}, they {by_difference:.6g}",
-            None,
-            real,
-        )
-    return "", bent, real
+        why = f"along one direction the complex step gives {by_step:.6g}, they {by_difference:.6g}"
+        return why, None, real
+    return "", complex_twin, real
 
 
 def _noise(real: Twin) -> float:
-    """What the rounding of the loss does to a difference quotient: eps |L| / h, ten times for the sums within L."""
+    """Return the rounding error of a difference quotient, 10 eps |L| / h, where 10 is for sums within L."""
     return 10 * float(np.finfo(np.float64).eps * abs(real.value())) / REAL_STEP
 
 
-def _slopes_along_one_direction(bent: Twin, real: Twin) -> tuple[float, float]:
+def _slopes_along_one_direction(complex_twin: Twin, real: Twin) -> tuple[float, float]:
     rng, values = np.random.default_rng(0), []
     direction = {name: rng.normal(size=numbers.shape) for name, numbers in real.numbers.items()}
-    bent.move(1j * COMPLEX_STEP, direction)
-    by_step = float(bent.value().imag) / COMPLEX_STEP
-    bent.move(-1j * COMPLEX_STEP, direction)
+    complex_twin.move(1j * COMPLEX_STEP, direction)
+    by_step = float(complex_twin.value().imag) / COMPLEX_STEP
+    complex_twin.move(-1j * COMPLEX_STEP, direction)
     for factor in (REAL_STEP, -2 * REAL_STEP):
         real.move(factor, direction)
         values.append(float(real.value()))
@@ -130,7 +134,7 @@ def _slopes(twin: Twin, slope: Callable[..., float]) -> Numbers:
     return out
 
 
-def _complex_slope(twin: Twin, numbers: np.ndarray, at: tuple[int, ...]) -> float:
+def _complex_slope(twin: Twin, numbers: HostArray, at: tuple[int, ...]) -> float:
     """Im f(x + ih)/h"""
     numbers[at] += 1j * COMPLEX_STEP
     slope = float(twin.value().imag) / COMPLEX_STEP
@@ -138,13 +142,13 @@ def _complex_slope(twin: Twin, numbers: np.ndarray, at: tuple[int, ...]) -> floa
     return slope
 
 
-def _real_slope(twin: Twin, numbers: np.ndarray, at: tuple[int, ...]) -> float:
+def _real_slope(twin: Twin, numbers: HostArray, at: tuple[int, ...]) -> float:
     """(f(x + h) − f(x − h))/2h"""
-    kept = numbers[at]
-    h = REAL_STEP * max(1.0, abs(kept))
-    numbers[at] = kept + h
+    value = numbers[at]
+    h = REAL_STEP * max(1.0, abs(value))
+    numbers[at] = value + h
     above = float(twin.value())
-    numbers[at] = kept - h
+    numbers[at] = value - h
     below = float(twin.value())
-    numbers[at] = kept
-    return (above - below) / (2 * h)
+    numbers[at] = value
+    return float((above - below) / (2 * h))

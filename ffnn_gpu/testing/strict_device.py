@@ -1,42 +1,49 @@
-"""A device for laptops without a GPU: the manners of one, the arithmetic of NumPy. `assert_parity` runs layers on it.
+"""A stand-in for a GPU: NumPy's arithmetic with the restrictions of a GPU. `assert_parity` runs layers on it.
 
-What it refuses, and CuPy refuses too (read in the sources of CuPy 14.2):
+It rejects what CuPy rejects (read in the sources of CuPy 14.2):
 - NumPy arrays mixed with device arrays, in operators, functions and assignments; `__array__`; `__index__`;
 - keyword arguments that CuPy's functions lack (`take` has no mode, reductions have no where);
 - a product into an `out` that is not C-contiguous or of another dtype;
 - an array of one device in a kernel launched on another.
 
-What it refuses besides, because on a GPU it is slow or wrong although CuPy allows it:
-- float64 results of arguments none of which is a float64 device array, unless `dtype=` asks for them;
+It also rejects what CuPy allows but is slow or wrong on a GPU:
+- float64 results without a float64 device array among the arguments, unless `dtype=` is given;
 - iteration;
-- while `within_a_step()`: waiting for the device (`float`, `int`, `bool`, `item`, `get`, boolean masks) and copies from the
-  host, which a graph capture forbids.
+- while `within_a_step()`: waiting for the device (`float`, `int`, `bool`, `item`, `get`, boolean masks) and
+  copies from the host, which a graph capture forbids.
 
-What it counts: `synchronizations`, `uploads`, `allocations`, `launches`.
+It counts `synchronizations`, `uploads`, `allocations` and `launches`.
 
-What it cannot see: CUDA itself. Races between streams, asynchronous copies from memory that changes, alignment, the rounding
-and the order of sums of a GPU, memory pools, the cost of anything, wrong kernels, and what depends on a driver's version.
-Indices out of range raise here and wrap around in CuPy. Scalars are computed as NumPy's scalars, so that results are
-bitwise those of the reference on NumPy. NumPy's functions that CuPy has under the same name and that are not written out
-below are passed on.
+It cannot detect faults of CUDA itself:
+- races between streams, asynchronous copies from memory that changes, alignment;
+- the rounding and the order of sums of a GPU, memory pools, run time;
+- wrong kernels, and differences between driver versions.
+
+Indices out of range raise here and wrap around in CuPy. Scalars are computed as NumPy scalars, so that
+results are bitwise equal to the reference on NumPy. Functions that NumPy and CuPy share are passed on to
+NumPy if not defined below.
 """
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.testing.strict_array import SCALARS, Refusal, StrictArray
+from ffnn_gpu.testing.strict_array import SCALARS, Axis, Refusal, StrictArray
 
+Shape: TypeAlias = int | tuple[int, ...]
+Order: TypeAlias = Any  # "C", "F" or None
 WIDE = (np.float64, np.complex128)
 
 
 class OutOfMemoryError(MemoryError):
-    """As cupy.cuda.memory.OutOfMemoryError."""
+    """The counterpart of cupy.cuda.memory.OutOfMemoryError."""
 
 
 class StrictModule:
@@ -45,27 +52,27 @@ class StrictModule:
     ndarray = StrictArray
     float32, float64, int64, uint32, uint64 = np.float32, np.float64, np.int64, np.uint32, np.uint64
 
-    def __init__(self, count=1, total=1 << 34):
+    def __init__(self, count: int = 1, total: int = 1 << 34) -> None:
         self.total, self._thread = total, threading.local()
         self.synchronizations = self.uploads = self.allocations = self.launches = 0
-        self.entered = dict.fromkeys(range(count), 0)  # how often each device was made current
+        self.entered = dict.fromkeys(range(count), 0)  # device → how often it became the current one
         module = self
 
         class Device:
             mem_info = property(lambda device: (module.total, module.total))
 
-            def __init__(self, id):
+            def __init__(self, id: int) -> None:
                 self.id = id
 
-            def synchronize(self):
+            def synchronize(self) -> None:
                 module.synchronize()
 
-            def __enter__(self):
+            def __enter__(self) -> "Device":
                 module.entered[self.id] += 1
                 module._state().devices.append(self.id)
                 return self
 
-            def __exit__(self, *_):
+            def __exit__(self, *_: object) -> None:
                 module._state().devices.pop()
 
         self.cuda = SimpleNamespace(
@@ -79,52 +86,52 @@ class StrictModule:
             self._thread.devices, self._thread.steps = [0], 0
         return self._thread
 
-    # ---- what a stand-in that captures graphs overrides
+    # ---- overridden by a subclass that captures graphs
 
-    def act(self, work: Callable[[], Any], *written: np.ndarray) -> None:
-        """Do `work`, which writes into the host arrays `written`."""
+    def act(self, work: Callable[[], Any], *written: HostArray) -> None:
+        """Run `work`, which writes into the host arrays `written`."""
         work()
 
-    def note_new(self, host: np.ndarray) -> None:
-        """`host` is about to become an array of this device."""
+    def note_new(self, host: HostArray) -> None:
+        """Called before `host` becomes an array of this device."""
 
     def note_made(self, made: StrictArray, function: Callable[[], Any]) -> None:
-        """`made` holds what `function` gives."""
+        """Called after `made` has received the result of `function`."""
 
     def require_no_capture(self, what: str) -> None:
-        """Raise Refusal while a graph is captured."""
+        """Raise Refusal during a graph capture."""
 
     @contextlib.contextmanager
-    def within_a_step(self):
-        """While entered, waiting for the device and copying from the host are refused."""
+    def within_a_step(self) -> Iterator[None]:
+        """Reject waiting for the device and copying from the host within this context."""
         self._state().steps += 1
         try:
             yield
         finally:
             self._state().steps -= 1
 
-    # ---- the rules
+    # ---- restrictions
 
-    def synchronize(self):
+    def synchronize(self) -> None:
         self.wait()
 
-    def wait(self):
+    def wait(self) -> None:
         self.require_no_capture("a synchronization")
         if self._state().steps:
             raise Refusal("a synchronization within a step")
         self.synchronizations += 1
 
-    def check(self, array):
+    def check(self, array: StrictArray) -> None:
         if array.device_id != self._state().devices[-1]:
             raise Refusal(
                 f"an array of device {array.device_id} in a kernel of device {self._state().devices[-1]}"
             )
 
-    def refuse(self, value):
+    def refuse(self, value: object) -> NoReturn:
         raise Refusal(f"Unsupported type {type(value)}")
 
-    def read(self, value):
-        """What NumPy computes with: the memory of a device array, or a scalar."""
+    def read(self, value: Any) -> Any:
+        """Return the host memory of a device array, or a scalar."""
         if isinstance(value, SCALARS):
             return value
         if not isinstance(value, StrictArray):
@@ -132,15 +139,18 @@ class StrictModule:
         self.check(value)
         return value.host if value.ndim else value.host[()]
 
-    def index(self, key):
+    def index(self, key: Any) -> Array:
         if not isinstance(key, StrictArray):
             return self.asarray(key)
         if key.dtype == bool:
             self.wait()
         return key
 
-    def new(self, host, asked=True, given=()):
-        """`host` as a new array of the current device. Raises Refusal for a float64 nobody gave or asked for."""
+    def new(self, host: HostArray, asked: bool = True, given: tuple[Any, ...] = ()) -> StrictArray:
+        """Return `host` as a new array of the current device.
+
+        Raises Refusal for a float64 result if it was neither asked for nor given.
+        """
         host = np.asarray(host)
         wide = any(isinstance(a, StrictArray) and a.dtype in WIDE for a in given)
         if host.dtype in WIDE and not (asked or wide):
@@ -153,18 +163,25 @@ class StrictModule:
         self.note_new(host)
         return StrictArray(self, host, self._state().devices[-1])
 
-    def make(self, function, *args, asked=True):
-        """A new array with what `function` makes of the arguments."""
+    def make(self, function: Callable[..., Any], *args: Any, asked: bool = True) -> StrictArray:
+        """Return a new array with the result of `function`."""
         made = self.new(function(*map(self.read, args)), asked, args)
         self.note_made(made, lambda: function(*map(self.read, args)))
         return made
 
-    def alter(self, function, target, *args):
-        """`function`, which writes into its first argument's memory."""
+    def alter(self, function: Callable[..., Any], target: StrictArray, *args: Any) -> None:
+        """Run `function`, which writes into the memory of its first argument."""
         self.check(target)
         self.act(lambda: function(target.host, *map(self.read, args)), target.host)
 
-    def compute(self, function, *args, dtype=None, out=None, **options):
+    def compute(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        dtype: DTypeLike | None = None,
+        out: Array = None,
+        **options: Any,
+    ) -> Array:
         self.launches += 1
         if dtype is not None:
             options["dtype"] = dtype
@@ -173,7 +190,15 @@ class StrictModule:
         self.alter(lambda host, *hosts: function(*hosts, out=host, **options), out, *args)
         return out
 
-    def reduce(self, function, a, axis, dtype, out, keepdims):
+    def reduce(
+        self,
+        function: Callable[..., Any],
+        a: Array,
+        axis: Axis,
+        dtype: DTypeLike | None,
+        out: Array,
+        keepdims: bool,
+    ) -> Array:
         if not isinstance(a, StrictArray):
             self.refuse(a)
         options = {"axis": axis, "keepdims": keepdims}
@@ -181,74 +206,101 @@ class StrictModule:
             lambda host, **o: function(np.asarray(host), **o), a, dtype=dtype, out=out, **options
         )
 
-    # ---- functions, each with the signature it has in CuPy
+    # ---- functions, with their signatures in CuPy
 
-    def sum(self, a, axis=None, dtype=None, out=None, keepdims=False):
+    def sum(
+        self,
+        a: Array,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        out: Array = None,
+        keepdims: bool = False,
+    ) -> Array:
         return self.reduce(np.sum, a, axis, dtype, out, keepdims)
 
-    def mean(self, a, axis=None, dtype=None, out=None, keepdims=False):
+    def mean(
+        self,
+        a: Array,
+        axis: Axis = None,
+        dtype: DTypeLike | None = None,
+        out: Array = None,
+        keepdims: bool = False,
+    ) -> Array:
         return self.reduce(np.mean, a, axis, dtype, out, keepdims)
 
-    def empty(self, shape, dtype=float, order="C"):
+    def empty(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> Array:
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if size > self.total:
             raise OutOfMemoryError(f"Out of memory allocating {size:,} bytes (allocated so far: 0 bytes).")
         return self.new(np.empty(shape, dtype, order), asked=dtype is not float)
 
-    def ones(self, shape, dtype=float, order="C"):
+    def ones(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> Array:
         return self.make(lambda: np.ones(shape, dtype, order), asked=dtype is not float)
 
-    def full(self, shape, fill_value, dtype=None, order="C"):
+    def full(
+        self, shape: Shape, fill_value: Any, dtype: DTypeLike | None = None, order: Order = "C"
+    ) -> Array:
         return self.make(lambda: np.full(shape, fill_value, dtype, order), asked=dtype is not None)
 
-    def eye(self, N, M=None, k=0, dtype=float, order="C"):
+    def eye(
+        self, N: int, M: int | None = None, k: int = 0, dtype: DTypeLike = float, order: Order = "C"
+    ) -> Array:
         return self.make(lambda: np.eye(N, M, k, dtype, order), asked=dtype is not float)
 
-    def arange(self, start, stop=None, step=1, dtype=None):
+    def arange(
+        self, start: int, stop: int | None = None, step: int = 1, dtype: DTypeLike | None = None
+    ) -> Array:
         return self.make(lambda: np.arange(start, stop, step, dtype=dtype))
 
-    def empty_like(self, a):
+    def empty_like(self, a: Array) -> Array:
         return self.new(np.empty_like(self.read(a)))
 
-    def ones_like(self, a):
+    def ones_like(self, a: Array) -> Array:
         return self.make(np.ones_like, a)
 
-    def zeros_like(self, a):
+    def zeros_like(self, a: Array) -> Array:
         return self.make(np.zeros_like, a)
 
-    def where(self, condition, x, y):
+    def where(self, condition: Array, x: Any, y: Any) -> Array:
         return self.compute(np.where, condition, x, y)
 
-    def clip(self, a, a_min, a_max, out=None):
+    def clip(self, a: Array, a_min: Any, a_max: Any, out: Array = None) -> Array:
         return self.compute(np.clip, a, a_min, a_max, out=out)
 
-    def flatnonzero(self, a):
-        return self.wait() or self.new(np.flatnonzero(self.read(a)))
+    def flatnonzero(self, a: Array) -> Array:
+        self.wait()
+        return self.new(np.flatnonzero(self.read(a)))
 
-    def broadcast_arrays(self, *args):
-        return tuple(
-            a._view(h) for a, h in zip(args, np.broadcast_arrays(*map(self.read, args)), strict=True)
-        )
+    def broadcast_arrays(self, *args: Array) -> tuple[Array, ...]:
+        hosts = np.broadcast_arrays(*map(self.read, args))
+        return tuple(a._view(host) for a, host in zip(args, hosts, strict=True))
 
-    def stack(self, tup, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    def stack(
+        self,
+        tup: Sequence[Array],
+        axis: int = 0,
+        out: None = None,
+        *,
+        dtype: DTypeLike | None = None,
+        casting: Any = "same_kind",
+    ) -> Array:
         return self.make(lambda *hosts: np.stack(hosts, axis, dtype=dtype, casting=casting), *tup)
 
-    def take(self, a, indices, axis=None, out=None):
+    def take(self, a: Array, indices: Array, axis: int | None = None, out: Array = None) -> Array:
         return self.compute(lambda rows, at, **o: np.take(rows, at, axis, **o), a, indices, out=out)
 
-    def matmul(self, a, b, out=None):
+    def matmul(self, a: Array, b: Array, out: Array = None) -> Array:
         if out is not None and not (out.flags.c_contiguous and out.dtype == a.dtype == b.dtype):
             raise Refusal("Output array must be C-contiguous and of the operands' dtype")
         if out is None or a.dtype.itemsize > 2:
             return self.compute(np.matmul, a, b, out=out)
-        out[...] = self.compute(
-            np.matmul, a.astype(np.float32), b.astype(np.float32)
-        )  # cuBLAS sums 16 bits in float32
+        # cuBLAS adds products of 16-bit types in float32.
+        out[...] = self.compute(np.matmul, a.astype(np.float32), b.astype(np.float32))
         return out
 
     # ---- between host and device
 
-    def asarray(self, a, dtype=None, order=None):
+    def asarray(self, a: Any, dtype: DTypeLike | None = None, order: Order = None) -> Array:
         if isinstance(a, StrictArray):
             here = a if a.device_id == self._state().devices[-1] else self._from_another_device(a)
             return here if dtype is None or here.dtype == dtype else here.astype(dtype)
@@ -262,21 +314,21 @@ class StrictModule:
         self.uploads += 1
         return self.new(host)
 
-    def ascontiguousarray(self, a, dtype=None):
+    def ascontiguousarray(self, a: Array, dtype: DTypeLike | None = None) -> Array:
         if not isinstance(a, StrictArray):
             self.refuse(a)
         same = a.flags.c_contiguous and (dtype is None or a.dtype == dtype)
         return a if same else self.make(lambda host: np.ascontiguousarray(host, dtype), a)
 
-    def _from_another_device(self, a):
+    def _from_another_device(self, a: StrictArray) -> StrictArray:
         self.require_no_capture("a copy from another device")
         return self.new(a.host.copy())
 
-    def asnumpy(self, a):
+    def asnumpy(self, a: Any) -> HostArray:
         return a.get() if isinstance(a, StrictArray) else np.asarray(a)
 
     def __getattr__(self, name: str) -> Any:
-        """Another function of NumPy's, or a constant: what a layer of somebody's own may call."""
+        """Return another function or constant of NumPy, for users' layers."""
         found = getattr(np, name)
         if not callable(found) or isinstance(found, type):
             return found
@@ -285,7 +337,7 @@ class StrictModule:
     def passed(
         self, function: Callable[..., Any], *args: Any, dtype: Any = None, out: Any = None, **options: Any
     ) -> Any:
-        """`function` of device arrays, also within tuples and lists, and of whatever is no array."""
+        """Return `function` of arguments that may contain device arrays, also within tuples and lists."""
 
         def arrays(value: Any) -> Iterator[Any]:
             if isinstance(value, (tuple, list)):
@@ -304,51 +356,41 @@ class StrictModule:
         return self.compute(call, *arrays(args), dtype=dtype, out=out)
 
 
-def _ufunc(function):
-    def call(self, *args, out=None, dtype=None):
+def _ufunc(function: np.ufunc) -> Callable[..., Array]:
+    def call(self: StrictModule, *args: Any, out: Array = None, dtype: DTypeLike | None = None) -> Array:
         return self.compute(function, *args, out=out, dtype=dtype)
 
     return call
 
 
 for _name in (
-    "add",
-    "subtract",
-    "multiply",
-    "right_shift",
-    "bitwise_and",
-    "maximum",
-    "minimum",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "sqrt",
-    "square",
-    "tanh",
-    "sign",
-    "isfinite",
-):
+    "add", "subtract", "multiply", "right_shift", "bitwise_and", "maximum", "minimum", "exp", "expm1", "log",
+    "log1p", "sqrt", "square", "tanh", "sign", "isfinite",
+):  # fmt: skip
     setattr(StrictModule, _name, _ufunc(getattr(np, _name)))
 
 
 class StrictBackend(Backend):
-    """The reference on a strict device. A captured step may neither wait for the device nor copy from the host."""
+    """The reference on a strict device.
+
+    A captured step must neither wait for the device nor copy from the host.
+    """
 
     name = "strict"
     steps_between_reads = 64
 
-    def __init__(self, xp=None):
+    def __init__(self, xp: StrictModule | None = None) -> None:
         super().__init__(xp or StrictModule())
 
-    def asarray(self, array, dtype=None):
+    def asarray(self, array: Any, dtype: DTypeLike | None = None) -> Array:
         return super().asarray(array if self.owns(array) else np.asarray(array), dtype)
 
-    def to_host(self, array):
-        return self.xp.asnumpy(array)
+    def to_host(self, array: Array) -> HostArray:
+        host: HostArray = self.xp.asnumpy(array)
+        return host
 
-    def capture(self, step):
-        def run(*args):
+    def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
             with self.xp.within_a_step():
                 return step(*args)
 

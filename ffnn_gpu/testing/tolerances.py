@@ -1,12 +1,13 @@
-"""How close is close enough, and where two arrays differ most.
+"""Error bounds for floating-point results, and the largest difference of two arrays.
 
-Why not one rtol for everything: a loose tolerance hides a wrong gradient. A bound here is a multiple of eps that grows with
-√K, as the rounding errors of a sum of K terms nearly cancel. Of 18 planted bugs of backpropagation and TF32 these bounds saw
-all, an absolute 5·10⁻² saw 8; right code erred by 5 to 19 eps.
+Why not one rtol for everything: a loose tolerance hides a wrong gradient. A bound here is a multiple of eps
+that grows with √K, because rounding errors of a sum of K terms nearly cancel. Measured with 18 planted bugs
+of backpropagation and TF32: these bounds detect all of them, an absolute 5·10⁻² detects 8. Errors of correct
+code: 5 to 19 eps.
 
-Reference: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.5 (a product's error is relative to
-|A||B|); Higham, Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput. 41 (2019), theorem 2.4
-(√K instead of K).
+Reference: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.5 (a product's error is
+relative to |A||B|); Higham, Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci.
+Comput. 41 (2019), theorem 2.4 (√K instead of K).
 """
 
 import math
@@ -14,31 +15,34 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import eps, is_16_bit
 from ffnn_gpu.errors import ConfigurationError
 
-NO_WORSE = (
-    4.0  # times the other's error, and as many eps; no GPU has been measured yet that would make it smaller
-)
-TF32_BITS = 10  # of mantissa that a tensor core keeps of a float32 factor where TF32 was asked for
+NO_WORSE = 4.0  # times the other's error, plus 4 eps; no GPU has been measured yet to reduce it
+TF32_BITS = 10  # mantissa bits of a float32 factor that a tensor core uses with TF32
 
 
-def tolerance(kind: str, dtype: Any, K: int = 1, L: int = 1) -> float:
-    """The largest error allowed, relative to the scale named below; eps is that of `dtype`, the type computed in.
+def tolerance(kind: str, dtype: DTypeLike, K: int = 1, L: int = 1) -> float:
+    """Return the largest allowed error, relative to the scale named below; eps belongs to `dtype`, the
+    compute type.
 
     Args:
         kind: "product", one product or elementwise operation, relative to |A||B|: eps max(4, √K).
             "network", any tensor of a pass, relative to its largest element: eps max(16, √(L K)).
-            "parity", between two backends, likewise: twice "network", as both may err.
-            "tf32", any tensor of a pass on a GPU that was allowed TF32, relative to its largest element: 8 · 2⁻¹⁰.
-        "output16", outputs and loss in a type of 16 bits, relative to the largest element: 4 eps.
-        "norm16", a gradient in a type of 16 bits, its 2-norm relative to that of the gradient: 12 eps. Right networks with
-            ReLUs reach 10; a factor of 1.1 in bfloat16 is 13, so it is seen.
-        K: the longest sum: max(fan-in, fan-out, batch). L: the number of weight layers.
+            "parity", the same between two backends: twice "network", because both may err.
+            "tf32", any tensor of a pass on a GPU with TF32, relative to its largest element: 8 · 2⁻¹⁰.
+            "output16", outputs and loss in a 16-bit type, relative to the largest element: 4 eps.
+            "norm16", the 2-norm of a gradient's error in a 16-bit type, relative to the gradient's norm: 12
+            eps. Correct networks with ReLUs reach 10; a wrong factor of 1.1 in bfloat16 gives 13, so it is
+            detected.
+        K: the length of the longest sum: max(fan-in, fan-out, batch).
+        L: the number of weight layers.
 
     Raises:
-        ConfigurationError: there is no such kind.
+        ConfigurationError: kind is unknown.
     """
     bounds = {
         "product": eps(dtype) * max(4.0, math.sqrt(K)),
@@ -49,16 +53,16 @@ def tolerance(kind: str, dtype: Any, K: int = 1, L: int = 1) -> float:
         "norm16": 12 * eps(dtype),
     }
     if kind not in bounds:
-        raise ConfigurationError(f"no tolerance is called {kind!r}; there are {', '.join(bounds)}")
+        raise ConfigurationError(f"kind must be one of {', '.join(bounds)}, not {kind!r}")
     return bounds[kind]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two arrays that should be equal differ most.
+    """The place where two arrays that should be equal differ most.
 
     Attributes:
-        index, got, expected: the place and both values there.
+        index, got, expected: the place and both values.
         error, allowed: |got − expected|, and the bound on it.
         in_eps: the error in eps of the largest element expected.
     """
@@ -73,24 +77,30 @@ class Difference:
 
     @property
     def excess(self) -> float:
-        """error / allowed: above 1 where the arrays differ by more than they may."""
+        """error / allowed, above 1 if the arrays differ too much."""
         return self.error / self.allowed if self.allowed else math.inf if self.error else 0.0
 
     def __str__(self) -> str:
         return (
-            f"{self.what} differs most at {self.index}: got {self.got!r}, expected {self.expected!r}; the error "
-            f"{self.error:.3g} is {self.in_eps:.3g} eps of the largest element, allowed is {self.allowed:.3g}"
+            f"{self.what} differs most at {self.index}: got {self.got!r}, expected {self.expected!r}; the "
+            f"error {self.error:.3g} is {self.in_eps:.3g} eps of the largest element; "
+            f"allowed: {self.allowed:.3g}"
         )
 
 
 def difference(
-    got: Any, want: Any, relative: float, what: str = "result", scale: Any = None, dtype: Any = None
+    got: Array,
+    want: Array,
+    relative: float,
+    what: str = "result",
+    scale: Array | float | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Difference:
-    """Where `got` exceeds |got − want| ≤ relative · scale most, or comes nearest to it.
+    """Return the place with the largest |got − want| − relative · scale.
 
     Args:
         scale: number or array; the largest |want| by default.
-        dtype: the type whose eps the error is told in; that of `got` by default.
+        dtype: the type whose eps is the unit of `in_eps`; got's type by default.
 
     Raises:
         AssertionError: the shapes differ, or a value is not finite.
@@ -102,11 +112,11 @@ def difference(
     assert got.shape == want.shape, f"{what} has shape {got.shape}; expected {want.shape}"
     if not want.size:
         return Difference(what, (), None, None, 0.0, 0.0, 0.0)
-    strange = ~(np.isfinite(got) & np.isfinite(want))
-    if strange.any():
-        at = tuple(int(i) for i in np.argwhere(strange)[0])
+    not_finite = ~(np.isfinite(got) & np.isfinite(want))
+    if not_finite.any():
+        at = tuple(int(i) for i in np.argwhere(not_finite)[0])
         raise AssertionError(
-            f"{what} holds {np.count_nonzero(strange)} values that are not finite, the first at {at}: "
+            f"{what} has {np.count_nonzero(not_finite)} values that are not finite, the first at {at}: "
             f"got {got[at]!r}, expected {want[at]!r}"
         )
     limit = np.broadcast_to(
@@ -122,22 +132,26 @@ def difference(
 
 
 def difference_of_norms(
-    got: Any, want: Any, relative: float, what: str, scale: float, dtype: Any
+    got: Array, want: Array, relative: float, what: str, scale: float, dtype: DTypeLike
 ) -> Difference:
-    """‖got − want‖₂ beside relative · max(‖want‖₂, scale √size): a wrong factor shows though no element stands out."""
+    """Compare ‖got − want‖₂ with relative · max(‖want‖₂, scale √size).
+
+    This detects a wrong factor even if no single element exceeds its bound.
+    """
     got, want = (np.asarray(array, np.float64) for array in (got, want))
-    error, size = (
+    error, norms = (
         float(np.linalg.norm(got - want)),
-        max(float(np.linalg.norm(want)), scale * math.sqrt(want.size)),
+        (float(np.linalg.norm(got)), float(np.linalg.norm(want))),
     )
-    norms = float(np.linalg.norm(got)), float(np.linalg.norm(want))
-    return Difference(
-        f"the norm of {what}", (), *norms, error, relative * size, error / (eps(dtype) * (size or 1.0))
-    )
+    size = max(norms[1], scale * math.sqrt(want.size))
+    in_eps = error / (eps(dtype) * (size or 1.0))
+    return Difference(f"the norm of {what}", (), *norms, error, relative * size, in_eps)
 
 
-def assert_close(got: Any, want: Any, relative: float, what: str = "result", scale: Any = None) -> None:
-    """Raise AssertionError unless |got − want| ≤ relative · scale everywhere; says where it is worst.
+def assert_close(
+    got: Array, want: Array, relative: float, what: str = "result", scale: Array | float | None = None
+) -> None:
+    """Raise AssertionError, naming the worst element, unless |got − want| ≤ relative · scale everywhere.
 
     Args:
         scale: number or array; the largest |want| by default.
@@ -147,11 +161,17 @@ def assert_close(got: Any, want: Any, relative: float, what: str = "result", sca
         raise AssertionError(str(found))
 
 
-def assert_no_worse(got: Any, other: Any, exact: Any, what: str = "result", dtype: Any = None) -> None:
-    """Raise AssertionError unless `got` errs at most four times as much as `other` does, and 4 eps of `dtype` (its own).
+def assert_no_worse(
+    got: Array, other: Array, exact: Array, what: str = "result", dtype: DTypeLike | None = None
+) -> None:
+    """Raise AssertionError unless error of `got` ≤ 4 · error of `other` + 4 eps.
 
-    The second bound between two backends: one alone would let a GPU be wrong by all that `tolerance` allows where the CPU is
-    right to the last bit. Both errors are relative to the largest element of `exact`, which float64 has computed.
+    Why a second bound between two backends: with `tolerance` alone a GPU could use the whole tolerance
+    although the CPU is exact to the last bit.
+
+    Args:
+        exact: the result in float64; errors are relative to its largest element.
+        dtype: the type of eps; got's type by default.
     """
     exact = np.asarray(exact, np.float64)
     size = float(np.abs(exact).max(initial=0)) or 1.0
@@ -160,5 +180,5 @@ def assert_no_worse(got: Any, other: Any, exact: Any, what: str = "result", dtyp
     ]
     allowed = NO_WORSE * errors[1] + NO_WORSE * eps(np.asarray(got).dtype if dtype is None else dtype)
     assert errors[0] <= allowed, (
-        f"{what} errs by {errors[0]:.3g}, the other by {errors[1]:.3g}; allowed is {allowed:.3g}"
+        f"{what} has error {errors[0]:.3g}, the other has {errors[1]:.3g}; allowed: {allowed:.3g}"
     )

@@ -1,4 +1,4 @@
-"""Everything this package computes runs on a device that refuses what a GPU refuses, and gives the reference's bits."""
+"""The package runs on the strict device, with results bitwise equal to the reference."""
 
 import math
 
@@ -82,7 +82,7 @@ RULES = {
 
 
 def steps(backend, layers, loss, optimizer, y, weight=None, dtype="float32", count=3, scale=None):
-    """Every number there is after `count` steps on the batch, as bytes by name; on a strict device nothing may wait."""
+    """Return (name → bytes of every vector, losses) after `count` steps, which must not wait for the device."""
     network = Network(WIDTH, layers, backend, dtype, seed=1)
     if scale is not None:
         network.params.loss_scale = backend.asarray(np.array([scale, 1999.0]))
@@ -204,7 +204,7 @@ def test_fit_on_a_strict_device_equals_the_reference_bit_for_bit(options):
         assert got.get().tobytes() == want.tobytes(), name
 
 
-def test_losses_of_an_epoch_are_read_together():
+def test_losses_of_an_epoch_are_read_at_once():
     xp = StrictModule()
     network = Network(WIDTH, [Dense(2)], StrictBackend(xp))
     data = np.ones((60, WIDTH)), np.zeros((60, 2))
@@ -212,10 +212,10 @@ def test_losses_of_an_epoch_are_read_together():
     fit(network, mean_squared_error, SGD(), data, epochs=2, batch_size=1, verbose=0)
     assert (
         xp.synchronizations - before <= 2 * 3
-    )  # in each epoch: two vectors of the meter, is θ finite; not 60 losses
+    )  # per epoch: two vectors of the loss meter and the check that θ is finite, not 60 losses
 
 
-def test_minibatches_after_the_first_copy_nothing_from_the_host():
+def test_only_the_first_minibatch_copies_from_the_host():
     xp = StrictModule()
     network = Network(WIDTH, [Dense(2)], StrictBackend(xp))
     uploads = []
@@ -250,14 +250,14 @@ def test_prediction_equals_the_reference_bit_for_bit(stack, rows):
     assert got.tobytes() == Network(WIDTH, stack, Backend()).predict(x, batch_size=4).tobytes()
 
 
-def test_prediction_comes_back_as_the_kind_of_array_that_came_in():
+def test_prediction_has_the_kind_of_the_input_array():
     backend = StrictBackend()
     network = Network(WIDTH, [Dense(2)], backend)
     assert isinstance(network.predict(X), np.ndarray)
     assert backend.owns(network.predict(backend.asarray(X)))
 
 
-def test_arrays_of_the_device_are_trained_on_and_evaluated():
+def test_fit_and_evaluate_accept_device_arrays():
     backend = StrictBackend()
     network = Network(WIDTH, [Dense(CLASSES)], backend)
     data = backend.asarray(X), backend.asarray(LABELS)
@@ -271,7 +271,7 @@ def test_jacobian_of_softmax_equals_the_reference_bit_for_bit():
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
-def test_training_pass_over_no_rows_has_an_empty_output(stack):
+def test_training_pass_of_zero_rows_has_an_empty_output(stack):
     network = Network(WIDTH, stack, StrictBackend())
     assert network.forward(network.backend.asarray(X[:0], "float32"), network.workspace(0)).shape == (
         0,
@@ -279,7 +279,7 @@ def test_training_pass_over_no_rows_has_an_empty_output(stack):
     )
 
 
-def test_host_array_handed_to_forward_is_a_mismatch():
+def test_host_array_in_forward_raises_a_mismatch():
     network = Network(WIDTH, [Dense(2)], StrictBackend())
     with pytest.raises(BackendMismatchError, match=r"numpy\.ndarray.*strict backend"):
         network.forward(X.astype("float32"), network.workspace(ROWS))
@@ -296,7 +296,7 @@ def test_host_array_handed_to_forward_is_a_mismatch():
     ],
     ids=["classes", "one-hot integers", "classes of probabilities", "float64 numbers", "one column"],
 )
-def test_loss_of_device_targets_equals_that_of_host_targets(loss, y, width):
+def test_loss_with_device_targets_equals_loss_with_host_targets(loss, y, width):
     z = np.abs(X[:, :width]).astype("float32") / 4
     dz, strict = np.empty_like(z), StrictBackend()
     value, on_device = loss(Backend(), z, y, dz=dz), strict.empty(z.shape, z.dtype)
@@ -324,25 +324,25 @@ FAULTS = {
     "a NumPy float64": (lambda xp, s, _: s * np.float64(2), "float64"),
     "an array made without a dtype": (lambda xp, s, _: s * xp.ones(4), "float64"),
     "a loop over rows": (lambda xp, s, _: sum(row for row in s), "iteration"),
-    "an index from the device": (lambda xp, s, _: s * [1, 2][xp.arange(1).sum()], "no index"),
+    "an index from the device": (lambda xp, s, _: s * [1, 2][xp.arange(1).sum()], "cannot be an index"),
     "an argument CuPy lacks": (lambda xp, s, _: xp.sum(s, where=s > 0), "where"),
 }
 
 
 @pytest.mark.parametrize(("formula", "complaint"), FAULTS.values(), ids=FAULTS)
-def test_planted_fault_is_caught(formula, complaint):
+def test_planted_fault_raises(formula, complaint):
     layers = [Dense(4, faulty(formula)), Dense(CLASSES)]
     with pytest.raises(TypeError, match=complaint):
         steps(StrictBackend(), layers, softmax_cross_entropy, SGD(), LABELS)
 
 
-def test_assignment_of_a_numpy_array_is_refused():
+def test_assignment_of_a_numpy_array_raises():
     x = StrictBackend().zeros((3,), "float32")
     with pytest.raises(Refusal, match=r"non-scalar numpy\.ndarray"):
         x[...] = np.ones(3, "float32")
 
 
-def test_array_of_another_device_is_refused():
+def test_array_of_another_device_raises():
     xp = StrictModule(count=2)
     with xp.cuda.Device(1):
         x = xp.ones(3, "float32")
@@ -351,7 +351,7 @@ def test_array_of_another_device_is_refused():
             misuse()
 
 
-def test_device_counts_what_it_is_asked_for():
+def test_device_counts_its_operations():
     xp = StrictModule()
     x = xp.asarray(np.ones(3, "float32"))
     y = xp.exp(x) + 1
@@ -369,7 +369,7 @@ def test_view_of_a_device_array_shares_its_memory():
     assert x.tolist() == [[5, 0, 0], [7, 0, 1]]
 
 
-def test_what_a_layer_of_ones_own_may_call_is_passed_on():
+def test_functions_for_custom_layers_are_passed_on_to_numpy():
     xp = StrictModule()
     x = xp.asarray(np.arange(6, dtype="float32").reshape(2, 3))
     for got, want in [
@@ -398,14 +398,14 @@ def test_what_a_layer_of_ones_own_may_call_is_passed_on():
         lambda xp, x: np.exp(x),
     ],
 )
-def test_passed_on_or_not_host_arrays_are_refused(mixed):
+def test_host_array_mixed_with_a_device_array_raises(mixed):
     xp = StrictModule()
     with pytest.raises(TypeError):
         mixed(xp, xp.asarray(np.ones((2, 3), "float32")))
 
 
 @pytest.mark.parametrize("missing", [lambda xp, x: xp.cosinus, lambda xp, x: x.cosinus])
-def test_what_numpy_does_not_have_is_an_attribute_error(missing):
+def test_function_missing_in_numpy_is_an_attribute_error(missing):
     xp = StrictModule()
     with pytest.raises(AttributeError, match="cosinus"):
         missing(xp, xp.asarray(np.ones(3)))
