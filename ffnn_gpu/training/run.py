@@ -26,7 +26,7 @@ from ffnn_gpu.training.data_parallel.team import Team
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.loss_meter import Meter
 from ffnn_gpu.training.resume import restore_run, save_network, save_run
-from ffnn_gpu.training.step import accumulated_step, train_step
+from ffnn_gpu.training.step import Step
 
 
 class TrainingRun:
@@ -66,11 +66,8 @@ class TrainingRun:
         self._most = network.backend.steps_per_launch(data.B)
         self.meter = Meter(network.backend, self._most)
         self._lr = network.backend.zeros((self._most,), np.float64)
-        self.micro_batch = -(-data.B // accumulate)
-        self.ws = network.workspace(team.rows(self.micro_batch), seed=seed)
-        self.total = (
-            network.backend.zeros(network.params.theta.shape, network.dtype) if accumulate > 1 else None
-        )
+        self._step = Step(network, loss, optimizer, data, team, accumulate, seed)
+        self.ws = self._step.ws
         optimizer.state(team.params)  # a step that is recorded must find it there
         self._captured = network.backend.capture(self._steps)
         self.lr, self._rates = float("nan"), [float("nan")]
@@ -179,23 +176,9 @@ class TrainingRun:
     def _steps(self, k: int, n: int) -> Any:
         """k updates on minibatches of n rows; everything that differs from call to call lies on the device."""
         for j in range(k):
-            value, weight = self._step(j, n)
+            value, weight = self._step(j, n, self._lr[j : j + 1])
             self.meter.note(j, value, weight)
         return weight
-
-    def _step(self, j: int, n: int) -> tuple[Any, Any]:
-        network, data, lr = self.network, self.data, self._lr[j : j + 1]
-        if self.team.size > 1:
-            return self.team.step(self, j, n, lr)
-        data.gather(j, n)
-        x, y, w = data.x[:n], data.y[:n], None if data.weight is None else data.weight[:n]
-        weight = self.loss.total_weight(network.backend, y, w)
-        if self.accumulate > 1:
-            return accumulated_step(
-                network, self.loss, self.optimizer, x, y, self.ws, w, lr, self.total
-            ), weight
-        ws = self.ws.first(n)
-        return train_step(network, self.loss, self.optimizer, x, y, ws, w, lr, checked=True), weight
 
     def _validate(self) -> dict[str, float]:
         if self.validation is not None:

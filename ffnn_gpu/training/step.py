@@ -1,30 +1,44 @@
-"""One update of θ: `train_step` is the algorithm, `accumulated_step` the same update from micro-batches.
+"""One update of θ. `train_step` is the algorithm; `Step` is the update that `fit` makes from micro-batches on every rank:
 
-Network, loss and optimizer meet here. There is no CUDA: a backend may record the step once and then run the recording.
+    gradient of each micro-batch  →  sum over the ranks  →  update
+
+    ∇θ = Σ_j N_j ∇θ_j / N        N = Σ_j N_j               over the micro-batches j of a minibatch
+    ∇θ_j = Σ_r (N_jr / N_j) ∇θ_jr        N_j = Σ_r N_jr    over the ranks r
+
+N_jr is the denominator of the mean that rank r computes: its rows, or the sum of their weights. dz is multiplied by
+N_jr/N_j before it goes back through the layers, so every gradient is this rank's share of the global one. One process
+with one micro-batch is the case j = r = 1, which is `train_step` itself.
+
+Network, loss and optimizer meet here. There is no CUDA: a backend may record a step once and then replay the recording.
 """
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
+from ffnn_gpu.backends.reference.backend import Array
+from ffnn_gpu.data.minibatches import Minibatches
+from ffnn_gpu.distributed.communicator import piece_bounds
 from ffnn_gpu.nn.losses.standard import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.workspace import Workspace
+from ffnn_gpu.optim.optimizers import Optimizer
+from ffnn_gpu.training.data_parallel.team import LOSS, WEIGHT, Team
 
 
 def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The same step; the backend may record it once and then run the recording."""
+    """Decorator: let the backend record this step and replay the recording."""
 
     @functools.wraps(step)
     def run(
         network: Network,
-        loss: Any,
-        optimizer: Any,
-        x: Any,
-        y: Any,
+        loss: Loss | None,
+        optimizer: Optimizer | None,
+        x: Array | None,
+        y: Array | None,
         ws: Workspace,
-        sample_weight: Any = None,
-        lr: Any = None,
+        sample_weight: Array | None = None,
+        lr: Array | None = None,
         checked: bool = False,
     ) -> Any:
         return network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr, checked)
@@ -35,15 +49,15 @@ def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
 @recordable
 def train_step(
     network: Network,
-    loss: Any,
-    optimizer: Any,
-    x: Any,
+    loss: Loss,
+    optimizer: Optimizer,
+    x: Array,
     y: Any,
     ws: Workspace,
     sample_weight: Any = None,
-    lr: Any = None,
+    lr: Array | None = None,
     checked: bool = False,
-) -> Any:
+) -> Array:
     """Update θ once, on the minibatch x (B, n_in), y.
 
     Args:
@@ -60,39 +74,133 @@ def train_step(
     return value
 
 
-def accumulated_step(
+@recordable
+def gradient(
     network: Network,
     loss: Loss,
-    optimizer: Any,
-    x: Any,
-    y: Any,
+    optimizer: None,
+    x: Array,
+    y: Array,
     ws: Workspace,
-    sample_weight: Any,
-    lr: Any,
-    total: Any,
-) -> Any:
-    """The same update from micro-batches of the workspace's size:  ∇θ = Σ_j N_j ∇θ_j / Σ_j N_j.
+    sample_weight: Array | None,
+    share: Array,
+    checked: bool,
+) -> Array:
+    """∇θ ← share ∇θ of L(x, y); return L. share: float64 (1,) on the device."""
+    z = network.forward(x, ws)
+    value = loss(network.backend, z, y, ws.dz, sample_weight, checked)
+    network.backward(network.backend.scaled(ws.dz, share, out=ws.dz), ws)
+    return value
 
-    N_j is what part j takes its mean over: its rows, or the sum of their weights. Dropout draws the bits of the whole
-    batch's rows; BatchNorm takes its statistics over each part. total (P,) is scratch.
-    """
-    backend, grad = network.backend, network.params.grad
-    backend.copy(0, out=total)
-    value = N = 0.0
-    for start in range(0, len(x), ws.B):
-        rows = slice(start, min(start + ws.B, len(x)))
-        w = None if sample_weight is None else sample_weight[rows]
-        part = ws.first(rows.stop - start)
-        part.stream.row = start
-        z = network.forward(x[rows], part)
-        weight = loss.total_weight(backend, y[rows], w)
-        value = value + weight * loss(backend, z, y[rows], part.dz, w, checked=True)
-        network.backward(part.dz, part)
-        backend.add_scaled(total, grad, weight)
-        N = N + weight
-    ws.stream.row = 0
-    N = N + (N == 0)  # all weights zero: no gradient
-    backend.copy(total, out=grad)
-    backend.scale(grad, 1 / N)
+
+@recordable
+def update(
+    network: Network,
+    loss: None,
+    optimizer: Optimizer,
+    x: None,
+    y: None,
+    ws: Workspace,
+    sample_weight: None,
+    lr: Array,
+    checked: bool,
+) -> None:
+    """Update θ once by the gradient in ∇θ."""
     optimizer.step(network.params, lr)
-    return value / N
+
+
+class Step:
+    """The update of one minibatch, on this rank.
+
+    Attributes:
+        ws: scratch for this rank's rows of a micro-batch.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        optimizer: Optimizer,
+        data: Minibatches,
+        team: Team,
+        accumulate: int,
+        seed: int,
+    ) -> None:
+        self.network, self.loss, self.optimizer, self.data, self.team = network, loss, optimizer, data, team
+        self.micro_batch = -(-data.B // accumulate)
+        self.ws = network.workspace(team.rows(self.micro_batch), seed=seed)
+        backend, theta = network.backend, network.params.theta
+        self._whole = accumulate == 1 and team.size == 1
+        self._total = backend.zeros(theta.shape, network.dtype) if accumulate > 1 else None
+        self._share = backend.zeros((1,), "float64")
+        batch = team.batch_statistics
+        self._computed = network if batch is None else network.computed_by(batch)
+
+    def __call__(self, j: int, n: int, lr: Array) -> tuple[Array, Any]:
+        """Update θ by the j-th chosen minibatch of n rows; return its loss L and the denominator N of the mean."""
+        if self._whole:
+            x, y, w, ws = self._rows(j, n, slice(0, n))
+            value = train_step(self.network, self.loss, self.optimizer, x, y, ws, w, lr, checked=True)
+            return value, self.loss.total_weight(self.network.backend, y, w)
+        value, N = self._gradient(j, n)
+        self._update(lr)
+        return value, N
+
+    def _gradient(self, j: int, n: int) -> tuple[Array, Array]:
+        """∇θ ← this rank's share of the gradient; return L and N."""
+        backend, grad, sums = self.network.backend, self.network.params.grad, self.team.sums
+        if self._total is not None:
+            backend.copy(0, out=self._total)
+        value: Array = 0.0
+        N: Array = 0.0
+        for start in range(0, n, self.micro_batch):
+            self._micro_batch(j, n, start, min(start + self.micro_batch, n))
+            weight = sums[WEIGHT] + 0.0  # a copy
+            value, N = value + sums[LOSS], N + weight
+            if self._total is not None:
+                backend.add_scaled(self._total, grad, weight)
+        self.ws.stream.row = 0
+        divisor = N + (N == 0)  # all weights zero: no gradient
+        if self._total is not None:
+            backend.copy(self._total, out=grad)
+            backend.scale(grad, 1 / divisor)
+        return value / divisor, N
+
+    def _micro_batch(self, j: int, n: int, start: int, stop: int) -> None:
+        """∇θ ← this rank's share of the gradient of rows start … stop; sum N L and N over the ranks."""
+        backend, rank, bounds = (
+            self.network.backend,
+            self.team.rank,
+            piece_bounds(stop - start, self.team.size),
+        )
+        part = slice(start + bounds[rank], start + bounds[rank + 1])
+        x, y, w, ws = self._rows(j, n, part)
+        ws.stream.row = part.start  # dropout: the bits of the whole batch's rows
+        if self.team.batch_statistics is not None:
+            self.team.batch_statistics.rows = stop - start
+        network = self._computed
+        weight = self.loss.total_weight(backend, y, w)
+        if self.loss.counts_rows and isinstance(weight, int):  # N_j is known without a sum over the ranks
+            backend.write(self._share, 0, weight / (stop - start))
+            value = gradient(network, self.loss, None, x, y, ws, None, self._share, True)
+            self.team.sum_loss(value, weight)
+            return
+        value = self.loss(backend, network.forward(x, ws), y, ws.dz, w, checked=True)
+        self.team.sum_loss(value, weight)
+        network.backward(backend.scaled(ws.dz, self.team.share(), out=ws.dz), ws)
+
+    def _update(self, lr: Array) -> None:
+        """Sum ∇θ over the ranks, then update θ."""
+        self.team.sum_gradient()
+        shard = self.team.shard
+        if shard is None:
+            update(self.network, None, self.optimizer, None, None, self.ws, None, lr, True)
+        else:
+            self.optimizer.step(shard, lr)  # type: ignore[arg-type]
+            shard.refresh()
+
+    def _rows(self, j: int, n: int, part: slice) -> tuple[Array, Array, Array | None, Workspace]:
+        """Gather rows `part` of the j-th chosen minibatch of n rows: x, y, their weights, a workspace for them."""
+        data, m = self.data, part.stop - part.start
+        data.gather(j, n, part)
+        return data.x[:m], data.y[:m], None if data.weight is None else data.weight[:m], self.ws.first(m)

@@ -1,7 +1,6 @@
 """A training run shared by ranks: each computes its rows of every batch, gradients are summed, the result is the same.
 
 team              the ranks that train together, and what they agree on
-shared_step       gradient of this rank's rows → sum over ranks → update
 batch_norm        statistics over the rows of all ranks
 optimizer_shard   1/n of θ and of the optimizer's vectors on each of n ranks
 """

@@ -65,11 +65,9 @@ class Shard:
         if whole is not None:
             self.optimizer_states[optimizer] = self._piece_of(whole, optimizer)
 
-    def update(self, optimizer: Optimizer, lr: Any) -> None:
-        """One update of the whole θ: sums of this piece's gradient, the rule, everybody's new piece."""
+    def sum_gradient(self) -> None:
+        """Sum this piece of ∇θ over the ranks; the other pieces stay as they are."""
         self.communicator.reduce_scatter(self.whole.grad, self.bounds)
-        optimizer.step(self, lr)  # type: ignore[arg-type]
-        self.refresh()
 
     def refresh(self) -> None:
         """Everybody's piece of θ, to be called by whoever writes this one."""

@@ -16,13 +16,14 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.evaluation.evaluate import Samples, outputs_of, scores
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
+from ffnn_gpu.training.data_parallel.batch_norm import GlobalBatch
 from ffnn_gpu.training.data_parallel.optimizer_shard import Shard, is_cut
-from ffnn_gpu.training.data_parallel.shared_step import WEIGHT, SharedStep
 from ffnn_gpu.version import __version__
 
 UNLIKE = ". Unlike processors may round an update differently: with shard_optimizer=True one rank updates each piece of θ"
 Found = TypeVar("Found")
-SIGNALS = (signal.SIGINT, signal.SIGTERM)  # each has a place behind the sums of a step
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LOSS, WEIGHT, FIRST_SIGNAL = 0, 1, 2  # places in the sums of a step
 
 
 @dataclass(frozen=True)
@@ -87,28 +88,59 @@ class Team:
         rank, size: of the communicator.
         params: what the optimizer updates here: the network's parameters, or this rank's piece of them.
         shard: that piece, None where every rank updates all.
-        step: one update of θ from every rank's part of a minibatch.
+        sums: Σ_r of [N_r L_r, N_r, signals] for the latest micro-batch, float64 on the device; `mine` is this rank's term.
+        batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each rank's own rows
+            are used.
     """
 
     def __init__(
         self, plan: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool
     ) -> None:
-        self.plan, self.communicator, self.optimizer = plan, plan.communicator, optimizer
+        self.plan, self.communicator = plan, plan.communicator
+        self.network, self.optimizer = network, optimizer
         self.rank, self.size = self.communicator.rank, self.communicator.size
         _require_gpu_of_rank(network, self.communicator)
         self.shard = (
             Shard(network.params, self.communicator, optimizer) if shard_optimizer and self.size > 1 else None
         )
         self.params: Any = network.params if self.shard is None else self.shard
-        self.step = SharedStep(
-            self.communicator, network, self.shard, plan.batch_norm == "global", len(SIGNALS)
+        self.mine, self.sums = (
+            network.backend.zeros((FIRST_SIGNAL + len(SIGNALS),), np.float64) for _ in range(2)
         )
+        shared = self.size > 1 and plan.batch_norm == "global"
+        self.batch_statistics = GlobalBatch(network.backend, self.communicator) if shared else None
         self._noted: Any = None
         self._heard: int | None = None
 
     def rows(self, B: int) -> int:
         """The most rows that any rank has of B."""
         return -(-B // self.size)
+
+    # ------------------------------------------------------------------ the sums of a step
+
+    def sum_loss(self, value: Any, weight: Any) -> None:
+        """sums ← Σ_r of N_r L_r, N_r and the signals"""
+        backend = self.network.backend
+        backend.write(self.mine, LOSS, weight * value)
+        backend.write(self.mine, WEIGHT, weight)
+        backend.copy(self.mine, out=self.sums)
+        self.communicator.all_reduce(self.sums)
+
+    def share(self) -> Any:
+        """Return N_r / Σ N_r of the latest micro-batch, (1,) on the device."""
+        N = self.sums[WEIGHT : WEIGHT + 1]
+        return self.mine[WEIGHT : WEIGHT + 1] / (N + (N == 0))
+
+    def sum_gradient(self) -> None:
+        """Sum ∇θ over the ranks, and average the running statistics where each rank computed its own."""
+        params = self.network.params
+        if self.size > 1 and self.batch_statistics is None and len(params.state):
+            self.communicator.all_reduce(params.state)
+            params.backend.scale(params.state, 1 / self.size)
+        if self.shard is None:
+            self.communicator.all_reduce(params.grad)
+        else:
+            self.shard.sum_gradient()
 
     # ------------------------------------------------------------------ what all must know
 
@@ -120,14 +152,14 @@ class Team:
         """Before a launch of steps: what this rank has heard goes along with the sums of its losses."""
         if self.size == 1 or self._noted.signal is None:
             return
-        backend.write(self.step.mine, WEIGHT + 1 + SIGNALS.index(self._noted.signal), 1)
+        backend.write(self.mine, FIRST_SIGNAL + SIGNALS.index(self._noted.signal), 1)
 
     def hear(self, backend: Any) -> None:
         """After it: what any rank has heard. Waits for the device, because every rank must stop after the same step."""
         if self.size == 1:
             return
         self.communicator.wait()
-        heard = backend.to_host(self.step.sums)[WEIGHT + 1 :].tolist()
+        heard = backend.to_host(self.sums)[FIRST_SIGNAL:].tolist()
         self._heard = next((number for number, ranks in zip(SIGNALS, heard, strict=True) if ranks), None)
 
     @property

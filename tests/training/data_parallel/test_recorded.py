@@ -37,12 +37,12 @@ class OwnLayer(Dense):
 @pytest.mark.parametrize(
     ("layers", "more", "expected"),
     [
-        (PLAIN, {}, {"share_of_gradient", "update"}),
-        (PLAIN, {"accumulate": 2}, {"share_of_gradient", "update"}),
-        (PLAIN, {"shard_optimizer": True}, {"share_of_gradient"}),
+        (PLAIN, {}, {"gradient", "update"}),
+        (PLAIN, {"accumulate": 2}, {"gradient", "update"}),
+        (PLAIN, {"shard_optimizer": True}, {"gradient"}),
         (PLAIN, {"sample_weight": WEIGHT}, {"update"}),
         (NORMALIZED, {}, {"update"}),
-        (NORMALIZED, {"batch_norm": "local"}, {"share_of_gradient", "update"}),
+        (NORMALIZED, {"batch_norm": "local"}, {"gradient", "update"}),
         ((OwnLayer(3),), {}, set()),
         (PLAIN, {"dtype": "float16"}, set()),
     ],
@@ -82,5 +82,5 @@ def test_dropout_s_rows_need_no_recording_of_their_own(monkeypatch):
         return network.params.theta
 
     found, alone = on_ranks(2, work)[0], len(made)
-    assert alone == 2 * 2  # of each rank share_of_gradient and update
+    assert alone == 2 * 2  # of each rank gradient and update
     np.testing.assert_allclose(found[0], work(None), rtol=0, atol=1e-13)
