@@ -14,7 +14,7 @@ import ffnn_gpu as nn
 from ffnn_gpu.backends.choice import NumpyBackend
 from ffnn_gpu.optim.optimizers import OPTIMIZERS
 from ffnn_gpu.optim.schedules import SCHEDULES
-from ffnn_gpu.training.callbacks import Checkpoints, EarlyStopping, ReduceOnPlateau
+from ffnn_gpu.training.callbacks import Checkpoints, EarlyStopping, ReduceOnPlateau, Run
 
 ROWS, BATCH, EPOCHS = 50, 16, 2  # 45 rows to train on: two full batches and one of 13
 STEPS = 3 * EPOCHS
@@ -29,7 +29,7 @@ class Stop(nn.Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def after_step(self, run: Any) -> None:
+    def after_step(self, run: Run) -> None:
         if run.steps_done == self.step:
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -17,6 +17,7 @@ try:
     import ffnn_gpu as nn
     from ffnn_gpu.data.readers import read
     from ffnn_gpu.data.standardizer import Standardizer
+    from ffnn_gpu.training.callbacks import Run
 except ImportError:  # a fresh clone: make .venv first, then start again in it
     from bootstrap import restart
 
@@ -29,10 +30,10 @@ class Clock(nn.Callback):
     def __init__(self, data: tuple[Any, np.ndarray], goal: float = 0.98) -> None:
         self.data, self.goal, self.reached, self.seconds = data, goal, None, 0.0
 
-    def start(self, run: Any) -> None:
+    def start(self, run: Run) -> None:
         self.began = time.perf_counter()
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         self.seconds += time.perf_counter() - self.began
         self.accuracy = nn.evaluate(run.network, run.loss, self.data, metrics=["accuracy"])["accuracy"]
         if self.reached is None and self.accuracy >= self.goal:

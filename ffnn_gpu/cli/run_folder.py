@@ -21,7 +21,7 @@ from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.cli.settings import TrainConfig, differences, read_toml, resolve, write_toml
 from ffnn_gpu.data.readers import BUNDLED
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.training.callbacks import Callback
+from ffnn_gpu.training.callbacks import Callback, Run
 
 CONFIG, METRICS, HISTORY, RESULT = "config.toml", "metrics.jsonl", "history.csv", "result.json"
 CHECKPOINT, MODEL = "checkpoint", "model"
@@ -90,10 +90,10 @@ class HistoryFiles(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         run.history.to_jsonl(self.folder / METRICS)
 
-    def finish(self, run: Any) -> None:
+    def finish(self, run: Run) -> None:
         run.history.to_jsonl(self.folder / METRICS)
         run.history.to_csv(self.folder / HISTORY)
 

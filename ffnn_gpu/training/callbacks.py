@@ -1,72 +1,118 @@
-"""What happens besides the step: each one small class with the hooks it needs.
+"""Everything in a training run besides the step: each callback is one small class with the hooks it needs.
 
-A callback sees the run (`network`, `optimizer`, `epoch`, `history`, `stop`, …) at four moments. What it must remember over
-an interruption it gives as JSON in `state` and as arrays in `arrays`; `restore` gets both back.
+A callback receives the `Run` before the first step, after each step, after each epoch and at the end. `state` and `arrays`
+return what a resumed run needs of it, as JSON values and as host arrays; `restore` receives both.
 """
 
 import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-import numpy as np
-
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checkpoints import atomic_folder
 from ffnn_gpu.checks import is_number, require_positive_int
+from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
+from ffnn_gpu.nn.losses import Loss
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.optim.optimizers import Optimizer
+from ffnn_gpu.training.data_parallel.team import Team
+from ffnn_gpu.training.history import History
 
 LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
-WHERE = ("path", "extras")  # of Checkpoints: not what it decides by
+WHERE = ("path", "extras")  # fields of Checkpoints that may differ between ranks
+
+
+class Run(Protocol):
+    """A training run, as callbacks see it.
+
+    Attributes:
+        epochs, epoch, position: epochs to train, finished epochs, and finished minibatches of the next epoch.
+        lr: the learning rate of the last step.
+        lr_factor: a factor on the schedule, for callbacks to set.
+        stop: set it to end the run after this epoch.
+        team: the ranks that train together; its `params` are what the optimizer updates on this rank.
+    """
+
+    network: Network
+    loss: Loss
+    optimizer: Optimizer
+    data: Minibatches
+    history: History
+    team: Team
+    epochs: int
+    epoch: int
+    position: int
+    lr: float
+    lr_factor: float
+    stop: bool
+
+    @property
+    def steps_done(self) -> int:
+        """The number of updates of θ so far."""
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While entered, θ is its moving average if the optimizer computes one."""
+
+    def save(self, path: Path, extras: Mapping[str, Any]) -> None:
+        """Write a checkpoint from which the run can resume exactly."""
+
+    def save_network(self, path: Path, extras: Mapping[str, Any]) -> None:
+        """Write the network as it is now."""
 
 
 class Callback:
-    """The hooks; every one does nothing here.
+    """The hooks; each does nothing here.
 
-    first_rank_only: where ranks train together, whether the first alone has this callback, as one that prints or writes a
-        file should be; the others wait for it, no longer than for a rank. Other callbacks are called on every rank, see the
-        same numbers there, and must decide the same.
+    Attributes:
+        first_rank_only: whether only rank 0 has this callback if several ranks train together, as a callback that prints
+            or writes a file should. The other ranks wait for it. Any other callback is called on every rank, receives the
+            same values there, and must decide the same.
     """
 
     first_rank_only: ClassVar[bool] = False
 
-    def start(self, run: Any) -> None:
+    def start(self, run: Run) -> None:
         """Before the first step, of a new or a resumed run."""
 
-    def after_step(self, run: Any) -> None:
+    def after_step(self, run: Run) -> None:
         """After every update of θ."""
 
     def needs_every_step(self) -> bool:
-        """Whether `after_step` must come after each single update; else a GPU may do several before it is called."""
+        """Return whether `after_step` must follow each update. If not, a GPU may do several updates before it is called."""
         return type(self).after_step is not Callback.after_step
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
-        """After the row of an epoch joined the history; setting `run.stop` ends the training."""
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
+        """After the row of an epoch was added to the history. Setting `run.stop` ends the run."""
 
-    def after_interrupt(self, run: Any) -> None:
-        """After the last step before an interruption ends the training."""
+    def after_interrupt(self, run: Run) -> None:
+        """After the last step of a run that Ctrl-C or SIGTERM ends."""
 
-    def finish(self, run: Any) -> None:
+    def finish(self, run: Run) -> None:
         """On every exit, exceptions included."""
 
     def state(self) -> dict[str, Any]:
-        """JSON values to remember."""
+        """Return JSON values for a checkpoint."""
         return {}
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Host arrays to remember."""
+    def arrays(self) -> dict[str, HostArray]:
+        """Return host arrays for a checkpoint."""
         return {}
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-        """Take back what `state` and `arrays` gave."""
+    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
+        """Restore the values that `state` and `arrays` returned."""
 
 
 @dataclass
 class Best:
-    """The best value seen of one column of the history.
+    """The best value so far of one column of the history.
 
     Args:
         monitor: the column; None for val_loss where there is a validation set, else loss.
-        min_delta: how much better a value must be to count.
+        min_delta: the smallest difference that counts as better.
     """
 
     monitor: str | None = None
@@ -74,7 +120,7 @@ class Best:
     value: float = field(default=math.nan, init=False)
 
     def improves(self, row: dict[str, float]) -> bool:
-        """Whether this row is the best so far; remembers it. Raises ConfigurationError for an unknown column."""
+        """Return whether this row is the best so far, and store its value. Raises ConfigurationError for an unknown column."""
         name = self.monitor or ("val_loss" if "val_loss" in row else "loss")
         if name not in row:
             raise ConfigurationError(f"there is no column {name!r} to monitor; there are {', '.join(row)}")
@@ -96,55 +142,56 @@ class EarlyStopping(Callback):
     def __post_init__(self) -> None:
         require_positive_int("the patience of EarlyStopping", self.patience)
 
-    def start(self, run: Any) -> None:
+    def start(self, run: Run) -> None:
         self.best, self.waited = Best(self.monitor, self.min_delta), 0
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         self.waited = 0 if self.best.improves(row) else self.waited + 1
         run.stop = run.stop or self.waited >= self.patience
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best.value, "waited": self.waited}
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
         self.best.value, self.waited = state["best"], state["waited"]
 
 
 @dataclass
 class BestWeights(Callback):
-    """Put the parameters of the best epoch back on every exit."""
+    """Restore the parameters of the best epoch on every exit."""
 
     monitor: str | None = None
 
-    def start(self, run: Any) -> None:
+    def start(self, run: Run) -> None:
         self.best = Best(self.monitor)
-        self.kept: dict[str, np.ndarray] = {}
+        self.kept: dict[str, HostArray] = {}
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         if self.best.improves(row):
             with run.averaged():
                 self.kept = run.network.params.to_host()
 
-    def finish(self, run: Any) -> None:
+    def finish(self, run: Run) -> None:
         if self.kept:
             run.network.params.assign(self.kept)
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best.value}
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, HostArray]:
         return self.kept
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
         self.best.value, self.kept = state["best"], dict(arrays)
 
 
 @dataclass
 class ReduceOnPlateau(Callback):
-    """lr ← factor · lr after `patience` epochs without a better value of `monitor`, not below factor_floor of the first.
+    """lr ← factor · lr after `patience` epochs without a better value of `monitor`.
 
     Args:
         cooldown: epochs to wait after a reduction before counting again.
+        factor_floor: the product of all factors does not fall below it.
     """
 
     factor: float = 0.1
@@ -158,10 +205,10 @@ class ReduceOnPlateau(Callback):
         if not 0 < self.factor < 1 or self.patience < 0:
             raise ConfigurationError(f"ReduceOnPlateau needs 0 < factor < 1 and patience >= 0, not {self}")
 
-    def start(self, run: Any) -> None:
+    def start(self, run: Run) -> None:
         self.best, self.waited, self.cooling = Best(self.monitor, self.min_delta), 0, 0
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         self.waited = 0 if self.best.improves(row) else self.waited + 1
         if self.cooling:
             self.cooling, self.waited = self.cooling - 1, 0
@@ -172,17 +219,17 @@ class ReduceOnPlateau(Callback):
     def state(self) -> dict[str, Any]:
         return {"best": self.best.value, "waited": self.waited, "cooling": self.cooling}
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
         self.best.value, self.waited, self.cooling = state["best"], state["waited"], state["cooling"]
 
 
 @dataclass
 class Checkpoints(Callback):
-    """Write `path`/last, from which a training resumes exactly, and `path`/best, the network of the best epoch.
+    """Write `path`/last, from which a run resumes exactly, and `path`/best, the network of the best epoch.
 
     Args:
-        every_epochs, every_steps: how often `last` is written, besides on an interruption and at the end.
-        extras: JSON values to keep with the network.
+        every_epochs, every_steps: how often `last` is written, besides after an interruption and at the end.
+        extras: JSON values to store with the network.
     """
 
     path: str | Path
@@ -202,38 +249,38 @@ class Checkpoints(Callback):
 
     @property
     def has_last(self) -> bool:
-        """Whether there is something to resume from."""
+        """Whether there is a checkpoint to resume from."""
         return atomic_folder.exists(self.last)
 
-    def start(self, run: Any) -> None:
+    def start(self, run: Run) -> None:
         self.best = Best(self.monitor)
 
     def needs_every_step(self) -> bool:
         return self.every_steps is not None
 
-    def after_step(self, run: Any) -> None:
+    def after_step(self, run: Run) -> None:
         if self.every_steps and run.steps_done % self.every_steps == 0:
             run.save(self.last, self.extras)
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         if self.best.improves(row):
             with run.averaged():
                 run.save_network(Path(self.path) / "best", self.extras | {"row": row})
         if run.epoch % self.every_epochs == 0 or run.epoch == run.epochs or run.stop:
             run.save(self.last, self.extras)
 
-    def after_interrupt(self, run: Any) -> None:
+    def after_interrupt(self, run: Run) -> None:
         run.save(self.last, self.extras)
 
     def state(self) -> dict[str, Any]:
         return {"best": self.best.value}
 
-    def restore(self, state: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
         self.best.value = state["best"]
 
 
 def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:
-    """The callbacks of this file by name, with what they decide by: in these, ranks wait for each other."""
+    """Return the names and settings of the callbacks of this file. Ranks wait for each other in them, so all must agree."""
     own = [c for c in callbacks if isinstance(c, (EarlyStopping, BestWeights, ReduceOnPlateau, Checkpoints))]
     return [
         (
@@ -245,7 +292,7 @@ def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def require_restorable(callbacks: list[Callback], states: list[dict[str, Any]]) -> None:
-    """Raise IncompatibleCheckpointError unless there is one saved state for each callback, with all it remembers."""
+    """Raise IncompatibleCheckpointError unless `states` holds one state per callback, with all of its values."""
     names = [type(callback).__name__ for callback in callbacks]
     saved = [state.get("callback") for state in states]
     if names != saved:

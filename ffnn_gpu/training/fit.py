@@ -1,6 +1,6 @@
-"""Training: `fit` checks its arguments, puts a training together, and is the loop around its steps.
+"""`fit` checks its arguments and makes a `TrainingRun`; `_train` is the loop around its steps.
 
-Everything that happens besides the step is a callback or a question of data.
+Everything besides the step is a callback or a matter of the data.
 """
 
 import functools
@@ -93,13 +93,13 @@ def fit(
     for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
         require_positive_int(name, value)
     seed = seed_number(seed)
-    plan = DataParallel.of(communicator)
-    train, held_out = plan.together(
-        lambda: _checked(network, loss, data, sample_weight, validation, seed, plan)
+    ranks = DataParallel.of(communicator)
+    train, held_out = ranks.together(
+        lambda: _checked(network, loss, data, sample_weight, validation, seed, ranks)
     )
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
-    team = Team(plan, network, optimizer, shard_optimizer)
+    team = Team(ranks, network, optimizer, shard_optimizer)
     order = Order(batch_size, shuffle, drop_last, seed)
     minibatches = Minibatches(
         network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size
@@ -129,7 +129,7 @@ def fit(
     if team.rank:
         run.elsewhere = [callback for callback in run.callbacks if callback.first_rank_only]
         run.callbacks = [callback for callback in run.callbacks if not callback.first_rank_only]
-    return _loop(run, resume)
+    return _train(run, resume)
 
 
 def _checked(
@@ -139,10 +139,10 @@ def _checked(
     sample_weight: Any,
     validation: Any,
     seed: int,
-    plan: DataParallel,
+    ranks: DataParallel,
 ) -> tuple[Samples, Samples | None]:
     """The rows to train on and those held out. Of rows in files each rank looks at its part."""
-    rank, size = plan.communicator.rank, plan.communicator.size
+    rank, size = ranks.communicator.rank, ranks.communicator.size
     whole = samples(network, loss, data, sample_weight, rank=rank, size=size)
     return split(network, loss, whole, validation, seed, rank, size)
 
@@ -163,41 +163,46 @@ def _require_callbacks(run: TrainingRun) -> None:
             )
 
 
-def _loop(run: TrainingRun, resume: bool) -> History:
-    quiet = np.errstate(over="ignore", invalid="ignore")  # the meter raises on what is not finite
+def _train(run: TrainingRun, resume: bool) -> History:
+    """Run the steps of each epoch, then add its row to the history; call the callbacks after both."""
+    quiet = np.errstate(over="ignore", invalid="ignore")  # the meter raises if a loss is not finite
     with Interrupt() as interrupt, ExitStack() as at_the_end, quiet:
-        run.team.listen(interrupt)
-        run.team.require_agreement(run, settings(run))
+        run.team.watch(interrupt)
+        run.require_agreement(settings(run))
         for callback in run.callbacks:
             callback.start(run)
-            at_the_end.callback(callback.finish, run)  # each of them, whatever the others raise
-        for callback in run.callbacks:
-            if resume and isinstance(callback, Checkpoints) and run.team.first_says(callback.has_last):
-                run.restore(callback.last)
-                run.team.require_agreement(run, settings(run))
+            at_the_end.callback(callback.finish, run)  # each one, even if another raises
+        if resume:
+            _resume(run)
         at_the_end.push(functools.partial(_conclude, run))
         while run.epoch < run.epochs and not run.stop and not run.team.signal:
-            _train_epoch(run)
+            while run.position < run.data.steps and not run.team.signal:
+                run.step()
+                for callback in run.callbacks:
+                    callback.after_step(run)
+            if run.position == run.data.steps:
+                row = run.finish_epoch()
+                for callback in run.callbacks:
+                    callback.after_epoch(run, row)
         if run.team.signal:
             for callback in run.callbacks:
                 callback.after_interrupt(run)
     return run.history
 
 
-def _train_epoch(run: TrainingRun) -> None:
-    while run.position < run.data.steps:
-        run.step()
-        for callback in run.callbacks:
-            callback.after_step(run)
-        if run.team.signal and run.position < run.data.steps:
-            return
-    row = run.finish_epoch()
+def _resume(run: TrainingRun) -> None:
+    """Load the last checkpoint if rank 0 has one."""
     for callback in run.callbacks:
-        callback.after_epoch(run, row)
+        if isinstance(callback, Checkpoints) and run.team.decided_by_rank_zero(callback.has_last):
+            run.load(callback.last)
+            run.require_agreement(settings(run))
 
 
-def _conclude(run: TrainingRun, kind: type[BaseException] | None, *of_error: Any) -> None:
-    """After the last step, or where an exception ended the training: then pieces of θ may not come from other ranks."""
+def _conclude(run: TrainingRun, kind: type[BaseException] | None, *of_error: object) -> None:
+    """Load the average into θ, after the last step or after an exception.
+
+    After an exception, other ranks may be gone: an average whose pieces lie on them stays where it is.
+    """
     run.history.interrupted = run.team.signal
     if run.optimizer.ema is not None and run.steps_done and (kind is None or run.team.shard is None):
         run.optimizer.load_average(run.team.params)
@@ -213,6 +218,6 @@ def _stopping(early_stopping: int | EarlyStopping | None) -> list[Callback]:
 def _checkpoints(checkpoint: str | Path | Checkpoints | None, resume: bool) -> list[Callback]:
     if checkpoint is None:
         if resume:
-            raise ConfigurationError("resume=True needs checkpoint=…, the folder to go on from")
+            raise ConfigurationError("resume=True needs checkpoint=…, the folder to resume from")
         return []
     return [checkpoint if isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint)]

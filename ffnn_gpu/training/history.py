@@ -1,4 +1,4 @@
-"""What a training did, epoch by epoch."""
+"""The results of a training run, one row per epoch."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ class History:
 
     Attributes:
         rows: one dict per finished epoch.
-        interrupted: the signal that ended the training early, or None.
+        interrupted: the signal that ended the run early, or None.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -34,25 +34,25 @@ class History:
         return len(self.rows)
 
     def __getitem__(self, name: str) -> list[float]:
-        """One column, for example history["val_loss"]; NaN for epochs without it. Raises KeyError with all names."""
+        """Return one column, for example history["val_loss"]; NaN for epochs without it. KeyError lists the columns."""
         if self.rows and name not in self.columns:
             raise KeyError(f"{name!r}; there are {', '.join(self.columns)}")
         return [row.get(name, math.nan) for row in self.rows]
 
     @property
     def columns(self) -> list[str]:
-        """Every name in any row: a training that is resumed with more metrics gains some midway."""
+        """Every name in any row: a run that is resumed with more metrics has more columns from there on."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def to_csv(self, path: str | Path) -> None:
-        """One line per epoch under a header."""
+        """Write a header and one line per epoch."""
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns or ["epoch"])
             writer.writeheader()
             writer.writerows(self.rows)
 
     def to_jsonl(self, path: str | Path) -> None:
-        """One JSON object per epoch and line."""
+        """Write one JSON object per epoch and line."""
         with open(path, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in self.rows)
 

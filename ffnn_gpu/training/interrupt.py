@@ -1,17 +1,17 @@
-"""Ctrl-C and SIGTERM as a question the training loop asks, instead of an exception in the middle of a step."""
+"""Ctrl-C and SIGTERM stored for the training loop to read, instead of an exception in the middle of a step."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ffnn_gpu.training.data_parallel.team import SIGNALS as SIGNALS
 
 
 class Interrupt:
-    """While entered, the first SIGINT or SIGTERM is only noted in `signal`; the second raises KeyboardInterrupt.
+    """Context manager: store the first SIGINT or SIGTERM in `signal`; raise KeyboardInterrupt at the second.
 
-    Outside the main thread Python delivers no signals, and this does nothing.
+    Outside the main thread it does nothing, because Python delivers no signals there.
     """
 
     def __init__(self) -> None:
@@ -20,9 +20,9 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            # Why getsignal: None is a handler that was set in C; Python could not put it back, so it stays.
+            # Why getsignal: None stands for a handler set in C, which Python could not restore, so it stays.
             ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
-            self._previous = {number: signal.signal(number, self._note) for number in ours}
+            self._previous = {number: signal.signal(number, self._receive) for number in ours}
         return self
 
     def __exit__(
@@ -31,7 +31,7 @@ class Interrupt:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt(f"second {signal.Signals(number).name}")
         self.signal = number

@@ -1,21 +1,28 @@
-"""The mean loss of an epoch, with as few looks at the device as can be.
+"""The mean loss of an epoch, read from the device as rarely as possible.
 
-Why two buffers: reading a value waits for the GPU, so the losses of many steps are kept on the device and read together. And
-a recorded graph writes to the addresses it was recorded with: the places of one launch, copied on from there. On the CPU
-reading is free, so every step is looked at.
+Why two buffers: reading a value waits for the GPU, so the losses of many steps are stored on the device and read together.
+A captured graph always writes to the same addresses, the places of one launch; they are copied to the second buffer after
+each launch. On the CPU reading is free, so every step is read.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.training.callbacks import Run
 
 
 class Meter:
-    """Σ N_i L_i and Σ N_i over the minibatches of an epoch, in float64. `most`: minibatches of one launch."""
+    """Σ N_i L_i and Σ N_i over the minibatches of an epoch, in float64.
+
+    Attributes:
+        most: the largest number of minibatches in one launch.
+        pending: losses on the device that have not been read.
+    """
 
     def __init__(self, backend: Backend, most: int) -> None:
         self.backend, self.most = backend, most
@@ -24,16 +31,16 @@ class Meter:
         self._waiting = {name: backend.zeros((waiting,), np.float64) for name in ("loss", "weight")}
         self.pending, self.room, self.total, self.weight = 0, waiting, 0.0, 0.0
 
-    def note(self, j: int, value: Any, weight: Any) -> None:
-        """Within a step: the loss of the j-th minibatch of a launch, and its weight where that is an array."""
+    def store(self, j: int, value: Array, weight: Any) -> None:
+        """Within a step: store the loss of the j-th minibatch of a launch, and its weight if that is an array."""
         self.backend.write(self._of_launch["loss"], j, value)
         if not isinstance(weight, int):
             self.backend.write(self._of_launch["weight"], j, weight)
 
-    def add(self, k: int, weight: Any, run: Any) -> None:
-        """After a launch of k steps. Raises DivergedError, now or within the next steps, if a loss is not finite.
+    def add(self, k: int, weight: Any, run: Run) -> None:
+        """Add the losses of a launch of k steps. Raises DivergedError, now or within the next steps, if a loss is not finite.
 
-        weight: the number of rows of each minibatch, or any array where `note` got the weights.
+        weight: the number of rows of each minibatch, or any array if `store` received the weights.
         """
         places = slice(self.pending, self.pending + k)
         self.backend.copy(self._of_launch["loss"][:k], out=self._waiting["loss"][places])
@@ -43,23 +50,31 @@ class Meter:
         if self.pending + self.most > self.room:
             self.flush(run)
 
-    def flush(self, run: Any) -> None:
-        """Read what is pending."""
+    def flush(self, run: Run) -> None:
+        """Read the pending losses."""
         values, weights = (self.backend.to_host(v)[: self.pending].tolist() for v in self._waiting.values())
         for i, (value, weight) in enumerate(zip(values, weights, strict=True)):
             if not math.isfinite(value):
                 position = run.position - self.pending + i + 1
                 raise DivergedError(
-                    f"the loss is {value} at step {run.epoch * run.data.steps + position} (epoch {run.epoch + 1}, minibatch "
-                    f"{position} of {run.data.steps}); lower lr ({run.optimizer.lr:g}), or set clip_norm"
+                    f"the loss is {value} at step {run.epoch * run.data.steps + position} (epoch {run.epoch + 1}, "
+                    f"minibatch {position} of {run.data.steps}); lower lr ({run.optimizer.lr:g}), or set clip_norm"
                 )
             self.total += value * weight
             self.weight += weight
         self.pending = 0
 
-    def mean(self, run: Any) -> float:
-        """The mean of the epoch; starts the next."""
+    def mean(self, run: Run) -> float:
+        """Return the mean loss of the epoch and start the next epoch."""
         self.flush(run)
         mean = self.total / self.weight if self.weight else 0.0
         self.total = self.weight = 0.0
         return mean
+
+    def state(self) -> dict[str, float]:
+        """Return the sums of the epoch as JSON values; `flush` first."""
+        return {"loss_sum": self.total, "weight_sum": self.weight}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Overwrite the sums by those that `state` returned."""
+        self.total, self.weight = state["loss_sum"], state["weight_sum"]

@@ -1,18 +1,18 @@
-"""What a person sees while training: a bar on a terminal, one line per epoch elsewhere, on standard error."""
+"""Progress on standard error: a bar on a terminal, one line per epoch elsewhere."""
 
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ffnn_gpu.training.callbacks import Callback
+from ffnn_gpu.training.callbacks import Callback, Run
 
 REFRESHES_PER_SECOND = 5
 
 
 def describe(row: dict[str, float]) -> str:
-    """loss 0.1234  val_loss 0.2345  …"""
+    """Return "loss 0.1234  val_loss 0.2345  …"."""
     shown = (name for name in row if name not in ("epoch", "seconds", "samples_per_second"))
     return "  ".join(f"{name} {row[name]:.4g}" for name in shown)
 
@@ -25,7 +25,7 @@ class ProgressLines(Callback):
     def __init__(self, file: TextIO | None = None) -> None:
         self.file = file
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         print(
             f"epoch {run.epoch}/{run.epochs}  {describe(row)}  {row['seconds']:.1f} s",
             file=self.file or sys.stderr,
@@ -37,7 +37,7 @@ class ProgressBar(Callback):
 
     first_rank_only = True
 
-    def start(self, run: Any) -> None:
+    def start(self, run: Run) -> None:
         self.progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
@@ -55,18 +55,18 @@ class ProgressBar(Callback):
     def needs_every_step(self) -> bool:
         return False
 
-    def after_step(self, run: Any) -> None:
+    def after_step(self, run: Run) -> None:
         self.progress.update(self.task, completed=run.steps_done, epoch=f"{run.epoch + 1}/{run.epochs}")
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         self.progress.update(self.task, completed=run.steps_done, row=describe(row))
 
-    def finish(self, run: Any) -> None:
+    def finish(self, run: Run) -> None:
         self.progress.stop()
 
 
 def progress(verbose: int) -> list[Callback]:
-    """No callback for verbose=0; a bar for 1 on a terminal; lines for 2 or where there is no terminal."""
+    """Return no callback for verbose=0, a bar for 1 on a terminal, else lines."""
     if not verbose:
         return []
     return [ProgressBar() if verbose == 1 and sys.stderr.isatty() else ProgressLines()]

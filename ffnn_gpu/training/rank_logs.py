@@ -1,19 +1,18 @@
-"""A log file for each rank: what was decided, each epoch, and what ended it, with the time of day."""
+"""A log file for each rank: its decisions, a line per epoch, and what ended the run, with the time of day."""
 
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 from ffnn_gpu.distributed.communicator import Communicator
-from ffnn_gpu.training.callbacks import Callback
+from ffnn_gpu.training.callbacks import Callback, Run
 from ffnn_gpu.training.progress import describe
 
 log = logging.getLogger("ffnn_gpu")
 
 
 def open_log(folder: str | Path, communicator: Communicator) -> Path:
-    """From now on this rank's lines go to FOLDER/rank-R.log, behind what stands there. Returns the file."""
+    """Append this rank's log lines to FOLDER/rank-R.log from now on; return the path."""
     path = Path(folder) / f"rank-{communicator.rank}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, encoding="utf-8")
@@ -28,13 +27,13 @@ def open_log(folder: str | Path, communicator: Communicator) -> Path:
 
 
 class EpochLog(Callback):
-    """Lines for such files, on every rank; nothing where there is none."""
+    """Log a line per epoch on every rank. Nothing appears where no log file is open."""
 
-    def start(self, run: Any) -> None:
-        log.info("training of %d epochs, %d steps each", run.epochs, run.data.steps)
+    def start(self, run: Run) -> None:
+        log.info("training run of %d epochs, %d steps each", run.epochs, run.data.steps)
 
-    def after_epoch(self, run: Any, row: dict[str, float]) -> None:
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         log.info("epoch %d/%d, step %d  %s", run.epoch, run.epochs, run.steps_done, describe(row))
 
-    def after_interrupt(self, run: Any) -> None:
-        log.info("signal %d ends the training after step %d", run.team.signal, run.steps_done)
+    def after_interrupt(self, run: Run) -> None:
+        log.info("signal %d ends the run after step %d", run.team.signal, run.steps_done)

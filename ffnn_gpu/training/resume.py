@@ -1,29 +1,61 @@
-"""A training under way ↔ a checkpoint: N steps equal k steps, a new process and N − k steps, bit for bit on a CPU.
+"""A training run ↔ a checkpoint: N steps equal k steps, a new process and N − k steps, bit for bit on a CPU.
 
-Nothing random needs saving: the order of an epoch and the bits of dropout are functions of integers.
+The state is collected from the parts of the run: `state` of the run, of the team (the optimizer's vectors) and of each
+callback. Nothing random is stored: the order of an epoch and the bits of dropout are functions of integers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from msgspec import Meta, structs
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.checkpoints.architecture import kinds
 from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.evaluation.evaluate import metric_name
-from ffnn_gpu.training.callbacks import decisions, require_restorable
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.optim.schedules import Schedule
+from ffnn_gpu.training.callbacks import Callback, Run, decisions, require_restorable
 from ffnn_gpu.training.data_fingerprint import LATER, agree
 
 Count = Annotated[int, Meta(ge=0)]
 
 
+class ResumableRun(Run, Protocol):
+    """A training run with all that a checkpoint stores or compares.
+
+    Attributes:
+        callbacks, elsewhere: the callbacks of this rank, and those that only rank 0 has.
+    """
+
+    callbacks: list[Callback]
+    elsewhere: list[Callback]
+    metrics: Sequence[Any]
+    schedule: Schedule
+    accumulate: int
+    seed: int
+
+    @property
+    def fingerprints(self) -> dict[str, Any]:
+        """Checksums of the data."""
+
+    def steps_at_once(self) -> int:
+        """The number of updates in one launch."""
+
+    def state(self) -> dict[str, Any]:
+        """Counters, sums and the history, as JSON values."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Overwrite them."""
+
+
 class Saved(msgspec.Struct):
-    """What a checkpoint remembers of a training besides its arrays."""
+    """The JSON values of a run in a checkpoint. `plan` is what `trajectory` returns."""
 
     plan: dict[str, Any]
     epoch: Count
@@ -37,46 +69,54 @@ class Saved(msgspec.Struct):
     callbacks: list[dict[str, Any]]
 
 
-def save_run(run: Any, path: Path, extras: Mapping[str, Any]) -> None:
-    """Write the run's network, optimizer state, counters, history and callbacks. All ranks gather, the first writes."""
-    training, arrays = _remembered(run, resumable(run))
-    state = {"training": structs.asdict(training), "extras": dict(extras)}
-    run.team.alone(lambda: checkpoint.write(run.network, path, state, arrays))
+class Snapshot(NamedTuple):
+    """The whole state of a run: θ and statistics by name, the count of updates, JSON values, other arrays by name."""
+
+    numbers: Mapping[str, HostArray]
+    updates: int
+    saved: Saved
+    arrays: Mapping[str, HostArray]
 
 
-def save_network(run: Any, path: Path, extras: Mapping[str, Any]) -> None:
-    """Write the run's network alone."""
-    run.team.alone(lambda: checkpoint.save(run.network, path, extras=extras))
+def save_run(run: ResumableRun, path: Path, extras: Mapping[str, Any]) -> None:
+    """Write the whole state of the run. All ranks gather it, rank 0 writes."""
+    saved, arrays = _collected(run, resumable(run))
+    state = {"training": structs.asdict(saved), "extras": dict(extras)}
+    run.team.on_rank_zero(lambda: checkpoint.write(run.network, path, state, arrays))
 
 
-def restore_run(run: Any, path: Path) -> None:
-    """Put everything back; all or nothing, whatever a callback does.
+def save_network(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
+    """Write the network alone."""
+    run.team.on_rank_zero(lambda: checkpoint.save(run.network, path, extras=extras))
+
+
+def restore_run(run: ResumableRun, path: Path) -> None:
+    """Restore the whole state of the run, or leave it unchanged if anything raises.
 
     Raises:
-        IncompatibleCheckpointError: it belongs to another network, data set or plan; names the first difference.
+        IncompatibleCheckpointError: the checkpoint belongs to another network, data set or trajectory; the message names
+            the first difference.
     """
     network, state, arrays = checkpoint.read(path, "numpy", kinds(run.network.layers))
-    saved, arrays = _of_this_rank(run, _same_plan(run, path, network, state), arrays)
+    saved, arrays = _of_this_rank(run, _saved(run, path, network, state), arrays)
     callbacks = resumable(run)
-    _require_vectors(run, path, arrays)
+    run.team.require_optimizer_state(_named(arrays, "optimizer."), path)
     require_restorable(callbacks, saved.callbacks)
-    mine, my_arrays = _remembered(run, callbacks)
-    before = run.network.params.to_host(), int(run.network.backend.to_host(run.network.params.step)[0])
-    copies = {name: np.array(array) for name, array in my_arrays.items()}
+    before = _snapshot(run, callbacks)
     try:
-        _put(run, network.params.to_host(), int(network.params.step[0]), saved, arrays)
-        for callback, remembered, parts in _parts(callbacks, saved, arrays):
-            callback.restore(remembered, parts)
+        _restore(run, Snapshot(network.params.to_host(), int(network.params.step[0]), saved, arrays))
+        for callback, values, own in _states(callbacks, saved, arrays):
+            callback.restore(values, own)
     except BaseException:
-        _put(run, *before, mine, copies)
-        for callback, remembered, parts in _parts(callbacks, mine, copies):
+        _restore(run, before)
+        for callback, values, own in _states(callbacks, before.saved, before.arrays):
             with suppress(Exception):
-                callback.restore(remembered, parts)
+                callback.restore(values, own)
         raise
 
 
-def plan(run: Any) -> dict[str, Any]:
-    """What must be equal for a trajectory to go on; the number of epochs may grow."""
+def trajectory(run: ResumableRun) -> dict[str, Any]:
+    """Return everything that must be equal for a run to continue exactly; the number of epochs may grow."""
     order = run.data.order
     return {
         "rows": run.data.rows,
@@ -92,11 +132,11 @@ def plan(run: Any) -> dict[str, Any]:
     }
 
 
-def settings(run: Any) -> dict[str, Any]:
-    """What must be equal on every rank, besides what changes from step to step."""
+def settings(run: ResumableRun) -> dict[str, Any]:
+    """Return everything that must be equal on every rank and does not change from step to step."""
     network, team = run.network, run.team
     if team.size == 1:
-        return {}  # reading all data for nobody takes a while
+        return {}  # the fingerprints would read all data for nothing
     return {
         "the architecture": (network.n_in, network.layers),
         "the callbacks": decisions(run.callbacks),
@@ -104,112 +144,86 @@ def settings(run: Any) -> dict[str, Any]:
         "the network's seed": network.seed,
         "epochs": run.epochs,
         "shard_optimizer": team.shard is not None,
-        "batch_norm": team.plan.batch_norm,
-        "check_every": team.plan.check_every,
+        "batch_norm": team.data_parallel.batch_norm,
+        "check_every": team.data_parallel.check_every,
         "steps per launch": run.steps_at_once(),
         "the metrics": [*map(metric_name, run.metrics)],
-        **plan(run),
+        **trajectory(run),
     }
 
 
-def resumable(run: Any) -> list[Any]:
-    """The callbacks that remember something."""
+def resumable(run: ResumableRun) -> list[Callback]:
+    """Return the callbacks that have a state."""
     return [callback for callback in run.callbacks if callback.state()]
 
 
-def _remembered(run: Any, callbacks: list[Any]) -> tuple[Saved, dict[str, np.ndarray]]:
-    """Counters and states, and arrays by name, as they are now; θ and the count of updates are the network's own."""
+def _collected(run: ResumableRun, callbacks: list[Callback]) -> tuple[Saved, dict[str, HostArray]]:
+    """Return the state of the run but for θ, its statistics and its count of updates, which the network stores."""
     states = [{"callback": type(callback).__name__, **callback.state()} for callback in callbacks]
-    saved = Saved(
-        plan=plan(run),
-        epoch=run.epoch,
-        position=run.position,
-        lr_factor=run.lr_factor,
-        stop=bool(run.stop),
-        lr=run.lr,
-        loss_sum=run.meter.total,
-        weight_sum=run.meter.weight,
-        history=[*run.history.rows],
-        callbacks=states,
-    )
-    arrays = {f"optimizer.{name}": run.team.gathered(name, vector) for name, vector in _vectors(run).items()}
+    saved = Saved(plan=trajectory(run), callbacks=states, **run.state())
+    arrays = {f"optimizer.{name}": vector for name, vector in run.team.optimizer_state().items()}
     for k, callback in enumerate(callbacks):
         arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
     return saved, arrays
 
 
-def _put(
-    run: Any, numbers: Mapping[str, np.ndarray], updates: int, saved: Saved, arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Make everything but the callbacks as it was."""
-    backend, params = run.network.backend, run.network.params
-    params.assign(numbers)
-    backend.write(params.step, 0, updates)
-    for name, vector in _vectors(run).items():
-        backend.copy(backend.asarray(run.team.own(name, arrays[f"optimizer.{name}"])), out=vector)
-    run.epoch, run.position, run.lr_factor, run.stop = (
-        saved.epoch,
-        saved.position,
-        saved.lr_factor,
-        saved.stop,
+def _snapshot(run: ResumableRun, callbacks: list[Callback]) -> Snapshot:
+    """Copy the whole state of the run."""
+    saved, arrays = _collected(run, callbacks)
+    params = run.network.params
+    updates = int(params.backend.to_host(params.step)[0])
+    return Snapshot(
+        params.to_host(), updates, saved, {name: np.array(array) for name, array in arrays.items()}
     )
-    run.lr, run.meter.total, run.meter.weight = saved.lr, saved.loss_sum, saved.weight_sum
-    run.history.rows[:] = saved.history
 
 
-def _parts(
-    callbacks: list[Any], saved: Saved, arrays: Mapping[str, np.ndarray]
-) -> Iterator[tuple[Any, dict[str, Any], dict[str, np.ndarray]]]:
-    """Each callback with its state and its arrays."""
-    for k, (callback, remembered) in enumerate(zip(callbacks, saved.callbacks, strict=True)):
-        prefix = f"callback.{k}."
-        yield (
-            callback,
-            remembered,
-            {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)},
-        )
+def _restore(run: ResumableRun, snapshot: Snapshot) -> None:
+    """Overwrite the state of everything but the callbacks."""
+    params = run.network.params
+    params.assign(snapshot.numbers)
+    params.backend.write(params.step, 0, snapshot.updates)
+    run.team.restore_optimizer(_named(snapshot.arrays, "optimizer."))
+    run.restore(structs.asdict(snapshot.saved))
+
+
+def _states(
+    callbacks: list[Callback], saved: Saved, arrays: Mapping[str, HostArray]
+) -> Iterator[tuple[Callback, dict[str, Any], dict[str, HostArray]]]:
+    """Yield each callback with its values and its arrays."""
+    for k, (callback, values) in enumerate(zip(callbacks, saved.callbacks, strict=True)):
+        yield callback, values, _named(arrays, f"callback.{k}.")
+
+
+def _named(arrays: Mapping[str, HostArray], prefix: str) -> dict[str, HostArray]:
+    """Return the arrays whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
 def _of_this_rank(
-    run: Any, saved: Saved, arrays: dict[str, np.ndarray]
-) -> tuple[Saved, dict[str, np.ndarray]]:
-    """Without what callbacks remember that only the first rank has; the others are numbered anew."""
+    run: ResumableRun, saved: Saved, arrays: dict[str, HostArray]
+) -> tuple[Saved, dict[str, HostArray]]:
+    """Drop the states of callbacks that only rank 0 has; number the others anew."""
     elsewhere = {type(callback).__name__ for callback in run.elsewhere}
-    kept = [k for k, remembered in enumerate(saved.callbacks) if remembered.get("callback") not in elsewhere]
+    kept = [k for k, values in enumerate(saved.callbacks) if values.get("callback") not in elsewhere]
     mine = {name: array for name, array in arrays.items() if not name.startswith("callback.")}
     for place, k in enumerate(kept):
-        prefix = f"callback.{k}."
-        mine |= {
-            f"callback.{place}.{n.removeprefix(prefix)}": a for n, a in arrays.items() if n.startswith(prefix)
-        }
+        mine |= {f"callback.{place}.{name}": a for name, a in _named(arrays, f"callback.{k}.").items()}
     return structs.replace(saved, callbacks=[saved.callbacks[k] for k in kept]), mine
 
 
-def _require_vectors(run: Any, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    for name, vector in _vectors(run).items():
-        found, shape = arrays.get(f"optimizer.{name}"), run.team.shape(name, vector)
-        if found is None or found.shape != shape or found.dtype != vector.dtype:
-            has = "no such array" if found is None else f"{found.dtype} {found.shape}"
-            wanted = f"{name} of {run.optimizer!r} is {vector.dtype} {shape}"
-            raise IncompatibleCheckpointError(f"{wanted}; {path} has {has}")
-
-
-def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> Saved:
+def _saved(run: ResumableRun, path: Path, network: Network, state: Mapping[str, Any]) -> Saved:
+    """Return the JSON values of a checkpoint. Raises IncompatibleCheckpointError unless this run can continue it."""
     if "training" not in state:
         raise IncompatibleCheckpointError(
-            f"{path} holds a network without its training; there is nothing to resume"
+            f"{path} holds a network without a training run; there is nothing to resume"
         )
     try:
         saved = msgspec.convert(state["training"], Saved)
     except msgspec.ValidationError as error:
-        raise IncompatibleCheckpointError(f"{path} holds no training that can go on: {error}") from error
-    mine = run.network
-    found = saved.plan | {
-        "n_in": network.n_in,
-        "network": network.layers,
-        "dtype": network.compute_dtype.name,
-    }
-    wanted = {"n_in": mine.n_in, "network": mine.layers, "dtype": mine.compute_dtype.name} | plan(run)
+        raise IncompatibleCheckpointError(
+            f"{path} holds no training run that can be resumed: {error}"
+        ) from error
+    found, wanted = saved.plan | _architecture(network), _architecture(run.network) | trajectory(run)
     for name, value in wanted.items():
         if name in LATER and name not in found:
             continue
@@ -224,7 +238,5 @@ def _same_plan(run: Any, path: Path, network: Any, state: dict[str, Any]) -> Sav
     return saved
 
 
-def _vectors(run: Any) -> dict[str, Any]:
-    params = run.team.params
-    own = vars(run.optimizer.state(params))
-    return own if params.loss_scale is None else own | {"loss_scale": params.loss_scale}
+def _architecture(network: Network) -> dict[str, Any]:
+    return {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}

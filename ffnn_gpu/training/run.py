@@ -1,10 +1,11 @@
-"""One training under way: where it stands, its next steps, the row of an epoch that is done.
+"""A training run: its position, its next step, the row of a finished epoch, its state.
 
-The loop around it, and what calls the callbacks, is in `training`. There is no CUDA here: `backend.capture` may turn several
-steps into one graph.
+`fit` holds the loop around it and calls the callbacks. There is no CUDA here: `backend.capture` may turn several steps into
+one graph.
 """
 
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -30,14 +31,12 @@ from ffnn_gpu.training.step import Step
 
 
 class TrainingRun:
-    """One training under way: what callbacks see and a checkpoint remembers.
+    """The `Run` that `fit` drives.
 
     Attributes:
-        epoch, position: finished epochs, and finished minibatches of the next one.
-        lr, lr_factor: the learning rate of the last step; what callbacks multiply the schedule by.
-        team: the ranks that train together, one in most trainings; its `params` are what the optimizer updates here.
-        held_out, validation: the validation rows as they came, and where the network reads them; None if there are none.
-        stop: set to end the training after this epoch.
+        held_out, validation: the validation rows as the caller gave them, and as the network reads them; None without any.
+        callbacks, elsewhere: the callbacks of this rank, and those that only rank 0 has.
+        ws: scratch of a step.
     """
 
     def __init__(
@@ -62,15 +61,16 @@ class TrainingRun:
         self.epoch = self.position = 0
         self.lr_factor, self.stop, self.history = 1.0, False, History()
         self.callbacks: list[Callback] = []
-        self.elsewhere: list[Callback] = []  # those that only the first rank calls
+        self.elsewhere: list[Callback] = []
         self._most = network.backend.steps_per_launch(data.B)
         self.meter = Meter(network.backend, self._most)
         self._lr = network.backend.zeros((self._most,), np.float64)
         self._step = Step(network, loss, optimizer, data, team, accumulate, seed)
         self.ws = self._step.ws
-        optimizer.state(team.params)  # a step that is recorded must find it there
+        optimizer.state(team.params)  # a captured step must not allocate it
         self._captured = network.backend.capture(self._steps)
         self.lr, self._rates = float("nan"), [float("nan")]
+        self._factors, self._factors_of = array("d"), -1  # the schedule's, of one epoch
         self._began = time.perf_counter()
 
     @property
@@ -79,36 +79,45 @@ class TrainingRun:
 
     @cached_property
     def fingerprints(self) -> dict[str, Any]:
-        """Checksums of the data; made when a checkpoint is written or read, so that a training without one pays nothing."""
+        """Checksums of the data, computed when a checkpoint is first written or read."""
         v = self.held_out
         return fingerprints(
             self.network.backend, self.data.given, None if v is None else (v.x, v.y, v.weight)
         )
 
     def steps_at_once(self) -> int:
-        """The most steps of one launch: one where a callback wants to see each."""
-        return (
-            1
-            if any(callback.needs_every_step() for callback in (*self.callbacks, *self.elsewhere))
-            else self._most
-        )
+        """Return the largest number of steps in one launch: one if a callback needs each."""
+        callbacks = *self.callbacks, *self.elsewhere
+        return 1 if any(callback.needs_every_step() for callback in callbacks) else self._most
 
     def step(self) -> None:
-        """The next minibatch, or several: as many as the device does in one launch, unless a callback wants to see each.
+        """Update θ by the next minibatch, or by as many as the device does in one launch if no callback needs each.
 
         Raises DivergedError if a loss is not finite.
         """
+        team = self.team
         k, n = self.data.choose(self.epoch, self.position, self.steps_at_once())
         self._set_rates(k)
-        self.team.tell(self.network.backend)
+        if team.size > 1:
+            team.send_signal()
         weight = self._captured(k, n)
         self.position += k
-        self.team.hear(self.network.backend)
+        if team.size > 1:
+            team.receive_signal()
         self.meter.add(k, weight, self)
-        self.team.compare(self, self.steps_done - k)
+        every = team.data_parallel.check_every
+        if team.size > 1 and self.steps_done // every != (self.steps_done - k) // every:
+            self.require_agreement()
+
+    def require_agreement(self, settings: Mapping[str, Any] | None = None) -> None:
+        """Raise DivergedRanksError, on every rank, unless θ, the learning rate, the step and the settings agree."""
+        self.team.require_agreement(self.lr_factor, self.steps_done, settings)
 
     def finish_epoch(self) -> dict[str, float]:
-        """The row of the epoch whose last minibatch is done, added to the history."""
+        """Add the row of the epoch whose last minibatch is done to the history; return it.
+
+        Raises DivergedError if θ or the last gradient is not finite.
+        """
         row = {"epoch": self.epoch + 1, "loss": self.meter.mean(self)}
         if not self.network.backend.all_finite(
             self.network.params.theta
@@ -119,7 +128,7 @@ class TrainingRun:
         self._require_updates()
         with self.averaged():
             row |= self._validate()
-        seconds = self.team.largest(time.perf_counter() - self._began)
+        seconds = self.team.maximum(time.perf_counter() - self._began)
         row |= {"lr": self.lr, "seconds": seconds, "samples_per_second": self.data.rows / max(seconds, 1e-9)}
         self.epoch, self.position = self.epoch + 1, 0
         self._began = time.perf_counter()
@@ -127,7 +136,7 @@ class TrainingRun:
         return row
 
     def _require_updates(self) -> None:
-        """Raise DivergedError if no loss scale is left to lower: from here on every update would be skipped in silence."""
+        """Raise DivergedError if the loss scale cannot be lowered: every further update would be skipped silently."""
         scale = self.network.params.loss_scale
         if scale is not None and self.network.backend.to_host(scale).tolist() == [1, 0]:
             raise DivergedError(
@@ -137,13 +146,13 @@ class TrainingRun:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """While entered, θ is its moving average if the optimizer keeps one."""
+        """While entered, θ is its moving average if the optimizer computes one."""
         if self.optimizer.ema is not None:
             self.optimizer.swap_average(self.team.params)
         try:
             yield
         except BaseException:
-            # Other ranks, whose pieces of θ this needs, may not be here.
+            # With a shard, swapping back needs the other ranks, which may be gone.
             if self.optimizer.ema is not None and self.team.shard is None:
                 self.optimizer.swap_average(self.team.params)
             raise
@@ -151,33 +160,55 @@ class TrainingRun:
             self.optimizer.swap_average(self.team.params)
 
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
-        """Everything needed to go on exactly from here."""
+        """Write a checkpoint from which the run can resume exactly."""
         self.meter.flush(self)
         save_run(self, path, extras)
 
     def save_network(self, path: Path, extras: Mapping[str, Any]) -> None:
-        """The network as it is now."""
+        """Write the network as it is now."""
         save_network(self, path, extras)
 
-    def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote. Raises IncompatibleCheckpointError, and changes nothing then."""
+    def load(self, path: Path) -> None:
+        """Restore the state that `save` wrote. Raises IncompatibleCheckpointError and then changes nothing."""
         restore_run(self, path)
 
+    def state(self) -> dict[str, Any]:
+        """Return counters, learning rate, the meter's sums and the history as JSON values."""
+        return {
+            "epoch": self.epoch,
+            "position": self.position,
+            "lr_factor": self.lr_factor,
+            "stop": bool(self.stop),
+            "lr": self.lr,
+            "history": [*self.history.rows],
+            **self.meter.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Overwrite them by the values that `state` returned."""
+        self.epoch, self.position, self.lr = state["epoch"], state["position"], state["lr"]
+        self.lr_factor, self.stop = state["lr_factor"], state["stop"]
+        self.history.rows[:] = state["history"]
+        self.meter.restore(state)
+
     def _set_rates(self, k: int) -> None:
-        """Put the learning rates of the next k steps on the device."""
-        steps = range(self.steps_done, self.steps_done + k)
-        whole = self.epochs * self.data.steps
-        rates = [self.optimizer.lr * self.schedule(step, whole) * self.lr_factor for step in steps]
+        """Write the learning rates of the next k steps to the device."""
+        if self._factors_of != self.epoch:
+            steps, total = self.data.steps, self.epochs * self.data.steps
+            epoch = range(self.epoch * steps, (self.epoch + 1) * steps)
+            self._factors, self._factors_of = array("d", (self.schedule(t, total) for t in epoch)), self.epoch
+        factors = self._factors[self.position : self.position + k]
+        rates = [self.optimizer.lr * factor * self.lr_factor for factor in factors]
         if rates != self._rates:
             backend = self.network.backend
             backend.copy(backend.asarray(np.array(rates)), out=self._lr[:k])
         self.lr, self._rates = rates[-1], rates
 
     def _steps(self, k: int, n: int) -> Any:
-        """k updates on minibatches of n rows; everything that differs from call to call lies on the device."""
+        """Do k updates on minibatches of n rows. Everything that differs between calls lies on the device."""
         for j in range(k):
             value, weight = self._step(j, n, self._lr[j : j + 1])
-            self.meter.note(j, value, weight)
+            self.meter.store(j, value, weight)
         return weight
 
     def _validate(self) -> dict[str, float]:

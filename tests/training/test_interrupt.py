@@ -20,7 +20,7 @@ def kill_twice(number):
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_first_signal_is_noted_and_the_second_raises(number):
+def test_first_signal_is_stored_and_the_second_raises(number):
     before = handlers()
     with pytest.raises(KeyboardInterrupt, match="second"):
         kill_twice(number)

@@ -26,7 +26,7 @@ def feed(meter, run, losses, weights, then=lambda run: None):
     for start in range(0, len(losses), meter.most):
         launch = slice(start, start + meter.most)
         for j, (value, weight) in enumerate(zip(losses[launch], weights[launch], strict=True)):
-            meter.note(j, value, np.array(weight))
+            meter.store(j, value, np.array(weight))
         k = len(losses[launch])
         run.position += k
         meter.add(k, np.array(0), run)
@@ -63,9 +63,9 @@ def test_mean_of_no_weight_is_zero():
 def test_weight_that_is_a_number_holds_for_every_step_of_the_launch():
     meter, run = Meter(slow_reader(64), 4), run_of(3)
     for j, value in enumerate([1.0, 2.0]):
-        meter.note(j, value, 10)
+        meter.store(j, value, 10)
     meter.add(2, 10, run)
-    meter.note(0, 8.0, 4)
+    meter.store(0, 8.0, 4)
     meter.add(1, 4, run)
     assert meter.mean(run) == (10 + 20 + 32) / 24
 

@@ -395,7 +395,7 @@ def test_resume_with_another_input_width_is_refused_and_changes_nothing(tmp_path
 
 def test_network_without_its_training_cannot_be_resumed(tmp_path):
     save(network_of(), tmp_path / "run" / "last")
-    with pytest.raises(IncompatibleCheckpointError, match="a network without its training"):
+    with pytest.raises(IncompatibleCheckpointError, match="a network without a training run"):
         train("plain", tmp_path / "run", resume=True)
 
 

@@ -1,18 +1,19 @@
-"""The ranks of one training, as `fit` sees them: their step, and what all must know, agree on or leave to one of them."""
+"""The ranks that train one network together: their sums, what they must agree on, and what rank 0 does for all."""
 
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.checks import require_positive, require_positive_int
 from ffnn_gpu.distributed.agreement import require_agreement
 from ffnn_gpu.distributed.communicator import Communicator, Single, piece_bounds
 from ffnn_gpu.distributed.faults import ranks_in_words
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
-from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError
 from ffnn_gpu.evaluation.evaluate import Samples, outputs_of, scores
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
@@ -26,16 +27,23 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOSS, WEIGHT, FIRST_SIGNAL = 0, 1, 2  # places in the sums of a step
 
 
+class Interrupted(Protocol):
+    """What holds the signal that this process has received."""
+
+    @property
+    def signal(self) -> int | None: ...
+
+
 @dataclass(frozen=True)
 class DataParallel:
-    """How ranks share a training.
+    """Settings of a training run that several ranks share.
 
     Args:
         communicator: of these ranks.
-        batch_norm: "global", statistics over the rows of all ranks, as on one; or "local", over each rank's own, which saves
-            three small sums for each such layer and step and is another trajectory for each number of ranks.
-        check_every: steps after which ranks compare θ, the learning rate and the step again.
-        checkpoint_limit: seconds within which rank 0 must have written a checkpoint.
+        batch_norm: "global": statistics over the rows of all ranks, equal to one process. "local": over each rank's own
+            rows. This saves three small sums per BatchNorm and step; the result then depends on the number of ranks.
+        check_every: the ranks compare θ, the learning rate and the step every so many steps.
+        checkpoint_limit: the number of seconds that rank 0 may take to write a checkpoint.
     """
 
     communicator: Communicator
@@ -53,7 +61,10 @@ class DataParallel:
 
     @classmethod
     def of(cls, given: Any) -> "DataParallel":
-        """A DataParallel as it is, a communicator with the defaults, None for one process. Raises ConfigurationError."""
+        """Return a DataParallel unchanged, a communicator with the defaults, and one process for None.
+
+        Raises ConfigurationError for anything else.
+        """
         if isinstance(given, cls):
             return given
         if given is None:
@@ -65,7 +76,7 @@ class DataParallel:
         return cls(given)
 
     def together(self, check: Callable[[], Found]) -> Found:
-        """What check() finds. Where it raises on some ranks, DataError on the others too: each looked at rows of its own."""
+        """Return check(), which each rank calls on its own rows. If it raises on some ranks, raise DataError on the others."""
         if self.communicator.size == 1:
             return check()
         failed = np.zeros(self.communicator.size, np.int64)
@@ -82,21 +93,21 @@ class DataParallel:
 
 
 class Team:
-    """One rank's part in a training. With one rank nothing is said and nothing is cut.
+    """One rank's part in a training run. With one rank nothing is communicated and nothing is split.
 
     Attributes:
         rank, size: of the communicator.
-        params: what the optimizer updates here: the network's parameters, or this rank's piece of them.
-        shard: that piece, None where every rank updates all.
+        params: what the optimizer updates here: the network's parameters, or this rank's shard of them.
+        shard: that shard, None where every rank updates all of θ.
         sums: Σ_r of [N_r L_r, N_r, signals] for the latest micro-batch, float64 on the device; `mine` is this rank's term.
-        batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each rank's own rows
-            are used.
+        batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each rank uses its
+            own rows.
     """
 
     def __init__(
-        self, plan: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool
+        self, data_parallel: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool
     ) -> None:
-        self.plan, self.communicator = plan, plan.communicator
+        self.data_parallel, self.communicator = data_parallel, data_parallel.communicator
         self.network, self.optimizer = network, optimizer
         self.rank, self.size = self.communicator.rank, self.communicator.size
         _require_gpu_of_rank(network, self.communicator)
@@ -104,21 +115,20 @@ class Team:
             Shard(network.params, self.communicator, optimizer) if shard_optimizer and self.size > 1 else None
         )
         self.params: Any = network.params if self.shard is None else self.shard
-        self.mine, self.sums = (
-            network.backend.zeros((FIRST_SIGNAL + len(SIGNALS),), np.float64) for _ in range(2)
-        )
-        shared = self.size > 1 and plan.batch_norm == "global"
+        places = (FIRST_SIGNAL + len(SIGNALS),)
+        self.mine, self.sums = (network.backend.zeros(places, np.float64) for _ in range(2))
+        shared = self.size > 1 and data_parallel.batch_norm == "global"
         self.batch_statistics = GlobalBatch(network.backend, self.communicator) if shared else None
-        self._noted: Any = None
-        self._heard: int | None = None
+        self._interrupt: Interrupted | None = None
+        self._received: int | None = None
 
     def rows(self, B: int) -> int:
-        """The most rows that any rank has of B."""
+        """Return the largest number of rows that any rank has of B."""
         return -(-B // self.size)
 
     # ------------------------------------------------------------------ the sums of a step
 
-    def sum_loss(self, value: Any, weight: Any) -> None:
+    def sum_loss(self, value: Array, weight: Any) -> None:
         """sums ← Σ_r of N_r L_r, N_r and the signals"""
         backend = self.network.backend
         backend.write(self.mine, LOSS, weight * value)
@@ -126,8 +136,8 @@ class Team:
         backend.copy(self.mine, out=self.sums)
         self.communicator.all_reduce(self.sums)
 
-    def share(self) -> Any:
-        """Return N_r / Σ N_r of the latest micro-batch, (1,) on the device."""
+    def share(self) -> Array:
+        """Return N_r / Σ N_r of the latest micro-batch, (1,) on the device; 0 where Σ N_r = 0."""
         N = self.sums[WEIGHT : WEIGHT + 1]
         return self.mine[WEIGHT : WEIGHT + 1] / (N + (N == 0))
 
@@ -144,46 +154,50 @@ class Team:
 
     # ------------------------------------------------------------------ what all must know
 
-    def listen(self, noted: Any) -> None:
-        """From now on, `noted.signal` is what this rank has heard of Ctrl-C and SIGTERM."""
-        self._noted = noted
+    def watch(self, interrupt: Interrupted) -> None:
+        """Read this rank's signal from `interrupt.signal` from now on."""
+        self._interrupt = interrupt
 
-    def tell(self, backend: Any) -> None:
-        """Before a launch of steps: what this rank has heard goes along with the sums of its losses."""
-        if self.size == 1 or self._noted.signal is None:
-            return
-        backend.write(self.mine, FIRST_SIGNAL + SIGNALS.index(self._noted.signal), 1)
+    def send_signal(self) -> None:
+        """Before a launch of steps: add this rank's signal to the sums of its losses."""
+        if self.size > 1 and self._interrupt is not None and self._interrupt.signal is not None:
+            place = FIRST_SIGNAL + SIGNALS.index(self._interrupt.signal)
+            self.network.backend.write(self.mine, place, 1)
 
-    def hear(self, backend: Any) -> None:
-        """After it: what any rank has heard. Waits for the device, because every rank must stop after the same step."""
+    def receive_signal(self) -> None:
+        """After a launch: read the signal of any rank. Waits for the device: every rank must stop after the same step."""
         if self.size == 1:
             return
         self.communicator.wait()
-        heard = backend.to_host(self.sums)[FIRST_SIGNAL:].tolist()
-        self._heard = next((number for number, ranks in zip(SIGNALS, heard, strict=True) if ranks), None)
+        counts = self.network.backend.to_host(self.sums)[FIRST_SIGNAL:].tolist()
+        self._received = next((number for number, n in zip(SIGNALS, counts, strict=True) if n), None)
 
     @property
     def signal(self) -> int | None:
-        """The signal by which all ranks end the training, None where there is none."""
-        return self._heard if self.size > 1 else self._noted.signal
+        """The signal that ends the run on all ranks, or None."""
+        if self.size > 1:
+            return self._received
+        return None if self._interrupt is None else self._interrupt.signal
 
-    def largest(self, value: float) -> float:
-        """The largest that any rank has."""
+    def maximum(self, value: float) -> float:
+        """Return the largest value of any rank."""
         vector = np.array([value], np.float64)
         self.communicator.all_reduce(vector, "max")
         return float(vector[0])
 
-    def first_says(self, yes: bool) -> bool:
-        """What rank 0 says."""
+    def decided_by_rank_zero(self, yes: bool) -> bool:
+        """Return rank 0's `yes` on every rank."""
         vector = np.array([yes], np.int64)
         self.communicator.broadcast(vector)
         return bool(vector[0])
 
-    def require_agreement(self, run: Any, settings: Mapping[str, Any] | None = None) -> None:
+    def require_agreement(
+        self, lr_factor: float, steps_done: int, settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Raise DivergedRanksError, on every rank, unless θ, the learning rate, the step and the settings agree."""
         if self.size == 1:
             return
-        params, to_host = run.network.params, run.network.backend.to_host
+        params, to_host = self.network.params, self.network.backend.to_host
         if settings:
             # The version first, because another one may compare other things.
             require_agreement(
@@ -195,25 +209,19 @@ class Team:
                 **(settings or {}),
                 "the parameters": to_host(params.theta),
                 "the running statistics": to_host(params.state),
-                "the learning rate": (self.optimizer.lr, run.lr_factor),
-                "the step": (run.steps_done, int(to_host(params.step)[0])),
+                "the learning rate": (self.optimizer.lr, lr_factor),
+                "the step": (steps_done, int(to_host(params.step)[0])),
             },
             "" if settings or self.shard is not None else UNLIKE,
         )
 
-    def compare(self, run: Any, before: int) -> None:
-        """`require_agreement` where the steps since step `before` passed a multiple of `check_every`."""
-        every = self.plan.check_every
-        if self.size > 1 and run.steps_done // every != before // every:
-            self.require_agreement(run)
-
     # ------------------------------------------------------------------ what one rank does for all
 
-    def alone(self, write: Callable[[], None]) -> None:
-        """write() on rank 0, while the others wait. Raises what it raises there, or CheckpointError if it takes too long."""
+    def on_rank_zero(self, write: Callable[[], None]) -> None:
+        """Run write() on rank 0 while the others wait. Raises its error, or CheckpointError if it takes too long."""
         if self.rank == 0:
-            self.params.backend.synchronize()  # its thread knows nothing of our streams
-        on_rank_zero(self.communicator, write, self.plan.checkpoint_limit)
+            self.params.backend.synchronize()  # the thread that writes does not use our streams
+        on_rank_zero(self.communicator, write, self.data_parallel.checkpoint_limit)
 
     def evaluate(self, network: Network, loss: Any, data: Samples, metrics: Any) -> dict[str, float]:
         """`evaluate` of the whole data, of whose outputs every rank computes a part."""
@@ -221,23 +229,39 @@ class Team:
 
     # ------------------------------------------------------------------ the optimizer's vectors
 
-    def gathered(self, name: str, vector: Any) -> np.ndarray:
-        """An optimizer's vector on the host, whole. Every rank must ask."""
-        shard = self._cutting(name)
-        return self.params.backend.to_host(vector) if shard is None else shard.gathered(vector)
+    def optimizer_state(self) -> dict[str, HostArray]:
+        """Return the optimizer's whole vectors by name, copied to the host. Every rank must call it."""
+        found = {}
+        for name, vector in self._vectors().items():
+            shard = self._shard_of(name)
+            found[name] = self.params.backend.to_host(vector) if shard is None else shard.gathered(vector)
+        return found
 
-    def own(self, name: str, array: np.ndarray) -> np.ndarray:
-        """Of an optimizer's whole vector what this rank keeps."""
-        shard = self._cutting(name)
-        return array if shard is None else array[shard.mine]
+    def require_optimizer_state(self, arrays: Mapping[str, HostArray], source: object) -> None:
+        """Raise IncompatibleCheckpointError unless `arrays` holds a whole vector of each name, of its shape and dtype."""
+        for name, vector in self._vectors().items():
+            found, shard = arrays.get(name), self._shard_of(name)
+            shape = vector.shape if shard is None else (shard.bounds[-1],)
+            if found is None or found.shape != shape or found.dtype != vector.dtype:
+                has = "no such array" if found is None else f"{found.dtype} {found.shape}"
+                wanted = f"{name} of {self.optimizer!r} is {vector.dtype} {shape}"
+                raise IncompatibleCheckpointError(f"{wanted}; {source} has {has}")
 
-    def shape(self, name: str, vector: Any) -> tuple[int, ...]:
-        """That of the whole vector."""
-        shard = self._cutting(name)
-        return vector.shape if shard is None else (shard.bounds[-1],)
+    def restore_optimizer(self, arrays: Mapping[str, HostArray]) -> None:
+        """Overwrite the optimizer's vectors, or this rank's pieces of them, from whole vectors."""
+        backend = self.params.backend
+        for name, vector in self._vectors().items():
+            shard = self._shard_of(name)
+            mine = arrays[name] if shard is None else arrays[name][shard.mine]
+            backend.copy(backend.asarray(mine), out=vector)
 
-    def _cutting(self, name: str) -> Shard | None:
-        """The shard, if this vector of the optimizer is among those it cuts."""
+    def _vectors(self) -> dict[str, Array]:
+        vectors = vars(self.optimizer.state(self.params))
+        scale = self.params.loss_scale
+        return vectors if scale is None else vectors | {"loss_scale": scale}
+
+    def _shard_of(self, name: str) -> Shard | None:
+        """Return the shard if this vector of the optimizer is split over the ranks, else None."""
         return self.shard if is_cut(name, self.optimizer) else None
 
 

@@ -118,7 +118,7 @@ def test_checkpoint_that_takes_longer_than_ranks_wait_for_each_other_is_waited_f
         written.append(1)
 
     def work(ranks):
-        team_of(ranks).alone(slow)
+        team_of(ranks).on_rank_zero(slow)
         assert written == [1]
 
     on_ranks(2, work, limit=1)
@@ -130,7 +130,7 @@ def test_checkpoint_that_is_never_written_fails_on_every_rank(monkeypatch):
 
     def work(ranks):
         with pytest.raises(CheckpointError) as caught:
-            team_of(ranks, checkpoint_limit=0.1).alone(lambda: time.sleep(2))
+            team_of(ranks, checkpoint_limit=0.1).on_rank_zero(lambda: time.sleep(2))
         errors.append(str(caught.value))
 
     on_ranks(2, work)
