@@ -1,16 +1,16 @@
-"""`python scripts/gpu_check.py --out DIR`: prove the GPU path on this machine, and write down what was found on what.
+"""`python scripts/gpu_check.py --out DIR`: test the GPU path on this machine and write a report.
 
-DIR gets gpu_check.json (GPU, driver, CUDA, versions, commit, and for each step its outcome, seconds and figures),
-gpu_check.xml (JUnit) and gpu_check.log (what the steps printed). The steps, in order:
+DIR receives gpu_check.json (GPU, driver, CUDA, versions, commit; outcome, seconds and figures of each step),
+gpu_check.xml (JUnit) and gpu_check.log (the output of the steps). The steps, in order:
 
-    wheels     where --wheels names a folder: what of it this machine lacks is installed; no network is needed
+    wheels     with --wheels: install the packages of a folder that this machine lacks; needs no network
     machine    the GPU and its software; without a usable GPU the check ends here, with exit code 2
-    parity     every test marked gpu, where a skip for want of a GPU is a failure, and so is any undocumented skip
-    sanitizer  memcheck and racecheck of the kernels, where compute-sanitizer is installed
+    parity     every test marked gpu; a skip because no GPU is found is a failure, and so is any undocumented skip
+    sanitizer  memcheck and racecheck of the kernels, if compute-sanitizer is installed
     benchmark  scripts/benchmark.py --device cuda
-    mnist      where --mnist names a folder: scripts/train_mnist.py in float32 and bfloat16
+    mnist      with --mnist: scripts/train_mnist.py in float32 and bfloat16
 
-A step that fails does not stop the later ones. Exit code 0: every step that was to run passed; 1: one did not.
+A failing step does not stop the later ones. Exit code 0: every chosen step passed; 1: a step failed.
 """
 
 import argparse
@@ -34,12 +34,12 @@ def main(arguments=None):
     options = parse(arguments)
     if not options.wheels:
         require_package()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end the step that runs on the way out
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the running step too
     options.out.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory() as scratch:
         check = Check(options.out.resolve(), Path(scratch), deadline, options.wheels, options.mnist)
-        for ending in ("json", "xml", "log"):  # those of an earlier run would pass for this one's
+        for ending in ("json", "xml", "log"):  # of an earlier run
             (check.out / f"gpu_check.{ending}").unlink(missing_ok=True)
         try:
             report = prove(check, chosen(options))
@@ -54,34 +54,34 @@ def parse(arguments):
     def step(names):
         unknown = sorted(set(names.split(",")) - set(PROOFS))
         if unknown:
-            raise argparse.ArgumentTypeError(f"{unknown} cannot be chosen; there are {', '.join(PROOFS)}")
+            raise argparse.ArgumentTypeError(f"unknown steps {unknown}; choose from {', '.join(PROOFS)}")
         return names.split(",")
 
     kind = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the report")
+    parser.add_argument("--wheels", type=folder, metavar="DIR", help="folder of wheels to install from")
+    parser.add_argument("--mnist", type=folder, metavar="DIR", help="folder of MNIST's four files")
     parser.add_argument(
-        "--wheels", type=folder, metavar="DIR", help="packages to install what is missing from"
+        "--minutes", type=float, default=float("inf"), help="time after which the check stops"
     )
-    parser.add_argument("--mnist", type=folder, metavar="DIR", help="MNIST's four files")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="what still runs then is stopped")
     some = parser.add_mutually_exclusive_group()
+    some.add_argument("--only", type=step, default=PROOFS, metavar="A,B", help="steps to run, from parity on")
     some.add_argument(
-        "--only", type=step, default=PROOFS, metavar="A,B", help="of the steps from parity on, these"
+        "--skip", type=step, default=[], metavar="A,B", help="steps to leave out, from parity on"
     )
-    some.add_argument("--skip", type=step, default=[], metavar="A,B", help="of them, all but these")
     return parser.parse_args(arguments)
 
 
 def folder(name):
-    """An existing folder, by its full path: the steps run elsewhere."""
+    """Return the full path of an existing folder, because the steps run in another folder."""
     if not Path(name).is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {name}")
     return Path(name).resolve()
 
 
 def require_package():
-    """Start again in a .venv where this Python lacks the package's libraries: a fresh clone, with a network."""
+    """Restart in .venv if this Python lacks the package's dependencies, as in a fresh clone."""
     sys.path.insert(0, str(ROOT))
     try:
         import ffnn_gpu  # noqa: F401
@@ -92,14 +92,14 @@ def require_package():
 
 
 def chosen(options):
-    """The steps to run, in order."""
+    """Return the names of the steps to run, in order."""
     given = {"wheels": options.wheels, "mnist": options.mnist}
     asked = [name for name in STEPS if name in (*FIRST, *options.only) and name not in options.skip]
     return [name for name in asked if given.get(name, True)]
 
 
 def prove(check, names):
-    """The report, which is on the disk as far as it goes after every step. Raises NoGpuError, and leaves no report then."""
+    """Run the steps and write the report after each one. Raises NoGpuError, and then leaves no report."""
     began, steps = time.monotonic(), {name: {"outcome": "not run"} for name in STEPS}
     report = {
         "commit": commit(),
@@ -118,7 +118,7 @@ def prove(check, names):
 
 
 def attempt(step, check):
-    """{"outcome": …, "seconds": …, "why": … where it failed, and what the step found}."""
+    """Return {"outcome", "seconds", "why" (if the step failed), and the results of the step}."""
     began = time.monotonic()
     try:
         found = {"outcome": "passed"} | step(check)
@@ -126,33 +126,31 @@ def attempt(step, check):
         raise
     except StepError as error:
         found = {"outcome": "failed", "why": str(error)} | error.found
-    except (
-        Exception
-    ) as error:  # a report in another shape, a full disk: the later steps may still tell something
+    except Exception as error:  # such as a full disk: the later steps still run
         found = {"outcome": "failed", "why": f"{type(error).__name__}: {error}"}
     return {"outcome": found.pop("outcome"), "seconds": round(time.monotonic() - began, 1)} | found
 
 
 def commit():
-    """The commit that was tested, with "+changes" if the tree differs from it; None outside a clone."""
+    """Return the tested commit, with "+changes" if the work tree differs; None outside a clone."""
     git = ["git", "-C", str(ROOT)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)
     except OSError:  # no git
         return None
-    return (
-        head.stdout.strip() + ("+changes" if status.stdout.strip() else "") if head.returncode == 0 else None
-    )
+    if head.returncode != 0:
+        return None
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
 
 
 def sentence(step):
-    """The outcome of a step and why."""
+    """Return the outcome of a step, and the reason of a failure."""
     return f"{step['outcome']}: {step['why']}" if "why" in step else step["outcome"]
 
 
 def table(steps):
-    """One line for each step."""
+    """Return the printed table, one line per step."""
     return "\n".join(
         f"{name:<10} {step.get('seconds', 0):>7.1f} s  {sentence(step)}" for name, step in steps.items()
     )

@@ -1,4 +1,4 @@
-"""Prints the GPU and what drives it, as one line of JSON; where there is no GPU, a sentence, and exits with 2."""
+"""Print the GPU, driver and package versions as one line of JSON; without a GPU, print why and exit with 2."""
 
 import json
 import platform
@@ -11,13 +11,13 @@ import ffnn_gpu
 from ffnn_gpu.backends.choice import probe
 
 PACKAGES = (
-    "numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "nvidia-cublas", "nvidia-cublas-cu12", "nvidia-cuda-nvrtc",
-    "nvidia-cuda-nvrtc-cu12", "ml_dtypes", "safetensors", "scikit-learn", "pytest", "torch", "jax",
+    "numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "nvidia-cublas", "nvidia-cublas-cu12",
+    "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "ml_dtypes", "safetensors", "scikit-learn", "pytest", "torch", "jax",
 )  # fmt: skip
 
 
 def facts():
-    """Everything a figure measured here depends on, except the commit."""
+    """Return everything that a figure measured here depends on, except the commit."""
     import cupy
 
     runtime = cupy.cuda.runtime
@@ -38,7 +38,7 @@ def facts():
 
 
 def driver():
-    """The driver's own version, such as "580.95.05"; None where no nvidia-smi tells it."""
+    """Return the driver's version, such as "580.95.05"; None without nvidia-smi."""
     smi = shutil.which("nvidia-smi")
     if smi is None:
         return None
@@ -52,7 +52,7 @@ def driver():
 
 
 def version(package):
-    """Of the installed distribution; None where there is none."""
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

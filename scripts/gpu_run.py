@@ -1,6 +1,6 @@
-"""How a step of gpu_check.py runs a command: in a process of its own, in what is left of the time. Standard library only.
+"""Run the commands of gpu_check.py, each in its own process and within the remaining time. Standard library only.
 
-Why a process: a fault of a driver ends the process it happens in, and the report has to survive that.
+Why a process: a fault in a driver ends the process it happens in, and the report must survive that.
 """
 
 import os
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 15  # seconds from an interrupt to the kill: pytest writes its report in between
+PATIENCE = 15  # seconds from the interrupt to the kill, in which pytest writes its report
 
 
 class NoGpuError(Exception):
-    """The sentence that says why no GPU can be tested."""
+    """No GPU can be tested; the message gives the reason."""
 
 
 class StepError(Exception):
-    """The sentence that says why a step failed, with what it had found by then."""
+    """A step failed; the message gives the reason, and `found` holds the results up to then."""
 
     def __init__(self, why, **found):
         super().__init__(why)
@@ -29,7 +29,7 @@ class StepError(Exception):
 
 @dataclass
 class Ended:
-    """How a command ended. code: None if it was stopped for want of time."""
+    """The end of a command; `code` is None if it was stopped because no time was left."""
 
     code: int | None
     seconds: float
@@ -37,7 +37,7 @@ class Ended:
 
     @property
     def fault(self):
-        """None, or what went wrong, in a sentence."""
+        """The reason of a failure as a sentence; None if the command succeeded."""
         if self.code is None:
             return f"stopped after {self.seconds:.0f} s"
         lines = self.text.strip().splitlines() or ["it printed nothing"]
@@ -46,9 +46,13 @@ class Ended:
 
 @dataclass
 class Check:
-    """What the steps share.
+    """The settings that all steps share.
 
-    out: where the report goes. scratch: a folder that is deleted at the end. deadline: on time.monotonic()'s clock.
+    Attributes:
+        out: the folder of the report.
+        scratch: a folder that is deleted at the end.
+        deadline: the end of the check, on the clock of time.monotonic().
+        wheels, mnist: the folders of --wheels and --mnist.
     """
 
     out: Path
@@ -58,10 +62,10 @@ class Check:
     mnist: Path | None = None
 
     log = property(lambda self: self.out / "gpu_check.log")
-    site = property(lambda self: self.scratch / "site")  # where wheels are installed
+    site = property(lambda self: self.scratch / "site")  # the folder in which wheels are installed
 
     def environment(self):
-        """The user's, without settings of this package or of TF32 that would change what is tested."""
+        """Return the user's environment without settings that would change what is tested."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -72,18 +76,23 @@ class Check:
         return kept | self._toolkit(kept.get("LD_LIBRARY_PATH"))
 
     def _toolkit(self, before):
-        """Where NVIDIA's wheels have put libraries and headers: CuPy and nvmath look on PYTHONPATH for neither."""
+        """Return the variables that lead to libraries and headers of NVIDIA's wheels.
+
+        CuPy and nvmath search PYTHONPATH for neither.
+        """
         libraries, found = [str(folder) for folder in sorted(self.site.glob("nvidia/*/lib"))], {}
         if libraries:
             found["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [*libraries, before]))
         for file in self.site.glob("nvidia/*/include/cuda_runtime.h"):
-            found["CUDA_PATH"] = found["CUDA_HOME"] = str(
-                file.parents[1]
-            )  # the two must agree, else there is a warning
+            found["CUDA_PATH"] = found["CUDA_HOME"] = str(file.parents[1])  # CuPy warns if the two differ
         return found
 
     def run(self, *command, most=float("inf")):
-        """How `command` ended in the repository, with its output; gpu_check.log gets that too. Raises StepError."""
+        """Run `command` in the repository for at most `most` seconds and append its output to gpu_check.log.
+
+        Raises:
+            StepError: no time is left, or the command cannot be started.
+        """
         command, began = [str(word) for word in command], time.monotonic()
         seconds = min(most, self.deadline - began)
         if seconds <= 0:
@@ -98,7 +107,7 @@ class Check:
 
 
 def _wait(command, seconds, environment, log):
-    """The exit code, or None if `command` had to be stopped; nothing of it runs on afterwards."""
+    """Return the exit code, or None if the time was up. No process of `command` runs on afterwards."""
     try:
         child = subprocess.Popen(
             command,
@@ -108,6 +117,7 @@ def _wait(command, seconds, environment, log):
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=_accept_interrupts if os.name == "posix" else None,
         )
     except OSError as error:
         raise StepError(f"{command[0]} cannot be started: {error}") from None
@@ -120,5 +130,10 @@ def _wait(command, seconds, environment, log):
         return None
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # what it started included
+            os.killpg(child.pid, signal.SIGKILL)  # the processes it started too
         child.wait()
+
+
+def _accept_interrupts():
+    """End on SIGINT. A shell starts background commands with SIGINT ignored, and a child inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,7 +1,7 @@
-"""The steps of gpu_check.py: each a function of a Check that returns what it found. Standard library only.
+"""The steps of gpu_check.py: each function takes a Check and returns its results. Standard library only.
 
-Why wheels go into a folder on PYTHONPATH and not into an environment: one made from within another environment would not
-see that one's CuPy and PyTorch, and what the machine has of its own is to be tested, not replaced.
+Why wheels go into a folder on PYTHONPATH and not into a virtual environment: an environment made from within another one
+would not see the other's CuPy and PyTorch. The check tests the machine's own packages and does not replace them.
 """
 
 import importlib.util
@@ -18,57 +18,65 @@ from shutil import which
 from gpu_run import ROOT, NoGpuError, StepError
 
 SCRIPTS = ROOT / "scripts"
-SANITIZED = (
-    "tests/backends/cuda/test_cupy_backend.py",
-    "-m",
-    "gpu",
-    "-k",
-    "fused_operation and not float64",
-)  # about a minute
+# nvmath-python 1.0 requires these versions; an older one that the machine has would make its import fail.
+OLDEST = {"cuda_core": (0, 5, 0), "cuda_pathfinder": (1, 5, 1)}
+# The tests that compute-sanitizer runs, about a minute.
+SANITIZED = ("tests/backends/cuda/test_cupy_backend.py", "-m", "gpu", "-k", "fused_operation and not float64")
 SANITIZER_SECONDS = 240  # for each tool
-FOUND = 86  # what compute-sanitizer is told to exit with where it found something
-# A test marked gpu may skip on a GPU for these reasons alone: an epilogue that this cublasLt refuses for a type, where the
-# backend takes a plain product and a kernel; and PyTorch's tensors as input, where PyTorch is not installed.
+FOUND = 86  # the exit code that compute-sanitizer is told to use for a finding
+# The only reasons for which a test marked gpu may skip on a GPU:
+# - this cublasLt refuses an epilogue for a type; the backend then uses a plain product and a kernel;
+# - PyTorch, whose tensors are the input, is not installed.
 MAY_SKIP = re.compile(r"cublasLt \S+ cannot compute |could not import 'torch'")
 
 
 def wheels(check):
-    """Install whatever of the wheels in a folder this Python lacks."""
+    """Install the wheels of a folder that this Python lacks, or has in a version too old for the others."""
     names = sorted({path.name.split("-")[0] for path in check.wheels.glob("*.whl")})
     if not names:
         raise StepError(f"{check.wheels} holds no wheels")
     missing = [name for name in names if not _is_here(name)]
-    if missing:
-        ended = check.run(
-            *_pip(check),
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-index",
-            "--no-deps",
-            "--find-links",
-            check.wheels,
-            "--target",
-            check.site,
-            *missing,
-        )
-        if ended.fault:
-            raise StepError(ended.fault, missing=missing)
-    return {"installed": missing, "here_already": [name for name in names if name not in missing]}
+    unfit = _install(check, missing) if missing else []
+    return {
+        "installed": [name for name in missing if name not in unfit],
+        "here_already": [name for name in names if name not in missing],
+        "unfit": unfit,
+    }
+
+
+def _install(check, names):
+    """Install `names` and return those of which no wheel fits this Python.
+
+    pip installs nothing if a single name has no fitting wheel, so that name is left out and pip runs again. One name
+    per call would not do: --target does not add to a folder such as nvidia/ that a former call has made.
+    """
+    options = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    options += ["--find-links", check.wheels, "--target", check.site]
+    fit, command = [*names], [*_pip(check), "install", *options]
+    while fit:
+        ended = check.run(*command, *fit)
+        if not ended.fault:
+            break
+        refused = re.search(r"No matching distribution found for (\S+)", ended.text)
+        if refused is None or refused[1] not in fit:
+            raise StepError(ended.fault, missing=names)
+        fit.remove(refused[1])
+    return [name for name in names if name not in fit]
 
 
 def _is_here(name):
+    """Return whether this Python has the package, in a version that the wheels beside it can use."""
     if name.startswith("cupy_cuda"):
-        return importlib.util.find_spec("cupy") is not None  # for whichever CUDA
+        return importlib.util.find_spec("cupy") is not None  # for any CUDA
     try:
-        metadata.distribution(name)
+        version = metadata.version(name)
     except metadata.PackageNotFoundError:
         return False
-    return True
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3]) >= OLDEST.get(name, ())
 
 
 def _pip(check):
-    """The command pip; an environment without it borrows one."""
+    """Return the command pip; an environment without pip gets one in the scratch folder."""
     if importlib.util.find_spec("pip"):
         return sys.executable, "-m", "pip"
     ended = check.run(sys.executable, "-m", "venv", check.scratch / "pip")
@@ -78,7 +86,7 @@ def _pip(check):
 
 
 def machine(check):
-    """What gpu_facts.py finds. Raises NoGpuError."""
+    """Return the facts that gpu_facts.py prints. Raises NoGpuError."""
     ended = check.run(sys.executable, SCRIPTS / "gpu_facts.py")
     last = ended.text.strip().rpartition("\n")[2]
     if ended.code == 2:
@@ -89,7 +97,7 @@ def machine(check):
 
 
 def parity(check):
-    """Every test marked gpu; the cases of the `backend` fixture that run on CuPy carry that marker too."""
+    """Run every test marked gpu, which includes the `backend` fixture's cases on CuPy."""
     report = (check.out / "gpu_check.xml").resolve()
     report.unlink(missing_ok=True)
     ended = _pytest(check, report, "-m", "gpu")
@@ -104,21 +112,19 @@ def parity(check):
 
 
 def _pytest(check, report, *options, before=(), most=float("inf")):
-    watch = ("-o", "faulthandler_timeout=120")  # a test that hangs shows in the log where
+    watch = ("-o", "faulthandler_timeout=120")  # the log shows where a test hangs
     return check.run(
         *before, sys.executable, "-m", "pytest", *watch, f"--junit-xml={report}", *options, most=most
     )
 
 
 def results(report):
-    """{"passed": …, "failed": …, "failures": [names], "skipped": {reason: …}} of a JUnit file, zeros if it is absent."""
+    """Read a JUnit file: {"passed": …, "failed": …, "failures": [names], "skipped": {reason: …}}; zeros if absent."""
     suite = ET.parse(report).getroot().find("testsuite") if report.exists() else ET.Element("testsuite")
     total, failed, errors, skipped = (
         int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped")
     )
-    cases = [
-        *suite.iter("testcase")
-    ]  # not to be counted: the test that an interrupt ended is one of them, without a result
+    cases = [*suite.iter("testcase")]  # includes the test that an interrupt ended, which has no result
     bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     return {
         "passed": total - failed - errors - skipped,
@@ -131,7 +137,7 @@ def results(report):
 
 
 def sanitizer(check):
-    """The kernels under compute-sanitizer: accesses out of bounds, then races in shared memory."""
+    """Run the kernels under compute-sanitizer: accesses out of bounds, then races in shared memory."""
     tool = find_sanitizer(check)
     if tool is None:
         return {"outcome": "not installed"}
@@ -145,21 +151,15 @@ def sanitizer(check):
 
 def _sanitized(check, tool, name):
     report = check.scratch / f"{name}.xml"
-    before = (
-        tool,
-        "--tool",
-        name,
-        "--error-exitcode",
-        FOUND,
-        *(["--report-api-errors", "no"] if name == "memcheck" else []),
-    )
+    before = [tool, "--tool", name, "--error-exitcode", FOUND]
+    before += ["--report-api-errors", "no"] if name == "memcheck" else []
     ended = _pytest(
         check, report, "-p", "tests.backends.cuda.unpooled", *SANITIZED, before=before, most=SANITIZER_SECONDS
     )
     summary, tests = re.search(r"^=+ ((?:ERROR|RACECHECK) SUMMARY: .*)$", ended.text, re.M), results(report)
     why = ended.fault or (None if summary else "it printed no summary")
     if summary and not re.search(": 0 (errors|hazards)", summary[1]):
-        why = why or summary[1]  # warnings leave the exit code
+        why = why or summary[1]  # warnings do not change the exit code
     if tests["skipped"] or not tests["passed"]:
         why = why or f"{tests['passed']} tests passed, skipped {tests['skipped']}"
     return {
@@ -170,7 +170,7 @@ def _sanitized(check, tool, name):
 
 
 def find_sanitizer(check):
-    """The command compute-sanitizer on PATH, in a CUDA toolkit or in NVIDIA's wheel; None where there is none."""
+    """Find compute-sanitizer on PATH, in a CUDA toolkit or in NVIDIA's wheel; None if it is absent."""
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)] + [
         "/usr/local/cuda"
     ]
@@ -180,7 +180,7 @@ def find_sanitizer(check):
 
 
 def benchmark(check):
-    """Every figure of benchmark.py; what it had measured by then if it failed."""
+    """Return every figure of benchmark.py; if it fails, those it had measured."""
     file = check.scratch / "benchmark.json"
     ended = check.run(sys.executable, SCRIPTS / "benchmark.py", "--device", "cuda", "--json", file)
     found = {"figures": json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
@@ -190,7 +190,7 @@ def benchmark(check):
 
 
 def mnist(check):
-    """The MNIST script on the GPU, in float32 and in mixed precision."""
+    """Run the MNIST script on the GPU, in float32 and in mixed precision."""
     found = {}
     for dtype in ("float32", "bfloat16"):
         command = SCRIPTS / "train_mnist.py", "--data", check.mnist, "--device", "cuda", "--dtype", dtype

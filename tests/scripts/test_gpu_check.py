@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -293,6 +294,16 @@ def test_nothing_of_a_stopped_command_runs_on(check, tmp_path):
     assert not (tmp_path / "alive").exists()
 
 
+def test_command_is_interrupted_where_the_check_itself_ignores_interrupts(check):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `gpu_check.py &`
+    try:
+        ended = check.run(sys.executable, "-c", "import time; time.sleep(60)", most=0.5)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.code is None and ended.seconds < 10
+    assert "KeyboardInterrupt" in ended.text
+
+
 @pytest.mark.parametrize("place", ["PATH", "CUDA_HOME", "CUDA_PATH", "wheel"])
 def test_sanitizer_is_found_where_it_may_be(check, steps, tmp_path, monkeypatch, place):
     home = tmp_path / "home" if place != "wheel" else check.site / "nvidia" / "cu13"
@@ -316,16 +327,16 @@ def test_sanitizer_runs_tests_that_exist(steps):
 # --- wheels
 
 
-def wheel(folder, name, text):
+def wheel(folder, name, text, tag="py3-none-any"):
     """A wheel of one module, of version 1."""
     info = f"{name}-1.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as file:
+    with zipfile.ZipFile(folder / f"{name}-1-{tag}.whl", "w") as file:
         file.writestr(f"{name}.py", text)
         file.writestr(
             f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\nRequires-Dist: not-there\n"
         )
         file.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n"
         )
         file.writestr(f"{info}/RECORD", "")
 
@@ -336,9 +347,44 @@ def test_wheels_add_what_is_missing_and_replace_nothing(check, steps, tmp_path, 
     wheel(check.wheels, "ffnn_gpu_test_only", "word = 'from a wheel'")
     wheel(check.wheels, "numpy", "raise SystemExit('the numpy of the wheel')")
     found = steps.wheels(check)
-    assert (found["installed"], found["here_already"]) == (["ffnn_gpu_test_only"], ["numpy"])
+    assert found == {"installed": ["ffnn_gpu_test_only"], "here_already": ["numpy"], "unfit": []}
     ended = check.run(sys.executable, "-c", "import numpy, ffnn_gpu_test_only as only; print(only.word)")
     assert (ended.code, ended.text) == (0, "from a wheel\n")
+
+
+def test_wheel_of_another_python_is_left_out_and_named(check, steps, tmp_path):
+    check.wheels = tmp_path / "wheels"
+    check.wheels.mkdir()
+    wheel(check.wheels, "ffnn_gpu_test_only", "word = 'from a wheel'")
+    wheel(check.wheels, "ffnn_gpu_test_other", "", tag="cp27-cp27m-win32")
+    found = steps.wheels(check)
+    assert found == {
+        "installed": ["ffnn_gpu_test_only"],
+        "here_already": [],
+        "unfit": ["ffnn_gpu_test_other"],
+    }
+    assert check.run(sys.executable, "-c", "import ffnn_gpu_test_only").code == 0
+
+
+def test_folder_in_which_no_wheel_fits_installs_nothing_and_names_them(check, steps, tmp_path):
+    check.wheels = tmp_path
+    wheel(tmp_path, "ffnn_gpu_test_other", "", tag="cp27-cp27m-win32")
+    assert steps.wheels(check) == {"installed": [], "here_already": [], "unfit": ["ffnn_gpu_test_other"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "here"),
+    [
+        ("cuda_core", "0.4.2", False),
+        ("cuda_core", "0.5.0", True),
+        ("cuda_pathfinder", "1.5", False),
+        ("cuda_pathfinder", "1.10.0", True),
+        ("numpy", "0.1", True),
+    ],
+)
+def test_package_older_than_nvmath_needs_is_replaced(steps, monkeypatch, name, version, here):
+    monkeypatch.setattr(steps.metadata, "version", lambda package: version)
+    assert steps._is_here(name) == here
 
 
 def test_cupy_of_the_machine_is_kept_whatever_its_cuda(steps, monkeypatch):
