@@ -2,11 +2,12 @@
 
     --threshold RATIO    the largest allowed slowdown, default 1.10
 
-A machine is faster on one day than on another. Therefore the change of our time is divided by the median change of
-the peers that both runs measured in the same version: `relative`. A job without such a peer is compared by our time
-alone, with a warning.
+A machine is faster on one day than on another. Therefore the change of our time is divided by the median
+change of the peers that both runs measured in the same version: `relative`. A job without such a peer is
+compared by our time alone, with a warning.
 
-Exit codes: 0 no job is slower than the threshold allows, 1 a job is slower or failed, 2 the files cannot be compared.
+Exit codes: 0 no job is slower than the threshold allows, 1 a job is slower or failed, 2 the files cannot be
+compared.
 """
 
 import argparse
@@ -63,13 +64,16 @@ def read(path):
         raise ComparisonError(f"{path} is not a JSON file: {error}") from error
     if not isinstance(result, dict) or result.get("schema") != 1 or "groups" not in result:
         raise ComparisonError(
-            f"{path} is not a result of scripts/benchmark.py without --parallel, which has schema 1 and groups"
+            f"{path} is no result of scripts/benchmark.py without --parallel: schema 1 or groups are missing"
         )
     return result
 
 
 def compared(before, after):
-    """Return (lines, warnings), a line for each of our contenders at each common job. Raises ComparisonError."""
+    """Return (lines, warnings), a line for each of our contenders at each common job.
+
+    Raises ComparisonError.
+    """
     for name in SAME:
         one, other = before["settings"].get(name), after["settings"].get(name)
         if one != other:
@@ -117,7 +121,7 @@ def line(before, after, name):
 
 
 def change_of(peer, before, after):
-    """Return a peer's time in AFTER divided by its time in BEFORE; None for ours and if it cannot be compared."""
+    """Return a peer's time in AFTER divided by that in BEFORE; None for ours and if it is not comparable."""
     one, other = before["results"][peer], after["results"].get(peer)
     if ours(peer) or other is None or one.get("version") != other.get("version"):
         return None

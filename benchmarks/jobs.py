@@ -2,8 +2,9 @@
 
 Why equal numbers for all: then every contender computes the same function, and `--check` can hold them to it.
 
-Why random data and a tiny learning rate: zeros make a GPU faster than it is; and a network that fits its one batch perfectly
-after thousands of steps has gradients below the smallest normal number, which make a CPU slower than it is.
+Why random data and a tiny learning rate: zeros make a GPU faster than it is; and a network that fits its one
+batch perfectly after thousands of steps has gradients below the smallest normal number, which make a CPU
+slower than it is.
 """
 
 import math
@@ -60,8 +61,9 @@ class Job:
     def floor(self, flop_per_second, bytes_per_second):
         """Seconds that one training step takes at least, at these measured rates.
 
-        The products, or reading x and y if that takes longer, and then Adam, which needs every gradient first. What a
-        layer-by-layer schedule adds for its activations is left out: one fused kernel need not write them.
+        The products, or reading x and y if that takes longer, and then Adam, which needs every gradient
+        first. What a layer-by-layer schedule adds for its activations is left out: one fused kernel need not
+        write them.
         """
         parameters = sum(I * O + O for I, O in self.layer_shapes)
         batch = self.B * (self.widths[0] * ITEMSIZE[self.precision] + 4)
@@ -109,7 +111,10 @@ def batch(job):
 
 
 def weights(job):
-    """[(W, b), …] in float32: W (I, O) from N(0, 2/I), b zero; He et al. (2015), eq. 10. The same in every process."""
+    """[(W, b), …] in float32: W (I, O) from N(0, 2/I), b zero; He et al. (2015), eq. 10.
+
+    The same in every process.
+    """
     import numpy as np
 
     rng = np.random.default_rng(2)

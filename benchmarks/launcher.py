@@ -1,9 +1,9 @@
 """Starts the contenders and asks them for rounds in turn. Imports nothing heavy: it shares the machine with them.
 
-Why children that stay alive through all rounds: compiling and warming up cost some of them half a minute, and are not what
-is measured; and taking turns spreads whatever else the machine does over all of them alike. A waiting child only reads its
-input. One child per contender and job, so that its peak memory is that of the job. All import their libraries at the same
-time, which is most of the waiting.
+Why children that stay alive through all rounds: compiling and warming up cost some of them half a minute, and
+are not what is measured; and taking turns spreads whatever else the machine does over all of them alike. A
+waiting child only reads its input. One child per contender and job, so that its peak memory is that of the
+job. All import their libraries at the same time, which is most of the waiting.
 """
 
 import json

@@ -20,7 +20,10 @@ LIMIT = 280  # seconds that one number of ranks may take
 
 
 def measured(quick, cores):
-    """Everything that the JSON holds besides the machine. Raises RuntimeError where ranks cannot be started."""
+    """Everything that the JSON holds besides the machine.
+
+    Raises RuntimeError where ranks cannot be started.
+    """
     runs = [{"ranks": n, "oversubscribed": n > cores} | of_ranks(n, quick) for n in RANKS]
     fair = [run for run in runs if not run["oversubscribed"]]
     sums = [(run["ranks"], size, seconds) for run in fair for size, seconds in run["sums"]]

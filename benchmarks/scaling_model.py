@@ -3,15 +3,17 @@
     t_sum(n, M) = h(n) α + f(n) M / β          f(n) = 2 (n − 1) / n
     T(n, B)     = c₀ + c₁ B / n + t_sum(n, 4 P) + t_sum(n, 32)
 
-M bytes are summed over n ranks; α is the latency of a message and β the bandwidth of a rank, in each direction. f is what
-any sum by reduce-scatter and all-gather sends. h counts messages that wait for each other: 2 ⌈log₂ n⌉ where halves are
-exchanged (MPI, and the trees between nodes), 2 (n − 1) in a ring (NCCL within a node). c₀ is what a step costs however few
-its rows (Adam, calls), c₁ each row. P numbers of ∇θ are summed after the last of them is known, and 4 of the loss before.
+M bytes are summed over n ranks; α is the latency of a message and β the bandwidth of a rank, in each
+direction. f is what any sum by reduce-scatter and all-gather sends. h counts messages that wait for each
+other: 2 ⌈log₂ n⌉ where halves are exchanged (MPI, and the trees between nodes), 2 (n − 1) in a ring (NCCL
+within a node). c₀ is what a step costs however few its rows (Adam, calls), c₁ each row. P numbers of ∇θ are
+summed after the last of them is known, and 4 of the loss before.
 
-On a CPU c₀ and c₁ are others for ranks than for one process: a step of ranks is not recorded, and they share one memory.
-So both pairs are measured. n ranks pay from the B at which T(n, B) = T(1, B).
+On a CPU c₀ and c₁ are others for ranks than for one process: a step of ranks is not recorded, and they share
+one memory. So both pairs are measured. n ranks pay from the B at which T(n, B) = T(1, B).
 
-Reference: Thakur, Rabenseifner and Gropp, Optimization of Collective Communication Operations in MPICH (2005), section 3.5.
+Reference: Thakur, Rabenseifner and Gropp, Optimization of Collective Communication Operations in MPICH
+(2005), section 3.5.
 """
 
 import math

@@ -32,7 +32,10 @@ CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 
 
 def work(name, job, seconds, check):
-    """Serve the contender `name` until the input ends. Its library is imported at once, while others import theirs."""
+    """Serve the contender `name` until the input ends.
+
+    Its library is imported at once, while others import theirs.
+    """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 

@@ -1,16 +1,17 @@
-"""`python scripts/benchmark.py`: how fast the same training is in ffnn_gpu and in other libraries, side by side.
+"""`python scripts/benchmark.py`: measure the same work in ffnn_gpu and in other libraries, side by side.
 
-    --device cpu|cuda            where; cpu if not said
-    --precision NAME             cuda: bfloat16 (default), tf32, float32; cpu: float32
-    --networks TEXT,TEXT         only the jobs whose title contains one of these, such as "train 784-128-10"
-    --peers NAME,NAME            only these besides ours; "" for none
-    --check                      measure nothing: show that all contenders compute the same losses and outputs
-    --parallel                   instead: 1, 2 and 4 ranks that mpiexec starts, and what larger machines would do
-    --quick                      the smallest job of each kind, short rounds, no torch.compile; writes no file unless told
+    --device cpu|cuda            default cpu
+    --precision NAME             on cuda bfloat16 (default), tf32 or float32; on cpu float32
+    --networks TEXT,TEXT         only jobs whose title contains one of these, such as "train 784-128-10"
+    --peers NAME,NAME            only these libraries beside ffnn_gpu; "" for none
+    --check                      measure nothing; check that all contenders compute the same values
+    --parallel                   measure 1, 2 and 4 ranks started by mpiexec, and predict larger machines
+    --quick                      the smallest job of each kind, short rounds, no torch.compile, no file
 
-Each contender works in a process of its own on random data that lies on the device, from equal weights, with the same
-number of threads. Rounds are taken in turn; shown are their median and the distance of their quartiles. The result goes to
-benchmarks/results/, one file per machine, commit and precision. Libraries that are absent are named.
+Each contender runs in its own process on random data on the device, from equal weights, with the same number
+of threads. Contenders take turns in rounds; the table shows the median and the interquartile range of the
+rounds. The result is written to benchmarks/results/, one file per machine, commit and precision. Libraries
+that are not installed are named.
 """
 
 import argparse
@@ -36,8 +37,8 @@ except ImportError:  # a fresh clone: make .venv first, then start again in it
     sys.exit(restart(__file__))
 
 PRECISIONS = {"cpu": ("float32",), "cuda": ("bfloat16", "tf32", "float32")}
-TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}  # of --check, of the largest value
-CHECK_RATE = 1e-3  # learning rate of --check: large enough that a wrong gradient shows in the loss
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}  # of --check, relative to the largest value
+CHECK_RATE = 1e-3  # learning rate of --check, at which a wrong gradient shows in the loss
 
 
 def options(arguments):
@@ -49,11 +50,11 @@ def options(arguments):
     parser.add_argument("--networks", type=names, default=[""])
     parser.add_argument("--peers", type=names)
     parser.add_argument(
-        "--threads", type=int, default=cores(), help="for every contender; all cores if not said"
+        "--threads", type=int, default=cores(), help="threads of every contender, default all cores"
     )
-    parser.add_argument("--rounds", type=int, help="blocks of each contender; 7 if not said")
-    parser.add_argument("--seconds", type=float, help="how long a block lasts; 0.3 if not said")
-    parser.add_argument("--data", help="folder of IDX files for the epoch; random bytes if not said")
+    parser.add_argument("--rounds", type=int, help="rounds of each contender, default 7")
+    parser.add_argument("--seconds", type=float, help="duration of a round, default 0.3")
+    parser.add_argument("--data", help="folder of IDX files for the epoch, default random bytes")
     parser.add_argument("--json", type=Path, help="the file to write")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--parallel", action="store_true")
@@ -63,11 +64,11 @@ def options(arguments):
     args.precision = args.precision or PRECISIONS[args.device][0]
     if args.precision not in PRECISIONS[args.device]:
         parser.error(
-            f"--precision on {args.device} is {' or '.join(PRECISIONS[args.device])}, not {args.precision}"
+            f"--precision {args.precision} on {args.device}: choose {' or '.join(PRECISIONS[args.device])}"
         )
     strangers = set(args.peers or ()) - set(CONTENDERS) - {""}
     if strangers:
-        parser.error(f"no peer is called {', '.join(sorted(strangers))}; there are {', '.join(CONTENDERS)}")
+        parser.error(f"--peers: unknown {', '.join(sorted(strangers))}; choose from {', '.join(CONTENDERS)}")
     args.rounds = args.rounds or (2 if args.quick else 7)
     args.seconds = args.seconds or (0.02 if args.quick else 0.3)
     return args
@@ -82,7 +83,7 @@ def cores():
 
 
 def chosen(args):
-    """name → whether it takes part. Ours and the ceiling always do."""
+    """Return a function name → bool: does it take part? Our contenders and `products` always do."""
 
     def takes_part(name):
         if report.ours(name) or name == "products":
@@ -93,13 +94,13 @@ def chosen(args):
 
 
 def selected(args):
-    """The jobs whose titles were asked for."""
+    """Return the jobs that --networks chooses."""
     every = jobs(args.device, args.quick, precision=args.precision, threads=args.threads, data=args.data)
     return [job for job in every if any(text in job.title for text in args.networks)]
 
 
 def measured(args, machine, probe):
-    """Everything, printed as it comes and written after every group: a long run that is cut short keeps what it has."""
+    """Measure all jobs. Print and write after each one, so that an interrupted run keeps its figures."""
     settings = {
         name: getattr(args, name) for name in ("device", "precision", "threads", "rounds", "seconds", "quick")
     }
@@ -125,7 +126,7 @@ def measured(args, machine, probe):
 
 
 def of_ranks(args, machine):
-    """What `benchmarks/parallel.py` finds, printed and written."""
+    """Measure ranks with benchmarks/parallel.py; print and write the result."""
     settings = {"device": "cpu", "precision": "float32-parallel", "threads": 1, "quick": args.quick}
     result = {
         "schema": 1,
@@ -147,10 +148,12 @@ def of_ranks(args, machine):
 
 
 def limits(probe):
-    """Measured rates of the device: {"flop_per_second", "bytes_per_second"}; None, with a sentence, where they cannot be."""
+    """Measure {"flop_per_second", "bytes_per_second"} of the device; if that fails, print why."""
     found = launcher.values("products", probe)
     if "missing" in found:
-        print(f"no floor: the device's limits could not be measured: {found['missing']}", file=sys.stderr)
+        print(
+            f"no floor is shown: the device's limits cannot be measured: {found['missing']}", file=sys.stderr
+        )
         return None
     rates = found["values"][0]
     print("measured: {flop_per_second:.3g} FLOP/s, {bytes_per_second:.3g} bytes/s\n".format(**rates))
@@ -158,7 +161,7 @@ def limits(probe):
 
 
 def results_file(result):
-    """benchmarks/results/<machine>-<commit>-<precision>.json"""
+    """Return benchmarks/results/<machine>-<commit>-<precision>.json."""
     machine = result["machine"]
     words = [machine.get("gpu") or machine.get("processor"), (machine.get("commit") or "no-commit")[:10]]
     slug = re.sub(
@@ -168,11 +171,11 @@ def results_file(result):
 
 
 def checked(args):
-    """0 if all contenders that are here compute the same; each job's losses or outputs printed."""
+    """Compare the losses or outputs of all installed contenders for each job; return 0 if they agree."""
     failures = 0
     for job in selected(args):
         if job.kind == "epoch":
-            continue  # every library shuffles in its own way
+            continue  # each library shuffles differently
         values = {}
         for name in filter(chosen(args), contenders(args.device, job.kind)):
             if name == "products":
@@ -182,7 +185,11 @@ def checked(args):
                 print(f"{job.title}: {name} — {answer['missing']}")
             else:
                 values[name] = answer["values"] if job.kind == "train" else normalized(answer["values"])
-        wrong = report.disagreements(values, TOLERANCE[args.precision]) if values else ["nobody computes it"]
+        wrong = (
+            report.disagreements(values, TOLERANCE[args.precision])
+            if values
+            else ["no contender is installed"]
+        )
         failures += len(wrong)
         for text in wrong or [f"{', '.join(values)} agree"]:
             print(f"{job.title}: {text}")
@@ -190,7 +197,7 @@ def checked(args):
 
 
 def normalized(outputs):
-    """log softmax of every row: scikit-learn gives probabilities, the others logits."""
+    """Return log softmax of every row, because scikit-learn returns probabilities and the others logits."""
 
     def of_row(row):
         total = max(row) + math.log(sum(math.exp(z - max(row)) for z in row))
@@ -200,7 +207,7 @@ def normalized(outputs):
 
 
 def serve(task):
-    """The child process's side."""
+    """Run as a child process of the launcher."""
     job = Job(**task["job"] | {"widths": tuple(task["job"]["widths"])})
     if task["name"] == "machine":
         print(json.dumps(worker.machine(job.device)))
@@ -216,7 +223,7 @@ def main(arguments=None):
     probe = Job("limits", (1, 1), 1, device=args.device, precision=args.precision, threads=args.threads)
     machine = launcher.machine(probe)
     if args.device == "cuda" and not machine.get("device"):
-        print(f"there is no GPU to measure: {machine.get('reason', machine)}", file=sys.stderr)
+        print(f"error: no GPU can be used: {machine.get('reason', machine)}", file=sys.stderr)
         return 2
     if args.check:
         return checked(args)

@@ -1,12 +1,13 @@
-"""From a fresh clone to a .venv in which the package runs; standard library only.
+"""Make a .venv in a fresh clone and install the package into it; standard library only.
 
-Why: the README promises one command for the demo and one for the tests, on a machine that has Python and nothing else.
-demo.py and test.py meet here, and everything that can go wrong before the package exists (an old Python, no network, a
-full disk) becomes one sentence. Python 3.6 syntax throughout: an old Python has to get as far as its own sentence.
+Why: the README promises one command for the demo and one for the tests, on a machine that has only Python.
+Whatever can go wrong before the package is installed (an old Python, no network, a full disk) becomes one
+sentence. The syntax is that of Python 3.6, so that an old Python can print its sentence.
 
-Why a stamp: asking pip what is installed takes a second, reading .venv/ffnn_gpu.json and starting .venv's Python takes
-0.02 s. The stamp says what was installed, `survey` says what should be, and where the two are equal nothing is done.
-It is made invalid before an installation and written after it, so that an interrupted one is repeated.
+Why a stamp: asking pip for the installed packages takes 1 s. Reading .venv/ffnn_gpu.json and starting .venv's
+Python takes 0.02 s. The stamp records what was installed, and `survey` works out what should be. If both are
+equal, nothing is done. The stamp is invalidated before an installation and written after it, so an
+interrupted one is repeated.
 """
 
 import contextlib
@@ -30,24 +31,24 @@ except ImportError:  # Windows
     import msvcrt
 
 ROOT = Path(__file__).resolve().parent.parent
-MINIMUM = (3, 11)  # requires-python of pyproject.toml, which an old Python cannot read
-CUDA_EXTRAS = {"cuda12x", "cuda13x"}  # both own the module `cupy`: one at a time in a .venv
+MINIMUM = (3, 11)  # requires-python in pyproject.toml, a file that an old Python cannot read
+CUDA_EXTRAS = {"cuda12x", "cuda13x"}  # both install the module `cupy`: one at a time in a .venv
 STAMP, LOCK, LOG = "ffnn_gpu.json", "ffnn_gpu.lock", "install.log"
 
 Stamp = namedtuple("Stamp", "python root pyproject driver cuda extras refused")
-Stamp.__doc__ = """What .venv holds.
+Stamp.__doc__ = """The contents of a .venv.
 
-    python, root   version and place of .venv; another one means that it has to be made anew
-    pyproject      SHA-256 of pyproject.toml, None while an installation goes on
-    driver, cuda   the nvidia-smi that was asked, None where none answered; the extra that follows from its answer
-    extras         installed, sorted; they accumulate
-    refused        the CUDA extra that could not be installed here, so that not every run tries again
+    python, root   version and place of .venv; if either changes, .venv is made anew
+    pyproject      SHA-256 of pyproject.toml; None during an installation
+    driver, cuda   the nvidia-smi that answered (None if none did), and the CUDA extra for its answer
+    extras         the installed extras, sorted; they accumulate
+    refused        the CUDA extra that could not be installed; it is not tried again on every run
 """
 NOTHING = Stamp(None, None, None, None, None, [], None)
 
 
 class SetupError(Exception):
-    """A sentence for the user: what is wrong and what to do; `details` are the lines of a log that show it."""
+    """The message states what is wrong and what to do; `details` holds the lines of the log that show it."""
 
     def __init__(self, sentence, details="", then=", and run this again"):
         super().__init__(sentence)
@@ -56,7 +57,7 @@ class SetupError(Exception):
 
 
 def launch(extra, command, root=ROOT):
-    """Exit code of .venv's Python running `command`; 2, after a sentence on stderr, where .venv cannot be prepared."""
+    """Run `command` with .venv's Python; return its exit code, or 2 if .venv cannot be prepared."""
     try:
         python = prepare(extra, root)
     except SetupError as error:
@@ -65,33 +66,31 @@ def launch(extra, command, root=ROOT):
         say(f"ffnn_gpu cannot start: {error}{error.then}.")
         return 2
     except KeyboardInterrupt:
-        say("interrupted; the next run repeats the installation.")
+        say("interrupted: the next run repeats the installation.")
         return 130
     return execute([str(python), *command])
 
 
 def restart(script, extra="fast", root=ROOT):
-    """Exit code of `script` run again, with the same arguments, by .venv's Python, in which `extra` is installed."""
+    """Run `script` again with .venv's Python after installing `extra`; return its exit code."""
     if Path(sys.prefix) == root / ".venv" and extra in read_stamp(root).extras:
-        say(
-            f"error: .venv cannot import what it holds; delete the folder {root / '.venv'} and run this again"
-        )
+        say(f"error: packages of .venv cannot be imported; delete {root / '.venv'} and run this again")
         return 2
     return launch(extra, [str(script), *sys.argv[1:]], root)
 
 
 def prepare(extra, root=ROOT):
-    """Path of .venv's Python, after installing whatever of `extra` and CuPy is not there yet.
+    """Install what is missing of `extra` and CuPy, and return the path of .venv's Python.
 
     Raises:
-        SetupError: it cannot be done; the sentence says why and what to do.
+        SetupError: the installation failed.
     """
     check_python()
     try:
         found, target = survey(extra, root)
         if found != target:
             with lock(root / ".venv"):
-                found, target = survey(extra, root)  # the process waited for may have done it
+                found, target = survey(extra, root)  # another process may have installed it meanwhile
                 if found != target:
                     install(root, found, target)
     except OSError as error:
@@ -101,16 +100,17 @@ def prepare(extra, root=ROOT):
 
 
 def survey(extra, root):
-    """(found, target): what .venv holds that can be kept (NOTHING: make it anew), and what it should hold."""
+    """Return (found, target): the usable contents of .venv, and the contents it should have.
+
+    `found` is NOTHING if .venv must be made anew.
+    """
     stamp, version, place = read_stamp(root), venv_version(root), str(root)
     pyproject = hashlib.sha256((root / "pyproject.toml").read_bytes()).hexdigest()
     driver, cuda = cuda_here(stamp)
     kept = set(stamp.extras)
     clash = cuda and kept & CUDA_EXTRAS - {cuda}
-    stale = stamp != NOTHING and (stamp.python, stamp.root) != (
-        version,
-        place,
-    )  # upgraded interpreter, moved folder
+    moved = (stamp.python, stamp.root) != (version, place)  # or its interpreter was upgraded
+    stale = stamp != NOTHING and moved
     if version is None or clash or stale:
         found, version, kept = NOTHING, "{}.{}".format(*sys.version_info), kept - CUDA_EXTRAS
     else:
@@ -122,7 +122,10 @@ def survey(extra, root):
 
 
 def install(root, found, target):
-    """Bring .venv from `found` to `target`. Without CuPy the package still runs, so its failure costs a sentence."""
+    """Change .venv from `found` to `target`.
+
+    The package runs without CuPy, so its failure is only reported.
+    """
     if found.python is None:
         make_venv(root)
     write_stamp(root, found._replace(pyproject=None))
@@ -144,7 +147,7 @@ def install(root, found, target):
 
 
 def check_python():
-    """Raises SetupError where this Python is older than the package needs, naming a newer one if there is one."""
+    """Raise SetupError if this Python is too old; the message names an installed newer one."""
     if sys.version_info >= MINIMUM:
         return
     newer = newer_python()
@@ -156,7 +159,10 @@ def check_python():
 
 
 def newer_python():
-    """Name of a command that runs a Python new enough, or None. Running it matters: a pyenv shim may lead nowhere."""
+    """Return a command that runs a new enough Python, or None.
+
+    It is run, because a pyenv shim may lead nowhere.
+    """
     for minor in range(MINIMUM[1] + 9, MINIMUM[1] - 1, -1):
         name = f"python3.{minor}"
         if shutil.which(name) and answer([name, "--version"]) is not None:
@@ -165,12 +171,12 @@ def newer_python():
 
 
 def python_of(root):
-    """Path of the interpreter inside .venv, whether it exists or not."""
+    """Return the path of .venv's interpreter, which need not exist."""
     return root / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def venv_version(root):
-    """ "3.12" as .venv's own Python says it; None where it does not run, is no virtual environment or is too old."""
+    """Return .venv's Python version, such as "3.12"; None if it cannot be used or is too old."""
     code = (
         "import sys; print(*sys.version_info[:2], sep='.') if sys.prefix != sys.base_prefix else sys.exit(1)"
     )
@@ -183,28 +189,27 @@ def venv_version(root):
 
 
 def make_venv(root):
-    """A new, empty .venv. Without pip: `pip_install` adds that where it is missing, also after an interruption."""
+    """Make a new, empty .venv without pip, which `pip_install` adds if it is missing."""
     check_modules()
     for entry in (root / ".venv").iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(str(entry))
         elif entry.name != LOCK:
             entry.unlink()
-    base = (
-        getattr(sys, "_base_executable", None) or sys.executable
-    )  # sys.executable may be in the .venv just emptied
+    # sys.executable may be in the .venv that was just emptied
+    base = getattr(sys, "_base_executable", None) or sys.executable
     command = [base, "-m", "venv", "--without-pip", str(root / ".venv")]
     run_logged(root, command, "a virtual environment could not be made")
 
 
 def check_modules():
-    """Raises SetupError where the distribution has split off what makes virtual environments, as Debian does."""
+    """Raise SetupError if a module that makes virtual environments is a separate package, as on Debian."""
     for name in ("venv", "ensurepip"):
         if importlib.util.find_spec(name) is None:
             version = "{}.{}".format(*sys.version_info)
             raise SetupError(
-                f"{sys.executable} comes without the module {name}, which makes .venv; on Debian or Ubuntu run "
-                f"`sudo apt install python{version}-venv`, elsewhere install a complete Python"
+                f"{sys.executable} comes without the module {name}, which makes .venv; on Debian or Ubuntu "
+                f"run `sudo apt install python{version}-venv`, elsewhere install a complete Python"
             )
 
 
@@ -212,9 +217,10 @@ def check_modules():
 
 
 def cuda_here(stamp):
-    """(driver, extra): who was asked about CUDA and which CuPy follows.
+    """Return (driver, extra): the nvidia-smi that answered, and the CUDA extra for its driver.
 
-    nvidia-smi can take seconds, so it is asked until it has answered once; an update of the driver replaces its file.
+    nvidia-smi can take seconds, so it is not run again once it has answered. A driver update replaces its
+    file, which changes `driver`.
     """
     path = shutil.which("nvidia-smi")
     driver = path and f"{path} {os.stat(path).st_mtime_ns}"
@@ -226,26 +232,27 @@ def cuda_here(stamp):
 
 @functools.lru_cache(maxsize=None)  # noqa: UP033 - functools.cache is Python 3.9
 def ask_cuda_version(path):
-    """(12, 4), the CUDA that the driver behind nvidia-smi at `path` runs, or None; says, once, where no GPU follows."""
+    """Return the driver's CUDA version, such as (12, 4), or None; print once why no GPU will be used."""
     version = cuda_version(answer([path]) if path else None)
     if version is None:
         say("no NVIDIA driver answers (nvidia-smi): CPU packages only.")
     elif cuda_extra(version) is None:
         known = "{}.{}".format(*version)
-        say(
-            f"the NVIDIA driver knows CUDA {known}, CuPy needs 12 or newer: CPU packages only until it is updated."
-        )
+        say(f"the NVIDIA driver supports CUDA {known}, CuPy needs 12 or newer: CPU packages only.")
     return version
 
 
 def cuda_version(text):
-    """(12, 4) from the table nvidia-smi prints, or None. Drivers from 610 on call it "CUDA UMD Version"."""
+    """Read (12, 4) from the output of nvidia-smi; None if absent.
+
+    Drivers from 610 on print "CUDA UMD Version".
+    """
     match = re.search(r"CUDA(?: UMD)? Version\s*:\s*(\d+)\.(\d+)", text or "")
     return (int(match.group(1)), int(match.group(2))) if match else None
 
 
 def cuda_extra(version):
-    """The extra whose CuPy a driver of that CUDA version runs, or None."""
+    """Return the extra whose CuPy runs on a driver of this CUDA version, or None."""
     if version is None or version[0] < 12:
         return None
     return "cuda13x" if version[0] >= 13 else "cuda12x"
@@ -255,10 +262,10 @@ def cuda_extra(version):
 
 
 def pip_install(root, extras, effort):
-    """Install the package, editable, with `extras` into .venv; pip's settings (index, proxy, cache) stay the user's."""
+    """Install the package, editable, with `extras` into .venv; pip's own settings stay in force."""
     name = "ffnn_gpu[{}]".format(",".join(extras))
     say(f"installing {name} into .venv ({effort}) ...")
-    python = [str(python_of(root)), "-I", "-m"]  # -I: a PYTHONPATH must not count as installed
+    python = [str(python_of(root)), "-I", "-m"]  # -I: packages on PYTHONPATH are not installed
     if answer([*python, "pip", "--version"]) is None:
         run_logged(root, [*python, "ensurepip", "--default-pip"], "pip could not be added to .venv")
     quiet = ["--disable-pip-version-check", "--no-input", "-q"]
@@ -270,26 +277,25 @@ def pip_install(root, extras, effort):
 
 
 def run_logged(root, command, failure):
-    """Run `command` at `root` with its output in .venv/install.log.
+    """Run `command` in `root` and append its output to .venv/install.log.
 
     Raises:
-        SetupError: it failed; the sentence says why where the output tells, and otherwise `failure`.
+        SetupError: the command failed; the message is the known cause in its output, otherwise `failure`.
     """
     log = root / ".venv" / LOG
     with open(str(log), "ab") as output:
         begin = output.tell()
         inout = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        code = subprocess.call(
-            command, cwd=str(root), close_fds=False, **inout
-        )  # passes the lock on: see `lock`
+        # close_fds=False: the command inherits the lock, see `lock`
+        code = subprocess.call(command, cwd=str(root), close_fds=False, **inout)
     if code != 0:
         text = log.read_bytes()[begin:].decode("utf-8", "replace")
-        fallback = f"{failure}; mend what the lines above name (all of them: {log})"
+        fallback = f"{failure}; fix the cause shown above (whole log: {log})"
         raise SetupError(explain(text, fallback), details=relevant(text))
 
 
-# Read from top to bottom: a refused certificate also reads as a failed connection, and a failed connection ends in
-# "Could not find a version".
+# The first match counts: pip's output on a refused certificate also mentions a failed connection, and its
+# output on a failed connection ends in "Could not find a version".
 CAUSES = (
     (
         ("no space left on device", "errno 28]", "disk quota exceeded", "errno 122]", "winerror 112]"),
@@ -297,13 +303,12 @@ CAUSES = (
     ),
     (
         ("permission denied", "errno 13]", "read-only file system", "errno 30]", "winerror 5]"),
-        "a folder is not writable; make the clone and the temporary folder writable for this user, or clone to a place of "
-        "your own",
+        "a folder is not writable; make the clone and the temporary folder writable for this user, "
+        "or clone into a folder of your own",
     ),
     (
         ("certificate_verify_failed", "certificate verify failed"),
-        "the package index showed a certificate that pip does not trust; name your network's own certificate file in "
-        "PIP_CERT",
+        "pip does not trust the certificate of the package index; set PIP_CERT to your network's certificate file",
     ),
     (
         (
@@ -318,19 +323,18 @@ CAUSES = (
             "no route to host",
             "cannot connect to proxy",
         ),
-        "no package index could be reached; check the network, or set PIP_INDEX_URL (or PIP_PROXY) to what your network "
-        "uses",
+        "no package index could be reached; check the network, or set PIP_INDEX_URL or PIP_PROXY for it",
     ),
     (
         ("could not find a version", "no matching distribution"),
-        "the package index shows pip no release that fits this Python and machine; check the network and the index "
+        "the package index has no release that fits this Python and machine; check the network and the index "
         "(PIP_INDEX_URL), or try another Python from {}.{} on".format(*MINIMUM),
     ),
 )
 
 
 def explain(text, fallback):
-    """The sentence for the first known cause that `text` (pip's output, or an OSError's) shows, else `fallback`."""
+    """Return the sentence for the first known cause found in `text`, else `fallback`."""
     lowered = text.lower()
     for signs, sentence in CAUSES:
         if any(sign in lowered for sign in signs):
@@ -339,7 +343,7 @@ def explain(text, fallback):
 
 
 def relevant(text, count=5):
-    """The last lines of pip's output that name an error, or the last ones altogether."""
+    """Return the last lines of pip's output that contain an error, or simply the last lines."""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower() and not line.lstrip().startswith("note:")]
     return "\n".join((errors or lines)[-count:])
@@ -349,7 +353,7 @@ def relevant(text, count=5):
 
 
 def read_stamp(root):
-    """The stamp in .venv; NOTHING where it is absent, damaged or of another shape."""
+    """Return the stamp in .venv; NOTHING if it is absent, damaged or has other fields."""
     try:
         stamp = Stamp(**json.loads((root / ".venv" / STAMP).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -358,7 +362,7 @@ def read_stamp(root):
 
 
 def write_stamp(root, stamp):
-    """Write it whole or not at all."""
+    """Write the stamp atomically."""
     path = root / ".venv" / STAMP
     half = path.with_suffix(".half")
     half.write_text(json.dumps(stamp._asdict(), indent=1), encoding="utf-8")
@@ -367,10 +371,10 @@ def write_stamp(root, stamp):
 
 @contextlib.contextmanager
 def lock(folder):
-    """Hold `folder` for one process; a second one waits and says so.
+    """Lock `folder` for one process; a second process prints a message and waits.
 
-    The system frees the lock when its last holder ends, killed or not. pip inherits the handle and so is one of them:
-    the pip of a killed process finishes before another one starts.
+    The operating system frees the lock when its last holder ends. pip inherits the handle, so if this process
+    is killed, its pip finishes before another one starts.
     """
     folder.mkdir(exist_ok=True)
     handle = os.open(str(folder / LOCK), os.O_RDWR | os.O_CREAT)
@@ -386,7 +390,7 @@ def lock(folder):
 
 
 def try_lock(handle):
-    """Whether the lock is ours now. A file system that has no locks gives it to everybody: better than to nobody."""
+    """Try to take the lock and return whether this process has it; True on a file system without locks."""
     try:
         if fcntl is None:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
@@ -403,7 +407,7 @@ def try_lock(handle):
 
 
 def answer(command):
-    """What `command` prints, or None where it is absent, fails or keeps silent for a minute."""
+    """Return the output of `command`; None if it is absent, fails or takes longer than a minute."""
     try:
         return subprocess.check_output(command, stderr=subprocess.DEVNULL, timeout=60).decode(
             "utf-8", "replace"
@@ -413,18 +417,21 @@ def answer(command):
 
 
 def execute(command):
-    """Become `command`, so that signals and the exit code are its own; where no process can (Windows), wait for it."""
+    """Replace this process by `command`, so that it receives signals and sets the exit code.
+
+    On Windows, which cannot do that, run it as a child and return its exit code.
+    """
     if os.name != "nt":
         os.execv(command[0], command)
     child = subprocess.Popen(command)
     while child.poll() is None:
         with contextlib.suppress(
             KeyboardInterrupt
-        ):  # Ctrl-C reached the child too, which ends in its own way
+        ):  # Ctrl-C reaches the child too, which then ends by itself
             child.wait()
     return child.returncode
 
 
 def say(line):
-    """One line on stderr: stdout belongs to the command that follows."""
+    """Print a line to stderr, because stdout belongs to the command that follows."""
     print(line, file=sys.stderr, flush=True)

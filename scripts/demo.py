@@ -1,8 +1,8 @@
-"""`python3 scripts/demo.py [options of ffnn-gpu train]`: train on the digits set, from nothing but Python.
+"""`python3 scripts/demo.py [options of ffnn-gpu train]`: train on digits, on a machine that has only Python.
 
-Why so short: bootstrap.py makes .venv, `ffnn-gpu train` trains. Options given here follow the defaults and so override
-them. The working directory stays the caller's, so that relative paths in options mean what they say; only the default
---out is in the clone. -P keeps that directory from shadowing modules.
+The given options follow the defaults and override them. The working directory stays the caller's, so relative
+paths in options keep their meaning; the default --out is in the clone. -P keeps that directory from shadowing
+modules.
 """
 
 import sys
@@ -11,18 +11,9 @@ from bootstrap import ROOT, launch
 
 
 def command(arguments):
-    """What .venv's Python runs."""
-    return [
-        "-P",
-        "-m",
-        "ffnn_gpu",
-        "train",
-        "digits",
-        "--out",
-        str(ROOT / "runs" / "digits"),
-        "--overwrite",
-        *arguments,
-    ]
+    """Return the arguments of .venv's Python."""
+    defaults = "--out", str(ROOT / "runs" / "digits"), "--overwrite"
+    return ["-P", "-m", "ffnn_gpu", "train", "digits", *defaults, *arguments]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ gpu_check.xml (JUnit) and gpu_check.log (the output of the steps). The steps, in
 
     wheels     with --wheels: install the packages of a folder that this machine lacks; needs no network
     machine    the GPU and its software; without a usable GPU the check ends here, with exit code 2
-    parity     every test marked gpu; a skip because no GPU is found is a failure, and so is any undocumented skip
+    parity     every test marked gpu; a skip for a missing GPU or an undocumented reason is a failure
     sanitizer  memcheck and racecheck of the kernels, if compute-sanitizer is installed
     benchmark  scripts/benchmark.py --device cuda
     mnist      with --mnist: scripts/train_mnist.py in float32 and bfloat16

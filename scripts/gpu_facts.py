@@ -1,4 +1,4 @@
-"""Print the GPU, driver and package versions as one line of JSON; without a GPU, print why and exit with 2."""
+"""Print GPU, driver and package versions as one line of JSON; without a GPU, print why and exit with 2."""
 
 import json
 import platform
@@ -12,7 +12,8 @@ from ffnn_gpu.backends.choice import probe
 
 PACKAGES = (
     "numpy", "cupy-cuda12x", "cupy-cuda13x", "nvmath-python", "nvidia-cublas", "nvidia-cublas-cu12",
-    "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "ml_dtypes", "safetensors", "scikit-learn", "pytest", "torch", "jax",
+    "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "ml_dtypes", "safetensors", "scikit-learn", "pytest",
+    "torch", "jax",
 )  # fmt: skip
 
 

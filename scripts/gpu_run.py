@@ -1,4 +1,4 @@
-"""Run the commands of gpu_check.py, each in its own process and within the remaining time. Standard library only.
+"""Run the commands of gpu_check.py, each in its own process. Standard library only.
 
 Why a process: a fault in a driver ends the process it happens in, and the report must survive that.
 """

@@ -1,7 +1,8 @@
 """The steps of gpu_check.py: each function takes a Check and returns its results. Standard library only.
 
-Why wheels go into a folder on PYTHONPATH and not into a virtual environment: an environment made from within another one
-would not see the other's CuPy and PyTorch. The check tests the machine's own packages and does not replace them.
+Why wheels go into a folder on PYTHONPATH and not into a virtual environment: an environment made from within
+another one would not see the other's CuPy and PyTorch. The check tests the machine's own packages and does
+not replace them.
 """
 
 import importlib.util
@@ -47,8 +48,9 @@ def wheels(check):
 def _install(check, names):
     """Install `names` and return those of which no wheel fits this Python.
 
-    pip installs nothing if a single name has no fitting wheel, so that name is left out and pip runs again. One name
-    per call would not do: --target does not add to a folder such as nvidia/ that a former call has made.
+    pip installs nothing if a single name has no fitting wheel, so that name is left out and pip runs again.
+    One name per call would not do: --target does not add to a folder such as nvidia/ that a former call has
+    made.
     """
     options = ["--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
     options += ["--find-links", check.wheels, "--target", check.site]
@@ -119,7 +121,7 @@ def _pytest(check, report, *options, before=(), most=float("inf")):
 
 
 def results(report):
-    """Read a JUnit file: {"passed": …, "failed": …, "failures": [names], "skipped": {reason: …}}; zeros if absent."""
+    """Read a JUnit file: {"passed", "failed", "failures": [names], "skipped": {reason: count}}."""
     suite = ET.parse(report).getroot().find("testsuite") if report.exists() else ET.Element("testsuite")
     total, failed, errors, skipped = (
         int(suite.get(k, 0)) for k in ("tests", "failures", "errors", "skipped")
@@ -197,13 +199,13 @@ def mnist(check):
         ended = check.run(sys.executable, *command)
         if ended.fault:
             raise StepError(f"{dtype}: {ended.fault}", **found)
-        told = re.search(r"test accuracy (\S+) on (\d+) pictures after (\S+) s of training", ended.text)
+        told = re.search(r"test accuracy (\S+) on (\d+) images after (\S+) s of training", ended.text)
         if told is None:
             raise StepError(f"{dtype}: train_mnist.py printed no accuracy", **found)
-        accuracy, pictures, seconds = told.groups()
+        accuracy, images, seconds = told.groups()
         found[dtype] = {
             "test_accuracy": float(accuracy),
-            "pictures": int(pictures),
+            "images": int(images),
             "training_seconds": float(seconds),
         }
         goal = re.search(r"^98 % after (\S+) s$", ended.text, re.M)

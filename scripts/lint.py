@@ -1,4 +1,4 @@
-"""`python3 scripts/lint.py`: check format, lint and types, from nothing but Python.
+"""`python3 scripts/lint.py`: check format, lint and types on a machine that has only Python.
 
     --here    use ruff and mypy of the Python that runs this script, without .venv
 

@@ -1,11 +1,12 @@
-"""`python scripts/memory_of_ranks.py`: the most memory that each rank holds while ranks train on rows in files.
+"""`python scripts/memory_of_ranks.py`: measure the peak memory of ranks that train on rows in files.
 
-    --rows N        10,000,000 if not said: 2.6 GB of 64 float32 a row, in a temporary folder
-    --files N       in how many files they lie; 1 if not said
-    --ranks N       processes that mpiexec starts; 2 if not said
-    --limit MIB     1024 if not said; more on any rank, and the exit status is 1
+    --rows N        rows of 64 float32, default 10,000,000: 2.6 GB in a temporary folder
+    --files N       number of files that hold the rows, default 1
+    --ranks N       processes that mpiexec starts, default 2
+    --limit MIB     exit with status 1 if a rank's peak exceeds this, default 1024
 
-One epoch of a network 64-128-10. Counted is what Linux calls VmHWM: all resident pages, those of mapped files too.
+The run is one epoch of a network 64-128-10. The peak is VmHWM of Linux: all resident pages, mapped files
+included.
 """
 
 import argparse
@@ -49,18 +50,18 @@ def main(arguments=None):
         "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     )
     if not STATUS.exists() or mpiexec is None:
-        print("not measured: mpiexec (pip install mpi4py mpich) and Linux are needed", file=sys.stderr)
+        print("error: this needs Linux and mpiexec (pip install mpi4py mpich)", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory(prefix="ffnn-gpu-") as folder:
-        written(Path(folder), options.rows, options.files)
+        write(Path(folder), options.rows, options.files)
         command = [sys.executable, __file__, "--train", folder, "--limit", str(options.limit)]
         one_thread = {"OPENBLAS_NUM_THREADS": "1", "FFNN_GPU_THREADS": "1"}
         ranks = [mpiexec, "-n", str(options.ranks), *command]
         return min(1, subprocess.run(ranks, env={**os.environ, **one_thread}, check=False).returncode)
 
 
-def written(folder, n, files):
-    """x-0.npy, x-1.npy … with n rows of random numbers together, and y.npy."""
+def write(folder, n, files):
+    """Write n rows of random numbers to x-0.npy, x-1.npy, …, and their classes to y.npy."""
     rng = np.random.default_rng(0)
     np.save(folder / "y.npy", rng.integers(0, CLASSES, n))
     for k in range(files):
@@ -72,38 +73,33 @@ def written(folder, n, files):
 
 
 def train(folder, limit):
-    """What each rank runs. A single file is mapped by the caller, as many do; several are one array of rows."""
+    """What each rank runs.
+
+    A single file is mapped by the caller, as many do; several are one array of rows.
+    """
     ranks, files = communicator("numpy"), [*folder.glob("x-*.npy")]
     x = np.load(files[0], mmap_mode="r") if len(files) == 1 else npy_rows(files)
     before, began = resident("VmHWM"), time.perf_counter()
     network = Network(FEATURES, [Dense(128, relu), Dense(CLASSES)], ranks.device)
     data = x, np.load(folder / "y.npy", mmap_mode="r")
-    fit(
-        network,
-        softmax_cross_entropy,
-        Adam(),
-        data,
-        epochs=1,
-        batch_size=BATCH,
-        verbose=0,
-        communicator=ranks,
-    )
+    options = {"epochs": 1, "batch_size": BATCH, "verbose": 0, "communicator": ranks}
+    fit(network, softmax_cross_entropy, Adam(), data, **options)
     peak, seconds = resident("VmHWM"), time.perf_counter() - began
     sys.stdout.write(
         f"rank {ranks.rank} of {ranks.size}: {len(x):,} rows of {FEATURES} numbers in {len(files)} files, "
-        f"{len(x) * FEATURES * 4 / 2**20:,.0f} MiB; peak {peak:.0f} MiB, {before:.0f} before the training, "
+        f"{len(x) * FEATURES * 4 / 2**20:,.0f} MiB; peak {peak:.0f} MiB, {before:.0f} before training, "
         f"of files {resident('RssFile'):.0f} at the end; {seconds:.1f} s\n"
     )
     sys.stdout.flush()
     most = np.array([peak])
     ranks.all_reduce(most, "max")
     if most[0] > limit and ranks.rank == 0:
-        print(f"more than {limit:g} MiB", file=sys.stderr)
+        print(f"error: more than {limit:g} MiB", file=sys.stderr)
     return int(most[0] > limit)
 
 
 def resident(name):
-    """MiB, as Linux counts them for this process."""
+    """Return a figure of /proc/self/status in MiB."""
     line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(name))
     return int(line.split()[1]) / 1024
 

@@ -1,11 +1,12 @@
-"""`python3 scripts/prove.py`: every promise of docs/promises.md, counted on this machine; exit code 0 if all hold.
+"""`python3 scripts/prove.py`: check every promise of docs/promises.md; exit code 0 if all hold.
 
-    --only NAME,NAME   bugs, mutation, kills, damage, disk, fuzz, payloads, resume, signals, tests; all if not said
-    --json FILE        the table with its details, such as which test caught which bug
-    --seed N           of every random choice
-    --kills N --mutants N --signals N --examples N --jobs N
+    --only NAME,NAME   run these proofs, default all: tests, bugs, mutation, kills, damage, disk, fuzz,
+                       payloads, resume, signals
+    --json FILE        write the table with its details, such as which test caught which bug
+    --seed N           seed of every random choice
+    --kills N --mutants N --signals N --examples N --jobs N    counts of each proof, and parallel processes
 
-The table goes to standard output, progress to standard error. It takes half an hour on two cores.
+The table goes to standard output, progress to standard error. All proofs take half an hour on two cores.
 """
 
 import argparse
@@ -33,10 +34,10 @@ from proofs import Figure, Settings  # noqa: E402
 
 PROOFS = {
     "tests": "proofs.promised", "bugs": "proofs.bugs", "mutation": "proofs.mutation", "kills": "proofs.kills",
-    "damage": "proofs.damage", "disk": "proofs.full_disk", "fuzz": "proofs.fuzz", "payloads": "proofs.payloads",
-    "resume": "proofs.resume", "signals": "proofs.signals",
+    "damage": "proofs.damage", "disk": "proofs.full_disk", "fuzz": "proofs.fuzz",
+    "payloads": "proofs.payloads", "resume": "proofs.resume", "signals": "proofs.signals",
 }  # fmt: skip
-WIDTH = 76  # of a promise in the table
+WIDTH = 76  # characters of a promise in the table
 COUNTS = ("seed", "kills", "mutants", "signals", "examples", "jobs")
 
 
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def outcome(name: str, settings: Settings) -> list[Figure]:
-    """The figures of one proof; one that breaks down has not held, and does not stop the others."""
+    """Return the figures of one proof; an exception counts as a failure and does not stop the others."""
     try:
         return importlib.import_module(PROOFS[name]).prove(settings)
     except Exception as error:
@@ -65,7 +66,7 @@ def outcome(name: str, settings: Settings) -> list[Figure]:
 
 
 def table(figures: list[Figure]) -> list[str]:
-    """promise | figure | outcome in columns, and under a row that fails why it does."""
+    """Return lines with the columns promise, figure, outcome, and under a failing row its details."""
     wide = max(len(figure.figure) for figure in figures)
     lines = []
     for figure in figures:
@@ -77,9 +78,8 @@ def table(figures: list[Figure]) -> list[str]:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    kind = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind)
     parser.add_argument("--only", type=lambda text: text.split(","), default=[*PROOFS])
     parser.add_argument("--json", type=Path)
     for name in COUNTS:
@@ -88,7 +88,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     strangers = set(options.only) - set(PROOFS)
     if strangers:
-        parser.error(f"no proof is called {', '.join(sorted(strangers))}; there are {', '.join(PROOFS)}")
+        parser.error(f"--only: unknown proof {', '.join(sorted(strangers))}; choose from {', '.join(PROOFS)}")
     return options
 
 

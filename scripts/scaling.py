@@ -1,10 +1,10 @@
-"""`python scripts/scaling.py`: what a training step costs as width, depth, batch and the number of rows grow.
+"""`python scripts/scaling.py`: measure a training step as width, depth, batch and number of rows grow.
 
-    --largest N     rows of the largest data set, memory-mapped; 10,000,000 if not said (2.6 GB in a temporary folder)
+    --largest N     rows of the largest data set, default 10,000,000 (2.6 GB in a temporary folder)
     --json FILE     write the numbers, the machine and the date to FILE
 
-One Adam step of ReLU networks with softmax cross-entropy in float32 on this CPU, the gather of its minibatch included; the
-median of many. GFLOP/s counts the matrix products only.
+A step is the gather of a minibatch and one Adam step of a ReLU network with softmax cross-entropy in float32
+on this CPU. Each figure is the median of many steps. GFLOP/s counts the matrix products only.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main(arguments=None):
 
 
 def rows_of(folder, n, width):
-    """x (n, width), a memory-mapped file of random float32, and class indices (n,)."""
+    """Return x (n, width), random float32 in a memory-mapped file, and class indices (n,)."""
     rng, path = np.random.default_rng(0), folder / "x.npy"
     path.unlink(missing_ok=True)
     x = np.lib.format.open_memmap(path, "w+", np.float32, (n, width))
@@ -75,7 +75,7 @@ def rows_of(folder, n, width):
 
 
 def measured(what, size, widths, B, x, y):
-    """One line of the table, printed."""
+    """Measure one size, print its line and return it."""
     *hidden, outputs = widths[1:]
     network = Network(widths[0], [*(Dense(width, relu) for width in hidden), Dense(outputs)], "numpy")
     data = Minibatches(network.backend, x, y, None, network.dtype, Order(B))

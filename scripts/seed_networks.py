@@ -1,10 +1,10 @@
-"""The classic two-layer networks and a softmax classifier: loss and every gradient's norm, beside PyTorch's.
+"""Compare loss and gradient norms of four classic networks with PyTorch's.
 
     python scripts/seed_networks.py            compare; exit 1 if a number differs by more than 1e-12 relative
     python scripts/seed_networks.py --store    write PyTorch's numbers to tests/golden/seed_networks.json
 
-Where PyTorch is installed the comparison is live; elsewhere it is with the stored numbers. Everything is float64, in a
-batch of 10.
+If PyTorch is installed, it computes the numbers to compare with; otherwise they come from the stored file.
+All numbers are float64, in a batch of 10.
 """
 
 import argparse
@@ -45,7 +45,7 @@ NETWORKS: dict[str, Any] = {
 
 
 def batch_and_parameters(name: str) -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """x (B, I), y, and (W, b) of each layer, drawn from the name: the same for every library."""
+    """Return x (B, I), y, and (W, b) of each layer, drawn with the name as seed."""
     widths, _, _, draw = NETWORKS[name]
     rng = np.random.default_rng(list(name.encode()))
     x, y = rng.normal(size=(B, widths[0])), draw(rng, widths[-1])
@@ -54,7 +54,7 @@ def batch_and_parameters(name: str) -> tuple[np.ndarray, np.ndarray, list[tuple[
 
 
 def ours(name: str) -> dict[str, float]:
-    """Loss and gradient norms by this package."""
+    """Return loss and gradient norms computed by this package."""
     widths, activations, loss, _ = NETWORKS[name]
     x, y, parameters = batch_and_parameters(name)
     layers = [nn.Dense(O, phi) for O, phi in zip(widths[1:], activations, strict=True)]
@@ -74,7 +74,7 @@ def ours(name: str) -> dict[str, float]:
 
 
 def pytorch(name: str) -> dict[str, float]:
-    """The same by PyTorch's automatic differentiation. Raises ImportError where there is no PyTorch."""
+    """Return loss and gradient norms computed by PyTorch. Raises ImportError without PyTorch."""
     import torch
 
     _, activations, loss, _ = NETWORKS[name]
@@ -99,7 +99,7 @@ def pytorch(name: str) -> dict[str, float]:
 
 
 def peer() -> tuple[str, dict[str, dict[str, float]]]:
-    """(where the yardstick comes from, its numbers)."""
+    """Return (name of the reference, its numbers)."""
     try:
         import torch
     except ImportError:
@@ -112,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--store", action="store_true", help="write PyTorch's numbers to the tests")
+    parser.add_argument("--store", action="store_true", help="write PyTorch's numbers to tests/golden")
     store = parser.parse_args().store
     source, yardstick = peer()
     if store:

@@ -1,9 +1,9 @@
-"""`python3 scripts/test.py [options of pytest]`: run the tests, from nothing but Python.
+"""`python3 scripts/test.py [options of pytest]`: run the tests on a machine that has only Python.
 
-Test files are shared out over the cores, each with NumPy's products on one thread; `-n 0` runs them one by one.
+Test files are distributed over the cores, and NumPy uses one thread in each process. `-n 0` runs one process.
 
-The working directory stays the caller's, so that relative paths in options mean what they say. pytest reads `testpaths`
-only when it starts in the repository's root, therefore the folder is named where no argument names a test.
+The working directory stays the caller's, so relative paths in options keep their meaning. pytest reads
+`testpaths` only in the repository's root, so the folder tests/ is added if no argument names a test.
 """
 
 import os
@@ -13,25 +13,18 @@ from bootstrap import ROOT, launch
 
 
 def command(arguments):
-    """What .venv's Python runs."""
+    """Return the arguments of .venv's Python."""
     named = any(os.path.exists(a.split("::")[0]) for a in arguments if not a.startswith("-"))
     tests = [] if named else [str(ROOT / "tests")]
-    # By the order of names: by the number of tests, the few that take longest come last and alone: twice the time in all.
+    # Files run in the order of their names. Sorted by number of tests, the slowest files would come last and
+    # alone, and the whole run would take twice as long.
     spread = "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"
-    return [
-        "-P",
-        "-m",
-        "pytest",
-        *spread,
-        "-c",
-        str(ROOT / "pyproject.toml"),
-        "--rootdir",
-        str(ROOT),
-        *arguments,
-        *tests,
-    ]
+    place = "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)
+    return ["-P", "-m", "pytest", *spread, *place, *arguments, *tests]
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # more would wait for the cores of the other workers
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # more threads would wait for cores of the other processes
     sys.exit(launch("test", command(sys.argv[1:])))

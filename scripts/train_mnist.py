@@ -1,9 +1,10 @@
-"""MNIST (or Fashion-MNIST) from a folder of IDX files: the library, top to bottom.
+"""Train on MNIST or Fashion-MNIST from a folder of IDX files: an example that uses the library directly.
 
-    python3 scripts/train_mnist.py --data DIR [--device auto|cpu|cuda] [--dtype float32|bfloat16] [--epochs N] [--seed N]
+    python3 scripts/train_mnist.py --data DIR [--device auto|cpu|cuda] [--dtype float32|bfloat16] [--epochs N]
+    [--seed N]
 
-The test pictures are looked at after every epoch, only to say when 98 % were right; nothing is chosen by them, and the time
-it takes is not counted.
+The test images are evaluated after every epoch, only to report when the accuracy reached 98 %. Nothing is
+chosen by them, and the evaluation is not part of the reported time.
 """
 
 import argparse
@@ -25,7 +26,7 @@ except ImportError:  # a fresh clone: make .venv first, then start again in it
 
 
 class Clock(nn.Callback):
-    """Seconds of training, and how many had passed when the accuracy on `data` first reached `goal`."""
+    """Measure the training time, in total and until the accuracy on `data` first reaches `goal`."""
 
     def __init__(self, data: tuple[Any, np.ndarray], goal: float = 0.98) -> None:
         self.data, self.goal, self.reached, self.seconds = data, goal, None, 0.0
@@ -56,8 +57,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
-    # 28 × 28 bytes a picture, read as rows of 784. They stay bytes: each minibatch is brought to mean 0, deviation 1, by all
-    # pixels of the training pictures, as it is gathered.
+    # Images are rows of 784 bytes and stay bytes: each minibatch is standardized when it is gathered, with
+    # the mean and standard deviation over all pixels of the training images.
     mnist = read(args.data)
     standardizer = Standardizer(np.full(784, mnist.x.mean()), np.full(784, mnist.x.std()))
     x, x_test = standardizer.rows(mnist.x), standardizer.rows(mnist.x_test)
@@ -91,10 +92,11 @@ def main() -> None:
         callbacks=[clock],
     )
     print(
-        f"test accuracy {clock.accuracy:.4f} on {len(x_test)} pictures after {clock.seconds:.1f} s of training, "
+        f"test accuracy {clock.accuracy:.4f} on {len(x_test)} images "
+        f"after {clock.seconds:.1f} s of training, "
         f"{clock.seconds / args.epochs:.3g} s an epoch"
     )
-    print("98 % never reached" if clock.reached is None else f"98 % after {clock.reached:.1f} s")
+    print("98 % not reached" if clock.reached is None else f"98 % after {clock.reached:.1f} s")
 
 
 if __name__ == "__main__":

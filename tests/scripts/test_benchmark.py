@@ -371,7 +371,7 @@ def test_every_contender_has_the_function_it_is_listed_for(device, kind):
 def test_a_machine_without_a_gpu_is_told_so(benchmark, monkeypatch, capsys):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert benchmark.main(["--device", "cuda", "--quick"]) == 2
-    assert capsys.readouterr().err.startswith("there is no GPU to measure: ")
+    assert capsys.readouterr().err.startswith("error: no GPU can be used: ")
 
 
 @pytest.mark.parametrize(("beta2", "code"), [(0.999, 0), (0.9, 1)])

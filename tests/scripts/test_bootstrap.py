@@ -327,7 +327,7 @@ def test_failing_cupy_costs_a_sentence_and_is_not_tried_on_every_run(machine, ca
 def test_old_driver_is_named_and_leaves_the_cpu(machine, capsys):
     machine.smi = SMI.format("11.8")
     assert machine.prepare("demo") == [["demo"]]
-    assert "knows CUDA 11.8" in capsys.readouterr().err
+    assert "supports CUDA 11.8" in capsys.readouterr().err
 
 
 # --- what the user reads

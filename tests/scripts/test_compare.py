@@ -122,8 +122,8 @@ def test_another_processor_is_named(run):
     ("content", "words"),
     [
         ("{", "is not a JSON file"),
-        ("[]", "is not a result of"),
-        ('{"schema": 1, "measured": []}', "schema 1 and groups"),
+        ("[]", "is no result of"),
+        ('{"schema": 1, "measured": []}', "schema 1 or groups are missing"),
     ],
 )
 def test_file_that_is_no_result_is_refused(run, content, words):

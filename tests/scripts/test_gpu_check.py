@@ -25,7 +25,7 @@ WELL = {
     "memcheck": "report(case()); print('========= ERROR SUMMARY: 0 errors')",
     "racecheck": "report(case()); print('========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)')",
     "benchmark": "open(argv[argv.index('--json') + 1], 'w').write('{\"figure\": 3}')",
-    "train_mnist": "print('test accuracy 0.9812 on 3000 pictures after 4.5 s of training, 0.3 s a…\\n98 % after 2.5 s')",
+    "train_mnist": "print('test accuracy 0.9812 on 3000 images after 4.5 s of training, 0.3 s a…\\n98 % after 2.5 s')",
 }
 STAND_IN = f"""#!{sys.executable} -SE
 import os, sys, time
@@ -115,7 +115,7 @@ def test_report_holds_what_every_step_found(prove, capsys):
     assert (
         steps["mnist"]["float32"]
         == steps["mnist"]["bfloat16"]
-        == {"test_accuracy": 0.9812, "pictures": 3000, "training_seconds": 4.5, "seconds_to_98_percent": 2.5}
+        == {"test_accuracy": 0.9812, "images": 3000, "training_seconds": 4.5, "seconds_to_98_percent": 2.5}
     )
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(steps)
 

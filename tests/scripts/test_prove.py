@@ -1,4 +1,4 @@
-"""scripts/prove.py: the table, its exit code, and that a proof which breaks down has not held."""
+"""scripts/prove.py prints a table, sets the exit code, and counts an exception as a failed proof."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "prove.py"
 
 @pytest.fixture
 def prove(monkeypatch):
-    """The script as a module; it puts the clone on the path, which is taken back."""
+    """The script as a module; its change of sys.path is undone afterwards."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     spec = importlib.util.spec_from_file_location("prove", SCRIPT)
     module = importlib.util.module_from_spec(spec)
@@ -50,7 +50,7 @@ def test_command_prints_the_table_and_fails_where_a_promise_does(
 def test_unknown_proof_is_refused_with_those_there_are(prove, capsys):
     with pytest.raises(SystemExit):
         prove.main(["--only", "kills,magic"])
-    assert "no proof is called magic; there are tests, bugs," in capsys.readouterr().err
+    assert "unknown proof magic; choose from tests, bugs," in capsys.readouterr().err
 
 
 def test_page_and_command_know_the_same_proofs(prove):
