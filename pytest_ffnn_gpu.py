@@ -1,15 +1,17 @@
 """The pytest plugin of ffnn_gpu: the `backend` fixture, the `gpu` marker and --require-gpu.
 
-    def test_mine(backend): …          runs on NumPy, on the reference, and on the GPU where one can be used
-    @pytest.mark.gpu                   skips with the probe's reason where none can
-    pytest --require-gpu               (or FFNN_GPU_REQUIRE_GPU=1) such a skip is a failure
+    def test_mine(backend): …          runs on NumPy, on the reference backend, and on a usable GPU
+    @pytest.mark.gpu                   skips without a usable GPU, with the reason
+    pytest --require-gpu               (or FFNN_GPU_REQUIRE_GPU=1) turns such a skip into a failure
 
-A fixture called `backend` of your own stands above this one. Where neither a run nor a test imports ffnn_gpu the plugin does
-nothing: tests that other suites mark gpu are theirs. A suite that has an option --require-gpu itself, or that uses ffnn_gpu
-and marks tests gpu that need another library's GPU, switches it off by `-p no:pytest_ffnn_gpu`.
+If your suite defines its own `backend` fixture, yours is used. The plugin does nothing in a run that does not
+import ffnn_gpu, so tests that another suite marks gpu are left alone. Disable it with `-p no:pytest_ffnn_gpu`
+if your suite has its own option --require-gpu, or uses ffnn_gpu and marks tests gpu that need another
+library's GPU.
 
-Why beside the package and not in it: pytest imports every installed plugin when it starts, for every suite on the machine,
-and importing ffnn_gpu.anything imports ffnn_gpu, a quarter of a second. This file imports nothing but pytest.
+Why beside the package and not in it: pytest imports every installed plugin at start, for every suite on the
+machine. Importing a module of ffnn_gpu imports the whole package, which takes 0.25 s. This file imports only
+pytest.
 """
 
 import os
@@ -19,14 +21,12 @@ from collections import Counter
 import pytest
 
 REQUIRE_GPU = "FFNN_GPU_REQUIRE_GPU"
-OURS = (
-    "ffnn_gpu",
-    "needs a GPU",
-)  # a property of reports: under xdist another process imports ffnn_gpu than prints them
+# A property of reports: under xdist, the process that prints them is not the one that imports ffnn_gpu.
+OURS = ("ffnn_gpu", "needs a GPU")
 
 
 def pytest_addoption(parser):
-    text = f"a test that would skip for want of a GPU fails instead (so does {REQUIRE_GPU}=1)"
+    text = f"fail tests that would be skipped without a GPU (or set {REQUIRE_GPU}=1)"
     parser.getgroup("ffnn_gpu").addoption("--require-gpu", dest=REQUIRE_GPU, action="store_true", help=text)
 
 
@@ -37,7 +37,7 @@ def pytest_configure(config):
 
 
 def usable_gpu(config):
-    """The GPU's backend. Skips with the probe's reason, or fails with it where a GPU is required."""
+    """Return the GPU's backend; skip with the probe's reason, or fail with it if a GPU is required."""
     from ffnn_gpu.backends.choice import get_backend, probe
 
     found = probe(0)
@@ -51,7 +51,7 @@ def usable_gpu(config):
 
 @pytest.fixture(scope="session", params=["numpy", "reference", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
-    """Each backend in turn, as an object: a Network takes it as it is."""
+    """Return each backend in turn, as an object that `Network` accepts."""
     from ffnn_gpu.backends.choice import Backend, get_backend
 
     if request.param == "cupy":
@@ -61,7 +61,7 @@ def backend(request):
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures are made
 def pytest_runtest_setup(item):
-    """A test marked gpu skips, or fails, by the same probe."""
+    """Skip or fail a test marked gpu, by the same probe."""
     if not item.get_closest_marker("gpu") or not _uses_ffnn_gpu(item):
         return
     item.user_properties.append(OURS)
@@ -69,7 +69,7 @@ def pytest_runtest_setup(item):
 
 
 def _uses_ffnn_gpu(item):
-    """Whether the run has imported ffnn_gpu, or this test will."""
+    """Return whether the run has imported ffnn_gpu or this test will."""
     code = getattr(getattr(item, "function", None), "__code__", None)
     return "ffnn_gpu" in sys.modules or (
         code is not None and any(name.startswith("ffnn_gpu") for name in code.co_names)
@@ -77,7 +77,7 @@ def _uses_ffnn_gpu(item):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """One line for each reason to skip: nothing is left out in silence, and nothing scrolls everything else away."""
+    """Print one line for each reason of skipped tests, with their number."""
     skipped = terminalreporter.stats.get("skipped", [])
     if "ffnn_gpu" not in sys.modules and not any(map(_is_ours, skipped)):
         return
@@ -87,5 +87,5 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def _is_ours(report):
-    """Whether the plugin marked this report. A CollectReport, of a module skipped at collection, has no properties."""
+    """Return whether the plugin marked this report; a CollectReport has no properties."""
     return OURS in map(tuple, getattr(report, "user_properties", ()))

@@ -1,1 +1,1 @@
-"""What `scripts/benchmark.py` runs: the jobs, one file per library that does them, the child processes, the report."""
+"""The modules of `scripts/benchmark.py`: jobs, one file per library, child processes, report and page."""

@@ -1,20 +1,16 @@
-"""What is measured: networks and batches as data, the numbers every contender starts from, and what a step costs at least.
+"""The jobs to measure, the numbers that every contender starts from, and the least time of a step.
 
-Why equal numbers for all: then every contender computes the same function, and `--check` can hold them to it.
+Why equal numbers for all: every contender then computes the same function, and `--check` can compare them.
 
-Why random data and a tiny learning rate: zeros make a GPU faster than it is; and a network that fits its one
-batch perfectly after thousands of steps has gradients below the smallest normal number, which make a CPU
-slower than it is.
+Why random data and a tiny learning rate: a GPU is faster on zeros. And a network that fits its one batch
+perfectly after thousands of steps has subnormal gradients, on which a CPU is slower.
 """
 
 import math
 from dataclasses import dataclass
 
-ADAM_BYTES = {
-    "float32": 28,
-    "tf32": 28,
-    "bfloat16": 30,
-}  # per parameter: θ, m, v read and written, ∇θ read; bfloat16 copy
+# Bytes per parameter: θ, m, v read and written, ∇θ read; in bfloat16 also the copy of θ.
+ADAM_BYTES = {"float32": 28, "tf32": 28, "bfloat16": 30}
 ITEMSIZE = {"float32": 4, "tf32": 4, "bfloat16": 2}
 
 
@@ -22,15 +18,17 @@ ITEMSIZE = {"float32": 4, "tf32": 4, "bfloat16": 2}
 class Job:
     """One thing to measure.
 
-        train     Adam steps on one batch that lies on the device; ReLU, softmax cross-entropy of class indices
-        predict   logits of one batch that lies on the device
-        epoch     one pass over 60,000 rows of 784 bytes on the host, shuffled, scaling included
-        limits    the rate of a large product and of a large copy
+        train     Adam steps on one batch on the device; ReLU, softmax cross-entropy of class indices
+        predict   logits of one batch on the device
+        epoch     one pass over 60,000 rows of 784 bytes on the host, with shuffling and scaling
+        limits    the rates of a large product and of a large copy
 
     Attributes:
-        widths: inputs, hidden layers, outputs. B: rows in the batch.
-        K: steps per launch, for contenders that can make several at once.
-        data: folder of IDX files for `epoch`; None for random bytes. rows: of those random bytes.
+        widths: inputs, hidden layers, outputs.
+        B: rows of the batch.
+        K: steps per launch, for contenders that can launch several at once.
+        data: folder of IDX files for `epoch`; None for random bytes.
+        rows: number of rows of random bytes.
     """
 
     kind: str
@@ -54,16 +52,15 @@ class Job:
 
     @property
     def flop(self):
-        """Of the products of one training step: x W, xᵀ δ, δ Wᵀ but for the first layer."""
+        """Return the FLOP of one step's products: x W and xᵀ δ, and δ Wᵀ in all layers but the first."""
         first, *rest = [2 * self.B * I * O for I, O in self.layer_shapes]
         return 2 * first + 3 * sum(rest)
 
     def floor(self, flop_per_second, bytes_per_second):
-        """Seconds that one training step takes at least, at these measured rates.
+        """Return the least seconds of one training step at these measured rates.
 
-        The products, or reading x and y if that takes longer, and then Adam, which needs every gradient
-        first. What a layer-by-layer schedule adds for its activations is left out: one fused kernel need not
-        write them.
+        The step computes the products, or reads x and y if that takes longer. Then Adam runs, which needs all
+        gradients first. Writing activations is not counted, because one fused kernel need not write them.
         """
         parameters = sum(I * O + O for I, O in self.layer_shapes)
         batch = self.B * (self.widths[0] * ITEMSIZE[self.precision] + 4)
@@ -72,7 +69,7 @@ class Job:
 
 
 MNIST = (784, 512, 512, 10)
-TRAIN = {  # widths, B, K: on a GPU such that a launch takes 200 µs or more
+TRAIN = {  # widths, B, K; on a GPU, K is chosen so that a launch takes at least 200 µs
     "cpu": [
         ((8, 32, 32, 2), 32, 100),
         ((784, 128, 10), 128, 20),
@@ -93,7 +90,7 @@ PREDICT = {"cpu": [1, 10_000], "cuda": [1, 1024, 2**17]}  # rows through MNIST
 
 
 def jobs(device, quick=False, **settings):
-    """Every job for this device; quick: the smallest of each kind, on fewer rows."""
+    """Return every job for this device; with quick, the smallest of each kind on fewer rows."""
     settings |= {"device": device}
     train = [Job("train", widths, B, K, **settings) for widths, B, K in TRAIN[device]]
     predict = [Job("predict", MNIST, rows, **settings) for rows in PREDICT[device]]
@@ -102,7 +99,7 @@ def jobs(device, quick=False, **settings):
 
 
 def batch(job):
-    """x (B, n_in) float32 from N(0, 1), y (B,) int64 class indices: the same in every process."""
+    """Return x (B, n_in) float32 from N(0, 1) and y (B,) int64 class indices, equal in every process."""
     import numpy as np
 
     rng = np.random.default_rng(1)
@@ -111,9 +108,9 @@ def batch(job):
 
 
 def weights(job):
-    """[(W, b), …] in float32: W (I, O) from N(0, 2/I), b zero; He et al. (2015), eq. 10.
+    """Return [(W, b), …] in float32, equal in every process: W (I, O) from N(0, 2/I), b zero.
 
-    The same in every process.
+    Reference: He et al. (2015), eq. 10.
     """
     import numpy as np
 
@@ -125,7 +122,7 @@ def weights(job):
 
 
 def pictures(job):
-    """MNIST, or random bytes of its size: x (n, 784) uint8, y (n,) int64."""
+    """Return MNIST or random bytes of its size: x (n, 784) uint8, y (n,) int64."""
     import numpy as np
 
     if job.data is not None:

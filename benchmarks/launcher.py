@@ -1,9 +1,9 @@
-"""Starts the contenders and asks them for rounds in turn. Imports nothing heavy: it shares the machine with them.
+"""Start the contenders and request rounds in turn. Imports nothing heavy, to leave the machine to them.
 
-Why children that stay alive through all rounds: compiling and warming up cost some of them half a minute, and
-are not what is measured; and taking turns spreads whatever else the machine does over all of them alike. A
-waiting child only reads its input. One child per contender and job, so that its peak memory is that of the
-job. All import their libraries at the same time, which is most of the waiting.
+Why children stay alive through all rounds: compiling and warming up takes some of them half a minute and is
+not measured. Taking turns spreads other load of the machine evenly. A waiting child only reads its input.
+Each contender and job has its own child, so that the child's peak memory belongs to that job. All children
+import their libraries at the same time, because the imports take most of the waiting.
 """
 
 import json
@@ -23,31 +23,28 @@ from benchmarks.contenders import contenders
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "benchmark.py"
-LIMIT = 580  # seconds that one answer may take: compilers are slow
-PAUSE = 0.3  # seconds: a BLAS's idle threads spin for 0.1 after a product
-SETTINGS = (  # environment variables that would favour one contender; folders and paths stay
-    "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "NUMBA_", "XLA_", "JAX_", "KERAS_", "TF_",
-    "TORCH", "PYTORCH_", "CUPY_", "CUBLAS", "NVIDIA_TF32", "FFNN_GPU_", "MALLOC_", "LD_PRELOAD", "PYTHONMALLOC",
+LIMIT = 580  # seconds that one answer may take, because compilers are slow
+PAUSE = 0.3  # seconds between rounds; idle threads of a BLAS spin for 0.1 s after a product
+SETTINGS = (  # environment variables that would favour one contender; those of folders and paths stay
+    "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "NUMBA_", "XLA_", "JAX_",
+    "KERAS_", "TF_", "TORCH", "PYTORCH_", "CUPY_", "CUBLAS", "NVIDIA_TF32", "FFNN_GPU_", "MALLOC_",
+    "LD_PRELOAD", "PYTHONMALLOC",
 )  # fmt: skip
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-IMPORTS = {  # contender → the module a user of it imports
+LIBRARIES = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "NUMBA_NUM", "VECLIB_MAXIMUM")
+THREADS = tuple(f"{library}_THREADS" for library in LIBRARIES)
+IMPORTS = {  # contender → the module that its users import
     "ours": "ffnn_gpu", "torch": "torch", "jax": "jax", "sklearn": "sklearn.neural_network", "keras": "keras",
     "onnxruntime": "onnxruntime",
 }  # fmt: skip
-KERAS_ENGINES = ("jax", "tensorflow", "torch")  # the first that is installed
+KERAS_ENGINES = ("jax", "tensorflow", "torch")  # the first installed one is used
 GONE = {"missing": "its process ended without an answer"}
 
 
 def environment(threads, precision="float32"):
-    """This process's, without settings that favour one contender; then the same threads and precision for all.
+    """Return this process's environment with equal threads and precision for all contenders.
 
-    Algorithms of ours are timed at the first step, as torch.compile does in its mode max-autotune.
+    Settings that favour one contender are removed. Our backend times algorithms at the first step, as
+    torch.compile does in its mode max-autotune.
     """
     kept = {
         name: value
@@ -58,14 +55,14 @@ def environment(threads, precision="float32"):
     tf32 = "1" if precision == "tf32" else "0"
     needed = {
         "PYTHONPATH": path, "CUPY_TF32": tf32, "FFNN_GPU_TF32": tf32, "FFNN_GPU_AUTOTUNE": "16",
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",             # JAX leaves the GPU's memory to the others
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",             # otherwise JAX takes the GPU's memory
         "KERAS_BACKEND": next(filter(find_spec, KERAS_ENGINES), ""),
     }  # fmt: skip
     return kept | dict.fromkeys(THREADS, str(threads)) | needed
 
 
 class Child:
-    """One contender at one job, in a process of its own; used in a `with`, which ends it."""
+    """One contender at one job, in its own process; a context manager that ends the process."""
 
     def __init__(self, name, job, seconds=0.0, check=False):
         self.errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by __exit__
@@ -86,11 +83,11 @@ class Child:
         self.process.kill()
         self.process.wait()
         for file in (self.process.stdin, self.process.stdout, self.errors):
-            with suppress(OSError):  # what a dead child has not read
+            with suppress(OSError):  # closing flushes input that a dead child has not read
                 file.close()
 
     def answer(self):
-        """The next answer, or why there is none."""
+        """Return the child's next answer, or {"missing": reason, "traceback": …}."""
         timer = threading.Timer(LIMIT, self.process.kill)
         timer.start()
         line = self.process.stdout.readline()
@@ -101,26 +98,27 @@ class Child:
         return GONE | {"traceback": self.errors.read()[-2000:]}
 
     def ask(self, request):
-        """The answer to "warm" or "round"."""
-        with suppress(OSError):  # it has died: `answer` says so
+        """Send "warm" or "round" and return the answer."""
+        with suppress(OSError):  # a dead child; `answer` reports it
             print(request, file=self.process.stdin, flush=True)
         return self.answer()
 
     def end(self):
-        """The answer to the end of its input."""
+        """Close the child's input and return its last answer."""
         with suppress(OSError):
             self.process.stdin.close()
         return self.answer()
 
 
 def measure(job, chosen, rounds, seconds):
-    """The group of this job: {"title", "kind", …, "results": {name: …}, "missing": {name: why}}.
+    """Return the group of this job: {"title", "kind", …, "results": {name: …}, "missing": {name: reason}}.
 
-    chosen: name → whether it takes part. An epoch is measured three times at most.
+    Args:
+        chosen: a function name → bool: does the contender take part?
+        rounds: an epoch is measured at most three times.
     """
-    described = asdict(job) | {
-        "data": job.data and Path(job.data).name
-    }  # a folder's place is nobody's business
+    # Results are published: the folder's name is recorded, not its place.
+    described = asdict(job) | {"data": job.data and Path(job.data).name}
     group = {"title": f"{job.title}, {job.precision}", "kind": job.kind, "job": described}
     libraries = {name: c.package for name, c in contenders(job.device, job.kind).items() if chosen(name)}
     present = [name for name, library in libraries.items() if find_spec(library)]
@@ -130,7 +128,7 @@ def measure(job, chosen, rounds, seconds):
     group["results"] = {name: {"rounds_us": []} for name in present}
     with ExitStack() as ends:
         children = {name: ends.enter_context(Child(name, job, seconds)) for name in present}
-        for name in present:  # one by one: some of them time algorithms
+        for name in present:  # one at a time, because some of them time algorithms
             note(group, name, children[name].ask("warm"))
         for number in range(min(rounds, 3) if job.kind == "epoch" else rounds):
             for name in rotated(list(group["results"]), number):
@@ -142,7 +140,7 @@ def measure(job, chosen, rounds, seconds):
 
 
 def note(group, name, answer):
-    """Put a child's answer into the group."""
+    """Store a child's answer in the group."""
     if "missing" in answer:
         group["results"].pop(name, None)
         group["missing"][name] = answer["missing"]
@@ -154,36 +152,39 @@ def note(group, name, answer):
 
 
 def _without_folders(traceback):
-    """A traceback that tells nothing of where this machine keeps its files; results are published."""
+    """Remove this machine's folders from a traceback, because results are published."""
     return traceback and re.sub(r'File ".*[/\\]([^/\\"]+)"', r'File "\1"', traceback)
 
 
 def rotated(names, number):
-    """Another one begins each round."""
+    """Rotate the names, so that each round begins with another contender."""
     number %= max(1, len(names))
     return names[number:] + names[:number]
 
 
 def values(name, job):
-    """What the contender computes in its first launches: {"values": […]} or {"missing": why}."""
+    """Return the values of a contender's first launches: {"values": […]} or {"missing": reason}."""
     with Child(name, job, check=True) as child:
         return child.answer()
 
 
 def machine(job):
-    """What the benchmark runs on, from a child of its own: asking needs NumPy or CuPy."""
+    """Describe the machine, in a child process, because that imports NumPy or CuPy."""
     with Child("machine", job, check=True) as child:
         return child.answer()
 
 
 def imports(chosen, threads, rounds):
-    """The group of import times: seconds of `python -c "import …"` less those of `python -c pass`, in turn."""
+    """Return the group of import times.
+
+    A time is that of `python -c "import …"` minus that of `python -c pass`, measured in turn.
+    """
     group = {"title": "import", "kind": "import", "results": {}, "missing": {}}
     names = [name for name in IMPORTS if chosen(name)]
     for name in [name for name in names if find_spec(IMPORTS[name].partition(".")[0]) is None]:
         group["missing"][name] = f"{IMPORTS[name].partition('.')[0]} is not installed"
     present = {name: IMPORTS[name] for name in names if name not in group["missing"]}
-    for name, module in list(present.items()):  # reads files that are not in memory yet
+    for name, module in list(present.items()):  # the first import reads files from the disk
         if interpreter(f"import {module}", threads) is None:
             group["missing"][name] = f"python -c 'import {present.pop(name)}' fails"
     group["results"] = {name: {"rounds_us": []} for name in present}
@@ -196,7 +197,7 @@ def imports(chosen, threads, rounds):
 
 
 def interpreter(code, threads):
-    """Seconds that a new Python takes for `code`; None if it fails."""
+    """Return the seconds a new Python takes to run `code`; None if it fails."""
     began = time.perf_counter()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     ended = subprocess.run([sys.executable, "-c", code], env=environment(threads), check=False, **quiet)

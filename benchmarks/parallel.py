@@ -1,6 +1,6 @@
-"""`scripts/benchmark.py --parallel`: measurements of 1, 2 and 4 ranks, the formulas fitted to them, and predictions.
+"""`scripts/benchmark.py --parallel`: measure 1, 2 and 4 ranks, fit the formulas, predict larger machines.
 
-More ranks than cores share cores: they are shown, marked as oversubscribed, and not fitted.
+If there are more ranks than cores, their figures are marked as oversubscribed and not fitted.
 """
 
 import json
@@ -16,13 +16,14 @@ from benchmarks.launcher import ROOT, environment
 
 RANKS = (1, 2, 4)
 PREDICTED = (8192, 65536, 524288)  # batches
-LIMIT = 280  # seconds that one number of ranks may take
+LIMIT = 280  # seconds for one number of ranks
 
 
 def measured(quick, cores):
-    """Everything that the JSON holds besides the machine.
+    """Return the contents of the JSON file except the machine.
 
-    Raises RuntimeError where ranks cannot be started.
+    Raises:
+        RuntimeError: ranks cannot be started.
     """
     runs = [{"ranks": n, "oversubscribed": n > cores} | of_ranks(n, quick) for n in RANKS]
     fair = [run for run in runs if not run["oversubscribed"]]
@@ -48,7 +49,7 @@ def networks(runs):
 
 
 def of_ranks(n, quick):
-    """{"sums", "steps"} of n ranks with one thread each."""
+    """Measure {"sums", "steps"} with n ranks of one thread each."""
     mpiexec = shutil.which(
         "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     )
@@ -56,16 +57,8 @@ def of_ranks(n, quick):
         raise RuntimeError('mpiexec is not installed: pip install "ffnn_gpu[mpi]" mpich')
     with tempfile.TemporaryDirectory(prefix="ffnn-gpu-") as folder:
         path = Path(folder) / "found.json"
-        command = [
-            mpiexec,
-            "-n",
-            str(n),
-            sys.executable,
-            "-m",
-            "benchmarks.ranks",
-            "quick" if quick else "whole",
-            str(path),
-        ]
+        command = [mpiexec, "-n", str(n), sys.executable, "-m", "benchmarks.ranks"]
+        command += ["quick" if quick else "whole", str(path)]
         one_thread = environment(1) | {"FFNN_GPU_THREADS": "1"}
         ended = subprocess.run(
             command, env=one_thread, cwd=ROOT, timeout=LIMIT, capture_output=True, text=True, check=False
@@ -76,7 +69,7 @@ def of_ranks(n, quick):
 
 
 def of_network(widths, runs, alpha, beta):
-    """(c₀, c₁) from the steps of one rank, and of two after their sums have been taken off."""
+    """Fit (c₀, c₁) to the steps of one rank, and to those of two ranks without their sums."""
     communication = sum(
         model.summed(2, size, alpha, beta) for size in (4 * model.parameters(widths), model.LOSS_BYTES)
     )
@@ -96,7 +89,7 @@ def of_network(widths, runs, alpha, beta):
 
 
 def report(found):
-    """Tables in Markdown, measurements and predictions apart."""
+    """Return Markdown tables, measurements first, then predictions."""
     runs, fitted = found["measured"], found["fitted"]
     heads = [
         f"{r['ranks']} rank{'s' * (r['ranks'] > 1)}{' (oversubscribed)' * r['oversubscribed']}" for r in runs
@@ -112,12 +105,7 @@ def report(found):
     if fitted:
         lines += constants(fitted)
     extra = ["2 by the formula", "sums of these", "pays from B"] if fitted else []
-    lines += [
-        "",
-        "Measured: a step, µs, B rows of all ranks together",
-        "",
-        *head("network", "B", *heads, *extra),
-    ]
+    lines += ["", "Measured: a step, µs; B is the global batch", "", *head("network", "B", *heads, *extra)]
     for k, (widths, B, _) in enumerate(runs[0]["steps"]):
         cells = [micro(run["steps"][k][2]) for run in runs]
         if fitted:
@@ -159,7 +147,7 @@ def predicted(lines):
                 *speedups,
             )
         )
-    return ["Predicted, not measured: speed of all ranks over one's", "", *table]
+    return ["Predicted, not measured: speed of all ranks relative to one GPU", "", *table]
 
 
 def head(*cells):

@@ -1,4 +1,4 @@
-"""What every rank runs:  mpiexec -n N python -m benchmarks.ranks QUICK FILE.
+"""The program of every rank: mpiexec -n N python -m benchmarks.ranks quick|whole FILE.
 
 Rank 0 writes {"sums": [[bytes, seconds], …], "steps": [[widths, B, seconds], …]} to FILE.
 """
@@ -23,7 +23,7 @@ BLOCKS, WARM = 5, 3
 
 
 class Clock(Callback):
-    """When each step ended."""
+    """Record the time at the end of each step."""
 
     def start(self, run):
         self.times = []
@@ -33,7 +33,7 @@ class Clock(Callback):
 
 
 def seconds_of_sum(ranks, size):
-    """The median over blocks of one all_reduce of so many bytes; of the slowest rank."""
+    """Return the slowest rank's median time of one all_reduce of `size` bytes."""
     vector, repeats = np.zeros(size // 4, np.float32), max(3, min(200, 2**24 // size))
     blocks = []
     for _ in range(BLOCKS + 1):
@@ -48,25 +48,23 @@ def seconds_of_sum(ranks, size):
 
 
 def seconds_of_step(ranks, widths, B, quick):
-    """The median time of a step of `fit` on a batch of B rows of all ranks together."""
+    """Return the slowest rank's median time of a step of `fit` with a global batch of B rows."""
     steps = 6 if quick else int(max(12, min(300, 4e10 / Job("train", widths, B).flop)))
     x, y = batch(Job("train", widths, 2 * B))
     network = Network(
         widths[0], [*(Dense(width, relu) for width in widths[1:-1]), Dense(widths[-1])], ranks.device
     )
     clock = Clock()
-    fit(
-        network,
-        softmax_cross_entropy,
-        Adam(1e-7),
-        (x, y),
-        epochs=steps // 2,
-        batch_size=B,
-        verbose=0,
-        callbacks=[clock],
-        communicator=DataParallel(ranks, check_every=10**9),
-    )
-    inside = np.diff(clock.times)[::2][WARM // 2 :]  # both ends within one epoch
+    team = DataParallel(ranks, check_every=10**9)
+    options = {
+        "epochs": steps // 2,
+        "batch_size": B,
+        "verbose": 0,
+        "callbacks": [clock],
+        "communicator": team,
+    }
+    fit(network, softmax_cross_entropy, Adam(1e-7), (x, y), **options)
+    inside = np.diff(clock.times)[::2][WARM // 2 :]  # both ends in one epoch
     slowest = np.array([statistics.median(inside)])
     ranks.all_reduce(slowest, "max")
     return float(slowest[0])

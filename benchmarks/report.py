@@ -1,4 +1,4 @@
-"""Medians, spreads and ratios of what was measured, as a table and as JSON values. No measurement here."""
+"""Compute medians, spreads and ratios of measurements, as JSON values and as a table."""
 
 import math
 import statistics
@@ -7,7 +7,7 @@ from benchmarks.jobs import Job
 
 UNITS = {"epoch": (1e6, "s"), "import": (1e3, "ms")}  # kind → microseconds in the unit shown
 MIB = 2**20
-SEVERAL = {"jax-scan"}  # many steps per call on a CPU: shown, but no peer of a step
+SEVERAL = {"jax-scan"}  # makes many steps per call on a CPU: shown, but not a peer
 WORDS = {
     "best_peer_over_ours": "best peer / ours", "fraction_of_products": "fraction of raw products",
     "ours_over_floor": "ours / floor",
@@ -19,12 +19,12 @@ def ours(name):
 
 
 def summarized(group, limits=None):
-    """The group with median and spread of each contender, and its ratios.
+    """Return the group with median and spread of each contender, and its ratios.
 
-    median, spread       of the rounds; the distance of the quartiles as a part of the median
-    best_peer_over_ours  time of the fastest peer through that of our fastest: above 1 we are faster
-    fraction_of_products time of the bare matrix products through ours
-    ours_over_floor      our time through the least that the measured `limits` of the device allow
+    median, spread        of the rounds; the spread is the interquartile range divided by the median
+    best_peer_over_ours   time of the fastest peer divided by ours: above 1, ffnn_gpu is faster
+    fraction_of_products  time of the matrix products alone divided by ours
+    ours_over_floor       our time divided by the least that the measured `limits` of the device allow
     """
     results = {name: result | statistics_of(result["rounds_us"]) for name, result in group["results"].items()}
     medians = {name: result["median_us"] for name, result in results.items()}
@@ -49,7 +49,7 @@ def statistics_of(rounds):
 
 
 def means(groups):
-    """Geometric means of each ratio over the groups of each kind: {"train": {…}, …}."""
+    """Return the geometric means of each ratio over the groups of each kind: {"train": {…}, …}."""
     found = {}
     for kind in dict.fromkeys(group["kind"] for group in groups):
         ratios = [group["ratios"] for group in groups if group["kind"] == kind]
@@ -63,7 +63,7 @@ def geometric_mean(numbers):
 
 
 def table(group):
-    """A summarized group for people."""
+    """Return a summarized group as a printed table."""
     divisor, unit = UNITS.get(group["kind"], (1, "µs"))
     per = {"train": " per step", "predict": " per call"}.get(group["kind"], "")
     mine = min((r["median_us"] for name, r in group["results"].items() if ours(name)), default=math.nan)
@@ -91,7 +91,7 @@ def ratio_lines(ratios):
 
 
 def mean_lines(found):
-    """The geometric means for people."""
+    """Return the geometric means as printed lines."""
     return [
         f"geometric mean, {kind}: "
         + "   ".join(f"{WORDS[name]} {value:.2f}" for name, value in ratios.items())
@@ -101,7 +101,7 @@ def mean_lines(found):
 
 
 def disagreements(values, tolerance):
-    """Sentences for contenders whose values are not those of the first, each value relative to the largest."""
+    """Return a sentence for each contender whose values differ too much from the first one's."""
     (reference, wanted), *others = values.items()
     scale = max(map(abs, flat(wanted)))
     found = []
@@ -110,7 +110,8 @@ def disagreements(values, tolerance):
         worst = max(math.inf if math.isnan(a) else abs(a - b) for a, b in pairs)
         if not worst <= tolerance * scale:
             found.append(
-                f"{name} is {worst / scale:.1e} of the largest value off {reference}; {tolerance:.0e} is allowed"
+                f"{name} differs from {reference} by {worst / scale:.1e} of the largest value, "
+                f"more than {tolerance:.0e}"
             )
     return found
 

@@ -1,16 +1,16 @@
-"""What a step of n ranks costs: the formulas, their constants fitted to measurements, and predictions for larger machines.
+"""The cost of a step of n ranks: formulas, constants fitted to measurements, predictions for larger machines.
 
     t_sum(n, M) = h(n) α + f(n) M / β          f(n) = 2 (n − 1) / n
     T(n, B)     = c₀ + c₁ B / n + t_sum(n, 4 P) + t_sum(n, 32)
 
-M bytes are summed over n ranks; α is the latency of a message and β the bandwidth of a rank, in each
-direction. f is what any sum by reduce-scatter and all-gather sends. h counts messages that wait for each
-other: 2 ⌈log₂ n⌉ where halves are exchanged (MPI, and the trees between nodes), 2 (n − 1) in a ring (NCCL
-within a node). c₀ is what a step costs however few its rows (Adam, calls), c₁ each row. P numbers of ∇θ are
-summed after the last of them is known, and 4 of the loss before.
+M bytes are summed over n ranks. α is the latency of a message and β the bandwidth of a rank in each
+direction. A sum by reduce-scatter and all-gather sends f(n) M bytes per rank. h(n) counts consecutive
+messages: 2 ⌈log₂ n⌉ if halves are exchanged (MPI, and trees between nodes), 2 (n − 1) in a ring (NCCL within
+a node). c₀ is the cost of a step without rows (Adam, calls), and c₁ the cost of a row. The 4 numbers of the
+loss are summed first, then the P numbers of ∇θ, once all of them are known.
 
-On a CPU c₀ and c₁ are others for ranks than for one process: a step of ranks is not recorded, and they share
-one memory. So both pairs are measured. n ranks pay from the B at which T(n, B) = T(1, B).
+On a CPU, c₀ and c₁ of several ranks differ from those of one process, because the ranks share one memory. So
+both pairs are measured. n ranks are faster than one process from the B at which T(n, B) = T(1, B).
 
 Reference: Thakur, Rabenseifner and Gropp, Optimization of Collective Communication Operations in MPICH
 (2005), section 3.5.
@@ -37,8 +37,14 @@ def ring(n):
 
 @dataclass(frozen=True)
 class Machine:
-    """n ranks with one GPU each. Rates are peaks from data sheets; `use` is the part of the peak that products are assumed
-    to reach, `overhead` the assumed seconds of a step with no rows."""
+    """n ranks with one GPU each, with peak rates from data sheets.
+
+    Attributes:
+        alpha, beta: seconds of a message, bytes per second of a rank in each direction.
+        messages: the function h(n).
+        use: the assumed fraction of the peak that products reach.
+        overhead: the assumed seconds of a step without rows.
+    """
 
     name: str
     ranks: int
@@ -54,7 +60,7 @@ class Machine:
         return summed(self.ranks, size, self.alpha, self.beta, self.messages)
 
     def constants(self, widths):
-        """c₀ and c₁ of Adam in bfloat16."""
+        """Return c₀ and c₁ of a step with Adam in bfloat16."""
         c0 = self.overhead + ADAM_BYTES["bfloat16"] * parameters(widths) / self.bytes_per_second
         return c0, Job("train", widths, 1).flop / (self.use * self.flop_per_second)
 
@@ -64,11 +70,11 @@ MACHINES = (
     Machine("64 nodes on 400 Gb/s", 64, 8.5e-6, 50e9, halving),
 )
 SOURCES = (
-    "NVIDIA H100 SXM data sheet: 989 TFLOP/s of bfloat16 without sparsity, 3.35 TB/s of memory, NVLink 900 GB/s, which is "
-    "450 in each direction",
+    "NVIDIA H100 SXM data sheet: 989 TFLOP/s of bfloat16 without sparsity, 3.35 TB/s of memory, "
+    "NVLink 900 GB/s, which is 450 in each direction",
     "400 Gb/s is 50 GB/s in each direction; one GPU in each node",
-    "α: NCCL's own table of latencies (src/graph/tuning.cc, protocol LL128): 1.9 µs a message in a ring on NVLink, 8.5 µs "
-    "in a tree over a network",
+    "α: NCCL's own table of latencies (src/graph/tuning.cc, protocol LL128): 1.9 µs a message in a ring on "
+    "NVLink, 8.5 µs in a tree over a network",
     "assumed, from no source: products reach 40 % of the peak, and a step without rows takes 100 µs",
 )
 
@@ -82,21 +88,21 @@ def f(n):
 
 
 def summed(n, size, alpha, beta, messages=halving):
-    """t_sum in seconds."""
+    """Return t_sum in seconds."""
     return 0.0 if n == 1 else messages(n) * alpha + f(n) * size / beta
 
 
 def fitted_sum(points):
-    """(α, β) of the least relative squares over points (n, bytes, seconds), none negative."""
+    """Fit (α, β), both positive, by relative least squares to points (n, bytes, seconds)."""
     rows = np.array([[halving(n) / t, f(n) * size / t] for n, size, t in points])
     alpha, inverse = np.linalg.lstsq(rows, np.ones(len(rows)))[0]
     if alpha <= 0 or inverse <= 0:
-        raise ValueError(f"no latency and bandwidth fit {points}")
+        raise ValueError(f"no positive latency and bandwidth fit {points}")
     return float(alpha), float(1 / inverse)
 
 
 def fitted_step(points):
-    """(c₀, c₁) of the least relative squares over points (rows, seconds) of one rank; c₀ at least 0."""
+    """Fit (c₀, c₁) with c₀ ≥ 0 by relative least squares to points (rows, seconds) of one rank."""
     rows = np.array([[1 / t, B / t] for B, t in points])
     c0, c1 = np.linalg.lstsq(rows, np.ones(len(rows)))[0]
     if c0 < 0:
@@ -105,26 +111,30 @@ def fitted_step(points):
 
 
 def step(n, B, c0, c1, communication):
-    """T in seconds."""
+    """Return T in seconds."""
     return c0 + c1 * B / n + communication
 
 
 def pays_from(n, alone, ranks, communication):
-    """The batch from which n ranks are faster than one:  B = (c₀′ − c₀ + t_sum) / (c₁ − c₁′ / n); None if none is.
+    """Return the batch from which n ranks are faster than one: B = (c₀′ − c₀ + t_sum) / (c₁ − c₁′ / n).
 
-    alone, ranks: (c₀, c₁) and (c₀′, c₁′).
+    Args:
+        alone, ranks: (c₀, c₁) and (c₀′, c₁′).
+
+    Returns:
+        B, or None if n ranks are never faster.
     """
     gain = alone[1] - ranks[1] / n
     return max(1, math.ceil((ranks[0] - alone[0] + communication) / gain)) if gain > 0 else None
 
 
 def half_efficient_from(n, c0, c1, communication):
-    """The batch from which n ranks are n/2 times as fast as one:  n T(n, B) = 2 T(1, B)."""
+    """Return the batch from which n ranks are n/2 times as fast as one: n T(n, B) = 2 T(1, B)."""
     return max(1, math.ceil((n * communication + (n - 2) * c0) / c1))
 
 
 def prediction(machine, widths, batches):
-    """One line: communication, the batches of the two functions above, and steps of each batch on one GPU and on all."""
+    """Return one row: communication, the batches of the two functions above, and step times."""
     c0, c1 = machine.constants(widths)
     n, communication = (
         machine.ranks,

@@ -1,10 +1,10 @@
-"""The child process: makes one contender ready, then runs one block of steps for every line it reads.
+"""The child process: prepare one contender, then run one block of steps for every line of input.
 
-It answers each line with one line of JSON. What libraries print goes to stderr instead.
+It answers each line with one line of JSON. The output of libraries is redirected to stderr.
 
-    "warm"           {"version": …} once warm, or {"missing": sentence, "traceback": …}
+    "warm"           {"version": …} after warming up, or {"missing": sentence, "traceback": …}
     each "round"     {"us": microseconds per step}
-    end of input     {"peak_bytes": the most memory this process has held}
+    end of input     {"peak_bytes": peak memory of this process}
 """
 
 import json
@@ -22,19 +22,17 @@ except ImportError:  # Windows
 
 from benchmarks.contenders import UnsupportedError, contenders, program
 
-WARM_UP = 5  # launches: compilers, CUDA graphs and caches settle in these
-CHECKED_STEPS = 8  # a wrong decay of Adam's moments shows after a few
-DISTRIBUTIONS = {
-    "sklearn": "scikit-learn",
-    "nvmath": "nvmath-python",
-}  # module → distribution, where they differ
+WARM_UP = 5  # launches in which compilers, CUDA graphs and caches settle
+CHECKED_STEPS = 8  # a wrong decay of Adam's moments shows after a few steps
+# module → distribution, if their names differ
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "nvmath": "nvmath-python"}
 CUPY = ("cupy-cuda12x", "cupy-cuda13x", "cupy")
 
 
 def work(name, job, seconds, check):
     """Serve the contender `name` until the input ends.
 
-    Its library is imported at once, while others import theirs.
+    Its library is imported first, while the other children import theirs.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -42,7 +40,7 @@ def work(name, job, seconds, check):
     def answer(found):
         print(json.dumps(found), file=answers)
 
-    if hasattr(os, "sched_setaffinity"):  # for libraries that count cores instead of asking
+    if hasattr(os, "sched_setaffinity"):  # for libraries that count cores and read no setting
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
     try:
         library = contenders(job.device, job.kind)[name].package
@@ -57,12 +55,12 @@ def work(name, job, seconds, check):
         for _ in sys.stdin:
             answer({"us": microseconds_per_step(ready, launches)})
         answer({"peak_bytes": peak_bytes()})
-    except Exception as error:  # whatever a library raises: one contender less, and why
+    except Exception as error:  # of any library: the contender is missing, with the reason
         answer({"missing": sentence(error), "traceback": traceback.format_exc()})
 
 
 def warm_up(ready, seconds, kind):
-    """How many launches last `seconds`, after enough of them to be at full speed; an epoch is one launch."""
+    """Warm up and return the number of launches that last `seconds`; an epoch is one launch."""
     if kind == "epoch":
         ready.run(1)
         return 1
@@ -80,53 +78,42 @@ def microseconds_per_step(ready, launches):
 
 
 def block(ready, launches):
-    """Seconds for so many launches and one wait."""
+    """Return the seconds of these launches and one wait."""
     began = time.perf_counter()
     ready.run(launches)
     return time.perf_counter() - began
 
 
 def values(ready):
-    """The results of the first few launches, as JSON values; a few rows are enough of a matrix."""
+    """Return the results of the first launches as JSON values; of a matrix, the first 8 rows."""
     found = []
     for _ in range(CHECKED_STEPS):
         ready.run(1)
         value = ready.value
-        found.append(
-            value
-            if isinstance(value, dict)
-            else value[:8].tolist()
-            if getattr(value, "ndim", 0)
-            else float(value)
-        )
+        if not isinstance(value, dict):
+            value = value[:8].tolist() if getattr(value, "ndim", 0) else float(value)
+        found.append(value)
     return found
 
 
 def machine(device):
-    """What everything runs on: what `ffnn-gpu info` says, processor, GPU, versions of the contenders, commit."""
+    """Return what `ffnn-gpu info` prints, processor, GPU, versions of the contenders, and commit."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(sys.argv[0])))
     import gpu_check
 
     from ffnn_gpu.cli.info import information
 
     found = information()
-    names = {
-        contender.package for kind in ("train", "predict") for contender in contenders(device, kind).values()
-    }
-    packages = {library: version(library) for library in sorted(names)}
+    names = {one.package for kind in ("train", "predict") for one in contenders(device, kind).values()}
+    packages = {library: number for library in sorted(names) if (number := version(library))}
+    device_facts = gpu() if device == "cuda" and found["device"] else {}
     return (
-        found
-        | (gpu() if device == "cuda" and found["device"] else {})
-        | {
-            "processor": processor(),
-            "commit": gpu_check.commit(),
-            "packages": {library: number for library, number in packages.items() if number},
-        }
+        found | device_facts | {"processor": processor(), "commit": gpu_check.commit(), "packages": packages}
     )
 
 
 def gpu():
-    """The GPU and what drives it."""
+    """Return the GPU, its driver and CUDA version."""
     from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
 
     runtime = load_cupy().cuda.runtime

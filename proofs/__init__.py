@@ -1,7 +1,7 @@
-"""What `scripts/prove.py` measures: one file per proof, each with `prove(settings)` → figures.
+"""The proofs of `scripts/prove.py`: one file each, with a function `prove(settings)` that returns figures.
 
-A figure is one row of the table: what is promised, what was counted, and whether it holds. None as the outcome means that it
-could not be tried on this machine; the row says why.
+A figure is one row of the table: the promise, the count, and whether the promise holds. `holds` is None if
+this machine cannot run the proof; the row then gives the reason.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says, a scratch folder, and where progress goes."""
+    """The options of the command line, a scratch folder, and the function that prints progress."""
 
     scratch: Path
     seed: int = 0
@@ -27,7 +27,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Figure:
-    """One promise with what was found; `details` are lines worth keeping, such as which test caught which bug."""
+    """One promise and its result; `details` are further lines, such as which test caught which bug."""
 
     promise: str
     figure: str

@@ -1,6 +1,6 @@
-"""Every planted bug turns the suite red: which test saw which.
+"""Plant each bug in a copy of the repository and find the test that fails.
 
-That the suite is green without one is tried on exactly the tests that the bugs meet.
+The tests that the bugs meet are also run without a bug and must pass.
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from proofs.suite import EVERYTHING, caught_by, in_copies, stages, unhealthy
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row for the named bugs, one for the others; each bug is planted in a copy of the repository of its own."""
+    """Return one row for the named bugs and one for the others."""
 
     def meets(bug: Bug) -> list[tuple[str, ...]]:
         return [*stages(bug.file), EVERYTHING]
@@ -19,8 +19,8 @@ def prove(settings: Settings) -> list[Figure]:
     def plant(folder: Path, bug: Bug | None) -> tuple[str, str | None]:
         if bug is None:
             test = unhealthy(folder, ((tests, "") for bug in (*NAMED, *FURTHER) for tests in meets(bug)))
-            settings.say(f"bugs: nothing planted: {test or 'green'}")
-            return "nothing planted", test
+            settings.say(f"bugs: no bug planted: {test or 'all tests pass'}")
+            return "no bug planted", test
         test = caught_by(folder, bug.file, bug.text(folder), meets(bug))
         settings.say(f"bugs: {bug.name}: {test or 'SURVIVES'}")
         return bug.name, test
@@ -28,9 +28,9 @@ def prove(settings: Settings) -> list[Figure]:
     (_, healthy), *found = in_copies(plant, [None, *NAMED, *FURTHER], settings.scratch, settings.jobs)
     rows = found[: len(NAMED)], found[len(NAMED) :]
     return [
-        Figure("the suite is green without a bug", healthy or "green", healthy is None),
-        _row("the 18 named bugs and TF32 turn the suite red", rows[0]),
-        _row("further bugs in layers, losses, optimizers and activations do", rows[1]),
+        Figure("without a bug all tests pass", healthy or "all pass", healthy is None),
+        _row("the 18 named bugs and TF32 make a test fail", rows[0]),
+        _row("further bugs in layers, losses, optimizers and activations make a test fail", rows[1]),
     ]
 
 

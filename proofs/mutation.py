@@ -1,11 +1,12 @@
-"""Mutation testing of what computes, trains and measures: cosmic-ray's operators, a random sample, our suite.
+"""Mutation testing of the code that computes, trains and measures: a random sample of cosmic-ray's mutants.
 
-Why not its own runner: it mutates in place and runs the whole suite for each mutant; here each mutant meets the nearest
-tests first, in a copy. Why not mutmut: it mutates functions only, and the formulas here are lambdas in tables.
+Why not cosmic-ray's own runner: it mutates in place and runs the whole suite for each mutant. Here each
+mutant is made in a copy and meets the nearest tests first. Why not mutmut: it mutates functions only, and the
+formulas here are lambdas in tables.
 
-The formulas are code that every backend shares, so most of their tests run on the reference alone. Left out are the
-operators whose mutants cannot be run and so say nothing about the tests: bitwise operators on floating numbers, and `|` in
-annotations.
+All backends share the formulas, so most of their tests run on the reference backend alone. Operators whose
+mutants cannot run are left out, because they tell nothing about the tests: bitwise operators on
+floating-point numbers, and `|` in annotations.
 """
 
 import difflib
@@ -19,8 +20,10 @@ from proofs.suite import caught_by, in_copies, stages, unhealthy
 FORMULAS = (
     "ffnn_gpu/nn/activations.py", "ffnn_gpu/optim/optimizers.py",
     *(f"ffnn_gpu/nn/losses/{name}.py" for name in ("cross_entropy", "loss", "standard")),
-    *(f"ffnn_gpu/nn/layers/{name}.py" for name in ("batch_norm", "dense", "dropout", "layer_norm", "residual", "softmax")),
-    *(f"ffnn_gpu/backends/reference/{name}.py" for name in ("losses", "normalization", "softmax", "step_control", "updates")),
+    *(f"ffnn_gpu/nn/layers/{name}.py" for name in (
+        "batch_norm", "dense", "dropout", "layer_norm", "residual", "softmax")),
+    *(f"ffnn_gpu/backends/reference/{name}.py" for name in (
+        "losses", "normalization", "softmax", "step_control", "updates")),
 )  # fmt: skip
 FILES = (
     *FORMULAS,
@@ -34,20 +37,20 @@ FILES = (
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
 OPERATORS = (
     *(f"core/ReplaceBinaryOperator_{a}_{b}" for a in ARITHMETIC for b in ARITHMETIC if a != b),
-    *(f"core/ReplaceUnaryOperator_{a}_{b}" for a, b in (("USub", "UAdd"), ("Delete", "USub"), ("Delete", "Not"))),
-    *(f"core/ReplaceComparisonOperator_{a}_{b}" for a, b in
-      (("Lt", "LtE"), ("LtE", "Lt"), ("Gt", "GtE"), ("GtE", "Gt"), ("Eq", "NotEq"), ("NotEq", "Eq"), ("Is", "IsNot"),
-       ("IsNot", "Is"), ("Lt", "Gt"), ("Gt", "Lt"))),
+    *(f"core/ReplaceUnaryOperator_{pair}" for pair in ("USub_UAdd", "Delete_USub", "Delete_Not")),
+    *(f"core/ReplaceComparisonOperator_{pair}" for pair in (
+        "Lt_LtE", "LtE_Lt", "Gt_GtE", "GtE_Gt", "Eq_NotEq", "NotEq_Eq", "Is_IsNot", "IsNot_Is", "Lt_Gt",
+        "Gt_Lt")),
     "core/NumberReplacer", "core/AddNot", "core/ReplaceTrueWithFalse", "core/ReplaceFalseWithTrue",
     "core/ReplaceAndWithOr", "core/ReplaceOrWithAnd", "core/RemoveDecorator",
 )  # fmt: skip
 LOWEST_SCORE = 0.95
-SECONDS = 400  # three times what the longest selection takes on two busy cores
-NEEDS_NUMPY = ("ffnn_gpu/backends/reference/updates.py",)  # only NumPy's backend updates θ piece by piece
+SECONDS = 400  # three times the longest selection of tests on two busy cores
+NEEDS_NUMPY = ("ffnn_gpu/backends/reference/updates.py",)  # only the NumPy backend updates θ in blocks
 
 
 class Mutant(NamedTuple):
-    """Occurrence number `place` of what `operator` changes in `file`."""
+    """The change that `operator` makes at its occurrence number `place` in `file`."""
 
     file: str
     operator: str
@@ -73,7 +76,7 @@ class Mutant(NamedTuple):
 
 
 def mutants() -> list[Mutant]:
-    """All there are, in a fixed order."""
+    """Return all mutants in a fixed order."""
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.plugins import get_operator, operator_names
 
@@ -90,12 +93,12 @@ def mutants() -> list[Mutant]:
 
 
 def chosen(file: str) -> str:
-    """Which of the tests a mutant of this file meets, as pytest's -k takes it."""
+    """Return pytest's -k for mutants of this file."""
     return "not numpy" if file in FORMULAS and file not in NEEDS_NUMPY else ""
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """The share of a random sample that some test notices."""
+    """Return the fraction of a random sample of mutants that make a test fail."""
     everything = mutants()
     sample = random.Random(settings.seed).sample(everything, min(settings.mutants, len(everything)))
 
@@ -111,11 +114,11 @@ def prove(settings: Settings) -> list[Figure]:
     healthy, *found = in_copies(plant, [None, *sample], settings.scratch, settings.jobs)
     survivors = [str(mutant) for mutant, test in zip(sample, found, strict=True) if test is None]
     killed = len(sample) - len(survivors)
-    promise = "a small change in what computes, trains or measures turns the suite red"
+    promise = "a small change in code that computes, trains or measures makes a test fail"
     figure = (
         f"{killed} of {len(sample)} mutants caught ({killed / len(sample):.1%}; drawn from {len(everything)})"
     )
     return [
-        Figure("the tests that mutants meet are green without one", healthy or "green", healthy is None),
+        Figure("without a mutant these tests pass", healthy or "all pass", healthy is None),
         Figure(promise, figure, killed >= LOWEST_SCORE * len(sample), [f"survives: {s}" for s in survivors]),
     ]

@@ -1,4 +1,4 @@
-"""The tests that docs/promises.md names: all of them are run, and counted for each promise."""
+"""Run all tests that docs/promises.md names, and count them for each promise."""
 
 import os
 import re
@@ -14,13 +14,13 @@ ROW = re.compile(r"^\| (?P<promise>.+?) \| (?P<tests>`tests/.+?) \| (?P<counted>
 
 
 def promises() -> dict[str, list[str]]:
-    """Promise → the tests that the page names for it."""
+    """Return promise → the tests that the page names for it."""
     page = PAGE.read_text(encoding="utf-8")
     return {row["promise"]: re.findall(r"`(tests/[^`]+)`", row["tests"]) for row in ROW.finditer(page)}
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row for each promise: how many of its tests pass."""
+    """Return one row per promise with the number of its tests that pass."""
     promised, report = promises(), settings.scratch / "report.xml"
     wanted = sorted({test for tests in promised.values() for test in tests})
     settings.say(f"tests: {len(wanted)} files and tests for {len(promised)} promises")
@@ -52,13 +52,13 @@ def _figure(promise: str, cases: list[ET.Element]) -> Figure:
     passed = len(cases) - len(failed) - skipped
     figure = (
         f"{passed} tests pass, {len(failed)} fail"
-        + f", {skipped} need a GPU or what is not here" * bool(skipped)
+        + f", {skipped} skipped (no GPU or a missing package)" * bool(skipped)
     )
     return Figure(re.sub("[`*]", "", promise), figure, passed > 0 and not failed, failed)
 
 
 def exists(test: str) -> bool:
-    """Whether the file, folder or test function that a page names is there."""
+    """Return whether the file, folder or test function that a page names exists."""
     path, _, name = test.partition("::")
     found = Path(ROOT / path)
     return found.exists() and (not name or f"def {name}(" in found.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM at random times of `ffnn-gpu train`: exit code 130 or 143, and the run resumes as if without.
+"""Send Ctrl-C and SIGTERM at random times to `ffnn-gpu train`: exit code 130 or 143, then exact resuming.
 
-A signal may come at any time from the first epoch to the end of the process, the pictures drawn after the training included;
-the run is interrupted again and again until it is done. Compared are the model file, byte for byte, and every row of the
-history but its times.
+A signal comes at any time from the first epoch to the end of the process, also while plots are drawn. The run
+is interrupted and resumed until it is complete. The model file is compared byte for byte, and every row of
+the history without its times.
 """
 
 import json
@@ -19,24 +19,12 @@ import numpy as np
 from proofs import ROOT, Figure, Settings
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
-SETTINGS = (
-    "--epochs",
-    "30",
-    "--hidden",
-    "64,32",
-    "--batch-size",
-    "16",
-    "--seed",
-    "3",
-    "--device",
-    "numpy",
-    "--quiet",
-)
+SETTINGS = ("--epochs=30", "--hidden=64,32", "--batch-size=16", "--seed=3", "--device=numpy", "--quiet")
 SECONDS = 120
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row for each signal."""
+    """Return one row per signal."""
     data, whole = settings.scratch / "data.npz", settings.scratch / "whole"
     rng = np.random.default_rng(0)
     np.savez(data, X=rng.normal(size=(600, 8)), y=rng.integers(0, 3, 600))
@@ -55,7 +43,7 @@ def prove(settings: Settings) -> list[Figure]:
             )
             wrong += _interrupted(data, folder, number, chance, longest, codes)
             if _outcome(folder) != _outcome(whole):
-                wrong.append(f"run {runs} came to another end")
+                wrong.append(f"run {runs} has another result")
             runs += 1
             shutil.rmtree(folder)
             settings.say(f"signals: {len(codes)} × {number.name} in {runs} runs, {len(wrong)} wrong")
@@ -74,7 +62,7 @@ def _start(data: Path, folder: Path, *more: str) -> subprocess.Popen[bytes]:
 def _interrupted(
     data: Path, folder: Path, number: signal.Signals, chance: random.Random, longest: float, codes: list[int]
 ) -> list[str]:
-    """Run and resume until the end with a signal after a random time each; the exit codes join `codes`."""
+    """Run and resume to the end, with a signal after a random time each; append the exit codes to `codes`."""
     while True:
         child = _start(data, folder, *(["--resume"] if folder.exists() else []))
         _await_training(child, folder)
@@ -91,7 +79,7 @@ def _interrupted(
 
 
 def _await_training(child: subprocess.Popen[bytes], folder: Path) -> None:
-    """Wait until this process has taken over the signals: its training is on."""
+    """Wait until the process has installed its signal handlers, which it does when training begins."""
     handlers = Path(f"/proc/{child.pid}/status")
     ours = sum(1 << number - 1 for number in CODES)
     while child.poll() is None:

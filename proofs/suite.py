@@ -1,4 +1,4 @@
-"""Copies of the repository in which something is broken on purpose, and the first test that notices."""
+"""Break copies of the repository on purpose and find the first test that fails."""
 
 import os
 import re
@@ -24,15 +24,13 @@ COPIED = (
     "pyproject.toml",
     "README.md",
 )
-SECONDS = 900  # a broken loop may never end: that is noticed too
-EVERYTHING = (
-    "tests",
-    "--ignore=tests/proofs",
-    "--ignore=tests/scripts",
-)  # the first sees a bug's text, the others need git
+SECONDS = 900  # a broken loop may never end; a timeout counts as a failure
+# tests/proofs looks for the text that a bug replaces, and tests/scripts needs git.
+EVERYTHING = ("tests", "--ignore=tests/proofs", "--ignore=tests/scripts")
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
 
-# Which tests see a mistake in which file first. What survives them meets NUMERICAL, then a planted bug meets EVERYTHING.
+# File → the tests that notice a mistake in it soonest. A mutant or bug that survives them meets NUMERICAL; a
+# planted bug then meets EVERYTHING.
 NEAREST = {
     "ffnn_gpu/nn/activations.py": ("tests/nn/test_activations.py", "tests/test_gradients.py"),
     "ffnn_gpu/nn/losses/loss.py": (
@@ -186,7 +184,7 @@ NUMERICAL = (
 
 
 def stages(file: str) -> list[tuple[str, ...]]:
-    """The tests that look closest at this file, then the numerical ones."""
+    """Return the tests nearest to this file, then the numerical ones."""
     return [
         NEAREST.get(
             file,
@@ -202,7 +200,7 @@ def stages(file: str) -> list[tuple[str, ...]]:
 
 
 def copy_repository(to: Path) -> Path:
-    """A copy to break: package, tests, and what the tests read."""
+    """Copy the package, the tests and the files that the tests read."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
@@ -215,30 +213,21 @@ def copy_repository(to: Path) -> Path:
 def first_failure(
     folder: Path, tests: Iterable[str], chosen: str = "", seconds: float = SECONDS
 ) -> str | None:
-    """The first test of the copy in `folder` that fails, or cannot be collected; None if all pass. No test runs on a GPU.
+    """Return the first test of the copy in `folder` that fails or cannot be collected; None if all pass.
 
-    Where the package cannot even be imported no test can begin: that counts. No other end of pytest does, for it would be
-    the same without what is broken. Without hypothesis's plugin, which takes longer to start than most mutants live.
+    A package that cannot be imported counts as a failure. Any other end of pytest does not, because it would
+    be the same without the change. Tests on a GPU are left out, and so is hypothesis's plugin, which is slow
+    to start.
 
     Args:
-        chosen: what pytest's -k takes.
+        chosen: the value of pytest's -k.
 
     Raises:
-        RuntimeError: pytest tried no test: it knows no such file or option, or `chosen` chooses none; or it broke down.
+        RuntimeError: pytest ran no test, because a file or option is unknown or `chosen` selects none; or it
+        crashed.
     """
-    options = [
-        "-x",
-        "-q",
-        "--tb=no",
-        "-m",
-        "not gpu",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:hypothesispytest",
-        "-k",
-        chosen,
-    ]
+    options = ["-x", "-q", "--tb=no", "-m", "not gpu", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+    options += ["-k", chosen]
     command = [sys.executable, "-m", "pytest", *options, *tests]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     try:
@@ -258,7 +247,7 @@ def first_failure(
         return f"import ffnn_gpu: {imported.stderr.strip().splitlines()[-1]}"
     said = (done.stdout + done.stderr).strip()[-300:]
     raise RuntimeError(
-        f"pytest {' '.join(tests)} -k {chosen!r} ended with {done.returncode} and tells nothing: {said}"
+        f"pytest {' '.join(tests)} -k {chosen!r} ended with {done.returncode} without a result: {said}"
     )
 
 
@@ -270,7 +259,7 @@ def caught_by(
     chosen: str = "",
     seconds: float = SECONDS,
 ) -> str | None:
-    """The test that notices `broken` as the text of `file`, in one group of tests after the other; mends the copy."""
+    """Return the first failing test when `broken` replaces the text of `file`; then restore the file."""
     path = folder / file
     whole = path.read_text(encoding="utf-8")
     try:
@@ -281,7 +270,7 @@ def caught_by(
 
 
 def unhealthy(folder: Path, selections: Iterable[tuple[Iterable[str], str]]) -> str | None:
-    """The first failure among these (tests, chosen) in the copy as it is: what would be red of itself proves nothing."""
+    """Return the first failure of these (tests, chosen) in an unchanged copy, where all have to pass."""
     distinct = dict.fromkeys(selections)
     return next(
         (found for tests, chosen in distinct if (found := first_failure(folder, tests, chosen))), None
@@ -289,7 +278,7 @@ def unhealthy(folder: Path, selections: Iterable[tuple[Iterable[str], str]]) -> 
 
 
 def in_copies(work: Callable[[Path, Any], Any], items: Sequence[Any], scratch: Path, jobs: int) -> list[Any]:
-    """[work(copy, item) for each item], `jobs` at a time, each in a copy that no other uses meanwhile."""
+    """Return [work(copy, item) for each item], `jobs` at a time, each in a copy of its own."""
     free: Queue[Path] = Queue()
     for number in range(jobs):
         free.put(copy_repository(scratch / f"copy{number}"))
@@ -307,7 +296,6 @@ def in_copies(work: Callable[[Path, Any], Any], items: Sequence[Any], scratch: P
 
 def _rewrite(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    for stale in (path.parent / "__pycache__").glob(
-        f"{path.stem}.*"
-    ):  # same size, same second: Python would believe it
+    # Python would use the old bytecode if the file has the same size and was written in the same second.
+    for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
         stale.unlink()

@@ -1,7 +1,8 @@
-"""Who takes part: one file per library, each the fastest honest way a user of that library would write the job.
+"""The contenders: one file per library, written the fastest way that its users would write the job.
 
-A file has a function for each kind of job it does: `train(job, variant)`, `predict(job, variant)`, `epoch(job, variant)`.
-It returns a Program. Heavy imports stand inside the functions: a contender's process holds its own library and no other.
+A file has a function for each kind of job: `train(job, variant)`, `predict(job, variant)`, `epoch(job,
+variant)`. It returns a Program. Heavy imports are inside the functions, so that a contender's process loads
+only its own library.
 """
 
 from importlib import import_module
@@ -9,15 +10,17 @@ from typing import NamedTuple
 
 
 class UnsupportedError(Exception):
-    """A sentence: why this library cannot do this job."""
+    """The library cannot do this job; the message is the reason."""
 
 
 class Program:
-    """A job made ready.
+    """A prepared job.
 
     Args:
-        launch: does the job `steps` times, and returns a handle on the result: the loss before the last update, or outputs.
-        wait: blocks until that result, and all that was launched before, is there.
+        launch: does the job `steps` times and returns a handle on the result: the outputs, or the loss before
+        the last
+            update.
+        wait: blocks until that result and all earlier launches are complete.
         to_host: handle → NumPy array.
     """
 
@@ -26,7 +29,7 @@ class Program:
         self.latest = None
 
     def run(self, launches):
-        """So many launches, then one wait."""
+        """Launch the job this many times, then wait once."""
         launch = self.launch
         for _ in range(launches):
             latest = launch()
@@ -39,7 +42,7 @@ class Program:
 
 
 class Contender(NamedTuple):
-    """Which library and file, which way of using it, where, for which kinds of job; ours: not a peer."""
+    """A library: package, file in this folder, variant, devices, kinds of job; `ours` marks ffnn_gpu."""
 
     package: str
     file: str
@@ -74,13 +77,13 @@ PRODUCTS = {
 
 
 def contenders(device, kind):
-    """Name → Contender of those that do jobs of this kind on this device; `products` is the ceiling, not a peer."""
+    """Return name → Contender for this kind of job on this device; `products` is a bound, not a peer."""
     found = {name: c for name, c in CONTENDERS.items() if device in c.devices and kind in c.kinds}
     ceiling = PRODUCTS[device]
     return found | ({"products": ceiling} if kind in ceiling.kinds else {})
 
 
 def program(name, job):
-    """The Program of contender `name` for this job. Raises UnsupportedError, and whatever its library raises."""
+    """Return the Program of contender `name`. Raises UnsupportedError and the exceptions of its library."""
     contender = contenders(job.device, job.kind)[name]
     return getattr(import_module(f"benchmarks.contenders.{contender.file}"), job.kind)(job, contender.variant)

@@ -1,9 +1,11 @@
-"""JAX: one jitted call with donated state; Adam by hand, which XLA fuses into one pass.
+"""JAX: one jitted call with donated state; Adam is written out, and XLA fuses it into one pass.
 
-A call is one step on a CPU, where the loop around it is Python's as for everybody, and K of them by lax.scan on a GPU. The
-variant "scan" is K on a CPU too: what is left where nobody looks between the steps and the batch is there beforehand.
+On a CPU a call makes one step, in a Python loop as for every contender. On a GPU a call makes K steps by
+lax.scan. The variant "scan" makes K steps on a CPU too: its time is that of a loop which reads nothing
+between the steps.
 
-bfloat16 means products in bfloat16 of float32 weights; TF32 is the library's own switch, which on a GPU is on by default.
+With bfloat16, products of float32 weights are computed in bfloat16. TF32 is JAX's own option, on by default
+on a GPU.
 """
 
 import functools
@@ -14,7 +16,11 @@ from benchmarks.contenders import Program
 from benchmarks.jobs import batch, pictures, weights
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
-PRECISIONS = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "default"}  # of products
+PRECISIONS = {
+    "float32": "float32",
+    "tf32": "tensorfloat32",
+    "bfloat16": "default",
+}  # precision → JAX's name for products
 
 
 def train(job, variant):
@@ -67,7 +73,7 @@ def epoch(job, variant):
 
 
 def library(job):
-    """The module, set to the job's device and precision."""
+    """Return the module jax, set to the job's device and precision."""
     import jax
 
     jax.config.update("jax_platforms", job.device)
@@ -76,7 +82,7 @@ def library(job):
 
 
 def start(job):
-    """(θ, m, v, t) on the device."""
+    """Return (θ, m, v, t) on the device."""
     import jax.numpy as jnp
 
     params, m, v = (
@@ -97,7 +103,7 @@ def logits(job, params, x):
 
 
 def training_step(job):
-    """((θ, m, v, t), x, y) → ((θ, m, v, t), loss)"""
+    """Return the function ((θ, m, v, t), x, y) → ((θ, m, v, t), loss)."""
     import jax
     import jax.numpy as jnp
 

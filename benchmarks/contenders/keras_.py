@@ -1,4 +1,4 @@
-"""Keras on the engine that the launcher names in KERAS_BACKEND: train_on_batch, predict_on_batch, fit."""
+"""Keras with the engine in KERAS_BACKEND, which the launcher sets: train_on_batch, predict_on_batch, fit."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def epoch(job, variant):
 
 
 def made(job):
-    """A compiled model with the weights that all contenders have."""
+    """Return a compiled model with the common initial weights."""
     import keras
 
     *hidden, outputs = job.widths[1:]

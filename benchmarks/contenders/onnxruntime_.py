@@ -1,4 +1,4 @@
-"""ONNX Runtime: inference of the same network, its graph written by hand with the package `onnx`."""
+"""ONNX Runtime: inference of the same network, with a graph built by the package `onnx`."""
 
 from benchmarks.contenders import Program
 from benchmarks.jobs import batch, weights
@@ -15,7 +15,7 @@ def predict(job, variant):
 
 
 def model(job):
-    """x → Gemm → Relu → … → Gemm → z, as bytes."""
+    """Return the graph x → Gemm → Relu → … → Gemm → z as bytes."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, numbers, last = [], [], len(job.widths) - 2

@@ -1,7 +1,7 @@
-"""ffnn_gpu: `train_step` in a loop, K of them in one captured graph, `fit` for an epoch.
+"""ffnn_gpu: `train_step` in a loop, K steps in one captured graph, `fit` for an epoch.
 
-The step is called with checked=True, as `fit` calls it: targets are not checked again at every step. The
-launcher switches TF32 and the timing of algorithms by FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE.
+The step is called with checked=True, as `fit` calls it: targets are not checked at every step. The
+launcher sets TF32 and the timing of algorithms by FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE.
 """
 
 import numpy as np
@@ -57,7 +57,7 @@ def epoch(job, variant):
 
 
 def bare(job):
-    """The network with its own initial values."""
+    """Return the network with its own initial values."""
     from ffnn_gpu import Dense, Network, relu
 
     *hidden, outputs = job.widths[1:]
@@ -68,12 +68,12 @@ def bare(job):
 
 
 def dtype(job):
-    """What the network computes in."""
+    """Return the dtype of the network."""
     return "bfloat16" if job.precision == "bfloat16" else "float32"
 
 
 def made(job):
-    """The network with the weights that all contenders have, and its batch on the device."""
+    """Return the network with the common initial weights, and its batch on the device."""
     network, (x, y) = bare(job), batch(job)
     start = {
         f"{k}.{name}": array

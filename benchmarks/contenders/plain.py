@@ -1,6 +1,6 @@
-"""The same network by hand, in NumPy or CuPy, without any library: what somebody writes in an afternoon.
+"""The network written out in NumPy or CuPy without a library, as somebody writes it in an afternoon.
 
-The launcher switches TF32 by CUPY_TF32.
+The launcher sets CUPY_TF32.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def predict(job, variant):
 
 
 def forward(xp, low, layers, x):
-    """[x, a₁, …, z]"""
+    """Return [x, a₁, …, z]."""
     activations = [x]
     for k, (W, b) in enumerate(layers):
         s = activations[-1] @ low(W) + low(b)
@@ -45,7 +45,7 @@ def forward(xp, low, layers, x):
 
 
 def loss_and_gradients(xp, low, layers, x, y, rows):
-    """Mean softmax cross-entropy, and [dW₁, db₁, dW₂, …] in float32."""
+    """Return the mean softmax cross-entropy and [dW₁, db₁, dW₂, …] in float32."""
     *activations, z = forward(xp, low, layers, x)
     z = z.astype(np.float32)
     z -= z.max(axis=1, keepdims=True)
@@ -63,7 +63,7 @@ def loss_and_gradients(xp, low, layers, x, y, rows):
 
 
 def made(job, variant):
-    """(module, cast to the precision of products, x, y, [(W, b), …]) on the device."""
+    """Return (array module, cast to the precision of products, x, y, [(W, b), …]) on the device."""
     if variant == "cupy":
         import cupy as xp
     else:

@@ -1,9 +1,9 @@
-"""The ceiling: the matrix products of a training step and nothing else.
+"""The bound: the matrix products of a training step and nothing else.
 
-        s = x W        dW = xᵀ δ        dx = δ Wᵀ, but for the first layer
+        s = x W        dW = xᵀ δ        dx = δ Wᵀ (except in the first layer)
 
-On a CPU through NumPy, on a GPU through this package's cublasLt with timed algorithms, K steps in one graph. On a GPU every
-row starts on a 16-byte boundary, as tensor cores want it, also where there are 10 outputs.
+On a CPU through NumPy, on a GPU through this package's cublasLt with timed algorithms, K steps in one graph.
+On a GPU every row starts on a 16-byte boundary, as tensor cores want it, also where there are 10 outputs.
 """
 
 import time
@@ -41,7 +41,7 @@ def train(job, variant):
 
 
 def limits(job, variant):
-    """{"flop_per_second": of a large product, "bytes_per_second": read and written by a large copy}: the best of few."""
+    """Measure the flop_per_second of a large product and the bytes_per_second of a large copy."""
     device, n = DEVICES[variant](job), SIZE[job.device]
     A, B = (device.array(noise((n, n)), device.low) for _ in range(2))
     C, source = device.array(np.zeros((n, n), np.float32), device.low), device.bytes(COPIED[job.device])
@@ -55,9 +55,9 @@ def limits(job, variant):
 
 
 def shortest(device, work):
-    """Seconds that `work` takes: the best mean over REPEATS of a few rounds."""
+    """Return the seconds of `work`: the best of a few rounds, each the mean of REPEATS calls."""
     times = []
-    for _ in range(ROUNDS + 1):  # the first warms up
+    for _ in range(ROUNDS + 1):  # the first round warms up
         began = time.perf_counter()
         for _ in range(REPEATS):
             work()
@@ -71,7 +71,7 @@ def noise(shape):
 
 
 class Host:
-    """NumPy's products."""
+    """Products by NumPy."""
 
     low = np.float32
 
@@ -101,7 +101,7 @@ class Host:
 
 
 class Gpu:
-    """cublasLt's products on one stream, captured."""
+    """Products by cublasLt, captured on one stream."""
 
     def __init__(self, job):
         import cupy
@@ -139,10 +139,10 @@ class Gpu:
         return job.K
 
     def repeated(self, step, K):
-        """K steps as one launch."""
+        """Return a launch of K steps."""
         self.cupy.cuda.Device().synchronize()  # the arrays were filled on another stream
         with self.stream:
-            step()  # plans every product: none can be planned in a capture
+            step()  # plans every product, which a capture does not allow
             self.stream.synchronize()
             self.stream.begin_capture()
             for _ in range(K):

@@ -18,9 +18,7 @@ def train(job, variant):
 
 def predict(job, variant):
     (x, _), classifier = batch(job), made(job)
-    return Program(
-        lambda: classifier.predict_proba(x), to_host=np.log
-    )  # logits, but for a constant in each row
+    return Program(lambda: classifier.predict_proba(x), to_host=np.log)  # logits up to a constant in each row
 
 
 def epoch(job, variant):
@@ -35,7 +33,7 @@ def epoch(job, variant):
 
 
 def made(job):
-    """A classifier with the weights that all contenders have, and moments that start with the next step."""
+    """Return a classifier with the common initial weights and new moments."""
     from sklearn.neural_network import MLPClassifier
 
     _, *hidden, outputs = job.widths

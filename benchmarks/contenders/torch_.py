@@ -1,5 +1,7 @@
-"""PyTorch: eager, eager with fused Adam, the whole step through torch.compile(mode="max-autotune"), and on a GPU the whole
-step in a CUDA graph made by hand. bfloat16 is autocast with float32 weights, TF32 the library's own switch.
+"""PyTorch: eager, eager with fused Adam, the whole step compiled, on a GPU also in a CUDA graph.
+
+The compiled step uses torch.compile(mode="max-autotune"). bfloat16 is autocast with float32 weights, and TF32
+is PyTorch's own option.
 
 Reference: PyTorch documentation, "CUDA Graphs" (whole-network capture), torch.compile, torch.optim.Adam.
 """
@@ -47,7 +49,10 @@ def predict(job, variant):
 
 
 def epoch(job, variant):
-    """Why no DataLoader: it collates row by row in Python; indexing by a permutation is several times faster."""
+    """Make one pass over the data.
+
+    Why no DataLoader: it collates row by row in Python. Indexing by a permutation is several times faster.
+    """
     torch = library(job)
     step, _ = training_step(job, variant)
     pixels, labels = map(torch.from_numpy, pictures(job))
@@ -64,12 +69,12 @@ def epoch(job, variant):
 
 
 def training_step(job, variant):
-    """((x, y) → loss, a function that puts weights and moments back where they started)"""
+    """Return ((x, y) → loss, a function that resets weights and moments)."""
     torch = library(job)
     network = model(job)
     compiled = variant == "compile"
     capturable = variant == "graph" or (compiled and job.device == "cuda")
-    fused = True if variant in ("fused", "graph") else None  # None: the library's own choice
+    fused = True if variant in ("fused", "graph") else None  # None: PyTorch's own choice
     adam = torch.optim.Adam(network.parameters(), lr=job.lr, fused=fused, capturable=capturable)
 
     def step(x, y):
@@ -98,12 +103,12 @@ def training_step(job, variant):
 
 
 def captured(job, work):
-    """K times `work` as one CUDA graph, and what the last of them returned."""
+    """Return K calls of `work` as one CUDA graph, and the result of the last call."""
     import torch
 
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # warms up: libraries and the optimizer's state
+    with torch.cuda.stream(side):  # warm-up: loads libraries and creates the optimizer's state
         for _ in range(3):
             work()
     torch.cuda.current_stream().wait_stream(side)
@@ -115,7 +120,7 @@ def captured(job, work):
 
 
 def replayed(job, step):
-    """The step on whole batches as a graph that reads two fixed buffers, and eagerly on the last, smaller one."""
+    """Return a step that replays a graph on full batches and runs eagerly on the last one."""
     import torch
 
     x = torch.zeros((job.B, job.widths[0]), device=job.device)
@@ -145,7 +150,7 @@ def model(job):
 
 
 def library(job):
-    """The module, set to the job's threads and precision."""
+    """Return the module torch, set to the job's threads and precision."""
     import torch
 
     torch.set_num_threads(job.threads)
@@ -154,7 +159,11 @@ def library(job):
 
 
 def autocast(job):
-    """Why no cache: every weight is cast once in a pass anyway, and a capture must not meet a cast made before it."""
+    """Return the autocast context of the job.
+
+    Why no cache: each weight is cast once per pass anyway, and a capture must not reuse a cast made before
+    it.
+    """
     import torch
 
     return torch.autocast(

@@ -54,7 +54,7 @@ def test_suite_that_does_not_end_has_noticed(repository):
     ],
 )
 def test_suite_that_tries_nothing_has_not_noticed(repository, tests, chosen):
-    with pytest.raises(RuntimeError, match=r"ended with [2-5] and tells nothing"):
+    with pytest.raises(RuntimeError, match=r"ended with [2-5] without a result"):
         suite.first_failure(repository, tests, chosen)
 
 

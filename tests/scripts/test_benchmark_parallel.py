@@ -32,7 +32,7 @@ def test_fit_finds_the_constants_that_times_were_made_with():
     assert model.fitted_sum(sums) == pytest.approx((ALPHA, BETA))
     assert model.fitted_step([(B, C0 + C1 * B) for B in (64, 256, 1024)]) == pytest.approx((C0, C1))
     assert model.fitted_step([(B, C1 * B - 1e-6) for B in (64, 256, 1024)])[0] == 0
-    with pytest.raises(ValueError, match="no latency and bandwidth fit"):
+    with pytest.raises(ValueError, match="no positive latency and bandwidth fit"):
         model.fitted_sum([(2, 10**3, 1.0), (2, 10**6, 0.1)])
 
 
