@@ -1,4 +1,4 @@
-"""The plugin for pytest, in runs of pytest of their own."""
+"""The pytest plugin, in separate runs of pytest."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ OTHER_SUITE = """
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """run(suite, *options, found=…): pytest on that suite, where the probe finds that."""
+    """run(suite, *options, found=…) runs pytest on this suite with this result of the GPU probe."""
 
     def run(suite, *options, found=NO_GPU):
         monkeypatch.setattr(ffnn_gpu.backends.choice, "probe", lambda index: found)
@@ -55,7 +55,7 @@ def run(pytester, monkeypatch):
         return pytester.runpytest_inprocess("-p", "pytest_ffnn_gpu", "--strict-markers", "-s", *options)
 
     monkeypatch.delenv(REQUIRE_GPU, raising=False)
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of this environment's other plugins
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # of other installed plugins
     return run
 
 
@@ -101,7 +101,7 @@ def test_choice_of_tests_by_marker_knows_the_cases_of_the_fixture(run):
 
 @pytest.fixture
 def installed(tmp_path_factory):
-    """An environment in which the plugin is installed as its wheel installs it, and nothing else of this checkout."""
+    """An environment with the plugin as its wheel installs it, and nothing else of this clone."""
     site = tmp_path_factory.mktemp("site")
     (site / "pytest_ffnn_gpu.py").symlink_to(ROOT / "pytest_ffnn_gpu.py")
     (site / "ffnn_gpu").symlink_to(ROOT / "ffnn_gpu")

@@ -1,4 +1,4 @@
-"""Lets the tests of this folder import the tool that stands beside them, and skips them where it cannot work."""
+"""Put the emulator on the path of this folder's tests, and skip them if it cannot work."""
 
 import sys
 from pathlib import Path

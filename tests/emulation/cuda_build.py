@@ -1,7 +1,8 @@
-"""Builds a CUDA kernel text into a library of this machine's CPU with g++, once per content.
+"""Compile the text of CUDA kernels with g++ into a library for this CPU, once per content.
 
-The checked build is -O0 with the compiler's instrumentation (thread, bounds, shift, …) whose calls end in shadow.h; the
-fast build is -O2 without. `-ffp-contract=off` and no fast-math: a sum is what the kernel's text says.
+The checked build is -O0 with the compiler's instrumentation (thread, bounds, shift, …), which calls shadow.h.
+The fast build is -O2 without it. `-ffp-contract=off` and no fast-math: sums are computed as the kernel's text
+states.
 """
 
 import ctypes
@@ -17,12 +18,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 HEADERS = sorted(HERE.glob("*.h"))
-MOST_DYNAMIC = 227 * 1024  # bytes of shared memory a block may have, from compute capability 9.0
+MOST_DYNAMIC = 227 * 1024  # bytes of shared memory per block, from compute capability 9.0
 COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-g1", "-ffp-contract=off", "-fno-strict-aliasing"]
 KERNEL = [
     "-fno-gnu-unique",
     "-fno-extern-tls-init",  # __shared__ is thread_local: keep it plain
-    "-ftrivial-auto-var-init=pattern",  # an uninitialised local is a large number, not a lucky zero
+    "-ftrivial-auto-var-init=pattern",  # an uninitialised local is a large number instead of zero
     "-Werror=uninitialized",
     "-Werror=return-type",
     "-Wno-attributes",
@@ -33,10 +34,7 @@ CHECKED = [
     "--param=tsan-instrument-func-entry-exit=0",
     "-fsanitize=bounds,shift,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow",
 ]
-NVRTC_HEADERS = (
-    "cuda_fp16.h",
-    "cuda_bf16.h",
-)  # a kernel may include them; here cuda_on_cpu.h is all there is
+NVRTC_HEADERS = ("cuda_fp16.h", "cuda_bf16.h")  # a kernel may include them; cuda_on_cpu.h replaces them all
 IGNORED_OPTION = re.compile(
     r"-{1,2}(use_fast_math|std=.*|lineinfo|line-info|device-as-default.*|gpu-architecture=.*|"
     r"arch=.*|ptxas-options=.*|extra-device-vectorization|fmad=.*|ftz=.*|prec-(div|sqrt)=.*)$"
@@ -49,18 +47,18 @@ DYNAMIC_SHARED = re.compile(r"extern\s+__shared__[^;]*?(\w+)\s*\[\s*\]")
 
 
 class CompileError(RuntimeError):
-    """g++ refused; the text is its own."""
+    """g++ refuses the text; the message is g++'s."""
 
 
 def missing():
-    """Why kernels cannot run here, or None."""
+    """Return why kernels cannot run here, or None."""
     if platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64"):
         return f"needs g++ on x86-64 Linux; this is {platform.machine()} {platform.system()}"
     return None if shutil.which("g++") else "needs g++"
 
 
 def cache_folder():
-    """Where builds stay: $XDG_CACHE_HOME or ~/.cache, else a folder of this user's under the temporary directory."""
+    """Return the folder of builds: in $XDG_CACHE_HOME or ~/.cache, else in the temporary directory."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(base) / "ffnn_gpu_emulation"
     try:
@@ -74,7 +72,7 @@ def cache_folder():
 
 
 def build(code, options=(), check=True):
-    """Path of the library that holds `code`'s kernels, and their names. Compiles it unless the cache has it."""
+    """Compile `code` unless it is cached; return the path of the library and the names of its kernels."""
     defines = preprocessor_options(options)
     flags = [*COMMON, *KERNEL, *(CHECKED if check else ["-O2"]), *defines]
     folder = cache_folder() / _digest(code, *flags)
@@ -86,10 +84,10 @@ def build(code, options=(), check=True):
 
 
 def preprocessor_options(options):
-    """NVRTC's options as g++'s: -D, -U and -I pass, those about speed or the device do nothing here.
+    """Translate NVRTC's options: -D, -U and -I pass, those about speed or the device are dropped.
 
     Raises:
-        CompileError: an option this tool does not know.
+        CompileError: an option is unknown.
     """
     passed = []
     for option in options:
@@ -102,7 +100,7 @@ def preprocessor_options(options):
 
 
 def locate(library, message):
-    """`message` with each @hex code address replaced by its line in the kernel text."""
+    """Replace each @hex code address in `message` by its line in the kernel text."""
     addresses = re.findall(r"@([0-9a-f]+)", message)
     if not addresses:
         return message
@@ -131,13 +129,9 @@ def _new_folder(folder):
 
 
 def _publish(work, folder):
-    """Moves a finished build into place; another process may have been faster, with the same content."""
+    """Move a finished build into place, unless another process has already moved the same build there."""
     folder.mkdir(exist_ok=True)
-    for name in (
-        "kernels.so",
-        "guards.txt",
-        "kernels.txt",
-    ):  # the list comes last: its presence says that all is there
+    for name in ("kernels.so", "guards.txt", "kernels.txt"):  # the list comes last: it marks a complete build
         os.replace(work / name, folder / name)
 
 
@@ -156,7 +150,7 @@ def _compile(work, code, flags, defines):
 
 
 def _declarations(work, defines):
-    """[(kernel's name, launch bounds)], [names of extern __shared__ arrays], as the preprocessor leaves them."""
+    """Return [(kernel name, launch bounds)] and [names of extern __shared__ arrays] after preprocessing."""
     markers = [
         "-D__global__=emu_global",
         "-D__launch_bounds__(...)=emu_bounds(__VA_ARGS__)",
@@ -172,16 +166,20 @@ def _declarations(work, defines):
 
 
 def _unit(kernels, dynamic):
-    """The C++ unit: the kernels' text, an entry for each, and one pool of dynamic shared memory under all its names."""
+    """Return the C++ unit: the kernels' text, an entry per kernel, and the pool of dynamic shared memory.
+
+    All names of dynamic shared memory refer to that one pool.
+    """
     names = ["emu_dynamic_shared", *dynamic]
     labels = "".join(rf".globl {name}\n.hidden {name}\n.type {name},@object\n{name}:\n" for name in names)
     pool = rf'asm(".section .tbss,\"awT\",@nobits\n.balign 128\n{labels}.zero {MOST_DYNAMIC}\n.text\n");'
     entries = "".join(f"EMU_KERNEL({name}, {bounds[1:-1]})\n" for name, bounds in kernels)
-    return f'#include "cuda_on_cpu.h"\n#include "kernels.cu"\n#pragma GCC visibility push(default)\n{entries}{pool}\n'
+    headers = '#include "cuda_on_cpu.h"\n#include "kernels.cu"\n#pragma GCC visibility push(default)\n'
+    return f"{headers}{entries}{pool}\n"
 
 
 def _runtime():
-    """runtime.o: the scheduler and the shadow memory, the same for every kernel."""
+    """Build runtime.o, the scheduler and the shadow memory, equal for all kernels."""
     folder = cache_folder() / _digest("runtime")
     if not (folder / "runtime.o").exists():
         with _new_folder(folder) as work:
@@ -201,7 +199,7 @@ def _gpp(*arguments):
 
 
 def load(path):
-    """The library with the C types of its functions declared."""
+    """Load the library and declare the C types of its functions."""
     library = ctypes.CDLL(str(path))
     library.emu_message.restype = ctypes.c_char_p
     library.emu_configure.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_uint64, ctypes.c_double]

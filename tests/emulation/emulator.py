@@ -1,13 +1,14 @@
-"""Runs CUDA kernels on a CPU, with the checks a GPU does not make: a look-alike of cupy.RawModule for tests.
+"""Run CUDA kernels on a CPU with checks that a GPU does not make; the interface is that of cupy.RawModule.
 
     module = RawModule(text, options=("-DWIDTH=64",))
     kernel = module.get_function("bias_add")
     for order in ORDERS:
         module.schedule(order)
-        kernel((4,), (256,), (x, b, y, np.int32(n)))       # y is written; an error is a KernelError with its line
+        kernel((4,), (256,), (x, b, y, np.int32(n)))       # writes y, or raises a KernelError with the line
 
-Each array is copied between two guards before a launch and back after it, at its own address modulo 16; arrays that overlap
-stay together. What the tool sees and what it cannot see: test_emulator.py. The kernels' side: cuda_on_cpu.h.
+Each array is copied between two guards before a launch and back after it, at the same address modulo 16.
+Overlapping arrays share one copy. test_emulator.py lists what the emulator detects and what it cannot;
+cuda_on_cpu.h is the kernels' side.
 """
 
 import ctypes
@@ -26,11 +27,11 @@ REQUIRE = "FFNN_GPU_REQUIRE_EMULATOR"
 
 
 class KernelError(RuntimeError):
-    """Something about a kernel or its launch that a GPU would punish, or worse, would not."""
+    """A fault of a kernel or its launch, which a GPU may or may not report."""
 
 
 class KernelCompileError(KernelError):
-    """g++ refuses the text; the message is its own."""
+    """g++ refuses the text; the message is g++'s."""
 
 
 class KernelArgumentError(KernelError):
@@ -42,7 +43,7 @@ class KernelLaunchError(KernelError):
 
 
 class KernelRaceError(KernelError):
-    """Two threads use a byte, one writes it, and nothing orders them."""
+    """Two threads access a byte without order, and at least one writes it."""
 
 
 class KernelBoundsError(KernelError):
@@ -58,19 +59,19 @@ class KernelUninitializedError(KernelError):
 
 
 class KernelDivergenceError(KernelError):
-    """Threads wait at different barriers or collectives, or some have returned."""
+    """Threads wait at different barriers or collectives, or some have already returned."""
 
 
 class KernelArithmeticError(KernelError):
-    """Signed overflow, a shift too far, an integer division by zero."""
+    """Signed overflow, too large a shift, or an integer division by zero."""
 
 
 class KernelTimeoutError(KernelError):
-    """The launch took more CPU time than the module allows: an endless spin."""
+    """The launch used more CPU time than the module allows, such as an endless loop."""
 
 
 class KernelCrashError(KernelError):
-    """A signal: in the fast build a wild pointer, in both a stack that overflowed."""
+    """A signal: a wild pointer (fast build) or a stack overflow (both builds)."""
 
 
 ERRORS = (  # in the order of `enum Error`, machine.h, after its 0
@@ -86,7 +87,7 @@ ERRORS = (  # in the order of `enum Error`, machine.h, after its 0
 
 
 def require():
-    """Nothing where kernels can run. Otherwise pytest skips the test, or fails it where FFNN_GPU_REQUIRE_EMULATOR is set."""
+    """Skip the test if kernels cannot run here, or fail it if FFNN_GPU_REQUIRE_EMULATOR is set."""
     import pytest
 
     reason = cuda_build.missing()
@@ -98,16 +99,16 @@ def require():
 
 
 class RawModule:
-    """Kernels from one CUDA C++ text. `extern "C" __global__` functions only; templates through such a function.
+    """The `extern "C" __global__` functions of one CUDA C++ text.
 
     Args:
-        code: the text NVRTC would get.
-        options: NVRTC's; -D, -U and -I count.
-        check: the checked build (races, bounds, …) or the fast one, about 10 times as fast.
-        seconds: of CPU time that one launch may take.
+        code: the text for NVRTC.
+        options: NVRTC's options, of which -D, -U and -I have an effect.
+        check: use the checked build (races, bounds, …), else the fast one, about 10 times as fast.
+        seconds: limit of the CPU time of one launch.
 
     Raises:
-        KernelCompileError: with g++'s message; "kernels.cu" in it is `code`.
+        KernelCompileError: g++ refuses the text; the message calls `code` kernels.cu.
     """
 
     def __init__(self, code, options=(), check=True, seconds=20.0):
@@ -119,11 +120,11 @@ class RawModule:
         self.binary = cuda_build.load(self.path)
 
     def schedule(self, order):
-        """From now on each launch runs threads and blocks in `order`, a (name, seed) such as ORDERS lists."""
+        """Run the threads and blocks of later launches in `order`, a (name, seed) as in ORDERS."""
         self.order = order
 
     def get_function(self, name):
-        """The kernel of that name, to be called as kernel(grid, block, arguments, shared_mem=0)."""
+        """Return the kernel of this name; call it as kernel(grid, block, arguments, shared_mem=0)."""
         if name not in self.names:
             raise KernelCompileError(f"no kernel {name!r}; this module has {', '.join(self.names)}")
         return RawKernel(self, name)
@@ -131,7 +132,7 @@ class RawModule:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a kernel: its C++ type, in NumPy's words."""
+    """One parameter of a kernel: its C++ type as NumPy's type."""
 
     pointer: bool
     const: bool
@@ -146,7 +147,7 @@ class Parameter:
 
 
 class RawKernel:
-    """One kernel, with CuPy's calling convention; arguments that do not fit its signature are refused."""
+    """One kernel with CuPy's calling convention; raises if arguments do not fit its signature."""
 
     def __init__(self, module, name):
         self.module, self.name = module, name
@@ -239,7 +240,7 @@ class RawKernel:
 
 
 def _value(argument, parameter, memory):
-    """The C value of a parameter, in memory of its own."""
+    """Return the C value of a parameter in new memory."""
     if isinstance(argument, np.ndarray):
         return ctypes.c_void_p(memory.address(argument))
     if parameter.pointer:

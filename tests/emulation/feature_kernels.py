@@ -1,4 +1,4 @@
-"""Kernels that use every word of CUDA the emulator knows; each test of test_emulator.py launches one of them."""
+"""Kernels with every CUDA construct of the emulator; each test of test_emulator.py launches one."""
 
 FEATURES = r"""
 #include <cuda_bf16.h>
@@ -28,11 +28,13 @@ extern "C" __global__ void unary(const float* x, float* y, int n) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
   float v = x[i], *out = y + i * 12;
-  out[0] = expf(v), out[1] = __expf(v), out[2] = logf(fabsf(v)), out[3] = log1pf(fabsf(v)), out[4] = expm1f(v);
-  out[5] = tanhf(v), out[6] = erfcf(v), out[7] = normcdff(v), out[8] = sqrtf(fabsf(v)), out[9] = rsqrtf(fabsf(v));
+  out[0] = expf(v), out[1] = __expf(v), out[2] = logf(fabsf(v)), out[3] = log1pf(fabsf(v));
+  out[4] = expm1f(v), out[5] = tanhf(v), out[6] = erfcf(v), out[7] = normcdff(v);
+  out[8] = sqrtf(fabsf(v)), out[9] = rsqrtf(fabsf(v));
   out[10] = fmaf(v, v, 1.f), out[11] = isnan(v) ? 1.f : isfinite(v) ? 2.f : 3.f;
 }
-extern "C" __global__ void integers(const unsigned* x, unsigned* y, const float* f, unsigned long long* wide) {
+extern "C" __global__ void integers(const unsigned* x, unsigned* y, const float* f,
+                                    unsigned long long* wide) {
   int i = threadIdx.x;
   y[3 * i] = __umulhi(x[i], x[i + 1]);
   y[3 * i + 1] = __float_as_uint(f[i]);
@@ -49,12 +51,14 @@ extern "C" __global__ void narrow(const float* x, __half* h, __nv_bfloat16* b, i
   h[i] = s[threadIdx.x];
   b[i] = i & 1 ? __float2bfloat16(x[i]) : t[threadIdx.x].y;
 }
-extern "C" __global__ void widen(const __half* h, const __nv_bfloat16* b, float* from_half, float* from_bfloat16) {
+extern "C" __global__ void widen(const __half* h, const __nv_bfloat16* b, float* from_half,
+                                 float* from_bfloat16) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   from_half[i] = __half2float(h[i]);
   from_bfloat16[i] = __bfloat162float(b[i]);
 }
-extern "C" __global__ void vectors(const double* d, const int* a, const unsigned* u, double* x, int* b, unsigned* v) {
+extern "C" __global__ void vectors(const double* d, const int* a, const unsigned* u, double* x, int* b,
+                                   unsigned* v) {
   int i = threadIdx.x;
   double2 pair = reinterpret_cast<const double2*>(d)[i];
   reinterpret_cast<double2*>(x)[i] = make_double2(pair.y, pair.x);
@@ -66,13 +70,15 @@ extern "C" __global__ void vectors(const double* d, const int* a, const unsigned
 }
 extern "C" __global__ void lanes(int* y) {
   int t = threadIdx.x, *out = y + 8 * t;
-  out[0] = __shfl_xor_sync(FULL, t, 5), out[1] = __shfl_down_sync(FULL, t, 3), out[2] = __shfl_up_sync(FULL, t, 3);
-  out[3] = __shfl_sync(FULL, t, 7), out[4] = __shfl_down_sync(FULL, t, 3, 8), out[5] = __ballot_sync(FULL, t % 3 == 0);
+  out[0] = __shfl_xor_sync(FULL, t, 5), out[1] = __shfl_down_sync(FULL, t, 3);
+  out[2] = __shfl_up_sync(FULL, t, 3), out[3] = __shfl_sync(FULL, t, 7);
+  out[4] = __shfl_down_sync(FULL, t, 3, 8), out[5] = __ballot_sync(FULL, t % 3 == 0);
   out[6] = __any_sync(FULL, t == 40), out[7] = (int)__shfl_xor_sync(FULL, (double)t, 1);
 }
 extern "C" __global__ void atomics(int* a, unsigned* u, unsigned long long* w, float* f) {
   int t = blockIdx.x * blockDim.x + threadIdx.x;
-  atomicAdd(a, 1), atomicSub(a + 1, 1), atomicMax(a + 2, t), atomicMin(a + 3, -t), atomicOr(a + 4, 1 << (t & 7));
+  atomicAdd(a, 1), atomicSub(a + 1, 1), atomicMax(a + 2, t), atomicMin(a + 3, -t);
+  atomicOr(a + 4, 1 << (t & 7));
   atomicInc(u, 6u), atomicAdd(w, 1ull << 33), atomicAdd(f, 0.5f);
   while (atomicCAS(a + 5, 0, 1) != 0) {}  // a lock, handed on with fences
   __threadfence();
@@ -104,7 +110,8 @@ extern "C" __global__ void dynamic(float* y, int n) {
   __syncthreads();
   if (threadIdx.x == 0) y[0] = s[n - 1];
 }
-extern "C" __global__ void optional(const float* x, bool* seen, unsigned char* bytes, long long* wide, long long step) {
+extern "C" __global__ void optional(const float* x, bool* seen, unsigned char* bytes, long long* wide,
+                                    long long step) {
   seen[0] = x != nullptr, bytes[0] = 200, wide[0] = step * WIDTH;
 }
 extern "C" __global__ void follow(const float* x, float* y) { y[0] = x[0]; }

@@ -1,6 +1,7 @@
-"""Correct kernels and the bugs to plant in them, as data: `kernel` with its only `old` replaced by `new` must be reported.
+"""Correct kernels and bugs to plant in them. A bug replaces the only `old` of `kernel` by `new`.
 
-A kernel's helpers start with its name, so that all variants fit into one build under names of their own (`variants`).
+The helpers of a kernel begin with its name, so that `variants` can rename them and compile all variants at
+once.
 """
 
 import re
@@ -111,7 +112,7 @@ extern "C" __global__ void pair(const float* x, float* y) {
 
 @dataclass(frozen=True)
 class Mutant:
-    """A planted bug, and the error that must name it; "wrong" where only a comparison with NumPy can tell."""
+    """A planted bug and the error that must report it; "wrong" if only a comparison with NumPy shows it."""
 
     name: str
     kernel: str
@@ -280,7 +281,7 @@ MUTANTS = (
 
 
 def variants():
-    """One text with every correct kernel, and every mutant i as mutant_i_<kernel>."""
+    """Return one text with every correct kernel, and every mutant i as mutant_i_<kernel>."""
     renamed = [
         re.sub(rf"\b{m.kernel}(\w*)(?=\()", rf"mutant_{i}_{m.kernel}\1", m.text())
         for i, m in enumerate(MUTANTS)

@@ -1,21 +1,28 @@
-"""The emulator: kernels that are right pass in every order, planted bugs are reported, CUDA's words mean what they mean.
+"""The emulator passes correct kernels in every order, reports planted bugs, and computes what CUDA defines.
 
-What the tool cannot see, so that a green run here is no promise about it:
+The emulator cannot detect:
 
-- the GPU's own arithmetic: contraction to fma, fast-math and its intrinsics' errors, flushed denormals, tensor cores;
-- PTX, `mma.sync`, `ldmatrix`, cp.async, TMA: not written here (such a wrapper needs a second body under CUDA_ON_CPU);
+- the GPU's own arithmetic: contraction to fma, fast-math and its intrinsics' errors, flushed denormals,
+  tensor cores;
+- PTX, `mma.sync`, `ldmatrix`, cp.async, TMA, which need a second body under CUDA_ON_CPU;
 - speed, registers, spills, bank conflicts, occupancy, stack size;
 - a missing fence on the reading side, L1 and L2 visibility, `volatile`, `__restrict__` pointers that alias;
-- blocks that wait for each other (grid synchronisation) and spins that only read: such a kernel times out;
-- an overrun from one `__shared__` array into the next through a pointer (indices of declared arrays are checked), or within
-  the bytes that overlapping arguments share; memcpy and memset; a struct that a lambda or `__noinline__` function returns
-  into memory or takes by value from it; pointers stored in memory;
-- reads of global memory nobody wrote: fill outputs with NaN before the launch.
+- blocks that wait for each other (grid synchronisation) and loops that only read: such a kernel times out;
+- an overrun from one `__shared__` array into the next through a pointer (indices of declared arrays are
+  checked), or within the bytes that overlapping arguments share;
+- errors in memcpy and memset, in a struct that a lambda or `__noinline__` function returns into memory or
+  takes by value from it, and in pointers stored in memory;
+- reads of global memory that nobody wrote: fill outputs with NaN before the launch.
 
-It refuses some legal code on purpose, because the same text is mostly a bug: several threads that write the same value, warp
-collectives whose mask names lanes that returned or do not exist, a barrier after some threads returned, 16-bit arithmetic
-without a detour through float. After reads by several blocks, a write to the same place counts as a race even if ordered by
-atomics. What it does follow: barriers, __syncwarp with any mask, fence and atomic ("the last block reduces").
+It refuses some legal code on purpose, because such code is usually a bug:
+
+- several threads that write the same value;
+- warp collectives whose mask names lanes that returned or do not exist;
+- a barrier after some threads returned;
+- 16-bit arithmetic that is not done in float;
+- a write to a place that several blocks have read, even if atomics order it.
+
+It follows barriers, __syncwarp with any mask, fences and atomics ("the last block reduces").
 """
 
 import math
@@ -46,7 +53,7 @@ def same(got, want, tolerance=0.0):
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
 
 
-# ------------------------------------------------------------------------------------------------ launches of known result
+# --- launches of known result
 def run_scale(kernel, n=131):
     x, y = random(n), nan(n)
     kernel((3,), (16,), (x, y, f32(3), i32(n)))
@@ -151,14 +158,15 @@ extern "C" __global__ void k(float* y) {
   else
     y[0] = y[1];
 }""").get_function("k")
-    told = r"k: race on byte 4 of argument 0 .*: a write .* line 4 .* the read at line 6 by thread 0 .*thread \(1,0,0\)\]"
+    told = r"k: race on byte 4 of argument 0 .*: a write .* line 4 .* the read at line 6 "
+    told += r"by thread 0 .*thread \(1,0,0\)\]"
     with pytest.raises(emulator.KernelRaceError, match=told):
         kernel((1,), (2,), (nan(4),))
     with pytest.raises(emulator.KernelRaceError, match=r"line 6 .* line 6 by another block"):
         kernel((2,), (1,), (nan(4),))
 
 
-# ------------------------------------------------------------------------------------------------ what CUDA's words mean
+# --- the meaning of CUDA's constructs
 @pytest.fixture(scope="module", params=["checked", "fast"])
 def features(request):
     options = ("-DWIDTH=3", "--std=c++17", "--use_fast_math")
@@ -337,7 +345,7 @@ def test_unwritten_shared_memory_is_nan_in_the_fast_build_and_an_error_in_the_ch
         assert np.isnan(y[1])
 
 
-# ------------------------------------------------------------------------------------------------ nothing goes unseen
+# --- every construct is covered
 @pytest.fixture(scope="module")
 def statements():
     return RawModule(feature_kernels.statements())
@@ -352,7 +360,7 @@ def test_every_form_of_load_and_store_is_watched(name, statements):
         kernel((2,), (32,), (x[:0], y))
 
 
-# ------------------------------------------------------------------------------------------------ refusals
+# --- refusals
 ARGUMENTS = {
     "Python_float_for_a_scalar": lambda x, y: (x, y, 2.0, i32(4)),
     "Python_int_for_a_scalar": lambda x, y: (x, y, f32(2), 4),

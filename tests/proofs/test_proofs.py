@@ -1,4 +1,4 @@
-"""Each proof sees what it looks for; their counts are made by scripts/prove.py."""
+"""Each proof detects the fault it is made for; scripts/prove.py runs them in full."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from proofs.task import STEPS, train
 
 @pytest.fixture
 def repository(tmp_path):
-    """A package of one number, with a test of it."""
+    """A package with one number and a test of it."""
     (tmp_path / "ffnn_gpu.py").write_text("x = 1\n")
     (tmp_path / "conftest.py").write_text("import ffnn_gpu\n")
     (tmp_path / "test_code.py").write_text(

@@ -1,4 +1,4 @@
-"""scripts/benchmark.py: that the contenders do the same work, that figures are worked out right, that nothing is hidden."""
+"""scripts/benchmark.py: contenders do the same work, figures are computed right, missing ones are named."""
 
 import importlib.util
 import json
@@ -35,7 +35,7 @@ SLOW = ("torch-compile",)  # compiles for 20 s; `--check` compares it
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """The script as a module; it puts the clone on the path, which is taken back."""
+    """The script as a module; its change of sys.path is undone afterwards."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     spec = importlib.util.spec_from_file_location("benchmark", SCRIPT)
     module = importlib.util.module_from_spec(spec)
@@ -45,7 +45,7 @@ def benchmark(monkeypatch):
 
 @pytest.fixture
 def made(monkeypatch):
-    """(name, job) → the contender's program, or a skip that names its library."""
+    """(name, job) → the contender's program; skips if its library is not installed."""
     monkeypatch.setenv("KERAS_BACKEND", launcher.environment(1)["KERAS_BACKEND"])
 
     def make(name, job):
@@ -60,11 +60,11 @@ def peers(kind):
     return [name for name in contenders("cpu", kind) if name in CONTENDERS and name not in SLOW]
 
 
-# ---------------------------------------------------------------------- the same work
+# --- the same work
 
 
 def losses_by_definition(job):
-    """Losses of Adam on softmax cross-entropy in float64, differentiated by central differences."""
+    """Return Adam's losses on softmax cross-entropy in float64, with gradients by central differences."""
     x, y = batch(job)
     shapes = [array.shape for layer in weights(job) for array in layer]
     cuts = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
@@ -123,7 +123,7 @@ def test_a_block_of_ours_makes_k_steps():
     assert (float(together.value), together.steps) == (one_by_one[2], 3)
 
 
-# ---------------------------------------------------------------------- the ceiling and the floor
+# --- the ceiling and the floor
 
 
 def test_products_are_those_of_a_step(monkeypatch):
@@ -212,7 +212,7 @@ def test_networks_of_a_gpu_have_the_flop_that_was_worked_out_by_hand():
     assert found["train 8192-8192-8192-8192-8192 B 16384"] == 16384 * 8192 * 8192 * (4 + 6 * 3)
 
 
-# ---------------------------------------------------------------------- figures
+# --- figures
 
 LIMITS = {"flop_per_second": 5.6e9, "bytes_per_second": 28e9}
 GROUP = {
@@ -274,7 +274,7 @@ def test_disagreement_is_relative_to_the_largest_value_and_sees_nan(got, count):
     assert len(report.disagreements({"a": [1.0, 2.0], "b": got}, 1e-3)) == count
 
 
-# ---------------------------------------------------------------------- the machinery
+# --- the machinery
 
 
 def test_environment_has_equal_threads_and_no_settings(monkeypatch):

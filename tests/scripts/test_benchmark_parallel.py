@@ -1,4 +1,4 @@
-"""scripts/benchmark.py --parallel: formulas find the constants they were made with, and what is shown says what it is."""
+"""scripts/benchmark.py --parallel: the fit finds known constants, and the report labels its figures."""
 
 import json
 import shutil

@@ -1,7 +1,7 @@
 """The decisions of scripts/bootstrap.py, without a network and without pip.
 
-Why a fake installer: what is under test is when something is installed and what the user reads, not pip. Every test
-gets a module of its own, loaded from its path, and a repository of its own in a temporary folder.
+Why a fake installer: the tests check when something is installed and which messages appear, not pip. Every
+test loads its own module and has its own repository in a temporary folder.
 """
 
 import ast
@@ -23,7 +23,7 @@ SMI = "| NVIDIA-SMI 550.54.15    Driver Version: 550.54.15    CUDA Version: {}  
 
 
 def load(name):
-    """The module scripts/`name`.py, executed anew."""
+    """Load scripts/`name`.py as a new module."""
     spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -31,13 +31,13 @@ def load(name):
 
 
 class Machine:
-    """A computer in which .venv and the driver are what a test says; `installed` lists what pip was asked for."""
+    """A fake computer with a given .venv and driver; `installed` lists the calls of pip."""
 
     def __init__(self, bootstrap, root, monkeypatch):
         self.bootstrap, self.root = bootstrap, root
-        self.python = None  # what .venv's own Python answers
-        self.smi = None  # what nvidia-smi prints
-        self.made = 0  # how often .venv was made
+        self.python = None  # the version that .venv's Python reports
+        self.smi = None  # the output of nvidia-smi
+        self.made = 0  # number of times .venv was made
         self.installed = []
         self.failing = set()  # extras that pip cannot install
         (root / "pyproject.toml").write_text("[project]\n")
@@ -59,9 +59,9 @@ class Machine:
         self.installed.append(extras)
 
     def prepare(self, extra):
-        """What one run installs."""
+        """Return the extras that one run installs."""
         self.installed = []
-        self.bootstrap.ask_cuda_version.cache_clear()  # every run is a process of its own
+        self.bootstrap.ask_cuda_version.cache_clear()  # a run is a new process
         self.bootstrap.prepare(extra, self.root)
         return self.installed
 
@@ -193,7 +193,7 @@ def test_pip_of_a_killed_process_still_holds_the_lock(bootstrap, tmp_path, monke
 
 @pytest.fixture
 def with_venv(bootstrap, tmp_path, monkeypatch):
-    """A repository with a real .venv, made by the real code; only pip is absent."""
+    """A repository with a real .venv, made without pip."""
     (tmp_path / "pyproject.toml").write_text("[project]\n")
     monkeypatch.setattr(bootstrap, "pip_install", lambda root, extras, effort: None)
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
@@ -378,7 +378,7 @@ def test_failing_command_raises_with_the_lines_that_name_the_error(bootstrap, tm
 
 
 def failed_launch(bootstrap, root, capsys):
-    """stderr of a launch that must end in code 2 with its sentence on the last line."""
+    """Return stderr of a launch that must return 2 and print its message on the last line."""
     assert bootstrap.launch("demo", ["-c", "raise SystemExit(0)"], root) == 2
     err = capsys.readouterr().err
     assert re.fullmatch(r"ffnn_gpu cannot start: .+\.", err.splitlines()[-1])
@@ -441,7 +441,8 @@ def test_interruption_ends_without_a_traceback(machine, monkeypatch, capsys):
 
 
 def test_launch_ends_with_the_exit_code_of_its_command(tmp_path):
-    code = "import bootstrap, pathlib, sys; bootstrap.prepare = lambda extra, root: pathlib.Path(sys.executable); "
+    code = "import bootstrap, pathlib, sys; "
+    code += "bootstrap.prepare = lambda extra, root: pathlib.Path(sys.executable); "
     code += "sys.exit(bootstrap.launch('demo', ['-c', 'raise SystemExit(7)']))"
     assert subprocess.run([sys.executable, "-c", code], cwd=SCRIPTS, check=False).returncode == 7
 
@@ -462,7 +463,7 @@ def test_restart_within_the_environment_installs_what_is_missing_once(
 
 @pytest.fixture
 def script(bootstrap, monkeypatch):
-    """Loads demo.py or test.py, which import bootstrap as their neighbour."""
+    """Load demo.py or test.py, which import bootstrap from their folder."""
     monkeypatch.setitem(sys.modules, "bootstrap", bootstrap)
     return load
 

@@ -1,7 +1,7 @@
 """scripts/gpu_check.py on a machine without a GPU: the steps run stand-ins for Python and compute-sanitizer.
 
-The stand-in for Python looks at what it is asked to run and does what the test wrote down for that; pip, pytest's own
-reports and the interruption of pytest are tried with the real ones.
+The stand-in for Python recognises the script it is asked to run and does what the test prescribes for it. The
+tests of pip, of pytest's reports and of its interruption use the real programs.
 """
 
 import importlib
@@ -23,9 +23,13 @@ WELL = {
     "gpu_facts": "print('a warning'); print('{\"gpu\": \"a GPU\"}')",
     "pytest": "report(case() + case())",
     "memcheck": "report(case()); print('========= ERROR SUMMARY: 0 errors')",
-    "racecheck": "report(case()); print('========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)')",
+    "racecheck": (
+        "report(case()); print('========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)')"
+    ),
     "benchmark": "open(argv[argv.index('--json') + 1], 'w').write('{\"figure\": 3}')",
-    "train_mnist": "print('test accuracy 0.9812 on 3000 images after 4.5 s of training, 0.3 s a…\\n98 % after 2.5 s')",
+    "train_mnist": (
+        "print('test accuracy 0.9812 on 3000 images after 4.5 s of training, 0.3 s a…\\n98 % after 2.5 s')"
+    ),
 }
 STAND_IN = f"""#!{sys.executable} -SE
 import os, sys, time
@@ -46,7 +50,7 @@ exec(next((action for name, action in actions.items() if any(name in word for wo
 
 @pytest.fixture
 def steps(monkeypatch):
-    """The module gpu_steps, and with it those beside it, fresh: nothing set here stays."""
+    """Load gpu_steps and the modules beside it anew for each test."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     names = ("gpu_run", "gpu_steps", "gpu_check")
     for name in names:
@@ -58,13 +62,13 @@ def steps(monkeypatch):
 
 @pytest.fixture
 def gpu_run(steps):
-    """The module that gpu_steps runs commands with."""
+    """The module by which gpu_steps runs commands."""
     return sys.modules["gpu_run"]
 
 
 @pytest.fixture
 def prove(steps, tmp_path, monkeypatch):
-    """(exit code, report) of gpu_check with these options; keywords say what a stand-in does instead of doing well."""
+    """Return (exit code, report) of gpu_check; keywords replace the actions of stand-ins."""
     gpu_check = importlib.import_module("gpu_check")
     monkeypatch.setattr(gpu_check.signal, "signal", lambda *_: None)
     python, tools, mnist = (tmp_path / name for name in ("python", "bin", "mnist"))
@@ -84,7 +88,9 @@ def prove(steps, tmp_path, monkeypatch):
 
 
 def write(path, actions):
-    order = sorted(actions, key=lambda name: name == "pytest")  # compute-sanitizer is given pytest too
+    order = sorted(
+        actions, key=lambda name: name == "pytest"
+    )  # "pytest" is in compute-sanitizer's command too
     path.write_text(STAND_IN.replace("{actions!r}", repr({name: actions[name] for name in order})))
     path.chmod(0o755)
 
@@ -123,17 +129,23 @@ def test_report_holds_what_every_step_found(prove, capsys):
 FAULTS = {
     "a test fails": ({"pytest": "report(case() + case('<failure/>')); sys.exit(1)"}, "parity", "exit code 1"),
     "a fixture fails": ({"pytest": "report(case('<error/>')); sys.exit(1)"}, "parity", "exit code 1"),
-    "a test is skipped": ({"pytest": "report(case() + case('<skipped message=\"no GPU\"/>'))"}, "parity", "skipped: no GPU"),
+    "a test is skipped": (
+        {"pytest": "report(case() + case('<skipped message=\"no GPU\"/>'))"}, "parity", "skipped: no GPU"),
     "no test ran": ({"pytest": "report('')"}, "parity", "not one test passed"),
     "pytest crashes": ({"pytest": "os.kill(os.getpid(), 11)"}, "parity", "exit code -11: it printed nothing"),
     "the report is no XML": ({"pytest": "report('<&')"}, "parity", "ParseError"),
-    "an access out of bounds": ({"memcheck": "report(case()); sys.exit(86)"}, "sanitizer", "memcheck: exit code 86"),
-    "a race": ({"racecheck": "report(case()); print('1 hazard'); sys.exit(86)"}, "sanitizer", "racecheck: exit code 86: 1"),
+    "an access out of bounds": (
+        {"memcheck": "report(case()); sys.exit(86)"}, "sanitizer", "memcheck: exit code 86"),
+    "a race": (
+        {"racecheck": "report(case()); print('1 hazard'); sys.exit(86)"},
+        "sanitizer", "racecheck: exit code 86: 1"),
     "a hazard": (
-        {"racecheck": "report(case()); print('== RACECHECK SUMMARY: 1 hazards displayed (0 errors, 1 warnings)')"},
+        {"racecheck": "report(case()); "
+         "print('== RACECHECK SUMMARY: 1 hazards displayed (0 errors, 1 warnings)')"},
         "sanitizer", "racecheck: RACECHECK SUMMARY: 1 hazards",
     ),
-    "a sanitizer that sees nothing": ({"memcheck": "report(case())"}, "sanitizer", "memcheck: it printed no summary"),
+    "a sanitizer that sees nothing": (
+        {"memcheck": "report(case())"}, "sanitizer", "memcheck: it printed no summary"),
     "a sanitizer without tests": (
         {"memcheck": WELL["memcheck"].replace("case()", "''")}, "sanitizer", "memcheck: 0 tests passed",
     ),
@@ -141,8 +153,10 @@ FAULTS = {
     "a benchmark that breaks off": (
         {"benchmark": WELL["benchmark"] + "; sys.exit('no room')"}, "benchmark", "exit code 1: no room",
     ),
-    "an MNIST script that fails": ({"train_mnist": "sys.exit('no data')"}, "mnist", "float32: exit code 1: no data"),
-    "an MNIST script without an accuracy": ({"train_mnist": "print('done')"}, "mnist", "float32: .* no accuracy"),
+    "an MNIST script that fails": (
+        {"train_mnist": "sys.exit('no data')"}, "mnist", "float32: exit code 1: no data"),
+    "an MNIST script without an accuracy": (
+        {"train_mnist": "print('done')"}, "mnist", "float32: .* no accuracy"),
     "facts that are no JSON": ({"gpu_facts": "print('done')"}, "machine", "JSONDecodeError"),
     "facts that crash": ({"gpu_facts": "sys.exit('no cupy')"}, "machine", "exit code 1: no cupy"),
 }  # fmt: skip
@@ -235,7 +249,7 @@ def test_commit_of_a_clone_is_named_and_of_a_copy_is_not(steps, tmp_path, monkey
 
 @pytest.fixture
 def check(gpu_run, tmp_path):
-    """A Check in folders of its own."""
+    """A Check in temporary folders."""
     (tmp_path / "scratch").mkdir()
     return gpu_run.Check(tmp_path, tmp_path / "scratch")
 
@@ -252,7 +266,7 @@ def test_environment_of_a_step_has_no_settings_that_change_what_is_tested(check,
 
 
 def test_toolkit_among_the_wheels_is_found_by_the_loader_and_the_compiler(check, monkeypatch):
-    """cuda.pathfinder, by which CuPy and nvmath look for both, knows site-packages and not PYTHONPATH."""
+    """CuPy and nvmath search by cuda.pathfinder, which reads site-packages but not PYTHONPATH."""
     monkeypatch.setenv("LD_LIBRARY_PATH", "before")
     monkeypatch.setenv("CUDA_HOME", "another")
     names = "CUDA_PATH", "CUDA_HOME", "LD_LIBRARY_PATH"
@@ -328,7 +342,7 @@ def test_sanitizer_runs_tests_that_exist(steps):
 
 
 def wheel(folder, name, text, tag="py3-none-any"):
-    """A wheel of one module, of version 1."""
+    """Write a wheel with one module, in version 1."""
     info = f"{name}-1.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1-{tag}.whl", "w") as file:
         file.writestr(f"{name}.py", text)

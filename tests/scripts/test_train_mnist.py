@@ -1,4 +1,4 @@
-"""scripts/train_mnist.py on a small made-up set in MNIST's files."""
+"""scripts/train_mnist.py on a small synthetic data set in MNIST's file format."""
 
 import gzip
 import struct
@@ -20,7 +20,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Ten classes told apart by which 78 of the 784 pixels are bright."""
+    """Ten classes that differ in which 78 of the 784 pixels are bright."""
     rng = np.random.default_rng(0)
     for part, rows in (("train", 600), ("t10k", 100)):
         labels = np.arange(rows) % 10
