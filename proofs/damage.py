@@ -1,6 +1,6 @@
 """Every bit of a small checkpoint flipped and every length it could be cut to: each is refused with a sentence.
 
-Silently other numbers are what must never be; a refusal is a CheckpointError that names the folder.
+Other numbers without an error are what must never be; a refusal is a CheckpointError that names the file.
 """
 
 from collections.abc import Iterator
@@ -18,25 +18,23 @@ PROMISE = "no silent corruption"
 
 def prove(settings: Settings) -> list[Figure]:
     """One row for flips, one for cuts."""
-    folder = settings.scratch / "model"
+    file = settings.scratch / "model.safetensors"
     checkpoint.write(
-        nn.Network(3, [nn.Dense(2, nn.tanh)], "numpy"), folder, {"extras": {}}, {"m": np.arange(3.0)}
+        nn.Network(3, [nn.Dense(2, nn.tanh)], "numpy"), file, {"extras": {}}, {"m": np.arange(3.0)}
     )
-    rows = []
+    whole, rows = file.read_bytes(), []
     for what, damaged in (("single bits flipped", flips), ("truncations", cuts)):
+        settings.say(f"damage: {what} in {file.name}, {len(whole)} bytes")
         count, accepted = 0, []
-        for file in sorted(folder.iterdir()):
-            whole = file.read_bytes()
-            settings.say(f"damage: {what} in {file.name}, {len(whole)} bytes")
-            for where, content in damaged(whole):
-                file.write_bytes(content)
-                count += 1
-                if not is_refused(folder):
-                    accepted.append(f"{file.name}, {where}")
-            file.write_bytes(whole)
+        for where, content in damaged(whole):
+            file.write_bytes(content)
+            count += 1
+            if not is_refused(file):
+                accepted.append(where)
         figure = f"{count - len(accepted)} of {count} {what} refused with a sentence"
         rows.append(Figure(f"{PROMISE}: {what}", figure, not accepted, accepted))
-    checkpoint.read(folder, "numpy")
+    file.write_bytes(whole)
+    checkpoint.read(file, "numpy")
     return rows
 
 
@@ -53,10 +51,10 @@ def cuts(whole: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"{length} bytes of {len(whole)}", whole[:length]
 
 
-def is_refused(folder: Path) -> bool:
-    """Whether reading `folder` ends in a sentence with the folder's name. Any other exception passes through."""
+def is_refused(file: Path) -> bool:
+    """Return whether reading `file` ends in a sentence with its name. Any other exception passes through."""
     try:
-        checkpoint.read(folder, "numpy")
+        checkpoint.read(file, "numpy")
     except CheckpointError as error:
-        return str(folder) in str(error) and "\n" not in str(error)
+        return str(file) in str(error) and "\n" not in str(error)
     return False

@@ -63,7 +63,7 @@ def _child(part: str, folder: Path, before: list[str] | None = None) -> dict[str
 
 
 def _lost(folder: Path, old: bytes) -> list[str]:
-    beside = [entry.name for entry in folder.iterdir() if entry.name not in ("model", "ballast")]
+    beside = [e.name for e in folder.iterdir() if e.name not in ("model.safetensors", "ballast")]
     try:
         kept = checkpoint.read(folder / "model", "numpy")[0].params.theta.tobytes() == old
     except CheckpointError as error:
@@ -76,7 +76,7 @@ def _attempt(network: nn.Network, folder: Path, old: bytes) -> tuple[bool, list[
     try:
         nn.save(network, folder / "model")
     except CheckpointError as error:
-        said = "what was there before stays" in str(error)
+        said = "the file was not changed" in str(error)
         return said, _lost(folder, old) + ([] if said else [str(error)])
     return False, []
 

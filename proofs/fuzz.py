@@ -7,6 +7,7 @@ process that may take 512 MB more than it has, so a size that a file merely decl
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -15,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 import ffnn_gpu as nn
-from ffnn_gpu.checkpoints import atomic_folder, checkpoint
+from ffnn_gpu.checkpoints import checkpoint, tensor_file
 from ffnn_gpu.data import readers
 from ffnn_gpu.errors import CheckpointError, DataError
 from proofs import ROOT, Figure, Settings
 
 MEMORY = 512 * 2**20
+OLD = "tests/golden/checkpoints/format-1-float32/exact"
 FILES = ("a.npy", "a.npz", "a.csv", "a.csv.gz", "train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 
 
@@ -98,20 +99,26 @@ def descriptions(st: Any) -> Any:
     return st.one_of(anything, st.fixed_dictionaries(fields))
 
 
-def try_state(folder: Path, content: bytes) -> None:
-    (folder / "model" / "state.json").write_bytes(content)
+def try_file(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(content)
     checkpoint.read(folder / "model", "numpy")
 
 
-def try_tensors(folder: Path, content: bytes) -> None:
-    _seal(folder, content)
-    checkpoint.read(folder / "sealed", "numpy")
+def try_sealed(folder: Path, content: bytes) -> None:
+    start, end = tensor_file.START, tensor_file.END
+    content = content[:8].ljust(8, b"\0") + tensor_file.BEGINNING + content[start:].ljust(64)
+    try_file(folder, content[:start] + tensor_file._digest(content) + content[end:])
 
 
 def try_description(folder: Path, description: Any) -> None:
-    text = json.dumps(description)
-    _seal(folder, safetensors.numpy.save({"0.W": np.ones((4, 3), np.float32)}, {"architecture": text}))
-    checkpoint.read(folder / "sealed", "numpy")
+    metadata = {"format_version": "2", "architecture": json.dumps(description), "state": '{"updates": 0}'}
+    tensor_file.write(folder / "described", {"0.W": np.ones((4, 3), np.float32)}, metadata)
+    checkpoint.read(folder / "described", "numpy")
+
+
+def try_old_state(folder: Path, content: bytes) -> None:
+    (folder / "old" / "state.json").write_bytes(content)
+    checkpoint.read(folder / "old", "numpy")
 
 
 def try_data(name: str) -> Callable[[Path, bytes], None]:
@@ -122,14 +129,13 @@ def try_data(name: str) -> Callable[[Path, bytes], None]:
     return read
 
 
-def _seal(folder: Path, content: bytes) -> None:
-    atomic_folder.write(folder / "sealed", {"model.safetensors": content}, {"format": 1, "updates": 0})
-
-
 KINDS: dict[str, Callable[[Path, Any], None]] = {
-    "bytes as state.json": try_state, "tensors under a right checksum": try_tensors,
-    "architectures under a right checksum": try_description, **{f"bytes as {name}": try_data(name) for name in FILES},
-}  # fmt: skip
+    "bytes as a checkpoint": try_file,
+    "bytes under a right checksum": try_sealed,
+    "architectures under a right checksum": try_description,
+    "bytes as an old state.json": try_old_state,
+    **{f"bytes as {name}": try_data(name) for name in FILES},
+}
 
 
 # ---------------------------------------------------------------------- the process that reads
@@ -176,7 +182,8 @@ class Tried:
 
 
 def make_whole(folder: Path) -> dict[str, bytes]:
-    """A sound file of every kind."""
+    """Write a sound file of every kind and return their contents."""
+    (folder / "model.safetensors").unlink(missing_ok=True)
     nn.save(nn.Network(4, [nn.Dense(3)], "numpy"), folder / "model")
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(6, 3)), rng.integers(0, 2, 6)
@@ -188,12 +195,14 @@ def make_whole(folder: Path) -> dict[str, bytes]:
         bytes([0, 0, 8, 3, 0, 0, 0, 6, 0, 0, 0, 2, 0, 0, 0, 2]) + bytes(range(24))
     )
     (folder / FILES[-1]).write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 6]) + bytes([0, 1, 0, 1, 1, 0]))
-    state, tensors = (
-        (folder / "model" / "state.json").read_bytes(),
-        (folder / "model" / "model.safetensors").read_bytes(),
-    )
-    files = {f"bytes as {name}": (folder / name).read_bytes() for name in FILES}
-    return {"bytes as state.json": state, "tensors under a right checksum": tensors} | files
+    shutil.copytree(ROOT / OLD, folder / "old", dirs_exist_ok=True)
+    network = (folder / "model.safetensors").read_bytes()
+    return {
+        "bytes as a checkpoint": network,
+        "bytes under a right checksum": network,
+        "bytes as an old state.json": (folder / "old" / "state.json").read_bytes(),
+        **{f"bytes as {name}": (folder / name).read_bytes() for name in FILES},
+    }
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""kill −9 at random times of a training that writes a checkpoint after every step.
+"""kill −9 at random times of a training run that writes a checkpoint after every step.
 
-After each kill `last` must hold at least as many updates as it ever did: the training tells through memory it shares what
-it has written. Then the folder is copied, orphans and all; in the copy the checkpoint must load and the training go on to
-the end of the one that nobody killed, bit for bit, and the next write must leave nothing beside it. The next process goes on
-in the folder itself, so that trainings killed many times over are among them. Every fifth kill is of a training that cannot
-exchange two folders in one step, as on macOS and Windows. Unless some kills fell within a write, nothing was tried.
+After each kill `last` must hold at least as many updates as it ever did: the run counts what it has written in shared memory.
+Then the folder is copied with its leftovers. In the copy the checkpoint must load, the run must go on to the end of the run
+that nobody killed, bit for bit, and the next write must leave nothing beside the file. The next process goes on in the folder
+itself, so that runs killed many times over are among them. Unless some kills fell within a write, nothing was tried.
 
-Why fork: starting Python takes longer than this training does. Why what was written must be remembered: a training that lost
-its checkpoint begins again and comes to the same numbers.
+Why fork: starting Python takes longer than this run does. Why what was written must be remembered: a run that lost its
+checkpoint begins again and comes to the same numbers.
 """
 
 import mmap
@@ -16,14 +15,14 @@ import random
 import shutil
 import signal
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from ffnn_gpu.checkpoints import atomic_folder, checkpoint, folder_swap
+from ffnn_gpu.checkpoints import atomic_file, checkpoint
 from ffnn_gpu.errors import CheckpointError
+from ffnn_gpu.nn.network import Network
 from proofs import Figure, Settings
 from proofs.task import train
 
@@ -33,22 +32,13 @@ PROMISE = "kill −9 at any time leaves a whole checkpoint, never an older one, 
 
 @dataclass
 class Trial:
-    """Trainings in one folder, killed again and again, and what came of it; `written` is shared with them."""
+    """Training runs in one folder that were killed again and again; they share `written` with this process."""
 
     folder: Path
-    exchange: bool = True
     killed: int = 0
     torn: int = 0
     lost: list[str] = field(default_factory=list)
     written: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 8))
-
-    def file_system(self) -> Any:
-        """While entered, folders can be exchanged, or cannot."""
-        return (
-            nullcontext()
-            if self.exchange
-            else mock.patch.object(folder_swap, "_exchange", return_value=False)
-        )
 
 
 def prove(settings: Settings) -> list[Figure]:
@@ -56,33 +46,24 @@ def prove(settings: Settings) -> list[Figure]:
     rng, began = random.Random(settings.seed), time.perf_counter()
     whole = train(settings.scratch / "whole", every_steps=1, epochs=EPOCHS)
     longest = time.perf_counter() - began
-    trials = [
-        Trial(settings.scratch / "run"),
-        Trial(settings.scratch / "run without exchange", exchange=False),
-    ]
-    for number in range(settings.kills):
-        trial = trials[number % 5 == 4]
-        before = set(_orphans(trial.folder))
-        while not _killed(trial, rng.uniform(0, longest)):
-            shutil.rmtree(trial.folder)  # it came to its end first
-            trial.written[:], before = bytes(8), set()
+    trial = Trial(settings.scratch / "run")
+    while trial.killed < settings.kills:
+        before = {*_leftovers(trial.folder)}
+        if not _killed(trial, rng.uniform(0, longest)):  # it came to its end first
+            shutil.rmtree(trial.folder)
+            trial.written[:] = bytes(8)
+            continue
         trial.killed += 1
-        trial.torn += bool({*_orphans(trial.folder)} - before)
-        with trial.file_system():
-            trial.lost += [*_went_back(trial), *_losses(trial.folder, settings.scratch / "copy", whole)]
-        if number % 20 == 19:
-            settings.say(f"kills: {_figure(trials).figure}")
-    return [_figure(trials)]
+        trial.torn += bool({*_leftovers(trial.folder)} - before)
+        trial.lost += [*_went_back(trial), *_losses(trial.folder, settings.scratch / "copy", whole)]
+        if trial.killed % 20 == 0:
+            settings.say(f"kills: {_figure(trial).figure}")
+    return [_figure(trial)]
 
 
-def _figure(trials: list[Trial]) -> Figure:
-    killed, torn = [trial.killed for trial in trials], [trial.torn for trial in trials]
-    lost = [problem for trial in trials for problem in trial.lost]
-    figure = (
-        f"{sum(killed)} kills ({killed[1]} without RENAME_EXCHANGE), {sum(torn)} ({torn[1]}) in the midst of a write, "
-        f"{len(lost)} lost anything"
-    )
-    details = lost + ["too few kills: none fell within a write" for number in torn if not number]
+def _figure(trial: Trial) -> Figure:
+    figure = f"{trial.killed} kills, {trial.torn} in the midst of a write, {len(trial.lost)} lost anything"
+    details = trial.lost + ["too few kills: none fell within a write"] * (not trial.torn)
     return Figure(PROMISE, figure, not details, details)
 
 
@@ -91,9 +72,8 @@ def _killed(trial: Trial, seconds: float) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            atomic_folder.write = _telling(atomic_folder.write, trial.written)
-            with trial.file_system():
-                train(trial.folder, every_steps=1, epochs=EPOCHS)
+            checkpoint.write = _telling(checkpoint.write, trial.written)
+            train(trial.folder, every_steps=1, epochs=EPOCHS)
             os._exit(0)
         finally:
             os._exit(1)
@@ -106,20 +86,20 @@ def _killed(trial: Trial, seconds: float) -> bool:
 
 
 def _telling(write: Any, written: mmap.mmap) -> Any:
-    """`write` that afterwards puts the number of updates in `last` where another process sees it."""
+    """Return `write` that afterwards stores the number of updates in `last` where another process reads it."""
 
-    def told(path: Path, files: Any, state: dict[str, Any]) -> None:
-        write(path, files, state)
+    def told(network: Network, path: Path, *more: Any) -> None:
+        write(network, path, *more)
         if path.name == "last":
-            written[:] = state["updates"].to_bytes(8)
+            written[:] = int(network.params.step[0]).to_bytes(8)
 
     return told
 
 
 def _went_back(trial: Trial) -> list[str]:
-    """Whether `last` is gone, or older than it was at this kill or at any before it in this folder."""
+    """Return a sentence if `last` is gone, or older than at this kill or at an earlier one in this folder."""
     try:
-        found = atomic_folder.read(trial.folder / "last")[1]["updates"]
+        found = checkpoint.read(trial.folder / "last", "numpy")[1]["updates"]
     except CheckpointError:
         found = 0
     most = int.from_bytes(trial.written)
@@ -127,24 +107,24 @@ def _went_back(trial: Trial) -> list[str]:
     return [f"`last` held {most} updates and holds {found or 'none'} after the kill"] if found < most else []
 
 
-def _orphans(folder: Path) -> list[str]:
+def _leftovers(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.glob(".*")) if folder.exists() else []
 
 
 def _losses(folder: Path, copy: Path, whole: object) -> list[str]:
-    """What is not as promised after a kill; nothing, one hopes."""
+    """Return what is not as promised after a kill."""
     if folder.exists():
         shutil.copytree(folder, copy)
     try:
         for name in ("last", "best"):
-            if atomic_folder.exists(copy / name):
+            if checkpoint.find(copy / name):
                 checkpoint.read(copy / name, "numpy")
-        with mock.patch.object(atomic_folder.os, "fsync"):  # nobody kills this one
+        with mock.patch.object(atomic_file.os, "fsync"):  # nobody kills this one
             end = train(copy, epochs=EPOCHS)
             for name in ("last", "best"):  # where nothing was left to train, nothing was written either
-                atomic_folder.write(copy / name, *atomic_folder.read(copy / name))
+                atomic_file.write(checkpoint.file_of(copy / name), b"")
         problems = [] if end == whole else ["the resumed training came to other numbers"]
-        return problems + [f"{name} was left behind" for name in _orphans(copy)]
+        return problems + [f"{name} was left behind" for name in _leftovers(copy)]
     except Exception as error:  # whatever it is, it is a loss
         return [f"{type(error).__name__}: {error}"]
     finally:

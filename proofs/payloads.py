@@ -44,13 +44,13 @@ def payloads(scratch: Path) -> tuple[list[str], list[str]]:
     np.savez(npz, X=np.array([Payload(mark)] * 2, object), y=np.zeros(2))
     contents = {"a.npy": [pickled, npy.getvalue()], "a.npz": [pickled, npz.getvalue()]}
     executed, places = [], []
-    for name in (*FILES, "model/state.json", "model/model.safetensors"):
+    for name in (*FILES, "model.safetensors", "old/state.json", "old/model.safetensors"):
         for content in contents.get(name, [pickled]):
             (folder / name).write_bytes(content)
             places.append(name)
             try:
-                if "model" in name:
-                    nn.load(folder / "model", "numpy")
+                if name.startswith(("model", "old")):
+                    nn.load(folder / name.split("/")[0], "numpy")
                 else:
                     readers.read(folder if "idx" in name else folder / name)
             except (CheckpointError, DataError):

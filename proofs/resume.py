@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from unittest import mock
 
-from ffnn_gpu.checkpoints import atomic_folder
+from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.optim.optimizers import OPTIMIZERS
 from proofs import ROOT, Figure, Settings
 from proofs.task import SCHEDULED, STEPS, train
@@ -26,7 +26,7 @@ PROCESSES = 14
 def prove(settings: Settings) -> list[Figure]:
     """One row for this process and every k, one for new processes."""
     pairs = [*product(OPTIMIZERS, SCHEDULED)]
-    with mock.patch.object(atomic_folder.os, "fsync"):  # atomicity is another proof
+    with mock.patch.object(atomic_file.os, "fsync"):  # atomicity is another proof
         wholes = {pair: train(settings.scratch / "whole" / "-".join(pair), *pair) for pair in pairs}
         differing = []
         for number, pair in enumerate(pairs, 1):

@@ -94,4 +94,4 @@ def _await_training(child: subprocess.Popen[bytes], folder: Path) -> None:
 def _outcome(folder: Path) -> tuple[bytes, list[dict[str, float]]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     kept = [{k: v for k, v in row.items() if k not in ("seconds", "samples_per_second")} for row in rows]
-    return (folder / "model" / "model.safetensors").read_bytes(), kept
+    return (folder / "model.safetensors").read_bytes(), kept

@@ -482,7 +482,9 @@ def test_numbers_too_large_for_another_type_are_refused(tmp_path, backend, type_
     assert load(tmp_path / "model", backend, dtype=type_).params.to_host()["1.running_variance"][1] == 1e5
     network.params.views[0].b[1] = -large
     save(network, tmp_path / "model")
-    with pytest.raises(ConfigurationError, match=re.escape(f"model holds {large:g}, too large for {type_}")):
+    with pytest.raises(
+        ConfigurationError, match=re.escape(f"model.safetensors holds {large:g}, too large for {type_}")
+    ):
         load(tmp_path / "model", backend, dtype=type_)
 
 

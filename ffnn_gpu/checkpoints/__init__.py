@@ -1,1 +1,1 @@
-"""A network, or a training run, ↔ files that are always whole."""
+"""Write a network or a training run to one file in one step, and read it."""

@@ -1,4 +1,4 @@
-"""A network's architecture as JSON and back: names and numbers only, nothing that could be executed."""
+"""Convert the layers of a network to JSON and back. The JSON holds names and numbers, nothing that could be executed."""
 
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
@@ -26,20 +26,21 @@ INITIALIZERS = {
 
 
 def encode(value: Any) -> Any:
-    """Layers, standard activations and initializers, and sequences of them, as JSON values. Raises TypeError for others."""
+    """Return a layer, a standard activation or initializer, or a sequence of them, as JSON values.
+
+    Raises:
+        TypeError: value is something else.
+    """
     if isinstance(value, Activation) and value.name in ACTIVATIONS:
         return {"activation": value.name, "alpha": value.alpha}
     if isinstance(value, Layer):
         lost = vars(value).keys() - {entry.name for entry in fields(value)}
         if lost:
             raise TypeError(
-                f"{type(value).__name__} has {', '.join(sorted(lost))} besides the fields of a dataclass, which "
-                "alone can be saved; declare it @dataclass(frozen=True)"
+                f"{type(value).__name__} has {', '.join(sorted(lost))} besides the fields of a dataclass; only "
+                "fields can be saved: declare the class @dataclass(frozen=True)"
             )
-        return {
-            "class": type(value).__name__,
-            **_changed(value),
-        }  # a keyword: no layer has a field of that name
+        return {"class": type(value).__name__, **_changed(value)}  # no field can be called "class"
     if type(value) in INITIALIZERS.values():
         return {"initializer": type(value).__name__, **_changed(value)}
     if isinstance(value, (tuple, list)):
@@ -49,12 +50,19 @@ def encode(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"{value!r} cannot be saved; a layer's fields are numbers, names, layers, activations or initializers"
+        f"{value!r} cannot be saved; the fields of a layer must be numbers, texts, layers, activations or initializers"
     )
 
 
 def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
-    """What `encode` wrote; `custom` holds layer classes of the caller's own. Raises IncompatibleCheckpointError."""
+    """Return the value that `encode` converted.
+
+    Args:
+        custom: layer classes besides those of this package.
+
+    Raises:
+        IncompatibleCheckpointError: a class is unknown, or its fields are not accepted.
+    """
     if isinstance(value, list):
         return tuple(decode(entry, custom) for entry in value)
     if not isinstance(value, dict):
@@ -69,9 +77,7 @@ def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
     except IncompatibleCheckpointError:
         raise
     except (FfnnGpuError, TypeError, KeyError, ValueError, AttributeError) as error:
-        raise IncompatibleCheckpointError(
-            f"{value!r} does not describe a part of a network: {error}"
-        ) from error
+        raise IncompatibleCheckpointError(f"{value!r} describes no part of a network: {error}") from error
 
 
 def _layer(rest: dict[str, Any], known: dict[str, type[Layer]]) -> Layer:
@@ -86,11 +92,12 @@ def _layer(rest: dict[str, Any], known: dict[str, type[Layer]]) -> Layer:
 
 
 def kinds(layers: Iterable[Layer]) -> set[type[Layer]]:
-    """The classes of these layers and of the layers inside them."""
+    """Return the classes of these layers and of the layers inside them."""
     return {kind for layer in layers for kind in ({type(layer)} | kinds(getattr(layer, "layers", ())))}
 
 
 def _changed(value: Any) -> dict[str, Any]:
+    """Return the fields that differ from their defaults."""
     return {
         _in_files(entry): encode(getattr(value, entry.name))
         for entry in fields(value)

@@ -1,69 +1,90 @@
-"""One file that is always whole: the old bytes or the new ones, whenever the process is killed or the disk is full.
+"""Replace one file in one step: after a kill or on a full disk it holds the old bytes or the new ones, never a mixture.
 
-Written beside its place, flushed to the disk, then put over the old one in one step. A killed writer leaves its half under
-the one name that the next writer takes.
+The new bytes go to a temporary file in the same folder, are flushed to the disk, and take the place of the old file. The
+temporary file is called `.NAME.PID-RANDOM.half`. Processes that write the same file at the same time thus never share one,
+and each writer removes those of processes that have ended.
 """
 
 import os
+import re
+import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
-def write(path: Path, content: bytes) -> None:
-    """Make `path` the file that holds `content`; nothing is written where it does already.
+def write(path: Path, *pieces: bytes | memoryview) -> None:
+    """Make `path` the file that holds `pieces`, one after the other; do nothing if it holds them already.
+
+    Missing folders are created. If `path` is a link, the file it leads to is replaced.
 
     Raises:
-        OSError: it cannot be written; says what is there then.
+        OSError: the message says whether the file was replaced.
     """
-    path = Path(
-        os.path.realpath(path)
-    )  # where path is a link, the file it leads to is replaced, not the link
-    half = half_of(path)
-    with _said(path, "what was there before stays"):
-        half.unlink(missing_ok=True)
-        if path.is_file() and path.read_bytes() == content:
+    path = Path(os.path.realpath(path))
+    half = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.half")
+    with _adding(path, "the file was not changed"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in leftovers(path):
+            with suppress(OSError):
+                left.unlink()
+        if _holds(path, pieces):
             return
         try:
-            create(half, content)
+            with open(half, "xb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(half, path)
         except BaseException:
             half.unlink(missing_ok=True)
             raise
-    with _said(path, "it is the new one, but the disk did not confirm it"):
-        flush_folder(path.parent)
+    with _adding(path, "the file was replaced, but the disk has not confirmed it"):
+        _flush_folder(path.parent)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return the temporary files of `path` that writers left which have ended."""
+    half = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}\.half")
+    named = ((entry, half.fullmatch(entry.name)) for entry in path.parent.iterdir())
+    return [entry for entry, match in named if match and _has_ended(int(match[1]))]
+
+
+def _has_ended(pid: int) -> bool:
+    """Return whether no process has this number, or only this one, which then got it anew."""
+    if pid == os.getpid():
+        return True
+    if sys.platform == "win32":
+        return False  # os.kill(pid, 0) sends Ctrl-C there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _holds(path: Path, pieces: tuple[bytes | memoryview, ...]) -> bool:
+    if not path.is_file() or path.stat().st_size != sum(map(len, pieces)):
+        return False
+    with open(path, "rb") as file:
+        return all(file.read(len(piece)) == piece for piece in pieces)
 
 
 @contextmanager
-def _said(path: Path, outcome: str) -> Iterator[None]:
+def _adding(path: Path, outcome: str) -> Iterator[None]:
+    """Add the path and the outcome to an OSError."""
     try:
         yield
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror or error}; {outcome}", str(path)) from error
 
 
-def half_of(path: Path) -> Path:
-    """Where the bytes of `path` are written before they are put in its place."""
-    return path.with_name(f".{path.name}.half")
-
-
-def create(path: Path, content: bytes) -> None:
-    """A new file, on the disk when this returns."""
-    with open(path, "xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read(path: Path, most: int) -> bytes:
-    """The bytes of a file, cut off after `most` + 1. Raises OSError."""
-    with open(path, "rb") as file:
-        return file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # read() takes the memory it is told
-
-
-def flush_folder(path: Path) -> None:
-    """Put the names in a folder on the disk."""
+def _flush_folder(path: Path) -> None:
+    """Write the names in a folder to the disk."""
     if sys.platform == "win32":
         return  # a folder cannot be opened there
     handle = os.open(path, os.O_RDONLY)

@@ -1,10 +1,15 @@
-"""A network, or everything needed to resume its training ↔ one folder.
+"""A network, or everything needed to resume its training run ↔ one file.
 
-    model.safetensors       θ and the running statistics by name, W as (in, out); the architecture as JSON in the metadata
-    optimizer.safetensors   the optimizer's vectors and the arrays of callbacks (only in a training checkpoint)
-    state.json              counters, history, versions, and the sha256 of every file
+The file is a safetensors file with a checksum (`tensor_file`):
 
-Host bytes only: written on a GPU, read where CuPy is not installed. `atomic_folder` keeps the folder whole.
+    arrays      θ and the running statistics as "0.W", "2.layers.0.gain", …; W as (in, out)
+                arrays of the optimizer and of callbacks as "optimizer.m", "callback.0.…" (only in a training checkpoint)
+    metadata    sha256, format_version, and two texts of JSON: architecture, and state (counters, history, extras, versions)
+
+Which file: a path that does not end in `.safetensors` gets that suffix. Reading also accepts a file of another name, and a
+folder that an earlier version wrote (`old_format`); if both are there, the file is read. Writing leaves such a folder alone.
+
+All numbers lie on the host: a file written on a GPU is read where CuPy is not installed.
 """
 
 import json
@@ -14,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError
+from numpy.typing import DTypeLike
 
 from ffnn_gpu.backends.choice import get_backend
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.checkpoints import atomic_folder
+from ffnn_gpu.checkpoints import old_format, tensor_file
 from ffnn_gpu.checkpoints.architecture import decode, encode
+from ffnn_gpu.checkpoints.tensor_file import Arrays
 from ffnn_gpu.errors import (
     BackendUnavailableError,
     CheckpointCorruptError,
@@ -34,18 +39,21 @@ from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.summary import count
 
-FORMAT = 1
-MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+FORMAT = 2
+MALFORMED = (FfnnGpuError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+SUFFIX = ".safetensors"
 
 
 def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None = None) -> None:
-    """Write the network to the folder `path`; a checkpoint that is there is replaced in one step.
+    """Write the network to one file; a checkpoint that is there is replaced in one step.
 
     Args:
-        extras: JSON values to keep with the network, such as `Standardizer.to_json()`.
+        path: gets the suffix `.safetensors` if it does not have it.
+        extras: JSON values to store with the network, such as `Standardizer.to_json()`.
 
     Raises:
-        CheckpointError: path cannot be written, or the parameters are not finite; says what is there then.
+        CheckpointError: the parameters are not finite, another file is there, or the file cannot be written; the message
+            says whether it was replaced.
     """
     write(network, path, {"extras": dict(extras or {})}, {})
 
@@ -54,26 +62,21 @@ def load(
     path: str | Path,
     backend: str | Backend = "auto",
     *,
-    layers: Iterable[type[Layer]] = (),
-    dtype: Any = None,
+    layers: type[Layer] | Iterable[type[Layer]] = (),
+    dtype: DTypeLike | None = None,
 ) -> Network:
-    """The network in the folder `path`, on any backend.
+    """Return the network in a file, on any backend.
 
     Args:
+        path: with or without `.safetensors`, or a folder that an earlier version wrote.
         layers: classes of your own that the network uses.
-        dtype: what to compute in; None for the one it was saved with. A 16-bit network is saved with its float32 numbers.
+        dtype: type to compute in; None for the type it was saved with. A 16-bit network is saved with its float32 numbers.
 
     Raises:
-        CheckpointError: there is no checkpoint. CheckpointCorruptError: its files are damaged.
-        ConfigurationError: there is no such dtype, or a number is too large for it.
-        IncompatibleCheckpointError: it is of another format version or holds an unknown layer.
+        CheckpointError: there is no checkpoint. CheckpointCorruptError: it is damaged.
+        ConfigurationError: dtype is unknown, or a number is too large for it.
+        IncompatibleCheckpointError: it has another format version or an unknown layer.
     """
-    folder = Path(path)
-    if (folder / "config.toml").is_file() and (folder / "model").is_dir():
-        raise CheckpointError(
-            f"{path} is a run folder: use ffnn_gpu.Model.load, or load('{folder / 'model'}') for the "
-            "bare network"
-        )
     kinds: tuple[Any, ...] = (layers,) if isinstance(layers, type) else tuple(layers)
     stray = next((kind for kind in kinds if not (isinstance(kind, type) and issubclass(kind, Layer))), None)
     if stray is not None:
@@ -87,70 +90,137 @@ def load(
 
 
 def load_extras(path: str | Path) -> dict[str, Any]:
-    """What was saved with the network as `extras`."""
-    return atomic_folder.read(Path(path))[1].get("extras", {})
+    """Return the `extras` that were saved with the network. Raises as `load` does."""
+    extras: dict[str, Any] = _contents(_found(path))[2].get("extras", {})
+    return extras
 
 
-def write(
-    network: Network, path: str | Path, state: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Write a checkpoint with `state` (JSON) and further named arrays. Never replaces finite numbers by others."""
+def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write a checkpoint with `state` (JSON) and further arrays. Never replaces finite numbers by others.
+
+    Args:
+        arrays: their names do not begin with a digit; those of the network do.
+
+    Raises:
+        CheckpointError: as `save`.
+    """
+    path = file_of(path)
     numbers = network.params.to_host()
     broken = next((name for name, value in numbers.items() if not np.isfinite(value).all()), None)
     if broken is not None:
-        raise CheckpointError(f"{broken} is not finite; {path} is left as it was")
-    dtype = network.compute_dtype.name
-    description = {
+        raise CheckpointError(f"{broken} is not finite; {path} was not changed")
+    architecture = {
         "n_in": network.n_in,
         "layers": encode(network.layers),
-        "dtype": dtype,
+        "dtype": network.compute_dtype.name,
         "seed": network.seed,
     }
-    files = {MODEL: _tensors(numbers, {"architecture": json.dumps(description)})}
-    if arrays:
-        files[OPTIMIZER] = _tensors(arrays, None)
     whole = {
         **state,
-        "format": FORMAT,
         "updates": int(network.params.step[0]),
         "backend": network.backend.name,
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
-    atomic_folder.write(Path(path), files, whole)
+    metadata = {
+        "format_version": str(FORMAT),
+        "architecture": json.dumps(architecture),
+        "state": json.dumps(whole),
+    }
+    _require_replaceable(path)
+    try:
+        tensor_file.write(path, {**numbers, **arrays}, metadata)
+    except OSError as error:
+        raise CheckpointError(f"saving {path}: {error.strerror or error}") from error
 
 
 def read(
-    path: str | Path, backend: str | Backend = "auto", layers: Iterable[type[Layer]] = (), dtype: Any = None
-) -> tuple[Network, dict[str, Any], dict[str, np.ndarray]]:
-    """(network, state, arrays) as `write` got them. Raises as `load` does."""
-    files, state = atomic_folder.read(Path(path))
-    if state.get("format") != FORMAT:
+    path: str | Path,
+    backend: str | Backend = "auto",
+    layers: Iterable[type[Layer]] = (),
+    dtype: DTypeLike | None = None,
+) -> tuple[Network, dict[str, Any], Arrays]:
+    """Return (network, state, arrays) that `write` received. Raises as `load` does."""
+    path = _found(path)
+    arrays, architecture, state = _contents(path)
+    try:
+        description = json.loads(architecture)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    numbers = {name: arrays.pop(name) for name in [*arrays] if name[:1].isdigit()}
+    network = _network(path, description, numbers, state, get_backend(backend), tuple(layers), dtype)
+    return network, state, arrays
+
+
+def file_of(path: str | Path) -> Path:
+    """Return the file that is written for `path`. Raises CheckpointError where path has no last name, as "." or ".."."""
+    path = Path(path)
+    if path.name in ("", ".."):
+        raise CheckpointError(f"{path} is a folder; add the name of a file")
+    return path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+
+
+def find(path: str | Path) -> Path | None:
+    """Return the file or folder that is read for `path`; None if there is none."""
+    path = Path(path)
+    if path.name not in ("", "..") and file_of(path).is_file():
+        return file_of(path)
+    return path if path.is_file() or old_format.is_one(path) else None
+
+
+def _require_replaceable(path: Path) -> None:
+    """Raise CheckpointError if `path` is a file that this package did not write."""
+    try:
+        if tensor_file.may_be_replaced(path):
+            return
+        problem = "is not a checkpoint file of ffnn_gpu"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    raise CheckpointError(f"{path} exists and {problem}; it was not changed. Choose another name")
+
+
+def _found(path: str | Path) -> Path:
+    found, path = find(path), Path(path)
+    if found is not None:
+        return found
+    network = find(path / "model")
+    if network is not None and (path / "config.toml").is_file():
+        raise CheckpointError(
+            f"{path} is a run folder: use ffnn_gpu.Model.load, or load('{network}') for the bare network"
+        )
+    inside = sorted(
+        entry.name for entry in path.glob("[!.]*") if entry.suffix == SUFFIX or old_format.is_one(entry)
+    )
+    among = f"the folder holds {' and '.join(inside)}" if inside else "there is no such file"
+    raise CheckpointError(f"{path} is not a checkpoint: {among}")
+
+
+def _contents(path: Path) -> tuple[Arrays, str, dict[str, Any]]:
+    """Return (all arrays, the architecture as JSON, the state) of a file or an old folder."""
+    if path.is_dir():
+        return old_format.read(path)
+    arrays, metadata = tensor_file.read(path)
+    version = metadata.get("format_version")
+    if version != str(FORMAT):
         raise IncompatibleCheckpointError(
-            f"{path} has format version {state.get('format')}; this package reads {FORMAT}"
+            f"{path} has format version {version}; this package reads {old_format.FORMAT} and {FORMAT}"
         )
     try:
-        length = int.from_bytes(files[MODEL][:8], "little")
-        header = json.loads(files[MODEL][8 : 8 + length])
-        description = json.loads(header["__metadata__"]["architecture"])
-        numbers = safetensors.numpy.load(files[MODEL])
-        arrays = safetensors.numpy.load(files[OPTIMIZER]) if OPTIMIZER in files else {}
-    except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
+        state = json.loads(metadata["state"])
+        if not isinstance(state, dict):
+            raise TypeError("the state is not a JSON object")
+        return arrays, metadata["architecture"], state
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    return (
-        _network(path, description, numbers, state, get_backend(backend), tuple(layers), dtype),
-        state,
-        arrays,
-    )
 
 
 def _network(
-    path: str | Path,
+    path: Path,
     description: Any,
-    numbers: dict[str, np.ndarray],
+    numbers: Arrays,
     state: Mapping[str, Any],
     backend: Backend,
     custom: tuple[type[Layer], ...],
-    dtype: Any,
+    dtype: DTypeLike | None,
 ) -> Network:
     try:
         layers, n_in = decode(description["layers"], custom), description["n_in"]
@@ -159,15 +229,7 @@ def _network(
         updates = np.int64(int(state["updates"]))
     except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
         raise
-    except (
-        FfnnGpuError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except MALFORMED as error:
         raise IncompatibleCheckpointError(
             f"{path} describes no network: {type(error).__name__}: {error}"
         ) from error
@@ -176,8 +238,8 @@ def _network(
     return network
 
 
-def _cast(path: str | Path, numbers: dict[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
-    """The numbers in the type the network keeps. Raises ConfigurationError if one is too large for what it computes in."""
+def _cast(path: Path, numbers: Arrays, network: Network) -> Arrays:
+    """Return the numbers in the network's dtype. Raises ConfigurationError if one is too large for its compute dtype."""
     statistics, kept = {slot.name for slot in network.params.state_slots}, {}
     for name, value in numbers.items():
         used = network.dtype if name in statistics else network.compute_dtype
@@ -192,7 +254,7 @@ def _cast(path: str | Path, numbers: dict[str, np.ndarray], network: Network) ->
 
 
 def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:
-    """Raise IncompatibleCheckpointError, before memory is asked for, if the layers have more parameters than the file."""
+    """Raise IncompatibleCheckpointError if the layers have more parameters than the file; nothing is allocated yet."""
     declared, width = 0, n_in
     for layer in layers:
         declared += count(layer.parameter_shapes(width))
@@ -201,10 +263,3 @@ def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:
         raise IncompatibleCheckpointError(
             f"the layers have {declared} parameters; the file holds {present} numbers"
         )
-
-
-def _tensors(arrays: Mapping[str, np.ndarray], metadata: dict[str, str] | None) -> bytes:
-    # Why ascontiguousarray: safetensors writes the memory of an array with other strides as if it had none (issue 825).
-    return safetensors.numpy.save(
-        {name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata
-    )

@@ -2,8 +2,9 @@
 
 config.toml                            every setting; `train --config` repeats the run
 metrics.jsonl, history.csv             one row per epoch, written during the training run
-checkpoint/last, checkpoint/best       for --resume; the network of the best epoch
-model                                  what `evaluate` and `predict` read
+checkpoint/last.safetensors            for --resume
+checkpoint/best.safetensors            the network of the best epoch
+model.safetensors                      what `evaluate` and `predict` read
 result.json                            test metrics, rows, seconds, backend, versions
 learning_curve.png, confusion_matrix.png or predicted_against_true.png
 """
@@ -24,11 +25,11 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.training.callbacks import Callback, Run
 
 CONFIG, METRICS, HISTORY, RESULT = "config.toml", "metrics.jsonl", "history.csv", "result.json"
-CHECKPOINT, MODEL = "checkpoint", "model"
+CHECKPOINT, MODEL, OLD_MODEL = "checkpoint", "model.safetensors", "model"
 LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
-FILES = (METRICS, HISTORY, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
+FILES = (MODEL, METRICS, HISTORY, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
 # settings in which a resumed run may differ from the run that it continues
 MAY_CHANGE = ("epochs", "device", "out", "shard_optimizer")
 
@@ -40,8 +41,10 @@ def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
     if resume:
         return _require_same(config)
     out = None if config.out is None else Path(config.out)
-    begun = atomic_file.half_of(Path(CONFIG)).name  # the only file if the run was killed at once
-    if out is None or not out.exists() or (out.is_dir() and {*os.listdir(out)} <= {begun}):
+    if out is None or not out.exists():
+        return None
+    # the only file if the run was killed at once
+    if out.is_dir() and {*out.iterdir()} <= {*atomic_file.leftovers(out / CONFIG)}:
         return None
     if not (out / CONFIG).is_file():
         raise ConfigurationError(f"{out} exists and is not a run folder; choose another --out")
@@ -130,5 +133,5 @@ def _empty(folder: Path) -> None:
     """Remove the files that an earlier run wrote, and nothing else."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-    for name in (CHECKPOINT, MODEL):
+    for name in (CHECKPOINT, OLD_MODEL):
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -15,7 +15,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import Standardized
 from ffnn_gpu.arrays.file_rows import stays_in_files
-from ffnn_gpu.checkpoints import atomic_folder, checkpoint
+from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.data.standardizer import BLOCK_ELEMENTS, Standardizer
 from ffnn_gpu.errors import CheckpointError, DataError
 from ffnn_gpu.estimators.task import Task
@@ -157,7 +157,7 @@ class Model:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the model for `load`. Raises CheckpointError."""
+        """Write the model to one file, as `ffnn_gpu.save` does. Raises CheckpointError."""
         checkpoint.save(self.network, path, extras=self.extras())
 
     @classmethod
@@ -167,17 +167,18 @@ class Model:
         Raises:
             CheckpointError: there is none, it is damaged, or it holds only a network.
         """
-        folder = _found(Path(path))
-        saved = checkpoint.load_extras(folder)
+        file = _found(Path(path))
+        network, state, _ = checkpoint.read(file, device)
+        saved = state.get("extras", {})
         if "task" not in saved:
             raise CheckpointError(
-                f"{folder} holds only a network, without the scaling, task and labels that "
+                f"{file} holds only a network, without the scaling, task and labels that "
                 "`ffnn-gpu train` saves; load it with ffnn_gpu.load"
             )
         names = saved.get("feature_names")
         standardizer = saved.get("standardizer")
         return cls(
-            checkpoint.load(folder, device),
+            network,
             Task.from_json(saved["task"]),
             standardizer and Standardizer.from_json(standardizer),
             names and tuple(names),
@@ -219,8 +220,8 @@ def true_and_predicted(model: Model, x: HostArray, y: HostArray) -> tuple[HostAr
 
 def _found(path: Path) -> Path:
     for place in PLACES:
-        if atomic_folder.exists(path / place):
-            return path / place
+        if found := checkpoint.find(path / place):
+            return found
     if not path.exists():
         raise CheckpointError(
             f"{path} does not exist; give the run folder of `ffnn-gpu train` or a checkpoint"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.checkpoints import atomic_folder
+from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.checks import is_number, require_positive_int
 from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
@@ -225,10 +225,13 @@ class ReduceOnPlateau(Callback):
 
 @dataclass
 class Checkpoints(Callback):
-    """Write `path`/last, from which a run resumes exactly, and `path`/best, the network of the best epoch.
+    """Write last.safetensors, from which a run resumes exactly, and best.safetensors, the network of the best epoch.
+
+    If last.safetensors is missing, a run resumes from the folder `last` that an earlier version wrote.
 
     Args:
-        every_epochs, every_steps: how often `last` is written, besides after an interruption and at the end.
+        path: the folder of both files.
+        every_epochs, every_steps: how often the first is written, besides after an interruption and at the end.
         extras: JSON values to store with the network.
     """
 
@@ -250,7 +253,7 @@ class Checkpoints(Callback):
     @property
     def has_last(self) -> bool:
         """Whether there is a checkpoint to resume from."""
-        return atomic_folder.exists(self.last)
+        return checkpoint.find(self.last) is not None
 
     def start(self, run: Run) -> None:
         self.best = Best(self.monitor)

@@ -69,8 +69,8 @@ def fit(
             every exit.
         accumulate: into how many micro-batches each batch is cut: the same gradient in less memory.
         seed: of shuffling, splitting and dropout.
-        checkpoint: a folder for `last` and `best`, which replace those of an earlier run; resume: go on from `last` if it
-            is there.
+        checkpoint: a folder for last.safetensors and best.safetensors, which replace those of an earlier run; resume: go
+            on from the first if it is there.
         verbose: 0 silent, 1 a bar on a terminal, 2 one line per epoch.
         communicator: of the ranks that train this network together, each calling fit with the same arguments: what
             ffnn_gpu.distributed.communicator() returns, or a DataParallel with more settings. batch_size is that of all ranks.

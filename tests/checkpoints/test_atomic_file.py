@@ -1,12 +1,29 @@
 import errno
 import os
+import random
+import subprocess
+import sys
+import time
 
 import pytest
 
-from ffnn_gpu.checkpoints.atomic_file import half_of, write
-from tests.checkpoints.crash_points import count_calls, crashes, is_killed
+from ffnn_gpu.checkpoints.atomic_file import leftovers, write
+from tests.checkpoints.crash_points import count_calls, crashes, dies, is_killed
 
-POSIX = pytest.mark.skipif(os.name != "posix", reason="needs fork")
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs fork, kill and resource")
+LIVING, OTHER_HALF = os.getppid(), "0123abcd"
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """No waiting for the disk, where that is not what is tested."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+
+
+def dead_pid():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait(60)
+    return child.pid
 
 
 def test_file_comes_back_as_written_and_nothing_lies_beside_it(tmp_path):
@@ -15,15 +32,30 @@ def test_file_comes_back_as_written_and_nothing_lies_beside_it(tmp_path):
         assert (tmp_path / "file").read_bytes() == content and os.listdir(tmp_path) == ["file"]
 
 
+def test_pieces_are_written_one_after_the_other(tmp_path):
+    for pieces in ([], [b""], [b"a", memoryview(b"bcd"), b"", b"e"]):
+        write(tmp_path / "file", *pieces)
+        assert (tmp_path / "file").read_bytes() == b"".join(pieces)
+
+
+NAMES = ["with space", "run[1]", "*", "a.1-0123abcd.half", ".hidden", "ünïcode", "x" * 200, "-"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_may_have_any_name(quick, tmp_path, name):
+    for content in (b"old", b"new"):
+        write(tmp_path / name, content)
+        assert (tmp_path / name).read_bytes() == content and os.listdir(tmp_path) == [name]
+
+
 def test_equal_bytes_are_not_written_again(tmp_path):
-    write(tmp_path / "file", b"x")
-    half_of(tmp_path / "file").write_bytes(b"of a killed writer")
+    write(tmp_path / "file", b"xy")
+    (tmp_path / f".file.{dead_pid()}-{OTHER_HALF}.half").write_bytes(b"of a killed writer")
     before = os.stat(tmp_path / "file")
-    write(tmp_path / "file", b"x")
+    write(tmp_path / "file", b"x", b"y")
     after = os.stat(tmp_path / "file")
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns) and os.listdir(
-        tmp_path
-    ) == ["file"]
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert os.listdir(tmp_path) == ["file"]
 
 
 @POSIX
@@ -33,6 +65,103 @@ def test_link_to_a_file_stays_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
     write(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "real").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == ["disk", "link"] and os.listdir(tmp_path / "disk") == ["real"]
+
+
+@POSIX
+def test_read_only_file_is_replaced_and_a_folder_is_not(tmp_path):
+    write(tmp_path / "file", b"old")
+    (tmp_path / "file").chmod(0o400)
+    write(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="the file was not changed"):
+        write(tmp_path / "folder", b"x")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+# ---------------------------------------------------------------------- several writers
+
+
+def test_leftovers_of_dead_writers_are_removed_and_files_of_living_ones_and_of_others_are_not(tmp_path):
+    dead = dead_pid()
+    swept = [f".file.{dead}-{OTHER_HALF}.half", f".file.{os.getpid()}-{OTHER_HALF}.half"]
+    kept = [
+        f".file.{LIVING}-{OTHER_HALF}.half",
+        f".other.{dead}-{OTHER_HALF}.half",
+        f".file1.{dead}-{OTHER_HALF}.half",
+        f".file.{dead}-mine.half",
+        f"file.{dead}-{OTHER_HALF}.half",
+        ".file.half",
+    ]
+    for name in swept + kept:
+        (tmp_path / name).write_bytes(b"x")
+    assert sorted(path.name for path in leftovers(tmp_path / "file")) == sorted(swept)
+    write(tmp_path / "file", b"new")
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "file"])
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from ffnn_gpu.checkpoints import atomic_file
+path, start = Path(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+for k in range(start, sys.maxsize, 2):
+    atomic_file.write(path, str(k).zfill(9).encode(), bytes([k % 256]) * 20_000)
+"""
+
+
+def started(path, start=1):
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, path, str(start)], stdout=subprocess.PIPE)
+    assert writer.stdout.readline() == b"ready\n"
+    return writer
+
+
+def stop(writer):
+    writer.kill()
+    writer.wait(60)
+    writer.stdout.close()
+
+
+def number_of(path):
+    """Which write this file is of; asserts that it is whole."""
+    content = path.read_bytes()
+    number = int(content[:9])
+    assert content[9:] == bytes([number % 256]) * 20_000
+    return number
+
+
+def test_file_that_two_processes_write_at_a_time_is_always_whole(tmp_path):
+    writers, seen = [started(tmp_path / "file", k) for k in (1, 2)], set()
+    try:
+        end = time.monotonic() + 20
+        while len({number % 2 for number in seen}) < 2 or len(seen) < 100:
+            if (tmp_path / "file").exists():
+                seen.add(number_of(tmp_path / "file"))
+            assert time.monotonic() < end and all(writer.poll() is None for writer in writers)
+    finally:
+        for writer in writers:
+            stop(writer)
+    write(tmp_path / "file", b"new")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@POSIX
+def test_kill_at_a_random_time_leaves_a_whole_file(tmp_path):
+    path, rng, latest = tmp_path / "file", random.Random(1), 0
+    for _ in range(9):
+        writer = started(path)
+        time.sleep(rng.uniform(0.01, 0.15))
+        stop(writer)
+        if path.exists():
+            latest = max(latest, number_of(path))
+    assert latest > 1
+    write(path, b"new")
+    assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+
+
+# ---------------------------------------------------------------------- failures and crashes
 
 
 @POSIX
@@ -51,7 +180,32 @@ def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new_bytes(tmp_
     assert len(outcomes) > 4 and set(outcomes) == {None if first else b"old", b"newer"}
 
 
-def test_failure_of_any_system_call_leaves_the_old_bytes_or_the_new_and_says_which(tmp_path, monkeypatch):
+def test_two_crashes_in_a_row_never_bring_an_older_file_back(tmp_path, monkeypatch, quick):
+    seen, number = set(), 0
+    for crash in crashes(monkeypatch, dies):
+        once = tmp_path / f"once {number}" / "file"
+        once.parent.mkdir()
+        write(once, b"1")
+        crash(lambda once=once: write(once, b"2"))
+        before = once.read_bytes()
+        for again in crashes(monkeypatch, dies):
+            number += 1
+            twice = tmp_path / f"twice {number}" / "file"
+            twice.parent.mkdir()
+            for entry in once.parent.iterdir():
+                (twice.parent / entry.name).write_bytes(entry.read_bytes())
+            again(lambda twice=twice: write(twice, b"3"))
+            assert twice.read_bytes() in (before, b"3") and len(os.listdir(twice.parent)) <= 2
+            seen.add((before, twice.read_bytes()))
+            write(twice, b"4")
+            assert twice.read_bytes() == b"4" and os.listdir(twice.parent) == ["file"]
+    assert seen == {(b"1", b"1"), (b"1", b"3"), (b"2", b"2"), (b"2", b"3")}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_failure_of_any_system_call_leaves_the_old_bytes_or_the_new_and_says_which(
+    tmp_path, monkeypatch, quick, number
+):
     told = []
     for fail_at in range(1, 60):
         path = tmp_path / str(fail_at) / "file"
@@ -60,7 +214,7 @@ def test_failure_of_any_system_call_leaves_the_old_bytes_or_the_new_and_says_whi
 
         def fail(k, name, stop=fail_at):
             if k == stop:
-                raise OSError(errno.ENOSPC, "No space left on device")
+                raise OSError(number, os.strerror(number))
 
         with monkeypatch.context() as patch:
             seen = count_calls(patch, fail)
@@ -71,9 +225,41 @@ def test_failure_of_any_system_call_leaves_the_old_bytes_or_the_new_and_says_whi
                 failure = error
         if len(seen) < fail_at:
             break
-        assert failure.errno == errno.ENOSPC and str(path) in str(failure)
-        told.append("before stays" in str(failure))
-        assert told[-1] != ("is the new one" in str(failure)) and path.read_bytes() == (
-            b"old" if told[-1] else b"newer"
-        )
-    assert fail_at < 59 and {*told} == {True, False}
+        if failure is not None:  # as where the folder is there and making it fails
+            assert failure.errno == number and str(path) in str(failure)
+            told.append("was not changed" in str(failure))
+            assert told[-1] != ("was replaced" in str(failure))
+        assert path.read_bytes() == (b"old" if failure and told[-1] else b"newer")
+    assert fail_at < 59 and told == sorted(told, reverse=True) and {*told} == {True, False}
+
+
+def test_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    write(tmp_path / "file", b"old")
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_everything_reaches_the_disk_before_the_file_takes_its_place(tmp_path, monkeypatch):
+    seen = count_calls(monkeypatch, lambda number, name: None)
+    write(tmp_path / "file", b"a", b"b")
+    replaced = seen.index("replace")
+    assert replaced > max(i for i, name in enumerate(seen) if name == "write a file")
+    if os.name == "posix":
+        assert [i < replaced for i, name in enumerate(seen) if name == "fsync"] == [
+            True,
+            False,
+        ]  # file, folder
+
+
+@POSIX
+@pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_that_may_not_be_written_is_an_error(tmp_path):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked").chmod(0o500)
+    try:
+        with pytest.raises(OSError, match="Permission denied; the file was not changed"):
+            write(tmp_path / "locked" / "file", b"x")
+    finally:
+        (tmp_path / "locked").chmod(0o700)

@@ -1,16 +1,19 @@
+import errno
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from ffnn_gpu.checkpoints import atomic_folder, checkpoint
-from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
+from ffnn_gpu.checkpoints import checkpoint, tensor_file
+from ffnn_gpu.checkpoints.checkpoint import find, load, load_extras, save
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import (
     CheckpointCorruptError,
@@ -26,6 +29,7 @@ from ffnn_gpu.nn.losses.standard import mean_squared_error
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Adam
 from ffnn_gpu.training.fit import train_step
+from tests.checkpoints.crash_points import count_calls, crashes, is_killed
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs kill and resource")
 LAYERS = (
@@ -79,7 +83,10 @@ def assert_equal_networks(a, b):
 
 
 def assert_nothing_beside(path):
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert [entry.name for entry in path.parent.iterdir()] == [f"{path.name}.safetensors"]
+
+
+OLD = Path(__file__).parents[1] / "golden" / "checkpoints" / "format-1-float32"
 
 
 # ---------------------------------------------------------------------- round trips
@@ -176,17 +183,84 @@ def test_saving_replaces_what_was_there(tmp_path):
     checkpoint.write(first, tmp_path / "model", {}, {"m": np.zeros(3)})
     save(second, tmp_path / "model")
     assert_equal_networks(load(tmp_path / "model", "numpy"), second)
-    assert sorted(os.listdir(tmp_path / "model")) == ["model.safetensors", "state.json"]
+    assert checkpoint.read(tmp_path / "model", "numpy")[2] == {}
     assert_nothing_beside(tmp_path / "model")
 
 
 def test_tensors_are_stored_by_name_with_inputs_first(tmp_path):
     network = network_of([Dense(3)])
     save(network, str(tmp_path / "model"))
-    stored = safetensors.numpy.load_file(tmp_path / "model" / "model.safetensors")
-    assert {name: value.shape for name, value in stored.items()} == {"0.W": (4, 3), "0.b": (3,)}
-    state = json.loads((tmp_path / "model" / "state.json").read_text())
-    assert state["format"] == 1 and state["backend"] == "numpy" and state["updates"] == 2
+    with safetensors.safe_open(tmp_path / "model.safetensors", "numpy") as file:
+        assert {name: file.get_tensor(name).shape for name in file.keys()} == {"0.W": (4, 3), "0.b": (3,)}  # noqa: SIM118
+        metadata = file.metadata()
+    state = json.loads(metadata["state"])
+    assert metadata["format_version"] == "2" and state["backend"] == "numpy" and state["updates"] == 2
+    assert json.loads(metadata["architecture"])["n_in"] == 4
+
+
+# ---------------------------------------------------------------------- which file
+
+
+@pytest.mark.parametrize(
+    "name", ["model", "v1.2", "model.bin", ".hidden", "ünï code [1]", "model.safetensors", "a.SafeTensors"]
+)
+def test_suffix_is_added_where_it_is_missing_and_need_not_be_given(tmp_path, name):
+    network, path = network_of([Dense(3)]), tmp_path / "a" / "new" / name
+    file = path if name.endswith(".safetensors") else path.with_name(f"{name}.safetensors")
+    assert find(path) is find(file) is None
+    save(network, path)
+    assert os.listdir(path.parent) == [file.name] and find(path) == find(file) == file
+    assert_equal_networks(load(path, "numpy"), network)
+    assert_equal_networks(load(str(file), "numpy"), network)
+
+
+def test_file_of_another_name_is_read_and_one_with_the_suffix_comes_first(tmp_path):
+    save(network_of(seed=1), tmp_path / "model")
+    os.rename(tmp_path / "model.safetensors", tmp_path / "model")
+    assert load(tmp_path / "model", "numpy").seed == 1
+    save(network_of(seed=2), tmp_path / "model")
+    assert load(tmp_path / "model", "numpy").seed == 2
+
+
+def test_old_folder_is_read_until_there_is_a_file_and_never_changed(tmp_path):
+    folder = shutil.copytree(OLD / "exact", tmp_path / "model")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert find(folder) == folder and load(folder, "numpy").n_in == 3 and load_extras(folder)
+    for path in (folder, folder.with_suffix(".safetensors")):
+        save(network_of(), path)
+        assert_equal_networks(load(path, "numpy"), network_of())
+    with pytest.raises(CheckpointError, match="is not a checkpoint file of ffnn_gpu; it was not changed"):
+        save(network_of(), folder / "model.safetensors")
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert sorted(os.listdir(tmp_path)) == ["model", "model.safetensors"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "..", "/"])
+def test_folder_without_a_name_is_no_file_to_write(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="is a folder; add the name of a file"):
+        save(network_of([Dense(3)]), path)
+    with pytest.raises(CheckpointError, match="is not a checkpoint"):
+        load(path, "numpy")
+    assert not os.listdir(tmp_path)
+
+
+def test_damaged_checkpoint_may_be_overwritten(tmp_path):
+    save(network_of(), tmp_path / "model")
+    file = tmp_path / "model.safetensors"
+    for damaged in (file.read_bytes()[:200], b""):
+        file.write_bytes(damaged)
+        save(network_of(), tmp_path / "model")
+        assert_equal_networks(load(tmp_path / "model", "numpy"), network_of())
+
+
+@pytest.mark.parametrize("value", [{1, 2}, object(), b"x"])
+def test_state_that_json_does_not_have_leaves_the_old_file(tmp_path, value):
+    save(network_of(), tmp_path / "model")
+    with pytest.raises(TypeError):
+        save(network_of(seed=9), tmp_path / "model", extras={"x": value})
+    assert_equal_networks(load(tmp_path / "model", "numpy"), network_of())
+    assert_nothing_beside(tmp_path / "model")
 
 
 def test_checkpoint_loads_where_cupy_cannot_be_imported(tmp_path):
@@ -239,57 +313,18 @@ def test_nothing_in_the_package_can_execute_a_file_that_is_loaded():
 # ---------------------------------------------------------------------- damage
 
 
-def test_every_truncation_and_a_flip_in_every_byte_of_every_file_are_noticed(tmp_path, monkeypatch):
-    path, rng = tmp_path / "model", random.Random(0)
+def test_every_truncation_and_a_flip_in_every_byte_are_noticed(tmp_path):
+    path, rng = tmp_path / "model.safetensors", random.Random(0)
     checkpoint.write(network_of([Dense(2, tanh)]), path, {"extras": {}}, {"m": np.arange(3.0)})
-    whole = {file.name: file.read_bytes() for file in path.iterdir()}
-    assert sorted(whole) == ["model.safetensors", "optimizer.safetensors", "state.json"]
-    read, disk = atomic_folder._read_file, {}
-    monkeypatch.setattr(
-        atomic_folder, "_read_file", lambda file, most: disk.get(file.name) or read(file, most)
-    )
-    for name, content in whole.items():
-        lengths = range(len(content)) if name != "state.json" else rng.sample(range(len(content)), 300)
-        damaged = [content[:n] for n in lengths if n]
-        damaged += [
-            content[:i] + bytes([byte ^ 1 << rng.randrange(8)]) + content[i + 1 :]
-            for i, byte in enumerate(content)
-        ]
-        for bad in damaged:
-            disk[name] = bad
-            with pytest.raises(CheckpointCorruptError):
-                checkpoint.read(path, "numpy")
-        del disk[name]
-        (path / name).write_bytes(b"")
+    whole = path.read_bytes()
+    damaged = [whole[:n] for n in range(len(whole))]
+    damaged += [whole[:i] + bytes([b ^ 1 << rng.randrange(8)]) + whole[i + 1 :] for i, b in enumerate(whole)]
+    for bad in damaged:
+        path.write_bytes(bad)
         with pytest.raises(CheckpointCorruptError):
-            load(path, "numpy")
-        (path / name).write_bytes(content)
+            checkpoint.read(path, "numpy")
+    path.write_bytes(whole)
     load(path, "numpy")
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
-@pytest.mark.parametrize("how", ["missing", "renamed", "a folder"])
-def test_file_that_is_missing_or_renamed_is_noticed(tmp_path, name, how):
-    path = tmp_path / "model"
-    checkpoint.write(network_of(), path, {}, {"m": np.zeros(3)})
-    if how == "renamed":
-        os.rename(path / name, path / f"{name}.bak")
-    else:
-        (path / name).unlink()
-    if how == "a folder":
-        (path / name).mkdir()
-    with pytest.raises(CheckpointCorruptError, match=name):
-        load(path, "numpy")
-
-
-def test_surplus_file_is_ignored_and_kept(tmp_path):
-    path, network = tmp_path / "model", network_of()
-    save(network, path)
-    (path / "notes.txt").write_text("mine")
-    (path / "optimizer.safetensors").write_bytes(b"rubbish")
-    assert_equal_networks(load(path, "numpy"), network)
-    save(network_of(seed=9), path)
-    assert (path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -298,19 +333,27 @@ def test_surplus_file_is_ignored_and_kept(tmp_path):
         lambda path: None,
         lambda path: path.write_text("x"),
         lambda path: path.mkdir(),
-        lambda path: (path.mkdir(), (path / "model.safetensors").write_bytes(b"x")),
+        lambda path: (path.mkdir(), (path / "thesis.txt").write_text("three years of work")),
+        lambda path: safetensors.numpy.save_file({"0.W": np.zeros((4, 3))}, path),
     ],
 )
-def test_what_is_no_checkpoint_is_neither_loaded_nor_overwritten(tmp_path, make):
-    path = tmp_path / "precious"
+@pytest.mark.parametrize("name", ["precious", "precious.safetensors"])
+def test_what_is_no_checkpoint_is_neither_loaded_nor_overwritten(tmp_path, make, name):
+    path = tmp_path / name
     make(path)
+    before = sorted((p.name, p.is_dir() or p.read_bytes()) for p in tmp_path.rglob("*"))
     for read in (load, load_extras):
         with pytest.raises(CheckpointError, match="is not a checkpoint"):
             read(path)
-    if path.is_file():
-        with pytest.raises(CheckpointError, match="left alone"):
+    if path.exists() and path.suffix:
+        with pytest.raises(
+            CheckpointError, match="exists and is not a checkpoint file of ffnn_gpu; it was not changed"
+        ):
             save(network_of(), path)
-        assert path.read_text() == "x"
+    elif path.exists():
+        save(network_of(), path)
+        path.with_suffix(".safetensors").unlink()  # beside it
+    assert sorted((p.name, p.is_dir() or p.read_bytes()) for p in tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["0.W", "1.running_variance", "2.layers.0.gain"])
@@ -324,25 +367,21 @@ def test_numbers_that_are_not_finite_never_replace_a_finite_checkpoint(tmp_path,
         with pytest.raises(CheckpointError, match=rf"{name} is not finite"):
             save(broken, path)
     assert_equal_networks(load(tmp_path / "model", "numpy"), network)
-    assert not (tmp_path / "other").exists()
+    assert_nothing_beside(tmp_path / "model")
 
 
 # ---------------------------------------------------------------------- whole files that do not fit
 
 
-def rewrite(path, *, description=None, tensors=None, state=None):
-    """The checkpoint with parts replaced and every checksum right again."""
-    files, old = atomic_folder.read(path)
-    header = json.loads(
-        files["model.safetensors"][8 : 8 + int.from_bytes(files["model.safetensors"][:8], "little")]
-    )
-    architecture = json.loads(header["__metadata__"]["architecture"])
-    numbers = safetensors.numpy.load(files["model.safetensors"])
-    text = json.dumps(architecture | (description or {})) if not isinstance(description, str) else description
-    files["model.safetensors"] = safetensors.numpy.save(
-        tensors(numbers) if tensors else numbers, {"architecture": text}
-    )
-    atomic_folder.write(path, files, (state(old) if state else old))
+def rewrite(path, *, description=None, tensors=None, state=None, version="2"):
+    """The checkpoint with parts replaced and its checksum right again."""
+    numbers, metadata = tensor_file.read(find(path))
+    if isinstance(description, dict):
+        description = json.dumps(json.loads(metadata["architecture"]) | description)
+    metadata |= {} if description is None else {"architecture": description}
+    metadata |= {} if state is None else {"state": json.dumps(state(json.loads(metadata["state"])))}
+    metadata = {"format_version": version} | {n: metadata[n] for n in ("architecture", "state")}
+    tensor_file.write(find(path), tensors(numbers) if tensors else numbers, metadata)
 
 
 NAMES = [name for name, _ in network_of(updates=0).params.named()]
@@ -392,11 +431,13 @@ def test_surplus_tensor_is_named():
         network.params.assign(network.params.to_host() | {"9.W": np.zeros(3)})
 
 
-@pytest.mark.parametrize("version", [0, 2, 99, "1", None, [1]])
+@pytest.mark.parametrize("version", ["0", "1", "3", "99", "", "2.0"])
 def test_unknown_format_version_is_refused_with_both_numbers(tmp_path, version):
     save(network_of(), tmp_path / "model")
-    rewrite(tmp_path / "model", state=lambda state: state | {"format": version})
-    with pytest.raises(IncompatibleCheckpointError, match=r"format version .*; this package reads 1"):
+    rewrite(tmp_path / "model", version=version)
+    with pytest.raises(
+        IncompatibleCheckpointError, match=rf"format version {version}; this package reads 1 and 2"
+    ):
         load(tmp_path / "model", "numpy")
 
 
@@ -437,23 +478,16 @@ def test_counter_that_is_no_count_is_refused(tmp_path, state):
         load(tmp_path / "model", "numpy")
 
 
-def test_random_tensor_files_with_right_checksums_are_refused(tmp_path):
-    path, rng = tmp_path / "model", random.Random(2)
-    save(network_of([Dense(3)]), path)
-    files, state = atomic_folder.read(path)
-    good = files["model.safetensors"]
-    for _ in range(60):
-        bad = bytearray(good)
-        for _ in range(rng.randrange(1, 4)):
-            bad[rng.randrange(len(bad) - 100)] = rng.randrange(256)  # the header: a number may be any
-        bad = bytes(bad) if rng.random() < 0.7 else rng.randbytes(rng.randrange(200))
-        if bad == good:
-            continue
-        atomic_folder.write(path, {"model.safetensors": bad}, state)
-        try:
-            load(path, "numpy")
-        except CheckpointError:
-            continue
+@pytest.mark.parametrize("state", ["[]", "null", "3", "{", "", "[" * 100_000])
+def test_state_that_is_no_object_is_refused(tmp_path, state):
+    save(network_of([Dense(3)]), tmp_path / "model")
+    numbers, metadata = tensor_file.read(find(tmp_path / "model"))
+    del metadata["sha256"]
+    for changed in (metadata | {"state": state}, {n: t for n, t in metadata.items() if n != "state"}):
+        tensor_file.write(find(tmp_path / "model"), numbers, changed)
+        for read in (load, load_extras):
+            with pytest.raises(CheckpointCorruptError, match="is damaged"):
+                read(tmp_path / "model")
 
 
 # ---------------------------------------------------------------------- failures while writing
@@ -477,7 +511,7 @@ def test_full_disk_leaves_the_checkpoint_that_was_there(tmp_path):
         "try:\n    ffnn_gpu.save(network, sys.argv[1])\n"
         "except ffnn_gpu.CheckpointError as error:\n    print(error)\n"
     )
-    assert "what was there before stays" in output(code, tmp_path / "model")
+    assert "model.safetensors: File too large; the file was not changed" in output(code, tmp_path / "model")
     assert_equal_networks(load(tmp_path / "model", "numpy"), network)
     assert_nothing_beside(tmp_path / "model")
 
@@ -525,9 +559,69 @@ def test_one_class_of_ones_own_need_not_be_a_list(tmp_path):
 
 
 def test_folder_of_checkpoints_names_those_in_it(tmp_path):
-    for name in ("last", "best"):
-        save(Network(4, [Dense(3)], "numpy"), tmp_path / "zz" / name)
-    with pytest.raises(
-        CheckpointError, match=r"zz is not a checkpoint: .*; it holds best and last, which are"
-    ):
+    save(Network(4, [Dense(3)], "numpy"), tmp_path / "zz" / "last")
+    shutil.copytree(OLD / "exact", tmp_path / "zz" / "best")
+    (tmp_path / "zz" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError) as caught:
         load(tmp_path / "zz", "numpy")
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'zz'} is not a checkpoint: the folder holds best and last.safetensors"
+    )
+
+
+# ---------------------------------------------------------------------- crashes
+
+
+@POSIX
+@pytest.mark.parametrize("first", [True, False])
+def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new(tmp_path, monkeypatch, first):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    old, new, outcomes = network_of([Dense(3)], seed=1), network_of([Dense(3)], seed=2), []
+    for crash in crashes(monkeypatch, is_killed):
+        path = tmp_path / str(len(outcomes)) / "run" / "last"
+        if not first:
+            save(old, path)
+        crash(lambda path=path: save(new, path))
+        outcomes.append(load(path, "numpy").seed if find(path) else None)
+        save(new, path)
+        assert_equal_networks(load(path, "numpy"), new)
+        assert_nothing_beside(path)
+    assert len(outcomes) > 5 and set(outcomes) == {None if first else 1, 2}
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_failure_of_any_system_call_is_an_error_that_says_what_is_there(tmp_path, monkeypatch, number):
+    old, new, told = network_of([Dense(3)], seed=1), network_of([Dense(3)], seed=2), []
+    for fail_at in range(1, 100):
+        path = tmp_path / str(fail_at) / "last"
+        save(old, path)
+
+        def fail(k, name, stop=fail_at):
+            if k == stop:
+                raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            seen = count_calls(patch, fail)
+            failure = None
+            try:
+                save(new, path)
+            except CheckpointError as error:
+                failure = str(error)
+        if len(seen) < fail_at:
+            break
+        if failure is not None:
+            told.append("was not changed" in failure)
+            assert told[-1] != ("was replaced" in failure)
+            assert os.strerror(number) in failure and f"{path}.safetensors" in failure
+        assert load(path, "numpy").seed == (1 if failure and told[-1] else 2)
+        save(new, path)
+        assert_nothing_beside(path)
+    assert fail_at < 99 and told == sorted(told, reverse=True) and {*told} == {True, False}
+
+
+def test_parent_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match=r"saving .*run\.safetensors: .*; the file was not changed"):
+        save(network_of(), tmp_path / "file" / "run")
+    assert (tmp_path / "file").read_text() == "x"

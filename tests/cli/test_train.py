@@ -18,6 +18,7 @@ from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, Dive
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, Softmax
+from tests.checkpoints.old_folder import aged
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 4)) * [1, 10, 100, 1000] + [0, 5, 50, 500]
@@ -151,7 +152,7 @@ def test_run_folder_holds_everything(here):
         "metrics.jsonl",
         "history.csv",
         "checkpoint",
-        "model",
+        "model.safetensors",
         "result.json",
         "learning_curve.png",
         "confusion_matrix.png",
@@ -268,13 +269,34 @@ def test_saved_model_and_checkpoints_answer_like_the_trained_one(classes):
         assert set(Model.load(done.folder / place, "numpy").predict(X)) <= {"ant", "bee", "cat"}
 
 
+def test_run_folder_of_an_earlier_version_answers_resumes_and_is_overwritten(classes):
+    new, first = config(classes, out="new", epochs=2), config(classes, out="old", epochs=2)
+    train.train(new)
+    want = train.train(first).model.predict(X)
+    folder = Path("old")
+    for place in ("model", "checkpoint/last", "checkpoint/best"):
+        aged(folder / f"{place}.safetensors")
+    for place in ("", "model"):
+        np.testing.assert_array_equal(Model.load(folder / place, "numpy").predict(X), want)
+    with pytest.raises(CheckpointError, match=r"is a run folder: .* load\('old/model'\)"):
+        ffnn_gpu.load(folder, "numpy")
+    losses = [
+        [row["loss"] for row in train.train(vary(begun, epochs=4), resume=True).history.rows]
+        for begun in (first, new)
+    ]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
+    assert (folder / "model.safetensors").read_bytes() == Path("new/model.safetensors").read_bytes()
+    train.train(first, overwrite=True)
+    assert not (folder / "model").exists() and not (folder / "checkpoint" / "last").exists()
+
+
 def test_bare_network_of_a_run_folder_is_in_its_model(classes):
     folder = train.train(config(classes, epochs=1)).folder
     with pytest.raises(CheckpointError) as caught:
         ffnn_gpu.load("runs/data-1", "numpy")
     assert str(caught.value) == (
         "runs/data-1 is a run folder: use ffnn_gpu.Model.load, or "
-        f"load('{folder / 'model'}') for the bare network"
+        f"load('{folder / 'model.safetensors'}') for the bare network"
     )
     assert (
         ffnn_gpu.load(folder / "model", "numpy").n_in
@@ -326,9 +348,7 @@ def test_run_repeats_from_its_own_configuration(classes):
     b = train.train(config(classes, seed=3))
     assert [row["loss"] for row in a.history.rows] == [row["loss"] for row in b.history.rows]
     assert (a.folder / "config.toml").read_bytes() == (b.folder / "config.toml").read_bytes()
-    assert (a.folder / "model/model.safetensors").read_bytes() == (
-        b.folder / "model/model.safetensors"
-    ).read_bytes()
+    assert (a.folder / "model.safetensors").read_bytes() == (b.folder / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Writes golden/checkpoints: one training checkpoint of the present format in float32 and one in bfloat16.
+"""Write golden/checkpoints: one training checkpoint of the present format in float32 and one in bfloat16.
 
-A new format version gets files beside these; these stay, for as long as the package reads them. Those without "inputs" in
-their name were written before a checkpoint had checksums of x and of the validation rows.
+Files of earlier formats stay for as long as the package reads them. Those of format 1 without "inputs" in their name were
+written before a checkpoint had checksums of x and of the validation rows.
 """
 
 import shutil
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import ffnn_gpu as nn
+from ffnn_gpu.checkpoints.checkpoint import FORMAT
 from ffnn_gpu.training.callbacks import Checkpoints
 
 FOLDER = Path(__file__).parent / "checkpoints"
@@ -31,7 +32,7 @@ def exact(network):
 
 
 def train(network, folder, epochs, *, resume=False):
-    """The history of the training that the golden checkpoint is the beginning of."""
+    """Return the history of the training run that the golden checkpoint is the beginning of."""
     return nn.fit(
         network,
         nn.softmax_cross_entropy,
@@ -48,17 +49,17 @@ def train(network, folder, epochs, *, resume=False):
 
 
 def write(folder, dtype):
-    """Two epochs of training, and `exact`, the network with known numbers in it."""
+    """Write last.safetensors after two epochs of training, and exact.safetensors, the network with known numbers."""
     train(nn.Network(3, LAYERS, "numpy", dtype, seed=7), folder, epochs=2)
     network = nn.Network(3, LAYERS, "numpy", dtype, seed=7)
     network.params.assign(exact(network))
     network.backend.write(network.params.step, 0, 12)
     nn.save(network, folder / "exact", extras=EXTRAS)
-    shutil.rmtree(folder / "best")
+    (folder / "best.safetensors").unlink()
 
 
 if __name__ == "__main__":
     for dtype in ("float32", "bfloat16"):
-        shutil.rmtree(FOLDER / f"format-1-inputs-{dtype}", ignore_errors=True)
-        write(FOLDER / f"format-1-inputs-{dtype}", dtype)
+        shutil.rmtree(FOLDER / f"format-{FORMAT}-{dtype}", ignore_errors=True)
+        write(FOLDER / f"format-{FORMAT}-{dtype}", dtype)
     sys.stdout.write(f"written to {FOLDER}\n")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ffnn_gpu.checkpoints import atomic_folder, folder_swap
+from ffnn_gpu.checkpoints import checkpoint
 from proofs import Figure, Settings, bugs, damage, full_disk, kills, payloads, promised, resume, suite
 from proofs.planted import NAMED
 from proofs.task import STEPS, train
@@ -95,18 +95,20 @@ def test_kill_proof_sees_a_torn_checkpoint_other_numbers_and_what_is_left_behind
     whole = train(run, epochs=kills.EPOCHS)
     assert kills._losses(run, copy, whole) == []
     assert kills._losses(run, copy, whole | {"theta": ""}) == ["the resumed training came to other numbers"]
-    (run / ".last.new-1-a").mkdir()  # process 1 lives: not swept
-    assert kills._losses(run, copy, whole) == [".last.new-1-a was left behind"]
-    file = run / "last" / "model.safetensors"
+    left = ".last.safetensors.1-0123abcd.half"  # process 1 lives: not removed
+    (run / left).write_bytes(b"")
+    assert kills._losses(run, copy, whole) == [f"{left} was left behind"]
+    file = run / "last.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     assert "is damaged" in kills._losses(run, copy, whole)[0]
 
 
-def test_kill_proof_loses_something_where_a_checkpoint_is_written_in_place(tmp_path, monkeypatch):
-    """A writer that is killed between two files of a folder leaves a mixture."""
-    whole, name = train(tmp_path / "run", epochs=kills.EPOCHS), "model.safetensors"
+def test_kill_proof_loses_something_where_a_checkpoint_is_written_in_place(tmp_path):
+    """A writer that is killed in between leaves a mixture of two files."""
+    whole = train(tmp_path / "run", epochs=kills.EPOCHS)
     first = train(tmp_path / "other", epochs=kills.EPOCHS, stop=2)
-    (tmp_path / "run" / "last" / name).write_bytes((tmp_path / "other" / "last" / name).read_bytes())
+    new, old = ((tmp_path / name / "last.safetensors").read_bytes() for name in ("run", "other"))
+    (tmp_path / "run" / "last.safetensors").write_bytes(new[:9000] + old[9000:])
     assert first != whole and kills._losses(tmp_path / "run", tmp_path / "copy", whole)
 
 
@@ -116,14 +118,13 @@ def test_kill_proof_loses_something_where_the_old_checkpoint_goes_before_the_new
 ):
     """Such a training begins again and comes to the same numbers; only what was written before tells."""
 
-    def put_in_place(scratch, path, parent=os.getpid()):
-        if path.exists():
-            os.rename(path, tmp_path / f"trash {time.time_ns()}")
+    def replace(half, path, parent=os.getpid(), original=os.replace):
+        path.unlink(missing_ok=True)
         if os.getpid() != parent:
             time.sleep(0.02)  # where most of the kills come
-        os.rename(scratch, path)
+        original(half, path)
 
-    monkeypatch.setattr(folder_swap, "put_in_place", put_in_place)
+    monkeypatch.setattr(os, "replace", replace)
     (figure,) = kills.prove(Settings(tmp_path, kills=10, say=lambda line: None))
     assert figure.holds is False
     assert [
@@ -134,17 +135,17 @@ def test_kill_proof_loses_something_where_the_old_checkpoint_goes_before_the_new
 
 
 def test_kill_proof_sees_an_older_checkpoint_and_that_too_little_was_tried(tmp_path):
-    trials = [kills.Trial(tmp_path, killed=4, torn=1), kills.Trial(tmp_path, False, killed=1, torn=1)]
+    trial = kills.Trial(tmp_path, killed=4, torn=1)
     train(tmp_path, epochs=1)
-    assert not kills._went_back(trials[0]) and kills._figure(trials).holds
-    trials[0].written[:] = (7).to_bytes(8, "big")
+    assert not kills._went_back(trial) and kills._figure(trial).holds
+    trial.written[:] = (7).to_bytes(8, "big")
     assert (
-        kills._went_back(trials[0])
-        == kills._went_back(trials[0])
+        kills._went_back(trial)
+        == kills._went_back(trial)
         == ["`last` held 7 updates and holds 3 after the kill"]
     )
-    trials[1].torn = 0
-    assert not kills._figure(trials).holds and "none fell within a write" in kills._figure(trials).details[0]
+    trial.torn = 0
+    assert not kills._figure(trial).holds and "none fell within a write" in kills._figure(trial).details[0]
 
 
 def test_damage_proof_flips_every_bit_and_tells_a_refusal_from_a_load(tmp_path):
@@ -152,7 +153,7 @@ def test_damage_proof_flips_every_bit_and_tells_a_refusal_from_a_load(tmp_path):
     assert [content for _, content in damage.cuts(b"abc")] == [b"", b"a", b"ab"]
     train(tmp_path, epochs=1)
     assert not damage.is_refused(tmp_path / "last")
-    (tmp_path / "last" / "state.json").write_bytes(b"{}")
+    (tmp_path / "last.safetensors").write_bytes(b"{}")
     assert damage.is_refused(tmp_path / "last")
 
 
@@ -169,20 +170,20 @@ def test_disk_proof_fails_where_nothing_was_refused_or_something_lost():
 
 
 def test_resume_proof_sees_a_position_that_is_not_restored(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic_folder.os, "fsync", lambda handle: None)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
     pair = ("adam", "one_cycle")
     whole = train(tmp_path / "whole", *pair)
     assert resume._parts(tmp_path, pair, 2) == whole and STEPS == 6
     train(tmp_path / "cut", *pair, stop=2)
-    files, state = atomic_folder.read(tmp_path / "cut" / "last")
+    network, state, arrays = checkpoint.read(tmp_path / "cut" / "last", "numpy")
     state["training"]["position"] = 1
-    atomic_folder.write(tmp_path / "cut" / "last", files, state)
+    checkpoint.write(network, tmp_path / "cut" / "last", state, arrays)
     assert train(tmp_path / "cut", *pair) != whole
 
 
 def test_no_payload_is_executed(tmp_path):
     (figure,) = payloads.prove(Settings(tmp_path))
-    assert figure.holds and figure.figure == "10 payloads, 0 executed"
+    assert figure.holds and figure.figure == "11 payloads, 0 executed"
 
 
 def test_every_test_that_the_page_names_exists():

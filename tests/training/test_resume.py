@@ -8,10 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from ffnn_gpu.arrays.boundary import Standardized
-from ffnn_gpu.checkpoints import atomic_folder
+from ffnn_gpu.checkpoints import checkpoint, tensor_file
 from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, IncompatibleCheckpointError
 from ffnn_gpu.nn.activations import relu
@@ -24,6 +23,7 @@ from ffnn_gpu.training import data_fingerprint as fingerprint
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.training.data_fingerprint import LATER
 from ffnn_gpu.training.fit import fit
+from tests.checkpoints.old_folder import aged
 
 rng = np.random.default_rng(3)
 X = rng.normal(size=(50, 4))
@@ -35,7 +35,7 @@ STEPS = 4  # per epoch, the last of 2 rows
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No waiting for the disk: atomicity is tested elsewhere."""
-    monkeypatch.setattr(atomic_folder.os, "fsync", lambda handle: None)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 class Stop(Callback):
@@ -303,7 +303,7 @@ def test_best_holds_the_network_of_the_best_epoch(tmp_path):
         np.testing.assert_array_equal(value, network.params.to_host()[name])
     row = load_extras(tmp_path / "run" / "best")["row"]
     assert row["val_loss"] == min(history["val_loss"])
-    assert not (tmp_path / "run" / "best" / "optimizer.safetensors").exists()
+    assert not checkpoint.read(tmp_path / "run" / "best", "numpy")[2]
 
 
 def test_best_is_not_replaced_by_a_worse_epoch_after_a_resume(tmp_path):
@@ -320,7 +320,7 @@ def test_extras_are_in_both_and_last_is_written_as_often_as_told(tmp_path):
             self.seen = []
 
         def after_step(self, run):
-            path = tmp_path / "run" / "last"
+            path = tmp_path / "run" / "last.safetensors"
             self.seen.append(int(load(path, "numpy").params.step[0]) if path.exists() else 0)
 
     last = Last()
@@ -330,6 +330,19 @@ def test_extras_are_in_both_and_last_is_written_as_often_as_told(tmp_path):
     assert load_extras(tmp_path / "run" / "last") == {"a": 1}
     assert load_extras(tmp_path / "run" / "best")["a"] == 1
     assert int(load(tmp_path / "run" / "last", "numpy").params.step[0]) == 12
+
+
+def test_training_of_an_earlier_version_goes_on_into_files_and_the_newer_format_wins(tmp_path):
+    whole = train("early stopping", tmp_path / "whole", epochs=3, early_stopping=9)
+    train("early stopping", tmp_path / "run", Stop(5), epochs=3, early_stopping=9)
+    for name in ("last", "best"):
+        aged(tmp_path / "run" / f"{name}.safetensors")
+    before = {file: file.read_bytes() for file in (tmp_path / "run").glob("*/*")}
+    assert len(before) == 5
+    train("early stopping", tmp_path / "run", Stop(9), resume=True, epochs=3, early_stopping=9)
+    assert int(load(tmp_path / "run" / "last", "numpy").params.step[0]) == 9
+    assert_same(train("early stopping", tmp_path / "run", resume=True, epochs=3, early_stopping=9), whole)
+    assert {file: file.read_bytes() for file in (tmp_path / "run").glob("*/*")} == before
 
 
 # ---------------------------------------------------------------------- refusals
@@ -362,7 +375,7 @@ def test_resume_of_another_training_is_refused_with_what_differs_and_changes_not
     network = changes.get("network") or network_of()
     optimizer = changes.get("optimizer") or Adam(0.01)
     before = look(network, optimizer)
-    stored = atomic_folder.read(tmp_path / "run" / "last")
+    stored = (tmp_path / "run" / "last.safetensors").read_bytes()
     with pytest.raises(IncompatibleCheckpointError, match=message):
         train(
             "schedule",
@@ -370,7 +383,7 @@ def test_resume_of_another_training_is_refused_with_what_differs_and_changes_not
             **{"optimizer": optimizer, "network": network, "resume": True} | changes,
         )
     assert look(network, optimizer) == before
-    assert atomic_folder.read(tmp_path / "run" / "last") == stored
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == stored
 
 
 def test_resume_with_another_input_width_is_refused_and_changes_nothing(tmp_path):
@@ -407,17 +420,15 @@ def test_numpy_numbers_as_widths_do_not_prevent_a_resume(tmp_path):
 
 
 def damage(path, change):
-    files, state = atomic_folder.read(path)
-    change(state["training"], files)
-    atomic_folder.write(path, files, state)
+    arrays, metadata = tensor_file.read(checkpoint.find(path))
+    state = json.loads(metadata["state"])
+    change(state["training"], arrays)
+    del metadata["sha256"]
+    tensor_file.write(checkpoint.find(path), arrays, metadata | {"state": json.dumps(state)})
 
 
-def retyped(files):
-    """The same optimizer vectors in another type."""
-    arrays = safetensors.numpy.load(files["optimizer.safetensors"])
-    files["optimizer.safetensors"] = safetensors.numpy.save(
-        {name: a.astype("float64") for name, a in arrays.items()}
-    )
+def optimizer_vectors(arrays):
+    return [name for name in arrays if name.startswith("optimizer.")]
 
 
 VALUES = [
@@ -440,16 +451,18 @@ VALUES = [
     ("weight_sum", True),
 ]
 WRONG = {
-    "no optimizer": lambda training, files: files.pop("optimizer.safetensors"),
-    "optimizer of another type": lambda training, files: retyped(files),
-    "no best": lambda training, files: training["callbacks"][0].pop("best"),
-    "best of another type": lambda training, files: training["callbacks"][0].update(best="x"),
-    "waited of another type": lambda training, files: training["callbacks"][0].update(waited=None),
+    "no optimizer": lambda training, arrays: [arrays.pop(name) for name in optimizer_vectors(arrays)],
+    "optimizer of another type": lambda training, arrays: arrays.update(
+        {name: arrays[name].astype("float64") for name in optimizer_vectors(arrays)}
+    ),
+    "no best": lambda training, arrays: training["callbacks"][0].pop("best"),
+    "best of another type": lambda training, arrays: training["callbacks"][0].update(best="x"),
+    "waited of another type": lambda training, arrays: training["callbacks"][0].update(waited=None),
     **{
-        f"{name} {value!r}": lambda t, files, name=name, value=value: t.update({name: value})
+        f"{name} {value!r}": lambda t, arrays, name=name, value=value: t.update({name: value})
         for name, value in VALUES
     },
-    **{f"no {name}": lambda t, files, name=name: t.pop(name) for name in dict(VALUES)},
+    **{f"no {name}": lambda t, arrays, name=name: t.pop(name) for name in dict(VALUES)},
 }
 
 
@@ -501,7 +514,7 @@ def test_callback_that_cannot_be_restored_leaves_everything_as_it_was(tmp_path, 
 
 def test_damaged_checkpoint_is_not_resumed_and_not_overwritten(tmp_path):
     train("plain", tmp_path / "run", Stop(3))
-    file = tmp_path / "run" / "last" / "model.safetensors"
+    file = tmp_path / "run" / "last.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     before = file.read_bytes()
     with pytest.raises(CheckpointError, match="damaged"):
@@ -552,20 +565,20 @@ def test_resume_on_other_data_is_refused_with_what_differs_and_changes_nothing(t
     )
     data, validation, message = DATA[what]
     train_on(tmp_path, (x, y), held_out)
-    stored = atomic_folder.read(tmp_path / "last")
+    stored = (tmp_path / "last.safetensors").read_bytes()
     with pytest.raises(IncompatibleCheckpointError, match=f"was written with {message}"):
         train_on(
             tmp_path, data or (x, y), held_out if validation is None else validation, epochs=4, resume=True
         )
-    assert atomic_folder.read(tmp_path / "last") == stored
+    assert (tmp_path / "last.safetensors").read_bytes() == stored
     train_on(tmp_path, (x, y), held_out, epochs=4, resume=True)
 
 
 def test_checkpoint_from_before_there_were_checksums_of_inputs_goes_on(tmp_path):
     train_on(tmp_path, (X, LABELS), (X[:9], LABELS[:9]))
-    damage(tmp_path / "last", lambda training, files: [training["plan"].pop(name) for name in LATER])
+    damage(tmp_path / "last", lambda training, arrays: [training["plan"].pop(name) for name in LATER])
     train_on(tmp_path, (X, LABELS), (X[:9], LABELS[:9]), epochs=4, resume=True)
-    assert {*LATER} <= atomic_folder.read(tmp_path / "last")[1]["training"]["plan"].keys()
+    assert {*LATER} <= checkpoint.read(tmp_path / "last", "numpy")[1]["training"]["plan"].keys()
 
 
 def test_training_without_a_checkpoint_makes_no_checksums(monkeypatch):

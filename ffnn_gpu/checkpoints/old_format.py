@@ -1,0 +1,91 @@
+"""Read checkpoints of format 1: folders, which earlier versions wrote.
+
+model.safetensors       θ and the running statistics; the architecture as JSON in the metadata
+optimizer.safetensors   the arrays of the optimizer and of callbacks (only in a checkpoint of a training run)
+state.json              counters, history, versions, and the size and sha256 of every file, itself included
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from ffnn_gpu.checkpoints.tensor_file import Arrays
+from ffnn_gpu.errors import CheckpointCorruptError, IncompatibleCheckpointError
+
+FORMAT = 1
+STATE, MODEL, OPTIMIZER = "state.json", "model.safetensors", "optimizer.safetensors"
+LARGEST_STATE = 256 * 2**20  # bytes; a longer one is damaged
+
+
+def is_one(folder: Path) -> bool:
+    """Return whether `folder` is a checkpoint of format 1."""
+    return (folder / STATE).is_file()
+
+
+def read(folder: Path) -> tuple[Arrays, str, dict[str, Any]]:
+    """Return (all arrays, the architecture as JSON, the state).
+
+    Raises:
+        CheckpointCorruptError: it is not, byte for byte, what was written.
+        IncompatibleCheckpointError: it has another format version.
+    """
+    files, state = _verified(folder)
+    if state.get("format") != FORMAT:
+        raise IncompatibleCheckpointError(
+            f"{folder} has format version {state.get('format')}; this package reads folders of version {FORMAT}"
+        )
+    try:
+        length = int.from_bytes(files[MODEL][:8], "little")
+        architecture = json.loads(files[MODEL][8 : 8 + length])["__metadata__"]["architecture"]
+        arrays = [safetensors.numpy.load(files[name]) for name in (MODEL, OPTIMIZER) if name in files]
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointCorruptError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
+    return {name: array for group in arrays for name, array in group.items()}, architecture, state
+
+
+def _verified(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the files and the state, once every checksum is right."""
+    raw = _bytes(folder / STATE, LARGEST_STATE)
+    try:
+        state = json.loads(raw)
+        sums = state.pop("sha256")
+        own = sums.pop(STATE)
+        unsigned = state | {"sha256": sums}
+        if raw != _dump(state | {"sha256": sums | {STATE: own}}) or own != _sha256(_dump(unsigned)):
+            raise ValueError("its checksum is wrong")
+        sizes = {name: int(state["bytes"][name]) for name in sums if os.path.basename(name) == name}
+        if len(sizes) < len(sums) or min(sizes.values(), default=0) < 0:
+            raise ValueError("it names a file outside the folder, or a negative size")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise CheckpointCorruptError(f"{folder / STATE} is damaged: {error}") from error
+    files = {name: _bytes(folder / name, size) for name, size in sizes.items()}
+    for name, content in files.items():
+        if _sha256(content) != sums[name]:
+            raise CheckpointCorruptError(f"{folder / name} is damaged: its SHA-256 is not the one in {STATE}")
+    return files, state
+
+
+def _bytes(path: Path, largest: int) -> bytes:
+    if not path.is_file():
+        raise CheckpointCorruptError(f"{path} is missing, or is not a file")
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > largest:
+                raise CheckpointCorruptError(f"{path} has {size} bytes, at most {largest} are expected")
+            return file.read(size)
+    except OSError as error:
+        raise CheckpointCorruptError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

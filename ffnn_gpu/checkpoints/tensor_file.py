@@ -1,0 +1,115 @@
+"""Write and read a safetensors file that carries its own checksum.
+
+    8 bytes   length of the header, little-endian
+    header    {"__metadata__":{"sha256":"64 hex digits", …}, name: {"dtype": …, "shape": …, "data_offsets": …}, …}
+    data      the arrays, one after the other
+
+The digest stands at the same place in every file. It is the SHA-256 of the whole file with 64 zeros ("0") instead of the
+digest, and is compared as text. A changed bit therefore changes either what is hashed or what is compared, and a file that
+was cut short is hashed at another length. Every other safetensors reader reads the file, too.
+
+Why the safetensors package does not write it: it orders the metadata by chance and holds all bytes a second time.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from ffnn_gpu.checkpoints import atomic_file
+from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]  # on the host, by name
+
+BEGINNING = b'{"__metadata__":{"sha256":"'
+START = 8 + len(BEGINNING)  # of the digest in the file
+END = START + 64
+BLANK = b"0" * 64
+LARGEST_HEADER = 100_000_000  # bytes; safetensors readers refuse more
+TYPES = {"float": "F", "int": "I", "uint": "U", "complex": "C"}
+
+
+def write(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> None:
+    """Replace the file at `path` in one step.
+
+    Args:
+        arrays: of any memory layout; numbers of at most 64 bits, or booleans.
+
+    Raises:
+        CheckpointError: safetensors has no such type, or no room for so much metadata. OSError: as `atomic_file.write`.
+    """
+    header: dict[str, Any] = {"__metadata__": {"sha256": BLANK.decode(), **metadata}}
+    data, end = [], 0
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):  # aligned
+        # Why order="C": the memory of an array with other strides is not its numbers in order.
+        array = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": _type_name(name, array), "shape": array.shape, "data_offsets": (start, end)}
+        data.append(array.reshape(-1).view(np.uint8).data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > LARGEST_HEADER:
+        raise CheckpointError(
+            f"the settings, history and extras take {len(text)} bytes of JSON; "
+            f"a safetensors file holds at most {LARGEST_HEADER}"
+        )
+    first = len(text).to_bytes(8, "little") + text
+    digest = _digest(first, *data)
+    atomic_file.write(path, first[:START] + digest + first[END:], *data)
+
+
+def read(path: Path) -> tuple[Arrays, dict[str, str]]:
+    """Return the arrays and the metadata of a file that `write` wrote.
+
+    Raises:
+        CheckpointCorruptError: the file is not, byte for byte, one that `write` wrote. CheckpointError: it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    if content[8:START] != BEGINNING:
+        raise CheckpointCorruptError(f"{path} is not a checkpoint of ffnn_gpu, or its beginning is damaged")
+    if content[START:END] != _digest(content):
+        raise CheckpointCorruptError(f"{path} is damaged: its SHA-256 is not the one in its header")
+    try:
+        arrays = safetensors.numpy.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    return arrays, header["__metadata__"]
+
+
+def may_be_replaced(path: Path) -> bool:
+    """Return whether `path` is free, empty, or begins like a file that `write` wrote. Raises OSError."""
+    if not path.exists():
+        return True
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        beginning = file.read(START)
+    return not beginning or beginning[8:] == BEGINNING
+
+
+def _digest(first: bytes, *others: memoryview) -> bytes:
+    """Return the digest of these pieces of a file, the first of which holds the place of the digest."""
+    pieces: tuple[bytes | memoryview, ...] = (BLANK, memoryview(first)[END:], *others)
+    sha256 = hashlib.sha256(first[:START])
+    for piece in pieces:
+        sha256.update(piece)
+    return sha256.hexdigest().encode()
+
+
+def _type_name(name: str, array: NDArray[Any]) -> str:
+    kind = array.dtype.name.rstrip("0123456789")
+    if kind == "bool":
+        return "BOOL"
+    if kind not in TYPES or array.itemsize > 8:
+        raise CheckpointError(f"{name} has type {array.dtype}, which a safetensors file cannot hold")
+    return f"{TYPES[kind]}{8 * array.itemsize}"

@@ -1,0 +1,129 @@
+"""Folders of format 1, as earlier versions wrote them; what they hold is in test_golden_checkpoints."""
+
+import json
+import os
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+import ffnn_gpu as nn
+from ffnn_gpu.checkpoints import old_format
+from ffnn_gpu.checkpoints.old_format import is_one, read
+from ffnn_gpu.errors import CheckpointCorruptError, IncompatibleCheckpointError
+from tests.checkpoints.old_folder import aged, sealed
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "checkpoints" / "format-1-inputs-float32"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(GOLDEN / "last", tmp_path / "run")
+
+
+def test_every_file_is_read(folder):
+    arrays, architecture, state = read(folder)
+    assert is_one(folder) and not is_one(folder.parent)
+    assert {"0.W", "optimizer.m", "callback.1.0.W"} <= arrays.keys() and state["updates"] == 6
+    assert json.loads(architecture)["n_in"] == 3
+
+
+def test_folder_that_tests_write_is_one_that_the_old_version_wrote(tmp_path):
+    network = nn.load(GOLDEN / "exact", "numpy")
+    nn.save(network, tmp_path / "exact", extras=nn.load_extras(GOLDEN / "exact"))
+    folder = aged(tmp_path / "exact.safetensors")
+    (arrays, architecture, state), (golden, wanted, stored) = read(folder), read(GOLDEN / "exact")
+    assert architecture == wanted and {n: a.tobytes() for n, a in arrays.items()} == {
+        n: a.tobytes() for n, a in golden.items()
+    }
+    assert {**state, "versions": 0} == {**stored, "versions": 0}
+
+
+def test_every_truncation_and_a_flip_in_every_byte_of_every_file_are_noticed(tmp_path, monkeypatch):
+    folder, disk = shutil.copytree(GOLDEN / "exact", tmp_path / "run"), {}
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert sorted(whole) == ["model.safetensors", "state.json"]
+    stored = old_format._bytes
+    monkeypatch.setattr(
+        old_format, "_bytes", lambda file, largest: disk.get(file.name) or stored(file, largest)
+    )
+    for name, content in whole.items():
+        damaged = [content[:n] for n in range(1, len(content))] + [content + b"\0", content[::-1]]
+        damaged += [content[:i] + bytes([b ^ 1 << i % 8]) + content[i + 1 :] for i, b in enumerate(content)]
+        for disk[name] in damaged:
+            with pytest.raises(CheckpointCorruptError):
+                read(folder)
+        del disk[name]
+        (folder / name).write_bytes(b"")
+        with pytest.raises(CheckpointCorruptError):
+            read(folder)
+        (folder / name).write_bytes(content)
+    read(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("how", ["missing", "a folder", "longer"])
+def test_file_that_is_missing_or_another_is_noticed(folder, name, how):
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if how == "a folder":
+        (folder / name).mkdir()
+    if how == "longer":
+        (folder / name).write_bytes(content + b"\0")
+    with pytest.raises(CheckpointCorruptError, match=name):
+        read(folder)
+
+
+def test_surplus_file_is_ignored(folder):
+    before = read(folder)[2]
+    (folder / "notes.txt").write_text("mine")
+    assert read(folder)[2] == before
+
+
+def test_other_format_version_is_refused_with_both_numbers(folder):
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_bytes(sealed(state | {"format": 9}))
+    with pytest.raises(
+        IncompatibleCheckpointError, match="format version 9; this package reads folders of version 1"
+    ):
+        read(folder)
+
+
+DIGEST = old_format._sha256(b"secret")
+JSON = {
+    "nothing": b"", "null": b"null", "list": b"[]", "number": b"1", "text": b'"x"', "object": b"{}", "NaN": b"NaN",
+    "deep list": b"[" * 200_000 + b"]" * 200_000, "deep object": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "unclosed": b'{"sha256": {', "huge number": b'{"sha256": ' + b"9" * 10_000 + b"}", "not text": b"\xff\xfe\x00",
+    "zeros": bytes(5000), "sums as list": b'{"sha256": []}', "sums as text": b'{"sha256": "state.json"}',
+    "no sizes": sealed({"sha256": {"a.bin": DIGEST}}), "no files": sealed({"sha256": {}, "bytes": {}, "format": 1}),
+    "sizes as list": sealed({"sha256": {"a.bin": DIGEST}, "bytes": [6]}),
+    "size as text": sealed({"sha256": {"a.bin": DIGEST}, "bytes": {"a.bin": "many"}}),
+    "negative size": sealed({"sha256": {"a.bin": DIGEST}, "bytes": {"a.bin": -5}}),
+    "infinite size": sealed({"sha256": {"a.bin": DIGEST}, "bytes": {"a.bin": float("inf")}}),
+    "huge size": sealed({"sha256": {"a.bin": "0" * 64}, "bytes": {"a.bin": 2**60}}),
+    "file elsewhere": sealed({"sha256": {"../secret": DIGEST}, "bytes": {"../secret": 6}}),
+    "folder as file": sealed({"sha256": {"..": DIGEST}, "bytes": {"..": 6}}),
+    "endless file": sealed({"sha256": {"/dev/zero": DIGEST}, "bytes": {"/dev/zero": 2**60}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", JSON)
+def test_malformed_state_is_an_error_of_its_own_in_little_memory(folder, kind):
+    (folder.parent / "secret").write_bytes(b"secret")
+    (folder / "a.bin").write_bytes(b"secret")
+    (folder / "state.json").write_bytes(JSON[kind])
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointCorruptError):
+            read(folder)
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_state_that_is_too_long_is_not_read(folder, monkeypatch):
+    monkeypatch.setattr(old_format, "LARGEST_STATE", 100)
+    size = os.path.getsize(folder / "state.json")
+    with pytest.raises(CheckpointCorruptError, match=f"has {size} bytes, at most 100 are expected"):
+        read(folder)
