@@ -57,6 +57,7 @@ NEAREST = {
         "tests/optim/test_optimizers.py",
         "tests/backends/reference/test_updates.py",
         "tests/backends/cpu/test_numpy_backend.py",
+        "tests/test_mixed_precision.py",
     ),
     "ffnn_gpu/backends/reference/step_control.py": (
         "tests/backends/reference/test_updates.py",

@@ -106,7 +106,7 @@ class Gpu:
     def __init__(self, job):
         import cupy
 
-        from ffnn_gpu.backends.cuda.cublaslt.products import CublasLt
+        from ffnn_gpu.backends.cuda.cublaslt.matmul import CublasLt
 
         self.cupy, self.stream = cupy, cupy.cuda.Stream(non_blocking=True)
         self.lt = CublasLt(cupy, tf32=job.precision == "tf32", autotune=16)

@@ -17,8 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.backends.reference.step_control import PRODUCT, RATE, STEP
-from ffnn_gpu.backends.reference.updates import Update
+from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 from ffnn_gpu.checks import is_number, look_up
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters

@@ -23,7 +23,7 @@ from benchmarks.contenders import (
     program,
 )
 from benchmarks.jobs import Job, batch, jobs, weights
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from tests.backends.cuda.fake_cublaslt import FakeCublasLt
 from tests.backends.cuda.host_memory import FakeCupy
 

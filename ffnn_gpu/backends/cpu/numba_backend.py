@@ -18,8 +18,7 @@ import numpy as np
 
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.reference.philox import MASK, threshold
-from ffnn_gpu.backends.reference.step_control import RATE, nadam_momentum
-from ffnn_gpu.backends.reference.updates import Update
+from ffnn_gpu.backends.reference.updates import RATE, Update, nadam_momentum
 
 SMALL = 1 << 13  # elements; sums over the columns of more are faster as a product with ones
 LOOPED = np.dtype(np.float32), np.dtype(np.float64)

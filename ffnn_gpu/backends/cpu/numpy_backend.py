@@ -1,17 +1,18 @@
 """The CPU: the reference on NumPy, with the overrides that were measured faster.
 
 Why each override (2 cores, NumPy 2.4, microseconds, reference → here):
-- column_sum (1024, 512): 154 → 20 as a product with ones; its error, 4e-7 relative, is that of any float32 product. One
-  product over 2·10⁶ equal rows errs by 0.2 %, so many rows are summed in blocks.
-- the update rules (Adam, 10 million parameters): 65,000 → 26,000 in blocks that stay in the cache.
-- gemm (32, 8) (8, 32): 1.1 → 0.7 by np.dot, which is no generalized ufunc. And affine asks once whether it got 16 bits, and
-  leaves the silencing of underflows to the pass of the network that it is part of.
-- activate (1024, 512) for relu and tanh: 249 → 197 and 245 → 191 without a temporary; identity has nothing to do.
-- softmax_cross_entropy of class indices (128, 10): 70 → 40; the targets stay indices instead of one-hot rows.
-- take: NumPy gathers straight into `out` if told that no index is out of range.
 
-Why no override standardizes rows (256 of 784 bytes: 290; gathering as many float32: 146): pieces that stay in the cache took
-310 to 370, Numba 326, and an epoch of scripts/train_mnist.py takes as long from bytes as from float32.
+- column_sum (1024, 512): 154 → 20 as a product with ones. Its relative error, 4e-7, is a float32 product's. One product
+  over 2·10⁶ equal rows errs by 0.2 %, so many rows are summed in blocks.
+- the update rules (Adam, 10 million parameters): 65,000 → 26,000 in blocks that stay in the cache.
+- gemm (32, 8) (8, 32): 1.1 → 0.7 by np.dot, which is no generalized ufunc. affine tests for 16-bit types once and leaves
+  the silencing of underflows to the network's pass.
+- activate (1024, 512) for relu and tanh: 249 → 197 and 245 → 191 without a temporary; identity does nothing.
+- softmax_cross_entropy of class indices (128, 10): 70 → 40 without one-hot rows.
+- take: NumPy gathers straight into `out` if no index can be out of range.
+
+Why no override standardizes rows (256 of 784 bytes: 290 µs; gathering as many float32: 146 µs): blocks that stay in the
+cache took 310 to 370 µs, Numba 326 µs, and an epoch of scripts/train_mnist.py takes equally long from bytes and float32.
 """
 
 import functools
@@ -21,18 +22,22 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import CHUNK
-from ffnn_gpu.arrays.precision import in_float32, underflow_is_zero
+from ffnn_gpu.arrays.precision import underflow_is_zero
+from ffnn_gpu.backends.reference import updates
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
-from ffnn_gpu.backends.reference.updates import Update, Updates
+from ffnn_gpu.backends.reference.updates import Update
 
 PAGE, LANE = 4096, 3 * ALIGNMENT  # bytes; five lanes fit
-ROWS = 4096  # that column_sum adds up in one product
-BLOCK = 65536  # elements of θ updated together: a rule's vectors stay in the caches, and Python's part stays small
+ROWS = 4096  # summed by column_sum in one product
+BLOCK = (
+    65536  # elements of θ updated together: the vectors stay in the caches, and Python's overhead stays small
+)
 
 
 def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
-    """The same elementwise update, run over pieces of the flat vectors; on the host, `control` can simply be read."""
+    """Return the same elementwise update, run over blocks of the flat vectors. `control` is read on the host."""
 
     @functools.wraps(rule)
     def run(self: Any, update: Update, *args: Any, **named: Any) -> None:
@@ -42,23 +47,16 @@ def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
         if skipped:
             return
 
-        def cut(argument: Any, start: int) -> Any:
-            return (
-                argument[start : start + BLOCK]
-                if isinstance(argument, np.ndarray) and len(argument) == n
-                else argument
-            )
+        def block(argument: Any, start: int) -> Any:
+            is_vector = isinstance(argument, np.ndarray) and len(argument) == n
+            return argument[start : start + BLOCK] if is_vector else argument
 
         for start in range(0, n, BLOCK):
             piece = update.piece(start, start + BLOCK) if n > BLOCK else update
             if factor != 1:
                 np.multiply(piece.grad, factor, out=piece.grad)
-            rule(
-                self,
-                piece,
-                *(cut(a, start) for a in args),
-                **{name: cut(a, start) for name, a in named.items()},
-            )
+            blocks = {name: block(a, start) for name, a in named.items()}
+            rule(self, piece, *(block(a, start) for a in args), **blocks)
 
     return run
 
@@ -67,16 +65,18 @@ class NumpyBackend(Backend):
     """Every operation on host arrays."""
 
     name = "numpy"
-    rows_at_once = 1024  # larger scratch comes as fresh pages from the system each time: 10,000 rows of 784 take 20 % longer
+    rows_at_once = 1024  # why: the system hands out larger scratch as fresh pages each time; 10,000 rows of 784: +20 % time
 
     def __init__(self) -> None:
         super().__init__(np)
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> np.ndarray:
-        """An uninitialized array whose first element lies on a 256-byte boundary, of another part of a page in each lane.
+    # ------------------------------------------------------------------ arrays
 
-        Why: a processor takes a load for dependent on an earlier store to the same place of another page, and waits. Large
-        arrays come from the system at the same place of their first page, and Adam then takes three times as long.
+    def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> HostArray:
+        """Return an uninitialized array that starts on a 256-byte boundary, in each lane at another offset of a page.
+
+        Why: a processor treats a load as dependent on an earlier store at the same page offset, and waits. The system
+        places large arrays at the same offset of their first page, and Adam then takes three times as long.
         Reference: Intel, Optimization Reference Manual (2023), section on 4-KByte aliasing.
         """
         size = math.prod(shape) * np.dtype(dtype).itemsize
@@ -84,32 +84,79 @@ class NumpyBackend(Backend):
         start = (LANE * lane - memory.__array_interface__["data"][0]) % PAGE
         return memory[start : start + size].view(dtype).reshape(shape)
 
-    def output(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return np.empty(shape, dtype)  # two microseconds less
+    def output(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
+        return np.empty(shape, dtype)  # 2 µs faster than `empty`
 
-    def asarray(self, array: Any, dtype: Any = None) -> np.ndarray:
+    def asarray(self, array: Any, dtype: Any = None) -> HostArray:
         plain = type(array) is np.ndarray and array.ndim > 0 and array.flags.c_contiguous
         return array if plain and (dtype is None or array.dtype == dtype) else super().asarray(array, dtype)
 
     def require_finite(self, array: Any, what: str, dtype: Any = None) -> None:
-        small = (
-            type(array) is np.ndarray and dtype is not None and array.dtype == dtype and array.size <= CHUNK
-        )
-        if not (small and np.isfinite(array).all()):
+        plain = type(array) is np.ndarray and dtype is not None and array.dtype == dtype
+        if not (plain and array.size <= CHUNK and np.isfinite(array).all()):
             super().require_finite(array, what, dtype)
-
-    sgd, rmsprop, adagrad = blockwise(Updates.sgd), blockwise(Updates.rmsprop), blockwise(Updates.adagrad)
-    adam, nadam, lion = blockwise(Updates.adam), blockwise(Updates.nadam), blockwise(Updates.lion)
 
     def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
         if rows.dtype != out.dtype or mean is not None:
             return super().take(rows, index, out, mean, scale)
         return np.take(
             rows, index, axis=0, out=out, mode="clip"
-        )  # "raise" would buffer; the indices are our own
+        )  # "raise" would buffer; no index is out of range
+
+    # ------------------------------------------------------------------ products and activations
+
+    def gemm(self, A: Any, B: Any, out: Any) -> Any:
+        if A.itemsize == 2:
+            return super().gemm(A, B, out)
+        try:
+            return np.dot(A, B, out)
+        except ValueError:  # `out` has another dtype, or gaps
+            return super().gemm(A, B, out)
+
+    def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
+        if x.itemsize == 2 or s is not None or phi.name not in ("identity", "relu", "tanh"):
+            return super().affine(x, W, b, phi, out, s)
+        self.gemm(x, W, out)
+        if b is not None:
+            np.add(out, b, out=out)
+        return self.activate(out, phi)
+
+    def column_sum(self, A: Any, out: Any) -> Any:
+        """out = 1ᵀ A; over many rows the float64 sum of the products of blocks of rows"""
+        if A.itemsize == 2:
+            wide = NumpyBackend.column_sum(self, A.astype(np.float32), np.empty(out.shape, np.float32))
+            return self.copy(wide, out=out)
+        if len(A) <= ROWS:
+            return self.gemm(self._ones(A.dtype)[: len(A)], A, out)
+        whole, rest = A[: len(A) // ROWS * ROWS].reshape(-1, ROWS, A.shape[1]), A[len(A) // ROWS * ROWS :]
+        sums = np.matmul(self._ones(A.dtype), whole).sum(axis=0, dtype=np.float64)
+        out[...] = sums + np.dot(self._ones(A.dtype)[: len(rest)], rest)
+        return out
+
+    def _ones(self, dtype: np.dtype) -> HostArray:
+        if dtype not in self._constants:
+            self._constants[dtype] = np.ones(ROWS, dtype)
+        return self._constants[dtype]
+
+    def activate(self, s: Any, phi: Any) -> Any:
+        if phi.name == "identity":
+            return s
+        if s.itemsize == 2 or phi.name not in ("relu", "tanh"):
+            return super().activate(s, phi)
+        if phi.name == "relu":
+            return np.maximum(s, 0, out=s)
+        return np.tanh(s, out=s)
+
+    def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
+        if phi.name == "identity":
+            return da
+        if phi.name != "relu" or da.itemsize == 2:
+            return super().activation_backward(da, a, phi, s)
+        return np.multiply(da, a > 0, out=da)
+
+    # ------------------------------------------------------------------ losses and update rules
 
     @underflow_is_zero
-    @in_float32("dz")
     def softmax_cross_entropy(
         self,
         z: Any,
@@ -121,59 +168,21 @@ class NumpyBackend(Backend):
     ) -> Any:
         if y.ndim == 2 or class_weight is not None or label_smoothing or np.iscomplexobj(z):
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
+        if z.itemsize == 2:
+            wide = None if dz is None else np.empty(z.shape, np.float32)
+            value = NumpyBackend.softmax_cross_entropy(self, z.astype(np.float32), y, weight, None, 0.0, wide)
+            if dz is not None:
+                self.copy(wide, out=dz)
+            return value
         B, rows = len(z), np.arange(len(z))
         scale = np.full(B, 1 / max(B, 1), z.dtype) if weight is None else self.normalized_weight(weight)
-        logp = self.log_softmax(z, out=np.empty_like(z))
+        logp = z - z.max(axis=1, keepdims=True)
+        logp -= np.log(np.exp(logp).sum(axis=1, keepdims=True))
         if dz is not None:
             np.exp(logp, out=dz)
             dz[rows, y] -= 1
             dz *= scale[:, None]
         return -np.sum(logp[rows, y] * scale, dtype=np.float64).astype(z.dtype)
 
-    def gemm(self, A: Any, B: Any, out: Any) -> Any:
-        if A.itemsize == 2:
-            return super().gemm(A, B, out)
-        try:
-            return np.dot(A, B, out)
-        except ValueError:  # an `out` of another type, or with gaps
-            return super().gemm(A, B, out)
-
-    def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
-        if x.itemsize == 2 or s is not None or phi.name not in ("identity", "relu", "tanh"):
-            return super().affine(x, W, b, phi, out, s)
-        self.gemm(x, W, out)
-        if b is not None:
-            np.add(out, b, out=out)
-        return self.activate(out, phi)
-
-    @in_float32("out")
-    def column_sum(self, A: Any, out: Any) -> Any:
-        """out = 1ᵀ A, over many rows the sum in float64 of the products of blocks of them"""
-        if len(A) <= ROWS:
-            return self.gemm(self._ones(A.dtype)[: len(A)], A, out)
-        whole, rest = A[: len(A) // ROWS * ROWS].reshape(-1, ROWS, A.shape[1]), A[len(A) // ROWS * ROWS :]
-        sums = np.matmul(self._ones(A.dtype), whole).sum(axis=0, dtype=np.float64)
-        out[...] = sums + np.dot(self._ones(A.dtype)[: len(rest)], rest)
-        return out
-
-    def _ones(self, dtype: np.dtype) -> np.ndarray:
-        if dtype not in self._constants:
-            self._constants[dtype] = np.ones(ROWS, dtype)
-        return self._constants[dtype]
-
-    @in_float32("s")
-    def activate(self, s: Any, phi: Any) -> Any:
-        if phi.name == "identity":
-            return s
-        if phi.name == "relu":
-            return np.maximum(s, 0, out=s)
-        if phi.name == "tanh":
-            return np.tanh(s, out=s)
-        return super().activate(s, phi)
-
-    def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
-        if phi.name == "identity":
-            return da
-        if phi.name != "relu" or da.itemsize == 2:
-            return super().activation_backward(da, a, phi, s)
-        return np.multiply(da, a > 0, out=da)
+    sgd, rmsprop, adagrad = blockwise(updates.sgd), blockwise(updates.rmsprop), blockwise(updates.adagrad)
+    adam, nadam, lion = blockwise(updates.adam), blockwise(updates.nadam), blockwise(updates.lion)

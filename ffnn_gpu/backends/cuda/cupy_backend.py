@@ -1,49 +1,51 @@
-"""A CUDA GPU: products by cublasLt (fused_products.py), fused kernels (fused.py), and for the rest the reference on CuPy.
-The sole `import cupy` is in `load_cupy`.
+"""A CUDA GPU: matrix products by cublasLt, kernels of kernels.cu, and otherwise the reference on CuPy.
 
-Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or warns where an
-array lies on another one. So "cupy:0" and "cupy:1" work side by side in one process, as long as nothing but operations
-touches an array; taking views needs no device. An allocation that finds no room becomes an error that says what to change.
+`CupyBackend` begins with the list of operations that are computed elsewhere than in the reference, and where. The only
+`import cupy` of the backends is in `load_cupy`.
+
+Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or warns if an
+array is on another one. So "cupy:0" and "cupy:1" work side by side in one process, provided that only operations touch
+arrays. Taking a view needs no device.
 """
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.boundary import host_array
+from ffnn_gpu.arrays.precision import loss_gradient, master
+from ffnn_gpu.backends.cuda import losses, normalization, operations, updates
+from ffnn_gpu.backends.cuda import products as matrix_products
+from ffnn_gpu.backends.cuda.cublaslt import matmul
 from ffnn_gpu.backends.cuda.graphs import CapturedStep
-from ffnn_gpu.backends.cuda.products import FusedProducts
+from ffnn_gpu.backends.cuda.kernels import SUFFIX, Kernels
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.errors import DeviceOutOfMemoryError
+from ffnn_gpu.errors import BackendUnavailableError, DeviceOutOfMemoryError
 
-HOST_ONLY = (
-    "dtype",
-    "owns",
-    "require_own",
-    "capture",
-    "steps_per_launch",
-)  # launch nothing; `capture` returns what does
+# Operations that launch nothing; the function that `capture` returns makes the device current itself.
+HOST_ONLY = ("dtype", "owns", "require_own", "capture", "steps_per_launch")
 ROWS_PER_LAUNCH, MOST_STEPS_PER_LAUNCH = 2**16, 16
 Class = TypeVar("Class", bound=type)
 
 
 def load_cupy() -> Any:
-    """The module cupy. Raises whatever its import raises."""
+    """Return the module cupy. Raises whatever its import raises."""
     import cupy
 
     return cupy
 
 
-def _lies_on_a_gpu(array: Any) -> bool:
-    return hasattr(
-        array, "__cuda_array_interface__"
-    )  # CuPy, PyTorch, JAX and Numba arrays, of any CUDA device
+def _is_on_a_gpu(array: Any) -> bool:
+    """Return whether this is an array of CuPy, PyTorch, JAX or Numba on any CUDA device."""
+    return hasattr(array, "__cuda_array_interface__")
 
 
 def operations_on_device(cls: Class) -> Class:
-    """The class with each of its operations, inherited ones included, run by `CupyBackend.on_device`."""
+    """Class decorator: run each operation, inherited ones included, through `CupyBackend.on_device`."""
 
     def with_device(operation: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(operation)
@@ -60,33 +62,93 @@ def operations_on_device(cls: Class) -> Class:
 
 
 @operations_on_device
-class CupyBackend(FusedProducts):
+class CupyBackend(Backend):
     """Every operation on arrays of one CUDA device.
 
     Args:
         index: of the device.
-        tf32, autotune: as in FusedProducts.
+        tf32: whether cublasLt may round float32 factors to TF32 (10 bits of mantissa).
+        autotune: the number of algorithms to time at the first product of each kind, and whether to time epilogues
+            against kernels; 0 times nothing.
     """
+
+    # products by cublasLt, or CuPy
+    gemm, affine = matrix_products.gemm, matrix_products.affine
+    affine_gradients = matrix_products.affine_gradients
+
+    # kernels of kernels.cu
+    activate, activation_backward = operations.activate, operations.activation_backward
+    dropout_mask, dropout, scaled = operations.dropout_mask, operations.dropout, operations.scaled
+    take, column_sum = operations.take, operations.column_sum
+    softmax, softmax_backward = operations.softmax, operations.softmax_backward
+    log_softmax, log_softmax_backward = operations.log_softmax, operations.log_softmax_backward
+    layer_norm, layer_norm_backward = normalization.layer_norm, normalization.layer_norm_backward
+    batch_norm, batch_norm_backward = normalization.batch_norm, normalization.batch_norm_backward
+    batch_norm_inference = normalization.batch_norm_inference
+    pointwise_loss, cross_entropy = losses.pointwise_loss, losses.cross_entropy
+    softmax_cross_entropy = losses.softmax_cross_entropy
+    advance, advance_product = updates.advance, updates.advance_product
+    clip_by_value, gradient_factor = updates.clip_by_value, updates.gradient_factor
+    sgd, rmsprop, adagrad = updates.sgd, updates.rmsprop, updates.adagrad
+    adam, nadam, lion, average = updates.adam, updates.nadam, updates.lion, updates.average
 
     name = "cupy"
     steps_between_reads = 256
-    use_graphs = True  # False gives plain steps, to compare with
+    use_graphs = True  # False runs plain steps, for comparison
+    use_kernels = True  # False runs the reference's array functions, for comparison
 
     def __init__(self, index: int = 0, *, tf32: bool = False, autotune: int = 0) -> None:
-        super().__init__(load_cupy(), index, tf32, autotune)
+        super().__init__(load_cupy())
+        self.index, self.tf32, self.autotune = index, tf32, autotune
         self.name = "cupy" if index == 0 else f"cupy:{index}"
-        self.device = self.xp.cuda.Device(index)
+        self.device, self.kernels = self.xp.cuda.Device(index), Kernels(self.xp)
+        usable, self._why = matmul.available()
+        self._bindings = matmul.load_bindings() if usable else None
+        self._of_thread = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(CupyBackend, tf32=self.tf32, autotune=self.autotune), (self.index,)
 
+    # ------------------------------------------------------------------ the device
+
     def on_device(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """work(…) with this backend's device current. Raises DeviceOutOfMemoryError where it finds no room."""
+        """Return work(…) with this backend's device current. Raises DeviceOutOfMemoryError if memory runs out."""
         try:
             with self.device:
                 return work(*args, **kwargs)
         except self.xp.cuda.memory.OutOfMemoryError as error:
-            raise DeviceOutOfMemoryError(self._explain(error)) from error
+            free, total = self.device.mem_info
+            raise DeviceOutOfMemoryError(
+                f"GPU {self.index} has no room: {str(error).rstrip('.')}; {free:,} of {total:,} bytes are free. Use a "
+                "smaller batch_size, accumulate=… for micro-batches, or a smaller network"
+            ) from error
+
+    def synchronize(self) -> None:
+        # Why the stream alone: synchronizing the device would break a capture that another thread has under way.
+        self.xp.cuda.get_current_stream().synchronize()
+
+    def memory(self) -> tuple[int, int]:
+        return self.device.mem_info
+
+    # ------------------------------------------------------------------ arrays
+
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        if not _is_on_a_gpu(array):
+            array = host_array(array)
+            if dtype is not None and array.dtype.itemsize > np.dtype(dtype).itemsize:
+                array = array.astype(dtype)  # half the transfer; and CuPy has no long double
+        return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
+
+    def admit(self, array: Any) -> Any:
+        return self.asarray(array) if _is_on_a_gpu(array) else super().admit(array)
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, self.xp.ndarray) and array.device.id == self.index
+
+    def to_host(self, array: Array) -> HostArray:
+        return self.xp.asnumpy(array)
+
+    # ------------------------------------------------------------------ CUDA graphs
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(self.on_device, CapturedStep(self, step) if self.use_graphs else step)
@@ -94,31 +156,55 @@ class CupyBackend(FusedProducts):
     def steps_per_launch(self, rows: int) -> int:
         return max(1, min(MOST_STEPS_PER_LAUNCH, ROWS_PER_LAUNCH // max(rows, 1))) if self.use_graphs else 1
 
-    def asarray(self, array: Any, dtype: Any = None) -> Any:
-        if not _lies_on_a_gpu(array):
-            array = host_array(array)
-            if dtype is not None and array.dtype.itemsize > np.dtype(dtype).itemsize:
-                array = array.astype(dtype)  # half the transfer; and CuPy knows no long double
-        return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
+    def can_capture(self) -> tuple[bool, str]:
+        """Return whether a CUDA graph can contain this backend's steps, and a sentence with the reason."""
+        return self._bindings is not None, self.products
 
-    def admit(self, array: Any) -> Any:
-        return self.asarray(array) if _lies_on_a_gpu(array) else super().admit(array)
+    def thread_memory(self) -> tuple[Any, ...]:
+        """Return what this thread's products and kernels use besides their arguments; a graph must keep it alive."""
+        return self.cublaslt, *self.kernels.scratches()
 
-    def owns(self, array: Any) -> bool:
-        return isinstance(array, self.xp.ndarray) and array.device.id == self.index
+    # ------------------------------------------------------------------ kernels and products
 
-    def to_host(self, array: Any) -> np.ndarray:
-        return self.xp.asnumpy(array)
+    def suffix(
+        self, first: Array, *others: Array, wide: tuple[Any, ...] = (), dz: Array = None
+    ) -> str | None:
+        """Return "f32", "f64", "f16" or "bf16" if kernels of the first array's dtype accept all arrays, else None.
 
-    def synchronize(self) -> None:
-        self.xp.cuda.get_current_stream().synchronize()  # all of the device would spoil what another thread records
-
-    def memory(self) -> tuple[int, int]:
-        return self.device.mem_info
-
-    def _explain(self, error: Exception) -> str:
-        free, total = self.device.mem_info
-        return (
-            f"GPU {self.index} has no room: {str(error).rstrip('.')}; {free:,} of {total:,} bytes are free. Use a smaller "
-            "batch_size, accumulate=… for micro-batches, or a smaller network"
+        Every array must be contiguous or None: `others` of the same dtype, `wide` of its master dtype, and `dz` of
+        the dtype of a loss's gradient.
+        """
+        dtype = first.dtype
+        groups = (dtype, (first, *others)), (master(dtype), wide), (loss_gradient(dtype), (dz,))
+        fit = all(
+            a is None or (a.dtype == wanted and a.flags.c_contiguous)
+            for wanted, arrays in groups
+            for a in arrays
         )
+        return SUFFIX.get(dtype.name) if fit and self.use_kernels else None
+
+    @property
+    def products(self) -> str:
+        """One sentence: which library computes the matrix products, and why."""
+        if self._bindings is None:
+            return f"cupy.matmul, which no CUDA graph can hold: {self._why}"
+        algorithms = f"fastest of {self.autotune} algorithms" if self.autotune else "recommended algorithms"
+        return f"cublasLt, {algorithms}, float32 {'as TF32' if self.tf32 else 'unrounded'}: {self._why}"
+
+    @property
+    def cublaslt(self) -> matmul.CublasLt | None:
+        """The object that computes this thread's products; None if nvmath-python is missing.
+
+        One per thread, like `Kernels.scratch`, because it serves one stream at a time. It lives as long as its thread or
+        any other holder. A captured graph must hold it.
+        """
+        if self._bindings is None:
+            return None
+        if not hasattr(self._of_thread, "made"):
+            if self.xp.cuda.get_current_stream().is_capturing():
+                raise BackendUnavailableError(
+                    "this thread has made no product yet: run the step once before capturing"
+                )
+            options = {"tf32": self.tf32, "autotune": self.autotune, "bindings": self._bindings}
+            self._of_thread.made = matmul.CublasLt(self.xp, self.index, **options)
+        return self._of_thread.made

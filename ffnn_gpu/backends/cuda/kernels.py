@@ -15,9 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.precision import loss_gradient, master
-from ffnn_gpu.backends.reference.backend import Backend
-
 SOURCE = Path(__file__).with_name("kernels.cu")
 OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
@@ -126,28 +123,3 @@ class Kernels:
             self._functions[name](
                 grid, block, tuple(NULL if argument is None else argument for argument in arguments)
             )
-
-
-class KernelBackend(Backend):
-    """A backend whose operations may be kernels. `use_kernels = False` gives plain array functions, to compare with."""
-
-    use_kernels = True
-
-    def __init__(self, xp: Any) -> None:
-        super().__init__(xp)
-        self.kernels = Kernels(xp)
-
-    def _suffix(self, first: Any, *others: Any, wide: tuple[Any, ...] = (), dz: Any = None) -> str | None:
-        """ "f32", "f64", "f16" or "bf16" where kernels of the first array's type take all arrays; None where they do not.
-
-        Every array must be contiguous or None; `others` of the same type, those in `wide` of its master type, and `dz` of
-        the type that a loss has its gradient in.
-        """
-        dtype = first.dtype
-        groups = ((dtype, (first, *others)), (master(dtype), wide), (loss_gradient(dtype), (dz,)))
-        fit = all(
-            a is None or (a.dtype == wanted and a.flags.c_contiguous)
-            for wanted, arrays in groups
-            for a in arrays
-        )
-        return SUFFIX.get(dtype.name) if fit and self.use_kernels else None

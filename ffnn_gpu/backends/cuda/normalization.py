@@ -1,97 +1,107 @@
-"""The normalizations of normalization.py as kernels; statistics in float64 as there."""
+"""The operations of reference/normalization.py as kernels, with statistics in float64. See operations.py."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy import float64, int32, int64
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import master
-from ffnn_gpu.backends.cuda.kernels import KernelBackend
+from ffnn_gpu.backends.reference.backend import Backend
+
+if TYPE_CHECKING:
+    from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
 
-class FusedNormalizations(KernelBackend):
-    """Normalizations by kernels where they fit, else by their formulas."""
+def layer_norm(
+    self: "CupyBackend",
+    x: Any,
+    gain: Any,
+    bias: Any,
+    eps: float,
+    out: Any,
+    xhat: Any | None,
+    rstd: Any | None,
+) -> Array:
+    S = self.suffix(x, gain, bias, out, xhat, wide=(rstd,))
+    if S is None:
+        return Backend.layer_norm(self, x, gain, bias, eps, out, xhat, rstd)
+    B, I = x.shape
+    self.kernels.rows(f"layer_norm_{S}", B, x, gain, bias, out, xhat, rstd, int32(B), int32(I), float64(eps))
+    return out
 
-    def layer_norm(
-        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any | None, rstd: Any | None
-    ) -> Any:
-        S = self._suffix(x, gain, bias, out, xhat, wide=(rstd,))
-        if S is None:
-            return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
-        B, I = x.shape
-        self.kernels.rows(
-            f"layer_norm_{S}", B, x, gain, bias, out, xhat, rstd, int32(B), int32(I), float64(eps)
-        )
-        return out
 
-    def layer_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
-    ) -> Any:
-        S = self._suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
-        if S is None:
-            return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
-        self._gain_and_bias(S, da, xhat, dgain, dbias)
-        if dx is None:
-            return None
+def layer_norm_backward(
+    self: "CupyBackend", da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
+) -> Array | None:
+    S = self.suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
+    if S is None:
+        return Backend.layer_norm_backward(self, da, gain, xhat, rstd, dgain, dbias, dx)
+    _gain_and_bias(self, S, da, xhat, dgain, dbias)
+    if dx is not None:
         B, I = da.shape
         self.kernels.rows(f"layer_norm_backward_{S}", B, da, gain, xhat, rstd, dx, int32(B), int32(I))
-        return dx
+    return dx
 
-    def batch_norm(
-        self,
-        x: Any,
-        gain: Any,
-        bias: Any,
-        eps: float,
-        out: Any,
-        xhat: Any,
-        rstd: Any,
-        mean: Any,
-        variance: Any,
-    ) -> Any:
-        S = self._suffix(x, gain, bias, out, xhat, wide=(rstd, mean, variance))
-        if S is None:
-            return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
-        k, (B, I), slabs = self.kernels, x.shape, self.kernels.slabs(*x.shape)[0]
-        partial, mu, factor = k.scratch("columns", slabs * I), k.scratch("first", I), k.scratch("second", I)
-        k.columns(S, x, None, None, partial, None)  # μ = Σ x / B
-        k.rows(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1 / B), mu, None)
-        k.columns(S, x, None, mu, None, partial)  # σ² = Σ (x − μ)² / B
-        statistics = int32(slabs), mu, factor, mean, variance, rstd, int64(B), int32(I), float64(eps)
-        k.rows(f"batch_norm_finish_{S}", I, partial, *statistics)
-        k.each(f"batch_norm_apply_{S}", x.size, x, mu, factor, gain, bias, out, xhat, int64(x.size), int32(I))
-        return out
 
-    def batch_norm_inference(
-        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
-    ) -> Any:
-        S = self._suffix(x, gain, bias, out, wide=(mean, variance))
-        if S is None:
-            return super().batch_norm_inference(x, gain, bias, eps, out, mean, variance)
-        scalars = int64(x.size), int32(x.shape[1]), master(x.dtype).type(eps)
-        self.kernels.each(f"batch_norm_inference_{S}", x.size, x, gain, bias, mean, variance, out, *scalars)
-        return out
+def batch_norm(
+    self: "CupyBackend",
+    x: Any,
+    gain: Any,
+    bias: Any,
+    eps: float,
+    out: Any,
+    xhat: Any,
+    rstd: Any,
+    mean: Any,
+    variance: Any,
+) -> Array:
+    S = self.suffix(x, gain, bias, out, xhat, wide=(rstd, mean, variance))
+    if S is None:
+        return Backend.batch_norm(self, x, gain, bias, eps, out, xhat, rstd, mean, variance)
+    k, (B, I), slabs = self.kernels, x.shape, self.kernels.slabs(*x.shape)[0]
+    partial, mu, factor = k.scratch("columns", slabs * I), k.scratch("first", I), k.scratch("second", I)
+    k.columns(S, x, None, None, partial, None)  # μ = Σ x / B
+    k.rows(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1 / B), mu, None)
+    k.columns(S, x, None, mu, None, partial)  # σ² = Σ (x − μ)² / B
+    statistics = int32(slabs), mu, factor, mean, variance, rstd, int64(B), int32(I), float64(eps)
+    k.rows(f"batch_norm_finish_{S}", I, partial, *statistics)
+    k.each(f"batch_norm_apply_{S}", x.size, x, mu, factor, gain, bias, out, xhat, int64(x.size), int32(I))
+    return out
 
-    def batch_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
-    ) -> Any:
-        S = self._suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
-        if S is None:
-            return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
-        sums = self._gain_and_bias(S, da, xhat, dgain, dbias)
-        if dx is None:
-            return None
+
+def batch_norm_inference(
+    self: "CupyBackend", x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
+) -> Array:
+    S = self.suffix(x, gain, bias, out, wide=(mean, variance))
+    if S is None:
+        return Backend.batch_norm_inference(self, x, gain, bias, eps, out, mean, variance)
+    scalars = int64(x.size), int32(x.shape[1]), master(x.dtype).type(eps)
+    self.kernels.each(f"batch_norm_inference_{S}", x.size, x, gain, bias, mean, variance, out, *scalars)
+    return out
+
+
+def batch_norm_backward(
+    self: "CupyBackend", da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
+) -> Array | None:
+    S = self.suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
+    if S is None:
+        return Backend.batch_norm_backward(self, da, gain, xhat, rstd, dgain, dbias, dx)
+    sums = _gain_and_bias(self, S, da, xhat, dgain, dbias)
+    if dx is not None:
         B, I = da.shape
-        self.kernels.each(
-            f"batch_norm_backward_{S}", da.size, da, gain, xhat, rstd, *sums, dx, int64(B), int32(I)
-        )
-        return dx
+        arrays = da, gain, xhat, rstd, *sums, dx
+        self.kernels.each(f"batch_norm_backward_{S}", da.size, *arrays, int64(B), int32(I))
+    return dx
 
-    def _gain_and_bias(self, S: str, da: Any, xhat: Any, dgain: Any, dbias: Any) -> tuple[Any, Any]:
-        """dbias = Σ_B da, dgain = Σ_B da ⊙ x̂; the same sums in float64 are returned."""
-        k, I, slabs = self.kernels, da.shape[1], self.kernels.slabs(*da.shape)[0]
-        sums = k.scratch("first", I), k.scratch("second", I)
-        partials = k.scratch("columns", slabs * I), k.scratch("products", slabs * I)
-        k.columns(S, da, xhat, None, *partials)
-        for partial, wide, out in zip(partials, sums, (dbias, dgain), strict=True):
-            k.rows(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1), wide, out)
-        return sums
+
+def _gain_and_bias(
+    self: "CupyBackend", S: str, da: Array, xhat: Array, dgain: Array, dbias: Array
+) -> tuple[Array, Array]:
+    """dbias = Σ_B da, dgain = Σ_B da ⊙ x̂. Return the same sums in float64."""
+    k, I, slabs = self.kernels, da.shape[1], self.kernels.slabs(*da.shape)[0]
+    sums = k.scratch("first", I), k.scratch("second", I)
+    partials = k.scratch("columns", slabs * I), k.scratch("products", slabs * I)
+    k.columns(S, da, xhat, None, *partials)
+    for partial, wide, out in zip(partials, sums, (dbias, dgain), strict=True):
+        k.rows(f"slab_sums_{S}", I, partial, int32(slabs), int32(I), float64(1), wide, out)
+    return sums

@@ -1,151 +1,164 @@
-"""The reference's operations as launches of kernels.cu: one pass over the memory where array functions take many.
+"""Operations of the reference as launches of kernels.cu: one pass over memory instead of one per array function.
 
-Each method falls back to the reference where a kernel cannot serve: dtypes that do not go together, arrays that are not
-contiguous (a kernel sees no strides), an activation or a loss of the user's own. What the numbers mean stands in
-reference.py and the files beside it, and is not repeated here.
+Every function here and in losses.py, normalization.py, updates.py and products.py is a method of `CupyBackend`, named after
+the method of `Backend` that defines it. It calls that method if no kernel fits: for mixed dtypes, for arrays that are
+not contiguous (a kernel gets no strides), and for a user's own activation or loss.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy import float64, int32, int64, uint32
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends.cuda.kernels import SUFFIX
-from ffnn_gpu.backends.cuda.losses import FusedLosses
-from ffnn_gpu.backends.cuda.normalization import FusedNormalizations
-from ffnn_gpu.backends.cuda.updates import FusedUpdates
-from ffnn_gpu.backends.reference.philox import MASK
+from ffnn_gpu.backends.reference import philox
+from ffnn_gpu.backends.reference.backend import Backend
+
+if TYPE_CHECKING:
+    from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
 PHI = ("identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "softsign", "tanh",
        "sigmoid", "hard_sigmoid", "hard_tanh")  # in the order of `enum Phi`, kernels.cu  # fmt: skip
 SHORT = {"uint8": "u8", "int32": "i32", "int64": "i64", **SUFFIX}
 WIDE = ("u8", "i32", "i64", "f32", "f64")
-GATHERS = {f"{source}_{to}" for to in SUFFIX.values() for source in WIDE} | {
-    "i32_i32",
-    "i64_i64",
-    "f16_f16",
-    "bf16_bf16",
-}
+GATHERS = {f"{source}_{to}" for to in SUFFIX.values() for source in WIDE}
+GATHERS |= {"i32_i32", "i64_i64", "f16_f16", "bf16_bf16"}
 
 
-class FusedBackend(FusedLosses, FusedNormalizations, FusedUpdates):
-    """The reference with kernels where they fit."""
+def gemm(self: "CupyBackend", A: Array, B: Array, out: Array) -> Array:
+    if not A.dtype == B.dtype == out.dtype:
+        return Backend.gemm(self, A, B, out)
+    return self.xp.matmul(A, B, out=out)  # accumulates in float32 for 16-bit types too
 
-    def gemm(self, A: Any, B: Any, out: Any) -> Any:
-        if not A.dtype == B.dtype == out.dtype:
-            return super().gemm(A, B, out)
-        return self.xp.matmul(A, B, out=out)  # sums in float32 for 16 bits too
 
-    def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
-        S = self._suffix(out, b, s)
-        if S is None or phi.name not in PHI:
-            return super().affine(x, W, b, phi, out, s)
-        self.gemm(x, W, out=out)
-        return (
-            out
-            if b is None and s is None and phi.name == "identity"
-            else self._bias_activation(S, out, b, s, phi)
-        )
+def affine(
+    self: "CupyBackend", x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
+) -> Array:
+    S = self.suffix(out, b, s)
+    if S is None or phi.name not in PHI:
+        return Backend.affine(self, x, W, b, phi, out, s)
+    self.gemm(x, W, out=out)
+    if b is None and s is None and phi.name == "identity":
+        return out
+    return bias_activation(self, S, out, b, s, phi)
 
-    def activate(self, s: Any, phi: Any) -> Any:
-        S = self._suffix(s)
-        if S is None or phi.name not in PHI:
-            return super().activate(s, phi)
-        return s if phi.name == "identity" else self._bias_activation(S, s, None, None, phi)
 
-    def _bias_activation(self, S: str, a: Any, b: Any | None, s: Any | None, phi: Any) -> Any:
-        kind, alpha = int32(PHI.index(phi.name)), master(a.dtype).type(phi.alpha)
-        self.kernels.each(
-            f"bias_activation_{S}", a.size, a, b, s, int64(a.size), int32(a.shape[-1]), kind, alpha
-        )
-        return a
+def activate(self: "CupyBackend", s: Array, phi: Any) -> Array:
+    S = self.suffix(s)
+    if S is None or phi.name not in PHI:
+        return Backend.activate(self, s, phi)
+    return s if phi.name == "identity" else bias_activation(self, S, s, None, None, phi)
 
-    def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
-        of = s if phi.needs_input else a
-        S = self._suffix(da, of)
-        if S is None or phi.name not in PHI:
-            return super().activation_backward(da, a, phi, s)
-        if phi.name == "identity":
-            return da
-        kind, alpha = int32(PHI.index(phi.name)), master(da.dtype).type(phi.alpha)
-        self.kernels.each(f"activation_backward_{S}", da.size, da, of, int64(da.size), kind, alpha)
+
+def bias_activation(
+    self: "CupyBackend", S: str, a: Array, b: Array | None, s: Array | None, phi: Any
+) -> Array:
+    """a ← φ(a + b), and s receives a + b if not None."""
+    scalars = int64(a.size), int32(a.shape[-1]), int32(PHI.index(phi.name)), master(a.dtype).type(phi.alpha)
+    self.kernels.each(f"bias_activation_{S}", a.size, a, b, s, *scalars)
+    return a
+
+
+def activation_backward(self: "CupyBackend", da: Array, a: Array, phi: Any, s: Array | None = None) -> Array:
+    of = s if phi.needs_input else a
+    S = self.suffix(da, of)
+    if S is None or phi.name not in PHI:
+        return Backend.activation_backward(self, da, a, phi, s)
+    if phi.name == "identity":
         return da
+    kind, alpha = int32(PHI.index(phi.name)), master(da.dtype).type(phi.alpha)
+    self.kernels.each(f"activation_backward_{S}", da.size, da, of, int64(da.size), kind, alpha)
+    return da
 
-    def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
-        S = self._suffix(out)
-        if S is None:
-            return super().dropout_mask(rate, seed, step, layer, row, out)
-        B, O = out.shape
-        words = (uint32(word & MASK) for word in (seed, seed >> 32, layer, row))
-        threshold, scale = (
-            uint32(min(round(rate * 2**32), 2**32 - 1)),
-            master(out.dtype).type(1.0 / (1.0 - rate)),
-        )
-        self.kernels.each(
-            f"dropout_mask_{S}", B * -(-O // 4), out, step, int32(B), int32(O), *words, threshold, scale
-        )
+
+def dropout_mask(
+    self: "CupyBackend", rate: float, seed: int, step: Array, layer: int, row: int, out: Array
+) -> Array:
+    S = self.suffix(out)
+    if S is None:
+        return Backend.dropout_mask(self, rate, seed, step, layer, row, out)
+    B, O = out.shape
+    words = (uint32(word & philox.MASK) for word in (seed, seed >> 32, layer, row))
+    keep = uint32(philox.threshold(rate)), master(out.dtype).type(1.0 / (1.0 - rate))
+    self.kernels.each(f"dropout_mask_{S}", B * -(-O // 4), out, step, int32(B), int32(O), *words, *keep)
+    return out
+
+
+def dropout(self: "CupyBackend", x: Array, mask: Array, out: Array) -> Array:
+    S = self.suffix(x, mask, out)
+    if S is None:
+        return Backend.dropout(self, x, mask, out)
+    self.kernels.each(f"multiply_{S}", x.size, x, mask, out, int64(x.size))
+    return out
+
+
+def scaled(self: "CupyBackend", x: Array, factor: Array, out: Array) -> Array:
+    S = self.suffix(out, wide=(x,))
+    if S is None:
+        return Backend.scaled(self, x, factor, out)
+    self.kernels.each(f"scaled_{S}", x.size, x, factor, out, int64(x.size))
+    return out
+
+
+def take(
+    self: "CupyBackend",
+    rows: Array,
+    index: Array,
+    out: Array,
+    mean: Array | None = None,
+    scale: Array | None = None,
+) -> Array:
+    kernel = f"{SHORT.get(rows.dtype.name)}_{SHORT.get(out.dtype.name)}"
+    fits = self.use_kernels and kernel in GATHERS and index.dtype == int64
+    fits = fits and all(a.flags.c_contiguous for a in (rows, index, out))
+    fits = fits and all(a is None or (a.dtype == float64 and a.flags.c_contiguous) for a in (mean, scale))
+    if not fits:
+        return Backend.take(self, rows, index, out, mean, scale)
+    n = len(index)
+    sizes = int32(n), int32(out.size // max(n, 1))
+    self.kernels.each(f"gather_{kernel}", out.size, rows, index, mean, scale, out, *sizes)
+    return out
+
+
+def column_sum(self: "CupyBackend", A: Array, out: Array) -> Array:
+    S = self.suffix(A, wide=(out,))
+    if S is None:
+        return Backend.column_sum(self, A, out)
+    k, (B, O) = self.kernels, A.shape
+    slabs = k.slabs(B, O)[0]
+    if slabs == 1:
+        k.columns(S, A, None, None, None, None, out)
         return out
+    partial = k.scratch("columns", slabs * O)
+    k.columns(S, A, None, None, partial, None)
+    k.rows(f"slab_sums_{S}", O, partial, int32(slabs), int32(O), float64(1), None, out)
+    return out
 
-    def dropout(self, x: Any, mask: Any, out: Any) -> Any:
-        S = self._suffix(x, mask, out)
-        if S is None:
-            return super().dropout(x, mask, out)
-        self.kernels.each(f"multiply_{S}", x.size, x, mask, out, int64(x.size))
-        return out
 
-    def scaled(self, x: Any, factor: Any, out: Any) -> Any:
-        S = self._suffix(out, wide=(x,))
-        if S is None:
-            return super().scaled(x, factor, out)
-        self.kernels.each(f"scaled_{S}", x.size, x, factor, out, int64(x.size))
-        return out
+def softmax(self: "CupyBackend", z: Array, out: Array) -> Array:
+    return _by_row(self, "softmax", Backend.softmax, z, out, False)
 
-    def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
-        kernel = f"{SHORT.get(rows.dtype.name)}_{SHORT.get(out.dtype.name)}"
-        fits = (
-            kernel in GATHERS
-            and index.dtype == int64
-            and all(a.flags.c_contiguous for a in (rows, index, out))
-        )
-        fits &= all(a is None or (a.dtype == float64 and a.flags.c_contiguous) for a in (mean, scale))
-        if not fits or not self.use_kernels:
-            return super().take(rows, index, out, mean, scale)
-        n = len(index)
-        sizes = int32(n), int32(out.size // max(n, 1))
-        self.kernels.each(f"gather_{kernel}", out.size, rows, index, mean, scale, out, *sizes)
-        return out
 
-    def column_sum(self, A: Any, out: Any) -> Any:
-        S = self._suffix(A, wide=(out,))
-        if S is None:
-            return super().column_sum(A, out)
-        k, (B, O) = self.kernels, A.shape
-        slabs = k.slabs(B, O)[0]
-        if slabs == 1:
-            k.columns(S, A, None, None, None, None, out)
-            return out
-        partial = k.scratch("columns", slabs * O)
-        k.columns(S, A, None, None, partial, None)
-        k.rows(f"slab_sums_{S}", O, partial, int32(slabs), int32(O), float64(1), None, out)
-        return out
+def log_softmax(self: "CupyBackend", z: Array, out: Array) -> Array:
+    return _by_row(self, "softmax", Backend.log_softmax, z, out, True)
 
-    def _by_row(self, kernel: str, otherwise: Callable[..., Any], x: Any, y: Any, logarithm: bool) -> Any:
-        S = self._suffix(x, y)
-        if S is None:
-            return otherwise(x, y)
-        B, C = x.shape
-        self.kernels.rows(f"{kernel}_{S}", B, x, y, int32(B), int32(C), int32(logarithm))
-        return y if kernel == "softmax" else x
 
-    def softmax(self, z: Any, out: Any) -> Any:
-        return self._by_row("softmax", super().softmax, z, out, False)
+def softmax_backward(self: "CupyBackend", da: Array, a: Array) -> Array:
+    return _by_row(self, "softmax_backward", Backend.softmax_backward, da, a, False)
 
-    def log_softmax(self, z: Any, out: Any) -> Any:
-        return self._by_row("softmax", super().log_softmax, z, out, True)
 
-    def softmax_backward(self, da: Any, a: Any) -> Any:
-        return self._by_row("softmax_backward", super().softmax_backward, da, a, False)
+def log_softmax_backward(self: "CupyBackend", da: Array, a: Array) -> Array:
+    return _by_row(self, "softmax_backward", Backend.log_softmax_backward, da, a, True)
 
-    def log_softmax_backward(self, da: Any, a: Any) -> Any:
-        return self._by_row("softmax_backward", super().log_softmax_backward, da, a, True)
+
+def _by_row(
+    self: "CupyBackend", kernel: str, reference: Callable[..., Any], x: Array, y: Array, logarithm: bool
+) -> Array:
+    S = self.suffix(x, y)
+    if S is None:
+        return reference(self, x, y)
+    B, C = x.shape
+    self.kernels.rows(f"{kernel}_{S}", B, x, y, int32(B), int32(C), int32(logarithm))
+    return y if kernel == "softmax" else x

@@ -1,1 +1,1 @@
-"""The specification: every operation as its formula, for any array module. The other backends are tested against it."""
+"""The specification: each operation as its formula, for any array module. Tests compare the other backends with it."""

@@ -1,13 +1,13 @@
 """The specification: every operation the library needs, each as its formula for any array module `xp`.
 
-Why one class: layers, losses and optimizers call nothing but these methods, so a device is one subclass that
-overrides what a measurement shows faster. An override keeps the name and the signature; the tests hold it to
-the formula here. The families of operations that have a literature of their own (softmax, normalization, losses,
-update rules, random numbers) stand in files beside this one and are put together in `Backend`.
+Why one class: layers, losses and optimizers call only these methods. A device is one subclass that overrides the operations
+which a measurement shows faster. An override keeps the name and the signature, and the tests compare it with the formula
+here. Operations with a literature of their own (softmax, losses, normalization, update rules) are functions in files beside
+this one; the end of `Backend` lists them.
 
-Conventions: rows are samples; `out` arrays are written, never replaced; an argument named `da` may be overwritten;
-sums over rows are accumulated in float64, because a float32 column sum over 2·10⁶ rows is wrong by percents; `in_float32`
-says what a formula means for arrays of a 16-bit type, and names the arguments it writes.
+Conventions: rows are samples. `out` arrays are written, never replaced. An argument named `da` may be overwritten. Sums over
+rows are accumulated in float64, because a float32 column sum over 2·10⁶ rows is wrong by percents. `in_float32` defines each
+formula for arrays of a 16-bit type, and names the arguments it writes.
 """
 
 from collections.abc import Callable
@@ -19,24 +19,22 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array as Array
 from ffnn_gpu.arrays.boundary import Standardized, host_array, require_finite, stored
 from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
-from ffnn_gpu.backends.reference.losses import Losses
-from ffnn_gpu.backends.reference.normalization import Normalizations
+from ffnn_gpu.backends.reference import losses, normalization, step_control, updates
+from ffnn_gpu.backends.reference import softmax as softmaxes
 from ffnn_gpu.backends.reference.philox import dropout_bits, threshold
-from ffnn_gpu.backends.reference.softmax import Softmaxes
-from ffnn_gpu.backends.reference.updates import Updates
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
 
-ALIGNMENT = 256  # bytes; what vectorized loads, tensor cores and cublasLt ask of a pointer
+ALIGNMENT = 256  # bytes; required of a pointer by vectorized loads, tensor cores and cublasLt
 
 
-class Backend(Softmaxes, Normalizations, Losses, Updates):
+class Backend:
     """Operations on arrays of one device, written for the array module `xp`."""
 
     name = "reference"
-    reason = "made directly"  # why this backend was chosen; get_backend says
+    reason = "made directly"  # why this backend was chosen; set by get_backend
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
     rows_at_once = 4096  # of a prediction: enough to fill the device, few enough for its memory
-    steps_between_reads = 1  # how many losses may wait on the device before one is looked at
+    steps_between_reads = 1  # the number of losses that may wait on the device before one is read
 
     def __init__(self, xp: Any = np) -> None:
         self.xp = xp
@@ -51,7 +49,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
     # ------------------------------------------------------------------ arrays
 
     def dtype(self, name: Any) -> np.dtype:
-        """The floating type called `name`. Raises ConfigurationError where this backend cannot compute in it."""
+        """Return the floating type called `name`. Raises ConfigurationError if this backend cannot compute in it."""
         key = str(getattr(name, "__name__", name))
         if key not in self.dtypes:
             raise ConfigurationError(
@@ -60,24 +58,25 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         return floating(key)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
-        """An uninitialized array. `lane`: vectors that one operation reads and writes together get different ones."""
+        """Return an uninitialized array. `lane`: give different numbers to vectors that one operation uses together."""
         return self.xp.empty(shape, dtype)
 
     def output(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """An uninitialized array for the caller, wherever it may lie."""
+        """Return an uninitialized array for the caller, without alignment."""
         return self.empty(shape, dtype)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
+        """Return an array of zeros, otherwise as `empty`."""
         out = self.empty(shape, dtype, lane)
         out[...] = 0
         return out
 
     def owns(self, array: Any) -> bool:
-        """Whether `array` already lives where this backend computes."""
+        """Return whether `array` is on this backend's device."""
         return isinstance(array, self.xp.ndarray)
 
     def require_own(self, array: Any, what: str) -> None:
-        """Raise BackendMismatchError unless `array` lives on this backend's device."""
+        """Raise BackendMismatchError unless `array` is on this backend's device."""
         if not self.owns(array):
             raise BackendMismatchError(
                 f"{what} is a {type(array).__module__}.{type(array).__name__}, but this network computes on the "
@@ -119,48 +118,48 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         require_finite(xp, array, what, dtype)
 
     def all_finite(self, array: Array) -> bool:
-        """Whether every value is finite. Waits for the device."""
+        """Return whether every value is finite. Waits for the device."""
         return bool(self.to_host(self.xp.isfinite(array).all()))
 
     def constant(self, values: tuple[float, ...], dtype: Any) -> Array:
-        """`values` as a vector of this device, moved there once: a step must not copy from the host. Not to be changed."""
+        """Return `values` as a read-only vector of this device, moved there once: a step must not copy from the host."""
         key = values, np.dtype(dtype)
         if key not in self._constants:
             self._constants[key] = self.asarray(np.array(values), dtype)
         return self._constants[key]
 
     def to_host(self, array: Array) -> np.ndarray:
-        """`array` as a NumPy array. Waits for the device."""
+        """Return `array` as a NumPy array. Waits for the device."""
         return np.asarray(array)
 
     def synchronize(self) -> None:
-        """Wait until the device has done everything asked of it so far."""
+        """Wait until the device has finished all work submitted so far."""
 
     def memory(self) -> tuple[int, int] | None:
-        """(free, total) bytes of the device; None where the host's own memory is the device."""
+        """Return (free, total) bytes of the device; None if the device is the host's memory."""
         return None
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """A callable that does what `step` does. Here `step` itself; on a GPU one recorded graph for each set of arguments.
+        """Return a callable that does what `step` does: here `step` itself, on a GPU one graph per set of arguments.
 
-        A recording freezes Python's numbers and all addresses: what changes between calls must lie in device memory, and
-        what a call returns is overwritten by the next one.
+        A graph freezes Python numbers and all addresses. Whatever changes between calls must lie in device memory. The
+        next call overwrites the array that a call returned.
         """
         return step
 
     def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
-        """code(*args), the arguments those of train_step, None for what the code does not need.
+        """Return code(*args). A CPU with Numba records the call and replays the recording.
 
-        A CPU with Numba records it and runs the recording.
+        args: the arguments of train_step, with None for those that the code does not need.
         """
         return code(*args)
 
     def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
-        """code(network, x, ws), the network's output. A CPU with Numba records predictions."""
+        """Return code(network, x, ws), the network's output. A CPU with Numba records predictions."""
         return code(network, x, ws)
 
     def steps_per_launch(self, rows: int) -> int:
-        """How many training steps on minibatches of `rows` rows one call of a captured function should do."""
+        """Return the number of training steps on minibatches of `rows` rows that one captured call should do."""
         return 1
 
     def write(self, vector: Array, place: int, value: Any) -> None:
@@ -217,10 +216,11 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         return out
 
     def duplicate(self, array: Array) -> Array:
-        """A new array equal to this one."""
+        """Return a new array equal to this one."""
         return self.copy(array, out=self.empty(array.shape, array.dtype))
 
     def add(self, x: Array, y: Array, out: Array) -> Array:
+        """out = x + y"""
         return self.xp.add(x, y, out=out)
 
     # ------------------------------------------------------------------ products
@@ -243,7 +243,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
     ) -> Array:
         """out = φ(x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
 
-        s: (B, O), receives the pre-activation x W + b where φ′ will need it; None otherwise.
+        s: (B, O), receives the pre-activation x W + b if φ′ needs it; None otherwise.
         """
         self.gemm(x, W, out=out)
         if b is not None:
@@ -261,7 +261,7 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
     @underflow_is_zero
     @in_float32("da")
     def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Array:
-        """da ← da ⊙ φ′, with φ′ written in the output a, or in the pre-activation s for a φ that needs it."""
+        """da ← da ⊙ φ′, with φ′ a function of the output a, or of the pre-activation s if `phi.needs_input`."""
         da *= phi.derivative(self.xp, s if phi.needs_input else a)
         return da
 
@@ -278,8 +278,8 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
         """out = 0 with probability `rate`, else 1/(1 − rate); a pure function of (seed, step, layer, row, column).
 
         Args:
-            step: (1,) int64 on the device, the number of updates the parameters have had.
-            row: the number of out's first row within the whole batch.
+            step: (1,) int64 on the device, the number of updates of the parameters so far.
+            row: the index of out's first row within the whole batch.
         """
         bits = dropout_bits(self.xp, out.shape, seed, step, layer, row)
         out[...] = bits >= np.uint32(threshold(rate))
@@ -290,3 +290,27 @@ class Backend(Softmaxes, Normalizations, Losses, Updates):
     def dropout(self, x: Array, mask: Array, out: Array) -> Array:
         """out = x ⊙ mask; its own adjoint."""
         return self.xp.multiply(x, mask, out=out)
+
+    # ------------------------------------------------------------------ operations in files beside this one
+
+    softmax, softmax_backward = softmaxes.softmax, softmaxes.softmax_backward
+    log_softmax, log_softmax_backward = softmaxes.log_softmax, softmaxes.log_softmax_backward
+    softmax_jacobian = softmaxes.softmax_jacobian
+
+    pointwise_loss, cross_entropy = losses.pointwise_loss, losses.cross_entropy
+    softmax_cross_entropy, one_hot = losses.softmax_cross_entropy, losses.one_hot
+    total, total_class_weight = losses.total, losses.total_class_weight
+    normalized_weight = losses.normalized_weight
+
+    standardize, standardize_backward = normalization.standardize, normalization.standardize_backward
+    layer_norm, layer_norm_backward = normalization.layer_norm, normalization.layer_norm_backward
+    batch_norm, batch_norm_backward = normalization.batch_norm, normalization.batch_norm_backward
+    batch_norm_inference, batch_rows = normalization.batch_norm_inference, normalization.batch_rows
+    running_statistics = normalization.running_statistics
+
+    clip_by_value, squared_norm = step_control.clip_by_value, step_control.squared_norm
+    gradient_factor = step_control.gradient_factor
+
+    advance, advance_product = updates.advance, updates.advance_product
+    sgd, rmsprop, adagrad, adam = updates.sgd, updates.rmsprop, updates.adagrad, updates.adam
+    nadam, lion, own_rule, average = updates.nadam, updates.lion, updates.own_rule, updates.average

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from tests.backends.cuda.tape import CapturingModule, CudaRuntimeError
 

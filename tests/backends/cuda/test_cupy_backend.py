@@ -91,7 +91,10 @@ def trained(backend, folder=None, **options):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_keeps_the_signature_of_the_reference_and_makes_its_device_current(name):
     operation = getattr(CupyBackend, name)
-    assert inspect.signature(operation).parameters == inspect.signature(getattr(Backend, name)).parameters
+    own, reference = (
+        list(inspect.signature(of).parameters.values()) for of in (operation, getattr(Backend, name))
+    )
+    assert own[0].name == "self" and own[1:] == reference[1:]
     assert hasattr(operation, "__wrapped__") != (name in HOST_ONLY)
 
 

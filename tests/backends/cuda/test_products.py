@@ -31,7 +31,7 @@ from ffnn_gpu import (
     tanh,
 )
 from ffnn_gpu.backends.choice import probe
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.store import CHOICE
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from ffnn_gpu.cli.info import information, lines

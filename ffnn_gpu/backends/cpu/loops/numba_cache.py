@@ -12,7 +12,7 @@ from pathlib import Path
 CPU = Path(__file__).parents[1]
 FOLDERS = (CPU / "loops", CPU / "recording")
 REFERENCE = CPU.parent / "reference"
-ALSO = (REFERENCE / "step_control.py", REFERENCE / "philox.py")
+ALSO = tuple(REFERENCE / f"{name}.py" for name in ("step_control", "updates", "philox"))
 
 
 def delete_outdated() -> None:

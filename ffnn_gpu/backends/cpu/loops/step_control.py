@@ -9,7 +9,8 @@ from numba import njit
 from ffnn_gpu.backends.cpu.loops.chunks import kernel, piece, scalars, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 from ffnn_gpu.backends.cpu.loops.normalization import sum_of_products
-from ffnn_gpu.backends.reference.step_control import FACTOR, PRODUCT, RATE, SKIP, STEP, nadam_momentum
+from ffnn_gpu.backends.reference.step_control import FACTOR, SKIP
+from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, nadam_momentum
 
 momentum_of_nadam = njit(nadam_momentum)
 

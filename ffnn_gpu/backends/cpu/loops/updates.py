@@ -8,7 +8,7 @@ from numba import njit
 
 from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, piece, scalars
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
-from ffnn_gpu.backends.reference.step_control import PRODUCT, RATE, STEP, nadam_momentum
+from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, nadam_momentum
 
 momentum_of_nadam = njit(nadam_momentum)
 

@@ -10,7 +10,7 @@ import site
 import numpy as np
 import pytest
 
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.problem import COMPUTE_TYPES, DATA_TYPES
 from tests.backends.cuda import fake_cublaslt
 from tests.backends.cuda.dense_products import TYPES, make, one_layer

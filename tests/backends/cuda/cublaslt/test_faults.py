@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.errors import BackendUnavailableError
 from tests.backends.cuda import dense_products
 from tests.backends.cuda.fake_cublaslt import CuBLASLtError
@@ -48,15 +48,15 @@ MUTANTS = [
     ("problem", 'if tf32 and first == "float32"', 'if first == "float32"'),
     ("problem", '"COMPUTE_64F": 70', '"COMPUTE_64F": 68'),
     ("problem", '"float16": 2, "bfloat16": 14', '"float16": 14, "bfloat16": 2'),
-    ("products", "if stream.is_capturing():", "if False:"),
-    ("products", "problem not in self._plans and", "stream.is_capturing() or problem not in self._plans and"),
-    ("products", "workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT", "workspace = self._memory.data.ptr + 8"),
+    ("matmul", "if stream.is_capturing():", "if False:"),
+    ("matmul", "problem not in self._plans and", "stream.is_capturing() or problem not in self._plans and"),
+    ("matmul", "workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT", "workspace = self._memory.data.ptr + 8"),
 ]  # fmt: skip
-MODULES = ("problem", "calls", "products")
+MODULES = ("problem", "calls", "matmul")
 
 
 def load_mutant(monkeypatch, folder, name, old, new):
-    """The module cublaslt/products.py, with one place of one of its files changed."""
+    """The module cublaslt/matmul.py, with one place of one of its files changed."""
     for module in MODULES:
         source = (ROOM / f"{module}.py").read_text(encoding="utf-8")
         if module == name:

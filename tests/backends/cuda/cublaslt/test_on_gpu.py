@@ -8,7 +8,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.calls import Calls
 from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
 from ffnn_gpu.errors import BackendUnavailableError

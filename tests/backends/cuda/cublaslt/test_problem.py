@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.problem import _operand
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 from tests.backends.cuda.dense_products import make, matrices

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.store import AlgorithmStore, store_path
 from ffnn_gpu.errors import BackendUnavailableError
 from tests.backends.cuda.dense_products import assert_close, draw, make, one_layer

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffnn_gpu.backends.cuda.cublaslt import products as cublaslt
+from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.errors import BackendUnavailableError
 from tests.backends.cuda import dense_products
 from tests.backends.cuda.dense_products import SHAPES, TYPES, assert_close, draw, make, matrices
@@ -216,7 +216,7 @@ def test_available_says_the_version(monkeypatch):
 
 
 def test_importing_the_module_imports_neither_cupy_nor_nvmath():
-    code = "import sys, ffnn_gpu.backends.cuda.cublaslt.products; print([m for m in ('cupy', 'nvmath', 'cuda') if m in sys.modules])"
+    code = "import sys, ffnn_gpu.backends.cuda.cublaslt.matmul; print([m for m in ('cupy', 'nvmath', 'cuda') if m in sys.modules])"
     root = {"PYTHONPATH": str(BACKEND.parents[3])}
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=root)
     assert told.stdout.strip() == "[]"
