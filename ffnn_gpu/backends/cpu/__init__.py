@@ -1,1 +1,1 @@
-"""Host arrays: NumPy, and compiled loops and recorded steps where Numba is installed."""
+"""Host arrays: operations by NumPy; with Numba also compiled loops and recorded steps. See docs/cpu_kernels.md."""

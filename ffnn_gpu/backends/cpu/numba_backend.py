@@ -1,14 +1,16 @@
-"""The CPU with Numba: NumpyBackend with the loops of `compiled` for what is not a matrix product.
+"""The CPU with Numba: NumpyBackend with compiled loops for everything but matrix products.
 
-What each saves (one core of an EPYC with AVX-512, float32, microseconds, NumpyBackend → here, medians of one run by hand):
-- Adam of 670,000 parameters: 2100 → 190; SGD 200 → 57. One pass over θ, ∇θ and the moments, 16 roots at a time.
-- bias and ReLU (128, 512): 35 → 5, its adjoint 17 → 6.
+Measured (one core of an EPYC with AVX-512, float32, microseconds, NumpyBackend → here, medians of one run):
+
+- Adam of 670,000 parameters: 2100 → 190; SGD: 200 → 57. One pass over θ, ∇θ and the moments, 16 roots at a time.
+- bias and ReLU (128, 512): 35 → 5; their adjoint: 17 → 6.
 - softmax cross-entropy (128, 10): 32 → 7; column_sum (32, 32): 1.3 → 0.7.
 
-Arrays of other types than float32 and float64, activations and losses without a loop here, and every machine without Numba
-take NumpyBackend's way. The loops trust that shapes are those the reference names: nothing is broadcast, nothing checked.
+Arrays other than float32 and float64, activations and losses without a loop, and every machine where Numba does not work
+use NumpyBackend's operations. The loops assume the shapes that the reference names: they neither broadcast nor check.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from functools import cached_property
@@ -21,24 +23,48 @@ from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import RATE, Update, nadam_momentum
 
 SMALL = 1 << 13  # elements; sums over the columns of more are faster as a product with ones
-LOOPED = np.dtype(np.float32), np.dtype(np.float64)
-_EVEN = {dtype: np.empty(0, dtype) for dtype in LOOPED}  # the weights of a batch that has none
+FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+_NO_WEIGHTS = {dtype: np.empty(0, dtype) for dtype in FLOATS}
 
 
-def _looped_rows(rows: Any) -> bool:
-    """Whether Numba knows numbers such as these, and finds the rows without a search."""
+def _has_loop(rows: Any) -> bool:
+    """Return whether Numba supports the dtype of these rows and can address a row directly."""
     kind, size = rows.dtype.kind, rows.dtype.itemsize
-    return (
-        rows.dtype.isnative and rows.flags.c_contiguous and (kind in "iu" or (kind == "f" and size in (4, 8)))
-    )
+    number = kind in "iu" or (kind == "f" and size in (4, 8))
+    return rows.dtype.isnative and rows.flags.c_contiguous and number
+
+
+def compiled_rule(loop: Callable[..., None]) -> Callable[..., None]:
+    """Decorator of an update rule: apply factor, penalties and decay first; do nothing if the update is skipped.
+
+    NumpyBackend's rule runs instead if Numba does not work or θ has a 16-bit copy.
+    """
+    plain = getattr(NumpyBackend, loop.__name__)
+
+    @functools.wraps(loop)
+    def run(self: "NumbaBackend", update: Update, *args: Any, **named: Any) -> None:
+        if update.shadow is not None or self.loops is None:
+            return plain(self, update, *args, **named)
+        factor, skipped = (1.0, 0.0) if update.control is None else update.control.tolist()
+        if skipped:
+            return None
+        theta, grad, n = update.theta, update.grad, update.n_decayed
+        if factor != 1 or update.l2 or update.l1 or update.weight_decay:
+            decay = update.weight_decay * update.scalars.item(RATE)
+            self.loops.penalize(theta[:n], grad[:n], factor, update.l2, update.l1, decay)
+        if factor != 1:
+            self.scale(grad[n:], factor)
+        return loop(self, update, *args, **named)
+
+    return run
 
 
 class NumbaBackend(NumpyBackend):
-    """Every operation on host arrays; 4- and 8-byte floats through compiled loops."""
+    """Every operation on host arrays, with compiled loops for float32 and float64."""
 
     @cached_property
     def loops(self) -> Any:
-        """`compiled/loops.py`, imported when first needed: Numba takes most of a second. None where Numba does not work."""
+        """The package `loops`, imported at first use because Numba takes most of a second. None if Numba does not work."""
         try:
             from ffnn_gpu.backends.cpu import loops
 
@@ -47,9 +73,16 @@ class NumbaBackend(NumpyBackend):
             return None  # Numba does not fit this NumPy, or has no place for its cache
         return loops
 
+    @cached_property
+    def looped(self) -> tuple[np.dtype, ...]:
+        """The dtypes with compiled loops; none if Numba does not work."""
+        return () if self.loops is None else FLOATS
+
+    # ------------------------------------------------------------------ recording
+
     @property
     def recorded(self) -> str:
-        """What runs as a table of compiled commands, for people."""
+        """A sentence for people: what is recorded on this machine."""
         if self.loops is None:
             return "nothing: Numba does not work here"
         from ffnn_gpu.backends.cpu.recording.recorded_step import recorded
@@ -74,13 +107,7 @@ class NumbaBackend(NumpyBackend):
 
     def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
         cast = mean is not None or rows.dtype != out.dtype
-        if (
-            self.loops is None
-            or not cast
-            or out.ndim != 2
-            or not _looped_rows(rows)
-            or out.dtype not in LOOPED
-        ):
+        if not cast or out.ndim != 2 or out.dtype not in self.looped or not _has_loop(rows):
             return super().take(rows, index, out, mean, scale)
         rows = np.asarray(rows)  # of a mapped file
         if mean is None:
@@ -90,39 +117,29 @@ class NumbaBackend(NumpyBackend):
         return out
 
     def all_finite(self, array: Any) -> bool:
-        if not self._looked_at(array):
+        if not self._is_plain(array):
             return super().all_finite(array)
         return bool(self.loops.all_finite(array.reshape(-1)))
 
     def require_finite(self, array: Any, what: str, dtype: Any = None) -> None:
-        looked_at = self._looked_at(array) and (dtype is None or dtype == array.dtype)
-        if not looked_at or not self.all_finite(array):
-            super().require_finite(array, what, dtype)  # which finds the words
+        same = self._is_plain(array) and (dtype is None or dtype == array.dtype)
+        if not same or not self.all_finite(array):
+            super().require_finite(array, what, dtype)  # which words the error
 
-    def _looked_at(self, array: Any) -> bool:
-        plain = (
-            type(array) is np.ndarray
-            and array.dtype in LOOPED
-            and array.flags.c_contiguous
-            and array.flags.aligned
-        )
-        return plain and self.loops is not None
+    def _is_plain(self, array: Any) -> bool:
+        whole = type(array) is np.ndarray and array.flags.c_contiguous and array.flags.aligned
+        return whole and array.dtype in self.looped
 
     # ------------------------------------------------------------------ products and activations
 
     def column_sum(self, A: Any, out: Any) -> Any:
-        if self.loops is None or A.dtype not in LOOPED or A.size > SMALL:
+        if A.dtype not in self.looped or A.size > SMALL:
             return super().column_sum(A, out)
         self.loops.column_sum(A, out)
         return out
 
     def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
-        if (
-            self.loops is None
-            or x.dtype not in LOOPED
-            or s is not None
-            or phi.name not in ("identity", "relu", "tanh")
-        ):
+        if x.dtype not in self.looped or s is not None or phi.name not in ("identity", "relu", "tanh"):
             return super().affine(x, W, b, phi, out, s)
         self.gemm(x, W, out)
         if b is None:
@@ -136,8 +153,8 @@ class NumbaBackend(NumpyBackend):
     def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
         if phi.name == "identity":
             return da
-        fits = da.dtype in LOOPED and da.shape == a.shape and da.ndim == 2
-        if self.loops is None or not fits or phi.name not in self.loops.ADJOINTS:
+        fits = da.dtype in self.looped and da.shape == a.shape and da.ndim == 2
+        if not fits or phi.name not in self.loops.ADJOINTS:
             return super().activation_backward(da, a, phi, s)
         self.loops.ADJOINTS[phi.name](da, a)
         return da
@@ -153,15 +170,9 @@ class NumbaBackend(NumpyBackend):
         label_smoothing: float,
         dz: Any | None,
     ) -> Any:
-        if (
-            self.loops is None
-            or y.ndim == 2
-            or class_weight is not None
-            or label_smoothing
-            or z.dtype not in LOOPED
-        ):
+        if z.dtype not in self.looped or y.ndim == 2 or class_weight is not None or label_smoothing:
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
-        scale = _EVEN[z.dtype] if weight is None else self.normalized_weight(weight)
+        scale = _NO_WEIGHTS[z.dtype] if weight is None else self.normalized_weight(weight)
         dz = np.empty_like(z) if dz is None else dz
         return z.dtype.type(self.loops.softmax_cross_entropy(z, y, scale, 1 / max(len(z), 1), dz))
 
@@ -170,21 +181,11 @@ class NumbaBackend(NumpyBackend):
     def layer_norm(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any | None, rstd: Any | None
     ) -> Any:
-        if self.loops is None or x.dtype not in LOOPED:
+        if x.dtype not in self.looped:
             return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
-        rstd = _EVEN[x.dtype] if rstd is None else rstd
+        rstd = _NO_WEIGHTS[x.dtype] if rstd is None else rstd
         self.loops.layer_norm(x, gain, bias, eps, out, out if xhat is None else xhat, rstd)
         return out
-
-    def layer_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
-    ) -> Any:
-        if self.loops is None or da.dtype not in LOOPED:
-            return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
-        self.loops.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
-        if dx is not None:
-            self.loops.layer_norm_backward(da, gain, xhat, rstd, dx)
-        return dx
 
     def batch_norm(
         self,
@@ -198,15 +199,25 @@ class NumbaBackend(NumpyBackend):
         mean: Any,
         variance: Any,
     ) -> Any:
-        if self.loops is None or x.dtype not in LOOPED:
+        if x.dtype not in self.looped:
             return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
         self.loops.batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance, 0, x.shape[1])
         return out
 
+    def layer_norm_backward(
+        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
+    ) -> Any:
+        if da.dtype not in self.looped:
+            return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
+        self.loops.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
+        if dx is not None:
+            self.loops.layer_norm_backward(da, gain, xhat, rstd, dx)
+        return dx
+
     def batch_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
     ) -> Any:
-        if self.loops is None or da.dtype not in LOOPED:
+        if da.dtype not in self.looped:
             return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
         self.loops.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
         if dx is not None:
@@ -215,63 +226,47 @@ class NumbaBackend(NumpyBackend):
 
     # ------------------------------------------------------------------ update rules
 
+    @compiled_rule
     def sgd(self, update: Update, velocity: Any | None, momentum: float, nesterov: bool) -> None:
-        if not self._compiles(update):
-            return super().sgd(update, velocity, momentum, nesterov)
-        if not self._begin(update):
-            return None
-        lr = update.scalars.item(RATE)
+        theta, grad, lr = update.theta, update.grad, update.scalars.item(RATE)
         if velocity is None:
-            return self.loops.sgd(update.theta, update.grad, lr)
-        return self.loops.momentum(update.theta, update.grad, velocity, lr, momentum, nesterov)
+            self.loops.sgd(theta, grad, lr)
+        else:
+            self.loops.momentum(theta, grad, velocity, lr, momentum, nesterov)
 
+    @compiled_rule
     def rmsprop(
         self, update: Update, v: Any, velocity: Any | None, rho: float, eps: float, momentum: float
     ) -> None:
-        if not self._compiles(update):
-            return super().rmsprop(update, v, velocity, rho, eps, momentum)
-        if not self._begin(update):
-            return None
-        lr = update.scalars.item(RATE)
+        theta, grad, lr = update.theta, update.grad, update.scalars.item(RATE)
         if velocity is None:
-            return self.loops.rmsprop(update.theta, update.grad, v, lr, rho, eps)
-        return self.loops.rmsprop_momentum(update.theta, update.grad, v, velocity, lr, rho, eps, momentum)
+            self.loops.rmsprop(theta, grad, v, lr, rho, eps)
+        else:
+            self.loops.rmsprop_momentum(theta, grad, v, velocity, lr, rho, eps, momentum)
 
+    @compiled_rule
     def adagrad(self, update: Update, v: Any, eps: float) -> None:
-        if not self._compiles(update):
-            return super().adagrad(update, v, eps)
-        if not self._begin(update):
-            return None
-        return self.loops.adagrad(update.theta, update.grad, v, update.scalars.item(RATE), eps)
+        self.loops.adagrad(update.theta, update.grad, v, update.scalars.item(RATE), eps)
 
+    @compiled_rule
     def adam(self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float) -> None:
-        if not self._compiles(update):
-            return super().adam(update, m, v, beta1, beta2, eps)
-        if not self._begin(update):
-            return None
         t, lr, _ = update.scalars.tolist()
         of_m, spread = lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
-        return self.loops.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, 0.0, spread, eps)
+        self.loops.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, 0.0, spread, eps)
 
+    @compiled_rule
     def nadam(
         self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float
     ) -> None:
-        if not self._compiles(update):
-            return super().nadam(update, m, v, beta1, beta2, eps, psi)
-        if not self._begin(update):
-            return None
         t, lr, product = update.scalars.tolist()
         mu, ahead = nadam_momentum(t, beta1, psi), nadam_momentum(t + 1, beta1, psi)
         of_m, of_g = lr * ahead / (1 - product * ahead), lr * (1 - mu) / (1 - product)
         spread = math.sqrt(1 - beta2**t)
-        return self.loops.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, of_g, spread, eps)
+        self.loops.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, of_g, spread, eps)
 
+    @compiled_rule
     def lion(self, update: Update, m: Any, beta1: float, beta2: float) -> None:
-        if not self._compiles(update):
-            return super().lion(update, m, beta1, beta2)
-        if not self._begin(update):
-            return None
-        return self.loops.lion(update.theta, update.grad, m, update.scalars.item(RATE), beta1, beta2)
+        self.loops.lion(update.theta, update.grad, m, update.scalars.item(RATE), beta1, beta2)
 
     def average(self, mean: Any, values: Any, decay: float) -> None:
         if self.loops is None:
@@ -279,38 +274,17 @@ class NumbaBackend(NumpyBackend):
         return self.loops.average(mean, values, decay)
 
     def squared_norm(self, grad: Any) -> Any:
-        return (
-            super().squared_norm(grad)
-            if self.loops is None
-            else np.float64(self.loops.sum_of_products(grad, grad))
-        )
-
-    def _compiles(self, update: Update) -> bool:
-        """Whether a rule has a loop for this: not with a copy of θ in 16 bits, nor without Numba."""
-        return update.shadow is None and self.loops is not None
-
-    def _begin(self, update: Update) -> bool:
-        """Apply factor, penalties and decay. False where the update is skipped."""
-        factor, skipped = (1.0, 0.0) if update.control is None else update.control.tolist()
-        if skipped:
-            return False
-        theta, grad, n = update.theta, update.grad, update.n_decayed
-        if factor != 1 or update.l2 or update.l1 or update.weight_decay:
-            decay = update.weight_decay * update.scalars.item(RATE)
-            self.loops.penalize(theta[:n], grad[:n], factor, update.l2, update.l1, decay)
-        if factor != 1:
-            self.scale(grad[n:], factor)
-        return True
+        if self.loops is None:
+            return super().squared_norm(grad)
+        return np.float64(self.loops.sum_of_products(grad, grad))
 
     # ------------------------------------------------------------------ dropout
 
     def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
-        if self.loops is None or out.dtype not in LOOPED:
+        if out.dtype not in self.looped:
             return super().dropout_mask(rate, seed, step, layer, row, out)
-        key = seed & MASK, (seed >> 32) & MASK
-        self.loops.dropout_mask(
-            out, out.dtype.type(1.0 / (1.0 - rate)), threshold(rate), key, int(step[0]), layer, row
-        )
+        key, keep = (seed & MASK, (seed >> 32) & MASK), out.dtype.type(1.0 / (1.0 - rate))
+        self.loops.dropout_mask(out, keep, threshold(rate), key, int(step[0]), layer, row)
         return out
 
     def dropout(self, x: Any, mask: Any, out: Any) -> Any:
