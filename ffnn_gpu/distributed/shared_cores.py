@@ -27,7 +27,7 @@ def cores_of_rank(local: Any, in_place: Any) -> int:
     mine, ranks = sorted(cores.allowed()), np.zeros(MAX_CORES, np.int64)
     ranks[mine] = 1
     local.Allreduce(in_place, ranks)
-    granted = cores.granted(cores.CONTROL_GROUPS, cores.OWN) / local.Get_size()
+    granted = cores.cpu_quota(cores.CONTROL_GROUPS, cores.OWN) / local.Get_size()
     return max(1, int(min((1 / ranks[mine]).sum(), granted) + 1e-6))
 
 
@@ -37,9 +37,9 @@ def limit_threads(threads: int) -> str:
     Returns:
         A one-line message about the change, "" without one.
     """
-    if threads >= cores.cores() or os.environ.get(cores.OURS, "").strip() or cores.told():
+    if threads >= cores.cores() or os.environ.get(cores.THREADS, "").strip() or cores.library_threads():
         return ""
-    os.environ[cores.OURS] = str(threads)
+    os.environ[cores.THREADS] = str(threads)
     message = f"each rank computes with {threads} of {cores.cores()} cores, because ranks share them"
     try:
         from threadpoolctl import threadpool_limits

@@ -50,7 +50,7 @@ class Machine(FakeComm):
 )
 def test_ranks_of_a_machine_share_its_cores(monkeypatch, ranks, granted, expected):
     monkeypatch.setattr(cores, "allowed", lambda: {*ranks[0]})
-    monkeypatch.setattr(cores, "granted", lambda *places: granted)
+    monkeypatch.setattr(cores, "cpu_quota", lambda *places: granted)
     assert shared_cores.cores_of_rank(Machine(*ranks), None) == expected
 
 
@@ -71,7 +71,9 @@ if sys.argv[1] == "with":
 
 def output(library, threads, **environment):
     """Return the output of a process that limits itself to `threads` of 4 cores."""
-    clean = {name: value for name, value in os.environ.items() if name not in (cores.OURS, *cores.TOLD)}
+    clean = {
+        name: value for name, value in os.environ.items() if name not in (cores.THREADS, *cores.LIBRARIES)
+    }
     return subprocess.run(
         [sys.executable, "-c", CODE, library, str(threads)],
         env=clean | environment,
@@ -100,7 +102,7 @@ def test_variables_that_disable_sharing_set_the_number_of_threads(monkeypatch, n
     pytest.importorskip("numba"), pytest.importorskip("threadpoolctl")
     team = importlib.import_module("ffnn_gpu.backends.cpu.recording.threads")
     monkeypatch.setattr(team, "cores", lambda: 4)
-    for other in (cores.OURS, *cores.TOLD):
+    for other in (cores.THREADS, *cores.LIBRARIES):
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, text)
     assert team.threads() == threads

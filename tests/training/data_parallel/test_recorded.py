@@ -11,7 +11,7 @@ from tests.distributed.threads import on_ranks
 from tests.training.data_parallel.cases import LABELS, LOSSES, WEIGHT, X
 
 pytest.importorskip("numba")
-from ffnn_gpu.backends.cpu.recording import recorded_step as program
+from ffnn_gpu.backends.cpu.recording import recorded_step
 
 PLAIN = (Dense(7, relu), Dropout(0.3), LayerNorm(), Residual([Dense(7, relu)]), Dense(3))
 NORMALIZED = (Dense(7, relu), BatchNorm(), Dense(3))
@@ -23,10 +23,10 @@ class Recorded(Callback):
     def after_epoch(self, run, row):
         workspaces = {id(ws): ws for ws in (run.ws, *run.ws._parts.values())}.values()
         self.found = {
-            program.code.__name__
+            recording.code.__name__
             for ws in workspaces
-            for program in ws.recordings
-            if program.table is not None
+            for recording in ws.recordings
+            if recording.table is not None
         }
 
 
@@ -68,9 +68,9 @@ def test_pieces_between_two_sums_are_recorded(layers, more, expected):
 
 
 def test_dropout_s_rows_need_no_recording_of_their_own(monkeypatch):
-    """More micro-batches than a workspace keeps programs: each would be recorded anew in every step."""
-    made, make = [], program.Program.__init__
-    monkeypatch.setattr(program.Program, "__init__", lambda *args: made.append(1) or make(*args))
+    """More micro-batches than a workspace keeps recordings: each would be recorded anew in every step."""
+    made, make = [], recorded_step.RecordedStep.__init__
+    monkeypatch.setattr(recorded_step.RecordedStep, "__init__", lambda *args: made.append(1) or make(*args))
 
     def work(ranks):
         network, options = (

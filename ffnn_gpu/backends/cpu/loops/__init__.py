@@ -1,4 +1,4 @@
-"""Compiled loops over arrays, as NumbaBackend calls them. They trust the shapes that they are given.
+"""Compiled loops over arrays, called by NumbaBackend. They assume that shapes match, and check nothing.
 
 The first call of each loop compiles it (about 0.5 s) and caches the machine code on disk.
 """

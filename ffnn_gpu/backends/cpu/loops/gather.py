@@ -1,4 +1,4 @@
-"""Rows of a data set: looked at, or copied into a minibatch, cast and standardized on the way. One pass over them."""
+"""Rows of a data set: check them, or copy them into a minibatch, cast and standardized, in one pass."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ffnn_gpu.backends.cpu.loops.chunks import kernel
 
 @kernel
 def all_finite(values: Any) -> bool:
-    """Whether no value (n,) is NaN or infinite."""
+    """Return whether no value (n,) is NaN or infinite."""
     finite = True
     for i in range(len(values)):
         finite &= abs(values[i]) < np.inf

@@ -1,6 +1,6 @@
-"""What Numba has no words for: addresses, calls through them, and memory that two threads share.
+"""What Numba cannot express: addresses, calls through them, and memory shared by threads.
 
-Each is an instruction or two. Reference: LLVM Language Reference Manual, "Atomic Memory Ordering Constraints".
+Each function compiles to one or two instructions. Reference: LLVM Language Reference Manual, "Atomic Memory Ordering Constraints".
 """
 
 import os
@@ -23,7 +23,7 @@ integer, real, nothing = types.int64, types.float64, types.void
 
 @instruction
 def pointer(context: Any, like: Any, address: Any) -> Any:
-    """`address` as a pointer of the type of `like`, or to the type that `like` is."""
+    """Return `address` as a pointer of the type of `like` if that is a pointer, else as a pointer to `like`."""
     kind = like if isinstance(like, types.CPointer) else types.CPointer(like.instance_type)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -34,7 +34,7 @@ def pointer(context: Any, like: Any, address: Any) -> Any:
 
 @instruction
 def as_real(context: Any, bits: Any) -> Any:
-    """The float64 of these 64 bits."""
+    """Return the float64 with these 64 bits."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], F64)
@@ -44,7 +44,7 @@ def as_real(context: Any, bits: Any) -> Any:
 
 @instruction
 def size_of(context: Any, like: Any) -> Any:
-    """Bytes of what the pointer `like` shows to."""
+    """Return the size in bytes of what the pointer `like` points to."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return ir.Constant(I64, like.dtype.bitwidth // 8)
@@ -56,16 +56,14 @@ def size_of(context: Any, like: Any) -> Any:
 
 
 @instruction
-def call(context: Any, function: Any, numbers: Any, chunk: Any, chunks: Any) -> Any:
-    """function(null, numbers, chunk, chunks) for the address of a command, see `commands`."""
+def call(context: Any, function: Any, operands: Any, chunk: Any, chunks: Any) -> Any:
+    """Call function(null, operands, chunk, chunks), given the address of a command (see chunks.py)."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointers = I64.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointers, pointers, I64, I64])
-        numbers = builder.inttoptr(args[1], pointers)
-        builder.call(
-            builder.inttoptr(args[0], kind.as_pointer()), [ir.Constant(pointers, None), numbers, *args[2:]]
-        )
+        command = builder.inttoptr(args[0], kind.as_pointer())
+        builder.call(command, [ir.Constant(pointers, None), builder.inttoptr(args[1], pointers), *args[2:]])
         return context.get_dummy_value()
 
     return nothing(integer, integer, integer, integer), code
@@ -76,7 +74,7 @@ def call(context: Any, function: Any, numbers: Any, chunk: Any, chunks: Any) -> 
 
 @instruction
 def load(context: Any, address: Any) -> Any:
-    """The int64 there, and all that its writer wrote before."""
+    """Return the int64 at `address`; whatever its writer wrote before is visible from then on."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load_atomic(builder.inttoptr(args[0], I64.as_pointer()), "seq_cst", 8)
@@ -86,7 +84,7 @@ def load(context: Any, address: Any) -> Any:
 
 @instruction
 def store(context: Any, address: Any, value: Any) -> Any:
-    """Write the int64 there, for every thread after all that was written before."""
+    """Write the int64 at `address`, visible to every thread after all earlier writes."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store_atomic(args[1], builder.inttoptr(args[0], I64.as_pointer()), "seq_cst", 8)
@@ -97,7 +95,7 @@ def store(context: Any, address: Any, value: Any) -> Any:
 
 @instruction
 def exchange(context: Any, address: Any, value: Any) -> Any:
-    """Write the int64 there; the old one."""
+    """Write the int64 at `address` and return the old one."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.atomic_rmw("xchg", builder.inttoptr(args[0], I64.as_pointer()), args[1], "seq_cst")
@@ -107,7 +105,7 @@ def exchange(context: Any, address: Any, value: Any) -> Any:
 
 @instruction
 def add(context: Any, address: Any, value: Any) -> Any:
-    """Add to the int64 there; the old one."""
+    """Add to the int64 at `address` and return the old one."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.atomic_rmw("add", builder.inttoptr(args[0], I64.as_pointer()), args[1], "seq_cst")
@@ -117,7 +115,7 @@ def add(context: Any, address: Any, value: Any) -> Any:
 
 @instruction
 def pause(context: Any) -> Any:
-    """A hint to the processor that this thread only waits."""
+    """Hint to the processor that this thread only waits."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if X86:
@@ -130,7 +128,7 @@ def pause(context: Any) -> Any:
 
 @instruction
 def give_way(context: Any) -> Any:
-    """Let another thread have this core, where the system's name for that is known."""
+    """Yield this core to another thread (on POSIX systems; elsewhere do nothing)."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if POSIX:

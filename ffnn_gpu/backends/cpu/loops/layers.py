@@ -1,30 +1,39 @@
-"""Dense layers, dropout, and what joins layers: the loops, and under each the command that does a part of it."""
+"""Dense layers, dropout, and elementwise operations: each loop, followed by the command that does a chunk of it."""
 
 from typing import Any
 
 import numpy as np
 from numba import uint32, uint64
 
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, inlined, kernel, matrix, part, piece, rows_of, vector
+from ffnn_gpu.backends.cpu.loops.chunks import (
+    UNIT,
+    bounds,
+    inlined,
+    kernel,
+    matrix,
+    rows_chunk,
+    vector,
+    vector_chunk,
+)
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, size_of
 from ffnn_gpu.backends.cpu.loops.matrix_product import PANEL, ROWS, product
 from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
-FEW = 4  # rows that are multiplied one by one
+FEW = 4  # at most so many rows are multiplied one by one
 
 # ----------------------------------------------------------------------  products
 
 
 @inlined
 def block(like: Any, M: int, N: int, across: int, chunk: int, chunks: int) -> tuple[int, int, int, int]:
-    """Rows and columns of one of (chunks/across) × across parts of an (M, N) matrix, in whole tiles."""
-    top, bottom = part(M, ROWS, chunk // across, chunks // across)
-    left, right = part(N, PANEL // size_of(like), chunk % across, across)
+    """Return top, bottom, left, right of one of (chunks/across) × across blocks of an (M, N) matrix, in whole tiles."""
+    top, bottom = bounds(M, ROWS, chunk // across, chunks // across)
+    left, right = bounds(N, PANEL // size_of(like), chunk % across, across)
     return top, bottom, left, right
 
 
-def product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """C = A B, or 0 (A B) where an activation `a` is not above 0; each part of it while it is in the cache"""
+def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """C = A B; with an activation `a`, times 0 where a ≤ 0, done for each chunk while it is in the cache"""
     A, a_row, a_step, B, b_row, turned = n[0], n[1], n[2], n[3], n[4], n[5]
     C, M, N, K, across, a = n[6], n[7], n[8], n[9], n[10], n[11]
     top, bottom, left, right = block(like, M, N, across, chunk, chunks)
@@ -36,8 +45,8 @@ def product_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
         relu_backward(matrix(like, C + row, 1, right - left), matrix(like, a + row, 1, right - left))
 
 
-def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out = x W + b, or max(x W + b, 0); each part of it while it is in the cache"""
+def affine_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out = x W + b, or max(x W + b, 0), done for each chunk while it is in the cache"""
     x, W, b, out, B, I, O, rectified, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
     top, bottom, left, right = block(like, B, O, across, chunk, chunks)
     size = size_of(like)
@@ -48,7 +57,7 @@ def affine_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 @kernel
 def add_row(x: Any, W: Any, out: Any) -> None:
-    """out (O,) ← x W for one row x (I,), reading W once and in the order it lies; a product would copy it first."""
+    """out (O,) ← x W for one row x (I,), reading W once in memory order; a product would copy it first"""
     for c in range(len(out)):
         out[c] = 0
     whole = len(x) // 8 * 8
@@ -63,27 +72,24 @@ def add_row(x: Any, W: Any, out: Any) -> None:
             out[c] += x[k] * W[k, c]
 
 
-def few_rows_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """sums[chunk] (B, O) = what a part of W's rows adds to x W"""
+def few_rows_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """sums[chunk] (B, O) = the contribution of a chunk of W's rows to x W"""
     x, W, sums, B, I, O = n[0], n[1], n[2], n[3], n[4], n[5]
-    first, last = part(I, 8, chunk, chunks)
+    first, last = bounds(I, 8, chunk, chunks)
     size = size_of(like)
     some = matrix(like, W + size * first * O, last - first, O)
     for r in range(B):
-        add_row(
-            vector(like, x + size * (r * I + first), last - first),
-            some,
-            vector(like, sums + size * (chunk * B + r) * O, O),
-        )
+        row, total = vector(like, x + size * (r * I + first), last - first), size * (chunk * B + r) * O
+        add_row(row, some, vector(like, sums + total, O))
 
 
-def sum_of_few_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out (B, O) = Σ_parts sums + b, or that and ReLU"""
-    sums, parts, b, out, B, O, rectified = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    all_sums, total = matrix(like, sums, parts, B * O), vector(like, out, B * O)
+def sum_of_few_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out (B, O) = Σ_chunks sums + b, or max(Σ_chunks sums + b, 0)"""
+    sums, count, b, out, B, O, rectified = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    all_sums, total = matrix(like, sums, count, B * O), vector(like, out, B * O)
     for c in range(B * O):
         total[c] = all_sums[0, c]
-    for k in range(1, parts):
+    for k in range(1, count):
         for c in range(B * O):
             total[c] += all_sums[k, c]
     finish(like, out, O, B, O, b, rectified)
@@ -91,7 +97,7 @@ def sum_of_few_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 @kernel
 def finish(like: Any, out: int, O: int, rows: int, width: int, b: int, rectified: int) -> None:
-    """out (rows, width) ← out + b, or max(out + b, 0); no bias where b is 0"""
+    """out (rows, width) ← out + b, or max(out + b, 0); no bias if b is 0"""
     bias = vector(like, b, width if b else 0)
     for r in range(rows):
         row = matrix(like, out + size_of(like) * r * O, 1, width)
@@ -108,7 +114,7 @@ def finish(like: Any, out: int, O: int, rows: int, width: int, b: int, rectified
 
 @kernel
 def bias_relu(s: Any, b: Any) -> None:
-    """s ← max(s + b, 0), and NaN stays NaN."""
+    """s ← max(s + b, 0); NaN stays NaN"""
     zero = s.dtype.type(0)
     for r in range(s.shape[0]):
         for c in range(s.shape[1]):
@@ -118,7 +124,7 @@ def bias_relu(s: Any, b: Any) -> None:
 
 @kernel
 def relu(s: Any) -> None:
-    """s ← max(s, 0), and NaN stays NaN."""
+    """s ← max(s, 0); NaN stays NaN"""
     zero = s.dtype.type(0)
     for r in range(s.shape[0]):
         for c in range(s.shape[1]):
@@ -127,7 +133,7 @@ def relu(s: Any) -> None:
 
 @kernel
 def add_bias(s: Any, b: Any) -> None:
-    """s ← s + b; NumPy takes a buffer for it."""
+    """s ← s + b, without the buffer that NumPy allocates"""
     for r in range(s.shape[0]):
         for c in range(s.shape[1]):
             s[r, c] += b[c]
@@ -142,11 +148,11 @@ def relu_backward(da: Any, a: Any) -> None:
             da[r, c] *= one if a[r, c] > 0 else zero
 
 
-def relu_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def relu_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """da ← da where a > 0, else 0 da"""
     da, a, rows, columns = n[0], n[1], n[2], n[3]
     relu_backward(
-        rows_of(like, da, rows, columns, chunk, chunks), rows_of(like, a, rows, columns, chunk, chunks)
+        rows_chunk(like, da, rows, columns, chunk, chunks), rows_chunk(like, a, rows, columns, chunk, chunks)
     )
 
 
@@ -179,10 +185,10 @@ def column_sum(A: Any, out: Any) -> None:
         out[c] = sums[c]
 
 
-def column_sum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def column_sum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = Σ_rows A, summed in float64"""
     A, out, rows, columns = n[0], n[1], n[2], n[3]
-    left, right = part(columns, UNIT, chunk, chunks)
+    left, right = bounds(columns, UNIT, chunk, chunks)
     sums, size = np.zeros(right - left), size_of(like)
     for r in range(rows):
         row = vector(like, A + size * (r * columns + left), right - left)
@@ -196,34 +202,28 @@ def column_sum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 # ----------------------------------------------------------------------  elementwise
 
 
-def multiply_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def multiply_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = x ⊙ y"""
     x, y, out, size = n[0], n[1], n[2], n[3]
-    x, y, out = (
-        piece(like, x, size, chunk, chunks),
-        piece(like, y, size, chunk, chunks),
-        piece(like, out, size, chunk, chunks),
-    )
+    x, y = vector_chunk(like, x, size, chunk, chunks), vector_chunk(like, y, size, chunk, chunks)
+    out = vector_chunk(like, out, size, chunk, chunks)
     for i in range(len(x)):
         out[i] = x[i] * y[i]
 
 
-def add_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def add_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = x + y"""
     x, y, out, size = n[0], n[1], n[2], n[3]
-    x, y, out = (
-        piece(like, x, size, chunk, chunks),
-        piece(like, y, size, chunk, chunks),
-        piece(like, out, size, chunk, chunks),
-    )
+    x, y = vector_chunk(like, x, size, chunk, chunks), vector_chunk(like, y, size, chunk, chunks)
+    out = vector_chunk(like, out, size, chunk, chunks)
     for i in range(len(x)):
         out[i] = x[i] + y[i]
 
 
-def copy_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def copy_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = x"""
     x, out, size = n[0], n[1], n[2]
-    x, out = piece(like, x, size, chunk, chunks), piece(like, out, size, chunk, chunks)
+    x, out = vector_chunk(like, x, size, chunk, chunks), vector_chunk(like, out, size, chunk, chunks)
     for i in range(len(x)):
         out[i] = x[i]
 
@@ -251,40 +251,16 @@ def dropout_mask(
                 out[r, 4 * quad + j] = keep if words[j] >= threshold else 0
 
 
-ROW = 6  # its place in what the next command reads
+ROW = 6  # place of `row` in the operands of the next command
 
 
-def dropout_mask_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    keep, threshold, seed, high, step, layer, row, out, rows, columns = (
-        n[0],
-        n[1],
-        n[2],
-        n[3],
-        n[4],
-        n[5],
-        n[6],
-        n[7],
-        n[8],
-        n[9],
-    )
-    start, _ = part(rows, 1, chunk, chunks)
-    mask = rows_of(like, out, rows, columns, chunk, chunks)
+def dropout_mask_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    keep, threshold, seed, high, step, layer, row = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    out, rows, columns = n[7], n[8], n[9]
+    start, _ = bounds(rows, 1, chunk, chunks)
+    mask = rows_chunk(like, out, rows, columns, chunk, chunks)
     count = vector(np.int64, step, 1)[0]
     dropout_mask(mask, mask.dtype.type(as_real(keep)), threshold, (seed, high), count, layer, row + start)
 
 
 ADJOINTS = {"relu": relu_backward, "tanh": tanh_backward, "sigmoid": sigmoid_backward}
-
-
-COMMANDS = (
-    product_part,
-    affine_part,
-    few_rows_part,
-    sum_of_few_part,
-    relu_backward_part,
-    column_sum_part,
-    multiply_part,
-    add_part,
-    copy_part,
-    dropout_mask_part,
-)

@@ -1,15 +1,15 @@
-"""Losses, value and gradient in one pass: the loops, and under each the command that does a part of it."""
+"""Losses, value and gradient in one pass: each loop, followed by the command that does a chunk of it."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, matrix, part, vector
+from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, kernel, matrix, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import store
 
 
-def normalized_weight_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def normalized_weight_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = w/Σ w, zeros where Σ w = 0"""
     weight, out, B = vector(like, n[0], n[2]), vector(like, n[1], n[2]), n[2]
     total = 0.0
@@ -21,7 +21,7 @@ def normalized_weight_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 @kernel
 def in_range(y: Any, C: int) -> bool:
-    """Whether every y is one of 0, …, C − 1."""
+    """Return whether every y is one of 0, …, C − 1."""
     inside = True
     for index in y:
         inside &= 0 <= index < C
@@ -32,7 +32,7 @@ def in_range(y: Any, C: int) -> bool:
 def softmax_cross_entropy(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
     """Σ_b w_b (log Σ_c e^{z_bc} − z_{b y_b}) in float64        dz = w_b (softmax(z_b) − q_b)
 
-    scale: (B,) the w_b; of length 0 if all are `uniform`.
+    scale: (B,) the weights w_b; empty if all are `uniform`.
     """
     T, total = z.dtype.type, 0.0
     B, C = z.shape
@@ -40,7 +40,7 @@ def softmax_cross_entropy(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -
         raise ValueError("one class index for each row of z")
     for r in range(B):
         if not 0 <= y[r] < C:
-            raise IndexError("a class index out of range")  # here it would overwrite other memory
+            raise IndexError("a class index out of range")  # it would overwrite other memory
         w = uniform if len(scale) == 0 else np.float64(scale[r])
         largest = z[r, 0]
         for c in range(1, C):
@@ -59,10 +59,10 @@ def softmax_cross_entropy(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -
     return total
 
 
-def softmax_cross_entropy_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """A part of the loss into losses[chunk], and of dz; `failed` is set where a class index is out of range."""
+def softmax_cross_entropy_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """losses[chunk] and the rows of dz in this chunk; `failed` ← 1 if a class index is out of range"""
     z, y, y_size, scale, dz, B, C, losses, failed = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
-    start, stop = part(B, 1, chunk, chunks)
+    start, stop = bounds(B, 1, chunk, chunks)
     z, dz = matrix(like, z, B, C)[start:stop], matrix(like, dz, B, C)[start:stop]
     scale, uniform = vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1)
     wide, narrow = vector(np.int64, y, B if y_size == 8 else 0), vector(np.int32, y, B if y_size == 4 else 0)
@@ -78,9 +78,9 @@ def softmax_cross_entropy_part(like: Any, n: Any, chunk: int, chunks: int) -> No
 
 @inlined
 def pointwise(like: Any, n: Any, chunk: int, chunks: int) -> Any:
-    """z, y, scale, the uniform weight and dz of one part of the rows."""
+    """Return z, y, scale, the uniform weight and dz for one chunk of the rows."""
     z, y, scale, dz, B, O = n[0], n[1], n[2], n[3], n[4], n[5]
-    start, stop = part(B, 1, chunk, chunks)
+    start, stop = bounds(B, 1, chunk, chunks)
     return (
         matrix(like, z, B, O)[start:stop],
         matrix(like, y, B, O)[start:stop],
@@ -104,13 +104,13 @@ def squared_error(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
     return total
 
 
-def squared_error_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def squared_error_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     vector(np.float64, n[6], chunks)[chunk] = squared_error(*pointwise(like, n, chunk, chunks))
 
 
 @kernel
 def logistic(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
-    """Σ_b w_b Σ_o (log(1 + e^z) − z y)/O in float64        dz = w_b (σ(z) − y)/O, with e^{−|z|}, which cannot overflow"""
+    """Σ_b w_b Σ_o (log(1 + e^z) − z y)/O in float64        dz = w_b (σ(z) − y)/O; e^{−|z|} cannot overflow"""
     T, total, (B, O) = z.dtype.type, 0.0, z.shape
     one, zero = T(1), T(0)
     for r in range(B):
@@ -124,8 +124,5 @@ def logistic(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
     return total
 
 
-def logistic_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def logistic_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     vector(np.float64, n[6], chunks)[chunk] = logistic(*pointwise(like, n, chunk, chunks))
-
-
-COMMANDS = (normalized_weight_part, softmax_cross_entropy_part, squared_error_part, logistic_part)

@@ -1,14 +1,15 @@
-"""Products of matrices in tiles that stay in the processor's registers.
+"""Matrix products in tiles that stay in the processor's registers. `product` is the only function to call.
 
-A tile of C = A B has ROWS rows and a few registers' width of columns: a panel. It is a sum of outer products, for each k one
-column of A's rows times one row of B's panel. The panel is copied first, DEPTH rows of it, so that what every tile under it
-reads lies in the second cache in the order in which it is read, whichever way B lies in memory. A is read where it lies:
-each of its numbers meets a whole row of the panel.
+A tile of C = A B has ROWS rows and the width of a panel, which is a few registers. The tile is a sum of outer products: for
+each k, one column of A's rows times one row of B's panel. DEPTH rows of the panel are copied first, so that all tiles of the
+panel read them from the second-level cache in memory order, whether B is row-major or transposed. A is read in place, because
+each of its numbers is multiplied by a whole row of the panel.
 
-Why not the BLAS's products: it has threads of its own, which spin; cut into parts for ours, every part would copy both
-matrices; and the parts must be many, so that a thread whose core is also somebody else's does fewer of them.
+Why not the BLAS's products: the BLAS has threads of its own, which spin. If products were split into chunks for our threads,
+each chunk would copy both matrices. And there must be many chunks, so that a thread whose core is also used by another process
+does fewer of them. docs/cpu_kernels.md has the measurements.
 
-Which number is added when does not depend on how C is cut, so neither does any bit of it.
+The order of additions does not depend on how C is split, so neither does any bit of it.
 
 Reference: Goto, van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), section 4; Van Zee, van de Geijn,
 BLIS: A Framework for Rapidly Instantiating BLAS Functionality (2015).
@@ -26,29 +27,24 @@ from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, X86, instruction, i
 
 
 def _has(feature: str) -> bool:
-    """Whether Numba compiles for a processor with this: the one at hand, if NUMBA_CPU_FEATURES says nothing else."""
-    told = getattr(config, "CPU_FEATURES", None)
-    return (
-        bool(llvmlite.binding.get_host_cpu_features().get(feature))
-        if told is None
-        else f"+{feature}" in told.split(",")
-    )
+    """Return whether Numba compiles for a processor with this feature: this one, unless NUMBA_CPU_FEATURES is set."""
+    setting = getattr(config, "CPU_FEATURES", None)
+    if setting is not None:
+        return f"+{feature}" in setting.split(",")
+    return bool(llvmlite.binding.get_host_cpu_features().get(feature))
 
 
-REGISTER = 64 if _has("avx512f") else 32 if _has("avx") else 16  # bytes of one
-MANY = _has("avx512f") or not X86  # registers: 32, else 16
-ROWS, ACROSS = (
-    (6, 4) if MANY else (6, 2)
-)  # of a tile: ROWS × ACROSS registers of sums, ACROSS of B and one of A
+REGISTER = 64 if _has("avx512f") else 32 if _has("avx") else 16  # bytes of a vector register
+MANY = _has("avx512f") or not X86  # 32 registers, else 16
+# A tile uses ROWS × ACROSS registers for sums, ACROSS for B and one for A.
+ROWS, ACROSS = (6, 4) if MANY else (6, 2)
 PANEL = ACROSS * REGISTER  # bytes of a panel's row
-DEPTH, WIDTH = (
-    512,
-    256,
-)  # rows of panels copied at a time, and the bytes of theirs: 128 KiB of the second cache
+# Rows of panels copied at a time, and bytes of each row: 128 KiB of the second-level cache.
+DEPTH, WIDTH = 512, 256
 
 
 class Vectors:
-    """Loads, stores and sums of registers; the last of each row has `width` − the others' numbers where `width` is given."""
+    """Emit loads, stores and sums of rows of `across` registers. With `width`, the last one of a row is partly used."""
 
     def __init__(self, builder: Any, number: Any, across: int, width: Any = None) -> None:
         self.builder, self.number, self.across = builder, number, across
@@ -63,27 +59,29 @@ class Vectors:
             self.mask = builder.icmp_signed("<", counted, self.spread(left))
 
     def spread(self, value: Any) -> Any:
-        """One value in every lane."""
+        """Return one value in every lane."""
         kind = ir.VectorType(value.type, self.lanes)
         nothing, first = ir.Constant(kind, ir.Undefined), ir.Constant(I32, 0)
         lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(self.builder.insert_element(nothing, value, first), nothing, lanes)
 
     def broadcast(self, address: Any) -> Any:
-        """The number there in every lane."""
+        """Return the number at `address` in every lane."""
         return self.spread(
             self.builder.load(self.builder.inttoptr(address, self.number.as_pointer()), align=self.size)
         )
 
     def place(self, address: Any, j: int) -> Any:
+        """Return a pointer to the j-th register of the row at `address`."""
         moved = self.builder.add(address, ir.Constant(I64, j * REGISTER))
         return self.builder.inttoptr(moved, self.kind.as_pointer())
 
     def partial(self, j: int) -> bool:
+        """Return whether the j-th register of a row is only partly used."""
         return self.mask is not None and j == self.across - 1
 
     def load(self, address: Any, j: int, whole: bool = False) -> Any:
-        """The j-th register of a row; the whole of it, or with zeros behind its end."""
+        """Return the j-th register of a row: `whole`, or with zeros after the end of the row."""
         place = self.place(address, j)
         if whole or not self.partial(j):
             return self.builder.load(place, align=self.size)
@@ -97,11 +95,11 @@ class Vectors:
             self.builder.store(value, place, align=self.size)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        """a b + c, rounded once where the processor can."""
+        """Return a b + c, rounded once if the processor supports that."""
         return self._call("fmuladd", self.kind, a, b, c)
 
     def _call(self, name: str, result: Any, *args: Any) -> Any:
-        """LLVM's function of that name for these vectors."""
+        """Call LLVM's function of that name for these vectors."""
         suffix = f"v{self.lanes}f{8 * self.size}" + (".p0" if name.startswith("masked") else "")
         kind = ir.FunctionType(result, [arg.type for arg in args])
         return self.builder.call(
@@ -112,7 +110,7 @@ class Vectors:
 def _sums(
     builder: Any, v: Vectors, K: Any, A: Any, rows: list[Any], a_step: Any, panel: Any
 ) -> list[list[Any]]:
-    """Where the sums Σ_k A[i, k] panel[k, j] are; LLVM keeps them in registers."""
+    """Return the variables with the sums Σ_k A[i, k] panel[k, j]; LLVM keeps them in registers."""
     sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in range(v.across)] for _ in rows]
     places = [cgutils.alloca_once_value(builder, start) for start in (A, panel)]
     with cgutils.for_range(builder, K):
@@ -128,7 +126,7 @@ def _sums(
 
 
 def tile(across: int, whole: bool) -> Any:
-    """The function that computes tiles of `across` registers' width, or of less than that by a part of the last one."""
+    """Return the function for tiles `across` registers wide; if not `whole`, the last register is partly used."""
 
     @instruction
     def code_of(
@@ -210,7 +208,7 @@ def tiles(
 
 @instruction
 def turn(context: Any, like: Any, A: Any, a_row: Any, C: Any, c_row: Any) -> Any:
-    """C ← Aᵀ for as many rows and columns as a register has numbers: in each stage halves of rows change places."""
+    """C ← Aᵀ for a square of one register's length: each stage exchanges halves of pairs of rows."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, A, a_row, C, c_row = args
@@ -273,7 +271,10 @@ def product(
     N: int,
     K: int,
 ) -> None:
-    """C (M, N) ← A (M, K) B, with B (K, N), or (N, K) where it is turned; rows and steps in bytes."""
+    """C (M, N) ← A (M, K) B with B (K, N), or Bᵀ of B (N, K) if `turned`.
+
+    a_row and a_step are the bytes from one row or column of A to the next; b_row and c_row, from one row to the next.
+    """
     size = size_of(like)
     memory = np.empty(min(DEPTH, K) * WIDTH + REGISTER, np.uint8)
     panels = (memory.ctypes.data + REGISTER - 1) // REGISTER * REGISTER

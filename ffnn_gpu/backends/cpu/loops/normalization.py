@@ -1,17 +1,17 @@
-"""Layer and batch normalization, statistics in float64: the loops, and under each the command that does a part of it."""
+"""Layer and batch normalization, statistics in float64: each loop, followed by the command that does a chunk of it."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, kernel, matrix, part, rows_of, vector
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, kernel, matrix, rows_chunk, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 
 
 @kernel
 def sum_of(a: Any) -> float:
-    """Σ a in float64, sixteen sums at a time so that they need not wait for each other."""
+    """Return Σ a in float64: sixteen independent partial sums, so that no addition waits for the one before."""
     sums = np.zeros(16)
     whole = len(a) // 16 * 16
     for i in range(0, whole, 16):
@@ -25,7 +25,7 @@ def sum_of(a: Any) -> float:
 
 @kernel
 def sum_of_products(a: Any, b: Any) -> float:
-    """Σ a b in float64, likewise."""
+    """Return Σ a b in float64 in the same way."""
     sums = np.zeros(16)
     whole = len(a) // 16 * 16
     for i in range(0, whole, 16):
@@ -42,7 +42,7 @@ def sum_of_products(a: Any, b: Any) -> float:
 
 @kernel
 def layer_norm(x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> None:
-    """xhat = (x − μ) rstd,  out = xhat ⊙ gain + bias over each row; xhat may be out, rstd of length 0."""
+    """xhat = (x − μ) rstd,  out = xhat ⊙ gain + bias over each row; xhat may be out, rstd may be empty."""
     T = out.dtype.type
     for r in range(x.shape[0]):
         mean, variance = sum_of(x[r]) / x.shape[1], 0.0
@@ -57,16 +57,16 @@ def layer_norm(x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rs
             rstd[r] = factor
 
 
-def layer_norm_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def layer_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     x, gain, bias, eps, out, xhat, rstd, rows, columns = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
-    start, stop = part(rows, 1, chunk, chunks)
+    start, stop = bounds(rows, 1, chunk, chunks)
     layer_norm(
-        rows_of(like, x, rows, columns, chunk, chunks),
+        rows_chunk(like, x, rows, columns, chunk, chunks),
         vector(like, gain, columns),
         vector(like, bias, columns),
         as_real(eps),
-        rows_of(like, out, rows, columns, chunk, chunks),
-        rows_of(like, xhat, rows, columns, chunk, chunks),
+        rows_chunk(like, out, rows, columns, chunk, chunks),
+        rows_chunk(like, xhat, rows, columns, chunk, chunks),
         vector(like, rstd, rows if rstd else 0)[start:stop],
     )
 
@@ -83,15 +83,15 @@ def layer_norm_backward(da: Any, gain: Any, xhat: Any, rstd: Any, dx: Any) -> No
             dx[r, c] = (da[r, c] - mean - xhat[r, c] * slope) * rstd[r]
 
 
-def layer_norm_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def layer_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, gain, xhat, rstd, dx, rows, columns = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    start, stop = part(rows, 1, chunk, chunks)
+    start, stop = bounds(rows, 1, chunk, chunks)
     layer_norm_backward(
-        rows_of(like, da, rows, columns, chunk, chunks),
+        rows_chunk(like, da, rows, columns, chunk, chunks),
         vector(like, gain, columns),
-        rows_of(like, xhat, rows, columns, chunk, chunks),
+        rows_chunk(like, xhat, rows, columns, chunk, chunks),
         vector(like, rstd, rows)[start:stop],
-        rows_of(like, dx, rows, columns, chunk, chunks),
+        rows_chunk(like, dx, rows, columns, chunk, chunks),
     )
 
 
@@ -112,7 +112,7 @@ def batch_norm(
     first: int,
     last: int,
 ) -> None:
-    """The same over each of the columns from `first` to before `last`, whose mean and biased variance are kept."""
+    """layer_norm over each column in [first, last); mean and variance receive its mean and biased variance."""
     T, (B, I) = out.dtype.type, x.shape
     mu, sigma2 = np.zeros(I), np.zeros(I)
     for r in range(B):
@@ -135,20 +135,9 @@ def batch_norm(
             out[r, c] = v * gain[c] + bias[c]
 
 
-def batch_norm_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    x, gain, bias, eps, out, xhat, rstd, mean, variance, B, I = (
-        n[0],
-        n[1],
-        n[2],
-        n[3],
-        n[4],
-        n[5],
-        n[6],
-        n[7],
-        n[8],
-        n[9],
-        n[10],
-    )
+def batch_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    x, gain, bias, eps, out, xhat, rstd = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    mean, variance, B, I = n[7], n[8], n[9], n[10]
     batch_norm(
         matrix(like, x, B, I),
         vector(like, gain, I),
@@ -159,7 +148,7 @@ def batch_norm_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
         vector(like, rstd, I),
         vector(like, mean, I),
         vector(like, variance, I),
-        *part(I, UNIT, chunk, chunks),
+        *bounds(I, UNIT, chunk, chunks),
     )
 
 
@@ -174,14 +163,14 @@ def batch_norm_inference(
             out[r, c] = (x[r, c] - mean[c]) * (gain[c] / np.sqrt(variance[c] + T(eps))) + bias[c]
 
 
-def batch_norm_inference_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def batch_norm_inference_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     x, gain, bias, eps, out, mean, variance, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
     batch_norm_inference(
-        rows_of(like, x, B, I, chunk, chunks),
+        rows_chunk(like, x, B, I, chunk, chunks),
         vector(like, gain, I),
         vector(like, bias, I),
         as_real(eps),
-        rows_of(like, out, B, I, chunk, chunks),
+        rows_chunk(like, out, B, I, chunk, chunks),
         vector(like, mean, I),
         vector(like, variance, I),
     )
@@ -189,7 +178,7 @@ def batch_norm_inference_part(like: Any, n: Any, chunk: int, chunks: int) -> Non
 
 @kernel
 def sums_of_columns(da: Any, xhat: Any, dgain: Any, dbias: Any, first: int, last: int) -> None:
-    """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da for the columns from `first` to before `last`"""
+    """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da for the columns in [first, last)"""
     B, I = da.shape
     products, sums = np.zeros(I), np.zeros(I)
     for r in range(B):
@@ -200,14 +189,14 @@ def sums_of_columns(da: Any, xhat: Any, dgain: Any, dbias: Any, first: int, last
         dgain[c], dbias[c] = products[c], sums[c]
 
 
-def sums_of_columns_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def sums_of_columns_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, xhat, dgain, dbias, B, I = n[0], n[1], n[2], n[3], n[4], n[5]
     sums_of_columns(
         matrix(like, da, B, I),
         matrix(like, xhat, B, I),
         vector(like, dgain, I),
         vector(like, dbias, I),
-        *part(I, UNIT, chunk, chunks),
+        *bounds(I, UNIT, chunk, chunks),
     )
 
 
@@ -215,16 +204,16 @@ def sums_of_columns_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
 def batch_norm_backward(
     da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any, start: int, stop: int
 ) -> None:
-    """As layer_norm_backward over each column, where the sums are those of dgain and dbias times the gain, for some rows."""
+    """layer_norm_backward over each column, for the rows in [start, stop); dgain and dbias are the sums of da ⊙ x̂ and da."""
     B, I = da.shape
     for r in range(start, stop):
         for c in range(I):
             dx[r, c] = (da[r, c] - dbias[c] / B - xhat[r, c] * (dgain[c] / B)) * gain[c] * rstd[c]
 
 
-def batch_norm_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def batch_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, gain, xhat, rstd, dgain, dbias, dx, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
-    start, stop = part(B, 1, chunk, chunks)
+    start, stop = bounds(B, 1, chunk, chunks)
     batch_norm_backward(
         matrix(like, da, B, I),
         vector(like, gain, I),
@@ -236,13 +225,3 @@ def batch_norm_backward_part(like: Any, n: Any, chunk: int, chunks: int) -> None
         start,
         stop,
     )
-
-
-COMMANDS = (
-    layer_norm_part,
-    layer_norm_backward_part,
-    batch_norm_part,
-    batch_norm_inference_part,
-    sums_of_columns_part,
-    batch_norm_backward_part,
-)

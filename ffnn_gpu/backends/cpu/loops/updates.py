@@ -1,4 +1,4 @@
-"""The update rules, one pass over θ, ∇θ and the moments: the loops, and under each the command that does a part of it."""
+"""Update rules, one pass over θ, ∇θ and the moments: each loop, followed by the command that does a chunk of it."""
 
 import math
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, piece, scalars
+from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, scalars, vector_chunk
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, nadam_momentum
 
@@ -15,8 +15,8 @@ momentum_of_nadam = njit(nadam_momentum)
 
 @inlined
 def own(like: Any, n: Any, place: int, chunk: int, chunks: int) -> Any:
-    """One part of the vector whose address is n[place]; n[2] is the length of all."""
-    return piece(like, n[place], n[2], chunk, chunks)
+    """Return one chunk of the vector whose address is n[place]; n[2] is the length of the whole vector."""
+    return vector_chunk(like, n[place], n[2], chunk, chunks)
 
 
 @kernel
@@ -27,7 +27,7 @@ def sgd(theta: Any, g: Any, lr: float) -> None:
         theta[i] -= rate * g[i]
 
 
-def sgd_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def sgd_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
     sgd(theta, g, scalars(n[3])[RATE])
 
@@ -43,12 +43,9 @@ def momentum(theta: Any, g: Any, velocity: Any, lr: float, mu: float, nesterov: 
         theta[i] -= rate * (g[i] + mu * v if nesterov else v)
 
 
-def momentum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, v = (
-        own(like, n, 0, chunk, chunks),
-        own(like, n, 1, chunk, chunks),
-        own(like, n, 4, chunk, chunks),
-    )
+def momentum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
+    v = own(like, n, 4, chunk, chunks)
     momentum(theta, g, v, scalars(n[3])[RATE], as_real(n[5]), n[6] != 0)
 
 
@@ -62,12 +59,9 @@ def rmsprop(theta: Any, g: Any, v: Any, lr: float, rho: float, eps: float) -> No
         theta[i] -= rate * (g[i] / (np.sqrt(v[i]) + eps))
 
 
-def rmsprop_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, v = (
-        own(like, n, 0, chunk, chunks),
-        own(like, n, 1, chunk, chunks),
-        own(like, n, 4, chunk, chunks),
-    )
+def rmsprop_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
+    v = own(like, n, 4, chunk, chunks)
     rmsprop(theta, g, v, scalars(n[3])[RATE], as_real(n[5]), as_real(n[6]))
 
 
@@ -84,12 +78,9 @@ def rmsprop_momentum(
         theta[i] -= rate * velocity[i]
 
 
-def rmsprop_momentum_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, v = (
-        own(like, n, 0, chunk, chunks),
-        own(like, n, 1, chunk, chunks),
-        own(like, n, 4, chunk, chunks),
-    )
+def rmsprop_momentum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
+    v = own(like, n, 4, chunk, chunks)
     velocity = own(like, n, 7, chunk, chunks)
     rmsprop_momentum(theta, g, v, velocity, scalars(n[3])[RATE], as_real(n[5]), as_real(n[6]), as_real(n[8]))
 
@@ -104,12 +95,9 @@ def adagrad(theta: Any, g: Any, v: Any, lr: float, eps: float) -> None:
         theta[i] -= rate * (g[i] / (np.sqrt(v[i]) + eps))
 
 
-def adagrad_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, v = (
-        own(like, n, 0, chunk, chunks),
-        own(like, n, 1, chunk, chunks),
-        own(like, n, 4, chunk, chunks),
-    )
+def adagrad_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
+    v = own(like, n, 4, chunk, chunks)
     adagrad(theta, g, v, scalars(n[3])[RATE], as_real(n[5]))
 
 
@@ -128,45 +116,30 @@ def adam(
 ) -> None:
     """m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²    θ ← θ − (of_m m + of_g g)/(√v/spread + ε)
 
-    Adam has of_m = η/(1 − β₁ᵗ) and of_g = 0; both have spread = √(1 − β₂ᵗ).
+    Adam: of_m = η/(1 − β₁ᵗ), of_g = 0. Adam and Nadam: spread = √(1 − β₂ᵗ).
     """
     T = theta.dtype.type
-    share1, share2, of_m, of_g, inverse, eps = (
-        T(1 - beta1),
-        T(1 - beta2),
-        T(of_m),
-        T(of_g),
-        T(1 / spread),
-        T(eps),
-    )
+    share1, share2, inverse = T(1 - beta1), T(1 - beta2), T(1 / spread)
+    of_m, of_g, eps = T(of_m), T(of_g), T(eps)
     for i in range(len(theta)):
         m[i] += share1 * (g[i] - m[i])
         v[i] += share2 * (g[i] * g[i] - v[i])
         theta[i] -= (of_m * m[i] + of_g * g[i]) / (np.sqrt(v[i]) * inverse + eps)
 
 
-def adam_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def adam_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
     m, v = own(like, n, 4, chunk, chunks), own(like, n, 5, chunk, chunks)
     beta1, beta2, t, lr = as_real(n[6]), as_real(n[7]), scalars(n[3])[STEP], scalars(n[3])[RATE]
     adam(theta, g, m, v, beta1, beta2, lr / (1 - beta1**t), 0.0, math.sqrt(1 - beta2**t), as_real(n[8]))
 
 
-def nadam_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def nadam_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
     m, v = own(like, n, 4, chunk, chunks), own(like, n, 5, chunk, chunks)
-    beta1, beta2, psi, t, lr = (
-        as_real(n[6]),
-        as_real(n[7]),
-        as_real(n[9]),
-        scalars(n[3])[STEP],
-        scalars(n[3])[RATE],
-    )
-    mu, ahead, whole = (
-        momentum_of_nadam(t, beta1, psi),
-        momentum_of_nadam(t + 1, beta1, psi),
-        scalars(n[3])[PRODUCT],
-    )
+    beta1, beta2, psi = as_real(n[6]), as_real(n[7]), as_real(n[9])
+    t, lr, whole = scalars(n[3])[STEP], scalars(n[3])[RATE], scalars(n[3])[PRODUCT]
+    mu, ahead = momentum_of_nadam(t, beta1, psi), momentum_of_nadam(t + 1, beta1, psi)
     of_m, of_g = lr * ahead / (1 - whole * ahead), lr * (1 - mu) / (1 - whole)
     adam(theta, g, m, v, beta1, beta2, of_m, of_g, math.sqrt(1 - beta2**t), as_real(n[8]))
 
@@ -181,12 +154,9 @@ def lion(theta: Any, g: Any, m: Any, lr: float, beta1: float, beta2: float) -> N
         m[i] += share * (g[i] - m[i])
 
 
-def lion_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    theta, g, m = (
-        own(like, n, 0, chunk, chunks),
-        own(like, n, 1, chunk, chunks),
-        own(like, n, 4, chunk, chunks),
-    )
+def lion_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    theta, g = own(like, n, 0, chunk, chunks), own(like, n, 1, chunk, chunks)
+    m = own(like, n, 4, chunk, chunks)
     lion(theta, g, m, scalars(n[3])[RATE], as_real(n[5]), as_real(n[6]))
 
 
@@ -210,24 +180,14 @@ def average_of_scaled(mean: Any, values: Any, decay: float, factor: float) -> No
         mean[i] += share * (factor * values[i] - mean[i])
 
 
-def average_part(like: Any, n: Any, chunk: int, chunks: int) -> None:
+def average_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """mean ← decay mean + (1 − decay) factor values"""
     mean, values, decay, factor, size = n[0], n[1], n[2], n[3], n[4]
-    mean, values = piece(like, mean, size, chunk, chunks), piece(like, values, size, chunk, chunks)
+    mean, values = (
+        vector_chunk(like, mean, size, chunk, chunks),
+        vector_chunk(like, values, size, chunk, chunks),
+    )
     if as_real(factor) == 1:
         average(mean, values, as_real(decay))
     else:
         average_of_scaled(mean, values, as_real(decay), as_real(factor))
-
-
-COMMANDS = (
-    sgd_part,
-    momentum_part,
-    rmsprop_part,
-    rmsprop_momentum_part,
-    adagrad_part,
-    adam_part,
-    nadam_part,
-    lion_part,
-    average_part,
-)

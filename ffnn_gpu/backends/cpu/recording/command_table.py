@@ -1,4 +1,4 @@
-"""What `recorder` has noted, as memory that threads can run without Python."""
+"""A list of recorded commands as memory that threads can run without Python."""
 
 from typing import Any
 
@@ -8,17 +8,18 @@ from numba import njit
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder, address
-from ffnn_gpu.backends.cpu.recording.threads import WORD, Team, alone, lead, team
+from ffnn_gpu.backends.cpu.recording.threads import WORD, ThreadPool, lead, run_alone, thread_pool
 
-NONE = np.empty(0)  # the place of an argument that there is none of
-TABLE, LENGTH, FAILED, PATCHES, PATCHED, LOSSES, SUMMED, KNOWN, PLACES = range(9)  # of a header
+NONE = np.empty(0)  # passed instead of an argument that is None
+# Places in the header: addresses, most of them followed by the number of entries there.
+TABLE, LENGTH, FAILED, PATCHES, N_PATCHES, LOSSES, N_LOSSES, KNOWN, N_KNOWN = range(9)
 
 
 @njit(cache=True, nogil=True)
 def overlaps(header: Any, array: Any) -> bool:
-    """Whether some of the array is memory that the commands know."""
+    """Return whether the array shares memory with the arrays that the commands use."""
     start, inside = array.ctypes.data, False
-    for k in range(header[PLACES]):
+    for k in range(header[N_KNOWN]):
         place = header[KNOWN] + 2 * WORD * k
         inside |= start < load(place + WORD) and load(place) < start + array.nbytes
     return inside
@@ -26,14 +27,14 @@ def overlaps(header: Any, array: Any) -> bool:
 
 @njit(cache=True, nogil=True)
 def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr: Any) -> float:
-    """The loss of what is recorded, done with these arguments. A mark at `failed` says that they have been refused.
+    """Run the commands with these arguments and return the loss. A 1 at `failed` means that they were refused.
 
-    shared: the memory of the team that is led; 0 for this thread alone.
+    shared: the address of the thread pool's memory; 0 to use this thread alone.
     """
     if overlaps(header, x) or overlaps(header, y) or overlaps(header, weight) or overlaps(header, lr):
         store(header[FAILED], 1)
         return 0.0
-    for k in range(header[PATCHED]):
+    for k in range(header[N_PATCHES]):
         patch = header[PATCHES] + 2 * WORD * k
         place, which = load(patch), load(patch + WORD)
         if which == 0:
@@ -45,67 +46,57 @@ def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr:
         else:
             store(place, lr.ctypes.data)
     if shared == 0:
-        alone(header[TABLE], header[LENGTH], header[FAILED])
+        run_alone(header[TABLE], header[LENGTH], header[FAILED])
     else:
         lead(shared, helpers, header[TABLE], header[LENGTH], header[FAILED])
     total = 0.0
-    for k in range(header[SUMMED]):
+    for k in range(header[N_LOSSES]):
         total += as_real(load(header[LOSSES] + WORD * k))
     return total
 
 
-class Table:
-    """Commands, what they read, and the marks that a team puts on their parts."""
+class CommandTable:
+    """Commands, their operands, and the marks by which threads claim their chunks."""
 
     def __init__(self, recorder: Recorder) -> None:
-        notes, self.failed = recorder.notes, recorder.failed
-        most = max((note.parts for note in notes), default=1)
-        self.numbers = [np.array(note.numbers) for note in notes]
-        self.marks = np.zeros((len(notes), 1 + most), np.int64)
+        commands, self.failed = recorder.commands, recorder.failed
+        most = max((command.chunks for command in commands), default=1)
+        self.operands = [np.array(command.operands) for command in commands]
+        self.marks = np.zeros((len(commands), 1 + most), np.int64)
         self.rows = np.array(
             [
-                (note.command.address, address(numbers), note.parts, address(marks))
-                for note, numbers, marks in zip(notes, self.numbers, self.marks, strict=True)
+                (command.function.address, address(operands), command.chunks, address(marks))
+                for command, operands, marks in zip(commands, self.operands, self.marks, strict=True)
             ]
         )
-        self.masks, self.row = [self.numbers[k] for k in recorder.masks], -1
+        self.masks, self.row = [self.operands[k] for k in recorder.masks], -1
         self.patches = np.array(
-            [(address(self.numbers[k]) + WORD * place, which) for k, place, which in recorder.patches]
+            [(address(self.operands[k]) + WORD * place, which) for k, place, which in recorder.patches]
         )
-        self.kept, self.places = (recorder.known, notes), np.array(recorder.places)
-        self.header = np.array(
-            [
-                address(self.rows),
-                len(notes),
-                address(self.failed),
-                address(self.patches),
-                len(self.patches),
-                address(recorder.losses),
-                len(recorder.losses),
-                address(self.places),
-                len(self.places),
-            ]
-        )
-        self.threads = recorder.cuts.threads if most > 1 else 0
+        self.kept_alive, self.places = (recorder.known, commands), np.array(recorder.places)
+        arrays = self.rows, self.patches, recorder.losses, self.places
+        table, patches, losses, places = ((address(array), len(array)) for array in arrays)
+        self.header = np.array([*table, address(self.failed), *patches, *losses, *places])
+        self.threads = recorder.partition.threads if most > 1 else 0
 
     def begin_at(self, row: int) -> None:
-        """Dropout draws the bits of a batch whose first row this is."""
+        """Set the index of the batch's first row, from which dropout computes its bits."""
         if row == self.row:
             return
-        for numbers in self.masks:
-            numbers[ROW] = row
+        for operands in self.masks:
+            operands[ROW] = row
         self.row = row
 
     def run(self, x: Any, y: Any = NONE, weight: Any = NONE, lr: Any = NONE) -> float | None:
-        """The loss; None where the arguments have been refused, and nothing that lasts was changed."""
-        loss = self._led(x, y, weight, lr) if self.threads else run(self.header, 0, 0, x, y, weight, lr)
+        """Return the loss; None if the arguments were refused, and then nothing that lasts has changed."""
+        if self.threads:
+            with ThreadPool.leading:
+                pool = thread_pool(self.threads)
+                pool.wake()
+                loss = run(self.header, pool.shared, pool.helpers, x, y, weight, lr)
+        else:
+            loss = run(self.header, 0, 0, x, y, weight, lr)
         if not self.failed[0]:
             return loss
         self.failed[0] = 0
         return None
-
-    def _led(self, *arguments: Any) -> float:
-        with Team.leading:
-            helped = team(self.threads)
-            helped.wake()
-            return run(self.header, helped.shared, helped.helpers, *arguments)

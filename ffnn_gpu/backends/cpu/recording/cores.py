@@ -1,28 +1,29 @@
-"""How many cores this process may use at a time: those it may run on, or as many as its share of time is worth.
+"""Count the cores that this process may use at a time: those it may run on, or its CPU quota if that is less.
 
-Why the share: a container may see 64 cores and get the time of two. 64 threads would then wait for each other most of it.
+Why the quota: a container may see 64 cores and get the time of two. 64 threads would then mostly wait for each other.
 """
 
 import math
 import os
 from pathlib import Path
 
-OURS, TOLD = "FFNN_GPU_THREADS", ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS = "FFNN_GPU_THREADS"  # environment variables: ours, and those of numerical libraries
+LIBRARIES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 CONTROL_GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def cores() -> int:
-    """At least one."""
-    return max(1, int(min(len(allowed()), granted(CONTROL_GROUPS, OWN))))
+    """Return the number of cores, at least 1."""
+    return max(1, int(min(len(allowed()), cpu_quota(CONTROL_GROUPS, OWN))))
 
 
 def allowed() -> set[int]:
-    """The numbers of the cores that this process may run on."""
+    """Return the numbers of the cores that this process may run on."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {*range(os.cpu_count() or 1)}
 
 
-def granted(control_groups: Path, own: Path) -> float:
-    """Cores whose time the control groups of this process grant it, the smallest of all levels; ∞ where none says any.
+def cpu_quota(control_groups: Path, own: Path) -> float:
+    """Return the CPU quota of this process in cores, the smallest of all its control groups; ∞ without a quota.
 
     Reference: Linux, Documentation/admin-guide/cgroup-v2.rst, "cpu.max".
     """
@@ -42,7 +43,7 @@ def _limit(group: Path) -> float:
         return math.inf
 
 
-def told() -> int:
-    """How many threads numerical libraries are told to use, of OMP_NUM_THREADS=4,2 the first; 0 where nobody says."""
-    texts = (os.environ.get(name, "").partition(",")[0].strip() for name in TOLD)
+def library_threads() -> int:
+    """Return the thread count set for numerical libraries (the first of OMP_NUM_THREADS=4,2), or 0 if none is set."""
+    texts = (os.environ.get(name, "").partition(",")[0].strip() for name in LIBRARIES)
     return next((int(text) for text in texts if text.isdecimal() and int(text)), 0)

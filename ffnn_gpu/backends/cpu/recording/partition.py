@@ -1,51 +1,47 @@
-"""Into how many parts a command is cut, so that threads share it.
+"""Decide into how many chunks a command's work is split, so that threads share it.
 
-A part must be worth its handing out, and there are more of them than threads where that costs little: one core may be slower
-than another, or busy with something else.
+A chunk must be worth the cost of handing it out. If it costs little, there are more chunks than threads, because one core may
+be slower than another, or busy with other work.
 """
 
-from typing import Any
-
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT
 from ffnn_gpu.backends.cpu.loops.matrix_product import PANEL, ROWS
 
-WORTH_SHARING = (
-    1 << 13
-)  # elements of a loop, of W for few rows, or a 32nd of the multiplications of another product
-SHARES, MANY_TIMES = 4, 32  # how many parts of a loop each thread has where it is so many times larger
-MOST_PARTS, COPIED = (
-    8,
-    6,
-)  # of a product for each thread; copying a panel takes as long as so many rows of the product
+# Elements of a loop, elements of W for few rows, or 1/32 of the multiplications of another product.
+WORTH_SHARING = 1 << 13
+SHARES, MANY_TIMES = 4, 32  # chunks per thread of a loop that is MANY_TIMES larger than WORTH_SHARING
+# Chunks of a product per thread; and the rows of a product that take as long as copying a panel.
+MOST_CHUNKS, COPIED = 8, 6
 
 
-class Cuts:
-    """The parts of commands on arrays whose numbers have so many bytes, for so many threads."""
+class Partition:
+    """The number of chunks of commands for `threads` threads, on numbers of `itemsize` bytes."""
 
     def __init__(self, threads: int, itemsize: int) -> None:
         self.threads, self.itemsize = threads, itemsize
 
-    def parts(self, work: int, most: int) -> int:
-        """Of a command that does so much, and cannot be cut into more than `most`."""
+    def chunks(self, work: int, most: int) -> int:
+        """Return the number of chunks for `work` elements, at most `most`."""
         if work < WORTH_SHARING or self.threads == 1:
             return 1
         shares = 1 if work < MANY_TIMES * WORTH_SHARING else SHARES  # several, in case one thread is slower
         return max(1, min(self.threads * shares, most))
 
-    def by_rows(self, array: Any) -> int:
-        return self.parts(array.size, len(array))
+    def by_rows(self, array: HostArray) -> int:
+        return self.chunks(array.size, len(array))
 
-    def by_columns(self, array: Any) -> int:
-        return self.parts(array.size, array.shape[1] // UNIT)
+    def by_columns(self, array: HostArray) -> int:
+        return self.chunks(array.size, array.shape[1] // UNIT)
 
-    def by_elements(self, array: Any) -> int:
-        return self.parts(array.size, array.size // UNIT)
+    def by_elements(self, array: HostArray) -> int:
+        return self.chunks(array.size, array.size // UNIT)
 
     def grid(self, M: int, N: int, K: int) -> tuple[int, int]:
-        """Into how many parts an (M, N) product is cut, and how many of them lie side by side: what is done soonest.
+        """Return the number of chunks of an (M, N) product, and how many of them are side by side, for the least time.
 
-        A part takes as long as its rows, and COPIED more for the panel of B that each part copies. The slower thread is on
-        average half a part behind.
+        A chunk takes as long as its rows, plus COPIED rows for the panel of B that each chunk copies. The slower
+        thread is on average half a chunk behind.
         """
         if self.threads == 1 or M * N * K < 32 * WORTH_SHARING:
             return 1, 1
@@ -53,12 +49,11 @@ class Cuts:
 
         def seconds(grid: tuple[int, int]) -> float:
             down, across = grid
-            part = (-(-strips // down) * ROWS + COPIED) * -(-panels // across)
-            return (-(-down * across // self.threads) + 0.5) * part
+            chunk = (-(-strips // down) * ROWS + COPIED) * -(-panels // across)
+            return (-(-down * across // self.threads) + 0.5) * chunk
 
-        most = MOST_PARTS * self.threads
+        most = MOST_CHUNKS * self.threads
         sides = [(across, min(strips, most // across)) for across in range(1, min(panels, most) + 1)]
-        down, across = min(
-            ((down, across) for across, deep in sides for down in range(1, deep + 1)), key=seconds
-        )
+        grids = ((down, across) for across, deep in sides for down in range(1, deep + 1))
+        down, across = min(grids, key=seconds)
         return down * across, across

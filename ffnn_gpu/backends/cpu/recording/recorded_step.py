@@ -1,50 +1,52 @@
-"""Training steps and predictions on a CPU, recorded once for each kind of call: what fits a recording runs as a table.
+"""Training steps and predictions on a CPU, recorded once for each kind of call, then replayed as a table of commands.
 
-What is recorded consists of this package's layers, losses and rules on float32 or float64. Others may compute with NumPy
-itself, which no backend would see. As on a GPU, an overflow is ∞ without a warning.
+Only networks, losses and optimizers of this package, in float32 or float64, are recorded. A user's own class may compute with
+NumPy directly, which no backend would see. As on a GPU, an overflow becomes ∞ without a warning.
 """
 
 import copy
 import operator
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from ffnn_gpu.backends.cpu.recording.command_table import NONE, Table
+from ffnn_gpu.backends.cpu.recording.command_table import NONE, CommandTable
 from ffnn_gpu.backends.cpu.recording.recorder import INDICES, NotRecordedError, Recorder
 from ffnn_gpu.backends.cpu.recording.threads import threads
 from ffnn_gpu.errors import WorkspaceError
 
-MOST_PROGRAMS = 8  # of one workspace: losses, optimizers and kinds of targets that it comes with
-LAYOUT = 0x101  # of an array's flags: without gaps, and aligned
+MOST_RECORDINGS = 8  # of one workspace: each combination of loss, optimizer and kind of targets has its own
+LAYOUT = 0x101  # flags of a NumPy array: C-contiguous, and aligned
 RECORDED = np.dtype(np.float32), np.dtype(np.float64)
+Code: TypeAlias = Callable[..., Any]
+Arrays: TypeAlias = tuple[Any, ...]  # x, y, weight, lr of one call, or None
 
 
-class Program:
-    """What one kind of call on one workspace has become.
+class RecordedStep:
+    """One kind of call on one workspace: its table of commands, or the reason why it has none.
 
     Attributes:
-        table: None if it runs as it is, for the `reason`.
+        table: None if the step runs unrecorded, for the `reason`.
     """
 
     def __init__(
         self,
         backend: Any,
-        code: Callable[..., Any],
+        code: Code,
         network: Any,
         loss: Any,
         optimizer: Any,
         ws: Any,
-        arrays: tuple[Any, ...],
+        arrays: Arrays,
         checked: bool,
     ) -> None:
         self.code, self.loss, self.checked, self.params = code, loss, checked, network.params
         self.kinds = tuple(map(_kind, arrays))
         self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
         self.seed, self.vectors = ws.stream.seed, tuple[Any, ...]()
-        self.table: Table | None = None
+        self.table: CommandTable | None = None
         self.reason = _obstacle(network, loss, optimizer, ws, arrays)
         if self.reason:
             return
@@ -52,21 +54,13 @@ class Program:
             state = optimizer.state(network.params)
             self.vectors = state.control, *vars(state).values()
         try:
-            self.table = Table(
-                _recording(backend, code, network, loss, optimizer, ws, self.vectors, arrays, checked)
-            )
+            recorder = _record(backend, code, network, loss, optimizer, ws, self.vectors, arrays, checked)
+            self.table = CommandTable(recorder)
         except NotRecordedError as why:
             self.reason = str(why)
 
-    def fits(
-        self,
-        code: Callable[..., Any],
-        loss: Any,
-        optimizer: Any,
-        ws: Any,
-        arrays: tuple[Any, ...],
-        checked: bool,
-    ) -> bool:
+    def fits(self, code: Code, loss: Any, optimizer: Any, ws: Any, arrays: Arrays, checked: bool) -> bool:
+        """Return whether a call with these arguments computes what was recorded."""
         if optimizer is not self.optimizer() or code is not self.code or checked is not self.checked:
             return False
         if loss is not self.loss and loss != self.loss:
@@ -82,13 +76,13 @@ class Program:
 
 
 def recorded() -> str:
-    """What is recorded on this machine, for people. Raises ConfigurationError for an unusable FFNN_GPU_THREADS."""
+    """Return a sentence for people about this machine. Raises ConfigurationError for an invalid FFNN_GPU_THREADS."""
     return f"training steps and predictions, on {threads()} threads"
 
 
 def run_step(
     backend: Any,
-    code: Callable[..., Any],
+    code: Code,
     network: Any,
     loss: Any,
     optimizer: Any,
@@ -99,7 +93,7 @@ def run_step(
     lr: Any,
     checked: bool,
 ) -> Any:
-    """What `code` computes from the other arguments, an update or a part of one, and the loss before it."""
+    """Return the loss before the update, like `code` with the other arguments, which is an update or a part of one."""
     arrays = x, y, weight, lr
     table = _table(backend, code, network, loss, optimizer, ws, arrays, checked)
     if table is not None:
@@ -113,11 +107,11 @@ def run_step(
                 ws.forget_pass()
         if value is not None:
             return network.dtype.type(value)
-    return code(network, loss, optimizer, x, y, ws, weight, lr, checked)  # also says what is wrong with y
+    return code(network, loss, optimizer, x, y, ws, weight, lr, checked)  # raises if y is wrong
 
 
-def run_forward(backend: Any, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
-    """The output for x, as `code` computes it, in an inference workspace."""
+def run_forward(backend: Any, code: Code, network: Any, x: Any, ws: Any) -> Any:
+    """Return the output for x in an inference workspace, like `code`."""
     table = _table(backend, code, network, None, None, ws, (x, None, None, None), False)
     if table is None:
         return code(network, x, ws)
@@ -130,21 +124,15 @@ def run_forward(backend: Any, code: Callable[..., Any], network: Any, x: Any, ws
 
 
 def _table(
-    backend: Any,
-    code: Callable[..., Any],
-    network: Any,
-    loss: Any,
-    optimizer: Any,
-    ws: Any,
-    arrays: tuple[Any, ...],
-    checked: bool,
-) -> Table | None:
-    for program in ws.recordings:
-        if program.fits(code, loss, optimizer, ws, arrays, checked):
-            return program.table
-    if len(ws.recordings) == MOST_PROGRAMS:
+    backend: Any, code: Code, network: Any, loss: Any, optimizer: Any, ws: Any, arrays: Arrays, checked: bool
+) -> CommandTable | None:
+    """Return the table of such a call, recorded now if it is the first; None if the call runs unrecorded."""
+    for recording in ws.recordings:
+        if recording.fits(code, loss, optimizer, ws, arrays, checked):
+            return recording.table
+    if len(ws.recordings) == MOST_RECORDINGS:
         del ws.recordings[0]
-    ws.recordings.append(Program(backend, code, network, loss, optimizer, ws, arrays, checked))
+    ws.recordings.append(RecordedStep(backend, code, network, loss, optimizer, ws, arrays, checked))
     return ws.recordings[-1].table
 
 
@@ -152,16 +140,14 @@ def _kind(array: Any) -> Any:
     return (array.shape, array.dtype, array.flags.num & LAYOUT) if type(array) is np.ndarray else type(array)
 
 
-def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: tuple[Any, ...]) -> str:
-    """Why there can be no recording; "" if that is not yet known."""
+def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: Arrays) -> str:
+    """Return the reason why this call cannot be recorded; "" if none is known before recording it."""
     if not network.layers:
         return "there is no layer"
     own = [network, ws, loss, optimizer, *_layers(network.layers)]
-    strange = next(
-        (part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")), None
-    )
-    if strange is not None:
-        return f"{strange!r} is not this package's own"
+    foreign = [part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")]
+    if foreign:
+        return f"{foreign[0]!r} is not this package's own"
     if ws.owner is not network.params:
         return "the workspace is another network's"
     x = arrays[0]
@@ -180,18 +166,18 @@ def _layers(layers: Iterable[Any]) -> Iterator[Any]:
         yield from _layers(getattr(layer, "layers", ()))
 
 
-def _recording(
+def _record(
     backend: Any,
-    code: Callable[..., Any],
+    code: Code,
     network: Any,
     loss: Any,
     optimizer: Any,
     ws: Any,
-    vectors: tuple[Any, ...],
-    arrays: tuple[Any, ...],
+    vectors: Arrays,
+    arrays: Arrays,
     checked: bool,
 ) -> Recorder:
-    """What `code` asks of its backend. Raises NotRecordedError."""
+    """Return the commands that `code` records. Raises NotRecordedError."""
     params, (x, y, weight, lr) = network.params, arrays
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
     recorder = Recorder(backend, threads(), known, list(arrays), checked)

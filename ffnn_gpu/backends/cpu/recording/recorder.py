@@ -1,11 +1,11 @@
-"""A training step on a CPU as a table of commands: recorded once for each kind of call, then run as a whole.
+"""Record a training step on a CPU as a list of commands: once for each kind of call, then replay it as a whole.
 
-Why: a step of a small network takes less time than Python needs to ask for it, and in a larger one two threads then share
-every product and every loop (see `team`).
+Why: a step of a small network takes less time than Python needs to call its operations. In a larger network two threads
+share every product and every loop (see `threads`).
 
-How: the step's own code runs once with a `Recorder` in the backend's place, which computes nothing. So a recording that is
-given up has changed nothing, and the step runs as it is. What a recording freezes is what a CUDA graph freezes (see
-`graphs`), except for the arguments: their addresses are put in anew.
+How: the step's own code runs once with a `Recorder` as its backend, which computes nothing. If a recording is given up,
+nothing has changed, and the step runs unrecorded. A recording freezes what a CUDA graph freezes (see `graphs`), except
+for the addresses of the call's arguments, which are set anew in each call.
 """
 
 from collections.abc import Callable
@@ -13,69 +13,72 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT
 from ffnn_gpu.backends.cpu.loops.layers import FEW
 from ffnn_gpu.backends.cpu.recording.commands import command
-from ffnn_gpu.backends.cpu.recording.partition import SHARES, Cuts
+from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import Update
 
-POINTWISE = {
-    "mean_squared_error": "squared_error",
-    "binary_cross_entropy_with_logits": "logistic",
-}  # loss → command
+# loss → command
+POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 
 
 class NotRecordedError(Exception):
-    """The step does something that there is no command for."""
+    """The step calls an operation that has no command."""
 
 
-class Note(NamedTuple):
-    """A command, what it reads, and into how many parts it is cut."""
+class Command(NamedTuple):
+    """One call of a compiled function: its operands, and the number of chunks that its work is split into."""
 
-    command: Any
-    numbers: list[int]
-    parts: int
+    function: Any
+    operands: list[int]
+    chunks: int
 
 
 class Recorder:
-    """The operations of a backend that can be recorded, and no other.
+    """The backend operations that can be recorded, and no others.
 
     Args:
-        threads: into how many parts commands are cut.
-        known: what lies where it is as long as the recording lives.
-        arguments: arrays that lie elsewhere in each call, None where there is none.
-        checked: whether targets and weights are known to be right.
+        threads: the number of threads that will share the commands.
+        known: arrays that keep their address as long as the recording lives.
+        arguments: arrays whose address differs in each call, or None.
+        checked: whether the caller has validated targets and weights.
+
+    Attributes:
+        commands: what has been recorded.
+        patches: (index of a command, index of an operand, index of the argument whose address it is).
+        masks: indices of the commands that read the index of the batch's first row.
     """
 
     name = "numpy"
 
     def __init__(
-        self, backend: Any, threads: int, known: list[np.ndarray], arguments: list[Any], checked: bool
+        self, backend: Any, threads: int, known: list[HostArray], arguments: list[Any], checked: bool
     ) -> None:
         self.backend, self.checked = backend, checked
         self.dtype, self.known = known[0].dtype, known
-        self.cuts = Cuts(threads, self.dtype.itemsize)
+        self.partition = Partition(threads, self.dtype.itemsize)
         self.places = [_place(array) for array in known]
         self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
-        if any(
-            start < last and first < stop for start, stop in self._arguments for first, last in self.places
-        ):
+        pairs = ((argument, place) for argument in self._arguments for place in self.places)
+        if any(start < last and first < stop for (start, stop), (first, last) in pairs):
             raise NotRecordedError("an argument lies in the network's own memory")
         if len(self._arguments) < sum(array is not None for array in arguments):
             raise NotRecordedError("two arguments are one array")
         if arguments[0] is not None and not arguments[0].size:
             raise NotRecordedError("there is no row")
-        self.notes: list[Note] = []
-        self.patches: list[tuple[int, int, int]] = []  # note, place in its numbers, argument
-        self.masks: list[int] = []  # notes that read the batch's first row
+        self.commands: list[Command] = []
+        self.patches: list[tuple[int, int, int]] = []
+        self.masks: list[int] = []
         self.losses, self.failed = self._scratch(SHARES * threads, np.float64), self._scratch(1, np.int64)
 
     def __getattr__(self, name: str) -> Any:
         raise NotRecordedError(f"there is no command for {name}")
 
-    # ------------------------------------------------------------------ what a step asks before it computes
+    # ------------------------------------------------------------------ called by a step before it computes
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, np.ndarray)
@@ -86,15 +89,15 @@ class Recorder:
     def admit(self, array: Any) -> Any:
         return self.backend.admit(array)
 
-    def asarray(self, array: Any, dtype: Any = None) -> Any:
-        return self.backend.asarray(array, dtype)  # a copy is refused as unknown memory
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        return self.backend.asarray(array, dtype)  # a copy is refused later, as memory that is not known
 
-    def require_last(self, output: Any, buffer: Any) -> None:
-        """Raise NotRecordedError unless what a pass returns lies in this buffer."""
+    def require_last(self, output: Array, buffer: Array) -> None:
+        """Raise NotRecordedError unless the output of a pass is this buffer."""
         if output is not buffer:
             raise NotRecordedError("the output is not the last layer's own")
 
-    def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
+    def run_forward(self, code: Callable[..., Any], network: Any, x: Array, ws: Any) -> Array:
         return code(network, x, ws)
 
     def batch_rows(self, here: int) -> int:
@@ -102,116 +105,82 @@ class Recorder:
 
     # ------------------------------------------------------------------ layers
 
-    def affine(self, x: Any, W: Any, b: Any, phi: Any, out: Any, s: Any = None) -> Any:
+    def affine(self, x: Array, W: Array, b: Array, phi: Any, out: Array, s: Array = None) -> Array:
         if phi.name not in ("identity", "relu") or s is not None:
             raise NotRecordedError(f"there is no command for {phi.name}")
-        (B, I), O = x.shape, W.shape[1]
+        (B, I), O, rectified = x.shape, W.shape[1], phi.name == "relu"
         if B <= FEW:
-            parts = self.cuts.parts(W.size, I // UNIT)
-            sums = self._scratch(parts * B * O, self.dtype)
-            self._note("few_rows", parts, x, W, sums, B, I, O)
-            self._note("sum_of_few", 1, sums, parts, b, out, B, O, phi.name == "relu")
+            chunks = self.partition.chunks(W.size, I // UNIT)
+            sums = self._scratch(chunks * B * O, self.dtype)
+            self._record("few_rows", chunks, x, W, sums, B, I, O)
+            self._record("sum_of_few", 1, sums, chunks, b, out, B, O, rectified)
         else:
-            parts, across = self.cuts.grid(B, O, I)
-            self._note("affine", parts, x, W, b, out, B, I, O, phi.name == "relu", across)
+            chunks, across = self.partition.grid(B, O, I)
+            self._record("affine", chunks, x, W, b, out, B, I, O, rectified, across)
         return out
 
-    def activation_backward(self, da: Any, a: Any, phi: Any, s: Any = None) -> Any:
+    def activation_backward(self, da: Array, a: Array, phi: Any, s: Array = None) -> Array:
         if phi.name == "identity":
             return da
         if phi.name != "relu":
             raise NotRecordedError(f"there is no command for the adjoint of {phi.name}")
-        if not self._joined(da, a):
-            self._note("relu_backward", self.cuts.by_rows(a), da, a, *a.shape)
+        if not self._fused_with_product(da, a):
+            self._record("relu_backward", self.partition.by_rows(a), da, a, *a.shape)
         return da
 
-    def affine_gradients(self, x: Any, delta: Any, dW: Any, db: Any) -> None:
+    def affine_gradients(self, x: Array, delta: Array, dW: Array, db: Array) -> None:
         self.gemm(x.T, delta, out=dW)
         if db is not None:
-            self._note("column_sum", self.cuts.by_columns(delta), delta, db, *delta.shape)
+            self._record("column_sum", self.partition.by_columns(delta), delta, db, *delta.shape)
 
-    def gemm(self, A: Any, B: Any, out: Any) -> Any:
-        (M, K), N = A.shape, B.shape[1]
-        parts, across = self.cuts.grid(M, N, K)
-        turned = not B.flags.c_contiguous
-        self._note(
-            "product",
-            parts,
-            _in_memory(A),
-            *A.strides,
-            _in_memory(B),
-            B.strides[turned],
-            turned,
-            out,
-            M,
-            N,
-            K,
-            across,
-            None,
-        )
+    def gemm(self, A: Array, B: Array, out: Array) -> Array:
+        (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
+        chunks, across = self.partition.grid(M, N, K)
+        factors = _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned
+        self._record("product", chunks, *factors, out, M, N, K, across, None)
         return out
 
-    def _joined(self, da: Any, a: Any) -> bool:
-        """Whether the product that has just been noted is `da`, and gets its adjoint of ReLU on the way."""
-        last = self.notes[-1]
-        if last.command is not command("product", self.dtype) or last.numbers[6:9] != [
-            address(da),
-            *da.shape,
-        ]:
+    def _fused_with_product(self, da: Array, a: Array) -> bool:
+        """Let the product that was just recorded apply ReLU's adjoint, if its result is `da`. Return whether it does."""
+        last, result = self.commands[-1], [address(da), *da.shape]
+        if last.function is not command("product", self.dtype) or last.operands[6:9] != result:
             return False
         if _place(a) in self._arguments:
             return False
-        last.numbers[-1] = self._number(a, 0)
+        last.operands[-1] = self._operand(a, 0)
         return True
 
-    def add(self, x: Any, y: Any, out: Any) -> Any:
-        self._note("add", self.cuts.by_elements(out), x, y, out, out.size)
+    def add(self, x: Array, y: Array, out: Array) -> Array:
+        self._record("add", self.partition.by_elements(out), x, y, out, out.size)
         return out
 
-    def copy(self, array: Any, out: Any) -> Any:
-        self._note("copy", self.cuts.by_elements(out), array, out, out.size)
+    def copy(self, array: Array, out: Array) -> Array:
+        self._record("copy", self.partition.by_elements(out), array, out, out.size)
         return out
 
-    def scaled(self, x: Any, factor: Any, out: Any) -> Any:
+    def scaled(self, x: Array, factor: Array, out: Array) -> Array:
         if out is not x or (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
             raise NotRecordedError("there is no command that scales into another array, or by another type")
-        self._note("scale", self.cuts.by_elements(out), out, out.size, factor)
+        self._record("scale", self.partition.by_elements(out), out, out.size, factor)
         return out
 
-    def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
-        key = seed & MASK, (seed >> 32) & MASK
-        kept = 1.0 / (1.0 - rate)
-        self.masks.append(len(self.notes))
-        self._note(
-            "dropout_mask",
-            self.cuts.by_rows(out),
-            kept,
-            threshold(rate),
-            *key,
-            step,
-            layer,
-            row,
-            out,
-            *out.shape,
-        )
+    def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
+        keep, key = 1.0 / (1.0 - rate), (seed & MASK, (seed >> 32) & MASK)
+        self.masks.append(len(self.commands))
+        operands = keep, threshold(rate), *key, step, layer, row, out, *out.shape
+        self._record("dropout_mask", self.partition.by_rows(out), *operands)
         return out
 
-    def dropout(self, x: Any, mask: Any, out: Any) -> Any:
-        self._note("multiply", self.cuts.by_elements(out), x, mask, out, out.size)
+    def dropout(self, x: Array, mask: Array, out: Array) -> Array:
+        self._record("multiply", self.partition.by_elements(out), x, mask, out, out.size)
         return out
 
-    def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Any:
+    # ------------------------------------------------------------------ normalization
+
+    def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Array:
         xhat = out if xhat is None else xhat
-        self._note("layer_norm", self.cuts.by_rows(x), x, gain, bias, eps, out, xhat, rstd, *x.shape)
+        self._record("layer_norm", self.partition.by_rows(x), x, gain, bias, eps, out, xhat, rstd, *x.shape)
         return out
-
-    def layer_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any
-    ) -> Any:
-        self._note("sums_of_columns", self.cuts.by_columns(da), da, xhat, dgain, dbias, *da.shape)
-        if dx is not None:
-            self._note("layer_norm_backward", self.cuts.by_rows(da), da, gain, xhat, rstd, dx, *da.shape)
-        return dx
 
     def batch_norm(
         self,
@@ -224,174 +193,154 @@ class Recorder:
         rstd: Any,
         mean: Any,
         variance: Any,
-    ) -> Any:
-        self._note(
-            "batch_norm",
-            self.cuts.by_columns(x),
-            x,
-            gain,
-            bias,
-            eps,
-            out,
-            xhat,
-            rstd,
-            mean,
-            variance,
-            *x.shape,
-        )
+    ) -> Array:
+        operands = x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape
+        self._record("batch_norm", self.partition.by_columns(x), *operands)
         return out
 
     def batch_norm_inference(
         self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
-    ) -> Any:
-        self._note(
-            "batch_norm_inference", self.cuts.by_rows(x), x, gain, bias, eps, out, mean, variance, *x.shape
-        )
+    ) -> Array:
+        operands = x, gain, bias, eps, out, mean, variance, *x.shape
+        self._record("batch_norm_inference", self.partition.by_rows(x), *operands)
         return out
+
+    def layer_norm_backward(
+        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any
+    ) -> Array | None:
+        self._record("sums_of_columns", self.partition.by_columns(da), da, xhat, dgain, dbias, *da.shape)
+        if dx is not None:
+            operands = da, gain, xhat, rstd, dx, *da.shape
+            self._record("layer_norm_backward", self.partition.by_rows(da), *operands)
+        return dx
 
     def batch_norm_backward(
         self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any
-    ) -> Any:
-        self._note("sums_of_columns", self.cuts.by_columns(da), da, xhat, dgain, dbias, *da.shape)
+    ) -> Array | None:
+        self._record("sums_of_columns", self.partition.by_columns(da), da, xhat, dgain, dbias, *da.shape)
         if dx is not None:
-            self._note(
-                "batch_norm_backward",
-                self.cuts.by_rows(da),
-                da,
-                gain,
-                xhat,
-                rstd,
-                dgain,
-                dbias,
-                dx,
-                *da.shape,
-            )
+            operands = da, gain, xhat, rstd, dgain, dbias, dx, *da.shape
+            self._record("batch_norm_backward", self.partition.by_rows(da), *operands)
         return dx
 
-    def running_statistics(self, mean: Any, variance: Any, rows: int, momentum: float, *running: Any) -> None:
+    def running_statistics(
+        self, mean: Array, variance: Array, rows: int, momentum: float, *running: Array
+    ) -> None:
         unbiased = rows / (rows - 1) if rows > 1 else 1.0
-        for kept, seen, factor in zip(running, (mean, variance), (1.0, unbiased), strict=True):
-            self._note("average", 1, kept, seen, 1.0 - momentum, factor, len(kept))
+        for average, of_batch, factor in zip(running, (mean, variance), (1.0, unbiased), strict=True):
+            self._record("average", 1, average, of_batch, 1.0 - momentum, factor, len(average))
 
     # ------------------------------------------------------------------ losses
 
     def softmax_cross_entropy(
         self, z: Any, y: Any, weight: Any, class_weight: Any, label_smoothing: float, dz: Any
-    ) -> Any:
+    ) -> Array:
         if class_weight is not None or label_smoothing or y.shape != z.shape[:1] or y.dtype not in INDICES:
             raise NotRecordedError(
                 "there is no command for targets that are not class indices, nor for their weights"
             )
         if weight is not None and weight.shape != y.shape:
             raise NotRecordedError("weights and rows differ in number")
-        scale = self._normalized(weight)
-        parts = self.cuts.parts(16 * z.size, len(z))  # an exponential is worth so many products
-        self._note(
-            "softmax_cross_entropy", parts, z, y, y.itemsize, scale, dz, *z.shape, self.losses, self.failed
-        )
-        return self.losses  # what stands for their sum
+        chunks = self.partition.chunks(16 * z.size, len(z))  # an exponential costs as much as 16 products
+        operands = z, y, y.itemsize, self._normalized(weight), dz, *z.shape, self.losses, self.failed
+        self._record("softmax_cross_entropy", chunks, *operands)
+        return self.losses  # their sum is the loss
 
-    def pointwise_loss(self, kind: Any, z: Any, y: Any, weight: Any, dz: Any) -> Any:
+    def pointwise_loss(self, kind: Any, z: Array, y: Array, weight: Array, dz: Array) -> Array:
         if kind.name not in POINTWISE or not self.checked or (y.shape, y.dtype) != (z.shape, z.dtype):
             raise NotRecordedError(
                 f"there is no command for {kind.name}, or its targets have not been checked"
             )
         if weight is not None and weight.shape != z.shape[:1]:
             raise NotRecordedError("weights and rows differ in number")
-        self._note(
-            POINTWISE[kind.name],
-            self.cuts.by_rows(z),
-            z,
-            y,
-            self._normalized(weight),
-            dz,
-            *z.shape,
-            self.losses,
-        )
+        operands = z, y, self._normalized(weight), dz, *z.shape, self.losses
+        self._record(POINTWISE[kind.name], self.partition.by_rows(z), *operands)
         return self.losses
 
-    def _normalized(self, weight: Any) -> Any:
+    def _normalized(self, weight: Array) -> Array:
         if weight is None:
             return None
         if not self.checked or weight.dtype != self.dtype:
             raise NotRecordedError("there is no command that checks or converts weights")
         out = self._scratch(len(weight), self.dtype)
-        self._note("normalized_weight", 1, weight, out, len(weight))
+        self._record("normalized_weight", 1, weight, out, len(weight))
         return out
 
     # ------------------------------------------------------------------ updates
 
-    def clip_by_value(self, grad: Any, limit: float, loss_scale: Any) -> None:
-        self._note("clip", self.cuts.by_elements(grad), grad, len(grad), float(limit))
+    def clip_by_value(self, grad: Array, limit: float, loss_scale: Array) -> None:
+        self._record("clip", self.partition.by_elements(grad), grad, len(grad), float(limit))
 
-    def gradient_factor(self, grad: Any, limit: Any, control: Any, loss_scale: Any) -> None:
-        parts = self.cuts.by_elements(grad)
-        sums = self._scratch(parts, np.float64)
-        self._note("squares", parts, grad, len(grad), sums)
-        self._note("factor", 1, sums, parts, float(limit), control)
+    def gradient_factor(self, grad: Array, limit: Any, control: Array, loss_scale: Array) -> None:
+        chunks = self.partition.by_elements(grad)
+        sums = self._scratch(chunks, np.float64)
+        self._record("squares", chunks, grad, len(grad), sums)
+        self._record("factor", 1, sums, chunks, float(limit), control)
 
-    def advance(self, scalars: Any, step: Any, control: Any, lr: Any = None) -> None:
+    def advance(self, scalars: Array, step: Array, control: Array, lr: Array = None) -> None:
         if lr is not None and (lr.shape, lr.dtype) != ((1,), np.dtype(np.float64)):
             raise NotRecordedError("there is no command for a learning rate that is not float64 (1,)")
-        self._note("advance", 1, scalars, step, lr)
+        self._record("advance", 1, scalars, step, lr)
 
-    def advance_product(self, scalars: Any, beta1: float, psi: float, control: Any) -> None:
-        self._note("advance_product", 1, scalars, float(beta1), float(psi))
+    def advance_product(self, scalars: Array, beta1: float, psi: float, control: Array) -> None:
+        self._record("advance_product", 1, scalars, float(beta1), float(psi))
 
-    def sgd(self, update: Update, velocity: Any, momentum: float, nesterov: bool) -> None:
+    def sgd(self, update: Update, velocity: Array, momentum: float, nesterov: bool) -> None:
         if velocity is None:
-            self._rule("sgd", update)
+            self._record_rule("sgd", update)
         else:
-            self._rule("momentum", update, velocity, float(momentum), nesterov)
+            self._record_rule("momentum", update, velocity, float(momentum), nesterov)
 
-    def rmsprop(self, update: Update, v: Any, velocity: Any, rho: float, eps: float, momentum: float) -> None:
+    def rmsprop(
+        self, update: Update, v: Array, velocity: Array, rho: float, eps: float, momentum: float
+    ) -> None:
         if velocity is None:
-            self._rule("rmsprop", update, v, float(rho), float(eps))
+            self._record_rule("rmsprop", update, v, float(rho), float(eps))
         else:
-            self._rule("rmsprop_momentum", update, v, float(rho), float(eps), velocity, float(momentum))
+            operands = v, float(rho), float(eps), velocity, float(momentum)
+            self._record_rule("rmsprop_momentum", update, *operands)
 
-    def adagrad(self, update: Update, v: Any, eps: float) -> None:
-        self._rule("adagrad", update, v, float(eps))
+    def adagrad(self, update: Update, v: Array, eps: float) -> None:
+        self._record_rule("adagrad", update, v, float(eps))
 
-    def adam(self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float) -> None:
-        self._rule("adam", update, m, v, float(beta1), float(beta2), float(eps))
+    def adam(self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float) -> None:
+        self._record_rule("adam", update, m, v, float(beta1), float(beta2), float(eps))
 
     def nadam(
-        self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float
+        self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float, psi: float
     ) -> None:
-        self._rule("nadam", update, m, v, float(beta1), float(beta2), float(eps), float(psi))
+        self._record_rule("nadam", update, m, v, float(beta1), float(beta2), float(eps), float(psi))
 
-    def lion(self, update: Update, m: Any, beta1: float, beta2: float) -> None:
-        self._rule("lion", update, m, float(beta1), float(beta2))
+    def lion(self, update: Update, m: Array, beta1: float, beta2: float) -> None:
+        self._record_rule("lion", update, m, float(beta1), float(beta2))
 
-    def average(self, mean: Any, values: Any, decay: float) -> None:
-        self._note("average", self.cuts.by_elements(mean), mean, values, float(decay), 1.0, len(mean))
+    def average(self, mean: Array, values: Array, decay: float) -> None:
+        chunks = self.partition.by_elements(mean)
+        self._record("average", chunks, mean, values, float(decay), 1.0, len(mean))
 
-    def _rule(self, name: str, update: Update, *numbers: Any) -> None:
+    def _record_rule(self, name: str, update: Update, *operands: Any) -> None:
         theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
         if l2 or l1 or weight_decay or control is not None:
-            penalties = float(l2), float(l1), float(weight_decay)
-            self._note(
-                "penalize", self.cuts.parts(n, n // UNIT), theta, grad, n, scalars, *penalties, control
+            chunks, penalties = (
+                self.partition.chunks(n, n // UNIT),
+                (float(l2), float(l1), float(weight_decay)),
             )
+            self._record("penalize", chunks, theta, grad, n, scalars, *penalties, control)
         if control is not None:
-            self._note(
-                "scale",
-                self.cuts.parts(len(grad) - n, (len(grad) - n) // UNIT),
-                grad[n:],
-                len(grad) - n,
-                control,
+            rest = grad[n:]
+            self._record(
+                "scale", self.partition.chunks(len(rest), len(rest) // UNIT), rest, len(rest), control
             )
-        self._note(name, self.cuts.by_elements(theta), theta, grad, len(theta), scalars, *numbers)
+        self._record(name, self.partition.by_elements(theta), theta, grad, len(theta), scalars, *operands)
 
     # ------------------------------------------------------------------ inside
 
-    def _note(self, name: str, parts: int, *numbers: Any) -> None:
-        read = [self._number(number, place) for place, number in enumerate(numbers)]
-        self.notes.append(Note(command(name, self.dtype), read, parts))
+    def _record(self, name: str, chunks: int, *operands: Any) -> None:
+        numbers = [self._operand(value, place) for place, value in enumerate(operands)]
+        self.commands.append(Command(command(name, self.dtype), numbers, chunks))
 
-    def _number(self, value: Any, place: int) -> int:
-        """What a command reads there: an address, an integer, or the bits of a real number."""
+    def _operand(self, value: Any, place: int) -> int:
+        """Return the int64 that a command reads: an address, an integer, or the bits of a float64."""
         if value is None:
             return 0
         if isinstance(value, float):
@@ -402,26 +351,27 @@ class Recorder:
             raise NotRecordedError("an array has gaps")
         start, stop = _place(value)
         if (start, stop) in self._arguments:
-            self.patches.append((len(self.notes), place, self._arguments[start, stop]))
+            self.patches.append((len(self.commands), place, self._arguments[start, stop]))
         elif not any(first <= start and stop <= last for first, last in self.places):
             raise NotRecordedError("an array may lie elsewhere in the next step")
         return start
 
-    def _scratch(self, size: int, dtype: Any) -> np.ndarray:
+    def _scratch(self, size: int, dtype: Any) -> HostArray:
         self.known.append(np.zeros(size, dtype))
         self.places.append(_place(self.known[-1]))
         return self.known[-1]
 
 
-def _in_memory(matrix: np.ndarray) -> np.ndarray:
-    """The matrix, or the one it is the transpose of."""
+def _in_memory(matrix: Array) -> Array:
+    """Return the matrix, or the row-major matrix that it is the transpose of."""
     return matrix if matrix.flags.c_contiguous else matrix.T
 
 
-def _place(array: np.ndarray) -> tuple[int, int]:
-    """The first byte of an array, and the one after its last."""
+def _place(array: HostArray) -> tuple[int, int]:
+    """Return the addresses of an array's first byte and of the byte after its last."""
     return address(array), address(array) + array.nbytes
 
 
-def address(array: np.ndarray) -> int:
+def address(array: HostArray) -> int:
+    """Return the address of an array's first byte."""
     return int(array.__array_interface__["data"][0])

@@ -12,7 +12,7 @@ from ffnn_gpu.testing import assert_close, tolerance
 
 numba = pytest.importorskip("numba")
 tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
-cuts = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
+partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
 native = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics")
 pointer = native.pointer
 GUARD = 7.0  # what lies around C, and must stay
@@ -145,13 +145,13 @@ def test_products_for_a_lesser_processor_are_right(name):
     ids=str,
 )
 def test_grids_share_large_products_evenly_and_leave_small_ones(shape, threads):
-    parts, across = cuts.Cuts(threads, 4).grid(*shape)
+    chunks, across = partition.Partition(threads, 4).grid(*shape)
     if threads == 1 or np.prod(shape) < 1 << 18:
-        assert (parts, across) == (1, 1)
+        assert (chunks, across) == (1, 1)
     else:
         panels, strips = -(-4 * shape[1] // tiles.PANEL), -(-shape[0] // tiles.ROWS)
-        assert parts % across == 0 and across <= panels and parts // across <= strips
-        assert min(threads, panels * strips) <= parts <= cuts.MOST_PARTS * threads
-        part = -(-strips // (parts // across)) * -(-panels // across)
-        most = -(-parts // threads) * part  # tiles of the thread with the most
+        assert chunks % across == 0 and across <= panels and chunks // across <= strips
+        assert min(threads, panels * strips) <= chunks <= partition.MOST_CHUNKS * threads
+        chunk = -(-strips // (chunks // across)) * -(-panels // across)
+        most = -(-chunks // threads) * chunk  # tiles of the thread with the most
         assert most <= 1.4 * max(panels * strips / threads, 1)

@@ -32,11 +32,11 @@ def groups(folder, own, **limits):
     ids=["nothing", "max", "container", "parent", "child", "another namespace", "unreadable"],
 )
 def test_least_that_any_level_grants_counts(tmp_path, own, limits, granted):
-    assert cores.granted(*groups(tmp_path, own, **limits)) == granted
+    assert cores.cpu_quota(*groups(tmp_path, own, **limits)) == granted
 
 
 def test_system_without_control_groups_grants_all(tmp_path):
-    assert cores.granted(tmp_path, tmp_path / "missing") == math.inf
+    assert cores.cpu_quota(tmp_path, tmp_path / "missing") == math.inf
 
 
 @pytest.mark.parametrize(

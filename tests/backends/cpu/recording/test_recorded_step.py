@@ -39,7 +39,7 @@ from ffnn_gpu.training.step import recordable
 
 pytest.importorskip("numba")
 _step = train_step.__wrapped__  # as it is
-Team = pytest.importorskip("ffnn_gpu.backends.cpu.recording.threads").Team
+ThreadPool = pytest.importorskip("ffnn_gpu.backends.cpu.recording.threads").ThreadPool
 
 N_IN, C, B = 40, 6, 96
 PLAIN = (Dense(256, relu), Dense(200, relu), Dense(C))
@@ -87,7 +87,7 @@ def made(layers, dtype="float64", rows=B):
 
 
 def reasons(ws):
-    return [program.reason for program in ws.recordings]
+    return [recording.reason for recording in ws.recordings]
 
 
 def numbers(network, optimizer):
@@ -507,7 +507,7 @@ def test_who_does_a_part_changes_no_bit(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "2")
     together = trained(train_step, PLAIN, Adam())[0]
     time.sleep(0.05)  # until the helper sleeps
-    monkeypatch.setattr(Team, "wake", lambda team: None)
+    monkeypatch.setattr(ThreadPool, "wake", lambda pool: None)
     require_equal(trained(train_step, PLAIN, Adam())[0], together, 0)
 
 
@@ -570,7 +570,7 @@ def test_number_of_threads_that_is_none_is_refused(text, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_forked_process_trains_with_a_team_of_its_own(monkeypatch):
+def test_forked_process_trains_with_a_thread_pool_of_its_own(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "2")
     expected = trained(train_step, PLAIN, SGD(0.1))[0]
     child = os.fork()
