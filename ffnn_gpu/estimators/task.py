@@ -25,20 +25,20 @@ from ffnn_gpu.nn.layers import Dense, Softmax
 from ffnn_gpu.nn.losses import Loss, SoftmaxCrossEntropy
 from ffnn_gpu.nn.losses.standard import SHORT_NAMES, get_loss
 
-LOSSES = {                             # the first is the default
+TASK_LOSSES = {                             # the first is the default
     "multiclass": ("softmax_cross_entropy", "cross_entropy"),
     "binary": ("binary_cross_entropy_with_logits", "binary_cross_entropy"),
     "multilabel": ("binary_cross_entropy_with_logits", "binary_cross_entropy"),
     "regression": ("mean_squared_error", "mean_absolute_error", "huber"),
 }  # fmt: skip
 CLASS_METRICS = ("accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "f1_macro")
-METRICS = {
+TASK_METRICS = {
     "multiclass": (*CLASS_METRICS, "top_k_accuracy"),
     "binary": (*CLASS_METRICS, "roc_auc"),
     "multilabel": ("accuracy", "precision_macro", "recall_macro", "f1_macro", "roc_auc"),
     "regression": ("rmse", "mae", "r2", "mse"),
 }
-STANDARD_METRICS = {
+DEFAULT_METRICS = {
     "multiclass": ("accuracy",), "binary": ("accuracy",), "multilabel": ("accuracy", "f1_macro"),
     "regression": ("rmse", "mae", "r2"),
 }  # fmt: skip
@@ -52,7 +52,7 @@ class Task:
     Args:
         kind: "binary", "multiclass", "multilabel" or "regression".
         outputs: width of the network's last layer.
-        loss_name: one of LOSSES[kind].
+        loss_name: one of TASK_LOSSES[kind].
         labels: the classes; None for multilabel and regression.
         units: standardizes the target of a regression; None for no scaling.
     """
@@ -72,11 +72,11 @@ class Task:
             ConfigurationError: y, kind and loss do not fit together.
         """
         kind = infer_task(y) if kind == "auto" else kind
-        loss = LOSSES[kind][0] if loss == "auto" else SHORT_NAMES.get(loss.lower(), loss.lower())
+        loss = TASK_LOSSES[kind][0] if loss == "auto" else SHORT_NAMES.get(loss.lower(), loss.lower())
         get_loss(loss)
-        if loss not in LOSSES[kind]:
+        if loss not in TASK_LOSSES[kind]:
             raise ConfigurationError(
-                f"loss {loss!r} does not fit a {kind} task; choose {' or '.join(LOSSES[kind])}"
+                f"loss {loss!r} does not fit a {kind} task; choose {' or '.join(TASK_LOSSES[kind])}"
             )
         if label_smoothing and loss != "softmax_cross_entropy":
             raise ConfigurationError(
@@ -155,13 +155,13 @@ class Task:
         Raises:
             ConfigurationError: a metric does not exist or does not fit the task.
         """
-        chosen = ((names,) if isinstance(names, str) else tuple(names)) or STANDARD_METRICS[self.kind]
+        chosen = ((names,) if isinstance(names, str) else tuple(names)) or DEFAULT_METRICS[self.kind]
         for name in chosen:
             get_metric(name)
-            if name not in METRICS[self.kind]:
+            if name not in TASK_METRICS[self.kind]:
                 raise ConfigurationError(
                     f"metric {name!r} does not fit a {self.kind} task; "
-                    f"choose from {', '.join(METRICS[self.kind])}"
+                    f"choose from {', '.join(TASK_METRICS[self.kind])}"
                 )
         return [_in_units(get_metric(name), self.units) for name in chosen]
 
@@ -178,7 +178,7 @@ class Task:
         try:
             plain = {name: saved[name] for name in ("kind", "outputs", "loss_name", "label_smoothing")}
             labels, units = saved["labels"], saved["units"]
-            known = plain["loss_name"] in LOSSES[plain["kind"]]
+            known = plain["loss_name"] in TASK_LOSSES[plain["kind"]]
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"not a saved task: {type(error).__name__}: {error}") from error
         if not known:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError
-from ffnn_gpu.estimators.task import LOSSES, METRICS, STANDARD_METRICS, Task
-from ffnn_gpu.evaluation.metrics import METRICS as ALL_METRICS
+from ffnn_gpu.estimators.task import DEFAULT_METRICS, TASK_LOSSES, TASK_METRICS, Task
+from ffnn_gpu.evaluation.metrics import METRICS
 from ffnn_gpu.nn.losses import standard as losses
 
 SPECIES = np.array(["setosa", "virginica", "setosa", "versicolor"])
@@ -19,14 +19,14 @@ OUTPUTS = {"multiclass": 3, "binary": 1, "multilabel": 3, "regression": 1}
 @pytest.mark.parametrize("kind", ALL)
 def test_task_is_inferred_with_its_outputs_and_loss(kind):
     task = Task.of(ALL[kind])
-    assert (task.kind, task.outputs, task.loss_name) == (kind, OUTPUTS[kind], LOSSES[kind][0])
+    assert (task.kind, task.outputs, task.loss_name) == (kind, OUTPUTS[kind], TASK_LOSSES[kind][0])
     assert task.loss is losses.get_loss(task.loss_name)
-    assert task.metrics() == [ALL_METRICS[name] for name in STANDARD_METRICS[kind]]
+    assert task.metrics() == [METRICS[name] for name in DEFAULT_METRICS[kind]]
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_every_name_offered_exists(kind):
-    assert {*METRICS[kind]} <= {*ALL_METRICS} and {*LOSSES[kind]} <= {*losses.LOSSES}
+    assert {*TASK_METRICS[kind]} <= {*METRICS} and {*TASK_LOSSES[kind]} <= {*losses.LOSSES}
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -55,7 +55,9 @@ def test_decoding_confident_outputs_gives_the_targets_back():
     np.testing.assert_allclose(task.decode(task.encode(pairs)), pairs)
 
 
-@pytest.mark.parametrize(("kind", "loss"), [(kind, loss) for kind, names in LOSSES.items() for loss in names])
+@pytest.mark.parametrize(
+    ("kind", "loss"), [(kind, loss) for kind, names in TASK_LOSSES.items() for loss in names]
+)
 def test_probabilities_lie_between_0_and_1_and_sum_to_1_over_classes(kind, loss):
     task = Task.of(ALL[kind], kind, loss)
     if kind == "regression":
