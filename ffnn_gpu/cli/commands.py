@@ -22,6 +22,7 @@ from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, r
 from ffnn_gpu.cli.settings import FIELDS, help_of, resolve
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+quiet_option = click.option("--quiet", is_flag=True, help="print only errors and the result")
 
 
 def settings(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +71,7 @@ def main(ctx: click.Context) -> int | None:
 @click.option(
     "--rank-logs", metavar="FOLDER", help="write a log file per process there: rank-0.log, rank-1.log, …"
 )
-@click.option("--quiet", is_flag=True, help="print only errors and the result")
+@quiet_option
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def train_command(
     data: str | None,
@@ -111,12 +112,10 @@ def train_command(
         verbose=0 if quiet else 1,
         communicator=ranks,
     )
-    if ranks.rank:
-        pass
-    elif as_json:
-        click.echo(json.dumps({"folder": str(result.folder), **result.report}))
-    else:
-        click.echo("\n".join(messages.result_lines(result.folder, result.report, quiet)))
+    if ranks.rank == 0:
+        report = {"folder": str(result.folder), **result.report}
+        lines = messages.result_lines(result.folder, result.report, quiet)
+        click.echo(json.dumps(report) if as_json else "\n".join(lines))
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 
@@ -133,7 +132,7 @@ def train_command(
     help="accuracy, f1_macro, rmse, r2, …; default: those of the training run",
 )
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
-@click.option("--quiet", is_flag=True, help="print only errors and the result")
+@quiet_option
 @click.option("--json", "as_json", is_flag=True, help="print the metrics as JSON")
 def evaluate_command(
     model: str, data: str | None, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool
@@ -169,7 +168,7 @@ def evaluate_command(
     help="add the probability of each class; a .npy file then holds only these",
 )
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
-@click.option("--quiet", is_flag=True, help="print only errors and the result")
+@quiet_option
 def predict_command(
     model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool
 ) -> None:
