@@ -24,12 +24,12 @@ from ffnn_gpu.data.readers import BUNDLED
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.training.callbacks import Callback, Run
 
-CONFIG, METRICS, HISTORY, RESULT = "config.toml", "metrics.jsonl", "history.csv", "result.json"
+CONFIG, METRICS_FILE, HISTORY_FILE, RESULT = "config.toml", "metrics.jsonl", "history.csv", "result.json"
 CHECKPOINT, MODEL, OLD_MODEL = "checkpoint", "model.safetensors", "model"
 LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
-FILES = (MODEL, METRICS, HISTORY, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
+FILES = (MODEL, METRICS_FILE, HISTORY_FILE, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
 # settings in which a resumed run may differ from the run that it continues
 MAY_CHANGE = ("epochs", "device", "out", "shard_optimizer")
 
@@ -43,9 +43,8 @@ def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
     out = None if config.out is None else Path(config.out)
     if out is None or not out.exists():
         return None
-    # the only file if the run was killed at once
     if out.is_dir() and {*out.iterdir()} <= {*atomic_file.leftovers(out / CONFIG)}:
-        return None
+        return None  # the run was killed before it wrote anything else
     if not (out / CONFIG).is_file():
         raise ConfigurationError(f"{out} exists and is not a run folder; choose another --out")
     if not overwrite:
@@ -94,11 +93,11 @@ class HistoryFiles(Callback):
         self.folder = folder
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
-        run.history.to_jsonl(self.folder / METRICS)
+        run.history.to_jsonl(self.folder / METRICS_FILE)
 
     def finish(self, run: Run) -> None:
-        run.history.to_jsonl(self.folder / METRICS)
-        run.history.to_csv(self.folder / HISTORY)
+        run.history.to_jsonl(self.folder / METRICS_FILE)
+        run.history.to_csv(self.folder / HISTORY_FILE)
 
 
 def _located(config: TrainConfig) -> TrainConfig:
