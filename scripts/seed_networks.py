@@ -58,7 +58,7 @@ def ours(name: str) -> dict[str, float]:
     widths, activations, loss, _ = NETWORKS[name]
     x, y, parameters = batch_and_parameters(name)
     layers = [nn.Dense(O, phi) for O, phi in zip(widths[1:], activations, strict=True)]
-    network = nn.Network(widths[0], layers, backend="numpy", dtype="float64")
+    network = nn.Network(widths[0], layers, device="numpy", dtype="float64")
     for p, (W, b) in zip(network.params.views, parameters, strict=True):
         p.W[...], p.b[...] = W, b
     ws = network.workspace(B)

@@ -73,7 +73,7 @@ def main() -> None:
             nn.Dropout(0.3),
             nn.Dense(10),
         ],
-        backend=args.device,
+        device=args.device,
         dtype=args.dtype,
         seed=args.seed,
     )

@@ -63,7 +63,7 @@ def bare(job):
     *hidden, outputs = job.widths[1:]
     layers = [*(Dense(width, relu) for width in hidden), Dense(outputs)]
     return Network(
-        job.widths[0], layers, backend={"cpu": "numpy", "cuda": "cupy"}[job.device], dtype=dtype(job)
+        job.widths[0], layers, device={"cpu": "numpy", "cuda": "cupy"}[job.device], dtype=dtype(job)
     )
 
 

@@ -1,6 +1,8 @@
 """Every operation on device arrays, and the one place where a device is chosen."""
 
 import os
+import warnings
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,7 +17,7 @@ from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 __all__ = ["Backend", "NumbaBackend", "NumpyBackend", "get_backend", "probe", "to_kind_of"]
 
 SYNONYMS = {"cpu": "numpy", "cuda": "cupy"}
-ENVIRONMENT = "FFNN_GPU_BACKEND"
+ENVIRONMENT, OLD_ENVIRONMENT = "FFNN_GPU_DEVICE", "FFNN_GPU_BACKEND"
 TF32, AUTOTUNE = "FFNN_GPU_TF32", "FFNN_GPU_AUTOTUNE"
 MOST_ALGORITHMS = 64
 
@@ -25,7 +27,7 @@ def get_backend(name: str | Backend = "auto") -> Backend:
 
     Args:
         name: "numpy" or "cpu"; "cupy", "cupy:N", "cuda" or "cuda:N"; "auto": what the environment variable
-            FFNN_GPU_BACKEND says, else the GPU if it passes the probe, else NumPy. A Backend is returned as it is.
+            FFNN_GPU_DEVICE says, else the GPU if it passes the probe, else NumPy. A Backend is returned as it is.
             FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE say how a GPU makes its matrix products (FusedProducts).
 
     Returns:
@@ -33,7 +35,7 @@ def get_backend(name: str | Backend = "auto") -> Backend:
 
     Raises:
         BackendUnavailableError: a GPU was asked for and cannot be used; there is no silent fallback.
-        ConfigurationError: no backend is called so, or FFNN_GPU_TF32 or FFNN_GPU_AUTOTUNE is no number it can be.
+        ConfigurationError: no device is called so, or FFNN_GPU_TF32 or FFNN_GPU_AUTOTUNE is no number it can be.
     """
     if isinstance(name, Backend):
         return name
@@ -41,8 +43,8 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     asked = str(name).strip().lower()
     source = "asked for"
     if asked == "auto":
-        asked = os.environ.get(ENVIRONMENT, "auto").strip().lower() or "auto"
-        source = f"{ENVIRONMENT}={asked}"
+        asked, variable = from_environment(os.environ)
+        asked, source = asked or "auto", f"{variable}={asked}"
     if asked == "auto":
         found = probe(0)
         return _make(0 if found.usable else None, f"chosen by auto: {found.reason}")
@@ -53,8 +55,24 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     if family == "cupy" and (index.isdecimal() or ":" not in asked):
         return _gpu(int(index or 0), source)
     raise ConfigurationError(
-        f"no backend is called {asked!r} ({source}); there are auto, numpy (or cpu), cupy and cupy:N (or cuda and cuda:N)"
+        f"no device is called {asked!r} ({source}); there are auto, numpy (or cpu), cupy and cupy:N (or cuda and cuda:N)"
     )
+
+
+def from_environment(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return (the device that the environment asks for or "", the variable that asks).
+
+    FFNN_GPU_DEVICE counts before FFNN_GPU_BACKEND, its old name, whose use gives a DeprecationWarning.
+    """
+    for variable in (ENVIRONMENT, OLD_ENVIRONMENT):
+        asked = environment.get(variable, "").strip().lower()
+        if asked:
+            if variable == OLD_ENVIRONMENT:
+                warnings.warn(
+                    f"{OLD_ENVIRONMENT} is now called {ENVIRONMENT}", DeprecationWarning, stacklevel=2
+                )
+            return asked, variable
+    return "", ENVIRONMENT
 
 
 def _gpu(index: int, source: str) -> Backend:

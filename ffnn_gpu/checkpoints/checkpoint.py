@@ -26,6 +26,7 @@ from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.checkpoints import old_format, tensor_file
 from ffnn_gpu.checkpoints.architecture import decode, encode
 from ffnn_gpu.checkpoints.tensor_file import Arrays
+from ffnn_gpu.checks import renamed
 from ffnn_gpu.errors import (
     BackendUnavailableError,
     CheckpointCorruptError,
@@ -58,14 +59,15 @@ def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None
     write(network, path, {"extras": dict(extras or {})}, {})
 
 
+@renamed(backend="device")
 def load(
     path: str | Path,
-    backend: str | Backend = "auto",
+    device: str | Backend = "auto",
     *,
     layers: type[Layer] | Iterable[type[Layer]] = (),
     dtype: DTypeLike | None = None,
 ) -> Network:
-    """Return the network in a file, on any backend.
+    """Return the network in a file, on any device.
 
     Args:
         path: with or without `.safetensors`, or a folder that an earlier version wrote.
@@ -83,7 +85,7 @@ def load(
         raise ConfigurationError(
             f"layers takes the classes of your own layers, such as [MyLayer], not {stray!r}"
         )
-    backend = get_backend(backend)
+    backend = get_backend(device)
     if dtype is not None:
         backend.dtype(dtype)
     return read(path, backend, kinds, dtype)[0]

@@ -89,7 +89,7 @@ def train_command(
     DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a
     folder of .npy files or of IDX files such as MNIST's.
 
-    If a setting is given in several places, the later one wins: --config, FFNN_GPU_BACKEND (the device),
+    If a setting is given in several places, the later one wins: --config, FFNN_GPU_DEVICE (the device),
     --set, its own flag.
 
     \b

@@ -52,7 +52,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 def _backend(name: str) -> dict[str, Any]:
     try:
         backend = get_backend(name)
-    except FfnnGpuError as error:  # FFNN_GPU_BACKEND names one that cannot be used
+    except FfnnGpuError as error:  # FFNN_GPU_DEVICE names one that cannot be used
         return {"backend": None, "reason": str(error)} | dict.fromkeys(
             ("hint", "products", "recorded", "device")
         )

@@ -1,6 +1,6 @@
 """The settings of `ffnn-gpu train`: one table of names, types, bounds, defaults and help texts.
 
-    defaults < the run to resume < the --config file < FFNN_GPU_BACKEND < --set < flags
+    defaults < the run to resume < the --config file < FFNN_GPU_DEVICE < --set < flags
 
 Why one table: the flags, the TOML file and the messages about wrong values all come from it, so they cannot
 disagree. Names of losses, optimizers, … are checked where they are looked up. `out` is not written to a
@@ -19,10 +19,10 @@ import msgspec
 import tomli_w
 from msgspec import Meta
 
+from ffnn_gpu.backends.choice import from_environment
 from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.errors import ConfigurationError
 
-ENVIRONMENT = {"FFNN_GPU_BACKEND": "device"}  # variable → setting
 NOT_SAVED = ("out",)
 BARE = r"""[^\s"'=#\[\]{}]+"""  # --set takes such a value as text if it is not TOML
 
@@ -150,9 +150,9 @@ def resolve(
     for path in (resumed, file):
         if path is not None:
             values |= _checked(read_toml(path), str(path))
-    for variable, name in ENVIRONMENT.items():
-        if environment.get(variable):
-            values |= _checked({name: environment[variable]}, variable, strict=False)
+    device, variable = from_environment(environment)
+    if device:
+        values |= _checked({"device": device}, variable, strict=False)
     for text in assignments:
         values |= _checked(_parsed(text), "--set")
     values |= _checked({name: value for name, value in flags.items() if value is not None}, "", strict=False)

@@ -3,7 +3,7 @@
     from ffnn_gpu.distributed import communicator
 
     ranks = communicator()                               # under mpiexec or srun; else one process
-    net = Network(64, layers, backend=ranks.device)
+    net = Network(64, layers, device=ranks.device)
     fit(net, loss, Adam(1e-3), (X, y), batch_size=1024, communicator=ranks)
 
     communicator, mpi, nccl, choice    the calls, their two implementations, and which one is chosen

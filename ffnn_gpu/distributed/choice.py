@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from ffnn_gpu.backends.choice import ENVIRONMENT, SYNONYMS, probe
+from ffnn_gpu.backends.choice import SYNONYMS, from_environment, probe
 from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
 from ffnn_gpu.distributed import faults
 from ffnn_gpu.distributed.communicator import Communicator, Single
@@ -46,7 +46,7 @@ def communicator(device: str = "auto", limit: float | None = None) -> Communicat
     With several processes, an uncaught exception in one rank ends every rank from now on.
 
     Args:
-        device: "numpy", "cupy", or "auto", which uses FFNN_GPU_BACKEND if set. Ranks of one machine get its
+        device: "numpy", "cupy", or "auto", which uses FFNN_GPU_DEVICE if set. Ranks of one machine get its
             GPUs in turn.
         limit: seconds to wait for other ranks in a call, in addition to the time this rank spent since its
             last call; None for FFNN_GPU_PARALLEL_LIMIT, or 20 if that is not set.
@@ -66,19 +66,19 @@ def communicator(device: str = "auto", limit: float | None = None) -> Communicat
     return found
 
 
-def communicator_for(backend: str) -> Communicator:
-    """Return `communicator` for a backend name as in `get_backend`; several ranks ignore a GPU number."""
-    return Single(backend, "one process") if launched()[0] == 1 else communicator(_family(backend))
+def communicator_for(device: str) -> Communicator:
+    """Return `communicator` for a device name as in `get_backend`; several ranks ignore a GPU number."""
+    return Single(device, "one process") if launched()[0] == 1 else communicator(_family(device))
 
 
 def _requested(device: str) -> str:
-    """Replace "auto" by FFNN_GPU_BACKEND if set, without a GPU number, because ranks use several GPUs."""
-    requested = _family(os.environ.get(ENVIRONMENT, ""))
+    """Replace "auto" by FFNN_GPU_DEVICE if set, without a GPU number, because ranks use several GPUs."""
+    requested = _family(from_environment(os.environ)[0])
     return requested if device == "auto" and requested in DEVICES else device
 
 
-def _family(backend: str) -> str:
-    family = backend.strip().lower().partition(":")[0]
+def _family(device: str) -> str:
+    family = device.strip().lower().partition(":")[0]
     return SYNONYMS.get(family, family)
 
 

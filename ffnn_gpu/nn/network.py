@@ -9,7 +9,7 @@ import numpy as np
 from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.backends.choice import get_backend
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.checks import require_positive_int, seed_number
+from ffnn_gpu.checks import renamed, require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError, ShapeError
 from ffnn_gpu.nn import inputs, prediction
 from ffnn_gpu.nn.layer import Layer
@@ -24,7 +24,7 @@ class Network:
     Args:
         n_in: the number of input columns.
         layers: what is applied, first to last.
-        backend: "auto", "numpy", "cupy", "cupy:1", or a Backend.
+        device: "auto", "numpy", "cupy", "cupy:1", or a Backend, as `get_backend` reads it.
         dtype: "float32" or "float64", for everything the network holds and computes; "bfloat16" or "float16" for products
             and activations in that type with θ, ∇θ, statistics, losses and outputs in float32.
         seed: of the initial values, and of dropout unless the workspace gets another.
@@ -34,11 +34,12 @@ class Network:
         BackendUnavailableError: the device that was asked for cannot be used.
     """
 
+    @renamed(backend="device")
     def __init__(
         self,
         n_in: int,
         layers: Sequence[Layer],
-        backend: str | Backend = "auto",
+        device: str | Backend = "auto",
         dtype: Any = "float32",
         seed: int = 0,
     ) -> None:
@@ -49,7 +50,7 @@ class Network:
         if stray is not None:
             raise ConfigurationError(f"layers must hold layers such as Dense(10), not {stray!r}")
         self.n_in, self.layers, self.seed = int(n_in), tuple(layers), seed_number(seed)
-        self.backend = get_backend(backend)
+        self.backend = get_backend(device)
         self.compute_dtype = self.backend.dtype(dtype)
         self.widths = [self.n_in]
         for layer in self.layers:
@@ -167,10 +168,11 @@ class Network:
 
     # ------------------------------------------------------------------ the whole network
 
-    def to(self, backend: str | Backend) -> "Network":
-        """A copy of this network, numbers included, on another backend."""
+    @renamed(backend="device")
+    def to(self, device: str | Backend) -> "Network":
+        """Return a copy of this network, numbers included, on another device."""
         _, (n_in, layers, _, *rest) = self.__reduce__()
-        return _rebuild(n_in, layers, backend, *rest)
+        return _rebuild(n_in, layers, device, *rest)
 
     def computed_by(self, operations: Any, params: Parameters | None = None) -> "Network":
         """Return a network with the same layers and numbers whose passes are computed by other operations.
@@ -197,7 +199,7 @@ class Network:
 
     def __repr__(self) -> str:
         return (
-            f"Network({self.n_in}, {list(self.layers)!r}, backend={self.backend.name!r}, "
+            f"Network({self.n_in}, {list(self.layers)!r}, device={self.backend.name!r}, "
             f"dtype={self.compute_dtype.name!r}, seed={self.seed})"
         )
 
@@ -243,13 +245,13 @@ class _NetworkView(Network):
 def _rebuild(
     n_in: int,
     layers: tuple[Layer, ...],
-    backend: Any,
+    device: str | Backend,
     dtype: str,
     seed: int,
     arrays: dict[str, Any],
     step: int,
 ) -> Network:
-    network = Network(n_in, layers, backend, dtype, seed)
+    network = Network(n_in, layers, device, dtype, seed)
     network.params.assign(arrays)
     network.backend.write(network.params.step, 0, step)
     return network

@@ -1,4 +1,4 @@
-"""Which backend is chosen: argument, else FFNN_GPU_BACKEND, else auto; and an explicit GPU never falls back."""
+"""Which backend is chosen: argument, else FFNN_GPU_DEVICE, else auto; and an explicit GPU never falls back."""
 
 import importlib.util
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Backend, BackendUnavailableError, ConfigurationError, Dense, Network, get_backend
-from ffnn_gpu.backends.choice import AUTOTUNE, ENVIRONMENT, TF32, NumpyBackend, probe
+from ffnn_gpu.backends.choice import AUTOTUNE, ENVIRONMENT, OLD_ENVIRONMENT, TF32, NumpyBackend, probe
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from tests.backends.cuda.fake_cupy import (
     DRIVER,
@@ -21,7 +21,7 @@ from tests.backends.cuda.fake_cupy import (
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):
-    for variable in (ENVIRONMENT, TF32, AUTOTUNE):
+    for variable in (ENVIRONMENT, OLD_ENVIRONMENT, TF32, AUTOTUNE):
         monkeypatch.delenv(variable, raising=False)
     probe.cache_clear()
     yield
@@ -88,7 +88,7 @@ def test_cupy_has_its_synonyms_and_an_index(name, index, canonical, cupy):
 )
 def test_unknown_name_is_refused_with_the_known_ones(name, cupy):
     with pytest.raises(
-        ConfigurationError, match=r"no backend is called .*; there are auto, numpy \(or cpu\), cupy and"
+        ConfigurationError, match=r"no device is called .*; there are auto, numpy \(or cpu\), cupy and"
     ):
         get_backend(name)
 
@@ -116,6 +116,14 @@ def test_auto_without_a_gpu_takes_numpy_and_says_why(no_gpu):
 def test_auto_without_cupy_takes_numpy_and_says_why(monkeypatch):
     break_import(monkeypatch, ModuleNotFoundError("No module named 'cupy'"))
     assert "No module named 'cupy'" in get_backend().reason
+
+
+def test_old_variable_is_read_with_a_warning_and_counts_less_than_the_new_one(monkeypatch, cupy):
+    monkeypatch.setenv(OLD_ENVIRONMENT, "cpu")
+    with pytest.warns(DeprecationWarning, match="FFNN_GPU_BACKEND is now called FFNN_GPU_DEVICE"):
+        assert get_backend().reason == "FFNN_GPU_BACKEND=cpu"
+    monkeypatch.setenv(ENVIRONMENT, "cuda:1")
+    assert get_backend().reason == "FFNN_GPU_DEVICE=cuda:1"
 
 
 @pytest.mark.parametrize(("value", "name"), [("cpu", "numpy"), ("CUDA:1", "cupy:1"), (" numpy ", "numpy")])

@@ -625,3 +625,10 @@ def test_parent_that_is_a_file_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match=r"saving .*run\.safetensors: .*; the file was not changed"):
         save(network_of(), tmp_path / "file" / "run")
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_old_keyword_of_the_device_is_accepted_with_a_warning(tmp_path):
+    network = network_of()
+    save(network, tmp_path / "net")
+    with pytest.warns(DeprecationWarning, match="backend= is now called device="):
+        assert load(tmp_path / "net", backend="numpy") == load(tmp_path / "net", device="numpy") == network

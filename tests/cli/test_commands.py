@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(1)
 X = RNG.normal(size=(200, 3))
 LABELS = np.where(X[:, 0] + X[:, 1] > 0, "ripe", "green")
-ENVIRONMENT = {**os.environ, "FFNN_GPU_BACKEND": "numpy", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, "FFNN_GPU_DEVICE": "numpy", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 FAST = ["--hidden", "8", "--batch-size", "16"]
 
 
@@ -39,7 +39,7 @@ def csv_text(x=X, labels=LABELS, names=("a", "b", "c", "fruit")):
 def folder(tmp_path, monkeypatch):
     """Make a working directory with fruit.csv, and skip the plots: they take a second."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FFNN_GPU_BACKEND", "numpy")
+    monkeypatch.setenv("FFNN_GPU_DEVICE", "numpy")
     monkeypatch.delenv("FFNN_GPU_DEBUG", raising=False)
     monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
     (tmp_path / "fruit.csv").write_text(csv_text())
@@ -204,15 +204,15 @@ def test_info_shows_versions_backend_and_blas():
     assert (
         found["versions"]["ffnn_gpu"] == ffnn_gpu.__version__ and found["versions"]["numpy"] == np.__version__
     )
-    assert (found["backend"], found["reason"]) == ("numpy", "FFNN_GPU_BACKEND=numpy")
+    assert (found["backend"], found["reason"]) == ("numpy", "FFNN_GPU_DEVICE=numpy")
     assert found["cpus"] == os.cpu_count() and found["blas"] and "cupy" in found["versions"]
-    assert "backend   numpy (FFNN_GPU_BACKEND=numpy)" in here("info").output
+    assert "backend   numpy (FFNN_GPU_DEVICE=numpy)" in here("info").output
 
 
 def test_info_shows_why_there_is_no_backend(monkeypatch):
-    monkeypatch.setenv("FFNN_GPU_BACKEND", "tpu")
+    monkeypatch.setenv("FFNN_GPU_DEVICE", "tpu")
     found = json.loads(here("info", "--json").output)
-    assert found["backend"] is None and "no backend is called 'tpu'" in found["reason"]
+    assert found["backend"] is None and "no device is called 'tpu'" in found["reason"]
 
 
 def test_settings_come_from_file_assignments_and_flags(folder):

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed: pip install mpi4py mpich")
 ]
 ENVIRONMENT = {
-    **os.environ, "FFNN_GPU_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", "FFNN_GPU_THREADS": "1",
+    **os.environ, "FFNN_GPU_DEVICE": "numpy", "OPENBLAS_NUM_THREADS": "1", "FFNN_GPU_THREADS": "1",
 }  # fmt: skip
 PYTHON, RANKS = [sys.executable, "-m", "ffnn_gpu"], [sys.executable, "-m", "mpi4py", "-m", "ffnn_gpu"]
 SETTINGS = [

@@ -25,7 +25,7 @@ def test_later_source_of_a_setting_wins(tmp_path):
     sources = {
         "resumed": toml(tmp_path / "old", 'device = "a"\nepochs = 1\nseed = 1\nlr = 1.0\ndropout = 0.5'),
         "file": toml(tmp_path, 'device = "b"\nepochs = 2\nseed = 2\nlr = 2.0'),
-        "environment": {"FFNN_GPU_BACKEND": "numpy"},
+        "environment": {"FFNN_GPU_DEVICE": "numpy"},
         "assignments": ["epochs=4", "seed=4"],
     }
     found = resolved({"epochs": "5", "lr": None}, **sources)
@@ -33,11 +33,16 @@ def test_later_source_of_a_setting_wins(tmp_path):
 
 
 def test_flag_for_the_device_wins_over_the_environment():
-    assert resolved({"device": "cupy"}, environment={"FFNN_GPU_BACKEND": "numpy"}).device == "cupy"
+    assert resolved({"device": "cupy"}, environment={"FFNN_GPU_DEVICE": "numpy"}).device == "cupy"
+
+
+def test_old_variable_for_the_device_is_read_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="FFNN_GPU_BACKEND is now called FFNN_GPU_DEVICE"):
+        assert resolved(environment={"FFNN_GPU_BACKEND": "numpy"}).device == "numpy"
 
 
 def test_empty_environment_variable_counts_as_not_set():
-    assert resolved(environment={"FFNN_GPU_BACKEND": ""}).device == "auto"
+    assert resolved(environment={"FFNN_GPU_DEVICE": ""}).device == "auto"
 
 
 @pytest.mark.parametrize(

@@ -378,7 +378,7 @@ def test_every_setting_trains(classes, settings):
         ({"metrics": ("acuracy",)}, "no metric is called 'acuracy'"),
         ({"loss": "hinge"}, "loss 'hinge' does not fit"),
         ({"metrics": ("r2",)}, "metric 'r2' does not fit"),
-        ({"device": "tpu"}, "no backend is called 'tpu'"),
+        ({"device": "tpu"}, "no device is called 'tpu'"),
     ],
 )
 def test_wrong_name_is_an_error_before_anything_is_written(classes, tmp_path, settings, complaint):

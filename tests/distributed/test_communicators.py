@@ -24,7 +24,7 @@ METHODS = [name for name in vars(Communicator) if not name.startswith("_")]
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
     """Remove the environment variables of launchers, and restore the exception hook afterwards."""
-    for name in (*choice.SIZES, faults.LIMIT, "FFNN_GPU_BACKEND"):
+    for name in (*choice.SIZES, faults.LIMIT, "FFNN_GPU_DEVICE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     # While other processes compute, each poll without a nap waits for them.
@@ -112,7 +112,7 @@ def test_unknown_device_raises():
 
 def test_environment_variable_replaces_auto(monkeypatch):
     for text, meant in {"": "auto", "cpu": "numpy", "cuda:1": "cupy", "nonsense": "auto"}.items():
-        monkeypatch.setenv("FFNN_GPU_BACKEND", text)
+        monkeypatch.setenv("FFNN_GPU_DEVICE", text)
         assert choice._requested("auto") == meant and choice._requested("numpy") == "numpy"
 
 

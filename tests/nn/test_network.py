@@ -387,8 +387,19 @@ SETTINGS = {
     "seed must be a whole number": {"seed": -1},
     "seed must be a whole number of": {"seed": 1.5},
     "dtype 'int16' is not supported": {"dtype": "int16"},
-    "no backend is called 'tpu'": {"backend": "tpu"},
+    "no device is called 'tpu'": {"backend": "tpu"},  # of `make`
 }
+
+
+def test_device_has_one_name_and_its_old_one_warns():
+    network = Network(3, [Dense(2)], device="numpy")
+    with pytest.warns(DeprecationWarning, match="backend= is now called device=") as warned:
+        assert Network(3, [Dense(2)], backend=network.backend).backend is network.backend
+    assert warned[0].filename == __file__
+    with pytest.warns(DeprecationWarning, match="backend= is now called device="):
+        assert network.to(backend="cpu") == network.to(device="cpu") == network
+    with pytest.raises(ConfigurationError, match="backend= is the old name of device=; give device= alone"):
+        Network(3, [Dense(2)], device="numpy", backend="numpy")
 
 
 @pytest.mark.parametrize("message", SETTINGS)

@@ -278,7 +278,7 @@ def test_disagreement_is_relative_to_the_largest_value_and_sees_nan(got, count):
 
 
 def test_environment_has_equal_threads_and_no_settings(monkeypatch):
-    settings = {"OMP_PROC_BIND", "XLA_FLAGS", "FFNN_GPU_BACKEND"}
+    settings = {"OMP_PROC_BIND", "XLA_FLAGS", "FFNN_GPU_DEVICE"}
     for name in settings:
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUPY_CACHE_DIR", "/somewhere")

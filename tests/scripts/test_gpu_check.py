@@ -255,7 +255,7 @@ def check(gpu_run, tmp_path):
 
 
 def test_environment_of_a_step_has_no_settings_that_change_what_is_tested(check, monkeypatch):
-    for name in ("FFNN_GPU_BACKEND", "FFNN_GPU_TF32", "CUPY_TF32"):
+    for name in ("FFNN_GPU_DEVICE", "FFNN_GPU_TF32", "CUPY_TF32"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("CUPY_CACHE_DIR", "kept")
     environment = check.environment()

@@ -156,7 +156,7 @@ def test_fit_is_train_step_on_the_minibatches_of_the_order(backend):
 def test_example_of_the_task_runs_as_written():
     x, y = read("digits").x, read("digits").y
     network = Network(
-        64, [Dense(128, relu), Dropout(0.1), Dense(10)], backend="numpy", dtype="float32", seed=0
+        64, [Dense(128, relu), Dropout(0.1), Dense(10)], device="numpy", dtype="float32", seed=0
     )
     history = fit(
         network,

@@ -271,7 +271,7 @@ def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
     if communicator.size > 1 and mine.startswith("cupy") and used.startswith("cupy") and mine != used:
         raise ConfigurationError(
             f"the network of rank {communicator.rank} computes on {used}, and the rank's GPU is {communicator.device}; make "
-            "the network with backend=communicator.device"
+            "the network with device=communicator.device"
         )
 
 

@@ -466,7 +466,7 @@ def test_backend_says_which_library_makes_its_products_and_whether_it_can_be_cap
 
 def test_info_says_which_library_makes_the_products(monkeypatch):
     probe.cache_clear()
-    monkeypatch.setenv("FFNN_GPU_BACKEND", "cupy")
+    monkeypatch.setenv("FFNN_GPU_DEVICE", "cupy")
     for cupy, library in (
         (CupyWithCublasLt(), "cublasLt, recommended"),
         (EmulatedCupy(), "cupy.matmul, which no"),
