@@ -1,21 +1,28 @@
 """The learning rate as a function of the step: η_t = η · schedule(t, total).
 
 A schedule is a frozen dataclass called with the number t of steps already taken and the number of steps the whole training
-has; it returns the factor on the optimizer's lr. A duration is a number of steps if it is an int, and a part of the
-training if it is a float: warmup=500, warmup=0.05.
+has; it returns the factor on the optimizer's lr.
+
+A duration is a number of steps if it is an int, and a part of the training if it is a float: warmup=500, warmup=0.05. The
+whole training is "whole". The float 1.0 is refused, because it could be meant as 1, which is one step.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
-from ffnn_gpu.checks import look_up
+import numpy as np
+
+from ffnn_gpu.checks import is_whole, look_up
 from ffnn_gpu.errors import ConfigurationError
 
-Duration = int | float
+Duration = int | float | Literal["whole"]
 
 
 def steps(duration: Duration, total: int) -> float:
-    """The duration in steps."""
+    """Return the duration in steps."""
+    if isinstance(duration, str):
+        return total
     return duration * total if isinstance(duration, float) else duration
 
 
@@ -43,7 +50,7 @@ class StepDecay(Schedule):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        _positive("every", self.every)
+        _check_duration(self, "every")
         _positive("gamma", self.gamma)
 
     def __call__(self, step: int, total: int) -> float:
@@ -55,10 +62,10 @@ class Exponential(Schedule):
     """gamma^(t/every): a factor gamma each `every`, continuously"""
 
     gamma: float = 0.01
-    every: Duration = 1.0
+    every: Duration = "whole"
 
     def __post_init__(self) -> None:
-        _positive("every", self.every)
+        _check_duration(self, "every")
         _positive("gamma", self.gamma)
 
     def __call__(self, step: int, total: int) -> float:
@@ -83,7 +90,7 @@ class LinearWarmup(Schedule):
     then: Schedule = Constant()
 
     def __post_init__(self) -> None:
-        _positive("warmup", self.warmup)
+        _check_duration(self, "warmup")
 
     def __call__(self, step: int, total: int) -> float:
         warm = math.ceil(steps(self.warmup, total))
@@ -102,8 +109,10 @@ class Cosine(Schedule):
     cycles: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.floor <= 1 or self.cycles < 1 or self.warmup < 0:
-            raise ConfigurationError(f"Cosine needs 0 <= floor <= 1, cycles >= 1 and warmup >= 0, not {self}")
+        if not 0 <= self.floor <= 1 or self.cycles < 1:
+            raise ConfigurationError(f"Cosine needs 0 <= floor <= 1 and cycles >= 1, not {self}")
+        if isinstance(self.warmup, str) or self.warmup != 0 or isinstance(self.warmup, bool):
+            _check_duration(self, "warmup")
 
     def __call__(self, step: int, total: int) -> float:
         warm = math.ceil(steps(self.warmup, total))
@@ -117,7 +126,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """From 1/start up to 1 during `rise` of the training, then down to 1/(start · end), both along half a cosine.
+    """From 1/start up to 1 during `rise`, then down to 1/(start · end), both along half a cosine.
 
     The optimizer's lr is the highest rate. Reference: Smith, Topin, Super-Convergence (2018), in PyTorch's form.
     """
@@ -127,7 +136,8 @@ class OneCycle(Schedule):
     end: float = 1e4
 
     def __post_init__(self) -> None:
-        for name in ("rise", "start", "end"):
+        _check_duration(self, "rise")
+        for name in ("start", "end"):
             _positive(name, getattr(self, name))
 
     def __call__(self, step: int, total: int) -> float:
@@ -146,6 +156,24 @@ def _half_cosine(first: float, last: float, u: float) -> float:
 def _positive(name: str, value: float) -> None:
     if not 0 < value < math.inf:
         raise ConfigurationError(f"{name} of a schedule must be positive and finite, not {value!r}")
+
+
+def _check_duration(schedule: Schedule, name: str) -> None:
+    """Replace NumPy's numbers by Python's. Raises ConfigurationError."""
+    value = getattr(schedule, name)
+    if is_whole(value) and value >= 1:
+        object.__setattr__(schedule, name, int(value))
+    elif isinstance(value, (float, np.floating)) and 0 < value < 1:
+        object.__setattr__(schedule, name, float(value))
+    elif isinstance(value, (float, np.floating)) and value == 1:
+        raise ConfigurationError(
+            f'{name}={value!r} could mean one step or the whole training; write {name}=1 or {name}="whole"'
+        )
+    elif value != "whole":
+        raise ConfigurationError(
+            f"{name} of a schedule must be positive: a number of steps such as 500, "
+            f'a part of the training such as 0.1, or "whole", not {value!r}'
+        )
 
 
 constant = Constant()

@@ -4,6 +4,7 @@ The state is collected from the parts of the run: `state` of the run, of the tea
 callback. Nothing random is stored: the order of an epoch and the bits of dropout are functions of integers.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -223,7 +224,11 @@ def _saved(run: ResumableRun, path: Path, network: Network, state: Mapping[str, 
         raise IncompatibleCheckpointError(
             f"{path} holds no training run that can be resumed: {error}"
         ) from error
-    found, wanted = saved.plan | _architecture(network), _architecture(run.network) | trajectory(run)
+    # Older checkpoints write the whole training as 1.0.
+    durations = r"\b(every|rise|warmup)=1\.0\b"
+    schedule = re.sub(durations, r"\1='whole'", str(saved.plan.get("schedule")))
+    found = saved.plan | {"schedule": schedule} | _architecture(network)
+    wanted = _architecture(run.network) | trajectory(run)
     for name, value in wanted.items():
         if name in LATER and name not in found:
             continue

@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 
 from ffnn_gpu.errors import ConfigurationError
@@ -145,7 +146,7 @@ def test_one_cycle_rises_to_one_and_falls_to_its_end():
 
 
 @pytest.mark.parametrize(
-    "rule", [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle(1.0)], ids=repr
+    "rule", [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle("whole")], ids=repr
 )
 @pytest.mark.parametrize("total", [1, 2, 100])
 def test_factor_after_the_end_is_the_smallest_there_was(rule, total):
@@ -155,7 +156,14 @@ def test_factor_after_the_end_is_the_smallest_there_was(rule, total):
 
 def test_a_float_is_a_part_and_an_int_a_number_of_steps():
     assert path(StepDecay(every=0.5), 10) == path(StepDecay(every=5), 10)
-    assert path(LinearWarmup(1), 3) == [1, 1, 1] and path(LinearWarmup(1.0), 4) == [0.25, 0.5, 0.75, 1]
+    assert path(LinearWarmup(1), 3) == [1, 1, 1] and path(LinearWarmup("whole"), 4) == [0.25, 0.5, 0.75, 1]
+    assert (
+        StepDecay(every=np.int64(5)) == StepDecay(every=5) and type(StepDecay(every=np.int64(5)).every) is int
+    )
+    assert (
+        Cosine(warmup=np.float64(0.1)) == Cosine(warmup=0.1)
+        and type(Cosine(warmup=np.float64(0.1)).warmup) is float
+    )
 
 
 BAD = {
@@ -165,15 +173,39 @@ BAD = {
     "Cosine needs 0 <= floor <= 1": lambda: Cosine(floor=1.5),
     "Cosine needs 0 <= floor": lambda: Cosine(floor=-0.5),
     "cycles >= 1": lambda: Cosine(cycles=0),
-    "warmup >= 0, not": lambda: Cosine(warmup=-1),
+    "warmup of a schedule must be positive: .*, not -1": lambda: Cosine(warmup=-1),
     "gamma of a schedule must be positive and finite, not inf": lambda: StepDecay(gamma=float("inf")),
-    "every of a schedule must be positive and finite, not 0": lambda: Exponential(every=0),
+    'every of a schedule must be positive: .*, or "whole", not 0': lambda: Exponential(every=0),
     "gamma of a schedule must be positive and finite, not 0": lambda: StepDecay(gamma=0),
     "end of a schedule must be positive": lambda: OneCycle(end=0),
     "rise of a schedule must be positive": lambda: OneCycle(rise=0.0),
     "start of a schedule must be positive and finite, not nan": lambda: OneCycle(start=float("nan")),
     "no schedule is called 'cosin'; did you mean 'cosine'. There are constant": lambda: get_schedule("cosin"),
 }
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda value: StepDecay(every=value), "every"),
+        (lambda value: Exponential(every=value), "every"),
+        (lambda value: LinearWarmup(value), "warmup"),
+        (lambda value: Cosine(warmup=value), "warmup"),
+        (lambda value: OneCycle(rise=value), "rise"),
+    ],
+)
+def test_duration_that_could_be_misread_is_refused(make, name):
+    for one in (1.0, np.float32(1)):
+        with pytest.raises(
+            ConfigurationError,
+            match=rf'could mean one step or the whole training; write {name}=1 or {name}="whole"',
+        ):
+            make(one)
+    for value in (True, False, np.True_, 500.0, 1.5, -0.1, float("nan"), "all", None):
+        with pytest.raises(
+            ConfigurationError, match=f"{name} of a schedule must be positive: a number of steps"
+        ):
+            make(value)
 
 
 @pytest.mark.parametrize("message", BAD)
@@ -186,7 +218,7 @@ def test_standard_constants_are_the_ones_documented():
     assert {name: repr(rule) for name, rule in SCHEDULES.items()} == {
         "constant": "Constant()",
         "step": "StepDecay(every=0.3, gamma=0.1)",
-        "exponential": "Exponential(gamma=0.01, every=1.0)",
+        "exponential": "Exponential(gamma=0.01, every='whole')",
         "inverse_scaling": "InverseScaling(power=0.5)",
         "linear_warmup": "LinearWarmup(warmup=0.05, then=Constant())",
         "cosine": "Cosine(floor=0.0, warmup=0.05, cycles=1)",
