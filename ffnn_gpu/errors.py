@@ -1,5 +1,11 @@
 """The exceptions, one line each. Every one also is the built-in exception a caller would expect to catch."""
 
+__all__ = [
+    "BackendMismatchError", "BackendUnavailableError", "CheckpointCorruptError", "CheckpointError",
+    "ConfigurationError", "DataError", "DeviceOutOfMemoryError", "DivergedError", "DivergedRanksError",
+    "FfnnGpuError", "IncompatibleCheckpointError", "ShapeError", "WorkspaceError",
+]  # fmt: skip
+
 
 class FfnnGpuError(Exception):
     """Base of every exception of this package."""

@@ -5,6 +5,8 @@ nothing that runs data as code, and a docstring on everything. Each rule is also
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -35,6 +37,23 @@ CUPY_ROOMS = ("backends/cuda/", "distributed/")
 PRODUCTS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
+SUBMODULES = (
+    "activations", "callbacks", "distributed", "errors", "initializers", "layers", "losses", "metrics", "optim",
+    "schedules", "testing",
+)  # fmt: skip
+MOVED = [
+    "Activation", "Adagrad", "BackendMismatchError", "BackendUnavailableError", "BestWeights",
+    "CheckpointCorruptError", "CheckpointError", "ConfigurationError", "Constant", "Cosine", "DataError",
+    "DeviceOutOfMemoryError", "DivergedError", "DivergedRanksError", "Exponential",
+    "IncompatibleCheckpointError", "Initializer", "InverseScaling", "Layer", "LinearWarmup", "Lion",
+    "LogSoftmax", "Loss", "Nadam", "Normal", "OneCycle", "Optimizer", "Orthogonal", "PointwiseLoss",
+    "RMSprop", "ReduceOnPlateau", "Schedule", "ShapeError", "Softmax", "SoftmaxCrossEntropy", "StepDecay",
+    "Uniform", "VarianceScaling", "WorkspaceError", "binary_cross_entropy", "constant", "cross_entropy",
+    "elu", "gelu_tanh", "glorot_normal", "glorot_uniform", "hard_sigmoid", "hard_tanh", "he_normal",
+    "he_uniform", "hinge", "huber", "identity", "leaky_relu", "lecun_normal", "lecun_uniform",
+    "mean_absolute_error", "mish", "normal", "orthogonal", "poisson", "selu", "silu", "softmax_jacobian",
+    "softplus", "softsign", "uniform", "zeros",
+]  # fmt: skip
 VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 
 
@@ -221,9 +240,41 @@ def test_cupy_is_imported_in_exactly_two_places():
     assert mentions == {"backends/cuda/cupy_backend.py", "distributed/nccl.py"}
 
 
-def test_every_export_exists_and_is_documented():
-    assert bad_exports(ffnn_gpu) == []
-    assert len(set(ffnn_gpu.__all__)) == len(ffnn_gpu.__all__)
+@pytest.mark.parametrize("name", ["", *(f".{name}" for name in SUBMODULES)])
+def test_every_export_exists_and_is_documented(name):
+    module = importlib.import_module(f"ffnn_gpu{name}")
+    assert bad_exports(module) == []
+    assert len(set(module.__all__)) == len(module.__all__)
+
+
+def test_the_top_holds_few_names_and_each_is_the_one_of_its_submodule():
+    assert len(ffnn_gpu.__all__) <= 40
+    for submodule in SUBMODULES:
+        for name in set(getattr(ffnn_gpu, submodule).__all__) & set(ffnn_gpu.__all__):
+            assert getattr(getattr(ffnn_gpu, submodule), name) is getattr(ffnn_gpu, name)
+
+
+def test_submodules_are_imported_in_every_way():
+    ways = [
+        f"import ffnn_gpu.{name} as a; from ffnn_gpu import {name} as b; assert a is b is ffnn_gpu.{name}"
+        for name in SUBMODULES
+    ]
+    code = "; ".join(["from ffnn_gpu.schedules import Cosine", "import ffnn_gpu", *ways])
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_name_that_moved_to_a_submodule_is_still_found_on_top(name):
+    homes = [
+        module for module in (getattr(ffnn_gpu, entry) for entry in SUBMODULES) if name in module.__all__
+    ]
+    assert len(homes) == 1 and getattr(ffnn_gpu, name) is getattr(homes[0], name)
+    assert name not in ffnn_gpu.__all__
+
+
+def test_name_that_is_nowhere_is_missing_on_top():
+    with pytest.raises(AttributeError, match="module 'ffnn_gpu' has no attribute 'Densse'"):
+        ffnn_gpu.Densse  # noqa: B018
 
 
 @pytest.mark.parametrize("override", [NumpyBackend, CupyBackend])

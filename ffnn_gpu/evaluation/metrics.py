@@ -14,6 +14,11 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 
+__all__ = [
+    "accuracy", "balanced_accuracy", "confusion_matrix", "f1_macro", "get_metric", "get_metrics", "mae",
+    "mse", "precision_macro", "r2", "recall_macro", "rmse", "roc_auc", "top_k_accuracy",
+]  # fmt: skip
+
 Metric = Callable[[ArrayLike, ArrayLike], float]
 
 

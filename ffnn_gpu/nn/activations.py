@@ -15,6 +15,11 @@ from ffnn_gpu.backends.reference.special import erfc
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError
 
+__all__ = [
+    "Activation", "elu", "gelu", "gelu_tanh", "get_activation", "hard_sigmoid", "hard_tanh", "identity",
+    "leaky_relu", "mish", "relu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
+]  # fmt: skip
+
 Formula = Callable[[Any, Any, float], Any]
 
 

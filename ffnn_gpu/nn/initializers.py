@@ -12,6 +12,12 @@ import numpy as np
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.activations import Activation
 
+__all__ = [
+    "Constant", "Initializer", "Normal", "Orthogonal", "Uniform", "VarianceScaling", "glorot_normal",
+    "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform", "normal", "orthogonal",
+    "uniform", "zeros",
+]  # fmt: skip
+
 DISTRIBUTIONS = ("normal", "uniform")
 
 

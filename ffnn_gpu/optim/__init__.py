@@ -1,1 +1,18 @@
 """θ ← rule(θ, ∇θ), and its learning rate: optimizers and schedules."""
+
+from ffnn_gpu.optim import schedules
+from ffnn_gpu.optim.optimizers import (
+    SGD,
+    Adagrad,
+    Adam,
+    AdamW,
+    Lion,
+    Nadam,
+    Optimizer,
+    RMSprop,
+    get_optimizer,
+)
+
+__all__ = [
+    "SGD", "Adagrad", "Adam", "AdamW", "Lion", "Nadam", "Optimizer", "RMSprop", "get_optimizer", "schedules",
+]  # fmt: skip

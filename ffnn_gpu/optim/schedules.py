@@ -16,6 +16,11 @@ import numpy as np
 from ffnn_gpu.checks import is_whole, look_up
 from ffnn_gpu.errors import ConfigurationError
 
+__all__ = [
+    "Cosine", "Exponential", "InverseScaling", "LinearWarmup", "OneCycle", "Schedule", "StepDecay",
+    "constant", "get_schedule",
+]  # fmt: skip
+
 Duration = int | float | Literal["whole"]
 
 

@@ -22,6 +22,10 @@ from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.data_parallel.team import Team
 from ffnn_gpu.training.history import History
 
+__all__ = [
+    "BestWeights", "Callback", "Checkpoints", "EarlyStopping", "ReduceOnPlateau",
+]  # fmt: skip
+
 LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
 WHERE = ("path", "extras")  # fields of Checkpoints that may differ between ranks
 

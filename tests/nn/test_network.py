@@ -49,7 +49,9 @@ def assert_same_numbers(got, want):
 
 def test_repr_reads_back_as_an_equal_network():
     network = make(layers=ALL_LAYERS, dtype="float64", seed=4)
-    back = eval(repr(network), {name: getattr(ffnn_gpu, name) for name in ffnn_gpu.__all__})  # noqa: S307  our own text
+    public = (ffnn_gpu, ffnn_gpu.layers, ffnn_gpu.activations, ffnn_gpu.initializers)
+    names = {name: getattr(module, name) for module in public for name in module.__all__}
+    back = eval(repr(network), names)  # noqa: S307  our own text
     assert back == network and repr(back) == repr(network) and back.dtype == network.dtype and back.seed == 4
     assert_same_numbers(back, network)
 
