@@ -1,7 +1,7 @@
 """The fully connected layer."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -40,8 +40,8 @@ class Dense(Layer):
 
     @property
     def phi(self) -> Activation:
-        """φ, never its name."""
-        return get_activation(self.activation)
+        """φ: `activation`, which is never a name after `__post_init__`."""
+        return cast(Activation, self.activation)
 
     def output_width(self, I: int) -> int:
         return self.width
