@@ -6,7 +6,7 @@ from typing import Any
 from ffnn_gpu.arrays.boundary import Standardized, stored
 from ffnn_gpu.arrays.file_rows import share, unmapped
 from ffnn_gpu.arrays.precision import is_floating
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.errors import DataError, ShapeError
 
 
@@ -26,15 +26,14 @@ def admit(backend: Backend, x: Any, n_in: int, dtype: Any, rank: int, size: int)
     return rows
 
 
-def own(backend: Backend, x: Any, n_in: int, dtype: Any) -> Any:
-    """x (B, n_in) of this device, in `dtype`; its values are not looked at.
+def converted(backend: Backend, x: Array, n_in: int, dtype: Any) -> Array:
+    """Return x (B, n_in), an array of the device, in `dtype`; its values are not checked.
 
     Raises:
-        ShapeError: x is not (B, n_in). DataError: x is not real. BackendMismatchError: x lives on another device.
+        ShapeError: x is not (B, n_in). DataError: x is not real.
     """
-    backend.require_own(x, "x")
     _require_shape(x, n_in)
-    return x if x.dtype == dtype else backend.asarray(x, dtype)
+    return backend.asarray(x, dtype)
 
 
 def _require_shape(x: Any, n_in: int) -> None:

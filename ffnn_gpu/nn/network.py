@@ -86,9 +86,10 @@ class Network:
             ShapeError: x has another number of columns than n_in, or of rows than the workspace.
             BackendMismatchError: x lives on another device than the network.
         """
-        return self.backend.run_forward(
-            Network.run, self, inputs.own(self.backend, x, self.n_in, self.compute_dtype), ws
-        )
+        self.backend.require_own(x, "x")
+        if x.dtype != self.compute_dtype or x.shape[1:] != (self.n_in,):
+            x = inputs.converted(self.backend, x, self.n_in, self.compute_dtype)
+        return self.backend.run_forward(Network.run, self, x, ws)
 
     @underflow_is_zero
     def run(self, x: Any, ws: Workspace) -> Any:
