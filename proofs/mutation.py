@@ -19,7 +19,7 @@ from proofs.suite import caught_by, in_copies, stages, unhealthy
 
 FORMULAS = (
     "ffnn_gpu/nn/activations.py", "ffnn_gpu/optim/optimizers.py",
-    *(f"ffnn_gpu/nn/losses/{name}.py" for name in ("cross_entropy", "loss", "standard")),
+    *(f"ffnn_gpu/nn/losses/{name}.py" for name in ("loss", "standard")),
     *(f"ffnn_gpu/nn/layers/{name}.py" for name in (
         "batch_norm", "dense", "dropout", "layer_norm", "residual", "softmax")),
     *(f"ffnn_gpu/backends/reference/{name}.py" for name in (
@@ -28,7 +28,7 @@ FORMULAS = (
 FILES = (
     *FORMULAS,
     *(f"ffnn_gpu/nn/{name}.py" for name in (
-        "initializers", "inputs", "losses/targets", "network", "parameters", "prediction", "workspace")),
+        "initializers", "inputs", "network", "parameters", "prediction", "workspace")),
     *(f"ffnn_gpu/data/{name}.py" for name in ("labels", "minibatches", "standardizer")),
     *(f"ffnn_gpu/evaluation/{name}.py" for name in ("evaluate", "metrics")),
     "ffnn_gpu/optim/schedules.py",

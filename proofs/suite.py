@@ -35,11 +35,7 @@ NEAREST = {
     "ffnn_gpu/nn/activations.py": ("tests/nn/test_activations.py", "tests/test_gradients.py"),
     "ffnn_gpu/nn/losses/loss.py": (
         "tests/nn/losses/test_losses.py",
-        "tests/test_bad_input.py",
-        "tests/testing/test_strict_device.py",
-    ),
-    "ffnn_gpu/nn/losses/cross_entropy.py": (
-        "tests/nn/losses/test_losses.py",
+        "tests/nn/losses/test_targets.py",
         "tests/test_bad_input.py",
         "tests/testing/test_strict_device.py",
     ),
@@ -139,12 +135,6 @@ NEAREST = {
         "tests/training/test_fit.py",
         "tests/test_mixed_precision.py",
         "tests/backends/cuda/test_graphs.py",
-    ),
-    "ffnn_gpu/nn/losses/targets.py": (
-        "tests/nn/losses/test_targets.py",
-        "tests/test_bad_input.py",
-        "tests/nn/losses/test_losses.py",
-        "tests/evaluation/test_evaluate.py",
     ),
     "ffnn_gpu/training/fit.py": (
         "tests/training/test_fit.py",

@@ -14,8 +14,8 @@ from ffnn_gpu.data.minibatches import resident, some_rows
 from ffnn_gpu.data.standardizer import train_test_split
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, get_metrics
+from ffnn_gpu.nn.losses.loss import weights
 from ffnn_gpu.nn.losses.standard import Loss, get_loss
-from ffnn_gpu.nn.losses.targets import weights
 from ffnn_gpu.nn.network import Network
 
 

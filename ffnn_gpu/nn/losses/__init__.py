@@ -1,9 +1,8 @@
-"""Losses with their gradients: the contract (`loss`), pointwise losses (`standard`), `cross_entropy`, and `targets`."""
+"""Losses with their gradients: the contract and the cross-entropies (`loss`), elementwise formulas (`standard`)."""
 
-from ffnn_gpu.nn.losses.loss import Loss
+from ffnn_gpu.nn.losses.loss import Loss, SoftmaxCrossEntropy
 from ffnn_gpu.nn.losses.standard import (
     PointwiseLoss,
-    SoftmaxCrossEntropy,
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cross_entropy,

@@ -6,8 +6,12 @@ with z (B, O) the network's output, left unchanged; y the targets; dz (B, O) ove
 value alone; sample_weight (B,) with the meaning  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ, so a weight of 2 counts a row twice. The value
 is a 0-d array on z's device; `float()` of it waits for the device.
 
-Why `checked`: `fit` checks and converts the targets of a whole data set once, by `targets`. Checking them again at every
-step would read their values, which on a GPU waits for the device.
+The cross-entropies over classes stand below the contract. Losses that are elementwise formulas are in `standard.py`; the
+arithmetic is in `backends/reference/losses.py`.
+
+Targets are checked on the host, before anything moves to a device: an index out of range raises on NumPy and wraps around
+silently on CuPy, and −1 is the last class on both. Why `checked`: `fit` checks and converts the targets of a whole data set
+once. To check them again at every step would read their values, which on a GPU waits for the device.
 """
 
 from dataclasses import dataclass
@@ -16,10 +20,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.boundary import require_finite
 from ffnn_gpu.arrays.precision import is_floating, master
 from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
-from ffnn_gpu.nn.losses.targets import weights
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,11 @@ class Loss:
         """Return y and sample_weight on the device, checked and converted."""
         if z.ndim != 2:
             raise ShapeError(f"z has shape {z.shape}; a loss reads a matrix (rows, outputs)")
-        if z.dtype.kind != "c" and not is_floating(z.dtype):  # targets are rounded to z's dtype
+        if z.dtype.kind not in "fc" and not is_floating(z.dtype):  # targets are rounded to z's dtype
             raise DataError(f"z has dtype {z.dtype}; a loss reads the floating outputs of a network")
         if dz is not None and dz.shape != z.shape:
             raise ShapeError(f"dz has shape {dz.shape}; z has {z.shape}")
-        real = master(z.dtype)
+        real = z.dtype if z.dtype.itemsize > 2 else master(z.dtype)
         if backend.owns(y) and not isinstance(
             y, np.ndarray
         ):  # on the GPU: reading the values would wait for it
@@ -108,3 +112,151 @@ class Loss:
         if sample_weight is not None:
             sample_weight = backend.asarray(weights(backend.admit(sample_weight), len(z), real), real)
         return y, sample_weight
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """L = −(1/B) Σ_b Σ_c q_bc log p_bc on probabilities p, for one-hot or soft targets q (B, C) or class indices (B,).
+
+    Less accurate than `softmax_cross_entropy` on logits: a probability that has rounded to 0 is taken as 10⁻¹².
+    """
+
+    counts_rows: ClassVar[bool] = True
+
+    def value_and_gradient(
+        self, backend: Backend, z: Array, y: Array, dz: Array | None, sample_weight: Array | None
+    ) -> Array:
+        return backend.cross_entropy(z, y, sample_weight, dz, smallest=1e-12)
+
+    def targets(self, y: Any, O: int, dtype: Any) -> HostArray:
+        y = np.asarray(y)
+        return np.eye(O, dtype=dtype)[class_indices(y, O)] if y.ndim == 1 else distributions(y, O, dtype)
+
+    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
+        return backend.one_hot(y, O, dtype) if y.ndim == 1 else super().device_targets(backend, y, O, dtype)
+
+    def decide(self, z: HostArray) -> HostArray:
+        return z.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(Loss):
+    """Mean cross-entropy of softmax(z) against class indices y (B,) or target distributions y (B, C).
+
+        L = −(1/B) Σ_b log softmax(z_b)[y_b]          dz = (softmax(z) − onehot(y)) / B
+
+    Args:
+        label_smoothing: ε; the target becomes (1 − ε) q + ε/C.
+        class_weight: C positive numbers v; row b counts with v[y_b], and the mean is taken over Σ v[y_b].
+
+    Reference: Bishop, Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109.
+    """
+
+    counts_rows: ClassVar[bool] = True
+    label_smoothing: float = 0.0
+    class_weight: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigurationError(
+                f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing!r}"
+            )
+        if self.class_weight is not None:
+            object.__setattr__(self, "class_weight", tuple(float(v) for v in self.class_weight))
+            if not all(0 <= v < float("inf") for v in self.class_weight):
+                raise ConfigurationError(
+                    f"class weights must be finite and at least 0, not {self.class_weight}"
+                )
+
+    def value_and_gradient(
+        self, backend: Backend, z: Array, y: Array, dz: Array | None, sample_weight: Array | None
+    ) -> Array:
+        v = None if self.class_weight is None else self._class_weight(backend, master(z.dtype))
+        return backend.softmax_cross_entropy(z, y, sample_weight, v, self.label_smoothing, dz)
+
+    def total_weight(self, backend: Backend, y: Any, sample_weight: Any) -> Any:
+        if self.class_weight is None or y.ndim == 2:
+            return super().total_weight(backend, y, sample_weight)
+        return backend.total_class_weight(y, self._class_weight(backend, np.float64), sample_weight)
+
+    def _class_weight(self, backend: Backend, dtype: Any) -> Array:
+        return backend.constant(self.class_weight or (), dtype)
+
+    def targets(self, y: Any, O: int, dtype: Any) -> HostArray:
+        if self.class_weight is not None and len(self.class_weight) != O:
+            raise ShapeError(
+                f"class_weight has {len(self.class_weight)} numbers; the network has {O} outputs"
+            )
+        y = np.asarray(y)
+        return class_indices(y, O) if y.ndim == 1 else distributions(y, O, dtype)
+
+    def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
+        return backend.asarray(y, np.int32) if y.ndim == 1 else super().device_targets(backend, y, O, dtype)
+
+    def decide(self, z: HostArray) -> HostArray:
+        return z.argmax(axis=1)
+
+
+def class_indices(y: HostArray, C: int) -> HostArray:
+    """Return y (B,) as int32 class indices in [0, C); integral floats are accepted. Raises DataError."""
+    _require_no_strings(y, f"class indices 0 to {C - 1}")
+    if y.dtype.kind not in "iuf":
+        raise DataError(f"y has dtype {y.dtype}; class indices are whole numbers from 0 to {C - 1}")
+    if y.dtype.kind == "f":
+        require_finite(np, y, "y")
+        if (y != np.floor(y)).any():
+            i = int(np.flatnonzero(y != np.floor(y))[0])
+            raise DataError(f"y[{i}] is {y[i]}; class indices are whole numbers from 0 to {C - 1}")
+    if len(y) and (y.min() < 0 or y.max() >= C):
+        i = int(np.flatnonzero((y < 0) | (y >= C))[0])
+        raise DataError(f"y[{i}] is {y[i]}; the network has {C} outputs, so classes are 0 to {C - 1}")
+    return y.astype(np.int32)
+
+
+def distributions(y: HostArray, C: int, dtype: Any) -> HostArray:
+    """Return y (B, C) as target distributions: none negative, each row sums to 1. Raises ShapeError or DataError."""
+    y = real_numbers(y)
+    if y.ndim != 2 or y.shape[1] != C:
+        raise ShapeError(
+            f"y has shape {y.shape}; the network has {C} outputs, so targets are (rows,) or (rows, {C})"
+        )
+    require_finite(np, y, "y")
+    if (y < 0).any():
+        raise DataError(f"row {int(np.argwhere(y < 0)[0][0])} of y holds a negative probability")
+    sums = y.sum(axis=1, dtype=np.float64)
+    wrong = np.flatnonzero(abs(sums - 1) > 1e-3 if y.dtype.itemsize < 4 else abs(sums - 1) > 1e-5)
+    if len(wrong):
+        raise DataError(f"row {wrong[0]} of y sums to {sums[wrong[0]]:.6g}; a target distribution sums to 1")
+    return y.astype(dtype)
+
+
+def weights(w: Any, rows: int, dtype: Any) -> Any:
+    """Return w as (rows,) weights: none negative, all finite in `dtype`. Raises ShapeError or DataError."""
+    if w.shape != (rows,):
+        raise ShapeError(f"sample_weight has shape {w.shape}; there are {rows} rows, so it must be ({rows},)")
+    if isinstance(w, np.ndarray):
+        if w.dtype.kind not in "iufb":
+            raise DataError(f"sample_weight has dtype {w.dtype}; weights are real numbers")
+        require_finite(np, w, "sample_weight", dtype)
+        if (w < 0).any():
+            i = int(np.flatnonzero(w < 0)[0])
+            raise DataError(f"sample_weight[{i}] is {w[i]}; weights are at least 0")
+    return w
+
+
+def real_numbers(y: HostArray) -> HostArray:
+    """Return y. Raises DataError unless its dtype is real."""
+    _require_no_strings(y)
+    if y.dtype.kind not in "iufb":
+        raise DataError(f"y has dtype {y.dtype}; targets are real numbers")
+    return y
+
+
+def _require_no_strings(y: HostArray, wanted: str = "numbers") -> None:
+    first = y.flat[0] if y.size else None
+    if isinstance(first, (str, bytes)):
+        raise DataError(
+            f"y holds strings such as {str(first)!r}; fit and this loss take {wanted}. "
+            "Encode class labels first: classes, y = numpy.unique(y, return_inverse=True). "
+            "Strings as labels are what estimators such as MLPClassifier take"
+        )

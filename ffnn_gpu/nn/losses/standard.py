@@ -1,6 +1,6 @@
-"""The losses by their names; those that are elementwise formulas, as data.
+"""The losses by their names, and those that are elementwise formulas, as data.
 
-What a loss can do is in `loss.py`, and cross-entropies over classes are in `cross_entropies.py`. Arithmetic:
+The contract of a loss and the cross-entropies over classes are in `loss.py`; the arithmetic is in
 `backends/reference/losses.py`.
 """
 
@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.boundary import require_finite
 from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.checks import look_up
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.nn.activations import sigmoid, softplus
-from ffnn_gpu.nn.losses.cross_entropy import CrossEntropy, SoftmaxCrossEntropy
-from ffnn_gpu.nn.losses.loss import Loss
-from ffnn_gpu.nn.losses.targets import columns_like, in_set, nonnegative, unit_interval
+from ffnn_gpu.nn.losses.loss import CrossEntropy, Loss, SoftmaxCrossEntropy, real_numbers
 
 Pointwise = Callable[[Any, Any, Any, float], Any]
 
@@ -37,7 +37,7 @@ class PointwiseLoss(Loss):
     name: str
     formula: Pointwise = field(repr=False, compare=False)
     slope: Pointwise = field(repr=False, compare=False)
-    accepts: Callable[[np.ndarray], None] | None = field(default=None, repr=False, compare=False)
+    accepts: Callable[[HostArray], None] | None = field(default=None, repr=False, compare=False)
     alpha: float = 0.0
     threshold: float | None = None
     decisions: tuple[int, int] = (0, 1)
@@ -72,7 +72,7 @@ class PointwiseLoss(Loss):
     ) -> Array:
         return backend.pointwise_loss(self, z, y, sample_weight, dz)
 
-    def targets(self, y: Any, O: int, dtype: Any) -> np.ndarray:
+    def targets(self, y: Any, O: int, dtype: Any) -> HostArray:
         y = columns_like(y, O, dtype)
         if self.accepts is not None:
             self.accepts(y)
@@ -81,12 +81,48 @@ class PointwiseLoss(Loss):
     def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
         return super().device_targets(backend, y.reshape(-1, 1) if y.ndim == 1 and O == 1 else y, O, dtype)
 
-    def decide(self, z: np.ndarray) -> np.ndarray:
+    def decide(self, z: HostArray) -> HostArray:
         return (
             z
             if self.threshold is None
             else np.where(z > self.threshold, self.decisions[1], self.decisions[0])
         )
+
+
+def columns_like(y: Any, O: int, dtype: Any) -> HostArray:
+    """Return y as (B, O) numbers; (B,) is read as (B, 1) for one output. Raises ShapeError or DataError."""
+    y = real_numbers(np.asarray(y))
+    if y.ndim == 1 and O == 1:
+        y = y.reshape(-1, 1)
+    if y.ndim != 2 or y.shape[1] != O:
+        raise ShapeError(f"y has shape {y.shape}; the network has {O} outputs, so y must be (rows, {O})")
+    require_finite(np, y, "y", dtype)
+    return y.astype(dtype, copy=False)
+
+
+def nonnegative(y: HostArray) -> None:
+    """Raise DataError unless y holds counts."""
+    if (y < 0).any():
+        raise DataError(f"y holds {y.min()}; the poisson loss reads counts, at least 0")
+
+
+def unit_interval(y: HostArray) -> None:
+    """Raise DataError unless y holds probabilities."""
+    if len(y) and (y.min() < 0 or y.max() > 1):
+        raise DataError(
+            f"y ranges from {y.min()} to {y.max()}; binary cross-entropy reads targets from 0 to 1"
+        )
+
+
+def in_set(*allowed: float) -> Callable[[HostArray], None]:
+    """Return a check that y holds nothing but `allowed`."""
+
+    def check(y: HostArray) -> None:
+        stray = ~np.isin(y, allowed)
+        if stray.any():
+            raise DataError(f"y holds {y[stray][0]}; this loss reads targets from {allowed}")
+
+    return check
 
 
 def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable

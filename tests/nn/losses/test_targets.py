@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.nn.losses.targets import class_indices, distributions, in_set, weights
+from ffnn_gpu.nn.losses.loss import class_indices, distributions, weights
+from ffnn_gpu.nn.losses.standard import in_set
 
 
 @pytest.mark.parametrize(
