@@ -1,6 +1,6 @@
-"""Every bit of a small checkpoint flipped and every length it could be cut to: each is refused with a sentence.
+"""Flip every bit of a small checkpoint and cut it to every length: each must be refused with a sentence.
 
-Other numbers without an error are what must never be; a refusal is a CheckpointError that names the file.
+Reading other numbers without an error is the failure. A refusal is a CheckpointError that names the file.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ PROMISE = "no silent corruption"
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row for flips, one for cuts."""
+    """Return one row for flips and one for cuts."""
     file = settings.scratch / "model.safetensors"
     checkpoint.write(
         nn.Network(3, [nn.Dense(2, nn.tanh)], "numpy"), file, {"extras": {}}, {"m": np.arange(3.0)}
@@ -39,20 +39,20 @@ def prove(settings: Settings) -> list[Figure]:
 
 
 def flips(whole: bytes) -> Iterator[tuple[str, bytes]]:
-    """(where, the file with one bit flipped), for every bit."""
+    """Yield (where, the file with one bit flipped) for every bit."""
     for i, byte in enumerate(whole):
         for bit in range(8):
             yield f"byte {i} bit {bit}", whole[:i] + bytes([byte ^ 1 << bit]) + whole[i + 1 :]
 
 
 def cuts(whole: bytes) -> Iterator[tuple[str, bytes]]:
-    """(where, the file cut short), for every length."""
+    """Yield (where, the truncated file) for every length."""
     for length in range(len(whole)):
         yield f"{length} bytes of {len(whole)}", whole[:length]
 
 
 def is_refused(file: Path) -> bool:
-    """Return whether reading `file` ends in a sentence with its name. Any other exception passes through."""
+    """Return whether reading `file` raises an error that names it. Other exceptions pass through."""
     try:
         checkpoint.read(file, "numpy")
     except CheckpointError as error:

@@ -1,7 +1,7 @@
-"""A disk that fills up while a checkpoint is written: an error that says so, and the old checkpoint as it was.
+"""Fill a disk while a checkpoint is written: the error must say so, and the old checkpoint must be unchanged.
 
-Two disks: a limit on the size of a file (RLIMIT_FSIZE), which cuts the write short somewhere else each time, and, where this
-user may mount one, a file system in memory that fills up.
+Two disks are tried: a limit on the file size (RLIMIT_FSIZE), which cuts the write at a different place each
+time, and a file system in memory that fills up, if this user may mount one.
 """
 
 import json
@@ -22,7 +22,7 @@ MOUNT = 'mount -t tmpfs -o size=128k tmpfs "$1" && shift && exec "$@"'
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row for each disk."""
+    """Return one row per disk."""
     found = _child("limits", settings.scratch / "limited")
     return [_row("a limit on files", found), _row("a small tmpfs", _on_tmpfs(settings.scratch / "disk"))]
 
@@ -31,12 +31,12 @@ def _row(disk: str, found: dict[str, int | str | list[str]]) -> Figure:
     if "reason" in found:
         return Figure(f"{PROMISE}: {disk}", str(found["reason"]), None)
     lost = list(found["lost"]) if isinstance(found["lost"], list) else []
-    figure = f"{found['refused']} writes that could not end, {len(lost)} lost anything"
+    figure = f"{found['refused']} incomplete writes, {len(lost)} lost anything"
     return Figure(f"{PROMISE}: {disk}", figure, bool(found["refused"]) and not lost, lost)
 
 
 def _on_tmpfs(folder: Path) -> dict[str, int | str | list[str]]:
-    """The same in a mount namespace of our own, which ends with its process."""
+    """Run this in a new mount namespace, which ends with its process."""
     folder.mkdir()
     unshare = shutil.which("unshare")
     if unshare is None:
@@ -72,7 +72,7 @@ def _lost(folder: Path, old: bytes) -> list[str]:
 
 
 def _attempt(network: nn.Network, folder: Path, old: bytes) -> tuple[bool, list[str]]:
-    """(whether the write was refused with the sentence, what was lost)."""
+    """Return (was the write refused with the sentence?, what was lost)."""
     try:
         nn.save(network, folder / "model")
     except CheckpointError as error:
@@ -82,7 +82,7 @@ def _attempt(network: nn.Network, folder: Path, old: bytes) -> tuple[bool, list[
 
 
 def limits(folder: Path) -> dict[str, int | list[str]]:
-    """Writes of 8 kB under every limit that is too low."""
+    """Write 8 kB under every limit that is too low."""
     import resource
     import signal
 
@@ -101,7 +101,10 @@ def limits(folder: Path) -> dict[str, int | list[str]]:
 
 
 def tmpfs(folder: Path) -> dict[str, int | list[str]]:
-    """Writes onto a file system that ballast fills up further each time; without the ballast the next write succeeds."""
+    """Write to a file system that ballast fills further each time.
+
+    Without the ballast the next write must succeed.
+    """
     old, new = nn.Network(4, [nn.Dense(3)], "numpy"), nn.Network(40, [nn.Dense(500)], "numpy", seed=1)
     nn.save(old, folder / "model")
     refused, lost = 0, list[str]()

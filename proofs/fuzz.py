@@ -1,7 +1,8 @@
-"""Files that somebody else wrote: whatever they hold, they load or are refused with a sentence, in little memory.
+"""Read malformed files: each must load or be refused with a sentence, in little memory.
 
-hypothesis makes up bytes, and whole checkpoints whose checksums are right but whose content is nonsense. It all happens in a
-process that may take 512 MB more than it has, so a size that a file merely declares cannot be believed.
+hypothesis generates bytes, and whole checkpoints with correct checksums but nonsensical content. The reading
+process may allocate only 512 MB more than it has, so a size that a file merely declares must not be
+allocated.
 """
 
 import gzip
@@ -29,7 +30,7 @@ FILES = ("a.npy", "a.npz", "a.csv", "a.csv.gz", "train-images-idx3-ubyte", "trai
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row for each kind of file."""
+    """Return one row per kind of file."""
     settings.say(f"fuzz: {settings.examples} examples of each of {len(KINDS)} kinds")
     command = [
         sys.executable,
@@ -43,7 +44,7 @@ def prove(settings: Settings) -> list[Figure]:
     rows = []
     for name, (count, refused, problem) in json.loads(done.stdout).items():
         figure = (
-            f"{count} examples, {refused} refused with a sentence, the others sound"
+            f"{count} examples, {refused} refused with a sentence, the others load"
             + ", one was not" * bool(problem)
         )
         promise = f"malformed files are refused in little memory: {name}"
@@ -51,11 +52,11 @@ def prove(settings: Settings) -> list[Figure]:
     return rows
 
 
-# ---------------------------------------------------------------------- what is made up
+# --- generated files
 
 
 def bytes_near(st: Any, whole: bytes) -> Any:
-    """Random bytes, and the bytes of a whole file with pieces replaced."""
+    """Generate random bytes, and the bytes of a whole file with pieces replaced."""
     place = st.integers(0, max(len(whole) - 1, 0))
 
     def patched(edits: list[tuple[int, bytes]]) -> bytes:
@@ -70,7 +71,7 @@ def bytes_near(st: Any, whole: bytes) -> Any:
 
 
 def descriptions(st: Any) -> Any:
-    """Architectures that are nearly right, and JSON that is none."""
+    """Generate nearly correct architectures, and invalid JSON."""
     numbers = st.one_of(
         st.integers(-2, 9), st.integers(), st.floats(), st.none(), st.booleans(), st.text(max_size=3)
     )
@@ -138,11 +139,11 @@ KINDS: dict[str, Callable[[Path, Any], None]] = {
 }
 
 
-# ---------------------------------------------------------------------- the process that reads
+# --- the reading process
 
 
 def run(folder: Path, examples: int, seed: int) -> dict[str, tuple[int, int, str]]:
-    """Kind → (examples, of them refused, what went wrong)."""
+    """Return kind → (number of examples, number refused, what went wrong)."""
     from hypothesis import HealthCheck, given, settings, strategies
     from hypothesis import seed as seeded
 
@@ -159,14 +160,14 @@ def run(folder: Path, examples: int, seed: int) -> dict[str, tuple[int, int, str
         try:
             seeded(seed)(limits(given(made_up)(tried.one)))()
             problem = ""
-        except BaseException:  # also MemoryError, and hypothesis's own
+        except BaseException:  # also MemoryError and hypothesis's errors
             problem = traceback.format_exc()[-1500:]
         found[name] = (tried.count, tried.refused, problem)
     return found
 
 
 class Tried:
-    """Counts the attempts; a refusal is an exception of ours with a sentence, everything else passes through."""
+    """Count attempts and refusals, which are this package's errors; other exceptions pass through."""
 
     def __init__(self, folder: Path, attempt: Callable[[Path, Any], None]) -> None:
         self.folder, self.attempt, self.count, self.refused = folder, attempt, 0, 0

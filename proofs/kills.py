@@ -1,12 +1,17 @@
-"""kill −9 at random times of a training run that writes a checkpoint after every step.
+"""Send kill −9 at random times to a training run that writes a checkpoint after every step.
 
-After each kill `last` must hold at least as many updates as it ever did: the run counts what it has written in shared memory.
-Then the folder is copied with its leftovers. In the copy the checkpoint must load, the run must go on to the end of the run
-that nobody killed, bit for bit, and the next write must leave nothing beside the file. The next process goes on in the folder
-itself, so that runs killed many times over are among them. Unless some kills fell within a write, nothing was tried.
+After each kill:
 
-Why fork: starting Python takes longer than this run does. Why what was written must be remembered: a run that lost its
-checkpoint begins again and comes to the same numbers.
+- `last` holds at least as many updates as before. The run counts its writes in shared memory.
+- In a copy of the folder, with all leftovers, the checkpoint loads, and the run continues to the same end as
+  a run without a kill, bit for bit.
+- The next write leaves nothing beside the file.
+
+The next process continues in the folder itself, so some runs are killed many times. The proof fails unless
+some kills fell within a write.
+
+Why fork: starting Python takes longer than this run. Why writes are counted: a run that lost its checkpoint
+begins again and reaches the same numbers.
 """
 
 import mmap
@@ -32,7 +37,7 @@ PROMISE = "kill −9 at any time leaves a whole checkpoint, never an older one, 
 
 @dataclass
 class Trial:
-    """Training runs in one folder that were killed again and again; they share `written` with this process."""
+    """Training runs in one folder, killed repeatedly; they share `written` with this process."""
 
     folder: Path
     killed: int = 0
@@ -42,14 +47,14 @@ class Trial:
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row: how many kills, how many of them in the midst of a write, and that nothing was lost."""
+    """Return one row: the kills, those within a write, and what was lost."""
     rng, began = random.Random(settings.seed), time.perf_counter()
     whole = train(settings.scratch / "whole", every_steps=1, epochs=EPOCHS)
     longest = time.perf_counter() - began
     trial = Trial(settings.scratch / "run")
     while trial.killed < settings.kills:
         before = {*_leftovers(trial.folder)}
-        if not _killed(trial, rng.uniform(0, longest)):  # it came to its end first
+        if not _killed(trial, rng.uniform(0, longest)):  # it ended before the kill
             shutil.rmtree(trial.folder)
             trial.written[:] = bytes(8)
             continue
@@ -62,13 +67,16 @@ def prove(settings: Settings) -> list[Figure]:
 
 
 def _figure(trial: Trial) -> Figure:
-    figure = f"{trial.killed} kills, {trial.torn} in the midst of a write, {len(trial.lost)} lost anything"
+    figure = f"{trial.killed} kills, {trial.torn} within a write, {len(trial.lost)} lost anything"
     details = trial.lost + ["too few kills: none fell within a write"] * (not trial.torn)
     return Figure(PROMISE, figure, not details, details)
 
 
 def _killed(trial: Trial, seconds: float) -> bool:
-    """Whether a training that goes on in the folder could be killed `seconds` after it began. Raises if it failed."""
+    """Resume in the folder and kill after `seconds`; return False if the run ended first.
+
+    Raises if it failed.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -81,12 +89,12 @@ def _killed(trial: Trial, seconds: float) -> bool:
     os.kill(child, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if code > 0:
-        raise ChildProcessError(f"the training in {trial.folder} failed by itself")
+        raise ChildProcessError(f"the training run in {trial.folder} failed before the kill")
     return code < 0
 
 
 def _telling(write: Any, written: mmap.mmap) -> Any:
-    """Return `write` that afterwards stores the number of updates in `last` where another process reads it."""
+    """Return `write` extended by storing the number of updates in `last` in shared memory."""
 
     def told(network: Network, path: Path, *more: Any) -> None:
         write(network, path, *more)
@@ -112,7 +120,7 @@ def _leftovers(folder: Path) -> list[str]:
 
 
 def _losses(folder: Path, copy: Path, whole: object) -> list[str]:
-    """Return what is not as promised after a kill."""
+    """Return the broken promises after a kill."""
     if folder.exists():
         shutil.copytree(folder, copy)
     try:
@@ -121,11 +129,11 @@ def _losses(folder: Path, copy: Path, whole: object) -> list[str]:
                 checkpoint.read(copy / name, "numpy")
         with mock.patch.object(atomic_file.os, "fsync"):  # nobody kills this one
             end = train(copy, epochs=EPOCHS)
-            for name in ("last", "best"):  # where nothing was left to train, nothing was written either
+            for name in ("last", "best"):  # without a step left, nothing is written
                 atomic_file.write(checkpoint.file_of(copy / name), b"")
         problems = [] if end == whole else ["the resumed training came to other numbers"]
         return problems + [f"{name} was left behind" for name in _leftovers(copy)]
-    except Exception as error:  # whatever it is, it is a loss
+    except Exception as error:  # any exception is a loss
         return [f"{type(error).__name__}: {error}"]
     finally:
         shutil.rmtree(copy, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Payloads that pickle executes when it loads them, put wherever this library reads a file: none is executed."""
+"""Put payloads that pickle would execute into every file that this library reads: none may be executed."""
 
 import io
 import pickle
@@ -15,14 +15,14 @@ from proofs.fuzz import FILES, make_whole
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row."""
+    """Return one row."""
     executed, places = payloads(settings.scratch)
     figure = f"{len(places)} payloads, {len(executed)} executed"
     return [Figure("nothing in a file is executed", figure, not executed, executed)]
 
 
 class Payload:
-    """What pickle executes when it loads it: it makes a file."""
+    """A payload: unpickling it makes a file."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -32,12 +32,12 @@ class Payload:
 
 
 def payloads(scratch: Path) -> tuple[list[str], list[str]]:
-    """(places where the payload was executed, all places it was put)."""
+    """Return (places where the payload was executed, all places)."""
     folder, mark = scratch / "payloads", scratch / "executed"
     folder.mkdir()
     make_whole(folder)
     pickled = pickle.dumps(Payload(mark))
-    pickle.loads(pickled).close()  # noqa: S301  a payload that does nothing would prove nothing
+    pickle.loads(pickled).close()  # noqa: S301  checks that the payload works
     mark.unlink()
     npy, npz = io.BytesIO(), io.BytesIO()
     np.save(npy, np.array([Payload(mark)], object), allow_pickle=True)

@@ -1,7 +1,7 @@
-"""Mistakes to plant in the package, as data: with the only `old` of `file` replaced by `new`, a test must fail.
+"""Bugs to plant in the package: if `new` replaces the only `old` in `file`, a test must fail.
 
-NAMED are the eighteen by which gradient checks of other libraries were measured, and TF32; FURTHER are mistakes people make
-in layers, losses, optimizers and activations.
+NAMED are eighteen bugs by which gradient checks of other libraries were measured, and TF32. FURTHER are
+common mistakes in layers, losses, optimizers and activations.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ RESIDUAL = "ffnn_gpu/nn/layers/residual.py"
 
 @dataclass(frozen=True)
 class Bug:
-    """A planted mistake."""
+    """A bug to plant."""
 
     name: str
     file: str
@@ -32,7 +32,7 @@ class Bug:
     new: str
 
     def text(self, root: Path) -> str:
-        """The file below `root` with the mistake in it. Raises ValueError unless there is exactly one place for it."""
+        """Return the file with the bug. Raises ValueError unless `old` occurs exactly once."""
         source = (root / self.file).read_text(encoding="utf-8")
         if source.count(self.old) != 1:
             raise ValueError(
@@ -109,69 +109,91 @@ FURTHER = (
     Bug("same mask in every dropout layer", DROPOUT, "stream.step, buf.number,", "stream.step, 0,"),
     Bug("mask ignores the row within the batch", DROPOUT, "buf.number, stream.row,", "buf.number, 0,"),
     Bug("layer norm without ε", LAYER_NORM, "p.bias, self.eps, out=buf.a", "p.bias, 0.0, out=buf.a"),
-    Bug("gradient of gain without x̂", NORM, "self.column_sum(da * xhat, out=dgain)", "self.column_sum(da, out=dgain)"),
-    Bug("normalization's adjoint without the projection", NORM, "(dxhat - mean - xhat * slope)", "(dxhat - mean)"),
-    Bug("normalization's adjoint without the mean", NORM, "(dxhat - mean - xhat * slope)", "(dxhat - xhat * slope)"),
+    Bug("gradient of gain without x̂", NORM, "self.column_sum(da * xhat, out=dgain)",
+        "self.column_sum(da, out=dgain)"),
+    Bug("normalization's adjoint without the projection", NORM, "(dxhat - mean - xhat * slope)",
+        "(dxhat - mean)"),
+    Bug("normalization's adjoint without the mean", NORM, "(dxhat - mean - xhat * slope)",
+        "(dxhat - xhat * slope)"),
     Bug("running variance biased", NORM, "rows / (rows - 1) if rows > 1 else 1.0", "1.0"),
-    Bug("momentum of the running mean reversed", NORM, "running_mean += momentum *", "running_mean += (1 - momentum) *"),
-    Bug("inference by the batch's own statistics", BATCH_NORM, "mean, variance = p.running_mean, p.running_variance",
+    Bug("momentum of the running mean reversed", NORM, "running_mean += momentum *",
+        "running_mean += (1 - momentum) *"),
+    Bug("inference by the batch's own statistics", BATCH_NORM,
+        "mean, variance = p.running_mean, p.running_variance",
         "mean, variance = x.mean(axis=0), x.var(axis=0)"),
-    Bug("residual forgets the skip's gradient", RESIDUAL, "return backend.add(buf.dx, df, out=buf.dx)", "return df"),
+    Bug("residual forgets the skip's gradient", RESIDUAL, "return backend.add(buf.dx, df, out=buf.dx)",
+        "return df"),
     Bug("softmax's adjoint without a", SOFTMAX, "    da *= a\n", ""),
-    Bug("log-softmax's adjoint by the mean", SOFTMAX, "self.xp.exp(a) * da.sum(", "self.xp.exp(a) * da.mean("),
-    Bug("log-softmax overflows", SOFTMAX, "    xp.subtract(z, z.max(axis=1, keepdims=True), out=out)\n    out -=",
+    Bug("log-softmax's adjoint by the mean", SOFTMAX, "self.xp.exp(a) * da.sum(",
+        "self.xp.exp(a) * da.mean("),
+    Bug("log-softmax overflows", SOFTMAX,
+        "    xp.subtract(z, z.max(axis=1, keepdims=True), out=out)\n    out -=",
         "    out[...] = z\n    out -="),
     Bug("bias added twice", REFERENCE, "            out += b\n", "            out += 2 * b\n"),
     Bug("pre-activation kept after φ", REFERENCE,
         "        if s is not None:\n            s[...] = out\n        return self.activate(out, phi)",
-        "        self.activate(out, phi)\n        if s is not None:\n            s[...] = out\n        return out"),
+        "        self.activate(out, phi)\n        if s is not None:\n            s[...] = out\n"
+        "        return out"),
     # losses
     Bug("squared error with a half in its value", LOSS, "lambda xp, z, y, _: (z - y) ** 2",
         "lambda xp, z, y, _: 0.5 * (z - y) ** 2"),
     Bug("huber's slope unbounded", LOSS, "xp.clip(z - y, -alpha, alpha)", "z - y"),
-    Bug("huber's slope bounded by 1, whatever α", LOSS, "xp.clip(z - y, -alpha, alpha)", "xp.clip(z - y, -1, 1)"),
+    Bug("huber's slope bounded by 1, whatever α", LOSS, "xp.clip(z - y, -alpha, alpha)",
+        "xp.clip(z - y, -1, 1)"),
     Bug("hinge's margin at 0", LOSS, "xp.where(y * z < 1,", "xp.where(y * z < 0,"),
     Bug("σ′ twice in the logistic loss", LOSS, "sigmoid.value(xp, z) - y",
         "(sigmoid.value(xp, z) - y) * sigmoid.value(xp, z)"),
     Bug("poisson without z", LOSS, "xp.exp(z) - y * z", "xp.exp(z) - y"),
     Bug("smoothing spread over C − 1", LOSSES, "label_smoothing / C", "label_smoothing / (C - 1)"),
-    Bug("class weights left out of the mean", LOSSES, "norm = w * class_weight[y] if hard else w", "norm = w"),
-    Bug("sample weights divided by their number", LOSSES, "self.xp.where(total == 0, 1, total)).astype(weight",
+    Bug("class weights left out of the mean", LOSSES, "norm = w * class_weight[y] if hard else w",
+        "norm = w"),
+    Bug("sample weights divided by their number", LOSSES,
+        "self.xp.where(total == 0, 1, total)).astype(weight",
         "len(weight)).astype(weight"),
-    Bug("cross-entropy divided by rows and classes", NUMPY, "1 / max(B, 1), z.dtype", "1 / max(B * z.shape[1], 1), z.dtype"),
+    Bug("cross-entropy divided by rows and classes", NUMPY, "1 / max(B, 1), z.dtype",
+        "1 / max(B * z.shape[1], 1), z.dtype"),
     Bug("log p without a floor", LOSSES, "p = xp.where(p > smallest, p, smallest + 0 * p)", "p = p + 0"),
-    Bug("gradient of the label only", NUMPY, "            dz[rows, y] -= 1\n", "            dz[rows, y] = -1\n"),
+    Bug("gradient of the label only", NUMPY, "            dz[rows, y] -= 1\n",
+        "            dz[rows, y] = -1\n"),
     # optimizers
-    Bug("Adam's t off by one", UPDATES, "rate = (lr / (1 - beta1**t))", "rate = (lr / (1 - beta1 ** (t + 1)))"),
+    Bug("Adam's t off by one", UPDATES, "rate = (lr / (1 - beta1**t))",
+        "rate = (lr / (1 - beta1 ** (t + 1)))"),
     Bug("Adam's ε under the root", UPDATES, "rate * m / (self.xp.sqrt(v) / spread + eps)",
         "rate * m / self.xp.sqrt(v / spread**2 + eps)"),
     Bug("decay without the learning rate", UPDATES,
         "(1 - update.weight_decay * update.scalars[RATE])", "(1 - update.weight_decay)"),
     Bug("decay on biases", UPDATES, "W = theta[: update.n_decayed]\n            W *=",
         "W = theta\n            W *="),
-    Bug("Nesterov without looking ahead", UPDATES, "g + momentum * velocity if nesterov else velocity", "velocity"),
+    Bug("Nesterov without looking ahead", UPDATES, "g + momentum * velocity if nesterov else velocity",
+        "velocity"),
     Bug("momentum damped", UPDATES, "    velocity += g\n", "    velocity += (1 - momentum) * g\n"),
     Bug("Adagrad forgets", UPDATES, "    v += g * g\n", "    v[...] = g * g\n"),
     Bug("Lion's moment with β₁", UPDATES, "m += (1 - beta2) * (g - m)", "m += (1 - beta1) * (g - m)"),
     Bug("Nadam without its product", OPTIMIZERS,
         "        backend.advance_product(update.scalars, self.beta1, self.psi, update.control)\n", ""),
-    Bug("clipping lengthens short gradients", CONTROL, "norm > (float(\"inf\") if limit is None else limit)", "norm > 0"),
+    Bug("clipping lengthens short gradients", CONTROL,
+        "norm > (float(\"inf\") if limit is None else limit)", "norm > 0"),
     Bug("clipping from one side", CONTROL, "self.xp.clip(grad, -limit, limit, out=grad)",
         "self.xp.minimum(grad, limit, out=grad)"),
     Bug("average by the wrong share", UPDATES, "mean += (1 - decay) *", "mean += decay *"),
-    Bug("a skipped update is counted", UPDATES, "one = 1 if control is None else control[SKIP] == 0", "one = 1"),
+    Bug("a skipped update is counted", UPDATES, "one = 1 if control is None else control[SKIP] == 0",
+        "one = 1"),
     Bug("blocks of the update overlap", NUMPY, "piece = update.piece(start, start + BLOCK)",
         "piece = update.piece(start, start + BLOCK + 1)"),
     # activations
-    Bug("elu′ with α = 1, whatever α", ACTIVATIONS, "xp.ones_like(a), a + alpha)", "xp.ones_like(a), a + 1)"),
-    Bug("leaky relu′ with α = 0.01, whatever α", ACTIVATIONS, "alpha * xp.ones_like(a)", "0.01 * xp.ones_like(a)"),
+    Bug("elu′ with α = 1, whatever α", ACTIVATIONS, "xp.ones_like(a), a + alpha)",
+        "xp.ones_like(a), a + 1)"),
+    Bug("leaky relu′ with α = 0.01, whatever α", ACTIVATIONS, "alpha * xp.ones_like(a)",
+        "0.01 * xp.ones_like(a)"),
     Bug("gelu′ without s Φ′", ACTIVATIONS, "return _normal_cdf(xp, s) + s * _normal_pdf(xp, s)",
         "return _normal_cdf(xp, s)"),
-    Bug("silu′ without s", ACTIVATIONS, "return sigma * (1 + s * (1 - sigma))", "return sigma * (2 - sigma)"),
+    Bug("silu′ without s", ACTIVATIONS, "return sigma * (1 + s * (1 - sigma))",
+        "return sigma * (2 - sigma)"),
     Bug("mish′ without σ", ACTIVATIONS, "t + s * (1 - t * t) * _sigmoid(xp, s)", "t + s * (1 - t * t)"),
     Bug("softsign′ not squared", ACTIVATIONS, "(1 - _magnitude(xp, a)) ** 2", "1 - _magnitude(xp, a)"),
     Bug("softplus′ of the other sign", ACTIVATIONS, "-xp.expm1(-a))", "xp.exp(-a))"),
-    Bug("sigmoid overflows", ACTIVATIONS, "return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))",
+    Bug("sigmoid overflows", ACTIVATIONS,
+        "return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))",
         "return 1 / (1 + xp.exp(-s))"),
     Bug("hard sigmoid′ = 1/5", ACTIVATIONS, "xp.ones_like(a) / 6)", "xp.ones_like(a) / 5)"),
     Bug("selu without its scale below 0", ACTIVATIONS, "a + SELU_SCALE * SELU_ALPHA", "a + SELU_ALPHA"),

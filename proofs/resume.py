@@ -1,9 +1,9 @@
-"""N steps equal k steps, a stop, and N − k steps in a new object or a new process, bit for bit.
+"""Compare N steps with k steps, a stop, and N − k steps in a new object or process, bit for bit.
 
-Every optimizer × every schedule × every k of two epochs (mid-epoch, and before and after the partial batch), with dropout,
-batch and layer normalization, an average, clipping, early stopping, validation and best weights. All of them resume in this
-process, from the files alone; a sample does so in two processes of its own, because starting Python takes longer than to
-train.
+Every optimizer × every schedule × every k of two epochs is tried: mid-epoch, before and after the partial
+batch. The run uses dropout, batch and layer normalization, averaging, clipping, early stopping, validation
+and best weights. All of them resume in this process, from the files alone. A sample resumes in new processes,
+which start slowly.
 """
 
 import json
@@ -24,9 +24,9 @@ PROCESSES = 14
 
 
 def prove(settings: Settings) -> list[Figure]:
-    """One row for this process and every k, one for new processes."""
+    """Return one row for this process and every k, and one for new processes."""
     pairs = [*product(OPTIMIZERS, SCHEDULED)]
-    with mock.patch.object(atomic_file.os, "fsync"):  # atomicity is another proof
+    with mock.patch.object(atomic_file.os, "fsync"):  # atomicity is proved in kills.py
         wholes = {pair: train(settings.scratch / "whole" / "-".join(pair), *pair) for pair in pairs}
         differing = []
         for number, pair in enumerate(pairs, 1):
@@ -66,7 +66,7 @@ def _parts(scratch: Path, pair: tuple[str, str], k: int) -> object:
 
 
 def in_a_process(folder: Path, pair: tuple[str, str], stop: int | None = None) -> object:
-    """What `train` gives in a process of its own."""
+    """Return the result of `train` in a new process."""
     command = [sys.executable, "-m", "proofs.resume", str(folder), *pair, json.dumps(stop)]
     return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=True).stdout)
 

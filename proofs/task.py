@@ -1,6 +1,6 @@
-"""A small training with everything in it that a resume must bring back: what the proofs of kills and of resuming train.
+"""A small training run with everything that resuming must restore, for the proofs of kills and resuming.
 
-Without Numba: importing it takes longer than this training does.
+It runs without Numba, whose import takes longer than the run.
 """
 
 import os
@@ -16,7 +16,7 @@ from ffnn_gpu.optim.optimizers import OPTIMIZERS
 from ffnn_gpu.optim.schedules import SCHEDULES
 from ffnn_gpu.training.callbacks import Checkpoints, EarlyStopping, ReduceOnPlateau, Run
 
-ROWS, BATCH, EPOCHS = 50, 16, 2  # 45 rows to train on: two full batches and one of 13
+ROWS, BATCH, EPOCHS = 50, 16, 2  # 45 training rows: two full batches and one of 13
 STEPS = 3 * EPOCHS
 SCHEDULED = (*SCHEDULES, "reduce_on_plateau")
 _rng = np.random.default_rng(3)
@@ -24,7 +24,7 @@ X, Y = _rng.normal(size=(ROWS, 4)), _rng.integers(0, 3, ROWS)
 
 
 class Stop(nn.Callback):
-    """Ctrl-C after update number `step`."""
+    """Send Ctrl-C after update number `step`."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -43,7 +43,7 @@ def train(
     stop: int | None = None,
     epochs: int = EPOCHS,
 ) -> dict[str, Any]:
-    """One call of fit that goes on from what lies in `folder`; everything it leaves behind, as bytes and rows."""
+    """Call fit once, resuming from `folder`; return everything it leaves behind, as bytes and rows."""
     layers = [nn.Dense(8, nn.relu), nn.BatchNorm(), nn.Dropout(0.3), nn.LayerNorm(), nn.Dense(3)]
     network = nn.Network(4, layers, NumpyBackend())
     rule = OPTIMIZERS[optimizer](0.01, l2=1e-3, clip_norm=1.0, ema=0.9)
