@@ -1,17 +1,21 @@
-"""kernels.cu compiled for real GPUs, on a machine without one: NVRTC turns it into machine code and ptxas counts registers.
+"""Compile kernels.cu for real GPUs without a GPU: NVRTC makes machine code, and ptxas counts registers.
 
-Skipped where no NVRTC is installed (the extra `nvrtc`); a failure instead where FFNN_GPU_REQUIRE_NVRTC=1. With
+The tests are skipped without NVRTC (the extra `nvrtc`), and fail instead if FFNN_GPU_REQUIRE_NVRTC=1. With
 `pytest --junit-xml=FILE` the file holds the registers and spilled bytes of every kernel.
 """
 
+import contextlib
 import ctypes
 import functools
+import hashlib
+import json
 import os
 import re
 import site
 import sysconfig
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,20 +25,18 @@ REQUIRE = "FFNN_GPU_REQUIRE_NVRTC"
 ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.S)
 SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 TYPES = re.compile(r"(_(?:f16|bf16|f32|f64|u8|i32|i64))+$")  # at the end of a kernel's name
-WHEELS = [
-    ("cu13/lib", "cu13/include"),
-    ("cuda_nvrtc/lib", "cuda_runtime/include"),
-]  # of CUDA 13 and 12: library, headers
+# Library and headers in the wheels of CUDA 13 and 12.
+WHEELS = [("cu13/lib", "cu13/include"), ("cuda_nvrtc/lib", "cuda_runtime/include")]
 CUPYS = (
     "-ftz=true",
     "--device-as-default-execution-space",
-)  # what CuPy 14 adds to the options of every RawModule
+)  # the options that CuPy 14 adds to every RawModule
 MOST_REGISTERS = 64  # with 256 threads in a block, four blocks fit a multiprocessor
 
 
 @functools.cache
 def nvrtc():
-    """(the NVRTC library, the folder of its headers), both of one CUDA version; None where there is none."""
+    """Return (NVRTC library, folder of its headers) of one CUDA version; None if not installed."""
     for root in sorted({*site.getsitepackages(), sysconfig.get_path("purelib")}):
         for libraries, headers in WHEELS:
             found = sorted((Path(root) / "nvidia" / libraries).glob("libnvrtc.so.*"))
@@ -44,7 +46,7 @@ def nvrtc():
 
 
 def installed_nvrtc():
-    """NVRTC and its headers; skips where there is none, or fails where it is required."""
+    """Return NVRTC and its headers; skip if it is not installed, or fail if it is required."""
     found = nvrtc()
     if found is not None:
         return found
@@ -62,13 +64,45 @@ def supports(library, architecture):
     return architecture in known
 
 
-def compiled(architecture):
-    """kernel → (registers, bytes spilled), of every type. Raises AssertionError with NVRTC's own message."""
-    library, headers = installed_nvrtc()
+def cached_log(library, code, options):
+    """Return (status, log) of NVRTC, from the cache if text, options and NVRTC are the same.
+
+    Why a cache: the three architectures take 36 s, and most changes leave kernels.cu alone.
+    """
+    file = Path(library._name)
+    key = "\0".join([code, *options, str(file), str(file.stat().st_size), str(file.stat().st_mtime_ns)])
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ffnn_gpu_nvrtc"
+    entry = base / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        status, text = json.loads(entry.read_text(encoding="utf-8"))
+        return status, text
+    found = compile_log(library, code, options)
+    with contextlib.suppress(OSError):  # a cache that cannot be written is not used
+        base.mkdir(parents=True, exist_ok=True)
+        half = base / f"{entry.name}.{os.getpid()}"
+        half.write_text(json.dumps(found), encoding="utf-8")
+        os.replace(half, entry)
+    return found
+
+
+def compile_log(library, code, options):
+    """Compile `code` and return (status, log) of NVRTC."""
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    code = SOURCE.read_text(encoding="utf-8").encode()
-    assert library.nvrtcCreateProgram(ctypes.byref(program), code, b"kernels.cu", 0, None, None) == 0
-    given = [
+    text = code.encode()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), text, b"kernels.cu", 0, None, None) == 0
+    given = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    status = library.nvrtcCompileProgram(program, len(options), given)
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return status, log.value.decode(errors="replace")
+
+
+def compiled(architecture):
+    """Return kernel → (registers, bytes spilled) of every type. Raises AssertionError with NVRTC's log."""
+    library, headers = installed_nvrtc()
+    options = [
         f"-arch=sm_{architecture}",
         "--ptxas-options=-v",
         *OPTIONS,
@@ -76,14 +110,7 @@ def compiled(architecture):
         "-DWITH_16_BIT",
         f"-I{headers}",
     ]
-    status = library.nvrtcCompileProgram(
-        program, len(given), (ctypes.c_char_p * len(given))(*(g.encode() for g in given))
-    )
-    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
-    log = ctypes.create_string_buffer(size.value)
-    library.nvrtcGetProgramLog(program, log)
-    library.nvrtcDestroyProgram(ctypes.byref(program))
-    text = log.value.decode(errors="replace")
+    status, text = cached_log(library, SOURCE.read_text(encoding="utf-8"), options)
     assert status == 0, text
     assert "warning" not in text, text
     found = {}
@@ -135,6 +162,23 @@ def test_a_mistake_a_warning_and_a_spill_are_seen(monkeypatch, tmp_path, body, m
             compiled(80)
     else:
         assert compiled(80)["k"][1] > 0
+
+
+def test_cache_is_read_only_for_the_same_text_options_and_nvrtc(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "libnvrtc.so").write_text("version 1")
+    ran = []
+    monkeypatch.setitem(globals(), "compile_log", lambda *given: ran.append(given) or (0, f"log {len(ran)}"))
+    library = SimpleNamespace(_name=str(tmp_path / "libnvrtc.so"))
+    assert [*cached_log(library, "a", ["-x"])] == [*cached_log(library, "a", ["-x"])] == [0, "log 1"]
+    cached_log(library, "b", ["-x"])
+    cached_log(library, "a", ["-y"])
+    (tmp_path / "libnvrtc.so").write_text("version 1.1")
+    cached_log(library, "a", ["-x"])
+    assert len(ran) == 4
+    for entry in (tmp_path / "ffnn_gpu_nvrtc").iterdir():
+        entry.write_text("damaged")
+    assert cached_log(library, "b", ["-x"]) == (0, "log 5")
 
 
 def test_absence_of_nvrtc_skips_or_fails(monkeypatch):
