@@ -70,13 +70,18 @@ def page(folder=RESULTS):
         path.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
     }
     side_by_side = {name: result for name, result in found.items() if "groups" in result}
-    newest = sorted(side_by_side, key=lambda name: side_by_side[name]["date"], reverse=True)
-    sections = [section(name, side_by_side[name]) for name in newest]
+    # The most complete runs first, and of equally complete ones the newest.
+    order = sorted(side_by_side, key=lambda name: rank(side_by_side[name]), reverse=True)
+    sections = [section(name, side_by_side[name]) for name in order]
     sections += [of_ranks(name, result) for name, result in found.items() if "measured" in result]
     sections += [of_growth(name, result) for name, result in found.items() if name.endswith("-scaling.json")]
     if not any(result["settings"]["device"] == "cuda" for result in side_by_side.values()):
         sections.append("## GPU\n\nNo GPU results yet.\n")
     return "\n".join([INTRODUCTION, *sections])
+
+
+def rank(result):
+    return len(result["groups"]), result["date"]
 
 
 def section(name, result):
