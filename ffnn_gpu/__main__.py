@@ -1,4 +1,4 @@
-"""`python -m ffnn_gpu` is `ffnn-gpu`."""
+"""Run the command `ffnn-gpu` by `python -m ffnn_gpu`."""
 
 from ffnn_gpu.cli.commands import main
 

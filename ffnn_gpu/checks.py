@@ -1,4 +1,4 @@
-"""Arguments: numbers of a kind, names out of a table, and keywords that were renamed."""
+"""Checks of arguments: numbers, names from a table, and renamed keywords."""
 
 import difflib
 import functools
@@ -16,14 +16,14 @@ P = ParamSpec("P")
 
 
 def look_up(kind: str, name: Any, table: Mapping[str, T], example: str) -> T:
-    """Return table[name]; upper case in the name does not matter.
+    """Return table[name], ignoring upper and lower case.
 
     Args:
-        kind: what the table holds, for the message: "optimizer".
-        example: an object that the caller could give instead of a name: "Adam(lr=1e-3)".
+        kind: the kind of the table's entries, for the message, such as "optimizer".
+        example: an object that is accepted instead of a name, such as "Adam(lr=1e-3)".
 
     Raises:
-        ConfigurationError: the table has no such name; lists the names, the most similar one first.
+        ConfigurationError: the table has no such name; the message lists the names and the most similar one.
     """
     if not isinstance(name, str):
         raise ConfigurationError(
@@ -41,13 +41,13 @@ def look_up(kind: str, name: Any, table: Mapping[str, T], example: str) -> T:
 
 
 def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorator: accept keywords under their old names too, each with a DeprecationWarning.
+    """Decorator: also accept the old names of keywords, with a DeprecationWarning.
 
     Args:
-        names: old="new".
+        names: old="new" for each keyword.
 
     Raises:
-        ConfigurationError: in a call with both the old and the new keyword.
+        ConfigurationError: a call has both the old and the new keyword.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
@@ -79,17 +79,20 @@ def require_positive(what: str, value: Any) -> None:
 
 
 def seed_number(value: Any) -> int:
-    """value as a seed. Raises ConfigurationError unless it is an integer from 0 to 2⁶⁴ − 1, as long as Philox's key."""
+    """Return value as a seed.
+
+    Raises ConfigurationError unless it is an integer from 0 to 2⁶⁴ − 1, the range of Philox's key.
+    """
     if not is_whole(value) or not 0 <= value < 2**64:
         raise ConfigurationError(f"seed must be a whole number of at least 0 and below 2**64, not {value!r}")
     return int(value)
 
 
 def is_number(value: Any) -> bool:
-    """Whether value is a real number; True and False are not."""
+    """Return whether value is a real number; True and False are not."""
     return isinstance(value, (Real, np.floating)) and not isinstance(value, (bool, np.bool_))
 
 
 def is_whole(value: Any) -> bool:
-    """Whether value is an integer; True and False are not."""
+    """Return whether value is an integer; True and False are not."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""The exceptions, one line each. Every one also is the built-in exception a caller would expect to catch."""
+"""The exceptions of this package. Each one also derives from a built-in exception."""
 
 __all__ = [
     "BackendMismatchError", "BackendUnavailableError", "CheckpointCorruptError", "CheckpointError",
@@ -12,35 +12,35 @@ class FfnnGpuError(Exception):
 
 
 class ShapeError(FfnnGpuError, ValueError):
-    """An array has another shape than the network, the workspace or the loss reads; both numbers are in the message."""
+    """An array has a wrong shape for the network, workspace or loss; the message has both shapes."""
 
 
 class DataError(FfnnGpuError, ValueError):
-    """Data cannot be used: not finite, not labels, malformed file; says which element or line."""
+    """Data is not usable: not finite, not labels, malformed file; the message names the element or line."""
 
 
 class ConfigurationError(FfnnGpuError, ValueError):
-    """A setting is unknown or outside its range; says which values are accepted."""
+    """A setting is unknown or outside its range; the message lists the accepted values."""
 
 
 class BackendUnavailableError(FfnnGpuError, RuntimeError):
-    """The device that was asked for cannot be used; names the failing stage, the original error and a hint."""
+    """The requested device is not usable; the message has the failing stage, the cause and a hint."""
 
 
 class BackendMismatchError(FfnnGpuError, TypeError):
-    """An array lives on another device than the network that should read it."""
+    """An array is on another device than the network that reads it."""
 
 
 class DeviceOutOfMemoryError(FfnnGpuError, MemoryError):
-    """The device has no room; says needed, free and total bytes and what to change."""
+    """The device is out of memory; the message has needed, free and total bytes and a remedy."""
 
 
 class WorkspaceError(FfnnGpuError, RuntimeError):
-    """A workspace cannot do what was asked: made for inference, for another network, or holding no forward pass."""
+    """A workspace is not usable here: made for inference or another network, or without a forward pass."""
 
 
 class DivergedError(FfnnGpuError, ArithmeticError):
-    """The loss or the parameters stopped being finite; says at which step."""
+    """The loss or the parameters are no longer finite; the message names the step."""
 
 
 class CheckpointError(FfnnGpuError, ValueError):
@@ -48,12 +48,12 @@ class CheckpointError(FfnnGpuError, ValueError):
 
 
 class CheckpointCorruptError(CheckpointError):
-    """The files of a checkpoint are damaged: they are not the bytes that were written."""
+    """A checkpoint is damaged: its bytes are not those that were written."""
 
 
 class IncompatibleCheckpointError(CheckpointError):
-    """A whole checkpoint belongs to another network or format version; names the first difference."""
+    """A checkpoint belongs to another network or format version; the message names the first difference."""
 
 
 class DivergedRanksError(FfnnGpuError, RuntimeError):
-    """Ranks that train one network together are not in the same training; names what differs and on which ranks."""
+    """The ranks do not run the same training; the message names what differs and on which ranks."""

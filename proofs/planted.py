@@ -76,10 +76,10 @@ NAMED = (
     Bug(
         "L2 missing on one layer",
         OPTIMIZERS,
-        "            params.n_decayed,\n",
-        "            max(slot.start for slot in params.slots if len(slot.shape) > 1),\n",
+        "state.scalars, params.n_decayed,",
+        "state.scalars, max(slot.start for slot in params.slots if len(slot.shape) > 1),",
     ),
-    Bug("L2 on biases", OPTIMIZERS, "            params.n_decayed,\n", "            len(params.theta),\n"),
+    Bug("L2 on biases", OPTIMIZERS, "state.scalars, params.n_decayed,", "state.scalars, len(params.theta),"),
     Bug(
         "W not transposed",
         DENSE,

@@ -1,4 +1,4 @@
-"""What every test shares besides the plugin's `backend`: the floating types and the stored golden vectors."""
+"""Fixtures for all tests, in addition to the plugin's `backend`: floating types and stored golden vectors."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,16 @@ GOLDEN = Path(__file__).parent / "golden"
 pytest_plugins = [
     "pytest_ffnn_gpu",
     "pytester",
-]  # the first is not installed where a checkout is tested as it lies
+]  # the first is not installed if a checkout is tested directly
 
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request):
-    """Each floating type a network can have."""
+    """Yield float32 and float64."""
     return request.param
 
 
 @pytest.fixture(scope="session")
 def golden():
-    """name → what `golden/make_golden.py` stored under that name."""
+    """Return a function: name → the data that `golden/make_golden.py` stored under this name."""
     return lambda name: json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))

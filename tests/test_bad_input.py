@@ -108,7 +108,7 @@ BAD_X = {
 
 @pytest.mark.parametrize("kind", BAD_X)
 @pytest.mark.parametrize("verb", ["fit", "evaluate", "predict", "validation"])
-def test_rows_that_cannot_be_used_are_refused_with_the_numbers(backend, kind, verb):
+def test_unusable_rows_raise_with_the_numbers(backend, kind, verb):
     x, error, message = BAD_X[kind]
     network, optimizer = network_of(backend), Adam()
     calls = {
@@ -125,7 +125,7 @@ def test_rows_that_cannot_be_used_are_refused_with_the_numbers(backend, kind, ve
 
 
 @pytest.mark.parametrize("kind", ["too few columns", "one row as vector", "images", "complex", "strings"])
-def test_forward_and_train_step_refuse_what_is_no_matrix_of_their_width(backend, kind):
+def test_forward_and_train_step_reject_everything_but_a_matrix_of_their_width(backend, kind):
     x, error, message = BAD_X[kind]
     network, optimizer = network_of(backend), Adam()
     ws, state = network.workspace(N), State(network, optimizer, x)
@@ -140,7 +140,7 @@ def test_forward_and_train_step_refuse_what_is_no_matrix_of_their_width(backend,
 
 
 @pytest.mark.parametrize("x", [X.tolist(), "x", None])
-def test_forward_refuses_what_lives_elsewhere(backend, x):
+def test_forward_rejects_arrays_of_another_device(backend, x):
     network = network_of(backend)
     refuses(
         lambda: network.forward(x, network.workspace(N)),
@@ -150,7 +150,7 @@ def test_forward_refuses_what_lives_elsewhere(backend, x):
     )
 
 
-def test_nan_goes_through_forward_as_nan_and_is_no_prediction(backend):
+def test_forward_of_nan_is_nan_and_predict_raises(backend):
     network = network_of(backend)
     z = network.forward(backend.asarray(changed(X, (3, 1), np.nan)), network.workspace(N, training=False))
     assert np.isnan(backend.to_host(z)[3]).all() and np.isfinite(backend.to_host(z)[4]).all()
@@ -265,7 +265,7 @@ BAD_Y = {
 
 @pytest.mark.parametrize("kind", BAD_Y)
 @pytest.mark.parametrize("verb", ["fit", "evaluate", "train_step", "validation"])
-def test_targets_that_cannot_be_used_are_refused_with_the_numbers(backend, kind, verb):
+def test_unusable_targets_raise_with_the_numbers(backend, kind, verb):
     loss, y, error, message = BAD_Y[kind]
     network, optimizer = network_of(backend), Adam()
     good = {softmax_cross_entropy: LABELS, cross_entropy: LABELS, hinge: 2 * ONE_HOT - 1}.get(loss, ONE_HOT)
@@ -330,7 +330,7 @@ VERBS_AND_WEIGHTS -= {("train_step", "all zero")}  # a batch may well have no we
 
 
 @pytest.mark.parametrize(("verb", "kind"), sorted(VERBS_AND_WEIGHTS))
-def test_weights_that_are_no_weights_are_refused(backend, kind, verb):
+def test_invalid_sample_weights_raise(backend, kind, verb):
     w, error, message = BAD_WEIGHTS[kind]
     network, optimizer = network_of(backend), Adam()
     x, y = backend.asarray(X), backend.asarray(LABELS)
@@ -350,7 +350,7 @@ def test_weights_that_are_no_weights_are_refused(backend, kind, verb):
 # ---------------------------------------------------------------------- sizes
 
 
-def test_empty_data_is_refused_by_fit_and_evaluate(backend):
+def test_empty_data_raises_by_fit_and_evaluate(backend):
     network, optimizer = network_of(backend), Adam()
     state, empty = State(network, optimizer), (X[:0], LABELS[:0])
     refuses(
@@ -362,7 +362,7 @@ def test_empty_data_is_refused_by_fit_and_evaluate(backend):
     refuses(lambda: evaluate(network, softmax_cross_entropy, empty), DataError, "data is empty", state)
 
 
-def test_no_rows_go_forward_to_no_rows(backend):
+def test_forward_of_zero_rows_has_zero_rows(backend):
     network = Network(
         D, [Dense(5, relu), LayerNorm(), BatchNorm(), Dropout(0.5), Dense(C), Softmax()], backend
     )
@@ -398,7 +398,7 @@ def test_one_row_and_a_batch_larger_than_the_data_work(backend):
     ],
     ids=["fortran", "strided", "negative stride", "big-endian", "read-only", "list"],
 )
-def test_rows_stored_in_another_way_give_the_same_bits_and_stay_untouched(backend, store):
+def test_memory_layout_of_rows_changes_no_bit_and_rows_are_unchanged(backend, store):
     stored, plain, other = store(X), network_of(backend), network_of(backend)
     before = np.array(stored)
     np.testing.assert_array_equal(plain.predict(X), plain.predict(stored))
@@ -418,7 +418,7 @@ def test_whole_numbers_are_cast_once_at_the_boundary(backend, kind):
     np.testing.assert_array_equal(a.predict(x), a.predict(x.astype(float)))
 
 
-def test_rows_too_large_for_the_network_dtype_are_refused(backend):
+def test_rows_too_large_for_the_network_dtype_raise(backend):
     network = Network(D, [Dense(C)], backend, "float32")
     x = changed(X, (2, 2), 1e300)
     state = State(network, Adam(), x)
@@ -468,10 +468,10 @@ BAD_NETWORKS = {
     "residual of another width": (
         lambda b: Network(4, [Residual([Dense(5)])], b),
         ShapeError,
-        "turn width 4 into 5",
+        "change the width from 4 to 5",
     ),
-    "residual of nothing": (lambda b: Residual([]), ConfigurationError, "one or more layers"),
-    "residual of no layers": (lambda b: Residual([relu]), ConfigurationError, "one or more layers"),
+    "residual of nothing": (lambda b: Residual([]), ConfigurationError, "at least one layer"),
+    "residual of no layers": (lambda b: Residual([relu]), ConfigurationError, "at least one layer"),
     "eps 0": (lambda b: LayerNorm(0.0), ConfigurationError, "eps of LayerNorm"),
     "momentum 0": (lambda b: BatchNorm(0.0), ConfigurationError, "momentum of BatchNorm"),
     "smoothing 1": (lambda b: SoftmaxCrossEntropy(1.0), ConfigurationError, "label_smoothing"),
@@ -485,20 +485,20 @@ BAD_NETWORKS = {
 
 
 @pytest.mark.parametrize("kind", BAD_NETWORKS)
-def test_networks_that_cannot_be_are_refused_with_what_is_wrong(backend, kind):
+def test_invalid_network_raises_with_the_reason(backend, kind):
     make, error, message = BAD_NETWORKS[kind]
     with pytest.raises(error, match=message):
         make(backend)
 
 
 @pytest.mark.parametrize("name", ["torch", "numpy:0", "cupy:x", "cupy:-1", "gpu", "", "cupy:"])
-def test_unknown_backend_is_refused_with_those_there_are(name):
+def test_unknown_backend_raises_with_the_known_names(name):
     with pytest.raises(ConfigurationError, match=r"there are auto, numpy \(or cpu\), cupy"):
         get_backend(name)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.0, True, "8"])
-def test_predict_refuses_a_batch_size_that_is_no_count(backend, batch_size):
+def test_predict_rejects_an_invalid_batch_size(backend, batch_size):
     with pytest.raises(ConfigurationError, match="batch_size must be a whole number"):
         network_of(backend).predict(X, batch_size)
 
@@ -506,7 +506,7 @@ def test_predict_refuses_a_batch_size_that_is_no_count(backend, batch_size):
 # ---------------------------------------------------------------------- workspaces
 
 
-def test_backward_refuses_a_workspace_without_a_pass(backend):
+def test_backward_rejects_a_workspace_without_a_pass(backend):
     network, other = network_of(backend), network_of(backend)
     x, ws = backend.asarray(X), network.workspace(N)
     state = State(network, Adam(), X)
@@ -534,7 +534,7 @@ def test_backward_refuses_a_workspace_without_a_pass(backend):
     refuses(lambda: network.backward(dz, other.workspace(N)), WorkspaceError, "holds no forward pass", state)
 
 
-def test_sizes_that_differ_from_the_workspace_are_refused_with_the_remedy(backend):
+def test_sizes_that_differ_from_the_workspace_raise_with_the_remedy(backend):
     network = network_of(backend)
     x, ws = backend.asarray(X), network.workspace(7)
     with pytest.raises(
@@ -553,21 +553,21 @@ def test_sizes_that_differ_from_the_workspace_are_refused_with_the_remedy(backen
         network.backward(backend.zeros((7, 4), np.float64), ws)
 
 
-def test_sigmoid_probabilities_beyond_the_interval_are_no_targets(backend):
+def test_probabilities_outside_the_unit_interval_raise(backend):
     network = Network(D, [Dense(1, sigmoid)], backend)
     with pytest.raises(DataError, match=r"from 0.0 to 2.0"):
         fit(network, binary_cross_entropy, Adam(), (X, LABELS), verbose=0)
 
 
 @pytest.mark.parametrize("stray", [object(), None, Callback])
-def test_what_is_no_callback_is_refused_before_anything_is_changed(backend, stray):
+def test_invalid_callback_raises_before_anything_changes(backend, stray):
     network = network_of(backend)
     with pytest.raises(ConfigurationError, match=f"derived from Callback, not {re.escape(repr(stray))}"):
         fit(network, softmax_cross_entropy, Adam(), (X, LABELS), callbacks=[stray], verbose=0)
     assert int(backend.to_host(network.params.step)[0]) == 0
 
 
-def test_callback_that_fails_leaves_no_half_step(backend):
+def test_failing_callback_leaves_no_half_step(backend):
     class Fails(Callback):
         def after_step(self, run):
             raise ZeroDivisionError

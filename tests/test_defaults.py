@@ -52,7 +52,7 @@ def defaults(kind):
 
 
 @pytest.mark.parametrize("kind", PYTORCH, ids=lambda kind: kind.__name__)
-def test_default_is_pytorch_s_but_for_ours(kind):
+def test_default_equals_pytorch_except_for_ours(kind):
     want = {name: OURS.get((kind, name), value) for name, value in PYTORCH[kind].items()}
     assert {name: defaults(kind)[name] for name in want} == want
 
@@ -64,6 +64,6 @@ def test_every_default_of_a_layer_or_an_optimizer_is_in_the_tables(kind):
     assert defaults(kind) == PYTORCH.get(kind, {}) | ours | off
 
 
-def test_constants_of_activations_and_losses_are_pytorch_s():
+def test_constants_of_activations_and_losses_equal_pytorch():
     constants = {name: phi.alpha for name, phi in ACTIVATIONS.items() if phi.alpha}
     assert constants == {"leaky_relu": 0.01, "elu": 1.0} and losses.huber.alpha == 1.0

@@ -43,7 +43,7 @@ def assert_same(got, want, where):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_stored_vectors_are_what_the_generator_makes(golden, generator, group):
+def test_stored_vectors_equal_the_generators(golden, generator, group):
     stored = golden(group)
     assert stored.pop("made_by").startswith("PyTorch ")
     assert_same(generator.GROUPS[group](), stored, group)

@@ -97,7 +97,7 @@ def gradient(network, loss, x, y, sample_weight=None):
 @pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("loss", ALL_LOSSES)
-def test_gradient_of_every_layer_activation_and_loss_is_the_slope(backend, loss, layer, weighted):
+def test_gradient_of_every_layer_activation_and_loss_equals_the_slope(backend, loss, layer, weighted):
     x, y = data("uniform" if weighted else "normal", (B, I)), targets(loss, B)
     w = np.array([0.5, 2.0, 1.25]) if weighted else None
     for phi in ACTIVATIONS.values():
@@ -109,7 +109,7 @@ def test_gradient_of_every_layer_activation_and_loss_is_the_slope(backend, loss,
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 @pytest.mark.parametrize("loss", ["mean_squared_error", "softmax_cross_entropy"])
-def test_gradient_of_a_deep_network_is_the_slope(backend, name, kind, loss):
+def test_gradient_of_a_deep_network_equals_the_slope(backend, name, kind, loss):
     phi = ACTIVATIONS[name]
     layers = [Dense(4, phi, biases=ONE), Dense(3, phi, biases=ONE), Dense(4, phi, biases=ONE)]
     check_gradients(make(backend, layers, loss), LOSSES[loss], data(kind, (5, I)), targets(loss, 5))
@@ -198,7 +198,7 @@ no_batch_norm = [
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
-def test_order_of_the_rows_leaves_loss_and_gradient(backend, loss):
+def test_order_of_the_rows_does_not_change_loss_and_gradient(backend, loss):
     layers = [*no_batch_norm, BatchNorm()]
     network, x, y = make(backend, layers, loss), data("normal", (9, I)), targets(loss, 9)
     w, order = data("uniform", 9, seed=5), np.random.default_rng(0).permutation(9)
@@ -231,7 +231,7 @@ def test_batch_is_the_weighted_mean_of_its_parts(backend, loss):
 
 
 @pytest.mark.parametrize("loss", ALL_LOSSES)
-def test_weight_two_is_a_row_twice(backend, loss):
+def test_weight_two_equals_the_row_twice(backend, loss):
     network, x, y = make(backend, no_batch_norm, loss), data("normal", (4, I)), targets(loss, 4)
     twice = [0, 1, 1, 2, 3]
     value, grad, _ = gradient(network, ALL_LOSSES[loss], x, y, np.array([1.0, 2, 1, 1]))
@@ -391,14 +391,14 @@ def planted(methods):
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_complex_step_sees_the_planted_bug(bug):
+def test_complex_step_detects_the_planted_bug(bug):
     layers = [Dense(4, relu, biases=ONE), Dense(4, tanh, biases=ONE)]
     network = Network(4, layers, planted(PLANTED[bug]), "float64")
     with pytest.raises(AssertionError, match="the gradient of"):
         check_gradients(network, mean_squared_error, data("normal", (6, 4)), data("normal", (6, 4), seed=1))
 
 
-def test_float64_oracle_sees_tf32():
+def test_float64_oracle_detects_tf32():
     layers, x, y = (
         [Dense(48, relu), Dense(O)],
         data("normal", (64, 20)).astype(np.float32),

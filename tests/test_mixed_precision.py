@@ -124,7 +124,7 @@ def assert_near(got, want, dtype, factor=1):
 # ---------------------------------------------------------------------- what a pass gives
 
 
-def test_outputs_and_every_gradient_are_those_of_float64(backend, dtype):
+def test_outputs_and_every_gradient_equal_float64(backend, dtype):
     network = network_of(backend, dtype)
     assert_near(one_pass(network, X, LABELS), one_pass(yardstick(network), X, LABELS), np.dtype(dtype))
 
@@ -166,7 +166,7 @@ def test_every_loss_is_float32_and_has_its_gradient(backend, dtype, name, weight
     assert ws.dz.dtype == (np.float32 if dtype == "float16" else network.compute_dtype)
 
 
-def test_check_gradients_takes_16_bit_networks(backend, dtype):
+def test_check_gradients_accepts_16_bit_networks(backend, dtype):
     check_gradients(
         network_of(backend, dtype, [Dense(4, tanh), Dense(3)]), softmax_cross_entropy, X[:4], LABELS[:4]
     )
@@ -178,7 +178,7 @@ def test_gradient_at_the_input_is_without_the_loss_scale(backend):
     assert np.linalg.norm(got["dx"] - want["dx"]) <= 4 * 2.0**-10 * np.linalg.norm(want["dx"])
 
 
-def test_ten_steps_are_those_of_float64(backend, dtype):
+def test_ten_steps_equal_float64(backend, dtype):
     network, optimizer = network_of(backend, dtype), SGD(lr=0.05, momentum=0.9)
     twin = yardstick(network)
     for each in (network, twin):
@@ -295,7 +295,7 @@ def test_running_mean_far_from_zero_survives(backend, dtype):
     assert_close(network.params.to_host()["0.running_mean"], np.full(2, 1000.09), 1e-6)
 
 
-def test_the_shadow_is_theta_rounded_whoever_wrote_theta(backend, dtype):
+def test_shadow_is_theta_rounded_after_every_write_of_theta(backend, dtype):
     def in_step(network):
         params, to_host = network.params, network.backend.to_host
         assert np.array_equal(to_host(params.shadow), to_host(params.theta).astype(dtype))
@@ -352,7 +352,7 @@ def test_data_of_any_type_is_rounded_once(backend, dtype, kind):
     assert_close(network.predict(x), want, 2 * eps(np.dtype(dtype)))
 
 
-def test_data_already_in_the_compute_type_is_taken(backend, dtype):
+def test_data_in_the_compute_type_is_accepted(backend, dtype):
     network, x = network_of(backend, dtype), X.astype(dtype)
     assert np.array_equal(network.predict(x), network.predict(x.astype(np.float32)))
     history = fit(network, softmax_cross_entropy, Adam(), (x, LABELS), epochs=1, verbose=0)
@@ -360,7 +360,7 @@ def test_data_already_in_the_compute_type_is_taken(backend, dtype):
 
 
 @pytest.mark.parametrize("value", [70000, 70000.0, np.int64(10) ** 6])
-def test_numbers_too_large_for_float16_are_refused(backend, value):
+def test_numbers_too_large_for_float16_raise(backend, value):
     x = np.full((2, 5), value)
     with pytest.raises(DataError, match="too large for float16"):
         network_of(backend, "float16").predict(x)
@@ -385,13 +385,13 @@ def small_gradients(backend, scale):
     return network.params.to_host()["0.W"] - before
 
 
-def test_gradients_too_small_for_float16_are_learnt_with_the_scale(backend):
+def test_gradients_too_small_for_float16_are_used_with_the_scale(backend):
     dW = 2 / 4 * (1e-4 - 2e-4) * 1e-4  # ∂L/∂z of each of the 4 rows, times w
     assert not small_gradients(backend, 1.0).any()
     assert_close(small_gradients(backend, 2.0**16), np.full((4, 4), -1e6 * dW), 2.0**-9)
 
 
-def test_an_overflow_skips_the_step_and_halves_the_scale(backend):
+def test_overflow_skips_the_step_and_halves_the_scale(backend):
     network, optimizer = network_of(backend, "float16", [Dense(3), BatchNorm(), Dense(3)]), AdamW(lr=0.01)
     x, y, ws = backend.asarray(X, "float16"), backend.asarray(LABELS), network.workspace(32)
     train_step(network, softmax_cross_entropy, optimizer, x, y, ws)
@@ -424,7 +424,7 @@ class NotANumber(Dense):
         return super().backward(backend, p, da, buf)
 
 
-def test_a_gradient_that_is_never_finite_ends_the_training(backend, dtype):
+def test_gradient_that_is_never_finite_ends_training(backend, dtype):
     network = network_of(backend, dtype, [NotANumber(4), Dense(3)])
     said = "step of epoch 1 is not finite in float16 although the loss scale is down to 1"
     if dtype != "float16":
@@ -433,13 +433,13 @@ def test_a_gradient_that_is_never_finite_ends_the_training(backend, dtype):
         fit(network, softmax_cross_entropy, Adam(), (X, LABELS), epochs=2, batch_size=1, verbose=0)
 
 
-def test_outputs_beyond_float16_are_called_that():
+def test_error_names_outputs_beyond_float16():
     network = network_of("numpy", "float16", [Dense(3)])
     with pytest.raises(DivergedError, match="or its activations are too large for float16"):
         network.predict(np.full((1, 5), 65000.0))
 
 
-def test_the_scale_changes_nothing_but_the_rounding(backend):
+def test_scale_changes_only_the_rounding(backend):
     def moved(S):
         network = network_of(backend, "float16", [Dense(6, tanh), Dense(3)])
         backend.write(network.params.loss_scale, 0, S)
@@ -460,7 +460,7 @@ def test_the_scale_changes_nothing_but_the_rounding(backend):
 # ---------------------------------------------------------------------- files
 
 
-def test_checkpoint_keeps_the_masters_and_the_type(tmp_path, backend, dtype):
+def test_checkpoint_contains_float32_parameters_and_the_type(tmp_path, backend, dtype):
     network = network_of(backend, dtype)
     fit(network, softmax_cross_entropy, Adam(lr=0.01), (X, LABELS), epochs=1, verbose=0)
     save(network, tmp_path / "model")
@@ -475,7 +475,7 @@ def test_checkpoint_keeps_the_masters_and_the_type(tmp_path, backend, dtype):
 
 
 @pytest.mark.parametrize(("type_", "large"), [("float16", 1e5), ("bfloat16", 3.4e38), ("float32", 1e300)])
-def test_numbers_too_large_for_another_type_are_refused(tmp_path, backend, type_, large):
+def test_numbers_too_large_for_another_type_raise(tmp_path, backend, type_, large):
     network = Network(5, [Dense(3), BatchNorm()], "numpy", "float64")
     network.params.views[1].running_variance[1] = 1e5  # a statistic: kept in float32
     save(network, tmp_path / "model")
@@ -496,7 +496,7 @@ def test_file_of_a_bfloat16_network_without_ml_dtypes(tmp_path, monkeypatch):
     assert np.isfinite(load(tmp_path / "model", "numpy", dtype="float32").predict(X)).all()
 
 
-def test_resumed_training_is_the_one_that_was_not_stopped(tmp_path, backend, dtype):
+def test_resumed_run_equals_the_uninterrupted_run(tmp_path, backend, dtype):
     def train(epochs, path, resume=False):
         network, optimizer = network_of(backend, dtype), Adam(lr=0.01, ema=0.9)
         if dtype == "float16" and not resume:
@@ -513,7 +513,7 @@ def test_resumed_training_is_the_one_that_was_not_stopped(tmp_path, backend, dty
     assert train(4, tmp_path / "parts", resume=True) == whole
 
 
-def test_resume_in_another_type_is_refused(tmp_path, dtype):
+def test_resume_in_another_type_raises(tmp_path, dtype):
     options = {"epochs": 1, "verbose": 0, "checkpoint": tmp_path / "run"}
     fit(network_of("numpy", dtype), softmax_cross_entropy, Adam(), (X, LABELS), **options)
     with pytest.raises(IncompatibleCheckpointError, match=f"dtype {dtype}; this run has float32"):

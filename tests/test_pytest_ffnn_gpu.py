@@ -59,7 +59,7 @@ def run(pytester, monkeypatch):
     return run
 
 
-def test_fixture_gives_each_backend_and_marked_tests_skip_with_the_probes_reason(run):
+def test_fixture_yields_each_backend_and_marked_tests_skip_with_the_probes_reason(run):
     result = run(SUITE)
     result.assert_outcomes(passed=2, skipped=3)
     result.stdout.fnmatch_lines(["*on numpy*", "*on reference*"])
@@ -67,14 +67,14 @@ def test_fixture_gives_each_backend_and_marked_tests_skip_with_the_probes_reason
     assert "GPU itself" not in result.stdout.str()
 
 
-def test_everything_runs_where_there_is_a_gpu(run):
+def test_everything_runs_with_a_gpu(run):
     result = run(SUITE, found=Probe(0))
     result.assert_outcomes(passed=4, skipped=1)
     result.stdout.fnmatch_lines(["*on the GPU itself*"])
 
 
 @pytest.mark.parametrize("by", ["--require-gpu", REQUIRE_GPU])
-def test_skip_for_want_of_a_required_gpu_is_a_failure_with_the_hint(run, by, monkeypatch):
+def test_missing_required_gpu_is_a_failure_with_the_hint(run, by, monkeypatch):
     if by == REQUIRE_GPU:
         monkeypatch.setenv(REQUIRE_GPU, "1")
     result = run(SUITE, *([by] if by.startswith("--") else []))
@@ -82,7 +82,7 @@ def test_skip_for_want_of_a_required_gpu_is_a_failure_with_the_hint(run, by, mon
     result.stdout.fnmatch_lines([f"{by} is set, and {NO_GPU.reason}. Hint: {NO_GPU.hint}"])
 
 
-def test_requirement_says_nothing_where_there_is_a_gpu(run):
+def test_requirement_has_no_effect_with_a_gpu(run):
     run(SUITE, "--require-gpu", found=Probe(0)).assert_outcomes(passed=4, skipped=1)
 
 
@@ -92,7 +92,7 @@ def test_requirement_can_be_switched_off_in_the_environment(run, monkeypatch, va
     run(SUITE).assert_outcomes(passed=2, skipped=3)
 
 
-def test_choice_of_tests_by_marker_knows_the_cases_of_the_fixture(run):
+def test_marker_selects_the_cases_of_the_fixture(run):
     run(SUITE, "-m", "gpu").assert_outcomes(skipped=2, deselected=3)
 
 
@@ -136,12 +136,12 @@ def told_by_pytest(folder, environment, suite, *options):
     ).stdout
 
 
-def test_installed_plugin_serves_a_suite_that_asks_for_nothing(installed, tmp_path):
+def test_installed_plugin_provides_its_fixture_without_configuration(installed, tmp_path):
     told = told_by_pytest(tmp_path, installed, SUITE, "--strict-markers")
     assert "2 passed, 3 skipped" in told and "2 tests not run: CUDA device 0" in told
 
 
-def test_installed_plugin_leaves_a_suite_without_ffnn_gpu_alone(installed, tmp_path):
+def test_installed_plugin_does_not_change_a_suite_without_ffnn_gpu(installed, tmp_path):
     suite = (
         OTHER_SUITE
         + "\n    def test_import():\n        import sys\n        assert 'ffnn_gpu' not in sys.modules\n"
@@ -160,7 +160,7 @@ def test_installed_plugin_survives_a_module_that_is_skipped_at_collection(instal
     assert "1 passed, 1 skipped" in told and "INTERNALERROR" not in told
 
 
-def test_plugin_that_is_installed_and_named_too_is_loaded_once(installed, tmp_path):
+def test_plugin_that_is_installed_and_named_is_loaded_once(installed, tmp_path):
     (tmp_path / "conftest.py").write_text("pytest_plugins = ['pytest_ffnn_gpu']\n")
     assert "2 passed, 3 skipped" in told_by_pytest(tmp_path, installed, SUITE, "-p", "pytest_ffnn_gpu")
 
@@ -180,7 +180,7 @@ IMPORTS_INSIDE = """
 
 
 @pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "two"])
-def test_import_within_a_test_is_seen_and_the_reason_told(installed, tmp_path, options):
+def test_import_within_a_test_is_detected_and_the_reason_printed(installed, tmp_path, options):
     if options:
         pytest.importorskip("xdist")
     told = told_by_pytest(tmp_path, installed, IMPORTS_INSIDE, *options)
@@ -188,7 +188,7 @@ def test_import_within_a_test_is_seen_and_the_reason_told(installed, tmp_path, o
     assert "2 errors" in told_by_pytest(tmp_path, installed, IMPORTS_INSIDE, "--require-gpu", *options)
 
 
-def test_fixture_serves_fixtures_of_modules(installed, tmp_path):
+def test_fixture_works_in_module_fixtures(installed, tmp_path):
     suite = """
     import pytest
     from ffnn_gpu import Dense, Network

@@ -51,7 +51,7 @@ def test_initializer_draws_the_stored_numbers(name):
     np.testing.assert_allclose(values.ravel(), DRAWN[name], rtol=ROUNDING, atol=1e-15)
 
 
-def test_rows_of_an_epoch_come_in_the_stored_order():
+def test_rows_of_an_epoch_have_the_stored_order():
     assert Order(2, seed=SEED).permutation(8, epoch=3).tolist() == [3, 5, 0, 4, 2, 7, 1, 6]
 
 
@@ -62,12 +62,12 @@ def test_rows_of_an_epoch_come_in_the_stored_order():
         ([0] * 7 + [1] * 3, True, [7, 3, 6, 2, 4, 5, 9], [8, 0, 1]),
     ],
 )
-def test_split_is_the_stored_one(rows, stratify, train, test):
+def test_split_equals_the_stored_one(rows, stratify, train, test):
     assert [part.tolist() for part in train_test_split(rows, 0.3, SEED, stratify)] == [train, test]
 
 
 @pytest.mark.parametrize(("step", "kept"), [(0, ["11000011", "01001010"]), (5, ["01011101", "10111110"])])
-def test_dropout_keeps_the_stored_places(step, kept):
+def test_dropout_mask_equals_the_stored_one(step, kept):
     network = Network(4, [Dropout(0.5), Dense(4), Dropout(0.5)], "numpy", seed=SEED)
     network.params.step[0] = step
     ws = network.workspace(2)

@@ -56,7 +56,7 @@ def wrong_rounds(network, i, want, workspace):
 
 @pytest.mark.parametrize("backends", ["a shared backend", "backends of their own"])
 @pytest.mark.parametrize("kind", [NumpyBackend, Backend])
-def test_threads_with_workspaces_of_their_own_predict_what_one_thread_predicts(kind, backends):
+def test_threads_with_own_workspaces_predict_the_same_as_one_thread(kind, backends):
     network = Network(5, LAYERS, kind())
     want = [network.predict(x).tobytes() for x in X]
     networks = [network if backends.startswith("a") else network.to(kind()) for _ in X]
@@ -65,7 +65,7 @@ def test_threads_with_workspaces_of_their_own_predict_what_one_thread_predicts(k
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_predict_makes_each_thread_a_workspace(dtype):
+def test_predict_creates_a_workspace_for_each_thread(dtype):
     network = Network(5, LAYERS, "numpy", dtype)
     want = [network.predict(x).tobytes() for x in X]
     wrong = in_threads(lambda i: sum(network.predict(X[i]).tobytes() != want[i] for _ in range(ROUNDS // 10)))
@@ -96,9 +96,7 @@ def error_in_another_thread(work):
 
 @pytest.mark.parametrize("moment", ["forward", "backward"])
 @pytest.mark.parametrize("intruder", ["forward", "forward of a part", "backward"])
-def test_pass_of_another_thread_through_a_workspace_in_use_is_refused_and_changes_nothing(
-    backend, moment, intruder
-):
+def test_pass_in_a_workspace_in_use_by_another_thread_raises_and_changes_nothing(backend, moment, intruder):
     pause, y = Pause(), np.ones((ROWS, 3))
     network = Network(5, [Dense(8, relu), pause, Dense(3)], backend, "float64")
     ws, other = network.workspace(ROWS), network.workspace(ROWS)
@@ -122,7 +120,7 @@ def test_pass_of_another_thread_through_a_workspace_in_use_is_refused_and_change
     np.testing.assert_array_equal(network.backend.to_host(network.params.grad), gradient)
 
 
-def test_workspace_may_be_handed_from_thread_to_thread():
+def test_workspace_may_be_passed_between_threads():
     network = Network(5, LAYERS, "numpy")
     ws = network.workspace(ROWS, training=False)
     want = network.predict(X[0]).tobytes()
@@ -130,7 +128,7 @@ def test_workspace_may_be_handed_from_thread_to_thread():
     assert network.forward(X[0], ws).tobytes() == want
 
 
-def test_workspace_is_free_again_after_a_pass_that_failed():
+def test_workspace_is_free_after_a_failed_pass():
     def fail():
         raise ZeroDivisionError
 

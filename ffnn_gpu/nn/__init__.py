@@ -1,9 +1,9 @@
-"""A network: its mathematics, its numbers, its scratch.
+"""A network: its mathematics, its parameters and its scratch memory.
 
-network, prediction, inputs, summary    the stack of layers, and what is done with it
-layer, layers/                          the contract of a layer, and the layers that keep it
+network, prediction, inputs, summary    the stack of layers, its predictions, checks of inputs, its table
+layer, layers/                          the contract of a layer, and the layers
 parameters, workspace                   θ and ∇θ as one vector each; scratch memory of one pass
-activations, initializers               φ with its derivative; first values of θ
+activations, initializers               φ with its derivative; initial values of θ
 losses/                                 losses with their gradients, and the targets they accept
 """
 

@@ -1,16 +1,19 @@
 """Activation functions φ with their derivatives φ′, as data.
 
-An activation is a name and two formulas for any array module `xp`. Where φ′ can be written with the output a = φ(s) it is,
-because then a layer need not keep s; gelu, silu and mish cannot, and say so with `needs_input`.
-A NaN goes in and a NaN comes out. At a kink (relu at 0) the derivative is that of the left side.
-Every formula also accepts complex s with a tiny imaginary part: the complex-step gradient checks run through it.
+An activation is a name and two formulas for any array module `xp`.
+
+- φ′ is a function of the output a = φ(s) if possible, because a layer then need not store s. It is a function
+  of s for gelu, silu and mish, which have `needs_input`.
+- φ and φ′ of a NaN are NaN. At a kink (relu at 0) φ′ is the left-hand derivative.
+- Every formula also accepts complex s with a tiny imaginary part, for the complex-step gradient checks.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.reference.special import erfc
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError
@@ -20,7 +23,7 @@ __all__ = [
     "leaky_relu", "mish", "relu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh",
 ]  # fmt: skip
 
-Formula = Callable[[Any, Any, float], Any]
+Formula: TypeAlias = Callable[[Any, Array, float], Array]  # (xp, s or a, alpha)
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,10 @@ class Activation:
     """φ and φ′, elementwise.
 
     Args:
-        name: what it is called in files and on the command line.
+        name: its name in files and on the command line.
         phi: (xp, s, alpha) → φ(s).
         slope: (xp, a, alpha) → φ′ from a = φ(s), or (xp, s, alpha) → φ′(s) if `needs_input`.
-        alpha: the one constant some of them have; `leaky_relu.with_alpha(0.2)` gives another.
+        alpha: the constant of leaky_relu and elu; `leaky_relu.with_alpha(0.2)` changes it.
     """
 
     name: str
@@ -41,24 +44,22 @@ class Activation:
     alpha: float = 0.0
 
     def __post_init__(self) -> None:
-        standard = globals().get("ACTIVATIONS", {}).get(self.name)  # absent while this module makes them
+        standard = globals().get("ACTIVATIONS", {}).get(self.name)  # {} while this module is imported
         if standard is not None and (self.phi, self.slope) != (standard.phi, standard.slope):
-            raise ConfigurationError(
-                f"{self.name!r} is the name of an activation of this package; choose another"
-            )
+            raise ConfigurationError(f"{self.name!r} is the name of a built-in activation; choose another")
 
-    def value(self, xp: Any, s: Any) -> Any:
+    def value(self, xp: Any, s: Array) -> Array:
         """φ(s)"""
         return self.phi(xp, s, self.alpha)
 
-    def derivative(self, xp: Any, a: Any) -> Any:
+    def derivative(self, xp: Any, a: Array) -> Array:
         """φ′, as a function of the output a, or of the pre-activation if `needs_input`."""
         return self.slope(xp, a, self.alpha)
 
     def with_alpha(self, alpha: float) -> "Activation":
-        """The same activation with another constant. Raises ConfigurationError where there is none."""
+        """Return this activation with another constant. Raises ConfigurationError if it has none."""
         if not self.alpha:
-            raise ConfigurationError(f"{self.name} has no constant alpha to set")
+            raise ConfigurationError(f"{self.name} has no constant alpha")
         if not 0 < alpha < math.inf:
             raise ConfigurationError(f"alpha of {self.name} must be positive and finite, not {alpha}")
         return replace(self, alpha=float(alpha))
@@ -73,60 +74,60 @@ class Activation:
         return get_activation, (self.name, self.alpha)
 
 
-# Why maximum and minimum where `where` would read as well: on a CPU they are ten times as fast, and complex-differentiable.
+# Why maximum and minimum instead of `where`: they are complex-differentiable, and ten times as fast on a CPU.
 
 
-def _magnitude(xp: Any, s: Any) -> Any:  # |s|
+def _magnitude(xp: Any, s: Array) -> Array:  # |s|
     return xp.maximum(s, -s)
 
 
-def _sigmoid(
-    xp: Any, s: Any
-) -> Any:  # 1/(1 + e^{-s}); e^{-|s|} cannot overflow and keeps the small tail exact
+# 1/(1 + e^{-s}); e^{-|s|} cannot overflow, and the small tail is exact
+def _sigmoid(xp: Any, s: Array) -> Array:
     return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))
 
 
-def _softplus(xp: Any, s: Any) -> Any:  # log(1 + e^s)
+def _softplus(xp: Any, s: Array) -> Array:  # log(1 + e^s)
     return xp.maximum(s, 0) + xp.log1p(xp.exp(xp.minimum(s, -s)))
 
 
-def _normal_cdf(xp: Any, s: Any) -> Any:  # Φ(s) = ½ erfc(-s/√2)
+def _normal_cdf(xp: Any, s: Array) -> Array:  # Φ(s) = ½ erfc(-s/√2)
     return 0.5 * erfc(xp, s * -math.sqrt(0.5))
 
 
-def _normal_pdf(xp: Any, s: Any) -> Any:  # e^{-s²/2}/√(2π)
+def _normal_pdf(xp: Any, s: Array) -> Array:  # e^{-s²/2}/√(2π)
     return xp.exp(-0.5 * s * s) * (1 / math.sqrt(2 * math.pi))
 
 
-def _gelu_slope(xp: Any, s: Any, alpha: float) -> Any:  # Φ(s) + s Φ'(s)
+def _gelu_slope(xp: Any, s: Array, alpha: float) -> Array:  # Φ(s) + s Φ'(s)
     return _normal_cdf(xp, s) + s * _normal_pdf(xp, s)
 
 
-def _gelu_tanh(xp: Any, s: Any, alpha: float) -> Any:  # s (1 + tanh u)/2 with u = √(2/π)(s + 0.044715 s³)
+def _gelu_tanh(xp: Any, s: Array, alpha: float) -> Array:  # s (1 + tanh u)/2 with u = √(2/π)(s + 0.044715 s³)
     return 0.5 * s * (1 + xp.tanh(math.sqrt(2 / math.pi) * s * (1 + 0.044715 * s * s)))
 
 
-def _gelu_tanh_slope(xp: Any, s: Any, alpha: float) -> Any:
+def _gelu_tanh_slope(xp: Any, s: Array, alpha: float) -> Array:
     tanh = xp.tanh(math.sqrt(2 / math.pi) * s * (1 + 0.044715 * s * s))
     du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * s * s)
     return 0.5 * (1 + tanh) + 0.5 * s * (1 - tanh * tanh) * du
 
 
-def _silu_slope(xp: Any, s: Any, alpha: float) -> Any:  # σ (1 + s (1 - σ))
+def _silu_slope(xp: Any, s: Array, alpha: float) -> Array:  # σ (1 + s (1 - σ))
     sigma = _sigmoid(xp, s)
     return sigma * (1 + s * (1 - sigma))
 
 
-def _mish_slope(xp: Any, s: Any, alpha: float) -> Any:  # t + s (1 - t²) σ with t = tanh(softplus(s))
+def _mish_slope(xp: Any, s: Array, alpha: float) -> Array:  # t + s (1 - t²) σ with t = tanh(softplus(s))
     t = xp.tanh(_softplus(xp, s))
     return t + s * (1 - t * t) * _sigmoid(xp, s)
 
 
-def _scaled_elu(xp: Any, s: Any, alpha: float, scale: float = 1.0) -> Any:  # λ s, or λ α (e^s - 1) for s <= 0
+# λ s, or λ α (e^s - 1) for s <= 0
+def _scaled_elu(xp: Any, s: Array, alpha: float, scale: float = 1.0) -> Array:
     return scale * (xp.maximum(s, 0) + alpha * xp.expm1(xp.minimum(s, 0)))
 
 
-SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # the fixed point at mean 0, variance 1
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772  # the fixed point is mean 0, variance 1
 
 identity = Activation("identity", lambda xp, s, _: s, lambda xp, a, _: xp.ones_like(a))
 relu = Activation("relu", lambda xp, s, _: xp.maximum(s, 0), lambda xp, a, _: (a > 0).astype(a.dtype))
@@ -172,27 +173,16 @@ hard_tanh = Activation(
 ACTIVATIONS: dict[str, Activation] = {
     phi.name: phi
     for phi in (
-        identity,
-        relu,
-        leaky_relu,
-        elu,
-        selu,
-        gelu,
-        gelu_tanh,
-        silu,
-        mish,
-        softplus,
-        softsign,
-        tanh,
-        sigmoid,
-        hard_sigmoid,
-        hard_tanh,
+        identity, relu, leaky_relu, elu, selu, gelu, gelu_tanh, silu, mish, softplus, softsign, tanh, sigmoid,
+        hard_sigmoid, hard_tanh,
     )
-}
+}  # fmt: skip
 
 
 def get_activation(name: str | Activation, alpha: float = 0.0) -> Activation:
-    """Return the activation of this name, with the constant `alpha` if it is given; an Activation as it is.
+    """Return the activation with this name, and with the constant `alpha` if given.
+
+    An Activation is returned unchanged.
 
     Raises:
         ConfigurationError: no activation has this name.

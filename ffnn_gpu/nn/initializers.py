@@ -1,7 +1,7 @@
-"""Initial values of the parameters: seed → numbers, drawn on the host in float64, so they are equal on every backend.
+"""Initial values of the parameters: seed → numbers.
 
-`scale` factors: the variance of a weight is gain/fan, with fan the number of inputs (he, lecun) or the mean of inputs and
-outputs (glorot).
+They are drawn on the host in float64, so they are equal on every backend. The variance of a weight is
+gain/fan, where fan is the number of inputs (he, lecun) or the mean of inputs and outputs (glorot).
 """
 
 import math
@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.activations import Activation
 
@@ -25,22 +26,22 @@ DISTRIBUTIONS = ("normal", "uniform")
 class Initializer:
     """shape → values, drawn in float64 from a host generator."""
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        raise NotImplementedError(f"{type(self).__name__} draws nothing")
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(rng, shape)")
 
     def __repr__(self) -> str:
-        known = next((name for name, standard in INITIALIZERS.items() if standard == self), None)
+        name = next((key for key, standard in INITIALIZERS.items() if standard == self), None)
         values = ", ".join(f"{entry.name}={getattr(self, entry.name)!r}" for entry in fields(self))
-        return known or f"{type(self).__name__}({values})"
+        return name or f"{type(self).__name__}({values})"
 
 
 @dataclass(frozen=True, repr=False)
 class Constant(Initializer):
-    """Every value the same. `zeros` is Constant(0)."""
+    """All values are `value`. `zeros` is Constant(0)."""
 
     value: float = 0.0
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
         return np.full(shape, self.value)
 
 
@@ -51,7 +52,7 @@ class Normal(Initializer):
     std: float = 0.01
     mean: float = 0.0
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
         return rng.normal(self.mean, self.std, shape)
 
 
@@ -62,7 +63,7 @@ class Uniform(Initializer):
     low: float = -0.05
     high: float = 0.05
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
         return rng.uniform(self.low, self.high, shape)
 
 
@@ -72,8 +73,8 @@ class VarianceScaling(Initializer):
 
     normal: N(0, gain/fan)        uniform: U[−r, r) with r = √(3 gain/fan)
 
-    Reference: glorot: Glorot, Bengio (2010), eq. 12 and 16; he: He et al. (2015), eq. 10; lecun: LeCun et al., Efficient
-    BackProp (1998), eq. 16.
+    Reference: glorot: Glorot, Bengio (2010), eq. 12 and 16; he: He et al. (2015), eq. 10; lecun: LeCun et
+    al., Efficient BackProp (1998), eq. 16.
     """
 
     gain: float
@@ -83,11 +84,11 @@ class VarianceScaling(Initializer):
     def __post_init__(self) -> None:
         if self.fan not in ("in", "mean") or self.distribution not in DISTRIBUTIONS:
             raise ConfigurationError(
-                f"fan is 'in' or 'mean' and distribution is one of {DISTRIBUTIONS}, "
+                f"fan must be 'in' or 'mean' and distribution one of {DISTRIBUTIONS}, "
                 f"not {self.fan!r} and {self.distribution!r}"
             )
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
         inputs, outputs = shape[0], shape[-1]
         variance = self.gain / (inputs if self.fan == "in" else (inputs + outputs) / 2)
         if self.distribution == "normal":
@@ -104,7 +105,7 @@ class Orthogonal(Initializer):
 
     gain: float = 1.0
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
         tall = rng.standard_normal((max(shape), min(shape)))
         Q, R = np.linalg.qr(tall)
         Q *= np.where(np.diag(R) < 0, -1.0, 1.0)
@@ -113,10 +114,8 @@ class Orthogonal(Initializer):
 
 zeros = Constant(0.0)
 normal, uniform = Normal(), Uniform()
-glorot_normal, glorot_uniform = (
-    VarianceScaling(1.0, "mean", "normal"),
-    VarianceScaling(1.0, "mean", "uniform"),
-)
+glorot_normal = VarianceScaling(1.0, "mean", "normal")
+glorot_uniform = VarianceScaling(1.0, "mean", "uniform")
 he_normal, he_uniform = VarianceScaling(2.0, "in", "normal"), VarianceScaling(2.0, "in", "uniform")
 lecun_normal, lecun_uniform = VarianceScaling(1.0, "in", "normal"), VarianceScaling(1.0, "in", "uniform")
 orthogonal = Orthogonal()
@@ -132,7 +131,7 @@ HALF_RECTIFIED = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mis
 
 
 def default_initializer(phi: Activation) -> Initializer:
-    """he_normal before activations that pass about half their input, lecun_normal before selu, else glorot_uniform."""
+    """Return he_normal for half-rectified activations, lecun_normal for selu, else glorot_uniform."""
     if phi.name in HALF_RECTIFIED:
         return he_normal
     return lecun_normal if phi.name == "selu" else glorot_uniform

@@ -1,13 +1,17 @@
-"""The numbers of a network: one vector θ, one vector ∇θ, and named views into them.
+"""The parameters of a network: one vector θ, one vector ∇θ, and named views into them.
 
-Why one vector: an optimizer, clipping, an all-reduce, a checkpoint, an average and a gradient check are each one operation.
-Matrices come first, then biases and scales, so weight decay is `theta[:n_decayed]`; every view starts on a 256-byte
-boundary; the padding between views is zero and stays zero. Numbers that are learnt without a gradient (running statistics)
-are `state`, laid out the same way: saved and averaged with θ, never decayed, never in ∇θ.
+Why one vector: an optimizer, clipping, an all-reduce, a checkpoint, an average and a gradient check are each
+one operation.
 
-In mixed precision θ, ∇θ and the statistics are float32: an update of 10⁻⁴ is lost in a bfloat16 weight near 1. Layers
-compute with the `shadow`, θ rounded to the type they compute in. For float16 ∇θ is multiplied by S, the loss scale, so that
-small gradients do not become 0; an optimizer divides by it.
+- Matrices come first, then biases and scales, so weight decay applies to `theta[:n_decayed]`.
+- Every view starts on a 256-byte boundary. The padding between views is zero and stays zero.
+- Running statistics, which are learnt without a gradient, are in the vector `state` with the same layout.
+  They are saved and averaged with θ, but not decayed, and ∇θ does not contain them.
+
+In mixed precision θ, ∇θ and the statistics are float32, because an update of 10⁻⁴ is lost in a bfloat16
+weight near 1. Layers compute with the `shadow`, θ rounded to the compute type. With float16, ∇θ is multiplied
+by the loss scale S, so that small gradients do not become 0; an optimizer divides by S.
+
 Reference: Micikevicius et al., Mixed Precision Training (2018), sections 3.1 and 3.2.
 """
 
@@ -19,24 +23,26 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
 from ffnn_gpu.errors import IncompatibleCheckpointError
 
-FIRST_SCALE = 2.0**16  # of a float16 loss; halved after an overflow, doubled after many steps without one
+FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one
 Shapes = dict[str, Any]  # name → shape, or "layers" → a list of such dicts for a layer made of layers
 
 
 class Views(SimpleNamespace):
-    """One layer's numbers: `W`, `dW`, `b`, `db`, …; `layers` holds the views of the layers inside it."""
+    """One layer's parameters: `W`, `dW`, `b`, `db`, …; `layers` has the views of the layers inside it."""
 
     layers: list["Views"]
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one named array lies in its vector: `vector[start : start + size].reshape(shape)`."""
+    """The place of a named array in its vector: `vector[start : start + size].reshape(shape)`."""
 
     name: str
     shape: tuple[int, ...]
@@ -46,7 +52,7 @@ class Slot:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def view(self, vector: Any) -> Any:
+    def view(self, vector: Array) -> Array:
         return vector[self.start : self.start + self.size].reshape(self.shape)
 
 
@@ -54,20 +60,22 @@ class Parameters:
     """θ, ∇θ and the running statistics of a stack of layers.
 
     Attributes:
-        dtype, compute_dtype: of the numbers kept, and of the products made with them.
-        theta, grad: (P,) vectors of `dtype`; P counts the padding.
-        shadow: (P,) θ in `compute_dtype`, which the views W, b, … show; None where that is θ's own type.
+        dtype, compute_dtype: type of θ and ∇θ, and type of the layers' computations.
+        theta, grad: (P,) vectors of `dtype`; P includes the padding.
+        shadow: (P,) θ in `compute_dtype`, the memory of the views W, b, …; None if both types are equal.
         state: (S,) vector of running statistics.
-        loss_scale: for float16 [S, good updates in a row], float64 on the device, else None: ∇θ is S times the true one.
-        step: (1,) int64 on the device, the number of updates θ has had; dropout reads it.
+        loss_scale: for float16 [S, updates since the last overflow], float64 on the device; else None. ∇θ is
+            S times the gradient.
+        step: (1,) int64 on the device, the number of updates of θ; dropout reads it.
         n_decayed: θ[:n_decayed] are the matrices.
         views: one `Views` per layer.
-        optimizer_states: optimizer → the vectors it keeps for these parameters.
-        pieces: (start, stop) → the same of θ[start:stop] alone, where ranks share an optimizer out.
+        optimizer_states: optimizer → its vectors for these parameters.
+        pieces: (start, stop) → optimizer → its vectors for θ[start:stop], if ranks share the work of an
+            optimizer.
     """
 
     def __init__(
-        self, backend: Backend, shapes: list[Shapes], state_shapes: list[Shapes], dtype: Any
+        self, backend: Backend, shapes: list[Shapes], state_shapes: list[Shapes], dtype: DTypeLike
     ) -> None:
         self.backend, self.compute_dtype, self.dtype = backend, np.dtype(dtype), master(dtype)
         named = list(_walk(shapes))
@@ -87,44 +95,48 @@ class Parameters:
         self.optimizer_states: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.pieces: dict[tuple[int, int], WeakKeyDictionary[Any, Any]] = {}
 
-    def named(self) -> Iterator[tuple[str, Any]]:
-        """(name, view) of every parameter and running statistic, names like "0.W" or "3.layers.1.b"."""
+    def named(self) -> Iterator[tuple[str, Array]]:
+        """Yield (name, view) of every parameter and running statistic; a name is "0.W" or "3.layers.1.b"."""
         for slot in self.slots:
             yield slot.name, slot.view(self.theta)
         for slot in self.state_slots:
             yield slot.name, slot.view(self.state)
 
-    def to_host(self) -> dict[str, np.ndarray]:
-        """A host copy of every named array."""
+    def to_host(self) -> dict[str, HostArray]:
+        """Return name → host copy for every parameter and running statistic."""
         return {name: np.array(self.backend.to_host(view), order="C") for name, view in self.named()}
 
-    def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Overwrite every named array; all or nothing. Raises IncompatibleCheckpointError naming the first difference."""
+    def assign(self, arrays: Mapping[str, HostArray]) -> None:
+        """Overwrite every named array, all or nothing.
+
+        Raises IncompatibleCheckpointError, naming the first difference, if names, shapes or types differ.
+        """
         mine = dict(self.named())
         for name, view in mine.items():
             if name not in arrays:
                 raise IncompatibleCheckpointError(
-                    f"{name} is missing; this network has it with shape {view.shape}"
+                    f"{name} is missing; this network needs it with shape {view.shape}"
                 )
             if arrays[name].shape != view.shape or arrays[name].dtype != view.dtype:
                 raise IncompatibleCheckpointError(
-                    f"{name} is {arrays[name].dtype} {arrays[name].shape}; this network has {view.dtype} {view.shape}"
+                    f"{name} is {arrays[name].dtype} {arrays[name].shape}; "
+                    f"this network needs {view.dtype} {view.shape}"
                 )
         surplus = next((name for name in arrays if name not in mine), None)
         if surplus is not None:
-            raise IncompatibleCheckpointError(f"{surplus} has no place in this network")
+            raise IncompatibleCheckpointError(f"{surplus} does not belong to this network")
         for name, view in mine.items():
             self.backend.copy(self.backend.asarray(arrays[name]), out=view)
         self.refresh()
 
     def refresh(self) -> None:
-        """shadow ← θ; to be called by whoever writes θ, except for an optimizer's rule, which writes both."""
+        """shadow ← θ. Call this after writing θ; only an optimizer's rule writes both itself."""
         if self.shadow is not None:
             self.backend.copy(self.theta, out=self.shadow)
 
     @property
     def count(self) -> int:
-        """The number of parameters, padding and running statistics left out."""
+        """Return the number of parameters, without padding and running statistics."""
         return sum(slot.size for slot in self.slots)
 
     def _lay_out(self, named: list[tuple[str, tuple[int, ...]]]) -> tuple[list[Slot], int]:
@@ -135,10 +147,10 @@ class Parameters:
         return slots, start
 
     def _views(self, shapes: list[Shapes]) -> list[Views]:
-        root, shown = Views(layers=_empty_tree(shapes)), self.theta if self.shadow is None else self.shadow
+        root, theta = Views(layers=_empty_tree(shapes)), self.theta if self.shadow is None else self.shadow
         for slot in self.slots:
             owner, name = _owner(root, slot.name)
-            setattr(owner, name, slot.view(shown))
+            setattr(owner, name, slot.view(theta))
             setattr(owner, "d" + name, slot.view(self.grad))
         for slot in self.state_slots:
             owner, name = _owner(root, slot.name)

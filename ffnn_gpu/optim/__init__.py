@@ -1,4 +1,4 @@
-"""θ ← rule(θ, ∇θ), and its learning rate: optimizers and schedules."""
+"""θ ← rule(θ, ∇θ): optimizers, and schedules of the learning rate."""
 
 from ffnn_gpu.optim import schedules
 from ffnn_gpu.optim.optimizers import (

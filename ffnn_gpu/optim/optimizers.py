@@ -1,12 +1,18 @@
-"""Optimizers: configuration here, arithmetic in `backends/reference/updates.py`, state beside θ.
+"""Optimizers: configuration. The arithmetic is in `backends/reference/updates.py`, the state in `Parameters`.
 
-One step is: clip ∇θ by value, find its factor (clipping by norm, loss scale), count, then the rule, which also applies the
-factor, the penalties and the decay, then the average. Penalties and decay touch matrices only, θ[:n_decayed]. `step` may
-overwrite ∇θ. After an overflow under a loss scale the update is skipped: θ, the moments and the counts stay. (The average
-goes on; it only comes nearer to the same θ.)
+One step:
+1. Clip ∇θ by value.
+2. Compute the factor of ∇θ from clipping by norm and the loss scale.
+3. Increment the counts.
+4. Apply the rule, with the factor, the penalties and the decay.
+5. Update the average.
 
-Why the state is kept by the parameters and not by the optimizer: an optimizer is then configuration, like a layer. One
-object can train many networks, each with moments of its own, and a new object starts with new moments.
+Penalties and decay apply to matrices only, θ[:n_decayed]. `step` may overwrite ∇θ. After an overflow with a
+loss scale the update is skipped: θ, the moments and the counts do not change. (The average moves closer to
+the same θ.)
+
+Why the parameters store the state: an optimizer is then configuration, like a layer. One object can train
+many networks, each with its own moments, and a new object starts with new moments.
 """
 
 from collections.abc import Callable
@@ -16,7 +22,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 from ffnn_gpu.checks import is_number, look_up
 from ffnn_gpu.errors import ConfigurationError
@@ -24,30 +30,31 @@ from ffnn_gpu.nn.parameters import Parameters
 
 
 class OptimizerState(SimpleNamespace):
-    """Vectors of one optimizer for one network: `m`, `v`, … as long as θ, `mean` of θ, and the float64 `scalars`.
+    """Vectors of one optimizer for one network: `m`, `v`, …, the average `mean`, and the float64 `scalars`.
 
-    `control` (2,) holds a value within a step only; as a slot it is not among the `vars` that a checkpoint keeps.
+    `control` (2,) is used within a step only. It is a slot, so it is not among the `vars` that a checkpoint
+    saves.
     """
 
     __slots__ = ("control",)
-    scalars: Any
-    control: Any
+    scalars: Array
+    control: Array
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Of SimpleNamespace, a copy has the `vars` only."""
+        """Include `control`; SimpleNamespace would copy the `vars` only."""
         return type(self), (), (vars(self), {"control": self.control})
 
 
 @dataclass(frozen=True, eq=False)
 class Optimizer:
-    """What every optimizer has.
+    """The base class of optimizers.
 
     Args:
-        lr: learning rate η, which a schedule multiplies.
+        lr: learning rate η; a schedule multiplies it.
         l2, l1: λ₂ and λ₁; the gradient of λ₂/2 ‖W‖² + λ₁ ‖W‖₁ is added to ∇W.
         weight_decay: decoupled, W ← W (1 − η λ).
         clip_norm, clip_value: bounds on ‖∇θ‖₂ and on each |∇θᵢ|, before the penalties.
-        ema: decay of an exponential moving average of θ and the running statistics; None for none.
+        ema: decay of an exponential moving average of θ and the running statistics; None for no average.
     """
 
     moments: ClassVar[tuple[str, ...]] = ()
@@ -74,10 +81,11 @@ class Optimizer:
         if self.ema is not None:
             _require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
 
-    def step(self, params: Parameters, lr: Any | None = None) -> None:
-        """θ ← one update of θ along ∇θ; the count of updates goes up by one.
+    def step(self, params: Parameters, lr: Array | None = None) -> None:
+        """Update θ once along ∇θ, and increment the count of updates.
 
-        lr: float64 (1,) on the device, the learning rate from this step on; None leaves it as `set_lr` set it.
+        Args:
+            lr: float64 (1,) on the device, the learning rate from this step on; None for the one of `set_lr`.
         """
         backend, state, grad, scale = params.backend, self.state(params), params.grad, params.loss_scale
         control = None if self.clip_norm is None and scale is None else state.control
@@ -86,16 +94,9 @@ class Optimizer:
         if control is not None:
             backend.gradient_factor(grad, self.clip_norm, control, scale)
         backend.advance(state.scalars, params.step, control, lr)
+        penalties = self.l2, self.l1, self.weight_decay
         update = Update(
-            params.theta,
-            grad,
-            state.scalars,
-            params.n_decayed,
-            self.l2,
-            self.l1,
-            self.weight_decay,
-            control,
-            params.shadow,
+            params.theta, grad, state.scalars, params.n_decayed, *penalties, control, params.shadow
         )
         self.update(backend, update, state)
         if self.ema is not None:
@@ -103,35 +104,44 @@ class Optimizer:
             backend.average(state.mean_state, params.state, self.ema)
 
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
-        """The rule itself: one operation on θ and ∇θ, which also does all that `Update` says. Here `formula`."""
+        """Apply the rule, by default `formula`: one operation on θ and ∇θ with the settings in `update`."""
         backend.own_rule(update, self.formula, *(getattr(state, name) for name in self.moments))
 
-    def formula(self, xp: Any, theta: Any, g: Any, lr: Any, t: Any, *moments: Any) -> None:
-        """θ and the moments ← their new values, in place, for the gradient g, clipped and penalized.
+    def formula(self, xp: Any, theta: Array, g: Array, lr: Array, t: Array, *moments: Array) -> None:
+        """Update θ and the moments in place for the clipped and penalized gradient g.
 
-        An optimizer of one's own gives this, and the names of its moments, which are zero at first; t counts updates from 1.
+        t counts updates from 1.
+
+        A custom optimizer defines this and `moments`, the names of its moments, which start at zero.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no update rule")
+        raise NotImplementedError(f"{type(self).__name__} must define formula or update")
 
     def state(self, params: Parameters) -> OptimizerState:
-        """This optimizer's vectors for these parameters, zero at first."""
-        if self not in params.optimizer_states:
-            params.optimizer_states[self] = self._new_state(params)
-        return params.optimizer_states[self]
+        """Return this optimizer's vectors for these parameters; they start as zeros."""
+        state: OptimizerState | None = params.optimizer_states.get(self)
+        if state is None:
+            state = params.optimizer_states[self] = self._new_state(params)
+        return state
 
     def set_lr(self, params: Parameters, lr: float) -> None:
-        """The learning rate of steps without `lr`. `fit` gives each step its own: there, a callback sets `run.lr_factor`."""
+        """Set the learning rate of steps without `lr`.
+
+        `fit` passes `lr` to each step, so in `fit` use a callback that sets `run.lr_factor` instead.
+        """
         params.backend.write(self.state(params).scalars, RATE, lr)
 
     def swap_average(self, params: Parameters) -> None:
-        """Exchange θ and the running statistics with their moving averages. Raises ConfigurationError without `ema`."""
+        """Swap θ and the running statistics with their moving averages.
+
+        Raises ConfigurationError without `ema`.
+        """
         if self.ema is None:
-            raise ConfigurationError("this optimizer keeps no average; make it with ema=0.999")
+            raise ConfigurationError("this optimizer has no average; create it with ema=0.999")
         state = self.state(params)
         for vector, mean in ((params.theta, state.mean), (params.state, state.mean_state)):
-            kept = params.backend.duplicate(vector)
+            current = params.backend.duplicate(vector)
             params.backend.copy(mean, out=vector)
-            params.backend.copy(kept, out=mean)
+            params.backend.copy(current, out=mean)
         params.refresh()
 
     def load_average(self, params: Parameters) -> None:
@@ -173,7 +183,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov:
-            _require(self, "momentum", lambda value: value > 0, "positive where nesterov is asked for")
+            _require(self, "momentum", lambda value: value > 0, "positive with nesterov=True")
 
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
         velocity = state.velocity if self.momentum else None
@@ -182,7 +192,7 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class RMSprop(Optimizer):
-    """v ← ρ v + (1 − ρ) g²        θ ← θ − η g/(√v + ε), optionally through a momentum"""
+    """v ← ρ v + (1 − ρ) g²        θ ← θ − η g/(√v + ε), optionally with momentum"""
 
     rho: float = 0.99
     eps: float = 1e-8
@@ -228,7 +238,7 @@ class AdamW(Adam):
 
 @dataclass(frozen=True, eq=False)
 class Nadam(Optimizer):
-    """Adam with Nesterov's look-ahead; ψ sets how fast the momentum warms up."""
+    """Adam with Nesterov's look-ahead; ψ is the speed of the momentum's warm-up."""
 
     lr: float = 2e-3
     beta1: float = 0.9
@@ -256,12 +266,13 @@ class Lion(Optimizer):
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD, "rmsprop": RMSprop, "adagrad": Adagrad, "adam": Adam, "adamw": AdamW, "nadam": Nadam, "lion": Lion,
+    "sgd": SGD, "rmsprop": RMSprop, "adagrad": Adagrad, "adam": Adam, "adamw": AdamW, "nadam": Nadam,
+    "lion": Lion,
 }  # fmt: skip
 
 
 def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
-    """Return the optimizer of this name with these settings; an Optimizer as it is.
+    """Return the optimizer with this name and these settings, or an Optimizer with these settings replaced.
 
     Raises:
         ConfigurationError: no optimizer has this name, or it has no such setting.

@@ -427,7 +427,7 @@ def test_file_with_a_tensor_that_does_not_fit_is_refused_by_load(tmp_path, chang
 
 def test_surplus_tensor_is_named():
     network = network_of()
-    with pytest.raises(IncompatibleCheckpointError, match=r"^9\.W has no place"):
+    with pytest.raises(IncompatibleCheckpointError, match=r"^9\.W does not belong"):
         network.params.assign(network.params.to_host() | {"9.W": np.zeros(3)})
 
 

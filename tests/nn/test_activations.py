@@ -80,7 +80,7 @@ def test_float32_agrees_with_float64_at_the_rounded_inputs(backend, phi):
 
 
 @every
-def test_nan_goes_in_and_nan_comes_out(backend, dtype, phi):
+def test_value_and_derivative_of_nan_are_nan(backend, dtype, phi):
     value, _ = affine_and_slope(backend, phi, np.array([1.0, np.nan, -1.0], dtype))
     assert np.isnan(value).tolist() == [False, True, False]
 
@@ -115,7 +115,7 @@ LIMITS = {  # values and slopes at −10⁴, −1000, 1000, 10⁴
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_limits_are_exact_and_silent(backend, dtype, name):
+def test_limits_are_exact_and_without_warnings(backend, dtype, name):
     with np.errstate(all="raise"):
         value, slope = affine_and_slope(backend, ACTIVATIONS[name], FAR.astype(dtype))
     relative = tolerance("product", dtype)
@@ -127,13 +127,13 @@ def test_limits_are_exact_and_silent(backend, dtype, name):
     assert_close(slope, want_slope, relative, f"{name}′", scale=room)
 
 
-def test_sigmoid_keeps_its_small_tail_to_full_relative_accuracy(backend):
+def test_small_tail_of_sigmoid_has_full_relative_accuracy(backend):
     s = np.array([-700.0, -300.0, -50.0])
     value, _ = affine_and_slope(backend, activations.sigmoid, s)
     assert_close(value, np.exp(s), tolerance("product", "float64", K=700), "sigmoid", scale=np.exp(s))
 
 
-def test_gelu_keeps_its_small_tail_to_full_relative_accuracy(backend):
+def test_small_tail_of_gelu_has_full_relative_accuracy(backend):
     # −20 Φ(−20) and −10 Φ(−10), Φ from 50-digit arithmetic
     want = np.array([-20 * 2.7536241186062336951e-89, -10 * 7.6198530241605260660e-24])
     value, _ = affine_and_slope(backend, activations.gelu, np.array([-20.0, -10.0]))
@@ -142,7 +142,7 @@ def test_gelu_keeps_its_small_tail_to_full_relative_accuracy(backend):
     )  # erfc errs by (40 + x²) eps
 
 
-def test_derivative_at_a_kink_is_that_of_the_left_side(backend, dtype):
+def test_derivative_at_a_kink_is_the_left_hand_derivative(backend, dtype):
     want = {
         "relu": 0,
         "leaky_relu": 0.01,
@@ -163,12 +163,12 @@ def test_hard_activations_are_flat_at_their_ends(backend, dtype):
 
 
 @every
-def test_repr_reads_back_as_the_same_activation(phi):
+def test_repr_evaluates_to_the_same_activation(phi):
     assert read(repr(phi)) == phi and repr(read(repr(phi))) == repr(phi)
 
 
 @every
-def test_pickle_gives_the_same_activation_back(phi):
+def test_pickle_returns_the_same_activation(phi):
     back = pickle.loads(pickle.dumps(phi))  # noqa: S301
     assert back == phi and back.value(np, np.array(-0.5)) == phi.value(np, np.array(-0.5))
 
@@ -186,13 +186,13 @@ def twice(xp, s, alpha):
     return 2 * s
 
 
-def test_an_activation_of_ones_own_prints_its_name_and_pickles():
+def test_custom_activation_prints_its_name_and_pickles():
     mine = Activation("square", square, twice, needs_input=True)
     assert repr(mine) == "square"
     assert pickle.loads(pickle.dumps(mine)).value(np, 3.0) == 9.0  # noqa: S301
 
 
-def test_an_activation_of_ones_own_is_known_by_its_name_and_settings():
+def test_custom_activations_compare_by_name_and_settings():
     mine = Activation("mine", square, twice)
     assert mine == Activation("mine", twice, square) and hash(mine) == hash(Activation("mine", twice, square))
     for other in (
@@ -205,7 +205,7 @@ def test_an_activation_of_ones_own_is_known_by_its_name_and_settings():
         mine.alpha = 2.0
 
 
-def test_an_activation_of_ones_own_is_computed_as_it_is_written_whatever_its_name(backend):
+def test_custom_activation_is_computed_by_its_own_formula(backend):
     """The overrides of the backends must not mistake it for the standard one, nor may pickle; or the name is refused."""
     for name in ("identity", "relu", "tanh"):
         try:
@@ -227,11 +227,11 @@ def test_activation_by_name():
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("inf"), float("nan")])
-def test_with_alpha_refuses_what_is_not_positive_and_finite(alpha):
+def test_with_alpha_rejects_values_that_are_not_positive_and_finite(alpha):
     with pytest.raises(ConfigurationError, match="alpha of elu must be positive and finite"):
         elu.with_alpha(alpha)
 
 
-def test_with_alpha_refuses_activations_without_a_constant():
+def test_with_alpha_rejects_activations_without_a_constant():
     with pytest.raises(ConfigurationError, match="tanh has no constant alpha"):
         tanh.with_alpha(0.5)

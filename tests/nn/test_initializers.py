@@ -36,7 +36,7 @@ def test_initializer_draws_float64_of_the_shape_and_the_seed(name):
 
 @pytest.mark.parametrize("family", VARIANCE)
 @pytest.mark.parametrize("distribution", ["normal", "uniform"])
-def test_scaled_initializer_has_its_papers_variance(family, distribution):
+def test_scaled_initializer_has_the_variance_of_its_paper(family, distribution):
     I, O = 300, 200
     values, variance = draw(INITIALIZERS[f"{family}_{distribution}"], (I, O)), VARIANCE[family](I, O)
     n = values.size
@@ -56,7 +56,7 @@ def test_plain_initializers_have_their_parameters():
     assert (draw(Constant(0.25), (3,)) == 0.25).all()
 
 
-def test_standard_constants_are_the_ones_documented():
+def test_standard_constants_equal_the_documented_ones():
     assert (
         Constant() == Constant(0)
         and Normal() == Normal(std=0.01, mean=0)
@@ -74,7 +74,7 @@ def test_standard_constants_are_the_ones_documented():
     }
 
 
-def test_initializers_are_values_that_do_not_change():
+def test_initializers_are_immutable_values():
     for rule in INITIALIZERS.values():
         assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
         with pytest.raises(AttributeError):
@@ -96,7 +96,7 @@ def test_orthogonal_is_haar_distributed():
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (4, 4), (4, 6)])
-def test_orthogonal_is_the_factor_whose_r_has_a_positive_diagonal(shape):
+def test_orthogonal_is_the_qr_factor_with_a_positive_diagonal_of_r(shape):
     for seed in range(20):
         tall = np.random.default_rng(seed).standard_normal((max(shape), min(shape)))
         Q = draw(initializers.orthogonal, shape, seed)
@@ -113,7 +113,7 @@ def test_repr_of_a_standard_initializer_is_its_name(name):
     "initializer",
     [Constant(0.5), Normal(0.1), Uniform(-1, 1), Orthogonal(2.0), VarianceScaling(3.0, "in", "normal")],
 )
-def test_repr_of_any_other_is_the_call_that_makes_it(initializer):
+def test_repr_of_another_initializer_is_the_call_that_creates_it(initializer):
     name, _, settings = repr(initializer).removesuffix(")").partition("(")
     values = {key: value.strip("'") for key, value in (entry.split("=") for entry in settings.split(", "))}
     kind = getattr(initializers, name)
@@ -124,8 +124,8 @@ def test_repr_of_any_other_is_the_call_that_makes_it(initializer):
 
 
 @pytest.mark.parametrize(("fan", "distribution"), [("out", "normal"), ("in", "cauchy"), ("mean", "Normal")])
-def test_variance_scaling_refuses_unknown_settings(fan, distribution):
-    with pytest.raises(ConfigurationError, match="fan is 'in' or 'mean'"):
+def test_variance_scaling_rejects_unknown_settings(fan, distribution):
+    with pytest.raises(ConfigurationError, match="fan must be 'in' or 'mean'"):
         VarianceScaling(1.0, fan, distribution)
 
 
@@ -136,18 +136,18 @@ DEFAULTS = {
 }
 
 
-def test_default_suits_the_activation():
+def test_default_initializer_depends_on_the_activation():
     want = {name: initializer for initializer, names in DEFAULTS.items() for name in names}
     assert {name: repr(default_initializer(phi)) for name, phi in ACTIVATIONS.items()} == want
     assert default_initializer(ACTIVATIONS["elu"].with_alpha(0.3)) == initializers.he_normal
 
 
-def test_the_base_draws_nothing():
-    with pytest.raises(NotImplementedError, match="Initializer draws nothing"):
+def test_base_initializer_raises():
+    with pytest.raises(NotImplementedError, match="Initializer must define __call__"):
         draw(Initializer(), (2,))
 
 
-def test_initializer_of_ones_own_prints_its_name():
+def test_initializer_custom_prints_its_name():
     class Mine(Initializer):
         pass
 

@@ -21,7 +21,7 @@ def batch(n, d, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d))
 
 
-def test_examples_are_all_the_layers_there_are():
+def test_examples_contain_every_layer():
     kinds = {getattr(family, name) for name in family.__all__ if isinstance(getattr(family, name), type)} - {
         Layer
     }
@@ -29,7 +29,7 @@ def test_examples_are_all_the_layers_there_are():
 
 
 @every
-def test_layer_is_frozen_compares_and_holds_no_array(layer):
+def test_layer_is_frozen_comparable_and_without_arrays(layer):
     assert layer == dataclasses.replace(layer) and hash(layer) == hash(dataclasses.replace(layer))
     assert not any(isinstance(getattr(layer, entry.name), np.ndarray) for entry in dataclasses.fields(layer))
     with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
@@ -37,7 +37,7 @@ def test_layer_is_frozen_compares_and_holds_no_array(layer):
 
 
 @every
-def test_forward_writes_nothing_but_its_buffers(backend, dtype, layer):
+def test_forward_writes_only_its_buffers(backend, dtype, layer):
     network = Network(4, [layer], backend, dtype)
     x = backend.asarray(batch(5, 4), network.dtype)
     before = [np.array(backend.to_host(array)) for array in (x, network.params.theta, network.params.state)]
@@ -49,7 +49,7 @@ def test_forward_writes_nothing_but_its_buffers(backend, dtype, layer):
 
 
 @every
-def test_backward_leaves_theta_and_the_padding_of_the_gradient(backend, dtype, layer):
+def test_backward_does_not_change_theta_and_the_padding_of_the_gradient(backend, dtype, layer):
     network = Network(4, [layer], backend, dtype)
     ws = network.workspace(5, input_gradient=True)
     theta = np.array(backend.to_host(network.params.theta))
@@ -71,7 +71,7 @@ def test_forward_twice_gives_the_same_bits(backend, dtype, layer):
 
 
 @every
-def test_inference_is_the_same_alone_and_in_a_batch_without_dropout_noise(backend, layer):
+def test_inference_of_a_row_equals_inference_in_a_batch_without_dropout(backend, layer):
     network, x = Network(4, [layer], backend, "float64"), batch(6, 4)
     whole, alone = network.predict(x), np.vstack([network.predict(row[None]) for row in x])
     np.testing.assert_allclose(

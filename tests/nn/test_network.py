@@ -47,7 +47,7 @@ def assert_same_numbers(got, want):
 # ---------------------------------------------------------------------- identity
 
 
-def test_repr_reads_back_as_an_equal_network():
+def test_repr_evaluates_to_an_equal_network():
     network = make(layers=ALL_LAYERS, dtype="float64", seed=4)
     public = (ffnn_gpu, ffnn_gpu.layers, ffnn_gpu.activations, ffnn_gpu.initializers)
     names = {name: getattr(module, name) for module in public for name in module.__all__}
@@ -63,13 +63,13 @@ def test_networks_compare_by_architecture():
     )
 
 
-def test_one_seed_gives_the_same_numbers_and_another_gives_others(backend, dtype):
+def test_equal_seeds_give_equal_parameters_and_other_seeds_others(backend, dtype):
     assert_same_numbers(make(backend, dtype), make(backend, dtype))
     here, there = make(backend, dtype).params.to_host(), make(backend, dtype, seed=1).params.to_host()
     assert (here["0.W"] != there["0.W"]).all()
 
 
-def test_seed_left_out_is_0():
+def test_default_seed_is_0():
     network = Network(3, [Dense(4)], "numpy")
     assert network.seed == 0 == network.workspace(1).stream.seed
     assert_same_numbers(network, Network(3, [Dense(4)], "numpy", seed=0))
@@ -79,12 +79,12 @@ def test_initial_numbers_are_equal_on_every_backend(backend, dtype):
     assert_same_numbers(make(backend, dtype, ALL_LAYERS), make(NumpyBackend(), dtype, ALL_LAYERS))
 
 
-def test_start_of_a_layer_does_not_depend_on_the_layers_after_it(backend):
+def test_initial_values_of_a_layer_do_not_depend_on_later_layers(backend):
     short, long = make(backend, layers=[Dense(5)]), make(backend, layers=[Dense(5), Dense(9)])
     np.testing.assert_array_equal(short.params.to_host()["0.W"], long.params.to_host()["0.W"])
 
 
-def test_layers_of_equal_shape_start_with_numbers_of_their_own(backend):
+def test_layers_of_equal_shape_have_different_initial_values(backend):
     equal = [Dense(3, tanh), Dense(3, tanh)]
     numbers = make(backend, layers=[*equal, Residual(equal)]).params.to_host()
     starts = [numbers[name] for name in ("0.W", "1.W", "2.layers.0.W", "2.layers.1.W")]
@@ -103,20 +103,20 @@ def test_deepcopy_is_equal_and_independent(backend, dtype):
 
 
 @pytest.mark.parametrize("name", ["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
-def test_pickle_gives_the_trained_network_back(name, dtype):
+def test_pickle_returns_the_trained_network(name, dtype):
     network = train(make(name, dtype, [Dense(5, gelu), BatchNorm(), Dense(2)], seed=3), batch(8), batch(8, 2))
     back = pickle.loads(pickle.dumps(network))  # noqa: S301
     assert back == network and back.backend.name == name and back.seed == 3
     assert_same_numbers(back, network)
 
 
-def test_pickle_keeps_a_backend_object():
+def test_pickle_returns_the_backend_object():
     """Network accepts a Backend, so what it was made with should survive."""
     back = pickle.loads(pickle.dumps(make(ffnn_gpu.Backend())))  # noqa: S301
     assert back.backend.name == "reference"
 
 
-def test_to_another_backend_keeps_every_bit(backend, dtype):
+def test_to_another_backend_copies_every_bit(backend, dtype):
     network = train(make(NumpyBackend(), dtype, [Dense(5), BatchNorm(), Dense(2)]), batch(8), batch(8, 2))
     moved = network.to(backend)
     assert moved.backend is backend and moved == network
@@ -138,7 +138,7 @@ def test_summary_counts_parameters_flops_and_bytes():
     assert total == [2, 67, sum(row[2] for row in rows.values()), 268]
 
 
-def test_summary_counts_what_the_parameters_hold():
+def test_summary_counts_the_parameters_of_the_network():
     network = make(layers=ALL_LAYERS, dtype="float64")
     assert f"{network.params.count:,}" in network.summary().splitlines()[-1].split()
 
@@ -203,7 +203,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_prediction_takes_any_kind_of_array_and_leaves_it_untouched(backend, dtype, kind, tmp_path):
+def test_prediction_accepts_any_kind_of_array_and_does_not_change_it(backend, dtype, kind, tmp_path):
     network = make(backend, dtype)
     x = np.random.default_rng(0).integers(0, 100, (10, 3)).astype(np.float64)  # exact in every type
     given, twin = (KINDS[kind](x, folder) for folder in (tmp_path, tmp_path))
@@ -214,7 +214,7 @@ def test_prediction_takes_any_kind_of_array_and_leaves_it_untouched(backend, dty
     )
 
 
-def test_prediction_takes_torch_tensors(backend, dtype):
+def test_prediction_accepts_torch_tensors(backend, dtype):
     torch = pytest.importorskip("torch", exc_type=ImportError)
     network, x = make(backend, dtype), batch(5).astype(np.float32)
     np.testing.assert_array_equal(network.predict(torch.from_numpy(x.copy())), network.predict(x))
@@ -225,7 +225,7 @@ def test_booleans_are_numbers(backend):
     np.testing.assert_array_equal(network.predict(x), network.predict(x.astype(np.float32)))
 
 
-def test_no_rows_give_no_rows(backend, dtype):
+def test_prediction_of_zero_rows_has_zero_rows(backend, dtype):
     for layers in ([Dense(2)], ALL_LAYERS, []):
         network = make(backend, dtype, layers)
         z = network.predict(np.zeros((0, 3)))
@@ -233,12 +233,12 @@ def test_no_rows_give_no_rows(backend, dtype):
         assert network.forward(backend.zeros((0, 3), network.dtype), network.workspace(0)).shape == z.shape
 
 
-def test_one_row_is_the_row_of_a_batch(backend, dtype):
+def test_prediction_of_one_row_equals_its_row_in_a_batch(backend, dtype):
     network, x = make(backend, dtype, ALL_LAYERS), batch(9)
     assert_close(network.predict(x[3:4]), network.predict(x)[3:4], tolerance("network", dtype, K=6, L=4), "z")
 
 
-def test_prediction_changes_nothing(backend, dtype):
+def test_prediction_does_not_change_the_network(backend, dtype):
     network = train(make(backend, dtype, ALL_LAYERS), batch(8), batch(8, 4))
     before = copy.deepcopy(network)
     network.predict(batch(20))
@@ -263,7 +263,7 @@ BAD = {  # what is handed over → (exception, message)
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_prediction_refuses_bad_rows(backend, message):
+def test_prediction_rejects_bad_rows(backend, message):
     kind, x = BAD[message]
     with pytest.raises(kind, match=message):
         make(backend).predict(x)
@@ -277,13 +277,13 @@ def test_prediction_of_a_diverged_network_raises(backend):
 
 
 @pytest.mark.gpu
-def test_host_array_into_a_gpu_network_is_refused():
+def test_host_array_into_a_gpu_network_raises():
     network = make("cupy")
     with pytest.raises(BackendMismatchError, match="numpy"):
         network.forward(batch(2).astype(np.float32), network.workspace(2))
 
 
-def test_forward_refuses_what_is_not_an_array(backend):
+def test_forward_rejects_values_that_are_not_arrays(backend):
     network = make(backend)
     with pytest.raises(BackendMismatchError, match="list"):
         network.forward([[1.0, 2.0, 3.0]], network.workspace(1))
@@ -292,7 +292,7 @@ def test_forward_refuses_what_is_not_an_array(backend):
 # ---------------------------------------------------------------------- passes
 
 
-def test_forward_and_backward_leave_the_input_alone(backend, dtype):
+def test_forward_and_backward_do_not_change_the_input(backend, dtype):
     network = make(backend, dtype, ALL_LAYERS)
     x = backend.asarray(batch(6), network.dtype)
     kept = np.array(backend.to_host(x))
@@ -302,7 +302,7 @@ def test_forward_and_backward_leave_the_input_alone(backend, dtype):
     np.testing.assert_array_equal(backend.to_host(x), kept)
 
 
-def test_forward_casts_integers_once_and_keeps_their_values(backend, dtype):
+def test_forward_casts_integers_once_to_their_values(backend, dtype):
     network, x = make(backend, dtype), np.array([[0, 255, 7]], np.uint8)
     got = network.forward(backend.asarray(x), network.workspace(1))
     np.testing.assert_array_equal(backend.to_host(got), network.predict(x.astype(dtype)))
@@ -324,7 +324,7 @@ STACKS = {
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_backward_gives_dx_only_when_asked(backend, dtype, stack):
+def test_backward_returns_dx_only_if_requested(backend, dtype, stack):
     network = make(backend, dtype, STACKS[stack])
     x, dz = backend.asarray(batch(4), network.dtype), batch(4, network.widths[-1], seed=1)
     found = []
@@ -369,7 +369,7 @@ def test_network_of_width_one_trains(backend, dtype):
     assert np.isfinite(network.predict(batch(4, 1))).all()
 
 
-def test_dtypes_stay_through_three_steps(backend, dtype):
+def test_dtypes_do_not_change_in_three_steps(backend, dtype):
     network = train(make(backend, dtype, ALL_LAYERS), batch(6), batch(6, 4), steps=3)
     ws = network.workspace(6)
     value = mean_squared_error(
@@ -405,24 +405,24 @@ def test_device_has_one_name_and_its_old_one_warns():
 
 
 @pytest.mark.parametrize("message", SETTINGS)
-def test_network_refuses_bad_settings(message):
+def test_network_rejects_bad_settings(message):
     with pytest.raises(ConfigurationError, match=message):
         make(**SETTINGS[message])
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 1.5, True])
-def test_prediction_refuses_bad_batch_sizes(batch_size):
+def test_prediction_rejects_bad_batch_sizes(batch_size):
     with pytest.raises(ConfigurationError, match="batch_size must be a whole number"):
         make().predict(batch(2), batch_size=batch_size)
 
 
-def test_the_base_layer_says_what_it_lacks():
+def test_base_layer_names_the_missing_method():
     network = make(layers=[Layer()])
     with pytest.raises(NotImplementedError, match="Layer has no forward"):
         network.predict(batch(2))
 
 
-def test_layer_that_forgets_to_return_its_gradient_is_named(backend):
+def test_layer_that_does_not_return_its_gradient_is_named(backend):
     class Forgets(Dense):
         def backward(self, backend, p, da, buf):
             super().backward(backend, p, da, buf)
@@ -434,7 +434,7 @@ def test_layer_that_forgets_to_return_its_gradient_is_named(backend):
         network.backward(ws.dz, ws)
 
 
-def test_backward_refuses_a_wrong_dz_and_keeps_the_pass(backend):
+def test_backward_rejects_a_wrong_dz_and_the_pass_stays_valid(backend):
     network = make(backend)
     ws = network.workspace(4)
     network.forward(network.backend.asarray(batch(4), "float32"), ws)
@@ -445,20 +445,20 @@ def test_backward_refuses_a_wrong_dz_and_keeps_the_pass(backend):
     network.backward(network.backend.zeros((4, 2), "float32"), ws)
 
 
-def test_predict_with_diverged_parameters_says_so_before_numpy_warns():
+def test_predict_with_diverged_parameters_raises_before_numpy_warns():
     network = make(layers=[Dense(5, relu), Dense(2)])
     network.params.theta *= np.float32(1e30)
     with pytest.raises(DivergedError, match="its parameters diverged"):
         network.predict(batch(4) * 1e10)
 
 
-def test_repr_of_numpy_numbers_reads_back():
+def test_repr_of_numpy_numbers_is_python_code():
     assert repr(Dense(np.int64(4))) == "Dense(4)" and repr(Dropout(np.float64(0.5))) == "Dropout(0.5)"
 
 
 @pytest.mark.parametrize("layer", [Dense(4, gelu), LayerNorm(), BatchNorm(), Dropout(0.5)], ids=repr)
 @pytest.mark.parametrize("scale", [1e-30, 1e3])
-def test_underflow_in_a_pass_is_silent(layer, scale):
+def test_underflow_in_a_pass_gives_no_warning(layer, scale):
     network = make(layers=[Dense(4, ffnn_gpu.sigmoid), layer, Dense(2)])
     ws = network.workspace(16, input_gradient=True)
     x, dz = (batch(16) * scale).astype(np.float32), np.full((16, 2), 1e-37, np.float32)
@@ -468,7 +468,7 @@ def test_underflow_in_a_pass_is_silent(layer, scale):
         network.predict(x)
 
 
-def test_underflow_in_a_layer_of_ones_own_is_silent():
+def test_underflow_in_a_custom_layer_gives_no_warning():
     class Shrinks(Layer):
         def buffer_shapes(self, B, I):
             return {"a": (B, I), "dx": (B, I)}
@@ -486,23 +486,23 @@ def test_underflow_in_a_layer_of_ones_own_is_silent():
         network.backward(np.full((2, 3), 1.1e-10, np.float32), ws)
 
 
-def test_workspace_is_to_train_with_and_without_the_gradient_at_x_unless_told():
+def test_default_workspace_is_for_training_without_the_gradient_at_x():
     ws = make().workspace(2)
     assert ws.training and not ws.input_gradient and (ws.stream.seed, ws.stream.row) == (0, 0)
 
 
-def test_many_rows_are_predicted_without_dropout_as_few_are():
+def test_prediction_of_many_rows_has_no_dropout():
     network, x = Network(3, [Dropout(0.5)], "numpy"), batch(200).astype(np.float32)
     for rows in (1, 64, 65, 200):
         np.testing.assert_array_equal(network.predict(x[:rows]), x[:rows])
 
 
-def test_one_layer_instead_of_a_list_is_refused():
+def test_layer_instead_of_a_list_raises():
     with pytest.raises(ConfigurationError, match=r"layers is a list: Network\(4, \[Dense\(3\)\]\)"):
         Network(4, Dense(3), "numpy")
 
 
-def test_initial_values_that_are_not_those_of_the_shapes_name_the_parameter():
+def test_initial_value_of_a_wrong_shape_names_the_parameter():
     class Unset(Dense):
         def initial_values(self, rng, I):
             return {"W": np.zeros((I, self.width))}
@@ -513,7 +513,7 @@ def test_initial_values_that_are_not_those_of_the_shapes_name_the_parameter():
         Network(4, [Unset(3)], "numpy")
 
 
-def test_prediction_that_is_interrupted_leaves_the_network_able_to_predict(monkeypatch):
+def test_network_predicts_again_after_an_interrupted_prediction(monkeypatch):
     network = Network(4, [Dense(3)], "numpy")
     want = network.predict(np.ones((2, 4)))
     ws = network._threads.ws.first(2)
@@ -530,14 +530,14 @@ def test_prediction_that_is_interrupted_leaves_the_network_able_to_predict(monke
     np.testing.assert_array_equal(network.predict(np.ones((2, 4))), want)
 
 
-def test_predictions_keep_nothing_of_the_caller_s():
+def test_predictions_keep_no_reference_to_the_callers_arrays():
     network = Network(4, [Residual([Dense(4)]), Dense(3)], "numpy")
     x = np.ones((5, 4), np.float32)
     network.predict(x)
     assert sys.getrefcount(x) == 2
 
 
-def test_prediction_follows_parameters_that_were_exchanged():
+def test_prediction_uses_exchanged_parameters():
     network, other = Network(4, [Dense(3)], "numpy", seed=0), Network(4, [Dense(3)], "numpy", seed=1)
     network.predict(np.ones((2, 4)))
     network.params = other.params
@@ -547,14 +547,14 @@ def test_prediction_follows_parameters_that_were_exchanged():
 @pytest.mark.parametrize(
     ("width", "rows", "kept"), [(3, 64, 64), (3, 1, 64), (3, 65, None), (16_380, 1, 64), (16_381, 1, None)]
 )
-def test_workspace_of_64_rows_and_at_most_a_mebi_of_numbers_is_kept(width, rows, kept):
+def test_workspace_of_64_rows_and_at_most_2_20_numbers_is_cached(width, rows, kept):
     network = Network(4, [Dense(width)], "numpy")
     network.predict(np.ones((rows, 4)))
     assert getattr(getattr(network._threads, "ws", None), "B", None) == kept
 
 
 @pytest.mark.parametrize(("kind", "parts"), [(Backend, [4096, 904]), (NumpyBackend, [1024] * 4 + [904])])
-def test_prediction_looks_at_as_many_rows_at_a_time_as_suit_the_device(kind, parts, monkeypatch):
+def test_prediction_uses_batches_of_the_devices_size(kind, parts, monkeypatch):
     network, rows = Network(1, [Dense(1)], kind()), []
     run = network.run
     monkeypatch.setattr(network, "run", lambda x, ws: rows.append(len(x)) or run(x, ws))
@@ -563,7 +563,7 @@ def test_prediction_looks_at_as_many_rows_at_a_time_as_suit_the_device(kind, par
     assert rows == parts
 
 
-def test_workspace_of_a_wide_network_is_not_kept():
+def test_workspace_of_a_wide_network_is_not_cached():
     network = Network(4, [Dense(100_000), Dense(1)], "numpy")
     network.predict(np.ones((1, 4)))
     assert getattr(network._threads, "ws", None) is None

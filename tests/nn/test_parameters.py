@@ -32,7 +32,7 @@ def test_every_view_starts_on_a_256_byte_boundary(backend, dtype):
         assert all(vector.ctypes.data % 256 == 0 for vector in (params.theta, params.grad, params.state))
 
 
-def test_slots_are_values_that_do_not_change(backend):
+def test_slots_are_immutable_values(backend):
     slots, again = (parameters(backend, "float32").slots for _ in range(2))
     assert slots == again and len({*slots, *again}) == len(NAMES)
     with pytest.raises(AttributeError):
@@ -59,7 +59,7 @@ def test_padding_is_zero_and_is_not_counted(backend, dtype):
     assert (backend.to_host(params.theta)[~inside] == 0).all() and (backend.to_host(params.grad) == 0).all()
 
 
-def test_padding_is_no_longer_than_it_must_be(backend, dtype):
+def test_padding_has_the_smallest_possible_length(backend, dtype):
     params = parameters(backend, dtype)
     unit = 256 // params.dtype.itemsize
     for slots, vector in ((params.slots, params.theta), (params.state_slots, params.state)):
@@ -68,7 +68,7 @@ def test_padding_is_no_longer_than_it_must_be(backend, dtype):
             assert end - slot.start == -(-slot.size // unit) * unit
 
 
-def test_only_float16_has_a_loss_scale_and_it_begins_at_65536(backend, dtype):
+def test_only_float16_has_a_loss_scale_and_it_starts_at_65536(backend, dtype):
     assert (
         parameters(backend, dtype).loss_scale is None and parameters(backend, "bfloat16").loss_scale is None
     )
@@ -100,16 +100,16 @@ def test_to_host_copies_and_assign_restores_every_bit(backend, dtype):
 
 WRONG = {
     "0.b is missing": lambda arrays: arrays.pop("0.b"),
-    r"0.W is float\d\d \(5, 3\); .* has float\d\d \(3, 5\)": lambda arrays: arrays.update(
+    r"0.W is float\d\d \(5, 3\); .* needs float\d\d \(3, 5\)": lambda arrays: arrays.update(
         {"0.W": arrays["0.W"].T}
     ),
     "3.b is float16": lambda arrays: arrays.update({"3.b": arrays["3.b"].astype(np.float16)}),
-    "9.W has no place": lambda arrays: arrays.update({"9.W": np.zeros(1)}),
+    "9.W does not belong": lambda arrays: arrays.update({"9.W": np.zeros(1)}),
 }
 
 
 @pytest.mark.parametrize("message", WRONG)
-def test_assign_changes_nothing_where_anything_differs(backend, dtype, message):
+def test_assign_changes_nothing_if_anything_differs(backend, dtype, message):
     params = parameters(backend, dtype)
     before, arrays = params.to_host(), {name: array + 1 for name, array in params.to_host().items()}
     WRONG[message](arrays)
@@ -119,12 +119,12 @@ def test_assign_changes_nothing_where_anything_differs(backend, dtype, message):
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_parameters_of_layers_that_learn_nothing_are_empty(backend):
+def test_layers_without_parameters_have_empty_vectors(backend):
     params = Parameters(backend, [{}, {}], [{}, {}], "float32")
     assert (params.count, params.n_decayed, params.theta.shape, params.slots) == (0, 0, (0,), [])
 
 
-def test_all_vectors_decay_none_and_all_matrices_decay_all(backend):
+def test_only_vectors_have_no_decay_and_only_matrices_full_decay(backend):
     assert Parameters(backend, [{"gain": (3,)}], [{}], "float32").n_decayed == 0
     alone = Parameters(backend, [{"W": (3, 2)}], [{}], "float32")
     assert alone.n_decayed == len(alone.theta)

@@ -45,7 +45,7 @@ def test_first_is_a_view_of_the_same_memory(backend):
     assert backend.xp.shares_memory(ws.dz, part.dz)
 
 
-def test_first_is_made_once_per_size_from_any_part(backend):
+def test_first_is_created_once_per_size(backend):
     ws = make(backend).workspace(8)
     assert (
         ws.first(8) is ws
@@ -55,7 +55,7 @@ def test_first_is_made_once_per_size_from_any_part(backend):
 
 
 @pytest.mark.parametrize("n", [-1, 9])
-def test_first_refuses_more_rows_than_there_are(backend, n):
+def test_first_rejects_more_rows_than_the_workspace_has(backend, n):
     with pytest.raises(ShapeError, match=f"holds 8 rows, not {n}"):
         make(backend).workspace(8).first(n)
 
@@ -81,7 +81,7 @@ def test_used_workspace_gives_the_gradient_of_a_fresh_one(backend, dtype):
     )
 
 
-def test_forward_wants_a_workspace_of_its_rows(backend):
+def test_forward_requires_a_workspace_of_its_rows(backend):
     network = make(backend)
     with pytest.raises(ShapeError, match=r"x has 3 rows and the workspace 4; pass workspace\.first\(3\)"):
         network.forward(rows(network, 3), network.workspace(4))
@@ -91,13 +91,13 @@ def test_forward_wants_a_workspace_of_its_rows(backend):
         network.forward(rows(network, 5), network.workspace(4))
 
 
-def test_workspace_of_another_network_is_refused(backend):
+def test_workspace_of_another_network_raises(backend):
     network, other = make(backend), make(backend)
     with pytest.raises(WorkspaceError, match="another network"):
         network.forward(rows(network, 4), other.workspace(4))
 
 
-def test_backward_without_a_pending_forward_is_refused(backend):
+def test_backward_without_a_pending_forward_raises(backend):
     network = make(backend)
     ws = network.workspace(4)
     with pytest.raises(WorkspaceError, match="no forward pass"):
@@ -118,7 +118,7 @@ def test_workspace_overwritten_by_a_later_part_is_stale(backend):
     network.backward(backend.zeros((2, 2), network.dtype), ws.first(2))
 
 
-def test_inference_workspace_has_no_gradient_and_says_so(backend):
+def test_backward_in_an_inference_workspace_raises(backend):
     network = make(backend)
     ws = network.workspace(4, training=False)
     assert ws.dz is None and not ws.training
@@ -135,7 +135,7 @@ def test_inference_workspace_has_no_gradient_and_says_so(backend):
         assert kept == {"a"}
 
 
-def test_backward_refuses_a_gradient_of_another_shape(backend):
+def test_backward_rejects_a_gradient_of_another_shape(backend):
     network = make(backend)
     ws = network.workspace(4)
     network.forward(rows(network, 4), ws)
@@ -144,7 +144,7 @@ def test_backward_refuses_a_gradient_of_another_shape(backend):
 
 
 @pytest.mark.parametrize("layers", [LAYERS, [Dense(4), Dense(2)], []], ids=["all", "dense", "none"])
-def test_nbytes_is_the_memory_there_is(backend, dtype, layers):
+def test_nbytes_is_the_size_of_all_buffers(backend, dtype, layers):
     network = make(backend, dtype, layers)
     for training in (True, False):
         ws = network.workspace(7, training=training)
@@ -152,7 +152,7 @@ def test_nbytes_is_the_memory_there_is(backend, dtype, layers):
         assert ws.nbytes == held
 
 
-def test_first_dense_layer_has_no_dx_unless_it_is_asked_for(backend):
+def test_first_dense_layer_has_no_dx_unless_requested(backend):
     network = make(backend, layers=[Dense(4), Dense(2)])
     without, with_dx = network.workspace(5), network.workspace(5, input_gradient=True)
     assert without.buffers[0].dx is None and without.buffers[1].dx.shape == (5, 4)
@@ -160,7 +160,7 @@ def test_first_dense_layer_has_no_dx_unless_it_is_asked_for(backend):
     assert with_dx.nbytes - without.nbytes == 5 * 3 * 4
 
 
-def test_pre_activation_is_kept_only_where_the_activation_needs_it(backend):
+def test_pre_activation_is_stored_only_if_the_activation_needs_it(backend):
     network = make(backend, layers=[Dense(4, gelu), Dense(4, relu)])
     assert network.workspace(2).buffers[0].s is not None and network.workspace(2).buffers[1].s is None
 
@@ -171,18 +171,18 @@ def test_number_of_rows_must_be_a_whole_number(backend, B):
         make(backend).workspace(B)
 
 
-def test_there_are_workspaces_and_parts_of_no_rows(backend):
+def test_workspaces_and_their_parts_may_have_zero_rows(backend):
     network = make(backend)
     for ws in (network.workspace(0), network.workspace(4).first(0)):
         assert ws.B == 0 and network.forward(rows(network, 0), ws).shape == (0, 2)
 
 
-def test_matrices_have_the_type_of_products_and_vectors_that_of_the_parameters(backend):
+def test_matrices_have_the_compute_type_and_vectors_the_type_of_theta(backend):
     buf = make(backend, "bfloat16", [LayerNorm()]).workspace(4).buffers[0]
     assert (buf.a.dtype, buf.xhat.dtype, buf.rstd.dtype) == ("bfloat16", "bfloat16", "float32")
 
 
-def test_second_pass_at_a_time_is_refused_and_does_not_wait(backend):
+def test_second_pass_at_the_same_time_raises_and_does_not_wait(backend):
     network = make(backend)
     ws = network.workspace(4)
     ws.begin_forward(network.params, 4)

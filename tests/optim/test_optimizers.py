@@ -102,7 +102,7 @@ def golden_names():
     ]
 
 
-def test_golden_trajectories_are_the_ones_tested(golden):
+def test_every_golden_trajectory_is_tested(golden):
     assert list(golden("optimizers")["of"]) == golden_names()
     assert {name.split("(")[0] for name in golden_names()} | {"Lion"} == {
         kind.__name__ for kind in OPTIMIZERS.values()
@@ -110,7 +110,7 @@ def test_golden_trajectories_are_the_ones_tested(golden):
 
 
 @pytest.mark.parametrize("name", golden_names())
-def test_ten_steps_equal_torch_s(backend, dtype, golden, name):
+def test_ten_steps_equal_pytorch(backend, dtype, golden, name):
     stored = golden("optimizers")
     assert_follows(backend, dtype, read(name), stored, stored["of"][name])
 
@@ -119,12 +119,12 @@ def test_ten_steps_equal_torch_s(backend, dtype, golden, name):
     "name",
     ["SGD(lr=0.1, momentum=0.9)", "Adam(lr=0.05)", "AdamW(lr=0.05, weight_decay=0.3)", "Nadam(lr=0.05)"],
 )
-def test_ten_steps_with_a_falling_learning_rate_equal_torch_s(backend, golden, name):
+def test_ten_steps_with_a_falling_learning_rate_equal_pytorch(backend, golden, name):
     stored = golden("optimizers")
     assert_follows(backend, "float64", read(name), stored, stored["scheduled"][name], stored["factors"])
 
 
-def test_lion_is_its_algorithm(backend, dtype):
+def test_lion_equals_its_algorithm(backend, dtype):
     params, lr, beta1, beta2 = parameters(backend, dtype), 0.01, 0.9, 0.99
     theta, m = [np.array(value, np.float64) for value in host(params)], [np.zeros((3, 2)), np.zeros(2)]
     rule = Lion(lr, beta1, beta2, weight_decay=0.1)
@@ -156,7 +156,7 @@ def test_padding_stays_zero_and_steps_are_counted(backend, dtype, rule):
 
 
 @every
-def test_learning_rate_zero_moves_nothing(backend, dtype, rule):
+def test_learning_rate_zero_changes_nothing(backend, dtype, rule):
     params = parameters(backend, dtype)
     before = host(params)
     rule = type(rule)(lr=0.0, weight_decay=0.5)
@@ -243,7 +243,7 @@ def test_penalties_reach_every_matrix_and_no_bias(backend):
 
 
 @pytest.mark.parametrize("bug", PENALTY_BUGS)
-def test_law_of_penalties_sees_the_planted_bug(bug):
+def test_law_of_penalties_detects_the_planted_bug(bug):
     class Planted(NumpyBackend):
         def sgd(self, update, *args):
             super().sgd(PENALTY_BUGS[bug](update), *args)
@@ -313,7 +313,7 @@ def snapshot(rule, params):
 
 
 @scaled
-def test_a_loss_scale_that_is_a_power_of_two_changes_no_bit(backend, dtype, rule):
+def test_loss_scale_that_is_a_power_of_two_changes_no_bit(backend, dtype, rule):
     plain, other = parameters(backend, dtype), with_scale(parameters(backend, dtype))
     run(rule, plain, gradients())
     run(rule, other, [(1024 * dW, 1024 * db) for dW, db in gradients()])
@@ -323,7 +323,7 @@ def test_a_loss_scale_that_is_a_power_of_two_changes_no_bit(backend, dtype, rule
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
 @scaled
-def test_an_overflow_changes_nothing_and_halves_the_scale_and_training_goes_on(backend, dtype, rule, bad):
+def test_overflow_changes_nothing_halves_the_scale_and_training_continues(backend, dtype, rule, bad):
     params, other = (with_scale(parameters(backend, dtype), good=7.0) for _ in range(2))
     overflow = np.full((3, 2), bad), np.ones(2)
     with np.errstate(all="raise"):
@@ -345,12 +345,12 @@ def test_without_a_loss_scale_an_overflow_is_not_hidden(backend, dtype):
     assert np.isnan(W).all() and int(params.step[0]) == 1
 
 
-def test_what_a_checkpoint_keeps_of_the_state_lacks_the_control(backend):
+def test_state_in_a_checkpoint_does_not_contain_control(backend):
     params, rule = parameters(backend), AdamW(clip_norm=1.0)
     assert set(vars(rule.state(params))) == {"m", "v", "scalars"}
 
 
-def test_training_goes_on_from_a_deep_copy_of_the_state():
+def test_training_continues_from_a_deep_copy_of_the_state():
     rule, steps, ends = Adam(clip_norm=0.5), gradients(), []
     for change in (lambda state: state, copy.deepcopy):
         params = parameters(NumpyBackend())
@@ -363,7 +363,7 @@ def test_training_goes_on_from_a_deep_copy_of_the_state():
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_moving_average_is_its_formula_and_swaps(backend, dtype):
+def test_moving_average_equals_its_formula_and_swaps(backend, dtype):
     params, rule = parameters(backend, dtype), SGD(lr=0.1, ema=0.75)
     mean = [np.array(value, np.float64) for value in host(params)]
     for gradient in gradients(5):
@@ -377,13 +377,13 @@ def test_moving_average_is_its_formula_and_swaps(backend, dtype):
         np.testing.assert_array_equal(got, want)
 
 
-def test_swapping_an_average_that_is_not_kept_is_refused(backend):
-    with pytest.raises(ConfigurationError, match=r"make it with ema=0\.999"):
+def test_swap_average_without_ema_raises(backend):
+    with pytest.raises(ConfigurationError, match=r"create it with ema=0\.999"):
         SGD().swap_average(parameters(backend))
 
 
 @every
-def test_steps_are_silent_with_vanishing_and_large_gradients(backend, rule):
+def test_steps_with_vanishing_and_large_gradients_give_no_warning(backend, rule):
     params = parameters(backend, "float32")
     with np.errstate(all="raise"):
         for size in (0.0, 1e-30, 1e10):
@@ -407,7 +407,7 @@ BAD = {
     "l2 must be finite and at least 0, not inf": lambda: SGD(l2=float("inf")),
     "lr must be finite and at least 0, not True": lambda: SGD(lr=True),
     "momentum must be at least 0 and below 1": lambda: SGD(momentum=1.0),
-    "momentum must be positive where nesterov": lambda: SGD(nesterov=True),
+    "momentum must be positive with nesterov=True": lambda: SGD(nesterov=True),
     "beta1 must be at least 0 and below 1": lambda: Adam(beta1=1.0),
     "beta2 must be at least 0 and below 1": lambda: Adam(beta2=-0.1),
     "rho must be at least 0 and below 1": lambda: RMSprop(rho=1.0),
@@ -419,13 +419,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_bad_settings_are_refused(message):
+def test_bad_settings_raise(message):
     with pytest.raises(ConfigurationError, match=message):
         BAD[message]()
 
 
 @pytest.mark.parametrize(("rule", "moments"), [(SGD(), 1), (RMSprop(), 2), (Adam(ema=0.5), 2), (Lion(), 1)])
-def test_state_is_moments_an_average_and_three_scalars(backend, rule, moments):
+def test_state_contains_moments_an_average_and_three_scalars(backend, rule, moments):
     params = parameters(backend)
     state = rule.state(params)
     shapes = [
@@ -435,7 +435,7 @@ def test_state_is_moments_an_average_and_three_scalars(backend, rule, moments):
     assert backend.to_host(state.scalars).tolist() == [0, rule.lr, 1] and state.control.shape == (2,)
 
 
-def test_settings_may_lie_on_their_bounds():
+def test_settings_may_equal_their_bounds():
     none = dict.fromkeys(("lr", "l2", "l1", "weight_decay", "ema"), 0)
     assert (
         SGD(momentum=0, **none).ema == 0
@@ -445,7 +445,7 @@ def test_settings_may_lie_on_their_bounds():
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_is_itself_alone_and_has_what_all_share_by_name(name):
+def test_every_optimizer_compares_by_identity_and_has_the_common_settings(name):
     kind = OPTIMIZERS[name]
     assert kind() != kind() and len({kind(), kind()}) == 2  # each has moments of its own
     shared = {"l2", "l1", "weight_decay", "clip_norm", "clip_value", "ema"}
@@ -467,8 +467,8 @@ def test_optimizers_are_found_by_name():
     }
 
 
-def test_the_base_has_no_rule(backend):
-    with pytest.raises(NotImplementedError, match="Optimizer has no update rule"):
+def test_base_optimizer_raises(backend):
+    with pytest.raises(NotImplementedError, match="Optimizer must define formula or update"):
         Optimizer().step(parameters(backend))
 
 
@@ -489,7 +489,7 @@ class Own(Optimizer):
 @pytest.mark.parametrize(
     "settings", [{}, {"clip_norm": 0.5}, {"l2": 0.1, "l1": 0.01, "weight_decay": 0.1}, {"ema": 0.9}], ids=str
 )
-def test_optimizer_of_ones_own_is_its_formula_and_has_all_the_rest(backend, dtype, settings):
+def test_custom_optimizer_equals_its_formula_with_the_common_settings(backend, dtype, settings):
     rng = np.random.default_rng(0)
     data = rng.normal(size=(40, 4)), rng.integers(0, 3, 40)
 
@@ -517,7 +517,7 @@ def test_optimizer_of_ones_own_is_its_formula_and_has_all_the_rest(backend, dtyp
     assert losses == pytest.approx(expected, rel=1e-5) and losses[-1] < losses[0]
 
 
-def test_formula_gets_the_rate_and_the_count_of_updates(backend):
+def test_formula_receives_the_rate_and_the_count_of_updates(backend):
     seen = []
 
     class Counts(Own):

@@ -42,12 +42,12 @@ def falls(values):
     return all(later <= earlier for earlier, later in itertools.pairwise(values))
 
 
-def test_golden_schedules_are_the_ones_tested(golden):
+def test_every_golden_schedule_is_tested(golden):
     assert list(golden("schedules")["of"]) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_factors_equal_torch_s(golden, name):
+def test_factors_equal_pytorch(golden, name):
     stored = golden("schedules")
     assert path(read(name), stored["total"]) == pytest.approx(stored["of"][name], rel=ROUNDING, abs=ROUNDING)
 
@@ -89,7 +89,7 @@ def test_cosine_restarts_at_one_in_each_cycle():
     assert all(falls(factors[start : start + 20]) for start in range(0, 80, 20))
 
 
-def test_every_cosine_restart_is_one_even_where_the_cycles_do_not_divide_the_steps():
+def test_every_cosine_restart_is_one_even_if_the_cycles_do_not_divide_the_steps():
     for total, cycles in itertools.product(range(10, 200, 10), (3, 7, 9)):
         factors = path(Cosine(cycles=cycles), total)
         rises = sum(later > earlier for earlier, later in itertools.pairwise(factors))
@@ -149,7 +149,7 @@ def test_one_cycle_rises_to_one_and_falls_to_its_end():
     "rule", [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle("whole")], ids=repr
 )
 @pytest.mark.parametrize("total", [1, 2, 100])
-def test_factor_after_the_end_is_the_smallest_there_was(rule, total):
+def test_factor_after_the_end_is_the_smallest_before(rule, total):
     after = {rule(total + k, total) for k in (0, 1, 7, 1000)}
     assert len(after) == 1 and after.pop() <= min(path(rule, total))
 
@@ -209,12 +209,12 @@ def test_duration_that_could_be_misread_is_refused(make, name):
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_bad_settings_are_refused(message):
+def test_bad_settings_raise(message):
     with pytest.raises(ConfigurationError, match=message):
         BAD[message]()
 
 
-def test_standard_constants_are_the_ones_documented():
+def test_standard_constants_equal_the_documented_ones():
     assert {name: repr(rule) for name, rule in SCHEDULES.items()} == {
         "constant": "Constant()",
         "step": "StepDecay(every=0.3, gamma=0.1)",
@@ -227,14 +227,14 @@ def test_standard_constants_are_the_ones_documented():
     assert Cosine() == Cosine(0, 0, 1) and Cosine(floor=1)(7, 10) == 1
 
 
-def test_schedules_are_values_that_do_not_change():
+def test_schedules_are_immutable_values():
     for rule in SCHEDULES.values():
         assert rule == type(rule)(**vars(rule)) and hash(rule) == hash(type(rule)(**vars(rule)))
         with pytest.raises(AttributeError):
             rule.gamma = 2
 
 
-def test_schedule_of_ones_own_prints_its_name_and_no_address():
+def test_custom_schedule_prints_its_name_without_an_address():
     """A resumed training compares what was printed."""
 
     class Mine(Schedule):
@@ -243,7 +243,7 @@ def test_schedule_of_ones_own_prints_its_name_and_no_address():
     assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
 
 
-def test_schedules_are_found_by_name_and_the_base_gives_nothing():
+def test_schedules_are_found_by_name_and_the_base_raises():
     assert all(get_schedule(name) is SCHEDULES[name] for name in SCHEDULES)
     with pytest.raises(NotImplementedError, match="Schedule gives no factor"):
         Schedule()(0, 1)

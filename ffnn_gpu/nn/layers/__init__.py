@@ -1,4 +1,4 @@
-"""The layers, one file each; `layer.py` states the contract they keep."""
+"""The layers, one file each. `nn/layer.py` contains their contract."""
 
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers.batch_norm import BatchNorm

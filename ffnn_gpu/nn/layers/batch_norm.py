@@ -1,11 +1,10 @@
 """Batch normalization."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.checks import is_number, require_positive
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer
@@ -17,8 +16,9 @@ from ffnn_gpu.nn.workspace import Buffers
 class BatchNorm(Layer):
     """a = (x − μ)/√(σ² + ε) ⊙ gain + bias, with μ and σ² over the batch.      gain, bias (I,)
 
-    An inference workspace uses the running statistics instead. They live with the parameters, start at 0 and 1, and
-    move by `momentum` towards each batch's mean and unbiased variance in `backward`: forward leaves the numbers alone.
+    An inference workspace uses the running statistics instead. They are stored with the parameters and start
+    at 0 and 1. `backward` moves them by `momentum` towards each batch's mean and unbiased variance; `forward`
+    does not change them.
 
     Reference: Ioffe, Szegedy, Batch Normalization (2015), algorithms 1 and 2.
     """
@@ -29,9 +29,7 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         require_positive("eps of BatchNorm", self.eps)
         if not is_number(self.momentum) or not 0 < self.momentum <= 1:
-            raise ConfigurationError(
-                f"momentum of BatchNorm must be above 0 and at most 1, not {self.momentum!r}"
-            )
+            raise ConfigurationError(f"momentum of BatchNorm must be in (0, 1], not {self.momentum!r}")
 
     def parameter_shapes(self, I: int) -> Shapes:
         return {"gain": (I,), "bias": (I,)}
@@ -49,27 +47,18 @@ class BatchNorm(Layer):
     def flops(self, I: int) -> int:
         return 8 * I
 
-    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
+    def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
         if buf.xhat is None or backend.batch_rows(len(x)) == 0:
             mean, variance = p.running_mean, p.running_variance
             return backend.batch_norm_inference(
                 x, p.gain, p.bias, self.eps, out=buf.a, mean=mean, variance=variance
             )
-        return backend.batch_norm(
-            x,
-            p.gain,
-            p.bias,
-            self.eps,
-            out=buf.a,
-            xhat=buf.xhat,
-            rstd=buf.rstd,
-            mean=buf.mean,
-            variance=buf.variance,
-        )
+        written = {"xhat": buf.xhat, "rstd": buf.rstd, "mean": buf.mean, "variance": buf.variance}
+        return backend.batch_norm(x, p.gain, p.bias, self.eps, out=buf.a, **written)
 
-    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+    def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
         rows = backend.batch_rows(len(da))
-        if rows:  # no rows have no statistics to learn from
+        if rows:  # without rows there are no statistics
             backend.running_statistics(
                 buf.mean, buf.variance, rows, self.momentum, p.running_mean, p.running_variance
             )

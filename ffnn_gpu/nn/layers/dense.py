@@ -1,11 +1,11 @@
 """The fully connected layer."""
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.checks import renamed, require_positive_int
 from ffnn_gpu.nn.activations import Activation, get_activation, identity
 from ffnn_gpu.nn.initializers import Initializer, default_initializer, zeros
@@ -21,8 +21,8 @@ class Dense(Layer):
     Args:
         width: O.
         activation: φ, or its name, such as "relu".
-        bias: whether there is a b.
-        weights: initializer of W; by default the one that suits φ.
+        bias: whether the layer has b.
+        weights: initializer of W; `default_initializer(φ)` if None.
         biases: initializer of b.
 
     Reference: Rumelhart, Hinton, Williams, Nature 323 (1986), eq. 1-2 and 4-7.
@@ -40,7 +40,7 @@ class Dense(Layer):
 
     @property
     def phi(self) -> Activation:
-        """φ: `activation`, which is never a name after `__post_init__`."""
+        """Return φ; `activation` is no name after `__post_init__`."""
         return cast(Activation, self.activation)
 
     def output_width(self, I: int) -> int:
@@ -61,19 +61,17 @@ class Dense(Layer):
     def flops(self, I: int) -> int:
         return 2 * I * self.width + self.width
 
-    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
-        buf.x = x  # all that backward needs besides a
-        return backend.affine(
-            x, p.W, p.b if self.bias else None, self.phi, out=buf.a, s=buf.s
-        )  # a = φ(x W + b)
+    def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
+        buf.x = x  # backward needs x and a
+        b = p.b if self.bias else None
+        return backend.affine(x, p.W, b, self.phi, out=buf.a, s=buf.s)  # a = φ(x W + b)
 
-    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+    def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
         delta = backend.activation_backward(da, buf.a, self.phi, s=buf.s)  # δ  = da ⊙ φ′(s), over da
-        backend.affine_gradients(
-            buf.x, delta, dW=p.dW, db=p.db if self.bias else None
-        )  # dW = xᵀ δ,  db = Σ_B δ
+        db = p.db if self.bias else None
+        backend.affine_gradients(buf.x, delta, dW=p.dW, db=db)  # dW = xᵀ δ,  db = Σ_B δ
         if buf.dx is None:
-            return None  # nobody reads dx
+            return None  # dx is not needed
         return backend.gemm(delta, p.W.T, out=buf.dx)  # dx = δ Wᵀ
 
 

@@ -1,9 +1,8 @@
 """Dropout."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer
@@ -13,10 +12,10 @@ from ffnn_gpu.nn.workspace import Buffers
 
 @dataclass(frozen=True, repr=False)
 class Dropout(Layer):
-    """a = x ⊙ m while training, with m = 0 with probability `rate`, else 1/(1 − rate); a = x in an inference workspace.
+    """a = x ⊙ m in training, where m = 0 with probability `rate`, else 1/(1 − rate); a = x in inference.
 
-    The mask is a pure function of (seed, number of updates θ has had, layer, row, column), the same bits on every
-    backend; two forward passes without an update between them see the same mask.
+    The mask is a function of (seed, number of updates of θ, layer, row, column), with the same bits on every
+    backend. Two forward passes without an update between them use the same mask.
 
     Reference: Srivastava et al., JMLR 15 (2014), section 4, with the scaling moved to training.
     """
@@ -30,12 +29,12 @@ class Dropout(Layer):
     def buffer_shapes(self, B: int, I: int) -> Shapes:
         return {"a": (B, I), "mask": (B, I)}
 
-    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
+    def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
         if buf.mask is None:
             return x
         stream = buf.stream
         backend.dropout_mask(self.rate, stream.seed, stream.step, buf.number, stream.row, out=buf.mask)
         return backend.dropout(x, buf.mask, out=buf.a)  # a = x ⊙ m
 
-    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+    def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
         return backend.dropout(da, buf.mask, out=da)  # dx = da ⊙ m

@@ -1,11 +1,10 @@
 """Layer normalization."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.checks import require_positive
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
@@ -36,10 +35,10 @@ class LayerNorm(Layer):
     def flops(self, I: int) -> int:
         return 8 * I
 
-    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
+    def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
         return backend.layer_norm(x, p.gain, p.bias, self.eps, out=buf.a, xhat=buf.xhat, rstd=buf.rstd)
 
-    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+    def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
         return backend.layer_norm_backward(
             da, p.gain, buf.xhat, buf.rstd, dgain=p.dgain, dbias=p.dbias, dx=buf.dx
         )

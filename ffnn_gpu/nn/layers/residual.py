@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
@@ -15,7 +15,9 @@ from ffnn_gpu.nn.workspace import Buffers
 
 @dataclass(frozen=True, repr=False)
 class Residual(Layer):
-    """a = x + f(x), where f is `layers` one after the other and keeps the width.        dx = da + ∂f/∂xᵀ da
+    """a = x + f(x)        dx = da + ∂f/∂xᵀ da
+
+    f applies `layers` in order; its output has the width of x.
 
     Reference: He, Zhang, Ren, Sun, Deep Residual Learning (2016), eq. 1.
     """
@@ -23,20 +25,19 @@ class Residual(Layer):
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "layers", tuple(self.layers)
-        )  # people write a list; frozen and hashable needs a tuple
+        # Callers may give a list; a hashable layer needs a tuple.
+        object.__setattr__(self, "layers", tuple(self.layers))
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
-            raise ConfigurationError(
-                f"Residual takes a list of one or more layers, not {list(self.layers)!r}"
-            )
+            raise ConfigurationError(f"Residual takes a list of at least one layer, not {[*self.layers]!r}")
 
     def output_width(self, I: int) -> int:
         width = I
         for layer in self.layers:
             width = layer.output_width(width)
         if width != I:
-            raise ShapeError(f"the layers in Residual turn width {I} into {width}; x + f(x) needs them equal")
+            raise ShapeError(
+                f"the layers in Residual change the width from {I} to {width}; x + f(x) needs equal widths"
+            )
         return I
 
     def parameter_shapes(self, I: int) -> Shapes:
@@ -58,20 +59,20 @@ class Residual(Layer):
     def flops(self, I: int) -> int:
         return sum(layer.flops(width) for layer, width in self._inside(I)) + I
 
-    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
+    def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
         f = x
         for layer, q, inner in zip(self.layers, p.layers, buf.layers, strict=True):
             f = layer.forward(backend, q, f, inner)
         return backend.add(x, f, out=buf.a)  # a = x + f(x)
 
-    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+    def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
         if buf.dx is not None:
             backend.copy(da, out=buf.dx)  # the layers inside overwrite da
         df = da
         for layer, q, inner in reversed([*zip(self.layers, p.layers, buf.layers, strict=True)]):
             df = layer.backward(backend, q, df, inner)
             if df is None:
-                return None  # nobody reads dx
+                return None  # dx is not needed
         if buf.dx is None:
             return None
         return backend.add(buf.dx, df, out=buf.dx)  # dx = da + ∂f/∂xᵀ da

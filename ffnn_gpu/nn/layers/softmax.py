@@ -1,14 +1,14 @@
 """Softmax and log-softmax as layers with their exact adjoints, and the full Jacobian.
 
-For training a classifier use the loss `softmax_cross_entropy` on the logits instead: it is more accurate and faster.
+To train a classifier, use the loss `softmax_cross_entropy` on the logits instead: it is more accurate and
+faster.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.errors import ShapeError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
@@ -25,10 +25,10 @@ class Softmax(Layer):
     def flops(self, I: int) -> int:
         return 4 * I
 
-    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
+    def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
         return backend.softmax(x, out=buf.a)
 
-    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+    def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
         return backend.softmax_backward(da, buf.a)
 
 
@@ -42,19 +42,19 @@ class LogSoftmax(Layer):
     def flops(self, I: int) -> int:
         return 4 * I
 
-    def forward(self, backend: Backend, p: Views, x: Any, buf: Buffers) -> Any:
+    def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
         return backend.log_softmax(x, out=buf.a)
 
-    def backward(self, backend: Backend, p: Views, da: Any, buf: Buffers) -> Any:
+    def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:
         return backend.log_softmax_backward(da, buf.a)
 
 
-def softmax_jacobian(z: Any, backend: Backend | None = None) -> Any:
-    """J_bik = S_bi (δ_ik − S_bk), the derivative of output i of softmax with respect to logit k.
+def softmax_jacobian(z: Array, backend: Backend | None = None) -> Array:
+    """J_bik = S_bi (δ_ik − S_bk), the derivative of softmax output i with respect to logit k.
 
     Args:
-        z: (B, K) logits; integers count as float64.
-        backend: who computes; the reference on NumPy by default.
+        z: (B, K) logits; integers are converted to float64.
+        backend: the reference on NumPy if None.
 
     Returns:
         (B, K, K) in z's floating dtype.

@@ -34,13 +34,13 @@ def test_batch_norm_gradient_equals_slope_of_loss(backend, B):
     check_gradients(network, mean_squared_error, batch(B, 3), batch(B, 2))
 
 
-def test_gradient_check_leaves_the_running_statistics(backend):
+def test_gradient_check_does_not_change_the_running_statistics(backend):
     network = Network(3, [BatchNorm()], backend, "float64")
     check_gradients(network, mean_squared_error, batch(4, 3), batch(4, 3, seed=1))
     assert running(network)[0].tolist() == [0, 0, 0] and running(network)[1].tolist() == [1, 1, 1]
 
 
-def test_running_statistics_equal_torch_s_after_three_batches(backend, golden):
+def test_running_statistics_equal_pytorch_after_three_batches(backend, golden):
     stored = golden("normalization")["running"]
     network = Network(4, [BatchNorm(momentum=stored["momentum"])], backend, "float64")
     for rows in np.array(stored["batches"]):
@@ -51,14 +51,14 @@ def test_running_statistics_equal_torch_s_after_three_batches(backend, golden):
     assert_close(network.predict(np.array(stored["x"])), np.array(stored["out"]), relative, "prediction")
 
 
-def test_forward_alone_moves_nothing(backend, dtype):
+def test_forward_does_not_change_running_statistics(backend, dtype):
     network = Network(3, [BatchNorm()], backend, dtype)
     ws = network.workspace(5)
     network.forward(backend.asarray(batch(5, 3), network.dtype), ws)
     assert running(network)[0].tolist() == [0, 0, 0] and running(network)[1].tolist() == [1, 1, 1]
 
 
-def test_momentum_one_keeps_the_last_batch(backend, dtype):
+def test_momentum_one_stores_the_last_batch(backend, dtype):
     network, x = Network(3, [BatchNorm(momentum=1.0)], backend, dtype), batch(6, 3)
     step(network, x)
     relative = tolerance("network", dtype, K=6)
@@ -84,7 +84,7 @@ def test_running_statistics_are_not_decayed_nor_moved_by_the_optimizer(backend, 
         np.testing.assert_array_equal(network.params.to_host()[name], still.params.to_host()[name])
 
 
-def test_every_buffer_of_batch_norm_keeps_the_dtype(backend, dtype):
+def test_every_buffer_of_batch_norm_has_the_dtype(backend, dtype):
     network = Network(3, [BatchNorm()], backend, dtype)
     z, dx, ws = step(network, batch(5, 3))
     found = [z, dx, network.params.grad, network.params.state, network.params.theta]
@@ -95,17 +95,17 @@ def test_every_buffer_of_batch_norm_keeps_the_dtype(backend, dtype):
 @pytest.mark.parametrize(
     "settings", [{"eps": 0}, {"eps": -1}, {"momentum": 0}, {"momentum": 1.5}, {"eps": float("nan")}]
 )
-def test_batch_norm_refuses_bad_settings(settings):
+def test_batch_norm_rejects_bad_settings(settings):
     with pytest.raises(ConfigurationError, match="of BatchNorm must be"):
         BatchNorm(**settings)
 
 
-def test_batch_norm_prints_the_call_that_makes_it():
+def test_batch_norm_prints_the_call_that_creates_it():
     assert repr(BatchNorm()) == "BatchNorm()" and repr(BatchNorm(eps=0.1)) == "BatchNorm(eps=0.1)"
     assert repr(BatchNorm(0.2)) == "BatchNorm(0.2)"
 
 
-def test_batch_norm_learns_nothing_from_no_rows(backend):
+def test_batch_of_zero_rows_does_not_change_running_statistics(backend):
     network = Network(3, [BatchNorm(), Dense(2)], backend, "float32")
     ws = network.workspace(4)
     for name in ("mean", "variance"):

@@ -26,14 +26,14 @@ def test_dense_gradient_equals_slope_of_loss(backend, name, bias, B):
     check_gradients(network, mean_squared_error, batch(B, 3), batch(B, 3, seed=1))
 
 
-def test_dense_is_its_formula(backend, dtype):
+def test_dense_equals_its_formula(backend, dtype):
     network = Network(7, [Dense(4, tanh, biases=Normal(1.0))], backend, dtype)
     x, numbers = batch(6, 7).astype(dtype), network.params.to_host()
     want = np.tanh(x.astype(np.float64) @ numbers["0.W"] + numbers["0.b"])
     assert_close(network.predict(x), want, tolerance("network", dtype, K=7), "a")
 
 
-def test_every_buffer_and_gradient_of_dense_keeps_the_dtype(backend, dtype):
+def test_every_buffer_and_gradient_of_dense_has_the_dtype(backend, dtype):
     for phi in ACTIVATIONS.values():
         network = Network(3, [Dense(4, phi), Dense(2, phi)], backend, dtype)
         ws = network.workspace(5, input_gradient=True)
@@ -58,7 +58,7 @@ def test_dense_overwrites_da_and_assigns_its_gradients(backend):
     np.testing.assert_array_equal(*found)
 
 
-def test_dense_reads_its_initializers(backend, dtype):
+def test_dense_uses_its_initializers(backend, dtype):
     numbers = Network(
         4, [Dense(4, weights=orthogonal, biases=Constant(0.5))], backend, dtype
     ).params.to_host()
@@ -67,18 +67,18 @@ def test_dense_reads_its_initializers(backend, dtype):
 
 
 @pytest.mark.parametrize("width", [0, -1, 2.0, True, "3", None])
-def test_dense_refuses_bad_widths(width):
+def test_dense_rejects_bad_widths(width):
     with pytest.raises(ConfigurationError, match="width of Dense must be a whole number of at least 1"):
         Dense(width)
 
 
-def test_dense_takes_its_activation_by_name():
+def test_dense_accepts_its_activation_by_name():
     by_name = [Dense(3, "relu"), Dense(3, activation="relu"), Dense(3, " ReLU")]
     assert all(layer == Dense(3, relu) and layer.activation is layer.phi is relu for layer in by_name)
     assert all(repr(layer) == "Dense(3, relu)" and hash(layer) == hash(Dense(3, relu)) for layer in by_name)
 
 
-def test_dense_refuses_what_is_not_an_activation():
+def test_dense_rejects_values_that_are_not_activations():
     with pytest.raises(
         ConfigurationError, match=r"activation must be an object such as ffnn_gpu\.relu, or a name, not 3"
     ):
@@ -97,7 +97,7 @@ def test_old_keyword_of_the_activation_is_accepted_with_a_warning():
         Dense(3, activation=relu, phi=relu)
 
 
-def test_dense_prints_the_call_that_makes_it():
+def test_dense_prints_the_call_that_creates_it():
     assert repr(Dense(3)) == "Dense(3)" and repr(Dense(3, relu)) == "Dense(3, relu)"
     assert repr(Dense(3, identity, bias=False)) == "Dense(3, bias=False)"
     assert repr(Dense(3, relu, weights=orthogonal)) == "Dense(3, relu, weights=orthogonal)"

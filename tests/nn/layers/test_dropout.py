@@ -52,7 +52,7 @@ def test_masks_are_equal_on_every_backend(backend, dtype):
         np.testing.assert_array_equal(here, there)
 
 
-def test_layers_of_equal_shape_have_masks_of_their_own(backend):
+def test_layers_of_equal_shape_have_different_masks(backend):
     network = Network(8, [Dropout(0.5), Dropout(0.5), Residual([Dropout(0.5)])], backend)
     ws = network.workspace(8)
     network.forward(backend.asarray(batch(8, 8), network.dtype), ws)
@@ -82,7 +82,7 @@ def test_mask_depends_on_the_seed_of_the_workspace(backend):
     assert (own != other).any()
 
 
-def test_rows_of_a_later_part_draw_the_bits_of_the_whole_batch(backend):
+def test_masks_of_a_part_equal_its_rows_of_the_whole_batch(backend):
     network = Network(5, [Dropout(0.5)], backend)
     (whole,) = masks(network, 9)
     ws = network.workspace(9)
@@ -92,7 +92,7 @@ def test_rows_of_a_later_part_draw_the_bits_of_the_whole_batch(backend):
     np.testing.assert_array_equal(backend.to_host(part.buffers[0].mask), whole[5:])
 
 
-def test_every_buffer_of_dropout_keeps_the_dtype(backend, dtype):
+def test_every_buffer_of_dropout_has_the_dtype(backend, dtype):
     network = Network(3, [Dropout(0.5)], backend, dtype)
     ws = network.workspace(4, input_gradient=True)
     z = network.forward(backend.asarray(batch(4, 3), network.dtype), ws)
@@ -101,10 +101,10 @@ def test_every_buffer_of_dropout_keeps_the_dtype(backend, dtype):
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.0, 2, True, "0.5", None, float("nan")])
-def test_dropout_refuses_bad_rates(rate):
+def test_dropout_rejects_bad_rates(rate):
     with pytest.raises(ConfigurationError, match="rate of Dropout must be at least 0 and below 1"):
         Dropout(rate)
 
 
-def test_dropout_prints_the_call_that_makes_it():
+def test_dropout_prints_the_call_that_creates_it():
     assert repr(Dropout(0.5)) == "Dropout(0.5)"

@@ -31,7 +31,7 @@ def test_layer_norm_gradient_equals_slope_of_loss(backend, B):
     check_gradients(network, mean_squared_error, batch(B, 3), batch(B, 2))
 
 
-def test_layer_norm_is_its_formula_in_training_and_inference(backend, dtype):
+def test_layer_norm_equals_its_formula_in_training_and_inference(backend, dtype):
     network, x = random_numbers(Network(9, [LayerNorm()], backend, dtype)), batch(4, 9).astype(dtype)
     wide, numbers = x.astype(np.float64), network.params.to_host()
     mean, variance = wide.mean(1, keepdims=True), wide.var(1, keepdims=True)
@@ -41,12 +41,12 @@ def test_layer_norm_is_its_formula_in_training_and_inference(backend, dtype):
     np.testing.assert_array_equal(backend.to_host(trained), network.predict(x))
 
 
-def test_rows_of_layer_norm_do_not_see_each_other(backend, dtype):
+def test_rows_of_layer_norm_are_independent(backend, dtype):
     network, x = Network(5, [LayerNorm()], backend, dtype), batch(6, 5)
     np.testing.assert_array_equal(network.predict(x)[2:4], network.predict(x[2:4]))
 
 
-def test_every_buffer_of_layer_norm_keeps_the_dtype(backend, dtype):
+def test_every_buffer_of_layer_norm_has_the_dtype(backend, dtype):
     network = Network(3, [LayerNorm()], backend, dtype)
     ws = network.workspace(5, input_gradient=True)
     z = network.forward(backend.asarray(batch(5, 3), network.dtype), ws)
@@ -61,10 +61,10 @@ def test_every_buffer_of_layer_norm_keeps_the_dtype(backend, dtype):
 
 
 @pytest.mark.parametrize("eps", [0, -1e-5, float("inf"), True, "1e-5"])
-def test_layer_norm_refuses_bad_eps(eps):
+def test_layer_norm_rejects_bad_eps(eps):
     with pytest.raises(ConfigurationError, match="eps of LayerNorm must be positive and finite"):
         LayerNorm(eps)
 
 
-def test_layer_norm_prints_the_call_that_makes_it():
+def test_layer_norm_prints_the_call_that_creates_it():
     assert repr(LayerNorm()) == "LayerNorm()" and repr(LayerNorm(0.1)) == "LayerNorm(0.1)"

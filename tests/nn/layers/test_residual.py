@@ -44,7 +44,7 @@ def test_residual_gradient_equals_slope_of_loss(backend, nest, B):
 
 
 @pytest.mark.parametrize("nest", NESTS)
-def test_parameter_gradient_does_not_depend_on_whether_dx_is_wanted(backend, nest):
+def test_parameter_gradient_is_equal_with_and_without_dx(backend, nest):
     network = Network(3, NESTS[nest], backend, "float64", seed=2)
     x, found = backend.asarray(batch(4, 3)), []
     for wanted in (True, False):
@@ -63,7 +63,7 @@ def test_residual_adds_its_input(backend, dtype):
     assert_close(network.predict(x), x + inside.predict(x), tolerance("network", dtype, K=4), "x + f(x)")
 
 
-def test_every_buffer_of_residual_keeps_the_dtype(backend, dtype):
+def test_every_buffer_of_residual_has_the_dtype(backend, dtype):
     network = Network(3, NESTS["three deep"], backend, dtype)
     ws = network.workspace(4, input_gradient=True)
     z = network.forward(backend.asarray(batch(4, 3), network.dtype), ws)
@@ -77,14 +77,14 @@ def test_every_buffer_of_residual_keeps_the_dtype(backend, dtype):
     assert {str(z.dtype), str(dx.dtype), str(network.params.grad.dtype), *dtypes(ws.buffers)} == {dtype}
 
 
-def test_residual_refuses_layers_that_change_the_width():
-    with pytest.raises(ShapeError, match="turn width 3 into 5"):
+def test_residual_rejects_layers_that_change_the_width():
+    with pytest.raises(ShapeError, match="change the width from 3 to 5"):
         Network(3, [Residual([Dense(4), Dense(5)])], "numpy")
 
 
 @pytest.mark.parametrize("layers", [[], [3], ["Dense(3)"]])
-def test_residual_refuses_what_are_not_layers(layers):
-    with pytest.raises(ConfigurationError, match="Residual takes a list of one or more layers"):
+def test_residual_rejects_values_that_are_not_layers(layers):
+    with pytest.raises(ConfigurationError, match="Residual takes a list of at least one layer"):
         Residual(layers)
 
 

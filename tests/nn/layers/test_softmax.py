@@ -21,7 +21,7 @@ def test_softmax_gradient_equals_slope_of_loss(backend, layer, B):
         check_gradients(network, mean_squared_error, batch(B, 3), batch(B, network.widths[-1]))
 
 
-def test_softmax_with_cross_entropy_is_the_fused_loss(backend, dtype):
+def test_softmax_with_cross_entropy_equals_the_fused_loss(backend, dtype):
     """Two paths to one gradient: the exact softmax layer under −log p, and the loss on logits."""
     two, one = (Network(3, layers, backend, dtype) for layers in ([Dense(4), Softmax()], [Dense(4)]))
     x, y, found = backend.asarray(batch(6, 3), two.dtype), np.array([0, 1, 2, 3, 0, 1]), []
@@ -36,7 +36,7 @@ def test_softmax_with_cross_entropy_is_the_fused_loss(backend, dtype):
 
 
 @both
-def test_every_buffer_of_softmax_keeps_the_dtype(backend, dtype, layer):
+def test_every_buffer_of_softmax_has_the_dtype(backend, dtype, layer):
     network = Network(3, [layer], backend, dtype)
     ws = network.workspace(4, input_gradient=True)
     z = network.forward(backend.asarray(batch(4, 3), network.dtype), ws)
@@ -50,5 +50,5 @@ def test_softmax_of_one_column_is_constant(backend, dtype, layer):
     assert (Network(1, [layer], backend, dtype).predict(batch(3, 1)) == want).all()
 
 
-def test_softmax_jacobian_reads_integers():
+def test_softmax_jacobian_accepts_integers():
     np.testing.assert_array_equal(softmax_jacobian([[1, 2, 3]]), softmax_jacobian([[1.0, 2.0, 3.0]]))
