@@ -1,5 +1,7 @@
-"""The rules of the tree, read from its source: import arrows, one `import cupy`, products in the backend, signatures,
-nothing that runs data as code, and a docstring on everything. Each rule is also shown to fail on a planted violation.
+"""The rules of the source tree, and for each rule a planted violation that it must detect.
+
+Rules: import arrows, places of `import cupy`, products in the backends, signatures, no data run as code,
+docstrings.
 """
 
 import ast
@@ -18,7 +20,8 @@ from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
 PACKAGE = Path(ffnn_gpu.__file__).parent
 
-# A room imports only from rows above its own; rooms of one row do not know each other. Files of one room may.
+# A room imports only from rows above its own; rooms of one row do not import each other. Files of one room
+# may.
 ORDER = [
     {"errors", "version"},
     {"checks", "arrays"},
@@ -58,7 +61,7 @@ VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 
 
 def sources():
-    """Path within the package → source."""
+    """Return path within the package → source."""
     return {
         path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -66,7 +69,7 @@ def sources():
 
 
 def family(path):
-    """The name that stands for a file in ORDER."""
+    """Return the name of a file's room in ORDER."""
     first = path.removesuffix(".py").split("/")[0]
     return "ffnn_gpu" if path == "__init__.py" else first
 
@@ -76,7 +79,7 @@ def is_module(name):
 
 
 def imported(node):
-    """The dotted names that an import statement reads."""
+    """Return the dotted names that an import statement reads."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if not isinstance(node, ast.ImportFrom):
@@ -89,7 +92,7 @@ def imported(node):
 
 
 def wrong_arrows(path, source):
-    """Every import in `source`, inside functions too, that does not point to the left."""
+    """Return every import in `source`, also inside functions, that does not point to a row above."""
     here = family(path)
     if here not in RANK:
         return [f"{path}: {here} has no place in ORDER; give it one"]
@@ -116,13 +119,13 @@ def wrong_arrows(path, source):
 
 
 def crosses(wall, path, name):
-    """Whether the file is in one room of the wall and the imported module in another."""
+    """Return whether the file is in one room of the wall and the imported module in another."""
     there = name.removeprefix("ffnn_gpu.").replace(".", "/") + "/"
     return any(path.startswith(f"{a}/") and there.startswith(f"{b}/") for a in wall for b in wall if a != b)
 
 
 def cupy_imports(path, source):
-    """Every import of cupy or cupyx outside backends/cuda/ and distributed/."""
+    """Return every import of cupy or cupyx outside backends/cuda/ and distributed/."""
     if path.startswith(CUPY_ROOMS):
         return []
     found = []
@@ -140,7 +143,7 @@ def cupy_imports(path, source):
 
 
 def products(path, source):
-    """Every matrix product outside the backends and the strict array module: `@`, xp.matmul, np.dot and their kin."""
+    """Return every matrix product (`@`, xp.matmul, np.dot, …) outside the backends and the strict device."""
     if path.startswith(("backends/", "testing/strict_")):
         return []
     found = []
@@ -153,7 +156,7 @@ def products(path, source):
 
 
 def unsafe(path, source):
-    """Everything that would run data as code: pickle and its kin, eval, exec, allow_pickle. `__reduce__` is fine."""
+    """Return everything that runs data as code: pickle, eval, exec, allow_pickle, …; not `__reduce__`."""
     found = []
     for node in ast.walk(ast.parse(source)):
         bad = [name for name in imported(node) if name.split(".")[0] in UNSAFE_MODULES]
@@ -171,7 +174,7 @@ def unsafe(path, source):
 
 
 def undocumented(path, source):
-    """The module, and every public class and function on its top level, without a docstring."""
+    """Return the module and its public classes and functions that have no docstring."""
     tree = ast.parse(source)
     if not tree.body:
         return []
@@ -184,7 +187,7 @@ def undocumented(path, source):
 
 
 def bad_exports(module):
-    """Names in module.__all__ that are missing or say nothing of themselves."""
+    """Return names in module.__all__ that are missing or have no docstring."""
     found = []
     for name in module.__all__:
         if not hasattr(module, name):
@@ -198,7 +201,7 @@ def bad_exports(module):
 
 
 def parameters(function):
-    """(name, kind, default) of each, seen through wrappers that pass everything on."""
+    """Return (name, kind, default) of each parameter, also through wrappers with *args."""
     signature = inspect.signature(function, follow_wrapped=False)
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     if {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds and hasattr(
@@ -209,7 +212,7 @@ def parameters(function):
 
 
 def differing_signatures(override, reference):
-    """Methods of `override` that cannot be called like the reference's, or that the reference does not know."""
+    """Return methods of `override` that the reference lacks or that cannot be called like the reference's."""
     found = []
     for name, member in vars(override).items():
         if name.startswith("_") or not inspect.isfunction(member):
@@ -225,12 +228,12 @@ RULES = [wrong_arrows, cupy_imports, products, unsafe, undocumented]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_tree_keeps_the_rule(rule):
+def test_tree_satisfies_the_rule(rule):
     assert [violation for path, source in sources().items() for violation in rule(path, source)] == []
 
 
 def test_cupy_is_imported_in_exactly_two_places():
-    """And inside functions: `import ffnn_gpu` must not import CuPy."""
+    """They are inside functions, so that `import ffnn_gpu` does not import CuPy."""
     mentions = {
         path
         for path, source in sources().items()
@@ -284,7 +287,7 @@ def test_overrides_can_be_called_like_the_reference(override):
 
 def test_every_module_imports_without_a_gpu():
     for path in sources():
-        if path != "__main__.py":  # which runs
+        if path != "__main__.py":  # it runs the command
             importlib.import_module(
                 ("ffnn_gpu/" + path.removesuffix(".py").removesuffix("/__init__")).replace("/", ".")
             )
@@ -294,7 +297,7 @@ def test_no_file_has_a_vague_name():
     assert [path for path in sources() if Path(path).stem in VAGUE] == []
 
 
-# ---------------------------------------------------------------------- each rule fails where it should
+# ---------------------------------------------------------------------- planted violations
 
 PLANTED = [
     (wrong_arrows, "nn/layers/dense.py", "from ffnn_gpu.training.fit import fit"),
@@ -333,7 +336,7 @@ PLANTED = [
 @pytest.mark.parametrize(
     ("rule", "path", "source"), PLANTED, ids=lambda value: getattr(value, "__name__", None)
 )
-def test_rule_fails_on_a_planted_violation(rule, path, source):
+def test_rule_detects_a_planted_violation(rule, path, source):
     assert len(rule(path, source)) == 1
 
 
@@ -363,11 +366,11 @@ HARMLESS = [
 @pytest.mark.parametrize(
     ("rule", "path", "source"), HARMLESS, ids=lambda value: getattr(value, "__name__", None)
 )
-def test_rule_lets_harmless_source_pass(rule, path, source):
+def test_rule_accepts_harmless_source(rule, path, source):
     assert rule(path, source) == []
 
 
-def test_signature_rule_fails_on_planted_overrides():
+def test_signature_rule_detects_planted_overrides():
     class Renamed(Backend):
         def gemm(self, A, W, out): ...
 
@@ -389,7 +392,7 @@ def test_signature_rule_fails_on_planted_overrides():
     assert [len(differences) for differences in found] == [1, 1, 1, 1, 0]
 
 
-def test_export_rule_fails_on_planted_exports():
+def test_export_rule_detects_planted_exports():
     module = types.ModuleType("planted")
     module.silent, module.said, module.__all__ = (lambda: None), len, ["silent", "said", "missing"]
     assert bad_exports(module) == ["silent has no docstring", "missing does not exist"]

@@ -1,4 +1,4 @@
-"""One table of bad input and what comes of it, the same on every backend, and that nothing is changed by it."""
+"""Bad input raises the same error on every backend and changes nothing."""
 
 import itertools
 import re
@@ -50,7 +50,7 @@ OBJECTS = "Python objects|dtype object"
 
 
 class State:
-    """Everything that bad input must leave alone, as bytes."""
+    """Return, as bytes, everything that bad input must not change."""
 
     def __init__(self, network, optimizer, *arrays):
         self.network, self.optimizer, self.arrays = network, optimizer, arrays
@@ -129,7 +129,7 @@ def test_forward_and_train_step_reject_everything_but_a_matrix_of_their_width(ba
     x, error, message = BAD_X[kind]
     network, optimizer = network_of(backend), Adam()
     ws, state = network.workspace(N), State(network, optimizer, x)
-    if not backend.owns(x):  # on a GPU, which knows no strings
+    if not backend.owns(x):  # a GPU has no strings
         if kind == "strings":
             error, message = BackendMismatchError, "x is a numpy.ndarray"
         else:
@@ -326,7 +326,7 @@ BAD_WEIGHTS = {
 
 
 VERBS_AND_WEIGHTS = {*itertools.product(["fit", "evaluate", "triple", "train_step"], BAD_WEIGHTS)}
-VERBS_AND_WEIGHTS -= {("train_step", "all zero")}  # a batch may well have no weight
+VERBS_AND_WEIGHTS -= {("train_step", "all zero")}  # all weights of a batch may be 0
 
 
 @pytest.mark.parametrize(("verb", "kind"), sorted(VERBS_AND_WEIGHTS))
@@ -527,7 +527,7 @@ def test_backward_rejects_a_workspace_without_a_pass(backend):
     refuses(lambda: network.backward(dz, inference), WorkspaceError, "made with training=False", state)
 
     network.forward(x, ws)
-    network.forward(x[:5], ws.first(5))  # the pass over all rows is overwritten
+    network.forward(x[:5], ws.first(5))  # overwrites the pass over all rows
     refuses(lambda: network.backward(dz, ws), WorkspaceError, "holds no forward pass", state)
 
     refuses(lambda: network.forward(x, other.workspace(N)), WorkspaceError, "made by another network", state)

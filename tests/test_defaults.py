@@ -1,4 +1,4 @@
-"""Every default that PyTorch has too is the one its documentation (2.x) gives, but for what is listed as ours."""
+"""Defaults equal PyTorch's documentation (2.x), except for those listed in `OURS`."""
 
 from dataclasses import MISSING, fields
 
@@ -30,7 +30,8 @@ PYTORCH = {
 }  # fmt: skip
 OURS = {
     (optimizers.SGD, "lr"): 1e-2, (optimizers.RMSprop, "lr"): 1e-3,  # Keras's
-    (optimizers.Lion, "lr"): 1e-4, (optimizers.Lion, "beta1"): 0.9, (optimizers.Lion, "beta2"): 0.99,  # the paper's
+    (optimizers.Lion, "lr"): 1e-4, (optimizers.Lion, "beta1"): 0.9,  # the paper's
+    (optimizers.Lion, "beta2"): 0.99,
     (optimizers.Lion, "weight_decay"): 0, (optimizers.Lion, "l2"): 0,
     (layers.Dense, "activation"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
     (layers.Dense, "biases"): initializers.zeros,
@@ -40,7 +41,7 @@ OFF = {
     "clip_norm": None,
     "clip_value": None,
     "ema": None,
-}  # of every optimizer; PyTorch has them elsewhere
+}  # of every optimizer; elsewhere in PyTorch
 KINDS = [
     *optimizers.OPTIMIZERS.values(),
     *(getattr(layers, name) for name in layers.__all__ if name[0].isupper()),

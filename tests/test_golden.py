@@ -1,4 +1,4 @@
-"""Where PyTorch is installed, the stored golden vectors are made again and compared."""
+"""With PyTorch installed, generate the golden vectors again and compare them with the stored ones."""
 
 import importlib.util
 from pathlib import Path
@@ -8,20 +8,19 @@ import pytest
 
 SCRIPT = Path(__file__).parent / "golden" / "make_golden.py"
 GROUPS = ("activations", "softmax", "losses", "optimizers", "schedules", "normalization", "network")
-REPEATED = (
-    1e-12  # of each number, plus 1e-15 absolute: float64 on another processor rounds exp and sums differently
-)
+# Relative, plus 1e-15 absolute: float64 on another processor rounds exp and sums differently.
+REPEATED = 1e-12
 
 
 @pytest.fixture
 def generator():
-    """make_golden.py as a module. Skips without PyTorch."""
+    """Return make_golden.py as a module; skip without PyTorch."""
     torch = pytest.importorskip("torch", exc_type=ImportError)
     default = torch.get_default_dtype()
     spec = importlib.util.spec_from_file_location("make_golden", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)  # sets float64 for as long as it makes vectors
+        spec.loader.exec_module(module)  # sets float64 while it generates vectors
         yield module
     finally:
         torch.set_default_dtype(default)

@@ -1,7 +1,8 @@
-"""Is every gradient the derivative of the loss: all combinations by the complex step, random directions, and laws.
+"""Every gradient is the derivative of the loss: all combinations by the complex step, random directions, and
+laws.
 
-Kinks: biases are drawn from N(0, 1), so no pre-activation lies on one (with zero biases a dead relu row would put the next
-layer's exactly on its kink).
+Biases are drawn from N(0, 1), so that no pre-activation is at a kink. With zero biases, a row without active
+relus would put the pre-activations of the next layer exactly at their kink.
 """
 
 import numpy as np
@@ -71,7 +72,7 @@ def targets(loss, B, seed=1):
 
 
 def last_layers(loss):
-    """What turns numbers into outputs the loss reads."""
+    """Return the last layer for a loss."""
     if loss == "cross_entropy":
         return [Dense(O, biases=ONE), Softmax()]
     return [Dense(O, sigmoid if loss == "binary_cross_entropy" else ACTIVATIONS["identity"], biases=ONE)]
@@ -82,7 +83,7 @@ def make(backend, layers, loss="mean_squared_error", dtype="float64", seed=3, n_
 
 
 def gradient(network, loss, x, y, sample_weight=None):
-    """(loss, ∇θ, dx) on the host."""
+    """Return (loss, ∇θ, dx) on the host."""
     backend = network.backend
     ws = network.workspace(len(x), input_gradient=True)
     z = network.forward(backend.asarray(np.array(x, network.dtype)), ws)
@@ -101,7 +102,8 @@ def test_gradient_of_every_layer_activation_and_loss_equals_the_slope(backend, l
     x, y = data("uniform" if weighted else "normal", (B, I)), targets(loss, B)
     w = np.array([0.5, 2.0, 1.25]) if weighted else None
     for phi in ACTIVATIONS.values():
-        # where φ is linear on the batch, batch norm takes a bias before it out again: a gradient of 0, relative to nothing
+        # if φ is linear on the batch, batch norm cancels a bias before it: the gradient is 0, without a scale
+        # of its own
         first = Dense(3, phi, bias=layer != "batch norm", biases=ONE)
         check_gradients(make(backend, [first, *LAYERS[layer]], loss), ALL_LOSSES[loss], x, y, sample_weight=w)
 
@@ -140,7 +142,7 @@ def test_slope_along_random_directions_equals_central_differences(backend, loss,
             values.append(gradient(network, ALL_LOSSES[loss], x, y)[0])
         backend.copy(backend.asarray(theta), out=params.theta)
         slope, want = (values[0] - values[1]) / 2e-5, grad @ direction
-        # numerics.md: rtol 1e-6 for central differences in float64; a slope far below the gradient's size cancels
+        # rtol 1e-6 for central differences in float64; a slope far below the gradient's size cancels
         assert abs(slope - want) <= 1e-6 * max(abs(want), 0.1 * np.linalg.norm(grad))
 
 
@@ -148,7 +150,8 @@ def test_whole_network_equals_autograd(backend, golden, dtype):
     stored = golden("network")
     gelu = ACTIVATIONS["gelu"]
     layers = [
-        Dense(4, tanh), BatchNorm(), Residual([LayerNorm(), Dense(6, gelu), Dense(4)]), Dense(5, relu), Dense(3),
+        Dense(4, tanh), BatchNorm(), Residual([LayerNorm(), Dense(6, gelu), Dense(4)]),
+        Dense(5, relu), Dense(3),
     ]  # fmt: skip
     network = Network(3, layers, backend, dtype)
     numbers = network.params.to_host()
@@ -162,7 +165,8 @@ def test_whole_network_equals_autograd(backend, golden, dtype):
     largest = max(np.abs(want).max() for want in stored["gradients"].values())
     for name, want in stored["gradients"].items():
         got = dx if name == "x" else found[name]
-        # 1.W is what rounding makes of a small difference of large numbers in float32: relative to the largest gradient
+        # 1.W is the rounding of a small difference of large numbers in float32: relative to the largest
+        # gradient
         assert_close(got, np.array(want), relative, f"gradient of {name}", scale=largest)
 
 
@@ -290,7 +294,7 @@ def test_features_of_zero_change_nothing(backend, dtype):
 
 
 def test_every_row_reaches_every_gradient(backend):
-    """Changing one target changes the gradient of every matrix and bias, whichever row it stands in."""
+    """Changing one target in any row changes the gradient of every matrix and bias."""
     smooth = [Dense(6, tanh), Residual([LayerNorm(), Dense(6, tanh)]), Dense(5, ACTIVATIONS["silu"])]
     network, x, y = make(backend, smooth), data("normal", (7, I)), data("normal", (7, O), seed=1)
     _, grad, _ = gradient(network, mean_squared_error, x, y)
@@ -302,11 +306,11 @@ def test_every_row_reaches_every_gradient(backend):
             assert (slot.view(changed) != slot.view(grad)).any(), f"row {row} does not reach {slot.name}"
 
 
-# ---------------------------------------------------------------------- planted bugs: the oracles must see each of them
+# ---------------------------------------------------------------------- planted bugs
 
 
 def of_loss(factor):
-    """A loss gradient that is divided by something else than the number of rows."""
+    """Return a loss whose gradient is divided by a wrong number of rows."""
 
     def pointwise_loss(self, kind, z, y, weight, dz):
         value = NumpyBackend.pointwise_loss(self, kind, z, y, weight, dz)
@@ -322,7 +326,7 @@ def of_bias(fault):
 
 
 def of_slope(name, fault):
-    """φ′ of the activation called so, as a function of (da, a)."""
+    """Return φ′ of the activation with this name, as a function of (da, a)."""
 
     def activation_backward(self, da, a, phi, s=None):
         if phi.name != name:
@@ -359,7 +363,7 @@ def through_float16(x, delta, dW):
 
 
 def tf32(self, A, B, out):
-    """Ten bits of mantissa, as a tensor core that was not asked keeps them."""
+    """Round to ten bits of mantissa, as a tensor core does with TF32."""
     low = [
         ((np.ascontiguousarray(M).view(np.uint32) + np.uint32(0x1000)) & np.uint32(0xFFFFE000))
         for M in (A, B)

@@ -5,9 +5,11 @@ A. relu, then identity; mean squared error; two rows.
     W₁ = |1  −1 |    b₁ = (0.5, 0.25)    W₂ = | 2|    b₂ = 0.5    η = 0.5
          |2  0.5|                             |−3|
 
-    row      x        s₁ = x W₁ + b₁                                    a₁ = relu(s₁)   z = a₁ W₂ + b₂           y
-    1     (1, 2)    (1 + 4 + 0.5, −1 + 1 + 0.25)  = (5.5, 0.25)       (5.5, 0.25)     11 − 0.75 + 0.5 = 10.75  10
-    2     (3, −1)   (3 − 2 + 0.5, −3 − 0.5 + 0.25) = (1.5, −3.25)     (1.5, 0)        3 − 0 + 0.5     = 3.5     4
+    row      x        s₁ = x W₁ + b₁                                    a₁ = relu(s₁)   z = a₁ W₂ + b₂
+      y 1     (1, 2)    (1 + 4 + 0.5, −1 + 1 + 0.25)  = (5.5, 0.25)       (5.5, 0.25)     11 − 0.75 + 0.5 =
+      10.75  10
+    2     (3, −1)   (3 − 2 + 0.5, −3 − 0.5 + 0.25) = (1.5, −3.25)     (1.5, 0)        3 − 0 + 0.5     = 3.5
+     4
 
     loss = ((10.75 − 10)² + (3.5 − 4)²)/2 = (0.5625 + 0.25)/2 = 0.40625
     δ₂ = dz = (2/2)(z − y)               = (0.75, −0.5)
@@ -18,12 +20,14 @@ A. relu, then identity; mean squared error; two rows.
                   |2·1.5 + (−1)(−1)   2·(−2.25) + (−1)·0|   |   4  −4.5 |
     dx = δ₁ W₁ᵀ: row 1 (1.5 + 2.25, 3 − 1.125) = (3.75, 1.875), row 2 (−1, −2)
 
-    θ − η ∇θ: W₁ = |1 + 0.75  −1 + 1.125|   b₁ = (0.5 − 0.25, 0.25 + 1.125)   W₂ = | 2 − 1.6875 |   b₂ = 0.5 − 0.125
+    θ − η ∇θ: W₁ = |1 + 0.75  −1 + 1.125|   b₁ = (0.5 − 0.25, 0.25 + 1.125)   W₂ = | 2 − 1.6875 |   b₂ = 0.5 −
+    0.125
                    |2 − 2     0.5 + 2.25|                                          |−3 − 0.09375|
 
     Every number is a multiple of 1/32 below 2²⁴, so float32 is exact too and there is no tolerance.
 
-B. sigmoid, then identity; binary cross-entropy with logits; one row. With s = ±ln 3 the sigmoid is 3/4 and 1/4.
+B. sigmoid, then identity; binary cross-entropy with logits; one row. With s = ±ln 3 the sigmoid is 3/4 and
+1/4.
 
     W₁ = |ln 3  −2 ln 3|    b₁ = 0    W₂ = | 4|    b₂ = −1    x = (1, 1)    y = 1
          |   0     ln 3|                   |−8|
@@ -59,7 +63,7 @@ def sigmoid_network(backend, dtype):
 
 
 def gradients(network, loss, x, y):
-    """(z, loss, everything that backward gives), all on the host."""
+    """Return (z, loss, all gradients) on the host."""
     backend = network.backend
     ws = network.workspace(len(x), input_gradient=True)
     z = network.forward(backend.asarray(np.array(x, network.dtype)), ws)

@@ -1,4 +1,4 @@
-"""bfloat16 and float16 networks: products in 16 bits, everything that must not lose small changes in float32."""
+"""bfloat16 and float16 networks: products in 16 bits; θ, gradients, statistics and losses in float32."""
 
 import copy
 import re
@@ -88,7 +88,7 @@ def scale(network):
 
 
 def one_pass(network, x, y, loss=softmax_cross_entropy):
-    """Outputs, loss, and the gradient of every parameter and of x, as float64."""
+    """Return outputs, loss, and the gradients of every parameter and of x, as float64."""
     backend, ws = network.backend, network.workspace(len(x), input_gradient=True)
     z = network.forward(backend.asarray(x, network.compute_dtype), ws)
     found = {
@@ -105,14 +105,14 @@ def one_pass(network, x, y, loss=softmax_cross_entropy):
 
 
 def yardstick(network):
-    """The same numbers in float64 on the reference."""
+    """Return the same numbers, computed in float64 on the reference."""
     twin = network_of(Backend(), "float64", network.layers, network.n_in, network.seed)
     twin.params.assign({name: value.astype(np.float64) for name, value in network.params.to_host().items()})
     return twin
 
 
 def assert_near(got, want, dtype, factor=1):
-    """Relative to the largest element of each tensor: eps of the compute type times max(16, √(L K)), as in `tolerance`."""
+    """Assert errors of at most max(16, √(L K)) eps, relative to each tensor's largest element."""
     relative = factor * tolerance("network", dtype, K=len(X), L=len(LAYERS))
     largest = max(np.abs(value).max() for name, value in want.items() if name.startswith("d"))
     for name, value in want.items():
@@ -121,7 +121,7 @@ def assert_near(got, want, dtype, factor=1):
         assert_close(got[name], value, relative, name, scale=bound)
 
 
-# ---------------------------------------------------------------------- what a pass gives
+# ---------------------------------------------------------------------- results of a pass
 
 
 def test_outputs_and_every_gradient_equal_float64(backend, dtype):
@@ -130,7 +130,7 @@ def test_outputs_and_every_gradient_equal_float64(backend, dtype):
 
 
 def test_errors_are_a_few_units_of_the_type(backend, dtype):
-    """What tolerances as wide as the type's eps cannot see: a wrong factor anywhere. By the norm, 4 eps and less."""
+    """Norms of errors are at most 4 eps, so a wrong factor is detected that elementwise tolerances allow."""
     network = network_of(backend, dtype, [Dense(64, tanh), Dense(64, tanh), Dense(3)])
     got, want = one_pass(network, X, LABELS), one_pass(yardstick(network), X, LABELS)
     for name, value in want.items():
@@ -217,7 +217,7 @@ def test_steps_on_a_strict_device_equal_the_reference_bit_for_bit(layers, dtype)
     assert after_three_steps(StrictBackend()) == after_three_steps(Backend())
 
 
-# ---------------------------------------------------------------------- what is kept in which type
+# ---------------------------------------------------------------------- types
 
 
 def test_types_of_everything(backend, dtype):
@@ -265,12 +265,10 @@ def test_updates_smaller_than_a_unit_of_the_type_are_not_lost(backend, dtype):
         network.workspace(2),
     )
     for _ in range(100):
-        train_step(
-            network, mean_squared_error, Adam(lr=1e-4), x, y, ws
-        )  # a new optimizer: each step moves by lr
+        train_step(network, mean_squared_error, Adam(lr=1e-4), x, y, ws)  # a new Adam moves each step by lr
     assert_close(network.params.to_host()["0.W"][[0, 1], [0, 1]], np.full(2, 1 - 100 * 1e-4), 1e-5)
     step = np.array(1 - 1e-4).astype(dtype)
-    assert dtype == "float16" or step == 1  # in bfloat16 alone nothing would ever have moved
+    assert dtype == "float16" or step == 1  # with bfloat16 parameters nothing would change
 
 
 def test_targets_and_weights_are_not_rounded_to_16_bits(backend, dtype):
@@ -371,7 +369,7 @@ def test_numbers_too_large_for_float16_raise(backend, value):
 
 
 def small_gradients(backend, scale):
-    """How far one step moves W where the gradients, −5·10⁻⁹, are below the smallest float16, 6·10⁻⁸."""
+    """Return how far one step moves W if the gradients, −5·10⁻⁹, are below the smallest float16, 6·10⁻⁸."""
     network = network_of(backend, "float16", [Dense(4, bias=False), Dense(1, bias=False)], n_in=4)
     network.params.assign({"0.W": np.eye(4, dtype="f"), "1.W": np.full((4, 1), 1e-4, np.float32)})
     network.backend.write(network.params.loss_scale, 0, scale)
@@ -477,7 +475,7 @@ def test_checkpoint_contains_float32_parameters_and_the_type(tmp_path, backend, 
 @pytest.mark.parametrize(("type_", "large"), [("float16", 1e5), ("bfloat16", 3.4e38), ("float32", 1e300)])
 def test_numbers_too_large_for_another_type_raise(tmp_path, backend, type_, large):
     network = Network(5, [Dense(3), BatchNorm()], "numpy", "float64")
-    network.params.views[1].running_variance[1] = 1e5  # a statistic: kept in float32
+    network.params.views[1].running_variance[1] = 1e5  # a statistic is stored in float32
     save(network, tmp_path / "model")
     assert load(tmp_path / "model", backend, dtype=type_).params.to_host()["1.running_variance"][1] == 1e5
     network.params.views[0].b[1] = -large

@@ -1,4 +1,4 @@
-"""Numbers, shapes and depths at the edge: the result is finite and right, or the error is a sentence."""
+"""Extreme numbers, shapes and depths: the result is finite and correct, or an error explains the problem."""
 
 import math
 
@@ -125,7 +125,9 @@ def test_gradient_over_two_million_rows_is_that_of_float64(backend):
 
 @pytest.mark.parametrize("O", [1, 8])
 def test_column_sums_of_two_million_equal_rows_do_not_lose_the_last_ones(backend, O):
-    A = backend.asarray(np.full((MANY + 1, O), 0.1, np.float32))  # added up one by one: 1.5 % too much
+    A = backend.asarray(
+        np.full((MANY + 1, O), 0.1, np.float32)
+    )  # the sum of single elements would be 1.5 % too large
     total = backend.to_host(backend.column_sum(A, out=backend.empty((O,), np.float32)))
     relative = tolerance("product", "float32", K=4096)  # of blocks of rows; their sums are exact
     assert_close(total, np.full(O, (MANY + 1) * float(np.float32(0.1))), relative, "the sum")

@@ -96,7 +96,7 @@ def test_marker_selects_the_cases_of_the_fixture(run):
     run(SUITE, "-m", "gpu").assert_outcomes(skipped=2, deselected=3)
 
 
-# --- as other people's suites meet it
+# --- in suites of other projects
 
 
 @pytest.fixture

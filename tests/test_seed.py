@@ -1,6 +1,6 @@
-"""What a seed stands for: these numbers, in every version of this package, on every machine.
+"""A seed gives these stored numbers in every version of this package, on every machine.
 
-They were stored when the promise was made. They change only if NumPy changes its streams, which it would announce (NEP 19).
+They change only if NumPy changes its random streams, which it would announce (NEP 19).
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from ffnn_gpu.nn.layers import Dense, Dropout
 from ffnn_gpu.nn.network import Network
 
 SEED = 7
-ROUNDING = 1e-12  # logarithms and QR of another library; a seed used otherwise changes every digit
+ROUNDING = 1e-12  # logarithms and QR of another library; another use of a seed changes every digit
 START = {
     "0.W": [[-0.5144483061708015, 1.1962365947747802], [-0.35868092894735715, 1.7443284177106386],
             [0.7621685615792416, 0.5512926550652607]],

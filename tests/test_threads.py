@@ -1,4 +1,4 @@
-"""Threads that predict at the same time, each in a workspace of its own; and what becomes of one that is shared."""
+"""Threads predict at the same time in workspaces of their own; a shared workspace raises."""
 
 import sys
 import threading
@@ -29,7 +29,7 @@ X = np.random.default_rng(0).normal(size=(THREADS, ROWS, 5)).astype(np.float32)
 
 @pytest.fixture(autouse=True)
 def frequent_switches():
-    """Let another thread go on every microsecond."""
+    """Switch between threads every microsecond."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -37,7 +37,7 @@ def frequent_switches():
 
 
 def in_threads(work):
-    """[work(0), …, work(7)], each in a thread of its own, all begun at once."""
+    """Return [work(0), …, work(7)], each computed in its own thread, all started at once."""
     barrier = threading.Barrier(THREADS)
 
     def begin(i):
@@ -49,7 +49,7 @@ def in_threads(work):
 
 
 def wrong_rounds(network, i, want, workspace):
-    """How many of the rounds gave other bits than `want`."""
+    """Return how many rounds have other bits than `want`."""
     ws = workspace(network)
     return sum(network.forward(X[i], ws).tobytes() != want for _ in range(ROUNDS))
 

@@ -10,18 +10,18 @@ from ffnn_gpu.testing import assert_close, tolerance
 
 EVERY = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.5)]
 every = pytest.mark.parametrize("phi", EVERY, ids=repr)
-KINKS = np.array([0.0, -1.0, 1.0, -3.0, 3.0])  # of any of them
+KINKS = np.array([0.0, -1.0, 1.0, -3.0, 3.0])  # of all activations
 
 
 def read(text):
-    """The activation that `text` names, read the way a person would paste it."""
+    """Return the activation for the text of its repr."""
     name, _, alpha = text.removesuffix(")").partition(".with_alpha(")
     phi = getattr(activations, name)
     return phi.with_alpha(float(alpha)) if alpha else phi
 
 
 def value_and_slope(backend, phi, s):
-    """φ(s) and φ′(s) through the backend's operations, on the host."""
+    """Return φ(s) and φ′(s), computed by the backend's operations, on the host."""
     s = backend.asarray(s.reshape(1, -1))
     a = backend.activate(backend.duplicate(s), phi)
     ones = backend.zeros(s.shape, s.dtype) + 1
@@ -30,7 +30,7 @@ def value_and_slope(backend, phi, s):
 
 
 def affine_and_slope(backend, phi, s):
-    """The same through `affine` with W = 1, as Dense does."""
+    """Return the same, computed by `affine` with W = 1 as in Dense."""
     x = backend.asarray(s.reshape(-1, 1))
     out, pre = backend.empty(x.shape, x.dtype), backend.empty(x.shape, x.dtype) if phi.needs_input else None
     one, ones = backend.asarray(np.ones((1, 1), s.dtype)), backend.zeros(x.shape, x.dtype) + 1
@@ -206,7 +206,7 @@ def test_custom_activations_compare_by_name_and_settings():
 
 
 def test_custom_activation_is_computed_by_its_own_formula(backend):
-    """The overrides of the backends must not mistake it for the standard one, nor may pickle; or the name is refused."""
+    """Neither a backend nor pickle may replace it by a built-in one of the same name; or the name raises."""
     for name in ("identity", "relu", "tanh"):
         try:
             mine = Activation(name, square, twice, needs_input=True)

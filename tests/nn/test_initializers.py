@@ -90,7 +90,7 @@ def test_orthogonal_has_orthonormal_rows_or_columns(shape):
 
 
 def test_orthogonal_is_haar_distributed():
-    """Without the sign rule the diagonal of Q is negative far more often than not."""
+    """Without the sign rule most diagonal elements of Q are negative."""
     diagonals = np.array([np.diag(draw(initializers.orthogonal, (3, 3), seed)) for seed in range(2000)])
     assert abs((diagonals > 0).mean() - 0.5) < 5 * 0.5 / 6000**0.5  # 5 σ
 

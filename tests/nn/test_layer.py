@@ -1,4 +1,4 @@
-"""The contract of nn/layer.py, held for every layer."""
+"""Every layer satisfies the contract in nn/layer.py."""
 
 import dataclasses
 
@@ -12,7 +12,8 @@ from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax,
 from ffnn_gpu.nn.network import Network
 
 EXAMPLES = [
-    Dense(4, gelu), Dropout(0.5), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(), Residual([Dense(4, tanh)]),
+    Dense(4, gelu), Dropout(0.5), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
+    Residual([Dense(4, tanh)]),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -74,6 +75,5 @@ def test_forward_twice_gives_the_same_bits(backend, dtype, layer):
 def test_inference_of_a_row_equals_inference_in_a_batch_without_dropout(backend, layer):
     network, x = Network(4, [layer], backend, "float64"), batch(6, 4)
     whole, alone = network.predict(x), np.vstack([network.predict(row[None]) for row in x])
-    np.testing.assert_allclose(
-        alone, whole, rtol=1e-13, atol=1e-13
-    )  # matrix and vector products round differently
+    # Matrix and vector products round differently.
+    np.testing.assert_allclose(alone, whole, rtol=1e-13, atol=1e-13)

@@ -16,7 +16,8 @@ from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax,
 from ffnn_gpu.testing import assert_close, tolerance
 
 ALL_LAYERS = [
-    Dense(6, gelu), LayerNorm(), Dropout(0.25), Residual([Dense(5, relu, bias=False), Dense(6)]), BatchNorm(momentum=0.2),
+    Dense(6, gelu), LayerNorm(), Dropout(0.25), Residual([Dense(5, relu, bias=False), Dense(6)]),
+    BatchNorm(momentum=0.2),
     Dense(4, ffnn_gpu.elu.with_alpha(0.5), weights=ffnn_gpu.orthogonal), Softmax(), LogSoftmax(),
 ]  # fmt: skip
 
@@ -30,7 +31,7 @@ def batch(n, d=3, seed=0):
 
 
 def train(network, x, y, steps=1):
-    """A network whose numbers are no longer the initial ones."""
+    """Return a network after training, so that its parameters differ from the initial ones."""
     x, y = (network.backend.asarray(array, network.dtype) for array in (x, y))
     ws = network.workspace(len(x))
     for _ in range(steps):
@@ -111,7 +112,7 @@ def test_pickle_returns_the_trained_network(name, dtype):
 
 
 def test_pickle_returns_the_backend_object():
-    """Network accepts a Backend, so what it was made with should survive."""
+    """A network created with a Backend object has it after pickling."""
     back = pickle.loads(pickle.dumps(make(ffnn_gpu.Backend())))  # noqa: S301
     assert back.backend.name == "reference"
 
@@ -162,7 +163,7 @@ def test_batch_size_may_be_a_numpy_integer(backend):
 
 
 class WithDlpack:
-    """What an array of another library offers."""
+    """An array of another library, with the DLPack protocol."""
 
     def __init__(self, array):
         self.array = array
@@ -245,7 +246,7 @@ def test_prediction_does_not_change_the_network(backend, dtype):
     assert_same_numbers(network, before)
 
 
-BAD = {  # what is handed over → (exception, message)
+BAD = {  # rows → (exception, message)
     "x has 4 columns; layer 0 of this network reads 3": (ShapeError, np.zeros((2, 4))),
     r"x has shape \(3,\); a network reads a matrix": (ShapeError, np.zeros(3)),
     r"x has shape \(2, 3, 1\); a network reads": (ShapeError, np.zeros((2, 3, 1))),
@@ -331,7 +332,7 @@ def test_backward_returns_dx_only_if_requested(backend, dtype, stack):
     for asked in (True, False):
         ws = network.workspace(4, input_gradient=asked)
         network.forward(x, ws)
-        dx = network.backward(backend.asarray(dz.astype(dtype)), ws)  # a copy: backward writes over it
+        dx = network.backward(backend.asarray(dz.astype(dtype)), ws)  # a copy, because backward overwrites it
         found.append((dx, np.array(backend.to_host(network.params.grad))))
     (dx, with_dx), (nothing, without) = found
     assert dx.shape == (4, 3) and dx.dtype == dtype
@@ -518,7 +519,7 @@ def test_network_predicts_again_after_an_interrupted_prediction(monkeypatch):
     want = network.predict(np.ones((2, 4)))
     ws = network._threads.ws.first(2)
     for ending in ("end_pass", "forget_pass"):
-        monkeypatch.setattr(ws, ending, lambda: None)  # as if Ctrl-C fell before it
+        monkeypatch.setattr(ws, ending, lambda: None)  # as if Ctrl-C came before it
 
     def interrupted(*args, **named):
         raise KeyboardInterrupt

@@ -19,7 +19,7 @@ def rows(network, n, seed=0):
 
 
 def arrays(buffers):
-    """Every array of a list of buffers, those inside residuals too."""
+    """Return every array of a list of buffers, including those inside residuals."""
     for buf in buffers:
         for name, value in vars(buf).items():
             if name == "layers":
@@ -64,9 +64,8 @@ def test_partial_workspace_gives_the_gradient_of_a_workspace_of_its_size(backend
     network = make(backend, dtype)
     x, y = rows(network, 5), rows(network, 5, seed=1)[:, :2]
     big = network.workspace(11)
-    gradient(
-        network, rows(network, 11, seed=2), rows(network, 11, seed=3)[:, :2], big
-    )  # rows left over from another pass
+    # Another pass leaves its values in all rows.
+    gradient(network, rows(network, 11, seed=2), rows(network, 11, seed=3)[:, :2], big)
     got, want = gradient(network, x, y, big.first(5)), gradient(network, x, y, network.workspace(5))
     np.testing.assert_array_equal(got, want)
 

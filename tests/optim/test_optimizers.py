@@ -14,14 +14,15 @@ from ffnn_gpu.testing import assert_close, tolerance
 
 STEPS = 10  # after more, trajectories of different rounding diverge
 EVERY = [
-    SGD(), SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True), RMSprop(), RMSprop(momentum=0.9), Adagrad(), Adam(),
+    SGD(), SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True), RMSprop(), RMSprop(momentum=0.9), Adagrad(),
+    Adam(),
     AdamW(), Nadam(), Lion(),
 ]  # fmt: skip
 every = pytest.mark.parametrize("rule", EVERY, ids=lambda rule: type(rule).__name__)
 
 
 def read(text):
-    """The optimizer that the name of a golden trajectory describes, e.g. "SGD(lr=0.1, nesterov=True)"."""
+    """Return the optimizer for the name of a golden trajectory, such as "SGD(lr=0.1, nesterov=True)"."""
     name, _, settings = text.removesuffix(")").partition("(")
     pairs = (entry.split("=") for entry in settings.split(", "))
     values = {key: value == "True" if value in ("True", "False") else float(value) for key, value in pairs}
@@ -77,7 +78,7 @@ def assert_follows(backend, dtype, rule, stored, path, factors=None):
 
 
 def golden_names():
-    """The trajectories stored; listed here too, so that a missing one is seen."""
+    """Return the names of the stored trajectories, so that a missing one is detected."""
     return [
         "SGD(lr=0.1)",
         "SGD(lr=0.1, l2=0.05)",
@@ -139,7 +140,7 @@ def test_lion_equals_its_algorithm(backend, dtype):
             assert_close(got, want, (t + 1) * tolerance("network", dtype), "θ")
 
 
-# ---------------------------------------------------------------------- what all of them share
+# ---------------------------------------------------------------------- common behavior
 
 
 @every
@@ -266,7 +267,7 @@ def test_weight_decay_shrinks_matrices_by_lr_times_rate(backend, dtype, rule):
 
 
 def test_two_steps_of_adamw_by_hand(backend, dtype):
-    """W and b start at 1, their gradients are 0.5 and then −0.5, η = 0.1, λ = 0.5; ε vanishes beside √v̂ = 0.5."""
+    """W and b start at 1, their gradients are 0.5, then −0.5; η = 0.1, λ = 0.5; ε is negligible."""
     params = parameters(backend, dtype, np.ones((3, 2)), np.ones(2))
     rule, halves = AdamW(lr=0.1, weight_decay=0.5, eps=1e-20), (np.full((3, 2), 0.5), np.full(2, 0.5))
     W, b = run(rule, params, [halves])
@@ -274,7 +275,8 @@ def test_two_steps_of_adamw_by_hand(backend, dtype):
     assert_close(W, np.full((3, 2), 0.85), tolerance("network", dtype), "W")
     assert_close(b, np.full(2, 0.9), tolerance("network", dtype), "b")
     W, b = run(rule, params, [[-half for half in halves]])
-    # m = 0.9 · 0.05 − 0.1 · 0.5 = −0.005, m̂ = −0.005/0.19, v̂ = 0.25: a step of 0.001/0.19, from W = 0.85 · 0.95
+    # m = 0.9 · 0.05 − 0.1 · 0.5 = −0.005, m̂ = −0.005/0.19, v̂ = 0.25: a step of 0.001/0.19, from W = 0.85 ·
+    # 0.95
     assert_close(W, np.full((3, 2), 0.8075 + 0.001 / 0.19), 2 * tolerance("network", dtype), "W")
     assert_close(b, np.full(2, 0.9 + 0.001 / 0.19), 2 * tolerance("network", dtype), "b")
 
@@ -327,7 +329,7 @@ def test_overflow_changes_nothing_halves_the_scale_and_training_continues(backen
     params, other = (with_scale(parameters(backend, dtype), good=7.0) for _ in range(2))
     overflow = np.full((3, 2), bad), np.ones(2)
     with np.errstate(all="raise"):
-        run(rule, params, [overflow])  # before the first step that counts, too
+        run(rule, params, [overflow])  # also before the first step
         before = snapshot(rule, other)
         assert snapshot(rule, params) == before
         assert backend.to_host(params.loss_scale).tolist() == [512, 0]
@@ -447,7 +449,7 @@ def test_settings_may_equal_their_bounds():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_compares_by_identity_and_has_the_common_settings(name):
     kind = OPTIMIZERS[name]
-    assert kind() != kind() and len({kind(), kind()}) == 2  # each has moments of its own
+    assert kind() != kind() and len({kind(), kind()}) == 2  # each has its own moments
     shared = {"l2", "l1", "weight_decay", "clip_norm", "clip_value", "ema"}
     assert {entry.name for entry in fields(kind) if entry.kw_only} == shared and fields(kind)[0].name == "lr"
 
@@ -474,7 +476,7 @@ def test_base_optimizer_raises(backend):
 
 @dataclass(frozen=True, eq=False)
 class Own(Optimizer):
-    """SGD with momentum, by its formula alone."""
+    """SGD with momentum, defined by its formula."""
 
     momentum: float = 0.9
     moments = ("velocity",)

@@ -13,7 +13,7 @@ def batch(n, d, seed=0):
 
 
 def step(network, x):
-    """One backward pass, which moves the running statistics."""
+    """Run one backward pass, which moves the running statistics."""
     ws = network.workspace(len(x), input_gradient=True)
     z = network.forward(network.backend.asarray(x, network.dtype), ws)
     return z, network.backward(network.backend.duplicate(z), ws), ws
@@ -109,7 +109,7 @@ def test_batch_of_zero_rows_does_not_change_running_statistics(backend):
     network = Network(3, [BatchNorm(), Dense(2)], backend, "float32")
     ws = network.workspace(4)
     for name in ("mean", "variance"):
-        getattr(ws.buffers[0], name)[...] = 1e6  # what memory may hold
+        getattr(ws.buffers[0], name)[...] = 1e6  # uninitialized memory
     none = ws.first(0)
     z = network.forward(network.backend.zeros((0, 3), "float32"), none)
     network.backward(network.backend.zeros(z.shape, "float32"), none)

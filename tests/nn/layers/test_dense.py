@@ -45,7 +45,7 @@ def test_every_buffer_and_gradient_of_dense_has_the_dtype(backend, dtype):
 
 
 def test_dense_overwrites_da_and_assigns_its_gradients(backend):
-    """Assigned, not accumulated: what stood there before, even NaN, is gone."""
+    """Gradients are assigned, not accumulated: old values, even NaN, are overwritten."""
     network = Network(3, [Dense(2, relu)], backend, "float64")
     ws, x = network.workspace(4), backend.asarray(batch(4, 3))
     found = []

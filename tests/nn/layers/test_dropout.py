@@ -14,7 +14,7 @@ def batch(n, d, seed=0):
 
 
 def masks(network, B, seed=None):
-    """The masks of one forward pass, in order."""
+    """Return the masks of one forward pass, in order."""
     ws = network.workspace(B, seed=seed)
     network.forward(network.backend.asarray(batch(B, network.n_in), network.dtype), ws)
     return [

@@ -22,7 +22,7 @@ def test_softmax_gradient_equals_slope_of_loss(backend, layer, B):
 
 
 def test_softmax_with_cross_entropy_equals_the_fused_loss(backend, dtype):
-    """Two paths to one gradient: the exact softmax layer under −log p, and the loss on logits."""
+    """The softmax layer with −log p and the loss on logits have the same gradient."""
     two, one = (Network(3, layers, backend, dtype) for layers in ([Dense(4), Softmax()], [Dense(4)]))
     x, y, found = backend.asarray(batch(6, 3), two.dtype), np.array([0, 1, 2, 3, 0, 1]), []
     for network, loss in ((two, cross_entropy), (one, softmax_cross_entropy)):
