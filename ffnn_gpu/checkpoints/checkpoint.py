@@ -38,7 +38,7 @@ from ffnn_gpu.errors import (
 )
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.network import Network
-from ffnn_gpu.nn.summary import count
+from ffnn_gpu.nn.parameters import count_parameters
 
 FORMAT = 2
 MALFORMED = (FfnnGpuError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -259,7 +259,7 @@ def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:
     """Raise IncompatibleCheckpointError if the layers have more parameters than the file; nothing is allocated yet."""
     declared, width = 0, n_in
     for layer in layers:
-        declared += count(layer.parameter_shapes(width))
+        declared += count_parameters(layer.parameter_shapes(width))
         width = layer.output_width(width)
     if declared > present:
         raise IncompatibleCheckpointError(

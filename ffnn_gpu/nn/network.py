@@ -13,8 +13,7 @@ from ffnn_gpu.checks import renamed, require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError, ShapeError
 from ffnn_gpu.nn import inputs, prediction
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.parameters import Parameters, Shapes
-from ffnn_gpu.nn.summary import summary
+from ffnn_gpu.nn.parameters import Parameters, Shapes, count_parameters
 from ffnn_gpu.nn.workspace import Plan, RandomStream, Workspace
 
 
@@ -205,8 +204,22 @@ class Network:
         )
 
     def summary(self) -> str:
-        """A table: layer, output width, parameters, FLOPs for one row, bytes of parameters."""
-        return summary(self.layers, self.widths, self._parameter_shapes(), self.dtype.itemsize)
+        """Return a table: layer, output width, parameters, FLOPs for one row, bytes; and the totals."""
+        counts = [count_parameters(shapes) for shapes in self._parameter_shapes()]
+        flops = [layer.flops(I) for layer, I in self._with_widths()]
+        names, widths = [*map(repr, self.layers), "total"], [*self.widths[1:], self.widths[-1]]
+        numbers = zip([*counts, sum(counts)], [*flops, sum(flops)], strict=True)
+        rows = [("layer", "output", "parameters", "FLOPs/row", "bytes")] + [
+            (name, str(width), f"{n:,}", f"{work:,}", f"{n * self.dtype.itemsize:,}")
+            for name, width, (n, work) in zip(names, widths, numbers, strict=True)
+        ]
+        first, *rest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join([name.ljust(first), *(cell.rjust(w) for cell, w in zip(cells, rest, strict=True))])
+            for name, *cells in rows
+        ]
+        rule = "-" * len(lines[0])
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
     # ------------------------------------------------------------------ inside
 

@@ -158,6 +158,14 @@ class Parameters:
         return root.layers
 
 
+def count_parameters(shapes: Shapes) -> int:
+    """Return the number of parameters in one layer's shapes, including the layers inside it."""
+    return sum(
+        sum(map(count_parameters, shape)) if name == "layers" else math.prod(shape)
+        for name, shape in shapes.items()
+    )
+
+
 def _walk(shapes: list[Shapes], prefix: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
     for k, layer in enumerate(shapes):
         for name, shape in layer.items():
