@@ -1,15 +1,17 @@
 """The learning rate as a function of the step: η_t = η · schedule(t, total).
 
-A schedule is a frozen dataclass called with the number t of steps already taken and the number of steps the whole training
-has; it returns the factor on the optimizer's lr.
+A schedule is a frozen dataclass. It is called with the number t of finished steps and the total number of
+steps of the training run, and returns the factor of the optimizer's lr.
 
-A duration is a number of steps if it is an int, and a part of the training if it is a float: warmup=500, warmup=0.05. The
-whole training is "whole". The float 1.0 is refused, because it could be meant as 1, which is one step.
+A duration is:
+- an int: a number of steps, such as warmup=500;
+- a float between 0 and 1: a part of the training run, such as warmup=0.05;
+- "whole": the whole training run. The float 1.0 raises, because it could mean one step.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -21,7 +23,7 @@ __all__ = [
     "constant", "get_schedule",
 ]  # fmt: skip
 
-Duration = int | float | Literal["whole"]
+Duration: TypeAlias = int | float | Literal["whole"]
 
 
 def steps(duration: Duration, total: int) -> float:
@@ -33,15 +35,18 @@ def steps(duration: Duration, total: int) -> float:
 
 @dataclass(frozen=True)
 class Schedule:
-    """step → factor on the learning rate. To write one: a frozen dataclass deriving from this, with `__call__`."""
+    """(step, total) → factor of the learning rate.
+
+    A custom schedule is a frozen dataclass with `__call__`.
+    """
 
     def __call__(self, step: int, total: int) -> float:
-        raise NotImplementedError(f"{type(self).__name__} gives no factor")
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(step, total)")
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The factor 1 at every step: `schedules.constant`."""
+    """1 at every step. `schedules.constant` is Constant()."""
 
     def __call__(self, step: int, total: int) -> float:
         return 1.0
@@ -59,12 +64,12 @@ class StepDecay(Schedule):
         _positive("gamma", self.gamma)
 
     def __call__(self, step: int, total: int) -> float:
-        return self.gamma ** math.floor(step / max(steps(self.every, total), 1))
+        return float(self.gamma ** math.floor(step / max(steps(self.every, total), 1)))
 
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """gamma^(t/every): a factor gamma each `every`, continuously"""
+    """gamma^(t/every)"""
 
     gamma: float = 0.01
     every: Duration = "whole"
@@ -74,22 +79,22 @@ class Exponential(Schedule):
         _positive("gamma", self.gamma)
 
     def __call__(self, step: int, total: int) -> float:
-        return self.gamma ** (step / max(steps(self.every, total), 1))
+        return float(self.gamma ** (step / max(steps(self.every, total), 1)))
 
 
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
-    """(t + 1)^−power, scikit-learn's "invscaling" """
+    """(t + 1)^−power, the schedule "invscaling" of scikit-learn"""
 
     power: float = 0.5
 
     def __call__(self, step: int, total: int) -> float:
-        return (step + 1) ** -self.power
+        return float((step + 1) ** -self.power)
 
 
 @dataclass(frozen=True)
 class LinearWarmup(Schedule):
-    """(t + 1)/warmup while t < warmup, then `then` as if it began there"""
+    """(t + 1)/warmup while t < warmup, then `then`, which starts at step `warmup`."""
 
     warmup: Duration = 0.05
     then: Schedule = Constant()
@@ -104,7 +109,9 @@ class LinearWarmup(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """floor + (1 − floor)(1 + cos π u)/2, u from 0 to 1 in each of `cycles` equal cycles; linear warm-up before the first.
+    """floor + (1 − floor)(1 + cos π u)/2, where u goes from 0 to 1 in each of `cycles` equal cycles.
+
+    During `warmup` steps before the first cycle the factor is (t + 1)/warmup.
 
     Reference: Loshchilov, Hutter, SGDR (2017), eq. 5.
     """
@@ -133,7 +140,9 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """From 1/start up to 1 during `rise`, then down to 1/(start · end), both along half a cosine.
 
-    The optimizer's lr is the highest rate. Reference: Smith, Topin, Super-Convergence (2018), in PyTorch's form.
+    The optimizer's lr is the highest rate.
+
+    Reference: Smith, Topin, Super-Convergence (2018), in PyTorch's form.
     """
 
     rise: Duration = 0.3
@@ -149,9 +158,8 @@ class OneCycle(Schedule):
         top = max(steps(self.rise, total) - 1, 0)
         if step <= top:
             return _half_cosine(1 / self.start, 1.0, step / top if top else 1.0)
-        return _half_cosine(
-            1.0, 1 / (self.start * self.end), min((step - top) / max(total - 1 - top, 1), 1.0)
-        )
+        u = min((step - top) / max(total - 1 - top, 1), 1.0)
+        return _half_cosine(1.0, 1 / (self.start * self.end), u)
 
 
 def _half_cosine(first: float, last: float, u: float) -> float:
@@ -164,7 +172,7 @@ def _positive(name: str, value: float) -> None:
 
 
 def _check_duration(schedule: Schedule, name: str) -> None:
-    """Replace NumPy's numbers by Python's. Raises ConfigurationError."""
+    """Convert a duration to a Python number. Raises ConfigurationError unless it is a duration."""
     value = getattr(schedule, name)
     if is_whole(value) and value >= 1:
         object.__setattr__(schedule, name, int(value))
@@ -195,7 +203,10 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def get_schedule(name: str | Schedule) -> Schedule:
-    """Return the schedule of this name with its standard constants; a Schedule as it is. Raises ConfigurationError."""
+    """Return the schedule with this name and its standard constants; return a Schedule unchanged.
+
+    Raises ConfigurationError if no schedule has this name.
+    """
     if isinstance(name, Schedule):
         return name
     return look_up("schedule", name, SCHEDULES, "schedules.Cosine()")

@@ -20,8 +20,10 @@ from ffnn_gpu.optim.schedules import (
 
 ROUNDING = 1e-12  # PyTorch multiplies factors up step by step; ours are closed forms in float64
 NAMES = [
-    "StepDecay(every=10, gamma=0.3)", "StepDecay(every=0.25, gamma=0.5)", "Exponential(gamma=0.95, every=1)", "Cosine()",
-    "Cosine(floor=0.1)", "Cosine(floor=0.1, cycles=3)", "OneCycle()", "OneCycle(rise=0.5, start=10.0, end=100.0)",
+    "StepDecay(every=10, gamma=0.3)", "StepDecay(every=0.25, gamma=0.5)", "Exponential(gamma=0.95, every=1)",
+    "Cosine()",
+    "Cosine(floor=0.1)", "Cosine(floor=0.1, cycles=3)", "OneCycle()",
+    "OneCycle(rise=0.5, start=10.0, end=100.0)",
     "LinearWarmup(warmup=12)",
 ]  # fmt: skip
 
@@ -157,13 +159,9 @@ def test_factor_after_the_end_is_the_smallest_before(rule, total):
 def test_a_float_is_a_part_and_an_int_a_number_of_steps():
     assert path(StepDecay(every=0.5), 10) == path(StepDecay(every=5), 10)
     assert path(LinearWarmup(1), 3) == [1, 1, 1] and path(LinearWarmup("whole"), 4) == [0.25, 0.5, 0.75, 1]
-    assert (
-        StepDecay(every=np.int64(5)) == StepDecay(every=5) and type(StepDecay(every=np.int64(5)).every) is int
-    )
-    assert (
-        Cosine(warmup=np.float64(0.1)) == Cosine(warmup=0.1)
-        and type(Cosine(warmup=np.float64(0.1)).warmup) is float
-    )
+    rule, other = StepDecay(every=np.int64(5)), Cosine(warmup=np.float64(0.1))
+    assert rule == StepDecay(every=5) and type(rule.every) is int
+    assert other == Cosine(warmup=0.1) and type(other.warmup) is float
 
 
 BAD = {
@@ -194,7 +192,7 @@ BAD = {
         (lambda value: OneCycle(rise=value), "rise"),
     ],
 )
-def test_duration_that_could_be_misread_is_refused(make, name):
+def test_ambiguous_duration_raises(make, name):
     for one in (1.0, np.float32(1)):
         with pytest.raises(
             ConfigurationError,
@@ -235,7 +233,7 @@ def test_schedules_are_immutable_values():
 
 
 def test_custom_schedule_prints_its_name_without_an_address():
-    """A resumed training compares what was printed."""
+    """A resumed training run compares the repr."""
 
     class Mine(Schedule):
         pass
@@ -245,7 +243,7 @@ def test_custom_schedule_prints_its_name_without_an_address():
 
 def test_schedules_are_found_by_name_and_the_base_raises():
     assert all(get_schedule(name) is SCHEDULES[name] for name in SCHEDULES)
-    with pytest.raises(NotImplementedError, match="Schedule gives no factor"):
+    with pytest.raises(NotImplementedError, match="Schedule must define __call__"):
         Schedule()(0, 1)
 
 
