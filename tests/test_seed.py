@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.data.minibatches import Order
-from ffnn_gpu.data.standardizer import train_test_split
+from ffnn_gpu.data.splits import train_test_split
 from ffnn_gpu.nn.activations import relu, selu, tanh
 from ffnn_gpu.nn.initializers import INITIALIZERS
 from ffnn_gpu.nn.layers import Dense, Dropout

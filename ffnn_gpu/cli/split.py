@@ -13,7 +13,7 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import some_of, stays_in_files
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import Dataset
-from ffnn_gpu.data.standardizer import train_test_split
+from ffnn_gpu.data.splits import train_test_split
 from ffnn_gpu.estimators.task import Task
 
 Pair = tuple[HostArray, HostArray]  # raw x and y of the same rows

@@ -20,7 +20,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation import metrics
-from ffnn_gpu.evaluation.evaluate import samples
+from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.activations import get_activation
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm

@@ -14,8 +14,9 @@ import numpy as np
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data.minibatches import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.evaluation.evaluate import Samples, balanced, metric_name, samples, split
+from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.evaluation.metrics import Metric, get_metrics
+from ffnn_gpu.evaluation.samples import Samples, balanced, samples, split
 from ffnn_gpu.nn.losses.standard import Loss, get_loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer

@@ -16,7 +16,7 @@ import numpy as np
 
 from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.errors import DivergedError
-from ffnn_gpu.evaluation.evaluate import Samples
+from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn.losses.standard import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer

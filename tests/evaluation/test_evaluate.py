@@ -6,8 +6,9 @@ import pytest
 
 from ffnn_gpu.backends.choice import Backend, NumpyBackend
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
-from ffnn_gpu.evaluation.evaluate import balanced, evaluate, samples, split
+from ffnn_gpu.evaluation.evaluate import evaluate
 from ffnn_gpu.evaluation.metrics import accuracy, mae, top_k_accuracy
+from ffnn_gpu.evaluation.samples import balanced, samples, split
 from ffnn_gpu.nn.activations import sigmoid
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Softmax
 from ffnn_gpu.nn.losses import standard as losses

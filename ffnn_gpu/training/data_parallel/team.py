@@ -14,7 +14,8 @@ from ffnn_gpu.distributed.communicator import Communicator, Single, piece_bounds
 from ffnn_gpu.distributed.faults import ranks_in_words
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError
-from ffnn_gpu.evaluation.evaluate import Samples, outputs_of, scores
+from ffnn_gpu.evaluation.evaluate import outputs_of, scores
+from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.data_parallel.batch_norm import GlobalBatch

@@ -1,0 +1,148 @@
+"""Validate training data: rows, targets and weights; hold out validation rows, and weight classes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.data.minibatches import resident, some_rows
+from ffnn_gpu.data.splits import train_test_split
+from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
+from ffnn_gpu.nn.losses.loss import weights
+from ffnn_gpu.nn.losses.standard import Loss
+from ffnn_gpu.nn.network import Network
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows x (n, d), targets y and weights, checked for one network and loss; arrays of the host or of the device."""
+
+    x: Any
+    y: Any
+    weight: Any | None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def rows(self, backend: Backend, index: np.ndarray) -> "Samples":
+        """The rows `index`."""
+        return Samples(
+            some_rows(backend, self.x, index),
+            self.y[index],
+            None if self.weight is None else self.weight[index],
+        )
+
+    def on(self, backend: Backend, dtype: Any) -> "Samples":
+        """The same rows on the device, for a set that is looked at again and again."""
+        weight = None if self.weight is None else backend.asarray(self.weight)
+        return Samples(resident(backend, self.x, dtype), backend.asarray(self.y), weight)
+
+
+def samples(
+    network: Network,
+    loss: Loss,
+    data: Any,
+    sample_weight: Any = None,
+    what: str = "data",
+    rank: int = 0,
+    size: int = 1,
+) -> Samples:
+    """(x, y) or (x, y, weight) checked: shapes, finite values, labels.
+
+    Of x in a file only part `rank` of `size` is looked at, because each of so many ranks looks at one.
+
+    Raises:
+        ShapeError, DataError: with the numbers that do not fit; nothing is changed.
+    """
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise DataError(
+            f"{what} must be a pair (x, y) or a triple (x, y, sample_weight), not {type(data).__name__}"
+        )
+    backend = network.backend
+    x = network.admit(data[0], rank, size)
+    y = loss.targets(backend.to_host(backend.admit(data[1])), network.widths[-1], network.dtype)
+    if not len(x):
+        raise DataError(f"{what} is empty: x has shape {x.shape}")
+    if len(y) != len(x):
+        raise ShapeError(f"x has {len(x)} rows and y has {len(y)}")
+    if sample_weight is not None and len(data) == 3:
+        raise ConfigurationError(
+            "sample_weight twice: as an argument and as the third of (x, y, sample_weight)"
+        )
+    weight = sample_weight if len(data) == 2 else data[2]
+    if weight is not None:
+        weight = np.asarray(weights(backend.to_host(backend.admit(weight)), len(x), network.dtype)).astype(
+            network.dtype
+        )
+        if not weight.any():
+            raise DataError(f"every one of the {len(x)} sample weights of {what} is 0")
+    return Samples(x, y, weight)
+
+
+def split(
+    network: Network, loss: Loss, whole: Samples, validation: Any, seed: int, rank: int = 0, size: int = 1
+) -> tuple[Samples, Samples | None]:
+    """(training rows, validation rows): validation as given, or the fraction of `whole` it says.
+
+    The rows held out are drawn from the seed, in the proportions of the classes where y are class indices.
+    """
+    if validation is None:
+        return whole, None
+    if not isinstance(validation, Real):
+        return whole, samples(network, loss, validation, None, "validation", rank, size)
+    if not 0 < float(validation) < 1:
+        raise ConfigurationError(f"validation is {validation}; it is (Xv, yv), or a fraction between 0 and 1")
+    y = class_per_row(whole.y)
+    classes = y.ndim == 1 and y.dtype.kind == "i"
+    train, held_out = train_test_split(
+        y if classes else len(whole), float(validation), seed, stratify=classes
+    )
+    return whole.rows(network.backend, np.sort(train)), whole.rows(network.backend, np.sort(held_out))
+
+
+def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int, dtype: Any) -> Samples:
+    """The same rows with each weight multiplied by that of its class, 1 where the mapping has none.
+
+    "balanced" is n / (C n_c) for a class with n_c of n rows, as in scikit-learn.
+    """
+    y = class_per_row(data.y).reshape(len(data), -1)
+    if y.shape[1] != 1 or (y != np.floor(y)).any():
+        raise ConfigurationError(
+            f"class_weight needs one class per row; these targets have shape {data.y.shape}"
+        )
+    classes, place, counts = np.unique(y.ravel(), return_inverse=True, return_counts=True)
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ConfigurationError(f"class_weight is 'balanced' or a mapping, not {class_weight!r}")
+        factors = len(data) / (len(classes) * counts)
+    else:
+        factors = _factors(class_weight, classes.tolist(), n_out)
+    if not (np.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
+        raise ConfigurationError(
+            f"class weights must be finite, at least 0 and not all 0, not {class_weight!r}"
+        )
+    weight = factors[place].astype(dtype)
+    return replace(data, weight=weight if data.weight is None else weight * data.weight)
+
+
+def class_per_row(y: Any) -> Any:
+    """y (n,) as it is, one-hot rows (n, C) as class indices, everything else as it is."""
+    one_hot = y.ndim == 2 and y.shape[1] > 1 and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
+    return y.argmax(axis=1) if one_hot else y
+
+
+def _factors(class_weight: Any, classes: list[Any], n_out: int) -> np.ndarray:
+    if not isinstance(class_weight, Mapping) or not all(isinstance(v, Real) for v in class_weight.values()):
+        raise ConfigurationError(
+            f"class_weight is 'balanced' or a mapping from classes to numbers, not {class_weight!r}"
+        )
+    known = {*classes, *range(n_out)}  # a class that no training row has is still one
+    stray = next((c for c in class_weight if c not in known), None)
+    if stray is not None:
+        raise ConfigurationError(
+            f"class_weight has the class {stray!r}; the classes of these rows are {classes}"
+        )
+    return np.array([class_weight.get(c, 1.0) for c in classes], np.float64)
