@@ -318,7 +318,7 @@ BAD_WEIGHTS = {
     "negative": (changed(np.ones(N), 4, -0.5), DataError, r"sample_weight\[4\] is -0.5"),
     "NaN": (changed(np.ones(N), 4, np.nan), DataError, r"sample_weight holds 1 .* nan at index \(4,\)"),
     "Inf": (changed(np.ones(N), 4, np.inf), DataError, r"sample_weight holds 1 .* inf at index \(4,\)"),
-    "all zero": (np.zeros(N), DataError, "every one of the 20 sample weights of .* is 0"),
+    "all zero": (np.zeros(N), DataError, "all 20 sample weights of .* are 0"),
     "strings": (np.ones(N).astype(str), DataError, "dtype <U"),
     "complex": (np.ones(N) + 0j, DataError, "dtype complex128"),
     "objects": (np.ones(N).astype(object), DataError, OBJECTS),

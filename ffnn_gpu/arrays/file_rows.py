@@ -1,11 +1,15 @@
-"""Rows of arrays that lie in files, read when they are asked for.
+"""Rows that lie in files, mapped or read when they are asked for.
 
-Why read and not mapped: pages of a mapped file count as memory of the process. Of 10 million rows of 64 float32 (2.56 GB)
-that are gathered in random order all are soon mapped, because the system maps what lies around a page, 64 KiB to 2 MiB, as
-it likes. Once by hand, per row, the file in the system's cache: 0.1 µs from a mapped file; 7 to 10 µs where pages are given
-back (MADV_DONTNEED) whenever they exceed 64 to 256 MiB; 1.6 µs by reading each row, which maps nothing at all. So files of
-up to MAPPED bytes stay mapped; of larger ones several ranks, each of which would count them, read rows. One process keeps
-what its caller has mapped, for speed, and reads what comes as FileRows.
+Why read and not mapped: pages of a mapped file count as memory of the process. Gathering 10 million rows of 64 float32
+(2.56 GB) in random order soon maps them all, because the system maps 64 KiB to 2 MiB around each page. Per row, with the
+file in the system's cache:
+
+- 0.1 µs from a mapped file
+- 7 to 10 µs if pages are given back (MADV_DONTNEED) whenever they exceed 64 to 256 MiB
+- 1.6 µs by reading each row, which maps nothing
+
+So files of up to MAPPED bytes stay mapped. Several ranks, each of which would count the pages, read the rows of larger
+files. One process keeps what its caller has mapped, for speed, and reads the rows of a FileRows.
 """
 
 import math
@@ -19,14 +23,16 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.arrays.rows import ArrayRows, Device, Rows
 from ffnn_gpu.errors import DataError, ShapeError
 
-MAPPED = 256 << 20  # bytes of a file that may be mapped whole
+MAPPED = 256 << 20  # bytes; a larger file is not mapped by several ranks, and never copied
 _SEEKING = threading.Lock()
 
 
 def _seek_and_read(file: int, buffers: Sequence[Any], offset: int) -> int:
-    """os.preadv of one buffer, where the platform has none."""
+    """os.preadv of one buffer, for platforms without it."""
     with _SEEKING:
         os.lseek(file, offset, os.SEEK_SET)
         data = os.read(file, len(buffers[0]))
@@ -38,8 +44,8 @@ read_at = getattr(os, "preadv", _seek_and_read)
 
 
 @dataclass(frozen=True)
-class Part:
-    """Rows of one file: row i begins at byte offset + i stride."""
+class Extent:
+    """Where rows of one file lie: row i begins at byte offset + i · stride."""
 
     path: str
     offset: int
@@ -47,160 +53,118 @@ class Part:
     rows: int
 
 
-class FileRows:
-    """The rows of some files one after the other, as an array of shape (n, …) of which nothing is in memory.
+class FileRows(Rows):
+    """The rows of files, one file after the other, as an array (n, …) of which nothing is in memory.
 
     Args:
-        parts: where rows lie, each of them in one piece.
+        extents: where the rows lie; the bytes of a row are contiguous.
         row_shape, dtype: of every row.
     """
 
-    def __init__(self, parts: Sequence[Part], row_shape: tuple[int, ...], dtype: Any) -> None:
-        self.parts, self.dtype = tuple(parts), np.dtype(dtype)
-        self._starts = np.cumsum([0, *(part.rows for part in parts)])
+    shape: tuple[int, ...] = ()
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, extents: Sequence[Extent], row_shape: tuple[int, ...], dtype: Any) -> None:
+        self.extents, self.dtype = tuple(extents), np.dtype(dtype)
+        self._starts = np.cumsum([0, *(extent.rows for extent in extents)])
         self.shape = (int(self._starts[-1]), *row_shape)
-        self.ndim, self._width = len(self.shape), math.prod(row_shape) * self.dtype.itemsize
-        self._offsets, self._strides = (
-            np.array([getattr(part, k) for part in parts]) for k in ("offset", "stride")
-        )
-        self.files = []
-        for part in parts:
-            self.files.append(os.open(part.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+        self._width = math.prod(row_shape) * self.dtype.itemsize
+        self._offsets = np.array([extent.offset for extent in extents])
+        self._strides = np.array([extent.stride for extent in extents])
+        self.files: list[int] = []
+        for extent in extents:
+            self.files.append(os.open(extent.path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
             weakref.finalize(self, os.close, self.files[-1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy opens the files again: these are closed with the rows that opened them."""
-        return FileRows, (self.parts, self.shape[1:], self.dtype)
+        """A copy opens the files again, because these are closed with the rows that opened them."""
+        return FileRows, (self.extents, self.shape[1:], self.dtype)
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    def __getitem__(self, index: Any) -> HostArray:
+        """Read the rows of a slice, an array of indices or a mask; one row of an integer.
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        """The rows of a slice, an array of indices or a mask; one row of one index. Raises IndexError, DataError."""
-        index = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.asarray(rows)
+        Raises:
+            IndexError: there is no such row. DataError: a file has been truncated.
+        """
+        index = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
         if index.dtype == bool:
             index = np.flatnonzero(index)
         at = np.where(index < 0, index + len(self), index).reshape(-1).astype(np.int64)
         if len(at) and not 0 <= at.min() <= at.max() < len(self):
-            raise IndexError(f"rows {at.min()} to {at.max()} were asked for; there are {len(self)}")
+            raise IndexError(f"rows {at.min()} to {at.max()} are out of range: there are {len(self)} rows")
         out = np.empty((len(at), *self.shape[1:]), self.dtype)
         if out.size:
             self.read(at, out)
         return out.reshape(*index.shape, *self.shape[1:])
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(dtype or self.dtype, copy=False)
-
     def columns(self, first: int, last: int) -> "FileRows":
-        """The columns first … last − 1 of rows (n, d), as rows of their own."""
-        parts = [replace(part, offset=part.offset + first * self.dtype.itemsize) for part in self.parts]
-        return FileRows(parts, (last - first,), self.dtype)
+        moved = [replace(e, offset=e.offset + first * self.dtype.itemsize) for e in self.extents]
+        return FileRows(moved, (last - first,), self.dtype)
 
-    def read(self, index: np.ndarray, out: np.ndarray) -> None:
-        """out (k, …), contiguous ← the rows index (k,), each in [0, n); rows that follow each other in one go."""
-        part = np.searchsorted(self._starts, index, side="right") - 1
-        offsets = self._offsets[part] + (index - self._starts[part]) * self._strides[part]
-        apart = (np.diff(offsets) != self._width) | (np.diff(part) != 0)
+    def read(self, index: HostArray, out: HostArray) -> None:
+        """out (k, …), contiguous ← the rows index (k,), each in [0, n). Adjacent rows are read by one call."""
+        file = np.searchsorted(self._starts, index, side="right") - 1
+        offsets = self._offsets[file] + (index - self._starts[file]) * self._strides[file]
+        apart = (np.diff(offsets) != self._width) | (np.diff(file) != 0)
         first = np.flatnonzero(np.concatenate([[True], apart]))
         begin = first * self._width
         end = np.append(begin[1:], out.nbytes)
         view = memoryview(out.reshape(-1).view(np.uint8).data)
-        runs = zip(part[first].tolist(), offsets[first].tolist(), begin.tolist(), end.tolist(), strict=True)
+        runs = zip(file[first].tolist(), offsets[first].tolist(), begin.tolist(), end.tolist(), strict=True)
         for k, offset, a, b in runs:
             got = read_at(self.files[k], [view[a:b]], offset)
             if got != b - a:
                 self._rest(k, view[a + got : b], offset + got, got)
 
     def _rest(self, k: int, view: Any, offset: int, got: int) -> None:
-        """What one call did not read: the system reads 2 GiB at most at once, and files may have been cut."""
+        """Read what one call did not: the system reads at most 2 GiB at once, and a file may have been truncated."""
         while len(view):
             if not got:
-                raise DataError(
-                    f"{self.parts[k].path} ends before byte {offset + len(view)}: it was cut since"
-                )
+                path, needed = self.extents[k].path, offset + len(view)
+                raise DataError(f"{path} ends before byte {needed}: it was truncated after it was opened")
             got = read_at(self.files[k], [view], offset)
             view, offset = view[got:], offset + got
 
 
 @dataclass(frozen=True, eq=False)
-class MappedRows:
-    """Some rows of a matrix in files, memory-mapped or not, read when they are asked for."""
+class MappedRows(ArrayRows):
+    """The rows of a memory-mapped file, or of a view of one."""
 
-    whole: Any
-    index: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.index), *self.whole.shape[1:])
+    array: Any
+    in_files = True
+    select, on = Rows.select, Rows.on
 
     @property
-    def dtype(self) -> np.dtype:
-        return self.whole.dtype
+    def stays_in_files(self) -> bool:
+        return bool(self.array.nbytes > MAPPED)
 
-    @property
-    def ndim(self) -> int:
-        return self.whole.ndim
+    def take(self, device: Device, index: Array, out: Array, *scaling: Array) -> None:
+        if self.array.flags.c_contiguous:
+            device.take(self.array, index, out, *scaling)
+        else:  # some of a file's columns
+            Rows.take(self, device, index, out, *scaling)
 
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.asarray(self.whole[self.index[rows]])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self[:].astype(dtype or self.dtype, copy=False)
-
-
-def stays_in_files(x: Any) -> bool:
-    """Whether x is so large, or lies so, that its rows are read when they are asked for and not before."""
-    return isinstance(x, (FileRows, MappedRows)) or (isinstance(x, np.memmap) and x.nbytes > MAPPED)
-
-
-def some_of(x: Any, index: np.ndarray) -> MappedRows:
-    """The rows `index` of x in files; none is read."""
-    return MappedRows(x.whole, x.index[index]) if isinstance(x, MappedRows) else MappedRows(x, index)
-
-
-def rows_of(arrays: Sequence[np.memmap]) -> FileRows:
-    """The rows of files that have just been mapped, one file after the other.
-
-    Raises:
-        ShapeError: their rows differ in shape. DataError: they differ in type, or are not stored row by row.
-    """
-    first = arrays[0]
-    for a in arrays:
-        if a.shape[1:] != first.shape[1:]:
-            raise ShapeError(
-                f"{a.filename} has rows of shape {a.shape[1:]}; {first.filename} of {first.shape[1:]}"
-            )
-        if a.dtype != first.dtype:
-            raise DataError(f"{a.filename} holds {a.dtype}; {first.filename} holds {first.dtype}")
-        if not a.flags.c_contiguous:
-            raise DataError(f"{a.filename} is not stored row by row (C order)")
-    parts = [Part(str(a.filename), int(a.offset), a[:1].nbytes, len(a)) for a in arrays]
-    return FileRows(parts, first.shape[1:], first.dtype)
-
-
-def unmapped(x: Any) -> Any:
-    """x; of more than MAPPED bytes of a mapped file, whose rows lie in one piece each, the FileRows they are."""
-    if isinstance(x, MappedRows):
-        return replace(x, whole=unmapped(x.whole))
-    if not isinstance(x, np.memmap) or x.nbytes <= MAPPED:
-        return x
-    whole = x.ndim == 2 and x.strides[1] == x.itemsize and x.mode != "c"  # "c" has changes that no file has
-    where = _mapping(x.ctypes.data) if whole and x.filename is not None else None
-    if where is None:
-        return x
-    offset, inode = where
-    try:
-        rows = FileRows([Part(str(x.filename), offset, x.strides[0], len(x))], x.shape[1:], x.dtype)
-    except OSError:
-        return x
-    return rows if os.fstat(rows.files[0]).st_ino == inode else x  # the name may be another file's by now
+    def unmapped(self) -> Rows:
+        """FileRows over the same file if it is large and the bytes of each row are contiguous, else self."""
+        x = self.array
+        contiguous = x.ndim == 2 and x.strides[1] == x.itemsize
+        # mode "c" holds changes that no file has
+        if not (self.stays_in_files and contiguous and x.mode != "c" and x.filename is not None):
+            return self
+        where = _mapping(x.ctypes.data)
+        if where is None:
+            return self
+        offset, inode = where
+        try:
+            rows = FileRows([Extent(str(x.filename), offset, x.strides[0], len(x))], x.shape[1:], x.dtype)
+        except OSError:
+            return self
+        renamed = os.fstat(rows.files[0]).st_ino != inode  # another file may have the name by now
+        return self if renamed else rows
 
 
 def _mapping(address: int) -> tuple[int, int] | None:
-    """(byte within its file, number of that file) of a mapped address; None where the system does not say."""
+    """(offset within its file, inode of that file) of a mapped address; None where the system does not list them."""
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -213,9 +177,20 @@ def _mapping(address: int) -> tuple[int, int] | None:
     return None
 
 
-def share(x: Any, rank: int, size: int) -> tuple[Any, int]:
-    """(the part of rows in files that one of `size` ranks has to look at, its first row); of other rows all of them."""
-    if size == 1 or not isinstance(x, (np.memmap, FileRows, MappedRows)):
-        return x, 0
-    start, stop = rank * len(x) // size, (rank + 1) * len(x) // size
-    return some_of(x, np.arange(start, stop)), start
+def joined(arrays: "Sequence[np.memmap[Any, Any]]") -> FileRows:
+    """The rows of files that have just been mapped, one file after the other.
+
+    Raises:
+        ShapeError: their rows differ in shape. DataError: they differ in type, or are not stored row by row.
+    """
+    first = arrays[0]
+    for a in arrays:
+        if a.shape[1:] != first.shape[1:]:
+            shapes = f"rows of shape {a.shape[1:]}; {first.filename} has {first.shape[1:]}"
+            raise ShapeError(f"{a.filename} has {shapes}")
+        if a.dtype != first.dtype:
+            raise DataError(f"{a.filename} holds {a.dtype}; {first.filename} holds {first.dtype}")
+        if not a.flags.c_contiguous:
+            raise DataError(f"{a.filename} is not stored row by row (C order)")
+    extents = [Extent(str(a.filename), int(a.offset), a[:1].nbytes, len(a)) for a in arrays]
+    return FileRows(extents, first.shape[1:], first.dtype)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.file_rows import some_of, stays_in_files
+from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.data.splits import train_test_split
@@ -66,4 +66,5 @@ def _hold_out(pair: Pair, fraction: float, task: Task, seed: int) -> tuple[Pair,
 
 
 def _rows(x: Any, index: HostArray) -> Any:
-    return some_of(x, index) if stays_in_files(x) else x[index]
+    rows = rows_of(x)
+    return rows.select(index) if rows.stays_in_files else x[index]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.file_rows import unmapped
+from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends.choice import Backend, get_backend
 from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
@@ -78,7 +78,7 @@ def train(
     rule, backend = _optimizer(config), _backend(ranks)
     data = read(config.data, config.target)
     if ranks.size > 1:
-        data = replace(data, x=unmapped(data.x))  # mapped pages count as memory of every rank
+        data = replace(data, x=rows_of(data.x).unmapped().stored)  # mapped pages count for every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
     announce(messages.data_line(data, task, config))
     split = split_rows(data, task, config)

@@ -22,11 +22,11 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.file_rows import FileRows, rows_of
+from ffnn_gpu.arrays.file_rows import FileRows, joined
+from ffnn_gpu.arrays.rows import BLOCK_ELEMENTS
 from ffnn_gpu.errors import DataError, FfnnGpuError
 
 MAX_BYTES = 4 << 30  # 4 GiB, 91 times the training images of MNIST
-PIECE = 1 << 20  # read at once; a lying header costs no more than this
 GZIP_MAGIC = b"\x1f\x8b"
 IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 IDX_MAX_AXES = 32
@@ -105,7 +105,7 @@ def npy_rows(source: str | Path | Sequence[str | Path]) -> FileRows:
     if not filled:
         raise DataError(f"{paths[0]} holds no rows")
     with reading(paths[0]):
-        return rows_of(filled)
+        return joined(filled)
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
@@ -173,7 +173,7 @@ def _elements(
         )
     content = bytearray()
     while len(content) < declared:
-        piece = stream.read(min(PIECE, declared - len(content)))
+        piece = stream.read(min(BLOCK_ELEMENTS, declared - len(content)))
         if not piece:
             raise DataError(f"{source} ends after {len(content)} of {declared} declared bytes")
         content += piece

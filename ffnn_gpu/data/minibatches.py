@@ -4,19 +4,16 @@ The whole data set is moved once; a minibatch is a gather into buffers that stay
 what a CUDA graph needs. The order of epoch e is the permutation drawn from (seed, e): resuming needs only integers.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.boundary import Standardized, stored
-from ffnn_gpu.arrays.file_rows import FileRows, MappedRows, some_of
+from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError
-
-PIECE = 1 << 24  # bytes that go from a file to a device at once
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,6 @@ class Order:
         )
 
 
-def some_rows(backend: Backend, x: Any, index: np.ndarray) -> Any:
-    """x[index] where x is, on the host or the device; of an x in files without reading it."""
-    if isinstance(x, Standardized):
-        return replace(x, rows=some_rows(backend, x.rows, index))
-    if isinstance(x, (np.memmap, FileRows, MappedRows)):
-        return some_of(x, index)
-    if not backend.owns(x):
-        return x[index]
-    return backend.take(x, backend.asarray(index), out=backend.empty((len(index), *x.shape[1:]), x.dtype))
-
-
 class Minibatches:
     """Rows of x, y and sample weights on the device, and buffers for one minibatch of them.
 
@@ -83,14 +69,11 @@ class Minibatches:
         self.steps = order.steps(self.rows)
         if not self.steps:
             raise ConfigurationError(
-                f"drop_last leaves nothing of {self.rows} rows at batch_size {order.batch_size}; choose a smaller one"
+                f"batch_size={order.batch_size} with drop_last=True drops all {self.rows} rows; "
+                f"use batch_size of at most {self.rows}"
             )
         self.given = x, y, weight
-        self._x = resident(backend, x, dtype)
-        self._scaling = (
-            (backend.asarray(x.mean), backend.asarray(x.scale)) if isinstance(x, Standardized) else ()
-        )
-        self._limit = x.limit if isinstance(x, Standardized) else None
+        self._x = rows_of(x, backend.admit).on(backend, dtype)
         self._y = backend.asarray(y)
         self._weight = None if weight is None else backend.asarray(weight, master(dtype))
         self.B = B = min(order.batch_size, self.rows)
@@ -127,38 +110,8 @@ class Minibatches:
     def gather(self, j: int, n: int, part: slice = slice(None)) -> None:
         """Copy the n rows of the j-th minibatch chosen, or a part of them, into the buffers."""
         take, index = self.backend.take, self._index[j * n : (j + 1) * n][part]
-        x, rows, n = stored(self._x), index, len(index)
-        if isinstance(x, MappedRows):
-            x, rows = x.whole, x.index[rows]
-        if isinstance(x, FileRows) or (
-            isinstance(x, np.memmap) and not x.flags.c_contiguous
-        ):  # some of a file's columns
-            x, rows = x[rows], np.arange(n)
-        take(x, rows, self.x[:n], *self._scaling)
-        if self._limit is not None:
-            self.backend.cut(self.x[:n], self._limit)
+        n = len(index)
+        self._x.take(self.backend, index, self.x[:n])
         take(self._y, index, out=self.y[:n])
         if self.weight is not None:
             take(self._weight, index, out=self.weight[:n])
-
-
-def resident(backend: Backend, x: Any, dtype: Any) -> Any:
-    """x on the device for good: cast to `dtype`, or left as it is where that takes less memory or x lies in a file."""
-    if isinstance(x, Standardized):
-        return replace(x, rows=resident(backend, x.rows, np.float64))
-    on_host = backend.owns(np.empty(0))
-    small = x.dtype.itemsize < np.dtype(dtype).itemsize
-    if isinstance(x, (np.memmap, MappedRows, FileRows)):
-        # larger than memory, perhaps: gathered and cast row by row
-        return x if on_host else _moved(backend, x, x.dtype.newbyteorder("=") if small else dtype)
-    return backend.asarray(x) if small else backend.asarray(x, dtype)
-
-
-def _moved(backend: Backend, x: Any, dtype: Any) -> Any:
-    """Rows of files on the device. Piece by piece: the host need not hold them."""
-    out = backend.empty(x.shape, dtype)
-    at_once = max(1, PIECE // (x.dtype.itemsize * x.shape[1]))
-    for start in range(0, len(x), at_once):
-        part = slice(start, start + at_once)
-        backend.copy(backend.asarray(x[part], dtype), out=out[part])
-    return out

@@ -6,7 +6,7 @@ becomes x, y and their names. scikit-learn takes almost a second to import, so o
 
 import difflib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.file_rows import FileRows, unmapped
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.rows import Rows, blocks
 from ffnn_gpu.data.array_files import npy_rows, npz_names, read_idx, read_npy, read_npz
 from ffnn_gpu.data.csv_files import column_index, read_csv, read_table
 from ffnn_gpu.errors import DataError
@@ -28,8 +29,6 @@ NPZ_NAMES = {  # part → names its array may have; the first one found is read
     "x_test": ("X_test", "x_test"),
     "y_test": ("y_test",),
 }
-
-BLOCK = 1 << 22  # bytes of rows that are read at once for some of their columns
 
 Target = str | int | None
 
@@ -155,38 +154,21 @@ def _of_table(table: Any, path: Path, target: Target) -> Dataset:
         )
     last = table.shape[1] - 1
     index = column_index(target, None, last + 1, path)
-    x: Any
-    whole = unmapped(table)
+    rows = rows_of(table)
     if 0 < index < last:
-        x = _without(whole, index)
-    elif isinstance(table, FileRows):
-        x = table.columns(int(index == 0), last + (index == 0))
+        x: Any = _gathered(rows, [k for k in range(last + 1) if k != index])
     else:
-        x = table[:, :last] if index else table[:, 1:]
-    return Dataset(x, _column(whole, index), None, None, _stem(path))
+        x = rows.columns(int(index == 0), last + int(index == 0)).stored
+    return Dataset(x, _gathered(rows, index), None, None, _stem(path))
 
 
-def _column(table: Any, index: int) -> HostArray:
-    """One column, on its own; of files read in blocks, because what is mapped counts as memory of this process."""
-    out = np.empty(len(table), table.dtype)
-    for block in _blocks(table):
-        out[block] = table[block][:, index]
+def _gathered(rows: Rows, columns: int | list[int]) -> HostArray:
+    """A copy of some columns, read block by block and not mapped, because mapped pages count as memory."""
+    rows = rows.unmapped()
+    out = np.empty((len(rows), *np.shape(columns)), rows.dtype)
+    for block in blocks(rows):
+        out[block] = rows[block][:, columns]
     return out
-
-
-def _without(table: Any, index: int) -> HostArray:
-    """The other columns; of what lies in files never a second copy."""
-    if not isinstance(table, FileRows):
-        return np.delete(table, index, axis=1)
-    out = np.empty((len(table), table.shape[1] - 1), table.dtype)
-    for block in _blocks(table):
-        out[block] = np.delete(table[block], index, axis=1)
-    return out
-
-
-def _blocks(table: Any) -> Iterator[slice]:
-    rows = max(1, BLOCK // (table.shape[1] * table.dtype.itemsize))
-    return (slice(start, start + rows) for start in range(0, len(table), rows))
 
 
 def _read_npz(path: Path, target: Target) -> Dataset:

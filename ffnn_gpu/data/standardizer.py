@@ -1,4 +1,4 @@
-"""What is fitted on the training part and saved with the model.
+"""Standardize features; the mean and scale are fitted on the training part and saved with the model.
 
 Why float64 statistics in two passes: the float32 standard deviation of a constant column of 10⁴ comes out as 131.7, and
 a column sum in float32 errs by 1.5 % on 2·10⁶ rows (both measured). Why in blocks of rows: a memory-mapped file is
@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.boundary import Standardized
-from ffnn_gpu.arrays.file_rows import stays_in_files
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.rows import Rows, blocks
+from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.errors import DataError, ShapeError
-
-BLOCK_ELEMENTS = 1 << 20  # elements in one block of rows: 8 MiB in float64
 
 Floats = NDArray[np.float64]
 
@@ -44,53 +43,69 @@ class Standardizer:
             ShapeError: x is not a matrix.
             DataError: no rows, or NaN or infinity (with the first row and column).
         """
-        x = _matrix(x)
-        if len(x) == 0:
-            raise DataError(f"x has shape {x.shape}: no row to compute a mean of")
-        low, high, mean = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf), np.zeros(x.shape[1])
-        for start, block in _blocks(x):
+        rows = _matrix(x)
+        n, d = rows.shape
+        if n == 0:
+            raise DataError(f"x has shape {rows.shape}: no rows to compute a mean of")
+        low, high, mean = np.full(d, np.inf), np.full(d, -np.inf), np.zeros(d)
+        for start, block in _blocks(rows):
             _check_finite(block, start)
             np.minimum(low, block.min(axis=0), out=low)
             np.maximum(high, block.max(axis=0), out=high)
-            mean += block.sum(axis=0) / len(x)
+            mean += block.sum(axis=0) / n
         mean = np.where(low == high, low, mean)
         spread = np.where(
             low == high, 1.0, high - low
-        )  # unit of the squares: they neither overflow nor vanish
+        )  # the unit of the squares, which cannot overflow or vanish
         variance = np.zeros_like(mean)
-        for _, block in _blocks(x):
-            variance += (((block - mean) / spread) ** 2).sum(axis=0) / len(x)
+        for _, block in _blocks(rows):
+            variance += (((block - mean) / spread) ** 2).sum(axis=0) / n
         constant = tuple(np.flatnonzero(low == high).tolist())
         return cls(mean, np.where(low == high, 1.0, spread * np.sqrt(variance)), constant)
 
     def transform(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> HostArray:
         """(x − mean) / scale, computed in float64 and rounded once to dtype; a new array (n, features)."""
-        x = self._checked(x)
-        out = np.empty(x.shape, dtype)
-        for start, block in _blocks(x):
+        rows = self._checked(x)
+        out = np.empty(rows.shape, dtype)
+        for start, block in _blocks(rows):
             block -= self.mean  # the block is a copy
             block /= self.scale
             out[start : start + len(block)] = block
         return out
 
-    def rows(self, x: Any) -> Standardized:
-        """x (n, features), kept as it is stored and standardized where its rows are asked for.
+    def rows(self, x: Any, limit: float | None = None) -> Standardized:
+        """x (n, features), stored as it is and standardized where its rows are read.
 
-        A network sees the bits of `transform` to float64 if it computes in that, else to float32.
-        `fit`, `evaluate` and `predict` take it for X. Bytes stay bytes: on a GPU, a quarter of the memory of float32.
+        The values equal `transform(x, dtype)`, where dtype is float64 for a float64 network and float32 otherwise.
+        `fit`, `evaluate` and `predict` accept the result as X. Bytes stay bytes: on a GPU, a quarter of the memory of
+        float32.
 
         Args:
             x: numbers of any type: NumPy, memory-mapped, or an array of a device.
+            limit: values are clipped to [−limit, limit].
 
         Raises:
-            ShapeError: x has another number of columns. DataError: a mean is not finite, or a scale not finite and positive.
+            ShapeError: x has another number of columns.
+            DataError: a mean is not finite, a scale not finite and positive, or x is standardized already.
         """
-        x = x if hasattr(x, "shape") else np.asarray(x)
-        return Standardized(x, np.asarray(self.mean, np.float64), np.asarray(self.scale, np.float64))
+        rows = rows_of(x if hasattr(x, "shape") else np.asarray(x))
+        mean, scale = np.asarray(self.mean, np.float64), np.asarray(self.scale, np.float64)
+        if isinstance(rows, Standardized):
+            raise DataError(f"rows of shape {rows.shape} are standardized already; pass the raw rows")
+        if rows.ndim != 2 or not mean.shape == scale.shape == rows.shape[1:]:
+            raise ShapeError(
+                f"rows of shape {rows.shape} cannot be standardized by mean {mean.shape} and scale {scale.shape}"
+            )
+        bad = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(scale) & (scale > 0)))
+        if len(bad):
+            raise DataError(
+                f"column {bad[0]} has mean {mean[bad[0]]} and scale {scale[bad[0]]}; both must be finite, the scale above 0"
+            )
+        return Standardized(rows, mean, scale, limit)
 
     def inverse(self, x: ArrayLike) -> Floats:
         """x · scale + mean in float64: what `transform` was given, to rounding."""
-        return np.asarray(self._checked(x) * self.scale + self.mean, dtype=np.float64)
+        return np.asarray(np.asarray(self._checked(x)) * self.scale + self.mean, dtype=np.float64)
 
     def to_json(self) -> dict[str, list[Any]]:
         """An object for `json.dumps`; Python writes float64 so that `from_json` gets the same bits back."""
@@ -115,25 +130,23 @@ class Standardizer:
             raise DataError(f"not a saved standardizer: constant columns {constant} of {len(mean)}")
         return cls(mean, scale, constant)
 
-    def _checked(self, x: ArrayLike) -> HostArray:
-        x = _matrix(x)
-        if x.shape[1] == len(self.mean):
-            return x
-        raise ShapeError(f"x has {x.shape[1]} columns; the standardizer was fitted on {len(self.mean)}")
+    def _checked(self, x: Any) -> Rows:
+        rows = _matrix(x)
+        if rows.shape[1] == len(self.mean):
+            return rows
+        raise ShapeError(f"x has {rows.shape[1]} columns; the standardizer was fitted on {len(self.mean)}")
 
 
-def _matrix(x: ArrayLike) -> HostArray:
-    rows: Any = x if stays_in_files(x) else np.asarray(x)
+def _matrix(x: Any) -> Rows:
+    rows = rows_of(x if isinstance(x, Rows) else np.asarray(x))
     if rows.ndim == 2:
         return rows
     raise ShapeError(f"x has shape {rows.shape}; (rows, features) is needed")
 
 
-def _blocks(x: HostArray) -> Iterator[tuple[int, Floats]]:
+def _blocks(x: Rows) -> Iterator[tuple[int, Floats]]:
     """First row and float64 copy of each block of rows."""
-    rows = max(1, BLOCK_ELEMENTS // max(1, x.shape[1]))
-    for start in range(0, len(x), rows):
-        yield start, x[start : start + rows].astype(np.float64)
+    return ((part.start, x[part].astype(np.float64)) for part in blocks(x))
 
 
 def _check_finite(block: Floats, start: int) -> None:

@@ -6,17 +6,17 @@ everything that was fitted on the training set, so `evaluate` and `predict` need
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.boundary import Standardized
-from ffnn_gpu.arrays.file_rows import stays_in_files
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.rows import blocks
 from ffnn_gpu.checkpoints import checkpoint
-from ffnn_gpu.data.standardizer import BLOCK_ELEMENTS, Standardizer
+from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import CheckpointError, DataError
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation.evaluate import evaluate
@@ -61,7 +61,7 @@ class Model:
             ShapeError: the number of columns differs.
             DataError: x is not finite, or only some of the feature names are present.
         """
-        if names is None and stays_in_files(x):
+        if names is None and rows_of(x).stays_in_files:
             rows: HostArray = self._in_files(x)
             return rows
         x = self._standardized(x, names)
@@ -71,9 +71,8 @@ class Model:
         """Count the standardized values outside [-limit, limit]."""
         if self.limit is None:
             return 0
-        rows = max(1, BLOCK_ELEMENTS // max(1, x.shape[-1]))
-        blocks = (x[start : start + rows] for start in range(0, len(x), rows))
-        return sum(int((np.abs(self._standardized(block, names)) > self.limit).sum()) for block in blocks)
+        found = (self._standardized(x[part], names) for part in blocks(x))
+        return sum(int((np.abs(block) > self.limit).sum()) for block in found)
 
     def matches(self, names: Sequence[str] | None) -> bool:
         """Return whether each feature name is among these exactly once."""
@@ -124,7 +123,7 @@ class Model:
             return x
         scale = self.standardizer.scale.copy()
         scale[[*self.standardizer.constant]] = np.finfo(scale.dtype).max  # zeros, as in `_standardized`
-        return Standardized(x, self.standardizer.mean, scale, self.limit)
+        return replace(self.standardizer, scale=scale).rows(x, self.limit)
 
     def _standardized(self, x: HostArray, names: Sequence[str] | None) -> HostArray:
         if self.matches(names):
@@ -134,7 +133,7 @@ class Model:
             x = x if order == [*range(x.shape[1])] else x[:, order]
         else:
             require_none_or_all(names or (), self.feature_names or ())
-        x = self.network.admit(x)
+        x = self.network.admit(x).stored
         if self.standardizer is None:
             return x
         scaled = self.standardizer.transform(x, self.network.dtype)

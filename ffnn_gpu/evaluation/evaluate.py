@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, get_metrics
@@ -46,7 +47,7 @@ def scores(
     metrics: str | Metric | Iterable[str | Metric],
     total: float,
     weight: float,
-    outputs: np.ndarray,
+    outputs: HostArray,
 ) -> dict[str, float]:
     """What `evaluate` returns, from Σ N_i L_i, Σ N_i and the network's outputs (n, O)."""
     row = {"loss": total / weight if weight else 0.0}
@@ -75,7 +76,7 @@ def _reads_outputs(metric: Any) -> bool:
 
 def outputs_of(
     network: Network, loss: Loss, data: Samples, rows: range, batch_size: int
-) -> tuple[float, float, np.ndarray]:
+) -> tuple[float, float, HostArray]:
     """(Σ N_i L_i, Σ N_i, outputs) of these rows in inference mode, `batch_size` of them at once."""
     backend: Backend = network.backend
     ws = network.workspace(min(batch_size, len(rows)), training=False)
@@ -83,7 +84,7 @@ def outputs_of(
     total = weight = 0.0
     for start in range(rows.start, rows.stop, batch_size):
         some = slice(start, min(start + batch_size, rows.stop))
-        x, y = backend.matrix(data.x[some], network.compute_dtype), backend.asarray(data.y[some])
+        x, y = data.x.matrix(backend, some, network.compute_dtype), backend.asarray(data.y[some])
         w = None if data.weight is None else backend.asarray(data.weight[some])
         z = network.forward(x, ws.first(len(x)))
         part = float(loss.total_weight(backend, y, w))

@@ -1,14 +1,15 @@
 """Validate training data: rows, targets and weights; hold out validation rows, and weight classes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.data.minibatches import resident, some_rows
 from ffnn_gpu.data.splits import train_test_split
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.nn.losses.loss import weights
@@ -18,27 +19,24 @@ from ffnn_gpu.nn.network import Network
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows x (n, d), targets y and weights, checked for one network and loss; arrays of the host or of the device."""
+    """Rows x (n, d), targets y and weights, validated for one network and loss; on the host or on the device."""
 
-    x: Any
-    y: Any
-    weight: Any | None
+    x: Rows
+    y: Array
+    weight: Array | None
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, backend: Backend, index: np.ndarray) -> "Samples":
+    def select(self, backend: Backend, index: HostArray) -> "Samples":
         """The rows `index`."""
-        return Samples(
-            some_rows(backend, self.x, index),
-            self.y[index],
-            None if self.weight is None else self.weight[index],
-        )
+        weight = None if self.weight is None else self.weight[index]
+        return Samples(self.x.select(index, backend), self.y[index], weight)
 
     def on(self, backend: Backend, dtype: Any) -> "Samples":
-        """The same rows on the device, for a set that is looked at again and again."""
+        """The same rows on the device, for a set that is evaluated repeatedly."""
         weight = None if self.weight is None else backend.asarray(self.weight)
-        return Samples(resident(backend, self.x, dtype), backend.asarray(self.y), weight)
+        return Samples(self.x.on(backend, dtype), backend.asarray(self.y), weight)
 
 
 def samples(
@@ -47,60 +45,58 @@ def samples(
     data: Any,
     sample_weight: Any = None,
     what: str = "data",
-    rank: int = 0,
-    size: int = 1,
+    admit: Callable[[Any], Rows] | None = None,
 ) -> Samples:
-    """(x, y) or (x, y, weight) checked: shapes, finite values, labels.
+    """Validate (x, y) or (x, y, weight): shapes, finite values, labels.
 
-    Of x in a file only part `rank` of `size` is looked at, because each of so many ranks looks at one.
+    admit: validates x; `network.admit` by default.
 
     Raises:
         ShapeError, DataError: with the numbers that do not fit; nothing is changed.
     """
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise DataError(
-            f"{what} must be a pair (x, y) or a triple (x, y, sample_weight), not {type(data).__name__}"
-        )
+        raise DataError(f"{what} must be (x, y) or (x, y, sample_weight), not {type(data).__name__}")
     backend = network.backend
-    x = network.admit(data[0], rank, size)
+    x = (admit or network.admit)(data[0])
     y = loss.targets(backend.to_host(backend.admit(data[1])), network.widths[-1], network.dtype)
     if not len(x):
         raise DataError(f"{what} is empty: x has shape {x.shape}")
     if len(y) != len(x):
         raise ShapeError(f"x has {len(x)} rows and y has {len(y)}")
     if sample_weight is not None and len(data) == 3:
-        raise ConfigurationError(
-            "sample_weight twice: as an argument and as the third of (x, y, sample_weight)"
-        )
+        raise ConfigurationError(f"sample_weight is given twice: as an argument and in {what}")
     weight = sample_weight if len(data) == 2 else data[2]
     if weight is not None:
-        weight = np.asarray(weights(backend.to_host(backend.admit(weight)), len(x), network.dtype)).astype(
-            network.dtype
-        )
+        checked = weights(backend.to_host(backend.admit(weight)), len(x), network.dtype)
+        weight = np.asarray(checked).astype(network.dtype)
         if not weight.any():
-            raise DataError(f"every one of the {len(x)} sample weights of {what} is 0")
+            raise DataError(f"all {len(x)} sample weights of {what} are 0")
     return Samples(x, y, weight)
 
 
 def split(
-    network: Network, loss: Loss, whole: Samples, validation: Any, seed: int, rank: int = 0, size: int = 1
+    network: Network,
+    loss: Loss,
+    whole: Samples,
+    validation: Any,
+    seed: int,
+    admit: Callable[[Any], Rows] | None = None,
 ) -> tuple[Samples, Samples | None]:
-    """(training rows, validation rows): validation as given, or the fraction of `whole` it says.
+    """(training rows, validation rows). validation: (Xv, yv), the fraction of `whole` to hold out, or None.
 
-    The rows held out are drawn from the seed, in the proportions of the classes where y are class indices.
+    The held-out rows are drawn from the seed, stratified by class if y are class indices.
     """
     if validation is None:
         return whole, None
     if not isinstance(validation, Real):
-        return whole, samples(network, loss, validation, None, "validation", rank, size)
+        return whole, samples(network, loss, validation, None, "validation", admit)
     if not 0 < float(validation) < 1:
-        raise ConfigurationError(f"validation is {validation}; it is (Xv, yv), or a fraction between 0 and 1")
+        raise ConfigurationError(f"validation is {validation}; use (Xv, yv) or a fraction between 0 and 1")
     y = class_per_row(whole.y)
     classes = y.ndim == 1 and y.dtype.kind == "i"
-    train, held_out = train_test_split(
-        y if classes else len(whole), float(validation), seed, stratify=classes
-    )
-    return whole.rows(network.backend, np.sort(train)), whole.rows(network.backend, np.sort(held_out))
+    parts = train_test_split(y if classes else len(whole), float(validation), seed, stratify=classes)
+    train, held_out = (whole.select(network.backend, np.sort(index)) for index in parts)
+    return train, held_out
 
 
 def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int, dtype: Any) -> Samples:
@@ -134,7 +130,7 @@ def class_per_row(y: Any) -> Any:
     return y.argmax(axis=1) if one_hot else y
 
 
-def _factors(class_weight: Any, classes: list[Any], n_out: int) -> np.ndarray:
+def _factors(class_weight: Any, classes: list[Any], n_out: int) -> HostArray:
     if not isinstance(class_weight, Mapping) or not all(isinstance(v, Real) for v in class_weight.values()):
         raise ConfigurationError(
             f"class_weight is 'balanced' or a mapping from classes to numbers, not {class_weight!r}"

@@ -1,29 +1,23 @@
-"""What a network reads: matrices (rows, n_in) of real numbers, looked at before anything is computed with them."""
+"""Validate a network's input: a matrix (rows, n_in) of real numbers."""
 
-from dataclasses import replace
 from typing import Any
 
-from ffnn_gpu.arrays.boundary import Standardized, stored
-from ffnn_gpu.arrays.file_rows import share, unmapped
+from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.precision import is_floating
+from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.errors import DataError, ShapeError
 
 
-def admit(backend: Backend, x: Any, n_in: int, dtype: Any, rank: int, size: int) -> Any:
-    """As `Network.admit`; dtype: what the network computes in, in which x must be finite.
+def rows(backend: Backend, x: Any, n_in: int) -> Rows:
+    """x of any kind as Rows of the device, the host or files, uncopied; its values are not checked.
 
     Raises:
-        ShapeError: x is not (n, n_in). DataError: x is not finite.
+        ShapeError: x is not (n, n_in). DataError: x is not real.
     """
-    rows = backend.admit(x)
-    if size > 1:
-        rows = replace(rows, rows=unmapped(rows.rows)) if isinstance(rows, Standardized) else unmapped(rows)
-    _require_shape(stored(rows), n_in)
-    part, first = share(stored(rows), rank, size)
-    part = replace(rows, rows=part) if isinstance(rows, Standardized) else part
-    backend.require_finite(part, f"x from row {first} on" if first else "x", dtype)
-    return rows
+    found = rows_of(x, backend.admit)
+    _require_shape(found.stored, n_in)
+    return found
 
 
 def converted(backend: Backend, x: Array, n_in: int, dtype: Any) -> Array:

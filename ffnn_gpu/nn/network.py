@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.precision import underflow_is_zero
+from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.backends.choice import get_backend
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.checks import renamed, require_positive_int, seed_number
@@ -145,16 +146,15 @@ class Network:
                 break  # nothing before this layer learns
         return dz if ws.input_gradient else None
 
-    def admit(self, x: Any, rank: int = 0, size: int = 1) -> Any:
-        """x of any kind as a finite matrix (n, n_in) of the device, the host or a file, uncopied.
-
-        Of rows in a file only part `rank` of `size` is looked at: other ranks look at the others. Several ranks have large
-        files unmapped, see `file_rows`.
+    def admit(self, x: Any) -> Rows:
+        """x of any kind as Rows of the device, the host or files, uncopied.
 
         Raises:
             ShapeError: x is not (n, n_in). DataError: x is not finite.
         """
-        return inputs.admit(self.backend, x, self.n_in, self.compute_dtype, rank, size)
+        rows = inputs.rows(self.backend, x, self.n_in)
+        rows.require_finite(self.backend, "x", self.compute_dtype)
+        return rows
 
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
         """z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.

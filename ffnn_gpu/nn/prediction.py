@@ -1,6 +1,6 @@
-"""Predicting any number of rows: piece by piece, in scratch that a thread keeps where the rows are few.
+"""Predict any number of rows, in blocks; each thread keeps the workspace with which it predicts few rows.
 
-Why it is kept: making a workspace takes longer than a pass of few rows through it (30 µs against 9 for one row through
+Why a workspace is kept: making one takes longer than a pass of few rows through it (30 µs against 9 for one row through
 layers of 128 and 10), and a backend records only passes through memory that stays.
 """
 
@@ -10,23 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.boundary import stored
+from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends.choice import to_kind_of
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.nn.workspace import Workspace
 
-FEW_ROWS, MOST_KEPT = (
-    64,
-    1 << 20,
-)  # rows for which each thread keeps the workspace that it predicts with; numbers in it
+FEW_ROWS = 64  # at most; each thread keeps a workspace for so few
+MOST_KEPT = 1 << 20  # elements of a workspace that is kept
 
 
-@np.errstate(over="ignore", invalid="ignore")  # the check of the outputs says more than a warning
-def predict(network: Any, threads: threading.local, x: Any, batch_size: int | None) -> Any:
-    """As `Network.predict`.
+@np.errstate(over="ignore", invalid="ignore")
+def predict(network: Any, threads: threading.local, x: Any, batch_size: int | None) -> Array:
+    """`Network.predict`. No NumPy warnings: the check of the outputs raises a better error.
 
-    threads: where each thread keeps the workspace `ws` that it predicts few rows with.
+    threads: holds each thread's workspace `ws` for few rows.
 
     Raises:
         ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
@@ -39,7 +38,7 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
     ws, forward = _inference(network, threads, min(batch_size, len(rows)))
     try:
         for start in range(0, len(rows), batch_size):
-            part = backend.matrix(rows[start : start + batch_size], network.compute_dtype)
+            part = rows.matrix(backend, slice(start, start + batch_size), network.compute_dtype)
             backend.copy(forward(part, ws.first(len(part))), out=z[start : start + len(part)])
     except BaseException:  # Ctrl-C may have left it within a pass
         threads.ws = None
@@ -49,11 +48,11 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
         raise DivergedError(
             f"the network's output is not finite although its input is: its parameters diverged{too_large}"
         )
-    return to_kind_of(stored(x), backend, z)
+    return to_kind_of(rows_of(x).stored, backend, z)
 
 
 def _inference(network: Any, threads: threading.local, B: int) -> tuple[Workspace, Callable[..., Any]]:
-    """Scratch to predict B rows with, and how: few rows get this thread's last one, whose passes are worth recording."""
+    """(workspace for B rows, forward function). Few rows get the kept workspace, whose passes are recorded."""
     if B > FEW_ROWS or FEW_ROWS * sum(network.widths) > MOST_KEPT:
         return network.workspace(B, training=False), network.run
     kept = getattr(threads, "ws", None)

@@ -11,23 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.boundary import Standardized, stored
-from ffnn_gpu.arrays.file_rows import FileRows, MappedRows
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.rows import Rows, blocks
+from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.data.minibatches import some_rows
 
 SAMPLE = 1024  # rows
-PIECE = 1 << 22  # bytes read at once
 INPUTS = "inputs (type, checksums)"
-LATER = (
-    INPUTS,
-    f"validation {INPUTS}",
-    "validation targets and weights (checksum)",
-)  # a checkpoint from before lacks them
-Rows = tuple[Any, Any, Any | None]  # x, y, weight
+# a checkpoint from before lacks them
+LATER = (INPUTS, f"validation {INPUTS}", "validation targets and weights (checksum)")
+Given = tuple[Any, Any, Any | None]  # x, y, weight
 
 
-def fingerprints(backend: Backend, given: Rows, held_out: Rows | None) -> dict[str, Any]:
+def fingerprints(backend: Backend, given: Given, held_out: Given | None) -> dict[str, Any]:
     """What a checkpoint remembers of the training rows and of those for validation, by the names it says them under."""
     inputs, targets = _fingerprint(backend, *given)
     seen, compared = (None, None) if held_out is None else _fingerprint(backend, *held_out)
@@ -46,37 +43,30 @@ def agree(name: str, mine: Any, theirs: Any) -> bool:
 
 def _fingerprint(backend: Backend, x: Any, y: Any, weight: Any | None) -> tuple[list[Any], list[int]]:
     """([type of x, checksum of some rows, perhaps one of all], checksums of y and of the weights)."""
-    rows, kind, scaling = stored(x), stored(x).dtype.name, 0
-    if isinstance(x, Standardized):
-        limit = [] if x.limit is None else [np.array([x.limit])]
-        kind, scaling = f"{kind}, standardized", _checksum([x.mean, x.scale, *limit])
+    rows, scaling = rows_of(x), 0
+    kind, in_memory = rows.dtype.name, not rows.in_files and isinstance(rows.stored, np.ndarray)
+    if isinstance(rows, Standardized):
+        limit = [] if rows.limit is None else [np.array([rows.limit])]
+        scaling, rows = _checksum([rows.mean, rows.scale, *limit]), rows.rows
+        kind = f"{rows.dtype.name}, standardized"
     inputs = [kind, _checksum(_some(backend, rows), scaling)]
-    if isinstance(rows, np.ndarray) and not isinstance(rows, np.memmap):
-        inputs.append(_checksum(_all(rows), scaling))
+    if in_memory:
+        inputs.append(_checksum((rows[part] for part in blocks(rows)), scaling))
     return inputs, [_checksum([backend.to_host(a)]) for a in (y, weight) if a is not None]
 
 
-def _checksum(arrays: Iterable[np.ndarray], start: int = 0) -> int:
+def _checksum(arrays: Iterable[HostArray], start: int = 0) -> int:
     """crc32 of the numbers in C order, whatever order they are stored in."""
     for array in arrays:
         start = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, start)
     return start
 
 
-def _some(backend: Backend, x: Any) -> Iterator[np.ndarray]:
+def _some(backend: Backend, x: Rows) -> Iterator[HostArray]:
     n = min(SAMPLE, len(x))
     index = np.arange(n) * (len(x) - 1) // max(n - 1, 1)  # the first and the last row among them
-    for part in _pieces(n, x):
-        if isinstance(x, (np.ndarray, MappedRows, FileRows)):
+    for part in blocks(x, n):
+        if x.in_files or isinstance(x.stored, np.ndarray):
             yield x[index[part]]
         else:
-            yield backend.to_host(some_rows(backend, x, index[part]))
-
-
-def _all(x: np.ndarray) -> Iterator[np.ndarray]:
-    return (x[part] for part in _pieces(len(x), x))
-
-
-def _pieces(n: int, x: Any) -> Iterator[slice]:
-    at_once = max(1, PIECE // (x.dtype.itemsize * x.shape[1]))
-    return (slice(start, min(start + at_once, n)) for start in range(0, n, at_once))
+            yield backend.to_host(x.select(index[part], backend)[:])

@@ -142,10 +142,10 @@ def _checked(
     seed: int,
     ranks: DataParallel,
 ) -> tuple[Samples, Samples | None]:
-    """The rows to train on and those held out. Of rows in files each rank looks at its part."""
-    rank, size = ranks.communicator.rank, ranks.communicator.size
-    whole = samples(network, loss, data, sample_weight, rank=rank, size=size)
-    return split(network, loss, whole, validation, seed, rank, size)
+    """The rows to train on and those held out. Each rank checks only its share of rows in files."""
+    admit = functools.partial(ranks.admit, network)
+    whole = samples(network, loss, data, sample_weight, admit=admit)
+    return split(network, loss, whole, validation, seed, admit)
 
 
 def _require_callbacks(run: TrainingRun) -> None:

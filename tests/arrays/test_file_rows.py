@@ -9,10 +9,11 @@ import pytest
 
 from ffnn_gpu import Adam, DataError, Dense, Network, ShapeError, fit, npy_rows, softmax_cross_entropy
 from ffnn_gpu.arrays import file_rows
-from ffnn_gpu.arrays.boundary import Standardized
-from ffnn_gpu.arrays.file_rows import FileRows, MappedRows, share, unmapped
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.file_rows import FileRows
+from ffnn_gpu.arrays.rows import SelectedRows
 from ffnn_gpu.backends.choice import NumpyBackend
-from ffnn_gpu.data.minibatches import Order, resident
+from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.testing.strict_device import StrictBackend
 from ffnn_gpu.training.data_fingerprint import INPUTS, agree, fingerprints
@@ -139,7 +140,7 @@ def test_copy_of_rows_has_files_of_its_own(tmp_path, again):
 @pytest.mark.parametrize("index", [slice(None), np.array([30, 2])])
 def test_rows_in_files_are_an_array_once_standardized(tmp_path, index):
     rows, scaler = npy_rows(files(tmp_path)), Standardizer.fit(X)
-    for x in (rows, MappedRows(rows, np.arange(60))):
+    for x in (rows, SelectedRows(rows, np.arange(60))):
         assert (np.asarray(scaler.rows(x))[index] == scaler.transform(X, np.float64)[index]).all()
 
 
@@ -166,7 +167,7 @@ VIEWS = [
 @pytest.mark.parametrize("dtype", ["float32", ">f8", "uint8"])
 def test_large_mapped_file_and_its_views_are_read_instead(tmp_path, read_always, view, dtype):
     x = VIEWS[view](mapped(tmp_path, (10 * X).astype(dtype)))
-    rows = unmapped(x)
+    rows = rows_of(x).unmapped()
     assert isinstance(rows, FileRows) and rows.dtype == x.dtype
     np.testing.assert_array_equal(rows[:], x)
     np.testing.assert_array_equal(rows[[2, 0]], x[[2, 0]])
@@ -175,24 +176,24 @@ def test_large_mapped_file_and_its_views_are_read_instead(tmp_path, read_always,
 def test_mapped_file_that_cannot_be_read_instead_stays_mapped(tmp_path, read_always):
     path = tmp_path / "x.npy"
     x = mapped(tmp_path)
-    assert unmapped(X) is X
+    assert rows_of(X).unmapped().stored is X
     for other in (
         x[:, ::2],
         mapped(tmp_path, np.asfortranarray(X), "f"),
         mapped(tmp_path, Y, "y"),
         np.load(path, "c"),
     ):
-        assert unmapped(other) is other
+        assert rows_of(other).unmapped().stored is other
     np.save(tmp_path / "new.npy", X + 1)
     os.replace(tmp_path / "new.npy", path)  # another file of that name
-    assert unmapped(x) is x
+    assert rows_of(x).unmapped().stored is x
     path.unlink()
-    assert unmapped(x) is x
+    assert rows_of(x).unmapped().stored is x
 
 
 def test_small_mapped_file_stays_mapped(tmp_path):
     x = mapped(tmp_path)
-    assert unmapped(x) is x
+    assert rows_of(x).unmapped().stored is x
 
 
 def network():
@@ -231,17 +232,17 @@ def test_training_on_rows_in_files_is_the_training_on_rows_in_memory(tmp_path, r
 def test_rows_in_files_can_be_standardized(tmp_path):
     rows, mean, scale = npy_rows(files(tmp_path)), X.mean(0, np.float64), X.std(0, dtype=np.float64)
     np.testing.assert_array_equal(
-        trained(Standardized(rows, mean, scale)), trained(Standardized(X, mean, scale))
+        trained(Standardizer(mean, scale).rows(rows)), trained(Standardizer(mean, scale).rows(X))
     )
     assert agree(INPUTS, *(fingerprints(NumpyBackend(), (x, Y, None), None)[INPUTS] for x in (rows, X)))
 
 
 def test_rows_in_files_go_to_a_device_piece_by_piece(tmp_path, monkeypatch):
-    monkeypatch.setattr("ffnn_gpu.data.minibatches.PIECE", 16 * 7)
+    monkeypatch.setattr("ffnn_gpu.arrays.rows.BLOCK_ELEMENTS", 4 * 7)
     device, rows = StrictBackend(), npy_rows(files(tmp_path))
-    for x in (rows, MappedRows(rows, np.arange(59, -1, -2))):
-        moved = resident(device, x, np.float64)
-        np.testing.assert_array_equal(device.to_host(moved), x[:])
+    for x in (rows, SelectedRows(rows, np.arange(59, -1, -2))):
+        moved = x.on(device, np.float64)
+        np.testing.assert_array_equal(device.to_host(moved.stored), x[:])
         assert moved.dtype == np.float32  # as stored, where that takes less
 
 
@@ -249,7 +250,7 @@ class Spy(FileRows):
     """Rows that remember which of them were read, in the order of the calls."""
 
     def __init__(self, rows):
-        super().__init__(rows.parts, rows.shape[1:], rows.dtype)
+        super().__init__(rows.extents, rows.shape[1:], rows.dtype)
         self.seen = []
 
     def read(self, index, out):
@@ -260,7 +261,7 @@ class Spy(FileRows):
 @pytest.mark.parametrize("type_", [">f4", ">i2", ">f8"])
 def test_rows_of_the_other_byte_order_are_turned_round_on_the_way(tmp_path, type_):
     backend, x = StrictBackend(), mapped(tmp_path, (100 * X).astype(type_))
-    moved = resident(backend, Standardizer.fit(x).rows(x), "float32").rows
+    moved = Standardizer.fit(x).rows(x).on(backend, "float32").stored
     assert moved.dtype.isnative and (backend.to_host(moved) == x).all()
 
 
@@ -313,6 +314,7 @@ def test_value_that_is_not_finite_is_found_by_the_rank_whose_it_is_and_ends_all(
 
 
 def test_only_rows_in_files_are_shared_out_to_be_looked_at(tmp_path):
-    assert share(X, 1, 2)[0] is X
-    part, first = share(mapped(tmp_path), 1, 3)
+    whole = rows_of(X)
+    assert whole.share(1, 2) == (whole, 0)
+    part, first = rows_of(mapped(tmp_path)).share(1, 3)
     assert first == 20 and part.index.tolist() == [*range(20, 40)]

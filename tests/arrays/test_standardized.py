@@ -22,13 +22,13 @@ from ffnn_gpu import (
     softmax_cross_entropy,
     tanh,
 )
-from ffnn_gpu.arrays import boundary as arrays
-from ffnn_gpu.arrays.boundary import Standardized, require_finite
+from ffnn_gpu.arrays import rows as rows_module
+from ffnn_gpu.arrays.boundary import require_finite, rows_of
 from ffnn_gpu.arrays.precision import floating as network_type
 from ffnn_gpu.arrays.precision import largest
+from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.backends.choice import Backend, NumpyBackend, get_backend
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
-from ffnn_gpu.data.minibatches import some_rows
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.testing.strict_device import Refusal, StrictBackend
 from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
@@ -175,18 +175,20 @@ def test_standardized_is_a_matrix_of_float64_without_its_numbers():
     want = SCALER.transform(RAW, np.float64)
     np.testing.assert_array_equal(x, want)
     for rows in (slice(3, 30, 4), np.array([7, 0, 7]), np.arange(N) % 2 == 0):
-        assert isinstance(x[rows], Standardized) and x[rows].rows.dtype == np.uint8
-        np.testing.assert_array_equal(x[rows], want[rows])
+        some = x.select(rows)
+        assert isinstance(some, Standardized) and some.rows.dtype == np.uint8
+        for found in (some, x[rows]):
+            np.testing.assert_array_equal(found, want[rows])
 
 
 def test_rows_are_taken_without_being_standardized(backend, tmp_path):
     np.save(tmp_path / "x.npy", RAW)
     index = np.array([4, 1, 1, 40])
     for rows in (RAW, np.load(tmp_path / "x.npy", mmap_mode="r"), backend.asarray(RAW)):
-        some = some_rows(backend, SCALER.rows(rows), index)
+        some = SCALER.rows(rows).select(index, backend)
         assert backend.to_host(some.rows[:]).tobytes() == RAW[index].tobytes()
         np.testing.assert_array_equal(
-            backend.to_host(backend.matrix(some[1:3], "float64")),
+            backend.to_host(some.matrix(backend, slice(1, 3), "float64")),
             SCALER.transform(RAW[index], "float64")[1:3],
         )
 
@@ -237,7 +239,7 @@ def test_rows_that_do_not_fit_are_refused(backend):
 
 @pytest.mark.parametrize("place", [np.asarray, "device"])
 def test_numbers_that_are_not_finite_or_become_too_large_are_refused(backend, place, monkeypatch):
-    monkeypatch.setattr(arrays, "CHUNK", 3 * D)
+    monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", 3 * D)
     place = backend.asarray if place == "device" else place
     network, x = Network(D, [Dense(3)], backend), RAW.astype(np.float64)
     x[[7, 40], 5] = np.inf
@@ -257,7 +259,7 @@ def test_a_check_in_blocks_says_what_one_of_the_whole_says(monkeypatch):
     x[[4, 9], [1, 2], [0, 1]] = np.nan
     said = []
     for elements in (1, 6, 7, 40, 1000):
-        monkeypatch.setattr(arrays, "CHUNK", elements)
+        monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", elements)
         with pytest.raises(DataError) as error:
             require_finite(np, x, "x")
         said.append(str(error.value))
@@ -270,13 +272,13 @@ def test_rows_that_cannot_become_too_large_are_not_looked_at(rows, dtype, monkey
     x = np.array([[np.iinfo(rows).min, np.iinfo(rows).max]], rows)
     dtype = network_type(dtype)
     reach = max(abs(float(np.iinfo(rows).min)), float(np.iinfo(rows).max)) + 1.0
-    beyond = Standardized(x, np.array([-1.0, -1.0]), np.full(2, reach / largest(dtype) / 2))
+    beyond = Standardized(rows_of(x), np.array([-1.0, -1.0]), np.full(2, reach / largest(dtype) / 2))
     with pytest.raises(DataError, match=f"too large for {dtype.name}|not finite"), np.errstate(all="ignore"):
-        require_finite(np, beyond, "x", dtype)
-    within = Standardized(x, np.array([1.0, -1.0]), np.full(2, 1.01 * reach / largest(dtype)))
-    assert np.isfinite(within.values(np).astype(dtype).astype(float)).all()
+        beyond.require_finite(Backend(), "x", dtype)
+    within = Standardized(rows_of(x), np.array([1.0, -1.0]), np.full(2, 1.01 * reach / largest(dtype)))
+    assert np.isfinite(within[:].astype(dtype).astype(float)).all()
     monkeypatch.setattr(Standardized, "values", None)
-    require_finite(np, within, "x", dtype)
+    within.require_finite(Backend(), "x", dtype)
 
 
 def test_no_copy_in_floating_point_is_ever_made(tmp_path):

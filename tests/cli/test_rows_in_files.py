@@ -9,8 +9,9 @@ import pytest
 
 from ffnn_gpu import Dense, Network
 from ffnn_gpu.arrays import file_rows
-from ffnn_gpu.arrays.boundary import Standardized
-from ffnn_gpu.arrays.file_rows import FileRows, MappedRows
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.file_rows import FileRows
+from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.cli import messages, prediction_files, result, train
 from ffnn_gpu.cli.prediction_files import read_rows
 from ffnn_gpu.cli.settings import TrainConfig
@@ -138,8 +139,9 @@ def test_rows_in_files_are_read_only_when_needed(here, monkeypatch):
     done = train.train(TrainConfig(data="classes.npy", out="r", **SETTINGS))
     x = np.load("classes.npy", mmap_mode="r")[:, :-1]
     features = done.model.features(x)
-    assert isinstance(features, Standardized) and features.rows is x
-    assert isinstance(file_rows.some_of(MappedRows(x, np.arange(9)), np.array([3])).whole, np.memmap)
+    assert isinstance(features, Standardized) and features.stored is x
+    twice = rows_of(x).select(np.arange(9)).select(np.array([3]))
+    assert twice.whole.stored is x and twice.index.tolist() == [3]
     copy = done.model.features(np.array(x))
     np.testing.assert_allclose(np.asarray(features), copy, rtol=1e-15, atol=1e-300)
     assert not copy[:, 3].any() and (np.abs(copy) == 1.2).any()

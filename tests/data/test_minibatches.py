@@ -3,8 +3,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends.choice import get_backend
-from ffnn_gpu.data.minibatches import Minibatches, Order, some_rows
+from ffnn_gpu.data.minibatches import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError
 
 N, D = 23, 5
@@ -100,15 +101,18 @@ def test_order_and_the_rows_of_a_file_do_not_change(tmp_path):
     assert Order(4) == Order(4, shuffle=True, drop_last=False, seed=0) != Order(5) and hash(Order(4)) == hash(
         Order(4)
     )
-    rows = some_rows(get_backend("numpy"), stored("memory-mapped float32", tmp_path), Y[:3])
-    assert rows != some_rows(get_backend("numpy"), rows.whole, Y[:3]) and hash(rows)
+    rows = rows_of(stored("memory-mapped float32", tmp_path)).select(Y[:3])
+    assert rows != rows.whole.select(Y[:3]) and hash(rows)
     for each in (Order(4), rows):
         with pytest.raises(AttributeError):
             each.seed = each.index = 1
 
 
 def test_drop_last_that_leaves_nothing_is_refused_with_both_numbers(backend):
-    with pytest.raises(ConfigurationError, match=r"23 rows at batch_size 24"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"batch_size=24 with drop_last=True drops all 23 rows; use batch_size of at most 23",
+    ):
         Minibatches(backend, X, Y, None, np.float32, Order(24, drop_last=True))
 
 
@@ -178,11 +182,11 @@ def test_buffers_stay_at_their_addresses(backend):
 def test_some_rows_of_a_memory_mapped_matrix_are_those_rows(backend, tmp_path):
     index = np.array([4, 1, 9, 17, 2, 3, 8])
     np.save(tmp_path / "x.npy", X)
-    x = some_rows(backend, np.load(tmp_path / "x.npy", mmap_mode="r"), index)
+    x = rows_of(np.load(tmp_path / "x.npy", mmap_mode="r")).select(index, backend)
     assert (x.shape, x.dtype, len(x)) == ((7, D), X.dtype, 7)
     np.testing.assert_array_equal(x[1:3], X[index][1:3])
     got = batches(backend, x, Y[index], batch_size=3, seed=1)
-    want = batches(backend, some_rows(backend, X, index), Y[index], batch_size=3, seed=1)
+    want = batches(backend, rows_of(X).select(index, backend), Y[index], batch_size=3, seed=1)
     for mine, theirs in zip(got, want, strict=True):
         np.testing.assert_array_equal(mine[0], theirs[0])
         np.testing.assert_array_equal(mine[0], X[mine[1]])

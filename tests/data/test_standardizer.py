@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from ffnn_gpu.arrays import rows as rows_module
 from ffnn_gpu.data import standardizer as preprocess
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import DataError, ShapeError
@@ -32,7 +33,7 @@ def test_standardizer_agrees_with_scikit_learn():
 @pytest.mark.parametrize("block_elements", [1, 7, 100, 3500, 3506])
 def test_standardizer_does_not_depend_on_the_blocks(monkeypatch, block_elements):
     whole = Standardizer.fit(X)
-    monkeypatch.setattr(preprocess, "BLOCK_ELEMENTS", block_elements)
+    monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", block_elements)
     blocked = Standardizer.fit(X)
     np.testing.assert_allclose(blocked.mean, whole.mean, rtol=1e-13)
     np.testing.assert_allclose(blocked.scale, whole.scale, rtol=1e-13)
@@ -90,7 +91,7 @@ def test_standardizer_does_not_change_and_is_itself_alone():
 
 def test_memory_mapped_features_are_never_copied_whole(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", X)
-    monkeypatch.setattr(preprocess, "BLOCK_ELEMENTS", 70)
+    monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", 70)
     rows = []
     blocks = preprocess._blocks
 
@@ -142,7 +143,7 @@ def test_standardizer_refuses_other_columns_with_both_counts():
 
 
 def test_standardizer_refuses_unusable_numbers_with_their_place(monkeypatch):
-    monkeypatch.setattr(preprocess, "BLOCK_ELEMENTS", 70)
+    monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", 70)
     x = X.copy()
     x[123, 4] = np.nan
     x[124, 3] = x[300, 2] = np.inf

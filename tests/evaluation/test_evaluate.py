@@ -151,13 +151,13 @@ def test_samples_do_not_change():
 
 
 def test_samples_refuse_two_sets_of_weights():
-    with pytest.raises(ConfigurationError, match="sample_weight twice"):
+    with pytest.raises(ConfigurationError, match="sample_weight is given twice: as an argument and in data"):
         samples(classifier(), softmax_cross_entropy, (X, Y, np.ones(50)), np.ones(50))
 
 
 @pytest.mark.parametrize("data", [X, (X,), (X, Y, None, None), {"x": X, "y": Y}, "digits", None])
 def test_data_that_is_no_pair_is_refused(data):
-    with pytest.raises(DataError, match="must be a pair"):
+    with pytest.raises(DataError, match=r"data must be \(x, y\) or \(x, y, sample_weight\)"):
         samples(classifier(), softmax_cross_entropy, data)
 
 
@@ -190,9 +190,7 @@ def test_split_is_stratified_for_one_hot_targets_and_for_every_loss_of_classes(l
 @pytest.mark.parametrize("fraction", [0, 1, 0.0, 1.0, -0.1, 1.5, True, False, float("nan")])
 def test_split_refuses_a_fraction_outside_zero_and_one(fraction):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
-    with pytest.raises(
-        ConfigurationError, match=rf"validation is {fraction}; it is \(Xv, yv\), or a fraction"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; use \(Xv, yv\) or a fraction"):
         split(classifier(), softmax_cross_entropy, whole, fraction, 0)
 
 

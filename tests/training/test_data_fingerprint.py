@@ -6,11 +6,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from ffnn_gpu.arrays.boundary import Standardized
+from ffnn_gpu.arrays import rows as rows_module
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.rows import SelectedRows
+from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.backends.choice import NumpyBackend
-from ffnn_gpu.data.minibatches import MappedRows
 from ffnn_gpu.testing.strict_device import StrictBackend
-from ffnn_gpu.training import data_fingerprint as fingerprint
 from ffnn_gpu.training.data_fingerprint import INPUTS, LATER, SAMPLE, agree, fingerprints
 
 RNG = np.random.default_rng(0)
@@ -43,7 +44,7 @@ def mapped(tmp_path):
         X.astype(np.float32),
         X[:, ::-1],
         *(changed(X, (i, 1), 7.0) for i in (0, 1, 2, 1000, len(X) - 1)),
-        Standardized(X, MEAN, SCALE),
+        Standardized(rows_of(X), MEAN, SCALE),
     ],
     ids=str.split("scaled reversed rounded columns first second third middle last standardized"),
 )
@@ -54,17 +55,17 @@ def test_every_change_of_the_rows_shows(other):
 @pytest.mark.parametrize(
     "other",
     [
-        Standardized(X, changed(MEAN, 2, 5), SCALE),
-        Standardized(X, MEAN, changed(SCALE, 2, 5)),
-        Standardized(X, SCALE, SCALE),
+        Standardized(rows_of(X), changed(MEAN, 2, 5), SCALE),
+        Standardized(rows_of(X), MEAN, changed(SCALE, 2, 5)),
+        Standardized(rows_of(X), SCALE, SCALE),
     ],
 )
 def test_another_mean_or_scale_of_standardized_rows_shows(other):
-    assert not agree(INPUTS, inputs(Standardized(X, MEAN, SCALE)), inputs(other))
+    assert not agree(INPUTS, inputs(Standardized(rows_of(X), MEAN, SCALE)), inputs(other))
 
 
 def test_limit_to_which_standardized_rows_are_cut_shows_and_none_is_as_before():
-    whole, cut = Standardized(X, MEAN, SCALE), Standardized(X, MEAN, SCALE, 5.0)
+    whole, cut = Standardized(rows_of(X), MEAN, SCALE), Standardized(rows_of(X), MEAN, SCALE, 5.0)
     assert not agree(INPUTS, inputs(whole), inputs(cut)) and not agree(
         INPUTS, inputs(cut), inputs(replace(cut, limit=4.0))
     )
@@ -104,18 +105,18 @@ def test_how_numbers_lie_in_memory_does_not_show(store):
 def test_numbers_read_piece_by_piece_have_the_same_checksums(monkeypatch, dtype):
     x = (10 * X).astype(getattr(ml_dtypes, dtype, dtype))
     whole = inputs(x)
-    monkeypatch.setattr(fingerprint, "PIECE", 1000)
+    monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", 300)
     assert inputs(x) == whole and len(whole) == 3
-    monkeypatch.setattr(fingerprint, "PIECE", 1)
+    monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", 1)
     assert inputs(x) == whole
 
 
 @pytest.mark.parametrize("standardized", [False, True])
 @pytest.mark.parametrize("index", [None, np.arange(0, len(X), 2)], ids=["all", "half"])
 def test_rows_in_a_file_agree_with_those_in_memory(mapped, index, standardized):
-    theirs, mine = (mapped, X) if index is None else (MappedRows(mapped, index), X[index])
+    theirs, mine = (mapped, X) if index is None else (rows_of(mapped).select(index), X[index])
     if standardized:
-        theirs, mine = Standardized(theirs, MEAN, SCALE), Standardized(mine, MEAN, SCALE)
+        theirs, mine = Standardized(rows_of(theirs), MEAN, SCALE), Standardized(rows_of(mine), MEAN, SCALE)
     assert (len(inputs(theirs)), len(inputs(mine))) == (2, 3)
     assert agree(INPUTS, inputs(theirs), inputs(mine)) and agree(INPUTS, inputs(mine), inputs(theirs))
 
@@ -129,12 +130,12 @@ def test_rows_on_a_device_agree_with_those_in_memory(backend):
 def test_of_a_file_a_thousand_rows_are_read_the_first_and_the_last_among_them(mapped):
     read = []
 
-    class Watched(MappedRows):
+    class Watched(SelectedRows):
         def __getitem__(self, rows):
             read.extend(self.index[rows])
             return super().__getitem__(rows)
 
-    inputs(Watched(mapped, np.arange(len(X))))
+    inputs(Watched(rows_of(mapped), np.arange(len(X))))
     assert (
         len(read) == len({*read}) == SAMPLE
         and (read[0], read[-1]) == (0, len(X) - 1)
@@ -142,7 +143,7 @@ def test_of_a_file_a_thousand_rows_are_read_the_first_and_the_last_among_them(ma
     )
     for few in (1, 2, 5):
         read.clear()
-        inputs(Watched(mapped, np.arange(few)))
+        inputs(Watched(rows_of(mapped), np.arange(few)))
         assert read == [*range(few)]
 
 

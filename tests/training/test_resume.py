@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from ffnn_gpu.arrays.boundary import Standardized
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.checkpoints import checkpoint, tensor_file
 from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, IncompatibleCheckpointError
@@ -527,8 +528,8 @@ DATA = {
     "targets": ((X, (LABELS + 1) % 3), None, "targets and weights"),
     "inputs": ((100 * X + 5, LABELS), None, "inputs"),
     "one number": ((X + np.eye(50, 4, -30), LABELS), None, "inputs"),
-    "mean": ((Standardized(X, MEAN + 1, SCALE), LABELS), None, "inputs"),
-    "scale": ((Standardized(X, MEAN, SCALE + 1), LABELS), None, "inputs"),
+    "mean": ((Standardized(rows_of(X), MEAN + 1, SCALE), LABELS), None, "inputs"),
+    "scale": ((Standardized(rows_of(X), MEAN, SCALE + 1), LABELS), None, "inputs"),
     "validation inputs": (None, (X[:9] + 1, LABELS[:9]), "validation inputs"),
     "validation targets": (None, (X[:9], LABELS[1:10]), "validation targets"),
     "validation weights": (None, (X[:9], LABELS[:9], WEIGHTS[:9]), "validation targets"),
@@ -560,7 +561,7 @@ def train_on(path, data, validation, epochs=2, **settings):
 @pytest.mark.parametrize("what", DATA)
 def test_resume_on_other_data_is_refused_with_what_differs_and_changes_nothing(tmp_path, what):
     (x, y), held_out = (
-        (Standardized(X, MEAN, SCALE) if what in ("mean", "scale") else X, LABELS),
+        (Standardized(rows_of(X), MEAN, SCALE) if what in ("mean", "scale") else X, LABELS),
         (X[:9], LABELS[:9]),
     )
     data, validation, message = DATA[what]

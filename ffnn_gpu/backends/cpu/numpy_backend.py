@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.boundary import CHUNK
 from ffnn_gpu.arrays.precision import underflow_is_zero
+from ffnn_gpu.arrays.rows import BLOCK_ELEMENTS
 from ffnn_gpu.backends.reference import updates
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
 from ffnn_gpu.backends.reference.updates import Update
@@ -93,7 +93,7 @@ class NumpyBackend(Backend):
 
     def require_finite(self, array: Any, what: str, dtype: Any = None) -> None:
         plain = type(array) is np.ndarray and dtype is not None and array.dtype == dtype
-        if not (plain and array.size <= CHUNK and np.isfinite(array).all()):
+        if not (plain and array.size <= BLOCK_ELEMENTS and np.isfinite(array).all()):
             super().require_finite(array, what, dtype)
 
     def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:

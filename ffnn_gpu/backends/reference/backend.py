@@ -11,13 +11,12 @@ formula for arrays of a 16-bit type, and names the arguments it writes.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array as Array
-from ffnn_gpu.arrays.boundary import Standardized, host_array, require_finite, stored
+from ffnn_gpu.arrays.boundary import host_array, require_finite
 from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
 from ffnn_gpu.backends.reference import losses, normalization, step_control, updates
 from ffnn_gpu.backends.reference import softmax as softmaxes
@@ -88,34 +87,13 @@ class Backend:
         """`array` (host, device or DLPack) as a C-contiguous array of this device; no copy where none is needed."""
         return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
 
-    def matrix(self, x: Any, dtype: Any) -> Array:
-        """x (n, d), an array of any place or a Standardized, as an array of this device in `dtype`."""
-        if not isinstance(x, Standardized):
-            return self.asarray(x, dtype)
-        rows = self.asarray(
-            x.rows, np.float64 if x.rows.dtype.itemsize > 8 else None
-        )  # a long double stays on the host
-        index = self.xp.arange(len(rows), dtype=np.int64)
-        out = self.take(
-            rows, index, self.empty(rows.shape, dtype), self.asarray(x.mean), self.asarray(x.scale)
-        )
-        if x.limit is not None:
-            self.cut(out, x.limit)
-        return out
-
     def admit(self, array: Any) -> Any:
         """What a caller hands over, as an array of this device or of the host, uncopied. Raises DataError."""
-        if isinstance(array, Standardized):
-            return replace(array, rows=self.admit(array.rows))
         return array if self.owns(array) else host_array(array)
 
     def require_finite(self, array: Array, what: str, dtype: Any = None) -> None:
         """Raise DataError with the count and the first index if `array`, of device or host, is not finite in `dtype`."""
-        xp, rows = self.xp if self.owns(stored(array)) else np, stored(array)
-        if rows is not array:
-            require_finite(xp, rows, what)
-            what = f"{what}, standardized,"
-        require_finite(xp, array, what, dtype)
+        require_finite(self.xp if self.owns(array) else np, array, what, dtype)
 
     def all_finite(self, array: Array) -> bool:
         """Return whether every value is finite. Waits for the device."""

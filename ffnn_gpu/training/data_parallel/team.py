@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.checks import require_positive, require_positive_int
 from ffnn_gpu.distributed.agreement import require_agreement
 from ffnn_gpu.distributed.communicator import Communicator, Single, piece_bounds
@@ -16,6 +17,7 @@ from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError
 from ffnn_gpu.evaluation.evaluate import outputs_of, scores
 from ffnn_gpu.evaluation.samples import Samples
+from ffnn_gpu.nn import inputs
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.data_parallel.batch_norm import GlobalBatch
@@ -75,6 +77,15 @@ class DataParallel:
                 f"communicator must be what ffnn_gpu.distributed.communicator() returns, not {given!r}"
             )
         return cls(given)
+
+    def admit(self, network: Network, x: Any) -> Rows:
+        """`network.admit(x)`, but several ranks unmap large files, and each checks only its share of rows in files."""
+        rows = inputs.rows(network.backend, x, network.n_in)
+        rows = rows.unmapped() if self.communicator.size > 1 else rows
+        share, first = rows.share(self.communicator.rank, self.communicator.size)
+        what = f"x from row {first} on" if first else "x"
+        share.require_finite(network.backend, what, network.compute_dtype)
+        return rows
 
     def together(self, check: Callable[[], Found]) -> Found:
         """Return check(), which each rank calls on its own rows. If it raises on some ranks, raise DataError on the others."""

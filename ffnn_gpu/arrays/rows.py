@@ -1,0 +1,209 @@
+"""A matrix whose rows are read when they are asked for, wherever they lie.
+
+Rows             what every kind offers
+  ArrayRows      an array in memory, of the host or of a device
+  MappedRows     a memory-mapped file                                 (file_rows)
+  FileRows       rows of files, one file after the other              (file_rows)
+  SelectedRows   some rows of rows in files
+  Standardized   (rows − mean) / scale of any of these                (standardized)
+
+`boundary.rows_of` makes Rows of what a caller passes; after that, nobody asks for the kind.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from ffnn_gpu.arrays.array_types import Array, HostArray
+
+BLOCK_ELEMENTS = 1 << 20
+"""Elements that are read, checked or moved at once: 8 MiB in float64, so that no file is ever copied whole.
+
+Why only one size: smaller blocks gain nothing, and the sums of `Standardizer.fit` depend on it bit for bit.
+"""
+
+
+def blocks(x: Any, rows: int | None = None) -> Iterator[slice]:
+    """Slices over the rows of x, or its first `rows`, of at most BLOCK_ELEMENTS elements each, one row at least."""
+    n, width = len(x) if rows is None else rows, math.prod(x.shape[1:])
+    step = max(1, BLOCK_ELEMENTS // max(1, width))
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+class Device(Protocol):
+    """The operations of a backend that Rows need."""
+
+    xp: Any
+
+    def owns(self, array: Any) -> bool: ...
+    def asarray(self, array: Any, dtype: Any = None) -> Array: ...
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array: ...
+    def copy(self, array: Array, out: Array) -> Array: ...
+    def cut(self, x: Array, limit: float) -> None: ...
+    def require_finite(self, array: Any, what: str, dtype: Any = None) -> None: ...
+    def take(
+        self, rows: Array, index: Array, out: Array, mean: Array | None = None, scale: Array | None = None
+    ) -> Array: ...
+
+
+class Rows(ABC):
+    """A matrix (n, d). What is written out here suits rows in files; the other kinds override it."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @abstractmethod
+    def __getitem__(self, index: Any) -> Array:
+        """The numbers of a slice, or of an array of indices, where they lie."""
+
+    @property
+    def in_files(self) -> bool:
+        """Whether the rows lie in files, mapped or not."""
+        return True
+
+    @property
+    def stays_in_files(self) -> bool:
+        """Whether the files are so large that no copy of the whole is made even where it would be faster."""
+        return self.in_files
+
+    @property
+    def stored(self) -> Any:
+        """The array, or the rows in files, that holds the numbers."""
+        return self
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> HostArray:
+        return np.asarray(self[:]).astype(dtype or self.dtype, copy=False)
+
+    def admitted(self, admit: Callable[[Any], Array]) -> "Rows":
+        """The same rows, an array in memory replaced by admit(array)."""
+        return self
+
+    def unmapped(self) -> "Rows":
+        """The same rows, read instead of mapped where the file is large."""
+        return self
+
+    def columns(self, first: int, last: int) -> "Rows":
+        """The columns first … last − 1, not copied."""
+        raise NotImplementedError(f"{type(self).__name__} has no columns of its own")
+
+    def select(self, index: HostArray, device: Device | None = None) -> "Rows":
+        """The rows index (k,), of which none in a file is read. device: needed for an array that lies on one."""
+        return SelectedRows(self, index)
+
+    def share(self, rank: int, size: int) -> tuple["Rows", int]:
+        """(the rows that one of `size` ranks checks, the number of the first): its share if in files, else all."""
+        if size == 1 or not self.in_files:
+            return self, 0
+        start, stop = rank * len(self) // size, (rank + 1) * len(self) // size
+        return self.select(np.arange(start, stop)), start
+
+    def require_finite(self, device: Device, what: str, dtype: Any = None) -> None:
+        """Raise DataError with the count and the first index if a value is not finite in `dtype`."""
+        device.require_finite(self.stored, what, dtype)
+
+    def matrix(self, device: Device, part: slice, dtype: Any) -> Array:
+        """The rows of a slice as an array of the device in `dtype`."""
+        return device.asarray(self[part], dtype)
+
+    def on(self, device: Device, dtype: Any) -> "Rows":
+        """The rows for many calls of `take`: on the device, cast to `dtype` unless they take less memory as they are.
+
+        On a host, rows in files stay there: they may be larger than its memory.
+        """
+        if device.owns(np.empty(0)):
+            return self
+        kept = self.dtype.newbyteorder("=") if self.dtype.itemsize < np.dtype(dtype).itemsize else dtype
+        out = device.empty(self.shape, kept)
+        for part in blocks(self):
+            device.copy(device.asarray(self[part], kept), out=out[part])
+        return ArrayRows(out)
+
+    def take(self, device: Device, index: Array, out: Array, *scaling: Array) -> None:
+        """out (k, d) ← the rows index (k,), cast. scaling: mean and scale as in `Backend.take`."""
+        device.take(self[index], np.arange(len(index)), out, *scaling)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayRows(Rows):
+    """The rows of an array in memory, of the host or of a device."""
+
+    array: Any
+    in_files = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.array.dtype)
+
+    @property
+    def stored(self) -> Any:
+        return self.array
+
+    def __getitem__(self, index: Any) -> Array:
+        return self.array[index]
+
+    def admitted(self, admit: Callable[[Any], Array]) -> Rows:
+        return type(self)(admit(self.array))
+
+    def columns(self, first: int, last: int) -> Rows:
+        return type(self)(self.array[:, first:last])
+
+    def select(self, index: HostArray, device: Device | None = None) -> Rows:
+        if device is None or not device.owns(self.array):
+            return ArrayRows(self.array[index])
+        out = device.empty((len(index), *self.shape[1:]), self.dtype)
+        return ArrayRows(device.take(self.array, device.asarray(index), out))
+
+    def on(self, device: Device, dtype: Any) -> Rows:
+        small = self.dtype.itemsize < np.dtype(dtype).itemsize
+        return ArrayRows(device.asarray(self.array, None if small else dtype))
+
+    def take(self, device: Device, index: Array, out: Array, *scaling: Array) -> None:
+        device.take(self.array, index, out, *scaling)
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedRows(Rows):
+    """The rows `index` of rows in files."""
+
+    whole: Rows
+    index: HostArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.index), *self.whole.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.whole.dtype)
+
+    def __getitem__(self, index: Any) -> HostArray:
+        return np.asarray(self.whole[self.index[index]])
+
+    def unmapped(self) -> Rows:
+        return replace(self, whole=self.whole.unmapped())
+
+    def select(self, index: HostArray, device: Device | None = None) -> Rows:
+        return replace(self, index=self.index[index])
+
+    def take(self, device: Device, index: Array, out: Array, *scaling: Array) -> None:
+        self.whole.take(device, self.index[index], out, *scaling)
