@@ -11,7 +11,7 @@ from ffnn_gpu.backends.choice import Backend, get_backend
 from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig, resolve
-from ffnn_gpu.cli.split import Split, require_known_labels, split_rows
+from ffnn_gpu.cli.split import Pair, Split, require_known_labels, split_rows
 from ffnn_gpu.data.readers import Dataset, read
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.distributed import Communicator, Single
@@ -120,15 +120,11 @@ def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tu
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
     then = run_folder.read_json(Path(folder) / run_folder.RESULT).get("rows", split.counts())
     if split.counts() != then:
-        raise DataError(
-            f"{config.data} has changed since the training run: then {then} rows, now {split.counts()}"
-        )
+        raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
     return *split.test, data.feature_names
 
 
-def prepare(
-    config: TrainConfig, data: Dataset, training: tuple[HostArray, HostArray], task: Task, backend: Backend
-) -> Model:
+def prepare(config: TrainConfig, data: Dataset, training: Pair, task: Task, backend: Backend) -> Model:
     """Return an untrained model; its standardizer is fitted on the training set only."""
     x, y = training
     if config.class_weight and task.labels is None:
@@ -167,8 +163,8 @@ def _fit(
     verbose: int,
     ranks: Communicator,
 ) -> History:
-    def encoded(part: tuple[HostArray, HostArray]) -> tuple[HostArray, HostArray]:
-        return model.features(part[0]), model.task.encode(part[1])
+    def encoded(pair: Pair) -> Pair:
+        return model.features(pair[0]), model.task.encode(pair[1])
 
     return fit(
         model.network,
@@ -227,9 +223,7 @@ def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
     return layers
 
 
-def _tested(
-    model: Model, test: tuple[HostArray, HostArray] | None, ranks: Communicator
-) -> dict[str, float] | None:
+def _tested(model: Model, test: Pair | None, ranks: Communicator) -> dict[str, float] | None:
     """Evaluate the model on the test set, each rank on its share of the rows."""
     if test is None:
         return None
