@@ -43,7 +43,7 @@ def _target(data: Dataset, config: TrainConfig) -> str:
 
 
 def split_line(rows: Mapping[str, int], backend: Backend) -> str:
-    """86 rows to train, 10 to validate, 24 to test; backend numpy (FFNN_GPU_BACKEND=numpy)"""
+    """86 rows to train, 10 to validate, 24 to test; backend numpy (FFNN_GPU_DEVICE=numpy)"""
     counts = f"{rows['train']:,} rows to train, {rows['validation']:,} to validate, {rows['test']:,} to test"
     return f"{counts}; backend {backend.name} ({_why(backend)})"
 
