@@ -112,8 +112,8 @@ def try_sealed(folder: Path, content: bytes) -> None:
 
 
 def try_description(folder: Path, description: Any) -> None:
-    metadata = {"format_version": "2", "architecture": json.dumps(description), "state": '{"updates": 0}'}
-    tensor_file.write(folder / "described", {"0.W": np.ones((4, 3), np.float32)}, metadata)
+    values = {"format_version": 2, "architecture": description, "state": {"updates": 0}}
+    tensor_file.write(folder / "described", {"0.W": np.ones((4, 3), np.float32)}, values)
     checkpoint.read(folder / "described", "numpy")
 
 

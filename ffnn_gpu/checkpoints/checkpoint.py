@@ -4,7 +4,7 @@ The file is a safetensors file with a checksum (`tensor_file`):
 
     arrays      θ and the running statistics as "0.W", "2.layers.0.gain", …; W as (in, out)
                 arrays of the optimizer and of callbacks as "optimizer.m", "callback.0.…" (only in a training checkpoint)
-    metadata    sha256, format_version, and two texts of JSON: architecture, and state (counters, history, extras, versions)
+    values      format_version; architecture; state: counters, history, extras, versions
 
 Which file: a path that does not end in `.safetensors` gets that suffix. Reading also accepts a file of another name, and a
 folder that an earlier version wrote (`old_format`); if both are there, the file is read. Writing leaves such a folder alone.
@@ -12,7 +12,6 @@ folder that an earlier version wrote (`old_format`); if both are there, the file
 All numbers lie on the host: a file written on a GPU is read where CuPy is not installed.
 """
 
-import json
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -123,16 +122,8 @@ def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: 
         "backend": network.backend.name,
         "versions": {"python": platform.python_version(), "numpy": np.__version__},
     }
-    metadata = {
-        "format_version": str(FORMAT),
-        "architecture": json.dumps(architecture),
-        "state": json.dumps(whole),
-    }
-    _require_replaceable(path)
-    try:
-        tensor_file.write(path, {**numbers, **arrays}, metadata)
-    except OSError as error:
-        raise CheckpointError(f"saving {path}: {error.strerror or error}") from error
+    values = {"format_version": FORMAT, "architecture": architecture, "state": whole}
+    tensor_file.write(path, {**numbers, **arrays}, values)
 
 
 def read(
@@ -144,12 +135,8 @@ def read(
     """Return (network, state, arrays) that `write` received. Raises as `load` does."""
     path = _found(path)
     arrays, architecture, state = _contents(path)
-    try:
-        description = json.loads(architecture)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     numbers = {name: arrays.pop(name) for name in [*arrays] if name[:1].isdigit()}
-    network = _network(path, description, numbers, state, get_backend(backend), tuple(layers), dtype)
+    network = _network(path, architecture, numbers, state, get_backend(backend), tuple(layers), dtype)
     return network, state, arrays
 
 
@@ -169,17 +156,6 @@ def find(path: str | Path) -> Path | None:
     return path if path.is_file() or old_format.is_one(path) else None
 
 
-def _require_replaceable(path: Path) -> None:
-    """Raise CheckpointError if `path` is a file that this package did not write."""
-    try:
-        if tensor_file.may_be_replaced(path):
-            return
-        problem = "is not a checkpoint file of ffnn_gpu"
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-    raise CheckpointError(f"{path} exists and {problem}; it was not changed. Choose another name")
-
-
 def _found(path: str | Path) -> Path:
     found, path = find(path), Path(path)
     if found is not None:
@@ -196,28 +172,22 @@ def _found(path: str | Path) -> Path:
     raise CheckpointError(f"{path} is not a checkpoint: {among}")
 
 
-def _contents(path: Path) -> tuple[Arrays, str, dict[str, Any]]:
-    """Return (all arrays, the architecture as JSON, the state) of a file or an old folder."""
-    if path.is_dir():
-        return old_format.read(path)
-    arrays, metadata = tensor_file.read(path)
-    version = metadata.get("format_version")
-    if version != str(FORMAT):
+def _contents(path: Path) -> tuple[Arrays, Any, dict[str, Any]]:
+    """Return (all arrays, the architecture, the state) of a file or an old folder."""
+    arrays, values = old_format.read(path) if path.is_dir() else tensor_file.read(path)
+    version, state = values.get("format_version"), values.get("state")
+    if version not in (1, FORMAT):
         raise IncompatibleCheckpointError(
-            f"{path} has format version {version}; this package reads {old_format.FORMAT} and {FORMAT}"
+            f"{path} has format version {version}; this package reads 1 and {FORMAT}"
         )
-    try:
-        state = json.loads(metadata["state"])
-        if not isinstance(state, dict):
-            raise TypeError("the state is not a JSON object")
-        return arrays, metadata["architecture"], state
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    if not isinstance(state, dict):
+        raise CheckpointCorruptError(f"{path} is damaged: its state is {type(state).__name__}")
+    return arrays, values.get("architecture"), state
 
 
 def _network(
     path: Path,
-    description: Any,
+    architecture: Any,
     numbers: Arrays,
     state: Mapping[str, Any],
     backend: Backend,
@@ -225,9 +195,9 @@ def _network(
     dtype: DTypeLike | None,
 ) -> Network:
     try:
-        layers, n_in = decode(description["layers"], custom), description["n_in"]
+        layers, n_in = decode(architecture["layers"], custom), architecture["n_in"]
         _require_room(layers, n_in, sum(value.size for value in numbers.values()))
-        network = Network(n_in, layers, backend, dtype or description["dtype"], description["seed"])
+        network = Network(n_in, layers, backend, dtype or architecture["dtype"], architecture["seed"])
         updates = np.int64(int(state["updates"]))
     except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
         raise

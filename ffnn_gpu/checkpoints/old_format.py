@@ -15,9 +15,8 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from ffnn_gpu.checkpoints.tensor_file import Arrays
-from ffnn_gpu.errors import CheckpointCorruptError, IncompatibleCheckpointError
+from ffnn_gpu.errors import CheckpointCorruptError
 
-FORMAT = 1
 STATE, MODEL, OPTIMIZER = "state.json", "model.safetensors", "optimizer.safetensors"
 LARGEST_STATE = 256 * 2**20  # bytes; a longer one is damaged
 
@@ -27,25 +26,22 @@ def is_one(folder: Path) -> bool:
     return (folder / STATE).is_file()
 
 
-def read(folder: Path) -> tuple[Arrays, str, dict[str, Any]]:
-    """Return (all arrays, the architecture as JSON, the state).
+def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Return the arrays and the values as `tensor_file.read` does.
 
     Raises:
-        CheckpointCorruptError: it is not, byte for byte, what was written.
-        IncompatibleCheckpointError: it has another format version.
+        CheckpointCorruptError: the folder is not, byte for byte, what was written.
     """
     files, state = _verified(folder)
-    if state.get("format") != FORMAT:
-        raise IncompatibleCheckpointError(
-            f"{folder} has format version {state.get('format')}; this package reads folders of version {FORMAT}"
-        )
     try:
         length = int.from_bytes(files[MODEL][:8], "little")
-        architecture = json.loads(files[MODEL][8 : 8 + length])["__metadata__"]["architecture"]
-        arrays = [safetensors.numpy.load(files[name]) for name in (MODEL, OPTIMIZER) if name in files]
+        architecture = json.loads(json.loads(files[MODEL][8 : 8 + length])["__metadata__"]["architecture"])
+        arrays = safetensors.numpy.load(files[MODEL])
+        if OPTIMIZER in files:
+            arrays |= safetensors.numpy.load(files[OPTIMIZER])
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointCorruptError(f"{folder} is damaged: {type(error).__name__}: {error}") from error
-    return {name: array for group in arrays for name, array in group.items()}, architecture, state
+    return arrays, {"format_version": state.get("format"), "architecture": architecture, "state": state}
 
 
 def _verified(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:

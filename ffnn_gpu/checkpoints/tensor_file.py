@@ -1,7 +1,8 @@
-"""Write and read a safetensors file that carries its own checksum.
+"""Write and read a safetensors file of arrays and JSON values that carries its own checksum.
 
     8 bytes   length of the header, little-endian
-    header    {"__metadata__":{"sha256":"64 hex digits", …}, name: {"dtype": …, "shape": …, "data_offsets": …}, …}
+    header    {"__metadata__":{"sha256":"64 hex digits", name: "value as JSON", …},
+               name: {"dtype": …, "shape": …, "data_offsets": …}, …}
     data      the arrays, one after the other
 
 The digest stands at the same place in every file. It is the SHA-256 of the whole file with 64 zeros ("0") instead of the
@@ -35,16 +36,19 @@ LARGEST_HEADER = 100_000_000  # bytes; safetensors readers refuse more
 TYPES = {"float": "F", "int": "I", "uint": "U", "complex": "C"}
 
 
-def write(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> None:
+def write(path: Path, arrays: Arrays, values: Mapping[str, Any]) -> None:
     """Replace the file at `path` in one step.
 
     Args:
         arrays: of any memory layout; numbers of at most 64 bits, or booleans.
 
     Raises:
-        CheckpointError: safetensors has no such type, or no room for so much metadata. OSError: as `atomic_file.write`.
+        CheckpointError: `path` is a file that this function did not write, safetensors has no such type, the values are too
+            long, or writing failed. The message of the last says whether the file was changed.
     """
-    header: dict[str, Any] = {"__metadata__": {"sha256": BLANK.decode(), **metadata}}
+    _require_replaceable(path)
+    texts = {name: json.dumps(value) for name, value in values.items()}
+    header: dict[str, Any] = {"__metadata__": {"sha256": BLANK.decode(), **texts}}
     data, end = [], 0
     for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):  # aligned
         # Why order="C": the memory of an array with other strides is not its numbers in order.
@@ -61,11 +65,14 @@ def write(path: Path, arrays: Arrays, metadata: Mapping[str, str]) -> None:
         )
     first = len(text).to_bytes(8, "little") + text
     digest = _digest(first, *data)
-    atomic_file.write(path, first[:START] + digest + first[END:], *data)
+    try:
+        atomic_file.write(path, first[:START] + digest + first[END:], *data)
+    except OSError as error:
+        raise CheckpointError(f"saving {path}: {error.strerror or error}") from error
 
 
-def read(path: Path) -> tuple[Arrays, dict[str, str]]:
-    """Return the arrays and the metadata of a file that `write` wrote.
+def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Return the arrays and the values of a file that `write` wrote.
 
     Raises:
         CheckpointCorruptError: the file is not, byte for byte, one that `write` wrote. CheckpointError: it cannot be read.
@@ -80,21 +87,26 @@ def read(path: Path) -> tuple[Arrays, dict[str, str]]:
         raise CheckpointCorruptError(f"{path} is damaged: its SHA-256 is not the one in its header")
     try:
         arrays = safetensors.numpy.load(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        texts = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        return arrays, {name: json.loads(text) for name, text in texts.items() if name != "sha256"}
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    return arrays, header["__metadata__"]
 
 
-def may_be_replaced(path: Path) -> bool:
-    """Return whether `path` is free, empty, or begins like a file that `write` wrote. Raises OSError."""
-    if not path.exists():
-        return True
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        beginning = file.read(START)
-    return not beginning or beginning[8:] == BEGINNING
+def _require_replaceable(path: Path) -> None:
+    """Raise CheckpointError unless `path` is free, empty, or begins like a file that `write` wrote."""
+    problem = "is not a checkpoint file of ffnn_gpu"
+    try:
+        if not path.exists():
+            return
+        if path.is_file():
+            with open(path, "rb") as file:
+                beginning = file.read(START)
+            if not beginning or beginning[8:] == BEGINNING:
+                return
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    raise CheckpointError(f"{path} exists and {problem}; it was not changed. Choose another name")
 
 
 def _digest(first: bytes, *others: memoryview) -> bytes:

@@ -16,13 +16,17 @@ def sealed(state):
 
 def aged(file):
     """Replace a checkpoint NAME.safetensors by the folder NAME of format 1."""
-    arrays, metadata = tensor_file.read(file)
+    arrays, values = tensor_file.read(file)
     numbers = {name: array for name, array in arrays.items() if name[0].isdigit()}
     others = {name: array for name, array in arrays.items() if name not in numbers}
-    files = {"model.safetensors": safetensors.numpy.save(numbers, {"architecture": metadata["architecture"]})}
+    files = {
+        "model.safetensors": safetensors.numpy.save(
+            numbers, {"architecture": json.dumps(values["architecture"])}
+        )
+    }
     if others:
         files["optimizer.safetensors"] = safetensors.numpy.save(others)
-    state = json.loads(metadata["state"]) | {
+    state = values["state"] | {
         "format": 1,
         "bytes": {name: len(content) for name, content in files.items()},
         "sha256": {name: old_format._sha256(content) for name, content in files.items()},

@@ -30,6 +30,7 @@ from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Adam
 from ffnn_gpu.training.fit import train_step
 from tests.checkpoints.crash_points import count_calls, crashes, is_killed
+from tests.checkpoints.test_tensor_file import with_header
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs kill and resource")
 LAYERS = (
@@ -194,7 +195,9 @@ def test_tensors_are_stored_by_name_with_inputs_first(tmp_path):
         assert {name: file.get_tensor(name).shape for name in file.keys()} == {"0.W": (4, 3), "0.b": (3,)}  # noqa: SIM118
         metadata = file.metadata()
     state = json.loads(metadata["state"])
-    assert metadata["format_version"] == "2" and state["backend"] == "numpy" and state["updates"] == 2
+    assert (
+        json.loads(metadata["format_version"]) == 2 and state["backend"] == "numpy" and state["updates"] == 2
+    )
     assert json.loads(metadata["architecture"])["n_in"] == 4
 
 
@@ -373,15 +376,20 @@ def test_numbers_that_are_not_finite_never_replace_a_finite_checkpoint(tmp_path,
 # ---------------------------------------------------------------------- whole files that do not fit
 
 
-def rewrite(path, *, description=None, tensors=None, state=None, version="2"):
-    """The checkpoint with parts replaced and its checksum right again."""
-    numbers, metadata = tensor_file.read(find(path))
+def rewrite(path, *, description=None, tensors=None, state=None, version=2):
+    """The checkpoint with parts replaced and its checksum right again; a description as text need not be JSON."""
+    file = find(path)
+    arrays, values = tensor_file.read(file)
+    values |= {"state": state(values["state"]) if state else values["state"], "format_version": version}
     if isinstance(description, dict):
-        description = json.dumps(json.loads(metadata["architecture"]) | description)
-    metadata |= {} if description is None else {"architecture": description}
-    metadata |= {} if state is None else {"state": json.dumps(state(json.loads(metadata["state"])))}
-    metadata = {"format_version": version} | {n: metadata[n] for n in ("architecture", "state")}
-    tensor_file.write(find(path), tensors(numbers) if tensors else numbers, metadata)
+        values["architecture"] |= description
+    tensor_file.write(file, tensors(arrays) if tensors else arrays, values)
+    if isinstance(description, str):
+        content = file.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:end])
+        header["__metadata__"]["architecture"] = description
+        file.write_bytes(with_header(header, content[end:]))
 
 
 NAMES = [name for name, _ in network_of(updates=0).params.named()]
@@ -431,13 +439,11 @@ def test_surplus_tensor_is_named():
         network.params.assign(network.params.to_host() | {"9.W": np.zeros(3)})
 
 
-@pytest.mark.parametrize("version", ["0", "1", "3", "99", "", "2.0"])
+@pytest.mark.parametrize("version", [0, 3, 99, "2", None, [2]])
 def test_unknown_format_version_is_refused_with_both_numbers(tmp_path, version):
     save(network_of(), tmp_path / "model")
     rewrite(tmp_path / "model", version=version)
-    with pytest.raises(
-        IncompatibleCheckpointError, match=rf"format version {version}; this package reads 1 and 2"
-    ):
+    with pytest.raises(IncompatibleCheckpointError, match=r"format version .*; this package reads 1 and 2"):
         load(tmp_path / "model", "numpy")
 
 
@@ -478,16 +484,13 @@ def test_counter_that_is_no_count_is_refused(tmp_path, state):
         load(tmp_path / "model", "numpy")
 
 
-@pytest.mark.parametrize("state", ["[]", "null", "3", "{", "", "[" * 100_000])
+@pytest.mark.parametrize("state", [[], None, 3, "x"])
 def test_state_that_is_no_object_is_refused(tmp_path, state):
     save(network_of([Dense(3)]), tmp_path / "model")
-    numbers, metadata = tensor_file.read(find(tmp_path / "model"))
-    del metadata["sha256"]
-    for changed in (metadata | {"state": state}, {n: t for n, t in metadata.items() if n != "state"}):
-        tensor_file.write(find(tmp_path / "model"), numbers, changed)
-        for read in (load, load_extras):
-            with pytest.raises(CheckpointCorruptError, match="is damaged"):
-                read(tmp_path / "model")
+    rewrite(tmp_path / "model", state=lambda old: state)
+    for read in (load, load_extras):
+        with pytest.raises(CheckpointCorruptError, match="is damaged: its state is"):
+            read(tmp_path / "model")
 
 
 # ---------------------------------------------------------------------- failures while writing

@@ -2,6 +2,7 @@ import json
 import os
 import random
 import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import safetensors
 import safetensors.numpy
 
 from ffnn_gpu.checkpoints import tensor_file
-from ffnn_gpu.checkpoints.tensor_file import BEGINNING, END, START, may_be_replaced, read, write
+from ffnn_gpu.checkpoints.tensor_file import BEGINNING, END, START, read, write
 from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError
 
 ARRAYS = {
@@ -17,7 +18,11 @@ ARRAYS = {
     "0.b": np.float32([1, 2, 3]),
     "optimizer.m": np.array([True, False]),
 }
-TEXTS = {"state": json.dumps({"number": 1, "nested": {"x": [1.5, None, "ü"]}}), "architecture": '"{}"'}
+VALUES = {
+    "state": {"number": 1, "nested": {"x": [1.5, None, "ü"]}},
+    "architecture": "{}",
+    "format_version": 2,
+}
 
 
 def sealed(content):
@@ -44,13 +49,13 @@ def assert_equal(found, wanted):
 # ---------------------------------------------------------------------- writing and reading
 
 
-def test_arrays_and_texts_come_back_as_written(tmp_path):
+def test_arrays_and_values_come_back_as_written(tmp_path):
     path = tmp_path / "file"
-    for arrays, texts in ((ARRAYS, TEXTS), ({}, {}), (ARRAYS, {})):
-        write(path, arrays, texts)
-        found, metadata = read(path)
+    for arrays, values in ((ARRAYS, VALUES), ({}, {}), (ARRAYS, {})):
+        write(path, arrays, values)
+        found, stored = read(path)
         assert_equal(found, arrays)
-        assert metadata.pop("sha256") and metadata == texts and os.listdir(tmp_path) == ["file"]
+        assert stored == values and os.listdir(tmp_path) == ["file"]
 
 
 TYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?", "c8"]
@@ -72,38 +77,39 @@ def test_every_type_and_layout_comes_back(tmp_path, kind):
     "array", [np.array(["a"]), np.array([None]), np.zeros(1, "c16"), np.zeros(1, "f4,i4")]
 )
 def test_type_that_safetensors_does_not_have_leaves_the_old_file(tmp_path, array):
-    write(tmp_path / "file", ARRAYS, TEXTS)
+    write(tmp_path / "file", ARRAYS, VALUES)
     with pytest.raises(
         CheckpointError, match=r"callback\.0\.x has type .*, which a safetensors file cannot hold"
     ):
-        write(tmp_path / "file", {"callback.0.x": array}, TEXTS)
+        write(tmp_path / "file", {"callback.0.x": array}, VALUES)
     assert_equal(read(tmp_path / "file")[0], ARRAYS)
 
 
 def test_header_that_no_reader_accepts_leaves_the_old_file(tmp_path, monkeypatch):
-    write(tmp_path / "file", ARRAYS, TEXTS)
+    write(tmp_path / "file", ARRAYS, VALUES)
     monkeypatch.setattr(tensor_file, "LARGEST_HEADER", 1000)
     with pytest.raises(
         CheckpointError, match=r"take \d+ bytes of JSON; a safetensors file holds at most 1000"
     ):
         write(tmp_path / "file", {}, {"state": "x" * 1000})
-    assert read(tmp_path / "file")[1]["state"] == TEXTS["state"]
+    assert read(tmp_path / "file")[1] == VALUES
 
 
 def test_other_programs_read_the_file(tmp_path):
     path = tmp_path / "model.safetensors"
-    write(path, ARRAYS, TEXTS)
+    write(path, ARRAYS, VALUES)
     assert_equal(safetensors.numpy.load_file(path), ARRAYS)
     with safetensors.safe_open(path, "numpy") as file:
         metadata = file.metadata()
         assert sorted(file.keys()) == sorted(ARRAYS)
-    assert len(metadata.pop("sha256")) == 64 and metadata == TEXTS
+    assert len(metadata.pop("sha256")) == 64
+    assert {name: json.loads(text) for name, text in metadata.items()} == VALUES
     assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0  # so that the arrays are aligned
 
 
 def test_equal_content_is_the_same_file(tmp_path):
-    write(tmp_path / "a", ARRAYS, TEXTS)
-    write(tmp_path / "b", dict(reversed(ARRAYS.items())), TEXTS)
+    write(tmp_path / "a", ARRAYS, VALUES)
+    write(tmp_path / "b", dict(reversed(ARRAYS.items())), VALUES)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -112,7 +118,7 @@ def test_equal_content_is_the_same_file(tmp_path):
 
 def test_every_truncation_and_every_flipped_bit_is_noticed(tmp_path):
     path = tmp_path / "file"
-    write(path, ARRAYS, TEXTS)
+    write(path, ARRAYS, VALUES)
     whole = path.read_bytes()
     damaged = [whole[:n] for n in range(len(whole))]
     damaged += [
@@ -166,7 +172,7 @@ def test_malformed_file_is_an_error_of_its_own_in_little_memory(tmp_path, kind):
 
 def test_random_bytes_are_noticed_and_under_a_right_digest_sound_or_refused(tmp_path):
     path, rng = tmp_path / "file", random.Random(0)
-    write(path, ARRAYS, TEXTS)
+    write(path, ARRAYS, VALUES)
     whole = path.read_bytes()
     for _ in range(300):
         noise = bytearray(whole) if rng.random() < 0.7 else bytearray(rng.randbytes(rng.randrange(300)))
@@ -182,12 +188,10 @@ def test_random_bytes_are_noticed_and_under_a_right_digest_sound_or_refused(tmp_
             read(path)
         path.write_bytes(sealed(bytes(noise)))
         try:
-            arrays, metadata = read(path)
+            arrays, _ = read(path)
         except CheckpointCorruptError:
             continue
-        assert all(isinstance(text, str) for text in metadata.values()) and all(
-            a.size < 300 for a in arrays.values()
-        )
+        assert all(a.size < 300 for a in arrays.values())
 
 
 def test_file_that_cannot_be_read_is_an_error(tmp_path):
@@ -195,13 +199,24 @@ def test_file_that_cannot_be_read_is_an_error(tmp_path):
         read(tmp_path / "file")
 
 
-def test_only_files_of_this_kind_and_empty_ones_may_be_replaced(tmp_path):
+def test_only_files_of_this_kind_and_empty_ones_are_replaced(tmp_path):
     path = tmp_path / "file"
-    assert may_be_replaced(path)
-    write(path, ARRAYS, TEXTS)
-    damaged = path.read_bytes()[: END + 9]
-    for content, may in ((damaged, True), (b"", True), (b"x", False), (damaged[: START - 1], False)):
+    write(path, ARRAYS, VALUES)
+    whole, foreign = path.read_bytes(), safetensors.numpy.save(ARRAYS)
+    for content, may in (
+        (whole[: END + 9], True),
+        (b"", True),
+        (b"x", False),
+        (whole[: START - 1], False),
+        (foreign, False),
+    ):
         path.write_bytes(content)
-        assert may_be_replaced(path) is may
-    safetensors.numpy.save_file(ARRAYS, path)
-    assert not may_be_replaced(path) and not may_be_replaced(tmp_path)
+        with (
+            nullcontext()
+            if may
+            else pytest.raises(CheckpointError, match="file exists and is not a checkpoint file")
+        ):
+            write(path, ARRAYS, VALUES)
+        assert path.read_bytes() == (whole if may else content)
+    with pytest.raises(CheckpointError, match="exists and is not a checkpoint file"):
+        write(tmp_path, ARRAYS, VALUES)
