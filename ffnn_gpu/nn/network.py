@@ -15,7 +15,7 @@ from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError, Sha
 from ffnn_gpu.nn import inputs, prediction
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Parameters, Shapes, count_parameters
-from ffnn_gpu.nn.workspace import Plan, RandomStream, Workspace
+from ffnn_gpu.nn.workspace import BufferShapes, RandomStream, Workspace
 
 
 class Network:
@@ -25,9 +25,9 @@ class Network:
         n_in: the number of input columns.
         layers: what is applied, first to last.
         device: "auto", "numpy", "cupy", "cupy:1", or a Backend, as `get_backend` reads it.
-        dtype: "float32" or "float64", for everything the network holds and computes; "bfloat16" or "float16" for products
-            and activations in that type with θ, ∇θ, statistics, losses and outputs in float32.
-        seed: of the initial values, and of dropout unless the workspace gets another.
+        dtype: "float32" or "float64" for everything the network stores and computes; "bfloat16" or "float16" for
+            products and activations in that type, with θ, ∇θ, statistics, losses and outputs in float32.
+        seed: of the initial values, and of dropout unless the workspace has its own.
 
     Raises:
         ConfigurationError, ShapeError: the layers do not fit together.
@@ -64,7 +64,7 @@ class Network:
     def workspace(
         self, B: int, training: bool = True, *, input_gradient: bool = False, seed: int | None = None
     ) -> Workspace:
-        """Scratch for batches of up to B rows. One for each thread: two passes at a time are refused with WorkspaceError.
+        """Allocate scratch for batches of up to B rows. Each thread needs its own: two passes at a time raise.
 
         Args:
             training: False for predictions: no masks, no gradients, dropout is the identity.
@@ -72,18 +72,18 @@ class Network:
             seed: of dropout; the network's by default.
         """
 
-        def plan(rows: int) -> tuple[Plan, int]:
+        def shapes_of(rows: int) -> tuple[BufferShapes, int]:
             shapes = [layer.buffer_shapes(rows, I) for layer, I in self._with_widths()]
             return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
 
         stream = RandomStream(self.seed if seed is None else seed_number(seed), self.params.step)
-        return Workspace(self.backend, self.params, plan, B, training, input_gradient, stream)
+        return Workspace(self.backend, self.params, shapes_of, B, training, input_gradient, stream)
 
     def forward(self, x: Any, ws: Workspace) -> Any:
-        """z (B, n_out) for x (B, n_in); z is a buffer of the workspace and lives until its next pass.
+        """Return z (B, n_out) for x (B, n_in). z is a buffer of the workspace; its next pass overwrites it.
 
         Raises:
-            ShapeError: x has another number of columns than n_in, or of rows than the workspace.
+            ShapeError: x has not n_in columns, or not as many rows as the workspace.
             BackendMismatchError: x lives on another device than the network.
         """
         self.backend.require_own(x, "x")
@@ -93,7 +93,7 @@ class Network:
 
     @underflow_is_zero
     def run(self, x: Any, ws: Workspace) -> Any:
-        """`forward` for an x that is known to be of this network's device, dtype and width, layer by layer."""
+        """Return z layer by layer for an x that has been checked: of this network's device, dtype and width."""
         ws.begin_forward(self.params, len(x))
         try:
             for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
@@ -104,15 +104,18 @@ class Network:
 
     @underflow_is_zero
     def backward(self, dz: Any, ws: Workspace) -> Any:
-        """Fill `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
+        """Write `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
 
-        dz is overwritten. Returns the gradient at x if the workspace was made with `input_gradient`, else None. In float16
-        everything is computed S times as large, S = `params.loss_scale[0]`: that is what `params.grad` holds; the gradient
-        at x is returned without S, in float32. What overflows becomes infinite, and the optimizer skips the update.
+        dz is overwritten. In float16 all gradients are S times as large, S = `params.loss_scale[0]`, and so is
+        `params.grad`; the gradient at x is returned in float32, without S. An overflow becomes infinite, and the
+        optimizer skips the update.
+
+        Returns:
+            The gradient at x if the workspace was made with `input_gradient`, else None.
 
         Raises:
             WorkspaceError: the workspace is for inference, or holds no forward pass.
-            ShapeError, BackendMismatchError: dz is not (B, n_out) of this device; the forward pass stays pending.
+            ShapeError, BackendMismatchError: dz is not (B, n_out) on this device; the pass stays pending.
         """
         if dz is not None:  # an inference workspace has none
             self.backend.require_own(dz, "dz")
@@ -282,9 +285,14 @@ def _flat(values: list[dict[str, Any]], prefix: str = "") -> list[tuple[str, Any
     ]
 
 
-def _needed(shapes: Plan, parameters: list[Shapes], training: bool, reads_dx: bool) -> tuple[Plan, bool]:
-    """The buffers a pass needs: `a` always, `dx` where it trains and something before it learns, the rest to train."""
-    plan: Plan = []
+def _needed(
+    shapes: BufferShapes, parameters: list[Shapes], training: bool, reads_dx: bool
+) -> tuple[BufferShapes, bool]:
+    """Return the shapes of the buffers that a pass needs, and whether a layer learns.
+
+    `a` is always needed; `dx` in training if a layer before it learns; the rest in training.
+    """
+    needed: BufferShapes = []
     for layer, learnt in zip(shapes, parameters, strict=True):
         kept: dict[str, Any] = {}
         learns = any(name != "layers" for name in learnt)
@@ -293,6 +301,6 @@ def _needed(shapes: Plan, parameters: list[Shapes], training: bool, reads_dx: bo
                 kept[name], learns = _needed(shape, learnt["layers"], training, reads_dx)
             else:
                 kept[name] = shape if name == "a" or (training and (name != "dx" or reads_dx)) else None
-        plan.append(kept)
+        needed.append(kept)
         reads_dx = reads_dx or learns
-    return plan, reads_dx
+    return needed, reads_dx

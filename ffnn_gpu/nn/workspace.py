@@ -1,15 +1,15 @@
 """Scratch memory of one forward and backward pass, allocated once, owned by the caller.
 
-Why not caches on the layers: two threads would overwrite each other's. A workspace is the captured variables of a pass,
-written down; fixed addresses are also what a CUDA graph needs. One workspace per thread: a pass that begins while another
-thread is in one is refused, but nothing tells whether the output has been read before the next pass overwrites it. And it
-protects scratch, not θ: predicting while another thread trains needs a copy of the network.
+Why not caches on the layers: two threads would overwrite each other's. A workspace is the captured variables of a
+pass, written down; a CUDA graph needs its fixed addresses too. Use one workspace per thread: a pass that begins
+while another thread is in one raises. Nothing detects that the next pass overwrites an output that has not been
+read. A workspace protects scratch, not θ: to predict while another thread trains, copy the network.
 """
 
 import copy
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from ffnn_gpu.arrays.precision import loss_gradient
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import ShapeError, WorkspaceError
 
-Plan = list[dict[str, Any]]  # per layer: name → shape, or "layers" → a Plan
+BufferShapes = list[dict[str, Any]]  # per layer: name → shape, or "layers" → a BufferShapes
 
 
 class Buffers(SimpleNamespace):
@@ -33,7 +33,7 @@ class Buffers(SimpleNamespace):
 
 @dataclass
 class RandomStream:
-    """What dropout draws from: the seed, the device's count of updates, and the row where this batch starts."""
+    """The arguments of dropout's bits: the seed, the device's count of updates, the first row of the batch."""
 
     seed: int
     step: Any
@@ -41,14 +41,14 @@ class RandomStream:
 
 
 class Workspace:
-    """Buffers for batches of up to B rows through one stack of layers: matrices in the type products are made in, vectors,
-    which are statistics, in that of θ.
+    """Buffers for batches of up to B rows through one stack of layers.
+
+    Matrices have the type in which products are computed; vectors, which are statistics, have θ's.
 
     Attributes:
         B: the number of rows.
         input_gradient: whether a backward pass ends with the gradient at the network's input.
-        training: whether there is anything to differentiate with; an inference workspace has no masks and no gradients,
-            and dropout is the identity in it.
+        training: whether there are masks and gradients; without them dropout is the identity.
         dz: (B, n_out), the gradient at the output; None for inference.
         scaled_dz: (B, n_out), S dz where the parameters have a loss scale S; else None.
         buffers: one `Buffers` per layer.
@@ -59,24 +59,24 @@ class Workspace:
         self,
         backend: Backend,
         owner: Any,
-        plan: Any,
+        shapes_of: Callable[[int], tuple[BufferShapes, int]],
         B: int,
         training: bool,
         input_gradient: bool,
         stream: RandomStream,
     ) -> None:
-        """Made by `Network.workspace`, which knows `owner` (its parameters) and `plan` (rows → shapes)."""
+        """Called by `Network.workspace`. owner: the network's parameters; shapes_of: rows → (shapes, n_out)."""
         if isinstance(B, bool) or not isinstance(B, (int, np.integer)) or B < 0:
             raise ShapeError(f"a workspace has a number of rows, not {B!r}")
         self.B = B = int(B)
         self.training, self.input_gradient = training, input_gradient
         self.stream, self.owner = stream, owner
-        self._plan, self._whole = plan, self
+        self._shapes_of, self._whole = shapes_of, self
         self._parts: dict[int, Workspace] = {B: self}
         self._latest: Workspace | None = None
         self.recordings: list[Any] = []
         self._pass = threading.Lock()  # held during a pass
-        shapes, n_out = plan(B)
+        shapes, n_out = shapes_of(B)
         matrices, vectors = owner.compute_dtype, owner.dtype
         self._memory = _tree(
             shapes, lambda shape: backend.empty((math.prod(shape),), matrices if len(shape) > 1 else vectors)
@@ -87,7 +87,7 @@ class Workspace:
         self._shape_buffers()
 
     def first(self, n: int) -> "Workspace":
-        """A workspace for n ≤ B rows in the same memory; made once per n. Raises ShapeError for more rows than B."""
+        """Return a workspace for n ≤ B rows in the same memory, made once per n. Raises ShapeError if n > B."""
         whole = self._whole
         if n not in whole._parts:
             if not 0 <= n <= whole.B:
@@ -101,7 +101,7 @@ class Workspace:
         return whole._parts[n]
 
     def begin_forward(self, owner: Any, rows: int) -> None:
-        """Note that a pass over `rows` rows starts here. Raises ShapeError or WorkspaceError if it cannot."""
+        """Begin a pass over `rows` rows. Raises ShapeError or WorkspaceError if it cannot begin."""
         if owner is not self.owner:
             raise WorkspaceError(
                 "this workspace was made by another network; make one with network.workspace(B)"
@@ -117,7 +117,7 @@ class Workspace:
         self._whole._latest = self
 
     def begin_backward(self, owner: Any) -> None:
-        """Note that the pending pass is consumed. Raises WorkspaceError if there is none to differentiate."""
+        """Begin the backward pass of the pending pass. Raises WorkspaceError if none is pending."""
         if not self.training:
             raise WorkspaceError(
                 "this workspace was made with training=False; it holds nothing to differentiate. "
@@ -133,36 +133,37 @@ class Workspace:
     def _begin_pass(self) -> None:
         if not self._pass.acquire(blocking=False):
             raise WorkspaceError(
-                "another thread is in a pass through this workspace; make one for each thread with network.workspace(B)"
+                "another thread is in a pass through this workspace; "
+                "make one for each thread with network.workspace(B)"
             )
 
     def end_pass(self) -> None:
-        """Let the next pass begin, this thread's or another's."""
+        """End the pass, so that this thread or another can begin the next one."""
         if not self.training:
             _forget(self.buffers)
         self._pass.release()
 
     def forget_pass(self) -> None:
-        """`end_pass` of a forward pass that nobody will differentiate."""
+        """End a forward pass that no backward pass follows."""
         self._whole._latest = None
         self._pass.release()
 
     def forget(self) -> None:
-        """Let go of a forward pass that was only recorded, and of its input."""
+        """Drop the pending forward pass and the references to its input."""
         self._whole._latest = None
         _forget(self.buffers)
 
     def arrays(self) -> list[Any]:
-        """All its memory."""
+        """Return all arrays of the workspace."""
         return [array for array in (*_leaves(self._memory), self._dz, self._scaled_dz) if array is not None]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of scratch."""
+        """The number of bytes of scratch."""
         return sum(array.nbytes for array in self.arrays())
 
     def _shape_buffers(self) -> None:
-        shapes, n_out = self._plan(self.B)
+        shapes, n_out = self._shapes_of(self.B)
         self.buffers = _views(shapes, self._memory, self.stream, count())
         self.dz, self.scaled_dz = (
             None if memory is None else memory[: self.B * n_out].reshape(self.B, n_out)
@@ -170,21 +171,21 @@ class Workspace:
         )
 
 
-def _tree(plan: Plan, make: Any) -> list[dict[str, Any]]:
+def _tree(shapes_by_layer: BufferShapes, make: Any) -> list[dict[str, Any]]:
     return [
         {
             name: _tree(shape, make) if name == "layers" else shape and make(shape)
             for name, shape in layer.items()
         }
-        for layer in plan
+        for layer in shapes_by_layer
     ]
 
 
 def _views(
-    plan: Plan, memory: list[dict[str, Any]], stream: RandomStream, numbers: Iterator[int]
+    shapes_by_layer: BufferShapes, memory: list[dict[str, Any]], stream: RandomStream, numbers: Iterator[int]
 ) -> list[Buffers]:
     out = []
-    for shapes, arrays in zip(plan, memory, strict=True):
+    for shapes, arrays in zip(shapes_by_layer, memory, strict=True):
         buffers = Buffers(x=None, stream=stream, number=next(numbers))
         for name, shape in shapes.items():
             if name == "layers":
@@ -196,7 +197,7 @@ def _views(
 
 
 def _forget(buffers: list[Buffers]) -> None:
-    """Let go of the inputs, which are the caller's arrays; nobody differentiates an inference pass."""
+    """Drop the references to the inputs, which are the caller's arrays."""
     for buf in buffers:
         buf.x = None
         if hasattr(buf, "layers"):
