@@ -1,7 +1,7 @@
 """Everything in a training run besides the step: each callback is one small class with the hooks it needs.
 
-A callback receives the `Run` before the first step, after each step, after each epoch and at the end. `state` and `arrays`
-return what a resumed run needs of it, as JSON values and as host arrays; `restore` receives both.
+A callback receives the `Run` before the first step, after each step, after each epoch and at the end. A
+checkpoint stores its `state` (JSON values) and its `arrays` (host arrays); `restore` receives both.
 """
 
 import math
@@ -72,9 +72,9 @@ class Callback:
     """The hooks; each does nothing here.
 
     Attributes:
-        first_rank_only: whether only rank 0 has this callback if several ranks train together, as a callback that prints
-            or writes a file should. The other ranks wait for it. Any other callback is called on every rank, receives the
-            same values there, and must decide the same.
+        first_rank_only: whether only rank 0 has this callback if several ranks train together. Set it for
+            callbacks that print or write files; the other ranks wait. Any other callback is called on every
+            rank, receives the same values there, and must decide the same.
     """
 
     first_rank_only: ClassVar[bool] = False
@@ -86,7 +86,7 @@ class Callback:
         """After every update of θ."""
 
     def needs_every_step(self) -> bool:
-        """Return whether `after_step` must follow each update. If not, a GPU may do several updates before it is called."""
+        """Return whether `after_step` must follow each update; else a GPU may do several updates before it."""
         return type(self).after_step is not Callback.after_step
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
@@ -124,7 +124,10 @@ class Best:
     value: float = field(default=math.nan, init=False)
 
     def improves(self, row: dict[str, float]) -> bool:
-        """Return whether this row is the best so far, and store its value. Raises ConfigurationError for an unknown column."""
+        """Return whether this row is the best so far, and store its value.
+
+        Raises ConfigurationError for an unknown column.
+        """
         name = self.monitor or ("val_loss" if "val_loss" in row else "loss")
         if name not in row:
             raise ConfigurationError(f"there is no column {name!r} to monitor; there are {', '.join(row)}")
@@ -287,7 +290,10 @@ class Checkpoints(Callback):
 
 
 def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:
-    """Return the names and settings of the callbacks of this file. Ranks wait for each other in them, so all must agree."""
+    """Return the names and settings of the callbacks of this file.
+
+    All ranks must agree on them, because ranks wait for each other in these callbacks.
+    """
     own = [c for c in callbacks if isinstance(c, (EarlyStopping, BestWeights, ReduceOnPlateau, Checkpoints))]
     return [
         (
@@ -299,7 +305,7 @@ def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def require_restorable(callbacks: list[Callback], states: list[dict[str, Any]]) -> None:
-    """Raise IncompatibleCheckpointError unless `states` holds one state per callback, with all of its values."""
+    """Raise IncompatibleCheckpointError unless `states` holds one state per callback, with all its values."""
     names = [type(callback).__name__ for callback in callbacks]
     saved = [state.get("callback") for state in states]
     if names != saved:

@@ -17,7 +17,8 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.evaluation.metrics import Metric, get_metrics
 from ffnn_gpu.evaluation.samples import Samples, balanced, samples, split
-from ffnn_gpu.nn.losses.standard import Loss, get_loss
+from ffnn_gpu.nn.losses.loss import Loss
+from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
 from ffnn_gpu.optim.schedules import Schedule, constant, get_schedule
@@ -56,34 +57,34 @@ def fit(
     communicator: Any = None,
     shard_optimizer: bool = False,
 ) -> History:
-    """Train the network on data: (X, y) or (X, y, sample_weight), X (n, n_in), which may lie in a file or in several.
+    """Train the network on data: (X, y) or (X, y, sample_weight), in memory or in files, X (n, n_in).
 
     Args:
-        loss, optimizer: objects, or names such as "softmax_cross_entropy" and "adam", which mean their default settings.
-        validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified where y are classes.
+        loss, optimizer: objects, or names such as "softmax_cross_entropy" and "adam" for default settings.
+        validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified if y are classes.
         sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
-        metrics: a name or function (y, prediction), or several of them, computed on the validation rows, or on the training rows where there
-            are none; a prediction is the loss's decision, such as a class index, as `evaluate` says.
+        metrics: one or several names or functions (y, prediction) for the validation rows, or the training rows
+            if there are none. A prediction is the loss's decision, such as a class index.
         schedule: factor on the optimizer's lr per step: an object of ffnn_gpu.schedules or its name, or a
             ReduceOnPlateau(…).
-        early_stopping: epochs to wait for a better val_loss (loss without validation); the best weights come back on
-            every exit.
-        accumulate: into how many micro-batches each batch is cut: the same gradient in less memory.
+        early_stopping: epochs to wait for a better val_loss (loss without validation); on every exit the best
+            weights are restored.
+        accumulate: the number of micro-batches per batch: the same gradient in less memory.
         seed: of shuffling, splitting and dropout.
-        checkpoint: a folder for last.safetensors and best.safetensors, which replace those of an earlier run; resume: go
-            on from the first if it is there.
+        checkpoint: a folder for last.safetensors and best.safetensors, which are overwritten. resume: continue
+            from the first if it exists.
         verbose: 0 silent, 1 a bar on a terminal, 2 one line per epoch.
-        communicator: of the ranks that train this network together, each calling fit with the same arguments: what
-            ffnn_gpu.distributed.communicator() returns, or a DataParallel with more settings. batch_size is that of all ranks.
-        shard_optimizer: each rank keeps and updates 1/n of the moments. Later trainings with it go on from them; one
-            without it starts with new ones.
+        communicator: connects the ranks that train this network together: ffnn_gpu.distributed.communicator(),
+            or a DataParallel with more settings. Each rank calls fit with the same arguments; batch_size is global.
+        shard_optimizer: each of n ranks stores and updates 1/n of the moments. A later run with shards continues
+            with them; one without shards starts new moments.
 
     Returns:
-        One row per epoch. After Ctrl-C or SIGTERM, what there is by then, with `interrupted` set.
+        One row per epoch. After Ctrl-C or SIGTERM, the rows so far, with `interrupted` set.
 
     Raises:
-        ShapeError, DataError, ConfigurationError: before anything is changed. DivergedError: the loss is not finite.
-        DivergedRanksError: the ranks do not run the same training.
+        ShapeError, DataError, ConfigurationError: before anything is changed.
+        DivergedError: the loss is not finite. DivergedRanksError: the ranks do not run the same training.
     """
     if not isinstance(network, Network):
         raise ConfigurationError(

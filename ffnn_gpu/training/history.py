@@ -34,7 +34,10 @@ class History:
         return len(self.rows)
 
     def __getitem__(self, name: str) -> list[float]:
-        """Return one column, for example history["val_loss"]; NaN for epochs without it. KeyError lists the columns."""
+        """Return one column, for example history["val_loss"]; NaN for epochs without it.
+
+        Raises KeyError with the list of columns.
+        """
         if self.rows and name not in self.columns:
             raise KeyError(f"{name!r}; there are {', '.join(self.columns)}")
         return [row.get(name, math.nan) for row in self.rows]

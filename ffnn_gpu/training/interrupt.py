@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stored for the training loop to read, instead of an exception in the middle of a step."""
+"""Store Ctrl-C and SIGTERM for the training loop to read, instead of an exception in the middle of a step."""
 
 import signal
 import threading

@@ -1,8 +1,8 @@
 """The mean loss of an epoch, read from the device as rarely as possible.
 
-Why two buffers: reading a value waits for the GPU, so the losses of many steps are stored on the device and read together.
-A captured graph always writes to the same addresses, the places of one launch; they are copied to the second buffer after
-each launch. On the CPU reading is free, so every step is read.
+Why two buffers: reading a value waits for the GPU, so the losses of many steps are stored on the device and
+read together. A captured graph always writes to the same addresses, the first buffer; after each launch they
+are copied to the second one. On the CPU reading is free, so every step is read.
 """
 
 import math
@@ -32,13 +32,15 @@ class Meter:
         self.pending, self.room, self.total, self.weight = 0, waiting, 0.0, 0.0
 
     def store(self, j: int, value: Array, weight: Any) -> None:
-        """Within a step: store the loss of the j-th minibatch of a launch, and its weight if that is an array."""
+        """Within a step: store the loss of the j-th minibatch of a launch, and its weight if it is an array."""
         self.backend.write(self._of_launch["loss"], j, value)
         if not isinstance(weight, int):
             self.backend.write(self._of_launch["weight"], j, weight)
 
     def add(self, k: int, weight: Any, run: Run) -> None:
-        """Add the losses of a launch of k steps. Raises DivergedError, now or within the next steps, if a loss is not finite.
+        """Add the losses of a launch of k steps.
+
+        Raises DivergedError, now or within the next steps, if a loss is not finite.
 
         weight: the number of rows of each minibatch, or any array if `store` received the weights.
         """
@@ -56,9 +58,10 @@ class Meter:
         for i, (value, weight) in enumerate(zip(values, weights, strict=True)):
             if not math.isfinite(value):
                 position = run.position - self.pending + i + 1
+                step = run.epoch * run.data.steps + position
                 raise DivergedError(
-                    f"the loss is {value} at step {run.epoch * run.data.steps + position} (epoch {run.epoch + 1}, "
-                    f"minibatch {position} of {run.data.steps}); lower lr ({run.optimizer.lr:g}), or set clip_norm"
+                    f"the loss is {value} at step {step} (epoch {run.epoch + 1}, minibatch {position} of "
+                    f"{run.data.steps}); lower lr ({run.optimizer.lr:g}), or set clip_norm"
                 )
             self.total += value * weight
             self.weight += weight

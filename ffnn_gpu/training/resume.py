@@ -1,7 +1,8 @@
 """A training run ↔ a checkpoint: N steps equal k steps, a new process and N − k steps, bit for bit on a CPU.
 
-The state is collected from the parts of the run: `state` of the run, of the team (the optimizer's vectors) and of each
-callback. Nothing random is stored: the order of an epoch and the bits of dropout are functions of integers.
+The state is collected from the parts of the run: counters and sums from the run, vectors of the optimizer from
+the team, and the state of each callback. Nothing random is stored: the order of an epoch and the bits of dropout
+are functions of integers.
 """
 
 import re
@@ -71,7 +72,7 @@ class Saved(msgspec.Struct):
 
 
 class Snapshot(NamedTuple):
-    """The whole state of a run: θ and statistics by name, the count of updates, JSON values, other arrays by name."""
+    """The whole state of a run: θ and statistics, the count of updates, JSON values, other arrays."""
 
     numbers: Mapping[str, HostArray]
     updates: int
@@ -95,8 +96,8 @@ def restore_run(run: ResumableRun, path: Path) -> None:
     """Restore the whole state of the run, or leave it unchanged if anything raises.
 
     Raises:
-        IncompatibleCheckpointError: the checkpoint belongs to another network, data set or trajectory; the message names
-            the first difference.
+        IncompatibleCheckpointError: the checkpoint belongs to another network, data set or trajectory. The
+            message names the first difference.
     """
     network, state, arrays = checkpoint.read(path, "numpy", kinds(run.network.layers))
     saved, arrays = _of_this_rank(run, _saved(run, path, network, state), arrays)
@@ -159,7 +160,7 @@ def resumable(run: ResumableRun) -> list[Callback]:
 
 
 def _collected(run: ResumableRun, callbacks: list[Callback]) -> tuple[Saved, dict[str, HostArray]]:
-    """Return the state of the run but for θ, its statistics and its count of updates, which the network stores."""
+    """Return the state of the run without θ, statistics and count of updates, which are the network's."""
     states = [{"callback": type(callback).__name__, **callback.state()} for callback in callbacks]
     saved = Saved(plan=trajectory(run), callbacks=states, **run.state())
     arrays = {f"optimizer.{name}": vector for name, vector in run.team.optimizer_state().items()}
@@ -213,7 +214,10 @@ def _of_this_rank(
 
 
 def _saved(run: ResumableRun, path: Path, network: Network, state: Mapping[str, Any]) -> Saved:
-    """Return the JSON values of a checkpoint. Raises IncompatibleCheckpointError unless this run can continue it."""
+    """Return the JSON values of a checkpoint.
+
+    Raises IncompatibleCheckpointError unless this run can continue it.
+    """
     if "training" not in state:
         raise IncompatibleCheckpointError(
             f"{path} holds a network without a training run; there is nothing to resume"

@@ -1,7 +1,7 @@
 """A training run: its position, its next step, the row of a finished epoch, its state.
 
-`fit` holds the loop around it and calls the callbacks. There is no CUDA here: `backend.capture` may turn several steps into
-one graph.
+`fit` holds the loop around it and calls the callbacks. There is no CUDA here: `backend.capture` may turn several
+steps into one graph.
 """
 
 import time
@@ -17,7 +17,7 @@ import numpy as np
 from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.evaluation.samples import Samples
-from ffnn_gpu.nn.losses.standard import Loss
+from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.optim.schedules import Schedule
@@ -34,7 +34,7 @@ class TrainingRun:
     """The `Run` that `fit` drives.
 
     Attributes:
-        held_out, validation: the validation rows as the caller gave them, and as the network reads them; None without any.
+        held_out, validation: the validation rows, as the caller gave them and as the network reads them; or None.
         callbacks, elsewhere: the callbacks of this rank, and those that only rank 0 has.
         ws: scratch of a step.
     """
@@ -91,7 +91,7 @@ class TrainingRun:
         return 1 if any(callback.needs_every_step() for callback in callbacks) else self._most
 
     def step(self) -> None:
-        """Update θ by the next minibatch, or by as many as the device does in one launch if no callback needs each.
+        """Update θ by the next minibatch, or by all of the next launch if no callback needs each update.
 
         Raises DivergedError if a loss is not finite.
         """
@@ -110,7 +110,7 @@ class TrainingRun:
             self.require_agreement()
 
     def require_agreement(self, settings: Mapping[str, Any] | None = None) -> None:
-        """Raise DivergedRanksError, on every rank, unless θ, the learning rate, the step and the settings agree."""
+        """Raise DivergedRanksError on every rank unless θ, the learning rate, the step and the settings agree."""
         self.team.require_agreement(self.lr_factor, self.steps_done, settings)
 
     def finish_epoch(self) -> dict[str, float]:
@@ -136,12 +136,12 @@ class TrainingRun:
         return row
 
     def _require_updates(self) -> None:
-        """Raise DivergedError if the loss scale cannot be lowered: every further update would be skipped silently."""
+        """Raise DivergedError if the loss scale cannot be lowered: all further updates would be skipped."""
         scale = self.network.params.loss_scale
         if scale is not None and self.network.backend.to_host(scale).tolist() == [1, 0]:
             raise DivergedError(
-                f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although the loss scale "
-                "is down to 1; use dtype='bfloat16' or 'float32'"
+                f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although the "
+                "loss scale is down to 1; use dtype='bfloat16' or 'float32'"
             )
 
     @contextmanager
@@ -169,7 +169,7 @@ class TrainingRun:
         save_network(self, path, extras)
 
     def load(self, path: Path) -> None:
-        """Restore the state that `save` wrote. Raises IncompatibleCheckpointError and then changes nothing."""
+        """Restore the state that `save` wrote. Raises IncompatibleCheckpointError and changes nothing then."""
         restore_run(self, path)
 
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""Losses with their gradients: the contract and the cross-entropies (`loss`), elementwise formulas (`standard`)."""
+"""Losses with their gradients.
+
+loss       the contract, and the cross-entropies over classes
+standard   elementwise formulas, and every loss by its name
+"""
 
 from ffnn_gpu.nn.losses.loss import Loss, SoftmaxCrossEntropy
 from ffnn_gpu.nn.losses.standard import (

@@ -2,16 +2,17 @@
 
     value = loss(backend, z, y, dz=None, sample_weight=None, checked=False)
 
-with z (B, O) the network's output, left unchanged; y the targets; dz (B, O) overwritten with ∂L/∂z, or None for the
-value alone; sample_weight (B,) with the meaning  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ, so a weight of 2 counts a row twice. The value
-is a 0-d array on z's device; `float()` of it waits for the device.
+with z (B, O) the network's output, left unchanged; y the targets; dz (B, O) overwritten with ∂L/∂z, or None
+for the value alone; sample_weight (B,) with the meaning  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ, so a weight of 2 counts a row
+twice. The value is a 0-d array on z's device; `float()` of it waits for the device.
 
-The cross-entropies over classes stand below the contract. Losses that are elementwise formulas are in `standard.py`; the
-arithmetic is in `backends/reference/losses.py`.
+The cross-entropies over classes stand below the contract. Losses that are elementwise formulas are in
+`standard.py`; the arithmetic is in `backends/reference/losses.py`.
 
-Targets are checked on the host, before anything moves to a device: an index out of range raises on NumPy and wraps around
-silently on CuPy, and −1 is the last class on both. Why `checked`: `fit` checks and converts the targets of a whole data set
-once. To check them again at every step would read their values, which on a GPU waits for the device.
+Targets are checked on the host, before anything moves to a device: an index out of range raises on NumPy and
+wraps around silently on CuPy, and −1 is the last class on both. Why `checked`: `fit` checks and converts the
+targets of a whole data set once. To check them again at every step would read their values, which on a GPU
+waits for the device.
 """
 
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ class Loss:
     """A loss. To write one, derive from this class and define `value_and_gradient` and `targets`.
 
     Attributes:
-        counts_rows: whether an int that `total_weight` returns is always the number of rows. Ranks that train together
-            then know the total without a sum over the ranks.
+        counts_rows: whether an int that `total_weight` returns is always the number of rows. Ranks that train
+            together then know the total without a sum over the ranks.
     """
 
     counts_rows: ClassVar[bool] = False
@@ -56,11 +57,11 @@ class Loss:
         """Return the mean loss of outputs z (B, O) against targets y; write ∂L/∂z to dz.
 
         Args:
-            checked: whether y and sample_weight lie on z's device, have passed `targets` and `weights`, and have z's dtype
-                (float32 for 16 bits). They are then used as they are.
+            checked: whether y and sample_weight lie on z's device, have passed `targets` and `weights`, and have
+                z's dtype (float32 for 16 bits). They are then used as they are.
 
         Raises:
-            ShapeError, DataError: z is not floating (B, O), or y, dz or sample_weight do not fit z or this loss.
+            ShapeError, DataError: z is not floating (B, O), or y, dz or sample_weight do not fit z or the loss.
         """
         if not checked:
             y, sample_weight = self._checked(backend, z, y, dz, sample_weight)
@@ -73,17 +74,17 @@ class Loss:
         raise NotImplementedError(f"{type(self).__name__} has no value_and_gradient")
 
     def targets(self, y: Any, O: int, dtype: Any) -> HostArray:
-        """Return host targets, checked and converted for a network with O outputs. Raises ShapeError or DataError."""
+        """Return host targets, checked and converted for O outputs. Raises ShapeError or DataError."""
         raise NotImplementedError(f"{type(self).__name__} has no targets")
 
     def device_targets(self, backend: Backend, y: Array, O: int, dtype: Any) -> Array:
-        """Convert targets that lie on the device. Checks shape and dtype, not the values. Raises ShapeError."""
+        """Convert targets on the device; check their shape and dtype only. Raises ShapeError."""
         if y.ndim != 2 or y.shape[1] != O:
             raise ShapeError(f"y has shape {y.shape}; the network has {O} outputs, so y must be (rows, {O})")
         return backend.asarray(y, dtype)
 
     def total_weight(self, backend: Backend, y: Array, sample_weight: Array | None) -> Any:
-        """Return the denominator of the mean: the number of rows, or the sum of their weights as a 0-d array."""
+        """Return the denominator of the mean: the number of rows, or the sum of weights as a 0-d array."""
         return len(y) if sample_weight is None else backend.total(sample_weight)
 
     def decide(self, z: HostArray) -> HostArray:
@@ -116,9 +117,10 @@ class Loss:
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """L = −(1/B) Σ_b Σ_c q_bc log p_bc on probabilities p, for one-hot or soft targets q (B, C) or class indices (B,).
+    """L = −(1/B) Σ_b Σ_c q_bc log p_bc        p (B, C) probabilities, q (B, C) one-hot or soft targets
 
-    Less accurate than `softmax_cross_entropy` on logits: a probability that has rounded to 0 is taken as 10⁻¹².
+    Class indices (B,) are accepted as targets too. Less accurate than `softmax_cross_entropy` on logits: a
+    probability that has rounded to 0 is taken as 10⁻¹².
     """
 
     counts_rows: ClassVar[bool] = True
@@ -136,7 +138,8 @@ class CrossEntropy(Loss):
         return backend.one_hot(y, O, dtype) if y.ndim == 1 else super().device_targets(backend, y, O, dtype)
 
     def decide(self, z: HostArray) -> HostArray:
-        return z.argmax(axis=1)
+        classes: HostArray = z.argmax(axis=1)
+        return classes
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,8 @@ class SoftmaxCrossEntropy(Loss):
         return backend.asarray(y, np.int32) if y.ndim == 1 else super().device_targets(backend, y, O, dtype)
 
     def decide(self, z: HostArray) -> HostArray:
-        return z.argmax(axis=1)
+        classes: HostArray = z.argmax(axis=1)
+        return classes
 
 
 def class_indices(y: HostArray, C: int) -> HostArray:
@@ -214,7 +218,7 @@ def class_indices(y: HostArray, C: int) -> HostArray:
 
 
 def distributions(y: HostArray, C: int, dtype: Any) -> HostArray:
-    """Return y (B, C) as target distributions: none negative, each row sums to 1. Raises ShapeError or DataError."""
+    """Return y (B, C) as distributions: none negative, rows sum to 1. Raises ShapeError or DataError."""
     y = real_numbers(y)
     if y.ndim != 2 or y.shape[1] != C:
         raise ShapeError(

@@ -30,7 +30,7 @@ class PointwiseLoss(Loss):
         formula: (xp, z, y, alpha) → ℓ. slope: (xp, z, y, alpha) → ∂ℓ/∂z. Both elementwise.
         accepts: check of host targets, raises DataError.
         alpha: the one constant some of them have.
-        threshold: outputs above it mean decisions[1], others decisions[0]; None for losses whose outputs are numbers.
+        threshold: outputs above it mean decisions[1], others decisions[0]; None if outputs are numbers.
     """
 
     counts_rows: ClassVar[bool] = True
@@ -54,7 +54,10 @@ class PointwiseLoss(Loss):
         return PointwiseLoss, tuple(getattr(self, entry.name) for entry in fields(self))
 
     def with_alpha(self, alpha: float) -> "PointwiseLoss":
-        """The same loss with another constant: huber.with_alpha(0.5). Raises ConfigurationError where there is none."""
+        """Return the same loss with another constant: huber.with_alpha(0.5).
+
+        Raises ConfigurationError if the loss has none.
+        """
         if not self.alpha:
             raise ConfigurationError(f"{self.name} has no constant alpha to set")
         if not 0 < alpha < float("inf"):
@@ -73,31 +76,31 @@ class PointwiseLoss(Loss):
         return backend.pointwise_loss(self, z, y, sample_weight, dz)
 
     def targets(self, y: Any, O: int, dtype: Any) -> HostArray:
-        y = columns_like(y, O, dtype)
+        numbers = columns_like(y, O, dtype)
         if self.accepts is not None:
-            self.accepts(y)
-        return y
+            self.accepts(numbers)
+        return numbers
 
     def device_targets(self, backend: Backend, y: Any, O: int, dtype: Any) -> Any:
         return super().device_targets(backend, y.reshape(-1, 1) if y.ndim == 1 and O == 1 else y, O, dtype)
 
     def decide(self, z: HostArray) -> HostArray:
-        return (
-            z
-            if self.threshold is None
-            else np.where(z > self.threshold, self.decisions[1], self.decisions[0])
-        )
+        if self.threshold is None:
+            return z
+        return np.where(z > self.threshold, self.decisions[1], self.decisions[0])
 
 
 def columns_like(y: Any, O: int, dtype: Any) -> HostArray:
     """Return y as (B, O) numbers; (B,) is read as (B, 1) for one output. Raises ShapeError or DataError."""
-    y = real_numbers(np.asarray(y))
-    if y.ndim == 1 and O == 1:
-        y = y.reshape(-1, 1)
-    if y.ndim != 2 or y.shape[1] != O:
-        raise ShapeError(f"y has shape {y.shape}; the network has {O} outputs, so y must be (rows, {O})")
-    require_finite(np, y, "y", dtype)
-    return y.astype(dtype, copy=False)
+    numbers = real_numbers(np.asarray(y))
+    if numbers.ndim == 1 and O == 1:
+        numbers = numbers.reshape(-1, 1)
+    if numbers.ndim != 2 or numbers.shape[1] != O:
+        raise ShapeError(
+            f"y has shape {numbers.shape}; the network has {O} outputs, so y must be (rows, {O})"
+        )
+    require_finite(np, numbers, "y", dtype)
+    return numbers.astype(dtype, copy=False)
 
 
 def nonnegative(y: HostArray) -> None:
@@ -159,10 +162,10 @@ mean_squared_error = PointwiseLoss(  # ℓ = (z − y)²
 mean_absolute_error = PointwiseLoss(  # ℓ = |z − y|
     "mean_absolute_error", lambda xp, z, y, _: _magnitude(xp, z - y), lambda xp, z, y, _: xp.sign(z - y)
 )
-huber = PointwiseLoss(  # ℓ = ½ d² for |d| ≤ α, else α(|d| − ½α), d = z − y: Huber, Ann. Math. Stat. 35 (1964), p. 75
-    "huber", _huber, lambda xp, z, y, alpha: xp.clip(z - y, -alpha, alpha), alpha=1.0
-)
-poisson = PointwiseLoss(  # ℓ = e^z − y z: minus the log likelihood of counts y at the rate e^z, its constant left out
+# ℓ = ½ d² for |d| ≤ α, else α(|d| − ½α), d = z − y: Huber, Ann. Math. Stat. 35 (1964), p. 75
+huber = PointwiseLoss("huber", _huber, lambda xp, z, y, alpha: xp.clip(z - y, -alpha, alpha), alpha=1.0)
+# ℓ = e^z − y z: minus the log likelihood of counts y at the rate e^z, without its constant
+poisson = PointwiseLoss(
     "poisson", lambda xp, z, y, _: xp.exp(z) - y * z, lambda xp, z, y, _: xp.exp(z) - y, nonnegative
 )
 binary_cross_entropy = PointwiseLoss(  # ℓ = −y log p − (1 − y) log(1 − p), on probabilities p

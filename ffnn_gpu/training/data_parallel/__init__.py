@@ -1,4 +1,4 @@
-"""A training run shared by ranks: each computes its rows of every batch, gradients are summed, the result is the same.
+"""A training run shared by ranks: each rank computes its rows of every batch, and the gradients are summed.
 
 team              the ranks that train together, and what they agree on
 batch_norm        statistics over the rows of all ranks

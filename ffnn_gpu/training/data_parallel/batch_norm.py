@@ -1,4 +1,4 @@
-"""BatchNorm over a batch that is shared out over ranks: the statistics are those of all its rows.
+"""BatchNorm over a batch whose rows lie on several ranks: the statistics of all rows.
 
     μ = Σ_r Σ x / N        σ² = Σ_r Σ (x − μ)² / N        N = rows of the whole batch
 
@@ -11,15 +11,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ffnn_gpu.arrays.precision import in_float32, wide
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.distributed.communicator import Communicator
+from ffnn_gpu.nn.network import Network
 
 
 class GlobalBatch:
     """The operations of `backend`, with BatchNorm's sums taken over the ranks.
 
     Attributes:
-        rows: of the whole batch; to be set before each pass. A rank without rows takes part in the sums.
+        rows: the number of rows of the whole batch; set it before each pass. A rank without rows takes part in
+            the sums.
     """
 
     def __init__(self, backend: Backend, communicator: Communicator) -> None:
@@ -28,8 +30,8 @@ class GlobalBatch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def run_step(self, code: Callable[..., Any], network: Any, *args: Any) -> Any:
-        """As Backend's; never a recording where a layer keeps statistics, which would be those of this rank's rows."""
+    def run_step(self, code: Callable[..., Any], network: Network, *args: Any) -> Any:
+        """As Backend's. Not recorded if a layer has statistics: a recording would use this rank's rows only."""
         if len(network.params.state):
             return code(network, *args)
         return self._backend.run_step(code, network, *args)
@@ -41,16 +43,16 @@ class GlobalBatch:
     @in_float32("out", "xhat", "rstd", "mean", "variance")
     def batch_norm(
         self,
-        x: Any,
-        gain: Any,
-        bias: Any,
+        x: Array,
+        gain: Array,
+        bias: Array,
         eps: float,
-        out: Any,
-        xhat: Any,
-        rstd: Any,
-        mean: Any,
-        variance: Any,
-    ) -> Any:
+        out: Array,
+        xhat: Array,
+        rstd: Array,
+        mean: Array,
+        variance: Array,
+    ) -> Array:
         """As Backend's, formula above."""
         kind = wide(x.dtype)
         mu = self._sum(x.sum(axis=0, dtype=kind)) / self.rows
@@ -64,8 +66,8 @@ class GlobalBatch:
 
     @in_float32("da", "dgain", "dbias", "dx")
     def batch_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
-    ) -> Any:
+        self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array | None
+    ) -> Array:
         """As Backend's, formula above; da is overwritten."""
         kind = wide(da.dtype)
         sums = self._backend.zeros((2, da.shape[1]), kind)
@@ -77,6 +79,6 @@ class GlobalBatch:
         dx[...] = (da * gain - means[0] - xhat * means[1]) * rstd
         return dx
 
-    def _sum(self, sums: Any) -> Any:
+    def _sum(self, sums: Array) -> Array:
         self._communicator.all_reduce(sums.reshape(-1))
         return sums

@@ -1,9 +1,10 @@
-"""1/n of θ and its moments: what each of n ranks keeps and updates where the optimizer is shared out.
+"""A sharded optimizer: each of n ranks stores and updates the moments of 1/n of θ.
 
     ∇θ_r ← reduce_scatter(∇θ)        θ_r ← rule(θ_r, ∇θ_r)        θ ← all_gather(θ_r)
 
-An optimizer sees a `Shard` as it sees `Parameters`, only shorter: rules are elementwise. Only ‖∇θ‖ needs the others.
-Reference: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models (2020), section 5.1.
+An optimizer uses a `Shard` like `Parameters`, because its rule is elementwise. Only ‖∇θ‖ needs the other ranks.
+Reference: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models (2020),
+section 5.1.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
 from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
 from ffnn_gpu.nn.parameters import Parameters
@@ -27,8 +29,10 @@ class NormOverRanks:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backend, name)
 
-    def gradient_factor(self, grad: Any, limit: float | None, control: Any, loss_scale: Any | None) -> None:
-        """As Backend's; of ∇θ it needs nothing but the norm, which the vector of one number (‖∇θ‖₂) has too."""
+    def gradient_factor(
+        self, grad: Array, limit: float | None, control: Array, loss_scale: Array | None
+    ) -> None:
+        """As Backend's. It reads only the norm of its argument, so it is called with the vector [‖∇θ‖₂]."""
         self._backend.write(self._square, 0, self._backend.squared_norm(grad))
         self._communicator.all_reduce(self._square)
         self._backend.gradient_factor(self._square**0.5, limit, control, loss_scale)
@@ -38,8 +42,8 @@ class Shard:
     """This rank's piece of the parameters, with the attributes of `Parameters` that an optimizer reads.
 
     Attributes:
-        bounds: rank r has θ[bounds[r] : bounds[r + 1]]; pieces begin where vector loads may.
-        optimizer_states: optimizer → the vectors it keeps, as long as the piece; they live as long as the parameters.
+        bounds: rank r has θ[bounds[r] : bounds[r + 1]]; pieces begin at addresses aligned for vector loads.
+        optimizer_states: optimizer → its vectors, of the piece's length; they live as long as the parameters.
     """
 
     def __init__(self, params: Parameters, communicator: Communicator, optimizer: Optimizer) -> None:
@@ -48,12 +52,8 @@ class Shard:
         self.bounds = piece_bounds(len(params.theta), communicator.size, unit)
         start, stop = self.bounds[communicator.rank : communicator.rank + 2]
         self.backend: Any = NormOverRanks(params.backend, communicator)
-        self.dtype, self.step, self.state, self.loss_scale = (
-            params.dtype,
-            params.step,
-            params.state,
-            params.loss_scale,
-        )
+        self.dtype, self.step, self.state = params.dtype, params.step, params.state
+        self.loss_scale = params.loss_scale
         self.mine = slice(start, stop)
         self.theta, self.grad = params.theta[self.mine], params.grad[self.mine]
         self.shadow = None if params.shadow is None else params.shadow[self.mine]
@@ -70,19 +70,19 @@ class Shard:
         self.communicator.reduce_scatter(self.whole.grad, self.bounds)
 
     def refresh(self) -> None:
-        """Everybody's piece of θ, to be called by whoever writes this one."""
+        """Gather every rank's piece of θ. Call it after writing this rank's piece."""
         self.communicator.all_gather(self.whole.theta, self.bounds)
         self.whole.refresh()
 
-    def gathered(self, vector: Any) -> np.ndarray:
-        """On the host, the whole vector of which every rank has such a piece."""
-        out = np.zeros(self.bounds[-1], vector.dtype)
+    def gathered(self, vector: Array) -> HostArray:
+        """Return the whole vector, of which every rank has a piece, on the host."""
+        out: HostArray = np.zeros(self.bounds[-1], vector.dtype)
         out[self.mine] = self.whole.backend.to_host(vector)
         self.communicator.all_gather(out, self.bounds)
         return out
 
     def _piece_of(self, whole: OptimizerState, optimizer: Optimizer) -> OptimizerState:
-        """What an earlier training, whose optimizer was not shared out, left to go on from."""
+        """Return this rank's piece of the state that an earlier run without shards left."""
         copy, vectors = self.whole.backend.duplicate, vars(whole)
         mine = {name: copy(v[self.mine]) if is_cut(name, optimizer) else v for name, v in vectors.items()}
         state = OptimizerState(**mine)
@@ -91,5 +91,5 @@ class Shard:
 
 
 def is_cut(name: str, optimizer: Optimizer) -> bool:
-    """Whether this vector of the optimizer is as long as θ, so that each rank keeps a piece of it."""
+    """Return whether this vector of the optimizer has θ's length, so that each rank stores a piece of it."""
     return name in (*optimizer.moments, "mean")

@@ -1,4 +1,4 @@
-"""The ranks that train one network together: their sums, what they must agree on, and what rank 0 does for all."""
+"""The ranks that train one network together: their sums, their agreement, and the work of rank 0 for all."""
 
 import signal
 from collections.abc import Callable, Mapping
@@ -43,8 +43,9 @@ class DataParallel:
 
     Args:
         communicator: of these ranks.
-        batch_norm: "global": statistics over the rows of all ranks, equal to one process. "local": over each rank's own
-            rows. This saves three small sums per BatchNorm and step; the result then depends on the number of ranks.
+        batch_norm: "global": statistics over the rows of all ranks, equal to one process. "local": over each
+            rank's own rows; this saves three small sums per BatchNorm and step, and the result then depends on
+            the number of ranks.
         check_every: the ranks compare θ, the learning rate and the step every so many steps.
         checkpoint_limit: the number of seconds that rank 0 may take to write a checkpoint.
     """
@@ -88,7 +89,10 @@ class DataParallel:
         return rows
 
     def together(self, check: Callable[[], Found]) -> Found:
-        """Return check(), which each rank calls on its own rows. If it raises on some ranks, raise DataError on the others."""
+        """Return check(), which each rank calls on its own rows.
+
+        If it raises on some ranks, the others raise DataError.
+        """
         if self.communicator.size == 1:
             return check()
         failed = np.zeros(self.communicator.size, np.int64)
@@ -111,9 +115,10 @@ class Team:
         rank, size: of the communicator.
         params: what the optimizer updates here: the network's parameters, or this rank's shard of them.
         shard: that shard, None where every rank updates all of θ.
-        sums: Σ_r of [N_r L_r, N_r, signals] for the latest micro-batch, float64 on the device; `mine` is this rank's term.
-        batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each rank uses its
-            own rows.
+        mine, sums: [N_r L_r, N_r, signals] of the latest micro-batch, float64 on the device, and their sums over
+            the ranks.
+        batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each rank
+            uses its own rows.
     """
 
     def __init__(
@@ -177,7 +182,10 @@ class Team:
             self.network.backend.write(self.mine, place, 1)
 
     def receive_signal(self) -> None:
-        """After a launch: read the signal of any rank. Waits for the device: every rank must stop after the same step."""
+        """After a launch: read the signal of any rank.
+
+        This waits for the device, because every rank must stop after the same step.
+        """
         if self.size == 1:
             return
         self.communicator.wait()
@@ -206,7 +214,7 @@ class Team:
     def require_agreement(
         self, lr_factor: float, steps_done: int, settings: Mapping[str, Any] | None = None
     ) -> None:
-        """Raise DivergedRanksError, on every rank, unless θ, the learning rate, the step and the settings agree."""
+        """Raise DivergedRanksError on every rank unless θ, the learning rate, the step and the settings agree."""
         if self.size == 1:
             return
         params, to_host = self.network.params, self.network.backend.to_host
@@ -230,7 +238,10 @@ class Team:
     # ------------------------------------------------------------------ what one rank does for all
 
     def on_rank_zero(self, write: Callable[[], None]) -> None:
-        """Run write() on rank 0 while the others wait. Raises its error, or CheckpointError if it takes too long."""
+        """Run write() on rank 0 while the others wait.
+
+        Raises its error on every rank, or CheckpointError after `checkpoint_limit` seconds.
+        """
         if self.rank == 0:
             self.params.backend.synchronize()  # the thread that writes does not use our streams
         on_rank_zero(self.communicator, write, self.data_parallel.checkpoint_limit)
@@ -250,7 +261,7 @@ class Team:
         return found
 
     def require_optimizer_state(self, arrays: Mapping[str, HostArray], source: object) -> None:
-        """Raise IncompatibleCheckpointError unless `arrays` holds a whole vector of each name, of its shape and dtype."""
+        """Raise IncompatibleCheckpointError unless `arrays` holds every vector, whole and of its dtype."""
         for name, vector in self._vectors().items():
             found, shard = arrays.get(name), self._shard_of(name)
             shape = vector.shape if shard is None else (shard.bounds[-1],)
@@ -278,7 +289,10 @@ class Team:
 
 
 def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
-    """Raise ConfigurationError where the network computes on another GPU than its rank's: NCCL would fail without a word."""
+    """Raise ConfigurationError if the network computes on another GPU than its rank's.
+
+    NCCL would fail without a message.
+    """
     mine, used = (name.replace("cupy:0", "cupy") for name in (communicator.device, network.backend.name))
     if communicator.size > 1 and mine.startswith("cupy") and used.startswith("cupy") and mine != used:
         raise ConfigurationError(
