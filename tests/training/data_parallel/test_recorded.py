@@ -67,6 +67,13 @@ def test_pieces_between_two_sums_are_recorded(layers, more, expected):
     assert on_ranks(2, work)[0] == [expected] * 2
 
 
+def test_micro_batches_of_one_process_are_recorded_like_those_of_ranks():
+    network, seen = Network(5, PLAIN, "numpy", "float64"), Recorded()
+    options = {"epochs": 1, "batch_size": 13, "verbose": 0, "callbacks": [seen]}
+    fit(network, LOSSES["softmax"][0], SGD(0.1), (X, LABELS), accumulate=2, **options)
+    assert seen.found == {"gradient", "update"}
+
+
 def test_dropout_s_rows_need_no_recording_of_their_own(monkeypatch):
     """More micro-batches than a workspace keeps recordings: each would be recorded anew in every step."""
     made, make = [], recorded_step.RecordedStep.__init__
