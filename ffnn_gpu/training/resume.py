@@ -236,10 +236,16 @@ def _saved(run: ResumableRun, path: Path, network: Network, state: Mapping[str, 
     for name, value in wanted.items():
         if name in LATER and name not in found:
             continue
-        if not agree(name, found.get(name), value):
+        if agree(name, found.get(name), value):
+            continue
+        if name in run.fingerprints:
+            what = name.partition(" (")[0]
             raise IncompatibleCheckpointError(
-                f"{path} was written with {name} {found.get(name)}; this run has {value}"
+                f"{path} was written with other {what}; resume with the data of the checkpoint"
             )
+        raise IncompatibleCheckpointError(
+            f"{path} was written with {name} {found.get(name)}; this run has {value}"
+        )
     if saved.position > run.data.steps:
         raise IncompatibleCheckpointError(
             f"{path} is at minibatch {saved.position} of an epoch of {run.data.steps}"

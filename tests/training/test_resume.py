@@ -529,8 +529,8 @@ DATA = {
     "mean": ((Standardized(rows_of(X), MEAN + 1, SCALE), LABELS), None, "inputs"),
     "scale": ((Standardized(rows_of(X), MEAN, SCALE + 1), LABELS), None, "inputs"),
     "validation inputs": (None, (X[:9] + 1, LABELS[:9]), "validation inputs"),
-    "validation targets": (None, (X[:9], LABELS[1:10]), "validation targets"),
-    "validation weights": (None, (X[:9], LABELS[:9], WEIGHTS[:9]), "validation targets"),
+    "validation targets": (None, (X[:9], LABELS[1:10]), "validation targets and weights"),
+    "validation weights": (None, (X[:9], LABELS[:9], WEIGHTS[:9]), "validation targets and weights"),
     "no validation": (None, False, "validation inputs"),
 }
 
@@ -565,7 +565,7 @@ def test_resume_on_other_data_is_refused_with_what_differs_and_changes_nothing(t
     data, validation, message = DATA[what]
     train_on(tmp_path, (x, y), held_out)
     stored = (tmp_path / "last.safetensors").read_bytes()
-    with pytest.raises(IncompatibleCheckpointError, match=f"was written with {message}"):
+    with pytest.raises(IncompatibleCheckpointError, match=f"was written with other {message};"):
         train_on(
             tmp_path, data or (x, y), held_out if validation is None else validation, epochs=4, resume=True
         )
