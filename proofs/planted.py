@@ -86,7 +86,7 @@ NAMED = (
         "backend.gemm(delta, p.W.T,",
         "backend.gemm(delta, p.W if len(p.W) == len(p.W.T) else p.W.T,",
     ),
-    Bug("tanh′ = 1 − |a|", ACTIVATIONS, _TANH + "(1 - a) * (1 + a)", _TANH + "1 - _magnitude(xp, a)"),
+    Bug("tanh′ = 1 − |a|", ACTIVATIONS, _TANH + "(1 - a) * (1 + a)", _TANH + "1 - magnitude(xp, a)"),
     Bug(
         "tanh′ with a second activation",
         ACTIVATIONS,
@@ -190,7 +190,7 @@ FURTHER = (
     Bug("silu′ without s", ACTIVATIONS, "return sigma * (1 + s * (1 - sigma))",
         "return sigma * (2 - sigma)"),
     Bug("mish′ without σ", ACTIVATIONS, "t + s * (1 - t * t) * _sigmoid(xp, s)", "t + s * (1 - t * t)"),
-    Bug("softsign′ not squared", ACTIVATIONS, "(1 - _magnitude(xp, a)) ** 2", "1 - _magnitude(xp, a)"),
+    Bug("softsign′ not squared", ACTIVATIONS, "(1 - magnitude(xp, a)) ** 2", "1 - magnitude(xp, a)"),
     Bug("softplus′ of the other sign", ACTIVATIONS, "-xp.expm1(-a))", "xp.exp(-a))"),
     Bug("sigmoid overflows", ACTIVATIONS,
         "return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))",

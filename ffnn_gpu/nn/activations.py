@@ -11,10 +11,10 @@ An activation is a name and two formulas for any array module `xp`.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.reference.special import erfc
+from ffnn_gpu.backends.reference.special import erfc, magnitude
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError
 
@@ -26,8 +26,23 @@ __all__ = [
 Formula: TypeAlias = Callable[[Any, Array, float], Array]  # (xp, s or a, alpha)
 
 
+class WithAlpha:
+    """A frozen dataclass whose formulas have at most one constant, `alpha`; 0 if they have none."""
+
+    name: str
+    alpha: float
+
+    def with_alpha(self, alpha: float) -> Self:
+        """Return the same formulas with another constant. Raises ConfigurationError if there is none."""
+        if not self.alpha:
+            raise ConfigurationError(f"{self.name} has no constant alpha")
+        if not 0 < alpha < math.inf:
+            raise ConfigurationError(f"alpha of {self.name} must be positive and finite, not {alpha}")
+        return cast(Self, replace(cast(Any, self), alpha=float(alpha)))
+
+
 @dataclass(frozen=True)
-class Activation:
+class Activation(WithAlpha):
     """φ and φ′, elementwise.
 
     Args:
@@ -56,14 +71,6 @@ class Activation:
         """φ′, as a function of the output a, or of the pre-activation if `needs_input`."""
         return self.slope(xp, a, self.alpha)
 
-    def with_alpha(self, alpha: float) -> "Activation":
-        """Return this activation with another constant. Raises ConfigurationError if it has none."""
-        if not self.alpha:
-            raise ConfigurationError(f"{self.name} has no constant alpha")
-        if not 0 < alpha < math.inf:
-            raise ConfigurationError(f"alpha of {self.name} must be positive and finite, not {alpha}")
-        return replace(self, alpha=float(alpha))
-
     def __repr__(self) -> str:
         standard = ACTIVATIONS.get(self.name)
         return self.name if standard in (self, None) else f"{self.name}.with_alpha({self.alpha!r})"
@@ -75,10 +82,6 @@ class Activation:
 
 
 # Why maximum and minimum instead of `where`: they are complex-differentiable, and ten times as fast on a CPU.
-
-
-def _magnitude(xp: Any, s: Array) -> Array:  # |s|
-    return xp.maximum(s, -s)
 
 
 # 1/(1 + e^{-s}); e^{-|s|} cannot overflow, and the small tail is exact
@@ -155,7 +158,7 @@ mish = Activation(  # Misra (2019)
 )
 softplus = Activation("softplus", lambda xp, s, _: _softplus(xp, s), lambda xp, a, _: -xp.expm1(-a))
 softsign = Activation(
-    "softsign", lambda xp, s, _: s / (1 + _magnitude(xp, s)), lambda xp, a, _: (1 - _magnitude(xp, a)) ** 2
+    "softsign", lambda xp, s, _: s / (1 + magnitude(xp, s)), lambda xp, a, _: (1 - magnitude(xp, a)) ** 2
 )
 tanh = Activation("tanh", lambda xp, s, _: xp.tanh(s), lambda xp, a, _: (1 - a) * (1 + a))
 sigmoid = Activation("sigmoid", lambda xp, s, _: _sigmoid(xp, s), lambda xp, a, _: a * (1 - a))

@@ -1,7 +1,8 @@
-"""Can a GPU really be used, and if not, why.
+"""Test whether a GPU can really be used, and if not, why.
 
-Why stages: "import cupy works" says nothing about a driver, and a driver says nothing about the compiler and cuBLAS that
-CuPy loads later. Each stage does one thing that training will do; the first that fails names itself.
+Why stages: a successful `import cupy` does not prove that the driver works, and a working driver does not prove that the
+compiler and cuBLAS, which CuPy loads later, do. Each stage does one thing that training will do. The name of the first one that
+fails is reported.
 """
 
 import functools
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.backends.cuda.cublaslt.matmul import INSTALL
 from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
 
-INSTALL = 'pip install "ffnn_gpu[cuda12x]" or "ffnn_gpu[cuda13x]", whichever CUDA version nvidia-smi shows'
 HINTS = {
     "import cupy": INSTALL,
     "count devices": "check that nvidia-smi lists a GPU, that its driver is as new as CuPy's CUDA version, "
@@ -21,14 +22,14 @@ HINTS = {
     "find the device": "choose one of the devices nvidia-smi lists, counted from 0",
     "compile and run a kernel": f"CuPy lacks the CUDA compiler or headers of its version: {INSTALL}",
     "multiply matrices": f"CuPy could not use cuBLAS: {INSTALL}",
-    "synchronize": "the GPU reports an earlier fault; look at nvidia-smi and at dmesg",
+    "synchronize": "the GPU reports an earlier fault; check nvidia-smi and dmesg",
     "compare with the CPU": "the GPU computes wrong numbers; do not train on it",
 }
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a look at one CUDA device found: usable, or the stage that failed with the error and a hint."""
+    """The result for one CUDA device: usable, or the stage that failed with the error and a hint."""
 
     index: int
     stage: str = ""
@@ -52,12 +53,12 @@ class Probe:
 
 @functools.cache
 def probe(index: int = 0) -> Probe:
-    """Try CUDA device `index`, stage by stage; the result is kept for the life of the process."""
+    """Test CUDA device `index`, stage by stage. The result is cached for the life of the process."""
     found: dict[str, Any] = {"index": index}
     for stage, attempt in STAGES.items():
         try:
             attempt(found)
-        except Exception as error:  # any fault of any driver: it is reported, never swallowed
+        except Exception as error:  # any fault of any driver; it is reported
             return Probe(index, stage, _in_one_line(error))
     return Probe(index)
 
@@ -105,7 +106,7 @@ def _synchronize(found: dict[str, Any]) -> None:
 def _compare(found: dict[str, Any]) -> None:
     a = (2 * np.arange(12, dtype=np.float32) + 1).reshape(3, 4)
     got, want = found["cupy"].asnumpy(found["product"]), a @ a.T
-    if not np.array_equal(got, want):  # integers below 2²⁴: every order of summation gives the same float32
+    if not np.array_equal(got, want):  # exact: sums of integers below 2²⁴ in any order
         raise RuntimeError(
             f"a product of small integers gave {got.ravel()[:4]}… instead of {want.ravel()[:4]}…"
         )

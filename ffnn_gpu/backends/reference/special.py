@@ -1,4 +1,4 @@
-"""The one special function the activations need and NumPy lacks.
+"""Functions for the formulas of activations and losses. They also accept complex numbers with a tiny imaginary part.
 
 Why not erf: gelu is s Φ(s) with Φ(s) = ½ erfc(−s/√2), and erfc keeps its relative accuracy where 1 + erf cancels.
 """
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 # Chebyshev coefficients of ln(e^{x²} erfc(x) / t) on u = 2t − 1 ∈ (−1, 1] with t = 2/(2 + x), from 64 nodes in 60-digit
-# arithmetic; the first dropped one is 5e-20. The series is cut where a coefficient falls below the precision wanted.
+# arithmetic. The first dropped one is 5e-20. The series ends where a coefficient falls below the dtype's precision.
 CHEBYSHEV = (
     -0.65132685989085471709, 0.6419697923564902603, 0.019476473204185836315, -0.0095615147868086316448,
     -0.00094659534448203686432, 0.00036683949785276145094, 0.000042523324806907771461, -0.000020278578112534241867,
@@ -21,11 +21,16 @@ CHEBYSHEV = (
 TERMS_FLOAT32 = 14
 
 
+def magnitude(xp: Any, x: Any) -> Any:
+    """|x|, elementwise and complex-differentiable"""
+    return xp.maximum(x, -x)
+
+
 def erfc(xp: Any, x: Any) -> Any:
-    """erfc(x) = 2/√π ∫ₓ^∞ e^{−t²} dt, elementwise, real or complex with a tiny imaginary part.
+    """erfc(x) = 2/√π ∫ₓ^∞ e^{−t²} dt, elementwise
 
     erfc(|x|) = t e^{−x² + Σ_k c_k T_k(u)}, summed by Clenshaw's recurrence; erfc(−x) = 2 − erfc(x).
-    Relative error below 40 eps, growing as x² eps towards the underflow.
+    The relative error is below 40 eps, and grows as x² eps towards the underflow.
     """
     terms = TERMS_FLOAT32 if x.dtype == np.float32 else len(CHEBYSHEV)
     size = xp.where(x > 0, x, -x)

@@ -5,7 +5,7 @@ The contract of a loss and the cross-entropies over classes are in `loss.py`; th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,16 +13,17 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import require_finite
 from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends.reference.special import magnitude
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
-from ffnn_gpu.nn.activations import sigmoid, softplus
+from ffnn_gpu.nn.activations import WithAlpha, sigmoid, softplus
 from ffnn_gpu.nn.losses.loss import CrossEntropy, Loss, SoftmaxCrossEntropy, real_numbers
 
 Pointwise = Callable[[Any, Any, Any, float], Any]
 
 
 @dataclass(frozen=True)
-class PointwiseLoss(Loss):
+class PointwiseLoss(WithAlpha, Loss):
     """L = mean over rows and outputs of ℓ(z, y), for ℓ given as data.
 
     Args:
@@ -52,17 +53,6 @@ class PointwiseLoss(Loss):
         if self.name in LOSSES:
             return get_loss, (self.name, self.alpha)  # its formulas are lambdas: no names
         return PointwiseLoss, tuple(getattr(self, entry.name) for entry in fields(self))
-
-    def with_alpha(self, alpha: float) -> "PointwiseLoss":
-        """Return the same loss with another constant: huber.with_alpha(0.5).
-
-        Raises ConfigurationError if the loss has none.
-        """
-        if not self.alpha:
-            raise ConfigurationError(f"{self.name} has no constant alpha to set")
-        if not 0 < alpha < float("inf"):
-            raise ConfigurationError(f"alpha of {self.name} must be positive and finite, not {alpha!r}")
-        return replace(self, alpha=float(alpha))
 
     def value(self, xp: Any, z: Any, y: Any) -> Any:
         return self.formula(xp, z, y, self.alpha)
@@ -128,12 +118,8 @@ def in_set(*allowed: float) -> Callable[[HostArray], None]:
     return check
 
 
-def _magnitude(xp: Any, d: Any) -> Any:  # |d|, complex-differentiable
-    return xp.maximum(d, -d)
-
-
 def _huber(xp: Any, z: Any, y: Any, delta: float) -> Any:
-    d = _magnitude(xp, z - y)
+    d = magnitude(xp, z - y)
     return xp.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
 
 
@@ -160,7 +146,7 @@ mean_squared_error = PointwiseLoss(  # ℓ = (z − y)²
     "mean_squared_error", lambda xp, z, y, _: (z - y) ** 2, lambda xp, z, y, _: 2 * (z - y)
 )
 mean_absolute_error = PointwiseLoss(  # ℓ = |z − y|
-    "mean_absolute_error", lambda xp, z, y, _: _magnitude(xp, z - y), lambda xp, z, y, _: xp.sign(z - y)
+    "mean_absolute_error", lambda xp, z, y, _: magnitude(xp, z - y), lambda xp, z, y, _: xp.sign(z - y)
 )
 # ℓ = ½ d² for |d| ≤ α, else α(|d| − ½α), d = z − y: Huber, Ann. Math. Stat. 35 (1964), p. 75
 huber = PointwiseLoss("huber", _huber, lambda xp, z, y, alpha: xp.clip(z - y, -alpha, alpha), alpha=1.0)

@@ -10,7 +10,9 @@ so two small sums forward and one backward. dgain and dbias stay this rank's sha
 from collections.abc import Callable
 from typing import Any
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import in_float32, wide
+from ffnn_gpu.backends.reference import normalization
 from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.distributed.communicator import Communicator
 from ffnn_gpu.nn.network import Network
@@ -40,29 +42,16 @@ class GlobalBatch:
         """As Backend's."""
         return self.rows
 
-    @in_float32("out", "xhat", "rstd", "mean", "variance")
-    def batch_norm(
-        self,
-        x: Array,
-        gain: Array,
-        bias: Array,
-        eps: float,
-        out: Array,
-        xhat: Array,
-        rstd: Array,
-        mean: Array,
-        variance: Array,
-    ) -> Array:
-        """As Backend's, formula above."""
-        kind = wide(x.dtype)
-        mu = self._sum(x.sum(axis=0, dtype=kind)) / self.rows
+    batch_norm = normalization.batch_norm
+
+    def standardize(self, x: Array, axis: int, eps: float, xhat: Array, rstd: Array) -> tuple[Array, Array]:
+        """Compute Backend.standardize for axis 0 with the statistics of all ranks' rows, by the formula above."""
+        mu = self._sum(x.sum(axis=0, dtype=wide(x.dtype))) / self.rows
         centred = x - mu
         sigma2 = self._sum((centred * centred).sum(axis=0)) / self.rows
-        factor = (sigma2 + eps) ** -0.5
-        mean[...], variance[...], rstd[...] = mu, sigma2, factor
+        rstd[...] = factor = (sigma2 + eps) ** -0.5
         xhat[...] = centred * factor
-        out[...] = xhat * gain + bias
-        return out
+        return mu[None], sigma2[None]
 
     @in_float32("da", "dgain", "dbias", "dx")
     def batch_norm_backward(

@@ -1,15 +1,15 @@
-"""Matrix products with fused epilogues through cublasLt, planned once per shape, so that they can stand in a CUDA graph.
+"""Matrix products with fused epilogues by cublasLt, planned once per shape, so that a CUDA graph can contain them.
 
-Why not cupy.matmul: CuPy refuses every cuBLAS call while a stream is being captured, although cuBLAS itself can be captured
-(cuBLAS documentation, "CUDA Graphs Support"). Here the search for an algorithm, which must not run during a capture, is
-made at the first product of each kind; every later one is a single cublasLtMatmul with the stream, the workspace and the
-algorithm given. So: run the step once, then capture it.
+Why not cupy.matmul: CuPy refuses every cuBLAS call during a stream capture, although cuBLAS itself supports capture (cuBLAS
+documentation, "CUDA Graphs Support"). Here the first product of each kind searches for an algorithm, which must not happen
+during a capture. Every later product is one cublasLtMatmul with the stream, the workspace and the algorithm given. So: run
+the step once, then capture it.
 
-The bindings come from nvmath-python, imported when the first CublasLt is made; CuPy comes as an argument.
-One object serves one stream at a time: products on two streams at once would share one workspace.
+The bindings are nvmath-python's, imported when the first CublasLt is made. CuPy is an argument. One object serves one stream at
+a time, because products on two streams would share one workspace.
 
-What a caller must know of the epilogues: ReLU turns NaN into 0; GELU is the tanh formula, and keeps no pre-activation for
-its derivative; the sum over rows of BGRADA is not in float64 as `Backend.column_sum` is.
+Epilogues differ from the reference in three ways: ReLU turns NaN into 0; GELU is the tanh formula and stores no pre-activation
+for its derivative; and BGRADA's sum over rows is not in float64, unlike `Backend.column_sum`.
 """
 
 import importlib
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cuda.cublaslt.calls import Calls, Plan
 from ffnn_gpu.backends.cuda.cublaslt.problem import Pointers, Problem, describe
 from ffnn_gpu.backends.cuda.cublaslt.store import AlgorithmStore, store_path
@@ -31,25 +32,27 @@ __all__ = ["CublasLt", "Plan", "Problem", "available", "load_bindings"]
 MIB = 2**20
 ALIGNMENT = 256  # bytes, of the workspace (cuBLAS documentation, cublasLtMatmul)
 REFUSALS = (7, 8, 15)  # cublasStatus_t: INVALID_VALUE, ARCH_MISMATCH, NOT_SUPPORTED
-BGRADA_OF_ONE_ROW = (
-    120304  # the first version that sums over k = 1 (nvmath-python, linalg/_internal/epilog_protocol.py)
-)
+# The first version that sums over k = 1 (nvmath-python, linalg/_internal/epilog_protocol.py).
+BGRADA_OF_ONE_ROW = 120304
 INSTALL = 'pip install "ffnn_gpu[cuda12x]" or "ffnn_gpu[cuda13x]", whichever CUDA version nvidia-smi shows'
-Array = Any
 
 
 def load_bindings() -> Any:
-    """The module nvmath.bindings.cublasLt. Raises whatever its import raises."""
+    """Return the module nvmath.bindings.cublasLt. Raises whatever its import raises."""
     return importlib.import_module("nvmath.bindings.cublasLt")
 
 
+class RefusedError(BackendUnavailableError):
+    """cublasLt cannot compute a product."""
+
+
 def available() -> tuple[bool, str]:
-    """Whether cublasLt can be called here, and one sentence that says why or why not. Never raises."""
+    """Return whether cublasLt can be called here, and a sentence with the reason. Never raises."""
     try:
         version = load_bindings().get_version()
     except ModuleNotFoundError as error:
         return False, f"cublasLt cannot be called: the module {error.name} is missing; {INSTALL}"
-    except Exception as error:  # whatever a library or driver says when it cannot be loaded
+    except Exception as error:  # a library or driver that cannot be loaded raises errors of many types
         return False, f"cublasLt cannot be called: {type(error).__name__}: {' '.join(str(error).split())}"
     return True, f"cublasLt {version} can be called through nvmath-python"
 
@@ -59,17 +62,17 @@ class CublasLt:
 
     Args:
         cupy: the module cupy.
-        device: number of the device; it must be current in every call.
+        device: the number of the device, which must be current in every call.
         tf32: whether float32 factors may be rounded to TF32 (10 bits of mantissa).
-        autotune: how many algorithms to time at the first product of each kind; 0 takes the one cublasLt recommends. The
-            choice decides the order of sums, so it is stored: equal numbers in two runs need the same choice.
-        store: the file of timed choices; by default one in the user's cache folder.
+        autotune: the number of algorithms to time at the first product of each kind; 0 uses cublasLt's recommendation. The
+            algorithm decides the order of sums. So it is stored, and two runs compute equal numbers.
+        store: the file of timed algorithms; by default one in the user's cache folder.
         bindings: the module nvmath.bindings.cublasLt, imported by default.
 
     Attributes:
-        store: what was timed, of algorithms here and of epilogues in fused_products.py.
-        close: frees what cublasLt holds; called when nobody holds this object any more. A graph captured with it must not
-            be launched afterwards, so whoever keeps the graph keeps this object.
+        store: the timed algorithms, and the timed epilogues of ../products.py.
+        close: frees cublasLt's resources; called when this object is collected. A graph captured with it must not be
+            launched afterwards, so the holder of the graph must hold this object.
     """
 
     def __init__(
@@ -84,9 +87,8 @@ class CublasLt:
     ) -> None:
         self.cupy, self.tf32, self.autotune = cupy, tf32, autotune
         with cupy.cuda.Device(device) as current:
-            size = (
-                32 if int(current.compute_capability) >= 90 else 4
-            ) * MIB  # cuBLAS documentation, cublasSetWorkspace()
+            # cuBLAS documentation, cublasSetWorkspace()
+            size = (32 if int(current.compute_capability) >= 90 else 4) * MIB
             self._memory = cupy.empty(size + ALIGNMENT, np.uint8)
             workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT
             self._calls = Calls(bindings or load_bindings(), workspace, size)
@@ -95,7 +97,7 @@ class CublasLt:
         self._refused: dict[Problem, str] = {}
         self._lock = threading.Lock()
         self.close = weakref.finalize(self, _close, self._calls, self._plans)
-        self.close.atexit = False  # the driver may be gone by then
+        self.close.atexit = False  # the driver may be unloaded by then
 
     def product(
         self,
@@ -112,53 +114,38 @@ class CublasLt:
         Args:
             A, B: row-major, or a view that is the transpose of a row-major array; out must not overlap them.
             epilogue: φ: None, "relu" (which turns NaN into 0) or "gelu_tanh".
-            bias_gradient: (M,), receives Σ_rows B; for dW = xᵀ δ that is db. Not together with φ or bias.
+            bias_gradient: (M,), receives Σ_rows B, which is db for dW = xᵀ δ. Not together with φ or bias.
             stream: a CuPy stream; by default the current one.
 
         Raises:
-            ShapeError, ConfigurationError: the arrays do not fit together; says how.
-            BackendUnavailableError: cublasLt has no algorithm for it, or failed while looking for one, or it was not planned
-                before a capture.
+            ShapeError, ConfigurationError: the arrays do not fit together.
+            RefusedError: cublasLt has no algorithm for this product.
+            BackendUnavailableError: the search for an algorithm failed, or the product was not planned before a capture.
         """
         problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
-        refusal = self._make(problem, pointers, stream)
-        if refusal:
-            raise BackendUnavailableError(refusal)
+        stream = self.cupy.cuda.get_current_stream() if stream is None else stream
+        with self._lock:  # a descriptor is shared: its bias is set, then read by the call
+            refusal = self._settle(problem, pointers, stream)
+            if refusal:
+                raise RefusedError(refusal)
+            self._calls.run(self._plans[problem], pointers, stream.ptr)
         return out
 
-    def attempt(
-        self,
-        A: Array,
-        B: Array,
-        out: Array,
-        epilogue: str | None = None,
-        bias: Array | None = None,
-        bias_gradient: Array | None = None,
-        stream: Any = None,
-    ) -> str:
-        """Like `product`, but says why it is not made where cublasLt cannot make it, and "" where it is made.
+    def attempt(self, *arrays: Any, **options: Any) -> str:
+        """Compute `product` with these arguments and return "". If cublasLt cannot compute it, return the reason.
 
         Raises BackendUnavailableError for a product that was not planned before a capture, and for a fault of the device.
         """
         try:
-            problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
-        except (ShapeError, ConfigurationError) as error:
+            self.product(*arrays, **options)
+        except (ShapeError, ConfigurationError, RefusedError) as error:
             return str(error)
-        return self._make(problem, pointers, stream)
-
-    def _make(self, problem: Problem, pointers: Pointers, stream: Any) -> str:
-        """Compute the product; or do not, and return why."""
-        stream = self.cupy.cuda.get_current_stream() if stream is None else stream
-        with self._lock:  # a descriptor is shared: its bias is set, then read by the call
-            refusal = self._settle(problem, pointers, stream)
-            if not refusal:
-                self._calls.run(self._plans[problem], pointers, stream.ptr)
-        return refusal
+        return ""
 
     # ------------------------------------------------------------------ planning
 
     def _settle(self, problem: Problem, pointers: Pointers, stream: Any) -> str:
-        """Make sure that `problem` has a plan; else return the sentence that says why it has none."""
+        """Make a plan for `problem` unless it has one. Return the reason if there is none, else ""."""
         if problem not in self._plans and problem not in self._refused:
             if stream.is_capturing():
                 raise BackendUnavailableError(
@@ -179,7 +166,9 @@ class CublasLt:
             chosen = self._choose(plan, pointers, stream)
         except self._calls.lt.cuBLASLtError as error:
             why = f"{why}: {error}"
-            if error.status not in REFUSALS:  # a fault of the device: not hidden, and asked again
+            if (
+                error.status not in REFUSALS
+            ):  # a fault of the device: raised, and the search is repeated next time
                 raise BackendUnavailableError(
                     f"cublasLt failed while planning {problem.sentence}: {error}"
                 ) from error
@@ -192,18 +181,17 @@ class CublasLt:
             self._plans[problem] = chosen
 
     def _choose(self, plan: Plan, pointers: Pointers, stream: Any) -> Plan | None:
-        """The plan with the stored, the fastest or the recommended algorithm; None where there is none."""
+        """Return the plan with the stored, the fastest or the recommended algorithm; None if there is none."""
         key = repr(plan.problem)
         stored = self.store.get(key)
         algorithm = self._calls.stored(plan, stored) if stored else None
         if algorithm is not None:
             return plan.by(algorithm)
-        candidates = [
-            plan.by(algorithm) for algorithm in self._calls.recommended(plan, max(1, self.autotune))
-        ]
+        recommended = self._calls.recommended(plan, max(1, self.autotune))
+        candidates = [plan.by(algorithm) for algorithm in recommended]
         if not self.autotune:
             return candidates[0] if candidates else None
-        stream.synchronize()  # they are timed on a stream of their own
+        stream.synchronize()  # algorithms are timed on another stream
         times = [self._milliseconds(candidate, pointers) for candidate in candidates]
         if min(times, default=np.inf) == np.inf:
             return None
@@ -212,7 +200,7 @@ class CublasLt:
         return best
 
     def _milliseconds(self, plan: Plan, pointers: Pointers) -> float:
-        """The time of one product; ∞ for an algorithm that fails."""
+        """Return the time of one product; ∞ for an algorithm that fails."""
         current = self.cupy.cuda.get_current_stream
         try:
             return milliseconds(self.cupy, lambda: self._calls.run(plan, pointers, current().ptr))
