@@ -1,4 +1,4 @@
-"""Every operation on device arrays, and the one place where a device is chosen."""
+"""Choose the device: `get_backend` is the one place where a backend is selected."""
 
 import os
 import warnings
@@ -23,23 +23,24 @@ MOST_ALGORITHMS = 64
 
 
 def get_backend(name: str | Backend = "auto") -> Backend:
-    """The backend called `name`.
+    """Return the backend called `name`.
 
     Args:
-        name: "numpy" or "cpu"; "cupy", "cupy:N", "cuda" or "cuda:N"; "auto": what the environment variable
-            FFNN_GPU_DEVICE says, else the GPU if it passes the probe, else NumPy. A Backend is returned as it is.
-            FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE say how a GPU makes its matrix products (FusedProducts).
+        name: "numpy" or "cpu"; "cupy", "cupy:N", "cuda" or "cuda:N"; a Backend, which is returned unchanged;
+            or "auto": the environment variable FFNN_GPU_DEVICE, else the GPU if it passes the probe, else NumPy.
+
+    FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE are the arguments `tf32` and `autotune` of CupyBackend.
 
     Returns:
-        A backend whose `reason` says in one sentence why it was chosen.
+        A backend whose `reason` is one sentence about why it was chosen.
 
     Raises:
-        BackendUnavailableError: a GPU was asked for and cannot be used; there is no silent fallback.
-        ConfigurationError: no device is called so, or FFNN_GPU_TF32 or FFNN_GPU_AUTOTUNE is no number it can be.
+        BackendUnavailableError: a GPU was requested and cannot be used; there is no silent fallback.
+        ConfigurationError: no device has this name, or FFNN_GPU_TF32 or FFNN_GPU_AUTOTUNE is not valid.
     """
     if isinstance(name, Backend):
         return name
-    _of_products()  # a typing error is told on every machine, not on the one with the GPU
+    _product_options()  # raises for an invalid variable on every machine, not only on one with a GPU
     asked = str(name).strip().lower()
     source = "asked for"
     if asked == "auto":
@@ -55,7 +56,8 @@ def get_backend(name: str | Backend = "auto") -> Backend:
     if family == "cupy" and (index.isdecimal() or ":" not in asked):
         return _gpu(int(index or 0), source)
     raise ConfigurationError(
-        f"no device is called {asked!r} ({source}); there are auto, numpy (or cpu), cupy and cupy:N (or cuda and cuda:N)"
+        f"no device is called {asked!r} ({source}); there are auto, numpy (or cpu), cupy and cupy:N "
+        "(or cuda and cuda:N)"
     )
 
 
@@ -93,10 +95,10 @@ def _cpu() -> NumpyBackend:
 
 
 def _cupy(index: int) -> CupyBackend:
-    return CupyBackend(index, **_of_products())
+    return CupyBackend(index, **_product_options())
 
 
-def _of_products() -> dict[str, Any]:
+def _product_options() -> dict[str, Any]:
     return {"tf32": bool(_number(TF32, 1)), "autotune": _number(AUTOTUNE, MOST_ALGORITHMS)}
 
 
@@ -108,5 +110,5 @@ def _number(variable: str, most: int) -> int:
 
 
 def to_kind_of(like: Any, backend: Backend, z: Any) -> Any:
-    """The backend's array z as the kind of array the caller passed: NumPy in, NumPy out; CuPy in, CuPy out."""
+    """Return the backend's array z as the caller's kind: NumPy in, NumPy out; CuPy in, CuPy out."""
     return z if backend.owns(like) else kind_of(like, backend.to_host(z))

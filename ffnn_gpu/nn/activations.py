@@ -35,7 +35,7 @@ class WithAlpha:
     def with_alpha(self, alpha: float) -> Self:
         """Return the same formulas with another constant. Raises ConfigurationError if there is none."""
         if not self.alpha:
-            raise ConfigurationError(f"{self.name} has no constant alpha")
+            raise ConfigurationError(f"{self.name} has no constant alpha to set")
         if not 0 < alpha < math.inf:
             raise ConfigurationError(f"alpha of {self.name} must be positive and finite, not {alpha}")
         return cast(Self, replace(cast(Any, self), alpha=float(alpha)))

@@ -2,12 +2,14 @@
 
 Measured (one core of an EPYC with AVX-512, float32, microseconds, NumpyBackend → here, medians of one run):
 
-- Adam of 670,000 parameters: 2100 → 190; SGD: 200 → 57. One pass over θ, ∇θ and the moments, 16 roots at a time.
+- Adam of 670,000 parameters: 2100 → 190; SGD: 200 → 57. One pass over θ, ∇θ and the moments, 16 roots at a
+  time.
 - bias and ReLU (128, 512): 35 → 5; their adjoint: 17 → 6.
 - softmax cross-entropy (128, 10): 32 → 7; column_sum (32, 32): 1.3 → 0.7.
 
-Arrays other than float32 and float64, activations and losses without a loop, and every machine where Numba does not work
-use NumpyBackend's operations. The loops assume the shapes that the reference names: they neither broadcast nor check.
+Arrays other than float32 and float64, activations and losses without a loop, and every machine where Numba
+does not work use NumpyBackend's operations. The loops assume the shapes that the reference names: they
+neither broadcast nor check.
 """
 
 import functools
@@ -35,7 +37,7 @@ def _has_loop(rows: Any) -> bool:
 
 
 def compiled_rule(loop: Callable[..., None]) -> Callable[..., None]:
-    """Decorator of an update rule: apply factor, penalties and decay first; do nothing if the update is skipped.
+    """Decorator of an update rule: apply factor, penalties and decay first. Do nothing if skipped.
 
     NumpyBackend's rule runs instead if Numba does not work or θ has a 16-bit copy.
     """
@@ -64,7 +66,10 @@ class NumbaBackend(NumpyBackend):
 
     @cached_property
     def loops(self) -> Any:
-        """The package `loops`, imported at first use because Numba takes most of a second. None if Numba does not work."""
+        """The package `loops`, imported at first use because Numba takes most of a second.
+
+        None if Numba does not work.
+        """
         try:
             from ffnn_gpu.backends.cpu import loops
 

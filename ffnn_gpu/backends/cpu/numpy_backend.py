@@ -2,17 +2,18 @@
 
 Why each override (2 cores, NumPy 2.4, microseconds, reference → here):
 
-- column_sum (1024, 512): 154 → 20 as a product with ones. Its relative error, 4e-7, is a float32 product's. One product
-  over 2·10⁶ equal rows errs by 0.2 %, so many rows are summed in blocks.
+- column_sum (1024, 512): 154 → 20 as a product with ones. Its relative error, 4e-7, is a float32 product's.
+  One product over 2·10⁶ equal rows errs by 0.2 %, so many rows are summed in blocks.
 - the update rules (Adam, 10 million parameters): 65,000 → 26,000 in blocks that stay in the cache.
-- gemm (32, 8) (8, 32): 1.1 → 0.7 by np.dot, which is no generalized ufunc. affine tests for 16-bit types once and leaves
-  the silencing of underflows to the network's pass.
+- gemm (32, 8) (8, 32): 1.1 → 0.7 by np.dot, which is no generalized ufunc. affine tests for 16-bit types once
+  and leaves the silencing of underflows to the network's pass.
 - activate (1024, 512) for relu and tanh: 249 → 197 and 245 → 191 without a temporary; identity does nothing.
 - softmax_cross_entropy of class indices (128, 10): 70 → 40 without one-hot rows.
 - take: NumPy gathers straight into `out` if no index can be out of range.
 
-Why no override standardizes rows (256 of 784 bytes: 290 µs; gathering as many float32: 146 µs): blocks that stay in the
-cache took 310 to 370 µs, Numba 326 µs, and an epoch of scripts/train_mnist.py takes equally long from bytes and float32.
+Why no override standardizes rows (256 of 784 bytes: 290 µs; gathering as many float32: 146 µs): blocks that
+stay in the cache took 310 to 370 µs, Numba 326 µs, and an epoch of scripts/train_mnist.py takes equally long
+from bytes and float32.
 """
 
 import functools
@@ -37,7 +38,10 @@ BLOCK = (
 
 
 def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
-    """Return the same elementwise update, run over blocks of the flat vectors. `control` is read on the host."""
+    """Return the same elementwise update, run over blocks of the flat vectors.
+
+    `control` is read on the host.
+    """
 
     @functools.wraps(rule)
     def run(self: Any, update: Update, *args: Any, **named: Any) -> None:
@@ -65,7 +69,9 @@ class NumpyBackend(Backend):
     """Every operation on host arrays."""
 
     name = "numpy"
-    rows_at_once = 1024  # why: the system hands out larger scratch as fresh pages each time; 10,000 rows of 784: +20 % time
+    # Why so few: the system maps larger scratch anew each time; predicting 10,000 rows of 784 then takes 20 %
+    # longer.
+    rows_at_once = 1024
 
     def __init__(self) -> None:
         super().__init__(np)
@@ -73,10 +79,11 @@ class NumpyBackend(Backend):
     # ------------------------------------------------------------------ arrays
 
     def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> HostArray:
-        """Return an uninitialized array that starts on a 256-byte boundary, in each lane at another offset of a page.
+        """Return an uninitialized array on a 256-byte boundary, in each lane at another offset of a page.
 
-        Why: a processor treats a load as dependent on an earlier store at the same page offset, and waits. The system
-        places large arrays at the same offset of their first page, and Adam then takes three times as long.
+        Why: a processor treats a load as dependent on an earlier store at the same page offset, and waits.
+        The system places large arrays at the same offset of their first page, and Adam then takes three times
+        as long.
         Reference: Intel, Optimization Reference Manual (2023), section on 4-KByte aliasing.
         """
         size = math.prod(shape) * np.dtype(dtype).itemsize

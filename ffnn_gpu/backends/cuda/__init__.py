@@ -1,1 +1,1 @@
-"""One CUDA GPU through CuPy: kernels of our own, matrix products by cublasLt, steps captured as CUDA graphs."""
+"""One CUDA GPU through CuPy: own kernels, matrix products by cublasLt, and CUDA graphs."""

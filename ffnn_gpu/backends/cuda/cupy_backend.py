@@ -1,11 +1,11 @@
 """A CUDA GPU: matrix products by cublasLt, kernels of kernels.cu, and otherwise the reference on CuPy.
 
-`CupyBackend` begins with the list of operations that are computed elsewhere than in the reference, and where. The only
-`import cupy` of the backends is in `load_cupy`.
+`CupyBackend` begins with the list of operations that are computed elsewhere than in the reference, and where.
+The only `import cupy` of the backends is in `load_cupy`.
 
-Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or warns if an
-array is on another one. So "cupy:0" and "cupy:1" work side by side in one process, provided that only operations touch
-arrays. Taking a view needs no device.
+Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or
+warns if an array is on another one. So "cupy:0" and "cupy:1" work side by side in one process, provided that
+only operations touch arrays. Taking a view needs no device.
 """
 
 import functools
@@ -68,8 +68,8 @@ class CupyBackend(Backend):
     Args:
         index: of the device.
         tf32: whether cublasLt may round float32 factors to TF32 (10 bits of mantissa).
-        autotune: the number of algorithms to time at the first product of each kind, and whether to time epilogues
-            against kernels; 0 times nothing.
+        autotune: the number of algorithms to time at the first product of each kind, and whether to time
+            epilogues against kernels; 0 times nothing.
     """
 
     # products by cublasLt, or CuPy
@@ -112,19 +112,23 @@ class CupyBackend(Backend):
     # ------------------------------------------------------------------ the device
 
     def on_device(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Return work(…) with this backend's device current. Raises DeviceOutOfMemoryError if memory runs out."""
+        """Return work(…) with this backend's device current.
+
+        Raises DeviceOutOfMemoryError if memory runs out.
+        """
         try:
             with self.device:
                 return work(*args, **kwargs)
         except self.xp.cuda.memory.OutOfMemoryError as error:
             free, total = self.device.mem_info
             raise DeviceOutOfMemoryError(
-                f"GPU {self.index} has no room: {str(error).rstrip('.')}; {free:,} of {total:,} bytes are free. Use a "
-                "smaller batch_size, accumulate=… for micro-batches, or a smaller network"
+                f"GPU {self.index} has no room: {str(error).rstrip('.')}; {free:,} of {total:,} bytes are free. "
+                "Use a smaller batch_size, accumulate=… for micro-batches, or a smaller network"
             ) from error
 
     def synchronize(self) -> None:
-        # Why the stream alone: synchronizing the device would break a capture that another thread has under way.
+        # Why the stream alone: synchronizing the device would break a capture that another thread has under
+        # way.
         self.xp.cuda.get_current_stream().synchronize()
 
     def memory(self) -> tuple[int, int]:
@@ -161,7 +165,7 @@ class CupyBackend(Backend):
         return self._bindings is not None, self.products
 
     def thread_memory(self) -> tuple[Any, ...]:
-        """Return what this thread's products and kernels use besides their arguments; a graph must keep it alive."""
+        """Return the memory that this thread's kernels and products use. A graph must keep it alive."""
         return self.cublaslt, *self.kernels.scratches()
 
     # ------------------------------------------------------------------ kernels and products
@@ -169,10 +173,10 @@ class CupyBackend(Backend):
     def suffix(
         self, first: Array, *others: Array, wide: tuple[Any, ...] = (), dz: Array = None
     ) -> str | None:
-        """Return "f32", "f64", "f16" or "bf16" if kernels of the first array's dtype accept all arrays, else None.
+        """Return the suffix of the kernels of the first array's dtype ("f32", …); None if they do not fit.
 
-        Every array must be contiguous or None: `others` of the same dtype, `wide` of its master dtype, and `dz` of
-        the dtype of a loss's gradient.
+        Every array must be contiguous or None: `others` of the same dtype, `wide` of its master dtype, and
+            `dz` of the dtype of a loss's gradient.
         """
         dtype = first.dtype
         groups = (dtype, (first, *others)), (master(dtype), wide), (loss_gradient(dtype), (dz,))
@@ -195,8 +199,8 @@ class CupyBackend(Backend):
     def cublaslt(self) -> matmul.CublasLt | None:
         """The object that computes this thread's products; None if nvmath-python is missing.
 
-        One per thread, like `Kernels.scratch`, because it serves one stream at a time. It lives as long as its thread or
-        any other holder. A captured graph must hold it.
+        One per thread, like `Kernels.scratch`, because it serves one stream at a time. It lives as long as
+        its thread or any other holder. A captured graph must hold it.
         """
         if self._bindings is None:
             return None

@@ -1,14 +1,14 @@
 """A step as a CUDA graph: recorded once for each set of arguments, then launched as a whole.
 
-Why: a small network's step is some ten kernels of a few microseconds, and starting each from Python takes longer than
-running it. A graph starts them all at once.
+Why: a small network's step is about ten kernels of a few microseconds each. Launching each from Python takes
+longer than running it. A graph launches all at once.
 
-What a graph freezes: every number of Python's and every address. So whatever changes from call to call must lie in arrays
-that stay where they are. The first call with some arguments runs as it is (kernels are compiled, products planned, constants
-moved); the second is recorded; from then on the recording is launched.
+A graph freezes every Python number and every address. So whatever changes from call to call must be in arrays
+that keep their address. The first call with some arguments runs uncaptured: kernels are compiled, products
+planned, constants moved. The second call is recorded. Later calls launch the recording.
 
-Why a recording allocates from a pool of its own: memory that was freed while recording is written again by every launch. In
-the common pool somebody else would own it by then.
+Why a recording allocates from its own pool: each launch writes again to memory that was freed during
+recording. In the common pool, that memory would belong to another owner by then.
 """
 
 import logging
@@ -22,18 +22,16 @@ import numpy as np
 
 log = logging.getLogger("ffnn_gpu")
 
-MOST_GRAPHS = (
-    32  # of one step: arguments that never come again would otherwise fill the device with recordings
-)
-# A bound method is a new object each time it is read.
+MOST_GRAPHS = 32  # of one step: arguments that are never repeated would otherwise fill the device with graphs
+# Arguments compared by value. A bound method is a new object each time it is read.
 PLAIN = int, float, str, bool, type(None), np.generic, MethodType
 
 
 @dataclass(eq=False)
 class Recording:
-    """What one set of arguments has become: seen once, then a graph, with all that must live as long as it does.
+    """One set of arguments: its graph, and everything that must live as long as the graph.
 
-    `free` gives the memory of its pool back, which CuPy 14's pools do not do by themselves (cupy/cuda/memory.pyx, _Arena).
+    `free` returns the memory of its pool, because CuPy 14's pools do not (cupy/cuda/memory.pyx, _Arena).
     """
 
     args: tuple[Any, ...]
@@ -49,13 +47,16 @@ class Recording:
 
 
 class CapturedStep:
-    """step(…) on the backend's device, current in each call, as a graph from the second call with the same arguments on.
+    """step(…) as a graph, from the second call with the same arguments on.
 
-    Arguments are the same if they are equal numbers, strings or methods, or one and the same object. What a call returns is
-    overwritten by the next call with the same arguments. One thread at a time: the kernels' scratch is the recorder's.
+    The backend's device must be current.
+
+    Arguments are the same if they are equal numbers, strings or methods, or the same object. The next call
+    with the same arguments overwrites the result of a call. One thread at a time, because the scratch memory
+    belongs to the thread that recorded.
 
     Attributes:
-        reason: why steps run uncaptured from now on; "" where nothing is in the way.
+        reason: why steps run uncaptured from now on; "" if they are captured.
     """
 
     def __init__(self, backend: Any, step: Callable[..., Any]) -> None:
@@ -71,12 +72,13 @@ class CapturedStep:
         if recording is not None and recording.graph is None and not self.reason:
             self._record(recording)
         if recording is None or recording.graph is None:
-            self._note(key, args)
+            self._remember(key, args)
             return self.step(*args)
         recording.graph.launch()
         return recording.result
 
-    def _note(self, key: Any, args: tuple[Any, ...]) -> None:
+    def _remember(self, key: Any, args: tuple[Any, ...]) -> None:
+        """Make a Recording, to be filled at the second call; give up after too many."""
         if self.reason or key in self._recordings:
             return
         if len(self._recordings) == MOST_GRAPHS:
@@ -95,11 +97,11 @@ class CapturedStep:
             stream.begin_capture()
             try:
                 result = self.step(*recording.args)
-            except Exception as error:  # the step itself, run as it is, says what is wrong with it
+            except Exception as error:  # running the step uncaptured raises its own error
                 self._give_up(f"recording it ended in {type(error).__name__}: {' '.join(str(error).split())}")
             try:
                 graph = stream.end_capture()
-            except Exception as error:  # CUDA spoils a recording in which something forbidden was done
+            except Exception as error:  # CUDA invalidates a recording that contains a forbidden call
                 self._give_up(
                     f"its recording was refused with {type(error).__name__}: {' '.join(str(error).split())}"
                 )

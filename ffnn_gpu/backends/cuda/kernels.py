@@ -1,12 +1,12 @@
-"""kernels.cu on one device: loaded once per type, launched with a grid that suits a kernel's kind, and scratch that stays.
+"""Load kernels.cu on one device, launch its kernels with suitable grids, and own their scratch memory.
 
-Why no argument of a launch is a plain Python number: CuPy passes an int as 8 bytes and a float as a double whatever the
-kernel declares, and None not as a null pointer but as no argument at all. So callers give NumPy scalars of the declared
-type, and None becomes NULL here.
+Why no argument of a launch is a plain Python number: CuPy passes an int as 8 bytes and a float as a double
+whatever the kernel declares, and drops a None argument instead of passing a null pointer. So callers pass
+NumPy scalars of the declared type, and None becomes NULL here.
 
-Why scratch is kept per thread: a sum over the grid is finished by whichever block comes last, so two threads that share a
-backend must not share the blocks' sums; a thread uses one stream at a time. Why it is never freed: a captured CUDA graph
-keeps its address.
+Why scratch is allocated per thread: the last block of a sum over the grid finishes it, so two threads that
+share a backend must not share the blocks' sums. A thread uses one stream at a time. Why scratch is never
+freed: a captured CUDA graph holds its address.
 """
 
 import threading
@@ -27,10 +27,10 @@ class Kernels:
     """The kernels of kernels.cu for the array module `xp`, on the device that is current at each call.
 
     Attributes:
-        most_blocks: of an elementwise kernel or one over rows; enough to fill any GPU several times.
-        most_partials: blocks of a kernel that sums over its whole grid.
-        slab_rows, column_blocks: how the rows of a column sum are cut into slabs: at least so many rows in each, and about
-            so many blocks in all, 32 columns of one slab each.
+        most_blocks: of a kernel over elements or rows; enough to fill any GPU several times.
+        most_partials: the most blocks of a kernel that sums over its whole grid.
+        slab_rows: the fewest rows in a slab, the unit into which the rows of a column sum are split.
+        column_blocks: the approximate number of blocks of a column sum; each sums 32 columns of one slab.
     """
 
     most_blocks = 4096
@@ -45,21 +45,21 @@ class Kernels:
         self._own = threading.local()
 
     def each(self, name: str, n: int, *arguments: Any) -> None:
-        """A kernel over n elements; nothing where there is none."""
+        """Launch a kernel over n elements; do nothing if n is 0."""
         self._launch(name, (min(-(-n // THREADS), self.most_blocks),), (THREADS,), arguments)
 
     def rows(self, name: str, B: int, *arguments: Any) -> None:
-        """A kernel with one warp per row; nothing where there is none."""
+        """Launch a kernel with one warp per row; do nothing if there are no rows."""
         self._launch(name, (min(-(-B // ROWS_PER_BLOCK), self.most_blocks),), (THREADS,), arguments)
 
     def total(self, name: str, n: int, *arguments: Any, rows: bool = False) -> None:
-        """A kernel that sums over n elements, or n rows by a warp each, also where n = 0; scratch comes last."""
+        """Launch a kernel that sums over n elements or, by a warp each, `rows`; even for n = 0."""
         blocks = max(1, min(-(-n // (ROWS_PER_BLOCK if rows else THREADS)), self.most_partials))
         partial = self.scratch("partial", self.most_partials)
         self._launch(name, (blocks,), (THREADS,), (*arguments, partial, self._finished()))
 
     def columns(self, S: str, x: Any, y: Any, centre: Any, first: Any, second: Any, out: Any = None) -> None:
-        """column_sums of the matrix x; `first` and `second` (slabs, O) as cut by `slabs`."""
+        """Launch column_sums of the matrix x. `first` and `second` are (slabs, O), as split by `slabs`."""
         B, O = x.shape
         slabs, rows = self.slabs(B, O)
         scalars = np.int64(B), np.int32(O), np.int32(rows)
@@ -71,28 +71,28 @@ class Kernels:
         )
 
     def slabs(self, B: int, O: int) -> tuple[int, int]:
-        """(number of slabs, rows in each) for a matrix (B, O)."""
+        """Return (number of slabs, rows in each) for a matrix (B, O)."""
         most = max(1, self.column_blocks // max(1, -(-O // WARP)))
         rows = max(self.slab_rows, -(-B // most))
         return max(1, -(-B // rows)), rows
 
     def once(self, name: str, *arguments: Any) -> None:
-        """A kernel of one thread."""
+        """Launch a kernel of one thread."""
         self._launch(name, (1,), (1,), arguments)
 
     def scratch(self, purpose: str, n: int) -> Any:
-        """n float64 of this thread, allocated once per size."""
+        """Return n float64 of this thread, allocated once per purpose and size."""
         arrays: dict[Any, Any] = self._own.__dict__
         if (purpose, n) not in arrays:
             arrays[purpose, n] = self.xp.empty(n, np.float64)
         return arrays[purpose, n]
 
     def scratches(self) -> list[Any]:
-        """All scratch of this thread."""
+        """Return all scratch of this thread."""
         return list(self._own.__dict__.values())
 
     def _finished(self) -> Any:
-        """How many blocks of the sum under way are finished: 0 between launches, which every kernel keeps so."""
+        """Return the counter of finished blocks of the current sum. Every kernel leaves it at 0."""
         arrays = self._own.__dict__
         if "finished" not in arrays:
             count = self.xp.empty(1, np.uint32)
@@ -101,7 +101,7 @@ class Kernels:
         return arrays["finished"]
 
     def _module_of(self, name: str) -> Any:
-        """The module of one type that a kernel is in; the kernels without a type are in all of them."""
+        """Return the module of the type in a kernel's name. Kernels without a type are in all modules."""
         options = ["-DONLY_F64" if name.endswith("_f64") else "-DONLY_F32"]
         if name.endswith(("_f16", "_bf16")):
             options.append("-DWITH_16_BIT")
@@ -110,7 +110,7 @@ class Kernels:
             text = SOURCE.read_text(encoding="utf-8")
             code = text.encode(
                 "ascii", "replace"
-            ).decode()  # CuPy writes it to a file in the encoding of the locale
+            ).decode()  # CuPy writes it to a file in the locale's encoding
             self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
         return self._modules[key]
 
@@ -120,6 +120,5 @@ class Kernels:
         if name not in self._functions:
             self._functions[name] = self._module_of(name).get_function(name)
         if min(grid):
-            self._functions[name](
-                grid, block, tuple(NULL if argument is None else argument for argument in arguments)
-            )
+            pointers = tuple(NULL if argument is None else argument for argument in arguments)
+            self._functions[name](grid, block, pointers)

@@ -1,4 +1,7 @@
-"""The losses of reference/losses.py as kernels: value and gradient in one launch, two with weights. See operations.py."""
+"""The losses of reference/losses.py as kernels: value and gradient in one launch, two with weights.
+
+See operations.py.
+"""
 
 from typing import TYPE_CHECKING, Any
 

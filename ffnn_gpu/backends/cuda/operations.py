@@ -1,8 +1,9 @@
-"""Operations of the reference as launches of kernels.cu: one pass over memory instead of one per array function.
+"""Operations as launches of kernels.cu: one pass over memory instead of one per array function.
 
-Every function here and in losses.py, normalization.py, updates.py and products.py is a method of `CupyBackend`, named after
-the method of `Backend` that defines it. It calls that method if no kernel fits: for mixed dtypes, for arrays that are
-not contiguous (a kernel gets no strides), and for a user's own activation or loss.
+Every function here and in losses.py, normalization.py, updates.py and products.py is a method of
+`CupyBackend`, named after the method of `Backend` that defines it. It calls that method if no kernel fits:
+for mixed dtypes, for arrays that are not contiguous (a kernel gets no strides), and for a user's own
+activation or loss.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """Test whether a GPU can really be used, and if not, why.
 
-Why stages: a successful `import cupy` does not prove that the driver works, and a working driver does not prove that the
-compiler and cuBLAS, which CuPy loads later, do. Each stage does one thing that training will do. The name of the first one that
-fails is reported.
+Why stages: a successful `import cupy` does not prove that the driver works, and a working driver does not
+prove that the compiler and cuBLAS, which CuPy loads later, do. Each stage does one thing that training will
+do. The name of the first one that fails is reported.
 """
 
 import functools

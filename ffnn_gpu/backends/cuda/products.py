@@ -1,20 +1,22 @@
 """Matrix products by cublasLt if it can compute them, with an epilogue if that is exact enough and faster.
 
-    a  = φ(x W + b)         b in the product for every type, added before the one rounding; φ = ReLU or tanh-GELU too,
-                            for 16-bit outputs without a pre-activation
+    a  = φ(x W + b)         b in the product for every type, added before the one rounding;
+                            φ = ReLU or tanh-GELU for 16-bit outputs without a pre-activation
     dW = xᵀ δ,  db = Σ δ    in one pass over δ for 16-bit factors
     dx = δ Wᵀ               plain
 
-Why float32 and float64 get neither φ nor db from cublasLt: its ReLU turns NaN into 0, its GELU rounds once more, and its
-sum over rows is not in float64. A kernel after the product keeps the reference's definition.
+Why float32 and float64 get neither φ nor db from cublasLt: its ReLU turns NaN into 0, its GELU rounds once
+more, and its sum over rows is not in float64. A kernel after the product keeps the reference's definition.
 
-Why measured: an epilogue can be slower than the plain product and a kernel; that depends on the GPU and on cublasLt's
-version. With autotune both are timed at the first product of each shape and type. Without it the epilogue is used.
+Why measured: an epilogue can be slower than the plain product and a kernel; that depends on the GPU and on
+cublasLt's version. With autotune both are timed at the first product of each shape and type. Without it the
+epilogue is used.
 
-CuPy computes the products that cublasLt refuses (no rows, unusual strides, dtypes that do not fit), and all products if
-nvmath-python is missing. A CUDA graph cannot contain CuPy's products.
+CuPy computes the products that cublasLt refuses (no rows, unusual strides, dtypes that do not fit), and all
+products if nvmath-python is missing. A CUDA graph cannot contain CuPy's products.
 
-Not done: tensor cores are fastest if the bytes of a row are a multiple of 16. A layer of 10 outputs is not padded to that.
+Not done: tensor cores are fastest if the bytes of a row are a multiple of 16. A layer of 10 outputs is not
+padded to that.
 """
 
 from collections.abc import Callable
@@ -53,7 +55,8 @@ def affine(
             operations.bias_activation(self, S, out, None, s, phi)
         return True
 
-    name = f"{phi.name} of {x.shape} × {W.shape} in {out.dtype.name}, s {'kept' if s is not None else 'not kept'}"
+    stored = "kept" if s is not None else "not kept"
+    name = f"{phi.name} of {x.shape} × {W.shape} in {out.dtype.name}, s {stored}"
     _run_faster(self, lt, name, fused, lambda: operations.affine(self, x, W, b, phi, out, s))
     return out
 

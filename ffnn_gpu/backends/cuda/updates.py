@@ -119,7 +119,7 @@ def lion(self: "CupyBackend", update: Update, m: Array, beta1: float, beta2: flo
 
 
 def _suffix(self: "CupyBackend", update: Update, *moments: Array) -> str | None:
-    """Return the suffix of a rule's kernel, "f32_f16" for float32 with a float16 shadow; None if no kernel fits."""
+    """Return the suffix of a rule's kernel, such as "f32_f16" with a float16 shadow; None if none fits."""
     S, shadow = self.suffix(update.theta, update.grad, *moments), update.shadow
     if S is None or shadow is None:
         return S

@@ -1,1 +1,4 @@
-"""The specification: each operation as its formula, for any array module. Tests compare the other backends with it."""
+"""The specification: each operation as its formula, for any array module.
+
+Tests compare the other backends with it.
+"""

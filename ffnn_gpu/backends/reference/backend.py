@@ -1,13 +1,13 @@
 """The specification: every operation the library needs, each as its formula for any array module `xp`.
 
-Why one class: layers, losses and optimizers call only these methods. A device is one subclass that overrides the operations
-which a measurement shows faster. An override keeps the name and the signature, and the tests compare it with the formula
-here. Operations with a literature of their own (softmax, losses, normalization, update rules) are functions in files beside
-this one; the end of `Backend` lists them.
+Why one class: layers, losses and optimizers call only these methods. A device is one subclass that overrides
+the operations which a measurement shows faster. An override keeps the name and the signature, and the tests
+compare it with the formula here. Operations with a literature of their own (softmax, losses, normalization,
+update rules) are functions in files beside this one; the end of `Backend` lists them.
 
-Conventions: rows are samples. `out` arrays are written, never replaced. An argument named `da` may be overwritten. Sums over
-rows are accumulated in float64, because a float32 column sum over 2·10⁶ rows is wrong by percents. `in_float32` defines each
-formula for arrays of a 16-bit type, and names the arguments it writes.
+Conventions: rows are samples. `out` arrays are written, never replaced. An argument named `da` may be
+overwritten. Sums over rows are accumulated in float64, because a float32 column sum over 2·10⁶ rows is wrong
+by percents. `in_float32` defines each formula for arrays of a 16-bit type, and names the arguments it writes.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,10 @@ class Backend:
     # ------------------------------------------------------------------ arrays
 
     def dtype(self, name: Any) -> np.dtype:
-        """Return the floating type called `name`. Raises ConfigurationError if this backend cannot compute in it."""
+        """Return the floating type called `name`.
+
+        Raises ConfigurationError if this backend cannot compute in it.
+        """
         key = str(getattr(name, "__name__", name))
         if key not in self.dtypes:
             raise ConfigurationError(
@@ -57,7 +60,10 @@ class Backend:
         return floating(key)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
-        """Return an uninitialized array. `lane`: give different numbers to vectors that one operation uses together."""
+        """Return an uninitialized array.
+
+        `lane`: give different numbers to vectors that one operation uses together.
+        """
         return self.xp.empty(shape, dtype)
 
     def output(self, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -84,7 +90,7 @@ class Backend:
 
     @underflow_is_zero
     def asarray(self, array: Any, dtype: Any = None) -> Array:
-        """`array` (host, device or DLPack) as a C-contiguous array of this device; no copy where none is needed."""
+        """Return `array` (host, device or DLPack) C-contiguous on this device, copied only if necessary."""
         return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
 
     def admit(self, array: Any) -> Any:
@@ -92,7 +98,7 @@ class Backend:
         return array if self.owns(array) else host_array(array)
 
     def require_finite(self, array: Array, what: str, dtype: Any = None) -> None:
-        """Raise DataError with the count and the first index if `array`, of device or host, is not finite in `dtype`."""
+        """Raise DataError unless `array` (device or host) is finite in `dtype`. It names the first index."""
         require_finite(self.xp if self.owns(array) else np, array, what, dtype)
 
     def all_finite(self, array: Array) -> bool:
@@ -100,7 +106,10 @@ class Backend:
         return bool(self.to_host(self.xp.isfinite(array).all()))
 
     def constant(self, values: tuple[float, ...], dtype: Any) -> Array:
-        """Return `values` as a read-only vector of this device, moved there once: a step must not copy from the host."""
+        """Return `values` as a read-only vector of this device.
+
+        It is moved once: a step must not copy from the host.
+        """
         key = values, np.dtype(dtype)
         if key not in self._constants:
             self._constants[key] = self.asarray(np.array(values), dtype)
@@ -118,10 +127,10 @@ class Backend:
         return None
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a callable that does what `step` does: here `step` itself, on a GPU one graph per set of arguments.
+        """Return a callable equal to `step`: here `step` itself, on a GPU one graph per set of arguments.
 
-        A graph freezes Python numbers and all addresses. Whatever changes between calls must lie in device memory. The
-        next call overwrites the array that a call returned.
+        A graph freezes Python numbers and all addresses. Whatever changes between calls must lie in device
+        memory. The next call overwrites the array that a call returned.
         """
         return step
 
@@ -137,7 +146,7 @@ class Backend:
         return code(network, x, ws)
 
     def steps_per_launch(self, rows: int) -> int:
-        """Return the number of training steps on minibatches of `rows` rows that one captured call should do."""
+        """Return the number of training steps, each on `rows` rows, that one captured call should do."""
         return 1
 
     def write(self, vector: Array, place: int, value: Any) -> None:
@@ -239,7 +248,7 @@ class Backend:
     @underflow_is_zero
     @in_float32("da")
     def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Array:
-        """da ← da ⊙ φ′, with φ′ a function of the output a, or of the pre-activation s if `phi.needs_input`."""
+        """da ← da ⊙ φ′, where φ′ is a function of a, or of the pre-activation s if `phi.needs_input`"""
         da *= phi.derivative(self.xp, s if phi.needs_input else a)
         return da
 
@@ -253,7 +262,9 @@ class Backend:
 
     @in_float32("out", of="out")
     def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
-        """out = 0 with probability `rate`, else 1/(1 − rate); a pure function of (seed, step, layer, row, column).
+        """out = 0 with probability `rate`, else 1/(1 − rate)
+
+        It is a pure function of (seed, step, layer, row, column).
 
         Args:
             step: (1,) int64 on the device, the number of updates of the parameters so far.

@@ -1,8 +1,8 @@
 """Losses, value and gradient in one call. Methods of `Backend`.
 
-Every loss is the weighted mean  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ  of one number per row, summed in float64. Without weights every
-wᵢ is 1. If all weights are zero, L and its gradient are 0. For outputs of a 16-bit type the targets, the weights and the
-value are float32.
+Every loss is the weighted mean  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ  of one number per row, summed in float64. Without
+weights every wᵢ is 1. If all weights are zero, L and its gradient are 0. For outputs of a 16-bit type the
+targets, the weights and the value are float32.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,8 @@ def cross_entropy(
 ) -> Array:
     """L = −Σ_b w_b Σ_c q_bc log p_bc / Σ w        dp = −w_b q_bc / (p_bc Σ w)
 
-    p is raised to at least `smallest`, so that a probability of 0 has a finite value and a gradient other than 0.
+    p is raised to at least `smallest`, so that a probability of 0 has a finite value and a gradient other
+    than 0.
     """
     xp, B = self.xp, len(p)
     scale = 1 / max(B, 1) if weight is None else self.normalized_weight(weight)[:, None]

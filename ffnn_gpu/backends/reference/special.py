@@ -1,14 +1,18 @@
-"""Functions for the formulas of activations and losses. They also accept complex numbers with a tiny imaginary part.
+"""Functions for the formulas of activations and losses.
 
-Why not erf: gelu is s Φ(s) with Φ(s) = ½ erfc(−s/√2), and erfc keeps its relative accuracy where 1 + erf cancels.
+They also accept complex numbers with a tiny imaginary part.
+
+Why not erf: gelu is s Φ(s) with Φ(s) = ½ erfc(−s/√2), and erfc keeps its relative accuracy where 1 + erf
+cancels.
 """
 
 from typing import Any
 
 import numpy as np
 
-# Chebyshev coefficients of ln(e^{x²} erfc(x) / t) on u = 2t − 1 ∈ (−1, 1] with t = 2/(2 + x), from 64 nodes in 60-digit
-# arithmetic. The first dropped one is 5e-20. The series ends where a coefficient falls below the dtype's precision.
+# Chebyshev coefficients of ln(e^{x²} erfc(x) / t) on u = 2t − 1 ∈ (−1, 1] with t = 2/(2 + x), from 64 nodes
+# in 60-digit arithmetic. The first dropped one is 5e-20. The series ends where a coefficient falls below the
+# dtype's precision.
 CHEBYSHEV = (
     -0.65132685989085471709, 0.6419697923564902603, 0.019476473204185836315, -0.0095615147868086316448,
     -0.00094659534448203686432, 0.00036683949785276145094, 0.000042523324806907771461, -0.000020278578112534241867,

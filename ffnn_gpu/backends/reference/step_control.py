@@ -1,12 +1,15 @@
-"""What precedes an update rule: clipping of ∇θ, its loss scale, and the decision to skip. Methods of `Backend`.
+"""What precedes an update rule: clipping of ∇θ, its loss scale, and the decision to skip.
+
+Methods of `Backend`.
 
 Float64 vectors on the device:
 
 - `control` [c, skip]: the factor on ∇θ, and whether the update is skipped.
-- `loss_scale` [S, good]: the factor by which ∇θ is scaled up so that float16 can represent it, and the number of
-  consecutive updates without an overflow.
+- `loss_scale` [S, good]: the factor by which ∇θ is scaled up so that float16 can represent it, and the number
+  of consecutive updates without an overflow.
 
-Why on the device: a captured CUDA graph would freeze a Python number, and reading one back would wait for the device.
+Why on the device: a captured CUDA graph would freeze a Python number, and reading one back would wait for the
+device.
 """
 
 from typing import TYPE_CHECKING
@@ -49,8 +52,8 @@ def gradient_factor(
     If ∇θ is not finite, control ← [0, 1] and S ← max(S/2, 1). After 2000 consecutive finite gradients
     S ← min(2 S, 2²⁴). An update can be skipped only if there is a loss scale.
 
-    Reference: Pascanu, Mikolov, Bengio (2013), algorithm 1; Micikevicius et al., Mixed Precision Training (2018),
-    section 3.2, with the constants of PyTorch's GradScaler.
+    Reference: Pascanu, Mikolov, Bengio (2013), algorithm 1; Micikevicius et al., Mixed Precision Training
+    (2018), section 3.2, with the constants of PyTorch's GradScaler.
     """
     xp = self.xp
     norm = xp.sqrt(self.squared_norm(grad))

@@ -1,12 +1,13 @@
 """Optimizers: each update rule is one operation on the flat vectors θ and ∇θ. Methods of `Backend`.
 
-`scalars` is a float64 vector on the device, [t, η, Π]: the number of the current step, the learning rate, and Nadam's
-product. `advance` and `advance_product` set it at the start of a step. The rules only read it, and `control` of
-step_control.py. So every rule is elementwise: the zero padding of θ and ∇θ stays zero, and a rule may run over slices
-of the vectors.
+`scalars` is a float64 vector on the device, [t, η, Π]: the number of the current step, the learning rate, and
+Nadam's product. `advance` and `advance_product` set it at the start of a step. The rules only read it, and
+`control` of step_control.py. So every rule is elementwise: the zero padding of θ and ∇θ stays zero, and a
+rule may run over slices of the vectors.
 
 Why on the device: a captured CUDA graph would freeze a Python number.
-Why an Update is a tuple: a CPU makes one for every 65,536 elements, in 0.3 µs; a frozen dataclass takes 2.9 µs.
+Why an Update is a tuple: a CPU makes one for every 65,536 elements, in 0.3 µs; a frozen dataclass takes 2.9
+µs.
 """
 
 import functools
@@ -26,7 +27,10 @@ STEP, RATE, PRODUCT = 0, 1, 2  # places in `scalars`
 def advance(
     self: "Backend", scalars: Array, step: Array, control: Array | None, lr: Array | None = None
 ) -> None:
-    """t ← t + 1, and `step` (1,), the parameters' own update count, ← step + 1, unless skipped. η ← lr (1,) if given."""
+    """t ← t + 1, and `step` (1,), the parameters' own update count, ← step + 1, unless skipped.
+
+    η ← lr (1,) if given.
+    """
     one = 1 if control is None else control[SKIP] == 0
     scalars[STEP] += one
     step += one
@@ -47,7 +51,7 @@ def advance_product(self: "Backend", scalars: Array, beta1: float, psi: float, c
 
 
 class Update(NamedTuple):
-    """The arguments common to all rules: θ ← rule(θ, g) with g and the decayed θ as follows, W = θ[:n_decayed].
+    """The arguments common to all rules: θ ← rule(θ, g), with W = θ[:n_decayed] and
 
         g = c ∇θ, and for W  g + λ₂ W + λ₁ sign W        W ← W (1 − η λ)        shadow ← θ after the rule
 
@@ -56,7 +60,8 @@ class Update(NamedTuple):
     Args:
         theta, grad: (P,); ∇θ may be overwritten.
         scalars: float64 [t, η, Π].
-        n_decayed: the number of leading elements of θ that belong to matrices; a slice of θ may end before them.
+        n_decayed: the number of leading elements of θ that belong to matrices; a slice of θ may end before
+            them.
         control: float64 [c, skip]; if skip ≠ 0, no vector changes. None for [1, 0].
         shadow: (P,) in a 16-bit type, receives the new θ; None if there is no 16-bit copy.
 
@@ -82,7 +87,7 @@ class Update(NamedTuple):
 
 
 def rule(formula: Callable[..., None]) -> Callable[..., None]:
-    """Decorator of a rule's formula, which gets g as update.grad: apply decay, `control` and `shadow` around it."""
+    """Decorator: apply `control`, decay and `shadow` around a rule's formula, which gets g as update.grad."""
 
     @functools.wraps(formula)
     @underflow_is_zero
@@ -134,7 +139,7 @@ def average(self: "Backend", mean: Array, values: Array, decay: float) -> None:
 
 @rule
 def own_rule(self: "Backend", update: Update, formula: Callable[..., None], *moments: Any) -> None:
-    """Call formula(xp, θ, g, η, t, *moments), which changes θ and the moments in place; η, t: 0-d, of θ's dtype."""
+    """Call formula(xp, θ, g, η, t, *moments), which changes θ and moments in place; η, t: 0-d, θ's dtype."""
     rate, t = (update.scalars[place].astype(update.theta.dtype) for place in (RATE, STEP))
     formula(self.xp, update.theta, update.grad, rate, t, *moments)
 
@@ -159,7 +164,9 @@ def sgd(self: "Backend", update: Update, velocity: Array | None, momentum: float
 def rmsprop(
     self: "Backend", update: Update, v: Array, velocity: Array | None, rho: float, eps: float, momentum: float
 ) -> None:
-    """v ← ρ v + (1 − ρ) g²        u = g/(√v + ε)        θ ← θ − η u, or with momentum b ← μ b + u, θ ← θ − η b.
+    """v ← ρ v + (1 − ρ) g²        u = g/(√v + ε)        θ ← θ − η u
+
+    With momentum b ← μ b + u and θ ← θ − η b.
 
     Reference: Tieleman, Hinton, Lecture 6.5 (2012).
     """

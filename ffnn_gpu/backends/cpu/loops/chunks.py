@@ -1,8 +1,9 @@
 """The form of a command, and how it finds its chunk of the arrays.
 
-A command is function(null, operands, chunk, chunks). `operands` holds addresses, sizes, and the bits of real numbers, in the
-order in which the function unpacks them. The type of the null pointer `like` gives the arrays' dtype. The function does chunk
-`chunk` of `chunks` of its work. Chunks do not depend on each other, and no bit depends on which thread does them.
+A command is function(null, operands, chunk, chunks). `operands` holds addresses, sizes, and the bits of real
+numbers, in the order in which the function unpacks them. The type of the null pointer `like` gives the
+arrays' dtype. The function does chunk `chunk` of `chunks` of its work. Chunks do not depend on each other,
+and no bit depends on which thread does them.
 
 Each command follows the loop that it calls, in the same file, and its name ends in _command.
 """
@@ -19,8 +20,9 @@ UNIT = (
     16  # chunks of a vector are multiples of so many numbers, so that two threads do not write one cache line
 )
 
-# Why NumPy's error model: a division by zero gives ∞, as in the formulas. Python's raises, and the check alone keeps the
-# compiler from using vector instructions (Adam of 670,000 parameters: 1560 µs; 240 µs without the check).
+# Why NumPy's error model: a division by zero gives ∞, as in the formulas. Python's raises, and the check
+# alone keeps the compiler from using vector instructions (Adam of 670,000 parameters: 1560 µs; 240 µs without
+# the check).
 kernel: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(cache=True, nogil=True, error_model="numpy")
 inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(inline="always")
 

@@ -1,6 +1,7 @@
 """What Numba cannot express: addresses, calls through them, and memory shared by threads.
 
-Each function compiles to one or two instructions. Reference: LLVM Language Reference Manual, "Atomic Memory Ordering Constraints".
+Each function compiles to one or two instructions. Reference: LLVM Language Reference Manual, "Atomic Memory
+Ordering Constraints".
 """
 
 import os
@@ -23,7 +24,7 @@ integer, real, nothing = types.int64, types.float64, types.void
 
 @instruction
 def pointer(context: Any, like: Any, address: Any) -> Any:
-    """Return `address` as a pointer of the type of `like` if that is a pointer, else as a pointer to `like`."""
+    """Return `address` as a pointer: of the type of `like`, or to `like` if that is a type."""
     kind = like if isinstance(like, types.CPointer) else types.CPointer(like.instance_type)
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Dense layers, dropout, and elementwise operations: each loop, followed by the command that does a chunk of it."""
+"""Dense layers, dropout, elementwise operations: each loop, then the command for a chunk of it."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ FEW = 4  # at most so many rows are multiplied one by one
 
 @inlined
 def block(like: Any, M: int, N: int, across: int, chunk: int, chunks: int) -> tuple[int, int, int, int]:
-    """Return top, bottom, left, right of one of (chunks/across) × across blocks of an (M, N) matrix, in whole tiles."""
+    """Return top, bottom, left, right of one block of an (M, N) matrix, `across` blocks side by side."""
     top, bottom = bounds(M, ROWS, chunk // across, chunks // across)
     left, right = bounds(N, PANEL // size_of(like), chunk % across, across)
     return top, bottom, left, right

@@ -1,4 +1,4 @@
-"""Losses, value and gradient in one pass: each loop, followed by the command that does a chunk of it."""
+"""Losses, value and gradient in one pass: each loop, then the command for a chunk of it."""
 
 import math
 from typing import Any

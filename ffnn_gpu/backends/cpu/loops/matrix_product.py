@@ -1,18 +1,19 @@
 """Matrix products in tiles that stay in the processor's registers. `product` is the only function to call.
 
-A tile of C = A B has ROWS rows and the width of a panel, which is a few registers. The tile is a sum of outer products: for
-each k, one column of A's rows times one row of B's panel. DEPTH rows of the panel are copied first, so that all tiles of the
-panel read them from the second-level cache in memory order, whether B is row-major or transposed. A is read in place, because
-each of its numbers is multiplied by a whole row of the panel.
+A tile of C = A B has ROWS rows and the width of a panel, which is a few registers. The tile is a sum of outer
+products: for each k, one column of A's rows times one row of B's panel. DEPTH rows of the panel are copied
+first, so that all tiles of the panel read them from the second-level cache in memory order, whether B is
+row-major or transposed. A is read in place, because each of its numbers is multiplied by a whole row of the
+panel.
 
-Why not the BLAS's products: the BLAS has threads of its own, which spin. If products were split into chunks for our threads,
-each chunk would copy both matrices. And there must be many chunks, so that a thread whose core is also used by another process
-does fewer of them. docs/cpu_kernels.md has the measurements.
+Why not the BLAS's products: the BLAS has threads of its own, which spin. If products were split into chunks
+for our threads, each chunk would copy both matrices. And there must be many chunks, so that a thread whose
+core is also used by another process does fewer of them. docs/cpu_kernels.md has the measurements.
 
 The order of additions does not depend on how C is split, so neither does any bit of it.
 
-Reference: Goto, van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), section 4; Van Zee, van de Geijn,
-BLIS: A Framework for Rapidly Instantiating BLAS Functionality (2015).
+Reference: Goto, van de Geijn, Anatomy of High-Performance Matrix Multiplication (2008), section 4; Van Zee,
+van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality (2015).
 """
 
 from typing import Any
@@ -27,7 +28,7 @@ from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, X86, instruction, i
 
 
 def _has(feature: str) -> bool:
-    """Return whether Numba compiles for a processor with this feature: this one, unless NUMBA_CPU_FEATURES is set."""
+    """Return whether Numba's target processor has this feature (this one, or NUMBA_CPU_FEATURES)."""
     setting = getattr(config, "CPU_FEATURES", None)
     if setting is not None:
         return f"+{feature}" in setting.split(",")
@@ -44,7 +45,10 @@ DEPTH, WIDTH = 512, 256
 
 
 class Vectors:
-    """Emit loads, stores and sums of rows of `across` registers. With `width`, the last one of a row is partly used."""
+    """Emit loads, stores and sums of rows of `across` registers.
+
+    With `width`, the last one of a row is partly used.
+    """
 
     def __init__(self, builder: Any, number: Any, across: int, width: Any = None) -> None:
         self.builder, self.number, self.across = builder, number, across
@@ -126,7 +130,7 @@ def _sums(
 
 
 def tile(across: int, whole: bool) -> Any:
-    """Return the function for tiles `across` registers wide; if not `whole`, the last register is partly used."""
+    """Return the function for tiles `across` registers wide, the last one partly used unless `whole`."""
 
     @instruction
     def code_of(
@@ -143,7 +147,7 @@ def tile(across: int, whole: bool) -> Any:
         c_row: Any,
         more: Any,
     ) -> Any:
-        """C (m, width) ← A (m, K) panel (K, width), or C + A panel with `more`; a_row, a_step, c_row in bytes."""
+        """C (m, width) ← A (m, K) panel (K, width), or C + A panel if `more`; steps in bytes"""
 
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             _, m, width, K, A, a_row, a_step, panel, C, c_row, more = args
@@ -273,7 +277,8 @@ def product(
 ) -> None:
     """C (M, N) ← A (M, K) B with B (K, N), or Bᵀ of B (N, K) if `turned`.
 
-    a_row and a_step are the bytes from one row or column of A to the next; b_row and c_row, from one row to the next.
+    a_row and a_step are the bytes from one row or column of A to the next; b_row and c_row, from one row to
+    the next.
     """
     size = size_of(like)
     memory = np.empty(min(DEPTH, K) * WIDTH + REGISTER, np.uint8)

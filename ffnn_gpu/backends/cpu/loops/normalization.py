@@ -1,4 +1,4 @@
-"""Layer and batch normalization, statistics in float64: each loop, followed by the command that does a chunk of it."""
+"""Layer and batch normalization, statistics in float64: each loop, then the command for a chunk of it."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 
 @kernel
 def sum_of(a: Any) -> float:
-    """Return Σ a in float64: sixteen independent partial sums, so that no addition waits for the one before."""
+    """Return Σ a in float64, as 16 independent sums, so that no addition waits for the one before."""
     sums = np.zeros(16)
     whole = len(a) // 16 * 16
     for i in range(0, whole, 16):
@@ -112,7 +112,7 @@ def batch_norm(
     first: int,
     last: int,
 ) -> None:
-    """layer_norm over each column in [first, last); mean and variance receive its mean and biased variance."""
+    """layer_norm over each column in [first, last), with its mean and biased variance stored"""
     T, (B, I) = out.dtype.type, x.shape
     mu, sigma2 = np.zeros(I), np.zeros(I)
     for r in range(B):
@@ -204,7 +204,7 @@ def sums_of_columns_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 def batch_norm_backward(
     da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any, start: int, stop: int
 ) -> None:
-    """layer_norm_backward over each column, for the rows in [start, stop); dgain and dbias are the sums of da ⊙ x̂ and da."""
+    """dx of the rows in [start, stop) from dgain = Σ_B da ⊙ x̂ and dbias = Σ_B da"""
     B, I = da.shape
     for r in range(start, stop):
         for c in range(I):

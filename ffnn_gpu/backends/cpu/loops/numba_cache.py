@@ -1,8 +1,8 @@
 """Delete the machine code that Numba has cached on disk if any of its sources has changed.
 
-Why: Numba compares only the file of the function that it is asked for. Here a compiled function also contains functions of
-other files: loops in recorded steps, and constants and formulas of the reference backend in loops. The package `loops`
-imports this file first, so that no outdated code is loaded.
+Why: Numba compares only the file of the function that it is asked for. Here a compiled function also contains
+functions of other files: loops in recorded steps, and constants and formulas of the reference backend in
+loops. The package `loops` imports this file first, so that no outdated code is loaded.
 """
 
 import hashlib

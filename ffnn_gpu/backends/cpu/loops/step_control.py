@@ -1,4 +1,7 @@
-"""What precedes an update rule: step numbers, clipping, the norm of ∇θ, penalties and decay. Most are commands only."""
+"""What precedes an update rule: step numbers, clipping, the norm of ∇θ, penalties and decay.
+
+Most are commands only.
+"""
 
 import math
 from typing import Any

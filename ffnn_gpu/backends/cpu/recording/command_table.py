@@ -27,7 +27,9 @@ def overlaps(header: Any, array: Any) -> bool:
 
 @njit(cache=True, nogil=True)
 def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr: Any) -> float:
-    """Run the commands with these arguments and return the loss. A 1 at `failed` means that they were refused.
+    """Run the commands with these arguments and return the loss.
+
+    A 1 at `failed` means that they were refused.
 
     shared: the address of the thread pool's memory; 0 to use this thread alone.
     """

@@ -1,6 +1,7 @@
 """Count the cores that this process may use at a time: those it may run on, or its CPU quota if that is less.
 
-Why the quota: a container may see 64 cores and get the time of two. 64 threads would then mostly wait for each other.
+Why the quota: a container may see 64 cores and get the time of two. 64 threads would then mostly wait for
+each other.
 """
 
 import math
@@ -23,7 +24,7 @@ def allowed() -> set[int]:
 
 
 def cpu_quota(control_groups: Path, own: Path) -> float:
-    """Return the CPU quota of this process in cores, the smallest of all its control groups; ∞ without a quota.
+    """Return the CPU quota of this process in cores, the smallest of its control groups; ∞ without one.
 
     Reference: Linux, Documentation/admin-guide/cgroup-v2.rst, "cpu.max".
     """
@@ -44,6 +45,6 @@ def _limit(group: Path) -> float:
 
 
 def library_threads() -> int:
-    """Return the thread count set for numerical libraries (the first of OMP_NUM_THREADS=4,2), or 0 if none is set."""
+    """Return the thread count set for numerical libraries (4 for OMP_NUM_THREADS=4,2); 0 if none is set."""
     texts = (os.environ.get(name, "").partition(",")[0].strip() for name in LIBRARIES)
     return next((int(text) for text in texts if text.isdecimal() and int(text)), 0)

@@ -1,7 +1,7 @@
 """Decide into how many chunks a command's work is split, so that threads share it.
 
-A chunk must be worth the cost of handing it out. If it costs little, there are more chunks than threads, because one core may
-be slower than another, or busy with other work.
+A chunk must be worth the cost of handing it out. If it costs little, there are more chunks than threads,
+because one core may be slower than another, or busy with other work.
 """
 
 from ffnn_gpu.arrays.array_types import HostArray
@@ -38,10 +38,10 @@ class Partition:
         return self.chunks(array.size, array.size // UNIT)
 
     def grid(self, M: int, N: int, K: int) -> tuple[int, int]:
-        """Return the number of chunks of an (M, N) product, and how many of them are side by side, for the least time.
+        """Return the chunks of an (M, N) product, and how many of them are side by side, for the least time.
 
-        A chunk takes as long as its rows, plus COPIED rows for the panel of B that each chunk copies. The slower
-        thread is on average half a chunk behind.
+        A chunk takes as long as its rows, plus COPIED rows for the panel of B that each chunk copies. The
+        slower thread is on average half a chunk behind.
         """
         if self.threads == 1 or M * N * K < 32 * WORTH_SHARING:
             return 1, 1

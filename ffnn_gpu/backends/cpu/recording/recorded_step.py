@@ -1,7 +1,8 @@
-"""Training steps and predictions on a CPU, recorded once for each kind of call, then replayed as a table of commands.
+"""Training steps and predictions on a CPU, recorded once per kind of call, then replayed as commands.
 
-Only networks, losses and optimizers of this package, in float32 or float64, are recorded. A user's own class may compute with
-NumPy directly, which no backend would see. As on a GPU, an overflow becomes ∞ without a warning.
+Only networks, losses and optimizers of this package, in float32 or float64, are recorded. A user's own class
+may compute with NumPy directly, which no backend would see. As on a GPU, an overflow becomes ∞ without a
+warning.
 """
 
 import copy
@@ -76,7 +77,10 @@ class RecordedStep:
 
 
 def recorded() -> str:
-    """Return a sentence for people about this machine. Raises ConfigurationError for an invalid FFNN_GPU_THREADS."""
+    """Return a sentence for people about this machine.
+
+    Raises ConfigurationError for an invalid FFNN_GPU_THREADS.
+    """
     return f"training steps and predictions, on {threads()} threads"
 
 
@@ -93,7 +97,7 @@ def run_step(
     lr: Any,
     checked: bool,
 ) -> Any:
-    """Return the loss before the update, like `code` with the other arguments, which is an update or a part of one."""
+    """Return what `code` returns, the loss before the update, by replaying its recording if possible."""
     arrays = x, y, weight, lr
     table = _table(backend, code, network, loss, optimizer, ws, arrays, checked)
     if table is not None:

@@ -1,11 +1,11 @@
-"""Record a training step on a CPU as a list of commands: once for each kind of call, then replay it as a whole.
+"""Record a training step on a CPU as a list of commands: once per kind of call, then replay it as a whole.
 
-Why: a step of a small network takes less time than Python needs to call its operations. In a larger network two threads
-share every product and every loop (see `threads`).
+Why: a step of a small network takes less time than Python needs to call its operations. In a larger network
+two threads share every product and every loop (see `threads`).
 
-How: the step's own code runs once with a `Recorder` as its backend, which computes nothing. If a recording is given up,
-nothing has changed, and the step runs unrecorded. A recording freezes what a CUDA graph freezes (see `graphs`), except
-for the addresses of the call's arguments, which are set anew in each call.
+How: the step's own code runs once with a `Recorder` as its backend, which computes nothing. If a recording is
+given up, nothing has changed, and the step runs unrecorded. A recording freezes what a CUDA graph freezes
+(see `graphs`), except for the addresses of the call's arguments, which are set anew in each call.
 """
 
 from collections.abc import Callable
@@ -141,7 +141,10 @@ class Recorder:
         return out
 
     def _fused_with_product(self, da: Array, a: Array) -> bool:
-        """Let the product that was just recorded apply ReLU's adjoint, if its result is `da`. Return whether it does."""
+        """Let the product that was just recorded apply ReLU's adjoint, if its result is `da`.
+
+        Return whether it does.
+        """
         last, result = self.commands[-1], [address(da), *da.shape]
         if last.function is not command("product", self.dtype) or last.operands[6:9] != result:
             return False

@@ -1,12 +1,13 @@
 """The thread pool that replays recorded steps, without Python and its lock.
 
-Why not Numba's threads or the BLAS's: each of them spins while it waits for work, on the core that the other needs. Here one
-pool runs both loops and chunks of products.
+Why not Numba's threads or the BLAS's: each of them spins while it waits for work, on the core that the other
+needs. Here one pool runs both loops and chunks of products.
 
-How: a step is a table of commands. Every thread claims chunks of the current command that no other has claimed, and goes on
-to the next command when all chunks are done. The calling thread never depends on a helper: a helper that arrives late finds no
-chunk left. A helper looks for a step for about 0.1 ms, then sleeps until a caller wakes it. If two Python threads train, they
-take turns step by step, because the numbers must not depend on how many threads are available.
+How: a step is a table of commands. Every thread claims chunks of the current command that no other has
+claimed, and goes on to the next command when all chunks are done. The calling thread never depends on a
+helper: a helper that arrives late finds no chunk left. A helper looks for a step for about 0.1 ms, then
+sleeps until a caller wakes it. If two Python threads train, they take turns step by step, because the numbers
+must not depend on how many threads are available.
 """
 
 import functools
@@ -33,7 +34,7 @@ compiled = njit(cache=True, nogil=True)
 
 @compiled
 def wait(address: int, value: int) -> None:
-    """Wait until the int64 at `address` is `value`; yield the core, which the writer may need, after PATIENCE polls."""
+    """Wait until the int64 at `address` is `value`. Yield the core to its writer after PATIENCE polls."""
     polls = 0
     while load(address) != value:
         polls += 1
@@ -111,7 +112,10 @@ def help(shared: int, helper: int) -> None:
 
 
 class ThreadPool:
-    """`size` − 1 helpers. They serve one calling thread at a time, which holds `leading` and calls `wake` before `lead`."""
+    """`size` − 1 helpers.
+
+    They serve one calling thread at a time, which holds `leading` and calls `wake` before `lead`.
+    """
 
     leading = threading.Lock()  # one for the whole process, because its cores are shared too
 
@@ -145,7 +149,10 @@ class ThreadPool:
 
 @functools.cache
 def thread_pool(size: int) -> ThreadPool:
-    """Return the process's pool of this size. A forked process gets another, because it has no threads but its own."""
+    """Return the process's pool of this size.
+
+    A forked process gets another, because it has no threads but its own.
+    """
     return ThreadPool(size)
 
 
@@ -160,7 +167,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def threads() -> int:
-    """Return the number of threads for a step: FFNN_GPU_THREADS, else the numerical libraries' setting, else all cores.
+    """Return the number of threads: FFNN_GPU_THREADS, else the numerical libraries' setting, else all cores.
 
     Raises ConfigurationError if FFNN_GPU_THREADS is not a positive whole number.
     """

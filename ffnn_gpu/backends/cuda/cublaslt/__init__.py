@@ -1,1 +1,1 @@
-"""Matrix products by cublasLt: which problem, which algorithm, and the algorithms that were timed."""
+"""Matrix products by cublasLt: describe a problem, choose an algorithm, cache the ones that were timed."""

@@ -1,7 +1,8 @@
-"""The few calls of cublasLt that a product needs, through nvmath.bindings.cublasLt: descriptors, algorithms, launch.
+"""Call cublasLt through nvmath.bindings.cublasLt: descriptors, algorithms, launch.
 
-Every attribute is written with the type the bindings give for it, because cublasLt refuses a buffer of another size.
-Pointers to numbers on the host (alpha, beta, attributes) are read during the call, so they may be buffers of NumPy.
+Every attribute is written with the type that the bindings declare, because cublasLt refuses a buffer of
+another size. Pointers to host numbers (alpha, beta, attributes) are read during the call, so they may be
+NumPy buffers.
 Reference: cuBLAS documentation, "Using the cuBLASLt API".
 """
 
@@ -17,7 +18,7 @@ SUCCESS = 0  # cublasStatus_t
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A problem with what cublasLt made for it: handles of its descriptors, and the algorithm as 64 opaque bytes."""
+    """A problem with its cublasLt handles: descriptors, and the algorithm as 64 opaque bytes."""
 
     problem: Problem
     descriptor: int
@@ -25,15 +26,15 @@ class Plan:
     B: int
     D: int
     algorithm: np.ndarray
-    pointer: np.ndarray  # (1,) int64: where the bias of the next call lies
+    pointer: np.ndarray  # (1,) int64: the address of the next call's bias
 
     def by(self, algorithm: np.ndarray) -> "Plan":
-        """The same plan with another algorithm."""
+        """Return the same plan with another algorithm."""
         return replace(self, algorithm=algorithm)
 
 
 class Calls:
-    """cublasLt on the current device, with its handle and a workspace of `workspace_bytes` at the address `workspace`."""
+    """cublasLt on the current device, with a workspace of `workspace_bytes` at the address `workspace`."""
 
     def __init__(self, bindings: Any, workspace: int, workspace_bytes: int) -> None:
         self.lt = bindings
@@ -50,14 +51,15 @@ class Calls:
     # ------------------------------------------------------------------ descriptors
 
     def describe(self, problem: Problem, pointers: Pointers) -> Plan:
-        """The descriptors of `problem`, still without an algorithm."""
+        """Return a plan with the descriptors of `problem`, still without an algorithm."""
         descriptor = self.lt.matmul_desc_create(COMPUTE_TYPES[problem.compute], DATA_TYPES[problem.scale])
         self._set(descriptor, "TRANSA", int(problem.A.transposed))  # cublasOperation_t: N 0, T 1
         self._set(descriptor, "TRANSB", int(problem.B.transposed))
         self._set(descriptor, "EPILOGUE", self.lt.Epilogue[problem.epilogue])
         if problem.bias_alignment:
             self._set(descriptor, "BIAS_DATA_TYPE", DATA_TYPES[problem.D.dtype])
-            # the search for an algorithm looks at the alignment of the address: it sees the one that the problem promises
+            # The search for an algorithm reads the alignment of this address. Set the one that the problem
+            # promises.
             self._set(descriptor, "BIAS_POINTER", pointers.bias // 256 * 256 + problem.bias_alignment % 256)
         A, B, D = (self._layout(operand) for operand in (problem.A, problem.B, problem.D))
         return Plan(
@@ -82,7 +84,10 @@ class Calls:
     # ------------------------------------------------------------------ one product
 
     def run(self, plan: Plan, pointers: Pointers, stream: int) -> None:
-        """D = epilogue(1 · op(A) op(B) + 0 · C); C, which beta = 0 leaves unread, is D. Reference: cublasLtMatmul()."""
+        """D = epilogue(1 · op(A) op(B) + 0 · C).
+
+        C is D, which beta = 0 leaves unread. Reference: cublasLtMatmul().
+        """
         if pointers.bias:
             plan.pointer[0] = pointers.bias
             attribute = self.lt.MatmulDescAttribute.BIAS_POINTER
@@ -114,7 +119,10 @@ class Calls:
     # ------------------------------------------------------------------ algorithms
 
     def recommended(self, plan: Plan, count: int) -> list[np.ndarray]:
-        """Up to `count` algorithms, the most promising first. Reference: cublasLtMatmulAlgoGetHeuristic()."""
+        """Return up to `count` algorithms, the most promising first.
+
+        Reference: cublasLtMatmulAlgoGetHeuristic().
+        """
         found = np.zeros(count, self.lt.matmul_heuristic_result_dtype)
         returned = np.zeros(1, np.int32)
         preference = self.lt.matmul_preference_create()
@@ -142,7 +150,10 @@ class Calls:
         ]
 
     def stored(self, plan: Plan, content: bytes) -> np.ndarray | None:
-        """The algorithm with these 64 bytes, if cublasLt accepts it here. Reference: cublasLtMatmulAlgoCheck()."""
+        """Return the algorithm with these 64 bytes, or None if cublasLt refuses it.
+
+        Reference: cublasLtMatmulAlgoCheck().
+        """
         algorithm = np.frombuffer(content, self.lt.matmul_algo_dtype).copy()
         result = np.zeros(1, self.lt.matmul_heuristic_result_dtype)
         pointers = algorithm.ctypes.data, result.ctypes.data

@@ -1,15 +1,16 @@
-"""Matrix products with fused epilogues by cublasLt, planned once per shape, so that a CUDA graph can contain them.
+"""Matrix products with fused epilogues by cublasLt, planned once per shape, for use in CUDA graphs.
 
-Why not cupy.matmul: CuPy refuses every cuBLAS call during a stream capture, although cuBLAS itself supports capture (cuBLAS
-documentation, "CUDA Graphs Support"). Here the first product of each kind searches for an algorithm, which must not happen
-during a capture. Every later product is one cublasLtMatmul with the stream, the workspace and the algorithm given. So: run
-the step once, then capture it.
+Why not cupy.matmul: CuPy refuses every cuBLAS call during a stream capture, although cuBLAS itself supports
+capture (cuBLAS documentation, "CUDA Graphs Support"). Here the first product of each kind searches for an
+algorithm, which must not happen during a capture. Every later product is one cublasLtMatmul with the stream,
+the workspace and the algorithm given. So: run the step once, then capture it.
 
-The bindings are nvmath-python's, imported when the first CublasLt is made. CuPy is an argument. One object serves one stream at
-a time, because products on two streams would share one workspace.
+The bindings are nvmath-python's, imported when the first CublasLt is made. CuPy is an argument. One object
+serves one stream at a time, because products on two streams would share one workspace.
 
-Epilogues differ from the reference in three ways: ReLU turns NaN into 0; GELU is the tanh formula and stores no pre-activation
-for its derivative; and BGRADA's sum over rows is not in float64, unlike `Backend.column_sum`.
+Epilogues differ from the reference in three ways: ReLU turns NaN into 0; GELU is the tanh formula and stores
+no pre-activation for its derivative; and BGRADA's sum over rows is not in float64, unlike
+`Backend.column_sum`.
 """
 
 import importlib
@@ -64,15 +65,16 @@ class CublasLt:
         cupy: the module cupy.
         device: the number of the device, which must be current in every call.
         tf32: whether float32 factors may be rounded to TF32 (10 bits of mantissa).
-        autotune: the number of algorithms to time at the first product of each kind; 0 uses cublasLt's recommendation. The
-            algorithm decides the order of sums. So it is stored, and two runs compute equal numbers.
+        autotune: the number of algorithms to time at the first product of each kind; 0 uses cublasLt's
+            recommendation. The algorithm decides the order of sums. So it is stored, and two runs compute
+            equal numbers.
         store: the file of timed algorithms; by default one in the user's cache folder.
         bindings: the module nvmath.bindings.cublasLt, imported by default.
 
     Attributes:
         store: the timed algorithms, and the timed epilogues of ../products.py.
-        close: frees cublasLt's resources; called when this object is collected. A graph captured with it must not be
-            launched afterwards, so the holder of the graph must hold this object.
+        close: frees cublasLt's resources; called when this object is collected. A graph captured with it must
+            not be launched afterwards, so the holder of the graph must hold this object.
     """
 
     def __init__(
@@ -120,7 +122,8 @@ class CublasLt:
         Raises:
             ShapeError, ConfigurationError: the arrays do not fit together.
             RefusedError: cublasLt has no algorithm for this product.
-            BackendUnavailableError: the search for an algorithm failed, or the product was not planned before a capture.
+            BackendUnavailableError: the search for an algorithm failed, or the product was not planned before
+                a capture.
         """
         problem, pointers = describe(A, B, out, epilogue, bias, bias_gradient, self.tf32)
         stream = self.cupy.cuda.get_current_stream() if stream is None else stream
@@ -132,9 +135,12 @@ class CublasLt:
         return out
 
     def attempt(self, *arrays: Any, **options: Any) -> str:
-        """Compute `product` with these arguments and return "". If cublasLt cannot compute it, return the reason.
+        """Compute `product` with these arguments and return "".
 
-        Raises BackendUnavailableError for a product that was not planned before a capture, and for a fault of the device.
+        If cublasLt cannot compute it, return the reason.
+
+        Raises BackendUnavailableError for a product that was not planned before a capture, and for a fault of
+        the device.
         """
         try:
             self.product(*arrays, **options)
@@ -181,7 +187,7 @@ class CublasLt:
             self._plans[problem] = chosen
 
     def _choose(self, plan: Plan, pointers: Pointers, stream: Any) -> Plan | None:
-        """Return the plan with the stored, the fastest or the recommended algorithm; None if there is none."""
+        """Return the plan with the stored, fastest or recommended algorithm; None if there is none."""
         key = repr(plan.problem)
         stored = self.store.get(key)
         algorithm = self._calls.stored(plan, stored) if stored else None

@@ -1,21 +1,23 @@
-"""What a matrix product of row-major arrays is in cublasLt's column-major words: pure arithmetic, no device needed.
+"""Describe a product of row-major arrays in cublasLt's column-major terms. Pure arithmetic, without a device.
 
-Why no copies: the buffer of a C-order (r, c) array, read column-major, is its transpose (c, r). So D = A B of row-major
-arrays is Dᵀ = Bᵀ Aᵀ of the same buffers: cublasLt's first factor is the right one here, its second the left one, and
-nothing moves. A view such as x.T or W.T has the buffer of x or W, which cublasLt then reads as "transposed":
+Why no copies: the buffer of a C-order (r, c) array, read column-major, is its transpose (c, r). So D = A B of
+row-major arrays is Dᵀ = Bᵀ Aᵀ of the same buffers: cublasLt's first factor is the right one here, and its
+second the left one. A view such as x.T or W.T has the buffer of x or W, which cublasLt then reads as
+"transposed":
 
     product                              first factor   second factor   epilogue
     a  = φ(x W + b)                      W  (N)         x  (N)          BIAS, RELU_BIAS, GELU_BIAS
     dW = xᵀ δ,  db = Σ_B δ               δ  (N)         x  (T)          BGRADA
     dx = δ Wᵀ                            W  (T)         δ  (N)          DEFAULT
 
-Numbers below are cudaDataType_t (library_types.h) and cublasComputeType_t (cublas_api.h); they are part of the ABI, and a
-test compares them with nvmath's where that is installed.
+The numbers below are cudaDataType_t (library_types.h) and cublasComputeType_t (cublas_api.h). They are part
+of the ABI. A test compares them with nvmath's if that is installed.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 
 DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}  # CUDA_R_32F, R_64F, R_16F, R_16BF
@@ -23,13 +25,12 @@ COMPUTE_TYPES = {"COMPUTE_32F": 68, "COMPUTE_64F": 70, "COMPUTE_32F_FAST_TF32": 
 HALF = ("float16", "bfloat16")
 # cublasLt's GELU is the tanh formula, not the one with erf.
 ACTIVATIONS = {None: "", "relu": "RELU", "gelu_tanh": "GELU"}
-# Bytes. Below these only the element size is promised, so that few plans serve every slice.
+# Bytes. For less aligned arrays only the element size is promised, so that few plans serve every slice.
 ALIGNMENTS = (256, 16)
-Array = Any
 
 
 class Pointers(NamedTuple):
-    """Where one product finds its arrays on the device; bias is 0 where there is none."""
+    """The device addresses of one product's arrays; bias is 0 if there is none."""
 
     A: int
     B: int
@@ -39,7 +40,7 @@ class Pointers(NamedTuple):
 
 @dataclass(frozen=True)
 class Operand:
-    """One buffer as cublasLt reads it: column-major (rows, columns), element (i, j) at i + j·ld; `transposed`: op is T."""
+    """One buffer as a column-major matrix: element (i, j) at i + j·ld. If `transposed`, its op is T."""
 
     dtype: str
     rows: int
@@ -53,7 +54,7 @@ class Operand:
 class Problem:
     """D = epilogue(op(A) op(B))      column-major: op(A) (m, k), op(B) (k, n), D (m, n)
 
-    Equal problems can share a plan. m is the number of columns of the row-major result, n that of its rows.
+    Equal problems can share a plan. m is the number of columns of the row-major result, n its number of rows.
     Reference: cuBLAS documentation, cublasLtMatmul() and cublasLtEpilogue_t.
     """
 
@@ -65,19 +66,20 @@ class Problem:
     D: Operand
     compute: str  # a name of COMPUTE_TYPES
     epilogue: str  # a name of cublasLtEpilogue_t
-    bias_alignment: int  # 0 where there is no vector
+    bias_alignment: int  # 0 without a bias or bias gradient
 
     @property
     def scale(self) -> str:
-        """The type of alpha and beta."""
+        """The dtype of alpha and beta."""
         return "float64" if self.compute == "COMPUTE_64F" else "float32"
 
     @property
     def sentence(self) -> str:
-        """The product in row-major words, for messages."""
+        """The product in row-major terms, for messages."""
         left, right = (" transposed" if operand.transposed else "" for operand in (self.B, self.A))
         types = self.A.dtype if self.D.dtype == self.A.dtype else f"{self.A.dtype} into {self.D.dtype}"
-        return f"A ({self.n}, {self.k}){left} × B ({self.k}, {self.m}){right} in {types} with epilogue {self.epilogue}"
+        factors = f"A ({self.n}, {self.k}){left} × B ({self.k}, {self.m}){right}"
+        return f"{factors} in {types} with epilogue {self.epilogue}"
 
 
 def describe(
@@ -89,11 +91,12 @@ def describe(
     bias_gradient: Array | None,
     tf32: bool,
 ) -> tuple[Problem, Pointers]:
-    """out = A B as a problem for cublasLt, and where its arrays lie.
+    """Return out = A B as a problem for cublasLt, and the addresses of its arrays.
 
     Raises:
-        ShapeError: shapes disagree, or strides are neither row-major nor those of a transposed row-major array.
-        ConfigurationError: types or epilogues that do not go together.
+        ShapeError: shapes disagree, or strides are neither row-major nor those of a transposed row-major
+            array.
+        ConfigurationError: dtypes or epilogues that cannot be combined.
     """
     _require_shapes(A, B, out)
     (n, k), m = A.shape, B.shape[1]
@@ -122,7 +125,10 @@ def _require_shapes(A: Array, B: Array, out: Array) -> None:
 
 
 def _leading_dimension(rows: int, columns: int, strides: tuple[int, int], itemsize: int) -> int | None:
-    """The distance, in elements, of the rows of a row-major array; None for any other. An axis of length 1 has no stride."""
+    """Return the distance of a row-major array's rows in elements; None for another layout.
+
+    Axes of length 1 have no stride.
+    """
     if columns > 1 and strides[1] != itemsize:
         return None
     if rows == 1:
@@ -132,7 +138,7 @@ def _leading_dimension(rows: int, columns: int, strides: tuple[int, int], itemsi
 
 
 def _operand(array: Array, what: str) -> Operand:
-    """The row-major `array`, or the row-major array of which it is the transpose, as a column-major one."""
+    """Return `array`, row-major or the transpose of a row-major array, as a column-major operand."""
     name, itemsize, (rows, columns) = array.dtype.name, array.dtype.itemsize, array.shape
     if name not in DATA_TYPES:
         raise ConfigurationError(f"{what} has dtype {name}; products are made in {', '.join(DATA_TYPES)}")
@@ -143,8 +149,8 @@ def _operand(array: Array, what: str) -> Operand:
     ld = _leading_dimension(columns, rows, array.strides[::-1], itemsize)
     if ld is None:
         raise ShapeError(
-            f"{what} {array.shape} has strides {array.strides} bytes, elements of {itemsize}: neither a row-major array nor "
-            "the transpose of one; copy it into a contiguous array first"
+            f"{what} {array.shape} has strides {array.strides} bytes, elements of {itemsize}: neither a row-major "
+            "array nor the transpose of one; copy it into a contiguous array first"
         )
     return Operand(name, rows, columns, ld, True, alignment)
 
@@ -154,11 +160,11 @@ def _alignment(pointer: int, itemsize: int) -> int:
 
 
 def _compute_type(first: str, second: str, result: str, tf32: bool) -> str:
-    """Sums are in float64 for float64 and in float32 for everything else; float32 factors stay float32 unless `tf32`."""
+    """Return the type of sums: float64 for float64, else float32. `tf32` rounds float32 factors."""
     if first != second or not (result == first or (first in HALF and result == "float32")):
         raise ConfigurationError(
-            f"no product of {second} and {first} into {result}: both factors have one type, and the result has the same, or "
-            "float32 for float16 and bfloat16"
+            f"no product of {second} and {first} into {result}: both factors have one type, and the result has the "
+            "same, or float32 for float16 and bfloat16"
         )
     if first == "float64":
         return "COMPUTE_64F"
@@ -168,7 +174,10 @@ def _compute_type(first: str, second: str, result: str, tf32: bool) -> str:
 def _epilogue(
     activation: str | None, bias: Array | None, bias_gradient: Array | None, transposed: bool
 ) -> str:
-    """The name in cublasLtEpilogue_t: a bias is added first, then φ is applied; BGRADA sums its first factor over k."""
+    """Return the name in cublasLtEpilogue_t.
+
+    A bias is added before φ; BGRADA sums its first factor over k.
+    """
     if activation not in ACTIVATIONS:
         raise ConfigurationError(f"no epilogue computes {activation!r}; there are relu, gelu_tanh and None")
     if bias_gradient is None:
@@ -186,7 +195,7 @@ def _epilogue(
 
 
 def _vector_alignment(vector: Array, m: int, dtype: str) -> int:
-    """Alignment of a bias or its gradient: packed, as long as D has rows, of D's type (cublasLt.h, BIAS_DATA_TYPE)."""
+    """Return a bias's alignment. It must be contiguous, (m,), of D's dtype (cublasLt.h, BIAS_DATA_TYPE)."""
     if vector.shape != (m,):
         raise ShapeError(f"the bias or its gradient has shape {vector.shape}; the product has {m} columns")
     if vector.dtype.name != dtype:

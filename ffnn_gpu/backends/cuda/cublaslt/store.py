@@ -1,10 +1,10 @@
-"""What was fastest, remembered on disk: one JSON file for each GPU name, driver and cublasLt version.
+"""Cache on disk of what was fastest: one JSON file for each GPU name, driver and cublasLt version.
 
-It holds algorithms, and choices between a fused epilogue and a kernel of its own.
+It holds algorithms, and choices between a fused epilogue and a separate kernel.
 
-Why the version is in the name: a cublasLtMatmulAlgo_t is 64 opaque bytes that may be stored and used again with the same
-version of the library only (cublasLt.h). It is a cache and nothing else: a file that is missing, damaged or not writable
-costs a search, never an error. What it gives back is checked by cublasLt before it runs.
+Why the version is in the name: a cublasLtMatmulAlgo_t is 64 opaque bytes that are valid only for the same
+version of the library (cublasLt.h). A file that is missing, damaged or not writable costs a search, never an
+error. cublasLt checks each cached algorithm before it runs.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ import sys
 from pathlib import Path
 
 ALGO_BYTES = 64
-CHOICE = "fused epilogue: "  # begins the name of a choice, which is one byte: 1 where the epilogue was the faster way
+CHOICE = "fused epilogue: "  # prefix of the key of a choice, which is one byte: 1 if the epilogue was faster
 FORMAT = 1
 LARGEST_FILE = 16 * 2**20  # bytes; a longer one is damaged
 
 
 def cache_folder() -> Path:
-    """Where this user keeps what can be computed again."""
+    """Return the user's cache folder for this package."""
     if os.name == "nt":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ffnn_gpu"
     if sys.platform == "darwin":
@@ -31,13 +31,13 @@ def cache_folder() -> Path:
 
 
 def store_path(gpu: str, driver: int, version: int) -> Path:
-    """The file for one kind of GPU, CUDA driver version and cublasLt version."""
+    """Return the file for one kind of GPU, CUDA driver version and cublasLt version."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-").lower()
     return cache_folder() / f"cublaslt-{name}-driver-{driver}-cublaslt-{version}.json"
 
 
 class AlgorithmStore:
-    """problem → the bytes of its algorithm or choice, kept in memory and in the file `path`, if there is one."""
+    """Map each problem to the bytes of its algorithm or choice, in memory and in the file `path`, if any."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -47,7 +47,7 @@ class AlgorithmStore:
         return self._found.get(problem)
 
     def put(self, problem: str, algorithm: bytes) -> None:
-        """Keep it; what other processes have written since is kept too."""
+        """Store it, and keep what other processes have written since."""
         self._found = {**self._read(), **self._found, problem: algorithm}
         if self.path is not None:
             self._write(self.path)
@@ -55,7 +55,7 @@ class AlgorithmStore:
     def _write(self, path: Path) -> None:
         plans = {name: value.hex() for name, value in sorted(self._found.items())}
         scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-        with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
+        with contextlib.suppress(OSError):  # without a writable cache, the search is repeated next time
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 scratch.write_text(
@@ -77,8 +77,5 @@ class AlgorithmStore:
             found = {str(name): bytes.fromhex(value) for name, value in content["algorithms"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}
-        return {
-            name: value
-            for name, value in found.items()
-            if len(value) == (1 if name.startswith(CHOICE) else ALGO_BYTES)
-        }
+        sizes = {name: 1 if name.startswith(CHOICE) else ALGO_BYTES for name in found}
+        return {name: value for name, value in found.items() if len(value) == sizes[name]}

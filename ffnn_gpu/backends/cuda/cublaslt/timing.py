@@ -1,8 +1,8 @@
-"""How long work takes on the GPU, by its own clock.
+"""Time work on the GPU by the GPU's own clock.
 
-Why in a graph: a product of a small layer takes the GPU less time than Python needs to launch it, so launches one by one
-would measure Python. Work that cannot be recorded is launched so all the same: then fewer launches win.
-Why the shortest of a few rounds: whatever else disturbs a round makes it longer.
+Why in a graph: a small layer's product takes less time than Python needs to launch it, so separate launches
+would measure Python. Work that cannot be recorded is launched separately; then work with fewer launches wins.
+Why the shortest of a few rounds: any disturbance makes a round longer.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ RUNS, ROUNDS = 10, 3
 
 
 def milliseconds(cupy: Any, work: Callable[[], Any]) -> float:
-    """The time of one `work()`, which launches on the current stream: the shortest of a few rounds. It runs before."""
-    cupy.cuda.get_current_stream().synchronize()  # what `work` reads may still be under way there
+    """Return the time of one `work()`, which launches on the current stream. It also runs once before."""
+    cupy.cuda.get_current_stream().synchronize()  # the inputs of `work` may still be computed there
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         work()
@@ -37,12 +37,12 @@ def _repeated(work: Callable[[], Any]) -> None:
 
 
 def _recorded(stream: Any, work: Callable[[], Any]) -> Callable[[], Any] | None:
-    """RUNS times `work` as one launch; None where it cannot be recorded."""
+    """Return RUNS times `work` as one launch; None if it cannot be recorded."""
     stream.begin_capture()
     try:
         _repeated(work)
         graph = stream.end_capture()
-    except Exception:  # CuPy's own products, for one
+    except Exception:  # for example, CuPy's own products
         _abandon(stream)
         return None
     return lambda: graph.launch(stream)
@@ -51,5 +51,5 @@ def _recorded(stream: Any, work: Callable[[], Any]) -> Callable[[], Any] | None:
 def _abandon(stream: Any) -> None:
     try:
         stream.end_capture()
-    except Exception:  # it was spoilt; what matters is that it has ended
+    except Exception:  # the capture was invalid; it has ended
         return
