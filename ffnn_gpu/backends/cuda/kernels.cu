@@ -1,16 +1,16 @@
-// Fused kernels of the CuPy backend: each is one operation of backends/reference/backend.py under its formula and shapes.
+// Kernels of the CuPy backend. Each is one operation of Backend (backends/reference/), under its formula and shapes.
 //
 // Conventions
-// - T is the type in memory: float, double, and with -DWITH_16_BIT also __half and __nv_bfloat16. Arithmetic is in
-//   Arithmetic<T>: double for double, float for the rest. Sums over rows and losses are kept in double where they are long.
-//   Of type Arithmetic<T> are also statistics, targets, weights, losses and gradients of parameters; T are the matrices that
-//   products are made of, and what is added to them.
-// - Matrices are row-major and contiguous, B rows of O (or C, I) columns; flat vectors have n elements.
+// - T is the type in memory: float, double, and with -DWITH_16_BIT also __half and __nv_bfloat16. Arithmetic is
+//   in Arithmetic<T>: double for double, float for the others. Sums over rows and losses are in double.
+// - Matrices that enter products, and what is added to them, have type T. Statistics, targets, weights, losses and
+//   gradients of parameters have type Arithmetic<T>.
+// - Matrices are row-major and contiguous, with B rows of O (or C, I) columns. Flat vectors have n elements.
 // - A null pointer means "not wanted".
-// - Any grid will do: every loop strides over it. Blocks have 256 threads.
+// - Any grid is valid, because every loop strides over it. Blocks have 256 threads.
 // - No atomics on floating-point numbers: every sum has a fixed order, so results are the same in every run.
-// - KERNEL under a template makes its entries, name_f32 and so on, with T and A = Arithmetic<T>. kernels.py launches them, and
-//   compiles those of one type at a time with -DONLY_F32 or -DONLY_F64: half the wait.
+// - KERNEL under a template defines its entries, name_f32 and so on, with T and A = Arithmetic<T>. kernels.py
+//   launches them. It compiles one type at a time, with -DONLY_F32 or -DONLY_F64, in half the time.
 // - The same text is compiled by NVRTC for the GPU and by g++ for the tests on a CPU (tests/emulation).
 
 #if defined(WITH_16_BIT) && !defined(CUDA_ON_CPU)
@@ -24,7 +24,8 @@ typedef long long Index;
 #define WARP 32
 #define ALL_LANES 0xffffffffu
 #define INF __int_as_float(0x7f800000)
-#define GROWTH_INTERVAL 2000  // of the loss scale, and its largest value 2²⁴: backends/reference/step_control.py
+// Of the loss scale: backends/reference/step_control.py. The largest is 2²⁴.
+#define GROWTH_INTERVAL 2000
 #define LARGEST_SCALE 16777216.0
 
 // ------------------------------------------------------------------ entries
@@ -62,15 +63,15 @@ typedef long long Index;
   IF_16_BIT(ENTRY(NAME, f16, __half, PARAMETERS, ARGUMENTS)  \
             ENTRY(NAME, bf16, __nv_bfloat16, PARAMETERS, ARGUMENTS))
 
-// i from the thread's own number to n, over the whole grid
+// Loop i from this thread's index in the grid to n, in steps of the grid's size.
 #define FOR_EACH(i, n) \
   for (Index i = (Index)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (Index)gridDim.x * blockDim.x)
-// row from the warp's own number to B, over the whole grid; `lane` is the thread's place in its warp
+// Loop `row` from this warp's index in the grid to B, in steps of the grid's number of warps.
 #define FOR_EACH_ROW(row, B) \
   for (Index row = (Index)blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP; row < (B); \
        row += (Index)gridDim.x * (blockDim.x / WARP))
 
-// i mod O and i / O: 64-bit division takes several times as long as 32-bit
+// i mod O and i / O. Why two cases: 64-bit division takes several times as long as 32-bit division.
 __device__ __forceinline__ int column_of(Index i, int O) { return i >> 32 ? (int)(i % O) : (int)((unsigned)i % (unsigned)O); }
 __device__ __forceinline__ Index row_of(Index i, int O) { return i >> 32 ? i / O : (Index)((unsigned)i / (unsigned)O); }
 
@@ -80,7 +81,8 @@ template <typename T> struct ArithmeticOf { typedef float type; };
 template <> struct ArithmeticOf<double> { typedef double type; };
 template <typename T> using Arithmetic = typename ArithmeticOf<T>::type;
 template <typename T> struct LossGradientOf { typedef T type; };
-template <typename T> using LossGradient = typename LossGradientOf<T>::type;  // of ∂L/∂z, which is small: float for __half
+// The type of ∂L/∂z: float for __half, because ∂L/∂z is small.
+template <typename T> using LossGradient = typename LossGradientOf<T>::type;
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ double widen(double x) { return x; }
@@ -92,7 +94,7 @@ template <typename T> struct Narrow;
 template <> struct Narrow<float> { __device__ static __forceinline__ float from(double x) { return (float)x; } };
 template <> struct Narrow<double> { __device__ static __forceinline__ double from(double x) { return x; } };
 
-// From any type of data
+// Convert from any type of data.
 template <typename T> struct Cast { template <typename S> __device__ static __forceinline__ T from(S x) { return (T)x; } };
 
 #ifdef WITH_16_BIT
@@ -113,7 +115,7 @@ template <> struct Cast<__nv_bfloat16> {
 };
 #endif
 
-// N elements of T, read and written in one access: 16 bytes of them, unless they go along with those of a wider type
+// N elements of T, read and written in one access: 16 bytes, or fewer beside packs of a wider type.
 template <typename T, int N = 16 / sizeof(T)> struct __align__(N * sizeof(T)) Pack {
   static const int width = N;
   T at[N];
@@ -123,7 +125,7 @@ template <typename T> __device__ __forceinline__ const Pack<T>& pack(const T* x,
 }
 template <typename T> __device__ __forceinline__ Pack<T>& pack(T* x, Index k) { return reinterpret_cast<Pack<T>*>(x)[k]; }
 
-// How many packs n elements of each array hold; none where an array does not start on a 16-byte boundary (null does)
+// The number of whole packs in n elements; 0 if an array does not start on a 16-byte boundary. Null is aligned.
 template <typename T, typename... Arrays> __device__ __forceinline__ Index packs_in(Index n, const T* x, const Arrays*... more) {
   return ((unsigned long long)x | ... | (unsigned long long)more) % 16 ? 0 : n / Pack<T>::width;
 }
@@ -147,7 +149,7 @@ __device__ __forceinline__ double sqrt_(double x) { return sqrt(x); }
 __device__ __forceinline__ float abs_(float x) { return fabsf(x); }
 __device__ __forceinline__ double abs_(double x) { return fabs(x); }
 
-// Why not fmax: it returns the other number where one is NaN, which would hide the NaN. Here a NaN in x stays.
+// Why not fmax: if one argument is NaN, it returns the other, which hides the NaN. Here a NaN in x stays.
 template <typename A> __device__ __forceinline__ A largest(A x, A y) { return x < y ? y : x; }
 template <typename A> __device__ __forceinline__ A smallest(A x, A y) { return y < x ? y : x; }
 template <typename A> __device__ __forceinline__ bool is_finite(A x) { return x - x == A(0); }
@@ -273,8 +275,8 @@ template <typename A> __device__ __forceinline__ A warp_largest(A x) {
   return x;
 }
 
-// Σ over the threads of a block (a multiple of 32, at most 1024); the value is right in thread 0. A barrier must stand between
-// two calls.
+// Σ over the threads of a block (a multiple of 32, at most 1024). Only thread 0 gets the value. Two calls need a
+// barrier between them.
 __device__ __forceinline__ double block_sum(double x) {
   __shared__ double of_warp[WARP];
   x = warp_sum(x);
@@ -284,8 +286,8 @@ __device__ __forceinline__ double block_sum(double x) {
   return x;
 }
 
-// Σ over all threads of the grid, in a fixed order: the block that comes last adds the blocks' sums. True in the one thread
-// that receives the sum.        partial (gridDim.x,); finished: 0 before and after the launch
+// Σ over all threads of the grid, in a fixed order: the last block to finish adds the blocks' sums. Returns true in
+// the one thread that gets the sum.        partial (gridDim.x,); finished: 0 before and after the launch
 __device__ __forceinline__ bool grid_sum(double& x, double* partial, unsigned* finished) {
   __shared__ bool last;
   x = block_sum(x);
@@ -314,9 +316,9 @@ KERNEL(scaled, (const A* x, const double* factor, T* out, Index n), (x, factor, 
 
 #define SLAB_LANES 8
 
-// Two sums over the rows of each slab: Σ x and Σ x y (Σ x² where y is null), x taken about `centre`
+// Two sums over the rows of each slab: Σ x and Σ x y (Σ x² if y is null), with `centre` subtracted from x
 //   block (32, 8) and grid (columns/32, slabs): 32 columns of rows [slab R, slab R + R)
-//   x, y (B, O); first, second (slabs, O); out (O,), Σ x where there is one slab; y, centre, first, second, out or null
+//   x, y (B, O); first, second (slabs, O); out (O,) = Σ x if there is one slab; y, centre, first, second, out or null
 template <typename T>
 __device__ void column_sums(const T* x, const T* y, const double* centre, double* first, double* second, Arithmetic<T>* out,
                             Index B, int O, int R) {
@@ -325,7 +327,7 @@ __device__ void column_sums(const T* x, const T* y, const double* centre, double
   Index begin = (Index)blockIdx.y * R, end = begin + R < B ? begin + R : B;
   double s = 0, p = 0;
   if (column < O) {
-#pragma unroll 4  // as far as it pleases, ptxas spills on sm_100
+#pragma unroll 4  // without a limit, ptxas spills on sm_100
     for (Index row = begin + threadIdx.y; row < end; row += SLAB_LANES) {
       double v = (double)widen(x[row * O + column]) - (centre ? centre[column] : 0.0);
       s += v;
@@ -445,14 +447,14 @@ template <typename A> __device__ __forceinline__ A pointwise_slope(int kind, A z
   }
 }
 
-// What the mean is taken over: *total, or B where it is null; 1 where all weights are zero
+// The divisor of a mean: *total, or B if `total` is null; 1 if all weights are zero
 __device__ __forceinline__ double divisor(const double* total, int B) {
   double N = total ? *total : (double)B;
   return N == 0 ? 1.0 : N;
 }
 
 // value = Σ w_b ℓ(z, y) / (O N)        dz = w_b ∂ℓ/∂z / (O N)
-//   z, y, dz (B, O), w (B,), N = *total, or B where total is null; w, dz or null
+//   z, y, dz (B, O), w (B,), N = *total, or B if total is null; w, dz or null
 template <typename T>
 __device__ void pointwise_loss(const T* z, const Arithmetic<T>* y, const Arithmetic<T>* w, const double* total,
                                LossGradient<T>* dz, Arithmetic<T>* value, int B, int O, int kind, Arithmetic<T> alpha,
@@ -535,7 +537,8 @@ KERNEL(softmax_cross_entropy,
         A smoothing, double* partial, unsigned* finished),
        (z, label, q, w, v, total, dz, value, B, C, smoothing, partial, finished))
 
-// total = Σ_b w_b v_{y_b}        w (B,), or null for 1; y (B,) and v (C,), or null for 1; a label outside [0, C) weighs 0
+// total = Σ_b w_b v_{y_b}        w (B,), or null for 1; y (B,) and v (C,), or null for 1
+//   A label outside [0, C) has weight 0.
 template <typename T>
 __device__ void weight_total(const Arithmetic<T>* w, const int* y, const Arithmetic<T>* v, int B, int C, double* total,
                              double* partial, unsigned* finished) {
@@ -564,7 +567,7 @@ __device__ __forceinline__ uint4 philox4x32(uint4 c, unsigned k0, unsigned k1) {
   return c;
 }
 
-// mask_rc = scale where word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0        mask (B, O)
+// mask_rc = scale if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0        mask (B, O)
 template <typename T>
 __device__ void dropout_mask(T* mask, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer,
                              unsigned row, unsigned threshold, Arithmetic<T> scale) {
@@ -635,7 +638,8 @@ __device__ void layer_norm(const T* x, const T* gain, const T* bias, T* out, T* 
 KERNEL(layer_norm, (const T* x, const T* gain, const T* bias, T* out, T* xhat, A* rstd, int B, int I, double eps),
        (x, gain, bias, out, xhat, rstd, B, I, eps))
 
-// dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)) rstd, dx̂ = da ⊙ gain, over each row        da, xhat, dx (B, I); dx may be da
+// dx = (dx̂ − mean(dx̂) − x̂ mean(dx̂ ⊙ x̂)) rstd, dx̂ = da ⊙ gain, over each row
+//   da, xhat, dx (B, I); dx may be da
 template <typename T>
 __device__ void layer_norm_backward(const T* da, const T* gain, const T* xhat, const Arithmetic<T>* rstd, T* dx, int B, int I) {
   const int lane = threadIdx.x % WARP;
@@ -658,8 +662,8 @@ __device__ void layer_norm_backward(const T* da, const T* gain, const T* xhat, c
 KERNEL(layer_norm_backward, (const T* da, const T* gain, const T* xhat, const A* rstd, T* dx, int B, int I),
        (da, gain, xhat, rstd, dx, B, I))
 
-// σ² and rstd = 1/√(σ² + ε) from Σ (x − μ)²        squares (slabs, I); wide_mean, wide_rstd (I,) in double; the rest (I,); one
-// warp per column
+// σ² and rstd = 1/√(σ² + ε) from Σ (x − μ)²; one warp per column
+//   squares (slabs, I); wide_mean, wide_rstd (I,) in double; the rest (I,)
 template <typename T>
 __device__ void batch_norm_finish(const double* squares, int slabs, const double* wide_mean, double* wide_rstd,
                                   Arithmetic<T>* mean, Arithmetic<T>* variance, Arithmetic<T>* rstd, Index B, int I, double eps) {
@@ -729,8 +733,8 @@ __device__ __forceinline__ T standardized(S x, const double* mean, const double*
   return mean ? Cast<T>::from((widen(x) - mean[c]) / scale[c]) : Cast<T>::from(x);
 }
 
-// out_r = rows_{index_r}, or (rows_{index_r} − mean) / scale in double where mean is given, cast to T
-// rows (N, d) of type S, index (n,), mean and scale (d,), out (n, d). A thread takes W columns of a row together if it can.
+// out_r = rows_{index_r}, or (rows_{index_r} − mean) / scale in double if mean is not null, cast to T
+//   rows (N, d) of type S, index (n,), mean, scale (d,), out (n, d); a thread handles W columns of a row at a time
 template <int W, typename S, typename T>
 __device__ void gather_by(const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {
   const int packs = d / W;
@@ -749,8 +753,8 @@ __device__ void gather(const S* rows, const Index* index, const double* mean, co
   if (aligned && d % W == 0) gather_by<W>(rows, index, mean, scale, out, n, d);
   else gather_by<1>(rows, index, mean, scale, out, n, d);
 }
-// Why room for 64 registers (four blocks on a multiprocessor): for 40, as many as it takes by itself, ptxas spills on sm_100
-// around the calls that a division of doubles may make.
+// Why 64 registers (four blocks per multiprocessor): with 40, its own choice, ptxas spills on sm_100 around the
+// calls that a division of doubles may make.
 #define GATHER(FROM, S, TO, T)                                                                                     \
   extern "C" __global__ void __launch_bounds__(THREADS, 4) gather_##FROM##_##TO(                                   \
       const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {          \
@@ -775,7 +779,7 @@ __device__ __forceinline__ double nadam_momentum(double t, double beta1, double 
   return beta1 * (1 - 0.5 * pow(0.96, t * psi));
 }
 
-// t ← t + 1, and so the parameters' own count of updates, unless skipped; η ← lr. One thread.
+// t ← t + 1 and step ← step + 1, the parameters' own count of updates, unless skipped; η ← lr. One thread.
 //   scalars [t, η, Π], step (1,); control [c, skip] or null; lr (1,) or null
 extern "C" __global__ void advance(double* scalars, Index* step, const double* control, const double* lr) {
   if (lr) scalars[1] = *lr;
@@ -790,7 +794,8 @@ extern "C" __global__ void advance_product(double* scalars, double beta1, double
   scalars[2] *= nadam_momentum(scalars[0], beta1, psi);
 }
 
-// g ← min(max(g, −S limit), S limit); where there is a loss scale S, ±∞ stays        grad (n,); loss_scale [S, good] or null
+// g ← min(max(g, −S limit), S limit); with a loss scale S, ±∞ stays
+//   grad (n,); loss_scale [S, good] or null
 template <typename T>
 __device__ void clip_by_value(T* grad, Index n, double limit, const double* loss_scale) {
   const Arithmetic<T> bound = (Arithmetic<T>)(loss_scale ? limit * *loss_scale : limit);
@@ -801,8 +806,9 @@ __device__ void clip_by_value(T* grad, Index n, double limit, const double* loss
 }
 KERNEL_32_64(clip_by_value, (T* grad, Index n, double limit, const double* loss_scale), (grad, n, limit, loss_scale))
 
-// control ← [c, 0] with c = min(1, limit/‖g/S‖)/S, and one more good update: after 2000 in a row S ← min(2S, 2²⁴).
-// Where g is not finite, control ← [0, 1] and S ← max(S/2, 1).        grad (n,); control [c, skip]; loss_scale [S, good] or null
+// control ← [c, 0] with c = min(1, limit/‖g/S‖)/S, and good ← good + 1; after 2000 in a row S ← min(2S, 2²⁴).
+// If g is not finite, control ← [0, 1] and S ← max(S/2, 1).
+//   grad (n,); control [c, skip]; loss_scale [S, good] or null
 template <typename T>
 __device__ void gradient_factor(const T* grad, Index n, double limit, double* control, double* loss_scale, double* partial,
                                 unsigned* finished) {
@@ -840,9 +846,9 @@ __device__ void average(T* mean, const T* values, Index n, Arithmetic<T> keep) {
 }
 KERNEL_32_64(average, (T* mean, const T* values, Index n, A keep), (mean, values, n, keep))
 
-// What all rules share.
-//   theta, grad (n,) of type M, of which the first n_decayed are matrices; scalars [t, η, Π]; control [c, skip] or null
-//   shadow (n,) of the 16-bit type T that the products read, or null
+// The arguments common to all rules.
+//   theta, grad (n,) of type M, the first n_decayed in matrices; scalars [t, η, Π]; control [c, skip] or null
+//   shadow (n,) of the 16-bit type T, read by products, or null
 template <typename M, typename T> struct Update {
   M* theta;
   const M* grad;
@@ -870,7 +876,7 @@ template <typename M, typename T> struct Update {
   IF_16_BIT(UPDATE_ENTRY(NAME, f32_f16, float, __half, PARAMETERS, ARGUMENTS)    \
             UPDATE_ENTRY(NAME, f32_bf16, float, __nv_bfloat16, PARAMETERS, ARGUMENTS))
 
-// θ ← rule(θ, g), g = c ∇θ, and for matrices g + λ₂ θ + λ₁ sign θ and θ (1 − η λ); nothing at all where skipped.
+// θ ← rule(θ, g) with g = c ∇θ, and for matrices g + λ₂ θ + λ₁ sign θ and θ (1 − η λ); does nothing if skipped.
 //   m, v (n,): the rule's moments, or null; rule(x, g, p, q) changes x = θ_i, p = m_i and q = v_i
 template <typename M, typename T, typename Rule>
 __device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v, Rule rule) {
@@ -887,7 +893,7 @@ __device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v
     rule(x, g, p, q);
   };
   const int width = Pack<M>::width;
-  const Index packs = u.n_decayed % width ? 0 : packs_in(u.n, u.theta, u.grad, shadow, m, v);  // no pack is half a matrix
+  const Index packs = u.n_decayed % width ? 0 : packs_in(u.n, u.theta, u.grad, shadow, m, v);  // no pack is partly in a matrix
   FOR_EACH(k, packs) {
     Pack<M> x = pack(u.theta, k), p = {}, q = {};
     const Pack<M> g = pack(u.grad, k);
@@ -904,7 +910,7 @@ __device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v
     if (v) pack(v, k) = q;
     if (shadow) reinterpret_cast<Pack<T, width>*>(shadow)[k] = y;
   }
-#pragma unroll 1  // few turns; unrolled as far as it pleases, ptxas spills
+#pragma unroll 1  // few iterations; without a limit, ptxas spills
   FOR_EACH(j, u.n - packs * width) {
     const Index i = packs * width + j;
     M x = u.theta[i], p = m ? m[i] : M(0), q = v ? v[i] : M(0);
@@ -952,7 +958,7 @@ __device__ void adagrad(const Update<M, T>& u, M* v, M eps) {
 UPDATE(adagrad, (UPDATE_PARAMETERS, M* v, M eps), (THE_UPDATE, v, eps))
 
 // m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²    θ ← θ − η/(1−β₁ᵗ) m / (√v/√(1−β₂ᵗ) + ε)
-// Why one thread of each block raises to powers: in double they take longer than all the rest of the update.
+// Why one thread of each block computes the powers: in double they take longer than the rest of the update.
 template <typename M, typename T>
 __device__ void adam(const Update<M, T>& u, M* m, M* v, double beta1, double beta2, M eps) {
   __shared__ M rate, spread;
