@@ -32,9 +32,8 @@ from ffnn_gpu.backends.reference.updates import Update
 
 PAGE, LANE = 4096, 3 * ALIGNMENT  # bytes; five lanes fit
 ROWS = 4096  # summed by column_sum in one product
-BLOCK = (
-    65536  # elements of θ updated together: the vectors stay in the caches, and Python's overhead stays small
-)
+# Elements of θ updated together: the vectors stay in the caches, and Python's overhead stays small.
+BLOCK = 65536
 
 
 def blockwise(rule: Callable[..., None]) -> Callable[..., None]:

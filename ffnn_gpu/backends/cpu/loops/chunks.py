@@ -16,9 +16,8 @@ from numba import carray, njit
 
 from ffnn_gpu.backends.cpu.loops.intrinsics import pointer
 
-UNIT = (
-    16  # chunks of a vector are multiples of so many numbers, so that two threads do not write one cache line
-)
+# Chunks of a vector are multiples of UNIT numbers, so that two threads do not write to one cache line.
+UNIT = 16
 
 # Why NumPy's error model: a division by zero gives ∞, as in the formulas. Python's raises, and the check
 # alone keeps the compiler from using vector instructions (Adam of 670,000 parameters: 1560 µs; 240 µs without

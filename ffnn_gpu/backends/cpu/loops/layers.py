@@ -16,7 +16,8 @@ from ffnn_gpu.backends.cpu.loops.chunks import (
     vector_chunk,
 )
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, size_of
-from ffnn_gpu.backends.cpu.loops.matrix_product import PANEL, ROWS, product
+from ffnn_gpu.backends.cpu.loops.matrix_product import product
+from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 FEW = 4  # at most so many rows are multiplied one by one

@@ -1,10 +1,8 @@
 """Matrix products in tiles that stay in the processor's registers. `product` is the only function to call.
 
-A tile of C = A B has ROWS rows and the width of a panel, which is a few registers. The tile is a sum of outer
-products: for each k, one column of A's rows times one row of B's panel. DEPTH rows of the panel are copied
-first, so that all tiles of the panel read them from the second-level cache in memory order, whether B is
-row-major or transposed. A is read in place, because each of its numbers is multiplied by a whole row of the
-panel.
+B is copied in panels as wide as a tile (see register_tiles.py), DEPTH rows of it at a time. So all tiles of a panel read
+it from the second-level cache in memory order, whether B is row-major or transposed. A is read in place, because each
+of its numbers is multiplied by a whole row of the panel.
 
 Why not the BLAS's products: the BLAS has threads of its own, which spin. If products were split into chunks
 for our threads, each chunk would copy both matrices. And there must be many chunks, so that a thread whose
@@ -18,162 +16,24 @@ van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality (20
 
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, config
 
 from ffnn_gpu.backends.cpu.loops.chunks import kernel, vector
-from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, X86, instruction, integer, nothing, size_of
+from ffnn_gpu.backends.cpu.loops.intrinsics import size_of
+from ffnn_gpu.backends.cpu.loops.register_tiles import (
+    PANEL,
+    REGISTER,
+    ROWS,
+    tile_1,
+    tile_2,
+    tile_3,
+    tile_4,
+    turn,
+    whole_tile,
+)
 
-
-def _has(feature: str) -> bool:
-    """Return whether Numba's target processor has this feature (this one, or NUMBA_CPU_FEATURES)."""
-    setting = getattr(config, "CPU_FEATURES", None)
-    if setting is not None:
-        return f"+{feature}" in setting.split(",")
-    return bool(llvmlite.binding.get_host_cpu_features().get(feature))
-
-
-REGISTER = 64 if _has("avx512f") else 32 if _has("avx") else 16  # bytes of a vector register
-MANY = _has("avx512f") or not X86  # 32 registers, else 16
-# A tile uses ROWS × ACROSS registers for sums, ACROSS for B and one for A.
-ROWS, ACROSS = (6, 4) if MANY else (6, 2)
-PANEL = ACROSS * REGISTER  # bytes of a panel's row
 # Rows of panels copied at a time, and bytes of each row: 128 KiB of the second-level cache.
 DEPTH, WIDTH = 512, 256
-
-
-class Vectors:
-    """Emit loads, stores and sums of rows of `across` registers.
-
-    With `width`, the last one of a row is partly used.
-    """
-
-    def __init__(self, builder: Any, number: Any, across: int, width: Any = None) -> None:
-        self.builder, self.number, self.across = builder, number, across
-        self.size = 4 if isinstance(number, ir.FloatType) else 8
-        self.lanes = REGISTER // self.size
-        self.kind = ir.VectorType(number, self.lanes)
-        self.zero = ir.Constant(self.kind, [0.0] * self.lanes)
-        self.mask: Any = None
-        if width is not None:
-            counted = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
-            left = builder.sub(width, ir.Constant(I64, (across - 1) * self.lanes))
-            self.mask = builder.icmp_signed("<", counted, self.spread(left))
-
-    def spread(self, value: Any) -> Any:
-        """Return one value in every lane."""
-        kind = ir.VectorType(value.type, self.lanes)
-        nothing, first = ir.Constant(kind, ir.Undefined), ir.Constant(I32, 0)
-        lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(self.builder.insert_element(nothing, value, first), nothing, lanes)
-
-    def broadcast(self, address: Any) -> Any:
-        """Return the number at `address` in every lane."""
-        return self.spread(
-            self.builder.load(self.builder.inttoptr(address, self.number.as_pointer()), align=self.size)
-        )
-
-    def place(self, address: Any, j: int) -> Any:
-        """Return a pointer to the j-th register of the row at `address`."""
-        moved = self.builder.add(address, ir.Constant(I64, j * REGISTER))
-        return self.builder.inttoptr(moved, self.kind.as_pointer())
-
-    def partial(self, j: int) -> bool:
-        """Return whether the j-th register of a row is only partly used."""
-        return self.mask is not None and j == self.across - 1
-
-    def load(self, address: Any, j: int, whole: bool = False) -> Any:
-        """Return the j-th register of a row: `whole`, or with zeros after the end of the row."""
-        place = self.place(address, j)
-        if whole or not self.partial(j):
-            return self.builder.load(place, align=self.size)
-        return self._call("masked.load", self.kind, place, ir.Constant(I32, self.size), self.mask, self.zero)
-
-    def store(self, value: Any, address: Any, j: int) -> None:
-        place = self.place(address, j)
-        if self.partial(j):
-            self._call("masked.store", ir.VoidType(), value, place, ir.Constant(I32, self.size), self.mask)
-        else:
-            self.builder.store(value, place, align=self.size)
-
-    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        """Return a b + c, rounded once if the processor supports that."""
-        return self._call("fmuladd", self.kind, a, b, c)
-
-    def _call(self, name: str, result: Any, *args: Any) -> Any:
-        """Call LLVM's function of that name for these vectors."""
-        suffix = f"v{self.lanes}f{8 * self.size}" + (".p0" if name.startswith("masked") else "")
-        kind = ir.FunctionType(result, [arg.type for arg in args])
-        return self.builder.call(
-            cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.{suffix}"), args
-        )
-
-
-def _sums(
-    builder: Any, v: Vectors, K: Any, A: Any, rows: list[Any], a_step: Any, panel: Any
-) -> list[list[Any]]:
-    """Return the variables with the sums Σ_k A[i, k] panel[k, j]; LLVM keeps them in registers."""
-    sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in range(v.across)] for _ in rows]
-    places = [cgutils.alloca_once_value(builder, start) for start in (A, panel)]
-    with cgutils.for_range(builder, K):
-        a, b = map(builder.load, places)
-        of_panel = [v.load(b, j, whole=True) for j in range(v.across)]
-        for i, row in enumerate(rows):
-            factor = v.broadcast(builder.add(a, row))
-            for j, place in enumerate(sums[i]):
-                builder.store(v.multiply_add(factor, of_panel[j], builder.load(place)), place)
-        builder.store(builder.add(a, a_step), places[0])
-        builder.store(builder.add(b, ir.Constant(I64, PANEL)), places[1])
-    return sums
-
-
-def tile(across: int, whole: bool) -> Any:
-    """Return the function for tiles `across` registers wide, the last one partly used unless `whole`."""
-
-    @instruction
-    def code_of(
-        context: Any,
-        like: Any,
-        m: Any,
-        width: Any,
-        K: Any,
-        A: Any,
-        a_row: Any,
-        a_step: Any,
-        panel: Any,
-        C: Any,
-        c_row: Any,
-        more: Any,
-    ) -> Any:
-        """C (m, width) ← A (m, K) panel (K, width), or C + A panel if `more`; steps in bytes"""
-
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _, m, width, K, A, a_row, a_step, panel, C, c_row, more = args
-            v = Vectors(builder, context.get_value_type(like.dtype), across, None if whole else width)
-            numbers = [ir.Constant(I64, i) for i in range(ROWS)]
-            last = builder.sub(m, numbers[1])
-            inside = [builder.select(builder.icmp_signed("<", i, m), i, last) for i in numbers]
-            sums = _sums(builder, v, K, A, [builder.mul(i, a_row) for i in inside], a_step, panel)
-            added = builder.icmp_signed("!=", more, numbers[0])
-            for i, row in zip(numbers, sums, strict=True):
-                with builder.if_then(builder.icmp_signed("<", i, m)):
-                    c = builder.add(C, builder.mul(i, c_row))
-                    with builder.if_then(added):
-                        for j, place in enumerate(row):
-                            builder.store(builder.fadd(builder.load(place), v.load(c, j)), place)
-                    for j, place in enumerate(row):
-                        v.store(builder.load(place), c, j)
-            return context.get_dummy_value()
-
-        return nothing(like, *[integer] * 10), code
-
-    return code_of
-
-
-whole_tile = tile(ACROSS, True)
-tile_1, tile_2, tile_3, tile_4 = (tile(across, False) for across in (1, 2, 3, 4))
 
 
 @kernel
@@ -208,32 +68,6 @@ def tiles(
                 tile_3(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
             else:
                 tile_4(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
-
-
-@instruction
-def turn(context: Any, like: Any, A: Any, a_row: Any, C: Any, c_row: Any) -> Any:
-    """C ← Aᵀ for a square of one register's length: each stage exchanges halves of pairs of rows."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, A, a_row, C, c_row = args
-        v = Vectors(builder, context.get_value_type(like.dtype), 1)
-        numbers = [ir.Constant(I64, i) for i in range(v.lanes)]
-        rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in numbers]
-        half = 1
-        while half < v.lanes:
-            first = [lane if not lane & half else v.lanes + lane - half for lane in range(v.lanes)]
-            second = [lane + half if not lane & half else v.lanes + lane for lane in range(v.lanes)]
-            for i in (i for i in range(v.lanes) if not i & half):
-                pair, kind = (rows[i], rows[i + half]), ir.VectorType(I32, v.lanes)
-                rows[i], rows[i + half] = (
-                    builder.shuffle_vector(*pair, ir.Constant(kind, lanes)) for lanes in (first, second)
-                )
-            half *= 2
-        for i, row in zip(numbers, rows, strict=True):
-            v.store(row, builder.add(C, builder.mul(i, c_row)), 0)
-        return context.get_dummy_value()
-
-    return nothing(like, *[integer] * 4), code
 
 
 @kernel

@@ -6,7 +6,7 @@ because one core may be slower than another, or busy with other work.
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT
-from ffnn_gpu.backends.cpu.loops.matrix_product import PANEL, ROWS
+from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 
 # Elements of a loop, elements of W for few rows, or 1/32 of the multiplications of another product.
 WORTH_SHARING = 1 << 13

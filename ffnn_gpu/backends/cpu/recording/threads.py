@@ -23,9 +23,8 @@ from ffnn_gpu.backends.cpu.recording.cores import THREADS, cores, library_thread
 from ffnn_gpu.errors import ConfigurationError
 
 WORD, LINE = 8, 64  # bytes
-COLUMNS = (
-    4  # of a table: the address of a command, of its operands, the number of chunks, the address of its marks
-)
+# Of a table: the address of a command, of its operands, the number of chunks, and the address of its marks.
+COLUMNS = 4
 OPEN, EPOCH, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(8)  # cache lines of the pool's shared memory
 HELPERS = 3  # cache lines of each helper, the last three of these
 PATIENCE = 4000  # polls, about 0.1 ms; then a helper sleeps, and a waiting thread yields its core

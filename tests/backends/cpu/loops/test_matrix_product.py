@@ -11,7 +11,8 @@ import pytest
 from ffnn_gpu.testing import assert_close, tolerance
 
 numba = pytest.importorskip("numba")
-tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
+matrix_product = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
+tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.register_tiles")
 partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
 native = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics")
 pointer = native.pointer
@@ -20,12 +21,12 @@ GUARD = 7.0  # what lies around C, and must stay
 
 @numba.njit
 def _single(A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K):
-    tiles.product(pointer(np.float32, 0), A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K)
+    matrix_product.product(pointer(np.float32, 0), A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K)
 
 
 @numba.njit
 def _double(A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K):
-    tiles.product(pointer(np.float64, 0), A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K)
+    matrix_product.product(pointer(np.float64, 0), A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K)
 
 
 def product(A, B):
