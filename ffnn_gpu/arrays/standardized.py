@@ -98,5 +98,5 @@ class Standardized(Rows):
 
     def _clipped(self, device: Device, x: Array) -> Array:
         if self.limit is not None:
-            device.cut(x, self.limit)
+            device.clip(x, self.limit)
         return x

@@ -55,7 +55,8 @@ class Backend:
         key = str(getattr(name, "__name__", name))
         if key not in self.dtypes:
             raise ConfigurationError(
-                f"dtype {key!r} is not supported by the {self.name} backend; it computes in {', '.join(self.dtypes)}"
+                f"dtype {key!r} is not supported by the {self.name} backend; it computes in "
+                f"{', '.join(self.dtypes)}"
             )
         return floating(key)
 
@@ -84,8 +85,9 @@ class Backend:
         """Raise BackendMismatchError unless `array` is on this backend's device."""
         if not self.owns(array):
             raise BackendMismatchError(
-                f"{what} is a {type(array).__module__}.{type(array).__name__}, but this network computes on the "
-                f"{self.name} backend; move it once with backend.asarray(...), or call fit or predict, which do"
+                f"{what} is a {type(array).__module__}.{type(array).__name__}, but this network computes on "
+                f"the {self.name} backend; move it once with backend.asarray(...), or call fit or predict, "
+                "which do"
             )
 
     @underflow_is_zero
@@ -94,7 +96,7 @@ class Backend:
         return self.xp.ascontiguousarray(self.xp.asarray(array), dtype=dtype)
 
     def admit(self, array: Any) -> Any:
-        """What a caller hands over, as an array of this device or of the host, uncopied. Raises DataError."""
+        """Return a caller's array as an array of this device or of the host, uncopied. Raises DataError."""
         return array if self.owns(array) else host_array(array)
 
     def require_finite(self, array: Array, what: str, dtype: Any = None) -> None:
@@ -170,7 +172,7 @@ class Backend:
         return out
 
     @in_float32("x")
-    def cut(self, x: Array, limit: float) -> None:
+    def clip(self, x: Array, limit: float) -> None:
         """x ← min(max(x, −limit), limit)"""
         self.xp.clip(x, -limit, limit, out=x)
 
