@@ -10,7 +10,6 @@ so two small sums forward and one backward. dgain and dbias stay this rank's sha
 from collections.abc import Callable
 from typing import Any
 
-from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import in_float32, wide
 from ffnn_gpu.backends.reference import normalization
 from ffnn_gpu.backends.reference.backend import Array, Backend
