@@ -308,7 +308,7 @@ CAUSES = (
     ),
     (
         ("certificate_verify_failed", "certificate verify failed"),
-        "pip does not trust the certificate of the package index; set PIP_CERT to your network's certificate file",
+        "pip does not trust the certificate of the package index; set PIP_CERT to your network's own file",
     ),
     (
         (
