@@ -1,15 +1,16 @@
-"""A network, or everything needed to resume its training run ↔ one file.
+"""Write a network, or everything needed to resume its training run, to one file, and read it.
 
-The file is a safetensors file with a checksum (`tensor_file`):
+`tensor_file` describes the file. It holds:
 
-    arrays      θ and the running statistics as "0.W", "2.layers.0.gain", …; W as (in, out)
-                arrays of the optimizer and of callbacks as "optimizer.m", "callback.0.…" (only in a training checkpoint)
-    values      format_version; architecture; state: counters, history, extras, versions
+    arrays    "0.W", "2.layers.0.gain", …: θ and the running statistics, W as (in, out)
+              "optimizer.m", "callback.0.…", …: arrays of the optimizer and of callbacks, only in a training checkpoint
+    values    format_version; architecture; state, which is counters, history, extras and versions
 
-Which file: a path that does not end in `.safetensors` gets that suffix. Reading also accepts a file of another name, and a
-folder that an earlier version wrote (`old_format`); if both are there, the file is read. Writing leaves such a folder alone.
+Which file: a path that does not end in `.safetensors` gets that suffix. Reading tries three places and takes the first:
 
-All numbers lie on the host: a file written on a GPU is read where CuPy is not installed.
+    the path with the suffix · the path itself, a file of another name · the path itself, a folder of an earlier version
+
+Writing does not change such a folder. A file written on a GPU is read where CuPy is not installed.
 """
 
 import platform
@@ -48,7 +49,7 @@ def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None
     """Write the network to one file; a checkpoint that is there is replaced in one step.
 
     Args:
-        path: gets the suffix `.safetensors` if it does not have it.
+        path: gets the suffix `.safetensors` if it lacks it.
         extras: JSON values to store with the network, such as `Standardizer.to_json()`.
 
     Raises:
@@ -91,13 +92,13 @@ def load(
 
 
 def load_extras(path: str | Path) -> dict[str, Any]:
-    """Return the `extras` that were saved with the network. Raises as `load` does."""
+    """Return the `extras` that were saved with the network. Raises the errors of `load`."""
     extras: dict[str, Any] = _contents(_found(path))[2].get("extras", {})
     return extras
 
 
 def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write a checkpoint with `state` (JSON) and further arrays. Never replaces finite numbers by others.
+    """Write a checkpoint with `state`, JSON values, and further arrays, if all parameters are finite.
 
     Args:
         arrays: their names do not begin with a digit; those of the network do.
@@ -132,7 +133,7 @@ def read(
     layers: Iterable[type[Layer]] = (),
     dtype: DTypeLike | None = None,
 ) -> tuple[Network, dict[str, Any], Arrays]:
-    """Return (network, state, arrays) that `write` received. Raises as `load` does."""
+    """Return (network, state, arrays) as `write` received them. Raises the errors of `load`."""
     path = _found(path)
     arrays, architecture, state = _contents(path)
     numbers = {name: arrays.pop(name) for name in [*arrays] if name[:1].isdigit()}
@@ -141,7 +142,7 @@ def read(
 
 
 def file_of(path: str | Path) -> Path:
-    """Return the file that is written for `path`. Raises CheckpointError where path has no last name, as "." or ".."."""
+    """Return the file that is written for `path`. Raises CheckpointError for a path without a name, such as "."."""
     path = Path(path)
     if path.name in ("", ".."):
         raise CheckpointError(f"{path} is a folder; add the name of a file")
@@ -168,8 +169,10 @@ def _found(path: str | Path) -> Path:
     inside = sorted(
         entry.name for entry in path.glob("[!.]*") if entry.suffix == SUFFIX or old_format.is_one(entry)
     )
-    among = f"the folder holds {' and '.join(inside)}" if inside else "there is no such file"
-    raise CheckpointError(f"{path} is not a checkpoint: {among}")
+    holds = f"it is a folder that holds {' and '.join(inside) or 'none'}"
+    raise CheckpointError(
+        f"{path} is not a checkpoint: {holds if path.is_dir() else 'there is no such file'}"
+    )
 
 
 def _contents(path: Path) -> tuple[Arrays, Any, dict[str, Any]]:

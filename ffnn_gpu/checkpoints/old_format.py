@@ -67,14 +67,10 @@ def _verified(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
 
 
 def _bytes(path: Path, largest: int) -> bytes:
-    if not path.is_file():
-        raise CheckpointCorruptError(f"{path} is missing, or is not a file")
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > largest:
-                raise CheckpointCorruptError(f"{path} has {size} bytes, at most {largest} are expected")
-            return file.read(size)
+        if not path.is_file() or path.stat().st_size > largest:
+            raise CheckpointCorruptError(f"{path} is missing, not a file, or longer than {largest} bytes")
+        return path.read_bytes()
     except OSError as error:
         raise CheckpointCorruptError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -569,7 +569,7 @@ def test_folder_of_checkpoints_names_those_in_it(tmp_path):
         load(tmp_path / "zz", "numpy")
     assert (
         str(caught.value)
-        == f"{tmp_path / 'zz'} is not a checkpoint: the folder holds best and last.safetensors"
+        == f"{tmp_path / 'zz'} is not a checkpoint: it is a folder that holds best and last.safetensors"
     )
 
 

@@ -1,7 +1,6 @@
 """Folders of format 1, as earlier versions wrote them; what they hold is in test_golden_checkpoints."""
 
 import json
-import os
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -121,6 +120,5 @@ def test_malformed_state_is_an_error_of_its_own_in_little_memory(folder, kind):
 
 def test_state_that_is_too_long_is_not_read(folder, monkeypatch):
     monkeypatch.setattr(old_format, "LARGEST_STATE", 100)
-    size = os.path.getsize(folder / "state.json")
-    with pytest.raises(CheckpointCorruptError, match=f"has {size} bytes, at most 100 are expected"):
+    with pytest.raises(CheckpointCorruptError, match="longer than 100 bytes"):
         read(folder)
