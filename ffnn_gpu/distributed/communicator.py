@@ -51,7 +51,7 @@ class Communicator(Protocol):
         """
 
     def gather_errors(self, error: int, limit: float) -> list[int] | None:
-        """Return the checksum of each rank's error if every rank calls this within `limit` seconds, else None."""
+        """Return every rank's `error`, a checksum, or None if not all call this within `limit` seconds."""
 
     def abort(self, status: int = 1) -> None:
         """End every rank immediately, including this one."""

@@ -104,7 +104,6 @@ class MPI:
         self._mpi.Finalize()
 
     def gather_errors(self, error: int, limit: float) -> list[int] | None:
-        """Return each rank's checksum `error` if all call this within `limit` seconds, else None."""
         everyone = np.zeros(self.size, np.int64)
         request = self._errors.Iallgather(np.array([error], np.int64), everyone)
         return everyone.tolist() if faults.completes(request.Test, limit) else None

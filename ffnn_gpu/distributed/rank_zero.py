@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,9 +18,10 @@ from ffnn_gpu.distributed.communicator import Communicator
 BUSY, DONE = range(2)
 BEAT = 1.0  # seconds
 Outcome: TypeAlias = tuple[str, Any]
+T = TypeVar("T", bound=str | None)
 
 
-def on_rank_zero(communicator: Communicator, work: Callable[[], Any], limit: float = 600.0) -> Any:
+def on_rank_zero(communicator: Communicator, work: Callable[[], T], limit: float = 600.0) -> T:
     """Run work() on rank 0 once all ranks have arrived, and return its result (str or None) on every rank.
 
     Raises:
@@ -44,15 +45,16 @@ def on_rank_zero(communicator: Communicator, work: Callable[[], Any], limit: flo
         raise running.error
     if kind:
         raise _error(kind, content)
-    return content
+    result: T = content
+    return result
 
 
 class Work:
     """work() running in its own thread, and its outcome."""
 
-    def __init__(self, work: Callable[[], Any], limit: float) -> None:
+    def __init__(self, work: Callable[[], str | None], limit: float) -> None:
         self._work, self._limit, self._began = work, limit, time.monotonic()
-        self._result: Any = None
+        self._result: str | None = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="ffnn_gpu rank 0 for all", daemon=True)
         self._thread.start()

@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,7 +31,9 @@ from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
 from ffnn_gpu.errors import IncompatibleCheckpointError
 
 FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one
-Shapes = dict[str, Any]  # name → shape, or "layers" → a list of such dicts for a layer made of layers
+Shapes: TypeAlias = dict[
+    str, Any
+]  # name → shape, or "layers" → a list of such dicts for a layer made of layers
 
 
 class Views(SimpleNamespace):

@@ -16,6 +16,7 @@ from ffnn_gpu.backends.choice import probe
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import SGD, Optimizer
@@ -78,7 +79,7 @@ class Report:
 
 def check_gradients(
     subject: Network | Layer,
-    loss: Any,
+    loss: Loss | str,
     x: Array,
     y: Array,
     *,
@@ -118,7 +119,7 @@ def assert_parity(
     subject: Network | Layer,
     x: Array,
     y: Array,
-    loss: Any,
+    loss: Loss | str,
     *,
     backends: Iterable[Any] | None = None,
     optimizer: Optimizer | None = None,

@@ -13,13 +13,14 @@ Reference: Squire, Trapp, Using complex variables to estimate derivatives (1998)
 
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 
 COMPLEX_STEP = 1e-30  # h, far below eps, so real parts of intermediate values do not change
@@ -41,7 +42,7 @@ class ComplexBackend(Backend):
 class Twin:
     """A copy of a network in another type, and a batch: the loss as a function of `numbers`."""
 
-    def __init__(self, network: Network, backend: Backend, dtype: str, loss: Any, batch: Batch) -> None:
+    def __init__(self, network: Network, backend: Backend, dtype: str, loss: Loss, batch: Batch) -> None:
         x, self.y, self.weight = batch
         self.loss, self.backend = loss, backend
         self.network = Network(network.n_in, network.layers, backend, dtype, network.seed)
@@ -62,7 +63,7 @@ class Twin:
 
 
 def oracle(
-    network: Network, loss: Any, x: Array, y: Array, weight: Array | None
+    network: Network, loss: Loss, x: Array, y: Array, weight: Array | None
 ) -> tuple[str, float, Numbers]:
     """Return (method, its error relative to the largest element, derivatives of the loss).
 
@@ -86,7 +87,7 @@ def oracle(
     return f"float64 differences ({why})", exactness, slopes
 
 
-def _complex_step(network: Network, loss: Any, batch: Batch) -> tuple[str, Twin | None, Twin]:
+def _complex_step(network: Network, loss: Loss, batch: Batch) -> tuple[str, Twin | None, Twin]:
     """Return ("", complex twin, real twin), or (reason against the complex step, None, real twin)."""
     real = Twin(network, Backend(), "float64", loss, batch)
     first, second = real.value(), real.value()

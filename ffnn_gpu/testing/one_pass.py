@@ -5,13 +5,12 @@ Why there is an inference pass: every buffer but `a` is None in it. A layer that
 fail at its user's first prediction, after an epoch of training.
 """
 
-from typing import Any
-
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.parameters import Slot
 from ffnn_gpu.optim.optimizers import Optimizer
@@ -35,7 +34,7 @@ def as_network(subject: Network | Layer, x: Array) -> Network:
     raise ConfigurationError(f"subject must be a Network or a layer such as Dense(10), not {subject!r}")
 
 
-def one_pass(network: Network, loss: Any, x: Array, y: Array, sample_weight: Array | None = None) -> Numbers:
+def one_pass(network: Network, loss: Loss, x: Array, y: Array, sample_weight: Array | None = None) -> Numbers:
     """Return output, loss and every gradient in the order of computation. Running statistics are restored.
 
     In float16 the loss scale is halved until the gradient is finite.
@@ -66,7 +65,7 @@ def one_pass(network: Network, loss: Any, x: Array, y: Array, sample_weight: Arr
     return found | {GRADIENT + "x": np.array(backend.to_host(dx))}
 
 
-def some_steps(network: Network, loss: Any, optimizer: Optimizer, x: Array, y: Array, steps: int) -> Numbers:
+def some_steps(network: Network, loss: Loss, optimizer: Optimizer, x: Array, y: Array, steps: int) -> Numbers:
     """Return every parameter and running statistic after `steps` updates.
 
     Raises AssertionError if no parameter has changed.

@@ -82,7 +82,7 @@ RULES = {
 
 
 def steps(backend, layers, loss, optimizer, y, weight=None, dtype="float32", count=3, scale=None):
-    """Return (name → bytes of every vector, losses) after `count` steps, which must not wait for the device."""
+    """Return (name → bytes of every vector, losses) after `count` steps that must not wait for the device."""
     network = Network(WIDTH, layers, backend, dtype, seed=1)
     if scale is not None:
         network.params.loss_scale = backend.asarray(np.array([scale, 1999.0]))
