@@ -10,7 +10,7 @@ from ffnn_gpu.errors import DataError, ShapeError
 
 
 def rows(backend: Backend, x: Any, n_in: int) -> Rows:
-    """x of any kind as Rows of the device, the host or files, uncopied; its values are not checked.
+    """Return x of any kind as Rows of the device, the host or files, uncopied; values are not checked.
 
     Raises:
         ShapeError: x is not (n, n_in). DataError: x is not real.
@@ -30,7 +30,7 @@ def converted(backend: Backend, x: Array, n_in: int, dtype: Any) -> Array:
     return backend.asarray(x, dtype)
 
 
-def _require_shape(x: Any, n_in: int) -> None:
+def _require_shape(x: Array, n_in: int) -> None:
     if x.ndim != 2:
         raise ShapeError(f"x has shape {x.shape}; a network reads a matrix (rows, {n_in})")
     if x.shape[1] != n_in:

@@ -25,8 +25,8 @@ class Network:
         n_in: the number of input columns.
         layers: what is applied, first to last.
         device: "auto", "numpy", "cupy", "cupy:1", or a Backend, as `get_backend` reads it.
-        dtype: "float32" or "float64" for everything the network stores and computes; "bfloat16" or "float16" for
-            products and activations in that type, with θ, ∇θ, statistics, losses and outputs in float32.
+        dtype: "float32" or "float64" for everything the network stores and computes; "bfloat16" or "float16"
+            for products and activations, with θ, ∇θ, statistics, losses and outputs in float32.
         seed: of the initial values, and of dropout unless the workspace has its own.
 
     Raises:
@@ -64,7 +64,9 @@ class Network:
     def workspace(
         self, B: int, training: bool = True, *, input_gradient: bool = False, seed: int | None = None
     ) -> Workspace:
-        """Allocate scratch for batches of up to B rows. Each thread needs its own: two passes at a time raise.
+        """Allocate scratch for batches of up to B rows.
+
+        Each thread needs its own: a pass that begins during another one raises WorkspaceError.
 
         Args:
             training: False for predictions: no masks, no gradients, dropout is the identity.
@@ -93,7 +95,7 @@ class Network:
 
     @underflow_is_zero
     def run(self, x: Any, ws: Workspace) -> Any:
-        """Return z layer by layer for an x that has been checked: of this network's device, dtype and width."""
+        """Compute z layer by layer for an x that has been checked: its device, dtype and width fit."""
         ws.begin_forward(self.params, len(x))
         try:
             for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
@@ -106,9 +108,9 @@ class Network:
     def backward(self, dz: Any, ws: Workspace) -> Any:
         """Write `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
 
-        dz is overwritten. In float16 all gradients are S times as large, S = `params.loss_scale[0]`, and so is
-        `params.grad`; the gradient at x is returned in float32, without S. An overflow becomes infinite, and the
-        optimizer skips the update.
+        dz is overwritten. In float16 all gradients are S times as large, S = `params.loss_scale[0]`, and so
+        is `params.grad`; the gradient at x is returned in float32, without S. An overflow becomes infinite,
+        and the optimizer skips the update.
 
         Returns:
             The gradient at x if the workspace was made with `input_gradient`, else None.
@@ -150,7 +152,7 @@ class Network:
         return dz if ws.input_gradient else None
 
     def admit(self, x: Any) -> Rows:
-        """x of any kind as Rows of the device, the host or files, uncopied.
+        """Return x of any kind as Rows of the device, the host or files, uncopied.
 
         Raises:
             ShapeError: x is not (n, n_in). DataError: x is not finite.
@@ -160,12 +162,14 @@ class Network:
         return rows
 
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
-        """z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
+        """Return z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
 
-        batch_size: rows that go through the network at once; None for as many as suit the device.
+        Args:
+            batch_size: rows per forward pass; None for a number that suits the device.
 
         Raises:
-            ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
+            ShapeError: x is not (n, n_in). DataError: x is not finite.
+            DivergedError: an output is not finite.
         """
         return prediction.predict(self, self._threads, x, batch_size)
 

@@ -1,9 +1,9 @@
 """Scratch memory of one forward and backward pass, allocated once, owned by the caller.
 
-Why not caches on the layers: two threads would overwrite each other's. A workspace is the captured variables of a
-pass, written down; a CUDA graph needs its fixed addresses too. Use one workspace per thread: a pass that begins
-while another thread is in one raises. Nothing detects that the next pass overwrites an output that has not been
-read. A workspace protects scratch, not θ: to predict while another thread trains, copy the network.
+Why not caches on the layers: two threads would overwrite each other's. A workspace is the captured variables
+of a pass, written down; a CUDA graph needs its fixed addresses too. Use one workspace per thread: a pass that
+begins while another thread is in one raises. Nothing detects that the next pass overwrites an output that has
+not been read. A workspace protects scratch, not θ: to predict while another thread trains, copy the network.
 """
 
 import copy
@@ -33,7 +33,7 @@ class Buffers(SimpleNamespace):
 
 @dataclass
 class RandomStream:
-    """The arguments of dropout's bits: the seed, the device's count of updates, the first row of the batch."""
+    """The arguments of dropout's bits: the seed, the count of updates on the device, the batch's first row."""
 
     seed: int
     step: Any
@@ -65,7 +65,10 @@ class Workspace:
         input_gradient: bool,
         stream: RandomStream,
     ) -> None:
-        """Called by `Network.workspace`. owner: the network's parameters; shapes_of: rows → (shapes, n_out)."""
+        """Call `Network.workspace` instead.
+
+        owner: the network's parameters. shapes_of: rows → (shapes, n_out).
+        """
         if isinstance(B, bool) or not isinstance(B, (int, np.integer)) or B < 0:
             raise ShapeError(f"a workspace has a number of rows, not {B!r}")
         self.B = B = int(B)
@@ -87,7 +90,7 @@ class Workspace:
         self._shape_buffers()
 
     def first(self, n: int) -> "Workspace":
-        """Return a workspace for n ≤ B rows in the same memory, made once per n. Raises ShapeError if n > B."""
+        """Return a workspace for n ≤ B rows in the same memory; one per n. Raises ShapeError if n > B."""
         whole = self._whole
         if n not in whole._parts:
             if not 0 <= n <= whole.B:

@@ -86,7 +86,7 @@ class Callback:
         """After every update of θ."""
 
     def needs_every_step(self) -> bool:
-        """Return whether `after_step` must follow each update; else a GPU may do several updates before it."""
+        """Return whether `after_step` must follow each update; else a GPU may do several before it."""
         return type(self).after_step is not Callback.after_step
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
@@ -232,13 +232,14 @@ class ReduceOnPlateau(Callback):
 
 @dataclass
 class Checkpoints(Callback):
-    """Write last.safetensors, from which a run resumes exactly, and best.safetensors, the network of the best epoch.
+    """Write last.safetensors, from which a run resumes exactly, and best.safetensors, of the best epoch.
 
     If last.safetensors is missing, a run resumes from the folder `last` that an earlier version wrote.
 
     Args:
         path: the folder of both files.
-        every_epochs, every_steps: how often the first is written, besides after an interruption and at the end.
+        every_epochs, every_steps: intervals at which the first is written. It is also written after an
+            interruption and at the end.
         extras: JSON values to store with the network.
     """
 

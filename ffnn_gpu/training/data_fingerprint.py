@@ -1,8 +1,9 @@
-"""Checksums by which a resumed training knows its data.
+"""Checksums of the data, which a resumed run compares with those of its checkpoint.
 
-Of rows in memory on the host everything is read, once, where a checkpoint is written or read: crc32 takes a second for
-1 to 3 GB. Of a file or of an array on a device only some rows are, spread evenly, because ten million rows of a file take
-minutes. So that a training may go on with the same rows from elsewhere, those some rows have a checksum in every case.
+Rows in the host's memory are read whole, once, when a checkpoint is written or read: crc32 takes a second for
+1 to 3 GB. Of a file or of an array on a device a sample of evenly spaced rows is read, because ten million
+rows of a file take minutes. The sampled rows have a checksum in every case, so a run can resume when the same
+data is loaded from another place.
 """
 
 import zlib
@@ -19,13 +20,13 @@ from ffnn_gpu.backends.reference.backend import Backend
 
 SAMPLE = 1024  # rows
 INPUTS = "inputs (type, checksums)"
-# a checkpoint from before lacks them
+# entries that older checkpoints lack
 LATER = (INPUTS, f"validation {INPUTS}", "validation targets and weights (checksum)")
 Given = tuple[Any, Any, Any | None]  # x, y, weight
 
 
 def fingerprints(backend: Backend, given: Given, held_out: Given | None) -> dict[str, Any]:
-    """What a checkpoint remembers of the training rows and of those for validation, by the names it says them under."""
+    """Return the entries of a checkpoint for the training rows and the validation rows, by name."""
     inputs, targets = _fingerprint(backend, *given)
     seen, compared = (None, None) if held_out is None else _fingerprint(backend, *held_out)
     return {"targets and weights (checksum)": targets} | dict(
@@ -34,15 +35,15 @@ def fingerprints(backend: Backend, given: Given, held_out: Given | None) -> dict
 
 
 def agree(name: str, mine: Any, theirs: Any) -> bool:
-    """Whether two entries of one name are of the same data, as far as both go: one may lack the checksum of all rows."""
+    """Return whether two entries of one name fit the same data. One may lack the checksum of all rows."""
     if name.endswith(INPUTS) and isinstance(mine, list) and isinstance(theirs, list):
         n = min(len(mine), len(theirs))
         return n > 1 and mine[:n] == theirs[:n]
-    return mine == theirs
+    return bool(mine == theirs)
 
 
 def _fingerprint(backend: Backend, x: Any, y: Any, weight: Any | None) -> tuple[list[Any], list[int]]:
-    """([type of x, checksum of some rows, perhaps one of all], checksums of y and of the weights)."""
+    """Return [type of x, checksum of the sample, perhaps one of all rows], [checksums of y and weight]."""
     rows, scaling = rows_of(x), 0
     kind, in_memory = rows.dtype.name, not rows.in_files and isinstance(rows.stored, np.ndarray)
     if isinstance(rows, Standardized):
@@ -56,7 +57,7 @@ def _fingerprint(backend: Backend, x: Any, y: Any, weight: Any | None) -> tuple[
 
 
 def _checksum(arrays: Iterable[HostArray], start: int = 0) -> int:
-    """crc32 of the numbers in C order, whatever order they are stored in."""
+    """Return the crc32 of the numbers in C order, in whichever order they are stored."""
     for array in arrays:
         start = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, start)
     return start

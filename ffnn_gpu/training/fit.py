@@ -61,23 +61,23 @@ def fit(
 
     Args:
         loss, optimizer: objects, or names such as "softmax_cross_entropy" and "adam" for default settings.
-        validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified if y are classes.
+        validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified by class.
         sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
-        metrics: one or several names or functions (y, prediction) for the validation rows, or the training rows
-            if there are none. A prediction is the loss's decision, such as a class index.
+        metrics: one or several names or functions (y, prediction) for the validation rows, or the training
+            rows if there are none. A prediction is the loss's decision, such as a class index.
         schedule: factor on the optimizer's lr per step: an object of ffnn_gpu.schedules or its name, or a
             ReduceOnPlateau(…).
         early_stopping: epochs to wait for a better val_loss (loss without validation); on every exit the best
             weights are restored.
         accumulate: the number of micro-batches per batch: the same gradient in less memory.
         seed: of shuffling, splitting and dropout.
-        checkpoint: a folder for last.safetensors and best.safetensors, which are overwritten. resume: continue
-            from the first if it exists.
+        checkpoint: a folder for last.safetensors and best.safetensors, which are overwritten.
+        resume: continue from last.safetensors if it exists.
         verbose: 0 silent, 1 a bar on a terminal, 2 one line per epoch.
-        communicator: connects the ranks that train this network together: ffnn_gpu.distributed.communicator(),
-            or a DataParallel with more settings. Each rank calls fit with the same arguments; batch_size is global.
-        shard_optimizer: each of n ranks stores and updates 1/n of the moments. A later run with shards continues
-            with them; one without shards starts new moments.
+        communicator: ffnn_gpu.distributed.communicator(), or a DataParallel with more settings, if several
+            ranks train this network. Each rank calls fit with the same arguments; batch_size is global.
+        shard_optimizer: each of n ranks stores and updates 1/n of the moments. A later run with shards
+            continues with them; one without shards starts new moments.
 
     Returns:
         One row per epoch. After Ctrl-C or SIGTERM, the rows so far, with `interrupted` set.
@@ -143,7 +143,7 @@ def _checked(
     seed: int,
     ranks: DataParallel,
 ) -> tuple[Samples, Samples | None]:
-    """The rows to train on and those held out. Each rank checks only its share of rows in files."""
+    """Return the rows to train on and those held out. Each rank checks its share of rows in files."""
     admit = functools.partial(ranks.admit, network)
     whole = samples(network, loss, data, sample_weight, admit=admit)
     return split(network, loss, whole, validation, seed, admit)

@@ -32,7 +32,7 @@ class Meter:
         self.pending, self.room, self.total, self.weight = 0, waiting, 0.0, 0.0
 
     def store(self, j: int, value: Array, weight: Any) -> None:
-        """Within a step: store the loss of the j-th minibatch of a launch, and its weight if it is an array."""
+        """Within a step: store the loss of the j-th minibatch of a launch, and its weight if an array."""
         self.backend.write(self._of_launch["loss"], j, value)
         if not isinstance(weight, int):
             self.backend.write(self._of_launch["weight"], j, weight)

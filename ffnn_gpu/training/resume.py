@@ -1,8 +1,8 @@
 """A training run ↔ a checkpoint: N steps equal k steps, a new process and N − k steps, bit for bit on a CPU.
 
-The state is collected from the parts of the run: counters and sums from the run, vectors of the optimizer from
-the team, and the state of each callback. Nothing random is stored: the order of an epoch and the bits of dropout
-are functions of integers.
+The state is collected from the parts of the run: counters and sums from the run, vectors of the optimizer
+from the team, and the state of each callback. Nothing random is stored: the order of an epoch and the bits of
+dropout are functions of integers.
 """
 
 import re

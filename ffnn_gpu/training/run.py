@@ -1,7 +1,7 @@
 """A training run: its position, its next step, the row of a finished epoch, its state.
 
-`fit` holds the loop around it and calls the callbacks. There is no CUDA here: `backend.capture` may turn several
-steps into one graph.
+`fit` holds the loop around it and calls the callbacks. There is no CUDA here: `backend.capture` may turn
+several steps into one graph.
 """
 
 import time
@@ -23,7 +23,7 @@ from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.optim.schedules import Schedule
 from ffnn_gpu.training.callbacks import Callback
 from ffnn_gpu.training.data_fingerprint import fingerprints
-from ffnn_gpu.training.data_parallel.team import Team
+from ffnn_gpu.training.data_parallel.team import Team, evaluate_together
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.loss_meter import Meter
 from ffnn_gpu.training.resume import restore_run, save_network, save_run
@@ -34,7 +34,8 @@ class TrainingRun:
     """The `Run` that `fit` drives.
 
     Attributes:
-        held_out, validation: the validation rows, as the caller gave them and as the network reads them; or None.
+        held_out, validation: the validation rows as the caller gave them and as the network reads them, or
+            None.
         callbacks, elsewhere: the callbacks of this rank, and those that only rank 0 has.
         ws: scratch of a step.
     """
@@ -110,7 +111,7 @@ class TrainingRun:
             self.require_agreement()
 
     def require_agreement(self, settings: Mapping[str, Any] | None = None) -> None:
-        """Raise DivergedRanksError on every rank unless θ, the learning rate, the step and the settings agree."""
+        """Raise DivergedRanksError on every rank unless θ, learning rate, step and settings agree."""
         self.team.require_agreement(self.lr_factor, self.steps_done, settings)
 
     def finish_epoch(self) -> dict[str, float]:
@@ -140,8 +141,8 @@ class TrainingRun:
         scale = self.network.params.loss_scale
         if scale is not None and self.network.backend.to_host(scale).tolist() == [1, 0]:
             raise DivergedError(
-                f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although the "
-                "loss scale is down to 1; use dtype='bfloat16' or 'float32'"
+                f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although "
+                "the loss scale is down to 1; use dtype='bfloat16' or 'float32'"
             )
 
     @contextmanager
@@ -169,7 +170,7 @@ class TrainingRun:
         save_network(self, path, extras)
 
     def load(self, path: Path) -> None:
-        """Restore the state that `save` wrote. Raises IncompatibleCheckpointError and changes nothing then."""
+        """Restore the state that `save` wrote; all or nothing. Raises IncompatibleCheckpointError."""
         restore_run(self, path)
 
     def state(self) -> dict[str, Any]:
@@ -213,11 +214,14 @@ class TrainingRun:
 
     def _validate(self) -> dict[str, float]:
         if self.validation is not None:
-            row = self.team.evaluate(self.network, self.loss, self.validation, self.metrics)
+            row = self._evaluated(self.validation)
             return {f"val_{name}": value for name, value in row.items()}
         if not self.metrics:
             return {}
-        row = self.team.evaluate(self.network, self.loss, Samples(*self.data.whole), self.metrics)
+        row = self._evaluated(Samples(*self.data.whole))
         return {
             name: value for name, value in row.items() if name != "loss"
         }  # the epoch's own mean stands there
+
+    def _evaluated(self, data: Samples) -> dict[str, float]:
+        return evaluate_together(self.team.communicator, self.network, self.loss, data, self.metrics)

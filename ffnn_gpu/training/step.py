@@ -1,13 +1,13 @@
-"""One update of θ. `train_step` is the algorithm; `Step` is the update of `fit`, from micro-batches on every rank:
+"""One update of θ: `train_step` is the algorithm, `Step` is the same from micro-batches on every rank.
 
     gradient of each micro-batch  →  sum over the ranks  →  update
 
     ∇θ = Σ_j N_j ∇θ_j / N        N = Σ_j N_j               over the micro-batches j of a minibatch
     ∇θ_j = Σ_r (N_jr / N_j) ∇θ_jr        N_j = Σ_r N_jr    over the ranks r
 
-N_jr is the denominator of the mean that rank r computes: its rows, or the sum of their weights. dz is multiplied
-by N_jr/N_j before it goes back through the layers, so every gradient is this rank's share of the global one. One
-process with one micro-batch is the case j = r = 1, which is `train_step` itself.
+N_jr is the denominator of the mean that rank r computes: its rows, or the sum of their weights. dz is
+multiplied by N_jr/N_j before it goes back through the layers, so every gradient is this rank's share of the
+global one. One process with one micro-batch is the case j = r = 1, which is `train_step` itself.
 
 There is no CUDA here: a backend may record a step once and then replay the recording.
 """
@@ -137,7 +137,7 @@ class Step:
         self._computed = network if batch is None else network.computed_by(batch)
 
     def __call__(self, j: int, n: int, lr: Array) -> tuple[Array, Any]:
-        """Update θ by the j-th chosen minibatch of n rows; return its loss L and the denominator N of its mean."""
+        """Update θ by the j-th chosen minibatch of n rows; return its loss L and denominator N."""
         if self._whole:
             x, y, w, ws = self._rows(j, n, slice(0, n))
             value = train_step(self.network, self.loss, self.optimizer, x, y, ws, w, lr, checked=True)
@@ -200,7 +200,7 @@ class Step:
             shard.refresh()
 
     def _rows(self, j: int, n: int, part: slice) -> tuple[Array, Array, Array | None, Workspace]:
-        """Gather rows `part` of the j-th minibatch of n rows; return x, y, weights and a workspace for them."""
+        """Gather rows `part` of the j-th minibatch; return x, y, weights and a workspace for them."""
         data, m = self.data, part.stop - part.start
         data.gather(j, n, part)
         return data.x[:m], data.y[:m], None if data.weight is None else data.weight[:m], self.ws.first(m)

@@ -79,7 +79,7 @@ def test_ranks_that_diverge_are_detected_within_check_every_steps():
     def work(ranks):
         seen = Seen()
         with pytest.raises(
-            DivergedRanksError, match=r"the parameters: rank 1 differs from rank 0\. Unlike processors"
+            DivergedRanksError, match=r"the parameters: rank 1 differs from rank 0\. Different processors"
         ):
             small(DataParallel(ranks, check_every=5), callbacks=[Drift(), seen])
         return seen.steps

@@ -20,6 +20,7 @@ from ffnn_gpu.nn.losses.standard import (
 )
 
 __all__ = [
-    "Loss", "PointwiseLoss", "SoftmaxCrossEntropy", "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "cross_entropy", "get_loss", "hinge", "huber", "mean_absolute_error", "mean_squared_error", "poisson", "softmax_cross_entropy",
+    "Loss", "PointwiseLoss", "SoftmaxCrossEntropy",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "get_loss", "hinge", "huber",
+    "mean_absolute_error", "mean_squared_error", "poisson", "softmax_cross_entropy",
 ]  # fmt: skip

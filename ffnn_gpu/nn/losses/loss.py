@@ -57,11 +57,11 @@ class Loss:
         """Return the mean loss of outputs z (B, O) against targets y; write ∂L/∂z to dz.
 
         Args:
-            checked: whether y and sample_weight lie on z's device, have passed `targets` and `weights`, and have
-                z's dtype (float32 for 16 bits). They are then used as they are.
+            checked: whether y and sample_weight lie on z's device, have passed `targets` and `weights`, and
+                have z's dtype (float32 for 16 bits). They are then used as they are.
 
         Raises:
-            ShapeError, DataError: z is not floating (B, O), or y, dz or sample_weight do not fit z or the loss.
+            ShapeError, DataError: z is not floating (B, O), or y, dz or sample_weight do not fit it.
         """
         if not checked:
             y, sample_weight = self._checked(backend, z, y, dz, sample_weight)

@@ -21,8 +21,8 @@ class GlobalBatch:
     """The operations of `backend`, with BatchNorm's sums taken over the ranks.
 
     Attributes:
-        rows: the number of rows of the whole batch; set it before each pass. A rank without rows takes part in
-            the sums.
+        rows: the number of rows of the whole batch; set it before each pass. A rank without rows takes part
+            in the sums.
     """
 
     def __init__(self, backend: Backend, communicator: Communicator) -> None:
@@ -32,7 +32,7 @@ class GlobalBatch:
         return getattr(self._backend, name)
 
     def run_step(self, code: Callable[..., Any], network: Network, *args: Any) -> Any:
-        """As Backend's. Not recorded if a layer has statistics: a recording would use this rank's rows only."""
+        """As Backend's, but unrecorded if a layer has statistics: a recording would use this rank's rows."""
         if len(network.params.state):
             return code(network, *args)
         return self._backend.run_step(code, network, *args)

@@ -2,7 +2,7 @@
 
     ∇θ_r ← reduce_scatter(∇θ)        θ_r ← rule(θ_r, ∇θ_r)        θ ← all_gather(θ_r)
 
-An optimizer uses a `Shard` like `Parameters`, because its rule is elementwise. Only ‖∇θ‖ needs the other ranks.
+An optimizer uses a `Shard` like `Parameters`, because its rule is elementwise. Only ‖∇θ‖ needs other ranks.
 Reference: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models (2020),
 section 5.1.
 """

@@ -1,7 +1,7 @@
 """The ranks that train one network together: their sums, their agreement, and the work of rank 0 for all."""
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -16,15 +16,20 @@ from ffnn_gpu.distributed.faults import ranks_in_words
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError
 from ffnn_gpu.evaluation.evaluate import outputs_of, scores
+from ffnn_gpu.evaluation.metrics import Metric
 from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn import inputs
+from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.data_parallel.batch_norm import GlobalBatch
 from ffnn_gpu.training.data_parallel.optimizer_shard import Shard, is_cut
 from ffnn_gpu.version import __version__
 
-UNLIKE = ". Unlike processors may round an update differently: with shard_optimizer=True one rank updates each piece of θ"
+OTHER_PROCESSORS = (
+    ". Different processors may round an update differently: "
+    "with shard_optimizer=True, one rank updates each piece of θ"
+)
 Found = TypeVar("Found")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOSS, WEIGHT, FIRST_SIGNAL = 0, 1, 2  # places in the sums of a step
@@ -44,8 +49,8 @@ class DataParallel:
     Args:
         communicator: of these ranks.
         batch_norm: "global": statistics over the rows of all ranks, equal to one process. "local": over each
-            rank's own rows; this saves three small sums per BatchNorm and step, and the result then depends on
-            the number of ranks.
+            rank's own rows; this saves three small sums per BatchNorm and step, and the result depends on the
+            number of ranks.
         check_every: the ranks compare θ, the learning rate and the step every so many steps.
         checkpoint_limit: the number of seconds that rank 0 may take to write a checkpoint.
     """
@@ -80,7 +85,7 @@ class DataParallel:
         return cls(given)
 
     def admit(self, network: Network, x: Any) -> Rows:
-        """`network.admit(x)`, but several ranks unmap large files, and each checks only its share of rows in files."""
+        """As `network.admit(x)`; several ranks unmap large files, and each checks its share of their rows."""
         rows = inputs.rows(network.backend, x, network.n_in)
         rows = rows.unmapped() if self.communicator.size > 1 else rows
         share, first = rows.share(self.communicator.rank, self.communicator.size)
@@ -115,10 +120,10 @@ class Team:
         rank, size: of the communicator.
         params: what the optimizer updates here: the network's parameters, or this rank's shard of them.
         shard: that shard, None where every rank updates all of θ.
-        mine, sums: [N_r L_r, N_r, signals] of the latest micro-batch, float64 on the device, and their sums over
-            the ranks.
-        batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each rank
-            uses its own rows.
+        mine, sums: [N_r L_r, N_r, signals] of the latest micro-batch, float64 on the device, and their sums
+            over the ranks.
+        batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each
+            rank uses its own rows.
     """
 
     def __init__(
@@ -214,7 +219,7 @@ class Team:
     def require_agreement(
         self, lr_factor: float, steps_done: int, settings: Mapping[str, Any] | None = None
     ) -> None:
-        """Raise DivergedRanksError on every rank unless θ, the learning rate, the step and the settings agree."""
+        """Raise DivergedRanksError on every rank unless θ, learning rate, step and settings agree."""
         if self.size == 1:
             return
         params, to_host = self.network.params, self.network.backend.to_host
@@ -232,7 +237,7 @@ class Team:
                 "the learning rate": (self.optimizer.lr, lr_factor),
                 "the step": (steps_done, int(to_host(params.step)[0])),
             },
-            "" if settings or self.shard is not None else UNLIKE,
+            "" if settings or self.shard is not None else OTHER_PROCESSORS,
         )
 
     # ------------------------------------------------------------------ what one rank does for all
@@ -245,10 +250,6 @@ class Team:
         if self.rank == 0:
             self.params.backend.synchronize()  # the thread that writes does not use our streams
         on_rank_zero(self.communicator, write, self.data_parallel.checkpoint_limit)
-
-    def evaluate(self, network: Network, loss: Any, data: Samples, metrics: Any) -> dict[str, float]:
-        """`evaluate` of the whole data, of whose outputs every rank computes a part."""
-        return evaluate_together(self.communicator, network, loss, data, metrics)
 
     # ------------------------------------------------------------------ the optimizer's vectors
 
@@ -296,15 +297,15 @@ def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
     mine, used = (name.replace("cupy:0", "cupy") for name in (communicator.device, network.backend.name))
     if communicator.size > 1 and mine.startswith("cupy") and used.startswith("cupy") and mine != used:
         raise ConfigurationError(
-            f"the network of rank {communicator.rank} computes on {used}, and the rank's GPU is {communicator.device}; make "
-            "the network with device=communicator.device"
+            f"the network of rank {communicator.rank} computes on {used}, and the rank's GPU is "
+            f"{communicator.device}; make the network with device=communicator.device"
         )
 
 
 def evaluate_together(
-    communicator: Communicator, network: Network, loss: Any, data: Samples, metrics: Any
+    communicator: Communicator, network: Network, loss: Loss, data: Samples, metrics: Sequence[Metric]
 ) -> dict[str, float]:
-    """`evaluate` of the whole data, of whose outputs every rank computes a part. Every rank must call it."""
+    """As `evaluate` of the whole data; each rank computes a part of the outputs. Every rank must call it."""
     rows, width = piece_bounds(len(data), communicator.size), network.widths[-1]
     mine = range(rows[communicator.rank], rows[communicator.rank + 1])
     total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)
