@@ -1,4 +1,4 @@
-"""What callers pass to the library becomes an array or Rows, and results become the caller's kind of array."""
+"""Turn what callers pass into arrays or Rows, and results into the caller's kind of array."""
 
 import sys
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def rows_of(x: Any, admit: Callable[[Any], Any] = lambda x: x) -> Rows:
 
 
 def host_array(array: Any) -> Any:
-    """`array` (NumPy, a list, DLPack, CuPy) as a NumPy array, copied only if necessary; Rows are returned as they are.
+    """Return `array` (NumPy, a list, DLPack, CuPy) as a NumPy array, uncopied if possible; Rows unchanged.
 
     Raises:
         DataError: it holds Python objects, or its rows differ in length.
@@ -60,7 +60,7 @@ def kind_of(like: Any, host: HostArray) -> Array:
 def require_finite(
     xp: Any, array: Any, what: str, dtype: Any = None, read: Callable[[slice], Array] | None = None
 ) -> None:
-    """Raise DataError with the count and the first index if a value is NaN, infinite or too large for `dtype`.
+    """Raise DataError (count, first index) if a value is NaN, infinite or too large for `dtype`.
 
     read: returns the numbers of a slice of rows; array[…] by default.
     """

@@ -1,15 +1,15 @@
 """Rows that lie in files, mapped or read when they are asked for.
 
-Why read and not mapped: pages of a mapped file count as memory of the process. Gathering 10 million rows of 64 float32
-(2.56 GB) in random order soon maps them all, because the system maps 64 KiB to 2 MiB around each page. Per row, with the
-file in the system's cache:
+Why read and not mapped: pages of a mapped file count as memory of the process. Gathering 10 million rows of
+64 float32 (2.56 GB) in random order soon maps them all, because the system maps 64 KiB to 2 MiB around each
+page. Per row, with the file in the system's cache:
 
 - 0.1 µs from a mapped file
 - 7 to 10 µs if pages are given back (MADV_DONTNEED) whenever they exceed 64 to 256 MiB
 - 1.6 µs by reading each row, which maps nothing
 
-So files of up to MAPPED bytes stay mapped. Several ranks, each of which would count the pages, read the rows of larger
-files. One process keeps what its caller has mapped, for speed, and reads the rows of a FileRows.
+So files of up to MAPPED bytes stay mapped. Several ranks, each of which would count the pages, read the rows
+of larger files. One process keeps what its caller has mapped, for speed, and reads the rows of a FileRows.
 """
 
 import math
@@ -102,7 +102,10 @@ class FileRows(Rows):
         return FileRows(moved, (last - first,), self.dtype)
 
     def read(self, index: HostArray, out: HostArray) -> None:
-        """out (k, …), contiguous ← the rows index (k,), each in [0, n). Adjacent rows are read by one call."""
+        """out (k, …), contiguous ← the rows index (k,), each in [0, n).
+
+        Adjacent rows are read by one call.
+        """
         file = np.searchsorted(self._starts, index, side="right") - 1
         offsets = self._offsets[file] + (index - self._starts[file]) * self._strides[file]
         apart = (np.diff(offsets) != self._width) | (np.diff(file) != 0)
@@ -117,7 +120,7 @@ class FileRows(Rows):
                 self._rest(k, view[a + got : b], offset + got, got)
 
     def _rest(self, k: int, view: Any, offset: int, got: int) -> None:
-        """Read what one call did not: the system reads at most 2 GiB at once, and a file may have been truncated."""
+        """Read the remainder: the system reads at most 2 GiB at once, and a file may have been truncated."""
         while len(view):
             if not got:
                 path, needed = self.extents[k].path, offset + len(view)
@@ -164,7 +167,7 @@ class MappedRows(ArrayRows):
 
 
 def _mapping(address: int) -> tuple[int, int] | None:
-    """(offset within its file, inode of that file) of a mapped address; None where the system does not list them."""
+    """Return (offset within its file, inode) of a mapped address; None if the system does not list them."""
     try:
         lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

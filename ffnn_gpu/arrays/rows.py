@@ -28,7 +28,7 @@ Why only one size: smaller blocks gain nothing, and the sums of `Standardizer.fi
 
 
 def blocks(x: Any, rows: int | None = None) -> Iterator[slice]:
-    """Slices over the rows of x, or its first `rows`, of at most BLOCK_ELEMENTS elements each, one row at least."""
+    """Return slices over the rows of x, or its first `rows`: of one row, or up to BLOCK_ELEMENTS elements."""
     n, width = len(x) if rows is None else rows, math.prod(x.shape[1:])
     step = max(1, BLOCK_ELEMENTS // max(1, width))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
@@ -103,11 +103,17 @@ class Rows(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no columns of its own")
 
     def select(self, index: HostArray, device: Device | None = None) -> "Rows":
-        """The rows index (k,), of which none in a file is read. device: needed for an array that lies on one."""
+        """The rows index (k,), of which none in a file is read.
+
+        device: needed for an array that lies on one.
+        """
         return SelectedRows(self, index)
 
     def share(self, rank: int, size: int) -> tuple["Rows", int]:
-        """(the rows that one of `size` ranks checks, the number of the first): its share if in files, else all."""
+        """Return (rows that one of `size` ranks checks, number of the first row).
+
+        These are a share of rows in files, and all rows of an array in memory.
+        """
         if size == 1 or not self.in_files:
             return self, 0
         start, stop = rank * len(self) // size, (rank + 1) * len(self) // size
@@ -122,7 +128,7 @@ class Rows(ABC):
         return device.asarray(self[part], dtype)
 
     def on(self, device: Device, dtype: Any) -> "Rows":
-        """The rows for many calls of `take`: on the device, cast to `dtype` unless they take less memory as they are.
+        """Move the rows to the device, for many calls of `take`; cast to `dtype` unless that costs memory.
 
         On a host, rows in files stay there: they may be larger than its memory.
         """
@@ -152,7 +158,8 @@ class ArrayRows(Rows):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.array.dtype)
+        found: np.dtype[Any] = np.dtype(self.array.dtype)
+        return found
 
     @property
     def stored(self) -> Any:

@@ -15,7 +15,9 @@ from ffnn_gpu.arrays.rows import Device, Rows
 
 @dataclass(frozen=True, eq=False)
 class Standardized(Rows):
-    """(rows − mean) / scale in float64, clipped to [−limit, limit] if there is a limit. Made by `Standardizer.rows`.
+    """(rows − mean) / scale in float64, clipped to [−limit, limit] if there is a limit.
+
+    Made by `Standardizer.rows`.
 
     Args:
         rows: (n, d), any type of number; bytes stay bytes.

@@ -1,9 +1,9 @@
-"""Binary array files → arrays: IDX (plain or gzip), .npy and .npz.
+"""Read binary array files: IDX (plain or gzip), .npy and .npz.
 
-Why not `np.load` alone: measured, it asks the system for 32 GiB when a 128-byte file says so and reports damage as
-six kinds of exception; and a 1 MB gzip can grow to 1 GB. Here a header only declares: memory grows with the bytes that
-arrive, piece by piece, to the declared size and never past `max_bytes`. Whatever is wrong is a DataError naming the
-file, and nothing is ever unpickled.
+Why not `np.load` alone: measured, it requests 32 GiB from the system if the header of a 128-byte file
+declares so much, and it reports damage as six kinds of exception. A 1 MB gzip can grow to 1 GB. Here memory
+grows with the bytes that arrive, block by block, up to the declared size and never past `max_bytes`. Every
+failure is a DataError that names the file, and nothing is ever unpickled.
 """
 
 import gzip
@@ -36,7 +36,7 @@ ByteStream = IO[bytes] | io.BufferedIOBase
 
 @contextmanager
 def reading(source: str | Path) -> Iterator[None]:
-    """Every failure inside is a DataError that names the source; running out of memory stays what it is."""
+    """Turn every failure inside into a DataError that names the source, except MemoryError."""
     try:
         yield
     except (FfnnGpuError, MemoryError):
@@ -46,14 +46,15 @@ def reading(source: str | Path) -> Iterator[None]:
 
 
 def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> HostArray:
-    """The array in an IDX file, plain or gzip (told by content, not by name), in native byte order.
+    """Read the array of an IDX file, plain or gzip (recognized by content), in native byte order.
 
-        0 0 code axes | axes × uint32 dimensions | elements in C order, all big-endian, then the end of the file
+        0 0 code axes | axes × uint32 dimensions | elements in C order | end of file        (big-endian)
 
     Raises:
         DataError: wrong magic, more than max_bytes declared, fewer or more bytes than declared, damaged gzip.
 
-    Reference: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, "The IDX file format".
+    Reference: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, "The IDX file
+    format".
     """
     with reading(path), open(path, "rb") as plain:
         packed = plain.read(2) == GZIP_MAGIC
@@ -65,10 +66,10 @@ def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> HostArray:
 
 
 def read_npy(path: str | Path) -> HostArray:
-    """The array in a .npy file, memory-mapped read-only: nothing is copied until it is used.
+    """Map the array of a .npy file into memory, read-only; nothing is copied until it is used.
 
     Raises:
-        DataError: not a .npy file, Python objects inside, or another size than its header declares.
+        DataError: not a .npy file, it holds Python objects, or its size differs from the header's.
     """
     with reading(path):
         with open(path, "rb") as stream:
@@ -79,18 +80,19 @@ def read_npy(path: str | Path) -> HostArray:
             raise DataError(
                 f"{path} has {size} bytes; its header declares {declared} (shape {shape} of {dtype})"
             )
-        mode: Literal["r"] | None = "r" if math.prod(shape) else None  # nothing cannot be mapped
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
+        mode: Literal["r"] | None = "r" if math.prod(shape) else None  # an empty array cannot be mapped
+        array: HostArray = np.load(path, mmap_mode=mode, allow_pickle=False)
+        return array
 
 
 def npy_rows(source: str | Path | Sequence[str | Path]) -> FileRows:
-    """The rows of a .npy file, of several in the order given, or of all in a folder, 2 before 10, as one array.
+    """Return the rows of a .npy file, of several in the order given, or of a folder (2.npy before 10.npy).
 
-    Nothing is in memory: rows are read when a training asks for them, and so they are its x, or y.
+    Nothing is loaded: `fit`, `evaluate` and `predict` accept the result as x, and read its rows when they
+    need them.
 
-    Raises:
-        DataError: no file, a damaged one, one that is not stored row by row, or another type than the first's.
-        ShapeError: another shape of row than the first's.
+    Raises: DataError: no file, a damaged one, one that is not stored row by row, or a type other than the
+        first's. ShapeError: rows of another shape than the first's.
     """
     paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
     if len(paths) == 1 and paths[0].is_dir():
@@ -109,21 +111,21 @@ def npy_rows(source: str | Path | Sequence[str | Path]) -> FileRows:
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:
-    """A key by which numbers within names are compared as numbers."""
+    """Return a sort key that compares numbers within names as numbers."""
     return [(int(text), "") if text.isdigit() else (0, text) for text in re.split(r"(\d+)", path.name)]
 
 
 def npz_names(path: str | Path) -> tuple[str, ...]:
-    """Names of the arrays in a .npz file, in file order."""
+    """Return the names of the arrays in a .npz file, in file order."""
     with reading(path), zipfile.ZipFile(path) as archive:
         return tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
 
 
 def read_npz(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> HostArray:
-    """The array called `name` in a .npz file, its checksum verified.
+    """Read the array called `name` of a .npz file and verify its checksum.
 
     Raises:
-        DataError: no such array, more than max_bytes declared, damaged or not a .npz file, Python objects inside.
+        DataError: no such array, more than max_bytes declared, a damaged file, or Python objects.
     """
     with reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
         source = f"{path}, array {name!r}"
@@ -149,14 +151,16 @@ def _idx_array(stream: ByteStream, source: str | Path, max_bytes: int) -> HostAr
 
 
 def _npy_header(stream: ByteStream, source: str | Path) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """dtype, shape and whether the order is Fortran's; leaves the stream at the first element."""
+    """Return (dtype, shape, whether the order is Fortran's); leave the stream at the first element."""
     version = npy_format.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
-        raise DataError(f"{source}: .npy version {version[0]}.{version[1]} is not read; only 1.0 and 2.0 are")
+        raise DataError(
+            f"{source}: .npy version {version[0]}.{version[1]} is not supported; only 1.0 and 2.0 are"
+        )
     read_header = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
     shape, is_fortran, dtype = read_header(stream)
     if dtype.hasobject:
-        raise DataError(f"{source} holds Python objects ({dtype}); only numbers and strings are read")
+        raise DataError(f"{source} holds Python objects ({dtype}); only numbers and strings are supported")
     if min(shape, default=0) < 0:
         raise DataError(f"{source} declares the shape {shape}")
     return dtype, shape, is_fortran
@@ -165,11 +169,11 @@ def _npy_header(stream: ByteStream, source: str | Path) -> tuple[np.dtype[Any], 
 def _elements(
     stream: ByteStream, dtype: np.dtype[Any], shape: tuple[int, ...], source: str | Path, cap: int
 ) -> HostArray:
-    """The declared elements as one flat array; they must be all that is left in the stream."""
+    """Read the declared elements as one flat array; they must be all that is left in the stream."""
     declared = _byte_count(dtype, shape)
     if declared > cap:
         raise DataError(
-            f"{source} declares {declared} bytes (shape {shape} of {dtype}); at most {cap} are read"
+            f"{source} declares {declared} bytes (shape {shape} of {dtype}); at most {cap} are allowed"
         )
     content = bytearray()
     while len(content) < declared:
@@ -177,7 +181,7 @@ def _elements(
         if not piece:
             raise DataError(f"{source} ends after {len(content)} of {declared} declared bytes")
         content += piece
-    if stream.read(1):  # also makes gzip and zip compare their checksums
+    if stream.read(1):  # reading the end makes gzip and zip compare their checksums
         raise DataError(
             f"{source} goes on after the {declared} bytes its header declares (shape {shape} of {dtype})"
         )

@@ -1,7 +1,7 @@
-"""CSV files → arrays: quoted fields, optional header, optional gzip, and errors that name the line and the column.
+"""Read CSV files: quoted fields, optional header, optional gzip; errors name the line and the column.
 
-Why row by row into one flat buffer: a list of lists of Python floats takes 4 times the memory, and `np.loadtxt` cannot
-say which line and which column is wrong. A number is what Python's `float()` reads and is finite.
+Why row by row into one flat buffer: a list of lists of Python floats takes 4 times the memory, and the errors
+of `np.loadtxt` name neither line nor column. A number is whatever `float()` parses to a finite value.
 """
 
 import csv
@@ -21,13 +21,13 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.data.array_files import MAX_BYTES, reading
 from ffnn_gpu.errors import DataError
 
-MAX_LINE = 1 << 24  # characters: a file of one endless line does not fill the memory
+MAX_LINE = 1 << 24  # characters, so that a file of one endless line does not fill the memory
 
 Row = tuple[int, list[str]]  # line number, cells
 
 
 class Table(NamedTuple):
-    """x (n, features) float64, texts of the target column (n,), its line numbers, and the names a header gave."""
+    """x (n, features) float64, texts and line numbers of the target column (n,), names in the header."""
 
     x: HostArray
     texts: list[str]
@@ -37,22 +37,24 @@ class Table(NamedTuple):
 
 
 def read_csv(path: str | Path, target: str | int | None = None) -> tuple[HostArray, HostArray, Table]:
-    """Features (n, features) float64, target (n,), and the table they came from.
+    """Return features (n, features) float64, target (n,), and the table they were read from.
 
     The target is int64 if every cell is an integer, float64 if every cell is a number, strings otherwise.
 
     Args:
         target: name or 0-based index of the target column; default: the last one.
 
-    Raises:
-        DataError: empty or ragged file, unknown target, a cell that is empty or (features) not a finite number.
+    Raises: DataError: empty or ragged file, unknown target, a cell that is empty or (features) not a finite
+        number.
     """
     table = _parse(path, target, has_target=True)
     return table.x, _typed(table, path), table
 
 
 def read_table(source: str | Path | TextIO) -> tuple[HostArray, tuple[str, ...] | None]:
-    """Matrix (n, columns) float64 and header, every column a feature; from a path or an open text stream such as stdin.
+    """Read a matrix (n, columns) float64 and its header; every column is a feature.
+
+    source: a path, or an open text stream such as stdin.
 
     Raises:
         DataError: empty or ragged source, or a cell that is not a finite number.
@@ -64,21 +66,21 @@ def read_table(source: str | Path | TextIO) -> tuple[HostArray, tuple[str, ...] 
 def column_index(
     target: str | int | None, names: Sequence[str] | None, width: int, source: str | Path
 ) -> int:
-    """Index of the target column in [0, width): by name, by index (an int or its digits), or the last column."""
+    """Return the index of the target column: by name, by index (an int or its digits), or the last column."""
     if target is None:
         return width - 1
     if names and isinstance(target, str) and names.count(target) > 1:
         raise DataError(
-            f"{source}: {names.count(target)} columns are called {target!r}; give the index of one"
+            f"{source}: {names.count(target)} columns are called {target!r}; use the index of one"
         )
     if names and target in names:
         return names.index(str(target))
     if isinstance(target, int) or target.isdecimal():
         if 0 <= int(target) < width:
             return int(target)
-        raise DataError(f"{source}: there is no target column {target}; the columns are 0 … {width - 1}")
+        raise DataError(f"{source} has no column {target}; the columns are 0 … {width - 1}")
     if not names:
-        raise DataError(f"{source} has no header, so no column {target!r}; give an index, 0 … {width - 1}")
+        raise DataError(f"{source} has no header, so no column {target!r}; use an index, 0 … {width - 1}")
     near = difflib.get_close_matches(target, names, n=1)
     hint = (
         f"did you mean {near[0]!r}?"
@@ -96,7 +98,7 @@ def _parse(source: str | Path | TextIO, target: str | int | None, has_target: bo
             raise DataError(f"{where} is empty")
         width = len(first[0][1])
         if has_target and width < 2:
-            raise DataError(f"{where} has 1 column; features and a target, separated by commas, are needed")
+            raise DataError(f"{where} has 1 column; it must have features and a target, separated by commas")
         has_header = _is_header(first, target, has_target)
         header = tuple(cell.strip() for cell in first[0][1]) if has_header else None
         index = column_index(target, header, width, where) if has_target else None
@@ -143,7 +145,7 @@ def _numbers(cells: list[str], names: list[str], where: str) -> list[float]:
 
 
 def _typed(table: Table, source: str | Path) -> HostArray:
-    """The target's cells as int64 if all are integers, float64 if all are numbers, strings otherwise."""
+    """Return the target's cells as int64 if all are integers, float64 if all are numbers, else strings."""
     try:
         return np.array([int(text) for text in table.texts], dtype=np.int64)
     except (ValueError, OverflowError):
@@ -159,8 +161,14 @@ def _typed(table: Table, source: str | Path) -> HostArray:
 
 
 def _is_header(first: list[Row], target: str | int | None, has_target: bool) -> bool:
-    """Whether the first row holds names: none of its cells is a number, or the target is among them by name, or only
-    the last cell is a word where the row below has a number. "5.1,3.5,setosa" over "4.9,3.0,setosa" is data."""
+    """Return whether the first row is a header. It is in each of these cases:
+
+    - none of its cells is a number
+    - one of its cells is the target's name
+    - only its last cell is a word, and the row below ends with a number
+
+    So "5.1,3.5,setosa" over "4.9,3.0,setosa" is data.
+    """
     cells = [cell.strip() for cell in first[0][1]]
     are_numbers = [_is_number(cell) for cell in cells]
     if not any(are_numbers) or (isinstance(target, str) and target in cells):
@@ -183,7 +191,7 @@ def _is_finite(cell: str) -> bool:
 
 @contextmanager
 def _opened(source: str | Path | TextIO) -> Iterator[tuple[TextIO, str]]:
-    """The text stream of a path or of an open stream, and what to call it in messages."""
+    """Yield the text stream of a path or an open stream, and its name in messages."""
     if not isinstance(source, (str, Path)):
         where = str(getattr(source, "name", "the table"))
         with reading(where):
@@ -195,7 +203,10 @@ def _opened(source: str | Path | TextIO) -> Iterator[tuple[TextIO, str]]:
 
 
 def _rows(stream: TextIO, where: str) -> Iterator[Row]:
-    """Rows that are not blank, each with the number of its last line; all as wide as the first."""
+    """Yield the rows that are not blank, each with its last line number.
+
+    Raises DataError if their widths differ.
+    """
     reader = csv.reader(_lines(stream, where), skipinitialspace=True, strict=True)
     width = 0
     try:
@@ -213,7 +224,7 @@ def _rows(stream: TextIO, where: str) -> Iterator[Row]:
 
 
 def _lines(stream: TextIO, where: str) -> Iterator[str]:
-    """Lines without a byte order mark; none, and no total, without a bound, so that a gzip bomb stops."""
+    """Yield lines without the byte order mark. Line length and total are limited, which stops a gzip bomb."""
     total = 0
     while line := stream.readline(MAX_LINE):
         if total == 0:

@@ -1,8 +1,8 @@
-"""Labels ↔ class indices, and which task a target column stands for.
+"""Map labels to class indices and back, and infer the task from a target column.
 
-Why two paths in `LabelMap`: arrays of numbers or strings go through sorting and binary search, no Python loop over the
-rows; everything else (tuples, mixed kinds) through a dictionary. Both follow Python's equality: 1, 1.0 and True are one
-class.
+Why `LabelMap` has two paths: arrays of numbers or strings are sorted and searched without a Python loop over
+the rows; other labels (tuples, mixed kinds) use a dictionary. Both follow Python's equality: 1, 1.0 and True
+are one class.
 """
 
 import math
@@ -23,13 +23,13 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Class k is called classes[k]; labels are of any hashable kind."""
+    """A map from labels of any hashable kind to class indices; classes[k] is the label of class k."""
 
     classes: tuple[Hashable, ...]
 
     @classmethod
     def fit(cls, y: Iterable[Hashable]) -> "LabelMap":
-        """The distinct labels of y (n,): sorted where they can be sorted, else in order of first appearance.
+        """Collect the distinct labels of y (n,), sorted if possible, else in order of first appearance.
 
         Raises:
             ShapeError: y is an array that is not (n,).
@@ -48,7 +48,10 @@ class LabelMap:
             return cls(tuple(distinct))
 
     def encode(self, y: Iterable[Hashable]) -> Indices:
-        """Class indices (n,) of the labels y (n,); DataError naming the first label that is not a class."""
+        """Return class indices (n,) of the labels y (n,).
+
+        Raises DataError for the first label that is not a class.
+        """
         labels = _labels(y)
         table = self._table()
         if isinstance(labels, np.ndarray) and table is not None and _are_comparable(labels, table):
@@ -71,7 +74,10 @@ class LabelMap:
         return indices
 
     def decode(self, indices: ArrayLike) -> NDArray[Any] | list[Hashable]:
-        """Labels of class indices (n,): an array where the classes are all int, str, bool or float, else a list."""
+        """Return the labels of class indices (n,).
+
+        They are an array if the classes are all int, all str, all bool or all float, else a list.
+        """
         indices = np.asarray(indices)
         if indices.ndim != 1:
             raise ShapeError(f"indices have shape {indices.shape}; (n,) is needed")
@@ -89,12 +95,12 @@ class LabelMap:
         return table[indices.astype(np.int64)]
 
     def to_json(self) -> dict[str, Any]:
-        """An object for `json.dumps` that keeps kinds: 1, 1.0, true and "1" differ, a tuple is {"tuple": […]}."""
+        """Return an object for `json.dumps`; 1, 1.0, true and "1" differ in it, a tuple is {"tuple": […]}."""
         return {"classes": [_to_json(label) for label in self.classes]}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "LabelMap":
-        """The map that `to_json` wrote; DataError if it is not one."""
+        """Restore the map that `to_json` wrote. Raises DataError if it is damaged."""
         classes = saved.get("classes") if isinstance(saved, Mapping) else None
         if not isinstance(classes, list):
             raise DataError(f"not a saved label map: {str(saved)[:80]}")
@@ -105,7 +111,7 @@ class LabelMap:
         return cls(labels)
 
     def _table(self) -> NDArray[Any] | None:
-        """The classes as one array where they are of one kind that NumPy holds exactly, else None."""
+        """Return the classes as one array if they have one type that NumPy represents exactly, else None."""
         if len({type(label) for label in self.classes}) != 1 or not isinstance(self.classes[0], JSON_KINDS):
             return None
         table = np.array(self.classes)
@@ -115,11 +121,11 @@ class LabelMap:
     def _unknown(self, label: Hashable, row: int) -> DataError:
         known = ", ".join(repr(known) for known in self.classes[:10])
         more = f", … ({len(self.classes)} in all)" if len(self.classes) > 10 else ""
-        return DataError(f"label {label!r} at row {row} is none of the known classes: {known}{more}")
+        return DataError(f"label {label!r} at row {row} is not a known class; the classes are {known}{more}")
 
 
 def infer_task(y: ArrayLike) -> str:
-    """ "binary", "multiclass", "multilabel" or "regression", by this rule, top to bottom:
+    """Return "binary", "multiclass", "multilabel" or "regression". The first rule that applies decides:
 
         (n, k > 1): multilabel if every value is 0 or 1, else regression     (n, 1): as its column
         strings, bools, objects: classes
@@ -132,9 +138,9 @@ def infer_task(y: ArrayLike) -> str:
     """
     y = np.asarray(y)
     if y.ndim not in (1, 2) or y.size == 0:
-        raise DataError(f"y has shape {y.shape}; (n,) or (n, outputs) is needed")
+        raise DataError(f"y has shape {y.shape}; it must be (n,) or (n, outputs)")
     if y.dtype.kind not in "biufUOST":
-        raise DataError(f"y is {y.dtype}; numbers, bools or strings are needed")
+        raise DataError(f"y is {y.dtype}; it must hold numbers, bools or strings")
     bad = np.argwhere(~np.isfinite(y)) if y.dtype.kind == "f" else np.empty((0, 1))
     if len(bad):
         raise DataError(f"{len(bad)} values of y are not finite, the first in row {bad[0][0]}")
@@ -144,14 +150,16 @@ def infer_task(y: ArrayLike) -> str:
         return "regression"
     distinct = len(set(y.ravel().tolist())) if y.dtype.kind == "O" else len(np.unique(y))
     if distinct < 2:
-        raise DataError(f"all {len(y)} values of y are {y.flat[0]}: no task to infer; name one")
+        raise DataError(
+            f"all {len(y)} values of y are {y.flat[0]}, so the task cannot be inferred; name the task"
+        )
     if y.dtype.kind in "iuf" and distinct > max(20, math.sqrt(len(y))):
         return "regression"
     return "binary" if distinct == 2 else "multiclass"
 
 
 def _labels(y: Iterable[Hashable]) -> NDArray[Any] | list[Hashable]:
-    """An array where y is one of a sortable kind, else a list of Python objects."""
+    """Return y as an array if its type can be sorted, else as a list of Python objects."""
     if not hasattr(y, "__array__"):
         y = [label.item() if isinstance(label, np.generic) else label for label in y]
         if len({type(label) for label in y}) > 1 or not (y and isinstance(y[0], JSON_KINDS)):
@@ -165,12 +173,12 @@ def _labels(y: Iterable[Hashable]) -> NDArray[Any] | list[Hashable]:
 
 
 def _are_comparable(labels: NDArray[Any], table: NDArray[Any]) -> bool:
-    """Both strings or both numbers; NumPy would turn the numbers into strings otherwise."""
+    """Return whether both are strings or both numbers; NumPy would turn mixed numbers into strings."""
     return (labels.dtype.kind == "U") == (table.dtype.kind == "U")
 
 
 def _check_labels(labels: NDArray[Any] | list[Hashable]) -> None:
-    """Every label can be told from the others: hashable, and equal to itself."""
+    """Raise DataError unless every label is hashable and finite."""
     if isinstance(labels, np.ndarray):
         if labels.dtype.kind != "f":
             return
@@ -192,9 +200,8 @@ def _to_json(label: Hashable) -> Any:
         return label
     if isinstance(label, tuple):
         return {"tuple": [_to_json(item) for item in label]}
-    raise DataError(
-        f"label {label!r} is a {type(label).__name__}; int, str, bool, float and tuples of them are saved"
-    )
+    kind = type(label).__name__
+    raise DataError(f"label {label!r} is a {kind}; only int, str, bool, float and tuples of them are saved")
 
 
 def _from_json(item: Any) -> Hashable:

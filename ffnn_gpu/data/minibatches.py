@@ -1,7 +1,8 @@
-"""Shuffled minibatches of arrays, gathered on the device.
+"""Gather shuffled minibatches on the device.
 
-The whole data set is moved once; a minibatch is a gather into buffers that stay where they are, because fixed addresses are
-what a CUDA graph needs. The order of epoch e is the permutation drawn from (seed, e): resuming needs only integers.
+The data set is moved to the device once. A minibatch is gathered into buffers that stay at their addresses,
+because a CUDA graph needs fixed addresses. The order of epoch e is drawn from (seed, e), so resuming needs
+only integers.
 """
 
 from dataclasses import dataclass
@@ -18,13 +19,13 @@ from ffnn_gpu.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Order:
-    """How rows are cut into minibatches.
+    """The order of rows in minibatches.
 
     Args:
         batch_size: rows per minibatch; the last one of an epoch may have fewer.
         shuffle: whether each epoch draws a new permutation.
-        drop_last: whether a last minibatch with fewer rows is left out.
-        seed: of the permutations.
+        drop_last: whether a last minibatch with fewer rows is skipped.
+        seed: determines the permutations.
     """
 
     batch_size: int
@@ -37,11 +38,11 @@ class Order:
         seed_number(self.seed)
 
     def steps(self, rows: int) -> int:
-        """Minibatches per epoch."""
+        """Return the number of minibatches per epoch."""
         return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
 
     def permutation(self, rows: int, epoch: int) -> np.ndarray:
-        """The order of the rows in epoch `epoch`, drawn on the host."""
+        """Draw the order of the rows in epoch `epoch`, on the host."""
         return (
             np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else np.arange(rows)
         )
@@ -51,19 +52,20 @@ class Minibatches:
     """Rows of x, y and sample weights on the device, and buffers for one minibatch of them.
 
     Attributes:
-        rows, steps, B: rows in the data set, minibatches per epoch, rows of a whole minibatch.
-        given: x, y and weight as they came.
+        rows, steps, B: rows in the data set, minibatches per epoch, rows of a full minibatch.
+        given: x, y and weight as the caller passed them.
         x, y, weight: buffers of B rows; weight is None without sample weights.
     """
 
     def __init__(
         self, backend: Backend, x: Any, y: Any, weight: Any | None, dtype: Any, order: Order, ranks: int = 1
     ) -> None:
-        """x (n, d) and y (n,) or (n, O) checked; x is cast to `dtype` here, or as it is gathered if that saves memory.
+        """Move x (n, d) and y (n,) or (n, O), both validated, to the device.
 
-        A Standardized x stays as it is stored and is standardized as it is gathered.
+        x is cast to `dtype` here, or when it is gathered if that saves memory; a Standardized x is always
+        standardized when it is gathered. Weights are float32 if `dtype` has 16 bits.
 
-        Weights are kept in float32 where `dtype` has 16 bits. The buffers hold what one of `ranks` gets of a minibatch.
+        ranks: the buffers hold one rank's share of a minibatch.
         """
         self.backend, self.order, self.rows = backend, order, len(x)
         self.steps = order.steps(self.rows)
@@ -87,17 +89,17 @@ class Minibatches:
 
     @property
     def whole(self) -> tuple[Any, Any, Any | None]:
-        """(x, y, weight) of all rows, in their own order."""
+        """(x, y, weight) of all rows, in their original order."""
         return self._x, self._y, self._weight
 
     def choose(self, epoch: int, step: int, most: int = 1) -> tuple[int, int]:
-        """Point at minibatch `step` of `epoch` and up to `most` − 1 after it that have as many rows.
+        """Select minibatch `step` of `epoch` and up to `most` − 1 following ones with as many rows.
 
         Returns:
             (number of minibatches, rows in each).
         """
         if epoch != self._epoch:
-            self._permutation = None  # never two of them in memory
+            self._permutation = None  # freed first, so that two are never in memory
             self._permutation = self.backend.asarray(self.order.permutation(self.rows, epoch))
             self._epoch = epoch
         B = self.order.batch_size
@@ -108,7 +110,7 @@ class Minibatches:
         return k, n
 
     def gather(self, j: int, n: int, part: slice = slice(None)) -> None:
-        """Copy the n rows of the j-th minibatch chosen, or a part of them, into the buffers."""
+        """Copy the n rows of the j-th selected minibatch, or a slice of them, into the buffers."""
         take, index = self.backend.take, self._index[j * n : (j + 1) * n][part]
         n = len(index)
         self._x.take(self.backend, index, self.x[:n])

@@ -1,7 +1,7 @@
-"""Sources → data sets: bundled names, CSV, .npy, .npz and folders of IDX files such as MNIST.
+"""Read data sets: bundled names, CSV, .npy, .npz and folders of IDX files such as MNIST.
 
-Why two files beside this one: `csv_files` and `array_files` know formats and nothing of data sets; here a source
-becomes x, y and their names. scikit-learn takes almost a second to import, so only a bundled name imports it.
+`csv_files` and `array_files` read formats; this file turns a source into x, y and their names. scikit-learn
+takes almost a second to import, so only a bundled name imports it.
 """
 
 import difflib
@@ -23,7 +23,7 @@ from ffnn_gpu.errors import DataError
 __all__ = ["BUNDLED", "Dataset", "read", "read_idx", "read_table"]
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
-NPZ_NAMES = {  # part → names its array may have; the first one found is read
+NPZ_NAMES = {  # part → accepted array names; the first one found is read
     "x": ("X", "x", "X_train", "x_train"),
     "y": ("y", "y_train"),
     "x_test": ("X_test", "x_test"),
@@ -35,10 +35,10 @@ Target = str | int | None
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """x (n, features) and y (n,) or (n, outputs); x_test and y_test where the source has a test part of its own.
+    """x (n, features) and y (n,) or (n, outputs); x_test and y_test if the source has its own test part.
 
     Raises:
-        DataError: x and y disagree on n, or x and x_test on the features; both numbers are in the message.
+        DataError: x and y have different numbers of rows, or x and x_test of columns.
     """
 
     x: HostArray
@@ -54,7 +54,8 @@ class Dataset:
         if self.x_test is None and self.y_test is None:
             return
         if self.x_test is None or self.y_test is None:
-            raise DataError(f"{self.name}: of x_test and y_test, only one is there")
+            there, missing = ("y_test", "x_test") if self.x_test is None else ("x_test", "y_test")
+            raise DataError(f"{self.name} has {there} but no {missing}")
         _check_rows(f"{self.name}, test part", self.x_test, self.y_test)
         if self.x_test.shape[1] != self.x.shape[1]:
             raise DataError(
@@ -63,15 +64,15 @@ class Dataset:
 
 
 def read(source: str | Path, target: Target = None) -> Dataset:
-    """The data set behind a bundled name, a .csv, .csv.gz, .npy or .npz file, or a folder with IDX or .npy files.
+    """Read a bundled data set, a .csv, .csv.gz, .npy or .npz file, or a folder of IDX or .npy files.
 
-    A bundled name wins over a file of that name; write "./digits" for the file.
+    A bundled name takes precedence over a file of that name; write "./digits" for the file.
 
     Args:
         target: target column of a .csv (name or 0-based index) or of .npy (index); default: the last column.
 
-    Raises:
-        DataError: unknown source (with what is accepted), or malformed data (with line and column, or both numbers).
+    Raises: DataError: unknown source, or malformed data; the message names the accepted sources, or the line
+        and column.
     """
     path = Path(source)
     name = path.name.lower()
@@ -91,13 +92,14 @@ def read(source: str | Path, target: Target = None) -> Dataset:
     else:
         kind = f"{path.suffix} files" if path.suffix else "files without an ending"
         raise DataError(
-            f"{source}: {kind} are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files are"
+            f"{source}: {kind} are not supported; "
+            "use .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files"
         )
     return reader(path, target)
 
 
 def leaves_target_open(source: str | Path) -> bool:
-    """Whether the target is one of the columns of a source, and any of them may be."""
+    """Return whether any column of the source may be chosen as the target."""
     path = Path(source)
     if source in BUNDLED:
         return False
@@ -105,7 +107,7 @@ def leaves_target_open(source: str | Path) -> bool:
 
 
 def _is_npy_folder(path: Path) -> bool:
-    """One of IDX files stays one, whatever lies beside them."""
+    """Return whether a folder holds .npy files and no IDX training images."""
     return any(path.glob("*.npy")) and not any(path.glob("train-images[-.]idx*"))
 
 
@@ -115,7 +117,7 @@ def _unknown(source: str | Path) -> DataError:
     near = difflib.get_close_matches(str(source), [*BUNDLED, *beside], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return DataError(
-        f"{str(source)!r} is no data set: give a bundled name ({', '.join(BUNDLED)}), an existing .csv, "
+        f"{str(source)!r} is not a data set: use a bundled name ({', '.join(BUNDLED)}), an existing .csv, "
         f".csv.gz, .npy or .npz file, or a folder with IDX or .npy files{hint}"
     )
 
@@ -126,7 +128,7 @@ def _read_bundled(path: Path, target: Target) -> Dataset:
         from sklearn import datasets
     except ImportError as error:
         raise DataError(
-            f'{path.name!r} comes with scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})'
+            f'{path.name!r} needs scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})'
         ) from error
     bunch = getattr(datasets, f"load_{path.name}")()
     return Dataset(bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), "target", path.name)
@@ -142,15 +144,18 @@ def _read_npy(path: Path, target: Target) -> Dataset:
 
 
 def _read_npy_folder(folder: Path, target: Target) -> Dataset:
-    """The rows of all .npy files there, 2 before 10; they stay in their files."""
+    """Read the rows of all .npy files of a folder, 2.npy before 10.npy; they stay in their files."""
     return _of_table(npy_rows(folder), folder.resolve(), target)
 
 
 def _of_table(table: Any, path: Path, target: Target) -> Dataset:
-    """First or last column as target leaves x in its file; a column in the middle copies the others."""
+    """Split a table into x and target.
+
+    With the first or last column as target, x stays in its file; else it is copied.
+    """
     if table.ndim != 2 or table.shape[1] < 2 or table.dtype.kind not in "biuf":
         raise DataError(
-            f"{path} holds {table.dtype} of shape {table.shape}; numbers (n, features + 1) are needed"
+            f"{path} holds {table.dtype} of shape {table.shape}; it must hold numbers (n, features + 1)"
         )
     last = table.shape[1] - 1
     index = column_index(target, None, last + 1, path)
@@ -163,7 +168,7 @@ def _of_table(table: Any, path: Path, target: Target) -> Dataset:
 
 
 def _gathered(rows: Rows, columns: int | list[int]) -> HostArray:
-    """A copy of some columns, read block by block and not mapped, because mapped pages count as memory."""
+    """Copy some columns block by block, unmapped, because mapped pages count as memory."""
     rows = rows.unmapped()
     out = np.empty((len(rows), *np.shape(columns)), rows.dtype)
     for block in blocks(rows):
@@ -182,7 +187,7 @@ def _read_npz(path: Path, target: Target) -> Dataset:
     x, y, x_test = part("x"), part("y"), part("x_test")
     if x is None or y is None:
         wanted = " and ".join(f"{NPZ_NAMES[key][0]} (or {', '.join(NPZ_NAMES[key][1:])})" for key in "xy")
-        raise DataError(f"{path} has the arrays {', '.join(found) or '(none)'}; it needs {wanted}")
+        raise DataError(f"{path} has the arrays {', '.join(found) or '(none)'}; it must have {wanted}")
     return Dataset(
         _features(x, path),
         y,
@@ -195,7 +200,7 @@ def _read_npz(path: Path, target: Target) -> Dataset:
 
 
 def _read_idx_folder(folder: Path, target: Target) -> Dataset:
-    """The train part and, where there is one, the t10k part; pixels stay uint8, one image per row."""
+    """Read the train part and, if present, the t10k part; pixels stay uint8, one image per row."""
     _refuse_target(str(folder), target)
     train, test = _idx_part(folder, "train"), _idx_part(folder, "t10k")
     if train is None:
@@ -222,26 +227,22 @@ def _idx_part(folder: Path, part: str) -> tuple[HostArray, HostArray] | None:
 
 
 def _features(x: HostArray, source: Path) -> HostArray:
-    """x as (n, features): images (n, rows, columns) become (n, rows * columns)."""
+    """Return x as (n, features): images (n, rows, columns) become (n, rows · columns)."""
     if x.ndim < 2 or x.dtype.kind not in "biuf":
-        raise DataError(
-            f"{source}: x is {x.dtype} of shape {x.shape}; numbers of shape (n, features) are needed"
-        )
+        raise DataError(f"{source}: x is {x.dtype} of shape {x.shape}; it must hold numbers (n, features)")
     return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
 def _check_rows(name: str, x: HostArray, y: HostArray) -> None:
     if x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y):
         raise DataError(
-            f"{name}: x has shape {x.shape}, y {y.shape}; (n, features) and (n,) or (n, outputs) needed"
+            f"{name}: x has shape {x.shape}, y {y.shape}; they must be (n, features) and (n,) or (n, outputs)"
         )
 
 
 def _refuse_target(source: str, target: Target) -> None:
     if target is not None:
-        raise DataError(
-            f"{source} keeps its target apart; target={target!r} can be chosen for .csv and .npy only"
-        )
+        raise DataError(f"{source} has a fixed target; target={target!r} works only with .csv and .npy files")
 
 
 def _stem(path: Path) -> str:

@@ -1,8 +1,8 @@
 """Standardize features; the mean and scale are fitted on the training part and saved with the model.
 
-Why float64 statistics in two passes: the float32 standard deviation of a constant column of 10⁴ comes out as 131.7, and
-a column sum in float32 errs by 1.5 % on 2·10⁶ rows (both measured). Why in blocks of rows: a memory-mapped file is
-never copied whole.
+Why float64 statistics in two passes: the float32 standard deviation of a constant column of 10⁴ comes out as
+131.7, and a column sum in float32 errs by 1.5 % on 2·10⁶ rows (both measured). Why in blocks of rows: a
+memory-mapped file is never copied whole.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Standardizer:
-    """Features with mean 0 and standard deviation 1:  (x − mean) / scale,  mean (features,), scale (features,).
+    """(x − mean) / scale, so that features have mean 0 and standard deviation 1; mean, scale (features,).
 
     Args:
-        constant: indices of the columns that did not vary in what it was fitted on.
+        constant: indices of the columns that did not vary in the data it was fitted on.
     """
 
     mean: Floats
@@ -35,9 +35,10 @@ class Standardizer:
 
     @classmethod
     def fit(cls, x: ArrayLike) -> "Standardizer":
-        """Column means and standard deviations of x (n, features), dividing by n.
+        """Compute column means and standard deviations of x (n, features), dividing by n.
 
-        A constant column (max = min exactly) gets its value as mean and 1 as scale, so it becomes exactly 0.
+        A constant column (max = min exactly) gets its value as mean and 1 as scale, so that it becomes
+        exactly 0.
 
         Raises:
             ShapeError: x is not a matrix.
@@ -64,7 +65,7 @@ class Standardizer:
         return cls(mean, np.where(low == high, 1.0, spread * np.sqrt(variance)), constant)
 
     def transform(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> HostArray:
-        """(x − mean) / scale, computed in float64 and rounded once to dtype; a new array (n, features)."""
+        """Return (x − mean) / scale (n, features), computed in float64 and rounded once to dtype."""
         rows = self._checked(x)
         out = np.empty(rows.shape, dtype)
         for start, block in _blocks(rows):
@@ -76,9 +77,9 @@ class Standardizer:
     def rows(self, x: Any, limit: float | None = None) -> Standardized:
         """x (n, features), stored as it is and standardized where its rows are read.
 
-        The values equal `transform(x, dtype)`, where dtype is float64 for a float64 network and float32 otherwise.
-        `fit`, `evaluate` and `predict` accept the result as X. Bytes stay bytes: on a GPU, a quarter of the memory of
-        float32.
+        The values equal `transform(x, dtype)`, where dtype is float64 for a float64 network and float32
+        otherwise. `fit`, `evaluate` and `predict` accept the result as X. Bytes stay bytes: on a GPU, a
+        quarter of the memory of float32.
 
         Args:
             x: numbers of any type: NumPy, memory-mapped, or an array of a device.
@@ -93,33 +94,31 @@ class Standardizer:
         if isinstance(rows, Standardized):
             raise DataError(f"rows of shape {rows.shape} are standardized already; pass the raw rows")
         if rows.ndim != 2 or not mean.shape == scale.shape == rows.shape[1:]:
-            raise ShapeError(
-                f"rows of shape {rows.shape} cannot be standardized by mean {mean.shape} and scale {scale.shape}"
-            )
+            shapes = f"mean {mean.shape} and scale {scale.shape}"
+            raise ShapeError(f"rows of shape {rows.shape} cannot be standardized by {shapes}")
         bad = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(scale) & (scale > 0)))
         if len(bad):
-            raise DataError(
-                f"column {bad[0]} has mean {mean[bad[0]]} and scale {scale[bad[0]]}; both must be finite, the scale above 0"
-            )
+            what = f"column {bad[0]} has mean {mean[bad[0]]} and scale {scale[bad[0]]}"
+            raise DataError(f"{what}; both must be finite, the scale above 0")
         return Standardized(rows, mean, scale, limit)
 
     def inverse(self, x: ArrayLike) -> Floats:
-        """x · scale + mean in float64: what `transform` was given, to rounding."""
+        """Return x · scale + mean in float64, which undoes `transform` up to rounding."""
         return np.asarray(np.asarray(self._checked(x)) * self.scale + self.mean, dtype=np.float64)
 
     def to_json(self) -> dict[str, list[Any]]:
-        """An object for `json.dumps`; Python writes float64 so that `from_json` gets the same bits back."""
+        """Return an object for `json.dumps`. `from_json` restores the same bits."""
         return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "constant": [*self.constant]}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Standardizer":
-        """The standardizer that `to_json` wrote; DataError if it is not one."""
+        """Restore the standardizer that `to_json` wrote. Raises DataError if it is damaged."""
         try:
             mean, scale = (
                 np.array(saved["mean"], dtype=np.float64),
                 np.array(saved["scale"], dtype=np.float64),
             )
-            constant = tuple(map(int, saved.get("constant", ())))  # older models do not say
+            constant = tuple(map(int, saved.get("constant", ())))  # absent in older models
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved standardizer: {type(error).__name__}: {error}") from error
         if mean.ndim != 1 or mean.shape != scale.shape:
@@ -145,7 +144,7 @@ def _matrix(x: Any) -> Rows:
 
 
 def _blocks(x: Rows) -> Iterator[tuple[int, Floats]]:
-    """First row and float64 copy of each block of rows."""
+    """Yield the first row's number and a float64 copy of each block of rows."""
     return ((part.start, x[part].astype(np.float64)) for part in blocks(x))
 
 
@@ -154,4 +153,5 @@ def _check_finite(block: Floats, start: int) -> None:
     if not bad.any():
         return
     row, column = np.argwhere(bad)[0]
-    raise DataError(f"x[{start + row}, {column}] is {block[row, column]}; mean and scale need finite numbers")
+    where = f"x[{start + row}, {column}] is {block[row, column]}"
+    raise DataError(f"{where}; mean and scale can only be computed from finite numbers")

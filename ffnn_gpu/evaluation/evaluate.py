@@ -11,7 +11,8 @@ from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, get_metrics
 from ffnn_gpu.evaluation.samples import Samples, samples
-from ffnn_gpu.nn.losses.standard import Loss, get_loss
+from ffnn_gpu.nn.losses.loss import Loss
+from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
 
 
@@ -23,14 +24,13 @@ def evaluate(
     metrics: str | Metric | Iterable[str | Metric] = (),
     batch_size: int | None = None,
 ) -> dict[str, float]:
-    """{"loss": …, metric name: …} over (x, y) or (x, y, sample_weight), in inference mode.
+    """Compute {"loss": …, metric name: …} over (x, y) or (x, y, sample_weight), in inference mode.
 
-    Args:
-        loss: an object, or a name such as "softmax_cross_entropy".
-        metrics: a name from `ffnn_gpu.metrics` or a function (y, prediction) → number, or several of them. A prediction is
-            the loss's decision: a class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves. Where
-            decisions are classes and y holds distributions, metrics get the likeliest class of each row as y.
-        batch_size: rows that go through the network at once; None for as many as suit the device.
+    Args: loss: an object, or a name such as "softmax_cross_entropy". metrics: a name from `ffnn_gpu.metrics`
+        or a function (y, prediction) → number, or several of them. A prediction is the loss's decision: a
+        class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves. Where decisions
+        are classes and y holds distributions, metrics get the likeliest class of each row as y. batch_size:
+        rows per pass through the network; None for a number that suits the device.
     """
     loss, batch_size = get_loss(loss), network.backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
@@ -49,7 +49,7 @@ def scores(
     weight: float,
     outputs: HostArray,
 ) -> dict[str, float]:
-    """What `evaluate` returns, from Σ N_i L_i, Σ N_i and the network's outputs (n, O)."""
+    """The result of `evaluate`, from total = Σ N_i L_i, weight = Σ N_i and the network's outputs (n, O)."""
     row = {"loss": total / weight if weight else 0.0}
     decisions = loss.decide(outputs)
     y = network.backend.to_host(data.y)
@@ -65,7 +65,7 @@ def _plain(metric: Any) -> Any:
 
 
 def metric_name(metric: Any) -> str:
-    """What the column of this metric is called, "val_" aside."""
+    """Return the name of this metric's column, without "val_"."""
     plain = _plain(metric)
     return getattr(plain, "__name__", type(plain).__name__)
 
@@ -77,7 +77,7 @@ def _reads_outputs(metric: Any) -> bool:
 def outputs_of(
     network: Network, loss: Loss, data: Samples, rows: range, batch_size: int
 ) -> tuple[float, float, HostArray]:
-    """(Σ N_i L_i, Σ N_i, outputs) of these rows in inference mode, `batch_size` of them at once."""
+    """Compute (Σ N_i L_i, Σ N_i, outputs) of these rows in inference mode, in batches of `batch_size`."""
     backend: Backend = network.backend
     ws = network.workspace(min(batch_size, len(rows)), training=False)
     outputs = np.empty((len(rows), network.widths[-1]), network.dtype)

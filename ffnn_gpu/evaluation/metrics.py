@@ -1,8 +1,8 @@
-"""Metrics of predictions, on host arrays in float64, with scikit-learn's definitions.
+"""Compute metrics of predictions on host arrays in float64, with scikit-learn's definitions.
 
-Why not scikit-learn itself: it takes almost a second to import and is an extra; the tests hold every function here to
-it. Metrics that read labels take class labels of any one kind, (n,), or 0/1 indicators (n, L) for multilabel targets; a
-column (n, 1) counts as (n,).
+Why not scikit-learn itself: it takes almost a second to import and is optional; the tests compare every
+function with it. Metrics of labels accept class labels of one kind, (n,), or 0/1 indicators (n, L) for
+multilabel targets. A column (n, 1) is treated as (n,).
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ Metric = Callable[[ArrayLike, ArrayLike], float]
 
 
 def accuracy(y: ArrayLike, prediction: ArrayLike) -> float:
-    """Share of rows predicted right; a multilabel row (n, L) is right when all its labels are."""
+    """Fraction of rows predicted correctly; a multilabel row (n, L) is correct if all its labels are."""
     y, prediction = _labels(y, prediction)
     right = y == prediction
     return float(np.mean(right if y.ndim == 1 else right.all(axis=1)))
@@ -50,7 +50,7 @@ def recall_macro(y: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def f1_macro(y: ArrayLike, prediction: ArrayLike) -> float:
-    """Mean over the classes of  2 TP / (2 TP + FP + FN),  0 for a class (multilabel) neither predicted nor in y."""
+    """Mean over the classes of  2 TP / (2 TP + FP + FN),  0 for a label neither predicted nor in y."""
     right, predicted, actual = _class_counts(y, prediction)
     return float(np.mean(2 * right / np.maximum(predicted + actual, 1)))
 
@@ -100,7 +100,7 @@ def r2(y: ArrayLike, prediction: ArrayLike) -> float:
 
 
 def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5) -> float:
-    """Share of rows whose true class is among the k highest scores; of equal scores the later class counts as higher.
+    """Fraction of rows whose true class is among the k highest scores; of equal ones the later ranks higher.
 
     Args:
         y: (n,) class indices in [0, C).
@@ -113,7 +113,7 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5) -> float:
     if k < 1:
         raise ConfigurationError(f"k is {k}; it must be at least 1")
     if scores.ndim != 2 or len(scores) != len(y):
-        raise ShapeError(f"y has {len(y)} rows; scores have shape {scores.shape}, and (n, classes) is needed")
+        raise ShapeError(f"y has {len(y)} rows; scores have shape {scores.shape}; they must be (n, classes)")
     if len(y) == 0:
         raise DataError(f"scores have shape {scores.shape}: a metric of no rows is not defined")
     _check_scores(scores)
@@ -129,9 +129,9 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5) -> float:
 def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
     """Probability that a positive row scores higher than a negative one, ties counting half.
 
-        (R₊ − n₊(n₊ + 1)/2) / (n₊ n₋)        R₊ = Σ ranks of the positive rows, equal scores sharing their mean rank
+        (R₊ − n₊(n₊ + 1)/2) / (n₊ n₋)        R₊ = Σ ranks of the positive rows; ties share their mean rank
 
-    y (n,) has two values, the larger one positive; multilabel y (n, L) gives the mean over its columns.
+    y (n,) has two values, the larger one positive. Multilabel y (n, L): the mean over its columns.
 
     Raises:
         ShapeError, DataError: shapes disagree; y has not two values; NaN among the scores.
@@ -144,7 +144,7 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
     _check_scores(score)
     classes, is_positive = np.unique(y, return_inverse=True)
     if len(classes) != 2:
-        raise DataError(f"roc_auc needs two classes; y has {len(classes)}, the first {classes[0]}")
+        raise DataError(f"roc_auc needs two classes; y has {len(classes)}, starting with {classes[0]}")
     _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
     positives = int(is_positive.sum())
@@ -169,7 +169,10 @@ READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})  # the others read predic
 
 
 def get_metric(name_or_callable: str | Metric) -> Metric:
-    """Return the metric of this name, or the callable itself. Raises ConfigurationError for an unknown name."""
+    """Return the metric of this name, or the callable itself.
+
+    Raises ConfigurationError for an unknown name.
+    """
     if callable(name_or_callable):
         return name_or_callable
     return look_up("metric", name_or_callable, METRICS, "metrics.accuracy")
@@ -183,7 +186,7 @@ def get_metrics(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric,
 
 
 def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]:
-    """Both as arrays of one shape, (n,) or (n, outputs), n > 0."""
+    """Return both as arrays of the same shape, (n,) or (n, outputs), n > 0."""
     y, prediction = (
         a.ravel() if a.ndim == 2 and a.shape[1] == 1 else a for a in map(np.asarray, (y, prediction))
     )
@@ -198,7 +201,7 @@ def _labels(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]:
     y, prediction = _aligned(y, prediction)
     kinds = {"O": "object", "U": "string", "S": "string"}
     if {kinds.get(a.dtype.kind, "number") for a in (y, prediction)} >= {"string", "number"}:
-        raise DataError(f"y is {y.dtype}; prediction is {prediction.dtype}: strings and numbers never agree")
+        raise DataError(f"y is {y.dtype}; prediction is {prediction.dtype}: strings never equal numbers")
     return y, prediction
 
 
@@ -210,7 +213,7 @@ def _numbers(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]
 
 
 def _class_counts(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray, HostArray]:
-    """True positives, predicted and actual rows of each class, or of each label of a multilabel target."""
+    """Count true positives, predicted and actual rows of each class or multilabel column."""
     y, prediction = _labels(y, prediction)
     if y.ndim == 1:
         counts = confusion_matrix(y, prediction)

@@ -12,14 +12,13 @@ from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.data.splits import train_test_split
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
-from ffnn_gpu.nn.losses.loss import weights
-from ffnn_gpu.nn.losses.standard import Loss
+from ffnn_gpu.nn.losses.loss import Loss, weights
 from ffnn_gpu.nn.network import Network
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows x (n, d), targets y and weights, validated for one network and loss; on the host or on the device."""
+    """Rows x (n, d), targets y and weights, validated for one network and loss; on host or device."""
 
     x: Rows
     y: Array
@@ -100,9 +99,9 @@ def split(
 
 
 def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int, dtype: Any) -> Samples:
-    """The same rows with each weight multiplied by that of its class, 1 where the mapping has none.
+    """Multiply the weight of each row by the weight of its class, 1 for a class that the mapping lacks.
 
-    "balanced" is n / (C n_c) for a class with n_c of n rows, as in scikit-learn.
+    "balanced" weights a class with n_c of n rows by n / (C n_c), as scikit-learn does.
     """
     y = class_per_row(data.y).reshape(len(data), -1)
     if y.shape[1] != 1 or (y != np.floor(y)).any():
@@ -112,7 +111,7 @@ def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int,
     classes, place, counts = np.unique(y.ravel(), return_inverse=True, return_counts=True)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise ConfigurationError(f"class_weight is 'balanced' or a mapping, not {class_weight!r}")
+            raise ConfigurationError(f"class_weight must be 'balanced' or a mapping, not {class_weight!r}")
         factors = len(data) / (len(classes) * counts)
     else:
         factors = _factors(class_weight, classes.tolist(), n_out)
@@ -125,7 +124,7 @@ def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int,
 
 
 def class_per_row(y: Any) -> Any:
-    """y (n,) as it is, one-hot rows (n, C) as class indices, everything else as it is."""
+    """Return one-hot rows (n, C) as class indices, any other y unchanged."""
     one_hot = y.ndim == 2 and y.shape[1] > 1 and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
     return y.argmax(axis=1) if one_hot else y
 
@@ -133,9 +132,9 @@ def class_per_row(y: Any) -> Any:
 def _factors(class_weight: Any, classes: list[Any], n_out: int) -> HostArray:
     if not isinstance(class_weight, Mapping) or not all(isinstance(v, Real) for v in class_weight.values()):
         raise ConfigurationError(
-            f"class_weight is 'balanced' or a mapping from classes to numbers, not {class_weight!r}"
+            f"class_weight must be 'balanced' or a mapping from classes to numbers, not {class_weight!r}"
         )
-    known = {*classes, *range(n_out)}  # a class that no training row has is still one
+    known = {*classes, *range(n_out)}  # a class without training rows is still a class
     stray = next((c for c in class_weight if c not in known), None)
     if stray is not None:
         raise ConfigurationError(

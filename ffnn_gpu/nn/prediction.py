@@ -1,7 +1,7 @@
 """Predict any number of rows, in blocks; each thread keeps the workspace with which it predicts few rows.
 
-Why a workspace is kept: making one takes longer than a pass of few rows through it (30 µs against 9 for one row through
-layers of 128 and 10), and a backend records only passes through memory that stays.
+Why a workspace is kept: making one takes longer than a pass of few rows through it (30 µs against 9 for one
+row through layers of 128 and 10), and a backend records only passes through memory that stays.
 """
 
 import threading
@@ -52,7 +52,10 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
 
 
 def _inference(network: Any, threads: threading.local, B: int) -> tuple[Workspace, Callable[..., Any]]:
-    """(workspace for B rows, forward function). Few rows get the kept workspace, whose passes are recorded."""
+    """(workspace for B rows, forward function).
+
+    Few rows get the kept workspace, whose passes are recorded.
+    """
     if B > FEW_ROWS or FEW_ROWS * sum(network.widths) > MOST_KEPT:
         return network.workspace(B, training=False), network.run
     kept = getattr(threads, "ws", None)

@@ -315,7 +315,7 @@ def test_closed_pipe_is_not_an_error(trained):
             2,
             "error: predictions are written as .csv or .npy, not",
         ),
-        (["train", "nothing.csv"], 3, "error: 'nothing.csv' is no data set"),
+        (["train", "nothing.csv"], 3, "error: 'nothing.csv' is not a data set"),
         (["predict", "run", "nothing.csv"], 3, "error: there is no file nothing.csv"),
         (["predict", "run", "narrow.csv"], 3, "error: x has 2 columns; layer 0 of this network reads 3"),
         (["evaluate", "nowhere", "fruit.csv"], 3, "error: nowhere does not exist"),
@@ -329,7 +329,7 @@ def test_closed_pipe_is_not_an_error(trained):
         (
             ["train", "x.tsv"],
             3,
-            "error: x.tsv: .tsv files are not read; .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy ",
+            "error: x.tsv: .tsv files are not supported; use .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files",
         ),
         (["--version"], 0, f"ffnn-gpu {ffnn_gpu.__version__}"),
         (["--help"], 0, "Start with `ffnn-gpu train digits`."),

@@ -114,7 +114,7 @@ def test_folder_whose_files_are_no_table_is_refused(here):
     np.save("many/9.npy", np.zeros(3))
     np.save("many/10.npy", np.zeros(3))
     with pytest.raises(
-        DataError, match=r"many holds float64 of shape \(9,\); numbers \(n, features \+ 1\) are needed"
+        DataError, match=r"many holds float64 of shape \(9,\); it must hold numbers \(n, features \+ 1\)"
     ):
         read("many")
 

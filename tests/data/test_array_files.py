@@ -102,10 +102,12 @@ def test_idx_with_wrong_magic_shows_its_first_bytes(tmp_path, start):
 def test_idx_declaring_more_than_the_cap_is_refused_with_both_numbers(tmp_path):
     path = tmp_path / "huge-idx"
     path.write_bytes(struct.pack(">HBB3I", 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1))
-    with pytest.raises(DataError, match=rf"declares {(2**32 - 1) ** 3} bytes .* at most {4 << 30} are read"):
+    with pytest.raises(
+        DataError, match=rf"declares {(2**32 - 1) ** 3} bytes .* at most {4 << 30} are allowed"
+    ):
         read_idx(path)
     path.write_bytes(idx_bytes(TINY, 0x0B))
-    with pytest.raises(DataError, match=r"declares 12 bytes .* at most 11 are read"):
+    with pytest.raises(DataError, match=r"declares 12 bytes .* at most 11 are allowed"):
         read_idx(path, max_bytes=11)
 
 
@@ -233,7 +235,7 @@ def test_npz_arrays_come_back_equal_in_either_order(tmp_path, save):
 
 def test_npz_over_the_cap_is_refused(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", X=np.zeros(1000))
-    with pytest.raises(DataError, match=r"array 'X' declares 8000 bytes .* at most 7999 are read"):
+    with pytest.raises(DataError, match=r"array 'X' declares 8000 bytes .* at most 7999 are allowed"):
         read_npz(tmp_path / "a.npz", "X", max_bytes=7999)
 
 

@@ -48,9 +48,7 @@ def test_bundled_set_has_its_published_shape(name, shape, n_classes):
 
 def test_bundled_set_without_scikit_learn_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(
-        DataError, match=r"'wine' comes with scikit-learn: pip install \"ffnn_gpu\[sklearn\]\""
-    ):
+    with pytest.raises(DataError, match=r"'wine' needs scikit-learn: pip install \"ffnn_gpu\[sklearn\]\""):
         read("wine")
 
 
@@ -66,11 +64,11 @@ def test_unknown_source_lists_what_is_accepted_and_the_closest_name(tmp_path):
         assert accepted in str(caught.value)
     assert str(caught.value).endswith("did you mean 'digits'?")
     (tmp_path / "train.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match=r"tran\.csv' is no data set: .* did you mean '.*train\.csv'\?"):
+    with pytest.raises(DataError, match=r"tran\.csv' is not a data set: .* did you mean '.*train\.csv'\?"):
         read(tmp_path / "tran.csv")
     (tmp_path / "notes.txt").write_text("a")
     with pytest.raises(
-        DataError, match=r"notes\.txt: \.txt files are not read; \.csv, \.csv\.gz, \.npy, \.npz or a"
+        DataError, match=r"notes\.txt: \.txt files are not supported; use \.csv, \.csv\.gz, \.npy, \.npz or a"
     ):
         read(tmp_path / "notes.txt")
 
@@ -79,7 +77,7 @@ def test_unknown_source_lists_what_is_accepted_and_the_closest_name(tmp_path):
 def test_target_is_refused_where_the_source_keeps_it_apart(name, idx_folder):
     np.savez(idx_folder.parent / "data.npz", X=IMAGES, y=LABELS)
     source = name if name == "wine" else idx_folder.parent / name
-    with pytest.raises(DataError, match=f"{name} keeps its target apart; target='b' can be chosen for"):
+    with pytest.raises(DataError, match=f"{name} has a fixed target; target='b' works only with"):
         read(source, "b")
 
 
@@ -116,14 +114,14 @@ def test_npy_that_is_no_table_shows_dtype_and_shape(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError) as caught:
         read(tmp_path / "a.npy")
-    assert f"holds {array.dtype} of shape {array.shape}; numbers (n, features + 1) are needed" in str(
+    assert f"holds {array.dtype} of shape {array.shape}; it must hold numbers (n, features + 1)" in str(
         caught.value
     )
 
 
 def test_npy_column_out_of_range_shows_the_range(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2, 3)))
-    with pytest.raises(DataError, match="there is no target column 3; the columns are 0 … 2"):
+    with pytest.raises(DataError, match="has no column 3; the columns are 0 … 2"):
         read(tmp_path / "a.npy", 3)
     with pytest.raises(DataError, match="no header, so no column 'y'"):
         read(tmp_path / "a.npy", "y")
@@ -155,10 +153,10 @@ def test_npz_without_test_part_has_none(tmp_path):
     [
         (
             {"pixels": IMAGES, "y": LABELS},
-            r"arrays pixels, y; it needs X \(or x, X_train, x_train\) and y \(or",
+            r"arrays pixels, y; it must have X \(or x, X_train, x_train\) and y \(or",
         ),
         ({"X": IMAGES, "y": LABELS[:3]}, r"a: x has shape \(4, 6\), y \(3,\)"),
-        ({"X": IMAGES, "y": LABELS, "X_test": IMAGES}, "a: of x_test and y_test, only one is there"),
+        ({"X": IMAGES, "y": LABELS, "X_test": IMAGES}, "a has x_test but no y_test"),
         (
             {"X": IMAGES, "y": LABELS, "X_test": IMAGES, "y_test": LABELS[:1]},
             r"test part: x has shape \(4, 6\), y \(1,\)",
@@ -167,10 +165,7 @@ def test_npz_without_test_part_has_none(tmp_path):
             {"X": IMAGES, "y": LABELS, "X_test": IMAGES[:, 0], "y_test": LABELS},
             "x has 6 columns; x_test has 3",
         ),
-        (
-            {"X": LABELS, "y": LABELS},
-            r"x is uint8 of shape \(4,\); numbers of shape \(n, features\) are needed",
-        ),
+        ({"X": LABELS, "y": LABELS}, r"x is uint8 of shape \(4,\); it must hold numbers \(n, features\)"),
     ],
 )
 def test_npz_that_does_not_fit_together_shows_the_numbers(tmp_path, arrays, message):

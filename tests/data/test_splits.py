@@ -76,16 +76,16 @@ def test_stratified_split_takes_labels_of_any_kind():
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.5, 1.5, float("nan")])
 def test_split_refuses_a_fraction_outside_zero_and_one(fraction):
-    with pytest.raises(ConfigurationError, match=f"fraction is {fraction}; it must lie between 0 and 1"):
+    with pytest.raises(ConfigurationError, match=f"fraction is {fraction}; it must be between 0 and 1"):
         train_test_split(10, fraction, 0)
 
 
 def test_split_refuses_what_cannot_be_split():
-    with pytest.raises(DataError, match=r"fraction 0.1 of 3 rows puts 3 in train, 0 in test"):
+    with pytest.raises(DataError, match=r"fraction 0.1 of 3 rows leaves 3 in train, 0 in test"):
         train_test_split(3, 0.1, 0)
-    with pytest.raises(DataError, match=r"fraction 0.9 of 3 rows puts 0 in train, 3 in test"):
+    with pytest.raises(DataError, match=r"fraction 0.9 of 3 rows leaves 0 in train, 3 in test"):
         train_test_split(3, 0.9, 0)
-    with pytest.raises(ConfigurationError, match="stratify needs the labels, not their number 10"):
+    with pytest.raises(ConfigurationError, match="stratify needs the labels, not only their number 10"):
         train_test_split(10, 0.5, 0, stratify=True)
     with pytest.raises(DataError, match="3 of 4 rows in test leave some of the 2 classes no row in train"):
         train_test_split([0, 0, 1, 1], 0.75, 0, stratify=True)

@@ -147,7 +147,9 @@ def test_standardizer_refuses_unusable_numbers_with_their_place(monkeypatch):
     x = X.copy()
     x[123, 4] = np.nan
     x[124, 3] = x[300, 2] = np.inf
-    with pytest.raises(DataError, match=r"x\[123, 4\] is nan; mean and scale need finite numbers"):
+    with pytest.raises(
+        DataError, match=r"x\[123, 4\] is nan; mean and scale can only be computed from finite numbers"
+    ):
         Standardizer.fit(x)
     with pytest.raises(DataError, match=r"x has shape \(0, 7\): no row"):
         Standardizer.fit(X[:0])

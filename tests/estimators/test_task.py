@@ -130,7 +130,7 @@ def test_metric_that_does_not_fit_is_named():
 
 
 def test_unknown_label_is_named():
-    with pytest.raises(DataError, match="label 'rosa' at row 1 is none of the known classes"):
+    with pytest.raises(DataError, match="label 'rosa' at row 1 is not a known class"):
         Task.of(SPECIES).encode(np.array(["setosa", "rosa"]))
 
 
