@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import RATE, Update, nadam_momentum
@@ -29,7 +30,7 @@ FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 _NO_WEIGHTS = {dtype: np.empty(0, dtype) for dtype in FLOATS}
 
 
-def _has_loop(rows: Any) -> bool:
+def _has_loop(rows: Array) -> bool:
     """Return whether Numba supports the dtype of these rows and can address a row directly."""
     kind, size = rows.dtype.kind, rows.dtype.itemsize
     number = kind in "iu" or (kind == "f" and size in (4, 8))
@@ -101,7 +102,7 @@ class NumbaBackend(NumpyBackend):
 
         return run_step(self, code, *args)
 
-    def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
+    def run_forward(self, code: Callable[..., Any], network: Any, x: Array, ws: Any) -> Any:
         if self.loops is None or ws.training or type(self) is not NumbaBackend:
             return code(network, x, ws)
         from ffnn_gpu.backends.cpu.recording.recorded_step import run_forward
@@ -137,7 +138,7 @@ class NumbaBackend(NumpyBackend):
 
     # ------------------------------------------------------------------ products and activations
 
-    def column_sum(self, A: Any, out: Any) -> Any:
+    def column_sum(self, A: Array, out: Array) -> Any:
         if A.dtype not in self.looped or A.size > SMALL:
             return super().column_sum(A, out)
         self.loops.column_sum(A, out)
@@ -155,7 +156,7 @@ class NumbaBackend(NumpyBackend):
             self.loops.add_bias(out, b)
         return np.tanh(out, out=out) if phi.name == "tanh" else out
 
-    def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
+    def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Any:
         if phi.name == "identity":
             return da
         fits = da.dtype in self.looped and da.shape == a.shape and da.ndim == 2
@@ -168,12 +169,12 @@ class NumbaBackend(NumpyBackend):
 
     def softmax_cross_entropy(
         self,
-        z: Any,
-        y: Any,
-        weight: Any | None,
-        class_weight: Any | None,
+        z: Array,
+        y: Array,
+        weight: Array | None,
+        class_weight: Array | None,
         label_smoothing: float,
-        dz: Any | None,
+        dz: Array | None,
     ) -> Any:
         if z.dtype not in self.looped or y.ndim == 2 or class_weight is not None or label_smoothing:
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
@@ -194,15 +195,15 @@ class NumbaBackend(NumpyBackend):
 
     def batch_norm(
         self,
-        x: Any,
-        gain: Any,
-        bias: Any,
+        x: Array,
+        gain: Array,
+        bias: Array,
         eps: float,
-        out: Any,
-        xhat: Any,
-        rstd: Any,
-        mean: Any,
-        variance: Any,
+        out: Array,
+        xhat: Array,
+        rstd: Array,
+        mean: Array,
+        variance: Array,
     ) -> Any:
         if x.dtype not in self.looped:
             return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
@@ -210,7 +211,7 @@ class NumbaBackend(NumpyBackend):
         return out
 
     def layer_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
+        self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array | None
     ) -> Any:
         if da.dtype not in self.looped:
             return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
@@ -220,7 +221,7 @@ class NumbaBackend(NumpyBackend):
         return dx
 
     def batch_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
+        self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array | None
     ) -> Any:
         if da.dtype not in self.looped:
             return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
@@ -232,7 +233,7 @@ class NumbaBackend(NumpyBackend):
     # ------------------------------------------------------------------ update rules
 
     @compiled_rule
-    def sgd(self, update: Update, velocity: Any | None, momentum: float, nesterov: bool) -> None:
+    def sgd(self, update: Update, velocity: Array | None, momentum: float, nesterov: bool) -> None:
         theta, grad, lr = update.theta, update.grad, update.scalars.item(RATE)
         if velocity is None:
             self.loops.sgd(theta, grad, lr)
@@ -241,7 +242,7 @@ class NumbaBackend(NumpyBackend):
 
     @compiled_rule
     def rmsprop(
-        self, update: Update, v: Any, velocity: Any | None, rho: float, eps: float, momentum: float
+        self, update: Update, v: Array, velocity: Array | None, rho: float, eps: float, momentum: float
     ) -> None:
         theta, grad, lr = update.theta, update.grad, update.scalars.item(RATE)
         if velocity is None:
@@ -250,18 +251,18 @@ class NumbaBackend(NumpyBackend):
             self.loops.rmsprop_momentum(theta, grad, v, velocity, lr, rho, eps, momentum)
 
     @compiled_rule
-    def adagrad(self, update: Update, v: Any, eps: float) -> None:
+    def adagrad(self, update: Update, v: Array, eps: float) -> None:
         self.loops.adagrad(update.theta, update.grad, v, update.scalars.item(RATE), eps)
 
     @compiled_rule
-    def adam(self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float) -> None:
+    def adam(self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float) -> None:
         t, lr, _ = update.scalars.tolist()
         of_m, spread = lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
         self.loops.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, 0.0, spread, eps)
 
     @compiled_rule
     def nadam(
-        self, update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float
+        self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float, psi: float
     ) -> None:
         t, lr, product = update.scalars.tolist()
         mu, ahead = nadam_momentum(t, beta1, psi), nadam_momentum(t + 1, beta1, psi)
@@ -270,27 +271,27 @@ class NumbaBackend(NumpyBackend):
         self.loops.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, of_g, spread, eps)
 
     @compiled_rule
-    def lion(self, update: Update, m: Any, beta1: float, beta2: float) -> None:
+    def lion(self, update: Update, m: Array, beta1: float, beta2: float) -> None:
         self.loops.lion(update.theta, update.grad, m, update.scalars.item(RATE), beta1, beta2)
 
-    def average(self, mean: Any, values: Any, decay: float) -> None:
+    def average(self, mean: Array, values: Array, decay: float) -> None:
         if self.loops is None:
             return super().average(mean, values, decay)
         return self.loops.average(mean, values, decay)
 
-    def squared_norm(self, grad: Any) -> Any:
+    def squared_norm(self, grad: Array) -> Any:
         if self.loops is None:
             return super().squared_norm(grad)
         return np.float64(self.loops.sum_of_products(grad, grad))
 
     # ------------------------------------------------------------------ dropout
 
-    def dropout_mask(self, rate: float, seed: int, step: Any, layer: int, row: int, out: Any) -> Any:
+    def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Any:
         if out.dtype not in self.looped:
             return super().dropout_mask(rate, seed, step, layer, row, out)
         key, keep = (seed & MASK, (seed >> 32) & MASK), out.dtype.type(1.0 / (1.0 - rate))
         self.loops.dropout_mask(out, keep, threshold(rate), key, int(step[0]), layer, row)
         return out
 
-    def dropout(self, x: Any, mask: Any, out: Any) -> Any:
+    def dropout(self, x: Array, mask: Array, out: Array) -> Any:
         return super().dropout(x, mask, out) if x.itemsize == 2 else np.multiply(x, mask, out=out)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.arrays.rows import BLOCK_ELEMENTS
 from ffnn_gpu.backends.reference import updates
@@ -111,7 +111,7 @@ class NumpyBackend(Backend):
 
     # ------------------------------------------------------------------ products and activations
 
-    def gemm(self, A: Any, B: Any, out: Any) -> Any:
+    def gemm(self, A: Array, B: Array, out: Array) -> Any:
         if A.itemsize == 2:
             return super().gemm(A, B, out)
         try:
@@ -127,7 +127,7 @@ class NumpyBackend(Backend):
             np.add(out, b, out=out)
         return self.activate(out, phi)
 
-    def column_sum(self, A: Any, out: Any) -> Any:
+    def column_sum(self, A: Array, out: Array) -> Any:
         """out = 1ᵀ A; over many rows the float64 sum of the products of blocks of rows"""
         if A.itemsize == 2:
             wide = NumpyBackend.column_sum(self, A.astype(np.float32), np.empty(out.shape, np.float32))
@@ -144,7 +144,7 @@ class NumpyBackend(Backend):
             self._constants[dtype] = np.ones(ROWS, dtype)
         return self._constants[dtype]
 
-    def activate(self, s: Any, phi: Any) -> Any:
+    def activate(self, s: Array, phi: Any) -> Any:
         if phi.name == "identity":
             return s
         if s.itemsize == 2 or phi.name not in ("relu", "tanh"):
@@ -153,7 +153,7 @@ class NumpyBackend(Backend):
             return np.maximum(s, 0, out=s)
         return np.tanh(s, out=s)
 
-    def activation_backward(self, da: Any, a: Any, phi: Any, s: Any | None = None) -> Any:
+    def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Any:
         if phi.name == "identity":
             return da
         if phi.name != "relu" or da.itemsize == 2:
@@ -165,12 +165,12 @@ class NumpyBackend(Backend):
     @underflow_is_zero
     def softmax_cross_entropy(
         self,
-        z: Any,
-        y: Any,
-        weight: Any | None,
-        class_weight: Any | None,
+        z: Array,
+        y: Array,
+        weight: Array | None,
+        class_weight: Array | None,
         label_smoothing: float,
-        dz: Any | None,
+        dz: Array | None,
     ) -> Any:
         if y.ndim == 2 or class_weight is not None or label_smoothing or np.iscomplexobj(z):
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)

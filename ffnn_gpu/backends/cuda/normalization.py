@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 def layer_norm(
     self: "CupyBackend",
-    x: Any,
-    gain: Any,
-    bias: Any,
+    x: Array,
+    gain: Array,
+    bias: Array,
     eps: float,
-    out: Any,
-    xhat: Any | None,
-    rstd: Any | None,
+    out: Array,
+    xhat: Array | None,
+    rstd: Array | None,
 ) -> Array:
     S = self.suffix(x, gain, bias, out, xhat, wide=(rstd,))
     if S is None:
@@ -45,15 +45,15 @@ def layer_norm_backward(
 
 def batch_norm(
     self: "CupyBackend",
-    x: Any,
-    gain: Any,
-    bias: Any,
+    x: Array,
+    gain: Array,
+    bias: Array,
     eps: float,
-    out: Any,
-    xhat: Any,
-    rstd: Any,
-    mean: Any,
-    variance: Any,
+    out: Array,
+    xhat: Array,
+    rstd: Array,
+    mean: Array,
+    variance: Array,
 ) -> Array:
     S = self.suffix(x, gain, bias, out, xhat, wide=(rstd, mean, variance))
     if S is None:

@@ -62,15 +62,15 @@ def layer_norm(
 @in_float32("out", "xhat", "rstd", "mean", "variance")
 def batch_norm(
     self: "Backend",
-    x: Any,
-    gain: Any,
-    bias: Any,
+    x: Array,
+    gain: Array,
+    bias: Array,
     eps: float,
-    out: Any,
-    xhat: Any,
-    rstd: Any,
-    mean: Any,
-    variance: Any,
+    out: Array,
+    xhat: Array,
+    rstd: Array,
+    mean: Array,
+    variance: Array,
 ) -> Array:
     """out = x̂ ⊙ gain + bias with statistics over the batch, which are stored in mean and variance (I,).
 
@@ -84,7 +84,7 @@ def batch_norm(
 
 @in_float32("out")
 def batch_norm_inference(
-    self: "Backend", x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
+    self: "Backend", x: Array, gain: Array, bias: Array, eps: float, out: Array, mean: Array, variance: Array
 ) -> Array:
     """out = (x − mean)/√(variance + ε) ⊙ gain + bias with the given statistics."""
     out[...] = (x - mean) * (gain / self.xp.sqrt(variance + eps)) + bias
@@ -125,12 +125,12 @@ def batch_rows(self: "Backend", here: int) -> int:
 
 def running_statistics(
     self: "Backend",
-    mean: Any,
-    variance: Any,
+    mean: Array,
+    variance: Array,
     rows: int,
     momentum: float,
-    running_mean: Any,
-    running_variance: Any,
+    running_mean: Array,
+    running_variance: Array,
 ) -> None:
     """running ← (1 − momentum) running + momentum batch, with the unbiased variance B/(B − 1) σ²."""
     running_mean += momentum * (mean - running_mean)

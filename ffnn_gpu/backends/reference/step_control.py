@@ -1,4 +1,4 @@
-"""What precedes an update rule: clipping of ∇θ, its loss scale, and the decision to skip.
+"""Prepare an update: clip ∇θ, handle its loss scale, and decide whether to skip the update.
 
 Methods of `Backend`.
 

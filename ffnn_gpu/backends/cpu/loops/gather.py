@@ -1,14 +1,13 @@
 """Rows of a data set: check them, or copy them into a minibatch, cast and standardized, in one pass."""
 
-from typing import Any
-
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import kernel
 
 
 @kernel
-def all_finite(values: Any) -> bool:
+def all_finite(values: Array) -> bool:
     """Return whether no value (n,) is NaN or infinite."""
     finite = True
     for i in range(len(values)):
@@ -17,7 +16,7 @@ def all_finite(values: Any) -> bool:
 
 
 @kernel
-def gather(rows: Any, index: Any, out: Any) -> None:
+def gather(rows: Array, index: Array, out: Array) -> None:
     """out_r = rows[index_r], cast to out's type"""
     for r in range(len(index)):
         row = rows[index[r]]
@@ -26,7 +25,7 @@ def gather(rows: Any, index: Any, out: Any) -> None:
 
 
 @kernel
-def gather_standardized(rows: Any, index: Any, out: Any, mean: Any, scale: Any) -> None:
+def gather_standardized(rows: Array, index: Array, out: Array, mean: Array, scale: Array) -> None:
     """out_r = (rows[index_r] − mean) / scale in float64, cast to out's type"""
     for r in range(len(index)):
         row = rows[index[r]]

@@ -1,4 +1,4 @@
-"""What Numba cannot express: addresses, calls through them, and memory shared by threads.
+"""Instructions that Numba lacks: addresses, calls through them, and memory shared by threads.
 
 Each function compiles to one or two instructions. Reference: LLVM Language Reference Manual, "Atomic Memory
 Ordering Constraints".

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numba import uint32, uint64
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import (
     UNIT,
     bounds,
@@ -57,7 +58,7 @@ def affine_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def add_row(x: Any, W: Any, out: Any) -> None:
+def add_row(x: Array, W: Array, out: Array) -> None:
     """out (O,) ← x W for one row x (I,), reading W once in memory order; a product would copy it first"""
     for c in range(len(out)):
         out[c] = 0
@@ -114,7 +115,7 @@ def finish(like: Any, out: int, O: int, rows: int, width: int, b: int, rectified
 
 
 @kernel
-def bias_relu(s: Any, b: Any) -> None:
+def bias_relu(s: Array, b: Array) -> None:
     """s ← max(s + b, 0); NaN stays NaN"""
     zero = s.dtype.type(0)
     for r in range(s.shape[0]):
@@ -124,7 +125,7 @@ def bias_relu(s: Any, b: Any) -> None:
 
 
 @kernel
-def relu(s: Any) -> None:
+def relu(s: Array) -> None:
     """s ← max(s, 0); NaN stays NaN"""
     zero = s.dtype.type(0)
     for r in range(s.shape[0]):
@@ -133,7 +134,7 @@ def relu(s: Any) -> None:
 
 
 @kernel
-def add_bias(s: Any, b: Any) -> None:
+def add_bias(s: Array, b: Array) -> None:
     """s ← s + b, without the buffer that NumPy allocates"""
     for r in range(s.shape[0]):
         for c in range(s.shape[1]):
@@ -141,7 +142,7 @@ def add_bias(s: Any, b: Any) -> None:
 
 
 @kernel
-def relu_backward(da: Any, a: Any) -> None:
+def relu_backward(da: Array, a: Array) -> None:
     """da ← da where a > 0, else 0 da"""
     one, zero = da.dtype.type(1), da.dtype.type(0)
     for r in range(da.shape[0]):
@@ -158,7 +159,7 @@ def relu_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def tanh_backward(da: Any, a: Any) -> None:
+def tanh_backward(da: Array, a: Array) -> None:
     """da ← da (1 − a)(1 + a)"""
     one = da.dtype.type(1)
     for r in range(da.shape[0]):
@@ -167,7 +168,7 @@ def tanh_backward(da: Any, a: Any) -> None:
 
 
 @kernel
-def sigmoid_backward(da: Any, a: Any) -> None:
+def sigmoid_backward(da: Array, a: Array) -> None:
     """da ← da a (1 − a)"""
     one = da.dtype.type(1)
     for r in range(da.shape[0]):
@@ -176,7 +177,7 @@ def sigmoid_backward(da: Any, a: Any) -> None:
 
 
 @kernel
-def column_sum(A: Any, out: Any) -> None:
+def column_sum(A: Array, out: Array) -> None:
     """out = Σ_rows A, summed in float64"""
     sums = np.zeros(A.shape[1])
     for r in range(A.shape[0]):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, kernel, matrix, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import store
 
@@ -20,7 +21,7 @@ def normalized_weight_command(like: Any, n: Any, chunk: int, chunks: int) -> Non
 
 
 @kernel
-def in_range(y: Any, C: int) -> bool:
+def in_range(y: Array, C: int) -> bool:
     """Return whether every y is one of 0, …, C − 1."""
     inside = True
     for index in y:
@@ -29,7 +30,7 @@ def in_range(y: Any, C: int) -> bool:
 
 
 @kernel
-def softmax_cross_entropy(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
+def softmax_cross_entropy(z: Array, y: Array, scale: Array, uniform: float, dz: Array) -> float:
     """Σ_b w_b (log Σ_c e^{z_bc} − z_{b y_b}) in float64        dz = w_b (softmax(z_b) − q_b)
 
     scale: (B,) the weights w_b; empty if all are `uniform`.
@@ -91,7 +92,7 @@ def pointwise(like: Any, n: Any, chunk: int, chunks: int) -> Any:
 
 
 @kernel
-def squared_error(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
+def squared_error(z: Array, y: Array, scale: Array, uniform: float, dz: Array) -> float:
     """Σ_b w_b Σ_o (z − y)²/O in float64        dz = 2 w_b (z − y)/O"""
     T, total, (B, O) = z.dtype.type, 0.0, z.shape
     for r in range(B):
@@ -109,7 +110,7 @@ def squared_error_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def logistic(z: Any, y: Any, scale: Any, uniform: float, dz: Any) -> float:
+def logistic(z: Array, y: Array, scale: Array, uniform: float, dz: Array) -> float:
     """Σ_b w_b Σ_o (log(1 + e^z) − z y)/O in float64        dz = w_b (σ(z) − y)/O; e^{−|z|} cannot overflow"""
     T, total, (B, O) = z.dtype.type, 0.0, z.shape
     one, zero = T(1), T(0)

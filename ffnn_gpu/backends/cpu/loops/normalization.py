@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, kernel, matrix, rows_chunk, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 
 
 @kernel
-def sum_of(a: Any) -> float:
+def sum_of(a: Array) -> float:
     """Return Σ a in float64, as 16 independent sums, so that no addition waits for the one before."""
     sums = np.zeros(16)
     whole = len(a) // 16 * 16
@@ -24,7 +25,7 @@ def sum_of(a: Any) -> float:
 
 
 @kernel
-def sum_of_products(a: Any, b: Any) -> float:
+def sum_of_products(a: Array, b: Array) -> float:
     """Return Σ a b in float64 in the same way."""
     sums = np.zeros(16)
     whole = len(a) // 16 * 16
@@ -41,7 +42,7 @@ def sum_of_products(a: Any, b: Any) -> float:
 
 
 @kernel
-def layer_norm(x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> None:
+def layer_norm(x: Array, gain: Array, bias: Array, eps: float, out: Array, xhat: Array, rstd: Array) -> None:
     """xhat = (x − μ) rstd,  out = xhat ⊙ gain + bias over each row; xhat may be out, rstd may be empty."""
     T = out.dtype.type
     for r in range(x.shape[0]):
@@ -72,7 +73,7 @@ def layer_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def layer_norm_backward(da: Any, gain: Any, xhat: Any, rstd: Any, dx: Any) -> None:
+def layer_norm_backward(da: Array, gain: Array, xhat: Array, rstd: Array, dx: Array) -> None:
     """dx = (dx̂ − mean dx̂ − x̂ mean(dx̂ ⊙ x̂)) rstd over each row, with dx̂ = da ⊙ gain left in da"""
     T, I = dx.dtype.type, da.shape[1]
     for r in range(da.shape[0]):
@@ -100,15 +101,15 @@ def layer_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> N
 
 @kernel
 def batch_norm(
-    x: Any,
-    gain: Any,
-    bias: Any,
+    x: Array,
+    gain: Array,
+    bias: Array,
     eps: float,
-    out: Any,
-    xhat: Any,
-    rstd: Any,
-    mean: Any,
-    variance: Any,
+    out: Array,
+    xhat: Array,
+    rstd: Array,
+    mean: Array,
+    variance: Array,
     first: int,
     last: int,
 ) -> None:
@@ -154,7 +155,7 @@ def batch_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 @kernel
 def batch_norm_inference(
-    x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
+    x: Array, gain: Array, bias: Array, eps: float, out: Array, mean: Array, variance: Array
 ) -> None:
     """out = (x − mean)/√(variance + ε) ⊙ gain + bias"""
     T = out.dtype.type
@@ -177,7 +178,7 @@ def batch_norm_inference_command(like: Any, n: Any, chunk: int, chunks: int) -> 
 
 
 @kernel
-def sums_of_columns(da: Any, xhat: Any, dgain: Any, dbias: Any, first: int, last: int) -> None:
+def sums_of_columns(da: Array, xhat: Array, dgain: Array, dbias: Array, first: int, last: int) -> None:
     """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da for the columns in [first, last)"""
     B, I = da.shape
     products, sums = np.zeros(I), np.zeros(I)

@@ -1,4 +1,4 @@
-"""What precedes an update rule: step numbers, clipping, the norm of ∇θ, penalties and decay.
+"""Prepare an update: step numbers, clipping, the norm of ∇θ, penalties and decay.
 
 Most are commands only.
 """
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import kernel, scalars, vector, vector_chunk
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 from ffnn_gpu.backends.cpu.loops.normalization import sum_of_products
@@ -59,7 +60,7 @@ def factor_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def penalize(theta: Any, g: Any, factor: float, l2: float, l1: float, decay: float) -> None:
+def penalize(theta: Array, g: Array, factor: float, l2: float, l1: float, decay: float) -> None:
     """g ← factor g + λ₂ W + λ₁ sign W        W ← W (1 − decay)        for the matrices W"""
     T = theta.dtype.type
     f, p, q, keep = T(factor), T(l2), T(l1), T(1 - decay)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, scalars, vector_chunk
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, nadam_momentum
@@ -20,7 +21,7 @@ def own(like: Any, n: Any, place: int, chunk: int, chunks: int) -> Any:
 
 
 @kernel
-def sgd(theta: Any, g: Any, lr: float) -> None:
+def sgd(theta: Array, g: Array, lr: float) -> None:
     """θ ← θ − η g"""
     rate = theta.dtype.type(lr)
     for i in range(len(theta)):
@@ -33,7 +34,7 @@ def sgd_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def momentum(theta: Any, g: Any, velocity: Any, lr: float, mu: float, nesterov: bool) -> None:
+def momentum(theta: Array, g: Array, velocity: Array, lr: float, mu: float, nesterov: bool) -> None:
     """v ← μ v + g        θ ← θ − η v, or θ − η (g + μ v)"""
     T = theta.dtype.type
     rate, mu = T(lr), T(mu)
@@ -50,7 +51,7 @@ def momentum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def rmsprop(theta: Any, g: Any, v: Any, lr: float, rho: float, eps: float) -> None:
+def rmsprop(theta: Array, g: Array, v: Array, lr: float, rho: float, eps: float) -> None:
     """v ← ρ v + (1 − ρ) g²        θ ← θ − η g/(√v + ε)"""
     T = theta.dtype.type
     rate, share, eps = T(lr), T(1 - rho), T(eps)
@@ -67,7 +68,7 @@ def rmsprop_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 @kernel
 def rmsprop_momentum(
-    theta: Any, g: Any, v: Any, velocity: Any, lr: float, rho: float, eps: float, mu: float
+    theta: Array, g: Array, v: Array, velocity: Array, lr: float, rho: float, eps: float, mu: float
 ) -> None:
     """v ← ρ v + (1 − ρ) g²        b ← μ b + g/(√v + ε)        θ ← θ − η b"""
     T = theta.dtype.type
@@ -86,7 +87,7 @@ def rmsprop_momentum_command(like: Any, n: Any, chunk: int, chunks: int) -> None
 
 
 @kernel
-def adagrad(theta: Any, g: Any, v: Any, lr: float, eps: float) -> None:
+def adagrad(theta: Array, g: Array, v: Array, lr: float, eps: float) -> None:
     """v ← v + g²        θ ← θ − η g/(√v + ε)"""
     T = theta.dtype.type
     rate, eps = T(lr), T(eps)
@@ -103,10 +104,10 @@ def adagrad_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 @kernel
 def adam(
-    theta: Any,
-    g: Any,
-    m: Any,
-    v: Any,
+    theta: Array,
+    g: Array,
+    m: Array,
+    v: Array,
     beta1: float,
     beta2: float,
     of_m: float,
@@ -145,7 +146,7 @@ def nadam_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def lion(theta: Any, g: Any, m: Any, lr: float, beta1: float, beta2: float) -> None:
+def lion(theta: Array, g: Array, m: Array, lr: float, beta1: float, beta2: float) -> None:
     """θ ← θ − η sign(β₁ m + (1 − β₁) g)        m ← β₂ m + (1 − β₂) g"""
     T = theta.dtype.type
     rate, old, new, share = T(lr), T(beta1), T(1 - beta1), T(1 - beta2)
@@ -164,7 +165,7 @@ def lion_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 @kernel
-def average(mean: Any, values: Any, decay: float) -> None:
+def average(mean: Array, values: Array, decay: float) -> None:
     """mean ← decay mean + (1 − decay) values"""
     share = mean.dtype.type(1 - decay)
     for i in range(len(mean)):
@@ -172,7 +173,7 @@ def average(mean: Any, values: Any, decay: float) -> None:
 
 
 @kernel
-def average_of_scaled(mean: Any, values: Any, decay: float, factor: float) -> None:
+def average_of_scaled(mean: Array, values: Array, decay: float, factor: float) -> None:
     """mean ← decay mean + (1 − decay) factor values"""
     T = mean.dtype.type
     share, factor = T(1 - decay), T(factor)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder, address
@@ -16,7 +17,7 @@ TABLE, LENGTH, FAILED, PATCHES, N_PATCHES, LOSSES, N_LOSSES, KNOWN, N_KNOWN = ra
 
 
 @njit(cache=True, nogil=True)
-def overlaps(header: Any, array: Any) -> bool:
+def overlaps(header: Any, array: Array) -> bool:
     """Return whether the array shares memory with the arrays that the commands use."""
     start, inside = array.ctypes.data, False
     for k in range(header[N_KNOWN]):
@@ -26,7 +27,7 @@ def overlaps(header: Any, array: Any) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def run(header: Any, shared: int, helpers: int, x: Any, y: Any, weight: Any, lr: Any) -> float:
+def run(header: Any, shared: int, helpers: int, x: Array, y: Array, weight: Array, lr: Array) -> float:
     """Run the commands with these arguments and return the loss.
 
     A 1 at `failed` means that they were refused.
@@ -89,7 +90,7 @@ class CommandTable:
             operands[ROW] = row
         self.row = row
 
-    def run(self, x: Any, y: Any = NONE, weight: Any = NONE, lr: Any = NONE) -> float | None:
+    def run(self, x: Array, y: Array = NONE, weight: Array = NONE, lr: Array = NONE) -> float | None:
         """Return the loss; None if the arguments were refused, and then nothing that lasts has changed."""
         if self.threads:
             with ThreadPool.leading:

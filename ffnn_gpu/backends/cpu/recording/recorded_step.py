@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.recording.command_table import NONE, CommandTable
 from ffnn_gpu.backends.cpu.recording.recorder import INDICES, NotRecordedError, Recorder
 from ffnn_gpu.backends.cpu.recording.threads import threads
@@ -90,11 +91,11 @@ def run_step(
     network: Any,
     loss: Any,
     optimizer: Any,
-    x: Any,
-    y: Any,
+    x: Array,
+    y: Array,
     ws: Any,
-    weight: Any,
-    lr: Any,
+    weight: Array,
+    lr: Array,
     checked: bool,
 ) -> Any:
     """Return what `code` returns, the loss before the update, by replaying its recording if possible."""
@@ -114,7 +115,7 @@ def run_step(
     return code(network, loss, optimizer, x, y, ws, weight, lr, checked)  # raises if y is wrong
 
 
-def run_forward(backend: Any, code: Code, network: Any, x: Any, ws: Any) -> Any:
+def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> Any:
     """Return the output for x in an inference workspace, like `code`."""
     table = _table(backend, code, network, None, None, ws, (x, None, None, None), False)
     if table is None:

@@ -187,29 +187,29 @@ class Recorder:
 
     def batch_norm(
         self,
-        x: Any,
-        gain: Any,
-        bias: Any,
+        x: Array,
+        gain: Array,
+        bias: Array,
         eps: float,
-        out: Any,
-        xhat: Any,
-        rstd: Any,
-        mean: Any,
-        variance: Any,
+        out: Array,
+        xhat: Array,
+        rstd: Array,
+        mean: Array,
+        variance: Array,
     ) -> Array:
         operands = x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape
         self._record("batch_norm", self.partition.by_columns(x), *operands)
         return out
 
     def batch_norm_inference(
-        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
+        self, x: Array, gain: Array, bias: Array, eps: float, out: Array, mean: Array, variance: Array
     ) -> Array:
         operands = x, gain, bias, eps, out, mean, variance, *x.shape
         self._record("batch_norm_inference", self.partition.by_rows(x), *operands)
         return out
 
     def layer_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any
+        self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array
     ) -> Array | None:
         self._record("sums_of_columns", self.partition.by_columns(da), da, xhat, dgain, dbias, *da.shape)
         if dx is not None:
@@ -218,7 +218,7 @@ class Recorder:
         return dx
 
     def batch_norm_backward(
-        self, da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any
+        self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array
     ) -> Array | None:
         self._record("sums_of_columns", self.partition.by_columns(da), da, xhat, dgain, dbias, *da.shape)
         if dx is not None:
@@ -236,7 +236,7 @@ class Recorder:
     # ------------------------------------------------------------------ losses
 
     def softmax_cross_entropy(
-        self, z: Any, y: Any, weight: Any, class_weight: Any, label_smoothing: float, dz: Any
+        self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Array:
         if class_weight is not None or label_smoothing or y.shape != z.shape[:1] or y.dtype not in INDICES:
             raise NotRecordedError(
