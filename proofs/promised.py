@@ -10,13 +10,17 @@ from pathlib import Path
 from proofs import ROOT, Figure, Settings
 
 PAGE = ROOT / "docs" / "promises.md"
-ROW = re.compile(r"^\| (?P<promise>.+?) \| (?P<tests>`tests/.+?) \| (?P<counted>.+?) \|$", re.M)
+SECTION = re.compile(r"^### (?P<promise>.+)\n(?P<text>[^#]+)", re.M)
 
 
 def promises() -> dict[str, list[str]]:
     """Return promise → the tests that the page names for it."""
     page = PAGE.read_text(encoding="utf-8")
-    return {row["promise"]: re.findall(r"`(tests/[^`]+)`", row["tests"]) for row in ROW.finditer(page)}
+    sections = {
+        section["promise"]: re.findall(r"^- `(tests/.+)`$", section["text"], re.M)
+        for section in SECTION.finditer(page)
+    }
+    return {promise: tests for promise, tests in sections.items() if tests}
 
 
 def prove(settings: Settings) -> list[Figure]:
