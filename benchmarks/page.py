@@ -168,7 +168,10 @@ def of_ranks(name, result):
     """A file of scripts/benchmark.py --parallel."""
     lines = ["## Several processes", ""]
     lines += source(name, "python scripts/benchmark.py --parallel", result["date"], result["machine"], 1)
-    lines += ["[distributed.md](distributed.md) explains the formulas and the constants of the predictions.", ""]
+    lines += [
+        "[distributed.md](distributed.md) explains the formulas and the constants of the predictions.",
+        "",
+    ]
     return "\n".join([*lines, parallel.report(result), ""])
 
 
