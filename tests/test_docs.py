@@ -25,7 +25,7 @@ import pytest
 from ffnn_gpu.cli.settings import resolve
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = [sys.executable, "-W", "error"]
 PYTEST = [*PYTHON, "-m", "pytest", "-p", "pytest_ffnn_gpu", "-p", "no:cacheprovider"]
 VARIABLE = re.compile(r"\bFFNN_GPU_[A-Z0-9_]+\b")
