@@ -81,6 +81,19 @@ NEAREST = {
         "tests/training/test_fit.py",
         "tests/arrays/test_standardized.py",
     ),
+    "ffnn_gpu/arrays/rows.py": (
+        "tests/arrays/test_rows.py",
+        "tests/arrays/test_file_rows.py",
+        "tests/arrays/test_standardized.py",
+        "tests/data/test_minibatches.py",
+    ),
+    "ffnn_gpu/arrays/standardized.py": ("tests/arrays/test_rows.py", "tests/arrays/test_standardized.py"),
+    "ffnn_gpu/evaluation/samples.py": (
+        "tests/evaluation/test_samples.py",
+        "tests/training/test_fit.py",
+        "tests/test_bad_input.py",
+    ),
+    "ffnn_gpu/data/splits.py": ("tests/data/test_splits.py", "tests/test_seed.py"),
     "ffnn_gpu/evaluation/evaluate.py": (
         "tests/evaluation/test_evaluate.py",
         "tests/training/test_fit.py",
@@ -99,7 +112,7 @@ NEAREST = {
     ),
     "ffnn_gpu/data/labels.py": (
         "tests/data/test_labels.py",
-        "tests/data/test_standardizer.py",
+        "tests/data/test_splits.py",
         "tests/estimators/test_task.py",
     ),
     "ffnn_gpu/training/loss_meter.py": (
