@@ -20,6 +20,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation import metrics
+from ffnn_gpu.evaluation.evaluate import evaluate_together
 from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.activations import get_activation
 from ffnn_gpu.nn.layer import Layer
@@ -29,7 +30,6 @@ from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
 from ffnn_gpu.optim.schedules import Schedule, get_schedule
 from ffnn_gpu.training.callbacks import Checkpoints, ReduceOnPlateau
 from ffnn_gpu.training.data_parallel import DataParallel
-from ffnn_gpu.training.data_parallel.team import evaluate_together
 from ffnn_gpu.training.fit import fit
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.rank_logs import EpochLog

@@ -1,6 +1,6 @@
 """Compute the loss and metrics of a network on data."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.checks import require_positive_int
+from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
 from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, get_metrics
 from ffnn_gpu.evaluation.samples import Samples, samples
 from ffnn_gpu.nn.losses.loss import Loss
@@ -92,3 +93,20 @@ def outputs_of(
         weight += part
         outputs[start - rows.start : some.stop - rows.start] = backend.to_host(z)
     return total, weight, outputs
+
+
+def evaluate_together(
+    communicator: Communicator, network: Network, loss: Loss, data: Samples, metrics: Sequence[Metric]
+) -> dict[str, float]:
+    """As `evaluate` of the whole data; each rank computes a part of the outputs. Every rank must call it."""
+    rows, width = piece_bounds(len(data), communicator.size), network.widths[-1]
+    mine = range(rows[communicator.rank], rows[communicator.rank + 1])
+    total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)
+    sums = np.array([total, weight])
+    communicator.all_reduce(sums)
+    whole = outputs
+    if communicator.size > 1:
+        whole = np.empty((len(data), width), outputs.dtype)
+        whole[mine.start : mine.stop] = outputs
+        communicator.all_gather(whole.reshape(-1), [width * bound for bound in rows])
+    return scores(network, loss, data, metrics, float(sums[0]), float(sums[1]), whole)

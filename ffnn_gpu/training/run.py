@@ -16,6 +16,7 @@ import numpy as np
 
 from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.evaluation.evaluate import evaluate_together
 from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
@@ -23,7 +24,7 @@ from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.optim.schedules import Schedule
 from ffnn_gpu.training.callbacks import Callback
 from ffnn_gpu.training.data_fingerprint import fingerprints
-from ffnn_gpu.training.data_parallel.team import Team, evaluate_together
+from ffnn_gpu.training.data_parallel.team import Team
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.loss_meter import Meter
 from ffnn_gpu.training.resume import restore_run, save_network, save_run

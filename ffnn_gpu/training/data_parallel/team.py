@@ -1,7 +1,7 @@
 """The ranks that train one network together: their sums, their agreement, and the work of rank 0 for all."""
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -11,15 +11,11 @@ from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.checks import require_positive, require_positive_int
 from ffnn_gpu.distributed.agreement import require_agreement
-from ffnn_gpu.distributed.communicator import Communicator, Single, piece_bounds
+from ffnn_gpu.distributed.communicator import Communicator, Single
 from ffnn_gpu.distributed.faults import ranks_in_words
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError
-from ffnn_gpu.evaluation.evaluate import outputs_of, scores
-from ffnn_gpu.evaluation.metrics import Metric
-from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn import inputs
-from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.data_parallel.batch_norm import GlobalBatch
@@ -300,20 +296,3 @@ def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
             f"the network of rank {communicator.rank} computes on {used}, and the rank's GPU is "
             f"{communicator.device}; make the network with device=communicator.device"
         )
-
-
-def evaluate_together(
-    communicator: Communicator, network: Network, loss: Loss, data: Samples, metrics: Sequence[Metric]
-) -> dict[str, float]:
-    """As `evaluate` of the whole data; each rank computes a part of the outputs. Every rank must call it."""
-    rows, width = piece_bounds(len(data), communicator.size), network.widths[-1]
-    mine = range(rows[communicator.rank], rows[communicator.rank + 1])
-    total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)
-    sums = np.array([total, weight])
-    communicator.all_reduce(sums)
-    whole = outputs
-    if communicator.size > 1:
-        whole = np.empty((len(data), width), outputs.dtype)
-        whole[mine.start : mine.stop] = outputs
-        communicator.all_gather(whole.reshape(-1), [width * bound for bound in rows])
-    return scores(network, loss, data, metrics, float(sums[0]), float(sums[1]), whole)
