@@ -47,17 +47,18 @@ def compiled_rule(loop: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(loop)
     def run(self: "NumbaBackend", update: Update, *args: Any, **named: Any) -> None:
         if update.shadow is not None or self.loops is None:
-            return plain(self, update, *args, **named)
+            plain(self, update, *args, **named)
+            return
         factor, skipped = (1.0, 0.0) if update.control is None else update.control.tolist()
         if skipped:
-            return None
+            return
         theta, grad, n = update.theta, update.grad, update.n_decayed
         if factor != 1 or update.l2 or update.l1 or update.weight_decay:
             decay = update.weight_decay * update.scalars.item(RATE)
             self.loops.penalize(theta[:n], grad[:n], factor, update.l2, update.l1, decay)
         if factor != 1:
             self.scale(grad[n:], factor)
-        return loop(self, update, *args, **named)
+        loop(self, update, *args, **named)
 
     return run
 
@@ -276,8 +277,9 @@ class NumbaBackend(NumpyBackend):
 
     def average(self, mean: Array, values: Array, decay: float) -> None:
         if self.loops is None:
-            return super().average(mean, values, decay)
-        return self.loops.average(mean, values, decay)
+            super().average(mean, values, decay)
+        else:
+            self.loops.average(mean, values, decay)
 
     def squared_norm(self, grad: Array) -> Any:
         if self.loops is None:

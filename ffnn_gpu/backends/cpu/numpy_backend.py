@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.arrays.rows import BLOCK_ELEMENTS
 from ffnn_gpu.backends.reference import updates
@@ -77,7 +77,7 @@ class NumpyBackend(Backend):
 
     # ------------------------------------------------------------------ arrays
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> HostArray:
+    def empty(self, shape: tuple[int, ...], dtype: Any, lane: int = 0) -> Array:
         """Return an uninitialized array on a 256-byte boundary, in each lane at another offset of a page.
 
         Why: a processor treats a load as dependent on an earlier store at the same page offset, and waits.
@@ -90,10 +90,10 @@ class NumpyBackend(Backend):
         start = (LANE * lane - memory.__array_interface__["data"][0]) % PAGE
         return memory[start : start + size].view(dtype).reshape(shape)
 
-    def output(self, shape: tuple[int, ...], dtype: Any) -> HostArray:
+    def output(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return np.empty(shape, dtype)  # 2 µs faster than `empty`
 
-    def asarray(self, array: Any, dtype: Any = None) -> HostArray:
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
         plain = type(array) is np.ndarray and array.ndim > 0 and array.flags.c_contiguous
         return array if plain and (dtype is None or array.dtype == dtype) else super().asarray(array, dtype)
 
@@ -139,7 +139,7 @@ class NumpyBackend(Backend):
         out[...] = sums + np.dot(self._ones(A.dtype)[: len(rest)], rest)
         return out
 
-    def _ones(self, dtype: np.dtype) -> HostArray:
+    def _ones(self, dtype: np.dtype) -> Array:
         if dtype not in self._constants:
             self._constants[dtype] = np.ones(ROWS, dtype)
         return self._constants[dtype]

@@ -132,7 +132,8 @@ class CupyBackend(Backend):
         self.xp.cuda.get_current_stream().synchronize()
 
     def memory(self) -> tuple[int, int]:
-        return self.device.mem_info
+        free, total = self.device.mem_info
+        return free, total
 
     # ------------------------------------------------------------------ arrays
 
@@ -150,7 +151,8 @@ class CupyBackend(Backend):
         return isinstance(array, self.xp.ndarray) and array.device.id == self.index
 
     def to_host(self, array: Array) -> HostArray:
-        return self.xp.asnumpy(array)
+        host: HostArray = self.xp.asnumpy(array)
+        return host
 
     # ------------------------------------------------------------------ CUDA graphs
 
@@ -211,4 +213,5 @@ class CupyBackend(Backend):
                 )
             options = {"tf32": self.tf32, "autotune": self.autotune, "bindings": self._bindings}
             self._of_thread.made = matmul.CublasLt(self.xp, self.index, **options)
-        return self._of_thread.made
+        made: matmul.CublasLt = self._of_thread.made
+        return made

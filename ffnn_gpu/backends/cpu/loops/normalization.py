@@ -11,7 +11,7 @@ from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 
 
 @kernel
-def sum_of(a: Array) -> float:
+def sum_of(a: Array) -> Any:
     """Return Σ a in float64, as 16 independent sums, so that no addition waits for the one before."""
     sums = np.zeros(16)
     whole = len(a) // 16 * 16
@@ -25,7 +25,7 @@ def sum_of(a: Array) -> float:
 
 
 @kernel
-def sum_of_products(a: Array, b: Array) -> float:
+def sum_of_products(a: Array, b: Array) -> Any:
     """Return Σ a b in float64 in the same way."""
     sums = np.zeros(16)
     whole = len(a) // 16 * 16

@@ -96,7 +96,7 @@ class CommandTable:
             with ThreadPool.leading:
                 pool = thread_pool(self.threads)
                 pool.wake()
-                loss = run(self.header, pool.shared, pool.helpers, x, y, weight, lr)
+                loss: float | None = run(self.header, pool.shared, pool.helpers, x, y, weight, lr)
         else:
             loss = run(self.header, 0, 0, x, y, weight, lr)
         if not self.failed[0]:

@@ -132,13 +132,15 @@ def _table(
     backend: Any, code: Code, network: Any, loss: Any, optimizer: Any, ws: Any, arrays: Arrays, checked: bool
 ) -> CommandTable | None:
     """Return the table of such a call, recorded now if it is the first; None if the call runs unrecorded."""
+    recording: RecordedStep
     for recording in ws.recordings:
         if recording.fits(code, loss, optimizer, ws, arrays, checked):
             return recording.table
     if len(ws.recordings) == MOST_RECORDINGS:
         del ws.recordings[0]
-    ws.recordings.append(RecordedStep(backend, code, network, loss, optimizer, ws, arrays, checked))
-    return ws.recordings[-1].table
+    recording = RecordedStep(backend, code, network, loss, optimizer, ws, arrays, checked)
+    ws.recordings.append(recording)
+    return recording.table
 
 
 def _kind(array: Any) -> Any:

@@ -77,9 +77,8 @@ class Calls:
         self.lt.matmul_desc_set_attribute(descriptor, attribute, buffer.ctypes.data, buffer.nbytes)
 
     def _layout(self, operand: Operand) -> int:
-        return self.lt.matrix_layout_create(
-            DATA_TYPES[operand.dtype], operand.rows, operand.columns, operand.ld
-        )
+        kind = DATA_TYPES[operand.dtype]
+        return int(self.lt.matrix_layout_create(kind, operand.rows, operand.columns, operand.ld))
 
     # ------------------------------------------------------------------ one product
 
