@@ -1,4 +1,4 @@
-"""Fixtures for all tests, in addition to the plugin's `backend`: floating types and stored golden vectors."""
+"""Fixtures for all tests besides the plugin's `backend`: floating types and stored golden vectors."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
-pytest_plugins = [
-    "pytest_ffnn_gpu",
-    "pytester",
-]  # the first is not installed if a checkout is tested directly
+# The first plugin is named because a checkout that is tested directly has not installed it.
+pytest_plugins = ["pytest_ffnn_gpu", "pytester"]
 
 
 @pytest.fixture(params=["float32", "float64"])
@@ -20,5 +18,5 @@ def dtype(request):
 
 @pytest.fixture(scope="session")
 def golden():
-    """Return a function: name → the data that `golden/make_golden.py` stored under this name."""
+    """Return a function from a name to the data that `golden/make_golden.py` stored under it."""
     return lambda name: json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))

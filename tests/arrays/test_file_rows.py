@@ -1,4 +1,4 @@
-"""Rows in files, read when they are asked for: the same numbers as in memory, and never a page of them mapped."""
+"""Rows in files are read on access: their values equal the rows in memory, and no page is mapped."""
 
 import copy
 import os
@@ -24,7 +24,7 @@ Y = np.arange(60) % 3
 
 
 def files(folder, sizes=(20, 1, 0, 39), x=X, name="x"):
-    """The rows of x in files of these sizes."""
+    """Write the rows of x to files with these numbers of rows; return their folder."""
     for k, part in enumerate(np.split(x, np.cumsum(sizes)[:-1])):
         np.save(folder / f"{name}-{k}.npy", part)
     return folder
@@ -37,7 +37,7 @@ def mapped(folder, x=X, name="x"):
 
 @pytest.fixture
 def read_always(monkeypatch):
-    """Files of any size count as large."""
+    """Treat files of any size as large."""
     monkeypatch.setattr(file_rows, "MAPPED", 0)
 
 
@@ -60,7 +60,7 @@ def read_always(monkeypatch):
     ],
     ids=str,
 )
-def test_rows_of_several_files_are_those_of_the_array(tmp_path, rows):
+def test_rows_of_several_files_equal_the_rows_of_the_array(tmp_path, rows):
     found = npy_rows(files(tmp_path))
     expected = X[np.asarray(rows, int) if rows == [] else rows] if isinstance(rows, list) else X[rows]
     np.testing.assert_array_equal(found[rows], expected)
@@ -69,12 +69,12 @@ def test_rows_of_several_files_are_those_of_the_array(tmp_path, rows):
 
 
 @pytest.mark.parametrize("rows", [[60], [-61], 60, [3, 100]])
-def test_row_that_is_not_there_is_refused(tmp_path, rows):
+def test_row_index_out_of_range_is_refused(tmp_path, rows):
     with pytest.raises(IndexError, match="there are 60"):
         npy_rows(files(tmp_path))[rows]
 
 
-def test_files_of_a_folder_come_by_their_numbers_and_those_of_a_list_as_given(tmp_path):
+def test_files_of_a_folder_are_sorted_by_number_and_a_list_is_read_in_its_order(tmp_path):
     for k in (2, 10, 1):
         np.save(tmp_path / f"x-{k}.npy", np.full((1, 2), k))
     assert npy_rows(tmp_path)[:][:, 0].tolist() == [1, 2, 10]
@@ -106,7 +106,7 @@ def test_folder_without_files_or_rows_is_refused(tmp_path):
         npy_rows(tmp_path)
 
 
-def test_file_that_was_cut_is_an_error_and_not_the_end_of_the_process(tmp_path):
+def test_truncated_file_raises_an_error_instead_of_ending_the_process(tmp_path):
     rows = npy_rows(files(tmp_path))
     os.truncate(tmp_path / "x-3.npy", 400)
     np.testing.assert_array_equal(rows[:21], X[:21])
@@ -114,7 +114,7 @@ def test_file_that_was_cut_is_an_error_and_not_the_end_of_the_process(tmp_path):
         rows[[3, 59]]
 
 
-def test_what_one_call_does_not_read_another_does(tmp_path, monkeypatch):
+def test_incomplete_read_is_continued_by_another_call(tmp_path, monkeypatch):
     rows, whole = npy_rows(files(tmp_path)), file_rows.read_at
     monkeypatch.setattr(
         file_rows, "read_at", lambda file, buffers, offset: whole(file, [buffers[0][:5]], offset)
@@ -122,13 +122,13 @@ def test_what_one_call_does_not_read_another_does(tmp_path, monkeypatch):
     np.testing.assert_array_equal(rows[:], X)
 
 
-def test_platform_that_cannot_read_at_a_place_seeks(tmp_path, monkeypatch):
+def test_platform_without_positioned_reads_seeks_first(tmp_path, monkeypatch):
     monkeypatch.setattr(file_rows, "read_at", file_rows._seek_and_read)
     np.testing.assert_array_equal(npy_rows(files(tmp_path))[::-1], X[::-1])
 
 
 def pickled(rows):
-    return pickle.loads(pickle.dumps(rows))  # noqa: S301 - ours
+    return pickle.loads(pickle.dumps(rows))  # noqa: S301
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, pickled])
@@ -138,7 +138,7 @@ def test_copy_of_rows_has_files_of_its_own(tmp_path, again):
 
 
 @pytest.mark.parametrize("index", [slice(None), np.array([30, 2])])
-def test_rows_in_files_are_an_array_once_standardized(tmp_path, index):
+def test_standardized_rows_in_files_convert_to_an_array(tmp_path, index):
     rows, scaler = npy_rows(files(tmp_path)), Standardizer.fit(X)
     for x in (rows, SelectedRows(rows, np.arange(60))):
         assert (np.asarray(scaler.rows(x))[index] == scaler.transform(X, np.float64)[index]).all()
@@ -165,7 +165,7 @@ VIEWS = [
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="only Linux says which file is mapped")
 @pytest.mark.parametrize("view", range(len(VIEWS)))
 @pytest.mark.parametrize("dtype", ["float32", ">f8", "uint8"])
-def test_large_mapped_file_and_its_views_are_read_instead(tmp_path, read_always, view, dtype):
+def test_views_of_a_large_mapped_file_are_read_from_the_file(tmp_path, read_always, view, dtype):
     x = VIEWS[view](mapped(tmp_path, (10 * X).astype(dtype)))
     rows = rows_of(x).unmapped()
     assert isinstance(rows, FileRows) and rows.dtype == x.dtype
@@ -173,7 +173,7 @@ def test_large_mapped_file_and_its_views_are_read_instead(tmp_path, read_always,
     np.testing.assert_array_equal(rows[[2, 0]], x[[2, 0]])
 
 
-def test_mapped_file_that_cannot_be_read_instead_stays_mapped(tmp_path, read_always):
+def test_mapped_file_that_cannot_be_read_stays_mapped(tmp_path, read_always):
     path = tmp_path / "x.npy"
     x = mapped(tmp_path)
     assert rows_of(X).unmapped().stored is X
@@ -185,7 +185,7 @@ def test_mapped_file_that_cannot_be_read_instead_stays_mapped(tmp_path, read_alw
     ):
         assert rows_of(other).unmapped().stored is other
     np.save(tmp_path / "new.npy", X + 1)
-    os.replace(tmp_path / "new.npy", path)  # another file of that name
+    os.replace(tmp_path / "new.npy", path)  # another file of the same name
     assert rows_of(x).unmapped().stored is x
     path.unlink()
     assert rows_of(x).unmapped().stored is x
@@ -219,7 +219,7 @@ def trained(x, y=Y, communicator=None, **settings):
 @pytest.mark.parametrize(
     "settings", [{}, {"validation": None}, {"validation": (X, Y)}], ids=["part", "none", "apart"]
 )
-def test_training_on_rows_in_files_is_the_training_on_rows_in_memory(tmp_path, read_always, settings):
+def test_training_on_rows_in_files_equals_training_on_rows_in_memory(tmp_path, read_always, settings):
     for name in "xy":
         (tmp_path / name).mkdir()
     y = npy_rows(files(tmp_path / "y", (30, 30), Y, "y"))
@@ -243,11 +243,11 @@ def test_rows_in_files_go_to_a_device_piece_by_piece(tmp_path, monkeypatch):
     for x in (rows, SelectedRows(rows, np.arange(59, -1, -2))):
         moved = x.on(device, np.float64)
         np.testing.assert_array_equal(device.to_host(moved.stored), x[:])
-        assert moved.dtype == np.float32  # as stored, where that takes less
+        assert moved.dtype == np.float32  # the stored type, because it is smaller
 
 
 class Spy(FileRows):
-    """Rows that remember which of them were read, in the order of the calls."""
+    """Rows that record the indices of each read."""
 
     def __init__(self, rows):
         super().__init__(rows.extents, rows.shape[1:], rows.dtype)
@@ -259,7 +259,7 @@ class Spy(FileRows):
 
 
 @pytest.mark.parametrize("type_", [">f4", ">i2", ">f8"])
-def test_rows_of_the_other_byte_order_are_turned_round_on_the_way(tmp_path, type_):
+def test_rows_of_the_other_byte_order_are_converted_on_the_device(tmp_path, type_):
     backend, x = StrictBackend(), mapped(tmp_path, (100 * X).astype(type_))
     moved = Standardizer.fit(x).rows(x).on(backend, "float32").stored
     assert moved.dtype.isnative and (backend.to_host(moved) == x).all()
@@ -274,21 +274,21 @@ def test_each_rank_reads_its_rows_and_no_others(tmp_path, n):
         trained(x, communicator=ranks, validation=None, metrics=[])
         return x.seen
 
-    looked_at, gathered = [], []
+    checked, gathered = [], []
     orders = [Order(16).permutation(60, epoch) for epoch in range(2)]
     for rank, seen in enumerate(on_ranks(n, work)[0]):
         start, stop = rank * 60 // n, (rank + 1) * 60 // n
-        looked_at.append(seen[0])
-        np.testing.assert_array_equal(seen[0], np.arange(start, stop))  # whether they are finite
+        checked.append(seen[0])
+        np.testing.assert_array_equal(seen[0], np.arange(start, stop))  # the check for finite values
         batches = [order[k : k + 16] for order in orders for k in range(0, 60, 16)]
         parts = [batch[rank * len(batch) // n : (rank + 1) * len(batch) // n] for batch in batches]
         if n > 1:
-            np.testing.assert_array_equal(seen.pop(1), np.arange(60))  # 1024 of all, which ranks compare
+            np.testing.assert_array_equal(seen.pop(1), np.arange(60))  # the fingerprint, which ranks compare
         assert len(seen) == 1 + len(parts)
         for mine, part in zip(seen[1:], parts, strict=True):
             np.testing.assert_array_equal(mine, part)
         gathered += seen[1:]
-    assert sorted(np.concatenate(looked_at)) == [*range(60)]
+    assert sorted(np.concatenate(checked)) == [*range(60)]
     assert sorted(np.concatenate(gathered)) == sorted([*range(60)] * 2)
 
 
@@ -296,7 +296,7 @@ def test_each_rank_reads_its_rows_and_no_others(tmp_path, n):
 @pytest.mark.parametrize(
     "store", [npy_rows, lambda folder: np.load(folder / "x-0.npy", mmap_mode="r")], ids=["read", "mapped"]
 )
-def test_value_that_is_not_finite_is_found_by_the_rank_whose_it_is_and_ends_all(tmp_path, where, store):
+def test_non_finite_value_is_reported_by_the_rank_of_its_row_and_ends_all_ranks(tmp_path, where, store):
     bad = X.copy()
     bad[45, 2] = np.nan
     files(tmp_path, (60,), bad)
@@ -313,7 +313,7 @@ def test_value_that_is_not_finite_is_found_by_the_rank_whose_it_is_and_ends_all(
     assert first == second == "rank 2 did not accept the data; the error there says why"
 
 
-def test_only_rows_in_files_are_shared_out_to_be_looked_at(tmp_path):
+def test_check_of_finite_values_is_shared_among_ranks_only_for_rows_in_files(tmp_path):
     whole = rows_of(X)
     assert whole.share(1, 2) == (whole, 0)
     part, first = rows_of(mapped(tmp_path)).share(1, 3)

@@ -22,7 +22,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 NARROW = [np.dtype(np.float16), BFLOAT16]
 
 
-def test_types_that_belong_to_each_type():
+def test_master_wide_and_gradient_types_of_each_type():
     for dtype in NARROW:
         assert (
             is_16_bit(dtype)
@@ -49,7 +49,7 @@ def test_bfloat16_without_ml_dtypes_is_refused_with_what_to_do(backend, monkeypa
 
 
 class Counting:
-    """Operations that would show a second rounding, or a write where none belongs."""
+    """Operations whose results reveal a second rounding or a write to a read-only argument."""
 
     @in_float32("out")
     def sum_of_three(self, x, y, out):
@@ -69,7 +69,7 @@ class Counting:
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
 def test_operation_in_float32_rounds_what_it_writes_once(dtype):
-    half_a_unit = eps(dtype) / 2  # of 1: added twice and rounded each time, 1 would stay 1
+    half_a_unit = eps(dtype) / 2  # if each of two additions to 1 were rounded, the sum would stay 1
     x, y, out = np.ones(3, dtype), np.full(3, half_a_unit, dtype), np.zeros(3, dtype)
     assert Counting().sum_of_three(x, y, out=out) is out
     assert out.astype(float).tolist() == [1 + 2 * half_a_unit] * 3
@@ -81,14 +81,14 @@ def test_operation_in_float32_rounds_what_it_writes_once(dtype):
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
-def test_operation_in_float32_writes_only_what_it_says(dtype):
+def test_operation_in_float32_writes_only_its_named_argument(dtype):
     x, other = np.ones(3, dtype), np.ones(3, dtype)
     other.flags.writeable = False
     assert Counting().double(x, other) is None and x.tolist() == [2, 2, 2]
     assert Counting().largest(x).dtype == np.float32
 
 
-def test_operation_in_float32_leaves_other_types_alone():
+def test_operation_in_float32_does_not_convert_other_types():
     x, out = np.ones(3), np.empty(3)
     with pytest.raises(AssertionError):
         Counting().sum_of_three(x, x, out)
@@ -115,7 +115,8 @@ def test_product_is_rounded_once_to_the_type_of_its_output(backend, dtype):
 
 def test_column_sum_of_many_rows_is_not_summed_in_16_bits(backend):
     for dtype in NARROW:
-        A = np.full((100_000, 2), 0.5, dtype)  # beyond 2048 a float16 grows no more, beyond 256 a bfloat16
+        # A sum in float16 would stop growing at 2048, in bfloat16 at 256.
+        A = np.full((100_000, 2), 0.5, dtype)
         out = backend.column_sum(backend.asarray(A), out=backend.empty((2,), np.float32))
         assert backend.to_host(out).tolist() == [50_000] * 2
 

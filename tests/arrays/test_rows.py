@@ -1,4 +1,4 @@
-"""Every kind of rows gives the numbers of the same matrix, whatever is asked of it."""
+"""Every kind of rows returns the values of the same matrix from every method."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def kind(request):
 
 @pytest.fixture
 def make(kind, tmp_path):
-    """A function from a backend to (rows, the matrix they hold)."""
+    """Return a function from a backend to (rows, the matrix they hold)."""
 
     def made(backend):
         np.save(tmp_path / "x.npy", np.column_stack([X, X])[:, :5])
@@ -55,7 +55,7 @@ def test_rows_have_the_shape_and_type_of_their_matrix(make, backend):
     assert not x.stays_in_files or x.in_files
 
 
-def test_selected_rows_are_those_rows(make, backend):
+def test_selected_rows_have_the_values_of_their_indices(make, backend):
     x, want = make(backend)
     some = x.select(INDEX[1:], backend)
     assert some.in_files == x.in_files and some.shape == (4, want.shape[1])
@@ -63,7 +63,7 @@ def test_selected_rows_are_those_rows(make, backend):
     np.testing.assert_array_equal(backend.to_host(got), want[INDEX[1:]])
 
 
-def test_a_slice_becomes_a_matrix_of_the_device(make, backend):
+def test_slice_is_returned_as_a_matrix_on_the_device(make, backend):
     x, want = make(backend)
     got = x.matrix(backend, slice(5, 9), np.float32)
     assert backend.owns(got)
@@ -71,7 +71,7 @@ def test_a_slice_becomes_a_matrix_of_the_device(make, backend):
 
 
 @pytest.mark.parametrize("elements", [1, 9, 1 << 20])
-def test_rows_on_the_device_are_taken_into_a_buffer(make, backend, monkeypatch, elements):
+def test_rows_on_the_device_are_copied_into_a_buffer(make, backend, monkeypatch, elements):
     monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", elements)
     x, want = make(backend)
     there, out = x.on(backend, np.float64), backend.empty((4, x.shape[1]), np.float64)
@@ -80,7 +80,7 @@ def test_rows_on_the_device_are_taken_into_a_buffer(make, backend, monkeypatch, 
     np.testing.assert_array_equal(backend.to_host(out), want[INDEX[1:]].astype(np.float64))
 
 
-def test_shares_of_ranks_are_all_rows_in_files_once_and_all_of_an_array(make, backend):
+def test_shares_of_ranks_partition_rows_in_files_and_repeat_an_array(make, backend):
     x, want = make(backend)
     shares = [x.share(rank, 3) for rank in range(3)]
     if not x.in_files:

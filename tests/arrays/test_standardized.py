@@ -1,10 +1,10 @@
-"""Rows standardized where they are asked for: every bit as if `Standardizer.transform` had made them beforehand."""
+"""Rows standardized on access equal, bit for bit, rows standardized by `Standardizer.transform`."""
 
 import tracemalloc
 from dataclasses import replace
 from functools import cache
 
-import ml_dtypes  # noqa: F401 - makes NumPy know the name bfloat16
+import ml_dtypes  # noqa: F401 - registers the name bfloat16 in NumPy
 import numpy as np
 import pytest
 
@@ -74,7 +74,7 @@ def backend(request):
     ]
 )
 def raw(request, tmp_path, backend):
-    """RAW, kept in another way."""
+    """Return RAW in another kind of storage."""
     if request.param == "fortran":
         return np.asfortranarray(RAW.astype(np.float64))
     if request.param == "on the device":
@@ -87,7 +87,7 @@ def raw(request, tmp_path, backend):
 
 
 def trained(backend, dtype, x, **options):
-    """Every number of a network after two epochs, and the history without its times."""
+    """Train for two epochs; return the parameters as bytes and the history without times."""
     network = Network(D, [Dropout(0.1), Dense(6, tanh), BatchNorm(), Dense(3)], backend, dtype, seed=2)
     given = {
         "epochs": 2,
@@ -102,13 +102,13 @@ def trained(backend, dtype, x, **options):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_training_is_that_on_transformed_rows(backend, raw, dtype):
+def test_training_equals_training_on_transformed_rows(backend, raw, dtype):
     dense = SCALER.transform(RAW, "float64" if dtype == "float64" else "float32")
     assert trained(backend, dtype, SCALER.rows(raw)) == trained(backend, dtype, dense)
 
 
 @pytest.mark.parametrize("dtype", [*TYPES, "float16"])
-def test_rows_that_are_cut_are_those_cut_beforehand(backend, dtype):
+def test_clipped_rows_equal_rows_clipped_beforehand(backend, dtype):
     dense = np.clip(SCALER.transform(RAW, "float64" if dtype == "float64" else "float32"), -1.1, 1.1)
     x = replace(SCALER.rows(RAW.astype(np.uint8)), limit=1.1)
     assert trained(backend, dtype, x) == trained(backend, dtype, dense)
@@ -126,14 +126,14 @@ def test_rows_that_are_cut_are_those_cut_beforehand(backend, dtype):
     ],
     ids=["metrics of the training rows, weights", "micro-batches", "validation pair"],
 )
-def test_training_in_every_manner_is_that_on_transformed_rows(backend, options):
+def test_training_with_every_option_equals_training_on_transformed_rows(backend, options):
     x = SCALER.rows(RAW.astype(np.uint8))
     assert trained(backend, "float32", x, **options) == trained(
         backend, "float32", SCALER.transform(RAW), **options
     )
 
 
-def test_resumed_training_is_the_one_that_was_not_stopped(backend, tmp_path):
+def test_resumed_training_on_standardized_rows_equals_the_uninterrupted_one(backend, tmp_path):
     x = SCALER.rows(RAW.astype(np.uint8))
     trained(backend, "float32", x, checkpoint=tmp_path, epochs=1)
     numbers, _ = trained(backend, "float32", x, checkpoint=tmp_path, resume=True)
@@ -141,7 +141,7 @@ def test_resumed_training_is_the_one_that_was_not_stopped(backend, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_predictions_and_losses_are_those_of_transformed_rows(backend, raw, dtype):
+def test_predictions_and_losses_equal_those_of_transformed_rows(backend, raw, dtype):
     network = Network(D, [Dense(6, tanh), Dense(3)], backend, dtype)
     x, dense = SCALER.rows(raw), SCALER.transform(RAW, "float64" if dtype == "float64" else "float32")
     want, got = network.predict(dense, batch_size=9), network.predict(x, batch_size=9)
@@ -153,7 +153,7 @@ def test_predictions_and_losses_are_those_of_transformed_rows(backend, raw, dtyp
     assert losses[0] == losses[1]
 
 
-def test_device_keeps_bytes():
+def test_bytes_are_stored_as_bytes_on_the_device():
     backend = StrictBackend()
     x, moved = SCALER.rows(RAW.astype(np.uint8)), []
     new, backend.xp.new = (
@@ -166,10 +166,10 @@ def test_device_keeps_bytes():
     assert whole == ["uint8"]
 
 
-# ---------------------------------------------------------------------- the matrix itself
+# ---------------------------------------------------------------------- the matrix
 
 
-def test_standardized_is_a_matrix_of_float64_without_its_numbers():
+def test_standardized_has_the_interface_of_a_float64_matrix():
     x = SCALER.rows(RAW.astype(np.uint8))
     assert (x.shape, x.ndim, x.dtype, len(x)) == ((N, D), 2, np.float64, N)
     want = SCALER.transform(RAW, np.float64)
@@ -181,7 +181,7 @@ def test_standardized_is_a_matrix_of_float64_without_its_numbers():
             np.testing.assert_array_equal(found, want[rows])
 
 
-def test_rows_are_taken_without_being_standardized(backend, tmp_path):
+def test_rows_are_selected_before_they_are_standardized(backend, tmp_path):
     np.save(tmp_path / "x.npy", RAW)
     index = np.array([4, 1, 1, 40])
     for rows in (RAW, np.load(tmp_path / "x.npy", mmap_mode="r"), backend.asarray(RAW)):
@@ -193,7 +193,7 @@ def test_rows_are_taken_without_being_standardized(backend, tmp_path):
         )
 
 
-def test_operations_alone_standardize_on_a_device():
+def test_rows_on_a_device_are_not_standardized_through_the_host():
     x = SCALER.rows(StrictBackend().asarray(RAW))
     with pytest.raises(Refusal):
         np.asarray(x)
@@ -254,21 +254,21 @@ def test_numbers_that_are_not_finite_or_become_too_large_are_refused(backend, pl
         network.predict(near.rows(place(RAW)))
 
 
-def test_a_check_in_blocks_says_what_one_of_the_whole_says(monkeypatch):
+def test_check_in_blocks_raises_the_same_error_as_one_check_of_all(monkeypatch):
     x = RNG.normal(size=(20, 3, 2))
     x[[4, 9], [1, 2], [0, 1]] = np.nan
-    said = []
+    messages = []
     for elements in (1, 6, 7, 40, 1000):
         monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", elements)
         with pytest.raises(DataError) as error:
             require_finite(np, x, "x")
-        said.append(str(error.value))
-    assert set(said) == {"x holds 2 values that are not finite; the first is nan at index (4, 1, 0)"}
+        messages.append(str(error.value))
+    assert set(messages) == {"x holds 2 values that are not finite; the first is nan at index (4, 1, 0)"}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("rows", ["uint8", "int8", "int64"])
-def test_rows_that_cannot_become_too_large_are_not_looked_at(rows, dtype, monkeypatch):
+def test_check_skips_integer_rows_that_cannot_become_too_large(rows, dtype, monkeypatch):
     x = np.array([[np.iinfo(rows).min, np.iinfo(rows).max]], rows)
     dtype = network_type(dtype)
     reach = max(abs(float(np.iinfo(rows).min)), float(np.iinfo(rows).max)) + 1.0
@@ -281,7 +281,7 @@ def test_rows_that_cannot_become_too_large_are_not_looked_at(rows, dtype, monkey
     within.require_finite(Backend(), "x", dtype)
 
 
-def test_no_copy_in_floating_point_is_ever_made(tmp_path):
+def test_training_on_mapped_bytes_makes_no_copy_in_floating_point(tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "uint8", (100_000, 100)).flush()
     x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(100_000)
     network, scaler = Network(100, [Dense(1)], "numpy"), Standardizer(np.ones(100), np.ones(100))
@@ -290,7 +290,7 @@ def test_no_copy_in_floating_point_is_ever_made(tmp_path):
         data = scaler.rows(x[:n]), y[:n]
         fit(network, mean_squared_error, Adam(), data, epochs=1, batch_size=500, validation=0.2, verbose=0)
 
-    train(5000)  # Numba compiles, and takes memory for that
+    train(5000)  # so that Numba has compiled before memory is measured
     tracemalloc.start()
     try:
         train(len(x))

@@ -30,7 +30,7 @@ def assert_refused_or_equal(read, path):
     [(0x08, ">u1"), (0x09, ">i1"), (0x0B, ">i2"), (0x0C, ">i4"), (0x0D, ">f4"), (0x0E, ">f8")],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_idx_array_comes_back_equal_in_native_byte_order(tmp_path, code, dtype, pack):
+def test_idx_array_is_read_equal_in_native_byte_order(tmp_path, code, dtype, pack):
     path = tmp_path / "array-idx"
     array = np.arange(24).reshape(2, 3, 4).astype(dtype)
     path.write_bytes(pack(idx_bytes(array, code)))
@@ -45,7 +45,7 @@ def test_idx_example_written_by_hand(tmp_path):
     assert read_idx(path).tolist() == [7, 2, 255]
 
 
-def test_idx_without_elements_keeps_its_shape(tmp_path):
+def test_idx_without_elements_has_its_shape(tmp_path):
     path = tmp_path / "none"
     path.write_bytes(idx_bytes(np.empty((0, 28, 28), ">u1"), 8))
     assert read_idx(path).shape == (0, 28, 28)
@@ -78,7 +78,7 @@ def test_idx_gzip_with_a_flipped_bit_is_refused_or_unchanged(tmp_path):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
-        assert_refused_or_equal(read_idx, path)  # bits of gzip's time stamp and flags change nothing
+        assert_refused_or_equal(read_idx, path)  # a flipped bit of gzip's time stamp changes nothing
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
@@ -111,7 +111,7 @@ def test_idx_declaring_more_than_the_cap_is_refused_with_both_numbers(tmp_path):
         read_idx(path, max_bytes=11)
 
 
-def test_idx_dimensions_do_not_wrap_around(tmp_path):
+def test_product_of_idx_dimensions_does_not_overflow(tmp_path):
     path = tmp_path / "wrap-idx"
     path.write_bytes(struct.pack(">HBB2I", 0, 0x0C, 2, 2**31, 2**31))  # 2⁶⁴ bytes: 0 in 64 bits
     with pytest.raises(DataError, match=f"declares {2**64} bytes"):
@@ -119,7 +119,7 @@ def test_idx_dimensions_do_not_wrap_around(tmp_path):
 
 
 class CountingReads:
-    """A file that counts the compressed bytes taken from it."""
+    """A file that counts the compressed bytes read from it."""
 
     def __init__(self, file):
         self.file, self.taken = file, 0
@@ -152,7 +152,7 @@ def test_gzip_bomb_stops_at_the_declared_size(tmp_path, monkeypatch):
     assert 0 < counting.taken < path.stat().st_size
 
 
-def test_lying_header_costs_no_memory(tmp_path):
+def test_false_size_in_a_header_allocates_no_memory(tmp_path):
     tracemalloc = pytest.importorskip("tracemalloc")
     path = tmp_path / "liar-idx"
     path.write_bytes(struct.pack(">HBBI", 0, 8, 1, 4_000_000_000) + bytes(100))
@@ -198,7 +198,7 @@ def test_npy_with_damaged_header_is_a_data_error_or_read(tmp_path):
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         try:
-            assert read_npy(path).nbytes == 12  # another dtype or order of the same size cannot be told
+            assert read_npy(path).nbytes == 12  # another dtype or order of the same size cannot be detected
         except DataError as error:
             if "a.npy" not in str(error):
                 raise
@@ -224,7 +224,7 @@ def test_python_objects_are_never_unpickled(tmp_path):
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_npz_arrays_come_back_equal_in_either_order(tmp_path, save):
+def test_npz_arrays_are_read_equal_in_either_order(tmp_path, save):
     path = tmp_path / "a.npz"
     fortran = np.asfortranarray(np.arange(12.0).reshape(3, 4))
     save(path, X=fortran, y=np.array(["a", "b", "c"]))
@@ -250,7 +250,7 @@ def test_npz_with_any_flipped_bit_is_refused_or_unchanged(tmp_path):
         assert_refused_or_equal(lambda path: read_npz(path, "X"), path)
 
 
-def test_npz_that_is_no_zip_or_lacks_the_array_is_named(tmp_path):
+def test_error_for_npz_that_is_no_zip_or_lacks_the_array_names_the_file(tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(b"no zip")
     with pytest.raises(DataError, match=r"a\.npz cannot be read: BadZipFile"):

@@ -67,7 +67,7 @@ def test_csv_gz_reads_like_csv(csv_file):
         ("a,b\n1,2\n", None, True),
         ("1,2\n3,4\n", None, False),
         ("5.1,3.5,setosa\n4.9,3.0,setosa\n", None, False),  # UCI's iris.data
-        ("0,1,target\n5.1,3.5,0\n", None, True),  # pandas' numbered columns
+        ("0,1,target\n5.1,3.5,0\n", None, True),  # columns numbered by pandas
         ("0,1,kind\n5.1,3.5,setosa\n", "kind", True),
     ],
 )
@@ -103,7 +103,7 @@ def test_csv_header_is_detected(csv_file, text, target, has_header):
         ("a,b\n1," + "9" * 200_000 + "\n", None, "t.csv, line 2: field larger than field limit (131072)"),
     ],
 )
-def test_csv_complaint_names_line_and_column(csv_file, text, target, message):
+def test_csv_error_names_line_and_column(csv_file, text, target, message):
     path = csv_file(text)
     with pytest.raises(DataError) as caught:
         read_csv(path, target)
@@ -118,7 +118,7 @@ def test_csv_gz_truncated_at_any_byte_is_refused(csv_file, tmp_path):
             read_csv(tmp_path / "t.csv.gz")
 
 
-def test_csv_that_is_not_utf8_is_named(tmp_path):
+def test_error_for_csv_that_is_not_utf8_names_the_file(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"a,b\n1,\xff\n")
     with pytest.raises(DataError, match=r"t\.csv cannot be read: UnicodeDecodeError"):
         read_csv(tmp_path / "t.csv")
@@ -132,7 +132,7 @@ def test_csv_gzip_bomb_stops_at_the_cap(csv_file, monkeypatch):
         read_csv(csv_file("a,b\n" + "1,2\n" * (1 << 19), "bomb.csv.gz"))
 
 
-def test_endless_line_stops_at_its_bound(csv_file, monkeypatch):
+def test_reading_of_an_endless_line_stops_at_a_limit(csv_file, monkeypatch):
     monkeypatch.setattr("ffnn_gpu.data.csv_files.MAX_LINE", 1000)
     with pytest.raises(DataError, match="has a line of 1000 characters or more"):
         read_csv(csv_file("1," * 10_000 + "1\n"))
@@ -146,7 +146,7 @@ def test_table_reads_every_column_from_a_path_or_a_stream(csv_file):
     assert matrix.tolist() == [[7]] and header is None
 
 
-def test_table_complaint_names_the_stream(csv_file):
+def test_table_error_names_the_stream(csv_file):
     with pytest.raises(DataError, match="the table is empty"):
         read_table(io.StringIO(""))
     stream = io.StringIO("1,2\n3,x\n")

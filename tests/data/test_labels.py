@@ -25,7 +25,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("y", KINDS.values(), ids=KINDS.keys())
-def test_decode_of_encode_is_the_identity_and_keeps_kinds(y):
+def test_decode_inverts_encode_and_preserves_types(y):
     labels = LabelMap.fit(y)
     indices = labels.encode(y)
     assert indices.dtype == np.int64 and indices.shape == (len(y),)
@@ -43,18 +43,18 @@ def test_classes_are_sorted_or_else_in_order_of_appearance():
     assert all(type(k) is int for k in LabelMap.fit(np.array([3, 1], np.uint8)).classes)
 
 
-def test_one_class_is_enough():
+def test_label_map_may_have_one_class():
     for y in ([7], np.array([7]), ["b"], [(1, 2)]):
         labels = LabelMap.fit(y)
         assert labels.encode(y).tolist() == [0] and list(labels.decode([0])) == list(y)
 
 
 @pytest.mark.parametrize("y", [[7, -2], [0.5, 1.5], ["b", "a"], [True, False]])
-def test_list_of_one_kind_is_searched_like_an_array(y):
+def test_list_of_one_type_becomes_an_array(y):
     assert isinstance(_labels(y), np.ndarray)
 
 
-def test_label_map_is_a_value_that_does_not_change():
+def test_label_map_is_immutable_and_compares_by_value():
     assert LabelMap((1, 2)) == LabelMap((1, 2)) != LabelMap((2, 1)) and hash(LabelMap((1, 2))) == hash(
         LabelMap((1, 2))
     )
@@ -62,11 +62,11 @@ def test_label_map_is_a_value_that_does_not_change():
         LabelMap((1, 2)).classes = (2, 1)
 
 
-def test_classes_in_any_order_encode_right():
+def test_classes_in_any_order_are_encoded_by_position():
     assert LabelMap(("c", "a", "b")).encode(np.array(["a", "b", "c"])).tolist() == [1, 2, 0]
 
 
-def test_equal_values_of_other_kinds_are_one_class():
+def test_equal_values_of_different_types_are_one_class():
     assert LabelMap((0, 1)).encode(np.array([True, False])).tolist() == [1, 0]
     assert LabelMap((0, 1)).encode([1.0, 0.0]).tolist() == [1, 0]
     assert LabelMap((0, "1")).encode([0, "1"]).tolist() == [0, 1]
@@ -87,14 +87,14 @@ def test_unknown_label_is_named_with_the_known_ones(y, message):
         LabelMap((1, 2)).encode(y)
 
 
-def test_of_many_known_classes_ten_are_shown():
+def test_error_for_an_unknown_label_shows_at_most_ten_classes():
     with pytest.raises(DataError, match=r"classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … \(11 in all\)$"):
         LabelMap(tuple(range(11))).encode([12])
     with pytest.raises(DataError, match=r"classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9$"):
         LabelMap(tuple(range(10))).encode([12])
 
 
-def test_fit_refuses_what_is_no_column_of_labels():
+def test_label_map_fit_refuses_invalid_labels():
     with pytest.raises(DataError, match="there are no labels"):
         LabelMap.fit([])
     with pytest.raises(DataError, match="label nan at row 1 is not finite"):
@@ -113,7 +113,7 @@ def test_fit_refuses_what_is_no_column_of_labels():
         ([0.0], "indices are float64"),
     ],
 )
-def test_decode_refuses_indices_outside(indices, message):
+def test_decode_refuses_indices_out_of_range(indices, message):
     with pytest.raises(DataError, match=message):
         LabelMap(("a", "b")).decode(indices)
     with pytest.raises(ShapeError, match=r"shape \(1, 1\)"):
@@ -124,12 +124,12 @@ def test_decode_refuses_indices_outside(indices, message):
     "classes",
     [(1, 2), ("1", 1, 2.0, False), (False, True), ("ä", ""), (0.1, 1e300), ((1, ("a", 2.5)), (2,)), (2**80,)],
 )
-def test_json_round_trip_keeps_values_and_kinds(classes):
+def test_json_round_trip_preserves_values_and_types(classes):
     back = LabelMap.from_json(json.loads(json.dumps(LabelMap(classes).to_json()))).classes
     assert back == classes and [type(k) for k in back] == [type(k) for k in classes]
 
 
-def test_json_refuses_other_kinds():
+def test_json_refuses_labels_of_other_types():
     with pytest.raises(DataError, match=r"label datetime.date\(2024, 1, 1\) is a date; only int, str"):
         LabelMap((date(2024, 1, 1),)).to_json()
     with pytest.raises(DataError, match="label None is a NoneType"):
@@ -156,7 +156,7 @@ def test_damaged_json_is_refused(saved):
 
 
 @pytest.mark.parametrize("damaged", ["x" * 100, {"classes": [["x"] * 100]}])
-def test_of_long_damaged_json_80_characters_are_shown(damaged):
+def test_error_for_long_damaged_json_shows_80_characters(damaged):
     with pytest.raises(DataError) as caught:
         LabelMap.from_json(damaged)
     assert len(str(caught.value).partition(": ")[2]) == 80
@@ -204,7 +204,7 @@ def test_task_follows_the_documented_rule(y, task):
         ([[0, 1, 2], [0, 1, np.nan], [np.nan, 1, 2]], "2 values of y are not finite, the first in row 1"),
     ],
 )
-def test_task_of_unusable_target_is_refused(y, message):
+def test_inferring_the_task_of_an_unusable_target_is_refused(y, message):
     with pytest.raises(DataError, match=message):
         infer_task(y)
 
@@ -212,7 +212,7 @@ def test_task_of_unusable_target_is_refused(y, message):
 @pytest.mark.parametrize(
     "labels", [[2**63, -1, 2**63 + 1], ["a", "a\0", ""], [2**70, 5], [-(2**63), 2**64 - 1]], ids=str
 )
-def test_labels_that_numpy_would_merge_stay_apart(labels):
+def test_labels_that_numpy_would_merge_remain_distinct(labels):
     found = LabelMap.fit(labels)
     assert sorted(found.classes) == sorted(labels)
     encoded = found.encode(labels)

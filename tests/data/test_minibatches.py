@@ -14,7 +14,7 @@ Y = np.arange(N, dtype=np.int32)
 
 
 def batches(backend, x=X, y=Y, weight=None, dtype=np.float32, epoch=0, **order):
-    """Copies of (x, y, weight) of every minibatch of an epoch."""
+    """Return copies of (x, y, weight) for every minibatch of an epoch."""
     data = Minibatches(backend, x, y, weight, dtype, Order(**order))
     out = []
     for step in range(data.steps):
@@ -25,7 +25,7 @@ def batches(backend, x=X, y=Y, weight=None, dtype=np.float32, epoch=0, **order):
 
 
 def stored(kind, tmp_path):
-    """X again, kept in another way."""
+    """Return X in another kind of storage."""
     if kind == "fortran":
         return np.asfortranarray(X)
     if kind == "strided":
@@ -45,7 +45,7 @@ def stored(kind, tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 7, 23, 100])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_every_row_comes_once_per_epoch_with_its_target_and_weight(backend, batch_size, shuffle):
+def test_every_row_occurs_once_per_epoch_with_its_target_and_weight(backend, batch_size, shuffle):
     weight = np.linspace(0, 1, N, dtype=np.float32)
     for epoch in range(3):
         parts = batches(backend, weight=weight, batch_size=batch_size, shuffle=shuffle, epoch=epoch)
@@ -57,7 +57,7 @@ def test_every_row_comes_once_per_epoch_with_its_target_and_weight(backend, batc
             np.testing.assert_array_equal(y, Y)
 
 
-def test_permutation_depends_on_seed_and_epoch_and_on_nothing_else():
+def test_permutation_depends_only_on_seed_and_epoch():
     orders = {
         (seed, epoch): Order(4, seed=seed).permutation(50, epoch) for seed in range(3) for epoch in range(3)
     }
@@ -66,7 +66,7 @@ def test_permutation_depends_on_seed_and_epoch_and_on_nothing_else():
     assert len({order.tobytes() for order in orders.values()}) == 9
 
 
-def test_minibatches_do_not_depend_on_where_the_epoch_was_entered(backend):
+def test_minibatches_do_not_depend_on_the_step_at_which_the_epoch_is_entered(backend):
     data = Minibatches(backend, X, Y, None, np.float32, Order(4, seed=7))
     whole = [y for _, y in batches(backend, batch_size=4, seed=7, epoch=5)]
     for step in (3, 0, 5):
@@ -91,13 +91,13 @@ def test_several_minibatches_of_equal_size_can_be_chosen_at_once(backend, monkey
     assert chosen == [(3, 4), (2, 4), (1, 3)]
 
 
-def test_last_minibatch_holds_what_is_left_and_drop_last_leaves_it_out(backend):
+def test_last_minibatch_has_the_remaining_rows_and_drop_last_skips_it(backend):
     assert [len(y) for _, y in batches(backend, batch_size=5)] == [5, 5, 5, 5, 3]
     assert [len(y) for _, y in batches(backend, batch_size=5, drop_last=True)] == [5, 5, 5, 5]
     assert [len(y) for _, y in batches(backend, batch_size=100)] == [N]
 
 
-def test_order_and_the_rows_of_a_file_do_not_change(tmp_path):
+def test_order_and_selected_rows_are_immutable(tmp_path):
     assert Order(4) == Order(4, shuffle=True, drop_last=False, seed=0) != Order(5) and hash(Order(4)) == hash(
         Order(4)
     )
@@ -108,7 +108,7 @@ def test_order_and_the_rows_of_a_file_do_not_change(tmp_path):
             each.seed = each.index = 1
 
 
-def test_drop_last_that_leaves_nothing_is_refused_with_both_numbers(backend):
+def test_drop_last_that_drops_all_rows_is_refused_with_both_numbers(backend):
     with pytest.raises(
         ConfigurationError,
         match=r"batch_size=24 with drop_last=True drops all 23 rows; use batch_size of at most 23",
@@ -136,7 +136,7 @@ def test_drop_last_that_leaves_nothing_is_refused_with_both_numbers(backend):
     ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_minibatches_are_the_same_however_the_rows_are_stored(backend, tmp_path, kind, dtype):
+def test_minibatches_do_not_depend_on_the_storage_of_the_rows(backend, tmp_path, kind, dtype):
     x = stored(kind, tmp_path)
     before = np.array(x)
     got = batches(backend, x, dtype=dtype, batch_size=6, seed=3)
@@ -148,7 +148,7 @@ def test_minibatches_are_the_same_however_the_rows_are_stored(backend, tmp_path,
     np.testing.assert_array_equal(x, before)
 
 
-def test_rows_of_targets_may_be_rows_of_numbers(backend):
+def test_targets_may_be_a_matrix(backend):
     y = np.stack([Y, -Y], axis=1)
     for x, part in batches(backend, y=y, batch_size=5):
         np.testing.assert_array_equal(x, X[part[:, 0]])
@@ -165,12 +165,12 @@ def test_rows_of_targets_may_be_rows_of_numbers(backend):
         ("int64", "float32"),
     ],
 )
-def test_rows_are_kept_in_the_smaller_of_their_type_and_the_network_s(backend, kind, kept):
+def test_rows_are_stored_in_the_smaller_of_their_type_and_the_network_s(backend, kind, kept):
     data = Minibatches(backend, X.astype(kind), Y, None, np.float32, Order(4))
     assert data.whole[0].dtype == kept and data.x.dtype == np.float32
 
 
-def test_buffers_stay_at_their_addresses(backend):
+def test_buffers_of_minibatches_have_fixed_addresses(backend):
     data = Minibatches(backend, X, Y, np.ones(N, np.float32), np.float32, Order(6))
     buffers = data.x, data.y, data.weight, data._index
     for epoch in range(2):
@@ -179,7 +179,7 @@ def test_buffers_stay_at_their_addresses(backend):
     assert all(a is b for a, b in zip(buffers, (data.x, data.y, data.weight, data._index), strict=True))
 
 
-def test_some_rows_of_a_memory_mapped_matrix_are_those_rows(backend, tmp_path):
+def test_selected_rows_of_a_memory_mapped_matrix_equal_its_rows(backend, tmp_path):
     index = np.array([4, 1, 9, 17, 2, 3, 8])
     np.save(tmp_path / "x.npy", X)
     x = rows_of(np.load(tmp_path / "x.npy", mmap_mode="r")).select(index, backend)

@@ -46,18 +46,19 @@ def test_bundled_set_has_its_published_shape(name, shape, n_classes):
     assert n_classes is None or len(np.unique(data.y)) == n_classes
 
 
-def test_bundled_set_without_scikit_learn_says_what_to_install(monkeypatch):
+def test_error_without_scikit_learn_names_the_package_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(DataError, match=r"'wine' needs scikit-learn: pip install \"ffnn_gpu\[sklearn\]\""):
         read("wine")
 
 
 def test_importing_readers_does_not_import_scikit_learn():
-    code = "import sys, ffnn_gpu.data.readers, ffnn_gpu.data.standardizer, ffnn_gpu.evaluation.metrics; sys.exit('sklearn' in sys.modules)"
+    modules = "ffnn_gpu.data.readers, ffnn_gpu.data.standardizer, ffnn_gpu.evaluation.metrics"
+    code = f"import sys, {modules}; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_unknown_source_lists_what_is_accepted_and_the_closest_name(tmp_path):
+def test_error_for_an_unknown_source_lists_accepted_sources_and_the_closest_name(tmp_path):
     with pytest.raises(DataError) as caught:
         read("digts")
     for accepted in (*BUNDLED, ".csv.gz", ".npy", ".npz", "IDX"):
@@ -74,7 +75,7 @@ def test_unknown_source_lists_what_is_accepted_and_the_closest_name(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["wine", "data.npz", "mnist"])
-def test_target_is_refused_where_the_source_keeps_it_apart(name, idx_folder):
+def test_target_is_refused_for_sources_with_a_fixed_target(name, idx_folder):
     np.savez(idx_folder.parent / "data.npz", X=IMAGES, y=LABELS)
     source = name if name == "wine" else idx_folder.parent / name
     with pytest.raises(DataError, match=f"{name} has a fixed target; target='b' works only with"):
@@ -110,7 +111,7 @@ def test_npy_features_stay_in_the_mapped_file(tmp_path):
 @pytest.mark.parametrize(
     "array", [np.zeros(3), np.zeros((3, 1)), np.zeros((2, 2), complex), np.array([["a", "b"]])]
 )
-def test_npy_that_is_no_table_shows_dtype_and_shape(tmp_path, array):
+def test_error_for_npy_that_is_no_table_shows_dtype_and_shape(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(DataError) as caught:
         read(tmp_path / "a.npy")
@@ -168,7 +169,7 @@ def test_npz_without_test_part_has_none(tmp_path):
         ({"X": LABELS, "y": LABELS}, r"x is uint8 of shape \(4,\); it must hold numbers \(n, features\)"),
     ],
 )
-def test_npz_that_does_not_fit_together_shows_the_numbers(tmp_path, arrays, message):
+def test_error_for_npz_arrays_that_do_not_match_shows_the_numbers(tmp_path, arrays, message):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=message):
         read(tmp_path / "a.npz")
@@ -191,12 +192,12 @@ def test_idx_folder_needs_no_test_part(idx_folder):
     assert data.x.shape == (4, 6) and data.x_test is None
 
 
-def test_idx_folder_is_one_whatever_lies_beside(idx_folder):
+def test_idx_folder_may_contain_other_files(idx_folder):
     np.save(idx_folder / "notes.npy", np.zeros((9, 5)))
     assert read(idx_folder).x.dtype == np.uint8
 
 
-def test_idx_folder_with_other_counts_shows_both(idx_folder):
+def test_error_for_different_counts_in_an_idx_folder_shows_both(idx_folder):
     write_idx(idx_folder / "train-labels-idx1-ubyte", LABELS[:3])
     with pytest.raises(
         DataError, match=r"train-images-idx3-ubyte has 4 images; train-labels-.* has \(3,\) labels"
@@ -204,7 +205,7 @@ def test_idx_folder_with_other_counts_shows_both(idx_folder):
         read(idx_folder)
 
 
-def test_idx_folder_with_a_missing_file_names_it(idx_folder):
+def test_error_for_a_missing_file_of_an_idx_folder_names_it(idx_folder):
     test_labels = idx_folder / "t10k-labels.idx1-ubyte"
     write_idx(test_labels, LABELS)
     with pytest.raises(DataError, match="mnist has t10k-labels but no t10k-images"):

@@ -12,16 +12,15 @@ def test_split_parts_are_disjoint_complete_and_of_the_exact_size(n, fraction):
     assert sorted([*train, *test]) == list(range(n)) and len(test) == round(fraction * n)
 
 
-def test_split_follows_the_seed_alone():
+def test_split_depends_only_on_the_seed():
     y = np.arange(100) % 3
     for stratify in (False, True):
         first, again, other = (train_test_split(y, 0.3, seed, stratify) for seed in (5, 5, 6))
         np.testing.assert_array_equal(first[0], again[0])
         np.testing.assert_array_equal(first[1], again[1])
         assert first[1].tolist() != other[1].tolist()
-        assert first[0].tolist() != sorted(first[0]) and first[1].tolist() != sorted(
-            first[1]
-        )  # both are shuffled
+        assert first[0].tolist() != sorted(first[0])  # both parts are shuffled
+        assert first[1].tolist() != sorted(first[1])
     np.testing.assert_array_equal(train_test_split(100, 0.3, 5)[1], train_test_split(y, 0.3, 5)[1])
     np.testing.assert_array_equal(
         train_test_split(np.int64(100), 0.3, 5)[1], train_test_split(100, 0.3, 5)[1]
@@ -32,17 +31,12 @@ def test_split_follows_the_seed_alone():
     ("counts", "fraction", "expected"),
     [
         ([50, 30, 20], 0.1, [5, 3, 2]),
-        (
-            [7, 2, 1],
-            0.5,
-            [4, 1, 0],
-        ),  # 3.5, 1, 0.5 → 3, 1, 0 and one more: remainders tie, the first class gives it
-        ([6, 3, 3], 0.25, [1, 1, 1]),  # 1.5, 0.75, 0.75 → 1, 0, 0 and two more: 0.75, 0.75 come first
-        (
-            [2, 2, 6],
-            0.7,
-            [1, 1, 5],
-        ),  # 1.4, 1.4, 4.2 → 1, 1, 4 and one more: small classes have no row to give
+        # 3.5, 1, 0.5 → 3, 1, 0; of equal remainders the first class gets the row that is left.
+        ([7, 2, 1], 0.5, [4, 1, 0]),
+        # 1.5, 0.75, 0.75 → 1, 0, 0; the two rows left go to the largest remainders.
+        ([6, 3, 3], 0.25, [1, 1, 1]),
+        # 1.4, 1.4, 4.2 → 1, 1, 4; the row left goes to the third class: the others need a row in train.
+        ([2, 2, 6], 0.7, [1, 1, 5]),
     ],
 )
 def test_stratified_shares_are_rounded_by_largest_remainder(counts, fraction, expected):
@@ -51,7 +45,7 @@ def test_stratified_shares_are_rounded_by_largest_remainder(counts, fraction, ex
     assert [int(np.sum(y[test] == k)) for k in "abc"] == expected
 
 
-def test_stratified_split_keeps_every_class_in_train_and_the_exact_total():
+def test_stratified_split_has_every_class_in_train_and_the_exact_total():
     generator = np.random.default_rng(4)
     for _ in range(200):
         y = generator.integers(0, generator.integers(1, 8), generator.integers(4, 60))
@@ -68,7 +62,7 @@ def test_stratified_split_keeps_every_class_in_train_and_the_exact_total():
             assert np.all(np.abs(shares - total * counts / len(y)) < 1)
 
 
-def test_stratified_split_takes_labels_of_any_kind():
+def test_stratified_split_accepts_labels_of_any_kind():
     y = [("a", 1), ("b", 2)] * 10
     _, test = train_test_split(y, 0.2, 0, stratify=True)
     assert sorted(y[i] for i in test) == [("a", 1)] * 2 + [("b", 2)] * 2
@@ -80,7 +74,7 @@ def test_split_refuses_a_fraction_outside_zero_and_one(fraction):
         train_test_split(10, fraction, 0)
 
 
-def test_split_refuses_what_cannot_be_split():
+def test_split_refuses_an_empty_part_and_a_class_without_training_rows():
     with pytest.raises(DataError, match=r"fraction 0.1 of 3 rows leaves 3 in train, 0 in test"):
         train_test_split(3, 0.1, 0)
     with pytest.raises(DataError, match=r"fraction 0.9 of 3 rows leaves 0 in train, 3 in test"):

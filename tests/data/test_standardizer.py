@@ -14,9 +14,8 @@ X = np.random.default_rng(0).normal(3.0, 5.0, (501, 7)) * 10.0 ** np.arange(-3, 
 def test_standardizer_example_worked_by_hand():
     standardizer = Standardizer.fit([[1, 5], [3, 5], [8, 5]])
     np.testing.assert_array_equal(standardizer.mean, [4, 5])  # (1 + 3 + 8) / 3
-    np.testing.assert_allclose(
-        standardizer.scale, [np.sqrt(26 / 3), 1], rtol=1e-15
-    )  # 9 + 1 + 16 = 26; constant: 1
+    # 9 + 1 + 16 = 26; the scale of a constant column is 1.
+    np.testing.assert_allclose(standardizer.scale, [np.sqrt(26 / 3), 1], rtol=1e-15)
     np.testing.assert_allclose(
         standardizer.transform([[1, 5]], np.float64), [[-3 / np.sqrt(26 / 3), 0]], rtol=1e-15
     )
@@ -49,7 +48,7 @@ def test_constant_feature_becomes_exactly_zero(value):
 
 
 @pytest.mark.parametrize("magnitude", [1e-200, 1e200])
-def test_features_whose_squares_leave_float64_are_standardized(magnitude):
+def test_features_whose_squares_overflow_or_underflow_are_standardized(magnitude):
     z = Standardizer.fit(np.array([[1.0], [3.0]]) * magnitude).transform(np.array([[1.0], [3.0]]) * magnitude)
     np.testing.assert_allclose(z, [[-1], [1]], rtol=1e-6)
 
@@ -68,7 +67,7 @@ def test_inverse_undoes_transform():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_transform_makes_the_dtype_and_leaves_its_input(dtype):
+def test_transform_returns_the_dtype_and_does_not_change_its_input(dtype):
     x = np.array([[0, 200], [255, 100]], dtype=np.uint8)  # 0 − 1 would be 255 in uint8
     before = x.copy()
     z = Standardizer.fit(x).transform(x, dtype)
@@ -82,7 +81,7 @@ def test_block_of_rows_is_8_mib_or_one_row():
         assert [len(block) for block in blocks] == lengths and blocks[0].nbytes <= 8 << 20
 
 
-def test_standardizer_does_not_change_and_is_itself_alone():
+def test_standardizer_is_immutable_and_compares_by_identity():
     standardizer = Standardizer.fit(X)
     assert standardizer == standardizer != Standardizer.fit(X) and hash(standardizer)
     with pytest.raises(AttributeError):

@@ -40,7 +40,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(backend, batch_size):
         np.testing.assert_allclose([*got.values()], [*whole.values()], rtol=1e-13)
 
 
-def test_evaluation_changes_nothing(backend):
+def test_evaluation_changes_neither_network_nor_data(backend):
     network = classifier(backend, BatchNorm())
     before = network.params.to_host()
     x = X.copy()
@@ -64,7 +64,7 @@ def test_evaluation_agrees_with_a_computation_by_hand():
     assert row["<lambda>"] == Y[3] * 10 + z[3].argmax()
 
 
-def test_metrics_of_scores_get_the_outputs_and_others_the_decisions():
+def test_score_metrics_receive_outputs_and_other_metrics_decisions():
     network, seen = classifier(), {}
 
     def spy(y, prediction):
@@ -110,7 +110,7 @@ def test_accuracy_of_binary_targets_uses_the_loss_own_threshold(loss, layer, sha
     )
 
 
-def test_regression_is_judged_by_its_numbers():
+def test_regression_metrics_receive_the_outputs():
     network = Network(4, [Dense(2)], "numpy", "float64")
     y = rng.normal(size=(50, 2))
     row = evaluate(network, mean_squared_error, (X, y), metrics=["mse", "mae"])
@@ -118,7 +118,7 @@ def test_regression_is_judged_by_its_numbers():
 
 
 @pytest.mark.parametrize(("kind", "parts"), [(Backend, [4096, 904]), (NumpyBackend, [1024] * 4 + [904])])
-def test_evaluation_looks_at_as_many_rows_at_a_time_as_suit_the_device(kind, parts, monkeypatch):
+def test_default_batch_size_of_evaluation_depends_on_the_backend(kind, parts, monkeypatch):
     network, rows = Network(1, [Dense(1)], kind()), []
     run = network.run
     monkeypatch.setattr(network, "run", lambda x, ws: rows.append(len(x)) or run(x, ws))
@@ -128,7 +128,7 @@ def test_evaluation_looks_at_as_many_rows_at_a_time_as_suit_the_device(kind, par
 
 
 @pytest.mark.parametrize("batch_size", [0, -3, 2.5, True])
-def test_evaluation_refuses_a_batch_size_that_is_no_count(batch_size):
+def test_evaluation_refuses_a_batch_size_that_is_no_positive_integer(batch_size):
     with pytest.raises(ConfigurationError, match="batch_size must be a whole number"):
         evaluate(classifier(), softmax_cross_entropy, (X, Y), batch_size=batch_size)
 
@@ -138,7 +138,7 @@ def test_unknown_metric_is_refused_with_the_closest_name():
         evaluate(classifier(), softmax_cross_entropy, (X, Y), metrics=["acuracy"])
 
 
-def test_loss_of_rows_whose_classes_weigh_nothing_is_zero():
+def test_loss_of_rows_whose_classes_have_weight_zero_is_zero():
     assert evaluate(classifier(), SoftmaxCrossEntropy(0, (0.0, 1.0, 1.0)), (X, 0 * Y)) == {"loss": 0}
 
 
@@ -147,7 +147,7 @@ def test_memory_mapped_rows_are_never_copied_whole_by_evaluation(tmp_path, store
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", stored, (100_000, 40)).flush()
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
     network, y = Network(40, [Dense(1)], "numpy", "float32"), np.zeros(len(x), np.float32)
-    evaluate(network, losses.mean_squared_error, (x[:9], y[:9]))  # Numba compiles now, not then
+    evaluate(network, losses.mean_squared_error, (x[:9], y[:9]))  # Numba compiles before memory is measured
     tracemalloc.start()
     try:
         evaluate(network, losses.mean_squared_error, (x, y))

@@ -50,7 +50,7 @@ def labels(kind, seed):
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_label_metric_agrees_with_scikit_learn(name, kind):
     if (name, kind) == ("balanced_accuracy", "multilabel"):
-        return  # not defined; its error is in the table below
+        return  # not defined; the table of errors below has it
     oracle = scikit_learn(name)
     for seed in range(10):
         y, prediction = labels(kind, seed)
@@ -115,23 +115,23 @@ def test_value_metrics_example_worked_by_hand():
 
 
 def test_score_metrics_example_worked_by_hand():
-    assert roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75  # of 4 pairs one is ordered wrong
-    assert roc_auc(["no", "yes", "yes"], [0.5, 0.5, 0.7]) == 0.75  # one tie counts half
+    assert roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75  # 1 of 4 pairs is in the wrong order
+    assert roc_auc(["no", "yes", "yes"], [0.5, 0.5, 0.7]) == 0.75  # one tie counts as half
     scores = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]
     assert [top_k_accuracy([0, 0], scores, k) for k in (1, 2, 3)] == [0.5, 0.5, 1.0]
     assert top_k_accuracy([0, 0], scores) == 1.0  # k = 5 of three classes
-    assert top_k_accuracy([0, 1], [[0, 1, 2, 3, 4, 5]] * 2) == 0.5  # the fifth of six, and the sixth
+    assert top_k_accuracy([0, 1], [[0, 1, 2, 3, 4, 5]] * 2) == 0.5  # the true classes rank 6th and 5th of 6
 
 
 @pytest.mark.parametrize("name", OF_LABELS)
-def test_classes_of_one_row_each_predicted_right_score_one(name):
+def test_classes_of_one_row_each_have_score_one_if_predicted_right(name):
     assert METRICS[name]([0, 1, 2], [0, 1, 2]) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("precision_macro", 1 / 2), ("recall_macro", 1 / 4), ("f1_macro", 1 / 3)]
 )
-def test_label_of_no_row_that_is_never_predicted_scores_zero(name, value):
+def test_label_without_rows_and_predictions_has_score_zero(name, value):
     assert METRICS[name]([[1, 0], [1, 0]], [[1, 0], [0, 0]]) == pytest.approx(value, rel=1e-15)
 
 
@@ -144,17 +144,17 @@ def test_multilabel_accuracy_counts_whole_rows():
     assert metrics.accuracy([[1, 0], [1, 1]], [[1, 0], [1, 0]]) == 0.5
 
 
-def test_column_counts_as_vector():
+def test_column_is_treated_as_a_vector():
     y = np.array([1.0, 2.0, 4.0])
     for name in OF_VALUES:
         assert METRICS[name](y[:, None], y + 1) == METRICS[name](y, y + 1)
 
 
-def test_r2_of_constant_target_and_of_one_row():
+def test_r2_of_a_constant_target_and_of_one_row():
     assert r2([2, 2], [2, 2]) == 1 and r2([2, 2], [1, 3]) == 0 and np.isnan(r2([2], [2]))
 
 
-def test_value_metrics_do_not_overflow_small_integers_and_show_nan():
+def test_value_metrics_do_not_overflow_small_integers_and_propagate_nan():
     y, prediction = np.array([0, 255], np.uint8), np.array([1, 0], np.uint8)
     assert metrics.mse(y, prediction) == (1 + 255**2) / 2
     for name in OF_VALUES:
@@ -162,7 +162,7 @@ def test_value_metrics_do_not_overflow_small_integers_and_show_nan():
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
-def test_metric_refuses_other_shapes_with_both(name):
+def test_metric_refuses_unequal_shapes_and_names_both(name):
     with pytest.raises(ShapeError, match=r"y has .*3.* have|y has shape \(3,\); prediction has \(2, 2\)"):
         METRICS[name]([0, 1, 1], np.zeros((2, 2)))
 
@@ -219,7 +219,7 @@ def test_metric_of_no_rows_is_refused(name):
         (lambda: top_k_accuracy([0, 1], np.eye(2), k=0), ConfigurationError, "k is 0; it must be at least 1"),
     ],
 )
-def test_metric_complaint_carries_the_numbers(call, error, message):
+def test_error_of_a_metric_contains_the_numbers(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

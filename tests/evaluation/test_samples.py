@@ -21,7 +21,7 @@ def classifier(backend="numpy", *more):
     return Network(4, [Dense(6), Dropout(0.5), *more, Dense(3)], backend, "float64", seed=2)
 
 
-def test_samples_do_not_change():
+def test_samples_are_immutable():
     with pytest.raises(AttributeError):
         samples(classifier(), softmax_cross_entropy, (X, Y)).weight = np.ones(50)
 
@@ -104,12 +104,12 @@ def test_class_weights_multiply_the_weights_of_their_rows():
     )
 
 
-def test_one_class_may_weigh_nothing():
+def test_weight_of_one_class_may_be_zero():
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
     np.testing.assert_array_equal(balanced(whole, {1: 0}, 3, np.float64).weight, Y != 1)
 
 
-def test_classes_of_a_column_are_its_numbers_though_all_are_one():
+def test_classes_of_a_column_are_its_values_even_if_all_are_equal():
     network = Network(4, [Dense(1)], "numpy", "float64")
     for y in (np.ones((50, 1)), (Y > 0)[:, None]):
         whole = samples(network, binary_cross_entropy_with_logits, (X, y))
@@ -136,14 +136,14 @@ def test_two_one_hot_columns_are_two_classes():
         3,
     ],
 )
-def test_class_weights_that_are_no_weights_are_refused(class_weight):
+def test_invalid_class_weights_are_refused(class_weight):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
     with pytest.raises(ConfigurationError, match="class"):
         balanced(whole, class_weight, 3, np.float64)
 
 
 @pytest.mark.parametrize("unknown", [3, -1, "0", 0.5])
-def test_class_weight_of_a_class_the_network_has_not_is_refused(unknown):
+def test_class_weight_of_a_class_beyond_the_outputs_is_refused(unknown):
     with pytest.raises(ConfigurationError, match="class_weight"):
         balanced(samples(classifier(), softmax_cross_entropy, (X, Y)), {0: 2.0, unknown: 2.0}, 3, np.float64)
 
@@ -159,7 +159,7 @@ def test_class_weight_needs_one_class_per_row():
             balanced(samples(classifier(), loss, (X, y)), "balanced", 3, np.float64)
 
 
-def test_class_weight_of_a_class_no_row_has_changes_nothing():
+def test_class_weight_of_a_class_without_rows_changes_nothing():
     rows = samples(classifier(), softmax_cross_entropy, (X[Y != 2], Y[Y != 2]))
     np.testing.assert_array_equal(
         balanced(rows, {0: 2.0, 2: 9.0}, 3, np.float64).weight, balanced(rows, {0: 2.0}, 3, np.float64).weight

@@ -1,7 +1,7 @@
-"""Write golden/checkpoints: one training checkpoint of the present format in float32 and one in bfloat16.
+"""Write golden/checkpoints: a training checkpoint of the current format in float32 and one in bfloat16.
 
-Files of earlier formats stay for as long as the package reads them. Those of format 1 without "inputs" in their name were
-written before a checkpoint had checksums of x and of the validation rows.
+Files of earlier formats stay as long as the package reads them. The files of format 1 without "inputs" in
+their name were written before a checkpoint had checksums of x and of the validation rows.
 """
 
 import shutil
@@ -24,7 +24,7 @@ LAYERS = (
 
 
 def exact(network):
-    """name → numbers that every binary format holds exactly: k/8 in the order of each array."""
+    """Return name → numbers that every floating type stores exactly: k/8 in the order of each array."""
     return {
         name: (np.arange(view.size).reshape(view.shape) / 8).astype(view.dtype)
         for name, view in network.params.named()
@@ -32,7 +32,7 @@ def exact(network):
 
 
 def train(network, folder, epochs, *, resume=False):
-    """Return the history of the training run that the golden checkpoint is the beginning of."""
+    """Run the training of the golden checkpoint up to `epochs` and return its history."""
     return nn.fit(
         network,
         nn.softmax_cross_entropy,
@@ -49,7 +49,7 @@ def train(network, folder, epochs, *, resume=False):
 
 
 def write(folder, dtype):
-    """Write last.safetensors after two epochs of training, and exact.safetensors, the network with known numbers."""
+    """Write last.safetensors after two epochs, and exact.safetensors, a network with known parameters."""
     train(nn.Network(3, LAYERS, "numpy", dtype, seed=7), folder, epochs=2)
     network = nn.Network(3, LAYERS, "numpy", dtype, seed=7)
     network.params.assign(exact(network))

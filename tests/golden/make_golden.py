@@ -1,9 +1,10 @@
-"""Writes the golden vectors beside this file: values and derivatives from PyTorch's autograd in float64.
+"""Write the golden vectors beside this file: values and derivatives from PyTorch's autograd in float64.
 
-    python tests/golden/make_golden.py          needs PyTorch; rewrite all files and look at the diff
+    python tests/golden/make_golden.py      rewrites all files; needs PyTorch; review the diff
 
-The tests read the stored JSON, so they need no PyTorch; `tests/test_golden.py` repeats all of it where PyTorch is there.
-Every file names the version that made it. Random inputs come from NumPy with a fixed seed and are stored with the outputs.
+The tests read the stored JSON and need no PyTorch. Where PyTorch is installed, `tests/test_golden.py`
+computes all of it again. Every file contains the version of PyTorch that made it. Random inputs come from
+NumPy with a fixed seed and are stored with the outputs.
 """
 
 import json
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-torch.set_default_dtype(torch.float64)  # NAdam keeps its running product in the default type
+torch.set_default_dtype(torch.float64)  # NAdam stores its running product in the default type
 HERE = Path(__file__).parent
 STEPS, TOTAL = 10, 60
 
@@ -27,7 +28,7 @@ def lists(**tensors):
 
 
 def with_gradient(formula, z):
-    """(value, ∂ Σ value/∂z) of a formula at z, as lists."""
+    """Return (value, ∂ Σ value/∂z) of a formula at z, as lists."""
     z = tensor(z, grad=True)
     value = formula(z)
     value.sum().backward()
@@ -46,7 +47,7 @@ ACTIVATIONS = {
     "gelu_tanh": lambda s: F.gelu(s, approximate="tanh"),
     "silu": F.silu,
     "mish": F.mish,
-    "softplus": lambda s: F.softplus(s, threshold=1000),  # by default PyTorch replaces it by s above 20
+    "softplus": lambda s: F.softplus(s, threshold=1000),  # the default returns s above 20
     "softsign": F.softsign,
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
@@ -82,7 +83,7 @@ def _mean(per_row, w):
 
 
 def _soft(z, y, w, smoothing=0.0, class_weight=None):
-    """Cross-entropy against distributions; PyTorch's own where it has no sample weights."""
+    """Return the cross-entropy against distributions: PyTorch's own if there are no sample weights."""
     v = None if class_weight is None else tensor(class_weight)
     rows = F.cross_entropy(z, y, weight=v, label_smoothing=smoothing, reduction="none")
     return F.cross_entropy(z, y, weight=v, label_smoothing=smoothing) if w is None else _mean(rows, w)
@@ -97,7 +98,7 @@ def _hard(z, y, w, smoothing=0.0, class_weight=None):
 
 
 def _pointwise(formula):
-    """A loss with reduction="mean" where there are no sample weights, and its rows' weighted mean where there are."""
+    """Return a loss: reduction="mean" without sample weights, otherwise the weighted mean of its rows."""
 
     def loss(z, y, w, **options):
         if w is None:
@@ -129,7 +130,7 @@ LOSSES = {
 
 
 def _cases():
-    """(loss, z, y, options) with B = 6 rows."""
+    """Return tuples (loss, z, y, options) with B = 6 rows."""
     rng = np.random.default_rng(2)
     z, y = 2 * rng.normal(size=(2, 6, 3))
     classes, binary = rng.integers(0, 3, 6), rng.integers(0, 2, (6, 3))
@@ -188,7 +189,9 @@ def losses():
 
 
 O = torch.optim
-OPTIMIZERS = {  # ours → PyTorch's; wd reaches the matrix alone, because ours leaves biases alone
+# Optimizers of this package → PyTorch's. The decay applies to the matrix only: this package does not decay
+# biases.
+OPTIMIZERS = {
     "SGD(lr=0.1)": lambda g: O.SGD(g(), lr=0.1),
     "SGD(lr=0.1, l2=0.05)": lambda g: O.SGD(g(0.05), lr=0.1),
     "SGD(lr=0.1, momentum=0.9)": lambda g: O.SGD(g(), lr=0.1, momentum=0.9),
@@ -250,7 +253,8 @@ def optimizers():
 
 
 S = torch.optim.lr_scheduler
-SCHEDULES = {  # ours → PyTorch's, for a training of TOTAL steps
+# Schedules of this package → PyTorch's, for a training run of TOTAL steps.
+SCHEDULES = {
     "StepDecay(every=10, gamma=0.3)": lambda rule: S.StepLR(rule, step_size=10, gamma=0.3),
     "StepDecay(every=0.25, gamma=0.5)": lambda rule: S.StepLR(rule, step_size=TOTAL // 4, gamma=0.5),
     "Exponential(gamma=0.95, every=1)": lambda rule: S.ExponentialLR(rule, gamma=0.95),
@@ -322,7 +326,10 @@ def normalization():
 
 
 def network():
-    """One whole network: tanh, batch norm, gelu inside a residual with layer norm, relu, softmax cross-entropy."""
+    """Return the case of a whole network.
+
+    tanh, batch norm, gelu inside a residual with layer norm, relu, softmax cross-entropy.
+    """
     rng = np.random.default_rng(6)
     x, y = rng.normal(size=(5, 3)), rng.integers(0, 3, 5)
     shapes = {
@@ -349,8 +356,8 @@ def network():
 
 
 GROUPS = {
-    "activations": activations, "softmax": softmax, "losses": losses, "optimizers": optimizers, "schedules": schedules,
-    "normalization": normalization, "network": network,
+    "activations": activations, "softmax": softmax, "losses": losses, "optimizers": optimizers,
+    "schedules": schedules, "normalization": normalization, "network": network,
 }  # fmt: skip
 
 

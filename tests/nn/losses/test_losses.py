@@ -17,7 +17,7 @@ OF_PROBABILITIES = ("binary_cross_entropy", "cross_entropy")
 
 
 def made(case):
-    """Our loss for a golden case."""
+    """Return the loss of this package that a golden case describes."""
     name, options = case["loss"].split()[0], case["options"]
     if name == "huber":
         return huber.with_alpha(options["delta"])
@@ -28,7 +28,7 @@ def made(case):
 
 
 def evaluate(backend, rule, z, y, weight=None, dtype="float64"):
-    """(value, dz) on the host."""
+    """Return (value, dz) on the host."""
     z = backend.asarray(np.array(z, dtype))
     dz = backend.xp.full_like(z, np.nan)
     value = rule(backend, z, np.array(y), dz=dz, sample_weight=None if weight is None else np.array(weight))
@@ -37,7 +37,7 @@ def evaluate(backend, rule, z, y, weight=None, dtype="float64"):
 
 
 def example(name, B=5, O=3, seed=0):
-    """(z, y) that the loss reads."""
+    """Return outputs z and targets y that suit the loss."""
     rng = np.random.default_rng(seed)
     z, y = rng.normal(size=(2, B, O))
     z = rng.dirichlet([1.0] * O, B) if name in OF_PROBABILITIES else z
@@ -62,7 +62,8 @@ def test_value_and_gradient_equal_autograd(backend, golden):
         relative = tolerance("network", "float64", K=len(case["z"]) * 3)
         assert abs(value - case["value"]) <= relative * max(1, abs(case["value"])), what
         want = np.array(case["dz"])
-        if np.abs(want).max() > 1e6:  # a clamped probability: PyTorch's floor of 10⁻¹² is a float32, 4e-9 off
+        # A clamped probability: PyTorch stores its floor of 10⁻¹² in float32, an error of 4e-9.
+        if np.abs(want).max() > 1e6:
             relative = 1e-8
         assert_close(
             dz, want, relative, f"dz of {what}", scale=np.maximum(np.abs(want), min(1, np.abs(want).max()))
@@ -84,7 +85,8 @@ def test_float32_equals_float64_at_the_rounded_outputs(backend, name):
     assert_close(dz, exact_dz, relative, f"dz of {name}")
 
 
-FORMULAS = {  # written again, row by row
+# The formulas, written independently for one row.
+FORMULAS = {
     "mean_squared_error": lambda z, y: (y - z) ** 2,
     "mean_absolute_error": lambda z, y: abs(y - z),
     "huber": lambda z, y: 0.5 * (z - y) ** 2 if abs(z - y) <= 1 else abs(z - y) - 0.5,
@@ -109,7 +111,7 @@ def test_pointwise_value_is_the_weighted_mean_of_its_formula(backend, name, weig
     assert value == pytest.approx(want, rel=tolerance("network", "float64", K=15))
 
 
-def test_cross_entropy_of_indices_is_that_of_one_hot_rows(backend, dtype):
+def test_cross_entropy_of_indices_equals_cross_entropy_of_one_hot_rows(backend, dtype):
     for name in ("cross_entropy", "softmax_cross_entropy"):
         z, y = example(name)
         hard, soft = (evaluate(backend, LOSSES[name], z, target, dtype=dtype) for target in (y, np.eye(3)[y]))
@@ -117,7 +119,7 @@ def test_cross_entropy_of_indices_is_that_of_one_hot_rows(backend, dtype):
         assert_close(hard[1], soft[1], tolerance("network", dtype), "dz")
 
 
-def test_perfect_prediction_has_no_loss(backend, dtype):
+def test_loss_of_a_perfect_prediction_is_zero(backend, dtype):
     _, y = example("mean_squared_error")
     for name in ("mean_squared_error", "mean_absolute_error", "huber"):
         value, dz = evaluate(backend, LOSSES[name], np.array(y, dtype), np.array(y, dtype), dtype=dtype)
@@ -126,7 +128,7 @@ def test_perfect_prediction_has_no_loss(backend, dtype):
 
 @pytest.mark.parametrize("name", ["binary_cross_entropy_with_logits", "softmax_cross_entropy"])
 @pytest.mark.parametrize("size", [1e4, 1e20])
-def test_huge_logits_are_exact_and_silent(backend, dtype, name, size):
+def test_loss_of_huge_logits_is_exact_without_warnings(backend, dtype, name, size):
     z = np.array([[size, -size], [-size, size]], dtype)
     right, wrong = (
         (np.eye(2), 1 - np.eye(2)) if name.startswith("binary") else (np.array([0, 1]), np.array([1, 0]))
@@ -142,16 +144,16 @@ def test_huge_logits_are_exact_and_silent(backend, dtype, name, size):
 
 
 @pytest.mark.parametrize("name", OF_PROBABILITIES)
-def test_probabilities_of_zero_and_one_are_finite_silent_and_pull_back(backend, dtype, name):
+def test_wrong_probabilities_of_zero_and_one_have_finite_losses_and_gradients(backend, dtype, name):
     p = np.array([[0.0, 1.0], [1.0, 0.0]], dtype)
     wrong = 1 - p if name.startswith("binary") else np.array([0, 1])
     with np.errstate(all="raise"):
         value, dz = evaluate(backend, LOSSES[name], p, wrong, dtype=dtype)
     assert math.isfinite(value) and value > 20 and np.isfinite(dz).all()
-    assert dz[0, 0] < 0 and dz[1, 1] < 0  # a probability of 0 that should be 1 is pushed up
+    assert dz[0, 0] < 0 and dz[1, 1] < 0  # descent raises a probability of 0 that should be 1
 
 
-def test_right_probabilities_of_zero_and_one_cost_nothing(backend, dtype):
+def test_right_probabilities_of_zero_and_one_have_zero_loss(backend, dtype):
     p = np.array([[0.0, 1.0], [1.0, 0.0]], dtype)
     for rule, y in ((ffnn_gpu.binary_cross_entropy, p), (ffnn_gpu.cross_entropy, np.array([1, 0]))):
         value, _ = evaluate(backend, rule, p, y, dtype=dtype)
@@ -163,8 +165,8 @@ def test_bce_value_is_clamped_at_a_log_of_minus_100(backend, dtype):
     assert value == 100
 
 
-def test_probabilities_below_the_floor_count_as_the_floor(backend, dtype):
-    """Every p below 10⁻¹² is taken as 10⁻¹²: value and gradient do not depend on which it is."""
+def test_probabilities_below_the_floor_are_replaced_by_the_floor(backend, dtype):
+    """Any p below 10⁻¹² is replaced by 10⁻¹², so value and gradient do not depend on p."""
     of_zero, of_little = (
         evaluate(backend, LOSSES["cross_entropy"], [[p, 1 - p]], np.array([0]), dtype=dtype)
         for p in (0.0, 3e-13)
@@ -174,21 +176,21 @@ def test_probabilities_below_the_floor_count_as_the_floor(backend, dtype):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_weights_that_are_all_zero_give_no_loss_and_no_gradient(backend, dtype, name):
+def test_all_zero_weights_give_zero_loss_and_zero_gradient(backend, dtype, name):
     z, y = example(name)
     with np.errstate(all="raise"):
         value, dz = evaluate(backend, LOSSES[name], z, y, np.zeros(5), dtype)
     assert value == 0 and not dz.any()
 
 
-def test_no_rows_have_no_loss(backend, dtype):
+def test_loss_of_no_rows_is_zero(backend, dtype):
     for name, rule in LOSSES.items():
         z, y = example(name, B=2)
         value, dz = evaluate(backend, rule, z[:0], y[:0], dtype=dtype)
         assert value == 0 and dz.shape == (0, 3), name
 
 
-def test_slope_at_the_kinks(backend, dtype):
+def test_gradient_at_kinks_of_the_loss(backend, dtype):
     _, dz = evaluate(backend, ffnn_gpu.mean_absolute_error, [[1.0]], [[1.0]], dtype=dtype)
     assert dz.tolist() == [[0]]
     _, dz = evaluate(backend, ffnn_gpu.hinge, [[1.0]], [[1.0]], dtype=dtype)
@@ -197,11 +199,11 @@ def test_slope_at_the_kinks(backend, dtype):
     assert dz.tolist() == [[1], [-1]]
 
 
-# ---------------------------------------------------------------------- the contract
+# ---------------------------------------------------------------------- the interface of a loss
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_z_and_targets_stay_as_they_are(backend, dtype, name):
+def test_loss_does_not_change_z_and_targets(backend, dtype, name):
     z, y = example(name)
     z = backend.asarray(z.astype(dtype))
     kept_z, kept_y = np.array(backend.to_host(z)), y.copy()
@@ -211,7 +213,7 @@ def test_z_and_targets_stay_as_they_are(backend, dtype, name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_value_without_a_gradient_is_the_same_value(backend, dtype, name):
+def test_loss_without_a_gradient_has_the_same_value(backend, dtype, name):
     z, y = example(name)
     z = backend.asarray(z.astype(dtype))
     with_dz = LOSSES[name](backend, z, y, dz=backend.xp.empty_like(z))
@@ -226,7 +228,7 @@ def test_float64_targets_and_weights_do_not_promote_float32(backend, name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_equal_weights_are_no_weights(backend, dtype, name):
+def test_equal_weights_give_the_same_loss_as_no_weights(backend, dtype, name):
     z, y = example(name)
     plain, weighted = (
         evaluate(backend, LOSSES[name], z, y, weight, dtype) for weight in (None, np.full(5, 3))
@@ -236,7 +238,7 @@ def test_equal_weights_are_no_weights(backend, dtype, name):
 
 
 @pytest.mark.parametrize("name", POINTWISE)
-def test_a_vector_of_targets_is_one_column(backend, name):
+def test_vector_of_targets_is_treated_as_one_column(backend, name):
     z, y = example(name, O=1)
     (value, dz), (same, same_dz) = (evaluate(backend, LOSSES[name], z, target) for target in (y[:, 0], y))
     assert value == same
@@ -246,7 +248,7 @@ def test_a_vector_of_targets_is_one_column(backend, name):
         evaluate(backend, LOSSES[name], z, y[:, 0])
 
 
-def test_total_weight_is_what_the_mean_is_taken_over(backend):
+def test_total_weight_is_the_divisor_of_the_mean(backend):
     y, w = backend.asarray(np.array([0, 1, 1])), backend.asarray(np.array([1.0, 2, 4]))
     classes = SoftmaxCrossEntropy(class_weight=(0.5, 3))
     assert ffnn_gpu.softmax_cross_entropy.total_weight(backend, y, None) == 3
@@ -257,13 +259,13 @@ def test_total_weight_is_what_the_mean_is_taken_over(backend):
     )
 
 
-def test_total_weight_of_target_distributions_knows_no_classes(backend):
+def test_total_weight_of_target_distributions_ignores_class_weights(backend):
     y, w = backend.asarray(np.eye(2)), backend.asarray(np.array([1.0, 2]))
     classes = SoftmaxCrossEntropy(class_weight=(0.5, 3))
     assert classes.total_weight(backend, y, None) == 2 and float(classes.total_weight(backend, y, w)) == 3
 
 
-def test_targets_that_are_on_the_device_get_their_shape_and_type(backend):
+def test_targets_on_the_device_are_reshaped_and_converted(backend):
     column, classes, rows = (
         backend.asarray(np.array(y)) for y in ([0.0, 1, 1], [0, 1, 1], [[1.0, 0], [0, 1], [0, 1]])
     )
@@ -281,7 +283,7 @@ def test_targets_that_are_on_the_device_get_their_shape_and_type(backend):
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("shape", [(3, 2), (3, 4), (2, 3, 1), (1, 3, 3)])
-def test_targets_on_the_device_of_another_shape_are_refused(backend, name, shape):
+def test_targets_on_the_device_with_another_shape_are_refused(backend, name, shape):
     with pytest.raises(ShapeError, match=r"the network has 3 outputs, so y must be \(rows, 3\)"):
         LOSSES[name].device_targets(backend, backend.zeros(shape, np.float64), 3, np.float32)
 
@@ -303,13 +305,13 @@ def test_hinge_decides_in_the_form_of_its_targets():
     ("name", "threshold", "below"),
     [("hinge", 0, -1), ("binary_cross_entropy", 0.5, 0), ("binary_cross_entropy_with_logits", 0, 0)],
 )
-def test_output_at_the_threshold_is_not_above_it(name, threshold, below):
+def test_output_at_the_threshold_is_decided_as_below_it(name, threshold, below):
     assert LOSSES[name].decide(np.array([[threshold]])).tolist() == [[below]]
 
 
 @pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_loss_of_16_bit_outputs_is_float32s_and_its_gradient_is_rounded_once(backend, name, narrow):
+def test_loss_of_16_bit_outputs_is_float32_and_its_gradient_is_rounded_once(backend, name, narrow):
     z, y = example(name)
     z, found = z.astype(floating(narrow)), []
     for given in (z, z.astype(np.float32)):
@@ -424,7 +426,7 @@ def test_bad_settings_are_refused(make, message):
         make()
 
 
-def test_class_may_weigh_nothing(backend):
+def test_class_weight_may_be_zero(backend):
     value, dz = evaluate(backend, SoftmaxCrossEntropy(class_weight=(0, 1)), [[0.0, 0], [0, 0]], [0, 1])
     assert value == pytest.approx(math.log(2)) and dz[0].tolist() == [0, 0]
 
@@ -436,7 +438,7 @@ def test_class_weight_must_have_one_number_per_output(backend):
         )
 
 
-def test_losses_are_values_found_by_name():
+def test_losses_compare_by_value_and_are_found_by_name():
     assert all(get_loss(name) is LOSSES[name] for name in LOSSES)
     assert (
         huber == LOSSES["huber"] != huber.with_alpha(2.0)
@@ -447,21 +449,21 @@ def test_losses_are_values_found_by_name():
     assert get_loss("softmax_cross_entropy", 0.5) is losses.softmax_cross_entropy
 
 
-def test_loss_class_of_ones_own_prints_its_name_and_no_address():
+def test_repr_of_a_custom_loss_has_its_name_and_no_address():
     class Mine(losses.Loss):
         pass
 
     assert repr(Mine()).endswith("Mine()") and Mine() == Mine()
 
 
-def test_loss_of_ones_own_is_known_by_its_name_and_settings():
+def test_custom_losses_are_equal_if_name_and_settings_are_equal():
     make = lambda name="mine", **more: PointwiseLoss(name, lambda *_: 0, lambda *_: 0, lambda y: None, **more)  # noqa: E731
     assert make() == make() != make("yours") and hash(make()) == hash(make())
     assert make() != make(alpha=1.0) and make() != make(threshold=0.0) and make() != make(decisions=(-1, 1))
 
 
-def test_every_loss_prints_the_same_in_every_process():
-    """A resumed training compares what was printed: an address in it would be another one."""
+def test_repr_of_a_loss_is_the_same_in_every_process():
+    """A resumed training run compares the repr with the saved one, so it must not contain an address."""
     assert not [loss for loss in LOSSES.values() if " at 0x" in repr(loss)]
     mine = PointwiseLoss("mine", lambda xp, z, y, _: z, lambda xp, z, y, _: z, lambda y: None)
     assert repr(mine) == "PointwiseLoss(name='mine', alpha=0.0, threshold=None, decisions=(0, 1))"
@@ -470,7 +472,7 @@ def test_every_loss_prints_the_same_in_every_process():
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_is_the_same_after_pickling(backend, name):
     rule = huber.with_alpha(0.3) if name == "huber" else LOSSES[name]
-    back = pickle.loads(pickle.dumps(rule))  # noqa: S301  our own bytes
+    back = pickle.loads(pickle.dumps(rule))  # noqa: S301
     assert back == rule
     got, want = (evaluate(backend, each, *example(name)) for each in (back, rule))
     assert got[0] == want[0]
@@ -493,7 +495,7 @@ def test_integer_outputs_and_a_dz_of_another_shape_are_refused(backend):
         losses.mean_squared_error(backend, z, np.ones((1, 3)), dz=backend.empty((5, 3), "float64"))
 
 
-def test_underflow_of_a_pointwise_loss_is_silent(backend, dtype):
+def test_underflow_of_a_pointwise_loss_raises_no_warning(backend, dtype):
     tiny = np.full((3, 2), np.finfo(dtype).tiny, dtype)
     z, y = backend.asarray(tiny), backend.asarray(tiny / 2)
     with np.errstate(all="raise"):
@@ -503,11 +505,10 @@ def test_underflow_of_a_pointwise_loss_is_silent(backend, dtype):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_underflow_of_a_row_of_tiny_weight_is_silent(backend, dtype, name):
+def test_underflow_of_a_row_of_tiny_weight_raises_no_warning(backend, dtype, name):
     z, y = example(name)
-    weight = np.array(
-        [4.4 * np.finfo(dtype).tiny, 1, 1, 1, 1], dtype
-    )  # its share of the mean is no normal number's third
+    # A third of its share of the mean is not a normal number.
+    weight = np.array([4.4 * np.finfo(dtype).tiny, 1, 1, 1, 1], dtype)
     with np.errstate(all="raise"):
         value, dz = evaluate(backend, LOSSES[name], z, y, weight, dtype)
     rest, rest_dz = evaluate(backend, LOSSES[name], z[1:], y[1:], weight[1:], dtype)
@@ -515,7 +516,7 @@ def test_underflow_of_a_row_of_tiny_weight_is_silent(backend, dtype, name):
     assert_close(dz[1:], rest_dz, tolerance("network", dtype), "dz")
 
 
-def test_underflow_of_a_share_of_the_weights_is_silent(backend, dtype):
+def test_underflow_of_a_normalized_weight_raises_no_warning(backend, dtype):
     weight = np.array([4.4 * np.finfo(dtype).tiny, 1, 1023], dtype)
     with np.errstate(all="raise"):
         share = backend.to_host(backend.normalized_weight(backend.asarray(weight)))
@@ -527,7 +528,7 @@ def test_loss_that_defines_the_old_method_evaluate_is_refused_by_name():
         type("Mine", (Loss,), {"evaluate": lambda self, backend, z, y, dz, sample_weight: 0})
 
 
-def test_checked_arguments_are_used_as_they_are(backend):
+def test_checked_arguments_are_not_validated_again(backend):
     z, dz = backend.asarray([[1.0, 2.0]]), backend.zeros((1, 2), "float64")
     y, weight = backend.asarray(np.array([[0.5, 0.5]])), backend.asarray(np.array([-1.0]))
     with pytest.raises(DataError):
