@@ -1,7 +1,6 @@
 """Arrays of the strict device: memory on the host, and a GPU's restrictions on indexing and operators."""
 
 import operator
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeAlias
 
@@ -133,33 +132,14 @@ def _plain(key: Any, at_least_0d: bool) -> Any:
     return (*keys, Ellipsis) if at_least_0d and Ellipsis not in keys else key
 
 
-def _operator(name: str) -> tuple[Callable[..., Any], ...]:
-    function = getattr(operator, name.strip("_"), None) or getattr(operator, name)
-
-    def apply(self: StrictArray, other: Any) -> Array:
-        if not isinstance(other, (StrictArray, *SCALARS)):
-            return self.xp.refuse(other)
-        return self.xp.compute(function, self, other)
-
-    def reflected(self: StrictArray, other: Any) -> Array:
-        if not isinstance(other, (StrictArray, *SCALARS)):
-            return self.xp.refuse(other)
-        return self.xp.compute(function, other, self)
-
-    def in_place(self: StrictArray, other: Any) -> Array:
-        if not isinstance(other, (StrictArray, *SCALARS)):
-            return self.xp.refuse(other)
-        self.xp.alter(getattr(operator, f"__i{name[2:]}"), self, other)
-        return self
-
-    return apply, reflected, in_place
-
-
 _OPERATORS = "add sub mul truediv floordiv mod pow matmul and or xor rshift lshift"
 for _name in _OPERATORS.split():
-    for _prefix, _method in zip(("", "r", "i"), _operator(f"__{_name}__"), strict=True):
-        setattr(StrictArray, f"__{_prefix}{_name}__", _method)
+    _do, _do_in_place = getattr(operator, f"__{_name}__"), getattr(operator, f"__i{_name}__")
+    setattr(StrictArray, f"__{_name}__", lambda self, other, f=_do: self.xp.compute(f, self, other))
+    setattr(StrictArray, f"__r{_name}__", lambda self, other, f=_do: self.xp.compute(f, other, self))
+    setattr(StrictArray, f"__i{_name}__", lambda self, other, f=_do_in_place: self.xp.alter(f, self, other))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
-    setattr(StrictArray, f"__{_name}__", _operator(f"__{_name}__")[0])
+    _do = getattr(operator, _name)
+    setattr(StrictArray, f"__{_name}__", lambda self, other, f=_do: self.xp.compute(f, self, other))
 for _name in ("neg", "pos", "abs", "invert"):
     setattr(StrictArray, f"__{_name}__", lambda self, f=getattr(operator, _name): self.xp.compute(f, self))

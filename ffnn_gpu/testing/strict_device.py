@@ -169,10 +169,11 @@ class StrictModule:
         self.note_made(made, lambda: function(*map(self.read, args)))
         return made
 
-    def alter(self, function: Callable[..., Any], target: StrictArray, *args: Any) -> None:
-        """Run `function`, which writes into the memory of its first argument."""
+    def alter(self, function: Callable[..., Any], target: StrictArray, *args: Any) -> StrictArray:
+        """Run `function`, which writes into the memory of its first argument, and return that argument."""
         self.check(target)
         self.act(lambda: function(target.host, *map(self.read, args)), target.host)
+        return target
 
     def compute(
         self,
@@ -187,8 +188,7 @@ class StrictModule:
             options["dtype"] = dtype
         if out is None:
             return self.make(lambda *hosts: function(*hosts, **options), *args, asked=dtype is not None)
-        self.alter(lambda host, *hosts: function(*hosts, out=host, **options), out, *args)
-        return out
+        return self.alter(lambda host, *hosts: function(*hosts, out=host, **options), out, *args)
 
     def reduce(
         self,
