@@ -1,15 +1,16 @@
 """Arrays of the strict device: memory on the host, and a GPU's restrictions on indexing and operators."""
 
+import functools
 import operator
 from types import SimpleNamespace
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 
-Axis: TypeAlias = int | tuple[int, ...] | None
+REDUCTIONS = ("sum", "mean", "max")
 SCALARS = (bool, int, float, complex, np.generic)
 
 
@@ -27,15 +28,7 @@ class StrictArray:
     def __init__(self, xp: Any, host: HostArray, device_id: int) -> None:
         self.xp, self.host, self.device_id = xp, host, device_id
 
-    shape = property(lambda self: self.host.shape)
-    dtype = property(lambda self: self.host.dtype)
-    ndim = property(lambda self: self.host.ndim)
-    size = property(lambda self: self.host.size)
-    itemsize = property(lambda self: self.host.itemsize)
-    nbytes = property(lambda self: self.host.nbytes)
-    strides = property(lambda self: self.host.strides)
     data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
-    flags = property(lambda self: self.host.flags)
     T = property(lambda self: self._view(self.host.T))
     device = property(lambda self: self.xp.cuda.Device(self.device_id))
     __cuda_array_interface__ = property(lambda self: {"shape": self.shape, "version": 3})
@@ -55,44 +48,23 @@ class StrictArray:
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Array:
         return self.xp.make(lambda host: host.astype(dtype), self)
 
-    def sum(
-        self, axis: Axis = None, dtype: DTypeLike | None = None, out: Array = None, keepdims: bool = False
-    ) -> Array:
-        return self.xp.sum(self, axis, dtype, out, keepdims)
-
-    def max(self, axis: Axis = None, out: Array = None, keepdims: bool = False) -> Array:
-        return self.xp.reduce(np.max, self, axis, None, out, keepdims)
-
-    def all(self, axis: Axis = None) -> Array:
-        return self.xp.make(lambda host: host.all(axis), self)
-
     def __getattr__(self, name: str) -> Any:
-        """Return another method of NumPy's arrays, for users' layers."""
+        """Return another method of NumPy's arrays."""
         if name.startswith("__") or not callable(getattr(np.ndarray, name, None)):
             raise AttributeError(f"a strict array has no attribute {name!r}")
-        method = getattr(np.ndarray, name)
-        return lambda *args, **options: self.xp.passed(method, self, *args, **options)
+        if name in REDUCTIONS:
+            return functools.partial(getattr(self.xp, name), self)
+
+        def method(host: HostArray, *args: Any, **options: Any) -> Any:
+            return getattr(host, name)(*args, **options)
+
+        return functools.partial(self.xp.passed, method, self)
 
     # ---- methods that wait for the device
 
     def get(self) -> HostArray:
         self.xp.wait()
         return self.host.copy()
-
-    def item(self) -> Any:
-        return self.get().item()
-
-    def tolist(self) -> Any:
-        return self.get().tolist()
-
-    def __float__(self) -> float:
-        return float(self.get())
-
-    def __int__(self) -> int:
-        return int(self.get())
-
-    def __bool__(self) -> bool:
-        return bool(self.get())
 
     def __format__(self, spec: str) -> str:
         return format(self.get()[()], spec)
@@ -111,9 +83,12 @@ class StrictArray:
     # ---- indexing
 
     def __getitem__(self, key: Any) -> Array:
-        if not isinstance(key, (StrictArray, np.ndarray, list)):
-            return self._view(self.host[_plain(key, at_least_0d=True)])
-        return self.xp.make(lambda host, at: host[at], self, self.xp.index(key))
+        if isinstance(key, (StrictArray, np.ndarray, list)):
+            return self.xp.make(lambda host, at: host[at], self, self.xp.index(key))
+        keys = key if isinstance(key, tuple) else (key,)
+        if any(isinstance(k, (StrictArray, np.ndarray, list)) for k in keys):
+            raise Refusal("this device accepts a single index array only")
+        return self._view(self.host[keys if Ellipsis in keys else (*keys, ...)])  # a view even of one element
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if isinstance(key, (StrictArray, np.ndarray, list)):
@@ -124,14 +99,10 @@ class StrictArray:
         self.xp.alter(lambda host, new: host.__setitem__(key, new), self, value)
 
 
-def _plain(key: Any, at_least_0d: bool) -> Any:
-    """Return a key for the same view, as an array even if NumPy would return a scalar."""
-    keys = key if isinstance(key, tuple) else (key,)
-    if any(isinstance(k, (StrictArray, np.ndarray, list)) for k in keys):
-        raise Refusal("this device accepts a single index array only")
-    return (*keys, Ellipsis) if at_least_0d and Ellipsis not in keys else key
-
-
+for _name in ("shape", "dtype", "ndim", "size", "itemsize", "nbytes", "strides", "flags"):
+    setattr(StrictArray, _name, property(operator.attrgetter(f"host.{_name}")))
+for _name in ("__float__", "__int__", "__bool__", "item", "tolist"):
+    setattr(StrictArray, _name, lambda self, f=operator.methodcaller(_name): f(self.get()))
 _OPERATORS = "add sub mul truediv floordiv mod pow matmul and or xor rshift lshift"
 for _name in _OPERATORS.split():
     _do, _do_in_place = getattr(operator, f"__{_name}__"), getattr(operator, f"__i{_name}__")

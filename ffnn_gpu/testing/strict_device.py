@@ -25,8 +25,9 @@ NumPy if not defined below.
 """
 
 import contextlib
+import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeAlias
 
@@ -35,7 +36,7 @@ from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.testing.strict_array import SCALARS, Axis, Refusal, StrictArray
+from ffnn_gpu.testing.strict_array import REDUCTIONS, SCALARS, Refusal, StrictArray
 
 Shape: TypeAlias = int | tuple[int, ...]
 Order: TypeAlias = Any  # "C", "F" or None
@@ -50,7 +51,6 @@ class StrictModule:
     """The array module: CuPy's functions with CuPy's signatures, on `count` devices of `total` bytes."""
 
     ndarray = StrictArray
-    float32, float64, int64, uint32, uint64 = np.float32, np.float64, np.int64, np.uint32, np.uint64
 
     def __init__(self, count: int = 1, total: int = 1 << 34) -> None:
         self.total, self._thread = total, threading.local()
@@ -190,43 +190,7 @@ class StrictModule:
             return self.make(lambda *hosts: function(*hosts, **options), *args, asked=dtype is not None)
         return self.alter(lambda host, *hosts: function(*hosts, out=host, **options), out, *args)
 
-    def reduce(
-        self,
-        function: Callable[..., Any],
-        a: Array,
-        axis: Axis,
-        dtype: DTypeLike | None,
-        out: Array,
-        keepdims: bool,
-    ) -> Array:
-        if not isinstance(a, StrictArray):
-            self.refuse(a)
-        options = {"axis": axis, "keepdims": keepdims}
-        return self.compute(
-            lambda host, **o: function(np.asarray(host), **o), a, dtype=dtype, out=out, **options
-        )
-
     # ---- functions, with their signatures in CuPy
-
-    def sum(
-        self,
-        a: Array,
-        axis: Axis = None,
-        dtype: DTypeLike | None = None,
-        out: Array = None,
-        keepdims: bool = False,
-    ) -> Array:
-        return self.reduce(np.sum, a, axis, dtype, out, keepdims)
-
-    def mean(
-        self,
-        a: Array,
-        axis: Axis = None,
-        dtype: DTypeLike | None = None,
-        out: Array = None,
-        keepdims: bool = False,
-    ) -> Array:
-        return self.reduce(np.mean, a, axis, dtype, out, keepdims)
 
     def empty(self, shape: Shape, dtype: DTypeLike = float, order: Order = "C") -> Array:
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -247,20 +211,6 @@ class StrictModule:
     ) -> Array:
         return self.make(lambda: np.eye(N, M, k, dtype, order), asked=dtype is not float)
 
-    def arange(
-        self, start: int, stop: int | None = None, step: int = 1, dtype: DTypeLike | None = None
-    ) -> Array:
-        return self.make(lambda: np.arange(start, stop, step, dtype=dtype))
-
-    def empty_like(self, a: Array) -> Array:
-        return self.new(np.empty_like(self.read(a)))
-
-    def ones_like(self, a: Array) -> Array:
-        return self.make(np.ones_like, a)
-
-    def zeros_like(self, a: Array) -> Array:
-        return self.make(np.zeros_like, a)
-
     def where(self, condition: Array, x: Any, y: Any) -> Array:
         return self.compute(np.where, condition, x, y)
 
@@ -274,17 +224,6 @@ class StrictModule:
     def broadcast_arrays(self, *args: Array) -> tuple[Array, ...]:
         hosts = np.broadcast_arrays(*map(self.read, args))
         return tuple(a._view(host) for a, host in zip(args, hosts, strict=True))
-
-    def stack(
-        self,
-        tup: Sequence[Array],
-        axis: int = 0,
-        out: None = None,
-        *,
-        dtype: DTypeLike | None = None,
-        casting: Any = "same_kind",
-    ) -> Array:
-        return self.make(lambda *hosts: np.stack(hosts, axis, dtype=dtype, casting=casting), *tup)
 
     def take(self, a: Array, indices: Array, axis: int | None = None, out: Array = None) -> Array:
         return self.compute(lambda rows, at, **o: np.take(rows, at, axis, **o), a, indices, out=out)
@@ -302,8 +241,10 @@ class StrictModule:
 
     def asarray(self, a: Any, dtype: DTypeLike | None = None, order: Order = None) -> Array:
         if isinstance(a, StrictArray):
-            here = a if a.device_id == self._state().devices[-1] else self._from_another_device(a)
-            return here if dtype is None or here.dtype == dtype else here.astype(dtype)
+            if a.device_id != self._state().devices[-1]:
+                self.require_no_capture("a copy from another device")
+                a = self.new(a.host.copy())
+            return a if dtype is None or a.dtype == dtype else a.astype(dtype)
         host = np.array(a, dtype, order=order or "K")
         known = host.dtype.kind in "?iufbc" or host.dtype.name == "bfloat16"
         if not known or host.dtype.itemsize > 16 - 8 * (host.dtype.kind != "c"):
@@ -319,10 +260,6 @@ class StrictModule:
             self.refuse(a)
         same = a.flags.c_contiguous and (dtype is None or a.dtype == dtype)
         return a if same else self.make(lambda host: np.ascontiguousarray(host, dtype), a)
-
-    def _from_another_device(self, a: StrictArray) -> StrictArray:
-        self.require_no_capture("a copy from another device")
-        return self.new(a.host.copy())
 
     def asnumpy(self, a: Any) -> HostArray:
         return a.get() if isinstance(a, StrictArray) else np.asarray(a)
@@ -356,18 +293,19 @@ class StrictModule:
         return self.compute(call, *arrays(args), dtype=dtype, out=out)
 
 
-def _ufunc(function: np.ufunc) -> Callable[..., Array]:
-    def call(self: StrictModule, *args: Any, out: Array = None, dtype: DTypeLike | None = None) -> Array:
-        return self.compute(function, *args, out=out, dtype=dtype)
+def _reduction(function: Callable[..., Any]) -> Callable[..., Array]:
+    def reduce(
+        xp: Any, a: Array, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False
+    ) -> Array:
+        if not isinstance(a, StrictArray):
+            xp.refuse(a)
+        return xp.compute(functools.partial(function, axis=axis, keepdims=keepdims), a, dtype=dtype, out=out)
 
-    return call
+    return reduce
 
 
-for _name in (
-    "add", "subtract", "multiply", "right_shift", "bitwise_and", "maximum", "minimum", "exp", "expm1", "log",
-    "log1p", "sqrt", "square", "tanh", "sign", "isfinite",
-):  # fmt: skip
-    setattr(StrictModule, _name, _ufunc(getattr(np, _name)))
+for _name in REDUCTIONS:
+    setattr(StrictModule, _name, _reduction(getattr(np, _name)))
 
 
 class StrictBackend(Backend):
