@@ -3,7 +3,7 @@
 from ffnn_gpu.testing import assert_parity, check_gradients
 """
 
-from ffnn_gpu.testing.assertions import assert_close, assert_no_worse, assert_parity, check_gradients
-from ffnn_gpu.testing.tolerances import tolerance
+from ffnn_gpu.testing.assertions import assert_parity, check_gradients
+from ffnn_gpu.testing.tolerances import assert_close, assert_no_worse, tolerance
 
 __all__ = ["assert_close", "assert_no_worse", "assert_parity", "check_gradients", "tolerance"]
