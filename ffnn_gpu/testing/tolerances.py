@@ -119,16 +119,13 @@ def difference(
             f"{what} has {np.count_nonzero(not_finite)} values that are not finite, the first at {at}: "
             f"got {got[at]!r}, expected {want[at]!r}"
         )
-    limit = np.broadcast_to(
-        relative * (np.abs(want).max() if scale is None else np.asarray(scale)), want.shape
-    )
-    error = np.abs(got - want)
+    error, largest = np.abs(got - want), np.abs(want).max()
+    limit = np.broadcast_to(relative * np.asarray(largest if scale is None else scale), want.shape)
     at = tuple(int(i) for i in np.unravel_index((error - limit).argmax(), want.shape))
-    unit = np.finfo(np.float64).eps if dtype.kind in "iub" else eps(dtype)
-    in_eps = error[at] / (unit * max(float(np.abs(want).max()), unit))
-    return Difference(
-        what, at, got[at].item(), want[at].item(), float(error[at]), float(limit[at]), float(in_eps)
-    )
+    unit = float(np.finfo(np.float64).eps) if dtype.kind in "iub" else eps(dtype)
+    worst = float(error[at])
+    in_eps = worst / (unit * max(float(largest), unit))
+    return Difference(what, at, got[at].item(), want[at].item(), worst, float(limit[at]), in_eps)
 
 
 def difference_of_norms(
@@ -139,13 +136,10 @@ def difference_of_norms(
     This detects a wrong factor even if no single element exceeds its bound.
     """
     got, want = (np.asarray(array, np.float64) for array in (got, want))
-    error, norms = (
-        float(np.linalg.norm(got - want)),
-        (float(np.linalg.norm(got)), float(np.linalg.norm(want))),
-    )
-    size = max(norms[1], scale * math.sqrt(want.size))
+    error, norm, wanted = (float(np.linalg.norm(array)) for array in (got - want, got, want))
+    size = max(wanted, scale * math.sqrt(want.size))
     in_eps = error / (eps(dtype) * (size or 1.0))
-    return Difference(f"the norm of {what}", (), *norms, error, relative * size, in_eps)
+    return Difference(f"the norm of {what}", (), norm, wanted, error, relative * size, in_eps)
 
 
 def assert_close(
@@ -175,10 +169,8 @@ def assert_no_worse(
     """
     exact = np.asarray(exact, np.float64)
     size = float(np.abs(exact).max(initial=0)) or 1.0
-    errors = [
-        float(np.abs(np.asarray(array, np.float64) - exact).max(initial=0)) / size for array in (got, other)
-    ]
-    allowed = NO_WORSE * errors[1] + NO_WORSE * eps(np.asarray(got).dtype if dtype is None else dtype)
-    assert errors[0] <= allowed, (
-        f"{what} has error {errors[0]:.3g}, the other has {errors[1]:.3g}; allowed: {allowed:.3g}"
+    error, others = (np.abs(np.asarray(a, np.float64) - exact).max(initial=0) / size for a in (got, other))
+    allowed = NO_WORSE * (others + eps(np.asarray(got).dtype if dtype is None else dtype))
+    assert error <= allowed, (
+        f"{what} has error {error:.3g}, the other has {others:.3g}; allowed: {allowed:.3g}"
     )
