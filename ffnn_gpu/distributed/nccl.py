@@ -16,11 +16,6 @@ from ffnn_gpu.distributed import faults
 from ffnn_gpu.distributed.communicator import Vector
 from ffnn_gpu.distributed.mpi import MPI
 
-TYPES = {
-    "float16": "NCCL_FLOAT16", "float32": "NCCL_FLOAT32", "float64": "NCCL_FLOAT64", "int32": "NCCL_INT32",
-    "int64": "NCCL_INT64", "uint64": "NCCL_UINT64", "uint8": "NCCL_UINT8",
-}  # fmt: skip
-OPERATIONS = {"sum": "NCCL_SUM", "min": "NCCL_MIN", "max": "NCCL_MAX"}
 UNIQUE_ID_BYTES = 128
 
 
@@ -60,14 +55,14 @@ class NCCL:
             return self.host.all_reduce(vector, op)
         here = vector.data.ptr
         with vector.device:
-            kind, operation = self._type(vector), self._operation(op)
-            self._comm.allReduce(here, here, vector.size, kind, operation, self._stream())
+            kind = self._constant(vector.dtype.name)
+            self._comm.allReduce(here, here, vector.size, kind, self._constant(op), self._stream())
         return None
 
     def reduce_scatter(self, vector: Vector, bounds: Sequence[int]) -> None:
         if isinstance(vector, np.ndarray):
             return self.host.reduce_scatter(vector, bounds)
-        kind, add = self._type(vector), self._operation("sum")
+        kind, add = self._constant(vector.dtype.name), self._constant("sum")
         with vector.device:
             stream, pieces = self._stream(), _pieces(vector, bounds)
             if _even(pieces):
@@ -82,7 +77,7 @@ class NCCL:
     def all_gather(self, vector: Vector, bounds: Sequence[int]) -> None:
         if isinstance(vector, np.ndarray):
             return self.host.all_gather(vector, bounds)
-        kind = self._type(vector)
+        kind = self._constant(vector.dtype.name)
         with vector.device:
             stream, pieces = self._stream(), _pieces(vector, bounds)
             if _even(pieces):
@@ -100,7 +95,8 @@ class NCCL:
             return self.host.broadcast(vector, root)
         here = vector.data.ptr
         with vector.device:
-            self._comm.broadcast(here, here, vector.size, self._type(vector), root, self._stream())
+            kind = self._constant(vector.dtype.name)
+            self._comm.broadcast(here, here, vector.size, kind, root, self._stream())
         return None
 
     def barrier(self) -> None:
@@ -127,11 +123,9 @@ class NCCL:
     def _stream(self) -> int:
         return int(self._cupy.cuda.get_current_stream().ptr)
 
-    def _type(self, vector: Vector) -> int:
-        return int(getattr(self._nccl, TYPES[vector.dtype.name]))
-
-    def _operation(self, op: str) -> int:
-        return int(getattr(self._nccl, OPERATIONS[op]))
+    def _constant(self, name: str) -> int:
+        """Return NCCL's number of a type or an operation, such as NCCL_FLOAT32 or NCCL_SUM."""
+        return int(getattr(self._nccl, f"NCCL_{name.upper()}"))
 
 
 def _pieces(vector: Vector, bounds: Sequence[int]) -> list[tuple[int, int]]:
