@@ -29,6 +29,7 @@ LIMIT, DEFAULT_LIMIT = "FFNN_GPU_PARALLEL_LIMIT", 20.0  # environment variable; 
 GRACE = 2.0  # seconds that a rank with an error waits to find out whether all ranks have one
 POLLS_WITHOUT_NAP, NAP = 2000, 5e-5  # polls; seconds
 SUSPENDED = 1.0  # seconds; if a nap lasts longer, this process was suspended
+yield_core = getattr(os, "sched_yield", lambda: time.sleep(0))  # Windows has no sched_yield
 START_TIME = 19  # index among the fields after the name in /proc/PID/stat: field 22 in proc(5)
 
 
@@ -90,7 +91,7 @@ def completes(done: Callable[[], object], limit: float) -> bool:
     while not done():
         polls += 1
         if polls < POLLS_WITHOUT_NAP:
-            _yield()
+            yield_core()
             latest = time.monotonic()
             continue
         time.sleep(NAP)
@@ -120,13 +121,6 @@ def ends_within(limit: float) -> Iterator[None]:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def _yield() -> None:
-    if hasattr(os, "sched_yield"):
-        os.sched_yield()
-    else:
-        time.sleep(0)
 
 
 def print_line(line: str) -> None:
