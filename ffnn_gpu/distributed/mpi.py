@@ -63,7 +63,8 @@ class MPI:
         self._pinned: dict[str, np.ndarray] = {}
         self._request: Any = None
         self.cuda_aware = "cuda" in ((self._comm.Get_info().get("mpi_memory_alloc_kinds")) or "")
-        self.reason = f"MPI between {self.size} processes ({self._library()})"
+        version = " ".join(self._mpi.Get_library_version().replace("\x00", "").split()[:3]).rstrip(",:")
+        self.reason = f"MPI between {self.size} processes ({version})"
 
     def all_reduce(self, vector: Vector, op: str = "sum") -> None:
         with self._readable(vector) as buffer:
@@ -80,7 +81,8 @@ class MPI:
 
     def all_gather(self, vector: Vector, bounds: Sequence[int]) -> None:
         with self._readable(vector) as buffer:
-            pieces = [buffer, _lengths(bounds), list(bounds[:-1]), self._type_of(buffer)]
+            kind = self._mpi.Datatype.fromcode(np.dtype(buffer.dtype).char)
+            pieces = [buffer, _lengths(bounds), list(bounds[:-1]), kind]
             self._finish(self._comm.Iallgatherv(self._mpi.IN_PLACE, pieces), "all_gather", buffer)
 
     def broadcast(self, vector: Vector, root: int = 0) -> None:
@@ -162,12 +164,6 @@ class MPI:
             memory = cupy.cuda.alloc_pinned_memory(vector.nbytes)
             pinned = self._pinned[vector.dtype.str] = np.frombuffer(memory, vector.dtype, vector.size)
         return pinned[: vector.size]
-
-    def _type_of(self, buffer: Vector) -> Any:
-        return self._mpi.Datatype.fromcode(np.dtype(buffer.dtype).char)
-
-    def _library(self) -> str:
-        return " ".join(self._mpi.Get_library_version().replace("\x00", "").split()[:3]).rstrip(",:")
 
 
 def _lengths(bounds: Sequence[int]) -> list[int]:

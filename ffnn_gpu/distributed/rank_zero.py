@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from ffnn_gpu.distributed.communicator import Communicator
 
 BUSY, DONE = range(2)
 BEAT = 1.0  # seconds
-Outcome: TypeAlias = tuple[str, Any]
 T = TypeVar("T", bound=str | None)
 
 
@@ -44,7 +43,7 @@ def on_rank_zero(communicator: Communicator, work: Callable[[], T], limit: float
     if running is not None and running.error is not None:
         raise running.error
     if kind:
-        raise _error(kind, content)
+        raise (OSError if kind == "OSError" else getattr(errors, kind, errors.FfnnGpuError))(*content)
     result: T = content
     return result
 
@@ -71,7 +70,7 @@ class Work:
         )
         return DONE
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> tuple[str, Any]:
         """Return ("", result of work), or (name, arguments) of an exception to raise on the other ranks."""
         error = self.error
         if error is None:
@@ -88,12 +87,6 @@ class Work:
             self._result = self._work()
         except BaseException as error:  # raised again by the main thread
             self.error = self.error or error  # the others may already have received the first one
-
-
-def _error(kind: str, arguments: list[Any]) -> Exception:
-    error = OSError if kind == "OSError" else getattr(errors, kind, errors.FfnnGpuError)
-    raised: Exception = error(*arguments)
-    return raised
 
 
 def _broadcast(communicator: Communicator, text: str) -> str:
