@@ -27,102 +27,81 @@ NOT_SAVED = ("out",)
 BARE = r"""[^\s"'=#\[\]{}]+"""  # --set takes such a value as text if it is not TOML
 
 AtLeast1 = Annotated[int, Meta(ge=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
+AtLeast0 = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
-
-
-def _help(text: str) -> Meta:
-    """Attach the help text of a setting."""
-    return Meta(description=text)
+Widths = tuple[AtLeast1, ...]
+TaskKind = Literal["auto", "binary", "multiclass", "multilabel", "regression"]
+Normalization = Literal["none", "layer", "batch"]
+DType = Literal["float32", "float64", "bfloat16", "float16"]
 
 
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides what `train` does."""
+    """Everything that decides what `train` does, each with its help text."""
 
-    data: Annotated[str, _help("a bundled set, a .csv, .npy or .npz file, or a folder of IDX or .npy files")]
+    data: Annotated[str, "a bundled set, a .csv, .npy or .npz file, or a folder of IDX or .npy files"]
     target: Annotated[
-        str | int | None,
-        _help("target column of a .csv (name or index) or .npy file (index); default: the last"),
+        str | int | None, "target column of a .csv (name or index) or .npy file (index); default: the last"
     ] = None
-    task: Annotated[
-        Literal["auto", "binary", "multiclass", "multilabel", "regression"],
-        _help("kind of task; auto: inferred from the target"),
-    ] = "auto"
+    task: Annotated[TaskKind, "kind of task; auto: inferred from the target"] = "auto"
     test: Annotated[
-        Fraction, _help("fraction of the rows for the final test, if the data has no test set of its own")
+        Fraction, "fraction of the rows for the final test, if the data has no test set of its own"
     ] = 0.2
-    validation: Annotated[Fraction, _help("fraction of the remaining rows for validation")] = 0.1
+    validation: Annotated[Fraction, "fraction of the remaining rows for validation"] = 0.1
     standardize: Annotated[
-        bool, _help("scale features and regression targets to mean 0 and standard deviation 1")
+        bool, "scale features and regression targets to mean 0 and standard deviation 1"
     ] = True
     # Why 5: a pixel that is almost always 0 had values of 40 deviations. Cutting halves the loss on digits.
-    cut: Annotated[
-        NotNegative, _help("cut standardized features to this many standard deviations; 0: no limit")
-    ] = 5.0
+    cut: Annotated[AtLeast0, "cut standardized features to this many standard deviations; 0: no limit"] = 5.0
 
-    hidden: Annotated[
-        tuple[AtLeast1, ...], _help("widths of the hidden layers; empty for a linear model")
-    ] = (512, 256)
-    activation: Annotated[str, _help("activation of the hidden layers: relu, gelu, silu, tanh, …")] = "relu"
+    hidden: Annotated[Widths, "widths of the hidden layers; empty for a linear model"] = (512, 256)
+    activation: Annotated[str, "activation of the hidden layers: relu, gelu, silu, tanh, …"] = "relu"
     dropout: Annotated[
-        Fraction | None, _help("dropout rate of the hidden layers; default: 0.4, for a regression 0.1")
+        Fraction | None, "dropout rate of the hidden layers; default: 0.4, for a regression 0.1"
     ] = None
-    normalization: Annotated[
-        Literal["none", "layer", "batch"], _help("normalization after each hidden layer")
-    ] = "none"
-    dtype: Annotated[
-        Literal["float32", "float64", "bfloat16", "float16"], _help("number type of the computation")
-    ] = "float32"
+    normalization: Annotated[Normalization, "normalization after each hidden layer"] = "none"
+    dtype: Annotated[DType, "number type of the computation"] = "float32"
 
-    loss: Annotated[str, _help("loss function; auto: the one that suits the task")] = "auto"
-    label_smoothing: Annotated[Fraction, _help("label smoothing of softmax_cross_entropy")] = 0.0
-    class_weight: Annotated[
-        Literal["balanced"] | None, _help("balanced: every class has the same total weight")
-    ] = None
+    loss: Annotated[str, "loss function; auto: the one that suits the task"] = "auto"
+    label_smoothing: Annotated[Fraction, "label smoothing of softmax_cross_entropy"] = 0.0
+    class_weight: Annotated[Literal["balanced"] | None, "balanced: every class has the same total weight"] = (
+        None
+    )
 
-    optimizer: Annotated[str, _help("adamw, adam, nadam, sgd, rmsprop, adagrad or lion")] = "adamw"
+    optimizer: Annotated[str, "adamw, adam, nadam, sgd, rmsprop, adagrad or lion"] = "adamw"
     lr: Annotated[
-        Positive | None, _help("highest learning rate; default: the optimizer's own, times 3 for one_cycle")
+        Positive | None, "highest learning rate; default: the optimizer's own, times 3 for one_cycle"
     ] = None
-    weight_decay: Annotated[
-        NotNegative | None, _help("decoupled weight decay; default: the optimizer's own")
-    ] = None
-    l1: Annotated[NotNegative, _help("factor of the L1 penalty, the sum of |W|")] = 0.0
-    l2: Annotated[NotNegative, _help("factor of the L2 penalty, half the sum of W²")] = 0.0
-    clip_norm: Annotated[
-        Positive | None, _help("largest norm of the gradient; larger ones are scaled down")
-    ] = None
-    ema: Annotated[
-        Fraction | None, _help("decay of a moving average of the parameters, used instead of them")
-    ] = None
+    weight_decay: Annotated[AtLeast0 | None, "decoupled weight decay; default: the optimizer's own"] = None
+    l1: Annotated[AtLeast0, "factor of the L1 penalty, the sum of |W|"] = 0.0
+    l2: Annotated[AtLeast0, "factor of the L2 penalty, half the sum of W²"] = 0.0
+    clip_norm: Annotated[Positive | None, "largest norm of the gradient; larger ones are scaled down"] = None
+    ema: Annotated[Fraction | None, "decay of a moving average of the parameters, used instead of them"] = (
+        None
+    )
     schedule: Annotated[
-        str, _help("learning rate schedule: one_cycle, cosine, constant, step, reduce_on_plateau, …")
+        str, "learning rate schedule: one_cycle, cosine, constant, step, reduce_on_plateau, …"
     ] = "one_cycle"
 
-    epochs: Annotated[AtLeast1, _help("passes over the training set")] = 30
-    batch_size: Annotated[AtLeast1, _help("rows per update, over all ranks")] = 64
-    accumulate: Annotated[AtLeast1, _help("micro-batches per batch: the same gradient in less memory")] = 1
-    shard_optimizer: Annotated[
-        bool, _help("under mpiexec: split the state of the optimizer over the ranks")
-    ] = False
+    epochs: Annotated[AtLeast1, "passes over the training set"] = 30
+    batch_size: Annotated[AtLeast1, "rows per update, over all ranks"] = 64
+    accumulate: Annotated[AtLeast1, "micro-batches per batch: the same gradient in less memory"] = 1
+    shard_optimizer: Annotated[bool, "under mpiexec: split the state of the optimizer over the ranks"] = False
     batch_statistics: Annotated[
         Literal["global", "local"],
-        _help("under mpiexec, normalization=batch: statistics over all ranks' rows or each rank's own"),
+        "under mpiexec, normalization=batch: statistics over all ranks' rows or each rank's own",
     ] = "global"
     early_stopping: Annotated[
         AtLeast1 | None,
-        _help("stop after this many epochs without a lower validation loss; keep the best parameters"),
+        "stop after this many epochs without a lower validation loss; keep the best parameters",
     ] = None
     metrics: Annotated[
-        tuple[str, ...], _help("accuracy, f1_macro, roc_auc, rmse, r2, …; default: those of the task")
+        tuple[str, ...], "accuracy, f1_macro, roc_auc, rmse, r2, …; default: those of the task"
     ] = ()
 
-    device: Annotated[str, _help("auto, numpy, cupy or cupy:N")] = "auto"
-    seed: Annotated[
-        Annotated[int, Meta(ge=0)], _help("seed of splits, initial values, shuffling and dropout")
-    ] = 0
-    out: Annotated[str | None, _help("run folder; default: runs/NAME-1, -2, …")] = None
+    device: Annotated[str, "auto, numpy, cupy or cupy:N"] = "auto"
+    seed: Annotated[Annotated[int, Meta(ge=0)], "seed of splits, initial values, shuffling and dropout"] = 0
+    out: Annotated[str | None, "run folder; default: runs/NAME-1, -2, …"] = None
 
 
 FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}
@@ -238,7 +217,7 @@ def help_of(name: str) -> tuple[str, str]:
     """Return (help text with the default, placeholder of the value); the placeholder of a bool is ""."""
     field = FIELDS[name]
     kind, *metas = get_args(field.type)
-    description = next(meta.description for meta in metas if meta.description)
+    description = metas[-1]
     default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     text = description if default in (None, "") else f"{description}  [{default}]"
     if kind is bool:
