@@ -5,9 +5,8 @@ with empty cells, and columns such as names and dates that the model was not tra
 """
 
 import csv
-import gzip
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TextIO
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.data.array_files import npy_rows, read_npy, reading
-from ffnn_gpu.data.csv_files import read_table
+from ffnn_gpu.data.csv_files import first_row, read_table
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model, has_each_once, require_none_or_all
@@ -64,7 +63,22 @@ def read_rows(
     suffix = Path(source).suffix.lower()
     if source != STDIN and suffix and not source.lower().endswith((".csv", ".csv.gz")):
         raise DataError(f"predict reads .csv, .npy or standard input, not {suffix}")
-    return NamedRows(*read_table(_without_other_columns(_text(source, stdin), features, target)))
+
+    def select(names: list[str]) -> list[int] | None:
+        """Return the columns to read; None for all, if the first row does not name them."""
+        if features is not None and any(name in features and any(map(str.isalpha, name)) for name in names):
+            require_none_or_all(names, features)  # before any cell is read; "1.5" may be data
+        if features is not None and has_each_once(names, features):
+            place = {name: k for k, name in enumerate(names)}
+            return [place[name] for name in features]
+        others = [k for k, name in enumerate(names) if name != target]
+        return others if 0 < len(others) < len(names) else None
+
+    if source != STDIN:
+        return NamedRows(*read_table(source, select))
+    with reading("standard input"):
+        text = CsvText(stdin.read(), newline="")
+    return NamedRows(*read_table(text, select))
 
 
 def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, HostArray, HostArray]:
@@ -77,8 +91,7 @@ def read_labelled(source: str, target: str | None, model: Model) -> tuple[Datase
     if target is None and Path(source).exists() and leaves_target_open(source):
         chosen = model.target
         if chosen is None and source.lower().endswith((".csv", ".csv.gz")):
-            with reading(source), _opened(source) as stream:
-                chosen = model.target_name if model.target_name in _names(stream.readline()) else None
+            chosen = model.target_name if model.target_name in first_row(source) else None
     data = read(source, chosen)
     if data.x_test is not None and data.y_test is not None:
         return data, data.x_test, data.y_test
@@ -125,62 +138,6 @@ def require_writable(path: str) -> None:
     """Raise ConfigurationError unless the path ends in .csv or .npy."""
     if not path.lower().endswith((".csv", ".npy")):
         raise ConfigurationError(f"predictions are written as .csv or .npy, not to {path}")
-
-
-def _text(source: str, stdin: TextIO) -> CsvText:
-    if source == STDIN:
-        with reading("standard input"):
-            return CsvText(stdin.read(), newline="")
-    with reading(source), _opened(source) as stream:
-        text = CsvText(stream.read(), newline="")
-    text.name = source
-    return text
-
-
-def _without_other_columns(text: CsvText, features: Sequence[str] | None, target: str | None) -> CsvText:
-    """Return the text with the wanted columns only, unchanged if its first line does not name them."""
-    names = _names(text.readline())
-    text.seek(0)
-    if features is not None and any(name in features and any(map(str.isalpha, name)) for name in names):
-        require_none_or_all(names, features)  # before any cell is read; "1.5" may be data
-    if features is not None and has_each_once(names, features):
-        place = {name: k for k, name in enumerate(names)}
-        keep = [place[name] for name in features]
-    elif target is not None and target in names:
-        keep = [k for k, name in enumerate(names) if name != target]
-    else:
-        return text
-    selected = CsvText(newline="")
-    selected.name = text.name
-    with reading(text.name):
-        rows = _select(text, keep, len(names))
-        if not all(any(map(str.isalpha, names[k])) for k in keep):
-            next(rows)  # a header such as 0,1,2 would be taken for data
-        csv.writer(selected, lineterminator="\n").writerows(rows)
-    selected.seek(0)
-    return selected
-
-
-def _names(line: str) -> list[str]:
-    """Return the cells of a first line."""
-    cells = next(csv.reader([line.removeprefix("\ufeff")], skipinitialspace=True), [])
-    return [cell.strip() for cell in cells]
-
-
-def _opened(source: str) -> TextIO:
-    if source.lower().endswith(".gz"):
-        return gzip.open(source, "rt", encoding="utf-8", newline="")
-    return open(source, encoding="utf-8", newline="")
-
-
-def _select(text: CsvText, keep: list[int], width: int) -> Iterator[list[str]]:
-    reader = csv.reader(text, skipinitialspace=True, strict=True)
-    for cells in reader:
-        if cells and len(cells) != width:
-            raise DataError(
-                f"{text.name}, line {reader.line_num}: {len(cells)} fields; the first row has {width}"
-            )
-        yield [cells[k] for k in keep] if cells else []
 
 
 def _cells(column: HostArray) -> list[str]:

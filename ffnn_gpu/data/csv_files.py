@@ -9,7 +9,7 @@ import difflib
 import gzip
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from ffnn_gpu.errors import DataError
 MAX_LINE = 1 << 24  # characters, so that a file of one endless line does not fill the memory
 
 Row = tuple[int, list[str]]  # line number, cells
+Select = Callable[[list[str]], list[int] | None]
 
 
 class Table(NamedTuple):
@@ -51,16 +52,27 @@ def read_csv(path: str | Path, target: str | int | None = None) -> tuple[HostArr
     return table.x, _typed(table, path), table
 
 
-def read_table(source: str | Path | TextIO) -> tuple[HostArray, tuple[str, ...] | None]:
+def read_table(
+    source: str | Path | TextIO, select: Select | None = None
+) -> tuple[HostArray, tuple[str, ...] | None]:
     """Read a matrix (n, columns) float64 and its header; every column is a feature.
 
-    source: a path, or an open text stream such as stdin.
+    Args:
+        source: a path, or an open text stream such as stdin.
+        select: called with the cells of the first row. If it returns indices, only these columns are read, in
+            this order, and the first row is their header; the other columns may hold anything.
 
     Raises:
         DataError: empty or ragged source, or a cell that is not a finite number.
     """
-    table = _parse(source, None, has_target=False)
+    table = _parse(source, None, has_target=False, select=select)
     return table.x, table.feature_names
+
+
+def first_row(path: str | Path) -> list[str]:
+    """Return the cells of the first row. Raises DataError."""
+    with _opened(path) as (stream, where):
+        return _stripped(next(_rows(stream, where), (0, []))[1])
 
 
 def column_index(
@@ -90,7 +102,9 @@ def column_index(
     raise DataError(f"{source} has no column {target!r}; {hint}")
 
 
-def _parse(source: str | Path | TextIO, target: str | int | None, has_target: bool) -> Table:
+def _parse(
+    source: str | Path | TextIO, target: str | int | None, has_target: bool, select: Select | None = None
+) -> Table:
     with _opened(source) as (stream, where):
         rows = _rows(stream, where)
         first = list(islice(rows, 2))
@@ -99,10 +113,14 @@ def _parse(source: str | Path | TextIO, target: str | int | None, has_target: bo
         width = len(first[0][1])
         if has_target and width < 2:
             raise DataError(f"{where} has 1 column; it must have features and a target, separated by commas")
-        has_header = _is_header(first, target, has_target)
-        header = tuple(cell.strip() for cell in first[0][1]) if has_header else None
+        kept = select(_stripped(first[0][1])) if select else None
+        has_header = kept is not None or _is_header(first, target, has_target)
+        found: Iterator[Row] = chain(first, rows)
+        if kept is not None:
+            width, found = len(kept), ((line, [cells[k] for k in kept]) for line, cells in found)
+        header = tuple(_stripped(next(found)[1])) if has_header else None
         index = column_index(target, header, width, where) if has_target else None
-        table = _collect(chain(first[has_header:], rows), header, width, index, where)
+        table = _collect(found, header, width, index, where)
         if not table.lines:
             raise DataError(f"{where} has a header and no rows")
         return table
@@ -169,12 +187,16 @@ def _is_header(first: list[Row], target: str | int | None, has_target: bool) -> 
 
     So "5.1,3.5,setosa" over "4.9,3.0,setosa" is data.
     """
-    cells = [cell.strip() for cell in first[0][1]]
+    cells = _stripped(first[0][1])
     are_numbers = [_is_number(cell) for cell in cells]
     if not any(are_numbers) or (isinstance(target, str) and target in cells):
         return True
     only_last_is_word = all(are_numbers[:-1]) and not are_numbers[-1]
     return has_target and only_last_is_word and len(first) == 2 and _is_number(first[1][1][-1])
+
+
+def _stripped(cells: list[str]) -> list[str]:
+    return [cell.strip() for cell in cells]
 
 
 def _is_number(cell: str) -> bool:

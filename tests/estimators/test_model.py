@@ -167,7 +167,9 @@ def test_missing_columns_are_an_error_before_any_cell_is_read():
 
 
 def test_header_of_numbers_is_not_a_row():
-    np.testing.assert_array_equal(read("1,y,0\n5,x,4\n", ("0", "1")).x, [[4, 5]])
+    rows = read("1,y,0\n5,x,4\n", ("0", "1"))
+    np.testing.assert_array_equal(rows.x, [[4, 5]])
+    assert rows.names == ("0", "1")
 
 
 def test_target_is_left_out_where_other_names_differ():
@@ -179,6 +181,18 @@ def test_wrong_cell_or_ragged_row_is_named_with_its_line():
         read("id,a,b,c\nA,1,2,3\nB,1,x,3\n")
     with pytest.raises(DataError, match="standard input, line 3: 3 fields; the first row has 4"):
         read("id,a,b,c\nA,1,2,3\nB,1,2\n")
+
+
+def test_cell_after_a_quoted_line_break_is_named_with_its_line():
+    with pytest.raises(DataError, match="standard input, line 4, column 'b': 'x' is not a finite number"):
+        read('id,a,b,c\n"A\nB",1,2,3\nC,1,x,3\n')
+
+
+def test_table_with_nothing_but_the_target_is_an_error():
+    with pytest.raises(
+        DataError, match="standard input, line 2, column 'answer': 'yes' is not a finite number"
+    ):
+        read("answer\nyes\n")
 
 
 def test_rows_come_from_files_too(tmp_path):
