@@ -24,7 +24,7 @@ from ffnn_gpu.nn.network import Network
 
 # where a folder may hold the network; the first place that exists is used
 PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")
-
+DESCRIPTION = ("feature_names", "target_name", "target", "data", "metrics", "limit")  # JSON values of a Model
 MAX_LISTED_NAMES = 10
 
 
@@ -114,8 +114,8 @@ class Model:
         """
         pair = self.features(x, names), self.task.encode(y)
         row = evaluate(self.network, self.task.loss, pair, metrics=self.task.metrics(metrics or self.metrics))
-        loss = row.pop("loss")
-        return {**row, "loss": loss}
+        row["loss"] = row.pop("loss")  # as the last
+        return row
 
     def _in_files(self, x: Any) -> Any:
         """Wrap rows in files without reading them: they are standardized when the network reads them."""
@@ -137,23 +137,16 @@ class Model:
         if self.standardizer is None:
             return x
         scaled = self.standardizer.transform(x, self.network.dtype)
-        scaled[:, [*self.standardizer.constant]] = (
-            0  # the network learnt nothing from a column that never varied
-        )
+        scaled[:, [*self.standardizer.constant]] = 0  # the network learnt nothing from a constant column
         return scaled
 
     def extras(self) -> dict[str, Any]:
         """Return everything but the network, for `json.dumps`."""
-        return {
+        fitted = {
             "task": self.task.to_json(),
             "standardizer": self.standardizer and self.standardizer.to_json(),
-            "feature_names": self.feature_names and [*self.feature_names],
-            "target_name": self.target_name,
-            "target": self.target,
-            "data": self.data,
-            "metrics": [*self.metrics],
-            "limit": self.limit,
         }
+        return fitted | {name: getattr(self, name) for name in DESCRIPTION}
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file, as `ffnn_gpu.save` does. Raises CheckpointError."""
@@ -174,19 +167,14 @@ class Model:
                 f"{file} holds only a network, without the scaling, task and labels that "
                 "`ffnn-gpu train` saves; load it with ffnn_gpu.load"
             )
-        names = saved.get("feature_names")
         standardizer = saved.get("standardizer")
-        return cls(
-            network,
-            Task.from_json(saved["task"]),
-            standardizer and Standardizer.from_json(standardizer),
-            names and tuple(names),
-            saved.get("target_name"),
-            saved.get("target"),
-            saved.get("data", ""),
-            tuple(saved.get("metrics", ())),
-            saved.get("limit"),
-        )
+        described: dict[str, Any] = {
+            name: tuple(saved[name]) if isinstance(saved[name], list) else saved[name]
+            for name in DESCRIPTION
+            if name in saved
+        }
+        scaling = standardizer and Standardizer.from_json(standardizer)
+        return cls(network, Task.from_json(saved["task"]), scaling, **described)
 
 
 def has_each_once(names: Iterable[str], wanted: Iterable[str]) -> bool:
