@@ -132,17 +132,9 @@ def prepare(config: TrainConfig, data: Dataset, training: Pair, task: Task, back
     task.metrics(config.metrics)
     network = Network(x.shape[1], [*_hidden(config, task), *task.head], backend, config.dtype, config.seed)
     standardizer, limit = (Standardizer.fit(x), config.cut or None) if config.standardize else (None, None)
-    return Model(
-        network,
-        task.with_units_of(y) if config.standardize else task,
-        standardizer,
-        data.feature_names,
-        data.target_name,
-        config.target,
-        data.name,
-        config.metrics,
-        limit,
-    )
+    task = task.with_units_of(y) if config.standardize else task
+    names = data.feature_names, data.target_name
+    return Model(network, task, standardizer, *names, config.target, data.name, config.metrics, limit)
 
 
 def _backend(ranks: Communicator) -> Backend:
@@ -229,5 +221,5 @@ def _tested(model: Model, test: Pair | None, ranks: Communicator) -> dict[str, f
         return None
     pair = samples(model.network, model.task.loss, (model.features(test[0]), model.task.encode(test[1])))
     row = evaluate_together(ranks, model.network, model.task.loss, pair, model.task.metrics(model.metrics))
-    loss = row.pop("loss")
-    return {**row, "loss": loss}
+    row["loss"] = row.pop("loss")  # as the last
+    return row
