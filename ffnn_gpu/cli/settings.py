@@ -202,15 +202,10 @@ def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
 
 
 def _accepted(kind: Any, error: msgspec.ValidationError) -> str:
-    names = [name for part in (kind, *get_args(get_args(kind)[0])) for name in choices(part)]
-    if names:
+    if names := choices(kind):
         return f"choose {', '.join(names)}"
-    return (
-        re.split(", got | - at ", str(error))[0]
-        .replace("`", "")
-        .replace("Expected", "expected")
-        .replace(" | null", "")
-    )
+    expected = re.split(", got | - at ", str(error))[0].replace("`", "").replace(" | null", "")
+    return expected.replace("Expected", "expected")
 
 
 def help_of(name: str) -> tuple[str, str]:
@@ -222,11 +217,11 @@ def help_of(name: str) -> tuple[str, str]:
     text = description if default in (None, "") else f"{description}  [{default}]"
     if kind is bool:
         return text.replace("[True]", "[on]").replace("[False]", "[off]"), ""
-    return text, "|".join(choices(kind) or choices(get_args(kind)[0] if get_args(kind) else kind)) or "VALUE"
+    return text, "|".join(choices(kind)) or "VALUE"
 
 
 def choices(kind: Any) -> tuple[str, ...]:
-    """Return the names that a Literal, perhaps annotated, accepts; () for other types."""
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    return get_args(kind) if get_origin(kind) is Literal else ()
+    """Return the names that a type accepts: those of each Literal in it."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(name for part in get_args(kind) for name in choices(part))
