@@ -1,5 +1,6 @@
 """Write the result of a run: result.json and the plots."""
 
+import json
 import platform
 from pathlib import Path
 from signal import Signals
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import ffnn_gpu
+from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
@@ -62,7 +64,8 @@ def write_report(
     announce: Announce,
 ) -> None:
     """Write result.json and the plots. Without matplotlib there are no plots, and one line says so."""
-    run_folder.write_json(folder / run_folder.RESULT, report)
+    text = json.dumps(report, indent=2, ensure_ascii=False)
+    atomic_file.write(folder / run_folder.RESULT, f"{text}\n".encode())
     try:
         _draw_plots(folder, model, test, history)
     except ImportError as error:

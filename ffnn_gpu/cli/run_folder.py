@@ -9,12 +9,9 @@ result.json                            test metrics, rows, seconds, backend, ver
 learning_curve.png, confusion_matrix.png or predicted_against_true.png
 """
 
-import itertools
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -39,17 +36,16 @@ def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
     if resume and overwrite:
         raise ConfigurationError("--resume continues a run and --overwrite replaces it; give one of them")
     if resume:
-        return _require_same(config)
-    out = None if config.out is None else Path(config.out)
-    if out is None or not out.exists():
-        return None
+        _require_same(config)
+        return
+    if config.out is None or not (out := Path(config.out)).exists():
+        return
     if out.is_dir() and {*out.iterdir()} <= {*atomic_file.leftovers(out / CONFIG)}:
-        return None  # the run was killed before it wrote anything else
+        return  # the run was killed before it wrote anything else
     if not (out / CONFIG).is_file():
         raise ConfigurationError(f"{out} exists and is not a run folder; choose another --out")
     if not overwrite:
         raise ConfigurationError(f"{out} exists; use --resume, --overwrite or another --out")
-    return None
 
 
 def config_to_resume(out: str | None) -> Path:
@@ -72,16 +68,6 @@ def claim(config: TrainConfig, name: str, resume: bool) -> Path:
         _empty(folder)
     write_toml(_located(config), folder / CONFIG)
     return folder
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write one JSON object, in one atomic step."""
-    atomic_file.write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read the object in a file; {} if there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 class HistoryFiles(Callback):
@@ -118,14 +104,14 @@ def _require_same(config: TrainConfig) -> None:
 
 
 def _first_free(name: str) -> Path:
-    for n in itertools.count(1):
+    n = 1
+    while True:
         folder = Path("runs") / f"{name}-{n}"
         try:
             folder.mkdir(parents=True)
+            return folder
         except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("unreachable: there are always more numbers")
+            n += 1
 
 
 def _empty(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Train on a data set and write a run folder: the work of `ffnn-gpu train`."""
 
+import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,8 +119,9 @@ def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tu
     split = split_rows(data, model.task, config)
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
-    then = run_folder.read_json(Path(folder) / run_folder.RESULT).get("rows", split.counts())
-    if split.counts() != then:
+    report = Path(folder) / run_folder.RESULT
+    saved = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
     return *split.test, data.feature_names
 
