@@ -2,6 +2,7 @@
 
 import json
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -17,6 +18,16 @@ from ffnn_gpu.cli.split import Pair, Split
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.training.history import History
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The folder of a finished run, its model, its history and the content of its result.json."""
+
+    folder: Path
+    model: Model
+    history: History
+    report: dict[str, Any]
 
 
 def build_report(
@@ -55,24 +66,18 @@ def build_report(
     }
 
 
-def write_report(
-    folder: Path,
-    report: dict[str, Any],
-    model: Model,
-    test: Pair | None,
-    history: History,
-    announce: Announce,
-) -> None:
+def write_report(done: Result, test: Pair | None, announce: Announce) -> None:
     """Write result.json and the plots. Without matplotlib there are no plots, and one line says so."""
-    text = json.dumps(report, indent=2, ensure_ascii=False)
-    atomic_file.write(folder / run_folder.RESULT, f"{text}\n".encode())
+    text = json.dumps(done.report, indent=2, ensure_ascii=False)
+    atomic_file.write(done.folder / run_folder.RESULT, f"{text}\n".encode())
     try:
-        _draw_plots(folder, model, test, history)
+        _draw_plots(done, test)
     except ImportError as error:
         announce(f'no plots: matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')
 
 
-def _draw_plots(folder: Path, model: Model, test: Pair | None, history: History) -> None:
+def _draw_plots(done: Result, test: Pair | None) -> None:
+    folder, model, history = done.folder, done.model, done.history
     if len(history):
         history.plot(folder / run_folder.LEARNING_CURVE)
     if test is None or (model.task.kind != "regression" and model.task.labels is None):

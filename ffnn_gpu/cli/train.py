@@ -2,9 +2,8 @@
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
@@ -41,16 +40,6 @@ CLASSIFICATION_DROPOUT, REGRESSION_DROPOUT = 0.4, 0.1
 OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
-    """The folder of a finished run, its model, its history and the content of its result.json."""
-
-    folder: Path
-    model: Model
-    history: History
-    report: dict[str, Any]
-
-
 def train(
     config: TrainConfig,
     *,
@@ -59,7 +48,7 @@ def train(
     announce: Announce = lambda line: None,
     verbose: int = 0,
     communicator: Communicator | None = None,
-) -> Result:
+) -> result.Result:
     """Train with this configuration and write the run folder.
 
     Args:
@@ -98,8 +87,9 @@ def train(
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = _tested(model, split.test, ranks)
     report = result.build_report(config, model, split, test, history, time.perf_counter() - began, ranks.size)
-    on_rank_zero(ranks, lambda: result.write_report(folder, report, model, split.test, history, announce))
-    return Result(folder, model, history, report)
+    done = result.Result(folder, model, history, report)
+    on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
+    return done
 
 
 def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tuple[str, ...] | None]:
