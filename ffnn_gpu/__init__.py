@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ffnn_gpu import errors as errors
 from ffnn_gpu import optim as optim
-from ffnn_gpu.backends.choice import Backend, get_backend
+from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
 from ffnn_gpu.data.array_files import npy_rows
 from ffnn_gpu.data.standardizer import Standardizer
@@ -46,10 +46,13 @@ __all__ = [
     "mean_squared_error", "npy_rows", "relu", "save", "sigmoid", "softmax_cross_entropy", "tanh", "train_step",
 ]  # fmt: skip
 
-# Why: the files lie in the rooms they belong to, but `from ffnn_gpu.layers import Dense` is what users write.
+# Why: the files lie in the rooms they belong to, but `from ffnn_gpu.layers import Dense` is what users write. The files
+# inside follow, so that `ffnn_gpu.layers.dense` is the file already loaded, not a second copy of its classes.
 for _module in (activations, callbacks, initializers, layers, losses, metrics, schedules):
-    sys.modules[f"{__name__}.{_module.__name__.rpartition('.')[2]}"] = _module
-del _module
+    _room, _alias = _module.__name__, f"{__name__}.{_module.__name__.rpartition('.')[2]}"
+    for _name in [name for name in sys.modules if name == _room or name.startswith(f"{_room}.")]:
+        sys.modules[_alias + _name.removeprefix(_room)] = sys.modules[_name]
+del _module, _room, _alias, _name
 
 if not TYPE_CHECKING:  # a type checker should not take every name for one that is here
 

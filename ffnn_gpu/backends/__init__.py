@@ -6,7 +6,12 @@ cpu/           NumPy, and compiled loops where Numba is installed
 cuda/          CuPy, with kernels of our own and matrix products by cublasLt
 """
 
-from ffnn_gpu.backends.choice import get_backend
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.choice import SYNONYMS, from_environment, get_backend
+from ffnn_gpu.backends.cpu.recording import cores
+from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
+from ffnn_gpu.backends.cuda.probe import probe
+from ffnn_gpu.backends.reference.backend import ALIGNMENT, Array, Backend
 
-__all__ = ["Backend", "get_backend"]
+__all__ = [
+    "ALIGNMENT", "SYNONYMS", "Array", "Backend", "cores", "from_environment", "get_backend", "load_cupy", "probe",
+]  # fmt: skip

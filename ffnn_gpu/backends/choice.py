@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from ffnn_gpu.arrays.boundary import kind_of
 from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
@@ -14,7 +13,7 @@ from ffnn_gpu.backends.cuda.probe import probe
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 
-__all__ = ["Backend", "NumbaBackend", "NumpyBackend", "get_backend", "probe", "to_kind_of"]
+__all__ = ["Backend", "NumbaBackend", "NumpyBackend", "get_backend", "probe"]
 
 SYNONYMS = {"cpu": "numpy", "cuda": "cupy"}
 ENVIRONMENT, OLD_ENVIRONMENT = "FFNN_GPU_DEVICE", "FFNN_GPU_BACKEND"
@@ -107,8 +106,3 @@ def _number(variable: str, most: int) -> int:
     if not text.isdecimal() or int(text) > most:
         raise ConfigurationError(f"{variable} must be a whole number from 0 to {most}, not {text!r}")
     return int(text)
-
-
-def to_kind_of(like: Any, backend: Backend, z: Any) -> Any:
-    """Return the backend's array z as the caller's kind: NumPy in, NumPy out; CuPy in, CuPy out."""
-    return z if backend.owns(like) else kind_of(like, backend.to_host(z))

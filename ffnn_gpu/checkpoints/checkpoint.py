@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ffnn_gpu.backends.choice import get_backend
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.checkpoints import old_format, tensor_file
 from ffnn_gpu.checkpoints.architecture import decode, encode
 from ffnn_gpu.checkpoints.tensor_file import Arrays

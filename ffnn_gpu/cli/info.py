@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 import ffnn_gpu
-from ffnn_gpu.backends.choice import Backend, get_backend, probe
-from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
+from ffnn_gpu.backends import Backend, get_backend, load_cupy, probe
 from ffnn_gpu.distributed import Communicator, Single
 from ffnn_gpu.errors import FfnnGpuError
 

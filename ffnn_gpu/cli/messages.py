@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ffnn_gpu.backends.choice import Backend, probe
+from ffnn_gpu.backends import Backend, probe
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open
 from ffnn_gpu.distributed import Communicator

@@ -19,7 +19,7 @@ import msgspec
 import tomli_w
 from msgspec import Meta
 
-from ffnn_gpu.backends.choice import from_environment
+from ffnn_gpu.backends import from_environment
 from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.errors import ConfigurationError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
-from ffnn_gpu.backends.choice import Backend, get_backend
+from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig, resolve

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.precision import master
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError
 

@@ -11,8 +11,7 @@ import zlib
 
 import numpy as np
 
-from ffnn_gpu.backends.choice import SYNONYMS, from_environment, probe
-from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
+from ffnn_gpu.backends import SYNONYMS, from_environment, load_cupy, probe
 from ffnn_gpu.distributed import faults
 from ffnn_gpu.distributed.communicator import Communicator, Single
 from ffnn_gpu.distributed.mpi import MPI

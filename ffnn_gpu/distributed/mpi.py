@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
+from ffnn_gpu.backends import load_cupy
 from ffnn_gpu.distributed import faults
 from ffnn_gpu.distributed.communicator import Vector
 from ffnn_gpu.distributed.roll_call import RollCall

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cpu.recording import cores
+from ffnn_gpu.backends import cores
 
 MAX_CORES = 8192  # the most that Linux supports
 

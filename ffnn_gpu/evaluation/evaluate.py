@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
 from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, get_metrics

@@ -9,7 +9,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.rows import Rows
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend
 from ffnn_gpu.data.splits import train_test_split
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.nn.losses.loss import Loss, weights

@@ -5,7 +5,7 @@ from typing import Any
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.precision import is_floating
 from ffnn_gpu.arrays.rows import Rows
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.errors import DataError, ShapeError
 
 

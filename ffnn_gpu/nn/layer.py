@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend
 from ffnn_gpu.nn.parameters import Shapes, Views
 from ffnn_gpu.nn.workspace import Buffers
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.arrays.rows import Rows
-from ffnn_gpu.backends.choice import get_backend
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.checks import renamed, require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError, ShapeError
 from ffnn_gpu.nn import inputs, prediction

@@ -27,7 +27,7 @@ from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.precision import master
-from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
+from ffnn_gpu.backends import ALIGNMENT, Backend
 from ffnn_gpu.errors import IncompatibleCheckpointError
 
 FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one

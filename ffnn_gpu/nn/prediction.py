@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.arrays.boundary import rows_of
-from ffnn_gpu.backends.choice import to_kind_of
+from ffnn_gpu.arrays.boundary import kind_of, rows_of
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.nn.workspace import Workspace
@@ -48,7 +47,8 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
         raise DivergedError(
             f"the network's output is not finite although its input is: its parameters diverged{too_large}"
         )
-    return to_kind_of(rows_of(x).stored, backend, z)
+    given = rows_of(x).stored
+    return z if backend.owns(given) else kind_of(given, backend.to_host(z))
 
 
 def _inference(network: Any, threads: threading.local, B: int) -> tuple[Workspace, Callable[..., Any]]:

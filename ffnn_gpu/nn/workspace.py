@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.precision import loss_gradient
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend
 from ffnn_gpu.errors import ShapeError, WorkspaceError
 
 BufferShapes = list[dict[str, Any]]  # per layer: name → shape, or "layers" → a BufferShapes

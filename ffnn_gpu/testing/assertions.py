@@ -12,8 +12,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import eps, is_16_bit
-from ffnn_gpu.backends.choice import probe
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend, probe
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.losses.loss import Loss

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend
 from ffnn_gpu.testing.strict_array import REDUCTIONS, SCALARS, Refusal, StrictArray
 
 Shape: TypeAlias = int | tuple[int, ...]

@@ -16,7 +16,7 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.rows import Rows, blocks
 from ffnn_gpu.arrays.standardized import Standardized
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends import Backend
 
 SAMPLE = 1024  # rows
 INPUTS = "inputs (type, checksums)"

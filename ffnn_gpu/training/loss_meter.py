@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.training.callbacks import Run
 

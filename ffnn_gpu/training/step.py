@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ffnn_gpu.backends.reference.backend import Array
+from ffnn_gpu.backends import Array
 from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.distributed.communicator import piece_bounds
 from ffnn_gpu.nn.losses.loss import Loss

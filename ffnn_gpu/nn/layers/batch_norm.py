@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.checks import is_number, require_positive
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer

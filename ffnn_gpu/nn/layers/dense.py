@@ -5,7 +5,7 @@ from typing import cast
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.checks import renamed, require_positive_int
 from ffnn_gpu.nn.activations import Activation, get_activation, identity
 from ffnn_gpu.nn.initializers import Initializer, default_initializer, zeros

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer

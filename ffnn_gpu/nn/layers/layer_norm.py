@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.checks import require_positive
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.errors import ShapeError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import require_finite
-from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.backends.reference.special import magnitude
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
