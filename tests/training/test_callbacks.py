@@ -24,7 +24,7 @@ def run_of(**more):
 
 
 def feed(callback, losses, run=None, name="loss"):
-    """The run after epochs with these losses, and its lr_factor after each."""
+    """Run the callback for epochs with these losses; return the run and its lr_factor after each epoch."""
     run = run or run_of()
     factors = []
     for loss in losses:
@@ -60,19 +60,19 @@ def test_callback_hooks_do_nothing_by_default():
         ("loss", [float("nan"), 2, float("nan"), 1], [True, True, False, True]),
     ],
 )
-def test_best_knows_whether_low_or_high_is_better(name, values, improved):
+def test_best_prefers_low_or_high_values_by_column_name(name, values, improved):
     best = Best(name)
     assert [best.improves({name: value}) for value in values] == improved
 
 
-def test_best_watches_the_validation_loss_where_there_is_one():
+def test_best_monitors_the_validation_loss_if_there_is_one():
     best = Best()
     assert best.improves({"loss": 1.0, "val_loss": 2.0}) and best.value == 2.0
     best = Best()
     assert best.improves({"loss": 1.0}) and best.value == 1.0
 
 
-def test_best_counts_only_what_is_better_by_min_delta():
+def test_best_requires_an_improvement_of_more_than_min_delta():
     best = Best("loss", min_delta=0.5)
     assert [best.improves({"loss": value}) for value in (3.0, 2.6, 2.5, 2.4)] == [True, False, False, True]
     best = Best("val_accuracy", min_delta=0.25)
@@ -84,12 +84,12 @@ def test_best_counts_only_what_is_better_by_min_delta():
     ]
 
 
-def test_unknown_column_to_monitor_is_refused_with_those_there_are():
+def test_unknown_column_to_monitor_is_refused_with_the_available_columns():
     with pytest.raises(ConfigurationError, match=r"'val_acc' to monitor; there are epoch, loss"):
         Best("val_acc").improves({"epoch": 1, "loss": 2.0})
 
 
-def test_settings_left_out_are_the_ones_documented():
+def test_default_settings_of_callbacks_are_the_documented_ones():
     assert (
         Best() == Best(None, 0)
         and EarlyStopping() == EarlyStopping(10, None, 0)
@@ -99,7 +99,7 @@ def test_settings_left_out_are_the_ones_documented():
     assert Checkpoints("x") == Checkpoints("x", 1, None, None, {}) and Checkpoints("x", 1, 1).every_steps == 1
 
 
-def test_early_stopping_waits_patience_epochs_for_something_better():
+def test_early_stopping_stops_after_patience_epochs_without_improvement():
     assert feed(started(EarlyStopping(2)), [5, 4, 4, 4, 1])[0].epoch == 4
     assert feed(started(EarlyStopping(2)), [5, 4, 4, 3, 3, 2])[0].stop is False
     assert feed(started(EarlyStopping(1, min_delta=0.5)), [5, 4, 3.6, 1])[0].epoch == 3
@@ -111,18 +111,18 @@ def test_early_stopping_waits_patience_epochs_for_something_better():
     )
 
 
-def test_early_stopping_starts_afresh_with_every_training():
+def test_early_stopping_resets_at_the_start_of_training():
     stopping = started(EarlyStopping(1))
     feed(stopping, [1, 2])
     assert feed(started(stopping), [5, 4, 3])[0].stop is False
 
 
-def test_plateau_multiplies_the_rate_after_more_than_patience_epochs():
+def test_plateau_lowers_the_rate_after_more_than_patience_epochs():
     callback = started(ReduceOnPlateau(factor=0.5, patience=1))
     assert feed(callback, [5, 4, 4, 4, 4, 4, 3])[1] == [1, 1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
-def test_plateau_cools_down_and_has_a_floor():
+def test_plateau_has_a_cooldown_and_a_floor():
     callback = started(ReduceOnPlateau(factor=0.5, patience=0, cooldown=2, factor_floor=0.3))
     assert feed(callback, [1] * 9)[1] == [1, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3]
 
@@ -146,7 +146,7 @@ def test_settings_outside_their_range_are_refused(make):
         make()
 
 
-def test_best_weights_puts_the_best_epoch_back():
+def test_best_weights_restores_the_best_epoch():
     network = Network(2, [Dense(1)], "numpy", seed=1)
     callback, kept = started(BestWeights()), None
     run = run_of(network=network)
@@ -160,7 +160,7 @@ def test_best_weights_puts_the_best_epoch_back():
         np.testing.assert_array_equal(value, kept[name])
 
 
-def test_best_weights_without_an_epoch_leaves_the_network_alone():
+def test_best_weights_without_an_epoch_does_not_change_the_network():
     network = Network(2, [Dense(1)], "numpy", seed=1)
     before = network.params.theta.copy()
     started(BestWeights()).finish(run_of(network=network))
@@ -177,7 +177,7 @@ def test_best_weights_without_an_epoch_leaves_the_network_alone():
     ],
 )
 @pytest.mark.parametrize("epochs", range(7))
-def test_callback_restored_from_its_json_goes_on_as_if_it_had_not_stopped(make, epochs, monkeypatch):
+def test_callback_restored_from_json_continues_as_if_uninterrupted(make, epochs, monkeypatch):
     monkeypatch.setattr(Checkpoints, "after_epoch", lambda self, run, row: self.best.improves(row))
     losses = [5, 4, 4, 4.5, 4, 4, 4, 3]
     whole, first, second = make(), make(), make()
@@ -194,14 +194,14 @@ def test_callback_restored_from_its_json_goes_on_as_if_it_had_not_stopped(make, 
 
 
 @pytest.mark.parametrize("epochs", range(10))
-def test_plateau_stopped_while_it_cools_goes_on_cooling(epochs):
+def test_plateau_restored_during_its_cooldown_continues_it(epochs):
     whole, first, second = (started(ReduceOnPlateau(0.5, patience=1, cooldown=3)) for _ in range(3))
     run, factors = feed(first, [1] * epochs)
     second.restore(json.loads(json.dumps(first.state())), first.arrays())
     assert factors + feed(second, [1] * (10 - epochs), run)[1] == feed(whole, [1] * 10)[1]
 
 
-def test_best_epoch_before_a_stop_is_put_back_though_none_after_it_is_better():
+def test_best_epoch_before_a_stop_is_restored_if_no_later_epoch_is_better():
     run, first, second = (
         run_of(network=Network(2, [Dense(1)], "numpy")),
         started(BestWeights()),
@@ -233,12 +233,12 @@ def test_callbacks_that_differ_from_the_saved_ones_are_named():
         ({"best": None, "waited": 2}, "best of EarlyStopping in the checkpoint is None, not a number"),
     ],
 )
-def test_saved_state_that_cannot_be_taken_back_is_named(state, message):
+def test_error_for_an_unusable_callback_state_names_the_field(state, message):
     with pytest.raises(IncompatibleCheckpointError, match=message):
         require_restorable([started(EarlyStopping(1))], [{"callback": "EarlyStopping", **state}])
 
 
-def test_saved_state_that_can_be_taken_back_is_let_through():
+def test_usable_callback_state_is_accepted():
     require_restorable([], [])
     require_restorable(
         [started(EarlyStopping(1))], [{"callback": "EarlyStopping", "best": 1.0, "waited": 0, "more": None}]
@@ -255,7 +255,7 @@ def test_saved_state_that_can_be_taken_back_is_let_through():
         ({"every_epochs": 9, "every_steps": 3}, [3], [5]),
     ],
 )
-def test_last_is_written_as_often_as_told_and_at_the_end(monkeypatch, settings, steps, epochs):
+def test_last_is_written_at_the_chosen_interval_and_at_the_end(monkeypatch, settings, steps, epochs):
     monkeypatch.setattr(Best, "improves", lambda self, row: False)
     callback, written = started(Checkpoints("nowhere", **settings)), []
     run = run_of(save=lambda path, extras: written.append((run.epoch, run.steps_done)))

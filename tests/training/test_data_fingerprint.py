@@ -1,4 +1,4 @@
-"""The checksums by which a resumed training knows its data."""
+"""Checksums detect that a training run is resumed with other data."""
 
 from dataclasses import replace
 
@@ -48,7 +48,7 @@ def mapped(tmp_path):
     ],
     ids=str.split("scaled reversed rounded columns first second third middle last standardized"),
 )
-def test_every_change_of_the_rows_shows(other):
+def test_every_change_of_the_rows_changes_the_fingerprint(other):
     assert not agree(INPUTS, inputs(X), inputs(other))
 
 
@@ -60,11 +60,11 @@ def test_every_change_of_the_rows_shows(other):
         Standardized(rows_of(X), SCALE, SCALE),
     ],
 )
-def test_another_mean_or_scale_of_standardized_rows_shows(other):
+def test_another_mean_or_scale_changes_the_fingerprint(other):
     assert not agree(INPUTS, inputs(Standardized(rows_of(X), MEAN, SCALE)), inputs(other))
 
 
-def test_limit_to_which_standardized_rows_are_cut_shows_and_none_is_as_before():
+def test_limit_of_standardized_rows_changes_the_fingerprint():
     whole, cut = Standardized(rows_of(X), MEAN, SCALE), Standardized(rows_of(X), MEAN, SCALE, 5.0)
     assert not agree(INPUTS, inputs(whole), inputs(cut)) and not agree(
         INPUTS, inputs(cut), inputs(replace(cut, limit=4.0))
@@ -72,7 +72,7 @@ def test_limit_to_which_standardized_rows_are_cut_shows_and_none_is_as_before():
     assert agree(INPUTS, inputs(cut), inputs(replace(whole, limit=5.0)))
 
 
-def test_targets_and_weights_and_validation_rows_show_by_their_names():
+def test_changed_targets_weights_and_validation_rows_are_reported_by_name():
     def differing(given, held_out):
         a, b = fingerprints(NUMPY, (X, Y, None), (X, Y, Y)), fingerprints(NUMPY, given, held_out)
         return [name for name in a if not agree(name, a[name], b[name])]
@@ -97,7 +97,7 @@ def test_targets_and_weights_and_validation_rows_show_by_their_names():
         lambda x: x[::-1].copy()[::-1],
     ],
 )
-def test_how_numbers_lie_in_memory_does_not_show(store):
+def test_memory_layout_does_not_change_the_fingerprint(store):
     assert inputs(store(X)) == inputs(X)
 
 
@@ -113,7 +113,7 @@ def test_numbers_read_piece_by_piece_have_the_same_checksums(monkeypatch, dtype)
 
 @pytest.mark.parametrize("standardized", [False, True])
 @pytest.mark.parametrize("index", [None, np.arange(0, len(X), 2)], ids=["all", "half"])
-def test_rows_in_a_file_agree_with_those_in_memory(mapped, index, standardized):
+def test_rows_in_a_file_have_the_same_fingerprint_as_in_memory(mapped, index, standardized):
     theirs, mine = (mapped, X) if index is None else (rows_of(mapped).select(index), X[index])
     if standardized:
         theirs, mine = Standardized(rows_of(theirs), MEAN, SCALE), Standardized(rows_of(mine), MEAN, SCALE)
@@ -121,13 +121,13 @@ def test_rows_in_a_file_agree_with_those_in_memory(mapped, index, standardized):
     assert agree(INPUTS, inputs(theirs), inputs(mine)) and agree(INPUTS, inputs(mine), inputs(theirs))
 
 
-def test_rows_on_a_device_agree_with_those_in_memory(backend):
+def test_rows_on_a_device_have_the_same_fingerprint_as_in_memory(backend):
     for there in (backend, StrictBackend()):
         assert inputs(X, there) == inputs(X) and agree(INPUTS, inputs(there.asarray(X), there), inputs(X))
         assert not agree(INPUTS, inputs(there.asarray(X + 1), there), inputs(X))
 
 
-def test_of_a_file_a_thousand_rows_are_read_the_first_and_the_last_among_them(mapped):
+def test_fingerprint_reads_about_a_thousand_rows_of_a_file_with_the_first_and_last(mapped):
     read = []
 
     class Watched(SelectedRows):
@@ -148,5 +148,5 @@ def test_of_a_file_a_thousand_rows_are_read_the_first_and_the_last_among_them(ma
 
 
 @pytest.mark.parametrize("damaged", [None, 3, [], ["float64"], {}, "float64"])
-def test_damaged_entry_is_of_no_data(damaged):
+def test_damaged_entry_agrees_with_no_data(damaged):
     assert not agree(INPUTS, damaged, inputs(X))

@@ -47,7 +47,7 @@ class After(Callback):
 
 
 class Recorder(Callback):
-    """θ and the learning rate after every update."""
+    """Records θ and the learning rate after every update."""
 
     def start(self, run):
         self.thetas, self.rates = [], []
@@ -100,7 +100,9 @@ def test_train_step_is_the_hand_written_formula_on_a_linear_network(backend):
         network.workspace(50),
     )
     e = X @ W + b - NUMBERS
-    np.testing.assert_allclose(float(value), (e * e).mean(), rtol=1e-14)  # the loss before the update
+    np.testing.assert_allclose(
+        float(value), (e * e).mean(), rtol=1e-14
+    )  # the loss is computed before the update
     np.testing.assert_allclose(numbers(network)["0.W"], W - lr * X.T @ (2 * e / e.size), rtol=1e-12)
     np.testing.assert_allclose(numbers(network)["0.b"], b - lr * (2 * e / e.size).sum(axis=0), rtol=1e-12)
     assert int(network.params.step[0]) == 1
@@ -153,7 +155,7 @@ def test_fit_is_train_step_on_the_minibatches_of_the_order(backend):
 # ---------------------------------------------------------------------- fit learns
 
 
-def test_example_of_the_task_runs_as_written():
+def test_documented_example_runs():
     x, y = read("digits").x, read("digits").y
     network = Network(
         64, [Dense(128, relu), Dropout(0.1), Dense(10)], device="numpy", dtype="float32", seed=0
@@ -212,7 +214,7 @@ def test_full_batch_gradient_descent_reaches_the_least_squares_solution():
 )
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("k", [2, 3, 5, 16, 40])
-def test_accumulated_gradient_is_that_of_the_whole_batch(loss, weighted, k):
+def test_accumulated_gradient_equals_the_gradient_of_the_whole_batch(loss, weighted, k):
     y = NUMBERS if loss.__class__.__name__ == "PointwiseLoss" else LABELS
     w = rng.random(50) * (rng.random(50) > 0.3) if weighted else None
     layers = [Dense(8, relu), Dropout(0.3), LayerNorm(), Dropout(0.2), Dense(3)]
@@ -230,10 +232,10 @@ def test_accumulation_runs_on_every_backend(backend):
     quiet(whole, softmax_cross_entropy, Adam(1e-2), (X, LABELS), class_weight="balanced")
     quiet(parts, softmax_cross_entropy, Adam(1e-2), (X, LABELS), class_weight="balanced", accumulate=3)
     for name, value in numbers(parts).items():
-        assert_close(value, numbers(whole)[name], 1e-9, name)  # Adam divides by √v: rounding grows
+        assert_close(value, numbers(whole)[name], 1e-9, name)  # Adam divides by √v, which amplifies rounding
 
 
-def test_workspace_after_accumulation_begins_at_the_first_row_again():
+def test_row_offset_of_the_workspace_is_zero_after_accumulation():
     rows = []
     quiet(
         network_of(),
@@ -279,7 +281,9 @@ def test_epoch_mean_is_weighted_by_samples():
         callbacks=[After(lambda run: losses.append(1), epoch=1)],
     )
     whole = ((network.predict(X) - NUMBERS) ** 2).mean()
-    np.testing.assert_allclose(history["loss"][0], whole, rtol=1e-13)  # θ stood still: the mean over all rows
+    np.testing.assert_allclose(
+        history["loss"][0], whole, rtol=1e-13
+    )  # θ did not change, so this is the mean over all rows
     weight = rng.random(50)
     history = quiet(
         network, mean_squared_error, SGD(0.0), (X, NUMBERS), epochs=1, batch_size=16, sample_weight=weight
@@ -415,13 +419,12 @@ def test_validation_fraction_is_held_out_stratified_and_not_trained_on():
     assert_same_numbers(a, b)
 
 
-def test_memory_mapped_rows_are_never_copied_whole_although_some_are_held_out(tmp_path):
+def test_memory_mapped_rows_are_never_copied_whole_by_a_validation_split(tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (100_000, 40)).flush()
     x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(100_000)
     network, settings = Network(40, [Dense(1)], "numpy"), {"validation": 0.2, "epochs": 1, "batch_size": 1000}
-    quiet(
-        network, mean_squared_error, SGD(0.1), (x[:2000], y[:2000]), **settings
-    )  # Numba compiles now, not then
+    # Numba compiles here, before memory is measured.
+    quiet(network, mean_squared_error, SGD(0.1), (x[:2000], y[:2000]), **settings)
     tracemalloc.start()
     try:
         quiet(network, mean_squared_error, SGD(0.1), (x, y), **settings)
@@ -451,7 +454,7 @@ def test_validation_does_not_change_the_trajectory():
     assert_same_numbers(a, b)
 
 
-# ---------------------------------------------------------------------- schedules, early stopping, best weights
+# ---------------------------------------------------------------------- schedules and early stopping
 
 
 def test_schedule_sets_the_rate_of_every_step():
@@ -477,14 +480,14 @@ def test_epoch_after_which_the_parameters_are_not_finite_is_counted_from_one():
         quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[poison])
 
 
-def test_speed_is_the_rows_of_an_epoch_over_its_seconds(monkeypatch):
+def test_samples_per_second_are_the_rows_of_an_epoch_over_its_seconds(monkeypatch):
     clock = iter(range(100, 1000, 4))
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     history = quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=3)
     assert history["seconds"] == [4] * 3 and history["samples_per_second"] == [50 / 4] * 3
 
 
-def test_schedule_means_what_sgd_does_with_it():
+def test_step_decay_sets_the_learning_rates_of_sgd():
     network, recorder = network_of("numpy", Dense(3)), Recorder()
     quiet(
         network,
@@ -535,7 +538,7 @@ def test_early_stopping_stops_after_patience_epochs():
 
 
 class Worse(Callback):
-    """Make every epoch after `good` worse, and keep θ as it was after epoch `good`."""
+    """Make every epoch after `good` worse, and store θ of epoch `good`."""
 
     def __init__(self, good):
         self.good = good
@@ -567,7 +570,7 @@ EXITS = {
 
 
 @pytest.mark.parametrize("way_out", EXITS)
-def test_best_weights_come_back_on_every_exit(way_out):
+def test_best_weights_are_restored_on_every_exit(way_out):
     settings, error = EXITS[way_out]
     worse = Worse(good=2)
     network = network_of()
@@ -583,7 +586,7 @@ def test_best_weights_come_back_on_every_exit(way_out):
         np.testing.assert_array_equal(value, worse.kept[name])
 
 
-def test_best_weights_come_back_when_a_callback_fails_at_the_end():
+def test_best_weights_are_restored_if_a_callback_fails_at_the_end():
     class FailsAtTheEnd(Callback):
         def finish(self, run):
             raise ZeroDivisionError
@@ -602,7 +605,7 @@ def test_best_weights_come_back_when_a_callback_fails_at_the_end():
         np.testing.assert_array_equal(value, worse.kept[name])
 
 
-def test_early_stopping_watches_the_column_it_is_told():
+def test_early_stopping_monitors_the_chosen_column():
     with pytest.raises(ConfigurationError, match="val_accuracy"):
         quiet(
             network_of(),
@@ -628,7 +631,7 @@ def test_early_stopping_watches_the_column_it_is_told():
 
 
 @pytest.mark.parametrize("step", [1, 2, 6])
-def test_loss_that_is_not_finite_raises_at_once_with_the_step(step):
+def test_loss_that_is_not_finite_raises_an_error_with_its_step(step):
     recorder = Recorder()
     poison = After(lambda run: run.network.params.theta.fill(np.nan), step=step)
     place = rf"step {step + 1} \(epoch {step // 4 + 1}, minibatch {step % 4 + 1} of 4\)"
@@ -637,12 +640,12 @@ def test_loss_that_is_not_finite_raises_at_once_with_the_step(step):
     assert len(recorder.thetas) == step
 
 
-def test_learning_rate_that_is_too_high_diverges_with_advice_and_without_warnings():
+def test_divergence_raises_an_error_with_advice_and_no_warnings():
     with pytest.raises(DivergedError, match=r"lower lr \(1e\+200\), or set clip_norm"):
         quiet(network_of("numpy", Dense(3)), mean_squared_error, SGD(1e200), (X, NUMBERS), epochs=9)
 
 
-def test_checkpoint_stays_finite_when_the_training_diverges(tmp_path):
+def test_checkpoint_stays_finite_if_training_diverges(tmp_path):
     poison = After(lambda run: run.network.params.theta.fill(np.nan), step=6)
     with pytest.raises(DivergedError):
         quiet(
@@ -672,7 +675,7 @@ def test_two_runs_of_one_seed_are_bitwise_equal_and_another_seed_differs(backend
     assert histories[0]["val_loss"] == histories[1]["val_loss"] != histories[2]["val_loss"]
 
 
-def test_seed_reaches_shuffling_and_dropout_each():
+def test_seed_determines_shuffling_and_dropout():
     for layers, settings in (([Dense(3)], {}), ([Dropout(0.5), Dense(3)], {"shuffle": False})):
         a, b = network_of("numpy", *layers), network_of("numpy", *layers)
         quiet(a, softmax_cross_entropy, SGD(0.1), (X, LABELS), seed=1, **settings)
@@ -684,7 +687,7 @@ def test_seed_reaches_shuffling_and_dropout_each():
     assert_same_numbers(a, b)
 
 
-def test_every_dtype_stays_itself(backend, dtype):
+def test_training_does_not_change_the_dtype(backend, dtype):
     network = network_of(
         backend, Dense(4, relu), BatchNorm(), Dropout(0.2), LayerNorm(), Dense(3), dtype=dtype
     )
@@ -704,7 +707,7 @@ def test_every_dtype_stays_itself(backend, dtype):
     }
 
 
-# ---------------------------------------------------------------------- what a person sees
+# ---------------------------------------------------------------------- progress output
 
 
 def test_verbose_0_prints_nothing(capfd):
@@ -713,7 +716,7 @@ def test_verbose_0_prints_nothing(capfd):
 
 
 @pytest.mark.parametrize("verbose", [1, 2])
-def test_without_a_terminal_one_line_per_epoch_goes_to_standard_error(capsys, verbose):
+def test_without_a_terminal_one_line_per_epoch_is_written_to_standard_error(capsys, verbose):
     quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), verbose=verbose)
     out, err = capsys.readouterr()
     assert out == "" and [line.split("  ")[0] for line in err.splitlines()] == [
@@ -723,7 +726,7 @@ def test_without_a_terminal_one_line_per_epoch_goes_to_standard_error(capsys, ve
     ]
 
 
-def test_bar_on_a_terminal_leaves_standard_output_alone(capsys, monkeypatch):
+def test_bar_on_a_terminal_writes_nothing_to_standard_output(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), verbose=1)
     assert capsys.readouterr().out == ""
@@ -749,7 +752,7 @@ def test_signal_finishes_the_step_saves_and_returns_the_history(tmp_path, number
 
 
 @pytest.mark.parametrize(("hook", "epochs"), [("start", 0), ("after_epoch", 1)])
-def test_signal_outside_a_step_is_saved_however_rarely_checkpoints_are_written(tmp_path, hook, epochs):
+def test_signal_outside_a_step_saves_a_checkpoint_at_any_interval(tmp_path, hook, epochs):
     send, network = Callback(), network_of()
     setattr(send, hook, lambda run, *row: interrupt(run))
     history = quiet(
@@ -764,7 +767,7 @@ def test_signal_outside_a_step_is_saved_however_rarely_checkpoints_are_written(t
     assert_same_numbers(load(tmp_path / "last", "numpy"), network)
 
 
-def test_second_signal_raises_and_the_files_are_whole(tmp_path):
+def test_second_signal_raises_and_leaves_whole_files(tmp_path):
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
 
     def twice(run):
@@ -784,7 +787,7 @@ def test_second_signal_raises_and_the_files_are_whole(tmp_path):
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_handlers_come_back_after_a_failure():
+def test_signal_handlers_are_restored_after_a_failure():
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ZeroDivisionError):
         quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), callbacks=[After(fail, step=2)])
@@ -862,7 +865,7 @@ def test_best_weights_of_an_average_are_the_average(tmp_path):
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "accumulate"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, "3", None])
-def test_counts_that_are_no_counts_are_refused(name, value):
+def test_invalid_counts_are_refused(name, value):
     with pytest.raises(ConfigurationError, match=f"{name} must be a whole number of at least 1"):
         quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), **{name: value})
 
@@ -885,7 +888,7 @@ def test_counts_that_are_no_counts_are_refused(name, value):
         {"early_stopping": 2.5},
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_anything_is_changed(settings):
+def test_invalid_settings_are_refused_before_anything_changes(settings):
     network = network_of()
     before = numbers(network)
     with pytest.raises(ConfigurationError):
@@ -895,14 +898,14 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_changed(settings
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_settings_of_fit_are_given_by_name():
+def test_settings_of_fit_are_keyword_only():
     with pytest.raises(TypeError, match="positional"):
         fit(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), 3)
     named = {"network": network_of(), "loss": softmax_cross_entropy, "optimizer": SGD(), "data": (X, LABELS)}
     assert len(fit(**named, epochs=1, verbose=0)) == 1
 
 
-def test_settings_of_fit_that_are_left_out_are_the_usual_ones():
+def test_default_settings_of_fit_are_the_documented_ones():
     usual = {"epochs": 10, "batch_size": 128, "accumulate": 1, "shuffle": True, "drop_last": False, "seed": 0}
     usual |= {"resume": False, "verbose": 1}
     assert {name: inspect.signature(fit).parameters[name].default for name in usual} == usual
@@ -926,7 +929,7 @@ def test_one_metric_needs_no_list(metrics, column):
     )
 
 
-def test_names_mean_the_objects_with_their_default_settings():
+def test_names_stand_for_objects_with_default_settings():
     by_name, by_object = network_of(), network_of()
     quiet(by_name, "softmax_cross_entropy", "AdamW", (X, LABELS), schedule="cosine")
     quiet(by_object, softmax_cross_entropy, AdamW(), (X, LABELS), schedule=Cosine(warmup=0.05))
@@ -971,7 +974,7 @@ def test_unknown_name_is_refused_with_the_nearest_one(call, message):
 @pytest.mark.parametrize("call", [fit, evaluate])
 @pytest.mark.parametrize("kind", [list, np.array, lambda labels: np.array(labels, object)])
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "mse"])
-def test_string_labels_are_refused_with_what_to_do(call, kind, loss):
+def test_string_labels_are_refused_with_advice(call, kind, loss):
     labels = kind(["cat" if label == LABELS[0] else "dog" for label in LABELS])
     arguments = (
         [network_of(), loss, "adam", (X, labels)] if call is fit else [network_of(), loss, (X, labels)]
@@ -991,7 +994,7 @@ def test_other_objects_and_classes_are_refused(place, value):
 
 
 @pytest.mark.parametrize("stopping", [EarlyStopping(3, "val_loss"), EarlyStopping(3, "val_accuracy")])
-def test_column_that_will_not_be_there_is_refused_before_anything_is_changed(stopping):
+def test_missing_column_to_monitor_is_refused_before_anything_changes(stopping):
     network = network_of()
     before = numbers(network)
     with pytest.raises(
@@ -1002,7 +1005,7 @@ def test_column_that_will_not_be_there_is_refused_before_anything_is_changed(sto
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_metrics_without_validation_are_those_of_the_training_rows():
+def test_metrics_without_validation_use_the_training_rows():
     network = network_of()
     history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics=["accuracy"], epochs=3)
     assert (
@@ -1013,7 +1016,7 @@ def test_metrics_without_validation_are_those_of_the_training_rows():
 
 
 @pytest.mark.parametrize("schedule", [0.5, Cosine, lambda step, total: 1.0, None])
-def test_schedule_that_is_none_is_refused_before_anything_changes(schedule):
+def test_invalid_schedule_is_refused_before_anything_changes(schedule):
     with pytest.raises(
         ConfigurationError, match=r"schedule must be an object such as ffnn_gpu\.schedules\.Cosine"
     ):
@@ -1021,6 +1024,6 @@ def test_schedule_that_is_none_is_refused_before_anything_changes(schedule):
 
 
 @pytest.mark.parametrize("fraction", [0, 1, 1.5, float("nan")])
-def test_fraction_to_hold_out_lies_between_0_and_1(fraction):
+def test_validation_fraction_must_lie_between_0_and_1(fraction):
     with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; use \(Xv, yv\) or a fraction"):
         quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), validation=fraction)

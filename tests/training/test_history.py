@@ -11,19 +11,19 @@ PNG = b"\x89PNG\r\n\x1a\n"
 ROWS = [{"epoch": 1, "loss": 0.1 + 0.2, "lr": 1e-3}, {"epoch": 2, "loss": math.pi, "lr": 1e-3}]
 
 
-def test_column_of_a_history_is_its_values_by_epoch():
+def test_column_of_a_history_has_one_value_per_epoch():
     history = History(ROWS)
     assert len(history) == 2
     assert history["loss"] == [0.1 + 0.2, math.pi]
     assert History()["loss"] == []
 
 
-def test_unknown_column_is_refused_with_the_names_there_are():
+def test_unknown_column_is_refused_with_the_available_names():
     with pytest.raises(KeyError, match=r"'acc'.*epoch, loss, lr"):
         History(ROWS)["acc"]
 
 
-def test_csv_and_jsonl_keep_every_bit(tmp_path):
+def test_csv_and_jsonl_preserve_every_bit(tmp_path):
     History(ROWS).to_csv(tmp_path / "h.csv")
     with open(tmp_path / "h.csv", newline="", encoding="utf-8") as file:
         assert [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)] == ROWS
@@ -89,7 +89,7 @@ def test_learning_curve_without_metrics_has_one_panel_and_negative_losses_a_line
     assert len(figure.axes) == 1 and figure.axes[0].get_yscale() == "linear"
 
 
-def test_best_epoch_is_marked_where_there_is_validation():
+def test_best_epoch_is_marked_if_there_is_validation():
     pytest.importorskip("matplotlib")
     rows = [
         {"epoch": e, "loss": 1 / e, "val_loss": (e - 3) ** 2 + 1.0, "val_accuracy": 0.5} for e in range(1, 6)
@@ -102,7 +102,7 @@ def test_best_epoch_is_marked_where_there_is_validation():
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3, 30])
-def test_epochs_are_counted_in_whole_numbers(epochs):
+def test_ticks_of_the_epoch_axis_are_whole_numbers(epochs):
     axes = falling(epochs, loss=1).plot().axes[0]
     axes.figure.draw_without_rendering()
     assert all(tick == round(tick) for tick in axes.get_xticks()) and len(axes.get_xticks())

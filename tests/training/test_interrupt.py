@@ -27,7 +27,7 @@ def test_first_signal_is_stored_and_the_second_raises(number):
     assert handlers() == before
 
 
-def test_handlers_are_others_inside_and_come_back_after_an_exception():
+def test_signal_handlers_are_replaced_inside_and_restored_after_an_exception():
     before, inside = handlers(), []
     with pytest.raises(ZeroDivisionError), Interrupt():
         inside.append(handlers()) or 1 / 0
@@ -58,7 +58,7 @@ def test_interrupts_nest():
     assert outer.signal == signal.SIGTERM and handlers() == before
 
 
-def test_handler_that_was_set_in_c_is_left_alone(monkeypatch):
+def test_handler_that_was_set_in_c_is_not_replaced(monkeypatch):
     before, seen = handlers(), []
     monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else before[0])
     monkeypatch.setattr(signal, "signal", lambda number, handler: seen.append(number))

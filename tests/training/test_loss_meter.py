@@ -15,14 +15,14 @@ def run_of(steps):
 
 
 def slow_reader(steps):
-    """A backend that, like a GPU's, lets `steps` losses wait."""
+    """Return a backend that reads losses only every `steps` steps, like a GPU backend."""
     backend = Backend()
     backend.steps_between_reads = steps
     return backend
 
 
 def feed(meter, run, losses, weights, then=lambda run: None):
-    """Launches of as many steps as the meter has places for."""
+    """Pass the losses to the meter in launches of as many steps as its buffer has room for."""
     for start in range(0, len(losses), meter.most):
         launch = slice(start, start + meter.most)
         for j, (value, weight) in enumerate(zip(losses[launch], weights[launch], strict=True)):
@@ -45,7 +45,7 @@ def test_mean_of_an_epoch_is_weighted_by_samples(steps, most):
     assert meter.mean(run) == 3.0
 
 
-def test_losses_wait_until_the_next_launch_might_have_no_room():
+def test_losses_are_read_when_the_next_launch_may_not_fit():
     for steps, most, waiting in ((1, 1, [0] * 4), (3, 1, [1, 2, 0, 1]), (5, 2, [2, 0, 2, 0])):
         meter, run, found = Meter(slow_reader(steps), most), run_of(20), []
         for _ in range(4):
@@ -60,7 +60,7 @@ def test_mean_of_no_weight_is_zero():
     assert meter.mean(run) == 0.0
 
 
-def test_weight_that_is_a_number_holds_for_every_step_of_the_launch():
+def test_scalar_weight_applies_to_every_step_of_the_launch():
     meter, run = Meter(slow_reader(64), 4), run_of(3)
     for j, value in enumerate([1.0, 2.0]):
         meter.store(j, value, 10)
@@ -72,7 +72,7 @@ def test_weight_that_is_a_number_holds_for_every_step_of_the_launch():
 
 @pytest.mark.parametrize(("steps", "most"), LAUNCHES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_loss_that_is_not_finite_is_reported_with_its_own_step_however_late_it_is_read(steps, most, bad):
+def test_loss_that_is_not_finite_is_reported_with_its_step_even_if_read_later(steps, most, bad):
     meter, run = Meter(slow_reader(steps), most), run_of(10)
     run.epoch = 2
     with pytest.raises(DivergedError, match=rf"loss is {bad} at step 24 \(epoch 3, minibatch 4 of 10\)"):

@@ -17,11 +17,11 @@ ROW = {
 RUN = SimpleNamespace(epoch=1, epochs=3, steps_done=4, data=SimpleNamespace(steps=4))
 
 
-def test_describe_names_every_column_but_the_clock():
+def test_describe_shows_every_column_except_times():
     assert describe(ROW) == "loss 0.1235  val_accuracy 0.5  lr 0.001"
 
 
-def test_progress_line_says_epoch_numbers_and_seconds():
+def test_progress_line_shows_epoch_values_and_seconds():
     file = io.StringIO()
     ProgressLines(file).after_epoch(RUN, ROW)
     assert file.getvalue() == "epoch 1/3  loss 0.1235  val_accuracy 0.5  lr 0.001  1.3 s\n"
@@ -42,7 +42,7 @@ def test_progress_is_a_bar_only_on_a_terminal(monkeypatch, verbose, terminal, ki
     assert [type(callback) for callback in progress(verbose)] == ([kind] if kind else [])
 
 
-def test_progress_bar_writes_to_standard_error_alone_and_ends(capsys):
+def test_progress_bar_writes_only_to_standard_error_and_ends(capsys):
     bar = ProgressBar()
     bar.start(RUN)
     bar.after_step(RUN)

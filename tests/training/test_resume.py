@@ -1,4 +1,4 @@
-"""N steps equal k steps, a new process and N − k steps, bit for bit, whatever the training consists of."""
+"""k steps, a stop and N − k resumed steps equal N steps bit for bit, for every setting of a training run."""
 
 import json
 import os
@@ -35,12 +35,12 @@ STEPS = 4  # per epoch, the last of 2 rows
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """No waiting for the disk: atomicity is tested elsewhere."""
+    """Skip fsync: other tests cover atomicity."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 class Stop(Callback):
-    """Ctrl-C after update number `step`, counted over the whole training."""
+    """Sends Ctrl-C after update number `step`, counted over the whole training run."""
 
     def __init__(self, step):
         self.step = step
@@ -51,7 +51,7 @@ class Stop(Callback):
 
 
 class Rates(Callback):
-    """The learning rate of every step."""
+    """Records the learning rate of every step."""
 
     def start(self, run):
         self.seen = []
@@ -61,7 +61,7 @@ class Rates(Callback):
 
 
 class Counts(Callback):
-    """How many steps there were."""
+    """Counts steps."""
 
     steps = 0
 
@@ -124,7 +124,7 @@ SETTINGS = {
 
 
 def train(settings, path, *callbacks, resume=False, network=None, epochs=2, **changes):
-    """(network, optimizer, history) of one call of fit with everything new."""
+    """Call fit with new objects; return (network, optimizer, history)."""
     arguments = SETTINGS[settings]() | changes
     network = network or network_of()
     loss, optimizer = arguments.pop("loss", softmax_cross_entropy), arguments.pop("optimizer")
@@ -134,7 +134,7 @@ def train(settings, path, *callbacks, resume=False, network=None, epochs=2, **ch
 
 
 def everything(network, optimizer, history):
-    """All that a training leaves behind, as bytes and rows."""
+    """Return all vectors of a training run as bytes, and the rows of its history without times."""
     params, host = network.params, network.backend.to_host
     vectors = {
         "theta": params.theta,
@@ -162,7 +162,7 @@ def look(network, optimizer):
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_training_stopped_at_any_step_and_resumed_is_the_one_that_was_not_stopped(tmp_path, settings):
+def test_training_resumed_after_any_step_equals_the_uninterrupted_one(tmp_path, settings):
     whole = train(settings, tmp_path / "whole")
     total = int(whole[0].params.step[0])
     assert total >= 3
@@ -173,7 +173,7 @@ def test_training_stopped_at_any_step_and_resumed_is_the_one_that_was_not_stoppe
         assert_same(train(settings, path, resume=True), whole)
 
 
-def test_training_stopped_after_every_single_step_is_the_one_that_was_not_stopped(tmp_path):
+def test_training_resumed_after_every_step_equals_the_uninterrupted_one(tmp_path):
     whole = train("several callbacks", tmp_path / "whole", epochs=3)
     for k in range(1, 3 * STEPS + 1):
         last = train("several callbacks", tmp_path / "steps", Stop(k), epochs=3, resume=True)
@@ -181,7 +181,7 @@ def test_training_stopped_after_every_single_step_is_the_one_that_was_not_stoppe
     assert last[2].interrupted == signal.SIGINT
 
 
-def test_resumed_training_is_the_same_on_every_backend_and_dtype(tmp_path, backend, dtype):
+def test_resumed_training_equals_the_uninterrupted_one_on_every_backend_and_dtype(tmp_path, backend, dtype):
     whole = train("schedule", tmp_path / "whole", network=network_of(dtype=dtype, backend=backend))
     train("schedule", tmp_path / "parts", Stop(6), network=network_of(dtype=dtype, backend=backend))
     assert_same(
@@ -191,7 +191,7 @@ def test_resumed_training_is_the_same_on_every_backend_and_dtype(tmp_path, backe
 
 
 @pytest.mark.parametrize("k", [3, 4, 6])
-def test_training_goes_on_from_the_last_checkpoint_after_a_failure(tmp_path, k):
+def test_training_resumes_from_the_last_checkpoint_after_a_failure(tmp_path, k):
     class Fails(Callback):
         def after_step(self, run):
             if run.steps_done == k:
@@ -209,7 +209,7 @@ def test_training_goes_on_from_the_last_checkpoint_after_a_failure(tmp_path, k):
 
 
 @pytest.mark.parametrize("settings", ["plain", "schedule", "several callbacks"])
-def test_training_that_fails_between_the_last_step_and_the_end_of_an_epoch_goes_on(tmp_path, settings):
+def test_training_resumes_after_a_failure_between_the_last_step_and_the_end_of_an_epoch(tmp_path, settings):
     class Fails(Callback):
         def after_epoch(self, run, row):
             if run.epoch == 1:
@@ -234,7 +234,7 @@ print(json.dumps([{name: value.hex() for name, value in vectors.items()}, rows])
 """
 
 
-def test_training_resumed_in_a_new_process_is_the_one_that_was_not_stopped(tmp_path):
+def test_training_resumed_in_a_new_process_equals_the_uninterrupted_one(tmp_path):
     def in_a_process(path, stop):
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, __file__, "ema and best", path, str(stop)],
@@ -255,14 +255,14 @@ def test_training_resumed_in_a_new_process_is_the_one_that_was_not_stopped(tmp_p
 # ---------------------------------------------------------------------- more epochs, nothing to do
 
 
-def test_resumed_training_with_more_epochs_goes_on(tmp_path):
+def test_finished_training_can_be_resumed_with_more_epochs(tmp_path):
     whole = train("plain", tmp_path / "whole", epochs=5)
     train("plain", tmp_path / "parts", epochs=2)
     assert_same(train("plain", tmp_path / "parts", epochs=5, resume=True), whole)
 
 
 @pytest.mark.parametrize("settings", ["plain", "ema", "ema and best", "early stopping at once", "schedule"])
-def test_finished_training_resumed_trains_nothing_and_has_the_same_end(tmp_path, settings):
+def test_resuming_a_finished_training_runs_no_step_and_has_the_same_result(tmp_path, settings):
     whole, counts = train(settings, tmp_path / "run", epochs=5), Counts()
     assert (len(whole[2]) < 5) == (settings == "early stopping at once")
     for _ in range(2):
@@ -270,23 +270,23 @@ def test_finished_training_resumed_trains_nothing_and_has_the_same_end(tmp_path,
     assert counts.steps == 0
 
 
-def test_training_that_stopped_early_is_resumed_from_its_end_however_rarely_it_was_saved(tmp_path):
+def test_training_that_stopped_early_is_resumed_from_its_end_at_any_checkpoint_interval(tmp_path):
     counts, rarely = Counts(), Checkpoints(tmp_path, every_epochs=5)
     whole = train("early stopping at once", tmp_path, epochs=9, checkpoint=rarely)
     assert_same(train("early stopping at once", tmp_path, counts, epochs=9, resume=True), whole)
     assert len(whole[2]) == 2 and counts.steps == 0
 
 
-def test_resume_without_a_checkpoint_begins(tmp_path):
+def test_resume_without_a_checkpoint_file_starts_from_the_beginning(tmp_path):
     assert_same(train("plain", tmp_path / "a", resume=True), train("plain", tmp_path / "b"))
 
 
-def test_resume_without_a_place_is_refused():
+def test_resume_without_the_checkpoint_argument_is_refused():
     with pytest.raises(ConfigurationError, match="resume=True needs checkpoint"):
         train("plain", None, resume=True)
 
 
-def test_learning_rates_go_on_where_they_stopped(tmp_path):
+def test_learning_rates_of_a_resumed_training_continue_the_schedule(tmp_path):
     whole, first, second = Rates(), Rates(), Rates()
     train("warm-up", tmp_path / "whole", whole)
     train("warm-up", tmp_path / "parts", first, Stop(3))
@@ -294,7 +294,7 @@ def test_learning_rates_go_on_where_they_stopped(tmp_path):
     assert first.seen + second.seen == whole.seen
 
 
-# ---------------------------------------------------------------------- what last and best hold
+# ---------------------------------------------------------------------- the files last and best
 
 
 def test_best_holds_the_network_of_the_best_epoch(tmp_path):
@@ -315,7 +315,7 @@ def test_best_is_not_replaced_by_a_worse_epoch_after_a_resume(tmp_path):
     assert monitor.best.value == best["loss"]
 
 
-def test_extras_are_in_both_and_last_is_written_as_often_as_told(tmp_path):
+def test_extras_are_in_both_files_and_last_is_written_at_the_chosen_intervals(tmp_path):
     class Last(Callback):
         def start(self, run):
             self.seen = []
@@ -333,7 +333,7 @@ def test_extras_are_in_both_and_last_is_written_as_often_as_told(tmp_path):
     assert int(load(tmp_path / "run" / "last", "numpy").params.step[0]) == 12
 
 
-def test_training_of_an_earlier_version_goes_on_into_files_and_the_newer_format_wins(tmp_path):
+def test_training_of_an_earlier_version_resumes_and_the_newer_format_takes_precedence(tmp_path):
     whole = train("early stopping", tmp_path / "whole", epochs=3, early_stopping=9)
     train("early stopping", tmp_path / "run", Stop(5), epochs=3, early_stopping=9)
     for name in ("last", "best"):
@@ -407,7 +407,7 @@ def test_resume_with_another_input_width_is_refused_and_changes_nothing(tmp_path
     assert look(network, optimizer) == before
 
 
-def test_network_without_its_training_cannot_be_resumed(tmp_path):
+def test_network_without_a_training_state_cannot_be_resumed(tmp_path):
     save(network_of(), tmp_path / "run" / "last")
     with pytest.raises(IncompatibleCheckpointError, match="a network without a training run"):
         train("plain", tmp_path / "run", resume=True)
@@ -466,7 +466,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_training_state_that_is_not_one_is_refused_and_changes_nothing(tmp_path, what):
+def test_invalid_training_state_is_refused_and_changes_nothing(tmp_path, what):
     train("early stopping", tmp_path / "run", Stop(6))
     damage(tmp_path / "run" / "last", WRONG[what])
     network, optimizer = network_of(), AdamW(0.01)
@@ -477,7 +477,7 @@ def test_training_state_that_is_not_one_is_refused_and_changes_nothing(tmp_path,
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt()])
-def test_callback_that_cannot_be_restored_leaves_everything_as_it_was(tmp_path, error, dtype):
+def test_callback_that_cannot_be_restored_changes_nothing(tmp_path, error, dtype):
     class Fails(Callback):
         broken = False
 
@@ -573,13 +573,13 @@ def test_resume_on_other_data_is_refused_with_what_differs_and_changes_nothing(t
     train_on(tmp_path, (x, y), held_out, epochs=4, resume=True)
 
 
-def test_checkpoint_from_before_there_were_checksums_of_inputs_goes_on(tmp_path):
+def test_checkpoint_without_checksums_of_the_inputs_can_be_resumed(tmp_path):
     train_on(tmp_path, (X, LABELS), (X[:9], LABELS[:9]))
     damage(tmp_path / "last", lambda training, arrays: [training["plan"].pop(name) for name in LATER])
     train_on(tmp_path, (X, LABELS), (X[:9], LABELS[:9]), epochs=4, resume=True)
     assert {*LATER} <= checkpoint.read(tmp_path / "last", "numpy")[1]["training"]["plan"].keys()
 
 
-def test_training_without_a_checkpoint_makes_no_checksums(monkeypatch):
+def test_training_without_a_checkpoint_computes_no_checksums(monkeypatch):
     monkeypatch.setattr(fingerprint, "_checksum", None)
     train_on(None, (X, LABELS), (X[:9], LABELS[:9]))

@@ -1,4 +1,4 @@
-"""The number of files that a reader passes who follows one step."""
+"""One training step calls functions of few files, so a reader can follow it."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ def network():
 
 
 def files_passed(work):
-    """The files of the package whose functions work() calls."""
+    """Return the files of the package whose functions work() calls."""
     files = set()
 
     def called(frame, event, argument):
@@ -36,7 +36,7 @@ def files_passed(work):
     return sorted(files)
 
 
-def test_train_step_passes_few_files():
+def test_train_step_calls_functions_of_few_files():
     net, adam = network(), Adam()
     ws = net.workspace(32)
     train_step(net, softmax_cross_entropy, adam, X, Y, ws)
@@ -44,7 +44,7 @@ def test_train_step_passes_few_files():
     assert len(files) <= 9, files
 
 
-def test_step_of_fit_passes_few_files(monkeypatch):
+def test_step_of_fit_calls_functions_of_few_files(monkeypatch):
     files, step = [], TrainingRun.step
     monkeypatch.setattr(TrainingRun, "step", lambda run: files.append(files_passed(lambda: step(run))))
     fit(network(), softmax_cross_entropy, Adam(), (X, Y), epochs=1, batch_size=8, verbose=0)

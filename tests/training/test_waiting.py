@@ -1,7 +1,7 @@
-"""No step of a training waits for the device, and one that is recorded allocates nothing more: counted on the strict device.
+"""A training step never waits for the device, and a recorded step allocates no memory.
 
-A graph launch runs without Python, so what a recorded step might wait for or allocate is counted while it is recorded, where
-both are refused (tape.py), and around its launches.
+The launch of a recorded graph runs without Python. Waits and allocations are therefore counted around the
+launches; the recording itself refuses both (tape.py).
 """
 
 import numpy as np
@@ -33,8 +33,8 @@ from tests.backends.cuda.fake_cupy import FakeCupy, installed
 from tests.testing.test_strict_device import CLASSES, LABELS, ROWS, RULES, TARGETS, WIDTH, X, steps
 
 EVERY_LAYER = [
-    BatchNorm(), Dense(6, gelu), Dropout(0.2), Residual([LayerNorm(), Dense(6, relu)]), Softmax(), LogSoftmax(),
-    Dense(CLASSES, sigmoid),
+    BatchNorm(), Dense(6, gelu), Dropout(0.2), Residual([LayerNorm(), Dense(6, relu)]), Softmax(),
+    LogSoftmax(), Dense(CLASSES, sigmoid),
 ]  # fmt: skip
 LAUNCH = 4  # steps recorded as one graph
 
@@ -44,7 +44,7 @@ def layers_for(loss):
 
 
 def stand_in(module):
-    """CupyBackend that records steps: with array functions, or with kernels and products that run on this CPU."""
+    """Return a CupyBackend that records steps: with array functions, or with kernels emulated on this CPU."""
     if module is CupyWithCublasLt:
         emulator.require()
     with pytest.MonkeyPatch.context() as patch, installed(patch, module()):
@@ -61,7 +61,7 @@ def counts(xp):
 
 
 def cost_of_launches(backend, layers, loss, y, optimizer):
-    """(recordings, what was counted in three launches) of a training step on one batch."""
+    """Return (recordings, counts of three launches) for a training step on one batch."""
     network = Network(WIDTH, layers, backend, seed=1)
     ws, x = network.workspace(ROWS), backend.asarray(X, "float32")
     y = backend.asarray(loss.targets(y, CLASSES, network.dtype))
@@ -76,7 +76,7 @@ def cost_of_launches(backend, layers, loss, y, optimizer):
 
 
 def cost_of_fit(backend, launches, layers, loss, y, optimizer):
-    """What was counted in three epochs of so many launches each; every batch is one row."""
+    """Return the counts of three epochs of `launches` launches each; every batch has one row."""
     network, before = Network(WIDTH, layers, backend, seed=1), counts(backend.xp)
     rows = np.arange(launches * LAUNCH) % ROWS
     fit(network, loss, optimizer, (X[rows], y[rows]), epochs=3, batch_size=1, verbose=0)
@@ -85,7 +85,7 @@ def cost_of_fit(backend, launches, layers, loss, y, optimizer):
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_launches_wait_upload_and_allocate_nothing(loss, rule):
+def test_launches_of_array_functions_never_wait_upload_or_allocate(loss, rule):
     found = cost_of_launches(stand_in(FakeCupy), layers_for(loss), LOSSES[loss], TARGETS[loss], rule)
     assert found == (1, [0, 0, 0])
 
@@ -96,7 +96,7 @@ PAIRS = [(loss, "sgd") for loss in LOSSES] + [
 
 
 @pytest.mark.parametrize(("loss", "rule"), PAIRS)
-def test_launches_of_kernels_wait_upload_and_allocate_nothing(loss, rule):
+def test_launches_of_kernels_never_wait_upload_or_allocate(loss, rule):
     found = cost_of_launches(
         stand_in(CupyWithCublasLt), layers_for(loss), LOSSES[loss], TARGETS[loss], RULES[rule]
     )
@@ -104,7 +104,7 @@ def test_launches_of_kernels_wait_upload_and_allocate_nothing(loss, rule):
 
 
 @pytest.mark.parametrize(("loss", "rule"), PAIRS)
-def test_fit_waits_uploads_and_allocates_as_much_however_many_launches_an_epoch_has(loss, rule):
+def test_waits_uploads_and_allocations_of_fit_do_not_depend_on_the_launches_of_an_epoch(loss, rule):
     short, long = (
         cost_of_fit(stand_in(FakeCupy), launches, layers_for(loss), LOSSES[loss], TARGETS[loss], RULES[rule])
         for launches in (2, 6)
@@ -116,7 +116,7 @@ def test_fit_waits_uploads_and_allocates_as_much_however_many_launches_an_epoch_
 
 
 class Waiting(Layer):
-    """a = x, and a look at it."""
+    """a = x; the forward pass reads a sum back from the device."""
 
     def forward(self, backend, p, x, buf):
         float(x.sum())
@@ -158,6 +158,6 @@ def test_step_that_waits_or_uploads_is_counted(layers, loss, optimizer, caplog):
         steps(StrictBackend(), layers, loss, optimizer, y)
 
 
-def test_class_weights_are_uploaded_by_the_first_step_alone():
+def test_class_weights_are_uploaded_only_by_the_first_step():
     loss = type(softmax_cross_entropy)(class_weight=(1.0, 2.0, 0.5))
     assert cost_of_launches(stand_in(FakeCupy), [Dense(CLASSES)], loss, LABELS, SGD()) == (1, [0, 0, 0])

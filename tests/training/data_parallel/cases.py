@@ -1,7 +1,7 @@
-"""Trainings whose result must not depend on the number of ranks.
+"""Training runs whose result must not depend on the number of ranks.
 
-About 20 steps each: BatchNorm over two or three rows makes of a difference in the last bit one of 10⁻³ within 100 steps, on
-one process with another backend too.
+Each has about 20 steps. BatchNorm over two or three rows amplifies a difference in the last bit to 10⁻³
+within 100 steps, also between two backends on one process.
 """
 
 import numpy as np
@@ -18,12 +18,14 @@ NUMBERS = np.tanh(X @ rng.normal(size=(5, 3)))
 WEIGHT = rng.random(53) * (rng.random(53) > 0.3)
 
 OPTIMIZERS = {
-    "sgd": SGD(0.05), "momentum": SGD(0.05, momentum=0.9, nesterov=True), "rmsprop": RMSprop(1e-2, momentum=0.5),
-    "adagrad": Adagrad(5e-2), "adam": Adam(1e-2), "adamw": AdamW(1e-2), "nadam": Nadam(1e-2), "lion": Lion(1e-3),
-    "penalized": Adam(1e-2, l2=1e-2, l1=1e-3, weight_decay=1e-2), "clipped": SGD(0.05, momentum=0.9, clip_norm=0.05),
+    "sgd": SGD(0.05), "momentum": SGD(0.05, momentum=0.9, nesterov=True),
+    "rmsprop": RMSprop(1e-2, momentum=0.5), "adagrad": Adagrad(5e-2), "adam": Adam(1e-2),
+    "adamw": AdamW(1e-2), "nadam": Nadam(1e-2), "lion": Lion(1e-3),
+    "penalized": Adam(1e-2, l2=1e-2, l1=1e-3, weight_decay=1e-2),
+    "clipped": SGD(0.05, momentum=0.9, clip_norm=0.05),
     "bounded": Adam(1e-2, clip_value=1e-3), "averaged": SGD(0.05, momentum=0.9, ema=0.9, clip_norm=0.2),
 }  # fmt: skip
-# The first two run as compiled tables where there is Numba, the others operation by operation.
+# With Numba, the first two run as recorded tables; the others run operation by operation.
 NETWORKS = {
     "dense": [Dense(7, relu), Dense(3)],
     "dropout": [Dense(7, relu), Dropout(0.3), LayerNorm(), Dense(6, relu), Dropout(0.2), Dense(3)],
@@ -35,7 +37,8 @@ NETWORKS = {
     ],
     "batch_norm_first": [BatchNorm(), Dense(7, tanh), BatchNorm(), Dense(3)],
 }
-# name → what fit gets besides; 53 rows in batches of 16 end with one of 5, of 13 with one of 1: fewer rows than ranks
+# Name → further arguments of fit. Of 53 rows, the last batch of 16 has 5 rows. The last batch of 13 has one
+# row, so there are fewer rows than ranks.
 SETTINGS = {
     "plain": {},
     "uneven": {"batch_size": 13, "epochs": 4},
@@ -55,7 +58,7 @@ LOSSES = {
 
 
 def train(communicator=None, *, optimizer="adam", network="dense", settings="plain", loss="softmax", **more):
-    """(θ and statistics by name, history) after about 20 steps."""
+    """Train for about 20 steps; return (θ and statistics by name, history)."""
     net = Network(5, NETWORKS[network], more.pop("backend", "numpy"), more.pop("dtype", "float64"), seed=3)
     function, y = LOSSES[loss]
     options = {"batch_size": 16, "epochs": 5, "seed": 4, "verbose": 0} | SETTINGS[settings] | more
@@ -64,7 +67,7 @@ def train(communicator=None, *, optimizer="adam", network="dense", settings="pla
 
 
 def assert_same_training(found, expected, tolerance=1e-12):
-    """θ, statistics and every column of the history but times agree."""
+    """Compare θ, the statistics and every column of the history except times."""
     (numbers, history), (wanted, reference) = found, expected
     for name, value in wanted.items():
         scale = np.abs(value).max() + 1e-300
@@ -75,7 +78,7 @@ def assert_same_training(found, expected, tolerance=1e-12):
         np.testing.assert_allclose(history[column], reference[column], rtol=1e-11, err_msg=column)
 
 
-# What each case of the mathematics is: every optimizer, every network, every way to cut, each with and without shards.
+# Every optimizer, every network and every split of the rows. The tests run them with and without shards.
 CASES = [
     *({"optimizer": name} for name in OPTIMIZERS),
     *(

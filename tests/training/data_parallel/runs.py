@@ -1,4 +1,4 @@
-"""Small trainings of ranks, and callbacks that look at them."""
+"""Small training runs of several ranks, and callbacks that observe them."""
 
 import signal
 
@@ -7,7 +7,7 @@ from tests.training.data_parallel.cases import LABELS, LOSSES, NETWORKS, X
 
 
 class Seen(Callback):
-    """The steps and epochs it was called for."""
+    """Records the steps and epochs it is called for."""
 
     def __init__(self):
         self.steps, self.epochs = [], []
@@ -20,13 +20,13 @@ class Seen(Callback):
 
 
 class First(Seen):
-    """The same where only the first rank has it."""
+    """Records them on the first rank only."""
 
     first_rank_only = True
 
 
 class Stop(Callback):
-    """Makes the training end as a signal does, at update number `step`."""
+    """Ends the training run at update number `step`, as a signal would."""
 
     def __init__(self, step):
         self.step = step

@@ -1,4 +1,4 @@
-"""n ranks, here threads, train to what one process does, to 1e-12 in float64."""
+"""Training with n ranks, here threads, equals training in one process to 1e-12 in float64."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,7 @@ from tests.training.data_parallel.cases import CASES, assert_same_training, trai
 
 @cache
 def alone(case):
-    """What one process trains to."""
+    """Train in one process."""
     return train(**dict(case))
 
 
@@ -23,7 +23,7 @@ def alone(case):
     ("n", "shard"), [(2, False), (3, False), (4, False), (3, True)], ids=["2", "3", "4", "sharded"]
 )
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(case.values()))
-def test_ranks_train_to_what_one_process_does(case, n, shard):
+def test_training_of_ranks_equals_training_of_one_process(case, n, shard):
     found, _ = on_ranks(n, lambda ranks: train(ranks, shard_optimizer=shard, **case))
     for rank in found:
         assert_same_training(rank, alone(tuple(case.items())))
@@ -39,8 +39,8 @@ def test_ranks_train_to_what_one_process_does(case, n, shard):
     ],
     ids=lambda case: "-".join(case.values()),
 )
-def test_ranks_on_devices_with_the_manners_of_a_gpu_do_the_same(case, shard):
-    """Such a device refuses a step that waits for it or copies to it, which no recorded graph could hold."""
+def test_training_of_ranks_on_strict_devices_equals_training_of_one_process(case, shard):
+    """The strict device refuses waits and copies within a step, because no CUDA graph can record them."""
     found, _ = on_ranks(3, lambda ranks: train(ranks, backend=StrictBackend(), shard_optimizer=shard, **case))
     for rank in found:
         assert_same_training(rank, alone(tuple(case.items())))
@@ -48,7 +48,7 @@ def test_ranks_on_devices_with_the_manners_of_a_gpu_do_the_same(case, shard):
 
 @dataclass(frozen=True)
 class Marked(Loss):
-    """Squares of the rows that are marked, which it counts in whole numbers."""
+    """Mean squared error of the marked rows; the total weight is their number, an int."""
 
     def targets(self, y, O, dtype):
         return np.asarray(y, dtype)
@@ -64,7 +64,7 @@ class Marked(Loss):
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_loss_of_the_user_s_that_does_not_count_rows(accumulate, monkeypatch):
+def test_ranks_use_the_total_weight_of_a_custom_loss(accumulate, monkeypatch):
     monkeypatch.setitem(cases.LOSSES, "marked", (Marked(), cases.NUMBERS))
     case = {"loss": "marked", "optimizer": "momentum", "accumulate": accumulate}
     expected = cases.train(**case)

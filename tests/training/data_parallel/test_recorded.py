@@ -1,4 +1,7 @@
-"""On a CPU with Numba the pieces of a step between two sums run as tables, but for what needs the other ranks in between."""
+"""On a CPU with Numba, the parts of a step between two sums over ranks are recorded as tables.
+
+A part that itself communicates with other ranks is not recorded.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +21,7 @@ NORMALIZED = (Dense(7, relu), BatchNorm(), Dense(3))
 
 
 class Recorded(Callback):
-    """The names of the pieces that became tables, of whole batches and of partial ones."""
+    """Collects the names of the parts that were recorded, for whole and for partial batches."""
 
     def after_epoch(self, run, row):
         workspaces = {id(ws): ws for ws in (run.ws, *run.ws._parts.values())}.values()
@@ -31,7 +34,7 @@ class Recorded(Callback):
 
 
 class OwnLayer(Dense):
-    """A layer of the user's."""
+    """A custom layer."""
 
 
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ class OwnLayer(Dense):
     ],
     ids=["plain", "accumulated", "sharded", "weights", "global statistics", "local", "own layer", "16 bits"],
 )
-def test_pieces_between_two_sums_are_recorded(layers, more, expected):
+def test_parts_between_two_sums_are_recorded(layers, more, expected):
     def work(ranks):
         options, seen = {"epochs": 2, "batch_size": 13, "verbose": 0} | more, Recorded()
         plan = DataParallel(ranks, options.pop("batch_norm", "global"))
@@ -67,15 +70,18 @@ def test_pieces_between_two_sums_are_recorded(layers, more, expected):
     assert on_ranks(2, work)[0] == [expected] * 2
 
 
-def test_micro_batches_of_one_process_are_recorded_like_those_of_ranks():
+def test_micro_batches_of_one_process_are_recorded_as_with_several_ranks():
     network, seen = Network(5, PLAIN, "numpy", "float64"), Recorded()
     options = {"epochs": 1, "batch_size": 13, "verbose": 0, "callbacks": [seen]}
     fit(network, LOSSES["softmax"][0], SGD(0.1), (X, LABELS), accumulate=2, **options)
     assert seen.found == {"gradient", "update"}
 
 
-def test_dropout_s_rows_need_no_recording_of_their_own(monkeypatch):
-    """More micro-batches than a workspace keeps recordings: each would be recorded anew in every step."""
+def test_micro_batches_with_dropout_share_one_recording(monkeypatch):
+    """There are more micro-batches than a workspace stores recordings.
+
+    A recording for each micro-batch would be made again in every step.
+    """
     made, make = [], recorded_step.RecordedStep.__init__
     monkeypatch.setattr(recorded_step.RecordedStep, "__init__", lambda *args: made.append(1) or make(*args))
 
@@ -89,5 +95,5 @@ def test_dropout_s_rows_need_no_recording_of_their_own(monkeypatch):
         return network.params.theta
 
     found, alone = on_ranks(2, work)[0], len(made)
-    assert alone == 2 * 2  # of each rank gradient and update
+    assert alone == 2 * 2  # gradient and update of each rank
     np.testing.assert_allclose(found[0], work(None), rtol=0, atol=1e-13)

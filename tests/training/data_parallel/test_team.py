@@ -1,4 +1,4 @@
-"""What ranks, here threads, agree on besides θ: when to stop, and whose numbers they keep."""
+"""All ranks, here threads, stop at the same step and have the same history, statistics and loss scale."""
 
 import signal
 
@@ -14,19 +14,23 @@ from tests.training.data_parallel import cases
 from tests.training.data_parallel.cases import LABELS, LOSSES, NETWORKS, X, train
 from tests.training.data_parallel.runs import First, Seen, Stop, small
 
-# ---------------------------------------------------------------------- what all decide alike
+# ---------------------------------------------------------------------- common decisions
 
 
-def test_signal_heard_by_one_rank_stops_all_after_the_same_step():
+def test_signal_to_one_rank_stops_all_ranks_after_the_same_step():
     seen = [Seen() for _ in range(3)]
     found, _ = on_ranks(
         3, lambda ranks: small(ranks, callbacks=[seen[ranks.rank], *[Stop(5)][: ranks.rank == 2]])
     )
     assert {history.interrupted for _, history in found} == {signal.SIGTERM}
-    assert [len(one.steps) for one in seen] == [6, 6, 6]  # told with the losses of the next step
+    assert [len(one.steps) for one in seen] == [
+        6,
+        6,
+        6,
+    ]  # the signal is sent with the losses of the next step
 
 
-def test_callbacks_see_one_history_and_those_of_the_first_rank_are_called_there_only():
+def test_callbacks_receive_the_same_history_and_first_rank_callbacks_run_only_there():
     first, every = [First() for _ in range(3)], [Seen() for _ in range(3)]
     found, _ = on_ranks(
         3,
@@ -58,7 +62,7 @@ def test_loss_that_is_not_finite_on_one_ranks_rows_raises_on_every_rank():
 # ---------------------------------------------------------------------- BatchNorm
 
 
-def test_local_batch_norm_keeps_one_set_of_running_statistics_and_asks_the_others_less():
+def test_local_batch_norm_has_equal_running_statistics_and_communicates_less():
     def work(ranks, mode):
         network, history = small(DataParallel(ranks, batch_norm=mode), layers="batch_norm", batch_size=24)
         return network.params.to_host(), history.rows[-1]["loss"]
@@ -92,7 +96,7 @@ def test_average_of_local_statistics_is_the_same_on_every_rank(shard):
     assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
 
 
-def test_rank_without_rows_takes_part_in_the_statistics_of_the_others():
+def test_statistics_are_right_if_a_rank_has_no_rows():
     (found, *_), _ = on_ranks(
         4, lambda ranks: small(ranks, layers="batch_norm", batch_size=3, epochs=1, lr=1e-4)
     )
@@ -108,7 +112,7 @@ def test_rank_without_rows_takes_part_in_the_statistics_of_the_others():
 
 @pytest.mark.parametrize("shard", [False, True])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_16_bit_training_agrees_as_far_as_its_numbers_go(dtype, shard):
+def test_16_bit_training_of_ranks_equals_one_process_within_rounding(dtype, shard):
     wanted, reference = train(network="dropout", optimizer="clipped", dtype=dtype)
     for numbers, history in on_ranks(
         3,
@@ -122,13 +126,13 @@ def test_16_bit_training_agrees_as_far_as_its_numbers_go(dtype, shard):
 
 
 @pytest.mark.parametrize("shard", [False, True])
-def test_overflow_of_one_rank_skips_the_update_on_all(shard):
+def test_overflow_on_one_rank_skips_the_update_on_all_ranks(shard):
     def work(ranks):
         network = Network(5, [Dense(7, tanh), Dense(3)], "numpy", "float16", seed=3)
         before = network.params.theta.copy()
         network.params.loss_scale[0] = 2.0**24
         x = X.copy()
-        x[0] = 6e4  # the first row alone overflows
+        x[0] = 6e4  # only the first row overflows
         fit(
             network,
             LOSSES["mse"][0],
@@ -161,7 +165,7 @@ def test_communicator_of_one_process_changes_no_bit():
         assert all((found[key] == wanted[key]).all() for key in wanted)
 
 
-def test_what_is_no_communicator_is_refused_before_anything_happens():
+def test_invalid_communicator_and_settings_are_refused_before_training():
     with pytest.raises(ConfigurationError, match="communicator must be what"):
         small("mpi")
     with pytest.raises(ConfigurationError, match="'global' or 'local', not 'none'"):
@@ -175,7 +179,7 @@ def test_network_on_the_gpu_of_another_rank_is_refused(used, fits):
     ranks = ThreadRank(Exchange(2), 1)
     ranks.device = "cupy:1"
     network = Network(5, NETWORKS["dense"], "numpy", seed=3)
-    network.backend.name = used  # a backend of this network alone
+    network.backend.name = used  # no other network uses this backend
     if fits:
         team.Team(DataParallel(ranks), network, Adam(), False)
         return
@@ -183,7 +187,7 @@ def test_network_on_the_gpu_of_another_rank_is_refused(used, fits):
         team.Team(DataParallel(ranks), network, Adam(), False)
 
 
-def test_sharded_optimizer_keeps_a_part_of_the_moments():
+def test_sharded_optimizer_stores_a_part_of_the_moments_on_each_rank():
     lengths = []
 
     class Look(Callback):
@@ -196,7 +200,7 @@ def test_sharded_optimizer_keeps_a_part_of_the_moments():
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_training_with_a_sharded_optimizer_goes_on_from_the_moments_of_the_one_before(first):
+def test_second_training_with_a_sharded_optimizer_starts_from_the_moments_of_the_first(first):
     def twice(ranks, *shards):
         network, rule = Network(5, NETWORKS["dense"], "numpy", "float64", seed=3), Adam(1e-2, ema=0.9)
         for shard in shards:
@@ -211,9 +215,8 @@ def test_training_with_a_sharded_optimizer_goes_on_from_the_moments_of_the_one_b
                 communicator=ranks,
                 shard_optimizer=shard,
             )
-        assert (
-            rule not in network.params.optimizer_states or ranks is None
-        )  # no memory for what is shared out
+        # The sharded moments leave no full-size state behind.
+        assert rule not in network.params.optimizer_states or ranks is None
         return network.params.theta
 
     wanted = twice(None, False, False)

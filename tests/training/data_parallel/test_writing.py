@@ -1,4 +1,4 @@
-"""Checkpoints of ranks: one writes, all wait, and any number of ranks goes on."""
+"""Rank 0 writes the checkpoint while the others wait, and any number of ranks can resume it."""
 
 import json
 import signal
@@ -21,7 +21,7 @@ BEGUN = {"optimizer": "averaged", "network": "batch_norm", "settings": "uneven"}
 
 @pytest.mark.parametrize(("before", "after"), [(1, 3), (3, 1), (2, 4), (4, 2)])
 @pytest.mark.parametrize("shards", [(False, True), (True, False), (True, True)], ids=str)
-def test_some_ranks_go_on_with_what_others_began(tmp_path, before, after, shards):
+def test_resumed_training_may_have_another_number_of_ranks(tmp_path, before, after, shards):
     _, history = on_ranks(
         before,
         lambda ranks: train(
@@ -41,13 +41,13 @@ def test_some_ranks_go_on_with_what_others_began(tmp_path, before, after, shards
             **BEGUN,
         ),
     )
-    assert seen.steps[0] == (8 if before == 1 else 9)  # ranks tell each other a step later
+    assert seen.steps[0] == (8 if before == 1 else 9)  # ranks exchange the signal one step later
     for rank in found:
         assert_same_training(rank, train(**BEGUN))
 
 
 class Counter(First):
-    """Remembers, as a number and an array, how many epochs it saw; on the first rank only."""
+    """Counts epochs on the first rank only; its state is a number and an array."""
 
     def start(self, run):
         self.count = 0
@@ -66,7 +66,7 @@ class Counter(First):
 
 
 @pytest.mark.parametrize("after", [1, 2])
-def test_callback_of_the_first_rank_is_restored_there_and_nowhere_missed(tmp_path, after):
+def test_callback_of_the_first_rank_is_restored_only_there(tmp_path, after):
     case = {"optimizer": "momentum", "settings": "validated", "checkpoint": tmp_path}
     on_ranks(2, lambda ranks: train(ranks, callbacks=[Counter(), Stop(7)], **case))
     counters = [Counter(), Counter()]
@@ -76,7 +76,7 @@ def test_callback_of_the_first_rank_is_restored_there_and_nowhere_missed(tmp_pat
     assert counters[0].count == len(found[0][1]) == 5
 
 
-def test_checkpoint_does_not_know_how_many_ranks_wrote_it(tmp_path):
+def test_checkpoint_does_not_depend_on_the_number_of_ranks(tmp_path):
     written = []
     for n in (1, 3):
         on_ranks(
@@ -88,7 +88,7 @@ def test_checkpoint_does_not_know_how_many_ranks_wrote_it(tmp_path):
     assert written[0] == written[1]
 
 
-def test_first_rank_alone_writes_and_its_failure_is_everybodys(tmp_path):
+def test_failure_of_the_writing_rank_is_raised_on_every_rank(tmp_path):
     (tmp_path / "file").write_text("no folder")
     errors = []
 
@@ -108,7 +108,7 @@ def team_of(ranks, **more):
     return team.Team(DataParallel(ranks, **more), network, Adam(), False)
 
 
-def test_checkpoint_that_takes_longer_than_ranks_wait_for_each_other_is_waited_for(monkeypatch):
+def test_ranks_wait_longer_for_a_checkpoint_than_for_each_other(monkeypatch):
     monkeypatch.setattr(rank_zero, "BEAT", 0.1)
     written = []
 
@@ -137,7 +137,7 @@ def test_checkpoint_that_is_never_written_fails_on_every_rank(monkeypatch):
     assert errors == [message] * 2
 
 
-def test_best_network_is_written_with_the_average_gathered_from_all_pieces(tmp_path):
+def test_best_network_is_written_with_the_average_gathered_from_all_shards(tmp_path):
     on_ranks(3, lambda ranks: train(ranks, checkpoint=tmp_path / "n", shard_optimizer=True, **BEGUN))
     train(checkpoint=tmp_path / "1", **BEGUN)
     found, wanted = (load(tmp_path / name / "best", "numpy").params.to_host() for name in ("n", "1"))
