@@ -1,4 +1,4 @@
-"""A process that dies, or a disk that fails, before the n-th file-system call of what is tested."""
+"""Let a process die, or a disk fail, before the n-th file-system call of the tested function."""
 
 import builtins
 import io
@@ -9,9 +9,10 @@ CALLS = ["mkdir", "open", "fsync", "rename", "replace", "close", "unlink", "rmdi
 
 
 def count_calls(monkeypatch, act):
-    """Make every file-system call first ask act(number of the call, its name); the names, as they come.
+    """Call act(number, name) before every file-system call; return the list that collects the names.
 
-    A file that was opened asks once more: an old one may be empty by then and the new bytes not there yet.
+    After a file is opened, act is called again: an old file may be empty by then, and the new bytes are not
+    written yet.
     """
     seen = []
 
@@ -42,7 +43,7 @@ def count_calls(monkeypatch, act):
 
 
 def is_killed(monkeypatch, number, work):
-    """Whether a process of its own, killed before its call `number`, did not get to the end of `work`."""
+    """Run work() in a new process that exits before its call `number`; return whether it exits there."""
     child = os.fork()
     if child == 0:
         try:
@@ -62,7 +63,7 @@ class Death(BaseException):
 
 
 def dies(monkeypatch, number, work):
-    """The same without a process: from that call on nothing has an effect any more. 20 times as fast."""
+    """Like is_killed without a process: from call `number` on, every call raises. 20 times as fast."""
 
     def act(k, name):
         if k >= number:
@@ -78,7 +79,7 @@ def dies(monkeypatch, number, work):
 
 
 def crashes(monkeypatch, how, most=100):
-    """For each number of a call a function of the work that makes it crash there, until it gets to its end."""
+    """Yield a function that crashes work() at its first call, then at its second, until work() succeeds."""
     for number in count(1):
         assert number < most, "there are more calls than that"
         crashed = []

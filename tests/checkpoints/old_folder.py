@@ -8,7 +8,7 @@ from ffnn_gpu.checkpoints import old_format, tensor_file
 
 
 def sealed(state):
-    """Bytes of a state.json whose checksum is right, whatever it says."""
+    """Return the bytes of a state.json with a valid checksum."""
     sums = {name: digest for name, digest in state["sha256"].items() if name != "state.json"}
     own = old_format._sha256(old_format._dump(state | {"sha256": sums}))
     return old_format._dump(state | {"sha256": sums | {"state.json": own}})

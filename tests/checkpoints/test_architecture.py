@@ -14,22 +14,23 @@ from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax,
 
 STACKS = {
     "nothing": (),
-    "dense": (Dense(3), Dense(3, relu), Dense(3, bias=False), Dense(3, weights=Normal(2.0), biases=Constant(1.0))),
-    "others": (BatchNorm(), BatchNorm(0.5, 1e-3), LayerNorm(), LayerNorm(1e-2), Dropout(0.0), Dropout(0.25), Softmax(),
-               LogSoftmax()),
+    "dense": (Dense(3), Dense(3, relu), Dense(3, bias=False),
+              Dense(3, weights=Normal(2.0), biases=Constant(1.0))),
+    "others": (BatchNorm(), BatchNorm(0.5, 1e-3), LayerNorm(), LayerNorm(1e-2), Dropout(0.0), Dropout(0.25),
+               Softmax(), LogSoftmax()),
     "nested": (Residual([Dense(3, tanh), Residual([LayerNorm(), Dense(3)])]), Dense(1)),
     "constants": (Dense(3, leaky_relu.with_alpha(0.3)), Dense(3, activations.elu.with_alpha(0.1 + 0.2))),
     "activations": tuple(Dense(2, phi) for phi in ACTIVATIONS.values()),
     "initializers": tuple(Dense(2, weights=start, biases=start) for start in INITIALIZERS.values()),
-    "own initializers": (Dense(2, weights=VarianceScaling(0.1, "mean", "uniform")), Dense(2, weights=Uniform(-1, 1)),
-                         Dense(2, weights=Orthogonal(3.0))),
+    "own initializers": (Dense(2, weights=VarianceScaling(0.1, "mean", "uniform")),
+                         Dense(2, weights=Uniform(-1, 1)), Dense(2, weights=Orthogonal(3.0))),
     "numpy numbers": (Dense(np.int64(3)), Dropout(np.float64(0.5)), LayerNorm(np.float64(1e-4))),
 }  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
 class Scale(Layer):
-    """A custom layer whose fields have every kind of value, and the names that the file format itself uses."""
+    """A custom layer with fields of every type; some have names that the file format uses itself."""
 
     factor: float
     activation: Activation = relu
@@ -47,7 +48,7 @@ def through_json(layers, custom=()):
 
 
 @pytest.mark.parametrize("name", STACKS)
-def test_layers_come_back_equal_from_their_json(name):
+def test_layers_read_from_json_are_equal(name):
     back = through_json(STACKS[name])
     assert back == STACKS[name]
     assert name == "numpy numbers" or repr(back) == repr(STACKS[name])
@@ -67,7 +68,7 @@ def test_dense_of_an_older_version_is_read():
     )
 
 
-def test_dense_made_with_a_name_is_saved_as_one_made_with_the_object():
+def test_dense_with_the_name_of_an_activation_is_saved_as_with_the_object():
     assert encode(Dense(3, "tanh")) == encode(Dense(3, tanh))
 
 
@@ -78,11 +79,11 @@ def test_dense_made_with_a_name_is_saved_as_one_made_with_the_object():
         Scale(1.0, tanh, Normal(3.0), Dense(4, relu), 0.25, (Dense(2), Scale(3.0)), "y", True, (1, 2)),
     ],
 )
-def test_custom_layer_comes_back_equal_whatever_its_fields_are_called(layer):
+def test_custom_layer_read_from_json_is_equal_for_any_field_names(layer):
     assert through_json([layer, Residual([layer])], [Scale]) == (layer, Residual([layer]))
 
 
-def test_custom_layer_that_is_not_given_is_named_with_the_remedy():
+def test_error_for_a_custom_layer_that_is_not_given_says_how_to_give_it():
     with pytest.raises(
         IncompatibleCheckpointError, match=r"layer 'Scale'; there are BatchNorm, Dense.*layers=\[MyLayer\]"
     ):
@@ -99,7 +100,7 @@ def test_kinds_are_the_classes_of_layers_at_any_depth():
 
 
 @pytest.mark.parametrize("value", [np.zeros(2), {"a": 1}, {1, 2}, lambda x: x, Dense, object(), b"bytes", 1j])
-def test_value_that_json_does_not_have_is_refused_when_it_is_written(value):
+def test_value_without_a_json_form_is_refused_when_saved(value):
     with pytest.raises(TypeError, match="cannot be saved"):
         encode([value])
 
@@ -134,12 +135,12 @@ def test_value_that_json_does_not_have_is_refused_when_it_is_written(value):
         {"class": "Network", "n_in": 3},
     ],
 )
-def test_json_that_describes_no_part_of_a_network_is_refused(value):
+def test_json_that_describes_no_layer_is_refused(value):
     with pytest.raises(IncompatibleCheckpointError):
         decode([value])
 
 
-def test_layer_with_attributes_that_are_no_fields_is_refused_when_it_is_written():
+def test_layer_with_attributes_that_are_no_fields_is_refused_when_saved():
     class Undecorated(Layer):
         def __init__(self, k):
             object.__setattr__(self, "k", k)

@@ -16,7 +16,7 @@ LIVING, OTHER_HALF = os.getppid(), "0123abcd"
 
 @pytest.fixture
 def quick(monkeypatch):
-    """No waiting for the disk, where that is not what is tested."""
+    """Skip fsync in tests that do not depend on it."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
@@ -26,7 +26,7 @@ def dead_pid():
     return child.pid
 
 
-def test_file_comes_back_as_written_and_nothing_lies_beside_it(tmp_path):
+def test_file_is_read_as_written_and_no_other_file_is_left(tmp_path):
     for content in (b"old", b"new\r\n", b""):
         write(tmp_path / "file", content)
         assert (tmp_path / "file").read_bytes() == content and os.listdir(tmp_path) == ["file"]
@@ -83,7 +83,7 @@ def test_read_only_file_is_replaced_and_a_folder_is_not(tmp_path):
 # ---------------------------------------------------------------------- several writers
 
 
-def test_leftovers_of_dead_writers_are_removed_and_files_of_living_ones_and_of_others_are_not(tmp_path):
+def test_only_temporary_files_of_dead_writers_are_removed(tmp_path):
     dead = dead_pid()
     swept = [f".file.{dead}-{OTHER_HALF}.half", f".file.{os.getpid()}-{OTHER_HALF}.half"]
     kept = [
@@ -125,7 +125,7 @@ def stop(writer):
 
 
 def number_of(path):
-    """Which write this file is of; asserts that it is whole."""
+    """Assert that the file is whole; return the number of its write."""
     content = path.read_bytes()
     number = int(content[:9])
     assert content[9:] == bytes([number % 256]) * 20_000
@@ -180,7 +180,7 @@ def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new_bytes(tmp_
     assert len(outcomes) > 4 and set(outcomes) == {None if first else b"old", b"newer"}
 
 
-def test_two_crashes_in_a_row_never_bring_an_older_file_back(tmp_path, monkeypatch, quick):
+def test_two_crashes_in_a_row_never_restore_an_older_file(tmp_path, monkeypatch, quick):
     seen, number = set(), 0
     for crash in crashes(monkeypatch, dies):
         once = tmp_path / f"once {number}" / "file"
@@ -203,10 +203,10 @@ def test_two_crashes_in_a_row_never_bring_an_older_file_back(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
-def test_failure_of_any_system_call_leaves_the_old_bytes_or_the_new_and_says_which(
+def test_error_after_a_failed_system_call_says_whether_the_file_was_replaced(
     tmp_path, monkeypatch, quick, number
 ):
-    told = []
+    unchanged = []
     for fail_at in range(1, 60):
         path = tmp_path / str(fail_at) / "file"
         path.parent.mkdir()
@@ -225,12 +225,13 @@ def test_failure_of_any_system_call_leaves_the_old_bytes_or_the_new_and_says_whi
                 failure = error
         if len(seen) < fail_at:
             break
-        if failure is not None:  # as where the folder is there and making it fails
+        # Some calls may fail without an error, such as creating a folder that exists.
+        if failure is not None:
             assert failure.errno == number and str(path) in str(failure)
-            told.append("was not changed" in str(failure))
-            assert told[-1] != ("was replaced" in str(failure))
-        assert path.read_bytes() == (b"old" if failure and told[-1] else b"newer")
-    assert fail_at < 59 and told == sorted(told, reverse=True) and {*told} == {True, False}
+            unchanged.append("was not changed" in str(failure))
+            assert unchanged[-1] != ("was replaced" in str(failure))
+        assert path.read_bytes() == (b"old" if failure and unchanged[-1] else b"newer")
+    assert fail_at < 59 and unchanged == sorted(unchanged, reverse=True) and {*unchanged} == {True, False}
 
 
 def test_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
@@ -241,21 +242,19 @@ def test_interrupt_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
 
 
-def test_everything_reaches_the_disk_before_the_file_takes_its_place(tmp_path, monkeypatch):
+def test_file_is_synced_to_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
     seen = count_calls(monkeypatch, lambda number, name: None)
     write(tmp_path / "file", b"a", b"b")
     replaced = seen.index("replace")
     assert replaced > max(i for i, name in enumerate(seen) if name == "write a file")
     if os.name == "posix":
-        assert [i < replaced for i, name in enumerate(seen) if name == "fsync"] == [
-            True,
-            False,
-        ]  # file, folder
+        # The file is synced before the replacement, the folder after it.
+        assert [i < replaced for i, name in enumerate(seen) if name == "fsync"] == [True, False]
 
 
 @POSIX
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write everywhere")
-def test_folder_that_may_not_be_written_is_an_error(tmp_path):
+def test_writing_to_a_read_only_folder_raises_an_error(tmp_path):
     (tmp_path / "locked").mkdir()
     (tmp_path / "locked").chmod(0o500)
     try:

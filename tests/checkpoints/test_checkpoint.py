@@ -34,14 +34,15 @@ from tests.checkpoints.test_tensor_file import with_header
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs kill and resource")
 LAYERS = (
-    Dense(6, relu), BatchNorm(), Residual([LayerNorm(), Dense(6, gelu), Dropout(0.1), Residual([Dense(6, bias=False)])]),
+    Dense(6, relu), BatchNorm(),
+    Residual([LayerNorm(), Dense(6, gelu), Dropout(0.1), Residual([Dense(6, bias=False)])]),
     Dropout(0.2), Dense(3), LogSoftmax(), Softmax(),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, repr=False)
 class Shift(Layer):
-    """A layer of somebody else's: a = x + offset + strength."""
+    """A custom layer: a = x + offset + strength."""
 
     strength: float = 0.0
 
@@ -93,7 +94,7 @@ OLD = Path(__file__).parents[1] / "golden" / "checkpoints" / "format-1-float32"
 # ---------------------------------------------------------------------- round trips
 
 
-def test_network_comes_back_bit_for_bit(tmp_path, backend, dtype):
+def test_loaded_network_equals_the_saved_one_bit_for_bit(tmp_path, backend, dtype):
     network = network_of(backend=backend, dtype=dtype)
     save(network, tmp_path / "model")
     back = load(tmp_path / "model", backend)
@@ -105,20 +106,20 @@ def test_network_comes_back_bit_for_bit(tmp_path, backend, dtype):
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_every_activation_comes_back(tmp_path, name):
+def test_every_activation_is_loaded(tmp_path, name):
     phi = ACTIVATIONS[name]
     network = network_of([Dense(5, phi), Dense(2, phi.with_alpha(0.3) if phi.alpha else phi)])
     save(network, tmp_path / "model")
     assert_equal_networks(load(tmp_path / "model", "numpy"), network)
 
 
-def test_every_initializer_comes_back(tmp_path):
+def test_every_initializer_is_loaded(tmp_path):
     network = network_of([Dense(5, weights=start) for start in INITIALIZERS.values()], updates=0)
     save(network, tmp_path / "model")
     assert_equal_networks(load(tmp_path / "model", "numpy"), network)
 
 
-def test_custom_layer_comes_back_if_its_class_is_given(tmp_path):
+def test_custom_layer_is_loaded_if_its_class_is_given(tmp_path):
     network = network_of([Dense(3), Shift(2.5), Shift()], updates=0)
     save(network, tmp_path / "model")
     assert_equal_networks(load(tmp_path / "model", "numpy", layers=[Shift]), network)
@@ -129,19 +130,19 @@ def test_custom_layer_comes_back_if_its_class_is_given(tmp_path):
 
 
 @pytest.mark.parametrize("layers", [(), (Dropout(0.5),), (Dense(1, bias=False),), (BatchNorm(),)])
-def test_network_with_few_or_no_numbers_comes_back(tmp_path, layers):
+def test_network_with_few_or_no_parameters_is_loaded(tmp_path, layers):
     network = network_of(layers, updates=0)
     save(network, tmp_path / "model")
     assert_equal_networks(load(tmp_path / "model", "numpy"), network)
 
 
-def test_numpy_numbers_as_settings_come_back(tmp_path):
+def test_numpy_numbers_as_settings_are_loaded(tmp_path):
     network = Network(np.int64(4), [Dense(np.int32(3)), Dropout(np.float64(0.5))], "numpy", seed=np.int64(7))
     save(network, tmp_path / "model")
     assert_equal_networks(load(tmp_path / "model", "numpy"), network)
 
 
-def test_extremes_of_the_number_format_come_back(tmp_path, dtype):
+def test_extreme_values_are_loaded_bit_for_bit(tmp_path, dtype):
     network, info = network_of([Dense(3)], dtype=dtype, updates=0), np.finfo(dtype)
     values = [info.max, info.min, info.tiny, info.smallest_subnormal, -0.0, 0.0, 1, -1, info.eps, np.pi, 2, 3]
     W = np.array(values, dtype).reshape(4, 3)
@@ -150,7 +151,7 @@ def test_extremes_of_the_number_format_come_back(tmp_path, dtype):
     assert_equal_networks(load(tmp_path / "model", "numpy"), network)
 
 
-def test_extras_come_back(tmp_path):
+def test_extras_are_loaded(tmp_path):
     standardizer = Standardizer.fit(np.random.default_rng(0).normal(size=(9, 4)))
     extras = {
         "standardizer": standardizer.to_json(),
@@ -167,10 +168,11 @@ def test_extras_come_back(tmp_path):
     assert load_extras(tmp_path / "model") == {}
 
 
-def test_arrays_that_are_not_contiguous_are_written_as_they_are(tmp_path):
+def test_values_of_arrays_that_are_not_contiguous_are_saved(tmp_path):
     a = np.arange(24.0).reshape(4, 6)
-    arrays = {"transposed": a.T, "strided": a[::2, 1::3], "reversed": a[::-1, ::-1], "fortran": np.asfortranarray(a),
-              "broadcast": np.broadcast_to(a[0], (3, 6)), "scalar": np.array(2.5), "empty": a[:0]}  # fmt: skip
+    arrays = {"transposed": a.T, "strided": a[::2, 1::3], "reversed": a[::-1, ::-1],
+              "fortran": np.asfortranarray(a), "broadcast": np.broadcast_to(a[0], (3, 6)),
+              "scalar": np.array(2.5), "empty": a[:0]}  # fmt: skip
     checkpoint.write(network_of(), tmp_path / "model", {}, arrays)
     back = checkpoint.read(tmp_path / "model", "numpy")[2]
     assert back.keys() == arrays.keys()
@@ -178,7 +180,7 @@ def test_arrays_that_are_not_contiguous_are_written_as_they_are(tmp_path):
         np.testing.assert_array_equal(back[name], value, err_msg=name)
 
 
-def test_saving_replaces_what_was_there(tmp_path):
+def test_saving_replaces_the_whole_checkpoint(tmp_path):
     first, second = network_of(seed=1), network_of([Dense(2)], seed=2)
     save(first, tmp_path / "model")
     checkpoint.write(first, tmp_path / "model", {}, {"m": np.zeros(3)})
@@ -201,13 +203,13 @@ def test_tensors_are_stored_by_name_with_inputs_first(tmp_path):
     assert json.loads(metadata["architecture"])["n_in"] == 4
 
 
-# ---------------------------------------------------------------------- which file
+# ---------------------------------------------------------------------- paths and suffixes
 
 
 @pytest.mark.parametrize(
     "name", ["model", "v1.2", "model.bin", ".hidden", "ünï code [1]", "model.safetensors", "a.SafeTensors"]
 )
-def test_suffix_is_added_where_it_is_missing_and_need_not_be_given(tmp_path, name):
+def test_missing_suffix_is_added_by_save_and_load(tmp_path, name):
     network, path = network_of([Dense(3)]), tmp_path / "a" / "new" / name
     file = path if name.endswith(".safetensors") else path.with_name(f"{name}.safetensors")
     assert find(path) is find(file) is None
@@ -217,7 +219,7 @@ def test_suffix_is_added_where_it_is_missing_and_need_not_be_given(tmp_path, nam
     assert_equal_networks(load(str(file), "numpy"), network)
 
 
-def test_file_of_another_name_is_read_and_one_with_the_suffix_comes_first(tmp_path):
+def test_file_without_the_suffix_is_read_unless_one_with_the_suffix_exists(tmp_path):
     save(network_of(seed=1), tmp_path / "model")
     os.rename(tmp_path / "model.safetensors", tmp_path / "model")
     assert load(tmp_path / "model", "numpy").seed == 1
@@ -225,7 +227,7 @@ def test_file_of_another_name_is_read_and_one_with_the_suffix_comes_first(tmp_pa
     assert load(tmp_path / "model", "numpy").seed == 2
 
 
-def test_old_folder_is_read_until_there_is_a_file_and_never_changed(tmp_path):
+def test_old_folder_is_read_until_there_is_a_file_and_never_changes(tmp_path):
     folder = shutil.copytree(OLD / "exact", tmp_path / "model")
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert find(folder) == folder and load(folder, "numpy").n_in == 3 and load_extras(folder)
@@ -239,7 +241,7 @@ def test_old_folder_is_read_until_there_is_a_file_and_never_changed(tmp_path):
 
 
 @pytest.mark.parametrize("path", ["", ".", "..", "/"])
-def test_folder_without_a_name_is_no_file_to_write(path, monkeypatch, tmp_path):
+def test_path_without_a_file_name_is_refused(path, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="is a folder; add the name of a file"):
         save(network_of([Dense(3)]), path)
@@ -258,7 +260,7 @@ def test_damaged_checkpoint_may_be_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("value", [{1, 2}, object(), b"x"])
-def test_state_that_json_does_not_have_leaves_the_old_file(tmp_path, value):
+def test_extras_without_a_json_form_do_not_change_the_old_file(tmp_path, value):
     save(network_of(), tmp_path / "model")
     with pytest.raises(TypeError):
         save(network_of(seed=9), tmp_path / "model", extras={"x": value})
@@ -266,7 +268,7 @@ def test_state_that_json_does_not_have_leaves_the_old_file(tmp_path, value):
     assert_nothing_beside(tmp_path / "model")
 
 
-def test_checkpoint_loads_where_cupy_cannot_be_imported(tmp_path):
+def test_checkpoint_is_loaded_without_cupy(tmp_path):
     network = network_of()
     save(network, tmp_path / "model")
     code = (
@@ -278,7 +280,8 @@ def test_checkpoint_loads_where_cupy_cannot_be_imported(tmp_path):
         "sys.meta_path.insert(0, Refuse())\n"
         "import numpy as np\nimport ffnn_gpu\n"
         "network = ffnn_gpu.load(sys.argv[1], 'auto')\n"
-        "assert network.backend.name == 'numpy' and 'no cupy here' in network.backend.reason, network.backend.reason\n"
+        "assert network.backend.name == 'numpy', network.backend.name\n"
+        "assert 'no cupy here' in network.backend.reason, network.backend.reason\n"
         "sys.stdout.buffer.write(network.predict(np.ones((2, 4))).tobytes())\n"
     )
     done = subprocess.run(
@@ -287,7 +290,7 @@ def test_checkpoint_loads_where_cupy_cannot_be_imported(tmp_path):
     assert done.stdout == network.predict(np.ones((2, 4))).tobytes()
 
 
-def test_nothing_in_the_package_can_execute_a_file_that_is_loaded():
+def test_package_uses_no_function_that_executes_loaded_files():
     import ffnn_gpu
 
     folder = os.path.dirname(ffnn_gpu.__file__)
@@ -316,7 +319,7 @@ def test_nothing_in_the_package_can_execute_a_file_that_is_loaded():
 # ---------------------------------------------------------------------- damage
 
 
-def test_every_truncation_and_a_flip_in_every_byte_are_noticed(tmp_path):
+def test_every_truncation_and_a_flip_in_every_byte_are_detected(tmp_path):
     path, rng = tmp_path / "model.safetensors", random.Random(0)
     checkpoint.write(network_of([Dense(2, tanh)]), path, {"extras": {}}, {"m": np.arange(3.0)})
     whole = path.read_bytes()
@@ -341,7 +344,7 @@ def test_every_truncation_and_a_flip_in_every_byte_are_noticed(tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["precious", "precious.safetensors"])
-def test_what_is_no_checkpoint_is_neither_loaded_nor_overwritten(tmp_path, make, name):
+def test_other_files_are_neither_loaded_nor_overwritten(tmp_path, make, name):
     path = tmp_path / name
     make(path)
     before = sorted((p.name, p.is_dir() or p.read_bytes()) for p in tmp_path.rglob("*"))
@@ -355,13 +358,13 @@ def test_what_is_no_checkpoint_is_neither_loaded_nor_overwritten(tmp_path, make,
             save(network_of(), path)
     elif path.exists():
         save(network_of(), path)
-        path.with_suffix(".safetensors").unlink()  # beside it
+        path.with_suffix(".safetensors").unlink()  # the checkpoint beside the other file
     assert sorted((p.name, p.is_dir() or p.read_bytes()) for p in tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["0.W", "1.running_variance", "2.layers.0.gain"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_numbers_that_are_not_finite_never_replace_a_finite_checkpoint(tmp_path, name, value):
+def test_non_finite_parameters_never_replace_a_finite_checkpoint(tmp_path, name, value):
     network = network_of()
     save(network, tmp_path / "model")
     broken = network_of()
@@ -373,11 +376,11 @@ def test_numbers_that_are_not_finite_never_replace_a_finite_checkpoint(tmp_path,
     assert_nothing_beside(tmp_path / "model")
 
 
-# ---------------------------------------------------------------------- whole files that do not fit
+# ---------------------------------------------------------------------- undamaged files with invalid content
 
 
 def rewrite(path, *, description=None, tensors=None, state=None, version=2):
-    """The checkpoint with parts replaced and its checksum right again; a description as text need not be JSON."""
+    """Replace parts of a checkpoint and make its checksum valid; a str as description may be invalid JSON."""
     file = find(path)
     arrays, values = tensor_file.read(file)
     values |= {"state": state(values["state"]) if state else values["state"], "format_version": version}
@@ -415,7 +418,7 @@ CHANGES = {
         if change != "transposed" or name in ("0.W", "4.W")
     ],
 )
-def test_tensor_that_does_not_fit_is_named_and_nothing_is_loaded(change, name):
+def test_error_for_a_tensor_that_does_not_fit_names_it_and_nothing_is_loaded(change, name):
     network = network_of()
     before = network.params.to_host()
     numbers = CHANGES[change](network_of(seed=8).params.to_host(), name)
@@ -433,7 +436,7 @@ def test_file_with_a_tensor_that_does_not_fit_is_refused_by_load(tmp_path, chang
         load(tmp_path / "model", "numpy")
 
 
-def test_surplus_tensor_is_named():
+def test_error_for_a_surplus_tensor_names_it():
     network = network_of()
     with pytest.raises(IncompatibleCheckpointError, match=r"^9\.W does not belong"):
         network.params.assign(network.params.to_host() | {"9.W": np.zeros(3)})
@@ -453,21 +456,24 @@ def deep(depth):
 
 
 DESCRIPTIONS = {
-    "no layers": '{"n_in": 4, "dtype": "float64", "seed": 0}', "list": "[]", "null": "null", "text": '"x"', "not JSON": "{",
+    "no layers": '{"n_in": 4, "dtype": "float64", "seed": 0}', "list": "[]", "null": "null", "text": '"x"',
+    "not JSON": "{",
     "negative width": {"n_in": -1}, "wide input": {"n_in": 2**40}, "text as width": {"n_in": "4"},
     "unknown dtype": {"dtype": "float16"},
-    "negative seed": {"seed": -1}, "unknown layer": {"layers": [{"class": "Conv"}]}, "layers as number": {"layers": 3},
-    "layers as text": {"layers": "Dense"}, "no class": {"layers": [{"width": 3}]}, "layer as number": {"layers": [3]},
+    "negative seed": {"seed": -1}, "unknown layer": {"layers": [{"class": "Conv"}]},
+    "layers as number": {"layers": 3}, "layers as text": {"layers": "Dense"},
+    "no class": {"layers": [{"width": 3}]}, "layer as number": {"layers": [3]},
     "huge layer": {"layers": [{"class": "Dense", "width": 2**40}]},
     "huge stack": {"layers": [{"class": "Dense", "width": 2**20}] * 2},
     "infinite layer": {"layers": [{"class": "Dense", "width": 10**400}]},
-    "residual of another width": {"layers": [{"class": "Residual", "layers": [{"class": "Dense", "width": 9}]}]},
+    "residual of another width": {
+        "layers": [{"class": "Residual", "layers": [{"class": "Dense", "width": 9}]}]},
     "deep": deep(200), "very deep": deep(5000), "bottomless": deep(100_000),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", DESCRIPTIONS)
-def test_architecture_that_describes_no_network_is_refused_in_little_memory(tmp_path, kind):
+def test_invalid_architecture_is_refused_using_little_memory(tmp_path, kind):
     save(network_of([Dense(3)]), tmp_path / "model")
     rewrite(tmp_path / "model", description=DESCRIPTIONS[kind])
     with pytest.raises((IncompatibleCheckpointError, CheckpointCorruptError)):
@@ -477,7 +483,7 @@ def test_architecture_that_describes_no_network_is_refused_in_little_memory(tmp_
 @pytest.mark.parametrize(
     "state", [{"updates": "many"}, {"updates": None}, {"updates": [1]}, {"updates": 10**30}]
 )
-def test_counter_that_is_no_count_is_refused(tmp_path, state):
+def test_invalid_number_of_updates_is_refused(tmp_path, state):
     save(network_of([Dense(3)]), tmp_path / "model")
     rewrite(tmp_path / "model", state=lambda old: old | state)
     with pytest.raises(IncompatibleCheckpointError):
@@ -503,7 +509,7 @@ def output(code, path):
 
 
 @POSIX
-def test_full_disk_leaves_the_checkpoint_that_was_there(tmp_path):
+def test_full_disk_does_not_change_the_old_checkpoint(tmp_path):
     network = network_of()
     save(network, tmp_path / "model")
     code = (
@@ -520,7 +526,7 @@ def test_full_disk_leaves_the_checkpoint_that_was_there(tmp_path):
 
 
 @POSIX
-def test_loading_damaged_files_needs_no_more_memory_than_they_have(tmp_path):
+def test_loading_damaged_files_needs_no_more_memory_than_their_size(tmp_path):
     save(network_of([Dense(3)]), tmp_path / "model")
     rewrite(tmp_path / "model", description={"layers": [{"class": "Dense", "width": 2**33}]})
     code = (
@@ -532,7 +538,7 @@ def test_loading_damaged_files_needs_no_more_memory_than_they_have(tmp_path):
     assert "the file holds 15 numbers" in output(code, tmp_path / "model")
 
 
-def test_saved_network_shares_no_memory_with_the_file(tmp_path):
+def test_loaded_network_shares_no_memory_with_the_file(tmp_path):
     network = network_of()
     save(network, tmp_path / "model")
     back = load(tmp_path / "model", "numpy")
@@ -540,7 +546,7 @@ def test_saved_network_shares_no_memory_with_the_file(tmp_path):
     assert_equal_networks(load(tmp_path / "model", "numpy"), network)
 
 
-def test_layers_compare_equal_to_the_ones_loaded(tmp_path):
+def test_loaded_layers_equal_the_saved_ones(tmp_path):
     save(network_of(), tmp_path / "model")
     back = load(tmp_path / "model", "numpy")
     assert back == network_of() and back.layers != (replace(LAYERS[0], width=7), *LAYERS[1:])
@@ -553,7 +559,7 @@ def test_layers_that_are_no_classes_are_refused(tmp_path, layers):
         load(tmp_path / "model", "numpy", layers=layers)
 
 
-def test_one_class_of_ones_own_need_not_be_a_list(tmp_path):
+def test_one_custom_class_may_be_given_without_a_list(tmp_path):
     class Own(Dense):
         pass
 
@@ -561,7 +567,7 @@ def test_one_class_of_ones_own_need_not_be_a_list(tmp_path):
     assert isinstance(load(tmp_path / "model", "numpy", layers=Own).layers[0], Own)
 
 
-def test_folder_of_checkpoints_names_those_in_it(tmp_path):
+def test_error_for_a_folder_names_the_checkpoints_in_it(tmp_path):
     save(Network(4, [Dense(3)], "numpy"), tmp_path / "zz" / "last")
     shutil.copytree(OLD / "exact", tmp_path / "zz" / "best")
     (tmp_path / "zz" / "notes.txt").write_text("mine")
@@ -578,7 +584,9 @@ def test_folder_of_checkpoints_names_those_in_it(tmp_path):
 
 @POSIX
 @pytest.mark.parametrize("first", [True, False])
-def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new(tmp_path, monkeypatch, first):
+def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new_checkpoint(
+    tmp_path, monkeypatch, first
+):
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     old, new, outcomes = network_of([Dense(3)], seed=1), network_of([Dense(3)], seed=2), []
     for crash in crashes(monkeypatch, is_killed):
@@ -594,8 +602,10 @@ def test_crash_between_any_two_system_calls_leaves_the_old_or_the_new(tmp_path, 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EIO])
-def test_failure_of_any_system_call_is_an_error_that_says_what_is_there(tmp_path, monkeypatch, number):
-    old, new, told = network_of([Dense(3)], seed=1), network_of([Dense(3)], seed=2), []
+def test_error_after_a_failed_system_call_says_whether_the_checkpoint_was_replaced(
+    tmp_path, monkeypatch, number
+):
+    old, new, unchanged = network_of([Dense(3)], seed=1), network_of([Dense(3)], seed=2), []
     for fail_at in range(1, 100):
         path = tmp_path / str(fail_at) / "last"
         save(old, path)
@@ -614,16 +624,16 @@ def test_failure_of_any_system_call_is_an_error_that_says_what_is_there(tmp_path
         if len(seen) < fail_at:
             break
         if failure is not None:
-            told.append("was not changed" in failure)
-            assert told[-1] != ("was replaced" in failure)
+            unchanged.append("was not changed" in failure)
+            assert unchanged[-1] != ("was replaced" in failure)
             assert os.strerror(number) in failure and f"{path}.safetensors" in failure
-        assert load(path, "numpy").seed == (1 if failure and told[-1] else 2)
+        assert load(path, "numpy").seed == (1 if failure and unchanged[-1] else 2)
         save(new, path)
         assert_nothing_beside(path)
-    assert fail_at < 99 and told == sorted(told, reverse=True) and {*told} == {True, False}
+    assert fail_at < 99 and unchanged == sorted(unchanged, reverse=True) and {*unchanged} == {True, False}
 
 
-def test_parent_that_is_a_file_is_an_error(tmp_path):
+def test_saving_below_a_file_raises_an_error(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match=r"saving .*run\.safetensors: .*; the file was not changed"):
         save(network_of(), tmp_path / "file" / "run")

@@ -1,4 +1,4 @@
-"""Checkpoints that were written long ago are still read, and their trainings still go on."""
+"""Checkpoints of earlier versions can still be loaded and resumed."""
 
 import importlib.util
 import shutil
@@ -35,7 +35,7 @@ def test_golden_network_is_read_with_every_bit(name):
 
 
 @every
-def test_golden_training_goes_on(name, tmp_path):
+def test_golden_training_can_be_resumed(name, tmp_path):
     shutil.copytree(maker.FOLDER / name, tmp_path / "run")
     network = nn.Network(3, maker.LAYERS, "numpy", name.split("-")[-1], seed=7)
     stored = checkpoint.read(tmp_path / "run" / "last", "numpy")[1]["training"]["history"]
@@ -47,15 +47,16 @@ def test_golden_training_goes_on(name, tmp_path):
         *tmp_path.rglob("*.*")
     }
     assert checkpoint.find(tmp_path / "run" / "last") == tmp_path / "run" / "last.safetensors"
-    if name.startswith("format-1"):  # the old folder is as it was
+    # The folder of the old format has not changed.
+    if name.startswith("format-1"):
         assert {(tmp_path / "run" / f.relative_to(maker.FOLDER / name)).read_bytes() for f in before} == {
             *before.values()
         }
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_format_that_is_written_is_the_golden_one(dtype, tmp_path):
-    """A field more, less or renamed is another format: then FORMAT grows, and new golden files are made."""
+def test_written_format_equals_the_golden_files(dtype, tmp_path):
+    """If a field is added, removed or renamed, increase FORMAT and write new golden files."""
     maker.write(tmp_path / "now", dtype)
     for name in ("last", "exact"):
         (arrays, values), (golden, stored) = (
@@ -69,7 +70,7 @@ def test_format_that_is_written_is_the_golden_one(dtype, tmp_path):
 
 
 def shape_of(value):
-    """The keys and types of a JSON value."""
+    """Return the keys and types of a JSON value."""
     if isinstance(value, dict):
         return {key: shape_of(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Folders of format 1, as earlier versions wrote them; what they hold is in test_golden_checkpoints."""
+"""Folders of format 1, which earlier versions wrote, are read, and every damage to them is detected."""
 
 import json
 import shutil
@@ -21,14 +21,14 @@ def folder(tmp_path):
     return shutil.copytree(GOLDEN / "last", tmp_path / "run")
 
 
-def test_every_file_is_read(folder):
+def test_every_file_of_an_old_folder_is_read(folder):
     arrays, values = read(folder)
     assert is_one(folder) and not is_one(folder.parent)
     assert {"0.W", "optimizer.m", "callback.1.0.W"} <= arrays.keys() and values["state"]["updates"] == 6
     assert values["architecture"]["n_in"] == 3 and values["format_version"] == 1
 
 
-def test_folder_that_tests_write_is_one_that_the_old_version_wrote(tmp_path):
+def test_folder_written_for_tests_equals_one_of_the_old_version(tmp_path):
     network = nn.load(GOLDEN / "exact", "numpy")
     nn.save(network, tmp_path / "exact", extras=nn.load_extras(GOLDEN / "exact"))
     folder = aged(tmp_path / "exact.safetensors")
@@ -38,7 +38,7 @@ def test_folder_that_tests_write_is_one_that_the_old_version_wrote(tmp_path):
     assert values == stored
 
 
-def test_every_truncation_and_a_flip_in_every_byte_of_every_file_are_noticed(tmp_path, monkeypatch):
+def test_every_truncation_and_a_flip_in_every_byte_of_every_file_are_detected(tmp_path, monkeypatch):
     folder, disk = shutil.copytree(GOLDEN / "exact", tmp_path / "run"), {}
     whole = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert sorted(whole) == ["model.safetensors", "state.json"]
@@ -62,7 +62,7 @@ def test_every_truncation_and_a_flip_in_every_byte_of_every_file_are_noticed(tmp
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors"])
 @pytest.mark.parametrize("how", ["missing", "a folder", "longer"])
-def test_file_that_is_missing_or_another_is_noticed(folder, name, how):
+def test_missing_or_changed_file_is_detected(folder, name, how):
     content = (folder / name).read_bytes()
     (folder / name).unlink()
     if how == "a folder":
@@ -88,11 +88,14 @@ def test_other_format_version_is_refused_with_both_numbers(folder):
 
 DIGEST = old_format._sha256(b"secret")
 JSON = {
-    "nothing": b"", "null": b"null", "list": b"[]", "number": b"1", "text": b'"x"', "object": b"{}", "NaN": b"NaN",
+    "nothing": b"", "null": b"null", "list": b"[]", "number": b"1", "text": b'"x"', "object": b"{}",
+    "NaN": b"NaN",
     "deep list": b"[" * 200_000 + b"]" * 200_000, "deep object": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-    "unclosed": b'{"sha256": {', "huge number": b'{"sha256": ' + b"9" * 10_000 + b"}", "not text": b"\xff\xfe\x00",
+    "unclosed": b'{"sha256": {', "huge number": b'{"sha256": ' + b"9" * 10_000 + b"}",
+    "not text": b"\xff\xfe\x00",
     "zeros": bytes(5000), "sums as list": b'{"sha256": []}', "sums as text": b'{"sha256": "state.json"}',
-    "no sizes": sealed({"sha256": {"a.bin": DIGEST}}), "no files": sealed({"sha256": {}, "bytes": {}, "format": 1}),
+    "no sizes": sealed({"sha256": {"a.bin": DIGEST}}),
+    "no files": sealed({"sha256": {}, "bytes": {}, "format": 1}),
     "sizes as list": sealed({"sha256": {"a.bin": DIGEST}, "bytes": [6]}),
     "size as text": sealed({"sha256": {"a.bin": DIGEST}, "bytes": {"a.bin": "many"}}),
     "negative size": sealed({"sha256": {"a.bin": DIGEST}, "bytes": {"a.bin": -5}}),
@@ -105,7 +108,7 @@ JSON = {
 
 
 @pytest.mark.parametrize("kind", JSON)
-def test_malformed_state_is_an_error_of_its_own_in_little_memory(folder, kind):
+def test_malformed_state_raises_corrupt_error_using_little_memory(folder, kind):
     (folder.parent / "secret").write_bytes(b"secret")
     (folder / "a.bin").write_bytes(b"secret")
     (folder / "state.json").write_bytes(JSON[kind])
@@ -118,7 +121,7 @@ def test_malformed_state_is_an_error_of_its_own_in_little_memory(folder, kind):
         tracemalloc.stop()
 
 
-def test_state_that_is_too_long_is_not_read(folder, monkeypatch):
+def test_too_long_state_is_not_read(folder, monkeypatch):
     monkeypatch.setattr(old_format, "LARGEST_STATE", 100)
     with pytest.raises(CheckpointCorruptError, match="longer than 100 bytes"):
         read(folder)

@@ -26,14 +26,14 @@ VALUES = {
 
 
 def sealed(content):
-    """These bytes with a beginning and a digest that are right, whatever else they say."""
+    """Return content with a valid beginning and a valid digest."""
     content = content.ljust(END)
     content = content[:8] + BEGINNING + content[START:]
     return content[:START] + tensor_file._digest(content) + content[END:]
 
 
 def with_header(header, data=b""):
-    """The bytes of a file with this header, a text or JSON without its metadata, under a right digest."""
+    """Return a file with a valid digest and this header: bytes, or a dict without metadata."""
     if not isinstance(header, bytes):
         header = json.dumps({"__metadata__": {"sha256": "0" * 64}} | header, separators=(",", ":")).encode()
     return sealed(len(header).to_bytes(8, "little") + header + data)
@@ -49,7 +49,7 @@ def assert_equal(found, wanted):
 # ---------------------------------------------------------------------- writing and reading
 
 
-def test_arrays_and_values_come_back_as_written(tmp_path):
+def test_arrays_and_values_are_read_as_written(tmp_path):
     path = tmp_path / "file"
     for arrays, values in ((ARRAYS, VALUES), ({}, {}), (ARRAYS, {})):
         write(path, arrays, values)
@@ -62,10 +62,11 @@ TYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?", 
 
 
 @pytest.mark.parametrize("kind", TYPES)
-def test_every_type_and_layout_comes_back(tmp_path, kind):
+def test_arrays_of_every_type_and_layout_are_read_as_written(tmp_path, kind):
     a = np.arange(24).reshape(4, 6).astype(kind)
-    arrays = {"transposed": a.T, "strided": a[::2, 1::3], "reversed": a[::-1, ::-1], "fortran": np.asfortranarray(a),
-              "broadcast": np.broadcast_to(a[0], (3, 6)), "scalar": np.array(a[1, 1]), "empty": a[:0]}  # fmt: skip
+    arrays = {"transposed": a.T, "strided": a[::2, 1::3], "reversed": a[::-1, ::-1],
+              "fortran": np.asfortranarray(a), "broadcast": np.broadcast_to(a[0], (3, 6)),
+              "scalar": np.array(a[1, 1]), "empty": a[:0]}  # fmt: skip
     write(tmp_path / "file", arrays, {})
     assert_equal(read(tmp_path / "file")[0], arrays)
     swapped = {"big-endian": a.astype(a.dtype.newbyteorder(">"))}
@@ -76,7 +77,7 @@ def test_every_type_and_layout_comes_back(tmp_path, kind):
 @pytest.mark.parametrize(
     "array", [np.array(["a"]), np.array([None]), np.zeros(1, "c16"), np.zeros(1, "f4,i4")]
 )
-def test_type_that_safetensors_does_not_have_leaves_the_old_file(tmp_path, array):
+def test_unsupported_type_raises_an_error_and_does_not_change_the_old_file(tmp_path, array):
     write(tmp_path / "file", ARRAYS, VALUES)
     with pytest.raises(
         CheckpointError, match=r"callback\.0\.x has type .*, which a safetensors file cannot hold"
@@ -85,7 +86,7 @@ def test_type_that_safetensors_does_not_have_leaves_the_old_file(tmp_path, array
     assert_equal(read(tmp_path / "file")[0], ARRAYS)
 
 
-def test_header_that_no_reader_accepts_leaves_the_old_file(tmp_path, monkeypatch):
+def test_too_long_header_raises_an_error_and_does_not_change_the_old_file(tmp_path, monkeypatch):
     write(tmp_path / "file", ARRAYS, VALUES)
     monkeypatch.setattr(tensor_file, "LARGEST_HEADER", 1000)
     with pytest.raises(
@@ -107,7 +108,7 @@ def test_other_programs_read_the_file(tmp_path):
     assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0  # so that the arrays are aligned
 
 
-def test_equal_content_is_the_same_file(tmp_path):
+def test_equal_content_gives_equal_bytes(tmp_path):
     write(tmp_path / "a", ARRAYS, VALUES)
     write(tmp_path / "b", dict(reversed(ARRAYS.items())), VALUES)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -116,7 +117,7 @@ def test_equal_content_is_the_same_file(tmp_path):
 # ---------------------------------------------------------------------- damage
 
 
-def test_every_truncation_and_every_flipped_bit_is_noticed(tmp_path):
+def test_every_truncation_and_every_flipped_bit_is_detected(tmp_path):
     path = tmp_path / "file"
     write(path, ARRAYS, VALUES)
     whole = path.read_bytes()
@@ -141,10 +142,12 @@ def test_every_truncation_and_every_flipped_bit_is_noticed(tmp_path):
 
 F4 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 MALFORMED = {
-    "nothing": b"", "zeros": bytes(5000), "beginning alone": b"\0" * 8 + BEGINNING, "sealed nothing": sealed(b""),
+    "nothing": b"", "zeros": bytes(5000), "beginning alone": b"\0" * 8 + BEGINNING,
+    "sealed nothing": sealed(b""),
     "header longer than the file": sealed((2**20).to_bytes(8, "little")),
     "endless header": sealed((2**63).to_bytes(8, "little")), "negative header": sealed(b"\xff" * 8),
-    "unclosed": with_header(BEGINNING + b"0" * 64), "not text": with_header(BEGINNING + b"0" * 64 + b'"},"\xff\xfe"'),
+    "unclosed": with_header(BEGINNING + b"0" * 64),
+    "not text": with_header(BEGINNING + b"0" * 64 + b'"},"\xff\xfe"'),
     "deep": with_header(BEGINNING + b"0" * 64 + b'"},"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
     "metadata that is no text": with_header({"__metadata__": {"sha256": "0" * 64, "x": 1}}),
     "no data": with_header({"x": F4}), "surplus data": with_header({"x": F4}, bytes(9)),
@@ -152,14 +155,16 @@ MALFORMED = {
     "huge offsets": with_header({"x": F4 | {"shape": [2**40], "data_offsets": [0, 2**42]}}, bytes(8)),
     "negative shape": with_header({"x": F4 | {"shape": [-1]}}, bytes(8)),
     "backwards": with_header({"x": F4 | {"data_offsets": [8, 0]}}, bytes(8)),
-    "overlap": with_header({"x": F4, "y": F4}, bytes(8)), "unknown type": with_header({"x": F4 | {"dtype": "F128"}}, bytes(8)),
+    "overlap": with_header({"x": F4, "y": F4}, bytes(8)),
+    "unknown type": with_header({"x": F4 | {"dtype": "F128"}}, bytes(8)),
     "type numpy lacks": with_header({"x": F4 | {"dtype": "BF16", "shape": [4]}}, bytes(8)),
-    "shape as text": with_header({"x": F4 | {"shape": "2"}}, bytes(8)), "entry as list": with_header({"x": []}),
+    "shape as text": with_header({"x": F4 | {"shape": "2"}}, bytes(8)),
+    "entry as list": with_header({"x": []}),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
-def test_malformed_file_is_an_error_of_its_own_in_little_memory(tmp_path, kind):
+def test_malformed_file_raises_corrupt_error_using_little_memory(tmp_path, kind):
     (tmp_path / "file").write_bytes(MALFORMED[kind])
     tracemalloc.start()
     try:
@@ -170,7 +175,7 @@ def test_malformed_file_is_an_error_of_its_own_in_little_memory(tmp_path, kind):
         tracemalloc.stop()
 
 
-def test_random_bytes_are_noticed_and_under_a_right_digest_sound_or_refused(tmp_path):
+def test_random_bytes_are_detected_and_with_a_valid_digest_read_or_refused(tmp_path):
     path, rng = tmp_path / "file", random.Random(0)
     write(path, ARRAYS, VALUES)
     whole = path.read_bytes()
@@ -194,12 +199,12 @@ def test_random_bytes_are_noticed_and_under_a_right_digest_sound_or_refused(tmp_
         assert all(a.size < 300 for a in arrays.values())
 
 
-def test_file_that_cannot_be_read_is_an_error(tmp_path):
+def test_file_that_cannot_be_read_raises_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="file cannot be read: No such file"):
         read(tmp_path / "file")
 
 
-def test_only_files_of_this_kind_and_empty_ones_are_replaced(tmp_path):
+def test_only_checkpoint_files_and_empty_files_are_replaced(tmp_path):
     path = tmp_path / "file"
     write(path, ARRAYS, VALUES)
     whole, foreign = path.read_bytes(), safetensors.numpy.save(ARRAYS)

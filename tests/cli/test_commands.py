@@ -99,7 +99,7 @@ def test_installed_command_is_main():
     assert getattr(importlib.import_module(module), name, None) is main
 
 
-def test_digits_are_learnt_and_read_again(folder):
+def test_model_of_digits_is_accurate_after_training_and_loading(folder):
     pytest.importorskip("sklearn")
     done = command(
         "train", "digits", "--hidden", "32", "--epochs", "5", "--lr", "0.02", "--out", "run", "--seed", "1"
@@ -138,7 +138,7 @@ def test_predictions_from_csv_stdin_and_npy_agree(trained):
     assert (trained / "y.csv").read_text() == done.stdout
 
 
-def test_probabilities_belong_to_the_labels(trained):
+def test_probabilities_are_in_the_order_of_the_labels(trained):
     rows = [*csv.DictReader(io.StringIO(here("predict", "run", "fruit.csv", "--probabilities").output))]
     assert [*rows[0]] == ["prediction", "p_green", "p_ripe"]
     for row in rows:
@@ -146,21 +146,21 @@ def test_probabilities_belong_to_the_labels(trained):
         assert (float(row["p_ripe"]) > 0.5) == (row["prediction"] == "ripe")
 
 
-def test_columns_under_other_names_are_taken_in_order_with_a_warning(trained):
+def test_columns_with_other_names_are_used_in_order_with_a_warning(trained):
     (trained / "other.csv").write_text(csv_text(names=("x", "y", "z", "fruit")))
     found = here("predict", "run", "other.csv")
     assert "the header lacks column names of the training data" in found.output
     assert "the header" not in here("predict", "run", "other.csv", "--quiet").output
 
 
-def test_evaluation_warns_on_known_rows(trained):
+def test_evaluation_warns_about_training_rows(trained):
     assert (
         "200 rows of fruit; the model was trained on most of them"
         in here("evaluate", "run", "fruit.csv").output
     )
 
 
-def test_evaluation_without_data_repeats_the_test_of_the_run(trained):
+def test_evaluation_without_data_uses_the_test_rows_of_the_run(trained):
     want = json.loads((trained / "run/result.json").read_text())
     found = here("evaluate", "run", "--quiet", "--json")
     assert json.loads(found.output) == {**want["test"], "rows": want["rows"]["test"]}
@@ -170,7 +170,7 @@ def test_evaluation_without_data_repeats_the_test_of_the_run(trained):
     assert "fruit.csv has changed since the training" in here("evaluate", "run").output
 
 
-def test_evaluation_without_data_needs_a_test_part(folder):
+def test_evaluation_without_data_needs_test_rows(folder):
     assert here("train", "fruit.csv", *FAST, "--epochs", "1", "--test", "0", "--out", "run").exit_code == 0
     found = here("evaluate", "run")
     assert found.exit_code == 2 and "error: the run run held out no test set; give the DATA" in found.output
@@ -187,9 +187,9 @@ def test_prediction_reports_how_many_values_were_cut(trained):
     assert "were cut" not in here("predict", "run", "far.csv", "--quiet").output
 
 
-def test_json_alone_goes_to_stdout(folder):
+def test_only_json_is_written_to_stdout(folder):
     done = command("train", "fruit.csv", *FAST, "--epochs", "1", "--json")
-    found = json.loads(done.stdout)  # in a process of its own: with plots
+    found = json.loads(done.stdout)  # the new process draws the plots
     assert (folder / "runs/fruit-1/confusion_matrix.png").is_file() or "no plots" in done.stderr
     assert found["folder"] == os.path.join("runs", "fruit-1") and 0 <= found["test"]["accuracy"] <= 1
     assert "epoch 1/1" in done.stderr
@@ -209,7 +209,7 @@ def test_info_shows_versions_backend_and_blas():
     assert "backend   numpy (FFNN_GPU_DEVICE=numpy)" in here("info").output
 
 
-def test_info_shows_why_there_is_no_backend(monkeypatch):
+def test_info_shows_the_error_if_there_is_no_backend(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_DEVICE", "tpu")
     found = json.loads(here("info", "--json").output)
     assert found["backend"] is None and "no device is called 'tpu'" in found["reason"]
@@ -235,7 +235,7 @@ def test_settings_come_from_file_assignments_and_flags(folder):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupted_run_is_whole_and_resumes_to_the_uninterrupted_one(folder, number, code):
+def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(folder, number, code):
     settings = ["fruit.csv", "--hidden", "16", "--batch-size", "4", "--epochs", "25", "--dropout", "0.3"]
     process = started("train", *settings, "--out", "cut")
     process.send_signal(number)
@@ -329,7 +329,8 @@ def test_closed_pipe_is_not_an_error(trained):
         (
             ["train", "x.tsv"],
             3,
-            "error: x.tsv: .tsv files are not supported; use .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files",
+            "error: x.tsv: .tsv files are not supported; "
+            "use .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files",
         ),
         (["--version"], 0, f"ffnn-gpu {ffnn_gpu.__version__}"),
         (["--help"], 0, "Start with `ffnn-gpu train digits`."),
@@ -376,7 +377,7 @@ def test_exception_becomes_an_exit_code_and_one_line(monkeypatch, raised, code, 
     assert found.exit_code == code and message in found.output and "Traceback" not in found.output
 
 
-def test_debug_shows_the_traceback_too(monkeypatch):
+def test_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_DEBUG", "1")
     found = here("train", "nothing.csv")
     assert found.exit_code == 3 and "Traceback" in found.output and "error: 'nothing.csv'" in found.output

@@ -104,7 +104,7 @@ def train_until(folder, out, epochs, n, *more):
     return process
 
 
-def test_two_ranks_write_what_one_process_does(folder):
+def test_run_of_two_ranks_writes_the_same_results_as_one_process(folder):
     code, text = done(folder, 1, "train", *SETTINGS, "--out", "one")
     assert code == 0, text
     more = ["--shard-optimizer", "--rank-logs", "logs"]
@@ -123,8 +123,8 @@ def test_two_ranks_write_what_one_process_does(folder):
         assert log.count("90 rows × 4 features") == 1
 
 
-def test_run_that_two_ranks_begin_and_three_end_is_the_uninterrupted_one(folder):
-    # Why layer: over many steps, BatchNorm amplifies a difference in the last bit.
+def test_run_of_two_ranks_resumed_with_three_equals_the_uninterrupted_one(folder):
+    # Why LayerNorm: over many steps, BatchNorm amplifies a difference in the last bit.
     more = ["--schedule", "constant", "--normalization", "layer"]
     process = train_until(folder, "cut", 2, 2, "--epochs", "100000", *more)
     process.send_signal(signal.SIGTERM)
@@ -159,7 +159,7 @@ def test_error_of_all_ranks_is_printed_once_with_its_exit_code(folder, arguments
     assert "Traceback" not in text and len(text.splitlines()) == 1
 
 
-def test_error_of_one_rank_ends_all_with_its_traceback(folder):
+def test_error_of_one_rank_ends_all_ranks_with_its_traceback(folder):
     """The log file of rank 1 cannot be written."""
     (folder / "half/rank-1.log").mkdir(parents=True)
     code, text = done(
@@ -171,7 +171,7 @@ def test_error_of_one_rank_ends_all_with_its_traceback(folder):
     assert not (folder / "never").exists()
 
 
-def test_killed_rank_ends_all_and_leaves_a_whole_checkpoint_to_resume(folder):
+def test_killed_rank_ends_all_ranks_and_leaves_a_whole_checkpoint(folder):
     process = train_until(folder, "killed", 3, 3, "--epochs", "1000000", "--rank-logs", "pids")
     victim = int((folder / "pids/rank-1.log").read_text().split("process ")[1].split(",")[0])
     os.kill(victim, signal.SIGKILL)

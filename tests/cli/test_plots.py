@@ -22,7 +22,7 @@ def test_confusion_matrix_shows_every_count_that_is_not_zero(tmp_path):
 
 
 @pytest.mark.parametrize(("C", "has_counts"), [(1, True), (30, True), (31, False), (150, False)])
-def test_confusion_matrix_of_many_classes_stays_readable(tmp_path, C, has_counts):
+def test_confusion_matrix_of_many_classes_is_readable(tmp_path, C, has_counts):
     figure = plots.confusion_matrix(
         np.eye(C, dtype=int), [f"a long name with a $ number {k}" for k in range(C)]
     )
@@ -46,5 +46,5 @@ def test_predicted_against_true_draws_a_constant(tmp_path):
     plots.predicted_against_true(np.ones(3), np.ones(3), path=tmp_path / "a.png")
 
 
-def test_plots_leave_pyplot_alone():
+def test_plots_do_not_import_pyplot():
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

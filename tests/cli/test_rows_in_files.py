@@ -120,7 +120,7 @@ def test_folder_whose_files_are_no_table_is_refused(here):
 
 
 @pytest.mark.parametrize("target", [0, 2])
-def test_folder_is_evaluated_on_the_column_of_the_training(here, target):
+def test_folder_is_evaluated_with_the_target_column_of_the_training_run(here, target):
     config = TrainConfig(data="many", out="r", target=target, **SETTINGS | {"epochs": 1})
     model = train.train(config).model
     _, x, y = prediction_files.read_labelled("many", None, model)
@@ -147,7 +147,7 @@ def test_rows_in_files_are_read_only_when_needed(here, monkeypatch):
     assert not copy[:, 3].any() and (np.abs(copy) == 1.2).any()
 
 
-def test_column_that_varies_only_where_it_was_not_fitted_stays_zero(here, monkeypatch):
+def test_column_that_is_constant_in_training_rows_stays_zero_in_other_rows(here, monkeypatch):
     large(monkeypatch)
     done = train.train(TrainConfig(data="classes.npy", out="r", **SETTINGS))
     strange = np.load("classes.npy")
@@ -170,7 +170,7 @@ def peak_bytes(work):
         tracemalloc.stop()
 
 
-def test_few_wide_rows_are_not_copied_either(here, monkeypatch):
+def test_few_wide_rows_in_files_are_not_copied(here, monkeypatch):
     large(monkeypatch)
     wide = np.random.default_rng(0).normal(size=(4000, 2500)).astype(np.float32)
     (here / "wide").mkdir()
@@ -183,7 +183,7 @@ def test_few_wide_rows_are_not_copied_either(here, monkeypatch):
     assert model.count_cut(x) == (np.abs(wide[:, :-1]) > 2).sum()
 
 
-def test_column_in_the_middle_costs_one_copy_of_the_others(here):
+def test_target_column_in_the_middle_costs_one_copy_of_the_others(here):
     wide = np.random.default_rng(0).normal(size=(40000, 100)).astype(np.float32)
     (here / "wide").mkdir()
     np.save("wide/0.npy", wide)

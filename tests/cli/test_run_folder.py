@@ -1,4 +1,4 @@
-"""The files of a run survive a kill and a full disk."""
+"""The configuration file of a run stays whole after a crash and on a full disk."""
 
 import os
 import subprocess
@@ -19,9 +19,7 @@ def config(folder, epochs):
 
 
 @POSIX
-def test_crash_between_any_two_system_calls_of_a_resume_leaves_a_configuration_to_resume_from(
-    tmp_path, monkeypatch
-):
+def test_crash_between_any_two_system_calls_of_a_resume_leaves_a_whole_configuration(tmp_path, monkeypatch):
     seen = []
     for crash in crashes(monkeypatch, is_killed):
         folder = tmp_path / str(len(seen))
@@ -46,7 +44,7 @@ except OSError as error:
 
 
 @POSIX
-def test_full_disk_leaves_the_configuration_of_the_run(tmp_path):
+def test_full_disk_does_not_change_the_configuration_of_the_run(tmp_path):
     run_folder.claim(config(tmp_path, 2), "digits", resume=False)
     before = (tmp_path / "config.toml").read_bytes()
     done = subprocess.run(
@@ -56,7 +54,7 @@ def test_full_disk_leaves_the_configuration_of_the_run(tmp_path):
     assert (tmp_path / "config.toml").read_bytes() == before and os.listdir(tmp_path) == ["config.toml"]
 
 
-def test_crash_before_the_first_configuration_leaves_the_folder_to_start_in(tmp_path, monkeypatch):
+def test_crash_before_the_first_configuration_leaves_a_usable_folder(tmp_path, monkeypatch):
     for number, crash in enumerate(crashes(monkeypatch, dies)):
         folder = tmp_path / str(number)
         crash(lambda folder=folder: run_folder.claim(config(folder, 2), "digits", resume=False))

@@ -16,11 +16,11 @@ def toml(folder, text):
     return path
 
 
-def test_defaults_are_those_of_the_table():
+def test_default_settings_equal_the_defaults_of_trainconfig():
     assert resolved() == TrainConfig(data="digits")
 
 
-def test_later_source_of_a_setting_wins(tmp_path):
+def test_later_source_of_a_setting_takes_precedence(tmp_path):
     (tmp_path / "old").mkdir()
     sources = {
         "resumed": toml(tmp_path / "old", 'device = "a"\nepochs = 1\nseed = 1\nlr = 1.0\ndropout = 0.5'),
@@ -32,7 +32,7 @@ def test_later_source_of_a_setting_wins(tmp_path):
     assert (found.epochs, found.seed, found.device, found.lr, found.dropout) == (5, 4, "numpy", 2.0, 0.5)
 
 
-def test_flag_for_the_device_wins_over_the_environment():
+def test_flag_for_the_device_takes_precedence_over_the_environment():
     assert resolved({"device": "cupy"}, environment={"FFNN_GPU_DEVICE": "numpy"}).device == "cupy"
 
 
@@ -48,7 +48,7 @@ def test_empty_environment_variable_counts_as_not_set():
 @pytest.mark.parametrize(
     ("text", "widths"), [("256,128", (256, 128)), (" 8 , 4,", (8, 4)), ("7", (7,)), ("", ())]
 )
-def test_widths_are_numbers_between_commas(text, widths):
+def test_widths_are_numbers_separated_by_commas(text, widths):
     assert resolved({"hidden": text}).hidden == widths
     assert resolved(assignments=[f"hidden={[*widths]}", "metrics=['accuracy']"]).hidden == widths
 
@@ -67,13 +67,13 @@ def test_widths_are_numbers_between_commas(text, widths):
         ({"epohcs": "3"}, "unknown setting 'epohcs'; did you mean 'epochs'?"),
     ],
 )
-def test_wrong_flag_is_named_with_what_is_accepted(settings, complaint):
+def test_error_for_a_wrong_flag_names_the_accepted_values(settings, complaint):
     with pytest.raises(ConfigurationError) as caught:
         resolved(settings)
     assert str(caught.value) == complaint
 
 
-def test_values_in_a_file_keep_their_toml_types(tmp_path):
+def test_values_in_a_file_have_their_toml_types(tmp_path):
     with pytest.raises(ConfigurationError, match=r"run\.toml: epochs = '10' is not accepted: expected int$"):
         resolved(file=toml(tmp_path, 'epochs = "10"'))
     with pytest.raises(
@@ -91,7 +91,7 @@ def test_values_in_a_file_keep_their_toml_types(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"), [(b"epochs = ", "is not a TOML file"), (b"\xff", "is not a TOML file")]
 )
-def test_file_that_is_not_toml_is_named(tmp_path, content, complaint):
+def test_error_for_a_file_that_is_not_toml_names_it(tmp_path, content, complaint):
     (tmp_path / "run.toml").write_bytes(content)
     with pytest.raises(ConfigurationError, match=rf"run\.toml {complaint}"):
         resolved(file=tmp_path / "run.toml")
@@ -115,7 +115,7 @@ def test_assignment_is_one_toml_value_or_a_bare_word():
         resolved(assignments=["lr"])
 
 
-def test_without_data_there_is_nothing_to_train_on(tmp_path):
+def test_missing_data_setting_is_an_error(tmp_path):
     with pytest.raises(ConfigurationError, match="no data to train on"):
         resolve({"data": None}, environment={})
     assert resolve({"data": None}, file=toml(tmp_path, 'data = "wine"'), environment={}).data == "wine"

@@ -68,7 +68,7 @@ def vary(config, **settings):
 
 
 @pytest.mark.parametrize("y", [CLASSES, PRICE])
-def test_split_sets_share_no_row_and_lose_none(y):
+def test_split_sets_are_disjoint_and_complete(y):
     x = np.arange(len(y))[:, None]
     split = train.split_rows(replace(dataset(y), x=x), Task.of(y), config("", test=0.25, validation=0.1))
     assert split.counts() == {"train": 81, "validation": 9, "test": 30}
@@ -92,7 +92,7 @@ def test_test_set_of_the_source_is_used():
 
 
 def test_standardizer_is_never_fitted_on_held_out_rows():
-    """Held-out features and targets may have any value: what is fitted on the training set stays the same."""
+    """If held-out features and targets change, the statistics of the training set do not."""
     settings = config("", test=0.25, validation=0.1)
     row = np.arange(len(X))[:, None]
     for y in (CLASSES, PRICE):
@@ -134,7 +134,7 @@ def test_hidden_layers_are_dense_then_norm_then_dropout():
         ({"optimizer": "lion"}, 3e-4),
     ],
 )
-def test_one_cycle_rises_to_three_times_the_optimizers_own_rate(classes, settings, lr):
+def test_peak_of_one_cycle_is_three_times_the_default_rate_of_the_optimizer(classes, settings, lr):
     rates = train.train(config(classes, epochs=20, batch_size=96, **settings)).history["lr"]
     assert max(rates) == pytest.approx(lr, rel=0.05)
 
@@ -142,7 +142,7 @@ def test_one_cycle_rises_to_three_times_the_optimizers_own_rate(classes, setting
 # ---------------------------------------------------------------- the folder
 
 
-def test_run_folder_holds_everything(here):
+def test_run_folder_contains_all_files(here):
     pytest.importorskip("matplotlib")
     lines = []
     done = train.train(config(here), announce=lines.append)
@@ -173,7 +173,7 @@ def test_run_folder_holds_everything(here):
     assert lines[1].startswith("86 rows to train, 10 to validate, 24 to test; backend numpy")
 
 
-def test_data_line_names_the_target_where_it_is_a_choice(classes, tmp_path):
+def test_data_line_names_the_target_if_it_was_chosen(classes, tmp_path):
     def shown(data, y=PRICE, name=None, **settings):
         line = messages.data_line(replace(dataset(y), target_name=name), Task.of(y), config(data, **settings))
         return line.removeprefix("120 rows × 4 features, ").split(" → ")[0]
@@ -187,7 +187,7 @@ def test_data_line_names_the_target_where_it_is_a_choice(classes, tmp_path):
     assert shown("iris", CLASSES, "target") == shown("a.npz", CLASSES) == "3 classes"
 
 
-def test_dropout_suits_the_task(classes, tmp_path):
+def test_default_dropout_depends_on_the_task(classes, tmp_path):
     def rates(y, **settings):
         layers = train.prepare(config("", **settings), dataset(y), (X, y), Task.of(y), "numpy").network.layers
         return [layer.rate for layer in layers if isinstance(layer, Dropout)]
@@ -210,7 +210,7 @@ def test_dropout_suits_the_task(classes, tmp_path):
         ("CUDARuntimeError: cudaErrorNoDevice: no CUDA device", "no GPU: no CUDA device; see ffnn-gpu info"),
     ],
 )
-def test_missing_gpu_is_explained_in_one_phrase(monkeypatch, error, shown):
+def test_reason_for_a_missing_gpu_is_one_phrase(monkeypatch, error, shown):
     rows, backend = {"train": 3, "validation": 2, "test": 1}, NumpyBackend()
     monkeypatch.setattr(messages, "probe", lambda index: Probe(index, "count devices", error))
     backend.reason = "asked for"
@@ -239,7 +239,7 @@ def test_early_stop_and_best_epoch_are_reported(classes):
     )
 
 
-def test_more_epochs_are_proposed_where_the_rate_is_constant(classes):
+def test_more_epochs_are_suggested_if_the_rate_is_constant(classes):
     for schedule, proposed in (("constant", True), ("one_cycle", False), ("cosine", False)):
         done = train.train(config(classes, epochs=1, schedule=schedule))
         lines = messages.result_lines(done.folder, done.report)
@@ -260,7 +260,7 @@ def test_plot_of_a_regression_is_predicted_against_true(here, tmp_path):
     assert not (done.folder / "confusion_matrix.png").exists()
 
 
-def test_saved_model_and_checkpoints_answer_like_the_trained_one(classes):
+def test_saved_model_and_checkpoints_predict_like_the_trained_model(classes):
     done = train.train(config(classes, early_stopping=2, ema=0.9))
     want = done.model.predict(X)
     for place in ("", "model"):
@@ -269,7 +269,7 @@ def test_saved_model_and_checkpoints_answer_like_the_trained_one(classes):
         assert set(Model.load(done.folder / place, "numpy").predict(X)) <= {"ant", "bee", "cat"}
 
 
-def test_run_folder_of_an_earlier_version_answers_resumes_and_is_overwritten(classes):
+def test_run_folder_of_an_earlier_version_is_loaded_resumed_and_overwritten(classes):
     new, first = config(classes, out="new", epochs=2), config(classes, out="old", epochs=2)
     train.train(new)
     want = train.train(first).model.predict(X)
@@ -290,7 +290,7 @@ def test_run_folder_of_an_earlier_version_answers_resumes_and_is_overwritten(cla
     assert not (folder / "model").exists() and not (folder / "checkpoint" / "last").exists()
 
 
-def test_bare_network_of_a_run_folder_is_in_its_model(classes):
+def test_network_of_a_run_folder_is_loaded_from_its_model(classes):
     folder = train.train(config(classes, epochs=1)).folder
     with pytest.raises(CheckpointError) as caught:
         ffnn_gpu.load("runs/data-1", "numpy")
@@ -305,7 +305,7 @@ def test_bare_network_of_a_run_folder_is_in_its_model(classes):
     )
 
 
-def test_regression_is_reported_in_the_targets_units(classes, tmp_path):
+def test_regression_metrics_are_in_the_unit_of_the_target(classes, tmp_path):
     done = train.train(
         config(csv_file(tmp_path, PRICE), hidden=(), epochs=20, lr=0.15, dtype="float64", test=0.3)
     )
@@ -315,7 +315,7 @@ def test_regression_is_reported_in_the_targets_units(classes, tmp_path):
     assert 0.5 * rmse < done.history["val_rmse"][-1] < 2 * rmse < 1000  # not in standard deviations
 
 
-def test_features_and_target_stay_as_they_are_without_standardize(classes):
+def test_features_and_target_are_not_changed_without_standardize(classes):
     model = train.train(config(classes, standardize=False)).model
     assert model.standardizer is None and model.task.units is None
 
@@ -394,7 +394,7 @@ def test_class_weight_of_a_regression_is_refused(tmp_path):
         train.train(config(csv_file(tmp_path, PRICE), class_weight="balanced"))
 
 
-def test_without_matplotlib_there_are_no_plots_and_one_line_says_so(here, monkeypatch):
+def test_without_matplotlib_one_line_reports_that_there_are_no_plots(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     lines = []
@@ -403,7 +403,7 @@ def test_without_matplotlib_there_are_no_plots_and_one_line_says_so(here, monkey
     assert (done.folder / "result.json").is_file() and not [*done.folder.glob("*.png")]
 
 
-def test_diverged_run_leaves_its_history(classes):
+def test_diverged_run_writes_its_history(classes):
     with pytest.raises(DivergedError), np.errstate(all="ignore"):
         train.train(
             config(
@@ -477,7 +477,7 @@ def test_resuming_with_other_settings_is_refused(classes):
         train.train(vary(first, out="runs/y"), resume=True)
 
 
-def test_unknown_data_leave_no_folder_behind(tmp_path, monkeypatch):
+def test_unknown_data_creates_no_run_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError):
         train.train(config("nothing.csv"))
