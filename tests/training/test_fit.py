@@ -100,9 +100,8 @@ def test_train_step_is_the_hand_written_formula_on_a_linear_network(backend):
         network.workspace(50),
     )
     e = X @ W + b - NUMBERS
-    np.testing.assert_allclose(
-        float(value), (e * e).mean(), rtol=1e-14
-    )  # the loss is computed before the update
+    # The loss is computed before the update.
+    np.testing.assert_allclose(float(value), (e * e).mean(), rtol=1e-14)
     np.testing.assert_allclose(numbers(network)["0.W"], W - lr * X.T @ (2 * e / e.size), rtol=1e-12)
     np.testing.assert_allclose(numbers(network)["0.b"], b - lr * (2 * e / e.size).sum(axis=0), rtol=1e-12)
     assert int(network.params.step[0]) == 1
@@ -281,9 +280,8 @@ def test_epoch_mean_is_weighted_by_samples():
         callbacks=[After(lambda run: losses.append(1), epoch=1)],
     )
     whole = ((network.predict(X) - NUMBERS) ** 2).mean()
-    np.testing.assert_allclose(
-        history["loss"][0], whole, rtol=1e-13
-    )  # θ did not change, so this is the mean over all rows
+    # θ did not change, so this is the mean over all rows.
+    np.testing.assert_allclose(history["loss"][0], whole, rtol=1e-13)
     weight = rng.random(50)
     history = quiet(
         network, mean_squared_error, SGD(0.0), (X, NUMBERS), epochs=1, batch_size=16, sample_weight=weight

@@ -23,11 +23,8 @@ def test_signal_to_one_rank_stops_all_ranks_after_the_same_step():
         3, lambda ranks: small(ranks, callbacks=[seen[ranks.rank], *[Stop(5)][: ranks.rank == 2]])
     )
     assert {history.interrupted for _, history in found} == {signal.SIGTERM}
-    assert [len(one.steps) for one in seen] == [
-        6,
-        6,
-        6,
-    ]  # the signal is sent with the losses of the next step
+    # The signal is sent with the losses of the next step.
+    assert [len(one.steps) for one in seen] == [6, 6, 6]
 
 
 def test_callbacks_receive_the_same_history_and_first_rank_callbacks_run_only_there():
