@@ -1,4 +1,4 @@
-"""Which backend is chosen: argument, else FFNN_GPU_DEVICE, else auto; and an explicit GPU never falls back."""
+"""get_backend takes its argument, else FFNN_GPU_DEVICE, else auto. An explicit GPU never falls back."""
 
 import importlib.util
 
@@ -30,14 +30,14 @@ def fresh(monkeypatch):
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """Two working GPUs."""
+    """Install a fake CuPy with two working GPUs."""
     with installed(monkeypatch, FakeCupy(count=2)) as module:
         yield module
 
 
 @pytest.fixture
 def no_gpu(monkeypatch):
-    """CuPy without a driver."""
+    """Install a fake CuPy without a driver."""
     module = FakeCupy()
     module.cuda.runtime.getDeviceCount = refusing(CudaRuntimeError(DRIVER))
     with installed(monkeypatch, module):
@@ -45,7 +45,7 @@ def no_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["numpy", "cpu", "NumPy", " cpu "])
-def test_numpy_has_its_synonyms(name, cupy):
+def test_numpy_has_synonyms(name, cupy):
     backend = get_backend(name)
     assert isinstance(backend, NumpyBackend)
     assert (backend.name, backend.reason) == ("numpy", "asked for")
@@ -61,7 +61,7 @@ def test_numpy_has_its_synonyms(name, cupy):
         ("CUPY:1", 1, "cupy:1"),
     ],
 )
-def test_cupy_has_its_synonyms_and_an_index(name, index, canonical, cupy):
+def test_cupy_has_synonyms_and_takes_an_index(name, index, canonical, cupy):
     backend = get_backend(name)
     assert isinstance(backend, CupyBackend)
     assert (backend.index, backend.name, backend.reason) == (index, canonical, "asked for")
@@ -86,19 +86,19 @@ def test_cupy_has_its_synonyms_and_an_index(name, index, canonical, cupy):
         "",
     ],
 )
-def test_unknown_name_is_refused_with_the_known_ones(name, cupy):
+def test_unknown_name_raises_and_lists_the_known_names(name, cupy):
     with pytest.raises(
         ConfigurationError, match=r"no device is called .*; there are auto, numpy \(or cpu\), cupy and"
     ):
         get_backend(name)
 
 
-def test_backend_is_returned_as_it_is():
+def test_backend_object_is_returned_unchanged():
     backend = Backend(np)
     assert get_backend(backend) is backend
 
 
-def test_auto_takes_the_gpu_and_says_why(cupy):
+def test_auto_takes_the_gpu_and_gives_the_reason(cupy):
     backend = get_backend()
     assert backend.name == "cupy"
     assert (
@@ -106,19 +106,19 @@ def test_auto_takes_the_gpu_and_says_why(cupy):
     )
 
 
-def test_auto_without_a_gpu_takes_numpy_and_says_why(no_gpu):
+def test_auto_without_a_gpu_takes_numpy_and_gives_the_reason(no_gpu):
     backend = get_backend("auto")
     assert backend.name == "numpy"
     assert backend.reason.startswith("chosen by auto: CUDA device 0 cannot be used")
     assert "'count devices'" in backend.reason and DRIVER in backend.reason
 
 
-def test_auto_without_cupy_takes_numpy_and_says_why(monkeypatch):
+def test_auto_without_cupy_takes_numpy_and_gives_the_reason(monkeypatch):
     break_import(monkeypatch, ModuleNotFoundError("No module named 'cupy'"))
     assert "No module named 'cupy'" in get_backend().reason
 
 
-def test_old_variable_is_read_with_a_warning_and_counts_less_than_the_new_one(monkeypatch, cupy):
+def test_old_variable_warns_and_the_new_one_overrides_it(monkeypatch, cupy):
     monkeypatch.setenv(OLD_ENVIRONMENT, "cpu")
     with pytest.warns(DeprecationWarning, match="FFNN_GPU_BACKEND is now called FFNN_GPU_DEVICE"):
         assert get_backend().reason == "FFNN_GPU_BACKEND=cpu"
@@ -127,19 +127,19 @@ def test_old_variable_is_read_with_a_warning_and_counts_less_than_the_new_one(mo
 
 
 @pytest.mark.parametrize(("value", "name"), [("cpu", "numpy"), ("CUDA:1", "cupy:1"), (" numpy ", "numpy")])
-def test_environment_beats_auto_and_is_given_as_the_reason(monkeypatch, cupy, value, name):
+def test_environment_overrides_auto_and_is_the_reason(monkeypatch, cupy, value, name):
     monkeypatch.setenv(ENVIRONMENT, value)
     backend = get_backend()
     assert (backend.name, backend.reason) == (name, f"{ENVIRONMENT}={value.strip().lower()}")
 
 
 @pytest.mark.parametrize("value", ["", " ", "auto", "AUTO"])
-def test_empty_environment_and_auto_in_it_mean_auto(monkeypatch, cupy, value):
+def test_empty_environment_and_the_value_auto_mean_auto(monkeypatch, cupy, value):
     monkeypatch.setenv(ENVIRONMENT, value)
     assert get_backend().reason.startswith("chosen by auto")
 
 
-def test_argument_beats_environment(monkeypatch, cupy):
+def test_argument_overrides_environment(monkeypatch, cupy):
     monkeypatch.setenv(ENVIRONMENT, "cupy")
     assert get_backend("numpy").name == "numpy"
     monkeypatch.setenv(ENVIRONMENT, "nonsense")
@@ -150,7 +150,7 @@ def test_argument_beats_environment(monkeypatch, cupy):
     ("tf32", "autotune", "want"),
     [("", "", (False, 0)), ("0", "0", (False, 0)), ("1", " 8 ", (True, 8)), (None, "64", (False, 64))],
 )
-def test_environment_says_how_products_are_made(monkeypatch, cupy, tf32, autotune, want):
+def test_environment_sets_tf32_and_autotune(monkeypatch, cupy, tf32, autotune, want):
     for variable, value in ((TF32, tf32), (AUTOTUNE, autotune)):
         if value is not None:
             monkeypatch.setenv(variable, value)
@@ -163,16 +163,16 @@ def test_environment_says_how_products_are_made(monkeypatch, cupy, tf32, autotun
     ("variable", "value", "most"),
     [(TF32, "2", 1), (TF32, "yes", 1), (AUTOTUNE, "-1", 64), (AUTOTUNE, "65", 64), (AUTOTUNE, "8.0", 64)],
 )
-def test_wrong_numbers_in_the_environment_are_refused(monkeypatch, cupy, variable, value, most):
+def test_invalid_numbers_in_the_environment_raise(monkeypatch, cupy, variable, value, most):
     monkeypatch.setenv(variable, value)
-    for name in ("cupy", "numpy"):  # a typing error is told on a laptop too
+    for name in ("cupy", "numpy"):  # a typo raises on a machine without a GPU, too
         with pytest.raises(
             ConfigurationError, match=f"{variable} must be a whole number from 0 to {most}, not '{value}'"
         ):
             get_backend(name)
 
 
-def test_wrong_environment_is_named(monkeypatch):
+def test_unknown_name_in_the_environment_raises_with_the_variable(monkeypatch):
     monkeypatch.setenv(ENVIRONMENT, "gpu")
     with pytest.raises(ConfigurationError, match=f"'gpu' .*{ENVIRONMENT}=gpu"):
         get_backend()
@@ -180,7 +180,7 @@ def test_wrong_environment_is_named(monkeypatch):
 
 @pytest.mark.parametrize("by_environment", [False, True], ids=["argument", "environment"])
 @pytest.mark.parametrize("name", ["cupy", "cuda", "cupy:0"])
-def test_gpu_that_was_asked_for_never_falls_back(monkeypatch, no_gpu, name, by_environment):
+def test_requested_gpu_never_falls_back(monkeypatch, no_gpu, name, by_environment):
     if by_environment:
         monkeypatch.setenv(ENVIRONMENT, name)
     with pytest.raises(BackendUnavailableError) as caught:
@@ -191,23 +191,26 @@ def test_gpu_that_was_asked_for_never_falls_back(monkeypatch, no_gpu, name, by_e
     assert (f"{ENVIRONMENT}={name}" if by_environment else "asked for") in message
 
 
-def test_device_that_is_not_there_is_refused_with_the_number_there_are(cupy):
+def test_missing_device_raises_with_the_number_of_devices(cupy):
     with pytest.raises(BackendUnavailableError, match="device 7 was asked for and there are 2"):
         get_backend("cupy:7")
 
 
-def test_numpy_asks_nothing_of_the_gpu(monkeypatch):
+def test_numpy_does_not_import_cupy(monkeypatch):
     break_import(monkeypatch, AssertionError("asked"))
     assert get_backend("cpu").name == "numpy"
 
 
 def test_importing_the_package_and_training_on_numpy_import_no_cupy():
-    code = "import sys, ffnn_gpu as f; f.Network(2, [f.Dense(1)], 'numpy').predict([[1, 2]]); print('cupy' in sys.modules)"
+    code = (
+        "import sys, ffnn_gpu as f; f.Network(2, [f.Dense(1)], 'numpy').predict([[1, 2]]);"
+        "print('cupy' in sys.modules)"
+    )
     assert run_python(code) == "False"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
-def test_installed_cupy_without_a_device_leaves_numpy_with_the_reason():
+def test_auto_with_cupy_but_no_device_takes_numpy_and_gives_the_reason():
     code = "from ffnn_gpu import get_backend; b = get_backend(); print(b.name, b.reason)"
-    told = run_python(code, CUDA_VISIBLE_DEVICES="")
-    assert told.startswith("numpy chosen by auto: CUDA device 0 cannot be used")
+    printed = run_python(code, CUDA_VISIBLE_DEVICES="")
+    assert printed.startswith("numpy chosen by auto: CUDA device 0 cannot be used")

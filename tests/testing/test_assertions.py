@@ -138,7 +138,7 @@ def real_only(xp, z, y, _):
     return (z - y) ** 2
 
 
-def test_loss_that_real_only_numbers_is_held_to_float64_differences():
+def test_loss_for_real_numbers_only_is_compared_with_float64_differences():
     loss = PointwiseLoss("own", real_only, lambda xp, z, y, _: 2 * (z - y))
     report = check_gradients(network_of(dtype="float64"), loss, X, Y)
     assert report.method == "float64 differences (the complex step ended in TypeError: no complex numbers)"

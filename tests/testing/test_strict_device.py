@@ -210,9 +210,8 @@ def test_losses_of_an_epoch_are_read_at_once():
     data = np.ones((60, WIDTH)), np.zeros((60, 2))
     before = xp.synchronizations
     fit(network, mean_squared_error, SGD(), data, epochs=2, batch_size=1, verbose=0)
-    assert (
-        xp.synchronizations - before <= 2 * 3
-    )  # per epoch: two vectors of the loss meter and the check that θ is finite, not 60 losses
+    # per epoch: two vectors of the loss meter and the check that θ is finite, not 60 losses
+    assert xp.synchronizations - before <= 2 * 3
 
 
 def test_only_the_first_minibatch_copies_from_the_host():

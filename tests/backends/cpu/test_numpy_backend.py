@@ -1,4 +1,4 @@
-"""Every override of NumpyBackend, and of NumbaBackend, is held to the reference's formula."""
+"""Every override of NumpyBackend and NumbaBackend is compared with the reference."""
 
 import inspect
 import sys
@@ -34,14 +34,8 @@ from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 
 REFERENCE = Backend()
-RULES = {
-    "sgd",
-    "rmsprop",
-    "adagrad",
-    "adam",
-    "nadam",
-    "lion",
-}  # tests/backends/reference/test_updates.py, and exactly below
+# compared below, and with their formulas in tests/backends/reference/test_updates.py
+RULES = {"sgd", "rmsprop", "adagrad", "adam", "nadam", "lion"}
 NORMS = {"layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward"}
 RECORDED = {"run_step", "run_forward"}  # tests/backends/cpu/recording/test_recorded_step.py
 BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
@@ -53,7 +47,7 @@ SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
 @pytest.fixture(params=[NumpyBackend, NumbaBackend], ids=lambda kind: kind.__name__)
 def fast(request):
-    """Each backend of the CPU; the compiled one only where Numba is."""
+    """Return each CPU backend; without Numba, skip the compiled one."""
     made = request.param()
     if request.param is NumbaBackend and made.loops is None:
         pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
@@ -69,7 +63,9 @@ def test_every_override_is_tested_here(kind, tested):
     overridden = {
         name for name, member in vars(kind).items() if inspect.isfunction(member) and not name.startswith("_")
     }
-    assert overridden == tested, "an override was added or removed; hold it to the reference in this file"
+    assert overridden == tested, (
+        "an override was added or removed; compare it with the reference in this file"
+    )
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (3, 5), (0, 4), (2, 3, 4), (1024,), (513, 8), (2, 100_000)])
@@ -87,7 +83,7 @@ def test_empty_is_aligned_to_256_bytes(fast, dtype, shape):
     assert fast.empty((3,), np.int64).dtype == np.int64
 
 
-def test_output_is_empty_s_but_for_the_place(fast, dtype):
+def test_output_returns_a_writable_contiguous_array(fast, dtype):
     array = fast.output((3, 5), np.dtype(dtype))
     assert (
         array.shape == (3, 5) and array.dtype == dtype and array.flags.c_contiguous and array.flags.writeable
@@ -102,7 +98,7 @@ def test_column_sum_agrees_with_the_reference(fast, dtype, shape):
     assert_close(got, want, bound, "column sum", scale=np.abs(A).sum(axis=0) + np.finfo(dtype).tiny)
 
 
-def test_column_sum_over_two_million_rows_is_a_product_s_accuracy(backend):
+def test_column_sum_over_two_million_rows_is_as_accurate_as_a_product(backend):
     rows = 2_000_000  # np.sum(axis=0) in float32 errs by 1.5 % here
     A = np.random.default_rng(0).random((rows, 2), dtype=np.float32)
     got = backend.to_host(backend.column_sum(backend.asarray(A), out=backend.empty((2,), np.float32)))
@@ -122,22 +118,24 @@ def test_take_gathers_rows_and_casts(backend, dtype, rows_dtype, shape):
 
 
 ROWS = {
-    **{name: lambda x, name=name: x.astype(name) for name in ("uint8", "int16", "int64", "float16", "float32", "g")},
-    "big-endian": lambda x: x.astype(">f8"), "every other column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    **{name: lambda x, name=name: x.astype(name) for name in ("uint8", "int16", "int64", "float16")},
+    **{name: lambda x, name=name: x.astype(name) for name in ("float32", "g")},
+    "big-endian": lambda x: x.astype(">f8"),
+    "every other column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
     "read-only": lambda x: np.frombuffer(x.tobytes(), x.dtype).reshape(x.shape),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("kind", ROWS)
-def test_rows_taken_are_the_reference_s_bit_by_bit(fast, dtype, kind, scaled):
+def test_take_equals_the_reference_bit_for_bit(fast, dtype, kind, scaled):
     rows, index = ROWS[kind](100 * np.random.default_rng(0).random((9, 5))), np.array([8, 0, 3, 3])
     scaling = (random(5, "float64"), np.linspace(0.1, 3, 5)) if scaled else ()
     got, want = (each.take(rows, index, np.empty((4, 5), dtype), *scaling) for each in (fast, REFERENCE))
     assert got.tobytes() == want.tobytes()
 
 
-def test_rows_of_a_mapped_file_are_taken(fast, dtype, tmp_path):
+def test_take_reads_a_memory_mapped_file(fast, dtype, tmp_path):
     np.save(tmp_path / "x.npy", random((9, 5), "float64"))
     rows, index = np.load(tmp_path / "x.npy", mmap_mode="r"), np.array([8, 0, 3])
     got = fast.take(rows, index, np.empty((3, 5), dtype), np.zeros(5), np.full(5, 2.0))
@@ -146,7 +144,7 @@ def test_rows_of_a_mapped_file_are_taken(fast, dtype, tmp_path):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 6, 20])
-def test_one_value_that_is_not_finite_is_found(fast, dtype, bad, place):
+def test_single_non_finite_value_is_found(fast, dtype, bad, place):
     for array in (random((3, 7), dtype), np.asfortranarray(random((3, 7), dtype))):
         assert fast.all_finite(array) is True
         fast.require_finite(array, "x", np.dtype(dtype))
@@ -158,7 +156,7 @@ def test_one_value_that_is_not_finite_is_found(fast, dtype, bad, place):
             fast.require_finite(array, "x", np.dtype(dtype))
 
 
-def test_numbers_too_large_for_the_network_are_refused_whoever_looks(fast):
+def test_numbers_too_large_for_the_type_raise(fast):
     with pytest.raises(DataError, match="too large for float32"):
         fast.require_finite(np.array([[1.0, 1e300]]), "x", np.dtype(np.float32))
 
@@ -203,9 +201,9 @@ def test_activation_overrides_work_in_place(fast, name):
 @pytest.mark.parametrize("rule", sorted(RULES))
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("extras", [(0.0, 0.0, 0.0), (0.1, 0.2, 0.3)], ids=["bare", "penalties"])
-def test_rules_are_the_reference_s(fast, dtype, rule, control, mixed, extras, monkeypatch):
-    """Bit by bit in pieces of NumPy's, and with a copy of θ in 16 bits; a loop multiplies by 1/√(1 − β₂ᵗ), not divides."""
-    monkeypatch.setattr(numpy_backend, "BLOCK", 16_384)  # so there are pieces, the last not whole
+def test_rules_equal_the_reference(fast, dtype, rule, control, mixed, extras, monkeypatch):
+    """Equal bit for bit, except in compiled loops, which multiply by 1/√(1 − β₂ᵗ) instead of dividing."""
+    monkeypatch.setattr(numpy_backend, "BLOCK", 16_384)  # several blocks, the last one shorter
     names = [
         name
         for name in inspect.signature(getattr(Backend, rule)).parameters
@@ -244,7 +242,7 @@ def test_rules_are_the_reference_s(fast, dtype, rule, control, mixed, extras, mo
             np.testing.assert_array_equal(got, found[1][name], err_msg=name)
 
 
-def test_nan_passes_through_both(fast, dtype):
+def test_activations_propagate_nan(fast, dtype):
     for name in ("identity", "relu", "tanh"):
         assert all(
             np.isnan(each.activate(np.full((1, 1), np.nan, dtype), ACTIVATIONS[name]))
@@ -288,7 +286,7 @@ def test_squared_norm_and_average_agree_with_the_reference(fast, dtype, n):
 
 @pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 4), (7, 13), (64, 30)])
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.999])
-def test_dropout_is_the_reference_bit_for_bit(fast, shape, rate, dtype):
+def test_dropout_equals_the_reference_bit_for_bit(fast, shape, rate, dtype):
     seed, step, layer, row = 2**63 + 12345, np.array([2**31 + 3]), 5, 2**20
     x, found = random(shape, dtype), []
     for each in (fast, REFERENCE):
@@ -298,7 +296,7 @@ def test_dropout_is_the_reference_bit_for_bit(fast, shape, rate, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_sixteen_bits_are_the_reference_bit_for_bit(fast, dtype):
+def test_16_bit_results_equal_the_reference_bit_for_bit(fast, dtype):
     kind, found = fast.dtype(dtype), []
     for each in (fast, REFERENCE):
         x, W, b, a = (
@@ -315,7 +313,7 @@ def test_sixteen_bits_are_the_reference_bit_for_bit(fast, dtype):
         np.testing.assert_array_equal(got, want)
 
 
-def test_numba_that_cannot_be_imported_is_done_without(monkeypatch, dtype):
+def test_backend_works_if_numba_cannot_be_imported(monkeypatch, dtype):
     import ffnn_gpu.backends.cpu
 
     monkeypatch.setitem(sys.modules, "ffnn_gpu.backends.cpu.loops", None)  # the import raises ImportError
@@ -328,7 +326,7 @@ def test_numba_that_cannot_be_imported_is_done_without(monkeypatch, dtype):
     assert made.loops is None
 
 
-def test_backend_of_the_cpu_is_compiled_where_numba_is_found(monkeypatch):
+def test_numpy_names_the_compiled_backend_if_numba_is_installed(monkeypatch):
     for found, kind in ((object(), NumbaBackend), (None, NumpyBackend)):
         monkeypatch.setattr("ffnn_gpu.backends.choice.find_spec", lambda name, found=found: found)
         assert type(get_backend("numpy")) is kind
@@ -337,7 +335,7 @@ def test_backend_of_the_cpu_is_compiled_where_numba_is_found(monkeypatch):
 @pytest.mark.parametrize("kind", ["layer_norm", "batch_norm"])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 3), (64, 130), (300, 7)])
 def test_normalization_agrees_with_the_reference(fast, dtype, kind, shape):
-    """The mean is far from 0 beside the spread, and one column is constant."""
+    """The mean is large compared with the spread, and one column is constant."""
     x, da = 100 + random(shape, dtype), random(shape, dtype, 1)
     x[:, 0] = 10_000
     of_statistics, axis = shape[kind == "batch_norm"], 0 if kind == "batch_norm" else 1
@@ -349,9 +347,9 @@ def test_normalization_agrees_with_the_reference(fast, dtype, kind, shape):
         getattr(each, kind)(x, gain, bias, 1e-5, out, xhat, *statistics)
         backward = getattr(each, f"{kind}_backward")
         assert backward(da.copy(), gain, xhat, statistics[0], dgain, dbias, dx) is dx
-        kept = dgain.copy(), dbias.copy()
+        before = dgain.copy(), dbias.copy()
         assert backward(da.copy(), gain, xhat, statistics[0], dgain, dbias, None) is None
-        np.testing.assert_array_equal(kept, (dgain, dbias))
+        np.testing.assert_array_equal(before, (dgain, dbias))
         found.append([out, xhat, *statistics, dgain, dbias, dx])
     K = shape[0] * shape[1]
     for number, (got, want) in enumerate(zip(*found, strict=True)):
@@ -368,7 +366,7 @@ def test_normalization_agrees_with_the_reference(fast, dtype, kind, shape):
         np.testing.assert_array_equal(inferred, found[0][0])
 
 
-def test_arrays_that_fit_are_taken_as_they_are(fast):
+def test_asarray_returns_a_suitable_array_uncopied(fast):
     x = random((5, 3), "float32")
     assert fast.asarray(x) is x and fast.asarray(x, np.float32) is x
     for other in (
@@ -389,20 +387,21 @@ def test_arrays_that_fit_are_taken_as_they_are(fast):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
-def test_numbers_that_are_not_finite_in_the_type_are_refused_by_the_reference_s_words(fast, bad):
+def test_non_finite_numbers_raise_with_the_message_of_the_reference(fast, bad):
     x = random((5, 3), "float64")
     fast.require_finite(x, "x", np.dtype(np.float32))
     x[2, 1] = bad
-    told = []
+    messages = []
     for each in (fast, REFERENCE):
         with pytest.raises(DataError) as caught:
             each.require_finite(x, "x", np.dtype(np.float32))
-        told.append(str(caught.value))
-    assert told[0] == told[1] and "(2, 1)" in told[0]
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1] and "(2, 1)" in messages[0]
 
 
 LAYERS = [
-    Dense(300, relu), LayerNorm(), Dropout(0.2), Dense(200, tanh), BatchNorm(), Residual([Dense(200, relu)]), Dense(10),
+    Dense(300, relu), LayerNorm(), Dropout(0.2), Dense(200, tanh), BatchNorm(), Residual([Dense(200, relu)]),
+    Dense(10),
 ]  # fmt: skip
 
 
@@ -420,8 +419,8 @@ LAYERS = [
     ],
     ids=repr,
 )
-def test_compiled_steps_allocate_nothing_that_grows_with_the_network(optimizer):
-    """Python's own objects take a few kilobytes; the smallest of the arrays here has 160,000 bytes."""
+def test_compiled_steps_allocate_no_arrays(optimizer):
+    """Python objects take a few kilobytes; the smallest array here has 160,000 bytes."""
     backend = NumbaBackend()
     if backend.loops is None:
         pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
@@ -446,7 +445,7 @@ def test_compiled_steps_allocate_nothing_that_grows_with_the_network(optimizer):
 @pytest.mark.parametrize(
     "optimizer", [SGD(0.1, 0.9), Adam(clip_norm=0.1, ema=0.9), Nadam(), Lion(l1=0.1)], ids=repr
 )
-def test_ten_steps_of_both_backends_of_the_cpu_are_the_reference_s(optimizer, dtype):
+def test_ten_steps_of_both_cpu_backends_equal_the_reference(optimizer, dtype):
     layers = [Dense(9, relu), LayerNorm(), Dropout(0.2), Dense(8, tanh), BatchNorm(), Dense(3)]
     network = Network(6, layers, "numpy", dtype)
     x, y = random((16, 6), "float64"), np.arange(16) % 3
@@ -463,7 +462,7 @@ def test_class_index_out_of_range_overwrites_no_memory(fast, label):
     assert (guard[:3] == 7).all() and (guard[6:] == 7).all()
 
 
-def test_fewer_class_indices_than_rows_are_not_read_past_their_end():
+def test_fewer_class_indices_than_rows_raise():
     made = NumbaBackend()
     if made.loops is None:
         pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
@@ -471,14 +470,14 @@ def test_fewer_class_indices_than_rows_are_not_read_past_their_end():
         made.softmax_cross_entropy(random((3, 3), "float32"), np.array([0, 1]), None, None, 0.0, None)
 
 
-def test_products_go_into_any_memory(fast):
+def test_gemm_writes_into_arrays_of_any_layout_and_type(fast):
     A, B = random((4, 3), "float32"), random((3, 5), "float32")
     for out in (np.empty((4, 10), "float32")[:, ::2], np.empty((5, 4), "float32").T, np.empty((4, 5))):
         np.testing.assert_allclose(fast.gemm(A, B, out), A @ B, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["complex128", "longdouble", ">f4"])
-def test_types_without_a_loop_are_the_reference_s(fast, dtype):
+def test_types_without_a_compiled_loop_equal_the_reference(fast, dtype):
     x, found = random((4, 3), "float64").astype(dtype), []
     for each in (fast, REFERENCE):
         out = each.affine(x, x.T[:, :2].copy(), x[0, :2].copy(), relu, np.empty((4, 2), dtype))
@@ -493,7 +492,7 @@ def test_types_without_a_loop_are_the_reference_s(fast, dtype):
 @pytest.mark.parametrize(
     "error", [OSError(27, "File too large"), EOFError("Ran out of input"), RuntimeError("no locator")]
 )
-def test_numba_that_cannot_keep_or_read_what_it_compiled_is_done_without(monkeypatch, error):
+def test_backend_works_if_numba_cannot_write_or_read_its_cache(monkeypatch, error):
     compiled = pytest.importorskip("ffnn_gpu.backends.cpu.loops")
 
     def broken(*args):

@@ -38,14 +38,14 @@ def test_affine_gradients_are_products_with_delta(backend, dtype):
     assert_close(backend.to_host(db), wide.sum(0), relative, "db", scale=np.abs(delta).sum(0))
 
 
-def test_affine_gradients_without_a_bias_write_the_matrix_alone(backend, dtype):
+def test_affine_gradients_without_a_bias_write_only_the_matrix(backend, dtype):
     x, dW = backend.asarray(random((3, 2), dtype)), backend.empty((2, 2), dtype)
     backend.affine_gradients(x, x, dW=dW, db=None)
     assert np.isfinite(backend.to_host(dW)).all()
 
 
 def test_gemm_reads_transposed_views_without_tf32(backend):
-    """TF32 keeps 11 bits: 1 + 2⁻¹² would be 1."""
+    """TF32 has a significand of 11 bits and would round 1 + 2⁻¹² to 1."""
     A = np.full((64, 64), 1 + 2.0**-12, np.float32)
     A_device, out = backend.asarray(A), backend.empty((64, 64), np.float32)
     got = backend.to_host(backend.gemm(A_device, A_device.T, out=out))
@@ -54,7 +54,7 @@ def test_gemm_reads_transposed_views_without_tf32(backend):
 
 
 @pytest.mark.parametrize("name", ["int16", "int32", "complex128", "float", "nonsense", None])
-def test_dtype_refuses_what_the_backend_cannot_compute_in(backend, name):
+def test_dtype_refuses_unsupported_types(backend, name):
     with pytest.raises(ConfigurationError, match="float32, float64, float16, bfloat16"):
         backend.dtype(name)
 
@@ -64,7 +64,7 @@ def test_dtype_accepts_names_types_and_dtypes(backend, name):
     assert backend.dtype(name) == np.float32
 
 
-def test_asarray_returns_what_it_owns_uncopied(backend, dtype):
+def test_asarray_returns_an_array_of_the_backend_uncopied(backend, dtype):
     array = backend.zeros((3, 2), np.dtype(dtype))
     assert backend.owns(array) and backend.xp.shares_memory(backend.asarray(array), array)
 
@@ -85,7 +85,7 @@ def test_admit_refuses_ragged_rows(backend):
         backend.admit([[1.0, 2.0], [3.0]])
 
 
-def test_require_finite_counts_and_names_the_first(backend, dtype):
+def test_require_finite_counts_bad_values_and_names_the_first(backend, dtype):
     array = np.ones((70_000, 2), dtype)  # longer than one chunk
     array[69_999, 1] = array[66_000, 0] = np.inf
     array[66_001, 1] = np.nan
@@ -97,7 +97,7 @@ def test_require_finite_counts_and_names_the_first(backend, dtype):
     backend.require_finite(backend.asarray(np.arange(3)), "integers", dtype)
 
 
-def test_small_operations_are_their_names(backend, dtype):
+def test_small_operations_compute_their_formulas(backend, dtype):
     x, y = (backend.asarray(np.array(values, dtype)) for values in ([1, 2], [10, 20]))
     total = backend.zeros((2,), np.float64)
     backend.add_scaled(total, y, 0.5)
@@ -110,13 +110,13 @@ def test_small_operations_are_their_names(backend, dtype):
     assert not backend.xp.shares_memory(copy, x)
 
 
-def test_capture_does_what_the_step_does(backend):
+def test_capture_calls_the_step(backend):
     calls = []
     backend.capture(calls.append)(3)
     assert calls == [3]
 
 
-def test_dropout_is_its_own_adjoint(backend, dtype):
+def test_dropout_multiplies_by_the_mask(backend, dtype):
     x, mask = backend.asarray(random((4, 3), dtype)), backend.asarray(np.array([[0, 2, 0]] * 4, dtype))
     got = backend.to_host(backend.dropout(x, mask, out=backend.empty((4, 3), dtype)))
     np.testing.assert_array_equal(got, backend.to_host(x) * backend.to_host(mask))

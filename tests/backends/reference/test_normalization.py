@@ -8,7 +8,7 @@ EPS = 1e-5
 
 
 def forward_and_backward(backend, kind, x, gain, bias, da):
-    """(out, dx, dgain, dbias, variance or None) on the host."""
+    """Return out, dx, dgain, dbias and rstd by name, on the host."""
     x, gain, bias = (backend.asarray(array) for array in (x, gain, bias))
     da = backend.asarray(da.copy())
     (B, I), axis = x.shape, 0 if kind == "batch_norm" else 1
@@ -30,9 +30,8 @@ def test_normalization_and_its_gradients_equal_autograd(backend, golden, case):
     given = [np.array(stored[name]) for name in ("x", "gain", "bias", "da")]
     got = forward_and_backward(backend, case.split()[0], *given)
     relative = tolerance("network", "float64", K=7)
-    if (
-        "constant" in case
-    ):  # PyTorch's mean of a constant 10⁴ is up to 4 ulp off, and 1/√(0 + ε) = 316 times that comes out
+    # PyTorch's mean of a constant 10⁴ is off by up to 4 ulp, which 1/√(0 + ε) = 316 multiplies.
+    if "constant" in case:
         relative = 4 * 316 * 1e4 * np.finfo(np.float64).eps
     for name in ("out", "dx", "dgain", "dbias"):
         want = np.array(stored[name])
@@ -48,12 +47,12 @@ def test_normalization_and_its_gradients_equal_autograd(backend, golden, case):
 @pytest.mark.parametrize("kind", ["layer_norm", "batch_norm"])
 @pytest.mark.parametrize("value", [1e4, 0.1, -12345.678])
 def test_constant_values_normalize_to_the_bias_exactly(backend, dtype, kind, value):
-    """The float32 standard deviation of a constant column of 10⁴ is 131.7 where sums are kept in float32."""
+    """With sums in float32, a constant column of 10⁴ would have a standard deviation of 131.7, not 0."""
     B, I = (1000, 3) if kind == "batch_norm" else (3, 1000)
     x, bias = np.full((B, I), value, dtype), np.arange(I, dtype=dtype)
     got = forward_and_backward(backend, kind, x, np.ones(I, dtype), bias, np.ones((B, I), dtype))
     np.testing.assert_allclose(got["rstd"], EPS**-0.5, rtol=tolerance("product", dtype))
-    # the mean of 1000 float64 numbers is good to 1000 eps of float64; times rstd = 316
+    # The mean of 1000 float64 numbers errs by at most 1000 eps, which rstd = 316 multiplies.
     room = 1000 * np.finfo(np.float64).eps * abs(value) * 317 + tolerance("product", dtype) * I
     assert np.abs(got["out"] - bias).max() <= room
 
@@ -85,7 +84,7 @@ def test_normalized_values_have_mean_zero_and_variance_one(backend, dtype, kind)
     assert_close(out.var(axis), variance / (variance + EPS), relative, "variance")
 
 
-def test_running_statistics_equal_those_of_autograd_libraries(backend, golden):
+def test_running_statistics_and_inference_equal_autograd(backend, golden):
     stored = golden("normalization")["running"]
     mean, variance = backend.zeros((4,), np.float64), backend.zeros((4,), np.float64) + 1
     for batch in np.array(stored["batches"]):
@@ -118,7 +117,7 @@ def test_two_rows_have_twice_the_unbiased_variance(backend, dtype):
     assert backend.to_host(variance).tolist() == [0.5, 0.5]  # 0.25 · 2/1 · 1
 
 
-def test_dx_may_be_left_out(backend, dtype):
+def test_layer_norm_backward_without_dx_returns_none(backend, dtype):
     x = backend.asarray(np.random.default_rng(2).normal(size=(4, 3)).astype(dtype))
     one, dgain, dbias = (backend.zeros((3,), dtype) for _ in range(3))
     one += 1

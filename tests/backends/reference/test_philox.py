@@ -63,7 +63,7 @@ def test_bits_differ_between_seeds_steps_layers_and_rows(backend, other):
     assert (here != there).all()  # 80 words, each equal by chance with probability 2⁻³²
 
 
-def test_mask_equals_itself_when_drawn_again(backend):
+def test_mask_is_the_same_when_drawn_again(backend):
     drawn = [mask(backend, (6, 5), 0.5, seed=3, step=4, layer=2) for _ in range(2)]
     np.testing.assert_array_equal(*drawn)
 

@@ -113,11 +113,11 @@ def test_softmax_rows_sum_to_one(backend, dtype):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_softmax_may_write_over_its_input_and_else_leaves_it(backend, dtype, name):
+def test_softmax_changes_its_input_only_if_it_is_the_output(backend, dtype, name):
     z, _ = random((4, 3), dtype)
-    kept, on_device = z.copy(), backend.asarray(z)
+    before, on_device = z.copy(), backend.asarray(z)
     apart = backend.to_host(getattr(backend, name)(on_device, out=backend.xp.empty_like(on_device))).copy()
-    np.testing.assert_array_equal(backend.to_host(on_device), kept)
+    np.testing.assert_array_equal(backend.to_host(on_device), before)
     np.testing.assert_array_equal(backend.to_host(getattr(backend, name)(on_device, out=on_device)), apart)
 
 
@@ -139,7 +139,7 @@ def test_softmax_keeps_dtype_through_a_network(backend, dtype, name):
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
-def test_value_and_product_in_16_bits_are_float32s_rounded_once(backend, name, narrow):
+def test_softmax_and_its_product_in_16_bits_are_float32_rounded_once(backend, name, narrow):
     z, da = (part.astype(floating(narrow)) for part in random((3, 200), "float32"))
     a = forward(backend, name, z)
     least = 2.0**-14  # the smallest normal number of float16
@@ -159,6 +159,6 @@ def test_underflow_of_a_product_is_silent(backend, dtype, name):
 
 
 def test_underflow_of_a_jacobian_is_silent(backend, dtype):
-    z = np.array([[0, *[0.7 * np.log(np.finfo(dtype).tiny)] * 2]], dtype)  # S_2 S_3 is no normal number
+    z = np.array([[0, *[0.7 * np.log(np.finfo(dtype).tiny)] * 2]], dtype)  # S_2 S_3 is subnormal
     with np.errstate(all="raise"):
         assert np.isfinite(backend.to_host(softmax_jacobian(z, backend))).all()

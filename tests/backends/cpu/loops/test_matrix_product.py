@@ -1,4 +1,4 @@
-"""Products in tiles: right to the rounding of a sum, within their own memory, and the same bits however they are cut."""
+"""Tiled products: accurate to the rounding of a sum, inside C, and the same bits for every partition."""
 
 import importlib
 import os
@@ -16,7 +16,7 @@ tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.register_tiles")
 partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
 native = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics")
 pointer = native.pointer
-GUARD = 7.0  # what lies around C, and must stay
+GUARD = 7.0  # fills the memory around C, which no product may change
 
 
 @numba.njit
@@ -30,7 +30,7 @@ def _double(A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K):
 
 
 def product(A, B):
-    """A B, written into the middle of a guarded array."""
+    """Return A B, written into the middle of an array full of GUARD."""
     (M, K), N = A.shape, B.shape[1]
     frame = np.full((M + 2, N + 40), GUARD, A.dtype)
     C = frame[1:-1, 20:-20]
@@ -48,9 +48,9 @@ def product(A, B):
         N,
         K,
     )
-    kept = frame.copy()
-    kept[1:-1, 20:-20] = GUARD
-    assert (kept == GUARD).all(), "something beside C was written"
+    around = frame.copy()
+    around[1:-1, 20:-20] = GUARD
+    assert (around == GUARD).all(), "memory outside C was written"
     return C
 
 
@@ -60,7 +60,7 @@ def operands(M, N, K, dtype, turned, seed=0):
     return (np.asfortranarray(A) if turned[0] else A), (np.asfortranarray(B) if turned[1] else B)
 
 
-def require_right(C, A, B):
+def require_accurate(C, A, B):
     scale = np.abs(A.astype(np.float64)) @ np.abs(B.astype(np.float64))
     bound = tolerance("product", C.dtype, K=A.shape[1])
     assert_close(
@@ -70,12 +70,12 @@ def require_right(C, A, B):
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True), (True, True)], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_of_every_small_shape_are_right(dtype, turned):
+def test_products_of_every_small_shape_are_accurate(dtype, turned):
     for M in (1, 2, 5, 6, 7, 13):
         for N in (2, 3, 15, 16, 17, 31, 33, 47, 64, 65, 130):
             for K in (2, 3, 17, 40):
                 A, B = operands(M, N, K, dtype, turned)
-                require_right(product(A, B), A, B)
+                require_accurate(product(A, B), A, B)
 
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)], ids=str)
@@ -83,19 +83,19 @@ def test_products_of_every_small_shape_are_right(dtype, turned):
     "shape", [(100, 70, 511), (19, 64, 512), (50, 33, 513), (64, 65, 1025), (7, 129, 3000)], ids=str
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_over_several_depths_are_right(dtype, shape, turned):
+def test_products_over_several_depths_are_accurate(dtype, shape, turned):
     A, B = operands(*shape, dtype, turned)
-    require_right(product(A, B), A, B)
+    require_accurate(product(A, B), A, B)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_whole_numbers_are_multiplied_exactly(dtype):
+def test_integers_are_multiplied_exactly(dtype):
     rng = np.random.default_rng(0)
     A, B = rng.integers(-50, 50, (40, 600)), rng.integers(-50, 50, (600, 90))
     np.testing.assert_array_equal(product(A.astype(dtype), B.astype(dtype)), A @ B)
 
 
-def test_nan_and_infinity_reach_their_rows_and_columns_and_no_others():
+def test_nan_and_infinity_reach_only_their_row_and_column():
     A, B = operands(20, 70, 30, "float32", (False, False))
     A[3, 5], B[7, 66] = np.nan, np.inf
     C = product(A, B)
@@ -104,7 +104,7 @@ def test_nan_and_infinity_reach_their_rows_and_columns_and_no_others():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_part_of_c_has_the_bits_of_the_whole(dtype):
+def test_part_of_a_product_equals_the_whole_bit_for_bit(dtype):
     A, B = operands(61, 150, 700, dtype, (False, False))
     whole = product(A, B)
     for top, left in ((0, 64), (6, 0), (12, 32), (5, 128)):
@@ -113,20 +113,11 @@ def test_a_part_of_c_has_the_bits_of_the_whole(dtype):
 
 @pytest.mark.skipif(not native.X86, reason="these are features of x86 processors")
 @pytest.mark.parametrize("name", ["haswell,+sse2,+avx,+avx2,+fma", "x86-64,+sse2"])
-def test_products_for_a_lesser_processor_are_right(name):
+def test_products_for_older_processors_are_accurate(name):
     cpu, _, features = name.partition(",")
     environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        __file__,
-        "-k",
-        "small_shape or depths",
-    ]
+    pytest_options = ["-q", "-p", "no:cacheprovider", __file__, "-k", "small_shape or depths"]
+    command = [sys.executable, "-m", "pytest", *pytest_options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout[-2000:]
 
@@ -145,7 +136,7 @@ def test_products_for_a_lesser_processor_are_right(name):
     ],
     ids=str,
 )
-def test_grids_share_large_products_evenly_and_leave_small_ones(shape, threads):
+def test_grids_split_large_products_evenly_and_small_ones_not_at_all(shape, threads):
     chunks, across = partition.Partition(threads, 4).grid(*shape)
     if threads == 1 or np.prod(shape) < 1 << 18:
         assert (chunks, across) == (1, 1)
@@ -154,5 +145,5 @@ def test_grids_share_large_products_evenly_and_leave_small_ones(shape, threads):
         assert chunks % across == 0 and across <= panels and chunks // across <= strips
         assert min(threads, panels * strips) <= chunks <= partition.MOST_CHUNKS * threads
         chunk = -(-strips // (chunks // across)) * -(-panels // across)
-        most = -(-chunks // threads) * chunk  # tiles of the thread with the most
+        most = -(-chunks // threads) * chunk  # tiles of the busiest thread
         assert most <= 1.4 * max(panels * strips / threads, 1)

@@ -1,4 +1,4 @@
-"""Code that Numba compiled from other sources is deleted."""
+"""Code that Numba compiled is deleted when a source file has changed."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def compiled_files(folder):
 @pytest.mark.parametrize(
     "changed", ["loops/threads.py", "recording/chunks.py", "step_control.py", "philox.py"]
 )
-def test_change_of_any_source_deletes_what_was_compiled(folder, changed):
+def test_change_of_any_source_deletes_the_compiled_code(folder, changed):
     numba_cache.delete_outdated()
     compiled = compiled_files(folder)
     (folder / changed).write_text("x = 2\n", encoding="utf-8")
@@ -39,14 +39,14 @@ def test_change_of_any_source_deletes_what_was_compiled(folder, changed):
     assert [path.exists() for path in compiled] == [False, False, True] * 2
 
 
-def test_same_sources_keep_it(folder):
+def test_unchanged_sources_leave_the_compiled_code(folder):
     numba_cache.delete_outdated()
     compiled = compiled_files(folder)
     numba_cache.delete_outdated()
     assert all(path.exists() for path in compiled)
 
 
-def test_read_only_folder_is_left(folder, monkeypatch):
+def test_read_only_folder_is_skipped(folder, monkeypatch):
     def refused(*args, **named):
         raise PermissionError
 
@@ -54,7 +54,7 @@ def test_read_only_folder_is_left(folder, monkeypatch):
     numba_cache.delete_outdated()
 
 
-def test_sources_of_the_package_are_all_found():
+def test_all_listed_sources_exist():
     assert all(path.is_file() for path in numba_cache.ALSO) and all(
         any(f.glob("*.py")) for f in numba_cache.FOLDERS
     )

@@ -1,4 +1,4 @@
-"""How many threads a process is worth, by what it may run on and what its control groups grant."""
+"""The number of usable cores follows from the process affinity and the CPU quota of its control groups."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from ffnn_gpu.backends.cpu.recording import cores
 
 
 def groups(folder, own, **limits):
-    """Control groups below `folder`, each with its cpu.max; this process is in `own`."""
+    """Create control groups below `folder`, each with its cpu.max; this process belongs to `own`."""
     for path, limit in limits.items():
         place = folder / "cgroup" / path.replace("_", "/").strip("/")
         place.mkdir(parents=True, exist_ok=True)
@@ -19,7 +19,7 @@ def groups(folder, own, **limits):
 
 
 @pytest.mark.parametrize(
-    ("own", "limits", "granted"),
+    ("own", "limits", "quota"),
     [
         ("/", {}, math.inf),
         ("/", {"_": "max 100000"}, math.inf),
@@ -31,18 +31,18 @@ def groups(folder, own, **limits):
     ],
     ids=["nothing", "max", "container", "parent", "child", "another namespace", "unreadable"],
 )
-def test_least_that_any_level_grants_counts(tmp_path, own, limits, granted):
-    assert cores.cpu_quota(*groups(tmp_path, own, **limits)) == granted
+def test_quota_is_the_smallest_of_all_levels(tmp_path, own, limits, quota):
+    assert cores.cpu_quota(*groups(tmp_path, own, **limits)) == quota
 
 
-def test_system_without_control_groups_grants_all(tmp_path):
+def test_system_without_control_groups_has_no_quota(tmp_path):
     assert cores.cpu_quota(tmp_path, tmp_path / "missing") == math.inf
 
 
 @pytest.mark.parametrize(
     ("limit", "expected"), [("250000 100000", 2), ("10000 100000", 1), ("900000 100000", 4)]
 )
-def test_cores_are_those_it_may_run_on_and_has_time_for(tmp_path, monkeypatch, limit, expected):
+def test_cores_are_limited_by_affinity_and_quota(tmp_path, monkeypatch, limit, expected):
     control_groups, own = groups(tmp_path, "/", _=limit)
     monkeypatch.setattr(cores, "CONTROL_GROUPS", control_groups)
     monkeypatch.setattr(cores, "OWN", own)

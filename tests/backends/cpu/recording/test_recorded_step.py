@@ -1,4 +1,4 @@
-"""Recorded steps and predictions: equal to the code they were recorded from, for every thread, and never for other code."""
+"""Recorded steps and predictions equal plain ones with any number of threads; unsupported ones run plain."""
 
 import importlib
 import os
@@ -38,7 +38,7 @@ from ffnn_gpu.errors import ConfigurationError, WorkspaceError
 from ffnn_gpu.training.step import recordable
 
 pytest.importorskip("numba")
-_step = train_step.__wrapped__  # as it is
+_step = train_step.__wrapped__  # a plain step, never recorded
 ThreadPool = pytest.importorskip("ffnn_gpu.backends.cpu.recording.threads").ThreadPool
 
 N_IN, C, B = 40, 6, 96
@@ -53,12 +53,13 @@ NETWORKS = {
     "dropout": (Dense(256, relu), Dropout(0.3), Dense(C)),
     "residual": (Dense(256, relu), Residual([Dense(256, relu), Dropout(0.2), Dense(256)]), Dense(C)),
     "norms first": (BatchNorm(), LayerNorm(), Dense(C)),
-    "last is no product": (Dense(C), LayerNorm()),
+    "last is layer norm": (Dense(C), LayerNorm()),
 }
 OPTIMIZERS = {
-    "adam": Adam(), "adamw": AdamW(), "sgd": SGD(0.1), "momentum": SGD(0.1, momentum=0.9), "rmsprop": RMSprop(),
-    "nesterov": SGD(0.1, momentum=0.9, nesterov=True), "rmsprop, momentum": RMSprop(momentum=0.9), "adagrad": Adagrad(),
-    "nadam": Nadam(), "lion": Lion(), "clipped": Adam(clip_norm=0.1), "clipped by value": Adam(clip_value=0.01),
+    "adam": Adam(), "adamw": AdamW(), "sgd": SGD(0.1), "momentum": SGD(0.1, momentum=0.9),
+    "nesterov": SGD(0.1, momentum=0.9, nesterov=True), "rmsprop": RMSprop(),
+    "rmsprop, momentum": RMSprop(momentum=0.9), "adagrad": Adagrad(), "nadam": Nadam(), "lion": Lion(),
+    "clipped": Adam(clip_norm=0.1), "clipped by value": Adam(clip_value=0.01),
     "penalized": SGD(0.1, l2=0.1, l1=0.01), "averaged": Adam(ema=0.9),
     "everything": AdamW(l2=0.1, l1=0.01, clip_norm=0.2, clip_value=0.05, ema=0.9),
 }  # fmt: skip
@@ -101,7 +102,7 @@ def numbers(network, optimizer):
 def trained(
     step, layers, optimizer, loss=softmax_cross_entropy, dtype="float64", rows=B, weight=None, steps=6
 ):
-    """Losses and every number after some steps, and why they were not recorded."""
+    """Return losses and all numbers after some steps, and the reasons for not recording them."""
     network, ws = made(layers, dtype, rows)
     x, y = batch(dtype, rows, loss)
     losses = [step(network, loss, optimizer, x, y, ws, weight, None, True) for _ in range(steps)]
@@ -114,18 +115,18 @@ def require_equal(found, expected, rtol, atol=0.0):
         np.testing.assert_allclose(found[name], value, rtol=rtol, atol=atol * largest, err_msg=name)
 
 
-# ---------------------------------------------------------------------- the same numbers
+# ---------------------------------------------------------------------- equal results
 
 
 @pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
-def test_recorded_steps_of_every_layer_equal_their_code(layers, threads):
+def test_recorded_steps_of_every_layer_equal_plain_steps(layers, threads):
     found, why = trained(train_step, layers, SGD(0.05, momentum=0.9))
     assert why == [""]
     require_equal(found, trained(_step, layers, SGD(0.05, momentum=0.9))[0], 0, 1e-12)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_recorded_steps_of_every_optimizer_equal_their_code(optimizer, threads):
+def test_recorded_steps_of_every_optimizer_equal_plain_steps(optimizer, threads):
     found, why = trained(train_step, PLAIN, optimizer)
     assert why == [""]
     require_equal(found, trained(_step, PLAIN, optimizer)[0], 0, 1e-11)
@@ -133,7 +134,7 @@ def test_recorded_steps_of_every_optimizer_equal_their_code(optimizer, threads):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_recorded_steps_of_every_loss_equal_their_code(loss, weighted, threads):
+def test_recorded_steps_of_every_loss_equal_plain_steps(loss, weighted, threads):
     weight = np.random.default_rng(3).random(B) if weighted else None
     found, why = trained(train_step, PLAIN, SGD(0.1), loss, weight=weight)
     assert why == [""]
@@ -141,24 +142,24 @@ def test_recorded_steps_of_every_loss_equal_their_code(loss, weighted, threads):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 17, 333])
-def test_recorded_steps_of_any_number_of_rows_equal_their_code(rows, threads):
+def test_recorded_steps_of_any_number_of_rows_equal_plain_steps(rows, threads):
     found, why = trained(train_step, PLAIN, SGD(0.1), rows=rows)
     assert why == [""]
     require_equal(found, trained(_step, PLAIN, SGD(0.1), rows=rows)[0], 0, 1e-12)
 
 
-def test_recorded_steps_in_float32_equal_their_code_within_its_rounding(threads):
+def test_recorded_steps_in_float32_equal_plain_steps_up_to_rounding(threads):
     found, why = trained(train_step, NETWORKS["layer norm"], SGD(0.1), dtype="float32")
     assert why == [""]
     require_equal(found, trained(_step, NETWORKS["layer norm"], SGD(0.1), dtype="float32")[0], 0, 1e-6)
 
 
-def test_weights_that_are_all_zero_give_no_gradient():
+def test_weights_that_are_all_zero_give_a_zero_gradient():
     found, _ = trained(train_step, PLAIN, SGD(0.1), weight=np.zeros(B), steps=1)
     assert found["losses"] == 0 and not found["grad"].any()
 
 
-def test_learning_rate_given_with_a_step_stays():
+def test_learning_rate_given_with_a_step_holds_for_later_steps():
     network, ws = made(PLAIN)
     x, y = batch()
     optimizer = SGD(0.1)
@@ -171,7 +172,7 @@ def test_learning_rate_given_with_a_step_stays():
     assert reasons(ws) == ["", ""]
 
 
-def test_arguments_may_lie_elsewhere_in_every_step():
+def test_arguments_may_be_new_arrays_in_every_step():
     network, ws = made(PLAIN)
     other, scratch = made(PLAIN)
     for seed in range(5):
@@ -183,7 +184,7 @@ def test_arguments_may_lie_elsewhere_in_every_step():
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 5, 64, 300])
 @pytest.mark.parametrize("layers", NETWORKS.values(), ids=NETWORKS)
-def test_recorded_predictions_equal_their_code(layers, rows, threads):
+def test_recorded_predictions_equal_plain_predictions(layers, rows, threads):
     network, _ = made(layers)
     network.params.theta[:] += np.random.default_rng(2).standard_normal(len(network.params.theta)) / 10
     network.params.state[:] += 0.3
@@ -193,18 +194,18 @@ def test_recorded_predictions_equal_their_code(layers, rows, threads):
     assert reasons(ws) == [""]
 
 
-def test_layer_that_hands_its_input_on_is_not_recorded_last():
+def test_network_ending_in_a_layer_that_returns_its_input_is_not_recorded():
     network, _ = made((Dense(C), Dropout(0.5)))
     ws, (x, _) = network.workspace(B, training=False), batch()
     np.testing.assert_array_equal(network.forward(x, ws), x @ network.params.views[0].W)
     assert reasons(ws) == ["the output is not the last layer's own"]
 
 
-# ---------------------------------------------------------------------- what is not recorded
+# ---------------------------------------------------------------------- steps that are not recorded
 
 
 class Doubled(ffnn_gpu.Layer):
-    """2 x by NumPy itself, which no backend sees"""
+    """a = 2 x, computed by NumPy without the backend."""
 
     def output_width(self, width):
         return width
@@ -220,7 +221,7 @@ class Doubled(ffnn_gpu.Layer):
 
 
 class Patient(SGD):
-    """A rule of somebody's own"""
+    """A custom update rule."""
 
     def formula(self, xp, theta, g, lr, t, *moments):
         theta -= lr * g / t
@@ -231,7 +232,7 @@ class Patient(SGD):
 
 @dataclass(frozen=True)
 class Halved(type(softmax_cross_entropy)):
-    """Half a loss"""
+    """Half the cross-entropy, a custom loss."""
 
     def value_and_gradient(self, backend, z, y, dz, sample_weight):
         value = super().value_and_gradient(backend, z, y, dz, sample_weight)
@@ -256,13 +257,13 @@ class Halved(type(softmax_cross_entropy)):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_code_that_no_command_does_runs_as_it_is(layers, optimizer, loss, reason):
+def test_unsupported_step_runs_unrecorded(layers, optimizer, loss, reason):
     found, (why,) = trained(train_step, layers, optimizer, loss)
     assert reason in why
     require_equal(found, trained(_step, layers, optimizer, loss)[0], 0)
 
 
-def test_targets_that_nobody_has_checked_are_checked_in_every_step():
+def test_unchecked_targets_are_checked_in_every_step():
     network, ws = made(PLAIN)
     x, y = batch(loss=mean_squared_error)
     train_step(network, mean_squared_error, SGD(0.1), x, y, ws)
@@ -271,7 +272,7 @@ def test_targets_that_nobody_has_checked_are_checked_in_every_step():
         train_step(network, mean_squared_error, SGD(0.1), x, y[:, 1:], ws)
 
 
-def test_rows_of_another_type_or_with_gaps_run_as_they_are():
+def test_rows_of_another_type_or_layout_run_unrecorded():
     network, ws = made(PLAIN)
     x, y = batch()
     values = [
@@ -283,7 +284,7 @@ def test_rows_of_another_type_or_with_gaps_run_as_they_are():
     assert reasons(ws) == ["", "an array has gaps", "x is float32"]
 
 
-def test_rows_that_are_their_own_targets_are_not_confused_with_later_ones():
+def test_rows_as_their_own_targets_are_not_confused_with_other_targets():
     (network, ws), (other, scratch) = (made((Dense(8, relu), Dense(N_IN))) for _ in range(2))
     rng, loss = np.random.default_rng(0), mean_squared_error
     x, y = rng.standard_normal((2, B, N_IN))
@@ -296,13 +297,13 @@ def test_rows_that_are_their_own_targets_are_not_confused_with_later_ones():
     assert reasons(ws)[0] == "two arguments are one array"
 
 
-def test_no_rows_are_not_recorded():
+def test_empty_batch_is_not_recorded():
     network, ws = made(PLAIN, rows=0)
     assert train_step(network, softmax_cross_entropy, SGD(0.1), *batch(rows=0), ws) == 0
     assert reasons(ws) == ["there is no row"]
 
 
-def test_rows_in_the_network_s_own_memory_are_not_recorded_and_never_run_as_if_they_were():
+def test_rows_in_the_memory_of_the_network_are_neither_recorded_nor_replayed():
     network, _ = made((Dense(N_IN),))
     ws, (x, _) = network.workspace(16, training=False), batch(rows=16)
     expected = [network.run(x, network.workspace(16, training=False)).copy()]
@@ -318,7 +319,7 @@ def test_rows_in_the_network_s_own_memory_are_not_recorded_and_never_run_as_if_t
 
 
 @pytest.mark.parametrize("lr", [np.array([0.5], np.float32), np.array([1]), np.array([0.5, 0.5])], ids=str)
-def test_learning_rate_of_another_kind_runs_as_it_is(lr):
+def test_learning_rate_of_another_type_runs_unrecorded(lr):
     (network, ws), (other, scratch) = made(PLAIN), made(PLAIN)
     x, y = batch()
     train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws, lr=lr)
@@ -338,7 +339,7 @@ def test_learning_rate_of_another_kind_runs_as_it_is(lr):
     ],
     ids=["wide", "one column", "whole numbers", "wide weights", "wide weights of classes"],
 )
-def test_targets_and_weights_of_another_kind_run_as_they_are(y, weight):
+def test_targets_and_weights_of_another_type_run_unrecorded(y, weight):
     loss = softmax_cross_entropy if y.ndim == 1 else mean_squared_error
     (network, ws), (other, scratch) = made(PLAIN, "float32"), made(PLAIN, "float32")
     x, _ = batch("float32")
@@ -347,14 +348,14 @@ def test_targets_and_weights_of_another_kind_run_as_they_are(y, weight):
     assert reasons(ws) != [""]
 
 
-def test_fewer_targets_than_rows_are_refused():
+def test_fewer_targets_than_rows_raise():
     network, ws = made(PLAIN)
     x, y = batch()
     with pytest.raises(ValueError):
         train_step(network, softmax_cross_entropy, SGD(0.1), x, y[:-5], ws, checked=True)
 
 
-def test_classes_derived_from_the_backend_and_the_network_keep_what_they_override():
+def test_overrides_in_subclasses_of_backend_and_network_are_called():
     class Backend(NumbaBackend):
         def adam(self, update, *args):
             self.calls = getattr(self, "calls", 0) + 1
@@ -376,7 +377,7 @@ def test_classes_derived_from_the_backend_and_the_network_keep_what_they_overrid
     assert (backend.calls, limited.calls) == (3, 3)
 
 
-def test_what_a_step_reads_besides_its_arguments_may_be_exchanged():
+def test_replayed_step_uses_replaced_velocity_seed_and_row():
     layers, optimizer = (Dense(64, relu), Dropout(0.5), Dense(C)), SGD(0.1, momentum=0.9)
     (network, ws), (other, scratch), (x, y) = made(layers), made(layers), batch()
     for change in (None, "velocity", "seed", "row"):
@@ -392,7 +393,7 @@ def test_what_a_step_reads_besides_its_arguments_may_be_exchanged():
         )
 
 
-def test_step_of_somebody_s_own_is_recorded_for_itself():
+def test_custom_step_has_its_own_recording():
     @recordable
     def gradient_only(network, loss, optimizer, x, y, ws, sample_weight=None, lr=None, checked=False):
         value = loss(network.backend, network.forward(x, ws), y, ws.dz, sample_weight, checked)
@@ -406,7 +407,7 @@ def test_step_of_somebody_s_own_is_recorded_for_itself():
     np.testing.assert_array_equal(network.params.theta, before)
 
 
-def test_optimizer_that_is_only_a_step_works():
+def test_optimizer_with_only_a_step_method_works():
     class Descent:
         def step(self, params, lr=None):
             params.theta -= 0.1 * params.grad
@@ -427,17 +428,17 @@ def test_optimizer_is_not_kept_alive():
     assert gone() is None
 
 
-def test_pass_of_another_thread_is_left_alone_by_a_step_that_it_refuses():
+def test_refused_step_leaves_the_pass_of_another_thread_unchanged():
     network, ws = made(PLAIN)
     x, y = batch()
     network.forward(x, ws)
-    ws._pass.acquire()  # as the other thread's backward would
+    ws._pass.acquire()  # as a backward in another thread would
     with pytest.raises(WorkspaceError, match="another thread"):
         train_step(network, softmax_cross_entropy, SGD(0.1), x, y, ws)
     assert ws.buffers[0].x is x and ws._whole._latest is ws
 
 
-# ---------------------------------------------------------------------- nothing is lost
+# ---------------------------------------------------------------------- errors and state
 
 
 @pytest.mark.parametrize("bad", [-1, C])
@@ -469,7 +470,7 @@ def test_workspace_of_another_network_is_refused():
         train_step(other, softmax_cross_entropy, SGD(0.1), x, y, ws)
 
 
-def test_optimizer_that_starts_anew_is_recorded_anew():
+def test_step_is_recorded_again_after_the_optimizer_state_is_deleted():
     network, ws = made(PLAIN)
     optimizer, (x, y) = Adam(), batch()
     for _ in range(2):
@@ -479,7 +480,7 @@ def test_optimizer_that_starts_anew_is_recorded_anew():
     assert optimizer.state(network.params).scalars[0] == 1 and reasons(ws) == ["", ""]
 
 
-def test_step_leaves_nothing_to_differentiate():
+def test_backward_after_a_recorded_step_raises():
     network, ws = made(PLAIN)
     x, y = batch()
     for _ in range(2):
@@ -488,7 +489,7 @@ def test_step_leaves_nothing_to_differentiate():
             network.backward(ws.dz, ws)
 
 
-def test_more_kinds_of_calls_than_are_kept_are_still_right():
+def test_calls_beyond_the_limit_of_recordings_are_correct():
     network, ws = made(PLAIN)
     x, y = batch()
     for _ in range(12):
@@ -503,10 +504,10 @@ def test_more_kinds_of_calls_than_are_kept_are_still_right():
 # ---------------------------------------------------------------------- threads
 
 
-def test_who_does_a_part_changes_no_bit(monkeypatch):
+def test_result_does_not_depend_on_which_thread_computes_a_part(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "2")
     together = trained(train_step, PLAIN, Adam())[0]
-    time.sleep(0.05)  # until the helper sleeps
+    time.sleep(0.05)  # until the worker sleeps
     monkeypatch.setattr(ThreadPool, "wake", lambda pool: None)
     require_equal(trained(train_step, PLAIN, Adam())[0], together, 0)
 
@@ -529,7 +530,7 @@ def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monk
 
 
 @pytest.mark.parametrize(
-    ("told", "number"),
+    ("variables", "number"),
     [
         ({}, os.cpu_count()),
         ({"OMP_NUM_THREADS": "3"}, 3),
@@ -538,10 +539,10 @@ def test_networks_trained_in_several_threads_equal_those_trained_one_by_one(monk
         ({"FFNN_GPU_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}, 4),
     ],
 )
-def test_threads_are_ours_then_what_libraries_are_told_then_the_cores(told, number, monkeypatch):
+def test_threads_follow_our_variable_then_the_blas_variables_then_the_cores(variables, number, monkeypatch):
     for name in ("FFNN_GPU_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    for name, value in told.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(
         importlib.import_module("ffnn_gpu.backends.cpu.recording.threads"), "cores", os.cpu_count
@@ -549,7 +550,7 @@ def test_threads_are_ours_then_what_libraries_are_told_then_the_cores(told, numb
     assert importlib.import_module("ffnn_gpu.backends.cpu.recording.threads").threads() == number
 
 
-def test_nobody_spins_after_the_last_step(monkeypatch):
+def test_idle_threads_do_not_spin(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "3")
     trained(train_step, PLAIN, SGD(0.1))
     time.sleep(0.1)
@@ -559,7 +560,7 @@ def test_nobody_spins_after_the_last_step(monkeypatch):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5"])
-def test_number_of_threads_that_is_none_is_refused(text, monkeypatch):
+def test_invalid_number_of_threads_raises(text, monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", text)
     network, ws = made(PLAIN)
     with pytest.raises(
