@@ -1,9 +1,10 @@
-// CUDA's numbers for g++ on a CPU: the 16-bit floats and the arithmetic intrinsics. Included by cuda_on_cpu.h.
+// CUDA's numbers for g++ on a CPU: 16-bit floats and arithmetic intrinsics. Included by cuda_on_cpu.h.
 //
-// Rounding is IEEE's (no contraction to fma, no flush of denormals); fast intrinsics are as exact as the C library's.
+// Rounding follows IEEE 754: no contraction to fma, no flush of denormals. Fast intrinsics are as accurate as
+// the C library.
 #pragma once
 
-// ------------------------------------------------------------------------------------------------ 16-bit floats
+// -------------------------------------------------------------------------------- 16-bit floats
 namespace emu {
 template <class To, class From> inline To bits(From from) {
   static_assert(sizeof(To) == sizeof(From));
@@ -22,9 +23,9 @@ inline float float_of_bfloat16(uint16_t h) { return bits<float>(uint32_t(h) << 1
 inline uint16_t half_of(float f) {  // to nearest, ties to even
   uint32_t u = bits<uint32_t>(f), sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
   if (a > 0x7f800000) return 0x7fff;
-  if (a >= 0x477ff000) return uint16_t(sign | 0x7c00);                                        // 65520 and more: infinity
-  if (a < 0x38800000) return uint16_t(sign | uint32_t(lrintf(bits<float>(a) * 0x1p24f)));     // subnormal
-  uint32_t r = a - 0x38000000;                                                                // exponent bias 127 → 15
+  if (a >= 0x477ff000) return uint16_t(sign | 0x7c00);                              // 65520 and more: infinity
+  if (a < 0x38800000) return uint16_t(sign | uint32_t(lrintf(bits<float>(a) * 0x1p24f)));  // subnormal
+  uint32_t r = a - 0x38000000;                                                             // exponent bias 127 → 15
   return uint16_t(sign | (r + 0xfff + (r >> 13 & 1)) >> 13);
 }
 inline float float_of_half(uint16_t h) {
@@ -74,9 +75,9 @@ EMU_INLINE float2 __bfloat1622float2(__nv_bfloat162 h) { return {h.x, h.y}; }
 EMU_INLINE unsigned short __bfloat16_as_ushort(__nv_bfloat16 h) { return h.bits; }
 EMU_INLINE __nv_bfloat16 __ushort_as_bfloat16(unsigned short u) { return emu_raw((__nv_bfloat16*)0, u); }
 
-// ------------------------------------------------------------------------------------------------ arithmetic
+// -------------------------------------------------------------------------------- arithmetic
 namespace emu {
-// PTX max and min: a NaN gives way to a number, and +0 > −0. (C leaves the sign of a zero open.)
+// PTX max and min return the number if one operand is NaN, and order +0 > −0. In C the sign of 0 is open.
 template <class F> inline F largest(F a, F b) {
   if (isnan(a)) return b;
   if (isnan(b)) return a;
@@ -112,7 +113,7 @@ EMU_MIN_MAX(unsigned long)
 EMU_MIN_MAX(long long)
 EMU_MIN_MAX(unsigned long long)
 
-// glibc declares __expf and its like itself, hence macros. A GPU's are less accurate than these.
+// Macros, because glibc itself declares __expf and similar names. The versions of a GPU are less accurate.
 #define __expf expf
 #define __exp10f exp10f
 #define __logf logf

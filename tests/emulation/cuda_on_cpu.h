@@ -1,7 +1,8 @@
 // CUDA C++ as a kernel sees it, for g++ on a CPU: keywords, types, intrinsics, collectives, atomics.
 //
-// A kernel text is compiled unchanged behind this header; fibers.h runs it, shadow.h watches its memory. An intrinsic that
-// is missing here is a compile error that names it. Kernels may test `#ifdef CUDA_ON_CPU` around inline PTX, nothing else.
+// A kernel's source is compiled unchanged after this header. fibers.h runs it, shadow.h checks its memory
+// accesses. An intrinsic that is missing here causes a compile error with its name. Kernels may test
+// `#ifdef CUDA_ON_CPU` around inline PTX only.
 #pragma once
 #include <math.h>
 
@@ -10,10 +11,10 @@
 #include <type_traits>
 #include <utility>
 
-// ------------------------------------------------------------------------------------------------ keywords
+// -------------------------------------------------------------------------------- keywords
 #define CUDA_ON_CPU 1
-// g++ does not instrument the access in `*p = f()` and `g(*p)` where f returns or g takes a struct, unless they are inlined.
-// So they are; recursion is refused.
+// In `*p = f()` and `g(*p)`, where f returns or g takes a struct, g++ instruments the access only if f and g
+// are inlined. Therefore they always are, and recursion is a compile error.
 #define EMU_INLINED __attribute__((always_inline))
 #define EMU_INLINE inline EMU_INLINED
 #define __global__
@@ -29,14 +30,14 @@
 #define EMU_CALLER __builtin_return_address(0)
 #define EMU_LINE int line = __builtin_LINE()  // as a default argument: the line of the call
 
-// ------------------------------------------------------------------------------------------------ vector types
+// -------------------------------------------------------------------------------- vector types
 struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
 
 namespace emu {
-template <class T> struct Element { using type = T; };  // what one element of a T is: float for float4
+template <class T> struct Element { using type = T; };  // the type of one element of T: float for float4
 }
 
 #define EMU_VECTOR(T, NAME)                                                                             \
@@ -62,10 +63,10 @@ EMU_VECTOR(unsigned char, uchar)
 EMU_VECTOR(long long, longlong)
 EMU_VECTOR(unsigned long long, ulonglong)
 
-// ------------------------------------------------------------------------------------------------ what fibers.h provides
+// -------------------------------------------------------------------------------- provided by fibers.h
 namespace emu {
 struct Position { uint3 thread, block; dim3 block_dim, grid_dim; int lane; };
-extern Position here;  // of the fiber that runs
+extern Position here;  // of the running fiber
 
 void block_barrier(int line);
 void warp_barrier(unsigned mask, int line);
@@ -83,7 +84,7 @@ static const int warpSize = 32;
 
 #include "cuda_numbers.h"
 
-// ------------------------------------------------------------------------------------------------ collectives
+// -------------------------------------------------------------------------------- collectives
 inline void __syncthreads(EMU_LINE) { emu::block_barrier(line); }
 inline void __syncwarp(unsigned mask = ~0u, EMU_LINE) { emu::warp_barrier(mask, line); }
 inline void __threadfence() { emu::fence(); }
@@ -102,7 +103,7 @@ template <class T> EMU_INLINE T shuffle(unsigned mask, T value, int source, int 
   return value;
 }
 }  // namespace emu
-// A source outside the caller's group of `width` lanes gives the caller its own value, as on a GPU.
+// If the source is outside the group of `width` lanes, the caller receives its own value, as on a GPU.
 template <class T> EMU_INLINE T __shfl_sync(unsigned mask, T value, int source, int width = 32, EMU_LINE) {
   return emu::shuffle(mask, value, (emu::here.lane & ~(width - 1)) | (source & (width - 1)), line);
 }
@@ -119,7 +120,7 @@ template <class T> EMU_INLINE T __shfl_up_sync(unsigned mask, T value, int by, i
   return emu::shuffle(mask, value, (lane & (width - 1)) >= by ? lane - by : lane, line);
 }
 
-// ------------------------------------------------------------------------------------------------ memory
+// -------------------------------------------------------------------------------- memory
 template <class T> EMU_INLINE T __ldg(const T* p) { return *p; }
 template <class T> EMU_INLINE T __ldcs(const T* p) { return *p; }
 template <class T> EMU_INLINE void __stcs(T* p, T value) { *p = value; }
@@ -155,11 +156,11 @@ EMU_ATOMIC(atomicAdd, float, old + v)  // the order of the sum depends on the sc
 EMU_ATOMIC(atomicAdd, double, old + v)
 EMU_ATOMIC(atomicExch, float, (void(old), v))
 
-// ------------------------------------------------------------------------------------------------ launching
+// -------------------------------------------------------------------------------- launching
 namespace emu {
 int launch(const char* name, void (*thunk)(void*), void* call, const unsigned* geometry);
 
-template <class T> constexpr const char* dtype() {  // NumPy's name for it
+template <class T> constexpr const char* dtype() {  // the NumPy name of T
   using E = typename Element<T>::type;
   if (std::is_same<E, __half>::value || std::is_same<E, __half2>::value) return "float16";
   if (std::is_same<E, __nv_bfloat16>::value || std::is_same<E, __nv_bfloat162>::value) return "bfloat16";
@@ -169,7 +170,8 @@ template <class T> constexpr const char* dtype() {  // NumPy's name for it
   constexpr int size = sizeof(E) == 1 ? 0 : sizeof(E) == 2 ? 1 : sizeof(E) == 4 ? 2 : 3;
   return std::is_integral<E>::value ? names[2 * size + std::is_unsigned<E>::value] : "unknown";
 }
-template <class P> void describe(char* text) {  // "* float32 " for a pointer, "const* " for one to const, "value "
+// Appends "* float32 " for a pointer, "const* float32 " for a pointer to const, else "value float32 ".
+template <class P> void describe(char* text) {
   using T = std::remove_pointer_t<P>;
   strcat(text, !std::is_pointer<P>::value ? "value " : std::is_const<T>::value ? "const* " : "* ");
   strcat(strcat(text, dtype<std::remove_cv_t<T>>()), " ");
@@ -193,7 +195,7 @@ template <class... P> int launch_kernel(const char* name, void (*kernel)(P...), 
 }
 constexpr int first(int threads = 1024, ...) { return threads; }
 }  // namespace emu
-// One line per kernel, written by cuda_build.py: the launch bounds, the signature and the entry that Python calls.
+// One line per kernel, written by cuda_build.py: launch bounds, signature and the entry for Python.
 #define EMU_KERNEL(NAME, ...)                                                                                    \
   extern "C" {                                                                                                   \
   int emu_launch_##NAME(void** arguments, const unsigned* geometry) {                                            \

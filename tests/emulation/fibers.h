@@ -1,13 +1,13 @@
-// Threads of a CUDA block as fibers on one OS thread, blocks one after another; barriers, warp collectives, launches.
+// Run the threads of a CUDA block as fibers on one OS thread, and blocks one after another.
 //
-// A fiber runs until it waits or meets an atomic.
+// Contains barriers, warp collectives, scheduling, launches. A fiber runs until it waits or reaches an atomic.
 #pragma once
 #include <link.h>
 
 #include "machine.h"
 
 namespace emu {
-// ------------------------------------------------------------------------------------------------ collectives
+// -------------------------------------------------------------------------------- collectives
 static void yield() {
   in_runtime = 0;
   emu_switch(&current->stack_pointer, scheduler_stack);
@@ -18,7 +18,7 @@ static const char* activity(const Thread& t) {
   if (t.state == WARP) return collectives[t.collective];
   return t.state == BARRIER ? "__syncthreads" : t.state == EXITED ? "returned" : "running";
 }
-static void diverge(const char* why) {  // lists where the threads are, equal ones together
+static void diverge(const char* why) {  // lists the positions of the threads, grouped
   char list[1024] = "";
   bool listed[1024] = {};
   size_t k = 0;
@@ -49,7 +49,8 @@ void block_barrier(int line) {
   for (int i = 0; i < block.threads; i++) threads[i].state = READY;
   if (checking) shadow_barrier();
 }
-// Waits until every lane of the mask is at the same collective. True for the lane that arrives last: it does the work.
+// Waits until every lane of the mask is at the same collective. Returns true for the last lane, which does
+// the work.
 static bool meet(Collective collective, unsigned mask, int line) {
   Thread& t = *current;
   Thread* lanes = threads + 32 * t.warp;
@@ -80,7 +81,7 @@ uint64_t warp_shuffle(unsigned mask, uint64_t word, int source, int line) {
   t.word = word;
   t.source = source & 31;
   if (meet(SHUFFLE, mask, line))
-    for (int l = 0; l < 32; l++)  // from a lane outside the mask: undefined on a GPU, all ones (a NaN) here
+    for (int l = 0; l < 32; l++)  // a lane outside the mask gives an undefined value on a GPU, NaN here
       if (mask >> l & 1) lanes[l].received = mask >> lanes[l].source & 1 ? lanes[lanes[l].source].word : ~0ull;
   return t.received;
 }
@@ -101,13 +102,14 @@ void fence() {
   InRuntime guard(EMU_CALLER);
   if (checking) shadow_fence();
 }
-void before_atomic(const void* address, int bytes, void* pc) {  // lets the others go on first: a spin on an atomic ends
+// Lets other threads run first, so that a spin on an atomic ends.
+void before_atomic(const void* address, int bytes, void* pc) {
   InRuntime guard(pc);
   yield();
   if (checking) shadow_atomic(address, bytes, pc);
 }
 
-// ------------------------------------------------------------------------------------------------ scheduling
+// -------------------------------------------------------------------------------- scheduling
 static unsigned random_below(unsigned n) {  // xorshift64
   random_state ^= random_state << 13;
   random_state ^= random_state >> 7;
@@ -127,7 +129,7 @@ static void resume(Thread& t) {
   emu_switch(&scheduler_stack, to);
   current = nullptr;
 }
-// Resumes every thread that can go on, those of one warp only if warp ≥ 0. False if there was none.
+// Resumes every ready thread, or only those of one warp if warp ≥ 0. Returns false if there was none.
 static bool step(const uint16_t* sequence, int warp) {
   bool progress = false;
   for (int k = 0; k < block.threads && !error; k++) {
@@ -151,7 +153,7 @@ static void run_block(const uint3& index) {
     t.state = READY, t.collective = NO_COLLECTIVE, t.line = 0;
     prepare_stack(t);
   }
-  memset(shared_begin, 0xff, size_t(shared_end - shared_begin));  // NaN and −1: what a GPU leaves there is worse
+  memset(shared_begin, 0xff, size_t(shared_end - shared_begin));  // NaN and −1; arbitrary on a GPU
   if (checking) shadow_begin_block();
   uint16_t sequence[1024];
   uint8_t warps[32];
@@ -159,7 +161,7 @@ static void run_block(const uint3& index) {
   while (block.alive && !error) {
     bool progress = false;
     if (order == SHUFFLED) arrange(sequence, unsigned(block.threads));
-    if (order == WARPS) {  // a random warp runs until it can go no further
+    if (order == WARPS) {  // a random warp runs until it cannot continue
       arrange(warps, unsigned(block.warps));
       for (int w = 0; w < block.warps; w++)
         while (!expired && !error && step(sequence, warps[w])) {
@@ -174,8 +176,8 @@ static void run_block(const uint3& index) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------ launching
-static int find_shared(dl_phdr_info* info, size_t, void*) {  // the thread-local block of this library
+// -------------------------------------------------------------------------------- launching
+static int find_shared(dl_phdr_info* info, size_t, void*) {  // finds the thread-local block of this library
   bool own = false;
   size_t bytes = 0;
   for (int k = 0; k < info->dlpi_phnum; k++) {
@@ -199,7 +201,7 @@ int launch(const char* name, void (*function)(void*), void* call, const unsigned
   block.warps = (block.threads + 31) / 32;
   dynamic_bytes = geometry[6];
   dynamic_begin = emu_dynamic_shared;
-  *(volatile char*)dynamic_begin;  // has the block allocated before we look for it
+  *(volatile char*)dynamic_begin;  // forces the allocation of the block before the search
   dl_iterate_phdr(find_shared, nullptr);
   if (checking) shadow_begin_launch();
   const unsigned blocks = grid.x * grid.y * grid.z;

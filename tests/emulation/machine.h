@@ -1,6 +1,7 @@
-// What fibers.h and shadow.h share: the state of a launch, the stack switch, reports, signals. Linux on x86-64.
+// Shared by fibers.h and shadow.h: the state of a launch, the stack switch, reports, signals.
+// For Linux on x86-64.
 //
-// The three are compiled once into runtime.o, without instrumentation; kernels are linked to it.
+// The three files are compiled once, without instrumentation, into runtime.o. Every kernel is linked to it.
 #pragma once
 #include <pthread.h>
 #include <signal.h>
@@ -16,12 +17,13 @@
 #include "cuda_on_cpu.h"
 
 extern "C" {
-extern thread_local char emu_dynamic_shared[];  // defined by the kernel's unit, under the names its kernels use
+extern thread_local char emu_dynamic_shared[];  // defined by the kernel's unit, also under its kernels' names
 extern char __ehdr_start __attribute__((visibility("hidden"))), _end __attribute__((visibility("hidden")));
 }
 
 namespace emu {
-enum Error { NONE, RACE, BOUNDS, ALIGNMENT, UNINITIALIZED, DIVERGENCE, ARITHMETIC, TIMEOUT, CRASH };  // emulator.ERRORS
+// as emulator.ERRORS
+enum Error { NONE, RACE, BOUNDS, ALIGNMENT, UNINITIALIZED, DIVERGENCE, ARITHMETIC, TIMEOUT, CRASH };
 enum State { READY, BARRIER, WARP, EXITED };
 enum Collective { NO_COLLECTIVE, SYNCWARP, SHUFFLE, BALLOT };
 enum Order { FORWARD, REVERSED, SHUFFLED, WARPS };  // emulator.ORDERS
@@ -68,7 +70,7 @@ void shadow_warp_barrier(Thread* lanes, unsigned mask);
 void shadow_fence();
 void shadow_atomic(const void* address, int bytes, void* pc);
 
-// ------------------------------------------------------------------------------------------------ switching stacks
+// -------------------------------------------------------------------------------- switching stacks
 extern "C" void emu_switch(void** save, void* to);
 asm(R"(.text
 .globl emu_switch
@@ -93,7 +95,7 @@ static void run_thread() {
 static void prepare_stack(Thread& t) {
   if (!t.stack) {
     t.stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    mprotect(t.stack, PAGE, PROT_NONE);  // an overflow becomes a signal
+    mprotect(t.stack, PAGE, PROT_NONE);  // a stack overflow raises a signal
   }
   void** top = (void**)(t.stack + STACK);
   *--top = nullptr;
@@ -101,8 +103,8 @@ static void prepare_stack(Thread& t) {
   t.stack_pointer = top - 6;  // six registers for emu_switch to pop
 }
 
-// ------------------------------------------------------------------------------------------------ reporting
-// A code address in a message is written @hex, relative to the library; cuda_build.py turns it into a source line.
+// -------------------------------------------------------------------------------- reporting
+// A message has code addresses as @hex, relative to the library. cuda_build.py turns them into source lines.
 static long offset(const void* pc) { return pc ? (const char*)pc - &__ehdr_start - 1 : 0; }
 
 static void report(Error kind, const char* format, va_list values) {
@@ -126,7 +128,7 @@ static void fail(Error kind, const char* format, ...) {
 static void time_out(const void* pc) {
   fail(TIMEOUT, "more than %g s of CPU time, and this thread is still running at @%lx", cpu_seconds, offset(pc));
 }
-// Brackets what must not be abandoned halfway by the watchdog: the shadow's containers.
+// Delays the watchdog, so that it does not abandon a fiber that is changing the containers of the shadow.
 struct InRuntime {
   const void* pc;
   explicit InRuntime(const void* pc) : pc(pc) { in_runtime = 1; }
@@ -150,11 +152,11 @@ static void on_signal(int number, siginfo_t* info, void* context) {
     const bool overflow = a >= current->stack && a < current->stack + PAGE;
     fail(CRASH, "%s at @%lx", overflow ? "stack overflow" : strsignal(number), offset(pc));
   } else {
-    signal(number, SIG_DFL);  // not a kernel's: let it strike again
+    signal(number, SIG_DFL);  // not caused by a kernel: the default action handles the repeated fault
   }
 }
 const int FAULTS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
-struct Signals {  // for the length of a launch
+struct Signals {  // installs handlers during a launch
   struct sigaction before[4];
   stack_t stack_before;
   Signals() {
@@ -168,7 +170,7 @@ struct Signals {  // for the length of a launch
     action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
     for (int i = 0; i < 4; i++) sigaction(FAULTS[i], &action, before + i);
     action.sa_flags = SA_SIGINFO | SA_NODEFER;
-    sigaction(SIGVTALRM, &action, nullptr);  // stays: a signal that was forwarded may arrive late
+    sigaction(SIGVTALRM, &action, nullptr);  // stays installed: a forwarded signal may arrive late
     timer(cpu_seconds);
   }
   ~Signals() {

@@ -1,12 +1,14 @@
-// A shadow of the memory kernels use: races, bounds, alignment, reads of uninitialised shared memory.
+// Shadow memory: detects races, out-of-bounds or misaligned accesses, and uninitialized shared memory.
 //
-// The compiler calls __tsan_read4(address) and the like before every access (-fsanitize=thread; its library is not linked,
-// the functions are defined here). Each byte remembers its last write and the reads since; an access that is not ordered
-// after them is a race. The order ("happens before") comes from a global counter, `now`, that grows with each event:
-//   the block's barrier     orders everything of the block;
-//   __syncwarp(mask)        orders the lanes of the mask (shuffles order nothing, as in CUDA's manual);
-//   __threadfence, then an atomic, orders what came before the fence with whoever updates the same address later.
-// So an access at time t by thread u is known to thread v if v has learnt of u's accesses up to t or later.
+// With -fsanitize=thread, the compiler calls __tsan_read4(address) and similar functions before every access.
+// They are defined here; the library of the sanitizer is not linked. For each byte, a Cell holds the last
+// write and the reads since then. An access that is not ordered after them is a race. The order ("happens
+// before") follows from a global counter, `now`, which each event increments:
+//   the block's barrier            orders all threads of the block;
+//   __syncwarp(mask)               orders the lanes of the mask (shuffles order nothing, see CUDA's manual);
+//   __threadfence, then an atomic  orders accesses before the fence before those of a thread that later
+//                                  updates the same address.
+// Thread v knows an access by thread u at time t if the events so far order u's accesses up to t before v.
 #pragma once
 #include <map>
 
@@ -18,16 +20,17 @@ using Id = uint32_t;                      // block_number << 10 | thread
 enum Kind { READ, WRITE, ATOMIC };
 enum Readers : uint8_t { ONE_WARP, ONE_BLOCK, SEVERAL_BLOCKS };
 
-struct Cell {                             // of one byte; a time from before the launch (shared: the block) means never
+// The accesses of one byte. A time before the launch (in shared memory: before the block) means never.
+struct Cell {
   Id writer; Time written; uint32_t write_pc;
   Id reader; Time read; uint32_t read_pc;
-  uint32_t lanes;                         // of the reader's warp that read it
-  bool atomic;                            // the last write was one
+  uint32_t lanes;                         // of the reader's warp that have read it
+  bool atomic;                            // the last write was atomic
   Readers readers;
 };
 struct Region { char *begin, *end; Cell* cells; bool shared; char label[80]; };
 
-struct Knowledge {                        // of other threads' accesses: all of a block, all of a thread, up to a time
+struct Knowledge {                        // the time up to which accesses of a block or thread are known
   std::map<uint32_t, Time> blocks;
   std::map<Id, Time> threads;
   bool empty() const { return blocks.empty() && threads.empty(); }
@@ -50,13 +53,14 @@ static Time now = 1, launch_began, block_began, last_barrier;
 static Time warp_knows[1024][32];         // [thread][lane of its warp]: by __syncwarp since the last barrier
 static Knowledge acquired[1024], released[1024], block_acquired, block_released;  // by atomics; by fences
 static bool any_knowledge;
-static std::map<const void*, Knowledge> published;  // what atomics on an address hand over
-static Region regions[68];                // [0] shared memory, [1] the library's own variables, then the arguments
+static std::map<const void*, Knowledge> published;  // per address: passed on by atomics
+static Region regions[68];                // [0] shared memory, [1] variables of the library, then the arguments
 static int region_count = 2;
-static size_t guards[1024];               // sorted offsets in shared memory of the compiler's "is constructed" flags
+// sorted offsets in shared memory of the compiler's "is constructed" flags
+static size_t guards[1024];
 static int guard_count;
 
-// ------------------------------------------------------------------------------------------------ the order of events
+// -------------------------------------------------------------------------------- the order of events
 static Id id_of(const Thread& t) { return block_number << 10 | Id(t.number); }
 
 static bool knows(Id id, Time time) {
@@ -105,8 +109,8 @@ void shadow_warp_barrier(Thread* lanes, unsigned mask) {
   }
   now++;
 }
-// What the caller knows at the fence is what its later atomics hand over. A barrier or __syncwarp after the fence passes
-// that on to the others, so "every thread fences, barrier, thread 0 counts" is accepted as well.
+// Later atomics of the caller pass on its knowledge at this fence. A barrier or __syncwarp after the fence
+// passes it on to other threads, so "every thread fences, barrier, thread 0 counts" is accepted, too.
 void shadow_fence() {
   const int me = current->number;
   any_knowledge = true;
@@ -131,12 +135,12 @@ static void synchronize_at(const void* address) {
   here.learn(block_released);
 }
 
-// ------------------------------------------------------------------------------------------------ checks
+// -------------------------------------------------------------------------------- checks
 static const char* verb(Kind kind) { return kind == READ ? "read" : kind == WRITE ? "write" : "atomic"; }
 
 static void race(const Region& r, const Cell* c, int bytes, Kind kind, const void* pc, bool with_write) {
   Id other = with_write ? c->writer : c->reader;
-  if (!with_write && c->readers == ONE_WARP)  // name a lane that read it and is not ordered before us
+  if (!with_write && c->readers == ONE_WARP)  // names a lane whose read is not ordered before this access
     for (Id l = 0; l < 32; l++)
       if (c->lanes >> l & 1 && !knows((c->reader & ~31u) | l, c->read)) other = (c->reader & ~31u) | l;
   char who[64], place[128];
@@ -211,7 +215,7 @@ static void access(const void* address, int bytes, Kind kind, const void* pc, bo
   const char* p = (const char*)address;
   if (!current || !checking) return;
   if (p >= current->stack && p < current->stack + STACK) return;  // the thread's own variables
-  if (p >= (char*)&here && p < (char*)(&here + 1)) return;        // threadIdx and its kin
+  if (p >= (char*)&here && p < (char*)(&here + 1)) return;        // threadIdx and similar
   InRuntime guard(pc);
   Region* r = region_of(p);
   if (!r) return out_of_bounds(p, bytes, kind, pc);
@@ -232,14 +236,14 @@ void shadow_atomic(const void* address, int bytes, void* pc) {
   access(address, bytes, ATOMIC, pc);
 }
 
-// ------------------------------------------------------------------------------------------------ regions
+// -------------------------------------------------------------------------------- regions
 static void set_region(Region& r, char* begin, char* end, const char* label) {
   r.begin = begin, r.end = end;
   snprintf(r.label, sizeof r.label, "%s", label);
 }
 void shadow_begin_launch() {
   Region &shared = regions[0], &own = regions[1];
-  if (!shared.cells) {  // kept: a time from an earlier block or launch means never
+  if (!shared.cells) {  // reused: times of earlier blocks and launches mean never
     set_region(shared, shared_begin, shared_end, "shared memory");
     set_region(own, &__ehdr_start, &_end, "a __device__ variable");
     shared.shared = true;
@@ -247,13 +251,13 @@ void shadow_begin_launch() {
     own.cells = (Cell*)calloc(size_t(own.end - own.begin), sizeof(Cell));
   }
   launch_began = now++;
-  if (any_knowledge) forget(1024);  // else it grows from launch to launch
+  if (any_knowledge) forget(1024);  // otherwise it would grow with each launch
   published.clear();
   any_knowledge = false;
 }
 #define EMU_EXPORT extern "C" __attribute__((visibility("default")))
-// __half has constructors, so g++ gives shared arrays of it a flag. Poisoned it says "constructed", which is right: the
-// default constructor does nothing.
+// g++ adds an "is constructed" flag to shared arrays of __half, which has constructors. The initial fill of
+// shared memory sets the flag, which is correct: the default constructor does nothing.
 EMU_EXPORT void emu_ignore_guards(const size_t* sorted_offsets, int count) {
   guard_count = std::min(count, 1024);
   std::copy(sorted_offsets, sorted_offsets + guard_count, guards);
@@ -270,7 +274,7 @@ EMU_EXPORT void emu_add_region(char* begin, size_t bytes, const char* label) {
 }
 }  // namespace emu
 
-// ------------------------------------------------------------------------------------------------ the compiler's calls
+// -------------------------------------------------------------------------------- the compiler's calls
 extern "C" {
 #define EMU_ACCESS(N)                                                                                              \
   void __tsan_read##N(void* p) { emu::access(p, N, emu::READ, EMU_CALLER); }                                       \
@@ -282,7 +286,8 @@ void __tsan_read_range(char* p, size_t n) { for (size_t i = 0; i < n; i++) emu::
 void __tsan_write_range(char* p, size_t n) { for (size_t i = 0; i < n; i++) emu::access(p + i, 1, emu::WRITE, EMU_CALLER); }
 void __tsan_init() {}
 
-struct EmuPlace { const char* file; unsigned line, column; };  // every report of -fsanitize=bounds,shift,… starts with one
+// every report of -fsanitize=bounds,shift,… starts with one
+struct EmuPlace { const char* file; unsigned line, column; };
 #define EMU_ARITHMETIC(HANDLER, KIND, TEXT)                                                                        \
   void __ubsan_handle_##HANDLER(EmuPlace* place, ...) {                                                            \
     if (emu::current) emu::fail(emu::KIND, TEXT " at line %u", place->line);                                       \
