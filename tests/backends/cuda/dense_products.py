@@ -1,4 +1,4 @@
-"""The products of a Dense layer through a CublasLt, held to NumPy: the proof that planted faults must fail."""
+"""Compare the products of a Dense layer by CublasLt with NumPy: the proof that planted faults must fail."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,16 @@ from tests.backends.cuda.host_memory import FakeCupy
 
 SHAPES = [(128, 784, 10), (5, 3, 7), (1, 4, 6), (6, 1, 4), (4, 6, 1), (17, 31, 33)]  # B, I, O
 TYPES = ["float32", "float64", "float16", "bfloat16"]
-TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}  # of the largest value
+TOLERANCE = {
+    "float64": 1e-13,
+    "float32": 1e-6,
+    "float16": 1e-3,
+    "bfloat16": 8e-3,
+}  # relative to the largest value
 
 
 def make(module, monkeypatch, cupy=None, bindings=None, **options):
-    """(CublasLt, FakeCupy, FakeCublasLt) with the stand-in in place of nvmath."""
+    """Return (CublasLt, FakeCupy, FakeCublasLt), with the fake in place of nvmath."""
     cupy = cupy or FakeCupy()
     bindings = bindings or FakeCublasLt(cupy)
     monkeypatch.setattr(module, "load_bindings", lambda: bindings)
@@ -21,7 +26,7 @@ def make(module, monkeypatch, cupy=None, bindings=None, **options):
 
 
 def assert_close(got, want):
-    """Equal up to the rounding of got's type; NaN is never close."""
+    """Raise unless equal up to the rounding of got's type; NaN is never close."""
     worst = np.abs(got.values - want).max() / np.abs(want).max()
     assert worst <= TOLERANCE[got.dtype.name], f"off by {worst:.2g} of the largest value"
 
@@ -31,7 +36,7 @@ def draw(cupy, shape, dtype, seed=0):
 
 
 def matrices(cupy, a=(3, 4), b=(4, 5), out=(3, 5), types=("float32", "float32", "float32")):
-    """Empty A, B and out."""
+    """Return empty A, B and out."""
     return [cupy.empty(shape, dtype) for shape, dtype in zip((a, b, out), types, strict=True)]
 
 
@@ -68,7 +73,7 @@ def input_gradient(lt, cupy, B, I, O, dtype):
 
 
 def one_layer(lt, cupy, B, I, O, dtype):
-    """All three, with every epilogue."""
+    """Test all three products with every epilogue."""
     for phi in PHI:
         for with_bias in (True, False):
             forward(lt, cupy, B, I, O, dtype, phi, with_bias)
@@ -80,7 +85,7 @@ def one_layer(lt, cupy, B, I, O, dtype):
 
 
 def padded_views(lt, cupy):
-    """Arrays that are parts of wider ones: the leading dimension is the wider one's."""
+    """Test arrays that are parts of wider ones, which determine the leading dimension."""
     wide = [draw(cupy, (9, 16), "float32", seed) for seed in range(3)]
     x, W, a = wide[0][:5, :7], wide[1][:7, :3], wide[2][2:7, 4:7]
     want = x.values @ W.values
@@ -88,13 +93,13 @@ def padded_views(lt, cupy):
     lt.product(x, W, out=a)
     assert_close(a, want)
     rest[2:7, 4:7] = a.values
-    assert np.array_equal(wide[2].values, rest)  # nothing else was written
+    assert np.array_equal(wide[2].values, rest)  # the rest is unchanged
     y, V = wide[1][:3, :7], wide[0][:5, :3]
     assert_close(lt.product(y.T, V.T, out=cupy.empty((7, 5), "float32")), y.values.T @ V.values.T)
 
 
 def layers_that_share_a_plan(lt, cupy):
-    """Two layers of one shape: each call must use its own bias, also where it was planned with the other's."""
+    """Test two layers of one shape: each call must use its own bias, although they share a plan."""
     for seed in (0, 10, 0):
         x, W = draw(cupy, (4, 6), "float32", seed), draw(cupy, (6, 3), "float32", seed + 1)
         b, a = draw(cupy, (3,), "float32", seed + 2), cupy.empty((4, 3), "float32")
@@ -102,7 +107,7 @@ def layers_that_share_a_plan(lt, cupy):
 
 
 def captured_after_one_run(lt, cupy):
-    """What has run once runs in a capture; what has not is refused with the sentence that says what to do."""
+    """Test that a product runs in a capture if it ran before, and else raises with a hint."""
     one_layer(lt, cupy, 5, 3, 7, "float32")
     cupy.stream.capturing = True
     try:
@@ -114,7 +119,7 @@ def captured_after_one_run(lt, cupy):
 
 
 def prove(module, monkeypatch):
-    """Everything above, for one module; raises where a number or a refusal is wrong."""
+    """Run all of these tests for one module; raise if a number or an error is wrong."""
     lt, cupy, bindings = make(module, monkeypatch)
     for dtype in TYPES:
         one_layer(lt, cupy, 5, 3, 7, dtype)

@@ -1,4 +1,4 @@
-"""A stand-in for CuPy that runs kernels too: the strict device, with the emulator of tests/emulation behind RawModule."""
+"""A fake CuPy that also runs CUDA kernels: the strict device, with tests/emulation as RawModule."""
 
 import ctypes
 import sys
@@ -23,10 +23,11 @@ class EmulatedCupy(FakeCupy):
     """FakeCupy whose RawModule compiles for this CPU.
 
     Attributes:
-        order: in which threads and blocks run, one of emulator.ORDERS.
-        launched: how often each kernel was.
-        clock, cost: milliseconds that kernels have taken so far; those of each launch.
-        source: replaces the text of kernels.cu if it is not None, for mutants.
+        order: the order of threads and blocks, one of emulator.ORDERS.
+        launched: the number of launches of each kernel.
+        clock: simulated milliseconds of all launches so far.
+        cost: simulated milliseconds of one launch.
+        source: replaces the text of kernels.cu unless None, for mutants.
     """
 
     def __init__(self, *args, source=None, **kwargs):
@@ -35,7 +36,9 @@ class EmulatedCupy(FakeCupy):
         self.clock = self.cost = 0.0
 
     def RawModule(self, *, code, options):  # noqa: N802 - CuPy's name
-        code.encode("ascii")  # CuPy writes it to a file in the locale's encoding, which may know no Greek
+        code.encode(
+            "ascii"
+        )  # CuPy writes it to a file in the locale's encoding, which may lack Greek letters
         return _Module(self, emulator.RawModule(self.source or code, options))
 
 
@@ -61,7 +64,7 @@ class _Module:
         return launch
 
     def _argument(self, argument):
-        """What the emulator gets. CuPy passes None as no argument, and Python's numbers in a width of its own choice."""
+        """Return the argument for the emulator. None and Python numbers raise: CuPy chooses their type."""
         if isinstance(argument, StrictArray):
             self.cupy.check(argument)
             return argument.host
@@ -71,20 +74,18 @@ class _Module:
 
 
 class CupyWithCublasLt(EmulatedCupy):
-    """EmulatedCupy where nvmath is installed: FakeCublasLt computes in the memory of its arrays, and in no other.
+    """EmulatedCupy with nvmath: FakeCublasLt computes in the memory of its arrays and raises outside of it.
 
     Attributes:
-        bindings: the FakeCublasLt. Its products move the clock too.
-        stream: the current one.
+        bindings: the FakeCublasLt. Its products advance the clock, too.
+        stream: the current stream.
     """
 
     stream = property(lambda self: self.cuda.get_current_stream())
 
     def __init__(self, *args, **kwargs):
-        self.blocks, self.device_of = (
-            weakref.WeakValueDictionary(),
-            {},
-        )  # address → the memory it lies in, its device
+        # address → memory of the allocation; address → its device
+        self.blocks, self.device_of = weakref.WeakValueDictionary(), {}
         super().__init__(*args, **kwargs)
         self.bindings = FakeCublasLt(self)
         self.cuda.Device.compute_capability = "80"
@@ -99,7 +100,7 @@ class CupyWithCublasLt(EmulatedCupy):
         return self.bindings
 
     def new(self, host, asked=True, given=()):
-        """Every allocation starts on a multiple of 512 bytes, as CuPy's do."""
+        """Start every allocation at a multiple of 512 bytes, like CuPy."""
         made = super().new(host, asked, given)
         whole = np.empty(made.nbytes + 512, np.uint8)
         start = -whole.ctypes.data % 512
@@ -109,7 +110,7 @@ class CupyWithCublasLt(EmulatedCupy):
         return StrictArray(self, placed, made.device_id)
 
     def view(self, pointer, name, rows, columns, ld):
-        """As host_memory.Memory.view; and the matrix must lie on the current device."""
+        """Like host_memory.Memory.view; also require that the matrix is on the current device."""
         storage = np.dtype(STORAGE[name])
         size = ((columns - 1) * ld + rows) * storage.itemsize
         for start, whole in list(self.blocks.items()):

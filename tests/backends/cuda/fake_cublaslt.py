@@ -1,13 +1,16 @@
-"""A stand-in for nvmath.bindings.cublasLt that computes, in the memory of host_memory.py.
+"""A fake of nvmath.bindings.cublasLt that computes in the memory of host_memory.py.
 
-It takes the descriptors literally: column-major buffers with leading dimensions, transposes, alpha and beta of the scale
-type, epilogues with their bias pointer. So swapped factors, a wrong leading dimension or a wrong constant give a wrong
-number, or leave the arrays that were allocated, which raises. It is stricter than the library in two things: the type of a
-bias must be set, never left to the default, and a handle serves the thread that made it. Functions and their arguments are
-called as in the bindings.
+It follows the descriptors literally: column-major buffers with leading dimensions, transposes, alpha and
+beta of the scale type, and epilogues with their bias pointer. Swapped factors, a wrong leading dimension
+or a wrong constant give a wrong number, or an access outside of the allocations, which raises. Functions
+and arguments have the names of the bindings.
 
-What it cannot see: which types, epilogues and alignments a GPU supports, rounding and order of sums, time, streams.
-Values are those of cublasLt.h, library_types.h and cublas_api.h; test_cublaslt_bindings.py compares them with nvmath's.
+It is stricter than the library: the type of a bias must be set, and only the thread that made a handle
+may use it.
+
+It cannot test which types, epilogues and alignments a GPU supports, rounding and order of sums, time,
+streams. Constants have the values of cublasLt.h, library_types.h and cublas_api.h;
+cublaslt/test_bindings.py compares them with nvmath.
 """
 
 import ctypes
@@ -24,7 +27,7 @@ MAGIC = 0x1AB5
 FLOATS = {0: "float32", 1: "float64", 2: "float16", 14: "bfloat16"}
 COMPUTE = {68: "float32", 70: "float64", 77: "float32"}
 TF32 = 77
-WORKSPACE = 1 * 2**20  # bytes that the algorithms here ask for
+WORKSPACE = 1 * 2**20  # bytes that the algorithms need
 
 Epilogue = IntEnum(
     "Epilogue",
@@ -53,7 +56,8 @@ MatmulPreferenceAttribute = IntEnum(
     },
 )
 DESCRIPTOR_TYPES = {
-    "TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32, "BIAS_POINTER": np.int64, "BIAS_DATA_TYPE": np.int32,
+    "TRANSA": np.int32, "TRANSB": np.int32, "EPILOGUE": np.uint32,
+    "BIAS_POINTER": np.int64, "BIAS_DATA_TYPE": np.int32,
 }  # fmt: skip
 PREFERENCE_TYPES = dict.fromkeys(MatmulPreferenceAttribute.__members__, np.uint32) | {
     "MAX_WORKSPACE_BYTES": np.uint64
@@ -61,7 +65,7 @@ PREFERENCE_TYPES = dict.fromkeys(MatmulPreferenceAttribute.__members__, np.uint3
 
 
 class CuBLASLtError(Exception):
-    """As nvmath.bindings.cublasLt.cuBLASLtError."""
+    """Fake of nvmath.bindings.cublasLt.cuBLASLtError."""
 
     def __init__(self, status):
         self.status = status
@@ -69,7 +73,7 @@ class CuBLASLtError(Exception):
 
 
 class FakeCublasLt:
-    """nvmath.bindings.cublasLt on host memory. `costs` are the milliseconds of its algorithms, in the order recommended."""
+    """Fake of nvmath.bindings.cublasLt. `costs`: milliseconds of its algorithms, in the recommended order."""
 
     Epilogue, MatmulDescAttribute, MatmulPreferenceAttribute = (
         Epilogue,
@@ -90,13 +94,13 @@ class FakeCublasLt:
 
     def __init__(self, cupy, version=131000, costs=(3.0, 1.0, 2.0)):
         self.cupy, self.version, self.costs = cupy, version, costs
-        self.refuses, self.broken = set(), set()  # names of epilogues, numbers of algorithms
+        self.refuses, self.broken = set(), set()  # names of epilogues; numbers of algorithms
         self.extra = {}  # name of an epilogue → the milliseconds it adds
         self.written, self.layouts, self.searches, self.used = [], [], 0, []
         self.made = []  # the epilogue of each product
-        self.given = None  # a stream besides the current one that products may run on
-        self.fault = 0  # a status that every search fails with
-        self.wanted = WORKSPACE  # bytes that a stored algorithm asks for
+        self.given = None  # a stream, besides the current one, for products
+        self.fault = 0  # if not 0: the status with which every search fails
+        self.wanted = WORKSPACE  # bytes that a stored algorithm needs
         self._numbers, self.objects = itertools.count(1000), {}
 
     def _new(self, **content):
@@ -158,7 +162,7 @@ class FakeCublasLt:
     # ------------------------------------------------------------------ algorithms
 
     def _words(self, descriptor, layouts, alignments):
-        """What an algorithm remembers of the problem it was made for."""
+        """Return the words of an algorithm that describe its problem."""
         content = self.objects[descriptor]
         problem = [content[name] for name in ("compute", "scale", "TRANSA", "TRANSB", "EPILOGUE")]
         problem += [
@@ -211,7 +215,7 @@ class FakeCublasLt:
 
     @staticmethod
     def _check_types(content, a, b, c, d):
-        """The rows of the table "cublasLtMatmul supported types" that are used here."""
+        """Require types from the table "cublasLtMatmul supported types", as far as this package uses them."""
         types = [FLOATS[layout["type"]] for layout in (a, b, d)]
         sums = COMPUTE[content["compute"]]
         wide = "float64" in (*types, sums)
@@ -280,9 +284,8 @@ class FakeCublasLt:
         written = [self._matrix(*matrices[3])]
         if content["EPILOGUE"] == Epilogue.BGRADA:
             written.append(self._vector(content, matrices[3][1]))
-        now = dict(
-            content
-        )  # all that is read of descriptors is read here: a graph keeps it, and reads the matrices alone
+        # Descriptors are read now. A launch of the graph reads only the matrices again.
+        now = dict(content)
         cost = self.costs[words[1]] + self.extra.get(self.made[-1], 0)
 
         def run():
@@ -292,7 +295,7 @@ class FakeCublasLt:
         self.cupy.act(run, *written)
 
     def _vector(self, content, d):
-        """Where a bias of D, or the gradient of one, lies."""
+        """Return the memory of the bias of D or of its gradient."""
         return self.cupy.view(content["BIAS_POINTER"], FLOATS[d["type"]], d["rows"], 1, d["rows"])
 
     def _compute(self, content, a, b, c, d, alpha, beta):
@@ -323,13 +326,13 @@ class FakeCublasLt:
         if kind & Epilogue.BIAS:
             sums = sums + decode(self._vector(content, d), result)
         if kind & Epilogue.RELU:
-            return np.fmax(sums, 0)  # which turns NaN into 0
+            return np.fmax(sums, 0)  # turns NaN into 0, like cublasLt
         if kind & Epilogue.GELU:
             return 0.5 * sums * (1 + np.tanh(np.sqrt(2 / np.pi) * (sums + 0.044715 * sums**3)))
         return sums
 
 
 def _tf32(values):
-    """Rounded to 10 bits of mantissa."""
+    """Round to TF32, with 10 bits of mantissa."""
     bits = values.astype(np.float32).view(np.uint32)
     return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)

@@ -1,4 +1,4 @@
-"""A module that passes for CuPy: the strict device with what the probe and CupyBackend ask of CuPy besides arrays."""
+"""A fake CuPy: the strict device with the other parts of CuPy that the probe and CupyBackend use."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ DRIVER = "cudaErrorInsufficientDriver: CUDA driver version is insufficient for C
 
 
 class FakeCupy(CapturingModule):
-    """CuPy on `count` devices of `total` bytes. A test harms it by replacing attributes."""
+    """CuPy on `count` devices of `total` bytes. A test breaks it by replacing attributes."""
 
     def load_bindings(self):
         raise ModuleNotFoundError("No module named 'nvmath'", name="nvmath")
@@ -30,7 +30,7 @@ class FakeCupy(CapturingModule):
 
 @contextlib.contextmanager
 def installed(monkeypatch, cupy):
-    """While entered, `import cupy` gives this one; a CupyBackend made now uses no kernels and no cublasLt but its own."""
+    """Meanwhile, `import cupy` imports this one, and a new CupyBackend uses its kernels and cublasLt."""
     with monkeypatch.context() as patch:
         patch.setattr(CupyBackend, "use_kernels", hasattr(cupy, "RawModule"))
         patch.setattr(cublaslt, "load_bindings", cupy.load_bindings)
@@ -39,7 +39,7 @@ def installed(monkeypatch, cupy):
 
 
 def refusing(error):
-    """A function that takes anything and raises `error`."""
+    """Return a function that takes any arguments and raises `error`."""
 
     def refuse(*args, **kwargs):
         raise error
@@ -48,19 +48,19 @@ def refusing(error):
 
 
 def break_import(monkeypatch, error):
-    """From now on `import cupy` raises `error`."""
+    """Make `import cupy` raise `error`."""
     finder = SimpleNamespace(find_spec=lambda name, *rest: refusing(error)() if name == "cupy" else None)
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
 
 
 def run_python(code, **environment):
-    """What a fresh interpreter prints for `code`, without this process's choice of a backend."""
+    """Run `code` in a new interpreter without variables FFNN_GPU_*, and return its output."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("FFNN_GPU")} | {
         "PYTHONPATH": str(REPOSITORY)
     }
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=inherited | environment
     )
-    assert told.returncode == 0, told.stderr
-    return told.stdout.strip()
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -1,6 +1,6 @@
-"""Arrays of every type at known addresses of the host, and the part of CuPy that CublasLt asks for, over them.
+"""Fake device arrays of every type at known host addresses, and the part of CuPy that CublasLt uses.
 
-bfloat16 is kept as its upper 16 bits, so that nothing but NumPy is needed.
+bfloat16 is stored as uint16, the upper half of a float32, so that only NumPy is needed.
 """
 
 import math
@@ -14,25 +14,25 @@ STORAGE = {"float32": np.float32, "float64": np.float64, "float16": np.float16, 
 
 
 def to_bits(values):
-    """float → bfloat16 as uint16, rounded to the nearest even."""
+    """Convert floats to the bits of bfloat16 as uint16, rounding to nearest even."""
     bits = np.asarray(values, np.float32).view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 def decode(host, name):
-    """Stored elements → float64."""
+    """Convert stored elements to float64."""
     return ((host.astype(np.uint32) << 16).view(np.float32) if name == "bfloat16" else host).astype(
         np.float64
     )
 
 
 def encode(values, name):
-    """float64 → stored elements."""
+    """Convert float64 to stored elements."""
     return to_bits(values) if name == "bfloat16" else values.astype(STORAGE[name])
 
 
 class Array:
-    """The part of cupy.ndarray that a product reads, over host memory."""
+    """The attributes of cupy.ndarray that a product reads, over host memory."""
 
     def __init__(self, host, name):
         self.host = host
@@ -48,13 +48,13 @@ class Array:
 
 
 class Memory:
-    """The allocations of the device; nothing else may be touched."""
+    """The allocations of the device; an access outside of them raises."""
 
     def __init__(self):
         self.blocks = []
 
     def empty(self, shape, dtype, alignment=256):
-        """A new array at an address with exactly this alignment, full of NaN or of the largest number."""
+        """Return an array at an address with exactly this alignment, full of NaN or the largest number."""
         name = "bfloat16" if dtype == "bfloat16" else np.dtype(dtype).name
         storage = np.dtype(STORAGE.get(name, dtype))
         count = math.prod(shape) if isinstance(shape, tuple) else shape
@@ -70,7 +70,7 @@ class Memory:
         return made
 
     def view(self, pointer, name, rows, columns, ld):
-        """The column-major (rows, columns) matrix at `pointer`; raises where it leaves its allocation."""
+        """Return the column-major (rows, columns) matrix at `pointer`; raise if it leaves its allocation."""
         storage = np.dtype(STORAGE[name])
         size = ((columns - 1) * ld + rows) * storage.itemsize
         for start, length, block in self.blocks:
@@ -84,7 +84,7 @@ class Memory:
 
 
 class FakeCupy(Memory, Capturing):
-    """The part of CuPy that CublasLt asks for."""
+    """The part of CuPy that CublasLt uses."""
 
     def __init__(self, capability="90"):
         super().__init__()
@@ -122,7 +122,7 @@ class _Entered:
 
 
 class Event:
-    """As cupy.cuda.Event, on the clock of a stand-in."""
+    """Fake of cupy.cuda.Event, on the simulated clock of a fake CuPy."""
 
     def __init__(self, cupy):
         self.cupy = cupy

@@ -1,15 +1,16 @@
-"""What each fused operation must do, as data: `CHECKS[name](backend, dtype, size)` raises where the backend differs.
+"""Checks of fused operations: `CHECKS[name](Case(backend, dtype, B, O))` raises if the backend is wrong.
 
-The yardstick is the reference in float64 on the same numbers; 16-bit types may add one rounding to float32's error. Outputs
-start as NaN. test_kernels.py runs the checks on CupyBackend over the emulator in every order and size, and on kernels with
-planted mistakes, where they must raise.
+Each check compares the backend with the reference in float64 on the same numbers. 16-bit types may add
+one rounding to the error of float32. Outputs start as NaN. test_kernels.py runs the checks on
+CupyBackend over the emulator in every order and size, and on kernels with planted mistakes, where they
+must raise.
 """
 
 import copy
 import inspect
 from dataclasses import dataclass
 
-import ml_dtypes  # noqa: F401 - makes NumPy know the name bfloat16
+import ml_dtypes  # noqa: F401 - registers the name bfloat16 in NumPy
 import numpy as np
 
 from ffnn_gpu.arrays.precision import eps, is_16_bit, loss_gradient, master
@@ -20,21 +21,15 @@ from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, huber
 from ffnn_gpu.testing import assert_close, tolerance
 
 REFERENCE = Backend()
-SIZES = [
-    (1, 1),
-    (3, 5),
-    (33, 31),
-    (257, 3),
-    (2, 257),
-    (31, 33),
-]  # rows, columns: tails of packs, warps, blocks, slabs
+# (rows, columns) with partial packs, warps, blocks and slabs
+SIZES = [(1, 1), (3, 5), (33, 31), (257, 3), (2, 257), (31, 33)]
 POINTWISE = [*(loss for loss in LOSSES.values() if isinstance(loss, PointwiseLoss)), huber.with_alpha(0.4)]
 PHI = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.7)]
 
 
 @dataclass
 class Case:
-    """One backend held to the reference: random numbers of one dtype and size, and the comparison.
+    """Compare one backend with the reference on random numbers of one dtype and size.
 
     offset: elements between an array and a 16-byte boundary.
     """
@@ -60,7 +55,7 @@ class Case:
 
     @property
     def wide(self):
-        """The same source of numbers, in the type of statistics, targets and gradients of parameters."""
+        """The same case in the type of statistics, targets and parameter gradients."""
         twin = copy.copy(self)
         twin.dtype = master(self.dtype).name
         return twin
@@ -73,7 +68,7 @@ class Case:
         return q / q.sum(1, keepdims=True)
 
     def moved(self, array):
-        """The array on the device, `offset` elements behind a boundary."""
+        """Return the array on the device, `offset` elements after a 16-byte boundary."""
         if not isinstance(array, np.ndarray):
             return array
         whole = self.backend.empty((array.size + self.offset,), array.dtype)
@@ -82,7 +77,7 @@ class Case:
         return place
 
     def equal(self, operation, *, overwritten=(), relative=None, K=1, **arguments):
-        """Raise unless the operation leaves the same in every array, and returns the same, as the reference in float64.
+        """Raise unless all arrays and the result are close to those of the reference in float64.
 
         Returns the arrays on the device by name.
         """
@@ -110,9 +105,10 @@ class Case:
         return on_device
 
     def exactly_standardized(self, rows, index, far=0):
-        """Raise unless `take` standardizes rows around `far` to the bits of the formula, rounded once (16 bits: by float32).
+        """Raise unless `take` standardizes rows around `far` bit for bit like the formula in float64.
 
-        Also with columns left out, so that a row is a whole number of packs.
+        The formula's result is rounded to `dtype`, a 16-bit type by way of float32. Fewer columns are tested,
+        too, so that a row is a whole number of packs.
         """
         for width in {self.O, self.O // 4 * 4 or 1, self.O // 2 * 2 or 1}:
             x, mean, scale = (
@@ -131,7 +127,7 @@ class Case:
 
 
 def call(backend, operation, arguments):
-    """The operation; what belongs to an Update among its arguments becomes one."""
+    """Call the operation, with the fields of an Update among its arguments packed into one."""
     if "theta" not in arguments:
         return getattr(backend, operation)(**arguments)
     shared = {name: arguments[name] for name in Update._fields if name in arguments}
@@ -140,21 +136,20 @@ def call(backend, operation, arguments):
 
 
 def rounding(dtype, right):
-    """The error of rounding to a 16-bit type: half the distance of its numbers near `right`; 0 for wider types."""
+    """Return the largest rounding error of a 16-bit type near `right`, and 0 for wider types."""
     if not is_16_bit(dtype):
         return 0
     return eps(dtype) / 2 * np.maximum(np.abs(right), 2.0**-14 if dtype == np.float16 else 2.0**-126)
 
 
-# ---------------------------------------------------------------------- one function per family; its name is its CHECKS key
+# ---------------------------------------------------------------------- one check per family of operations
 
 
 def bias_activation(case):
     for phi in PHI:
         case.equal("activate", s=case.normal(case.matrix, 2), phi=phi)
-        x = np.eye(3)[case.rng.integers(0, 3, case.B)].astype(
-            case.dtype
-        )  # x W + b needs no rounding in any type
+        # x W + b is exact in every type
+        x = np.eye(3)[case.rng.integers(0, 3, case.B)].astype(case.dtype)
         W, b = (
             (np.round(case.rng.normal(size=shape) * 8) / 8).astype(case.dtype)
             for shape in ((3, case.O), case.row)
@@ -251,7 +246,7 @@ def gather(case):
     for source in ("uint8", "int32", "int64", "float32", "float64"):
         rows = (case.rng.normal(scale=1000, size=case.matrix) % 60000).astype(source)
         case.equal("take", relative=0, rows=rows, index=index, out=case.nan(len(index), case.O))
-        far = {"int32": 2**30, "int64": 2**40}.get(source, 0)  # where float32 has no more units
+        far = {"int32": 2**30, "int64": 2**40}.get(source, 0)  # beyond the exact integers of float32
         case.exactly_standardized(rows + rows.dtype.type(far), index, far)
         if source[0] == "i":
             case.equal(
@@ -265,8 +260,8 @@ def layer_norm(case):
     (B, O), x = case.matrix, case.normal(case.matrix) + (100 if case.dtype == "float32" else 0)
     gain, bias = case.normal(case.row), case.normal(case.row)
     eps, K = 1e-3, B * O
-    for kept in ({"xhat": None, "rstd": None}, {"xhat": case.nan(B, O), "rstd": case.wide.nan(B)}):
-        case.equal("layer_norm", x=x, gain=gain, bias=bias, eps=eps, out=case.nan(B, O), K=K, **kept)
+    for saved in ({"xhat": None, "rstd": None}, {"xhat": case.nan(B, O), "rstd": case.wide.nan(B)}):
+        case.equal("layer_norm", x=x, gain=gain, bias=bias, eps=eps, out=case.nan(B, O), K=K, **saved)
     xhat, rstd = case.normal(case.matrix), case.wide.uniform(case.column, 0.5, 2)
     for dx in (case.nan(B, O), None):
         given = {"da": case.normal(case.matrix), "gain": gain, "xhat": xhat, "rstd": rstd}
@@ -277,8 +272,8 @@ def layer_norm(case):
 def batch_norm(case):
     (B, O), x = case.matrix, case.normal(case.matrix) + (100 if case.dtype == "float32" else 0)
     gain, bias = case.normal(case.row), case.normal(case.row)
-    kept = {"xhat": case.nan(B, O)} | {name: case.wide.nan(O) for name in ("rstd", "mean", "variance")}
-    case.equal("batch_norm", x=x, gain=gain, bias=bias, eps=1e-3, out=case.nan(B, O), K=B * O, **kept)
+    saved = {"xhat": case.nan(B, O)} | {name: case.wide.nan(O) for name in ("rstd", "mean", "variance")}
+    case.equal("batch_norm", x=x, gain=gain, bias=bias, eps=1e-3, out=case.nan(B, O), K=B * O, **saved)
     statistics = {"mean": case.wide.normal(case.row), "variance": case.wide.uniform(case.row, 0.5, 2)}
     x = case.normal(case.matrix)
     case.equal("batch_norm_inference", x=x, gain=gain, bias=bias, eps=1e-3, out=case.nan(B, O), **statistics)
@@ -352,7 +347,7 @@ def average(case):
 
 
 def shared_by_rules(case):
-    """What an Update may hold: nothing more, a factor, matrices that end between two packs and within one, a skip."""
+    """Yield Updates: plain, with a factor, with matrices that end between or within packs, with a skip."""
     n = case.B * case.O
     theta, grad, scalars = case.normal(n), case.normal(n), np.array([3.0, 0.05, 0.6])
     theta[::3] = 0
@@ -372,7 +367,7 @@ def shared_by_rules(case):
 
 
 def every_rule(case):
-    """(name, moments and settings) of every rule, and of its variants."""
+    """Yield (name, moments and settings) of every rule and its variants."""
     n = case.B * case.O
     velocity, m, v = case.normal(n), case.normal(n), case.uniform(n)
     yield "sgd", {"velocity": None, "momentum": 0.0, "nesterov": False}
@@ -454,7 +449,6 @@ CHECKS = {
         shadow,
     )
 }
-MATRICES = [
-    name for name in CHECKS if list(CHECKS).index(name) < list(CHECKS).index("advance")
-]  # those with 16-bit kernels
+# the checks of operations with 16-bit kernels
+MATRICES = [name for name in CHECKS if list(CHECKS).index(name) < list(CHECKS).index("advance")]
 assert all(list(inspect.signature(check).parameters) == ["case"] for check in CHECKS.values())

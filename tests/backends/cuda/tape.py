@@ -1,9 +1,12 @@
-"""Stream capture for the strict device: what is captured does not happen, and happens anew with every launch.
+"""Stream capture for the strict device: recorded work has no effect until its graph is launched.
 
-Everything that would write runs while it is recorded, because its results have shapes; afterwards all memory gets back what
-it held, and what was allocated meanwhile holds garbage. A launch runs the recorded work in order, reading all arrays again.
-So a number that was frozen shows as a wrong result. Refused while capturing: waiting for the device, copies from the host,
-memory from the common pool, which somebody else would own when the graph is launched.
+- While recording, all work runs, because later work needs the shapes of its results.
+- At the end of the capture, all memory is restored, and memory allocated during the capture is filled
+  with garbage.
+- A launch runs the recorded work in order and reads all arrays again. A frozen number gives a wrong
+  result.
+- A capture raises on synchronization, on copies from the host and on allocations from the common pool,
+  whose memory could belong to somebody else when the graph is launched.
 """
 
 import contextlib
@@ -13,15 +16,15 @@ import numpy as np
 
 from ffnn_gpu.testing.strict_device import Refusal, StrictArray, StrictModule
 
-StrictArray.__module__ = "cupy"  # the boundary asks an array's class where it comes from
+StrictArray.__module__ = "cupy"  # the package checks the module of an array's class
 
 
 class CudaRuntimeError(RuntimeError):
-    """As cupy_backends.cuda.api.runtime.CUDARuntimeError."""
+    """Fake of cupy_backends.cuda.api.runtime.CUDARuntimeError."""
 
 
 def garbage(host):
-    """Fill with NaN, or −1, or the largest number."""
+    """Fill with NaN (floats), −1 (signed integers) or the largest number (unsigned integers)."""
     host.reshape(-1).view(np.uint8)[...] = 0xFF
 
 
@@ -32,13 +35,13 @@ def root(host):
 
 
 class Tape:
-    """What one capture has recorded so far."""
+    """The work that one capture has recorded so far, and the memory to restore."""
 
     def __init__(self):
         self.work, self.saved, self.made, self.spoilt = [], {}, [], ""
 
     def save(self, host):
-        """Remember what the memory under `host` holds, before it is written for the first time."""
+        """Save a copy of the memory under `host` before its first write."""
         whole = root(host)
         self.saved.setdefault(id(whole), (whole, whole.copy()))
 
@@ -53,7 +56,7 @@ class Tape:
 
 
 class Graph:
-    """As cupy.cuda.Graph; it keeps no array alive that the recorded work does not need."""
+    """Fake of cupy.cuda.Graph. It holds references only to arrays that the recorded work needs."""
 
     def __init__(self, work):
         self.work, self.launched = work, 0
@@ -65,7 +68,7 @@ class Graph:
 
 
 class Capturing:
-    """Mixed into a stand-in for CuPy: streams, pools, and who is recording."""
+    """Mixin for a fake of CuPy: streams, memory pools and the state of captures."""
 
     def add_streams(self):
         module = self
@@ -101,15 +104,13 @@ class Capturing:
                 return graph
 
         class MemoryPool:
-            """As CuPy's, it keeps what it was given back, also when it goes itself."""
+            """Like CuPy's, it holds freed memory until free_all_blocks, even if the pool is deleted."""
 
             def __init__(self):
                 module.pools_to_free.add(id(self))
 
             def malloc(self, size):
-                raise NotImplementedError(
-                    "stands for a pool: what is allocated while it is in use is NumPy's own memory"
-                )
+                raise NotImplementedError("a fake pool: while in use, allocations take NumPy memory")
 
             def free_all_blocks(self):
                 module.pools_to_free.discard(id(self))
@@ -138,7 +139,7 @@ class Capturing:
         return self._state().tape
 
     def act(self, work, *written):
-        """Do `work`, which writes into the host arrays `written`; while capturing, remember it instead."""
+        """Do `work`, which writes into the host arrays `written`; while capturing, record it, too."""
         if self.tape is not None:
             for host in written:
                 self.tape.save(host)
@@ -149,7 +150,7 @@ class Capturing:
         self.forbidden_in_a_capture("a synchronization", CudaRuntimeError)
 
     def wait_for_the_device(self):
-        """Refused while any thread records: a device encompasses its streams (CUDA C++ Programming Guide, "CUDA Graphs")."""
+        """Raise while any thread captures: a device includes its streams (CUDA C++ Programming Guide)."""
         for tape in self.under_way:
             tape.spoilt = "a synchronization of the device"
         if self.under_way:
@@ -163,7 +164,7 @@ class Capturing:
 
 
 class CapturingModule(Capturing, StrictModule):
-    """The strict module with streams that record. State is per thread."""
+    """The strict device with streams that can be captured. State is per thread."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""CupyBackend: on a stand-in for CuPy what it does with devices, and on a GPU that its numbers are the CPU's."""
+"""CupyBackend on a fake CuPy handles devices correctly, and on a GPU computes the numbers of the CPU."""
 
 import inspect
 from functools import partial
@@ -49,7 +49,7 @@ LABELS = RNG.integers(0, 3, 30)
 
 @pytest.fixture
 def cupy(monkeypatch):
-    """Two stand-in GPUs, and the probe that finds them."""
+    """Install a fake CuPy with two GPUs and clear the cache of the probe."""
     probe.cache_clear()
     with installed(monkeypatch, FakeCupy(count=2)) as module:
         yield module
@@ -58,13 +58,13 @@ def cupy(monkeypatch):
 
 @pytest.fixture
 def stand_in(cupy):
-    """CupyBackend on the first stand-in GPU."""
+    """Return CupyBackend on the first fake GPU."""
     return CupyBackend(0)
 
 
 @pytest.fixture(params=[0, 1], ids=["cupy:0", "cupy:1"])
 def backend(request, cupy):
-    """CupyBackend on each of two devices, while device 0 is current, as it is in a fresh process."""
+    """Return CupyBackend on each of two devices, while device 0 is current, as in a new process."""
     return CupyBackend(request.param)
 
 
@@ -85,7 +85,7 @@ def trained(backend, folder=None, **options):
     return network, [row["loss"] for row in history.rows]
 
 
-# --- which device
+# --- devices
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -98,7 +98,7 @@ def test_operation_keeps_the_signature_of_the_reference_and_makes_its_device_cur
     assert hasattr(operation, "__wrapped__") != (name in HOST_ONLY)
 
 
-def test_operation_makes_its_device_current_and_gives_the_old_one_back(backend, cupy):
+def test_operation_makes_its_device_current_and_restores_the_previous_one(backend, cupy):
     x = backend.zeros((3,), "float32")
     assert x.device.id == backend.index
     assert cupy.entered[backend.index] and not cupy.entered[1 - backend.index]
@@ -124,7 +124,7 @@ def test_checkpoint_of_each_device_is_read_and_resumed_on_it(backend, tmp_path):
     assert trained(backend, tmp_path, resume=True)[1] == losses
 
 
-def test_network_moves_between_devices_and_keeps_its_numbers(cupy):
+def test_network_moved_between_devices_predicts_the_same(cupy):
     first, second = CupyBackend(0), CupyBackend(1)
     network = Network(5, LAYERS, first)
     assert network.to(second).params.theta.device.id == 1
@@ -145,7 +145,7 @@ def test_networks_on_two_devices_train_side_by_side(cupy):
     assert networks[0].params.theta.get().tobytes() == networks[1].params.theta.get().tobytes()
 
 
-def test_device_owns_its_own_arrays_alone(cupy):
+def test_device_owns_only_its_own_arrays(cupy):
     first, second = CupyBackend(0), CupyBackend(1)
     x = second.zeros((2, 5), "float32")
     assert second.owns(x) and not first.owns(x)
@@ -155,13 +155,13 @@ def test_device_owns_its_own_arrays_alone(cupy):
         network.forward(x, network.workspace(2))
 
 
-def test_host_array_in_a_layer_of_a_gpu_network_is_a_mismatch(cupy):
+def test_host_array_in_a_pass_of_a_gpu_network_raises_a_mismatch(cupy):
     network = Network(5, [Dense(1)], CupyBackend(0))
     with pytest.raises(BackendMismatchError, match=r"numpy\.ndarray.*cupy backend"):
         network.forward(np.zeros((2, 5), "float32"), network.workspace(2))
 
 
-# --- what goes in and comes out
+# --- input and output arrays
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_host_data_is_narrowed_before_it_is_moved(cupy, monkeypatch):
     assert moved == [np.dtype("float32"), np.dtype("uint8")]
 
 
-def test_array_of_another_device_is_copied_and_one_of_its_own_is_not(cupy):
+def test_only_an_array_of_another_device_is_copied(cupy):
     first, second = CupyBackend(0), CupyBackend(1)
     x = first.asarray([1.0, 2.0])
     assert first.asarray(x) is x and first.admit(x) is x
@@ -198,12 +198,12 @@ def test_array_of_another_device_is_copied_and_one_of_its_own_is_not(cupy):
         assert second.owns(y) and y.tolist() == [1, 2]
 
 
-def test_python_objects_are_no_data(backend):
+def test_python_objects_raise(backend):
     with pytest.raises(DataError, match="Python objects"):
         backend.asarray(np.array([None, "a"], object))
 
 
-def test_predictions_are_of_the_kind_that_came_in(backend, cupy):
+def test_predictions_have_the_kind_of_the_input_array(backend, cupy):
     network = Network(5, [Dense(2)], backend)
     assert isinstance(network.predict(X), np.ndarray)
     assert backend.owns(network.predict(backend.asarray(X)))
@@ -220,7 +220,7 @@ def test_evaluation_reads_host_and_device_data_alike(backend):
 # --- memory
 
 
-def test_allocation_without_room_is_an_error_with_the_numbers(monkeypatch):
+def test_allocation_without_room_raises_with_the_numbers(monkeypatch):
     with installed(monkeypatch, FakeCupy(total=1000)):
         backend = CupyBackend(0)
         assert backend.memory() == (1000, 1000)
@@ -243,7 +243,7 @@ def test_synchronize_waits_for_the_device(backend, cupy):
 
 @pytest.fixture
 def gpu():
-    """The GPU's backend; pytest_ffnn_gpu skips or fails a test marked gpu where the probe finds none."""
+    """Return the GPU's backend. Without a GPU, pytest_ffnn_gpu skips tests marked gpu, or fails them."""
     return get_backend("cupy")
 
 
@@ -255,7 +255,8 @@ def batch(rows=64, columns=32, classes=10):
 NETWORKS = {
     "classifier": [Dense(64, relu), Dense(64, relu), Dense(10)],
     "every layer": [
-        Dense(48, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(24, gelu), BatchNorm(), Dense(48)]), Dense(10),
+        Dense(48, tanh), LayerNorm(), Dropout(0.3), Residual([Dense(24, gelu), BatchNorm(), Dense(48)]),
+        Dense(10),
     ],
     "one wide": [Dense(1, tanh), Dense(10)],
 }  # fmt: skip
@@ -287,7 +288,7 @@ def test_gpu_and_cpu_agree_on_probabilities_and_on_regression(gpu):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("shape", [(1, 1), (7, 13), (128, 64)])
-def test_dropout_on_gpu_has_the_bits_of_the_cpu(gpu, shape):
+def test_dropout_on_gpu_equals_the_cpu_bit_for_bit(gpu, shape):
     masks = []
     for backend in (Backend(), gpu):
         step = backend.asarray(np.array([41]))
@@ -307,7 +308,7 @@ def test_fused_operation_on_gpu_equals_the_reference(gpu, name, dtype):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_product_on_gpu_is_as_exact_as_its_dtype(gpu, dtype):
+def test_product_on_gpu_is_as_accurate_as_its_dtype(gpu, dtype):
     rng = np.random.default_rng(1)
     A, B = rng.normal(size=(96, 300)).astype(dtype), rng.normal(size=(300, 80)).astype(dtype)
     got = gpu.gemm(gpu.asarray(A), gpu.asarray(B), out=gpu.empty((96, 80), dtype))
@@ -316,7 +317,7 @@ def test_product_on_gpu_is_as_exact_as_its_dtype(gpu, dtype):
 
 
 @pytest.mark.gpu
-def test_step_on_gpu_never_waits_for_it(gpu):
+def test_step_on_gpu_never_synchronizes(gpu):
     import cupyx
 
     network, (x, y) = Network(32, NETWORKS["every layer"], gpu), batch()
@@ -329,28 +330,27 @@ def test_step_on_gpu_never_waits_for_it(gpu):
 
 
 @pytest.mark.parametrize("place", ["stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])
-def test_training_on_gpu_follows_the_cpu_and_resumes_there(request, place, tmp_path):
+def test_training_on_gpu_agrees_with_the_cpu_and_resumes(request, place, tmp_path):
     device = request.getfixturevalue("gpu") if place == "cupy" else request.getfixturevalue("stand_in")
     (network, losses), (reference, expected) = trained(device, tmp_path), trained(Backend())
-    assert losses == pytest.approx(expected, rel=1e-4)  # two epochs of rounding apart
+    assert losses == pytest.approx(expected, rel=1e-4)  # rounding errors of two epochs
     assert network.predict(X) == pytest.approx(reference.predict(X), rel=1e-3, abs=1e-4)
-    here, there = (
-        load(tmp_path / "last", where) for where in ("numpy", device)
-    )  # θ itself; the network holds its average
+    # The checkpoint "last" holds θ itself, and the network its average.
+    here, there = (load(tmp_path / "last", where) for where in ("numpy", device))
     assert here.predict(X) == pytest.approx(there.predict(X), rel=1e-3, abs=1e-4)
     again, more = trained(device, tmp_path, resume=True)
     assert more == losses and again.predict(X) == pytest.approx(network.predict(X), rel=1e-6)
 
 
 @pytest.mark.gpu
-def test_gpu_without_room_says_how_much_is_free(gpu):
+def test_allocation_without_room_on_gpu_names_the_free_memory(gpu):
     with pytest.raises(DeviceOutOfMemoryError, match="bytes are free"):
         gpu.empty((1 << 46,), "float32")
     assert gpu.to_host(gpu.zeros((2,), "float32")).tolist() == [0, 0]
 
 
 @pytest.mark.gpu
-def test_gpu_predicts_no_rows_and_arrays_of_its_own(gpu):
+def test_gpu_predicts_zero_rows_and_device_arrays(gpu):
     network = Network(5, [*LAYERS, Softmax()], gpu)
     assert network.predict(X[:0]).shape == (0, 3)
     assert gpu.owns(network.predict(gpu.asarray(X)))

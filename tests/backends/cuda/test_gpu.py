@@ -1,7 +1,7 @@
-"""What a GPU has to prove with whole networks; a stand-in runs each test here first, so that the tests are known to work.
+"""Training and prediction of whole networks on a GPU, and on an emulated GPU, which also tests these tests.
 
-"emulated" is CupyBackend over kernels that run on this CPU, "cupy" the GPU. Single operations: test_cupy_backend.py;
-more of graphs: test_graphs.py.
+"emulated" is CupyBackend with kernels that run on this CPU, "cupy" is the GPU. test_cupy_backend.py
+tests single operations, and test_graphs.py tests CUDA graphs.
 """
 
 import functools
@@ -54,8 +54,8 @@ LAYERS = [
     Dense(3),
 ]
 OPTIMIZERS = [
-    SGD(lr=0.1), SGD(lr=0.1, momentum=0.9, nesterov=True, l2=1e-2, l1=1e-3), RMSprop(momentum=0.5), Adagrad(clip_norm=0.1),
-    Adam(l2=1e-2, ema=0.9), AdamW(clip_norm=1.0, clip_value=0.1), Nadam(), Lion(),
+    SGD(lr=0.1), SGD(lr=0.1, momentum=0.9, nesterov=True, l2=1e-2, l1=1e-3), RMSprop(momentum=0.5),
+    Adagrad(clip_norm=0.1), Adam(l2=1e-2, ema=0.9), AdamW(clip_norm=1.0, clip_value=0.1), Nadam(), Lion(),
 ]  # fmt: skip
 ROWS = 16
 RNG = np.random.default_rng(1)
@@ -64,7 +64,7 @@ X, LABELS = RNG.normal(size=(5 * ROWS, 5)), RNG.integers(0, 3, 5 * ROWS)
 
 @functools.cache
 def over(stand_in):
-    """CupyBackend over that stand-in for CuPy; the emulator compiles kernels.cu once."""
+    """Return CupyBackend over this fake CuPy. Cached, so the emulator compiles kernels.cu once."""
     with pytest.MonkeyPatch.context() as patch, installed(patch, stand_in()):
         backend = CupyBackend(0)
         backend.use_kernels = CupyBackend.use_kernels
@@ -73,7 +73,7 @@ def over(stand_in):
 
 @pytest.fixture(params=["emulated", GPU])
 def device(request):
-    """The backend of the stand-in, and the GPU's; pytest_ffnn_gpu skips or fails the latter where there is none."""
+    """Return the emulated and the real backend. Without a GPU, pytest_ffnn_gpu skips or fails the latter."""
     if request.param == "cupy":
         return get_backend("cupy")
     emulator.require()
@@ -81,12 +81,12 @@ def device(request):
 
 
 def compute_dtype(network):
-    """What the network's products and activations are computed in."""
+    """Return the dtype of the network's products and activations."""
     return getattr(network, "compute_dtype", network.dtype)
 
 
 class Trainer:
-    """A network and what a step needs, in arrays that stay where they are, as `fit` has it."""
+    """A network and the arrays of a step, which stay at the same addresses, as in `fit`."""
 
     def __init__(self, backend, dtype="float32", captured=True):
         self.network, self.optimizer = (
@@ -102,7 +102,7 @@ class Trainer:
         return train_step(self.network, softmax_cross_entropy, self.optimizer, x, y, ws, checked=True)
 
     def train(self, n, first, lr=None):
-        """The loss of a step on n rows of X, from row `first`."""
+        """Train a step on n rows of X, from row `first`, and return the loss."""
         backend, rows = self.network.backend, slice(first, first + n)
         backend.copy(backend.asarray(X[rows], self.x.dtype), out=self.x[:n])
         backend.copy(backend.asarray(LABELS[rows]), out=self.y[:n])
@@ -111,7 +111,7 @@ class Trainer:
         return float(self.step(n))
 
     def bits(self):
-        """Every number that training changes."""
+        """Return the bytes of every vector that training changes."""
         state, params, backend = (
             self.optimizer.state(self.network.params),
             self.network.params,
@@ -121,12 +121,12 @@ class Trainer:
         return [backend.to_host(vector).tobytes() for vector in vectors]
 
 
-# --- the same numbers as on the CPU
+# --- equal to the CPU up to rounding
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_ten_steps_of_each_optimizer_equal_those_of_the_reference(device, optimizer, dtype):
+def test_ten_steps_of_each_optimizer_equal_the_reference(device, optimizer, dtype):
     network, few = Network(5, LAYERS, Backend(), dtype, seed=1), slice(21)
     both = Backend(), device
     assert_parity(
@@ -136,8 +136,8 @@ def test_ten_steps_of_each_optimizer_equal_those_of_the_reference(device, optimi
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("widths", [(30, 10), (130, 70, 10)])
-def test_a_pass_errs_little_more_than_on_the_cpu(device, widths, dtype):
-    """By float64's yardstick; with smooth activations, as a ReLU makes of one rounding another slope."""
+def test_error_of_a_pass_is_close_to_the_error_on_the_cpu(device, widths, dtype):
+    """Errors are relative to float64. Activations are smooth: at a ReLU, rounding could change the slope."""
     layers, x, y = (
         [*(Dense(width, tanh) for width in widths[:-1]), Dense(widths[-1])],
         X.repeat(10, axis=1),
@@ -152,9 +152,8 @@ def test_a_pass_errs_little_more_than_on_the_cpu(device, widths, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_over_a_large_batch_are_exact(device, dtype):
     B, largest = 1 << 18, 1 << (20 if dtype in ("float32", "float64") else 4)
-    delta = np.random.default_rng(2).integers(
-        0, largest, (B, 3)
-    )  # float64 has each sum, and float32 has the smaller ones
+    # In float64 every sum is exact; in float32 the sums of the smaller numbers are.
+    delta = np.random.default_rng(2).integers(0, largest, (B, 3))
     network = Network(1, [Dense(3)], device, dtype)
     p, x = network.params.views[0], device.zeros((B, 1), compute_dtype(network))
     device.affine_gradients(x, device.asarray(delta, x.dtype), dW=p.dW, db=p.db)
@@ -162,7 +161,7 @@ def test_sums_over_a_large_batch_are_exact(device, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_checkpoint_is_loaded_where_cupy_is_not_installed(device, dtype, tmp_path):
+def test_checkpoint_loads_without_cupy(device, dtype, tmp_path):
     network = Network(5, LAYERS, device, dtype, seed=2)
     fit(network, softmax_cross_entropy, Adam(), (X, LABELS), epochs=1, verbose=0)
     save(network, tmp_path / "model")
@@ -170,7 +169,8 @@ def test_checkpoint_is_loaded_where_cupy_is_not_installed(device, dtype, tmp_pat
     run_python(
         "import sys; sys.modules['cupy'] = None\n"
         "import numpy as np, ffnn_gpu\n"
-        f"z = ffnn_gpu.load({str(tmp_path / 'model')!r}, 'numpy').predict(np.load({str(tmp_path / 'x.npy')!r}))\n"
+        f"x = np.load({str(tmp_path / 'x.npy')!r})\n"
+        f"z = ffnn_gpu.load({str(tmp_path / 'model')!r}, 'numpy').predict(x)\n"
         f"np.save({str(tmp_path / 'z.npy')!r}, z)"
     )
     relative = tolerance("parity", compute_dtype(network), max(network.widths), len(LAYERS))
@@ -198,14 +198,14 @@ def test_digits_are_learnt_in_every_type(place, dtype):
     accuracy = evaluate(network, softmax_cross_entropy, (x[1400:], y[1400:]), metrics=["accuracy"])[
         "accuracy"
     ]
-    assert accuracy > 0.96  # in float32 on a CPU the seeds 0 to 5 give 0.980 to 0.995
+    assert accuracy > 0.96  # float32 on a CPU, seeds 0 to 5: 0.980 to 0.995
 
 
-# --- the same bits every time
+# --- reproducible bit for bit
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_captured_steps_leave_the_bits_of_eager_ones_in_every_type(device, dtype, caplog):
+def test_captured_steps_equal_eager_steps_bit_for_bit_in_every_type(device, dtype, caplog):
     captured, eager = Trainer(device, dtype), Trainer(device, dtype, captured=False)
     with caplog.at_level(logging.INFO, "ffnn_gpu"):
         for k, n in enumerate([ROWS, ROWS, ROWS, 7, 7, ROWS, 7]):
@@ -215,7 +215,7 @@ def test_captured_steps_leave_the_bits_of_eager_ones_in_every_type(device, dtype
     assert not [message for message in caplog.messages if "one kernel at a time" in message]
 
 
-def test_two_trainings_from_one_seed_end_with_the_same_bits(device):
+def test_two_training_runs_from_one_seed_end_with_the_same_bits(device):
     assert fitted(device, 7) == fitted(device, 7)
 
 
@@ -235,10 +235,9 @@ def fitted(backend, seed):
 
 
 @pytest.mark.parametrize("place", ["strict", GPU])
-def test_threads_that_share_a_device_do_not_disturb_each_other(place):
-    device = (
-        get_backend("cupy") if place == "cupy" else over(FakeCupy)
-    )  # the emulator launches from one thread only
+def test_results_of_threads_that_share_a_device_are_independent(place):
+    # The emulator can launch from one thread only, so the strict device is used instead.
+    device = get_backend("cupy") if place == "cupy" else over(FakeCupy)
     shared, seeds, found = Network(5, LAYERS, device), (0, 1), {}
     x = X, np.tile(X[::-1], (50, 1))
     alone = {seed: (fitted(device, seed), shared.predict(x[seed]).tobytes()) for seed in seeds}
@@ -257,7 +256,7 @@ def test_threads_that_share_a_device_do_not_disturb_each_other(place):
     assert found == alone
 
 
-def test_training_goes_on_after_the_memory_ran_out(device):
+def test_training_continues_after_running_out_of_memory(device):
     trainer, other = Trainer(device), Trainer(device)
     for k in range(6):
         assert trainer.train(ROWS, k) == other.train(ROWS, k)

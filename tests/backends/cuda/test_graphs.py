@@ -1,4 +1,4 @@
-"""Steps recorded as graphs: on stand-ins for CuPy that record as CUDA does (tape.py), and on a GPU where there is one."""
+"""Steps recorded as CUDA graphs, on fakes of CuPy that record like CUDA (tape.py) and on a GPU."""
 
 import logging
 import threading
@@ -38,7 +38,7 @@ X, LABELS, WEIGHT = RNG.normal(size=(27, 5)), RNG.integers(0, 3, 27), RNG.random
 
 
 def stand_in(kind):
-    """CupyBackend with kernels and cublasLt interpreted, or with array functions, as if those could all be recorded."""
+    """Return CupyBackend with emulated kernels and cublasLt, or with recordable array functions."""
     if kind == "kernels":
         emulator.require()
     with (
@@ -59,7 +59,7 @@ def device(request):
 
 @pytest.fixture
 def fake():
-    """A stand-in whose recordings can be looked into."""
+    """Return CupyBackend on a fake CuPy, whose recordings a test can inspect."""
     return stand_in("array functions")
 
 
@@ -92,7 +92,7 @@ class Training:
 def test_captured_steps_equal_plain_steps_bit_for_bit(device, optimizer):
     plain, recorded = Training(device, optimizer), Training(device, optimizer)
     captured = device.capture(recorded.step)
-    for i, rows in enumerate([27, 27, 27, 11, 27, 11, 11, 1, 27]):  # a new shape is recorded anew
+    for i, rows in enumerate([27, 27, 27, 11, 27, 11, 11, 1, 27]):  # a new shape needs a new recording
         for training in (plain, recorded):
             optimizer.set_lr(training.network.params, 0.1 / (1 + i))
         assert float(captured(rows)) == float(plain.step(rows))
@@ -111,7 +111,7 @@ def test_captured_steps_equal_plain_steps_bit_for_bit(device, optimizer):
     ],
     ids=["plain", "weights", "micro-batches", "cosine", "steps", "validation"],
 )
-def test_fit_gives_the_same_with_and_without_graphs(device, settings, monkeypatch):
+def test_fit_with_graphs_equals_fit_without_bit_for_bit(device, settings, monkeypatch):
     def trained(use_graphs):
         monkeypatch.setattr(CupyBackend, "use_graphs", use_graphs)
         network = Network(5, LAYERS, device, seed=2)
@@ -132,7 +132,7 @@ def test_fit_gives_the_same_with_and_without_graphs(device, settings, monkeypatc
     assert all(numbers[name].tobytes() == plain[name].tobytes() for name in plain)
 
 
-def test_fit_launches_several_steps_at_once_and_what_is_left_over_apart(fake):
+def test_fit_launches_several_steps_at_once_and_the_smaller_last_batch_separately(fake):
     fit(
         Network(5, LAYERS, fake),
         softmax_cross_entropy,
@@ -150,7 +150,7 @@ def test_large_minibatches_are_launched_one_by_one(fake):
     assert [fake.steps_per_launch(rows) for rows in (0, 1, 128, 2**13, 2**16, 2**20)] == [16, 16, 16, 8, 1, 1]
 
 
-def test_callback_that_looks_at_each_step_sees_each(fake):
+def test_callback_after_each_step_is_called_at_each_step(fake):
     class Steps(Callback):
         def __init__(self):
             self.seen = []
@@ -172,12 +172,12 @@ def test_callback_that_looks_at_each_step_sees_each(fake):
     assert each.seen == [(i, i) for i in range(1, 19)]
 
 
-def test_number_of_pythons_own_is_frozen(fake):
+def test_python_number_is_frozen_in_the_recording(fake):
     total, factor = fake.zeros((1,), "float32"), {"is": 1.0}
     captured = fake.capture(lambda: fake.add_scaled(total, fake.xp.ones(1, "float32"), factor["is"]))
     for factor["is"] in (1.0, 10.0, 100.0):
         captured()
-    assert total.tolist() == [21.0]  # 1 as it is, 10 recorded, 10 again
+    assert total.tolist() == [21.0]  # 1 unrecorded, 10 recorded, 10 replayed
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_number_of_pythons_own_is_frozen(fake):
     ],
     ids=["float", "upload", "download"],
 )
-def test_what_cannot_be_recorded_runs_as_it_is_and_the_log_says_why(fake, forbidden, caplog):
+def test_step_that_cannot_be_recorded_runs_unrecorded_and_logs_the_reason(fake, forbidden, caplog):
     x, calls = fake.zeros((3,), "float32"), []
 
     def step():
@@ -201,12 +201,12 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_the_log_says_why(fake, forbid
     with caplog.at_level(logging.WARNING, "ffnn_gpu"):
         for _ in range(4):
             captured()
-    assert x.tolist() == [4.0] * 3 and len(calls) == 5  # the recording given up changed nothing
+    assert x.tolist() == [4.0] * 3 and len(calls) == 5  # the failed recording changed nothing
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "one kernel at a time: recording it ended in Refusal: " in caplog.text
 
 
-def test_error_of_the_step_itself_is_the_callers(fake):
+def test_error_of_the_step_itself_is_raised(fake):
     network = Network(5, LAYERS, fake)
     captured = fake.capture(lambda x: network.forward(x, network.workspace(2)))
     x = fake.zeros((3, 5), "float32")
@@ -215,7 +215,7 @@ def test_error_of_the_step_itself_is_the_callers(fake):
             captured(x)
 
 
-def test_arguments_are_the_same_if_they_are_one_object(fake):
+def test_arguments_are_compared_by_identity(fake):
     x, y = fake.zeros((2,), "float32"), fake.zeros((2,), "float32")
     captured = fake.capture(lambda array, n: array.__iadd__(n))
     for array, n in [(x, 1), (y, 1), (x, 1), (x, 1), (y, 1), (x, 2), (x, 1)]:
@@ -224,14 +224,14 @@ def test_arguments_are_the_same_if_they_are_one_object(fake):
     assert [graph.launched for graph in fake.xp.graphs] == [3, 1]
 
 
-def test_numbers_of_numpy_are_the_same_if_they_are_equal(fake):
+def test_numpy_numbers_are_compared_by_value(fake):
     captured = fake.capture(lambda n: fake.xp.ones(int(n), "float32"))
     for n in np.array([3, 2, 3, 3]):
         assert captured(n).shape == (n,)
     assert [graph.launched for graph in fake.xp.graphs] == [2]
 
 
-def test_method_of_one_object_is_one_argument(fake):
+def test_bound_methods_of_one_object_are_the_same_argument(fake):
     x = fake.zeros((2,), "float32")
     captured = fake.capture(lambda method: fake.copy(x + 1, out=x))
     for _ in range(4):
@@ -245,7 +245,7 @@ def test_true_and_1_are_different_arguments(fake):
         assert captured(flag).shape == ((1,) if flag is True else (2,))
 
 
-def test_arguments_that_never_come_again_are_not_recorded_for_ever(fake, caplog):
+def test_number_of_recordings_is_limited(fake, caplog):
     captured = fake.capture(lambda array: array.__iadd__(1))
     arrays = [fake.zeros((1,), "float32") for _ in range(MOST_GRAPHS + 5)]
     with caplog.at_level(logging.WARNING, "ffnn_gpu"):
@@ -256,7 +256,7 @@ def test_arguments_that_never_come_again_are_not_recorded_for_ever(fake, caplog)
     assert f"more than {MOST_GRAPHS} sets of arguments" in caplog.text and len(caplog.records) == 1
 
 
-def test_reason_not_to_capture_is_logged_and_kept_to(fake, caplog, monkeypatch):
+def test_backend_that_cannot_capture_runs_unrecorded_and_logs_the_reason(fake, caplog, monkeypatch):
     monkeypatch.setattr(fake, "can_capture", lambda: (False, "no cublasLt"))
     with caplog.at_level(logging.INFO, "ffnn_gpu"):
         captured = fake.capture(lambda: 3)
@@ -264,21 +264,21 @@ def test_reason_not_to_capture_is_logged_and_kept_to(fake, caplog, monkeypatch):
     assert "no cublasLt" in caplog.text and not fake.xp.captures
 
 
-def test_memory_of_a_recording_is_given_back_with_it(fake):
+def test_memory_of_a_recording_is_freed_with_it(fake):
     def captured(step):
         run = fake.capture(step)
         for _ in range(3):
             run()
         return run
 
-    kept = captured(lambda: fake.xp.ones(3, "float32"))
+    run = captured(lambda: fake.xp.ones(3, "float32"))
     captured(lambda: float(fake.xp.ones(3, "float32").sum()))  # cannot be recorded
     assert len(fake.xp.pools_to_free) == 1
-    del kept
+    del run
     assert not fake.xp.pools_to_free
 
 
-def test_another_thread_may_wait_for_the_gpu_while_one_records(fake):
+def test_another_thread_may_synchronize_during_a_recording(fake):
     x = fake.zeros((2,), "float32")
 
     def step():
@@ -293,8 +293,8 @@ def test_another_thread_may_wait_for_the_gpu_while_one_records(fake):
     assert x.tolist() == [3.0, 3.0] and [graph.launched for graph in fake.xp.graphs] == [2]
 
 
-def test_recording_takes_memory_of_its_own(fake):
-    """A temporary of the recording must not go back to where others allocate: the stand-in refuses that."""
+def test_recording_allocates_from_its_own_memory_pool(fake):
+    """A temporary of the recording must not come from the common pool; the fake CuPy would raise."""
     x = fake.zeros((2,), "float32")
     captured = fake.capture(lambda: fake.copy(x + 1, out=x))
     for _ in range(3):

@@ -1,7 +1,8 @@
-"""kernels.cu and its launchers, executed on this CPU by the emulator and held to the reference in float64.
+"""Run kernels.cu and its launchers in the CPU emulator, and compare them with the reference in float64.
 
-What this cannot see: a GPU's own rounding of exp, tanh and the like, fused multiply-adds, and speed. The rest is listed in
-emulation/test_emulator.py. The same checks run on a GPU in test_cupy_backend.py.
+These tests cannot detect a GPU's own rounding of exp, tanh and similar functions, fused multiply-adds,
+and speed. tests/emulation/test_emulator.py lists further limits. test_cupy_backend.py runs the same
+checks on a GPU.
 """
 
 import re
@@ -54,13 +55,13 @@ TYPES = ["float32", "float64", "bfloat16", "float16"]
 
 @pytest.fixture(scope="module")
 def backend():
-    """CupyBackend over the emulator, the whole module long."""
+    """Return CupyBackend over the emulator, one for the module."""
     emulator.require()
     return emulated(EmulatedCupy(count=2))
 
 
 def emulated(cupy, index=0):
-    """CupyBackend on this stand-in; nobody else imports it."""
+    """Return CupyBackend on this fake CuPy, installed only meanwhile."""
     with pytest.MonkeyPatch.context() as patch, installed(patch, cupy):
         return CupyBackend(index)
 
@@ -68,7 +69,7 @@ def emulated(cupy, index=0):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", MATRICES)
-def test_operation_in_16_bits_is_one_rounding_from_the_reference(backend, name, dtype, size):
+def test_operation_in_16_bits_equals_the_reference_up_to_one_rounding(backend, name, dtype, size):
     backend.xp.launched.clear()
     CHECKS[name](Case(backend, dtype, *size))
     assert all(
@@ -85,14 +86,16 @@ def test_operation_equals_the_reference(backend, name, dtype, size):
 
 @pytest.mark.parametrize("order", emulator.ORDERS[1:], ids=lambda order: f"{order[0]}{order[1]}")
 @pytest.mark.parametrize("name", CHECKS)
-def test_operation_is_the_same_in_every_order_of_threads_and_blocks(backend, name, order, monkeypatch):
+def test_operation_equals_the_reference_in_every_order_of_threads_and_blocks(
+    backend, name, order, monkeypatch
+):
     monkeypatch.setattr(backend.xp, "order", order)
     monkeypatch.setattr(backend.kernels, "slab_rows", 8)
     CHECKS[name](Case(backend, "float32", 35, 33))
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_operation_strides_over_a_grid_that_is_too_small(backend, name, monkeypatch):
+def test_operation_with_a_small_grid_equals_the_reference(backend, name, monkeypatch):
     for limit, value in (("most_blocks", 2), ("most_partials", 3), ("slab_rows", 1), ("column_blocks", 100)):
         monkeypatch.setattr(backend.kernels, limit, value)
     CHECKS[name](Case(backend, "float32", 67, 37))
@@ -101,20 +104,20 @@ def test_operation_strides_over_a_grid_that_is_too_small(backend, name, monkeypa
 @pytest.mark.parametrize(
     ("name", "dtype"), [(n, d) for d in TYPES for n in (MATRICES if d in ("bfloat16", "float16") else CHECKS)]
 )
-def test_operation_takes_arrays_that_start_off_a_16_byte_boundary(backend, name, dtype):
+def test_operation_on_arrays_off_a_16_byte_boundary_equals_the_reference(backend, name, dtype):
     CHECKS[name](Case(backend, dtype, 5, 7, offset=1))
 
 
-def test_every_kernel_was_launched_by_a_check(backend):
+def test_every_kernel_is_launched_by_a_check(backend):
     backend.xp.launched.clear()
     for dtype in TYPES:
         for name in MATRICES if dtype in ("bfloat16", "float16") else CHECKS:
             CHECKS[name](Case(backend, dtype, 2, 3))
     unused = sorted(backend.xp.names ^ set(backend.xp.launched))
-    assert [name for name in unused if not name.endswith("_f32_bf16")] == []  # test_kernels_16_bit.py
+    assert [name for name in unused if not name.endswith("_f32_bf16")] == []  # see test_kernels_16_bit.py
 
 
-def test_nan_goes_in_and_comes_out(backend):
+def test_nan_is_propagated(backend):
     s = np.array([[1, np.nan, -1], [np.nan, 2, 3], [0, 1, 2]], "float32")
     at = np.isnan(s)
     for phi in PHI:
@@ -130,7 +133,7 @@ def test_nan_goes_in_and_comes_out(backend):
     assert np.isnan(backend.softmax_cross_entropy(z, labels, None, None, 0.0, None).item())
 
 
-# ---------------------------------------------------------------------- a mistake in a kernel is seen
+# ---------------------------------------------------------------------- planted mistakes
 
 
 def small_grids(backend, monkeypatch):
@@ -152,16 +155,16 @@ def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
     assert not isinstance(caught.value, emulator.KernelCompileError)
 
 
-def test_wheel_carries_the_kernels(tmp_path):
+def test_wheel_contains_the_kernels(tmp_path):
     builder = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
     (path,) = builder.WheelBuilder(str(REPOSITORY)).build(directory=str(tmp_path), versions=["standard"])
     assert zipfile.ZipFile(path).read("ffnn_gpu/backends/cuda/kernels.cu") == SOURCE.read_bytes()
 
 
-# ---------------------------------------------------------------------- what no kernel serves
+# ---------------------------------------------------------------------- operations without a kernel
 
 
-def test_no_rows_launch_nothing_that_has_an_empty_grid(backend):
+def test_zero_rows_launch_no_empty_grid(backend):
     for name in sorted(set(CHECKS) - {"advance", "batch_norm", "gather", "cross_entropy", "pointwise_loss"}):
         CHECKS[name](Case(backend, "float32", 0, 3))
     empty = np.zeros((0, 3), "float32")
@@ -185,7 +188,7 @@ def to_device(backend, value):
     return backend.asarray(value) if isinstance(value, np.ndarray) else value
 
 
-def test_an_activation_and_a_loss_of_the_users_own_are_computed_by_their_formulas(backend):
+def test_custom_activation_and_loss_are_computed_by_their_formulas(backend):
     own = Activation("cubic", lambda xp, s, _: s * s * s, lambda xp, s, _: 3 * s * s, needs_input=True)
     shifted = PointwiseLoss(
         "shifted", lambda xp, z, y, _: (z - y + 1) ** 2, lambda xp, z, y, _: 2 * (z - y + 1)
@@ -196,12 +199,12 @@ def test_an_activation_and_a_loss_of_the_users_own_are_computed_by_their_formula
     assert not [name for name in backend.xp.launched if name.startswith(("activation_backward", "pointwise"))]
 
 
-def test_the_name_of_a_loss_of_this_package_cannot_be_taken_by_another_formula():
+def test_custom_loss_with_the_name_of_a_built_in_loss_raises():
     with pytest.raises(ConfigurationError, match="'poisson' is the name of a loss"):
         PointwiseLoss("poisson", lambda xp, z, y, _: z - y, lambda xp, z, y, _: 1 + 0 * z)
 
 
-def test_arrays_that_are_not_contiguous_are_served_without_a_kernel(backend):
+def test_arrays_that_are_not_contiguous_are_computed_without_a_kernel(backend):
     whole = np.random.default_rng(0).normal(size=(6, 10)).astype("float32")
     part, z = backend.asarray(whole)[:, ::2], backend.asarray(whole)
     backend.xp.launched.clear()
@@ -214,7 +217,7 @@ def test_arrays_that_are_not_contiguous_are_served_without_a_kernel(backend):
     assert not backend.xp.launched
 
 
-def test_mean_and_scale_of_another_type_are_served_without_a_kernel(backend):
+def test_mean_and_scale_of_another_type_are_computed_without_a_kernel(backend):
     rows, index = np.arange(6, dtype=np.uint8).reshape(2, 3), np.array([1, 0])
     mean, scale = np.ones(3, "f"), np.full(3, 2, "f")
     for given in ((mean, scale.astype(float)), (mean.astype(float), scale)):
@@ -223,7 +226,7 @@ def test_mean_and_scale_of_another_type_are_served_without_a_kernel(backend):
         assert backend.to_host(got).tolist() == [[1, 1.5, 2], [-0.5, 0, 0.5]]
 
 
-def test_plain_array_functions_can_be_had_instead_of_kernels(backend, monkeypatch):
+def test_use_kernels_false_computes_with_array_functions(backend, monkeypatch):
     monkeypatch.setattr(backend, "use_kernels", False)
     backend.xp.launched.clear()
     CHECKS["adam"](Case(backend, "float32", 3, 5))
@@ -244,8 +247,8 @@ LAYERS = {
     "log-probabilities": [Dense(3), LogSoftmax()],
 }
 OPTIMIZERS = [
-    SGD(lr=0.1), SGD(lr=0.1, momentum=0.9, nesterov=True, l2=1e-2, l1=1e-3), RMSprop(momentum=0.5), Adagrad(clip_norm=0.1),
-    Adam(l2=1e-2, ema=0.9), AdamW(clip_norm=1.0, clip_value=0.1), Nadam(), Lion(),
+    SGD(lr=0.1), SGD(lr=0.1, momentum=0.9, nesterov=True, l2=1e-2, l1=1e-3), RMSprop(momentum=0.5),
+    Adagrad(clip_norm=0.1), Adam(l2=1e-2, ema=0.9), AdamW(clip_norm=1.0, clip_value=0.1), Nadam(), Lion(),
 ]  # fmt: skip
 X, LABELS = np.random.default_rng(1).normal(size=(21, 5)), np.random.default_rng(2).integers(0, 3, 21)
 ONE_HOT = np.eye(3)[LABELS]
@@ -253,7 +256,7 @@ ONE_HOT = np.eye(3)[LABELS]
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_training_steps_equal_those_of_the_reference(backend, optimizer, dtype):
+def test_training_steps_equal_the_reference(backend, optimizer, dtype):
     network = Network(5, LAYERS["every layer"], Backend(), dtype, seed=1)
     assert_parity(
         network, X, LABELS, softmax_cross_entropy, backends=(Backend(), backend), optimizer=optimizer
@@ -261,7 +264,7 @@ def test_training_steps_equal_those_of_the_reference(backend, optimizer, dtype):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
-def test_steps_through_an_overflow_equal_those_of_the_reference(backend, optimizer):
+def test_steps_through_an_overflow_equal_the_reference(backend, optimizer):
     gradients = 1024 * np.random.default_rng(4).normal(size=(4, 400)).astype("float32")
     gradients[1, 77] = np.nan
     found = []
@@ -283,7 +286,7 @@ def test_steps_through_an_overflow_equal_those_of_the_reference(backend, optimiz
         assert_close(vector, found[1][name], 4 * tolerance("network", "float32"), name)
 
 
-def test_a_step_is_one_kernel_for_the_rule_one_to_count_and_one_to_clip(backend):
+def test_optimizer_step_launches_one_kernel_to_update_one_to_count_and_one_to_clip(backend):
     params = Parameters(backend, [{"W": (15, 20), "b": (20,)}], [{}], "float32")
     for optimizer, names in (
         (Adam(), ["adam_f32", "advance"]),
@@ -298,18 +301,18 @@ def test_a_step_is_one_kernel_for_the_rule_one_to_count_and_one_to_clip(backend)
 
 def test_rules_write_a_copy_of_theta_in_bfloat16(backend):
     bfloat16 = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed").bfloat16
-    rng, kept = np.random.default_rng(0), {}
+    rng, moments = np.random.default_rng(0), {}
     theta, grad = (backend.asarray(rng.normal(size=300), "float32") for _ in range(2))
     shadow, scalars = backend.zeros((300,), bfloat16), backend.asarray(np.array([1.0, 0.1, 1.0]))
     for name in ("m", "v"):
-        kept[name] = backend.zeros((300,), "float32")
-    backend.adam(Update(theta, grad, scalars, shadow=shadow), **kept, beta1=0.9, beta2=0.99, eps=1e-8)
+        moments[name] = backend.zeros((300,), "float32")
+    backend.adam(Update(theta, grad, scalars, shadow=shadow), **moments, beta1=0.9, beta2=0.99, eps=1e-8)
     assert backend.xp.launched["adam_f32_bf16"]
     np.testing.assert_array_equal(backend.to_host(shadow), backend.to_host(theta).astype(bfloat16))
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_training_steps_on_each_loss_equal_those_of_the_reference(backend, name):
+def test_training_steps_on_each_loss_equal_the_reference(backend, name):
     y = {"hinge": 2 * ONE_HOT - 1, "softmax_cross_entropy": LABELS}.get(name, ONE_HOT)
     layers = (
         LAYERS["probabilities"]
@@ -319,7 +322,7 @@ def test_training_steps_on_each_loss_equal_those_of_the_reference(backend, name)
     assert_parity(Network(5, layers, Backend(), seed=1), X, y, LOSSES[name], backends=(Backend(), backend))
 
 
-def test_fit_equals_the_reference_and_is_the_same_every_time(backend):
+def test_fit_equals_the_reference_and_is_reproducible(backend):
     def losses(on):
         network = Network(5, LAYERS["every layer"], on, seed=2)
         history = fit(
@@ -361,7 +364,7 @@ def test_step_neither_waits_nor_copies_nor_allocates_more_scratch(backend):
     assert scratch == backend.kernels._own.__dict__
 
 
-def test_threads_that_share_a_backend_have_scratch_of_their_own(backend):
+def test_threads_that_share_a_backend_have_separate_scratch(backend):
     kernels, found = backend.kernels, []
 
     def scratch():

@@ -1,4 +1,4 @@
-"""The update rules' 16-bit copy of θ; the other kernels of 16-bit types are in kernel_checks.py."""
+"""The 16-bit copy of θ by the update rules. kernel_checks.py tests the other kernels of 16-bit types."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ BLOCK, i32, i64, f32, f64 = (256,), np.int32, np.int64, np.float32, np.float64
 
 
 def narrow(x, kind):
-    """x rounded to the type, as the emulator takes it: float16, or the 16 bits of a bfloat16."""
+    """Round x to the type, in the emulator's representation: float16, or bfloat16 as uint16."""
     if kind == "f16":
         return x.astype(np.float16)
     bits = x.astype(f32).view(np.uint32).astype(np.uint64)
@@ -27,7 +27,7 @@ def module():
 
 
 def rule(module, kind, control=0):
-    """One Adam update by the kernel and by the reference: θ before and after it, its 16-bit copy, the wanted θ."""
+    """Return θ before and after an Adam update by the kernel, its 16-bit copy, and θ by the reference."""
     rng = np.random.default_rng(0)
     theta, grad, m, v = rng.normal(size=(4, 301)).astype(f32)
     v, scalars, shadow = np.abs(v), np.array([3.0, 0.05, 1.0]), narrow(np.zeros(301), kind)
@@ -50,6 +50,6 @@ def test_rule_writes_theta_and_its_16_bit_copy(module, kind, control):
 
 
 @pytest.mark.parametrize("kind", ["f16", "bf16"])
-def test_rule_changes_nothing_after_an_overflow(module, kind):
+def test_skipped_update_changes_nothing(module, kind):
     before, theta, shadow, _ = rule(module, kind, np.array([0.0, 1.0]))
     assert np.array_equal(theta, before) and not shadow.any()

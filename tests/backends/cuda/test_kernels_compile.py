@@ -27,10 +27,8 @@ SPILL = re.compile(r"(\d+) bytes spill stores, (\d+) bytes spill loads")
 TYPES = re.compile(r"(_(?:f16|bf16|f32|f64|u8|i32|i64))+$")  # at the end of a kernel's name
 # Library and headers in the wheels of CUDA 13 and 12.
 WHEELS = [("cu13/lib", "cu13/include"), ("cuda_nvrtc/lib", "cuda_runtime/include")]
-CUPYS = (
-    "-ftz=true",
-    "--device-as-default-execution-space",
-)  # the options that CuPy 14 adds to every RawModule
+# the options that CuPy 14 adds to every RawModule
+CUPYS = ("-ftz=true", "--device-as-default-execution-space")
 MOST_REGISTERS = 64  # with 256 threads in a block, four blocks fit a multiprocessor
 
 
@@ -77,7 +75,7 @@ def cached_log(library, code, options):
         status, text = json.loads(entry.read_text(encoding="utf-8"))
         return status, text
     found = compile_log(library, code, options)
-    with contextlib.suppress(OSError):  # a cache that cannot be written is not used
+    with contextlib.suppress(OSError):  # without a writable folder there is no cache
         base.mkdir(parents=True, exist_ok=True)
         half = base / f"{entry.name}.{os.getpid()}"
         half.write_text(json.dumps(found), encoding="utf-8")
@@ -114,14 +112,14 @@ def compiled(architecture):
     assert status == 0, text
     assert "warning" not in text, text
     found = {}
-    for name, told in ENTRY.findall(text):
-        spilled = [int(n) for pair in SPILL.findall(told) for n in pair]
-        found[name] = int(re.search(r"Used (\d+) registers", told)[1]), max(spilled)
+    for name, listing in ENTRY.findall(text):
+        spilled = [int(n) for pair in SPILL.findall(listing) for n in pair]
+        found[name] = int(re.search(r"Used (\d+) registers", listing)[1]), max(spilled)
     return found
 
 
 @pytest.mark.parametrize("architecture", [80, 90, 100])
-def test_every_kernel_compiles_without_warnings_and_none_but_float64_spills(
+def test_every_kernel_compiles_without_warnings_and_only_float64_spills(
     architecture, record_testsuite_property
 ):
     if not supports(installed_nvrtc()[0], architecture):
@@ -150,7 +148,7 @@ SPILLING = "float r[80]; EACH r[i] = x[i * n]; __syncthreads(); EACH x[i + n] = 
     [("x[0] = y;", "undefined"), ("int unused;", "warning"), (SPILLING, "spills")],
     ids=range(3),
 )
-def test_a_mistake_a_warning_and_a_spill_are_seen(monkeypatch, tmp_path, body, message):
+def test_error_warning_and_spill_are_detected(monkeypatch, tmp_path, body, message):
     installed_nvrtc()
     body = body.replace("EACH", '_Pragma("unroll") for (int i = 0; i < 80; i++)')
     (tmp_path / "k.cu").write_text(
@@ -181,7 +179,7 @@ def test_cache_is_read_only_for_the_same_text_options_and_nvrtc(monkeypatch, tmp
     assert cached_log(library, "b", ["-x"]) == (0, "log 5")
 
 
-def test_absence_of_nvrtc_skips_or_fails(monkeypatch):
+def test_missing_nvrtc_skips_or_fails(monkeypatch):
     monkeypatch.setitem(globals(), "nvrtc", lambda: None)
     monkeypatch.delenv(REQUIRE, raising=False)
     with pytest.raises(pytest.skip.Exception, match="nvrtc"):

@@ -1,4 +1,4 @@
-"""The probe names the first stage at which a GPU fails, whatever the driver, the compiler or the libraries do."""
+"""The probe names the first stage at which a GPU fails, for faults of driver, compiler and libraries."""
 
 import importlib.util
 
@@ -71,19 +71,20 @@ HARMS = [
 ]  # fmt: skip
 BROKEN_IMPORTS = [
     (ModuleNotFoundError("No module named 'cupy'"), "ModuleNotFoundError: No module named 'cupy'"),
-    (ImportError(f"\n=====\nFailed to import.\n\n  {DRIVER}\n=====\n"), f"ImportError: Failed to import. {DRIVER}"),
+    (ImportError(f"\n=====\nFailed to import.\n\n  {DRIVER}\n=====\n"),
+     f"ImportError: Failed to import. {DRIVER}"),
     (OSError("libcuda.so.1: cannot open shared object file"), "OSError: libcuda.so.1"),
     (RuntimeError(), "RuntimeError"),
 ]  # fmt: skip
 IDS = ["absent", "text of the driver", "library missing", "silent"]
 
 
-def test_every_stage_is_made_to_fail():
+def test_harms_cover_every_stage():
     assert {"import cupy", *(stage for _, _, stage, _ in HARMS)} == set(STAGES)
 
 
 def assert_only_auto_falls_back(index, reason, hint):
-    """`auto` takes NumPy with that reason, and says it nowhere else; the GPU by name is refused with reason and hint."""
+    """Require that `auto` takes NumPy with this reason, and the GPU by name raises with reason and hint."""
     with pytest.raises(BackendUnavailableError) as refused:
         get_backend(f"cupy:{index}")
     assert str(refused.value) == f"{reason} (asked for). Hint: {hint}"
@@ -95,7 +96,7 @@ def assert_only_auto_falls_back(index, reason, hint):
 @pytest.mark.parametrize(
     ("harm", "index", "stage", "words"), HARMS, ids=lambda value: getattr(value, "__name__", None)
 )
-def test_gpu_by_name_never_falls_back_and_auto_says_why_it_did(
+def test_gpu_by_name_never_falls_back_and_auto_gives_the_reason(
     monkeypatch, capfd, caplog, harm, index, stage, words
 ):
     monkeypatch.delenv(ENVIRONMENT, raising=False)
@@ -109,14 +110,14 @@ def test_gpu_by_name_never_falls_back_and_auto_says_why_it_did(
 
 
 @pytest.mark.parametrize(("error", "words"), BROKEN_IMPORTS, ids=IDS)
-def test_gpu_by_name_never_falls_back_where_cupy_cannot_be_imported(monkeypatch, error, words):
+def test_gpu_by_name_never_falls_back_if_cupy_cannot_be_imported(monkeypatch, error, words):
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     break_import(monkeypatch, error)
     assert words in probe(0).reason
     assert_only_auto_falls_back(0, probe(0).reason, probe(0).hint)
 
 
-def test_auto_looks_at_the_gpu_once_for_all_networks(monkeypatch):
+def test_auto_probes_the_gpu_once_for_all_networks(monkeypatch):
     monkeypatch.delenv(ENVIRONMENT, raising=False)
     cupy, asked = FakeCupy(), []
     cupy.cuda.runtime.getDeviceCount = lambda: asked.append(1) or 0
@@ -141,7 +142,7 @@ def test_probe_names_the_stage_that_fails(monkeypatch, harm, index, stage, words
 
 
 @pytest.mark.parametrize(("error", "words"), BROKEN_IMPORTS, ids=IDS)
-def test_probe_tells_in_one_line_why_cupy_cannot_be_imported(monkeypatch, error, words):
+def test_reason_of_a_failed_cupy_import_is_one_line(monkeypatch, error, words):
     break_import(monkeypatch, error)
     found = probe(0)
     assert found.stage == "import cupy"
@@ -151,7 +152,7 @@ def test_probe_tells_in_one_line_why_cupy_cannot_be_imported(monkeypatch, error,
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_probe_of_a_working_device_runs_every_stage_on_it_and_leaves_the_current_device(monkeypatch, index):
+def test_probe_of_a_working_device_runs_every_stage_there_and_restores_the_current_device(monkeypatch, index):
     cupy = FakeCupy(count=2)
     with installed(monkeypatch, cupy):
         found = probe(index)
@@ -161,7 +162,7 @@ def test_probe_of_a_working_device_runs_every_stage_on_it_and_leaves_the_current
     assert cupy.empty((), np.float32).device_id == 0
 
 
-def test_probe_is_made_once_for_each_device(monkeypatch):
+def test_probe_runs_once_per_device(monkeypatch):
     cupy = FakeCupy(count=2)
     with installed(monkeypatch, cupy):
         assert probe(0) is probe(0)
@@ -174,16 +175,16 @@ def test_every_stage_has_a_hint():
     assert set(HINTS) == set(STAGES)
 
 
-def test_probe_does_not_swallow_an_interruption(monkeypatch):
+def test_probe_does_not_suppress_keyboard_interrupts(monkeypatch):
     break_import(monkeypatch, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         probe(0)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
-def test_installed_cupy_that_may_see_no_device_says_so():
-    told = run_python(
+def test_probe_with_cupy_but_no_visible_device_gives_the_reason():
+    printed = run_python(
         "from ffnn_gpu.backends.choice import probe; print(probe(0).reason)", CUDA_VISIBLE_DEVICES=""
     )
-    assert told.startswith("CUDA device 0 cannot be used; it failed at the stage ")
-    assert "import cupy" in told or "count devices" in told
+    assert printed.startswith("CUDA device 0 cannot be used; it failed at the stage ")
+    assert "import cupy" in printed or "count devices" in printed

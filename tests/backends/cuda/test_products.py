@@ -1,6 +1,6 @@
-"""CupyBackend's products by cublasLt: on the CPU with kernels and cublasLt interpreted, and on a GPU.
+"""CupyBackend's products by cublasLt, with emulated kernels and cublasLt on a CPU, and on a GPU.
 
-The numbers of 16-bit types are those of single products here.
+16-bit types are tested in single products only.
 """
 
 import copy
@@ -56,14 +56,14 @@ OWN = Activation("cubic", lambda xp, s, _: s * s * s, lambda xp, s, _: 3 * s * s
 
 
 def made_on(cupy, index=0, **options):
-    """CupyBackend on this stand-in; nobody else imports it."""
+    """Return CupyBackend on this fake CuPy, installed only meanwhile."""
     with pytest.MonkeyPatch.context() as patch, installed(patch, cupy):
         return CupyBackend(index, **options)
 
 
 @pytest.fixture
 def stored(monkeypatch, tmp_path):
-    """The file of timed choices, in a folder of the test."""
+    """Return the file of timed choices, in a folder of the test."""
     path = tmp_path / "stored.json"
     monkeypatch.setattr(cublaslt, "store_path", lambda *names: path)
     return path
@@ -71,14 +71,14 @@ def stored(monkeypatch, tmp_path):
 
 @pytest.fixture
 def emulated(stored):
-    """CupyBackend with cublasLt on a stand-in."""
+    """Return CupyBackend with a fake cublasLt."""
     emulator.require()
     return made_on(CupyWithCublasLt(count=2))
 
 
 @pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def backend(request):
-    """CupyBackend with cublasLt, on the stand-in and on a GPU that has it."""
+    """Return CupyBackend with cublasLt, emulated and on a GPU that has it."""
     if request.param == "emulated":
         return request.getfixturevalue("emulated")
     gpu = get_backend("cupy")
@@ -92,13 +92,13 @@ def type_of(name):
 
 
 def draw(backend, shape, dtype):
-    """Normal numbers of the type, on the device, and the same in float64 on the host."""
+    """Return normal numbers of the type on the device, and the same in float64 on the host."""
     host = np.random.default_rng(shape).normal(size=shape).astype(type_of(dtype))
     return backend.xp.asarray(host), host.astype(np.float64)
 
 
-def held(backend, got, want, K, scale, roundings=1):
-    """Close up to the rounding of a product, and for 16 bits that of the result, or of several results on the way."""
+def require_close(backend, got, want, K, scale, roundings=1):
+    """Require closeness up to the error of a product plus, in 16 bits, `roundings` roundings of results."""
     got, want = backend.to_host(got), np.asarray(want)
     if got.dtype.itemsize == 2:
         eps, smallest = {"float16": (2.0**-10, 2.0**-14), "bfloat16": (2.0**-7, 2.0**-126)}[got.dtype.name]
@@ -110,7 +110,7 @@ def held(backend, got, want, K, scale, roundings=1):
 
 
 def affine(backend, dtype, phi, shape=(5, 3, 7), keep=False, bias=True, refused=False):
-    """a = φ(x W + b) held to NumPy."""
+    """Compare a = φ(x W + b) with NumPy."""
     B, I, O = shape
     (x, X), (W, V), (b, c) = (draw(backend, shape, dtype) for shape in ((B, I), (I, O), (O,)))
     out, s = (backend.zeros((B, O), type_of(dtype)) for _ in range(2))
@@ -118,26 +118,28 @@ def affine(backend, dtype, phi, shape=(5, 3, 7), keep=False, bias=True, refused=
     want = X @ V + c * bias
     scale = np.abs(X) @ np.abs(V) + np.abs(c) * bias
     once = bias and not refused and phi in (identity, relu, gelu_tanh)
-    held(backend, out, phi.value(np, want), I + 1, 2 * np.maximum(scale, 1), 1 if once else 4)  # |φ′| < 2
+    require_close(
+        backend, out, phi.value(np, want), I + 1, 2 * np.maximum(scale, 1), 1 if once else 4
+    )  # |φ′| < 2
     if keep:
-        held(backend, s, want, I + 1, scale)
+        require_close(backend, s, want, I + 1, scale)
 
 
 def gradients(backend, dtype, shape=(5, 3, 7), wide=None):
-    """dW = xᵀ δ and db = Σ δ held to NumPy, and dx = δ Wᵀ."""
+    """Compare dW = xᵀ δ, db = Σ δ and dx = δ Wᵀ with NumPy."""
     B, I, O = shape
     (x, X), (delta, d), (W, V) = (draw(backend, shape, dtype) for shape in ((B, I), (B, O), (I, O)))
     dW, db = (backend.empty(size, wide or type_of(dtype)) for size in ((I, O), (O,)))
     dx = backend.empty((B, I), type_of(dtype))
     backend.affine_gradients(x, delta, dW, db)
     backend.gemm(delta, W.T, out=dx)
-    held(backend, dW, X.T @ d, B, np.abs(X).T @ np.abs(d))
-    held(backend, db, d.sum(0), B, np.abs(d).sum(0))
-    held(backend, dx, d @ V.T, O, np.abs(d) @ np.abs(V).T)
+    require_close(backend, dW, X.T @ d, B, np.abs(X).T @ np.abs(d))
+    require_close(backend, db, d.sum(0), B, np.abs(d).sum(0))
+    require_close(backend, dx, d @ V.T, O, np.abs(d) @ np.abs(V).T)
 
 
 def epilogues(backend):
-    """Names of the epilogues that cublasLt was asked for, in order."""
+    """Return the names of the requested epilogues, in order."""
     attributes = backend.xp.bindings.written
     return [
         Epilogue(int.from_bytes(value, "little")).name
@@ -159,7 +161,7 @@ def test_affine_equals_numpy_with_and_without_bias(backend, phi, dtype):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("phi", PHI)
-def test_affine_keeps_the_pre_activation(backend, phi, dtype):
+def test_affine_stores_the_pre_activation(backend, phi, dtype):
     affine(backend, dtype, PHI[phi], keep=True)
 
 
@@ -170,14 +172,14 @@ def test_gradients_equal_numpy(backend, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_products_are_those_of_the_reference_at_every_size(backend, dtype):
+def test_products_of_every_size_equal_the_reference(backend, dtype):
     for size in ((1, 1), (33, 31), (257, 3)):
         CHECKS["bias_activation"](Case(backend, dtype, *size))
         CHECKS["bias_activation"](Case(backend, dtype, *size, offset=1))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_whole_steps_equal_those_of_the_reference(backend, dtype):
+def test_whole_steps_equal_the_reference(backend, dtype):
     network = Network(5, LAYERS, Backend(), dtype, seed=1)
     assert_parity(
         network,
@@ -189,7 +191,7 @@ def test_whole_steps_equal_those_of_the_reference(backend, dtype):
     )
 
 
-def test_training_makes_every_product_by_cublaslt_and_equals_the_reference_and_cupy(emulated, monkeypatch):
+def test_training_computes_every_product_by_cublaslt_and_equals_the_reference_and_cupy(emulated, monkeypatch):
     def losses(on):
         history = fit(
             Network(5, LAYERS, on, seed=2),
@@ -210,7 +212,7 @@ def test_training_makes_every_product_by_cublaslt_and_equals_the_reference_and_c
     assert set(epilogues(emulated)) == {"DEFAULT", "BIAS"}
 
 
-def test_epilogues_are_those_that_keep_the_promises_of_each_type(emulated):
+def test_epilogues_are_used_only_for_types_whose_accuracy_they_preserve(emulated):
     asked = {}
     for dtype in TYPES:
         for phi in (identity, relu, gelu_tanh, tanh):
@@ -220,12 +222,12 @@ def test_epilogues_are_those_that_keep_the_promises_of_each_type(emulated):
         before = len(epilogues(emulated))
         gradients(emulated, dtype, wide="float32" if type_of(dtype).itemsize == 2 else None)
         asked[dtype, "db"] = epilogues(emulated)[before:]
-    for dtype in ("float32", "float64"):
+    for dtype in ("float32", "float64"):  # one plan serves every φ
         assert {phi: asked[dtype, phi] for phi in ("identity", "relu", "db")} == {
             "identity": ["BIAS"],
             "relu": [],
             "db": ["DEFAULT", "DEFAULT"],
-        }, dtype  # one plan serves every φ
+        }, dtype
     for dtype in ("float16", "bfloat16"):
         assert [asked[dtype, phi] for phi in ("identity", "relu", "gelu_tanh")] == [
             ["BIAS"],
@@ -236,7 +238,7 @@ def test_epilogues_are_those_that_keep_the_promises_of_each_type(emulated):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_nan_stays_visible_behind_every_activation(backend, dtype):
+def test_every_activation_propagates_nan(backend, dtype):
     x, W, b = (backend.asarray(value, dtype) for value in ([[1, np.nan], [1, 1]], np.eye(2, 3), np.zeros(3)))
     for phi in PHI.values():
         a = backend.to_host(backend.affine(x, W, b, phi, out=backend.empty((2, 3), dtype)))
@@ -256,7 +258,7 @@ def test_sum_over_many_rows_is_in_float64(backend):
     )
 
 
-def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
+def test_tf32_rounds_only_the_factors_of_float32_products(monkeypatch):
     emulator.require()
     for tf32 in (False, True):
         backend = made_on(CupyWithCublasLt(), tf32=tf32)
@@ -268,7 +270,7 @@ def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
         affine(backend, "float64", relu)
 
 
-# ---------------------------------------------------------------------- what cublasLt does not make
+# ---------------------------------------------------------------------- products without cublasLt
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def test_tf32_rounds_factors_of_float32_and_nothing_else(monkeypatch):
     [{"BIAS"}, {"RELU_BIAS", "GELU_BIAS"}, {"BGRADA"}, set(Epilogue.__members__)],
     ids=["bias", "activations", "gradient", "everything"],
 )
-def test_refused_epilogue_becomes_a_product_and_a_kernel_and_a_refused_product_is_cupys(emulated, refused):
+def test_refused_epilogue_is_replaced_by_a_kernel_and_a_refused_product_by_cupy(emulated, refused):
     emulated.xp.bindings.refuses = refused
     half = len(refused) < 4
     for dtype in TYPES if half else TYPES[:2]:
@@ -288,7 +290,7 @@ def test_refused_epilogue_becomes_a_product_and_a_kernel_and_a_refused_product_i
     assert bool(emulated.xp.bindings.used) == half
 
 
-def test_no_rows_give_no_outputs_and_gradients_of_zero(backend):
+def test_zero_rows_give_empty_outputs_and_zero_gradients(backend):
     x, delta, W, b = (backend.zeros(shape, "float32") for shape in ((0, 3), (0, 4), (3, 4), (4,)))
     assert backend.affine(x, W, b, relu, out=backend.empty((0, 4), "float32")).shape == (0, 4)
     dW, db = backend.zeros((3, 4), "float32") + 1, backend.zeros((4,), "float32") + 1
@@ -297,7 +299,7 @@ def test_no_rows_give_no_outputs_and_gradients_of_zero(backend):
     assert Network(5, LAYERS, backend).predict(X[:0]).shape == (0, 3)
 
 
-def test_activation_of_the_users_own_is_computed_by_its_formula(backend):
+def test_custom_activation_is_computed_by_its_formula(backend):
     network = Network(5, [Dense(4, OWN), Dense(3)], Backend())
     assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), backend))
 
@@ -305,21 +307,21 @@ def test_activation_of_the_users_own_is_computed_by_its_formula(backend):
 # ---------------------------------------------------------------------- devices, threads, capture
 
 
-def test_products_of_a_second_device_are_made_there(emulated):
+def test_products_of_a_second_device_are_computed_there(emulated):
     second = made_on(emulated.xp, 1)
     network = Network(5, LAYERS, Backend(), seed=1)
     assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(emulated, second))
     assert emulated.cublaslt is not second.cublaslt
 
 
-def test_each_thread_has_a_handle_which_is_freed_with_the_thread(emulated):
+def test_each_thread_has_a_handle_that_is_freed_after_the_thread(emulated):
     affine(emulated, "float32", relu)
-    kept, failures = [], []
+    libraries, failures = [], []
 
     def work():
         try:
-            affine(emulated, "float32", identity)  # without a kernel: the emulator runs one at a time
-            kept.append(emulated.cublaslt)
+            affine(emulated, "float32", identity)  # no kernel: the emulator runs one at a time
+            libraries.append(emulated.cublaslt)
         except BaseException as failure:
             failures.append(failure)
 
@@ -328,16 +330,16 @@ def test_each_thread_has_a_handle_which_is_freed_with_the_thread(emulated):
         thread.start()
     for thread in threads:
         thread.join()
-    assert failures == [] and len({id(emulated.cublaslt), *map(id, kept)}) == 3
+    assert failures == [] and len({id(emulated.cublaslt), *map(id, libraries)}) == 3
     bindings = emulated.xp.bindings
     handles = lambda: [made for made in bindings.objects.values() if made["kind"] == "handle"]  # noqa: E731
-    assert len(handles()) == 3  # whoever holds one keeps it
-    kept.clear()
+    assert len(handles()) == 3  # referenced handles are not freed
+    libraries.clear()
     gc.collect()
     assert len(handles()) == 1
 
 
-def test_only_what_ran_once_can_be_captured(emulated):
+def test_product_can_be_captured_only_if_it_ran_before(emulated):
     emulated.xp.stream.capturing = True
     with pytest.raises(BackendUnavailableError, match="no product yet: run the step once before capturing"):
         affine(emulated, "float32", relu)
@@ -351,7 +353,7 @@ def test_only_what_ran_once_can_be_captured(emulated):
         affine(emulated, "float32", relu, shape=(9, 3, 7))
 
 
-def test_products_run_on_the_stream_that_is_current(emulated):
+def test_products_run_on_the_current_stream(emulated):
     for ptr in (7, 8):
         emulated.xp.stream.ptr = ptr
         affine(emulated, "float32", relu)
@@ -362,7 +364,7 @@ def test_products_run_on_the_stream_that_is_current(emulated):
 
 
 def tuned(**changes):
-    """CupyBackend with autotune in a process of its own; `changes`: of the stand-ins for cublasLt and CuPy."""
+    """Return a new CupyBackend with autotune; `changes` are attributes of the fakes of cublasLt and CuPy."""
     emulator.require()
     backend = made_on(CupyWithCublasLt(), autotune=3)
     backend.xp.cost = changes.pop("cost", 0.0)
@@ -371,7 +373,7 @@ def tuned(**changes):
 
 
 def choices(path):
-    """What is stored: name → whether the epilogue was faster."""
+    """Return the stored choices: name → whether the epilogue was faster."""
     found = json.loads(path.read_text())["algorithms"]
     return {name: value == "01" for name, value in found.items() if name.startswith(CHOICE)}
 
@@ -389,27 +391,24 @@ def layer_gradients(backend, dtype):
     [(layer, "float16", "RELU_BIAS"), (layer, "float32", "BIAS"), (layer_gradients, "float16", "BGRADA")],
 )
 @pytest.mark.parametrize("fused", [True, False])
-def test_the_faster_way_is_measured_stored_and_read_again(stored, work, dtype, epilogue, fused):
+def test_faster_of_epilogue_and_kernel_is_measured_stored_and_loaded(stored, work, dtype, epilogue, fused):
     first = tuned(extra={"DEFAULT" if fused else epilogue: 0.5}, cost=0.1)
     work(first, dtype)
     ((name, choice),) = choices(stored).items()
     assert choice == fused and dtype in name
-    for backend in (
-        first,
-        tuned(extra={epilogue: -2.0 if not fused else 9.0}),
-    ):  # the costs of today do not count
+    # The second process has other costs, but uses the stored choice.
+    for backend in (first, tuned(extra={epilogue: -2.0 if not fused else 9.0})):
         searches, before = backend.xp.bindings.searches, len(backend.xp.bindings.made)
         work(backend, dtype)
         product, *others = backend.xp.bindings.made[before:]
         assert product == (epilogue if fused else "DEFAULT") and others == ["DEFAULT"] * (
             work is layer_gradients
         )
-        assert (
-            choices(stored) == {name: fused} and searches == backend.xp.bindings.searches
-        )  # nothing is timed
+        # nothing is timed again
+        assert choices(stored) == {name: fused} and searches == backend.xp.bindings.searches
 
 
-def test_numbers_of_the_first_call_are_those_of_the_way_chosen(stored):
+def test_first_call_with_timing_equals_later_calls(stored):
     for extra in ({}, {"BIAS": 9.0}):
         backend, results = tuned(extra=extra), []
         x, W, b = (draw(backend, shape, "float32")[0] for shape in ((9, 5), (5, 4), (4,)))
@@ -421,12 +420,12 @@ def test_numbers_of_the_first_call_are_those_of_the_way_chosen(stored):
         stored.unlink()
 
 
-def test_nothing_is_timed_in_a_capture_and_no_epilogue_that_is_refused(stored):
+def test_captures_and_refused_epilogues_are_not_timed(stored):
     backend = tuned(refuses={"RELU_BIAS"})
     affine(backend, "float32", relu)
     before = choices(stored)
     backend.xp.stream.capturing = True
-    for phi in (relu, tanh):  # tanh has relu's plan, and no choice yet
+    for phi in (relu, tanh):  # tanh shares the plan of relu, but has no stored choice
         affine(backend, "float32", phi)
     with pytest.raises(BackendUnavailableError, match="run the step once"):
         affine(backend, "float32", relu, shape=(6, 3, 7))
@@ -435,23 +434,23 @@ def test_nothing_is_timed_in_a_capture_and_no_epilogue_that_is_refused(stored):
     assert choices(stored) == before
 
 
-def test_whole_steps_with_timed_products_equal_those_of_the_reference(stored):
+def test_whole_steps_with_timed_products_equal_the_reference(stored):
     network = Network(5, LAYERS, Backend(), seed=1)
     for changes in ({}, {"extra": {"BIAS": 9.0}}):
         assert_parity(network, X, LABELS, softmax_cross_entropy, backends=(Backend(), tuned(**changes)))
         stored.unlink()
 
 
-def test_without_autotune_the_epilogue_is_taken_and_nothing_stored(emulated, stored):
+def test_without_autotune_the_epilogue_is_used_and_nothing_is_stored(emulated, stored):
     emulated.xp.bindings.extra = {"BIAS": 9.0}
     affine(emulated, "float32", relu)
     assert epilogues(emulated) == ["BIAS"] and not stored.exists()
 
 
-# ---------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------- reports
 
 
-def test_backend_says_which_library_makes_its_products_and_whether_it_can_be_captured(emulated):
+def test_backend_reports_the_library_of_its_products_and_whether_it_can_capture(emulated):
     assert (
         "cublasLt 131000" in emulated.products
         and "recommended algorithms, float32 unrounded" in emulated.products
@@ -464,7 +463,7 @@ def test_backend_says_which_library_makes_its_products_and_whether_it_can_be_cap
     assert without.can_capture() == (False, without.products) and without.cublaslt is None
 
 
-def test_info_says_which_library_makes_the_products(monkeypatch):
+def test_info_names_the_library_of_the_products(monkeypatch):
     probe.cache_clear()
     monkeypatch.setenv("FFNN_GPU_DEVICE", "cupy")
     for cupy, library in (
@@ -479,7 +478,7 @@ def test_info_says_which_library_makes_the_products(monkeypatch):
     probe.cache_clear()
 
 
-def test_a_copy_of_the_backend_makes_its_products_likewise(monkeypatch):
+def test_copy_of_the_backend_has_the_same_product_settings(monkeypatch):
     emulator.require()
     with installed(monkeypatch, CupyWithCublasLt(count=2)):
         again = copy.copy(CupyBackend(1, tf32=True, autotune=4))

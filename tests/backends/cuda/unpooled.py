@@ -1,6 +1,7 @@
-"""A pytest plugin, `-p tests.backends.cuda.unpooled`: each device array is an allocation of its own, not a part of CuPy's pool.
+"""A pytest plugin, `-p tests.backends.cuda.unpooled`: allocate device arrays outside of CuPy's pool.
 
-Why: compute-sanitizer knows the ends of allocations, and an access past an array inside the pool looks right to it.
+Why: compute-sanitizer checks the bounds of allocations. It does not detect an access past an array
+inside the pool.
 """
 
 import cupy

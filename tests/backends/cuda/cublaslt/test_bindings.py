@@ -1,4 +1,4 @@
-"""The stand-in held to the real bindings and the real library, where they are installed; neither needs a GPU for this."""
+"""Compare the fake cublasLt with the real bindings and library, if installed. Neither needs a GPU."""
 
 import ctypes
 import glob
@@ -19,7 +19,7 @@ from tests.backends.cuda.fake_cublaslt import FakeCublasLt
 
 @pytest.fixture(scope="module")
 def real():
-    """nvmath.bindings.cublasLt"""
+    """Return the module nvmath.bindings.cublasLt."""
     return pytest.importorskip("nvmath.bindings.cublasLt", exc_type=ImportError)
 
 
@@ -55,16 +55,15 @@ FUNCTIONS = [
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_take_the_arguments_of_the_bindings_in_their_order(real, name):
-    signature = inspect.getdoc(getattr(real, name)).splitlines()[
-        0
-    ]  # "matmul(intptr_t light_handle, intptr_t …) -> …"
+    # "matmul(intptr_t light_handle, intptr_t …) -> …"
+    signature = inspect.getdoc(getattr(real, name)).splitlines()[0]
     arguments = [
         part.split()[-1] for part in re.search(r"\((.*?)\)", signature).group(1).split(",") if part.strip()
     ]
     assert list(inspect.signature(getattr(FakeCublasLt, name)).parameters)[1:] == arguments
 
 
-def test_everything_that_is_called_exists_in_the_stand_in_and_in_the_bindings(real):
+def test_every_called_function_exists_in_the_fake_and_in_the_bindings(real):
     source = inspect.getsource(
         importlib.import_module("ffnn_gpu.backends.cuda.cublaslt.calls")
     ) + inspect.getsource(cublaslt)
@@ -74,7 +73,7 @@ def test_everything_that_is_called_exists_in_the_stand_in_and_in_the_bindings(re
     assert issubclass(real.cuBLASLtError, Exception)
 
 
-def test_types_have_the_numbers_of_the_bindings(real):
+def test_types_have_the_values_of_the_bindings(real):
     nvmath, cublas = importlib.import_module("nvmath"), importlib.import_module("nvmath.bindings.cublas")
     names = {
         "float32": "CUDA_R_32F",
@@ -93,7 +92,7 @@ def test_types_have_the_numbers_of_the_bindings(real):
 
 @pytest.fixture(scope="module")
 def library():
-    """libcublasLt, which makes and fills descriptors without any driver."""
+    """Return libcublasLt, which needs no driver to make and fill descriptors."""
     folders = [*site.getsitepackages(), site.getusersitepackages()]
     found = [path for folder in folders for path in glob.glob(f"{folder}/nvidia/*/lib/libcublasLt.so.1[2-9]")]
     if not found:
@@ -106,7 +105,7 @@ def library():
 
 
 def set_and_read(library, kind, handle, attribute, content):
-    """(status of setting, status of reading, what was read)"""
+    """Return (status of setting, status of reading, the bytes read)."""
     call = {"descriptor": "MatmulDesc", "preference": "MatmulPreference"}[kind]
     size, read, written = (
         ctypes.c_size_t(len(content)),
@@ -120,7 +119,7 @@ def set_and_read(library, kind, handle, attribute, content):
     return first, second, read.raw
 
 
-def test_the_library_takes_every_attribute_that_a_layer_sets(library, monkeypatch):
+def test_library_accepts_every_attribute_that_a_layer_sets(library, monkeypatch):
     lt, cupy, bindings = make(cublaslt, monkeypatch)
     for dtype in TYPES:
         one_layer(lt, cupy, 5, 3, 7, dtype)
@@ -133,9 +132,8 @@ def test_the_library_takes_every_attribute_that_a_layer_sets(library, monkeypatc
     assert len({(kind, attribute) for kind, attribute, _ in bindings.written}) == 10
     for kind, attribute, content in set(bindings.written):
         assert set_and_read(library, kind, handles[kind], attribute, content) == (0, 0, content)
-        assert (
-            set_and_read(library, kind, handles[kind], attribute, content + bytes(4))[0] != 0
-        )  # a wrong size
+        # a wrong size
+        assert set_and_read(library, kind, handles[kind], attribute, content + bytes(4))[0] != 0
     layout = ctypes.c_void_p()
     for shape in set(bindings.layouts):
         assert library.cublasLtMatrixLayoutCreate(ctypes.byref(layout), *shape) == 0

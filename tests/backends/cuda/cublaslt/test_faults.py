@@ -18,7 +18,8 @@ NOTICED = (AssertionError, IndexError, CuBLASLtError, BackendUnavailableError)
 MUTANTS = [
     ("calls", "pointers.A,\n            plan.A,\n            pointers.B,\n            plan.B,",
      "pointers.B,\n            plan.B,\n            pointers.A,\n            plan.A,"),
-    ("calls", "pointers.A,\n            plan.A,\n            pointers.B,", "pointers.B,\n            plan.A,\n            pointers.A,"),
+    ("calls", "pointers.A,\n            plan.A,\n            pointers.B,",
+     "pointers.B,\n            plan.A,\n            pointers.A,"),
     ("calls", '"TRANSA", int(problem.A', '"TRANSB", int(problem.A'),
     ("calls", '"TRANSB", int(problem.B.transposed)', '"TRANSB", 0'),
     ("calls", "operand.columns, operand.ld", "operand.columns, operand.rows"),
@@ -33,7 +34,8 @@ MUTANTS = [
     ("calls", "np.array([1, 0], name)", "np.array([1, 0], 'float32')"),
     ("calls", "np.array([1, 0], name)", "np.array([1, 1], name)"),
     ("calls", "scalars.ctypes.data + scalars.itemsize", "scalars.ctypes.data"),
-    ("calls", "buffer.ctypes.data, buffer.nbytes)\n\n    def _layout", "buffer.ctypes.data, 8)\n\n    def _layout"),
+    ("calls", "buffer.ctypes.data, buffer.nbytes)\n\n    def _layout",
+     "buffer.ctypes.data, 8)\n\n    def _layout"),
     ("calls", "algorithm,\n            self.workspace,", "algorithm,\n            self.workspace + 16,"),
     ("calls", "(plan.A, plan.B, plan.D):", "(plan.A, plan.B):"),
     ("problem", "_operand(B, \"B\"), _operand(A, \"A\")", "_operand(A, \"A\"), _operand(B, \"B\")"),
@@ -50,17 +52,18 @@ MUTANTS = [
     ("problem", '"float16": 2, "bfloat16": 14', '"float16": 14, "bfloat16": 2'),
     ("matmul", "if stream.is_capturing():", "if False:"),
     ("matmul", "problem not in self._plans and", "stream.is_capturing() or problem not in self._plans and"),
-    ("matmul", "workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT", "workspace = self._memory.data.ptr + 8"),
+    ("matmul", "workspace = -(-self._memory.data.ptr // ALIGNMENT) * ALIGNMENT",
+     "workspace = self._memory.data.ptr + 8"),
 ]  # fmt: skip
 MODULES = ("problem", "calls", "matmul")
 
 
 def load_mutant(monkeypatch, folder, name, old, new):
-    """The module cublaslt/matmul.py, with one place of one of its files changed."""
+    """Return the module cublaslt/matmul.py with one place of one of its files changed."""
     for module in MODULES:
         source = (ROOM / f"{module}.py").read_text(encoding="utf-8")
         if module == name:
-            assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {name}.py"
+            assert source.count(old) == 1, f"{old!r} occurs {source.count(old)} times in {name}.py"
             source = source.replace(old, new)
         (folder / f"{module}.py").write_text(source, encoding="utf-8")
         full = f"ffnn_gpu.backends.cuda.cublaslt.{module}"
@@ -71,12 +74,12 @@ def load_mutant(monkeypatch, folder, name, old, new):
     return made
 
 
-def test_the_proof_passes_without_a_fault(monkeypatch, tmp_path):
+def test_proof_passes_without_a_fault(monkeypatch, tmp_path):
     dense_products.prove(load_mutant(monkeypatch, tmp_path, "none", "", ""), monkeypatch)
 
 
 @pytest.mark.parametrize(("name", "old", "new"), MUTANTS)
-def test_a_planted_fault_fails_the_proof(monkeypatch, tmp_path, name, old, new):
+def test_planted_fault_fails_the_proof(monkeypatch, tmp_path, name, old, new):
     mutant = load_mutant(monkeypatch, tmp_path, name, old, new)
     with pytest.raises(NOTICED):
         dense_products.prove(mutant, monkeypatch)

@@ -1,4 +1,4 @@
-"""cublasLt products on a stand-in that computes what the descriptors say, column-major, in host memory."""
+"""CublasLt on a fake library that computes in host memory, column-major, as the descriptors specify."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ BACKEND = Path(cublaslt.__file__).parent
 
 @pytest.fixture
 def parts(monkeypatch):
-    """(CublasLt, FakeCupy, FakeCublasLt)"""
+    """Return (CublasLt, FakeCupy, FakeCublasLt)."""
     return make(cublaslt, monkeypatch)
 
 
@@ -28,7 +28,7 @@ def parts(monkeypatch):
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
-def test_the_three_products_of_a_layer_equal_numpy(parts, shape, dtype):
+def test_all_products_of_a_layer_equal_numpy(parts, shape, dtype):
     dense_products.one_layer(*parts[:2], *shape, dtype)
 
 
@@ -36,12 +36,12 @@ def test_parts_of_wider_arrays_are_read_and_written_in_place(parts):
     dense_products.padded_views(*parts[:2])
 
 
-def test_layers_of_one_shape_share_a_plan_and_not_a_bias(parts):
+def test_layers_of_one_shape_share_a_plan_but_not_a_bias(parts):
     dense_products.layers_that_share_a_plan(*parts[:2])
     assert parts[2].searches == 1
 
 
-def test_float32_stays_float32_unless_tf32_is_asked_for(monkeypatch):
+def test_float32_is_rounded_to_tf32_only_on_request(monkeypatch):
     errors = {}
     for tf32 in (False, True):
         lt, cupy, _ = make(cublaslt, monkeypatch, tf32=tf32)
@@ -74,23 +74,23 @@ def test_every_descriptor_is_freed(parts):
         "gelu_tanh",
     )
     lt.close()
-    lt.close()  # twice is harmless
+    lt.close()  # a second close is harmless
     assert bindings.objects == {}
 
 
-# ---------------------------------------------------------------------- what is refused
+# ---------------------------------------------------------------------- refused products
 
 
-def test_what_the_library_cannot_do_is_searched_once_and_said_each_time(parts):
+def test_unsupported_product_is_searched_once_and_raises_each_time(parts):
     lt, cupy, bindings = parts
     bindings.refuses.add("BGRADA")
     x, delta, dW, db = (draw(cupy, shape, "float64") for shape in ((6, 3), (6, 5), (3, 5), (5,)))
-    sentence = lt.attempt(x.T, delta, dW, bias_gradient=db)
+    reason = lt.attempt(x.T, delta, dW, bias_gradient=db)
     assert (
         "cannot compute A (3, 6) transposed × B (6, 5) in float64 with epilogue BGRADA: cublas status 15"
-        in sentence
+        in reason
     )
-    cupy.stream.capturing = True  # a refusal that is known is known in a capture too
+    cupy.stream.capturing = True  # a known refusal holds in a capture, too
     with pytest.raises(BackendUnavailableError, match="BGRADA"):
         lt.product(x.T, delta, dW, bias_gradient=db)
     cupy.stream.capturing = False
@@ -98,7 +98,7 @@ def test_what_the_library_cannot_do_is_searched_once_and_said_each_time(parts):
     assert_close(lt.product(x.T, delta, out=dW), x.values.T @ delta.values)
 
 
-def test_attempt_makes_the_product_or_says_why_not(parts):
+def test_attempt_computes_the_product_or_returns_the_reason(parts):
     lt, cupy, _ = parts
     A, B, out = draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), cupy.empty((3, 5), "float32")
     assert lt.attempt(A, B, out) == ""
@@ -111,7 +111,7 @@ def test_attempt_makes_the_product_or_says_why_not(parts):
         lt.attempt(A[:2], B, out[:2])
 
 
-def test_a_fault_of_the_device_is_no_refusal_and_is_asked_again(parts):
+def test_device_fault_raises_and_the_next_call_searches_again(parts):
     lt, cupy, bindings = parts
     A, B, out = draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), cupy.empty((3, 5), "float32")
     bindings.fault = ALLOC_FAILED
@@ -124,14 +124,14 @@ def test_a_fault_of_the_device_is_no_refusal_and_is_asked_again(parts):
     assert bindings.objects == {}
 
 
-def test_an_empty_list_of_algorithms_is_a_refusal(monkeypatch):
+def test_empty_list_of_algorithms_raises(monkeypatch):
     cupy = FakeCupy()
     lt, cupy, _ = make(cublaslt, monkeypatch, cupy, FakeCublasLt(cupy, costs=()))
     with pytest.raises(BackendUnavailableError, match="cannot compute A"):
         lt.product(*matrices(cupy))
 
 
-def test_sum_over_one_row_is_refused_where_the_library_is_too_old(monkeypatch):
+def test_bias_gradient_of_one_row_is_refused_by_an_old_library(monkeypatch):
     cupy = FakeCupy()
     lt, cupy, _ = make(cublaslt, monkeypatch, cupy, FakeCublasLt(cupy, version=120300))
     A, B, out = matrices(cupy, (3, 1), (1, 5), (3, 5))
@@ -141,11 +141,11 @@ def test_sum_over_one_row_is_refused_where_the_library_is_too_old(monkeypatch):
 # ---------------------------------------------------------------------- capture, memory, alignment
 
 
-def test_a_step_that_ran_once_runs_in_a_capture_and_no_other_does(parts):
+def test_product_runs_in_a_capture_only_if_it_ran_before(parts):
     dense_products.captured_after_one_run(*parts[:2])
 
 
-def test_the_first_gpu_is_taken_unless_another_is_asked_for(parts):
+def test_first_gpu_is_the_default(parts):
     _, cupy, _ = parts
     cublaslt.CublasLt(cupy)
     cublaslt.CublasLt(cupy, 3)
@@ -153,16 +153,16 @@ def test_the_first_gpu_is_taken_unless_another_is_asked_for(parts):
 
 
 @pytest.mark.parametrize(("capability", "mebibytes"), [("75", 4), ("86", 4), ("90", 32), ("100", 32)])
-def test_workspace_is_as_large_as_the_gpu_wants(monkeypatch, capability, mebibytes):
+def test_workspace_has_the_size_recommended_for_the_gpu(monkeypatch, capability, mebibytes):
     _, cupy, _ = make(cublaslt, monkeypatch, FakeCupy(capability))
     assert [length for _, length, _ in cupy.blocks] == [mebibytes * 2**20 + 256]
 
 
 @pytest.mark.parametrize("which", range(4))
 @pytest.mark.parametrize(("alignment", "searches"), [(4, 2), (8, 2), (16, 2), (128, 2), (256, 1)])
-def test_a_plan_promises_no_more_alignment_than_there_is(parts, alignment, searches, which):
+def test_plan_promises_the_actual_alignment(parts, alignment, searches, which):
     lt, cupy, bindings = parts
-    for place in (alignment, 256):  # x, W, b or a lies worse than the others, then all lie well
+    for place in (alignment, 256):  # first one of x, W, b and a has this alignment, then all are well aligned
         places = [place if i == which else 256 for i in range(4)]
         x, W, b = (
             cupy.array(np.ones(s), "float32", p)
@@ -174,7 +174,7 @@ def test_a_plan_promises_no_more_alignment_than_there_is(parts, alignment, searc
     assert bindings.searches == searches
 
 
-def test_the_search_sees_the_bias_as_badly_aligned_as_the_plan_allows(parts):
+def test_search_uses_the_smallest_alignment_of_the_bias_that_the_plan_allows(parts):
     lt, cupy, bindings = parts
     x, W, a = draw(cupy, (3, 4), "float32"), draw(cupy, (4, 5), "float32"), cupy.empty((3, 5), "float32")
     for place in (128, 16, 64):
@@ -186,20 +186,20 @@ def test_the_search_sees_the_bias_as_badly_aligned_as_the_plan_allows(parts):
 def test_product_runs_on_the_stream_given(parts):
     lt, cupy, bindings = parts
     bindings.given, current = cupy.cuda.Stream(non_blocking=True), cupy.stream
-    current.ptr = None  # must not be asked
+    current.ptr = None  # must not be used
     lt.product(*matrices(cupy), stream=bindings.given)
 
 
 # ---------------------------------------------------------------------- without the library
 
 
-def test_missing_bindings_are_a_reason_and_not_an_error(monkeypatch):
+def test_missing_bindings_give_a_reason_without_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvmath", None)
     usable, reason = cublaslt.available()
     assert not usable and "the module nvmath" in reason and "pip install" in reason
 
 
-def test_a_driver_that_is_missing_is_a_reason(monkeypatch):
+def test_missing_driver_gives_a_reason(monkeypatch):
     def refuse():
         raise RuntimeError("CUDA driver is not found\n(libcuda.so)")
 
@@ -210,13 +210,16 @@ def test_a_driver_that_is_missing_is_a_reason(monkeypatch):
     )
 
 
-def test_available_says_the_version(monkeypatch):
+def test_available_names_the_version(monkeypatch):
     monkeypatch.setattr(cublaslt, "load_bindings", lambda: FakeCublasLt(FakeCupy()))
     assert cublaslt.available() == (True, "cublasLt 131000 can be called through nvmath-python")
 
 
-def test_importing_the_module_imports_neither_cupy_nor_nvmath():
-    code = "import sys, ffnn_gpu.backends.cuda.cublaslt.matmul; print([m for m in ('cupy', 'nvmath', 'cuda') if m in sys.modules])"
+def test_import_of_the_module_imports_neither_cupy_nor_nvmath():
+    code = (
+        "import sys, ffnn_gpu.backends.cuda.cublaslt.matmul;"
+        "print([m for m in ('cupy', 'nvmath', 'cuda') if m in sys.modules])"
+    )
     root = {"PYTHONPATH": str(BACKEND.parents[3])}
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=root)
-    assert told.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=root)
+    assert done.stdout.strip() == "[]"

@@ -1,6 +1,6 @@
-"""What only a GPU can show of cublasLt: which epilogues it has for which types, its numbers, capture and replay.
+"""Test cublasLt on a GPU: the epilogues it supports for each type, its numbers, capture and replay.
 
-A product that cublasLt refuses is a skip that says which, except for plain products: those every GPU has.
+If cublasLt refuses a product, the test is skipped with the reason. Plain products must work on every GPU.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ HALF = ("float16", "bfloat16")
 
 
 class OnGpu:
-    """A CuPy array with the face of host_memory.Array."""
+    """A CuPy array with the interface of host_memory.Array."""
 
     def __init__(self, array):
         self.array = array
@@ -36,7 +36,7 @@ class OnGpu:
 
 
 class Gpu:
-    """The GPU with the face of host_memory.FakeCupy."""
+    """The GPU with the interface of host_memory.FakeCupy."""
 
     def __init__(self, cupy):
         self.cupy = cupy
@@ -53,7 +53,7 @@ class Gpu:
 
 @pytest.fixture
 def gpu(monkeypatch):
-    """The GPU, with room in the tolerance for sums in float32; TF32 would be a hundred times outside."""
+    """Return the GPU, with tolerances for sums in float32. The error of TF32 would be 100 times as large."""
     usable, reason = cublaslt.available()
     if not usable:
         pytest.skip(reason)
@@ -64,7 +64,7 @@ def gpu(monkeypatch):
 
 @pytest.fixture
 def lt(gpu):
-    """A CublasLt on GPU 0."""
+    """Return a CublasLt on GPU 0."""
     made = cublaslt.CublasLt(gpu.cupy, 0)
     yield made
     gpu.cupy.cuda.Device(0).synchronize()
@@ -73,14 +73,14 @@ def lt(gpu):
 
 @pytest.fixture(params=TYPES)
 def kind(request):
-    """Each type a product can have; bfloat16 where ml_dtypes is installed."""
+    """Return each type of a product; skip bfloat16 without ml_dtypes."""
     if request.param == "bfloat16":
         pytest.importorskip("ml_dtypes")
     return request.param
 
 
-def made_or_skipped(product, *args):
-    """The product, or a skip with cublasLt's refusal."""
+def computed_or_skipped(product, *args):
+    """Compute the product, or skip the test with the reason why cublasLt refuses it."""
     try:
         product(*args)
     except BackendUnavailableError as refusal:
@@ -99,13 +99,13 @@ def test_plain_products_equal_numpy(lt, gpu, shape, kind):
 @pytest.mark.parametrize("phi", PHI)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_forward_with_bias_and_activation_equals_numpy(lt, gpu, shape, kind, phi):
-    made_or_skipped(dense_products.forward, lt, gpu, *shape, kind, phi, True)
+    computed_or_skipped(dense_products.forward, lt, gpu, *shape, kind, phi, True)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_weight_gradient_with_bias_gradient_equals_numpy(lt, gpu, shape, kind):
     wide = "float32" if kind in HALF else kind
-    made_or_skipped(dense_products.weight_gradient, lt, gpu, *shape, kind, wide, True)
+    computed_or_skipped(dense_products.weight_gradient, lt, gpu, *shape, kind, wide, True)
 
 
 def test_parts_of_wider_arrays_are_read_and_written_in_place(lt, gpu):
@@ -116,7 +116,7 @@ def test_layers_of_one_shape_do_not_share_a_bias(lt, gpu):
     dense_products.layers_that_share_a_plan(lt, gpu)
 
 
-def test_a_captured_product_replays_on_new_numbers_with_the_same_bits(lt, gpu):
+def test_captured_product_replays_on_new_numbers_bit_for_bit(lt, gpu):
     x, W, b = draw(gpu, (128, 64), "float32"), draw(gpu, (64, 32), "float32"), draw(gpu, (32,), "float32")
     a = gpu.empty((128, 32), "float32")
     gpu.cupy.cuda.Device(0).synchronize()
@@ -143,7 +143,7 @@ def test_a_captured_product_replays_on_new_numbers_with_the_same_bits(lt, gpu):
     assert len(set(results)) == 1
 
 
-def test_tf32_is_seen_only_where_it_is_asked_for(gpu):
+def test_tf32_is_used_only_on_request(gpu):
     x, W, a = (
         draw(gpu, (256, 256), "float32"),
         draw(gpu, (256, 256), "float32", 1),
@@ -157,7 +157,7 @@ def test_tf32_is_seen_only_where_it_is_asked_for(gpu):
     assert errors[False] < 2e-6 and errors[True] < 2e-3
 
 
-def test_a_timed_algorithm_is_found_again_and_gives_the_same_bits(gpu, monkeypatch, tmp_path):
+def test_timed_algorithm_is_loaded_and_gives_the_same_bits(gpu, monkeypatch, tmp_path):
     results = []
     for _ in range(2):
         made = cublaslt.CublasLt(gpu.cupy, 0, autotune=8, store=tmp_path / "plans.json")
@@ -168,5 +168,5 @@ def test_a_timed_algorithm_is_found_again_and_gives_the_same_bits(gpu, monkeypat
         )
         results.append(made.product(x, W, out=a).values.tobytes())
         made.close()
-        monkeypatch.setattr(Calls, "recommended", None)  # the second must not search
+        monkeypatch.setattr(Calls, "recommended", None)  # the second CublasLt must not search
     assert (tmp_path / "plans.json").exists() and results[0] == results[1]

@@ -1,4 +1,4 @@
-"""Which arrays make a product for cublasLt, and the sentences about those that do not."""
+"""Arrays that cublasLt can multiply are accepted; others raise an error that names the fault."""
 
 import itertools
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from tests.backends.cuda.dense_products import make, matrices
 
 @pytest.fixture
 def parts(monkeypatch):
-    """(CublasLt, FakeCupy, FakeCublasLt)"""
+    """Return (CublasLt, FakeCupy, FakeCublasLt)."""
     return make(cublaslt, monkeypatch)
 
 
@@ -31,7 +31,7 @@ def parts(monkeypatch):
         (((0, 4), (4, 5), (0, 5)), "is empty"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused_with_numbers(parts, shapes, message):
+def test_shapes_that_do_not_match_raise_with_both_shapes(parts, shapes, message):
     with pytest.raises(ShapeError, match=message):
         parts[0].product(*matrices(parts[1], *shapes))
 
@@ -47,12 +47,12 @@ def test_shapes_that_do_not_fit_are_refused_with_numbers(parts, shapes, message)
         ("int32",) * 3,
     ],
 )
-def test_types_that_do_not_go_together_are_refused(parts, types):
+def test_mixed_types_raise(parts, types):
     with pytest.raises(ConfigurationError, match="float32"):
         parts[0].product(*matrices(parts[1], types=types))
 
 
-def test_other_strides_are_refused_with_a_sentence(parts):
+def test_unsupported_strides_raise_with_a_hint(parts):
     lt, cupy, _ = parts
     A, B, out = matrices(cupy)
     every_second = cupy.empty((6, 8), "float32")[:, ::2][:3]
@@ -70,7 +70,7 @@ def test_other_strides_are_refused_with_a_sentence(parts):
 
 
 def leading_dimensions(rows, columns, row, column):
-    """Every ld with which a row-major (rows, columns) matrix of 4-byte elements lies as these strides say: by trying all."""
+    """Search every ld of a row-major (rows, columns) matrix of 4-byte elements with these strides."""
     places = {(i, j): i * row + j * column for i in range(rows) for j in range(columns)}
     return [
         ld for ld in range(columns, 16) if all(4 * (i * ld + j) == place for (i, j), place in places.items())
@@ -78,7 +78,7 @@ def leading_dimensions(rows, columns, row, column):
 
 
 @pytest.mark.parametrize(("rows", "columns"), list(itertools.product((1, 2, 3), repeat=2)))
-def test_every_matrix_that_can_be_read_is_and_no_other(rows, columns):
+def test_exactly_the_matrices_with_a_leading_dimension_are_accepted(rows, columns):
     for row, column in itertools.product(range(-8, 56, 2), repeat=2):
         array = SimpleNamespace(
             shape=(rows, columns),
@@ -99,7 +99,7 @@ def test_every_matrix_that_can_be_read_is_and_no_other(rows, columns):
         assert (found.rows, found.columns) == ((columns, rows) if plain else (rows, columns))
 
 
-def test_vectors_that_do_not_fit_are_refused(parts):
+def test_vectors_that_do_not_match_raise(parts):
     lt, cupy, _ = parts
     A, B, out = matrices(cupy)
     with pytest.raises(ShapeError, match="the product has 5"):
@@ -111,15 +111,17 @@ def test_vectors_that_do_not_fit_are_refused(parts):
     b = cupy.empty((4,), "float32")[::2]
     with pytest.raises(ShapeError, match="stride of 8"):
         lt.product(A, B[:, :2], out[:, :2], bias=b)
-    assert lt.attempt(A, B[:, :1], out[:, :1], bias=b[:1]) == ""  # one element has no stride
+    assert (
+        lt.attempt(A, B[:, :1], out[:, :1], bias=b[:1]) == ""
+    )  # the stride of a single element does not matter
 
 
-def test_epilogues_that_do_not_go_together_are_refused(parts):
+def test_invalid_combinations_of_epilogues_raise(parts):
     lt, cupy, _ = parts
     A, B, out = matrices(cupy)
     b = cupy.empty((5,), "float32")
     with pytest.raises(ConfigurationError, match="'gelu'"):
-        lt.product(A, B, out, epilogue="gelu")  # the one with erf
+        lt.product(A, B, out, epilogue="gelu")  # the exact GELU, with erf
     with pytest.raises(ConfigurationError, match="alone"):
         lt.product(A, B, out, bias=b, bias_gradient=b)
     with pytest.raises(ConfigurationError, match="alone"):

@@ -1,4 +1,4 @@
-"""Timed algorithms: the fastest is taken, remembered on disk, and never trusted blindly."""
+"""Timed algorithms: the fastest is used and stored on disk, and checked when it is loaded."""
 
 import json
 import os
@@ -16,7 +16,7 @@ ALGORITHM = bytes(range(64))
 
 @pytest.fixture(autouse=True)
 def no_home(monkeypatch, tmp_path):
-    """No test reads or writes the cache of whoever runs it."""
+    """Keep the tests away from the cache of the user who runs them."""
     for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
 
@@ -27,7 +27,7 @@ def multiply(lt, cupy):
 
 
 def last_used(monkeypatch, path, **changes):
-    """Which algorithm the next process runs, and how many searches it makes."""
+    """Return (algorithm, number of searches) of a product in a new CublasLt, as in a new process."""
     lt, cupy, bindings = make(cublaslt, monkeypatch, autotune=3, store=path)
     vars(bindings).update(changes)
     multiply(lt, cupy)
@@ -40,18 +40,18 @@ def test_without_autotune_the_recommended_algorithm_runs_once_and_nothing_is_sto
     assert bindings.used == [0] and not list(tmp_path.rglob("*"))
 
 
-def test_autotune_takes_the_fastest_and_the_next_process_finds_it(monkeypatch, tmp_path):
+def test_autotune_takes_the_fastest_algorithm_and_the_next_process_loads_it(monkeypatch, tmp_path):
     path = tmp_path / "cache" / "plans.json"
     assert last_used(monkeypatch, path) == (1, 1)
-    assert last_used(monkeypatch, path, costs=(1.0, 9.0, 9.0)) == (1, 0)  # found, not timed again
+    assert last_used(monkeypatch, path, costs=(1.0, 9.0, 9.0)) == (1, 0)  # loaded, not timed again
     assert [file.name for file in path.parent.iterdir()] == ["plans.json"]
 
 
-def test_autotune_passes_over_algorithms_that_fail(monkeypatch, tmp_path):
+def test_autotune_skips_algorithms_that_fail(monkeypatch, tmp_path):
     assert last_used(monkeypatch, tmp_path / "plans.json", broken={1}) == (2, 1)
 
 
-def test_products_are_refused_where_every_algorithm_fails(monkeypatch, tmp_path):
+def test_products_raise_if_every_algorithm_fails(monkeypatch, tmp_path):
     lt, cupy, bindings = make(cublaslt, monkeypatch, autotune=3, store=tmp_path / "plans.json")
     bindings.broken = {0, 1, 2}
     with pytest.raises(BackendUnavailableError, match="cannot compute"):
@@ -86,15 +86,15 @@ def test_autotune_never_runs_in_a_capture(monkeypatch, tmp_path):
     ],
     ids=range(11),
 )
-def test_a_damaged_file_is_no_file(monkeypatch, tmp_path, content):
+def test_damaged_file_is_ignored_and_rewritten(monkeypatch, tmp_path, content):
     path = tmp_path / "plans.json"
     path.write_bytes(content)
     assert last_used(monkeypatch, path) == (1, 1)
-    assert last_used(monkeypatch, path) == (1, 0)  # and it was mended
+    assert last_used(monkeypatch, path) == (1, 0)  # the first product rewrote the file
 
 
 @pytest.mark.parametrize("algorithm", [bytes(64), b"\xff" * 64, b"short"])
-def test_bytes_that_are_no_algorithm_are_searched_again(monkeypatch, tmp_path, algorithm):
+def test_invalid_stored_algorithm_is_searched_again(monkeypatch, tmp_path, algorithm):
     path = tmp_path / "plans.json"
     last_used(monkeypatch, path)
     content = json.loads(path.read_text())
@@ -103,12 +103,12 @@ def test_bytes_that_are_no_algorithm_are_searched_again(monkeypatch, tmp_path, a
     assert last_used(monkeypatch, path) == (1, 1)
 
 
-def test_an_algorithm_that_wants_a_larger_workspace_is_searched_again(monkeypatch, tmp_path):
+def test_algorithm_that_needs_a_larger_workspace_is_searched_again(monkeypatch, tmp_path):
     last_used(monkeypatch, tmp_path / "plans.json")
     assert last_used(monkeypatch, tmp_path / "plans.json", wanted=2**30) == (1, 1)
 
 
-def test_processes_that_write_in_turn_keep_each_others_findings(tmp_path):
+def test_processes_that_write_in_turn_preserve_each_others_entries(tmp_path):
     first, second = AlgorithmStore(tmp_path / "a.json"), AlgorithmStore(tmp_path / "a.json")
     first.put("p", ALGORITHM)
     second.put("q", ALGORITHM[::-1])
@@ -116,14 +116,14 @@ def test_processes_that_write_in_turn_keep_each_others_findings(tmp_path):
     assert (found.get("p"), found.get("q"), found.get("r")) == (ALGORITHM, ALGORITHM[::-1], None)
 
 
-def test_a_folder_that_cannot_be_made_costs_the_file_and_nothing_else(tmp_path):
+def test_algorithms_stay_in_memory_if_the_folder_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("in the way")
     store = AlgorithmStore(tmp_path / "file" / "a.json")
     store.put("p", ALGORITHM)
     assert store.get("p") == ALGORITHM
 
 
-def test_a_failed_write_leaves_the_old_file_whole(monkeypatch, tmp_path):
+def test_failed_write_leaves_the_old_file_intact(monkeypatch, tmp_path):
     store = AlgorithmStore(tmp_path / "a.json")
     store.put("p", ALGORITHM)
     before = (tmp_path / "a.json").read_bytes()
@@ -137,7 +137,7 @@ def test_a_failed_write_leaves_the_old_file_whole(monkeypatch, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_the_file_is_named_after_gpu_driver_and_version(monkeypatch, tmp_path):
+def test_file_is_named_after_gpu_driver_and_version(monkeypatch, tmp_path):
     lt, cupy, _ = make(cublaslt, monkeypatch, autotune=2)
     multiply(lt, cupy)
     (file,) = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -145,7 +145,7 @@ def test_the_file_is_named_after_gpu_driver_and_version(monkeypatch, tmp_path):
     assert file == store_path("NVIDIA Paper 100 (80 GB)", 13000, 131000)
 
 
-def test_a_user_without_a_home_keeps_timed_algorithms_in_memory(monkeypatch, tmp_path):
+def test_algorithms_stay_in_memory_without_a_home_folder(monkeypatch, tmp_path):
     def homeless(*args):
         raise RuntimeError("Could not determine home directory.")
 
@@ -155,8 +155,8 @@ def test_a_user_without_a_home_keeps_timed_algorithms_in_memory(monkeypatch, tmp
     assert bindings.used[-1] == 1 and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_timing_leaves_the_right_numbers_behind(monkeypatch, tmp_path):
-    """What was timed wrote out and db many times; the last product is still the one asked for."""
+def test_product_is_correct_after_timing(monkeypatch, tmp_path):
+    """Timing writes out and db many times; the requested product comes last."""
     lt, cupy, _ = make(cublaslt, monkeypatch, autotune=3, store=tmp_path / "plans.json")
     x, delta, db = draw(cupy, (6, 3), "float32"), draw(cupy, (6, 5), "float32"), cupy.empty((5,), "float32")
     assert_close(

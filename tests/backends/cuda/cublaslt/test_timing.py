@@ -1,4 +1,4 @@
-"""Times of work on a stream, on the clock of a stand-in."""
+"""Timing of work on a stream, with a simulated clock."""
 
 import contextlib
 
@@ -9,7 +9,7 @@ from tests.backends.cuda.host_memory import FakeCupy
 
 
 def work_on(cupy, runs, before):
-    """Work that takes 500 ms the first `before` times, then 3 a run for a round, 2 for a round, 7 for a round."""
+    """Return work that takes 500 ms for `before` runs, then 3 ms, 2 ms and 7 ms in rounds of ten runs."""
 
     def run():
         runs.append(cupy.clock)
@@ -19,17 +19,16 @@ def work_on(cupy, runs, before):
     return run
 
 
-def test_time_is_that_of_one_run_in_the_quietest_round():
+def test_time_is_the_time_per_run_of_the_fastest_round():
     cupy, runs = FakeCupy(), []
-    run = work_on(
-        cupy, runs, before=11
-    )  # once as it is, ten times where the stand-in finds out what is recorded
+    # 11 runs before the first round: one unrecorded, ten that the fake records
+    run = work_on(cupy, runs, before=11)
     assert milliseconds(cupy, lambda: cupy.act(run)) == 2
     assert len(runs) == 41
 
 
 def test_recorded_work_is_timed_by_its_launches():
-    """What the host does while recording takes no time of the GPU's."""
+    """Work of the host while recording takes no time on the GPU."""
     cupy, host = FakeCupy(), []
 
     def work():
@@ -52,7 +51,7 @@ def test_work_that_cannot_be_recorded_is_timed_one_by_one():
     assert not cupy.graphs and not cupy.stream.is_capturing()
 
 
-def test_work_that_spoils_its_recording_in_silence_is_timed_one_by_one():
+def test_work_that_suppresses_the_error_of_its_recording_is_timed_one_by_one():
     cupy, runs = FakeCupy(), []
     run = work_on(cupy, runs, before=11)
 
@@ -64,7 +63,7 @@ def test_work_that_spoils_its_recording_in_silence_is_timed_one_by_one():
     assert milliseconds(cupy, work) == 2 and not cupy.graphs
 
 
-def test_work_that_fails_by_itself_says_so():
+def test_error_of_the_work_itself_is_raised():
     def work():
         raise ZeroDivisionError
 
