@@ -1,4 +1,4 @@
-"""Check that all ranks run the same training: compare the minimum and maximum of checksums over the ranks.
+"""Check that all ranks run the same training: every rank compares the checksums of all.
 
 Why: ranks that differ by one bit of θ, one setting or one version would continue without an error, to a
 meaningless network.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ffnn_gpu.distributed.communicator import Communicator
+from ffnn_gpu.distributed.communicator import Communicator, gather
 from ffnn_gpu.distributed.faults import ranks_in_words
 from ffnn_gpu.errors import DivergedRanksError
 
@@ -33,19 +33,11 @@ def require_agreement(communicator: Communicator, items: Mapping[str, object], h
         items: name → item; the same names in the same order on every rank.
         hint: appended to the error message.
     """
-    mine = np.array([checksum(item) for item in items.values()], np.int64)
-    low, high = mine.copy(), mine.copy()
-    communicator.all_reduce(low, "min")
-    communicator.all_reduce(high, "max")
-    if (low == high).all():
-        return
-    everyone = np.zeros((communicator.size, len(mine)), np.int64)
-    everyone[communicator.rank] = mine
-    communicator.all_reduce(everyone.reshape(-1))
-    differing = [
-        _difference(name, everyone[:, k].tolist()) for k, name in enumerate(items) if low[k] != high[k]
-    ]
-    raise DivergedRanksError(f"the ranks do not run the same training: {'; '.join(differing)}{hint}")
+    everyone = gather(communicator, [checksum(item) for item in items.values()])
+    sums = dict(zip(items, everyone.T.tolist(), strict=True))
+    differing = [_difference(name, row) for name, row in sums.items() if len({*row}) > 1]
+    if differing:
+        raise DivergedRanksError(f"the ranks do not run the same training: {'; '.join(differing)}{hint}")
 
 
 def _difference(name: str, sums: list[int]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ffnn_gpu.backends import SYNONYMS, from_environment, load_cupy, probe
 from ffnn_gpu.distributed import faults
-from ffnn_gpu.distributed.communicator import Communicator, Single
+from ffnn_gpu.distributed.communicator import Communicator, Single, gather
 from ffnn_gpu.distributed.mpi import MPI
 from ffnn_gpu.distributed.nccl import NCCL, load_nccl
 from ffnn_gpu.distributed.shared_cores import limit_threads
@@ -93,9 +93,7 @@ def _connect(device: str, mpi: MPI, size: int, variable: str) -> Communicator:
     if message and mpi.rank == 0:
         log.info("%s", message)
     index = None if device == "numpy" else _gpu(mpi.local_rank)
-    without = np.zeros(mpi.size, np.int64)
-    without[mpi.rank] = index is None
-    mpi.all_reduce(without)
+    without = gather(mpi, [index is None])[:, 0]
     if without.any():
         if device == "cupy":
             raise BackendUnavailableError(_missing_gpu(np.flatnonzero(without).tolist(), index is None))
@@ -131,10 +129,7 @@ def _gpu_identity(index: int) -> int:
 
 
 def _all_different(mpi: MPI, identity: int) -> bool:
-    everyone = np.zeros(mpi.size, np.int64)
-    everyone[mpi.rank] = identity
-    mpi.all_reduce(everyone)
-    return len({*everyone.tolist()}) == int(mpi.size)
+    return len(np.unique(gather(mpi, [identity]))) == int(mpi.size)
 
 
 def _nccl_works(mpi: MPI) -> bool:

@@ -9,6 +9,10 @@ is `vector[bounds[r] : bounds[r + 1]]`, with bounds from `piece_bounds`.
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
+
+from ffnn_gpu.arrays.array_types import HostArray
+
 Vector: TypeAlias = Any
 """A contiguous array of one dimension: numpy.ndarray or cupy.ndarray."""
 
@@ -45,10 +49,7 @@ class Communicator(Protocol):
         """Wait until every rank has made this call."""
 
     def wait(self) -> None:
-        """Wait until the device has finished all earlier calls.
-
-        On a host a call returns when it is finished.
-        """
+        """Wait until the device has finished all earlier calls; on a host each has when it returns."""
 
     def gather_errors(self, error: int, limit: float) -> list[int] | None:
         """Return every rank's `error`, a checksum, or None if not all call this within `limit` seconds."""
@@ -57,10 +58,7 @@ class Communicator(Protocol):
         """End every rank immediately, including this one."""
 
     def close(self) -> None:
-        """End communication; call this after the last call of every rank.
-
-        Any exit status is allowed afterwards.
-        """
+        """End communication after the last call of every rank; then any exit status is allowed."""
 
 
 class Single:
@@ -90,6 +88,14 @@ class Single:
         raise SystemExit(status)
 
     def close(self) -> None: ...
+
+
+def gather(communicator: Communicator, numbers: Sequence[int]) -> HostArray:
+    """Return the integers of every rank, (size, len(numbers)), on every rank."""
+    everyone = np.zeros((communicator.size, len(numbers)), np.int64)
+    everyone[communicator.rank] = numbers
+    communicator.all_reduce(everyone.reshape(-1))
+    return everyone
 
 
 def piece_bounds(length: int, size: int, unit: int = 1) -> list[int]:
