@@ -48,21 +48,6 @@ def read_rows(
     Raises:
         DataError: no such file, not a matrix, only some of the features are present, or a cell is no number.
     """
-    if source in BUNDLED:
-        data = read(source)
-        return NamedRows(data.x, data.feature_names)
-    if source != STDIN and Path(source).is_dir():
-        return NamedRows(_matrix(npy_rows(source), source), None)
-    if source != STDIN and not Path(source).is_file():
-        raise DataError(
-            f"there is no file {source}; give a .csv or .npy file, a folder of .npy files, - for standard "
-            f"input, or a bundled set ({', '.join(BUNDLED)})"
-        )
-    if source.lower().endswith(".npy"):
-        return NamedRows(_matrix(read_npy(source), source), None)
-    suffix = Path(source).suffix.lower()
-    if source != STDIN and suffix and not source.lower().endswith((".csv", ".csv.gz")):
-        raise DataError(f"predict reads .csv, .npy or standard input, not {suffix}")
 
     def select(names: list[str]) -> list[int] | None:
         """Return the columns to read; None for all, if the first row does not name them."""
@@ -74,11 +59,26 @@ def read_rows(
         others = [k for k, name in enumerate(names) if name != target]
         return others if 0 < len(others) < len(names) else None
 
-    if source != STDIN:
-        return NamedRows(*read_table(source, select))
-    with reading("standard input"):
-        text = CsvText(stdin.read(), newline="")
-    return NamedRows(*read_table(text, select))
+    if source == STDIN:
+        with reading("standard input"):
+            text = CsvText(stdin.read(), newline="")
+        return NamedRows(*read_table(text, select))
+    if source in BUNDLED:
+        data = read(source)
+        return NamedRows(data.x, data.feature_names)
+    if Path(source).is_dir():
+        return NamedRows(_matrix(npy_rows(source), source), None)
+    if not Path(source).is_file():
+        raise DataError(
+            f"there is no file {source}; give a .csv or .npy file, a folder of .npy files, - for standard "
+            f"input, or a bundled set ({', '.join(BUNDLED)})"
+        )
+    if source.lower().endswith(".npy"):
+        return NamedRows(_matrix(read_npy(source), source), None)
+    suffix = Path(source).suffix.lower()
+    if suffix and not source.lower().endswith((".csv", ".csv.gz")):
+        raise DataError(f"predict reads .csv, .npy or standard input, not {suffix}")
+    return NamedRows(*read_table(source, select))
 
 
 def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, HostArray, HostArray]:
