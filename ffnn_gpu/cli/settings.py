@@ -23,7 +23,6 @@ from ffnn_gpu.backends import from_environment
 from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.errors import ConfigurationError
 
-NOT_SAVED = ("out",)
 BARE = r"""[^\s"'=#\[\]{}]+"""  # --set takes such a value as text if it is not TOML
 
 AtLeast1 = Annotated[int, Meta(ge=1)]
@@ -154,8 +153,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 def write_toml(config: TrainConfig, path: str | Path) -> None:
     """Write a file for --config, in one atomic step. Settings that are None are omitted: TOML has no null."""
-    kept = {name: value for name, value in msgspec.to_builtins(config).items() if value is not None}
-    text = tomli_w.dumps({name: value for name, value in kept.items() if name not in NOT_SAVED})
+    settings = msgspec.to_builtins(config).items()
+    text = tomli_w.dumps({name: value for name, value in settings if value is not None and name != "out"})
     atomic_file.write(Path(path), f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}".encode())
 
 
