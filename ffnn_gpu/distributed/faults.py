@@ -60,10 +60,7 @@ class CallLimit:
 
 
 def limit_of_environment() -> float:
-    """Return FFNN_GPU_PARALLEL_LIMIT in seconds, 20 if unset.
-
-    Raises ConfigurationError unless it is positive.
-    """
+    """Return FFNN_GPU_PARALLEL_LIMIT in seconds, or 20. Raises ConfigurationError unless it is positive."""
     text = os.environ.get(LIMIT, "").strip()
     try:
         seconds = float(text) if text else DEFAULT_LIMIT

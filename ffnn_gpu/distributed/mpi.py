@@ -23,10 +23,7 @@ TURN, LAST_TURN = 0.2, 2.0
 
 
 def load_mpi() -> Any:
-    """Return the module mpi4py.MPI; importing it starts MPI.
-
-    Raises ConfigurationError if mpi4py or MPI is missing.
-    """
+    """Import mpi4py.MPI, which starts MPI. Raises ConfigurationError if mpi4py or MPI is missing."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # mpi4py without an MPI library raises RuntimeError
@@ -155,10 +152,7 @@ class MPI:
             vector.set(host)
 
     def _staging(self, cupy: Any, vector: Vector) -> np.ndarray:
-        """Return cached pinned memory of the vector's length.
-
-        Why cached: pinning takes longer than copying.
-        """
+        """Return pinned memory of the vector's length, cached because pinning takes longer than copying."""
         pinned = self._pinned.get(vector.dtype.str)
         if pinned is None or pinned.size < vector.size:
             memory = cupy.cuda.alloc_pinned_memory(vector.nbytes)

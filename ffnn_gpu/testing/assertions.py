@@ -80,9 +80,6 @@ def check_gradients(
         relative: bound relative to the largest element of each tensor. Default in float64: 1e-12, or 1e-6
             with differences. Default in other types: the "network" tolerance of the compute type.
 
-    Returns:
-        The report; its `method` names the oracle.
-
     Raises:
         AssertionError: a gradient exceeds the bound.
         ConfigurationError: the loss has no usable derivative, or subject is neither a network nor a layer.
@@ -117,9 +114,6 @@ def assert_parity(
         backends: the first one is the standard for the others. Default: the reference, NumPy, and CuPy if its
             probe passes, else a strict device (`ffnn_gpu.testing.strict_device`).
         steps: at most 10, because trajectories with different rounding diverge.
-
-    Returns:
-        The report: the worst tensor, its index, both values, and the error in eps of the compute type.
 
     Raises:
         AssertionError: two backends differ by more than the tolerance.

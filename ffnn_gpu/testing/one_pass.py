@@ -21,10 +21,7 @@ GRADIENT = "gradient of "
 
 
 def as_network(subject: Network | Layer, x: Array) -> Network:
-    """Return a network unchanged, or a layer as a float64 network on NumPy.
-
-    Raises ConfigurationError otherwise.
-    """
+    """Return a network unchanged, or a layer as a float64 network on NumPy. Raises ConfigurationError."""
     if isinstance(subject, Network):
         return subject
     if isinstance(subject, Layer):

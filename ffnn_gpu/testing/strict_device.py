@@ -122,10 +122,9 @@ class StrictModule:
         self.synchronizations += 1
 
     def check(self, array: StrictArray) -> None:
-        if array.device_id != self._state().devices[-1]:
-            raise Refusal(
-                f"an array of device {array.device_id} in a kernel of device {self._state().devices[-1]}"
-            )
+        here = self._state().devices[-1]
+        if array.device_id != here:
+            raise Refusal(f"an array of device {array.device_id} in a kernel of device {here}")
 
     def refuse(self, value: object) -> NoReturn:
         raise Refusal(f"Unsupported type {type(value)}")
@@ -309,10 +308,7 @@ for _name in REDUCTIONS:
 
 
 class StrictBackend(Backend):
-    """The reference on a strict device.
-
-    A captured step must neither wait for the device nor copy from the host.
-    """
+    """The reference on a strict device. A captured step must neither wait for it nor copy from the host."""
 
     name = "strict"
     steps_between_reads = 64
