@@ -5,7 +5,6 @@ Why `matplotlib.figure.Figure` and never pyplot: a Figure needs no display and l
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +25,8 @@ MAX_OUTPUT_PANELS = 4
 MAX_NAME_LENGTH = 24
 
 
-def confusion_matrix(counts: ArrayLike, names: Sequence[object], path: str | Path | None = None) -> "Figure":
-    """Draw counts (C, C), rows = true class, columns = predicted class; colour = share of the row.
-
-    The figure is also written to `path` if one is given.
-    """
+def confusion_matrix(counts: ArrayLike, names: Sequence[object]) -> "Figure":
+    """Draw counts (C, C), rows = true class, columns = predicted class; colour = share of the row."""
     cells = np.asarray(counts)
     C = len(cells)
     side = min(max(4.2, 1.8 + 0.45 * C), 14.0)
@@ -44,16 +40,11 @@ def confusion_matrix(counts: ArrayLike, names: Sequence[object], path: str | Pat
     axes.set(xlabel="predicted", ylabel="true", title=f"{correct:,} of {int(cells.sum()):,} correct")
     if C <= MAX_CLASSES_WITH_COUNTS:
         _write_counts(axes, cells, share, size=9 if C <= 12 else 7)
-    return _written(figure, path)
+    return figure
 
 
-def predicted_against_true(
-    y: ArrayLike, prediction: ArrayLike, names: Sequence[str] = (), path: str | Path | None = None
-) -> "Figure":
-    """Draw a dot per row and the line of exact predictions, one panel for each of the first four outputs.
-
-    The figure is also written to `path` if one is given.
-    """
+def predicted_against_true(y: ArrayLike, prediction: ArrayLike, names: Sequence[str] = ()) -> "Figure":
+    """Draw a dot per row and the line of exact predictions, one panel for each of the first four outputs."""
     y, prediction = (np.asarray(a, dtype=np.float64).reshape(len(np.asarray(a)), -1) for a in (y, prediction))
     panels = min(y.shape[1], MAX_OUTPUT_PANELS)
     figure = _figure(4.4 * panels, 4.2)
@@ -68,19 +59,13 @@ def predicted_against_true(
         axes.set_title(_short(names[k]) if k < len(names) else "Predicted against true")
         axes.legend(frameon=False, loc="upper left")
         axes.grid(alpha=0.25)
-    return _written(figure, path)
+    return figure
 
 
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _written(figure: "Figure", path: str | Path | None) -> "Figure":
-    if path is not None:
-        figure.savefig(path, dpi=DPI)
-    return figure
 
 
 def _name_classes(axes: "Axes", names: list[str]) -> None:

@@ -85,8 +85,9 @@ def _draw_plots(done: Result, test: Pair | None) -> None:
     y, prediction = true_and_predicted(model, *test)
     if model.task.labels is None:
         names = [model.target_name] if model.target_name and model.task.outputs == 1 else []
-        plots.predicted_against_true(y, prediction, names, folder / run_folder.AGAINST_TRUE)
+        figure, file = plots.predicted_against_true(y, prediction, names), run_folder.AGAINST_TRUE
     else:
         names = [model.task.columns[k] for k in np.union1d(y, prediction)]
         counts = metrics.confusion_matrix(y, prediction)
-        plots.confusion_matrix(counts, names, folder / run_folder.CONFUSION_MATRIX)
+        figure, file = plots.confusion_matrix(counts, names), run_folder.CONFUSION_MATRIX
+    figure.savefig(folder / file, dpi=plots.DPI)

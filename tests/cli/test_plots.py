@@ -14,7 +14,8 @@ def texts(axes):
 
 
 def test_confusion_matrix_shows_every_count_that_is_not_zero(tmp_path):
-    figure = plots.confusion_matrix([[40, 3], [0, 1069]], ["malignant", "benign"], tmp_path / "a.png")
+    figure = plots.confusion_matrix([[40, 3], [0, 1069]], ["malignant", "benign"])
+    figure.savefig(tmp_path / "a.png", dpi=plots.DPI)
     axes = figure.axes[0]
     assert texts(axes) == ["40", "3", "1069"] and axes.get_title() == "1,109 of 1,112 correct"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["malignant", "benign"]
@@ -33,7 +34,8 @@ def test_confusion_matrix_of_many_classes_is_readable(tmp_path, C, has_counts):
 
 def test_predicted_against_true_has_a_panel_per_output_with_equal_axes(tmp_path):
     y = np.random.default_rng(0).normal(size=(50, 6))
-    figure = plots.predicted_against_true(y, y + 0.1, ["a"], tmp_path / "a.png")
+    figure = plots.predicted_against_true(y, y + 0.1, ["a"])
+    figure.savefig(tmp_path / "a.png", dpi=plots.DPI)
     assert len(figure.axes) == plots.MAX_OUTPUT_PANELS and figure.axes[0].get_title() == "a"
     for axes in figure.axes:
         assert axes.get_xlim() == axes.get_ylim()
@@ -43,7 +45,7 @@ def test_predicted_against_true_has_a_panel_per_output_with_equal_axes(tmp_path)
 
 
 def test_predicted_against_true_draws_a_constant(tmp_path):
-    plots.predicted_against_true(np.ones(3), np.ones(3), path=tmp_path / "a.png")
+    plots.predicted_against_true(np.ones(3), np.ones(3)).savefig(tmp_path / "a.png", dpi=plots.DPI)
 
 
 def test_plots_do_not_import_pyplot():
