@@ -148,7 +148,7 @@ def evaluate_command(
     loaded = Model.load(model, device)
     if data is None:
         x, y, names = train.held_out(model, loaded)
-        line = messages.held_out_line(loaded, len(x))
+        line = f"{len(x):,} rows, the test set that the run held out of {loaded.data}"
     else:
         dataset, x, y = prediction_files.read_labelled(data, target, loaded)
         names, line = dataset.feature_names, messages.evaluation_line(loaded, dataset, len(x))

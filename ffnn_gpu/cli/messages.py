@@ -52,9 +52,8 @@ def ranks_line(ranks: Communicator, config: TrainConfig) -> str:
     """4 ranks, MPI between 4 processes (MPICH 5.0.1); each computes 16 of the 64 rows of a batch"""
     most = -(-config.batch_size // ranks.size)
     rows = f"{most}" if config.batch_size % ranks.size == 0 else f"{most - 1} or {most}"
-    return (
-        f"{ranks.size} ranks, {ranks.reason}; each computes {rows} of the {config.batch_size} rows of a batch"
-    )
+    part = f"{rows} of the {config.batch_size} rows of a batch"
+    return f"{ranks.size} ranks, {ranks.reason}; each computes {part}"
 
 
 def _why(backend: Backend) -> str:
@@ -79,11 +78,6 @@ def evaluation_line(model: Model, data: Dataset, rows: int) -> str:
     return f"{rows:,} rows of {data.name}" + warning * (data.name == model.data)
 
 
-def held_out_line(model: Model, rows: int) -> str:
-    """Name the rows that `evaluate` uses if no DATA is given."""
-    return f"{rows:,} rows, the test set that the run held out of {model.data}"
-
-
 def cut_line(values: int, limit: float | None) -> str:
     """3 values more than 5 standard deviations from the mean of the training rows were cut to that limit"""
     some, were = ("1 value", "was") if values == 1 else (f"{values:,} values", "were")
@@ -99,10 +93,9 @@ def constant_line(model: Model) -> str | None:
         return None
     if len(names) == 1:
         return f"column {names[0]} is constant in the training rows and is ignored"
-    listed = ", ".join(names[:MAX_LISTED_NAMES]) + f", … ({len(names)} in all)" * (
-        len(names) > MAX_LISTED_NAMES
-    )
-    return f"columns {listed} are constant in the training rows and are ignored"
+    more = f", … ({len(names)} in all)" if len(names) > MAX_LISTED_NAMES else ""
+    listed = ", ".join(names[:MAX_LISTED_NAMES])
+    return f"columns {listed}{more} are constant in the training rows and are ignored"
 
 
 def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -> list[str]:
