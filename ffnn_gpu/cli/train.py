@@ -65,9 +65,10 @@ def train(
     """
     began, ranks = time.perf_counter(), communicator or Single(config.device)
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
-    rule, backend = _optimizer(config), _backend(ranks)
+    rule, backend = _optimizer(config), get_backend(ranks.device)
     data = read(config.data, config.target)
     if ranks.size > 1:
+        backend.reason = f"rank {ranks.rank} of {ranks.size}"
         data = replace(data, x=rows_of(data.x).unmapped().stored)  # mapped pages count for every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
     announce(messages.data_line(data, task, config))
@@ -127,14 +128,6 @@ def prepare(config: TrainConfig, data: Dataset, training: Pair, task: Task, back
     task = task.with_units_of(y) if config.standardize else task
     names = data.feature_names, data.target_name
     return Model(network, task, standardizer, *names, config.target, data.name, config.metrics, limit)
-
-
-def _backend(ranks: Communicator) -> Backend:
-    """Return the backend of this rank."""
-    backend = get_backend(ranks.device)
-    if ranks.size > 1:
-        backend.reason = f"rank {ranks.rank} of {ranks.size}"
-    return backend
 
 
 def _fit(
