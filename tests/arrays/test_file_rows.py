@@ -92,7 +92,7 @@ def test_files_of_a_folder_are_sorted_by_number_and_a_list_is_read_in_its_order(
     ],
     ids=["width", "type", "order", "number"],
 )
-def test_file_that_does_not_fit_the_others_is_refused_by_name(tmp_path, other, error, words):
+def test_error_for_a_file_that_does_not_fit_the_others_names_it(tmp_path, other, error, words):
     np.save(files(tmp_path) / "x-9.npy", other)
     with pytest.raises(error, match=rf"x-9\.npy.*{words}"):
         npy_rows(tmp_path)

@@ -1,3 +1,5 @@
+"""Operations on 16-bit arrays compute in float32 and round each result once."""
+
 import sys
 
 import ml_dtypes
@@ -41,7 +43,7 @@ def test_backends_compute_in_every_floating_type(backend, dtype):
     assert backend.dtype(dtype) == np.dtype(dtype)
 
 
-def test_bfloat16_without_ml_dtypes_is_refused_with_what_to_do(backend, monkeypatch):
+def test_bfloat16_without_ml_dtypes_is_refused_with_advice(backend, monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(ConfigurationError, match="pip install ml_dtypes, or use dtype='float32'"):
         Network(3, [Dense(2)], backend, "bfloat16")
@@ -68,7 +70,7 @@ class Counting:
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
-def test_operation_in_float32_rounds_what_it_writes_once(dtype):
+def test_operation_in_float32_rounds_its_output_once(dtype):
     half_a_unit = eps(dtype) / 2  # if each of two additions to 1 were rounded, the sum would stay 1
     x, y, out = np.ones(3, dtype), np.full(3, half_a_unit, dtype), np.zeros(3, dtype)
     assert Counting().sum_of_three(x, y, out=out) is out

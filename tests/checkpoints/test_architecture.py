@@ -1,3 +1,5 @@
+"""Layers saved as JSON are read back equal; other JSON is refused."""
+
 import json
 from dataclasses import dataclass, field
 

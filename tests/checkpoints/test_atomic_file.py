@@ -1,3 +1,5 @@
+"""A file is replaced atomically: after a crash or an error it has the old or the new bytes."""
+
 import errno
 import os
 import random

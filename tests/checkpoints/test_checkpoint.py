@@ -1,3 +1,5 @@
+"""A loaded checkpoint equals the saved one bit for bit; damage, crashes and other files are detected."""
+
 import errno
 import json
 import os

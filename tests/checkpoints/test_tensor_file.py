@@ -1,3 +1,5 @@
+"""A tensor file is valid safetensors, read as written, and any damage to it is detected."""
+
 import json
 import os
 import random

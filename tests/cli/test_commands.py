@@ -1,3 +1,5 @@
+"""The commands print results, exit with documented codes, and survive interruptions."""
+
 import csv
 import importlib
 import io
@@ -284,7 +286,7 @@ def test_closed_pipe_is_not_an_error(trained):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "complaint"),
+    ("arguments", "code", "message"),
     [
         (
             ["train", "fruit.csv", "--out", "run"],
@@ -337,13 +339,13 @@ def test_closed_pipe_is_not_an_error(trained):
         (["train", "-h"], 0, "--batch-size"),
     ],
 )
-def test_error_has_its_exit_code_and_message(trained, arguments, code, complaint):
+def test_error_has_its_exit_code_and_message(trained, arguments, code, message):
     (trained / "narrow.csv").write_text("1,2\n3,4\n")
     (trained / "some.csv").write_text("a,name\n1,x\n")
     for name in ("x.npz", "x.tsv"):
         (trained / name).write_text("")
     found = here(*arguments)
-    assert (found.exit_code, complaint in found.output) == (code, True), found.output
+    assert (found.exit_code, message in found.output) == (code, True), found.output
     assert "Traceback" not in found.output
 
 

@@ -142,7 +142,7 @@ def test_run_of_two_ranks_resumed_with_three_equals_the_uninterrupted_one(folder
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "complaint"),
+    ("arguments", "code", "message"),
     [
         (["rows.npy", "--epochs", "many"], 2, "error: epochs = 'many' is not accepted"),
         (["rows.npy", "--optimizer", "magic"], 2, "error: no optimizer is called 'magic'"),
@@ -151,11 +151,11 @@ def test_run_of_two_ranks_resumed_with_three_equals_the_uninterrupted_one(folder
     ],
     ids=["flag", "name", "folder", "data"],
 )
-def test_error_of_all_ranks_is_printed_once_with_its_exit_code(folder, arguments, code, complaint):
+def test_error_of_all_ranks_is_printed_once_with_its_exit_code(folder, arguments, code, message):
     (folder / "taken").mkdir(exist_ok=True)
     (folder / "taken/precious").touch()
     found, text = done(folder, 2, "train", *arguments)
-    assert (found, text.count("error: "), text.count(complaint)) == (code, 1, 1), text
+    assert (found, text.count("error: "), text.count(message)) == (code, 1, 1), text
     assert "Traceback" not in text and len(text.splitlines()) == 1
 
 

@@ -1,3 +1,5 @@
+"""Plots show the confusion matrix of classes and predictions against targets of a regression."""
+
 import sys
 
 import numpy as np
@@ -48,5 +50,5 @@ def test_predicted_against_true_draws_a_constant(tmp_path):
     plots.predicted_against_true(np.ones(3), np.ones(3)).savefig(tmp_path / "a.png", dpi=plots.DPI)
 
 
-def test_plots_do_not_import_pyplot():
+def test_plots_create_no_pyplot_figures():
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()

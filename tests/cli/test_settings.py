@@ -1,3 +1,5 @@
+"""Settings come from files, the environment and flags, in a fixed order of precedence."""
+
 import tomllib
 
 import pytest
@@ -41,7 +43,7 @@ def test_old_variable_for_the_device_is_read_with_a_warning():
         assert resolved(environment={"FFNN_GPU_BACKEND": "numpy"}).device == "numpy"
 
 
-def test_empty_environment_variable_counts_as_not_set():
+def test_empty_environment_variable_is_ignored():
     assert resolved(environment={"FFNN_GPU_DEVICE": ""}).device == "auto"
 
 
@@ -54,7 +56,7 @@ def test_widths_are_numbers_separated_by_commas(text, widths):
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
         ({"epochs": "ten"}, "epochs = 'ten' is not accepted: expected int"),
         ({"epochs": "0"}, "epochs = '0' is not accepted: expected int >= 1"),
@@ -67,10 +69,10 @@ def test_widths_are_numbers_separated_by_commas(text, widths):
         ({"epohcs": "3"}, "unknown setting 'epohcs'; did you mean 'epochs'?"),
     ],
 )
-def test_error_for_a_wrong_flag_names_the_accepted_values(settings, complaint):
+def test_error_for_a_wrong_flag_names_the_accepted_values(settings, message):
     with pytest.raises(ConfigurationError) as caught:
         resolved(settings)
-    assert str(caught.value) == complaint
+    assert str(caught.value) == message
 
 
 def test_values_in_a_file_have_their_toml_types(tmp_path):
@@ -89,11 +91,11 @@ def test_values_in_a_file_have_their_toml_types(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"), [(b"epochs = ", "is not a TOML file"), (b"\xff", "is not a TOML file")]
+    ("content", "message"), [(b"epochs = ", "is not a TOML file"), (b"\xff", "is not a TOML file")]
 )
-def test_error_for_a_file_that_is_not_toml_names_it(tmp_path, content, complaint):
+def test_error_for_a_file_that_is_not_toml_names_it(tmp_path, content, message):
     (tmp_path / "run.toml").write_bytes(content)
-    with pytest.raises(ConfigurationError, match=rf"run\.toml {complaint}"):
+    with pytest.raises(ConfigurationError, match=rf"run\.toml {message}"):
         resolved(file=tmp_path / "run.toml")
     with pytest.raises(ConfigurationError, match=r"other\.toml cannot be read"):
         resolved(file=tmp_path / "other.toml")

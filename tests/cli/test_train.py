@@ -1,3 +1,5 @@
+"""`train` splits the data, trains, and writes a run folder that can be loaded and resumed."""
+
 import json
 import sys
 from dataclasses import replace
@@ -326,7 +328,7 @@ def test_cut_is_a_setting(classes):
     assert train.train(config(classes, epochs=1, cut=0.0)).model.limit is None
 
 
-def test_constant_columns_are_named(classes, tmp_path):
+def test_message_names_constant_columns(classes, tmp_path):
     lines, x = [], np.column_stack([X, np.full((120, 7), 7.0)])
     for columns in (4, 5, 11):
         np.savez(tmp_path / "a.npz", x=x[:, :columns], y=CLASSES)
@@ -370,7 +372,7 @@ def test_every_setting_trains(classes, settings):
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("settings", "message"),
     [
         ({"activation": "rleu"}, "no activation is called 'rleu'"),
         ({"optimizer": "adm"}, "no optimizer is called 'adm'"),
@@ -381,8 +383,8 @@ def test_every_setting_trains(classes, settings):
         ({"device": "tpu"}, "no device is called 'tpu'"),
     ],
 )
-def test_wrong_name_is_an_error_before_anything_is_written(classes, tmp_path, settings, complaint):
-    with pytest.raises(ConfigurationError, match=complaint):
+def test_wrong_name_raises_an_error_before_anything_is_written(classes, tmp_path, settings, message):
+    with pytest.raises(ConfigurationError, match=message):
         train.train(config(classes, **settings))
     assert not (tmp_path / "runs").exists()
 
@@ -444,7 +446,7 @@ def test_folder_that_is_no_run_is_never_replaced(classes, tmp_path):
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["thesis.txt"]
 
 
-def test_finished_run_resumes_to_more_epochs(classes):
+def test_finished_run_can_be_resumed_with_more_epochs(classes):
     train.train(config(classes, out="runs/x", schedule="constant"))
     longer = train.train(config(classes, out="runs/x", schedule="constant", epochs=5), resume=True)
     whole = train.train(config(classes, out="runs/y", schedule="constant", epochs=5))

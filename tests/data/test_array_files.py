@@ -1,3 +1,5 @@
+"""IDX, .npy and .npz files are read exactly; truncated, damaged and hostile files are refused."""
+
 import gzip
 import struct
 import zipfile

@@ -1,3 +1,5 @@
+"""CSV files become tables; malformed files raise errors with line and column."""
+
 import gzip
 import io
 
@@ -49,7 +51,7 @@ def test_csv_target_kind_follows_its_literals(csv_file, cells, kind, values):
     assert y.dtype.kind == kind and y.tolist() == values
 
 
-def test_csv_quotes_blank_lines_spaces_and_byte_order_mark_are_understood(csv_file):
+def test_csv_may_have_quotes_blank_lines_spaces_and_a_byte_order_mark(csv_file):
     text = '\ufeff"width, cm", "kind"\r\n1.5, "a ""b"", c"\r\n\r\n"2", "two\nlines"\r\n'
     x, y, table = read_csv(csv_file(text))
     assert table.feature_names == ("width, cm",) and table.target_name == "kind"

@@ -1,3 +1,5 @@
+"""LabelMap maps labels to class indices and back; the task is inferred from the target."""
+
 import json
 from datetime import date
 
@@ -82,7 +84,7 @@ def test_equal_values_of_different_types_are_one_class():
         ([1, [2]], r"label \[2\] at row 1 is not hashable"),
     ],
 )
-def test_unknown_label_is_named_with_the_known_ones(y, message):
+def test_error_for_an_unknown_label_names_it_and_the_known_classes(y, message):
     with pytest.raises(DataError, match=message):
         LabelMap((1, 2)).encode(y)
 

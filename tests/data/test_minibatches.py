@@ -1,3 +1,5 @@
+"""Each epoch visits every row once, in an order that depends only on seed and epoch."""
+
 import tracemalloc
 
 import numpy as np

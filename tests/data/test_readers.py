@@ -1,3 +1,5 @@
+"""A data source, given by name or path, becomes a Dataset; invalid sources raise an error with advice."""
+
 import gzip
 import struct
 import subprocess

@@ -1,3 +1,5 @@
+"""Splits are disjoint, complete, of the requested size and, if stratified, proportional to the classes."""
+
 import numpy as np
 import pytest
 

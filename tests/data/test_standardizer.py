@@ -1,3 +1,5 @@
+"""Standardizer subtracts the mean and divides by the deviation, as scikit-learn does."""
+
 import json
 
 import numpy as np
@@ -105,7 +107,7 @@ def test_memory_mapped_features_are_never_copied_whole(tmp_path, monkeypatch):
     np.testing.assert_allclose(mapped.mean, X.mean(axis=0), rtol=1e-12)
 
 
-def test_standardizer_survives_json_bit_for_bit():
+def test_standardizer_read_from_json_is_equal_bit_for_bit():
     saved = Standardizer.fit(X)
     loaded = Standardizer.from_json(json.loads(json.dumps(saved.to_json())))
     assert loaded.mean.tobytes() == saved.mean.tobytes() and loaded.scale.tobytes() == saved.scale.tobytes()
@@ -141,7 +143,7 @@ def test_standardizer_refuses_other_columns_with_both_counts():
             method(X[:, 0])
 
 
-def test_standardizer_refuses_unusable_numbers_with_their_place(monkeypatch):
+def test_standardizer_refuses_non_finite_values_and_empty_data_with_their_place(monkeypatch):
     monkeypatch.setattr(rows_module, "BLOCK_ELEMENTS", 70)
     x = X.copy()
     x[123, 4] = np.nan

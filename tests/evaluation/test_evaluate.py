@@ -1,3 +1,5 @@
+"""evaluate returns the weighted loss and the metrics of the whole data, for any batch size."""
+
 import functools
 import tracemalloc
 

@@ -1,3 +1,5 @@
+"""Metrics agree with scikit-learn and with examples worked by hand."""
+
 import numpy as np
 import pytest
 

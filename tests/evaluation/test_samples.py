@@ -1,3 +1,5 @@
+"""Data is validated, split in the proportions of its classes, and weighted by class."""
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,7 @@ def test_split_refuses_a_fraction_outside_zero_and_one(fraction):
         split(classifier(), softmax_cross_entropy, whole, fraction, 0)
 
 
-def test_split_accepts_a_numpy_number_and_refuses_what_leaves_a_part_empty():
+def test_split_accepts_a_numpy_number_and_refuses_an_empty_part():
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
     assert len(split(classifier(), softmax_cross_entropy, whole, np.float32(0.1), 0)[1]) == 5
     with pytest.raises(DataError, match="50"):

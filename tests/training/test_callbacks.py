@@ -1,3 +1,5 @@
+"""Callbacks react to the monitored column, and their state survives a checkpoint."""
+
 import json
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -217,7 +219,7 @@ def test_best_epoch_before_a_stop_is_restored_if_no_later_epoch_is_better():
         np.testing.assert_array_equal(value, best[name])
 
 
-def test_callbacks_that_differ_from_the_saved_ones_are_named():
+def test_error_for_callbacks_that_differ_from_the_saved_ones_names_both():
     with pytest.raises(
         IncompatibleCheckpointError, match=r"\['BestWeights'\]; this run has \['EarlyStopping'\]"
     ):

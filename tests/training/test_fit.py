@@ -1,3 +1,5 @@
+"""fit performs train_step on every minibatch; its settings, callbacks and exits behave as documented."""
+
 import inspect
 import os
 import signal

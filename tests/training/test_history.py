@@ -1,3 +1,5 @@
+"""History stores one row per epoch, writes it without loss of bits, and plots it."""
+
 import csv
 import json
 import math

@@ -1,3 +1,5 @@
+"""The first signal is stored, the second raises, and the old handlers are restored."""
+
 import os
 import signal
 import threading

@@ -1,3 +1,5 @@
+"""The loss of an epoch is the weighted mean of its steps; a loss that is not finite raises an error."""
+
 import math
 from types import SimpleNamespace
 

@@ -1,3 +1,5 @@
+"""Progress is a bar on a terminal and otherwise one line per epoch, on standard error."""
+
 import io
 import sys
 from types import SimpleNamespace

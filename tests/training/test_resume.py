@@ -370,7 +370,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_resume_of_another_training_is_refused_with_what_differs_and_changes_nothing(tmp_path, what):
+def test_resume_with_other_settings_is_refused_with_the_difference_and_changes_nothing(tmp_path, what):
     changes, message = CHANGES[what]
     train("schedule", tmp_path / "run", Stop(3))
     network = changes.get("network") or network_of()
@@ -557,7 +557,7 @@ def train_on(path, data, validation, epochs=2, **settings):
 
 
 @pytest.mark.parametrize("what", DATA)
-def test_resume_on_other_data_is_refused_with_what_differs_and_changes_nothing(tmp_path, what):
+def test_resume_with_other_data_is_refused_with_the_difference_and_changes_nothing(tmp_path, what):
     (x, y), held_out = (
         (Standardized(rows_of(X), MEAN, SCALE) if what in ("mean", "scale") else X, LABELS),
         (X[:9], LABELS[:9]),

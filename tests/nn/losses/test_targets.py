@@ -1,3 +1,5 @@
+"""Targets are validated; the error names the first invalid value."""
+
 import numpy as np
 import pytest
 
