@@ -5,7 +5,6 @@ several steps into one graph.
 """
 
 import time
-from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -72,7 +71,6 @@ class TrainingRun:
         optimizer.state(team.params)  # a captured step must not allocate it
         self._captured = network.backend.capture(self._steps)
         self.lr, self._rates = float("nan"), [float("nan")]
-        self._factors, self._factors_of = array("d"), -1  # the schedule's, of one epoch
         self._began = time.perf_counter()
 
     @property
@@ -195,12 +193,8 @@ class TrainingRun:
 
     def _set_rates(self, k: int) -> None:
         """Write the learning rates of the next k steps to the device."""
-        if self._factors_of != self.epoch:
-            steps, total = self.data.steps, self.epochs * self.data.steps
-            epoch = range(self.epoch * steps, (self.epoch + 1) * steps)
-            self._factors, self._factors_of = array("d", (self.schedule(t, total) for t in epoch)), self.epoch
-        factors = self._factors[self.position : self.position + k]
-        rates = [self.optimizer.lr * factor * self.lr_factor for factor in factors]
+        steps, total = range(self.steps_done, self.steps_done + k), self.epochs * self.data.steps
+        rates = [self.optimizer.lr * self.schedule(step, total) * self.lr_factor for step in steps]
         if rates != self._rates:
             backend = self.network.backend
             backend.copy(backend.asarray(np.array(rates)), out=self._lr[:k])

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.nn.losses.standard import SoftmaxCrossEntropy, huber, mean_squared_error, softmax_cross_entropy
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import SGD, Adam, AdamW
-from ffnn_gpu.optim.schedules import Cosine, StepDecay
+from ffnn_gpu.optim.schedules import Cosine, Schedule, StepDecay
 from ffnn_gpu.testing import assert_close
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 
@@ -485,6 +486,20 @@ def test_samples_per_second_are_the_rows_of_an_epoch_over_its_seconds(monkeypatc
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     history = quiet(network_of(), softmax_cross_entropy, SGD(), (X, LABELS), epochs=3)
     assert history["seconds"] == [4] * 3 and history["samples_per_second"] == [50 / 4] * 3
+
+
+def test_schedule_that_raises_does_so_at_its_step_and_not_before():
+    @dataclass(frozen=True)
+    class Short(Schedule):
+        def __call__(self, step, total):
+            return 1.0 / (step < 3)
+
+    recorder = Recorder()
+    with pytest.raises(ZeroDivisionError):
+        quiet(
+            network_of(), "softmax_cross_entropy", "sgd", (X, LABELS), schedule=Short(), callbacks=[recorder]
+        )
+    assert len(recorder.rates) == 3
 
 
 def test_step_decay_sets_the_learning_rates_of_sgd():
