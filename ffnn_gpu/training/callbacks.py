@@ -5,20 +5,25 @@ checkpoint stores its `state` (JSON values) and its `arrays` (host arrays); `res
 """
 
 import math
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.checks import is_number, require_positive_int
 from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
-from ffnn_gpu.nn.losses import Loss
+from ffnn_gpu.evaluation.samples import Samples
+from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
+from ffnn_gpu.optim.schedules import Schedule
+from ffnn_gpu.training.data_fingerprint import fingerprints
 from ffnn_gpu.training.data_parallel.team import Team
 from ffnn_gpu.training.history import History
 
@@ -30,40 +35,68 @@ LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
 WHERE = ("path", "extras")  # fields of Checkpoints that may differ between ranks
 
 
-class Run(Protocol):
-    """A training run, as callbacks see it.
+@dataclass(eq=False, repr=False)
+class Run(ABC):
+    """A training run: its settings, its counters, and what a callback can do with it.
 
     Attributes:
+        held_out: the validation rows as the caller gave them, or None.
+        team: the ranks that train together; its `params` are what the optimizer updates on this rank.
+        callbacks, elsewhere: the callbacks of this rank, and those that only rank 0 has.
         epochs, epoch, position: epochs to train, finished epochs, and finished minibatches of the next epoch.
         lr: the learning rate of the last step.
         lr_factor: a factor on the schedule, for callbacks to set.
         stop: set it to end the run after this epoch.
-        team: the ranks that train together; its `params` are what the optimizer updates on this rank.
+        loss_sum, weight_sum: Σ N_i L_i and Σ N_i of this epoch's minibatches whose losses have been read.
     """
 
     network: Network
     loss: Loss
     optimizer: Optimizer
     data: Minibatches
-    history: History
+    held_out: Samples | None
     team: Team
+    metrics: Sequence[Any]
+    schedule: Schedule
+    callbacks: list["Callback"]
     epochs: int
-    epoch: int
-    position: int
-    lr: float
-    lr_factor: float
-    stop: bool
+    accumulate: int
+    seed: int
+    elsewhere: list["Callback"] = field(default_factory=list)
+    history: History = field(default_factory=History)
+    epoch: int = 0
+    position: int = 0
+    lr: float = math.nan
+    lr_factor: float = 1.0
+    stop: bool = False
+    loss_sum: float = 0.0
+    weight_sum: float = 0.0
+
+    @cached_property
+    def fingerprints(self) -> dict[str, Any]:
+        """Checksums of the data, computed when a checkpoint is first written or read."""
+        v = self.held_out
+        held_out = None if v is None else (v.x, v.y, v.weight)
+        return fingerprints(self.network.backend, self.data.given, held_out)
 
     @property
+    @abstractmethod
     def steps_done(self) -> int:
         """The number of updates of θ so far."""
 
+    @abstractmethod
+    def steps_at_once(self) -> int:
+        """Return the largest number of updates in one launch: one if a callback needs each."""
+
+    @abstractmethod
     def averaged(self) -> AbstractContextManager[None]:
         """While entered, θ is its moving average if the optimizer computes one."""
 
+    @abstractmethod
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
         """Write a checkpoint from which the run can resume exactly."""
 
+    @abstractmethod
     def save_network(self, path: Path, extras: Mapping[str, Any]) -> None:
         """Write the network as it is now."""
 

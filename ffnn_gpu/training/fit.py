@@ -16,7 +16,7 @@ from ffnn_gpu.data.minibatches import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.evaluation.metrics import Metric, get_metrics
-from ffnn_gpu.evaluation.samples import Samples, balanced, samples, split
+from ffnn_gpu.evaluation.samples import balanced, samples, split
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
@@ -96,8 +96,11 @@ def fit(
         require_positive_int(name, value)
     seed = seed_number(seed)
     ranks = DataParallel.of(communicator)
+    admit = functools.partial(ranks.admit, network)  # each rank checks its share of rows in files
     train, held_out = ranks.together(
-        lambda: _checked(network, loss, data, sample_weight, validation, seed, ranks)
+        lambda: split(
+            network, loss, samples(network, loss, data, sample_weight, admit=admit), validation, seed, admit
+        )
     )
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
@@ -106,47 +109,24 @@ def fit(
     minibatches = Minibatches(
         network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size
     )
-    extra = [schedule] if isinstance(schedule, Callback) else []
-    run = TrainingRun(
-        network,
-        loss,
-        optimizer,
-        minibatches,
-        held_out,
-        team=team,
-        epochs=epochs,
-        metrics=metrics,
-        accumulate=accumulate,
-        seed=seed,
-        schedule=constant if isinstance(schedule, Callback) else schedule,
-    )
-    run.callbacks = [
+    all_callbacks = [
         *callbacks,
-        *extra,
+        *([schedule] if isinstance(schedule, Callback) else []),
         *_stopping(early_stopping),
         *_checkpoints(checkpoint, resume),
         *progress(verbose),
     ]
+    if isinstance(schedule, Callback):
+        schedule = constant
+    run = TrainingRun(
+        network, loss, optimizer, minibatches, held_out, team, metrics, schedule, all_callbacks,
+        epochs=epochs, accumulate=accumulate, seed=seed,
+    )  # fmt: skip
     _require_callbacks(run)
     if team.rank:
         run.elsewhere = [callback for callback in run.callbacks if callback.first_rank_only]
         run.callbacks = [callback for callback in run.callbacks if not callback.first_rank_only]
     return _train(run, resume)
-
-
-def _checked(
-    network: Network,
-    loss: Loss,
-    data: Any,
-    sample_weight: Any,
-    validation: Any,
-    seed: int,
-    ranks: DataParallel,
-) -> tuple[Samples, Samples | None]:
-    """Return the rows to train on and those held out. Each rank checks its share of rows in files."""
-    admit = functools.partial(ranks.admit, network)
-    whole = samples(network, loss, data, sample_weight, admit=admit)
-    return split(network, loss, whole, validation, seed, admit)
 
 
 def _require_callbacks(run: TrainingRun) -> None:

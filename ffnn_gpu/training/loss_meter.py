@@ -6,7 +6,6 @@ are copied to the second one. On the CPU reading is free, so every step is read.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from ffnn_gpu.training.callbacks import Run
 
 
 class Meter:
-    """Σ N_i L_i and Σ N_i over the minibatches of an epoch, in float64.
+    """Add the losses of minibatches to `run.loss_sum` and `run.weight_sum`, in float64.
 
     Attributes:
         most: the largest number of minibatches in one launch.
@@ -29,7 +28,7 @@ class Meter:
         waiting = max(backend.steps_between_reads, most)
         self._of_launch = {name: backend.zeros((most,), np.float64) for name in ("loss", "weight")}
         self._waiting = {name: backend.zeros((waiting,), np.float64) for name in ("loss", "weight")}
-        self.pending, self.room, self.total, self.weight = 0, waiting, 0.0, 0.0
+        self.pending, self.room = 0, waiting
 
     def store(self, j: int, value: Array, weight: Any) -> None:
         """Within a step: store the loss of the j-th minibatch of a launch, and its weight if an array."""
@@ -63,21 +62,13 @@ class Meter:
                     f"the loss is {value} at step {step} (epoch {run.epoch + 1}, minibatch {position} of "
                     f"{run.data.steps}); lower lr ({run.optimizer.lr:g}), or set clip_norm"
                 )
-            self.total += value * weight
-            self.weight += weight
+            run.loss_sum += value * weight
+            run.weight_sum += weight
         self.pending = 0
 
     def mean(self, run: Run) -> float:
         """Return the mean loss of the epoch and start the next epoch."""
         self.flush(run)
-        mean = self.total / self.weight if self.weight else 0.0
-        self.total = self.weight = 0.0
+        mean = run.loss_sum / run.weight_sum if run.weight_sum else 0.0
+        run.loss_sum = run.weight_sum = 0.0
         return mean
-
-    def state(self) -> dict[str, float]:
-        """Return the sums of the epoch as JSON values; `flush` first."""
-        return {"loss_sum": self.total, "weight_sum": self.weight}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Overwrite the sums by those that `state` returned."""
-        self.total, self.weight = state["loss_sum"], state["weight_sum"]

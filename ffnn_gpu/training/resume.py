@@ -6,10 +6,10 @@ dropout are functions of integers.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,39 +21,11 @@ from ffnn_gpu.checkpoints.architecture import kinds
 from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.nn.network import Network
-from ffnn_gpu.optim.schedules import Schedule
 from ffnn_gpu.training.callbacks import Callback, Run, decisions, require_restorable
 from ffnn_gpu.training.data_fingerprint import LATER, agree
 
 Count = Annotated[int, Meta(ge=0)]
-
-
-class ResumableRun(Run, Protocol):
-    """A training run with all that a checkpoint stores or compares.
-
-    Attributes:
-        callbacks, elsewhere: the callbacks of this rank, and those that only rank 0 has.
-    """
-
-    callbacks: list[Callback]
-    elsewhere: list[Callback]
-    metrics: Sequence[Any]
-    schedule: Schedule
-    accumulate: int
-    seed: int
-
-    @property
-    def fingerprints(self) -> dict[str, Any]:
-        """Checksums of the data."""
-
-    def steps_at_once(self) -> int:
-        """The number of updates in one launch."""
-
-    def state(self) -> dict[str, Any]:
-        """Counters, sums and the history, as JSON values."""
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Overwrite them."""
+COUNTERS = ("epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum")  # of a run
 
 
 class Saved(msgspec.Struct):
@@ -72,18 +44,25 @@ class Saved(msgspec.Struct):
 
 
 class Snapshot(NamedTuple):
-    """The whole state of a run: θ and statistics, the count of updates, JSON values, other arrays."""
+    """The whole state of a run: θ and statistics, the count of updates, JSON values, other arrays by name.
+
+    `callbacks` holds the JSON values and the arrays of each callback that has a state.
+    """
 
     numbers: Mapping[str, HostArray]
     updates: int
     saved: Saved
-    arrays: Mapping[str, HostArray]
+    optimizer: Mapping[str, HostArray]
+    callbacks: list[tuple[dict[str, Any], dict[str, HostArray]]]
 
 
-def save_run(run: ResumableRun, path: Path, extras: Mapping[str, Any]) -> None:
+def save_run(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
     """Write the whole state of the run. All ranks gather it, rank 0 writes."""
-    saved, arrays = _collected(run, resumable(run))
-    state = {"training": structs.asdict(saved), "extras": dict(extras)}
+    callbacks = resumable(run)
+    state = {"training": structs.asdict(_saved(run, callbacks)), "extras": dict(extras)}
+    arrays = {f"optimizer.{name}": vector for name, vector in run.team.optimizer_state().items()}
+    for k, callback in enumerate(callbacks):
+        arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
     run.team.on_rank_zero(lambda: checkpoint.write(run.network, path, state, arrays))
 
 
@@ -92,7 +71,7 @@ def save_network(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
     run.team.on_rank_zero(lambda: checkpoint.save(run.network, path, extras=extras))
 
 
-def restore_run(run: ResumableRun, path: Path) -> None:
+def restore_run(run: Run, path: Path) -> None:
     """Restore the whole state of the run, or leave it unchanged if anything raises.
 
     Raises:
@@ -100,24 +79,26 @@ def restore_run(run: ResumableRun, path: Path) -> None:
             message names the first difference.
     """
     network, state, arrays = checkpoint.read(path, "numpy", kinds(run.network.layers))
-    saved, arrays = _of_this_rank(run, _saved(run, path, network, state), arrays)
-    callbacks = resumable(run)
-    run.team.require_optimizer_state(_named(arrays, "optimizer."), path)
-    require_restorable(callbacks, saved.callbacks)
+    saved, callbacks = _checked(run, path, network, state), resumable(run)
+    elsewhere = {type(callback).__name__ for callback in run.elsewhere}
+    states = [
+        (values, _named(arrays, f"callback.{k}."))
+        for k, values in enumerate(saved.callbacks)
+        if values.get("callback") not in elsewhere
+    ]
+    optimizer = _named(arrays, "optimizer.")
+    run.team.require_optimizer_state(optimizer, path)
+    require_restorable(callbacks, [values for values, _ in states])
     before = _snapshot(run, callbacks)
+    numbers, updates = network.params.to_host(), int(network.params.step[0])
     try:
-        _restore(run, Snapshot(network.params.to_host(), int(network.params.step[0]), saved, arrays))
-        for callback, values, own in _states(callbacks, saved, arrays):
-            callback.restore(values, own)
+        _restore(run, callbacks, Snapshot(numbers, updates, saved, optimizer, states), nullcontext())
     except BaseException:
-        _restore(run, before)
-        for callback, values, own in _states(callbacks, before.saved, before.arrays):
-            with suppress(Exception):
-                callback.restore(values, own)
+        _restore(run, callbacks, before, suppress(Exception))
         raise
 
 
-def trajectory(run: ResumableRun) -> dict[str, Any]:
+def trajectory(run: Run) -> dict[str, Any]:
     """Return everything that must be equal for a run to continue exactly; the number of epochs may grow."""
     order = run.data.order
     return {
@@ -134,7 +115,7 @@ def trajectory(run: ResumableRun) -> dict[str, Any]:
     }
 
 
-def settings(run: ResumableRun) -> dict[str, Any]:
+def settings(run: Run) -> dict[str, Any]:
     """Return everything that must be equal on every rank and does not change from step to step."""
     network, team = run.network, run.team
     if team.size == 1:
@@ -154,46 +135,43 @@ def settings(run: ResumableRun) -> dict[str, Any]:
     }
 
 
-def resumable(run: ResumableRun) -> list[Callback]:
+def resumable(run: Run) -> list[Callback]:
     """Return the callbacks that have a state."""
     return [callback for callback in run.callbacks if callback.state()]
 
 
-def _collected(run: ResumableRun, callbacks: list[Callback]) -> tuple[Saved, dict[str, HostArray]]:
-    """Return the state of the run without θ, statistics and count of updates, which are the network's."""
+def _saved(run: Run, callbacks: list[Callback]) -> Saved:
+    counters = {name: getattr(run, name) for name in COUNTERS} | {"stop": bool(run.stop)}
     states = [{"callback": type(callback).__name__, **callback.state()} for callback in callbacks]
-    saved = Saved(plan=trajectory(run), callbacks=states, **run.state())
-    arrays = {f"optimizer.{name}": vector for name, vector in run.team.optimizer_state().items()}
-    for k, callback in enumerate(callbacks):
-        arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
-    return saved, arrays
+    return Saved(plan=trajectory(run), history=[*run.history.rows], callbacks=states, **counters)
 
 
-def _snapshot(run: ResumableRun, callbacks: list[Callback]) -> Snapshot:
+def _snapshot(run: Run, callbacks: list[Callback]) -> Snapshot:
     """Copy the whole state of the run."""
-    saved, arrays = _collected(run, callbacks)
-    params = run.network.params
-    updates = int(params.backend.to_host(params.step)[0])
-    return Snapshot(
-        params.to_host(), updates, saved, {name: np.array(array) for name, array in arrays.items()}
-    )
+    params, saved = run.network.params, _saved(run, callbacks)
+    updates, optimizer = int(params.backend.to_host(params.step)[0]), _copied(run.team.optimizer_state())
+    arrays = [_copied(callback.arrays()) for callback in callbacks]
+    return Snapshot(params.to_host(), updates, saved, optimizer, [*zip(saved.callbacks, arrays, strict=True)])
 
 
-def _restore(run: ResumableRun, snapshot: Snapshot) -> None:
-    """Overwrite the state of everything but the callbacks."""
+def _restore(
+    run: Run, callbacks: list[Callback], snapshot: Snapshot, guard: AbstractContextManager[Any]
+) -> None:
+    """Overwrite the state of the run; enter `guard` around each callback's."""
     params = run.network.params
     params.assign(snapshot.numbers)
     params.backend.write(params.step, 0, snapshot.updates)
-    run.team.restore_optimizer(_named(snapshot.arrays, "optimizer."))
-    run.restore(structs.asdict(snapshot.saved))
+    run.team.restore_optimizer(snapshot.optimizer)
+    for name in COUNTERS:
+        setattr(run, name, getattr(snapshot.saved, name))
+    run.history.rows[:] = snapshot.saved.history
+    for callback, (values, arrays) in zip(callbacks, snapshot.callbacks, strict=True):
+        with guard:
+            callback.restore(values, arrays)
 
 
-def _states(
-    callbacks: list[Callback], saved: Saved, arrays: Mapping[str, HostArray]
-) -> Iterator[tuple[Callback, dict[str, Any], dict[str, HostArray]]]:
-    """Yield each callback with its values and its arrays."""
-    for k, (callback, values) in enumerate(zip(callbacks, saved.callbacks, strict=True)):
-        yield callback, values, _named(arrays, f"callback.{k}.")
+def _copied(arrays: Mapping[str, HostArray]) -> dict[str, HostArray]:
+    return {name: np.array(array) for name, array in arrays.items()}
 
 
 def _named(arrays: Mapping[str, HostArray], prefix: str) -> dict[str, HostArray]:
@@ -201,19 +179,7 @@ def _named(arrays: Mapping[str, HostArray], prefix: str) -> dict[str, HostArray]
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
-def _of_this_rank(
-    run: ResumableRun, saved: Saved, arrays: dict[str, HostArray]
-) -> tuple[Saved, dict[str, HostArray]]:
-    """Drop the states of callbacks that only rank 0 has; number the others anew."""
-    elsewhere = {type(callback).__name__ for callback in run.elsewhere}
-    kept = [k for k, values in enumerate(saved.callbacks) if values.get("callback") not in elsewhere]
-    mine = {name: array for name, array in arrays.items() if not name.startswith("callback.")}
-    for place, k in enumerate(kept):
-        mine |= {f"callback.{place}.{name}": a for name, a in _named(arrays, f"callback.{k}.").items()}
-    return structs.replace(saved, callbacks=[saved.callbacks[k] for k in kept]), mine
-
-
-def _saved(run: ResumableRun, path: Path, network: Network, state: Mapping[str, Any]) -> Saved:
+def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -> Saved:
     """Return the JSON values of a checkpoint.
 
     Raises IncompatibleCheckpointError unless this run can continue it.

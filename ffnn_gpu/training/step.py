@@ -17,13 +17,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ffnn_gpu.backends import Array
-from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.distributed.communicator import piece_bounds
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.workspace import Workspace
 from ffnn_gpu.optim.optimizers import Optimizer
-from ffnn_gpu.training.data_parallel.team import LOSS, WEIGHT, Team
+from ffnn_gpu.training.callbacks import Run
+from ffnn_gpu.training.data_parallel.team import LOSS, WEIGHT
 
 
 def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -116,22 +116,15 @@ class Step:
         ws: scratch for this rank's rows of a micro-batch.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        loss: Loss,
-        optimizer: Optimizer,
-        data: Minibatches,
-        team: Team,
-        accumulate: int,
-        seed: int,
-    ) -> None:
-        self.network, self.loss, self.optimizer, self.data, self.team = network, loss, optimizer, data, team
-        self.micro_batch = -(-data.B // accumulate)
-        self.ws = network.workspace(team.rows(self.micro_batch), seed=seed)
+    def __init__(self, run: Run) -> None:
+        self.network, self.loss, self.optimizer = run.network, run.loss, run.optimizer
+        self.data, self.team = run.data, run.team
+        network, team = run.network, run.team
+        self.micro_batch = -(-run.data.B // run.accumulate)
+        self.ws = network.workspace(team.rows(self.micro_batch), seed=run.seed)
         backend, theta = network.backend, network.params.theta
-        self._whole = accumulate == 1 and team.size == 1
-        self._total = backend.zeros(theta.shape, network.dtype) if accumulate > 1 else None
+        self._whole = run.accumulate == 1 and team.size == 1
+        self._total = backend.zeros(theta.shape, network.dtype) if run.accumulate > 1 else None
         self._share = backend.zeros((1,), "float64")
         batch = team.batch_statistics
         self._computed = network if batch is None else network.computed_by(batch)
@@ -168,11 +161,8 @@ class Step:
 
     def _micro_batch(self, j: int, n: int, start: int, stop: int) -> None:
         """∇θ ← this rank's share of the gradient of rows start … stop; sum N L and N over the ranks."""
-        backend, rank, bounds = (
-            self.network.backend,
-            self.team.rank,
-            piece_bounds(stop - start, self.team.size),
-        )
+        backend, rank = self.network.backend, self.team.rank
+        bounds = piece_bounds(stop - start, self.team.size)
         part = slice(start + bounds[rank], start + bounds[rank + 1])
         x, y, w, ws = self._rows(j, n, part)
         ws.stream.row = part.start  # dropout: the bits of the whole batch's rows

@@ -13,7 +13,8 @@ from ffnn_gpu.training.loss_meter import Meter
 
 
 def run_of(steps):
-    return SimpleNamespace(epoch=0, position=0, data=SimpleNamespace(steps=steps), optimizer=SGD(0.5))
+    data = SimpleNamespace(steps=steps)
+    return SimpleNamespace(epoch=0, position=0, loss_sum=0.0, weight_sum=0.0, data=data, optimizer=SGD(0.5))
 
 
 def slow_reader(steps):

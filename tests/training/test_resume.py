@@ -501,14 +501,8 @@ def test_callback_that_cannot_be_restored_changes_nothing(tmp_path, error, dtype
         train("plain", tmp_path, best, plateau, broken, resume=True, epochs=4, network=network, **settings)
     run = broken.run
     assert look(network, optimizer) == before and not best.kept and np.isnan(plateau.best.value)
-    assert (run.epoch, run.position, run.lr_factor, run.stop, run.meter.total, run.history.rows) == (
-        0,
-        0,
-        1,
-        False,
-        0,
-        [],
-    )
+    found = run.epoch, run.position, run.lr_factor, run.stop, run.loss_sum, run.history.rows
+    assert found == (0, 0, 1, False, 0, [])
 
 
 def test_damaged_checkpoint_is_not_resumed_and_not_overwritten(tmp_path):
