@@ -143,18 +143,22 @@ class Callback:
         """Restore the values that `state` and `arrays` returned."""
 
 
-@dataclass
-class Best:
-    """The best value so far of one column of the history.
+class Monitor(Callback):
+    """A callback that compares a column of the history with its best value so far.
 
-    Args:
+    Attributes:
         monitor: the column; None for val_loss where there is a validation set, else loss.
         min_delta: the smallest difference that counts as better.
+        best, waited, cooling: that value, and two counts of epochs.
+        stored: the names of those of them that a checkpoint stores.
     """
 
     monitor: str | None = None
     min_delta: float = 0.0
-    value: float = field(default=math.nan, init=False)
+    stored: ClassVar[tuple[str, ...]] = ("best",)
+
+    def start(self, run: Run) -> None:
+        self.best, self.waited, self.cooling = math.nan, 0, 0
 
     def improves(self, row: dict[str, float]) -> bool:
         """Return whether this row is the best so far, and store its value.
@@ -165,15 +169,24 @@ class Best:
         if name not in row:
             raise ConfigurationError(f"there is no column {name!r} to monitor; there are {', '.join(row)}")
         sign = -1 if name.endswith(LOWER_IS_BETTER) else 1
-        better = math.isnan(self.value) or sign * (row[name] - self.value) > self.min_delta
+        better = math.isnan(self.best) or sign * (row[name] - self.best) > self.min_delta
         if better:
-            self.value = row[name]
+            self.best = row[name]
         return better
+
+    def state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.stored}
+
+    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
+        for name in self.stored:
+            setattr(self, name, state[name])
 
 
 @dataclass
-class EarlyStopping(Callback):
+class EarlyStopping(Monitor):
     """Stop after `patience` epochs without a better value of `monitor`."""
+
+    stored = "best", "waited"
 
     patience: int = 10
     monitor: str | None = None
@@ -182,32 +195,23 @@ class EarlyStopping(Callback):
     def __post_init__(self) -> None:
         require_positive_int("the patience of EarlyStopping", self.patience)
 
-    def start(self, run: Run) -> None:
-        self.best, self.waited = Best(self.monitor, self.min_delta), 0
-
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
-        self.waited = 0 if self.best.improves(row) else self.waited + 1
+        self.waited = 0 if self.improves(row) else self.waited + 1
         run.stop = run.stop or self.waited >= self.patience
-
-    def state(self) -> dict[str, Any]:
-        return {"best": self.best.value, "waited": self.waited}
-
-    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
-        self.best.value, self.waited = state["best"], state["waited"]
 
 
 @dataclass
-class BestWeights(Callback):
+class BestWeights(Monitor):
     """Restore the parameters of the best epoch on every exit."""
 
     monitor: str | None = None
 
     def start(self, run: Run) -> None:
-        self.best = Best(self.monitor)
+        super().start(run)
         self.kept: dict[str, HostArray] = {}
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
-        if self.best.improves(row):
+        if self.improves(row):
             with run.averaged():
                 self.kept = run.network.params.to_host()
 
@@ -215,24 +219,24 @@ class BestWeights(Callback):
         if self.kept:
             run.network.params.assign(self.kept)
 
-    def state(self) -> dict[str, Any]:
-        return {"best": self.best.value}
-
     def arrays(self) -> dict[str, HostArray]:
         return self.kept
 
     def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
-        self.best.value, self.kept = state["best"], dict(arrays)
+        super().restore(state, arrays)
+        self.kept = dict(arrays)
 
 
 @dataclass
-class ReduceOnPlateau(Callback):
+class ReduceOnPlateau(Monitor):
     """lr ← factor · lr after `patience` epochs without a better value of `monitor`.
 
     Args:
         cooldown: epochs to wait after a reduction before counting again.
         factor_floor: the product of all factors does not fall below it.
     """
+
+    stored = "best", "waited", "cooling"
 
     factor: float = 0.1
     patience: int = 10
@@ -245,26 +249,17 @@ class ReduceOnPlateau(Callback):
         if not 0 < self.factor < 1 or self.patience < 0:
             raise ConfigurationError(f"ReduceOnPlateau needs 0 < factor < 1 and patience >= 0, not {self}")
 
-    def start(self, run: Run) -> None:
-        self.best, self.waited, self.cooling = Best(self.monitor, self.min_delta), 0, 0
-
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
-        self.waited = 0 if self.best.improves(row) else self.waited + 1
+        self.waited = 0 if self.improves(row) else self.waited + 1
         if self.cooling:
             self.cooling, self.waited = self.cooling - 1, 0
         if self.waited > self.patience:
             run.lr_factor = max(run.lr_factor * self.factor, self.factor_floor)
             self.cooling, self.waited = self.cooldown, 0
 
-    def state(self) -> dict[str, Any]:
-        return {"best": self.best.value, "waited": self.waited, "cooling": self.cooling}
-
-    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
-        self.best.value, self.waited, self.cooling = state["best"], state["waited"], state["cooling"]
-
 
 @dataclass
-class Checkpoints(Callback):
+class Checkpoints(Monitor):
     """Write last.safetensors, from which a run resumes exactly, and best.safetensors, of the best epoch.
 
     If last.safetensors is missing, a run resumes from the folder `last` that an earlier version wrote.
@@ -296,9 +291,6 @@ class Checkpoints(Callback):
         """Whether there is a checkpoint to resume from."""
         return checkpoint.find(self.last) is not None
 
-    def start(self, run: Run) -> None:
-        self.best = Best(self.monitor)
-
     def needs_every_step(self) -> bool:
         return self.every_steps is not None
 
@@ -307,7 +299,7 @@ class Checkpoints(Callback):
             run.save(self.last, self.extras)
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
-        if self.best.improves(row):
+        if self.improves(row):
             with run.averaged():
                 run.save_network(Path(self.path) / "best", self.extras | {"row": row})
         if run.epoch % self.every_epochs == 0 or run.epoch == run.epochs or run.stop:
@@ -315,12 +307,6 @@ class Checkpoints(Callback):
 
     def after_interrupt(self, run: Run) -> None:
         run.save(self.last, self.extras)
-
-    def state(self) -> dict[str, Any]:
-        return {"best": self.best.value}
-
-    def restore(self, state: dict[str, Any], arrays: dict[str, HostArray]) -> None:
-        self.best.value = state["best"]
 
 
 def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:

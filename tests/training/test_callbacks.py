@@ -11,7 +11,6 @@ from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
 from ffnn_gpu.nn.layers import Dense
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.training.callbacks import (
-    Best,
     BestWeights,
     Callback,
     Checkpoints,
@@ -63,21 +62,21 @@ def test_callback_hooks_do_nothing_by_default():
     ],
 )
 def test_best_prefers_low_or_high_values_by_column_name(name, values, improved):
-    best = Best(name)
+    best = started(BestWeights(name))
     assert [best.improves({name: value}) for value in values] == improved
 
 
 def test_best_monitors_the_validation_loss_if_there_is_one():
-    best = Best()
-    assert best.improves({"loss": 1.0, "val_loss": 2.0}) and best.value == 2.0
-    best = Best()
-    assert best.improves({"loss": 1.0}) and best.value == 1.0
+    best = started(BestWeights())
+    assert best.improves({"loss": 1.0, "val_loss": 2.0}) and best.best == 2.0
+    best = started(BestWeights())
+    assert best.improves({"loss": 1.0}) and best.best == 1.0
 
 
 def test_best_requires_an_improvement_of_more_than_min_delta():
-    best = Best("loss", min_delta=0.5)
+    best = started(EarlyStopping(1, "loss", min_delta=0.5))
     assert [best.improves({"loss": value}) for value in (3.0, 2.6, 2.5, 2.4)] == [True, False, False, True]
-    best = Best("val_accuracy", min_delta=0.25)
+    best = started(EarlyStopping(1, "val_accuracy", min_delta=0.25))
     assert [best.improves({"val_accuracy": value}) for value in (0.25, 0.45, 0.5, 0.625)] == [
         True,
         False,
@@ -88,15 +87,11 @@ def test_best_requires_an_improvement_of_more_than_min_delta():
 
 def test_unknown_column_to_monitor_is_refused_with_the_available_columns():
     with pytest.raises(ConfigurationError, match=r"'val_acc' to monitor; there are epoch, loss"):
-        Best("val_acc").improves({"epoch": 1, "loss": 2.0})
+        started(BestWeights("val_acc")).improves({"epoch": 1, "loss": 2.0})
 
 
 def test_default_settings_of_callbacks_are_the_documented_ones():
-    assert (
-        Best() == Best(None, 0)
-        and EarlyStopping() == EarlyStopping(10, None, 0)
-        and BestWeights() == BestWeights(None)
-    )
+    assert EarlyStopping() == EarlyStopping(10, None, 0) and BestWeights() == BestWeights(None)
     assert ReduceOnPlateau() == ReduceOnPlateau(0.1, 10, None, 0, 0, 0)
     assert Checkpoints("x") == Checkpoints("x", 1, None, None, {}) and Checkpoints("x", 1, 1).every_steps == 1
 
@@ -180,7 +175,7 @@ def test_best_weights_without_an_epoch_does_not_change_the_network():
 )
 @pytest.mark.parametrize("epochs", range(7))
 def test_callback_restored_from_json_continues_as_if_uninterrupted(make, epochs, monkeypatch):
-    monkeypatch.setattr(Checkpoints, "after_epoch", lambda self, run, row: self.best.improves(row))
+    monkeypatch.setattr(Checkpoints, "after_epoch", lambda self, run, row: self.improves(row))
     losses = [5, 4, 4, 4.5, 4, 4, 4, 3]
     whole, first, second = make(), make(), make()
     runs = [run_of(network=Network(2, [Dense(1)], "numpy")) for _ in range(2)]
@@ -258,7 +253,7 @@ def test_usable_callback_state_is_accepted():
     ],
 )
 def test_last_is_written_at_the_chosen_interval_and_at_the_end(monkeypatch, settings, steps, epochs):
-    monkeypatch.setattr(Best, "improves", lambda self, row: False)
+    monkeypatch.setattr(Checkpoints, "improves", lambda self, row: False)
     callback, written = started(Checkpoints("nowhere", **settings)), []
     run = run_of(save=lambda path, extras: written.append((run.epoch, run.steps_done)))
     run.epochs = 5

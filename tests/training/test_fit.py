@@ -639,7 +639,7 @@ def test_early_stopping_monitors_the_chosen_column():
         validation=0.2,
         metrics=["accuracy"],
     )
-    assert stopping.best.value > 0
+    assert stopping.best > 0
 
 
 # ---------------------------------------------------------------------- divergence
