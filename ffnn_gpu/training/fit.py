@@ -149,7 +149,7 @@ def _train(run: TrainingRun, resume: bool) -> History:
     """Run the steps of each epoch, then add its row to the history; call the callbacks after both."""
     quiet = np.errstate(over="ignore", invalid="ignore")  # the meter raises if a loss is not finite
     with Interrupt() as interrupt, ExitStack() as at_the_end, quiet:
-        run.team.watch(interrupt)
+        run.team.own_signal = lambda: interrupt.signal
         run.require_agreement(settings(run))
         for callback in run.callbacks:
             callback.start(run)

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,13 +29,6 @@ OTHER_PROCESSORS = (
 Found = TypeVar("Found")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOSS, WEIGHT, FIRST_SIGNAL = 0, 1, 2  # places in the sums of a step
-
-
-class Interrupted(Protocol):
-    """What holds the signal that this process has received."""
-
-    @property
-    def signal(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -118,6 +111,7 @@ class Team:
         shard: that shard, None where every rank updates all of θ.
         mine, sums: [N_r L_r, N_r, signals] of the latest micro-batch, float64 on the device, and their sums
             over the ranks.
+        own_signal: returns the signal that this process has received, or None.
         batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each
             rank uses its own rows.
     """
@@ -137,7 +131,7 @@ class Team:
         self.mine, self.sums = (network.backend.zeros(places, np.float64) for _ in range(2))
         shared = self.size > 1 and data_parallel.batch_norm == "global"
         self.batch_statistics = GlobalBatch(network.backend, self.communicator) if shared else None
-        self._interrupt: Interrupted | None = None
+        self.own_signal: Callable[[], int | None] = lambda: None
         self._received: int | None = None
 
     def rows(self, B: int) -> int:
@@ -172,23 +166,17 @@ class Team:
 
     # ------------------------------------------------------------------ what all must know
 
-    def watch(self, interrupt: Interrupted) -> None:
-        """Read this rank's signal from `interrupt.signal` from now on."""
-        self._interrupt = interrupt
-
     def send_signal(self) -> None:
-        """Before a launch of steps: add this rank's signal to the sums of its losses."""
-        if self.size > 1 and self._interrupt is not None and self._interrupt.signal is not None:
-            place = FIRST_SIGNAL + SIGNALS.index(self._interrupt.signal)
-            self.network.backend.write(self.mine, place, 1)
+        """Before a launch of steps on several ranks: add this rank's signal to the sums of its losses."""
+        number = self.own_signal()
+        if number is not None:
+            self.network.backend.write(self.mine, FIRST_SIGNAL + SIGNALS.index(number), 1)
 
     def receive_signal(self) -> None:
         """After a launch: read the signal of any rank.
 
         This waits for the device, because every rank must stop after the same step.
         """
-        if self.size == 1:
-            return
         self.communicator.wait()
         counts = self.network.backend.to_host(self.sums)[FIRST_SIGNAL:].tolist()
         self._received = next((number for number, n in zip(SIGNALS, counts, strict=True) if n), None)
@@ -196,9 +184,7 @@ class Team:
     @property
     def signal(self) -> int | None:
         """The signal that ends the run on all ranks, or None."""
-        if self.size > 1:
-            return self._received
-        return None if self._interrupt is None else self._interrupt.signal
+        return self._received if self.size > 1 else self.own_signal()
 
     def maximum(self, value: float) -> float:
         """Return the largest value of any rank."""

@@ -33,7 +33,7 @@ class Stop(Callback):
 
     def after_step(self, run):
         if run.steps_done == self.step:
-            run.team._interrupt.signal = signal.SIGTERM
+            run.team.own_signal = lambda: signal.SIGTERM
 
 
 def small(ranks, *, lr=1e-2, callbacks=(), start=lambda network: None, layers="dense", **more):
