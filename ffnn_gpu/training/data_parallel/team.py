@@ -1,7 +1,7 @@
 """The ranks that train one network together: their sums, their agreement, and the work of rank 0 for all."""
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -237,16 +237,16 @@ class Team:
 
     def optimizer_state(self) -> dict[str, HostArray]:
         """Return the optimizer's whole vectors by name, copied to the host. Every rank must call it."""
-        found = {}
-        for name, vector in self._vectors().items():
-            shard = self._shard_of(name)
-            found[name] = self.params.backend.to_host(vector) if shard is None else shard.gathered(vector)
-        return found
+        to_host = self.params.backend.to_host
+        return {
+            name: to_host(vector) if shard is None else shard.gathered(vector)
+            for name, vector, shard in self._vectors()
+        }
 
     def require_optimizer_state(self, arrays: Mapping[str, HostArray], source: object) -> None:
         """Raise IncompatibleCheckpointError unless `arrays` holds every vector, whole and of its dtype."""
-        for name, vector in self._vectors().items():
-            found, shard = arrays.get(name), self._shard_of(name)
+        for name, vector, shard in self._vectors():
+            found = arrays.get(name)
             shape = vector.shape if shard is None else (shard.bounds[-1],)
             if found is None or found.shape != shape or found.dtype != vector.dtype:
                 has = "no such array" if found is None else f"{found.dtype} {found.shape}"
@@ -256,19 +256,16 @@ class Team:
     def restore_optimizer(self, arrays: Mapping[str, HostArray]) -> None:
         """Overwrite the optimizer's vectors, or this rank's pieces of them, from whole vectors."""
         backend = self.params.backend
-        for name, vector in self._vectors().items():
-            shard = self._shard_of(name)
+        for name, vector, shard in self._vectors():
             mine = arrays[name] if shard is None else arrays[name][shard.mine]
             backend.copy(backend.asarray(mine), out=vector)
 
-    def _vectors(self) -> dict[str, Array]:
-        vectors = vars(self.optimizer.state(self.params))
+    def _vectors(self) -> Iterator[tuple[str, Array, Shard | None]]:
+        """Yield name, vector and the shard if the vector is split over the ranks, of the optimizer's state."""
         scale = self.params.loss_scale
-        return vectors if scale is None else vectors | {"loss_scale": scale}
-
-    def _shard_of(self, name: str) -> Shard | None:
-        """Return the shard if this vector of the optimizer is split over the ranks, else None."""
-        return self.shard if is_cut(name, self.optimizer) else None
+        scaling = {} if scale is None else {"loss_scale": scale}
+        for name, vector in (vars(self.optimizer.state(self.params)) | scaling).items():
+            yield name, vector, self.shard if is_cut(name, self.optimizer) else None
 
 
 def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
