@@ -314,13 +314,11 @@ def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:
 
     All ranks must agree on them, because ranks wait for each other in these callbacks.
     """
-    own = [c for c in callbacks if isinstance(c, (EarlyStopping, BestWeights, ReduceOnPlateau, Checkpoints))]
+    kinds = EarlyStopping, BestWeights, ReduceOnPlateau, Checkpoints
     return [
-        (
-            type(callback).__name__,
-            {e.name: getattr(callback, e.name) for e in fields(callback) if e.name not in WHERE},
-        )
-        for callback in own
+        (type(c).__name__, {e.name: getattr(c, e.name) for e in fields(c) if e.name not in WHERE})
+        for c in callbacks
+        if isinstance(c, kinds)
     ]
 
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from ffnn_gpu.training.data_parallel.team import SIGNALS as SIGNALS
@@ -25,9 +25,7 @@ class Interrupt:
             self._previous = {number: signal.signal(number, self._receive) for number in ours}
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -134,10 +134,6 @@ class Team:
         self.own_signal: Callable[[], int | None] = lambda: None
         self._received: int | None = None
 
-    def rows(self, B: int) -> int:
-        """Return the largest number of rows that any rank has of B."""
-        return -(-B // self.size)
-
     # ------------------------------------------------------------------ the sums of a step
 
     def sum_loss(self, value: Array, weight: Any) -> None:
