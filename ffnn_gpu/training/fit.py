@@ -27,7 +27,7 @@ from ffnn_gpu.training.data_parallel.team import DataParallel, Team
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.interrupt import Interrupt
 from ffnn_gpu.training.progress import progress
-from ffnn_gpu.training.resume import settings
+from ffnn_gpu.training.resume import restore_run, settings
 from ffnn_gpu.training.run import TrainingRun
 from ffnn_gpu.training.step import train_step as train_step  # a public name of this module
 
@@ -91,7 +91,7 @@ def fit(
             f"network must be an object such as ffnn_gpu.Network(64, [Dense(10)]), not {network!r}"
         )
     loss, optimizer, metrics = get_loss(loss), get_optimizer(optimizer), get_metrics(metrics)
-    schedule = schedule if isinstance(schedule, Callback) else get_schedule(schedule)
+    factor = constant if isinstance(schedule, Callback) else get_schedule(schedule)
     for name, value in {"epochs": epochs, "batch_size": batch_size, "accumulate": accumulate}.items():
         require_positive_int(name, value)
     seed = seed_number(seed)
@@ -109,17 +109,21 @@ def fit(
     minibatches = Minibatches(
         network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size
     )
-    all_callbacks = [
-        *callbacks,
-        *([schedule] if isinstance(schedule, Callback) else []),
-        *_stopping(early_stopping),
-        *_checkpoints(checkpoint, resume),
-        *progress(verbose),
-    ]
+    used = [*callbacks]
     if isinstance(schedule, Callback):
-        schedule = constant
+        used.append(schedule)
+    if early_stopping is not None:
+        stopping = (
+            early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
+        )
+        used += [stopping, BestWeights(stopping.monitor)]
+    if checkpoint is not None:
+        used.append(checkpoint if isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint))
+    elif resume:
+        raise ConfigurationError("resume=True needs checkpoint=…, the folder to resume from")
+    used += progress(verbose)
     run = TrainingRun(
-        network, loss, optimizer, minibatches, held_out, team, metrics, schedule, all_callbacks,
+        network, loss, optimizer, minibatches, held_out, team, metrics, factor, used,
         epochs=epochs, accumulate=accumulate, seed=seed,
     )  # fmt: skip
     _require_callbacks(run)
@@ -176,7 +180,7 @@ def _resume(run: TrainingRun) -> None:
     """Load the last checkpoint if rank 0 has one."""
     for callback in run.callbacks:
         if isinstance(callback, Checkpoints) and run.team.decided_by_rank_zero(callback.has_last):
-            run.load(callback.last)
+            restore_run(run, callback.last)
             run.require_agreement(settings(run))
 
 
@@ -188,18 +192,3 @@ def _conclude(run: TrainingRun, kind: type[BaseException] | None, *of_error: obj
     run.history.interrupted = run.team.signal
     if run.optimizer.ema is not None and run.steps_done and (kind is None or run.team.shard is None):
         run.optimizer.load_average(run.team.params)
-
-
-def _stopping(early_stopping: int | EarlyStopping | None) -> list[Callback]:
-    if early_stopping is None:
-        return []
-    stopping = early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
-    return [stopping, BestWeights(stopping.monitor)]
-
-
-def _checkpoints(checkpoint: str | Path | Checkpoints | None, resume: bool) -> list[Callback]:
-    if checkpoint is None:
-        if resume:
-            raise ConfigurationError("resume=True needs checkpoint=…, the folder to resume from")
-        return []
-    return [checkpoint if isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint)]

@@ -66,11 +66,6 @@ def save_run(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
     run.team.on_rank_zero(lambda: checkpoint.write(run.network, path, state, arrays))
 
 
-def save_network(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
-    """Write the network alone."""
-    run.team.on_rank_zero(lambda: checkpoint.save(run.network, path, extras=extras))
-
-
 def restore_run(run: Run, path: Path) -> None:
     """Restore the whole state of the run, or leave it unchanged if anything raises.
 

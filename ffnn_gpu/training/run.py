@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.evaluation.evaluate import evaluate_together
 from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.training.callbacks import Run
 from ffnn_gpu.training.loss_meter import Meter
-from ffnn_gpu.training.resume import restore_run, save_network, save_run
+from ffnn_gpu.training.resume import save_run
 from ffnn_gpu.training.step import Step
 
 
@@ -119,11 +120,7 @@ class TrainingRun(Run):
         save_run(self, path, extras)
 
     def save_network(self, path: Path, extras: Mapping[str, Any]) -> None:
-        save_network(self, path, extras)
-
-    def load(self, path: Path) -> None:
-        """Restore the state that `save` wrote; all or nothing. Raises IncompatibleCheckpointError."""
-        restore_run(self, path)
+        self.team.on_rank_zero(lambda: checkpoint.save(self.network, path, extras=extras))
 
     def _set_rates(self, k: int) -> None:
         """Write the learning rates of the next k steps to the device."""
