@@ -20,8 +20,6 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation import metrics
-from ffnn_gpu.evaluation.evaluate import evaluate_together
-from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.activations import get_activation
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
@@ -86,7 +84,7 @@ def train(
     history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
     backend.synchronize()  # the thread that saves does not wait for the streams of this one
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
-    test = _tested(model, split.test, ranks)
+    test = split.test and model.evaluate(*split.test, communicator=ranks)
     report = result.build_report(config, model, split, test, history, time.perf_counter() - began, ranks.size)
     done = result.Result(folder, model, history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
@@ -198,13 +196,3 @@ def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
         if dropout:
             layers.append(Dropout(dropout))
     return layers
-
-
-def _tested(model: Model, test: Pair | None, ranks: Communicator) -> dict[str, float] | None:
-    """Evaluate the model on the test set, each rank on its share of the rows."""
-    if test is None:
-        return None
-    pair = samples(model.network, model.task.loss, (model.features(test[0]), model.task.encode(test[1])))
-    row = evaluate_together(ranks, model.network, model.task.loss, pair, model.task.metrics(model.metrics))
-    row["loss"] = row.pop("loss")  # as the last
-    return row

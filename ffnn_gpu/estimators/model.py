@@ -17,9 +17,11 @@ from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.rows import blocks
 from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.distributed import Communicator, Single
 from ffnn_gpu.errors import CheckpointError, DataError
 from ffnn_gpu.estimators.task import Task
-from ffnn_gpu.evaluation.evaluate import evaluate
+from ffnn_gpu.evaluation.evaluate import evaluate_together
+from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.network import Network
 
 # where a folder may hold the network; the first place that exists is used
@@ -107,13 +109,15 @@ class Model:
         y: HostArray,
         names: Sequence[str] | None = None,
         metrics: str | Iterable[str] = (),
+        communicator: Communicator | None = None,
     ) -> dict[str, float]:
-        """Return {metric: value, …, "loss": value} on raw rows and targets.
+        """Return {metric: value, …, "loss": value} on raw rows and targets; ranks share the work.
 
         The metrics of a regression are in the units of the target.
         """
-        pair = self.features(x, names), self.task.encode(y)
-        row = evaluate(self.network, self.task.loss, pair, metrics=self.task.metrics(metrics or self.metrics))
+        loss, chosen = self.task.loss, self.task.metrics(metrics or self.metrics)
+        pair = samples(self.network, loss, (self.features(x, names), self.task.encode(y)))
+        row = evaluate_together(communicator or Single(), self.network, loss, pair, chosen)
         row["loss"] = row.pop("loss")  # as the last
         return row
 
