@@ -13,8 +13,8 @@ from ffnn_gpu.checks import renamed, require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError, ShapeError
 from ffnn_gpu.nn import inputs, prediction
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.parameters import Parameters, Shapes, count_parameters
-from ffnn_gpu.nn.workspace import BufferShapes, RandomStream, Workspace
+from ffnn_gpu.nn.parameters import Parameters, Shapes, count_parameters, leaves
+from ffnn_gpu.nn.workspace import RandomStream, Workspace
 
 
 class Network:
@@ -54,7 +54,9 @@ class Network:
         self.widths = [self.n_in]
         for layer in self.layers:
             self.widths.append(layer.output_width(self.widths[-1]))
-        self.params, self._threads = self._new_parameters(), threading.local()
+        state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
+        self.params = Parameters(self.backend, self._parameter_shapes(), state_shapes, self.compute_dtype)
+        self._threads = threading.local()
         self.dtype = self.params.dtype
         self._initialize()
 
@@ -73,7 +75,7 @@ class Network:
             seed: of dropout; the network's by default.
         """
 
-        def shapes_of(rows: int) -> tuple[BufferShapes, int]:
+        def shapes_of(rows: int) -> tuple[list[Shapes], int]:
             shapes = [layer.buffer_shapes(rows, I) for layer, I in self._with_widths()]
             return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
 
@@ -132,11 +134,9 @@ class Network:
     @np.errstate(over="ignore", invalid="ignore")
     def _scaled_backward(self, dz: Any, ws: Workspace, S: Any) -> Any:
         dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
-        return (
-            None
-            if dx is None
-            else self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
-        )
+        if dx is None:
+            return None
+        return self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
 
     def _backward(self, dz: Any, ws: Workspace) -> Any:
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
@@ -235,20 +235,15 @@ class Network:
     def _parameter_shapes(self) -> list[Shapes]:
         return [layer.parameter_shapes(I) for layer, I in self._with_widths()]
 
-    def _new_parameters(self) -> Parameters:
-        state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
-        return Parameters(self.backend, self._parameter_shapes(), state_shapes, self.compute_dtype)
-
     def _initialize(self) -> None:
-        seeds = np.random.SeedSequence(self.seed).spawn(
-            len(self.layers)
-        )  # a layer's start does not depend on the others
+        # a seed for each layer: its start does not depend on the others
+        seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))
         values = [
             layer.initial_values(np.random.default_rng(seed), I)
             for seed, (layer, I) in zip(seeds, self._with_widths(), strict=True)
         ]
         try:
-            self.params.assign({name: value.astype(self.dtype) for name, value in _flat(values)})
+            self.params.assign({name: value.astype(self.dtype) for name, value in leaves(values)})
         except IncompatibleCheckpointError as error:
             raise ConfigurationError(
                 f"a layer's initial_values are not those of its parameter_shapes: {error}"
@@ -262,40 +257,22 @@ class _NetworkView(Network):
         vars(self).update(vars(network), backend=operations, params=params)
 
 
-def _rebuild(
-    n_in: int,
-    layers: tuple[Layer, ...],
-    device: str | Backend,
-    dtype: str,
-    seed: int,
-    arrays: dict[str, Any],
-    step: int,
-) -> Network:
-    network = Network(n_in, layers, device, dtype, seed)
+def _rebuild(*parts: Any) -> Network:
+    *arguments, arrays, step = parts
+    network = Network(*arguments)
     network.params.assign(arrays)
     network.backend.write(network.params.step, 0, step)
     return network
 
 
-def _flat(values: list[dict[str, Any]], prefix: str = "") -> list[tuple[str, Any]]:
-    return [
-        entry
-        for k, layer in enumerate(values)
-        for name, value in layer.items()
-        for entry in (
-            _flat(value, f"{prefix}{k}.layers.") if name == "layers" else [(f"{prefix}{k}.{name}", value)]
-        )
-    ]
-
-
 def _needed(
-    shapes: BufferShapes, parameters: list[Shapes], training: bool, reads_dx: bool
-) -> tuple[BufferShapes, bool]:
+    shapes: list[Shapes], parameters: list[Shapes], training: bool, reads_dx: bool
+) -> tuple[list[Shapes], bool]:
     """Return the shapes of the buffers that a pass needs, and whether a layer learns.
 
     `a` is always needed; `dx` in training if a layer before it learns; the rest in training.
     """
-    needed: BufferShapes = []
+    needed: list[Shapes] = []
     for layer, learnt in zip(shapes, parameters, strict=True):
         kept: dict[str, Any] = {}
         learns = any(name != "layers" for name in learnt)

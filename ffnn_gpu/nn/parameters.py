@@ -31,9 +31,8 @@ from ffnn_gpu.backends import ALIGNMENT, Backend
 from ffnn_gpu.errors import IncompatibleCheckpointError
 
 FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one
-Shapes: TypeAlias = dict[
-    str, Any
-]  # name → shape, or "layers" → a list of such dicts for a layer made of layers
+Shapes: TypeAlias = dict[str, Any]
+"""name → shape, or "layers" → a list of such dicts, for a layer made of layers"""
 
 
 class Views(SimpleNamespace):
@@ -80,11 +79,11 @@ class Parameters:
         self, backend: Backend, shapes: list[Shapes], state_shapes: list[Shapes], dtype: DTypeLike
     ) -> None:
         self.backend, self.compute_dtype, self.dtype = backend, np.dtype(dtype), master(dtype)
-        named = list(_walk(shapes))
+        named = list(leaves(shapes))
         matrices = [entry for entry in named if len(entry[1]) >= 2]
         vectors = [entry for entry in named if len(entry[1]) < 2]
         self.slots, length = self._lay_out(matrices + vectors)
-        self.state_slots, state_length = self._lay_out(list(_walk(state_shapes)))
+        self.state_slots, state_length = self._lay_out(list(leaves(state_shapes)))
         self.n_decayed = self.slots[len(matrices)].start if vectors else length
         self.theta, self.grad = (backend.zeros((length,), self.dtype, lane) for lane in (0, 1))
         self.state = backend.zeros((state_length,), self.dtype)
@@ -144,46 +143,41 @@ class Parameters:
     def _lay_out(self, named: list[tuple[str, tuple[int, ...]]]) -> tuple[list[Slot], int]:
         unit, start, slots = ALIGNMENT // self.compute_dtype.itemsize, 0, []
         for name, shape in named:
-            slots.append(Slot(name, shape, start))
+            slots.append(Slot(name, tuple(shape), start))
             start += -(-math.prod(shape) // unit) * unit
         return slots, start
 
     def _views(self, shapes: list[Shapes]) -> list[Views]:
-        root, theta = Views(layers=_empty_tree(shapes)), self.theta if self.shadow is None else self.shadow
-        for slot in self.slots:
-            owner, name = _owner(root, slot.name)
-            setattr(owner, name, slot.view(theta))
-            setattr(owner, "d" + name, slot.view(self.grad))
-        for slot in self.state_slots:
-            owner, name = _owner(root, slot.name)
-            setattr(owner, name, slot.view(self.state))
-        return root.layers
+        layers, theta = _empty_tree(shapes), self.theta if self.shadow is None else self.shadow
+        named = (theta, "", self.slots), (self.grad, "d", self.slots), (self.state, "", self.state_slots)
+        for vector, prefix, slots in named:
+            for slot in slots:
+                owner, name = _owner(layers, slot.name)
+                setattr(owner, prefix + name, slot.view(vector))
+        return layers
 
 
 def count_parameters(shapes: Shapes) -> int:
     """Return the number of parameters in one layer's shapes, including the layers inside it."""
-    return sum(
-        sum(map(count_parameters, shape)) if name == "layers" else math.prod(shape)
-        for name, shape in shapes.items()
-    )
+    return sum(math.prod(shape) for _, shape in leaves([shapes]))
 
 
-def _walk(shapes: list[Shapes], prefix: str = "") -> Iterator[tuple[str, tuple[int, ...]]]:
-    for k, layer in enumerate(shapes):
-        for name, shape in layer.items():
+def leaves(layers: list[dict[str, Any]], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of all entries of all layers, nested ones too: "0.W", "3.layers.1.b"."""
+    for k, layer in enumerate(layers):
+        for name, value in layer.items():
             if name == "layers":
-                yield from _walk(shape, f"{prefix}{k}.layers.")
+                yield from leaves(value, f"{prefix}{k}.layers.")
             else:
-                yield f"{prefix}{k}.{name}", tuple(shape)
+                yield f"{prefix}{k}.{name}", value
 
 
 def _empty_tree(shapes: list[Shapes]) -> list[Views]:
     return [Views(layers=_empty_tree(layer.get("layers", []))) for layer in shapes]
 
 
-def _owner(root: Views, name: str) -> tuple[Views, str]:
-    *path, last = name.split(".")
-    for k in path:
-        if k != "layers":
-            root = root.layers[int(k)]
-    return root, last
+def _owner(layers: list[Views], name: str) -> tuple[Views, str]:
+    """Return the views of the layer that "3.layers.1.b" names, and "b"."""
+    k, _, rest = name.partition(".")
+    inside = rest.removeprefix("layers.")
+    return (layers[int(k)], rest) if inside == rest else _owner(layers[int(k)].layers, inside)

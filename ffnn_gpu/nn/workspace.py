@@ -20,8 +20,7 @@ import numpy as np
 from ffnn_gpu.arrays.precision import loss_gradient
 from ffnn_gpu.backends import Backend
 from ffnn_gpu.errors import ShapeError, WorkspaceError
-
-BufferShapes = list[dict[str, Any]]  # per layer: name → shape, or "layers" → a BufferShapes
+from ffnn_gpu.nn.parameters import Shapes, leaves
 
 
 class Buffers(SimpleNamespace):
@@ -59,7 +58,7 @@ class Workspace:
         self,
         backend: Backend,
         owner: Any,
-        shapes_of: Callable[[int], tuple[BufferShapes, int]],
+        shapes_of: Callable[[int], tuple[list[Shapes], int]],
         B: int,
         training: bool,
         input_gradient: bool,
@@ -81,9 +80,11 @@ class Workspace:
         self._pass = threading.Lock()  # held during a pass
         shapes, n_out = shapes_of(B)
         matrices, vectors = owner.compute_dtype, owner.dtype
-        self._memory = _tree(
-            shapes, lambda shape: backend.empty((math.prod(shape),), matrices if len(shape) > 1 else vectors)
-        )
+        self._memory = [
+            backend.empty((math.prod(shape),), matrices if len(shape) > 1 else vectors)
+            for _, shape in leaves(shapes)
+            if shape
+        ]
         scaled = training and owner.loss_scale is not None
         self._dz: Any = backend.empty((B * n_out,), loss_gradient(matrices)) if training else None
         self._scaled_dz: Any = backend.empty((B * n_out,), matrices) if scaled else None
@@ -110,11 +111,8 @@ class Workspace:
                 "this workspace was made by another network; make one with network.workspace(B)"
             )
         if rows != self.B:
-            remedy = (
-                f"pass workspace.first({rows})"
-                if rows < self.B
-                else f"make one with network.workspace({rows})"
-            )
+            smaller, larger = f"pass workspace.first({rows})", f"make one with network.workspace({rows})"
+            remedy = smaller if rows < self.B else larger
             raise ShapeError(f"x has {rows} rows and the workspace {self.B}; {remedy}")
         self._begin_pass()
         self._whole._latest = self
@@ -158,7 +156,7 @@ class Workspace:
 
     def arrays(self) -> list[Any]:
         """Return all arrays of the workspace."""
-        return [array for array in (*_leaves(self._memory), self._dz, self._scaled_dz) if array is not None]
+        return [array for array in (*self._memory, self._dz, self._scaled_dz) if array is not None]
 
     @property
     def nbytes(self) -> int:
@@ -167,34 +165,24 @@ class Workspace:
 
     def _shape_buffers(self) -> None:
         shapes, n_out = self._shapes_of(self.B)
-        self.buffers = _views(shapes, self._memory, self.stream, count())
+        self.buffers = _views(shapes, iter(self._memory), self.stream, count())
         self.dz, self.scaled_dz = (
             None if memory is None else memory[: self.B * n_out].reshape(self.B, n_out)
             for memory in (self._dz, self._scaled_dz)
         )
 
 
-def _tree(shapes_by_layer: BufferShapes, make: Any) -> list[dict[str, Any]]:
-    return [
-        {
-            name: _tree(shape, make) if name == "layers" else shape and make(shape)
-            for name, shape in layer.items()
-        }
-        for layer in shapes_by_layer
-    ]
-
-
 def _views(
-    shapes_by_layer: BufferShapes, memory: list[dict[str, Any]], stream: RandomStream, numbers: Iterator[int]
+    shapes_by_layer: list[Shapes], memory: Iterator[Any], stream: RandomStream, numbers: Iterator[int]
 ) -> list[Buffers]:
     out = []
-    for shapes, arrays in zip(shapes_by_layer, memory, strict=True):
+    for shapes in shapes_by_layer:
         buffers = Buffers(x=None, stream=stream, number=next(numbers))
         for name, shape in shapes.items():
             if name == "layers":
-                buffers.layers = _views(shape, arrays[name], stream, numbers)
+                buffers.layers = _views(shape, memory, stream, numbers)
             else:
-                setattr(buffers, name, shape and arrays[name][: math.prod(shape)].reshape(shape))
+                setattr(buffers, name, shape and next(memory)[: math.prod(shape)].reshape(shape))
         out.append(buffers)
     return out
 
@@ -205,12 +193,3 @@ def _forget(buffers: list[Buffers]) -> None:
         buf.x = None
         if hasattr(buf, "layers"):
             _forget(buf.layers)
-
-
-def _leaves(memory: list[dict[str, Any]]) -> Iterator[Any]:
-    for layer in memory:
-        for name, array in layer.items():
-            if name == "layers":
-                yield from _leaves(array)
-            else:
-                yield array
