@@ -12,3 +12,6 @@ Why Any: CuPy ships no type stubs, and both kinds have far more methods than a p
 
 HostArray: TypeAlias = NDArray[Any]
 """A NumPy array."""
+
+Device: TypeAlias = Any
+"""A Backend, of which Rows use `take`, `asarray`, `empty`, …; its room imports this one."""

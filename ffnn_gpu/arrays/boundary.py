@@ -22,11 +22,7 @@ def rows_of(x: Any, admit: Callable[[Any], Any] = lambda x: x) -> Rows:
 
 
 def host_array(array: Any) -> Any:
-    """Return `array` (NumPy, a list, DLPack, CuPy) as a NumPy array, uncopied if possible; Rows unchanged.
-
-    Raises:
-        DataError: it holds Python objects, or its rows differ in length.
-    """
+    """Return `array` (NumPy, a list, DLPack, CuPy) as a NumPy array, uncopied if possible; Rows unchanged."""
     if isinstance(array, Rows):
         return array
     if not isinstance(array, np.ndarray):

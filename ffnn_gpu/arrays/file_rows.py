@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import Array, HostArray
-from ffnn_gpu.arrays.rows import ArrayRows, Device, Rows
+from ffnn_gpu.arrays.array_types import Array, Device, HostArray
+from ffnn_gpu.arrays.rows import ArrayRows, Rows
 from ffnn_gpu.errors import DataError, ShapeError
 
 MAPPED = 256 << 20  # bytes; a larger file is not mapped by several ranks, and never copied
@@ -81,11 +81,7 @@ class FileRows(Rows):
         return FileRows, (self.extents, self.shape[1:], self.dtype)
 
     def __getitem__(self, index: Any) -> HostArray:
-        """Read the rows of a slice, an array of indices or a mask; one row of an integer.
-
-        Raises:
-            IndexError: there is no such row. DataError: a file has been truncated.
-        """
+        """Read the rows of a slice, an array of indices or a mask; one row of an integer."""
         index = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
         if index.dtype == bool:
             index = np.flatnonzero(index)
@@ -98,14 +94,12 @@ class FileRows(Rows):
         return out.reshape(*index.shape, *self.shape[1:])
 
     def columns(self, first: int, last: int) -> "FileRows":
+        """The columns first … last − 1."""
         moved = [replace(e, offset=e.offset + first * self.dtype.itemsize) for e in self.extents]
         return FileRows(moved, (last - first,), self.dtype)
 
     def read(self, index: HostArray, out: HostArray) -> None:
-        """out (k, …), contiguous ← the rows index (k,), each in [0, n).
-
-        Adjacent rows are read by one call.
-        """
+        """out (k, …), contiguous ← the rows index (k,), each in [0, n); adjacent rows by one call."""
         file = np.searchsorted(self._starts, index, side="right") - 1
         offsets = self._offsets[file] + (index - self._starts[file]) * self._strides[file]
         apart = (np.diff(offsets) != self._width) | (np.diff(file) != 0)
@@ -115,18 +109,11 @@ class FileRows(Rows):
         view = memoryview(out.reshape(-1).view(np.uint8).data)
         runs = zip(file[first].tolist(), offsets[first].tolist(), begin.tolist(), end.tolist(), strict=True)
         for k, offset, a, b in runs:
-            got = read_at(self.files[k], [view[a:b]], offset)
-            if got != b - a:
-                self._rest(k, view[a + got : b], offset + got, got)
-
-    def _rest(self, k: int, view: Any, offset: int, got: int) -> None:
-        """Read the remainder: the system reads at most 2 GiB at once, and a file may have been truncated."""
-        while len(view):
-            if not got:
-                path, needed = self.extents[k].path, offset + len(view)
-                raise DataError(f"{path} ends before byte {needed}: it was truncated after it was opened")
-            got = read_at(self.files[k], [view], offset)
-            view, offset = view[got:], offset + got
+            while (got := read_at(self.files[k], [view[a:b]], offset)) < b - a:  # at most 2 GiB at once
+                if not got:
+                    path, needed = self.extents[k].path, offset + b - a
+                    raise DataError(f"{path} ends before byte {needed}: it was truncated after it was opened")
+                a, offset = a + got, offset + got
 
 
 @dataclass(frozen=True, eq=False)

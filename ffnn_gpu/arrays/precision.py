@@ -20,18 +20,14 @@ underflow_is_zero = np.errstate(under="ignore")
 
 
 def floating(name: str) -> np.dtype[Any]:
-    """Return the floating type called `name`.
-
-    Raises ConfigurationError for bfloat16 without the package ml_dtypes.
-    """
+    """Return the floating type called `name`."""
     if name != "bfloat16":
         return np.dtype(name)
     try:
         import ml_dtypes
     except ImportError as error:
-        raise ConfigurationError(
-            "bfloat16 needs the package ml_dtypes: pip install ml_dtypes, or use dtype='float32'"
-        ) from error
+        remedy = "pip install ml_dtypes, or use dtype='float32'"
+        raise ConfigurationError(f"bfloat16 needs the package ml_dtypes: {remedy}") from error
     bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
     return bfloat16
 
@@ -96,11 +92,10 @@ def in_float32(*written: str, of: str = "") -> Callable[[Callable[..., Any]], Ca
             wide = {id(a): a.astype(np.float32) for a in given.values() if _is_narrow(a)}
             narrow = {id(wide[id(a)]): a for a in given.values() if id(a) in wide}
             result = operation(self, **{name: wide.get(id(a), a) for name, a in given.items()})
+            outputs = {id(given[name]): given[name] for name in written if id(given.get(name)) in wide}
             with np.errstate(under="ignore"):
-                for a in {
-                    id(given[name]): given[name] for name in written if id(given.get(name)) in wide
-                }.values():
-                    a[...] = wide[id(a)]
+                for key, a in outputs.items():
+                    a[...] = wide[key]
             return narrow.get(id(result), result)
 
         return run

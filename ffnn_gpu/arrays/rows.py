@@ -14,11 +14,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.arrays.array_types import Array, Device, HostArray
 
 BLOCK_ELEMENTS = 1 << 20
 """Elements that are read, checked or moved at once: 8 MiB in float64, so that no file is ever copied whole.
@@ -32,22 +32,6 @@ def blocks(x: Any, rows: int | None = None) -> Iterator[slice]:
     n, width = len(x) if rows is None else rows, math.prod(x.shape[1:])
     step = max(1, BLOCK_ELEMENTS // max(1, width))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
-
-
-class Device(Protocol):
-    """The operations of a backend that Rows need."""
-
-    xp: Any
-
-    def owns(self, array: Any) -> bool: ...
-    def asarray(self, array: Any, dtype: Any = None) -> Array: ...
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array: ...
-    def copy(self, array: Array, out: Array) -> Array: ...
-    def clip(self, x: Array, limit: float) -> None: ...
-    def require_finite(self, array: Any, what: str, dtype: Any = None) -> None: ...
-    def take(
-        self, rows: Array, index: Array, out: Array, mean: Array | None = None, scale: Array | None = None
-    ) -> Array: ...
 
 
 class Rows(ABC):
@@ -97,10 +81,6 @@ class Rows(ABC):
     def unmapped(self) -> "Rows":
         """The same rows, read instead of mapped where the file is large."""
         return self
-
-    def columns(self, first: int, last: int) -> "Rows":
-        """The columns first … last − 1, not copied."""
-        raise NotImplementedError(f"{type(self).__name__} has no columns of its own")
 
     def select(self, index: HostArray, device: Device | None = None) -> "Rows":
         """The rows index (k,), of which none in a file is read.
@@ -170,9 +150,6 @@ class ArrayRows(Rows):
 
     def admitted(self, admit: Callable[[Any], Array]) -> Rows:
         return type(self)(admit(self.array))
-
-    def columns(self, first: int, last: int) -> Rows:
-        return type(self)(self.array[:, first:last])
 
     def select(self, index: HostArray, device: Device | None = None) -> Rows:
         if device is None or not device.owns(self.array):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.arrays.array_types import Array, Device, HostArray
 from ffnn_gpu.arrays.boundary import require_finite
 from ffnn_gpu.arrays.precision import largest
-from ffnn_gpu.arrays.rows import Device, Rows
+from ffnn_gpu.arrays.rows import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +86,8 @@ class Standardized(Rows):
         long = self.rows.dtype.itemsize > 8  # a long double, which only the host knows
         rows = self.rows.matrix(device, part, np.float64 if long else None)
         out, index = device.empty(rows.shape, dtype), device.xp.arange(len(rows), dtype=np.int64)
-        return self._clipped(
-            device, device.take(rows, index, out, device.asarray(self.mean), device.asarray(self.scale))
-        )
+        device.take(rows, index, out, device.asarray(self.mean), device.asarray(self.scale))
+        return self._clipped(device, out)
 
     def on(self, device: Device, dtype: Any) -> "Standardized":
         mean, scale = device.asarray(self.mean), device.asarray(self.scale)

@@ -58,9 +58,8 @@ class Dataset:
             raise DataError(f"{self.name} has {there} but no {missing}")
         _check_rows(f"{self.name}, test part", self.x_test, self.y_test)
         if self.x_test.shape[1] != self.x.shape[1]:
-            raise DataError(
-                f"{self.name}: x has {self.x.shape[1]} columns; x_test has {self.x_test.shape[1]}"
-            )
+            columns = f"x has {self.x.shape[1]} columns; x_test has {self.x_test.shape[1]}"
+            raise DataError(f"{self.name}: {columns}")
 
 
 def read(source: str | Path, target: Target = None) -> Dataset:
@@ -80,7 +79,7 @@ def read(source: str | Path, target: Target = None) -> Dataset:
     if source in BUNDLED:
         reader = _read_bundled
     elif path.is_dir():
-        reader = _read_npy_folder if _is_npy_folder(path) else _read_idx_folder
+        reader = _read_npy if _is_npy_folder(path) else _read_idx_folder
     elif not path.is_file():
         raise _unknown(source)
     elif name.endswith((".csv", ".csv.gz")):
@@ -91,10 +90,8 @@ def read(source: str | Path, target: Target = None) -> Dataset:
         reader = _read_npz
     else:
         kind = f"{path.suffix} files" if path.suffix else "files without an ending"
-        raise DataError(
-            f"{source}: {kind} are not supported; "
-            "use .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files"
-        )
+        accepted = ".csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files"
+        raise DataError(f"{source}: {kind} are not supported; use {accepted}")
     return reader(path, target)
 
 
@@ -127,9 +124,8 @@ def _read_bundled(path: Path, target: Target) -> Dataset:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise DataError(
-            f'{path.name!r} needs scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})'
-        ) from error
+        needed = f'{path.name!r} needs scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})'
+        raise DataError(needed) from error
     bunch = getattr(datasets, f"load_{path.name}")()
     return Dataset(bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), "target", path.name)
 
@@ -140,30 +136,25 @@ def _read_csv(path: Path, target: Target) -> Dataset:
 
 
 def _read_npy(path: Path, target: Target) -> Dataset:
-    return _of_table(read_npy(path), path, target)
+    """Split the table of a .npy file, or of all in a folder, into x and target.
 
-
-def _read_npy_folder(folder: Path, target: Target) -> Dataset:
-    """Read the rows of all .npy files of a folder, 2.npy before 10.npy; they stay in their files."""
-    return _of_table(npy_rows(folder), folder.resolve(), target)
-
-
-def _of_table(table: Any, path: Path, target: Target) -> Dataset:
-    """Split a table into x and target.
-
-    With the first or last column as target, x stays in its file; else it is copied.
+    With the first or last column as target, x stays in its files; else it is copied.
     """
+    table: Any = npy_rows(path) if path.is_dir() else read_npy(path)
+    path = path.resolve() if path.is_dir() else path
     if table.ndim != 2 or table.shape[1] < 2 or table.dtype.kind not in "biuf":
         raise DataError(
             f"{path} holds {table.dtype} of shape {table.shape}; it must hold numbers (n, features + 1)"
         )
     last = table.shape[1] - 1
     index = column_index(target, None, last + 1, path)
-    rows = rows_of(table)
+    rows, first = rows_of(table), int(index == 0)
     if 0 < index < last:
         x: Any = _gathered(rows, [k for k in range(last + 1) if k != index])
+    elif isinstance(table, np.ndarray):
+        x = table[:, first : first + last]
     else:
-        x = rows.columns(int(index == 0), last + int(index == 0)).stored
+        x = table.columns(first, first + last)
     return Dataset(x, _gathered(rows, index), None, None, _stem(path))
 
 
@@ -188,15 +179,8 @@ def _read_npz(path: Path, target: Target) -> Dataset:
     if x is None or y is None:
         wanted = " and ".join(f"{NPZ_NAMES[key][0]} (or {', '.join(NPZ_NAMES[key][1:])})" for key in "xy")
         raise DataError(f"{path} has the arrays {', '.join(found) or '(none)'}; it must have {wanted}")
-    return Dataset(
-        _features(x, path),
-        y,
-        None,
-        None,
-        _stem(path),
-        None if x_test is None else _features(x_test, path),
-        part("y_test"),
-    )
+    x_test = None if x_test is None else _features(x_test, path)
+    return Dataset(_features(x, path), y, None, None, _stem(path), x_test, part("y_test"))
 
 
 def _read_idx_folder(folder: Path, target: Target) -> Dataset:
@@ -210,13 +194,12 @@ def _read_idx_folder(folder: Path, target: Target) -> Dataset:
 
 
 def _idx_part(folder: Path, part: str) -> tuple[HostArray, HostArray] | None:
-    images_files, labels_files = (
-        sorted(folder.glob(f"{part}-{kind}[-.]idx*")) for kind in ("images", "labels")
-    )
+    kinds = ("images", "labels")
+    images_files, labels_files = (sorted(folder.glob(f"{part}-{kind}[-.]idx*")) for kind in kinds)
     if not images_files and not labels_files:
         return None
     if not images_files or not labels_files:
-        there, missing = ("images", "labels") if images_files else ("labels", "images")
+        there, missing = kinds if images_files else kinds[::-1]
         raise DataError(f"{folder} has {part}-{there} but no {part}-{missing}")
     images, labels = read_idx(images_files[0]), read_idx(labels_files[0])
     if labels.ndim != 1 or len(images) != len(labels):

@@ -27,13 +27,13 @@ def make(kind, tmp_path):
 
     def made(backend):
         np.save(tmp_path / "x.npy", np.column_stack([X, X])[:, :5])
-        mapped = rows_of(np.load(tmp_path / "x.npy", mmap_mode="r"))
+        mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
         files, back = npy_rows(tmp_path / "x.npy").columns(0, 4), np.arange(30)[::-1]
         scaler = Standardizer(np.full(4, 0.5), np.full(4, 2.0))
         return {
             "memory": lambda: (rows_of(X), X),
-            "mapped": lambda: (mapped, mapped[:]),
-            "view": lambda: (mapped.columns(0, 4), X),
+            "mapped": lambda: (rows_of(mapped), mapped[:]),
+            "view": lambda: (rows_of(mapped[:, :4]), X),
             "files": lambda: (files, X),
             "selected": lambda: (files.select(back).select(back[3:]), X[3:]),
             "standardized": lambda: (scaler.rows(files), scaler.transform(X, np.float64)),
