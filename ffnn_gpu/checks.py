@@ -26,15 +26,13 @@ def look_up(kind: str, name: Any, table: Mapping[str, T], example: str) -> T:
         ConfigurationError: the table has no such name; the message lists the names and the most similar one.
     """
     if not isinstance(name, str):
-        raise ConfigurationError(
-            f"{kind} must be an object such as ffnn_gpu.{example}, or a name, not {name!r}"
-        )
+        wanted = f"an object such as ffnn_gpu.{example}, or a name"
+        raise ConfigurationError(f"{kind} must be {wanted}, not {name!r}")
     key = name.strip().lower()
     if key in table:
         return table[key]
-    near = difflib.get_close_matches(key, table, n=1) or [
-        entry for entry in table if key and entry.startswith(key)
-    ]
+    longer = [entry for entry in table if key and entry.startswith(key)]
+    near = difflib.get_close_matches(key, table, n=1) or longer
     names = ", ".join(table)
     hint = f"did you mean {near[0]!r}? There are {names}" if near else f"there are {names}"
     raise ConfigurationError(f"no {kind} is called {name!r}; {hint}")

@@ -77,9 +77,8 @@ def read_npy(path: str | Path) -> HostArray:
             declared = stream.tell() + _byte_count(dtype, shape)
         size = os.path.getsize(path)
         if size != declared:
-            raise DataError(
-                f"{path} has {size} bytes; its header declares {declared} (shape {shape} of {dtype})"
-            )
+            header = f"its header declares {declared} (shape {shape} of {dtype})"
+            raise DataError(f"{path} has {size} bytes; {header}")
         mode: Literal["r"] | None = "r" if math.prod(shape) else None  # an empty array cannot be mapped
         array: HostArray = np.load(path, mmap_mode=mode, allow_pickle=False)
         return array
@@ -88,11 +87,9 @@ def read_npy(path: str | Path) -> HostArray:
 def npy_rows(source: str | Path | Sequence[str | Path]) -> FileRows:
     """Return the rows of a .npy file, of several in the order given, or of a folder (2.npy before 10.npy).
 
-    Nothing is loaded: `fit`, `evaluate` and `predict` accept the result as x, and read its rows when they
-    need them.
+    Nothing is loaded: `fit`, `evaluate` and `predict` accept the result as x and read rows when they need them.
 
-    Raises: DataError: no file, a damaged one, one that is not stored row by row, or a type other than the
-        first's. ShapeError: rows of another shape than the first's.
+    Raises: DataError, ShapeError: no file, a damaged one, or one not like the first; not stored row by row.
     """
     paths = [Path(source)] if isinstance(source, (str, Path)) else [Path(path) for path in source]
     if len(paths) == 1 and paths[0].is_dir():

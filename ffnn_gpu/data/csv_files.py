@@ -55,15 +55,12 @@ def read_csv(path: str | Path, target: str | int | None = None) -> tuple[HostArr
 def read_table(
     source: str | Path | TextIO, select: Select | None = None
 ) -> tuple[HostArray, tuple[str, ...] | None]:
-    """Read a matrix (n, columns) float64 and its header; every column is a feature.
+    """Read a matrix (n, columns) float64 and its header; every column is a feature. Raises DataError.
 
     Args:
         source: a path, or an open text stream such as stdin.
         select: called with the cells of the first row. If it returns indices, only these columns are read, in
             this order, and the first row is their header; the other columns may hold anything.
-
-    Raises:
-        DataError: empty or ragged source, or a cell that is not a finite number.
     """
     table = _parse(source, None, has_target=False, select=select)
     return table.x, table.feature_names
@@ -94,11 +91,8 @@ def column_index(
     if not names:
         raise DataError(f"{source} has no header, so no column {target!r}; use an index, 0 … {width - 1}")
     near = difflib.get_close_matches(target, names, n=1)
-    hint = (
-        f"did you mean {near[0]!r}?"
-        if near
-        else f"columns: {', '.join(names[:10])}{', …' if width > 10 else ''}"
-    )
+    known = ", ".join(names[:10]) + ", …" * (width > 10)
+    hint = f"did you mean {near[0]!r}?" if near else f"columns: {known}"
     raise DataError(f"{source} has no column {target!r}; {hint}")
 
 
@@ -120,10 +114,7 @@ def _parse(
             width, found = len(kept), ((line, [cells[k] for k in kept]) for line, cells in found)
         header = tuple(_stripped(next(found)[1])) if has_header else None
         index = column_index(target, header, width, where) if has_target else None
-        table = _collect(found, header, width, index, where)
-        if not table.lines:
-            raise DataError(f"{where} has a header and no rows")
-        return table
+        return _collect(found, header, width, index, where)
 
 
 def _collect(
@@ -139,11 +130,9 @@ def _collect(
                 raise DataError(f"{where}, line {line}, column {target_name}: the target is empty")
         values.extend(_numbers(cells, names, f"{where}, line {line}"))
         lines.append(line)
-    x = (
-        np.frombuffer(values, dtype=np.float64).reshape(len(lines), len(names))
-        if lines
-        else np.empty((0, len(names)))
-    )
+    if not lines:
+        raise DataError(f"{where} has a header and no rows")
+    x = np.frombuffer(values, dtype=np.float64).reshape(len(lines), len(names))
     if header is None:
         return Table(x, texts, lines, None, None)
     kept = tuple(name for i, name in enumerate(header) if i != index)
@@ -157,7 +146,11 @@ def _numbers(cells: list[str], names: list[str], where: str) -> list[float]:
             return numbers
     except ValueError:
         pass
-    name, cell = next((name, cell) for name, cell in zip(names, cells, strict=True) if not _is_finite(cell))
+    name, cell = next(
+        (name, cell)
+        for name, cell in zip(names, cells, strict=True)
+        if not (_is_number(cell) and math.isfinite(float(cell)))
+    )
     complaint = f"{cell!r} is not a finite number" if cell.strip() else "the cell is empty"
     raise DataError(f"{where}, column {name}: {complaint}")
 
@@ -173,7 +166,7 @@ def _typed(table: Table, source: str | Path) -> HostArray:
     except ValueError:
         return np.array(table.texts)
     bad = np.flatnonzero(~np.isfinite(y))
-    if bad.size == 0:
+    if not bad.size:
         return y
     raise DataError(f"{source}, line {table.lines[bad[0]]}: the target {table.texts[bad[0]]!r} is not finite")
 
@@ -207,10 +200,6 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _is_finite(cell: str) -> bool:
-    return _is_number(cell) and math.isfinite(float(cell))
-
-
 @contextmanager
 def _opened(source: str | Path | TextIO) -> Iterator[tuple[TextIO, str]]:
     """Yield the text stream of a path or an open stream, and its name in messages."""
@@ -225,21 +214,15 @@ def _opened(source: str | Path | TextIO) -> Iterator[tuple[TextIO, str]]:
 
 
 def _rows(stream: TextIO, where: str) -> Iterator[Row]:
-    """Yield the rows that are not blank, each with its last line number.
-
-    Raises DataError if their widths differ.
-    """
+    """Yield the rows that are not blank, each with its last line number; all have the width of the first."""
     reader = csv.reader(_lines(stream, where), skipinitialspace=True, strict=True)
     width = 0
     try:
-        for cells in reader:
-            if not cells:
-                continue
+        for cells in filter(None, reader):
             width = width or len(cells)
             if len(cells) != width:
-                raise DataError(
-                    f"{where}, line {reader.line_num}: {len(cells)} fields; the first row has {width}"
-                )
+                fields = f"{len(cells)} fields; the first row has {width}"
+                raise DataError(f"{where}, line {reader.line_num}: {fields}")
             yield reader.line_num, cells
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {error}") from error

@@ -48,15 +48,14 @@ class LabelMap:
             return cls(tuple(distinct))
 
     def encode(self, y: Iterable[Hashable]) -> Indices:
-        """Return class indices (n,) of the labels y (n,).
-
-        Raises DataError for the first label that is not a class.
-        """
+        """Return class indices (n,) of the labels y (n,). Raises DataError for a label that is not a class."""
         labels = _labels(y)
         table = self._table()
-        if isinstance(labels, np.ndarray) and table is not None and _are_comparable(labels, table):
-            return self._searched(labels, table)
-        labels = labels.tolist() if isinstance(labels, np.ndarray) else labels
+        if isinstance(labels, np.ndarray):
+            # NumPy would turn mixed numbers and strings into strings
+            if table is not None and (labels.dtype.kind == "U") == (table.dtype.kind == "U"):
+                return self._searched(labels, table)
+            labels = labels.tolist()
         _check_labels(labels)
         number = {label: k for k, label in enumerate(self.classes)}
         for i, label in enumerate(labels):
@@ -86,9 +85,8 @@ class LabelMap:
         C = len(self.classes)
         outside = np.flatnonzero((indices < 0) | (indices >= C))
         if outside.size:
-            raise DataError(
-                f"indices[{outside[0]}] is {indices[outside[0]]}; the {C} classes are 0 … {C - 1}"
-            )
+            found = f"indices[{outside[0]}] is {indices[outside[0]]}"
+            raise DataError(f"{found}; the {C} classes are 0 … {C - 1}")
         table = self._table()
         if table is None:
             return [self.classes[k] for k in indices]
@@ -172,18 +170,11 @@ def _labels(y: Iterable[Hashable]) -> NDArray[Any] | list[Hashable]:
     return labels if labels.dtype.kind in SORTED_KINDS else labels.tolist()
 
 
-def _are_comparable(labels: NDArray[Any], table: NDArray[Any]) -> bool:
-    """Return whether both are strings or both numbers; NumPy would turn mixed numbers into strings."""
-    return (labels.dtype.kind == "U") == (table.dtype.kind == "U")
-
-
 def _check_labels(labels: NDArray[Any] | list[Hashable]) -> None:
     """Raise DataError unless every label is hashable and finite."""
     if isinstance(labels, np.ndarray):
-        if labels.dtype.kind != "f":
-            return
-        bad = np.flatnonzero(~np.isfinite(labels))
-        if bad.size:
+        bad = np.flatnonzero(~np.isfinite(labels) if labels.dtype.kind == "f" else False)
+        if len(bad):
             raise DataError(f"label {labels[bad[0]]} at row {bad[0]} is not finite")
         return
     for i, label in enumerate(labels):

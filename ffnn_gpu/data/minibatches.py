@@ -43,9 +43,9 @@ class Order:
 
     def permutation(self, rows: int, epoch: int) -> np.ndarray:
         """Draw the order of the rows in epoch `epoch`, on the host."""
-        return (
-            np.random.default_rng([self.seed, epoch]).permutation(rows) if self.shuffle else np.arange(rows)
-        )
+        if not self.shuffle:
+            return np.arange(rows)
+        return np.random.default_rng([self.seed, epoch]).permutation(rows)
 
 
 class Minibatches:
@@ -95,8 +95,7 @@ class Minibatches:
     def choose(self, epoch: int, step: int, most: int = 1) -> tuple[int, int]:
         """Select minibatch `step` of `epoch` and up to `most` − 1 following ones with as many rows.
 
-        Returns:
-            (number of minibatches, rows in each).
+        Returns (number of minibatches, rows in each).
         """
         if epoch != self._epoch:
             self._permutation = None  # freed first, so that two are never in memory

@@ -3,13 +3,10 @@
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.data.labels import LabelMap
+from ffnn_gpu.data.labels import Indices, LabelMap
 from ffnn_gpu.errors import ConfigurationError, DataError
-
-Indices = NDArray[np.int64]
 
 
 def train_test_split(

@@ -55,9 +55,7 @@ class Standardizer:
             np.maximum(high, block.max(axis=0), out=high)
             mean += block.sum(axis=0) / n
         mean = np.where(low == high, low, mean)
-        spread = np.where(
-            low == high, 1.0, high - low
-        )  # the unit of the squares, which cannot overflow or vanish
+        spread = np.where(low == high, 1.0, high - low)  # unit of the squares: they cannot overflow or vanish
         variance = np.zeros_like(mean)
         for _, block in _blocks(rows):
             variance += (((block - mean) / spread) ** 2).sum(axis=0) / n
@@ -114,10 +112,7 @@ class Standardizer:
     def from_json(cls, saved: Mapping[str, Any]) -> "Standardizer":
         """Restore the standardizer that `to_json` wrote. Raises DataError if it is damaged."""
         try:
-            mean, scale = (
-                np.array(saved["mean"], dtype=np.float64),
-                np.array(saved["scale"], dtype=np.float64),
-            )
+            mean, scale = (np.array(saved[name], dtype=np.float64) for name in ("mean", "scale"))
             constant = tuple(map(int, saved.get("constant", ())))  # absent in older models
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved standardizer: {type(error).__name__}: {error}") from error
@@ -150,8 +145,7 @@ def _blocks(x: Rows) -> Iterator[tuple[int, Floats]]:
 
 def _check_finite(block: Floats, start: int) -> None:
     bad = ~np.isfinite(block)
-    if not bad.any():
-        return
-    row, column = np.argwhere(bad)[0]
-    where = f"x[{start + row}, {column}] is {block[row, column]}"
-    raise DataError(f"{where}; mean and scale can only be computed from finite numbers")
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        where = f"x[{start + row}, {column}] is {block[row, column]}"
+        raise DataError(f"{where}; mean and scale can only be computed from finite numbers")
