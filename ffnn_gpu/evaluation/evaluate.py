@@ -1,6 +1,6 @@
 """Compute the loss and metrics of a network on data."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
-from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, get_metrics
+from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, Metrics, get_metrics
 from ffnn_gpu.evaluation.samples import Samples, samples
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
@@ -18,12 +18,7 @@ from ffnn_gpu.nn.network import Network
 
 
 def evaluate(
-    network: Network,
-    loss: Loss | str,
-    data: Any,
-    *,
-    metrics: str | Metric | Iterable[str | Metric] = (),
-    batch_size: int | None = None,
+    network: Network, loss: Loss | str, data: Any, *, metrics: Metrics = (), batch_size: int | None = None
 ) -> dict[str, float]:
     """Compute {"loss": …, metric name: …} over (x, y) or (x, y, sample_weight), in inference mode.
 
@@ -36,28 +31,22 @@ def evaluate(
     loss, batch_size = get_loss(loss), network.backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
     checked = data if isinstance(data, Samples) else samples(network, loss, data)
-    return scores(
-        network, loss, checked, metrics, *outputs_of(network, loss, checked, range(len(checked)), batch_size)
-    )
+    outputs = outputs_of(network, loss, checked, range(len(checked)), batch_size)
+    return scores(network, loss, checked, metrics, *outputs)
 
 
 def scores(
-    network: Network,
-    loss: Loss,
-    data: Samples,
-    metrics: str | Metric | Iterable[str | Metric],
-    total: float,
-    weight: float,
-    outputs: HostArray,
+    network: Network, loss: Loss, data: Samples, metrics: Metrics, total: float, weight: float, z: HostArray
 ) -> dict[str, float]:
-    """The result of `evaluate`, from total = Σ N_i L_i, weight = Σ N_i and the network's outputs (n, O)."""
+    """The result of `evaluate`, from total = Σ N_i L_i, weight = Σ N_i and the network's outputs z (n, O)."""
     row = {"loss": total / weight if weight else 0.0}
-    decisions = loss.decide(outputs)
+    decisions = loss.decide(z)
     y = network.backend.to_host(data.y)
     if y.ndim > decisions.ndim:
         y = y.argmax(axis=1)
+    reads_outputs = [METRICS[name] for name in READ_SCORES]
     for metric in get_metrics(metrics):
-        row[metric_name(metric)] = float(metric(y, outputs if _reads_outputs(metric) else decisions))
+        row[metric_name(metric)] = float(metric(y, z if _plain(metric) in reads_outputs else decisions))
     return row
 
 
@@ -69,10 +58,6 @@ def metric_name(metric: Any) -> str:
     """Return the name of this metric's column, without "val_"."""
     plain = _plain(metric)
     return getattr(plain, "__name__", type(plain).__name__)
-
-
-def _reads_outputs(metric: Any) -> bool:
-    return _plain(metric) in [METRICS[name] for name in READ_SCORES]
 
 
 def outputs_of(

@@ -20,6 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 Metric = Callable[[ArrayLike, ArrayLike], float]
+Metrics = str | Metric | Iterable[str | Metric]
 
 
 def accuracy(y: ArrayLike, prediction: ArrayLike) -> float:
@@ -153,32 +154,21 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "precision_macro": precision_macro,
-    "recall_macro": recall_macro,
-    "f1_macro": f1_macro,
-    "mse": mse,
-    "rmse": rmse,
-    "mae": mae,
-    "r2": r2,
-    "top_k_accuracy": top_k_accuracy,
-    "roc_auc": roc_auc,
-}
+    "accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "precision_macro": precision_macro,
+    "recall_macro": recall_macro, "f1_macro": f1_macro, "mse": mse, "rmse": rmse, "mae": mae, "r2": r2,
+    "top_k_accuracy": top_k_accuracy, "roc_auc": roc_auc,
+}  # fmt: skip
 READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})  # the others read predicted labels or values
 
 
 def get_metric(name_or_callable: str | Metric) -> Metric:
-    """Return the metric of this name, or the callable itself.
-
-    Raises ConfigurationError for an unknown name.
-    """
+    """Return the metric of this name, or the callable itself. Raises ConfigurationError for an unknown name."""
     if callable(name_or_callable):
         return name_or_callable
     return look_up("metric", name_or_callable, METRICS, "metrics.accuracy")
 
 
-def get_metrics(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric, ...]:
+def get_metrics(metrics: Metrics) -> tuple[Metric, ...]:
     """Return the metrics of these names or callables; one alone needs no list. Raises ConfigurationError."""
     if isinstance(metrics, str) or callable(metrics):
         return (get_metric(metrics),)
@@ -187,9 +177,8 @@ def get_metrics(metrics: str | Metric | Iterable[str | Metric]) -> tuple[Metric,
 
 def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]:
     """Return both as arrays of the same shape, (n,) or (n, outputs), n > 0."""
-    y, prediction = (
-        a.ravel() if a.ndim == 2 and a.shape[1] == 1 else a for a in map(np.asarray, (y, prediction))
-    )
+    both = map(np.asarray, (y, prediction))
+    y, prediction = (a.ravel() if a.ndim == 2 and a.shape[1] == 1 else a for a in both)
     if y.shape != prediction.shape or y.ndim not in (1, 2):
         raise ShapeError(f"y has shape {y.shape}; prediction has {prediction.shape}")
     if y.size == 0:
@@ -218,11 +207,8 @@ def _class_counts(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostA
     if y.ndim == 1:
         counts = confusion_matrix(y, prediction)
         return np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
-    return (
-        np.sum((y == 1) & (prediction == 1), axis=0),
-        np.sum(prediction == 1, axis=0),
-        np.sum(y == 1, axis=0),
-    )
+    actual, predicted = y == 1, prediction == 1
+    return np.sum(actual & predicted, axis=0), np.sum(predicted, axis=0), np.sum(actual, axis=0)
 
 
 def _check_scores(scores: HostArray) -> None:

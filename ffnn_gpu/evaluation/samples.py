@@ -15,6 +15,9 @@ from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.nn.losses.loss import Loss, weights
 from ffnn_gpu.nn.network import Network
 
+Admit = Callable[[Any], Rows] | None
+"""Validates x; None for `network.admit`."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -28,7 +31,7 @@ class Samples:
         return len(self.x)
 
     def select(self, backend: Backend, index: HostArray) -> "Samples":
-        """The rows `index`."""
+
         weight = None if self.weight is None else self.weight[index]
         return Samples(self.x.select(index, backend), self.y[index], weight)
 
@@ -44,15 +47,9 @@ def samples(
     data: Any,
     sample_weight: Any = None,
     what: str = "data",
-    admit: Callable[[Any], Rows] | None = None,
+    admit: Admit = None,
 ) -> Samples:
-    """Validate (x, y) or (x, y, weight): shapes, finite values, labels.
-
-    admit: validates x; `network.admit` by default.
-
-    Raises:
-        ShapeError, DataError: with the numbers that do not fit; nothing is changed.
-    """
+    """Validate (x, y) or (x, y, weight): shapes, finite values, labels. Raises ShapeError or DataError."""
     if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise DataError(f"{what} must be (x, y) or (x, y, sample_weight), not {type(data).__name__}")
     backend = network.backend
@@ -74,12 +71,7 @@ def samples(
 
 
 def split(
-    network: Network,
-    loss: Loss,
-    whole: Samples,
-    validation: Any,
-    seed: int,
-    admit: Callable[[Any], Rows] | None = None,
+    network: Network, loss: Loss, whole: Samples, validation: Any, seed: int, admit: Admit = None
 ) -> tuple[Samples, Samples | None]:
     """(training rows, validation rows). validation: (Xv, yv), the fraction of `whole` to hold out, or None.
 
