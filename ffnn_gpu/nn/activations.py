@@ -84,8 +84,7 @@ class Activation(WithAlpha):
 # Why maximum and minimum instead of `where`: they are complex-differentiable, and ten times as fast on a CPU.
 
 
-# 1/(1 + e^{-s}); e^{-|s|} cannot overflow, and the small tail is exact
-def _sigmoid(xp: Any, s: Array) -> Array:
+def _sigmoid(xp: Any, s: Array) -> Array:  # 1/(1 + e^{-s}); e^{-|s|} cannot overflow, the small tail is exact
     return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))
 
 
@@ -183,13 +182,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def get_activation(name: str | Activation, alpha: float = 0.0) -> Activation:
-    """Return the activation with this name, and with the constant `alpha` if given.
-
-    An Activation is returned unchanged.
-
-    Raises:
-        ConfigurationError: no activation has this name.
-    """
+    """Return the activation with this name, with the constant `alpha` if given; an Activation unchanged."""
     if isinstance(name, Activation):
         return name
     phi = look_up("activation", name, ACTIVATIONS, "relu")

@@ -19,8 +19,6 @@ __all__ = [
     "uniform", "zeros",
 ]  # fmt: skip
 
-DISTRIBUTIONS = ("normal", "uniform")
-
 
 @dataclass(frozen=True)
 class Initializer:
@@ -82,15 +80,14 @@ class VarianceScaling(Initializer):
     distribution: str
 
     def __post_init__(self) -> None:
-        if self.fan not in ("in", "mean") or self.distribution not in DISTRIBUTIONS:
+        if self.fan not in ("in", "mean") or self.distribution not in ("normal", "uniform"):
             raise ConfigurationError(
-                f"fan must be 'in' or 'mean' and distribution one of {DISTRIBUTIONS}, "
+                "fan must be 'in' or 'mean' and distribution one of ('normal', 'uniform'), "
                 f"not {self.fan!r} and {self.distribution!r}"
             )
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
-        inputs, outputs = shape[0], shape[-1]
-        variance = self.gain / (inputs if self.fan == "in" else (inputs + outputs) / 2)
+        variance = self.gain / (shape[0] if self.fan == "in" else (shape[0] + shape[-1]) / 2)
         if self.distribution == "normal":
             return rng.normal(0.0, math.sqrt(variance), shape)
         return rng.uniform(-math.sqrt(3 * variance), math.sqrt(3 * variance), shape)
@@ -127,11 +124,9 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_normal": lecun_normal, "lecun_uniform": lecun_uniform,
 }  # fmt: skip
 
-HALF_RECTIFIED = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus")
-
 
 def default_initializer(phi: Activation) -> Initializer:
     """Return he_normal for half-rectified activations, lecun_normal for selu, else glorot_uniform."""
-    if phi.name in HALF_RECTIFIED:
+    if phi.name in ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "mish", "softplus"):
         return he_normal
     return lecun_normal if phi.name == "selu" else glorot_uniform

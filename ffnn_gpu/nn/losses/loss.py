@@ -6,8 +6,8 @@ with z (B, O) the network's output, left unchanged; y the targets; dz (B, O) ove
 for the value alone; sample_weight (B,) with the meaning  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ, so a weight of 2 counts a row
 twice. The value is a 0-d array on z's device; `float()` of it waits for the device.
 
-The cross-entropies over classes stand below the contract. Losses that are elementwise formulas are in
-`standard.py`; the arithmetic is in `backends/reference/losses.py`.
+CrossEntropy and SoftmaxCrossEntropy are in this file too, so that a reader who follows one training step has
+the contract and the usual loss in one place; losses that are elementwise formulas are in `standard.py`.
 
 Targets are checked on the host, before anything moves to a device: an index out of range raises on NumPy and
 wraps around silently on CuPy, and −1 is the last class on both. Why `checked`: `fit` checks and converts the
@@ -79,8 +79,7 @@ class Loss:
 
     def device_targets(self, backend: Backend, y: Array, O: int, dtype: Any) -> Array:
         """Convert targets on the device; check their shape and dtype only. Raises ShapeError."""
-        if y.ndim != 2 or y.shape[1] != O:
-            raise ShapeError(f"y has shape {y.shape}; the network has {O} outputs, so y must be (rows, {O})")
+        require_columns(y, O)
         return backend.asarray(y, dtype)
 
     def total_weight(self, backend: Backend, y: Array, sample_weight: Array | None) -> Any:
@@ -102,9 +101,7 @@ class Loss:
         if dz is not None and dz.shape != z.shape:
             raise ShapeError(f"dz has shape {dz.shape}; z has {z.shape}")
         real = z.dtype if z.dtype.itemsize > 2 else master(z.dtype)
-        if backend.owns(y) and not isinstance(
-            y, np.ndarray
-        ):  # on the GPU: reading the values would wait for it
+        if backend.owns(y) and not isinstance(y, np.ndarray):  # on the GPU: reading values would wait for it
             y = self.device_targets(backend, y, z.shape[1], real)
         else:
             y = backend.asarray(self.targets(y, z.shape[1], real))
@@ -199,6 +196,12 @@ class SoftmaxCrossEntropy(Loss):
     def decide(self, z: HostArray) -> HostArray:
         classes: HostArray = z.argmax(axis=1)
         return classes
+
+
+def require_columns(y: Array, O: int) -> None:
+    """Raise ShapeError unless y is (B, O)."""
+    if y.ndim != 2 or y.shape[1] != O:
+        raise ShapeError(f"y has shape {y.shape}; the network has {O} outputs, so y must be (rows, {O})")
 
 
 def class_indices(y: HostArray, C: int) -> HostArray:

@@ -1,8 +1,4 @@
-"""The losses by their names, and those that are elementwise formulas, as data.
-
-The contract of a loss and the cross-entropies over classes are in `loss.py`; the arithmetic is in
-`backends/reference/losses.py`.
-"""
+"""The losses by their names, and those that are elementwise formulas, as data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -15,9 +11,9 @@ from ffnn_gpu.arrays.boundary import require_finite
 from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.backends.reference.special import magnitude
 from ffnn_gpu.checks import look_up
-from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
+from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.nn.activations import WithAlpha, sigmoid, softplus
-from ffnn_gpu.nn.losses.loss import CrossEntropy, Loss, SoftmaxCrossEntropy, real_numbers
+from ffnn_gpu.nn.losses.loss import CrossEntropy, Loss, SoftmaxCrossEntropy, real_numbers, require_columns
 
 Pointwise = Callable[[Any, Any, Any, float], Any]
 
@@ -66,7 +62,12 @@ class PointwiseLoss(WithAlpha, Loss):
         return backend.pointwise_loss(self, z, y, sample_weight, dz)
 
     def targets(self, y: Any, O: int, dtype: Any) -> HostArray:
-        numbers = columns_like(y, O, dtype)
+        numbers = real_numbers(np.asarray(y))
+        if numbers.ndim == 1 and O == 1:
+            numbers = numbers.reshape(-1, 1)
+        require_columns(numbers, O)
+        require_finite(np, numbers, "y", dtype)
+        numbers = numbers.astype(dtype, copy=False)
         if self.accepts is not None:
             self.accepts(numbers)
         return numbers
@@ -78,19 +79,6 @@ class PointwiseLoss(WithAlpha, Loss):
         if self.threshold is None:
             return z
         return np.where(z > self.threshold, self.decisions[1], self.decisions[0])
-
-
-def columns_like(y: Any, O: int, dtype: Any) -> HostArray:
-    """Return y as (B, O) numbers; (B,) is read as (B, 1) for one output. Raises ShapeError or DataError."""
-    numbers = real_numbers(np.asarray(y))
-    if numbers.ndim == 1 and O == 1:
-        numbers = numbers.reshape(-1, 1)
-    if numbers.ndim != 2 or numbers.shape[1] != O:
-        raise ShapeError(
-            f"y has shape {numbers.shape}; the network has {O} outputs, so y must be (rows, {O})"
-        )
-    require_finite(np, numbers, "y", dtype)
-    return numbers.astype(dtype, copy=False)
 
 
 def nonnegative(y: HostArray) -> None:
@@ -123,10 +111,8 @@ def _huber(xp: Any, z: Any, y: Any, delta: float) -> Any:
     return xp.where(d <= delta, 0.5 * d * d, delta * (d - 0.5 * delta))
 
 
-LOG_FLOOR, PRODUCT_FLOOR = (
-    -100.0,
-    1e-12,
-)  # of log p, and of p(1 − p): finite values, gradients that are not 0 when wrong
+# of log p, and of p(1 − p): finite values, gradients that are not 0 when wrong
+LOG_FLOOR, PRODUCT_FLOOR = -100.0, 1e-12
 
 
 def _log(xp: Any, p: Any) -> Any:  # log p, at least −100, silent at p = 0
@@ -157,14 +143,13 @@ poisson = PointwiseLoss(
 binary_cross_entropy = PointwiseLoss(  # ℓ = −y log p − (1 − y) log(1 − p), on probabilities p
     "binary_cross_entropy", _bce, _bce_slope, unit_interval, threshold=0.5
 )
-binary_cross_entropy_with_logits = (
-    PointwiseLoss(  # ℓ = log(1 + e^z) − z y, as softplus writes it: nothing overflows
-        "binary_cross_entropy_with_logits",
-        lambda xp, z, y, _: softplus.value(xp, z) - z * y,
-        lambda xp, z, y, _: sigmoid.value(xp, z) - y,
-        unit_interval,
-        threshold=0.0,
-    )
+# ℓ = log(1 + e^z) − z y, as softplus writes it: nothing overflows
+binary_cross_entropy_with_logits = PointwiseLoss(
+    "binary_cross_entropy_with_logits",
+    lambda xp, z, y, _: softplus.value(xp, z) - z * y,
+    lambda xp, z, y, _: sigmoid.value(xp, z) - y,
+    unit_interval,
+    threshold=0.0,
 )
 hinge = PointwiseLoss(  # ℓ = max(0, 1 − y z), y = ±1
     "hinge",
@@ -178,25 +163,16 @@ cross_entropy = CrossEntropy()
 softmax_cross_entropy = SoftmaxCrossEntropy()
 
 LOSSES: dict[str, Loss] = {
-    "mean_squared_error": mean_squared_error,
-    "mean_absolute_error": mean_absolute_error,
-    "huber": huber,
-    "poisson": poisson,
-    "binary_cross_entropy": binary_cross_entropy,
+    "mean_squared_error": mean_squared_error, "mean_absolute_error": mean_absolute_error,
+    "huber": huber, "poisson": poisson, "binary_cross_entropy": binary_cross_entropy,
     "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
-    "cross_entropy": cross_entropy,
-    "softmax_cross_entropy": softmax_cross_entropy,
-    "hinge": hinge,
-}
+    "cross_entropy": cross_entropy, "softmax_cross_entropy": softmax_cross_entropy, "hinge": hinge,
+}  # fmt: skip
 SHORT_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}  # the metrics are called so
 
 
 def get_loss(name: str | Loss, alpha: float = 0.0) -> Loss:
-    """Return the loss of this name, with the constant `alpha` if it is given; a Loss as it is.
-
-    Raises:
-        ConfigurationError: no loss has this name.
-    """
+    """Return the loss of this name, with the constant `alpha` if it is given; a Loss as it is."""
     if isinstance(name, Loss):
         return name
     short = {name: LOSSES[long] for name, long in SHORT_NAMES.items()}
