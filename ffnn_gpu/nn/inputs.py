@@ -10,27 +10,14 @@ from ffnn_gpu.errors import DataError, ShapeError
 
 
 def rows(backend: Backend, x: Any, n_in: int) -> Rows:
-    """Return x of any kind as Rows of the device, the host or files, uncopied; values are not checked.
-
-    Raises:
-        ShapeError: x is not (n, n_in). DataError: x is not real.
-    """
+    """Return x of any kind as Rows of the device, the host or files, uncopied; values are not checked."""
     found = rows_of(x, backend.admit)
-    _require_shape(found.stored, n_in)
+    require_matrix(found.stored, n_in)
     return found
 
 
-def converted(backend: Backend, x: Array, n_in: int, dtype: Any) -> Array:
-    """Return x (B, n_in), an array of the device, in `dtype`; its values are not checked.
-
-    Raises:
-        ShapeError: x is not (B, n_in). DataError: x is not real.
-    """
-    _require_shape(x, n_in)
-    return backend.asarray(x, dtype)
-
-
-def _require_shape(x: Array, n_in: int) -> None:
+def require_matrix(x: Array, n_in: int) -> None:
+    """Raise ShapeError unless x is (rows, n_in), and DataError unless it is real; values are not checked."""
     if x.ndim != 2:
         raise ShapeError(f"x has shape {x.shape}; a network reads a matrix (rows, {n_in})")
     if x.shape[1] != n_in:

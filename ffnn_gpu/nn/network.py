@@ -83,15 +83,11 @@ class Network:
         return Workspace(self.backend, self.params, shapes_of, B, training, input_gradient, stream)
 
     def forward(self, x: Any, ws: Workspace) -> Any:
-        """Return z (B, n_out) for x (B, n_in). z is a buffer of the workspace; its next pass overwrites it.
-
-        Raises:
-            ShapeError: x has not n_in columns, or not as many rows as the workspace.
-            BackendMismatchError: x lives on another device than the network.
-        """
+        """Return z (B, n_out) for x (B, n_in). z is a buffer of the workspace; its next pass overwrites it."""
         self.backend.require_own(x, "x")
         if x.dtype != self.compute_dtype or x.shape[1:] != (self.n_in,):
-            x = inputs.converted(self.backend, x, self.n_in, self.compute_dtype)
+            inputs.require_matrix(x, self.n_in)
+            x = self.backend.asarray(x, self.compute_dtype)
         return self.backend.run_forward(Network.run, self, x, ws)
 
     @underflow_is_zero
@@ -109,16 +105,11 @@ class Network:
     def backward(self, dz: Any, ws: Workspace) -> Any:
         """Write `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
 
-        dz is overwritten. In float16 all gradients are S times as large, S = `params.loss_scale[0]`, and so
-        is `params.grad`; the gradient at x is returned in float32, without S. An overflow becomes infinite,
-        and the optimizer skips the update.
+        Return the gradient at x if the workspace was made with `input_gradient`, else None. dz is overwritten,
+        unless it does not fit: then ShapeError or BackendMismatchError is raised and the pass stays pending.
 
-        Returns:
-            The gradient at x if the workspace was made with `input_gradient`, else None.
-
-        Raises:
-            WorkspaceError: the workspace is for inference, or holds no forward pass.
-            ShapeError, BackendMismatchError: dz is not (B, n_out) on this device; the pass stays pending.
+        In float16 `params.grad` is S times the gradient, S = `params.loss_scale[0]`; the gradient at x is
+        returned in float32, without S. An overflow becomes infinite, and the optimizer skips the update.
         """
         if dz is not None:  # an inference workspace has none
             self.backend.require_own(dz, "dz")
@@ -151,11 +142,7 @@ class Network:
         return dz if ws.input_gradient else None
 
     def admit(self, x: Any) -> Rows:
-        """Return x of any kind as Rows of the device, the host or files, uncopied.
-
-        Raises:
-            ShapeError: x is not (n, n_in). DataError: x is not finite.
-        """
+        """Return x of any kind as Rows of the device, the host or files, uncopied; check shape and values."""
         rows = inputs.rows(self.backend, x, self.n_in)
         rows.require_finite(self.backend, "x", self.compute_dtype)
         return rows
@@ -163,12 +150,10 @@ class Network:
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
         """Return z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
 
-        Args:
-            batch_size: rows per forward pass; None for a number that suits the device.
+        batch_size: rows per forward pass; None for a number that suits the device.
 
         Raises:
-            ShapeError: x is not (n, n_in). DataError: x is not finite.
-            DivergedError: an output is not finite.
+            ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
         """
         return prediction.predict(self, self._threads, x, batch_size)
 
@@ -181,11 +166,9 @@ class Network:
         return _rebuild(n_in, layers, device, *rest)
 
     def computed_by(self, operations: Any, params: Parameters | None = None) -> "Network":
-        """Return a network with the same layers and numbers whose passes are computed by other operations.
+        """Return a network with the same layers whose passes are computed by other operations.
 
-        Args:
-            operations: the operations of a Backend of the same device.
-            params: other parameters to use; by default this network's own, shared and not copied.
+        operations: those of a Backend of the same device. params: by default this network's own, not copied.
         """
         return _NetworkView(self, operations, self.params if params is None else params)
 

@@ -108,10 +108,7 @@ class Parameters:
         return {name: np.array(self.backend.to_host(view), order="C") for name, view in self.named()}
 
     def assign(self, arrays: Mapping[str, HostArray]) -> None:
-        """Overwrite every named array, all or nothing.
-
-        Raises IncompatibleCheckpointError, naming the first difference, if names, shapes or types differ.
-        """
+        """Overwrite every named array, or none if a name, shape or type differs (IncompatibleCheckpointError)."""
         mine = dict(self.named())
         for name, view in mine.items():
             if name not in arrays:
@@ -137,7 +134,7 @@ class Parameters:
 
     @property
     def count(self) -> int:
-        """Return the number of parameters, without padding and running statistics."""
+        """The number of parameters, without padding and running statistics."""
         return sum(slot.size for slot in self.slots)
 
     def _lay_out(self, named: list[tuple[str, tuple[int, ...]]]) -> tuple[list[Slot], int]:

@@ -25,9 +25,6 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
     """`Network.predict`. No NumPy warnings: the check of the outputs raises a better error.
 
     threads: holds each thread's workspace `ws` for few rows.
-
-    Raises:
-        ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
     """
     backend = network.backend
     batch_size = backend.rows_at_once if batch_size is None else batch_size
@@ -52,10 +49,7 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
 
 
 def _inference(network: Any, threads: threading.local, B: int) -> tuple[Workspace, Callable[..., Any]]:
-    """(workspace for B rows, forward function).
-
-    Few rows get the kept workspace, whose passes are recorded.
-    """
+    """(workspace for B rows, forward function); few rows get the kept workspace, whose passes are recorded."""
     if B > FEW_ROWS or FEW_ROWS * sum(network.widths) > MOST_KEPT:
         return network.workspace(B, training=False), network.run
     kept = getattr(threads, "ws", None)

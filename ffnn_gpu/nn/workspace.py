@@ -15,10 +15,9 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from ffnn_gpu.arrays.precision import loss_gradient
 from ffnn_gpu.backends import Backend
+from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import ShapeError, WorkspaceError
 from ffnn_gpu.nn.parameters import Shapes, leaves
 
@@ -64,11 +63,8 @@ class Workspace:
         input_gradient: bool,
         stream: RandomStream,
     ) -> None:
-        """Call `Network.workspace` instead.
-
-        owner: the network's parameters. shapes_of: rows → (shapes, n_out).
-        """
-        if isinstance(B, bool) or not isinstance(B, (int, np.integer)) or B < 0:
+        """Call `Network.workspace` instead. owner: the network's parameters. shapes_of: rows → (shapes, n_out)."""
+        if not is_whole(B) or B < 0:
             raise ShapeError(f"a workspace has a number of rows, not {B!r}")
         self.B = B = int(B)
         self.training, self.input_gradient = training, input_gradient
@@ -155,12 +151,12 @@ class Workspace:
         _forget(self.buffers)
 
     def arrays(self) -> list[Any]:
-        """Return all arrays of the workspace."""
+
         return [array for array in (*self._memory, self._dz, self._scaled_dz) if array is not None]
 
     @property
     def nbytes(self) -> int:
-        """The number of bytes of scratch."""
+
         return sum(array.nbytes for array in self.arrays())
 
     def _shape_buffers(self) -> None:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Array, Backend
-from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
+from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, Update
 from ffnn_gpu.checks import is_number, look_up
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters
@@ -32,8 +32,7 @@ from ffnn_gpu.nn.parameters import Parameters
 class OptimizerState(SimpleNamespace):
     """Vectors of one optimizer for one network: `m`, `v`, …, the average `mean`, and the float64 `scalars`.
 
-    `control` (2,) is used within a step only. It is a slot, so it is not among the `vars` that a checkpoint
-    saves.
+    `control` (2,) is used within a step only; a slot is not among the `vars` that a checkpoint saves.
     """
 
     __slots__ = ("control",)
@@ -84,8 +83,7 @@ class Optimizer:
     def step(self, params: Parameters, lr: Array | None = None) -> None:
         """Update θ once along ∇θ, and increment the count of updates.
 
-        Args:
-            lr: float64 (1,) on the device, the learning rate from this step on; None for the one of `set_lr`.
+        lr: float64 (1,) on the device, the learning rate from this step on; None for the one of `set_lr`.
         """
         backend, state, grad, scale = params.backend, self.state(params), params.grad, params.loss_scale
         control = None if self.clip_norm is None and scale is None else state.control
@@ -108,9 +106,7 @@ class Optimizer:
         backend.own_rule(update, self.formula, *(getattr(state, name) for name in self.moments))
 
     def formula(self, xp: Any, theta: Array, g: Array, lr: Array, t: Array, *moments: Array) -> None:
-        """Update θ and the moments in place for the clipped and penalized gradient g.
-
-        t counts updates from 1.
+        """Update θ and the moments in place for the clipped and penalized gradient g; t counts updates from 1.
 
         A custom optimizer defines this and `moments`, the names of its moments, which start at zero.
         """
@@ -124,17 +120,11 @@ class Optimizer:
         return state
 
     def set_lr(self, params: Parameters, lr: float) -> None:
-        """Set the learning rate of steps without `lr`.
-
-        `fit` passes `lr` to each step, so in `fit` use a callback that sets `run.lr_factor` instead.
-        """
+        """Set the learning rate of steps without `lr`; in `fit`, let a callback set `run.lr_factor` instead."""
         params.backend.write(self.state(params).scalars, RATE, lr)
 
     def swap_average(self, params: Parameters) -> None:
-        """Swap θ and the running statistics with their moving averages.
-
-        Raises ConfigurationError without `ema`.
-        """
+        """Swap θ and the running statistics with their moving averages. ConfigurationError without `ema`."""
         if self.ema is None:
             raise ConfigurationError("this optimizer has no average; create it with ema=0.999")
         state = self.state(params)
@@ -153,12 +143,10 @@ class Optimizer:
 
     def _new_state(self, params: Parameters) -> OptimizerState:
         backend, length = params.backend, params.theta.shape
-        moments = {
-            name: backend.zeros(length, params.dtype, lane) for lane, name in enumerate(self.moments, start=2)
-        }
-        state = OptimizerState(**moments)
+        lanes = enumerate(self.moments, start=2)
+        state = OptimizerState(**{name: backend.zeros(length, params.dtype, lane) for lane, name in lanes})
         scalars = np.zeros(3)
-        scalars[STEP], scalars[RATE], scalars[PRODUCT] = 0, self.lr, 1
+        scalars[RATE], scalars[PRODUCT] = self.lr, 1
         state.scalars, state.control = backend.asarray(scalars), backend.zeros((2,), np.float64)
         if self.ema is not None:
             state.mean, state.mean_state = backend.duplicate(params.theta), backend.duplicate(params.state)
@@ -272,11 +260,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
-    """Return the optimizer with this name and these settings, or an Optimizer with these settings replaced.
-
-    Raises:
-        ConfigurationError: no optimizer has this name, or it has no such setting.
-    """
+    """Return the optimizer with this name and these settings, or an Optimizer with these settings replaced."""
     if isinstance(name, Optimizer):
         return replace(name, **settings) if settings else name
     kind = look_up("optimizer", name, OPTIMIZERS, "Adam(lr=1e-3)")

@@ -176,9 +176,8 @@ def _check_duration(schedule: Schedule, name: str) -> None:
     elif isinstance(value, (float, np.floating)) and 0 < value < 1:
         object.__setattr__(schedule, name, float(value))
     elif isinstance(value, (float, np.floating)) and value == 1:
-        raise ConfigurationError(
-            f'{name}={value!r} could mean one step or the whole training; write {name}=1 or {name}="whole"'
-        )
+        wanted = f'write {name}=1 or {name}="whole"'
+        raise ConfigurationError(f"{name}={value!r} could mean one step or the whole training; {wanted}")
     elif value != "whole":
         raise ConfigurationError(
             f"{name} of a schedule must be positive: a number of steps such as 500, "

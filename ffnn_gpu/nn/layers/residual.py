@@ -35,9 +35,8 @@ class Residual(Layer):
         for layer in self.layers:
             width = layer.output_width(width)
         if width != I:
-            raise ShapeError(
-                f"the layers in Residual change the width from {I} to {width}; x + f(x) needs equal widths"
-            )
+            changed = f"the layers in Residual change the width from {I} to {width}"
+            raise ShapeError(f"{changed}; x + f(x) needs equal widths")
         return I
 
     def parameter_shapes(self, I: int) -> Shapes:
@@ -47,11 +46,8 @@ class Residual(Layer):
         return {"layers": [layer.state_shapes(width) for layer, width in self._inside(I)]}
 
     def buffer_shapes(self, B: int, I: int) -> Shapes:
-        return {
-            "a": (B, I),
-            "dx": (B, I),
-            "layers": [layer.buffer_shapes(B, width) for layer, width in self._inside(I)],
-        }
+        inside = [layer.buffer_shapes(B, width) for layer, width in self._inside(I)]
+        return {"a": (B, I), "dx": (B, I), "layers": inside}
 
     def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, Any]:
         return {"layers": [layer.initial_values(rng, width) for layer, width in self._inside(I)]}

@@ -50,17 +50,11 @@ class LogSoftmax(Layer):
 
 
 def softmax_jacobian(z: Array, backend: Backend | None = None) -> Array:
-    """J_bik = S_bi (δ_ik − S_bk), the derivative of softmax output i with respect to logit k.
+    """Return J_bik = S_bi (δ_ik − S_bk), the derivative of softmax output i with respect to logit k.
 
     Args:
         z: (B, K) logits; integers are converted to float64.
         backend: the reference on NumPy if None.
-
-    Returns:
-        (B, K, K) in z's floating dtype.
-
-    Raises:
-        ShapeError: z is not a matrix.
     """
     backend = backend or Backend(np)
     z = backend.asarray(z)

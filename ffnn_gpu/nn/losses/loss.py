@@ -41,9 +41,8 @@ class Loss:
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         if "evaluate" in vars(cls):
-            raise ConfigurationError(
-                f"{cls.__name__} defines evaluate, which is called value_and_gradient now; rename the method"
-            )
+            change = "defines evaluate, which is called value_and_gradient now; rename the method"
+            raise ConfigurationError(f"{cls.__name__} {change}")
 
     def __call__(
         self,
@@ -93,7 +92,7 @@ class Loss:
     def _checked(
         self, backend: Backend, z: Array, y: Any, dz: Array | None, sample_weight: Any
     ) -> tuple[Array, Array | None]:
-        """Return y and sample_weight on the device, checked and converted."""
+
         if z.ndim != 2:
             raise ShapeError(f"z has shape {z.shape}; a loss reads a matrix (rows, outputs)")
         if z.dtype.kind not in "fc" and not is_floating(z.dtype):  # targets are rounded to z's dtype
@@ -158,15 +157,13 @@ class SoftmaxCrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
-            raise ConfigurationError(
-                f"label_smoothing must be at least 0 and below 1, not {self.label_smoothing!r}"
-            )
+            smoothing = self.label_smoothing
+            raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, not {smoothing!r}")
         if self.class_weight is not None:
-            object.__setattr__(self, "class_weight", tuple(float(v) for v in self.class_weight))
-            if not all(0 <= v < float("inf") for v in self.class_weight):
-                raise ConfigurationError(
-                    f"class weights must be finite and at least 0, not {self.class_weight}"
-                )
+            v = tuple(map(float, self.class_weight))
+            object.__setattr__(self, "class_weight", v)
+            if not all(0 <= entry < float("inf") for entry in v):
+                raise ConfigurationError(f"class weights must be finite and at least 0, not {v}")
 
     def value_and_gradient(
         self, backend: Backend, z: Array, y: Array, dz: Array | None, sample_weight: Array | None
@@ -183,10 +180,9 @@ class SoftmaxCrossEntropy(Loss):
         return backend.constant(self.class_weight or (), dtype)
 
     def targets(self, y: Any, O: int, dtype: Any) -> HostArray:
-        if self.class_weight is not None and len(self.class_weight) != O:
-            raise ShapeError(
-                f"class_weight has {len(self.class_weight)} numbers; the network has {O} outputs"
-            )
+        v = self.class_weight
+        if v is not None and len(v) != O:
+            raise ShapeError(f"class_weight has {len(v)} numbers; the network has {O} outputs")
         y = np.asarray(y)
         return class_indices(y, O) if y.ndim == 1 else distributions(y, O, dtype)
 
