@@ -16,14 +16,9 @@ P = ParamSpec("P")
 
 
 def look_up(kind: str, name: Any, table: Mapping[str, T], example: str) -> T:
-    """Return table[name], ignoring upper and lower case.
+    """Return table[name], ignoring case, or raise ConfigurationError with the names and the most similar one.
 
-    Args:
-        kind: the kind of the table's entries, for the message, such as "optimizer".
-        example: an object that is accepted instead of a name, such as "Adam(lr=1e-3)".
-
-    Raises:
-        ConfigurationError: the table has no such name; the message lists the names and the most similar one.
+    kind, example: for the message, such as "optimizer" and "Adam(lr=1e-3)", an object instead of a name.
     """
     if not isinstance(name, str):
         wanted = f"an object such as ffnn_gpu.{example}, or a name"
@@ -39,14 +34,7 @@ def look_up(kind: str, name: Any, table: Mapping[str, T], example: str) -> T:
 
 
 def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorator: also accept the old names of keywords, with a DeprecationWarning.
-
-    Args:
-        names: old="new" for each keyword.
-
-    Raises:
-        ConfigurationError: a call has both the old and the new keyword.
-    """
+    """Decorator: also accept the old names of keywords, old="new", with a DeprecationWarning."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(function)
@@ -77,10 +65,7 @@ def require_positive(what: str, value: Any) -> None:
 
 
 def seed_number(value: Any) -> int:
-    """Return value as a seed.
-
-    Raises ConfigurationError unless it is an integer from 0 to 2⁶⁴ − 1, the range of Philox's key.
-    """
+    """Return value as a seed, an integer from 0 to 2⁶⁴ − 1, the range of Philox's key."""
     if not is_whole(value) or not 0 <= value < 2**64:
         raise ConfigurationError(f"seed must be a whole number of at least 0 and below 2**64, not {value!r}")
     return int(value)

@@ -56,9 +56,7 @@ class Extent:
 class FileRows(Rows):
     """The rows of files, one file after the other, as an array (n, …) of which nothing is in memory.
 
-    Args:
-        extents: where the rows lie; the bytes of a row are contiguous.
-        row_shape, dtype: of every row.
+    extents: where the rows lie; the bytes of a row are contiguous.
     """
 
     shape: tuple[int, ...] = ()
@@ -168,11 +166,7 @@ def _mapping(address: int) -> tuple[int, int] | None:
 
 
 def joined(arrays: "Sequence[np.memmap[Any, Any]]") -> FileRows:
-    """The rows of files that have just been mapped, one file after the other.
-
-    Raises:
-        ShapeError: their rows differ in shape. DataError: they differ in type, or are not stored row by row.
-    """
+    """The rows of files that have just been mapped, one after the other, all of one shape and type."""
     first = arrays[0]
     for a in arrays:
         if a.shape[1:] != first.shape[1:]:

@@ -83,17 +83,11 @@ class Rows(ABC):
         return self
 
     def select(self, index: HostArray, device: Device | None = None) -> "Rows":
-        """The rows index (k,), of which none in a file is read.
-
-        device: needed for an array that lies on one.
-        """
+        """The rows index (k,), of which none in a file is read; device: needed for an array on one."""
         return SelectedRows(self, index)
 
     def share(self, rank: int, size: int) -> tuple["Rows", int]:
-        """Return (rows that one of `size` ranks checks, number of the first row).
-
-        These are a share of rows in files, and all rows of an array in memory.
-        """
+        """Return (rows that one of `size` ranks checks, number of the first): all of an array in memory."""
         if size == 1 or not self.in_files:
             return self, 0
         start, stop = rank * len(self) // size, (rank + 1) * len(self) // size

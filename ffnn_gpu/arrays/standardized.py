@@ -17,8 +17,6 @@ from ffnn_gpu.arrays.rows import Rows
 class Standardized(Rows):
     """(rows − mean) / scale in float64, clipped to [−limit, limit] if there is a limit.
 
-    Made by `Standardizer.rows`.
-
     Args:
         rows: (n, d), any type of number; bytes stay bytes.
         mean, scale: (d,) float64, on the host; on the device in what `on` returns.

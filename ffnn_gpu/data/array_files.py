@@ -50,9 +50,6 @@ def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> HostArray:
 
         0 0 code axes | axes × uint32 dimensions | elements in C order | end of file        (big-endian)
 
-    Raises:
-        DataError: wrong magic, more than max_bytes declared, fewer or more bytes than declared, damaged gzip.
-
     Reference: Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits, "The IDX file
     format".
     """
@@ -66,11 +63,7 @@ def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> HostArray:
 
 
 def read_npy(path: str | Path) -> HostArray:
-    """Map the array of a .npy file into memory, read-only; nothing is copied until it is used.
-
-    Raises:
-        DataError: not a .npy file, it holds Python objects, or its size differs from the header's.
-    """
+    """Map the array of a .npy file into memory, read-only; its size must be the one that the header declares."""
     with reading(path):
         with open(path, "rb") as stream:
             dtype, shape, _ = _npy_header(stream, path)
@@ -119,11 +112,7 @@ def npz_names(path: str | Path) -> tuple[str, ...]:
 
 
 def read_npz(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> HostArray:
-    """Read the array called `name` of a .npz file and verify its checksum.
-
-    Raises:
-        DataError: no such array, more than max_bytes declared, a damaged file, or Python objects.
-    """
+    """Read the array called `name` of a .npz file and verify its checksum."""
     with reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
         source = f"{path}, array {name!r}"
         dtype, shape, is_fortran = _npy_header(stream, source)

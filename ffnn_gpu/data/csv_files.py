@@ -42,11 +42,7 @@ def read_csv(path: str | Path, target: str | int | None = None) -> tuple[HostArr
 
     The target is int64 if every cell is an integer, float64 if every cell is a number, strings otherwise.
 
-    Args:
-        target: name or 0-based index of the target column; default: the last one.
-
-    Raises: DataError: empty or ragged file, unknown target, a cell that is empty or (features) not a finite
-        number.
+    target: name or 0-based index of the target column; default: the last one.
     """
     table = _parse(path, target, has_target=True)
     return table.x, _typed(table, path), table

@@ -29,12 +29,7 @@ class LabelMap:
 
     @classmethod
     def fit(cls, y: Iterable[Hashable]) -> "LabelMap":
-        """Collect the distinct labels of y (n,), sorted if possible, else in order of first appearance.
-
-        Raises:
-            ShapeError: y is an array that is not (n,).
-            DataError: no labels, or a label that is not hashable, or NaN, or infinite.
-        """
+        """Collect the distinct labels of y (n,), sorted if possible, else in order of first appearance."""
         labels = _labels(y)
         if len(labels) == 0:
             raise DataError("there are no labels to map")
@@ -73,10 +68,7 @@ class LabelMap:
         return indices
 
     def decode(self, indices: ArrayLike) -> NDArray[Any] | list[Hashable]:
-        """Return the labels of class indices (n,).
-
-        They are an array if the classes are all int, all str, all bool or all float, else a list.
-        """
+        """Return the labels of class indices (n,), an array if all are int, str, bool or float, else a list."""
         indices = np.asarray(indices)
         if indices.ndim != 1:
             raise ShapeError(f"indices have shape {indices.shape}; (n,) is needed")

@@ -21,11 +21,8 @@ from ffnn_gpu.errors import ConfigurationError
 class Order:
     """The order of rows in minibatches.
 
-    Args:
-        batch_size: rows per minibatch; the last one of an epoch may have fewer.
-        shuffle: whether each epoch draws a new permutation.
-        drop_last: whether a last minibatch with fewer rows is skipped.
-        seed: determines the permutations.
+    shuffle: whether each epoch draws a new permutation; the seed determines it.
+    drop_last: whether a last minibatch with fewer than batch_size rows is skipped.
     """
 
     batch_size: int

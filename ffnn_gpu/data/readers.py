@@ -35,11 +35,7 @@ Target = str | int | None
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """x (n, features) and y (n,) or (n, outputs); x_test and y_test if the source has its own test part.
-
-    Raises:
-        DataError: x and y have different numbers of rows, or x and x_test of columns.
-    """
+    """x (n, features) and y (n,) or (n, outputs); x_test and y_test if the source has its own test part."""
 
     x: HostArray
     y: HostArray
@@ -67,11 +63,9 @@ def read(source: str | Path, target: Target = None) -> Dataset:
 
     A bundled name takes precedence over a file of that name; write "./digits" for the file.
 
-    Args:
-        target: target column of a .csv (name or 0-based index) or of .npy (index); default: the last column.
+    target: target column of a .csv (name or 0-based index) or of .npy (index); default: the last column.
 
-    Raises: DataError: unknown source, or malformed data; the message names the accepted sources, or the line
-        and column.
+    Raises DataError for an unknown source or malformed data.
     """
     path = Path(source)
     name = path.name.lower()

@@ -17,12 +17,9 @@ def train_test_split(
     Stratified, each class contributes its share of the test rows, rounded by largest remainder. A class of
     two rows or more keeps at least one row in train.
 
-    Args:
-        y_or_n: labels (n,), or n alone where `stratify` is False.
+    y_or_n: labels (n,), or n alone where `stratify` is False.
 
-    Raises:
-        ConfigurationError: fraction outside (0, 1), or stratify without labels.
-        DataError: a part would be empty, or a class would have no row in train.
+    Raises DataError if a part would be empty, or a class would have no row in train.
     """
     if not 0 < fraction < 1:
         raise ConfigurationError(f"fraction is {fraction}; it must be between 0 and 1")

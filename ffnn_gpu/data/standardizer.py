@@ -25,8 +25,7 @@ Floats = NDArray[np.float64]
 class Standardizer:
     """(x − mean) / scale, so that features have mean 0 and standard deviation 1; mean, scale (features,).
 
-    Args:
-        constant: indices of the columns that did not vary in the data it was fitted on.
+    constant: indices of the columns that did not vary in the data it was fitted on.
     """
 
     mean: Floats
@@ -37,12 +36,7 @@ class Standardizer:
     def fit(cls, x: ArrayLike) -> "Standardizer":
         """Compute column means and standard deviations of x (n, features), dividing by n.
 
-        A constant column (max = min exactly) gets its value as mean and 1 as scale, so that it becomes
-        exactly 0.
-
-        Raises:
-            ShapeError: x is not a matrix.
-            DataError: no rows, or NaN or infinity (with the first row and column).
+        A constant column (max = min exactly) gets its value as mean and 1 as scale: it becomes exactly 0.
         """
         rows = _matrix(x)
         n, d = rows.shape
@@ -79,13 +73,8 @@ class Standardizer:
         otherwise. `fit`, `evaluate` and `predict` accept the result as X. Bytes stay bytes: on a GPU, a
         quarter of the memory of float32.
 
-        Args:
-            x: numbers of any type: NumPy, memory-mapped, or an array of a device.
-            limit: values are clipped to [−limit, limit].
-
-        Raises:
-            ShapeError: x has another number of columns.
-            DataError: a mean is not finite, a scale not finite and positive, or x is standardized already.
+        x: numbers of any type: NumPy, memory-mapped, or an array of a device.
+        limit: values are clipped to [−limit, limit].
         """
         rows = rows_of(x if hasattr(x, "shape") else np.asarray(x))
         mean, scale = np.asarray(self.mean, np.float64), np.asarray(self.scale, np.float64)

@@ -106,9 +106,6 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5) -> float:
     Args:
         y: (n,) class indices in [0, C).
         scores: (n, C), any increasing function of the probabilities; k ≥ C gives 1.
-
-    Raises:
-        ShapeError, DataError: shapes disagree; a class index outside [0, C); NaN among the scores.
     """
     y, scores = np.asarray(y).ravel(), np.asarray(scores)
     if k < 1:
@@ -133,9 +130,6 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
         (R₊ − n₊(n₊ + 1)/2) / (n₊ n₋)        R₊ = Σ ranks of the positive rows; ties share their mean rank
 
     y (n,) has two values, the larger one positive. Multilabel y (n, L): the mean over its columns.
-
-    Raises:
-        ShapeError, DataError: shapes disagree; y has not two values; NaN among the scores.
 
     Reference: Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27 (2006), section 7.
     """

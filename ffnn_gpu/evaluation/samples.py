@@ -31,7 +31,6 @@ class Samples:
         return len(self.x)
 
     def select(self, backend: Backend, index: HostArray) -> "Samples":
-
         weight = None if self.weight is None else self.weight[index]
         return Samples(self.x.select(index, backend), self.y[index], weight)
 

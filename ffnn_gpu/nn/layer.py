@@ -57,11 +57,9 @@ class Layer:
         return {}
 
     def buffer_shapes(self, B: int, I: int) -> Shapes:
-        """Return name → shape of the buffers of one pass: the output `a`, the input's gradient `dx`, and
-        others.
+        """Return name → shape of the buffers of one pass: the output `a`, the input's gradient `dx`, others.
 
-        For inference every buffer except `a` is None; `forward` allocates any other memory by
-        `backend.empty`.
+        `forward` allocates any other memory by `backend.empty`.
         """
         return {"a": (B, self.output_width(I)), "dx": (B, I)}
 

@@ -21,16 +21,10 @@ class Network:
     """z = f_L(… f_2(f_1(x)))        x (B, n_in)   z (B, n_out)
 
     Args:
-        n_in: the number of input columns.
-        layers: what is applied, first to last.
         device: "auto", "numpy", "cupy", "cupy:1", or a Backend, as `get_backend` reads it.
         dtype: "float32" or "float64" for everything the network stores and computes; "bfloat16" or "float16"
             for products and activations, with θ, ∇θ, statistics, losses and outputs in float32.
         seed: of the initial values, and of dropout unless the workspace has its own.
-
-    Raises:
-        ConfigurationError, ShapeError: the layers do not fit together.
-        BackendUnavailableError: the device that was asked for cannot be used.
     """
 
     @renamed(backend="device")
@@ -65,9 +59,7 @@ class Network:
     def workspace(
         self, B: int, training: bool = True, *, input_gradient: bool = False, seed: int | None = None
     ) -> Workspace:
-        """Allocate scratch for batches of up to B rows.
-
-        Each thread needs its own: a pass that begins during another one raises WorkspaceError.
+        """Allocate scratch for batches of up to B rows, for one thread.
 
         Args:
             training: False for predictions: no masks, no gradients, dropout is the identity.
@@ -170,7 +162,9 @@ class Network:
 
         operations: those of a Backend of the same device. params: by default this network's own, not copied.
         """
-        return _NetworkView(self, operations, self.params if params is None else params)
+        view = Network.__new__(Network)
+        vars(view).update(vars(self), backend=operations, params=self.params if params is None else params)
+        return view
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
         return self.to(self.backend)
@@ -233,13 +227,6 @@ class Network:
             ) from error
 
 
-class _NetworkView(Network):
-    """The layers of another network, with other operations and parameters."""
-
-    def __init__(self, network: Network, operations: Any, params: Parameters) -> None:
-        vars(self).update(vars(network), backend=operations, params=params)
-
-
 def _rebuild(*parts: Any) -> Network:
     *arguments, arrays, step = parts
     network = Network(*arguments)
@@ -251,10 +238,7 @@ def _rebuild(*parts: Any) -> Network:
 def _needed(
     shapes: list[Shapes], parameters: list[Shapes], training: bool, reads_dx: bool
 ) -> tuple[list[Shapes], bool]:
-    """Return the shapes of the buffers that a pass needs, and whether a layer learns.
-
-    `a` is always needed; `dx` in training if a layer before it learns; the rest in training.
-    """
+    """Return the shapes of the buffers that a pass needs, None for the others, and whether a layer learns."""
     needed: list[Shapes] = []
     for layer, learnt in zip(shapes, parameters, strict=True):
         kept: dict[str, Any] = {}

@@ -44,7 +44,6 @@ class Workspace:
     Matrices have the type in which products are computed; vectors, which are statistics, have θ's.
 
     Attributes:
-        B: the number of rows.
         input_gradient: whether a backward pass ends with the gradient at the network's input.
         training: whether there are masks and gradients; without them dropout is the identity.
         dz: (B, n_out), the gradient at the output; None for inference.
@@ -151,12 +150,10 @@ class Workspace:
         _forget(self.buffers)
 
     def arrays(self) -> list[Any]:
-
         return [array for array in (*self._memory, self._dz, self._scaled_dz) if array is not None]
 
     @property
     def nbytes(self) -> int:
-
         return sum(array.nbytes for array in self.arrays())
 
     def _shape_buffers(self) -> None:
