@@ -86,6 +86,8 @@ def read(source: str | Path, target: Target = None) -> Dataset:
         kind = f"{path.suffix} files" if path.suffix else "files without an ending"
         accepted = ".csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files"
         raise DataError(f"{source}: {kind} are not supported; use {accepted}")
+    if target is not None and not leaves_target_open(source):
+        raise DataError(f"{path} has a fixed target; target={target!r} works only with .csv and .npy files")
     return reader(path, target)
 
 
@@ -114,7 +116,6 @@ def _unknown(source: str | Path) -> DataError:
 
 
 def _read_bundled(path: Path, target: Target) -> Dataset:
-    _refuse_target(path.name, target)
     try:
         from sklearn import datasets
     except ImportError as error:
@@ -162,7 +163,6 @@ def _gathered(rows: Rows, columns: int | list[int]) -> HostArray:
 
 
 def _read_npz(path: Path, target: Target) -> Dataset:
-    _refuse_target(str(path), target)
     found = npz_names(path)
 
     def part(key: str) -> HostArray | None:
@@ -179,7 +179,6 @@ def _read_npz(path: Path, target: Target) -> Dataset:
 
 def _read_idx_folder(folder: Path, target: Target) -> Dataset:
     """Read the train part and, if present, the t10k part; pixels stay uint8, one image per row."""
-    _refuse_target(str(folder), target)
     train, test = _idx_part(folder, "train"), _idx_part(folder, "t10k")
     if train is None:
         raise DataError(f"{folder} has no train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz or not)")
@@ -215,11 +214,6 @@ def _check_rows(name: str, x: HostArray, y: HostArray) -> None:
         raise DataError(
             f"{name}: x has shape {x.shape}, y {y.shape}; they must be (n, features) and (n,) or (n, outputs)"
         )
-
-
-def _refuse_target(source: str, target: Target) -> None:
-    if target is not None:
-        raise DataError(f"{source} has a fixed target; target={target!r} works only with .csv and .npy files")
 
 
 def _stem(path: Path) -> str:

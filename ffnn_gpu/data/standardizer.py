@@ -44,7 +44,11 @@ class Standardizer:
             raise DataError(f"x has shape {rows.shape}: no rows to compute a mean of")
         low, high, mean = np.full(d, np.inf), np.full(d, -np.inf), np.zeros(d)
         for start, block in _blocks(rows):
-            _check_finite(block, start)
+            bad = ~np.isfinite(block)
+            if bad.any():
+                row, column = np.argwhere(bad)[0]
+                where = f"x[{start + row}, {column}] is {block[row, column]}"
+                raise DataError(f"{where}; mean and scale can only be computed from finite numbers")
             np.minimum(low, block.min(axis=0), out=low)
             np.maximum(high, block.max(axis=0), out=high)
             mean += block.sum(axis=0) / n
@@ -130,11 +134,3 @@ def _matrix(x: Any) -> Rows:
 def _blocks(x: Rows) -> Iterator[tuple[int, Floats]]:
     """Yield the first row's number and a float64 copy of each block of rows."""
     return ((part.start, x[part].astype(np.float64)) for part in blocks(x))
-
-
-def _check_finite(block: Floats, start: int) -> None:
-    bad = ~np.isfinite(block)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        where = f"x[{start + row}, {column}] is {block[row, column]}"
-        raise DataError(f"{where}; mean and scale can only be computed from finite numbers")
