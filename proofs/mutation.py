@@ -28,7 +28,7 @@ FORMULAS = (
 FILES = (
     *FORMULAS,
     *(f"ffnn_gpu/nn/{name}.py" for name in (
-        "initializers", "inputs", "network", "parameters", "prediction", "workspace")),
+        "initializers", "network", "parameters", "prediction", "workspace")),
     *(f"ffnn_gpu/data/{name}.py" for name in ("labels", "minibatches", "standardizer")),
     *(f"ffnn_gpu/evaluation/{name}.py" for name in ("evaluate", "metrics")),
     "ffnn_gpu/optim/schedules.py",

@@ -104,12 +104,6 @@ NEAREST = {
         "tests/test_seed.py",
         "tests/checkpoints/test_architecture.py",
     ),
-    "ffnn_gpu/nn/inputs.py": (
-        "tests/test_bad_input.py",
-        "tests/nn/test_network.py",
-        "tests/arrays/test_file_rows.py",
-        "tests/arrays/test_standardized.py",
-    ),
     "ffnn_gpu/data/labels.py": (
         "tests/data/test_labels.py",
         "tests/data/test_splits.py",
@@ -125,6 +119,7 @@ NEAREST = {
         "tests/evaluation/test_evaluate.py",
     ),
     "ffnn_gpu/nn/network.py": (
+        "tests/test_bad_input.py",
         "tests/nn/test_network.py",
         "tests/test_mixed_precision.py",
         "tests/training/test_fit.py",

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.precision import underflow_is_zero
+from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.precision import is_floating, underflow_is_zero
 from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.checks import renamed, require_positive_int, seed_number
-from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError, ShapeError
-from ffnn_gpu.nn import inputs, prediction
+from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError, ShapeError
+from ffnn_gpu.nn import prediction
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Parameters, Shapes, count_parameters, leaves
 from ffnn_gpu.nn.workspace import RandomStream, Workspace
@@ -78,7 +80,7 @@ class Network:
         """Return z (B, n_out) for x (B, n_in). z is a buffer of the workspace; its next pass overwrites it."""
         self.backend.require_own(x, "x")
         if x.dtype != self.compute_dtype or x.shape[1:] != (self.n_in,):
-            inputs.require_matrix(x, self.n_in)
+            self._require_matrix(x)
             x = self.backend.asarray(x, self.compute_dtype)
         return self.backend.run_forward(Network.run, self, x, ws)
 
@@ -133,9 +135,15 @@ class Network:
                 break  # nothing before this layer learns
         return dz if ws.input_gradient else None
 
+    def rows(self, x: Any) -> Rows:
+        """Return x of any kind as Rows of the device, the host or files, uncopied; values are not checked."""
+        rows = rows_of(x, self.backend.admit)
+        self._require_matrix(rows.stored)
+        return rows
+
     def admit(self, x: Any) -> Rows:
-        """Return x of any kind as Rows of the device, the host or files, uncopied; check shape and values."""
-        rows = inputs.rows(self.backend, x, self.n_in)
+        """Return `rows(x)`. Raises DataError (count, first index) if a value is not finite."""
+        rows = self.rows(x)
         rows.require_finite(self.backend, "x", self.compute_dtype)
         return rows
 
@@ -205,6 +213,14 @@ class Network:
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
     # ------------------------------------------------------------------ inside
+
+    def _require_matrix(self, x: Array) -> None:
+        if x.ndim != 2:
+            raise ShapeError(f"x has shape {x.shape}; a network reads a matrix (rows, {self.n_in})")
+        if x.shape[1] != self.n_in:
+            raise ShapeError(f"x has {x.shape[1]} columns; layer 0 of this network reads {self.n_in}")
+        if x.dtype.kind not in "iub" and not is_floating(x.dtype):
+            raise DataError(f"x has dtype {x.dtype}; a network reads real numbers")
 
     def _with_widths(self) -> list[tuple[Layer, int]]:
         return list(zip(self.layers, self.widths[:-1], strict=True))

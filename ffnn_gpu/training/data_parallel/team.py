@@ -15,7 +15,6 @@ from ffnn_gpu.distributed.communicator import Communicator, Single
 from ffnn_gpu.distributed.faults import ranks_in_words
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError
-from ffnn_gpu.nn import inputs
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.data_parallel.batch_norm import GlobalBatch
@@ -75,7 +74,7 @@ class DataParallel:
 
     def admit(self, network: Network, x: Any) -> Rows:
         """As `network.admit(x)`; several ranks unmap large files, and each checks its share of their rows."""
-        rows = inputs.rows(network.backend, x, network.n_in)
+        rows = network.rows(x)
         rows = rows.unmapped() if self.communicator.size > 1 else rows
         share, first = rows.share(self.communicator.rank, self.communicator.size)
         what = f"x from row {first} on" if first else "x"
