@@ -1,12 +1,14 @@
-// Kernels of the CuPy backend. Each is one operation of Backend (backends/reference/), under its formula and shapes.
+// Kernels of the CuPy backend. Each computes one operation of Backend (backends/reference/). Its formula and
+// shapes are above it.
 //
 // Conventions
-// - T is the type in memory: float, double, and with -DWITH_16_BIT also __half and __nv_bfloat16. Arithmetic is
-//   in Arithmetic<T>: double for double, float for the others. Sums over rows and losses are in double.
-// - Matrices that enter products, and what is added to them, have type T. Statistics, targets, weights, losses and
-//   gradients of parameters have type Arithmetic<T>.
+// - T is the type in memory: float, double, and with -DWITH_16_BIT also __half and __nv_bfloat16.
+// - Arithmetic is in Arithmetic<T>: double for double, float for the others. Sums over rows and losses are in
+//   double.
+// - Matrices that enter products, and values added to them, have type T. Statistics, targets, weights,
+//   losses and gradients of parameters have type Arithmetic<T>.
 // - Matrices are row-major and contiguous, with B rows of O (or C, I) columns. Flat vectors have n elements.
-// - A null pointer means "not wanted".
+// - A null pointer means that the argument is absent.
 // - Any grid is valid, because every loop strides over it. Blocks have 256 threads.
 // - No atomics on floating-point numbers: every sum has a fixed order, so results are the same in every run.
 // - KERNEL under a template defines its entries, name_f32 and so on, with T and A = Arithmetic<T>. kernels.py
@@ -24,7 +26,7 @@ typedef long long Index;
 #define WARP 32
 #define ALL_LANES 0xffffffffu
 #define INF __int_as_float(0x7f800000)
-// Of the loss scale: backends/reference/step_control.py. The largest is 2²⁴.
+// Constants of the loss scale, as in backends/reference/step_control.py. The largest scale is 2²⁴.
 #define GROWTH_INTERVAL 2000
 #define LARGEST_SCALE 16777216.0
 
@@ -125,7 +127,7 @@ template <typename T> __device__ __forceinline__ const Pack<T>& pack(const T* x,
 }
 template <typename T> __device__ __forceinline__ Pack<T>& pack(T* x, Index k) { return reinterpret_cast<Pack<T>*>(x)[k]; }
 
-// The number of whole packs in n elements; 0 if an array does not start on a 16-byte boundary. Null is aligned.
+// The number of whole packs in n elements, or 0 if an array starts off a 16-byte boundary. Null is aligned.
 template <typename T, typename... Arrays> __device__ __forceinline__ Index packs_in(Index n, const T* x, const Arrays*... more) {
   return ((unsigned long long)x | ... | (unsigned long long)more) % 16 ? 0 : n / Pack<T>::width;
 }
@@ -193,7 +195,7 @@ template <typename A> __device__ __forceinline__ A activate(int phi, A s, A alph
   }
 }
 
-template <typename A> __device__ __forceinline__ A slope(int phi, A a, A alpha) {  // φ′ from the output a, or from s
+template <typename A> __device__ __forceinline__ A slope(int phi, A a, A alpha) {  // φ′ from a, or from s
   switch (phi) {
     case RELU: return a > A(0) ? A(1) : A(0);
     case LEAKY_RELU: return a > A(0) ? A(1) : alpha;
@@ -275,8 +277,8 @@ template <typename A> __device__ __forceinline__ A warp_largest(A x) {
   return x;
 }
 
-// Σ over the threads of a block (a multiple of 32, at most 1024). Only thread 0 gets the value. Two calls need a
-// barrier between them.
+// Σ over the threads of a block (a multiple of 32, at most 1024). Only thread 0 receives the value. Two calls
+// need a barrier between them.
 __device__ __forceinline__ double block_sum(double x) {
   __shared__ double of_warp[WARP];
   x = warp_sum(x);
@@ -286,8 +288,9 @@ __device__ __forceinline__ double block_sum(double x) {
   return x;
 }
 
-// Σ over all threads of the grid, in a fixed order: the last block to finish adds the blocks' sums. Returns true in
-// the one thread that gets the sum.        partial (gridDim.x,); finished: 0 before and after the launch
+// Σ over all threads of the grid, in a fixed order: the last block to finish adds the sums of the blocks.
+// Returns true in the one thread that receives the sum.
+//   partial (gridDim.x,); finished: 0 before and after the launch
 __device__ __forceinline__ bool grid_sum(double& x, double* partial, unsigned* finished) {
   __shared__ bool last;
   x = block_sum(x);
@@ -318,7 +321,8 @@ KERNEL(scaled, (const A* x, const double* factor, T* out, Index n), (x, factor, 
 
 // Two sums over the rows of each slab: Σ x and Σ x y (Σ x² if y is null), with `centre` subtracted from x
 //   block (32, 8) and grid (columns/32, slabs): 32 columns of rows [slab R, slab R + R)
-//   x, y (B, O); first, second (slabs, O); out (O,) = Σ x if there is one slab; y, centre, first, second, out or null
+//   x, y (B, O); first, second (slabs, O); out (O,) = Σ x if there is one slab
+//   y, centre, first, second, out: or null
 template <typename T>
 __device__ void column_sums(const T* x, const T* y, const double* centre, double* first, double* second, Arithmetic<T>* out,
                             Index B, int O, int R) {
@@ -351,7 +355,8 @@ KERNEL(column_sums,
        (const T* x, const T* y, const double* centre, double* first, double* second, A* out, Index B, int O, int R),
        (x, y, centre, first, second, out, B, O, R))
 
-__device__ __forceinline__ double slab_sum(const double* partial, int slabs, int O, Index column) {  // by one warp
+// Σ_slabs partial_slab,column, by one warp
+__device__ __forceinline__ double slab_sum(const double* partial, int slabs, int O, Index column) {
   double sum = 0;
   for (int slab = threadIdx.x % WARP; slab < slabs; slab += WARP) sum += partial[(Index)slab * O + column];
   return warp_sum(sum);
@@ -370,7 +375,7 @@ __device__ void slab_sums(const double* partial, int slabs, int O, double scale,
 KERNEL(slab_sums, (const double* partial, int slabs, int O, double scale, double* wide, A* out),
        (partial, slabs, O, scale, wide, out))
 
-// ------------------------------------------------------------------ softmax (backends/reference/softmax.py): one warp per row
+// ------------------------------------------------- softmax (backends/reference/softmax.py): one warp per row
 
 // out = softmax(z), or z − log Σ e^z        z, out (B, C); out may be z
 template <typename T>
@@ -567,7 +572,8 @@ __device__ __forceinline__ uint4 philox4x32(uint4 c, unsigned k0, unsigned k1) {
   return c;
 }
 
-// mask_rc = scale if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0        mask (B, O)
+// mask_rc = scale if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0
+//   mask (B, O)
 template <typename T>
 __device__ void dropout_mask(T* mask, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer,
                              unsigned row, unsigned threshold, Arithmetic<T> scale) {
@@ -608,7 +614,7 @@ __device__ void multiply(const T* x, const T* y, T* out, Index n) {
 }
 KERNEL(multiply, (const T* x, const T* y, T* out, Index n), (x, y, out, n))
 
-// ------------------------------------------------------------------ normalization (backends/reference/normalization.py)
+// ------------------------------------------------- normalization (backends/reference/normalization.py)
 
 // out = x̂ ⊙ gain + bias, x̂ = (x − μ) rstd, rstd = 1/√(σ² + ε) over each row; one warp per row
 //   x, out, xhat (B, I), gain, bias (I,), rstd (B,); xhat, rstd or null
@@ -681,7 +687,8 @@ KERNEL(batch_norm_finish,
         int I, double eps),
        (squares, slabs, wide_mean, wide_rstd, mean, variance, rstd, B, I, eps))
 
-// out = x̂ ⊙ gain + bias, x̂ = (x − μ) rstd by column        x, out, xhat (B, I), n = B I; mean, rstd (I,) in double
+// out = x̂ ⊙ gain + bias, x̂ = (x − μ) rstd by column
+//   x, out, xhat (B, I), n = B I; mean, rstd (I,) in double
 template <typename T>
 __device__ void batch_norm_apply(const T* x, const double* mean, const double* rstd, const T* gain, const T* bias, T* out,
                                  T* xhat, Index n, int I) {
@@ -696,7 +703,8 @@ KERNEL(batch_norm_apply,
        (const T* x, const double* mean, const double* rstd, const T* gain, const T* bias, T* out, T* xhat, Index n, int I),
        (x, mean, rstd, gain, bias, out, xhat, n, I))
 
-// out = (x − mean)/√(variance + ε) ⊙ gain + bias with given statistics        x, out (B, I), n = B I; the rest (I,)
+// out = (x − mean)/√(variance + ε) ⊙ gain + bias with given statistics
+//   x, out (B, I), n = B I; the rest (I,)
 template <typename T>
 __device__ void batch_norm_inference(const T* x, const T* gain, const T* bias, const Arithmetic<T>* mean,
                                      const Arithmetic<T>* variance, T* out, Index n, int I, Arithmetic<T> eps) {
@@ -734,7 +742,8 @@ __device__ __forceinline__ T standardized(S x, const double* mean, const double*
 }
 
 // out_r = rows_{index_r}, or (rows_{index_r} − mean) / scale in double if mean is not null, cast to T
-//   rows (N, d) of type S, index (n,), mean, scale (d,), out (n, d); a thread handles W columns of a row at a time
+//   rows (N, d) of type S, index (n,), mean, scale (d,), out (n, d)
+//   a thread handles W columns of a row at a time
 template <int W, typename S, typename T>
 __device__ void gather_by(const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {
   const int packs = d / W;
@@ -753,8 +762,8 @@ __device__ void gather(const S* rows, const Index* index, const double* mean, co
   if (aligned && d % W == 0) gather_by<W>(rows, index, mean, scale, out, n, d);
   else gather_by<1>(rows, index, mean, scale, out, n, d);
 }
-// Why 64 registers (four blocks per multiprocessor): with 40, its own choice, ptxas spills on sm_100 around the
-// calls that a division of doubles may make.
+// Why 64 registers (four blocks per multiprocessor): with 40, the choice of ptxas, it spills on sm_100 around
+// the calls that a division of doubles may make.
 #define GATHER(FROM, S, TO, T)                                                                                     \
   extern "C" __global__ void __launch_bounds__(THREADS, 4) gather_##FROM##_##TO(                                   \
       const S* rows, const Index* index, const double* mean, const double* scale, T* out, int n, int d) {          \
@@ -876,7 +885,7 @@ template <typename M, typename T> struct Update {
   IF_16_BIT(UPDATE_ENTRY(NAME, f32_f16, float, __half, PARAMETERS, ARGUMENTS)    \
             UPDATE_ENTRY(NAME, f32_bf16, float, __nv_bfloat16, PARAMETERS, ARGUMENTS))
 
-// θ ← rule(θ, g) with g = c ∇θ, and for matrices g + λ₂ θ + λ₁ sign θ and θ (1 − η λ); does nothing if skipped.
+// θ ← rule(θ, g) with g = c ∇θ, and for matrices g + λ₂ θ + λ₁ sign θ and θ (1 − η λ). No change if skipped.
 //   m, v (n,): the rule's moments, or null; rule(x, g, p, q) changes x = θ_i, p = m_i and q = v_i
 template <typename M, typename T, typename Rule>
 __device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v, Rule rule) {
@@ -893,7 +902,8 @@ __device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v
     rule(x, g, p, q);
   };
   const int width = Pack<M>::width;
-  const Index packs = u.n_decayed % width ? 0 : packs_in(u.n, u.theta, u.grad, shadow, m, v);  // no pack is partly in a matrix
+  // no pack is partly in a matrix
+  const Index packs = u.n_decayed % width ? 0 : packs_in(u.n, u.theta, u.grad, shadow, m, v);
   FOR_EACH(k, packs) {
     Pack<M> x = pack(u.theta, k), p = {}, q = {};
     const Pack<M> g = pack(u.grad, k);
@@ -933,7 +943,8 @@ __device__ void sgd(const Update<M, T>& u, M* velocity, M momentum, int nesterov
 }
 UPDATE(sgd, (UPDATE_PARAMETERS, M* velocity, M momentum, int nesterov), (THE_UPDATE, velocity, momentum, nesterov))
 
-// v ← ρ v + (1 − ρ) g²        w = g/(√v + ε)        θ ← θ − η w, or b ← μ b + w, θ ← θ − η b        keep = 1 − ρ
+// v ← ρ v + (1 − ρ) g²        w = g/(√v + ε)        θ ← θ − η w, or b ← μ b + w, θ ← θ − η b
+//   keep = 1 − ρ
 template <typename M, typename T>
 __device__ void rmsprop(const Update<M, T>& u, M* v, M* velocity, M keep, M eps, M momentum) {
   const M lr = M(u.scalars[1]);
