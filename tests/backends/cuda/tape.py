@@ -6,7 +6,7 @@
 - A launch runs the recorded work in order and reads all arrays again. A frozen number gives a wrong
   result.
 - A capture raises on synchronization, on copies from the host and on allocations from the common pool,
-  whose memory could belong to somebody else when the graph is launched.
+  whose memory could be in other use when the graph is launched.
 """
 
 import contextlib

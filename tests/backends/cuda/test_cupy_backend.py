@@ -57,7 +57,7 @@ def cupy(monkeypatch):
 
 
 @pytest.fixture
-def stand_in(cupy):
+def fake_gpu(cupy):
     """Return CupyBackend on the first fake GPU."""
     return CupyBackend(0)
 
@@ -329,9 +329,9 @@ def test_step_on_gpu_never_synchronizes(gpu):
     assert float(value) > 0
 
 
-@pytest.mark.parametrize("place", ["stand-in", pytest.param("cupy", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("place", ["fake", pytest.param("cupy", marks=pytest.mark.gpu)])
 def test_training_on_gpu_agrees_with_the_cpu_and_resumes(request, place, tmp_path):
-    device = request.getfixturevalue("gpu") if place == "cupy" else request.getfixturevalue("stand_in")
+    device = request.getfixturevalue("gpu") if place == "cupy" else request.getfixturevalue("fake_gpu")
     (network, losses), (reference, expected) = trained(device, tmp_path), trained(Backend())
     assert losses == pytest.approx(expected, rel=1e-4)  # rounding errors of two epochs
     assert network.predict(X) == pytest.approx(reference.predict(X), rel=1e-3, abs=1e-4)

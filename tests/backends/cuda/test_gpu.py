@@ -63,9 +63,9 @@ X, LABELS = RNG.normal(size=(5 * ROWS, 5)), RNG.integers(0, 3, 5 * ROWS)
 
 
 @functools.cache
-def over(stand_in):
+def over(fake_cupy):
     """Return CupyBackend over this fake CuPy. Cached, so the emulator compiles kernels.cu once."""
-    with pytest.MonkeyPatch.context() as patch, installed(patch, stand_in()):
+    with pytest.MonkeyPatch.context() as patch, installed(patch, fake_cupy()):
         backend = CupyBackend(0)
         backend.use_kernels = CupyBackend.use_kernels
         return backend

@@ -37,7 +37,7 @@ RNG = np.random.default_rng(8)
 X, LABELS, WEIGHT = RNG.normal(size=(27, 5)), RNG.integers(0, 3, 27), RNG.random(27)
 
 
-def stand_in(kind):
+def fake_backend(kind):
     """Return CupyBackend with emulated kernels and cublasLt, or with recordable array functions."""
     if kind == "kernels":
         emulator.require()
@@ -54,13 +54,13 @@ def stand_in(kind):
 
 @pytest.fixture(params=["array functions", "kernels", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request):
-    return get_backend("cupy") if request.param == "gpu" else stand_in(request.param)
+    return get_backend("cupy") if request.param == "gpu" else fake_backend(request.param)
 
 
 @pytest.fixture
 def fake():
     """Return CupyBackend on a fake CuPy, whose recordings a test can inspect."""
-    return stand_in("array functions")
+    return fake_backend("array functions")
 
 
 class Training:

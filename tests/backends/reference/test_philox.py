@@ -82,7 +82,7 @@ def test_mask_of_rate_zero_is_one_everywhere(backend, dtype):
 
 
 def test_mask_drops_neighbours_independently(backend):
-    kept = mask(backend, (500, 200), 0.5) > 0
-    for neighbours in (kept[:, 1:] == kept[:, :-1], kept[1:] == kept[:-1], kept[:, 4:] == kept[:, :-4]):
+    on = mask(backend, (500, 200), 0.5) > 0
+    for neighbours in (on[:, 1:] == on[:, :-1], on[1:] == on[:-1], on[:, 4:] == on[:, :-4]):
         n = neighbours.size
         assert abs(neighbours.sum() - n / 2) < 5 * n**0.5 / 2  # 5 σ
