@@ -114,12 +114,9 @@ class FileRows(Rows):
                 a, offset = a + got, offset + got
 
 
-@dataclass(frozen=True, eq=False)
 class MappedRows(ArrayRows):
     """The rows of a memory-mapped file, or of a view of one."""
 
-    array: Any
-    in_files = True
     select, on = Rows.select, Rows.on
 
     @property

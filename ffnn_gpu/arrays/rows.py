@@ -52,7 +52,7 @@ class Rows(ABC):
     @property
     def in_files(self) -> bool:
         """Whether the rows lie in files, mapped or not."""
-        return True
+        return isinstance(self.stored, (np.memmap, Rows))
 
     @property
     def stays_in_files(self) -> bool:
@@ -124,7 +124,6 @@ class ArrayRows(Rows):
     """The rows of an array in memory, of the host or of a device."""
 
     array: Any
-    in_files = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -172,7 +171,7 @@ class SelectedRows(Rows):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.whole.dtype)
+        return self.whole.dtype
 
     def __getitem__(self, index: Any) -> HostArray:
         return np.asarray(self.whole[self.index[index]])

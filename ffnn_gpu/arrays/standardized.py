@@ -36,10 +36,6 @@ class Standardized(Rows):
         return np.dtype(np.float64)
 
     @property
-    def in_files(self) -> bool:
-        return self.rows.in_files
-
-    @property
     def stays_in_files(self) -> bool:
         return self.rows.stays_in_files
 
