@@ -1,12 +1,5 @@
 """Optimizers: configuration. The arithmetic is in `backends/reference/updates.py`, the state in `Parameters`.
 
-One step:
-1. Clip ∇θ by value.
-2. Compute the factor of ∇θ from clipping by norm and the loss scale.
-3. Increment the counts.
-4. Apply the rule, with the factor, the penalties and the decay.
-5. Update the average.
-
 Penalties and decay apply to matrices only, θ[:n_decayed]. `step` may overwrite ∇θ. After an overflow with a
 loss scale the update is skipped: θ, the moments and the counts do not change. (The average moves closer to
 the same θ.)
