@@ -112,7 +112,7 @@ class NumbaBackend(NumpyBackend):
 
     # ------------------------------------------------------------------ rows
 
-    def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
+    def take(self, rows: Any, index: Any, out: Any, mean: Any = None, scale: Any = None) -> Any:
         cast = mean is not None or rows.dtype != out.dtype
         if not cast or out.ndim != 2 or out.dtype not in self.looped or not _has_loop(rows):
             return super().take(rows, index, out, mean, scale)
@@ -169,13 +169,7 @@ class NumbaBackend(NumpyBackend):
     # ------------------------------------------------------------------ losses
 
     def softmax_cross_entropy(
-        self,
-        z: Array,
-        y: Array,
-        weight: Array | None,
-        class_weight: Array | None,
-        label_smoothing: float,
-        dz: Array | None,
+        self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Any:
         if z.dtype not in self.looped or y.ndim == 2 or class_weight is not None or label_smoothing:
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
@@ -185,9 +179,7 @@ class NumbaBackend(NumpyBackend):
 
     # ------------------------------------------------------------------ normalization
 
-    def layer_norm(
-        self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any | None, rstd: Any | None
-    ) -> Any:
+    def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Any:
         if x.dtype not in self.looped:
             return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
         rstd = _NO_WEIGHTS[x.dtype] if rstd is None else rstd

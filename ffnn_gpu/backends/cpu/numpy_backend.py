@@ -102,7 +102,7 @@ class NumpyBackend(Backend):
         if not (plain and array.size <= BLOCK_ELEMENTS and np.isfinite(array).all()):
             super().require_finite(array, what, dtype)
 
-    def take(self, rows: Any, index: Any, out: Any, mean: Any | None = None, scale: Any | None = None) -> Any:
+    def take(self, rows: Any, index: Any, out: Any, mean: Any = None, scale: Any = None) -> Any:
         if rows.dtype != out.dtype or mean is not None:
             return super().take(rows, index, out, mean, scale)
         return np.take(
@@ -164,13 +164,7 @@ class NumpyBackend(Backend):
 
     @underflow_is_zero
     def softmax_cross_entropy(
-        self,
-        z: Array,
-        y: Array,
-        weight: Array | None,
-        class_weight: Array | None,
-        label_smoothing: float,
-        dz: Array | None,
+        self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Any:
         if y.ndim == 2 or class_weight is not None or label_smoothing or np.iscomplexobj(z):
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)

@@ -22,7 +22,7 @@ from ffnn_gpu.backends.cuda import losses, normalization, operations, updates
 from ffnn_gpu.backends.cuda import products as matrix_products
 from ffnn_gpu.backends.cuda.cublaslt import matmul
 from ffnn_gpu.backends.cuda.graphs import CapturedStep
-from ffnn_gpu.backends.cuda.kernels import SUFFIX, Kernels
+from ffnn_gpu.backends.cuda.kernels import SUFFIX, Kernels, NoKernelError, or_reference
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import BackendUnavailableError, DeviceOutOfMemoryError
 
@@ -45,12 +45,17 @@ def _is_on_a_gpu(array: Any) -> bool:
 
 
 def operations_on_device(cls: Class) -> Class:
-    """Class decorator: run each operation, inherited ones included, through `CupyBackend.on_device`."""
+    """Class decorator: run each operation, inherited ones included, through `CupyBackend.on_device`.
+
+    If there is no kernel for its arguments, run the reference's.
+    """
 
     def with_device(operation: Callable[..., Any]) -> Callable[..., Any]:
+        complete = or_reference(operation)
+
         @functools.wraps(operation)
         def run(self: "CupyBackend", *args: Any, **kwargs: Any) -> Any:
-            return self.on_device(operation, self, *args, **kwargs)
+            return self.on_device(complete, self, *args, **kwargs)
 
         return run
 
@@ -172,10 +177,12 @@ class CupyBackend(Backend):
 
     # ------------------------------------------------------------------ kernels and products
 
-    def suffix(
-        self, first: Array, *others: Array, wide: tuple[Any, ...] = (), dz: Array = None
-    ) -> str | None:
-        """Return the suffix of the kernels of the first array's dtype ("f32", …); None if they do not fit.
+    def require_kernels(self) -> None:
+        if not self.use_kernels:
+            raise NoKernelError
+
+    def suffix(self, first: Array, *others: Array, wide: tuple[Any, ...] = (), dz: Array = None) -> str:
+        """Return the suffix of the kernels of the first array's dtype ("f32", …), or raise NoKernelError.
 
         Every array must be contiguous or None: `others` of the same dtype, `wide` of its master dtype, and
             `dz` of the dtype of a loss's gradient.
@@ -187,7 +194,9 @@ class CupyBackend(Backend):
             for wanted, arrays in groups
             for a in arrays
         )
-        return SUFFIX.get(dtype.name) if fit and self.use_kernels else None
+        if not fit or not self.use_kernels or dtype.name not in SUFFIX:
+            raise NoKernelError
+        return SUFFIX[dtype.name]
 
     @property
     def products(self) -> str:

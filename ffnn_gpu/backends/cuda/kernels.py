@@ -9,11 +9,16 @@ share a backend must not share the blocks' sums. A thread uses one stream at a t
 freed: a captured CUDA graph holds its address.
 """
 
+import functools
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ffnn_gpu.backends.reference.backend import Backend
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 OPTIONS = ("--std=c++17",)
@@ -21,6 +26,23 @@ THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
 NULL = np.uint64(0)  # a pointer to nothing
 SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
+
+
+class NoKernelError(Exception):
+    """No kernel computes an operation for these arguments. The reference's method does."""
+
+
+def or_reference(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the operation that runs the reference's method of the same name if it raises NoKernelError."""
+    reference = getattr(Backend, operation.__name__)
+
+    @functools.wraps(operation)
+    def run(self: Any, *args: Any, **named: Any) -> Any:
+        with suppress(NoKernelError):
+            return operation(self, *args, **named)
+        return reference(self, *args, **named)
+
+    return run
 
 
 class Kernels:

@@ -9,7 +9,7 @@ from numpy import int32
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import master
-from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.cuda.kernels import NoKernelError
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
@@ -22,8 +22,8 @@ def pointwise_loss(
     self: "CupyBackend", kind: Any, z: Array, y: Array, weight: Array | None, dz: Array | None
 ) -> Array:
     S, name = self.suffix(z, wide=(y, weight), dz=dz), getattr(kind, "name", None)
-    if S is None or name not in POINTWISE:
-        return Backend.pointwise_loss(self, kind, z, y, weight, dz)
+    if name not in POINTWISE:
+        raise NoKernelError
     (B, O), real, total = z.shape, master(z.dtype), _total_weight(self, S, weight)
     value = self.empty((), real)
     scalars = int32(B), int32(O), int32(POINTWISE.index(name)), real.type(kind.alpha)
@@ -35,8 +35,6 @@ def cross_entropy(
     self: "CupyBackend", p: Array, q: Array, weight: Array | None, dp: Array | None, smallest: float
 ) -> Array:
     S = self.suffix(p, wide=(q, weight), dz=dp)
-    if S is None:
-        return Backend.cross_entropy(self, p, q, weight, dp, smallest)
     (B, C), real, total = p.shape, master(p.dtype), _total_weight(self, S, weight)
     value, scalars = self.empty((), real), (int32(B), int32(C), real.type(smallest))
     self.kernels.total(f"cross_entropy_{S}", p.size, p, q, weight, total, dp, value, *scalars)
@@ -44,18 +42,12 @@ def cross_entropy(
 
 
 def softmax_cross_entropy(
-    self: "CupyBackend",
-    z: Array,
-    y: Array,
-    weight: Array | None,
-    class_weight: Array | None,
-    label_smoothing: float,
-    dz: Array | None,
+    self: "CupyBackend", z: Array, y: Array, weight: Any, class_weight: Any, label_smoothing: float, dz: Any
 ) -> Array:
     hard = y.ndim == 1
     S = self.suffix(z, wide=(weight, class_weight, None if hard else y), dz=dz)
-    if S is None or (hard and not y.flags.c_contiguous):
-        return Backend.softmax_cross_entropy(self, z, y, weight, class_weight, label_smoothing, dz)
+    if hard and not y.flags.c_contiguous:
+        raise NoKernelError
     (B, C), real = z.shape, master(z.dtype)
     label, q = (y.astype(int32, copy=False), None) if hard else (None, y)
     total = _total_weight(self, S, weight, label, class_weight if hard else None)

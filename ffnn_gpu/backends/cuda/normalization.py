@@ -6,25 +6,15 @@ from numpy import float64, int32, int64
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import master
-from ffnn_gpu.backends.reference.backend import Backend
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
 
 def layer_norm(
-    self: "CupyBackend",
-    x: Array,
-    gain: Array,
-    bias: Array,
-    eps: float,
-    out: Array,
-    xhat: Array | None,
-    rstd: Array | None,
+    self: "CupyBackend", x: Array, gain: Array, bias: Array, eps: float, out: Array, xhat: Array, rstd: Array
 ) -> Array:
     S = self.suffix(x, gain, bias, out, xhat, wide=(rstd,))
-    if S is None:
-        return Backend.layer_norm(self, x, gain, bias, eps, out, xhat, rstd)
     B, I = x.shape
     self.kernels.rows(f"layer_norm_{S}", B, x, gain, bias, out, xhat, rstd, int32(B), int32(I), float64(eps))
     return out
@@ -34,8 +24,6 @@ def layer_norm_backward(
     self: "CupyBackend", da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
 ) -> Array | None:
     S = self.suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
-    if S is None:
-        return Backend.layer_norm_backward(self, da, gain, xhat, rstd, dgain, dbias, dx)
     _gain_and_bias(self, S, da, xhat, dgain, dbias)
     if dx is not None:
         B, I = da.shape
@@ -56,8 +44,6 @@ def batch_norm(
     variance: Array,
 ) -> Array:
     S = self.suffix(x, gain, bias, out, xhat, wide=(rstd, mean, variance))
-    if S is None:
-        return Backend.batch_norm(self, x, gain, bias, eps, out, xhat, rstd, mean, variance)
     k, (B, I), slabs = self.kernels, x.shape, self.kernels.slabs(*x.shape)[0]
     partial, mu, factor = k.scratch("columns", slabs * I), k.scratch("first", I), k.scratch("second", I)
     k.columns(S, x, None, None, partial, None)  # μ = Σ x / B
@@ -73,8 +59,6 @@ def batch_norm_inference(
     self: "CupyBackend", x: Any, gain: Any, bias: Any, eps: float, out: Any, mean: Any, variance: Any
 ) -> Array:
     S = self.suffix(x, gain, bias, out, wide=(mean, variance))
-    if S is None:
-        return Backend.batch_norm_inference(self, x, gain, bias, eps, out, mean, variance)
     scalars = int64(x.size), int32(x.shape[1]), master(x.dtype).type(eps)
     self.kernels.each(f"batch_norm_inference_{S}", x.size, x, gain, bias, mean, variance, out, *scalars)
     return out
@@ -84,8 +68,6 @@ def batch_norm_backward(
     self: "CupyBackend", da: Any, gain: Any, xhat: Any, rstd: Any, dgain: Any, dbias: Any, dx: Any | None
 ) -> Array | None:
     S = self.suffix(da, gain, xhat, dx, wide=(rstd, dgain, dbias))
-    if S is None:
-        return Backend.batch_norm_backward(self, da, gain, xhat, rstd, dgain, dbias, dx)
     sums = _gain_and_bias(self, S, da, xhat, dgain, dbias)
     if dx is not None:
         B, I = da.shape

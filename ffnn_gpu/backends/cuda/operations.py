@@ -1,21 +1,19 @@
 """Operations as launches of kernels.cu: one pass over memory instead of one per array function.
 
 Every function here and in losses.py, normalization.py, updates.py and products.py is a method of
-`CupyBackend`, named after the method of `Backend` that defines it. It calls that method if no kernel fits:
-for mixed dtypes, for arrays that are not contiguous (a kernel gets no strides), and for a user's own
-activation or loss.
+`CupyBackend`, named after the method of `Backend` that defines it. If no kernel fits, it raises NoKernelError
+before it writes anything, and that method runs instead: for mixed dtypes, for arrays that are not contiguous
+(a kernel gets no strides), and for a user's own activation or loss.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from numpy import float64, int32, int64, uint32
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import master
-from ffnn_gpu.backends.cuda.kernels import SUFFIX
+from ffnn_gpu.backends.cuda.kernels import SUFFIX, NoKernelError
 from ffnn_gpu.backends.reference import philox
-from ffnn_gpu.backends.reference.backend import Backend
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
@@ -30,7 +28,7 @@ GATHERS |= {"i32_i32", "i64_i64", "f16_f16", "bf16_bf16"}
 
 def gemm(self: "CupyBackend", A: Array, B: Array, out: Array) -> Array:
     if not A.dtype == B.dtype == out.dtype:
-        return Backend.gemm(self, A, B, out)
+        raise NoKernelError
     return self.xp.matmul(A, B, out=out)  # accumulates in float32 for 16-bit types too
 
 
@@ -38,8 +36,8 @@ def affine(
     self: "CupyBackend", x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
 ) -> Array:
     S = self.suffix(out, b, s)
-    if S is None or phi.name not in PHI:
-        return Backend.affine(self, x, W, b, phi, out, s)
+    if phi.name not in PHI:
+        raise NoKernelError
     self.gemm(x, W, out=out)
     if b is None and s is None and phi.name == "identity":
         return out
@@ -48,8 +46,8 @@ def affine(
 
 def activate(self: "CupyBackend", s: Array, phi: Any) -> Array:
     S = self.suffix(s)
-    if S is None or phi.name not in PHI:
-        return Backend.activate(self, s, phi)
+    if phi.name not in PHI:
+        raise NoKernelError
     return s if phi.name == "identity" else bias_activation(self, S, s, None, None, phi)
 
 
@@ -65,8 +63,8 @@ def bias_activation(
 def activation_backward(self: "CupyBackend", da: Array, a: Array, phi: Any, s: Array | None = None) -> Array:
     of = s if phi.needs_input else a
     S = self.suffix(da, of)
-    if S is None or phi.name not in PHI:
-        return Backend.activation_backward(self, da, a, phi, s)
+    if phi.name not in PHI:
+        raise NoKernelError
     if phi.name == "identity":
         return da
     kind, alpha = int32(PHI.index(phi.name)), master(da.dtype).type(phi.alpha)
@@ -78,8 +76,6 @@ def dropout_mask(
     self: "CupyBackend", rate: float, seed: int, step: Array, layer: int, row: int, out: Array
 ) -> Array:
     S = self.suffix(out)
-    if S is None:
-        return Backend.dropout_mask(self, rate, seed, step, layer, row, out)
     B, O = out.shape
     words = (uint32(word & philox.MASK) for word in (seed, seed >> 32, layer, row))
     keep = uint32(philox.threshold(rate)), master(out.dtype).type(1.0 / (1.0 - rate))
@@ -89,34 +85,25 @@ def dropout_mask(
 
 def dropout(self: "CupyBackend", x: Array, mask: Array, out: Array) -> Array:
     S = self.suffix(x, mask, out)
-    if S is None:
-        return Backend.dropout(self, x, mask, out)
     self.kernels.each(f"multiply_{S}", x.size, x, mask, out, int64(x.size))
     return out
 
 
 def scaled(self: "CupyBackend", x: Array, factor: Array, out: Array) -> Array:
     S = self.suffix(out, wide=(x,))
-    if S is None:
-        return Backend.scaled(self, x, factor, out)
     self.kernels.each(f"scaled_{S}", x.size, x, factor, out, int64(x.size))
     return out
 
 
 def take(
-    self: "CupyBackend",
-    rows: Array,
-    index: Array,
-    out: Array,
-    mean: Array | None = None,
-    scale: Array | None = None,
+    self: "CupyBackend", rows: Array, index: Array, out: Array, mean: Array = None, scale: Array = None
 ) -> Array:
     kernel = f"{SHORT.get(rows.dtype.name)}_{SHORT.get(out.dtype.name)}"
     fits = self.use_kernels and kernel in GATHERS and index.dtype == int64
     fits = fits and all(a.flags.c_contiguous for a in (rows, index, out))
     fits = fits and all(a is None or (a.dtype == float64 and a.flags.c_contiguous) for a in (mean, scale))
     if not fits:
-        return Backend.take(self, rows, index, out, mean, scale)
+        raise NoKernelError
     n = len(index)
     sizes = int32(n), int32(out.size // max(n, 1))
     self.kernels.each(f"gather_{kernel}", out.size, rows, index, mean, scale, out, *sizes)
@@ -125,8 +112,6 @@ def take(
 
 def column_sum(self: "CupyBackend", A: Array, out: Array) -> Array:
     S = self.suffix(A, wide=(out,))
-    if S is None:
-        return Backend.column_sum(self, A, out)
     k, (B, O) = self.kernels, A.shape
     slabs = k.slabs(B, O)[0]
     if slabs == 1:
@@ -139,27 +124,23 @@ def column_sum(self: "CupyBackend", A: Array, out: Array) -> Array:
 
 
 def softmax(self: "CupyBackend", z: Array, out: Array) -> Array:
-    return _by_row(self, "softmax", Backend.softmax, z, out, False)
+    return _by_row(self, "softmax", z, out, False)
 
 
 def log_softmax(self: "CupyBackend", z: Array, out: Array) -> Array:
-    return _by_row(self, "softmax", Backend.log_softmax, z, out, True)
+    return _by_row(self, "softmax", z, out, True)
 
 
 def softmax_backward(self: "CupyBackend", da: Array, a: Array) -> Array:
-    return _by_row(self, "softmax_backward", Backend.softmax_backward, da, a, False)
+    return _by_row(self, "softmax_backward", da, a, False)
 
 
 def log_softmax_backward(self: "CupyBackend", da: Array, a: Array) -> Array:
-    return _by_row(self, "softmax_backward", Backend.log_softmax_backward, da, a, True)
+    return _by_row(self, "softmax_backward", da, a, True)
 
 
-def _by_row(
-    self: "CupyBackend", kernel: str, reference: Callable[..., Any], x: Array, y: Array, logarithm: bool
-) -> Array:
+def _by_row(self: "CupyBackend", kernel: str, x: Array, y: Array, logarithm: bool) -> Array:
     S = self.suffix(x, y)
-    if S is None:
-        return reference(self, x, y)
     B, C = x.shape
     self.kernels.rows(f"{kernel}_{S}", B, x, y, int32(B), int32(C), int32(logarithm))
     return y if kernel == "softmax" else x

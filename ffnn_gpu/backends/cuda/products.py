@@ -28,10 +28,14 @@ from ffnn_gpu.backends.cuda.cublaslt.matmul import CublasLt
 from ffnn_gpu.backends.cuda.cublaslt.problem import ACTIVATIONS, HALF
 from ffnn_gpu.backends.cuda.cublaslt.store import CHOICE
 from ffnn_gpu.backends.cuda.cublaslt.timing import milliseconds
+from ffnn_gpu.backends.cuda.kernels import or_reference
 from ffnn_gpu.backends.reference.backend import Backend
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
+
+
+_affine_by_kernels = or_reference(operations.affine)
 
 
 def gemm(self: "CupyBackend", A: Array, B: Array, out: Array) -> Array:
@@ -42,22 +46,22 @@ def gemm(self: "CupyBackend", A: Array, B: Array, out: Array) -> Array:
 def affine(
     self: "CupyBackend", x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
 ) -> Array:
-    lt, S = self.cublaslt, self.suffix(out, s)
-    linear = phi.name == "identity"
+    lt, linear = self.cublaslt, phi.name == "identity"
     whole = s is None and (linear or (phi.name in ACTIVATIONS and out.dtype.name in HALF))
-    if lt is None or b is None or not (whole or (S is not None and phi.name in operations.PHI)):
+    if lt is None or b is None or not (whole or phi.name in operations.PHI):
         return operations.affine(self, x, W, b, phi, out, s)
+    S = "" if whole else self.suffix(out, s)
 
     def fused() -> bool:
         if lt.attempt(x, W, out, phi.name if whole and not linear else None, b):
             return False
-        if S is not None and not whole:
+        if not whole:
             operations.bias_activation(self, S, out, None, s, phi)
         return True
 
     stored = "kept" if s is not None else "not kept"
     name = f"{phi.name} of {x.shape} × {W.shape} in {out.dtype.name}, s {stored}"
-    _run_faster(self, lt, name, fused, lambda: operations.affine(self, x, W, b, phi, out, s))
+    _run_faster(self, lt, name, fused, lambda: _affine_by_kernels(self, x, W, b, phi, out, s))
     return out
 
 

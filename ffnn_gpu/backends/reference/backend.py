@@ -177,9 +177,7 @@ class Backend:
         self.xp.clip(x, -limit, limit, out=x)
 
     @underflow_is_zero
-    def take(
-        self, rows: Array, index: Array, out: Array, mean: Array | None = None, scale: Array | None = None
-    ) -> Array:
+    def take(self, rows: Array, index: Array, out: Array, mean: Array = None, scale: Array = None) -> Array:
         """out_r = rows[index_r], or (rows[index_r] − mean) / scale in float64, cast to out's dtype.
 
         To one of 16 bits by way of float32.

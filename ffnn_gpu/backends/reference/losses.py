@@ -75,13 +75,7 @@ def cross_entropy(
 @underflow_is_zero
 @in_float32("dz")
 def softmax_cross_entropy(
-    self: "Backend",
-    z: Array,
-    y: Array,
-    weight: Array | None,
-    class_weight: Array | None,
-    label_smoothing: float,
-    dz: Array | None,
+    self: "Backend", z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
 ) -> Array:
     """L = −Σ_b w_b Σ_c r_bc log softmax(z_b)_c / N        dz = w_b (softmax(z_b)_c Σ_k r_bk − r_bc) / N
 
@@ -89,7 +83,8 @@ def softmax_cross_entropy(
     N = Σ_b w_b for soft targets and Σ_b w_b v_{y_b} for class indices.
 
     Args:
-        z: (B, C) logits. y: (B,) integers or (B, C) of z's dtype. weight: (B,). class_weight: (C,).
+        z: (B, C) logits. y: (B,) integers or (B, C) of z's dtype. weight: (B,), class_weight: (C,), dz: (B, C),
+            each or None.
 
     Reference: Bishop, Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109; smoothing: Szegedy et
     al., Rethinking the Inception Architecture (2016), section 7.

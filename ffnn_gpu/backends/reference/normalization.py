@@ -47,7 +47,7 @@ def standardize_backward(
 
 @in_float32("out", "xhat", "rstd")
 def layer_norm(
-    self: "Backend", x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any | None, rstd: Any | None
+    self: "Backend", x: Array, gain: Array, bias: Array, eps: float, out: Array, xhat: Array, rstd: Array
 ) -> Array:
     """out = x̂ ⊙ gain + bias with statistics over each row.        xhat (B, I), rstd (B,): stored if not None
 

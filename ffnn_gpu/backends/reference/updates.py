@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 STEP, RATE, PRODUCT = 0, 1, 2  # places in `scalars`
 
 
-def advance(
-    self: "Backend", scalars: Array, step: Array, control: Array | None, lr: Array | None = None
-) -> None:
+def advance(self: "Backend", scalars: Array, step: Array, control: Array, lr: Array = None) -> None:
     """t ← t + 1, and `step` (1,), the parameters' own update count, ← step + 1, unless skipped.
 
-    η ← lr (1,) if given.
+    η ← lr (1,) if given. control may be None.
     """
     one = 1 if control is None else control[SKIP] == 0
     scalars[STEP] += one
@@ -44,7 +42,7 @@ def nadam_momentum(t: Any, beta1: float, psi: float) -> Any:
 
 
 @underflow_is_zero
-def advance_product(self: "Backend", scalars: Array, beta1: float, psi: float, control: Array | None) -> None:
+def advance_product(self: "Backend", scalars: Array, beta1: float, psi: float, control: Array) -> None:
     """Π ← Π μ_t with Nadam's μ_t = β₁ (1 − ½ 0.96^{tψ}), unless skipped; Π starts at 1."""
     mu = nadam_momentum(scalars[STEP], beta1, psi)
     scalars[PRODUCT] *= mu if control is None else self.xp.where(control[SKIP] != 0, 1, mu)
@@ -162,11 +160,11 @@ def sgd(self: "Backend", update: Update, velocity: Array | None, momentum: float
 
 @rule
 def rmsprop(
-    self: "Backend", update: Update, v: Array, velocity: Array | None, rho: float, eps: float, momentum: float
+    self: "Backend", update: Update, v: Array, velocity: Array, rho: float, eps: float, momentum: float
 ) -> None:
     """v ← ρ v + (1 − ρ) g²        u = g/(√v + ε)        θ ← θ − η u
 
-    With momentum b ← μ b + u and θ ← θ − η b.
+    With momentum b ← μ b + u and θ ← θ − η b; velocity is b, or None without momentum.
 
     Reference: Tieleman, Hinton, Lecture 6.5 (2012).
     """
