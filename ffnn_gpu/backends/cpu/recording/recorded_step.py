@@ -23,7 +23,8 @@ MOST_RECORDINGS = 8  # of one workspace: each combination of loss, optimizer and
 LAYOUT = 0x101  # flags of a NumPy array: C-contiguous, and aligned
 RECORDED = np.dtype(np.float32), np.dtype(np.float64)
 Code: TypeAlias = Callable[..., Any]
-Arrays: TypeAlias = tuple[Any, ...]  # x, y, weight, lr of one call, or None
+# The arguments of train_step: network, loss, optimizer, x, y, ws, weight, lr, checked
+Call: TypeAlias = tuple[Any, ...]
 
 
 class RecordedStep:
@@ -33,41 +34,32 @@ class RecordedStep:
         table: None if the step runs unrecorded, for the `reason`.
     """
 
-    def __init__(
-        self,
-        backend: Any,
-        code: Code,
-        network: Any,
-        loss: Any,
-        optimizer: Any,
-        ws: Any,
-        arrays: Arrays,
-        checked: bool,
-    ) -> None:
-        self.code, self.loss, self.checked, self.params = code, loss, checked, network.params
-        self.kinds = tuple(map(_kind, arrays))
+    def __init__(self, backend: Any, code: Code, call: Call) -> None:
+        network, self.loss, optimizer, x, y, ws, weight, lr, self.checked = call
+        self.code, self.params = code, network.params
+        self.kinds = _kind(x), _kind(y), _kind(weight), _kind(lr)
         self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
         self.seed, self.vectors = ws.stream.seed, tuple[Any, ...]()
         self.table: CommandTable | None = None
-        self.reason = _obstacle(network, loss, optimizer, ws, arrays)
+        self.reason = _obstacle(call)
         if self.reason:
             return
         if optimizer is not None:
             state = optimizer.state(network.params)
             self.vectors = state.control, *vars(state).values()
         try:
-            recorder = _record(backend, code, network, loss, optimizer, ws, self.vectors, arrays, checked)
-            self.table = CommandTable(recorder)
+            self.table = CommandTable(_record(backend, code, call, self.vectors))
         except NotRecordedError as why:
             self.reason = str(why)
 
-    def fits(self, code: Code, loss: Any, optimizer: Any, ws: Any, arrays: Arrays, checked: bool) -> bool:
+    def fits(self, code: Code, call: Call) -> bool:
         """Return whether a call with these arguments computes what was recorded."""
+        _, loss, optimizer, x, y, ws, weight, lr, checked = call
         if optimizer is not self.optimizer() or code is not self.code or checked is not self.checked:
             return False
         if loss is not self.loss and loss != self.loss:
             return False
-        if tuple(map(_kind, arrays)) != self.kinds or ws.stream.seed != self.seed:
+        if (_kind(x), _kind(y), _kind(weight), _kind(lr)) != self.kinds or ws.stream.seed != self.seed:
             return False
         if not self.vectors:
             return True
@@ -85,39 +77,27 @@ def recorded() -> str:
     return f"training steps and predictions, on {threads()} threads"
 
 
-def run_step(
-    backend: Any,
-    code: Code,
-    network: Any,
-    loss: Any,
-    optimizer: Any,
-    x: Array,
-    y: Array,
-    ws: Any,
-    weight: Array,
-    lr: Array,
-    checked: bool,
-) -> Any:
-    """Return what `code` returns, the loss before the update, by replaying its recording if possible."""
-    arrays = x, y, weight, lr
-    table = _table(backend, code, network, loss, optimizer, ws, arrays, checked)
+def run_step(backend: Any, code: Code, *call: Any) -> Any:
+    """Return code(*call), the loss before the update, by replaying its recording if possible."""
+    network, _, _, x, y, ws, weight, lr, _ = call
+    table = _table(backend, code, call)
     if table is not None:
         if x is not None:
             ws.begin_forward(network.params, len(x))
         try:
             table.begin_at(ws.stream.row)
-            value = table.run(*(NONE if array is None else array for array in arrays))
+            value = table.run(*(NONE if array is None else array for array in (x, y, weight, lr)))
         finally:
             if x is not None:
                 ws.forget_pass()
         if value is not None:
             return network.dtype.type(value)
-    return code(network, loss, optimizer, x, y, ws, weight, lr, checked)  # raises if y is wrong
+    return code(*call)  # raises if y is wrong
 
 
 def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> Any:
     """Return the output for x in an inference workspace, like `code`."""
-    table = _table(backend, code, network, None, None, ws, (x, None, None, None), False)
+    table = _table(backend, code, (network, None, None, x, None, ws, None, None, False))
     if table is None:
         return code(network, x, ws)
     ws.begin_forward(network.params, len(x))
@@ -128,27 +108,25 @@ def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> An
     return code(network, x, ws) if done is None else ws.buffers[-1].a
 
 
-def _table(
-    backend: Any, code: Code, network: Any, loss: Any, optimizer: Any, ws: Any, arrays: Arrays, checked: bool
-) -> CommandTable | None:
+def _table(backend: Any, code: Code, call: Call) -> CommandTable | None:
     """Return the table of such a call, recorded now if it is the first; None if the call runs unrecorded."""
-    recording: RecordedStep
-    for recording in ws.recordings:
-        if recording.fits(code, loss, optimizer, ws, arrays, checked):
+    recordings: list[RecordedStep] = call[5].recordings  # of the workspace
+    for recording in recordings:
+        if recording.fits(code, call):
             return recording.table
-    if len(ws.recordings) == MOST_RECORDINGS:
-        del ws.recordings[0]
-    recording = RecordedStep(backend, code, network, loss, optimizer, ws, arrays, checked)
-    ws.recordings.append(recording)
-    return recording.table
+    if len(recordings) == MOST_RECORDINGS:
+        del recordings[0]
+    recordings.append(RecordedStep(backend, code, call))
+    return recordings[-1].table
 
 
 def _kind(array: Any) -> Any:
     return (array.shape, array.dtype, array.flags.num & LAYOUT) if type(array) is np.ndarray else type(array)
 
 
-def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: Arrays) -> str:
+def _obstacle(call: Call) -> str:
     """Return the reason why this call cannot be recorded; "" if none is known before recording it."""
+    network, loss, optimizer, x, y, ws, weight, lr, _ = call
     if not network.layers:
         return "there is no layer"
     own = [network, ws, loss, optimizer, *_layers(network.layers)]
@@ -157,12 +135,11 @@ def _obstacle(network: Any, loss: Any, optimizer: Any, ws: Any, arrays: Arrays) 
         return f"{foreign[0]!r} is not this package's own"
     if ws.owner is not network.params:
         return "the workspace is another network's"
-    x = arrays[0]
     if network.compute_dtype not in RECORDED:
         return f"products are made in {network.compute_dtype}"
     if x is not None and x.dtype != network.dtype:
         return f"x is {x.dtype}"
-    if any(array is not None and type(array) is not np.ndarray for array in arrays):
+    if any(array is not None and type(array) is not np.ndarray for array in (x, y, weight, lr)):
         return "an argument is no array"
     return ""
 
@@ -173,21 +150,12 @@ def _layers(layers: Iterable[Any]) -> Iterator[Any]:
         yield from _layers(getattr(layer, "layers", ()))
 
 
-def _record(
-    backend: Any,
-    code: Code,
-    network: Any,
-    loss: Any,
-    optimizer: Any,
-    ws: Any,
-    vectors: Arrays,
-    arrays: Arrays,
-    checked: bool,
-) -> Recorder:
+def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) -> Recorder:
     """Return the commands that `code` records. Raises NotRecordedError."""
-    params, (x, y, weight, lr) = network.params, arrays
+    network, loss, optimizer, x, y, ws, weight, lr, checked = call
+    params = network.params
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
-    recorder = Recorder(backend, threads(), known, list(arrays), checked)
+    recorder = Recorder(backend, threads(), known, [x, y, weight, lr], checked)
     if not checked and y is not None and y.ndim == 1 and y.dtype in INDICES and len(y) == len(x):
         loss.targets(y, network.widths[-1], network.dtype)  # its own check; the command has one too
         checked = True
