@@ -55,7 +55,7 @@ def compiled_rule(loop: Callable[..., None]) -> Callable[..., None]:
         theta, grad, n = update.theta, update.grad, update.n_decayed
         if factor != 1 or update.l2 or update.l1 or update.weight_decay:
             decay = update.weight_decay * update.scalars.item(RATE)
-            self.loops.penalize(theta[:n], grad[:n], factor, update.l2, update.l1, decay)
+            self.loops.step_control.penalize(theta[:n], grad[:n], factor, update.l2, update.l1, decay)
         if factor != 1:
             self.scale(grad[n:], factor)
         loop(self, update, *args, **named)
@@ -75,7 +75,7 @@ class NumbaBackend(NumpyBackend):
         try:
             from ffnn_gpu.backends.cpu import loops
 
-            loops.add_bias(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+            loops.layers.add_bias(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
         except (ImportError, RuntimeError, OSError, EOFError):
             return None  # Numba does not fit this NumPy, or has no place for its cache
         return loops
@@ -118,15 +118,15 @@ class NumbaBackend(NumpyBackend):
             return super().take(rows, index, out, mean, scale)
         rows = np.asarray(rows)  # of a mapped file
         if mean is None:
-            self.loops.gather(rows, index, out)
+            self.loops.gather.gather(rows, index, out)
         else:
-            self.loops.gather_standardized(rows, index, out, mean, scale)
+            self.loops.gather.gather_standardized(rows, index, out, mean, scale)
         return out
 
     def all_finite(self, array: Any) -> bool:
         if not self._is_plain(array):
             return super().all_finite(array)
-        return bool(self.loops.all_finite(array.reshape(-1)))
+        return bool(self.loops.gather.all_finite(array.reshape(-1)))
 
     def require_finite(self, array: Any, what: str, dtype: Any = None) -> None:
         same = self._is_plain(array) and (dtype is None or dtype == array.dtype)
@@ -142,7 +142,7 @@ class NumbaBackend(NumpyBackend):
     def column_sum(self, A: Array, out: Array) -> Any:
         if A.dtype not in self.looped or A.size > SMALL:
             return super().column_sum(A, out)
-        self.loops.column_sum(A, out)
+        self.loops.layers.column_sum(A, out)
         return out
 
     def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
@@ -152,18 +152,18 @@ class NumbaBackend(NumpyBackend):
         if b is None:
             return self.activate(out, phi)
         if phi.name == "relu":
-            self.loops.bias_relu(out, b)
+            self.loops.layers.bias_relu(out, b)
         else:
-            self.loops.add_bias(out, b)
+            self.loops.layers.add_bias(out, b)
         return np.tanh(out, out=out) if phi.name == "tanh" else out
 
     def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Any:
         if phi.name == "identity":
             return da
         fits = da.dtype in self.looped and da.shape == a.shape and da.ndim == 2
-        if not fits or phi.name not in self.loops.ADJOINTS:
+        if not fits or phi.name not in self.loops.layers.ADJOINTS:
             return super().activation_backward(da, a, phi, s)
-        self.loops.ADJOINTS[phi.name](da, a)
+        self.loops.layers.ADJOINTS[phi.name](da, a)
         return da
 
     # ------------------------------------------------------------------ losses
@@ -175,7 +175,7 @@ class NumbaBackend(NumpyBackend):
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
         scale = _NO_WEIGHTS[z.dtype] if weight is None else self.normalized_weight(weight)
         dz = np.empty_like(z) if dz is None else dz
-        return z.dtype.type(self.loops.softmax_cross_entropy(z, y, scale, 1 / max(len(z), 1), dz))
+        return z.dtype.type(self.loops.losses.softmax_cross_entropy(z, y, scale, 1 / max(len(z), 1), dz))
 
     # ------------------------------------------------------------------ normalization
 
@@ -183,7 +183,7 @@ class NumbaBackend(NumpyBackend):
         if x.dtype not in self.looped:
             return super().layer_norm(x, gain, bias, eps, out, xhat, rstd)
         rstd = _NO_WEIGHTS[x.dtype] if rstd is None else rstd
-        self.loops.layer_norm(x, gain, bias, eps, out, out if xhat is None else xhat, rstd)
+        self.loops.normalization.layer_norm(x, gain, bias, eps, out, out if xhat is None else xhat, rstd)
         return out
 
     def batch_norm(
@@ -200,7 +200,9 @@ class NumbaBackend(NumpyBackend):
     ) -> Any:
         if x.dtype not in self.looped:
             return super().batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance)
-        self.loops.batch_norm(x, gain, bias, eps, out, xhat, rstd, mean, variance, 0, x.shape[1])
+        self.loops.normalization.batch_norm(
+            x, gain, bias, eps, out, xhat, rstd, mean, variance, 0, x.shape[1]
+        )
         return out
 
     def layer_norm_backward(
@@ -208,9 +210,9 @@ class NumbaBackend(NumpyBackend):
     ) -> Any:
         if da.dtype not in self.looped:
             return super().layer_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
-        self.loops.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
+        self.loops.normalization.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
         if dx is not None:
-            self.loops.layer_norm_backward(da, gain, xhat, rstd, dx)
+            self.loops.normalization.layer_norm_backward(da, gain, xhat, rstd, dx)
         return dx
 
     def batch_norm_backward(
@@ -218,9 +220,9 @@ class NumbaBackend(NumpyBackend):
     ) -> Any:
         if da.dtype not in self.looped:
             return super().batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx)
-        self.loops.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
+        self.loops.normalization.sums_of_columns(da, xhat, dgain, dbias, 0, da.shape[1])
         if dx is not None:
-            self.loops.batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx, 0, len(da))
+            self.loops.normalization.batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx, 0, len(da))
         return dx
 
     # ------------------------------------------------------------------ update rules
@@ -229,9 +231,9 @@ class NumbaBackend(NumpyBackend):
     def sgd(self, update: Update, velocity: Array | None, momentum: float, nesterov: bool) -> None:
         theta, grad, lr = update.theta, update.grad, update.scalars.item(RATE)
         if velocity is None:
-            self.loops.sgd(theta, grad, lr)
+            self.loops.updates.sgd(theta, grad, lr)
         else:
-            self.loops.momentum(theta, grad, velocity, lr, momentum, nesterov)
+            self.loops.updates.momentum(theta, grad, velocity, lr, momentum, nesterov)
 
     @compiled_rule
     def rmsprop(
@@ -239,19 +241,19 @@ class NumbaBackend(NumpyBackend):
     ) -> None:
         theta, grad, lr = update.theta, update.grad, update.scalars.item(RATE)
         if velocity is None:
-            self.loops.rmsprop(theta, grad, v, lr, rho, eps)
+            self.loops.updates.rmsprop(theta, grad, v, lr, rho, eps)
         else:
-            self.loops.rmsprop_momentum(theta, grad, v, velocity, lr, rho, eps, momentum)
+            self.loops.updates.rmsprop_momentum(theta, grad, v, velocity, lr, rho, eps, momentum)
 
     @compiled_rule
     def adagrad(self, update: Update, v: Array, eps: float) -> None:
-        self.loops.adagrad(update.theta, update.grad, v, update.scalars.item(RATE), eps)
+        self.loops.updates.adagrad(update.theta, update.grad, v, update.scalars.item(RATE), eps)
 
     @compiled_rule
     def adam(self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float) -> None:
         t, lr, _ = update.scalars.tolist()
         of_m, spread = lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
-        self.loops.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, 0.0, spread, eps)
+        self.loops.updates.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, 0.0, spread, eps)
 
     @compiled_rule
     def nadam(
@@ -261,22 +263,22 @@ class NumbaBackend(NumpyBackend):
         mu, ahead = nadam_momentum(t, beta1, psi), nadam_momentum(t + 1, beta1, psi)
         of_m, of_g = lr * ahead / (1 - product * ahead), lr * (1 - mu) / (1 - product)
         spread = math.sqrt(1 - beta2**t)
-        self.loops.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, of_g, spread, eps)
+        self.loops.updates.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, of_g, spread, eps)
 
     @compiled_rule
     def lion(self, update: Update, m: Array, beta1: float, beta2: float) -> None:
-        self.loops.lion(update.theta, update.grad, m, update.scalars.item(RATE), beta1, beta2)
+        self.loops.updates.lion(update.theta, update.grad, m, update.scalars.item(RATE), beta1, beta2)
 
     def average(self, mean: Array, values: Array, decay: float) -> None:
         if self.loops is None:
             super().average(mean, values, decay)
         else:
-            self.loops.average(mean, values, decay)
+            self.loops.updates.average(mean, values, decay)
 
     def squared_norm(self, grad: Array) -> Any:
         if self.loops is None:
             return super().squared_norm(grad)
-        return np.float64(self.loops.sum_of_products(grad, grad))
+        return np.float64(self.loops.normalization.sum_of_products(grad, grad))
 
     # ------------------------------------------------------------------ dropout
 
@@ -284,7 +286,7 @@ class NumbaBackend(NumpyBackend):
         if out.dtype not in self.looped:
             return super().dropout_mask(rate, seed, step, layer, row, out)
         key, keep = (seed & MASK, (seed >> 32) & MASK), out.dtype.type(1.0 / (1.0 - rate))
-        self.loops.dropout_mask(out, keep, threshold(rate), key, int(step[0]), layer, row)
+        self.loops.layers.dropout_mask(out, keep, threshold(rate), key, int(step[0]), layer, row)
         return out
 
     def dropout(self, x: Array, mask: Array, out: Array) -> Any:

@@ -498,7 +498,7 @@ def test_backend_works_if_numba_cannot_write_or_read_its_cache(monkeypatch, erro
     def broken(*args):
         raise error
 
-    monkeypatch.setattr(compiled, "add_bias", broken)
+    monkeypatch.setattr(compiled.layers, "add_bias", broken)
     assert NumbaBackend().loops is None
 
 
