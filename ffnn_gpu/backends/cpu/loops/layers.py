@@ -152,10 +152,8 @@ def relu_backward(da: Array, a: Array) -> None:
 
 def relu_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """da ← da where a > 0, else 0 da"""
-    da, a, rows, columns = n[0], n[1], n[2], n[3]
-    relu_backward(
-        rows_chunk(like, da, rows, columns, chunk, chunks), rows_chunk(like, a, rows, columns, chunk, chunks)
-    )
+    da, a, B, O = n[0], n[1], n[2], n[3]
+    relu_backward(rows_chunk(like, da, B, O, chunk, chunks), rows_chunk(like, a, B, O, chunk, chunks))
 
 
 @kernel

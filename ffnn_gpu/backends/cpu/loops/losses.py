@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, kernel, matrix, vector
+from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, kernel, matrix, rows_chunk, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import store
 
 
@@ -82,13 +82,9 @@ def pointwise(like: Any, n: Any, chunk: int, chunks: int) -> Any:
     """Return z, y, scale, the uniform weight and dz for one chunk of the rows."""
     z, y, scale, dz, B, O = n[0], n[1], n[2], n[3], n[4], n[5]
     start, stop = bounds(B, 1, chunk, chunks)
-    return (
-        matrix(like, z, B, O)[start:stop],
-        matrix(like, y, B, O)[start:stop],
-        vector(like, scale, B if scale else 0)[start:stop],
-        1 / max(B, 1),
-        matrix(like, dz, B, O)[start:stop],
-    )
+    z, y = rows_chunk(like, z, B, O, chunk, chunks), rows_chunk(like, y, B, O, chunk, chunks)
+    scale, dz = vector(like, scale, B if scale else 0)[start:stop], rows_chunk(like, dz, B, O, chunk, chunks)
+    return z, y, scale, 1 / max(B, 1), dz
 
 
 @kernel

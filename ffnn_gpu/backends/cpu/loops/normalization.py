@@ -59,17 +59,11 @@ def layer_norm(x: Array, gain: Array, bias: Array, eps: float, out: Array, xhat:
 
 
 def layer_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    x, gain, bias, eps, out, xhat, rstd, rows, columns = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
-    start, stop = bounds(rows, 1, chunk, chunks)
-    layer_norm(
-        rows_chunk(like, x, rows, columns, chunk, chunks),
-        vector(like, gain, columns),
-        vector(like, bias, columns),
-        as_real(eps),
-        rows_chunk(like, out, rows, columns, chunk, chunks),
-        rows_chunk(like, xhat, rows, columns, chunk, chunks),
-        vector(like, rstd, rows if rstd else 0)[start:stop],
-    )
+    x, gain, bias, eps, out, xhat, rstd, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
+    start, stop = bounds(B, 1, chunk, chunks)
+    x, out = rows_chunk(like, x, B, I, chunk, chunks), rows_chunk(like, out, B, I, chunk, chunks)
+    xhat, rstd = rows_chunk(like, xhat, B, I, chunk, chunks), vector(like, rstd, B if rstd else 0)[start:stop]
+    layer_norm(x, vector(like, gain, I), vector(like, bias, I), as_real(eps), out, xhat, rstd)
 
 
 @kernel
@@ -85,15 +79,11 @@ def layer_norm_backward(da: Array, gain: Array, xhat: Array, rstd: Array, dx: Ar
 
 
 def layer_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    da, gain, xhat, rstd, dx, rows, columns = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    start, stop = bounds(rows, 1, chunk, chunks)
-    layer_norm_backward(
-        rows_chunk(like, da, rows, columns, chunk, chunks),
-        vector(like, gain, columns),
-        rows_chunk(like, xhat, rows, columns, chunk, chunks),
-        vector(like, rstd, rows)[start:stop],
-        rows_chunk(like, dx, rows, columns, chunk, chunks),
-    )
+    da, gain, xhat, rstd, dx, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    start, stop = bounds(B, 1, chunk, chunks)
+    da, dx = rows_chunk(like, da, B, I, chunk, chunks), rows_chunk(like, dx, B, I, chunk, chunks)
+    xhat, rstd = rows_chunk(like, xhat, B, I, chunk, chunks), vector(like, rstd, B)[start:stop]
+    layer_norm_backward(da, vector(like, gain, I), xhat, rstd, dx)
 
 
 # ---------------------------------------------------------------------- over each column
@@ -139,18 +129,10 @@ def batch_norm(
 def batch_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     x, gain, bias, eps, out, xhat, rstd = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
     mean, variance, B, I = n[7], n[8], n[9], n[10]
-    batch_norm(
-        matrix(like, x, B, I),
-        vector(like, gain, I),
-        vector(like, bias, I),
-        as_real(eps),
-        matrix(like, out, B, I),
-        matrix(like, xhat, B, I),
-        vector(like, rstd, I),
-        vector(like, mean, I),
-        vector(like, variance, I),
-        *bounds(I, UNIT, chunk, chunks),
-    )
+    x, out, xhat = matrix(like, x, B, I), matrix(like, out, B, I), matrix(like, xhat, B, I)
+    gain, bias, rstd = vector(like, gain, I), vector(like, bias, I), vector(like, rstd, I)
+    mean, variance = vector(like, mean, I), vector(like, variance, I)
+    batch_norm(x, gain, bias, as_real(eps), out, xhat, rstd, mean, variance, *bounds(I, UNIT, chunk, chunks))
 
 
 @kernel
@@ -166,15 +148,10 @@ def batch_norm_inference(
 
 def batch_norm_inference_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     x, gain, bias, eps, out, mean, variance, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
-    batch_norm_inference(
-        rows_chunk(like, x, B, I, chunk, chunks),
-        vector(like, gain, I),
-        vector(like, bias, I),
-        as_real(eps),
-        rows_chunk(like, out, B, I, chunk, chunks),
-        vector(like, mean, I),
-        vector(like, variance, I),
-    )
+    x, out = rows_chunk(like, x, B, I, chunk, chunks), rows_chunk(like, out, B, I, chunk, chunks)
+    gain, bias = vector(like, gain, I), vector(like, bias, I)
+    mean, variance = vector(like, mean, I), vector(like, variance, I)
+    batch_norm_inference(x, gain, bias, as_real(eps), out, mean, variance)
 
 
 @kernel
@@ -192,13 +169,9 @@ def sums_of_columns(da: Array, xhat: Array, dgain: Array, dbias: Array, first: i
 
 def sums_of_columns_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, xhat, dgain, dbias, B, I = n[0], n[1], n[2], n[3], n[4], n[5]
-    sums_of_columns(
-        matrix(like, da, B, I),
-        matrix(like, xhat, B, I),
-        vector(like, dgain, I),
-        vector(like, dbias, I),
-        *bounds(I, UNIT, chunk, chunks),
-    )
+    da, xhat = matrix(like, da, B, I), matrix(like, xhat, B, I)
+    dgain, dbias = vector(like, dgain, I), vector(like, dbias, I)
+    sums_of_columns(da, xhat, dgain, dbias, *bounds(I, UNIT, chunk, chunks))
 
 
 @kernel
@@ -214,15 +187,7 @@ def batch_norm_backward(
 
 def batch_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     da, gain, xhat, rstd, dgain, dbias, dx, B, I = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
-    start, stop = bounds(B, 1, chunk, chunks)
-    batch_norm_backward(
-        matrix(like, da, B, I),
-        vector(like, gain, I),
-        matrix(like, xhat, B, I),
-        vector(like, rstd, I),
-        vector(like, dgain, I),
-        vector(like, dbias, I),
-        matrix(like, dx, B, I),
-        start,
-        stop,
-    )
+    da, xhat, dx = matrix(like, da, B, I), matrix(like, xhat, B, I), matrix(like, dx, B, I)
+    gain, rstd = vector(like, gain, I), vector(like, rstd, I)
+    dgain, dbias = vector(like, dgain, I), vector(like, dbias, I)
+    batch_norm_backward(da, gain, xhat, rstd, dgain, dbias, dx, *bounds(B, 1, chunk, chunks))

@@ -183,12 +183,12 @@ def average_of_scaled(mean: Array, values: Array, decay: float, factor: float) -
 
 def average_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """mean ← decay mean + (1 − decay) factor values"""
-    mean, values, decay, factor, size = n[0], n[1], n[2], n[3], n[4]
+    decay, factor, size = as_real(n[2]), as_real(n[3]), n[4]
     mean, values = (
-        vector_chunk(like, mean, size, chunk, chunks),
-        vector_chunk(like, values, size, chunk, chunks),
+        vector_chunk(like, n[0], size, chunk, chunks),
+        vector_chunk(like, n[1], size, chunk, chunks),
     )
-    if as_real(factor) == 1:
-        average(mean, values, as_real(decay))
+    if factor == 1:
+        average(mean, values, decay)
     else:
-        average_of_scaled(mean, values, as_real(decay), as_real(factor))
+        average_of_scaled(mean, values, decay, factor)
