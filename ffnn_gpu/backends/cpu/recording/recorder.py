@@ -9,6 +9,7 @@ given up, nothing has changed, and the step runs unrecorded. A recording freezes
 """
 
 from collections.abc import Callable
+from functools import partialmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -239,9 +240,7 @@ class Recorder:
         self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Array:
         if class_weight is not None or label_smoothing or y.shape != z.shape[:1] or y.dtype not in INDICES:
-            raise NotRecordedError(
-                "there is no command for targets that are not class indices, nor for their weights"
-            )
+            raise NotRecordedError("there is no command for weighted classes, nor targets other than indices")
         if weight is not None and weight.shape != y.shape:
             raise NotRecordedError("weights and rows differ in number")
         chunks = self.partition.chunks(16 * z.size, len(z))  # an exponential costs as much as 16 products
@@ -288,53 +287,39 @@ class Recorder:
     def advance_product(self, scalars: Array, beta1: float, psi: float, control: Array) -> None:
         self._record("advance_product", 1, scalars, float(beta1), float(psi))
 
+    def _record_rule(self, name: str, update: Update, *operands: Any) -> None:
+        """Record an update rule. Its own operands are moments and numbers."""
+        theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
+        if l2 or l1 or weight_decay or control is not None:
+            penalties = float(l2), float(l1), float(weight_decay)
+            chunks = self.partition.by_elements(theta[:n])
+            self._record("penalize", chunks, theta, grad, n, scalars, *penalties, control)
+        if control is not None:
+            rest = grad[n:]
+            self._record("scale", self.partition.by_elements(rest), rest, len(rest), control)
+        own = (each if isinstance(each, np.ndarray) else float(each) for each in operands)
+        self._record(name, self.partition.by_elements(theta), theta, grad, len(theta), scalars, *own)
+
+    adagrad, adam = partialmethod(_record_rule, "adagrad"), partialmethod(_record_rule, "adam")
+    nadam, lion = partialmethod(_record_rule, "nadam"), partialmethod(_record_rule, "lion")
+
     def sgd(self, update: Update, velocity: Array, momentum: float, nesterov: bool) -> None:
         if velocity is None:
             self._record_rule("sgd", update)
         else:
-            self._record_rule("momentum", update, velocity, float(momentum), nesterov)
+            self._record_rule("momentum", update, velocity, momentum, nesterov)
 
     def rmsprop(
         self, update: Update, v: Array, velocity: Array, rho: float, eps: float, momentum: float
     ) -> None:
         if velocity is None:
-            self._record_rule("rmsprop", update, v, float(rho), float(eps))
+            self._record_rule("rmsprop", update, v, rho, eps)
         else:
-            operands = v, float(rho), float(eps), velocity, float(momentum)
-            self._record_rule("rmsprop_momentum", update, *operands)
-
-    def adagrad(self, update: Update, v: Array, eps: float) -> None:
-        self._record_rule("adagrad", update, v, float(eps))
-
-    def adam(self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float) -> None:
-        self._record_rule("adam", update, m, v, float(beta1), float(beta2), float(eps))
-
-    def nadam(
-        self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float, psi: float
-    ) -> None:
-        self._record_rule("nadam", update, m, v, float(beta1), float(beta2), float(eps), float(psi))
-
-    def lion(self, update: Update, m: Array, beta1: float, beta2: float) -> None:
-        self._record_rule("lion", update, m, float(beta1), float(beta2))
+            self._record_rule("rmsprop_momentum", update, v, rho, eps, velocity, momentum)
 
     def average(self, mean: Array, values: Array, decay: float) -> None:
         chunks = self.partition.by_elements(mean)
         self._record("average", chunks, mean, values, float(decay), 1.0, len(mean))
-
-    def _record_rule(self, name: str, update: Update, *operands: Any) -> None:
-        theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
-        if l2 or l1 or weight_decay or control is not None:
-            chunks, penalties = (
-                self.partition.chunks(n, n // UNIT),
-                (float(l2), float(l1), float(weight_decay)),
-            )
-            self._record("penalize", chunks, theta, grad, n, scalars, *penalties, control)
-        if control is not None:
-            rest = grad[n:]
-            self._record(
-                "scale", self.partition.chunks(len(rest), len(rest) // UNIT), rest, len(rest), control
-            )
-        self._record(name, self.partition.by_elements(theta), theta, grad, len(theta), scalars, *operands)
 
     # ------------------------------------------------------------------ inside
 
