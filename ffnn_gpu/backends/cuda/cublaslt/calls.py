@@ -22,11 +22,14 @@ class Plan:
 
     problem: Problem
     descriptor: int
-    A: int
-    B: int
-    D: int
+    layouts: tuple[int, ...]  # of A, B and D
     algorithm: np.ndarray
     pointer: np.ndarray  # (1,) int64: the address of the next call's bias
+
+    @property
+    def handles(self) -> tuple[int, ...]:
+        """The descriptor and the layouts of A, B, C and D. C is D."""
+        return self.descriptor, *self.layouts, self.layouts[-1]
 
     def by(self, algorithm: np.ndarray) -> "Plan":
         """Return the same plan with another algorithm."""
@@ -58,17 +61,15 @@ class Calls:
         self._set(descriptor, "EPILOGUE", self.lt.Epilogue[problem.epilogue])
         if problem.bias_alignment:
             self._set(descriptor, "BIAS_DATA_TYPE", DATA_TYPES[problem.D.dtype])
-            # The search for an algorithm reads the alignment of this address. Set the one that the problem
-            # promises.
+            # The search for an algorithm reads this address's alignment. Set the one that the problem promises.
             self._set(descriptor, "BIAS_POINTER", pointers.bias // 256 * 256 + problem.bias_alignment % 256)
-        A, B, D = (self._layout(operand) for operand in (problem.A, problem.B, problem.D))
-        return Plan(
-            problem, descriptor, A, B, D, np.zeros(1, self.lt.matmul_algo_dtype), np.zeros(1, np.int64)
-        )
+        layouts = tuple(self._layout(operand) for operand in (problem.A, problem.B, problem.D))
+        algorithm, pointer = np.zeros(1, self.lt.matmul_algo_dtype), np.zeros(1, np.int64)
+        return Plan(problem, descriptor, layouts, algorithm, pointer)
 
     def destroy(self, plan: Plan) -> None:
         self.lt.matmul_desc_destroy(plan.descriptor)
-        for layout in (plan.A, plan.B, plan.D):
+        for layout in plan.layouts:
             self.lt.matrix_layout_destroy(layout)
 
     def _set(self, descriptor: int, name: str, value: int) -> None:
@@ -89,31 +90,14 @@ class Calls:
         """
         if pointers.bias:
             plan.pointer[0] = pointers.bias
-            attribute = self.lt.MatmulDescAttribute.BIAS_POINTER
-            self.lt.matmul_desc_set_attribute(
-                plan.descriptor, attribute, plan.pointer.ctypes.data, plan.pointer.nbytes
-            )
+            attribute, address = self.lt.MatmulDescAttribute.BIAS_POINTER, plan.pointer.ctypes.data
+            self.lt.matmul_desc_set_attribute(plan.descriptor, attribute, address, plan.pointer.nbytes)
         scalars = self._scalars[plan.problem.scale]
         alpha, beta = scalars.ctypes.data, scalars.ctypes.data + scalars.itemsize
-        algorithm = plan.algorithm.ctypes.data
-        self.lt.matmul(
-            self._handle,
-            plan.descriptor,
-            alpha,
-            pointers.A,
-            plan.A,
-            pointers.B,
-            plan.B,
-            beta,
-            pointers.D,
-            plan.D,
-            pointers.D,
-            plan.D,
-            algorithm,
-            self.workspace,
-            self.workspace_bytes,
-            stream,
-        )
+        A, B, D = plan.layouts
+        factors, result = (alpha, pointers.A, A, pointers.B, B, beta), (pointers.D, D)
+        rest = plan.algorithm.ctypes.data, self.workspace, self.workspace_bytes, stream
+        self.lt.matmul(self._handle, plan.descriptor, *factors, *result, *result, *rest)
 
     # ------------------------------------------------------------------ algorithms
 
@@ -130,23 +114,12 @@ class Calls:
             problem = plan.problem
             for name, operand in zip("ABCD", (problem.A, problem.B, problem.D, problem.D), strict=True):
                 self._prefer(preference, f"MIN_ALIGNMENT_{name}_BYTES", operand.alignment)
-            self.lt.matmul_algo_get_heuristic(
-                self._handle,
-                plan.descriptor,
-                plan.A,
-                plan.B,
-                plan.D,
-                plan.D,
-                preference,
-                count,
-                found.ctypes.data,
-                returned.ctypes.data,
-            )
+            asked, results = (preference, count), (found.ctypes.data, returned.ctypes.data)
+            self.lt.matmul_algo_get_heuristic(self._handle, *plan.handles, *asked, *results)
         finally:
             self.lt.matmul_preference_destroy(preference)
-        return [
-            row["algo"].copy() for row in np.split(found, count)[: returned[0]] if row["state"][0] == SUCCESS
-        ]
+        rows = np.split(found, count)[: returned[0]]
+        return [row["algo"].copy() for row in rows if row["state"][0] == SUCCESS]
 
     def stored(self, plan: Plan, content: bytes) -> np.ndarray | None:
         """Return the algorithm with these 64 bytes, or None if cublasLt refuses it.
@@ -157,9 +130,7 @@ class Calls:
         result = np.zeros(1, self.lt.matmul_heuristic_result_dtype)
         pointers = algorithm.ctypes.data, result.ctypes.data
         try:
-            self.lt.matmul_algo_check(
-                self._handle, plan.descriptor, plan.A, plan.B, plan.D, plan.D, *pointers
-            )
+            self.lt.matmul_algo_check(self._handle, *plan.handles, *pointers)
         except self.lt.cuBLASLtError:
             return None
         return algorithm if result["workspace_size"][0] <= self.workspace_bytes else None

@@ -135,13 +135,7 @@ class CublasLt:
         return out
 
     def attempt(self, *arrays: Any, **options: Any) -> str:
-        """Compute `product` with these arguments and return "".
-
-        If cublasLt cannot compute it, return the reason.
-
-        Raises BackendUnavailableError for a product that was not planned before a capture, and for a fault of
-        the device.
-        """
+        """Compute `product` and return "", or the reason why cublasLt cannot. Raises BackendUnavailableError."""
         try:
             self.product(*arrays, **options)
         except (ShapeError, ConfigurationError, RefusedError) as error:
@@ -172,12 +166,9 @@ class CublasLt:
             chosen = self._choose(plan, pointers, stream)
         except self._calls.lt.cuBLASLtError as error:
             why = f"{why}: {error}"
-            if (
-                error.status not in REFUSALS
-            ):  # a fault of the device: raised, and the search is repeated next time
-                raise BackendUnavailableError(
-                    f"cublasLt failed while planning {problem.sentence}: {error}"
-                ) from error
+            if error.status not in REFUSALS:  # a fault of the device; the search is repeated next time
+                message = f"cublasLt failed while planning {problem.sentence}: {error}"
+                raise BackendUnavailableError(message) from error
         finally:
             if chosen is None:
                 self._calls.destroy(plan)

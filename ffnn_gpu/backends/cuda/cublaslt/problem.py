@@ -83,13 +83,7 @@ class Problem:
 
 
 def describe(
-    A: Array,
-    B: Array,
-    out: Array,
-    epilogue: str | None,
-    bias: Array | None,
-    bias_gradient: Array | None,
-    tf32: bool,
+    A: Array, B: Array, out: Array, epilogue: str | None, bias: Array, bias_gradient: Array, tf32: bool
 ) -> tuple[Problem, Pointers]:
     """Return out = A B as a problem for cublasLt, and the addresses of its arrays.
 

@@ -16,10 +16,8 @@ ROOM = Path(cublaslt.__file__).parent
 NOTICED = (AssertionError, IndexError, CuBLASLtError, BackendUnavailableError)
 
 MUTANTS = [
-    ("calls", "pointers.A,\n            plan.A,\n            pointers.B,\n            plan.B,",
-     "pointers.B,\n            plan.B,\n            pointers.A,\n            plan.A,"),
-    ("calls", "pointers.A,\n            plan.A,\n            pointers.B,",
-     "pointers.B,\n            plan.A,\n            pointers.A,"),
+    ("calls", "pointers.A, A, pointers.B, B,", "pointers.B, B, pointers.A, A,"),
+    ("calls", "pointers.A, A, pointers.B,", "pointers.B, A, pointers.A,"),
     ("calls", '"TRANSA", int(problem.A', '"TRANSB", int(problem.A'),
     ("calls", '"TRANSB", int(problem.B.transposed)', '"TRANSB", 0'),
     ("calls", "operand.columns, operand.ld", "operand.columns, operand.rows"),
@@ -36,8 +34,9 @@ MUTANTS = [
     ("calls", "scalars.ctypes.data + scalars.itemsize", "scalars.ctypes.data"),
     ("calls", "buffer.ctypes.data, buffer.nbytes)\n\n    def _layout",
      "buffer.ctypes.data, 8)\n\n    def _layout"),
-    ("calls", "algorithm,\n            self.workspace,", "algorithm,\n            self.workspace + 16,"),
-    ("calls", "(plan.A, plan.B, plan.D):", "(plan.A, plan.B):"),
+    ("calls", "plan.algorithm.ctypes.data, self.workspace,",
+     "plan.algorithm.ctypes.data, self.workspace + 16,"),
+    ("calls", "for layout in plan.layouts:", "for layout in plan.layouts[:2]:"),
     ("problem", "_operand(B, \"B\"), _operand(A, \"A\")", "_operand(A, \"A\"), _operand(B, \"B\")"),
     ("problem", "Pointers(B.data.ptr, A.data.ptr", "Pointers(A.data.ptr, B.data.ptr"),
     ("problem", "return ld if ld >= columns", "return columns if ld >= columns"),
