@@ -6,9 +6,8 @@ do. The name of the first one that fails is reported.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -54,70 +53,43 @@ class Probe:
 @functools.cache
 def probe(index: int = 0) -> Probe:
     """Test CUDA device `index`, stage by stage. The result is cached for the life of the process."""
-    found: dict[str, Any] = {"index": index}
-    for stage, attempt in STAGES.items():
-        try:
-            attempt(found)
-        except Exception as error:  # any fault of any driver; it is reported
-            return Probe(index, stage, _in_one_line(error))
+    stage = ""
+    try:
+        for stage in stages(index):  # noqa: B007
+            pass
+    except Exception as error:  # any fault of any driver; it is reported
+        words = [word for word in str(error).split() if word.strip("=")]  # CuPy frames advice with ====
+        return Probe(
+            index, stage, f"{type(error).__name__}: {' '.join(words)}".removesuffix(": ").rstrip(".")
+        )
     return Probe(index)
 
 
-def _in_one_line(error: Exception) -> str:
-    words = [
-        word for word in str(error).split() if word.strip("=")
-    ]  # CuPy frames its advice with lines of ====
-    return f"{type(error).__name__}: {' '.join(words)}".removesuffix(": ").rstrip(".")
-
-
-def _import(found: dict[str, Any]) -> None:
-    found["cupy"] = load_cupy()
-
-
-def _count(found: dict[str, Any]) -> None:
-    found["count"] = found["cupy"].cuda.runtime.getDeviceCount()
-    if not found["count"]:
+def stages(index: int) -> Iterator[str]:
+    """Do what training will do with the device. Yield the name of each stage before it begins."""
+    yield "import cupy"
+    cupy = load_cupy()
+    yield "count devices"
+    count = cupy.cuda.runtime.getDeviceCount()
+    if not count:
         raise RuntimeError("there are 0 CUDA devices")
-
-
-def _find(found: dict[str, Any]) -> None:
-    if found["index"] >= found["count"]:
-        raise RuntimeError(f"device {found['index']} was asked for and there are {found['count']}")
-
-
-def _compile(found: dict[str, Any]) -> None:
-    cupy = found["cupy"]
-    with cupy.cuda.Device(found["index"]):
+    yield "find the device"
+    if index >= count:
+        raise RuntimeError(f"device {index} was asked for and there are {count}")
+    yield "compile and run a kernel"
+    with cupy.cuda.Device(index):
         kernel = cupy.ElementwiseKernel("float32 x", "float32 y", "y = 2 * x + 1", "ffnn_gpu_probe")
-        found["a"] = kernel(cupy.arange(12, dtype=cupy.float32)).reshape(3, 4)
-
-
-def _multiply(found: dict[str, Any]) -> None:
-    cupy = found["cupy"]
-    with cupy.cuda.Device(found["index"]):
-        found["product"] = cupy.matmul(found["a"], found["a"].T)
-
-
-def _synchronize(found: dict[str, Any]) -> None:
-    with found["cupy"].cuda.Device(found["index"]) as device:
+        a = kernel(cupy.arange(12, dtype=cupy.float32)).reshape(3, 4)
+    yield "multiply matrices"
+    with cupy.cuda.Device(index):
+        product = cupy.matmul(a, a.T)
+    yield "synchronize"
+    with cupy.cuda.Device(index) as device:
         device.synchronize()
-
-
-def _compare(found: dict[str, Any]) -> None:
+    yield "compare with the CPU"
     a = (2 * np.arange(12, dtype=np.float32) + 1).reshape(3, 4)
-    got, want = found["cupy"].asnumpy(found["product"]), a @ a.T
+    got, want = cupy.asnumpy(product), a @ a.T
     if not np.array_equal(got, want):  # exact: sums of integers below 2²⁴ in any order
         raise RuntimeError(
             f"a product of small integers gave {got.ravel()[:4]}… instead of {want.ravel()[:4]}…"
         )
-
-
-STAGES: dict[str, Callable[[dict[str, Any]], None]] = {
-    "import cupy": _import,
-    "count devices": _count,
-    "find the device": _find,
-    "compile and run a kernel": _compile,
-    "multiply matrices": _multiply,
-    "synchronize": _synchronize,
-    "compare with the CPU": _compare,
-}
