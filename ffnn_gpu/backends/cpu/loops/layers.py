@@ -40,8 +40,9 @@ def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     C, M, N, K, across, a = n[6], n[7], n[8], n[9], n[10], n[11]
     top, bottom, left, right = block(like, M, N, across, chunk, chunks)
     size = size_of(like)
-    A, B, first = A + top * a_row, B + left * (b_row if turned else size), size * (top * N + left)
-    product(like, A, a_row, a_step, B, b_row, turned != 0, C + first, size * N, bottom - top, right - left, K)
+    first, shape = size * (top * N + left), (bottom - top, right - left, K)
+    A, B = A + top * a_row, B + left * (b_row if turned else size)
+    product(like, (A, a_row, a_step), (B, b_row, turned != 0), (C + first, size * N), shape)
     for r in range(bottom - top if a else 0):
         row = first + size * r * N
         relu_backward(matrix(like, C + row, 1, right - left), matrix(like, a + row, 1, right - left))
@@ -53,7 +54,8 @@ def affine_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     top, bottom, left, right = block(like, B, O, across, chunk, chunks)
     size = size_of(like)
     x, W, out = x + size * top * I, W + size * left, out + size * (top * O + left)
-    product(like, x, size * I, size, W, size * O, False, out, size * O, bottom - top, right - left, I)
+    shape = bottom - top, right - left, I
+    product(like, (x, size * I, size), (W, size * O, False), (out, size * O), shape)
     finish(like, out, O, bottom - top, right - left, b + size * left if b else 0, rectified)
 
 

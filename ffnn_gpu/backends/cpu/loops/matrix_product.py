@@ -14,7 +14,7 @@ Reference: Goto, van de Geijn, Anatomy of High-Performance Matrix Multiplication
 van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality (2015).
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,38 +36,32 @@ from ffnn_gpu.backends.cpu.loops.register_tiles import (
 DEPTH, WIDTH = 512, 256
 
 
+Strided: TypeAlias = tuple[
+    int, int, int
+]  # of A: its address, and the bytes from row to row and column to column
+Rows: TypeAlias = tuple[int, int]  # of C: its address, and the bytes from row to row
+
+
 @kernel
-def tiles(
-    like: Any,
-    M: int,
-    width: int,
-    K: int,
-    A: int,
-    a_row: int,
-    a_step: int,
-    panel: int,
-    C: int,
-    c_row: int,
-    more: int,
-) -> None:
-    """C (M, width) ← A (M, K) panel (K, width), or C + A panel with `more`."""
-    size = size_of(like)
+def tiles(like: Any, shape: tuple[int, int, int], A: Strided, panel: int, C: Rows, more: int) -> None:
+    """C (M, width) ← A (M, K) panel (K, width), or C + A panel with `more`.        shape = M, width, K"""
+    (M, width, K), (a, a_row, a_step), (c, c_row), size = shape, A, C, size_of(like)
     for top in range(0, M, ROWS):
-        m, a = min(ROWS, M - top), A + top * a_row
         for left in range(0, width, PANEL // size):
-            w = min(PANEL // size, width - left)
-            b, c = panel + left * size * K, C + top * c_row + left * size
+            m, w = min(ROWS, M - top), min(PANEL // size, width - left)
+            part, of_A, b = (m, w, K), (a + top * a_row, a_row, a_step), panel + left * size * K
+            of_C = c + top * c_row + left * size, c_row
             registers = (size * w + REGISTER - 1) // REGISTER
             if size * w == PANEL:
-                whole_tile(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+                whole_tile(like, part, of_A, b, of_C, more)
             elif registers == 1:
-                tile_1(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+                tile_1(like, part, of_A, b, of_C, more)
             elif registers == 2:
-                tile_2(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+                tile_2(like, part, of_A, b, of_C, more)
             elif registers == 3:
-                tile_3(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+                tile_3(like, part, of_A, b, of_C, more)
             else:
-                tile_4(like, m, w, K, a, a_row, a_step, b, c, c_row, more)
+                tile_4(like, part, of_A, b, of_C, more)
 
 
 @kernel
@@ -95,25 +89,12 @@ def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, panel: i
 
 
 @kernel
-def product(
-    like: Any,
-    A: int,
-    a_row: int,
-    a_step: int,
-    B: int,
-    b_row: int,
-    turned: bool,
-    C: int,
-    c_row: int,
-    M: int,
-    N: int,
-    K: int,
-) -> None:
+def product(like: Any, A: Strided, B: tuple[int, int, bool], C: Rows, shape: tuple[int, int, int]) -> None:
     """C (M, N) ← A (M, K) B with B (K, N), or Bᵀ of B (N, K) if `turned`.
 
-    a_row and a_step are the bytes from one row or column of A to the next; b_row and c_row, from one row to
-    the next.
+    B: its address, the bytes from row to row, and `turned`. shape: M, N, K.
     """
+    (M, N, K), (a, a_row, a_step), (b, b_row, turned), (c, c_row) = shape, A, B, C
     size = size_of(like)
     memory = np.empty(min(DEPTH, K) * WIDTH + REGISTER, np.uint8)
     panels = (memory.ctypes.data + REGISTER - 1) // REGISTER * REGISTER
@@ -122,22 +103,11 @@ def product(
         first, last = K * block // blocks, K * (block + 1) // blocks
         for left in range(0, N, WIDTH // size):
             width = min(WIDTH // size, N - left)
-            for c in range(0, width, across):
-                w, panel = min(across, width - c), panels + c * size * (last - first)
+            for j in range(0, width, across):
+                w, panel = min(across, width - j), panels + j * size * (last - first)
                 if turned:
-                    copy_columns(like, B + (left + c) * b_row + first * size, b_row, last - first, w, panel)
+                    copy_columns(like, b + (left + j) * b_row + first * size, b_row, last - first, w, panel)
                 else:
-                    copy_rows(like, B + first * b_row + (left + c) * size, b_row, last - first, w, panel)
-            tiles(
-                like,
-                M,
-                width,
-                last - first,
-                A + first * a_step,
-                a_row,
-                a_step,
-                panels,
-                C + left * size,
-                c_row,
-                block,
-            )
+                    copy_rows(like, b + first * b_row + (left + j) * size, b_row, last - first, w, panel)
+            part, columns = (M, width, last - first), (a + first * a_step, a_row, a_step)
+            tiles(like, part, columns, panels, (c + left * size, c_row), block)

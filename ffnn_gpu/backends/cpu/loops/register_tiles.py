@@ -8,6 +8,7 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils, config
 
 from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, X86, instruction, integer, nothing
@@ -117,24 +118,14 @@ def tile(across: int, whole: bool) -> Any:
     """Return the function for tiles `across` registers wide, the last one partly used unless `whole`."""
 
     @instruction
-    def code_of(
-        context: Any,
-        like: Any,
-        m: Any,
-        width: Any,
-        K: Any,
-        A: Any,
-        a_row: Any,
-        a_step: Any,
-        panel: Any,
-        C: Any,
-        c_row: Any,
-        more: Any,
-    ) -> Any:
-        """C (m, width) ← A (m, K) panel (K, width), or C + A panel if `more`; steps in bytes"""
+    def code_of(context: Any, like: Any, shape: Any, A: Any, panel: Any, C: Any, more: Any) -> Any:
+        """C (m, width) ← A (m, K) panel (K, width), or C + A panel if `more`; the arguments of `tiles`"""
 
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _, m, width, K, A, a_row, a_step, panel, C, c_row, more = args
+            _, shape, A, panel, C, more = args
+            (m, width, K), (A, a_row, a_step), (C, c_row) = (
+                cgutils.unpack_tuple(builder, each) for each in (shape, A, C)
+            )
             v = Vectors(builder, context.get_value_type(like.dtype), across, None if whole else width)
             numbers = [ir.Constant(I64, i) for i in range(ROWS)]
             last = builder.sub(m, numbers[1])
@@ -151,7 +142,8 @@ def tile(across: int, whole: bool) -> Any:
                         v.store(builder.load(place), c, j)
             return context.get_dummy_value()
 
-        return nothing(like, *[integer] * 10), code
+        pair, triple = types.UniTuple(integer, 2), types.UniTuple(integer, 3)
+        return nothing(like, triple, triple, integer, pair, integer), code
 
     return code_of
 

@@ -20,13 +20,13 @@ GUARD = 7.0  # fills the memory around C, which no product may change
 
 
 @numba.njit
-def _single(A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K):
-    matrix_product.product(pointer(np.float32, 0), A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K)
+def _single(A, B, C, shape):
+    matrix_product.product(pointer(np.float32, 0), A, B, C, shape)
 
 
 @numba.njit
-def _double(A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K):
-    matrix_product.product(pointer(np.float64, 0), A, a_row, a_step, B, b_row, turned, C, c_row, M, N, K)
+def _double(A, B, C, shape):
+    matrix_product.product(pointer(np.float64, 0), A, B, C, shape)
 
 
 def product(A, B):
@@ -36,18 +36,8 @@ def product(A, B):
     C = frame[1:-1, 20:-20]
     turned = not B.flags.c_contiguous
     code = _single if A.dtype == np.float32 else _double
-    code(
-        A.ctypes.data,
-        *A.strides,
-        B.ctypes.data,
-        B.strides[turned],
-        turned,
-        C.ctypes.data,
-        C.strides[0],
-        M,
-        N,
-        K,
-    )
+    factors = (A.ctypes.data, *A.strides), (B.ctypes.data, B.strides[turned], turned)
+    code(*factors, (C.ctypes.data, C.strides[0]), (M, N, K))
     around = frame.copy()
     around[1:-1, 20:-20] = GUARD
     assert (around == GUARD).all(), "memory outside C was written"
