@@ -84,17 +84,10 @@ def _gpu(index: int, source: str) -> Backend:
 
 
 def _make(index: int | None, reason: str) -> Backend:
-    backend: Backend = _cpu() if index is None else _cupy(index)
+    on_cpu = NumbaBackend if find_spec("numba") else NumpyBackend
+    backend: Backend = on_cpu() if index is None else CupyBackend(index, **_product_options())
     backend.reason = reason
     return backend
-
-
-def _cpu() -> NumpyBackend:
-    return NumbaBackend() if find_spec("numba") else NumpyBackend()
-
-
-def _cupy(index: int) -> CupyBackend:
-    return CupyBackend(index, **_product_options())
 
 
 def _product_options() -> dict[str, Any]:
