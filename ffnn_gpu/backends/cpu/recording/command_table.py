@@ -37,17 +37,10 @@ def run(header: Any, shared: int, helpers: int, x: Array, y: Array, weight: Arra
     if overlaps(header, x) or overlaps(header, y) or overlaps(header, weight) or overlaps(header, lr):
         store(header[FAILED], 1)
         return 0.0
+    addresses = x.ctypes.data, y.ctypes.data, weight.ctypes.data, lr.ctypes.data
     for k in range(header[N_PATCHES]):
         patch = header[PATCHES] + 2 * WORD * k
-        place, which = load(patch), load(patch + WORD)
-        if which == 0:
-            store(place, x.ctypes.data)
-        elif which == 1:
-            store(place, y.ctypes.data)
-        elif which == 2:
-            store(place, weight.ctypes.data)
-        else:
-            store(place, lr.ctypes.data)
+        store(load(patch), addresses[load(patch + WORD)])
     if shared == 0:
         run_alone(header[TABLE], header[LENGTH], header[FAILED])
     else:
@@ -66,12 +59,8 @@ class CommandTable:
         most = max((command.chunks for command in commands), default=1)
         self.operands = [np.array(command.operands) for command in commands]
         self.marks = np.zeros((len(commands), 1 + most), np.int64)
-        self.rows = np.array(
-            [
-                (command.function.address, address(operands), command.chunks, address(marks))
-                for command, operands, marks in zip(commands, self.operands, self.marks, strict=True)
-            ]
-        )
+        each = zip(commands, self.operands, self.marks, strict=True)
+        self.rows = np.array([(c.function.address, address(o), c.chunks, address(m)) for c, o, m in each])
         self.masks, self.row = [self.operands[k] for k in recorder.masks], -1
         self.patches = np.array(
             [(address(self.operands[k]) + WORD * place, which) for k, place, which in recorder.patches]
