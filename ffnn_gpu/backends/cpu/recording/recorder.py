@@ -1,23 +1,21 @@
-"""Record a training step on a CPU as a list of commands: once per kind of call, then replay it as a whole.
+"""Record a training step on a CPU as a list of commands (why: docs/cpu_kernels.md).
 
-Why: a step of a small network takes less time than Python needs to call its operations. In a larger network
-two threads share every product and every loop (see `threads`).
-
-How: the step's own code runs once with a `Recorder` as its backend, which computes nothing. If a recording is
+The step's own code runs once with a `Recorder` as its backend, which computes nothing. If a recording is
 given up, nothing has changed, and the step runs unrecorded. A recording freezes what a CUDA graph freezes
 (see `graphs`), except for the addresses of the call's arguments, which are set anew in each call.
 """
 
+import functools
 from collections.abc import Callable
-from functools import partialmethod
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import cfunc, types
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.backends.cpu.loops import layers, losses, normalization, step_control, updates
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT
 from ffnn_gpu.backends.cpu.loops.layers import FEW
-from ffnn_gpu.backends.cpu.recording.commands import command
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import Update
@@ -25,6 +23,21 @@ from ffnn_gpu.backends.reference.updates import Update
 # loss → command
 POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
+# name → body of each function in loops/ whose name ends in _command
+BODIES = {
+    name.removesuffix("_command"): body
+    for family in (layers, normalization, losses, step_control, updates)
+    for name, body in vars(family).items()
+    if name.endswith("_command")
+}
+
+
+@functools.cache
+def command(name: str, dtype: np.dtype) -> Any:
+    """Return the compiled command for arrays of `dtype`; callers use its `.address`. Numba caches it on disk."""
+    of = types.CPointer({4: types.float32, 8: types.float64}[dtype.itemsize])
+    signature = types.void(of, types.CPointer(types.int64), types.int64, types.int64)
+    return cfunc(signature, cache=True, error_model="numpy")(BODIES[name])
 
 
 class NotRecordedError(Exception):
@@ -300,8 +313,14 @@ class Recorder:
         own = (each if isinstance(each, np.ndarray) else float(each) for each in operands)
         self._record(name, self.partition.by_elements(theta), theta, grad, len(theta), scalars, *own)
 
-    adagrad, adam = partialmethod(_record_rule, "adagrad"), partialmethod(_record_rule, "adam")
-    nadam, lion = partialmethod(_record_rule, "nadam"), partialmethod(_record_rule, "lion")
+    adagrad, adam = (
+        functools.partialmethod(_record_rule, "adagrad"),
+        functools.partialmethod(_record_rule, "adam"),
+    )
+    nadam, lion = (
+        functools.partialmethod(_record_rule, "nadam"),
+        functools.partialmethod(_record_rule, "lion"),
+    )
 
     def sgd(self, update: Update, velocity: Array, momentum: float, nesterov: bool) -> None:
         if velocity is None:
