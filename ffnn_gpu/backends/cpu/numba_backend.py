@@ -1,11 +1,7 @@
 """The CPU with Numba: NumpyBackend with compiled loops for everything but matrix products.
 
-Measured (one core of an EPYC with AVX-512, float32, microseconds, NumpyBackend → here, medians of one run):
-
-- Adam of 670,000 parameters: 2100 → 190; SGD: 200 → 57. One pass over θ, ∇θ and the moments, 16 roots at a
-  time.
-- bias and ReLU (128, 512): 35 → 5; their adjoint: 17 → 6.
-- softmax cross-entropy (128, 10): 32 → 7; column_sum (32, 32): 1.3 → 0.7.
+docs/cpu_kernels.md has the measurements. Also, on the same machine, in microseconds: SGD of 670,000
+parameters 200 → 57, ReLU's adjoint (128, 512) 17 → 6, column_sum (32, 32) 1.3 → 0.7.
 
 Arrays other than float32 and float64, activations and losses without a loop, and every machine where Numba
 does not work use NumpyBackend's operations. The loops assume the shapes that the reference names: they

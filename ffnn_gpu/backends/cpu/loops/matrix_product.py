@@ -4,9 +4,7 @@ B is copied in panels as wide as a tile (see register_tiles.py), DEPTH rows of i
 it from the second-level cache in memory order, whether B is row-major or transposed. A is read in place, because each
 of its numbers is multiplied by a whole row of the panel.
 
-Why not the BLAS's products: the BLAS has threads of its own, which spin. If products were split into chunks
-for our threads, each chunk would copy both matrices. And there must be many chunks, so that a thread whose
-core is also used by another process does fewer of them. docs/cpu_kernels.md has the measurements.
+docs/cpu_kernels.md says why these are not the BLAS's products, and has the measurements.
 
 The order of additions does not depend on how C is split, so neither does any bit of it.
 

@@ -1,13 +1,10 @@
 """The thread pool that replays recorded steps, without Python and its lock.
 
-Why not Numba's threads or the BLAS's: each of them spins while it waits for work, on the core that the other
-needs. Here one pool runs both loops and chunks of products.
-
-How: a step is a table of commands. Every thread claims chunks of the current command that no other has
-claimed, and goes on to the next command when all chunks are done. The calling thread never depends on a
-helper: a helper that arrives late finds no chunk left. A helper looks for a step for about 0.1 ms, then
-sleeps until a caller wakes it. If two Python threads train, they take turns step by step, because the numbers
-must not depend on how many threads are available.
+A step is a table of commands. Every thread claims chunks of the current command that no other has claimed,
+and goes on to the next command when all chunks are done. The calling thread never depends on a helper: a
+helper that arrives late finds no chunk left. A helper looks for a step for about 0.1 ms, then sleeps until a
+caller wakes it. If two Python threads train, they take turns step by step, because the numbers must not
+depend on how many threads are available. docs/cpu_kernels.md says why there is a pool of our own.
 """
 
 import functools
