@@ -105,9 +105,8 @@ class NumpyBackend(Backend):
     def take(self, rows: Any, index: Any, out: Any, mean: Any = None, scale: Any = None) -> Any:
         if rows.dtype != out.dtype or mean is not None:
             return super().take(rows, index, out, mean, scale)
-        return np.take(
-            rows, index, axis=0, out=out, mode="clip"
-        )  # "raise" would buffer; no index is out of range
+        # Why clip: "raise" would buffer. No index is out of range.
+        return np.take(rows, index, axis=0, out=out, mode="clip")
 
     # ------------------------------------------------------------------ products and activations
 

@@ -84,13 +84,9 @@ class Kernels:
         """Launch column_sums of the matrix x. `first` and `second` are (slabs, O), as split by `slabs`."""
         B, O = x.shape
         slabs, rows = self.slabs(B, O)
-        scalars = np.int64(B), np.int32(O), np.int32(rows)
-        self._launch(
-            f"column_sums_{S}",
-            (-(-O // WARP), slabs),
-            (WARP, THREADS // WARP),
-            (x, y, centre, first, second, out, *scalars),
-        )
+        grid, block = (-(-O // WARP), slabs), (WARP, THREADS // WARP)
+        arguments = x, y, centre, first, second, out, np.int64(B), np.int32(O), np.int32(rows)
+        self._launch(f"column_sums_{S}", grid, block, arguments)
 
     def slabs(self, B: int, O: int) -> tuple[int, int]:
         """Return (number of slabs, rows in each) for a matrix (B, O)."""
@@ -129,10 +125,8 @@ class Kernels:
             options.append("-DWITH_16_BIT")
         key = " ".join(options)
         if key not in self._modules:
-            text = SOURCE.read_text(encoding="utf-8")
-            code = text.encode(
-                "ascii", "replace"
-            ).decode()  # CuPy writes it to a file in the locale's encoding
+            # CuPy writes it to a file in the locale's encoding.
+            code = SOURCE.read_text(encoding="utf-8").encode("ascii", "replace").decode()
             self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
         return self._modules[key]
 

@@ -58,10 +58,8 @@ def probe(index: int = 0) -> Probe:
         for stage in stages(index):  # noqa: B007
             pass
     except Exception as error:  # any fault of any driver; it is reported
-        words = [word for word in str(error).split() if word.strip("=")]  # CuPy frames advice with ====
-        return Probe(
-            index, stage, f"{type(error).__name__}: {' '.join(words)}".removesuffix(": ").rstrip(".")
-        )
+        words = " ".join(word for word in str(error).split() if word.strip("="))  # CuPy adds lines of ====
+        return Probe(index, stage, f"{type(error).__name__}: {words}".removesuffix(": ").rstrip("."))
     return Probe(index)
 
 
@@ -90,6 +88,5 @@ def stages(index: int) -> Iterator[str]:
     a = (2 * np.arange(12, dtype=np.float32) + 1).reshape(3, 4)
     got, want = cupy.asnumpy(product), a @ a.T
     if not np.array_equal(got, want):  # exact: sums of integers below 2²⁴ in any order
-        raise RuntimeError(
-            f"a product of small integers gave {got.ravel()[:4]}… instead of {want.ravel()[:4]}…"
-        )
+        got, want = got.ravel()[:4], want.ravel()[:4]
+        raise RuntimeError(f"a product of small integers gave {got}… instead of {want}…")

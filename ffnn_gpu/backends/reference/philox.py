@@ -20,12 +20,7 @@ def philox4x32(
 ) -> tuple[Any, Any, Any, Any]:
     """Return ten rounds of Philox on four counter words.
 
-    Args:
-        counter: four uint64 arrays holding 32-bit values, of shapes that broadcast.
-        key: two 32-bit integers.
-
-    Returns:
-        four uint64 arrays holding 32-bit values.
+    Words are uint64 arrays of 32-bit values. The counter's shapes broadcast; key is two 32-bit integers.
     """
     words = xp.broadcast_arrays(*counter)
     c0, c1, c2, c3, p0, p1 = (xp.empty(words[0].shape, xp.uint64) for _ in range(6))

@@ -133,9 +133,8 @@ def give_way(context: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         if POSIX:
-            builder.call(
-                cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), "sched_yield"), []
-            )
+            kind = ir.FunctionType(I32, [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
         return context.get_dummy_value()
 
     return nothing(), code

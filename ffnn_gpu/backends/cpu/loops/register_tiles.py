@@ -56,9 +56,8 @@ class Vectors:
 
     def broadcast(self, address: Any) -> Any:
         """Return the number at `address` in every lane."""
-        return self.spread(
-            self.builder.load(self.builder.inttoptr(address, self.number.as_pointer()), align=self.size)
-        )
+        place = self.builder.inttoptr(address, self.number.as_pointer())
+        return self.spread(self.builder.load(place, align=self.size))
 
     def place(self, address: Any, j: int) -> Any:
         """Return a pointer to the j-th register of the row at `address`."""
@@ -91,9 +90,8 @@ class Vectors:
         """Call LLVM's function of that name for these vectors."""
         suffix = f"v{self.lanes}f{8 * self.size}" + (".p0" if name.startswith("masked") else "")
         kind = ir.FunctionType(result, [arg.type for arg in args])
-        return self.builder.call(
-            cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.{suffix}"), args
-        )
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.{suffix}")
+        return self.builder.call(function, args)
 
 
 def _sums(
@@ -123,9 +121,8 @@ def tile(across: int, whole: bool) -> Any:
 
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             _, shape, A, panel, C, more = args
-            (m, width, K), (A, a_row, a_step), (C, c_row) = (
-                cgutils.unpack_tuple(builder, each) for each in (shape, A, C)
-            )
+            unpacked = (cgutils.unpack_tuple(builder, each) for each in (shape, A, C))
+            (m, width, K), (A, a_row, a_step), (C, c_row) = unpacked
             v = Vectors(builder, context.get_value_type(like.dtype), across, None if whole else width)
             numbers = [ir.Constant(I64, i) for i in range(ROWS)]
             last = builder.sub(m, numbers[1])

@@ -7,16 +7,14 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import kernel, scalars, vector, vector_chunk
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
 from ffnn_gpu.backends.cpu.loops.normalization import sum_of_products
+from ffnn_gpu.backends.cpu.loops.updates import momentum_of_nadam
 from ffnn_gpu.backends.reference.step_control import FACTOR, SKIP
-from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, nadam_momentum
-
-momentum_of_nadam = njit(nadam_momentum)
+from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP
 
 
 def advance_command(like: Any, n: Any, chunk: int, chunks: int) -> None:

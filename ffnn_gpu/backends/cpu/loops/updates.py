@@ -184,10 +184,8 @@ def average_of_scaled(mean: Array, values: Array, decay: float, factor: float) -
 def average_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """mean ← decay mean + (1 − decay) factor values"""
     decay, factor, size = as_real(n[2]), as_real(n[3]), n[4]
-    mean, values = (
-        vector_chunk(like, n[0], size, chunk, chunks),
-        vector_chunk(like, n[1], size, chunk, chunks),
-    )
+    mean = vector_chunk(like, n[0], size, chunk, chunks)
+    values = vector_chunk(like, n[1], size, chunk, chunks)
     if factor == 1:
         average(mean, values, decay)
     else:

@@ -58,9 +58,8 @@ class AlgorithmStore:
         with contextlib.suppress(OSError):  # without a writable cache, the search is repeated next time
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                scratch.write_text(
-                    json.dumps({"format": FORMAT, "algorithms": plans}, indent=1), encoding="utf-8"
-                )
+                content = json.dumps({"format": FORMAT, "algorithms": plans}, indent=1)
+                scratch.write_text(content, encoding="utf-8")
                 os.replace(scratch, path)
             finally:
                 scratch.unlink(missing_ok=True)
