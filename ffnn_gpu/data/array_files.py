@@ -63,7 +63,7 @@ def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> HostArray:
 
 
 def read_npy(path: str | Path) -> HostArray:
-    """Map the array of a .npy file into memory, read-only; its size must be the one that the header declares."""
+    """Map the array of a .npy file into memory, read-only; its size must be what the header declares."""
     with reading(path):
         with open(path, "rb") as stream:
             dtype, shape, _ = _npy_header(stream, path)
@@ -80,7 +80,7 @@ def read_npy(path: str | Path) -> HostArray:
 def npy_rows(source: str | Path | Sequence[str | Path]) -> FileRows:
     """Return the rows of a .npy file, of several in the order given, or of a folder (2.npy before 10.npy).
 
-    Nothing is loaded: `fit`, `evaluate` and `predict` accept the result as x and read rows when they need them.
+    Nothing is loaded: `fit`, `evaluate` and `predict` accept it as x and read rows when they need them.
 
     Raises: DataError, ShapeError: no file, a damaged one, or one not like the first; not stored row by row.
     """

@@ -43,7 +43,7 @@ class LabelMap:
             return cls(tuple(distinct))
 
     def encode(self, y: Iterable[Hashable]) -> Indices:
-        """Return class indices (n,) of the labels y (n,). Raises DataError for a label that is not a class."""
+        """Return class indices (n,) of the labels y (n,). Raises DataError for an unknown label."""
         labels = _labels(y)
         table = self._table()
         if isinstance(labels, np.ndarray):
@@ -68,7 +68,7 @@ class LabelMap:
         return indices
 
     def decode(self, indices: ArrayLike) -> NDArray[Any] | list[Hashable]:
-        """Return the labels of class indices (n,), an array if all are int, str, bool or float, else a list."""
+        """Return the labels of class indices (n,): an array if all are int, str, bool or float, or a list."""
         indices = np.asarray(indices)
         if indices.ndim != 1:
             raise ShapeError(f"indices have shape {indices.shape}; (n,) is needed")

@@ -156,7 +156,7 @@ READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})  # the others read predic
 
 
 def get_metric(name_or_callable: str | Metric) -> Metric:
-    """Return the metric of this name, or the callable itself. Raises ConfigurationError for an unknown name."""
+    """Return the metric of this name, or the callable itself. Raises ConfigurationError."""
     if callable(name_or_callable):
         return name_or_callable
     return look_up("metric", name_or_callable, METRICS, "metrics.accuracy")

@@ -77,7 +77,7 @@ class Network:
         return Workspace(self.backend, self.params, shapes_of, B, training, input_gradient, stream)
 
     def forward(self, x: Any, ws: Workspace) -> Any:
-        """Return z (B, n_out) for x (B, n_in). z is a buffer of the workspace; its next pass overwrites it."""
+        """Return z (B, n_out) for x (B, n_in). z is a buffer of ws, whose next pass overwrites it."""
         self.backend.require_own(x, "x")
         if x.dtype != self.compute_dtype or x.shape[1:] != (self.n_in,):
             self._require_matrix(x)
@@ -99,8 +99,9 @@ class Network:
     def backward(self, dz: Any, ws: Workspace) -> Any:
         """Write `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
 
-        Return the gradient at x if the workspace was made with `input_gradient`, else None. dz is overwritten,
-        unless it does not fit: then ShapeError or BackendMismatchError is raised and the pass stays pending.
+        Return the gradient at x if the workspace was made with `input_gradient`, else None. dz is
+        overwritten. If it does not fit, ShapeError or BackendMismatchError is raised and the pass stays
+        pending.
 
         In float16 `params.grad` is S times the gradient, S = `params.loss_scale[0]`; the gradient at x is
         returned in float32, without S. An overflow becomes infinite, and the optimizer skips the update.
@@ -153,7 +154,7 @@ class Network:
         batch_size: rows per forward pass; None for a number that suits the device.
 
         Raises:
-            ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not finite.
+            ShapeError: x is not (n, n_in). DataError: x is not finite. DivergedError: an output is not.
         """
         return prediction.predict(self, self._threads, x, batch_size)
 

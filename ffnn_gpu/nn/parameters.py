@@ -108,7 +108,7 @@ class Parameters:
         return {name: np.array(self.backend.to_host(view), order="C") for name, view in self.named()}
 
     def assign(self, arrays: Mapping[str, HostArray]) -> None:
-        """Overwrite every named array, or none if a name, shape or type differs (IncompatibleCheckpointError)."""
+        """Overwrite every named array; IncompatibleCheckpointError and no change if any of them differs."""
         mine = dict(self.named())
         for name, view in mine.items():
             if name not in arrays:

@@ -49,7 +49,7 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
 
 
 def _inference(network: Any, threads: threading.local, B: int) -> tuple[Workspace, Callable[..., Any]]:
-    """(workspace for B rows, forward function); few rows get the kept workspace, whose passes are recorded."""
+    """(workspace for B rows, forward function); few rows get the kept one, whose passes are recorded."""
     if B > FEW_ROWS or FEW_ROWS * sum(network.widths) > MOST_KEPT:
         return network.workspace(B, training=False), network.run
     kept = getattr(threads, "ws", None)

@@ -31,7 +31,7 @@ class Buffers(SimpleNamespace):
 
 @dataclass
 class RandomStream:
-    """The arguments of dropout's bits: the seed, the count of updates on the device, the batch's first row."""
+    """What dropout's bits depend on: the seed, the count of updates on the device, the batch's first row."""
 
     seed: int
     step: Any
@@ -62,7 +62,7 @@ class Workspace:
         input_gradient: bool,
         stream: RandomStream,
     ) -> None:
-        """Call `Network.workspace` instead. owner: the network's parameters. shapes_of: rows → (shapes, n_out)."""
+        """Call `Network.workspace` instead. owner: its parameters. shapes_of: rows → (shapes, n_out)."""
         if not is_whole(B) or B < 0:
             raise ShapeError(f"a workspace has a number of rows, not {B!r}")
         self.B = B = int(B)

@@ -99,7 +99,7 @@ class Optimizer:
         backend.own_rule(update, self.formula, *(getattr(state, name) for name in self.moments))
 
     def formula(self, xp: Any, theta: Array, g: Array, lr: Array, t: Array, *moments: Array) -> None:
-        """Update θ and the moments in place for the clipped and penalized gradient g; t counts updates from 1.
+        """Update θ and the moments in place by the clipped and penalized gradient g; t counts from 1.
 
         A custom optimizer defines this and `moments`, the names of its moments, which start at zero.
         """
@@ -113,7 +113,7 @@ class Optimizer:
         return state
 
     def set_lr(self, params: Parameters, lr: float) -> None:
-        """Set the learning rate of steps without `lr`; in `fit`, let a callback set `run.lr_factor` instead."""
+        """Set the learning rate of steps without `lr`; in `fit`, a callback sets `run.lr_factor` instead."""
         params.backend.write(self.state(params).scalars, RATE, lr)
 
     def swap_average(self, params: Parameters) -> None:
@@ -253,7 +253,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 
 
 def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
-    """Return the optimizer with this name and these settings, or an Optimizer with these settings replaced."""
+    """Return the optimizer of this name with these settings, or an Optimizer with them replaced."""
     if isinstance(name, Optimizer):
         return replace(name, **settings) if settings else name
     kind = look_up("optimizer", name, OPTIMIZERS, "Adam(lr=1e-3)")

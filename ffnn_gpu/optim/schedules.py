@@ -35,7 +35,7 @@ def steps(duration: Duration, total: int) -> float:
 
 @dataclass(frozen=True)
 class Schedule:
-    """(step, total) → factor of the learning rate. A custom schedule is a frozen dataclass with `__call__`."""
+    """(step, total) → factor of the learning rate. A custom one is a frozen dataclass with `__call__`."""
 
     def __call__(self, step: int, total: int) -> float:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(step, total)")
@@ -188,8 +188,9 @@ def _check_duration(schedule: Schedule, name: str) -> None:
 constant = Constant()
 
 SCHEDULES: dict[str, Schedule] = {
-    "constant": constant, "step": StepDecay(), "exponential": Exponential(), "inverse_scaling": InverseScaling(),
-    "linear_warmup": LinearWarmup(), "cosine": Cosine(warmup=0.05), "one_cycle": OneCycle(),
+    "constant": constant, "step": StepDecay(), "exponential": Exponential(),
+    "inverse_scaling": InverseScaling(), "linear_warmup": LinearWarmup(), "cosine": Cosine(warmup=0.05),
+    "one_cycle": OneCycle(),
 }  # fmt: skip
 
 

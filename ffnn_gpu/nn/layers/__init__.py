@@ -9,5 +9,6 @@ from ffnn_gpu.nn.layers.residual import Residual
 from ffnn_gpu.nn.layers.softmax import LogSoftmax, Softmax, softmax_jacobian
 
 __all__ = [
-    "BatchNorm", "Dense", "Dropout", "Layer", "LayerNorm", "LogSoftmax", "Residual", "Softmax", "softmax_jacobian",
+    "BatchNorm", "Dense", "Dropout", "Layer", "LayerNorm", "LogSoftmax", "Residual", "Softmax",
+    "softmax_jacobian",
 ]  # fmt: skip

@@ -31,8 +31,8 @@ from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 class Loss:
     """A loss. To write one, derive from this class and define `value_and_gradient` and `targets`.
 
-    counts_rows: whether an int that `total_weight` returns is always the number of rows, so that ranks know the
-        total without a sum over the ranks.
+    counts_rows: whether an int that `total_weight` returns is always the number of rows, so that ranks know
+        the total without a sum over the ranks.
     """
 
     counts_rows: ClassVar[bool] = False
