@@ -54,9 +54,10 @@ def get_backend(name: str | Backend = "auto") -> Backend:
         return _make(None, source)
     if family == "cupy" and (index.isdecimal() or ":" not in asked):
         return _gpu(int(index or 0), source)
+    shown = repr(name) if source == "asked for" else f"{asked!r} ({source})"
     raise ConfigurationError(
-        f"no device is called {asked!r} ({source}); there are auto, numpy (or cpu), cupy and cupy:N "
-        "(or cuda and cuda:N)"
+        f"no device is called {shown}; there are 'auto', 'cpu' (or 'numpy'), and 'cuda' or 'cuda:1' "
+        "(or 'cupy', 'cupy:1')"
     )
 
 

@@ -1,1 +1,8 @@
-"""Write a network or a training run to one file in one step, and read it."""
+"""A network or a training run ↔ one file that is always whole.
+
+checkpoint     save and load: what the file holds
+tensor_file    arrays and JSON values ↔ one checksummed safetensors file
+atomic_file    write a file so that it is the old one or the new one, whatever happens
+architecture   layers ↔ JSON
+old_format     read the folders that earlier versions wrote
+"""

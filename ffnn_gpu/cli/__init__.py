@@ -1,1 +1,8 @@
-"""The command `ffnn-gpu`: `commands` defines it and imports each other file only where it is needed."""
+"""The command `ffnn-gpu`. `commands` defines it and imports each other file only where it is needed.
+
+train, split                        train on a data set; which rows are held out
+settings                            flags, TOML and environment → one configuration
+run_folder, result, plots           what a run writes
+prediction_files                    rows in, answers out
+messages, info, exit_codes          what the command prints, and the code it ends with
+"""

@@ -1,1 +1,5 @@
-"""A model: a network with everything needed to go from raw rows to answers."""
+"""Raw rows in, answers out.
+
+model   a network with its standardization, columns, task and labels
+task    what the targets mean: classes, several labels, numbers
+"""

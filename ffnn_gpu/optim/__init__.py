@@ -1,4 +1,8 @@
-"""θ ← rule(θ, ∇θ): optimizers, and schedules of the learning rate."""
+"""θ ← rule(θ, ∇θ), and its learning rate.
+
+optimizers   settings of each optimizer, penalties, clipping, moving average; the rules are in the backends
+schedules    the learning rate as a function of the step
+"""
 
 from ffnn_gpu.optim import schedules
 from ffnn_gpu.optim.optimizers import (

@@ -198,4 +198,6 @@ def get_schedule(name: str | Schedule) -> Schedule:
     """Return the schedule with this name and its standard constants; a Schedule unchanged."""
     if isinstance(name, Schedule):
         return name
+    if name == "reduce_on_plateau":
+        raise ConfigurationError("reduce_on_plateau is a callback: pass ffnn_gpu.callbacks.ReduceOnPlateau()")
     return look_up("schedule", name, SCHEDULES, "schedules.Cosine()")

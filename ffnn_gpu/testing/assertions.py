@@ -18,7 +18,7 @@ from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
-from ffnn_gpu.optim.optimizers import SGD, Optimizer
+from ffnn_gpu.optim.optimizers import SGD, Optimizer, get_optimizer
 from ffnn_gpu.testing.derivatives import EXACT, Numbers, oracle
 from ffnn_gpu.testing.one_pass import GRADIENT, as_network, one_pass, some_steps
 from ffnn_gpu.testing.strict_device import StrictBackend
@@ -101,7 +101,7 @@ def assert_parity(
     loss: Loss | str,
     *,
     backends: Iterable[Any] | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer: str | Optimizer | None = None,
     steps: int = 3,
 ) -> Report:
     """Raise AssertionError unless all backends give the same outputs, loss, gradients and θ after `steps`
@@ -123,7 +123,7 @@ def assert_parity(
     first, *others = backends or (Backend(), "numpy", "cupy" if probe().usable else StrictBackend())
     if not others:
         raise ConfigurationError(f"backends has only {first}; give at least two to compare")
-    optimizer, relative = optimizer or SGD(lr=1e-2), _tolerance("parity", network, x)
+    optimizer, relative = get_optimizer(optimizer or SGD(lr=1e-2)), _tolerance("parity", network, x)
     found: list[Difference] = []
     standard = network.to(first)
     before, want = standard.params.to_host(), one_pass(standard, loss, x, y)

@@ -52,7 +52,7 @@ def fit(
     seed: int = 0,
     checkpoint: str | Path | Checkpoints | None = None,
     resume: bool = False,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Callback] = (),
     verbose: int = 1,
     communicator: Any = None,
     shard_optimizer: bool = False,
@@ -109,7 +109,7 @@ def fit(
     minibatches = Minibatches(
         network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size
     )
-    used = [*callbacks]
+    used = [callbacks] if isinstance(callbacks, Callback) else [*callbacks]
     if isinstance(schedule, Callback):
         used.append(schedule)
     if early_stopping is not None:

@@ -88,7 +88,7 @@ def test_cupy_has_synonyms_and_takes_an_index(name, index, canonical, cupy):
 )
 def test_unknown_name_raises_and_lists_the_known_names(name, cupy):
     with pytest.raises(
-        ConfigurationError, match=r"no device is called .*; there are auto, numpy \(or cpu\), cupy and"
+        ConfigurationError, match=r"no device is called .*; there are 'auto', 'cpu' \(or 'numpy'\), and"
     ):
         get_backend(name)
 

@@ -178,6 +178,9 @@ BAD = {
     "end of a schedule must be positive": lambda: OneCycle(end=0),
     "rise of a schedule must be positive": lambda: OneCycle(rise=0.0),
     "start of a schedule must be positive and finite, not nan": lambda: OneCycle(start=float("nan")),
+    "reduce_on_plateau is a callback: pass ffnn_gpu.callbacks.ReduceOnPlateau": lambda: get_schedule(
+        "reduce_on_plateau"
+    ),
     "no schedule is called 'cosin'; did you mean 'cosine'. There are constant": lambda: get_schedule("cosin"),
 }
 

@@ -528,3 +528,13 @@ def test_parity_without_a_gpu_is_parity_with_a_strict_device():
     assert_parity(OfNumpy(), X, X, mean_squared_error, backends=(Backend(), "numpy"))
     with pytest.raises(TypeError, match=r"Unsupported type .*numpy\.ndarray"):
         assert_parity(OfNumpy(), X, X, mean_squared_error, backends=(Backend(), StrictBackend()))
+
+
+def test_parity_takes_the_optimizer_by_name():
+    network = Network(3, [Dense(2, "tanh")], Backend(), "float64")
+    x, y = np.ones((4, 3)), np.zeros((4, 2))
+    by_name, by_object = (
+        assert_parity(network, x, y, mean_squared_error, optimizer=optimizer, steps=2)
+        for optimizer in ("adam", Adam())
+    )
+    assert str(by_name) == str(by_object)

@@ -1042,3 +1042,15 @@ def test_invalid_schedule_is_refused_before_anything_changes(schedule):
 def test_validation_fraction_must_lie_between_0_and_1(fraction):
     with pytest.raises(ConfigurationError, match=rf"validation is {fraction}; use \(Xv, yv\) or a fraction"):
         quiet(network_of(), softmax_cross_entropy, SGD(0.5), (X, LABELS), validation=fraction)
+
+
+def test_one_callback_alone_is_accepted():
+    class Counter(Callback):
+        epochs = 0
+
+        def after_epoch(self, run, row):
+            self.epochs += 1
+
+    counter = Counter()
+    quiet(network_of(), softmax_cross_entropy, SGD(0.1), (X, LABELS), epochs=2, callbacks=counter)
+    assert counter.epochs == 2

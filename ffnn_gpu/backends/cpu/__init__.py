@@ -1,4 +1,9 @@
-"""Host arrays: operations by NumPy; with Numba also compiled loops and recorded steps.
+"""Host arrays.
 
-See docs/cpu_kernels.md.
+numpy_backend   the operations by NumPy
+numba_backend   the same, where Numba is installed, through compiled loops
+loops/          the compiled loops, and matrix products in register tiles
+recording/      steps recorded once, then replayed without Python by a pool of threads
+
+docs/cpu_kernels.md explains the last two.
 """
