@@ -9,12 +9,8 @@ from tests.backends.cuda.host_memory import FakeCupy
 
 SHAPES = [(128, 784, 10), (5, 3, 7), (1, 4, 6), (6, 1, 4), (4, 6, 1), (17, 31, 33)]  # B, I, O
 TYPES = ["float32", "float64", "float16", "bfloat16"]
-TOLERANCE = {
-    "float64": 1e-13,
-    "float32": 1e-6,
-    "float16": 1e-3,
-    "bfloat16": 8e-3,
-}  # relative to the largest value
+# relative to the largest value
+TOLERANCE = {"float64": 1e-13, "float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}
 
 
 def make(module, monkeypatch, cupy=None, bindings=None, **options):

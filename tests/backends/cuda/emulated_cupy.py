@@ -36,9 +36,8 @@ class EmulatedCupy(FakeCupy):
         self.clock = self.cost = 0.0
 
     def RawModule(self, *, code, options):  # noqa: N802 - CuPy's name
-        code.encode(
-            "ascii"
-        )  # CuPy writes it to a file in the locale's encoding, which may lack Greek letters
+        # CuPy writes it to a file in the locale's encoding, which may lack Greek letters
+        code.encode("ascii")
         return _Module(self, emulator.RawModule(self.source or code, options))
 
 

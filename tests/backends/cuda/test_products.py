@@ -118,9 +118,8 @@ def affine(backend, dtype, phi, shape=(5, 3, 7), keep=False, bias=True, refused=
     want = X @ V + c * bias
     scale = np.abs(X) @ np.abs(V) + np.abs(c) * bias
     once = bias and not refused and phi in (identity, relu, gelu_tanh)
-    require_close(
-        backend, out, phi.value(np, want), I + 1, 2 * np.maximum(scale, 1), 1 if once else 4
-    )  # |φ′| < 2
+    # |φ′| < 2, hence twice the scale
+    require_close(backend, out, phi.value(np, want), I + 1, 2 * np.maximum(scale, 1), 1 if once else 4)
     if keep:
         require_close(backend, s, want, I + 1, scale)
 

@@ -111,9 +111,8 @@ def test_vectors_that_do_not_match_raise(parts):
     b = cupy.empty((4,), "float32")[::2]
     with pytest.raises(ShapeError, match="stride of 8"):
         lt.product(A, B[:, :2], out[:, :2], bias=b)
-    assert (
-        lt.attempt(A, B[:, :1], out[:, :1], bias=b[:1]) == ""
-    )  # the stride of a single element does not matter
+    # the stride of a single element does not matter
+    assert lt.attempt(A, B[:, :1], out[:, :1], bias=b[:1]) == ""
 
 
 def test_invalid_combinations_of_epilogues_raise(parts):
