@@ -63,11 +63,9 @@ class Standardizer:
     def transform(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> HostArray:
         """Return (x − mean) / scale (n, features), computed in float64 and rounded once to dtype."""
         rows = self._checked(x)
-        out = np.empty(rows.shape, dtype)
-        for start, block in _blocks(rows):
-            block -= self.mean  # the block is a copy
-            block /= self.scale
-            out[start : start + len(block)] = block
+        standardized, out = Standardized(rows, self.mean, self.scale), np.empty(rows.shape, dtype)
+        for part in blocks(rows):
+            out[part] = standardized[part]
         return out
 
     def rows(self, x: Any, limit: float | None = None) -> Standardized:
