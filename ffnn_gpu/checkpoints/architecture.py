@@ -13,16 +13,13 @@ from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, get_activation
 from ffnn_gpu.nn.initializers import Initializer
 from ffnn_gpu.nn.layer import Layer
 
-LAYERS = {
-    kind.__name__: kind
-    for kind in vars(standard).values()
-    if isinstance(kind, type) and issubclass(kind, Layer) and kind is not Layer
-}
-INITIALIZERS = {
-    kind.__name__: kind
-    for kind in vars(initializers).values()
-    if isinstance(kind, type) and issubclass(kind, Initializer) and kind is not Initializer
-}
+
+def _classes(module: Any, base: type) -> dict[str, Any]:
+    found = (kind for kind in vars(module).values() if isinstance(kind, type))
+    return {kind.__name__: kind for kind in found if issubclass(kind, base) and kind is not base}
+
+
+LAYERS, INITIALIZERS = _classes(standard, Layer), _classes(initializers, Initializer)
 
 
 def encode(value: Any) -> Any:

@@ -60,10 +60,8 @@ def _has_ended(pid: int) -> bool:
         return False  # os.kill(pid, 0) sends Ctrl-C there
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
+    except (OSError, OverflowError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
 
 

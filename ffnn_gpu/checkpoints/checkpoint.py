@@ -133,10 +133,22 @@ def read(
     dtype: DTypeLike | None = None,
 ) -> tuple[Network, dict[str, Any], Arrays]:
     """Return (network, state, arrays) as `write` received them. Raises the errors of `load`."""
-    path = _found(path)
+    path, backend = _found(path), get_backend(backend)
     arrays, architecture, state = _contents(path)
     numbers = {name: arrays.pop(name) for name in [*arrays] if name[:1].isdigit()}
-    network = _network(path, architecture, numbers, state, get_backend(backend), tuple(layers), dtype)
+    try:
+        decoded, n_in = decode(architecture["layers"], tuple(layers)), architecture["n_in"]
+        _require_room(decoded, n_in, sum(value.size for value in numbers.values()))
+        network = Network(n_in, decoded, backend, dtype or architecture["dtype"], architecture["seed"])
+        updates = np.int64(int(state["updates"]))
+    except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
+        raise
+    except MALFORMED as error:
+        raise IncompatibleCheckpointError(
+            f"{path} describes no network: {type(error).__name__}: {error}"
+        ) from error
+    network.params.assign(_cast(path, numbers, network) if dtype else numbers)
+    network.backend.write(network.params.step, 0, updates)
     return network, state, arrays
 
 
@@ -185,31 +197,6 @@ def _contents(path: Path) -> tuple[Arrays, Any, dict[str, Any]]:
     if not isinstance(state, dict):
         raise CheckpointCorruptError(f"{path} is damaged: its state is {type(state).__name__}")
     return arrays, values.get("architecture"), state
-
-
-def _network(
-    path: Path,
-    architecture: Any,
-    numbers: Arrays,
-    state: Mapping[str, Any],
-    backend: Backend,
-    custom: tuple[type[Layer], ...],
-    dtype: DTypeLike | None,
-) -> Network:
-    try:
-        layers, n_in = decode(architecture["layers"], custom), architecture["n_in"]
-        _require_room(layers, n_in, sum(value.size for value in numbers.values()))
-        network = Network(n_in, layers, backend, dtype or architecture["dtype"], architecture["seed"])
-        updates = np.int64(int(state["updates"]))
-    except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
-        raise
-    except MALFORMED as error:
-        raise IncompatibleCheckpointError(
-            f"{path} describes no network: {type(error).__name__}: {error}"
-        ) from error
-    network.params.assign(_cast(path, numbers, network) if dtype else numbers)
-    network.backend.write(network.params.step, 0, updates)
-    return network
 
 
 def _cast(path: Path, numbers: Arrays, network: Network) -> Arrays:
