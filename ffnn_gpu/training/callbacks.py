@@ -6,8 +6,8 @@ checkpoint stores its `state` (JSON values) and its `arrays` (host arrays); `res
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -88,17 +88,28 @@ class Run(ABC):
     def steps_at_once(self) -> int:
         """Return the largest number of updates in one launch: one if a callback needs each."""
 
-    @abstractmethod
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """While entered, θ is its moving average if the optimizer computes one."""
+        if self.optimizer.ema is not None:
+            self.optimizer.swap_average(self.team.params)
+        try:
+            yield
+        except BaseException:
+            # With a shard, swapping back needs the other ranks, which may be gone.
+            if self.optimizer.ema is not None and self.team.shard is None:
+                self.optimizer.swap_average(self.team.params)
+            raise
+        if self.optimizer.ema is not None:
+            self.optimizer.swap_average(self.team.params)
 
     @abstractmethod
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
         """Write a checkpoint from which the run can resume exactly."""
 
-    @abstractmethod
     def save_network(self, path: Path, extras: Mapping[str, Any]) -> None:
         """Write the network as it is now."""
+        self.team.on_rank_zero(lambda: checkpoint.save(self.network, path, extras=extras))
 
 
 class Callback:

@@ -5,15 +5,13 @@ several steps into one graph.
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.evaluation.evaluate import evaluate_together
 from ffnn_gpu.evaluation.samples import Samples
@@ -101,26 +99,9 @@ class TrainingRun(Run):
                 "the loss scale is down to 1; use dtype='bfloat16' or 'float32'"
             )
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        if self.optimizer.ema is not None:
-            self.optimizer.swap_average(self.team.params)
-        try:
-            yield
-        except BaseException:
-            # With a shard, swapping back needs the other ranks, which may be gone.
-            if self.optimizer.ema is not None and self.team.shard is None:
-                self.optimizer.swap_average(self.team.params)
-            raise
-        if self.optimizer.ema is not None:
-            self.optimizer.swap_average(self.team.params)
-
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
         self.meter.flush(self)
         save_run(self, path, extras)
-
-    def save_network(self, path: Path, extras: Mapping[str, Any]) -> None:
-        self.team.on_rank_zero(lambda: checkpoint.save(self.network, path, extras=extras))
 
     def _set_rates(self, k: int) -> None:
         """Write the learning rates of the next k steps to the device."""
