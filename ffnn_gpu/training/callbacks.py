@@ -61,7 +61,6 @@ class Run(ABC):
     callbacks: list["Callback"]
     epochs: int
     accumulate: int
-    seed: int
     elsewhere: list["Callback"] = field(default_factory=list)
     history: History = field(default_factory=History)
     epoch: int = 0

@@ -113,10 +113,9 @@ def fit(
     if isinstance(schedule, Callback):
         used.append(schedule)
     if early_stopping is not None:
-        stopping = (
-            early_stopping if isinstance(early_stopping, EarlyStopping) else EarlyStopping(early_stopping)
-        )
-        used += [stopping, BestWeights(stopping.monitor)]
+        if not isinstance(early_stopping, EarlyStopping):
+            early_stopping = EarlyStopping(early_stopping)
+        used += [early_stopping, BestWeights(early_stopping.monitor)]
     if checkpoint is not None:
         used.append(checkpoint if isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint))
     elif resume:
@@ -124,7 +123,7 @@ def fit(
     used += progress(verbose)
     run = TrainingRun(
         network, loss, optimizer, minibatches, held_out, team, metrics, factor, used,
-        epochs=epochs, accumulate=accumulate, seed=seed,
+        epochs=epochs, accumulate=accumulate,
     )  # fmt: skip
     _require_callbacks(run)
     if team.rank:

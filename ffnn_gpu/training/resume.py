@@ -8,6 +8,7 @@ dropout are functions of integers.
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -95,13 +96,9 @@ def restore_run(run: Run, path: Path) -> None:
 
 def trajectory(run: Run) -> dict[str, Any]:
     """Return everything that must be equal for a run to continue exactly; the number of epochs may grow."""
-    order = run.data.order
     return {
         "rows": run.data.rows,
-        "batch_size": order.batch_size,
-        "shuffle": order.shuffle,
-        "drop_last": order.drop_last,
-        "seed": run.seed,
+        **asdict(run.data.order),
         "accumulate": run.accumulate,
         "optimizer": repr(run.optimizer),
         "loss": repr(run.loss),
@@ -195,9 +192,7 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
     found = saved.plan | {"schedule": schedule} | _architecture(network)
     wanted = _architecture(run.network) | trajectory(run)
     for name, value in wanted.items():
-        if name in LATER and name not in found:
-            continue
-        if agree(name, found.get(name), value):
+        if (name in LATER and name not in found) or agree(name, found.get(name), value):
             continue
         if name in run.fingerprints:
             what = name.partition(" (")[0]

@@ -120,14 +120,11 @@ class TrainingRun(Run):
         return weight
 
     def _validate(self) -> dict[str, float]:
-        if self.validation is not None:
-            row = self._evaluated(self.validation)
-            return {f"val_{name}": value for name, value in row.items()}
-        if not self.metrics:
+        if self.validation is None and not self.metrics:
             return {}
-        row = self._evaluated(Samples(*self.data.whole))
+        data = Samples(*self.data.whole) if self.validation is None else self.validation
+        row = evaluate_together(self.team.communicator, self.network, self.loss, data, self.metrics)
+        if self.validation is not None:
+            return {f"val_{name}": value for name, value in row.items()}
         del row["loss"]  # the row of the epoch has its own mean
         return row
-
-    def _evaluated(self, data: Samples) -> dict[str, float]:
-        return evaluate_together(self.team.communicator, self.network, self.loss, data, self.metrics)

@@ -121,7 +121,7 @@ class Step:
         self.data, self.team = run.data, run.team
         network, team = run.network, run.team
         self.micro_batch = -(-run.data.B // run.accumulate)
-        self.ws = network.workspace(-(-self.micro_batch // team.size), seed=run.seed)
+        self.ws = network.workspace(-(-self.micro_batch // team.size), seed=run.data.order.seed)
         backend, theta = network.backend, network.params.theta
         self._whole = run.accumulate == 1 and team.size == 1
         self._total = backend.zeros(theta.shape, network.dtype) if run.accumulate > 1 else None
