@@ -8,8 +8,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ffnn_gpu.training.callbacks import Callback, Run
 
-REFRESHES_PER_SECOND = 5
-
 
 def describe(row: dict[str, float]) -> str:
     """Return "loss 0.1234  val_loss 0.2345  …"."""
@@ -26,10 +24,8 @@ class ProgressLines(Callback):
         self.file = file
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
-        print(
-            f"epoch {run.epoch}/{run.epochs}  {describe(row)}  {row['seconds']:.1f} s",
-            file=self.file or sys.stderr,
-        )
+        line = f"epoch {run.epoch}/{run.epochs}  {describe(row)}  {row['seconds']:.1f} s"
+        print(line, file=self.file or sys.stderr)
 
 
 class ProgressBar(Callback):
@@ -38,18 +34,11 @@ class ProgressBar(Callback):
     first_rank_only = True
 
     def start(self, run: Run) -> None:
-        self.progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[row]}"),
-            console=Console(stderr=True),
-            refresh_per_second=REFRESHES_PER_SECOND,
-        )
-        self.task = self.progress.add_task(
-            "", total=run.epochs * run.data.steps, completed=run.steps_done, epoch=run.epoch, row=""
-        )
+        epoch, losses = TextColumn("epoch {task.fields[epoch]}"), TextColumn("{task.fields[row]}")
+        columns = epoch, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), losses
+        self.progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=5)
+        total, done = run.epochs * run.data.steps, run.steps_done
+        self.task = self.progress.add_task("", total=total, completed=done, epoch=run.epoch, row="")
         self.progress.start()
 
     def needs_every_step(self) -> bool:

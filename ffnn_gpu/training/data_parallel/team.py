@@ -115,25 +115,20 @@ class Team:
             rank uses its own rows.
     """
 
-    def __init__(
-        self, data_parallel: DataParallel, network: Network, optimizer: Optimizer, shard_optimizer: bool
-    ) -> None:
-        self.data_parallel, self.communicator = data_parallel, data_parallel.communicator
+    def __init__(self, ranks: DataParallel, network: Network, optimizer: Optimizer, sharded: bool) -> None:
+        self.data_parallel, self.communicator = ranks, ranks.communicator
         self.network, self.optimizer = network, optimizer
         self.rank, self.size = self.communicator.rank, self.communicator.size
         _require_gpu_of_rank(network, self.communicator)
-        self.shard = (
-            Shard(network.params, self.communicator, optimizer) if shard_optimizer and self.size > 1 else None
-        )
+        sharded = sharded and self.size > 1
+        self.shard = Shard(network.params, self.communicator, optimizer) if sharded else None
         self.params: Any = network.params if self.shard is None else self.shard
         places = (FIRST_SIGNAL + len(SIGNALS),)
         self.mine, self.sums = (network.backend.zeros(places, np.float64) for _ in range(2))
-        shared = self.size > 1 and data_parallel.batch_norm == "global"
+        shared = self.size > 1 and ranks.batch_norm == "global"
         self.batch_statistics = GlobalBatch(network.backend, self.communicator) if shared else None
         self.own_signal: Callable[[], int | None] = lambda: None
         self._received: int | None = None
-
-    # ------------------------------------------------------------------ the sums of a step
 
     def sum_loss(self, value: Array, weight: Any) -> None:
         """sums ← Σ_r of N_r L_r, N_r and the signals"""
@@ -158,8 +153,6 @@ class Team:
             self.communicator.all_reduce(params.grad)
         else:
             self.shard.sum_gradient()
-
-    # ------------------------------------------------------------------ what all must know
 
     def send_signal(self) -> None:
         """Before a launch of steps on several ranks: add this rank's signal to the sums of its losses."""
@@ -217,8 +210,6 @@ class Team:
             "" if settings or self.shard is not None else OTHER_PROCESSORS,
         )
 
-    # ------------------------------------------------------------------ what one rank does for all
-
     def on_rank_zero(self, write: Callable[[], None]) -> None:
         """Run write() on rank 0 while the others wait.
 
@@ -227,8 +218,6 @@ class Team:
         if self.rank == 0:
             self.params.backend.synchronize()  # the thread that writes does not use our streams
         on_rank_zero(self.communicator, write, self.data_parallel.checkpoint_limit)
-
-    # ------------------------------------------------------------------ the optimizer's vectors
 
     def optimizer_state(self) -> dict[str, HostArray]:
         """Return the optimizer's whole vectors by name, copied to the host. Every rank must call it."""
