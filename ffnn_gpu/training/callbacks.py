@@ -342,13 +342,11 @@ def require_restorable(callbacks: list[Callback], states: list[dict[str, Any]]) 
         )
     for callback, state in zip(callbacks, states, strict=True):
         mine, name = callback.state(), type(callback).__name__
-        lacks = mine.keys() - state.keys()
+        lacks = ", ".join(sorted(mine.keys() - state.keys()))
         if lacks:
-            raise IncompatibleCheckpointError(
-                f"the state of {name} in the checkpoint lacks {', '.join(sorted(lacks))}"
-            )
-        wrong = next((key for key in mine if is_number(mine[key]) and not is_number(state[key])), None)
-        if wrong is not None:
-            raise IncompatibleCheckpointError(
-                f"{wrong} of {name} in the checkpoint is {state[wrong]!r}, not a number"
-            )
+            raise IncompatibleCheckpointError(f"the state of {name} in the checkpoint lacks {lacks}")
+        for key, value in mine.items():
+            if is_number(value) and not is_number(state[key]):
+                raise IncompatibleCheckpointError(
+                    f"{key} of {name} in the checkpoint is {state[key]!r}, not a number"
+                )

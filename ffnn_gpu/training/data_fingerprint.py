@@ -29,9 +29,8 @@ def fingerprints(backend: Backend, given: Given, held_out: Given | None) -> dict
     """Return the entries of a checkpoint for the training rows and the validation rows, by name."""
     inputs, targets = _fingerprint(backend, *given)
     seen, compared = (None, None) if held_out is None else _fingerprint(backend, *held_out)
-    return {"targets and weights (checksum)": targets} | dict(
-        zip(LATER, (inputs, seen, compared), strict=True)
-    )
+    names = "targets and weights (checksum)", *LATER
+    return dict(zip(names, (targets, inputs, seen, compared), strict=True))
 
 
 def agree(name: str, mine: Any, theirs: Any) -> bool:

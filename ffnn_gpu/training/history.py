@@ -80,8 +80,7 @@ class History:
             if name in last:
                 self._draw(losses, name, label, color)
         if "val_loss" in last:
-            best = self.best_epoch()
-            lowest = self["val_loss"][self["epoch"].index(best)]
+            best, lowest = self.best_epoch(), np.nanmin(self["val_loss"])
             losses.scatter([best], [lowest], color=RED, zorder=3, label=f"best epoch {best}")
         if all((line.get_ydata() > 0).all() for line in losses.lines):
             losses.set_yscale("log")

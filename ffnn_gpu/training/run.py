@@ -80,7 +80,13 @@ class TrainingRun(Run):
             raise DivergedError(
                 f"the parameters are not finite after epoch {self.epoch + 1}; lower lr, or set clip_norm"
             )
-        self._require_updates()
+        scale = self.network.params.loss_scale
+        if scale is not None and self.network.backend.to_host(scale).tolist() == [1, 0]:
+            # The scale cannot be lowered: all further updates would be skipped.
+            raise DivergedError(
+                f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although "
+                "the loss scale is down to 1; use dtype='bfloat16' or 'float32'"
+            )
         with self.averaged():
             row |= self._validate()
         seconds = self.team.maximum(time.perf_counter() - self._began)
@@ -89,15 +95,6 @@ class TrainingRun(Run):
         self._began = time.perf_counter()
         self.history.rows.append(row)
         return row
-
-    def _require_updates(self) -> None:
-        """Raise DivergedError if the loss scale cannot be lowered: all further updates would be skipped."""
-        scale = self.network.params.loss_scale
-        if scale is not None and self.network.backend.to_host(scale).tolist() == [1, 0]:
-            raise DivergedError(
-                f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although "
-                "the loss scale is down to 1; use dtype='bfloat16' or 'float32'"
-            )
 
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
         self.meter.flush(self)

@@ -136,7 +136,13 @@ class Step:
             value = train_step(self.network, self.loss, self.optimizer, x, y, ws, w, lr, checked=True)
             return value, self.loss.total_weight(self.network.backend, y, w)
         value, N = self._gradient(j, n)
-        self._update(lr)
+        self.team.sum_gradient()
+        shard = self.team.shard
+        if shard is None:
+            update(self.network, None, self.optimizer, None, None, self.ws, None, lr, True)
+        else:
+            self.optimizer.step(shard, lr)  # type: ignore[arg-type]
+            shard.refresh()
         return value, N
 
     def _gradient(self, j: int, n: int) -> tuple[Array, Array]:
@@ -178,16 +184,6 @@ class Step:
         value = self.loss(backend, network.forward(x, ws), y, ws.dz, w, checked=True)
         self.team.sum_loss(value, weight)
         network.backward(backend.scaled(ws.dz, self.team.share(), out=ws.dz), ws)
-
-    def _update(self, lr: Array) -> None:
-        """Sum ∇θ over the ranks, then update θ."""
-        self.team.sum_gradient()
-        shard = self.team.shard
-        if shard is None:
-            update(self.network, None, self.optimizer, None, None, self.ws, None, lr, True)
-        else:
-            self.optimizer.step(shard, lr)  # type: ignore[arg-type]
-            shard.refresh()
 
     def _rows(self, j: int, n: int, part: slice) -> tuple[Array, Array, Array | None, Workspace]:
         """Gather rows `part` of the j-th minibatch; return x, y, weights and a workspace for them."""

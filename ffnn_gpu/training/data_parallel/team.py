@@ -195,9 +195,8 @@ class Team:
         params, to_host = self.network.params, self.network.backend.to_host
         if settings:
             # The version first, because another one may compare other things.
-            require_agreement(
-                self.communicator, {"the package's version": __version__, "what is compared": [*settings]}
-            )
+            first = {"the package's version": __version__, "what is compared": [*settings]}
+            require_agreement(self.communicator, first)
         require_agreement(
             self.communicator,
             {
