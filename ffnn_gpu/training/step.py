@@ -29,21 +29,11 @@ from ffnn_gpu.training.data_parallel.team import LOSS, WEIGHT
 def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: let the backend record this step and replay the recording."""
 
-    @functools.wraps(step)
-    def run(
-        network: Network,
-        loss: Loss | None,
-        optimizer: Optimizer | None,
-        x: Array | None,
-        y: Array | None,
-        ws: Workspace,
-        sample_weight: Array | None = None,
-        lr: Array | None = None,
-        checked: bool = False,
-    ) -> Any:
-        return network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr, checked)
-
-    return run
+    return functools.wraps(step)(
+        lambda network, loss, optimizer, x, y, ws, sample_weight=None, lr=None, checked=False: (
+            network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr, checked)
+        )
+    )
 
 
 @recordable
@@ -94,18 +84,9 @@ def gradient(
 
 
 @recordable
-def update(
-    network: Network,
-    loss: None,
-    optimizer: Optimizer,
-    x: None,
-    y: None,
-    ws: Workspace,
-    sample_weight: None,
-    lr: Array,
-    checked: bool,
-) -> None:
-    """Update θ once by the gradient in ∇θ."""
+def update(network: Network, loss: None, optimizer: Optimizer, *others: Any) -> None:
+    """Update θ once by the gradient in ∇θ. `others` are the other arguments of train_step."""
+    _x, _y, _ws, _sample_weight, lr, _checked = others
     optimizer.step(network.params, lr)
 
 
