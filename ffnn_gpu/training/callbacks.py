@@ -27,9 +27,7 @@ from ffnn_gpu.training.data_fingerprint import fingerprints
 from ffnn_gpu.training.data_parallel.team import Team
 from ffnn_gpu.training.history import History
 
-__all__ = [
-    "BestWeights", "Callback", "Checkpoints", "EarlyStopping", "ReduceOnPlateau",
-]  # fmt: skip
+__all__ = ["BestWeights", "Callback", "Checkpoints", "EarlyStopping", "ReduceOnPlateau"]
 
 LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
 WHERE = ("path", "extras")  # fields of Checkpoints that may differ between ranks

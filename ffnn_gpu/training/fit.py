@@ -178,7 +178,7 @@ def _train(run: TrainingRun, resume: bool) -> History:
 def _resume(run: TrainingRun) -> None:
     """Load the last checkpoint if rank 0 has one."""
     for callback in run.callbacks:
-        if isinstance(callback, Checkpoints) and run.team.decided_by_rank_zero(callback.has_last):
+        if isinstance(callback, Checkpoints) and run.team.maximum(run.team.rank == 0 and callback.has_last):
             restore_run(run, callback.last)
             run.require_agreement(settings(run))
 

@@ -194,14 +194,10 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
     for name, value in wanted.items():
         if (name in LATER and name not in found) or agree(name, found.get(name), value):
             continue
+        difference = f"{name} {found.get(name)}; this run has {value}"
         if name in run.fingerprints:
-            what = name.partition(" (")[0]
-            raise IncompatibleCheckpointError(
-                f"{path} was written with other {what}; resume with the data of the checkpoint"
-            )
-        raise IncompatibleCheckpointError(
-            f"{path} was written with {name} {found.get(name)}; this run has {value}"
-        )
+            difference = f"other {name.partition(' (')[0]}; resume with the data of the checkpoint"
+        raise IncompatibleCheckpointError(f"{path} was written with {difference}")
     if saved.position > run.data.steps:
         raise IncompatibleCheckpointError(
             f"{path} is at minibatch {saved.position} of an epoch of {run.data.steps}"

@@ -180,12 +180,6 @@ class Team:
         self.communicator.all_reduce(vector, "max")
         return float(vector[0])
 
-    def decided_by_rank_zero(self, yes: bool) -> bool:
-        """Return rank 0's `yes` on every rank."""
-        vector = np.array([yes], np.int64)
-        self.communicator.broadcast(vector)
-        return bool(vector[0])
-
     def require_agreement(
         self, lr_factor: float, steps_done: int, settings: Mapping[str, Any] | None = None
     ) -> None:
