@@ -25,8 +25,7 @@ LAYERS, INITIALIZERS = _classes(standard, Layer), _classes(initializers, Initial
 def encode(value: Any) -> Any:
     """Return a layer, a standard activation or initializer, or a sequence of them, as JSON values.
 
-    Raises:
-        TypeError: value is something else.
+    Raises TypeError for anything else.
     """
     if isinstance(value, Activation) and value.name in ACTIVATIONS:
         return {"activation": value.name, "alpha": value.alpha}

@@ -102,8 +102,7 @@ def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: 
     Args:
         arrays: their names do not begin with a digit; those of the network do.
 
-    Raises:
-        CheckpointError: as `save`.
+    Raises the errors of `save`.
     """
     path = file_of(path)
     numbers = network.params.to_host()

@@ -29,8 +29,7 @@ def is_one(folder: Path) -> bool:
 def read(folder: Path) -> tuple[Arrays, dict[str, Any]]:
     """Return the arrays and the values as `tensor_file.read` does.
 
-    Raises:
-        CheckpointCorruptError: the folder is not, byte for byte, what was written.
+    Raises CheckpointCorruptError if the folder is not, byte for byte, what was written.
     """
     files, state = _verified(folder)
     try:

@@ -37,11 +37,9 @@ class Meter:
             self.backend.write(self._of_launch["weight"], j, weight)
 
     def add(self, k: int, weight: Any, run: Run) -> None:
-        """Add the losses of a launch of k steps.
+        """Add the losses of k steps, on `weight` rows each; any array if `store` received the weights.
 
         Raises DivergedError, now or within the next steps, if a loss is not finite.
-
-        weight: the number of rows of each minibatch, or any array if `store` received the weights.
         """
         places = slice(self.pending, self.pending + k)
         self.backend.copy(self._of_launch["loss"][:k], out=self._waiting["loss"][places])

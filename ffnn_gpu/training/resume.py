@@ -45,10 +45,7 @@ class Saved(msgspec.Struct):
 
 
 class Snapshot(NamedTuple):
-    """The whole state of a run: θ and statistics, the count of updates, JSON values, other arrays by name.
-
-    `callbacks` holds the JSON values and the arrays of each callback that has a state.
-    """
+    """The whole state of a run. `callbacks` holds the values and arrays of each callback that has a state."""
 
     numbers: Mapping[str, HostArray]
     updates: int
@@ -70,9 +67,7 @@ def save_run(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
 def restore_run(run: Run, path: Path) -> None:
     """Restore the whole state of the run, or leave it unchanged if anything raises.
 
-    Raises:
-        IncompatibleCheckpointError: the checkpoint belongs to another network, data set or trajectory. The
-            message names the first difference.
+    Raises IncompatibleCheckpointError, naming the first difference in network, data set or trajectory.
     """
     network, state, arrays = checkpoint.read(path, "numpy", kinds(run.network.layers))
     saved, callbacks = _checked(run, path, network, state), resumable(run)
@@ -172,10 +167,7 @@ def _named(arrays: Mapping[str, HostArray], prefix: str) -> dict[str, HostArray]
 
 
 def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -> Saved:
-    """Return the JSON values of a checkpoint.
-
-    Raises IncompatibleCheckpointError unless this run can continue it.
-    """
+    """Return the values of a checkpoint. Raises IncompatibleCheckpointError if the run cannot continue it."""
     if "training" not in state:
         raise IncompatibleCheckpointError(
             f"{path} holds a network without a training run; there is nothing to resume"
@@ -198,10 +190,9 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
         if name in run.fingerprints:
             difference = f"other {name.partition(' (')[0]}; resume with the data of the checkpoint"
         raise IncompatibleCheckpointError(f"{path} was written with {difference}")
-    if saved.position > run.data.steps:
-        raise IncompatibleCheckpointError(
-            f"{path} is at minibatch {saved.position} of an epoch of {run.data.steps}"
-        )
+    position, steps = saved.position, run.data.steps
+    if position > steps:
+        raise IncompatibleCheckpointError(f"{path} is at minibatch {position} of an epoch of {steps}")
     return saved
 
 

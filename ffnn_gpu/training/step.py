@@ -28,7 +28,6 @@ from ffnn_gpu.training.data_parallel.team import LOSS, WEIGHT
 
 def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: let the backend record this step and replay the recording."""
-
     return functools.wraps(step)(
         lambda network, loss, optimizer, x, y, ws, sample_weight=None, lr=None, checked=False: (
             network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr, checked)
@@ -91,11 +90,7 @@ def update(network: Network, loss: None, optimizer: Optimizer, *others: Any) -> 
 
 
 class Step:
-    """The update of one minibatch, on this rank.
-
-    Attributes:
-        ws: scratch for this rank's rows of a micro-batch.
-    """
+    """The update of one minibatch on this rank. `ws` is scratch for its rows of a micro-batch."""
 
     def __init__(self, run: Run) -> None:
         self.network, self.loss, self.optimizer = run.network, run.loss, run.optimizer

@@ -38,7 +38,6 @@ class GlobalBatch:
         return self._backend.run_step(code, network, *args)
 
     def batch_rows(self, here: int) -> int:
-        """As Backend's."""
         return self.rows
 
     batch_norm = normalization.batch_norm

@@ -82,10 +82,7 @@ class DataParallel:
         return rows
 
     def together(self, check: Callable[[], Found]) -> Found:
-        """Return check(), which each rank calls on its own rows.
-
-        If it raises on some ranks, the others raise DataError.
-        """
+        """Return check(), which each rank calls on its rows. If it raises on some, the others raise DataError."""
         if self.communicator.size == 1:
             return check()
         failed = np.zeros(self.communicator.size, np.int64)
@@ -161,10 +158,7 @@ class Team:
             self.network.backend.write(self.mine, FIRST_SIGNAL + SIGNALS.index(number), 1)
 
     def receive_signal(self) -> None:
-        """After a launch: read the signal of any rank.
-
-        This waits for the device, because every rank must stop after the same step.
-        """
+        """After a launch: wait and read the signal of any rank. Every rank must stop after the same step."""
         self.communicator.wait()
         counts = self.network.backend.to_host(self.sums)[FIRST_SIGNAL:].tolist()
         self._received = next((number for number, n in zip(SIGNALS, counts, strict=True) if n), None)
@@ -246,10 +240,7 @@ class Team:
 
 
 def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
-    """Raise ConfigurationError if the network computes on another GPU than its rank's.
-
-    NCCL would fail without a message.
-    """
+    """Raise ConfigurationError if the network is on another GPU than its rank: NCCL would give no message."""
     mine, used = (name.replace("cupy:0", "cupy") for name in (communicator.device, network.backend.name))
     if communicator.size > 1 and mine.startswith("cupy") and used.startswith("cupy") and mine != used:
         raise ConfigurationError(
