@@ -1,4 +1,4 @@
-"""Convert the layers of a network to JSON and back. The JSON holds names and numbers, nothing that could be executed."""
+"""Convert layers to JSON and back. The JSON holds names and numbers, nothing that could be executed."""
 
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
@@ -33,8 +33,8 @@ def encode(value: Any) -> Any:
         lost = vars(value).keys() - {entry.name for entry in fields(value)}
         if lost:
             raise TypeError(
-                f"{type(value).__name__} has {', '.join(sorted(lost))} besides the fields of a dataclass; only "
-                "fields can be saved: declare the class @dataclass(frozen=True)"
+                f"{type(value).__name__} has {', '.join(sorted(lost))} besides the fields of a dataclass; "
+                "only fields can be saved: declare the class @dataclass(frozen=True)"
             )
         return {"class": type(value).__name__, **_changed(value)}  # no field can be called "class"
     if type(value) in INITIALIZERS.values():
@@ -46,7 +46,8 @@ def encode(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"{value!r} cannot be saved; the fields of a layer must be numbers, texts, layers, activations or initializers"
+        f"{value!r} cannot be saved; the fields of a layer must be numbers, texts, layers, activations or "
+        "initializers"
     )
 
 

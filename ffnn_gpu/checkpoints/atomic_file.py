@@ -1,8 +1,8 @@
-"""Replace one file in one step: after a kill or on a full disk it holds the old bytes or the new ones, never a mixture.
+"""Replace one file in one step: after a kill or on a full disk it holds the old bytes or the new ones.
 
-The new bytes go to a temporary file in the same folder, are flushed to the disk, and take the place of the old file. The
-temporary file is called `.NAME.PID-RANDOM.half`. Processes that write the same file at the same time thus never share one,
-and each writer removes those of processes that have ended.
+The new bytes go to a temporary file in the same folder, are flushed to the disk, and take the place of the
+old file. The temporary file is called `.NAME.PID-RANDOM.half`. Processes that write the same file at the same
+time thus never share one, and each writer removes those of processes that have ended.
 """
 
 import os

@@ -3,12 +3,12 @@
 `tensor_file` describes the file. It holds:
 
     arrays    "0.W", "2.layers.0.gain", …: θ and the running statistics, W as (in, out)
-              "optimizer.m", "callback.0.…", …: arrays of the optimizer and of callbacks, only in a training checkpoint
+              "optimizer.m", "callback.0.…", …: of the optimizer and of callbacks, for a training run
     values    format_version; architecture; state, which is counters, history, extras and versions
 
-Which file: a path that does not end in `.safetensors` gets that suffix. Reading tries three places and takes the first:
+A path that does not end in `.safetensors` gets that suffix. Reading takes the first of
 
-    the path with the suffix · the path itself, a file of another name · the path itself, a folder of an earlier version
+    the path with the suffix · the path itself, a file · the path itself, a folder of an earlier version
 
 Writing does not change such a folder. A file written on a GPU is read where CuPy is not installed.
 """
@@ -52,8 +52,8 @@ def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None
         extras: JSON values to store with the network, such as `Standardizer.to_json()`.
 
     Raises:
-        CheckpointError: the parameters are not finite, another file is there, or the file cannot be written; the message
-            says whether it was replaced.
+        CheckpointError: the parameters are not finite, another file is there, or the file cannot be written;
+            the message says whether it was replaced.
     """
     write(network, path, {"extras": dict(extras or {})}, {})
 
@@ -71,7 +71,7 @@ def load(
     Args:
         path: with or without `.safetensors`, or a folder that an earlier version wrote.
         layers: classes of your own that the network uses.
-        dtype: type to compute in; None for the type it was saved with. A 16-bit network is saved with its float32 numbers.
+        dtype: type to compute in; None for the saved one. A 16-bit network is saved with float32 numbers.
 
     Raises:
         CheckpointError: there is no checkpoint. CheckpointCorruptError: it is damaged.
@@ -152,7 +152,7 @@ def read(
 
 
 def file_of(path: str | Path) -> Path:
-    """Return the file that is written for `path`. Raises CheckpointError for a path without a name, such as "."."""
+    """Return the file to write for `path`. Raises CheckpointError for a path without a name, such as "."."""
     path = Path(path)
     if path.name in ("", ".."):
         raise CheckpointError(f"{path} is a folder; add the name of a file")
@@ -199,7 +199,7 @@ def _contents(path: Path) -> tuple[Arrays, Any, dict[str, Any]]:
 
 
 def _cast(path: Path, numbers: Arrays, network: Network) -> Arrays:
-    """Return the numbers in the network's dtype. Raises ConfigurationError if one is too large for its compute dtype."""
+    """Return the numbers in the network's dtype. Raises ConfigurationError if one is too large."""
     statistics, kept = {slot.name for slot in network.params.state_slots}, {}
     for name, value in numbers.items():
         used = network.dtype if name in statistics else network.compute_dtype
@@ -214,7 +214,7 @@ def _cast(path: Path, numbers: Arrays, network: Network) -> Arrays:
 
 
 def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:
-    """Raise IncompatibleCheckpointError if the layers have more parameters than the file; nothing is allocated yet."""
+    """Raise IncompatibleCheckpointError if the layers have more parameters than the file."""
     declared, width = 0, n_in
     for layer in layers:
         declared += count_parameters(layer.parameter_shapes(width))

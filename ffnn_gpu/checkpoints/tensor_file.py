@@ -5,11 +5,11 @@
                name: {"dtype": …, "shape": …, "data_offsets": …}, …}
     data      the arrays, one after the other
 
-The digest stands at the same place in every file. It is the SHA-256 of the whole file with 64 zeros ("0") instead of the
-digest, and is compared as text. A changed bit therefore changes either what is hashed or what is compared, and a file that
-was cut short is hashed at another length. Every other safetensors reader reads the file, too.
+The digest stands at the same place in every file. It is the SHA-256 of the whole file with 64 zeros ("0")
+instead of the digest, and is compared as text. A changed bit therefore changes either what is hashed or what
+is compared, and a truncated file is hashed at another length. Any safetensors reader reads the file.
 
-Why the safetensors package does not write it: it orders the metadata by chance and holds all bytes a second time.
+Why the safetensors package does not write it: it orders the metadata by chance and copies all bytes.
 """
 
 import hashlib
@@ -43,8 +43,8 @@ def write(path: Path, arrays: Arrays, values: Mapping[str, Any]) -> None:
         arrays: of any memory layout; numbers of at most 64 bits, or booleans.
 
     Raises:
-        CheckpointError: `path` is a file that this function did not write, safetensors has no such type, the values are too
-            long, or writing failed. The message of the last says whether the file was changed.
+        CheckpointError: `path` is a file that this function did not write, safetensors has no such type, the
+            values are too long, or writing failed. The message of the last says whether the file was changed.
     """
     _require_replaceable(path)
     texts = {name: json.dumps(value) for name, value in values.items()}
@@ -75,7 +75,8 @@ def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
     """Return the arrays and the values of a file that `write` wrote.
 
     Raises:
-        CheckpointCorruptError: the file is not, byte for byte, one that `write` wrote. CheckpointError: it cannot be read.
+        CheckpointCorruptError: the file is not, byte for byte, what `write` wrote.
+        CheckpointError: it cannot be read.
     """
     try:
         content = path.read_bytes()

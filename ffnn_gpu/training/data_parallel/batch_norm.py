@@ -43,7 +43,7 @@ class GlobalBatch:
     batch_norm = normalization.batch_norm
 
     def standardize(self, x: Array, axis: int, eps: float, xhat: Array, rstd: Array) -> tuple[Array, Array]:
-        """Compute Backend.standardize for axis 0 with the statistics of all ranks' rows, by the formula above."""
+        """Compute Backend.standardize for axis 0 with the statistics of all ranks' rows, formula above."""
         mu = self._sum(x.sum(axis=0, dtype=wide(x.dtype))) / self.rows
         centred = x - mu
         sigma2 = self._sum((centred * centred).sum(axis=0)) / self.rows

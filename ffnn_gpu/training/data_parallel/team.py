@@ -82,7 +82,7 @@ class DataParallel:
         return rows
 
     def together(self, check: Callable[[], Found]) -> Found:
-        """Return check(), which each rank calls on its rows. If it raises on some, the others raise DataError."""
+        """Return check() of this rank's rows. If it raises on some ranks, the others raise DataError."""
         if self.communicator.size == 1:
             return check()
         failed = np.zeros(self.communicator.size, np.int64)
@@ -232,7 +232,7 @@ class Team:
             backend.copy(backend.asarray(mine), out=vector)
 
     def _vectors(self) -> Iterator[tuple[str, Array, Shard | None]]:
-        """Yield name, vector and the shard if the vector is split over the ranks, of the optimizer's state."""
+        """Yield each vector of the optimizer: name, vector, and the shard if it is split over the ranks."""
         scale = self.params.loss_scale
         scaling = {} if scale is None else {"loss_scale": scale}
         for name, vector in (vars(self.optimizer.state(self.params)) | scaling).items():
@@ -240,7 +240,7 @@ class Team:
 
 
 def _require_gpu_of_rank(network: Network, communicator: Communicator) -> None:
-    """Raise ConfigurationError if the network is on another GPU than its rank: NCCL would give no message."""
+    """Raise ConfigurationError if network and rank use different GPUs: NCCL would give no message."""
     mine, used = (name.replace("cupy:0", "cupy") for name in (communicator.device, network.backend.name))
     if communicator.size > 1 and mine.startswith("cupy") and used.startswith("cupy") and mine != used:
         raise ConfigurationError(
