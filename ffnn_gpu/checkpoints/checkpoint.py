@@ -214,7 +214,7 @@ def _cast(path: Path, numbers: Arrays, network: Network) -> Arrays:
 
 
 def _require_room(layers: tuple[Layer, ...], n_in: int, present: int) -> None:
-    """Raise IncompatibleCheckpointError if the layers have more parameters than the file."""
+    """Refuse layers with more parameters than the file has numbers, before anything is allocated."""
     declared, width = 0, n_in
     for layer in layers:
         declared += count_parameters(layer.parameter_shapes(width))
