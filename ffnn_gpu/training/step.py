@@ -65,17 +65,10 @@ def train_step(
 
 @recordable
 def gradient(
-    network: Network,
-    loss: Loss,
-    optimizer: None,
-    x: Array,
-    y: Array,
-    ws: Workspace,
-    sample_weight: Array | None,
-    share: Array,
-    checked: bool,
+    network: Network, loss: Loss, optimizer: None, x: Array, y: Array, ws: Workspace, *others: Any
 ) -> Array:
-    """∇θ ← share ∇θ of L(x, y); return L. share: float64 (1,) on the device."""
+    """∇θ ← share ∇θ of L(x, y); return L. share: float64 (1,) on the device, in the place of lr."""
+    sample_weight, share, checked = others
     z = network.forward(x, ws)
     value = loss(network.backend, z, y, ws.dz, sample_weight, checked)
     network.backward(network.backend.scaled(ws.dz, share, out=ws.dz), ws)
