@@ -72,7 +72,9 @@ class Recorder:
     def __init__(
         self, backend: Any, threads: int, known: list[HostArray], arguments: list[Any], checked: bool
     ) -> None:
-        self.backend, self.checked = backend, checked
+        self.checked = checked
+        self.require_own, self.admit = backend.require_own, backend.admit
+        self.asarray = backend.asarray  # a copy is refused later, as memory that is not known
         self.dtype, self.known = known[0].dtype, known
         self.partition = Partition(threads, self.dtype.itemsize)
         self.places = [_place(array) for array in known]
@@ -96,15 +98,6 @@ class Recorder:
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, np.ndarray)
-
-    def require_own(self, array: Any, what: str) -> None:
-        self.backend.require_own(array, what)
-
-    def admit(self, array: Any) -> Any:
-        return self.backend.admit(array)
-
-    def asarray(self, array: Any, dtype: Any = None) -> Array:
-        return self.backend.asarray(array, dtype)  # a copy is refused later, as memory that is not known
 
     def require_last(self, output: Array, buffer: Array) -> None:
         """Raise NotRecordedError unless the output of a pass is this buffer."""
