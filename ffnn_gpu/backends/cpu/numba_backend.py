@@ -83,28 +83,27 @@ class NumbaBackend(NumpyBackend):
 
     # ------------------------------------------------------------------ recording
 
+    @cached_property
+    def recording(self) -> Any:
+        """The file recorded_step. It imports Numba."""
+        from ffnn_gpu.backends.cpu.recording import recorded_step
+
+        return recorded_step
+
     @property
     def recorded(self) -> str:
         """A sentence for people: what is recorded on this machine."""
-        if self.loops is None:
-            return "nothing: Numba does not work here"
-        from ffnn_gpu.backends.cpu.recording.recorded_step import recorded
-
-        return recorded()
+        return "nothing: Numba does not work here" if self.loops is None else str(self.recording.recorded())
 
     def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
         if self.loops is None or type(self) is not NumbaBackend:
             return code(*args)
-        from ffnn_gpu.backends.cpu.recording.recorded_step import run_step
-
-        return run_step(self, code, *args)
+        return self.recording.run_step(self, code, *args)
 
     def run_forward(self, code: Callable[..., Any], network: Any, x: Array, ws: Any) -> Any:
         if self.loops is None or ws.training or type(self) is not NumbaBackend:
             return code(network, x, ws)
-        from ffnn_gpu.backends.cpu.recording.recorded_step import run_forward
-
-        return run_forward(self, code, network, x, ws)
+        return self.recording.run_forward(self, code, network, x, ws)
 
     # ------------------------------------------------------------------ rows
 
