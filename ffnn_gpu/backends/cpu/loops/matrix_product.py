@@ -16,19 +16,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ffnn_gpu.backends.cpu.loops import register_tiles
 from ffnn_gpu.backends.cpu.loops.chunks import kernel, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import size_of
-from ffnn_gpu.backends.cpu.loops.register_tiles import (
-    PANEL,
-    REGISTER,
-    ROWS,
-    tile_1,
-    tile_2,
-    tile_3,
-    tile_4,
-    turn,
-    whole_tile,
-)
+from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, REGISTER, ROWS
 
 # Rows of panels copied at a time, and bytes of each row: 128 KiB of the second-level cache.
 DEPTH, WIDTH = 512, 256
@@ -51,15 +42,15 @@ def tiles(like: Any, shape: tuple[int, int, int], A: Strided, panel: int, C: Row
             of_C = c + top * c_row + left * size, c_row
             registers = (size * w + REGISTER - 1) // REGISTER
             if size * w == PANEL:
-                whole_tile(like, part, of_A, b, of_C, more)
+                register_tiles.whole_tile(like, part, of_A, b, of_C, more)
             elif registers == 1:
-                tile_1(like, part, of_A, b, of_C, more)
+                register_tiles.tile_1(like, part, of_A, b, of_C, more)
             elif registers == 2:
-                tile_2(like, part, of_A, b, of_C, more)
+                register_tiles.tile_2(like, part, of_A, b, of_C, more)
             elif registers == 3:
-                tile_3(like, part, of_A, b, of_C, more)
+                register_tiles.tile_3(like, part, of_A, b, of_C, more)
             else:
-                tile_4(like, part, of_A, b, of_C, more)
+                register_tiles.tile_4(like, part, of_A, b, of_C, more)
 
 
 @kernel
@@ -79,7 +70,7 @@ def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, panel: i
     columns, rows = width // lanes * lanes, depth // lanes * lanes
     for j in range(0, columns, lanes):
         for k in range(0, rows, lanes):
-            turn(like, B + j * b_row + k * size, b_row, panel + k * PANEL + j * size, PANEL)
+            register_tiles.turn(like, B + j * b_row + k * size, b_row, panel + k * PANEL + j * size, PANEL)
     for j in range(width):
         row = vector(like, B + j * b_row, depth)
         for k in range(rows if j < columns else 0, depth):
