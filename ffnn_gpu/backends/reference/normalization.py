@@ -124,15 +124,13 @@ def batch_rows(self: "Backend", here: int) -> int:
 
 
 def running_statistics(
-    self: "Backend",
-    mean: Array,
-    variance: Array,
-    rows: int,
-    momentum: float,
-    running_mean: Array,
-    running_variance: Array,
+    self: "Backend", mean: Array, variance: Array, rows: int, momentum: float, *running: Array
 ) -> None:
-    """running ← (1 − momentum) running + momentum batch, with the unbiased variance B/(B − 1) σ²."""
+    """running ← (1 − momentum) running + momentum batch, with the unbiased variance B/(B − 1) σ².
+
+    running: the moving mean and variance.
+    """
+    running_mean, running_variance = running
     running_mean += momentum * (mean - running_mean)
     unbiased = rows / (rows - 1) if rows > 1 else 1.0
     running_variance += momentum * (unbiased * variance - running_variance)
