@@ -493,7 +493,7 @@ def test_invalid_network_raises_with_the_reason(backend, kind):
 
 @pytest.mark.parametrize("name", ["torch", "numpy:0", "cupy:x", "cupy:-1", "gpu", "", "cupy:"])
 def test_unknown_backend_raises_with_the_known_names(name):
-    with pytest.raises(ConfigurationError, match=r"there are auto, numpy \(or cpu\), cupy"):
+    with pytest.raises(ConfigurationError, match=r"there are 'auto', 'cpu' \(or 'numpy'\), and 'cuda'"):
         get_backend(name)
 
 
