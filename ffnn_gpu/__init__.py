@@ -40,14 +40,16 @@ from ffnn_gpu.training.step import train_step
 from ffnn_gpu.version import __version__ as __version__
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense", "Dropout", "EarlyStopping",
-    "FfnnGpuError", "History", "LayerNorm", "Model", "Network", "Residual", "Standardizer", "Workspace",
-    "binary_cross_entropy_with_logits", "evaluate", "fit", "gelu", "get_backend", "load", "load_extras",
-    "mean_squared_error", "npy_rows", "relu", "save", "sigmoid", "softmax_cross_entropy", "tanh", "train_step",
+    "SGD", "Adam", "AdamW", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense", "Dropout",
+    "EarlyStopping", "FfnnGpuError", "History", "LayerNorm", "Model", "Network", "Residual", "Standardizer",
+    "Workspace", "binary_cross_entropy_with_logits", "evaluate", "fit", "gelu", "get_backend", "load",
+    "load_extras", "mean_squared_error", "npy_rows", "relu", "save", "sigmoid", "softmax_cross_entropy",
+    "tanh", "train_step",
 ]  # fmt: skip
 
-# Why: the files lie in the rooms they belong to, but `from ffnn_gpu.layers import Dense` is what users write. The files
-# inside follow, so that `ffnn_gpu.layers.dense` is the file already loaded, not a second copy of its classes.
+# Why: the files lie in the rooms they belong to, but `from ffnn_gpu.layers import Dense` is what users write.
+# The files inside follow, so that `ffnn_gpu.layers.dense` is the file already loaded, not a second copy of
+# its classes.
 for _module in (activations, callbacks, initializers, layers, losses, metrics, schedules):
     _room, _alias = _module.__name__, f"{__name__}.{_module.__name__.rpartition('.')[2]}"
     for _name in [name for name in sys.modules if name == _room or name.startswith(f"{_room}.")]:
@@ -57,7 +59,7 @@ del _module, _room, _alias, _name
 if not TYPE_CHECKING:  # a type checker should not take every name for one that is here
 
     def __getattr__(name: str) -> Any:
-        """Return a name of a submodule, so that `from ffnn_gpu import glorot_uniform` works; or import `testing`."""
+        """Return a name of a submodule, such as `glorot_uniform`, or import `testing` or `distributed`."""
         if name in ("distributed", "testing"):
             return import_module(f"{__name__}.{name}")
         for module in (activations, callbacks, errors, initializers, layers, losses, optim, schedules):

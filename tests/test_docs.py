@@ -2,8 +2,9 @@
 
 All blocks of a page run in their order, in one temporary folder:
 
-    ```python     run in a process of its own, where warnings are errors. A block without `import` is an excerpt and
-                  is not run. A block that begins with the comment `# test_NAME.py` is a file for pytest.
+    ```python     run in a process of its own, where warnings are errors. A block without `import` is an
+                  excerpt and is not run. A block that begins with the comment `# test_NAME.py` is a file for
+                  pytest.
     ```console    `$ ffnn-gpu …` is run, `train` with 2 epochs. `$ python3 scripts/NAME.py` must exist.
     ```toml       must be a configuration of `ffnn-gpu train` if it names `data`
 

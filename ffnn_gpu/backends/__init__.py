@@ -13,5 +13,6 @@ from ffnn_gpu.backends.cuda.probe import probe
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Array, Backend
 
 __all__ = [
-    "ALIGNMENT", "SYNONYMS", "Array", "Backend", "cores", "from_environment", "get_backend", "load_cupy", "probe",
+    "ALIGNMENT", "SYNONYMS", "Array", "Backend", "cores", "from_environment", "get_backend", "load_cupy",
+    "probe",
 ]  # fmt: skip

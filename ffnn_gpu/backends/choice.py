@@ -26,7 +26,8 @@ def get_backend(name: str | Backend = "auto") -> Backend:
 
     Args:
         name: "numpy" or "cpu"; "cupy", "cupy:N", "cuda" or "cuda:N"; a Backend, which is returned unchanged;
-            or "auto": the environment variable FFNN_GPU_DEVICE, else the GPU if it passes the probe, else NumPy.
+            or "auto": the environment variable FFNN_GPU_DEVICE, else the GPU if it passes the
+            probe, else NumPy.
 
     FFNN_GPU_TF32 and FFNN_GPU_AUTOTUNE are the arguments `tf32` and `autotune` of CupyBackend.
 

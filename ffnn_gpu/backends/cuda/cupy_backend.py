@@ -127,8 +127,8 @@ class CupyBackend(Backend):
         except self.xp.cuda.memory.OutOfMemoryError as error:
             free, total = self.device.mem_info
             raise DeviceOutOfMemoryError(
-                f"GPU {self.index} has no room: {str(error).rstrip('.')}; {free:,} of {total:,} bytes are free. "
-                "Use a smaller batch_size, accumulate=… for micro-batches, or a smaller network"
+                f"GPU {self.index} has no room: {str(error).rstrip('.')}; {free:,} of {total:,} bytes are "
+                "free. Use a smaller batch_size, accumulate=… for micro-batches, or a smaller network"
             ) from error
 
     def synchronize(self) -> None:

@@ -18,8 +18,11 @@ from ffnn_gpu.backends.reference import philox
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
-PHI = ("identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "softsign", "tanh",
-       "sigmoid", "hard_sigmoid", "hard_tanh")  # in the order of `enum Phi`, kernels.cu  # fmt: skip
+# In the order of `enum Phi` in kernels.cu.
+PHI = (
+    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus",
+    "softsign", "tanh", "sigmoid", "hard_sigmoid", "hard_tanh",
+)  # fmt: skip
 SHORT = {"uint8": "u8", "int32": "i32", "int64": "i64", **SUFFIX}
 WIDE = ("u8", "i32", "i64", "f32", "f64")
 GATHERS = {f"{source}_{to}" for to in SUFFIX.values() for source in WIDE}

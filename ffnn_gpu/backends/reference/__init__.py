@@ -1,4 +1,5 @@
-"""The specification: each operation as its formula, for any array module. Tests compare the other backends with it.
+"""The specification: each operation as its formula, for any array module. Tests compare the other backends
+with it.
 
 backend                  every operation, under its formula
 losses, softmax          losses with their gradients; softmax and its adjoint

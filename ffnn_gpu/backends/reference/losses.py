@@ -83,8 +83,8 @@ def softmax_cross_entropy(
     N = Σ_b w_b for soft targets and Σ_b w_b v_{y_b} for class indices.
 
     Args:
-        z: (B, C) logits. y: (B,) integers or (B, C) of z's dtype. weight: (B,), class_weight: (C,), dz: (B, C),
-            each or None.
+        z: (B, C) logits. y: (B,) integers or (B, C) of z's dtype.
+        weight, class_weight, dz: (B,), (C,), (B, C), each or None.
 
     Reference: Bishop, Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109; smoothing: Szegedy et
     al., Rethinking the Inception Architecture (2016), section 7.

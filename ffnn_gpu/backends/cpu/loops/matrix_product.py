@@ -1,8 +1,8 @@
 """Matrix products in tiles that stay in the processor's registers. `product` is the only function to call.
 
-B is copied in panels as wide as a tile (see register_tiles.py), DEPTH rows of it at a time. So all tiles of a panel read
-it from the second-level cache in memory order, whether B is row-major or transposed. A is read in place, because each
-of its numbers is multiplied by a whole row of the panel.
+B is copied in panels as wide as a tile (see register_tiles.py), DEPTH rows of it at a time. So all tiles of a
+panel read it from the second-level cache in memory order, whether B is row-major or transposed. A is read in
+place, because each of its numbers is multiplied by a whole row of the panel.
 
 docs/cpu_kernels.md says why these are not the BLAS's products, and has the measurements.
 

@@ -1,7 +1,8 @@
 """Emit LLVM code for tiles of a matrix product that stay in the processor's registers.
 
-A tile of C = A B has ROWS rows and the width of a panel, which is ACROSS registers. It is a sum of outer products: for
-each k, one column of A's rows times one row of B's panel. matrix_product.py puts tiles together.
+A tile of C = A B has ROWS rows and the width of a panel, which is ACROSS registers. It is a sum of outer
+products: for each k, one column of A's rows times one row of B's panel. matrix_product.py puts tiles
+together.
 """
 
 from typing import Any

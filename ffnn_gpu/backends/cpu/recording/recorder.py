@@ -34,7 +34,7 @@ BODIES = {
 
 @functools.cache
 def command(name: str, dtype: np.dtype) -> Any:
-    """Return the compiled command for arrays of `dtype`; callers use its `.address`. Numba caches it on disk."""
+    """Return the compiled command for arrays of `dtype`, which Numba caches on disk; use its `.address`."""
     of = types.CPointer({4: types.float32, 8: types.float64}[dtype.itemsize])
     signature = types.void(of, types.CPointer(types.int64), types.int64, types.int64)
     return cfunc(signature, cache=True, error_model="numpy")(BODIES[name])

@@ -61,7 +61,8 @@ class Calls:
         self._set(descriptor, "EPILOGUE", self.lt.Epilogue[problem.epilogue])
         if problem.bias_alignment:
             self._set(descriptor, "BIAS_DATA_TYPE", DATA_TYPES[problem.D.dtype])
-            # The search for an algorithm reads this address's alignment. Set the one that the problem promises.
+            # The search for an algorithm reads this address's alignment. Set the one that the problem
+            # promises.
             self._set(descriptor, "BIAS_POINTER", pointers.bias // 256 * 256 + problem.bias_alignment % 256)
         layouts = tuple(self._layout(operand) for operand in (problem.A, problem.B, problem.D))
         algorithm, pointer = np.zeros(1, self.lt.matmul_algo_dtype), np.zeros(1, np.int64)

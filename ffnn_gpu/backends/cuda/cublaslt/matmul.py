@@ -135,7 +135,7 @@ class CublasLt:
         return out
 
     def attempt(self, *arrays: Any, **options: Any) -> str:
-        """Compute `product` and return "", or the reason why cublasLt cannot. Raises BackendUnavailableError."""
+        """Compute `product` and return "", or the reason why it cannot. Raises BackendUnavailableError."""
         try:
             self.product(*arrays, **options)
         except (ShapeError, ConfigurationError, RefusedError) as error:
@@ -149,8 +149,8 @@ class CublasLt:
         if problem not in self._plans and problem not in self._refused:
             if stream.is_capturing():
                 raise BackendUnavailableError(
-                    f"the product {problem.sentence} has no plan yet, and none can be made while its stream is being "
-                    "captured: run the step once before capturing"
+                    f"the product {problem.sentence} has no plan yet, and none can be made while its "
+                    "stream is being captured: run the step once before capturing"
                 )
             self._search(problem, pointers, stream)
         return self._refused.get(problem, "")

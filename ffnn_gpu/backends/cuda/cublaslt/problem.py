@@ -143,8 +143,8 @@ def _operand(array: Array, what: str) -> Operand:
     ld = _leading_dimension(columns, rows, array.strides[::-1], itemsize)
     if ld is None:
         raise ShapeError(
-            f"{what} {array.shape} has strides {array.strides} bytes, elements of {itemsize}: neither a row-major "
-            "array nor the transpose of one; copy it into a contiguous array first"
+            f"{what} {array.shape} has strides {array.strides} bytes, elements of {itemsize}: neither a "
+            "row-major array nor the transpose of one; copy it into a contiguous array first"
         )
     return Operand(name, rows, columns, ld, True, alignment)
 
@@ -157,8 +157,8 @@ def _compute_type(first: str, second: str, result: str, tf32: bool) -> str:
     """Return the type of sums: float64 for float64, else float32. `tf32` rounds float32 factors."""
     if first != second or not (result == first or (first in HALF and result == "float32")):
         raise ConfigurationError(
-            f"no product of {second} and {first} into {result}: both factors have one type, and the result has the "
-            "same, or float32 for float16 and bfloat16"
+            f"no product of {second} and {first} into {result}: both factors have one type, and the result "
+            "has the same, or float32 for float16 and bfloat16"
         )
     if first == "float64":
         return "COMPUTE_64F"
