@@ -37,7 +37,7 @@ def limit_threads(threads: int) -> str:
     Returns:
         A one-line message about the change, "" without one.
     """
-    if threads >= cores.cores() or os.environ.get(cores.THREADS, "").strip() or cores.library_threads():
+    if threads >= cores.cores() or os.environ.get(cores.THREADS, "").strip() or cores.environment_threads():
         return ""
     os.environ[cores.THREADS] = str(threads)
     message = f"each rank computes with {threads} of {cores.cores()} cores, because ranks share them"

@@ -44,7 +44,7 @@ def _limit(group: Path) -> float:
         return math.inf
 
 
-def library_threads() -> int:
+def environment_threads() -> int:
     """Return the thread count set for numerical libraries (4 for OMP_NUM_THREADS=4,2); 0 if none is set."""
     texts = (os.environ.get(name, "").partition(",")[0].strip() for name in LIBRARIES)
     return next((int(text) for text in texts if text.isdecimal() and int(text)), 0)

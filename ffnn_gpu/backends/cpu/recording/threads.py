@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from ffnn_gpu.backends.cpu.loops.intrinsics import add, call, exchange, give_way, load, pause, store
-from ffnn_gpu.backends.cpu.recording.cores import THREADS, cores, library_threads
+from ffnn_gpu.backends.cpu.recording.cores import THREADS, cores, environment_threads
 from ffnn_gpu.errors import ConfigurationError
 
 WORD, LINE = 8, 64  # bytes
@@ -172,4 +172,4 @@ def threads() -> int:
         if text.isdecimal() and int(text):
             return int(text)
         raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
-    return library_threads() or cores()
+    return environment_threads() or cores()
