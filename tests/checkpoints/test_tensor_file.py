@@ -177,6 +177,23 @@ def test_malformed_file_raises_corrupt_error_using_little_memory(tmp_path, kind)
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("beginning", ["foreign", "a checkpoint's"])
+def test_long_file_that_is_no_checkpoint_is_refused_without_reading_it_into_memory(tmp_path, beginning):
+    path = tmp_path / "file"
+    if beginning == "foreign":
+        path.write_bytes(safetensors.numpy.save(ARRAYS))
+    else:
+        write(path, ARRAYS, VALUES)
+    os.truncate(path, 2**28)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointCorruptError, match=r"file (is damaged|is not a checkpoint)"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
 def test_random_bytes_are_detected_and_with_a_valid_digest_read_or_refused(tmp_path):
     path, rng = tmp_path / "file", random.Random(0)
     write(path, ARRAYS, VALUES)
