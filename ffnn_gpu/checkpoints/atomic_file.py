@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def write(path: Path, *pieces: bytes | memoryview) -> None:
-    """Make `path` the file that holds `pieces`, one after the other; do nothing if it holds them already.
+    """Make `path` the file that holds `pieces`, one after the other; write nothing if it holds them already.
 
     Missing folders are created. If `path` is a link, the file it leads to is replaced.
 
@@ -29,20 +29,24 @@ def write(path: Path, *pieces: bytes | memoryview) -> None:
         for left in leftovers(path):
             with suppress(OSError):
                 left.unlink()
-        if _holds(path, pieces):
-            return
-        try:
-            with open(half, "xb") as file:
-                for piece in pieces:
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(half, path)
-        except BaseException:
-            half.unlink(missing_ok=True)
-            raise
+        if not _holds(path, pieces):
+            _replace(path, half, pieces)
+    # Why also if nothing was written: the writer before may have ended before this.
     with _adding(path, "the file was replaced, but the disk has not confirmed it"):
         _flush_folder(path.parent)
+
+
+def _replace(path: Path, half: Path, pieces: tuple[bytes | memoryview, ...]) -> None:
+    try:
+        with open(half, "xb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(half, path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import stat
 import subprocess
 import sys
 import time
@@ -252,6 +253,22 @@ def test_file_is_synced_to_the_disk_before_it_replaces_the_old_one(tmp_path, mon
     if os.name == "posix":
         # The file is synced before the replacement, the folder after it.
         assert [i < replaced for i, name in enumerate(seen) if name == "fsync"] == [True, False]
+
+
+@POSIX
+def test_write_after_an_unconfirmed_one_confirms_it(tmp_path, monkeypatch):
+    synced = []
+
+    def fsync(handle):
+        synced.append(stat.S_ISDIR(os.fstat(handle).st_mode))
+        if len(synced) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="was replaced, but the disk has not confirmed it"):
+        write(tmp_path / "file", b"x")
+    write(tmp_path / "file", b"x")
+    assert synced == [False, True, True]
 
 
 @POSIX
