@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.rows import blocks
+from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.distributed import Communicator, Single
@@ -63,9 +64,9 @@ class Model:
             ShapeError: the number of columns differs.
             DataError: x is not finite, or only some of the feature names are present.
         """
-        if names is None and rows_of(x).stays_in_files:
-            rows: HostArray = self._in_files(x)
-            return rows
+        rows = rows_of(x)
+        if names is None and rows.stays_in_files and not isinstance(rows, Standardized):
+            return cast(HostArray, self._in_files(x))
         x = self._standardized(x, names)
         return x if self.limit is None else np.clip(x, -self.limit, self.limit)
 
@@ -137,10 +138,11 @@ class Model:
             x = x if order == [*range(x.shape[1])] else x[:, order]
         else:
             require_none_or_all(names or (), self.feature_names or ())
-        x = self.network.admit(x).stored
+        rows = self.network.admit(x)
+        admitted: Any = rows if isinstance(rows, Standardized) else rows.stored
         if self.standardizer is None:
-            return x
-        scaled = self.standardizer.transform(x, self.network.dtype)
+            return cast(HostArray, admitted)
+        scaled = self.standardizer.transform(admitted, self.network.dtype)
         scaled[:, [*self.standardizer.constant]] = 0  # the network learnt nothing from a constant column
         return scaled
 

@@ -4,7 +4,7 @@ import io
 import numpy as np
 import pytest
 
-from ffnn_gpu import Dense, Network, save
+from ffnn_gpu import Dense, Network, npy_rows, save
 from ffnn_gpu.cli import prediction_files
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, ShapeError
@@ -55,6 +55,17 @@ def test_columns_are_found_by_name_and_else_taken_in_order():
     )
     np.testing.assert_array_equal(made.predict(X, ["x", "y", "z"]), want)
     assert not made.matches(["a", "a", "b", "c"]) and not model(names=None).matches(["a"])
+
+
+@pytest.mark.parametrize("in_files", [False, True])
+def test_rows_that_are_standardized_where_they_are_read_stay_so(tmp_path, in_files):
+    scaling, made = Standardizer.fit(X), model()
+    np.save(tmp_path / "x.npy", X)
+    rows = scaling.rows(npy_rows(tmp_path / "x.npy") if in_files else X)
+    unscaled = Model(made.network, made.task)
+    np.testing.assert_array_equal(unscaled.outputs(rows), made.outputs(X))
+    assert unscaled.evaluate(rows, Y) == made.evaluate(X, Y)
+    np.testing.assert_array_equal(made.outputs(rows), made.outputs(scaling.transform(X, np.float64)))
 
 
 def test_features_are_cut_at_the_limit(tmp_path):
