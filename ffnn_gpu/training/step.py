@@ -114,16 +114,15 @@ class Step:
             shard.refresh()
         return value, N
 
-    def _gradient(self, j: int, n: int) -> tuple[Array, Array]:
+    def _gradient(self, j: int, n: int) -> tuple[Array, Any]:
         """∇θ ← this rank's share of the gradient; return L and N."""
         backend, grad, sums = self.network.backend, self.network.params.grad, self.team.sums
         if self._total is not None:
             backend.copy(0, out=self._total)
         value: Array = 0.0
-        N: Array = 0.0
+        N: Any = 0
         for start in range(0, n, self.micro_batch):
-            self._micro_batch(j, n, start, min(start + self.micro_batch, n))
-            weight = sums[WEIGHT] + 0.0  # a copy
+            weight = self._micro_batch(j, n, start, min(start + self.micro_batch, n))
             value, N = value + sums[LOSS], N + weight
             if self._total is not None:
                 backend.add_scaled(self._total, grad, weight)
@@ -134,8 +133,11 @@ class Step:
             backend.scale(grad, 1 / divisor)
         return value / divisor, N
 
-    def _micro_batch(self, j: int, n: int, start: int, stop: int) -> None:
-        """∇θ ← this rank's share of the gradient of rows start … stop; sum N L and N over the ranks."""
+    def _micro_batch(self, j: int, n: int, start: int, stop: int) -> Any:
+        """∇θ ← this rank's share of the gradient of rows start … stop; sum N L and N over the ranks.
+
+        Return N: an int if it is the number of rows, because a float64 would make a float64 copy of ∇θ.
+        """
         backend, rank = self.network.backend, self.team.rank
         bounds = piece_bounds(stop - start, self.team.size)
         part = slice(start + bounds[rank], start + bounds[rank + 1])
@@ -149,10 +151,11 @@ class Step:
             backend.write(self._share, 0, weight / (stop - start))
             value = gradient(network, self.loss, None, x, y, ws, None, self._share, True)
             self.team.sum_loss(value, weight)
-            return
+            return int(stop - start)
         value = self.loss(backend, network.forward(x, ws), y, ws.dz, w, checked=True)
         self.team.sum_loss(value, weight)
         network.backward(backend.scaled(ws.dz, self.team.share(), out=ws.dz), ws)
+        return self.team.sums[WEIGHT] + 0.0  # a copy
 
     def _rows(self, j: int, n: int, part: slice) -> tuple[Array, Array, Array | None, Workspace]:
         """Gather rows `part` of the j-th minibatch; return x, y, weights and a workspace for them."""

@@ -229,12 +229,68 @@ def test_accumulated_gradient_equals_the_gradient_of_the_whole_batch(loss, weigh
         assert_close(value, numbers(whole)[name], 1e-12, name)
 
 
+def test_accumulated_gradient_is_computed_in_the_type_of_theta():
+    """Numbers of rows are ints: a float64 would round differently and make a float64 copy of ∇θ."""
+    network, twin = (Network(4, [Dense(8, relu), Dense(3)], "numpy", "float32") for _ in range(2))
+    settings = {"epochs": 1, "batch_size": 50, "shuffle": False, "accumulate": 3}
+    quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), **settings)
+    params, total = twin.params, np.zeros_like(twin.params.theta)
+    x, ws = X.astype("float32"), twin.workspace(17)
+    for rows in (slice(0, 17), slice(17, 34), slice(34, 50)):
+        part = ws.first(rows.stop - rows.start)
+        softmax_cross_entropy(twin.backend, twin.forward(x[rows], part), LABELS[rows], dz=part.dz)
+        twin.backward(part.dz, part)
+        total += np.float32(rows.stop - rows.start) * params.grad
+    params.grad[:] = total * np.float32(1 / 50)
+    SGD(0.1).step(params)
+    np.testing.assert_array_equal(network.params.theta, params.theta)
+
+
+def test_accumulation_needs_no_float64_copy_of_the_gradient():
+    """Micro-batches need room for Σ_j N_j ∇θ_j and for one term of it, both float32."""
+    peaks, data = [], (np.zeros((8, 1000), "float32"), np.zeros(8, int))
+    for accumulate in (1, 4):
+        network = Network(1000, [Dense(500), Dense(3)], "numpy", "float32")
+        quiet(network, softmax_cross_entropy, SGD(0.1), data, epochs=1, accumulate=accumulate)
+        tracemalloc.start()
+        quiet(network, softmax_cross_entropy, SGD(0.1), data, epochs=1, accumulate=accumulate)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 2.5 * network.params.theta.nbytes
+
+
 def test_accumulation_runs_on_every_backend(backend):
     whole, parts = network_of(backend), network_of(backend)
     quiet(whole, softmax_cross_entropy, Adam(1e-2), (X, LABELS), class_weight="balanced")
     quiet(parts, softmax_cross_entropy, Adam(1e-2), (X, LABELS), class_weight="balanced", accumulate=3)
     for name, value in numbers(parts).items():
         assert_close(value, numbers(whole)[name], 1e-9, name)  # Adam divides by √v, which amplifies rounding
+
+
+class Doubled(SoftmaxCrossEntropy):
+    """Counts each row twice, in whole numbers."""
+
+    def total_weight(self, backend, y, sample_weight):
+        return 2 * len(y)
+
+
+class Doubling:
+    """The same for any loss."""
+
+    total_weight = Doubled.total_weight
+
+
+class AlsoDoubled(Doubling, SoftmaxCrossEntropy):
+    pass
+
+
+@pytest.mark.parametrize("loss", [Doubled, AlsoDoubled])
+def test_accumulation_uses_the_total_weight_of_a_subclass(loss):
+    whole, parts = network_of(), network_of()
+    quiet(whole, SoftmaxCrossEntropy(), SGD(0.1), (X, LABELS), epochs=2)
+    quiet(parts, loss(), SGD(0.1), (X, LABELS), epochs=2, accumulate=3)
+    for name, value in numbers(parts).items():
+        assert_close(value, numbers(whole)[name], 1e-12, name)
 
 
 def test_row_offset_of_the_workspace_is_zero_after_accumulation():

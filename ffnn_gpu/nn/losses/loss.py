@@ -32,7 +32,7 @@ class Loss:
     """A loss. To write one, derive from this class and define `value_and_gradient` and `targets`.
 
     counts_rows: whether an int that `total_weight` returns is always the number of rows, so that ranks know
-        the total without a sum over the ranks.
+        the total without a sum over the ranks. False in a class that defines `total_weight` alone.
     """
 
     counts_rows: ClassVar[bool] = False
@@ -42,6 +42,13 @@ class Loss:
         if "evaluate" in vars(cls):
             change = "defines evaluate, which is called value_and_gradient now; rename the method"
             raise ConfigurationError(f"{cls.__name__} {change}")
+        # The claim of a base class says nothing of a total_weight defined after it.
+        definer = [
+            next(k for k, base in enumerate(cls.__mro__) if name in vars(base))
+            for name in ("total_weight", "counts_rows")
+        ]
+        if definer[0] < definer[1]:
+            cls.counts_rows = False
 
     def __call__(
         self,
