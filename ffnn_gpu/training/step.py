@@ -147,11 +147,12 @@ class Step:
             self.team.batch_statistics.rows = stop - start
         network = self._computed
         weight = self.loss.total_weight(backend, y, w)
-        if self.loss.counts_rows and isinstance(weight, int):  # N_j is known without a sum over the ranks
-            backend.write(self._share, 0, weight / (stop - start))
-            value = gradient(network, self.loss, None, x, y, ws, None, self._share, True)
+        counted = self.loss.counts_rows and isinstance(weight, int)
+        if counted or self.team.size == 1:  # the share is known without a sum over the ranks
+            backend.write(self._share, 0, 1.0 if self.team.size == 1 else weight / (stop - start))
+            value = gradient(network, self.loss, None, x, y, ws, w, self._share, True)
             self.team.sum_loss(value, weight)
-            return int(stop - start)
+            return int(stop - start) if counted else self.team.sums[WEIGHT] + 0.0  # a copy
         value = self.loss(backend, network.forward(x, ws), y, ws.dz, w, checked=True)
         self.team.sum_loss(value, weight)
         network.backward(backend.scaled(ws.dz, self.team.share(), out=ws.dz), ws)

@@ -70,9 +70,10 @@ def test_parts_between_two_sums_are_recorded(layers, more, expected):
     assert on_ranks(2, work)[0] == [expected] * 2
 
 
-def test_micro_batches_of_one_process_are_recorded_as_with_several_ranks():
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["counted", "weighted"])
+def test_micro_batches_of_one_process_are_recorded(weight):
     network, seen = Network(5, PLAIN, "numpy", "float64"), Recorded()
-    options = {"epochs": 1, "batch_size": 13, "verbose": 0, "callbacks": [seen]}
+    options = {"epochs": 1, "batch_size": 13, "verbose": 0, "callbacks": [seen], "sample_weight": weight}
     fit(network, LOSSES["softmax"][0], SGD(0.1), (X, LABELS), accumulate=2, **options)
     assert seen.found == {"gradient", "update"}
 
