@@ -175,8 +175,17 @@ def get_loss(name: str | Loss, alpha: float = 0.0) -> Loss:
     """Return the loss of this name, with the constant `alpha` if it is given; a Loss as it is."""
     if isinstance(name, Loss):
         return name
-    short = {name: LOSSES[long] for name, long in SHORT_NAMES.items()}
-    found = look_up("loss", name, LOSSES | short, "softmax_cross_entropy")
+    known = LOSSES | {short: LOSSES[long] for short, long in SHORT_NAMES.items()}
+    if (
+        isinstance(name, str)
+        and name.lower() not in known
+        and "crossentropy" in name.lower().replace("_", "")
+    ):
+        raise ConfigurationError(
+            f"no loss is called {name!r}; use 'softmax_cross_entropy' if the network returns logits, and "
+            "'cross_entropy' if it ends with Softmax()"
+        )
+    found = look_up("loss", name, known, "softmax_cross_entropy")
     if not alpha or not isinstance(found, PointwiseLoss) or alpha == found.alpha:
         return found
     return found.with_alpha(alpha)

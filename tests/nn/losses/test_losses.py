@@ -419,6 +419,13 @@ SETTINGS = [
         lambda: get_loss("mse2"),
         "no loss is called 'mse2'; did you mean 'mse'\\? There are mean_squared_error",
     ),
+    *(
+        (
+            lambda name=name: get_loss(name),
+            "use 'softmax_cross_entropy' if the network returns logits, and 'cross_e",
+        )
+        for name in ("crossentropy", "Categorical_CrossEntropy", "softmax_crossentropy")
+    ),
 ]
 
 
