@@ -176,11 +176,8 @@ def get_loss(name: str | Loss, alpha: float = 0.0) -> Loss:
     if isinstance(name, Loss):
         return name
     known = LOSSES | {short: LOSSES[long] for short, long in SHORT_NAMES.items()}
-    if (
-        isinstance(name, str)
-        and name.lower() not in known
-        and "crossentropy" in name.lower().replace("_", "")
-    ):
+    asked = name.strip().lower() if isinstance(name, str) else ""
+    if asked not in known and "crossentropy" in asked.replace("_", "") and "binary" not in asked:
         raise ConfigurationError(
             f"no loss is called {name!r}; use 'softmax_cross_entropy' if the network returns logits, and "
             "'cross_entropy' if it ends with Softmax()"

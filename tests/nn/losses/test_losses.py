@@ -419,6 +419,7 @@ SETTINGS = [
         lambda: get_loss("mse2"),
         "no loss is called 'mse2'; did you mean 'mse'\\? There are mean_squared_error",
     ),
+    (lambda: get_loss("binary_crossentropy"), "did you mean 'binary_cross_entropy'"),
     *(
         (
             lambda name=name: get_loss(name),
