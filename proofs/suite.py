@@ -23,6 +23,9 @@ COPIED = (
     "docs",
     "pyproject.toml",
     "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "LICENSE",
 )
 SECONDS = 900  # a broken loop may never end; a timeout counts as a failure
 # tests/proofs looks for the text that a bug replaces, and tests/scripts needs git.
@@ -203,7 +206,7 @@ def copy_repository(to: Path) -> Path:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
+            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.exists():
             shutil.copy(source, to / name)
     return to
