@@ -77,3 +77,19 @@ def test_inference_of_a_row_equals_inference_in_a_batch_without_dropout(backend,
     whole, alone = network.predict(x), np.vstack([network.predict(row[None]) for row in x])
     # Matrix and vector products round differently.
     np.testing.assert_allclose(alone, whole, rtol=1e-13, atol=1e-13)
+
+
+OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 4 × 4 times, and adds 4 biases
+    "Dense": 2 * 4 * 4 + 4,
+    "Dropout": 4,
+    "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
+    "BatchNorm": 8 * 4,
+    "Softmax": 4 * 4,  # maximum, difference and exponential, sum, quotient
+    "LogSoftmax": 4 * 4,
+    "Residual": 2 * 4 * 4 + 4 + 4,  # its Dense, and the sum
+}
+
+
+@every
+def test_operations_of_a_row_are_counted(layer):
+    assert layer.flops(4) == OPERATIONS_PER_ROW[type(layer).__name__]
