@@ -289,6 +289,8 @@ class Checkpoints(Monitor):
         require_positive_int("every_epochs of Checkpoints", self.every_epochs)
         if self.every_steps is not None:
             require_positive_int("every_steps of Checkpoints", self.every_steps)
+        if Path(self.path).is_file():
+            raise ConfigurationError(f"checkpoint={str(self.path)!r} is a file; give the folder to write to")
 
     @property
     def last(self) -> Path:

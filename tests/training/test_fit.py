@@ -1110,3 +1110,12 @@ def test_one_callback_alone_is_accepted():
     counter = Counter()
     quiet(network_of(), softmax_cross_entropy, SGD(0.1), (X, LABELS), epochs=2, callbacks=counter)
     assert counter.epochs == 2
+
+
+def test_file_in_place_of_the_checkpoint_folder_raises_before_the_first_step(tmp_path):
+    (tmp_path / "file").touch()
+    network = network_of()
+    before = network.params.theta.tobytes()
+    with pytest.raises(ConfigurationError, match="file' is a file; give the folder to write to"):
+        quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), checkpoint=tmp_path / "file")
+    assert network.params.theta.tobytes() == before
