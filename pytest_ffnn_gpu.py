@@ -43,10 +43,15 @@ def usable_gpu(config):
     found = probe(0)
     if found.usable:
         return get_backend("cupy")
+    return skip_or_fail(config, found.reason, f". Hint: {found.hint}")
+
+
+def skip_or_fail(config, reason, hint=""):
+    """Skip for want of a GPU or of a library that it needs; fail instead if a GPU is required."""
     by = "--require-gpu" if config.getoption(REQUIRE_GPU) else REQUIRE_GPU
     if by != REQUIRE_GPU or os.environ.get(REQUIRE_GPU, "0") not in ("", "0"):
-        pytest.fail(f"{by} is set, and {found.reason}. Hint: {found.hint}", pytrace=False)
-    return pytest.skip(found.reason)
+        pytest.fail(f"{by} is set, and {reason}{hint}", pytrace=False)
+    return pytest.skip(reason)
 
 
 @pytest.fixture(scope="session", params=["numpy", "reference", pytest.param("cupy", marks=pytest.mark.gpu)])

@@ -199,3 +199,16 @@ def test_fixture_works_in_module_fixtures(installed, tmp_path):
     def test_of_it(network): assert network.n_in == 2
 """
     assert "2 passed, 1 skipped" in told_by_pytest(tmp_path, installed, suite)
+
+
+def test_required_gpu_without_a_library_that_it_needs_is_a_failure(run):
+    suite = """
+    from pytest_ffnn_gpu import skip_or_fail
+
+    def test_of_the_library(request):
+        skip_or_fail(request.config, "cublasLt cannot be called")
+    """
+    run(suite, found=Probe(0)).assert_outcomes(skipped=1)
+    result = run(suite, "--require-gpu", found=Probe(0))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["--require-gpu is set, and cublasLt cannot be called"])

@@ -12,6 +12,7 @@ from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.calls import Calls
 from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
 from ffnn_gpu.errors import BackendUnavailableError
+from pytest_ffnn_gpu import skip_or_fail
 from tests.backends.cuda import dense_products
 from tests.backends.cuda.dense_products import PHI, SHAPES, TYPES, assert_close, draw
 
@@ -52,11 +53,11 @@ class Gpu:
 
 
 @pytest.fixture
-def gpu(monkeypatch):
+def gpu(monkeypatch, request):
     """Return the GPU, with tolerances for sums in float32. The error of TF32 would be 100 times as large."""
     usable, reason = cublaslt.available()
     if not usable:
-        pytest.skip(reason)
+        skip_or_fail(request.config, reason)
     monkeypatch.setitem(dense_products.TOLERANCE, "float32", 1e-5)
     monkeypatch.setitem(dense_products.TOLERANCE, "float16", 2e-3)
     return Gpu(load_cupy())
