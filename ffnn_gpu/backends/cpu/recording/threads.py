@@ -89,10 +89,26 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
 
 
 @compiled
+def may_sleep(shared: int, helper: int) -> bool:
+    """Mark the helper as asleep, unless a step was announced that it has not seen.
+
+    Why: `wake` announces, then looks at the mark; this marks, then looks for an announcement. In every order
+    of the four, one of the two sees the other, so that no helper sleeps through a step.
+    """
+    own = shared + LINE * HELPERS * helper
+    store(own + LINE * ASLEEP, 1)
+    if load(shared + LINE * EPOCH) == load(own + LINE * SEEN):
+        return True
+    store(own + LINE * ASLEEP, 0)
+    return False
+
+
+@compiled
 def help(shared: int, helper: int) -> None:
     """Take part in steps until there has been none for PATIENCE polls."""
     own, polls = shared + LINE * HELPERS * helper, 0
-    while polls < PATIENCE:
+    store(own + LINE * ASLEEP, 0)
+    while polls < PATIENCE or not may_sleep(shared, helper):
         polls += 1
         epoch = load(shared + LINE * EPOCH)
         if epoch != load(own + LINE * SEEN):
@@ -104,7 +120,6 @@ def help(shared: int, helper: int) -> None:
             store(own + LINE * SEEN, epoch)
             polls = 0
         pause()
-    store(own + LINE * ASLEEP, 1)
 
 
 class ThreadPool:
@@ -120,6 +135,7 @@ class ThreadPool:
         self.memory = np.zeros((BUSY + HELPERS * self.helpers) * LINE // WORD + LINE // WORD, np.int64)
         self.shared = -(-self.memory.ctypes.data // LINE) * LINE
         first = (self.shared - self.memory.ctypes.data) // WORD
+        self.epoch = self.memory[first + EPOCH * LINE // WORD :][:1]
         starts = [first + (ASLEEP + HELPERS * k) * LINE // WORD for k in range(self.helpers)]
         self.asleep = [self.memory[start:][:1] for start in starts]
         self.bells = [threading.Lock() for _ in range(self.helpers)]
@@ -131,10 +147,10 @@ class ThreadPool:
                 threading.Thread(target=self._help, args=(k,), name=name, daemon=True).start()
 
     def wake(self) -> None:
-        """Wake the helpers that sleep."""
+        """Announce a step, and wake the helpers that sleep."""
+        self.epoch[0] += 1
         for asleep, bell in zip(self.asleep, self.bells, strict=True):
-            if asleep[0]:
-                asleep[0] = 0
+            if asleep[0] and bell.locked():  # locked: not rung since this helper fell asleep
                 bell.release()
 
     def _help(self, k: int) -> None:
