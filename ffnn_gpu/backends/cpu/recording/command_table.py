@@ -9,7 +9,7 @@ from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder, address
-from ffnn_gpu.backends.cpu.recording.threads import WORD, ThreadPool, lead, run_alone, thread_pool
+from ffnn_gpu.backends.cpu.recording.threads import WORD, ThreadPool, lead, run_alone, thread_pool, withdraw
 
 NONE = np.empty(0)  # passed instead of an argument that is None
 # Places in the header: addresses, most of them followed by the number of entries there.
@@ -36,6 +36,8 @@ def run(header: Any, shared: int, helpers: int, x: Array, y: Array, weight: Arra
     """
     if overlaps(header, x) or overlaps(header, y) or overlaps(header, weight) or overlaps(header, lr):
         store(header[FAILED], 1)
+        if shared:
+            withdraw(shared)
         return 0.0
     addresses = x.ctypes.data, y.ctypes.data, weight.ctypes.data, lr.ctypes.data
     for k in range(header[N_PATCHES]):
@@ -84,8 +86,12 @@ class CommandTable:
         if self.threads:
             with ThreadPool.leading:
                 pool = thread_pool(self.threads)
-                pool.wake()
-                loss: float | None = run(self.header, pool.shared, pool.helpers, x, y, weight, lr)
+                try:
+                    pool.wake()
+                    loss: float | None = run(self.header, pool.shared, pool.helpers, x, y, weight, lr)
+                except BaseException:  # Ctrl-C between the two
+                    pool.dismiss()
+                    raise
         else:
             loss = run(self.header, 0, 0, x, y, weight, lr)
         if not self.failed[0]:

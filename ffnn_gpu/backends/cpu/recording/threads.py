@@ -22,7 +22,8 @@ from ffnn_gpu.errors import ConfigurationError
 WORD, LINE = 8, 64  # bytes
 # Of a table: the address of a command, of its operands, the number of chunks, and the address of its marks.
 COLUMNS = 4
-OPEN, EPOCH, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(8)  # cache lines of the pool's shared memory
+# Cache lines of the pool's shared memory.
+OPEN, EPOCH, ANNOUNCED, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(9)
 HELPERS = 3  # cache lines of each helper, the last three of these
 PATIENCE = 4000  # polls, about 0.1 ms; then a helper sleeps, and a waiting thread yields its core
 compiled = njit(cache=True, nogil=True)
@@ -70,6 +71,22 @@ def run_alone(table: int, length: int, failed: int) -> None:
 
 
 @compiled
+def announce(shared: int, helpers: int) -> int:
+    """Announce a step. Return the number of helpers that are asleep."""
+    store(shared + LINE * ANNOUNCED, 1)
+    asleep = 0
+    for helper in range(helpers):
+        asleep += load(shared + LINE * (ASLEEP + HELPERS * helper))
+    return asleep
+
+
+@compiled
+def withdraw(shared: int) -> None:
+    """Take back an announcement."""
+    store(shared + LINE * ANNOUNCED, 0)
+
+
+@compiled
 def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> None:
     """Run a step in this thread and the helpers that are awake."""
     for k in range(length):
@@ -84,20 +101,21 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
     add(shared + LINE * EPOCH, 1)
     work(table, length, failed, 0)
     store(shared + LINE * OPEN, 0)
+    store(shared + LINE * ANNOUNCED, 0)
     for helper in range(helpers):  # the table may be freed when this returns
         wait(shared + LINE * (BUSY + HELPERS * helper), 0)
 
 
 @compiled
 def may_sleep(shared: int, helper: int) -> bool:
-    """Mark the helper as asleep, unless a step was announced that it has not seen.
+    """Mark the helper as asleep, unless a step is announced or it has not seen one.
 
-    Why: `wake` announces, then looks at the mark; this marks, then looks for an announcement. In every order
-    of the four, one of the two sees the other, so that no helper sleeps through a step.
+    Why: `announce` writes, then reads the marks; this writes its mark, then reads the announcement. In every
+    order of the four, one of the two sees the other, so no helper sleeps while a step is announced.
     """
     own = shared + LINE * HELPERS * helper
     store(own + LINE * ASLEEP, 1)
-    if load(shared + LINE * EPOCH) == load(own + LINE * SEEN):
+    if load(shared + LINE * ANNOUNCED) == 0 and load(shared + LINE * EPOCH) == load(own + LINE * SEEN):
         return True
     store(own + LINE * ASLEEP, 0)
     return False
@@ -119,7 +137,10 @@ def help(shared: int, helper: int) -> None:
             store(own + LINE * BUSY, 0)
             store(own + LINE * SEEN, epoch)
             polls = 0
-        pause()
+        if polls < PATIENCE:
+            pause()
+        else:  # a step is announced, but the caller has not begun it yet
+            give_way()
 
 
 class ThreadPool:
@@ -135,7 +156,6 @@ class ThreadPool:
         self.memory = np.zeros((BUSY + HELPERS * self.helpers) * LINE // WORD + LINE // WORD, np.int64)
         self.shared = -(-self.memory.ctypes.data // LINE) * LINE
         first = (self.shared - self.memory.ctypes.data) // WORD
-        self.epoch = self.memory[first + EPOCH * LINE // WORD :][:1]
         starts = [first + (ASLEEP + HELPERS * k) * LINE // WORD for k in range(self.helpers)]
         self.asleep = [self.memory[start:][:1] for start in starts]
         self.bells = [threading.Lock() for _ in range(self.helpers)]
@@ -148,10 +168,15 @@ class ThreadPool:
 
     def wake(self) -> None:
         """Announce a step, and wake the helpers that sleep."""
-        self.epoch[0] += 1
+        if announce(self.shared, self.helpers) == 0:
+            return
         for asleep, bell in zip(self.asleep, self.bells, strict=True):
             if asleep[0] and bell.locked():  # locked: not rung since this helper fell asleep
                 bell.release()
+
+    def dismiss(self) -> None:
+        """Take back an announcement whose step could not begin."""
+        withdraw(self.shared)
 
     def _help(self, k: int) -> None:
         while True:

@@ -1,18 +1,33 @@
-"""A helper thread sleeps only if it has seen every announced step, and is woken exactly once."""
+"""A helper thread sleeps only while no step is announced, and takes part in every step it is awake for."""
+
+import threading
+import time
 
 import numpy as np
 import pytest
 
-threads = pytest.importorskip("ffnn_gpu.backends.cpu.recording.threads")
+pytest.importorskip("numba")
+
+from numba import cfunc, types
+
+from ffnn_gpu.backends.cpu.loops.intrinsics import give_way, load, store
+from ffnn_gpu.backends.cpu.recording import threads
+
+LIMIT = 60  # seconds
 
 
-class Looked(np.ndarray):
-    """A mark of the shared memory that runs `then` after each read."""
+@cfunc(types.void(types.CPointer(types.float32), types.CPointer(types.int64), types.int64, types.int64))
+def meeting(like, operands, chunk, chunks):
+    """Set a flag in chunk 1, and wait for the flag in chunk 0."""
+    flag = operands[0]
+    if chunk == 1:
+        store(flag, 1)
+    while load(flag) == 0:
+        give_way()
 
-    def __getitem__(self, index):
-        value = int(super().__getitem__(index))
-        self.then()
-        return value
+
+def address(array):
+    return array.__array_interface__["data"][0]
 
 
 @pytest.fixture
@@ -22,31 +37,26 @@ def pool(monkeypatch):
     return threads.ThreadPool(2)
 
 
-def asleep(pool):
-    return int(np.asarray(pool.asleep[0])[0])
-
-
-def test_helper_sleeps_after_it_has_seen_every_step(pool):
+def test_helper_may_sleep_after_it_has_seen_every_step(pool):
     pool.asleep[0][0] = 0
     assert threads.may_sleep(pool.shared, 0)
-    assert asleep(pool) == 1
+    assert pool.asleep[0][0] == 1
 
 
-def test_helper_stays_awake_if_a_step_is_announced_before_it_marks_itself(pool):
+def test_helper_stays_awake_from_the_announcement_of_a_step_to_its_end(pool):
     pool.asleep[0][0] = 0
     pool.wake()  # finds no helper asleep, so it rings no bell
     assert pool.bells[0].locked()
     assert not threads.may_sleep(pool.shared, 0)
-    assert asleep(pool) == 0
+    assert pool.asleep[0][0] == 0
+    threads.lead(pool.shared, 0, 0, 0, pool.shared)
+    assert not threads.may_sleep(pool.shared, 0)  # it has not seen the step
 
 
-def test_helper_that_marks_itself_after_wake_looked_has_seen_the_announcement(pool):
-    pool.asleep[0][0] = 0
-    slept = []
-    pool.asleep[0] = pool.asleep[0].view(Looked)
-    pool.asleep[0].then = lambda: slept.append(threads.may_sleep(pool.shared, 0))
+def test_withdrawn_announcement_lets_the_helper_sleep(pool):
     pool.wake()
-    assert slept == [False]
+    pool.dismiss()
+    assert threads.may_sleep(pool.shared, 0)
 
 
 def test_waking_twice_rings_the_bell_once(pool):
@@ -54,12 +64,26 @@ def test_waking_twice_rings_the_bell_once(pool):
     pool.wake()
     assert not pool.bells[0].locked()
     pool.bells[0].acquire()
-    pool.wake()  # the helper has not run yet: it still counts as asleep
+    pool.wake()  # the helper has not run yet, so it still counts as asleep
     assert not pool.bells[0].locked()
 
 
-def test_woken_helper_takes_part_until_no_step_comes(pool):
+def test_helper_returns_when_no_step_comes(pool):
+    threads.help(pool.shared, 0)
+    assert pool.asleep[0][0] == 1
+
+
+def test_announced_helper_takes_part_in_a_step_that_begins_late():
+    """Chunk 0, which the caller claims, waits until chunk 1 has run, which only a helper can do."""
+    pool = threads.ThreadPool(2)
+    marks, flag, failed = np.zeros(3, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
+    operands = np.array([address(flag)])
+    table = np.array([[meeting.address, address(operands), 2, address(marks)]])
     pool.wake()
-    threads.help(pool.shared, 0)  # returns after PATIENCE polls
-    assert asleep(pool) == 1
-    assert threads.may_sleep(pool.shared, 0)
+    time.sleep(0.05)  # much longer than PATIENCE
+    leader = threading.Thread(
+        target=lambda: threads.lead(pool.shared, 1, address(table), 1, address(failed)), daemon=True
+    )
+    leader.start()
+    leader.join(LIMIT)
+    assert not leader.is_alive(), "the helper did not take part"
