@@ -14,9 +14,8 @@ Why the safetensors package does not write it: it orders the metadata by chance 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from functools import partial
-from itertools import chain
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,7 +33,6 @@ BEGINNING = b'{"__metadata__":{"sha256":"'
 START = 8 + len(BEGINNING)  # of the digest in the file
 END = START + 64
 BLANK = b"0" * 64
-BLOCK = 1 << 20  # bytes
 LARGEST_HEADER = 100_000_000  # bytes; safetensors readers refuse more
 TYPES = {"float": "F", "int": "I", "uint": "U", "complex": "C"}
 
@@ -67,7 +65,7 @@ def write(path: Path, arrays: Arrays, values: Mapping[str, Any]) -> None:
             f"a safetensors file holds at most {LARGEST_HEADER}"
         )
     first = len(text).to_bytes(8, "little") + text
-    digest = _digest(first, data)
+    digest = _digest(first, *data)
     try:
         atomic_file.write(path, first[:START] + digest + first[END:], *data)
     except OSError as error:
@@ -82,29 +80,46 @@ def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
         CheckpointError: it cannot be read.
     """
     try:
-        content = _verified(path)
+        content = _content(path)
+        if content[START:END] != _digest(content):
+            raise CheckpointCorruptError(f"{path} is damaged: its SHA-256 is not the one in its header")
+        arrays = safetensors.numpy.load(content)
+        texts = _header(content)["__metadata__"]
+        return arrays, {name: json.loads(text) for name, text in texts.items() if name != "sha256"}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        arrays = safetensors.numpy.load(content)
-        texts = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-        return arrays, {name: json.loads(text) for name, text in texts.items() if name != "sha256"}
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointCorruptError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
-def _verified(path: Path) -> bytes:
-    """Return the content. Why the digest first, block by block: a wrong file may be larger than memory."""
+def _content(path: Path) -> bytes:
+    """Return the bytes of the file after a check of its size.
+
+    Why the size is checked first: a wrong file may be larger than memory. The header read for it is not
+    verified. The caller verifies the returned bytes and uses only these.
+    """
     with open(path, "rb") as file:
         first = file.read(END)
         if first[8:START] != BEGINNING:
             raise CheckpointCorruptError(
                 f"{path} is not a checkpoint of ffnn_gpu, or its beginning is damaged"
             )
-        if first[START:] != _digest(first, iter(partial(file.read, BLOCK), b"")):
-            raise CheckpointCorruptError(f"{path} is damaged: its SHA-256 is not the one in its header")
+        length, size = int.from_bytes(first[:8], "little"), os.fstat(file.fileno()).st_size
+        if length > min(size, LARGEST_HEADER):
+            raise CheckpointCorruptError(f"{path} is damaged: its header claims {length} bytes")
         file.seek(0)
-        return file.read()
+        header = _header(file.read(8 + length))
+        del header["__metadata__"]
+        wanted = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if size != wanted:
+            raise CheckpointCorruptError(f"{path} is damaged: it has {size} bytes instead of {wanted}")
+        file.seek(0)
+        return file.read(size)
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header
 
 
 def _require_replaceable(path: Path) -> None:
@@ -123,10 +138,11 @@ def _require_replaceable(path: Path) -> None:
     raise CheckpointError(f"{path} exists and {problem}; it was not changed. Choose another name")
 
 
-def _digest(first: bytes, others: Iterable[bytes | memoryview] = ()) -> bytes:
+def _digest(first: bytes, *others: memoryview) -> bytes:
     """Return the digest of these pieces of a file, the first of which holds the place of the digest."""
+    pieces: tuple[bytes | memoryview, ...] = (BLANK, memoryview(first)[END:], *others)
     sha256 = hashlib.sha256(first[:START])
-    for piece in chain((BLANK, memoryview(first)[END:]), others):
+    for piece in pieces:
         sha256.update(piece)
     return sha256.hexdigest().encode()
 

@@ -1,5 +1,6 @@
 """A tensor file is valid safetensors, read as written, and any damage to it is detected."""
 
+import io
 import json
 import os
 import random
@@ -192,6 +193,37 @@ def test_long_file_that_is_no_checkpoint_is_refused_without_reading_it_into_memo
         assert tracemalloc.get_traced_memory()[1] < 2**24
     finally:
         tracemalloc.stop()
+
+
+class Changing(io.FileIO):
+    """A file whose last bit another program flips in place after one of its first readings."""
+
+    readings = flip_after = 0
+
+    def read(self, size=-1):
+        content = super().read(size)
+        type(self).readings += 1
+        if self.readings == self.flip_after:
+            with open(self.name, "r+b") as same:
+                same.seek(-1, os.SEEK_END)
+                last = same.read()[0]
+                same.seek(-1, os.SEEK_END)
+                same.write(bytes([last ^ 1]))
+        return content
+
+
+def test_file_changed_in_place_during_the_reading_is_detected_or_read_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    monkeypatch.setattr(tensor_file, "open", Changing, raising=False)
+    for moment in range(1, 5):
+        write(path, ARRAYS, VALUES)
+        Changing.readings, Changing.flip_after = 0, moment
+        try:
+            found, stored = read(path)
+        except CheckpointCorruptError:
+            continue
+        assert stored == VALUES, moment
+        assert_equal(found, ARRAYS)
 
 
 def test_random_bytes_are_detected_and_with_a_valid_digest_read_or_refused(tmp_path):
