@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any, ClassVar
 
 from ffnn_gpu.arrays.array_types import HostArray
@@ -289,8 +290,7 @@ class Checkpoints(Monitor):
         require_positive_int("every_epochs of Checkpoints", self.every_epochs)
         if self.every_steps is not None:
             require_positive_int("every_steps of Checkpoints", self.every_steps)
-        if Path(self.path).is_file():
-            raise ConfigurationError(f"checkpoint={str(self.path)!r} is a file; give the folder to write to")
+        _require_folder(Path(self.path))
 
     @property
     def last(self) -> Path:
@@ -317,6 +317,21 @@ class Checkpoints(Monitor):
 
     def after_interrupt(self, run: Run) -> None:
         run.save(self.last, self.extras)
+
+
+def _require_folder(path: Path) -> None:
+    """Raise ConfigurationError if `path` cannot be a folder."""
+    try:
+        if S_ISDIR(path.stat().st_mode):
+            return
+        problem = f"{str(path)!r} is a file"
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+    raise ConfigurationError(
+        f"no checkpoints can be written to {str(path)!r}: {problem}; choose another folder"
+    )
 
 
 def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:

@@ -1112,10 +1112,19 @@ def test_one_callback_alone_is_accepted():
     assert counter.epochs == 2
 
 
-def test_file_in_place_of_the_checkpoint_folder_raises_before_the_first_step(tmp_path):
+NO_FOLDERS = {
+    "file": ("file", "file' is a file"),
+    "too long": ("a" * 300, "File name too long"),
+    "zero byte": ("a\0b", "null byte"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_FOLDERS)
+def test_path_that_cannot_be_the_checkpoint_folder_raises_before_the_first_step(tmp_path, kind):
     (tmp_path / "file").touch()
+    name, problem = NO_FOLDERS[kind]
     network = network_of()
     before = network.params.theta.tobytes()
-    with pytest.raises(ConfigurationError, match="file' is a file; give the folder to write to"):
-        quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), checkpoint=tmp_path / "file")
+    with pytest.raises(ConfigurationError, match=f"^no checkpoints .*: .*{problem}; choose another folder$"):
+        quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), checkpoint=tmp_path / name)
     assert network.params.theta.tobytes() == before
