@@ -320,18 +320,19 @@ class Checkpoints(Monitor):
 
 
 def _require_folder(path: Path) -> None:
-    """Raise ConfigurationError if `path` cannot be a folder."""
-    try:
-        if S_ISDIR(path.stat().st_mode):
-            return
-        problem = f"{str(path)!r} is a file"
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or str(error)
-    raise ConfigurationError(
-        f"no checkpoints can be written to {str(path)!r}: {problem}; choose another folder"
-    )
+    """Raise ConfigurationError unless `path`, or else its nearest existing parent, is a folder."""
+    for place in (path, *path.parents):
+        try:
+            if S_ISDIR(place.stat().st_mode):
+                return
+            problem = f"{str(place)!r} is a file"
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(
+            f"no checkpoints can be written to {str(path)!r}: {problem}; choose another folder"
+        )
 
 
 def decisions(callbacks: list[Callback]) -> list[tuple[str, dict[str, Any]]]:

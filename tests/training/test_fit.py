@@ -1114,6 +1114,7 @@ def test_one_callback_alone_is_accepted():
 
 NO_FOLDERS = {
     "file": ("file", "file' is a file"),
+    "below a file": ("file/sub/folder", "file' is a file"),
     "too long": ("a" * 300, "File name too long"),
     "zero byte": ("a\0b", "null byte"),
 }
