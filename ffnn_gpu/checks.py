@@ -3,7 +3,7 @@
 import difflib
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,11 +26,16 @@ def look_up(kind: str, name: Any, table: Mapping[str, T], example: str) -> T:
     key = name.strip().lower()
     if key in table:
         return table[key]
-    longer = [entry for entry in table if key and entry.startswith(key)]
-    near = difflib.get_close_matches(key, table, n=1) or longer
-    names = ", ".join(table)
-    hint = f"did you mean {near[0]!r}? There are {names}" if near else f"there are {names}"
+    near, names = nearest(key, table), ", ".join(table)
+    hint = f"did you mean {near!r}? There are {names}" if near else f"there are {names}"
     raise ConfigurationError(f"no {kind} is called {name!r}; {hint}")
+
+
+def nearest(key: str, names: Iterable[str]) -> str:
+    """Return the name most similar to `key`, else one that begins with it, else ""."""
+    names = list(names)
+    longer = [name for name in names if key and name.startswith(key)]
+    return (difflib.get_close_matches(key, names, n=1) or longer or [""])[0]
 
 
 def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

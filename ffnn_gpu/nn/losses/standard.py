@@ -1,6 +1,7 @@
 """The losses by their names, and those that are elementwise formulas, as data."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import require_finite
 from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.backends.reference.special import magnitude
-from ffnn_gpu.checks import look_up
+from ffnn_gpu.checks import look_up, nearest
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.nn.activations import WithAlpha, sigmoid, softplus
 from ffnn_gpu.nn.losses.loss import CrossEntropy, Loss, SoftmaxCrossEntropy, real_numbers, require_columns
@@ -177,12 +178,21 @@ def get_loss(name: str | Loss, alpha: float = 0.0) -> Loss:
         return name
     known = LOSSES | {short: LOSSES[long] for short, long in SHORT_NAMES.items()}
     asked = name.strip().lower() if isinstance(name, str) else ""
-    if asked not in known and "crossentropy" in asked.replace("_", "") and "binary" not in asked:
+    if asked not in known and _is_cross_entropy(asked, known):
+        # Why no name is suggested: a network that trains with the wrong one is wrong, without an error.
         raise ConfigurationError(
-            f"no loss is called {name!r}; use 'softmax_cross_entropy' if the network returns logits, and "
-            "'cross_entropy' if it ends with Softmax()"
+            f"no loss is called {name!r}; on logits use 'softmax_cross_entropy' for classes or "
+            "'binary_cross_entropy_with_logits' for targets 0 and 1; on probabilities use 'cross_entropy' "
+            "after Softmax() or 'binary_cross_entropy' after sigmoid"
         )
     found = look_up("loss", name, known, "softmax_cross_entropy")
     if not alpha or not isinstance(found, PointwiseLoss) or alpha == found.alpha:
         return found
     return found.with_alpha(alpha)
+
+
+def _is_cross_entropy(asked: str, known: Iterable[str]) -> bool:
+    """Return whether `asked` contains a name of cross-entropies or resembles one, with any separators."""
+    letters = re.sub("[^a-z]", "", asked)
+    near = nearest(asked, known), nearest(letters, (name.replace("_", "") for name in known))
+    return bool(re.search("cross|entropy|bce", " ".join((letters, *near))))
