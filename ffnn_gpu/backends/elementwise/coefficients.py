@@ -1,0 +1,91 @@
+"""Constants and polynomials of `functions.py` for float32 and float64.
+
+Polynomials: Remez exchange for the relative error of the whole function, in arithmetic of 50 or 60 digits on
+200 to 400 Chebyshev points of the interval. From the lowest on, each coefficient is rounded to its type and
+the rest are fitted again (erfc: by least squares). "error" is the relative error of the rounded fit.
+
+References: Cody and Waite, Software Manual for the Elementary Functions (1980): ln 2 in two parts. Shepherd
+and Laframboise, Math. Comp. 36 (1981) 249: the variable (x − k)/(x + k) of erfc.
+"""
+
+from typing import NamedTuple
+
+
+class Constants(NamedTuple):
+    """Constants of a type of numbers. Polynomials are stored from the lowest coefficient on."""
+
+    digits: int  # stored bits of the fraction
+    bias: int  # of the exponent
+    ln2: tuple[float, float]  # the sum is ln 2; n times the first is exact for every n in use
+    inverse_ln2_rest: float  # 1/ln 2 minus INVERSE_LN2 rounded to this type
+    root_half: int  # bits of √½
+    lowest: float  # e^x rounds to 0 below
+    highest: float  # e^x overflows above
+    one_tanh: float  # tanh(x) rounds to 1 from here
+    zero_erfc: float  # erfc(x) rounds to 0 from here
+    erfc_scale: float  # k of erfc
+    head: int  # keeps so many bits of a number that its square is exact
+    exp: tuple[float, ...]  # (e^r − 1 − r)/r² on |r| ≤ ln(2)/2, for e^r − 1
+    log: tuple[float, ...]  # (log(1 + f) − f + f²/2)/f³ on √½ − 1 ≤ f ≤ √2 − 1
+    tanh: tuple[float, ...]  # (tanh(x)/x − 1)/x² in x² on |x| ≤ 0.55
+    sinh: tuple[float, ...]  # (sinh(x)/x − 1)/x² in x² on |x| ≤ 1
+    erf: tuple[float, ...]  # erf(x)/x − 1 in x² on |x| ≤ 1
+    erfc: tuple[float, ...]  # (x + k) e^{x²} erfc(x) in (x − k)/(x + k) on 0 ≤ x ≤ zero_erfc
+
+
+SINGLE = Constants(
+    digits=23, bias=127, ln2=(0.693145751953125, 1.4286068e-06), inverse_ln2_rest=1.925963e-08,
+    root_half=0x3F3504F3, lowest=-104.0, highest=89.0, one_tanh=10.0, zero_erfc=10.1, erfc_scale=1.09375,
+    head=~0xFFF,
+    exp=(0.5, 0.16666666, 0.041666467, 0.008333643, 0.0013935047, 0.00019664553),  # error 5e-10
+    log=(
+        0.3333333, -0.25000823, 0.2000126, -0.16623342, 0.14201055, -0.13159558, 0.1276588, -0.076413594,
+    ),  # error 6e-9
+    tanh=(-0.33333316, 0.13332544, -0.053847548, 0.021050714, -0.006242849),  # error 2e-9
+    sinh=(0.16666667, 0.0083333105, 0.00019842896, 2.7822132e-06),  # error 4e-10
+    erf=(0.12837912, -0.3761232, 0.112801135, -0.026709208, 0.0049148835, -0.0005619705),  # error 5e-8
+    erfc=(
+        0.8821405, -0.2961499, -0.07241242, 0.030793235, 0.02395244, 0.0034546044, -0.0043462017,
+        -0.0035714875, -0.000911852, 0.00055595714, 0.0005570349, 0.00014712127,
+    ),  # error 2e-8
+)  # fmt: skip
+DOUBLE = Constants(
+    digits=52, bias=1023, ln2=(0.6931471805598903, 5.497923018708371e-14),
+    inverse_ln2_rest=2.035527374093103e-17, root_half=0x3FE6A09E667F3BCD, lowest=-746.0, highest=710.0,
+    one_tanh=20.0, zero_erfc=27.3, erfc_scale=1.6875, head=~0x7FFFFFF,
+    exp=(
+        0.5000000000000001, 0.1666666666666667, 0.04166666666664843, 0.008333333333327201,
+        0.0013888888897397075, 0.00019841269870673328, 2.48015710701414e-05, 2.755726026421022e-06,
+        2.7570850076151167e-07, 2.5103411258380815e-08, 1.679433723508531e-09,
+    ),  # error 4e-18
+    log=(
+        0.3333333333333314, -0.24999999999987976, 0.20000000000067036, -0.16666666669826574,
+        0.14285714280036918, -0.1249999969133287, 0.111111111508909, -0.10000015213662196,
+        0.09090923819681619, -0.08332913245153817, 0.07691531849861792, -0.07149446277392939,
+        0.06684570324151036, -0.061965940044335026, 0.05668437340942409, -0.05678310072993897,
+        0.065037094607256, -0.059804476690542285, 0.02613769608483318,
+    ),  # error 1e-17
+    tanh=(
+        -0.33333333333332316, 0.13333333333168934, -0.05396825387616513, 0.021869485976490893,
+        -0.008863194523478933, 0.003591719834708103, -0.0014532173632320015, 0.0005791386472313657,
+        -0.00021030484269800222, 5.102304030943799e-05,
+    ),  # error 2e-17
+    sinh=(
+        0.16666666666666669, 0.008333333333332912, 0.00019841269841593427, 2.755731910674472e-06,
+        2.505213100187316e-08, 1.6056658808849834e-10, 7.776615176489032e-13,
+    ),  # error 3e-19
+    erf=(
+        0.12837916709551256, -0.37612638903183343, 0.11283791670936949, -0.026866170641958616,
+        0.005223977596728703, -0.000854832548450088, 0.00012055280476717908, -1.4924465157753984e-05,
+        1.6444143340310099e-06, -1.6183925802736952e-07, 1.3616373166552605e-08, -7.607123546515983e-10,
+    ),  # error 2e-17
+    erfc=(
+        0.9901630645828107, -0.5842047281009347, 0.15348706745976165, 0.026484274688335856,
+        -0.020369294960838162, -0.005202642545127307, 0.002764099489622785, 0.0016199727466068748,
+        -0.00011514050288108004, -0.0004053564356682917, -0.0001325305912727204, 4.397575742555875e-05,
+        5.614373835313462e-05, 1.699269935905817e-05, -6.585803352855574e-06, -8.810485000131316e-06,
+        -3.4610144926820797e-06, 4.663806557945004e-07, 1.5200700665315478e-06, 9.85592319749204e-07,
+        6.567272215297968e-08, -3.817011747099728e-07, -2.0823548132910045e-07, 3.841001877485514e-08,
+        5.5256549753033686e-08, 4.7693960989880166e-09, -3.38535525745791e-09,
+    ),  # error 3e-17
+)  # fmt: skip
