@@ -47,9 +47,9 @@ __all__ = [
     "tanh", "train_step",
 ]  # fmt: skip
 
-# Why: the files lie in the rooms they belong to, but `from ffnn_gpu.layers import Dense` is what users write.
-# The files inside follow, so that `ffnn_gpu.layers.dense` is the file already loaded, not a second copy of
-# its classes.
+# Why: the modules are in folders such as `nn`, but users write `from ffnn_gpu.layers import Dense`. Their
+# submodules get a second name too, so that `ffnn_gpu.layers.dense` is the module already loaded, not a
+# second copy of its classes.
 for _module in (activations, callbacks, initializers, layers, losses, metrics, schedules):
     _room, _alias = _module.__name__, f"{__name__}.{_module.__name__.rpartition('.')[2]}"
     for _name in [name for name in sys.modules if name == _room or name.startswith(f"{_room}.")]:

@@ -2,8 +2,8 @@
 
 Every optimizer × every schedule × every k of two epochs is tried: mid-epoch, before and after the partial
 batch. The run uses dropout, batch and layer normalization, averaging, clipping, early stopping, validation
-and best weights. All of them resume in this process, from the files alone. A sample resumes in new processes,
-which start slowly.
+and best weights. All of them resume in this process, from the files alone. Some also
+resume in a new process; not all, because starting a process is slow.
 """
 
 import json

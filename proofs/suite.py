@@ -272,7 +272,7 @@ def caught_by(
 
 
 def unhealthy(folder: Path, selections: Iterable[tuple[Iterable[str], str]]) -> str | None:
-    """Return the first failure of these (tests, chosen) in an unchanged copy, where all have to pass."""
+    """Return the first failure of these (tests, chosen) pairs in an unchanged copy, which must pass all."""
     distinct = dict.fromkeys(selections)
     return next(
         (found for tests, chosen in distinct if (found := first_failure(folder, tests, chosen))), None

@@ -20,8 +20,8 @@ from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
 PACKAGE = Path(ffnn_gpu.__file__).parent
 
-# A room imports only from rows above its own; rooms of one row do not import each other. Files of one room
-# may.
+# A package imports only from rows above its own, never from its own row. Files of one package may import each
+# other.
 ORDER = [
     {"errors", "version"},
     {"checks", "arrays"},
@@ -35,7 +35,7 @@ ORDER = [
     {"__main__"},
 ]
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
-APART = ({"backends/cpu", "backends/cuda"},)  # rooms within one room that never import each other
+APART = ({"backends/cpu", "backends/cuda"},)  # folders of one package that never import each other
 CUPY_ROOMS = ("backends/cuda/", "distributed/")
 PRODUCTS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
@@ -69,7 +69,7 @@ def sources():
 
 
 def family(path):
-    """Return the name of a file's room in ORDER."""
+    """Return the name of a file's package in ORDER."""
     first = path.removesuffix(".py").split("/")[0]
     return "ffnn_gpu" if path == "__init__.py" else first
 
@@ -119,7 +119,7 @@ def wrong_arrows(path, source):
 
 
 def crosses(wall, path, name):
-    """Return whether the file is in one room of the wall and the imported module in another."""
+    """Return whether the file is in one folder of the wall and the imported module in another."""
     there = name.removeprefix("ffnn_gpu.").replace(".", "/") + "/"
     return any(path.startswith(f"{a}/") and there.startswith(f"{b}/") for a in wall for b in wall if a != b)
 

@@ -249,7 +249,7 @@ BAD_Y = {
     "infinite number": (huber, changed(X[:, :3], (2, 1), -np.inf), DataError, r"-inf at index \(2, 1\)"),
     "complex numbers": (mean_squared_error, X[:, :3] + 1j, DataError, "dtype complex128"),
     "string numbers": (mean_squared_error, X[:, :3].astype(str), DataError, "strings such as .*numbers"),
-    "negative counts": (poisson, -ONE_HOT, DataError, "reads counts"),
+    "negative counts": (poisson, -ONE_HOT, DataError, "needs counts"),
     "probability above 1": (binary_cross_entropy_with_logits, 2 * ONE_HOT, DataError, "from 0 to 1"),
     "probability below 0": (binary_cross_entropy, -ONE_HOT, DataError, "from 0 to 1"),
     "hinge of 0 and 1": (hinge, ONE_HOT, DataError, r"\(-1, 1\)"),

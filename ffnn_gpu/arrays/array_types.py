@@ -14,4 +14,4 @@ HostArray: TypeAlias = NDArray[Any]
 """A NumPy array."""
 
 Device: TypeAlias = Any
-"""A Backend, of which Rows use `take`, `asarray`, `empty`, …; its room imports this one."""
+"""A Backend; Rows call its `take`, `asarray`, `empty`, …. Why Any: `backends` imports this package."""

@@ -14,7 +14,7 @@ from ffnn_gpu.errors import DataError
 
 
 def rows_of(x: Any, admit: Callable[[Any], Any] = lambda x: x) -> Rows:
-    """x as Rows: Rows as they are, an array by its kind. admit: makes an array of whatever else x may be."""
+    """Return x as Rows; Rows stay Rows. admit: turns anything else into an array."""
     if isinstance(x, Rows):
         return x.admitted(admit)
     array = admit(x)

@@ -5,11 +5,12 @@ Why read and not mapped: pages of a mapped file count as memory of the process. 
 page. Per row, with the file in the system's cache:
 
 - 0.1 µs from a mapped file
-- 7 to 10 µs if pages are given back (MADV_DONTNEED) whenever they exceed 64 to 256 MiB
+- 7 to 10 µs if pages are returned (MADV_DONTNEED) above a limit, for limits of 64 to 256 MiB
 - 1.6 µs by reading each row, which maps nothing
 
-So files of up to MAPPED bytes stay mapped. Several ranks, each of which would count the pages, read the rows
-of larger files. One process keeps what its caller has mapped, for speed, and reads the rows of a FileRows.
+So files of up to MAPPED bytes stay mapped. With several ranks, the pages of larger files would count for
+every rank, so their rows are read. With one process, files that the caller has mapped stay mapped, for speed.
+The rows of a FileRows are always read.
 """
 
 import math
@@ -54,7 +55,7 @@ class Extent:
 
 
 class FileRows(Rows):
-    """The rows of files, one file after the other, as an array (n, …) of which nothing is in memory.
+    """The rows of files, one file after the other, indexed like an array (n, …) but not held in memory.
 
     extents: where the rows lie; the bytes of a row are contiguous.
     """
@@ -92,7 +93,7 @@ class FileRows(Rows):
         return out.reshape(*index.shape, *self.shape[1:])
 
     def columns(self, first: int, last: int) -> "FileRows":
-        """The columns first … last − 1."""
+        """Return the FileRows of the columns `first` to `last` − 1."""
         moved = [replace(e, offset=e.offset + first * self.dtype.itemsize) for e in self.extents]
         return FileRows(moved, (last - first,), self.dtype)
 
@@ -133,7 +134,7 @@ class MappedRows(ArrayRows):
         """FileRows over the same file if it is large and the bytes of each row are contiguous, else self."""
         x = self.array
         contiguous = x.ndim == 2 and x.strides[1] == x.itemsize
-        # mode "c" holds changes that no file has
+        # with mode "c", memory may hold changes that are not in the file
         if not (self.stays_in_files and contiguous and x.mode != "c" and x.filename is not None):
             return self
         where = _mapping(x.ctypes.data)

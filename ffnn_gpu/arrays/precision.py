@@ -1,8 +1,8 @@
 """Number types to store, compute and sum in, and the meaning of an underflow.
 
-16-bit types are for storage and products: arithmetic on them is done in float32 and rounded once when it is
-written. What must not lose small changes stays in float32, the *master* type: θ, ∇θ, moments, statistics and
-losses. Reference: Micikevicius et al., Mixed Precision Training (2018), section 3.
+16-bit types are for storage and products: arithmetic on them is done in float32, and the result is rounded
+once. Values that must not lose small changes stay in float32, the *master* type: θ, ∇θ, moments, statistics
+and losses. Reference: Micikevicius et al.: Mixed Precision Training (2018), section 3.
 """
 
 import functools

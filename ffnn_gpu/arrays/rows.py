@@ -7,7 +7,7 @@ Rows             what every kind offers
   SelectedRows   some rows of rows in files
   Standardized   (rows − mean) / scale of any of these                (standardized)
 
-`boundary.rows_of` makes Rows of what a caller passes; after that, nobody asks for the kind.
+`boundary.rows_of` makes Rows of what a caller passes; no other code depends on the kind.
 """
 
 import math
@@ -47,16 +47,16 @@ class Rows(ABC):
 
     @abstractmethod
     def __getitem__(self, index: Any) -> Array:
-        """The numbers of a slice, or of an array of indices, where they lie."""
+        """Return the rows of a slice or of an array of indices, in host or device memory as stored."""
 
     @property
     def in_files(self) -> bool:
-        """Whether the rows lie in files, mapped or not."""
+        """True if the rows are in files, mapped or not."""
         return isinstance(self.stored, (np.memmap, Rows))
 
     @property
     def stays_in_files(self) -> bool:
-        """Whether the files are so large that no copy of the whole is made even where it would be faster."""
+        """True if the files are too large to copy as a whole, even where a copy would be faster."""
         return self.in_files
 
     @property
@@ -83,7 +83,7 @@ class Rows(ABC):
         return self
 
     def select(self, index: HostArray, device: Device | None = None) -> "Rows":
-        """The rows index (k,), of which none in a file is read; device: needed for an array on one."""
+        """Return the rows index (k,) without reading files; device: needed if the array is on a device."""
         return SelectedRows(self, index)
 
     def share(self, rank: int, size: int) -> tuple["Rows", int]:

@@ -69,7 +69,7 @@ class Standardized(Rows):
             require_finite(xp, self, f"{what}, standardized,", dtype, partial(self.values, xp=xp))
 
     def _stays_below(self, limit: float) -> bool:
-        """Whether no number of this can reach `limit`, whatever integers of their type the rows hold."""
+        """True if no standardized value can reach `limit`, for any values of the integer type of the rows."""
         if self.rows.dtype.kind not in "iu":
             return False
         least, most = np.iinfo(self.rows.dtype).min, np.iinfo(self.rows.dtype).max
@@ -77,7 +77,7 @@ class Standardized(Rows):
         return bool((furthest / self.scale < limit).all())
 
     def matrix(self, device: Device, part: slice, dtype: Any) -> Array:
-        long = self.rows.dtype.itemsize > 8  # a long double, which only the host knows
+        long = self.rows.dtype.itemsize > 8  # a long double, a type that only the host has
         rows = self.rows.matrix(device, part, np.float64 if long else None)
         out, index = device.empty(rows.shape, dtype), device.xp.arange(len(rows), dtype=np.int64)
         device.take(rows, index, out, device.asarray(self.mean), device.asarray(self.scale))

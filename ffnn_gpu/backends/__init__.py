@@ -1,4 +1,4 @@
-"""Every operation on arrays, and who computes it.
+"""Every operation on arrays, and the backends that compute it.
 
 choice         get_backend: the one place where a device is chosen
 reference/     the specification: each operation once, for NumPy and CuPy alike

@@ -63,9 +63,9 @@ def get_backend(name: str | Backend = "auto") -> Backend:
 
 
 def from_environment(environment: Mapping[str, str]) -> tuple[str, str]:
-    """Return (the device that the environment asks for or "", the variable that asks).
+    """Return (requested device, name of the variable that requests it); the device is "" if none is set.
 
-    FFNN_GPU_DEVICE counts before FFNN_GPU_BACKEND, its old name, whose use gives a DeprecationWarning.
+    FFNN_GPU_DEVICE takes precedence over its old name, FFNN_GPU_BACKEND, which gives a DeprecationWarning.
     """
     for variable in (ENVIRONMENT, OLD_ENVIRONMENT):
         asked = environment.get(variable, "").strip().lower()

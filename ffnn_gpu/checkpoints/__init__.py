@@ -1,4 +1,4 @@
-"""A network or a training run ↔ one file that is always whole.
+"""A network or a training run ↔ one file that is always complete.
 
 checkpoint     save and load: what the file holds
 tensor_file    arrays and JSON values ↔ one checksummed safetensors file

@@ -46,7 +46,7 @@ def encode(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"{value!r} cannot be saved; the fields of a layer must be numbers, texts, layers, activations or "
+        f"{value!r} cannot be saved; the fields of a layer must be numbers, strings, layers, activations or "
         "initializers"
     )
 
@@ -55,7 +55,7 @@ def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
     """Return the value that `encode` converted.
 
     Args:
-        custom: layer classes besides those of this package.
+        custom: layer classes that this package does not define.
 
     Raises:
         IncompatibleCheckpointError: a class is unknown, or its fields are not accepted.

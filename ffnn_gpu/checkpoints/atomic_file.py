@@ -1,8 +1,9 @@
 """Replace one file in one step: after a kill or on a full disk it holds the old bytes or the new ones.
 
 The new bytes go to a temporary file in the same folder, are flushed to the disk, and take the place of the
-old file. The temporary file is called `.NAME.PID-RANDOM.half`. Processes that write the same file at the same
-time thus never share one, and each writer removes those of processes that have ended.
+old file. The temporary file is called `.NAME.PID-RANDOM.half`. So two processes that write the same file
+never share a temporary file. Each writer removes the temporary files of processes that have ended, except on
+Windows, where it cannot tell whether another process has ended.
 """
 
 import os
@@ -31,7 +32,7 @@ def write(path: Path, *pieces: bytes | memoryview) -> None:
                 left.unlink()
         if not _holds(path, pieces):
             _replace(path, half, pieces)
-    # Why also if nothing was written: the writer before may have ended before this.
+    # Why even if nothing was written: an earlier writer may have been killed before it flushed the folder.
     with _adding(path, "the file was replaced, but the disk has not confirmed it"):
         _flush_folder(path.parent)
 
@@ -50,14 +51,14 @@ def _replace(path: Path, half: Path, pieces: tuple[bytes | memoryview, ...]) -> 
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Return the temporary files of `path` that writers left which have ended."""
+    """Return the temporary files of `path` whose writers have ended."""
     half = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-[0-9a-f]{{8}}\.half")
     named = ((entry, half.fullmatch(entry.name)) for entry in path.parent.iterdir())
     return [entry for entry, match in named if match and _has_ended(int(match[1]))]
 
 
 def _has_ended(pid: int) -> bool:
-    """Return whether no process has this number, or only this one, which then got it anew."""
+    """Return whether the process `pid` has ended. If `pid` is our own number, an earlier process had it."""
     if pid == os.getpid():
         return True
     if sys.platform == "win32":

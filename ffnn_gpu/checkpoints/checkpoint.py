@@ -2,9 +2,9 @@
 
 `tensor_file` describes the file. It holds:
 
-    arrays    "0.W", "2.layers.0.gain", …: θ and the running statistics, W as (in, out)
-              "optimizer.m", "callback.0.…", …: of the optimizer and of callbacks, for a training run
-    values    format_version; architecture; state, which is counters, history, extras and versions
+    arrays    "0.W", "2.layers.0.gain", …: θ and the running statistics; W has the shape (in, out)
+              "optimizer.m", "callback.0.…", …: vectors of the optimizer and of callbacks, in a training run
+    values    format_version; architecture; state (counters, history, extras and versions)
 
 A path that does not end in `.safetensors` gets that suffix. Reading takes the first of
 
@@ -52,8 +52,8 @@ def save(network: Network, path: str | Path, *, extras: Mapping[str, Any] | None
         extras: JSON values to store with the network, such as `Standardizer.to_json()`.
 
     Raises:
-        CheckpointError: the parameters are not finite, another file is there, or the file cannot be written;
-            the message says whether it was replaced.
+        CheckpointError: a parameter is not finite, `path` is a file of another kind, or writing failed. The
+            message says whether the file was replaced.
     """
     write(network, path, {"extras": dict(extras or {})}, {})
 
@@ -100,7 +100,7 @@ def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: 
     """Write a checkpoint with `state`, JSON values, and further arrays, if all parameters are finite.
 
     Args:
-        arrays: their names do not begin with a digit; those of the network do.
+        arrays: no name may begin with a digit, because the names of the network's arrays do.
 
     Raises the errors of `save`.
     """

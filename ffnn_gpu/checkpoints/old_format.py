@@ -2,7 +2,7 @@
 
 model.safetensors       θ and the running statistics; the architecture as JSON in the metadata
 optimizer.safetensors   the arrays of the optimizer and of callbacks (only in a checkpoint of a training run)
-state.json              counters, history, versions, and the size and sha256 of every file, itself included
+state.json              counters, history, versions, size and SHA-256 of the other files, its own SHA-256
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ffnn_gpu.checkpoints.tensor_file import Arrays
 from ffnn_gpu.errors import CheckpointCorruptError
 
 STATE, MODEL, OPTIMIZER = "state.json", "model.safetensors", "optimizer.safetensors"
-LARGEST_STATE = 256 * 2**20  # bytes; a longer one is damaged
+LARGEST_STATE = 256 * 2**20  # bytes; a longer file counts as damaged
 
 
 def is_one(folder: Path) -> bool:

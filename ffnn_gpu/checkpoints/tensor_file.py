@@ -5,7 +5,7 @@
                name: {"dtype": …, "shape": …, "data_offsets": …}, …}
     data      the arrays, one after the other
 
-The digest stands at the same place in every file. It is the SHA-256 of the whole file with 64 zeros ("0")
+The digest is at the same place in every file. It is the SHA-256 of the whole file with 64 zeros ("0")
 instead of the digest, and is compared as text. A changed bit therefore changes either what is hashed or what
 is compared, and a truncated file is hashed at another length. Any safetensors reader reads the file.
 
@@ -30,7 +30,7 @@ from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError
 Arrays: TypeAlias = dict[str, NDArray[Any]]  # on the host, by name
 
 BEGINNING = b'{"__metadata__":{"sha256":"'
-START = 8 + len(BEGINNING)  # of the digest in the file
+START = 8 + len(BEGINNING)  # offset of the digest in the file
 END = START + 64
 BLANK = b"0" * 64
 LARGEST_HEADER = 100_000_000  # bytes; safetensors readers refuse more
@@ -45,7 +45,8 @@ def write(path: Path, arrays: Arrays, values: Mapping[str, Any]) -> None:
 
     Raises:
         CheckpointError: `path` is a file that this function did not write, safetensors has no such type, the
-            values are too long, or writing failed. The message of the last says whether the file was changed.
+            values are too long, or writing failed. In the last case the message says whether the file was
+            changed.
     """
     _require_replaceable(path)
     texts = {name: json.dumps(value) for name, value in values.items()}
@@ -139,7 +140,7 @@ def _require_replaceable(path: Path) -> None:
 
 
 def _digest(first: bytes, *others: memoryview) -> bytes:
-    """Return the digest of these pieces of a file, the first of which holds the place of the digest."""
+    """Return the digest of a file in pieces; `first` includes the place of the digest, hashed as zeros."""
     pieces: tuple[bytes | memoryview, ...] = (BLANK, memoryview(first)[END:], *others)
     sha256 = hashlib.sha256(first[:START])
     for piece in pieces:

@@ -129,7 +129,7 @@ def train_command(
     "--metrics",
     metavar="NAME,NAME",
     default="",
-    help="accuracy, f1_macro, rmse, r2, …; default: those of the training run",
+    help="accuracy, f1_macro, rmse, r2, …; default: the metrics of the training run",
 )
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
 @quiet_option

@@ -23,7 +23,7 @@ Announce = Callable[[str], None]  # receives one line for each decision of a com
 
 log = logging.getLogger("ffnn_gpu")
 INTERRUPTED = 130
-EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first type that matches counts
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first type that matches is used
     (ConfigurationError, 2), (BackendUnavailableError, 4), (MemoryError, 5),
     (DataError, 3), (ShapeError, 3), (CheckpointError, 3), (FileNotFoundError, 3),
 )  # fmt: skip
@@ -85,7 +85,8 @@ def _ranks_of_failed_command(ctx: click.Context) -> Communicator:
 def report_error(error: Exception, ranks: Communicator) -> int:
     """Print the error on one rank and return its exit code.
 
-    If every rank has an error, the first rank of those with the same one prints it. Otherwise all ranks end.
+    If every rank has an error, each different one is printed by the first rank that has it. Otherwise this
+    rank prints its traceback and ends all ranks.
     """
     log.info("ended by an error", exc_info=error)
     grace = min(GRACE, SHARE_OF_LIMIT * faults.limit_of_environment()) if ranks.size > 1 else 0.0

@@ -1,4 +1,4 @@
-"""What `ffnn-gpu info` prints: versions, the backend and why it was chosen, and the machine."""
+"""Collect what `ffnn-gpu info` prints: versions, the backend and why it was chosen, and the machine."""
 
 import os
 import platform

@@ -79,10 +79,10 @@ def evaluation_line(model: Model, data: Dataset, rows: int) -> str:
 
 
 def cut_line(values: int, limit: float | None) -> str:
-    """3 values more than 5 standard deviations from the mean of the training rows were cut to that limit"""
+    """3 values more than 5 standard deviations from the mean … were clipped to that limit"""
     some, were = ("1 value", "was") if values == 1 else (f"{values:,} values", "were")
     far = f"more than {limit:g} standard deviations from the mean of the training rows"
-    return f"{some} {far} {were} cut to that limit"
+    return f"{some} {far} {were} clipped to that limit"
 
 
 def constant_line(model: Model) -> str | None:

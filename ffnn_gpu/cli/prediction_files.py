@@ -125,7 +125,7 @@ def print_csv(file: IO[str], columns: Mapping[str, HostArray]) -> None:
 def write_predictions(
     path: str, answers: HostArray, probabilities: HostArray | None, classes: Sequence[str]
 ) -> None:
-    """Write a .csv of everything, or a .npy of the probabilities if there are some, else of the answers."""
+    """Write a .csv of everything, or a .npy of the probabilities, or of the predictions if there are none."""
     require_writable(path)
     if path.lower().endswith(".npy"):
         np.save(path, answers if probabilities is None else probabilities, allow_pickle=False)

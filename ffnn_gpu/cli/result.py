@@ -67,7 +67,7 @@ def build_report(
 
 
 def write_report(done: Result, test: Pair | None, announce: Announce) -> None:
-    """Write result.json and the plots. Without matplotlib there are no plots, and one line says so."""
+    """Write result.json and the plots. Without matplotlib, announce that there are no plots."""
     text = json.dumps(done.report, indent=2, ensure_ascii=False)
     atomic_file.write(done.folder / run_folder.RESULT, f"{text}\n".encode())
     try:

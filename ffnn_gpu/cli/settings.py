@@ -51,7 +51,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         bool, "scale features and regression targets to mean 0 and standard deviation 1"
     ] = True
     # Why 5: a pixel that is almost always 0 had values of 40 deviations. Cutting halves the loss on digits.
-    cut: Annotated[AtLeast0, "cut standardized features to this many standard deviations; 0: no limit"] = 5.0
+    cut: Annotated[AtLeast0, "clip standardized features to this many standard deviations; 0: no limit"] = 5.0
 
     hidden: Annotated[Widths, "widths of the hidden layers; empty for a linear model"] = (512, 256)
     activation: Annotated[str, "activation of the hidden layers: relu, gelu, silu, tanh, …"] = "relu"
@@ -95,7 +95,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         "stop after this many epochs without a lower validation loss; keep the best parameters",
     ] = None
     metrics: Annotated[
-        tuple[str, ...], "accuracy, f1_macro, roc_auc, rmse, r2, …; default: those of the task"
+        tuple[str, ...], "accuracy, f1_macro, roc_auc, rmse, r2, …; default: the metrics of the task"
     ] = ()
 
     device: Annotated[str, "auto, numpy, cupy or cupy:N"] = "auto"
@@ -117,7 +117,7 @@ def resolve(
     """Combine flags, assignments, files and environment into one configuration.
 
     Args:
-        flags: texts or values; None for a flag that was not given.
+        flags: strings or values; None for a flag that was not given.
         assignments: "NAME=VALUE", where VALUE is TOML or a bare word.
         resumed: the config.toml of the run to resume.
 
@@ -220,7 +220,7 @@ def help_of(name: str) -> tuple[str, str]:
 
 
 def choices(kind: Any) -> tuple[str, ...]:
-    """Return the names that a type accepts: those of each Literal in it."""
+    """Return the names that a type accepts, from each Literal in it."""
     if get_origin(kind) is Literal:
         return get_args(kind)
     return tuple(name for part in get_args(kind) for name in choices(part))

@@ -82,7 +82,7 @@ def train(
         announce("no validation set: early stopping uses the training loss")
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
     history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
-    backend.synchronize()  # the thread that saves does not wait for the streams of this one
+    backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = split.test and model.evaluate(*split.test, communicator=ranks)
     report = result.build_report(config, model, split, test, history, time.perf_counter() - began, ranks.size)

@@ -148,7 +148,7 @@ def _npy_header(stream: ByteStream, source: str | Path) -> tuple[np.dtype[Any], 
     if dtype.hasobject:
         raise DataError(f"{source} holds Python objects ({dtype}); only numbers and strings are supported")
     if min(shape, default=0) < 0:
-        raise DataError(f"{source} declares the shape {shape}")
+        raise DataError(f"{source} declares the shape {shape}; no dimension may be negative")
     return dtype, shape, is_fortran
 
 

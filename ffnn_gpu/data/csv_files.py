@@ -28,7 +28,7 @@ Select = Callable[[list[str]], list[int] | None]
 
 
 class Table(NamedTuple):
-    """x (n, features) float64, texts and line numbers of the target column (n,), names in the header."""
+    """x (n, features) float64, strings and line numbers of the target column (n,), names in the header."""
 
     x: HostArray
     texts: list[str]

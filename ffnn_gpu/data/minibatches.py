@@ -21,8 +21,8 @@ from ffnn_gpu.errors import ConfigurationError
 class Order:
     """The order of rows in minibatches.
 
-    shuffle: whether each epoch draws a new permutation; the seed determines it.
-    drop_last: whether a last minibatch with fewer than batch_size rows is skipped.
+    shuffle: if True, each epoch draws a new permutation; the seed determines it.
+    drop_last: if True, a last minibatch with fewer than batch_size rows is skipped.
     """
 
     batch_size: int
@@ -49,7 +49,9 @@ class Minibatches:
     """Rows of x, y and sample weights on the device, and buffers for one minibatch of them.
 
     Attributes:
-        rows, steps, B: rows in the data set, minibatches per epoch, rows of a full minibatch.
+        rows: the number of rows in the data set.
+        steps: the number of minibatches per epoch.
+        B: the number of rows of a full minibatch.
         given: x, y and weight as the caller passed them.
         x, y, weight: buffers of B rows; weight is None without sample weights.
     """
@@ -90,7 +92,7 @@ class Minibatches:
         return self._x, self._y, self._weight
 
     def choose(self, epoch: int, step: int, most: int = 1) -> tuple[int, int]:
-        """Select minibatch `step` of `epoch` and up to `most` − 1 following ones with as many rows.
+        """Select minibatch `step` of `epoch` and up to `most` − 1 following minibatches of the same size.
 
         Returns (number of minibatches, rows in each).
         """

@@ -1,4 +1,4 @@
-"""Split rows into a training part and a test part, by a seed, stratified by class if asked."""
+"""Split rows into a training part and a test part, by a seed, stratified by class on request."""
 
 from collections.abc import Hashable, Sequence
 
@@ -53,7 +53,7 @@ def _test_counts(counts: Indices, total: int) -> Indices:
         open_classes = np.flatnonzero(given < room)
         if open_classes.size == 0:
             raise DataError(
-                f"{total} of {n} rows in test leave some of the {len(counts)} classes no row in train"
+                f"with {total} of {n} rows in test, some of the {len(counts)} classes have no row in train"
             )
         remainder = (total * counts - given * n)[open_classes]
         given[open_classes[np.argsort(-remainder, kind="stable")[:missing]]] += 1

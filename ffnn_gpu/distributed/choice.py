@@ -28,7 +28,7 @@ SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_
 
 
 def launched() -> tuple[int, str]:
-    """Return the number of processes started together with this one, and the variable that contains it."""
+    """Return the number of processes started together, this one included, and the variable that has it."""
     for name in SIZES:
         if os.environ.get(name, "").isdecimal():
             return int(os.environ[name]), name

@@ -131,7 +131,7 @@ def print_line(line: str) -> None:
 
 
 def end_all(communicator: Communicator, error: BaseException) -> None:
-    """End every rank because this one raised.
+    """End every rank because this rank raised.
 
     If every rank raises, as for a wrong argument, each different error is printed by the first rank that has
     it. This function then returns, and each process ends by itself. Otherwise this rank prints its traceback

@@ -18,7 +18,8 @@ from ffnn_gpu.distributed.roll_call import RollCall
 from ffnn_gpu.distributed.shared_cores import cores_of_rank
 from ffnn_gpu.errors import ConfigurationError
 
-# Seconds that each rank waits longer than the one before it, and the most: so one rank prints what all find.
+# Seconds: each rank waits TURN longer than the rank before it, at most LAST_TURN, so that one rank prints the
+# error that all find.
 TURN, LAST_TURN = 0.2, 2.0
 
 

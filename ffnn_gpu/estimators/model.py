@@ -33,7 +33,7 @@ MAX_LISTED_NAMES = 10
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network with everything needed to go from raw rows to answers.
+    """A network with everything needed to go from raw rows to predictions.
 
     Args:
         standardizer: fitted on the training set; None if features are used unscaled.
@@ -42,7 +42,7 @@ class Model:
         target: the target column as it was given to `readers.read`.
         data: name of the data set.
         metrics: names of the metrics to report; () for the standard metrics of the task.
-        limit: standardized features are cut to [-limit, limit]; None for no limit.
+        limit: standardized features are clipped to [-limit, limit]; None for no limit.
     """
 
     network: Network

@@ -47,7 +47,7 @@ ON_PROBABILITIES = ("cross_entropy", "binary_cross_entropy")
 
 @dataclass(frozen=True)
 class Task:
-    """What a network is trained to predict. Saved with the model.
+    """The kind of prediction that a network is trained for. Saved with the model.
 
     Args:
         kind: "binary", "multiclass", "multilabel" or "regression".

@@ -83,7 +83,7 @@ def outputs_of(
 def evaluate_together(
     communicator: Communicator, network: Network, loss: Loss, data: Samples, metrics: Sequence[Metric]
 ) -> dict[str, float]:
-    """As `evaluate` of the whole data; each rank computes a part of the outputs. Every rank must call it."""
+    """Evaluate the whole data; each rank computes a part of the outputs. Every rank must call this."""
     rows, width = piece_bounds(len(data), communicator.size), network.widths[-1]
     mine = range(rows[communicator.rank], rows[communicator.rank + 1])
     total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)

@@ -131,7 +131,7 @@ def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
 
     y (n,) has two values, the larger one positive. Multilabel y (n, L): the mean over its columns.
 
-    Reference: Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27 (2006), section 7.
+    Reference: Fawcett: An introduction to ROC analysis, Pattern Recognition Letters 27 (2006), section 7.
     """
     y, score = _aligned(y, score)
     if y.ndim == 2:
@@ -174,7 +174,7 @@ def _aligned(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]
     both = map(np.asarray, (y, prediction))
     y, prediction = (a.ravel() if a.ndim == 2 and a.shape[1] == 1 else a for a in both)
     if y.shape != prediction.shape or y.ndim not in (1, 2):
-        raise ShapeError(f"y has shape {y.shape}; prediction has {prediction.shape}")
+        raise ShapeError(f"y has shape {y.shape} and prediction {prediction.shape}; they must be equal")
     if y.size == 0:
         raise DataError(f"y has shape {y.shape}: a metric of no rows is not defined")
     return y, prediction

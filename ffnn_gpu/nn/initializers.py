@@ -72,7 +72,7 @@ class VarianceScaling(Initializer):
     normal: N(0, gain/fan)        uniform: U[−r, r) with r = √(3 gain/fan)
 
     Reference: glorot: Glorot, Bengio (2010), eq. 12 and 16; he: He et al. (2015), eq. 10; lecun: LeCun et
-    al., Efficient BackProp (1998), eq. 16.
+    al.: Efficient BackProp (1998), eq. 16.
     """
 
     gain: float

@@ -49,7 +49,7 @@ class Layer:
         return I
 
     def parameter_shapes(self, I: int) -> Shapes:
-        """Return name → shape of the parameters. Weight decay applies to those of two dimensions."""
+        """Return name → shape of the parameters. Weight decay applies to parameters of two dimensions."""
         return {}
 
     def state_shapes(self, I: int) -> Shapes:

@@ -65,7 +65,7 @@ class Network:
 
         Args:
             training: False for predictions: no masks, no gradients, dropout is the identity.
-            input_gradient: whether `backward` also computes the gradient at x.
+            input_gradient: if True, `backward` also computes the gradient at x.
             seed: of dropout; the network's by default.
         """
 
@@ -129,11 +129,11 @@ class Network:
             dz = layer.backward(self.backend, p, dz, buf)
             if dz is None and getattr(buf, "dx", None) is not None:
                 raise ConfigurationError(
-                    f"{type(layer).__name__}.backward returned None, but what is before it needs the "
-                    "gradient at x: it must return dx"
+                    f"{type(layer).__name__}.backward returned None; it must return dx, because the "
+                    "gradient at its input is needed"
                 )
             if dz is None:
-                break  # nothing before this layer learns
+                break  # no layer before this one has parameters
         return dz if ws.input_gradient else None
 
     def rows(self, x: Any) -> Rows:
@@ -162,14 +162,14 @@ class Network:
 
     @renamed(backend="device")
     def to(self, device: str | Backend) -> "Network":
-        """Return a copy of this network, numbers included, on another device."""
+        """Return a copy of this network, with its parameter values, on another device."""
         _, (n_in, layers, _, *rest) = self.__reduce__()
         return _rebuild(n_in, layers, device, *rest)
 
     def computed_by(self, operations: Any, params: Parameters | None = None) -> "Network":
-        """Return a network with the same layers whose passes are computed by other operations.
+        """Return a network with the same layers that computes with other operations.
 
-        operations: those of a Backend of the same device. params: by default this network's own, not copied.
+        operations: have a Backend's methods, on the same device. params: by default this network's own.
         """
         view = Network.__new__(Network)
         vars(view).update(vars(self), backend=operations, params=self.params if params is None else params)
@@ -183,7 +183,7 @@ class Network:
         return _rebuild, (self.n_in, self.layers, self.backend, self.compute_dtype.name, self.seed, *numbers)
 
     def __eq__(self, other: object) -> bool:
-        """Whether the architectures are equal; the numbers are not compared."""
+        """Return whether the architectures are equal; parameter values are not compared."""
         return isinstance(other, Network) and (self.n_in, self.layers) == (other.n_in, other.layers)
 
     def __hash__(self) -> int:
@@ -217,7 +217,7 @@ class Network:
 
     def _require_matrix(self, x: Array) -> None:
         if x.ndim != 2:
-            raise ShapeError(f"x has shape {x.shape}; a network reads a matrix (rows, {self.n_in})")
+            raise ShapeError(f"x has shape {x.shape}; it must be a matrix (rows, {self.n_in})")
         if x.shape[1] != self.n_in:
             raise ShapeError(f"x has {x.shape[1]} columns; layer 0 of this network reads {self.n_in}")
         if x.dtype.kind not in "iub" and not is_floating(x.dtype):
@@ -240,7 +240,7 @@ class Network:
             self.params.assign({name: value.astype(self.dtype) for name, value in leaves(values)})
         except IncompatibleCheckpointError as error:
             raise ConfigurationError(
-                f"a layer's initial_values are not those of its parameter_shapes: {error}"
+                f"initial_values of a layer do not match its parameter_shapes: {error}"
             ) from error
 
 
@@ -255,7 +255,7 @@ def _rebuild(*parts: Any) -> Network:
 def _needed(
     shapes: list[Shapes], parameters: list[Shapes], training: bool, reads_dx: bool
 ) -> tuple[list[Shapes], bool]:
-    """Return the shapes of the buffers that a pass needs, None for the others, and whether a layer learns."""
+    """Return (shapes of the buffers that a pass needs, else None; whether one of the layers learns)."""
     needed: list[Shapes] = []
     for layer, learnt in zip(shapes, parameters, strict=True):
         kept: dict[str, Any] = {}

@@ -12,7 +12,7 @@ In mixed precision θ, ∇θ and the statistics are float32, because an update o
 weight near 1. Layers compute with the `shadow`, θ rounded to the compute type. With float16, ∇θ is multiplied
 by the loss scale S, so that small gradients do not become 0; an optimizer divides by S.
 
-Reference: Micikevicius et al., Mixed Precision Training (2018), sections 3.1 and 3.2.
+Reference: Micikevicius et al.: Mixed Precision Training (2018), sections 3.1 and 3.2.
 """
 
 import math
@@ -61,7 +61,8 @@ class Parameters:
     """θ, ∇θ and the running statistics of a stack of layers.
 
     Attributes:
-        dtype, compute_dtype: type of θ and ∇θ, and type of the layers' computations.
+        dtype: type of θ and ∇θ.
+        compute_dtype: type of the layers' computations.
         theta, grad: (P,) vectors of `dtype`; P includes the padding.
         shadow: (P,) θ in `compute_dtype`, the memory of the views W, b, …; None if both types are equal.
         state: (S,) vector of running statistics.

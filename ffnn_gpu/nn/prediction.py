@@ -16,8 +16,8 @@ from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.nn.workspace import Workspace
 
-FEW_ROWS = 64  # at most; each thread keeps a workspace for so few
-MOST_KEPT = 1 << 20  # elements of a workspace that is kept
+FEW_ROWS = 64  # predictions of up to this many rows use a workspace that the thread keeps
+MOST_KEPT = 1 << 20  # elements; a larger workspace is not kept
 
 
 @np.errstate(over="ignore", invalid="ignore")

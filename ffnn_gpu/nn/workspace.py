@@ -25,13 +25,13 @@ from ffnn_gpu.nn.parameters import Shapes, leaves
 class Buffers(SimpleNamespace):
     """One layer's scratch: `a`, `dx`, …, None where the pass does not need it; `x` is set by forward.
 
-    `stream` and `number`, the layer's place counted through nested layers, are what dropout's bits depend on.
+    Dropout's bits depend on `stream` and `number`, the index of the layer with nested layers counted too.
     """
 
 
 @dataclass
 class RandomStream:
-    """What dropout's bits depend on: the seed, the count of updates on the device, the batch's first row."""
+    """The inputs of dropout's bits: the seed, the count of updates on the device, the batch's first row."""
 
     seed: int
     step: Any
@@ -44,8 +44,8 @@ class Workspace:
     Matrices have the type in which products are computed; vectors, which are statistics, have θ's.
 
     Attributes:
-        input_gradient: whether a backward pass ends with the gradient at the network's input.
-        training: whether there are masks and gradients; without them dropout is the identity.
+        input_gradient: True if a backward pass ends with the gradient at the network's input.
+        training: True if there are masks and gradients; without them dropout is the identity.
         dz: (B, n_out), the gradient at the output; None for inference.
         scaled_dz: (B, n_out), S dz where the parameters have a loss scale S; else None.
         buffers: one `Buffers` per layer.

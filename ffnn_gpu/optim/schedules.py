@@ -110,7 +110,7 @@ class Cosine(Schedule):
 
     During `warmup` steps before the first cycle the factor is (t + 1)/warmup.
 
-    Reference: Loshchilov, Hutter, SGDR (2017), eq. 5.
+    Reference: Loshchilov, Hutter: SGDR (2017), eq. 5.
     """
 
     floor: float = 0.0
@@ -139,7 +139,7 @@ class OneCycle(Schedule):
 
     The optimizer's lr is the highest rate.
 
-    Reference: Smith, Topin, Super-Convergence (2018), in PyTorch's form.
+    Reference: Smith, Topin: Super-Convergence (2018), in PyTorch's form.
     """
 
     rise: Duration = 0.3
@@ -177,11 +177,11 @@ def _check_duration(schedule: Schedule, name: str) -> None:
         object.__setattr__(schedule, name, float(value))
     elif isinstance(value, (float, np.floating)) and value == 1:
         wanted = f'write {name}=1 or {name}="whole"'
-        raise ConfigurationError(f"{name}={value!r} could mean one step or the whole training; {wanted}")
+        raise ConfigurationError(f"{name}={value!r} could mean one step or the whole run; {wanted}")
     elif value != "whole":
         raise ConfigurationError(
             f"{name} of a schedule must be positive: a number of steps such as 500, "
-            f'a part of the training such as 0.1, or "whole", not {value!r}'
+            f'a part of the training run such as 0.1, or "whole", not {value!r}'
         )
 
 

@@ -25,7 +25,7 @@ from ffnn_gpu.testing.strict_device import StrictBackend
 from ffnn_gpu.testing.tolerances import Difference, difference, difference_of_norms, tolerance
 
 # Smallest scale of a gradient's error relative to the largest gradient, in float64 and in other types. A
-# gradient that cancels to zero, such as that of a bias before BatchNorm, has no scale of its own. Its
+# gradient that cancels to zero, such as the gradient of a bias before BatchNorm, has no scale of its own. Its
 # rounding error in float32 is up to half an eps of the largest gradient.
 SMALLEST_SCALE = 1e-2, 1e-1
 

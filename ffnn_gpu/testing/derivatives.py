@@ -8,7 +8,7 @@
 
 Why two oracles: a difference checks the complex step, and neither uses the code under test, `backward`.
 
-Reference: Squire, Trapp, Using complex variables to estimate derivatives (1998).
+Reference: Squire, Trapp: Using complex variables to estimate derivatives (1998).
 """
 
 import warnings
@@ -26,7 +26,7 @@ from ffnn_gpu.nn.network import Network
 COMPLEX_STEP = 1e-30  # h, far below eps, so real parts of intermediate values do not change
 REAL_STEP = 1e-6  # h of central differences: an error near 10⁻¹⁰ of the loss; a larger h crosses more kinks
 EXACT, DIFFERENCED = 1e-12, 1e-6  # bounds in float64, relative to the largest element, of the two oracles
-COARSEST = 1e-4  # of the largest slope: less exact differences prove nothing
+COARSEST = 1e-4  # relative to the largest slope: less exact differences prove nothing
 
 Batch: TypeAlias = tuple[Array, Array, Array | None]  # x, y, sample weights
 Numbers: TypeAlias = dict[str, HostArray]
@@ -40,7 +40,7 @@ class ComplexBackend(Backend):
 
 
 class Twin:
-    """A copy of a network in another type, and a batch: the loss as a function of `numbers`."""
+    """Compute the loss of one batch as a function of `numbers`, on a copy of a network in another type."""
 
     def __init__(self, network: Network, backend: Backend, dtype: str, loss: Loss, batch: Batch) -> None:
         x, self.y, self.weight = batch
@@ -104,7 +104,7 @@ def _complex_step(network: Network, loss: Loss, batch: Batch) -> tuple[str, Twin
     except Exception as error:  # a formula may fail in any way with complex numbers; it works in float64
         return f"the complex step ended in {type(error).__name__}: {error}", None, real
     if abs(by_step - by_difference) > 1e-5 * abs(by_difference) + _noise(real):
-        why = f"along one direction the complex step gives {by_step:.6g}, they {by_difference:.6g}"
+        why = f"along one direction the complex step gives {by_step:.6g}, differences {by_difference:.6g}"
         return why, None, real
     return "", complex_twin, real
 

@@ -1,6 +1,6 @@
 """Compute one pass, or a few steps, of a network and return the results as host arrays for comparison.
 
-Why gradients start as ones: a `backward` that adds instead of assigning would look right with zeros.
+Why gradients start as ones: zeros would hide a `backward` that adds instead of assigning.
 Why there is an inference pass: every buffer but `a` is None in it. A layer that uses another buffer would
 fail at its user's first prediction, after an epoch of training.
 """
@@ -26,7 +26,7 @@ def as_network(subject: Network | Layer, x: Array) -> Network:
         return subject
     if isinstance(subject, Layer):
         if np.ndim(x) != 2:
-            raise ShapeError(f"x has shape {np.shape(x)}; a layer reads a matrix (rows, columns)")
+            raise ShapeError(f"x has shape {np.shape(x)}; it must be a matrix (rows, columns)")
         return Network(np.shape(x)[1], [subject], "numpy", "float64")
     raise ConfigurationError(f"subject must be a Network or a layer such as Dense(10), not {subject!r}")
 

@@ -5,8 +5,8 @@ that grows with √K, because rounding errors of a sum of K terms nearly cancel.
 of backpropagation and TF32: these bounds detect all of them, an absolute 5·10⁻² detects 8. Errors of correct
 code: 5 to 19 eps.
 
-Reference: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 3.5 (a product's error is
-relative to |A||B|); Higham, Mary, A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci.
+Reference: Higham: Accuracy and Stability of Numerical Algorithms (2002), section 3.5 (a product's error is
+relative to |A||B|); Higham, Mary: A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci.
 Comput. 41 (2019), theorem 2.4 (√K instead of K).
 """
 
@@ -62,8 +62,10 @@ class Difference:
     """The place where two arrays that should be equal differ most.
 
     Attributes:
-        index, got, expected: the place and both values.
-        error, allowed: |got − expected|, and the bound on it.
+        index: the place.
+        got, expected: the two values there.
+        error: |got − expected|.
+        allowed: the bound on the error.
         in_eps: the error in eps of the largest element expected.
     """
 

@@ -1,4 +1,4 @@
-"""`fit`, and everything under way in a training run.
+"""`fit`, and everything during a training run.
 
 fit, run, step                   the loop over epochs, the run it drives, one update of θ
 callbacks, progress, history     what happens besides the step

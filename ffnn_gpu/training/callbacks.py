@@ -41,8 +41,11 @@ class Run(ABC):
     Attributes:
         held_out: the validation rows as the caller gave them, or None.
         team: the ranks that train together; its `params` are what the optimizer updates on this rank.
-        callbacks, elsewhere: the callbacks of this rank, and those that only rank 0 has.
-        epochs, epoch, position: epochs to train, finished epochs, and finished minibatches of the next epoch.
+        callbacks: the callbacks of this rank.
+        elsewhere: on ranks other than 0, the callbacks that only rank 0 has.
+        epochs: the number of epochs to train.
+        epoch: the number of finished epochs.
+        position: the number of finished minibatches of the next epoch.
         lr: the learning rate of the last step.
         lr_factor: a factor on the schedule, for callbacks to set.
         stop: set it to end the run after this epoch.
@@ -114,7 +117,7 @@ class Callback:
     """The hooks; each does nothing here.
 
     Attributes:
-        first_rank_only: whether only rank 0 has this callback if several ranks train together. Set it for
+        first_rank_only: True if only rank 0 has this callback if several ranks train together. Set it for
             callbacks that print or write files; the other ranks wait. Any other callback is called on every
             rank, receives the same values there, and must decide the same.
     """
@@ -122,23 +125,23 @@ class Callback:
     first_rank_only: ClassVar[bool] = False
 
     def start(self, run: Run) -> None:
-        """Before the first step, of a new or a resumed run."""
+        """Called before the first step of a new or a resumed run."""
 
     def after_step(self, run: Run) -> None:
-        """After every update of θ."""
+        """Called after every update of θ."""
 
     def needs_every_step(self) -> bool:
         """Return whether `after_step` must follow each update; else a GPU may do several before it."""
         return type(self).after_step is not Callback.after_step
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
-        """After the row of an epoch was added to the history. Setting `run.stop` ends the run."""
+        """Called after the row of an epoch was added to the history. Setting `run.stop` ends the run."""
 
     def after_interrupt(self, run: Run) -> None:
-        """After the last step of a run that Ctrl-C or SIGTERM ends."""
+        """Called after the last step of a run that Ctrl-C or SIGTERM ends."""
 
     def finish(self, run: Run) -> None:
-        """On every exit, exceptions included."""
+        """Called on every exit, also after an exception."""
 
     def state(self) -> dict[str, Any]:
         """Return JSON values for a checkpoint."""
@@ -158,8 +161,10 @@ class Monitor(Callback):
     Attributes:
         monitor: the column; None for val_loss where there is a validation set, else loss.
         min_delta: the smallest difference that counts as better.
-        best, waited, cooling: that value, and two counts of epochs.
-        stored: the names of those of them that a checkpoint stores.
+        best: the best value so far.
+        waited: epochs since the best value (ReduceOnPlateau: or since the end of the cooldown).
+        cooling: epochs that remain of the cooldown.
+        stored: the attributes above that a checkpoint stores.
     """
 
     monitor: str | None = None
@@ -298,7 +303,7 @@ class Checkpoints(Monitor):
 
     @property
     def has_last(self) -> bool:
-        """Whether there is a checkpoint to resume from."""
+        """True if there is a checkpoint to resume from."""
         return checkpoint.find(self.last) is not None
 
     def needs_every_step(self) -> bool:

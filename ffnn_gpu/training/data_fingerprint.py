@@ -1,9 +1,9 @@
-"""Checksums of the data, which a resumed run compares with those of its checkpoint.
+"""Compute checksums of the data, which a resumed run compares with the checksums in its checkpoint.
 
-Rows in the host's memory are read whole, once, when a checkpoint is written or read: crc32 takes a second for
-1 to 3 GB. Of a file or of an array on a device a sample of evenly spaced rows is read, because ten million
-rows of a file take minutes. The sampled rows have a checksum in every case, so a run can resume when the same
-data is loaded from another place.
+Rows in host memory are all read, once, when a checkpoint is written or read: crc32 takes a second for 1 to
+3 GB. From a file or an array on a device, only SAMPLE evenly spaced rows are read, because reading ten
+million rows of a file takes minutes. The sampled rows always have a checksum of their own, so a run can
+resume when the same data is loaded from another place.
 """
 
 import zlib

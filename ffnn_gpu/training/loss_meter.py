@@ -31,13 +31,13 @@ class Meter:
         self.pending, self.room = 0, waiting
 
     def store(self, j: int, value: Array, weight: Any) -> None:
-        """Within a step: store the loss of the j-th minibatch of a launch, and its weight if an array."""
+        """Store the loss of the j-th minibatch of a launch, and its weight if that is an array."""
         self.backend.write(self._of_launch["loss"], j, value)
         if not isinstance(weight, int):
             self.backend.write(self._of_launch["weight"], j, weight)
 
     def add(self, k: int, weight: Any, run: Run) -> None:
-        """Add the losses of k steps, on `weight` rows each; any array if `store` received the weights.
+        """Add the losses of k steps. weight: rows per step, or any array if `store` received the weights.
 
         Raises DivergedError, now or within the next steps, if a loss is not finite.
         """

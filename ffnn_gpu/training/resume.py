@@ -26,7 +26,7 @@ from ffnn_gpu.training.callbacks import Callback, Run, decisions, require_restor
 from ffnn_gpu.training.data_fingerprint import LATER, agree
 
 Count = Annotated[int, Meta(ge=0)]
-COUNTERS = ("epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum")  # of a run
+COUNTERS = ("epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum")  # attributes of Run
 
 
 class Saved(msgspec.Struct):
@@ -178,7 +178,7 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
         raise IncompatibleCheckpointError(
             f"{path} holds no training run that can be resumed: {error}"
         ) from error
-    # Older checkpoints write the whole training as 1.0.
+    # Older checkpoints write the whole training run as 1.0.
     durations = r"\b(every|rise|warmup)=1\.0\b"
     schedule = re.sub(durations, r"\1='whole'", str(saved.plan.get("schedule")))
     found = saved.plan | {"schedule": schedule} | _architecture(network)

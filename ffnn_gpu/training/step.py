@@ -7,7 +7,7 @@
 
 N_jr is the denominator of the mean that rank r computes: its rows, or the sum of their weights. dz is
 multiplied by N_jr/N_j before it goes back through the layers, so every gradient is this rank's share of the
-global one. One process with one micro-batch is the case j = r = 1, which is `train_step` itself.
+global one. With one process and one micro-batch each sum has one term, and the update is `train_step`.
 
 There is no CUDA here: a backend may record a step once and then replay the recording.
 """
@@ -51,7 +51,7 @@ def train_step(
 
     Args:
         lr: float64 (1,) on the device, the learning rate from this step on; None leaves it.
-        checked: whether y and sample_weight have been checked and converted, as `Loss` says.
+        checked: True if y and sample_weight are checked and converted, as `Loss` describes.
 
     Returns:
         The loss before the update, a 0-d array that stays on the device.

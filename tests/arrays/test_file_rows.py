@@ -310,7 +310,7 @@ def test_non_finite_value_is_reported_by_the_rank_of_its_row_and_ends_all_ranks(
 
     first, second, third = on_ranks(3, work)[0]
     assert third == "x from row 40 on holds 1 values that are not finite; the first is nan at index (5, 2)"
-    assert first == second == "rank 2 did not accept the data; the error there says why"
+    assert first == second == "rank 2 did not accept the data; the error there gives the reason"
 
 
 def test_check_of_finite_values_is_shared_among_ranks_only_for_rows_in_files(tmp_path):

@@ -192,7 +192,7 @@ def test_requested_gpu_never_falls_back(monkeypatch, no_gpu, name, by_environmen
 
 
 def test_missing_device_raises_with_the_number_of_devices(cupy):
-    with pytest.raises(BackendUnavailableError, match="device 7 was asked for and there are 2"):
+    with pytest.raises(BackendUnavailableError, match="there is no device 7 among the 2"):
         get_backend("cupy:7")
 
 

@@ -183,10 +183,10 @@ def test_prediction_reports_how_many_values_were_cut(trained):
     far[:3, 0] = 100
     (trained / "far.csv").write_text(csv_text(far))
     assert (
-        "3 values more than 5 standard deviations from the mean of the training rows were cut to that limit"
-        in here("predict", "run", "far.csv").output
+        "3 values more than 5 standard deviations from the mean of the training rows were clipped to that "
+        "limit" in here("predict", "run", "far.csv").output
     )
-    assert "were cut" not in here("predict", "run", "far.csv", "--quiet").output
+    assert "were clipped" not in here("predict", "run", "far.csv", "--quiet").output
 
 
 def test_only_json_is_written_to_stdout(folder):

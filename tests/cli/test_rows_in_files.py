@@ -45,7 +45,7 @@ def here(tmp_path, monkeypatch):
 
 
 def large(monkeypatch):
-    """Treat every file as too large to copy from here on."""
+    """From now on, treat every file as too large to copy."""
     monkeypatch.setattr(file_rows, "MAPPED", 100)
 
 

@@ -83,7 +83,7 @@ def test_split_refuses_an_empty_part_and_a_class_without_training_rows():
         train_test_split(3, 0.9, 0)
     with pytest.raises(ConfigurationError, match="stratify needs the labels, not only their number 10"):
         train_test_split(10, 0.5, 0, stratify=True)
-    with pytest.raises(DataError, match="3 of 4 rows in test leave some of the 2 classes no row in train"):
+    with pytest.raises(DataError, match="with 3 of 4 rows in test, some of the 2 classes have no row"):
         train_test_split([0, 0, 1, 1], 0.75, 0, stratify=True)
-    with pytest.raises(DataError, match="4 of 5 rows in test leave some of the 3 classes no row in train"):
+    with pytest.raises(DataError, match="with 4 of 5 rows in test, some of the 3 classes have no row"):
         train_test_split([0, 0, 1, 1, 2], 0.8, 0, stratify=True)

@@ -1,4 +1,4 @@
-"""Put the emulator on the path of this folder's tests, and skip them if it cannot work."""
+"""Put the emulator on the import path, and skip this folder's tests if kernels cannot run here."""
 
 import sys
 from pathlib import Path

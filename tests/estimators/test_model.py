@@ -231,7 +231,7 @@ def test_evaluation_finds_the_target_column_the_model_was_trained_on(tmp_path):
     assert prediction_files.read_labelled(str(path), "0", model(target=1))[2].tolist() == [1, 5]
 
 
-# ---------------------------------------------------------------- answers out
+# ---------------------------------------------------------------- predictions out
 
 
 def test_answers_are_written_as_columns():

@@ -165,7 +165,7 @@ def test_value_metrics_do_not_overflow_small_integers_and_propagate_nan():
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_metric_refuses_unequal_shapes_and_names_both(name):
-    with pytest.raises(ShapeError, match=r"y has .*3.* have|y has shape \(3,\); prediction has \(2, 2\)"):
+    with pytest.raises(ShapeError, match=r"y has .*3.* have|y has shape \(3,\) and prediction \(2, 2\)"):
         METRICS[name]([0, 1, 1], np.zeros((2, 2)))
 
 
@@ -194,7 +194,7 @@ def test_metric_of_no_rows_is_refused(name):
             "y is int64; prediction is <U1; both must be real numbers",
         ),
         (lambda: metrics.mse(np.ones((2, 1, 1)), np.ones((2, 1, 1))), ShapeError, r"y has shape \(2, 1, 1\)"),
-        (lambda: metrics.mse(1, 1), ShapeError, r"y has shape \(\); prediction has \(\)"),
+        (lambda: metrics.mse(1, 1), ShapeError, r"y has shape \(\) and prediction \(\); they must be"),
         (
             lambda: confusion_matrix(np.eye(2), np.eye(2)),
             ShapeError,

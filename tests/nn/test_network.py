@@ -248,8 +248,8 @@ def test_prediction_does_not_change_the_network(backend, dtype):
 
 BAD = {  # rows → (exception, message)
     "x has 4 columns; layer 0 of this network reads 3": (ShapeError, np.zeros((2, 4))),
-    r"x has shape \(3,\); a network reads a matrix": (ShapeError, np.zeros(3)),
-    r"x has shape \(2, 3, 1\); a network reads": (ShapeError, np.zeros((2, 3, 1))),
+    r"x has shape \(3,\); it must be a matrix": (ShapeError, np.zeros(3)),
+    r"x has shape \(2, 3, 1\); it must be": (ShapeError, np.zeros((2, 3, 1))),
     r"x holds 2 values that are not finite; the first is nan at index \(1, 2\)": (
         DataError, np.array([[1, 2, 3], [1, 2, np.nan], [np.inf, 0, 0]]),
     ),
@@ -509,7 +509,7 @@ def test_initial_value_of_a_wrong_shape_names_the_parameter():
             return {"W": np.zeros((I, self.width))}
 
     with pytest.raises(
-        ConfigurationError, match=r"initial_values are not those of its parameter_shapes: 0\.b is missing"
+        ConfigurationError, match=r"a layer do not match its parameter_shapes: 0\.b is missing"
     ):
         Network(4, [Unset(3)], "numpy")
 

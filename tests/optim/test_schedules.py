@@ -199,7 +199,7 @@ def test_ambiguous_duration_raises(make, name):
     for one in (1.0, np.float32(1)):
         with pytest.raises(
             ConfigurationError,
-            match=rf'could mean one step or the whole training; write {name}=1 or {name}="whole"',
+            match=rf'could mean one step or the whole run; write {name}=1 or {name}="whole"',
         ):
             make(one)
     for value in (True, False, np.True_, 500.0, 1.5, -0.1, float("nan"), "all", None):

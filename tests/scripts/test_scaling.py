@@ -10,7 +10,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 @pytest.fixture
 def scaling(monkeypatch):
-    """The script, with a table of few and small entries."""
+    """Return the script with a short table of small sizes."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     sys.modules.pop("scaling", None)
     import scaling

@@ -509,7 +509,7 @@ def test_layers_without_weights_do_not_widen_the_bound():
         (lambda: tolerance("networks", "float32"), "kind must be one of product, network.*, not 'networks'"),
         (
             lambda: check_gradients(Gain(), mean_squared_error, X[0], X[0]),
-            r"x has shape \(4,\); a layer reads a matrix",
+            r"x has shape \(4,\); it must be a matrix",
         ),
     ],
 )

@@ -25,7 +25,7 @@ def slow_reader(steps):
 
 
 def feed(meter, run, losses, weights, then=lambda run: None):
-    """Pass the losses to the meter in launches of as many steps as its buffer has room for."""
+    """Pass the losses to the meter in launches of `meter.most` steps."""
     for start in range(0, len(losses), meter.most):
         launch = slice(start, start + meter.most)
         for j, (value, weight) in enumerate(zip(losses[launch], weights[launch], strict=True)):

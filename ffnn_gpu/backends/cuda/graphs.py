@@ -22,7 +22,7 @@ import numpy as np
 
 log = logging.getLogger("ffnn_gpu")
 
-MOST_GRAPHS = 32  # of one step: arguments that are never repeated would otherwise fill the device with graphs
+MOST_GRAPHS = 32  # per step: arguments that are never repeated would otherwise fill the device with graphs
 # Arguments compared by value. A bound method is a new object each time it is read.
 PLAIN = int, float, str, bool, type(None), np.generic, MethodType
 

@@ -73,7 +73,7 @@ def stages(index: int) -> Iterator[str]:
         raise RuntimeError("there are 0 CUDA devices")
     yield "find the device"
     if index >= count:
-        raise RuntimeError(f"device {index} was asked for and there are {count}")
+        raise RuntimeError(f"there is no device {index} among the {count} that CUDA shows")
     yield "compile and run a kernel"
     with cupy.cuda.Device(index):
         kernel = cupy.ElementwiseKernel("float32 x", "float32 y", "y = 2 * x + 1", "ffnn_gpu_probe")

@@ -32,7 +32,7 @@ class Backend:
     name = "reference"
     reason = "made directly"  # why this backend was chosen; set by get_backend
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
-    rows_at_once = 4096  # of a prediction: enough to fill the device, few enough for its memory
+    rows_at_once = 4096  # per pass of a prediction: enough to fill the device, few enough for its memory
     steps_between_reads = 1  # the number of losses that may wait on the device before one is read
 
     def __init__(self, xp: Any = np) -> None:

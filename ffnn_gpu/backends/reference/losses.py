@@ -86,8 +86,8 @@ def softmax_cross_entropy(
         z: (B, C) logits. y: (B,) integers or (B, C) of z's dtype.
         weight, class_weight, dz: (B,), (C,), (B, C), each or None.
 
-    Reference: Bishop, Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109; smoothing: Szegedy et
-    al., Rethinking the Inception Architecture (2016), section 7.
+    Reference: Bishop: Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109; smoothing: Szegedy et
+    al.: Rethinking the Inception Architecture (2016), section 7.
     """
     xp, (B, C) = self.xp, z.shape
     hard = y.ndim == 1

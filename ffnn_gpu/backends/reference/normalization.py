@@ -51,7 +51,7 @@ def layer_norm(
 ) -> Array:
     """out = x̂ ⊙ gain + bias with statistics over each row.        xhat (B, I), rstd (B,): stored if not None
 
-    Reference: Ba, Kiros, Hinton, Layer Normalization (2016), eq. 3.
+    Reference: Ba, Kiros, Hinton: Layer Normalization (2016), eq. 3.
     """
     xhat = out if xhat is None else xhat
     self.standardize(x, 1, eps, xhat, rstd)
@@ -74,7 +74,7 @@ def batch_norm(
 ) -> Array:
     """out = x̂ ⊙ gain + bias with statistics over the batch, which are stored in mean and variance (I,).
 
-    Reference: Ioffe, Szegedy, Batch Normalization (2015), algorithm 1.
+    Reference: Ioffe, Szegedy: Batch Normalization (2015), algorithm 1.
     """
     mu, sigma2 = self.standardize(x, 0, eps, xhat, rstd)
     mean[...], variance[...] = mu[0], sigma2[0]

@@ -3,7 +3,7 @@
     S_i = e^{z_i} / Σ_k e^{z_k}        ∂S_i/∂z_k = S_i (δ_ik − S_k)
 
 The maximum of each row is subtracted first, so no exponential exceeds 1.
-Reference: Goodfellow, Bengio, Courville, Deep Learning (2016), section 4.1.
+Reference: Goodfellow, Bengio, Courville: Deep Learning (2016), section 4.1.
 """
 
 from typing import TYPE_CHECKING

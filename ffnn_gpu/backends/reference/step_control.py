@@ -52,7 +52,7 @@ def gradient_factor(
     If ∇θ is not finite, control ← [0, 1] and S ← max(S/2, 1). After 2000 consecutive finite gradients
     S ← min(2 S, 2²⁴). An update can be skipped only if there is a loss scale.
 
-    Reference: Pascanu, Mikolov, Bengio (2013), algorithm 1; Micikevicius et al., Mixed Precision Training
+    Reference: Pascanu, Mikolov, Bengio (2013), algorithm 1; Micikevicius et al.: Mixed Precision Training
     (2018), section 3.2, with the constants of PyTorch's GradScaler.
     """
     xp = self.xp

@@ -63,7 +63,7 @@ class Update(NamedTuple):
         control: float64 [c, skip]; if skip ≠ 0, no vector changes. None for [1, 0].
         shadow: (P,) in a 16-bit type, receives the new θ; None if there is no 16-bit copy.
 
-    Reference: Loshchilov, Hutter, Decoupled Weight Decay (2019), algorithm 2.
+    Reference: Loshchilov, Hutter: Decoupled Weight Decay (2019), algorithm 2.
     """
 
     theta: Array
@@ -137,7 +137,10 @@ def average(self: "Backend", mean: Array, values: Array, decay: float) -> None:
 
 @rule
 def own_rule(self: "Backend", update: Update, formula: Callable[..., None], *moments: Any) -> None:
-    """Call formula(xp, θ, g, η, t, *moments), which changes θ and moments in place; η, t: 0-d, θ's dtype."""
+    """Call formula(xp, θ, g, η, t, *moments), which changes θ and the moments in place.
+
+    η and t are 0-d arrays of θ's dtype.
+    """
     rate, t = (update.scalars[place].astype(update.theta.dtype) for place in (RATE, STEP))
     formula(self.xp, update.theta, update.grad, rate, t, *moments)
 
@@ -166,7 +169,7 @@ def rmsprop(
 
     With momentum b ← μ b + u and θ ← θ − η b; velocity is b, or None without momentum.
 
-    Reference: Tieleman, Hinton, Lecture 6.5 (2012).
+    Reference: Tieleman, Hinton: Lecture 6.5 (2012).
     """
     theta, g = update.theta, update.grad
     lr = update.scalars[RATE].astype(theta.dtype)
@@ -191,7 +194,7 @@ def adagrad(self: "Backend", update: Update, v: Array, eps: float) -> None:
 def adam(self: "Backend", update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float) -> None:
     """m ← β₁m + (1−β₁)g    v ← β₂v + (1−β₂)g²    θ ← θ − η m̂/(√v̂ + ε)    m̂ = m/(1−β₁ᵗ), v̂ = v/(1−β₂ᵗ)
 
-    Reference: Kingma, Ba, Adam (2015), algorithm 1.
+    Reference: Kingma, Ba: Adam (2015), algorithm 1.
     """
     theta, g, t, lr = update.theta, update.grad, update.scalars[STEP], update.scalars[RATE]
     m += (1 - beta1) * (g - m)
@@ -208,7 +211,7 @@ def nadam(
     """Adam looking ahead: θ ← θ − η (μ_{t+1} m/(1 − Π_{t+1}) + (1 − μ_t) g/(1 − Π_t)) / (√v̂ + ε)
 
     μ_t = β₁ (1 − ½ 0.96^{tψ}), Π_t = Π_{i≤t} μ_i, computed by `advance_product`.
-    Reference: Dozat, Incorporating Nesterov Momentum into Adam (2016), algorithm 2.
+    Reference: Dozat: Incorporating Nesterov Momentum into Adam (2016), algorithm 2.
     """
     theta, g, t, lr = update.theta, update.grad, update.scalars[STEP], update.scalars[RATE]
     product, mu = update.scalars[PRODUCT], nadam_momentum(t, beta1, psi)
@@ -225,7 +228,7 @@ def nadam(
 def lion(self: "Backend", update: Update, m: Array, beta1: float, beta2: float) -> None:
     """θ ← θ − η sign(β₁ m + (1 − β₁) g)        m ← β₂ m + (1 − β₂) g
 
-    Reference: Chen et al., Symbolic Discovery of Optimization Algorithms (2023), algorithm 2.
+    Reference: Chen et al.: Symbolic Discovery of Optimization Algorithms (2023), algorithm 2.
     """
     theta, g = update.theta, update.grad
     lr = update.scalars[RATE].astype(theta.dtype)

@@ -20,7 +20,7 @@ class BatchNorm(Layer):
     at 0 and 1. `backward` moves them by `momentum` towards each batch's mean and unbiased variance; `forward`
     does not change them.
 
-    Reference: Ioffe, Szegedy, Batch Normalization (2015), algorithms 1 and 2.
+    Reference: Ioffe, Szegedy: Batch Normalization (2015), algorithms 1 and 2.
     """
 
     momentum: float = 0.1

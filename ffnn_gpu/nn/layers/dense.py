@@ -21,11 +21,11 @@ class Dense(Layer):
     Args:
         width: O.
         activation: φ, or its name, such as "relu".
-        bias: whether the layer has b.
+        bias: True if the layer has b.
         weights: initializer of W; `default_initializer(φ)` if None.
         biases: initializer of b.
 
-    Reference: Rumelhart, Hinton, Williams, Nature 323 (1986), eq. 1-2 and 4-7.
+    Reference: Rumelhart, Hinton, Williams: Nature 323 (1986), eq. 1-2 and 4-7.
     """
 
     width: int

@@ -17,7 +17,7 @@ class Dropout(Layer):
     The mask is a function of (seed, number of updates of θ, layer, row, column), with the same bits on every
     backend. Two forward passes without an update between them use the same mask.
 
-    Reference: Srivastava et al., JMLR 15 (2014), section 4, with the scaling moved to training.
+    Reference: Srivastava et al.: JMLR 15 (2014), section 4, with the scaling moved to training.
     """
 
     rate: float

@@ -15,7 +15,7 @@ from ffnn_gpu.nn.workspace import Buffers
 class LayerNorm(Layer):
     """a = (x − μ)/√(σ² + ε) ⊙ gain + bias, with μ and σ² over each row.      gain, bias (I,)
 
-    Reference: Ba, Kiros, Hinton, Layer Normalization (2016), eq. 3.
+    Reference: Ba, Kiros, Hinton: Layer Normalization (2016), eq. 3.
     """
 
     eps: float = 1e-5

@@ -19,7 +19,7 @@ class Residual(Layer):
 
     f applies `layers` in order; its output has the width of x.
 
-    Reference: He, Zhang, Ren, Sun, Deep Residual Learning (2016), eq. 1.
+    Reference: He, Zhang, Ren, Sun: Deep Residual Learning (2016), eq. 1.
     """
 
     layers: tuple[Layer, ...]

@@ -31,8 +31,8 @@ from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 class Loss:
     """A loss. To write one, derive from this class and define `value_and_gradient` and `targets`.
 
-    counts_rows: whether an int that `total_weight` returns is always the number of rows, so that ranks know
-        the total without a sum over the ranks. False in a class that defines `total_weight` alone.
+    counts_rows: True if an int that `total_weight` returns is always the number of rows; then the total needs
+        no sum over the ranks. False in a class that defines `total_weight` alone.
     """
 
     counts_rows: ClassVar[bool] = False
@@ -42,7 +42,7 @@ class Loss:
         if "evaluate" in vars(cls):
             change = "defines evaluate, which is called value_and_gradient now; rename the method"
             raise ConfigurationError(f"{cls.__name__} {change}")
-        # The claim of a base class says nothing of a total_weight defined after it.
+        # `counts_rows` of a base class does not hold for a `total_weight` that a subclass defines.
         definer = [
             next(k for k, base in enumerate(cls.__mro__) if name in vars(base))
             for name in ("total_weight", "counts_rows")
@@ -62,7 +62,7 @@ class Loss:
         """Return the mean loss of outputs z (B, O) against targets y; write ∂L/∂z to dz.
 
         Args:
-            checked: whether y and sample_weight lie on z's device, have passed `targets` and `weights`, and
+            checked: True if y and sample_weight lie on z's device, have passed `targets` and `weights`, and
                 have z's dtype (float32 for 16 bits). They are then used as they are.
 
         Raises:
@@ -100,9 +100,9 @@ class Loss:
     ) -> tuple[Array, Array | None]:
 
         if z.ndim != 2:
-            raise ShapeError(f"z has shape {z.shape}; a loss reads a matrix (rows, outputs)")
+            raise ShapeError(f"z has shape {z.shape}; it must be a matrix (rows, outputs)")
         if z.dtype.kind not in "fc" and not is_floating(z.dtype):  # targets are rounded to z's dtype
-            raise DataError(f"z has dtype {z.dtype}; a loss reads the floating outputs of a network")
+            raise DataError(f"z has dtype {z.dtype}; it must be a floating-point type")
         if dz is not None and dz.shape != z.shape:
             raise ShapeError(f"dz has shape {dz.shape}; z has {z.shape}")
         real = z.dtype if z.dtype.itemsize > 2 else master(z.dtype)
@@ -152,9 +152,9 @@ class SoftmaxCrossEntropy(Loss):
 
     Args:
         label_smoothing: ε; the target becomes (1 − ε) q + ε/C.
-        class_weight: C positive numbers v; row b counts with v[y_b], and the mean is taken over Σ v[y_b].
+        class_weight: C positive numbers v; row b has the weight v[y_b], and the mean is taken over Σ v[y_b].
 
-    Reference: Bishop, Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109.
+    Reference: Bishop: Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109.
     """
 
     counts_rows: ClassVar[bool] = True
@@ -210,12 +210,12 @@ def class_indices(y: HostArray, C: int) -> HostArray:
     """Return y (B,) as int32 class indices in [0, C); integral floats are accepted. Raises DataError."""
     _require_no_strings(y, f"class indices 0 to {C - 1}")
     if y.dtype.kind not in "iuf":
-        raise DataError(f"y has dtype {y.dtype}; class indices are whole numbers from 0 to {C - 1}")
+        raise DataError(f"y has dtype {y.dtype}; class indices must be whole numbers from 0 to {C - 1}")
     if y.dtype.kind == "f":
         require_finite(np, y, "y")
         if (y != np.floor(y)).any():
             i = int(np.flatnonzero(y != np.floor(y))[0])
-            raise DataError(f"y[{i}] is {y[i]}; class indices are whole numbers from 0 to {C - 1}")
+            raise DataError(f"y[{i}] is {y[i]}; class indices must be whole numbers from 0 to {C - 1}")
     if len(y) and (y.min() < 0 or y.max() >= C):
         i = int(np.flatnonzero((y < 0) | (y >= C))[0])
         raise DataError(f"y[{i}] is {y[i]}; the network has {C} outputs, so classes are 0 to {C - 1}")

@@ -24,7 +24,7 @@ class PointwiseLoss(WithAlpha, Loss):
     """L = mean over rows and outputs of ℓ(z, y), for ℓ given as data.
 
     Args:
-        name: what it is called in files and on the command line.
+        name: used in files and on the command line.
         formula: (xp, z, y, alpha) → ℓ. slope: (xp, z, y, alpha) → ∂ℓ/∂z. Both elementwise.
         accepts: check of host targets, raises DataError.
         alpha: the one constant some of them have.
@@ -85,7 +85,7 @@ class PointwiseLoss(WithAlpha, Loss):
 def nonnegative(y: HostArray) -> None:
     """Raise DataError unless y holds counts."""
     if (y < 0).any():
-        raise DataError(f"y holds {y.min()}; the poisson loss reads counts, at least 0")
+        raise DataError(f"y holds {y.min()}; the poisson loss needs counts of at least 0")
 
 
 def unit_interval(y: HostArray) -> None:
@@ -169,7 +169,7 @@ LOSSES: dict[str, Loss] = {
     "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
     "cross_entropy": cross_entropy, "softmax_cross_entropy": softmax_cross_entropy, "hinge": hinge,
 }  # fmt: skip
-SHORT_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}  # the metrics are called so
+SHORT_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}  # names of metrics
 
 
 def get_loss(name: str | Loss, alpha: float = 0.0) -> Loss:

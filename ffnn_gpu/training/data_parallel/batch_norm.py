@@ -32,7 +32,7 @@ class GlobalBatch:
         return getattr(self._backend, name)
 
     def run_step(self, code: Callable[..., Any], network: Network, *args: Any) -> Any:
-        """As Backend's, but unrecorded if a layer has statistics: a recording would use this rank's rows."""
+        """Run the step, unrecorded if a layer has statistics: a recording would use this rank's rows."""
         if len(network.params.state):
             return code(network, *args)
         return self._backend.run_step(code, network, *args)
@@ -55,7 +55,7 @@ class GlobalBatch:
     def batch_norm_backward(
         self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array | None
     ) -> Array:
-        """As Backend's, formula above; da is overwritten."""
+        """Compute Backend.batch_norm_backward over all ranks' rows, formula above; da is overwritten."""
         kind = wide(da.dtype)
         sums = self._backend.zeros((2, da.shape[1]), kind)
         sums[0], sums[1] = da.sum(axis=0, dtype=kind), (da * xhat).sum(axis=0, dtype=kind)

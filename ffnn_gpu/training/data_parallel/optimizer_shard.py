@@ -3,7 +3,7 @@
     ∇θ_r ← reduce_scatter(∇θ)        θ_r ← rule(θ_r, ∇θ_r)        θ ← all_gather(θ_r)
 
 An optimizer uses a `Shard` like `Parameters`, because its rule is elementwise. Only ‖∇θ‖ needs other ranks.
-Reference: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models (2020),
+Reference: Rajbhandari et al.: ZeRO: Memory Optimizations Toward Training Trillion Parameter Models (2020),
 section 5.1.
 """
 
@@ -32,7 +32,7 @@ class NormOverRanks:
     def gradient_factor(
         self, grad: Array, limit: float | None, control: Array, loss_scale: Array | None
     ) -> None:
-        """As Backend's. It reads only the norm of its argument, so it is called with the vector [‖∇θ‖₂]."""
+        """Compute Backend.gradient_factor from ‖∇θ‖₂ over all ranks, passed as a vector of one number."""
         self._backend.write(self._square, 0, self._backend.squared_norm(grad))
         self._communicator.all_reduce(self._square)
         self._backend.gradient_factor(self._square**0.5, limit, control, loss_scale)
@@ -75,7 +75,7 @@ class Shard:
         self.whole.refresh()
 
     def gathered(self, vector: Array) -> HostArray:
-        """Return the whole vector, of which every rank has a piece, on the host."""
+        """Gather the pieces of a vector from all ranks and return the whole vector on the host."""
         out: HostArray = np.zeros(self.bounds[-1], vector.dtype)
         out[self.mine] = self.whole.backend.to_host(vector)
         self.communicator.all_gather(out, self.bounds)

@@ -39,7 +39,7 @@ class DataParallel:
         batch_norm: "global": statistics over the rows of all ranks, equal to one process. "local": over each
             rank's own rows; this saves three small sums per BatchNorm and step, and the result depends on the
             number of ranks.
-        check_every: the ranks compare θ, the learning rate and the step every so many steps.
+        check_every: the number of steps after which the ranks compare θ, the learning rate and the step.
         checkpoint_limit: the number of seconds that rank 0 may take to write a checkpoint.
     """
 
@@ -73,7 +73,10 @@ class DataParallel:
         return cls(given)
 
     def admit(self, network: Network, x: Any) -> Rows:
-        """As `network.admit(x)`; several ranks unmap large files, and each checks its share of their rows."""
+        """Do what `network.admit(x)` does; with several ranks, unmap large files first.
+
+        Each rank checks its share of rows in files, and all rows of an array in memory.
+        """
         rows = network.rows(x)
         rows = rows.unmapped() if self.communicator.size > 1 else rows
         share, first = rows.share(self.communicator.rank, self.communicator.size)
@@ -95,18 +98,18 @@ class DataParallel:
             self.communicator.all_reduce(failed)
             if failed.any() and not failed[self.communicator.rank]:
                 ranks = ranks_in_words(np.flatnonzero(failed).tolist())
-                raise DataError(f"{ranks} did not accept the data; the error there says why")
+                raise DataError(f"{ranks} did not accept the data; the error there gives the reason")
 
 
 class Team:
     """One rank's part in a training run. With one rank nothing is communicated and nothing is split.
 
     Attributes:
-        rank, size: of the communicator.
-        params: what the optimizer updates here: the network's parameters, or this rank's shard of them.
+        rank, size: the rank and the size of the communicator.
+        params: updated here by the optimizer: the network's parameters, or this rank's shard of them.
         shard: that shard, None where every rank updates all of θ.
-        mine, sums: [N_r L_r, N_r, signals] of the latest micro-batch, float64 on the device, and their sums
-            over the ranks.
+        mine: [N_r L_r, N_r, signals] of the latest micro-batch, float64 on the device.
+        sums: the sums of `mine` over the ranks.
         own_signal: returns the signal that this process has received, or None.
         batch_statistics: the operations that compute BatchNorm over the rows of all ranks; None where each
             rank uses its own rows.
@@ -152,13 +155,13 @@ class Team:
             self.shard.sum_gradient()
 
     def send_signal(self) -> None:
-        """Before a launch of steps on several ranks: add this rank's signal to the sums of its losses."""
+        """Add this rank's signal to the sums of its losses. Call it before a launch on several ranks."""
         number = self.own_signal()
         if number is not None:
             self.network.backend.write(self.mine, FIRST_SIGNAL + SIGNALS.index(number), 1)
 
     def receive_signal(self) -> None:
-        """After a launch: wait and read the signal of any rank. Every rank must stop after the same step."""
+        """Wait for a launch and read the signal of any rank, so that every rank stops after the same step."""
         self.communicator.wait()
         counts = self.network.backend.to_host(self.sums)[FIRST_SIGNAL:].tolist()
         self._received = next((number for number, n in zip(SIGNALS, counts, strict=True) if n), None)

@@ -110,7 +110,7 @@ class Capturing:
                 module.pools_to_free.add(id(self))
 
             def malloc(self, size):
-                raise NotImplementedError("a fake pool: while in use, allocations take NumPy memory")
+                raise NotImplementedError("a fake pool does not allocate: arrays take NumPy memory")
 
             def free_all_blocks(self):
                 module.pools_to_free.discard(id(self))

@@ -62,7 +62,7 @@ HARMS = [
     (no_driver, 0, "count devices", "CudaRuntimeError: cudaErrorInsufficientDriver"),
     (hidden, 0, "count devices", "cudaErrorNoDevice"),
     (none_there, 0, "count devices", "there are 0 CUDA devices"),
-    (lambda cupy: None, 2, "find the device", "device 2 was asked for and there are 2"),
+    (lambda cupy: None, 2, "find the device", "there is no device 2 among the 2 that CUDA shows"),
     (no_compiler, 0, "compile and run a kernel", "libnvrtc"),
     (no_headers, 1, "compile and run a kernel", "cuda_fp16.h"),
     (no_cublas, 0, "multiply matrices", "ImportError: libcublas"),

@@ -337,7 +337,7 @@ BAD = [  # loss, y for z (3, 2), exception, message
         r"y\[2\] is 2; the network has 2 outputs, so classes are 0 to 1",
     ),
     ("softmax_cross_entropy", [0, -1, 1], DataError, r"y\[1\] is -1"),
-    ("softmax_cross_entropy", [0, 0.5, 1], DataError, r"y\[1\] is 0.5; class indices are whole numbers"),
+    ("softmax_cross_entropy", [0, 0.5, 1], DataError, r"y\[1\] is 0.5; class indices must be whole numbers"),
     ("softmax_cross_entropy", [0, np.nan, 1], DataError, "1 values that are not finite"),
     ("softmax_cross_entropy", [True, False, True], DataError, "dtype bool"),
     ("softmax_cross_entropy", ["a", "b", "a"], DataError, "strings such as 'a'"),
@@ -399,7 +399,7 @@ def test_bad_sample_weights_are_refused(backend, weight, kind, message):
 
 
 def test_z_must_be_a_matrix(backend):
-    with pytest.raises(ShapeError, match=r"z has shape \(3,\); a loss reads a matrix"):
+    with pytest.raises(ShapeError, match=r"z has shape \(3,\); it must be a matrix"):
         ffnn_gpu.mean_squared_error(backend, backend.zeros((3,), np.float64), np.zeros(3))
 
 

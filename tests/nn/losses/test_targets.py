@@ -29,7 +29,7 @@ def test_target_distribution_sums_to_one_within_the_rounding_of_its_type(dtype, 
     [
         (
             lambda: class_indices(np.array([0, 1.5, 0.5]), 2),
-            r"y\[1\] is 1.5; class indices are whole numbers from 0 to 1",
+            r"y\[1\] is 1.5; class indices must be whole numbers from 0 to 1",
         ),
         (
             lambda: class_indices(np.array([0, 2, -1, 3]), 2),
@@ -42,7 +42,7 @@ def test_target_distribution_sums_to_one_within_the_rounding_of_its_type(dtype, 
         ),
         (
             lambda: class_indices(np.array([True]), 4),
-            "dtype bool; class indices are whole numbers from 0 to 3",
+            "dtype bool; class indices must be whole numbers from 0 to 3",
         ),
         (
             lambda: weights(np.array(["2"]), 1, "float64"),

@@ -1,4 +1,4 @@
-"""Dense layers, dropout, elementwise operations: each loop, then the command for a chunk of it."""
+"""Dense layers, dropout, elementwise operations. Each loop is followed by the command that runs a chunk."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from ffnn_gpu.backends.cpu.loops.matrix_product import product
 from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
-FEW = 4  # at most so many rows are multiplied one by one
+FEW = 4  # up to this many rows are multiplied one by one
 
 # ----------------------------------------------------------------------  products
 
@@ -237,7 +237,7 @@ def copy_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 def dropout_mask(
     out: np.ndarray, keep: float, threshold: int, key: tuple[int, int], step: int, layer: int, row: int
 ) -> None:
-    """out (B, O) = keep where word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0."""
+    """out_rc = keep if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0."""
     rows, columns = out.shape
     for r in range(rows):
         for quad in range((columns + 3) // 4):

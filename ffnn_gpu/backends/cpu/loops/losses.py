@@ -1,4 +1,4 @@
-"""Losses, value and gradient in one pass: each loop, then the command for a chunk of it."""
+"""Losses with value and gradient in one pass. Each loop is followed by the command for a chunk of it."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""Layer and batch normalization, statistics in float64: each loop, then the command for a chunk of it."""
+"""Layer and batch normalization, statistics in float64. Each loop is followed by the command for a chunk."""
 
 import math
 from typing import Any

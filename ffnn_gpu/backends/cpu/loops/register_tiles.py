@@ -152,7 +152,7 @@ tile_1, tile_2, tile_3, tile_4 = (tile(across, False) for across in (1, 2, 3, 4)
 
 @instruction
 def turn(context: Any, like: Any, A: Any, a_row: Any, C: Any, c_row: Any) -> Any:
-    """C ← Aᵀ for a square of one register's length: each stage exchanges halves of pairs of rows."""
+    """C ← Aᵀ for a square A whose rows fill one register. Each stage swaps half the numbers of two rows."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, A, a_row, C, c_row = args

@@ -1,4 +1,4 @@
-"""Update rules, one pass over θ, ∇θ and the moments: each loop, then the command for a chunk of it."""
+"""Update rules, one pass over θ, ∇θ and the moments. Each loop is followed by the command for a chunk."""
 
 import math
 from typing import Any

@@ -82,7 +82,7 @@ class CommandTable:
         self.row = row
 
     def run(self, x: Array, y: Array = NONE, weight: Array = NONE, lr: Array = NONE) -> float | None:
-        """Return the loss; None if the arguments were refused, and then nothing that lasts has changed."""
+        """Return the loss, or None if the arguments were refused; then θ and other state are unchanged."""
         if self.threads:
             with ThreadPool.leading:
                 pool = thread_pool(self.threads)

@@ -19,7 +19,7 @@ from ffnn_gpu.backends.cpu.recording.recorder import INDICES, NotRecordedError, 
 from ffnn_gpu.backends.cpu.recording.threads import threads
 from ffnn_gpu.errors import WorkspaceError
 
-MOST_RECORDINGS = 8  # of one workspace: each combination of loss, optimizer and kind of targets has its own
+MOST_RECORDINGS = 8  # per workspace: one for each combination of loss, optimizer and kinds of arrays
 LAYOUT = 0x101  # flags of a NumPy array: C-contiguous, and aligned
 RECORDED = np.dtype(np.float32), np.dtype(np.float64)
 Code: TypeAlias = Callable[..., Any]

@@ -1,8 +1,8 @@
 """Record a training step on a CPU as a list of commands (why: docs/cpu_kernels.md).
 
 The step's own code runs once with a `Recorder` as its backend, which computes nothing. If a recording is
-given up, nothing has changed, and the step runs unrecorded. A recording freezes what a CUDA graph freezes
-(see `graphs`), except for the addresses of the call's arguments, which are set anew in each call.
+given up, nothing has changed, and the step runs unrecorded. Like a CUDA graph (see `graphs`), a recording
+freezes every Python number and address. Only the addresses of the call's arguments are set at each call.
 """
 
 import functools
@@ -83,7 +83,7 @@ class Recorder:
         if any(start < last and first < stop for (start, stop), (first, last) in pairs):
             raise NotRecordedError("an argument lies in the network's own memory")
         if len(self._arguments) < sum(array is not None for array in arguments):
-            raise NotRecordedError("two arguments are one array")
+            raise NotRecordedError("two arguments are the same array")
         if arguments[0] is not None and not arguments[0].size:
             raise NotRecordedError("there is no row")
         self.commands: list[Command] = []

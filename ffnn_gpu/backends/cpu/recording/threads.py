@@ -31,7 +31,7 @@ compiled = njit(cache=True, nogil=True)
 
 @compiled
 def wait(address: int, value: int) -> None:
-    """Wait until the int64 at `address` is `value`. Yield the core to its writer after PATIENCE polls."""
+    """Wait until the int64 at `address` is `value`. After PATIENCE polls, yield the core to other threads."""
     polls = 0
     while load(address) != value:
         polls += 1
@@ -110,8 +110,9 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
 def may_sleep(shared: int, helper: int) -> bool:
     """Mark the helper as asleep, unless a step is announced or it has not seen one.
 
-    Why: `announce` writes, then reads the marks; this writes its mark, then reads the announcement. In every
-    order of the four, one of the two sees the other, so no helper sleeps while a step is announced.
+    Why: `announce` announces a step, then reads the marks. This function writes its mark, then reads whether
+    a step is announced. In every order of these four, at least one of the two reads what the other wrote, so
+    no helper sleeps while a step is announced.
     """
     own = shared + LINE * HELPERS * helper
     store(own + LINE * ASLEEP, 1)
@@ -171,7 +172,7 @@ class ThreadPool:
         if announce(self.shared, self.helpers) == 0:
             return
         for asleep, bell in zip(self.asleep, self.bells, strict=True):
-            if asleep[0] and bell.locked():  # locked: not rung since this helper fell asleep
+            if asleep[0] and bell.locked():  # locked: this helper was not woken since it fell asleep
                 bell.release()
 
     def dismiss(self) -> None:

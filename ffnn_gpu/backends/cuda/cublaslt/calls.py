@@ -22,7 +22,7 @@ class Plan:
 
     problem: Problem
     descriptor: int
-    layouts: tuple[int, ...]  # of A, B and D
+    layouts: tuple[int, ...]  # descriptors of A, B and D
     algorithm: np.ndarray
     pointer: np.ndarray  # (1,) int64: the address of the next call's bias
 

@@ -88,17 +88,15 @@ def describe(
     """Return out = A B as a problem for cublasLt, and the addresses of its arrays.
 
     Raises:
-        ShapeError: shapes disagree, or strides are neither row-major nor those of a transposed row-major
-            array.
+        ShapeError: shapes disagree, or strides are neither row-major nor the strides of a transposed
+            row-major array.
         ConfigurationError: dtypes or epilogues that cannot be combined.
     """
     _require_shapes(A, B, out)
     (n, k), m = A.shape, B.shape[1]
     first, second, result = _operand(B, "B"), _operand(A, "A"), _operand(out, "out")
     if result.transposed:
-        raise ShapeError(
-            f"out {out.shape} has strides {out.strides} bytes; a product is written into a row-major array"
-        )
+        raise ShapeError(f"out {out.shape} has strides of {out.strides} bytes; it must be row-major")
     compute = _compute_type(first.dtype, second.dtype, result.dtype, tf32)
     name = _epilogue(epilogue, bias, bias_gradient, first.transposed)
     vector = bias if bias is not None else bias_gradient
@@ -157,8 +155,8 @@ def _compute_type(first: str, second: str, result: str, tf32: bool) -> str:
     """Return the type of sums: float64 for float64, else float32. `tf32` rounds float32 factors."""
     if first != second or not (result == first or (first in HALF and result == "float32")):
         raise ConfigurationError(
-            f"no product of {second} and {first} into {result}: both factors have one type, and the result "
-            "has the same, or float32 for float16 and bfloat16"
+            f"cannot multiply {second} by {first} into {result}: both factors must have one type, and the "
+            "result must have the same type, or float32 for factors of 16 bits"
         )
     if first == "float64":
         return "COMPUTE_64F"
@@ -178,9 +176,7 @@ def _epilogue(
         name = "_".join(filter(None, (ACTIVATIONS[activation], "BIAS" if bias is not None else "")))
         return name or "DEFAULT"
     if bias is not None or activation is not None:
-        raise ConfigurationError(
-            "bias_gradient stands alone: one product adds a bias or sums a gradient, not both"
-        )
+        raise ConfigurationError("bias_gradient must be given alone, without a bias or an epilogue")
     if transposed:
         raise ConfigurationError(
             "bias_gradient is the sum of B's rows and needs a row-major B, not a transposed view"

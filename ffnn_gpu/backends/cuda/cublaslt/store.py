@@ -16,9 +16,10 @@ import sys
 from pathlib import Path
 
 ALGO_BYTES = 64
-CHOICE = "fused epilogue: "  # prefix of the key of a choice, which is one byte: 1 if the epilogue was faster
+# Prefix of the key of a choice. Its value is one byte: 1 if the fused epilogue was faster, else 0.
+CHOICE = "fused epilogue: "
 FORMAT = 1
-LARGEST_FILE = 16 * 2**20  # bytes; a longer one is damaged
+LARGEST_FILE = 16 * 2**20  # bytes; a longer file counts as damaged
 
 
 def cache_folder() -> Path:

@@ -294,7 +294,7 @@ def test_rows_as_their_own_targets_are_not_confused_with_other_targets():
             _step(other, loss, SGD(0.1), x, targets, scratch, checked=True),
         )
         assert values[0] == pytest.approx(values[1], rel=1e-13)
-    assert reasons(ws)[0] == "two arguments are one array"
+    assert reasons(ws)[0] == "two arguments are the same array"
 
 
 def test_empty_batch_is_not_recorded():
