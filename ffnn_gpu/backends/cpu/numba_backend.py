@@ -161,16 +161,73 @@ class NumbaBackend(NumpyBackend):
         self.loops.layers.ADJOINTS[phi.name](da, a)
         return da
 
-    # ------------------------------------------------------------------ losses
+    # ------------------------------------------------------------------ softmax and losses
+
+    def softmax(self, z: Array, out: Array) -> Any:
+        if not self._same_matrices(z, out):
+            return super().softmax(z, out)
+        self.loops.softmax.softmax(z, out)
+        return out
+
+    def softmax_backward(self, da: Array, a: Array) -> Any:
+        if not self._same_matrices(da, a):
+            return super().softmax_backward(da, a)
+        self.loops.softmax.softmax_backward(da, a)
+        return da
+
+    def log_softmax(self, z: Array, out: Array) -> Any:
+        if not self._same_matrices(z, out):
+            return super().log_softmax(z, out)
+        self.loops.softmax.log_softmax(z, out)
+        return out
+
+    def log_softmax_backward(self, da: Array, a: Array) -> Any:
+        if not self._same_matrices(da, a):
+            return super().log_softmax_backward(da, a)
+        self.loops.softmax.log_softmax_backward(da, a)
+        return da
 
     def softmax_cross_entropy(
         self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Any:
-        if z.dtype not in self.looped or y.ndim == 2 or class_weight is not None or label_smoothing:
+        hard = y.ndim == 1
+        fits = z.dtype in self.looped and (hard or self._same_matrices(z, y))
+        if not fits or not (class_weight is None or class_weight.shape == z.shape[1:]):
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
-        scale = _NO_WEIGHTS[z.dtype] if weight is None else self.normalized_weight(weight)
+        losses, none, uniform = self.loops.losses, _NO_WEIGHTS[z.dtype], 1 / max(len(z), 1)
+        scale = none if weight is None else weight
+        if hard and class_weight is not None:
+            scale = self._weight_of_classes(y, class_weight, scale, bool(label_smoothing))
+        elif weight is not None:
+            scale = self.normalized_weight(weight)
         dz = np.empty_like(z) if dz is None else dz
-        return z.dtype.type(self.loops.losses.softmax_cross_entropy(z, y, scale, 1 / max(len(z), 1), dz))
+        if hard and not label_smoothing:
+            return z.dtype.type(losses.softmax_cross_entropy(z, y, scale, uniform, dz))
+        v = none if class_weight is None else class_weight
+        soft, smoothing = self.loops.cross_entropy.soft_cross_entropy, float(label_smoothing)
+        return z.dtype.type(soft(z, y, v, smoothing, scale, uniform, dz))
+
+    def _weight_of_classes(self, y: Array, class_weight: Array, weight: Array, smoothed: bool) -> Array:
+        out = np.empty(len(y), class_weight.dtype)
+        self.loops.cross_entropy.weight_of_classes(y, class_weight, weight, smoothed, out)
+        return out
+
+    def cross_entropy(self, p: Array, q: Array, weight: Array, dp: Array, smallest: float) -> Any:
+        if not self._same_matrices(p, q):
+            return super().cross_entropy(p, q, weight, dp, smallest)
+        scale = _NO_WEIGHTS[p.dtype] if weight is None else self.normalized_weight(weight)
+        dp, uniform = np.empty_like(p) if dp is None else dp, 1 / max(len(p), 1)
+        return p.dtype.type(self.loops.cross_entropy.cross_entropy(p, q, scale, uniform, smallest, dp))
+
+    def _same_matrices(self, a: Array, b: Array) -> bool:
+        """Return whether the loops over rows can read both: of one shape, with columns, and of one type."""
+        return (
+            a.dtype in self.looped
+            and b.dtype == a.dtype
+            and a.shape == b.shape
+            and a.ndim == 2
+            and a.size > 0
+        )
 
     # ------------------------------------------------------------------ normalization
 

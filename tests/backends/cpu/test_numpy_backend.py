@@ -40,8 +40,11 @@ NORMS = {"layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward
 RECORDED = {"run_step", "run_forward"}  # tests/backends/cpu/recording/test_recorded_step.py
 BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
 TESTED = BOTH | {"empty", "output", "asarray", "require_finite", "take", "gemm", "activate"}
+# tests/backends/cpu/loops/test_cross_entropy.py
+SOFTMAX = {"softmax", "softmax_backward", "log_softmax", "log_softmax_backward", "cross_entropy"}
 ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
-COMPILED = BOTH | NORMS | {"average", "squared_norm", "dropout_mask", "dropout"} | ROWS_OF_DATA | RECORDED
+ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX
+COMPILED = BOTH | NORMS | {"average", "squared_norm", "dropout_mask", "dropout"} | ELSEWHERE
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
 

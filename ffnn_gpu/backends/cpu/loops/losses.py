@@ -8,6 +8,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, kernel, matrix, rows_chunk, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import store
+from ffnn_gpu.backends.cpu.loops.softmax import exponentials, maximum
 
 
 def normalized_weight_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -43,15 +44,8 @@ def softmax_cross_entropy(z: Array, y: Array, scale: Array, uniform: float, dz: 
         if not 0 <= y[r] < C:
             raise IndexError("a class index out of range")  # it would overwrite other memory
         w = uniform if len(scale) == 0 else np.float64(scale[r])
-        largest = z[r, 0]
-        for c in range(1, C):
-            if z[r, c] > largest:
-                largest = z[r, c]
-        norm = 0.0
-        for c in range(C):
-            e = np.exp(z[r, c] - largest)
-            dz[r, c] = e
-            norm += e
+        largest = maximum(z, r)
+        norm = exponentials(z, r, largest, dz)
         total += w * (math.log(norm) - np.float64(z[r, y[r]] - largest))
         factor = T(w / norm)
         for c in range(C):

@@ -13,7 +13,15 @@ import numpy as np
 from numba import cfunc, types
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
-from ffnn_gpu.backends.cpu.loops import layers, losses, normalization, step_control, updates
+from ffnn_gpu.backends.cpu.loops import (
+    cross_entropy,
+    layers,
+    losses,
+    normalization,
+    softmax,
+    step_control,
+    updates,
+)
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT
 from ffnn_gpu.backends.cpu.loops.layers import FEW
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
@@ -26,7 +34,7 @@ INDICES = np.dtype(np.int64), np.dtype(np.int32)
 # name → body of each function in loops/ whose name ends in _command
 BODIES = {
     name.removesuffix("_command"): body
-    for family in (layers, normalization, losses, step_control, updates)
+    for family in (layers, normalization, softmax, losses, cross_entropy, step_control, updates)
     for name, body in vars(family).items()
     if name.endswith("_command")
 }
@@ -74,6 +82,7 @@ class Recorder:
     ) -> None:
         self.checked = checked
         self.require_own, self.admit = backend.require_own, backend.admit
+        self._constant = backend.constant
         self.asarray = backend.asarray  # a copy is refused later, as memory that is not known
         self.dtype, self.known = known[0].dtype, known
         self.partition = Partition(threads, self.dtype.itemsize)
@@ -103,6 +112,9 @@ class Recorder:
         """Raise NotRecordedError unless the output of a pass is this buffer."""
         if output is not buffer:
             raise NotRecordedError("the output is not the last layer's own")
+
+    def constant(self, values: tuple[float, ...], dtype: Any) -> Array:
+        return self._keep(self._constant(values, dtype))
 
     def run_forward(self, code: Callable[..., Any], network: Any, x: Array, ws: Any) -> Array:
         return code(network, x, ws)
@@ -240,19 +252,50 @@ class Recorder:
         for average, of_batch, factor in zip(running, (mean, variance), (1.0, unbiased), strict=True):
             self._record("average", 1, average, of_batch, 1.0 - momentum, factor, len(average))
 
+    # ------------------------------------------------------------------ softmax
+
+    def softmax(self, z: Array, out: Array) -> Array:
+        self._record("softmax", self._exponentials(z), z, out, *z.shape)
+        return out
+
+    def softmax_backward(self, da: Array, a: Array) -> Array:
+        self._record("softmax_backward", self.partition.by_rows(da), da, a, *da.shape)
+        return da
+
+    def log_softmax(self, z: Array, out: Array) -> Array:
+        self._record("log_softmax", self._exponentials(z), z, out, *z.shape)
+        return out
+
+    def log_softmax_backward(self, da: Array, a: Array) -> Array:
+        self._record("log_softmax_backward", self._exponentials(da), da, a, *da.shape)
+        return da
+
     # ------------------------------------------------------------------ losses
 
     def softmax_cross_entropy(
         self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Array:
-        if class_weight is not None or label_smoothing or y.shape != z.shape[:1] or y.dtype not in INDICES:
-            raise NotRecordedError("there is no command for weighted classes, nor targets other than indices")
-        if weight is not None and weight.shape != y.shape:
-            raise NotRecordedError("weights and rows differ in number")
-        chunks = self.partition.chunks(16 * z.size, len(z))  # an exponential costs as much as 16 products
-        operands = z, y, y.itemsize, self._normalized(weight), dz, *z.shape, self.losses, self.failed
-        self._record("softmax_cross_entropy", chunks, *operands)
+        hard = y.ndim == 1 and y.dtype in INDICES
+        if dz is None or (y.shape != z.shape[:1] if hard else (y.shape, y.dtype) != (z.shape, z.dtype)):
+            raise NotRecordedError("there is no command for targets of this type or shape, or without dz")
+        if hard and class_weight is not None:
+            scale = self._weight_of_classes(z, y, weight, class_weight, label_smoothing)
+        else:
+            scale = self._scale(z, weight)
+        targets, results = (z, y, y.itemsize if hard else 0), (scale, dz, *z.shape, self.losses, self.failed)
+        if hard and not label_smoothing:
+            self._record("softmax_cross_entropy", self._exponentials(z), *targets, *results)
+        else:
+            factors = self._of_classes(z, class_weight), float(label_smoothing)
+            self._record("soft_cross_entropy", self._exponentials(z), *targets, *factors, *results)
         return self.losses  # their sum is the loss
+
+    def cross_entropy(self, p: Array, q: Array, weight: Array, dp: Array, smallest: float) -> Array:
+        if dp is None or (q.shape, q.dtype) != (p.shape, p.dtype):
+            raise NotRecordedError("there is no command for targets of this type or shape, or without dz")
+        operands = p, q, self._scale(p, weight), float(smallest), dp, *p.shape, self.losses
+        self._record("cross_entropy", self._exponentials(p), *operands)
+        return self.losses
 
     def pointwise_loss(self, kind: Any, z: Array, y: Array, weight: Array, dz: Array) -> Array:
         if kind.name not in POINTWISE or not self.checked or (y.shape, y.dtype) != (z.shape, z.dtype):
@@ -264,6 +307,28 @@ class Recorder:
         operands = z, y, self._normalized(weight), dz, *z.shape, self.losses
         self._record(POINTWISE[kind.name], self.partition.by_rows(z), *operands)
         return self.losses
+
+    def _exponentials(self, z: Array) -> int:
+        """Return the chunks of a loop over rows that computes e^z, which costs as much as 16 products."""
+        return self.partition.chunks(16 * z.size, len(z))
+
+    def _of_classes(self, z: Array, class_weight: Array) -> Array:
+        if class_weight is not None and (class_weight.shape, class_weight.dtype) != (z.shape[1:], z.dtype):
+            raise NotRecordedError("weights and classes differ in number or type")
+        return class_weight
+
+    def _scale(self, z: Array, weight: Array) -> Array:
+        if weight is not None and weight.shape != z.shape[:1]:
+            raise NotRecordedError("weights and rows differ in number")
+        return self._normalized(weight)
+
+    def _weight_of_classes(self, z: Array, y: Array, weight: Array, v: Array, smoothing: float) -> Array:
+        if weight is not None and (not self.checked or (weight.shape, weight.dtype) != (y.shape, z.dtype)):
+            raise NotRecordedError("there is no command that checks or converts weights")
+        out = self._scratch(len(y), self.dtype)
+        operands = y, y.itemsize, self._of_classes(z, v), weight, bool(smoothing), out, *z.shape, self.failed
+        self._record("weight_of_classes", 1, *operands)
+        return out
 
     def _normalized(self, weight: Array) -> Array:
         if weight is None:
@@ -357,9 +422,12 @@ class Recorder:
         return start
 
     def _scratch(self, size: int, dtype: Any) -> HostArray:
-        self.known.append(np.zeros(size, dtype))
-        self.places.append(_place(self.known[-1]))
-        return self.known[-1]
+        return self._keep(np.zeros(size, dtype))
+
+    def _keep(self, array: HostArray) -> HostArray:
+        self.known.append(array)
+        self.places.append(_place(array))
+        return array
 
 
 def _in_memory(matrix: Array) -> Array:
