@@ -6,11 +6,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from ffnn_gpu.nn.losses.standard import Loss
+from ffnn_gpu import SGD, Dense, Network, fit
+from ffnn_gpu.nn.losses.standard import Loss, SoftmaxCrossEntropy
 from ffnn_gpu.testing.strict_device import StrictBackend
 from tests.distributed.threads import on_ranks
 from tests.training.data_parallel import cases
-from tests.training.data_parallel.cases import CASES, assert_same_training, train
+from tests.training.data_parallel.cases import CASES, LABELS, X, assert_same_training, train
 
 
 @cache
@@ -70,3 +71,30 @@ def test_ranks_use_the_total_weight_of_a_custom_loss(accumulate, monkeypatch):
     expected = cases.train(**case)
     for found in on_ranks(3, lambda ranks: cases.train(ranks, **case))[0]:
         cases.assert_same_training(found, expected)
+
+
+@pytest.mark.parametrize("rows", [True, False], ids=["counted", "not counted"])
+def test_ranks_wait_between_the_passes_only_for_a_loss_that_does_not_count_rows(rows):
+    class Own(SoftmaxCrossEntropy):
+        counts_rows = rows
+
+    def work(ranks):
+        calls, all_reduce = [], ranks.all_reduce
+
+        class Seen(Dense):
+            def forward(self, *args):
+                calls.append("forward")
+                return super().forward(*args)
+
+            def backward(self, *args):
+                calls.append("backward")
+                return super().backward(*args)
+
+        ranks.all_reduce = lambda *args: (calls.append("sum"), all_reduce(*args))
+        network = Network(5, [Seen(3)], "cpu", "float64")
+        fit(network, Own(), SGD(0.1), (X, LABELS), communicator=ranks, epochs=1, batch_size=53, verbose=0)
+        start = calls.index("forward")
+        return calls[start : start + 3]
+
+    order = ["forward", "backward", "sum"] if rows else ["forward", "sum", "backward"]
+    assert on_ranks(2, work)[0] == [order] * 2
