@@ -14,6 +14,7 @@ machine. Importing a module of ffnn_gpu imports the whole package, which takes 0
 pytest.
 """
 
+import importlib
 import os
 import sys
 from collections import Counter
@@ -52,6 +53,14 @@ def skip_or_fail(config, reason, hint=""):
     if by != REQUIRE_GPU or os.environ.get(REQUIRE_GPU, "0") not in ("", "0"):
         pytest.fail(f"{by} is set, and {reason}{hint}", pytrace=False)
     return pytest.skip(reason)
+
+
+def import_or_fail(config, name):
+    """Return the module of this name; without it, do what `skip_or_fail` does."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        return skip_or_fail(config, f"{name} cannot be imported: {error}")
 
 
 @pytest.fixture(scope="session", params=["numpy", "reference", pytest.param("cupy", marks=pytest.mark.gpu)])

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import ffnn_gpu.backends.choice
 from ffnn_gpu.backends.cuda.probe import Probe
 from pytest_ffnn_gpu import REQUIRE_GPU
+from tests.backends.cuda import test_products as products
 
 ROOT = Path(__file__).parents[1]
 NO_GPU = Probe(0, "count devices", "there are 0 CUDA devices")
@@ -212,3 +214,24 @@ def test_required_gpu_without_a_library_that_it_needs_is_a_failure(run):
     result = run(suite, "--require-gpu", found=Probe(0))
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["--require-gpu is set, and cublasLt cannot be called"])
+
+
+@pytest.mark.parametrize(
+    ("place", "fixture", "case"),
+    [("test_products", "backend", "cupy"), ("cublaslt.test_bindings", "real", ""),
+     ("cublaslt.test_on_gpu", "kind", "bfloat16")],
+)  # fmt: skip
+def test_gpu_tests_without_a_library_fail_if_a_gpu_is_required(run, monkeypatch, place, fixture, case):
+    without = SimpleNamespace(cublaslt=None, products="cupy.matmul, because nvmath-python is missing")
+    monkeypatch.setattr(products, "get_backend", lambda name: without)
+    for module in ("nvmath.bindings.cublasLt", "ml_dtypes"):
+        monkeypatch.setitem(sys.modules, module, None)
+    suite = f"""
+    from tests.backends.cuda.{place} import {fixture}
+
+    def test_of_it({fixture}): ...
+    """
+    for options, outcome in (((), "skipped"), (("--require-gpu",), "errors")):
+        outcomes = run(suite, "-k", case, *options, found=Probe(0)).parseoutcomes()
+        assert outcomes.pop("deselected", 0) == {"cupy": 1, "": 0, "bfloat16": 3}[case]
+        assert outcomes == {outcome: 1}

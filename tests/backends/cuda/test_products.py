@@ -8,6 +8,7 @@ import gc
 import json
 import threading
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -37,6 +38,7 @@ from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from ffnn_gpu.cli.info import information, lines
 from ffnn_gpu.nn.activations import Activation, gelu_tanh
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
+from pytest_ffnn_gpu import skip_or_fail
 from tests.backends.cuda.emulated_cupy import CupyWithCublasLt, EmulatedCupy, emulator
 from tests.backends.cuda.fake_cublaslt import Epilogue
 from tests.backends.cuda.fake_cupy import installed
@@ -83,12 +85,12 @@ def backend(request):
         return request.getfixturevalue("emulated")
     gpu = get_backend("cupy")
     if gpu.cublaslt is None:
-        pytest.skip(gpu.products)
+        skip_or_fail(request.config, gpu.products)
     return gpu
 
 
 def type_of(name):
-    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16 if name == "bfloat16" else name)
+    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
 
 
 def draw(backend, shape, dtype):

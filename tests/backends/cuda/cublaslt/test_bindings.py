@@ -12,15 +12,16 @@ import pytest
 
 from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.problem import COMPUTE_TYPES, DATA_TYPES
+from pytest_ffnn_gpu import import_or_fail
 from tests.backends.cuda import fake_cublaslt
 from tests.backends.cuda.dense_products import TYPES, make, one_layer
 from tests.backends.cuda.fake_cublaslt import FakeCublasLt
 
 
 @pytest.fixture(scope="module")
-def real():
+def real(request):
     """Return the module nvmath.bindings.cublasLt."""
-    return pytest.importorskip("nvmath.bindings.cublasLt", exc_type=ImportError)
+    return import_or_fail(request.config, "nvmath.bindings.cublasLt")
 
 
 @pytest.mark.parametrize("name", ["Epilogue", "MatmulDescAttribute", "MatmulPreferenceAttribute"])

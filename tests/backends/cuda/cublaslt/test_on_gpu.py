@@ -12,7 +12,7 @@ from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.calls import Calls
 from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
 from ffnn_gpu.errors import BackendUnavailableError
-from pytest_ffnn_gpu import skip_or_fail
+from pytest_ffnn_gpu import import_or_fail, skip_or_fail
 from tests.backends.cuda import dense_products
 from tests.backends.cuda.dense_products import PHI, SHAPES, TYPES, assert_close, draw
 
@@ -74,9 +74,9 @@ def lt(gpu):
 
 @pytest.fixture(params=TYPES)
 def kind(request):
-    """Return each type of a product; skip bfloat16 without ml_dtypes."""
+    """Return each type of a product; bfloat16 needs ml_dtypes."""
     if request.param == "bfloat16":
-        pytest.importorskip("ml_dtypes")
+        import_or_fail(request.config, "ml_dtypes")
     return request.param
 
 
