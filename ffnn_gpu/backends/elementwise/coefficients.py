@@ -2,7 +2,8 @@
 
 Polynomials: Remez exchange for the relative error of the whole function, in arithmetic of 50 or 60 digits on
 200 to 400 Chebyshev points of the interval. From the lowest on, each coefficient is rounded to its type and
-the rest are fitted again (erfc: by least squares). "error" is the relative error of the rounded fit.
+the rest are fitted again. Exceptions: erfc is fitted again by least squares, and erf_far is rounded at once.
+"error" is the relative error of the rounded fit.
 
 References: Cody and Waite, Software Manual for the Elementary Functions (1980): ln 2 in two parts. Shepherd
 and Laframboise, Math. Comp. 36 (1981) 249: the variable (x − k)/(x + k) of erfc.
@@ -30,6 +31,7 @@ class Constants(NamedTuple):
     tanh: tuple[float, ...]  # (tanh(x)/x − 1)/x² in x² on |x| ≤ 0.55
     sinh: tuple[float, ...]  # (sinh(x)/x − 1)/x² in x² on |x| ≤ 1
     erf: tuple[float, ...]  # erf(x)/x − 1 in x² on |x| ≤ 1
+    erf_far: tuple[float, ...]  # erf(x) in x − 2.5 on 1 ≤ x ≤ 4; none for float64
     erfc: tuple[float, ...]  # (x + k) e^{x²} erfc(x) in (x − k)/(x + k) on 0 ≤ x ≤ zero_erfc
 
 
@@ -44,6 +46,10 @@ SINGLE = Constants(
     tanh=(-0.33333316, 0.13332544, -0.053847548, 0.021050714, -0.006242849),  # error 2e-9
     sinh=(0.16666667, 0.0083333105, 0.00019842896, 2.7822132e-06),  # error 4e-10
     erf=(0.12837912, -0.3761232, 0.112801135, -0.026709208, 0.0049148835, -0.0005619705),  # error 5e-8
+    erf_far=(
+        0.9995931, 0.0021780212, -0.0054471875, 0.008353904, -0.008612041, 0.006101188, -0.00282539,
+        0.00057291234, 0.00029359225, -0.0002802528, 5.871344e-05, 2.1299029e-05, -8.595745e-06,
+    ),  # error 5e-8
     erfc=(
         0.8821405, -0.2961499, -0.07241242, 0.030793235, 0.02395244, 0.0034546044, -0.0043462017,
         -0.0035714875, -0.000911852, 0.00055595714, 0.0005570349, 0.00014712127,
@@ -79,6 +85,7 @@ DOUBLE = Constants(
         0.005223977596728703, -0.000854832548450088, 0.00012055280476717908, -1.4924465157753984e-05,
         1.6444143340310099e-06, -1.6183925802736952e-07, 1.3616373166552605e-08, -7.607123546515983e-10,
     ),  # error 2e-17
+    erf_far=(),
     erfc=(
         0.9901630645828107, -0.5842047281009347, 0.15348706745976165, 0.026484274688335856,
         -0.020369294960838162, -0.005202642545127307, 0.002764099489622785, 0.0016199727466068748,

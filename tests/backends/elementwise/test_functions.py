@@ -176,10 +176,19 @@ def test_sign_of_x_is_kept(name, dtype):
     assert (np.signbit(y) == np.signbit(x))[number].all()
 
 
+@pytest.mark.parametrize("name", ["tanh", "erf"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_bounded_by_one(name, dtype, variant):
+    """Code such as 1 + erf(x) and √(1 − tanh²(x)) relies on it."""
+    x = np.linspace(1, 20, 100_000, dtype=dtype)
+    assert compiled(FUNCTIONS[name], dtype, *VARIANTS[variant])(x).max() == 1
+
+
 CHANGES = [
     ("exp", "exp", 1), ("exp2", "exp", 0), ("expm1", "exp", 0), ("log", "log", 0), ("log2", "log", 0),
     ("log1p", "log", 1), ("tanh", "tanh", 0), ("sinh", "sinh", 0), ("cosh", "exp", 1), ("erf", "erf", 0),
-    ("erfc", "erfc", 0), ("exp", "ln2", 0), ("log", "ln2", 0),
+    ("erf", "erf_far", 0), ("erfc", "erfc", 0), ("exp", "ln2", 0), ("log", "ln2", 0),
 ]  # fmt: skip
 
 
@@ -189,6 +198,8 @@ def test_a_changed_coefficient_is_detected(monkeypatch, name, field, place, dtyp
     constants = "SINGLE" if dtype is np.float32 else "DOUBLE"
     given = getattr(functions, constants)
     numbers = list(getattr(given, field))
+    if not numbers:
+        pytest.skip(f"{field} is not used in {dtype.__name__}")
     numbers[place] *= 1 + 1000 * float(np.finfo(dtype).eps)
     monkeypatch.setattr(functions, constants, given._replace(**{field: tuple(numbers)}))
     assert worst(name, dtype)[0] > ULPS[name]
