@@ -18,7 +18,6 @@ from ffnn_gpu.backends.elementwise.coefficients import DOUBLE, SINGLE, Constants
 from ffnn_gpu.backends.elementwise.lanes import Lane, Lanes
 
 LN2, INVERSE_LN2 = 0.6931471805599453, 1.4426950408889634
-SLOPE = 1.4  # −erfcx′(a)/erfcx(a) · (a + k) is between 1 and 1.9
 
 # ---------------------------------------------------------------------- parts
 
@@ -221,7 +220,7 @@ def erfc_tail(v: Lanes, a: Lane, relative: bool) -> Lane:
     Args:
         relative: correct two rounding errors in the exponent. The error of a² is avoided by
             a² = h² + (a + h)(a − h), where h has half the digits of a and h² is exact. The error of a + k is
-            weighted with erfcx′/erfcx ≈ −SLOPE t. Without it, the absolute error is small.
+            weighted with erfcx′/erfcx ≈ −slope · t. Without it, the absolute error is small.
     """
     c = constants(v)
     a = v.where(a > c.zero_erfc, c.zero_erfc, a)
@@ -233,7 +232,7 @@ def erfc_tail(v: Lanes, a: Lane, relative: bool) -> Lane:
     rest = n * c.ln2[1]
     if relative:
         h = v.real(v.bits(a) & c.head)
-        lost = (a - (d - c.erfc_scale)) * (SLOPE * t)
+        lost = (a - (d - c.erfc_scale)) * (c.erfc_slope * t)
         square, rest = h * h, v.fma(n, c.ln2[1], v.fma(a + h, a - h, lost))
     r = v.fma(n, -c.ln2[0], -square) - rest
     return scale(v, v.fma(growth(v, r), erfcx, erfcx), bits)
