@@ -1,8 +1,9 @@
 """The contenders: one file per library, written the fastest way that its users would write the job.
 
 A file has a function for each kind of job: `train(job, variant)`, `predict(job, variant)`, `epoch(job,
-variant)`. It returns a Program. Heavy imports are inside the functions, so that a contender's process loads
-only its own library.
+variant)`. It returns a Program. `steps/` holds `step(kind, variant)`, one training step of any kind, in files
+of the same names. Heavy imports are inside the functions, so that a contender's process loads only its own
+library.
 """
 
 from importlib import import_module
@@ -54,17 +55,19 @@ class Contender(NamedTuple):
 
 CPU, GPU, BOTH = ("cpu",), ("cuda",), ("cpu", "cuda")
 STEPS, ALL = ("train", "predict"), ("train", "predict", "epoch")
+KINDS = "step"  # of any kind in benchmarks/kinds.py
 CONTENDERS = {
-    "ours": Contender("ffnn_gpu", "ours", "eager", BOTH, ALL, ours=True),
+    "ours": Contender("ffnn_gpu", "ours", "eager", BOTH, (*ALL, KINDS), ours=True),
     "ours-graph": Contender("ffnn_gpu", "ours", "graph", GPU, STEPS, ours=True),
     "ours-predict": Contender("ffnn_gpu", "ours", "checked", BOTH, ("predict",), ours=True),
-    "numpy": Contender("numpy", "plain", "numpy", CPU, STEPS),
+    "ours-checking": Contender("ffnn_gpu", "ours", "checking", CPU, (KINDS,), ours=True),
+    "numpy": Contender("numpy", "plain", "numpy", CPU, (*STEPS, KINDS)),
     "cupy": Contender("cupy", "plain", "cupy", GPU, STEPS),
     "torch": Contender("torch", "torch_", "eager", BOTH, ALL),
-    "torch-fused": Contender("torch", "torch_", "fused", BOTH, ("train", "epoch")),
-    "torch-compile": Contender("torch", "torch_", "compile", BOTH, ALL),
+    "torch-fused": Contender("torch", "torch_", "fused", BOTH, ("train", "epoch", KINDS)),
+    "torch-compile": Contender("torch", "torch_", "compile", BOTH, (*ALL, KINDS)),
     "torch-graph": Contender("torch", "torch_", "graph", GPU, ALL),
-    "jax": Contender("jax", "jax_", "jit", BOTH, ALL),
+    "jax": Contender("jax", "jax_", "jit", BOTH, (*ALL, KINDS)),
     "jax-scan": Contender("jax", "jax_", "scan", CPU, ("train",)),
     "sklearn": Contender("sklearn", "sklearn_", "", CPU, ALL),
     "keras": Contender("keras", "keras_", "", CPU, ALL),
@@ -86,4 +89,10 @@ def contenders(device, kind):
 def program(name, job):
     """Return the Program of contender `name`. Raises UnsupportedError and the exceptions of its library."""
     contender = contenders(job.device, job.kind)[name]
-    return getattr(import_module(f"benchmarks.contenders.{contender.file}"), job.kind)(job, contender.variant)
+    return work(contender, job.kind)(job, contender.variant)
+
+
+def work(contender, kind):
+    """Return the function of this contender's file that prepares this kind of job."""
+    folder = "benchmarks.contenders.steps" if kind == KINDS else "benchmarks.contenders"
+    return getattr(import_module(f"{folder}.{contender.file}"), kind)

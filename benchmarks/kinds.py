@@ -1,0 +1,180 @@
+"""The kinds of training step that `scripts/benchmark.py --kinds` measures, as data.
+
+One kind is the base: 3 hidden layers of 64 with ReLU, softmax cross-entropy, Adam, float32, batches of 128.
+Every other kind differs from it in what its name says. A test fails if an activation, a loss, a layer, an
+optimizer, one of its settings or a number type of the package has no kind.
+
+Why so small a network: the matrix products of a large one take so long that nothing else shows.
+Why several minibatches: a user's loop passes other arrays at every step.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+BATCHES = 4  # minibatches that the steps use in turn
+LOSS_SCALE = 2.0**12  # of float16 in the other libraries; at ours, 2**16, a gradient in float16 overflows
+QUIET, BUSY = "step", "busy-step"  # a group's kind: alone, or beside another program that computes
+
+
+def hidden(activation="relu", width=64):
+    return ("Dense", width, activation)
+
+
+def output(width=10, activation="identity"):
+    return ("Dense", width, activation)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of training step.
+
+    Attributes:
+        layers: ("Dense", width, activation), ("Dropout", rate), ("Residual", layers) or (name,).
+        loss, optimizer: their names in ffnn_gpu.
+        options: settings of the optimizer besides the learning rate.
+        B: rows of a minibatch.
+        precision: number type; 16-bit types compute with float32 weights.
+    """
+
+    name: str
+    layers: tuple = (hidden(), hidden(), hidden(), output())
+    loss: str = "softmax_cross_entropy"
+    optimizer: str = "adam"
+    options: dict = field(default_factory=dict)
+    B: int = 128
+    n_in: int = 64
+    precision: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+    lr: float = 1e-7
+    data: None = None
+    kind: str = QUIET
+
+    @property
+    def title(self):
+        return f"step {self.name}"
+
+    @property
+    def random(self):
+        """Return whether the losses depend on random numbers, which every library draws in its own way."""
+        return any(layer[0] == "Dropout" for layer in flat(self.layers))
+
+
+def flat(layers):
+    """Return the layers with those inside Residual."""
+    return [
+        found for layer in layers for found in (layer, *(flat(layer[1]) if layer[0] == "Residual" else ()))
+    ]
+
+
+def from_json(found):
+    """Return the Kind that `dataclasses.asdict` and JSON made a dict of lists."""
+    return Kind(**found | {"layers": _tuples(found["layers"])})
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _activation(name):
+    return Kind(name, (hidden(name), hidden(name), hidden(name), output()))
+
+
+def _layer(name, *layer):
+    """Put the layer after the first and the second hidden layer."""
+    return Kind(name, (hidden(), layer, hidden(), layer, hidden(), output()))
+
+
+BLOCK = ("Residual", (hidden(), hidden("identity")))
+ACTIVATIONS = (
+    "identity", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "softsign",
+    "tanh", "sigmoid", "hard_sigmoid", "hard_tanh",
+)  # fmt: skip
+LOSSES = (
+    "mean_squared_error", "mean_absolute_error", "huber", "poisson", "binary_cross_entropy_with_logits",
+    "hinge",
+)  # fmt: skip
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("base"),
+        *map(_activation, ACTIVATIONS),
+        *(Kind(name, loss=name) for name in LOSSES),
+        Kind("binary_cross_entropy", (*[hidden()] * 3, output(10, "sigmoid")), "binary_cross_entropy"),
+        Kind("cross_entropy", (*[hidden()] * 3, output(), ("Softmax",)), "cross_entropy"),
+        Kind("LogSoftmax", (*[hidden()] * 3, output(), ("LogSoftmax",))),
+        _layer("LayerNorm", "LayerNorm"),
+        _layer("BatchNorm", "BatchNorm"),
+        _layer("Dropout", "Dropout", 0.2),
+        Kind("Residual", (hidden(), BLOCK, output())),
+        Kind("sgd", optimizer="sgd"),
+        Kind("sgd with momentum", optimizer="sgd", options={"momentum": 0.9}),
+        Kind("sgd with nesterov", optimizer="sgd", options={"momentum": 0.9, "nesterov": True}),
+        *(Kind(name, optimizer=name) for name in ("rmsprop", "adagrad", "adamw", "nadam", "lion")),
+        Kind("clip_norm", options={"clip_norm": 1.0}),
+        Kind("clip_value", options={"clip_value": 0.01}),
+        Kind("l1 and l2", options={"l1": 1e-5, "l2": 1e-4}),
+        Kind("ema", options={"ema": 0.999}),
+        *(Kind(name, precision=name) for name in ("float64", "bfloat16", "float16")),
+        Kind("one output", (*[hidden()] * 3, output(1)), "mean_squared_error"),
+        *(Kind(f"batch {B}", B=B) for B in (1, 32, 4096)),
+        *(
+            Kind(f"{count} hidden layer{'s' * (count > 1)}", (*[hidden()] * count, output()))
+            for count in (1, 8, 32)
+        ),
+    )
+}  # 3 hidden layers are the base
+
+
+def real(kind):
+    """Return the name of the type of weights, targets and losses."""
+    return "float64" if kind.precision == "float64" else "float32"
+
+
+def weights(kind):
+    """Return the initial values, equal in every process: a list with one entry per layer.
+
+    [W, b] for Dense, [gain, bias] for LayerNorm and BatchNorm, such a list for Residual, else []. W (I, O)
+    is drawn from N(0, 2/I).
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(2)
+    return _weights(kind.layers, kind.n_in, rng, real(kind))[0]
+
+
+def _weights(layers, I, rng, dtype):
+    import numpy as np
+
+    found: list[Any] = []
+    for name, *arguments in layers:
+        if name == "Dense":
+            W = rng.standard_normal((I, arguments[0])) * math.sqrt(2 / I)
+            I = arguments[0]
+            found.append([W.astype(dtype), np.zeros(I, dtype)])
+        elif name == "Residual":
+            inside, I = _weights(arguments[0], I, rng, dtype)
+            found.append(inside)
+        else:
+            found.append([np.ones(I, dtype), np.zeros(I, dtype)] if name.endswith("Norm") else [])
+    return found, I
+
+
+def minibatches(kind):
+    """Return [(x, y), …], equal in every process: x (B, n_in) from N(0, 1), y class indices or (B, O)."""
+    import numpy as np
+
+    rng, O = np.random.default_rng(1), next(layer[1] for layer in kind.layers[::-1] if layer[0] == "Dense")
+
+    def targets():
+        if "entropy" in kind.loss and "binary" not in kind.loss:
+            return rng.integers(0, O, kind.B)
+        if kind.loss == "poisson":
+            return rng.poisson(2.0, (kind.B, O)).astype(real(kind))
+        if "binary" in kind.loss or kind.loss == "hinge":
+            bits = rng.integers(0, 2, (kind.B, O)).astype(real(kind))
+            return 2 * bits - 1 if kind.loss == "hinge" else bits
+        return rng.standard_normal((kind.B, O)).astype(real(kind))
+
+    return [(rng.standard_normal((kind.B, kind.n_in)).astype(real(kind)), targets()) for _ in range(BATCHES)]
