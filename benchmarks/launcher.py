@@ -14,17 +14,19 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.contenders import contenders
+from benchmarks.kinds import BUSY
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "benchmark.py"
 LIMIT = 580  # seconds that one answer may take, because compilers are slow
 PAUSE = 0.3  # seconds between rounds; idle threads of a BLAS spin for 0.1 s after a product
+SHORT_PAUSE = 0.1  # between the many rounds of --kinds
 SETTINGS = (  # environment variables that would favour one contender; those of folders and paths stay
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "NUMBA_", "XLA_", "JAX_",
     "KERAS_", "TF_", "TORCH", "PYTORCH_", "CUPY_", "CUBLAS", "NVIDIA_TF32", "FFNN_GPU_", "MALLOC_",
@@ -99,9 +101,12 @@ class Child:
 
     def ask(self, request):
         """Send "warm" or "round" and return the answer."""
+        self.send(request)
+        return self.answer()
+
+    def send(self, request):
         with suppress(OSError):  # a dead child; `answer` reports it
             print(request, file=self.process.stdin, flush=True)
-        return self.answer()
 
     def end(self):
         """Close the child's input and return its last answer."""
@@ -117,15 +122,7 @@ def measure(job, chosen, rounds, seconds):
         chosen: a function name → bool: does the contender take part?
         rounds: an epoch is measured at most three times.
     """
-    # Results are published: the folder's name is recorded, not its place.
-    described = asdict(job) | {"data": job.data and Path(job.data).name}
-    group = {"title": f"{job.title}, {job.precision}", "kind": job.kind, "job": described}
-    libraries = {name: c.package for name, c in contenders(job.device, job.kind).items() if chosen(name)}
-    present = [name for name, library in libraries.items() if find_spec(library)]
-    group["missing"] = {
-        name: f"{library} is not installed" for name, library in libraries.items() if name not in present
-    }
-    group["results"] = {name: {"rounds_us": []} for name in present}
+    group, present = prepared(job, chosen)
     with ExitStack() as ends:
         children = {name: ends.enter_context(Child(name, job, seconds)) for name in present}
         for name in present:  # one at a time, because some of them time algorithms
@@ -137,6 +134,64 @@ def measure(job, chosen, rounds, seconds):
         for name in list(group["results"]):
             note(group, name, children[name].end())
     return group
+
+
+def measure_kind(kind, chosen, rounds, seconds):
+    """Return two groups of this kind of step: measured alone, and beside a program that computes.
+
+    The same processes serve both, in turn, so that a change of the machine's speed reaches both alike.
+
+    Args:
+        seconds: the duration of all rounds together.
+    """
+    alone, present = prepared(kind, chosen)
+    beside = prepared(kind, chosen)[0] | {"kind": BUSY, "title": f"{alone['title']}, busy"}
+    seconds /= 2 * rounds * max(1, len(present))
+    with ExitStack() as ends:
+        children = {name: ends.enter_context(Child(name, kind, seconds)) for name in present}
+        for child in children.values():  # all at once: compilers take most of the time
+            child.send("warm")
+        for name, child in children.items():
+            answer = child.answer()
+            note(alone, name, answer)
+            note(beside, name, answer)
+        for name in alone["results"]:  # one at a time, because the launches of a round are counted
+            children[name].ask("warm")
+        for number in range(rounds):
+            for group, load in ((alone, nullcontext), (beside, busy)):
+                with load():
+                    for name in rotated(list(group["results"]), number):
+                        time.sleep(SHORT_PAUSE)
+                        note(group, name, children[name].ask("round"))
+        for name in list(alone["results"]):
+            note(alone, name, children[name].end())
+    return [alone, beside]
+
+
+@contextmanager
+def busy():
+    """Run another Python program that computes without a pause, on whichever core is given to it."""
+    code = "print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as program:
+        try:
+            program.stdout.readline()  # it has started
+            yield
+        finally:
+            program.kill()
+
+
+def prepared(job, chosen):
+    """Return the group of this job without times, and the contenders whose library is installed."""
+    # Results are published: the folder's name is recorded, not its place.
+    described = asdict(job) | {"data": job.data and Path(job.data).name}
+    group = {"title": f"{job.title}, {job.precision}", "kind": job.kind, "job": described}
+    libraries = {name: c.package for name, c in contenders(job.device, job.kind).items() if chosen(name)}
+    present = [name for name, library in libraries.items() if find_spec(library)]
+    group["missing"] = {
+        name: f"{library} is not installed" for name, library in libraries.items() if name not in present
+    }
+    group["results"] = {name: {"rounds_us": []} for name in present}
+    return group, present
 
 
 def note(group, name, answer):

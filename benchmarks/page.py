@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import parallel  # noqa: E402
 from benchmarks.contenders import CONTENDERS  # noqa: E402
 from benchmarks.jobs import jobs  # noqa: E402
+from benchmarks.kinds import BUSY, QUIET  # noqa: E402
 from benchmarks.report import WORDS, means  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -30,7 +31,9 @@ INTRODUCTION = """\
 `python scripts/benchmark.py` measures training, prediction, an epoch and the import of ffnn_gpu
 beside NumPy, PyTorch, JAX, scikit-learn, Keras and ONNX Runtime, as far as they are installed, and
 writes such a file. `--check` shows that all of them compute the same losses and outputs, and
-`--device cuda` measures on a GPU. `benchmarks/contenders/` holds one short file per library.
+`--device cuda` measures on a GPU. `--kinds` measures one training step of every activation, loss,
+layer, optimizer and number type of the package, which `benchmarks/kinds.py` lists.
+`benchmarks/contenders/` holds one short file per library.
 `python benchmarks/compare.py BEFORE.json AFTER.json` compares two files and fails if a job became
 slower.
 
@@ -39,11 +42,14 @@ slower.
 - *products* are the matrix products of the step alone, through NumPy (on a GPU: cublasLt).
 - *jax-scan* makes many steps per call. It is shown, but is not a peer in "best peer".
 - *best peer* is the time of the fastest other library divided by ours: above 1, ffnn_gpu is faster.
+- *ours-checking* is a step that also checks its targets; *ours* gets targets checked before the loop.
 - *256×16* in a network stands for 16 layers of width 256.
 """
 HEADS = {
     "train": "Adam step: ReLU, softmax cross-entropy",
     "predict": "Forward pass; `ours-predict` is `Network.predict`, which also checks its input and output",
+    "step": "One training step of each kind",
+    "busy-step": "The same steps beside another program that computes on one core",
     "epoch": "One epoch of 60,000 rows of 784 bytes, shuffled and scaled",
     "import": "Import of the library",
 }
@@ -81,14 +87,16 @@ def page(folder=RESULTS):
 
 
 def rank(result):
-    return len(result["groups"]), result["date"]
+    return "kinds" not in result["settings"], len(result["groups"]), result["date"]
 
 
 def section(name, result):
     """One file of scripts/benchmark.py: what it was measured with, then a table for each kind of job."""
     settings = result["settings"]
     commit = (result["machine"].get("commit") or "no commit")[:10]
-    lines = [f"## Side by side, {settings['device']}, {settings['precision']}, commit {commit}", ""]
+    what = "Kinds of step" if "kinds" in settings else "Side by side"
+    precision = "" if "kinds" in settings else f", {settings['precision']}"
+    lines = [f"## {what}, {settings['device']}{precision}, commit {commit}", ""]
     lines += source(name, command(result), result["date"], result["machine"], settings["threads"])
     averages = means(result["groups"])
     for kind in dict.fromkeys(group["kind"] for group in result["groups"]):
@@ -97,9 +105,21 @@ def section(name, result):
         ratios = [f"{WORDS[ratio]} {value:.2f}" for ratio, value in averages[kind].items()]
         if ratios and len(groups) > 1:
             lines += [f"Geometric means: {', '.join(ratios)}.", ""]
+        lines += slower(groups)
         missing = {f"{absent} ({why})" for group in groups for absent, why in group["missing"].items()}
         lines += [f"Not measured: {'; '.join(sorted(missing))}.", ""] if missing else []
     return "\n".join(lines)
+
+
+def slower(groups):
+    """The sentence that names the kinds of step of which a peer was faster."""
+    ratios = {group["job"]["name"]: group["ratios"] for group in groups if group["kind"] in (QUIET, BUSY)}
+    found = {name: r["best_peer_over_ours"] for name, r in ratios.items() if r}
+    if not found:
+        return []
+    worst = [f"{name} {found[name]:.2f}" for name in sorted(found, key=found.__getitem__) if found[name] < 1]
+    behind = f"A peer is faster in {len(worst)}: {', '.join(worst)}." if worst else "No peer is faster."
+    return [f"{len(found)} kinds. {behind}", ""]
 
 
 def source(name, text, date, machine=None, threads=None):
@@ -124,7 +144,10 @@ def command(result):
         settings["device"] == "cuda"
     )
     every = [job.title for job in jobs(settings["device"], settings["quick"])] + ["import"]
-    if titles != every:
+    if "kinds" in settings:
+        chosen = settings["kinds"]
+        words.append("--kinds" if chosen == "all" else f'--kinds "{",".join(chosen)}"')
+    elif titles != every:
         words.append(f'--networks "{",".join(titles)}"')
     words += [f"--{name} {settings[name]}" for name in ("threads", "rounds", "seconds")]
     data = any(group["job"]["data"] for group in result["groups"] if "job" in group)
@@ -135,16 +158,22 @@ def times(groups):
     """The table of one kind: a row for each job, a column for each contender that did one of them."""
     kind, known = groups[0]["kind"], [*CONTENDERS, "products"]
     names = sorted({name for group in groups for name in group["results"]}, key=known.index)
-    wide = ["network", "batch"] if kind != "import" else []
+    wide = {"import": [], QUIET: ["kind"], BUSY: ["kind"]}.get(kind, ["network", "batch"])
     lines = parallel.head(*wide, *names, "best peer")
     for group in groups:
-        job = group.get("job")
-        cells = [network(job["widths"]), f"{job['B']:,}"] if job else []
+        cells = described(group.get("job"))
         cells += [spread(group["results"].get(name)) for name in names]
         ratios = group["ratios"]
         best = f"{ratios['best_peer_over_ours']:.2f} ({ratios['best_peer']})" if "best_peer" in ratios else ""
         lines.append(parallel.row(*cells, best))
     return lines
+
+
+def described(job):
+    """The cells that tell a job from the others of its kind."""
+    if not job:
+        return []
+    return [job["name"]] if job["kind"] == QUIET else [network(job["widths"]), f"{job['B']:,}"]
 
 
 def spread(result):

@@ -7,7 +7,8 @@ from benchmarks.jobs import Job
 
 UNITS = {"epoch": (1e6, "s"), "import": (1e3, "ms")}  # kind → microseconds in the unit shown
 MIB = 2**20
-SEVERAL = {"jax-scan"}  # makes many steps per call on a CPU: shown, but not a peer
+# Shown, but not compared: jax-scan makes many steps per call on a CPU, ours-checking checks its targets too.
+ASIDE = {"jax-scan", "ours-checking"}
 WORDS = {
     "best_peer_over_ours": "best peer / ours", "fraction_of_products": "fraction of raw products",
     "ours_over_floor": "ours / floor",
@@ -28,8 +29,8 @@ def summarized(group, limits=None):
     """
     results = {name: result | statistics_of(result["rounds_us"]) for name, result in group["results"].items()}
     medians = {name: result["median_us"] for name, result in results.items()}
-    mine = min((t for name, t in medians.items() if ours(name)), default=None)
-    peers = {name: t for name, t in medians.items() if not ours(name) and name not in {"products", *SEVERAL}}
+    mine = min((t for name, t in medians.items() if ours(name) and name not in ASIDE), default=None)
+    peers = {name: t for name, t in medians.items() if not ours(name) and name not in {"products", *ASIDE}}
     ratios = {}
     if mine is not None and peers:
         best = min(peers, key=peers.__getitem__)
@@ -65,7 +66,9 @@ def geometric_mean(numbers):
 def table(group):
     """Return a summarized group as a printed table."""
     divisor, unit = UNITS.get(group["kind"], (1, "µs"))
-    per = {"train": " per step", "predict": " per call"}.get(group["kind"], "")
+    per = {"train": " per step", "step": " per step", "busy-step": " per step", "predict": " per call"}.get(
+        group["kind"], ""
+    )
     mine = min((r["median_us"] for name, r in group["results"].items() if ours(name)), default=math.nan)
     lines = [
         f"{group['title']}  ({unit}{per})",
@@ -88,6 +91,16 @@ def ratio_lines(ratios):
     if "floor_us" in ratios:
         texts[-1] += f" (floor {ratios['floor_us']:.4g} µs)"
     return ["  " + "   ".join(texts)] if texts else []
+
+
+def ratios_of(groups):
+    """Return the ratios of a kind of step, alone and beside a busy program, as a line."""
+    texts = []
+    for words, group in zip(("best peer / ours", "busy"), groups, strict=True):
+        ratios = group["ratios"]
+        best = f"{ratios['best_peer_over_ours']:.2f} ({ratios['best_peer']})" if ratios else "—"
+        texts.append(f"{words} {best}")
+    return "   ".join(texts)
 
 
 def mean_lines(found):

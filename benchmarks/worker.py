@@ -2,7 +2,7 @@
 
 It answers each line with one line of JSON. The output of libraries is redirected to stderr.
 
-    "warm"           {"version": …} after warming up, or {"missing": sentence, "traceback": …}
+    each "warm"      {"version": …} after warming up, or {"missing": sentence, "traceback": …}
     each "round"     {"us": microseconds per step}
     end of input     {"peak_bytes": peak memory of this process}
 """
@@ -48,12 +48,14 @@ def work(name, job, seconds, check):
         if check:
             answer({"values": values(program(name, job))})
             return
-        sys.stdin.readline()
-        ready = program(name, job)
-        launches = warm_up(ready, seconds, job.kind)
-        answer({"version": version(library)})
-        for _ in sys.stdin:
-            answer({"us": microseconds_per_step(ready, launches)})
+        ready = None
+        for request in sys.stdin:
+            ready = ready or program(name, job)
+            if request == "warm\n":
+                launches = warm_up(ready, seconds, job.kind)
+                answer({"version": version(library)})
+            else:
+                answer({"us": microseconds_per_step(ready, launches)})
         answer({"peak_bytes": peak_bytes()})
     except Exception as error:  # of any library: the contender is missing, with the reason
         answer({"missing": sentence(error), "traceback": traceback.format_exc()})

@@ -6,6 +6,8 @@
     --peers NAME,NAME            only these libraries beside ffnn_gpu; "" for none
     --check                      measure nothing; check that all contenders compute the same values
     --parallel                   measure 1, 2 and 4 ranks started by mpiexec, and predict larger machines
+    --kinds [NAME,NAME]          measure one step of each kind in benchmarks/kinds.py, such as "gelu,batch 1",
+                                 alone and beside a program that computes; with --check, compare the losses
     --quick                      the smallest job of each kind, short rounds, no torch.compile, no file
 
 Each contender runs in its own process on random data on the device, from equal weights, with the same number
@@ -20,6 +22,8 @@ import math
 import os
 import re
 import sys
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 try:
     import ffnn_gpu  # noqa: F401
-    from benchmarks import launcher, parallel, report, worker
+    from benchmarks import kinds, launcher, parallel, report, worker
     from benchmarks.contenders import CONTENDERS, contenders
     from benchmarks.jobs import Job, jobs
 except ImportError:  # a fresh clone: make .venv first, then start again in it
@@ -37,7 +41,10 @@ except ImportError:  # a fresh clone: make .venv first, then start again in it
     sys.exit(restart(__file__))
 
 PRECISIONS = {"cpu": ("float32",), "cuda": ("bfloat16", "tf32", "float32")}
-TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}  # of --check, relative to the largest value
+# Of --check, relative to the largest value. Also in float64 torch.compile rounds some constants to float32.
+TOLERANCE = {
+    "float64": 1e-4, "float32": 1e-4, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2,
+}  # fmt: skip
 CHECK_RATE = 1e-3  # learning rate of --check, at which a wrong gradient shows in the loss
 
 
@@ -52,12 +59,15 @@ def options(arguments):
     parser.add_argument(
         "--threads", type=int, default=cores(), help="threads of every contender, default all cores"
     )
-    parser.add_argument("--rounds", type=int, help="rounds of each contender, default 7")
-    parser.add_argument("--seconds", type=float, help="duration of a round, default 0.3")
+    parser.add_argument("--rounds", type=int, help="rounds of each contender, default 7, with --kinds 5")
+    parser.add_argument(
+        "--seconds", type=float, help="duration of a round, default 0.3; with --kinds of a kind, default 2"
+    )
     parser.add_argument("--data", help="folder of IDX files for the epoch, default random bytes")
     parser.add_argument("--json", type=Path, help="the file to write")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--parallel", action="store_true")
+    parser.add_argument("--kinds", nargs="?", const="", type=kinds_named, metavar="NAME,NAME")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -69,9 +79,20 @@ def options(arguments):
     strangers = set(args.peers or ()) - set(CONTENDERS) - {""}
     if strangers:
         parser.error(f"--peers: unknown {', '.join(sorted(strangers))}; choose from {', '.join(CONTENDERS)}")
-    args.rounds = args.rounds or (2 if args.quick else 7)
-    args.seconds = args.seconds or (0.02 if args.quick else 0.3)
+    if args.kinds and args.device != "cpu":
+        parser.error("--kinds measures on a CPU; leave out --device")
+    args.rounds = args.rounds or (2 if args.quick else 5 if args.kinds else 7)
+    args.seconds = args.seconds or (0.02 if args.quick else 2 if args.kinds else 0.3)
     return args
+
+
+def kinds_named(text):
+    """Return the kinds of step with these names, or all for ""."""
+    unknown = set(names(text)) - set(kinds.KINDS) - {""}
+    if unknown:
+        known = f"choose from {', '.join(kinds.KINDS)}"
+        raise argparse.ArgumentTypeError(f"unknown kind {', '.join(sorted(unknown))}; {known}")
+    return [kind for name, kind in kinds.KINDS.items() if not text or name in names(text)]
 
 
 def names(text):
@@ -94,7 +115,9 @@ def chosen(args):
 
 
 def selected(args):
-    """Return the jobs that --networks chooses."""
+    """Return the jobs that --networks or --kinds chooses."""
+    if args.kinds:
+        return [replace(kind, threads=args.threads) for kind in args.kinds]
     every = jobs(args.device, args.quick, precision=args.precision, threads=args.threads, data=args.data)
     return [job for job in every if any(text in job.title for text in args.networks)]
 
@@ -118,11 +141,39 @@ def measured(args, machine, probe):
         print(report.table(group), end="\n\n", flush=True)
         result["groups"].append(group)
         result["means"] = report.means(result["groups"])
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write(result, path)
     print(*report.mean_lines(result["means"]), *([f"written to {path}"] if path else []), sep="\n")
     return result
+
+
+def write(result, path):
+    """Write the result as JSON; nothing if path is None."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def of_kinds(args, machine):
+    """Measure one step of each kind. A line for each goes to stderr, the tables to stdout at the end."""
+    settings = {name: getattr(args, name) for name in ("device", "threads", "rounds", "seconds", "quick")}
+    named = [kind.name for kind in args.kinds]
+    settings |= {"precision": "kinds", "kinds": "all" if named == [*kinds.KINDS] else named}
+    result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "settings": settings}
+    result |= {"machine": machine, "limits": None, "groups": []}
+    path = args.json or (None if args.quick else results_file(result))
+    chosen_kinds = selected(args)
+    for number, kind in enumerate(chosen_kinds, start=1):
+        began = time.perf_counter()
+        found = launcher.measure_kind(kind, chosen(args), args.rounds, args.seconds)
+        groups = [report.summarized(group) for group in found]
+        line = f"{report.ratios_of(groups)}   {time.perf_counter() - began:.0f} s"
+        print(f"{number}/{len(chosen_kinds)} {kind.name}: {line}", file=sys.stderr, flush=True)
+        result["groups"] += groups
+        result["means"] = report.means(result["groups"])
+        write(result, path)
+    print(*map(report.table, result["groups"]), sep="\n\n", end="\n\n")
+    print(*report.mean_lines(result["means"]), *([f"written to {path}"] if path else []), sep="\n")
+    return 0
 
 
 def of_ranks(args, machine):
@@ -140,10 +191,7 @@ def of_ranks(args, machine):
         print(error, file=sys.stderr)
         return 2
     print(parallel.report(result))
-    path = args.json or (None if args.quick else results_file(result))
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, args.json or (None if args.quick else results_file(result)))
     return 0
 
 
@@ -174,19 +222,21 @@ def checked(args):
     """Compare the losses or outputs of all installed contenders for each job; return 0 if they agree."""
     failures = 0
     for job in selected(args):
-        if job.kind == "epoch":
-            continue  # each library shuffles differently
+        if args.kinds and job.precision == "float32":  # rounding would move a ReLU of 32 layers over its kink
+            job = replace(job, precision="float64")
+        if job.kind == "epoch" or getattr(job, "random", False):
+            continue  # each library shuffles and drops out differently
         values = {}
         for name in filter(chosen(args), contenders(args.device, job.kind)):
             if name == "products":
                 continue
-            answer = launcher.values(name, Job(**vars(job) | {"K": 1, "lr": CHECK_RATE}))
+            answer = launcher.values(name, replace(job, lr=CHECK_RATE, **({} if args.kinds else {"K": 1})))
             if "missing" in answer:
                 print(f"{job.title}: {name} — {answer['missing']}")
             else:
-                values[name] = answer["values"] if job.kind == "train" else normalized(answer["values"])
+                values[name] = normalized(answer["values"]) if job.kind == "predict" else answer["values"]
         wrong = (
-            report.disagreements(values, TOLERANCE[args.precision])
+            report.disagreements(values, TOLERANCE[job.precision])
             if values
             else ["no contender is installed"]
         )
@@ -208,7 +258,11 @@ def normalized(outputs):
 
 def serve(task):
     """Run as a child process of the launcher."""
-    job = Job(**task["job"] | {"widths": tuple(task["job"]["widths"])})
+    found = task["job"]
+    if found["kind"] == kinds.QUIET:
+        job = kinds.from_json(found)
+    else:
+        job = Job(**found | {"widths": tuple(found["widths"])})
     if task["name"] == "machine":
         print(json.dumps(worker.machine(job.device)))
     else:
@@ -229,6 +283,8 @@ def main(arguments=None):
         return checked(args)
     if args.parallel:
         return of_ranks(args, machine)
+    if args.kinds:
+        return of_kinds(args, machine)
     measured(args, machine, probe)
     return 0
 
