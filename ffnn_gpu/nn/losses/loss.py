@@ -69,7 +69,7 @@ class Loss:
             ShapeError, DataError: z is not floating (B, O), or y, dz or sample_weight do not fit it.
         """
         if not checked:
-            y, sample_weight = self._checked(backend, z, y, dz, sample_weight)
+            y, sample_weight = self.checked_arguments(backend, z, y, dz, sample_weight)
         return self.value_and_gradient(backend, z, y, dz, sample_weight)
 
     def value_and_gradient(
@@ -95,10 +95,10 @@ class Loss:
         """Turn outputs into decisions of the targets' form: class indices, 0/1, or the number itself."""
         return z
 
-    def _checked(
+    def checked_arguments(
         self, backend: Backend, z: Array, y: Any, dz: Array | None, sample_weight: Any
     ) -> tuple[Array, Array | None]:
-
+        """Return y and sample_weight on z's device, checked and converted. Raises ShapeError or DataError."""
         if z.ndim != 2:
             raise ShapeError(f"z has shape {z.shape}; it must be a matrix (rows, outputs)")
         if z.dtype.kind not in "fc" and not is_floating(z.dtype):  # targets are rounded to z's dtype

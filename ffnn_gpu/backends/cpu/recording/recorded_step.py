@@ -3,6 +3,10 @@
 Only networks, losses and optimizers of this package, in float32 or float64, are recorded. A user's own class
 may compute with NumPy directly, which no backend would see. As on a GPU, an overflow becomes ∞ without a
 warning.
+
+Targets and weights that the caller has not checked are checked and converted by the loss in each call, before
+the first command: an error changes nothing. The commands read the converted arrays. The commands themselves
+check class indices, before anything that lasts is written.
 """
 
 import copy
@@ -15,7 +19,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.recording.command_table import NONE, CommandTable
-from ffnn_gpu.backends.cpu.recording.recorder import INDICES, NotRecordedError, Recorder
+from ffnn_gpu.backends.cpu.recording.recorder import INDICES, NotRecordedError, Recorder, address
 from ffnn_gpu.backends.cpu.recording.threads import threads
 from ffnn_gpu.errors import WorkspaceError
 
@@ -32,18 +36,23 @@ class RecordedStep:
 
     Attributes:
         table: None if the step runs unrecorded, for the `reason`.
+        classes: whether unchecked y holds class indices, which the commands check and read unconverted.
     """
 
     def __init__(self, backend: Any, code: Code, call: Call) -> None:
-        network, self.loss, optimizer, x, y, ws, weight, lr, self.checked = call
-        self.code, self.params = code, network.params
+        network, loss, optimizer, x, y, ws, weight, lr, self.checked_before = call
+        self.code, self.params, self.loss = code, network.params, loss
         self.kinds = _kind(x), _kind(y), _kind(weight), _kind(lr)
         self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
         self.seed, self.vectors = ws.stream.seed, tuple[Any, ...]()
         self.table: CommandTable | None = None
-        self.reason = _obstacle(call)
+        self.classes, self.reason = False, _obstacle(call)
         if self.reason:
             return
+        targets, weight = self.checked(backend, call)
+        self.classes = _holds_classes(call, targets)
+        checked = self.checked_before or targets is not None
+        call = network, loss, optimizer, x, y if self.classes else targets, ws, weight, lr, checked
         if optimizer is not None:
             state = optimizer.state(network.params)
             self.vectors = state.control, *vars(state).values()
@@ -55,7 +64,7 @@ class RecordedStep:
     def fits(self, code: Code, call: Call) -> bool:
         """Return whether a call with these arguments computes what was recorded."""
         _, loss, optimizer, x, y, ws, weight, lr, checked = call
-        if optimizer is not self.optimizer() or code is not self.code or checked is not self.checked:
+        if optimizer is not self.optimizer() or code is not self.code or checked is not self.checked_before:
             return False
         if loss is not self.loss and loss != self.loss:
             return False
@@ -68,6 +77,14 @@ class RecordedStep:
             return False
         return all(map(operator.is_, vars(state).values(), self.vectors[1:]))
 
+    def checked(self, backend: Any, call: Call) -> tuple[Any, Any]:
+        """Return targets and weights as the loss reads them. Raises ShapeError or DataError like the loss."""
+        _, loss, _, _, y, ws, weight, _, checked = call
+        if checked or loss is None or y is None or self.classes:
+            return y, weight
+        checked_arguments: tuple[Any, Any] = loss.checked_arguments(backend, ws.dz, y, ws.dz, weight)
+        return checked_arguments
+
 
 def recorded() -> str:
     """Return a sentence for people about this machine.
@@ -79,12 +96,15 @@ def recorded() -> str:
 
 def run_step(backend: Any, code: Code, *call: Any) -> Any:
     """Return code(*call), the loss before the update, by replaying its recording if possible."""
-    network, _, _, x, y, ws, weight, lr, _ = call
-    table = _table(backend, code, call)
+    arrays = _with_arrays(backend, call)
+    network, _, _, x, _, ws, _, lr, _ = arrays
+    recording = _recording(backend, code, arrays)
+    table = recording.table
     if table is not None:
         if x is not None:
             ws.begin_forward(network.params, len(x))
         try:
+            y, weight = recording.checked(backend, arrays)
             table.begin_at(ws.stream.row)
             value = table.run(*(NONE if array is None else array for array in (x, y, weight, lr)))
         finally:
@@ -97,7 +117,7 @@ def run_step(backend: Any, code: Code, *call: Any) -> Any:
 
 def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> Any:
     """Return the output for x in an inference workspace, like `code`."""
-    table = _table(backend, code, (network, None, None, x, None, ws, None, None, False))
+    table = _recording(backend, code, (network, None, None, x, None, ws, None, None, False)).table
     if table is None:
         return code(network, x, ws)
     ws.begin_forward(network.params, len(x))
@@ -108,16 +128,41 @@ def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> An
     return code(network, x, ws) if done is None else ws.buffers[-1].a
 
 
-def _table(backend: Any, code: Code, call: Call) -> CommandTable | None:
-    """Return the table of such a call, recorded now if it is the first; None if the call runs unrecorded."""
+def _recording(backend: Any, code: Code, call: Call) -> RecordedStep:
+    """Return the recording of such a call, made now if it is the first."""
     recordings: list[RecordedStep] = call[5].recordings  # of the workspace
     for recording in recordings:
         if recording.fits(code, call):
-            return recording.table
+            return recording
     if len(recordings) == MOST_RECORDINGS:
         del recordings[0]
     recordings.append(RecordedStep(backend, code, call))
-    return recordings[-1].table
+    return recordings[-1]
+
+
+def _with_arrays(backend: Any, call: Call) -> Call:
+    """Return the call with arrays in place of lists and the like, which its loss would convert as well."""
+    _, loss, _, _, y, _, weight, _, checked = call
+    arrays = (y is None or type(y) is np.ndarray) and (weight is None or type(weight) is np.ndarray)
+    if arrays or checked or loss is None or not _is_own(loss):
+        return call
+    y = None if y is None else np.asarray(y)
+    weight = None if weight is None else backend.admit(weight)
+    return *call[:4], y, call[5], weight, *call[7:]
+
+
+def _holds_classes(call: Call, targets: Any) -> bool:
+    """Return whether `targets`, made from y, are class indices, and commands can read y as it is."""
+    _, _, _, _, y, _, weight, _, checked = call
+    if checked or y is None or weight is not None or y.dtype not in INDICES:
+        return False
+    whole = y.flags.num & LAYOUT == LAYOUT
+    return bool(whole and targets.ndim == 1 and targets.dtype in INDICES)
+
+
+def _is_own(part: Any) -> bool:
+    """Return whether the class of `part` belongs to this package."""
+    return type(part).__module__.startswith("ffnn_gpu.")
 
 
 def _kind(array: Any) -> Any:
@@ -130,7 +175,7 @@ def _obstacle(call: Call) -> str:
     if not network.layers:
         return "there is no layer"
     own = [network, ws, loss, optimizer, *_layers(network.layers)]
-    foreign = [part for part in own if part is not None and not type(part).__module__.startswith("ffnn_gpu.")]
+    foreign = [part for part in own if part is not None and not _is_own(part)]
     if foreign:
         return f"{foreign[0]!r} is not this package's own"
     if ws.owner is not network.params:
@@ -141,6 +186,10 @@ def _obstacle(call: Call) -> str:
         return f"x is {x.dtype}"
     if any(array is not None and type(array) is not np.ndarray for array in (x, y, weight, lr)):
         return "an argument is no array"
+    if x is not None and x.shape != (ws.B, network.n_in):
+        return f"x has shape {x.shape}"
+    if loss is not None and ws.dz is None:
+        return "the workspace was made without training"
     return ""
 
 
@@ -154,11 +203,10 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
     """Return the commands that `code` records. Raises NotRecordedError."""
     network, loss, optimizer, x, y, ws, weight, lr, checked = call
     params = network.params
+    if x is not None and y is not None and address(x) == address(y):
+        y = y.copy()  # a stand-in: each call sets the addresses of x and y anew
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
-    recorder = Recorder(backend, threads(), known, [x, y, weight, lr], checked)
-    if not checked and y is not None and y.ndim == 1 and y.dtype in INDICES and len(y) == len(x):
-        loss.targets(y, network.widths[-1], network.dtype)  # its own check; the command has one too
-        checked = True
+    recorder = Recorder(backend, threads(), known, [x, y, weight, lr])
     params, scratch = copy.copy(params), copy.copy(ws)
     params.backend, scratch.owner = recorder, params
     twin = network.computed_by(recorder, params)

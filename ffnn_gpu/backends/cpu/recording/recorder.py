@@ -67,7 +67,6 @@ class Recorder:
         threads: the number of threads that will share the commands.
         known: arrays that keep their address as long as the recording lives.
         arguments: arrays whose address differs in each call, or None.
-        checked: whether the caller has validated targets and weights.
 
     Attributes:
         commands: what has been recorded.
@@ -77,10 +76,7 @@ class Recorder:
 
     name = "numpy"
 
-    def __init__(
-        self, backend: Any, threads: int, known: list[HostArray], arguments: list[Any], checked: bool
-    ) -> None:
-        self.checked = checked
+    def __init__(self, backend: Any, threads: int, known: list[HostArray], arguments: list[Any]) -> None:
         self.require_own, self.admit = backend.require_own, backend.admit
         self._constant = backend.constant
         self.asarray = backend.asarray  # a copy is refused later, as memory that is not known
@@ -298,10 +294,8 @@ class Recorder:
         return self.losses
 
     def pointwise_loss(self, kind: Any, z: Array, y: Array, weight: Array, dz: Array) -> Array:
-        if kind.name not in POINTWISE or not self.checked or (y.shape, y.dtype) != (z.shape, z.dtype):
-            raise NotRecordedError(
-                f"there is no command for {kind.name}, or its targets have not been checked"
-            )
+        if kind.name not in POINTWISE or (y.shape, y.dtype) != (z.shape, z.dtype):
+            raise NotRecordedError(f"there is no command for {kind.name}, or for targets of this type")
         if weight is not None and weight.shape != z.shape[:1]:
             raise NotRecordedError("weights and rows differ in number")
         operands = z, y, self._normalized(weight), dz, *z.shape, self.losses
@@ -323,8 +317,8 @@ class Recorder:
         return self._normalized(weight)
 
     def _weight_of_classes(self, z: Array, y: Array, weight: Array, v: Array, smoothing: float) -> Array:
-        if weight is not None and (not self.checked or (weight.shape, weight.dtype) != (y.shape, z.dtype)):
-            raise NotRecordedError("there is no command that checks or converts weights")
+        if weight is not None and (weight.shape, weight.dtype) != (y.shape, z.dtype):
+            raise NotRecordedError("there is no command that converts weights")
         out = self._scratch(len(y), self.dtype)
         operands = y, y.itemsize, self._of_classes(z, v), weight, bool(smoothing), out, *z.shape, self.failed
         self._record("weight_of_classes", 1, *operands)
@@ -333,8 +327,8 @@ class Recorder:
     def _normalized(self, weight: Array) -> Array:
         if weight is None:
             return None
-        if not self.checked or weight.dtype != self.dtype:
-            raise NotRecordedError("there is no command that checks or converts weights")
+        if weight.dtype != self.dtype:
+            raise NotRecordedError("there is no command that converts weights")
         out = self._scratch(len(weight), self.dtype)
         self._record("normalized_weight", 1, weight, out, len(weight))
         return out
