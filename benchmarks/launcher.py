@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "benchmark.py"
 LIMIT = 580  # seconds that one answer may take, because compilers are slow
 PAUSE = 0.3  # seconds between rounds; idle threads of a BLAS spin for 0.1 s after a product
-SHORT_PAUSE = 0.1  # between the many rounds of --kinds
+# Seconds after a round of --kinds. Measured: OpenBLAS's threads spin for 0.11 s, the others for 0.01 s.
+SHORT_PAUSE = {"ffnn_gpu": 0.15, "numpy": 0.15, "torch": 0.05, "jax": 0.05}
 SETTINGS = (  # environment variables that would favour one contender; those of folders and paths stay
     "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "VECLIB_", "NUMEXPR_", "NUMBA_", "XLA_", "JAX_",
     "KERAS_", "TF_", "TORCH", "PYTORCH_", "CUPY_", "CUBLAS", "NVIDIA_TF32", "FFNN_GPU_", "MALLOC_",
@@ -157,15 +158,21 @@ def measure_kind(kind, chosen, rounds, seconds):
             note(beside, name, answer)
         for name in alone["results"]:  # one at a time, because the launches of a round are counted
             children[name].ask("warm")
+            _rest(kind, name)
         for number in range(rounds):
             for group, load in ((alone, nullcontext), (beside, busy)):
                 with load():
                     for name in rotated(list(group["results"]), number):
-                        time.sleep(SHORT_PAUSE)
                         note(group, name, children[name].ask("round"))
+                        _rest(kind, name)
         for name in list(alone["results"]):
             note(alone, name, children[name].end())
     return [alone, beside]
+
+
+def _rest(kind, name):
+    """Wait until the threads of this contender's library no longer spin."""
+    time.sleep(SHORT_PAUSE[contenders(kind.device, kind.kind)[name].package])
 
 
 @contextmanager

@@ -209,7 +209,7 @@ def measured(monkeypatch):
     """The groups of a kind, measured with children that only take notes."""
     monkeypatch.setattr(launcher, "Child", FakeChild)
     monkeypatch.setattr(launcher, "busy", noted)
-    monkeypatch.setattr(launcher, "SHORT_PAUSE", 0)
+    monkeypatch.setattr(launcher, "SHORT_PAUSE", dict.fromkeys(launcher.SHORT_PAUSE, 0))
     monkeypatch.setattr(launcher, "find_spec", lambda library: library != "torch")
     monkeypatch.setattr(FakeChild, "asked", [])
     return launcher.measure_kind(SMALL, lambda name: True, 3, 6.0)
@@ -232,6 +232,10 @@ def test_a_kind_has_a_quiet_and_a_busy_group(measured):
         assert group["missing"]["jax"] == "it broke" and "jax" not in group["results"]
         assert group["missing"]["torch-fused"] == "torch is not installed"
         assert group["results"]["numpy"]["version"] == "1"
+
+
+def test_every_contender_of_a_step_has_a_pause():
+    assert {found.package for found in contenders("cpu", "step").values()} == set(launcher.SHORT_PAUSE)
 
 
 def test_the_step_that_checks_its_targets_is_shown_but_not_compared(measured):
