@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import kernel, rows_chunk
+from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, rows_chunk
 
 
-@kernel
+@inlined
 def maximum(z: Array, b: int) -> Any:
     """Return max_c z_bc, without NaN unless it is the first."""
     largest = z[b, 0]
@@ -22,7 +22,7 @@ def maximum(z: Array, b: int) -> Any:
     return largest
 
 
-@kernel
+@inlined
 def exponentials(z: Array, b: int, largest: Any, out: Array) -> float:
     """out_b = e^{z_b − largest}; return Σ_c out_bc"""
     norm = 0.0
