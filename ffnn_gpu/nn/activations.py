@@ -88,6 +88,11 @@ def _sigmoid(xp: Any, s: Array) -> Array:  # 1/(1 + e^{-s}); e^{-|s|} cannot ove
     return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))
 
 
+def _sigmoid_slope(xp: Any, s: Array) -> Array:  # σ (1 − σ) = e/(1 + e)², e = e^{-|s|}: 1 − σ would cancel
+    e = xp.exp(xp.minimum(s, -s))
+    return e / (1 + e) ** 2
+
+
 def _softplus(xp: Any, s: Array) -> Array:  # log(1 + e^s)
     return xp.maximum(s, 0) + xp.log1p(xp.exp(xp.minimum(s, -s)))
 
@@ -104,24 +109,31 @@ def _gelu_slope(xp: Any, s: Array, alpha: float) -> Array:  # Φ(s) + s Φ'(s)
     return _normal_cdf(xp, s) + s * _normal_pdf(xp, s)
 
 
-def _gelu_tanh(xp: Any, s: Array, alpha: float) -> Array:  # s (1 + tanh u)/2 with u = √(2/π)(s + 0.044715 s³)
-    return 0.5 * s * (1 + xp.tanh(math.sqrt(2 / math.pi) * s * (1 + 0.044715 * s * s)))
+# s (1 + tanh u)/2 with u = √(2/π)(s + 0.044715 s³). Why σ(2u) = (1 + tanh u)/2: 1 + tanh u cancels.
+def _gelu_tanh(xp: Any, s: Array, alpha: float) -> Array:
+    return s * _sigmoid(xp, math.sqrt(8 / math.pi) * s * (1 + 0.044715 * s * s))
 
 
-def _gelu_tanh_slope(xp: Any, s: Array, alpha: float) -> Array:
-    tanh = xp.tanh(math.sqrt(2 / math.pi) * s * (1 + 0.044715 * s * s))
-    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * s * s)
-    return 0.5 * (1 + tanh) + 0.5 * s * (1 - tanh * tanh) * du
+def _gelu_tanh_slope(xp: Any, s: Array, alpha: float) -> Array:  # σ(2u) + s σ′(2u) 2u′
+    twice, slope = (math.sqrt(8 / math.pi) * (1 + k * 0.044715 * s * s) for k in (1, 3))
+    return _sigmoid(xp, s * twice) + s * _sigmoid_slope(xp, s * twice) * slope
 
 
-def _silu_slope(xp: Any, s: Array, alpha: float) -> Array:  # σ (1 + s (1 - σ))
-    sigma = _sigmoid(xp, s)
-    return sigma * (1 + s * (1 - sigma))
+def _silu_slope(xp: Any, s: Array, alpha: float) -> Array:  # σ + s σ′
+    return _sigmoid(xp, s) + s * _sigmoid_slope(xp, s)
 
 
-def _mish_slope(xp: Any, s: Array, alpha: float) -> Array:  # t + s (1 - t²) σ with t = tanh(softplus(s))
-    t = xp.tanh(_softplus(xp, s))
-    return t + s * (1 - t * t) * _sigmoid(xp, s)
+# t = tanh(log(1 + e^s)) = n/d and 1 − t = r/d, with n = e^s (e^s + 2), d = n + 2, r = 2; for s > 0 all of
+# them times e^{−2s}, so that nothing overflows
+def _tanh_of_softplus(xp: Any, s: Array) -> tuple[Array, Array]:
+    e = xp.exp(xp.minimum(s, -s))
+    n, r = xp.where(s > 0, 1 + 2 * e, e * (e + 2)), xp.where(s > 0, 2 * e * e, 2 + 0 * e)
+    return n / (n + r), r / (n + r)
+
+
+def _mish_slope(xp: Any, s: Array, alpha: float) -> Array:  # t + s (1 - t²) σ
+    t, rest = _tanh_of_softplus(xp, s)
+    return t + s * rest * (1 + t) * _sigmoid(xp, s)
 
 
 # λ s, or λ α (e^s - 1) for s <= 0
@@ -153,7 +165,7 @@ gelu = Activation(  # Hendrycks, Gimpel (2016), eq. 2
 gelu_tanh = Activation("gelu_tanh", _gelu_tanh, _gelu_tanh_slope, needs_input=True)
 silu = Activation("silu", lambda xp, s, _: s * _sigmoid(xp, s), _silu_slope, needs_input=True)
 mish = Activation(  # Misra (2019)
-    "mish", lambda xp, s, _: s * xp.tanh(_softplus(xp, s)), _mish_slope, needs_input=True
+    "mish", lambda xp, s, _: s * _tanh_of_softplus(xp, s)[0], _mish_slope, needs_input=True
 )
 softplus = Activation("softplus", lambda xp, s, _: _softplus(xp, s), lambda xp, a, _: -xp.expm1(-a))
 softsign = Activation(
