@@ -89,12 +89,13 @@ def test_checkpoint_does_not_depend_on_the_number_of_ranks(tmp_path):
 
 
 def test_failure_of_the_writing_rank_is_raised_on_every_rank(tmp_path):
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "last.safetensors").mkdir()
+    (tmp_path / "last.safetensors" / "file").write_text("no checkpoint")
     errors = []
 
     def work(ranks):
         try:
-            small(ranks, checkpoint=tmp_path / "file" / "checkpoint")
+            small(ranks, checkpoint=tmp_path)
         except (CheckpointError, OSError) as error:
             errors.append((ranks.rank, str(error)))
 
