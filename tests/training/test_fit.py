@@ -1016,8 +1016,8 @@ def test_names_stand_for_objects_with_default_settings():
     ("call", "message"),
     [
         (
-            lambda: quiet(network_of(), "softmax", "adam", (X, LABELS)),
-            "no loss is called 'softmax'; did you mean",
+            lambda: quiet(network_of(), "hubber", "adam", (X, LABELS)),
+            "no loss is called 'hubber'; did you mean",
         ),
         (
             lambda: evaluate(network_of(), "zzz", (X, LABELS)),
