@@ -1,7 +1,12 @@
-"""One formula, every device: element-wise formulas as code.
+"""One formula, every device: a formula over `xp` becomes an expression, and the expression becomes code.
 
-lanes         vectors as values in LLVM code
-operators     Python's operators, for symbols and for vectors
-functions     exp, log, tanh, erf, … on vectors
-coefficients  their constants and polynomials
+trace          formula → Expression, by running it once with symbolic arrays
+expression     Expression and Graph: operations, folded constants, common parts, evaluation by NumPy
+operators      Python's operators, for symbols and for vectors
+compiled_loop  expressions → one compiled loop over memory on a CPU
+loop_code      its LLVM code
+code_cache     its machine code on disk
+lanes          vectors as values in LLVM code
+functions      exp, log, tanh, erf, … on vectors
+coefficients   their constants and polynomials
 """

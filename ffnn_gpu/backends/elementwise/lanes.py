@@ -150,6 +150,33 @@ class Lanes:
         full = f"llvm.masked.{name}.v{self.count}f{8 * self.size}.p0"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, full), args)
 
+    def wide(self, lane: Lane) -> Any:
+        """Return the vector's numbers as float64."""
+        wide = ir.VectorType(F64, self.count)
+        return self.builder.fpext(lane.value, wide) if self.size == 4 else lane.value
+
+    def sum(self, vector: Any) -> Any:
+        """Return the sum of a vector of float64: of its halves, of their halves, …"""
+        return self._folded(vector, self.builder.fadd)
+
+    def largest(self, lane: Lane) -> Any:
+        """Return the largest number of a vector without NaN."""
+
+        def larger(a: Any, b: Any) -> Any:
+            return self.builder.select(self.builder.fcmp_ordered(">", a, b), a, b)
+
+        return self._folded(lane.value, larger)
+
+    def _folded(self, vector: Any, join: Any) -> Any:
+        """Return the one number that is left when halves are joined until nothing can be halved."""
+        count = self.count
+        while count > 1:
+            count //= 2
+            kind, nothing = ir.VectorType(I32, count), ir.Constant(vector.type, ir.Undefined)
+            places = (ir.Constant(kind, list(range(start, start + count))) for start in (0, count))
+            vector = join(*(self.builder.shuffle_vector(vector, nothing, each) for each in places))
+        return self.builder.extract_element(vector, ir.Constant(I32, 0))
+
     # ------------------------------------------------------------------ operations
 
     def fma(self, a: Number, b: Number, c: Number) -> Lane:

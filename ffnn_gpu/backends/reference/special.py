@@ -37,8 +37,12 @@ def erfc(xp: Any, x: Any) -> Any:
     """erfc(x) = 2/√π ∫ₓ^∞ e^{−t²} dt, elementwise
 
     erfc(|x|) = t e^{−x² + Σ_k c_k T_k(u)}, summed by Clenshaw's recurrence; erfc(−x) = 2 − erfc(x).
-    The relative error is below 40 eps, and grows as x² eps towards the underflow.
+    The relative error is below 40 eps, and grows as x² eps towards the underflow. If the array module has an
+    erfc of its own, it is used.
     """
+    own = getattr(xp, "erfc", None)
+    if own is not None:
+        return own(x)
     terms = TERMS_FLOAT32 if x.dtype == np.float32 else len(CHEBYSHEV)
     size = xp.where(x > 0, x, -x)
     t = 2 / (2 + size)

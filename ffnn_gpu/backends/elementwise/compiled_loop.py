@@ -1,0 +1,115 @@
+"""Compile expressions to one loop over memory: a command for threads, and a block that a product calls.
+
+A Loop reads and writes matrices (rows, columns). Each of its operands takes two int64 in memory, its slots:
+
+| axes      | first int64                     | second int64            | value at (r, c)    |
+|-----------|---------------------------------|-------------------------|--------------------|
+| "both"    | address of the first element    | bytes from row to row   | x[r, c]            |
+| "columns" | address of the first element    | unused                  | x[c]               |
+| "rows"    | address of the first element    | unused                  | x[r]               |
+| "address" | address of one float64          | unused                  | the number there   |
+| "value"   | the bits of one float64         | unused                  | this number        |
+
+After the operands, each sum has the address of a float64 vector, of which each chunk writes one element.
+
+Why the vectors are written out: LLVM does not vectorize calls of exp or tanh, and the last columns of a row
+need masks. Why Numba compiles the code: it knows the processor, the user's settings and the C library.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
+
+from ffnn_gpu.backends.elementwise import code_cache
+from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, Expression, Kind, in_order, listing
+from ffnn_gpu.backends.elementwise.lanes import REGISTER
+from ffnn_gpu.backends.elementwise.loop_code import LoopCode, write_command
+from ffnn_gpu.backends.elementwise.trace import Symbol, result, trace
+
+Axes: TypeAlias = Literal["both", "columns", "rows", "address", "value"]
+KINDS: dict[str, Kind] = {"address": "number", "value": "number"}
+COSTLY = {*FUNCTIONS, *SPECIAL} - {"sqrt", "floor", "ceil", "trunc", "rint", "copysign"}
+BLOCK = "_block"
+COST_OF_FUNCTION = 8  # of exp or tanh, in products
+
+
+class Loop(NamedTuple):
+    """out[r, c] = expression for each of `stores`, and Σ_rc expression in float64 for each of `sums`.
+
+    operands: name → axes of every array and number, in the order of their slots.
+    """
+
+    operands: dict[str, Axes]
+    stores: dict[str, Expression]
+    sums: tuple[Expression, ...] = ()
+
+    @classmethod
+    def of(cls, dtype: Any, operands: dict[str, Axes], program: Callable[..., Any]) -> "Loop":
+        """Return the loop that program(*symbols) describes, given a Symbol for each operand.
+
+        It returns {name of an operand: what to write to it}, or that and a list of what to sum.
+        Raises UntraceableError.
+        """
+        kinds: dict[str, Kind] = {name: KINDS.get(axes, "array") for name, axes in operands.items()}
+        found = trace(program, dtype, kinds)
+        stores, sums = found if isinstance(found, tuple) else (found, ())
+        graph = next(each.node.graph for each in (*stores.values(), *sums) if isinstance(each, Symbol))
+        written = {name: result(graph, value) for name, value in stores.items()}
+        return cls(operands, written, tuple(result(graph, value) for value in sums))
+
+    def text(self) -> str:
+        """Return a text that is equal for loops that compute the same."""
+        results = *self.stores.values(), *self.sums
+        return f"{list(self.operands.items())}\\n{list(self.stores)}\\n{listing(*results)}"
+
+
+class CompiledLoop:
+    """The machine code of a Loop.
+
+    Attributes:
+        address: of command(null, [rows, columns, *slots], chunk, chunks), the form of every command.
+        block: address of block(slots, chunk, top, bottom, left, right), which does a part of the matrix.
+        command: the command as a Python function.
+        operands: those of the Loop.
+        cost: work per element, in units of a product's.
+    """
+
+    @global_compiler_lock  # type: ignore[untyped-decorator]
+    def __init__(self, loop: Loop, register: int = REGISTER) -> None:
+        nodes = in_order(*loop.stores.values(), *loop.sums)
+        self.operands = loop.operands
+        self.cost = 1 + sum(COST_OF_FUNCTION for node in nodes if node.operation in COSTLY)
+        name = code_cache.name_of(f"{register} {loop.text()}")
+        self._library = code_cache.load(name) or _library(name, loop, register)
+        self.block: int = self._library.get_pointer_to_function(name + BLOCK)
+        self.address: int = self._library.get_pointer_to_function(name)
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+        self.command = kind(self.address)
+
+
+def _library(name: str, loop: Loop, register: int) -> Any:
+    """Compile a loop. `name` is the command's, with BLOCK appended the block's."""
+    library = cpu_target.target_context.codegen().create_library(name)
+    library.enable_object_caching()
+    module = library.create_ir_module(name)
+    block = LoopCode(module, name + BLOCK, dict(loop.operands), loop.stores, loop.sums, register).function
+    write_command(module, name, block)
+    library.add_ir_module(module)
+    library.finalize()
+    library.get_pointer_to_function(name)  # makes the object code
+    code_cache.save(name, library)
+    return library
+
+
+_compiled: dict[Any, CompiledLoop] = {}
+
+
+def compiled(loop: Loop) -> CompiledLoop:
+    """Return the machine code of a loop, compiled at the first request."""
+    text = loop.text()
+    if text not in _compiled:
+        _compiled[text] = CompiledLoop(loop)
+    return _compiled[text]

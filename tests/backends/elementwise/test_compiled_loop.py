@@ -1,0 +1,139 @@
+"""A compiled loop equals NumPy's evaluation for every shape, layout and number of chunks."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from ffnn_gpu.backends.cpu.loops.formulas import run, slots
+from ffnn_gpu.backends.elementwise.compiled_loop import CompiledLoop, Loop, compiled
+from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, evaluate
+from ffnn_gpu.backends.elementwise.trace import MODULE, operate
+
+DTYPES = [np.float32, np.float64]
+EDGES = np.array([0, -0.0, 1, -1, 0.5, 1e-30, -1e-30, 3e38, np.inf, -np.inf, np.nan])
+PAIRS = ("power", "arctan2", "hypot", "copysign", "fmod", "minimum", "maximum", "add", "sub", "mul", "div")
+REGISTERS = [16, 32, 64]
+
+
+def same(got, expected, ulps):
+    eps = np.finfo(expected.dtype).eps
+    np.testing.assert_allclose(
+        got, expected, ulps * eps, ulps * np.finfo(expected.dtype).tiny, equal_nan=True
+    )
+
+
+def mixed(x, y, b, w, t, dtype=np.float32):
+    """Two results and two sums that use operands with all axes."""
+    s = x * w + b
+    return {"out": MODULE.where(s > 0, s, y * t), "y": y - s}, [s, y * y]
+
+
+AXES = {"x": "both", "y": "both", "b": "columns", "w": "rows", "t": "value", "out": "both"}
+PROGRAM = lambda x, y, b, w, t, out: mixed(x, y, b, w, t)  # noqa: E731
+
+
+@pytest.mark.parametrize("register", REGISTERS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(1, 1), (5, 1), (1, 33), (3, 16), (4, 10), (2, 67), (7, 31), (0, 4)]
+)
+def test_loop_with_all_kinds_of_operands(rows, columns, dtype, register):
+    code = CompiledLoop(Loop.of(dtype, AXES, PROGRAM), register)
+    rng = np.random.default_rng(rows * 100 + columns)
+    whole = rng.normal(size=(3, rows, columns + 5)).astype(dtype)
+    x, y, out = whole[:, :, 2 : 2 + columns]  # rows with gaps
+    b, w, t = rng.normal(size=columns).astype(dtype), rng.normal(size=rows).astype(dtype), 0.25
+    untouched = whole.copy()
+    s = x * w[:, None] + b
+    expected = np.where(s > 0, s, y * dtype(t)), y - s
+    sums = s.sum(dtype=np.float64), (y.astype(np.float64) ** 2).sum()
+    total = np.zeros(2)
+    words = [rows, columns, *slots(code, x=x, y=y, b=b, w=w, t=t, out=out), total[:1], total[1:]]
+    memory = np.array([word(value) for value in words])
+    code.command(None, word(memory), 0, 1)
+    near = {"rtol": 0, "atol": 8 * np.finfo(dtype).eps}  # a b + c may be rounded once
+    np.testing.assert_allclose(out, expected[0], **near)
+    np.testing.assert_allclose(y, expected[1], **near)
+    np.testing.assert_allclose(total, sums, 20 * np.finfo(dtype).eps, 1e-6)
+    untouched[1:, :, 2 : 2 + columns] = whole[1:, :, 2 : 2 + columns]
+    np.testing.assert_array_equal(whole, untouched)  # nothing else was written
+
+
+def word(value):
+    if isinstance(value, np.ndarray):
+        return value.__array_interface__["data"][0]
+    return int(np.float64(value).view(np.int64)) if isinstance(value, float) else int(value)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 100), (1, 5), (9, 20), (64, 3)])
+@pytest.mark.parametrize("chunks", [1, 2, 3, 8])
+def test_chunks_together_do_the_whole_and_each_writes_its_sum(rows, columns, chunks):
+    code = compiled(Loop.of(np.float32, {"x": "both"}, lambda x: ({"x": x + 1}, [x])))
+    x = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+    expected, sums = x + 1, np.full(chunks, np.nan)
+    total = x.sum(dtype=np.float64)
+    memory = np.array([word(v) for v in (rows, columns, *slots(code, x=x), sums)])
+    for chunk in range(chunks):
+        code.command(None, word(memory), chunk, chunks)
+    np.testing.assert_array_equal(x, expected)
+    assert sums.sum() == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [*FUNCTIONS, *SPECIAL, *PAIRS[5:]])
+def test_every_operation_is_numpys(name, dtype):
+    rng = np.random.default_rng(1)
+    with np.errstate(over="ignore"):
+        x = np.concatenate([EDGES, rng.normal(0, 3, 500), rng.uniform(-1, 1, 100)]).astype(dtype)
+    y = rng.permutation(x)
+    pair = name in PAIRS
+    program = (
+        (lambda x, y, out: {"out": operate(name, x, y)})
+        if pair
+        else (lambda x, y, out: {"out": operate(name, x)})
+    )
+    out = np.empty_like(x)
+    loop = Loop.of(dtype, {"x": "both", "y": "both", "out": "both"}, program)
+    run(compiled(loop), 1, len(x), x=x, y=y, out=out)
+    import math
+
+    special = {"erf": np.vectorize(math.erf, otypes=[dtype]), "erfc": np.vectorize(math.erfc, otypes=[dtype])}
+    with np.errstate(all="ignore"):
+        expected = evaluate(loop.stores["out"], {"x": x, "y": y}, special)
+    # sin, cos and tan of 3e38 need more digits than some libraries have
+    fits = np.abs(x) < 1e30 if name in ("sin", "cos", "tan") else np.full(len(x), True)
+    same(out[fits], expected[fits], 8)
+
+
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+@pytest.mark.parametrize("constant", [None, 0.0, 1.5])
+def test_extremes_of_nan_are_nan(name, constant):
+    nan = np.float32([np.nan, 1, np.nan, -2])
+    other = np.float32([1, np.nan, np.nan, 3])
+    for turned in (False, True):
+
+        def program(x, y, out, turned=turned):
+            second = y if constant is None else constant
+            return {"out": operate(name, second, x) if turned else operate(name, x, second)}
+
+        out = np.empty_like(nan)
+        axes = {"x": "both", "y": "both", "out": "both"}
+        run(compiled(Loop.of(np.float32, axes, program)), 1, 4, x=nan, y=other, out=out)
+        expected = getattr(np, name)(nan, other if constant is None else np.float32(constant))
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_equal_loops_are_compiled_once():
+    first = compiled(Loop.of(np.float32, {"x": "both"}, lambda x: {"x": x * 3 + 1}))
+    assert compiled(Loop.of(np.float32, {"x": "both"}, lambda x: {"x": MODULE.add(x * 3, 1)})) is first
+    assert compiled(Loop.of(np.float64, {"x": "both"}, lambda x: {"x": x * 3 + 1})) is not first
+
+
+def test_number_is_read_from_its_address_in_each_call():
+    code = compiled(Loop.of(np.float32, {"x": "both", "t": "address"}, lambda x, t: {"x": x * t}))
+    x, t = np.ones(20, np.float32), np.array([2.0])
+    run(code, 1, 20, x=x, t=t)
+    t[0] = 3
+    run(code, 1, 20, x=x, t=t)
+    np.testing.assert_array_equal(x, np.full(20, 6, np.float32))
