@@ -9,7 +9,7 @@ neither broadcast nor check.
 """
 
 import functools
-import math
+import inspect
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,8 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.reference.philox import MASK, threshold
-from ffnn_gpu.backends.reference.updates import RATE, Update, nadam_momentum
+from ffnn_gpu.backends.reference.step_control import SKIP
+from ffnn_gpu.backends.reference.updates import Update
 
 SMALL = 1 << 13  # elements; sums over the columns of more are faster as a product with ones
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
@@ -33,28 +34,27 @@ def _has_loop(rows: Array) -> bool:
     return rows.dtype.isnative and rows.flags.c_contiguous and number
 
 
-def compiled_rule(loop: Callable[..., None]) -> Callable[..., None]:
-    """Decorator of an update rule: apply factor, penalties and decay first. Do nothing if skipped.
+def compiled_rule(name: str) -> Callable[..., None]:
+    """Return the update rule of this name as one compiled loop.
 
-    NumpyBackend's rule runs instead if Numba does not work or θ has a 16-bit copy.
+    NumpyBackend's rule runs instead if Numba does not work, θ has a 16-bit copy, or a user's formula cannot
+    be compiled.
     """
-    plain = getattr(NumpyBackend, loop.__name__)
+    plain = getattr(NumpyBackend, name)
+    names = [*inspect.signature(plain).parameters][2:]
 
-    @functools.wraps(loop)
-    def run(self: "NumbaBackend", update: Update, *args: Any, **named: Any) -> None:
-        if update.shadow is not None or self.loops is None:
-            plain(self, update, *args, **named)
+    @functools.wraps(plain)
+    def run(self: "NumbaBackend", update: Update, *settings: Any, **named: Any) -> None:
+        settings = *settings, *(named[key] for key in names[len(settings) :] if key in named)
+        if update.shadow is not None or update.theta.dtype not in self.looped:
+            plain(self, update, *settings)
             return
-        factor, skipped = (1.0, 0.0) if update.control is None else update.control.tolist()
-        if skipped:
+        if update.control is not None and update.control[SKIP]:
             return
-        theta, grad, n = update.theta, update.grad, update.n_decayed
-        if factor != 1 or update.l2 or update.l1 or update.weight_decay:
-            decay = update.weight_decay * update.scalars.item(RATE)
-            self.loops.step_control.penalize(theta[:n], grad[:n], factor, update.l2, update.l1, decay)
-        if factor != 1:
-            self.scale(grad[n:], factor)
-        loop(self, update, *args, **named)
+        try:
+            self.loops.formulas.run_rule(name, update, settings)
+        except self.loops.formulas.UntraceableError:
+            plain(self, update, *settings)
 
     return run
 
@@ -71,7 +71,7 @@ class NumbaBackend(NumpyBackend):
         try:
             from ffnn_gpu.backends.cpu import loops
 
-            loops.layers.add_bias(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+            loops.layers.column_sum(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
         except (ImportError, RuntimeError, OSError, EOFError):
             return None  # Numba does not fit this NumPy, or has no place for its cache
         return loops
@@ -141,25 +141,40 @@ class NumbaBackend(NumpyBackend):
         return out
 
     def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
-        if x.dtype not in self.looped or s is not None or phi.name not in ("identity", "relu", "tanh"):
+        loop = self._loop("activation", out.dtype, phi.value, b is not None, s is not None)
+        if loop is None:
             return super().affine(x, W, b, phi, out, s)
         self.gemm(x, W, out)
-        if b is None:
-            return self.activate(out, phi)
-        if phi.name == "relu":
-            self.loops.layers.bias_relu(out, b)
-        else:
-            self.loops.layers.add_bias(out, b)
-        return np.tanh(out, out=out) if phi.name == "tanh" else out
+        if phi.name != "identity" or b is not None or s is not None:
+            self.loops.formulas.run(loop, *out.shape, out=out, b=b, s=s)
+        return out
+
+    def activate(self, s: Array, phi: Any) -> Any:
+        loop = self._loop("activation", s.dtype, phi.value, False, False)
+        if loop is None or phi.name == "identity" or not s.flags.c_contiguous:
+            return super().activate(s, phi)
+        self.loops.formulas.run(loop, 1, s.size, out=s)
+        return s
 
     def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Any:
         if phi.name == "identity":
             return da
-        fits = da.dtype in self.looped and da.shape == a.shape and da.ndim == 2
-        if not fits or phi.name not in self.loops.layers.ADJOINTS:
+        of: Any = s if phi.needs_input else a
+        loop = self._loop("adjoint", da.dtype, phi.derivative)
+        fits = of.dtype == da.dtype and da.flags.c_contiguous and of.flags.c_contiguous
+        if loop is None or not fits or da.shape != of.shape:
             return super().activation_backward(da, a, phi, s)
-        self.loops.layers.ADJOINTS[phi.name](da, a)
+        self.loops.formulas.run(loop, 1, da.size, da=da, of=of)
         return da
+
+    def _loop(self, name: str, dtype: np.dtype, *key: Any) -> Any:
+        """Return the compiled loop of a formula; None if there is none."""
+        if dtype not in self.looped:
+            return None
+        try:
+            return getattr(self.loops.formulas, name)(dtype, *key)
+        except self.loops.formulas.UntraceableError:
+            return None
 
     # ------------------------------------------------------------------ softmax and losses
 
@@ -191,7 +206,8 @@ class NumbaBackend(NumpyBackend):
         self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Any:
         hard = y.ndim == 1
-        fits = z.dtype in self.looped and (hard or self._same_matrices(z, y))
+        dz = np.empty(z.shape, z.dtype) if dz is None else dz
+        fits = self._same_matrices(z, dz) and (hard or self._same_matrices(z, y))
         if not fits or not (class_weight is None or class_weight.shape == z.shape[1:]):
             return super().softmax_cross_entropy(z, y, weight, class_weight, label_smoothing, dz)
         losses, none, uniform = self.loops.losses, _NO_WEIGHTS[z.dtype], 1 / max(len(z), 1)
@@ -200,7 +216,6 @@ class NumbaBackend(NumpyBackend):
             scale = self._weight_of_classes(y, class_weight, scale, bool(label_smoothing))
         elif weight is not None:
             scale = self.normalized_weight(weight)
-        dz = np.empty_like(z) if dz is None else dz
         if hard and not label_smoothing:
             return z.dtype.type(losses.softmax_cross_entropy(z, y, scale, uniform, dz))
         v = none if class_weight is None else class_weight
@@ -227,6 +242,8 @@ class NumbaBackend(NumpyBackend):
             and a.shape == b.shape
             and a.ndim == 2
             and a.size > 0
+            and a.flags.c_contiguous
+            and b.flags.c_contiguous
         )
 
     # ------------------------------------------------------------------ normalization
@@ -279,53 +296,17 @@ class NumbaBackend(NumpyBackend):
 
     # ------------------------------------------------------------------ update rules
 
-    @compiled_rule
-    def sgd(self, update: Update, velocity: Array | None, momentum: float, nesterov: bool) -> None:
-        theta, grad, lr = update.theta, update.grad, update.scalars.item(RATE)
-        if velocity is None:
-            self.loops.updates.sgd(theta, grad, lr)
-        else:
-            self.loops.updates.momentum(theta, grad, velocity, lr, momentum, nesterov)
-
-    @compiled_rule
-    def rmsprop(
-        self, update: Update, v: Array, velocity: Array | None, rho: float, eps: float, momentum: float
-    ) -> None:
-        theta, grad, lr = update.theta, update.grad, update.scalars.item(RATE)
-        if velocity is None:
-            self.loops.updates.rmsprop(theta, grad, v, lr, rho, eps)
-        else:
-            self.loops.updates.rmsprop_momentum(theta, grad, v, velocity, lr, rho, eps, momentum)
-
-    @compiled_rule
-    def adagrad(self, update: Update, v: Array, eps: float) -> None:
-        self.loops.updates.adagrad(update.theta, update.grad, v, update.scalars.item(RATE), eps)
-
-    @compiled_rule
-    def adam(self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float) -> None:
-        t, lr, _ = update.scalars.tolist()
-        of_m, spread = lr / (1 - beta1**t), math.sqrt(1 - beta2**t)
-        self.loops.updates.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, 0.0, spread, eps)
-
-    @compiled_rule
-    def nadam(
-        self, update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float, psi: float
-    ) -> None:
-        t, lr, product = update.scalars.tolist()
-        mu, ahead = nadam_momentum(t, beta1, psi), nadam_momentum(t + 1, beta1, psi)
-        of_m, of_g = lr * ahead / (1 - product * ahead), lr * (1 - mu) / (1 - product)
-        spread = math.sqrt(1 - beta2**t)
-        self.loops.updates.adam(update.theta, update.grad, m, v, beta1, beta2, of_m, of_g, spread, eps)
-
-    @compiled_rule
-    def lion(self, update: Update, m: Array, beta1: float, beta2: float) -> None:
-        self.loops.updates.lion(update.theta, update.grad, m, update.scalars.item(RATE), beta1, beta2)
+    sgd, rmsprop, adagrad = compiled_rule("sgd"), compiled_rule("rmsprop"), compiled_rule("adagrad")
+    adam, nadam, lion = compiled_rule("adam"), compiled_rule("nadam"), compiled_rule("lion")
+    own_rule = compiled_rule("own_rule")
 
     def average(self, mean: Array, values: Array, decay: float) -> None:
-        if self.loops is None:
+        if mean.dtype not in self.looped:
             super().average(mean, values, decay)
         else:
-            self.loops.updates.average(mean, values, decay)
+            loop = self.loops.formulas.elementwise(mean.dtype, "average")
+            vectors = {"mean": mean, "x": values}
+            self.loops.formulas.run(loop, 1, mean.size, **vectors, share=1.0 - decay, factor=1.0)
 
     def squared_norm(self, grad: Array) -> Any:
         if self.loops is None:

@@ -46,7 +46,7 @@ class OwnLayer(Dense):
         (PLAIN, {"sample_weight": WEIGHT}, {"update"}),
         (NORMALIZED, {}, {"update"}),
         (NORMALIZED, {"batch_norm": "local"}, {"gradient", "update"}),
-        ((OwnLayer(3),), {}, set()),
+        ((OwnLayer(3),), {}, {"gradient", "update"}),
         (PLAIN, {"dtype": "float16"}, set()),
     ],
     ids=["plain", "accumulated", "sharded", "weights", "global statistics", "local", "own layer", "16 bits"],

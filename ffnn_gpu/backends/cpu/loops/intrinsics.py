@@ -70,6 +70,30 @@ def call(context: Any, function: Any, operands: Any, chunk: Any, chunks: Any) ->
     return nothing(integer, integer, integer, integer), code
 
 
+@instruction
+def call_block(context: Any, function: Any, slots: Any, top: Any, bottom: Any, left: Any, right: Any) -> Any:
+    """Call function(slots, 0, top, bottom, left, right), the block of a compiled loop, given its address."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointers = I64.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointers, *[I64] * 5])
+        block = builder.inttoptr(args[0], kind.as_pointer())
+        builder.call(block, [builder.inttoptr(args[1], pointers), ir.Constant(I64, 0), *args[2:]])
+        return context.get_dummy_value()
+
+    return nothing(*[integer] * 6), code
+
+
+@instruction
+def place(context: Any, operands: Any, k: Any) -> Any:
+    """Return the address of operands[k]."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ptrtoint(builder.gep(args[0], [args[1]]), I64)
+
+    return integer(operands, integer), code
+
+
 # ---------------------------------------------------------------------- memory that threads share
 
 

@@ -1,4 +1,8 @@
-"""Dense layers, dropout, elementwise operations. Each loop is followed by the command that runs a chunk."""
+"""Dense layers and dropout: each loop, then the command for a chunk of it.
+
+A product may have a tail: the compiled loop of a formula (see formulas.py), applied to each chunk of the
+result while it is in the cache. A command's operands end with the tail's address, or 0, and the tail's slots.
+"""
 
 from typing import Any
 
@@ -6,17 +10,8 @@ import numpy as np
 from numba import uint32, uint64
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import (
-    UNIT,
-    bounds,
-    inlined,
-    kernel,
-    matrix,
-    rows_chunk,
-    vector,
-    vector_chunk,
-)
-from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, size_of
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, inlined, kernel, matrix, rows_chunk, vector
+from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, call_block, place, size_of
 from ffnn_gpu.backends.cpu.loops.matrix_product import product
 from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
@@ -34,29 +29,37 @@ def block(like: Any, M: int, N: int, across: int, chunk: int, chunks: int) -> tu
     return top, bottom, left, right
 
 
+@inlined
+def finish(n: Any, tail: int, top: int, bottom: int, left: int, right: int) -> None:
+    """Apply the tail whose address is n[tail], if there is one."""
+    if n[tail]:
+        call_block(n[tail], place(n, tail + 1), top, bottom, left, right)
+
+
+TAIL_OF_PRODUCT = 11  # place of the tail in the operands of the next command
+
+
 def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """C = A B; with an activation `a`, times 0 where a ≤ 0, done for each chunk while it is in the cache"""
+    """C = A B, then the tail"""
     A, a_row, a_step, B, b_row, turned = n[0], n[1], n[2], n[3], n[4], n[5]
-    C, M, N, K, across, a = n[6], n[7], n[8], n[9], n[10], n[11]
+    C, M, N, K, across = n[6], n[7], n[8], n[9], n[10]
     top, bottom, left, right = block(like, M, N, across, chunk, chunks)
     size = size_of(like)
     first, shape = size * (top * N + left), (bottom - top, right - left, K)
     A, B = A + top * a_row, B + left * (b_row if turned else size)
     product(like, (A, a_row, a_step), (B, b_row, turned != 0), (C + first, size * N), shape)
-    for r in range(bottom - top if a else 0):
-        row = first + size * r * N
-        relu_backward(matrix(like, C + row, 1, right - left), matrix(like, a + row, 1, right - left))
+    finish(n, TAIL_OF_PRODUCT, top, bottom, left, right)
 
 
 def affine_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out = x W + b, or max(x W + b, 0), done for each chunk while it is in the cache"""
-    x, W, b, out, B, I, O, rectified, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
+    """out = x W, then the tail"""
+    x, W, out, B, I, O, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
     top, bottom, left, right = block(like, B, O, across, chunk, chunks)
     size = size_of(like)
-    x, W, out = x + size * top * I, W + size * left, out + size * (top * O + left)
     shape = bottom - top, right - left, I
-    product(like, (x, size * I, size), (W, size * O, False), (out, size * O), shape)
-    finish(like, out, O, bottom - top, right - left, b + size * left if b else 0, rectified)
+    of_x, of_W = (x + size * top * I, size * I, size), (W + size * left, size * O, False)
+    product(like, of_x, of_W, (out + size * (top * O + left), size * O), shape)
+    finish(n, 7, top, bottom, left, right)
 
 
 @kernel
@@ -88,92 +91,18 @@ def few_rows_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
 
 def sum_of_few_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out (B, O) = Σ_chunks sums + b, or max(Σ_chunks sums + b, 0)"""
-    sums, count, b, out, B, O, rectified = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
+    """out (B, O) = Σ_chunks sums, then the tail"""
+    sums, count, out, B, O = n[0], n[1], n[2], n[3], n[4]
     all_sums, total = matrix(like, sums, count, B * O), vector(like, out, B * O)
     for c in range(B * O):
         total[c] = all_sums[0, c]
     for k in range(1, count):
         for c in range(B * O):
             total[c] += all_sums[k, c]
-    finish(like, out, O, B, O, b, rectified)
+    finish(n, 5, 0, B, 0, O)
 
 
-@kernel
-def finish(like: Any, out: int, O: int, rows: int, width: int, b: int, rectified: int) -> None:
-    """out (rows, width) ← out + b, or max(out + b, 0); no bias if b is 0"""
-    bias = vector(like, b, width if b else 0)
-    for r in range(rows):
-        row = matrix(like, out + size_of(like) * r * O, 1, width)
-        if b and rectified:
-            bias_relu(row, bias)
-        elif b:
-            add_bias(row, bias)
-        elif rectified:
-            relu(row)
-
-
-# ----------------------------------------------------------------------  activations
-
-
-@kernel
-def bias_relu(s: Array, b: Array) -> None:
-    """s ← max(s + b, 0); NaN stays NaN"""
-    zero = s.dtype.type(0)
-    for r in range(s.shape[0]):
-        for c in range(s.shape[1]):
-            t = s[r, c] + b[c]
-            s[r, c] = zero if t <= 0 else t
-
-
-@kernel
-def relu(s: Array) -> None:
-    """s ← max(s, 0); NaN stays NaN"""
-    zero = s.dtype.type(0)
-    for r in range(s.shape[0]):
-        for c in range(s.shape[1]):
-            s[r, c] = zero if s[r, c] <= 0 else s[r, c]
-
-
-@kernel
-def add_bias(s: Array, b: Array) -> None:
-    """s ← s + b, without the buffer that NumPy allocates"""
-    for r in range(s.shape[0]):
-        for c in range(s.shape[1]):
-            s[r, c] += b[c]
-
-
-@kernel
-def relu_backward(da: Array, a: Array) -> None:
-    """da ← da where a > 0, else 0 da"""
-    one, zero = da.dtype.type(1), da.dtype.type(0)
-    for r in range(da.shape[0]):
-        for c in range(da.shape[1]):
-            da[r, c] *= one if a[r, c] > 0 else zero
-
-
-def relu_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """da ← da where a > 0, else 0 da"""
-    da, a, B, O = n[0], n[1], n[2], n[3]
-    relu_backward(rows_chunk(like, da, B, O, chunk, chunks), rows_chunk(like, a, B, O, chunk, chunks))
-
-
-@kernel
-def tanh_backward(da: Array, a: Array) -> None:
-    """da ← da (1 − a)(1 + a)"""
-    one = da.dtype.type(1)
-    for r in range(da.shape[0]):
-        for c in range(da.shape[1]):
-            da[r, c] *= (one - a[r, c]) * (one + a[r, c])
-
-
-@kernel
-def sigmoid_backward(da: Array, a: Array) -> None:
-    """da ← da a (1 − a)"""
-    one = da.dtype.type(1)
-    for r in range(da.shape[0]):
-        for c in range(da.shape[1]):
-            da[r, c] *= a[r, c] * (one - a[r, c])
+# ----------------------------------------------------------------------  sums
 
 
 @kernel
@@ -199,35 +128,6 @@ def column_sum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     total = vector(like, out + size * left, right - left)
     for c in range(right - left):
         total[c] = sums[c]
-
-
-# ----------------------------------------------------------------------  elementwise
-
-
-def multiply_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out = x ⊙ y"""
-    x, y, out, size = n[0], n[1], n[2], n[3]
-    x, y = vector_chunk(like, x, size, chunk, chunks), vector_chunk(like, y, size, chunk, chunks)
-    out = vector_chunk(like, out, size, chunk, chunks)
-    for i in range(len(x)):
-        out[i] = x[i] * y[i]
-
-
-def add_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out = x + y"""
-    x, y, out, size = n[0], n[1], n[2], n[3]
-    x, y = vector_chunk(like, x, size, chunk, chunks), vector_chunk(like, y, size, chunk, chunks)
-    out = vector_chunk(like, out, size, chunk, chunks)
-    for i in range(len(x)):
-        out[i] = x[i] + y[i]
-
-
-def copy_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out = x"""
-    x, out, size = n[0], n[1], n[2]
-    x, out = vector_chunk(like, x, size, chunk, chunks), vector_chunk(like, out, size, chunk, chunks)
-    for i in range(len(x)):
-        out[i] = x[i]
 
 
 # ----------------------------------------------------------------------  dropout
@@ -263,6 +163,3 @@ def dropout_mask_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     mask = rows_chunk(like, out, rows, columns, chunk, chunks)
     count = vector(np.int64, step, 1)[0]
     dropout_mask(mask, mask.dtype.type(as_real(keep)), threshold, (seed, high), count, layer, row + start)
-
-
-ADJOINTS = {"relu": relu_backward, "tanh": tanh_backward, "sigmoid": sigmoid_backward}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, kernel, matrix, rows_chunk, vector
+from ffnn_gpu.backends.cpu.loops.chunks import bounds, kernel, matrix, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import store
 from ffnn_gpu.backends.cpu.loops.softmax import exponentials, maximum
 
@@ -69,51 +69,3 @@ def softmax_cross_entropy_command(like: Any, n: Any, chunk: int, chunks: int) ->
     else:
         loss = softmax_cross_entropy(z, narrow[start:stop], scale, uniform, dz)
         vector(np.float64, losses, chunks)[chunk] = loss
-
-
-@inlined
-def pointwise(like: Any, n: Any, chunk: int, chunks: int) -> Any:
-    """Return z, y, scale, the uniform weight and dz for one chunk of the rows."""
-    z, y, scale, dz, B, O = n[0], n[1], n[2], n[3], n[4], n[5]
-    start, stop = bounds(B, 1, chunk, chunks)
-    z, y = rows_chunk(like, z, B, O, chunk, chunks), rows_chunk(like, y, B, O, chunk, chunks)
-    scale, dz = vector(like, scale, B if scale else 0)[start:stop], rows_chunk(like, dz, B, O, chunk, chunks)
-    return z, y, scale, 1 / max(B, 1), dz
-
-
-@kernel
-def squared_error(z: Array, y: Array, scale: Array, uniform: float, dz: Array) -> float:
-    """Σ_b w_b Σ_o (z − y)²/O in float64        dz = 2 w_b (z − y)/O"""
-    T, total, (B, O) = z.dtype.type, 0.0, z.shape
-    for r in range(B):
-        w, squares = (uniform if len(scale) == 0 else np.float64(scale[r])) / O, 0.0
-        for c in range(O):
-            difference = z[r, c] - y[r, c]
-            dz[r, c] = T(2 * w) * difference
-            squares += np.float64(difference) * np.float64(difference)
-        total += w * squares
-    return total
-
-
-def squared_error_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    vector(np.float64, n[6], chunks)[chunk] = squared_error(*pointwise(like, n, chunk, chunks))
-
-
-@kernel
-def logistic(z: Array, y: Array, scale: Array, uniform: float, dz: Array) -> float:
-    """Σ_b w_b Σ_o (log(1 + e^z) − z y)/O in float64        dz = w_b (σ(z) − y)/O; e^{−|z|} cannot overflow"""
-    T, total, (B, O) = z.dtype.type, 0.0, z.shape
-    one, zero = T(1), T(0)
-    for r in range(B):
-        w, values = (uniform if len(scale) == 0 else np.float64(scale[r])) / O, 0.0
-        for c in range(O):
-            s = z[r, c]
-            e = np.exp(-abs(s))
-            dz[r, c] = T(w) * ((one if s >= 0 else e) / (one + e) - y[r, c])
-            values += np.float64(max(s, zero) + np.log1p(e) - s * y[r, c])
-        total += w * values
-    return total
-
-
-def logistic_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    vector(np.float64, n[6], chunks)[chunk] = logistic(*pointwise(like, n, chunk, chunks))

@@ -19,7 +19,8 @@ import numpy as np
 from ffnn_gpu.backends.cpu.loops import register_tiles
 from ffnn_gpu.backends.cpu.loops.chunks import kernel, vector
 from ffnn_gpu.backends.cpu.loops.intrinsics import size_of
-from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, REGISTER, ROWS
+from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
+from ffnn_gpu.backends.elementwise.lanes import REGISTER
 
 # Rows of panels copied at a time, and bytes of each row: 128 KiB of the second-level cache.
 DEPTH, WIDTH = 512, 256

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 CPU = Path(__file__).parents[1]
-FOLDERS = (CPU / "loops", CPU / "recording")
+FOLDERS = (CPU / "loops", CPU / "recording", CPU.parent / "elementwise")
 REFERENCE = CPU.parent / "reference"
 ALSO = tuple(REFERENCE / f"{name}.py" for name in ("step_control", "updates", "philox"))
 

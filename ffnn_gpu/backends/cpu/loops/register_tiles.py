@@ -7,24 +7,14 @@ together.
 
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 
 from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, X86, instruction, integer, nothing
+from ffnn_gpu.backends.elementwise.lanes import REGISTER, has
 
-
-def _has(feature: str) -> bool:
-    """Return whether Numba's target processor has this feature (this one, or NUMBA_CPU_FEATURES)."""
-    setting = getattr(config, "CPU_FEATURES", None)
-    if setting is not None:
-        return f"+{feature}" in setting.split(",")
-    return bool(llvmlite.binding.get_host_cpu_features().get(feature))
-
-
-REGISTER = 64 if _has("avx512f") else 32 if _has("avx") else 16  # bytes of a vector register
-MANY = _has("avx512f") or not X86  # 32 registers, else 16
+MANY = has("avx512f") or not X86  # 32 registers, else 16
 # A tile uses ROWS × ACROSS registers for sums, ACROSS for B and one for A.
 ROWS, ACROSS = (6, 4) if MANY else (6, 2)
 PANEL = ACROSS * REGISTER  # bytes of a panel's row

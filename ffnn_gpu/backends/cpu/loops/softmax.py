@@ -4,32 +4,95 @@ Sums over a row are float64. NaN in a row makes the whole row NaN, as in the ref
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, rows_chunk
+from ffnn_gpu.backends.cpu.loops.intrinsics import instruction, integer, real
+from ffnn_gpu.backends.elementwise.functions import exp
+from ffnn_gpu.backends.elementwise.lanes import F64, I64, REGISTER, Lane, Lanes
+
+
+def over_row(builder: Any, v: Lanes, n: Any, part: Callable[[Any, Any], None]) -> None:
+    """Emit part(c, mask) for each vector of n columns; the mask is None for whole vectors."""
+    step = ir.Constant(I64, v.count)
+    rest = builder.srem(n, step)
+    whole = builder.sub(n, rest)
+    with cgutils.for_range_slice(builder, ir.Constant(I64, 0), whole, step, I64) as (c, _):
+        part(c, None)
+    with builder.if_then(builder.icmp_signed("<", whole, n)):
+        part(whole, v.first(rest))
+
+
+@instruction
+def largest_of_row(context: Any, source: Any, n: Any, like: Any) -> Any:
+    """Return max_c x_c for x (n,) of the type of `like` at this address; NaN are skipped."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, n, like = args
+        v = Lanes(builder, 8 if like.type == F64 else 4, REGISTER)
+        largest = cgutils.alloca_once_value(builder, v.constant(-math.inf).value)
+
+        def part(c: Any, mask: Any) -> None:
+            x = v.load(builder.add(source, builder.mul(c, ir.Constant(I64, v.size))), mask)
+            x = x if mask is None else v.where(mask, x, -math.inf)
+            held = Lane(v, builder.load(largest), "real")
+            builder.store(v.where(x > held, x, held).value, largest)
+
+        over_row(builder, v, n, part)
+        return v.largest(Lane(v, builder.load(largest), "real"))
+
+    return like(integer, integer, like), code
 
 
 @inlined
 def maximum(z: Array, b: int) -> Any:
-    """Return max_c z_bc, without NaN unless it is the first."""
-    largest = z[b, 0]
-    for c in range(1, z.shape[1]):
-        if z[b, c] > largest:
-            largest = z[b, c]
-    return largest
+    """Return max_c z_bc of a C-contiguous matrix; NaN are skipped."""
+    return largest_of_row(z.ctypes.data + b * z.shape[1] * z.itemsize, z.shape[1], z.dtype.type(0))
+
+
+def row_of_exponentials(kept: bool) -> Any:
+    """Return the instruction that sums e^{x − shift} over a row, and writes the terms if they are `kept`."""
+
+    @instruction
+    def code_of(context: Any, source: Any, target: Any, n: Any, shift: Any) -> Any:
+        """Return Σ_c e^{x_c − shift} in float64, for x (n,) at `source`; write the terms to `target`."""
+
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            source, target, n, shift = args
+            v = Lanes(builder, 8 if shift.type == F64 else 4, REGISTER)
+            largest = v.spread(shift)
+            total = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(F64, v.count), None))
+
+            def terms(c: Any, mask: Any) -> None:
+                moved = builder.mul(c, ir.Constant(I64, v.size))
+                e = exp(v, v.load(builder.add(source, moved), mask) - largest)
+                if kept:
+                    v.store(e, builder.add(target, moved), mask)
+                e = e if mask is None else v.where(mask, e, 0.0)
+                builder.store(builder.fadd(builder.load(total), v.wide(e)), total)
+
+            over_row(builder, v, n, terms)
+            return v.sum(builder.load(total))
+
+        return real(integer, integer, integer, shift), code
+
+    return code_of
+
+
+kept_exponentials, summed_exponentials = row_of_exponentials(True), row_of_exponentials(False)
 
 
 @inlined
 def exponentials(z: Array, b: int, largest: Any, out: Array) -> float:
-    """out_b = e^{z_b − largest}; return Σ_c out_bc"""
-    norm = 0.0
-    for c in range(z.shape[1]):
-        e = np.exp(z[b, c] - largest)
-        out[b, c] = e
-        norm += e
+    """out_b = e^{z_b − largest}, for C-contiguous arrays; return Σ_c out_bc"""
+    row = b * z.shape[1] * z.itemsize
+    norm: float = kept_exponentials(z.ctypes.data + row, out.ctypes.data + row, z.shape[1], largest)
     return norm
 
 
@@ -71,10 +134,8 @@ def log_softmax(z: Array, out: Array) -> None:
     """out = z − log Σ_k e^{z_k}; out may be z"""
     T = z.dtype.type
     for b in range(len(z)):
-        largest, norm = maximum(z, b), 0.0
-        for c in range(z.shape[1]):
-            norm += np.exp(z[b, c] - largest)
-        logarithm = math.log(norm)
+        largest, row = maximum(z, b), z.ctypes.data + b * z.shape[1] * z.itemsize
+        logarithm = math.log(summed_exponentials(row, 0, z.shape[1], largest))
         for c in range(z.shape[1]):
             out[b, c] = T(np.float64(z[b, c] - largest) - logarithm)
 

@@ -5,11 +5,19 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder, address
-from ffnn_gpu.backends.cpu.recording.threads import WORD, ThreadPool, lead, run_alone, thread_pool, withdraw
+from ffnn_gpu.backends.cpu.recording.threads import (
+    COLUMNS,
+    WORD,
+    ThreadPool,
+    lead,
+    run_alone,
+    thread_pool,
+    withdraw,
+)
 
 NONE = np.empty(0)  # passed instead of an argument that is None
 # Places in the header: addresses, most of them followed by the number of entries there.
@@ -70,7 +78,16 @@ class CommandTable:
         self.kept_alive, self.places = (recorder.known, commands), np.array(recorder.places)
         arrays = self.rows, self.patches, recorder.losses, self.places
         table, patches, losses, places = ((address(array), len(array)) for array in arrays)
-        self.header = np.array([*table, address(self.failed), *patches, *losses, *places])
+        self.calls = (*recorder.calls, None)
+        bounds = [0, *(call.commands for call in recorder.calls), len(commands)]
+        self.headers = [
+            np.array(
+                [table[0] + self.rows.itemsize * COLUMNS * start, stop - start, address(self.failed), *ends]
+            )
+            for start, stop, ends in zip(
+                bounds, bounds[1:], _ends(len(bounds) - 1, patches, losses, places), strict=False
+            )
+        ]
         self.threads = recorder.partition.threads if most > 1 else 0
 
     def begin_at(self, row: int) -> None:
@@ -83,18 +100,38 @@ class CommandTable:
 
     def run(self, x: Array, y: Array = NONE, weight: Array = NONE, lr: Array = NONE) -> float | None:
         """Return the loss, or None if the arguments were refused; then θ and other state are unchanged."""
-        if self.threads:
-            with ThreadPool.leading:
-                pool = thread_pool(self.threads)
-                try:
-                    pool.wake()
-                    loss: float | None = run(self.header, pool.shared, pool.helpers, x, y, weight, lr)
-                except BaseException:  # Ctrl-C between the two
-                    pool.dismiss()
-                    raise
-        else:
-            loss = run(self.header, 0, 0, x, y, weight, lr)
-        if not self.failed[0]:
-            return loss
-        self.failed[0] = 0
-        return None
+        loss = 0.0
+        for header, call in zip(self.headers, self.calls, strict=True):
+            loss = self._run(header, x, y, weight, lr)
+            if self.failed[0]:
+                self.failed[0] = 0
+                return None
+            if call is not None:
+                call((x, y, weight, lr))
+        return loss
+
+    def _run(self, header: HostArray, *arguments: Array) -> float:
+        """Run the commands up to the next call of Python code."""
+        if not self.threads:
+            return float(run(header, 0, 0, *arguments))
+        with ThreadPool.leading:
+            pool = thread_pool(self.threads)
+            try:
+                pool.wake()
+                return float(run(header, pool.shared, pool.helpers, *arguments))
+            except BaseException:  # Ctrl-C between the two
+                pool.dismiss()
+                raise
+
+
+def _ends(n: int, patches: Any, losses: Any, places: Any) -> list[tuple[int, ...]]:
+    """Return the ends of n headers: the first sets and checks addresses, the last sums the losses."""
+    nothing = 0, 0
+    return [
+        (
+            *(patches if k == 0 else nothing),
+            *(losses if k == n - 1 else nothing),
+            *(places if k == 0 else nothing),
+        )
+        for k in range(n)
+    ]

@@ -1,8 +1,7 @@
 """Training steps and predictions on a CPU, recorded once per kind of call, then replayed as commands.
 
-Only networks, losses and optimizers of this package, in float32 or float64, are recorded. A user's own class
-may compute with NumPy directly, which no backend would see. As on a GPU, an overflow becomes ∞ without a
-warning.
+Every step in float32 or float64 is recorded. What is no command is Python code that the replay calls (see
+called_back.py). As on a GPU, an overflow becomes ∞ without a warning.
 
 Targets and weights that the caller has not checked are checked and converted by the loss in each call, before
 the first command: an error changes nothing. The commands read the converted arrays. The commands themselves
@@ -12,12 +11,19 @@ check class indices, before anything that lasts is written.
 import copy
 import operator
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.backends.cpu.recording.called_back import (
+    CalledBackLayer,
+    CalledBackLoss,
+    CalledBackOptimizer,
+    has_own_step,
+    is_own,
+)
 from ffnn_gpu.backends.cpu.recording.command_table import NONE, CommandTable
 from ffnn_gpu.backends.cpu.recording.recorder import INDICES, NotRecordedError, Recorder, address
 from ffnn_gpu.backends.cpu.recording.threads import threads
@@ -53,7 +59,7 @@ class RecordedStep:
         self.classes = _holds_classes(call, targets)
         checked = self.checked_before or targets is not None
         call = network, loss, optimizer, x, y if self.classes else targets, ws, weight, lr, checked
-        if optimizer is not None:
+        if optimizer is not None and has_own_step(optimizer):
             state = optimizer.state(network.params)
             self.vectors = state.control, *vars(state).values()
         try:
@@ -66,7 +72,7 @@ class RecordedStep:
         _, loss, optimizer, x, y, ws, weight, lr, checked = call
         if optimizer is not self.optimizer() or code is not self.code or checked is not self.checked_before:
             return False
-        if loss is not self.loss and loss != self.loss:
+        if loss is not self.loss and not _same(loss, self.loss):
             return False
         if (_kind(x), _kind(y), _kind(weight), _kind(lr)) != self.kinds or ws.stream.seed != self.seed:
             return False
@@ -96,7 +102,7 @@ def recorded() -> str:
 
 def run_step(backend: Any, code: Code, *call: Any) -> Any:
     """Return code(*call), the loss before the update, by replaying its recording if possible."""
-    arrays = _with_arrays(backend, call)
+    arrays = _with_rows(backend, _with_arrays(backend, call))
     network, _, _, x, _, ws, _, lr, _ = arrays
     recording = _recording(backend, code, arrays)
     table = recording.table
@@ -117,6 +123,8 @@ def run_step(backend: Any, code: Code, *call: Any) -> Any:
 
 def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> Any:
     """Return the output for x in an inference workspace, like `code`."""
+    if _needs_conversion(network, x):
+        x = backend.asarray(x, network.compute_dtype)
     table = _recording(backend, code, (network, None, None, x, None, ws, None, None, False)).table
     if table is None:
         return code(network, x, ws)
@@ -144,7 +152,7 @@ def _with_arrays(backend: Any, call: Call) -> Call:
     """Return the call with arrays in place of lists and the like, which its loss would convert as well."""
     _, loss, _, _, y, _, weight, _, checked = call
     arrays = (y is None or type(y) is np.ndarray) and (weight is None or type(weight) is np.ndarray)
-    if arrays or checked or loss is None or not _is_own(loss):
+    if arrays or checked or loss is None or not is_own(loss):
         return call
     y = None if y is None else np.asarray(y)
     weight = None if weight is None else backend.admit(weight)
@@ -160,9 +168,24 @@ def _holds_classes(call: Call, targets: Any) -> bool:
     return bool(whole and targets.ndim == 1 and targets.dtype in INDICES)
 
 
-def _is_own(part: Any) -> bool:
-    """Return whether the class of `part` belongs to this package."""
-    return type(part).__module__.startswith("ffnn_gpu.")
+def _with_rows(backend: Any, call: Call) -> Call:
+    """Return the call with x in the network's type and in memory order."""
+    network, _, _, x, *_ = call
+    if x is None or not _needs_conversion(network, x):
+        return call
+    return *call[:3], backend.asarray(x, network.compute_dtype), *call[4:]
+
+
+def _needs_conversion(network: Any, x: Any) -> bool:
+    """Return whether x is a matrix of real numbers with the right width, but of another type or layout."""
+    if type(x) is not np.ndarray or (x.dtype == network.dtype and x.flags.c_contiguous):
+        return False
+    return x.dtype.kind in "fiub" and x.shape[1:] == (network.n_in,) and network.compute_dtype in RECORDED
+
+
+def _same(loss: Any, other: Any) -> bool:
+    """Return whether two losses are equal, their formulas too, which `==` does not compare."""
+    return bool(loss == other and getattr(loss, "__dict__", 0) == getattr(other, "__dict__", 1))
 
 
 def _kind(array: Any) -> Any:
@@ -171,13 +194,13 @@ def _kind(array: Any) -> Any:
 
 def _obstacle(call: Call) -> str:
     """Return the reason why this call cannot be recorded; "" if none is known before recording it."""
-    network, loss, optimizer, x, y, ws, weight, lr, _ = call
+    network, loss, _, x, y, ws, weight, lr, _ = call
     if not network.layers:
         return "there is no layer"
-    own = [network, ws, loss, optimizer, *_layers(network.layers)]
-    foreign = [part for part in own if part is not None and not _is_own(part)]
-    if foreign:
-        return f"{foreign[0]!r} is not this package's own"
+    if not type(network).__module__.startswith("ffnn_gpu."):
+        return f"{type(network).__name__} is a subclass of Network"
+    if loss is not None and not hasattr(loss, "checked_arguments"):
+        return f"{type(loss).__name__} does not derive from Loss"
     if ws.owner is not network.params:
         return "the workspace is another network's"
     if network.compute_dtype not in RECORDED:
@@ -193,12 +216,6 @@ def _obstacle(call: Call) -> str:
     return ""
 
 
-def _layers(layers: Iterable[Any]) -> Iterator[Any]:
-    for layer in layers:
-        yield layer
-        yield from _layers(getattr(layer, "layers", ()))
-
-
 def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) -> Recorder:
     """Return the commands that `code` records. Raises NotRecordedError."""
     network, loss, optimizer, x, y, ws, weight, lr, checked = call
@@ -210,6 +227,13 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
     params, scratch = copy.copy(params), copy.copy(ws)
     params.backend, scratch.owner = recorder, params
     twin = network.computed_by(recorder, params)
+    twin.layers = tuple(
+        layer if is_own(layer) else CalledBackLayer(layer, backend, k == 0)
+        for k, layer in enumerate(network.layers)
+    )
+    loss = loss if loss is None or is_own(loss) else CalledBackLoss(loss, backend)
+    if optimizer is not None and not has_own_step(optimizer):
+        optimizer = CalledBackOptimizer(optimizer, network.params)
     try:
         if loss is None and optimizer is None:
             recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)

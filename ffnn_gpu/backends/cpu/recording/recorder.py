@@ -6,6 +6,7 @@ freezes every Python number and address. Only the addresses of the call's argume
 """
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,26 +16,27 @@ from numba import cfunc, types
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import (
     cross_entropy,
+    formulas,
     layers,
     losses,
     normalization,
     softmax,
     step_control,
-    updates,
 )
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT
-from ffnn_gpu.backends.cpu.loops.layers import FEW
+from ffnn_gpu.backends.cpu.loops.layers import FEW, TAIL_OF_PRODUCT
+from ffnn_gpu.backends.cpu.recording.called_back import Argument, PythonCall
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
+from ffnn_gpu.backends.elementwise.trace import UntraceableError
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import Update
 
-# loss → command
-POINTWISE = {"mean_squared_error": "squared_error", "binary_cross_entropy_with_logits": "logistic"}
+NO_TAIL = (0,)  # of a product
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 # name → body of each function in loops/ whose name ends in _command
 BODIES = {
     name.removesuffix("_command"): body
-    for family in (layers, normalization, softmax, losses, cross_entropy, step_control, updates)
+    for family in (layers, normalization, softmax, losses, cross_entropy, step_control)
     for name, body in vars(family).items()
     if name.endswith("_command")
 }
@@ -70,6 +72,7 @@ class Recorder:
 
     Attributes:
         commands: what has been recorded.
+        calls: Python code that runs between two commands.
         patches: (index of a command, index of an operand, index of the argument whose address it is).
         masks: indices of the commands that read the index of the batch's first row.
     """
@@ -78,6 +81,7 @@ class Recorder:
 
     def __init__(self, backend: Any, threads: int, known: list[HostArray], arguments: list[Any]) -> None:
         self.require_own, self.admit = backend.require_own, backend.admit
+        self.backend = backend
         self._constant = backend.constant
         self.asarray = backend.asarray  # a copy is refused later, as memory that is not known
         self.dtype, self.known = known[0].dtype, known
@@ -92,6 +96,7 @@ class Recorder:
         if arguments[0] is not None and not arguments[0].size:
             raise NotRecordedError("there is no row")
         self.commands: list[Command] = []
+        self.calls: list[PythonCall] = []
         self.patches: list[tuple[int, int, int]] = []
         self.masks: list[int] = []
         self.losses, self.failed = self._scratch(SHARES * threads, np.float64), self._scratch(1, np.int64)
@@ -121,26 +126,39 @@ class Recorder:
     # ------------------------------------------------------------------ layers
 
     def affine(self, x: Array, W: Array, b: Array, phi: Any, out: Array, s: Array = None) -> Array:
-        if phi.name not in ("identity", "relu") or s is not None:
-            raise NotRecordedError(f"there is no command for {phi.name}")
-        (B, I), O, rectified = x.shape, W.shape[1], phi.name == "relu"
+        (B, I), O, tail = x.shape, W.shape[1], self._tail(phi, b, out, s)
         if B <= FEW:
             chunks = self.partition.chunks(W.size, I // UNIT)
             sums = self._scratch(chunks * B * O, self.dtype)
             self._record("few_rows", chunks, x, W, sums, B, I, O)
-            self._record("sum_of_few", 1, sums, chunks, b, out, B, O, rectified)
+            self._record("sum_of_few", 1, sums, chunks, out, B, O, *tail)
         else:
             chunks, across = self.partition.grid(B, O, I)
-            self._record("affine", chunks, x, W, b, out, B, I, O, rectified, across)
+            self._record("affine", chunks, x, W, out, B, I, O, across, *tail)
+        if self._activation(phi, b, s) is None:
+            self.call(self.backend.activate, out, phi)
         return out
+
+    def _tail(self, phi: Any, b: Array, out: Array, s: Array) -> Any:
+        """Return the address and the slots of the loop out ← φ(out + b); NO_TAIL if it changes nothing."""
+        if phi.name == "identity" and b is None and s is None:
+            return NO_TAIL
+        loop = self._activation(phi, b, s)
+        if loop is None:  # the tail adds b, and φ is a call
+            loop = formulas.activation(self.dtype, unchanged, b is not None, s is not None)
+        return loop.block, *formulas.slots(loop, out=out, b=b, s=s)
+
+    def _activation(self, phi: Any, b: Array, s: Array) -> Any:
+        return _compiled(formulas.activation, self.dtype, phi.value, b is not None, s is not None)
 
     def activation_backward(self, da: Array, a: Array, phi: Any, s: Array = None) -> Array:
         if phi.name == "identity":
             return da
-        if phi.name != "relu":
-            raise NotRecordedError(f"there is no command for the adjoint of {phi.name}")
-        if not self._fused_with_product(da, a):
-            self._record("relu_backward", self.partition.by_rows(a), da, a, *a.shape)
+        loop, of = _compiled(formulas.adjoint, self.dtype, phi.derivative), s if phi.needs_input else a
+        if loop is None:
+            self.call(self.backend.activation_backward, da, a, phi, s)
+        elif not self._fused_with_product(da, loop, of):
+            self._apply(loop, 1, da.size, da=da, of=of)
         return da
 
     def affine_gradients(self, x: Array, delta: Array, dW: Array, db: Array) -> None:
@@ -152,34 +170,37 @@ class Recorder:
         (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
         chunks, across = self.partition.grid(M, N, K)
         factors = _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned
-        self._record("product", chunks, *factors, out, M, N, K, across, None)
+        self._record("product", chunks, *factors, out, M, N, K, across, *NO_TAIL)
         return out
 
-    def _fused_with_product(self, da: Array, a: Array) -> bool:
-        """Let the product that was just recorded apply ReLU's adjoint, if its result is `da`.
+    def _fused_with_product(self, da: Array, loop: Any, of: Array) -> bool:
+        """Make the adjoint of φ the tail of the product that was just recorded, if its result is `da`.
 
-        Return whether it does.
+        Return whether it is.
         """
+        if not self.commands or (self.calls and self.calls[-1].commands == len(self.commands)):
+            return False
         last, result = self.commands[-1], [address(da), *da.shape]
         if last.function is not command("product", self.dtype) or last.operands[6:9] != result:
             return False
-        if _place(a) in self._arguments:
+        if last.operands[TAIL_OF_PRODUCT] or _place(of) in self._arguments:
             return False
-        last.operands[-1] = self._operand(a, 0)
+        tail = loop.block, *formulas.slots(loop, da=da, of=of)
+        last.operands[TAIL_OF_PRODUCT:] = [self._operand(value, 0) for value in tail]
         return True
 
     def add(self, x: Array, y: Array, out: Array) -> Array:
-        self._record("add", self.partition.by_elements(out), x, y, out, out.size)
+        self._apply(formulas.elementwise(self.dtype, "add"), 1, out.size, x=x, y=y, out=out)
         return out
 
     def copy(self, array: Array, out: Array) -> Array:
-        self._record("copy", self.partition.by_elements(out), array, out, out.size)
+        self._apply(formulas.elementwise(self.dtype, "copy"), 1, out.size, x=array, out=out)
         return out
 
     def scaled(self, x: Array, factor: Array, out: Array) -> Array:
         if out is not x or (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
             raise NotRecordedError("there is no command that scales into another array, or by another type")
-        self._record("scale", self.partition.by_elements(out), out, out.size, factor)
+        self._apply(formulas.elementwise(self.dtype, "scale"), 1, out.size, x=out, factor=factor)
         return out
 
     def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
@@ -190,7 +211,7 @@ class Recorder:
         return out
 
     def dropout(self, x: Array, mask: Array, out: Array) -> Array:
-        self._record("multiply", self.partition.by_elements(out), x, mask, out, out.size)
+        self._apply(formulas.elementwise(self.dtype, "multiply"), 1, out.size, x=x, y=mask, out=out)
         return out
 
     # ------------------------------------------------------------------ normalization
@@ -246,7 +267,7 @@ class Recorder:
     ) -> None:
         unbiased = rows / (rows - 1) if rows > 1 else 1.0
         for average, of_batch, factor in zip(running, (mean, variance), (1.0, unbiased), strict=True):
-            self._record("average", 1, average, of_batch, 1.0 - momentum, factor, len(average))
+            self._average(average, of_batch, 1.0 - momentum, factor)
 
     # ------------------------------------------------------------------ softmax
 
@@ -294,13 +315,22 @@ class Recorder:
         return self.losses
 
     def pointwise_loss(self, kind: Any, z: Array, y: Array, weight: Array, dz: Array) -> Array:
-        if kind.name not in POINTWISE or (y.shape, y.dtype) != (z.shape, z.dtype):
-            raise NotRecordedError(f"there is no command for {kind.name}, or for targets of this type")
+        if (y.shape, y.dtype) != (z.shape, z.dtype):
+            raise NotRecordedError(f"there is no command for targets of this type for {kind.name}")
         if weight is not None and weight.shape != z.shape[:1]:
             raise NotRecordedError("weights and rows differ in number")
-        operands = z, y, self._normalized(weight), dz, *z.shape, self.losses
-        self._record(POINTWISE[kind.name], self.partition.by_rows(z), *operands)
+        (B, O), axes = z.shape, None if weight is None else "rows" if z.shape[1] > 1 else "both"
+        loop = _compiled(formulas.pointwise_loss, self.dtype, kind.value, kind.derivative, axes)
+        if loop is None:
+            self.call(self._pointwise_loss, kind, z, y, weight, dz)
+            return self.losses
+        rows, columns = (B, O) if axes == "rows" else (1, B * O)
+        share, w = 1 / (max(B, 1) * O if weight is None else O), self._normalized(weight)
+        self._apply(loop, rows, columns, self.losses, z=z, y=y, dz=dz, share=share, w=w)
         return self.losses
+
+    def _pointwise_loss(self, kind: Any, *args: Any) -> None:
+        self.losses[0] = self.backend.pointwise_loss(kind, *args)
 
     def _exponentials(self, z: Array) -> int:
         """Return the chunks of a loop over rows that computes e^z, which costs as much as 16 products."""
@@ -336,12 +366,11 @@ class Recorder:
     # ------------------------------------------------------------------ updates
 
     def clip_by_value(self, grad: Array, limit: float, loss_scale: Array) -> None:
-        self._record("clip", self.partition.by_elements(grad), grad, len(grad), float(limit))
+        self._apply(formulas.elementwise(self.dtype, "clip"), 1, len(grad), x=grad, limit=float(limit))
 
     def gradient_factor(self, grad: Array, limit: Any, control: Array, loss_scale: Array) -> None:
-        chunks = self.partition.by_elements(grad)
-        sums = self._scratch(chunks, np.float64)
-        self._record("squares", chunks, grad, len(grad), sums)
+        sums = self._scratch(SHARES * self.partition.threads, np.float64)
+        chunks = self._apply(formulas.elementwise(self.dtype, "squares"), 1, len(grad), sums, x=grad)
         self._record("factor", 1, sums, chunks, float(limit), control)
 
     def advance(self, scalars: Array, step: Array, control: Array, lr: Array = None) -> None:
@@ -352,51 +381,62 @@ class Recorder:
     def advance_product(self, scalars: Array, beta1: float, psi: float, control: Array) -> None:
         self._record("advance_product", 1, scalars, float(beta1), float(psi))
 
-    def _record_rule(self, name: str, update: Update, *operands: Any) -> None:
-        """Record an update rule. Its own operands are moments and numbers."""
-        theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
-        if l2 or l1 or weight_decay or control is not None:
-            penalties = float(l2), float(l1), float(weight_decay)
-            chunks = self.partition.by_elements(theta[:n])
-            self._record("penalize", chunks, theta, grad, n, scalars, *penalties, control)
-        if control is not None:
-            rest = grad[n:]
-            self._record("scale", self.partition.by_elements(rest), rest, len(rest), control)
-        own = (each if isinstance(each, np.ndarray) else float(each) for each in operands)
-        self._record(name, self.partition.by_elements(theta), theta, grad, len(theta), scalars, *own)
+    def _rule(self, name: str, update: Update, *settings: Any) -> None:
+        """Record an update rule: for the matrices, which have penalties, and for the rest of θ."""
+        try:
+            parts = list(formulas.rule_parts(name, update, settings))
+        except UntraceableError:
+            formula, *moments = settings
+            self.call(self._own_rule, update, weakref.WeakMethod(formula), *moments)
+            return
+        for loop, size, operands in parts:
+            self._apply(loop, 1, size, **operands)
 
-    adagrad, adam = (
-        functools.partialmethod(_record_rule, "adagrad"),
-        functools.partialmethod(_record_rule, "adam"),
-    )
-    nadam, lion = (
-        functools.partialmethod(_record_rule, "nadam"),
-        functools.partialmethod(_record_rule, "lion"),
-    )
+    def _own_rule(self, update: Update, formula: Any, *moments: Array) -> None:
+        self.backend.own_rule(update, formula(), *moments)
 
-    def sgd(self, update: Update, velocity: Array, momentum: float, nesterov: bool) -> None:
-        if velocity is None:
-            self._record_rule("sgd", update)
-        else:
-            self._record_rule("momentum", update, velocity, momentum, nesterov)
-
-    def rmsprop(
-        self, update: Update, v: Array, velocity: Array, rho: float, eps: float, momentum: float
-    ) -> None:
-        if velocity is None:
-            self._record_rule("rmsprop", update, v, rho, eps)
-        else:
-            self._record_rule("rmsprop_momentum", update, v, rho, eps, velocity, momentum)
+    sgd, rmsprop = functools.partialmethod(_rule, "sgd"), functools.partialmethod(_rule, "rmsprop")
+    adagrad, adam = functools.partialmethod(_rule, "adagrad"), functools.partialmethod(_rule, "adam")
+    nadam, lion = functools.partialmethod(_rule, "nadam"), functools.partialmethod(_rule, "lion")
+    own_rule = functools.partialmethod(_rule, "own_rule")
 
     def average(self, mean: Array, values: Array, decay: float) -> None:
-        chunks = self.partition.by_elements(mean)
-        self._record("average", chunks, mean, values, float(decay), 1.0, len(mean))
+        self._average(mean, values, decay)
+
+    def _average(self, mean: Array, x: Array, decay: float, factor: float = 1.0) -> None:
+        """mean ← decay mean + (1 − decay) factor x"""
+        loop = formulas.elementwise(self.dtype, "average")
+        self._apply(loop, 1, mean.size, mean=mean, x=x, share=1.0 - decay, factor=factor)
 
     # ------------------------------------------------------------------ inside
 
     def _record(self, name: str, chunks: int, *operands: Any) -> None:
         numbers = [self._operand(value, place) for place, value in enumerate(operands)]
         self.commands.append(Command(command(name, self.dtype), numbers, chunks))
+
+    # ------------------------------------------------------------------ Python code
+
+    def call(self, function: Callable[..., Any], *args: Any) -> None:
+        """Record a call of Python code. Its arrays are the workspace's, or arguments of the step."""
+        places = ((_place(arg) if isinstance(arg, np.ndarray) else None) for arg in args)
+        indices = (self._arguments.get(place) if place else None for place in places)
+        given = (arg if index is None else Argument(index) for arg, index in zip(args, indices, strict=True))
+        self.calls.append(PythonCall(len(self.commands), function, tuple(given)))
+
+    def output_of_call(self, buffer: Array | None, shape: tuple[int, int]) -> HostArray:
+        """Return the buffer to which a call writes, or scratch of this shape if there is none."""
+        if buffer is None:
+            buffer = self._scratch(shape[0] * shape[1], self.dtype).reshape(shape)
+        return buffer
+
+    def _apply(self, loop: Any, rows: int, columns: int, *sums: Array, **operands: Any) -> int:
+        """Record a compiled loop over a matrix. Return the number of chunks, each of which writes a sum."""
+        most = rows if rows > 1 else columns // UNIT
+        chunks = self.partition.chunks(loop.cost * rows * columns, most)
+        values = rows, columns, *formulas.slots(loop, **operands), *sums
+        numbers = [self._operand(value, place) for place, value in enumerate(values)]
+        self.commands.append(Command(loop, numbers, chunks))
+        return chunks
 
     def _operand(self, value: Any, place: int) -> int:
         """Return the int64 that a command reads: an address, an integer, or the bits of a float64."""
@@ -422,6 +462,18 @@ class Recorder:
         self.known.append(array)
         self.places.append(_place(array))
         return array
+
+
+def _compiled(build: Callable[..., Any], *key: Any) -> Any:
+    """Return the compiled loop of a formula; None if it is no elementwise expression."""
+    try:
+        return build(*key)
+    except UntraceableError:
+        return None
+
+
+def unchanged(xp: Any, s: Array) -> Array:
+    return s
 
 
 def _in_memory(matrix: Array) -> Array:

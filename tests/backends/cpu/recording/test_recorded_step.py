@@ -1,5 +1,6 @@
 """Recorded steps and predictions equal plain ones with any number of threads; unsupported ones run plain."""
 
+import gc
 import importlib
 import os
 import threading
@@ -26,7 +27,6 @@ from ffnn_gpu import (
     Residual,
     RMSprop,
     binary_cross_entropy_with_logits,
-    gelu,
     mean_squared_error,
     relu,
     softmax_cross_entropy,
@@ -35,6 +35,9 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.backends.choice import NumbaBackend
 from ffnn_gpu.errors import ConfigurationError, WorkspaceError
+from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
+from ffnn_gpu.nn.losses.standard import PointwiseLoss
+from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.step import recordable
 
 pytest.importorskip("numba")
@@ -220,14 +223,14 @@ class Doubled(ffnn_gpu.Layer):
         return 2 * da
 
 
-class Patient(SGD):
-    """A custom update rule."""
+class Patient(Optimizer):
+    """A custom update rule with a moment."""
 
-    def formula(self, xp, theta, g, lr, t, *moments):
-        theta -= lr * g / t
+    moments = ("total",)
 
-    def update(self, backend, update, state):
-        backend.own_rule(update, self.formula)
+    def formula(self, xp, theta, g, lr, t, total):
+        total += xp.abs(g)
+        theta -= lr * g / (t + total)
 
 
 @dataclass(frozen=True)
@@ -240,39 +243,157 @@ class Halved(type(softmax_cross_entropy)):
         return value / 2
 
 
-@pytest.mark.parametrize(
-    ("layers", "optimizer", "loss", "reason"),
-    [
-        ((Dense(C), Doubled()), SGD(0.1), softmax_cross_entropy, "Doubled() is not this package's own"),
-        (
-            (Residual([Doubled()]), Dense(C)),
-            SGD(0.1),
-            softmax_cross_entropy,
-            "Doubled() is not this package's own",
-        ),
-        (PLAIN, Patient(0.1), softmax_cross_entropy, "is not this package's own"),
-        (PLAIN, SGD(0.1), Halved(), "is not this package's own"),
-        ((Dense(8, tanh), Dense(C)), SGD(0.1), softmax_cross_entropy, "there is no command for tanh"),
-        ((Dense(8, gelu), Dense(C)), SGD(0.1), softmax_cross_entropy, "there is no command for gelu"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
+class Averaged(Optimizer):
+    """An update rule that is no elementwise formula."""
+
+    def formula(self, xp, theta, g, lr, t):
+        theta -= lr * (g - g.mean())
+
+
+class Stepped(SGD):
+    """An optimizer with a step of its own, which computes by NumPy."""
+
+    def step(self, params, lr=None):
+        params.theta[...] -= 0.1 * params.grad
+
+
+def softened(xp, s, _):
+    return s if s.max() < 0 else s / 2  # no elementwise expression
+
+
+odd = Activation("odd", softened, lambda xp, a, _: a * 0 + 0.5)
+branching = PointwiseLoss(
+    "branching",
+    lambda xp, z, y, _: (z - y) ** 2 if z.max() > -9 else z,
+    lambda xp, z, y, _: 2 * (z - y) if z.max() > -9 else z,
 )
-def test_unsupported_step_runs_unrecorded(layers, optimizer, loss, reason):
-    found, (why,) = trained(train_step, layers, optimizer, loss)
-    assert reason in why
-    require_equal(found, trained(_step, layers, optimizer, loss)[0], 0)
+cube = Activation("cube", lambda xp, s, _: s**3, lambda xp, s, _: 3 * s**2, needs_input=True)
+quartic = PointwiseLoss("quartic", lambda xp, z, y, _: (z - y) ** 4, lambda xp, z, y, _: 4 * (z - y) ** 3)
+NESTED = (Dense(8, tanh), Residual([Doubled(), Dense(8)]), Dense(C))
 
 
-def test_rows_of_another_type_or_layout_run_unrecorded():
+@pytest.mark.parametrize(
+    ("layers", "optimizer", "loss"),
+    [
+        ((Dense(C), Doubled()), Adam(), softmax_cross_entropy),
+        ((Doubled(), Dense(8, relu), Doubled(), Doubled(), Dense(C)), Adam(), softmax_cross_entropy),
+        (NESTED, Adam(), softmax_cross_entropy),
+        (PLAIN, Patient(0.1), softmax_cross_entropy),
+        (PLAIN, Patient(0.1, l2=0.1, weight_decay=0.1, clip_norm=0.5), softmax_cross_entropy),
+        (PLAIN, Averaged(0.1), softmax_cross_entropy),
+        (PLAIN, Stepped(0.1), softmax_cross_entropy),
+        (PLAIN, SGD(0.1), Halved()),
+        ((Dense(8, odd), Dense(C)), SGD(0.1), softmax_cross_entropy),
+        ((Dense(8, cube), Dense(C)), SGD(0.1), softmax_cross_entropy),
+        (PLAIN, SGD(0.1), branching),
+        (PLAIN, SGD(1e-3), quartic),
+    ],
+    ids=["last layer", "first and inner layers", "nested layer", "rule", "rule with penalties",
+         "untraceable rule", "step", "loss", "untraceable activation", "activation", "untraceable loss",
+         "pointwise loss"],
+)  # fmt: skip
+def test_step_with_a_users_own_parts_is_recorded(layers, optimizer, loss):
+    found, whys = trained(train_step, layers, optimizer, loss)
+    assert set(whys) == {""}
+    require_equal(found, trained(_step, layers, optimizer, loss)[0], 0, 1e-11)
+
+
+@pytest.mark.parametrize("phi", ACTIVATIONS)
+def test_every_activation_is_recorded(phi):
+    layers = (Dense(24, phi), Dense(16, phi, bias=False), Dense(C, phi))
+    found, whys = trained(train_step, layers, Adam())
+    assert set(whys) == {""}
+    require_equal(found, trained(_step, layers, Adam())[0], 0, 1e-11)
+
+
+def test_losses_of_one_name_are_not_confused():
+    steep = PointwiseLoss("quartic", lambda xp, z, y, _: z - y, lambda xp, z, y, _: 1 + 0 * z)
+    (network, ws), (other, scratch) = made(PLAIN), made(PLAIN)
+    x, y = batch(loss=mean_squared_error)
+    optimizer = SGD(1e-3)
+    for loss in (quartic, steep, quartic):
+        train_step(network, loss, optimizer, x, y, ws, checked=True)
+        _step(other, loss, optimizer, x, y, scratch, checked=True)
+    np.testing.assert_allclose(network.params.theta, other.params.theta, rtol=0, atol=1e-12)
+
+
+def test_prediction_through_a_users_layer_is_recorded():
+    network, _ = made((Dense(8, tanh), Doubled(), Dense(C)))
+    ws, (x, _) = network.workspace(16, training=False), batch(rows=16)
+    expected = network.run(x, network.workspace(16, training=False))
+    for _ in range(2):
+        np.testing.assert_allclose(network.forward(x, ws), expected, rtol=0, atol=1e-13)
+    assert reasons(ws) == [""]
+
+
+class Wrong(Doubled):
+    """A layer that returns a column for a matrix."""
+
+    def forward(self, backend, p, x, buf):
+        return x[:, :1]
+
+
+class Broken(Doubled):
+    """A layer without a gradient at its input."""
+
+    def backward(self, backend, p, da, buf):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("layer", "error", "text"),
+    [
+        (Wrong(), ffnn_gpu.errors.ShapeError, r"Wrong.forward returned an array of shape \(96, 1\); it must"),
+        (Broken(), ConfigurationError, "Broken.backward returned None; it must return dx"),
+    ],
+)  # fmt: skip
+def test_wrong_result_of_a_users_layer_raises_a_sentence(layer, error, text):
+    network, ws = made((Dense(8), layer, Dense(C)))
+    for _ in range(2):
+        with pytest.raises(error, match=text):
+            train_step(network, softmax_cross_entropy, SGD(0.1), *batch(), ws)
+
+
+def test_error_in_a_users_layer_leaves_the_workspace_usable():
+    class Failing(Doubled):
+        fails = False
+
+        def forward(self, backend, p, x, buf):
+            if Failing.fails:
+                raise RuntimeError("mine")
+            return super().forward(backend, p, x, buf)
+
+    (network, ws), optimizer = made((Dense(8), Failing(), Dense(C))), SGD(0.1)
+    train_step(network, softmax_cross_entropy, optimizer, *batch(), ws)
+    Failing.fails = True
+    with pytest.raises(RuntimeError, match="mine"):
+        train_step(network, softmax_cross_entropy, optimizer, *batch(), ws)
+    Failing.fails = False
+    train_step(network, softmax_cross_entropy, optimizer, *batch(), ws)
+    assert reasons(ws) == [""]
+
+
+@pytest.mark.parametrize("kind", [Patient, Averaged, Stepped])
+def test_users_optimizer_is_not_kept_alive(kind):
+    optimizer = kind(0.1)
     network, ws = made(PLAIN)
-    x, y = batch()
+    train_step(network, softmax_cross_entropy, optimizer, *batch(), ws)
+    alive = weakref.ref(optimizer)
+    del optimizer
+    gc.collect()
+    assert alive() is None
+
+
+def test_rows_of_another_type_or_layout_are_converted_and_recorded():
+    network, ws = made(PLAIN)
+    (x, y), optimizer = batch(), SGD(0.0)
     values = [
-        float(train_step(network, softmax_cross_entropy, SGD(0.0), rows, y, ws))
-        for rows in (x, np.asfortranarray(x), x.astype(np.float32))
+        float(train_step(network, softmax_cross_entropy, optimizer, rows, y, ws))
+        for rows in (x, np.asfortranarray(x), x.astype(np.float32), np.repeat(x, 2, axis=0)[::2])
     ]
-    assert values[0] == pytest.approx(values[1], rel=1e-13)
+    assert values[0] == values[1] == values[3]
     assert values[0] == pytest.approx(values[2], rel=1e-6)
-    assert reasons(ws) == ["", "an array has gaps", "x is float32"]
+    assert reasons(ws) == [""]
 
 
 def test_rows_as_their_own_targets_are_not_confused_with_other_targets():

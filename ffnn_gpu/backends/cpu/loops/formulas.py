@@ -1,0 +1,303 @@
+"""Compiled loops of the operations that are elementwise formulas. The formulas are the reference's own.
+
+Each function returns the compiled loop of a formula, built at the first request (about 50 ms). It raises
+UntraceableError for a user's formula that is no elementwise expression. `run` calls a loop from Python, in
+this thread.
+"""
+
+import functools
+import inspect
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.backends.elementwise.compiled_loop import Axes, CompiledLoop, Loop, compiled
+from ffnn_gpu.backends.elementwise.expression import evaluate
+from ffnn_gpu.backends.elementwise.trace import (
+    MODULE,
+    Symbol,
+    UntraceableError,
+    result,
+    rounded,
+    trace,
+    where_defined,
+)
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.special import erfc
+from ffnn_gpu.backends.reference.step_control import FACTOR
+from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
+
+MOST = 512  # loops that are kept
+SAMPLES, SPREAD = 97, 4.0  # points at which a trace is compared with its formula, and their scale
+CLOSE = 1e-3  # the largest difference, relative and absolute
+log = logging.getLogger("ffnn_gpu")
+symbolic = Backend(MODULE)
+
+
+def once(build: Callable[..., CompiledLoop]) -> Callable[..., CompiledLoop]:
+    """Decorator: keep each loop, and each refusal, which is logged once."""
+
+    @functools.lru_cache(MOST)
+    def kept(*key: Any) -> CompiledLoop | str:
+        try:
+            return build(*(each.method if isinstance(each, _Method) else each for each in key))
+        except UntraceableError as why:
+            log.info("%s", why)
+            return str(why)
+
+    @functools.wraps(build)
+    def get(*key: Any) -> CompiledLoop:
+        found = kept(*(_Method(each) if inspect.ismethod(each) else each for each in key))
+        if isinstance(found, str):
+            raise UntraceableError(found)
+        return found
+
+    return get
+
+
+class _Method:
+    """A method as a key, which equals the same method of the same object.
+
+    Why: two activations of one name are equal, whatever their formulas.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self.method = method
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, _Method)
+            and self.method.__self__ is other.method.__self__
+            and self.method.__func__ is other.method.__func__
+        )
+
+    def __hash__(self) -> int:
+        return id(self.method.__self__) ^ hash(self.method.__func__)
+
+
+def check(formula: Callable[..., Any], dtype: np.dtype, inputs: int) -> None:
+    """Compare the traced formula(xp, *arrays) with the formula itself at samples.
+
+    Raises UntraceableError, with the formula's name, if they differ or there is no trace.
+    """
+    names = [f"x{k}" for k in range(inputs)]
+    points = np.random.default_rng(0).normal(0, SPREAD, (inputs, SAMPLES)).astype(dtype)
+    values = dict(zip(names, points, strict=True))
+    try:
+        traced = trace(
+            lambda *x: result(x[0].node.graph, formula(MODULE, *x)), dtype, dict.fromkeys(names, "array")
+        )
+        with np.errstate(all="ignore"):
+            got = evaluate(traced, values, {"erfc": functools.partial(erfc, np)})
+            same = np.allclose(got, _called(formula, *points), CLOSE, CLOSE, equal_nan=True)
+        if not same:
+            raise UntraceableError("its values depend on more than its arguments")
+    except UntraceableError as why:
+        raise UntraceableError(f"{where_defined(formula)} is not compiled: {why}") from why
+
+
+def _called(formula: Callable[..., Any], *points: HostArray) -> Any:
+    try:
+        return formula(np, *points)
+    except Exception as error:
+        raise UntraceableError(f"it raises {type(error).__name__} at a sample: {error}") from error
+
+
+def loop(dtype: np.dtype, operands: dict[str, Axes], program: Callable[..., Any]) -> CompiledLoop:
+    return compiled(Loop.of(dtype, operands, program))
+
+
+# ---------------------------------------------------------------------- activations and losses
+
+
+@once
+def activation(dtype: np.dtype, value: Callable[..., Any], biased: bool, keeps_input: bool) -> CompiledLoop:
+    """out ← φ(out + b), and s ← out + b if it is kept        value: (xp, s) → φ(s)"""
+    check(value, dtype, 1)
+
+    def program(out: Any, *others: Any) -> dict[str, Any]:
+        s = out + others[0] if biased else out
+        return {"out": value(MODULE, s)} | ({"s": s} if keeps_input else {})
+
+    operands: dict[str, Axes] = {"out": "both"}
+    operands |= {"b": "columns"} if biased else {}
+    return loop(dtype, operands | ({"s": "both"} if keeps_input else {}), program)
+
+
+@once
+def adjoint(dtype: np.dtype, derivative: Callable[..., Any]) -> CompiledLoop:
+    """da ← da ⊙ φ′(of)        derivative: (xp, of) → φ′"""
+    check(derivative, dtype, 1)
+    return loop(dtype, {"da": "both", "of": "both"}, lambda da, of: {"da": da * derivative(MODULE, of)})
+
+
+@once
+def pointwise_loss(
+    dtype: np.dtype, value: Callable[..., Any], derivative: Callable[..., Any], weights: Axes | None
+) -> CompiledLoop:
+    """dz = share w ∂ℓ/∂z, and Σ share w ℓ        w with these axes, 1 if None"""
+    check(value, dtype, 2)
+    check(derivative, dtype, 2)
+
+    def program(z: Any, y: Any, dz: Any, share: Any, *weight: Any) -> Any:
+        scale = share.astype(dtype) * weight[0] if weight else share.astype(dtype)
+        return {"dz": derivative(MODULE, z, y) * scale}, [value(MODULE, z, y) * scale]
+
+    operands: dict[str, Axes] = {"z": "both", "y": "both", "dz": "both", "share": "value"}
+    return loop(dtype, operands | ({"w": weights} if weights else {}), program)
+
+
+# ---------------------------------------------------------------------- update rules
+
+
+MOMENT, NUMBER = "moment", "number"  # stand for a vector and a float in the settings of a rule
+
+
+def rule_parts(
+    name: str, update: Update, settings: tuple[Any, ...]
+) -> Iterator[tuple[CompiledLoop, int, dict[str, Any]]]:
+    """Yield the loop of an update rule, its length and its operands: for the matrices, and for the rest of θ.
+
+    Only the matrices have penalties; without penalties there is one loop for all of θ.
+    """
+    theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
+    penalties = {"l2": float(l2), "l1": float(l1), "weight_decay": float(weight_decay)}
+    end = n if any(penalties.values()) else 0
+    named = {f"s{k}": value for k, value in enumerate(settings)}
+    moments = {key: value for key, value in named.items() if isinstance(value, np.ndarray)}
+    numbers = {key: value for key, value in named.items() if type(value) is float}
+    kinds = tuple(MOMENT if s in moments else NUMBER if s in numbers else value for s, value in named.items())
+    numbers |= {"t": scalars[STEP:][:1], "lr": scalars[RATE:][:1], "product": scalars[PRODUCT:][:1]}
+    numbers |= penalties | ({} if control is None else {"factor": control[FACTOR:][:1]})
+    build = rule if name != "own_rule" else functools.partial(_users_rule, settings[0])
+    for part, held in (
+        (slice(0, end), tuple(map(bool, penalties.values()))),
+        (slice(end, None), (False,) * 3),
+    ):
+        vectors = {"theta": theta[part], "grad": grad[part]}
+        vectors |= {key: moment[part] for key, moment in moments.items()}
+        if len(vectors["theta"]):
+            code = build(theta.dtype, name, held, control is not None, kinds)
+            yield code, len(vectors["theta"]), vectors | numbers
+
+
+_users_rules: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def _users_rule(formula: Callable[..., Any], *key: Any) -> CompiledLoop:
+    """Return rule(*key) for a user's optimizer, which owns the formula. Its loops go with it.
+
+    Why: if a cache kept the optimizer alive, its moments would stay in memory too.
+    """
+    loops = _users_rules.setdefault(getattr(formula, "__self__", formula), {})
+    *others, settings = key
+    kept = *others, settings[1:]
+    if kept not in loops:
+        try:
+            loops[kept] = build_rule(*key)
+        except UntraceableError as why:
+            loops[kept] = f"{where_defined(formula)} is not compiled: {why}"
+            log.info("%s", loops[kept])
+    if isinstance(loops[kept], str):
+        raise UntraceableError(loops[kept])
+    found: CompiledLoop = loops[kept]
+    return found
+
+
+class Setting(Symbol):
+    """A number among the settings of a rule that is not 0."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def build_rule(
+    dtype: np.dtype, name: str, penalties: tuple[bool, ...], scaled: bool, settings: tuple[Any, ...]
+) -> CompiledLoop:
+    """Update θ and its moments by the reference's rule of this name, with penalties and a factor on ∇θ.
+
+    penalties: which of λ₂, λ₁ and λ of Update are not 0. settings: the rule's arguments, MOMENT and NUMBER in
+        the places of vectors and floats.
+    """
+    moments = [f"s{k}" for k, value in enumerate(settings) if value is MOMENT]
+    operands: dict[str, Axes] = dict.fromkeys(("theta", "grad", *moments), "both")
+    operands |= dict.fromkeys(("t", "lr", "product", *(["factor"] if scaled else [])), "address")
+    names = [name for name, held in zip(("l2", "l1", "weight_decay"), penalties, strict=True) if held]
+    names += [f"s{k}" for k, value in enumerate(settings) if value is NUMBER]
+    operands |= dict.fromkeys(names, "value")
+
+    def program(*symbols: Any) -> dict[str, Any]:
+        given = dict(zip(operands, symbols, strict=True))
+        given |= {name: Setting(given[name].node) for name in names}
+        # rounded: a loss scale that is a power of two must change no bit of the update
+        g = rounded(given["grad"] * given["factor"].astype(dtype)) if scaled else given["grad"].copy()
+        scalars: Any = {STEP: given["t"], RATE: given["lr"], PRODUCT: given["product"]}
+        # θ[:None] is all of θ: where there are penalties, every element belongs to a matrix.
+        everything: Any = None
+        of_matrices = (given.get(name, 0.0) for name in ("l2", "l1", "weight_decay"))
+        update = Update(given["theta"], g, scalars, everything, *of_matrices)
+        args = (given.get(f"s{k}", value) for k, value in enumerate(settings))
+        getattr(symbolic, name)(update, *args)
+        return {name: given[name] for name in ("theta", *moments)}
+
+    return loop(dtype, operands, program)
+
+
+rule = once(build_rule)
+
+
+# ---------------------------------------------------------------------- other formulas
+
+FORMULAS: dict[str, tuple[dict[str, Axes], Callable[..., Any]]] = {
+    "add": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x + y}),
+    "multiply": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x * y}),
+    "copy": ({"x": "both", "out": "both"}, lambda x, out: {"out": x}),
+    "scale": ({"x": "both", "factor": "address"}, lambda x, factor: {"x": x * factor}),
+    "clip": ({"x": "both", "limit": "value"}, lambda x, limit: {"x": MODULE.clip(x, -limit, limit)}),
+    "squares": ({"x": "both"}, lambda x: ({}, [x * x])),
+    "average": (  # mean ← mean + share (factor x − mean)
+        {"mean": "both", "x": "both", "share": "value", "factor": "value"},
+        lambda mean, x, share, factor: {"mean": mean + share * (factor * x - mean)},
+    ),
+}
+
+
+@functools.cache
+def elementwise(dtype: np.dtype, name: str) -> CompiledLoop:
+    """Return the loop of a formula of FORMULAS."""
+    return loop(dtype, *FORMULAS[name])
+
+
+# ---------------------------------------------------------------------- calls
+
+
+def slots(code: CompiledLoop, **operands: Any) -> list[Any]:
+    """Return the two entries of each operand: an array or a number, and the bytes from row to row."""
+    values = ((operands[name], axes) for name, axes in code.operands.items())
+    return [entry for x, axes in values for entry in (x, x.strides[0] if axes == "both" else 0)]
+
+
+def run(code: CompiledLoop, rows: int, columns: int, **operands: Any) -> float:
+    """Run a loop over a matrix in this thread. Return its sum, 0 if it has none."""
+    total = np.zeros(1)
+    words = [rows, columns, *map(_word, slots(code, **operands)), _word(total)]
+    memory = np.array(words, np.int64)
+    code.command(None, _word(memory), 0, 1)
+    return float(total[0])
+
+
+def run_rule(name: str, update: Update, settings: tuple[Any, ...]) -> None:
+    """Run an update rule in this thread: for the matrices, which have penalties, and for the rest of θ."""
+    for loop, size, operands in rule_parts(name, update, settings):
+        run(loop, 1, size, **operands)
+
+
+def _word(value: Any) -> int:
+    """Return an array's address, the bits of a float, or an int."""
+    if isinstance(value, np.ndarray):
+        return int(value.__array_interface__["data"][0])
+    return int(np.float64(value).view(np.int64)) if isinstance(value, float) else int(value)

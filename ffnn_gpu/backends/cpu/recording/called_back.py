@@ -1,0 +1,121 @@
+"""A user's own layers, losses and optimizers in a recording: Python code that runs between two commands.
+
+Such code may compute with NumPy directly, which no backend would see. So it is not run while a step is
+recorded. Each replay calls it, on the workspace's own buffers, as an unrecorded step does.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.errors import ConfigurationError, ShapeError
+
+
+class Argument(NamedTuple):
+    """Stands for an array whose address differs in each call: its position among the arguments."""
+
+    position: int
+
+
+class PythonCall(NamedTuple):
+    """function(*args), called after the first `commands` commands have run."""
+
+    commands: int
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+    def __call__(self, arguments: tuple[Any, ...]) -> None:
+        self.function(*(arguments[arg.position] if isinstance(arg, Argument) else arg for arg in self.args))
+
+
+def is_own(part: Any) -> bool:
+    """Return whether this layer, loss or network, and every layer within it, is of this package's classes."""
+    inner: Iterable[Any] = getattr(part, "layers", ())
+    return type(part).__module__.startswith("ffnn_gpu.") and all(map(is_own, inner))
+
+
+def has_own_step(optimizer: Any) -> bool:
+    """Return whether a step of this optimizer computes with the backend alone, apart from its formula."""
+    classes = type(optimizer).__mro__
+    names = "step", "update", "state", "_new_state"
+    definers = (next(each for each in classes if name in vars(each)) for name in names)
+    return all(each.__module__.startswith("ffnn_gpu.") for each in definers)
+
+
+class CalledBackLayer:
+    """A layer whose passes are calls of its own code.
+
+    Args:
+        layer: the user's layer.
+        backend: computes in the calls; the recorder records them.
+        first: whether it is the network's first layer, whose dx is not needed.
+    """
+
+    def __init__(self, layer: Any, backend: Any, first: bool) -> None:
+        self.layer, self.backend, self.first, self.width = layer, backend, first, 0
+
+    def forward(self, recorder: Any, p: Any, x: Array, buf: Any) -> Array:
+        self.width = x.shape[1]
+        out = recorder.output_of_call(getattr(buf, "a", None), (len(x), self.layer.output_width(self.width)))
+        recorder.call(self._forward, p, x, buf, out)
+        return out
+
+    def backward(self, recorder: Any, p: Any, da: Array, buf: Any) -> Array | None:
+        dx = getattr(buf, "dx", None)
+        if dx is None and not hasattr(buf, "dx") and not self.first:
+            dx = recorder.output_of_call(None, (len(da), self.width))
+        recorder.call(self._backward, p, da, buf, dx)
+        return dx
+
+    def _forward(self, p: Any, x: Array, buf: Any, out: Array) -> None:
+        self._write(self.layer.forward(self.backend, p, x, buf), out, "forward")
+
+    def _backward(self, p: Any, da: Array, buf: Any, dx: Array | None) -> None:
+        found = self.layer.backward(self.backend, p, da, buf)
+        if dx is None:
+            return
+        if found is None:
+            raise ConfigurationError(
+                f"{type(self.layer).__name__}.backward returned None; it must return dx, because the "
+                "gradient at its input is needed"
+            )
+        self._write(found, dx, "backward")
+
+    def _write(self, found: Array, out: Array, method: str) -> None:
+        if found is out:
+            return
+        if found.shape != out.shape:
+            raise ShapeError(
+                f"{type(self.layer).__name__}.{method} returned an array of shape {found.shape}; it must "
+                f"return {out.shape}"
+            )
+        self.backend.copy(found, out=out)
+
+
+class CalledBackLoss:
+    """A loss whose value and gradient are a call of its own code."""
+
+    def __init__(self, loss: Any, backend: Any) -> None:
+        self.loss, self.backend = loss, backend
+
+    def __call__(self, recorder: Any, z: Array, y: Array, dz: Array, weight: Array, checked: bool) -> Array:
+        recorder.call(self._value, recorder.losses, z, y, dz, weight)
+        values: Array = recorder.losses
+        return values
+
+    def _value(self, losses: Array, z: Array, y: Array, dz: Array, weight: Array) -> None:
+        losses[0] = float(self.loss(self.backend, z, y, dz, weight, checked=True))
+
+
+class CalledBackOptimizer:
+    """An optimizer whose step is a call of its own code. A recording does not keep it alive."""
+
+    def __init__(self, optimizer: Any, params: Any) -> None:
+        self.optimizer, self.params = weakref.ref(optimizer), params
+
+    def step(self, params: Any, lr: Array | None) -> None:
+        params.backend.call(self._step, lr)
+
+    def _step(self, lr: Array | None) -> None:
+        self.optimizer().step(self.params, lr)  # type: ignore[union-attr]
