@@ -2,7 +2,8 @@
 
 cupy_backend, probe                               the backend, and the test that a GPU can be used
 graphs                                            steps captured as CUDA graphs
-kernels.cu, kernels                               own kernels, and how they are compiled and launched
+kernels.cu, formulas.cuh, arithmetic.cuh          own kernels
+kernels, formulas                                 how they are compiled and launched; kernels of formulas
 operations, losses, normalization, updates        the operations that the kernels compute
 products, cublaslt/                               matrix products
 """

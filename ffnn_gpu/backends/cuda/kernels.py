@@ -1,4 +1,4 @@
-"""Load kernels.cu on one device, launch its kernels with suitable grids, and own their scratch memory.
+"""Compile the kernels of one device, launch them with suitable grids, and own their scratch memory.
 
 Why no argument of a launch is a plain Python number: CuPy passes an int as 8 bytes and a float as a double
 whatever the kernel declares, and drops a None argument instead of passing a null pointer. So callers pass
@@ -11,21 +11,38 @@ freed: a captured CUDA graph holds its address.
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Backend
 
-SOURCE = Path(__file__).with_name("kernels.cu")
+ARITHMETIC, FORMULAS, KERNELS = (
+    Path(__file__).with_name(name) for name in ("arithmetic.cuh", "formulas.cuh", "kernels.cu")
+)
 OPTIONS = ("--std=c++17",)
 THREADS, WARP = 256, 32  # per block, as kernels.cu declares
 ROWS_PER_BLOCK = THREADS // WARP
 NULL = np.uint64(0)  # a pointer to nothing
 SUFFIX = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16"}
+CTYPE = {"f32": "float", "f64": "double", "f16": "__half", "bf16": "__nv_bfloat16"}  # of a suffix
+
+
+class Generated(NamedTuple):
+    """A kernel of a formula, compiled at its first launch.
+
+    Attributes:
+        name: of the entry; it ends in the suffix of the type.
+        function: the text of its function object.
+        entry: the line that makes the entry from a template of formulas.cuh.
+    """
+
+    name: str
+    function: str
+    entry: str
 
 
 class NoKernelError(Exception):
@@ -45,8 +62,19 @@ def or_reference(operation: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def source(*files: Path) -> str:
+    """Return one text of several files."""
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def generated(kernels: Sequence[Generated]) -> str:
+    """Return the text that follows formulas.cuh for these kernels."""
+    functions = dict.fromkeys(kernel.function for kernel in kernels)
+    return "".join([*functions, *(kernel.entry for kernel in kernels)])
+
+
 class Kernels:
-    """The kernels of kernels.cu for the array module `xp`, on the device that is current at each call.
+    """All kernels for the array module `xp`, on the device that is current at each call.
 
     Attributes:
         most_blocks: of a kernel over elements or rows; enough to fill any GPU several times.
@@ -66,9 +94,9 @@ class Kernels:
         self._functions: dict[str, Any] = {}
         self._own = threading.local()
 
-    def each(self, name: str, n: int, *arguments: Any) -> None:
+    def each(self, kernel: str | Generated, n: int, *arguments: Any) -> None:
         """Launch a kernel over n elements; do nothing if n is 0."""
-        self._launch(name, (min(-(-n // THREADS), self.most_blocks),), (THREADS,), arguments)
+        self._launch(kernel, (min(-(-n // THREADS), self.most_blocks),), (THREADS,), arguments)
 
     def rows(self, name: str, B: int, *arguments: Any) -> None:
         """Launch a kernel with one warp per row; do nothing if there are no rows."""
@@ -125,16 +153,34 @@ class Kernels:
             options.append("-DWITH_16_BIT")
         key = " ".join(options)
         if key not in self._modules:
-            # CuPy writes it to a file in the locale's encoding.
-            code = SOURCE.read_text(encoding="utf-8").encode("ascii", "replace").decode()
-            self._modules[key] = self.xp.RawModule(code=code, options=(*OPTIONS, *options))
+            self._modules[key] = self._compiled(source(ARITHMETIC, KERNELS), options)
         return self._modules[key]
 
+    def compile(self, *kernels: Generated) -> None:
+        """Compile kernels of formulas, all together."""
+        narrow = any(kernel.name.endswith(("_f16", "_bf16")) for kernel in kernels)
+        code = source(ARITHMETIC, FORMULAS) + generated(kernels)
+        module = self._compiled(code, ["-DWITH_16_BIT"] if narrow else [])
+        self._functions |= {kernel.name: module.get_function(kernel.name) for kernel in kernels}
+
+    def _compiled(self, code: str, options: list[str]) -> Any:
+        # CuPy writes the code to a file in the locale's encoding.
+        code = code.encode("ascii", "replace").decode()
+        return self.xp.RawModule(code=code, options=(*OPTIONS, *options))
+
     def _launch(
-        self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: tuple[Any, ...]
+        self,
+        kernel: str | Generated,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        arguments: tuple[Any, ...],
     ) -> None:
+        name = kernel if isinstance(kernel, str) else kernel.name
         if name not in self._functions:
-            self._functions[name] = self._module_of(name).get_function(name)
+            if isinstance(kernel, str):
+                self._functions[name] = self._module_of(name).get_function(name)
+            else:
+                self.compile(kernel)
         if min(grid):
             pointers = tuple(NULL if argument is None else argument for argument in arguments)
             self._functions[name](grid, block, pointers)

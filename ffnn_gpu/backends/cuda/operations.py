@@ -1,9 +1,9 @@
-"""Operations as launches of kernels.cu: one pass over memory instead of one per array function.
+"""Operations as launches of kernels: one pass over memory instead of one per array function.
 
 Every function here and in losses.py, normalization.py, updates.py and products.py is a method of
 `CupyBackend`, named after the method of `Backend` that defines it. If no kernel fits, it raises NoKernelError
 before it writes anything, and that method runs instead: for mixed dtypes, for arrays that are not contiguous
-(a kernel gets no strides), and for a user's own activation or loss.
+(a kernel gets no strides), for a user's loss, and for a user's activation that is no elementwise expression.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,17 +12,13 @@ from numpy import float64, int32, int64, uint32
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import master
-from ffnn_gpu.backends.cuda.kernels import SUFFIX, NoKernelError
+from ffnn_gpu.backends.cuda import formulas
+from ffnn_gpu.backends.cuda.kernels import SUFFIX, Generated, NoKernelError
 from ffnn_gpu.backends.reference import philox
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
-# In the order of `enum Phi` in kernels.cu.
-PHI = (
-    "identity", "relu", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus",
-    "softsign", "tanh", "sigmoid", "hard_sigmoid", "hard_tanh",
-)  # fmt: skip
 SHORT = {"uint8": "u8", "int32": "i32", "int64": "i64", **SUFFIX}
 WIDE = ("u8", "i32", "i64", "f32", "f64")
 GATHERS = {f"{source}_{to}" for to in SUFFIX.values() for source in WIDE}
@@ -38,40 +34,31 @@ def gemm(self: "CupyBackend", A: Array, B: Array, out: Array) -> Array:
 def affine(
     self: "CupyBackend", x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
 ) -> Array:
-    S = self.suffix(out, b, s)
-    if phi.name not in PHI:
-        raise NoKernelError
+    kernel = formulas.bias_activation(self.suffix(out, b, s), phi)
     self.gemm(x, W, out=out)
     if b is None and s is None and phi.name == "identity":
         return out
-    return bias_activation(self, S, out, b, s, phi)
+    return bias_activation(self, kernel, out, b, s)
 
 
 def activate(self: "CupyBackend", s: Array, phi: Any) -> Array:
-    S = self.suffix(s)
-    if phi.name not in PHI:
-        raise NoKernelError
-    return s if phi.name == "identity" else bias_activation(self, S, s, None, None, phi)
+    kernel = formulas.bias_activation(self.suffix(s), phi)
+    return s if phi.name == "identity" else bias_activation(self, kernel, s, None, None)
 
 
 def bias_activation(
-    self: "CupyBackend", S: str, a: Array, b: Array | None, s: Array | None, phi: Any
+    self: "CupyBackend", kernel: Generated, a: Array, b: Array | None, s: Array | None
 ) -> Array:
     """a ← φ(a + b), and s receives a + b if not None."""
-    scalars = int64(a.size), int32(a.shape[-1]), int32(PHI.index(phi.name)), master(a.dtype).type(phi.alpha)
-    self.kernels.each(f"bias_activation_{S}", a.size, a, b, s, *scalars)
+    self.kernels.each(kernel, a.size, a, b, s, int64(a.size), int32(a.shape[-1]))
     return a
 
 
 def activation_backward(self: "CupyBackend", da: Array, a: Array, phi: Any, s: Array | None = None) -> Array:
     of = s if phi.needs_input else a
-    S = self.suffix(da, of)
-    if phi.name not in PHI:
-        raise NoKernelError
-    if phi.name == "identity":
-        return da
-    kind, alpha = int32(PHI.index(phi.name)), master(da.dtype).type(phi.alpha)
-    self.kernels.each(f"activation_backward_{S}", da.size, da, of, int64(da.size), kind, alpha)
+    kernel = formulas.activation_backward(self.suffix(da, of), phi)
+    if phi.name != "identity":
+        self.kernels.each(kernel, da.size, da, of, int64(da.size))
     return da
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cuda import operations
+from ffnn_gpu.backends.cuda import formulas, operations
 from ffnn_gpu.backends.cuda.cublaslt.matmul import CublasLt
 from ffnn_gpu.backends.cuda.cublaslt.problem import ACTIVATIONS, HALF
 from ffnn_gpu.backends.cuda.cublaslt.store import CHOICE
@@ -48,15 +48,15 @@ def affine(
 ) -> Array:
     lt, linear = self.cublaslt, phi.name == "identity"
     whole = s is None and (linear or (phi.name in ACTIVATIONS and out.dtype.name in HALF))
-    if lt is None or b is None or not (whole or phi.name in operations.PHI):
+    if lt is None or b is None:
         return operations.affine(self, x, W, b, phi, out, s)
-    S = "" if whole else self.suffix(out, s)
+    kernel = None if whole else formulas.bias_activation(self.suffix(out, s), phi)
 
     def fused() -> bool:
         if lt.attempt(x, W, out, phi.name if whole and not linear else None, b):
             return False
-        if not whole:
-            operations.bias_activation(self, S, out, None, s, phi)
+        if kernel is not None:
+            operations.bias_activation(self, kernel, out, None, s)
         return True
 
     stored = "kept" if s is not None else "not kept"

@@ -3,6 +3,8 @@
 trace          formula → Expression, by running it once with symbolic arrays
 expression     Expression and Graph: operations, folded constants, common parts, evaluation by NumPy
 operators      Python's operators, for symbols and for vectors
+built_once     formula → code, checked and kept, or the reason why there is none
+cuda_function  expression → a CUDA function object
 compiled_loop  expressions → one compiled loop over memory on a CPU
 loop_code      its LLVM code
 code_cache     its machine code on disk

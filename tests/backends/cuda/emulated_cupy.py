@@ -1,6 +1,7 @@
 """A fake CuPy that also runs CUDA kernels: the strict device, with tests/emulation as RawModule."""
 
 import ctypes
+import re
 import sys
 import weakref
 from collections import Counter
@@ -8,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ffnn_gpu.backends.cuda.kernels import NULL
+from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, NULL, OPTIONS, generated, source
 from ffnn_gpu.testing.strict_device import Refusal, StrictArray
 from tests.backends.cuda.fake_cublaslt import FakeCublasLt
 from tests.backends.cuda.fake_cupy import FakeCupy
 from tests.backends.cuda.host_memory import STORAGE, Event
+from tests.backends.cuda.kernel_checks import kernels_of_activations
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "emulation"))
 
 import emulator
+
+ENTRY = re.compile(r"^(?:BIAS_ACTIVATION|ACTIVATION_BACKWARD)\((\w+),", re.M)  # of a kernel of a formula
 
 
 class EmulatedCupy(FakeCupy):
@@ -27,18 +31,25 @@ class EmulatedCupy(FakeCupy):
         launched: the number of launches of each kernel.
         clock: simulated milliseconds of all launches so far.
         cost: simulated milliseconds of one launch.
-        source: replaces the text of kernels.cu unless None, for mutants.
+        edit: a function of every text that is compiled, for mutants. Without one, all kernels of built-in
+            activations are one compilation.
     """
 
-    def __init__(self, *args, source=None, **kwargs):
+    def __init__(self, *args, edit=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.source, self.order, self.launched, self.names = source, emulator.ORDERS[0], Counter(), set()
+        self.edit, self.order, self.launched, self.names = edit, emulator.ORDERS[0], Counter(), set()
         self.clock = self.cost = 0.0
 
     def RawModule(self, *, code, options):  # noqa: N802 - CuPy's name
         # CuPy writes it to a file in the locale's encoding, which may lack Greek letters
         code.encode("ascii")
-        return _Module(self, emulator.RawModule(self.source or code, options))
+        if self.edit is not None:
+            return _Module(self, emulator.RawModule(self.edit(code), options))
+        entries = set(ENTRY.findall(code))
+        if entries and entries <= {kernel.name for kernel in kernels_of_activations()}:
+            code = source(ARITHMETIC, FORMULAS) + generated(kernels_of_activations())
+            options = (*OPTIONS, "-DWITH_16_BIT")
+        return _Module(self, emulator.RawModule(code, options))
 
 
 class _Module:

@@ -7,6 +7,7 @@ must raise.
 """
 
 import copy
+import functools
 import inspect
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ import numpy as np
 
 from ffnn_gpu.arrays.precision import eps, is_16_bit, loss_gradient, master
 from ffnn_gpu.backends.choice import Backend
+from ffnn_gpu.backends.cuda import formulas
+from ffnn_gpu.backends.cuda.kernels import SUFFIX
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import ACTIVATIONS, elu, leaky_relu
 from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, huber
@@ -25,6 +28,14 @@ REFERENCE = Backend()
 SIZES = [(1, 1), (3, 5), (33, 31), (257, 3), (2, 257), (31, 33)]
 POINTWISE = [*(loss for loss in LOSSES.values() if isinstance(loss, PointwiseLoss)), huber.with_alpha(0.4)]
 PHI = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.7)]
+
+
+@functools.cache
+def kernels_of_activations():
+    """Return the kernels of every activation of PHI for every type."""
+    each = [(S, phi) for S in SUFFIX.values() for phi in PHI]
+    backward = [formulas.activation_backward(S, phi) for S, phi in each if phi.name != "identity"]
+    return [*(formulas.bias_activation(S, phi) for S, phi in each), *backward]
 
 
 @dataclass

@@ -5,6 +5,7 @@ and speed. tests/emulation/test_emulator.py lists further limits. test_cupy_back
 checks on a GPU.
 """
 
+import logging
 import re
 import threading
 import zipfile
@@ -38,8 +39,9 @@ from ffnn_gpu import (
     tanh,
     train_step,
 )
+from ffnn_gpu.backends.cuda import operations
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
-from ffnn_gpu.backends.cuda.kernels import SOURCE
+from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, KERNELS, NoKernelError, source
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import Activation
 from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, SoftmaxCrossEntropy
@@ -47,7 +49,15 @@ from ffnn_gpu.nn.parameters import Parameters
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
 from tests.backends.cuda.fake_cupy import REPOSITORY, installed
-from tests.backends.cuda.kernel_checks import CHECKS, MATRICES, PHI, POINTWISE, SIZES, Case
+from tests.backends.cuda.kernel_checks import (
+    CHECKS,
+    MATRICES,
+    PHI,
+    POINTWISE,
+    SIZES,
+    Case,
+    kernels_of_activations,
+)
 from tests.backends.cuda.mutants_kernels import MUTANTS
 
 TYPES = ["float32", "float64", "bfloat16", "float16"]
@@ -142,6 +152,11 @@ def small_grids(backend, monkeypatch):
     return backend
 
 
+def test_planted_mistake_changes_one_place():
+    text = source(ARITHMETIC, FORMULAS, KERNELS)
+    assert {mutant.name: text.count(mutant.old) for mutant in MUTANTS if text.count(mutant.old) != 1} == {}
+
+
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name.replace(" ", "_") for mutant in MUTANTS])
 def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
     check, size = CHECKS[mutant.check], (mutant.dtype, 35, 37, mutant.offset)
@@ -149,16 +164,20 @@ def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
     backend.xp.launched.clear()
     check(Case(backend, *size))
     needed = {re.sub("(_f32)?(_b?f16)?$", "", name) for name in backend.xp.launched}
-    wrong = EmulatedCupy(source=mutant.text(SOURCE.read_text(encoding="utf-8"), needed))
+    wrong = emulated(EmulatedCupy(edit=lambda code: mutant.text(code, needed)))
+    generated = [kernel for kernel in kernels_of_activations() if kernel.name in backend.xp.launched]
+    if generated:
+        wrong.kernels.compile(*generated)
     with pytest.raises((AssertionError, emulator.KernelError)) as caught:
-        check(Case(small_grids(emulated(wrong), monkeypatch), *size))
+        check(Case(small_grids(wrong, monkeypatch), *size))
     assert not isinstance(caught.value, emulator.KernelCompileError)
 
 
 def test_wheel_contains_the_kernels(tmp_path):
     builder = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed")
     (path,) = builder.WheelBuilder(str(REPOSITORY)).build(directory=str(tmp_path), versions=["standard"])
-    assert zipfile.ZipFile(path).read("ffnn_gpu/backends/cuda/kernels.cu") == SOURCE.read_bytes()
+    for file in (ARITHMETIC, FORMULAS, KERNELS):
+        assert zipfile.ZipFile(path).read(f"ffnn_gpu/backends/cuda/{file.name}") == file.read_bytes()
 
 
 # ---------------------------------------------------------------------- operations without a kernel
@@ -188,15 +207,67 @@ def to_device(backend, value):
     return backend.asarray(value) if isinstance(value, np.ndarray) else value
 
 
-def test_custom_activation_and_loss_are_computed_by_their_formulas(backend):
-    own = Activation("cubic", lambda xp, s, _: s * s * s, lambda xp, s, _: 3 * s * s, needs_input=True)
-    shifted = PointwiseLoss(
-        "shifted", lambda xp, z, y, _: (z - y + 1) ** 2, lambda xp, z, y, _: 2 * (z - y + 1)
-    )
+CUBIC = Activation("cubic", lambda xp, s, _: s * s * s, lambda xp, s, _: 3 * s * s, needs_input=True)
+SHIFTED = PointwiseLoss("shifted", lambda xp, z, y, _: (z - y + 1) ** 2, lambda xp, z, y, _: 2 * (z - y + 1))
+
+
+def launched(backend, *starts):
+    return [name for name in backend.xp.launched if name.startswith(starts)]
+
+
+def require_parity(backend, phi, dtype="float32"):
     x, y = np.random.default_rng(0).normal(size=(2, 9, 3))
     backend.xp.launched.clear()
-    assert_parity(Network(3, [Dense(4, own), Dense(3)], "numpy"), x, y, shifted, backends=("numpy", backend))
-    assert not [name for name in backend.xp.launched if name.startswith(("activation_backward", "pointwise"))]
+    network = Network(3, [Dense(4, phi), Dense(3)], "numpy", dtype)
+    assert_parity(network, x, y, SHIFTED, backends=("numpy", backend))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_custom_activation_is_a_kernel_and_custom_loss_its_formula(backend, dtype):
+    require_parity(backend, CUBIC, dtype)
+    assert len(launched(backend, "bias_activation_cubic_")) == 1
+    assert len(launched(backend, "activation_backward_cubic_")) == 1
+    assert not launched(backend, "pointwise")
+
+
+def test_two_custom_activations_of_one_name_are_two_kernels(backend):
+    for factor in (2.0, 3.0):
+        own = Activation("own", lambda xp, s, c: c * s, lambda xp, a, c: c + 0 * a, alpha=factor)
+        twin = Activation("own", lambda xp, s, c: s * s * c, lambda xp, s, c: 2 * s * c, True, factor)
+        for phi in (own, twin):
+            s = backend.asarray(np.array([[1.5, -2.0]]), "float32")
+            got = backend.to_host(backend.activate(s, phi))
+            assert np.array_equal(got, phi.value(np, np.array([[1.5, -2.0]], "f")))
+
+
+def branching(xp, s, _):
+    return 2 * s if float(xp.max(s)) > 1e9 else s * 0.5
+
+
+def test_activation_that_is_no_elementwise_expression_is_computed_without_a_kernel(backend, caplog):
+    own = Activation("own", branching, lambda xp, a, _: 0.5 + 0 * a)
+    backend.xp.launched.clear()
+    with caplog.at_level(logging.INFO, "ffnn_gpu"):
+        for _ in range(2):
+            s, da = (backend.asarray(np.array([[1.5, -2.0]]), "float32") for _ in range(2))
+            assert backend.to_host(backend.activate(s, own)).tolist() == [[0.75, -1.0]]
+            assert backend.to_host(backend.activation_backward(da, s, own)).tolist() == [[0.75, -1.0]]
+    assert {name.partition("_own")[0] for name in backend.xp.launched} == {"activation_backward"}
+    assert caplog.messages == ["own.value is not compiled: it uses xp.max, which has no compiled form"]
+    require_parity(backend, own)
+
+
+def test_activation_without_a_kernel_changes_nothing_before_the_formula_runs(backend):
+    own = Activation("own", branching, lambda xp, a, _: a)
+    s = backend.asarray(np.full((2, 3), 7.0), "float32")
+    backend.xp.launched.clear()
+    with pytest.raises(NoKernelError, match=r"own\.value is not compiled"):
+        operations.activate(backend, s, own)
+    out = backend.asarray(np.full((2, 3), 7.0), "float32")
+    with pytest.raises(NoKernelError):
+        operations.affine(backend, s, backend.asarray(np.ones((3, 3)), "float32"), None, own, out)
+    assert not backend.xp.launched
+    assert backend.to_host(s).tolist() == backend.to_host(out).tolist() == [[7.0] * 3] * 2
 
 
 def test_custom_loss_with_the_name_of_a_built_in_loss_raises():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.backends.choice import Backend
-from ffnn_gpu.backends.cuda.kernels import OPTIONS, SOURCE
+from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, KERNELS, OPTIONS, source
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.testing import assert_close, tolerance
 from tests.backends.cuda.emulated_cupy import emulator
@@ -23,7 +23,7 @@ def narrow(x, kind):
 @pytest.fixture(scope="module")
 def module():
     emulator.require()
-    return emulator.RawModule(SOURCE.read_text(encoding="utf-8"), options=(*OPTIONS, "-DWITH_16_BIT"))
+    return emulator.RawModule(source(ARITHMETIC, KERNELS), options=(*OPTIONS, "-DWITH_16_BIT"))
 
 
 def rule(module, kind, control=0):

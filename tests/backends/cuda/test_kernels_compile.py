@@ -19,7 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ffnn_gpu.backends.cuda.kernels import OPTIONS, SOURCE
+from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, KERNELS, OPTIONS, generated, source
+from tests.backends.cuda.kernel_checks import kernels_of_activations
 
 REQUIRE = "FFNN_GPU_REQUIRE_NVRTC"
 ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.S)
@@ -97,6 +98,11 @@ def compile_log(library, code, options):
     return status, log.value.decode(errors="replace")
 
 
+def text():
+    """Return the text of every kernel, those of activations included."""
+    return source(ARITHMETIC, KERNELS, FORMULAS) + generated(kernels_of_activations())
+
+
 def compiled(architecture):
     """Return kernel → (registers, bytes spilled) of every type. Raises AssertionError with NVRTC's log."""
     library, headers = installed_nvrtc()
@@ -108,11 +114,11 @@ def compiled(architecture):
         "-DWITH_16_BIT",
         f"-I{headers}",
     ]
-    status, text = cached_log(library, SOURCE.read_text(encoding="utf-8"), options)
-    assert status == 0, text
-    assert "warning" not in text, text
+    status, log = cached_log(library, text(), options)
+    assert status == 0, log
+    assert "warning" not in log, log
     found = {}
-    for name, listing in ENTRY.findall(text):
+    for name, listing in ENTRY.findall(log):
         spilled = [int(n) for pair in SPILL.findall(listing) for n in pair]
         found[name] = int(re.search(r"Used (\d+) registers", listing)[1]), max(spilled)
     return found
@@ -125,9 +131,8 @@ def test_every_kernel_compiles_without_warnings_and_only_float64_spills(
     if not supports(installed_nvrtc()[0], architecture):
         pytest.skip(f"this NVRTC knows no sm_{architecture}")
     kernels = compiled(architecture)
-    assert {"bias_activation_f32", "bias_activation_bf16", "softmax_f16", "adam_f64", "gather_u8_f32"} <= set(
-        kernels
-    )
+    of_formulas = {kernel.name for kernel in kernels_of_activations()}
+    assert of_formulas | {"softmax_f16", "adam_f64", "gather_u8_f32"} <= set(kernels)
     families = defaultdict(list)
     for name, (registers, spilled) in sorted(kernels.items()):
         families[TYPES.sub("", name)].append(
@@ -148,13 +153,11 @@ SPILLING = "float r[80]; EACH r[i] = x[i * n]; __syncthreads(); EACH x[i + n] = 
     [("x[0] = y;", "undefined"), ("int unused;", "warning"), (SPILLING, "spills")],
     ids=range(3),
 )
-def test_error_warning_and_spill_are_detected(monkeypatch, tmp_path, body, message):
+def test_error_warning_and_spill_are_detected(monkeypatch, body, message):
     installed_nvrtc()
     body = body.replace("EACH", '_Pragma("unroll") for (int i = 0; i < 80; i++)')
-    (tmp_path / "k.cu").write_text(
-        f'extern "C" __global__ void __launch_bounds__(1024) k(float* x, int n) {{ {body} }}'
-    )
-    monkeypatch.setitem(globals(), "SOURCE", tmp_path / "k.cu")
+    code = f'extern "C" __global__ void __launch_bounds__(1024) k(float* x, int n) {{ {body} }}'
+    monkeypatch.setitem(globals(), "text", lambda: code)
     if message != "spills":
         with pytest.raises(AssertionError, match=message):
             compiled(80)

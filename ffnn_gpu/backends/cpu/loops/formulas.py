@@ -6,7 +6,6 @@ this thread.
 """
 
 import functools
-import inspect
 import logging
 import weakref
 from collections.abc import Callable, Iterator
@@ -14,97 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.backends.elementwise.built_once import check, once
 from ffnn_gpu.backends.elementwise.compiled_loop import Axes, CompiledLoop, Loop, compiled
-from ffnn_gpu.backends.elementwise.expression import evaluate
-from ffnn_gpu.backends.elementwise.trace import (
-    MODULE,
-    Symbol,
-    UntraceableError,
-    result,
-    rounded,
-    trace,
-    where_defined,
-)
+from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, UntraceableError, rounded, where_defined
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.backends.reference.special import erfc
 from ffnn_gpu.backends.reference.step_control import FACTOR
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 
-MOST = 512  # loops that are kept
-SAMPLES, SPREAD = 97, 4.0  # points at which a trace is compared with its formula, and their scale
-CLOSE = 1e-3  # the largest difference, relative and absolute
 log = logging.getLogger("ffnn_gpu")
 symbolic = Backend(MODULE)
-
-
-def once(build: Callable[..., CompiledLoop]) -> Callable[..., CompiledLoop]:
-    """Decorator: keep each loop, and each refusal, which is logged once."""
-
-    @functools.lru_cache(MOST)
-    def kept(*key: Any) -> CompiledLoop | str:
-        try:
-            return build(*(each.method if isinstance(each, _Method) else each for each in key))
-        except UntraceableError as why:
-            log.info("%s", why)
-            return str(why)
-
-    @functools.wraps(build)
-    def get(*key: Any) -> CompiledLoop:
-        found = kept(*(_Method(each) if inspect.ismethod(each) else each for each in key))
-        if isinstance(found, str):
-            raise UntraceableError(found)
-        return found
-
-    return get
-
-
-class _Method:
-    """A method as a key, which equals the same method of the same object.
-
-    Why: two activations of one name are equal, whatever their formulas.
-    """
-
-    def __init__(self, method: Any) -> None:
-        self.method = method
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Method)
-            and self.method.__self__ is other.method.__self__
-            and self.method.__func__ is other.method.__func__
-        )
-
-    def __hash__(self) -> int:
-        return id(self.method.__self__) ^ hash(self.method.__func__)
-
-
-def check(formula: Callable[..., Any], dtype: np.dtype, inputs: int) -> None:
-    """Compare the traced formula(xp, *arrays) with the formula itself at samples.
-
-    Raises UntraceableError, with the formula's name, if they differ or there is no trace.
-    """
-    names = [f"x{k}" for k in range(inputs)]
-    points = np.random.default_rng(0).normal(0, SPREAD, (inputs, SAMPLES)).astype(dtype)
-    values = dict(zip(names, points, strict=True))
-    try:
-        traced = trace(
-            lambda *x: result(x[0].node.graph, formula(MODULE, *x)), dtype, dict.fromkeys(names, "array")
-        )
-        with np.errstate(all="ignore"):
-            got = evaluate(traced, values, {"erfc": functools.partial(erfc, np)})
-            same = np.allclose(got, _called(formula, *points), CLOSE, CLOSE, equal_nan=True)
-        if not same:
-            raise UntraceableError("its values depend on more than its arguments")
-    except UntraceableError as why:
-        raise UntraceableError(f"{where_defined(formula)} is not compiled: {why}") from why
-
-
-def _called(formula: Callable[..., Any], *points: HostArray) -> Any:
-    try:
-        return formula(np, *points)
-    except Exception as error:
-        raise UntraceableError(f"it raises {type(error).__name__} at a sample: {error}") from error
 
 
 def loop(dtype: np.dtype, operands: dict[str, Axes], program: Callable[..., Any]) -> CompiledLoop:
