@@ -30,10 +30,12 @@ def write(path: Path, *pieces: bytes | memoryview) -> None:
         for left in leftovers(path):
             with suppress(OSError):
                 left.unlink()
-        if not _holds(path, pieces):
+        unchanged = _holds(path, pieces)
+        if not unchanged:
             _replace(path, half, pieces)
     # Why even if nothing was written: an earlier writer may have been killed before it flushed the folder.
-    with _adding(path, "the file was replaced, but the disk has not confirmed it"):
+    state = "holds these bytes already" if unchanged else "was replaced"
+    with _adding(path, f"the file {state}, but the disk has not confirmed it"):
         _flush_folder(path.parent)
 
 

@@ -272,6 +272,18 @@ def test_write_after_an_unconfirmed_one_confirms_it(tmp_path, monkeypatch):
 
 
 @POSIX
+def test_error_after_a_write_that_changed_nothing_does_not_claim_a_replacement(tmp_path, monkeypatch):
+    write(tmp_path / "file", b"x")
+
+    def fsync(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="holds these bytes already, but the disk has not confirmed it"):
+        write(tmp_path / "file", b"x")
+
+
+@POSIX
 @pytest.mark.skipif(os.name == "posix" and os.geteuid() == 0, reason="root may write everywhere")
 def test_writing_to_a_read_only_folder_raises_an_error(tmp_path):
     (tmp_path / "locked").mkdir()
