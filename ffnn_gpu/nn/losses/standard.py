@@ -116,9 +116,9 @@ def _huber(xp: Any, z: Any, y: Any, delta: float) -> Any:
 LOG_FLOOR, PRODUCT_FLOOR = -100.0, 1e-12
 
 
-def _log(xp: Any, p: Any) -> Any:  # log p, at least −100, silent at p = 0
-    positive = p > 0
-    return xp.maximum(xp.where(positive, xp.log(xp.where(positive, p, 1)), LOG_FLOOR), LOG_FLOOR)
+def _log(xp: Any, p: Any) -> Any:  # log p, at least −100, silent at p = 0; NaN of a NaN
+    outside = p <= 0
+    return xp.maximum(xp.where(outside, LOG_FLOOR, xp.log(xp.where(outside, 1, p))), LOG_FLOOR)
 
 
 def _bce(xp: Any, p: Any, y: Any, _: float) -> Any:

@@ -311,6 +311,14 @@ def test_output_at_the_threshold_is_decided_as_below_it(name, threshold, below):
     assert LOSSES[name].decide(np.array([[threshold]])).tolist() == [[below]]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_of_an_output_that_is_nan_is_nan(backend, name, dtype):
+    z, y = example(name)
+    z[1, 2] = np.nan
+    assert np.isnan(evaluate(backend, LOSSES[name], z, y, dtype=dtype)[0])
+
+
 @pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_of_16_bit_outputs_is_float32_and_its_gradient_is_rounded_once(backend, name, narrow):
