@@ -135,23 +135,14 @@ __device__ __forceinline__ float exp_(float x) { return expf(x); }
 __device__ __forceinline__ double exp_(double x) { return exp(x); }
 __device__ __forceinline__ float log_(float x) { return logf(x); }
 __device__ __forceinline__ double log_(double x) { return log(x); }
-__device__ __forceinline__ float log1p_(float x) { return log1pf(x); }
-__device__ __forceinline__ double log1p_(double x) { return log1p(x); }
 __device__ __forceinline__ float sqrt_(float x) { return sqrtf(x); }
 __device__ __forceinline__ double sqrt_(double x) { return sqrt(x); }
-__device__ __forceinline__ float abs_(float x) { return fabsf(x); }
-__device__ __forceinline__ double abs_(double x) { return fabs(x); }
 
 // Why not fmax: if one argument is NaN, it returns the other, which hides the NaN. Here a NaN in x stays.
 template <typename A> __device__ __forceinline__ A largest(A x, A y) { return x < y ? y : x; }
 template <typename A> __device__ __forceinline__ A smallest(A x, A y) { return y < x ? y : x; }
 template <typename A> __device__ __forceinline__ bool is_finite(A x) { return x - x == A(0); }
 template <typename A> __device__ __forceinline__ A sign(A x) { return x > A(0) ? A(1) : x < A(0) ? A(-1) : x; }
-
-template <typename A> __device__ __forceinline__ A sigmoid(A s) {  // 1/(1 + e^-s)
-  A e = exp_(-abs_(s));
-  return (s < A(0) ? e : A(1)) / (A(1) + e);
-}
 
 // ------------------------------------------------------------------ sums in a fixed order
 
@@ -194,4 +185,10 @@ __device__ __forceinline__ bool grid_sum(double& x, double* partial, unsigned* f
   x = block_sum(x);
   if (threadIdx.x == 0) *finished = 0;
   return threadIdx.x == 0;
+}
+
+// The divisor of a mean: *total, or B if `total` is null; 1 if all weights are zero
+__device__ __forceinline__ double divisor(const double* total, int B) {
+  double N = total ? *total : (double)B;
+  return N == 0 ? 1.0 : N;
 }

@@ -2,6 +2,7 @@
 // backends/elementwise/cuda_function.py. kernels.py appends it, and one line for each kernel:
 //
 //   BIAS_ACTIVATION(entry, function object, type's suffix, type)
+//   POINTWISE_LOSS(entry, function object of the loss, of its derivative, type's suffix, type)
 //
 // A function object computes in Arithmetic<T>.
 
@@ -68,3 +69,27 @@ __device__ void activation_backward(T* da, const T* a, Index n, Slope slope) {
 }
 #define ACTIVATION_BACKWARD(NAME, SLOPE, S, TYPE) \
   FORMULA(NAME, S, TYPE, (T* da, const T* a, Index n), (activation_backward<T>(da, a, n, SLOPE())))
+
+// ------------------------------------------------------------------ losses (nn/losses/standard.py)
+
+// value = Σ w_b ℓ(z, y) / (O N)        dz = w_b ∂ℓ/∂z / (O N)
+//   z, y, dz (B, O), w (B,), N = *total, or B if total is null; w, dz or null
+template <typename T, typename Value, typename Slope>
+__device__ void pointwise_loss(const T* z, const Arithmetic<T>* y, const Arithmetic<T>* w, const double* total,
+                               LossGradient<T>* dz, Arithmetic<T>* value, int B, int O, double* partial, unsigned* finished,
+                               Value loss, Slope slope) {
+  typedef Arithmetic<T> A;
+  A scale = A(1.0 / (divisor(total, B) * O));
+  double sum = 0;
+  FOR_EACH(i, (Index)B * O) {
+    A v = widen(z[i]), t = y[i], f = scale * (w ? w[row_of(i, O)] : A(1));
+    sum += (double)(loss(v, t) * f);
+    if (dz) dz[i] = Narrow<LossGradient<T>>::from(slope(v, t) * f);
+  }
+  if (grid_sum(sum, partial, finished)) *value = (A)sum;
+}
+#define POINTWISE_LOSS(NAME, LOSS, SLOPE, S, TYPE)                                                                  \
+  FORMULA(NAME, S, TYPE,                                                                                            \
+          (const T* z, const A* y, const A* w, const double* total, D* dz, A* value, int B, int O, double* partial, \
+           unsigned* finished),                                                                                     \
+          (pointwise_loss<T>(z, y, w, total, dz, value, B, O, partial, finished, LOSS(), SLOPE())))

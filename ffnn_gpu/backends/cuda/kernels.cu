@@ -116,65 +116,6 @@ KERNEL(softmax_backward, (T* da, const T* a, int B, int C, int logarithm), (da, 
 
 // ------------------------------------------------------------------ losses (backends/reference/losses.py)
 
-enum Pointwise { SQUARED, ABSOLUTE, HUBER, POISSON, BCE, BCE_LOGITS, HINGE };
-
-template <typename A> __device__ __forceinline__ A log_probability(A p) {  // log p, at least −100
-  return p > A(0) ? largest(log_(p), A(-100)) : p == p ? A(-100) : p;
-}
-
-template <typename A> __device__ __forceinline__ A pointwise_value(int kind, A z, A y, A alpha) {
-  A d = z - y;
-  switch (kind) {
-    case ABSOLUTE: return abs_(d);
-    case HUBER: return abs_(d) <= alpha ? A(0.5) * d * d : alpha * (abs_(d) - A(0.5) * alpha);
-    case POISSON: return exp_(z) - y * z;
-    case BCE: return -(y * log_probability(z) + (A(1) - y) * log_probability(A(1) - z));
-    case BCE_LOGITS: return largest(z, A(0)) - z * y + log1p_(exp_(-abs_(z)));
-    case HINGE: return largest(A(1) - y * z, A(0));
-    default: return d * d;
-  }
-}
-
-template <typename A> __device__ __forceinline__ A pointwise_slope(int kind, A z, A y, A alpha) {
-  A d = z - y;
-  switch (kind) {
-    case ABSOLUTE: return sign(d);
-    case HUBER: return smallest(largest(d, -alpha), alpha);
-    case POISSON: return exp_(z) - y;
-    case BCE: return d / largest(z * (A(1) - z), A(1e-12));
-    case BCE_LOGITS: return sigmoid(z) - y;
-    case HINGE: return y * z < A(1) ? -y : A(0);
-    default: return A(2) * d;
-  }
-}
-
-// The divisor of a mean: *total, or B if `total` is null; 1 if all weights are zero
-__device__ __forceinline__ double divisor(const double* total, int B) {
-  double N = total ? *total : (double)B;
-  return N == 0 ? 1.0 : N;
-}
-
-// value = Σ w_b ℓ(z, y) / (O N)        dz = w_b ∂ℓ/∂z / (O N)
-//   z, y, dz (B, O), w (B,), N = *total, or B if total is null; w, dz or null
-template <typename T>
-__device__ void pointwise_loss(const T* z, const Arithmetic<T>* y, const Arithmetic<T>* w, const double* total,
-                               LossGradient<T>* dz, Arithmetic<T>* value, int B, int O, int kind, Arithmetic<T> alpha,
-                               double* partial, unsigned* finished) {
-  typedef Arithmetic<T> A;
-  A scale = A(1.0 / (divisor(total, B) * O));
-  double sum = 0;
-  FOR_EACH(i, (Index)B * O) {
-    A v = widen(z[i]), t = y[i], f = scale * (w ? w[row_of(i, O)] : A(1));
-    sum += (double)(pointwise_value(kind, v, t, alpha) * f);
-    if (dz) dz[i] = Narrow<LossGradient<T>>::from(pointwise_slope(kind, v, t, alpha) * f);
-  }
-  if (grid_sum(sum, partial, finished)) *value = (A)sum;
-}
-KERNEL(pointwise_loss,
-       (const T* z, const A* y, const A* w, const double* total, D* dz, A* value, int B, int O, int kind, A alpha,
-        double* partial, unsigned* finished),
-       (z, y, w, total, dz, value, B, O, kind, alpha, partial, finished))
-
 // value = −Σ w_b q_bc log p_bc / N        dp = −w_b q_bc / (p_bc N), with p at least `floor`
 //   p, q, dp (B, C), w (B,); w, total, dp or null
 template <typename T>

@@ -36,12 +36,12 @@ class Generated(NamedTuple):
 
     Attributes:
         name: of the entry; it ends in the suffix of the type.
-        function: the text of its function object.
+        functions: the texts of its function objects.
         entry: the line that makes the entry from a template of formulas.cuh.
     """
 
     name: str
-    function: str
+    functions: tuple[str, ...]
     entry: str
 
 
@@ -69,7 +69,7 @@ def source(*files: Path) -> str:
 
 def generated(kernels: Sequence[Generated]) -> str:
     """Return the text that follows formulas.cuh for these kernels."""
-    functions = dict.fromkeys(kernel.function for kernel in kernels)
+    functions = dict.fromkeys(text for kernel in kernels for text in kernel.functions)
     return "".join([*functions, *(kernel.entry for kernel in kernels)])
 
 
@@ -102,11 +102,11 @@ class Kernels:
         """Launch a kernel with one warp per row; do nothing if there are no rows."""
         self._launch(name, (min(-(-B // ROWS_PER_BLOCK), self.most_blocks),), (THREADS,), arguments)
 
-    def total(self, name: str, n: int, *arguments: Any, rows: bool = False) -> None:
+    def total(self, kernel: str | Generated, n: int, *arguments: Any, rows: bool = False) -> None:
         """Launch a kernel that sums over n elements or, by a warp each, `rows`; even for n = 0."""
         blocks = max(1, min(-(-n // (ROWS_PER_BLOCK if rows else THREADS)), self.most_partials))
         partial = self.scratch("partial", self.most_partials)
-        self._launch(name, (blocks,), (THREADS,), (*arguments, partial, self._finished()))
+        self._launch(kernel, (blocks,), (THREADS,), (*arguments, partial, self._finished()))
 
     def columns(self, S: str, x: Any, y: Any, centre: Any, first: Any, second: Any, out: Any = None) -> None:
         """Launch column_sums of the matrix x. `first` and `second` are (slabs, O), as split by `slabs`."""

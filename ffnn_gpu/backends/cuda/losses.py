@@ -9,25 +9,21 @@ from numpy import int32
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.precision import master
+from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 
-POINTWISE = ("mean_squared_error", "mean_absolute_error", "huber", "poisson", "binary_cross_entropy",
-             "binary_cross_entropy_with_logits", "hinge")  # in the order of `enum Pointwise`  # fmt: skip
-
 
 def pointwise_loss(
     self: "CupyBackend", kind: Any, z: Array, y: Array, weight: Array | None, dz: Array | None
 ) -> Array:
-    S, name = self.suffix(z, wide=(y, weight), dz=dz), getattr(kind, "name", None)
-    if name not in POINTWISE:
-        raise NoKernelError
-    (B, O), real, total = z.shape, master(z.dtype), _total_weight(self, S, weight)
-    value = self.empty((), real)
-    scalars = int32(B), int32(O), int32(POINTWISE.index(name)), real.type(kind.alpha)
-    self.kernels.total(f"pointwise_loss_{S}", z.size, z, y, weight, total, dz, value, *scalars)
+    S = self.suffix(z, wide=(y, weight), dz=dz)
+    kernel = formulas.pointwise_loss(S, kind)
+    (B, O), total = z.shape, _total_weight(self, S, weight)
+    value = self.empty((), master(z.dtype))
+    self.kernels.total(kernel, z.size, z, y, weight, total, dz, value, int32(B), int32(O))
     return value
 
 

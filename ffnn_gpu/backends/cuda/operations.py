@@ -3,7 +3,7 @@
 Every function here and in losses.py, normalization.py, updates.py and products.py is a method of
 `CupyBackend`, named after the method of `Backend` that defines it. If no kernel fits, it raises NoKernelError
 before it writes anything, and that method runs instead: for mixed dtypes, for arrays that are not contiguous
-(a kernel gets no strides), for a user's loss, and for a user's activation that is no elementwise expression.
+(a kernel gets no strides), and for a user's activation or loss that is no elementwise expression.
 """
 
 from typing import TYPE_CHECKING, Any

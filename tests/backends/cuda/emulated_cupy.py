@@ -14,13 +14,15 @@ from ffnn_gpu.testing.strict_device import Refusal, StrictArray
 from tests.backends.cuda.fake_cublaslt import FakeCublasLt
 from tests.backends.cuda.fake_cupy import FakeCupy
 from tests.backends.cuda.host_memory import STORAGE, Event
-from tests.backends.cuda.kernel_checks import kernels_of_activations
+from tests.backends.cuda.kernel_checks import kernels_of_formulas
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "emulation"))
 
 import emulator
 
-ENTRY = re.compile(r"^(?:BIAS_ACTIVATION|ACTIVATION_BACKWARD)\((\w+),", re.M)  # of a kernel of a formula
+ENTRY = re.compile(
+    r"^(?:BIAS_ACTIVATION|ACTIVATION_BACKWARD|POINTWISE_LOSS)\((\w+),", re.M
+)  # of a kernel of a formula
 
 
 class EmulatedCupy(FakeCupy):
@@ -32,7 +34,7 @@ class EmulatedCupy(FakeCupy):
         clock: simulated milliseconds of all launches so far.
         cost: simulated milliseconds of one launch.
         edit: a function of every text that is compiled, for mutants. Without one, all kernels of built-in
-            activations are one compilation.
+            formulas are one compilation.
     """
 
     def __init__(self, *args, edit=None, **kwargs):
@@ -46,8 +48,8 @@ class EmulatedCupy(FakeCupy):
         if self.edit is not None:
             return _Module(self, emulator.RawModule(self.edit(code), options))
         entries = set(ENTRY.findall(code))
-        if entries and entries <= {kernel.name for kernel in kernels_of_activations()}:
-            code = source(ARITHMETIC, FORMULAS) + generated(kernels_of_activations())
+        if entries and entries <= {kernel.name for kernel in kernels_of_formulas()}:
+            code = source(ARITHMETIC, FORMULAS) + generated(kernels_of_formulas())
             options = (*OPTIONS, "-DWITH_16_BIT")
         return _Module(self, emulator.RawModule(code, options))
 

@@ -31,11 +31,12 @@ PHI = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.7)]
 
 
 @functools.cache
-def kernels_of_activations():
-    """Return the kernels of every activation of PHI for every type."""
+def kernels_of_formulas():
+    """Return the kernels of every activation of PHI and every loss of POINTWISE, for every type."""
     each = [(S, phi) for S in SUFFIX.values() for phi in PHI]
     backward = [formulas.activation_backward(S, phi) for S, phi in each if phi.name != "identity"]
-    return [*(formulas.bias_activation(S, phi) for S, phi in each), *backward]
+    losses = [formulas.pointwise_loss(S, loss) for S in SUFFIX.values() for loss in POINTWISE]
+    return [*(formulas.bias_activation(S, phi) for S, phi in each), *backward, *losses]
 
 
 @dataclass

@@ -56,7 +56,7 @@ from tests.backends.cuda.kernel_checks import (
     POINTWISE,
     SIZES,
     Case,
-    kernels_of_activations,
+    kernels_of_formulas,
 )
 from tests.backends.cuda.mutants_kernels import MUTANTS
 
@@ -165,7 +165,7 @@ def test_planted_mistake_fails_its_check(backend, mutant, monkeypatch):
     check(Case(backend, *size))
     needed = {re.sub("(_f32)?(_b?f16)?$", "", name) for name in backend.xp.launched}
     wrong = emulated(EmulatedCupy(edit=lambda code: mutant.text(code, needed)))
-    generated = [kernel for kernel in kernels_of_activations() if kernel.name in backend.xp.launched]
+    generated = [kernel for kernel in kernels_of_formulas() if kernel.name in backend.xp.launched]
     if generated:
         wrong.kernels.compile(*generated)
     with pytest.raises((AssertionError, emulator.KernelError)) as caught:
@@ -223,11 +223,11 @@ def require_parity(backend, phi, dtype="float32"):
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_custom_activation_is_a_kernel_and_custom_loss_its_formula(backend, dtype):
+def test_custom_activation_and_custom_loss_are_kernels(backend, dtype):
     require_parity(backend, CUBIC, dtype)
     assert len(launched(backend, "bias_activation_cubic_")) == 1
     assert len(launched(backend, "activation_backward_cubic_")) == 1
-    assert not launched(backend, "pointwise")
+    assert len(launched(backend, "pointwise_loss_shifted_")) == 1
 
 
 def test_two_custom_activations_of_one_name_are_two_kernels(backend):
@@ -255,6 +255,18 @@ def test_activation_that_is_no_elementwise_expression_is_computed_without_a_kern
     assert {name.partition("_own")[0] for name in backend.xp.launched} == {"activation_backward"}
     assert caplog.messages == ["own.value is not compiled: it uses xp.max, which has no compiled form"]
     require_parity(backend, own)
+
+
+def test_loss_that_is_no_elementwise_expression_is_computed_without_a_kernel(backend, caplog):
+    own = PointwiseLoss("own", lambda xp, z, y, _: (z - y) * xp.mean(z), lambda xp, z, y, _: 1 + 0 * z)
+    z, y, dz = (backend.asarray(np.array([[1.0, 3.0]]), "float32") for _ in range(3))
+    backend.xp.launched.clear()
+    with caplog.at_level(logging.INFO, "ffnn_gpu"):
+        for _ in range(2):
+            assert backend.pointwise_loss(own, z, y, None, dz).item() == 0
+            assert backend.to_host(dz).tolist() == [[0.5, 0.5]]
+    assert not backend.xp.launched
+    assert caplog.messages == ["own.value is not compiled: it uses xp.mean, which has no compiled form"]
 
 
 def test_activation_without_a_kernel_changes_nothing_before_the_formula_runs(backend):

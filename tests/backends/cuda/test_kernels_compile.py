@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import pytest
 
 from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, KERNELS, OPTIONS, generated, source
-from tests.backends.cuda.kernel_checks import kernels_of_activations
+from tests.backends.cuda.kernel_checks import kernels_of_formulas
 
 REQUIRE = "FFNN_GPU_REQUIRE_NVRTC"
 ENTRY = re.compile(r"Compiling entry function '(\w+)'(.*?)(?=Compiling entry function|\Z)", re.S)
@@ -100,7 +100,7 @@ def compile_log(library, code, options):
 
 def text():
     """Return the text of every kernel, those of activations included."""
-    return source(ARITHMETIC, KERNELS, FORMULAS) + generated(kernels_of_activations())
+    return source(ARITHMETIC, KERNELS, FORMULAS) + generated(kernels_of_formulas())
 
 
 def compiled(architecture):
@@ -131,7 +131,7 @@ def test_every_kernel_compiles_without_warnings_and_only_float64_spills(
     if not supports(installed_nvrtc()[0], architecture):
         pytest.skip(f"this NVRTC knows no sm_{architecture}")
     kernels = compiled(architecture)
-    of_formulas = {kernel.name for kernel in kernels_of_activations()}
+    of_formulas = {kernel.name for kernel in kernels_of_formulas()}
     assert of_formulas | {"softmax_f16", "adam_f64", "gather_u8_f32"} <= set(kernels)
     families = defaultdict(list)
     for name, (registers, spilled) in sorted(kernels.items()):
