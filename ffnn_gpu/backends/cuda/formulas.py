@@ -1,18 +1,27 @@
 """Kernels of formulas: a template of formulas.cuh, and formulas over `xp` as CUDA function objects.
 
-An activation or a pointwise loss of a user becomes a kernel like a built-in one. A formula that is no
-elementwise expression has no kernel: it is logged once with the reason, and the reference's array functions
-compute it.
+An activation, a pointwise loss or an update rule of a user becomes a kernel like a built-in one. A formula
+that is no elementwise expression has no kernel: it is logged once with the reason, and the reference's array
+functions compute it.
 """
 
+import logging
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from ffnn_gpu.backends.cuda.kernels import CTYPE, Generated, NoKernelError
 from ffnn_gpu.backends.elementwise.built_once import check, once
-from ffnn_gpu.backends.elementwise.cuda_function import FunctionObject, function_object
-from ffnn_gpu.backends.elementwise.trace import UntraceableError
+from ffnn_gpu.backends.elementwise.cuda_function import FunctionObject, function_object, rule_object
+from ffnn_gpu.backends.elementwise.expression import Expression
+from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, UntraceableError, result, trace, where_defined
+from ffnn_gpu.backends.reference.backend import Backend
+from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 
+SYMBOLIC = Backend(MODULE)
+log = logging.getLogger("ffnn_gpu")
 Formula = Callable[..., Any]  # (xp, x0, …)
 
 
@@ -29,6 +38,75 @@ def activation_backward(S: str, phi: Any) -> Generated:
 def pointwise_loss(S: str, kind: Any) -> Generated:
     """Return the kernel of Σ w ℓ and w ∂ℓ/∂z for the type of this suffix. Raises NoKernelError."""
     return _generated("pointwise_loss", S, kind.value, kind.derivative, inputs=2)
+
+
+MOMENT, NUMBER = "moment", "number"  # stand for a vector and a float among the settings of a rule
+MOMENTS, NUMBERS = ("m", "v"), ("n0", "n1", "n2", "n3")  # the parameters of update_rule in formulas.cuh
+MASTER = {"f32": "f32", "f64": "f64", "f32_f16": "f32", "f32_bf16": "f32"}  # types' suffix → that of θ
+
+
+def update_rule(S: str, name: str, settings: tuple[Any, ...]) -> Generated:
+    """Return the kernel of an update rule for the types of this suffix. Raises NoKernelError.
+
+    settings: the arguments of the rule, with MOMENT and NUMBER in the places of vectors and floats.
+    """
+    dtype = np.dtype("float64" if S == "f64" else "float32")
+    try:
+        function = _users_rule(dtype, *settings) if name == "own_rule" else _rule(dtype, name, settings)
+    except UntraceableError as why:
+        raise NoKernelError(str(why)) from None
+    entry, types = f"{function.name}_{S}", (CTYPE[MASTER[S]], CTYPE[S.rpartition("_")[-1]])
+    line = f"UPDATE_RULE({', '.join([entry, function.name, S, *types])})\n"
+    return Generated(entry, (function.text,), line)
+
+
+def _traced_rule(dtype: np.dtype, name: str, settings: tuple[Any, ...]) -> FunctionObject:
+    """Return the reference's rule of this name, without what `rule` of reference/updates.py adds to it."""
+    places: dict[str, list[int]] = {
+        kind: [k for k, value in enumerate(settings) if value is kind] for kind in (MOMENT, NUMBER)
+    }
+    named = {k: MOMENTS[i] for i, k in enumerate(places[MOMENT][: len(MOMENTS)])}
+    named |= {k: NUMBERS[i] for i, k in enumerate(places[NUMBER][: len(NUMBERS)])}
+    if len(named) < len(places[MOMENT]) + len(places[NUMBER]):
+        raise UntraceableError(f"it has more than {len(MOMENTS)} moments or {len(NUMBERS)} numbers")
+    numbers = ("t", "lr", "product", *NUMBERS)
+    inputs: dict[str, Any] = dict.fromkeys(("theta", "grad", *MOMENTS), "array") | dict.fromkeys(
+        numbers, "number"
+    )
+
+    def program(*symbols: Symbol) -> dict[str, Expression]:
+        given = dict(zip(inputs, symbols, strict=True))
+        scalars: Any = {STEP: given["t"], RATE: given["lr"], PRODUCT: given["product"]}
+        update = Update(cast(Any, given["theta"]), given["grad"].copy(), scalars)
+        args = (given[named[k]] if k in named else value for k, value in enumerate(settings))
+        getattr(SYMBOLIC, name)(update, *args)
+        changed = ("theta", *(named[k] for k in places[MOMENT]))
+        return {each: result(given[each].node.graph, given[each]) for each in changed}
+
+    title = name if name != "own_rule" else type(getattr(settings[0], "__self__", settings[0])).__name__
+    return rule_object(title, trace(program, dtype, inputs), numbers)
+
+
+_rule = once(_traced_rule)
+_users_rules: weakref.WeakKeyDictionary[Any, dict[Any, FunctionObject | str]] = weakref.WeakKeyDictionary()
+
+
+def _users_rule(dtype: np.dtype, formula: Formula, *moments: Any) -> FunctionObject:
+    """Return the rule of a user's optimizer, which owns the formula and takes what is kept here with it.
+
+    Why: if a cache kept the optimizer alive, its moments would stay in memory too.
+    """
+    kept = _users_rules.setdefault(getattr(formula, "__self__", formula), {})
+    if (dtype, moments) not in kept:
+        try:
+            kept[dtype, moments] = _traced_rule(dtype, "own_rule", (formula, *moments))
+        except UntraceableError as why:
+            kept[dtype, moments] = f"{where_defined(formula)} is not compiled: {why}"
+            log.info("%s", kept[dtype, moments])
+    found = kept[dtype, moments]
+    if isinstance(found, str):
+        raise UntraceableError(found)
+    return found
 
 
 def _generated(template: str, S: str, *formulas: Formula, inputs: int = 1) -> Generated:

@@ -3,11 +3,13 @@
 See operations.py.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from numpy import float64, inf, int32, int64
+from numpy import float64, inf, int64
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
 from ffnn_gpu.backends.reference.updates import Update
 
@@ -46,47 +48,61 @@ def average(self: "CupyBackend", mean: Array, values: Array, decay: float) -> No
 
 
 def sgd(self: "CupyBackend", update: Update, velocity: Array | None, momentum: float, nesterov: bool) -> None:
-    real = update.theta.dtype.type
-    _launch(self, "sgd", update, (velocity,), real(momentum), int32(nesterov))
+    _launch(self, "sgd", update, velocity, momentum, nesterov)
 
 
 def rmsprop(
     self: "CupyBackend", update: Update, v: Array, velocity: Array, rho: float, eps: float, momentum: float
 ) -> None:
-    real = update.theta.dtype.type
-    _launch(self, "rmsprop", update, (v, velocity), real(1 - rho), real(eps), real(momentum))
+    _launch(self, "rmsprop", update, v, velocity, rho, eps, momentum)
 
 
 def adagrad(self: "CupyBackend", update: Update, v: Array, eps: float) -> None:
-    _launch(self, "adagrad", update, (v,), update.theta.dtype.type(eps))
+    _launch(self, "adagrad", update, v, eps)
 
 
 def adam(
     self: "CupyBackend", update: Update, m: Array, v: Array, beta1: float, beta2: float, eps: float
 ) -> None:
-    numbers = float64(beta1), float64(beta2), update.theta.dtype.type(eps)
-    _launch(self, "adam", update, (m, v), *numbers)
+    _launch(self, "adam", update, m, v, beta1, beta2, eps)
 
 
 def nadam(
     self: "CupyBackend", update: Update, m: Any, v: Any, beta1: float, beta2: float, eps: float, psi: float
 ) -> None:
-    numbers = float64(beta1), float64(beta2), update.theta.dtype.type(eps), float64(psi)
-    _launch(self, "nadam", update, (m, v), *numbers)
+    _launch(self, "nadam", update, m, v, beta1, beta2, eps, psi)
 
 
 def lion(self: "CupyBackend", update: Update, m: Array, beta1: float, beta2: float) -> None:
-    _launch(self, "lion", update, (m,), float64(beta1), float64(beta2))
+    _launch(self, "lion", update, m, beta1, beta2)
 
 
-def _launch(self: "CupyBackend", rule: str, u: Update, moments: tuple[Array, ...], *numbers: Any) -> None:
-    """Launch the kernel of a rule, such as adam_f32_f16 with a float16 shadow."""
+def own_rule(self: "CupyBackend", update: Update, formula: Callable[..., None], *moments: Array) -> None:
+    _launch(self, "own_rule", update, formula, *moments)
+
+
+def _launch(self: "CupyBackend", rule: str, u: Update, *settings: Any) -> None:
+    """Launch the kernel of a rule. A setting is a vector (a moment), a float, or a constant of the rule."""
+    moments = [value for value in settings if isinstance(value, self.xp.ndarray)]
+    numbers = [float64(value) for value in settings if type(value) is float]
     S, real = self.suffix(u.theta, u.grad, *moments), u.theta.dtype.type
     if u.shadow is not None:
         if S != "f32" or u.shadow.dtype.name not in OF_SHADOW or not u.shadow.flags.c_contiguous:
             raise NoKernelError
         S = OF_SHADOW[u.shadow.dtype.name]
+    if S not in formulas.MASTER:
+        raise NoKernelError
+    kernel = formulas.update_rule(S, rule, tuple(_kind(self, value) for value in settings))
+    moments += [None] * (len(formulas.MOMENTS) - len(moments))
+    numbers += [float64(0)] * (len(formulas.NUMBERS) - len(numbers))
     sizes = int64(u.theta.size), int64(u.n_decayed)
     penalties = real(u.l2), real(u.l1), float64(u.weight_decay)
     arguments = u.theta, u.grad, u.shadow, *sizes, u.scalars, u.control, *penalties
-    self.kernels.each(f"{rule}_{S}", -(-u.theta.nbytes // PACK), *arguments, *moments, *numbers)
+    self.kernels.each(kernel, -(-u.theta.nbytes // PACK), *arguments, *moments, *numbers)
+
+
+def _kind(self: "CupyBackend", value: Any) -> Any:
+    """Return what stands for a setting in a trace."""
+    if isinstance(value, self.xp.ndarray):
+        return formulas.MOMENT
+    return formulas.NUMBER if type(value) is float else value

@@ -1,6 +1,5 @@
-"""Write an expression as a CUDA function object: one line for each operation.
+"""Write expressions as a CUDA function object: one line for each operation.
 
-    // gelu.value
     struct gelu_1f2e3d4c {
       __device__ __forceinline__ float operator()(float x0) const {
         const float v0 = x0 * -0.70710677f;
@@ -57,25 +56,72 @@ def function_object(title: str, result: Expression, inputs: tuple[str, ...]) -> 
     """Return the function (inputs) → result.
 
     Args:
-        title: for the comment; the struct's name begins with it.
+        title: the struct's name begins with it.
         inputs: names of all inputs of kind "array", in the order of the arguments.
     """
     real = TYPES[result.graph.dtype.name]
     parameters = ", ".join(f"{real} {name}" for name in inputs)
-    lines, names = _lines(result)
-    body = "".join(f"    {line}\n" for line in [*lines, f"return {names[result]};"])
-    digits = hashlib.sha256(f"{parameters}\n{body}".encode()).hexdigest()[:8]
-    name = re.sub(r"\W", "_", title, flags=re.ASCII).lstrip("_0123456789") or "formula"
+    lines, names = _lines(in_order(result), {})
     head = f"__device__ __forceinline__ {real} operator()({parameters}) const"
-    name = f"{name.replace('__', '_')}_{digits}"
-    return FunctionObject(name, f"struct {name} {{\n  {head} {{\n{body}  }}\n}};\n")
+    return _struct(title, _method(head, [*lines, f"return {names[result]};"]))
 
 
-def _lines(result: Expression) -> tuple[list[str], dict[Expression, str]]:
-    """Return a definition for every operation, and the name or the digits of every node."""
+def rule_object(title: str, results: dict[str, Expression], numbers: tuple[str, ...]) -> FunctionObject:
+    """Return an update rule: prepare(numbers, out) and operator()(out, theta, grad, m, v).
+
+    The first computes what is the same for all elements, and the second sets theta, m and v.
+
+    Args:
+        results: new values of theta, m and v, which are also inputs, as is grad.
+        numbers: names of all inputs of kind "number", in the order of the arguments.
+    """
+    graph = results["theta"].graph
+    real = TYPES[graph.dtype.name]
+    nodes = in_order(*results.values())
+    per_element: set[Expression] = set()
+    for node in nodes:
+        if (node.operation == "input" and node.kind == "array") or not per_element.isdisjoint(node.args):
+            per_element.add(node)
+    needed = {each for node in per_element for each in node.args} | set(results.values())
+    shared = [node for node in nodes if node in needed - per_element and not node.is_constant]
+    before, names = _lines([node for node in nodes if node not in per_element], {})
+    stores = [f"out[{k}] = {names[node]};" for k, node in enumerate(shared)] or ["out[0] = 0;"]
+    known = {node: f"number[{k}]" for k, node in enumerate(shared)}
+    lines, names = _lines([node for node in nodes if node in per_element or node.is_constant], known)
+    # Why first a copy of each result: it may be the old value of another one.
+    copies = [f"const {real} new_{name} = {names[node]};" for name, node in results.items()]
+    assigned = [f"{name} = new_{name};" for name in results]
+    arguments = ", ".join(f"double {name}" for name in numbers)
+    prepare = f"__device__ __forceinline__ void prepare({arguments}, {real}* out) const"
+    apply = f"__device__ __forceinline__ void operator()(const {real}* number, {real}& theta, {real} grad,"
+    return _struct(
+        title,
+        f"  static const int numbers = {len(stores)};\n",
+        _method(prepare, [*before, *stores]),
+        _method(f"{apply} {real}& m, {real}& v) const", [*lines, *copies, *assigned]),
+    )
+
+
+def _struct(title: str, *members: str) -> FunctionObject:
+    """Return a struct whose name consists of a title and digits of a hash of its members."""
+    digits = hashlib.sha256("".join(members).encode()).hexdigest()[:8]
+    word = re.sub(r"\W", "_", title, flags=re.ASCII).lstrip("_0123456789").replace("__", "_") or "formula"
+    name = f"{word}_{digits}"
+    return FunctionObject(name, f"struct {name} {{\n{''.join(members)}}};\n")
+
+
+def _method(head: str, lines: list[str]) -> str:
+    return f"  {head} {{\n" + "".join(f"    {line}\n" for line in lines) + "  }\n"
+
+
+def _lines(nodes: list[Expression], names: dict[Expression, str]) -> tuple[list[str], dict[Expression, str]]:
+    """Return a definition for every operation, and the name or the digits of every node.
+
+    names: of nodes that are defined elsewhere.
+    """
     lines: list[str] = []
-    names: dict[Expression, str] = {}
-    for node in in_order(result):
+    names = dict(names)
+    for node in nodes:
         if node.operation == "input":
             names[node] = node.value
         elif node.is_constant:

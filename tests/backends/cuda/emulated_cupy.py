@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "emulation"))
 import emulator
 
 ENTRY = re.compile(
-    r"^(?:BIAS_ACTIVATION|ACTIVATION_BACKWARD|POINTWISE_LOSS)\((\w+),", re.M
+    r"^(?:BIAS_ACTIVATION|ACTIVATION_BACKWARD|POINTWISE_LOSS|UPDATE_RULE)\((\w+),", re.M
 )  # of a kernel of a formula
 
 

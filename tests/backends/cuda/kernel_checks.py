@@ -29,14 +29,22 @@ SIZES = [(1, 1), (3, 5), (33, 31), (257, 3), (2, 257), (31, 33)]
 POINTWISE = [*(loss for loss in LOSSES.values() if isinstance(loss, PointwiseLoss)), huber.with_alpha(0.4)]
 PHI = [*ACTIVATIONS.values(), leaky_relu.with_alpha(0.2), elu.with_alpha(0.7)]
 
+M, N = formulas.MOMENT, formulas.NUMBER
+RULES = [  # every rule with its kinds of settings
+    ("sgd", None, N, False), ("sgd", M, N, False), ("sgd", M, N, True), ("rmsprop", M, None, N, N, N),
+    ("rmsprop", M, M, N, N, N), ("adagrad", M, N), ("adam", M, M, N, N, N), ("nadam", M, M, N, N, N, N),
+    ("lion", M, N, N),
+]  # fmt: skip
+
 
 @functools.cache
 def kernels_of_formulas():
-    """Return the kernels of every activation of PHI and every loss of POINTWISE, for every type."""
+    """Return the kernels of PHI, POINTWISE and RULES for every type."""
     each = [(S, phi) for S in SUFFIX.values() for phi in PHI]
     backward = [formulas.activation_backward(S, phi) for S, phi in each if phi.name != "identity"]
     losses = [formulas.pointwise_loss(S, loss) for S in SUFFIX.values() for loss in POINTWISE]
-    return [*(formulas.bias_activation(S, phi) for S, phi in each), *backward, *losses]
+    rules = [formulas.update_rule(S, name, tuple(kinds)) for S in formulas.MASTER for name, *kinds in RULES]
+    return [*(formulas.bias_activation(S, phi) for S, phi in each), *backward, *losses, *rules]
 
 
 @dataclass

@@ -5,9 +5,11 @@ and speed. tests/emulation/test_emulator.py lists further limits. test_cupy_back
 checks on a GPU.
 """
 
+import gc
 import logging
 import re
 import threading
+import weakref
 import zipfile
 
 import numpy as np
@@ -46,6 +48,7 @@ from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import Activation
 from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss, SoftmaxCrossEntropy
 from ffnn_gpu.nn.parameters import Parameters
+from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 from tests.backends.cuda.emulated_cupy import EmulatedCupy, emulator
 from tests.backends.cuda.fake_cupy import REPOSITORY, installed
@@ -372,14 +375,71 @@ def test_steps_through_an_overflow_equal_the_reference(backend, optimizer):
 def test_optimizer_step_launches_one_kernel_to_update_one_to_count_and_one_to_clip(backend):
     params = Parameters(backend, [{"W": (15, 20), "b": (20,)}], [{}], "float32")
     for optimizer, names in (
-        (Adam(), ["adam_f32", "advance"]),
-        (AdamW(clip_norm=1.0, l2=0.1, l1=0.1), ["adam_f32", "advance", "gradient_factor_f32"]),
+        (Adam(), ["adam", "advance"]),
+        (AdamW(clip_norm=1.0, l2=0.1, l1=0.1), ["adam", "advance", "gradient_factor_f32"]),
     ):
         optimizer.state(params)
         backend.xp.launched.clear()
         with backend.xp.within_a_step():
             optimizer.step(params)
-        assert sorted(backend.xp.launched.elements()) == names
+        found = (re.sub(r"^adam_\w{8}_f32$", "adam", name) for name in backend.xp.launched.elements())
+        assert sorted(found) == names
+
+
+class Signed(Optimizer):
+    """θ ← θ − η (1 − ½ᵗ) sign(m), m ← ½ (m + g)"""
+
+    moments = ("m",)
+
+    def formula(self, xp, theta, g, lr, t, m):
+        m += 0.5 * (g - m)
+        theta -= lr * (1 - 0.5**t) * xp.sign(m)
+
+
+class Normalized(Optimizer):
+    """θ ← θ − η g/‖g‖, which is not elementwise"""
+
+    moments = ()
+
+    def formula(self, xp, theta, g, lr, t):
+        theta -= lr * g / xp.sqrt(xp.sum(g * g))
+
+
+def updated(backend, optimizer, steps=3):
+    """Return θ after some updates by random gradients."""
+    params = Parameters(backend, [{"W": (15, 20), "b": (20,)}], [{}], "float32")
+    for grad in np.random.default_rng(6).normal(size=(steps, params.theta.size)).astype("float32"):
+        backend.copy(backend.asarray(grad), out=params.grad)
+        optimizer.step(params)
+    return backend.to_host(params.theta)
+
+
+@pytest.mark.parametrize("options", [{}, {"l2": 0.1, "clip_norm": 0.5}], ids=["plain", "penalized"])
+def test_own_optimizer_is_one_kernel(backend, options):
+    backend.xp.launched.clear()
+    found = updated(backend, Signed(lr=0.1, **options))
+    assert [count for name, count in backend.xp.launched.items() if name.startswith("Signed_")] == [3]
+    assert_close(found, updated(Backend(), Signed(lr=0.1, **options)), tolerance("network", "float32"))
+
+
+def test_own_optimizer_that_is_not_elementwise_is_computed_without_a_kernel(backend, caplog):
+    backend.xp.launched.clear()
+    with caplog.at_level(logging.INFO, "ffnn_gpu"):
+        found = updated(backend, optimizer := Normalized(lr=0.1))
+        updated(backend, optimizer)
+    assert {*backend.xp.launched} == {"advance"}
+    (line,) = caplog.messages
+    assert re.match(r"Normalized\.formula \(.*\) is not compiled: it uses xp\.sum", line)
+    assert_close(found, updated(Backend(), Normalized(lr=0.1)), tolerance("network", "float32"))
+
+
+def test_kernel_of_an_own_optimizer_does_not_keep_it_alive(backend):
+    optimizer = Signed(lr=0.1)
+    updated(backend, optimizer)
+    remembered = weakref.ref(optimizer)
+    del optimizer
+    gc.collect()
+    assert remembered() is None
 
 
 def test_rules_write_a_copy_of_theta_in_bfloat16(backend):
@@ -390,7 +450,7 @@ def test_rules_write_a_copy_of_theta_in_bfloat16(backend):
     for name in ("m", "v"):
         moments[name] = backend.zeros((300,), "float32")
     backend.adam(Update(theta, grad, scalars, shadow=shadow), **moments, beta1=0.9, beta2=0.99, eps=1e-8)
-    assert backend.xp.launched["adam_f32_bf16"]
+    assert [name for name in backend.xp.launched if re.fullmatch(r"adam_\w{8}_f32_bf16", name)]
     np.testing.assert_array_equal(backend.to_host(shadow), backend.to_host(theta).astype(bfloat16))
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.backends.choice import Backend
-from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, KERNELS, OPTIONS, source
+from ffnn_gpu.backends.cuda import formulas
+from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, OPTIONS, generated, source
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.testing import assert_close, tolerance
 from tests.backends.cuda.emulated_cupy import emulator
@@ -23,7 +24,14 @@ def narrow(x, kind):
 @pytest.fixture(scope="module")
 def module():
     emulator.require()
-    return emulator.RawModule(source(ARITHMETIC, KERNELS), options=(*OPTIONS, "-DWITH_16_BIT"))
+    code = source(ARITHMETIC, FORMULAS) + generated([adam(kind) for kind in ("f16", "bf16")])
+    return emulator.RawModule(code, options=(*OPTIONS, "-DWITH_16_BIT"))
+
+
+def adam(kind):
+    """Return the kernel of Adam that writes a copy of θ in a 16-bit type."""
+    kinds = formulas.MOMENT, formulas.MOMENT, formulas.NUMBER, formulas.NUMBER, formulas.NUMBER
+    return formulas.update_rule(f"f32_{kind}", "adam", kinds)
 
 
 def rule(module, kind, control=0):
@@ -37,7 +45,8 @@ def rule(module, kind, control=0):
     )
     Backend().adam(update, m.copy(), v.copy(), 0.9, 0.999, 1e-3)
     shared = theta, grad, shadow, i64(301), i64(100), scalars, control, f32(0.1), f32(0), f64(0.2)
-    module.get_function(f"adam_f32_{kind}")((1,), BLOCK, (*shared, m, v, f64(0.9), f64(0.999), f32(1e-3)))
+    settings = f64(0.9), f64(0.999), f64(1e-3), f64(0)
+    module.get_function(adam(kind).name)((1,), BLOCK, (*shared, m, v, *settings))
     return before, theta, shadow, want
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.backends.elementwise import cuda_function
-from ffnn_gpu.backends.elementwise.cuda_function import constant, function_object
+from ffnn_gpu.backends.elementwise.cuda_function import constant, function_object, rule_object
 from ffnn_gpu.backends.elementwise.expression import ARITHMETIC, COMPARISONS, FUNCTIONS, Graph, evaluate
 from ffnn_gpu.backends.elementwise.trace import MODULE, result, rounded, trace
 from ffnn_gpu.backends.reference.special import erfc
@@ -180,3 +180,65 @@ def test_rounded_product_is_not_part_of_a_sum():
     assert "__fmul_rn(x, y)" in function_object("f", each, ("x", "y")).text
     each = expression(lambda xp, x, y: rounded(x * y) + 1, "float64")
     assert "__dmul_rn(x, y)" in function_object("f", each, ("x", "y")).text
+
+
+def rule(program, numbers=("t", "lr")):
+    """Return the text of an update rule: program(theta, grad, m, v, *numbers) → new values by name."""
+    names = dict.fromkeys(("theta", "grad", "m", "v"), "array") | dict.fromkeys(numbers, "number")
+    traced = trace(
+        lambda *given: {name: result(given[0].node.graph, value) for name, value in program(*given).items()},
+        "float32",
+        names,
+    )
+    return rule_object("mine", traced, numbers).text
+
+
+def computed_by(text, theta, grad, m, v, *numbers):
+    """Run a rule on one element and return theta, m and v."""
+    name = text.split()[1]
+    code = f"""{text}
+extern "C" __global__ void k(float* x, float grad, double t, double lr) {{
+  float number[{name}::numbers];
+  {name}().prepare(t, lr, number);
+  {name}()(number, x[0], grad, x[1], x[2]);
+}}
+"""
+    x = np.array([theta, m, v], "f")
+    emulator.RawModule(code, check=False).get_function("k")(
+        (1,), (1,), (x, np.float32(grad), *map(np.float64, numbers))
+    )
+    return x.tolist()
+
+
+def test_rule_computes_once_what_is_the_same_for_all_elements():
+    text = rule(
+        lambda theta, grad, m, v, t, lr: {
+            "theta": theta - grad * (lr * 0.5**t).astype("f") * MODULE.exp(lr.astype("f"))
+        }
+    )
+    prepare, apply = text.split("operator()")
+    assert "pow" in prepare and "exp" in prepare and "pow" not in apply and "exp" not in apply
+    emulator.require()
+    assert computed_by(text, 1, 2, 0, 0, 3, 0) == [1, 0, 0]
+    assert computed_by(text, 1, 2, 0, 0, 1, 1)[0] == pytest.approx(1 - np.e)
+
+
+def test_rule_reads_old_values():
+    emulator.require()
+    text = rule(lambda theta, grad, m, v, t, lr: {"theta": m, "m": theta, "v": v + grad * lr.astype("f")})
+    assert computed_by(text, 1, 2, 3, 4, 0, 5) == [3, 1, 14]
+
+
+def test_rule_may_use_no_number_and_a_truth_of_numbers():
+    emulator.require()
+    text = rule(lambda theta, grad, m, v, t, lr: {"theta": theta - grad})
+    assert computed_by(text, 1, 2, 0, 0, 0, 0)[0] == -1
+    text = rule(
+        lambda theta, grad, m, v, t, lr: {
+            "theta": MODULE.where(t > 1, theta, grad),
+            "m": MODULE.where(t, 1, 2),
+        }
+    )
+    assert computed_by(text, 1, 2, 0, 0, 2, 0) == [1, 1, 0]
+    assert computed_by(text, 1, 2, 0, 0, 1, 0) == [2, 1, 0]
+    assert computed_by(text, 1, 2, 0, 0, 0, 0) == [2, 2, 0]
