@@ -5,23 +5,20 @@ that is no elementwise expression has no kernel: it is logged once with the reas
 functions compute it.
 """
 
-import logging
-import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
 
 from ffnn_gpu.backends.cuda.kernels import CTYPE, Generated, NoKernelError
-from ffnn_gpu.backends.elementwise.built_once import check, once
+from ffnn_gpu.backends.elementwise.built_once import check, once, once_for_owner
 from ffnn_gpu.backends.elementwise.cuda_function import FunctionObject, function_object, rule_object
 from ffnn_gpu.backends.elementwise.expression import Expression
-from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, UntraceableError, result, trace, where_defined
+from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, UntraceableError, result, trace
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 
 SYMBOLIC = Backend(MODULE)
-log = logging.getLogger("ffnn_gpu")
 Formula = Callable[..., Any]  # (xp, x0, …)
 
 
@@ -52,7 +49,12 @@ def update_rule(S: str, name: str, settings: tuple[Any, ...]) -> Generated:
     """
     dtype = np.dtype("float64" if S == "f64" else "float32")
     try:
-        function = _users_rule(dtype, *settings) if name == "own_rule" else _rule(dtype, name, settings)
+        if name != "own_rule":
+            function = _rule(dtype, name, settings)
+        else:
+            formula, *moments = settings
+            key = "cuda", dtype, *moments
+            function = once_for_owner(formula, key, lambda: _traced_rule(dtype, name, settings))
     except UntraceableError as why:
         raise NoKernelError(str(why)) from None
     entry, types = f"{function.name}_{S}", (CTYPE[MASTER[S]], CTYPE[S.rpartition("_")[-1]])
@@ -88,25 +90,6 @@ def _traced_rule(dtype: np.dtype, name: str, settings: tuple[Any, ...]) -> Funct
 
 
 _rule = once(_traced_rule)
-_users_rules: weakref.WeakKeyDictionary[Any, dict[Any, FunctionObject | str]] = weakref.WeakKeyDictionary()
-
-
-def _users_rule(dtype: np.dtype, formula: Formula, *moments: Any) -> FunctionObject:
-    """Return the rule of a user's optimizer, which owns the formula and takes what is kept here with it.
-
-    Why: if a cache kept the optimizer alive, its moments would stay in memory too.
-    """
-    kept = _users_rules.setdefault(getattr(formula, "__self__", formula), {})
-    if (dtype, moments) not in kept:
-        try:
-            kept[dtype, moments] = _traced_rule(dtype, "own_rule", (formula, *moments))
-        except UntraceableError as why:
-            kept[dtype, moments] = f"{where_defined(formula)} is not compiled: {why}"
-            log.info("%s", kept[dtype, moments])
-    found = kept[dtype, moments]
-    if isinstance(found, str):
-        raise UntraceableError(found)
-    return found
 
 
 def _generated(template: str, S: str, *formulas: Formula, inputs: int = 1) -> Generated:

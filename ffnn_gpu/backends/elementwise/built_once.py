@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -59,6 +60,28 @@ class _Method:
 
     def __hash__(self) -> int:
         return id(self.method.__self__) ^ hash(self.method.__func__)
+
+
+_of_owners: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def once_for_owner(formula: Callable[..., Any], key: Any, build: Callable[[], Built]) -> Built:
+    """Return build(), kept for this key as long as the object lives whose method the formula is.
+
+    A refusal is kept and logged once, with the formula's name.
+    Why: if `once` kept a user's optimizer alive, its moments would stay in memory too.
+    """
+    kept = _of_owners.setdefault(getattr(formula, "__self__", formula), {})
+    if key not in kept:
+        try:
+            kept[key] = build()
+        except UntraceableError as why:
+            kept[key] = UntraceableError(f"{where_defined(formula)} is not compiled: {why}")
+            log.info("%s", kept[key])
+    if isinstance(kept[key], UntraceableError):
+        raise UntraceableError(str(kept[key]))
+    found: Built = kept[key]
+    return found
 
 
 def check(formula: Callable[..., Any], dtype: Any, inputs: int) -> Expression:

@@ -433,8 +433,9 @@ def test_own_optimizer_that_is_not_elementwise_is_computed_without_a_kernel(back
     assert_close(found, updated(Backend(), Normalized(lr=0.1)), tolerance("network", "float32"))
 
 
-def test_kernel_of_an_own_optimizer_does_not_keep_it_alive(backend):
-    optimizer = Signed(lr=0.1)
+@pytest.mark.parametrize("kind", [Signed, Normalized])
+def test_kernel_of_an_own_optimizer_and_its_refusal_do_not_keep_it_alive(backend, kind):
+    optimizer = kind(lr=0.1)
     updated(backend, optimizer)
     remembered = weakref.ref(optimizer)
     del optimizer

@@ -233,6 +233,7 @@ def test_rule_may_use_no_number_and_a_truth_of_numbers():
     emulator.require()
     text = rule(lambda theta, grad, m, v, t, lr: {"theta": theta - grad})
     assert computed_by(text, 1, 2, 0, 0, 0, 0)[0] == -1
+    assert "numbers = 1;" in text  # CUDA has no arrays of length 0
     text = rule(
         lambda theta, grad, m, v, t, lr: {
             "theta": MODULE.where(t > 1, theta, grad),

@@ -6,21 +6,18 @@ this thread.
 """
 
 import functools
-import logging
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.elementwise.built_once import check, once
+from ffnn_gpu.backends.elementwise.built_once import check, once, once_for_owner
 from ffnn_gpu.backends.elementwise.compiled_loop import Axes, CompiledLoop, Loop, compiled
-from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, UntraceableError, rounded, where_defined
+from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, rounded
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.step_control import FACTOR
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 
-log = logging.getLogger("ffnn_gpu")
 symbolic = Backend(MODULE)
 
 
@@ -102,27 +99,10 @@ def rule_parts(
             yield code, len(vectors["theta"]), vectors | numbers
 
 
-_users_rules: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()
-
-
 def _users_rule(formula: Callable[..., Any], *key: Any) -> CompiledLoop:
-    """Return rule(*key) for a user's optimizer, which owns the formula. Its loops go with it.
-
-    Why: if a cache kept the optimizer alive, its moments would stay in memory too.
-    """
-    loops = _users_rules.setdefault(getattr(formula, "__self__", formula), {})
+    """Return rule(*key) for a user's optimizer, which owns the formula. Its loops go with it."""
     *others, settings = key
-    kept = *others, settings[1:]
-    if kept not in loops:
-        try:
-            loops[kept] = build_rule(*key)
-        except UntraceableError as why:
-            loops[kept] = f"{where_defined(formula)} is not compiled: {why}"
-            log.info("%s", loops[kept])
-    if isinstance(loops[kept], str):
-        raise UntraceableError(loops[kept])
-    found: CompiledLoop = loops[kept]
-    return found
+    return once_for_owner(formula, ("loop", *others, settings[1:]), lambda: build_rule(*key))
 
 
 class Setting(Symbol):
