@@ -10,7 +10,9 @@ neither broadcast nor check.
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -18,12 +20,15 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
+from ffnn_gpu.backends.elementwise.trace import UntraceableError
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.step_control import SKIP
 from ffnn_gpu.backends.reference.updates import Update
 
-SMALL = 1 << 13  # elements; sums over the columns of more are faster as a product with ones
+SMALL = 1 << 13  # elements; the thread pool sums over the columns of more
+LARGE_PRODUCT = 1 << 18  # multiplications; a BLAS shares more of them among its threads
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+_NOTHING: tuple[Callable[[], Any], Any] = (lambda: None), None
 _NO_WEIGHTS = {dtype: np.empty(0, dtype) for dtype in FLOATS}
 
 
@@ -52,8 +57,10 @@ def compiled_rule(name: str) -> Callable[..., None]:
         if update.control is not None and update.control[SKIP]:
             return
         try:
-            self.loops.formulas.run_rule(name, update, settings)
-        except self.loops.formulas.UntraceableError:
+            done = self.loops.formulas.run_rule(name, update, settings)
+        except UntraceableError:
+            done = False
+        if not done:
             plain(self, update, *settings)
 
     return run
@@ -69,8 +76,12 @@ class NumbaBackend(NumpyBackend):
         None if Numba does not work.
         """
         try:
+            from numba import config
+
             from ffnn_gpu.backends.cpu import loops
 
+            if config.DISABLE_JIT:
+                return None
             loops.layers.column_sum(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
         except (ImportError, RuntimeError, OSError, EOFError):
             return None  # Numba does not fit this NumPy, or has no place for its cache
@@ -89,6 +100,12 @@ class NumbaBackend(NumpyBackend):
         from ffnn_gpu.backends.cpu.recording import recorded_step
 
         return recorded_step
+
+    @cached_property
+    def _single(self) -> Any:
+        from ffnn_gpu.backends.cpu.recording.single_operations import SingleOperations
+
+        return SingleOperations()
 
     @property
     def recorded(self) -> str:
@@ -134,47 +151,61 @@ class NumbaBackend(NumpyBackend):
 
     # ------------------------------------------------------------------ products and activations
 
+    def gemm(self, A: Array, B: Array, out: Array) -> Any:
+        large = A.ndim == B.ndim == 2 and A.size * B.shape[-1] > LARGE_PRODUCT
+        done = large and out.dtype in self.looped and self._single.run(self, "gemm", A, B, out)
+        return out if done else super().gemm(A, B, out)
+
     def column_sum(self, A: Array, out: Array) -> Any:
-        if A.dtype not in self.looped or A.size > SMALL:
+        if A.dtype not in self.looped:
             return super().column_sum(A, out)
-        self.loops.layers.column_sum(A, out)
+        if A.size <= SMALL or not self._single.run(self, "column_sum", A, out):
+            self.loops.layers.column_sum(A, out)
         return out
 
     def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
-        loop = self._loop("activation", out.dtype, phi.value, b is not None, s is not None)
+        loop = self._loop("activation", out.dtype, phi, "value", b is not None, s is not None)
         if loop is None:
             return super().affine(x, W, b, phi, out, s)
         self.gemm(x, W, out)
-        if phi.name != "identity" or b is not None or s is not None:
-            self.loops.formulas.run(loop, *out.shape, out=out, b=b, s=s)
+        if phi.name == "identity" and b is None and s is None:
+            return out
+        if self.loops.formulas.run(loop, *out.shape, out=out, b=b, s=s) is None:
+            out += 0 if b is None else b
+            if s is not None:
+                s[...] = out
+            return super().activate(out, phi)
         return out
 
     def activate(self, s: Array, phi: Any) -> Any:
-        loop = self._loop("activation", s.dtype, phi.value, False, False)
-        if loop is None or phi.name == "identity" or not s.flags.c_contiguous:
-            return super().activate(s, phi)
-        self.loops.formulas.run(loop, 1, s.size, out=s)
-        return s
+        loop = self._loop("activation", s.dtype, phi, "value", False, False)
+        done = loop is not None and self.loops.formulas.run(loop, 1, s.size, out=s) is not None
+        return s if done else super().activate(s, phi)
 
     def activation_backward(self, da: Array, a: Array, phi: Any, s: Array | None = None) -> Any:
         if phi.name == "identity":
             return da
         of: Any = s if phi.needs_input else a
-        loop = self._loop("adjoint", da.dtype, phi.derivative)
-        fits = of.dtype == da.dtype and da.flags.c_contiguous and of.flags.c_contiguous
-        if loop is None or not fits or da.shape != of.shape:
-            return super().activation_backward(da, a, phi, s)
-        self.loops.formulas.run(loop, 1, da.size, da=da, of=of)
-        return da
+        loop = self._loop("adjoint", da.dtype, phi, "derivative") if da.shape == of.shape else None
+        done = loop is not None and self.loops.formulas.run(loop, 1, da.size, da=da, of=of) is not None
+        return da if done else super().activation_backward(da, a, phi, s)
 
-    def _loop(self, name: str, dtype: np.dtype, *key: Any) -> Any:
-        """Return the compiled loop of a formula; None if there is none."""
-        if dtype not in self.looped:
-            return None
-        try:
-            return getattr(self.loops.formulas, name)(dtype, *key)
-        except self.loops.formulas.UntraceableError:
-            return None
+    def _loop(self, name: str, dtype: np.dtype, phi: Any, method: str, *key: Any) -> Any:
+        """Return the compiled loop of a formula of φ; None if there is none. Found again in 0.5 µs."""
+        place = name, dtype.char, id(phi), *key
+        owner, loop = self._found.get(place, _NOTHING)
+        if owner() is phi:
+            return loop
+        loop = None
+        if dtype in self.looped:
+            with suppress(UntraceableError):
+                loop = getattr(self.loops.formulas, name)(dtype, getattr(phi, method), *key)
+        self._found[place] = weakref.ref(phi, lambda _: self._found.pop(place, None)), loop
+        return loop
+
+    @cached_property
+    def _found(self) -> dict[Any, tuple[Callable[[], Any], Any]]:
+        return {}
 
     # ------------------------------------------------------------------ softmax and losses
 
@@ -301,12 +332,13 @@ class NumbaBackend(NumpyBackend):
     own_rule = compiled_rule("own_rule")
 
     def average(self, mean: Array, values: Array, decay: float) -> None:
-        if mean.dtype not in self.looped:
-            super().average(mean, values, decay)
-        else:
+        done = None
+        if mean.dtype in self.looped:
             loop = self.loops.formulas.elementwise(mean.dtype, "average")
-            vectors = {"mean": mean, "x": values}
-            self.loops.formulas.run(loop, 1, mean.size, **vectors, share=1.0 - decay, factor=1.0)
+            operands = {"mean": mean, "x": values, "share": 1.0 - decay, "factor": 1.0}
+            done = self.loops.formulas.run(loop, 1, mean.size, **operands)
+        if done is None:
+            super().average(mean, values, decay)
 
     def squared_norm(self, grad: Array) -> Any:
         if self.loops is None:

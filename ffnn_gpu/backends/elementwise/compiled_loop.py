@@ -73,14 +73,14 @@ class CompiledLoop:
         address: of command(null, [rows, columns, *slots], chunk, chunks), the form of every command.
         block: address of block(slots, chunk, top, bottom, left, right), which does a part of the matrix.
         command: the command as a Python function.
-        operands: those of the Loop.
+        operands, dtype: of the Loop.
         cost: work per element, in units of a product's.
     """
 
     @global_compiler_lock  # type: ignore[untyped-decorator]
     def __init__(self, loop: Loop, register: int = REGISTER) -> None:
         nodes = in_order(*loop.stores.values(), *loop.sums)
-        self.operands = loop.operands
+        self.operands, self.dtype = loop.operands, nodes[0].graph.dtype
         self.cost = 1 + sum(COST_OF_FUNCTION for node in nodes if node.operation in COSTLY)
         name = code_cache.name_of(f"{register} {loop.text()}")
         self._library = code_cache.load(name) or _library(name, loop, register)

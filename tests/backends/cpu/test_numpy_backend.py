@@ -45,7 +45,11 @@ SOFTMAX = {"softmax", "softmax_backward", "log_softmax", "log_softmax_backward",
 ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
 ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX
 COMPILED = (
-    BOTH | NORMS | {"activate", "own_rule", "average", "squared_norm", "dropout_mask", "dropout"} | ELSEWHERE
+    BOTH
+    | NORMS
+    | ELSEWHERE
+    | {"activate", "average", "dropout", "dropout_mask", "gemm", "own_rule"}
+    | {"squared_norm"}
 )
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
@@ -512,3 +516,50 @@ def test_underflow_of_an_average_is_silent(fast, dtype):
     with np.errstate(all="raise"):
         for each in (fast, REFERENCE):
             each.average(tiny.copy(), tiny / 2, 0.999)
+
+
+@pytest.mark.parametrize(
+    "case", ["bias of another type", "bias with gaps", "output in columns", "output with gaps"]
+)
+def test_affine_accepts_any_type_and_layout(fast, case):
+    x, W, b = random((6, 5), "float32"), random((5, 8), "float32"), random((8,), "float32")
+    out = np.empty((6, 8), np.float32)
+    if case == "bias of another type":
+        b = b.astype(np.float64)
+    elif case == "bias with gaps":
+        b = np.repeat(b, 2)[::2]
+    elif case == "output in columns":
+        out = np.asfortranarray(out)
+    else:
+        out = np.empty((6, 16), np.float32)[:, ::2]
+    expected = np.tanh(x.astype(np.float64) @ W + b)
+    np.testing.assert_allclose(fast.affine(x, W, b, tanh, out), expected, 1e-5, 1e-6)
+
+
+def test_average_accepts_another_type(fast):
+    mean, values = random((40,), "float64"), random((40,), "float32")
+    expected = 0.9 * mean + 0.1 * values
+    fast.average(mean, values, 0.9)
+    np.testing.assert_allclose(mean, expected, 1e-6)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_large_products_and_sums_equal_numpys(fast, turned, dtype):
+    A, B = random((300, 200), dtype), random((200, 100), dtype)
+    A, B = (np.asfortranarray(A), np.asfortranarray(B)) if turned else (A, B)
+    for _ in range(2):
+        out = np.empty((300, 100), dtype)
+        np.testing.assert_allclose(fast.gemm(A, B, out), A @ B, 1e-4, 1e-3 if dtype == "float32" else 1e-12)
+        sums = np.empty(200, dtype)
+        np.testing.assert_allclose(
+            fast.column_sum(np.ascontiguousarray(A), sums),
+            A.sum(0),
+            1e-3,
+            1e-3 if dtype == "float32" else 1e-12,
+        )
+
+
+def test_product_into_its_own_factor_is_numpys(fast):
+    A = random((300, 300), "float64")
+    expected = A @ A
+    np.testing.assert_allclose(fast.gemm(A, A, np.empty_like(A)), expected, 1e-12, 1e-12)

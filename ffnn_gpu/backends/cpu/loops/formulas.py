@@ -6,6 +6,8 @@ this thread.
 """
 
 import functools
+import struct
+from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +20,7 @@ from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.step_control import FACTOR
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 
+FLOAT64, INT64 = struct.Struct("d"), struct.Struct("q")
 symbolic = Backend(MODULE)
 
 
@@ -178,23 +181,50 @@ def slots(code: CompiledLoop, **operands: Any) -> list[Any]:
     return [entry for x, axes in values for entry in (x, x.strides[0] if axes == "both" else 0)]
 
 
-def run(code: CompiledLoop, rows: int, columns: int, **operands: Any) -> float:
-    """Run a loop over a matrix in this thread. Return its sum, 0 if it has none."""
-    total = np.zeros(1)
-    words = [rows, columns, *map(_word, slots(code, **operands)), _word(total)]
-    memory = np.array(words, np.int64)
-    code.command(None, _word(memory), 0, 1)
-    return float(total[0])
+def run(code: CompiledLoop, rows: int, columns: int, **operands: Any) -> float | None:
+    """Run a loop over a matrix in this thread. Return its sum, 0 if it has none.
+
+    Return None, and write nothing, if an array has another type or size, or gaps.
+    """
+    words, sizes = [rows, columns], {"both": rows * columns, "columns": columns, "rows": rows}
+    for name, axes in code.operands.items():
+        x = operands[name]
+        if axes == "value":
+            words += _bits(x), 0
+            continue
+        if axes != "address":
+            whole = x.dtype == code.dtype and x.size == sizes[axes] and x.flags.c_contiguous
+            if not (whole and x.flags.aligned):
+                return None
+        words += x.__array_interface__["data"][0], x.strides[0] if axes == "both" else 0
+    total = array("d", [0.0])
+    words.append(total.buffer_info()[0])
+    memory = array("q", words)
+    code.command(None, memory.buffer_info()[0], 0, 1)
+    return total[0]
 
 
-def run_rule(name: str, update: Update, settings: tuple[Any, ...]) -> None:
-    """Run an update rule in this thread: for the matrices, which have penalties, and for the rest of θ."""
+def run_rule(name: str, update: Update, settings: tuple[Any, ...]) -> bool:
+    """Run an update rule in this thread: for the matrices, which have penalties, and for the rest of θ.
+
+    Return False, and change nothing, if a vector has another type or size than θ, or gaps.
+    """
+    if not of_one_kind(update, settings):
+        return False
     for loop, size, operands in rule_parts(name, update, settings):
         run(loop, 1, size, **operands)
+    return True
 
 
-def _word(value: Any) -> int:
-    """Return an array's address, the bits of a float, or an int."""
-    if isinstance(value, np.ndarray):
-        return int(value.__array_interface__["data"][0])
-    return int(np.float64(value).view(np.int64)) if isinstance(value, float) else int(value)
+def of_one_kind(update: Update, settings: tuple[Any, ...]) -> bool:
+    """Return whether ∇θ and the moments have the type and the size of θ, and no gaps."""
+    theta, vectors = update.theta, (update.grad, *(s for s in settings if isinstance(s, np.ndarray)))
+    return theta.flags.c_contiguous and all(
+        v.dtype == theta.dtype and v.shape == theta.shape and v.flags.c_contiguous for v in vectors
+    )
+
+
+def _bits(number: float) -> int:
+    """Return the bits of a float64 as an integer."""
+    bits: int = INT64.unpack(FLOAT64.pack(number))[0]
+    return bits

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 
 
@@ -57,20 +58,22 @@ class CalledBackLayer:
 
     def forward(self, recorder: Any, p: Any, x: Array, buf: Any) -> Array:
         self.width = x.shape[1]
-        out = recorder.output_of_call(getattr(buf, "a", None), (len(x), self.layer.output_width(self.width)))
+        out: Array = recorder.output_of_call(len(x), self.layer.output_width(self.width))
         recorder.call(self._forward, p, x, buf, out)
         return out
 
     def backward(self, recorder: Any, p: Any, da: Array, buf: Any) -> Array | None:
-        dx = getattr(buf, "dx", None)
-        if dx is None and not hasattr(buf, "dx") and not self.first:
-            dx = recorder.output_of_call(None, (len(da), self.width))
+        shared = self.layer.buffer_shapes(len(da), self.width).get("dx") is not None
+        needed = getattr(buf, "dx", None) is not None if shared else not self.first
+        dx = recorder.output_of_call(len(da), self.width) if needed else None
         recorder.call(self._backward, p, da, buf, dx)
         return dx
 
+    @underflow_is_zero
     def _forward(self, p: Any, x: Array, buf: Any, out: Array) -> None:
         self._write(self.layer.forward(self.backend, p, x, buf), out, "forward")
 
+    @underflow_is_zero
     def _backward(self, p: Any, da: Array, buf: Any, dx: Array | None) -> None:
         found = self.layer.backward(self.backend, p, da, buf)
         if dx is None:
@@ -83,8 +86,6 @@ class CalledBackLayer:
         self._write(found, dx, "backward")
 
     def _write(self, found: Array, out: Array, method: str) -> None:
-        if found is out:
-            return
         if found.shape != out.shape:
             raise ShapeError(
                 f"{type(self.layer).__name__}.{method} returned an array of shape {found.shape}; it must "

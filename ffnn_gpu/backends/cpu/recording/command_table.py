@@ -78,7 +78,8 @@ class CommandTable:
         self.kept_alive, self.places = (recorder.known, commands), np.array(recorder.places)
         arrays = self.rows, self.patches, recorder.losses, self.places
         table, patches, losses, places = ((address(array), len(array)) for array in arrays)
-        self.calls = (*recorder.calls, None)
+        self.calls, self.has_calls = (*recorder.calls, None), bool(recorder.calls)
+        self.read = {which for *_, which in recorder.patches}
         bounds = [0, *(call.commands for call in recorder.calls), len(commands)]
         self.headers = [
             np.array(
@@ -100,14 +101,16 @@ class CommandTable:
 
     def run(self, x: Array, y: Array = NONE, weight: Array = NONE, lr: Array = NONE) -> float | None:
         """Return the loss, or None if the arguments were refused; then θ and other state are unchanged."""
-        loss = 0.0
+        loss, given = 0.0, (x, y, weight, lr)
+        if self.has_calls:  # only calls read what no command reads, which may have any type
+            x, y, weight, lr = (each if k in self.read else NONE for k, each in enumerate(given))
         for header, call in zip(self.headers, self.calls, strict=True):
             loss = self._run(header, x, y, weight, lr)
             if self.failed[0]:
                 self.failed[0] = 0
                 return None
             if call is not None:
-                call((x, y, weight, lr))
+                call(given)
         return loss
 
     def _run(self, header: HostArray, *arguments: Array) -> float:

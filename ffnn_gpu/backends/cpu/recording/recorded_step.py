@@ -42,6 +42,7 @@ class RecordedStep:
 
     Attributes:
         table: None if the step runs unrecorded, for the `reason`.
+        output: of a recorded prediction.
         classes: whether unchecked y holds class indices, which the commands check and read unconverted.
     """
 
@@ -52,18 +53,20 @@ class RecordedStep:
         self.optimizer: Callable[[], Any] = (lambda: None) if optimizer is None else weakref.ref(optimizer)
         self.seed, self.vectors = ws.stream.seed, tuple[Any, ...]()
         self.table: CommandTable | None = None
+        self.output: Any = None
         self.classes, self.reason = False, _obstacle(call)
         if self.reason:
             return
         targets, weight = self.checked(backend, call)
-        self.classes = _holds_classes(call, targets)
+        self.classes = is_own(loss) and _holds_classes(call, targets)
         checked = self.checked_before or targets is not None
         call = network, loss, optimizer, x, y if self.classes else targets, ws, weight, lr, checked
         if optimizer is not None and has_own_step(optimizer):
             state = optimizer.state(network.params)
             self.vectors = state.control, *vars(state).values()
         try:
-            self.table = CommandTable(_record(backend, code, call, self.vectors))
+            recorder, self.output = _record(backend, code, call, self.vectors)
+            self.table = CommandTable(recorder)
         except NotRecordedError as why:
             self.reason = str(why)
 
@@ -125,15 +128,17 @@ def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> An
     """Return the output for x in an inference workspace, like `code`."""
     if _needs_conversion(network, x):
         x = backend.asarray(x, network.compute_dtype)
-    table = _recording(backend, code, (network, None, None, x, None, ws, None, None, False)).table
-    if table is None:
+    recording = _recording(backend, code, (network, None, None, x, None, ws, None, None, False))
+    if recording.table is None:
         return code(network, x, ws)
     ws.begin_forward(network.params, len(x))
     try:
-        done = table.run(x)
+        done = recording.table.run(x)
     finally:
+        if recording.table.has_calls:
+            ws.forget()  # a user's layer may have stored x
         ws.forget_pass()
-    return code(network, x, ws) if done is None else ws.buffers[-1].a
+    return code(network, x, ws) if done is None else recording.output
 
 
 def _recording(backend: Any, code: Code, call: Call) -> RecordedStep:
@@ -184,8 +189,11 @@ def _needs_conversion(network: Any, x: Any) -> bool:
 
 
 def _same(loss: Any, other: Any) -> bool:
-    """Return whether two losses are equal, their formulas too, which `==` does not compare."""
-    return bool(loss == other and getattr(loss, "__dict__", 0) == getattr(other, "__dict__", 1))
+    """Return whether two losses have equal settings and the same formulas, which `==` does not compare."""
+    try:
+        return bool(type(loss) is type(other) and loss == other and vars(loss) == vars(other))
+    except ValueError:  # an array among the settings
+        return False
 
 
 def _kind(array: Any) -> Any:
@@ -216,8 +224,9 @@ def _obstacle(call: Call) -> str:
     return ""
 
 
-def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) -> Recorder:
-    """Return the commands that `code` records. Raises NotRecordedError."""
+def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) -> tuple[Recorder, Any]:
+    """Return the commands that `code` records, and a prediction's output. Raises NotRecordedError."""
+    output = None
     network, loss, optimizer, x, y, ws, weight, lr, checked = call
     params = network.params
     if x is not None and y is not None and address(x) == address(y):
@@ -236,7 +245,7 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
         optimizer = CalledBackOptimizer(optimizer, network.params)
     try:
         if loss is None and optimizer is None:
-            recorder.require_last(code(twin, x, scratch), ws.buffers[-1].a)
+            output = recorder.require_kept(code(twin, x, scratch))
         else:
             code(twin, loss, optimizer, x, y, scratch, weight, lr, checked)
     except WorkspaceError:  # another thread's pass is under way
@@ -245,4 +254,4 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
         ws.forget()
         raise
     ws.forget()
-    return recorder
+    return recorder, output

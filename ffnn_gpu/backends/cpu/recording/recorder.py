@@ -6,6 +6,7 @@ freezes every Python number and address. Only the addresses of the call's argume
 """
 
 import functools
+import inspect
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -109,10 +110,12 @@ class Recorder:
     def owns(self, array: Any) -> bool:
         return isinstance(array, np.ndarray)
 
-    def require_last(self, output: Array, buffer: Array) -> None:
-        """Raise NotRecordedError unless the output of a pass is this buffer."""
-        if output is not buffer:
+    def require_kept(self, output: Array) -> Array:
+        """Return the output of a pass. Raises NotRecordedError if it may lie elsewhere in the next pass."""
+        start, stop = _place(output)
+        if not any(first <= start and stop <= last for first, last in self.places):
             raise NotRecordedError("the output is not the last layer's own")
+        return output
 
     def constant(self, values: tuple[float, ...], dtype: Any) -> Array:
         return self._keep(self._constant(values, dtype))
@@ -146,6 +149,8 @@ class Recorder:
         loop = self._activation(phi, b, s)
         if loop is None:  # the tail adds b, and φ is a call
             loop = formulas.activation(self.dtype, unchanged, b is not None, s is not None)
+        if b is not None and b.dtype != self.dtype:
+            raise NotRecordedError(f"a bias is {b.dtype}")
         return loop.block, *formulas.slots(loop, out=out, b=b, s=s)
 
     def _activation(self, phi: Any, b: Array, s: Array) -> Any:
@@ -164,7 +169,11 @@ class Recorder:
     def affine_gradients(self, x: Array, delta: Array, dW: Array, db: Array) -> None:
         self.gemm(x.T, delta, out=dW)
         if db is not None:
-            self._record("column_sum", self.partition.by_columns(delta), delta, db, *delta.shape)
+            self.column_sum(delta, out=db)
+
+    def column_sum(self, A: Array, out: Array) -> Array:
+        self._record("column_sum", self.partition.by_columns(A), A, out, *A.shape)
+        return out
 
     def gemm(self, A: Array, B: Array, out: Array) -> Array:
         (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
@@ -384,16 +393,18 @@ class Recorder:
     def _rule(self, name: str, update: Update, *settings: Any) -> None:
         """Record an update rule: for the matrices, which have penalties, and for the rest of θ."""
         try:
+            if not formulas.of_one_kind(update, settings):
+                raise UntraceableError("a moment has another type than θ")
             parts = list(formulas.rule_parts(name, update, settings))
         except UntraceableError:
-            formula, *moments = settings
-            self.call(self._own_rule, update, weakref.WeakMethod(formula), *moments)
+            self.call(self._called_rule, name, update, *map(_weak, settings))
             return
         for loop, size, operands in parts:
             self._apply(loop, 1, size, **operands)
 
-    def _own_rule(self, update: Update, formula: Any, *moments: Array) -> None:
-        self.backend.own_rule(update, formula(), *moments)
+    def _called_rule(self, name: str, update: Update, *settings: Any) -> None:
+        strong = (each() if isinstance(each, weakref.WeakMethod) else each for each in settings)
+        getattr(self.backend, name)(update, *strong)
 
     sgd, rmsprop = functools.partialmethod(_rule, "sgd"), functools.partialmethod(_rule, "rmsprop")
     adagrad, adam = functools.partialmethod(_rule, "adagrad"), functools.partialmethod(_rule, "adam")
@@ -423,14 +434,15 @@ class Recorder:
         given = (arg if index is None else Argument(index) for arg, index in zip(args, indices, strict=True))
         self.calls.append(PythonCall(len(self.commands), function, tuple(given)))
 
-    def output_of_call(self, buffer: Array | None, shape: tuple[int, int]) -> HostArray:
-        """Return the buffer to which a call writes, or scratch of this shape if there is none."""
-        if buffer is None:
-            buffer = self._scratch(shape[0] * shape[1], self.dtype).reshape(shape)
-        return buffer
+    def output_of_call(self, rows: int, columns: int) -> HostArray:
+        """Return memory for what a call returns."""
+        return self._scratch(rows * columns, self.dtype).reshape(rows, columns)
 
     def _apply(self, loop: Any, rows: int, columns: int, *sums: Array, **operands: Any) -> int:
         """Record a compiled loop over a matrix. Return the number of chunks, each of which writes a sum."""
+        for key, axes in loop.operands.items():
+            if axes in ("both", "columns", "rows") and operands[key].dtype != self.dtype:
+                raise NotRecordedError(f"an array is {operands[key].dtype}")
         most = rows if rows > 1 else columns // UNIT
         chunks = self.partition.chunks(loop.cost * rows * columns, most)
         values = rows, columns, *formulas.slots(loop, **operands), *sums
@@ -462,6 +474,11 @@ class Recorder:
         self.known.append(array)
         self.places.append(_place(array))
         return array
+
+
+def _weak(setting: Any) -> Any:
+    """Return a reference to a method of a user's optimizer that does not keep it alive; else the setting."""
+    return weakref.WeakMethod(setting) if inspect.ismethod(setting) else setting
 
 
 def _compiled(build: Callable[..., Any], *key: Any) -> Any:
