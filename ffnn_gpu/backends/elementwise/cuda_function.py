@@ -37,7 +37,6 @@ C_NAMES = {
 }  # fmt: skip
 CALLS = {name: C_NAMES.get(name, name) for name in ("abs", *FUNCTIONS, *SPECIAL)}
 INFINITY, NAN = "__int_as_float(0x7f800000)", "__int_as_float(0x7fffffff)"
-LOGIC = ("and", "or", "xor", "not")
 
 
 class FunctionObject(NamedTuple):
@@ -143,9 +142,6 @@ def _operation(node: Expression, names: dict[Expression, str]) -> str:
         return f"({_type(node)}){args[0]}"
     if operation in CALLS:
         return f"{CALLS[operation]}{'f' * (_type(node) == 'float')}({', '.join(args)})"
-    if operation in LOGIC:
-        kinds = [each.kind for each in node.args]
-        args = [x if kind == "truth" else f"({x} != 0)" for x, kind in zip(args, kinds, strict=True)]
     if operation == "rounded" and node.args[0].operation == "mul":  # the one product that no sum may absorb
         intrinsic = "__fmul_rn" if _type(node) == "float" else "__dmul_rn"
         return f"{intrinsic}({', '.join(names[each] for each in node.args[0].args)})"

@@ -62,6 +62,10 @@ class Graph:
         self.dtype = np.dtype(dtype)
         self._nodes: dict[Any, Expression] = {}
 
+    @property
+    def size(self) -> int:
+        return len(self._nodes)
+
     def input(self, name: str, kind: Kind = "array") -> Expression:
         return self._node("input", (), kind, name)
 
@@ -103,9 +107,12 @@ class Graph:
         return self._nodes[key]
 
     def _alike(self, operation: str, args: tuple[Expression, ...]) -> tuple[Expression, ...]:
-        """Return the arguments as arrays, or as numbers if all are and the result is a number."""
+        """Return the arguments as arrays, or as numbers if all are and the result is a number.
+
+        Those of a logical operation become truth values: x ≠ 0.
+        """
         if operation in LOGIC:
-            return args
+            return tuple(map(self._as_truth, args))
         args = tuple(self._as_number(each) if each.kind == "truth" else each for each in args)
         if all(each.kind == "number" for each in args) and operation not in (*COMPARISONS, "where"):
             return args
@@ -114,9 +121,11 @@ class Graph:
     def _as_number(self, truth: Expression) -> Expression:
         return self.node("where", truth, self.constant(1), self.constant(0))
 
+    def _as_truth(self, x: Expression) -> Expression:
+        return x if x.kind == "truth" else self.node("ne", x, self.constant(0, x.kind))
+
     def _where(self, condition: Expression, a: Expression, b: Expression) -> Expression:
-        if condition.kind != "truth":
-            condition = self.node("ne", condition, self.constant(0, condition.kind))
+        condition = self._as_truth(condition)
         if (a.kind, b.kind) != ("truth", "truth"):
             a, b = self._alike("where", (a, b))
         if condition.is_constant:
@@ -149,15 +158,12 @@ def _has_inverse(y: Expression) -> bool:
 def in_order(*results: Expression) -> list[Expression]:
     """Return every node that the results need, each after its arguments."""
     found: dict[Expression, None] = {}
-
-    def visit(node: Expression) -> None:
-        if node not in found:
-            for each in node.args:
-                visit(each)
-            found[node] = None
-
-    for result in results:
-        visit(result)
+    waiting = list(results[::-1])
+    while waiting:
+        first = [each for each in waiting[-1].args if each not in found]
+        if not first:
+            found[waiting.pop()] = None
+        waiting += first[::-1]
     return list(found)
 
 

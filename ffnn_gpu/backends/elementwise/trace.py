@@ -8,13 +8,23 @@ raised for whatever is no elementwise expression: a Python `if` on a value, a su
 array, a function that NumPy and CuPy do not share.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, Expression, Graph, Kind
+from ffnn_gpu.backends.elementwise.expression import (
+    ARITHMETIC,
+    COMPARISONS,
+    FUNCTIONS,
+    LOGIC,
+    SPECIAL,
+    Expression,
+    Graph,
+    Kind,
+)
 from ffnn_gpu.backends.elementwise.operators import Operators
 
 # NumPy's name → operation
@@ -23,13 +33,15 @@ NAMES = {
     "negative": "neg", "absolute": "abs", "abs": "abs", "fabs": "abs", "maximum": "maximum",
     "minimum": "minimum", "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge",
     "equal": "eq", "not_equal": "ne", "logical_and": "and", "logical_or": "or", "logical_xor": "xor",
-    "logical_not": "not", "bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor", "invert": "not",
-    "pow": "power", "acos": "arccos", "asin": "arcsin", "atan": "arctan", "acosh": "arccosh",
-    "asinh": "arcsinh", "atanh": "arctanh", "atan2": "arctan2", "where": "where",
+    "logical_not": "not", "pow": "power", "acos": "arccos", "asin": "arcsin", "atan": "arctan",
+    "acosh": "arccosh", "asinh": "arcsinh", "atanh": "arctanh", "atan2": "arctan2", "where": "where",
     **{name: name for name in (*FUNCTIONS, *SPECIAL)},
 }  # fmt: skip
-OPERATIONS = frozenset(NAMES.values())
+BITWISE = {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor", "invert": "not"}
+UFUNCS = COMPARISONS | LOGIC | ARITHMETIC | FUNCTIONS
+OPERANDS = {name: ufunc.nin for name, ufunc in UFUNCS.items()} | dict.fromkeys(SPECIAL, 1) | {"where": 3}
 HIGHEST_POWER = 8  # of a whole exponent that becomes products
+MOST_NODES = 4096  # of a graph; a loop of so many sums and products is compiled in 1 s
 
 
 class UntraceableError(Exception):
@@ -37,18 +49,29 @@ class UntraceableError(Exception):
 
 
 class Symbol(Operators):
-    """A symbolic array. An in-place operator changes the array that the Symbol stands for."""
+    """A symbolic array. An in-place operator changes the array that the Symbol stands for.
 
-    def __init__(self, node: Expression) -> None:
-        self.node = node
+    A Symbol that is `scalar` stands for one number, such as a learning rate. As for a NumPy scalar, an
+    in-place operator returns a new Symbol and leaves this one unchanged.
+    """
+
+    def __init__(self, node: Expression, scalar: bool = False) -> None:
+        self.node, self.scalar = node, scalar or node.kind == "number"
 
     def operate(self, operation: str, *operands: Any) -> "Symbol":
-        return operate(operation, *operands)
+        return bitwise(operation, *operands) if operation in LOGIC else operate(operation, *operands)
 
     def _assign(self, operation: str, other: Any) -> "Symbol":
-        node = operate(operation, self, other).node
-        kind = self.node.kind
-        self.node = node.graph.node("cast", node) if (kind, node.kind) == ("array", "number") else node
+        changed = self.operate(operation, self, other)
+        return changed if self.scalar else self.write(changed.node)
+
+    def write(self, node: Expression) -> "Symbol":
+        """Return this array after x[...] = node."""
+        if self.scalar:
+            raise UntraceableError("it writes to a number, which NumPy cannot change in place")
+        if self.node.kind == "truth" and node.kind != "truth":
+            raise UntraceableError("it writes numbers to an array of truth values")
+        self.node = node if node.kind == self.node.kind else as_array(node)
         return self
 
     def __iadd__(self, other: Any) -> "Symbol":
@@ -63,13 +86,23 @@ class Symbol(Operators):
     def __itruediv__(self, other: Any) -> "Symbol":
         return self._assign("div", other)
 
+    def __ipow__(self, other: Any) -> "Symbol":
+        return self._assign("power", other)
+
+    def __iand__(self, other: Any) -> "Symbol":
+        return self._assign("and", other)
+
+    def __ior__(self, other: Any) -> "Symbol":
+        return self._assign("or", other)
+
+    def __ixor__(self, other: Any) -> "Symbol":
+        return self._assign("xor", other)
+
     def __setitem__(self, index: Any, value: Any) -> None:
         """x[...] = value, which `x += …` and `out[...] = …` need"""
         if index is not Ellipsis and index != slice(None):
             raise UntraceableError(f"it writes to x[{index}]; only x[...] is every element")
-        graph = self.node.graph
-        node = operand(graph, value)
-        self.node = graph.node("cast", node) if node.kind == "number" else node
+        self.write(operand(self.node.graph, value))
 
     @property
     def dtype(self) -> np.dtype:
@@ -77,19 +110,20 @@ class Symbol(Operators):
         dtype: np.dtype = kinds.get(self.node.kind, self.node.graph.dtype)
         return dtype
 
-    def astype(self, dtype: Any, **_: Any) -> "Symbol":
-        """Return this array in the graph's dtype, the only one there is."""
+    def astype(self, dtype: Any, *, copy: bool = True) -> "Symbol":
+        """Return a copy of this array in the graph's dtype, the only one there is."""
         graph, wanted = self.node.graph, np.dtype(dtype)
         if wanted == self.dtype:
-            return self
-        if self.node.kind == "number" and wanted == graph.dtype:
-            return Symbol(graph.node("cast", self.node))
-        if self.node.kind == "truth" and wanted == graph.dtype:
-            return Symbol(graph.node("where", self.node, graph.constant(1), graph.constant(0)))
+            return self.copy() if copy else self
+        if self.node.kind != "array" and wanted == graph.dtype:
+            return Symbol(as_array(self.node), self.scalar)
         raise UntraceableError(f"it converts {self.dtype} to {wanted}")
 
     def copy(self) -> "Symbol":
-        return Symbol(self.node)
+        return Symbol(self.node, self.scalar)
+
+    def __pos__(self) -> "Symbol":
+        return self.copy()
 
     def clip(self, min: Any = None, max: Any = None) -> "Symbol":
         clipped: Symbol = SymbolicModule.clip(self, min, max)
@@ -102,17 +136,20 @@ class Symbol(Operators):
         raise UntraceableError("it reads a value of an array")
 
     def __getitem__(self, index: Any) -> "Symbol":
-        if index is Ellipsis or index == slice(None):
+        if not self.scalar and (index is Ellipsis or index == slice(None)):
             return self
         raise UntraceableError(f"it reads x[{index}]")
 
     def __getattr__(self, name: str) -> Any:
         raise UntraceableError(f"it reads the attribute {name!r} of an array")
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **named: Any) -> "Symbol":
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, out: Any = None, **named: Any) -> "Symbol":
+        name: str = ufunc.__name__
         if method != "__call__" or named:
-            raise UntraceableError(f"it calls np.{ufunc.__name__} in a form that is not elementwise")
-        return operate(NAMES.get(ufunc.__name__, ufunc.__name__), *args)
+            raise UntraceableError(f"it calls np.{name} in a form that is not elementwise")
+        if name in BITWISE:
+            return bitwise(BITWISE[name], *args, out=out)
+        return operate(NAMES.get(name, name), *args, out=out)
 
     def __array_function__(self, function: Any, types: Any, args: Any, named: Any) -> Any:
         return getattr(MODULE, function.__name__)(*args, **named)
@@ -136,15 +173,55 @@ def operand(graph: Graph, value: Any) -> Expression:
     raise UntraceableError(f"it computes with a {type(value).__name__}")
 
 
-def operate(operation: str, *operands: Any) -> Symbol:
-    """Return the symbolic result of an operation, at least one of whose operands is a Symbol."""
-    graph = next(each.node.graph for each in operands if isinstance(each, Symbol))
-    if operation not in OPERATIONS:
+def as_array(node: Expression) -> Expression:
+    """Return a node as an "array"; truth values become 1 and 0."""
+    if node.kind == "truth":
+        return node.graph.node("where", node, node.graph.constant(1), node.graph.constant(0))
+    return node.graph.node("cast", node) if node.kind == "number" else node
+
+
+def operate(operation: str, *operands: Any, out: Any = None) -> Symbol:
+    """Return the symbolic result of an operation, which is written to `out` if given, as by NumPy.
+
+    A positional argument after the operands is `out`. Without a Symbol, NumPy computes the result.
+    """
+    count = OPERANDS.get(operation)
+    if count is None:
         raise UntraceableError(f"it calls {operation}, which has no compiled form")
+    if len(operands) == count + 1 and out is None and operation != "where":
+        *operands, out = operands  # type: ignore[assignment]
+    if len(operands) != count:
+        raise UntraceableError(f"it calls {operation} with {len(operands)} operands instead of {count}")
+    (out,) = out if isinstance(out, tuple) else (out,)
+    symbols = [each for each in (*operands, out) if isinstance(each, Symbol)]
+    if not symbols:
+        computed: Any = (UFUNCS | {"where": np.where})[operation](*operands)
+        return cast(Symbol, computed)
+    graph = symbols[0].node.graph
+    if graph.size > MOST_NODES:
+        raise UntraceableError(f"it has more than {MOST_NODES} operations")
     nodes = [operand(graph, each) for each in operands]
     if operation == "power" and nodes[1].is_constant:
-        return Symbol(power(graph, nodes[0], nodes[1].value))
-    return Symbol(graph.node(operation, *nodes))
+        node = power(graph, nodes[0], nodes[1].value)
+    else:
+        node = graph.node(operation, *nodes)
+    if out is None:
+        return Symbol(node, all(each.scalar for each in symbols))
+    if not isinstance(out, Symbol):
+        raise UntraceableError(f"it writes to a {type(out).__name__} that is none of its arguments")
+    return out.write(node)
+
+
+def bitwise(operation: str, *operands: Any, out: Any = None) -> Symbol:
+    """Return operate(…) of truth values. The bits of a number are refused."""
+    for each in operands:
+        if not isinstance(each, bool | np.bool_) and not (
+            isinstance(each, Symbol) and each.node.kind == "truth"
+        ):
+            raise UntraceableError(
+                "it combines the bits of numbers; compare them first, as in (x > 0) & (y > 0)"
+            )
+    return operate(operation, *operands, out=out)
 
 
 def power(graph: Graph, x: Expression, exponent: float) -> Expression:
@@ -169,9 +246,11 @@ class SymbolicModule:
     float32, float64, bool_ = np.float32, np.float64, np.bool_
 
     def __getattr__(self, name: str) -> Callable[..., Symbol]:
+        if name in BITWISE:
+            return functools.partial(bitwise, BITWISE[name])
         if name not in NAMES:
             raise UntraceableError(f"it uses xp.{name}, which has no compiled form")
-        return lambda *args: operate(NAMES[name], *args)
+        return functools.partial(operate, NAMES[name])
 
     @staticmethod
     def square(x: Any) -> Symbol:
@@ -183,7 +262,7 @@ class SymbolicModule:
 
     @staticmethod
     def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-        x = x if min is None else operate("maximum", x, min)
+        x = +x if min is None else operate("maximum", x, min)
         return x if max is None else operate("minimum", x, max)
 
     @staticmethod
@@ -215,9 +294,8 @@ class SymbolicModule:
 
     @staticmethod
     def full_like(x: Any, value: Any) -> Symbol:
-        graph = x.node.graph
-        node = operand(graph, value)
-        return Symbol(graph.node("cast", node) if node.kind == "number" and x.node.kind == "array" else node)
+        filled: Symbol = +x
+        return filled.write(operand(x.node.graph, value))
 
     @staticmethod
     def ones_like(x: Any, **_: Any) -> Symbol:
@@ -247,10 +325,7 @@ def trace(program: Callable[..., Any], dtype: Any, inputs: dict[str, Kind]) -> A
 
 def result(graph: Graph, value: Any) -> Expression:
     """Return what a formula returned, a Symbol or a number, as an "array"."""
-    node = operand(graph, value)
-    if node.kind == "truth":
-        return graph.node("where", node, graph.constant(1), graph.constant(0))
-    return graph.node("cast", node) if node.kind == "number" else node
+    return as_array(operand(graph, value))
 
 
 def where_defined(formula: Callable[..., Any]) -> str:

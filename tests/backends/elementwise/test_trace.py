@@ -34,6 +34,9 @@ FORMULAS = {
     "clip": lambda xp, x, y: xp.clip(x, -1, 2) + y.clip(0, 1) + xp.clip(y, None, 3),
     "functions of NumPy": lambda xp, x, y: np.exp(np.minimum(x, 1)) + np.where(x > y, x, np.float64(2)),
     "logic": lambda xp, x, y: xp.logical_and(x > 0, xp.logical_not(y > 0)) * xp.logical_or(x > y, y > 1),
+    "logic of numbers": lambda xp, x, y: xp.where(xp.logical_not(x), 1.5, 0 * x) + xp.logical_and(x, y > 0),
+    "logic of all kinds": lambda xp, x, y: xp.logical_or(x, y) + 2 * xp.logical_xor(x > 0, y),
+    "numbers of the module": lambda xp, x, y: xp.sqrt(2.0) * x + xp.square(xp.pi) * y,
     "full_like": lambda xp, x, y: xp.full_like(x, 0.1) * y,
     "powers": lambda xp, x, y: x**0 + x**1 + x**2 + x**3 + x**7 + x**0.5 + x**1.5 + x**-3 + x**9,
 }
@@ -102,6 +105,98 @@ def test_in_place_operators_change_the_symbol():
     np.testing.assert_array_equal(got, expected)
 
 
+def changed_copy(copy):
+    """Return a program that changes a copy of m, and then reads m."""
+
+    def program(xp, m, g):
+        u = copy(xp, m)
+        u *= 3
+        m += u * g
+
+    return program
+
+
+def power_in_place(xp, m, g):
+    m **= 3
+    m **= 0.5
+    m **= xp.minimum(g, 2)
+
+
+def truth_in_place(xp, m, g):
+    positive = m > 0
+    other = positive
+    positive &= g > 0
+    positive |= m > 2
+    positive ^= g > 2
+    m[...] = xp.where(other, m, g)
+
+
+def alias(xp, m, g):
+    other = m
+    other += g
+    m[:] *= 2
+
+
+IN_PLACE = {  # (xp, m, g), which changes m
+    "power": power_in_place,
+    "truth": truth_in_place,
+    "alias": alias,
+    "truth into an array": lambda xp, m, g: m.__setitem__(..., g > 0),
+    "astype": changed_copy(lambda xp, m: m.astype(m.dtype)),
+    "astype without a copy": changed_copy(lambda xp, m: m.astype(m.dtype, copy=False)),
+    "plus": changed_copy(lambda xp, m: +m),
+    "copy": changed_copy(lambda xp, m: m.copy()),
+    "power of one": changed_copy(lambda xp, m: m**1),
+    "product with one": changed_copy(lambda xp, m: m * 1),
+    "clip without bounds": changed_copy(lambda xp, m: xp.clip(m, None, None)),
+    "positional output": lambda xp, m, g: xp.multiply(m, 0.9, m),
+    "output": lambda xp, m, g: xp.subtract(m, g, out=m),
+    "output in a tuple": lambda xp, m, g: xp.exp(g, out=(m,)),
+    "positional output of NumPy": lambda xp, m, g: np.hypot(m, 0.5, m),
+    "output of NumPy": lambda xp, m, g: np.subtract(m, g, out=m),
+    "comparison": lambda xp, m, g: xp.less(m, g, m),
+    "logical output": lambda xp, m, g: xp.logical_and(m > 0, g > 0, out=m),
+    "bitwise output": lambda xp, m, g: np.bitwise_or(m > 0, g > 0, out=m),
+    "no output": lambda xp, m, g: m.__imul__(xp.multiply(m, 0.9, None)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_change_in_place_is_numpys(name, dtype):
+    def program(m, g):
+        IN_PLACE[name](MODULE, m, g)
+        return m.node
+
+    x, y = points(dtype)
+    m = x.copy()
+    with np.errstate(all="ignore"):
+        IN_PLACE[name](np, m, y)
+        got = evaluate(trace(program, dtype, {"m": "array", "g": "array"}), {"m": x, "g": y}, {})
+    np.testing.assert_allclose(got, m, 16 * np.finfo(dtype).eps, 0, equal_nan=True)
+
+
+@pytest.mark.parametrize("convert", [lambda lr: lr, lambda lr: lr.astype(np.float32), lambda lr: lr * 2])
+def test_change_of_a_number_leaves_other_names_of_it_unchanged(convert):
+    """As for a NumPy scalar."""
+
+    def formula(lr, x):
+        rate = convert(lr)
+        small = rate
+        small *= 0.25
+        smaller = small
+        smaller **= 2
+        small += 1
+        small -= x
+        return x * rate + small * smaller
+
+    traced = trace(
+        lambda x, lr: result(x.node.graph, formula(lr, x)), np.float32, {"x": "array", "lr": "number"}
+    )
+    x, lr = np.float32([1, 2, 3]), np.float64(0.5)
+    np.testing.assert_allclose(evaluate(traced, {"x": x, "lr": lr}, {}), formula(lr, x), 1e-6)
+
+
 def test_number_of_float64_is_rounded_only_where_it_meets_an_array():
     def program(x, t):
         return result(x.node.graph, x * (1 - 0.999**t).astype(np.float32))
@@ -138,6 +233,25 @@ def test_signed_zeros_and_nan_are_different_constants():
     assert graph.constant(math.nan) is graph.constant(math.nan)
 
 
+def test_operations_are_in_the_order_of_a_recursive_visit():
+    node = traced(lambda xp, x, y: (xp.exp(y) - x) * xp.exp(y) + xp.tanh(x), np.float32)
+    expected = ["input", "exp", "input", "sub", "mul", "tanh", "add"]
+    assert [each.operation for each in in_order(node)] == expected
+    assert [each.operation for each in in_order(node.args[1], node)][:2] == ["input", "tanh"]
+
+
+def chain(xp, x, n):
+    for k in range(n):
+        x = 0.5 * x + k
+    return x
+
+
+def test_formula_deeper_than_pythons_stack_is_traced():
+    node = traced(lambda xp, x: chain(xp, x, 1000), np.float64, 1)
+    x = np.linspace(-1, 1, 5)
+    np.testing.assert_array_equal(evaluate(node, {"x0": x}, {}), chain(np, x, 1000))
+
+
 def test_listing_differs_if_and_only_if_the_expression_does():
     def text(formula, dtype=np.float32):
         return listing(traced(formula, dtype, 2))
@@ -166,6 +280,25 @@ REFUSED = {
     "another function": (lambda xp, x: np.spacing(x), "it calls spacing, which has no compiled form"),
     "text": (lambda xp, x: x + "1", "it computes with a str"),
     "error": (lambda xp, x: x * undefined, "it raises NameError for a symbolic array"),  # noqa: F821
+    "too many operations": (lambda xp, x: chain(xp, x, 5000), "it has more than 4096 operations"),
+    "too many operands": (lambda xp, x: xp.exp(x, x, x), "it calls exp with 3 operands instead of 1"),
+    "too few operands": (lambda xp, x: xp.multiply(x), "it calls mul with 1 operands instead of 2"),
+    "where without values": (lambda xp, x: xp.where(x > 0), "it calls where with 1 operands instead of 3"),
+    "where with an output": (lambda xp, x: xp.where(x > 0, x, x, x), "it calls where with 4 operands"),
+    "output elsewhere": (lambda xp, x: xp.exp(x, OUTSIDE), "it writes to a ndarray that is none of its arg"),
+    "output of a number": (
+        lambda xp, x: xp.exp(x, 1.0),
+        "it writes to a float that is none of its arguments",
+    ),
+    "numbers into truth": (
+        lambda xp, x: (x > 0).__iadd__(1),
+        "it writes numbers to an array of truth values",
+    ),
+    "bits": (lambda xp, x: x * ((x > 0) & 1), "it combines the bits of numbers; compare them first"),
+    "bits in place": (lambda xp, x: x.__iand__(x > 0), "it combines the bits of numbers"),
+    "bits of the module": (lambda xp, x: xp.bitwise_or(x, x > 0), "it combines the bits of numbers"),
+    "bits of NumPy": (lambda xp, x: np.invert(x), "it combines the bits of numbers"),
+    "named condition": (lambda xp, x: np.exp(x, where=x > 0), "it calls np.exp in a form that is not elem"),
     "no result": (lambda xp, x: None, "it computes with a NoneType"),
 }
 
@@ -175,3 +308,11 @@ def test_formula_that_is_no_expression_is_refused_with_the_reason(name):
     formula, reason = REFUSED[name]
     with pytest.raises(UntraceableError, match=reason):
         traced(formula, np.float32, 1)
+
+
+@pytest.mark.parametrize(
+    "write", [lambda t: t.__setitem__(..., 1), lambda t: np.exp(t, out=t), lambda t: t[...]]
+)
+def test_write_to_a_number_is_refused(write):
+    with pytest.raises(UntraceableError, match=r"it (writes to a number|reads x)"):
+        trace(write, np.float32, {"t": "number"})
