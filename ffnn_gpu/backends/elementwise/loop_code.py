@@ -1,5 +1,6 @@
 """Write the LLVM code of a Loop: a block of a matrix, row by row and vector by vector."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,6 +47,8 @@ class LoopCode:
     ) -> None:
         self.operands, self.stores, self.sums = operands, stores, sums
         self.nodes = in_order(*stores.values(), *sums)
+        self.uses = Counter(each for node in self.nodes for each in node.args)
+        self.uses.update((*stores.values(), *sums))
         self.size = self.nodes[0].graph.dtype.itemsize
         kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), *[I64] * 5])
         self.function = ir.Function(module, kind, name)
@@ -146,9 +149,27 @@ class LoopCode:
             return v.call(INTRINSICS[name], *args)
         if name in IN_C:
             return v.call_each(IN_C[name], *args)
-        fused = _fused(v, node, values)
+        fused = self._fused(v, node, values)
         computed: Lane = args[0].operate(name, *args) if fused is None else fused
         return computed
+
+    def _fused(self, v: Lanes, node: Expression, values: dict[Expression, Lane]) -> Lane | None:
+        """a b + c, a b − c and c − a b, rounded once; None for other operations
+
+        Why not if the product is used elsewhere, or c is a product too: p − max(p, 0) and a b − b a would be
+        rounding errors instead of 0, and their roots NaN.
+        """
+        if node.operation not in ("add", "sub") or all(map(_is_product, node.args)):
+            return None
+        first, second = node.args
+        if first.operation == "mul" and self.uses[first] == 1:
+            a, b = (values[each] for each in first.args)
+            c = values[second]
+            return v.fma(a, b, c if node.operation == "add" else -c)
+        if second.operation == "mul" and self.uses[second] == 1:
+            a, b = (values[each] for each in second.args)
+            return v.fma(a if node.operation == "add" else -a, b, values[first])
+        return None
 
     def _cast(self, number: Lane) -> Lane:
         """Return a number as an array with it in every element."""
@@ -199,16 +220,6 @@ def _extreme(v: Lanes, name: str, constant_first: bool, a: Lane, b: Lane) -> Lan
     return v.where(b != b, b, v.where(keeps_b, b, a))
 
 
-def _fused(v: Lanes, node: Expression, values: dict[Expression, Lane]) -> Lane | None:
-    """a b + c, a b − c and c − a b, rounded once; None for other operations"""
-    if node.operation not in ("add", "sub"):
-        return None
-    first, second = node.args
-    if first.operation == "mul":
-        a, b = (values[each] for each in first.args)
-        c = values[second]
-        return v.fma(a, b, c if node.operation == "add" else -c)
-    if second.operation == "mul":
-        a, b = (values[each] for each in second.args)
-        return v.fma(a if node.operation == "add" else -a, b, values[first])
-    return None
+def _is_product(node: Expression) -> bool:
+    """Return whether a node is a b or −a b."""
+    return (node.args[0] if node.operation == "neg" else node).operation == "mul"

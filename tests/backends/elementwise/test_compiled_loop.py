@@ -5,9 +5,12 @@ import pytest
 
 pytest.importorskip("numba")
 
+from llvmlite import ir
+
 from ffnn_gpu.backends.cpu.loops.formulas import run, slots
 from ffnn_gpu.backends.elementwise.compiled_loop import CompiledLoop, Loop, compiled
 from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, evaluate
+from ffnn_gpu.backends.elementwise.loop_code import LoopCode
 from ffnn_gpu.backends.elementwise.trace import MODULE, operate
 
 DTYPES = [np.float32, np.float64]
@@ -122,6 +125,34 @@ def test_extremes_of_nan_are_nan(name, constant):
         run(compiled(Loop.of(np.float32, axes, program)), 1, 4, x=nan, y=other, out=out)
         expected = getattr(np, name)(nan, other if constant is None else np.float32(constant))
         np.testing.assert_array_equal(out, expected)
+
+
+DIFFERENCES = {  # of equal products, which is 0
+    "same": lambda x, y: x * x - x * x,
+    "other order": lambda x, y: x * y - y * x,
+    "negative": lambda x, y: x * y + -(y * x),
+    "negative first": lambda x, y: -(y * x) + x * y,
+    "used elsewhere": lambda x, y: x * x - MODULE.maximum(x * x, 0),
+    "stored elsewhere": lambda x, y: MODULE.where(x * x - y > 2, x * x, 0) - x * x * (x * x - y > 2),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_difference_of_equal_products_is_zero(name, dtype):
+    x, y = np.random.default_rng(0).normal(size=(2, 100)).astype(dtype)
+    out, formula = np.ones_like(x), DIFFERENCES[name]
+    axes = {"x": "both", "y": "both", "out": "both"}
+    loop = Loop.of(dtype, axes, lambda x, y, out: {"out": formula(x, y)})
+    run(compiled(loop), 1, len(x), x=x, y=y, out=out)
+    np.testing.assert_array_equal(out, np.zeros_like(x))
+
+
+def test_single_product_in_a_sum_is_rounded_once():
+    code = LoopCode(
+        ir.Module(), "block", AXES, Loop.of(np.float64, AXES, PROGRAM).stores, (), register=REGISTERS[0]
+    )
+    assert "fmuladd" in str(code.function)
 
 
 def test_equal_loops_are_compiled_once():
