@@ -54,11 +54,15 @@ class Loop(NamedTuple):
         Raises UntraceableError.
         """
         kinds: dict[str, Kind] = {name: KINDS.get(axes, "array") for name, axes in operands.items()}
-        found = trace(program, dtype, kinds)
-        stores, sums = found if isinstance(found, tuple) else (found, ())
-        graph = next(each.node.graph for each in (*stores.values(), *sums) if isinstance(each, Symbol))
-        written = {name: result(graph, value) for name, value in stores.items()}
-        return cls(operands, written, tuple(result(graph, value) for value in sums))
+
+        def results(*symbols: Symbol) -> "Loop":
+            found, graph = program(*symbols), symbols[0].node.graph
+            stores, sums = found if isinstance(found, tuple) else (found, ())
+            written = {name: result(graph, value) for name, value in stores.items()}
+            return cls(operands, written, tuple(result(graph, value) for value in sums))
+
+        traced: Loop = trace(results, dtype, kinds)
+        return traced
 
     def text(self) -> str:
         """Return a text that is equal for loops that compute the same."""

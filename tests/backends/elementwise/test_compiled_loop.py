@@ -1,5 +1,8 @@
 """A compiled loop equals NumPy's evaluation for every shape, layout and number of chunks."""
 
+import ctypes
+import gc
+
 import numpy as np
 import pytest
 
@@ -153,6 +156,56 @@ def test_single_product_in_a_sum_is_rounded_once():
         ir.Module(), "block", AXES, Loop.of(np.float64, AXES, PROGRAM).stores, (), register=REGISTERS[0]
     )
     assert "fmuladd" in str(code.function)
+
+
+LOGIC = {
+    "not": lambda xp, x, y: xp.where(xp.logical_not(x), 1.5, x),
+    "and": lambda xp, x, y: xp.where(xp.logical_and(x, y > 0), x, -y),
+    "or": lambda xp, x, y: xp.where(xp.logical_or(x > 1, y), x, -1),
+    "xor": lambda xp, x, y: xp.where(xp.logical_xor(x, y), x, y),
+    "truth": lambda xp, x, y: xp.logical_and(x, y),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LOGIC)
+def test_logic_of_numbers_is_numpys(name, dtype):
+    x, y = (axis.reshape(-1).astype(dtype) for axis in np.meshgrid([0, -0.0, 1, -2, np.nan], [0, 3, np.nan]))
+    out, formula = np.empty_like(x), LOGIC[name]
+    axes = {"x": "both", "y": "both", "out": "both"}
+    loop = Loop.of(dtype, axes, lambda x, y, out: {"out": formula(MODULE, x, y)})
+    run(compiled(loop), 1, len(x), x=x, y=y, out=out)
+    np.testing.assert_array_equal(out, formula(np, x, y).astype(dtype))
+
+
+@pytest.mark.parametrize("constant", [2, 1.5, True, np.float64(3)])
+def test_constant_is_written_to_every_element(constant):
+    out = np.zeros((3, 20), np.float32)
+    run(compiled(Loop.of(np.float32, {"out": "both"}, lambda out: {"out": constant})), 3, 20, out=out)
+    np.testing.assert_array_equal(out, np.full_like(out, constant))
+
+
+def test_deep_formula_is_compiled():
+    def program(x):
+        for k in range(1000):
+            x = x * 0.5 + k
+        return {"x": x}
+
+    x = np.ones(20)
+    run(compiled(Loop.of(np.float64, {"x": "both"}, program)), 1, 20, x=x)
+    np.testing.assert_allclose(x, np.full(20, program(np.float64(1))["x"]), 1e-12)
+
+
+def test_code_of_a_loop_that_is_no_longer_kept_can_be_called():
+    """A recorded step has its address only."""
+    code = CompiledLoop(Loop.of(np.float32, {"x": "both"}, lambda x: {"x": x * 77}))
+    command = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)(code.address)
+    x = np.ones(20, np.float32)
+    memory = np.array([word(value) for value in (1, 20, *slots(code, x=x))])
+    del code
+    gc.collect()
+    command(None, word(memory), 0, 1)
+    np.testing.assert_array_equal(x, np.full(20, 77, np.float32))
 
 
 def test_equal_loops_are_compiled_once():
