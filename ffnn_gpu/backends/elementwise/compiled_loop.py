@@ -33,6 +33,7 @@ Axes: TypeAlias = Literal["both", "columns", "rows", "address", "value"]
 KINDS: dict[str, Kind] = {"address": "number", "value": "number"}
 COSTLY = {*FUNCTIONS, *SPECIAL} - {"sqrt", "floor", "ceil", "trunc", "rint", "copysign"}
 BLOCK = "_block"
+MOST = 256  # loops that are kept
 COST_OF_FUNCTION = 8  # of exp or tanh, in products
 
 
@@ -108,12 +109,18 @@ def _library(name: str, loop: Loop, register: int) -> Any:
     return library
 
 
-_compiled: dict[Any, CompiledLoop] = {}
+_compiled: dict[str, CompiledLoop] = {}  # the most recently used one last
 
 
 def compiled(loop: Loop) -> CompiledLoop:
-    """Return the machine code of a loop, compiled at the first request."""
+    """Return the machine code of a loop, compiled at the first request.
+
+    Only the MOST loops that were requested last are kept. The machine code of the others stays in memory, as
+    Numba never unloads code, so a recorded step may still call it.
+    """
     text = loop.text()
-    if text not in _compiled:
-        _compiled[text] = CompiledLoop(loop)
-    return _compiled[text]
+    found = _compiled.pop(text, None) or CompiledLoop(loop)
+    _compiled[text] = found
+    while len(_compiled) > MOST:
+        _compiled.pop(next(iter(_compiled)), None)
+    return found

@@ -1,5 +1,7 @@
 """Machine code on disk is loaded only if it is whole, and compiled anew otherwise."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,23 @@ def test_folder_that_cannot_be_written_only_costs_time(folder, compilations):
     doubled()
     doubled()
     assert len(compilations) == 2
+
+
+def test_files_used_last_are_kept(folder, compilations, monkeypatch):
+    monkeypatch.setattr(code_cache, "MOST", 3)
+    for factor in (2, 3, 4):
+        doubled(factor)
+    for age, path in enumerate(sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)):
+        os.utime(path, (10 + age, 10 + age))
+    doubled(2)  # used now
+    for factor in (5, 6):
+        doubled(factor)
+    assert len(list(folder.iterdir())) == 3
+    made = len(compilations)
+    doubled(2)
+    assert len(compilations) == made
+    doubled(3)
+    assert len(compilations) == made + 1
 
 
 def test_name_depends_on_the_processor_and_the_versions(monkeypatch):

@@ -11,6 +11,7 @@ pytest.importorskip("numba")
 from llvmlite import ir
 
 from ffnn_gpu.backends.cpu.loops.formulas import run, slots
+from ffnn_gpu.backends.elementwise import compiled_loop
 from ffnn_gpu.backends.elementwise.compiled_loop import CompiledLoop, Loop, compiled
 from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, evaluate
 from ffnn_gpu.backends.elementwise.loop_code import LoopCode
@@ -194,6 +195,22 @@ def test_deep_formula_is_compiled():
     x = np.ones(20)
     run(compiled(Loop.of(np.float64, {"x": "both"}, program)), 1, 20, x=x)
     np.testing.assert_allclose(x, np.full(20, program(np.float64(1))["x"]), 1e-12)
+
+
+def test_loops_requested_last_are_kept(monkeypatch):
+    monkeypatch.setattr(compiled_loop, "_compiled", {})
+    monkeypatch.setattr(compiled_loop, "MOST", 3)
+    monkeypatch.setattr(compiled_loop, "CompiledLoop", lambda loop: object())
+
+    def request(factor):
+        return compiled(Loop.of(np.float32, {"x": "both"}, lambda x: {"x": x * factor}))
+
+    first, second = request(2), request(3)
+    for factor in (4, 5, 6):
+        assert request(2) is first
+        request(factor)
+    assert len(compiled_loop._compiled) == 3
+    assert request(2) is first and request(3) is not second
 
 
 def test_code_of_a_loop_that_is_no_longer_kept_can_be_called():
