@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from ffnn_gpu.backends.cuda.kernels import CTYPE, Generated, NoKernelError
-from ffnn_gpu.backends.elementwise.built_once import check, once, once_for_owner
+from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER, check, check_rule, once, once_for_owner
 from ffnn_gpu.backends.elementwise.cuda_function import FunctionObject, function_object, rule_object
 from ffnn_gpu.backends.elementwise.expression import Expression
 from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, UntraceableError, result, trace
@@ -37,7 +37,6 @@ def pointwise_loss(S: str, kind: Any) -> Generated:
     return _generated("pointwise_loss", S, kind.value, kind.derivative, inputs=2)
 
 
-MOMENT, NUMBER = "moment", "number"  # stand for a vector and a float among the settings of a rule
 MOMENTS, NUMBERS = ("m", "v"), ("n0", "n1", "n2", "n3")  # the parameters of update_rule in formulas.cuh
 MASTER = {"f32": "f32", "f64": "f64", "f32_f16": "f32", "f32_bf16": "f32"}  # types' suffix → that of θ
 
@@ -54,7 +53,7 @@ def update_rule(S: str, name: str, settings: tuple[Any, ...]) -> Generated:
         else:
             formula, *moments = settings
             key = "cuda", dtype, *moments
-            function = once_for_owner(formula, key, lambda: _traced_rule(dtype, name, settings))
+            function = once_for_owner(formula, key, lambda: _checked_rule(dtype, *settings))
     except UntraceableError as why:
         raise NoKernelError(str(why)) from None
     entry, types = f"{function.name}_{S}", (CTYPE[MASTER[S]], CTYPE[S.rpartition("_")[-1]])
@@ -90,6 +89,11 @@ def _traced_rule(dtype: np.dtype, name: str, settings: tuple[Any, ...]) -> Funct
 
 
 _rule = once(_traced_rule)
+
+
+def _checked_rule(dtype: np.dtype, formula: Formula, *moments: Any) -> FunctionObject:
+    check_rule(formula, dtype, moments)
+    return _traced_rule(dtype, "own_rule", (formula, *moments))
 
 
 def _generated(template: str, S: str, *formulas: Formula, inputs: int = 1) -> Generated:

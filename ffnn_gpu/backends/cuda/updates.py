@@ -11,6 +11,7 @@ from numpy import float64, inf, int64
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
+from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER
 from ffnn_gpu.backends.reference.updates import Update
 
 if TYPE_CHECKING:
@@ -104,5 +105,5 @@ def _launch(self: "CupyBackend", rule: str, u: Update, *settings: Any) -> None:
 def _kind(self: "CupyBackend", value: Any) -> Any:
     """Return what stands for a setting in a trace."""
     if isinstance(value, self.xp.ndarray):
-        return formulas.MOMENT
-    return formulas.NUMBER if type(value) is float else value
+        return MOMENT
+    return NUMBER if type(value) is float else value

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.backends.elementwise.expression import Expression, evaluate
-from ffnn_gpu.backends.elementwise.trace import MODULE, UntraceableError, result, trace, where_defined
+from ffnn_gpu.backends.elementwise.expression import Expression, Kind, evaluate
+from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, UntraceableError, result, trace, where_defined
 from ffnn_gpu.backends.reference.special import erfc
 
-MOST = 512  # formulas whose code is kept
+MOST = 512  # formulas whose code is kept, of each kind
+MOMENT, NUMBER = "moment", "number"  # stand for a vector and a float among the settings of a rule
 SAMPLES, SPREAD = 97, 4.0  # points at which a trace is compared with its formula, and their scale
 CLOSE = 1e-3  # the largest difference, relative and absolute
 Built = TypeVar("Built")
@@ -69,7 +70,7 @@ def once_for_owner(formula: Callable[..., Any], key: Any, build: Callable[[], Bu
     """Return build(), kept for this key as long as the object lives whose method the formula is.
 
     A refusal is kept and logged once, with the formula's name.
-    Why: if `once` kept a user's optimizer alive, its moments would stay in memory too.
+    Why: a search over constants makes many optimizers, whose loops are not needed afterwards.
     """
     kept = _of_owners.setdefault(getattr(formula, "__self__", formula), {})
     if key not in kept:
@@ -90,25 +91,75 @@ def check(formula: Callable[..., Any], dtype: Any, inputs: int) -> Expression:
     Raises UntraceableError, with the formula's name, if they differ or there is no trace.
     """
     names = [f"x{k}" for k in range(inputs)]
-    points = np.random.default_rng(0).normal(0, SPREAD, (inputs, SAMPLES)).astype(dtype)
-    values = dict(zip(names, points, strict=True))
-    special = {"erfc": functools.partial(erfc, np), "erf": lambda x: 1 - erfc(np, x)}
+    values = dict(zip(names, _samples(dtype, inputs), strict=True))
+
+    def program(*x: Symbol) -> Expression:
+        given = [each.node for each in x]
+        value = formula(MODULE, *x)
+        if any(each.node is not node for each, node in zip(x, given, strict=True)):
+            raise UntraceableError("it changes an argument in place")
+        return result(given[0].graph, value)
+
     try:
-        traced: Expression = trace(
-            lambda *x: result(x[0].node.graph, formula(MODULE, *x)), dtype, dict.fromkeys(names, "array")
-        )
-        with np.errstate(all="ignore"):
-            want = _called(formula, *points)
-            same = np.allclose(evaluate(traced, values, special), want, CLOSE, CLOSE, equal_nan=True)
-        if not same:
-            raise UntraceableError("its values depend on more than its arguments")
+        traced: Expression = trace(program, dtype, dict.fromkeys(names, "array"))
+        want = _called(formula, *(x.copy() for x in values.values()))
+        if inputs > 1 and np.ndim(want) == 0:
+            raise UntraceableError("it returns one number instead of one for each element, which a loss sums")
+        _require_same(traced, values, want)
     except UntraceableError as why:
         raise UntraceableError(f"{where_defined(formula)} is not compiled: {why}") from why
     return traced
 
 
-def _called(formula: Callable[..., Any], *points: HostArray) -> Any:
+def check_rule(formula: Callable[..., Any], dtype: Any, settings: tuple[Any, ...]) -> None:
+    """Compare the trace of a user's rule, formula(xp, θ, g, η, t, *settings), with the rule at samples.
+
+    Raises UntraceableError, without the formula's name, if they differ or there is no trace.
+
+    Args:
+        settings: the rule's other arguments, with MOMENT and NUMBER in the places of vectors and floats.
+    """
+    dtype = np.dtype(dtype)
+    kinds: dict[str, Kind] = {"theta": "array", "g": "array", "lr": "number", "t": "number"}
+    values: dict[str, Any] = dict(zip(kinds, (*_samples(dtype, 2), 0.5, 3.0), strict=True))
+    for k, (value, vector) in enumerate(zip(settings, _samples(dtype, 2 + len(settings))[2:], strict=True)):
+        if value in (MOMENT, NUMBER):
+            kinds[f"s{k}"], values[f"s{k}"] = ("array", vector) if value == MOMENT else ("number", 0.75)
+    changed = [name for name, kind in kinds.items() if kind == "array" and name != "g"]
+
+    def call(xp: Any, given: dict[str, Any]) -> None:
+        rates = (given[name].astype(dtype) for name in ("lr", "t"))
+        others = (given.get(f"s{k}", value) for k, value in enumerate(settings))
+        formula(xp, given["theta"], given["g"], *rates, *others)
+
+    def program(*symbols: Symbol) -> list[Expression]:
+        given = dict(zip(kinds, symbols, strict=True))
+        call(MODULE, given)
+        return [given[name].node for name in changed]
+
+    traced = trace(program, dtype, kinds)
+    given = {name: value.copy() if kinds[name] == "array" else value for name, value in values.items()}
+    given |= {name: np.float64(given[name]) for name in ("lr", "t")}
+    _called(lambda xp: call(xp, given))
+    for name, expression in zip(changed, traced, strict=True):
+        _require_same(expression, values, given[name])
+
+
+def _samples(dtype: Any, vectors: int) -> HostArray:
+    return np.random.default_rng(0).normal(0, SPREAD, (vectors, SAMPLES)).astype(dtype)
+
+
+def _called(formula: Callable[..., Any], *args: Any) -> Any:
+    """Return formula(np, *args)."""
     try:
-        return formula(np, *points)
+        with np.errstate(all="ignore"):
+            return formula(np, *args)
     except Exception as error:
         raise UntraceableError(f"it raises {type(error).__name__} at a sample: {error}") from error
+
+
+def _require_same(traced: Expression, values: dict[str, Any], want: Any) -> None:
+    special = {"erfc": functools.partial(erfc, np), "erf": lambda x: 1 - erfc(np, x)}
+    with np.errstate(all="ignore"):
+        if not np.allclose(evaluate(traced, values, special), want, CLOSE, CLOSE, equal_nan=True):
+            raise UntraceableError("its values depend on more than its arguments")

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.elementwise.built_once import check, once, once_for_owner
+from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER, check, check_rule, once, once_for_owner
 from ffnn_gpu.backends.elementwise.compiled_loop import Axes, CompiledLoop, Loop, compiled
 from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, rounded
+from ffnn_gpu.backends.elementwise.trace import UntraceableError as UntraceableError
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.step_control import FACTOR
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
@@ -71,9 +72,6 @@ def pointwise_loss(
 # ---------------------------------------------------------------------- update rules
 
 
-MOMENT, NUMBER = "moment", "number"  # stand for a vector and a float in the settings of a rule
-
-
 def rule_parts(
     name: str, update: Update, settings: tuple[Any, ...]
 ) -> Iterator[tuple[CompiledLoop, int, dict[str, Any]]]:
@@ -104,12 +102,17 @@ def rule_parts(
 
 def _users_rule(formula: Callable[..., Any], *key: Any) -> CompiledLoop:
     """Return rule(*key) for a user's optimizer, which owns the formula. Its loops go with it."""
-    *others, settings = key
-    return once_for_owner(formula, ("loop", *others, settings[1:]), lambda: build_rule(*key))
+    dtype, *others, settings = key
+
+    def build() -> CompiledLoop:
+        check_rule(formula, dtype, settings[1:])
+        return build_rule(*key)
+
+    return once_for_owner(formula, ("loop", dtype, *others, settings[1:]), build)
 
 
-class Setting(Symbol):
-    """A number among the settings of a rule that is not 0."""
+class Penalty(Symbol):
+    """λ₂, λ₁ or λ of an Update, which is not 0."""
 
     def __bool__(self) -> bool:
         return True
@@ -127,12 +130,12 @@ def build_rule(
     operands: dict[str, Axes] = dict.fromkeys(("theta", "grad", *moments), "both")
     operands |= dict.fromkeys(("t", "lr", "product", *(["factor"] if scaled else [])), "address")
     names = [name for name, held in zip(("l2", "l1", "weight_decay"), penalties, strict=True) if held]
-    names += [f"s{k}" for k, value in enumerate(settings) if value is NUMBER]
-    operands |= dict.fromkeys(names, "value")
+    numbers = (f"s{k}" for k, value in enumerate(settings) if value is NUMBER)
+    operands |= dict.fromkeys((*names, *numbers), "value")
 
     def program(*symbols: Any) -> dict[str, Any]:
         given = dict(zip(operands, symbols, strict=True))
-        given |= {name: Setting(given[name].node) for name in names}
+        given |= {name: Penalty(given[name].node) for name in names}
         # rounded: a loss scale that is a power of two must change no bit of the update
         g = rounded(given["grad"] * given["factor"].astype(dtype)) if scaled else given["grad"].copy()
         scalars: Any = {STEP: given["t"], RATE: given["lr"], PRODUCT: given["product"]}

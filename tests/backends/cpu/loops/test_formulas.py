@@ -134,3 +134,140 @@ def test_formula_that_counts_its_calls_is_refused_and_logged_once(caplog):
                 formulas.activation(DTYPES[0], counting, False, False)
     assert len(caplog.records) == 1
     assert "counting" in caplog.text and "test_formulas.py" in caplog.text
+
+
+CONSTANTS = {"float": 1.5, "int": 2, "bool": True, "number of NumPy": np.float32(3)}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constant_activation_is_written_to_every_element(name, dtype):
+    phi = Activation("constant", lambda xp, s, _: CONSTANTS[name], lambda xp, a, _: CONSTANTS[name])
+    out, da = numbers(dtype, 3, 20), np.ones((3, 20), dtype)
+    expected = reference.activate(out.copy(), phi)
+    formulas.run(formulas.activation(dtype, phi.value, False, False), 1, 60, out=out)
+    np.testing.assert_array_equal(out, expected)
+    formulas.run(formulas.adjoint(dtype, phi.derivative), 1, 60, da=da, of=out)
+    np.testing.assert_array_equal(da, reference.activation_backward(np.ones((3, 20), dtype), out, phi))
+
+
+def test_constant_loss_is_refused_because_the_reference_would_sum_it_once():
+    loss = PointwiseLoss("constant", lambda xp, z, y, _: 1.0, lambda xp, z, y, _: 0 * z)
+    with pytest.raises(UntraceableError, match=r"constant\.value is not compiled: it returns one number"):
+        formulas.pointwise_loss(DTYPES[0], loss.value, loss.derivative, None)
+
+
+@pytest.mark.parametrize("change", [lambda xp, s: s.__imul__(2), lambda xp, s: xp.maximum(s, 0, out=s)])
+def test_activation_that_changes_its_argument_is_refused(change):
+    phi = Activation("changing", lambda xp, s, _: change(xp, s), lambda xp, a, _: a, needs_input=True)
+    with pytest.raises(UntraceableError, match="it changes an argument in place"):
+        formulas.activation(DTYPES[0], phi.value, False, True)
+
+
+# ---------------------------------------------------------------------- update rules of users
+
+
+class Own:
+    """An owner of formula(xp, θ, g, η, t, m, factor)."""
+
+    def __init__(self, formula):
+        self._formula = formula
+
+    def formula(self, *args):
+        self._formula(*args)
+
+
+def through_power(xp, theta, g, lr, t, m, factor):
+    m *= m
+    m += abs(g)
+    m **= 0.5
+    theta -= lr * m / t
+
+
+def through_output(xp, theta, g, lr, t, m, factor):
+    xp.multiply(m, factor, m)
+    xp.add(m, g, out=m)
+    theta -= lr * m
+
+
+def through_copies(xp, theta, g, lr, t, m, factor):
+    u, v = g.astype(theta.dtype), +g
+    u *= 3
+    v *= 2
+    theta -= lr * (u + v + g)
+    m[...] = u
+
+
+def through_numbers(xp, theta, g, lr, t, m, factor):
+    small, count, third = lr, t, factor
+    small *= 0.1
+    count += 1
+    third /= 3
+    theta -= lr * g + small * t * xp.sign(g) + factor * count + third
+    m += count
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("formula", [through_power, through_output, through_copies, through_numbers])
+def test_users_rule_that_changes_vectors_and_numbers_in_place_equals_the_reference(formula, dtype):
+    own, results = Own(formula), []
+    for run in (formulas.run_rule, lambda name, update, settings: reference.own_rule(update, *settings)):
+        theta, grad, m = numbers(dtype, 3, 100)
+        update = Update(theta, grad, np.array([3.0, 0.1, 1.0]), 60, 0.1, 0.2, 0.3)
+        run("own_rule", update, (own.formula, m, 0.9))
+        results.append((theta, m))
+    for got, wanted in zip(*results, strict=True):
+        near(got, wanted, dtype, 64)
+
+
+def counting():
+    calls = itertools.count(1)
+
+    def formula(xp, theta, g, lr, t, m, factor):
+        theta -= lr * g * next(calls)
+
+    return formula
+
+
+def of_the_module(xp, theta, g, lr, t, m, factor):
+    m += 1 if xp is np else 2
+
+
+def raising(xp, theta, g, lr, t, m, factor):
+    theta -= lr * g
+    if xp is np:
+        raise ValueError("no")
+
+
+def branching(xp, theta, g, lr, t, m, factor):
+    theta -= lr * g if factor else g
+
+
+USERS = {
+    "counts its calls": (counting(), "its values depend on more than its arguments"),
+    "depends on the module": (of_the_module, "its values depend on more than its arguments"),
+    "raises": (raising, "it raises ValueError at a sample: no"),
+    "branches on a number": (branching, "it branches on a value of an array"),
+}
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_users_rule_that_is_not_its_trace_is_refused_and_logged_once(name, caplog):
+    formula, why = USERS[name]
+    own, (theta, grad, m) = Own(formula), numbers(DTYPES[0], 3, 100)
+    with caplog.at_level(logging.INFO, "ffnn_gpu"):
+        for _ in range(2):
+            with pytest.raises(UntraceableError, match=why):
+                formulas.run_rule("own_rule", Update(theta, grad, np.ones(3), 60, 0.1), (own.formula, m, 0.9))
+    assert len(caplog.records) == 1 and "Own.formula" in caplog.text
+
+
+def test_static_formula_is_compiled():
+    class Static:
+        @staticmethod
+        def formula(xp, theta, g, lr, t):
+            theta -= lr * g
+
+    theta, grad = np.ones((2, 50))
+    formulas.run_rule("own_rule", Update(theta, grad, np.array([1.0, 0.25, 1.0]), 50), (Static().formula,))
+    np.testing.assert_array_equal(theta, np.full(50, 0.75))
