@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from ffnn_gpu.backends.elementwise.expression import Expression, Kind, evaluate
 from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, UntraceableError, result, trace, where_defined
 from ffnn_gpu.backends.reference.special import erfc
 
-MOST = 512  # formulas whose code is kept, of each kind
+MOST = 256  # formulas whose code is kept, of each kind
 MOMENT, NUMBER = "moment", "number"  # stand for a vector and a float among the settings of a rule
 SAMPLES, SPREAD = 97, 4.0  # points at which a trace is compared with its formula, and their scale
 CLOSE = 1e-3  # the largest difference, relative and absolute
@@ -23,19 +24,22 @@ log = logging.getLogger("ffnn_gpu")
 
 
 def once(build: Callable[..., Built]) -> Callable[..., Built]:
-    """Decorator: keep what is built, and each refusal, which is logged once."""
+    """Decorator: keep what is built, and each refusal, which is logged once.
+
+    What is built must not refer to the formulas of its key: it is kept, but they are not.
+    """
 
     @functools.lru_cache(MOST)
     def kept(*key: Any) -> Built | UntraceableError:
         try:
-            return build(*(each.method if isinstance(each, _Method) else each for each in key))
+            return build(*(each.formula if isinstance(each, _Formula) else each for each in key))
         except UntraceableError as why:
             log.info("%s", why)
             return UntraceableError(str(why))
 
     @functools.wraps(build)
     def get(*key: Any) -> Built:
-        found = kept(*(_Method(each) if inspect.ismethod(each) else each for each in key))
+        found = kept(*(_Formula(each) if callable(each) else each for each in key))
         if isinstance(found, UntraceableError):
             raise UntraceableError(str(found))
         return found
@@ -43,24 +47,44 @@ def once(build: Callable[..., Built]) -> Callable[..., Built]:
     return get
 
 
-class _Method:
-    """A method as a key, which equals the same method of the same object.
+class _Formula:
+    """A function, or a method of an object, as a key that does not keep either alive.
 
-    Why: two activations of one name are equal, whatever their formulas.
+    It equals the key of the same function of the same object. Why not of an equal object: two activations of
+    one name are equal, whatever their formulas.
     """
 
-    def __init__(self, method: Any) -> None:
-        self.method = method
+    __slots__ = ("function", "hash", "owner")
+
+    def __init__(self, formula: Any) -> None:
+        owner = formula.__self__ if inspect.ismethod(formula) else None
+        function = formula if owner is None else formula.__func__
+        self.owner, self.function = None if owner is None else _weak(owner), _weak(function)
+        self.hash = id(owner) ^ id(function)
+
+    @property
+    def formula(self) -> Any:
+        """The formula, while it is alive."""
+        function = self.function()
+        return function if self.owner is None else types.MethodType(function, self.owner())
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, _Method)
-            and self.method.__self__ is other.method.__self__
-            and self.method.__func__ is other.method.__func__
-        )
+        if not isinstance(other, _Formula) or (self.owner is None) != (other.owner is None):
+            return False
+        pairs = [(self.function, other.function)]
+        pairs += [] if self.owner is None or other.owner is None else [(self.owner, other.owner)]
+        return self is other or all(a() is not None and a() is b() for a, b in pairs)
 
     def __hash__(self) -> int:
-        return id(self.method.__self__) ^ hash(self.method.__func__)
+        return self.hash
+
+
+def _weak(thing: Any) -> Callable[[], Any]:
+    """Return a weak reference to a thing, or a strong one if its type has no weak references."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return lambda: thing
 
 
 _of_owners: weakref.WeakKeyDictionary[Any, dict[Any, Any]] = weakref.WeakKeyDictionary()

@@ -1,7 +1,10 @@
 """Compiled loops of formulas equal the reference, a user's own as well; a refusal is logged once."""
 
+import functools
+import gc
 import itertools
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -271,3 +274,47 @@ def test_static_formula_is_compiled():
     theta, grad = np.ones((2, 50))
     formulas.run_rule("own_rule", Update(theta, grad, np.array([1.0, 0.25, 1.0]), 50), (Static().formula,))
     np.testing.assert_array_equal(theta, np.full(50, 0.75))
+
+
+# ---------------------------------------------------------------------- what is kept
+
+
+class Held:
+    """Something in the closure of a formula."""
+
+
+def test_activations_losses_and_rules_are_not_kept_alive():
+    alive = []
+
+    def build():
+        held = Held()
+        alive.append(weakref.ref(held))
+
+        def value(xp, x, *_):
+            return x * (2 if held else 1)
+
+        def formula(xp, theta, g, lr, t, m, factor):
+            theta -= g if held else lr
+
+        phi = Activation("mine", value, value)
+        loss = PointwiseLoss("mine", lambda xp, z, y, _: value(xp, z), lambda xp, z, y, _: value(xp, y))
+        formulas.activation(DTYPES[0], phi.value, True, False)
+        formulas.activation(DTYPES[0], functools.partial(value), True, False)
+        formulas.adjoint(DTYPES[0], phi.derivative)
+        formulas.pointwise_loss(DTYPES[0], loss.value, loss.derivative, None)
+        theta, grad, m = numbers(DTYPES[0], 3, 10)
+        update = Update(theta, grad, np.ones(3), 10)
+        formulas.run_rule("own_rule", update, (Own(formula).formula, m, 0.5))
+        with pytest.raises(UntraceableError):
+            formulas.activation(DTYPES[0], lambda xp, s: s.sum() if held else s, True, False)
+
+    build()
+    gc.collect()
+    assert alive[0]() is None
+
+
+def test_loop_is_kept_for_its_activation(monkeypatch):
+    phi = Activation("mine", lambda xp, s, _: 2 * s, lambda xp, a, _: 2 + 0 * a)
+    first = formulas.activation(DTYPES[0], phi.value, False, False)
+    monkeypatch.setattr(formulas, "check", None)
+    assert formulas.activation(DTYPES[0], phi.value, False, False) is first
