@@ -6,6 +6,7 @@ checks on a GPU.
 """
 
 import gc
+import itertools
 import logging
 import re
 import threading
@@ -405,6 +406,17 @@ class Normalized(Optimizer):
         theta -= lr * g / xp.sqrt(xp.sum(g * g))
 
 
+class Decaying(Optimizer):
+    """θ ← θ − η g/k in the k-th call, which is no function of the arguments"""
+
+    def __init__(self, lr):
+        super().__init__(lr)
+        object.__setattr__(self, "calls", itertools.count(1))
+
+    def formula(self, xp, theta, g, lr, t):
+        theta -= lr * g / next(self.calls)
+
+
 def updated(backend, optimizer, steps=3):
     """Return θ after some updates by random gradients."""
     params = Parameters(backend, [{"W": (15, 20), "b": (20,)}], [{}], "float32")
@@ -431,6 +443,14 @@ def test_own_optimizer_that_is_not_elementwise_is_computed_without_a_kernel(back
     (line,) = caplog.messages
     assert re.match(r"Normalized\.formula \(.*\) is not compiled: it uses xp\.sum", line)
     assert_close(found, updated(Backend(), Normalized(lr=0.1)), tolerance("network", "float32"))
+
+
+def test_own_optimizer_that_is_not_its_trace_is_computed_without_a_kernel(backend, caplog):
+    backend.xp.launched.clear()
+    with caplog.at_level(logging.INFO, "ffnn_gpu"):
+        updated(backend, Decaying(lr=0.1))
+    assert {*backend.xp.launched} == {"advance"}
+    assert "its values depend on more than its arguments" in caplog.text
 
 
 @pytest.mark.parametrize("kind", [Signed, Normalized])

@@ -16,7 +16,6 @@ import numpy as np
 from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER, check, check_rule, once, once_for_owner
 from ffnn_gpu.backends.elementwise.compiled_loop import Axes, CompiledLoop, Loop, compiled
 from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, rounded
-from ffnn_gpu.backends.elementwise.trace import UntraceableError as UntraceableError
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.step_control import FACTOR
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update

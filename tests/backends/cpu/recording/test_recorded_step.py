@@ -251,6 +251,29 @@ class Averaged(Optimizer):
         theta -= lr * (g - g.mean())
 
 
+class Static(Optimizer):
+    """An update rule without an owner that is no elementwise formula."""
+
+    @staticmethod
+    def formula(xp, theta, g, lr, t):
+        theta -= lr * (g - g.mean())
+
+
+class InPlace(Optimizer):
+    """An update rule that changes vectors and numbers in place in every way."""
+
+    moments = ("m",)
+
+    def formula(self, xp, theta, g, lr, t, m):
+        small, u = lr, +g
+        small *= 0.1
+        u *= 3
+        xp.multiply(m, 0.9, m)
+        m += u * u
+        m **= 0.5
+        theta -= lr * m * xp.sign(g) + small * u
+
+
 class Stepped(SGD):
     """An optimizer with a step of its own, which computes by NumPy."""
 
@@ -282,6 +305,8 @@ NESTED = (Dense(8, tanh), Residual([Doubled(), Dense(8)]), Dense(C))
         (PLAIN, Patient(0.1), softmax_cross_entropy),
         (PLAIN, Patient(0.1, l2=0.1, weight_decay=0.1, clip_norm=0.5), softmax_cross_entropy),
         (PLAIN, Averaged(0.1), softmax_cross_entropy),
+        (PLAIN, Static(0.1), softmax_cross_entropy),
+        (PLAIN, InPlace(0.1), softmax_cross_entropy),
         (PLAIN, Stepped(0.1), softmax_cross_entropy),
         (PLAIN, SGD(0.1), Halved()),
         ((Dense(8, odd), Dense(C)), SGD(0.1), softmax_cross_entropy),
@@ -290,8 +315,8 @@ NESTED = (Dense(8, tanh), Residual([Doubled(), Dense(8)]), Dense(C))
         (PLAIN, SGD(1e-3), quartic),
     ],
     ids=["last layer", "first and inner layers", "nested layer", "rule", "rule with penalties",
-         "untraceable rule", "step", "loss", "untraceable activation", "activation", "untraceable loss",
-         "pointwise loss"],
+         "untraceable rule", "static rule", "rule in place", "step", "loss", "untraceable activation",
+         "activation", "untraceable loss", "pointwise loss"],
 )  # fmt: skip
 def test_step_with_a_users_own_parts_is_recorded(layers, optimizer, loss):
     found, whys = trained(train_step, layers, optimizer, loss)
