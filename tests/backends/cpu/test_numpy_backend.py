@@ -559,6 +559,14 @@ def test_large_products_and_sums_equal_numpys(fast, turned, dtype):
         )
 
 
+@pytest.mark.parametrize("kind", ["float16", "float64"])
+def test_large_product_of_another_type_is_numpys(fast, kind):
+    A, B = (random((200, 200), "float32") * 4).astype(kind), (random((200, 200), "float32") * 4).astype(kind)
+    out = np.full((200, 200), np.nan, np.float32)
+    expected = A.astype(np.float64) @ B.astype(np.float64)
+    np.testing.assert_allclose(fast.gemm(A, B, out), expected, 1e-2, 1e-2)
+
+
 def test_product_into_its_own_factor_is_numpys(fast):
     A = random((300, 300), "float64")
     expected = A @ A

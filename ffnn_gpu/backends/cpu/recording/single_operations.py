@@ -27,8 +27,10 @@ class SingleOperations(threading.local):
     def run(self, backend: Any, name: str, *arrays: Array) -> bool:
         """Run the operation on up to four arrays, the last one its output. Return False if it has no table.
 
-        Arrays that are the same, or that overlap the output, have no table.
+        Arrays of several types have no table, nor arrays that are the same or overlap the output.
         """
+        if any(array.dtype != arrays[-1].dtype for array in arrays):
+            return False
         key = (
             name,
             *((array.shape, array.strides, array.dtype, array.flags.num & ALIGNED) for array in arrays),
