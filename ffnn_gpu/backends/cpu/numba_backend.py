@@ -1,11 +1,11 @@
-"""The CPU with Numba: NumpyBackend with compiled loops for everything but matrix products.
+"""The CPU with Numba: NumpyBackend with compiled loops, and with large products on the thread pool.
 
 docs/cpu_kernels.md has the measurements. Also, on the same machine, in microseconds: SGD of 670,000
 parameters 200 → 57, ReLU's adjoint (128, 512) 17 → 6, column_sum (32, 32) 1.3 → 0.7.
 
-Arrays other than float32 and float64, activations and losses without a loop, and every machine where Numba
-does not work use NumpyBackend's operations. The loops assume the shapes that the reference names: they
-neither broadcast nor check.
+NumpyBackend's operations run instead for arrays other than float32 and float64, for formulas that cannot be
+compiled, and where Numba does not work. The loops of loops/formulas check the type, size and layout of their
+arrays. The other loops assume the shapes that the reference names.
 """
 
 import functools
@@ -191,7 +191,10 @@ class NumbaBackend(NumpyBackend):
         return da if done else super().activation_backward(da, a, phi, s)
 
     def _loop(self, name: str, dtype: np.dtype, phi: Any, method: str, *key: Any) -> Any:
-        """Return the compiled loop of a formula of φ; None if there is none. Found again in 0.5 µs."""
+        """Return the compiled loop of a formula of φ; None if there is none.
+
+        Why a table here: to find a loop in `formulas` costs as much as a small operation.
+        """
         place = name, dtype.char, id(phi), *key
         owner, loop = self._found.get(place, _NOTHING)
         if owner() is phi:

@@ -92,7 +92,7 @@ def compiled(function, dtype, lanes, register):
         call(padded.ctypes.data, out.ctypes.data, padded.nbytes)
         return out[: x.size]
 
-    run.library = library  # the code lives as long as its library
+    run.owner = library  # the machine code is freed with its owner
     return run
 
 
