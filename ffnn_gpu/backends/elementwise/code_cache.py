@@ -1,13 +1,18 @@
-"""Keep the machine code of compiled loops on disk: to load a loop takes 2 ms, to compile it 60 ms.
+"""Keep machine code on disk: to load a function takes 2 ms, to compile it 60 to 600 ms.
 
-A file's name is a hash of whatever its code depends on: the expressions, this processor, the versions of
-LLVM and Numba. cpu/loops/numba_cache deletes the files when a source of this package has changed. A file that
-is damaged, or cannot be written, only costs the time to compile.
+A file's name is a hash of whatever its code depends on: the function or the expressions, the sources of this
+package that are compiled or write code, this processor, the versions of LLVM and Numba. A file that is
+damaged, or cannot be written, only costs the time to compile.
+
+Why not Numba's own cache: it numbers the files of one function. Two processes that compile it for different
+types at the same time give both the same number, and every later process fails with a TypeError. It also
+compares only one source file, but a compiled function contains functions of other files.
 
 At most MOST files are kept, the most recently used ones. Why: each constant of a user's formula has a file of
 its own, so a search over constants would fill the disk.
 """
 
+import functools
 import hashlib
 import os
 from contextlib import suppress
@@ -19,21 +24,32 @@ import numba
 from numba.core.registry import cpu_target
 
 FOLDER = Path(__file__).with_name("__pycache__")
-SUFFIX = ".nbl"  # numba_cache deletes *.nb?
+SUFFIX = ".nbl"
+BACKENDS = Path(__file__).parents[1]
+SOURCES = tuple(BACKENDS / room for room in ("elementwise", "cpu/loops", "cpu/recording", "reference"))
 CHECKSUM = 32  # bytes of a SHA-256
 WORD = 8  # bytes of a length
+RUNTIME = b"NRT_"  # in names of Numba's runtime for arrays; a process that has not started it would crash
 MOST = 512  # files, each of 3 to 30 KiB
 
 
+@functools.cache
+def _digest_of_sources() -> str:
+    digest = hashlib.sha256()
+    for path in (source for folder in SOURCES for source in sorted(folder.glob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def name_of(text: str) -> str:
-    """Return a name for the code of a loop with this text on this processor."""
+    """Return a name for the code that this text describes, on this processor."""
     processor = cpu_target.target_context.codegen().magic_tuple()
-    parts = repr((text, processor, llvmlite.__version__, numba.__version__))
-    return "loop_" + hashlib.sha256(parts.encode()).hexdigest()[:40]
+    parts = repr((text, processor, llvmlite.__version__, numba.__version__, _digest_of_sources()))
+    return "code_" + hashlib.sha256(parts.encode()).hexdigest()[:40]
 
 
-def load(name: str) -> Any:
-    """Return the library of this name, or None if it is not on disk as it was written."""
+def load(name: str) -> tuple[Any, str] | None:
+    """Return the library of this name and its symbol, or None if it is not on disk as it was written."""
     with suppress(OSError):
         path = FOLDER / (name + SUFFIX)
         content = path.read_bytes()
@@ -41,16 +57,32 @@ def load(name: str) -> Any:
         with suppress(OSError):
             os.utime(path)  # used now
         if hashlib.sha256(body).digest() == checksum:
-            length = int.from_bytes(body[:WORD], "little")
-            code, shared = body[WORD : WORD + length], body[WORD + length :]
-            return cpu_target.target_context.codegen().unserialize_library((name, "object", (code, shared)))
+            symbol, body = _first(body)
+            code, shared = _first(body)
+            library = cpu_target.target_context.codegen().unserialize_library(
+                (name, "object", (code, shared))
+            )
+            return library, symbol.decode()
     return None
 
 
-def save(name: str, library: Any) -> None:
-    """Write the code of a library, which other processes may read at any time."""
+def _first(body: bytes) -> tuple[bytes, bytes]:
+    """Return the first part of a file's content, and the rest."""
+    end = WORD + int.from_bytes(body[:WORD], "little")
+    return body[WORD:end], body[end:]
+
+
+def save(name: str, library: Any, symbol: str) -> None:
+    """Write the code of a library, which other processes may read at any time.
+
+    symbol: the name by which the library is asked for its function.
+    """
     _, _, (code, shared) = library.serialize_using_object_code()
-    body = len(code).to_bytes(WORD, "little") + code + shared
+    if RUNTIME in code:
+        return
+    body = b"".join(
+        (*(len(part).to_bytes(WORD, "little") + part for part in (symbol.encode(), code)), shared)
+    )
     temporary = FOLDER / f"{name}.{os.getpid()}"
     with suppress(OSError):
         FOLDER.mkdir(exist_ok=True)

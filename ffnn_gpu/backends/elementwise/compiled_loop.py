@@ -77,7 +77,7 @@ class CompiledLoop:
     Attributes:
         address: of command(null, [rows, columns, *slots], chunk, chunks), the form of every command.
         block: address of block(slots, chunk, top, bottom, left, right), which does a part of the matrix.
-        command: the command as a Python function.
+        call: the command as a Python function.
         operands, dtype: of the Loop.
         cost: work per element, in units of a product's.
     """
@@ -88,11 +88,11 @@ class CompiledLoop:
         self.operands, self.dtype = loop.operands, nodes[0].graph.dtype
         self.cost = 1 + sum(COST_OF_FUNCTION for node in nodes if node.operation in COSTLY)
         name = code_cache.name_of(f"{register} {loop.text()}")
-        self._library = code_cache.load(name) or _library(name, loop, register)
+        self._library, _ = code_cache.load(name) or (_library(name, loop, register), name)
         self.block: int = self._library.get_pointer_to_function(name + BLOCK)
         self.address: int = self._library.get_pointer_to_function(name)
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-        self.command = kind(self.address)
+        self.call = kind(self.address)
 
 
 def _library(name: str, loop: Loop, register: int) -> Any:
@@ -105,7 +105,7 @@ def _library(name: str, loop: Loop, register: int) -> Any:
     library.add_ir_module(module)
     library.finalize()
     library.get_pointer_to_function(name)  # makes the object code
-    code_cache.save(name, library)
+    code_cache.save(name, library, name)
     return library
 
 

@@ -1,5 +1,6 @@
 """Write the LLVM code of a Loop: a block of a matrix, row by row and vector by vector."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -126,8 +127,16 @@ class LoopCode:
         for name, result in self.stores.items():
             lanes.store(values[result], places[name], mask)
         for total, result in zip(self.totals, self.sums, strict=True):
-            value = values[result] if mask is None else lanes.where(mask, values[result], 0.0)
-            builder.store(builder.fadd(builder.load(total), lanes.wide(value)), total)
+            builder.store(builder.fadd(builder.load(total), self._term(result, values, mask)), total)
+
+    def _term(self, result: Expression, values: dict[Expression, Lane], mask: Lane | None) -> Any:
+        """Return the numbers that a sum adds, in float64.
+
+        A product is made in float64, because the square of a float32 above 1.8·10¹⁹ is ∞ in float32.
+        """
+        factors = result.args if result.operation == "mul" else (result,)
+        term = functools.reduce(self.builder.fmul, (self.lanes.wide(values[each]) for each in factors))
+        return term if mask is None else self.builder.select(mask.value, term, ir.Constant(term.type, None))
 
     def _emit(self, node: Expression, values: dict[Expression, Lane]) -> Lane:
         """Return the value of a node whose arguments have values."""

@@ -1,15 +1,19 @@
 """Machine code on disk is loaded only if it is whole, and compiled anew otherwise."""
 
 import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
-from ffnn_gpu.backends.cpu.loops.formulas import run
 from ffnn_gpu.backends.elementwise import code_cache, compiled_loop
 from ffnn_gpu.backends.elementwise.compiled_loop import CompiledLoop, Loop
+from tests.backends.elementwise.run import run
 
 
 @pytest.fixture
@@ -98,3 +102,41 @@ def test_name_depends_on_the_processor_and_the_versions(monkeypatch):
     monkeypatch.setattr(codegen, "magic_tuple", lambda self: ("another",))
     names.add(code_cache.name_of("a"))
     assert len(names) == 5
+
+
+@pytest.mark.parametrize("room", ["elementwise", "cpu/loops", "cpu/recording", "reference"])
+def test_name_depends_on_every_source(room, monkeypatch, tmp_path):
+    assert any(folder.match(room) and any(folder.glob("*.py")) for folder in code_cache.SOURCES)
+    for other in code_cache.SOURCES:
+        shutil.copytree(other, tmp_path / other.relative_to(code_cache.BACKENDS))
+    copies = tuple(tmp_path / other.relative_to(code_cache.BACKENDS) for other in code_cache.SOURCES)
+    monkeypatch.setattr(code_cache, "SOURCES", copies)
+    digest = code_cache._digest_of_sources.__wrapped__
+    before = digest()
+    changed = next(iter(sorted((tmp_path / room).glob("*.py"))))
+    changed.write_text(changed.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert digest() != before
+
+
+PROGRAM = """
+import sys
+import numpy as np
+from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend
+for dtype in sys.argv[1:]:
+    z = np.arange(6, dtype=dtype).reshape(2, 3)
+    NumbaBackend().softmax_backward(z, np.ones_like(z))
+    np.testing.assert_array_equal(z, [[-3, -2, -1], [-9, -8, -7]])
+"""
+
+
+def test_processes_that_compile_for_two_types_at_once_leave_code_for_both(tmp_path):
+    """Numba's own cache gave both types one file, so each later process read code of the other type."""
+    room = Path(code_cache.__file__).parents[2]
+    shutil.copytree(room, tmp_path / "ffnn_gpu", ignore=shutil.ignore_patterns("__pycache__"))
+    setting = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    starts = [[sys.executable, "-c", PROGRAM, dtype] for dtype in ("float32", "float64") * 2]
+    running = [subprocess.Popen(start, env=setting, cwd=tmp_path) for start in starts]
+    assert [each.wait() for each in running] == [0] * 4
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, "float64", "float32"], env=setting, cwd=tmp_path, check=True
+    )

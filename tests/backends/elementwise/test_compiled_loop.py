@@ -10,12 +10,13 @@ pytest.importorskip("numba")
 
 from llvmlite import ir
 
-from ffnn_gpu.backends.cpu.loops.formulas import run, slots
+from ffnn_gpu.backends.cpu.loops.formulas import slots
 from ffnn_gpu.backends.elementwise import compiled_loop
 from ffnn_gpu.backends.elementwise.compiled_loop import CompiledLoop, Loop, compiled
 from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, evaluate
 from ffnn_gpu.backends.elementwise.loop_code import LoopCode
 from ffnn_gpu.backends.elementwise.trace import MODULE, operate
+from tests.backends.elementwise.run import run
 
 DTYPES = [np.float32, np.float64]
 EDGES = np.array([0, -0.0, 1, -1, 0.5, 1e-30, -1e-30, 3e38, np.inf, -np.inf, np.nan])
@@ -58,7 +59,7 @@ def test_loop_with_all_kinds_of_operands(rows, columns, dtype, register):
     total = np.zeros(2)
     words = [rows, columns, *slots(code, x=x, y=y, b=b, w=w, t=t, out=out), total[:1], total[1:]]
     memory = np.array([word(value) for value in words])
-    code.command(None, word(memory), 0, 1)
+    code.call(None, word(memory), 0, 1)
     near = {"rtol": 0, "atol": 8 * np.finfo(dtype).eps}  # a b + c may be rounded once
     np.testing.assert_allclose(out, expected[0], **near)
     np.testing.assert_allclose(y, expected[1], **near)
@@ -82,7 +83,7 @@ def test_chunks_together_do_the_whole_and_each_writes_its_sum(rows, columns, chu
     total = x.sum(dtype=np.float64)
     memory = np.array([word(v) for v in (rows, columns, *slots(code, x=x), sums)])
     for chunk in range(chunks):
-        code.command(None, word(memory), chunk, chunks)
+        code.call(None, word(memory), chunk, chunks)
     np.testing.assert_array_equal(x, expected)
     assert sums.sum() == pytest.approx(total, rel=1e-12)
 

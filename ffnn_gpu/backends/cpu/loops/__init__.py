@@ -1,9 +1,8 @@
-"""Compiled loops over arrays, called by NumbaBackend. They assume that shapes match, and check nothing.
+"""Compiled loops over arrays: commands, which threads run, and the functions that they consist of.
 
-The first call of each loop compiles it (about 0.5 s) and caches the machine code on disk.
+They assume that shapes and types match, and check nothing.
 """
 
-import ffnn_gpu.backends.cpu.loops.numba_cache as numba_cache  # first: it deletes outdated machine code
 from ffnn_gpu.backends.cpu.loops import (
     cross_entropy,
     formulas,
@@ -16,6 +15,5 @@ from ffnn_gpu.backends.cpu.loops import (
 )
 
 __all__ = [
-    "cross_entropy", "formulas", "gather", "layers", "losses", "normalization", "numba_cache", "softmax",
-    "step_control",
+    "cross_entropy", "formulas", "gather", "layers", "losses", "normalization", "softmax", "step_control",
 ]  # fmt: skip

@@ -5,24 +5,24 @@ numbers, in the order in which the function unpacks them. The type of the null p
 arrays' dtype. The function does chunk `chunk` of `chunks` of its work. Chunks do not depend on each other,
 and no bit depends on which thread does them.
 
-Each command follows the loop that it calls, in the same file, and its name ends in _command.
+The name of a command ends in _command. The arguments are not checked; recording/operations.py does that.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import carray, njit
+from numba import njit
 
-from ffnn_gpu.backends.cpu.loops.intrinsics import pointer
+from ffnn_gpu.backends.cpu.loops.intrinsics import allocate, matrix, vector
 
 # Chunks of a vector are multiples of UNIT numbers, so that two threads do not write to one cache line.
 UNIT = 16
 
 # Why NumPy's error model: a division by zero gives ∞, as in the formulas. Python's raises, and the check
 # alone keeps the compiler from using vector instructions (Adam of 670,000 parameters: 1560 µs; 240 µs without
-# the check).
-kernel: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(cache=True, nogil=True, error_model="numpy")
+# the check). Why without Numba's runtime for arrays (_nrt): it takes 0.35 s to start, in each process.
+kernel: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(error_model="numpy", _nrt=False)
 inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(inline="always")
 
 
@@ -34,32 +34,29 @@ def bounds(n: int, unit: int, chunk: int, chunks: int) -> tuple[int, int]:
 
 
 @inlined
-def vector(like: Any, address: int, n: int) -> Any:
-    """Return the array (n,) at this address."""
-    return carray(pointer(like, address), (n,))
-
-
-@inlined
-def matrix(like: Any, address: int, rows: int, columns: int) -> Any:
-    """Return the array (rows, columns) at this address."""
-    return carray(pointer(like, address), (rows, columns))
+def zeros(n: int) -> Any:
+    """Return a new float64 vector (n,) of zeros, which `release` must give back."""
+    found = vector(np.float64, allocate(8 * n), n)
+    for i in range(n):
+        found[i] = 0
+    return found
 
 
 @inlined
 def scalars(address: int) -> Any:
     """Return the float64 array [t, η, Π] at this address."""
-    return carray(pointer(np.float64, address), (3,))
+    return vector(np.float64, address, 3)
 
 
 @inlined
 def vector_chunk(like: Any, address: int, n: int, chunk: int, chunks: int) -> Any:
     """Return one chunk of the vector (n,) at this address."""
     start, stop = bounds(n, UNIT, chunk, chunks)
-    return carray(pointer(like, address), (n,))[start:stop]
+    return vector(like, address, n)[start:stop]
 
 
 @inlined
 def rows_chunk(like: Any, address: int, rows: int, columns: int, chunk: int, chunks: int) -> Any:
     """Return one chunk of the rows of the matrix at this address."""
     start, stop = bounds(rows, 1, chunk, chunks)
-    return carray(pointer(like, address), (rows, columns))[start:stop]
+    return matrix(like, address, rows, columns)[start:stop]

@@ -1,13 +1,11 @@
 """Compiled loops of the operations that are elementwise formulas. The formulas are the reference's own.
 
 Each function returns the compiled loop of a formula, built at the first request (about 50 ms). It raises
-UntraceableError for a user's formula that is no elementwise expression. `run` calls a loop from Python, in
-this thread.
+UntraceableError for a user's formula that is no elementwise expression.
 """
 
 import functools
-import struct
-from array import array
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +18,6 @@ from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.step_control import FACTOR
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 
-FLOAT64, INT64 = struct.Struct("d"), struct.Struct("q")
 symbolic = Backend(MODULE)
 
 
@@ -160,6 +157,7 @@ FORMULAS: dict[str, tuple[dict[str, Axes], Callable[..., Any]]] = {
     "copy": ({"x": "both", "out": "both"}, lambda x, out: {"out": x}),
     "scale": ({"x": "both", "factor": "address"}, lambda x, factor: {"x": x * factor}),
     "clip": ({"x": "both", "limit": "value"}, lambda x, limit: {"x": MODULE.clip(x, -limit, limit)}),
+    "non_finite": ({"x": "both"}, lambda x: ({}, [MODULE.where(abs(x) < math.inf, 0.0, 1.0)])),
     "squares": ({"x": "both"}, lambda x: ({}, [x * x])),
     "average": (  # mean ← mean + share (factor x − mean)
         {"mean": "both", "x": "both", "share": "value", "factor": "value"},
@@ -174,7 +172,7 @@ def elementwise(dtype: np.dtype, name: str) -> CompiledLoop:
     return loop(dtype, *FORMULAS[name])
 
 
-# ---------------------------------------------------------------------- calls
+# ---------------------------------------------------------------------- operands
 
 
 def slots(code: CompiledLoop, **operands: Any) -> list[Any]:
@@ -183,50 +181,9 @@ def slots(code: CompiledLoop, **operands: Any) -> list[Any]:
     return [entry for x, axes in values for entry in (x, x.strides[0] if axes == "both" else 0)]
 
 
-def run(code: CompiledLoop, rows: int, columns: int, **operands: Any) -> float | None:
-    """Run a loop over a matrix in this thread. Return its sum, 0 if it has none.
-
-    Return None, and write nothing, if an array has another type or size, or gaps.
-    """
-    words, sizes = [rows, columns], {"both": rows * columns, "columns": columns, "rows": rows}
-    for name, axes in code.operands.items():
-        x = operands[name]
-        if axes == "value":
-            words += _bits(x), 0
-            continue
-        if axes != "address":
-            whole = x.dtype == code.dtype and x.size == sizes[axes] and x.flags.c_contiguous
-            if not (whole and x.flags.aligned):
-                return None
-        words += x.__array_interface__["data"][0], x.strides[0] if axes == "both" else 0
-    total = array("d", [0.0])
-    words.append(total.buffer_info()[0])
-    memory = array("q", words)
-    code.command(None, memory.buffer_info()[0], 0, 1)
-    return total[0]
-
-
-def run_rule(name: str, update: Update, settings: tuple[Any, ...]) -> bool:
-    """Run an update rule in this thread: for the matrices, which have penalties, and for the rest of θ.
-
-    Return False, and change nothing, if a vector has another type or size than θ, or gaps.
-    """
-    if not of_one_kind(update, settings):
-        return False
-    for loop, size, operands in rule_parts(name, update, settings):
-        run(loop, 1, size, **operands)
-    return True
-
-
 def of_one_kind(update: Update, settings: tuple[Any, ...]) -> bool:
     """Return whether ∇θ and the moments have the type and the size of θ, and no gaps."""
     theta, vectors = update.theta, (update.grad, *(s for s in settings if isinstance(s, np.ndarray)))
     return theta.flags.c_contiguous and all(
         v.dtype == theta.dtype and v.shape == theta.shape and v.flags.c_contiguous for v in vectors
     )
-
-
-def _bits(number: float) -> int:
-    """Return the bits of a float64 as an integer."""
-    bits: int = INT64.unpack(FLOAT64.pack(number))[0]
-    return bits

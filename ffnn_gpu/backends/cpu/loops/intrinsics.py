@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 I32, I64, F64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
 X86, POSIX = platform.machine() in ("x86_64", "AMD64"), os.name == "posix"
@@ -22,15 +23,31 @@ integer, real, nothing = types.int64, types.float64, types.void
 # ---------------------------------------------------------------------- numbers and addresses
 
 
+def _array(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Emit an array of the memory at args[1], with the shape that follows; nothing frees that memory."""
+    kind, (_, address, *shape) = signature.return_type, args
+    found = make_array(kind)(context, builder)
+    size = ir.Constant(I64, kind.dtype.bitwidth // 8)
+    strides = [size] if len(shape) == 1 else [builder.mul(size, shape[1]), size]
+    data = builder.inttoptr(address, found.data.type)
+    populate_array(found, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
+    return found._getvalue()
+
+
 @instruction
-def pointer(context: Any, like: Any, address: Any) -> Any:
-    """Return `address` as a pointer: of the type of `like`, or to `like` if that is a type."""
-    kind = like if isinstance(like, types.CPointer) else types.CPointer(like.instance_type)
+def vector(context: Any, like: Any, address: Any, n: Any) -> Any:
+    """Return the array (n,) at this address, of what `like` points to, or of the type `like`."""
+    return types.Array(_element(like), 1, "C")(like, integer, integer), _array
 
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[1], context.get_value_type(kind))
 
-    return kind(like, integer), code
+@instruction
+def matrix(context: Any, like: Any, address: Any, rows: Any, columns: Any) -> Any:
+    """Return the array (rows, columns) at this address, of what `like` points to, or of the type `like`."""
+    return types.Array(_element(like), 2, "C")(like, integer, integer, integer), _array
+
+
+def _element(like: Any) -> Any:
+    return like.dtype if isinstance(like, types.CPointer) else like.instance_type
 
 
 @instruction
@@ -92,6 +109,47 @@ def place(context: Any, operands: Any, k: Any) -> Any:
         return builder.ptrtoint(builder.gep(args[0], [args[1]]), I64)
 
     return integer(operands, integer), code
+
+
+# ---------------------------------------------------------------------- memory of one call
+
+
+@instruction
+def allocate(context: Any, size: Any) -> Any:
+    """Return the address of `size` new bytes of the C library."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(I64.as_pointer(), [I64])
+        memory = builder.call(cgutils.get_or_insert_function(builder.module, kind, "malloc"), args)
+        return builder.ptrtoint(memory, I64)
+
+    return integer(integer), code
+
+
+@instruction
+def release(context: Any, address: Any) -> Any:
+    """Give memory of `allocate` back."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [I64.as_pointer()])
+        free = cgutils.get_or_insert_function(builder.module, kind, "free")
+        builder.call(free, [builder.inttoptr(args[0], I64.as_pointer())])
+        return context.get_dummy_value()
+
+    return nothing(integer), code
+
+
+@instruction
+def sixteen(context: Any) -> Any:
+    """Return the address of 16 float64 of the function under way, all 0."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = ir.ArrayType(F64, 16)
+        place = cgutils.alloca_once(builder, kind)
+        builder.store(ir.Constant(kind, None), place)
+        return builder.ptrtoint(place, I64)
+
+    return integer(), code
 
 
 # ---------------------------------------------------------------------- memory that threads share

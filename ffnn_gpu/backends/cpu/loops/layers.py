@@ -1,4 +1,4 @@
-"""Dense layers and dropout: each loop, then the command for a chunk of it.
+"""Commands of dense layers and dropout.
 
 A product may have a tail: the compiled loop of a formula (see formulas.py), applied to each chunk of the
 result while it is in the cache. A command's operands end with the tail's address, or 0, and the tail's slots.
@@ -10,8 +10,16 @@ import numpy as np
 from numba import uint32, uint64
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, inlined, kernel, matrix, rows_chunk, vector
-from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, call_block, place, size_of
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, inlined, kernel, zeros
+from ffnn_gpu.backends.cpu.loops.intrinsics import (
+    as_real,
+    call_block,
+    matrix,
+    place,
+    release,
+    size_of,
+    vector,
+)
 from ffnn_gpu.backends.cpu.loops.matrix_product import product
 from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
@@ -49,17 +57,6 @@ def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     A, B = A + top * a_row, B + left * (b_row if turned else size)
     product(like, (A, a_row, a_step), (B, b_row, turned != 0), (C + first, size * N), shape)
     finish(n, TAIL_OF_PRODUCT, top, bottom, left, right)
-
-
-def affine_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out = x W, then the tail"""
-    x, W, out, B, I, O, across = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    top, bottom, left, right = block(like, B, O, across, chunk, chunks)
-    size = size_of(like)
-    shape = bottom - top, right - left, I
-    of_x, of_W = (x + size * top * I, size * I, size), (W + size * left, size * O, False)
-    product(like, of_x, of_W, (out + size * (top * O + left), size * O), shape)
-    finish(n, 7, top, bottom, left, right)
 
 
 @kernel
@@ -105,22 +102,11 @@ def sum_of_few_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 # ----------------------------------------------------------------------  sums
 
 
-@kernel
-def column_sum(A: Array, out: Array) -> None:
-    """out = Σ_rows A, summed in float64"""
-    sums = np.zeros(A.shape[1])
-    for r in range(A.shape[0]):
-        for c in range(A.shape[1]):
-            sums[c] += A[r, c]
-    for c in range(A.shape[1]):
-        out[c] = sums[c]
-
-
 def column_sum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = Σ_rows A, summed in float64"""
     A, out, rows, columns = n[0], n[1], n[2], n[3]
     left, right = bounds(columns, UNIT, chunk, chunks)
-    sums, size = np.zeros(right - left), size_of(like)
+    sums, size = zeros(right - left), size_of(like)
     for r in range(rows):
         row = vector(like, A + size * (r * columns + left), right - left)
         for c in range(right - left):
@@ -128,21 +114,25 @@ def column_sum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     total = vector(like, out + size * left, right - left)
     for c in range(right - left):
         total[c] = sums[c]
+    release(sums.ctypes.data)
 
 
 # ----------------------------------------------------------------------  dropout
 
 
-@kernel
-def dropout_mask(
-    out: np.ndarray, keep: float, threshold: int, key: tuple[int, int], step: int, layer: int, row: int
-) -> None:
+ROW = 6  # place of `row` in the operands of the next command
+
+
+def dropout_mask_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out_rc = keep if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0."""
-    rows, columns = out.shape
-    for r in range(rows):
+    threshold, step, layer, rows, columns = n[1], vector(np.int64, n[4], 1)[0], n[5], n[8], n[9]
+    first, last = bounds(rows, 1, chunk, chunks)
+    out = matrix(like, n[7], rows, columns)
+    keep = out.dtype.type(as_real(n[0]))
+    for r in range(first, last):
         for quad in range((columns + 3) // 4):
-            c0, c1, c2, c3 = uint32(quad), uint32(row + r), uint32(step), uint32(layer)
-            k0, k1 = uint32(key[0]), uint32(key[1])
+            c0, c1, c2, c3 = uint32(quad), uint32(n[ROW] + r), uint32(step), uint32(layer)
+            k0, k1 = uint32(n[2]), uint32(n[3])
             for _ in range(ROUNDS):
                 p0, p1 = uint64(c0) * uint64(MULTIPLIER_0), uint64(c2) * uint64(MULTIPLIER_1)
                 c0, c1 = uint32((p1 >> uint64(32)) ^ c1 ^ k0), uint32(p1)
@@ -151,15 +141,3 @@ def dropout_mask(
             words = (c0, c1, c2, c3)
             for j in range(min(4, columns - 4 * quad)):
                 out[r, 4 * quad + j] = keep if words[j] >= threshold else 0
-
-
-ROW = 6  # place of `row` in the operands of the next command
-
-
-def dropout_mask_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    keep, threshold, seed, high, step, layer, row = n[0], n[1], n[2], n[3], n[4], n[5], n[6]
-    out, rows, columns = n[7], n[8], n[9]
-    start, _ = bounds(rows, 1, chunk, chunks)
-    mask = rows_chunk(like, out, rows, columns, chunk, chunks)
-    count = vector(np.int64, step, 1)[0]
-    dropout_mask(mask, mask.dtype.type(as_real(keep)), threshold, (seed, high), count, layer, row + start)

@@ -1,13 +1,12 @@
-"""Losses with value and gradient in one pass. Each loop is followed by the command for a chunk of it."""
+"""The loss of class indices, value and gradient in one pass, and what cross-entropies share."""
 
 import math
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import bounds, kernel, matrix, vector
-from ffnn_gpu.backends.cpu.loops.intrinsics import store
+from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, kernel
+from ffnn_gpu.backends.cpu.loops.intrinsics import matrix, store, vector
 from ffnn_gpu.backends.cpu.loops.softmax import exponentials, maximum
 
 
@@ -21,51 +20,40 @@ def normalized_weight_command(like: Any, n: Any, chunk: int, chunks: int) -> Non
         out[b] = weight[b] / (1.0 if total == 0 else total)
 
 
+@inlined
+def class_index(y: int, y_size: int, b: int) -> int:
+    """Return y_b of the class indices at the address y, each of y_size bytes: int64 or int32."""
+    found: int = vector(np.int64, y, b + 1)[b] if y_size == 8 else vector(np.int32, y, b + 1)[b]
+    return found
+
+
 @kernel
-def in_range(y: Array, C: int) -> bool:
-    """Return whether every y is one of 0, …, C − 1."""
+def in_range(y: int, y_size: int, B: int, C: int) -> bool:
+    """Return whether every y_b is one of 0, …, C − 1; another index would read or overwrite other memory."""
     inside = True
-    for index in y:
-        inside &= 0 <= index < C
+    for b in range(B):
+        inside &= 0 <= class_index(y, y_size, b) < C
     return inside
 
 
-@kernel
-def softmax_cross_entropy(z: Array, y: Array, scale: Array, uniform: float, dz: Array) -> float:
-    """Σ_b w_b (log Σ_c e^{z_bc} − z_{b y_b}) in float64        dz = w_b (softmax(z_b) − q_b)
-
-    scale: (B,) the weights w_b; empty if all are `uniform`.
-    """
-    T, total = z.dtype.type, 0.0
-    B, C = z.shape
-    if len(y) != B:
-        raise ValueError("one class index for each row of z")
-    for r in range(B):
-        if not 0 <= y[r] < C:
-            raise IndexError("a class index out of range")  # it would overwrite other memory
-        w = uniform if len(scale) == 0 else np.float64(scale[r])
-        largest = maximum(z, r)
-        norm = exponentials(z, r, largest, dz)
-        total += w * (math.log(norm) - np.float64(z[r, y[r]] - largest))
-        factor = T(w / norm)
-        for c in range(C):
-            dz[r, c] *= factor
-        dz[r, y[r]] -= T(w)
-    return total
-
-
 def softmax_cross_entropy_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """losses[chunk] and the rows of dz in this chunk; `failed` ← 1 if a class index is out of range"""
-    z, y, y_size, scale, dz, B, C, losses, failed = n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]
-    start, stop = bounds(B, 1, chunk, chunks)
-    z, dz = matrix(like, z, B, C)[start:stop], matrix(like, dz, B, C)[start:stop]
-    scale, uniform = vector(like, scale, B if scale else 0)[start:stop], 1 / max(B, 1)
-    wide, narrow = vector(np.int64, y, B if y_size == 8 else 0), vector(np.int32, y, B if y_size == 4 else 0)
-    if not in_range(wide, C) or not in_range(narrow, C):
-        store(failed, 1)
-    elif y_size == 8:
-        loss = softmax_cross_entropy(z, wide[start:stop], scale, uniform, dz)
-        vector(np.float64, losses, chunks)[chunk] = loss
-    else:
-        loss = softmax_cross_entropy(z, narrow[start:stop], scale, uniform, dz)
-        vector(np.float64, losses, chunks)[chunk] = loss
+    """losses[chunk] = Σ_b w_b (log Σ_c e^{z_bc} − z_{b y_b})        dz = w_b (softmax(z_b) − onehot(y_b))
+
+    `scale` has the weights w_b; without it they are 1/B. `failed` ← 1 if a class index is out of range.
+    """
+    y, y_size, scale, B, C, total = n[1], n[2], n[3], n[5], n[6], 0.0
+    z, dz, weights = matrix(like, n[0], B, C), matrix(like, n[4], B, C), vector(like, scale, B)
+    if not in_range(y, y_size, B, C):
+        store(n[8], 1)
+        return
+    first, last = bounds(B, 1, chunk, chunks)
+    for b in range(first, last):
+        w = np.float64(weights[b]) if scale else 1 / B
+        largest, label = maximum(z, b), class_index(y, y_size, b)
+        norm = exponentials(z, b, largest, dz)
+        total += w * (math.log(norm) - np.float64(z[b, label] - largest))
+        factor = z.dtype.type(w / norm)
+        for c in range(C):
+            dz[b, c] *= factor
+        dz[b, label] -= z.dtype.type(w)
+    vector(np.float64, n[7], chunks)[chunk] = total

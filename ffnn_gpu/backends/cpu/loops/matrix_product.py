@@ -14,11 +14,9 @@ van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality (20
 
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from ffnn_gpu.backends.cpu.loops import register_tiles
-from ffnn_gpu.backends.cpu.loops.chunks import kernel, vector
-from ffnn_gpu.backends.cpu.loops.intrinsics import size_of
+from ffnn_gpu.backends.cpu.loops.chunks import kernel
+from ffnn_gpu.backends.cpu.loops.intrinsics import allocate, release, size_of, vector
 from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 from ffnn_gpu.backends.elementwise.lanes import REGISTER
 
@@ -86,8 +84,8 @@ def product(like: Any, A: Strided, B: tuple[int, int, bool], C: Rows, shape: tup
     """
     (M, N, K), (a, a_row, a_step), (b, b_row, turned), (c, c_row) = shape, A, B, C
     size = size_of(like)
-    memory = np.empty(min(DEPTH, K) * WIDTH + REGISTER, np.uint8)
-    panels = (memory.ctypes.data + REGISTER - 1) // REGISTER * REGISTER
+    memory = allocate(min(DEPTH, K) * WIDTH + REGISTER)
+    panels = (memory + REGISTER - 1) // REGISTER * REGISTER
     blocks, across = (K + DEPTH - 1) // DEPTH, PANEL // size
     for block in range(blocks):
         first, last = K * block // blocks, K * (block + 1) // blocks
@@ -101,3 +99,4 @@ def product(like: Any, A: Strided, B: tuple[int, int, bool], C: Rows, shape: tup
                     copy_rows(like, b + first * b_row + (left + j) * size, b_row, last - first, w, panel)
             part, columns = (M, width, last - first), (a + first * a_step, a_row, a_step)
             tiles(like, part, columns, panels, (c + left * size, c_row), block)
+    release(memory)

@@ -1,4 +1,4 @@
-"""Softmax and log-softmax over each row, and their adjoints: each loop, then the command for a chunk of rows.
+"""Commands of softmax and log-softmax over each row, and of their adjoints.
 
 Sums over a row are float64. NaN in a row makes the whole row NaN, as in the reference.
 """
@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel, rows_chunk
+from ffnn_gpu.backends.cpu.loops.chunks import inlined, rows_chunk
 from ffnn_gpu.backends.cpu.loops.intrinsics import instruction, integer, real
 from ffnn_gpu.backends.elementwise.functions import exp
 from ffnn_gpu.backends.elementwise.lanes import F64, I64, REGISTER, Lane, Lanes
@@ -96,68 +96,56 @@ def exponentials(z: Array, b: int, largest: Any, out: Array) -> float:
     return norm
 
 
-@kernel
-def softmax(z: Array, out: Array) -> None:
+def softmax_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = softmax(z); out may be z"""
-    T = z.dtype.type
+    z, out = (
+        rows_chunk(like, n[0], n[2], n[3], chunk, chunks),
+        rows_chunk(like, n[1], n[2], n[3], chunk, chunks),
+    )
     for b in range(len(z)):
-        factor = T(1 / exponentials(z, b, maximum(z, b), out))
+        factor = z.dtype.type(1 / exponentials(z, b, maximum(z, b), out))
         for c in range(z.shape[1]):
             out[b, c] *= factor
 
 
-def softmax_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    z, out, B, C = n[0], n[1], n[2], n[3]
-    softmax(rows_chunk(like, z, B, C, chunk, chunks), rows_chunk(like, out, B, C, chunk, chunks))
-
-
-@kernel
-def softmax_backward(da: Array, a: Array) -> None:
+def softmax_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """da ← a ⊙ (da − Σ_k da_k a_k)"""
-    T = da.dtype.type
+    da, a = (
+        rows_chunk(like, n[0], n[2], n[3], chunk, chunks),
+        rows_chunk(like, n[1], n[2], n[3], chunk, chunks),
+    )
     for b in range(len(da)):
         total = 0.0
         for c in range(da.shape[1]):
             total += np.float64(da[b, c]) * np.float64(a[b, c])
-        mean = T(total)
+        mean = da.dtype.type(total)
         for c in range(da.shape[1]):
             da[b, c] = a[b, c] * (da[b, c] - mean)
 
 
-def softmax_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    da, a, B, C = n[0], n[1], n[2], n[3]
-    softmax_backward(rows_chunk(like, da, B, C, chunk, chunks), rows_chunk(like, a, B, C, chunk, chunks))
-
-
-@kernel
-def log_softmax(z: Array, out: Array) -> None:
+def log_softmax_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """out = z − log Σ_k e^{z_k}; out may be z"""
-    T = z.dtype.type
+    z, out = (
+        rows_chunk(like, n[0], n[2], n[3], chunk, chunks),
+        rows_chunk(like, n[1], n[2], n[3], chunk, chunks),
+    )
     for b in range(len(z)):
         largest, row = maximum(z, b), z.ctypes.data + b * z.shape[1] * z.itemsize
         logarithm = math.log(summed_exponentials(row, 0, z.shape[1], largest))
         for c in range(z.shape[1]):
-            out[b, c] = T(np.float64(z[b, c] - largest) - logarithm)
+            out[b, c] = z.dtype.type(np.float64(z[b, c] - largest) - logarithm)
 
 
-def log_softmax_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    z, out, B, C = n[0], n[1], n[2], n[3]
-    log_softmax(rows_chunk(like, z, B, C, chunk, chunks), rows_chunk(like, out, B, C, chunk, chunks))
-
-
-@kernel
-def log_softmax_backward(da: Array, a: Array) -> None:
+def log_softmax_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """da ← da − e^a Σ_k da_k"""
-    T = da.dtype.type
+    da, a = (
+        rows_chunk(like, n[0], n[2], n[3], chunk, chunks),
+        rows_chunk(like, n[1], n[2], n[3], chunk, chunks),
+    )
     for b in range(len(da)):
         total = 0.0
         for c in range(da.shape[1]):
             total += da[b, c]
-        sum_of_row = T(total)
+        sum_of_row = da.dtype.type(total)
         for c in range(da.shape[1]):
             da[b, c] -= np.exp(a[b, c]) * sum_of_row
-
-
-def log_softmax_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    da, a, B, C = n[0], n[1], n[2], n[3]
-    log_softmax_backward(rows_chunk(like, da, B, C, chunk, chunks), rows_chunk(like, a, B, C, chunk, chunks))

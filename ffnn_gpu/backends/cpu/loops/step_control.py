@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ffnn_gpu.backends.cpu.loops.chunks import scalars, vector
-from ffnn_gpu.backends.cpu.loops.intrinsics import as_real
+from ffnn_gpu.backends.cpu.loops.chunks import scalars
+from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, vector
 from ffnn_gpu.backends.reference.step_control import FACTOR, SKIP
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, nadam_momentum
 

@@ -1,64 +1,72 @@
 """A list of recorded commands as memory that threads can run without Python."""
 
-from typing import Any
+from array import array as numbers
+from itertools import chain, pairwise
 
 import numpy as np
-from numba import njit
+from numba import types
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel
+from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
-from ffnn_gpu.backends.cpu.recording.recorder import Recorder, address
-from ffnn_gpu.backends.cpu.recording.threads import (
-    COLUMNS,
-    WORD,
-    ThreadPool,
-    lead,
-    run_alone,
-    thread_pool,
-    withdraw,
-)
+from ffnn_gpu.backends.cpu.recording.operations import address
+from ffnn_gpu.backends.cpu.recording.recorder import Recorder
+from ffnn_gpu.backends.cpu.recording.threads import COLUMNS, WORD, lead, run_alone, thread_pool, withdraw
 
-NONE = np.empty(0)  # passed instead of an argument that is None
 # Places in the header: addresses, most of them followed by the number of entries there.
-TABLE, LENGTH, FAILED, PATCHES, N_PATCHES, LOSSES, N_LOSSES, KNOWN, N_KNOWN = range(9)
+TABLE, LENGTH, FAILED, PATCHES, N_PATCHES, LOSSES, N_LOSSES, KNOWN, N_KNOWN, GIVEN, N_GIVEN = range(11)
 
 
-@njit(cache=True, nogil=True)
-def overlaps(header: Any, array: Array) -> bool:
-    """Return whether the array shares memory with the arrays that the commands use."""
-    start, inside = array.ctypes.data, False
-    for k in range(header[N_KNOWN]):
-        place = header[KNOWN] + 2 * WORD * k
-        inside |= start < load(place + WORD) and load(place) < start + array.nbytes
-    return inside
+@kernel
+def overlaps(header: int) -> bool:
+    """Return whether an argument shares memory with the arrays that the commands use."""
+    found = False
+    for k in range(entry(header, N_GIVEN)):
+        given = entry(header, GIVEN) + 2 * WORD * k
+        start, stop = load(given), load(given) + load(given + WORD)
+        for i in range(entry(header, N_KNOWN)):
+            known = entry(header, KNOWN) + 2 * WORD * i
+            found |= start < load(known + WORD) and load(known) < stop
+    return found
 
 
-@njit(cache=True, nogil=True)
-def run(header: Any, shared: int, helpers: int, x: Array, y: Array, weight: Array, lr: Array) -> float:
-    """Run the commands with these arguments and return the loss.
+@inlined
+def entry(header: int, place: int) -> int:
+    """Return header[place]."""
+    found: int = load(header + WORD * place)
+    return found
+
+
+@kernel
+def run(shared: int, helpers: int, header: int) -> float:
+    """Run the commands with the given arguments and return the loss.
 
     A 1 at `failed` means that they were refused.
 
     shared: the address of the thread pool's memory; 0 to use this thread alone.
     """
-    if overlaps(header, x) or overlaps(header, y) or overlaps(header, weight) or overlaps(header, lr):
-        store(header[FAILED], 1)
+    table, length, failed = entry(header, TABLE), entry(header, LENGTH), entry(header, FAILED)
+    if overlaps(header):
+        store(failed, 1)
         if shared:
             withdraw(shared)
         return 0.0
-    addresses = x.ctypes.data, y.ctypes.data, weight.ctypes.data, lr.ctypes.data
-    for k in range(header[N_PATCHES]):
-        patch = header[PATCHES] + 2 * WORD * k
-        store(load(patch), addresses[load(patch + WORD)])
+    for k in range(entry(header, N_PATCHES)):
+        patch = entry(header, PATCHES) + 2 * WORD * k
+        store(load(patch), load(entry(header, GIVEN) + 2 * WORD * load(patch + WORD)))
     if shared == 0:
-        run_alone(header[TABLE], header[LENGTH], header[FAILED])
+        run_alone(table, length, failed)
     else:
-        lead(shared, helpers, header[TABLE], header[LENGTH], header[FAILED])
+        lead(shared, helpers, table, length, failed)
     total = 0.0
-    for k in range(header[N_LOSSES]):
-        total += as_real(load(header[LOSSES] + WORD * k))
+    for k in range(entry(header, N_LOSSES)):
+        total += as_real(load(entry(header, LOSSES) + WORD * k))
     return total
+
+
+run_table = CompiledFunction(run, types.float64(*[types.int64] * 3))
 
 
 class CommandTable:
@@ -75,21 +83,26 @@ class CommandTable:
         self.patches = np.array(
             [(address(self.operands[k]) + WORD * place, which) for k, place, which in recorder.patches]
         )
+        self.read = sorted({which for *_, which in recorder.patches})
+        # The address and the bytes of each argument. What no command reads stays 0, and may have any type.
+        self.given = numbers("q", bytes(2 * WORD * (1 + max(self.read, default=-1))))
         self.kept_alive, self.places = (recorder.known, commands), np.array(recorder.places)
-        arrays = self.rows, self.patches, recorder.losses, self.places
-        table, patches, losses, places = ((address(array), len(array)) for array in arrays)
-        self.calls, self.has_calls = (*recorder.calls, None), bool(recorder.calls)
-        self.read = {which for *_, which in recorder.patches}
+        arrays = self.patches, recorder.losses, self.places
+        ends = [(address(array), len(array)) for array in arrays]
+        ends.append((self.given.buffer_info()[0], len(self.given) // 2))
+        self.calls = *recorder.calls, None
         bounds = [0, *(call.commands for call in recorder.calls), len(commands)]
-        self.headers = [
-            np.array(
-                [table[0] + self.rows.itemsize * COLUMNS * start, stop - start, address(self.failed), *ends]
-            )
-            for start, stop, ends in zip(
-                bounds, bounds[1:], _ends(len(bounds) - 1, patches, losses, places), strict=False
-            )
-        ]
-        self.threads = recorder.partition.threads if most > 1 else 0
+        self.headers = [self._header(start, stop, ends) for start, stop in pairwise(bounds)]
+        self.addresses = [address(header) for header in self.headers]
+        self.threads, self.step = recorder.partition.threads if most > 1 else 0, run_table.call
+
+    def _header(self, start: int, stop: int, ends: list[tuple[int, int]]) -> HostArray:
+        """Return the header of the commands from one call of Python code to the next.
+
+        All of them set and check the addresses, and sum the losses. Only the last sum counts.
+        """
+        table = address(self.rows) + self.rows.itemsize * COLUMNS * start
+        return np.array([table, stop - start, address(self.failed), *chain(*ends)])
 
     def begin_at(self, row: int) -> None:
         """Set the index of the batch's first row, from which dropout computes its bits."""
@@ -99,42 +112,21 @@ class CommandTable:
             operands[ROW] = row
         self.row = row
 
-    def run(self, x: Array, y: Array = NONE, weight: Array = NONE, lr: Array = NONE) -> float | None:
+    def run(self, *given: Array | None) -> float | None:
         """Return the loss, or None if the arguments were refused; then θ and other state are unchanged."""
-        loss, given = 0.0, (x, y, weight, lr)
-        if self.has_calls:  # only calls read what no command reads, which may have any type
-            x, y, weight, lr = (each if k in self.read else NONE for k, each in enumerate(given))
-        for header, call in zip(self.headers, self.calls, strict=True):
-            loss = self._run(header, x, y, weight, lr)
+        loss = 0.0
+        for k in self.read:
+            array = given[k]
+            assert array is not None  # the recording is for calls with this argument
+            self.given[2 * k], self.given[2 * k + 1] = address(array), array.nbytes
+        for header, call in zip(self.addresses, self.calls, strict=True):
+            if self.threads:
+                loss = thread_pool(self.threads).run(self.step, header)
+            else:
+                loss = self.step(0, 0, header)
             if self.failed[0]:
                 self.failed[0] = 0
                 return None
             if call is not None:
                 call(given)
         return loss
-
-    def _run(self, header: HostArray, *arguments: Array) -> float:
-        """Run the commands up to the next call of Python code."""
-        if not self.threads:
-            return float(run(header, 0, 0, *arguments))
-        with ThreadPool.leading:
-            pool = thread_pool(self.threads)
-            try:
-                pool.wake()
-                return float(run(header, pool.shared, pool.helpers, *arguments))
-            except BaseException:  # Ctrl-C between the two
-                pool.dismiss()
-                raise
-
-
-def _ends(n: int, patches: Any, losses: Any, places: Any) -> list[tuple[int, ...]]:
-    """Return the ends of n headers: the first sets and checks addresses, the last sums the losses."""
-    nothing = 0, 0
-    return [
-        (
-            *(patches if k == 0 else nothing),
-            *(losses if k == n - 1 else nothing),
-            *(places if k == 0 else nothing),
-        )
-        for k in range(n)
-    ]

@@ -24,8 +24,9 @@ from ffnn_gpu.backends.cpu.recording.called_back import (
     has_own_step,
     is_own,
 )
-from ffnn_gpu.backends.cpu.recording.command_table import NONE, CommandTable
-from ffnn_gpu.backends.cpu.recording.recorder import INDICES, NotRecordedError, Recorder, address
+from ffnn_gpu.backends.cpu.recording.command_table import CommandTable
+from ffnn_gpu.backends.cpu.recording.operations import INDICES, NotRecordedError, address
+from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import threads
 from ffnn_gpu.errors import WorkspaceError
 
@@ -115,7 +116,7 @@ def run_step(backend: Any, code: Code, *call: Any) -> Any:
         try:
             y, weight = recording.checked(backend, arrays)
             table.begin_at(ws.stream.row)
-            value = table.run(*(NONE if array is None else array for array in (x, y, weight, lr)))
+            value = table.run(x, y, weight, lr)
         finally:
             if x is not None:
                 ws.forget_pass()
@@ -135,7 +136,7 @@ def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> An
     try:
         done = recording.table.run(x)
     finally:
-        if recording.table.has_calls:
+        if len(recording.table.calls) > 1:
             ws.forget()  # a user's layer may have stored x
         ws.forget_pass()
     return code(network, x, ws) if done is None else recording.output

@@ -10,11 +10,15 @@ depend on how many threads are available. docs/cpu_kernels.md says why there is 
 import functools
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import types
 
+from ffnn_gpu.backends.cpu.loops.chunks import kernel
+from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import add, call, exchange, give_way, load, pause, store
 from ffnn_gpu.backends.cpu.recording.cores import THREADS, cores, environment_threads
 from ffnn_gpu.errors import ConfigurationError
@@ -26,10 +30,9 @@ COLUMNS = 4
 OPEN, EPOCH, ANNOUNCED, TABLE, LENGTH, FAILED, BUSY, SEEN, ASLEEP = range(9)
 HELPERS = 3  # cache lines of each helper, the last three of these
 PATIENCE = 4000  # polls, about 0.1 ms; then a helper sleeps, and a waiting thread yields its core
-compiled = njit(cache=True, nogil=True)
 
 
-@compiled
+@kernel
 def wait(address: int, value: int) -> None:
     """Wait until the int64 at `address` is `value`. After PATIENCE polls, yield the core to other threads."""
     polls = 0
@@ -41,7 +44,7 @@ def wait(address: int, value: int) -> None:
             give_way()
 
 
-@compiled
+@kernel
 def work(table: int, length: int, failed: int, rank: int) -> None:
     """Take part in the commands of a table, first to last, until one has failed."""
     for k in range(length):
@@ -58,7 +61,7 @@ def work(table: int, length: int, failed: int, rank: int) -> None:
             return
 
 
-@compiled
+@kernel
 def run_alone(table: int, length: int, failed: int) -> None:
     """Run all chunks of all commands in this thread, until one has failed."""
     for k in range(length):
@@ -70,7 +73,7 @@ def run_alone(table: int, length: int, failed: int) -> None:
             return
 
 
-@compiled
+@kernel
 def announce(shared: int, helpers: int) -> int:
     """Announce a step. Return the number of helpers that are asleep."""
     store(shared + LINE * ANNOUNCED, 1)
@@ -80,13 +83,13 @@ def announce(shared: int, helpers: int) -> int:
     return asleep
 
 
-@compiled
+@kernel
 def withdraw(shared: int) -> None:
     """Take back an announcement."""
     store(shared + LINE * ANNOUNCED, 0)
 
 
-@compiled
+@kernel
 def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> None:
     """Run a step in this thread and the helpers that are awake."""
     for k in range(length):
@@ -106,7 +109,7 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
         wait(shared + LINE * (BUSY + HELPERS * helper), 0)
 
 
-@compiled
+@kernel
 def may_sleep(shared: int, helper: int) -> bool:
     """Mark the helper as asleep, unless a step is announced or it has not seen one.
 
@@ -122,7 +125,7 @@ def may_sleep(shared: int, helper: int) -> bool:
     return False
 
 
-@compiled
+@kernel
 def help(shared: int, helper: int) -> None:
     """Take part in steps until there has been none for PATIENCE polls."""
     own, polls = shared + LINE * HELPERS * helper, 0
@@ -144,17 +147,24 @@ def help(shared: int, helper: int) -> None:
             give_way()
 
 
-class ThreadPool:
-    """`size` − 1 helpers.
+class Native:
+    """The functions above that Python calls, as machine code."""
 
-    They serve one calling thread at a time, which holds `leading` and calls `wake` before `lead`.
-    """
+    announce = CompiledFunction(announce, types.int64(types.int64, types.int64))
+    withdraw = CompiledFunction(withdraw, types.void(types.int64))
+    lead = CompiledFunction(lead, types.void(*[types.int64] * 5))
+    help = CompiledFunction(help, types.void(types.int64, types.int64))
+
+
+class ThreadPool:
+    """`size` − 1 helpers. They serve one calling thread at a time."""
 
     leading = threading.Lock()  # one for the whole process, because its cores are shared too
 
     def __init__(self, size: int) -> None:
         self.helpers = size - 1
         self.memory = np.zeros((BUSY + HELPERS * self.helpers) * LINE // WORD + LINE // WORD, np.int64)
+        self.announce = Native.announce.call
         self.shared = -(-self.memory.ctypes.data // LINE) * LINE
         first = (self.shared - self.memory.ctypes.data) // WORD
         starts = [first + (ASLEEP + HELPERS * k) * LINE // WORD for k in range(self.helpers)]
@@ -167,22 +177,27 @@ class ThreadPool:
             with suppress(RuntimeError):  # no more threads can be started: the others do its chunks
                 threading.Thread(target=self._help, args=(k,), name=name, daemon=True).start()
 
+    def run(self, step: Callable[..., Any], *args: int) -> Any:
+        """Return step(shared, helpers, *args), during which the helpers are awake."""
+        with ThreadPool.leading:
+            try:
+                if self.announce(self.shared, self.helpers):
+                    self.wake()
+                return step(self.shared, self.helpers, *args)
+            except BaseException:  # Ctrl-C between the two
+                Native.withdraw(self.shared)
+                raise
+
     def wake(self) -> None:
-        """Announce a step, and wake the helpers that sleep."""
-        if announce(self.shared, self.helpers) == 0:
-            return
+        """Wake the helpers that sleep."""
         for asleep, bell in zip(self.asleep, self.bells, strict=True):
             if asleep[0] and bell.locked():  # locked: this helper was not woken since it fell asleep
                 bell.release()
 
-    def dismiss(self) -> None:
-        """Take back an announcement whose step could not begin."""
-        withdraw(self.shared)
-
     def _help(self, k: int) -> None:
         while True:
             self.bells[k].acquire()
-            help(self.shared, k)
+            Native.help(self.shared, k)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
 from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss
+from tests.backends.elementwise.run import run, run_rule
 
 DTYPES = [np.dtype(np.float32), np.dtype(np.float64)]
 POINTWISE = [name for name, loss in LOSSES.items() if isinstance(loss, PointwiseLoss)]
@@ -52,13 +53,13 @@ def test_activation_and_its_adjoint_equal_the_reference_in_float64(name, biased,
     phi, x, b = ACTIVATIONS[name], numbers(dtype, 7, 43), numbers(dtype, 43, seed=1)
     loop = formulas.activation(dtype, phi.value, biased, True)
     out, s, da = x.copy(), np.empty_like(x), numbers(dtype, 7, 43, seed=2)
-    formulas.run(loop, 7, 43, out=out, b=b, s=s)
+    run(loop, 7, 43, out=out, b=b, s=s)
     wide = x.astype(np.float64) + (b if biased else 0)
     near(s, wide, dtype, 2)
     near(out, phi.value(np, wide), dtype)
     of = s if phi.needs_input else out
     expected = da * phi.derivative(np, of.astype(np.float64))
-    formulas.run(formulas.adjoint(dtype, phi.derivative), 1, da.size, da=da, of=of)
+    run(formulas.adjoint(dtype, phi.derivative), 1, da.size, da=da, of=of)
     near(da, expected, dtype, 32)
 
 
@@ -76,7 +77,7 @@ def test_pointwise_loss_equals_the_reference_in_float64(name, weights, dtype):
     loop = formulas.pointwise_loss(dtype, loss.value, loss.derivative, weights)
     share = 1 / (9 * O) if weights is None else 1 / O
     rows, columns = (9, O) if weights == "rows" else (1, 9 * O)
-    value = formulas.run(loop, rows, columns, z=z, y=y, dz=dz, share=share, w=reference.normalized_weight(w))
+    value = run(loop, rows, columns, z=z, y=y, dz=dz, share=share, w=reference.normalized_weight(w))
     near(value, wanted, dtype)
     near(dz, expected, dtype)
 
@@ -101,7 +102,7 @@ def test_rule_equals_the_reference_in_float64(name, factor, penalties, dtype):
     expected = updated(
         lambda name, update, settings: getattr(reference, name)(update, *settings), vectors, np.float64
     )
-    got = updated(formulas.run_rule, vectors, dtype)
+    got = updated(run_rule, vectors, dtype)
     for each, wanted in zip(got, expected, strict=True):
         near(each, wanted, dtype, 32)
 
@@ -120,7 +121,7 @@ def test_two_activations_of_one_name_have_loops_of_their_own(dtype):
     for factor in (2, 3):
         phi = Activation("mine", lambda xp, s, _, f=factor: f * s, lambda xp, a, _, f=factor: f + 0 * a)
         out = np.ones((1, 5), dtype)
-        formulas.run(formulas.activation(dtype, phi.value, False, False), 1, 5, out=out)
+        run(formulas.activation(dtype, phi.value, False, False), 1, 5, out=out)
         results.append(out[0, 0])
     assert results == [2, 3]
 
@@ -148,9 +149,9 @@ def test_constant_activation_is_written_to_every_element(name, dtype):
     phi = Activation("constant", lambda xp, s, _: CONSTANTS[name], lambda xp, a, _: CONSTANTS[name])
     out, da = numbers(dtype, 3, 20), np.ones((3, 20), dtype)
     expected = reference.activate(out.copy(), phi)
-    formulas.run(formulas.activation(dtype, phi.value, False, False), 1, 60, out=out)
+    run(formulas.activation(dtype, phi.value, False, False), 1, 60, out=out)
     np.testing.assert_array_equal(out, expected)
-    formulas.run(formulas.adjoint(dtype, phi.derivative), 1, 60, da=da, of=out)
+    run(formulas.adjoint(dtype, phi.derivative), 1, 60, da=da, of=out)
     np.testing.assert_array_equal(da, reference.activation_backward(np.ones((3, 20), dtype), out, phi))
 
 
@@ -214,10 +215,10 @@ def through_numbers(xp, theta, g, lr, t, m, factor):
 @pytest.mark.parametrize("formula", [through_power, through_output, through_copies, through_numbers])
 def test_users_rule_that_changes_vectors_and_numbers_in_place_equals_the_reference(formula, dtype):
     own, results = Own(formula), []
-    for run in (formulas.run_rule, lambda name, update, settings: reference.own_rule(update, *settings)):
+    for rule in (run_rule, lambda name, update, settings: reference.own_rule(update, *settings)):
         theta, grad, m = numbers(dtype, 3, 100)
         update = Update(theta, grad, np.array([3.0, 0.1, 1.0]), 60, 0.1, 0.2, 0.3)
-        run("own_rule", update, (own.formula, m, 0.9))
+        rule("own_rule", update, (own.formula, m, 0.9))
         results.append((theta, m))
     for got, wanted in zip(*results, strict=True):
         near(got, wanted, dtype, 64)
@@ -260,8 +261,9 @@ def test_users_rule_that_is_not_its_trace_is_refused_and_logged_once(name, caplo
     own, (theta, grad, m) = Own(formula), numbers(DTYPES[0], 3, 100)
     with caplog.at_level(logging.INFO, "ffnn_gpu"):
         for _ in range(2):
+            update = Update(theta, grad, np.ones(3), 60, 0.1)
             with pytest.raises(UntraceableError, match=why):
-                formulas.run_rule("own_rule", Update(theta, grad, np.ones(3), 60, 0.1), (own.formula, m, 0.9))
+                next(formulas.rule_parts("own_rule", update, (own.formula, m, 0.9)))
     assert len(caplog.records) == 1 and "Own.formula" in caplog.text
 
 
@@ -272,7 +274,7 @@ def test_static_formula_is_compiled():
             theta -= lr * g
 
     theta, grad = np.ones((2, 50))
-    formulas.run_rule("own_rule", Update(theta, grad, np.array([1.0, 0.25, 1.0]), 50), (Static().formula,))
+    run_rule("own_rule", Update(theta, grad, np.array([1.0, 0.25, 1.0]), 50), (Static().formula,))
     np.testing.assert_array_equal(theta, np.full(50, 0.75))
 
 
@@ -304,7 +306,7 @@ def test_activations_losses_and_rules_are_not_kept_alive():
         formulas.pointwise_loss(DTYPES[0], loss.value, loss.derivative, None)
         theta, grad, m = numbers(DTYPES[0], 3, 10)
         update = Update(theta, grad, np.ones(3), 10)
-        formulas.run_rule("own_rule", update, (Own(formula).formula, m, 0.5))
+        run_rule("own_rule", update, (Own(formula).formula, m, 0.5))
         with pytest.raises(UntraceableError):
             formulas.activation(DTYPES[0], lambda xp, s: s.sum() if held else s, True, False)
 

@@ -1,5 +1,6 @@
 """Tiled products: accurate to the rounding of a sum, inside C, and the same bits for every partition."""
 
+import ctypes
 import importlib
 import os
 import subprocess
@@ -13,20 +14,24 @@ from ffnn_gpu.testing import assert_close, tolerance
 numba = pytest.importorskip("numba")
 matrix_product = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
 tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.register_tiles")
+X86 = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics").X86
 partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
-native = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics")
-pointer = native.pointer
 GUARD = 7.0  # fills the memory around C, which no product may change
 
 
-@numba.njit
-def _single(A, B, C, shape):
-    matrix_product.product(pointer(np.float32, 0), A, B, C, shape)
+def compiled(dtype):
+    """Return product(A, B, C, shape) as a function of null and the address of its numbers."""
+    integers = numba.types.CPointer(numba.types.int64)
+
+    @numba.cfunc(numba.types.void(numba.types.CPointer(numba.from_dtype(np.dtype(dtype))), integers))
+    def code(like, n):
+        A, B, C, shape = (n[0], n[1], n[2]), (n[3], n[4], n[5] != 0), (n[6], n[7]), (n[8], n[9], n[10])
+        matrix_product.product(like, A, B, C, shape)
+
+    return code
 
 
-@numba.njit
-def _double(A, B, C, shape):
-    matrix_product.product(pointer(np.float64, 0), A, B, C, shape)
+CODE = {np.dtype(dtype): compiled(dtype) for dtype in ("float32", "float64")}
 
 
 def product(A, B):
@@ -35,9 +40,10 @@ def product(A, B):
     frame = np.full((M + 2, N + 40), GUARD, A.dtype)
     C = frame[1:-1, 20:-20]
     turned = not B.flags.c_contiguous
-    code = _single if A.dtype == np.float32 else _double
-    factors = (A.ctypes.data, *A.strides), (B.ctypes.data, B.strides[turned], turned)
-    code(*factors, (C.ctypes.data, C.strides[0]), (M, N, K))
+    factors = A.ctypes.data, *A.strides, B.ctypes.data, B.strides[turned], turned
+    numbers = np.array([*factors, C.ctypes.data, C.strides[0], M, N, K])
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(CODE[A.dtype].address)
+    run(None, numbers.ctypes.data)
     around = frame.copy()
     around[1:-1, 20:-20] = GUARD
     assert (around == GUARD).all(), "memory outside C was written"
@@ -101,7 +107,7 @@ def test_part_of_a_product_equals_the_whole_bit_for_bit(dtype):
         assert product(A[top:], np.ascontiguousarray(B[:, left:])).tobytes() == whole[top:, left:].tobytes()
 
 
-@pytest.mark.skipif(not native.X86, reason="these are features of x86 processors")
+@pytest.mark.skipif(not X86, reason="these are features of x86 processors")
 @pytest.mark.parametrize("name", ["haswell,+sse2,+avx,+avx2,+fma", "x86-64,+sse2"])
 def test_products_for_older_processors_are_accurate(name):
     cpu, _, features = name.partition(",")

@@ -26,6 +26,11 @@ def meeting(like, operands, chunk, chunks):
         give_way()
 
 
+def wake(pool):
+    if pool.announce(pool.shared, pool.helpers):
+        pool.wake()
+
+
 def address(array):
     return array.__array_interface__["data"][0]
 
@@ -45,31 +50,31 @@ def test_helper_may_sleep_after_it_has_seen_every_step(pool):
 
 def test_helper_stays_awake_from_the_announcement_of_a_step_to_its_end(pool):
     pool.asleep[0][0] = 0
-    pool.wake()  # finds no helper asleep, so it rings no bell
+    wake(pool)  # finds no helper asleep, so it rings no bell
     assert pool.bells[0].locked()
     assert not threads.may_sleep(pool.shared, 0)
     assert pool.asleep[0][0] == 0
-    threads.lead(pool.shared, 0, 0, 0, pool.shared)
+    threads.Native.lead(pool.shared, 0, 0, 0, pool.shared)
     assert not threads.may_sleep(pool.shared, 0)  # it has not seen the step
 
 
 def test_withdrawn_announcement_lets_the_helper_sleep(pool):
-    pool.wake()
-    pool.dismiss()
+    wake(pool)
+    threads.Native.withdraw(pool.shared)
     assert threads.may_sleep(pool.shared, 0)
 
 
 def test_waking_twice_rings_the_bell_once(pool):
-    pool.wake()
-    pool.wake()
+    wake(pool)
+    wake(pool)
     assert not pool.bells[0].locked()
     pool.bells[0].acquire()
-    pool.wake()  # the helper has not run yet, so it still counts as asleep
+    wake(pool)  # the helper has not run yet, so it still counts as asleep
     assert not pool.bells[0].locked()
 
 
 def test_helper_returns_when_no_step_comes(pool):
-    threads.help(pool.shared, 0)
+    threads.Native.help(pool.shared, 0)
     assert pool.asleep[0][0] == 1
 
 
@@ -79,10 +84,10 @@ def test_announced_helper_takes_part_in_a_step_that_begins_late():
     marks, flag, failed = np.zeros(3, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
     operands = np.array([address(flag)])
     table = np.array([[meeting.address, address(operands), 2, address(marks)]])
-    pool.wake()
+    wake(pool)
     time.sleep(0.05)  # much longer than PATIENCE
     leader = threading.Thread(
-        target=lambda: threads.lead(pool.shared, 1, address(table), 1, address(failed)), daemon=True
+        target=lambda: threads.Native.lead(pool.shared, 1, address(table), 1, address(failed)), daemon=True
     )
     leader.start()
     leader.join(LIMIT)

@@ -1,0 +1,526 @@
+"""The operations of a backend as commands. `Recorder` keeps the commands, `Immediate` runs them at once.
+
+Each operation has the signature and the meaning that the reference gives it. One that has no command for its
+arguments raises NotRecordedError before it has changed anything that it also reads.
+"""
+
+import ctypes
+import functools
+import inspect
+import struct
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.backends.cpu.loops import (
+    cross_entropy,
+    formulas,
+    layers,
+    losses,
+    normalization,
+    softmax,
+    step_control,
+)
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT
+from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
+from ffnn_gpu.backends.cpu.loops.layers import FEW
+from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
+from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
+from ffnn_gpu.backends.elementwise.trace import UntraceableError
+from ffnn_gpu.backends.reference.philox import MASK, threshold
+from ffnn_gpu.backends.reference.updates import Update
+
+FLOAT64, INT64 = struct.Struct("d"), struct.Struct("q")
+NO_TAIL = (0,)  # of a product
+INDICES = np.dtype(np.int64), np.dtype(np.int32)
+# name → body of each function in loops/ whose name ends in _command
+BODIES = {
+    name.removesuffix("_command"): body
+    for family in (layers, normalization, softmax, losses, cross_entropy, step_control)
+    for name, body in vars(family).items()
+    if name.endswith("_command")
+}
+
+
+@functools.cache
+def command(name: str, dtype: np.dtype) -> CompiledFunction:
+    """Return the compiled command for arrays of `dtype`."""
+    of = types.CPointer({4: types.float32, 8: types.float64}[dtype.itemsize])
+    signature = types.void(of, types.CPointer(types.int64), types.int64, types.int64)
+    return CompiledFunction(BODIES[name], signature)
+
+
+def address(array: HostArray) -> int:
+    """Return the address of an array's first byte.
+
+    Why not __array_interface__: it takes 0.9 µs, this 0.15 µs, and a step asks for up to four addresses.
+    Reference: NumPy C-API, struct PyArrayObject, whose first field after the object's header is `data`.
+    """
+    return ctypes.c_size_t.from_address(id(array) + object.__basicsize__).value
+
+
+def word(value: Any) -> int:
+    """Return the int64 that a command reads: an address, an integer, or the bits of a float64.
+
+    Raises NotRecordedError if an array has gaps.
+    """
+    if type(value) is int:
+        return value
+    if value is None:
+        return 0
+    if isinstance(value, np.ndarray):
+        if not (value.flags.c_contiguous and value.flags.aligned):
+            raise NotRecordedError("an array has gaps")
+        return address(value)
+    if isinstance(value, float):
+        bits: int = INT64.unpack(FLOAT64.pack(value))[0]
+        return bits
+    return int(value)
+
+
+class NotRecordedError(Exception):
+    """The step calls an operation that has no command."""
+
+
+def checked(**shapes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator: raise NotRecordedError unless the arrays have one type, and equal letters mean equal sizes.
+
+    `checked(x="BI", b="I")` is for x (B, I) and b (I,); "*" is any shape, the same one wherever it stands. An
+    array may be None.
+    """
+
+    def decorate(operation: Callable[..., Any]) -> Callable[..., Any]:
+        names = [*inspect.signature(operation).parameters][1:]
+        places = [(names.index(name), name, axes) for name, axes in shapes.items()]
+
+        @functools.wraps(operation)
+        def run(self: Any, *args: Any, **named: Any) -> Any:
+            sizes: dict[str, Any] = {}
+            dtype = None
+            for place, name, axes in places:
+                array = args[place] if place < len(args) else named.get(name)
+                if array is None:
+                    continue
+                if dtype is None:
+                    dtype = array.dtype
+                    self._use(dtype)
+                if array.dtype != dtype:
+                    raise NotRecordedError(f"{name} is {array.dtype}, and another array is {dtype}")
+                shape = (array.shape,) if axes == "*" else array.shape
+                if len(shape) != len(axes) or any(
+                    sizes.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
+                ):
+                    raise NotRecordedError(f"{name} has shape {array.shape}")
+            return operation(self, *args, **named)
+
+        return run
+
+    return decorate
+
+
+class Operations:
+    """Operations on float32 or float64 arrays.
+
+    Attributes:
+        dtype: the type of the arrays.
+        partition: decides how many chunks a command has.
+        losses: what the chunks of a loss write; their sum is the loss.
+        failed: (1,), not 0 if a command has refused its arguments.
+        backend: the NumbaBackend whose operations these are.
+    """
+
+    name = "numpy"
+    dtype: np.dtype
+    partition: Partition
+    losses: HostArray
+    failed: HostArray
+    backend: Any
+
+    # ------------------------------------------------------------------ differs between the subclasses
+
+    def _use(self, dtype: np.dtype) -> None:
+        """Prepare for arrays of this type. Raises NotRecordedError if there are no commands for it."""
+        raise NotImplementedError
+
+    def _run(self, function: Any, operands: tuple[Any, ...], chunks: int) -> None:
+        """Run or record a command. An operand is an array, None, an integer, or a float."""
+        raise NotImplementedError
+
+    def call(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run or record a call of Python code."""
+        raise NotImplementedError
+
+    def _scratch(self, size: int, dtype: Any) -> HostArray:
+        """Return memory that lives as long as the commands."""
+        return np.zeros(size, dtype)
+
+    def _fused_with_product(self, da: Array, loop: Any, of: Array) -> bool:
+        """Make the adjoint of φ the tail of the product whose result is `da`. Return whether it is."""
+        return False
+
+    # ------------------------------------------------------------------ layers
+
+    @checked(x="BI", W="IO", b="O", out="BO", s="BO")
+    def affine(self, x: Array, W: Array, b: Array, phi: Any, out: Array, s: Array = None) -> Array:
+        _require_numbers(x, W)
+        _require_apart(out, x, W)
+        (B, I), O, loop = x.shape, W.shape[1], self._activation(phi, b, s)
+        tail = self._tail(loop, phi, b, out, s)
+        if B <= FEW:
+            chunks = self.partition.of_few_rows(W)
+            sums = self._scratch(chunks * B * O, self.dtype)
+            self._record("few_rows", chunks, x, W, sums, B, I, O)
+            self._record("sum_of_few", 1, sums, chunks, out, B, O, *tail)
+        else:
+            self._product(x, W, out, *tail)
+        if loop is None:
+            self._fallback("activate", out, phi)
+        return out
+
+    def _product(self, A: Array, B: Array, out: Array, *tail: Any) -> None:
+        """out = A B, then the tail; A and B may be transposed"""
+        (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
+        chunks, across = self.partition.grid(M, N, K)
+        factors = _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned
+        self._record("product", chunks, *factors, out, M, N, K, across, *tail)
+
+    def _tail(self, loop: Any, phi: Any, b: Array, out: Array, s: Array) -> Any:
+        """Return the address and the slots of the loop out ← φ(out + b); NO_TAIL if it changes nothing."""
+        if phi.name == "identity" and b is None and s is None:
+            return NO_TAIL
+        if loop is None:  # the tail adds b, and φ is a call
+            loop = formulas.activation(self.dtype, unchanged, b is not None, s is not None)
+        return loop.block, *formulas.slots(loop, out=out, b=b, s=s)
+
+    def _activation(self, phi: Any, b: Array, s: Array) -> Any:
+        return _compiled(formulas.activation, self.dtype, phi.value, b is not None, s is not None)
+
+    @checked(s="*")
+    def activate(self, s: Array, phi: Any) -> Array:
+        if phi.name != "identity":
+            loop = self._activation(phi, None, None)
+            if loop is None:
+                self._fallback("activate", s, phi)
+            else:
+                self._apply(loop, 1, s.size, out=s)
+        return s
+
+    @checked(da="*", a="*", s="*")
+    def activation_backward(self, da: Array, a: Array, phi: Any, s: Array = None) -> Array:
+        if phi.name == "identity":
+            return da
+        loop, of = _compiled(formulas.adjoint, self.dtype, phi.derivative), s if phi.needs_input else a
+        if loop is None:
+            self._fallback("activation_backward", da, a, phi, s)
+        elif not self._fused_with_product(da, loop, of):
+            self._apply(loop, 1, da.size, da=da, of=of)
+        return da
+
+    def affine_gradients(self, x: Array, delta: Array, dW: Array, db: Array) -> None:
+        self.gemm(x.T, delta, out=dW)
+        if db is not None:
+            self.column_sum(delta, out=db)
+
+    @checked(A="BO", out="O")
+    def column_sum(self, A: Array, out: Array) -> Array:
+        _require_apart(out, A)
+        self._record("column_sum", self.partition.by_columns(A), A, out, *A.shape)
+        return out
+
+    @checked(A="MK", B="KN", out="MN")
+    def gemm(self, A: Array, B: Array, out: Array) -> Array:
+        _require_numbers(A, B)
+        _require_apart(out, A, B)
+        self._product(A, B, out, *NO_TAIL)
+        return out
+
+    @checked(x="*", y="*", out="*")
+    def add(self, x: Array, y: Array, out: Array) -> Array:
+        self._apply(formulas.elementwise(self.dtype, "add"), 1, out.size, x=x, y=y, out=out)
+        return out
+
+    @checked(array="*", out="*")
+    def copy(self, array: Array, out: Array) -> Array:
+        self._apply(formulas.elementwise(self.dtype, "copy"), 1, out.size, x=array, out=out)
+        return out
+
+    @checked(x="*", out="*")
+    def scaled(self, x: Array, factor: Array, out: Array) -> Array:
+        if out is not x or (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
+            raise NotRecordedError("there is no command that scales into another array, or by another type")
+        self._apply(formulas.elementwise(self.dtype, "scale"), 1, out.size, x=out, factor=factor)
+        return out
+
+    @checked(out="BI")
+    def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
+        keep, key = 1.0 / (1.0 - rate), (seed & MASK, (seed >> 32) & MASK)
+        operands = keep, threshold(rate), *key, step, layer, row, out, *out.shape
+        self._record("dropout_mask", self.partition.by_rows(out), *operands)
+        return out
+
+    @checked(x="*", mask="*", out="*")
+    def dropout(self, x: Array, mask: Array, out: Array) -> Array:
+        self._apply(formulas.elementwise(self.dtype, "multiply"), 1, out.size, x=x, y=mask, out=out)
+        return out
+
+    # ------------------------------------------------------------------ normalization
+
+    @checked(x="BI", gain="I", bias="I", out="BI", xhat="BI", rstd="B")
+    def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Array:
+        xhat = out if xhat is None else xhat
+        self._record("layer_norm", self.partition.by_rows(x), x, gain, bias, eps, out, xhat, rstd, *x.shape)
+        return out
+
+    @checked(x="BI", gain="I", bias="I", out="BI", xhat="BI", rstd="I", mean="I", variance="I")
+    def batch_norm(
+        self,
+        x: Array,
+        gain: Array,
+        bias: Array,
+        eps: float,
+        out: Array,
+        xhat: Array,
+        rstd: Array,
+        mean: Array,
+        variance: Array,
+    ) -> Array:
+        operands = x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape
+        self._record("batch_norm", self.partition.by_columns(x), *operands)
+        return out
+
+    @checked(x="BI", gain="I", bias="I", out="BI", mean="I", variance="I")
+    def batch_norm_inference(
+        self, x: Array, gain: Array, bias: Array, eps: float, out: Array, mean: Array, variance: Array
+    ) -> Array:
+        operands = x, gain, bias, eps, out, mean, variance, *x.shape
+        self._record("batch_norm_inference", self.partition.by_rows(x), *operands)
+        return out
+
+    @checked(da="BI", gain="I", xhat="BI", rstd="B", dgain="I", dbias="I", dx="BI")
+    def layer_norm_backward(
+        self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array
+    ) -> Array | None:
+        self._record("sums_of_columns", self.partition.by_columns(da), da, xhat, dgain, dbias, *da.shape)
+        if dx is not None:
+            operands = da, gain, xhat, rstd, dx, *da.shape
+            self._record("layer_norm_backward", self.partition.by_rows(da), *operands)
+        return dx
+
+    @checked(da="BI", gain="I", xhat="BI", rstd="I", dgain="I", dbias="I", dx="BI")
+    def batch_norm_backward(
+        self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array
+    ) -> Array | None:
+        self._record("sums_of_columns", self.partition.by_columns(da), da, xhat, dgain, dbias, *da.shape)
+        if dx is not None:
+            operands = da, gain, xhat, rstd, dgain, dbias, dx, *da.shape
+            self._record("batch_norm_backward", self.partition.by_rows(da), *operands)
+        return dx
+
+    def running_statistics(
+        self, mean: Array, variance: Array, rows: int, momentum: float, *running: Array
+    ) -> None:
+        unbiased = rows / (rows - 1) if rows > 1 else 1.0
+        for average, of_batch, factor in zip(running, (mean, variance), (1.0, unbiased), strict=True):
+            self._average(average, of_batch, 1.0 - momentum, factor)
+
+    # ------------------------------------------------------------------ softmax
+
+    @checked(z="BC", out="BC")
+    def softmax(self, z: Array, out: Array) -> Array:
+        self._record("softmax", self._exponentials(z), z, out, *z.shape)
+        return out
+
+    @checked(da="BC", a="BC")
+    def softmax_backward(self, da: Array, a: Array) -> Array:
+        self._record("softmax_backward", self.partition.by_rows(da), da, a, *da.shape)
+        return da
+
+    @checked(z="BC", out="BC")
+    def log_softmax(self, z: Array, out: Array) -> Array:
+        self._record("log_softmax", self._exponentials(z), z, out, *z.shape)
+        return out
+
+    @checked(da="BC", a="BC")
+    def log_softmax_backward(self, da: Array, a: Array) -> Array:
+        self._record("log_softmax_backward", self._exponentials(da), da, a, *da.shape)
+        return da
+
+    # ------------------------------------------------------------------ losses
+
+    @checked(z="BC", weight="B", class_weight="C", dz="BC")
+    def softmax_cross_entropy(
+        self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
+    ) -> Array:
+        hard = y.ndim == 1 and y.dtype in INDICES
+        if y.shape != z.shape[:1] if hard else (y.shape, y.dtype) != (z.shape, z.dtype):
+            raise NotRecordedError("there is no command for targets of this type or shape")
+        if hard and class_weight is not None:
+            scale = self._weight_of_classes(y, class_weight, weight, bool(label_smoothing))
+        else:
+            scale = self._normalized(weight)
+        targets = z, y, y.itemsize if hard else 0
+        results = scale, self._gradient(dz, z), *z.shape, self.losses, self.failed
+        if hard and not label_smoothing:
+            self._record("softmax_cross_entropy", self._exponentials(z), *targets, *results)
+        else:
+            factors = class_weight, float(label_smoothing)
+            self._record("soft_cross_entropy", self._exponentials(z), *targets, *factors, *results)
+        return self._loss()
+
+    @checked(p="BC", q="BC", weight="B", dp="BC")
+    def cross_entropy(self, p: Array, q: Array, weight: Array, dp: Array, smallest: float) -> Array:
+        scale, dp = self._normalized(weight), self._gradient(dp, p)
+        operands = p, q, scale, float(smallest), dp, *p.shape, self.losses
+        self._record("cross_entropy", self._exponentials(p), *operands)
+        return self._loss()
+
+    @checked(z="BO", y="BO", weight="B", dz="BO")
+    def pointwise_loss(self, kind: Any, z: Array, y: Array, weight: Array, dz: Array) -> Array:
+        (B, O), axes = z.shape, None if weight is None else "rows" if z.shape[1] > 1 else "both"
+        loop = _compiled(formulas.pointwise_loss, self.dtype, kind.value, kind.derivative, axes)
+        if loop is None:
+            self._fallback("pointwise_loss", kind, z, y, weight, dz)
+            return self._loss()
+        rows, columns = (B, O) if axes == "rows" else (1, B * O)
+        share, w = 1 / (max(B, 1) * O if weight is None else O), self._normalized(weight)
+        self._apply(loop, rows, columns, self.losses, z=z, y=y, dz=self._gradient(dz, z), share=share, w=w)
+        return self._loss()
+
+    def _loss(self) -> Any:
+        """Return what holds the loss, or the loss."""
+        return self.losses
+
+    def _gradient(self, dz: Array, z: Array) -> Array:
+        return self._scratch(z.size, z.dtype).reshape(z.shape) if dz is None else dz
+
+    def _exponentials(self, z: Array) -> int:
+        """Return the chunks of a loop over rows that computes e^z, which costs as much as 16 products."""
+        _require_numbers(z)
+        return self.partition.chunks(16 * z.size, len(z))
+
+    def _weight_of_classes(self, y: Array, v: Array, weight: Array, smoothed: bool) -> Array:
+        out = self._scratch(len(y), self.dtype)
+        sizes = len(y), len(v), self.failed
+        self._record("weight_of_classes", 1, y, y.itemsize, v, weight, smoothed, out, *sizes)
+        return out
+
+    def _normalized(self, weight: Array) -> Array:
+        if weight is None:
+            return None
+        out = self._scratch(len(weight), self.dtype)
+        self._record("normalized_weight", 1, weight, out, len(weight))
+        return out
+
+    # ------------------------------------------------------------------ updates
+
+    @checked(grad="*")
+    def clip_by_value(self, grad: Array, limit: float, loss_scale: Array) -> None:
+        self._apply(formulas.elementwise(self.dtype, "clip"), 1, len(grad), x=grad, limit=float(limit))
+
+    @checked(grad="*")
+    def gradient_factor(self, grad: Array, limit: Any, control: Array, loss_scale: Array) -> None:
+        sums = self._scratch(SHARES * self.partition.threads, np.float64)
+        chunks = self._apply(formulas.elementwise(self.dtype, "squares"), 1, len(grad), sums, x=grad)
+        self._record("factor", 1, sums, chunks, float(limit), control)
+
+    @checked(grad="*")
+    def squared_norm(self, grad: Array) -> Array:
+        self._apply(formulas.elementwise(self.dtype, "squares"), 1, grad.size, self.losses, x=grad)
+        return self.losses
+
+    def advance(self, scalars: Array, step: Array, control: Array, lr: Array = None) -> None:
+        if lr is not None and (lr.shape, lr.dtype) != ((1,), np.dtype(np.float64)):
+            raise NotRecordedError("there is no command for a learning rate that is not float64 (1,)")
+        self._record("advance", 1, scalars, step, lr)
+
+    def advance_product(self, scalars: Array, beta1: float, psi: float, control: Array) -> None:
+        self._record("advance_product", 1, scalars, float(beta1), float(psi))
+
+    def _rule(self, name: str, update: Update, *settings: Any) -> None:
+        """Update θ: the matrices, which have penalties, then the rest."""
+        self._use(update.theta.dtype)
+        try:
+            if not formulas.of_one_kind(update, settings):
+                raise UntraceableError("a moment has another type than θ")
+            parts = list(formulas.rule_parts(name, update, settings))
+        except UntraceableError:
+            self._fallback(name, update, *settings)
+            return
+        for loop, size, operands in parts:
+            self._apply(loop, 1, size, **operands)
+
+    sgd, rmsprop = functools.partialmethod(_rule, "sgd"), functools.partialmethod(_rule, "rmsprop")
+    adagrad, adam = functools.partialmethod(_rule, "adagrad"), functools.partialmethod(_rule, "adam")
+    nadam, lion = functools.partialmethod(_rule, "nadam"), functools.partialmethod(_rule, "lion")
+    own_rule = functools.partialmethod(_rule, "own_rule")
+
+    @checked(mean="*", values="*")
+    def average(self, mean: Array, values: Array, decay: float) -> None:
+        self._average(mean, values, decay)
+
+    def _average(self, mean: Array, x: Array, decay: float, factor: float = 1.0) -> None:
+        """mean ← decay mean + (1 − decay) factor x"""
+        loop = formulas.elementwise(self.dtype, "average")
+        self._apply(loop, 1, mean.size, mean=mean, x=x, share=1.0 - decay, factor=factor)
+
+    # ------------------------------------------------------------------ inside
+
+    def _fallback(self, name: str, *args: Any) -> None:
+        """Call NumPy's operation of this name."""
+        self.call(self._called, name, *map(_weak, args))
+
+    def _called(self, name: str, *args: Any) -> None:
+        strong = (each() if isinstance(each, weakref.WeakMethod) else each for each in args)
+        found = getattr(NumpyBackend, name)(self.backend, *strong)
+        if name == "pointwise_loss":
+            self.losses[0] = found
+
+    def _record(self, name: str, chunks: int, *operands: Any) -> None:
+        self._run(command(name, self.dtype), operands, chunks)
+
+    def _apply(self, loop: Any, rows: int, columns: int, *sums: Array, **operands: Any) -> int:
+        """Run a compiled loop over a matrix. Return the number of chunks, each of which writes a sum."""
+        sizes = {"both": rows * columns, "columns": columns, "rows": rows}
+        for name, axes in loop.operands.items():
+            if axes in sizes and (operands[name].dtype, operands[name].size) != (loop.dtype, sizes[axes]):
+                raise NotRecordedError(f"{name} is {operands[name].dtype} of {operands[name].size} elements")
+        most = rows if rows > 1 else columns // UNIT
+        chunks = self.partition.chunks(loop.cost * rows * columns, most)
+        self._run(loop, (rows, columns, *formulas.slots(loop, **operands), *sums), chunks)
+        return chunks
+
+
+def _weak(setting: Any) -> Any:
+    """Return a reference to a method of a user's optimizer that does not keep it alive; else the setting."""
+    return weakref.WeakMethod(setting) if inspect.ismethod(setting) else setting
+
+
+def _require_numbers(*arrays: Array) -> None:
+    if not all(array.size for array in arrays):
+        raise NotRecordedError("an array is empty")
+
+
+def _require_apart(out: Array, *arrays: Array) -> None:
+    if any(np.may_share_memory(array, out) for array in arrays):
+        raise NotRecordedError("the output overlaps an argument")
+
+
+def _compiled(build: Callable[..., Any], *key: Any) -> Any:
+    """Return the compiled loop of a formula; None if it is no elementwise expression."""
+    try:
+        return build(*key)
+    except UntraceableError:
+        return None
+
+
+def unchanged(xp: Any, s: Array) -> Array:
+    return s
+
+
+def _in_memory(matrix: Array) -> Array:
+    """Return the matrix, or the row-major matrix that it is the transpose of."""
+    return matrix if matrix.flags.c_contiguous else matrix.T
