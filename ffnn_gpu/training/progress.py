@@ -1,10 +1,10 @@
-"""Progress on standard error: a bar on a terminal, one line per epoch elsewhere."""
+"""Progress on standard error: a bar on a terminal, one line per epoch elsewhere.
+
+Why rich is imported by the bar: importing it takes a sixth of the time that `import ffnn_gpu` took.
+"""
 
 import sys
 from typing import TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ffnn_gpu.training.callbacks import Callback, Run
 
@@ -34,6 +34,9 @@ class ProgressBar(Callback):
     first_rank_only = True
 
     def start(self, run: Run) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         epoch, losses = TextColumn("epoch {task.fields[epoch]}"), TextColumn("{task.fields[row]}")
         columns = epoch, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), losses
         self.progress = Progress(*columns, console=Console(stderr=True), refresh_per_second=5)

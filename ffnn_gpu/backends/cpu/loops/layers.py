@@ -1,7 +1,6 @@
 """Commands of dense layers and dropout.
 
-A product may have a tail: the compiled loop of a formula (see formulas.py), applied to each chunk of the
-result while it is in the cache. A command's operands end with the tail's address, or 0, and the tail's slots.
+The product of more than FEW rows is in matrix_product.py.
 """
 
 from typing import Any
@@ -10,53 +9,14 @@ import numpy as np
 from numba import uint32, uint64
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, inlined, kernel, zeros
-from ffnn_gpu.backends.cpu.loops.intrinsics import (
-    as_real,
-    call_block,
-    matrix,
-    place,
-    release,
-    size_of,
-    vector,
-)
-from ffnn_gpu.backends.cpu.loops.matrix_product import product
-from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, kernel, zeros
+from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, matrix, release, size_of, vector
+from ffnn_gpu.backends.cpu.loops.matrix_product import finish
 from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 FEW = 4  # up to this many rows are multiplied one by one
 
-# ----------------------------------------------------------------------  products
-
-
-@inlined
-def block(like: Any, M: int, N: int, across: int, chunk: int, chunks: int) -> tuple[int, int, int, int]:
-    """Return top, bottom, left, right of one block of an (M, N) matrix, `across` blocks side by side."""
-    top, bottom = bounds(M, ROWS, chunk // across, chunks // across)
-    left, right = bounds(N, PANEL // size_of(like), chunk % across, across)
-    return top, bottom, left, right
-
-
-@inlined
-def finish(n: Any, tail: int, top: int, bottom: int, left: int, right: int) -> None:
-    """Apply the tail whose address is n[tail], if there is one."""
-    if n[tail]:
-        call_block(n[tail], place(n, tail + 1), top, bottom, left, right)
-
-
-TAIL_OF_PRODUCT = 11  # place of the tail in the operands of the next command
-
-
-def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """C = A B, then the tail"""
-    A, a_row, a_step, B, b_row, turned = n[0], n[1], n[2], n[3], n[4], n[5]
-    C, M, N, K, across = n[6], n[7], n[8], n[9], n[10]
-    top, bottom, left, right = block(like, M, N, across, chunk, chunks)
-    size = size_of(like)
-    first, shape = size * (top * N + left), (bottom - top, right - left, K)
-    A, B = A + top * a_row, B + left * (b_row if turned else size)
-    product(like, (A, a_row, a_step), (B, b_row, turned != 0), (C + first, size * N), shape)
-    finish(n, TAIL_OF_PRODUCT, top, bottom, left, right)
+# ----------------------------------------------------------------------  products of few rows
 
 
 @kernel

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, kernel
+from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined
 from ffnn_gpu.backends.cpu.loops.intrinsics import matrix, store, vector
 from ffnn_gpu.backends.cpu.loops.softmax import exponentials, maximum
 
@@ -27,7 +27,7 @@ def class_index(y: int, y_size: int, b: int) -> int:
     return found
 
 
-@kernel
+@inlined
 def in_range(y: int, y_size: int, B: int, C: int) -> bool:
     """Return whether every y_b is one of 0, …, C − 1; another index would read or overwrite other memory."""
     inside = True

@@ -1,10 +1,13 @@
-"""Matrix products in tiles that stay in the processor's registers. `product` is the only function to call.
+"""The command of matrix products, in tiles that stay in the processor's registers.
 
 B is copied in panels as wide as a tile (see register_tiles.py), DEPTH rows of it at a time. So all tiles of a
 panel read it from the second-level cache in memory order, whether B is row-major or transposed. A is read in
 place, because each of its numbers is multiplied by a whole row of the panel.
 
 docs/cpu_kernels.md says why these are not the BLAS's products, and has the measurements.
+
+A product may have a tail: the compiled loop of a formula (see formulas.py), applied to each chunk of the
+result while it is in the cache. A command's operands end with the tail's address, or 0, and the tail's slots.
 
 The order of additions does not depend on how C is split, so neither does any bit of it.
 
@@ -15,8 +18,8 @@ van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality (20
 from typing import Any, TypeAlias
 
 from ffnn_gpu.backends.cpu.loops import register_tiles
-from ffnn_gpu.backends.cpu.loops.chunks import kernel
-from ffnn_gpu.backends.cpu.loops.intrinsics import allocate, release, size_of, vector
+from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined
+from ffnn_gpu.backends.cpu.loops.intrinsics import allocate, call_block, place, release, size_of, vector
 from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 from ffnn_gpu.backends.elementwise.lanes import REGISTER
 
@@ -30,7 +33,7 @@ Strided: TypeAlias = tuple[
 Rows: TypeAlias = tuple[int, int]  # of C: its address, and the bytes from row to row
 
 
-@kernel
+@inlined
 def tiles(like: Any, shape: tuple[int, int, int], A: Strided, panel: int, C: Rows, more: int) -> None:
     """C (M, width) ← A (M, K) panel (K, width), or C + A panel with `more`.        shape = M, width, K"""
     (M, width, K), (a, a_row, a_step), (c, c_row), size = shape, A, C, size_of(like)
@@ -52,7 +55,7 @@ def tiles(like: Any, shape: tuple[int, int, int], A: Strided, panel: int, C: Row
                 register_tiles.tile_4(like, part, of_A, b, of_C, more)
 
 
-@kernel
+@inlined
 def copy_rows(like: Any, B: int, b_row: int, depth: int, width: int, panel: int) -> None:
     """panel (depth, width) ← B (depth, width)"""
     for k in range(depth):
@@ -61,7 +64,7 @@ def copy_rows(like: Any, B: int, b_row: int, depth: int, width: int, panel: int)
             copy[j] = row[j]
 
 
-@kernel
+@inlined
 def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, panel: int) -> None:
     """panel (depth, width) ← the transpose of B (width, depth)"""
     size = size_of(like)
@@ -76,27 +79,40 @@ def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, panel: i
             vector(like, panel + k * PANEL, width)[j] = row[k]
 
 
-@kernel
-def product(like: Any, A: Strided, B: tuple[int, int, bool], C: Rows, shape: tuple[int, int, int]) -> None:
-    """C (M, N) ← A (M, K) B with B (K, N), or Bᵀ of B (N, K) if `turned`.
+@inlined
+def finish(n: Any, tail: int, top: int, bottom: int, left: int, right: int) -> None:
+    """Apply the tail whose address is n[tail], if there is one."""
+    if n[tail]:
+        call_block(n[tail], place(n, tail + 1), top, bottom, left, right)
 
-    B: its address, the bytes from row to row, and `turned`. shape: M, N, K.
+
+TAIL_OF_PRODUCT = 12  # place of the tail in the operands of the next command
+
+
+def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """C (M, N) ← A (M, K) B with B (K, N), or Bᵀ of B (N, K) if `turned`, then the tail
+
+    A chunk is one of `side` blocks side by side, and of chunks / side on top of each other.
     """
-    (M, N, K), (a, a_row, a_step), (b, b_row, turned), (c, c_row) = shape, A, B, C
-    size = size_of(like)
+    (a, a_row, a_step), (b, b_row, turned), (c, c_row) = (n[0], n[1], n[2]), (n[3], n[4], n[5]), (n[6], n[7])
+    M, N, K, side, size = n[8], n[9], n[10], n[11], size_of(like)
+    top, bottom = bounds(M, ROWS, chunk // side, chunks // side)
+    first, last = bounds(N, PANEL // size, chunk % side, side)
     memory = allocate(min(DEPTH, K) * WIDTH + REGISTER)
     panels = (memory + REGISTER - 1) // REGISTER * REGISTER
     blocks, across = (K + DEPTH - 1) // DEPTH, PANEL // size
     for block in range(blocks):
-        first, last = K * block // blocks, K * (block + 1) // blocks
-        for left in range(0, N, WIDTH // size):
-            width = min(WIDTH // size, N - left)
+        start, depth = K * block // blocks, K * (block + 1) // blocks - K * block // blocks
+        for left in range(first, last, WIDTH // size):
+            width = min(WIDTH // size, last - left)
             for j in range(0, width, across):
-                w, panel = min(across, width - j), panels + j * size * (last - first)
+                w, panel = min(across, width - j), panels + j * size * depth
                 if turned:
-                    copy_columns(like, b + (left + j) * b_row + first * size, b_row, last - first, w, panel)
+                    copy_columns(like, b + (left + j) * b_row + start * size, b_row, depth, w, panel)
                 else:
-                    copy_rows(like, b + first * b_row + (left + j) * size, b_row, last - first, w, panel)
-            part, columns = (M, width, last - first), (a + first * a_step, a_row, a_step)
-            tiles(like, part, columns, panels, (c + left * size, c_row), block)
+                    copy_rows(like, b + start * b_row + (left + j) * size, b_row, depth, w, panel)
+            of_A = a + top * a_row + start * a_step, a_row, a_step
+            of_C = c + top * c_row + left * size, c_row
+            tiles(like, (bottom - top, width, depth), of_A, panels, of_C, block)
     release(memory)
+    finish(n, TAIL_OF_PRODUCT, top, bottom, first, last)

@@ -2,12 +2,13 @@
 
 from array import array as numbers
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
 from numba import types
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
-from ffnn_gpu.backends.cpu.loops.chunks import inlined, kernel
+from ffnn_gpu.backends.cpu.loops.chunks import inlined
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
@@ -19,54 +20,46 @@ from ffnn_gpu.backends.cpu.recording.threads import COLUMNS, WORD, lead, run_alo
 TABLE, LENGTH, FAILED, PATCHES, N_PATCHES, LOSSES, N_LOSSES, KNOWN, N_KNOWN, GIVEN, N_GIVEN = range(11)
 
 
-@kernel
-def overlaps(header: int) -> bool:
+@inlined
+def overlaps(header: Any) -> bool:
     """Return whether an argument shares memory with the arrays that the commands use."""
     found = False
-    for k in range(entry(header, N_GIVEN)):
-        given = entry(header, GIVEN) + 2 * WORD * k
+    for k in range(header[N_GIVEN]):
+        given = header[GIVEN] + 2 * WORD * k
         start, stop = load(given), load(given) + load(given + WORD)
-        for i in range(entry(header, N_KNOWN)):
-            known = entry(header, KNOWN) + 2 * WORD * i
+        for i in range(header[N_KNOWN]):
+            known = header[KNOWN] + 2 * WORD * i
             found |= start < load(known + WORD) and load(known) < stop
     return found
 
 
-@inlined
-def entry(header: int, place: int) -> int:
-    """Return header[place]."""
-    found: int = load(header + WORD * place)
-    return found
-
-
-@kernel
-def run(shared: int, helpers: int, header: int) -> float:
+def run(shared: int, helpers: int, header: Any) -> float:
     """Run the commands with the given arguments and return the loss.
 
     A 1 at `failed` means that they were refused.
 
     shared: the address of the thread pool's memory; 0 to use this thread alone.
     """
-    table, length, failed = entry(header, TABLE), entry(header, LENGTH), entry(header, FAILED)
+    table, length, failed = header[TABLE], header[LENGTH], header[FAILED]
     if overlaps(header):
         store(failed, 1)
         if shared:
             withdraw(shared)
         return 0.0
-    for k in range(entry(header, N_PATCHES)):
-        patch = entry(header, PATCHES) + 2 * WORD * k
-        store(load(patch), load(entry(header, GIVEN) + 2 * WORD * load(patch + WORD)))
+    for k in range(header[N_PATCHES]):
+        patch = header[PATCHES] + 2 * WORD * k
+        store(load(patch), load(header[GIVEN] + 2 * WORD * load(patch + WORD)))
     if shared == 0:
         run_alone(table, length, failed)
     else:
         lead(shared, helpers, table, length, failed)
     total = 0.0
-    for k in range(entry(header, N_LOSSES)):
-        total += as_real(load(entry(header, LOSSES) + WORD * k))
+    for k in range(header[N_LOSSES]):
+        total += as_real(load(header[LOSSES] + WORD * k))
     return total
 
 
-run_table = CompiledFunction(run, types.float64(*[types.int64] * 3))
+run_table = CompiledFunction(run, types.float64(types.int64, types.int64, types.CPointer(types.int64)))
 
 
 class CommandTable:

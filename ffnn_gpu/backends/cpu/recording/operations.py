@@ -21,6 +21,7 @@ from ffnn_gpu.backends.cpu.loops import (
     formulas,
     layers,
     losses,
+    matrix_product,
     normalization,
     softmax,
     step_control,
@@ -40,7 +41,7 @@ INDICES = np.dtype(np.int64), np.dtype(np.int32)
 # name → body of each function in loops/ whose name ends in _command
 BODIES = {
     name.removesuffix("_command"): body
-    for family in (layers, normalization, softmax, losses, cross_entropy, step_control)
+    for family in (layers, matrix_product, normalization, softmax, losses, cross_entropy, step_control)
     for name, body in vars(family).items()
     if name.endswith("_command")
 }
@@ -186,7 +187,7 @@ class Operations:
         (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
         chunks, across = self.partition.grid(M, N, K)
         factors = _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned
-        self._record("product", chunks, *factors, out, M, N, K, across, *tail)
+        self._record("product", chunks, *factors, out, N * out.itemsize, M, N, K, across, *tail)
 
     def _tail(self, loop: Any, phi: Any, b: Array, out: Array, s: Array) -> Any:
         """Return the address and the slots of the loop out ← φ(out + b); NO_TAIL if it changes nothing."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import formulas
-from ffnn_gpu.backends.cpu.loops.layers import TAIL_OF_PRODUCT
+from ffnn_gpu.backends.cpu.loops.matrix_product import TAIL_OF_PRODUCT
 from ffnn_gpu.backends.cpu.recording.called_back import Argument, PythonCall
 from ffnn_gpu.backends.cpu.recording.operations import NotRecordedError, Operations, address, command, word
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
@@ -106,8 +106,8 @@ class Recorder(Operations):
         """
         if not self.commands or (self.calls and self.calls[-1].commands == len(self.commands)):
             return False
-        last, result = self.commands[-1], [address(da), *da.shape]
-        if last.function is not command("product", self.dtype) or last.operands[6:9] != result:
+        last, result = self.commands[-1], [address(da), da.strides[0], *da.shape]
+        if last.function is not command("product", self.dtype) or last.operands[6:10] != result:
             return False
         if last.operands[TAIL_OF_PRODUCT] or _place(of) in self._arguments:
             return False

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ffnn_gpu.backends.cpu.loops.chunks import kernel
+from ffnn_gpu.backends.cpu.loops.chunks import inlined
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import add, call, exchange, give_way, load, pause, store
 from ffnn_gpu.backends.cpu.recording.cores import THREADS, cores, environment_threads
@@ -32,7 +32,7 @@ HELPERS = 3  # cache lines of each helper, the last three of these
 PATIENCE = 4000  # polls, about 0.1 ms; then a helper sleeps, and a waiting thread yields its core
 
 
-@kernel
+@inlined
 def wait(address: int, value: int) -> None:
     """Wait until the int64 at `address` is `value`. After PATIENCE polls, yield the core to other threads."""
     polls = 0
@@ -44,7 +44,7 @@ def wait(address: int, value: int) -> None:
             give_way()
 
 
-@kernel
+@inlined
 def work(table: int, length: int, failed: int, rank: int) -> None:
     """Take part in the commands of a table, first to last, until one has failed."""
     for k in range(length):
@@ -61,7 +61,7 @@ def work(table: int, length: int, failed: int, rank: int) -> None:
             return
 
 
-@kernel
+@inlined
 def run_alone(table: int, length: int, failed: int) -> None:
     """Run all chunks of all commands in this thread, until one has failed."""
     for k in range(length):
@@ -73,7 +73,6 @@ def run_alone(table: int, length: int, failed: int) -> None:
             return
 
 
-@kernel
 def announce(shared: int, helpers: int) -> int:
     """Announce a step. Return the number of helpers that are asleep."""
     store(shared + LINE * ANNOUNCED, 1)
@@ -83,13 +82,13 @@ def announce(shared: int, helpers: int) -> int:
     return asleep
 
 
-@kernel
+@inlined
 def withdraw(shared: int) -> None:
     """Take back an announcement."""
     store(shared + LINE * ANNOUNCED, 0)
 
 
-@kernel
+@inlined
 def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> None:
     """Run a step in this thread and the helpers that are awake."""
     for k in range(length):
@@ -109,7 +108,7 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
         wait(shared + LINE * (BUSY + HELPERS * helper), 0)
 
 
-@kernel
+@inlined
 def may_sleep(shared: int, helper: int) -> bool:
     """Mark the helper as asleep, unless a step is announced or it has not seen one.
 
@@ -125,7 +124,6 @@ def may_sleep(shared: int, helper: int) -> bool:
     return False
 
 
-@kernel
 def help(shared: int, helper: int) -> None:
     """Take part in steps until there has been none for PATIENCE polls."""
     own, polls = shared + LINE * HELPERS * helper, 0

@@ -1,6 +1,5 @@
 """Tiled products: accurate to the rounding of a sum, inside C, and the same bits for every partition."""
 
-import ctypes
 import importlib
 import os
 import subprocess
@@ -11,27 +10,13 @@ import pytest
 
 from ffnn_gpu.testing import assert_close, tolerance
 
-numba = pytest.importorskip("numba")
+pytest.importorskip("numba")
 matrix_product = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
+command = importlib.import_module("ffnn_gpu.backends.cpu.recording.operations").command
 tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.register_tiles")
 X86 = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics").X86
 partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
 GUARD = 7.0  # fills the memory around C, which no product may change
-
-
-def compiled(dtype):
-    """Return product(A, B, C, shape) as a function of null and the address of its numbers."""
-    integers = numba.types.CPointer(numba.types.int64)
-
-    @numba.cfunc(numba.types.void(numba.types.CPointer(numba.from_dtype(np.dtype(dtype))), integers))
-    def code(like, n):
-        A, B, C, shape = (n[0], n[1], n[2]), (n[3], n[4], n[5] != 0), (n[6], n[7]), (n[8], n[9], n[10])
-        matrix_product.product(like, A, B, C, shape)
-
-    return code
-
-
-CODE = {np.dtype(dtype): compiled(dtype) for dtype in ("float32", "float64")}
 
 
 def product(A, B):
@@ -41,9 +26,8 @@ def product(A, B):
     C = frame[1:-1, 20:-20]
     turned = not B.flags.c_contiguous
     factors = A.ctypes.data, *A.strides, B.ctypes.data, B.strides[turned], turned
-    numbers = np.array([*factors, C.ctypes.data, C.strides[0], M, N, K])
-    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(CODE[A.dtype].address)
-    run(None, numbers.ctypes.data)
+    numbers = np.array([*factors, C.ctypes.data, C.strides[0], M, N, K, 1, 0])
+    command("product", A.dtype).call(None, numbers.ctypes.data, 0, 1)
     around = frame.copy()
     around[1:-1, 20:-20] = GUARD
     assert (around == GUARD).all(), "memory outside C was written"
