@@ -7,6 +7,7 @@ errors), and where Numba does not work.
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -17,7 +18,9 @@ from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.reference.step_control import SKIP
 from ffnn_gpu.backends.reference.updates import Update
+from ffnn_gpu.errors import FfnnGpuError
 
+log = logging.getLogger("ffnn_gpu")
 LARGE_PRODUCT = 1 << 18  # multiplications; a BLAS shares more of them among its threads
 FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -44,13 +47,14 @@ def rule_at_once(name: str) -> Callable[..., None]:
     NumpyBackend's rule runs instead if θ has a 16-bit copy.
     """
     plain, run = getattr(NumpyBackend, name), at_once(name)
-    names = [*inspect.signature(plain).parameters][2:]
+    signature = inspect.signature(plain)
 
     @functools.wraps(plain)
     def run_rule(self: "NumbaBackend", update: Update, *settings: Any, **named: Any) -> None:
         if update.control is not None and update.control[SKIP]:
             return
-        settings = *settings, *(named[key] for key in names[len(settings) :] if key in named)
+        if named:
+            settings = signature.bind(self, update, *settings, **named).args[2:]
         (plain if update.shadow is not None else run)(self, update, *settings)
 
     return run_rule
@@ -73,8 +77,11 @@ class NumbaBackend(NumpyBackend):
             if config.DISABLE_JIT:
                 return None
             immediate.try_out(self)
-        except (ImportError, RuntimeError, OSError):
-            return None  # Numba does not fit this NumPy
+        except FfnnGpuError:  # an invalid setting
+            raise
+        except Exception as error:  # Numba does not fit this NumPy or this package
+            log.info("operations run by NumPy, because Numba does not work: %r", error)
+            return None
         return immediate
 
     # ------------------------------------------------------------------ recording
@@ -105,10 +112,7 @@ class NumbaBackend(NumpyBackend):
 
     # ------------------------------------------------------------------ rows
 
-    def take(self, rows: Any, index: Any, out: Any, mean: Any = None, scale: Any = None) -> Any:
-        cast = mean is not None or rows.dtype != out.dtype
-        done = cast and self.immediate is not None and self.immediate.take(rows, index, out, mean, scale)
-        return out if done else super().take(rows, index, out, mean, scale)
+    take = at_once("take")
 
     def all_finite(self, array: Any) -> bool:
         plain = type(array) is np.ndarray and array.size and self.immediate is not None

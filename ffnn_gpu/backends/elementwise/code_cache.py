@@ -1,8 +1,12 @@
 """Keep machine code on disk: to load a function takes 2 ms, to compile it 60 to 600 ms.
 
 A file's name is a hash of whatever its code depends on: the function or the expressions, the sources of this
-package that are compiled or write code, this processor, the versions of LLVM and Numba. A file that is
-damaged, or cannot be written, only costs the time to compile.
+package that are compiled or write code, this processor, the versions and settings of LLVM and Numba. A file
+that is damaged, or cannot be written, only costs the time to compile. Code is not kept if a source has
+changed since this process has read it.
+
+The folder is $NUMBA_CACHE_DIR if that is set. Else it is beside the sources, or the user's own folder for
+caches if that one cannot be written.
 
 Why not Numba's own cache: it numbers the files of one function. Two processes that compile it for different
 types at the same time give both the same number, and every later process fails with a TypeError. It also
@@ -12,7 +16,6 @@ At most MOST files are kept, the most recently used ones. Why: each constant of 
 its own, so a search over constants would fill the disk.
 """
 
-import functools
 import hashlib
 import os
 from contextlib import suppress
@@ -21,19 +24,31 @@ from typing import Any
 
 import llvmlite
 import numba
+from numba.core import config
 from numba.core.registry import cpu_target
 
-FOLDER = Path(__file__).with_name("__pycache__")
 SUFFIX = ".nbl"
+PREFIX = "code_"
 BACKENDS = Path(__file__).parents[1]
 SOURCES = tuple(BACKENDS / room for room in ("elementwise", "cpu/loops", "cpu/recording", "reference"))
 CHECKSUM = 32  # bytes of a SHA-256
 WORD = 8  # bytes of a length
 RUNTIME = b"NRT_"  # in names of Numba's runtime for arrays; a process that has not started it would crash
-MOST = 512  # files, each of 3 to 30 KiB
+MOST = 512  # files, each of 3 to 60 KiB
+SETTINGS = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "USING_SVML"  # of Numba
 
 
-@functools.cache
+def _folder() -> Path:
+    """Return the folder of the cache."""
+    chosen, beside = os.environ.get("NUMBA_CACHE_DIR"), Path(__file__).with_name("__pycache__")
+    if chosen:
+        return Path(chosen, "ffnn_gpu")
+    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+        return beside
+    home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "ffnn_gpu")
+
+
 def _digest_of_sources() -> str:
     digest = hashlib.sha256()
     for path in (source for folder in SOURCES for source in sorted(folder.glob("*.py"))):
@@ -41,16 +56,20 @@ def _digest_of_sources() -> str:
     return digest.hexdigest()
 
 
+FOLDER, DIGEST = _folder(), _digest_of_sources()
+
+
 def name_of(text: str) -> str:
     """Return a name for the code that this text describes, on this processor."""
     processor = cpu_target.target_context.codegen().magic_tuple()
-    parts = repr((text, processor, llvmlite.__version__, numba.__version__, _digest_of_sources()))
-    return "code_" + hashlib.sha256(parts.encode()).hexdigest()[:40]
+    settings = [str(getattr(config, name, None)) for name in SETTINGS]
+    parts = repr((text, processor, llvmlite.__version__, numba.__version__, settings, DIGEST))
+    return PREFIX + hashlib.sha256(parts.encode()).hexdigest()[:40]
 
 
 def load(name: str) -> tuple[Any, str] | None:
     """Return the library of this name and its symbol, or None if it is not on disk as it was written."""
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # the second one if LLVM cannot read it
         path = FOLDER / (name + SUFFIX)
         content = path.read_bytes()
         checksum, body = content[:CHECKSUM], content[CHECKSUM:]
@@ -78,14 +97,14 @@ def save(name: str, library: Any, symbol: str) -> None:
     symbol: the name by which the library is asked for its function.
     """
     _, _, (code, shared) = library.serialize_using_object_code()
-    if RUNTIME in code:
+    if RUNTIME in code or _digest_of_sources() != DIGEST:
         return
     body = b"".join(
         (*(len(part).to_bytes(WORD, "little") + part for part in (symbol.encode(), code)), shared)
     )
     temporary = FOLDER / f"{name}.{os.getpid()}"
     with suppress(OSError):
-        FOLDER.mkdir(exist_ok=True)
+        FOLDER.mkdir(parents=True, exist_ok=True)
         try:
             temporary.write_bytes(hashlib.sha256(body).digest() + body)
             temporary.replace(FOLDER / (name + SUFFIX))
@@ -95,9 +114,9 @@ def save(name: str, library: Any, symbol: str) -> None:
 
 
 def _delete_oldest() -> None:
-    """Delete the files that were used longest ago until MOST are left."""
+    """Delete the files that were used longest ago until MOST are left; also those of writers that died."""
     ages = []
-    for path in FOLDER.glob("*" + SUFFIX):
+    for path in FOLDER.glob(PREFIX + "*"):
         with suppress(OSError):  # another process has deleted it
             ages.append((path.stat().st_mtime_ns, path))
     for _, path in sorted(ages)[: max(len(ages) - MOST, 0)]:

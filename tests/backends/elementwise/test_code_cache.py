@@ -1,5 +1,6 @@
 """Machine code on disk is loaded only if it is whole, and compiled anew otherwise."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -104,6 +105,40 @@ def test_name_depends_on_the_processor_and_the_versions(monkeypatch):
     assert len(names) == 5
 
 
+def test_name_depends_on_the_settings_of_numba(monkeypatch):
+    name = code_cache.name_of("a")
+    monkeypatch.setattr(code_cache.config, "OPT", 0)
+    assert code_cache.name_of("a") != name
+
+
+def test_code_is_not_kept_if_a_source_has_changed_since(folder, compilations, monkeypatch):
+    """An update under a running process must not leave old code under the name of the new sources."""
+    monkeypatch.setattr(code_cache, "_digest_of_sources", lambda: "another")
+    doubled()
+    assert not folder.exists()
+
+
+def test_code_that_llvm_cannot_read_is_compiled_anew(folder, compilations):
+    doubled()
+    (path,) = folder.iterdir()
+    symbol, body = code_cache._first(path.read_bytes()[code_cache.CHECKSUM :])
+    parts = [symbol, b"no machine code"]
+    body = b"".join(len(part).to_bytes(code_cache.WORD, "little") + part for part in parts) + b"no bitcode"
+    path.write_bytes(hashlib.sha256(body).digest() + body)
+    doubled()
+    assert len(compilations) == 2
+
+
+def test_folder_is_the_chosen_one_or_one_that_can_be_written(monkeypatch, tmp_path):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    assert code_cache._folder() == Path(code_cache.__file__).with_name("__pycache__")
+    monkeypatch.setattr(code_cache.os, "access", lambda *args: False)
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert code_cache._folder() == tmp_path / "ffnn_gpu"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "chosen"))
+    assert code_cache._folder() == tmp_path / "chosen" / "ffnn_gpu"
+
+
 @pytest.mark.parametrize("room", ["elementwise", "cpu/loops", "cpu/recording", "reference"])
 def test_name_depends_on_every_source(room, monkeypatch, tmp_path):
     assert any(folder.match(room) and any(folder.glob("*.py")) for folder in code_cache.SOURCES)
@@ -111,7 +146,7 @@ def test_name_depends_on_every_source(room, monkeypatch, tmp_path):
         shutil.copytree(other, tmp_path / other.relative_to(code_cache.BACKENDS))
     copies = tuple(tmp_path / other.relative_to(code_cache.BACKENDS) for other in code_cache.SOURCES)
     monkeypatch.setattr(code_cache, "SOURCES", copies)
-    digest = code_cache._digest_of_sources.__wrapped__
+    digest = code_cache._digest_of_sources
     before = digest()
     changed = next(iter(sorted((tmp_path / room).glob("*.py"))))
     changed.write_text(changed.read_text(encoding="utf-8") + "\n", encoding="utf-8")

@@ -100,9 +100,11 @@ def test_running_statistics_and_inference_equal_autograd(backend, golden):
     assert_close(backend.to_host(mean), stored["mean"], relative, "running mean")
     assert_close(backend.to_host(variance), stored["variance"], relative, "running variance")
     x, out = np.array(stored["x"]), backend.empty((len(stored["x"]), 4), np.float64)
-    one, zero = backend.asarray(np.ones(4)), backend.asarray(np.zeros(4))
-    backend.batch_norm_inference(backend.asarray(x), one, zero, EPS, out=out, mean=mean, variance=variance)
-    assert_close(backend.to_host(out), stored["out"], relative, "inference")
+    gain, bias = np.array([1.0, 0.5, -2.0, 3.0]), np.array([0.0, 1.0, -0.5, 2.0])
+    settings = backend.asarray(gain), backend.asarray(bias), EPS
+    backend.batch_norm_inference(backend.asarray(x), *settings, out=out, mean=mean, variance=variance)
+    expected = np.array(stored["out"]) * gain + bias  # the stored ones are without gain and bias
+    assert_close(backend.to_host(out), expected, relative, "inference")
 
 
 def test_one_row_gives_no_infinite_variance(backend, dtype):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
 from ffnn_gpu.backends.cpu.loops.intrinsics import allocate, matrix, vector
 
@@ -24,6 +24,12 @@ UNIT = 16
 # the check). Why without Numba's runtime for arrays (_nrt): it takes 0.35 s to start, in each process.
 kernel: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(error_model="numpy", _nrt=False)
 inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(inline="always")
+
+
+def command_signature(dtype: np.dtype) -> Any:
+    """Return the signature of a command for arrays of this type."""
+    like = types.CPointer({4: types.float32, 8: types.float64}[dtype.itemsize])
+    return types.void(like, types.CPointer(types.int64), types.int64, types.int64)
 
 
 @inlined
@@ -46,13 +52,6 @@ def zeros(n: int) -> Any:
 def scalars(address: int) -> Any:
     """Return the float64 array [t, η, Π] at this address."""
     return vector(np.float64, address, 3)
-
-
-@inlined
-def vector_chunk(like: Any, address: int, n: int, chunk: int, chunks: int) -> Any:
-    """Return one chunk of the vector (n,) at this address."""
-    start, stop = bounds(n, UNIT, chunk, chunks)
-    return vector(like, address, n)[start:stop]
 
 
 @inlined

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from numba import cfunc, types
+from numba.core.compiler_lock import global_compiler_lock
 
 from ffnn_gpu.backends.elementwise import code_cache
 
@@ -31,6 +32,7 @@ class CompiledFunction:
         return code_cache.name_of(f"{self.function.__module__}.{self.function.__name__} {self.signature}")
 
     @cached_property
+    @global_compiler_lock  # type: ignore[untyped-decorator]
     def _code(self) -> tuple[Any, str]:
         """The library with the machine code, and the symbol of the function."""
         found = code_cache.load(self.name)

@@ -176,14 +176,21 @@ def elementwise(dtype: np.dtype, name: str) -> CompiledLoop:
 
 
 def slots(code: CompiledLoop, **operands: Any) -> list[Any]:
-    """Return the two entries of each operand: an array or a number, and the bytes from row to row."""
+    """Return the two entries of each operand: an array or a float, and the bytes from row to row."""
     values = ((operands[name], axes) for name, axes in code.operands.items())
-    return [entry for x, axes in values for entry in (x, x.strides[0] if axes == "both" else 0)]
+    return [
+        entry
+        for x, axes in values
+        for entry in (float(x) if axes == "value" else x, x.strides[0] if axes == "both" else 0)
+    ]
 
 
 def of_one_kind(update: Update, settings: tuple[Any, ...]) -> bool:
-    """Return whether ∇θ and the moments have the type and the size of θ, and no gaps."""
-    theta, vectors = update.theta, (update.grad, *(s for s in settings if isinstance(s, np.ndarray)))
-    return theta.flags.c_contiguous and all(
-        v.dtype == theta.dtype and v.shape == theta.shape and v.flags.c_contiguous for v in vectors
-    )
+    """Return whether commands can read ∇θ, the moments and the numbers on the device, and write θ."""
+    theta, scalars, control = update.theta, update.scalars, update.control
+    vectors = theta, update.grad, *(s for s in settings if isinstance(s, np.ndarray))
+    numbers = [(scalars, 3)] + ([] if control is None else [(control, 2)])
+    return all(
+        v.dtype == theta.dtype and v.shape == theta.shape and v.flags.c_contiguous and v.flags.writeable
+        for v in vectors
+    ) and all(v.dtype == np.float64 and v.shape == (n,) and v.flags.c_contiguous for v, n in numbers)

@@ -12,7 +12,7 @@ from ffnn_gpu.backends.cpu.loops.chunks import inlined
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
-from ffnn_gpu.backends.cpu.recording.operations import address
+from ffnn_gpu.backends.cpu.recording.arguments import address
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import COLUMNS, WORD, lead, run_alone, thread_pool, withdraw
 

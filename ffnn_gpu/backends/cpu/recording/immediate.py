@@ -15,9 +15,9 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends.cpu.loops import formulas
-from ffnn_gpu.backends.cpu.loops.gather import gather_of
+from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, word
 from ffnn_gpu.backends.cpu.recording.cores import THREADS
-from ffnn_gpu.backends.cpu.recording.operations import NotRecordedError, Operations, address, word
+from ffnn_gpu.backends.cpu.recording.operations import INDICES, Operations
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 from ffnn_gpu.backends.cpu.recording.threads import Native, thread_pool, threads
 
@@ -45,6 +45,9 @@ class Immediate(Operations):
 
     def _loss(self) -> Any:
         return self.dtype.type(self.losses.sum())
+
+    def _class_indices(self, y: Any) -> Any:
+        return y if y.dtype in INDICES else y.astype(np.int64)
 
     def squared_norm(self, grad: Any) -> Any:
         return np.float64(super().squared_norm(grad).sum())
@@ -75,22 +78,6 @@ def _partition(dtype: np.dtype, setting: str | None) -> Partition:
 def try_out(backend: Any) -> None:
     """Compile and run one command. Raises whatever Numba raises where it does not work."""
     Immediate(backend).column_sum(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
-
-
-def take(rows: Any, index: Any, out: Any, mean: Any, scale: Any) -> bool:
-    """out_r = rows[index_r], standardized if there are mean and scale. Return False if it cannot be done."""
-    kind, size = rows.dtype.kind, rows.dtype.itemsize
-    number = rows.dtype.isnative and (kind in "iu" or (kind == "f" and size in (4, 8)))
-    if not number or out.ndim != 2 or out.dtype not in FLOATS or rows.shape[1:] != out.shape[1:]:
-        return False
-    rows, index = np.asarray(rows), np.asarray(index, np.int64)  # rows may be of a mapped file
-    statistics = (None, None) if mean is None else (np.asarray(each, np.float64) for each in (mean, scale))
-    try:
-        operands = numbers("q", map(word, (rows, index, out, *statistics, *out.shape)))
-    except NotRecordedError:
-        return False
-    gather_of(rows.dtype, out.dtype).call(None, None, operands.buffer_info()[0])
-    return True
 
 
 def all_finite(array: HostArray) -> bool | None:

@@ -4,16 +4,13 @@ Each operation has the signature and the meaning that the reference gives it. On
 arguments raises NotRecordedError before it has changed anything that it also reads.
 """
 
-import ctypes
 import functools
 import inspect
-import struct
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import (
@@ -26,17 +23,19 @@ from ffnn_gpu.backends.cpu.loops import (
     softmax,
     step_control,
 )
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, command_signature
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
+from ffnn_gpu.backends.cpu.loops.gather import gather_of
 from ffnn_gpu.backends.cpu.loops.layers import FEW
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
+from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, checked
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 from ffnn_gpu.backends.elementwise.trace import UntraceableError
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import Update
 
-FLOAT64, INT64 = struct.Struct("d"), struct.Struct("q")
 NO_TAIL = (0,)  # of a product
+FLOAT = np.dtype(np.float64)
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 # name → body of each function in loops/ whose name ends in _command
 BODIES = {
@@ -50,77 +49,7 @@ BODIES = {
 @functools.cache
 def command(name: str, dtype: np.dtype) -> CompiledFunction:
     """Return the compiled command for arrays of `dtype`."""
-    of = types.CPointer({4: types.float32, 8: types.float64}[dtype.itemsize])
-    signature = types.void(of, types.CPointer(types.int64), types.int64, types.int64)
-    return CompiledFunction(BODIES[name], signature)
-
-
-def address(array: HostArray) -> int:
-    """Return the address of an array's first byte.
-
-    Why not __array_interface__: it takes 0.9 µs, this 0.15 µs, and a step asks for up to four addresses.
-    Reference: NumPy C-API, struct PyArrayObject, whose first field after the object's header is `data`.
-    """
-    return ctypes.c_size_t.from_address(id(array) + object.__basicsize__).value
-
-
-def word(value: Any) -> int:
-    """Return the int64 that a command reads: an address, an integer, or the bits of a float64.
-
-    Raises NotRecordedError if an array has gaps.
-    """
-    if type(value) is int:
-        return value
-    if value is None:
-        return 0
-    if isinstance(value, np.ndarray):
-        if not (value.flags.c_contiguous and value.flags.aligned):
-            raise NotRecordedError("an array has gaps")
-        return address(value)
-    if isinstance(value, float):
-        bits: int = INT64.unpack(FLOAT64.pack(value))[0]
-        return bits
-    return int(value)
-
-
-class NotRecordedError(Exception):
-    """The step calls an operation that has no command."""
-
-
-def checked(**shapes: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: raise NotRecordedError unless the arrays have one type, and equal letters mean equal sizes.
-
-    `checked(x="BI", b="I")` is for x (B, I) and b (I,); "*" is any shape, the same one wherever it stands. An
-    array may be None.
-    """
-
-    def decorate(operation: Callable[..., Any]) -> Callable[..., Any]:
-        names = [*inspect.signature(operation).parameters][1:]
-        places = [(names.index(name), name, axes) for name, axes in shapes.items()]
-
-        @functools.wraps(operation)
-        def run(self: Any, *args: Any, **named: Any) -> Any:
-            sizes: dict[str, Any] = {}
-            dtype = None
-            for place, name, axes in places:
-                array = args[place] if place < len(args) else named.get(name)
-                if array is None:
-                    continue
-                if dtype is None:
-                    dtype = array.dtype
-                    self._use(dtype)
-                if array.dtype != dtype:
-                    raise NotRecordedError(f"{name} is {array.dtype}, and another array is {dtype}")
-                shape = (array.shape,) if axes == "*" else array.shape
-                if len(shape) != len(axes) or any(
-                    sizes.setdefault(axis, size) != size for axis, size in zip(axes, shape, strict=True)
-                ):
-                    raise NotRecordedError(f"{name} has shape {array.shape}")
-            return operation(self, *args, **named)
-
-        return run
-
-    return decorate
+    return CompiledFunction(BODIES[name], command_signature(dtype))
 
 
 class Operations:
@@ -163,16 +92,34 @@ class Operations:
         """Make the adjoint of φ the tail of the product whose result is `da`. Return whether it is."""
         return False
 
+    # ------------------------------------------------------------------ rows
+
+    @checked(out="BI!")
+    def take(self, rows: Array, index: Array, out: Array, mean: Array = None, scale: Array = None) -> Array:
+        kind, size = rows.dtype.kind, rows.dtype.itemsize
+        number = rows.dtype.isnative and (kind in "iu" or (kind == "f" and size in (4, 8)))
+        fits = (
+            isinstance(rows, np.ndarray) and rows.shape[1:] == out.shape[1:] and index.shape == out.shape[:1]
+        )
+        statistics = ((each.dtype, each.shape) for each in (mean, scale) if each is not None)
+        if not (number and fits and all(each == (FLOAT, out.shape[1:]) for each in statistics)):
+            raise NotRecordedError("there is no command for such rows")
+        if index.dtype.kind not in "iu" or not (index.size and index.min() >= 0 and index.max() < len(rows)):
+            raise NotRecordedError("an index is out of range")
+        rows, index = np.asarray(rows), np.asarray(index, np.int64)  # rows may be of a mapped file
+        operands = rows, index, out, mean, scale, *out.shape
+        self._run(gather_of(rows.dtype, out.dtype), operands, self.partition.by_rows(out))
+        return out
+
     # ------------------------------------------------------------------ layers
 
-    @checked(x="BI", W="IO", b="O", out="BO", s="BO")
+    @checked(apart=True, x="BI", W="IO", b="O?", out="BO!", s="BO!?")
     def affine(self, x: Array, W: Array, b: Array, phi: Any, out: Array, s: Array = None) -> Array:
         _require_numbers(x, W)
-        _require_apart(out, x, W)
         (B, I), O, loop = x.shape, W.shape[1], self._activation(phi, b, s)
         tail = self._tail(loop, phi, b, out, s)
         if B <= FEW:
-            chunks = self.partition.of_few_rows(W)
+            chunks = self.partition.of_few_rows(B, W)
             sums = self._scratch(chunks * B * O, self.dtype)
             self._record("few_rows", chunks, x, W, sums, B, I, O)
             self._record("sum_of_few", 1, sums, chunks, out, B, O, *tail)
@@ -200,7 +147,7 @@ class Operations:
     def _activation(self, phi: Any, b: Array, s: Array) -> Any:
         return _compiled(formulas.activation, self.dtype, phi.value, b is not None, s is not None)
 
-    @checked(s="*")
+    @checked(s="*!")
     def activate(self, s: Array, phi: Any) -> Array:
         if phi.name != "identity":
             loop = self._activation(phi, None, None)
@@ -210,7 +157,7 @@ class Operations:
                 self._apply(loop, 1, s.size, out=s)
         return s
 
-    @checked(da="*", a="*", s="*")
+    @checked(da="*!", a="*", s="*?")
     def activation_backward(self, da: Array, a: Array, phi: Any, s: Array = None) -> Array:
         if phi.name == "identity":
             return da
@@ -226,57 +173,58 @@ class Operations:
         if db is not None:
             self.column_sum(delta, out=db)
 
-    @checked(A="BO", out="O")
+    @checked(apart=True, A="BO", out="O!")
     def column_sum(self, A: Array, out: Array) -> Array:
-        _require_apart(out, A)
         self._record("column_sum", self.partition.by_columns(A), A, out, *A.shape)
         return out
 
-    @checked(A="MK", B="KN", out="MN")
+    @checked(apart=True, A="MK", B="KN", out="MN!")
     def gemm(self, A: Array, B: Array, out: Array) -> Array:
         _require_numbers(A, B)
-        _require_apart(out, A, B)
         self._product(A, B, out, *NO_TAIL)
         return out
 
-    @checked(x="*", y="*", out="*")
+    @checked(x="*", y="*", out="*!")
     def add(self, x: Array, y: Array, out: Array) -> Array:
         self._apply(formulas.elementwise(self.dtype, "add"), 1, out.size, x=x, y=y, out=out)
         return out
 
-    @checked(array="*", out="*")
+    @checked(array="*", out="*!")
     def copy(self, array: Array, out: Array) -> Array:
         self._apply(formulas.elementwise(self.dtype, "copy"), 1, out.size, x=array, out=out)
         return out
 
-    @checked(x="*", out="*")
+    @checked(x="*", out="*!")
     def scaled(self, x: Array, factor: Array, out: Array) -> Array:
         if out is not x or (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
             raise NotRecordedError("there is no command that scales into another array, or by another type")
         self._apply(formulas.elementwise(self.dtype, "scale"), 1, out.size, x=out, factor=factor)
         return out
 
-    @checked(out="BI")
+    @checked(out="BI!")
     def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
-        keep, key = 1.0 / (1.0 - rate), (seed & MASK, (seed >> 32) & MASK)
+        if not isinstance(step, np.ndarray) or (step.dtype, step.size) != (np.dtype(np.int64), 1):
+            raise NotRecordedError("the step is no int64 (1,)")
+        keep, key = float(1.0 / (1.0 - rate)), (seed & MASK, (seed >> 32) & MASK)
         operands = keep, threshold(rate), *key, step, layer, row, out, *out.shape
         self._record("dropout_mask", self.partition.by_rows(out), *operands)
         return out
 
-    @checked(x="*", mask="*", out="*")
+    @checked(x="*", mask="*", out="*!")
     def dropout(self, x: Array, mask: Array, out: Array) -> Array:
         self._apply(formulas.elementwise(self.dtype, "multiply"), 1, out.size, x=x, y=mask, out=out)
         return out
 
     # ------------------------------------------------------------------ normalization
 
-    @checked(x="BI", gain="I", bias="I", out="BI", xhat="BI", rstd="B")
+    @checked(x="BI", gain="I", bias="I", out="BI!", xhat="BI!?", rstd="B!?")
     def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Array:
         xhat = out if xhat is None else xhat
-        self._record("layer_norm", self.partition.by_rows(x), x, gain, bias, eps, out, xhat, rstd, *x.shape)
+        operands = x, gain, bias, float(eps), out, xhat, rstd, *x.shape
+        self._record("layer_norm", self.partition.by_rows(x), *operands)
         return out
 
-    @checked(x="BI", gain="I", bias="I", out="BI", xhat="BI", rstd="I", mean="I", variance="I")
+    @checked(x="BI", gain="I", bias="I", out="BI!", xhat="BI!", rstd="I!", mean="I!", variance="I!")
     def batch_norm(
         self,
         x: Array,
@@ -289,19 +237,19 @@ class Operations:
         mean: Array,
         variance: Array,
     ) -> Array:
-        operands = x, gain, bias, eps, out, xhat, rstd, mean, variance, *x.shape
+        operands = x, gain, bias, float(eps), out, xhat, rstd, mean, variance, *x.shape
         self._record("batch_norm", self.partition.by_columns(x), *operands)
         return out
 
-    @checked(x="BI", gain="I", bias="I", out="BI", mean="I", variance="I")
+    @checked(x="BI", gain="I", bias="I", out="BI!", mean="I", variance="I")
     def batch_norm_inference(
         self, x: Array, gain: Array, bias: Array, eps: float, out: Array, mean: Array, variance: Array
     ) -> Array:
-        operands = x, gain, bias, eps, out, mean, variance, *x.shape
+        operands = x, gain, bias, float(eps), out, mean, variance, *x.shape
         self._record("batch_norm_inference", self.partition.by_rows(x), *operands)
         return out
 
-    @checked(da="BI", gain="I", xhat="BI", rstd="B", dgain="I", dbias="I", dx="BI")
+    @checked(da="BI!", gain="I", xhat="BI", rstd="B", dgain="I!", dbias="I!", dx="BI!?")
     def layer_norm_backward(
         self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array
     ) -> Array | None:
@@ -311,7 +259,7 @@ class Operations:
             self._record("layer_norm_backward", self.partition.by_rows(da), *operands)
         return dx
 
-    @checked(da="BI", gain="I", xhat="BI", rstd="I", dgain="I", dbias="I", dx="BI")
+    @checked(da="BI!", gain="I", xhat="BI", rstd="I", dgain="I!", dbias="I!", dx="BI!?")
     def batch_norm_backward(
         self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array
     ) -> Array | None:
@@ -330,33 +278,34 @@ class Operations:
 
     # ------------------------------------------------------------------ softmax
 
-    @checked(z="BC", out="BC")
+    @checked(z="BC", out="BC!")
     def softmax(self, z: Array, out: Array) -> Array:
         self._record("softmax", self._exponentials(z), z, out, *z.shape)
         return out
 
-    @checked(da="BC", a="BC")
+    @checked(da="BC!", a="BC")
     def softmax_backward(self, da: Array, a: Array) -> Array:
         self._record("softmax_backward", self.partition.by_rows(da), da, a, *da.shape)
         return da
 
-    @checked(z="BC", out="BC")
+    @checked(z="BC", out="BC!")
     def log_softmax(self, z: Array, out: Array) -> Array:
         self._record("log_softmax", self._exponentials(z), z, out, *z.shape)
         return out
 
-    @checked(da="BC", a="BC")
+    @checked(da="BC!", a="BC")
     def log_softmax_backward(self, da: Array, a: Array) -> Array:
         self._record("log_softmax_backward", self._exponentials(da), da, a, *da.shape)
         return da
 
     # ------------------------------------------------------------------ losses
 
-    @checked(z="BC", weight="B", class_weight="C", dz="BC")
+    @checked(apart=True, z="BC", weight="B?", class_weight="C?", dz="BC!?")
     def softmax_cross_entropy(
         self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Array:
-        hard = y.ndim == 1 and y.dtype in INDICES
+        hard = y.ndim == 1 and y.dtype.kind in "iu"
+        y = self._class_indices(y) if hard else y
         if y.shape != z.shape[:1] if hard else (y.shape, y.dtype) != (z.shape, z.dtype):
             raise NotRecordedError("there is no command for targets of this type or shape")
         if hard and class_weight is not None:
@@ -372,15 +321,16 @@ class Operations:
             self._record("soft_cross_entropy", self._exponentials(z), *targets, *factors, *results)
         return self._loss()
 
-    @checked(p="BC", q="BC", weight="B", dp="BC")
+    @checked(apart=True, p="BC", q="BC", weight="B?", dp="BC!?")
     def cross_entropy(self, p: Array, q: Array, weight: Array, dp: Array, smallest: float) -> Array:
         scale, dp = self._normalized(weight), self._gradient(dp, p)
         operands = p, q, scale, float(smallest), dp, *p.shape, self.losses
         self._record("cross_entropy", self._exponentials(p), *operands)
         return self._loss()
 
-    @checked(z="BO", y="BO", weight="B", dz="BO")
+    @checked(z="BO", y="BO", weight="B?", dz="BO!?")
     def pointwise_loss(self, kind: Any, z: Array, y: Array, weight: Array, dz: Array) -> Array:
+        _require_numbers(z)
         (B, O), axes = z.shape, None if weight is None else "rows" if z.shape[1] > 1 else "both"
         loop = _compiled(formulas.pointwise_loss, self.dtype, kind.value, kind.derivative, axes)
         if loop is None:
@@ -390,6 +340,12 @@ class Operations:
         share, w = 1 / (max(B, 1) * O if weight is None else O), self._normalized(weight)
         self._apply(loop, rows, columns, self.losses, z=z, y=y, dz=self._gradient(dz, z), share=share, w=w)
         return self._loss()
+
+    def _class_indices(self, y: Array) -> Array:
+        """Return the class indices in a type that commands read."""
+        if y.dtype not in INDICES:
+            raise NotRecordedError(f"there is no command for class indices in {y.dtype}")
+        return y
 
     def _loss(self) -> Any:
         """Return what holds the loss, or the loss."""
@@ -418,7 +374,7 @@ class Operations:
 
     # ------------------------------------------------------------------ updates
 
-    @checked(grad="*")
+    @checked(grad="*!")
     def clip_by_value(self, grad: Array, limit: float, loss_scale: Array) -> None:
         self._apply(formulas.elementwise(self.dtype, "clip"), 1, len(grad), x=grad, limit=float(limit))
 
@@ -459,7 +415,7 @@ class Operations:
     nadam, lion = functools.partialmethod(_rule, "nadam"), functools.partialmethod(_rule, "lion")
     own_rule = functools.partialmethod(_rule, "own_rule")
 
-    @checked(mean="*", values="*")
+    @checked(mean="*!", values="*")
     def average(self, mean: Array, values: Array, decay: float) -> None:
         self._average(mean, values, decay)
 
@@ -503,11 +459,6 @@ def _weak(setting: Any) -> Any:
 def _require_numbers(*arrays: Array) -> None:
     if not all(array.size for array in arrays):
         raise NotRecordedError("an array is empty")
-
-
-def _require_apart(out: Array, *arrays: Array) -> None:
-    if any(np.may_share_memory(array, out) for array in arrays):
-        raise NotRecordedError("the output overlaps an argument")
 
 
 def _compiled(build: Callable[..., Any], *key: Any) -> Any:

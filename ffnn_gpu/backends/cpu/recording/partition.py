@@ -36,13 +36,13 @@ class Partition:
     def by_columns(self, array: HostArray) -> int:
         return self.chunks(array.size, array.shape[1] // UNIT)
 
-    def of_few_rows(self, W: HostArray) -> int:
-        """Return the number of chunks of W's rows, each of which is read once.
+    def of_few_rows(self, B: int, W: HostArray) -> int:
+        """Return the number of chunks of W's rows for a product of B rows with W.
 
         Why 16: one row through 784-256-256-10 on 2 threads takes 38 µs, with 1 instead of 16 as long, with 64
         or on one thread 50 µs; through 784-128-10 it takes 34, 40, 34 and 32 µs.
         """
-        return self.chunks(W.size // 16, len(W) // UNIT)
+        return self.chunks(B * W.size // 16, len(W) // UNIT)
 
     def grid(self, M: int, N: int, K: int) -> tuple[int, int]:
         """Return the chunks of an (M, N) product, and how many of them are side by side, for the least time.

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address
 from ffnn_gpu.backends.cpu.recording.called_back import (
     CalledBackLayer,
     CalledBackLoss,
@@ -25,7 +26,7 @@ from ffnn_gpu.backends.cpu.recording.called_back import (
     is_own,
 )
 from ffnn_gpu.backends.cpu.recording.command_table import CommandTable
-from ffnn_gpu.backends.cpu.recording.operations import INDICES, NotRecordedError, address
+from ffnn_gpu.backends.cpu.recording.operations import INDICES
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import threads
 from ffnn_gpu.errors import WorkspaceError

@@ -13,8 +13,9 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import formulas
 from ffnn_gpu.backends.cpu.loops.matrix_product import TAIL_OF_PRODUCT
+from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, word
 from ffnn_gpu.backends.cpu.recording.called_back import Argument, PythonCall
-from ffnn_gpu.backends.cpu.recording.operations import NotRecordedError, Operations, address, command, word
+from ffnn_gpu.backends.cpu.recording.operations import Operations, command
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 
 

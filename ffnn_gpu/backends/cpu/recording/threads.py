@@ -1,4 +1,4 @@
-"""The thread pool that replays recorded steps, without Python and its lock.
+"""The thread pool that runs commands, without Python and its lock.
 
 A step is a table of commands. Every thread claims chunks of the current command that no other has claimed,
 and goes on to the next command when all chunks are done. The calling thread never depends on a helper: a
