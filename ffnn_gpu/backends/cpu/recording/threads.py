@@ -45,14 +45,18 @@ def wait(address: int, value: int) -> None:
 
 
 @inlined
-def work(table: int, length: int, failed: int, rank: int) -> None:
-    """Take part in the commands of a table, first to last, until one has failed."""
+def work(table: int, length: int, failed: int, rank: int, size: int) -> None:
+    """Take part in the commands of a table, first to last, until one has failed.
+
+    Each of `size` threads begins with chunks of its own, so that it finds in its cache what it has written in
+    the command before. A command that is one chunk runs in the leading thread.
+    """
     for k in range(length):
         row = table + WORD * COLUMNS * k
         function, operands, chunks = load(row), load(row + WORD), load(row + 2 * WORD)
         marks = load(row + 3 * WORD)  # how many chunks are done, and for each chunk whether it is claimed
-        for i in range(chunks):
-            chunk = (rank + i) % chunks
+        for i in range(chunks if chunks > 1 or rank == 0 else 0):
+            chunk = (rank * chunks // size + i) % chunks
             if exchange(marks + WORD * (1 + chunk), 1) == 0:
                 call(function, operands, chunk, chunks)
                 add(marks, 1)
@@ -101,7 +105,7 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
     store(shared + LINE * FAILED, failed)
     store(shared + LINE * OPEN, 1)
     add(shared + LINE * EPOCH, 1)
-    work(table, length, failed, 0)
+    work(table, length, failed, 0, helpers + 1)
     store(shared + LINE * OPEN, 0)
     store(shared + LINE * ANNOUNCED, 0)
     for helper in range(helpers):  # the table may be freed when this returns
@@ -124,7 +128,7 @@ def may_sleep(shared: int, helper: int) -> bool:
     return False
 
 
-def help(shared: int, helper: int) -> None:
+def help(shared: int, helper: int, helpers: int) -> None:
     """Take part in steps until there has been none for PATIENCE polls."""
     own, polls = shared + LINE * HELPERS * helper, 0
     store(own + LINE * ASLEEP, 0)
@@ -135,7 +139,7 @@ def help(shared: int, helper: int) -> None:
             store(own + LINE * BUSY, 1)
             if load(shared + LINE * OPEN):
                 table, length = load(shared + LINE * TABLE), load(shared + LINE * LENGTH)
-                work(table, length, load(shared + LINE * FAILED), helper + 1)
+                work(table, length, load(shared + LINE * FAILED), helper + 1, helpers + 1)
             store(own + LINE * BUSY, 0)
             store(own + LINE * SEEN, epoch)
             polls = 0
@@ -151,7 +155,7 @@ class Native:
     announce = CompiledFunction(announce, types.int64(types.int64, types.int64))
     withdraw = CompiledFunction(withdraw, types.void(types.int64))
     lead = CompiledFunction(lead, types.void(*[types.int64] * 5))
-    help = CompiledFunction(help, types.void(types.int64, types.int64))
+    help = CompiledFunction(help, types.void(*[types.int64] * 3))
 
 
 class ThreadPool:
@@ -195,7 +199,7 @@ class ThreadPool:
     def _help(self, k: int) -> None:
         while True:
             self.bells[k].acquire()
-            Native.help(self.shared, k)
+            Native.help(self.shared, k, self.helpers)
 
 
 @functools.cache

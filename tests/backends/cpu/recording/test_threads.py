@@ -74,7 +74,7 @@ def test_waking_twice_rings_the_bell_once(pool):
 
 
 def test_helper_returns_when_no_step_comes(pool):
-    threads.Native.help(pool.shared, 0)
+    threads.Native.help(pool.shared, 0, 1)
     assert pool.asleep[0][0] == 1
 
 
