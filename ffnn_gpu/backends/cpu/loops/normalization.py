@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, kernel, rows_chunk, zeros
-from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, matrix, release, sixteen, vector
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, inlined, kernel, rows_chunk
+from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, matrix, sixteen, vector
 
 
 @kernel
@@ -76,35 +76,82 @@ def layer_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> N
 
 # ---------------------------------------------------------------------- over each column
 
+# Sums over a column are made of those of blocks of BLOCK rows. So several threads share them, and no bit
+# depends on the number of threads. Each block has 2 I numbers in float64, and a chunk for each of `across`
+# parts of its columns.
+BLOCK = 256
+
+
+@inlined
+def part_of_block(chunk: int, across: int, B: int, I: int) -> tuple[int, int, int, int, int]:
+    """Return the block of this chunk, its rows [top, bottom) and its columns [first, last)."""
+    block, (first, last) = chunk // across, bounds(I, UNIT, chunk % across, across)
+    return block, block * BLOCK, min(B, (block + 1) * BLOCK), first, last
+
+
+@inlined
+def halves(sums: int, block: int, I: int) -> tuple[Any, Any]:
+    """Return the two float64 vectors (I,) of a block."""
+    start = sums + 16 * I * block
+    return vector(np.float64, start, I), vector(np.float64, start + 8 * I, I)
+
+
+def moments_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """sums[block] = [μ − x₀, Σ (x − μ)²] over the rows of the block; x₀ is the first row of all
+
+    Why less x₀: a mean that is large beside the spread would lose digits when means are merged.
+    """
+    B, I = n[3], n[4]
+    x, (block, top, bottom, first, last) = matrix(like, n[0], B, I), part_of_block(chunk, n[2], B, I)
+    mean, squares = halves(n[1], block, I)
+    for c in range(first, last):
+        mean[c], squares[c] = 0, 0
+    for r in range(top, bottom):
+        for c in range(first, last):
+            mean[c] += np.float64(x[r, c]) - np.float64(x[0, c])
+    for c in range(first, last):
+        mean[c] /= bottom - top
+    for r in range(top, bottom):
+        for c in range(first, last):
+            squares[c] += (np.float64(x[r, c]) - np.float64(x[0, c]) - mean[c]) ** 2
+
+
+def merge_moments_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """mean and biased variance of all blocks; rstd = 1/√(variance + ε); sums[0] ← [mean, rstd] in float64
+
+    Reference: Chan, Golub, LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample Variances
+    (1979), equation 2.1.
+    """
+    sums, eps, B, I = n[0], as_real(n[1]), n[6], n[7]
+    rstd, mean, variance = vector(like, n[2], I), vector(like, n[3], I), vector(like, n[4], I)
+    first = vector(like, n[5], I)
+    mu, total = halves(sums, 0, I)
+    for block in range(1, (B + BLOCK - 1) // BLOCK):
+        of_block, squares = halves(sums, block, I)
+        before, rows = block * BLOCK, min(B, (block + 1) * BLOCK) - block * BLOCK
+        share = rows / (before + rows)
+        for c in range(I):
+            difference = of_block[c] - mu[c]
+            mu[c] += difference * share
+            total[c] += squares[c] + difference * difference * before * share
+    for c in range(I):
+        mu[c] += first[c]
+        mean[c], variance[c] = mu[c], total[c] / B
+        total[c] = 1 / math.sqrt(total[c] / B + eps)
+        rstd[c] = total[c]
+
 
 def batch_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """xhat = (x − μ) rstd,  out = xhat ⊙ gain + bias over each column; mean = μ, variance = σ² (biased)"""
-    eps, B, I = as_real(n[3]), n[9], n[10]
-    x, gain, bias = matrix(like, n[0], B, I), vector(like, n[1], I), vector(like, n[2], I)
-    out, xhat, rstd = matrix(like, n[4], B, I), matrix(like, n[5], B, I), vector(like, n[6], I)
-    mean, variance = vector(like, n[7], I), vector(like, n[8], I)
-    first, last = bounds(I, UNIT, chunk, chunks)
-    mu, sigma2 = zeros(I), zeros(I)
-    for r in range(B):
-        for c in range(first, last):
-            mu[c] += x[r, c]
-    for c in range(first, last):
-        mu[c] /= B
-    for r in range(B):
-        for c in range(first, last):
-            sigma2[c] += (x[r, c] - mu[c]) ** 2
-    for c in range(first, last):
-        sigma2[c] /= B
-        mean[c], variance[c] = mu[c], sigma2[c]
-        sigma2[c] = 1 / math.sqrt(sigma2[c] + eps)
-        rstd[c] = sigma2[c]
-    for r in range(B):
-        for c in range(first, last):
-            v = out.dtype.type((x[r, c] - mu[c]) * sigma2[c])
+    """xhat = (x − μ) rstd,  out = xhat ⊙ gain + bias, with μ and rstd in float64 from sums[0]"""
+    B, I = n[6], n[7]
+    x, gain, bias = rows_chunk(like, n[0], B, I, chunk, chunks), vector(like, n[1], I), vector(like, n[2], I)
+    out, xhat = rows_chunk(like, n[3], B, I, chunk, chunks), rows_chunk(like, n[4], B, I, chunk, chunks)
+    mu, rstd = halves(n[5], 0, I)
+    for r in range(len(x)):
+        for c in range(I):
+            v = out.dtype.type((x[r, c] - mu[c]) * rstd[c])
             xhat[r, c] = v
             out[r, c] = v * gain[c] + bias[c]
-    release(mu.ctypes.data)
-    release(sigma2.ctypes.data)
 
 
 def batch_norm_inference_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -119,24 +166,31 @@ def batch_norm_inference_command(like: Any, n: Any, chunk: int, chunks: int) -> 
 
 
 def sums_of_columns_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da"""
+    """sums[block] = [Σ da ⊙ x̂, Σ da] over the rows of the block"""
     B, I = n[4], n[5]
-    da, xhat, dgain, dbias = (
-        matrix(like, n[0], B, I),
-        matrix(like, n[1], B, I),
-        vector(like, n[2], I),
-        vector(like, n[3], I),
-    )
-    first, last = bounds(I, UNIT, chunk, chunks)
-    products, sums = zeros(I), zeros(I)
-    for r in range(B):
+    da, xhat = matrix(like, n[0], B, I), matrix(like, n[1], B, I)
+    block, top, bottom, first, last = part_of_block(chunk, n[3], B, I)
+    products, sums = halves(n[2], block, I)
+    for c in range(first, last):
+        products[c], sums[c] = 0, 0
+    for r in range(top, bottom):
         for c in range(first, last):
             products[c] += np.float64(da[r, c]) * np.float64(xhat[r, c])
             sums[c] += da[r, c]
-    for c in range(first, last):
+
+
+def merge_sums_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """dgain = Σ_B da ⊙ x̂,  dbias = Σ_B da, from the sums of blocks"""
+    B, I = n[3], n[4]
+    dgain, dbias = vector(like, n[1], I), vector(like, n[2], I)
+    products, sums = halves(n[0], 0, I)
+    for block in range(1, (B + BLOCK - 1) // BLOCK):
+        more, further = halves(n[0], block, I)
+        for c in range(I):
+            products[c] += more[c]
+            sums[c] += further[c]
+    for c in range(I):
         dgain[c], dbias[c] = products[c], sums[c]
-    release(products.ctypes.data)
-    release(sums.ctypes.data)
 
 
 def batch_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -144,8 +198,8 @@ def batch_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> N
     B, I = n[7], n[8]
     da, xhat, dx = matrix(like, n[0], B, I), matrix(like, n[2], B, I), matrix(like, n[6], B, I)
     gain, rstd = vector(like, n[1], I), vector(like, n[3], I)
-    dgain, dbias = vector(like, n[4], I), vector(like, n[5], I)
+    dgain, dbias, share = vector(like, n[4], I), vector(like, n[5], I), dx.dtype.type(1 / B)
     first, last = bounds(B, 1, chunk, chunks)
     for r in range(first, last):
-        for c in range(I):
-            dx[r, c] = (da[r, c] - dbias[c] / B - xhat[r, c] * (dgain[c] / B)) * gain[c] * rstd[c]
+        for c in range(I):  # a division for each element would take most of the time
+            dx[r, c] = (da[r, c] - dbias[c] * share - xhat[r, c] * (dgain[c] * share)) * (gain[c] * rstd[c])

@@ -27,6 +27,7 @@ from ffnn_gpu.backends.cpu.loops.chunks import UNIT, command_signature
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.gather import gather_of
 from ffnn_gpu.backends.cpu.loops.layers import FEW
+from ffnn_gpu.backends.cpu.loops.normalization import BLOCK
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, checked
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
@@ -35,6 +36,7 @@ from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import Update
 
 NO_TAIL = (0,)  # of a product
+COSTLY = 4  # products that take as long as an element of a dropout mask, or of layer normalization
 FLOAT = np.dtype(np.float64)
 INDICES = np.dtype(np.int64), np.dtype(np.int32)
 # name → body of each function in loops/ whose name ends in _command
@@ -102,13 +104,19 @@ class Operations:
             isinstance(rows, np.ndarray) and rows.shape[1:] == out.shape[1:] and index.shape == out.shape[:1]
         )
         statistics = ((each.dtype, each.shape) for each in (mean, scale) if each is not None)
-        if not (number and fits and all(each == (FLOAT, out.shape[1:]) for each in statistics)):
+        if not (
+            number
+            and fits
+            and (mean is not None or rows.dtype != out.dtype)
+            and all(each == (FLOAT, out.shape[1:]) for each in statistics)
+        ):
             raise NotRecordedError("there is no command for such rows")
         if index.dtype.kind not in "iu" or not (index.size and index.min() >= 0 and index.max() < len(rows)):
             raise NotRecordedError("an index is out of range")
         rows, index = np.asarray(rows), np.asarray(index, np.int64)  # rows may be of a mapped file
         operands = rows, index, out, mean, scale, *out.shape
-        self._run(gather_of(rows.dtype, out.dtype), operands, self.partition.by_rows(out))
+        chunks = 1 if mean is None else self.partition.by_rows(out)  # a cast takes less time than a helper
+        self._run(gather_of(rows.dtype, out.dtype), operands, chunks)
         return out
 
     # ------------------------------------------------------------------ layers
@@ -207,7 +215,7 @@ class Operations:
             raise NotRecordedError("the step is no int64 (1,)")
         keep, key = float(1.0 / (1.0 - rate)), (seed & MASK, (seed >> 32) & MASK)
         operands = keep, threshold(rate), *key, step, layer, row, out, *out.shape
-        self._record("dropout_mask", self.partition.by_rows(out), *operands)
+        self._record("dropout_mask", self.partition.by_rows(out, COSTLY), *operands)
         return out
 
     @checked(x="*", mask="*", out="*!")
@@ -221,7 +229,7 @@ class Operations:
     def layer_norm(self, x: Any, gain: Any, bias: Any, eps: float, out: Any, xhat: Any, rstd: Any) -> Array:
         xhat = out if xhat is None else xhat
         operands = x, gain, bias, float(eps), out, xhat, rstd, *x.shape
-        self._record("layer_norm", self.partition.by_rows(x), *operands)
+        self._record("layer_norm", self.partition.by_rows(x, COSTLY), *operands)
         return out
 
     @checked(x="BI", gain="I", bias="I", out="BI!", xhat="BI!", rstd="I!", mean="I!", variance="I!")
@@ -237,9 +245,26 @@ class Operations:
         mean: Array,
         variance: Array,
     ) -> Array:
-        operands = x, gain, bias, float(eps), out, xhat, rstd, mean, variance, *x.shape
-        self._record("batch_norm", self.partition.by_columns(x), *operands)
+        _require_numbers(x)
+        sums, across, blocks = self._sums_of_blocks(x)
+        self._record("moments", across * blocks, x, sums, across, *x.shape)
+        self._record("merge_moments", 1, sums, float(eps), rstd, mean, variance, x, *x.shape)
+        self._record("batch_norm", self.partition.by_rows(x), x, gain, bias, out, xhat, sums, *x.shape)
         return out
+
+    def _sums_of_blocks(self, x: Array) -> tuple[Array, int, int]:
+        """Return memory for two sums over the columns of each block, the parts of a block, and the blocks."""
+        blocks = max(1, -(-len(x) // BLOCK))
+        return (
+            self._scratch(2 * blocks * x.shape[1], FLOAT),
+            -(-self.partition.by_columns(x) // blocks),
+            blocks,
+        )
+
+    def _sums_of_columns(self, da: Array, xhat: Array, dgain: Array, dbias: Array) -> None:
+        sums, across, blocks = self._sums_of_blocks(da)
+        self._record("sums_of_columns", across * blocks, da, xhat, sums, across, *da.shape)
+        self._record("merge_sums", 1, sums, dgain, dbias, *da.shape)
 
     @checked(x="BI", gain="I", bias="I", out="BI!", mean="I", variance="I")
     def batch_norm_inference(
@@ -253,17 +278,17 @@ class Operations:
     def layer_norm_backward(
         self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array
     ) -> Array | None:
-        self._record("sums_of_columns", self.partition.by_columns(da), da, xhat, dgain, dbias, *da.shape)
+        self._sums_of_columns(da, xhat, dgain, dbias)
         if dx is not None:
             operands = da, gain, xhat, rstd, dx, *da.shape
-            self._record("layer_norm_backward", self.partition.by_rows(da), *operands)
+            self._record("layer_norm_backward", self.partition.by_rows(da, COSTLY), *operands)
         return dx
 
     @checked(da="BI!", gain="I", xhat="BI", rstd="I", dgain="I!", dbias="I!", dx="BI!?")
     def batch_norm_backward(
         self, da: Array, gain: Array, xhat: Array, rstd: Array, dgain: Array, dbias: Array, dx: Array
     ) -> Array | None:
-        self._record("sums_of_columns", self.partition.by_columns(da), da, xhat, dgain, dbias, *da.shape)
+        self._sums_of_columns(da, xhat, dgain, dbias)
         if dx is not None:
             operands = da, gain, xhat, rstd, dgain, dbias, dx, *da.shape
             self._record("batch_norm_backward", self.partition.by_rows(da), *operands)
@@ -355,9 +380,9 @@ class Operations:
         return self._scratch(z.size, z.dtype).reshape(z.shape) if dz is None else dz
 
     def _exponentials(self, z: Array) -> int:
-        """Return the chunks of a loop over rows that computes e^z, which costs as much as 16 products."""
+        """Return the chunks of a loop over rows that computes e^z."""
         _require_numbers(z)
-        return self.partition.chunks(16 * z.size, len(z))
+        return self.partition.by_rows(z, 16)
 
     def _weight_of_classes(self, y: Array, v: Array, weight: Array, smoothed: bool) -> Array:
         out = self._scratch(len(y), self.dtype)

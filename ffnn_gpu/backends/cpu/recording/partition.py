@@ -10,9 +10,9 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT
 from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 
-# Elements of a loop, 1/16 of the elements of W for few rows, 1/32 of the multiplications of another product.
-WORTH_SHARING = 1 << 13
-SHARES, MANY_TIMES = 4, 32  # chunks per thread of a loop that is MANY_TIMES larger than WORTH_SHARING
+# Elements of a loop, 1/8 of the elements of W for few rows, 1/16 of the multiplications of another product.
+WORTH_SHARING = 1 << 14
+SHARES, MANY_TIMES = 4, 16  # chunks per thread of a loop that is MANY_TIMES larger than WORTH_SHARING
 # Chunks of a product per thread; and the rows of a product that take as long as copying a panel.
 MOST_CHUNKS, COPIED = 8, 6
 
@@ -30,8 +30,9 @@ class Partition:
         shares = 1 if work < MANY_TIMES * WORTH_SHARING else SHARES  # several, in case one thread is slower
         return max(1, min(self.threads * shares, most))
 
-    def by_rows(self, array: HostArray) -> int:
-        return self.chunks(array.size, len(array))
+    def by_rows(self, array: HostArray, cost: int = 1) -> int:
+        """Return the number of chunks of rows; an element costs as much as `cost` products."""
+        return self.chunks(cost * array.size, len(array))
 
     def by_columns(self, array: HostArray) -> int:
         return self.chunks(array.size, array.shape[1] // UNIT)
@@ -39,10 +40,10 @@ class Partition:
     def of_few_rows(self, B: int, W: HostArray) -> int:
         """Return the number of chunks of W's rows for a product of B rows with W.
 
-        Why 16: one row through 784-256-256-10 on 2 threads takes 38 µs, with 1 instead of 16 as long, with 64
-        or on one thread 50 µs; through 784-128-10 it takes 34, 40, 34 and 32 µs.
+        Why 8: one row through 784-256-256-10 takes 38 µs on 2 threads and 50 µs on one, so it should be
+        shared; through 784-128-10 it takes 40 µs and 32 µs.
         """
-        return self.chunks(B * W.size // 16, len(W) // UNIT)
+        return self.chunks(B * W.size // 8, len(W) // UNIT)
 
     def grid(self, M: int, N: int, K: int) -> tuple[int, int]:
         """Return the chunks of an (M, N) product, and how many of them are side by side, for the least time.
@@ -50,7 +51,7 @@ class Partition:
         A chunk takes as long as its rows, plus COPIED rows for the panel of B that each chunk copies. The
         slower thread is on average half a chunk behind.
         """
-        if self.threads == 1 or M * N * K < 32 * WORTH_SHARING:
+        if self.threads == 1 or M * N * K < 16 * WORTH_SHARING:
             return 1, 1
         return _grid(self.threads, -(-M // ROWS), -(-N * self.itemsize // PANEL))
 
