@@ -5,6 +5,7 @@ A Loop reads and writes matrices (rows, columns). Each of its operands takes two
 | axes      | first int64                     | second int64            | value at (r, c)    |
 |-----------|---------------------------------|-------------------------|--------------------|
 | "both"    | address of the first element    | bytes from row to row   | x[r, c]            |
+| a type    | the same: "bfloat16" and "float16" are "both", for numbers stored in 16 bits  |
 | "columns" | address of the first element    | unused                  | x[c]               |
 | "rows"    | address of the first element    | unused                  | x[r]               |
 | "address" | address of one float64          | unused                  | the number there   |
@@ -18,7 +19,7 @@ need masks. Why Numba compiles the code: it knows the processor, the user's sett
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
@@ -26,10 +27,9 @@ from numba.core.registry import cpu_target
 from ffnn_gpu.backends.elementwise import code_cache
 from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, Expression, Kind, in_order, listing
 from ffnn_gpu.backends.elementwise.lanes import REGISTER
-from ffnn_gpu.backends.elementwise.loop_code import LoopCode, write_command
+from ffnn_gpu.backends.elementwise.loop_code import Axes, LoopCode, write_command
 from ffnn_gpu.backends.elementwise.trace import Symbol, result, trace
 
-Axes: TypeAlias = Literal["both", "columns", "rows", "address", "value"]
 KINDS: dict[str, Kind] = {"address": "number", "value": "number"}
 COSTLY = {*FUNCTIONS, *SPECIAL} - {"sqrt", "floor", "ceil", "trunc", "rint", "copysign"}
 BLOCK = "_block"
@@ -78,7 +78,7 @@ class CompiledLoop:
         address: of command(null, [rows, columns, *slots], chunk, chunks), the form of every command.
         block: address of block(slots, chunk, top, bottom, left, right), which does a part of the matrix.
         call: the command as a Python function.
-        operands, dtype: of the Loop.
+        operands, dtype: of the Loop; dtype is that of the computation.
         cost: work per element, in units of a product's.
     """
 

@@ -6,7 +6,8 @@ An Expression is a node of a Graph: an operation and the nodes it reads. There a
 - "number": one float64 for all elements, such as a learning rate. `cast` makes an "array" of it.
 - "truth": the result of a comparison.
 
-`rounded` is its argument. A compiled loop may round a b + c once, but rounded(a b) + c twice.
+`rounded` is its argument. A compiled loop may round a b + c once, but rounded(a b) + c twice. `bfloat16` and
+`float16` are their argument rounded to that type.
 
 A node is made once: `graph.node("exp", x)` twice is the same object.
 """
@@ -38,6 +39,7 @@ FUNCTIONS = {
     )
 }  # fmt: skip
 SPECIAL = ("erf", "erfc")  # which NumPy lacks
+ROUNDED = ("rounded", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ class Graph:
         if operation == "cast":
             (number,) = args
             return self.constant(number.value) if number.is_constant else self._node("cast", args, "array")
-        if operation == "rounded" or operation in SPECIAL:
+        if operation in ROUNDED or operation in SPECIAL:
             return self._node(operation, args, args[0].kind)
         args = self._alike(operation, args)
         kind: Kind = "truth" if operation in COMPARISONS or operation in LOGIC else args[0].kind

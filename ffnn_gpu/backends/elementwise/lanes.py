@@ -6,8 +6,12 @@
 A Lane is a vector of real numbers ("real"), of integers as wide as they ("bits"), or of truth values
 ("truth"). A Python number beside a Lane is a constant of the Lane's kind. No operation is rearranged or
 contracted: every written operation is rounded on its own.
+
+bfloat16 and float16 are types of numbers in memory: they are widened to float32 when they are loaded, and
+rounded to nearest, ties to even, when they are stored.
 """
 
+import platform
 from typing import Any, Literal, TypeAlias
 
 import llvmlite.binding
@@ -16,8 +20,11 @@ from numba.core import cgutils, config
 
 from ffnn_gpu.backends.elementwise.operators import Operators
 
-I1, I32, I64, F32, F64 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType()
+I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 Kind: TypeAlias = Literal["real", "bits", "truth"]
+Stored: TypeAlias = Literal["bfloat16", "float16"]
+X86 = platform.machine() in ("x86_64", "AMD64")
 
 
 def has(feature: str) -> bool:
@@ -29,6 +36,8 @@ def has(feature: str) -> bool:
 
 
 REGISTER = 64 if has("avx512f") else 32 if has("avx") else 16  # bytes of a vector register
+# 16-bit types in memory. Without the instructions for float16, LLVM calls functions that are not linked.
+STORED: tuple[Stored, ...] = ("bfloat16", "float16") if has("f16c") or not X86 else ("bfloat16",)
 # operation → LLVM's instruction for real numbers, and for bits and truth values
 INSTRUCTIONS = {
     "add": ("fadd", "add"), "sub": ("fsub", "sub"), "mul": ("fmul", "mul"), "div": ("fdiv", ""),
@@ -128,27 +137,56 @@ class Lanes:
         numbered = ir.Constant(kind, list(range(self.count)))
         return Lane(self, self.builder.icmp_signed("<", numbered, limit), "truth")
 
-    def load(self, address: Any, mask: Lane | None = None) -> Lane:
-        """Return the vector at an address; zeros where the mask is false."""
-        place = self.builder.inttoptr(address, self.real_type.as_pointer())
+    def load(self, address: Any, mask: Lane | None = None, stored: str = "") -> Lane:
+        """Return the vector at an address; zeros where the mask is false. `stored`: "" or one of STORED."""
+        kind, size = self._in_memory(stored)
+        place = self.builder.inttoptr(address, kind.as_pointer())
         if mask is None:
-            return Lane(self, self.builder.load(place, align=self.size), "real")
-        align, zero = ir.Constant(I32, self.size), self.constant(0.0).value
-        return Lane(self, self._masked("load", self.real_type, place, align, mask.value, zero), "real")
-
-    def store(self, lane: Lane, address: Any, mask: Lane | None = None) -> None:
-        """Write a vector to an address, only where the mask is true."""
-        place = self.builder.inttoptr(address, self.real_type.as_pointer())
-        if mask is None:
-            self.builder.store(lane.value, place, align=self.size)
+            found = self.builder.load(place, align=size)
         else:
-            align = ir.Constant(I32, self.size)
-            self._masked("store", ir.VoidType(), lane.value, place, align, mask.value)
+            others = ir.Constant(I32, size), mask.value, ir.Constant(kind, None)
+            found = self._masked("load", kind, kind, place, *others)
+        return self.widened(found, stored) if stored else Lane(self, found, "real")
 
-    def _masked(self, name: str, result: Any, *args: Any) -> Any:
+    def store(self, lane: Lane, address: Any, mask: Lane | None = None, stored: str = "") -> None:
+        """Write a vector to an address, only where the mask is true. `stored` as for `load`."""
+        kind, size = self._in_memory(stored)
+        place = self.builder.inttoptr(address, kind.as_pointer())
+        value = self.narrowed(lane, stored) if stored else lane.value
+        if mask is None:
+            self.builder.store(value, place, align=size)
+        else:
+            self._masked("store", kind, ir.VoidType(), value, place, ir.Constant(I32, size), mask.value)
+
+    def _in_memory(self, stored: str) -> tuple[Any, int]:
+        """Return the type of a vector in memory, and the bytes of a number."""
+        return (ir.VectorType(I16, self.count), 2) if stored else (self.real_type, self.size)
+
+    def _masked(self, name: str, vector: Any, result: Any, *args: Any) -> Any:
         kind = ir.FunctionType(result, [arg.type for arg in args])
-        full = f"llvm.masked.{name}.v{self.count}f{8 * self.size}.p0"
+        of = "i16" if vector.element == I16 else f"f{8 * self.size}"
+        full = f"llvm.masked.{name}.v{self.count}{of}.p0"
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, full), args)
+
+    def widened(self, bits: Any, stored: str) -> Lane:
+        """Return a vector of 16-bit numbers as float32. A bfloat16 is the upper half of a float32."""
+        if stored == "float16":
+            half = self.builder.bitcast(bits, ir.VectorType(F16, self.count))
+            return Lane(self, self.builder.fpext(half, self.real_type), "real")
+        return self.real(Lane(self, self.builder.zext(bits, self.bits_type), "bits") << 16)
+
+    def narrowed(self, lane: Lane, stored: str) -> Any:
+        """Return a vector of float32 as 16-bit numbers, each the nearest, of two equally near the even one.
+
+        NaN stays NaN: without the selection, rounding up would make ∞ of one whose set bits are all low.
+        """
+        kind = ir.VectorType(I16, self.count)
+        if stored == "float16":
+            half = self.builder.fptrunc(lane.value, ir.VectorType(F16, self.count))
+            return self.builder.bitcast(half, kind)
+        bits = self.bits(lane)
+        nearest = self.where(lane != lane, bits | 0x400000, bits + (((bits >> 16) & 1) + 0x7FFF))
+        return self.builder.trunc((nearest >> 16).value, kind)
 
     def wide(self, lane: Lane) -> Any:
         """Return the vector's numbers as float64."""

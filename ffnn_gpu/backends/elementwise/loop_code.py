@@ -3,15 +3,17 @@
 import functools
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from llvmlite import ir
 from numba.core import cgutils
 
 from ffnn_gpu.backends.elementwise import functions
-from ffnn_gpu.backends.elementwise.expression import Expression, in_order
+from ffnn_gpu.backends.elementwise.expression import ROUNDED, Expression, in_order
 from ffnn_gpu.backends.elementwise.lanes import F64, I32, I64, Lane, Lanes
 
+Axes: TypeAlias = Literal["both", "bfloat16", "float16", "columns", "rows", "address", "value"]
+MATRICES = {"both": "", "bfloat16": "bfloat16", "float16": "float16"}  # axes → how numbers are stored
 WORD = 8  # bytes
 UNIT = 16  # chunks of a single row are multiples of UNIT columns, so that no two write to one cache line
 # function → LLVM's intrinsic, or the C library's function, which is called for one lane after another
@@ -67,7 +69,7 @@ class LoopCode:
         known = self._numbers(slots)
         with cgutils.for_range_slice(builder, self.top, self.bottom, integer(1), I64) as (r, _):
             values, starts = dict(known), dict(slots)
-            for name in self._of("both"):
+            for name in self._of(*MATRICES):
                 starts[name] = builder.add(slots[name], builder.mul(r, strides[name]))
             for name in self._of("rows"):
                 place = builder.add(slots[name], builder.mul(r, integer(self.size)))
@@ -91,8 +93,8 @@ class LoopCode:
     def _load(self, address: Any, kind: Any) -> Any:
         return self.builder.load(self.builder.inttoptr(address, kind.as_pointer()))
 
-    def _of(self, axes: str) -> Iterable[str]:
-        return (name for name, each in self.operands.items() if each == axes)
+    def _of(self, *axes: str) -> Iterable[str]:
+        return (name for name, each in self.operands.items() if each in axes)
 
     def _input(self, name: str, value: Lane) -> dict[Expression, Lane]:
         """Return the value of the node that reads this operand, if there is one."""
@@ -116,16 +118,18 @@ class LoopCode:
         """Compute the vector of columns from c on, or its first `rest` columns."""
         builder, lanes = self.builder, self.lanes
         mask, values = None if rest is None else lanes.first(rest), dict(known)
-        moved = builder.mul(c, integer(self.size))
+        stored = {name: MATRICES.get(self.operands[name], "") for name in self._of(*MATRICES, "columns")}
         places = {
-            name: builder.add(starts[name], moved) for name in (*self._of("both"), *self._of("columns"))
+            name: builder.add(starts[name], builder.mul(c, integer(2 if kind else self.size)))
+            for name, kind in stored.items()
         }
         for node in self.nodes:
-            if node not in values:
-                is_input = node.operation == "input"
-                values[node] = lanes.load(places[node.value], mask) if is_input else self._emit(node, values)
+            if node not in values and node.operation == "input":
+                values[node] = lanes.load(places[node.value], mask, stored[node.value])
+            elif node not in values:
+                values[node] = self._emit(node, values)
         for name, result in self.stores.items():
-            lanes.store(values[result], places[name], mask)
+            lanes.store(values[result], places[name], mask, stored[name])
         for total, result in zip(self.totals, self.sums, strict=True):
             builder.store(builder.fadd(builder.load(total), self._term(result, values, mask)), total)
 
@@ -148,8 +152,8 @@ class LoopCode:
             return self._cast(args[0])
         if name == "where":
             return v.where(*args)
-        if name == "rounded":
-            return args[0]
+        if name in ROUNDED:
+            return args[0] if name == "rounded" else v.widened(v.narrowed(args[0], name), name)
         if name in ("minimum", "maximum"):
             return _extreme(v, name, node.args[0].is_constant, *args)
         if name in functions.FUNCTIONS:

@@ -155,9 +155,12 @@ class Symbol(Operators):
         return getattr(MODULE, function.__name__)(*args, **named)
 
 
-def rounded(x: Symbol) -> Symbol:
-    """Return x, which no compiled loop computes to more digits on its way into a sum."""
-    return Symbol(x.node.graph.node("rounded", x.node))
+def rounded(x: Symbol, to: str = "rounded") -> Symbol:
+    """Return x, which no compiled loop computes to more digits on its way into a sum.
+
+    to: "bfloat16" or "float16" for x rounded to this type.
+    """
+    return Symbol(x.node.graph.node(to, x.node))
 
 
 def operand(graph: Graph, value: Any) -> Expression:

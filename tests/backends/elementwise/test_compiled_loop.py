@@ -10,12 +10,14 @@ pytest.importorskip("numba")
 
 from llvmlite import ir
 
+from ffnn_gpu.arrays.precision import floating
 from ffnn_gpu.backends.cpu.loops.formulas import slots
 from ffnn_gpu.backends.elementwise import compiled_loop
 from ffnn_gpu.backends.elementwise.compiled_loop import CompiledLoop, Loop, compiled
 from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, evaluate
+from ffnn_gpu.backends.elementwise.lanes import STORED
 from ffnn_gpu.backends.elementwise.loop_code import LoopCode
-from ffnn_gpu.backends.elementwise.trace import MODULE, operate
+from ffnn_gpu.backends.elementwise.trace import MODULE, operate, rounded
 from tests.backends.elementwise.run import run
 
 DTYPES = [np.float32, np.float64]
@@ -239,3 +241,71 @@ def test_number_is_read_from_its_address_in_each_call():
     t[0] = 3
     run(code, 1, 20, x=x, t=t)
     np.testing.assert_array_equal(x, np.full(20, 6, np.float32))
+
+
+# ---------------------------------------------------------------------- numbers stored in 16 bits
+
+
+def bits_of(array):
+    """Return the bits, one pattern for all NaN."""
+    kind = {2: np.uint16, 4: np.uint32}[array.itemsize]
+    return np.where(np.isnan(array.astype(np.float32)), kind(0xFFFF), array.view(kind))
+
+
+@pytest.mark.parametrize("register", REGISTERS)
+@pytest.mark.parametrize("stored", STORED)
+def test_every_16_bit_number_is_widened_exactly(stored, register):
+    loop = Loop.of(np.float32, {"x": stored, "out": "both"}, lambda x, out: {"out": x})
+    x, out = np.arange(1 << 16, dtype=np.uint16).view(floating(stored)), np.zeros(1 << 16, np.float32)
+    memory = np.array([word(v) for v in (1, x.size, *slots(CompiledLoop(loop, register), x=x, out=out))])
+    CompiledLoop(loop, register).call(None, word(memory), 0, 1)
+    with np.errstate(invalid="ignore"):  # of signalling NaN
+        np.testing.assert_array_equal(bits_of(out), bits_of(x.astype(np.float32)))
+
+
+@pytest.mark.parametrize("register", REGISTERS)
+@pytest.mark.parametrize("stored", STORED)
+def test_numbers_are_rounded_to_the_nearest_and_ties_to_even(stored, register):
+    """Between any two neighbours: the middle, and the float32 numbers beside it."""
+    patterns = np.arange(1 << 16, dtype=np.uint16).view(floating(stored))
+    with np.errstate(all="ignore"):
+        x = patterns.astype(np.float32)
+        middle = (x + np.roll(x, -1)) / 2
+        x = np.concatenate([x, middle, *(np.nextafter(middle, np.float32(end)) for end in (-np.inf, np.inf))])
+        nan = np.array([0x7F800001, 0xFF800001, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000], np.uint32)
+        x = np.concatenate([x, nan.view(np.float32), EDGES.astype(np.float32)])
+        expected = x.astype(floating(stored))
+    out, also = np.zeros_like(expected), x.copy()
+    code = CompiledLoop(
+        Loop.of(
+            np.float32,
+            {"x": "both", "out": stored},
+            lambda x, out: dict.fromkeys(("x", "out"), rounded(x, stored)),
+        ),
+        register,
+    )
+    memory = np.array([word(v) for v in (1, x.size, *slots(code, x=also, out=out))])
+    code.call(None, word(memory), 0, 1)
+    np.testing.assert_array_equal(bits_of(out), bits_of(expected))
+    np.testing.assert_array_equal(bits_of(also), bits_of(expected.astype(np.float32)))
+
+
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 1), (1, 33), (3, 16), (4, 10), (7, 31)])
+def test_loop_over_16_bit_matrices_with_gaps_writes_nothing_else(stored, rows, columns):
+    program = lambda x, y, b, out: ({"out": x * y + b}, [x])  # noqa: E731
+    code = compiled(Loop.of(np.float32, {"x": stored, "y": "both", "b": "columns", "out": stored}, program))
+    rng = np.random.default_rng(columns)
+    whole = rng.normal(size=(2, rows, columns + 5)).astype(np.float32).astype(floating(stored))
+    (x, out), untouched = whole[:, :, 2 : 2 + columns], whole.copy()
+    y, b = rng.normal(size=(rows, columns)).astype(np.float32), rng.normal(size=columns).astype(np.float32)
+    expected = (x.astype(np.float64) * y + b).astype(np.float32).astype(floating(stored))
+    total = x.astype(np.float64).sum()
+    found = np.zeros(1)
+    memory = np.array([word(v) for v in (rows, columns, *slots(code, x=x, y=y, b=b, out=out), found)])
+    code.call(None, word(memory), 0, 1)
+    assert found[0] == pytest.approx(total, rel=1e-6, abs=1e-6)
+    near = {"rtol": 2.0**-7 if stored == "bfloat16" else 2.0**-10, "atol": 0}
+    np.testing.assert_allclose(out.astype(np.float64), expected.astype(np.float64), **near)
+    untouched[1, :, 2 : 2 + columns] = out
+    np.testing.assert_array_equal(bits_of(whole), bits_of(untouched))

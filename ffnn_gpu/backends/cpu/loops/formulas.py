@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER, check, check_rule, once, once_for_owner
-from ffnn_gpu.backends.elementwise.compiled_loop import Axes, CompiledLoop, Loop, compiled
+from ffnn_gpu.backends.elementwise.compiled_loop import CompiledLoop, Loop, compiled
+from ffnn_gpu.backends.elementwise.loop_code import MATRICES, Axes
 from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, rounded
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.step_control import FACTOR
@@ -181,7 +182,7 @@ def slots(code: CompiledLoop, **operands: Any) -> list[Any]:
     return [
         entry
         for x, axes in values
-        for entry in (float(x) if axes == "value" else x, x.strides[0] if axes == "both" else 0)
+        for entry in (float(x) if axes == "value" else x, x.strides[0] if axes in MATRICES else 0)
     ]
 
 

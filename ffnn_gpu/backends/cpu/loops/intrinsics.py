@@ -5,7 +5,6 @@ Ordering Constraints".
 """
 
 import os
-import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
 
+from ffnn_gpu.backends.elementwise.lanes import X86
+
 I32, I64, F64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
-X86, POSIX = platform.machine() in ("x86_64", "AMD64"), os.name == "posix"
+POSIX = os.name == "posix"
 instruction: Callable[[Callable[..., Any]], Callable[..., Any]] = intrinsic
 integer, real, nothing = types.int64, types.float64, types.void
 

@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, X86, instruction, integer, nothing
-from ffnn_gpu.backends.elementwise.lanes import REGISTER, has
+from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, instruction, integer, nothing
+from ffnn_gpu.backends.elementwise.lanes import REGISTER, X86, has
 
 MANY = has("avx512f") or not X86  # 32 registers, else 16
 # A tile uses ROWS × ACROSS registers for sums, ACROSS for B and one for A.
