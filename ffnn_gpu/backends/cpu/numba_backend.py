@@ -1,8 +1,8 @@
 """The CPU with Numba: NumpyBackend, with operations as compiled commands that the thread pool runs.
 
-docs/cpu_kernels.md has the measurements. NumpyBackend's operations run instead for arrays other than float32
-and float64, for formulas that cannot be compiled, for arguments that no command accepts (it also words the
-errors), and where Numba does not work.
+docs/cpu_kernels.md has the measurements. NumpyBackend's operations run instead for complex arrays, for
+formulas that cannot be compiled, for arguments that no command accepts (it also words the errors), and where
+Numba does not work.
 """
 
 import functools
@@ -16,7 +16,6 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
-from ffnn_gpu.backends.reference.step_control import SKIP
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.errors import FfnnGpuError
 
@@ -42,26 +41,21 @@ def at_once(name: str) -> Callable[..., Any]:
 
 
 def rule_at_once(name: str) -> Callable[..., None]:
-    """Return the update rule of this name as a command that runs at once.
-
-    NumpyBackend's rule runs instead if θ has a 16-bit copy.
-    """
+    """Return the update rule of this name as a command that runs at once."""
     plain, run = getattr(NumpyBackend, name), at_once(name)
     signature = inspect.signature(plain)
 
     @functools.wraps(plain)
     def run_rule(self: "NumbaBackend", update: Update, *settings: Any, **named: Any) -> None:
-        if update.control is not None and update.control[SKIP]:
-            return
         if named:
             settings = signature.bind(self, update, *settings, **named).args[2:]
-        (plain if update.shadow is not None else run)(self, update, *settings)
+        run(self, update, *settings)
 
     return run_rule
 
 
 class NumbaBackend(NumpyBackend):
-    """Every operation on host arrays, with commands for float32 and float64."""
+    """Every operation on host arrays, with commands that compute in float32 or float64."""
 
     @cached_property
     def immediate(self) -> Any:

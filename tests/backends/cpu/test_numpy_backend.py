@@ -26,6 +26,7 @@ from ffnn_gpu import (
     tanh,
     train_step,
 )
+from ffnn_gpu.arrays.precision import eps, floating
 from ffnn_gpu.backends.choice import Backend, NumbaBackend, NumpyBackend, get_backend
 from ffnn_gpu.backends.cpu import numpy_backend
 from ffnn_gpu.backends.reference.updates import Update
@@ -138,10 +139,13 @@ ROWS = {
 
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_take_equals_the_reference_bit_for_bit(fast, dtype, kind, scaled):
     rows, index = ROWS[kind](100 * np.random.default_rng(0).random((9, 5))), np.array([8, 0, 3, 3])
     scaling = (random(5, "float64"), np.linspace(0.1, 3, 5)) if scaled else ()
-    got, want = (each.take(rows, index, np.empty((4, 5), dtype), *scaling) for each in (fast, REFERENCE))
+    outputs = np.empty((2, 4, 5), floating(dtype))
+    pairs = zip((fast, REFERENCE), outputs, strict=True)
+    got, want = (backend.take(rows, index, out, *scaling) for backend, out in pairs)
     assert got.tobytes() == want.tobytes()
 
 
@@ -231,7 +235,7 @@ def test_rules_equal_the_reference(fast, dtype, rule, control, mixed, extras, mo
     found = []
     for each in (fast, REFERENCE):
         given = {name: random(40_000, dtype, k) ** 2 for k, name in enumerate(("theta", "grad", *names))}
-        shadow = given["theta"].astype(np.float16) if mixed else None
+        shadow = given["theta"].astype(floating("bfloat16")) if mixed else None
         update = Update(
             given["theta"],
             given["grad"],
@@ -243,8 +247,10 @@ def test_rules_equal_the_reference(fast, dtype, rule, control, mixed, extras, mo
         )
         getattr(each, rule)(update, *(constants.get(name, given[name]) for name in names))
         del given["grad"]  # either may overwrite it
-        found.append(given | {"shadow": shadow} if mixed else given)
-    looped = isinstance(fast, NumbaBackend) and not mixed
+        if mixed:
+            np.testing.assert_array_equal(shadow, given["theta"].astype(shadow.dtype))
+        found.append(given)
+    looped = isinstance(fast, NumbaBackend)
     for name, got in found[0].items():
         if looped:
             assert_close(got, found[1][name], tolerance("product", dtype), name)
@@ -306,7 +312,7 @@ def test_dropout_equals_the_reference_bit_for_bit(fast, shape, rate, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_16_bit_results_equal_the_reference_bit_for_bit(fast, dtype):
+def test_16_bit_results_equal_the_reference_up_to_one_rounding(fast, dtype):
     kind, found = fast.dtype(dtype), []
     for each in (fast, REFERENCE):
         x, W, b, a = (
@@ -320,7 +326,9 @@ def test_16_bit_results_equal_the_reference_bit_for_bit(fast, dtype):
             [out, da, dz, value, each.dropout_mask(0.5, 1, np.array([1]), 0, 0, np.empty((5, 3), kind))]
         )
     for got, want in zip(*found, strict=True):
-        np.testing.assert_array_equal(got, want)
+        assert got.dtype == want.dtype
+        allowed = tolerance("product", np.float32) if got.itemsize == 4 else eps(kind)
+        assert_close(got, want, allowed)
 
 
 def test_backend_works_if_numba_cannot_be_imported(monkeypatch, dtype):

@@ -47,7 +47,7 @@ class OwnLayer(Dense):
         (NORMALIZED, {}, {"update"}),
         (NORMALIZED, {"batch_norm": "local"}, {"gradient", "update"}),
         ((OwnLayer(3),), {}, {"gradient", "update"}),
-        (PLAIN, {"dtype": "float16"}, set()),
+        (PLAIN, {"dtype": "bfloat16"}, {"gradient", "update"}),
     ],
     ids=["plain", "accumulated", "sharded", "weights", "global statistics", "local", "own layer", "16 bits"],
 )

@@ -13,10 +13,11 @@ import numpy as np
 
 from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER, check, check_rule, once, once_for_owner
 from ffnn_gpu.backends.elementwise.compiled_loop import CompiledLoop, Loop, compiled
+from ffnn_gpu.backends.elementwise.lanes import STORED
 from ffnn_gpu.backends.elementwise.loop_code import MATRICES, Axes
 from ffnn_gpu.backends.elementwise.trace import MODULE, Symbol, rounded
 from ffnn_gpu.backends.reference.backend import Backend
-from ffnn_gpu.backends.reference.step_control import FACTOR
+from ffnn_gpu.backends.reference.step_control import FACTOR, SKIP
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, Update
 
 symbolic = Backend(MODULE)
@@ -76,7 +77,7 @@ def rule_parts(
 
     Only the matrices have penalties; without penalties there is one loop for all of θ.
     """
-    theta, grad, scalars, n, l2, l1, weight_decay, control, _ = update
+    theta, grad, scalars, n, l2, l1, weight_decay, control, shadow = update
     penalties = {"l2": float(l2), "l1": float(l1), "weight_decay": float(weight_decay)}
     end = n if any(penalties.values()) else 0
     named = {f"s{k}": value for k, value in enumerate(settings)}
@@ -84,16 +85,19 @@ def rule_parts(
     numbers = {key: value for key, value in named.items() if type(value) is float}
     kinds = tuple(MOMENT if s in moments else NUMBER if s in numbers else value for s, value in named.items())
     numbers |= {"t": scalars[STEP:][:1], "lr": scalars[RATE:][:1], "product": scalars[PRODUCT:][:1]}
-    numbers |= penalties | ({} if control is None else {"factor": control[FACTOR:][:1]})
+    numbers |= penalties
+    if control is not None:
+        numbers |= {"factor": control[FACTOR:][:1], "skip": control[SKIP:][:1]}
+    copy, kind = ({}, "") if shadow is None else ({"shadow": shadow}, shadow.dtype.name)
     build = rule if name != "own_rule" else functools.partial(_users_rule, settings[0])
     for part, held in (
         (slice(0, end), tuple(map(bool, penalties.values()))),
         (slice(end, None), (False,) * 3),
     ):
         vectors = {"theta": theta[part], "grad": grad[part]}
-        vectors |= {key: moment[part] for key, moment in moments.items()}
+        vectors |= {key: vector[part] for key, vector in (moments | copy).items()}
         if len(vectors["theta"]):
-            code = build(theta.dtype, name, held, control is not None, kinds)
+            code = build(theta.dtype, name, held, control is not None, kind, kinds)
             yield code, len(vectors["theta"]), vectors | numbers
 
 
@@ -116,16 +120,25 @@ class Penalty(Symbol):
 
 
 def build_rule(
-    dtype: np.dtype, name: str, penalties: tuple[bool, ...], scaled: bool, settings: tuple[Any, ...]
+    dtype: np.dtype,
+    name: str,
+    penalties: tuple[bool, ...],
+    controlled: bool,
+    shadow: Any,
+    settings: tuple[Any, ...],
 ) -> CompiledLoop:
-    """Update θ and its moments by the reference's rule of this name, with penalties and a factor on ∇θ.
+    """Update θ and its moments by the reference's rule of this name, unless skipped.
 
-    penalties: which of λ₂, λ₁ and λ of Update are not 0. settings: the rule's arguments, MOMENT and NUMBER in
-        the places of vectors and floats.
+    Args:
+        penalties: which of λ₂, λ₁ and λ of Update are not 0.
+        controlled: whether there is a factor on ∇θ, and the update may be skipped.
+        shadow: the type of the 16-bit copy of θ; "" if there is none.
+        settings: the rule's arguments, MOMENT and NUMBER in the places of vectors and floats.
     """
     moments = [f"s{k}" for k, value in enumerate(settings) if value is MOMENT]
     operands: dict[str, Axes] = dict.fromkeys(("theta", "grad", *moments), "both")
-    operands |= dict.fromkeys(("t", "lr", "product", *(["factor"] if scaled else [])), "address")
+    operands |= {"shadow": shadow} if shadow else {}
+    operands |= dict.fromkeys(("t", "lr", "product", *(["factor", "skip"] if controlled else [])), "address")
     names = [name for name, held in zip(("l2", "l1", "weight_decay"), penalties, strict=True) if held]
     numbers = (f"s{k}" for k, value in enumerate(settings) if value is NUMBER)
     operands |= dict.fromkeys((*names, *numbers), "value")
@@ -133,8 +146,9 @@ def build_rule(
     def program(*symbols: Any) -> dict[str, Any]:
         given = dict(zip(operands, symbols, strict=True))
         given |= {name: Penalty(given[name].node) for name in names}
+        before = {name: given[name].copy() for name in ("theta", *moments)}
         # rounded: a loss scale that is a power of two must change no bit of the update
-        g = rounded(given["grad"] * given["factor"].astype(dtype)) if scaled else given["grad"].copy()
+        g = rounded(given["grad"] * given["factor"].astype(dtype)) if controlled else given["grad"].copy()
         scalars: Any = {STEP: given["t"], RATE: given["lr"], PRODUCT: given["product"]}
         # θ[:None] is all of θ: where there are penalties, every element belongs to a matrix.
         everything: Any = None
@@ -142,7 +156,11 @@ def build_rule(
         update = Update(given["theta"], g, scalars, everything, *of_matrices)
         args = (given.get(f"s{k}", value) for k, value in enumerate(settings))
         getattr(symbolic, name)(update, *args)
-        return {name: given[name] for name in ("theta", *moments)}
+        after = {name: given[name] for name in before}
+        if controlled:
+            skip = given["skip"] != 0
+            after = {name: MODULE.where(skip, before[name], value) for name, value in after.items()}
+        return after | ({"shadow": after["theta"]} if shadow else {})
 
     return loop(dtype, operands, program)
 
@@ -156,8 +174,14 @@ FORMULAS: dict[str, tuple[dict[str, Axes], Callable[..., Any]]] = {
     "add": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x + y}),
     "multiply": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x * y}),
     "copy": ({"x": "both", "out": "both"}, lambda x, out: {"out": x}),
-    "scale": ({"x": "both", "factor": "address"}, lambda x, factor: {"x": x * factor}),
+    "scale": ({"x": "both", "factor": "address", "out": "both"}, lambda x, factor, out: {"out": x * factor}),
     "clip": ({"x": "both", "limit": "value"}, lambda x, limit: {"x": MODULE.clip(x, -limit, limit)}),
+    "clip scaled": (
+        {"x": "both", "limit": "value", "scale": "address"},
+        lambda x, limit, scale: {
+            "x": MODULE.where(MODULE.isfinite(x), MODULE.clip(x, -limit * scale, limit * scale), x)
+        },
+    ),
     "non_finite": ({"x": "both"}, lambda x: ({}, [MODULE.where(abs(x) < math.inf, 0.0, 1.0)])),
     "squares": ({"x": "both"}, lambda x: ({}, [x * x])),
     "average": (  # mean ← mean + share (factor x − mean)
@@ -165,6 +189,12 @@ FORMULAS: dict[str, tuple[dict[str, Axes], Callable[..., Any]]] = {
         lambda mean, x, share, factor: {"mean": mean + share * (factor * x - mean)},
     ),
 }
+for _type in STORED:
+    FORMULAS[f"widen {_type}"] = {"x": _type, "out": "both"}, lambda x, out: {"out": x}
+    FORMULAS[f"round {_type}"] = (  # to 16 bits, in both
+        {"x": "both", "out": _type},
+        lambda x, out, to=_type: dict.fromkeys(("x", "out"), rounded(x, to)),
+    )
 
 
 @functools.cache
@@ -187,10 +217,15 @@ def slots(code: CompiledLoop, **operands: Any) -> list[Any]:
 
 
 def of_one_kind(update: Update, settings: tuple[Any, ...]) -> bool:
-    """Return whether commands can read ∇θ, the moments and the numbers on the device, and write θ."""
-    theta, scalars, control = update.theta, update.scalars, update.control
+    """Return whether commands can read ∇θ, the moments and the numbers on the device, and write θ.
+
+    Only a loop in float32 can write a 16-bit copy.
+    """
+    theta, scalars, control, shadow = update.theta, update.scalars, update.control, update.shadow
     vectors = theta, update.grad, *(s for s in settings if isinstance(s, np.ndarray))
     numbers = [(scalars, 3)] + ([] if control is None else [(control, 2)])
+    if shadow is not None and (theta.itemsize != 4 or shadow.dtype.name not in STORED):
+        return False
     return all(
         v.dtype == theta.dtype and v.shape == theta.shape and v.flags.c_contiguous and v.flags.writeable
         for v in vectors

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.precision import is_16_bit
 
+FLOAT32 = np.dtype(np.float32)
 FLOAT64, INT64 = struct.Struct("d"), struct.Struct("q")
 ARRAYS = np.ndarray, np.memmap  # a subclass may mean something else, as a masked array does
 
@@ -29,6 +31,11 @@ def address(array: HostArray) -> int:
     Reference: NumPy C-API, struct PyArrayObject, whose first field after the object's header is `data`.
     """
     return ctypes.c_size_t.from_address(id(array) + object.__basicsize__).value
+
+
+def place_of(array: HostArray) -> tuple[int, int]:
+    """Return the addresses of an array's first byte and of the byte after its last."""
+    return address(array), address(array) + array.nbytes
 
 
 def word(value: Any) -> int:
@@ -58,6 +65,9 @@ def checked(*, apart: bool = False, **arrays: str) -> Callable[[Callable[..., An
     `checked(x="BI", out="BO!", b="O?")`: x (B, I) is read, out (B, O) is written, and b (O,) may be None.
     Equal letters mean equal sizes. "*" is any shape, the same one wherever it stands. All arrays have one
     type. An array that is written shares no memory with another one, or all of it unless `apart`.
+
+    The operation receives 16-bit arrays as float32; those it writes are then rounded, as by the reference's
+    `in_float32`. An array that is written is not read, unless it is the first parameter.
     """
 
     def decorate(operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,17 +80,20 @@ def checked(*, apart: bool = False, **arrays: str) -> Callable[[Callable[..., An
         @functools.wraps(operation)
         def run(self: Any, *args: Any, **named: Any) -> Any:
             sizes: dict[str, Any] = {}
-            ranges, dtype = [], None
+            ranges, dtype, narrow = [], None, {}
             for place, name, axes, written, optional in places:
                 array: Any = args[place] if place < len(args) else named.get(name)
                 if array is None and optional:
                     continue
                 if type(array) not in ARRAYS or array.ndim == 0:
                     raise NotRecordedError(f"{name} is no array with axes")
+                kind = array.dtype
+                if array.itemsize == 2 and is_16_bit(kind):
+                    kind, narrow[name] = FLOAT32, (place == 0 or not written, written)
                 if dtype is None:
-                    dtype = array.dtype
+                    dtype = kind
                     self._use(dtype)
-                if array.dtype != dtype or (written and not array.flags.writeable):
+                if kind != dtype or (written and not array.flags.writeable):
                     raise NotRecordedError(f"{name} is {array.dtype}, or cannot be written")
                 shape = (array.shape,) if axes == "*" else array.shape
                 if len(shape) != len(axes) or any(
@@ -90,6 +103,8 @@ def checked(*, apart: bool = False, **arrays: str) -> Callable[[Callable[..., An
                 start = address(array)
                 ranges.append((start, start + array.nbytes, written))
             _require_apart(ranges, apart)
+            if narrow:
+                return self._in_float32(operation, dict(zip(names, args, strict=False)) | named, narrow)
             return operation(self, *args, **named)
 
         return run

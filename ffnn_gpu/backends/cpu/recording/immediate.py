@@ -28,7 +28,7 @@ class Immediate(Operations):
     """Runs the commands of one operation of a NumbaBackend, then is discarded."""
 
     def __init__(self, backend: Any) -> None:
-        self.backend = backend
+        self.backend, self._copies, self._current = backend, {}, set()
 
     def _use(self, dtype: np.dtype) -> None:
         if dtype not in FLOATS:

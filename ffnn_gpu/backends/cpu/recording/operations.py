@@ -6,6 +6,7 @@ arguments raises NotRecordedError before it has changed anything that it also re
 
 import functools
 import inspect
+import math
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -29,8 +30,10 @@ from ffnn_gpu.backends.cpu.loops.gather import gather_of
 from ffnn_gpu.backends.cpu.loops.layers import FEW
 from ffnn_gpu.backends.cpu.loops.normalization import BLOCK
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
-from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, checked
+from ffnn_gpu.backends.cpu.recording.arguments import FLOAT32, NotRecordedError, checked, place_of
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
+from ffnn_gpu.backends.elementwise.lanes import STORED
+from ffnn_gpu.backends.elementwise.loop_code import MATRICES
 from ffnn_gpu.backends.elementwise.trace import UntraceableError
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import Update
@@ -55,10 +58,13 @@ def command(name: str, dtype: np.dtype) -> CompiledFunction:
 
 
 class Operations:
-    """Operations on float32 or float64 arrays.
+    """Operations on arrays of float32 or float64, or of these and a 16-bit type.
+
+    A 16-bit array has a float32 copy, with which the commands compute. It is made when the array is first
+    read, and rounded together with the array after each command that has written it.
 
     Attributes:
-        dtype: the type of the arrays.
+        dtype: the type in which the operations compute.
         partition: decides how many chunks a command has.
         losses: what the chunks of a loss write; their sum is the loss.
         failed: (1,), not 0 if a command has refused its arguments.
@@ -71,6 +77,8 @@ class Operations:
     losses: HostArray
     failed: HostArray
     backend: Any
+    _copies: dict[tuple[int, int], HostArray]  # place of a 16-bit array → its float32 copy
+    _current: set[tuple[int, int]]  # places of the arrays that equal their copies
 
     # ------------------------------------------------------------------ differs between the subclasses
 
@@ -118,6 +126,43 @@ class Operations:
         chunks = 1 if mean is None else self.partition.by_rows(out)  # a cast takes less time than a helper
         self._run(gather_of(rows.dtype, out.dtype), operands, chunks)
         return out
+
+    # ------------------------------------------------------------------ 16-bit arrays
+
+    def _float32(self, array: Array, read: bool) -> Array:
+        """Return the float32 copy of a 16-bit array, equal to it if it is to be `read`."""
+        whole = _in_memory(array)
+        place = place_of(whole)
+        if array.dtype.name not in STORED:
+            raise NotRecordedError(f"an array is {array.dtype}")
+        if place not in self._copies:
+            if any(place[0] < stop and start < place[1] for start, stop in self._copies):
+                raise NotRecordedError("two arrays overlap")
+            self._copies[place] = self._scratch(whole.size, FLOAT32)
+        copy = self._copies[place].reshape(whole.shape)
+        if read and place not in self._current:
+            loop = formulas.elementwise(FLOAT32, f"widen {array.dtype.name}")
+            self._apply(loop, 1, copy.size, x=whole, out=copy)
+            self._current.add(place)
+        return copy if whole is array else copy.T
+
+    def _round(self, copy: Array, array: Array) -> None:
+        """Round the copy of a 16-bit array, and write it to the array."""
+        loop = formulas.elementwise(FLOAT32, f"round {array.dtype.name}")
+        self._apply(loop, 1, copy.size, x=copy, out=array)
+        self._current.add(place_of(array))
+
+    def _in_float32(self, operation: Any, given: dict[str, Any], narrow: dict[str, tuple[bool, bool]]) -> Any:
+        """Return operation(self, **given) on float32 copies, of which those it writes are rounded.
+
+        narrow: name of a 16-bit array → whether it is read, and whether it is written.
+        """
+        copies = {name: self._float32(given[name], read) for name, (read, _) in narrow.items()}
+        result = operation(self, **(given | copies))
+        for name, copy in copies.items():
+            if narrow[name][1]:
+                self._round(copy, given[name])
+        return next((given[name] for name, copy in copies.items() if result is copy), result)
 
     # ------------------------------------------------------------------ layers
 
@@ -204,9 +249,9 @@ class Operations:
 
     @checked(x="*", out="*!")
     def scaled(self, x: Array, factor: Array, out: Array) -> Array:
-        if out is not x or (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
-            raise NotRecordedError("there is no command that scales into another array, or by another type")
-        self._apply(formulas.elementwise(self.dtype, "scale"), 1, out.size, x=out, factor=factor)
+        if (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
+            raise NotRecordedError("there is no command for a factor that is not float64 (1,)")
+        self._apply(formulas.elementwise(self.dtype, "scale"), 1, out.size, x=x, factor=factor, out=out)
         return out
 
     @checked(out="BI!")
@@ -401,13 +446,16 @@ class Operations:
 
     @checked(grad="*!")
     def clip_by_value(self, grad: Array, limit: float, loss_scale: Array) -> None:
-        self._apply(formulas.elementwise(self.dtype, "clip"), 1, len(grad), x=grad, limit=float(limit))
+        scale = {} if loss_scale is None else {"scale": loss_scale[:1]}
+        loop = formulas.elementwise(self.dtype, "clip scaled" if scale else "clip")
+        self._apply(loop, 1, len(grad), x=grad, limit=float(limit), **scale)
 
     @checked(grad="*")
     def gradient_factor(self, grad: Array, limit: Any, control: Array, loss_scale: Array) -> None:
         sums = self._scratch(SHARES * self.partition.threads, np.float64)
         chunks = self._apply(formulas.elementwise(self.dtype, "squares"), 1, len(grad), sums, x=grad)
-        self._record("factor", 1, sums, chunks, float(limit), control)
+        limit = math.inf if limit is None else float(limit)
+        self._record("factor", 1, sums, chunks, limit, control, loss_scale)
 
     @checked(grad="*")
     def squared_norm(self, grad: Array) -> Array:
@@ -417,13 +465,13 @@ class Operations:
     def advance(self, scalars: Array, step: Array, control: Array, lr: Array = None) -> None:
         if lr is not None and (lr.shape, lr.dtype) != ((1,), np.dtype(np.float64)):
             raise NotRecordedError("there is no command for a learning rate that is not float64 (1,)")
-        self._record("advance", 1, scalars, step, lr)
+        self._record("advance", 1, scalars, step, lr, control)
 
     def advance_product(self, scalars: Array, beta1: float, psi: float, control: Array) -> None:
-        self._record("advance_product", 1, scalars, float(beta1), float(psi))
+        self._record("advance_product", 1, scalars, float(beta1), float(psi), control)
 
     def _rule(self, name: str, update: Update, *settings: Any) -> None:
-        """Update θ: the matrices, which have penalties, then the rest."""
+        """Update θ and its 16-bit copy: the matrices, which have penalties, then the rest."""
         self._use(update.theta.dtype)
         try:
             if not formulas.of_one_kind(update, settings):
@@ -434,6 +482,7 @@ class Operations:
             return
         for loop, size, operands in parts:
             self._apply(loop, 1, size, **operands)
+        self._current.clear()  # θ's 16-bit copy has changed
 
     sgd, rmsprop = functools.partialmethod(_rule, "sgd"), functools.partialmethod(_rule, "rmsprop")
     adagrad, adam = functools.partialmethod(_rule, "adagrad"), functools.partialmethod(_rule, "adam")
@@ -466,10 +515,14 @@ class Operations:
 
     def _apply(self, loop: Any, rows: int, columns: int, *sums: Array, **operands: Any) -> int:
         """Run a compiled loop over a matrix. Return the number of chunks, each of which writes a sum."""
-        sizes = {"both": rows * columns, "columns": columns, "rows": rows}
+        sizes = dict.fromkeys(MATRICES, rows * columns) | {"columns": columns, "rows": rows}
         for name, axes in loop.operands.items():
-            if axes in sizes and (operands[name].dtype, operands[name].size) != (loop.dtype, sizes[axes]):
-                raise NotRecordedError(f"{name} is {operands[name].dtype} of {operands[name].size} elements")
+            if axes not in sizes:
+                continue
+            array, stored = operands[name], MATRICES.get(axes)
+            same = array.dtype.name == stored if stored else array.dtype == loop.dtype
+            if not same or array.size != sizes[axes]:
+                raise NotRecordedError(f"{name} is {array.dtype} of {array.size} elements")
         most = rows if rows > 1 else columns // UNIT
         chunks = self.partition.chunks(loop.cost * rows * columns, most)
         self._run(loop, (rows, columns, *formulas.slots(loop, **operands), *sums), chunks)

@@ -1,7 +1,7 @@
 """Training steps and predictions on a CPU, recorded once per kind of call, then replayed as commands.
 
-Every step in float32 or float64 is recorded. What is no command is Python code that the replay calls (see
-called_back.py). As on a GPU, an overflow becomes ∞ without a warning.
+Every step is recorded, in every type that the processor can convert. What is no command is Python code that
+the replay calls (see called_back.py). As on a GPU, an overflow becomes ∞ without a warning.
 
 Targets and weights that the caller has not checked are checked and converted by the loss in each call, before
 the first command: an error changes nothing. The commands read the converted arrays. The commands themselves
@@ -29,11 +29,12 @@ from ffnn_gpu.backends.cpu.recording.command_table import CommandTable
 from ffnn_gpu.backends.cpu.recording.operations import INDICES
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import threads
+from ffnn_gpu.backends.elementwise.lanes import STORED
 from ffnn_gpu.errors import WorkspaceError
 
 MOST_RECORDINGS = 8  # per workspace: one for each combination of loss, optimizer and kinds of arrays
 LAYOUT = 0x101  # flags of a NumPy array: C-contiguous, and aligned
-RECORDED = np.dtype(np.float32), np.dtype(np.float64)
+RECORDED = ("float32", "float64", *STORED)
 Code: TypeAlias = Callable[..., Any]
 # The arguments of train_step: network, loss, optimizer, x, y, ws, weight, lr, checked
 Call: TypeAlias = tuple[Any, ...]
@@ -185,9 +186,10 @@ def _with_rows(backend: Any, call: Call) -> Call:
 
 def _needs_conversion(network: Any, x: Any) -> bool:
     """Return whether x is a matrix of real numbers with the right width, but of another type or layout."""
-    if type(x) is not np.ndarray or (x.dtype == network.dtype and x.flags.c_contiguous):
+    if type(x) is not np.ndarray or (x.dtype == network.compute_dtype and x.flags.c_contiguous):
         return False
-    return x.dtype.kind in "fiub" and x.shape[1:] == (network.n_in,) and network.compute_dtype in RECORDED
+    fits = x.dtype.kind in "fiub" and x.shape[1:] == (network.n_in,)
+    return fits and network.compute_dtype.name in RECORDED
 
 
 def _same(loss: Any, other: Any) -> bool:
@@ -213,9 +215,9 @@ def _obstacle(call: Call) -> str:
         return f"{type(loss).__name__} does not derive from Loss"
     if ws.owner is not network.params:
         return "the workspace is another network's"
-    if network.compute_dtype not in RECORDED:
-        return f"products are made in {network.compute_dtype}"
-    if x is not None and x.dtype != network.dtype:
+    if network.compute_dtype.name not in RECORDED:
+        return f"this processor has no instructions for {network.compute_dtype}"
+    if x is not None and x.dtype != network.compute_dtype:
         return f"x is {x.dtype}"
     if any(array is not None and type(array) is not np.ndarray for array in (x, y, weight, lr)):
         return "an argument is no array"
@@ -234,7 +236,8 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
     if x is not None and y is not None and address(x) == address(y):
         y = y.copy()  # a stand-in: each call sets the addresses of x and y anew
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
-    recorder = Recorder(backend, threads(), known, [x, y, weight, lr])
+    known += [array for array in (params.shadow, params.loss_scale) if array is not None]
+    recorder = Recorder(backend, params.compute_dtype, threads(), known, [x, y, weight, lr])
     params, scratch = copy.copy(params), copy.copy(ws)
     params.backend, scratch.owner = recorder, params
     twin = network.computed_by(recorder, params)

@@ -13,7 +13,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import formulas
 from ffnn_gpu.backends.cpu.loops.matrix_product import TAIL_OF_PRODUCT
-from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, word
+from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, place_of, word
 from ffnn_gpu.backends.cpu.recording.called_back import Argument, PythonCall
 from ffnn_gpu.backends.cpu.recording.operations import Operations, command
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
@@ -31,6 +31,7 @@ class Recorder(Operations):
     """Appends the commands of each operation to a list, and computes nothing.
 
     Args:
+        compute_dtype: the type of the activations.
         threads: the number of threads that will share the commands.
         known: arrays that keep their address as long as the recording lives.
         arguments: arrays whose address differs in each call, or None.
@@ -42,15 +43,22 @@ class Recorder(Operations):
         masks: indices of the commands that read the index of the batch's first row.
     """
 
-    def __init__(self, backend: Any, threads: int, known: list[HostArray], arguments: list[Any]) -> None:
+    def __init__(
+        self,
+        backend: Any,
+        compute_dtype: np.dtype,
+        threads: int,
+        known: list[HostArray],
+        arguments: list[Any],
+    ) -> None:
         self.require_own, self.admit = backend.require_own, backend.admit
         self.backend = backend
         self._constant = backend.constant
         self.asarray = backend.asarray  # a copy is refused later, as memory that is not known
-        self.dtype, self.known = known[0].dtype, known
+        self.dtype, self.compute_dtype, self.known = known[0].dtype, compute_dtype, known
         self.partition = Partition(threads, self.dtype.itemsize)
-        self.places = [_place(array) for array in known]
-        self._arguments = {_place(array): k for k, array in enumerate(arguments) if array is not None}
+        self.places = [place_of(array) for array in known]
+        self._arguments = {place_of(array): k for k, array in enumerate(arguments) if array is not None}
         pairs = ((argument, place) for argument in self._arguments for place in self.places)
         if any(start < last and first < stop for (start, stop), (first, last) in pairs):
             raise NotRecordedError("an argument lies in the network's own memory")
@@ -58,6 +66,7 @@ class Recorder(Operations):
             raise NotRecordedError("two arguments are the same array")
         if arguments[0] is not None and not arguments[0].size:
             raise NotRecordedError("there is no row")
+        self._copies, self._current = {}, set()
         self.commands: list[Command] = []
         self.calls: list[PythonCall] = []
         self.patches: list[tuple[int, int, int]] = []
@@ -74,7 +83,7 @@ class Recorder(Operations):
 
     def require_kept(self, output: Array) -> Array:
         """Return the output of a pass. Raises NotRecordedError if it may lie elsewhere in the next pass."""
-        start, stop = _place(output)
+        start, stop = place_of(output)
         if not any(first <= start and stop <= last for first, last in self.places):
             raise NotRecordedError("the output is not the last layer's own")
         return output
@@ -110,7 +119,7 @@ class Recorder(Operations):
         last, result = self.commands[-1], [address(da), da.strides[0], *da.shape]
         if last.function is not command("product", self.dtype) or last.operands[6:10] != result:
             return False
-        if last.operands[TAIL_OF_PRODUCT] or _place(of) in self._arguments:
+        if last.operands[TAIL_OF_PRODUCT] or place_of(of) in self._arguments:
             return False
         tail = loop.block, *formulas.slots(loop, da=da, of=of)
         last.operands[TAIL_OF_PRODUCT:] = [self._operand(value, 0) for value in tail]
@@ -118,21 +127,22 @@ class Recorder(Operations):
 
     def call(self, function: Callable[..., Any], *args: Any) -> None:
         """Record a call of Python code. Its arrays are the workspace's, or arguments of the step."""
-        places = ((_place(arg) if isinstance(arg, np.ndarray) else None) for arg in args)
+        places = ((place_of(arg) if isinstance(arg, np.ndarray) else None) for arg in args)
         indices = (self._arguments.get(place) if place else None for place in places)
         given = (arg if index is None else Argument(index) for arg, index in zip(args, indices, strict=True))
         self.calls.append(PythonCall(len(self.commands), function, tuple(given)))
+        self._current.clear()  # the call may write to any 16-bit array
 
     def output_of_call(self, rows: int, columns: int) -> HostArray:
         """Return memory for what a call returns."""
-        return self._scratch(rows * columns, self.dtype).reshape(rows, columns)
+        return self._scratch(rows * columns, self.compute_dtype).reshape(rows, columns)
 
     def _operand(self, value: Any, place: int) -> int:
         """Return the int64 that the command under way reads; note where it reads an argument's address."""
         found = word(value)
         if not isinstance(value, np.ndarray):
             return found
-        start, stop = _place(value)
+        start, stop = place_of(value)
         if (start, stop) in self._arguments:
             self.patches.append((len(self.commands), place, self._arguments[start, stop]))
         elif not any(first <= start and stop <= last for first, last in self.places):
@@ -144,10 +154,5 @@ class Recorder(Operations):
 
     def _keep(self, array: HostArray) -> HostArray:
         self.known.append(array)
-        self.places.append(_place(array))
+        self.places.append(place_of(array))
         return array
-
-
-def _place(array: HostArray) -> tuple[int, int]:
-    """Return the addresses of an array's first byte and of the byte after its last."""
-    return address(array), address(array) + array.nbytes

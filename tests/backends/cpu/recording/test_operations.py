@@ -18,6 +18,7 @@ from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import relu
 
 BACKEND = NumbaBackend()
+HALF = np.ones(12, np.float16)
 
 
 def ones(*shape, dtype="float32"):
@@ -36,8 +37,11 @@ REFUSED = {
     "another bias": lambda do: do.affine(ones(2, 3), ones(3, 5), ones(4), relu, ones(2, 5)),
     "another type": lambda do: do.softmax(ones(2, 3), ones(2, 3, dtype="float64")),
     "a type without commands": lambda do: do.softmax(
-        ones(2, 3, dtype="float16"), ones(2, 3, dtype="float16")
+        ones(2, 3, dtype="longdouble"), ones(2, 3, dtype="longdouble")
     ),
+    "another 16-bit type": lambda do: do.softmax(ones(2, 3, dtype="int16"), ones(2, 3, dtype="int16")),
+    "16-bit arrays that overlap": lambda do: do.add(HALF[:4], HALF[2:6], HALF[8:12]),
+    "16-bit gaps": lambda do: do.softmax(HALF.reshape(3, 4)[:, ::2], ones(3, 2)),
     "gaps": lambda do: do.softmax(ones(2, 6)[:, ::2], ones(2, 3)),
     "no column": lambda do: do.softmax(ones(2, 0), ones(2, 0)),
     "nothing to sum": lambda do: do.gemm(ones(2, 0), ones(0, 5), ones(2, 5)),
