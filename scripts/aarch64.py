@@ -1,10 +1,10 @@
-"""`python3 scripts/aarch64.py [options of pytest]`: test the CPU backends on an emulated aarch64 processor.
+"""`python3 scripts/aarch64.py --mirror URL [options of pytest]`: test the CPU backends on emulated aarch64.
 
     --folder DIR    folder of the emulator, the arm64 Python and its packages (0.8 GB); a second run with the
                     same folder downloads nothing; default: ffnn-gpu-aarch64 in the temporary folder
     --cpu NAME      processor to emulate and to compile for, by its name in QEMU and LLVM; default:
                     neoverse-n1, because NumPy's products are wrong on an emulated SME unit
-    --mirror URL    Debian mirror, default: http://deb.debian.org/debian
+    --mirror URL    a mirror of Debian's archive, such as the one in this machine's /etc/apt; required
 
 It needs Debian or Ubuntu on x86-64 and Debian's signing keys (package debian-archive-keyring). QEMU and
 Python come from Debian, the other packages from PyPI. All are unpacked into the folder. The machine's own
@@ -88,7 +88,7 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=kind, allow_abbrev=False)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "ffnn-gpu-aarch64")
     parser.add_argument("--cpu", default="neoverse-n1")
-    parser.add_argument("--mirror", default="http://deb.debian.org/debian")
+    parser.add_argument("--mirror", required=True)
     return parser.parse_known_args(arguments)
 
 

@@ -31,7 +31,9 @@ def aarch64(monkeypatch):
 
 
 def test_options_of_pytest_are_those_the_script_has_not(aarch64):
-    options, others = aarch64.parse(["-k", "exp", "--folder", "f", "tests/nn", "--cpu", "apple-m1"])
+    options, others = aarch64.parse(
+        ["--mirror", "a mirror", "-k", "exp", "--folder", "f", "tests/nn", "--cpu", "apple-m1"]
+    )
     assert (options.folder, options.cpu) == (Path("f"), "apple-m1")
     assert others == ["-k", "exp", "tests/nn"]
 
@@ -108,7 +110,7 @@ def test_machine_and_folder_are_checked_first(aarch64, monkeypatch, capsys, mach
     monkeypatch.setattr(aarch64.platform, "machine", lambda: machine)
     monkeypatch.setattr(aarch64.shutil, "which", lambda name: name)
     monkeypatch.setattr(aarch64, "KEYRING", ROOT)
-    assert aarch64.main(["--folder", str(ROOT / "build")]) == 2
+    assert aarch64.main(["--mirror", "a mirror", "--folder", str(ROOT / "build")]) == 2
     assert said in capsys.readouterr().err and not (ROOT / "build").exists()
 
 
@@ -118,7 +120,7 @@ def test_exit_code_is_pytests(aarch64, monkeypatch, tmp_path, code):
     monkeypatch.setattr(aarch64, "prepare", lambda folder, mirror: Path("python"))
     monkeypatch.setattr(aarch64, "copy_repository", lambda to: to.mkdir())
     monkeypatch.setattr(aarch64.subprocess, "call", lambda command, cwd, env: code)
-    assert aarch64.main(["--folder", str(tmp_path)]) == code
+    assert aarch64.main(["--mirror", "a mirror", "--folder", str(tmp_path)]) == code
 
 
 def test_command_that_fails_ends_with_2(aarch64, monkeypatch, capsys, tmp_path):
@@ -127,5 +129,5 @@ def test_command_that_fails_ends_with_2(aarch64, monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(aarch64, "check_machine", lambda folder: None)
     monkeypatch.setattr(aarch64, "prepare", failing)
-    assert aarch64.main(["--folder", str(tmp_path)]) == 2
+    assert aarch64.main(["--mirror", "a mirror", "--folder", str(tmp_path)]) == 2
     assert "returned non-zero exit status 3" in capsys.readouterr().err

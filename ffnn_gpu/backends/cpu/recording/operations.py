@@ -8,6 +8,7 @@ import functools
 import inspect
 import math
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,7 @@ def command(name: str, dtype: np.dtype) -> CompiledFunction:
     return CompiledFunction(BODIES[name], command_signature(dtype))
 
 
-class Operations:
+class Operations(ABC):
     """Operations on arrays of float32 or float64, or of these and a 16-bit type.
 
     A 16-bit array has a float32 copy, with which the commands compute. It is made when the array is first
@@ -82,17 +83,17 @@ class Operations:
 
     # ------------------------------------------------------------------ differs between the subclasses
 
+    @abstractmethod
     def _use(self, dtype: np.dtype) -> None:
         """Prepare for arrays of this type. Raises NotRecordedError if there are no commands for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _run(self, function: Any, operands: tuple[Any, ...], chunks: int) -> None:
         """Run or record a command. An operand is an array, None, an integer, or a float."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call(self, function: Callable[..., Any], *args: Any) -> None:
         """Run or record a call of Python code."""
-        raise NotImplementedError
 
     def _scratch(self, size: int, dtype: Any) -> HostArray:
         """Return memory that lives as long as the commands."""
@@ -106,18 +107,7 @@ class Operations:
 
     @checked(out="BI!")
     def take(self, rows: Array, index: Array, out: Array, mean: Array = None, scale: Array = None) -> Array:
-        kind, size = rows.dtype.kind, rows.dtype.itemsize
-        number = rows.dtype.isnative and (kind in "iu" or (kind == "f" and size in (4, 8)))
-        fits = (
-            isinstance(rows, np.ndarray) and rows.shape[1:] == out.shape[1:] and index.shape == out.shape[:1]
-        )
-        statistics = ((each.dtype, each.shape) for each in (mean, scale) if each is not None)
-        if not (
-            number
-            and fits
-            and (mean is not None or rows.dtype != out.dtype)
-            and all(each == (FLOAT, out.shape[1:]) for each in statistics)
-        ):
+        if not _fit(rows, index, out, mean, scale):
             raise NotRecordedError("there is no command for such rows")
         if index.dtype.kind not in "iu" or not (index.size and index.min() >= 0 and index.max() < len(rows)):
             raise NotRecordedError("an index is out of range")
@@ -527,6 +517,17 @@ class Operations:
         chunks = self.partition.chunks(loop.cost * rows * columns, most)
         self._run(loop, (rows, columns, *formulas.slots(loop, **operands), *sums), chunks)
         return chunks
+
+
+def _fit(rows: Any, index: Array, out: Array, *statistics: Array) -> bool:
+    """Return whether the command of `take` can read these rows. NumPy copies rows of out's type faster."""
+    given = [each for each in statistics if each is not None]
+    kind, size = rows.dtype.kind, rows.dtype.itemsize
+    if not isinstance(rows, np.ndarray) or not rows.dtype.isnative or (rows.dtype == out.dtype and not given):
+        return False
+    number, shape = kind in "iu" or (kind == "f" and size in (4, 8)), out.shape
+    of_columns = all((each.dtype, each.shape) == (FLOAT, shape[1:]) for each in given)
+    return number and of_columns and (rows.shape[1:], index.shape) == (shape[1:], shape[:1])
 
 
 def _weak(setting: Any) -> Any:
