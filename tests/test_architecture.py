@@ -240,7 +240,7 @@ def test_cupy_is_imported_in_exactly_two_places():
         for node in ast.walk(ast.parse(source))
         if any(name.split(".")[0] in ("cupy", "cupyx") for name in imported(node))
     }
-    assert mentions == {"backends/cuda/cupy_backend.py", "distributed/nccl.py"}
+    assert mentions == {"backends/cuda/probe.py", "distributed/nccl.py"}
 
 
 @pytest.mark.parametrize("name", ["", *(f".{name}" for name in SUBMODULES)])
@@ -353,7 +353,7 @@ HARMLESS = [
         "backends/choice.py",
         "from ffnn_gpu.backends.cpu import loops\nfrom ffnn_gpu.backends.cuda import probe",
     ),
-    (cupy_imports, "backends/cuda/cupy_backend.py", "def load_cupy():\n    import cupy"),
+    (cupy_imports, "backends/cuda/probe.py", "def load_cupy():\n    import cupy"),
     (cupy_imports, "arrays/boundary.py", "import sys\nsys.modules.get('cupy')"),
     (products, "backends/reference/backend.py", "a = x @ W"),
     (products, "nn/layers/dense.py", "@dataclass\nclass Dense: pass"),

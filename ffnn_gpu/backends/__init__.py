@@ -8,8 +8,7 @@ cuda/          CuPy, with kernels of our own and matrix products by cublasLt
 
 from ffnn_gpu.backends.choice import SYNONYMS, from_environment, get_backend
 from ffnn_gpu.backends.cpu.recording import cores
-from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
-from ffnn_gpu.backends.cuda.probe import probe
+from ffnn_gpu.backends.cuda.probe import load_cupy, probe
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Array, Backend
 
 __all__ = [

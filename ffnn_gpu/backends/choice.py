@@ -8,7 +8,6 @@ from typing import Any
 
 from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
-from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from ffnn_gpu.backends.cuda.probe import probe
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
@@ -86,8 +85,13 @@ def _gpu(index: int, source: str) -> Backend:
 
 
 def _make(index: int | None, reason: str) -> Backend:
-    on_cpu = NumbaBackend if find_spec("numba") else NumpyBackend
-    backend: Backend = on_cpu() if index is None else CupyBackend(index, **_product_options())
+    backend: Backend
+    if index is None:
+        backend = NumbaBackend() if find_spec("numba") else NumpyBackend()
+    else:
+        from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend  # takes 25 ms
+
+        backend = CupyBackend(index, **_product_options())
     backend.reason = reason
     return backend
 

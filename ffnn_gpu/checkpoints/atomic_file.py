@@ -8,7 +8,6 @@ Windows, where it cannot tell whether another process has ended.
 
 import os
 import re
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ def write(path: Path, *pieces: bytes | memoryview) -> None:
         OSError: the message says whether the file was replaced.
     """
     path = Path(os.path.realpath(path))
-    half = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.half")
+    half = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.half")
     with _adding(path, "the file was not changed"):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in leftovers(path):

@@ -6,7 +6,7 @@ process that mpiexec did not start, and it costs any other process 0.1 s.
 
 import logging
 import os
-import socket
+import platform
 import zlib
 
 import numpy as np
@@ -125,7 +125,7 @@ def _gpu(local_rank: int) -> int | None:
 
 def _gpu_identity(index: int) -> int:
     """Return a checksum that distinguishes this GPU from all others, on this machine and on others."""
-    return zlib.crc32(f"{socket.gethostname()} {load_cupy().cuda.Device(index).pci_bus_id}".encode())
+    return zlib.crc32(f"{platform.node()} {load_cupy().cuda.Device(index).pci_bus_id}".encode())
 
 
 def _all_different(mpi: MPI, identity: int) -> bool:

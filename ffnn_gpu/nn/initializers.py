@@ -24,7 +24,7 @@ __all__ = [
 class Initializer:
     """shape → values, drawn in float64 from a host generator."""
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> HostArray:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(rng, shape)")
 
     def __repr__(self) -> str:
@@ -39,7 +39,7 @@ class Constant(Initializer):
 
     value: float = 0.0
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> HostArray:
         return np.full(shape, self.value)
 
 
@@ -50,7 +50,7 @@ class Normal(Initializer):
     std: float = 0.01
     mean: float = 0.0
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> HostArray:
         return rng.normal(self.mean, self.std, shape)
 
 
@@ -61,7 +61,7 @@ class Uniform(Initializer):
     low: float = -0.05
     high: float = 0.05
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> HostArray:
         return rng.uniform(self.low, self.high, shape)
 
 
@@ -86,7 +86,7 @@ class VarianceScaling(Initializer):
                 f"not {self.fan!r} and {self.distribution!r}"
             )
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> HostArray:
         variance = self.gain / (shape[0] if self.fan == "in" else (shape[0] + shape[-1]) / 2)
         if self.distribution == "normal":
             return rng.normal(0.0, math.sqrt(variance), shape)
@@ -102,7 +102,7 @@ class Orthogonal(Initializer):
 
     gain: float = 1.0
 
-    def __call__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> HostArray:
+    def __call__(self, rng: "np.random.Generator", shape: tuple[int, ...]) -> HostArray:
         tall = rng.standard_normal((max(shape), min(shape)))
         Q, R = np.linalg.qr(tall)
         Q *= np.where(np.diag(R) < 0, -1.0, 1.0)

@@ -63,7 +63,7 @@ class Layer:
         """
         return {"a": (B, self.output_width(I)), "dx": (B, I)}
 
-    def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, Any]:
+    def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, Any]:
         """Return name → initial array for every parameter and running statistic."""
         return {}
 

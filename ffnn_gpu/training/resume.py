@@ -8,13 +8,11 @@ dropout are functions of integers.
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
-from msgspec import Meta, structs
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checkpoints import checkpoint
@@ -25,16 +23,16 @@ from ffnn_gpu.nn.network import Network
 from ffnn_gpu.training.callbacks import Callback, Run, decisions, require_restorable
 from ffnn_gpu.training.data_fingerprint import LATER, agree
 
-Count = Annotated[int, Meta(ge=0)]
 COUNTERS = ("epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum")  # attributes of Run
 
 
-class Saved(msgspec.Struct):
+@dataclass
+class Saved:
     """The JSON values of a run in a checkpoint. `plan` is what `trajectory` returns."""
 
     plan: dict[str, Any]
-    epoch: Count
-    position: Count
+    epoch: int
+    position: int
     lr_factor: float
     stop: bool
     lr: float
@@ -57,7 +55,7 @@ class Snapshot(NamedTuple):
 def save_run(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
     """Write the whole state of the run. All ranks gather it, rank 0 writes."""
     callbacks = resumable(run)
-    state = {"training": structs.asdict(_saved(run, callbacks)), "extras": dict(extras)}
+    state = {"training": vars(_saved(run, callbacks)), "extras": dict(extras)}
     arrays = {f"optimizer.{name}": vector for name, vector in run.team.optimizer_state().items()}
     for k, callback in enumerate(callbacks):
         arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
@@ -168,12 +166,16 @@ def _named(arrays: Mapping[str, HostArray], prefix: str) -> dict[str, HostArray]
 
 def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -> Saved:
     """Return the values of a checkpoint. Raises IncompatibleCheckpointError if the run cannot continue it."""
+    import msgspec  # takes 10 ms
+
     if "training" not in state:
         raise IncompatibleCheckpointError(
             f"{path} holds a network without a training run; there is nothing to resume"
         )
     try:
         saved = msgspec.convert(state["training"], Saved)
+        if min(saved.epoch, saved.position) < 0:
+            raise msgspec.ValidationError("a count is negative")
     except msgspec.ValidationError as error:
         raise IncompatibleCheckpointError(
             f"{path} holds no training run that can be resumed: {error}"

@@ -1,7 +1,6 @@
 """A CUDA GPU: matrix products by cublasLt, kernels of kernels.cu, and otherwise the reference on CuPy.
 
 `CupyBackend` begins with the list of operations that are computed elsewhere than in the reference, and where.
-The only `import cupy` of the backends is in `load_cupy`.
 
 Why every operation makes its device current: CuPy launches a kernel on the current device, and refuses or
 warns if an array is on another one. So "cupy:0" and "cupy:1" work side by side in one process, provided that
@@ -23,6 +22,7 @@ from ffnn_gpu.backends.cuda import products as matrix_products
 from ffnn_gpu.backends.cuda.cublaslt import matmul
 from ffnn_gpu.backends.cuda.graphs import CapturedStep
 from ffnn_gpu.backends.cuda.kernels import SUFFIX, Kernels, NoKernelError, or_reference
+from ffnn_gpu.backends.cuda.probe import load_cupy
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import BackendUnavailableError, DeviceOutOfMemoryError
 
@@ -30,13 +30,6 @@ from ffnn_gpu.errors import BackendUnavailableError, DeviceOutOfMemoryError
 HOST_ONLY = ("dtype", "owns", "require_own", "capture", "steps_per_launch")
 ROWS_PER_LAUNCH, MOST_STEPS_PER_LAUNCH = 2**16, 16
 Class = TypeVar("Class", bound=type)
-
-
-def load_cupy() -> Any:
-    """Return the module cupy. Raises whatever its import raises."""
-    import cupy
-
-    return cupy
 
 
 def _is_on_a_gpu(array: Any) -> bool:

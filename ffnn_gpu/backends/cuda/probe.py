@@ -3,17 +3,18 @@
 Why stages: a successful `import cupy` does not prove that the driver works, and a working driver does not
 prove that the compiler and cuBLAS, which CuPy loads later, do. Each stage does one thing that training will
 do. The name of the first one that fails is reported.
+
+The only `import cupy` of the backends is in `load_cupy`.
 """
 
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cuda.cublaslt.matmul import INSTALL
-from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
-
+INSTALL = 'pip install "ffnn_gpu[cuda12x]" or "ffnn_gpu[cuda13x]", whichever CUDA version nvidia-smi shows'
 HINTS = {
     "import cupy": INSTALL,
     "count devices": "check that nvidia-smi lists a GPU, that its driver is as new as CuPy's CUDA version, "
@@ -24,6 +25,13 @@ HINTS = {
     "synchronize": "the GPU reports an earlier fault; check nvidia-smi and dmesg",
     "compare with the CPU": "the GPU computes wrong numbers; do not train on it",
 }
+
+
+def load_cupy() -> Any:
+    """Return the module cupy. Raises whatever its import raises."""
+    import cupy
+
+    return cupy
 
 
 @dataclass(frozen=True)

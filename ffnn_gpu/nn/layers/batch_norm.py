@@ -40,7 +40,7 @@ class BatchNorm(Layer):
     def buffer_shapes(self, B: int, I: int) -> Shapes:
         return {"a": (B, I), "xhat": (B, I), "rstd": (I,), "mean": (I,), "variance": (I,), "dx": (B, I)}
 
-    def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, np.ndarray]:
+    def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, np.ndarray]:
         ones, zeros = np.ones(I), np.zeros(I)
         return {"gain": ones, "bias": zeros, "running_mean": zeros, "running_variance": ones}
 

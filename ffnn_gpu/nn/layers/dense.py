@@ -54,7 +54,7 @@ class Dense(Layer):
         shapes: Shapes = {"a": (B, self.width), "dx": (B, I)}
         return shapes | {"s": (B, self.width) if self.phi.needs_input else None}
 
-    def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, np.ndarray]:
+    def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, np.ndarray]:
         W = (self.weights or default_initializer(self.phi))(rng, (I, self.width))
         return {"W": W, "b": self.biases(rng, (self.width,))} if self.bias else {"W": W}
 

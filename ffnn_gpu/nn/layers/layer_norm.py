@@ -29,7 +29,7 @@ class LayerNorm(Layer):
     def buffer_shapes(self, B: int, I: int) -> Shapes:
         return {"a": (B, I), "xhat": (B, I), "rstd": (B,), "dx": (B, I)}
 
-    def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, np.ndarray]:
+    def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, np.ndarray]:
         return {"gain": np.ones(I), "bias": np.zeros(I)}
 
     def flops(self, I: int) -> int:

@@ -49,7 +49,7 @@ class Residual(Layer):
         inside = [layer.buffer_shapes(B, width) for layer, width in self._inside(I)]
         return {"a": (B, I), "dx": (B, I), "layers": inside}
 
-    def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, Any]:
+    def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, Any]:
         return {"layers": [layer.initial_values(rng, width) for layer, width in self._inside(I)]}
 
     def flops(self, I: int) -> int:

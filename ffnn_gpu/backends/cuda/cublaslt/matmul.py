@@ -26,6 +26,7 @@ from ffnn_gpu.backends.cuda.cublaslt.calls import Calls, Plan
 from ffnn_gpu.backends.cuda.cublaslt.problem import Pointers, Problem, describe
 from ffnn_gpu.backends.cuda.cublaslt.store import AlgorithmStore, store_path
 from ffnn_gpu.backends.cuda.cublaslt.timing import milliseconds
+from ffnn_gpu.backends.cuda.probe import INSTALL
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError, ShapeError
 
 __all__ = ["CublasLt", "Plan", "Problem", "available", "load_bindings"]
@@ -35,7 +36,6 @@ ALIGNMENT = 256  # bytes, of the workspace (cuBLAS documentation, cublasLtMatmul
 REFUSALS = (7, 8, 15)  # cublasStatus_t: INVALID_VALUE, ARCH_MISMATCH, NOT_SUPPORTED
 # The first version that sums over k = 1 (nvmath-python, linalg/_internal/epilog_protocol.py).
 BGRADA_OF_ONE_ROW = 120304
-INSTALL = 'pip install "ffnn_gpu[cuda12x]" or "ffnn_gpu[cuda13x]", whichever CUDA version nvidia-smi shows'
 
 
 def load_bindings() -> Any:

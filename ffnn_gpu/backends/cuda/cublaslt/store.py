@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import sys
 from pathlib import Path
 
@@ -55,7 +54,7 @@ class AlgorithmStore:
 
     def _write(self, path: Path) -> None:
         plans = {name: value.hex() for name, value in sorted(self._found.items())}
-        scratch = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        scratch = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
         with contextlib.suppress(OSError):  # without a writable cache, the search is repeated next time
             path.parent.mkdir(parents=True, exist_ok=True)
             try:

@@ -10,7 +10,7 @@ import pytest
 
 from ffnn_gpu.backends.cuda.cublaslt import matmul as cublaslt
 from ffnn_gpu.backends.cuda.cublaslt.calls import Calls
-from ffnn_gpu.backends.cuda.cupy_backend import load_cupy
+from ffnn_gpu.backends.cuda.probe import load_cupy
 from ffnn_gpu.errors import BackendUnavailableError
 from pytest_ffnn_gpu import import_or_fail, skip_or_fail
 from tests.backends.cuda import dense_products
