@@ -22,7 +22,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
 
 from ffnn_gpu.backends.elementwise import code_cache
 from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, Expression, Kind, in_order, listing
@@ -97,16 +96,12 @@ class CompiledLoop:
 
 def _library(name: str, loop: Loop, register: int) -> Any:
     """Compile a loop. `name` is the command's, with BLOCK appended the block's."""
-    library = cpu_target.target_context.codegen().create_library(name)
-    library.enable_object_caching()
-    module = library.create_ir_module(name)
-    block = LoopCode(module, name + BLOCK, dict(loop.operands), loop.stores, loop.sums, register).function
-    write_command(module, name, block)
-    library.add_ir_module(module)
-    library.finalize()
-    library.get_pointer_to_function(name)  # makes the object code
-    code_cache.save(name, library, name)
-    return library
+
+    def write(module: Any) -> None:
+        block = LoopCode(module, name + BLOCK, dict(loop.operands), loop.stores, loop.sums, register).function
+        write_command(module, name, block)
+
+    return code_cache.compiled(name, write)
 
 
 _compiled: dict[str, CompiledLoop] = {}  # the most recently used one last

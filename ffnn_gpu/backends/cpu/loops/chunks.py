@@ -12,34 +12,26 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit, types
 
+from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import allocate, matrix, vector
+from ffnn_gpu.backends.cpu.loops.values import INT64, Like, Pointer
 
 # Chunks of a vector are multiples of UNIT numbers, so that two threads do not write to one cache line.
 UNIT = 16
 
-# Why NumPy's error model: a division by zero gives ∞, as in the formulas. Python's raises, and the check
-# alone keeps the compiler from using vector instructions (Adam of 670,000 parameters: 1560 µs; 240 µs without
-# the check). Why without Numba's runtime for arrays (_nrt): it takes 0.35 s to start, in each process.
-kernel: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(error_model="numpy", _nrt=False)
-inlined: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(inline="always")
+
+def command_of(body: Callable[..., None], dtype: np.dtype) -> CompiledFunction:
+    """Return the command with this body for arrays of this type."""
+    return CompiledFunction(body, None, Like(dtype), Pointer(), INT64, INT64)
 
 
-def command_signature(dtype: np.dtype) -> Any:
-    """Return the signature of a command for arrays of this type."""
-    like = types.CPointer({4: types.float32, 8: types.float64}[dtype.itemsize])
-    return types.void(like, types.CPointer(types.int64), types.int64, types.int64)
-
-
-@inlined
 def bounds(n: int, unit: int, chunk: int, chunks: int) -> tuple[int, int]:
     """Return the range [start, stop) of one chunk of n, in multiples of `unit`."""
     units = (n + unit - 1) // unit
     return min(n, units * chunk // chunks * unit), min(n, units * (chunk + 1) // chunks * unit)
 
 
-@inlined
 def zeros(n: int) -> Any:
     """Return a new float64 vector (n,) of zeros, which `release` must give back."""
     found = vector(np.float64, allocate(8 * n), n)
@@ -48,13 +40,19 @@ def zeros(n: int) -> Any:
     return found
 
 
-@inlined
+def sum_in_order(x: Any) -> Any:
+    """Return Σ x in float64, added in memory order."""
+    total = 0.0
+    for i in range(len(x)):
+        total += x[i]
+    return total
+
+
 def scalars(address: int) -> Any:
     """Return the float64 array [t, η, Π] at this address."""
     return vector(np.float64, address, 3)
 
 
-@inlined
 def rows_chunk(like: Any, address: int, rows: int, columns: int, chunk: int, chunks: int) -> Any:
     """Return one chunk of the rows of the matrix at this address."""
     start, stop = bounds(rows, 1, chunk, chunks)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cpu.loops.chunks import bounds, command_signature
+from ffnn_gpu.backends.cpu.loops.chunks import bounds, command_of
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import vector
 
@@ -34,4 +34,4 @@ def gather_of(rows: np.dtype, out: np.dtype) -> CompiledFunction:
                     copy[c] = (row[c] - mean[c]) / scale[c]
 
     gather.__name__ = f"gather_{rows}"  # the name of its machine code
-    return CompiledFunction(gather, command_signature(out))
+    return command_of(gather, out)

@@ -6,11 +6,10 @@ The product of more than FEW rows is in matrix_product.py.
 from typing import Any
 
 import numpy as np
-from numba import uint32, uint64
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, kernel, zeros
-from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, matrix, release, size_of, vector
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, zeros
+from ffnn_gpu.backends.cpu.loops.intrinsics import address_of, as_real, matrix, release, size_of, vector
 from ffnn_gpu.backends.cpu.loops.matrix_product import finish
 from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
@@ -19,7 +18,6 @@ FEW = 4  # up to this many rows are multiplied one by one
 # ----------------------------------------------------------------------  products of few rows
 
 
-@kernel
 def add_row(x: Array, W: Array, out: Array) -> None:
     """out (O,) ← x W for one row x (I,), reading W once in memory order; a product would copy it first"""
     for c in range(len(out)):
@@ -74,7 +72,7 @@ def column_sum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     total = vector(like, out + size * left, right - left)
     for c in range(right - left):
         total[c] = sums[c]
-    release(sums.ctypes.data)
+    release(address_of(sums))
 
 
 # ----------------------------------------------------------------------  dropout
@@ -91,13 +89,13 @@ def dropout_mask_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     keep = out.dtype.type(as_real(n[0]))
     for r in range(first, last):
         for quad in range((columns + 3) // 4):
-            c0, c1, c2, c3 = uint32(quad), uint32(n[ROW] + r), uint32(step), uint32(layer)
-            k0, k1 = uint32(n[2]), uint32(n[3])
+            c0, c1, c2, c3 = np.uint32(quad), np.uint32(n[ROW] + r), np.uint32(step), np.uint32(layer)
+            k0, k1 = np.uint32(n[2]), np.uint32(n[3])
             for _ in range(ROUNDS):
-                p0, p1 = uint64(c0) * uint64(MULTIPLIER_0), uint64(c2) * uint64(MULTIPLIER_1)
-                c0, c1 = uint32((p1 >> uint64(32)) ^ c1 ^ k0), uint32(p1)
-                c2, c3 = uint32((p0 >> uint64(32)) ^ c3 ^ k1), uint32(p0)
-                k0, k1 = uint32(k0 + uint32(WEYL_0)), uint32(k1 + uint32(WEYL_1))
-            words = (c0, c1, c2, c3)
+                p0, p1 = np.uint64(c0) * np.uint64(MULTIPLIER_0), np.uint64(c2) * np.uint64(MULTIPLIER_1)
+                c0, c1 = np.uint32((p1 >> np.uint64(32)) ^ c1 ^ k0), np.uint32(p1)
+                c2, c3 = np.uint32((p0 >> np.uint64(32)) ^ c3 ^ k1), np.uint32(p0)
+                k0, k1 = np.uint32(k0 + np.uint32(WEYL_0)), np.uint32(k1 + np.uint32(WEYL_1))
             for j in range(min(4, columns - 4 * quad)):
-                out[r, 4 * quad + j] = keep if words[j] >= threshold else 0
+                word = c0 if j == 0 else c1 if j == 1 else c2 if j == 2 else c3
+                out[r, 4 * quad + j] = keep if word >= threshold else 0

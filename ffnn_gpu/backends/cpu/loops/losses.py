@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined
+from ffnn_gpu.backends.cpu.loops.chunks import bounds
 from ffnn_gpu.backends.cpu.loops.intrinsics import matrix, store, vector
 from ffnn_gpu.backends.cpu.loops.softmax import exponentials, maximum
 
@@ -20,14 +20,12 @@ def normalized_weight_command(like: Any, n: Any, chunk: int, chunks: int) -> Non
         out[b] = weight[b] / (1.0 if total == 0 else total)
 
 
-@inlined
 def class_index(y: int, y_size: int, b: int) -> int:
     """Return y_b of the class indices at the address y, each of y_size bytes: int64 or int32."""
     found: int = vector(np.int64, y, b + 1)[b] if y_size == 8 else vector(np.int32, y, b + 1)[b]
     return found
 
 
-@inlined
 def in_range(y: int, y_size: int, B: int, C: int) -> bool:
     """Return whether every y_b is one of 0, …, C − 1; another index would read or overwrite other memory."""
     inside = True

@@ -21,7 +21,7 @@ van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality (20
 from typing import Any, TypeAlias
 
 from ffnn_gpu.backends.cpu.loops import register_tiles
-from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined
+from ffnn_gpu.backends.cpu.loops.chunks import bounds
 from ffnn_gpu.backends.cpu.loops.intrinsics import allocate, call_block, place, release, size_of, vector
 from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
 from ffnn_gpu.backends.elementwise.lanes import REGISTER
@@ -37,7 +37,6 @@ Strided: TypeAlias = tuple[
 Rows: TypeAlias = tuple[int, int]  # of C: its address, and the bytes from row to row
 
 
-@inlined
 def tiles(like: Any, shape: tuple[int, int, int], A: Strided, panel: int, C: Rows, more: int) -> None:
     """C (M, width) ← A (M, K) panel (K, width), or C + A panel with `more`.        shape = M, width, K"""
     (M, width, K), (a, a_row, a_step), (c, c_row), size = shape, A, C, size_of(like)
@@ -46,20 +45,12 @@ def tiles(like: Any, shape: tuple[int, int, int], A: Strided, panel: int, C: Row
             m, w = min(ROWS, M - top), min(PANEL // size, width - left)
             part, of_A, b = (m, w, K), (a + top * a_row, a_row, a_step), panel + left * size * K
             of_C = c + top * c_row + left * size, c_row
-            registers = (size * w + REGISTER - 1) // REGISTER
             if size * w == PANEL:
                 register_tiles.whole_tile(like, part, of_A, b, of_C, more)
-            elif registers == 1:
-                register_tiles.tile_1(like, part, of_A, b, of_C, more)
-            elif registers == 2:
-                register_tiles.tile_2(like, part, of_A, b, of_C, more)
-            elif registers == 3:
-                register_tiles.tile_3(like, part, of_A, b, of_C, more)
             else:
-                register_tiles.tile_4(like, part, of_A, b, of_C, more)
+                register_tiles.narrow_tile(like, part, of_A, b, of_C, more)
 
 
-@inlined
 def fill_up(like: Any, depth: int, width: int, panel: int) -> None:
     """Fill the register that has the last of `width` columns with zeros.
 
@@ -75,7 +66,6 @@ def fill_up(like: Any, depth: int, width: int, panel: int) -> None:
                 last[j] = 0
 
 
-@inlined
 def copy_rows(like: Any, B: int, b_row: int, depth: int, width: int, copy: int, row: int) -> None:
     """copy (depth, width) ← B (depth, width), with `row` bytes from row to row"""
     for k in range(depth):
@@ -84,7 +74,6 @@ def copy_rows(like: Any, B: int, b_row: int, depth: int, width: int, copy: int, 
             target[j] = source[j]
 
 
-@inlined
 def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, copy: int, row: int) -> None:
     """copy (depth, width) ← the transpose of B (width, depth), with `row` bytes from row to row"""
     size = size_of(like)
@@ -99,7 +88,6 @@ def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, copy: in
             vector(like, copy + k * row, width)[j] = source[k]
 
 
-@inlined
 def finish(n: Any, tail: int, top: int, bottom: int, left: int, right: int) -> None:
     """Apply the tail whose address is n[tail], if there is one."""
     if n[tail]:

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, inlined, kernel, rows_chunk
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, rows_chunk, sum_in_order
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, matrix, sixteen, vector
 
 
-@kernel
 def sum_of(a: Array) -> Any:
     """Return Σ a in float64, as 16 independent sums, so that no addition waits for the one before."""
     sums = vector(np.float64, sixteen(), 16)
@@ -18,13 +17,12 @@ def sum_of(a: Array) -> Any:
     for i in range(0, whole, 16):
         for j in range(16):
             sums[j] += a[i + j]
-    total = sums.sum()
+    total = sum_in_order(sums)
     for i in range(whole, len(a)):
         total += a[i]
     return total
 
 
-@kernel
 def sum_of_products(a: Array, b: Array) -> Any:
     """Return Σ a b in float64 in the same way."""
     sums = vector(np.float64, sixteen(), 16)
@@ -32,7 +30,7 @@ def sum_of_products(a: Array, b: Array) -> Any:
     for i in range(0, whole, 16):
         for j in range(16):
             sums[j] += np.float64(a[i + j]) * np.float64(b[i + j])
-    total = sums.sum()
+    total = sum_in_order(sums)
     for i in range(whole, len(a)):
         total += np.float64(a[i]) * np.float64(b[i])
     return total
@@ -82,14 +80,12 @@ def layer_norm_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> N
 BLOCK = 256
 
 
-@inlined
 def part_of_block(chunk: int, across: int, B: int, I: int) -> tuple[int, int, int, int, int]:
     """Return the block of this chunk, its rows [top, bottom) and its columns [first, last)."""
     block, (first, last) = chunk // across, bounds(I, UNIT, chunk % across, across)
     return block, block * BLOCK, min(B, (block + 1) * BLOCK), first, last
 
 
-@inlined
 def halves(sums: int, block: int, I: int) -> tuple[Any, Any]:
     """Return the two float64 vectors (I,) of a block."""
     start = sums + 16 * I * block

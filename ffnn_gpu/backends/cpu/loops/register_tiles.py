@@ -8,10 +8,10 @@ together.
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
 
-from ffnn_gpu.backends.cpu.loops.intrinsics import I32, I64, instruction, integer, nothing
+from ffnn_gpu.backends.cpu.loops.compiler import instruction
+from ffnn_gpu.backends.cpu.loops.values import I32, I64, Like, llvm_type
 from ffnn_gpu.backends.elementwise.lanes import REGISTER, X86, has
 
 MANY = has("avx512f") or not X86  # 32 registers, else 16
@@ -103,64 +103,61 @@ def _sums(
     return sums
 
 
-def tile(across: int, whole: bool) -> Any:
-    """Return the function for tiles `across` registers wide, the last one partly used unless `whole`."""
+def tile(builder: Any, across: int, whole: bool, like: Like, *args: Any) -> None:
+    """C (m, width) ← A (m, K) panel (K, width), or C + A panel if `more`; the arguments of `tiles`
 
-    @instruction
-    def code_of(context: Any, like: Any, shape: Any, A: Any, panel: Any, C: Any, more: Any) -> Any:
-        """C (m, width) ← A (m, K) panel (K, width), or C + A panel if `more`; the arguments of `tiles`"""
-
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            _, shape, A, panel, C, more = args
-            unpacked = (cgutils.unpack_tuple(builder, each) for each in (shape, A, C))
-            (m, width, K), (A, a_row, a_step), (C, c_row) = unpacked
-            v = Vectors(builder, context.get_value_type(like.dtype), across, None if whole else width)
-            numbers = [ir.Constant(I64, i) for i in range(ROWS)]
-            last = builder.sub(m, numbers[1])
-            inside = [builder.select(builder.icmp_signed("<", i, m), i, last) for i in numbers]
-            sums = _sums(builder, v, K, A, [builder.mul(i, a_row) for i in inside], a_step, panel)
-            added = builder.icmp_signed("!=", more, numbers[0])
-            for i, row in zip(numbers, sums, strict=True):
-                with builder.if_then(builder.icmp_signed("<", i, m)):
-                    c = builder.add(C, builder.mul(i, c_row))
-                    with builder.if_then(added):
-                        for j, place in enumerate(row):
-                            builder.store(builder.fadd(builder.load(place), v.load(c, j)), place)
-                    for j, place in enumerate(row):
-                        v.store(builder.load(place), c, j)
-            return context.get_dummy_value()
-
-        pair, triple = types.UniTuple(integer, 2), types.UniTuple(integer, 3)
-        return nothing(like, triple, triple, integer, pair, integer), code
-
-    return code_of
-
-
-whole_tile = tile(ACROSS, True)
-tile_1, tile_2, tile_3, tile_4 = (tile(across, False) for across in (1, 2, 3, 4))
+    A tile is `across` registers wide, the last one partly used unless `whole`.
+    """
+    (m, width, K), (A, a_row, a_step), panel, (C, c_row), more = args
+    v = Vectors(builder, llvm_type(like.dtype), across, None if whole else width)
+    numbers = [ir.Constant(I64, i) for i in range(ROWS)]
+    last = builder.sub(m, numbers[1])
+    inside = [builder.select(builder.icmp_signed("<", i, m), i, last) for i in numbers]
+    sums = _sums(builder, v, K, A, [builder.mul(i, a_row) for i in inside], a_step, panel)
+    added = builder.icmp_signed("!=", more, numbers[0])
+    for i, row in zip(numbers, sums, strict=True):
+        with builder.if_then(builder.icmp_signed("<", i, m)):
+            c = builder.add(C, builder.mul(i, c_row))
+            with builder.if_then(added):
+                for j, place in enumerate(row):
+                    builder.store(builder.fadd(builder.load(place), v.load(c, j)), place)
+            for j, place in enumerate(row):
+                v.store(builder.load(place), c, j)
 
 
 @instruction
-def turn(context: Any, like: Any, A: Any, a_row: Any, C: Any, c_row: Any) -> Any:
+def whole_tile(builder: Any, *args: Any) -> None:
+    """Do a tile as wide as a panel."""
+    tile(builder, ACROSS, True, *args)
+
+
+@instruction
+def narrow_tile(builder: Any, like: Like, shape: Any, *args: Any) -> None:
+    """Do a tile narrower than a panel."""
+    lanes, end = REGISTER // like.dtype.itemsize, builder.append_basic_block()
+    for across in range(1, ACROSS + 1):
+        with builder.if_then(builder.icmp_signed("<=", shape[1], ir.Constant(I64, across * lanes))):
+            tile(builder, across, False, like, shape, *args)
+            builder.branch(end)
+    builder.branch(end)
+    builder.position_at_end(end)
+
+
+@instruction
+def turn(builder: Any, like: Like, A: Any, a_row: Any, C: Any, c_row: Any) -> None:
     """C ← Aᵀ for a square A whose rows fill one register. Each stage swaps half the numbers of two rows."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _, A, a_row, C, c_row = args
-        v = Vectors(builder, context.get_value_type(like.dtype), 1)
-        numbers = [ir.Constant(I64, i) for i in range(v.lanes)]
-        rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in numbers]
-        half = 1
-        while half < v.lanes:
-            first = [lane if not lane & half else v.lanes + lane - half for lane in range(v.lanes)]
-            second = [lane + half if not lane & half else v.lanes + lane for lane in range(v.lanes)]
-            for i in (i for i in range(v.lanes) if not i & half):
-                pair, kind = (rows[i], rows[i + half]), ir.VectorType(I32, v.lanes)
-                rows[i], rows[i + half] = (
-                    builder.shuffle_vector(*pair, ir.Constant(kind, lanes)) for lanes in (first, second)
-                )
-            half *= 2
-        for i, row in zip(numbers, rows, strict=True):
-            v.store(row, builder.add(C, builder.mul(i, c_row)), 0)
-        return context.get_dummy_value()
-
-    return nothing(like, *[integer] * 4), code
+    v = Vectors(builder, llvm_type(like.dtype), 1)
+    numbers = [ir.Constant(I64, i) for i in range(v.lanes)]
+    rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in numbers]
+    half = 1
+    while half < v.lanes:
+        first = [lane if not lane & half else v.lanes + lane - half for lane in range(v.lanes)]
+        second = [lane + half if not lane & half else v.lanes + lane for lane in range(v.lanes)]
+        for i in (i for i in range(v.lanes) if not i & half):
+            pair, kind = (rows[i], rows[i + half]), ir.VectorType(I32, v.lanes)
+            rows[i], rows[i + half] = (
+                builder.shuffle_vector(*pair, ir.Constant(kind, lanes)) for lanes in (first, second)
+            )
+        half *= 2
+    for i, row in zip(numbers, rows, strict=True):
+        v.store(row, builder.add(C, builder.mul(i, c_row)), 0)

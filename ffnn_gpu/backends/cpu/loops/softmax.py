@@ -12,8 +12,9 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import inlined, rows_chunk
-from ffnn_gpu.backends.cpu.loops.intrinsics import instruction, integer, real
+from ffnn_gpu.backends.cpu.loops.chunks import rows_chunk
+from ffnn_gpu.backends.cpu.loops.compiler import instruction
+from ffnn_gpu.backends.cpu.loops.intrinsics import address_of
 from ffnn_gpu.backends.elementwise.functions import exp
 from ffnn_gpu.backends.elementwise.lanes import F64, I64, REGISTER, Lane, Lanes
 
@@ -30,69 +31,57 @@ def over_row(builder: Any, v: Lanes, n: Any, part: Callable[[Any, Any], None]) -
 
 
 @instruction
-def largest_of_row(context: Any, source: Any, n: Any, like: Any) -> Any:
+def largest_of_row(builder: Any, source: Any, n: Any, like: Any) -> Any:
     """Return max_c x_c for x (n,) of the type of `like` at this address; NaN are skipped."""
+    v = Lanes(builder, 8 if like.type == F64 else 4, REGISTER)
+    largest = cgutils.alloca_once_value(builder, v.constant(-math.inf).value)
 
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        source, n, like = args
-        v = Lanes(builder, 8 if like.type == F64 else 4, REGISTER)
-        largest = cgutils.alloca_once_value(builder, v.constant(-math.inf).value)
+    def part(c: Any, mask: Any) -> None:
+        x = v.load(builder.add(source, builder.mul(c, ir.Constant(I64, v.size))), mask)
+        x = x if mask is None else v.where(mask, x, -math.inf)
+        held = Lane(v, builder.load(largest), "real")
+        builder.store(v.where(x > held, x, held).value, largest)
 
-        def part(c: Any, mask: Any) -> None:
-            x = v.load(builder.add(source, builder.mul(c, ir.Constant(I64, v.size))), mask)
-            x = x if mask is None else v.where(mask, x, -math.inf)
-            held = Lane(v, builder.load(largest), "real")
-            builder.store(v.where(x > held, x, held).value, largest)
-
-        over_row(builder, v, n, part)
-        return v.largest(Lane(v, builder.load(largest), "real"))
-
-    return like(integer, integer, like), code
+    over_row(builder, v, n, part)
+    return v.largest(Lane(v, builder.load(largest), "real"))
 
 
-@inlined
 def maximum(z: Array, b: int) -> Any:
     """Return max_c z_bc of a C-contiguous matrix; NaN are skipped."""
-    return largest_of_row(z.ctypes.data + b * z.shape[1] * z.itemsize, z.shape[1], z.dtype.type(0))
+    return largest_of_row(address_of(z) + b * z.shape[1] * z.itemsize, z.shape[1], z.dtype.type(0))
 
 
 def row_of_exponentials(kept: bool) -> Any:
     """Return the instruction that sums e^{x − shift} over a row, and writes the terms if they are `kept`."""
 
     @instruction
-    def code_of(context: Any, source: Any, target: Any, n: Any, shift: Any) -> Any:
+    def code(builder: Any, source: Any, target: Any, n: Any, shift: Any) -> Any:
         """Return Σ_c e^{x_c − shift} in float64, for x (n,) at `source`; write the terms to `target`."""
+        v = Lanes(builder, 8 if shift.type == F64 else 4, REGISTER)
+        largest = v.spread(shift)
+        total = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(F64, v.count), None))
 
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            source, target, n, shift = args
-            v = Lanes(builder, 8 if shift.type == F64 else 4, REGISTER)
-            largest = v.spread(shift)
-            total = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(F64, v.count), None))
+        def terms(c: Any, mask: Any) -> None:
+            moved = builder.mul(c, ir.Constant(I64, v.size))
+            e = exp(v, v.load(builder.add(source, moved), mask) - largest)
+            if kept:
+                v.store(e, builder.add(target, moved), mask)
+            e = e if mask is None else v.where(mask, e, 0.0)
+            builder.store(builder.fadd(builder.load(total), v.wide(e)), total)
 
-            def terms(c: Any, mask: Any) -> None:
-                moved = builder.mul(c, ir.Constant(I64, v.size))
-                e = exp(v, v.load(builder.add(source, moved), mask) - largest)
-                if kept:
-                    v.store(e, builder.add(target, moved), mask)
-                e = e if mask is None else v.where(mask, e, 0.0)
-                builder.store(builder.fadd(builder.load(total), v.wide(e)), total)
+        over_row(builder, v, n, terms)
+        return v.sum(builder.load(total))
 
-            over_row(builder, v, n, terms)
-            return v.sum(builder.load(total))
-
-        return real(integer, integer, integer, shift), code
-
-    return code_of
+    return code
 
 
 kept_exponentials, summed_exponentials = row_of_exponentials(True), row_of_exponentials(False)
 
 
-@inlined
 def exponentials(z: Array, b: int, largest: Any, out: Array) -> float:
     """out_b = e^{z_b − largest}, for C-contiguous arrays; return Σ_c out_bc"""
     row = b * z.shape[1] * z.itemsize
-    norm: float = kept_exponentials(z.ctypes.data + row, out.ctypes.data + row, z.shape[1], largest)
+    norm: float = kept_exponentials(address_of(z) + row, address_of(out) + row, z.shape[1], largest)
     return norm
 
 
@@ -130,7 +119,7 @@ def log_softmax_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
         rows_chunk(like, n[1], n[2], n[3], chunk, chunks),
     )
     for b in range(len(z)):
-        largest, row = maximum(z, b), z.ctypes.data + b * z.shape[1] * z.itemsize
+        largest, row = maximum(z, b), address_of(z) + b * z.shape[1] * z.itemsize
         logarithm = math.log(summed_exponentials(row, 0, z.shape[1], largest))
         for c in range(z.shape[1]):
             out[b, c] = z.dtype.type(np.float64(z[b, c] - largest) - logarithm)

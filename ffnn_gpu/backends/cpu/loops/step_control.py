@@ -4,17 +4,13 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from ffnn_gpu.backends.cpu.loops.chunks import inlined, scalars
+from ffnn_gpu.backends.cpu.loops.chunks import scalars, sum_in_order
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, vector
 from ffnn_gpu.backends.reference.step_control import FACTOR, GOOD, GROWTH_INTERVAL, LARGEST_SCALE, SCALE, SKIP
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, STEP, nadam_momentum
 
-momentum_of_nadam = njit(nadam_momentum)
 
-
-@inlined
 def is_skipped(control: int) -> bool:
     """Return whether the update is skipped, given the address of [c, skip], or 0."""
     return control != 0 and vector(np.float64, control, 2)[SKIP] != 0
@@ -34,7 +30,7 @@ def advance_product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """Π ← Π μ_t, unless skipped"""
     of_step, beta1, psi, control = n[0], n[1], n[2], n[3]
     if not is_skipped(control):
-        scalars(of_step)[PRODUCT] *= momentum_of_nadam(scalars(of_step)[STEP], as_real(beta1), as_real(psi))
+        scalars(of_step)[PRODUCT] *= nadam_momentum(scalars(of_step)[STEP], as_real(beta1), as_real(psi))
 
 
 # ----------------------------------------------------------------------  the gradient
@@ -44,7 +40,7 @@ def factor_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """control ← [c, skip] from the sums of squares of ∇θ, and the loss scale as in the reference"""
     sums, parts, limit, scale = n[0], n[1], as_real(n[2]), n[4]
     control, of_scale = vector(np.float64, n[3], 2), vector(np.float64, scale, 2)
-    S, norm = of_scale[SCALE] if scale else 1.0, math.sqrt(vector(np.float64, sums, parts).sum())
+    S, norm = of_scale[SCALE] if scale else 1.0, math.sqrt(sum_in_order(vector(np.float64, sums, parts)))
     finite, norm = math.isfinite(norm), norm / S
     control[FACTOR], control[SKIP] = (limit / norm if norm > limit else 1.0) / S, 0
     if not scale:

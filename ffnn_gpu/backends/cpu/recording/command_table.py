@@ -5,13 +5,12 @@ from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
-from numba import types
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
-from ffnn_gpu.backends.cpu.loops.chunks import inlined
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
+from ffnn_gpu.backends.cpu.loops.values import FLOAT64, INT64, Pointer
 from ffnn_gpu.backends.cpu.recording.arguments import address
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import COLUMNS, WORD, lead, run_alone, thread_pool, withdraw
@@ -20,7 +19,6 @@ from ffnn_gpu.backends.cpu.recording.threads import COLUMNS, WORD, lead, run_alo
 TABLE, LENGTH, FAILED, PATCHES, N_PATCHES, LOSSES, N_LOSSES, KNOWN, N_KNOWN, GIVEN, N_GIVEN = range(11)
 
 
-@inlined
 def overlaps(header: Any) -> bool:
     """Return whether an argument shares memory with the arrays that the commands use."""
     found = False
@@ -59,7 +57,7 @@ def run(shared: int, helpers: int, header: Any) -> float:
     return total
 
 
-run_table = CompiledFunction(run, types.float64(types.int64, types.int64, types.CPointer(types.int64)))
+run_table = CompiledFunction(run, FLOAT64, INT64, INT64, Pointer())
 
 
 class CommandTable:

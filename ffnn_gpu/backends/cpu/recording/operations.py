@@ -25,7 +25,7 @@ from ffnn_gpu.backends.cpu.loops import (
     softmax,
     step_control,
 )
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, command_signature
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, command_of
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.gather import gather_of
 from ffnn_gpu.backends.cpu.loops.layers import FEW
@@ -55,7 +55,7 @@ BODIES = {
 @functools.cache
 def command(name: str, dtype: np.dtype) -> CompiledFunction:
     """Return the compiled command for arrays of `dtype`."""
-    return CompiledFunction(BODIES[name], command_signature(dtype))
+    return command_of(BODIES[name], dtype)
 
 
 class Operations(ABC):

@@ -15,11 +15,10 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from numba import types
 
-from ffnn_gpu.backends.cpu.loops.chunks import inlined
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import add, call, exchange, give_way, load, pause, store
+from ffnn_gpu.backends.cpu.loops.values import INT64
 from ffnn_gpu.backends.cpu.recording.cores import THREADS, cores, environment_threads
 from ffnn_gpu.errors import ConfigurationError
 
@@ -35,7 +34,6 @@ PATIENCE = 4000  # polls, about 0.1 ms; then a waiting thread yields its core
 AWAKE = 4 * PATIENCE
 
 
-@inlined
 def wait(address: int, value: int) -> None:
     """Wait until the int64 at `address` is `value`. After PATIENCE polls, yield the core to other threads."""
     polls = 0
@@ -47,7 +45,6 @@ def wait(address: int, value: int) -> None:
             give_way()
 
 
-@inlined
 def work(table: int, length: int, failed: int, rank: int, size: int) -> None:
     """Take part in the commands of a table, first to last, until one has failed.
 
@@ -68,7 +65,6 @@ def work(table: int, length: int, failed: int, rank: int, size: int) -> None:
             return
 
 
-@inlined
 def run_alone(table: int, length: int, failed: int) -> None:
     """Run all chunks of all commands in this thread, until one has failed."""
     for k in range(length):
@@ -89,13 +85,11 @@ def announce(shared: int, helpers: int) -> int:
     return asleep
 
 
-@inlined
 def withdraw(shared: int) -> None:
     """Take back an announcement."""
     store(shared + LINE * ANNOUNCED, 0)
 
 
-@inlined
 def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> None:
     """Run a step in this thread and the helpers that are awake."""
     for k in range(length):
@@ -115,7 +109,6 @@ def lead(shared: int, helpers: int, table: int, length: int, failed: int) -> Non
         wait(shared + LINE * (BUSY + HELPERS * helper), 0)
 
 
-@inlined
 def may_sleep(shared: int, helper: int) -> bool:
     """Mark the helper as asleep, unless a step is announced or it has not seen one.
 
@@ -155,10 +148,10 @@ def help(shared: int, helper: int, helpers: int) -> None:
 class Native:
     """The functions above that Python calls, as machine code."""
 
-    announce = CompiledFunction(announce, types.int64(types.int64, types.int64))
-    withdraw = CompiledFunction(withdraw, types.void(types.int64))
-    lead = CompiledFunction(lead, types.void(*[types.int64] * 5))
-    help = CompiledFunction(help, types.void(*[types.int64] * 3))
+    announce = CompiledFunction(announce, INT64, INT64, INT64)
+    withdraw = CompiledFunction(withdraw, None, INT64)
+    lead = CompiledFunction(lead, None, *[INT64] * 5)
+    help = CompiledFunction(help, None, *[INT64] * 3)
 
 
 class ThreadPool:

@@ -8,15 +8,18 @@ import pytest
 
 pytest.importorskip("numba")
 
-from numba import cfunc, types
-
+from ffnn_gpu.backends.cpu.loops.chunks import command_of
+from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import give_way, load, store
+from ffnn_gpu.backends.cpu.loops.values import INT64, TRUTH
 from ffnn_gpu.backends.cpu.recording import threads
 
 LIMIT = 60  # seconds
 
 
-@cfunc(types.void(types.CPointer(types.float32), types.CPointer(types.int64), types.int64, types.int64))
+may_sleep = CompiledFunction(threads.may_sleep, TRUTH, INT64, INT64)
+
+
 def meeting(like, operands, chunk, chunks):
     """Set a flag in chunk 1, and wait for the flag in chunk 0."""
     flag = operands[0]
@@ -44,7 +47,7 @@ def pool(monkeypatch):
 
 def test_helper_may_sleep_after_it_has_seen_every_step(pool):
     pool.asleep[0][0] = 0
-    assert threads.may_sleep(pool.shared, 0)
+    assert may_sleep(pool.shared, 0)
     assert pool.asleep[0][0] == 1
 
 
@@ -52,16 +55,16 @@ def test_helper_stays_awake_from_the_announcement_of_a_step_to_its_end(pool):
     pool.asleep[0][0] = 0
     wake(pool)  # finds no helper asleep, so it rings no bell
     assert pool.bells[0].locked()
-    assert not threads.may_sleep(pool.shared, 0)
+    assert not may_sleep(pool.shared, 0)
     assert pool.asleep[0][0] == 0
     threads.Native.lead(pool.shared, 0, 0, 0, pool.shared)
-    assert not threads.may_sleep(pool.shared, 0)  # it has not seen the step
+    assert not may_sleep(pool.shared, 0)  # it has not seen the step
 
 
 def test_withdrawn_announcement_lets_the_helper_sleep(pool):
     wake(pool)
     threads.Native.withdraw(pool.shared)
-    assert threads.may_sleep(pool.shared, 0)
+    assert may_sleep(pool.shared, 0)
 
 
 def test_waking_twice_rings_the_bell_once(pool):
@@ -83,7 +86,8 @@ def test_announced_helper_takes_part_in_a_step_that_begins_late():
     pool = threads.ThreadPool(2)
     marks, flag, failed = np.zeros(3, np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64)
     operands = np.array([address(flag)])
-    table = np.array([[meeting.address, address(operands), 2, address(marks)]])
+    command = command_of(meeting, np.dtype(np.float32))
+    table = np.array([[command.address, address(operands), 2, address(marks)]])
     wake(pool)
     time.sleep(0.05)  # much longer than PATIENCE
     leader = threading.Thread(
