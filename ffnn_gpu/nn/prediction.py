@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.boundary import kind_of, rows_of
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.errors import DivergedError
@@ -26,6 +26,35 @@ def predict(network: Any, threads: threading.local, x: Any, batch_size: int | No
 
     threads: holds each thread's workspace `ws` for few rows.
     """
+    z = _few_rows(network, threads, x) if batch_size is None and type(x) is np.ndarray else None
+    return _any_rows(network, threads, x, batch_size) if z is None else z
+
+
+def _few_rows(network: Any, threads: threading.local, x: HostArray) -> Array | None:
+    """Return the outputs for few rows that need no conversion.
+
+    Return None for other rows, and if a number is not finite: `_any_rows` then raises the error.
+
+    Why: a pass displaces Python's own data from the cache, and everything around it then takes twice as long.
+    One row through 784-512-512-10: 64 µs more than the pass alone before, 18 µs now.
+    """
+    plain = x.dtype == network.compute_dtype == network.dtype and x.ndim == 2 and x.shape[1] == network.n_in
+    if not (plain and 0 < len(x) <= FEW_ROWS and network.backend.owns(x)):
+        return None
+    backend = network.backend
+    ws, forward = _inference(network, threads, len(x))
+    if not backend.all_finite(x):
+        return None
+    try:
+        z: Array = forward(x, ws).copy()
+    except BaseException:  # Ctrl-C may have left the workspace within a pass
+        threads.ws = None
+        raise
+    return z if backend.all_finite(z) else None
+
+
+def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | None) -> Array:
+    """Return the outputs for any number of rows of any kind."""
     backend = network.backend
     batch_size = backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)

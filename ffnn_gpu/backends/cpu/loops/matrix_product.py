@@ -1,11 +1,17 @@
 """The command of matrix products, in tiles that stay in the processor's registers.
 
-B is copied in panels as wide as a tile (see register_tiles.py), DEPTH rows of it at a time. So all tiles of a
-panel read it from the first-level cache in memory order, whether B is row-major or transposed. Each number of
-A is multiplied by a whole row of the panel, so a copy of A pays only if several panels read it. Its rows are
-then beside each other, while rows 8 KiB apart share one set of the cache, and those of a transposed A need a
-page each. GFLOP/s on one core of a Xeon with AVX-512, before → with DEPTH 128 and this copy: (2048, 1024)ᵀ
-(1024, 2048) 82 → 139, (1024, 2048) (2048, 2048) 134 → 138, small products the same; OpenBLAS makes 165.
+A tile reads each number of A and B in memory order, because both are copied first:
+
+- A whole in strips as high as a tile, column by column, by a command of its own. So it is copied once, and
+  every chunk of the product reads the copy.
+- B in panels as wide as a tile, DEPTH rows of it at a time, by each chunk. All tiles of a panel read it from
+  the first-level cache.
+
+Both may be transposed. Rows of B 8 KiB apart need a page each, so each is fetched before it is copied.
+
+Shares of OpenBLAS's GFLOP/s on one core of an EPYC with AVX2, 16 chunks, with strips copied by each chunk if
+it has at least 4 panels → so: (1024, 2048) (2048, 2048) 0.67 → 0.93, (1024, 2048) (2048, 2048)ᵀ 0.78 → 0.95,
+(2048, 1024)ᵀ (1024, 2048) 0.73 → 0.92, (128, 784) (784, 512) 0.68 → 0.89, (784, 128)ᵀ (128, 512) 0.81 → 0.95.
 
 docs/cpu_kernels.md says why these are not the BLAS's products, and has the measurements.
 
@@ -21,71 +27,101 @@ van de Geijn, BLIS: A Framework for Rapidly Instantiating BLAS Functionality (20
 from typing import Any, TypeAlias
 
 from ffnn_gpu.backends.cpu.loops import register_tiles
-from ffnn_gpu.backends.cpu.loops.chunks import bounds
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds
 from ffnn_gpu.backends.cpu.loops.intrinsics import allocate, call_block, place, release, size_of, vector
-from ffnn_gpu.backends.cpu.loops.register_tiles import PANEL, ROWS
+from ffnn_gpu.backends.cpu.loops.register_tiles import MANY, PANEL, ROWS
 from ffnn_gpu.backends.elementwise.lanes import REGISTER
 
-# Rows of panels copied at a time, and bytes of each row: 32 KiB, which fit the first-level cache.
-DEPTH, WIDTH = 128, 256
-COPIED_PANELS = 4  # A is copied too if at least as many panels are multiplied with it
+DEPTH = 128 if MANY else 256  # rows of B that are copied at a time: panels of 32 or 16 KiB
+WIDTH = 512  # bytes of each of these rows that are copied at a time
+GROUP = 8 * ROWS  # columns of a transposed A that are copied at a time
+BEYOND = 2  # rows of a strip that `turn_strip` writes to at most, after those that it copies
+AHEAD = 4  # rows between the one that is copied and the one that is fetched
+
+Matrix: TypeAlias = tuple[int, int]  # its address, and the bytes from row to row
 
 
-Strided: TypeAlias = tuple[
-    int, int, int
-]  # of A: its address, and the bytes from row to row and column to column
-Rows: TypeAlias = tuple[int, int]  # of C: its address, and the bytes from row to row
+def copy_rows(like: Any, A: Matrix, depth: int, width: int, piece: int, copy: int, long: int) -> None:
+    """copy ← A (depth, width), cut into pieces (depth, piece), the last one filled up with zeros
 
+    long: the number of rows that each piece has in the copy.
 
-def tiles(like: Any, shape: tuple[int, int, int], A: Strided, panel: int, C: Rows, more: int) -> None:
-    """C (M, width) ← A (M, K) panel (K, width), or C + A panel with `more`.        shape = M, width, K"""
-    (M, width, K), (a, a_row, a_step), (c, c_row), size = shape, A, C, size_of(like)
-    for top in range(0, M, ROWS):
-        for left in range(0, width, PANEL // size):
-            m, w = min(ROWS, M - top), min(PANEL // size, width - left)
-            part, of_A, b = (m, w, K), (a + top * a_row, a_row, a_step), panel + left * size * K
-            of_C = c + top * c_row + left * size, c_row
-            if size * w == PANEL:
-                register_tiles.whole_tile(like, part, of_A, b, of_C, more)
-            else:
-                register_tiles.narrow_tile(like, part, of_A, b, of_C, more)
-
-
-def fill_up(like: Any, depth: int, width: int, panel: int) -> None:
-    """Fill the register that has the last of `width` columns with zeros.
-
-    Why: tiles multiply whole registers. A processor takes about a hundred times as long for a product with a
-    denormal number, and memory that nobody has written may hold many: a product (512, 64) (64, 8) took 304 µs
-    instead of 14 µs.
+    Why zeros: tiles multiply whole registers. A processor takes about a hundred times as long for a product
+    with a denormal number, and memory that nobody has written may hold many: a product (512, 64) (64, 8) took
+    304 µs instead of 14 µs.
     """
-    lanes = REGISTER // size_of(like)
-    if width % lanes:
-        for k in range(depth):
-            last = vector(like, panel + k * PANEL + width // lanes * REGISTER, lanes)
-            for j in range(lanes):
-                last[j] = 0
-
-
-def copy_rows(like: Any, B: int, b_row: int, depth: int, width: int, copy: int, row: int) -> None:
-    """copy (depth, width) ← B (depth, width), with `row` bytes from row to row"""
+    size, whole = size_of(like), width // piece * piece
     for k in range(depth):
-        source, target = vector(like, B + k * b_row, width), vector(like, copy + k * row, width)
-        for j in range(width):
-            target[j] = source[j]
+        row, start = A[0] + k * A[1], copy + k * piece * size
+        for left in range(0, width, PANEL // size):
+            register_tiles.fetch(like, row + AHEAD * A[1] + left * size)
+        for left in range(0, whole, piece):
+            source = vector(like, row + left * size, piece)
+            target = vector(like, start + left * long * size, piece)
+            for j in range(piece):
+                target[j] = source[j]
+        if whole < width:
+            source = vector(like, row + whole * size, piece)
+            target = vector(like, start + whole * long * size, piece)
+            for j in range(piece):
+                target[j] = source[j] if whole + j < width else 0
 
 
-def copy_columns(like: Any, B: int, b_row: int, depth: int, width: int, copy: int, row: int) -> None:
-    """copy (depth, width) ← the transpose of B (width, depth), with `row` bytes from row to row"""
+def copy_columns(like: Any, A: Matrix, depth: int, width: int, piece: int, copy: int, long: int) -> None:
+    """copy ← the transpose of A (width, depth), cut into pieces as by `copy_rows`
+
+    Why a strip's last rows are copied one by one: `turn_strip` writes past the rows that it copies, and the
+    next strip may be another thread's.
+    """
     size = size_of(like)
-    lanes = REGISTER // size
-    columns, rows = width // lanes * lanes, depth // lanes * lanes
-    for j in range(0, columns, lanes):
-        for k in range(0, rows, lanes):
-            register_tiles.turn(like, B + j * b_row + k * size, b_row, copy + k * row + j * size, row)
-    for j in range(width):
-        source = vector(like, B + j * b_row, depth)
-        for k in range(rows if j < columns else 0, depth):
-            vector(like, copy + k * row, width)[j] = source[k]
+    lanes, kept = REGISTER // size, BEYOND if piece == ROWS else 0
+    for left in range(0, width, piece):
+        source, target, begun = A[0] + left * A[1], copy + left * long * size, 0
+        if left + piece <= width:
+            begun = max(0, depth - kept) // lanes * lanes
+            for k in range(0, begun, lanes):
+                if piece == ROWS:
+                    register_tiles.turn_strip(like, source + k * size, A[1], target + k * piece * size)
+                else:
+                    register_tiles.turn_panel(like, source + k * size, A[1], target + k * piece * size)
+        for k in range(begun, depth):
+            row = vector(like, target + k * piece * size, piece)
+            for j in range(piece):
+                row[j] = vector(like, source + j * A[1], depth)[k] if left + j < width else 0
+
+
+def size_of_strips(M: int, K: int) -> int:
+    """Return how many numbers the strips of A (M, K) have."""
+    return -(-M // ROWS) * ROWS * K
+
+
+def strips_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """copy ← A (M, K), cut into strips (ROWS, K), which are stored column by column; A may be transposed"""
+    a, a_row, a_step, copy, M, K, size = n[0], n[1], n[2], n[3], n[4], n[5], size_of(like)
+    top, bottom = bounds(M, ROWS, chunk, chunks)
+    if a_step == size:
+        copy_columns(like, (a + top * a_row, a_row), K, bottom - top, ROWS, copy + top * K * size, K)
+    else:
+        for start in range(top, bottom, GROUP):
+            width = min(GROUP, bottom - start)
+            copy_rows(like, (a + start * size, a_step), K, width, ROWS, copy + start * K * size, K)
+
+
+def tiles(like: Any, shape: tuple[int, int, int], A: Matrix, panels: int, C: Matrix, more: int) -> None:
+    """C (M, N) ← A B of copies of A (M, K) and B (K, N), or C + A B with `more`
+
+    shape: M, N, K. A: the address of its first strip, and the bytes from strip to strip.
+    """
+    (M, N, K), (strips, a_strip), (c, c_row), size = shape, A, C, size_of(like)
+    for left in range(0, N, PANEL // size):
+        for top in range(0, M, ROWS):
+            part = min(ROWS, M - top), min(PANEL // size, N - left), K
+            strip, panel = strips + top // ROWS * a_strip, panels + left * K * size
+            of_C = c + top * c_row + left * size, c_row
+            if size * part[1] == PANEL:
+                register_tiles.whole_tile(like, part, strip, panel, of_C, more)
+            else:
+                register_tiles.narrow_tile(like, part, strip, panel, of_C, more)
 
 
 def finish(n: Any, tail: int, top: int, bottom: int, left: int, right: int) -> None:
@@ -94,41 +130,34 @@ def finish(n: Any, tail: int, top: int, bottom: int, left: int, right: int) -> N
         call_block(n[tail], place(n, tail + 1), top, bottom, left, right)
 
 
-TAIL_OF_PRODUCT = 12  # place of the tail in the operands of the next command
+TAIL_OF_PRODUCT = 10  # place of the tail in the operands of the next command
 
 
 def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """C (M, N) ← A (M, K) B with B (K, N), or Bᵀ of B (N, K) if `turned`, then the tail
+    """C (M, N) ← A B for the strips of A (M, K), and B (K, N) or Bᵀ of B (N, K) if `turned`, then the tail
 
     A chunk is one of `side` blocks side by side, and of chunks / side on top of each other.
     """
-    (a, a_row, a_step), (b, b_row, turned), (c, c_row) = (n[0], n[1], n[2]), (n[3], n[4], n[5]), (n[6], n[7])
-    M, N, K, side, size = n[8], n[9], n[10], n[11], size_of(like)
+    a, (b, b_row, turned), (c, c_row) = n[0], (n[1], n[2], n[3]), (n[4], n[5])
+    M, N, K, side, size = n[6], n[7], n[8], n[9], size_of(like)
     top, bottom = bounds(M, ROWS, chunk // side, chunks // side)
     first, last = bounds(N, PANEL // size, chunk % side, side)
-    copied = last - first >= COPIED_PANELS * PANEL // size
-    of_panels = min(DEPTH, K) * WIDTH
-    memory = allocate(REGISTER + of_panels + ((bottom - top) * min(DEPTH, K) * size if copied else 0))
+    across = PANEL // size
+    columns = (min(WIDTH // size, last - first) + across - 1) // across * across
+    memory = allocate(2 * REGISTER + columns * min(DEPTH, K) * size)
     panels = (memory + REGISTER - 1) // REGISTER * REGISTER
-    blocks, across = (K + DEPTH - 1) // DEPTH, PANEL // size
+    blocks = (K + DEPTH - 1) // DEPTH
     for block in range(blocks):
-        start, depth = K * block // blocks, K * (block + 1) // blocks - K * block // blocks
-        of_A = a + top * a_row + start * a_step, a_row, a_step
-        if copied:
-            if a_step == size:
-                copy_rows(like, of_A[0], a_row, bottom - top, depth, panels + of_panels, depth * size)
-            else:
-                copy_columns(like, of_A[0], a_step, bottom - top, depth, panels + of_panels, depth * size)
-            of_A = panels + of_panels, depth * size, size
+        start, stop = bounds(K, UNIT, block, blocks)
+        depth, of_A = stop - start, (a + (top * K + start * ROWS) * size, K * ROWS * size)
         for left in range(first, last, WIDTH // size):
             width = min(WIDTH // size, last - left)
-            for j in range(0, width, across):
-                w, panel = min(across, width - j), panels + j * size * depth
-                fill_up(like, depth, w, panel)
-                if turned:
-                    copy_columns(like, b + (left + j) * b_row + start * size, b_row, depth, w, panel, PANEL)
-                else:
-                    copy_rows(like, b + start * b_row + (left + j) * size, b_row, depth, w, panel, PANEL)
+            if turned:
+                of_B = b + left * b_row + start * size, b_row
+                copy_columns(like, of_B, depth, width, across, panels, depth)
+            else:
+                of_B = b + start * b_row + left * size, b_row
+                copy_rows(like, of_B, depth, width, across, panels, depth)
             of_C = c + top * c_row + left * size, c_row
             tiles(like, (bottom - top, width, depth), of_A, panels, of_C, block)
     release(memory)

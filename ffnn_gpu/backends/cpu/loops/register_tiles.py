@@ -18,6 +18,9 @@ MANY = has("avx512f") or not X86  # 32 registers, else 16
 # A tile uses ROWS × ACROSS registers for sums, ACROSS for B and one for A.
 ROWS, ACROSS = (6, 4) if MANY else (6, 2)
 PANEL = ACROSS * REGISTER  # bytes of a panel's row
+LINE = 64  # bytes of a cache line
+UNROLLED = 2  # columns of A times rows of B per turn of the loop
+BYTES = ir.IntType(8).as_pointer()
 
 
 class Vectors:
@@ -45,15 +48,22 @@ class Vectors:
         lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(self.builder.insert_element(nothing, value, first), nothing, lanes)
 
-    def broadcast(self, address: Any) -> Any:
-        """Return the number at `address` in every lane."""
-        place = self.builder.inttoptr(address, self.number.as_pointer())
+    def broadcast(self, address: Any, i: int) -> Any:
+        """Return the i-th number from `address` on, in every lane."""
+        place = self._place(address, i * self.size, self.number)
         return self.spread(self.builder.load(place, align=self.size))
 
     def place(self, address: Any, j: int) -> Any:
         """Return a pointer to the j-th register of the row at `address`."""
-        moved = self.builder.add(address, ir.Constant(I64, j * REGISTER))
-        return self.builder.inttoptr(moved, self.kind.as_pointer())
+        return self._place(address, j * REGISTER, self.kind)
+
+    def _place(self, address: Any, byte: int, kind: Any) -> Any:
+        """Return a pointer to what is `byte` bytes after an address.
+
+        Why not a sum of integers: LLVM would then keep an address in a register for each of a loop's loads.
+        """
+        start = address if address.type == BYTES else self.builder.inttoptr(address, BYTES)
+        return self.builder.bitcast(self.builder.gep(start, [ir.Constant(I64, byte)]), kind.as_pointer())
 
     def partial(self, j: int) -> bool:
         """Return whether the j-th register of a row is only partly used."""
@@ -73,6 +83,14 @@ class Vectors:
         else:
             self.builder.store(value, place, align=self.size)
 
+    def fetch(self, address: Any) -> None:
+        """Begin to load a row into the cache."""
+        kind = ir.FunctionType(ir.VoidType(), [BYTES, *[I32] * 3])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        for byte in (*range(0, self.across * REGISTER, LINE), self.across * REGISTER - 1):
+            place = self._place(address, byte, ir.IntType(8))
+            self.builder.call(function, [place, *(ir.Constant(I32, each) for each in (0, 3, 1))])
+
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """Return a b + c, rounded once if the processor supports that."""
         return self._call("fmuladd", self.kind, a, b, c)
@@ -85,39 +103,43 @@ class Vectors:
         return self.builder.call(function, args)
 
 
-def _sums(
-    builder: Any, v: Vectors, K: Any, A: Any, rows: list[Any], a_step: Any, panel: Any
-) -> list[list[Any]]:
-    """Return the variables with the sums Σ_k A[i, k] panel[k, j]; LLVM keeps them in registers."""
-    sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in range(v.across)] for _ in rows]
-    places = [cgutils.alloca_once_value(builder, start) for start in (A, panel)]
-    with cgutils.for_range(builder, K):
-        a, b = map(builder.load, places)
-        of_panel = [v.load(b, j, whole=True) for j in range(v.across)]
-        for i, row in enumerate(rows):
-            factor = v.broadcast(builder.add(a, row))
-            for j, place in enumerate(sums[i]):
-                builder.store(v.multiply_add(factor, of_panel[j], builder.load(place)), place)
-        builder.store(builder.add(a, a_step), places[0])
-        builder.store(builder.add(b, ir.Constant(I64, PANEL)), places[1])
+def _sums(builder: Any, v: Vectors, K: Any, strip: Any, panel: Any) -> list[list[Any]]:
+    """Return the variables with the sums Σ_k strip[k, i] panel[k, j]; LLVM keeps them in registers."""
+    sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in range(v.across)] for _ in range(ROWS)]
+    starts = (builder.inttoptr(address, BYTES) for address in (strip, panel))
+    places = [cgutils.alloca_once_value(builder, start) for start in starts]
+    count = ir.Constant(I64, UNROLLED)
+    for turns, steps in ((builder.sdiv(K, count), UNROLLED), (builder.srem(K, count), 1)):
+        with cgutils.for_range(builder, turns):
+            a, b = map(builder.load, places)
+            for _ in range(steps):
+                of_panel = [v.load(b, j, whole=True) for j in range(v.across)]
+                for i, row in enumerate(sums):
+                    factor = v.broadcast(a, i)
+                    for j, place in enumerate(row):
+                        builder.store(v.multiply_add(factor, of_panel[j], builder.load(place)), place)
+                a = builder.gep(a, [ir.Constant(I64, ROWS * v.size)])
+                b = builder.gep(b, [ir.Constant(I64, PANEL)])
+            builder.store(a, places[0])
+            builder.store(b, places[1])
     return sums
 
 
 def tile(builder: Any, across: int, whole: bool, like: Like, *args: Any) -> None:
-    """C (m, width) ← A (m, K) panel (K, width), or C + A panel if `more`; the arguments of `tiles`
+    """C (m, width) ← stripᵀ panel for strip (K, ROWS), panel (K, PANEL), or C + stripᵀ panel if `more`
 
-    A tile is `across` registers wide, the last one partly used unless `whole`.
+    A tile is `across` registers wide, the last one partly used unless `whole`; shape = m, width, K.
     """
-    (m, width, K), (A, a_row, a_step), panel, (C, c_row), more = args
+    (m, width, K), strip, panel, (C, c_row), more = args
     v = Vectors(builder, llvm_type(like.dtype), across, None if whole else width)
     numbers = [ir.Constant(I64, i) for i in range(ROWS)]
-    last = builder.sub(m, numbers[1])
-    inside = [builder.select(builder.icmp_signed("<", i, m), i, last) for i in numbers]
-    sums = _sums(builder, v, K, A, [builder.mul(i, a_row) for i in inside], a_step, panel)
+    rows = [builder.add(C, builder.mul(i, c_row)) for i in numbers]
+    for row in rows:
+        v.fetch(row)
+    sums = _sums(builder, v, K, strip, panel)
     added = builder.icmp_signed("!=", more, numbers[0])
-    for i, row in zip(numbers, sums, strict=True):
+    for i, c, row in zip(numbers, rows, sums, strict=True):
         with builder.if_then(builder.icmp_signed("<", i, m)):
-            c = builder.add(C, builder.mul(i, c_row))
             with builder.if_then(added):
                 for j, place in enumerate(row):
                     builder.store(builder.fadd(builder.load(place), v.load(c, j)), place)
@@ -144,11 +166,40 @@ def narrow_tile(builder: Any, like: Like, shape: Any, *args: Any) -> None:
 
 
 @instruction
-def turn(builder: Any, like: Like, A: Any, a_row: Any, C: Any, c_row: Any) -> None:
-    """C ← Aᵀ for a square A whose rows fill one register. Each stage swaps half the numbers of two rows."""
+def fetch(builder: Any, like: Like, address: Any) -> None:
+    """Begin to load a panel's row into the cache. The address may be one that nothing has."""
+    Vectors(builder, llvm_type(like.dtype), ACROSS).fetch(address)
+
+
+@instruction
+def turn_strip(builder: Any, like: Like, A: Any, a_row: Any, C: Any) -> None:
+    """Transpose as many rows as a strip has."""
+    turn(builder, ROWS, like, A, a_row, C)
+
+
+@instruction
+def turn_panel(builder: Any, like: Like, A: Any, a_row: Any, C: Any) -> None:
+    """Transpose as many rows as a panel has columns."""
+    turn(builder, PANEL // like.dtype.itemsize, like, A, a_row, C)
+
+
+def turn(builder: Any, across: int, like: Like, A: Any, a_row: Any, C: Any) -> None:
+    """C (register, across) ← Aᵀ for A (across, register), one register wide
+
+    The rows of C lie beside each other. If `across` is no multiple of a register's numbers, the memory after
+    them is overwritten too, as far as the last register reaches.
+    """
     v = Vectors(builder, llvm_type(like.dtype), 1)
-    numbers = [ir.Constant(I64, i) for i in range(v.lanes)]
-    rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in numbers]
+    for first in reversed(range(0, across, v.lanes)):  # a row's last numbers, then those before them
+        count = min(v.lanes, across - first)
+        starts = (builder.mul(ir.Constant(I64, i), a_row) for i in range(first, first + count))
+        rows = [v.load(builder.add(A, start), 0) for start in starts]
+        for k, row in enumerate(_transposed(builder, v, rows + [v.zero] * (v.lanes - count))):
+            v.store(row, builder.add(C, ir.Constant(I64, (k * across + first) * v.size)), 0)
+
+
+def _transposed(builder: Any, v: Vectors, rows: list[Any]) -> list[Any]:
+    """Transpose a square matrix of registers. Each stage swaps half the numbers of two rows."""
     half = 1
     while half < v.lanes:
         first = [lane if not lane & half else v.lanes + lane - half for lane in range(v.lanes)]
@@ -159,5 +210,4 @@ def turn(builder: Any, like: Like, A: Any, a_row: Any, C: Any, c_row: Any) -> No
                 builder.shuffle_vector(*pair, ir.Constant(kind, lanes)) for lanes in (first, second)
             )
         half *= 2
-    for i, row in zip(numbers, rows, strict=True):
-        v.store(row, builder.add(C, builder.mul(i, c_row)), 0)
+    return rows

@@ -29,6 +29,7 @@ from ffnn_gpu.backends.cpu.loops.chunks import UNIT, command_of
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.gather import gather_of
 from ffnn_gpu.backends.cpu.loops.layers import FEW
+from ffnn_gpu.backends.cpu.loops.matrix_product import size_of_strips
 from ffnn_gpu.backends.cpu.loops.normalization import BLOCK
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.cpu.recording.arguments import FLOAT32, NotRecordedError, checked, place_of
@@ -80,6 +81,7 @@ class Operations(ABC):
     backend: Any
     _copies: dict[tuple[int, int], HostArray]  # place of a 16-bit array → its float32 copy
     _current: set[tuple[int, int]]  # places of the arrays that equal their copies
+    _strips: HostArray = np.zeros(0)  # the copy of a product's A, whose memory the next product uses too
 
     # ------------------------------------------------------------------ differs between the subclasses
 
@@ -175,8 +177,11 @@ class Operations(ABC):
     def _product(self, A: Array, B: Array, out: Array, *tail: Any) -> None:
         """out = A B, then the tail; A and B may be transposed"""
         (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
+        if self._strips.size < size_of_strips(M, K):
+            self._strips = self._scratch(size_of_strips(M, K), self.dtype)
+        self._record("strips", self.partition.of_strips(M, K), _in_memory(A), *A.strides, self._strips, M, K)
         chunks, across = self.partition.grid(M, N, K)
-        factors = _in_memory(A), *A.strides, _in_memory(B), B.strides[turned], turned
+        factors = self._strips, _in_memory(B), B.strides[turned], turned
         self._record("product", chunks, *factors, out, N * out.itemsize, M, N, K, across, *tail)
 
     def _tail(self, loop: Any, phi: Any, b: Array, out: Array, s: Array) -> Any:

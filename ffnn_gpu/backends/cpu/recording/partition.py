@@ -45,6 +45,10 @@ class Partition:
         """
         return self.chunks(B * W.size // 8, len(W) // UNIT)
 
+    def of_strips(self, M: int, K: int) -> int:
+        """Return the number of chunks of strips for the copy of A (M, K). A number takes as long as four."""
+        return self.chunks(4 * M * K, -(-M // ROWS))
+
     def grid(self, M: int, N: int, K: int) -> tuple[int, int]:
         """Return the chunks of an (M, N) product, and how many of them are side by side, for the least time.
 

@@ -117,7 +117,7 @@ class Recorder(Operations):
         if not self.commands or (self.calls and self.calls[-1].commands == len(self.commands)):
             return False
         last, result = self.commands[-1], [address(da), da.strides[0], *da.shape]
-        if last.function is not command("product", self.dtype) or last.operands[6:10] != result:
+        if last.function is not command("product", self.dtype) or last.operands[4:8] != result:
             return False
         if last.operands[TAIL_OF_PRODUCT] or place_of(of) in self._arguments:
             return False

@@ -25,7 +25,15 @@ def product(A, B):
     frame = np.full((M + 2, N + 40), GUARD, A.dtype)
     C = frame[1:-1, 20:-20]
     turned = not B.flags.c_contiguous
-    factors = A.ctypes.data, *A.strides, B.ctypes.data, B.strides[turned], turned
+    copied = np.full(matrix_product.size_of_strips(M, K) + 40, GUARD, A.dtype)
+    strips = copied[20:-20]
+    numbers = np.array([A.ctypes.data, *A.strides, strips.ctypes.data, M, K])
+    for chunk in (2, 0, 1):  # in no order, because no chunk may change another one's strips
+        command("strips", A.dtype).call(None, numbers.ctypes.data, chunk, 3)
+    assert (copied[:20] == GUARD).all() and (copied[-20:] == GUARD).all(), (
+        "memory outside A's copy was written"
+    )
+    factors = strips.ctypes.data, B.ctypes.data, B.strides[turned], turned
     numbers = np.array([*factors, C.ctypes.data, C.strides[0], M, N, K, 1, 0])
     command("product", A.dtype).call(None, numbers.ctypes.data, 0, 1)
     around = frame.copy()
