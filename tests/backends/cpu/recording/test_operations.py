@@ -114,6 +114,18 @@ def test_loss_is_right_if_its_gradient_replaces_the_logits(smoothing):
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_is_right_if_its_gradient_replaces_the_targets(smoothing):
+    rng, found = np.random.default_rng(0), []
+    z, y = rng.normal(size=(3, 4)).astype("float32"), rng.dirichlet(np.ones(4), 3).astype("float32")
+    for backend in (Backend(), BACKEND):
+        dz = y.copy()
+        value = backend.softmax_cross_entropy(z, dz, None, None, smoothing, dz)
+        found.append((value, dz))
+    for got, expected in zip(found[1], found[0], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint64"])
 def test_class_indices_of_every_type_are_checked(kind):
     z = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
