@@ -107,6 +107,7 @@ class Operations(ABC):
 
     @checked(out="BI!")
     def take(self, rows: Array, index: Array, out: Array, mean: Array = None, scale: Array = None) -> Array:
+        index = np.asarray(index)
         if not _fit(rows, index, out, mean, scale):
             raise NotRecordedError("there is no command for such rows")
         if index.dtype.kind not in "iu" or not (index.size and index.min() >= 0 and index.max() < len(rows)):

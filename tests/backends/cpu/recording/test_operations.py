@@ -126,6 +126,11 @@ def test_loss_is_right_if_its_gradient_replaces_the_targets(smoothing):
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_indices_may_be_a_list():
+    rows, out = np.arange(12, dtype="float32").reshape(4, 3), ones(2, 3, dtype="float64")
+    np.testing.assert_array_equal(BACKEND.take(rows, [3, 0], out), rows[[3, 0]])
+
+
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint64"])
 def test_class_indices_of_every_type_are_checked(kind):
     z = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
