@@ -35,7 +35,8 @@ CHECKSUM = 32  # bytes of a SHA-256
 WORD = 8  # bytes of a length
 RUNTIME = b"NRT_"  # in names of Numba's runtime for arrays; a process that has not started it would crash
 MOST = 2048  # files, each of 3 to 60 KiB
-SETTINGS = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "USING_SVML"  # of Numba
+# Settings of Numba
+SETTINGS = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "USING_SVML"
 
 
 def _folder() -> Path:
