@@ -35,7 +35,8 @@ SOURCES = tuple(BACKENDS / room for room in ("elementwise", "cpu/loops", "cpu/re
 CHECKSUM = 32  # bytes of a SHA-256
 WORD = 8  # bytes of a length
 MOST = 2048  # files, each of 3 to 60 KiB
-SETTINGS = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "USING_SVML"  # of Numba
+# Settings of Numba
+SETTINGS = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "USING_SVML"
 
 
 def _folder() -> Path:

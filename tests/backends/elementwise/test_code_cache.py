@@ -105,9 +105,10 @@ def test_name_depends_on_the_processor_and_the_versions(monkeypatch):
     assert len(names) == 5
 
 
-def test_name_depends_on_the_settings_of_numba(monkeypatch):
+@pytest.mark.parametrize(("setting", "value"), [("OPT", 0), ("BOUNDSCHECK", 1)])
+def test_name_depends_on_the_settings_of_numba(monkeypatch, setting, value):
     name = code_cache.name_of("a")
-    monkeypatch.setattr(code_cache.config, "OPT", 0)
+    monkeypatch.setattr(code_cache.config, setting, value)
     assert code_cache.name_of("a") != name
 
 

@@ -217,16 +217,18 @@ def slots(code: CompiledLoop, **operands: Any) -> list[Any]:
 
 
 def of_one_kind(update: Update, settings: tuple[Any, ...]) -> bool:
-    """Return whether commands can read ∇θ, the moments and the numbers on the device, and write θ.
-
-    Only a loop in float32 can write a 16-bit copy.
-    """
+    """Return whether commands can read ∇θ, the moments and the numbers on the device, and write θ."""
     theta, scalars, control, shadow = update.theta, update.scalars, update.control, update.shadow
     vectors = theta, update.grad, *(s for s in settings if isinstance(s, np.ndarray))
     numbers = [(scalars, 3)] + ([] if control is None else [(control, 2)])
-    if shadow is not None and (theta.itemsize != 4 or shadow.dtype.name not in STORED):
+    if shadow is not None and not (theta.itemsize == 4 and _is_stored(shadow) and shadow.flags.writeable):
         return False
     return all(
         v.dtype == theta.dtype and v.shape == theta.shape and v.flags.c_contiguous and v.flags.writeable
         for v in vectors
     ) and all(v.dtype == np.float64 and v.shape == (n,) and v.flags.c_contiguous for v, n in numbers)
+
+
+def _is_stored(array: np.ndarray) -> bool:
+    """Return whether a loop in float32 can read and write this array as one of 16 bits."""
+    return array.dtype.isnative and array.dtype.name in STORED

@@ -88,7 +88,7 @@ def checked(*, apart: bool = False, **arrays: str) -> Callable[[Callable[..., An
                 if type(array) not in ARRAYS or array.ndim == 0:
                     raise NotRecordedError(f"{name} is no array with axes")
                 kind = array.dtype
-                if array.itemsize == 2 and is_16_bit(kind):
+                if array.itemsize == 2 and kind.isnative and is_16_bit(kind):
                     kind, narrow[name] = FLOAT32, (place == 0 or not written, written)
                 if dtype is None:
                     dtype = kind

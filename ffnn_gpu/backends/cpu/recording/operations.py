@@ -109,6 +109,7 @@ class Operations(ABC):
 
     @checked(out="BI!")
     def take(self, rows: Array, index: Array, out: Array, mean: Array = None, scale: Array = None) -> Array:
+        index = np.asarray(index)
         if not _fit(rows, index, out, mean, scale):
             raise NotRecordedError("there is no command for such rows")
         if index.dtype.kind not in "iu" or not (index.size and index.min() >= 0 and index.max() < len(rows)):
@@ -369,6 +370,8 @@ class Operations(ABC):
     def softmax_cross_entropy(
         self, z: Array, y: Array, weight: Array, class_weight: Array, label_smoothing: float, dz: Array
     ) -> Array:
+        if dz is not None and np.may_share_memory(y, dz):
+            raise NotRecordedError("the gradient would overwrite the targets")
         hard = y.ndim == 1 and y.dtype.kind in "iu"
         y = self._class_indices(y) if hard else y
         if y.shape != z.shape[:1] if hard else (y.shape, y.dtype) != (z.shape, z.dtype):

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.precision import is_floating
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address
 from ffnn_gpu.backends.cpu.recording.called_back import (
     CalledBackLayer,
@@ -188,8 +189,8 @@ def _needs_conversion(network: Any, x: Any) -> bool:
     """Return whether x is a matrix of real numbers with the right width, but of another type or layout."""
     if type(x) is not np.ndarray or (x.dtype == network.compute_dtype and x.flags.c_contiguous):
         return False
-    fits = x.dtype.kind in "fiub" and x.shape[1:] == (network.n_in,)
-    return fits and network.compute_dtype.name in RECORDED
+    real = x.dtype.kind in "iub" or is_floating(x.dtype)
+    return real and x.shape[1:] == (network.n_in,) and network.compute_dtype.name in RECORDED
 
 
 def _same(loss: Any, other: Any) -> bool:

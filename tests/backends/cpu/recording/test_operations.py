@@ -70,6 +70,8 @@ REFUSED = {
     "a step that is a number": lambda do: do.dropout_mask(0.5, 0, 3, 0, 0, ones(2, 3)),
     "a step of 4 bytes": lambda do: do.dropout_mask(0.5, 0, np.ones(1, np.int32), 0, 0, ones(2, 3)),
     "another byte order": lambda do: do.softmax(ones(2, 3, dtype=">f4"), ones(2, 3, dtype=">f4")),
+    "another byte order of 16 bits": lambda do: do.softmax(ones(2, 3, dtype=">f2"), ones(2, 3, dtype=">f2")),
+    "another byte order of one": lambda do: do.add(ones(2, 3), ones(2, 3, dtype=">f2"), ones(2, 3)),
     "an index too large": lambda do: do.take(ones(4, 3), np.array([0, 4]), ones(2, 3)),
     "an index from the end": lambda do: do.take(ones(4, 3), np.array([0, -1]), ones(2, 3)),
     "too few indices": lambda do: do.take(ones(4, 3), np.array([0]), ones(2, 3)),
@@ -112,6 +114,23 @@ def test_loss_is_right_if_its_gradient_replaces_the_logits(smoothing):
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_is_right_if_its_gradient_replaces_the_targets(smoothing):
+    rng, found = np.random.default_rng(0), []
+    z, y = rng.normal(size=(3, 4)).astype("float32"), rng.dirichlet(np.ones(4), 3).astype("float32")
+    for backend in (Backend(), BACKEND):
+        dz = y.copy()
+        value = backend.softmax_cross_entropy(z, dz, None, None, smoothing, dz)
+        found.append((value, dz))
+    for got, expected in zip(found[1], found[0], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_indices_may_be_a_list():
+    rows, out = np.arange(12, dtype="float32").reshape(4, 3), ones(2, 3, dtype="float64")
+    np.testing.assert_array_equal(BACKEND.take(rows, [3, 0], out), rows[[3, 0]])
+
+
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint64"])
 def test_class_indices_of_every_type_are_checked(kind):
     z = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
@@ -141,6 +160,20 @@ def test_rule_with_numbers_of_another_type_equals_the_reference(vector):
         results.append((theta, velocity))
     for got, expected in zip(results[1], results[0], strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f2"])
+def test_rule_writes_a_16_bit_copy_in_either_byte_order(kind):
+    theta, shadow = np.linspace(-1, 1, 40).astype("float32"), np.zeros(40, kind)
+    BACKEND.sgd(Update(theta, ones(40), np.array([1.0, 0.5, 1.0]), 40, shadow=shadow), None, 0.0, False)
+    np.testing.assert_array_equal(shadow, theta.astype(kind))
+
+
+def test_read_only_16_bit_copy_is_not_written():
+    theta, shadow = ones(40), read_only(np.zeros(40, np.float16))
+    with pytest.raises(ValueError, match="read-only"):
+        BACKEND.sgd(Update(theta, ones(40), np.array([1.0, 0.5, 1.0]), 40, shadow=shadow), None, 0.0, False)
+    assert not shadow.any()
 
 
 def test_rule_refuses_unknown_settings():

@@ -263,10 +263,12 @@ def test_second_update_of_one_step_reads_the_copy_that_the_first_has_written(opt
     require_near(*pair, dtype)
 
 
-def test_rows_of_another_type_are_rounded_and_recorded(dtype):
+@pytest.mark.parametrize("kind", ["another type", "another order"])
+def test_rows_of_another_type_or_order_are_converted_and_recorded(kind, dtype):
     network, other = networks((Dense(24, tanh), Dense(C)), dtype)
-    x = np.random.default_rng(0).standard_normal((8, N_IN)).astype(np.float32)
-    y, scratch, optimizer = np.zeros(8, np.int32), [each.workspace(8) for each in (network, other)], SGD(0.0)
+    x = np.random.default_rng(0).standard_normal((4, N_IN)).astype(np.float32)
+    x = x if kind == "another type" else np.asfortranarray(x.astype(floating(dtype)))
+    y, scratch, optimizer = np.zeros(4, np.int32), [each.workspace(4) for each in (network, other)], SGD(0.0)
     values = [
         float(train_step(each, softmax_cross_entropy, optimizer, x, y, ws, checked=True))
         for each, ws in zip((network, other), scratch, strict=True)
