@@ -10,6 +10,8 @@ Why several minibatches: a user's loop passes other arrays at every step.
 
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 BATCHES = 4  # minibatches that the steps use in turn
@@ -30,7 +32,8 @@ class Kind:
     """One kind of training step.
 
     Attributes:
-        layers: ("Dense", width, activation), ("Dropout", rate), ("Residual", layers) or (name,).
+        layers: ("Dense", width, activation), ("Dropout", rate), ("Residual", layers), ("Embedding", levels,
+            widths) or (name,).
         loss, optimizer: their names in ffnn_gpu.
         options: settings of the optimizer besides the learning rate.
         B: rows of a minibatch.
@@ -86,6 +89,7 @@ def _layer(name, *layer):
     return Kind(name, (hidden(), layer, hidden(), layer, hidden(), output()))
 
 
+TABLES = ("Embedding", (400, 400, 400), (16, 16, 16))
 BLOCK = ("Residual", (hidden(), hidden("identity")))
 ACTIVATIONS = (
     "identity", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "softsign",
@@ -108,6 +112,7 @@ KINDS = {
         _layer("BatchNorm", "BatchNorm"),
         _layer("Dropout", "Dropout", 0.2),
         Kind("Residual", (hidden(), BLOCK, output())),
+        Kind("Embedding", (TABLES, *[hidden()] * 3, output())),
         Kind("sgd", optimizer="sgd"),
         Kind("sgd with momentum", optimizer="sgd", options={"momentum": 0.9}),
         Kind("sgd with nesterov", optimizer="sgd", options={"momentum": 0.9, "nesterov": True}),
@@ -135,8 +140,8 @@ def real(kind):
 def weights(kind):
     """Return the initial values, equal in every process: a list with one entry per layer.
 
-    [W, b] for Dense, [gain, bias] for LayerNorm and BatchNorm, such a list for Residual, else []. W (I, O)
-    is drawn from N(0, 2/I).
+    [W, b] for Dense, [gain, bias] for LayerNorm and BatchNorm, [E] for Embedding, such a list for Residual,
+    else []. W (I, O) is drawn from N(0, 2/I), and E, the tables one after the other, from N(0, 1).
     """
     import numpy as np
 
@@ -153,6 +158,10 @@ def _weights(layers, I, rng, dtype):
             W = rng.standard_normal((I, arguments[0])) * math.sqrt(2 / I)
             I = arguments[0]
             found.append([W.astype(dtype), np.zeros(I, dtype)])
+        elif name == "Embedding":
+            levels, widths = arguments
+            found.append([rng.standard_normal(sum(map(mul, levels, widths))).astype(dtype)])
+            I += sum(widths) - len(widths)
         elif name == "Residual":
             inside, I = _weights(arguments[0], I, rng, dtype)
             found.append(inside)
@@ -161,8 +170,18 @@ def _weights(layers, I, rng, dtype):
     return found, I
 
 
+def tables(E, levels, widths):
+    """Return the tables (levels, width) that E has one after the other."""
+    sizes = list(map(mul, levels, widths))
+    ends = zip(accumulate(sizes), sizes, levels, strict=True)
+    return [E[end - size : end].reshape(n, -1) for end, size, n in ends]
+
+
 def minibatches(kind):
-    """Return [(x, y), …], equal in every process: x (B, n_in) from N(0, 1), y class indices or (B, O)."""
+    """Return [(x, y), …], equal in every process: x (B, n_in) from N(0, 1), y class indices or (B, O).
+
+    The last columns of x are codes if the first layer is an Embedding.
+    """
     import numpy as np
 
     rng, O = np.random.default_rng(1), next(layer[1] for layer in kind.layers[::-1] if layer[0] == "Dense")
@@ -177,4 +196,11 @@ def minibatches(kind):
             return 2 * bits - 1 if kind.loss == "hinge" else bits
         return rng.standard_normal((kind.B, O)).astype(real(kind))
 
-    return [(rng.standard_normal((kind.B, kind.n_in)).astype(real(kind)), targets()) for _ in range(BATCHES)]
+    def rows():
+        x = rng.standard_normal((kind.B, kind.n_in)).astype(real(kind))
+        if kind.layers[0][0] == "Embedding":
+            levels = kind.layers[0][1]
+            x[:, -len(levels) :] = rng.integers(0, levels, (kind.B, len(levels)))
+        return x
+
+    return [(rows(), targets()) for _ in range(BATCHES)]

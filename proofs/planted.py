@@ -19,7 +19,7 @@ LOSSES, UPDATES, CONTROL = (
 NORM, SOFTMAX = "ffnn_gpu/backends/reference/normalization.py", "ffnn_gpu/backends/reference/softmax.py"
 DENSE, DROPOUT = "ffnn_gpu/nn/layers/dense.py", "ffnn_gpu/nn/layers/dropout.py"
 BATCH_NORM, LAYER_NORM = "ffnn_gpu/nn/layers/batch_norm.py", "ffnn_gpu/nn/layers/layer_norm.py"
-RESIDUAL = "ffnn_gpu/nn/layers/residual.py"
+RESIDUAL, TABLES = "ffnn_gpu/nn/layers/residual.py", "ffnn_gpu/backends/reference/embedding.py"
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,13 @@ FURTHER = (
         "mean, variance = x.mean(axis=0), x.var(axis=0)"),
     Bug("residual forgets the skip's gradient", RESIDUAL, "return backend.add(buf.dx, df, out=buf.dx)",
         "return df"),
+    Bug("codes of the next column", TABLES, "codes, (n, d) = xp.real(x[:, k])",
+        "codes, (n, d) = xp.real(x[:, k if k + 1 == x.shape[1] else k + 1])"),
+    Bug("last row dropped from the tables' gradients", TABLES, "hot = self.one_hot(x[:, k],",
+        "hot = (np.arange(len(x)) < len(x) - 1)[:, None] * self.one_hot(x[:, k],"),
+    Bug("gradient of the next category", TABLES, "self.one_hot(x[:, k], n,", "self.one_hot(x[:, k] + 1, n,"),
+    Bug("codes with a gradient", TABLES, "        dx[:, N:] = 0\n", "        dx[:, N:] = 1\n"),
+    Bug("any code accepted", TABLES, "if bool(wrong.any()):", "if False:"),
     Bug("softmax's adjoint without a", SOFTMAX, "    da *= a\n", ""),
     Bug("log-softmax's adjoint by the mean", SOFTMAX, "self.xp.exp(a) * da.sum(",
         "self.xp.exp(a) * da.mean("),

@@ -35,6 +35,7 @@ OURS = {
     (optimizers.Lion, "weight_decay"): 0, (optimizers.Lion, "l2"): 0,
     (layers.Dense, "activation"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
     (layers.Dense, "biases"): initializers.zeros,
+    (layers.Embedding, "widths"): None, (layers.Embedding, "weights"): initializers.Normal(1.0),
 }  # fmt: skip
 OFF = {
     "l1": 0,

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 SCRIPT = Path(__file__).parent / "golden" / "make_golden.py"
-GROUPS = ("activations", "softmax", "losses", "optimizers", "schedules", "normalization", "network")
+GROUPS = (
+    "activations", "softmax", "losses", "optimizers", "schedules", "normalization", "embedding", "network",
+)  # fmt: skip
 # Relative, plus 1e-15 absolute: float64 on another processor rounds exp and sums differently.
 REPEATED = 1e-12
 

@@ -48,6 +48,11 @@ class Layer:
         """Return O, the number of columns of the output."""
         return I
 
+    @property
+    def code_levels(self) -> tuple[int, ...]:
+        """Return n_1, …, n_K if the last K columns of x hold category codes in [0, n_k); else ()."""
+        return ()
+
     def parameter_shapes(self, I: int) -> Shapes:
         """Return name → shape of the parameters. Weight decay applies to parameters of two dimensions."""
         return {}

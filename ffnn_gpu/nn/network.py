@@ -8,8 +8,8 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.arrays.boundary import rows_of
-from ffnn_gpu.arrays.precision import is_floating, underflow_is_zero
-from ffnn_gpu.arrays.rows import Rows
+from ffnn_gpu.arrays.precision import eps, is_floating, underflow_is_zero
+from ffnn_gpu.arrays.rows import Rows, blocks
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.checks import renamed, require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError, ShapeError
@@ -47,6 +47,7 @@ class Network:
         self.n_in, self.layers, self.seed = int(n_in), tuple(layers), seed_number(seed)
         self.backend = get_backend(device)
         self.compute_dtype = self.backend.dtype(dtype)
+        self.levels = _levels(self.layers, self.n_in, self.compute_dtype)
         self.widths = [self.n_in]
         for layer in self.layers:
             self.widths.append(layer.output_width(self.widths[-1]))
@@ -143,10 +144,17 @@ class Network:
         return rows
 
     def admit(self, x: Any) -> Rows:
-        """Return `rows(x)`. Raises DataError (count, first index) if a value is not finite."""
+        """Return `rows(x)`. Raises DataError (index) if a value is not finite, or no code of its column."""
         rows = self.rows(x)
-        rows.require_finite(self.backend, "x", self.compute_dtype)
+        self.require_valid(rows)
         return rows
+
+    def require_valid(self, rows: Rows, what: str = "x") -> None:
+        """Raise DataError (index) if a value is not finite, or no code of its column."""
+        rows.require_finite(self.backend, what, self.compute_dtype)
+        for part in blocks(rows) if self.levels else ():
+            x = rows.matrix(self.backend, part, np.float64)  # exact; the network's type rounds to codes
+            self.backend.require_codes(x, self.levels, what, part.start)
 
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
         """Return z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
@@ -242,6 +250,22 @@ class Network:
             raise ConfigurationError(
                 f"initial_values of a layer do not match its parameter_shapes: {error}"
             ) from error
+
+
+def _levels(layers: Sequence[Layer], n_in: int, dtype: np.dtype) -> tuple[int, ...]:
+    """Return the numbers of categories in the last columns of x. Raises ConfigurationError."""
+    levels: tuple[int, ...] = layers[0].code_levels if layers else ()
+    for k, layer in enumerate(layers):
+        if k and layer.code_levels:
+            raise ConfigurationError(f"layer {k} is {layer!r}; it reads codes of x, so it must be layer 0")
+    exact = int(2 / eps(dtype))
+    for column, n in enumerate(levels, n_in - len(levels)):
+        if n > exact:
+            raise ConfigurationError(
+                f"column {column} of x has {n} categories; {dtype} stores whole numbers exactly up to "
+                f"{exact}. Use a wider dtype"
+            )
+    return levels
 
 
 def _rebuild(*parts: Any) -> Network:

@@ -71,7 +71,8 @@ def check_gradients(
     """Raise AssertionError unless every element of ∇θ and ∂L/∂x equals the derivative of the loss.
 
     The derivative is computed by the complex step, or by float64 differences if a formula does not allow
-    complex numbers. The network is copied; yours is not changed.
+    complex numbers. Where x holds category codes, ∂L/∂x must be 0. The network is copied; yours is not
+    changed.
 
     Args:
         subject: a network on any backend, or a layer, which is put into a float64 network on NumPy.

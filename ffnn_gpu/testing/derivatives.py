@@ -51,7 +51,8 @@ class Twin:
         backend.write(params.step, 0, int(network.params.step[0]))
         self.x = np.array(network.backend.to_host(network.backend.asarray(x, network.dtype)), dtype)
         self.ws = self.network.workspace(len(self.x), seed=network.seed)
-        self.numbers = {slot.name: slot.view(params.theta) for slot in params.slots} | {"x": self.x}
+        differentiable = self.x[:, : network.n_in - len(network.levels)]  # codes are not
+        self.numbers = {slot.name: slot.view(params.theta) for slot in params.slots} | {"x": differentiable}
 
     def value(self) -> Array:
         z = self.network.run(self.x, self.ws)
@@ -129,6 +130,7 @@ def _slopes_along_one_direction(complex_twin: Twin, real: Twin) -> tuple[float, 
 
 def _slopes(twin: Twin, slope: Callable[..., float]) -> Numbers:
     out = {name: np.empty(numbers.shape) for name, numbers in twin.numbers.items()}
+    out["x"] = np.zeros(twin.x.shape)
     for name, numbers in twin.numbers.items():
         for at in np.ndindex(numbers.shape):
             out[name][at] = slope(twin, numbers, at)

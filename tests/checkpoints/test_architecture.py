@@ -12,7 +12,7 @@ from ffnn_gpu.nn import activations, initializers
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, elu, leaky_relu, relu, tanh
 from ffnn_gpu.nn.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, VarianceScaling
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
 
 STACKS = {
     "nothing": (),
@@ -20,6 +20,7 @@ STACKS = {
               Dense(3, weights=Normal(2.0), biases=Constant(1.0))),
     "others": (BatchNorm(), BatchNorm(0.5, 1e-3), LayerNorm(), LayerNorm(1e-2), Dropout(0.0), Dropout(0.25),
                Softmax(), LogSoftmax()),
+    "embedding": (Embedding([3, 4]), Embedding((3, 4), 5, Uniform(-1, 1)), Embedding([3], np.int64(2))),
     "nested": (Residual([Dense(3, tanh), Residual([LayerNorm(), Dense(3)])]), Dense(1)),
     "constants": (Dense(3, leaky_relu.with_alpha(0.3)), Dense(3, activations.elu.with_alpha(0.1 + 0.2))),
     "activations": tuple(Dense(2, phi) for phi in ACTIVATIONS.values()),

@@ -325,6 +325,25 @@ def normalization():
     return found
 
 
+def embedding():
+    """Return a case with one column of numbers and two of codes; one category does not occur."""
+    rng, levels, widths = np.random.default_rng(7), [4, 3], [2, 3]
+    codes = np.array([[0, 2], [3, 1], [3, 2], [0, 0], [1, 2], [3, 2]])
+    x, da = np.concatenate([rng.normal(size=(6, 1)), codes], axis=1), rng.normal(size=(6, 6))
+    tables = [torch.nn.Embedding(n, d, dtype=torch.float64) for n, d in zip(levels, widths, strict=True)]
+    for table in tables:
+        table.weight.data = tensor(rng.normal(size=table.weight.shape))
+    numbers = tensor(x[:, :1], grad=True)
+    rows = [table(torch.tensor(column)) for table, column in zip(tables, codes.T, strict=True)]
+    a = torch.cat([numbers, *rows], dim=1)
+    a.backward(tensor(da))
+    E, dE = (torch.cat([of(table).reshape(-1) for table in tables]) for of in (
+        lambda table: table.weight, lambda table: table.weight.grad))  # fmt: skip
+    dx = torch.cat([numbers.grad, torch.zeros(6, 2)], dim=1)
+    found = {"levels": levels, "widths": widths, "x": x.tolist(), "da": da.tolist()}
+    return found | lists(E=E, a=a, dE=dE, dx=dx)
+
+
 def network():
     """Return the case of a whole network.
 
@@ -357,7 +376,7 @@ def network():
 
 GROUPS = {
     "activations": activations, "softmax": softmax, "losses": losses, "optimizers": optimizers,
-    "schedules": schedules, "normalization": normalization, "network": network,
+    "schedules": schedules, "normalization": normalization, "embedding": embedding, "network": network,
 }  # fmt: skip
 
 

@@ -8,18 +8,21 @@ import pytest
 from ffnn_gpu.nn import layers as family
 from ffnn_gpu.nn.activations import gelu, tanh
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
 from ffnn_gpu.nn.network import Network
 
 EXAMPLES = [
-    Dense(4, gelu), Dropout(0.5), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
+    Dense(4, gelu), Dropout(0.5), Embedding([3], 1), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
     Residual([Dense(4, tanh)]),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
 
 def batch(n, d, seed=0):
-    return np.random.default_rng(seed).normal(size=(n, d))
+    """Return random numbers; the last column holds codes of 3 categories."""
+    x = np.random.default_rng(seed).normal(size=(n, d))
+    x[:, -1] = np.arange(n) % 3
+    return x
 
 
 def test_examples_contain_every_layer():
@@ -82,6 +85,7 @@ def test_inference_of_a_row_equals_inference_in_a_batch_without_dropout(backend,
 OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 4 × 4 times, and adds 4 biases
     "Dense": 2 * 4 * 4 + 4,
     "Dropout": 4,
+    "Embedding": 0,
     "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
     "BatchNorm": 8 * 4,
     "Softmax": 4 * 4,  # maximum, difference and exponential, sum, quotient

@@ -69,7 +69,7 @@ def with_rows(table):
         optimizer = get_optimizer(kind.optimizer, **kind.options)
         found |= {("loss", kind.loss), ("optimizer", kind.optimizer), ("dtype", kind.precision)}
         found |= {("layer", layer[0]) for layer in kinds.flat(kind.layers)}
-        found |= {("activation", kind.layers[0][2])}  # of a hidden layer
+        found |= {("activation", layer[2]) for layer in kind.layers[:1] if layer[0] == "Dense"}
         found |= {("option", entry.name) for entry in fields(optimizer) if getattr(optimizer, entry.name)}
     return found
 

@@ -7,7 +7,7 @@ float16 the loss is multiplied by a scale that halves at an overflow, and that s
 import functools
 
 from benchmarks.contenders.steps import in_turn, rules
-from benchmarks.kinds import LOSS_SCALE, minibatches, real, weights
+from benchmarks.kinds import LOSS_SCALE, minibatches, real, tables, weights
 
 EPS = 1e-5  # of the normalizations
 
@@ -119,6 +119,10 @@ def applied(layer, values, x, low):
     if name == "Dense":
         W, b = values
         return activation(arguments[1])(x @ W.astype(low) + b.astype(low))
+    if name == "Embedding":
+        codes = x[:, -len(arguments[0]) :].astype(int).T
+        rows = [table[of] for table, of in zip(tables(values[0], *arguments), codes, strict=True)]
+        return jnp.concatenate([x[:, : -len(codes)], *rows], axis=1)
     if name == "Residual":
         f = x
         for inner, own in zip(arguments[0], values, strict=True):

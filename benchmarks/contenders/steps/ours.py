@@ -9,6 +9,8 @@ import numpy as np
 from benchmarks.contenders.steps import in_turn
 from benchmarks.kinds import minibatches, weights
 
+NAMES = {"Dense": ("W", "b"), "Embedding": ("E",)}
+
 
 def step(kind, variant):
     from ffnn_gpu import losses, optim, train_step
@@ -54,5 +56,5 @@ def named(layers, values, prefix=""):
         if described[0] == "Residual":
             yield from named(described[1], arrays, f"{prefix}{k}.layers.")
         else:
-            names = ("W", "b") if described[0] == "Dense" else ("gain", "bias")
+            names = NAMES.get(described[0], ("gain", "bias"))
             yield from ((f"{prefix}{k}.{name}", array) for name, array in zip(names, arrays, strict=False))

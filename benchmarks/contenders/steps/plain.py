@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.contenders import UnsupportedError
 from benchmarks.contenders.steps import in_turn, rules
-from benchmarks.kinds import minibatches, weights
+from benchmarks.kinds import minibatches, tables, weights
 
 EPS = 1e-5  # of the normalizations
 
@@ -124,6 +124,27 @@ class Dropout:
         return da * self.mask
 
 
+class Embedding:
+    first = False
+
+    def __init__(self, theta, levels, widths):
+        self.theta, self.levels, self.widths = theta, levels, widths
+
+    def forward(self, x):
+        self.N = x.shape[1] - len(self.levels)
+        self.codes = x[:, self.N :].astype(np.intp).T
+        rows = zip(tables(self.theta[0], self.levels, self.widths), self.codes, strict=True)
+        return np.concatenate([x[:, : self.N], *(table[codes] for table, codes in rows)], axis=1)
+
+    def backward(self, da):
+        dE, left = np.zeros_like(self.theta[0]), self.N
+        rows = zip(tables(dE, self.levels, self.widths), self.codes, self.widths, strict=True)
+        for table, codes, d in rows:
+            np.add.at(table, codes, da[:, left : left + d])
+            left += d
+        self.gradients = [dE]
+
+
 class Residual:
     theta = ()
 
@@ -167,7 +188,8 @@ class LogSoftmax(Softmax):
 
 
 CLASSES = {
-    kind.__name__: kind for kind in (Dense, LayerNorm, BatchNorm, Dropout, Residual, Softmax, LogSoftmax)
+    kind.__name__: kind
+    for kind in (Dense, Embedding, LayerNorm, BatchNorm, Dropout, Residual, Softmax, LogSoftmax)
 }
 
 

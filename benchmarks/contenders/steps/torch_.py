@@ -11,7 +11,7 @@ import contextlib
 
 from benchmarks.contenders import UnsupportedError
 from benchmarks.contenders.steps import in_turn, rules
-from benchmarks.kinds import LOSS_SCALE, minibatches, real, weights
+from benchmarks.kinds import LOSS_SCALE, minibatches, real, tables, weights
 
 FUSED, FOREACH = {"fused": True}, {"foreach": True}
 OPTIMIZERS = {  # name → class and settings; Lion is not in PyTorch
@@ -147,6 +147,16 @@ def modules(layers, values, I):
         def forward(self, x):
             return x + self.inside(x)
 
+    class Embedding(nn.Module):
+        def __init__(self, tables):
+            super().__init__()
+            self.tables = nn.ModuleList(nn.Embedding.from_pretrained(E, freeze=False) for E in tables)
+
+        def forward(self, x):
+            numbers, codes = x.tensor_split([x.shape[1] - len(self.tables)], dim=1)
+            rows = [table(of) for table, of in zip(self.tables, codes.long().unbind(1), strict=True)]
+            return torch.cat([numbers, *rows], dim=1)
+
     found = []
     for (name, *arguments), arrays in zip(layers, values, strict=True):
         if name == "Dense":
@@ -155,6 +165,8 @@ def modules(layers, values, I):
             linear.load_state_dict({"weight": W.T.contiguous(), "bias": b})
             found += [linear, *([] if arguments[1] == "identity" else [activation(arguments[1])])]
             I = arguments[0]
+        elif name == "Embedding":
+            found.append(Embedding(map(torch.from_numpy, tables(arrays[0], *arguments))))
         elif name == "Residual":
             found.append(Residual(modules(arguments[0], arrays, I)))
         elif name == "BatchNorm":

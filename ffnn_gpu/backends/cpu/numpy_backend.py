@@ -8,6 +8,7 @@ Why each override (2 cores, NumPy 2.4, microseconds, reference → here):
 - gemm (32, 8) (8, 32): 1.1 → 0.7 by np.dot, which is no generalized ufunc. affine tests for 16-bit types once
   and leaves the silencing of underflows to the network's pass.
 - activate (1024, 512) for relu and tanh: 249 → 197 and 245 → 191 without a temporary; identity does nothing.
+- embedding_backward of 256 rows, 3 columns of 400 categories: 1640 → 190 by bincount, not a product.
 - softmax_cross_entropy of class indices (128, 10): 70 → 40 without one-hot rows.
 - take: NumPy gathers straight into `out` if no index can be out of range.
 
@@ -28,6 +29,7 @@ from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.arrays.rows import BLOCK_ELEMENTS
 from ffnn_gpu.backends.reference import updates
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
+from ffnn_gpu.backends.reference.embedding import Sizes, gradient_of_numbers, tables
 from ffnn_gpu.backends.reference.updates import Update
 
 PAGE, LANE = 4096, 3 * ALIGNMENT  # bytes; five lanes fit
@@ -159,7 +161,19 @@ class NumpyBackend(Backend):
             return super().activation_backward(da, a, phi, s)
         return np.multiply(da, a > 0, out=da)
 
-    # ------------------------------------------------------------------ losses and update rules
+    # ------------------------------------------------------------------ embedding, losses and update rules
+
+    @underflow_is_zero
+    def embedding_backward(self, da: Any, x: Any, levels: Sizes, widths: Sizes, dE: Any, dx: Any) -> Any:
+        self.require_codes(x.astype(np.float64), levels)  # in 16 bits, floor is slow
+        left = N = x.shape[1] - len(levels)
+        for k, table in enumerate(tables(dE, levels, widths), N):
+            n, d = table.shape
+            element = x[:, k, None].astype(np.int64) * d + np.arange(d)
+            sums = np.bincount(element.reshape(-1), da[:, left : left + d].astype(float).reshape(-1), n * d)
+            table[...] = sums.reshape(n, d)
+            left += d
+        return gradient_of_numbers(da, N, dx)
 
     @underflow_is_zero
     def softmax_cross_entropy(

@@ -30,6 +30,10 @@ class Residual(Layer):
         if not self.layers or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ConfigurationError(f"Residual takes a list of at least one layer, not {[*self.layers]!r}")
 
+        coded = next((layer for layer in self.layers if layer.code_levels), None)
+        if coded is not None:
+            raise ConfigurationError(f"Residual cannot hold {coded!r}: x + f(x) would change the codes in x")
+
     def output_width(self, I: int) -> int:
         width = I
         for layer in self.layers:

@@ -81,7 +81,7 @@ class DataParallel:
         rows = rows.unmapped() if self.communicator.size > 1 else rows
         share, first = rows.share(self.communicator.rank, self.communicator.size)
         what = f"x from row {first} on" if first else "x"
-        share.require_finite(network.backend, what, network.compute_dtype)
+        network.require_valid(share, what)
         return rows
 
     def together(self, check: Callable[[], Found]) -> Found:

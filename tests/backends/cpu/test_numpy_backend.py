@@ -41,11 +41,14 @@ NORMS = {"layer_norm", "layer_norm_backward", "batch_norm", "batch_norm_backward
 RECORDED = {"run_step", "run_forward"}  # tests/backends/cpu/recording/test_recorded_step.py
 BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
 TESTED = BOTH | {"empty", "output", "asarray", "require_finite", "take", "gemm", "activate"}
+TESTED |= {"embedding_backward"}  # tests/nn/layers/test_embedding.py
 # tests/backends/cpu/loops/test_cross_entropy.py
 SOFTMAX = {"softmax", "softmax_backward", "log_softmax", "log_softmax_backward", "cross_entropy"}
 ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
 POINTWISE = {"pointwise_loss"}  # tests/backends/cpu/loops/test_formulas.py
-ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE
+# tests/nn/layers/test_embedding.py, tests/backends/cpu/recording/test_recorded_embedding.py
+EMBEDDING = {"embedding", "embedding_backward"}
+ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING
 COMPILED = (
     BOTH
     | NORMS

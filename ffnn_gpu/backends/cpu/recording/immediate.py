@@ -46,6 +46,12 @@ class Immediate(Operations):
     def _loss(self) -> Any:
         return self.dtype.type(self.losses.sum())
 
+    def embedding(self, *args: Any, **named: Any) -> Any:
+        try:
+            return super().embedding(*args, **named)
+        except IndexError:  # NumPy's operation words the error
+            raise NotRecordedError("a value is no code") from None
+
     def _class_indices(self, y: Any) -> Any:
         return y if y.dtype in INDICES else y.astype(np.int64)
 
@@ -66,7 +72,7 @@ class Immediate(Operations):
             pool = thread_pool(self.partition.threads)
             pool.run(Native.lead, table.buffer_info()[0], 1, address(self.failed))
         if "failed" in vars(self) and self.failed[0]:
-            raise IndexError("a class index is out of range")
+            raise IndexError("a class index or a code is out of range")
 
 
 @functools.cache

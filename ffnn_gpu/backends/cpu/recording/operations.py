@@ -10,6 +10,7 @@ import math
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import (
     cross_entropy,
+    embedding,
     formulas,
     layers,
     losses,
@@ -37,6 +39,7 @@ from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 from ffnn_gpu.backends.elementwise.lanes import STORED
 from ffnn_gpu.backends.elementwise.loop_code import MATRICES
 from ffnn_gpu.backends.elementwise.trace import UntraceableError
+from ffnn_gpu.backends.reference.embedding import Sizes
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 from ffnn_gpu.backends.reference.updates import Update
 
@@ -47,7 +50,16 @@ INDICES = np.dtype(np.int64), np.dtype(np.int32)
 # name → body of each function in loops/ whose name ends in _command
 BODIES = {
     name.removesuffix("_command"): body
-    for family in (layers, matrix_product, normalization, softmax, losses, cross_entropy, step_control)
+    for family in (
+        layers,
+        embedding,
+        matrix_product,
+        normalization,
+        softmax,
+        losses,
+        cross_entropy,
+        step_control,
+    )
     for name, body in vars(family).items()
     if name.endswith("_command")
 }
@@ -263,6 +275,30 @@ class Operations(ABC):
     def dropout(self, x: Array, mask: Array, out: Array) -> Array:
         self._apply(formulas.elementwise(self.dtype, "multiply"), 1, out.size, x=x, y=mask, out=out)
         return out
+
+    # ------------------------------------------------------------------ embedding
+
+    @checked(apart=True, x="BI", E="P", out="BO!")
+    def embedding(self, x: Array, E: Array, levels: Sizes, widths: Sizes, out: Array) -> Array:
+        sizes = *x.shape, out.shape[1], len(levels), self.failed, *chain(*zip(levels, widths, strict=True))
+        self._record("embedding", self.partition.by_rows(out), x, E, out, *sizes)
+        return out
+
+    @checked(apart=True, da="BO", x="BI", dE="P!")
+    def embedding_backward(
+        self, da: Array, x: Array, levels: Sizes, widths: Sizes, dE: Array, dx: Array | None
+    ) -> Array | None:
+        if dx is not None:
+            raise NotRecordedError("there is no command for the gradient at x")
+        (B, I), K, codes = x.shape, len(levels), sum(levels)
+        sizes = [*chain(*zip(levels, widths, strict=True))]
+        heads, links = self._scratch(codes, np.int64), self._scratch(K * B, np.int64)
+        by_column = self.partition.chunks(codes + K * B, K)
+        self._record("rows_of_codes", by_column, x, heads, links, B, I, K, self.failed, *sizes)
+        shape = *da.shape, K, I - K, codes
+        by_code = self.partition.chunks(dE.size + da.size, codes)
+        self._record("embedding_backward", by_code, da, dE, heads, links, *shape, *sizes)
+        return dx
 
     # ------------------------------------------------------------------ normalization
 
