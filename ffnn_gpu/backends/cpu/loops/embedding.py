@@ -4,19 +4,18 @@ The sizes n_1, d_1, …, n_K, d_K are the last operands of each command. Every c
 it, because another value would read or overwrite other memory.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.backends.cpu.loops.chunks import bounds, inlined, zeros
-from ffnn_gpu.backends.cpu.loops.intrinsics import matrix, release, size_of, store, vector
+from ffnn_gpu.backends.cpu.loops.chunks import bounds, zeros
+from ffnn_gpu.backends.cpu.loops.intrinsics import address_of, matrix, release, size_of, store, vector
 
 
-@inlined
-def code_of(value: Any, n: int) -> int:
+def code_of(value: Any, n: int) -> Any:
     """Return the code, or −1 if `value` is no whole number in [0, n)."""
-    return int(value) if 0 <= value < n and value == math.floor(value) else -1
+    code = np.int64(value) if 0 <= value < n else 0
+    return code if code == value else -1
 
 
 def embedding_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -53,17 +52,17 @@ def rows_of_codes_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
         levels = n[sizes + 2 * k]
         head, link = vector(np.int64, heads, levels), vector(np.int64, n[2] + 8 * k * B, B)
         heads += 8 * levels
-        if not first <= k < last:
-            continue
-        for j in range(levels):
-            head[j] = B
-        for b in range(B - 1, -1, -1):
-            code = code_of(x[b, I - K + k], levels)
-            if code < 0:
-                store(n[6], 1)
-                return
-            link[b] = head[code]
-            head[code] = b
+        if first <= k < last:
+            for j in range(levels):
+                head[j] = B
+            for later in range(B):
+                b = B - 1 - later
+                code = code_of(x[b, I - K + k], levels)
+                if code < 0:
+                    store(n[6], 1)
+                    return
+                link[b] = head[code]
+                head[code] = b
 
 
 def embedding_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -91,4 +90,4 @@ def embedding_backward_command(like: Any, n: Any, chunk: int, chunks: int) -> No
         left += d
         codes += levels
         table += size_of(like) * levels * d
-    release(sums.ctypes.data)
+    release(address_of(sums))
