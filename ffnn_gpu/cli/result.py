@@ -48,7 +48,7 @@ def build_report(
         "test": test,
         "epochs": len(history),
         "epochs_asked": config.epochs,
-        "best_epoch": history.best_epoch() if config.early_stopping and len(history) else None,
+        "best_epoch": history.best_epoch() if config.early_stopping else None,
         "schedule": config.schedule,
         "interrupted": signal and Signals(signal).name,
         "rows": split.counts(),

@@ -219,4 +219,5 @@ def _in_units(metric: Metric, units: Standardizer | None) -> Metric:
     def in_units(y: ArrayLike, prediction: ArrayLike) -> float:
         return metric(units.inverse(y), units.inverse(prediction))
 
+    vars(in_units)["measured"] = metric
     return in_units

@@ -153,6 +153,7 @@ METRICS: dict[str, Metric] = {
     "top_k_accuracy": top_k_accuracy, "roc_auc": roc_auc,
 }  # fmt: skip
 READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})  # the others read predicted labels or values
+LOWER_IS_BETTER = frozenset({"mse", "rmse", "mae"})  # of the others, a higher value is better
 
 
 def get_metric(name_or_callable: str | Metric) -> Metric:

@@ -1,5 +1,6 @@
 """fit performs train_step on every minibatch; its settings, callbacks and exits behave as documented."""
 
+import functools
 import inspect
 import os
 import signal
@@ -18,7 +19,7 @@ from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.data.readers import read
 from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError
 from ffnn_gpu.evaluation.evaluate import evaluate
-from ffnn_gpu.evaluation.metrics import get_metrics
+from ffnn_gpu.evaluation.metrics import get_metric, get_metrics
 from ffnn_gpu.nn.activations import relu, tanh
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.nn.losses.standard import SoftmaxCrossEntropy, huber, mean_squared_error, softmax_cross_entropy
@@ -1074,6 +1075,82 @@ def test_missing_column_to_monitor_is_refused_before_anything_changes(stopping):
         quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), early_stopping=stopping)
     for name, value in numbers(network).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def mape(y, p):
+    return float(np.mean(np.abs(y - p)))
+
+
+def negative_mse(y, p):
+    return -float(np.mean((y - p) ** 2))
+
+
+class Brier:
+    def __call__(self, y, p):
+        return float(np.mean((y - p) ** 2))
+
+
+def rmse(y, p):
+    """Higher is better, in spite of the name."""
+    return -float(np.mean((y - p) ** 2))
+
+
+@pytest.mark.parametrize("held", ["", "val_"])
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        (mape, "mape"),
+        (negative_mse, "negative_mse"),
+        (Brier(), "Brier"),
+        (rmse, "rmse"),
+        (lambda y, p: 0.0, "<lambda>"),
+        (functools.partial(mape), "mape"),
+        (functools.partial(lambda f, y, p: -f(y, p), get_metric("mse")), "<lambda>"),
+    ],
+)
+def test_monitored_metric_of_your_own_is_refused_until_its_direction_is_stated(held, metric, name, tmp_path):
+    network, column = Network(4, [Dense(3)], "numpy", seed=1), held + name
+    before = numbers(network)
+    settings = [
+        {"early_stopping": EarlyStopping(3, column)},
+        {"checkpoint": Checkpoints(tmp_path / "c", monitor=column)},
+        {"callbacks": BestWeights(column)},
+        {"schedule": ReduceOnPlateau(monitor=column)},
+    ]
+    for setting in settings:
+        more = {"metrics": [metric], "validation": 0.2 if held else None} | setting
+        with pytest.raises(ConfigurationError, match="add mode='min' or mode='max' to"):
+            quiet(network, "mse", SGD(0.01), (X, NUMBERS), **more)
+        np.testing.assert_array_equal(numbers(network)["0.W"], before["0.W"])
+    assert not (tmp_path / "c").exists()
+    stopping = EarlyStopping(30, column, mode="min")
+    history = quiet(network, "mse", SGD(0.01), (X, NUMBERS), **(more | {"schedule": stopping, "epochs": 3}))
+    assert stopping.best == min(history[column])
+
+
+@pytest.mark.parametrize("direction", [min, max])
+def test_weights_of_the_best_value_of_a_stated_direction_are_restored(direction):
+    network = Network(4, [Dense(3)], "numpy", "float64", seed=1)
+    stopping = EarlyStopping(30, "val_mape", mode=direction.__name__)
+    more = {"metrics": [mape], "validation": (X, NUMBERS), "early_stopping": stopping, "epochs": 5}
+    history = quiet(network, "mse", SGD(0.05), (X, NUMBERS), **more)
+    kept = mape(NUMBERS, network.predict(X))
+    np.testing.assert_allclose(kept, direction(history["val_mape"]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "metrics", [["mse", "mse"], [functools.partial(mape), mape], [type("loss", (Brier,), {})()]]
+)
+def test_metrics_of_one_name_are_refused_before_anything_changes(metrics):
+    network = Network(4, [Dense(3)], "numpy", seed=1)
+    before = numbers(network)
+    for call in (
+        lambda: quiet(network, "mse", SGD(0.01), (X, NUMBERS), metrics=metrics),
+        lambda: evaluate(network, "mse", (X, NUMBERS), metrics=metrics),
+    ):
+        with pytest.raises(ConfigurationError, match=r"called (.m.*|.loss.); give the"):
+            call()
+    np.testing.assert_array_equal(numbers(network)["0.W"], before["0.W"])
 
 
 def test_metrics_without_validation_use_the_training_rows():
