@@ -11,13 +11,13 @@ Under mpiexec, all processes share one training run in `train`, and rank 0 alone
 """
 
 import io
-import json
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from ffnn_gpu import __version__
+from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
 from ffnn_gpu.cli.settings import FIELDS, help_of, resolve
@@ -116,7 +116,7 @@ def train_command(
     if ranks.rank == 0:
         report = {"folder": str(result.folder), **result.report}
         lines = messages.result_lines(result.folder, result.report, quiet)
-        print_result(json.dumps(report) if as_json else "\n".join(lines))
+        print_result(dumps(report) if as_json else "\n".join(lines))
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 
@@ -157,7 +157,7 @@ def evaluate_command(
     if not quiet:
         print_error_line(line)
     row = loaded.evaluate(x, y, names, [name for name in metrics.split(",") if name])
-    print_result(json.dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
+    print_result(dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
 
 
 @main.command("predict")
@@ -220,4 +220,4 @@ def info_command(as_json: bool) -> None:
         return
     standard_streams.require_output()
     found = info.information(ranks)
-    print_result(json.dumps(found) if as_json else "\n".join(info.lines(found)))
+    print_result(dumps(found) if as_json else "\n".join(info.lines(found)))

@@ -1,13 +1,14 @@
 """The results of a training run, one row per epoch."""
 
 import csv
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ffnn_gpu.checkpoints.json_values import dumps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,9 +56,9 @@ class History:
             writer.writerows(self.rows)
 
     def to_jsonl(self, path: str | Path) -> None:
-        """Write one JSON object per epoch and line."""
+        """Write one JSON object per epoch and line, with null for a value that is not finite."""
         with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in self.rows)
+            file.writelines(dumps(row) + "\n" for row in self.rows)
 
     def best_epoch(self) -> int | None:
         """Return the epoch with the lowest validation loss, or training loss if there is no validation.
