@@ -54,6 +54,14 @@ def scores(
     return row
 
 
+@np.errstate(all="ignore")
+def require_defined(network: Network, loss: Loss, data: Samples, metrics: Metrics) -> None:
+    """Raise the error of a metric of this package that no prediction could avoid: roc_auc of one class."""
+    known = [metric for metric in get_metrics(metrics) if better(metric) is not None]
+    if known:
+        scores(network, loss, data, known, 0.0, 1.0, np.zeros((len(data), network.widths[-1]), network.dtype))
+
+
 def _plain(metric: Any) -> Any:
     return _plain(metric.func) if isinstance(metric, partial) else metric
 

@@ -14,6 +14,7 @@ import numpy as np
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data.minibatches import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.evaluation.evaluate import require_defined
 from ffnn_gpu.evaluation.metrics import Metric, get_metrics
 from ffnn_gpu.evaluation.samples import balanced, samples, split
 from ffnn_gpu.nn.losses.loss import Loss
@@ -28,6 +29,7 @@ from ffnn_gpu.training.interrupt import Interrupt
 from ffnn_gpu.training.progress import progress
 from ffnn_gpu.training.resume import restore_run, settings
 from ffnn_gpu.training.run import TrainingRun
+from ffnn_gpu.training.step import require_rows_for_statistics
 from ffnn_gpu.training.step import train_step as train_step  # a public name of this module
 
 
@@ -101,10 +103,13 @@ def fit(
             network, loss, samples(network, loss, data, sample_weight, admit=admit), validation, seed, admit
         )
     )
+    require_defined(network, loss, train if held_out is None else held_out, metrics)
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
     team = Team(ranks, network, optimizer, shard_optimizer)
     order = Order(batch_size, shuffle, drop_last, seed)
+    apart = 1 if team.batch_statistics is not None else team.size
+    require_rows_for_statistics(network, len(train), order, accumulate, apart)
     minibatches = Minibatches(
         network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size
     )
