@@ -55,6 +55,19 @@ def trained(optimizer, dtype="float32", schedule="cosine"):
     return [*made.params.to_host().values(), history["loss"], history["val_loss"], made.predict(X)]
 
 
+def of_tiny_data():
+    """Features, targets and weights that are 0 in float32."""
+    made = network(layers=[Dense(2)], scale=1.0)
+    data = np.hstack([TINY, TINY[:, :1]]), TINY, np.array([1.0, 1e-60, 2.0, 1e-200])
+    history = fit(made, "mse", "adam", data, epochs=2, batch_size=2, validation=data, verbose=0)
+    ws = made.workspace(4)
+    value = LOSSES["mean_squared_error"](made.backend, made.forward(data[0], ws), data[1], ws.dz, data[2])
+    of_classes = network(layers=[Dense(3)], scale=1.0)
+    weighted = {"class_weight": {0: 1e-200, 1: 1.0}, "epochs": 1, "verbose": 0}
+    fit(of_classes, "softmax_cross_entropy", "adam", (X, CLASSES), **weighted)
+    return [history["val_loss"], value, made.predict(data[0]), of_classes.params.theta]
+
+
 def of_loss(name, dtype):
     ends = {"cross_entropy": [Softmax()], "negative_log_likelihood": [LogSoftmax()]}
     kind = "sigmoid" if name in ("binary_cross_entropy", "poisson") else "identity"
@@ -128,6 +141,7 @@ CALLS = {
     "multilabel": (used, np.eye(3)[CLASSES][:, :2]),
     "Standardizer": (of_standardizer,),
     "data": (of_data,),
+    "tiny data": (of_tiny_data,),
     "testing kit": (of_testing_kit,),
 }
 
