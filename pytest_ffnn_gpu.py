@@ -22,6 +22,7 @@ from collections import Counter
 import pytest
 
 REQUIRE_GPU = "FFNN_GPU_REQUIRE_GPU"
+OFF = ("", "0", "false", "no", "off")  # its values that require nothing
 # A property of reports: under xdist, the process that prints them is not the one that imports ffnn_gpu.
 OURS = ("ffnn_gpu", "needs a GPU")
 
@@ -50,7 +51,7 @@ def usable_gpu(config):
 def skip_or_fail(config, reason, hint=""):
     """Skip for want of a GPU or of a library that it needs; fail instead if a GPU is required."""
     by = "--require-gpu" if config.getoption(REQUIRE_GPU) else REQUIRE_GPU
-    if by != REQUIRE_GPU or os.environ.get(REQUIRE_GPU, "0") not in ("", "0"):
+    if by != REQUIRE_GPU or os.environ.get(REQUIRE_GPU, "").strip().lower() not in OFF:
         pytest.fail(f"{by} is set, and {reason}{hint}", pytrace=False)
     return pytest.skip(reason)
 

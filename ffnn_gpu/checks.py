@@ -1,10 +1,12 @@
-"""Checks of arguments: numbers, names from a table, and renamed keywords."""
+"""Checks of arguments: numbers, names from a table, renamed keywords, and kinds of files."""
 
 import difflib
 import functools
+import stat
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -74,6 +76,16 @@ def seed_number(value: Any) -> int:
     if not is_whole(value) or not 0 <= value < 2**64:
         raise ConfigurationError(f"seed must be a whole number of at least 0 and below 2**64, not {value!r}")
     return int(value)
+
+
+def special_file(path: str | Path) -> str:
+    """Return "a pipe", "a device" or "a socket" if the path is one, else ""."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return ""
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
+    return next((kind for test, kind in (*kinds, (stat.S_ISSOCK, "a socket")) if test(mode)), "")
 
 
 def is_number(value: Any) -> bool:

@@ -115,7 +115,7 @@ FURTHER = (
         "(dxhat - mean)"),
     Bug("normalization's adjoint without the mean", NORM, "(dxhat - mean - xhat * slope)",
         "(dxhat - xhat * slope)"),
-    Bug("running variance biased", NORM, "rows / (rows - 1) if rows > 1 else 1.0", "1.0"),
+    Bug("running variance biased", NORM, "unbiased = rows / (rows - 1)", "unbiased = 1.0"),
     Bug("momentum of the running mean reversed", NORM, "running_mean += momentum *",
         "running_mean += (1 - momentum) *"),
     Bug("inference by the batch's own statistics", BATCH_NORM,

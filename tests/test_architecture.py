@@ -23,7 +23,7 @@ PACKAGE = Path(ffnn_gpu.__file__).parent
 # A package imports only from rows above its own, never from its own row. Files of one package may import each
 # other.
 ORDER = [
-    {"errors", "version"},
+    {"errors", "standard_error", "version"},
     {"checks", "arrays"},
     {"backends"},
     {"nn", "data", "tables", "distributed"},

@@ -182,6 +182,7 @@ NARROW = {
 @pytest.mark.parametrize("B", [1, 2])
 @pytest.mark.parametrize("layer", NARROW.values(), ids=NARROW)
 def test_gradients_of_width_one_and_batch_one_are_exact(backend, layer, B):
+    B = max(B, layer.least_rows)
     network = Network(1, [Dense(1, tanh, biases=ONE), layer, Dense(1, biases=ONE)], backend, "float64")
     x = np.random.default_rng(5).normal(size=(B, 1))
     check_gradients(network, mean_squared_error, x, x + 1)
@@ -190,7 +191,8 @@ def test_gradients_of_width_one_and_batch_one_are_exact(backend, layer, B):
 @pytest.mark.parametrize("layer", NARROW.values(), ids=NARROW)
 def test_width_one_trains_on_one_row_at_a_time(backend, dtype, layer):
     network = Network(1, [Dense(1, tanh), layer, Dense(1)], backend, dtype)
-    fitted(network, mean_squared_error, np.array([[0.5], [-1.0], [2.0]]), np.ones(3), batch_size=1)
+    x = np.array([[0.5], [-1.0], [2.0], [1.0]])
+    fitted(network, mean_squared_error, x, np.ones(4), batch_size=layer.least_rows)
 
 
 def test_network_without_hidden_layers_is_logistic_regression(backend):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, Device, HostArray
 from ffnn_gpu.arrays.boundary import require_finite
-from ffnn_gpu.arrays.precision import largest
+from ffnn_gpu.arrays.precision import largest, underflow_is_zero
 from ffnn_gpu.arrays.rows import Rows
 
 
@@ -46,6 +46,7 @@ class Standardized(Rows):
     def __getitem__(self, index: Any) -> Array:
         return self.values(index, np)
 
+    @underflow_is_zero
     def values(self, index: Any, xp: Any) -> Array:
         """The standardized numbers of some rows, where the rows lie. xp: their array module."""
         x = self.rows[index].astype(np.float64)  # a copy

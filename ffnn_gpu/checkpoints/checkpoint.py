@@ -25,7 +25,7 @@ from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.checkpoints import old_format, tensor_file
 from ffnn_gpu.checkpoints.architecture import decode, encode
 from ffnn_gpu.checkpoints.tensor_file import Arrays
-from ffnn_gpu.checks import renamed
+from ffnn_gpu.checks import renamed, special_file
 from ffnn_gpu.errors import (
     BackendUnavailableError,
     CheckpointCorruptError,
@@ -92,8 +92,13 @@ def load(
 
 def load_extras(path: str | Path) -> dict[str, Any]:
     """Return the `extras` that were saved with the network. Raises the errors of `load`."""
-    extras: dict[str, Any] = _contents(_found(path))[2].get("extras", {})
+    extras: dict[str, Any] = read_state(path).get("extras", {})
     return extras
+
+
+def read_state(path: str | Path) -> dict[str, Any]:
+    """Return the `state` that `write` received. Raises the errors of `load`."""
+    return _contents(_found(path))[2]
 
 
 def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: Arrays) -> None:
@@ -171,6 +176,8 @@ def _found(path: str | Path) -> Path:
     found, path = find(path), Path(path)
     if found is not None:
         return found
+    if kind := special_file(path):
+        raise CheckpointError(f"{path} is {kind}; a checkpoint is read from a file only, so copy it to one")
     network = find(path / "model")
     if network is not None and (path / "config.toml").is_file():
         raise CheckpointError(

@@ -24,7 +24,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from ffnn_gpu.checkpoints import atomic_file
+from ffnn_gpu.checkpoints import atomic_file, json_values
 from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]  # on the host, by name
@@ -49,7 +49,7 @@ def write(path: Path, arrays: Arrays, values: Mapping[str, Any]) -> None:
             changed.
     """
     _require_replaceable(path)
-    texts = {name: json.dumps(value) for name, value in values.items()}
+    texts = {name: json_values.dumps_exactly(value) for name, value in values.items()}
     header: dict[str, Any] = {"__metadata__": {"sha256": BLANK.decode(), **texts}}
     data, end = [], 0
     for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):  # aligned
@@ -86,7 +86,7 @@ def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
             raise CheckpointCorruptError(f"{path} is damaged: its SHA-256 is not the one in its header")
         arrays = safetensors.numpy.load(content)
         texts = _header(content)["__metadata__"]
-        return arrays, {name: json.loads(text) for name, text in texts.items() if name != "sha256"}
+        return arrays, {name: json_values.loads(text) for name, text in texts.items() if name != "sha256"}
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:

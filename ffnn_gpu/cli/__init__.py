@@ -4,5 +4,6 @@ train, split                        train on a data set; which rows are held out
 settings                            flags, TOML and environment → one configuration
 run_folder, result, plots           what a run writes
 prediction_files                    read rows, write predictions
-messages, info, exit_codes          what the command prints, and the code it ends with
+messages, info                      what the command prints
+exit_codes, standard_streams        where it prints, and the code it ends with
 """

@@ -10,15 +10,16 @@ Under mpiexec, all processes share one training run in `train`, and rank 0 alone
 `predict` run in each process separately.
 """
 
-import json
-import sys
+import io
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from ffnn_gpu import __version__
-from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, ranks_of
+from ffnn_gpu.checkpoints.json_values import dumps
+from ffnn_gpu.cli import standard_streams
+from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
 from ffnn_gpu.cli.settings import FIELDS, help_of, resolve
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -115,7 +116,7 @@ def train_command(
     if ranks.rank == 0:
         report = {"folder": str(result.folder), **result.report}
         lines = messages.result_lines(result.folder, result.report, quiet)
-        click.echo(json.dumps(report) if as_json else "\n".join(lines))
+        print_result(dumps(report) if as_json else "\n".join(lines))
     return 128 + result.history.interrupted if result.history.interrupted else 0
 
 
@@ -145,6 +146,7 @@ def evaluate_command(
     from ffnn_gpu.cli import messages, prediction_files, train
     from ffnn_gpu.estimators.model import Model
 
+    standard_streams.require_output()
     loaded = Model.load(model, device)
     if data is None:
         x, y, names = train.held_out(model, loaded)
@@ -155,7 +157,7 @@ def evaluate_command(
     if not quiet:
         print_error_line(line)
     row = loaded.evaluate(x, y, names, [name for name in metrics.split(",") if name])
-    click.echo(json.dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
+    print_result(dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
 
 
 @main.command("predict")
@@ -181,10 +183,13 @@ def predict_command(
     from ffnn_gpu.cli import messages, prediction_files
     from ffnn_gpu.estimators.model import Model
 
-    if output is not None:
+    if output is None:
+        standard_streams.require_output()
+    else:
         prediction_files.require_writable(output)
     loaded = Model.load(model, device)
-    x, names = prediction_files.read_rows(rows, sys.stdin, loaded.feature_names, loaded.target_name)
+    stdin = standard_streams.csv_input() if rows == prediction_files.STDIN else io.StringIO()
+    x, names = prediction_files.read_rows(rows, stdin, loaded.feature_names, loaded.target_name)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
         print_error_line(messages.IN_ORDER)
     cut = 0 if quiet else loaded.count_cut(x, names)
@@ -195,7 +200,8 @@ def predict_command(
     chances = loaded.task.probabilities(outputs) if probabilities else None
     if output is None:
         columns = prediction_files.prediction_columns(answers, chances, loaded.task.columns)
-        prediction_files.print_csv(sys.stdout, columns)
+        with standard_streams.standard_output() as file:
+            prediction_files.print_csv(standard_streams.csv_output(file), columns)
     else:
         prediction_files.write_predictions(output, answers, chances, loaded.task.columns)
 
@@ -212,5 +218,6 @@ def info_command(as_json: bool) -> None:
     ranks = ranks_of("auto")
     if ranks.rank:
         return
+    standard_streams.require_output()
     found = info.information(ranks)
-    click.echo(json.dumps(found) if as_json else "\n".join(info.lines(found)))
+    print_result(dumps(found) if as_json else "\n".join(info.lines(found)))

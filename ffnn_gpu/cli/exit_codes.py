@@ -9,6 +9,7 @@ from typing import NoReturn, cast
 
 import click
 
+from ffnn_gpu.cli import standard_streams
 from ffnn_gpu.distributed import Communicator, Single, communicator_for, faults
 from ffnn_gpu.errors import (
     BackendUnavailableError,
@@ -18,11 +19,13 @@ from ffnn_gpu.errors import (
     FfnnGpuError,
     ShapeError,
 )
+from ffnn_gpu.standard_error import write_line
 
 Announce = Callable[[str], None]  # receives one line for each decision of a command
 
 log = logging.getLogger("ffnn_gpu")
 INTERRUPTED = 130
+OFF = ("", "0", "false", "no", "off")  # values of FFNN_GPU_DEBUG
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first type that matches is used
     (ConfigurationError, 2), (BackendUnavailableError, 4), (MemoryError, 5),
     (DataError, 3), (ShapeError, 3), (CheckpointError, 3), (FileNotFoundError, 3),
@@ -39,6 +42,7 @@ class CommandGroup(click.Group):
 
     def main(self, *args: object, **kwargs: object) -> NoReturn:
         """Run the command line and exit."""
+        standard_streams.prepare()
         try:
             code = super().main(*args, **{**kwargs, "standalone_mode": False})  # type: ignore[call-overload]
         except click.ClickException as error:  # wrong words before the name of a command
@@ -46,17 +50,13 @@ class CommandGroup(click.Group):
             code = error.exit_code
         except click.Abort:
             code = INTERRUPTED
-        sys.exit(code)
+        sys.exit(standard_streams.finish(code))
 
     def invoke(self, ctx: click.Context) -> int:
         """Run one command; return its exit code."""
         try:
             code = super().invoke(ctx) or 0
-            sys.stdout.flush()
             ctx.meta.get(RANKS_KEY, Single()).close()
-        except BrokenPipeError:  # the reader closed the pipe early, as `| head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -91,8 +91,8 @@ def report_error(error: Exception, ranks: Communicator) -> int:
     log.info("ended by an error", exc_info=error)
     grace = min(GRACE, SHARE_OF_LIMIT * faults.limit_of_environment()) if ranks.size > 1 else 0.0
     if faults.ranks_with_same_error(ranks, error, grace)[0] == ranks.rank:
-        if os.environ.get("FFNN_GPU_DEBUG") and not isinstance(error, click.ClickException):
-            traceback.print_exception(error)
+        if _shows_tracebacks() and not isinstance(error, click.ClickException):
+            print_error_line("".join(traceback.format_exception(error)).rstrip())
         print_error_line(f"error: {one_line(error)}")
     if ranks.gather_errors(0, grace) is not None:
         ranks.close()
@@ -101,9 +101,20 @@ def report_error(error: Exception, ranks: Communicator) -> int:
     return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
+def _shows_tracebacks() -> bool:
+    return os.environ.get("FFNN_GPU_DEBUG", "").strip().lower() not in OFF
+
+
 def print_error_line(line: str) -> None:
-    """Print one line to standard error."""
-    click.echo(line, err=True)
+    """Print one line to standard error, if there is one."""
+    write_line(line)
+
+
+def print_result(text: str) -> None:
+    """Print the result of a command to standard output, if there is one."""
+    if sys.stdout is not None:
+        with standard_streams.standard_output() as file:
+            print(text, file=file)
 
 
 def announcer(ranks: Communicator, quiet: bool) -> Announce:

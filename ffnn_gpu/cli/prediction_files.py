@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple, TextIO
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.checks import special_file
 from ffnn_gpu.data.array_files import npy_rows, read_npy, reading
 from ffnn_gpu.data.csv_files import first_row, read_table
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
@@ -68,6 +69,8 @@ def read_rows(
         return NamedRows(data.x, data.feature_names)
     if Path(source).is_dir():
         return NamedRows(_matrix(npy_rows(source), source), None)
+    if kind := special_file(source):
+        raise DataError(f"{source} is {kind}; give a file, or CSV on standard input: - < {source}")
     if not Path(source).is_file():
         raise DataError(
             f"there is no file {source}; give a .csv or .npy file, a folder of .npy files, - for standard "

@@ -1,6 +1,5 @@
 """Write the result of a run: result.json and the plots."""
 
-import json
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 import ffnn_gpu
 from ffnn_gpu.checkpoints import atomic_file
+from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
@@ -48,7 +48,7 @@ def build_report(
         "test": test,
         "epochs": len(history),
         "epochs_asked": config.epochs,
-        "best_epoch": history.best_epoch() if config.early_stopping and len(history) else None,
+        "best_epoch": history.best_epoch() if config.early_stopping else None,
         "schedule": config.schedule,
         "interrupted": signal and Signals(signal).name,
         "rows": split.counts(),
@@ -68,7 +68,7 @@ def build_report(
 
 def write_report(done: Result, test: Pair | None, announce: Announce) -> None:
     """Write result.json and the plots. Without matplotlib, announce that there are no plots."""
-    text = json.dumps(done.report, indent=2, ensure_ascii=False)
+    text = dumps(done.report, indent=2, ensure_ascii=False)
     atomic_file.write(done.folder / run_folder.RESULT, f"{text}\n".encode())
     try:
         _draw_plots(done, test)

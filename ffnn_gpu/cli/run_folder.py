@@ -15,11 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from ffnn_gpu.checkpoints import atomic_file
+from ffnn_gpu.checkpoints import atomic_file, checkpoint
 from ffnn_gpu.cli.settings import TrainConfig, differences, read_toml, resolve, write_toml
 from ffnn_gpu.data.readers import BUNDLED
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.training.callbacks import Callback, Run
+from ffnn_gpu.training.resume import finished_epochs
 
 CONFIG, METRICS_FILE, HISTORY_FILE, RESULT = "config.toml", "metrics.jsonl", "history.csv", "result.json"
 CHECKPOINT, MODEL, OLD_MODEL = "checkpoint", "model.safetensors", "model"
@@ -100,6 +101,12 @@ def _require_same(config: TrainConfig) -> None:
         raise ConfigurationError(
             f"{config.out} cannot be resumed with other settings: {', '.join(changed)}; "
             "only epochs, device and shard_optimizer may change. Start a new run without --resume"
+        )
+    last = Path(config.out or "") / CHECKPOINT / "last"
+    finished = finished_epochs(last) if checkpoint.find(last) else 0
+    if finished > config.epochs:
+        raise ConfigurationError(
+            f"{config.out} has {finished} finished epochs; --epochs {config.epochs} must not be fewer"
         )
 
 

@@ -8,6 +8,7 @@ run's config.toml, so `--config` with that file repeats the run in a new folder.
 """
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -21,6 +22,7 @@ from msgspec import Meta
 
 from ffnn_gpu.backends import from_environment
 from ffnn_gpu.checkpoints import atomic_file
+from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import ConfigurationError
 
 BARE = r"""[^\s"'=#\[\]{}]+"""  # --set takes such a value as text if it is not TOML
@@ -144,9 +146,14 @@ def resolve(
 def read_toml(path: str | Path) -> dict[str, Any]:
     """Read the settings in a TOML file, unchecked. Raises ConfigurationError."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        content = Path(path).read_bytes()
+        if b"\0" in content:
+            raise ConfigurationError(f"{path} is no UTF-8 text, but perhaps UTF-16; save it as UTF-8")
+        return tomllib.loads(content.decode("utf-8-sig"))  # without a byte order mark
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except ConfigurationError:
+        raise
     except ValueError as error:  # not UTF-8, or not TOML
         raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
 
@@ -170,9 +177,11 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        name, _, value = text.partition("=")
-        if re.fullmatch(BARE, value.strip()):
-            return {name.strip(): value.strip()}
+        name, value = (part.strip() for part in (*text.split("=", 1), "")[:2])
+        if value.lower() in ("true", "false"):
+            return {name: value.lower() == "true"}
+        if re.fullmatch(BARE, value):
+            return {name: value}
         raise ConfigurationError(
             f"--set {text}: write NAME=VALUE with a TOML value or a bare word ({error})"
         ) from error
@@ -192,8 +201,13 @@ def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
     kind, given = FIELDS[name].type, value
     if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:  # "256,128" → (256, 128)
         given, strict = [part.strip() for part in value.split(",") if part.strip()], False
+    elif is_whole(value) and get_origin(get_args(kind)[0]) is tuple:  # 8 → (8,)
+        given = (value,)
     try:
-        return msgspec.convert(given, kind, strict=strict)
+        converted = msgspec.convert(given, kind, strict=strict)
+        if isinstance(converted, float) and not math.isfinite(converted):
+            raise msgspec.ValidationError("Expected a finite number")
+        return converted
     except msgspec.ValidationError as error:
         raise ConfigurationError(
             f"{where}{name} = {value!r} is not accepted: {_accepted(kind, error)}"

@@ -11,7 +11,8 @@ from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig, resolve
-from ffnn_gpu.cli.split import Pair, Split, require_known_labels, split_rows
+from ffnn_gpu.cli.split import Pair, require_known_labels, split_rows
+from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.data.readers import Dataset, read
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.distributed import Communicator, Single
@@ -31,6 +32,7 @@ from ffnn_gpu.training.data_parallel import DataParallel
 from ffnn_gpu.training.fit import fit
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.rank_logs import EpochLog
+from ffnn_gpu.training.step import require_rows_for_statistics
 
 # Accuracy on digits over 30 validation sets, 1 × → 3 × the usual rate: 0.9743 → 0.9775.
 ONE_CYCLE_PEAK = 3
@@ -73,6 +75,13 @@ def train(
     split = split_rows(data, task, config)
     require_known_labels(task, split)
     model = prepare(config, data, split.train, task, backend)
+    training = model.features(split.train[0]), model.task.encode(split.train[1])
+    for what, pair in {"the validation set": split.validation, "the test set": split.test}.items():
+        if pair is not None:
+            model.require_evaluable(*pair, what)
+    parts = ranks.size if config.batch_statistics == "local" else 1
+    order = Order(config.batch_size, seed=config.seed)
+    require_rows_for_statistics(model.network, len(training[0]), order, config.accumulate, parts)
     announce(messages.split_line(split.counts(), backend))
     if ranks.size > 1:
         announce(messages.ranks_line(ranks, config))
@@ -81,7 +90,7 @@ def train(
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
-    history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
+    history = _fit(config, model, training, split.validation, rule, folder, resume, verbose, ranks)
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = split.test and model.evaluate(*split.test, communicator=ranks)
@@ -109,7 +118,10 @@ def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tu
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
     report = Path(folder) / run_folder.RESULT
-    saved = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+    try:
+        saved = json.loads(report.read_text(encoding="utf-8-sig")) if report.is_file() else {}
+    except ValueError as error:
+        raise DataError(f"{report} is damaged: {error}") from error
     if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
     return *split.test, data.feature_names
@@ -131,24 +143,22 @@ def prepare(config: TrainConfig, data: Dataset, training: Pair, task: Task, back
 def _fit(
     config: TrainConfig,
     model: Model,
-    split: Split,
+    training: Pair,
+    validation: Pair | None,
     rule: Optimizer,
     folder: Path,
     resume: bool,
     verbose: int,
     ranks: Communicator,
 ) -> History:
-    def encoded(pair: Pair) -> Pair:
-        return model.features(pair[0]), model.task.encode(pair[1])
-
     return fit(
         model.network,
         model.task.loss,
         rule,
-        encoded(split.train),
+        training,
         epochs=config.epochs,
         batch_size=config.batch_size,
-        validation=split.validation and encoded(split.validation),
+        validation=validation and (model.features(validation[0]), model.task.encode(validation[1])),
         class_weight=config.class_weight,
         metrics=model.task.metrics(config.metrics),
         schedule=_schedule(config.schedule),

@@ -23,6 +23,7 @@ from numpy.lib import format as npy_format
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import FileRows, joined
 from ffnn_gpu.arrays.rows import BLOCK_ELEMENTS
+from ffnn_gpu.checks import special_file
 from ffnn_gpu.errors import DataError, FfnnGpuError
 
 MAX_BYTES = 4 << 30  # 4 GiB, 91 times the training images of MNIST
@@ -63,6 +64,7 @@ def read_idx(path: str | Path, max_bytes: int = MAX_BYTES) -> HostArray:
 
 def read_npy(path: str | Path) -> HostArray:
     """Map the array of a .npy file into memory, read-only; its size must be what the header declares."""
+    _require_seekable(path)
     with reading(path):
         with open(path, "rb") as stream:
             dtype, shape, _ = _npy_header(stream, path)
@@ -113,6 +115,7 @@ def _archive(path: str | Path) -> Any:
 
 def npz_names(path: str | Path) -> tuple[str, ...]:
     """Return the names of the arrays in a .npz file, in file order."""
+    _require_seekable(path)
     with reading(path), _archive(path) as archive:
         return tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
 
@@ -124,6 +127,11 @@ def read_npz(path: str | Path, name: str, max_bytes: int = MAX_BYTES) -> HostArr
         dtype, shape, is_fortran = _npy_header(stream, source)
         elements = _elements(stream, dtype, shape, source, max_bytes)
         return elements.reshape(shape, order="F" if is_fortran else "C")
+
+
+def _require_seekable(path: str | Path) -> None:
+    if kind := special_file(path):
+        raise DataError(f"{path} is {kind}; .npy and .npz are read from files only, so copy it to a file")
 
 
 def _idx_array(stream: ByteStream, source: str | Path, max_bytes: int) -> HostArray:

@@ -16,6 +16,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.rows import Rows, blocks
+from ffnn_gpu.checks import special_file
 from ffnn_gpu.data.array_files import npy_rows, npz_names, read_idx, read_npy, read_npz
 from ffnn_gpu.data.csv_files import column_index, read_csv, read_table
 from ffnn_gpu.errors import DataError
@@ -56,6 +57,9 @@ class Dataset:
         if self.x_test.shape[1] != self.x.shape[1]:
             columns = f"x has {self.x.shape[1]} columns; x_test has {self.x_test.shape[1]}"
             raise DataError(f"{self.name}: {columns}")
+        outputs, tested = (math.prod(y.shape[1:]) for y in (self.y, self.y_test))
+        if outputs != tested:
+            raise DataError(f"{self.name}: y has {outputs} columns; y_test has {tested}")
 
 
 def read(source: str | Path, target: Target = None) -> Dataset:
@@ -105,6 +109,8 @@ def _is_npy_folder(path: Path) -> bool:
 
 
 def _unknown(source: str | Path) -> DataError:
+    if kind := special_file(source):
+        return DataError(f"{source} is {kind}; copy it to a .csv, .csv.gz, .npy or .npz file first")
     folder = Path(source).parent
     beside = [str(folder / other.name) for other in folder.iterdir()] if folder.is_dir() else []
     near = difflib.get_close_matches(str(source), [*BUNDLED, *beside], n=1)
@@ -183,7 +189,7 @@ def _read_idx_folder(folder: Path, target: Target) -> Dataset:
     if train is None:
         raise DataError(f"{folder} has no train-images-idx3-ubyte and train-labels-idx1-ubyte (.gz or not)")
     x_test, y_test = test or (None, None)
-    return Dataset(*train, None, None, folder.resolve().name, x_test, y_test)
+    return Dataset(*train, None, None, folder.resolve().name.lstrip(".") or "data", x_test, y_test)
 
 
 def _idx_part(folder: Path, part: str) -> tuple[HostArray, HostArray] | None:
@@ -217,4 +223,5 @@ def _check_rows(name: str, x: HostArray, y: HostArray) -> None:
 
 
 def _stem(path: Path) -> str:
-    return path.name.split(".")[0]
+    """Return the name without its endings; of a hidden file, without the first dot."""
+    return path.name.lstrip(".").split(".")[0] or "data"

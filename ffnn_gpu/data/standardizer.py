@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.arrays.rows import Rows, blocks
 from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.errors import DataError, ShapeError
@@ -33,6 +34,7 @@ class Standardizer:
     constant: tuple[int, ...] = ()
 
     @classmethod
+    @np.errstate(over="ignore", invalid="ignore", under="ignore")
     def fit(cls, x: ArrayLike) -> "Standardizer":
         """Compute column means and standard deviations of x (n, features), dividing by n.
 
@@ -58,8 +60,14 @@ class Standardizer:
         for _, block in _blocks(rows):
             variance += (((block - mean) / spread) ** 2).sum(axis=0) / n
         constant = tuple(np.flatnonzero(low == high).tolist())
-        return cls(mean, np.where(low == high, 1.0, spread * np.sqrt(variance)), constant)
+        scale = np.where(low == high, 1.0, spread * np.sqrt(variance))
+        bad = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(scale) & (scale > 0)))
+        if len(bad):
+            values = f"column {bad[0]} of x has values from {low[bad[0]]:g} to {high[bad[0]]:g}"
+            raise DataError(f"{values}; float64 cannot hold their mean and standard deviation. Rescale it")
+        return cls(mean, scale, constant)
 
+    @underflow_is_zero
     def transform(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> HostArray:
         """Return (x − mean) / scale (n, features), computed in float64 and rounded once to dtype."""
         rows = self._checked(x)
@@ -91,6 +99,7 @@ class Standardizer:
             raise DataError(f"{what}; both must be finite, the scale above 0")
         return Standardized(rows, mean, scale, limit)
 
+    @underflow_is_zero
     def inverse(self, x: ArrayLike) -> Floats:
         """Return x · scale + mean in float64, which undoes `transform` up to rounding."""
         return np.asarray(np.asarray(self._checked(x)) * self.scale + self.mean, dtype=np.float64)

@@ -23,6 +23,7 @@ from types import TracebackType
 
 from ffnn_gpu.distributed.communicator import Communicator
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.standard_error import write_line
 
 log = logging.getLogger("ffnn_gpu")
 LIMIT, DEFAULT_LIMIT = "FFNN_GPU_PARALLEL_LIMIT", 20.0  # environment variable; seconds
@@ -121,13 +122,12 @@ def ends_within(limit: float) -> Iterator[None]:
 
 
 def print_line(line: str) -> None:
-    """Print one line to standard error at once, because the process may end next.
+    """Log one line, and print it at once, because the process may end next.
 
     It is written in one call, because other ranks may print at the same time.
     """
     log.info("%s", line)
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    write_line(line)
 
 
 def end_all(communicator: Communicator, error: BaseException) -> None:

@@ -13,15 +13,16 @@ from typing import Any, cast
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.arrays.boundary import require_finite, rows_of
 from ffnn_gpu.arrays.rows import blocks
 from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.checkpoints import checkpoint
+from ffnn_gpu.checks import special_file
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.distributed import Communicator, Single
-from ffnn_gpu.errors import CheckpointError, DataError
+from ffnn_gpu.errors import CheckpointError, DataError, ShapeError
 from ffnn_gpu.estimators.task import Task
-from ffnn_gpu.evaluation.evaluate import evaluate_together
+from ffnn_gpu.evaluation.evaluate import evaluate_together, require_defined
 from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.network import Network
 
@@ -68,7 +69,11 @@ class Model:
         if names is None and rows.stays_in_files and not isinstance(rows, Standardized):
             return cast(HostArray, self._in_files(x))
         x = self._standardized(x, names)
-        return x if self.limit is None else np.clip(x, -self.limit, self.limit)
+        if self.standardizer is None:
+            return x
+        x = x if self.limit is None else np.clip(x, -self.limit, self.limit)
+        require_finite(np, x, "x, standardized,", self.network.compute_dtype)
+        return x
 
     def count_cut(self, x: HostArray, names: Sequence[str] | None = None) -> int:
         """Count the standardized values outside [-limit, limit]."""
@@ -122,6 +127,15 @@ class Model:
         row["loss"] = row.pop("loss")  # as the last
         return row
 
+    def require_evaluable(self, x: HostArray, y: HostArray, what: str) -> None:
+        """Raise what `evaluate` would raise for these rows, whatever the network has learnt by then."""
+        loss = self.task.loss
+        try:
+            pair = samples(self.network, loss, (self.features(x), self.task.encode(y)))
+            require_defined(self.network, loss, pair, self.task.metrics(self.metrics))
+        except (DataError, ShapeError) as error:
+            raise type(error)(f"{what}: {error}") from error
+
     def _in_files(self, x: Any) -> Any:
         """Wrap rows in files without reading them: they are standardized when the network reads them."""
         if self.standardizer is None:
@@ -138,11 +152,14 @@ class Model:
             x = x if order == [*range(x.shape[1])] else x[:, order]
         else:
             require_none_or_all(names or (), self.feature_names or ())
-        rows = self.network.admit(x)
+        rows = self.network.rows(x)
+        scaled_later = self.standardizer is not None
+        rows.require_finite(self.network.backend, "x", None if scaled_later else self.network.compute_dtype)
         admitted: Any = rows if isinstance(rows, Standardized) else rows.stored
         if self.standardizer is None:
             return cast(HostArray, admitted)
-        scaled = self.standardizer.transform(admitted, self.network.dtype)
+        with np.errstate(over="ignore"):  # what is still too large after the limit is refused in `features`
+            scaled = self.standardizer.transform(admitted, self.network.dtype)
         scaled[:, [*self.standardizer.constant]] = 0  # the network learnt nothing from a constant column
         return scaled
 
@@ -215,6 +232,8 @@ def _found(path: Path) -> Path:
     for place in PLACES:
         if found := checkpoint.find(path / place):
             return found
+    if kind := special_file(path):
+        raise CheckpointError(f"{path} is {kind}; a model is read from a file only, so copy it to one")
     if not path.exists():
         raise CheckpointError(
             f"{path} does not exist; give the run folder of `ffnn-gpu train` or a checkpoint"

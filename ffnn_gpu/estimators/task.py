@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.data.labels import LabelMap, infer_task
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import CheckpointError, ConfigurationError
@@ -128,6 +129,7 @@ class Task:
         answers = decisions if self.units is None else self.units.inverse(decisions)
         return answers[:, 0] if self.kind == "regression" and self.outputs == 1 else answers
 
+    @underflow_is_zero
     def probabilities(self, outputs: HostArray) -> HostArray:
         """Return float64 probabilities, (n, C), for multilabel (n, K).
 
@@ -219,4 +221,5 @@ def _in_units(metric: Metric, units: Standardizer | None) -> Metric:
     def in_units(y: ArrayLike, prediction: ArrayLike) -> float:
         return metric(units.inverse(y), units.inverse(prediction))
 
+    vars(in_units)["measured"] = metric
     return in_units

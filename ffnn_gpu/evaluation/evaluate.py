@@ -1,6 +1,6 @@
 """Compute the loss and metrics of a network on data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,11 +10,15 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
-from ffnn_gpu.evaluation.metrics import METRICS, READ_SCORES, Metric, Metrics, get_metrics
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.evaluation.metrics import LOWER_IS_BETTER, METRICS, READ_SCORES, Metric, Metrics, get_metrics
 from ffnn_gpu.evaluation.samples import Samples, samples
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
+
+# columns of a history that are no metrics
+OTHER_COLUMNS = ("epoch", "loss", "val_loss", "lr", "seconds", "samples_per_second")
 
 
 def evaluate(
@@ -45,9 +49,17 @@ def scores(
     if y.ndim > decisions.ndim:
         y = y.argmax(axis=1)
     reads_outputs = [METRICS[name] for name in READ_SCORES]
-    for metric in get_metrics(metrics):
-        row[metric_name(metric)] = float(metric(y, z if _plain(metric) in reads_outputs else decisions))
+    for name, metric in by_name(get_metrics(metrics)).items():
+        row[name] = float(metric(y, z if _plain(metric) in reads_outputs else decisions))
     return row
+
+
+@np.errstate(all="ignore")
+def require_defined(network: Network, loss: Loss, data: Samples, metrics: Metrics) -> None:
+    """Raise the error of a metric of this package that no prediction could avoid: roc_auc of one class."""
+    known = [metric for metric in get_metrics(metrics) if better(metric) is not None]
+    if known:
+        scores(network, loss, data, known, 0.0, 1.0, np.zeros((len(data), network.widths[-1]), network.dtype))
 
 
 def _plain(metric: Any) -> Any:
@@ -58,6 +70,26 @@ def metric_name(metric: Any) -> str:
     """Return the name of this metric's column, without "val_"."""
     plain = _plain(metric)
     return getattr(plain, "__name__", type(plain).__name__)
+
+
+def by_name(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    """Return {name: metric}. Raises ConfigurationError if a name is used twice or is a column of its own."""
+    named: dict[str, Metric] = {}
+    for metric in metrics:
+        name = metric_name(metric)
+        if name in named or name in OTHER_COLUMNS:
+            taken = "two metrics are" if name in named else "a metric is"
+            raise ConfigurationError(f"{taken} called {name!r}; give the function another __name__")
+        named[name] = metric
+    return named
+
+
+def better(metric: Any) -> str | None:
+    """Return "min" or "max", the better values of a metric of this package; None for any other function."""
+    plain = _plain(metric)
+    measured = getattr(plain, "measured", plain)
+    name = next((name for name, known in METRICS.items() if known is measured), None)
+    return None if name is None else "min" if name in LOWER_IS_BETTER else "max"
 
 
 def outputs_of(

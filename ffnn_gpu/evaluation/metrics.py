@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 
@@ -67,24 +68,28 @@ def confusion_matrix(y: ArrayLike, prediction: ArrayLike) -> NDArray[np.int64]:
     return np.bincount(cell, minlength=C * C).reshape(C, C)
 
 
+@underflow_is_zero
 def mse(y: ArrayLike, prediction: ArrayLike) -> float:
     """(1/n) Σ (y − ŷ)²,  mean over all elements."""
     y, prediction = _numbers(y, prediction)
     return float(np.mean((y - prediction) ** 2))
 
 
+@underflow_is_zero
 def rmse(y: ArrayLike, prediction: ArrayLike) -> float:
     """√( (1/n) Σ (y − ŷ)² )  of each output, then the mean over the outputs."""
     y, prediction = _numbers(y, prediction)
     return float(np.mean(np.sqrt(np.mean((y - prediction) ** 2, axis=0))))
 
 
+@underflow_is_zero
 def mae(y: ArrayLike, prediction: ArrayLike) -> float:
     """(1/n) Σ |y − ŷ|,  mean over all elements."""
     y, prediction = _numbers(y, prediction)
     return float(np.mean(np.abs(y - prediction)))
 
 
+@underflow_is_zero
 def r2(y: ArrayLike, prediction: ArrayLike) -> float:
     """1 − Σ (y − ŷ)² / Σ (y − ȳ)²  of each output, then the mean over the outputs.
 
@@ -153,6 +158,7 @@ METRICS: dict[str, Metric] = {
     "top_k_accuracy": top_k_accuracy, "roc_auc": roc_auc,
 }  # fmt: skip
 READ_SCORES = frozenset({"top_k_accuracy", "roc_auc"})  # the others read predicted labels or values
+LOWER_IS_BETTER = frozenset({"mse", "rmse", "mae"})  # of the others, a higher value is better
 
 
 def get_metric(name_or_callable: str | Metric) -> Metric:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.backends import Backend
 from ffnn_gpu.data.splits import train_test_split
@@ -40,6 +41,7 @@ class Samples:
         return Samples(self.x.on(backend, dtype), backend.asarray(self.y), weight)
 
 
+@underflow_is_zero
 def samples(
     network: Network,
     loss: Loss,
@@ -89,6 +91,7 @@ def split(
     return train, held_out
 
 
+@underflow_is_zero
 def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int, dtype: Any) -> Samples:
     """Multiply the weight of each row by the weight of its class, 1 for a class that the mapping lacks.
 

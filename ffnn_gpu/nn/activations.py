@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias, cast
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.precision import underflow_is_zero
 from ffnn_gpu.backends.reference.special import erfc, magnitude
 from ffnn_gpu.checks import look_up
 from ffnn_gpu.errors import ConfigurationError
@@ -63,10 +64,12 @@ class Activation(WithAlpha):
         if standard is not None and (self.phi, self.slope) != (standard.phi, standard.slope):
             raise ConfigurationError(f"{self.name!r} is the name of a built-in activation; choose another")
 
+    @underflow_is_zero
     def value(self, xp: Any, s: Array) -> Array:
         """φ(s)"""
         return self.phi(xp, s, self.alpha)
 
+    @underflow_is_zero
     def derivative(self, xp: Any, a: Array) -> Array:
         """φ′, as a function of the output a, or of the pre-activation if `needs_input`."""
         return self.slope(xp, a, self.alpha)

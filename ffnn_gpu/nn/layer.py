@@ -17,7 +17,7 @@ To add a layer: define a frozen dataclass that derives from `Layer` in a new fil
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,7 +29,13 @@ from ffnn_gpu.nn.workspace import Buffers
 
 @dataclass(frozen=True, repr=False)
 class Layer:
-    """A function from rows of width I to rows of width `output_width(I)`, and its adjoint."""
+    """A function from rows of width I to rows of width `output_width(I)`, and its adjoint.
+
+    Attributes:
+        least_rows: the smallest training batch that its statistics are defined for.
+    """
+
+    least_rows: ClassVar[int] = 1
 
     def __repr__(self) -> str:
         """Return the call that creates this layer, without defaults: Dense(128, relu)."""

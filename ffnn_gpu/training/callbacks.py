@@ -19,6 +19,7 @@ from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.checks import is_number, require_positive_int
 from ffnn_gpu.data.minibatches import Minibatches
 from ffnn_gpu.errors import ConfigurationError, IncompatibleCheckpointError
+from ffnn_gpu.evaluation.evaluate import better, by_name
 from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
@@ -30,7 +31,7 @@ from ffnn_gpu.training.history import History
 
 __all__ = ["BestWeights", "Callback", "Checkpoints", "EarlyStopping", "ReduceOnPlateau"]
 
-LOWER_IS_BETTER = ("loss", "error", "mse", "rmse", "mae")
+SIGNS = {"min": -1, "max": 1}
 WHERE = ("path", "extras")  # fields of Checkpoints that may differ between ranks
 
 
@@ -79,6 +80,14 @@ class Run(ABC):
         v = self.held_out
         held_out = None if v is None else (v.x, v.y, v.weight)
         return fingerprints(self.network.backend, self.data.given, held_out)
+
+    @cached_property
+    def columns(self) -> dict[str, str | None]:
+        """The columns to monitor, each with its better values, "min" or "max"; None if they are not known."""
+        prefix = "" if self.held_out is None else "val_"
+        known: dict[str, str | None] = {"loss": "min", f"{prefix}loss": "min"}
+        known |= {prefix + name: better(metric) for name, metric in by_name(self.metrics).items()}
+        return known | dict.fromkeys(("lr", "seconds", "samples_per_second"))
 
     @property
     @abstractmethod
@@ -160,6 +169,8 @@ class Monitor(Callback):
 
     Attributes:
         monitor: the column; None for val_loss where there is a validation set, else loss.
+        mode: "min" if lower values are better, "max" if higher ones are. Losses and the metrics of this
+            package need none; a metric of your own does.
         min_delta: the smallest difference that counts as better.
         best: the best value so far.
         waited: epochs since the best value (ReduceOnPlateau: or since the end of the cooldown).
@@ -168,25 +179,42 @@ class Monitor(Callback):
     """
 
     monitor: str | None = None
+    mode: str | None = None
     min_delta: float = 0.0
     stored: ClassVar[tuple[str, ...]] = ("best",)
 
     def start(self, run: Run) -> None:
         self.best, self.waited, self.cooling = math.nan, 0, 0
+        self.column, self.sign = self.watched(run.columns)
+
+    def watched(self, columns: Mapping[str, str | None]) -> tuple[str, int]:
+        """Return (the column to monitor, 1 if higher values are better or −1 if lower ones are).
+
+        Raises ConfigurationError for an unknown column, or if it is not known which values are better.
+        """
+        column = self.monitor or ("val_loss" if "val_loss" in columns else "loss")
+        if column not in columns:
+            raise ConfigurationError(
+                f"there is no column {column!r} to monitor; there are {', '.join(columns)}"
+            )
+        mode, name = self.mode or columns[column], type(self).__name__
+        if mode is None:
+            raise ConfigurationError(
+                f"{name} monitors {column!r}, and nothing says whether its lower or its higher values are "
+                f"better; add mode='min' or mode='max' to {name}"
+            )
+        if mode not in SIGNS:
+            raise ConfigurationError(f"mode of {name} must be 'min' or 'max', not {mode!r}")
+        return column, SIGNS[mode]
 
     def improves(self, row: dict[str, float]) -> bool:
-        """Return whether this row is the best so far, and store its value.
-
-        Raises ConfigurationError for an unknown column.
-        """
-        name = self.monitor or ("val_loss" if "val_loss" in row else "loss")
-        if name not in row:
-            raise ConfigurationError(f"there is no column {name!r} to monitor; there are {', '.join(row)}")
-        sign = -1 if name.endswith(LOWER_IS_BETTER) else 1
-        better = math.isnan(self.best) or sign * (row[name] - self.best) > self.min_delta
-        if better:
-            self.best = row[name]
-        return better
+        """Return whether this row is the best so far, and store its value. NaN and infinity never are."""
+        value = row[self.column]
+        is_first, gain = math.isnan(self.best), self.sign * (value - self.best)
+        found = math.isfinite(value) and (is_first or gain > self.min_delta)
+        if found:
+            self.best = value
+        return found
 
     def state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.stored}
@@ -205,6 +233,7 @@ class EarlyStopping(Monitor):
     patience: int = 10
     monitor: str | None = None
     min_delta: float = 0.0
+    mode: str | None = None
 
     def __post_init__(self) -> None:
         require_positive_int("the patience of EarlyStopping", self.patience)
@@ -219,6 +248,7 @@ class BestWeights(Monitor):
     """Restore the parameters of the best epoch on every exit."""
 
     monitor: str | None = None
+    mode: str | None = None
 
     def start(self, run: Run) -> None:
         super().start(run)
@@ -258,6 +288,7 @@ class ReduceOnPlateau(Monitor):
     min_delta: float = 0.0
     cooldown: int = 0
     factor_floor: float = 0.0
+    mode: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.factor < 1 or self.patience < 0:
@@ -290,6 +321,7 @@ class Checkpoints(Monitor):
     every_steps: int | None = None
     monitor: str | None = None
     extras: dict[str, Any] = field(default_factory=dict)
+    mode: str | None = None
 
     def __post_init__(self) -> None:
         require_positive_int("every_epochs of Checkpoints", self.every_epochs)

@@ -14,7 +14,7 @@ import numpy as np
 from ffnn_gpu.checks import require_positive_int, seed_number
 from ffnn_gpu.data.minibatches import Minibatches, Order
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.evaluation.evaluate import metric_name
+from ffnn_gpu.evaluation.evaluate import require_defined
 from ffnn_gpu.evaluation.metrics import Metric, get_metrics
 from ffnn_gpu.evaluation.samples import balanced, samples, split
 from ffnn_gpu.nn.losses.loss import Loss
@@ -22,13 +22,14 @@ from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
 from ffnn_gpu.optim.schedules import Schedule, constant, get_schedule
-from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping
+from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, Monitor
 from ffnn_gpu.training.data_parallel.team import DataParallel, Team
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.interrupt import Interrupt
 from ffnn_gpu.training.progress import progress
 from ffnn_gpu.training.resume import restore_run, settings
 from ffnn_gpu.training.run import TrainingRun
+from ffnn_gpu.training.step import require_rows_for_statistics
 from ffnn_gpu.training.step import train_step as train_step  # a public name of this module
 
 
@@ -67,8 +68,8 @@ def fit(
             rows if there are none. A prediction is the loss's decision, such as a class index.
         schedule: factor on the optimizer's lr per step: an object of ffnn_gpu.schedules or its name, or a
             ReduceOnPlateau(…).
-        early_stopping: epochs to wait for a better val_loss (loss without validation); on every exit the best
-            weights are restored.
+        early_stopping: epochs to wait for a better val_loss (loss without validation), or an EarlyStopping;
+            on every exit the best weights are restored.
         accumulate: the number of micro-batches per batch: the same gradient in less memory.
         seed: of shuffling, splitting and dropout.
         checkpoint: a folder for last.safetensors and best.safetensors, which are overwritten.
@@ -102,10 +103,13 @@ def fit(
             network, loss, samples(network, loss, data, sample_weight, admit=admit), validation, seed, admit
         )
     )
+    require_defined(network, loss, train if held_out is None else held_out, metrics)
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
     team = Team(ranks, network, optimizer, shard_optimizer)
     order = Order(batch_size, shuffle, drop_last, seed)
+    apart = 1 if team.batch_statistics is not None else team.size
+    require_rows_for_statistics(network, len(train), order, accumulate, apart)
     minibatches = Minibatches(
         network.backend, train.x, train.y, train.weight, network.compute_dtype, order, team.size
     )
@@ -115,7 +119,7 @@ def fit(
     if early_stopping is not None:
         if not isinstance(early_stopping, EarlyStopping):
             early_stopping = EarlyStopping(early_stopping)
-        used += [early_stopping, BestWeights(early_stopping.monitor)]
+        used += [early_stopping, BestWeights(early_stopping.monitor, early_stopping.mode)]
     if checkpoint is not None:
         used.append(checkpoint if isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint))
     elif resume:
@@ -133,19 +137,14 @@ def fit(
 
 
 def _require_callbacks(run: TrainingRun) -> None:
-    names = [metric_name(metric) for metric in run.metrics]
-    watched = names if run.validation is None else ["val_loss", *(f"val_{name}" for name in names)]
-    columns = ["loss", *watched, "lr", "seconds", "samples_per_second"]
+    columns = run.columns  # raises if two metrics have one name
     for callback in run.callbacks:
         if not isinstance(callback, Callback):
             raise ConfigurationError(
                 f"callbacks must be objects of classes derived from Callback, not {callback!r}"
             )
-        monitor = getattr(callback, "monitor", None)
-        if monitor is not None and monitor not in columns:
-            raise ConfigurationError(
-                f"there is no column {monitor!r} to monitor; there are {', '.join(columns)}"
-            )
+        if isinstance(callback, Monitor):
+            callback.watched(columns)
 
 
 def _train(run: TrainingRun, resume: bool) -> History:

@@ -1,13 +1,14 @@
 """The results of a training run, one row per epoch."""
 
 import csv
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ffnn_gpu.checkpoints.json_values import dumps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,14 +56,18 @@ class History:
             writer.writerows(self.rows)
 
     def to_jsonl(self, path: str | Path) -> None:
-        """Write one JSON object per epoch and line."""
+        """Write one JSON object per epoch and line, with null for a value that is not finite."""
         with open(path, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in self.rows)
+            file.writelines(dumps(row) + "\n" for row in self.rows)
 
-    def best_epoch(self) -> int:
-        """Return the epoch with the lowest validation loss, or training loss if there is no validation."""
-        losses = self["val_loss" if "val_loss" in self.columns else "loss"]
-        return int(self["epoch"][int(np.nanargmin(losses))])
+    def best_epoch(self) -> int | None:
+        """Return the epoch with the lowest validation loss, or training loss if there is no validation.
+
+        Return None if no epoch has a finite one.
+        """
+        losses = np.array(self["val_loss" if "val_loss" in self.columns else "loss"])
+        finite = np.flatnonzero(np.isfinite(losses))
+        return int(self["epoch"][finite[losses[finite].argmin()]]) if len(finite) else None
 
     def plot(self, path: str | Path | None = None) -> "Figure":
         """Draw the losses and the first validation metrics over the epochs, one panel each.
@@ -79,8 +84,8 @@ class History:
         for name, label, color in (("loss", "training", BLUE), ("val_loss", "validation", RED)):
             if name in last:
                 self._draw(losses, name, label, color)
-        if "val_loss" in last:
-            best, lowest = self.best_epoch(), np.nanmin(self["val_loss"])
+        if "val_loss" in last and (best := self.best_epoch()) is not None:
+            lowest = self["val_loss"][self["epoch"].index(best)]
             losses.scatter([best], [lowest], color=RED, zorder=3, label=f"best epoch {best}")
         if all((line.get_ydata() > 0).all() for line in losses.lines):
             losses.set_yscale("log")

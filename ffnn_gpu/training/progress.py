@@ -3,9 +3,9 @@
 Why rich is imported by the bar: importing it takes a sixth of the time that `import ffnn_gpu` took.
 """
 
-import sys
 from typing import TextIO
 
+from ffnn_gpu.standard_error import is_terminal, write_line
 from ffnn_gpu.training.callbacks import Callback, Run
 
 
@@ -25,7 +25,7 @@ class ProgressLines(Callback):
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         line = f"epoch {run.epoch}/{run.epochs}  {describe(row)}  {row['seconds']:.1f} s"
-        print(line, file=self.file or sys.stderr)
+        write_line(line) if self.file is None else print(line, file=self.file)
 
 
 class ProgressBar(Callback):
@@ -61,4 +61,4 @@ def progress(verbose: int) -> list[Callback]:
     """Return no callback for verbose=0, a bar for 1 on a terminal, else lines."""
     if not verbose:
         return []
-    return [ProgressBar() if verbose == 1 and sys.stderr.isatty() else ProgressLines()]
+    return [ProgressBar() if verbose == 1 and is_terminal() else ProgressLines()]

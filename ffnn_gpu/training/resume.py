@@ -5,6 +5,7 @@ from the team, and the state of each callback. Nothing random is stored: the ord
 dropout are functions of integers.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -17,6 +18,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.checkpoints.architecture import kinds
+from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.nn.network import Network
@@ -87,6 +89,12 @@ def restore_run(run: Run, path: Path) -> None:
         raise
 
 
+def finished_epochs(path: Path) -> int:
+    """Return the number of finished epochs of the training run in a checkpoint. Raises CheckpointError."""
+    saved = checkpoint.read_state(path).get("training", {}).get("epoch", 0)
+    return saved if is_whole(saved) else 0
+
+
 def trajectory(run: Run) -> dict[str, Any]:
     """Return everything that must be equal for a run to continue exactly; the number of epochs may grow."""
     return {
@@ -149,10 +157,15 @@ def _restore(
     run.team.restore_optimizer(snapshot.optimizer)
     for name in COUNTERS:
         setattr(run, name, getattr(snapshot.saved, name))
-    run.history.rows[:] = snapshot.saved.history
+    run.history.rows[:] = [_numbers(row) for row in snapshot.saved.history]
     for callback, (values, arrays) in zip(callbacks, snapshot.callbacks, strict=True):
         with guard:
             callback.restore(values, arrays)
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of an epoch with NaN for null."""
+    return {name: math.nan if value is None else value for name, value in row.items()}
 
 
 def _copied(arrays: Mapping[str, HostArray]) -> dict[str, HostArray]:
@@ -192,6 +205,10 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
         if name in run.fingerprints:
             difference = f"other {name.partition(' (')[0]}; resume with the data of the checkpoint"
         raise IncompatibleCheckpointError(f"{path} was written with {difference}")
+    if saved.epoch > run.epochs:
+        raise IncompatibleCheckpointError(
+            f"{path} has {saved.epoch} finished epochs; epochs={run.epochs} must not be fewer"
+        )
     position, steps = saved.position, run.data.steps
     if position > steps:
         raise IncompatibleCheckpointError(f"{path} is at minibatch {position} of an epoch of {steps}")

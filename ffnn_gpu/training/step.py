@@ -13,11 +13,15 @@ There is no CUDA here: a backend may record a step once and then replay the reco
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from ffnn_gpu.backends import Array
+from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.distributed.communicator import piece_bounds
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.workspace import Workspace
@@ -96,6 +100,37 @@ def update(network: Network, loss: None, optimizer: Optimizer, *others: Any) -> 
     """Update θ once by the gradient in ∇θ. `others` are the other arguments of train_step."""
     _x, _y, _ws, _sample_weight, lr, _checked = others
     optimizer.step(network.params, lr)
+
+
+def require_rows_for_statistics(
+    network: Network, rows: int, order: Order, accumulate: int, apart: int
+) -> None:
+    """Raise ConfigurationError if some micro-batch is too small for the statistics of a layer.
+
+    apart: the number of ranks that take the statistics of their own rows.
+    """
+    needed = max((layer.least_rows for layer in _all_layers(network.layers)), default=1)
+    B, last = min(order.batch_size, rows), 0 if order.drop_last else rows % order.batch_size
+    most, smallest = -(-B // accumulate), rows
+    for n in {B, last}:
+        for start in range(0, n, most):
+            bounds = piece_bounds(min(most, n - start), apart)
+            smallest = min([smallest, *(b - a for a, b in pairwise(bounds) if b > a)])
+    if smallest >= needed:
+        return
+    given = f"{rows} rows in batches of batch_size={order.batch_size}"
+    given += f" with accumulate={accumulate}" * (accumulate > 1) + f" on {apart} ranks" * (apart > 1)
+    remedy = ", or drop_last=True" * (accumulate == apart == 1 and needed <= B)
+    raise ConfigurationError(
+        f"{given} leave a batch of {smallest} row, and BatchNorm takes the variance of a batch, which needs "
+        f"at least {needed}; use another batch_size{remedy}"
+    )
+
+
+def _all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
+    for layer in layers:
+        yield layer
+        yield from _all_layers(getattr(layer, "layers", ()))
 
 
 class Step:

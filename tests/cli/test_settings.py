@@ -1,5 +1,7 @@
 """Settings come from files, the environment and flags, in a fixed order of precedence."""
 
+import os
+import sys
 import tomllib
 
 import pytest
@@ -140,3 +142,53 @@ def test_every_setting_has_a_description_and_shows_its_default():
     assert help_of("normalization")[1] == "none|layer|batch"
     assert help_of("class_weight")[1] == "balanced"
     assert help_of("standardize")[1] == "" and help_of("standardize")[0].endswith("[on]")
+
+
+@pytest.mark.parametrize("name", ["lr", "cut", "weight_decay", "l1", "clip_norm"])
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf"])
+def test_number_that_is_not_finite_is_refused(tmp_path, name, value):
+    for given in (
+        {"flags": {name: value}},
+        {"assignments": [f"{name}={value}"]},
+        {"file": toml(tmp_path, f"{name} = {value}")},
+    ):
+        with pytest.raises(ConfigurationError, match=rf"{name} = .*{value}.* is not accepted: expected"):
+            resolved(**given)
+
+
+def test_single_value_of_a_list_needs_no_brackets(tmp_path):
+    assert resolved(file=toml(tmp_path, "hidden = 8\nmetrics = 'accuracy'")).hidden == (8,)
+    assert resolved(assignments=["hidden=8"]).hidden == (8,) == resolved({"hidden": 8}).hidden
+    with pytest.raises(ConfigurationError, match="hidden = True is not accepted"):
+        resolved(file=toml(tmp_path, "hidden = true"))
+
+
+@pytest.mark.parametrize("text", ["false", "False", "FALSE"])
+def test_truth_is_set_in_any_case(text):
+    assert resolved(assignments=[f"standardize={text}"]).standardize is False
+    assert resolved(assignments=["shard_optimizer=True"]).shard_optimizer is True
+    with pytest.raises(ConfigurationError, match="standardize = 'no' is not accepted"):
+        resolved(assignments=["standardize=no"])
+
+
+def test_byte_order_mark_is_no_part_of_the_settings(tmp_path):
+    path = tmp_path / "mark.toml"
+    path.write_text('\ufeffdata = "iris"\n', encoding="utf-8")
+    assert resolve({}, file=path, environment={}).data == "iris"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_settings_in_utf_16_are_refused_with_the_remedy(tmp_path, encoding):
+    path = tmp_path / "wide.toml"
+    path.write_text('data = "iris"\n', encoding=encoding)
+    with pytest.raises(ConfigurationError, match="is no UTF-8 text, but perhaps UTF-16; save it as UTF-8"):
+        read_toml(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_settings_are_read_from_a_pipe():
+    reader, writer = os.pipe()
+    os.write(writer, b'data = "iris"\nhidden = [4]\n')
+    os.close(writer)
+    assert resolve({}, file=f"/dev/fd/{reader}", environment={}).hidden == (4,)
+    os.close(reader)

@@ -500,3 +500,91 @@ def test_reduce_on_plateau_is_a_schedule_by_name(tmp_path):
     )
     assert len(train.train(config).history) == 2
     assert resolve({}, file=tmp_path / "run" / "config.toml", environment={}).schedule == "reduce_on_plateau"
+
+
+# ---------------------------------------------------------------- refused before the first step
+
+
+def with_test(**changed):
+    x, y = X.copy(), PRICE.copy()
+    return dataset(y, changed.get("x", x[:20]), changed.get("y", y[:20]))
+
+
+def replaced(values, at, value):
+    values = np.array(values)
+    values[at] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x": replaced(X[:20], (3, 1), np.nan)}, "the test set: x holds 1 values that are not finite; the"),
+        ({"x": replaced(X[:20], (3, 1), np.inf)}, "the test set: x holds 1 values that are not finite"),
+        ({"y": replaced(PRICE[:20], 3, np.nan)}, "the test set: "),
+        ({"y": replaced(PRICE[:20], 3, np.inf)}, "the test set: "),
+        ({"y": replaced(PRICE[:20], 3, 1e300)}, "the test set: "),
+    ],
+)
+def test_fault_of_the_test_set_is_found_before_anything_is_written(tmp_path, monkeypatch, changed, message):
+    monkeypatch.setattr(train, "read", lambda *source: with_test(**changed))
+    with pytest.raises(DataError, match=message):
+        train.train(config("made", out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("row", range(0, 120, 7))
+def test_value_that_is_not_finite_is_found_before_the_training_run_wherever_it_is(tmp_path, monkeypatch, row):
+    x = replaced(X, (row, 2), np.nan)
+    monkeypatch.setattr(train, "read", lambda *source: Dataset(x, CLASSES, None, None, "made"))
+    with pytest.raises(DataError, match="nan"):
+        train.train(config("made", out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_metric_that_the_test_set_does_not_define_is_refused_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    two = np.arange(120) % 2
+    made = Dataset(X, two, None, None, "made", X[:9], np.zeros(9, int))
+    monkeypatch.setattr(train, "read", lambda *source: made)
+    with pytest.raises(DataError, match="the test set: roc_auc needs two classes; y has 1"):
+        train.train(config("made", metrics=("roc_auc",), out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
+def test_batch_of_one_row_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "read", lambda *source: Dataset(X[:81], CLASSES[:81], None, None, "made"))
+    settings = {"test": 0.0, "validation": 0.0, "normalization": "batch", "out": str(tmp_path / "run")}
+    with pytest.raises(
+        ConfigurationError, match="81 rows in batches of batch_size=16 leave a batch of 1 row"
+    ):
+        train.train(config("made", **settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_large_salaries_train_in_every_type(tmp_path, monkeypatch, no_plots):
+    salaries = 3e4 * X[:, :2] + 5e4
+    monkeypatch.setattr(train, "read", lambda *source: Dataset(salaries, 1e6 * PRICE, None, None, "made"))
+    done = train.train(config("made", dtype="float16", out=str(tmp_path / "run"), lr=0.001))
+    assert done.model.predict(salaries).mean() == pytest.approx(1e6 * PRICE.mean(), rel=0.5)
+
+
+def test_resume_with_fewer_epochs_than_are_finished_is_refused_and_changes_nothing(tmp_path, here, no_plots):
+    run = str(tmp_path / "run")
+    train.train(config(here, out=run, schedule="constant"))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(ConfigurationError, match="has 3 finished epochs; --epochs 2 must not be fewer"):
+        train.train(config(here, out=run, schedule="constant", epochs=2), resume=True)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_damaged_result_is_named(tmp_path, here, no_plots):
+    done = train.train(config(here, out=str(tmp_path / "run"), epochs=1))
+    file = tmp_path / "run/result.json"
+    text = file.read_text("utf-8")
+    file.write_text("\ufeff" + text, encoding="utf-8")
+    assert len(train.held_out(done.folder, done.model)[0]) == 24
+    file.write_text(text[:40], encoding="utf-8")
+    with pytest.raises(DataError, match=r"result\.json is damaged"):
+        train.held_out(done.folder, done.model)

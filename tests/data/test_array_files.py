@@ -1,13 +1,15 @@
 """IDX, .npy and .npz files are read exactly; truncated, damaged and hostile files are refused."""
 
 import gzip
+import os
 import struct
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 
-from ffnn_gpu.data.array_files import npz_names, read_idx, read_npy, read_npz
+from ffnn_gpu.data.array_files import npy_rows, npz_names, read_idx, read_npy, read_npz
 from ffnn_gpu.errors import DataError
 
 TINY = np.array([[1, -2, 3], [4, 5, -6]], dtype=">i2")
@@ -263,3 +265,11 @@ def test_error_for_npz_that_is_no_zip_or_lacks_the_array_names_the_file(tmp_path
         read_npz(path, "X")
     with pytest.raises(DataError, match=r"a\.npz cannot be read: KeyError"):
         read_npz(path, "y")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+@pytest.mark.parametrize(("read", "name"), [(read_npy, "x.npy"), (npz_names, "x.npz"), (npy_rows, "x.npy")])
+def test_pipe_is_named_and_not_waited_for(tmp_path, read, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match=f"{name} is a pipe; .npy and .npz are read from files only"):
+        read(tmp_path / name)

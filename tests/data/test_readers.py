@@ -1,6 +1,7 @@
 """A data source, given by name or path, becomes a Dataset; invalid sources raise an error with advice."""
 
 import gzip
+import os
 import struct
 import subprocess
 import sys
@@ -8,8 +9,11 @@ import sys
 import numpy as np
 import pytest
 
+from ffnn_gpu import load
+from ffnn_gpu.cli.prediction_files import read_rows
 from ffnn_gpu.data.readers import BUNDLED, Dataset, read
-from ffnn_gpu.errors import DataError
+from ffnn_gpu.errors import CheckpointError, DataError
+from ffnn_gpu.estimators.model import Model
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
 LABELS = np.array([1, 0, 9, 1], dtype=np.uint8)
@@ -224,3 +228,30 @@ def test_error_for_a_missing_file_of_an_idx_folder_names_it(idx_folder):
 def test_dataset_of_mismatched_arrays_cannot_be_made():
     with pytest.raises(DataError, match=r"mine: x has shape \(3, 2\), y \(2,\)"):
         Dataset(np.zeros((3, 2)), np.zeros(2), None, None, "mine")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+def test_pipe_and_device_are_not_called_missing(tmp_path):
+    os.mkfifo(tmp_path / "rows")
+    for source, kind in ((tmp_path / "rows", "a pipe"), ("/dev/null", "a device")):
+        for read_from in (read, Model.load, load, lambda path: read_rows(str(path), None)):
+            with pytest.raises((DataError, CheckpointError), match=f"{source} is {kind}; ") as found:
+                read_from(source)
+            assert "no such file" not in str(found.value) and "did you mean" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [(".hid.npy", "hid"), ("..npy", "npy"), (".npy", "npy"), ("a.b.npy", "a"), ("a.npy", "a")],
+)
+def test_data_set_of_a_hidden_file_has_a_name(tmp_path, name, stem):
+    np.save(tmp_path / "x.npy", np.eye(3))
+    (tmp_path / "x.npy").rename(tmp_path / name)
+    assert read(tmp_path / name).name == stem
+
+
+@pytest.mark.parametrize(("y", "y_test"), [((6,), (4, 2)), ((6, 2), (4,)), ((6, 2), (4, 3))])
+def test_test_set_with_other_target_columns_is_refused(y, y_test):
+    with pytest.raises(DataError, match=r"y has \d columns; y_test has \d"):
+        Dataset(np.ones((6, 2)), np.ones(y), None, None, "made", np.ones((4, 2)), np.ones(y_test))
+    assert Dataset(np.ones((6, 2)), np.ones(6), None, None, "m", np.ones((4, 2)), np.ones((4, 1))).name == "m"

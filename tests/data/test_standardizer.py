@@ -154,3 +154,9 @@ def test_standardizer_refuses_non_finite_values_and_empty_data_with_their_place(
         Standardizer.fit(x)
     with pytest.raises(DataError, match=r"x has shape \(0, 7\): no row"):
         Standardizer.fit(X[:0])
+
+
+@pytest.mark.parametrize("column", [[1e308, -1e308, 0.0], [1.7e308, 1.6e308, 1.7e308]])
+def test_column_whose_scale_float64_cannot_hold_is_refused(column):
+    with pytest.raises(DataError, match=r"column 1 of x has values from .* float64 cannot hold"):
+        Standardizer.fit(np.column_stack([[1.0, 2.0, 3.0], column]))

@@ -262,3 +262,37 @@ def test_npy_holds_answers_or_probabilities(tmp_path):
     np.testing.assert_array_equal(np.load(path), X)
     with pytest.raises(ConfigurationError, match=r"written as \.csv or \.npy, not to a\.txt"):
         prediction_files.write_predictions("a.txt", Y, None, [])
+
+
+# ---------------------------------------------------------------- ranges
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float16", 1e6), ("float32", 1e39), ("bfloat16", 1e100)])
+@pytest.mark.parametrize("limit", [None, 5.0])
+def test_values_are_checked_in_the_unit_that_the_network_reads(dtype, scale, limit):
+    y, x = PRICE * scale, X * scale
+    task = Task.of(y, "regression").with_units_of(y)
+    made = Model(Network(3, [Dense(1)], "numpy", dtype), task, Standardizer.fit(x), limit=limit)
+    plain = Model(
+        Network(3, [Dense(1)], "numpy", dtype),
+        Task.of(PRICE, "regression").with_units_of(PRICE),
+        Standardizer.fit(X),
+    )
+    np.testing.assert_allclose(made.predict(x), plain.predict(X) * scale, rtol=1e-2)
+    assert made.evaluate(x, y)["r2"] == pytest.approx(plain.evaluate(X, PRICE)["r2"], rel=1e-2)
+    far = x.copy()
+    far[0, 1] = 1e306
+    if limit is None:
+        with pytest.raises(DataError, match="x, standardized, holds 1 values that are"):
+            made.predict(far)
+    else:
+        assert np.isfinite(made.predict(far)).all() and made.count_cut(far) >= 1
+    far[0, 1] = np.inf
+    with pytest.raises(DataError, match="x holds 1 values that are not finite"):
+        made.predict(far)
+
+
+def test_unscaled_values_must_fit_the_type():
+    made = Model(Network(3, [Dense(1)], "numpy", "float16"), Task.of(PRICE, "regression"))
+    with pytest.raises(DataError, match="too large for float16"):
+        made.predict(X * 1e6)

@@ -19,9 +19,15 @@ from ffnn_gpu.training.callbacks import (
     require_restorable,
 )
 
+COLUMNS = {"loss": "min", "val_rmse": "min", "val_accuracy": "max", "val_r2": "max"}
+
 
 def run_of(**more):
-    return SimpleNamespace(stop=False, lr_factor=1.0, epoch=0, epochs=100, averaged=nullcontext, **more)
+    run = SimpleNamespace(
+        stop=False, lr_factor=1.0, epoch=0, epochs=100, averaged=nullcontext, columns=COLUMNS
+    )
+    vars(run).update(more)
+    return run
 
 
 def feed(callback, losses, run=None, name="loss"):
@@ -37,8 +43,8 @@ def feed(callback, losses, run=None, name="loss"):
     return run, factors
 
 
-def started(callback):
-    callback.start(run_of())
+def started(callback, **more):
+    callback.start(run_of(**more))
     return callback
 
 
@@ -54,20 +60,19 @@ def test_callback_hooks_do_nothing_by_default():
     ("name", "values", "improved"),
     [
         ("loss", [3, 2, 2, 2.5, 1], [True, True, False, False, True]),
-        ("val_loss", [3, 4, 2], [True, False, True]),
         ("val_rmse", [3, 4, 2], [True, False, True]),
         ("val_accuracy", [0.5, 0.4, 0.6], [True, False, True]),
         ("val_r2", [-3.0, -4.0, 0.1], [True, False, True]),
-        ("loss", [float("nan"), 2, float("nan"), 1], [True, True, False, True]),
+        ("loss", [float("nan"), 2, float("nan"), 1], [False, True, False, True]),
     ],
 )
-def test_best_prefers_low_or_high_values_by_column_name(name, values, improved):
+def test_best_prefers_the_better_values_of_the_column(name, values, improved):
     best = started(BestWeights(name))
     assert [best.improves({name: value}) for value in values] == improved
 
 
 def test_best_monitors_the_validation_loss_if_there_is_one():
-    best = started(BestWeights())
+    best = started(BestWeights(), columns={"loss": "min", "val_loss": "min"})
     assert best.improves({"loss": 1.0, "val_loss": 2.0}) and best.best == 2.0
     best = started(BestWeights())
     assert best.improves({"loss": 1.0}) and best.best == 1.0
@@ -86,13 +91,50 @@ def test_best_requires_an_improvement_of_more_than_min_delta():
 
 
 def test_unknown_column_to_monitor_is_refused_with_the_available_columns():
-    with pytest.raises(ConfigurationError, match=r"'val_acc' to monitor; there are epoch, loss"):
-        started(BestWeights("val_acc")).improves({"epoch": 1, "loss": 2.0})
+    with pytest.raises(ConfigurationError, match=r"'val_acc' to monitor; there are loss, val_rmse"):
+        started(BestWeights("val_acc"))
+
+
+MONITORS = [EarlyStopping, BestWeights, ReduceOnPlateau, lambda **given: Checkpoints("nowhere", **given)]
+
+
+@pytest.mark.parametrize("make", MONITORS)
+@pytest.mark.parametrize(("mode", "values"), [("min", [3, 4, 2]), ("max", [2, 1, 3])])
+def test_stated_mode_decides_which_values_are_better(make, mode, values):
+    best = started(make(monitor="val_mape", mode=mode), columns={"loss": "min", "val_mape": None})
+    assert [best.improves({"val_mape": value}) for value in values] == [True, False, True]
+
+
+@pytest.mark.parametrize("make", MONITORS)
+def test_column_of_unknown_direction_is_refused_with_the_remedy(make):
+    monitor = make(monitor="val_mape")
+    with pytest.raises(ConfigurationError, match=r"'val_mape', and .* add mode='min' or mode='max' to "):
+        started(monitor, columns={"loss": "min", "val_mape": None})
+    with pytest.raises(ConfigurationError, match=r"must be 'min' or 'max', not 'lower'"):
+        started(make(mode="lower"))
+
+
+@pytest.mark.parametrize("make", MONITORS)
+@pytest.mark.parametrize("mode", ["min", "max"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_value_that_is_not_finite_is_never_the_best(make, mode, value):
+    best = started(make(mode=mode))
+    assert [best.improves({"loss": v}) for v in (value, value, 2.0, value)] == [False, False, True, False]
+    assert best.best == 2.0
+
+
+def test_monitor_that_is_always_nan_stops_the_run_and_keeps_no_weights():
+    network = Network(2, [Dense(1)], "numpy", seed=1)
+    run, _ = feed(started(EarlyStopping(3)), [np.nan] * 9)
+    kept = started(BestWeights())
+    feed(kept, [np.nan], run_of(network=network))
+    assert run.epoch == 3 and kept.kept == {}
+    assert feed(started(ReduceOnPlateau(0.5, patience=1)), [np.nan] * 4)[1] == [1, 0.5, 0.5, 0.25]
 
 
 def test_default_settings_of_callbacks_are_the_documented_ones():
-    assert EarlyStopping() == EarlyStopping(10, None, 0) and BestWeights() == BestWeights(None)
-    assert ReduceOnPlateau() == ReduceOnPlateau(0.1, 10, None, 0, 0, 0)
+    assert EarlyStopping() == EarlyStopping(10, None, 0, None) and BestWeights() == BestWeights(None, None)
+    assert ReduceOnPlateau() == ReduceOnPlateau(0.1, 10, None, 0, 0, 0, None)
     assert Checkpoints("x") == Checkpoints("x", 1, None, None, {}) and Checkpoints("x", 1, 1).every_steps == 1
 
 

@@ -1,5 +1,6 @@
 """fit performs train_step on every minibatch; its settings, callbacks and exits behave as documented."""
 
+import functools
 import inspect
 import os
 import signal
@@ -16,11 +17,11 @@ from ffnn_gpu import fit, train_step
 from ffnn_gpu.checkpoints.checkpoint import load
 from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.data.readers import read
-from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError
+from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, IncompatibleCheckpointError
 from ffnn_gpu.evaluation.evaluate import evaluate
-from ffnn_gpu.evaluation.metrics import get_metrics
+from ffnn_gpu.evaluation.metrics import get_metric, get_metrics
 from ffnn_gpu.nn.activations import relu, tanh
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
 from ffnn_gpu.nn.losses.standard import SoftmaxCrossEntropy, huber, mean_squared_error, softmax_cross_entropy
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import SGD, Adam, AdamW
@@ -1088,6 +1089,82 @@ def test_missing_column_to_monitor_is_refused_before_anything_changes(stopping):
         np.testing.assert_array_equal(value, before[name])
 
 
+def mape(y, p):
+    return float(np.mean(np.abs(y - p)))
+
+
+def negative_mse(y, p):
+    return -float(np.mean((y - p) ** 2))
+
+
+class Brier:
+    def __call__(self, y, p):
+        return float(np.mean((y - p) ** 2))
+
+
+def rmse(y, p):
+    """Higher is better, in spite of the name."""
+    return -float(np.mean((y - p) ** 2))
+
+
+@pytest.mark.parametrize("held", ["", "val_"])
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        (mape, "mape"),
+        (negative_mse, "negative_mse"),
+        (Brier(), "Brier"),
+        (rmse, "rmse"),
+        (lambda y, p: 0.0, "<lambda>"),
+        (functools.partial(mape), "mape"),
+        (functools.partial(lambda f, y, p: -f(y, p), get_metric("mse")), "<lambda>"),
+    ],
+)
+def test_monitored_metric_of_your_own_is_refused_until_its_direction_is_stated(held, metric, name, tmp_path):
+    network, column = Network(4, [Dense(3)], "numpy", seed=1), held + name
+    before = numbers(network)
+    settings = [
+        {"early_stopping": EarlyStopping(3, column)},
+        {"checkpoint": Checkpoints(tmp_path / "c", monitor=column)},
+        {"callbacks": BestWeights(column)},
+        {"schedule": ReduceOnPlateau(monitor=column)},
+    ]
+    for setting in settings:
+        more = {"metrics": [metric], "validation": 0.2 if held else None} | setting
+        with pytest.raises(ConfigurationError, match="add mode='min' or mode='max' to"):
+            quiet(network, "mse", SGD(0.01), (X, NUMBERS), **more)
+        np.testing.assert_array_equal(numbers(network)["0.W"], before["0.W"])
+    assert not (tmp_path / "c").exists()
+    stopping = EarlyStopping(30, column, mode="min")
+    history = quiet(network, "mse", SGD(0.01), (X, NUMBERS), **(more | {"schedule": stopping, "epochs": 3}))
+    assert stopping.best == min(history[column])
+
+
+@pytest.mark.parametrize("direction", [min, max])
+def test_weights_of_the_best_value_of_a_stated_direction_are_restored(direction):
+    network = Network(4, [Dense(3)], "numpy", "float64", seed=1)
+    stopping = EarlyStopping(30, "val_mape", mode=direction.__name__)
+    more = {"metrics": [mape], "validation": (X, NUMBERS), "early_stopping": stopping, "epochs": 5}
+    history = quiet(network, "mse", SGD(0.05), (X, NUMBERS), **more)
+    kept = mape(NUMBERS, network.predict(X))
+    np.testing.assert_allclose(kept, direction(history["val_mape"]), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "metrics", [["mse", "mse"], [functools.partial(mape), mape], [type("loss", (Brier,), {})()]]
+)
+def test_metrics_of_one_name_are_refused_before_anything_changes(metrics):
+    network = Network(4, [Dense(3)], "numpy", seed=1)
+    before = numbers(network)
+    for call in (
+        lambda: quiet(network, "mse", SGD(0.01), (X, NUMBERS), metrics=metrics),
+        lambda: evaluate(network, "mse", (X, NUMBERS), metrics=metrics),
+    ):
+        with pytest.raises(ConfigurationError, match=r"called (.m.*|.loss.); give the"):
+            call()
+    np.testing.assert_array_equal(numbers(network)["0.W"], before["0.W"])
+
+
 def test_metrics_without_validation_use_the_training_rows():
     network = network_of()
     history = quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), metrics=["accuracy"], epochs=3)
@@ -1141,3 +1218,76 @@ def test_path_that_cannot_be_the_checkpoint_folder_raises_before_the_first_step(
     with pytest.raises(ConfigurationError, match=f"^no checkpoints .*: .*{problem}; choose another folder$"):
         quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), checkpoint=tmp_path / name)
     assert network.params.theta.tobytes() == before
+
+
+# ---------------------------------------------------------------- refused before the first step
+
+
+def refused(message, y=LABELS, loss="softmax_cross_entropy", layers=(Dense(3),), rows=50, **given):
+    network = Network(4, list(layers), "numpy", seed=1)
+    before = numbers(network)
+    with pytest.raises((ConfigurationError, DataError), match=message):
+        quiet(network, loss, SGD(0.1), (X[:rows], y[:rows]), **given)
+    for name, value in numbers(network).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("rows", "given"),
+    [
+        (49, {"batch_size": 16}),
+        (50, {"batch_size": 1}),
+        (1, {"batch_size": 16}),
+        (50, {"batch_size": 10, "accumulate": 4}),
+        (50, {"batch_size": 25, "accumulate": 3, "rows": 26}),
+        (50, {"batch_size": 10, "accumulate": 10}),
+    ],
+)
+@pytest.mark.parametrize("layer", [BatchNorm(), Residual([Dense(4), Residual([BatchNorm()])])])
+def test_batch_of_one_row_is_refused_with_batch_norm(layer, rows, given):
+    refused("leave a batch of 1 row, and BatchNorm", layers=[layer, Dense(3)], **({"rows": rows} | given))
+
+
+@pytest.mark.parametrize(
+    ("rows", "given"),
+    [
+        (49, {"batch_size": 16, "drop_last": True}),
+        (48, {"batch_size": 16}),
+        (50, {"batch_size": 16, "accumulate": 8}),
+    ],
+)
+def test_batches_of_two_rows_train_with_batch_norm(rows, given):
+    network = Network(4, [Dense(4), BatchNorm(), Dense(3)], "numpy", seed=1)
+    assert (
+        len(quiet(network, softmax_cross_entropy, SGD(0.1), (X[:rows], LABELS[:rows]), epochs=1, **given))
+        == 1
+    )
+
+
+@pytest.mark.parametrize("rows", [64, 96])
+def test_running_variance_tends_to_the_unbiased_variance_of_the_rows(rows):
+    x = np.random.default_rng(0).normal(size=(rows, 4))
+    network = Network(4, [BatchNorm(), Dense(3)], "numpy", "float64", seed=1)
+    quiet(network, softmax_cross_entropy, SGD(1e-9), (x, np.arange(rows) % 3), epochs=100, batch_size=32)
+    ratio = numbers(network)["0.running_variance"] / x.var(axis=0, ddof=1)
+    np.testing.assert_allclose(ratio, 1, atol=0.15)
+
+
+def test_metric_that_the_validation_rows_do_not_define_is_refused():
+    two = (LABELS > 0).astype(int)
+    more = {"loss": "binary_cross_entropy_with_logits", "layers": [Dense(1)], "metrics": ["roc_auc"]}
+    refused("roc_auc needs two classes; y has 1", two, validation=(X[two == 0], two[two == 0]), **more)
+    refused("roc_auc needs two classes; y has 1", np.zeros(50, int), **more)
+
+
+def test_fewer_epochs_than_are_finished_are_refused(tmp_path):
+    network = network_of()
+    quiet(network, softmax_cross_entropy, SGD(0.1), (X, LABELS), epochs=3, checkpoint=tmp_path)
+    before = numbers(network)
+    with pytest.raises(
+        IncompatibleCheckpointError, match="has 3 finished epochs; epochs=2 must not be fewer"
+    ):
+        quiet(
+            network, softmax_cross_entropy, SGD(0.1), (X, LABELS), epochs=2, checkpoint=tmp_path, resume=True
+        )
+    np.testing.assert_array_equal(numbers(network)["0.W"], before["0.W"])

@@ -103,6 +103,15 @@ def test_best_epoch_is_marked_if_there_is_validation():
     assert falling(4, loss=1).best_epoch() == 4 and not falling(4, loss=1).plot().axes[0].collections
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_best_epoch_has_a_finite_loss(value):
+    rows = [{"epoch": e, "loss": 1.0, "val_loss": v} for e, v in enumerate([value, 3.0, 2.0, value], 1)]
+    assert History(rows).best_epoch() == 3 and History(rows[:1]).best_epoch() is None
+    assert History().best_epoch() is None
+    pytest.importorskip("matplotlib")
+    assert not History(rows[:1]).plot().axes[0].collections
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 3, 30])
 def test_ticks_of_the_epoch_axis_are_whole_numbers(epochs):
     axes = falling(epochs, loss=1).plot().axes[0]

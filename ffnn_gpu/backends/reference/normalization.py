@@ -128,9 +128,9 @@ def running_statistics(
 ) -> None:
     """running ← (1 − momentum) running + momentum batch, with the unbiased variance B/(B − 1) σ².
 
-    running: the moving mean and variance.
+    rows: B, at least 2. running: the moving mean and variance.
     """
     running_mean, running_variance = running
     running_mean += momentum * (mean - running_mean)
-    unbiased = rows / (rows - 1) if rows > 1 else 1.0
+    unbiased = rows / (rows - 1)
     running_variance += momentum * (unbiased * variance - running_variance)

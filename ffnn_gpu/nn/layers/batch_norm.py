@@ -1,12 +1,13 @@
 """Batch normalization."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.checks import is_number, require_positive
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
 from ffnn_gpu.nn.workspace import Buffers
@@ -18,10 +19,12 @@ class BatchNorm(Layer):
 
     An inference workspace uses the running statistics instead. They are stored with the parameters and start
     at 0 and 1. `backward` moves them by `momentum` towards each batch's mean and unbiased variance; `forward`
-    does not change them.
+    does not change them. A training batch of one row raises ShapeError.
 
     Reference: Ioffe, Szegedy: Batch Normalization (2015), algorithms 1 and 2.
     """
+
+    least_rows: ClassVar[int] = 2  # the variance of one row is not defined
 
     momentum: float = 0.1
     eps: float = 1e-5
@@ -52,6 +55,10 @@ class BatchNorm(Layer):
             mean, variance = p.running_mean, p.running_variance
             return backend.batch_norm_inference(
                 x, p.gain, p.bias, self.eps, out=buf.a, mean=mean, variance=variance
+            )
+        if backend.batch_rows(len(x)) < self.least_rows:
+            raise ShapeError(
+                "x has 1 row; in training, BatchNorm takes the variance of a batch, which needs at least 2"
             )
         written = {"xhat": buf.xhat, "rstd": buf.rstd, "mean": buf.mean, "variance": buf.variance}
         return backend.batch_norm(x, p.gain, p.bias, self.eps, out=buf.a, **written)

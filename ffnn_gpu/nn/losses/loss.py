@@ -22,7 +22,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import require_finite
-from ffnn_gpu.arrays.precision import is_floating, master
+from ffnn_gpu.arrays.precision import is_floating, master, underflow_is_zero
 from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 
@@ -95,6 +95,7 @@ class Loss:
         """Turn outputs into decisions of the targets' form: class indices, 0/1, or the number itself."""
         return z
 
+    @underflow_is_zero
     def checked_arguments(
         self, backend: Backend, z: Array, y: Any, dz: Array | None, sample_weight: Any
     ) -> tuple[Array, Array | None]:

@@ -374,7 +374,7 @@ class Operations(ABC):
     def running_statistics(
         self, mean: Array, variance: Array, rows: int, momentum: float, *running: Array
     ) -> None:
-        unbiased = rows / (rows - 1) if rows > 1 else 1.0
+        unbiased = rows / (rows - 1)
         for average, of_batch, factor in zip(running, (mean, variance), (1.0, unbiased), strict=True):
             self._average(average, of_batch, 1.0 - momentum, factor)
 
