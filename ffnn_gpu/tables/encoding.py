@@ -25,7 +25,7 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.tables.kinds import Column, levels_of, number_of, others_error, time_of
 from ffnn_gpu.tables.spelling import Spelling
-from ffnn_gpu.tables.table import MISSING, Codes, Floats, Table
+from ffnn_gpu.tables.table import MAX_LISTED_NAMES, MISSING, Codes, Floats, Table
 
 LIMIT = 3.0
 RARE = 5  # training rows below which a level is one of the others, where a column has more than two levels
@@ -111,7 +111,9 @@ class TimeEncoder(Encoder):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        circles = tuple(f"{part} of the {period} of {self.name}" for period in self.periods for part in ("sin", "cos"))
+        circles = tuple(
+            f"{part} of the {period} of {self.name}" for period in self.periods for part in ("sin", "cos")
+        )
         return (*self.seconds.outputs, *circles)
 
     def encode(self, cells: Floats) -> Floats:
@@ -138,7 +140,7 @@ class LevelEncoder(Encoder):
     def fit(cls, name: str, codes: Codes, texts: Sequence[str]) -> "LevelEncoder":
         """Fit to the training rows: codes (n,) of texts, MISSING for a missing cell."""
         counts = np.bincount(codes[codes != MISSING], minlength=len(texts))
-        found = [(int(-counts[k]), texts[k]) for k in np.flatnonzero(counts)]
+        found = [(int(-counts[k]), texts[k]) for k in np.flatnonzero(counts).tolist()]
         often = [text for count, text in found if len(found) <= 2 or -count >= RARE]
         frequent = [text for _, text in sorted(found) if text in {*often}][:MOST_LEVELS]
         return cls(name, tuple(sorted(frequent)), len(frequent) < len(found), bool((codes == MISSING).any()))
@@ -153,12 +155,18 @@ class LevelEncoder(Encoder):
         if self.is_opposite:
             return (f"{self.name} is {self.levels[1]}, not {self.levels[0]}",)
         others = (f"{self.name} is another",) * self.has_others
-        return (*(f"{self.name} is {level}" for level in self.levels), *others, *((f"{self.name} is missing",) * self.lacks))
+        return (
+            *(f"{self.name} is {level}" for level in self.levels),
+            *others,
+            *((f"{self.name} is missing",) * self.lacks),
+        )
 
     def encode(self, cells: tuple[Codes, Sequence[str]]) -> Floats:
         codes, texts = cells
         place = {level: k for k, level in enumerate(self.levels)}
-        columns = np.array([place.get(text, len(place)) for text in texts] + [len(place) + 1])  # [MISSING] is the last
+        columns = np.array(
+            [place.get(text, len(place)) for text in texts] + [len(place) + 1]
+        )  # [MISSING] is the last
         table = np.zeros((len(place) + 2, len(self.outputs)))
         if self.is_opposite:
             table[:2, 0] = -1, 1
@@ -176,10 +184,12 @@ ENCODERS: dict[str, type[Encoder]] = {"number": NumberEncoder, "time": TimeEncod
 class Encoding:
     """The encoders of the columns that the network reads, in the order of the matrix.
 
+    columns: the names of all columns of the table but the targets, in its order.
     missing: further texts that mean a missing cell.
     """
 
     encoders: tuple[Encoder, ...]
+    columns: tuple[str, ...]
     missing: tuple[str, ...] = ()
 
     @classmethod
@@ -192,7 +202,8 @@ class Encoding:
             said = ", ".join(f"{column.name!r} ({column.kind}: {column.reason})" for column in columns[:5])
             raise DataError(f"{table.source} has no column to learn from: {said or 'it has only the target'}")
         spelling = Spelling(table.decimal, missing)
-        return cls(tuple(_fitted(table, column, rows, spelling) for column in used), missing)
+        encoders = tuple(_fitted(table, column, rows, spelling) for column in used)
+        return cls(encoders, tuple(column.name for column in columns), missing)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,38 +215,52 @@ class Encoding:
         """The names of the columns of the matrix."""
         return tuple(output for encoder in self.encoders for output in encoder.outputs)
 
-    def encode(self, table: Table, dtype: DTypeLike = np.float32) -> HostArray:
+    def encode(self, table: Table, dtype: DTypeLike = np.float32, skip: Sequence[int] = ()) -> HostArray:
         """Return the matrix (n, outputs) of a table; its columns are found by name if it has names.
+
+        skip: columns that are targets; only where there are no names, this matters.
 
         Raises DataError: a column is missing or twice there, or a cell is no number where numbers are needed.
         """
         spelling = Spelling(table.decimal, self.missing)
-        places = self._places(table)
+        places = self._places(table, skip)
         return self._matrix(
             len(table),
-            (_cells(table, place, encoder, spelling) for place, encoder in zip(places, self.encoders, strict=True)),
+            (
+                _cells(table, place, encoder, spelling)
+                for place, encoder in zip(places, self.encoders, strict=True)
+            ),
             dtype,
         )
 
     def encode_numbers(self, x: HostArray, dtype: DTypeLike = np.float32) -> HostArray:
-        """Return the matrix of numbers x (n, columns), in the order of `names`; NaN is a missing number."""
-        if x.ndim != 2 or x.shape[1] != len(self.encoders):
-            listed = ", ".join(self.names[:10]) + ", …" * (len(self.names) > 10)
-            raise ShapeError(f"x has shape {x.shape}; the model reads {len(self.names)} columns: {listed}")
-        return self._matrix(
-            len(x), (_cells_of_numbers(x[:, k], encoder) for k, encoder in enumerate(self.encoders)), dtype
+        """Return the matrix of numbers x (n, columns); NaN is a missing number.
+
+        The columns are those of the training table without its targets, or those that are read, in this order.
+        """
+        names = self.columns if x.ndim == 2 and x.shape[1] == len(self.columns) else self.names
+        if x.ndim != 2 or x.shape[1] != len(names):
+            raise ShapeError(f"x has shape {x.shape}; the model reads {len(names)} columns: {_listed(names)}")
+        places = (names.index(name) for name in self.names)
+        cells = (
+            _cells_of_numbers(x[:, k], encoder) for k, encoder in zip(places, self.encoders, strict=True)
         )
+        return self._matrix(len(x), cells, dtype)
 
     def to_json(self) -> dict[str, Any]:
         """Return an object for `json.dumps`."""
-        return {"encoders": [encoder.to_json() for encoder in self.encoders], "missing": [*self.missing]}
+        return {
+            "encoders": [encoder.to_json() for encoder in self.encoders],
+            "columns": [*self.columns],
+            "missing": [*self.missing],
+        }
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Encoding":
         """Restore what `to_json` wrote. Raises DataError if it is damaged."""
         try:
             encoders = tuple(map(_restored, saved["encoders"]))
-            return cls(encoders, tuple(map(str, saved["missing"])))
+            return cls(encoders, *(tuple(map(str, saved[name])) for name in ("columns", "missing")))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved encoding: {type(error).__name__}: {error}") from error
 
@@ -248,22 +273,27 @@ class Encoding:
             start = stop
         return x
 
-    def _places(self, table: Table) -> list[int]:
+    def _places(self, table: Table, skip: Sequence[int]) -> list[int]:
         """Return the index in the table of each column that is read."""
         if not table.has_names:
-            if len(table.names) == len(self.encoders):
-                return [*range(len(self.encoders))]
-            listed = ", ".join(self.names[:10]) + ", …" * (len(self.names) > 10)
+            inputs = [place for place in range(len(table.names)) if place not in skip]
+            if len(inputs) == len(self.columns):
+                return [inputs[self.columns.index(name)] for name in self.names]
             raise DataError(
-                f"{table.source} has no header and {len(table.names)} columns; the model reads {listed}"
+                f"{table.source} has no header and {len(inputs)} columns; the model was trained on "
+                f"{len(self.columns)}: {_listed(self.columns)}"
             )
         lacking = [name for name in self.names if name not in table.names]
         twice = [name for name in self.names if table.names.count(name) > 1]
         if lacking or twice:
             problem = "lacks these columns" if lacking else "contains these columns more than once"
-            listed = ", ".join(map(repr, (lacking or twice)[:10])) + ", …" * (len(lacking or twice) > 10)
+            listed = _listed([*map(repr, lacking or twice)])
             raise DataError(f"{table.source} {problem}, which the model was trained on: {listed}")
         return [table.names.index(name) for name in self.names]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_LISTED_NAMES]) + ", …" * (len(names) > MAX_LISTED_NAMES)
 
 
 def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling) -> Encoder:
@@ -303,4 +333,6 @@ def _restored(saved: Mapping[str, Any]) -> Encoder:
     kind = ENCODERS[fields.pop("kind")]
     if kind is TimeEncoder:
         fields["seconds"] = NumberEncoder(**fields["seconds"])
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    return kind(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    )

@@ -181,7 +181,9 @@ def _times(table: Table, place: int, spelling: Spelling) -> Column | None:
             others = table.levels(place, f"({seconds(table.text(place), written)}) IS NULL", SAMPLE)
             if all(map(spelling.is_missing_number, others)):
                 missing = _nulls(table, place) + sum(others.values())
-                return Column(table.names[place], place, "time", f"written like {written}", missing, {}, written)
+                return Column(
+                    table.names[place], place, "time", f"written like {written}", missing, {}, written
+                )
     return None
 
 
@@ -206,13 +208,13 @@ def _words(table: Table, place: int, spelling: Spelling, reason: str = "") -> Co
     return Column(name, place, "category", f"{texts:,} different texts", missing, levels)
 
 
-def others_error(
-    table: Table, place: int, numbers: int, bad: list[str], kind: str = "number"
-) -> DataError:
+def others_error(table: Table, place: int, numbers: int, bad: list[str], kind: str = "number") -> DataError:
     """Return the error about cells that are something else in a column of numbers or times, with their places."""
     listed = ", ".join(map(literal, bad))
     cell = table.text(place)
-    found = table.ask(f"SELECT min(rowid), {cell} AS c FROM {CELLS} WHERE c IN ({listed}) GROUP BY c ORDER BY 1")
+    found = table.ask(
+        f"SELECT min(rowid), {cell} AS c FROM {CELLS} WHERE c IN ({listed}) GROUP BY c ORDER BY 1"
+    )
     said = ", ".join(f"{table.place(row)} holds {text!r}" for row, text in found)
     name = table.names[place]
     return DataError(

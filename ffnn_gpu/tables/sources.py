@@ -4,12 +4,11 @@ import os
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.table import Table
+from ffnn_gpu.tables.table import Scratch, Table
 from ffnn_gpu.tables.text_files import Dialect, read_text
 
 STDIN = "-"
@@ -52,8 +51,8 @@ def read_table(source: str, dialect: Dialect = Dialect(), known: Sequence[str] =
 
 def _from_stream(source: str, dialect: Dialect, known: Sequence[str]) -> Table:
     """Copy what can be read once to a temporary file, and read that."""
-    scratch = tempfile.TemporaryDirectory(prefix="ffnn-gpu-")
-    copy, said = Path(scratch.name) / "stream", "standard input" if source == STDIN else source
+    scratch = Scratch()
+    copy, said = scratch.path / "stream", "standard input" if source == STDIN else source
     with open(copy, "wb") as file:
         if source == STDIN:
             if sys.stdin is None:

@@ -8,9 +8,13 @@ converts text to numbers at compiled speed. Why columns are called c0, c1, … i
 and must differ.
 """
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +45,14 @@ def connect() -> Any:
 def literal(text: str) -> str:
     """Return text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
+
+
+class Scratch:
+    """A temporary folder, removed when nothing refers to this object any more, and at the end of the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="ffnn-gpu-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +124,9 @@ class Table:
 
     def first_row(self, column: int, cell: str) -> int:
         """Return the index of the first row with this cell."""
-        return int(self.ask(f"SELECT min(rowid) FROM {CELLS} WHERE {self.text(column)} = {literal(cell)}")[0][0])
+        return int(
+            self.ask(f"SELECT min(rowid) FROM {CELLS} WHERE {self.text(column)} = {literal(cell)}")[0][0]
+        )
 
     def levels(self, column: int, where: str = "true", most: int | None = None) -> dict[str, int]:
         """Return {cell: number of rows} of the cells that are not NULL, in text order, at most `most`."""
@@ -136,7 +150,9 @@ class Table:
         if self.names.count(name) == 1:
             return self.names.index(name)
         if name in self.names:
-            raise DataError(f"{self.source}: {self.names.count(name)} columns are called {name!r}; rename them")
+            raise DataError(
+                f"{self.source}: {self.names.count(name)} columns are called {name!r}; rename them"
+            )
         if name.isdecimal() and int(name) < len(self.names):
             return int(name)
         near, listed = nearest(name, self.names), ", ".join(self.names[:MAX_LISTED_NAMES])

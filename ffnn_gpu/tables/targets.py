@@ -99,9 +99,7 @@ def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> boo
     return 0 < sum(markers) <= FEW_OTHERS * others and max(markers) < SEVERAL
 
 
-def _numbers(
-    table: Table, place: int, spelling: Spelling, kind: str, x: HostArray
-) -> tuple[HostArray, Any]:
+def _numbers(table: Table, place: int, spelling: Spelling, kind: str, x: HostArray) -> tuple[HostArray, Any]:
     """Return numbers as integers, floats or texts: the type whose shortest text is what the cells hold."""
     present, cell = ~np.isnan(x), f"trim({table.text(place)})"
     whole = f"try_cast({cell} AS BIGINT)"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.table import CELLS, Table, connect, literal
+from ffnn_gpu.tables.table import CELLS, Scratch, Table, connect, literal
 
 SEPARATORS = ",;\t|"
 SAMPLE = 1 << 18  # characters that decide the dialect
@@ -57,21 +57,21 @@ class Dialect:
 
 
 def read_text(
-    path: str | Path, dialect: Dialect, source: str, known: Sequence[str] = (), scratch: Any = None
+    path: str | Path, dialect: Dialect, source: str, known: Sequence[str] = (), scratch: Scratch | None = None
 ) -> Table:
     """Return the cells of a text file.
 
     Args:
         source: what messages call the file.
         known: names of columns that the user or a model gave: a first row with one of them is a header.
-        scratch: the tempfile.TemporaryDirectory that holds the file, if it has to live as long as the table.
+        scratch: the folder that holds the file, if it has to live as long as the table.
 
     Raises:
         DataError: the file is empty or ragged, or its bytes are not text in the encoding; the message names the
             line.
     """
-    scratch = scratch or tempfile.TemporaryDirectory(prefix="ffnn-gpu-")
-    plain, encoding = _as_utf8(Path(path), dialect.encoding, source, Path(scratch.name))
+    scratch = scratch or Scratch()
+    plain, encoding = _as_utf8(Path(path), dialect.encoding, source, scratch.path)
     with open(plain, encoding="utf-8-sig", newline="") as stream:
         sample = _sample(stream)
     if not sample.strip():
@@ -126,7 +126,11 @@ def is_header(first: Row, rows: Sequence[Row], known: Sequence[str] = ()) -> boo
     """
     cells = [cell.strip() for cell in first]
     columns = [[row[k].strip() for row in rows if k < len(row) and row[k].strip()] for k in range(len(cells))]
-    texts = [(cell, column) for cell, column in zip(cells, columns, strict=True) if cell and not NUMBER.fullmatch(cell)]
+    texts = [
+        (cell, column)
+        for cell, column in zip(cells, columns, strict=True)
+        if cell and not NUMBER.fullmatch(cell)
+    ]
     if any(cell in known for cell in cells if cell):
         return True
     if not rows:
