@@ -3,7 +3,7 @@
 train, split                        train on a data set; which rows are held out
 settings                            flags, TOML and environment → one configuration
 run_folder, result, plots           what a run writes
-prediction_files                    read rows, write predictions
+reading                             what DATA and INPUT name → rows and targets
 messages, info                      what the command prints
 exit_codes, standard_streams        where it prints, and the code it ends with
 """

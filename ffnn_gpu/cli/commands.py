@@ -143,7 +143,7 @@ def evaluate_command(
     MODEL is a run folder or a checkpoint. If DATA has a test set of its own, only that is used. Without DATA,
     the test set is used that the training run held out.
     """
-    from ffnn_gpu.cli import messages, prediction_files, train
+    from ffnn_gpu.cli import messages, reading, train
     from ffnn_gpu.estimators.model import Model
 
     standard_streams.require_output()
@@ -152,7 +152,7 @@ def evaluate_command(
         x, y, names = train.held_out(model, loaded)
         line = f"{len(x):,} rows, the test set that the run held out of {loaded.data}"
     else:
-        dataset, x, y = prediction_files.read_labelled(data, target, loaded)
+        dataset, x, y = reading.read_labelled(data, target, loaded)
         names, line = dataset.feature_names, messages.evaluation_line(loaded, dataset, len(x))
     if not quiet:
         print_error_line(line)
@@ -180,30 +180,29 @@ def predict_command(
     set, or - for CSV on standard input. If its header names all columns of the training data, any other
     columns are ignored.
     """
-    from ffnn_gpu.cli import messages, prediction_files
+    from ffnn_gpu.cli import messages, reading
     from ffnn_gpu.estimators.model import Model
+    from ffnn_gpu.tables import answers as files
 
     if output is None:
         standard_streams.require_output()
     else:
-        prediction_files.require_writable(output)
+        files.require_writable(output)
     loaded = Model.load(model, device)
-    stdin = standard_streams.csv_input() if rows == prediction_files.STDIN else io.StringIO()
-    x, names = prediction_files.read_rows(rows, stdin, loaded.feature_names, loaded.target_name)
+    x, names = reading.read_rows(rows, loaded)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
         print_error_line(messages.IN_ORDER)
     cut = 0 if quiet else loaded.count_cut(x, names)
     if cut:
         print_error_line(messages.cut_line(cut, loaded.limit))
     outputs = loaded.outputs(x, names)
-    answers = loaded.task.decode(outputs)
     chances = loaded.task.probabilities(outputs) if probabilities else None
+    columns = files.answer_columns(loaded.task.decode(outputs), chances, loaded.task.columns)
     if output is None:
-        columns = prediction_files.prediction_columns(answers, chances, loaded.task.columns)
         with standard_streams.standard_output() as file:
-            prediction_files.print_csv(standard_streams.csv_output(file), columns)
+            files.write_csv(standard_streams.csv_output(file), columns)
     else:
-        prediction_files.write_predictions(output, answers, chances, loaded.task.columns)
+        files.write(output, columns)
 
 
 @main.command("info")

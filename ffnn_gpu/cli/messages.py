@@ -15,6 +15,7 @@ from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open
 from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.tables.sources import is_table
 
 MAX_LISTED_NAMES = 5
 IN_ORDER = "the header lacks column names of the training data; the columns are taken in order"
@@ -35,7 +36,7 @@ def data_line(data: Dataset, task: Task, config: TrainConfig) -> str:
 
 def _target(data: Dataset, config: TrainConfig) -> str:
     """Name the target column if the user may choose it, else return ""."""
-    if not leaves_target_open(config.data):
+    if not (is_table(config.data) or leaves_target_open(config.data)):
         return ""
     index = data.x.shape[1] if config.target is None else config.target
     name = repr(data.target_name) if data.target_name else f"column {index}"

@@ -32,6 +32,7 @@ AtLeast0 = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Widths = tuple[AtLeast1, ...]
+Names = tuple[str, ...]
 TaskKind = Literal["auto", "binary", "multiclass", "multilabel", "regression"]
 Normalization = Literal["none", "layer", "batch"]
 DType = Literal["float32", "float64", "bfloat16", "float16"]
@@ -44,6 +45,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     target: Annotated[
         str | int | None, "target column of a .csv (name or index) or .npy file (index); default: the last"
     ] = None
+    categorical: Annotated[Names, "columns of a table that are categories although they hold numbers"] = ()
+    number: Annotated[Names, "columns of a table that must be numbers"] = ()
+    drop: Annotated[Names, "columns of a table that are not used"] = ()
+    missing: Annotated[Names, "texts that mean a missing cell, besides empty ones"] = ()
     task: Annotated[TaskKind, "kind of task; auto: inferred from the target"] = "auto"
     test: Annotated[
         Fraction, "fraction of the rows for the final test, if the data has no test set of its own"

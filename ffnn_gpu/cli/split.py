@@ -15,8 +15,9 @@ from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.data.splits import train_test_split
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.tables.rows import TableRows
 
-Pair = tuple[HostArray, HostArray]  # raw x and y of the same rows
+Pair = tuple[Any, HostArray]  # raw x, an array or TableRows, and y of the same rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,5 +67,7 @@ def _hold_out(pair: Pair, fraction: float, task: Task, seed: int) -> tuple[Pair,
 
 
 def _rows(x: Any, index: HostArray) -> Any:
+    if isinstance(x, TableRows):
+        return x[index]
     rows = rows_of(x)
     return rows.select(index) if rows.stays_in_files else x[index]

@@ -10,10 +10,11 @@ from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
+from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.cli.split import Pair, require_known_labels, split_rows
 from ffnn_gpu.data.minibatches import Order
-from ffnn_gpu.data.readers import Dataset, read
+from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.distributed import Communicator, Single
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
@@ -27,6 +28,9 @@ from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
 from ffnn_gpu.optim.schedules import Schedule, get_schedule
+from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.kinds import Column
+from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.training.callbacks import Checkpoints, ReduceOnPlateau
 from ffnn_gpu.training.data_parallel import DataParallel
 from ffnn_gpu.training.fit import fit
@@ -66,15 +70,16 @@ def train(
     began, ranks = time.perf_counter(), communicator or Single(config.device)
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = _optimizer(config), get_backend(ranks.device)
-    data = read(config.data, config.target)
+    data, columns = read_training(config)
     if ranks.size > 1:
         backend.reason = f"rank {ranks.rank} of {ranks.size}"
+    if ranks.size > 1 and not columns:
         data = replace(data, x=rows_of(data.x).unmapped().stored)  # mapped pages count for every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
     announce(messages.data_line(data, task, config))
     split = split_rows(data, task, config)
     require_known_labels(task, split)
-    model = prepare(config, data, split.train, task, backend)
+    model = prepare(config, data, columns, split.train, task, backend)
     training = model.features(split.train[0]), model.task.encode(split.train[1])
     for what, pair in {"the validation set": split.validation, "the test set": split.test}.items():
         if pair is not None:
@@ -113,7 +118,7 @@ def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tu
             f"{folder} is not a run folder, so it has no test set; give the DATA to evaluate on"
         )
     config = resolve({}, file=file, environment={})
-    data = read(config.data, config.target)
+    data, _ = read_training(config)
     split = split_rows(data, model.task, config)
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
@@ -127,17 +132,25 @@ def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tu
     return *split.test, data.feature_names
 
 
-def prepare(config: TrainConfig, data: Dataset, training: Pair, task: Task, backend: Backend) -> Model:
-    """Return an untrained model; its standardizer is fitted on the training set only."""
+def prepare(
+    config: TrainConfig, data: Dataset, columns: list[Column], training: Pair, task: Task, backend: Backend
+) -> Model:
+    """Return an untrained model; its standardizer or encoding is fitted on the training set only."""
     x, y = training
     if config.class_weight and task.labels is None:
         raise ConfigurationError(f"class_weight needs one class per row; this is a {task.kind} task")
     task.metrics(config.metrics)
-    network = Network(x.shape[1], [*_hidden(config, task), *task.head], backend, config.dtype, config.seed)
-    standardizer, limit = (Standardizer.fit(x), config.cut or None) if config.standardize else (None, None)
+    encoding = None
+    if isinstance(x, TableRows):
+        encoding = Encoding.fit(x.table, columns, x.index, config.missing)
+    n_in = x.shape[1] if encoding is None else len(encoding.outputs)
+    network = Network(n_in, [*_hidden(config, task), *task.head], backend, config.dtype, config.seed)
+    standardizer, limit = None, None
+    if config.standardize and encoding is None:
+        standardizer, limit = Standardizer.fit(x), config.cut or None
     task = task.with_units_of(y) if config.standardize else task
-    names = data.feature_names, data.target_name
-    return Model(network, task, standardizer, *names, config.target, data.name, config.metrics, limit)
+    described = data.feature_names, data.target_name, config.target, data.name, config.metrics
+    return Model(network, task, standardizer, *described, limit, encoding)
 
 
 def _fit(

@@ -1,6 +1,6 @@
 """Files and arrays → minibatches.
 
-readers                  a data set from a name or a file; array_files and csv_files read one format each
+readers                  a data set of numbers from a name or a file; array_files reads the formats
 labels                   label names ↔ class indices
 standardizer             column means and scales, fitted on the training rows
 splits                   random, stratified division of rows

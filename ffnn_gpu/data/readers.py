@@ -1,6 +1,6 @@
-"""Read data sets: bundled names, CSV, .npy, .npz and folders of IDX files such as MNIST.
+"""Read data sets of numbers: bundled names, .npy, .npz and folders of IDX files such as MNIST.
 
-`csv_files` and `array_files` read formats; this file turns a source into x, y and their names. scikit-learn
+`array_files` reads formats; this file turns a source into x, y and their names. Tables: see `tables`. scikit-learn
 takes almost a second to import, so only a bundled name imports it.
 """
 
@@ -18,10 +18,9 @@ from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.rows import Rows, blocks
 from ffnn_gpu.checks import special_file
 from ffnn_gpu.data.array_files import npy_rows, npz_names, read_idx, read_npy, read_npz
-from ffnn_gpu.data.csv_files import column_index, read_csv, read_table
 from ffnn_gpu.errors import DataError
 
-__all__ = ["BUNDLED", "Dataset", "read", "read_idx", "read_table"]
+__all__ = ["BUNDLED", "Dataset", "read", "read_idx"]
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 NPZ_NAMES = {  # part → accepted array names; the first one found is read
@@ -63,11 +62,11 @@ class Dataset:
 
 
 def read(source: str | Path, target: Target = None) -> Dataset:
-    """Read a bundled data set, a .csv, .csv.gz, .npy or .npz file, or a folder of IDX or .npy files.
+    """Read a bundled data set, a .npy or .npz file, or a folder of IDX or .npy files.
 
     A bundled name takes precedence over a file of that name; write "./digits" for the file.
 
-    target: target column of a .csv (name or 0-based index) or of .npy (index); default: the last column.
+    target: index of the target column of a .npy table; default: the last column.
 
     Raises DataError for an unknown source or malformed data.
     """
@@ -80,18 +79,16 @@ def read(source: str | Path, target: Target = None) -> Dataset:
         reader = _read_npy if _is_npy_folder(path) else _read_idx_folder
     elif not path.is_file():
         raise _unknown(source)
-    elif name.endswith((".csv", ".csv.gz")):
-        reader = _read_csv
     elif name.endswith(".npy"):
         reader = _read_npy
     elif name.endswith(".npz"):
         reader = _read_npz
     else:
         kind = f"{path.suffix} files" if path.suffix else "files without an ending"
-        accepted = ".csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files"
+        accepted = "a table such as .csv, .npy, .npz or a folder of IDX or .npy files"
         raise DataError(f"{source}: {kind} are not supported; use {accepted}")
     if target is not None and not leaves_target_open(source):
-        raise DataError(f"{path} has a fixed target; target={target!r} works only with .csv and .npy files")
+        raise DataError(f"{path} has a fixed target; target={target!r} works only with tables and .npy files")
     return reader(path, target)
 
 
@@ -100,7 +97,7 @@ def leaves_target_open(source: str | Path) -> bool:
     path = Path(source)
     if source in BUNDLED:
         return False
-    return _is_npy_folder(path) if path.is_dir() else path.name.lower().endswith((".csv", ".csv.gz", ".npy"))
+    return _is_npy_folder(path) if path.is_dir() else path.name.lower().endswith(".npy")
 
 
 def _is_npy_folder(path: Path) -> bool:
@@ -116,8 +113,8 @@ def _unknown(source: str | Path) -> DataError:
     near = difflib.get_close_matches(str(source), [*BUNDLED, *beside], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return DataError(
-        f"{str(source)!r} is not a data set: use a bundled name ({', '.join(BUNDLED)}), an existing .csv, "
-        f".csv.gz, .npy or .npz file, or a folder with IDX or .npy files{hint}"
+        f"{str(source)!r} is not a data set: use a bundled name ({', '.join(BUNDLED)}), an existing table such "
+        f"as .csv, a .npy or .npz file, or a folder with IDX or .npy files{hint}"
     )
 
 
@@ -129,11 +126,6 @@ def _read_bundled(path: Path, target: Target) -> Dataset:
         raise DataError(needed) from error
     bunch = getattr(datasets, f"load_{path.name}")()
     return Dataset(bunch.data, bunch.target, tuple(map(str, bunch.feature_names)), "target", path.name)
-
-
-def _read_csv(path: Path, target: Target) -> Dataset:
-    x, y, table = read_csv(path, target)
-    return Dataset(x, y, table.feature_names, table.target_name, _stem(path))
 
 
 def _read_npy(path: Path, target: Target) -> Dataset:
@@ -148,7 +140,7 @@ def _read_npy(path: Path, target: Target) -> Dataset:
             f"{path} holds {table.dtype} of shape {table.shape}; it must hold numbers (n, features + 1)"
         )
     last = table.shape[1] - 1
-    index = column_index(target, None, last + 1, path)
+    index = _column_index(target, last, path)
     rows, first = rows_of(table), int(index == 0)
     if 0 < index < last:
         x: Any = _gathered(rows, [k for k in range(last + 1) if k != index])
@@ -157,6 +149,15 @@ def _read_npy(path: Path, target: Target) -> Dataset:
     else:
         x = table.columns(first, first + last)
     return Dataset(x, _gathered(rows, index), None, None, _stem(path))
+
+
+def _column_index(target: Target, last: int, path: Path) -> int:
+    """Return the index of the target column: an int, its digits, or the last column."""
+    if target is None:
+        return last
+    if (isinstance(target, int) or target.isdecimal()) and 0 <= int(target) <= last:
+        return int(target)
+    raise DataError(f"{path} has no column {target!r}; the columns are 0 … {last}")
 
 
 def _gathered(rows: Rows, columns: int | list[int]) -> HostArray:

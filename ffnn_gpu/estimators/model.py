@@ -25,6 +25,8 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation.evaluate import evaluate_together, require_defined
 from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.rows import TableRows
 
 # where a folder may hold the network; the first place that exists is used
 PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")
@@ -44,6 +46,7 @@ class Model:
         data: name of the data set.
         metrics: names of the metrics to report; () for the standard metrics of the task.
         limit: standardized features are clipped to [-limit, limit]; None for no limit.
+        encoding: of the columns of a table; it replaces the standardizer.
     """
 
     network: Network
@@ -55,8 +58,9 @@ class Model:
     data: str = ""
     metrics: tuple[str, ...] = ()
     limit: float | None = None
+    encoding: Encoding | None = None
 
-    def features(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
+    def features(self, x: Any, names: Sequence[str] | None = None) -> HostArray:
         """Select, order and standardize the columns of raw rows for the network.
 
         Columns are found by name if `names` holds all feature names, and taken in order if it holds none.
@@ -65,6 +69,8 @@ class Model:
             ShapeError: the number of columns differs.
             DataError: x is not finite, or only some of the feature names are present.
         """
+        if self.encoding is not None:
+            return self._encoded(self.encoding, x, names)
         rows = rows_of(x)
         if names is None and rows.stays_in_files and not isinstance(rows, Standardized):
             return cast(HostArray, self._in_files(x))
@@ -136,6 +142,17 @@ class Model:
         except (DataError, ShapeError) as error:
             raise type(error)(f"{what}: {error}") from error
 
+    def _encoded(self, encoding: Encoding, x: Any, names: Sequence[str] | None) -> HostArray:
+        if isinstance(x, TableRows):
+            return x.encoded(encoding, self.network.dtype)
+        x = np.asarray(x)
+        if self.matches(names):
+            place = {name: k for k, name in enumerate(names or ())}
+            x = x[:, [place[name] for name in encoding.names]]
+        else:
+            require_none_or_all(names or (), encoding.names)
+        return encoding.encode_numbers(x, self.network.dtype)
+
     def _in_files(self, x: Any) -> Any:
         """Wrap rows in files without reading them: they are standardized when the network reads them."""
         if self.standardizer is None:
@@ -168,6 +185,7 @@ class Model:
         fitted = {
             "task": self.task.to_json(),
             "standardizer": self.standardizer and self.standardizer.to_json(),
+            "encoding": self.encoding and self.encoding.to_json(),
         }
         return fitted | {name: getattr(self, name) for name in DESCRIPTION}
 
@@ -197,7 +215,8 @@ class Model:
             if name in saved
         }
         scaling = standardizer and Standardizer.from_json(standardizer)
-        return cls(network, Task.from_json(saved["task"]), scaling, **described)
+        encoding = saved.get("encoding") and Encoding.from_json(saved["encoding"])
+        return cls(network, Task.from_json(saved["task"]), scaling, encoding=encoding, **described)
 
 
 def has_each_once(names: Iterable[str], wanted: Iterable[str]) -> bool:

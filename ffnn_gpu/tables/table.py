@@ -1,0 +1,161 @@
+"""Rows with named columns, in an embedded database (DuckDB) that spills to disk.
+
+Cells of text files stay the text that the file holds, so `007`, `1E2` and integers beyond 2⁶³ arrive unchanged;
+`spelling` says which of them are numbers. Other sources keep the types of their columns.
+
+Why a database: it reads a million rows of text in a second, sorts and counts them in bounded memory, and
+converts text to numbers at compiled speed. Why columns are called c0, c1, … in it: its own names ignore case
+and must differ.
+"""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ffnn_gpu.checks import nearest
+from ffnn_gpu.errors import ConfigurationError, DataError
+
+CELLS = "cells"  # the table in the database
+MISSING = -1  # code of a missing cell
+MAX_LISTED_NAMES = 10
+
+Codes = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+def connect() -> Any:
+    """Open an empty database in memory. Raises ConfigurationError."""
+    try:
+        import duckdb
+    except ImportError as error:
+        raise ConfigurationError(
+            f'reading tables needs DuckDB: pip install "ffnn_gpu[tables]" ({error})'
+        ) from error
+    return duckdb.connect(config={"python_enable_replacements": False})
+
+
+def literal(text: str) -> str:
+    """Return text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Scratch:
+    """A temporary folder, removed when nothing refers to this object any more, and at the end of the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="ffnn-gpu-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """n rows of named columns.
+
+    Args:
+        source: what messages call it.
+        names: the names of the columns; "0", "1", … if the source has none.
+        connection: to the database that holds the cells in columns c0, c1, …
+        place: returns how messages call a row, given its index: "line 19" in a text file.
+        has_names: False if the source has no names.
+        decimal: the decimal sign of numbers that are text.
+        remarks: what was decided about the source, to be printed.
+        keeps: what must live as long as the table, such as a temporary folder.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    connection: Any
+    place: Callable[[int], str] = lambda row: f"row {row}"
+    has_names: bool = True
+    decimal: str = "."
+    remarks: tuple[str, ...] = ()
+    keeps: object = None
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> int:
+        return int(self.ask(f"SELECT count(*) FROM {CELLS}")[0][0])
+
+    @cached_property
+    def types(self) -> tuple[str, ...]:
+        """The database's type of each column."""
+        return tuple(kind for _, kind, *_ in self.ask(f"DESCRIBE {CELLS}"))
+
+    def is_text(self, column: int) -> bool:
+        """Return whether a column holds text, whose meaning is inferred."""
+        return self.types[column] == "VARCHAR"
+
+    def text(self, column: int) -> str:
+        """Return the SQL expression for a cell as text; NULL if the source says that it is missing."""
+        if self.is_text(column):
+            return f"c{column}"
+        text = f"CAST(c{column} AS VARCHAR)"
+        whole = self.types[column] in ("FLOAT", "DOUBLE")  # 1.0 is the text 1, as if it were an integer
+        return f"regexp_replace({text}, '\\.0$', '')" if whole else text
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows that a query returns."""
+        rows: list[tuple[Any, ...]] = self.connection.cursor().execute(query).fetchall()
+        return rows
+
+    def numbers(self, expression: str) -> Floats:
+        """Return the values of an SQL expression for each row, NaN for NULL."""
+        query = f"SELECT coalesce({expression}, 'nan'::DOUBLE) AS v FROM {CELLS}"
+        return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.float64)
+
+    def integers(self, expression: str) -> Codes:
+        """Return the values of an SQL expression that is an integer for each row."""
+        query = f"SELECT ({expression})::BIGINT AS v FROM {CELLS}"
+        return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.int64)
+
+    def count(self, where: str) -> int:
+        """Return the number of rows in which a condition holds."""
+        return int(self.ask(f"SELECT count(*) FROM {CELLS} WHERE {where}")[0][0])
+
+    def first_row(self, column: int, cell: str) -> int:
+        """Return the index of the first row with this cell."""
+        return int(
+            self.ask(f"SELECT min(rowid) FROM {CELLS} WHERE {self.text(column)} = {literal(cell)}")[0][0]
+        )
+
+    def levels(self, column: int, where: str = "true", most: int | None = None) -> dict[str, int]:
+        """Return {cell: number of rows} of the cells that are not NULL, in text order, at most `most`."""
+        query = f"SELECT {self.text(column)} AS c, count(*) FROM {CELLS} WHERE c IS NOT NULL AND ({where})"
+        return dict(self.ask(f"{query} GROUP BY c ORDER BY c" + (f" LIMIT {most}" if most else "")))
+
+    def codes(self, column: int, levels: Sequence[str]) -> Codes:
+        """Return for each row the index of its cell in `levels`; MISSING if it is none of them."""
+        if not levels:
+            return np.full(len(self), MISSING)
+        cursor = self.connection.cursor()
+        cursor.execute(f"CREATE OR REPLACE TEMP TYPE level AS ENUM ({', '.join(map(literal, levels))})")
+        code = f"coalesce(enum_code(try_cast({self.text(column)} AS level))::BIGINT, {MISSING})"
+        return np.asarray(cursor.execute(f"SELECT {code} AS v FROM {CELLS}").fetchnumpy()["v"], np.int64)
+
+    def column(self, name: str, option: str) -> int:
+        """Return the index of the column called `name`, or of that number. Raises DataError.
+
+        option: what named the column, for the message.
+        """
+        if self.names.count(name) == 1:
+            return self.names.index(name)
+        if name in self.names:
+            raise DataError(
+                f"{self.source}: {self.names.count(name)} columns are called {name!r}; rename them"
+            )
+        if name.isdecimal() and int(name) < len(self.names):
+            return int(name)
+        near, listed = nearest(name, self.names), ", ".join(self.names[:MAX_LISTED_NAMES])
+        more = ", …" * (len(self.names) > MAX_LISTED_NAMES)
+        hint = f"did you mean {near!r}?" if near else f"the columns are {listed}{more}"
+        raise DataError(f"{option}: {self.source} has no column {name!r}; {hint}")

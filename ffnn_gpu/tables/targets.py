@@ -1,0 +1,129 @@
+"""The columns to predict → labels or numbers, as they are written in the source.
+
+A label keeps its text: `007` is not 7. Whole numbers in their shortest form are integers, so that metrics and
+callers compare them as such. A model, not a new file, decides how a label is read: `read_as`.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.kinds import FEW_LEVELS, FEW_OTHERS, SEVERAL, levels_of, number_of, others_error
+from ffnn_gpu.tables.spelling import MARKERS, Spelling
+from ffnn_gpu.tables.table import MISSING, Codes, Table
+
+NEVER_CLASSES = MARKERS - {"none", "nil", "missing"}  # unless many rows have one
+MOST_CLASSES = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """y (m,) or (m, K) of the rows that have a target, and the indices of these rows (m,)."""
+
+    y: HostArray
+    rows: Codes
+
+
+def read_target(table: Table, places: Sequence[int], spelling: Spelling, kind: str = "auto") -> Target:
+    """Read the target columns; rows of which a target cell is empty are left out.
+
+    Args:
+        kind: "regression" if every cell has to be a number.
+
+    Raises:
+        DataError: cells that are no numbers among numbers, with their lines; several columns of texts.
+    """
+    columns = [_column(table, place, spelling, kind) for place in places]
+    there = np.logical_and.reduce([present for _, present in columns])
+    if not there.any():
+        raise DataError(f"{table.source}: no row has a target in {_names(table, places)}")
+    if len(columns) > 1 and any(values.dtype.kind not in "biuf" for values, _ in columns):
+        raise DataError(f"{table.source}: several targets must be numbers; {_names(table, places)} are not")
+    rows = np.flatnonzero(there)
+    y = columns[0][0] if len(columns) == 1 else np.stack([values for values, _ in columns], axis=1)
+    return Target(y[rows], rows)
+
+
+def read_as(table: Table, place: int, spelling: Spelling, classes: Sequence[Hashable]) -> Target:
+    """Read a target column as a model that knows these classes reads it.
+
+    Raises DataError: a cell is none of the classes, with its line.
+    """
+    known: dict[Any, int] = {}
+    for k, label in enumerate(classes):
+        known.setdefault(str(label), k)
+        if isinstance(label, (int, float)) and not isinstance(label, bool):
+            known[float(label)] = k
+    cells = [cell for cell in table.levels(place) if not spelling.is_missing(cell)]
+    found = [known.get(cell.strip(), known.get(_number(cell, spelling))) for cell in cells]
+    if None in found:
+        cell = cells[found.index(None)]
+        listed = ", ".join(map(repr, classes[:10])) + ", …" * (len(classes) > 10)
+        raise DataError(
+            f"{table.source}, column {table.names[place]!r}: {table.place(table.first_row(place, cell))} holds "
+            f"{cell!r}, which is not a known class; the classes are {listed}"
+        )
+    codes = table.codes(place, cells)
+    rows = np.flatnonzero(codes != MISSING)
+    table_of_classes = np.empty(len(classes), object)
+    table_of_classes[:] = classes
+    return Target(table_of_classes[np.array(found, dtype=np.int64)[codes[rows]]], rows)
+
+
+def _column(table: Table, place: int, spelling: Spelling, kind: str) -> tuple[HostArray, Any]:
+    """Return the values of one target column, and which rows have one."""
+    number = number_of(table, place, spelling)
+    others = table.levels(place, f"({number}) IS NULL", MOST_CLASSES + 1)
+    bad = {cell: count for cell, count in others.items() if not spelling.is_missing(cell)}
+    x = table.numbers(number)
+    numbers = int((~np.isnan(x)).sum())
+    if bad and (kind == "regression" or _is_slip(table, place, bad, numbers)):
+        raise others_error(table, place, numbers, [*bad][:3])
+    if bad or not numbers:
+        return _texts(table, place, spelling)
+    return _numbers(table, place, spelling, kind, x)
+
+
+def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> bool:
+    """Return whether a few cells among numbers or classes mean a missing target, not a class of their own."""
+    others = sum(bad.values())
+    if numbers:
+        levels = table.levels(place, most=FEW_LEVELS + 1)
+        repeated = len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL
+        return others <= FEW_OTHERS * (others + numbers) and not repeated
+    markers = [count for cell, count in bad.items() if cell.strip().lower() in NEVER_CLASSES]
+    return 0 < sum(markers) <= FEW_OTHERS * others and max(markers) < SEVERAL
+
+
+def _numbers(table: Table, place: int, spelling: Spelling, kind: str, x: HostArray) -> tuple[HostArray, Any]:
+    """Return numbers as integers, floats or texts: the type whose shortest text is what the cells hold."""
+    present, cell = ~np.isnan(x), f"trim({table.text(place)})"
+    whole = f"try_cast({cell} AS BIGINT)"
+    if table.count(f"CAST({whole} AS VARCHAR) = {cell}") == present.sum():
+        return table.integers(f"coalesce({whole}, 0)"), present
+    if kind == "regression" or (x[present] != np.floor(x[present])).any():
+        return x, present
+    texts = [text.strip() for text in table.levels(place, most=MOST_CLASSES) if not spelling.is_missing(text)]
+    if len(texts) == MOST_CLASSES or all(repr(float(text)) == text for text in texts):
+        return x, present
+    return _texts(table, place, spelling)
+
+
+def _texts(table: Table, place: int, spelling: Spelling) -> tuple[HostArray, Any]:
+    codes, texts = levels_of(table, place, spelling)
+    return np.array([*texts, ""])[codes], codes != MISSING
+
+
+def _number(cell: str, spelling: Spelling) -> float | None:
+    try:
+        return float(cell.replace(spelling.decimal, "."))
+    except ValueError:
+        return None
+
+
+def _names(table: Table, places: Sequence[int]) -> str:
+    return ", ".join(repr(table.names[place]) for place in places)
