@@ -371,6 +371,61 @@ KERNEL(batch_norm_backward,
         Index B, int I),
        (da, gain, xhat, rstd, sum_da, sum_da_xhat, dx, B, I))
 
+// ------------------------------------------------- embedding (backends/reference/embedding.py)
+
+// Is x a code, a whole number in [0, n)? A code is exact in T, and below 2⁵³.
+template <typename A> __device__ __forceinline__ bool is_code(A x, Index n) {
+  return x >= A(0) && x < A(n) && A((Index)x) == x;
+}
+
+// out_bc = x_bc for the first N columns, else element width code + offset of E with the code of column `source`
+//   x (B, I), out (B, O); columns (O − N, 4) = source, levels, width, offset of each other column
+//   A value that is no code makes NaN.
+template <typename T>
+__device__ void embedding(const T* x, const T* E, const Index* columns, T* out, Index n, int I, int O, int N) {
+  FOR_EACH(i, n) {
+    const int c = column_of(i, O);
+    const T* row = x + row_of(i, O) * I;
+    if (c < N) {
+      out[i] = row[c];
+      continue;
+    }
+    const Index* of = columns + 4 * (c - N);
+    const Arithmetic<T> code = widen(row[of[0]]);
+    out[i] = is_code(code, of[1]) ? E[of[2] * (Index)code + of[3]] : Narrow<T>::from(INF - INF);
+  }
+}
+KERNEL(embedding, (const T* x, const T* E, const Index* columns, T* out, Index n, int I, int O, int N),
+       (x, E, columns, out, n, I, O, N))
+
+// dE_k[j] = Σ_b [x_bk = j] da_b in the columns of E_k, for every j that occurs; dE is 0 before
+//   da (B, O), x (B, I), dE of E's length; columns (K, 4) = first column of E_k in da, levels, width, offset in dE
+//   One warp per row and column of codes: that of the first row with a code sums all rows with it, in order.
+template <typename T>
+__device__ void embedding_backward(const T* da, const T* x, const Index* columns, Arithmetic<T>* dE, Index B, int I, int O,
+                                   int K) {
+  const int lane = threadIdx.x % WARP;
+  FOR_EACH_ROW(i, B * K) {
+    const Index b = row_of(i, K), *of = columns + 4 * column_of(i, K);
+    const T* codes = x + I - K + column_of(i, K);  // of row 0
+    const Arithmetic<T> code = widen(codes[b * I]);
+    bool sums = is_code(code, of[1]);
+    for (Index r = 0; sums && r < b; r += WARP)
+      sums = !__any_sync(ALL_LANES, r + lane < b && widen(codes[(r + lane) * I]) == code);
+    for (Index c = 0; sums && c < of[2]; c += WARP) {
+      double sum = 0;
+      for (Index r = b; r < B; r += WARP) {
+        unsigned same = __ballot_sync(ALL_LANES, r + lane < B && widen(codes[(r + lane) * I]) == code);
+        for (; same; same &= same - 1)
+          if (c + lane < of[2]) sum += (double)widen(da[(r + __ffs(same) - 1) * O + of[0] + c + lane]);
+      }
+      if (c + lane < of[2]) dE[of[3] + of[2] * (Index)code + c + lane] = (Arithmetic<T>)sum;
+    }
+  }
+}
+KERNEL(embedding_backward, (const T* da, const T* x, const Index* columns, A* dE, Index B, int I, int O, int K),
+       (da, x, columns, dE, B, I, O, K))
+
 // ------------------------------------------------------------------ data
 
 template <typename S, typename T>

@@ -6,6 +6,7 @@ before it writes anything, and that method runs instead: for mixed dtypes, for a
 (a kernel gets no strides), and for a user's activation or loss that is no elementwise expression.
 """
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from numpy import float64, int32, int64, uint32
@@ -15,6 +16,7 @@ from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import SUFFIX, Generated, NoKernelError
 from ffnn_gpu.backends.reference import philox
+from ffnn_gpu.backends.reference.embedding import Sizes, gradient_of_numbers
 
 if TYPE_CHECKING:
     from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
@@ -98,6 +100,34 @@ def take(
     sizes = int32(n), int32(out.size // max(n, 1))
     self.kernels.each(f"gather_{kernel}", out.size, rows, index, mean, scale, out, *sizes)
     return out
+
+
+def embedding(self: "CupyBackend", x: Array, E: Array, levels: Sizes, widths: Sizes, out: Array) -> Array:
+    S = self.suffix(x, E, out)
+    N, columns, offset = x.shape[1] - len(levels), list[int](), 0
+    for k, (n, d) in enumerate(zip(levels, widths, strict=True), N):
+        columns += chain.from_iterable((k, n, d, offset + c) for c in range(d))
+        offset += n * d
+    sizes = int64(out.size), int32(x.shape[1]), int32(out.shape[1]), int32(N)
+    self.kernels.each(f"embedding_{S}", out.size, x, E, self.constant(tuple(columns), int64), out, *sizes)
+    return out
+
+
+def embedding_backward(
+    self: "CupyBackend", da: Array, x: Array, levels: Sizes, widths: Sizes, dE: Array, dx: Array | None
+) -> Array | None:
+    S = self.suffix(da, x, wide=(dE,))
+    (B, I), K, columns, offset = x.shape, len(levels), list[int](), 0
+    left = N = I - K
+    for n, d in zip(levels, widths, strict=True):
+        columns += left, n, d, offset
+        left, offset = left + d, offset + n * d
+    dE[...] = 0
+    sizes = int64(B), int32(I), int32(da.shape[1]), int32(K)
+    self.kernels.rows(
+        f"embedding_backward_{S}", B * K, da, x, self.constant(tuple(columns), int64), dE, *sizes
+    )
+    return gradient_of_numbers(da, N, dx)
 
 
 def column_sum(self: "CupyBackend", A: Array, out: Array) -> Array:

@@ -276,6 +276,19 @@ def gather(case):
     case.exactly_standardized(case.normal(case.matrix), index)
 
 
+def embedding(case):
+    """The tables are longer than a batch, and shorter; wider than a warp, and narrower."""
+    levels, widths = (7, 90, 2), (case.O, 3, 1)
+    codes = np.stack([case.rng.integers(0, n, case.B) for n in levels], axis=1)
+    x = np.concatenate([case.normal((case.B, 2)), codes.astype(case.dtype)], axis=1)
+    E, shape = case.normal((np.dot(levels, widths),)), (case.B, 2 + sum(widths))
+    sizes = {"levels": levels, "widths": widths}
+    case.equal("embedding", relative=0, x=x, E=E, out=case.nan(*shape), **sizes)
+    for dx in (case.nan(*x.shape), None):
+        given = {"da": case.normal(shape), "x": x, "dE": case.wide.nan(E.size), "dx": dx}
+        case.equal("embedding_backward", K=case.B, **given, **sizes)
+
+
 def layer_norm(case):
     (B, O), x = case.matrix, case.normal(case.matrix) + (100 if case.dtype == "float32" else 0)
     gain, bias = case.normal(case.row), case.normal(case.row)
@@ -453,6 +466,7 @@ CHECKS = {
         softmax_cross_entropy,
         dropout,
         gather,
+        embedding,
         layer_norm,
         batch_norm,
         scaled,
