@@ -350,7 +350,7 @@ OPTIMIZERS = [
     SGD(lr=0.1), SGD(lr=0.1, momentum=0.9, nesterov=True, l2=1e-2, l1=1e-3), RMSprop(momentum=0.5),
     Adagrad(clip_norm=0.1), Adam(l2=1e-2, ema=0.9), AdamW(clip_norm=1.0, clip_value=0.1), Nadam(), Lion(),
 ]  # fmt: skip
-X, LABELS = np.random.default_rng(1).normal(size=(21, 5)), np.random.default_rng(2).integers(0, 3, 21)
+X, LABELS = np.random.default_rng(1).normal(size=(22, 5)), np.random.default_rng(2).integers(0, 3, 22)
 ONE_HOT = np.eye(3)[LABELS]
 
 
@@ -525,9 +525,9 @@ def step_of(backend):
     x, y, w = (
         backend.asarray(X, "float32"),
         backend.asarray(LABELS, np.int32),
-        backend.asarray(np.ones(21), "float32"),
+        backend.asarray(np.ones(22), "float32"),
     )
-    ws = network.workspace(21)
+    ws = network.workspace(22)
     loss = SoftmaxCrossEntropy(class_weight=(1, 2, 3))
     return lambda: train_step(network, loss, optimizer, x, y, ws, sample_weight=w, checked=True), network
 
