@@ -113,7 +113,7 @@ SETTINGS = {
     "best epoch is the first": lambda: {
         "optimizer": Adam(0.01),
         "schedule": StepDecay(0.1, 0.5),
-        "callbacks": [BestWeights("lr")],
+        "callbacks": [BestWeights("lr", mode="max")],
     },
     "several callbacks": lambda: {
         "optimizer": Adam(0.01),

@@ -53,7 +53,7 @@ class OwnLayer(Dense):
 )
 def test_parts_between_two_sums_are_recorded(layers, more, expected):
     def work(ranks):
-        options, seen = {"epochs": 2, "batch_size": 13, "verbose": 0} | more, Recorded()
+        options, seen = {"epochs": 2, "batch_size": 14, "verbose": 0} | more, Recorded()
         plan = DataParallel(ranks, options.pop("batch_norm", "global"))
         network = Network(5, layers, "numpy", options.pop("dtype", "float64"))
         fit(

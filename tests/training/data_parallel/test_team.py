@@ -61,7 +61,7 @@ def test_loss_that_is_not_finite_on_one_ranks_rows_raises_on_every_rank():
 
 def test_local_batch_norm_has_equal_running_statistics_and_communicates_less():
     def work(ranks, mode):
-        network, history = small(DataParallel(ranks, batch_norm=mode), layers="batch_norm", batch_size=24)
+        network, history = small(DataParallel(ranks, batch_norm=mode), layers="batch_norm", batch_size=23)
         return network.params.to_host(), history.rows[-1]["loss"]
 
     (here, *others), calls = on_ranks(3, lambda ranks: work(ranks, "local"))
@@ -81,7 +81,7 @@ def test_average_of_local_statistics_is_the_same_on_every_rank(shard):
             LOSSES["softmax"][0],
             SGD(0.05, ema=0.9),
             (X, LABELS),
-            batch_size=24,
+            batch_size=23,
             epochs=2,
             verbose=0,
             communicator=DataParallel(ranks, batch_norm="local"),
