@@ -141,14 +141,16 @@ def numbers_of(what: str, column: Any) -> HostArray:
 
 
 def labels_of(y: Any) -> Any:
-    """Return a series, or a frame, as the labels or numbers it holds; anything else unchanged.
+    """Return a series, a frame or a list as the labels or numbers it holds; an array unchanged.
 
     A column of categories becomes their labels. Raises DataError with the row of a missing cell.
     """
     if (series := series_of(y)) is not None:
         return _labels("y" if series.name in (None, "") else f"column {str(series.name)!r}", series)
+    if isinstance(y, (list, tuple)) and len(y) and (isinstance(y[0], str) or not hasattr(y[0], "__len__")):
+        return _labels("y", [*y])
     if (frame := frame_of(y)) is None:
-        return y
+        return np.asarray(y) if isinstance(y, (list, tuple)) else y
     if len(frame.columns) == 1:
         return _labels(f"column {frame.names[0]!r}", frame.columns[0])[:, None]
     return frame.numbers()
