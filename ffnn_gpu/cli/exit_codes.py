@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn, cast
+from typing import IO, NoReturn, cast
 
 import click
 
@@ -104,6 +104,17 @@ def report_error(error: Exception, ranks: Communicator) -> int:
 def print_error_line(line: str) -> None:
     """Print one line to standard error."""
     click.echo(line, err=True)
+
+
+def standard_output() -> IO[bytes]:
+    """Return the stream of bytes under standard output, whose own encoding is that of the locale.
+
+    Raises ConfigurationError if there is no standard output.
+    """
+    if sys.stdout is None:
+        raise ConfigurationError("there is no standard output; give --output FILE")
+    sys.stdout.flush()
+    return sys.stdout.buffer
 
 
 def announcer(ranks: Communicator, quiet: bool) -> Announce:
