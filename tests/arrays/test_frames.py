@@ -1,4 +1,4 @@
-"""Frames, series and sparse matrices are the numbers that they hold; other cells are refused by name and row."""
+"""Frames, series and sparse matrices are the numbers that they hold; other cells are refused by name."""
 
 import subprocess
 import sys

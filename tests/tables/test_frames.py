@@ -79,7 +79,8 @@ def test_columns_of_polars_and_arrow_keep_their_cells():
     )
     wanted = [
         [BIG, None], [None, True], ["007", None], ["hi", None], [dt.datetime(2024, 3, 1), None],
-        [NOON + dt.timedelta(hours=5), None], ["1.10", None], ["[1, 2]", None], [None, 0.5], ["01:00:00", None],
+        [NOON + dt.timedelta(hours=5), None], ["1.10", None], ["[1, 2]", None], [None, 0.5],
+        ["01:00:00", None],
     ]  # fmt: skip
     for given in (frame, frame.lazy(), frame.to_arrow()):
         table = table_of(given)
