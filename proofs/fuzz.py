@@ -20,6 +20,8 @@ import numpy as np
 
 import ffnn_gpu as nn
 from ffnn_gpu.checkpoints import checkpoint, tensor_file
+from ffnn_gpu.cli.reading import read_training
+from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data import readers
 from ffnn_gpu.errors import CheckpointError, DataError
 from proofs import ROOT, Figure, Settings
@@ -125,7 +127,10 @@ def try_old_state(folder: Path, content: bytes) -> None:
 def try_data(name: str) -> Callable[[Path, bytes], None]:
     def read(folder: Path, content: bytes) -> None:
         (folder / name).write_bytes(content)
-        readers.read(folder if "idx" in name else folder / name)
+        if ".csv" in name:
+            read_training(TrainConfig(data=str(folder / name)))
+        else:
+            readers.read(folder if "idx" in name else folder / name)
 
     return read
 

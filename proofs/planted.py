@@ -205,5 +205,16 @@ FURTHER = (
         "return 1 / (1 + xp.exp(-s))"),
     Bug("hard sigmoid′ = 1/5", ACTIVATIONS, "xp.ones_like(a) / 6)", "xp.ones_like(a) / 5)"),
     Bug("selu without its scale below 0", ACTIVATIONS, "a + SELU_SCALE * SELU_ALPHA", "a + SELU_ALPHA"),
+    # tables and frames
+    Bug("columns of a frame in its own order", "ffnn_gpu/estimators/model.py",
+        "frame = frame.select(self.feature_names)", "frame = frame"),
+    Bug("a missing integer of a frame is 0", "ffnn_gpu/arrays/frames.py",
+        'if kind == "Boolean" else values, mask=missing)', 'if kind == "Boolean" else values, mask=False)'),
+    Bug("six digits of a predicted float", "ffnn_gpu/tables/answers.py", "        writer.writerows(rows)\n",
+        '        writer.writerows([f"{v:.6g}" if type(v) is float else v for v in row] for row in rows)\n'),
+    Bug("local times of a frame", "ffnn_gpu/tables/frames.py", "value.astimezone(UTC).replace(",
+        "value.replace("),
+    Bug("integers of a frame as float64", "ffnn_gpu/tables/frames.py",
+        "return _filled(present, missing, np.int64)", "return _filled(present, missing, np.float64)"),
     Bug("relu hides NaN", NUMPY, 'return np.maximum(s, 0, out=s)', 'return np.fmax(s, 0, out=s)'),
 )  # fmt: skip

@@ -132,6 +132,13 @@ NEAREST = {
         "tests/checkpoints/test_checkpoint.py",
         "tests/test_mixed_precision.py",
     ),
+    "ffnn_gpu/arrays/frames.py": ("tests/arrays/test_frames.py", "tests/estimators/test_model_on_frames.py"),
+    "ffnn_gpu/tables/frames.py": ("tests/tables/test_frames.py", "tests/estimators/test_model_on_frames.py"),
+    "ffnn_gpu/tables/answers.py": ("tests/tables/test_answers.py", "tests/cli/test_predictions.py"),
+    "ffnn_gpu/estimators/model.py": (
+        "tests/estimators/test_model.py",
+        "tests/estimators/test_model_on_frames.py",
+    ),
     "ffnn_gpu/cli/split.py": ("tests/cli/test_train.py", "tests/cli/test_commands.py"),
     "ffnn_gpu/nn/prediction.py": (
         "tests/nn/test_network.py",

@@ -358,7 +358,7 @@ HARMLESS = [
     (products, "backends/reference/backend.py", "a = x @ W"),
     (products, "nn/layers/dense.py", "@dataclass\nclass Dense: pass"),
     (unsafe, "nn/network.py", "class Network:\n    def __reduce__(self): return Network, ()"),
-    (unsafe, "data/csv_files.py", "import re\nre.compile('x')"),
+    (unsafe, "tables/text_files.py", "import re\nre.compile('x')"),
     (unsafe, "data/array_files.py", "np.load(path, allow_pickle=False)"),
 ]
 

@@ -8,21 +8,28 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.file_rows import MappedRows
+from ffnn_gpu.arrays.frames import as_numbers
 from ffnn_gpu.arrays.precision import is_floating
 from ffnn_gpu.arrays.rows import ArrayRows, Rows, blocks
+from ffnn_gpu.arrays.sparse_rows import SparseRows, is_sparse
 from ffnn_gpu.errors import DataError
 
 
 def rows_of(x: Any, admit: Callable[[Any], Any] = lambda x: x) -> Rows:
-    """Return x as Rows; Rows stay Rows. admit: turns anything else into an array."""
+    """Return x as Rows; Rows stay Rows. admit: turns anything else but a sparse matrix into an array."""
     if isinstance(x, Rows):
         return x.admitted(admit)
+    if is_sparse(x):
+        return SparseRows(x.tocsr())
     array = admit(x)
     return MappedRows(array) if isinstance(array, np.memmap) else ArrayRows(array)
 
 
 def host_array(array: Any) -> Any:
-    """Return `array` (NumPy, a list, DLPack, CuPy) as a NumPy array, uncopied if possible; Rows unchanged."""
+    """Return `array` (NumPy, a list, a data frame, DLPack, CuPy) as a NumPy array, uncopied if possible.
+
+    Rows are returned unchanged. Raises DataError.
+    """
     if isinstance(array, Rows):
         return array
     if not isinstance(array, np.ndarray):
@@ -37,6 +44,12 @@ def host_array(array: Any) -> Any:
 def _from_foreign(array: Any) -> HostArray:
     if type(array).__module__.split(".")[0] == "cupy":
         return np.asarray(array.get())
+    if is_sparse(array):
+        raise DataError(
+            f"a sparse {type(array).__name__} can be x only; pass {type(array).__name__}.toarray()"
+        )
+    if (numbers := as_numbers(array)) is not None:
+        return numbers
     try:
         return np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(array)
     except (ValueError, TypeError, BufferError, RuntimeError) as error:

@@ -23,7 +23,7 @@ def write(path: Path, *pieces: bytes | memoryview) -> None:
         OSError: the message says whether the file was replaced.
     """
     path = Path(os.path.realpath(path))
-    half = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.half")
+    half = _half(path)
     with _adding(path, "the file was not changed"):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in leftovers(path):
@@ -36,6 +36,36 @@ def write(path: Path, *pieces: bytes | memoryview) -> None:
     state = "holds these bytes already" if unchanged else "was replaced"
     with _adding(path, f"the file {state}, but the disk has not confirmed it"):
         _flush_folder(path.parent)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path of a new file to write, which takes the place of `path` unless an exception is raised.
+
+    Missing folders are created. A `path` that is a pipe or a device is yielded itself.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in leftovers(path):
+        with suppress(OSError):
+            left.unlink()
+    half = _half(path)
+    try:
+        yield half
+        with open(half, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(half, path)
+    except BaseException:
+        half.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def _half(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.half")
 
 
 def _replace(path: Path, half: Path, pieces: tuple[bytes | memoryview, ...]) -> None:

@@ -10,8 +10,8 @@ Under mpiexec, all processes share one training run in `train`, and rank 0 alone
 `predict` run in each process separately.
 """
 
-import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -163,7 +163,15 @@ def evaluate_command(
 @main.command("predict")
 @click.argument("model")
 @click.argument("rows", default="-", metavar="[INPUT]")
-@click.option("--output", metavar="FILE", help="a .csv or .npy file; default: CSV on standard output")
+@click.option(
+    "--output", metavar="FILE", help="a .csv, .parquet, .jsonl or .npy file; default: CSV on standard output"
+)
+@click.option(
+    "--keep",
+    metavar="COLUMN,COLUMN",
+    multiple=True,
+    help="write these columns of INPUT in front of the predictions, as they are",
+)
 @click.option(
     "--probabilities",
     is_flag=True,
@@ -172,14 +180,21 @@ def evaluate_command(
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
 @quiet_option
 def predict_command(
-    model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool
+    model: str,
+    rows: str,
+    output: str | None,
+    keep: tuple[str, ...],
+    probabilities: bool,
+    device: str,
+    quiet: bool,
 ) -> None:
     """Predict the target for each row of INPUT.
 
-    MODEL is a run folder or a checkpoint. INPUT is a .csv or .npy file, a folder of .npy files, a bundled
-    set, or - for CSV on standard input. If its header names all columns of the training data, any other
-    columns are ignored.
+    MODEL is a run folder or a checkpoint. INPUT is a table (such as .csv), a .npy file, a folder of .npy
+    files, a bundled set, or - for a table on standard input. Columns are found by the names in the header,
+    in any order; other columns are ignored.
     """
+    from ffnn_gpu.checkpoints import atomic_file
     from ffnn_gpu.cli import messages, reading
     from ffnn_gpu.estimators.model import Model
     from ffnn_gpu.tables import answers as files
@@ -187,9 +202,10 @@ def predict_command(
     if output is None:
         standard_streams.require_output()
     else:
-        files.require_writable(output)
+        files.require_writable(output, keep)
     loaded = Model.load(model, device)
     x, names = reading.read_rows(rows, loaded)
+    kept = reading.kept_columns(x, names, keep, rows)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
         print_error_line(messages.IN_ORDER)
     cut = 0 if quiet else loaded.count_cut(x, names)
@@ -198,11 +214,15 @@ def predict_command(
     outputs = loaded.outputs(x, names)
     chances = loaded.task.probabilities(outputs) if probabilities else None
     columns = files.answer_columns(loaded.task.decode(outputs), chances, loaded.task.columns)
+    if probabilities and output is not None and output.lower().endswith(".npy"):
+        columns = {name: column for name, column in columns.items() if not name.startswith("prediction")}
+    columns = reading.side_by_side(kept, columns)
     if output is None:
         with standard_streams.standard_output() as file:
-            files.write_csv(standard_streams.csv_output(file), columns)
-    else:
-        files.write(output, columns)
+            files.write_csv(file.buffer, columns)
+        return
+    with atomic_file.replacing(Path(output)) as half:
+        files.write(half, columns, Path(output).suffix.lower())
 
 
 @main.command("info")

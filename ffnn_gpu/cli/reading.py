@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.checks import nearest
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.array_files import npy_rows, read_npy
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
-from ffnn_gpu.errors import DataError
+from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.tables.answers import kept_column
 from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import is_table, read_table
@@ -63,8 +65,7 @@ def read_labelled(source: str, target: str | None, model: Model) -> tuple[Datase
     if not is_table(source):
         data = read(source, chosen if leaves_target_open(source) else target)
         return (data, data.x_test, data.y_test) if data.x_test is not None else (data, data.x, data.y)  # type: ignore[return-value]
-    names = [*(model.feature_names or ()), *(_known(model.target_name))]
-    table = read_table(source, known=names)
+    table = read_table(source, known=_names_of(model))
     chosen = chosen if target is not None or not table.has_names else model.target_name or chosen
     places = target_places(table, chosen)
     spelling = Spelling(table.decimal, model.encoding.missing if model.encoding else ())
@@ -95,8 +96,36 @@ def read_rows(source: str, model: Model) -> InputRows:
             f"{source} is not an existing table, .npy file or folder of .npy files; give one of these, - for "
             f"standard input, or a bundled set ({', '.join(BUNDLED)})"
         )
-    table = read_table(source, known=model.feature_names or ())
+    table = read_table(source, known=_names_of(model))
     return InputRows(TableRows(table, np.arange(len(table)), len(table.names)), None)
+
+
+def kept_columns(
+    x: Any, names: Sequence[str] | None, wanted: Sequence[str], source: str
+) -> dict[str, HostArray]:
+    """Return columns of the input as they were written, by name.
+
+    wanted: names, indices, or several of them with commas. Raises DataError for an unknown one.
+    """
+    if isinstance(x, TableRows):
+        places = [place for name in wanted for place in _places(x.table, name, "--keep")]
+        return {x.table.names[place]: kept_column(x.table, place) for place in places}
+    known = tuple(names or map(str, range(x.shape[1])))
+    chosen = [part.strip() for name in wanted for part in ([name] if name in known else name.split(","))]
+    if unknown := [name for name in chosen if name not in known]:
+        near = nearest(unknown[0], known)
+        hint = f"did you mean {near!r}?" if near else f"the columns are {known[0]} … {known[-1]}"
+        raise DataError(f"--keep: {source} has no column {unknown[0]!r}; {hint}")
+    return {name: np.asarray(x[:])[:, known.index(name)] for name in chosen}
+
+
+def side_by_side(kept: dict[str, HostArray], answers: dict[str, HostArray]) -> dict[str, HostArray]:
+    """Return the kept columns, then the answers. Raises ConfigurationError if they share a name."""
+    if twice := [name for name in kept if name in answers]:
+        raise ConfigurationError(
+            f"--keep: the predictions have a column {twice[0]!r} too; rename it in the input"
+        )
+    return kept | answers
 
 
 def decisions_of(config: TrainConfig) -> Decisions:
@@ -105,12 +134,18 @@ def decisions_of(config: TrainConfig) -> Decisions:
 
 
 def target_places(table: Table, target: str | int | None) -> list[int]:
-    """Return the indices of the target columns: of one name or index, of several with commas; else the last."""
-    if target is None:
-        return [len(table.names) - 1]
-    if str(target) in table.names or "," not in str(target):
-        return [table.column(str(target), "--target")]
-    return [table.column(name.strip(), "--target") for name in str(target).split(",")]
+    """Return the indices of the target columns: by names or indices with commas; else the last."""
+    return [len(table.names) - 1] if target is None else _places(table, str(target), "--target")
+
+
+def _places(table: Table, name: str, option: str) -> list[int]:
+    """Return the indices of the columns that a name, an index, or several with commas say."""
+    several = name not in table.names and "," in name
+    return (
+        [table.column(part.strip(), option) for part in name.split(",")]
+        if several
+        else [table.column(name, option)]
+    )
 
 
 def _known(target: str | int | None) -> tuple[str, ...]:
@@ -119,12 +154,16 @@ def _known(target: str | int | None) -> tuple[str, ...]:
     return tuple(name for name in names if name and not name.isdecimal())
 
 
+def _names_of(model: Model) -> tuple[str, ...]:
+    return (*(model.feature_names or ()), *_known(model.target_name))
+
+
 def _require_distinct(table: Table) -> None:
     twice = sorted({name for name in table.names if table.names.count(name) > 1})
     if twice:
         raise DataError(
-            f"{table.source}: several columns are called {', '.join(map(repr, twice))}; each column needs a name "
-            "of its own"
+            f"{table.source}: several columns are called {', '.join(map(repr, twice))}; "
+            "each column needs a name of its own"
         )
 
 

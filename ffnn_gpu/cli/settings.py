@@ -55,10 +55,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.2
     validation: Annotated[Fraction, "fraction of the remaining rows for validation"] = 0.1
     standardize: Annotated[
-        bool, "scale features and regression targets to mean 0 and standard deviation 1"
+        bool,
+        "scale features of arrays and regression targets to mean 0 and standard deviation 1; tables: always",
     ] = True
     # Why 5: a pixel that is almost always 0 had values of 40 deviations. Cutting halves the loss on digits.
-    cut: Annotated[AtLeast0, "clip standardized features to this many standard deviations; 0: no limit"] = 5.0
+    cut: Annotated[
+        AtLeast0,
+        "arrays: clip standardized features to this many deviations, 0: no limit; tables: always softly to 3",
+    ] = 5.0
 
     hidden: Annotated[Widths, "widths of the hidden layers; empty for a linear model"] = (512, 256)
     activation: Annotated[str, "activation of the hidden layers: relu, gelu, silu, tanh, …"] = "relu"

@@ -44,20 +44,6 @@ def require_output() -> None:
     _required_output()
 
 
-def csv_output(stream: TextIO) -> TextIO:
-    """Return the stream in UTF-8, the encoding of every CSV file of this package."""
-    _change(stream, encoding="utf-8", errors="strict")
-    return stream
-
-
-def csv_input() -> TextIO:
-    """Return standard input in UTF-8. Raises ConfigurationError if there is none."""
-    if sys.stdin is None:
-        raise ConfigurationError("standard input is closed; give INPUT, the file to read")
-    _change(sys.stdin, encoding="utf-8", errors="strict")
-    return sys.stdin
-
-
 def finish(code: Any) -> Any:
     """Write what the streams still hold; return the exit code, 1 if standard output could not be written."""
     for stream in (sys.stdout, sys.stderr):

@@ -1,7 +1,7 @@
 """Read data sets of numbers: bundled names, .npy, .npz and folders of IDX files such as MNIST.
 
-`array_files` reads formats; this file turns a source into x, y and their names. Tables: see `tables`. scikit-learn
-takes almost a second to import, so only a bundled name imports it.
+`array_files` reads formats; this file turns a source into x, y and their names. Tables: see `tables`.
+scikit-learn takes almost a second to import, so only a bundled name imports it.
 """
 
 import difflib
@@ -113,8 +113,8 @@ def _unknown(source: str | Path) -> DataError:
     near = difflib.get_close_matches(str(source), [*BUNDLED, *beside], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return DataError(
-        f"{str(source)!r} is not a data set: use a bundled name ({', '.join(BUNDLED)}), an existing table such "
-        f"as .csv, a .npy or .npz file, or a folder with IDX or .npy files{hint}"
+        f"{str(source)!r} is not a data set: use a bundled name ({', '.join(BUNDLED)}), an existing table "
+        f"such as .csv, a .npy or .npz file, or a folder with IDX or .npy files{hint}"
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any, cast
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.arrays.boundary import require_finite, rows_of
+from ffnn_gpu.arrays.boundary import host_array, require_finite, rows_of
+from ffnn_gpu.arrays.frames import Frame, frame_of, labels_of
 from ffnn_gpu.arrays.rows import blocks
 from ffnn_gpu.arrays.standardized import Standardized
 from ffnn_gpu.checkpoints import checkpoint
@@ -26,7 +27,11 @@ from ffnn_gpu.evaluation.evaluate import evaluate_together, require_defined
 from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.frames import is_named, table_of
+from ffnn_gpu.tables.numbers import numbers_of
 from ffnn_gpu.tables.rows import TableRows
+from ffnn_gpu.tables.spelling import as_spelled
+from ffnn_gpu.tables.table import Table
 
 # where a folder may hold the network; the first place that exists is used
 PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")
@@ -63,28 +68,36 @@ class Model:
     def features(self, x: Any, names: Sequence[str] | None = None) -> HostArray:
         """Select, order and standardize the columns of raw rows for the network.
 
-        Columns are found by name if `names` holds all feature names, and taken in order if it holds none.
+        Args:
+            x: a data frame (pandas, Polars, PyArrow, …), a dict of columns, a list of dicts or a Table, whose
+                columns are found by name, in any order and among others; or a matrix (rows, columns).
+            names: of the columns of a matrix. They are found by name if it holds all feature names, and taken
+                in order if it holds none.
 
         Raises:
             ShapeError: the number of columns differs.
-            DataError: x is not finite, or only some of the feature names are present.
+            DataError: a column that the model reads is missing, or a cell is not what the model reads there.
         """
         if self.encoding is not None:
             return self._encoded(self.encoding, x, names)
+        if isinstance(x, TableRows) or is_named(x):
+            x, names = self._columns(x), None
         rows = rows_of(x)
         if names is None and rows.stays_in_files and not isinstance(rows, Standardized):
             return cast(HostArray, self._in_files(x))
         x = self._standardized(x, names)
         if self.standardizer is None:
             return x
-        x = x if self.limit is None else np.clip(x, -self.limit, self.limit)
+        x = x if self.limit is None else cast(HostArray, np.clip(x, -self.limit, self.limit))
         require_finite(np, x, "x, standardized,", self.network.compute_dtype)
         return x
 
-    def count_cut(self, x: HostArray, names: Sequence[str] | None = None) -> int:
+    def count_cut(self, x: Any, names: Sequence[str] | None = None) -> int:
         """Count the standardized values outside [-limit, limit]."""
         if self.limit is None:
             return 0
+        if isinstance(x, TableRows) or is_named(x):
+            x, names = self._columns(x), None
         found = (self._standardized(x[part], names) for part in blocks(x))
         return sum(int((np.abs(block) > self.limit).sum()) for block in found)
 
@@ -94,20 +107,20 @@ class Model:
             self.feature_names is not None and names is not None and has_each_once(names, self.feature_names)
         )
 
-    def outputs(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
-        """Return the outputs of the network for raw rows, (n, outputs), not yet decoded."""
+    def outputs(self, x: Any, names: Sequence[str] | None = None) -> HostArray:
+        """Return the outputs of the network for raw rows x, (n, outputs), not yet decoded."""
         outputs: HostArray = self.network.predict(self.features(x, names))
         return outputs
 
-    def predict(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
-        """Predict the target of raw rows.
+    def predict(self, x: Any, names: Sequence[str] | None = None) -> HostArray:
+        """Predict the target of raw rows x, of any kind that `features` takes.
 
         Returns:
             Labels (n,), 0/1 (n, K), or numbers in the units of the target, (n,) or (n, K).
         """
         return self.task.decode(self.outputs(x, names))
 
-    def probabilities(self, x: HostArray, names: Sequence[str] | None = None) -> HostArray:
+    def probabilities(self, x: Any, names: Sequence[str] | None = None) -> HostArray:
         """Return class probabilities (n, C), in the order of `task.columns`.
 
         Raises:
@@ -117,8 +130,8 @@ class Model:
 
     def evaluate(
         self,
-        x: HostArray,
-        y: HostArray,
+        x: Any,
+        y: Any,
         names: Sequence[str] | None = None,
         metrics: str | Iterable[str] = (),
         communicator: Communicator | None = None,
@@ -126,9 +139,13 @@ class Model:
         """Return {metric: value, …, "loss": value} on raw rows and targets; ranks share the work.
 
         The metrics of a regression are in the units of the target.
+
+        Args:
+            x: rows of any kind that `features` takes.
+            y: (n,) or (n, outputs): an array, a list, or a series or data frame without missing cells.
         """
         loss, chosen = self.task.loss, self.task.metrics(metrics or self.metrics)
-        pair = samples(self.network, loss, (self.features(x, names), self.task.encode(y)))
+        pair = samples(self.network, loss, (self.features(x, names), self.task.encode(self._targets(y))))
         row = evaluate_together(communicator or Single(), self.network, loss, pair, chosen)
         row["loss"] = row.pop("loss")  # as the last
         return row
@@ -143,15 +160,56 @@ class Model:
             raise type(error)(f"{what}: {error}") from error
 
     def _encoded(self, encoding: Encoding, x: Any, names: Sequence[str] | None) -> HostArray:
+        dtype = self.network.dtype
         if isinstance(x, TableRows):
-            return x.encoded(encoding, self.network.dtype)
-        x = np.asarray(x)
+            return x.encoded(encoding, dtype)
+        if is_named(x):
+            return encoding.encode(table_of(x), dtype)
+        rows = rows_of(_array(x)) if isinstance(x, (list, tuple, np.ndarray)) else rows_of(x, host_array)
         if self.matches(names):
             place = {name: k for k, name in enumerate(names or ())}
-            x = x[:, [place[name] for name in encoding.names]]
+            order = [place[name] for name in encoding.names]
         else:
             require_none_or_all(names or (), encoding.names)
-        return encoding.encode_numbers(x, self.network.dtype)
+            order = None
+        if rows.dtype.kind not in "biuf":
+            return encoding.encode(table_of(_named(rows[:], encoding.names, order), "x"), dtype)
+        out = np.empty((len(rows), len(encoding.outputs)), dtype)
+        for part in blocks(rows):
+            block = np.asarray(rows[part])
+            out[part] = encoding.encode_numbers(block if order is None else block[:, order], dtype)
+        return out
+
+    def _columns(self, x: Any) -> HostArray:
+        """Return the numbers of the columns that the network reads, found by name if there are names."""
+        if isinstance(x, (Table, TableRows)):
+            rows = x if isinstance(x, TableRows) else TableRows(x, np.arange(len(x)), len(x.names))
+            table, skip = rows.table, {*rows.skip}
+            inputs = [k for k, name in enumerate(table.names) if k not in skip]
+            if table.has_names:
+                inputs = [k for k in inputs if table.names[k] != self.target_name]
+            if table.has_names and self.feature_names is not None:
+                require_each_once(table.names, self.feature_names, table.source)
+                inputs = [table.names.index(name) for name in self.feature_names]
+            return numbers_of(table, inputs)[rows.index]
+        frame = cast(Frame, frame_of(x))
+        if frame.has_names and self.feature_names is not None:
+            require_each_once(frame.names, self.feature_names, "the frame")
+            frame = frame.select(self.feature_names)
+        return frame.numbers()
+
+    def _targets(self, y: Any) -> Any:
+        """Return targets as arrays; booleans and numbers as the classes spell them, if those are texts."""
+        y = labels_of(y)
+        classes = self.task.labels.classes if self.task.labels else ()
+        if not (classes and all(isinstance(label, str) for label in classes)):
+            return y
+        array = np.asarray(y)
+        if array.dtype.kind not in "biuf":
+            return y
+        values, codes = np.unique(array, return_inverse=True)
+        texts = as_spelled([*map(str, values.tolist())], [*map(str, classes)])
+        return np.array(texts)[codes].reshape(array.shape)
 
     def _in_files(self, x: Any) -> Any:
         """Wrap rows in files without reading them: they are standardized when the network reads them."""
@@ -227,13 +285,30 @@ def has_each_once(names: Iterable[str], wanted: Iterable[str]) -> bool:
 
 def require_none_or_all(names: Iterable[str], wanted: Sequence[str]) -> None:
     """Raise DataError if `names` contains some wanted names but not each of them exactly once."""
+    names = [*names]
+    if {*names} & {*wanted}:
+        require_each_once(names, wanted, "the header")
+
+
+def require_each_once(names: Iterable[str], wanted: Sequence[str], source: str) -> None:
+    """Raise DataError unless `names` contains each wanted name exactly once."""
     counts = Counter(names)
     missing = [name for name in wanted if not counts[name]]
-    wrong = missing or [name for name in wanted if counts[name] > 1]
-    if wrong and len(missing) < len(wanted):
+    if wrong := missing or [name for name in wanted if counts[name] > 1]:
         listed = ", ".join(map(repr, wrong[:MAX_LISTED_NAMES])) + ", …" * (len(wrong) > MAX_LISTED_NAMES)
         problem = "lacks these columns" if missing else "contains these columns more than once"
-        raise DataError(f"the header {problem}, which the model was trained on: {listed}")
+        raise DataError(f"{source} {problem}, which the model was trained on: {listed}")
+
+
+def _array(x: Any) -> HostArray:
+    """Return a list of rows as an array: numbers, or Python objects if there are texts."""
+    array = np.asarray(x)
+    return np.asarray(x, object) if array.dtype.kind in "US" else array
+
+
+def _named(x: HostArray, names: Sequence[str], order: Sequence[int] | None) -> Any:
+    """Return the columns of a matrix of objects by name, or the matrix if they are taken in order."""
+    return x if order is None else {name: x[:, k] for name, k in zip(names, order, strict=True)}
 
 
 def true_and_predicted(model: Model, x: HostArray, y: HostArray) -> tuple[HostArray, HostArray]:

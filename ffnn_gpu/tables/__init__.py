@@ -6,5 +6,8 @@ text_files   separator, quote, decimal sign, encoding and header of a text file
 spelling     how cells spell numbers, times, booleans and missing values
 kinds        what each column is, with the reason, and what the user decided otherwise
 encoding     columns → a matrix: scales, levels and cycles fitted on the training rows
+frames       data frames, dicts of columns, dicts of rows → Table
+numbers      columns of numbers → a matrix, for models trained on arrays
 targets      the column to predict → labels or numbers
+answers      predictions → CSV, Parquet, JSON lines, .npy
 """

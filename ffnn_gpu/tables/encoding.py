@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.tables.kinds import Column, levels_of, number_of, others_error, time_of
-from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.spelling import Spelling, as_spelled
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, MISSING, Codes, Floats, Table
 
 LIMIT = 3.0
@@ -105,7 +105,7 @@ class TimeEncoder(Encoder):
         periods = tuple(
             period
             for period, T in PERIODS.items()
-            if span >= T and len(np.unique(present % T)) > 1 or (span and T == DAY and (present % T).any())
+            if (span >= T and len(np.unique(present % T)) > 1) or (span and T == DAY and (present % T).any())
         )
         return cls(name, NumberEncoder.fit(name, x), periods, written)
 
@@ -309,7 +309,8 @@ def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling) -> En
 def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> Any:
     """Return the cells of a column in the form that its encoder reads. Raises DataError, with the line."""
     if isinstance(encoder, LevelEncoder):
-        return levels_of(table, place, spelling)
+        codes, words = levels_of(table, place, spelling)
+        return codes, words if table.is_text(place) else as_spelled(words, encoder.levels)
     written = encoder.written if isinstance(encoder, TimeEncoder) else None
     value = number_of(table, place, spelling) if written is None else time_of(table, place, written)
     x = table.numbers(value)
@@ -325,7 +326,7 @@ def _cells_of_numbers(x: Floats, encoder: Encoder) -> Any:
         return np.asarray(x, np.float64)
     values, codes = np.unique(x, return_inverse=True)
     texts = [f"{value:.0f}" if value == np.floor(value) else repr(float(value)) for value in values]
-    return np.where(np.isnan(x), MISSING, codes), texts
+    return np.where(np.isnan(x), MISSING, codes), as_spelled(texts, encoder.levels)
 
 
 def _restored(saved: Mapping[str, Any]) -> Encoder:

@@ -96,6 +96,8 @@ def _column(table: Table, place: int, decision: str, spelling: Spelling) -> Colu
         return Column(name, place, "dropped", "--drop names it")
     if decision == "categorical":
         return _words(table, place, spelling, "--categorical names it")
+    if place in table.declared and decision != "number":
+        return _words(table, place, spelling, "its type is categorical")
     if any(part in kind for part in TEMPORAL):
         return Column(name, place, "time", f"its type is {kind}", _nulls(table, place))
     others = _others(table, place, spelling)

@@ -5,6 +5,8 @@ rounded once, to float64. The database converts the cells that are numbers; the 
 Python decides what they mean.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffnn_gpu.tables.table import literal
@@ -48,3 +50,24 @@ class Spelling:
 def seconds(cell: str, written: str) -> str:
     """Return the SQL expression for a time in seconds since 1970, NULL if the text is none."""
     return f"epoch(try_strptime(trim({cell}), {literal(written)}))"
+
+
+def as_spelled(texts: Sequence[str], levels: Sequence[str]) -> list[str]:
+    """Return texts of numbers or booleans as the levels spell the same values: true is True and 1, 1 is 1.0.
+
+    For cells whose source has typed columns: pandas reads the `True` and `1.0` of a text file as values.
+    """
+    values = [*map(_value, levels)]
+    known = {value: level for value, level in zip(values, levels, strict=True) if values.count(value) == 1}
+    return [text if text in levels else known.get(_value(text), text) for text in texts]
+
+
+def _value(text: str) -> float | str:
+    """Return the number that a text spells, 1 for true, 0 for false; else the text."""
+    if text.lower() in ("true", "false"):
+        return float(text.lower() == "true")
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return text if "_" in text or not math.isfinite(number) else number

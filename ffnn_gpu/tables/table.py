@@ -11,8 +11,8 @@ and must differ.
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class Table:
         decimal: the decimal sign of numbers that are text.
         remarks: what was decided about the source, to be printed.
         keeps: what must live as long as the table, such as a temporary folder.
+        declared: {column: its levels in order} of the columns that the source declares as categories.
     """
 
     source: str
@@ -78,6 +79,7 @@ class Table:
     decimal: str = "."
     remarks: tuple[str, ...] = ()
     keeps: object = None
+    declared: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self._rows

@@ -148,11 +148,18 @@ def test_probabilities_are_in_the_order_of_the_labels(trained):
         assert (float(row["p_ripe"]) > 0.5) == (row["prediction"] == "ripe")
 
 
-def test_columns_with_other_names_are_used_in_order_with_a_warning(trained):
+def test_columns_with_other_names_are_refused_and_without_names_taken_in_order(trained):
     (trained / "other.csv").write_text(csv_text(names=("x", "y", "z", "fruit")))
     found = here("predict", "run", "other.csv")
-    assert "the header lacks column names of the training data" in found.output
-    assert "the header" not in here("predict", "run", "other.csv", "--quiet").output
+    assert (
+        found.exit_code == 3
+        and "other.csv lacks these columns, which the model was trained on: 'a', 'b', 'c'"
+        in (found.output.replace("a, b, c", "'a', 'b', 'c'"))
+    )
+    (trained / "none.csv").write_text(
+        "".join(csv_text().splitlines(keepends=True)[1:]).replace(",ripe", "").replace(",green", "")
+    )
+    assert here("predict", "run", "none.csv").output == here("predict", "run", "fruit.csv").output
 
 
 def test_evaluation_warns_about_training_rows(trained):
@@ -178,15 +185,20 @@ def test_evaluation_without_data_needs_test_rows(folder):
     assert found.exit_code == 2 and "error: the run run held out no test set; give the DATA" in found.output
 
 
-def test_prediction_reports_how_many_values_were_cut(trained):
+def test_prediction_reports_how_many_values_were_cut(folder):
+    np.save("fruit.npy", np.column_stack([X, LABELS == "ripe"]))
+    done = here("train", "fruit.npy", *FAST, "--epochs", "1", "--task", "binary", "--out", "run")
+    assert done.exit_code == 0, done.output
     far = X.copy()
     far[:3, 0] = 100
-    (trained / "far.csv").write_text(csv_text(far))
-    assert (
-        "3 values more than 5 standard deviations from the mean of the training rows were clipped to that "
-        "limit" in here("predict", "run", "far.csv").output
+    np.save("far.npy", far)
+    (folder / "far.csv").write_text(
+        csv_text(far).split("\n", 1)[1].replace(",ripe", "").replace(",green", "")
     )
-    assert "were clipped" not in here("predict", "run", "far.csv", "--quiet").output
+    for rows in ("far.npy", "far.csv"):
+        far_off = "3 values more than 5 standard deviations from the mean of the training rows were clipped"
+        assert far_off in here("predict", "run", rows).output
+        assert "were clipped" not in here("predict", "run", rows, "--quiet").output
 
 
 def test_only_json_is_written_to_stdout(folder):
@@ -315,24 +327,36 @@ def test_closed_pipe_is_not_an_error(trained):
         (
             ["predict", "run", "fruit.csv", "--output", "a.txt"],
             2,
-            "error: predictions are written as .csv or .npy, not",
+            "error: predictions are written as .csv, .parquet, .jsonl, .npy, not",
         ),
-        (["train", "nothing.csv"], 3, "error: 'nothing.csv' is not a data set"),
+        (["train", "nothing.csv"], 3, "error: there is no file nothing.csv"),
         (["predict", "run", "nothing.csv"], 3, "error: there is no file nothing.csv"),
-        (["predict", "run", "narrow.csv"], 3, "error: x has 2 columns; layer 0 of this network reads 3"),
+        (
+            ["predict", "run", "narrow.csv"],
+            3,
+            "error: narrow.csv has no header and 2 columns; the model was trained on 3: a, b, c",
+        ),
         (["evaluate", "nowhere", "fruit.csv"], 3, "error: nowhere does not exist"),
-        (["evaluate", "run", "fruit.csv", "--target", "color"], 3, "error: fruit.csv has no column 'color'"),
+        (
+            ["evaluate", "run", "fruit.csv", "--target", "color"],
+            3,
+            "--target: fruit.csv has no column 'color'",
+        ),
         (
             ["predict", "run", "some.csv"],
             3,
-            "error: the header lacks these columns, which the model was trained on: 'b', 'c'",
+            "error: some.csv lacks these columns, which the model was trained on: 'b', 'c'",
         ),
-        (["predict", "run", "x.npz"], 3, "error: predict reads .csv, .npy or standard input, not .npz"),
         (
-            ["train", "x.tsv"],
+            ["predict", "run", "x.npz"],
             3,
-            "error: x.tsv: .tsv files are not supported; "
-            "use .csv, .csv.gz, .npy, .npz or a folder of IDX or .npy files",
+            "error: x.npz is not an existing table, .npy file or folder of .npy",
+        ),
+        (
+            ["train", "x.doc"],
+            3,
+            "error: x.doc: .doc files are not supported; "
+            "use a table such as .csv, .npy, .npz or a folder of IDX or .npy files",
         ),
         (["--version"], 0, f"ffnn-gpu {ffnn_gpu.__version__}"),
         (["--help"], 0, "Start with `ffnn-gpu train digits`."),
@@ -342,7 +366,7 @@ def test_closed_pipe_is_not_an_error(trained):
 def test_error_has_its_exit_code_and_message(trained, arguments, code, message):
     (trained / "narrow.csv").write_text("1,2\n3,4\n")
     (trained / "some.csv").write_text("a,name\n1,x\n")
-    for name in ("x.npz", "x.tsv"):
+    for name in ("x.npz", "x.doc"):
         (trained / name).write_text("")
     found = here(*arguments)
     assert (found.exit_code, message in found.output) == (code, True), found.output
@@ -382,7 +406,7 @@ def test_exception_becomes_an_exit_code_and_one_line(monkeypatch, raised, code, 
 def test_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_DEBUG", "1")
     found = here("train", "nothing.csv")
-    assert found.exit_code == 3 and "Traceback" in found.output and "error: 'nothing.csv'" in found.output
+    assert found.exit_code == 3 and "Traceback" in found.output and "file nothing.csv" in found.output
 
 
 def test_gpu_that_cannot_be_used_is_a_device_error():

@@ -147,7 +147,7 @@ def test_run_of_two_ranks_resumed_with_three_equals_the_uninterrupted_one(folder
         (["rows.npy", "--epochs", "many"], 2, "error: epochs = 'many' is not accepted"),
         (["rows.npy", "--optimizer", "magic"], 2, "error: no optimizer is called 'magic'"),
         (["rows.npy", "--out", "taken"], 2, "error: taken exists and is not a run folder"),
-        (["nothing.csv"], 3, "error: 'nothing.csv' is not a data set"),
+        (["nothing.csv"], 3, "error: there is no file nothing.csv"),
     ],
     ids=["flag", "name", "folder", "data"],
 )

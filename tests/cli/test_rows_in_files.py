@@ -1,6 +1,5 @@
 """`train` leaves rows that are too large to copy in their files; the run equals one on a copy."""
 
-import io
 import json
 import tracemalloc
 
@@ -12,8 +11,7 @@ from ffnn_gpu.arrays import file_rows
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.file_rows import FileRows
 from ffnn_gpu.arrays.standardized import Standardized
-from ffnn_gpu.cli import messages, prediction_files, result, train
-from ffnn_gpu.cli.prediction_files import read_rows
+from ffnn_gpu.cli import messages, reading, result, train
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import read
 from ffnn_gpu.data.standardizer import Standardizer
@@ -123,7 +121,7 @@ def test_folder_whose_files_are_no_table_is_refused(here):
 def test_folder_is_evaluated_with_the_target_column_of_the_training_run(here, target):
     config = TrainConfig(data="many", out="r", target=target, **SETTINGS | {"epochs": 1})
     model = train.train(config).model
-    _, x, y = prediction_files.read_labelled("many", None, model)
+    _, x, y = reading.read_labelled("many", None, model)
     wanted = read("classes.npy", target)
     assert (np.asarray(x) == wanted.x).all() and (y == wanted.y).all()
     assert f"target column {target}, " in messages.data_line(read("many", target), model.task, config)
@@ -196,8 +194,8 @@ def test_rows_to_predict_may_be_a_folder_of_files(here):
     table = np.load("classes.npy")[:, :-1]
     for k, part in enumerate(np.array_split(table, 2)):
         np.save(f"x/{k}.npy", part)
-    rows, names = read_rows("x", io.StringIO())
+    rows, names = reading.read_rows("x", done.model)
     assert names is None and done.model.predict(rows).tolist() == done.model.predict(table).tolist()
     (here / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty holds no \.npy file"):
-        read_rows("empty", io.StringIO())
+        reading.read_rows("empty", done.model)

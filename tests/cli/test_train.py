@@ -103,7 +103,7 @@ def test_standardizer_is_never_fitted_on_held_out_rows():
         other_y = y if task.labels else np.where(held_out, 1e9, y)
         spoilt = replace(dataset(y), x=np.where(held_out[:, None], 1e6, X), y=other_y)
         models = [
-            train.prepare(settings, d, train.split_rows(d, task, settings).train, task, "numpy")
+            train.prepare(settings, d, [], train.split_rows(d, task, settings).train, task, "numpy")
             for d in (dataset(y), spoilt)
         ]
         assert models[0].extras() == models[1].extras()
@@ -117,7 +117,7 @@ def test_hidden_layers_are_dense_then_norm_then_dropout():
     def kinds(**settings):
         data = dataset(CLASSES)
         task = Task.of(CLASSES, loss=settings.pop("loss", "auto"))
-        model = train.prepare(config("", **settings), data, (X, CLASSES), task, "numpy")
+        model = train.prepare(config("", **settings), data, [], (X, CLASSES), task, "numpy")
         return [type(layer) for layer in model.network.layers]
 
     assert kinds(dropout=0) == [Dense, Dense]
@@ -191,7 +191,8 @@ def test_data_line_names_the_target_if_it_was_chosen(classes, tmp_path):
 
 def test_default_dropout_depends_on_the_task(classes, tmp_path):
     def rates(y, **settings):
-        layers = train.prepare(config("", **settings), dataset(y), (X, y), Task.of(y), "numpy").network.layers
+        model = train.prepare(config("", **settings), dataset(y), [], (X, y), Task.of(y), "numpy")
+        layers = model.network.layers
         return [layer.rate for layer in layers if isinstance(layer, Dropout)]
 
     assert (rates(CLASSES), rates(PRICE), rates(PRICE, dropout=0.5), rates(PRICE, dropout=0.0)) == (
@@ -322,10 +323,14 @@ def test_features_and_target_are_not_changed_without_standardize(classes):
     assert model.standardizer is None and model.task.units is None
 
 
-def test_cut_is_a_setting(classes):
-    assert train.train(config(classes, epochs=1)).model.limit == 5
-    assert train.train(config(classes, epochs=1, cut=2.5)).model.limit == 2.5
-    assert train.train(config(classes, epochs=1, cut=0.0)).model.limit is None
+def test_cut_is_a_setting_for_arrays(classes, tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, y=CLASSES)
+    data = str(tmp_path / "a.npz")
+    assert train.train(config(data, epochs=1)).model.limit == 5
+    assert train.train(config(data, epochs=1, cut=2.5)).model.limit == 2.5
+    assert train.train(config(data, epochs=1, cut=0.0)).model.limit is None
+    of_a_table = train.train(config(classes, epochs=1, cut=2.5)).model
+    assert of_a_table.limit is None and abs(of_a_table.features(1e9 * X)).max() <= 3
 
 
 def test_message_names_constant_columns(classes, tmp_path):

@@ -1,3 +1,5 @@
+"""A model finds the columns that it reads, encodes them, and answers in the form of the target."""
+
 import gzip
 import io
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Dense, Network, npy_rows, save
-from ffnn_gpu.cli import prediction_files
+from ffnn_gpu.cli import reading
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, ShapeError
 from ffnn_gpu.estimators.model import Model, true_and_predicted
@@ -23,8 +25,15 @@ def model(y=Y, names=("a", "b", "c"), **settings):
     )
 
 
-def read(text, features=("a", "b", "c"), target="answer"):
-    return prediction_files.read_rows("-", io.StringIO(text), features, target)
+@pytest.fixture
+def read(monkeypatch):
+    """Return a function that reads the rows of a text on standard input, for a model."""
+
+    def read(text, made=None):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return reading.read_rows("-", model() if made is None else made)
+
+    return read
 
 
 # ---------------------------------------------------------------- models
@@ -162,48 +171,60 @@ def test_folder_without_a_model_is_named(tmp_path):
         "a,b,c,answer\n1,2,3,\n",
         'id,"c",a,b\n"x, y",3,1,2\n',
         "a, b, c\n\n1, 2, 3\n",
+        "c;a;b\n3,0;1,0;2,0\n",
     ],
 )
-def test_rows_are_read_whatever_else_the_table_holds(text):
+def test_rows_are_read_whatever_else_the_table_holds(read, text):
     rows = read(text)
     np.testing.assert_array_equal(model().features(*rows), model().features(np.array([[1.0, 2, 3]])))
 
 
-def test_missing_columns_are_an_error_before_any_cell_is_read():
-    with pytest.raises(DataError, match=r"the header lacks these columns, .*: 'b', 'c'"):
-        read("id,a\nx,1\n")
-    with pytest.raises(DataError, match=r"the header lacks these columns, .*: 'c'"):
-        read("a,b,z\n1,2,3\n")
-    np.testing.assert_array_equal(read("7,8,9\n1,2,3\n", ("5", "7", "6")).x, [[7, 8, 9], [1, 2, 3]])
+def test_missing_columns_are_an_error_before_any_cell_is_converted(read):
+    with pytest.raises(DataError, match=r"standard input lacks these columns, .*: 'b', 'c'"):
+        model().features(*read("id,a\nx,1\n"))
+    with pytest.raises(DataError, match=r"standard input lacks these columns, .*: 'c'"):
+        model().features(*read("a,b,z\n1,2,3\n"))
+    with pytest.raises(DataError, match=r"standard input lacks these columns, .*: 'a', 'b', 'c'"):
+        model().features(*read("x,y,z\n1,2,3\n"))
+    with pytest.raises(DataError, match=r"contains these columns more than once, .*: 'a'$"):
+        model().features(*read("a,a,b,c\n1,2,3,4\n"))
 
 
-def test_header_of_numbers_is_not_a_row():
-    rows = read("1,y,0\n5,x,4\n", ("0", "1"))
-    np.testing.assert_array_equal(rows.x, [[4, 5]])
-    assert rows.names == ("0", "1")
+def test_numbers_in_the_first_row_are_a_row_unless_they_are_names_of_the_model(read):
+    made = model(names=("5", "7", "6"))
+    np.testing.assert_array_equal(
+        made.features(*read("8,9,10\n1,2,3\n", made)), made.features(np.array([[8, 9, 10], [1, 2, 3]]))
+    )
+    made = model(names=("0", "1", "2"))
+    np.testing.assert_array_equal(
+        made.features(*read("1,y,0,2\n5,x,4,6\n", made)), made.features(np.array([[4, 5, 6]]))
+    )
 
 
-def test_target_is_left_out_where_other_names_differ():
-    np.testing.assert_array_equal(read("x,answer,y,z\n1,yes,2,3\n").x, [[1, 2, 3]])
+def test_target_is_left_out_where_the_model_has_no_names(read):
+    made = model(names=None)
+    np.testing.assert_array_equal(
+        made.features(*read("x,answer,y,z\n1,yes,2,3\n", made)), made.features(np.array([[1, 2, 3]]))
+    )
 
 
-def test_wrong_cell_or_ragged_row_is_named_with_its_line():
+def test_wrong_cell_or_ragged_row_is_named_with_its_line(read):
     with pytest.raises(DataError, match="standard input, line 3, column 'b': 'x' is not a finite number"):
-        read("id,a,b,c\nA,1,2,3\nB,1,x,3\n")
-    with pytest.raises(DataError, match="standard input, line 3: 3 fields; the first row has 4"):
-        read("id,a,b,c\nA,1,2,3\nB,1,2\n")
+        model().features(*read("id,a,b,c\nA,1,2,3\nB,1,x,3\n"))
+    with pytest.raises(DataError, match="standard input, line 3, column 'b': the cell is empty"):
+        model().features(*read("id,a,b,c\nA,1,2,3\nB,1,,3\n"))
+    with pytest.raises(DataError, match="standard input, line 3 has 3 cells; the first row has 4"):
+        model().features(*read("id,a,b,c\nA,1,2,3\nB,1,2\n"))
 
 
-def test_cell_after_a_quoted_line_break_is_named_with_its_line():
+def test_cell_after_a_quoted_line_break_is_named_with_its_line(read):
     with pytest.raises(DataError, match="standard input, line 4, column 'b': 'x' is not a finite number"):
-        read('id,a,b,c\n"A\nB",1,2,3\nC,1,x,3\n')
+        model().features(*read('id,a,b,c\n"A\nB",1,2,3\nC,1,x,3\n'))
 
 
-def test_table_with_nothing_but_the_target_is_an_error():
-    with pytest.raises(
-        DataError, match="standard input, line 2, column 'answer': 'yes' is not a finite number"
-    ):
-        read("answer\nyes\n")
+def test_table_with_nothing_but_the_target_is_an_error(read):
+    with pytest.raises(DataError, match=r"standard input lacks these columns, .*: 'a', 'b', 'c'"):
+        model().features(*read("answer\nyes\n"))
 
 
 def test_rows_come_from_files_too(tmp_path):
@@ -212,56 +233,28 @@ def test_rows_come_from_files_too(tmp_path):
     np.save(tmp_path / "a.npy", [[1, 2, 3]])
     np.save(tmp_path / "b.npy", [1, 2, 3])
     for name in ("a.csv", "a.csv.gz", "a.npy"):
-        np.testing.assert_array_equal(
-            prediction_files.read_rows(str(tmp_path / name), io.StringIO(), "abc").x, [[1, 2, 3]]
-        )
+        rows = reading.read_rows(str(tmp_path / name), model())
+        np.testing.assert_array_equal(model().features(*rows), model().features(np.array([[1, 2, 3]])))
     with pytest.raises(DataError, match=r"b\.npy holds int64 of shape \(3,\)"):
-        prediction_files.read_rows(str(tmp_path / "b.npy"), io.StringIO())
-    with pytest.raises(DataError, match=r"there is no file .*c\.csv; give a \.csv or \.npy file"):
-        prediction_files.read_rows(str(tmp_path / "c.csv"), io.StringIO())
+        reading.read_rows(str(tmp_path / "b.npy"), model())
+    with pytest.raises(DataError, match=r"there is no file .*c\.csv"):
+        reading.read_rows(str(tmp_path / "c.csv"), model())
 
 
 def test_evaluation_finds_the_target_column_the_model_was_trained_on(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("answer,a,b,c\nyes,1,2,3\nno,4,5,6\n")
-    assert prediction_files.read_labelled(str(path), None, model())[2].tolist() == ["yes", "no"]
-    assert prediction_files.read_labelled(str(path), None, model(target=0))[2].tolist() == ["yes", "no"]
+    for made in (model(), model(target=0)):
+        _, x, y = reading.read_labelled(str(path), None, made)
+        assert y.tolist() == ["yes", "no"]
+        np.testing.assert_array_equal(made.features(x), made.features(np.array([[1.0, 2, 3], [4, 5, 6]])))
+    made = model(PRICE)
     path.write_text("1,2,3,4\n5,6,7,8\n")
-    assert prediction_files.read_labelled(str(path), None, model())[2].tolist() == [4, 8]
-    assert prediction_files.read_labelled(str(path), "0", model(target=1))[2].tolist() == [1, 5]
-
-
-# ---------------------------------------------------------------- predictions out
-
-
-def test_answers_are_written_as_columns():
-    file = io.StringIO()
-    chances = np.array([[0.25, 1 / 3], [1, 0]])
-    prediction_files.print_csv(
-        file, prediction_files.prediction_columns(np.array(["a", 'b,"c"']), chances, ["a", "b"])
-    )
-    assert file.getvalue() == 'prediction,p_a,p_b\na,0.25,0.333333333\n"b,""c""",1,0\n'
-    assert [*prediction_files.prediction_columns(np.zeros((2, 2)), None, [])] == [
-        "prediction_0",
-        "prediction_1",
-    ]
-
-
-def test_long_csv_is_written_piece_by_piece(monkeypatch):
-    monkeypatch.setattr(prediction_files, "ROWS_PER_WRITE", 3)
-    file, numbers = io.StringIO(), np.arange(8)
-    prediction_files.print_csv(file, {"a": numbers, "b": numbers / 2})
-    assert file.getvalue().splitlines() == ["a,b", *(f"{k},{k / 2:.9g}" for k in range(8))]
-
-
-def test_npy_holds_answers_or_probabilities(tmp_path):
-    path = str(tmp_path / "a.npy")
-    prediction_files.write_predictions(path, Y, None, [])
-    np.testing.assert_array_equal(np.load(path), Y)
-    prediction_files.write_predictions(path, Y, X, [])
-    np.testing.assert_array_equal(np.load(path), X)
-    with pytest.raises(ConfigurationError, match=r"written as \.csv or \.npy, not to a\.txt"):
-        prediction_files.write_predictions("a.txt", Y, None, [])
+    _, x, y = reading.read_labelled(str(path), None, made)
+    assert y.tolist() == [4, 8] and made.features(x).shape == (2, 3)
+    _, x, y = reading.read_labelled(str(path), "0", model(PRICE, target=1))
+    assert y.tolist() == [1, 5]
+    np.testing.assert_array_equal(made.features(x), made.features(np.array([[2.0, 3, 4], [6, 7, 8]])))
 
 
 # ---------------------------------------------------------------- ranges

@@ -1,0 +1,164 @@
+"""A text file becomes a data set; a malformed one raises an error with its line and column."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.cli.reading import read_training
+from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.numbers import numbers_of
+
+pytest.importorskip("duckdb")
+
+
+@pytest.fixture
+def csv_file(tmp_path):
+    def write(text: str, name: str = "t.csv") -> str:
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return str(path)
+
+    return write
+
+
+def read(path, target=None, **settings):
+    return read_training(TrainConfig(data=str(path), target=target, **settings))
+
+
+def raw(found):
+    """Return the numbers of the columns but the targets."""
+    x = found.data.x
+    return numbers_of(x.table, [column.place for column in found.columns])[x.index].tolist()
+
+
+def test_last_column_is_the_target(csv_file):
+    found = read(csv_file("a,b,c\n1,2,0\n3,4.5,1\n"))
+    assert raw(found) == [[1, 2], [3, 4.5]]
+    assert found.data.y.tolist() == [0, 1] and found.data.y.dtype == np.int64
+    assert found.data.feature_names == ("a", "b") and found.data.target_name == "c"
+
+
+@pytest.mark.parametrize("target", ["b", 1, "1"])
+def test_target_is_chosen_by_name_or_index(csv_file, target):
+    found = read(csv_file("a,b,c\n1,2,0\n3,4,1\n"), target)
+    assert raw(found) == [[1, 0], [3, 1]] and found.data.y.tolist() == [2, 4]
+    assert found.data.feature_names == ("a", "c") and found.data.target_name == "b"
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "values"),
+    [
+        ("1 2", "i", [1, 2]),
+        ("1.5 2.0", "f", [1.5, 2.0]),
+        ("-3.0 100.0", "f", [-3.0, 100.0]),
+        ("cat dog", "U", ["cat", "dog"]),
+        ("9223372036854775807 0", "i", [2**63 - 1, 0]),
+        ("007 7", "U", ["007", "7"]),
+    ],
+)
+def test_kind_of_the_target_follows_its_literals(csv_file, cells, kind, values):
+    first, second = cells.split()
+    y = read(csv_file(f"a,y\n0,{first}\n0.5,{second}\n")).data.y
+    assert y.dtype.kind == kind and y.tolist() == values
+
+
+def test_text_may_have_quotes_blank_lines_and_a_byte_order_mark(csv_file):
+    text = '\ufeff"width, cm","kind"\r\n1.5,"a ""b"", c"\r\n\r\n"2","two\nlines"\r\n'
+    found = read(csv_file(text))
+    assert found.data.feature_names == ("width, cm",) and found.data.target_name == "kind"
+    assert raw(found) == [[1.5], [2.0]] and found.data.y.tolist() == ['a "b", c', "two\nlines"]
+
+
+@pytest.mark.parametrize("name", ["iris.csv", "iris.CSV", "iris.csv.gz"])
+def test_text_file_becomes_a_data_set_with_names(csv_file, name):
+    path = csv_file("width,kind,length\n1,a,2\n3,b,4\n", name.replace("CSV", "csv")) if "gz" in name else None
+    found = read(path or csv_file("width,kind,length\n1,a,2\n3,b,4\n", name), "kind")
+    data = found.data
+    assert raw(found) == [[1, 2], [3, 4]] and data.y.tolist() == ["a", "b"]
+    assert (data.feature_names, data.target_name, data.name) == (("width", "length"), "kind", "iris")
+    assert data.x_test is None and data.y_test is None
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "has_header"),
+    [
+        ("a,b\n1,2\n3,4\n", None, True),
+        ("1,2\n3,4\n", None, False),
+        ("5.1,3.5,setosa\n4.9,3.0,setosa\n", None, False),  # UCI's iris.data
+        ("0,1,target\n5.1,3.5,0\n4.9,3.0,1\n", None, True),  # columns numbered by pandas
+        ("0,1,kind\n5.1,3.5,setosa\n4.9,3.0,other\n", "kind", True),
+    ],
+)
+def test_header_is_detected(csv_file, text, target, has_header):
+    found = read(csv_file(text), target)
+    assert found.data.x.table.has_names == has_header
+    assert len(found.data.x) == text.count("\n") - has_header
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "message"),
+    [
+        ("", None, r"t\.csv is empty"),
+        ("\n\n", None, r"t\.csv is empty"),
+        ("a,b\n", None, r"t\.csv"),
+        ("a,b\n1,2\n\n1,2,3\n", None, r"t\.csv, line 4 has 3 cells; the first row has 2"),
+        ("a,b\n1,2\n1\n", None, r"t\.csv, line 3 has 1 cells; the first row has 2"),
+        ("age,income\n1,2\n3,4\n", "incone", r"t\.csv has no column 'incone'; did you mean 'income'\?"),
+        ("age,income\n1,2\n3,4\n", "zzz", r"t\.csv has no column 'zzz'; the columns are age, income"),
+        ("a,a,b\n1,2,3\n", "a", r"t\.csv: 2 columns are called 'a'"),
+        ("1,2\n3,4\n", 2, r"t\.csv has no column '2'"),
+        ('a,b\n1,"2\n', None, r"t\.csv, line 2: unexpected end of data"),
+    ],
+)
+def test_error_names_the_line_or_the_column(csv_file, text, target, message):
+    with pytest.raises(DataError, match=message):
+        read(csv_file(text), target)
+
+
+@pytest.mark.parametrize("bad", ["red", "1_5", "inf", "1e999"])
+def test_cell_that_is_no_number_among_numbers_is_named_with_its_line(csv_file, bad):
+    rows = [f"{k / 7:.3f},{k % 2}" for k in range(100)]
+    rows[41] = f"{bad},1"
+    with pytest.raises(
+        DataError, match=rf"t\.csv, column 'a': 99 of 100 cells are numbers; line 43 holds '{bad}'"
+    ):
+        read(csv_file("\n".join(["a,y", *rows]) + "\n"))
+
+
+def test_row_without_a_target_is_left_out_and_shifts_no_other(csv_file):
+    rows = [f"{k},{'' if k % 5 == 2 else k % 2}" for k in range(0, 200, 3)]
+    found = read(csv_file("a,y\n" + "\n\n".join(rows) + "\n"), task="binary")
+    x = [row[0] for row in raw(found)]
+    assert found.data.y.tolist() == [value % 2 for value in x] and all(value % 5 != 2 for value in x)
+
+
+def test_truncated_gzip_file_is_refused_at_every_byte(csv_file, tmp_path):
+    whole = gzip.compress(b"a,b\n1,2\n3,4\n")
+    for length in range(len(whole)):
+        (tmp_path / "t.csv.gz").write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"t\.csv\.gz"):
+            read(tmp_path / "t.csv.gz")
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"there is no file .*none\.csv"):
+        read(tmp_path / "none.csv")
+
+
+def test_error_of_standard_input_names_it(monkeypatch):
+    import io
+
+    for text, message in (("", "standard input is empty"), ("a,b\n1,2\n3,4,5\n", "standard input, line 3")):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        with pytest.raises(DataError, match=message):
+            read("-")
+
+
+def test_columns_are_encoded_from_the_training_rows_only(csv_file):
+    rows = [f"{k},{'red' if k < 40 else 'blue'},{k % 2}" for k in range(80)]
+    found = read(csv_file("n,color,y\n" + "\n".join(rows) + "\n"), drop=("n",))
+    encoding = Encoding.fit(found.data.x.table, found.columns, np.arange(40))
+    assert encoding.outputs == ("color is red",)
