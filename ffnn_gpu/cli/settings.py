@@ -7,6 +7,7 @@ disagree. Names of losses, optimizers, … are checked where they are looked up.
 run's config.toml, so `--config` with that file repeats the run in a new folder.
 """
 
+import csv
 import difflib
 import os
 import re
@@ -46,6 +47,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     categorical: Annotated[Names, "columns of a table that are categories although they hold numbers"] = ()
     number: Annotated[Names, "columns of a table that must be numbers"] = ()
     drop: Annotated[Names, "columns of a table that are not used"] = ()
+    id: Annotated[Names, "columns of a table that name its rows and are not used"] = ()
+    weight: Annotated[str | None, "column of a table with the weight of each row"] = None
+    group: Annotated[
+        str | None, "column of a table: rows with the same cell stay in one part of the split"
+    ] = None
+    split_by: Annotated[
+        str | None, "column of a table: its earlier rows are for training, its later ones for the test"
+    ] = None
     missing: Annotated[Names, "texts that mean a missing cell, besides empty ones"] = ()
     task: Annotated[TaskKind, "kind of task; auto: inferred from the target"] = "auto"
     test: Annotated[
@@ -196,13 +205,19 @@ def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
         raise ConfigurationError(f"{where}unknown setting {name!r}; {hint}")
     kind, given = FIELDS[name].type, value
     if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:  # "256,128" → (256, 128)
-        given, strict = [part.strip() for part in value.split(",") if part.strip()], False
+        given, strict = _parts(value), False
     try:
         return msgspec.convert(given, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise ConfigurationError(
             f"{where}{name} = {value!r} is not accepted: {_accepted(kind, error)}"
         ) from error
+
+
+def _parts(text: str) -> list[str]:
+    """Cut a text at its commas, but for those between double quotes: 'a,"b,c"' → a and b,c."""
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _accepted(kind: Any, error: msgspec.ValidationError) -> str:

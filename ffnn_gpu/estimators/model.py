@@ -117,13 +117,14 @@ class Model:
         names: Sequence[str] | None = None,
         metrics: str | Iterable[str] = (),
         communicator: Communicator | None = None,
+        sample_weight: HostArray | None = None,
     ) -> dict[str, float]:
         """Return {metric: value, …, "loss": value} on raw rows and targets; ranks share the work.
 
-        The metrics of a regression are in the units of the target.
+        The metrics of a regression are in the units of the target. sample_weight (n,) weights the loss alone.
         """
         loss, chosen = self.task.loss, self.task.metrics(metrics or self.metrics)
-        pair = samples(self.network, loss, (self.features(x, names), self.task.encode(y)))
+        pair = samples(self.network, loss, (self.features(x, names), self.task.encode(y)), sample_weight)
         row = evaluate_together(communicator or Single(), self.network, loss, pair, chosen)
         row["loss"] = row.pop("loss")  # as the last
         return row
