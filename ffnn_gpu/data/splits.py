@@ -123,7 +123,7 @@ def order_split(order: NDArray[np.float64], fraction: float) -> tuple[Indices, I
     cut = n - round(fraction * n)
     ends = {cut}
     if 0 < cut < n and ranked[cut - 1] == ranked[cut]:
-        ends = {int(np.searchsorted(ranked, ranked[cut], side)) for side in ("left", "right")}  # type: ignore[call-overload]
+        ends = {int(np.searchsorted(ranked, ranked[cut], side)) for side in ("left", "right")}
     possible = [end for end in ends if 0 < end < n]
     if not possible:
         raise DataError(
