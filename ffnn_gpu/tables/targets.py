@@ -124,11 +124,11 @@ def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> boo
 def _marker_error(table: Table, place: int, cells: dict[str, int]) -> DataError:
     """Return the error about cells such as '?' among classes."""
     markers = [cell for cell in cells if cell.strip().lower() in NEVER_CLASSES]
-    found = holding(table, place, markers[:3])
+    found, name = holding(table, place, markers[:3]), table.names[place]
     return DataError(
-        f"{table.source}, target {table.names[place]!r}: {said(found)} among {len(cells) - len(markers):,} "
-        f"classes. If that means a missing target, use --missing {option_value(found[0][1])}; if it is a class, "
-        f"use --categorical {option_value(table.names[place])}"
+        f"{table.source}, target {name!r}: {said(found)} among {len(cells) - len(markers):,} classes. If "
+        f"that means a missing target, use --missing {option_value(found[0][1])}; if it is a class, use "
+        f"--categorical {option_value(name)}"
     )
 
 
