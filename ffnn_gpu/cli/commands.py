@@ -12,7 +12,7 @@ Under mpiexec, all processes share one training run in `train`, and rank 0 alone
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -25,16 +25,23 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 quiet_option = click.option("--quiet", is_flag=True, help="print only errors and the result")
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add a flag for each setting of TrainConfig except `data`; a flag that is not given is None."""
-    for name in reversed([name for name in FIELDS if name != "data"]):
-        flag = f"--{name.replace('_', '-')}"
-        text, metavar = help_of(name)
-        if metavar:
-            command = click.option(flag, name, metavar=metavar, help=text)(command)
-        else:
-            command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
-    return command
+def flags_of(names: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds a flag for each of these settings; a flag that is not given is None."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            flag = f"--{name.replace('_', '-')}"
+            text, metavar = help_of(name)
+            if metavar:
+                command = click.option(flag, name, metavar=metavar, help=text)(command)
+            else:
+                command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
+        return command
+
+    return add
+
+
+settings = flags_of([name for name in FIELDS if name != "data"])
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True, context_settings=CONTEXT)
@@ -143,19 +150,21 @@ def evaluate_command(
     the test set is used that the training run held out.
     """
     from ffnn_gpu.cli import messages, reading, train
+    from ffnn_gpu.cli.split import Part
     from ffnn_gpu.estimators.model import Model
 
     loaded = Model.load(model, device)
     if data is None:
-        x, y, names = train.held_out(model, loaded)
-        line = f"{len(x):,} rows, the test set that the run held out of {loaded.data}"
+        part, names = train.held_out(model, loaded)
+        line = f"{len(part.x):,} rows, the test set that the run held out of {loaded.data}"
     else:
         dataset, x, y = reading.read_labelled(data, target, loaded)
-        names, line = dataset.feature_names, messages.evaluation_line(loaded, dataset, len(x))
+        part, names = Part(x, y), dataset.feature_names
+        line = messages.evaluation_line(loaded, dataset, len(x))
     if not quiet:
         print_error_line(line)
-    row = loaded.evaluate(x, y, names, [name for name in metrics.split(",") if name])
-    click.echo(json.dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
+    row = train.evaluated(loaded, part, names, metrics=[name for name in metrics.split(",") if name])
+    click.echo(json.dumps({**row, "rows": len(part.x)}) if as_json else "\n".join(messages.metric_lines(row)))
 
 
 @main.command("predict")

@@ -4,6 +4,7 @@ A table (a text file, standard input, …) is read by `tables`; arrays and bundl
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +14,10 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.array_files import npy_rows, read_npy
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
-from ffnn_gpu.errors import DataError
+from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
+from ffnn_gpu.tables.roles import Roles, read_roles, require_apart
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import is_table, read_table
 from ffnn_gpu.tables.spelling import Spelling
@@ -24,10 +26,12 @@ from ffnn_gpu.tables.targets import read_as, read_target
 
 
 class Training(NamedTuple):
-    """A data set and, if it is a table, its columns but the targets."""
+    """A data set and, if it is a table, its columns but the targets, and what steers the training run."""
 
     data: Dataset
     columns: list[Column]
+    roles: Roles = Roles()
+    table: Table | None = None
 
 
 class InputRows(NamedTuple):
@@ -39,19 +43,37 @@ class InputRows(NamedTuple):
 
 def read_training(config: TrainConfig) -> Training:
     """Read the data set to train on. Raises DataError."""
-    if not is_table(config.data):
-        return Training(read(config.data, config.target), [])
-    table = read_table(config.data, known=_known(config.target))
-    places = target_places(table, config.target)
     decisions = decisions_of(config)
+    if not is_table(config.data):
+        _require_no_decisions(config.data, decisions)
+        return Training(read(config.data, config.target), [])
+    table = read_known(config)
+    require_distinct(table)
+    places = target_places(table, config.target)
     spelling = Spelling(table.decimal, decisions.missing)
-    _require_distinct(table)
-    target = read_target(table, places, spelling, config.task)
+    require_apart(table, decisions, places)
     names = tuple(table.names[place] for place in places)
+    target = read_target(table, places, spelling, config.task, decisions.categorical)
     columns = columns_of(table, decisions, spelling, names)
+    roles = read_roles(table, columns, decisions, spelling, target.rows)
     x = TableRows(table, target.rows, sum(column.is_used for column in columns))
     features = tuple(column.name for column in columns if column.is_used)
-    return Training(Dataset(x, target.y, features, ",".join(names), _stem(config.data)), columns)  # type: ignore[arg-type]
+    data = Dataset(x, target.y, features, ",".join(names), _stem(config.data))  # type: ignore[arg-type]
+    return Training(data, columns, roles, table)
+
+
+def read_known(config: TrainConfig) -> Table:
+    """Read the table that the settings name; a first row with a column that they name is a header."""
+    decided = [name for _, name in decisions_of(config).named() if not name.isdecimal()]
+    return read_table(config.data, known=[*_known(config.target), *decided])
+
+
+def _require_no_decisions(source: str, decisions: Decisions) -> None:
+    """Raise ConfigurationError for a decision about a column where columns have no kinds."""
+    for setting in ("missing",) * bool(decisions.missing) + tuple(name for name, _ in decisions.named()):
+        raise ConfigurationError(
+            f"--{setting.replace('_', '-')} needs a table, such as a .csv file; {source} holds numbers only"
+        )
 
 
 def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, Any, HostArray]:
@@ -101,16 +123,19 @@ def read_rows(source: str, model: Model) -> InputRows:
 
 def decisions_of(config: TrainConfig) -> Decisions:
     """Return what the settings say about columns."""
-    return Decisions(config.categorical, config.number, config.drop, config.missing)
+    return Decisions(**{each.name: getattr(config, each.name) for each in fields(Decisions)})
 
 
 def target_places(table: Table, target: str | int | None) -> list[int]:
-    """Return the indices of the target columns: of one name or index, of several with commas; else the last."""
+    """Return the indices of the target columns: names or indices separated by commas; None for the last."""
     if target is None:
         return [len(table.names) - 1]
     if str(target) in table.names or "," not in str(target):
         return [table.column(str(target), "--target")]
-    return [table.column(name.strip(), "--target") for name in str(target).split(",")]
+    places = [table.column(name.strip(), "--target") for name in str(target).split(",")]
+    if len({*places}) < len(places):
+        raise DataError(f"--target {target} names a column twice")
+    return places
 
 
 def _known(target: str | int | None) -> tuple[str, ...]:
@@ -119,12 +144,13 @@ def _known(target: str | int | None) -> tuple[str, ...]:
     return tuple(name for name in names if name and not name.isdecimal())
 
 
-def _require_distinct(table: Table) -> None:
+def require_distinct(table: Table) -> None:
+    """Raise DataError if two columns have one name."""
     twice = sorted({name for name in table.names if table.names.count(name) > 1})
     if twice:
         raise DataError(
-            f"{table.source}: several columns are called {', '.join(map(repr, twice))}; each column needs a name "
-            "of its own"
+            f"{table.source}: several columns are called {', '.join(map(repr, twice))}; each column needs a "
+            "name of its own"
         )
 
 

@@ -14,7 +14,7 @@ from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.cli.split import Pair, Split
+from ffnn_gpu.cli.split import Part, Split
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.training.history import History
@@ -66,7 +66,7 @@ def build_report(
     }
 
 
-def write_report(done: Result, test: Pair | None, announce: Announce) -> None:
+def write_report(done: Result, test: Part | None, announce: Announce) -> None:
     """Write result.json and the plots. Without matplotlib, announce that there are no plots."""
     text = json.dumps(done.report, indent=2, ensure_ascii=False)
     atomic_file.write(done.folder / run_folder.RESULT, f"{text}\n".encode())
@@ -76,13 +76,13 @@ def write_report(done: Result, test: Pair | None, announce: Announce) -> None:
         announce(f'no plots: matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')
 
 
-def _draw_plots(done: Result, test: Pair | None) -> None:
+def _draw_plots(done: Result, test: Part | None) -> None:
     folder, model, history = done.folder, done.model, done.history
     if len(history):
         history.plot(folder / run_folder.LEARNING_CURVE)
     if test is None or (model.task.kind != "regression" and model.task.labels is None):
         return
-    y, prediction = true_and_predicted(model, *test)
+    y, prediction = true_and_predicted(model, test.x, test.y)
     if model.task.labels is None:
         names = [model.target_name] if model.target_name and model.task.outputs == 1 else []
         figure, file = plots.predicted_against_true(y, prediction, names), run_folder.AGAINST_TRUE

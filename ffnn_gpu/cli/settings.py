@@ -117,6 +117,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     out: Annotated[str | None, "run folder; default: runs/NAME-1, -2, …"] = None
 
 
+# settings that say what the columns of a table are, which `inspect` has too
+OF_COLUMNS = (
+    "target", "categorical", "number", "drop", "id", "weight", "group", "split_by", "missing", "task",
+)  # fmt: skip
 FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}
 
 
