@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -17,7 +18,10 @@ from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.cli.split import Part, Split
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.evaluation import metrics
+from ffnn_gpu.evaluation.metrics import READ_SCORES
 from ffnn_gpu.training.history import History
+
+ERRORS = ("rmse", "mae", "mse")  # metrics that are lower for a better network
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ def build_report(
         "task": model.task.kind,
         "loss": model.task.loss_name,
         "test": test,
+        "baseline": test and baseline(model, split, test),
         "epochs": len(history),
         "epochs_asked": config.epochs,
         "best_epoch": history.best_epoch() if config.early_stopping and len(history) else None,
@@ -64,6 +69,37 @@ def build_report(
             "numpy": np.__version__,
         },
     }
+
+
+def baseline(model: Model, split: Split, test: Mapping[str, float]) -> dict[str, Any] | None:
+    """Return what a constant prediction scores on the test set: the most frequent class, or the mean.
+
+    Both are those of the training rows. `better` is 1 − error / error of the constant, None if that is 0. The
+    error of rmse, mae and mse is the metric itself, and of others 1 − metric.
+    """
+    if split.test is None:
+        return None
+    known, y = model.task.encode(split.train.y), model.task.encode(split.test.y)
+    if model.task.kind == "regression":
+        known, y = (np.reshape(a, (len(a), -1)) for a in (split.train.y, split.test.y))
+        constant, says = known.mean(axis=0), "the mean of the training rows"
+    elif model.task.labels is not None:
+        constant = np.bincount(known).argmax()
+        says = f"always {model.task.labels.classes[int(constant)]!r}"
+    else:
+        constant, says = (
+            (known.mean(axis=0) > 0.5).astype(known.dtype),
+            "the more frequent value of each label",
+        )
+    prediction = np.broadcast_to(constant, y.shape)
+    names = [name for name in test if name != "loss" and name not in READ_SCORES and name in metrics.METRICS]
+    scores = {name: float(metrics.METRICS[name](y, prediction)) for name in names}
+    finite = {name: score for name, score in scores.items() if np.isfinite(score)}
+    if not finite:
+        return None
+    name = next(iter(finite))
+    error, least = (value if name in ERRORS else 1 - value for value in (test[name], finite[name]))
+    return {"predicts": says, **finite, "metric": name, "better": 1 - error / least if least > 0 else None}
 
 
 def write_report(done: Result, test: Part | None, announce: Announce) -> None:
