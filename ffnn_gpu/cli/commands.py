@@ -1,4 +1,4 @@
-"""Define `ffnn-gpu train | evaluate | predict | info`: parse, call, print.
+"""Define `ffnn-gpu train | evaluate | predict | inspect | info`: parse, call, print.
 
     exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
                 5 out of memory   128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM), after saving
@@ -19,7 +19,7 @@ import click
 
 from ffnn_gpu import __version__
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, ranks_of
-from ffnn_gpu.cli.settings import FIELDS, help_of, resolve
+from ffnn_gpu.cli.settings import FIELDS, OF_COLUMNS, help_of, resolve
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 quiet_option = click.option("--quiet", is_flag=True, help="print only errors and the result")
@@ -207,6 +207,28 @@ def predict_command(
         files.write_csv(sys.stdout, columns)
     else:
         files.write(output, columns)
+
+
+@main.command("inspect")
+@click.argument("data")
+@flags_of(OF_COLUMNS)
+@click.option("--config", "file", metavar="RUN.TOML", help="read these settings from this file")
+@click.option("--json", "as_json", is_flag=True, help="print the inspection as JSON")
+def inspect_command(data: str, file: str | None, as_json: bool, **flags: Any) -> None:
+    """Print what the columns of DATA are, why, and what a network reads of them.
+
+    DATA is a table such as a .csv file. Warnings name columns that may be leaks, copies of rows, rare classes
+    and whatever `train` would refuse.
+    """
+    from ffnn_gpu.cli import inspection
+    from ffnn_gpu.cli.messages import printable
+
+    found = inspection.inspection_of(resolve({"data": data, **flags}, file=file))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), allow_nan=False))
+        return
+    for line in inspection.lines(found):
+        click.echo(printable(line, sys.stdout.encoding))
 
 
 @main.command("info")

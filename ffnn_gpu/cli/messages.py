@@ -24,6 +24,7 @@ from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 
 MAX_LISTED_NAMES = 5
+PLAIN = str.maketrans({"→": "->", "…": "...", "×": "x", "−": "-"})
 IN_ORDER = "the header lacks column names of the training data; the columns are taken in order"
 
 
@@ -176,6 +177,16 @@ def baseline_line(baseline: Mapping[str, Any]) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 10 or value == 0 else f"{value:.5g}"
+
+
+def printable(line: str, encoding: str | None) -> str:
+    """Return a line that a narrow encoding can write: an arrow is ->, and a letter that it lacks is ?."""
+    name = encoding or "utf-8"
+    try:
+        line.encode(name)
+    except UnicodeEncodeError:
+        return line.translate(PLAIN).encode(name, "replace").decode(name)
+    return line
 
 
 def _program() -> str:

@@ -47,7 +47,9 @@ def require_apart(table: Table, decisions: Decisions, targets: Sequence[int]) ->
     for setting, name in decisions.named():
         option = f"--{setting.replace('_', '-')}"
         if setting in APART and table.column(name, option) in targets:
-            raise DataError(f"column {name!r} is the target; {option} cannot name it too")
+            raise DataError(
+                f"column {name!r} is the target; {option} cannot name it too. --target chooses another"
+            )
 
 
 def _weights(table: Table, place: int, spelling: Spelling, rows: Codes) -> Floats:
