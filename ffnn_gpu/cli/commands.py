@@ -1,4 +1,4 @@
-"""Define `ffnn-gpu train | evaluate | predict | info`: parse, call, print.
+"""Define `ffnn-gpu train | evaluate | predict | inspect | info`: parse, call, print.
 
     exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
                 5 out of memory   128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM), after saving
@@ -10,7 +10,7 @@ Under mpiexec, all processes share one training run in `train`, and rank 0 alone
 `predict` run in each process separately.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,29 @@ from ffnn_gpu import __version__
 from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
-from ffnn_gpu.cli.settings import FIELDS, help_of, resolve
+from ffnn_gpu.cli.settings import FIELDS, OF_COLUMNS, help_of, resolve
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 quiet_option = click.option("--quiet", is_flag=True, help="print only errors and the result")
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add a flag for each setting of TrainConfig except `data`; a flag that is not given is None."""
-    for name in reversed([name for name in FIELDS if name != "data"]):
-        flag = f"--{name.replace('_', '-')}"
-        text, metavar = help_of(name)
-        if metavar:
-            command = click.option(flag, name, metavar=metavar, help=text)(command)
-        else:
-            command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
-    return command
+def flags_of(names: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds a flag for each of these settings; a flag that is not given is None."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            flag = f"--{name.replace('_', '-')}"
+            text, metavar = help_of(name)
+            if metavar:
+                command = click.option(flag, name, metavar=metavar, help=text)(command)
+            else:
+                command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
+        return command
+
+    return add
+
+
+settings = flags_of([name for name in FIELDS if name != "data"])
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True, context_settings=CONTEXT)
@@ -144,20 +151,22 @@ def evaluate_command(
     the test set is used that the training run held out.
     """
     from ffnn_gpu.cli import messages, reading, train
+    from ffnn_gpu.cli.split import Part
     from ffnn_gpu.estimators.model import Model
 
     standard_streams.require_output()
     loaded = Model.load(model, device)
     if data is None:
-        x, y, names = train.held_out(model, loaded)
-        line = f"{len(x):,} rows, the test set that the run held out of {loaded.data}"
+        part, names = train.held_out(model, loaded)
+        line = f"{len(part.x):,} rows, the test set that the run held out of {loaded.data}"
     else:
         dataset, x, y = reading.read_labelled(data, target, loaded)
-        names, line = dataset.feature_names, messages.evaluation_line(loaded, dataset, len(x))
+        part, names = Part(x, y), dataset.feature_names
+        line = messages.evaluation_line(loaded, dataset, len(x))
     if not quiet:
         print_error_line(line)
-    row = loaded.evaluate(x, y, names, [name for name in metrics.split(",") if name])
-    print_result(dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
+    row = train.evaluated(loaded, part, names, metrics=[name for name in metrics.split(",") if name])
+    print_result(dumps({**row, "rows": len(part.x)}) if as_json else "\n".join(messages.metric_lines(row)))
 
 
 @main.command("predict")
@@ -223,6 +232,24 @@ def predict_command(
         return
     with atomic_file.replacing(Path(output)) as half:
         files.write(half, columns, Path(output).suffix.lower())
+
+
+@main.command("inspect")
+@click.argument("data")
+@flags_of(OF_COLUMNS)
+@click.option("--config", "file", metavar="RUN.TOML", help="read these settings from this file")
+@click.option("--json", "as_json", is_flag=True, help="print the inspection as JSON")
+def inspect_command(data: str, file: str | None, as_json: bool, **flags: Any) -> None:
+    """Print what the columns of DATA are, why, and what a network reads of them.
+
+    DATA is a table such as a .csv file. Warnings name columns that may be leaks, copies of rows, rare classes
+    and whatever `train` would refuse.
+    """
+    from ffnn_gpu.cli import inspection
+
+    standard_streams.require_output()
+    found = inspection.inspection_of(resolve({"data": data, **flags}, file=file))
+    print_result(dumps(found.to_json()) if as_json else "\n".join(inspection.lines(found)))
 
 
 @main.command("info")

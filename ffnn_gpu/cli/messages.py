@@ -5,23 +5,29 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.backends import Backend, probe
 from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.cli.split import Part
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open
 from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.tables.inspection import warnings_of
+from ffnn_gpu.tables.kinds import Column
 from ffnn_gpu.tables.sources import is_table
+from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.table import Table
 
 MAX_LISTED_NAMES = 5
 IN_ORDER = "the header lacks column names of the training data; the columns are taken in order"
 
 
-def data_line(data: Dataset, task: Task, config: TrainConfig) -> str:
+def data_line(data: Dataset, task: Task, config: TrainConfig, columns: Sequence[Column] = ()) -> str:
     """1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy on …"""
     if task.labels is not None:
         values = f"{len(task.labels.classes):,} classes"
@@ -30,7 +36,7 @@ def data_line(data: Dataset, task: Task, config: TrainConfig) -> str:
     else:
         values = f"values from {data.y.min():.6g} to {data.y.max():.6g}"
     n, features = data.x.shape
-    shape = f"{n:,} rows × {features:,} feature{'s' * (features != 1)}"
+    shape = f"{n:,} rows × {features:,} feature{'s' * (features != 1)}{_kinds(columns)}"
     return f"{shape}, {_target(data, config)}{values} → {task}"
 
 
@@ -41,6 +47,37 @@ def _target(data: Dataset, config: TrainConfig) -> str:
     index = data.x.shape[1] if config.target is None else config.target
     name = repr(data.target_name) if data.target_name else f"column {index}"
     return f"target {name}{' (the last column; --target changes it)' * (config.target is None)}, "
+
+
+def _kinds(columns: Sequence[Column]) -> str:
+    """Return how many columns are of each kind, "" if all are numbers."""
+    counts = Counter(column.kind for column in columns if column.is_used)
+    if {*counts} <= {"number"}:
+        return ""
+    several = {"number": "numbers", "category": "categories", "boolean": "booleans", "time": "times"}
+    return f" ({', '.join(f'{n} {kind if n == 1 else several[kind]}' for kind, n in counts.most_common())})"
+
+
+def table_lines(
+    table: Table, data: Dataset, columns: Sequence[Column], training: Part, config: TrainConfig
+) -> list[str]:
+    """Return what was decided about a table, which columns are left out and why, and what may go wrong."""
+    decided = [*table.remarks]
+    if lacking := len(table) - len(data.y):
+        decided.append(f"{lacking:,} row{' lacks' if lacking == 1 else 's lack'} a target and are left out")
+    left_out = [f"{column.name!r} ({column.reason})" for column in columns if not column.is_used]
+    names = (data.target_name or "").split(",") if data.y.ndim > 1 else (data.target_name or "",)
+    spelling = Spelling(table.decimal, config.missing)
+    concerns = [
+        each.text for each in warnings_of(table, columns, spelling, names, training.y, training.x.index)
+    ]
+    said = {"read": decided, "left out": left_out, "warning": concerns}
+    return [f"{what}: {_listed(texts)}" for what, texts in said.items() if texts]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = f"; … ({len(texts)} in all, see ffnn-gpu inspect)" if len(texts) > MAX_LISTED_NAMES else ""
+    return "; ".join(texts[:MAX_LISTED_NAMES]) + more
 
 
 def split_line(rows: Mapping[str, int], backend: Backend) -> str:
@@ -102,6 +139,8 @@ def constant_line(model: Model) -> str | None:
 def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -> list[str]:
     """Format the test metrics, the run folder and, unless brief, the commands to continue with."""
     lines = metric_lines(report["test"] or {}, "test ") or ["no test set: test is 0"]
+    if report.get("baseline"):
+        lines.append(baseline_line(report["baseline"]))
     run, program, started = shlex.quote(str(folder)), _program(), _program_on(report["ranks"])
     epochs, asked = report["epochs"], report["epochs_asked"]
     early = epochs < asked and not report["interrupted"]
@@ -122,6 +161,17 @@ def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -
     if report["schedule"] == "constant" and not early:  # other schedules end with a rate near 0
         lines.append(f"  {started} train --resume --out {run} --epochs {2 * asked}")
     return lines
+
+
+def baseline_line(baseline: Mapping[str, Any]) -> str:
+    """baseline accuracy 0.5300 (always 'ripe'): the network makes 94% fewer errors"""
+    name, better = baseline["metric"], baseline["better"]
+    start = f"baseline {metric_lines({name: baseline[name]})[0]} ({baseline['predicts']})"
+    if better is None or better <= 0:
+        return f"{start}: the network is no better"
+    if name in ("rmse", "mae", "mse"):
+        return f"{start}: the network's is {better:.0%} lower"
+    return f"{start}: the network makes {better:.0%} fewer errors" if name == "accuracy" else start
 
 
 def _number(value: float) -> str:

@@ -4,6 +4,7 @@ A table (a text file, standard input, …) is read by `tables`; arrays and bundl
 """
 
 from collections.abc import Hashable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.tables.answers import kept_column
 from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
+from ffnn_gpu.tables.roles import Roles, read_roles, require_apart
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import is_table, read_table
 from ffnn_gpu.tables.spelling import Spelling
@@ -26,10 +28,12 @@ from ffnn_gpu.tables.targets import read_as, read_target
 
 
 class Training(NamedTuple):
-    """A data set and, if it is a table, its columns but the targets."""
+    """A data set and, if it is a table, its columns but the targets, and what steers the training run."""
 
     data: Dataset
     columns: list[Column]
+    roles: Roles = Roles()
+    table: Table | None = None
 
 
 class InputRows(NamedTuple):
@@ -41,19 +45,37 @@ class InputRows(NamedTuple):
 
 def read_training(config: TrainConfig) -> Training:
     """Read the data set to train on. Raises DataError."""
-    if not is_table(config.data):
-        return Training(read(config.data, config.target), [])
-    table = read_table(config.data, known=_known(config.target))
-    places = target_places(table, config.target)
     decisions = decisions_of(config)
+    if not is_table(config.data):
+        _require_no_decisions(config.data, decisions)
+        return Training(read(config.data, config.target), [])
+    table = read_known(config)
+    require_distinct(table)
+    places = target_places(table, config.target)
     spelling = Spelling(table.decimal, decisions.missing)
-    _require_distinct(table)
-    target = read_target(table, places, spelling, config.task)
+    require_apart(table, decisions, places)
     names = tuple(table.names[place] for place in places)
+    target = read_target(table, places, spelling, config.task, decisions.categorical)
     columns = columns_of(table, decisions, spelling, names)
+    roles = read_roles(table, columns, decisions, spelling, target.rows)
     x = TableRows(table, target.rows, sum(column.is_used for column in columns))
     features = tuple(column.name for column in columns if column.is_used)
-    return Training(Dataset(x, target.y, features, ",".join(names), _stem(config.data)), columns)  # type: ignore[arg-type]
+    data = Dataset(x, target.y, features, ",".join(names), _stem(config.data))  # type: ignore[arg-type]
+    return Training(data, columns, roles, table)
+
+
+def read_known(config: TrainConfig) -> Table:
+    """Read the table that the settings name; a first row with a column that they name is a header."""
+    decided = [name for _, name in decisions_of(config).named() if not name.isdecimal()]
+    return read_table(config.data, known=[*_known(config.target), *decided])
+
+
+def _require_no_decisions(source: str, decisions: Decisions) -> None:
+    """Raise ConfigurationError for a decision about a column where columns have no kinds."""
+    for setting in ("missing",) * bool(decisions.missing) + tuple(name for name, _ in decisions.named()):
+        raise ConfigurationError(
+            f"--{setting.replace('_', '-')} needs a table, such as a .csv file; {source} holds numbers only"
+        )
 
 
 def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, Any, HostArray]:
@@ -130,12 +152,15 @@ def side_by_side(kept: dict[str, HostArray], answers: dict[str, HostArray]) -> d
 
 def decisions_of(config: TrainConfig) -> Decisions:
     """Return what the settings say about columns."""
-    return Decisions(config.categorical, config.number, config.drop, config.missing)
+    return Decisions(**{each.name: getattr(config, each.name) for each in fields(Decisions)})
 
 
 def target_places(table: Table, target: str | int | None) -> list[int]:
-    """Return the indices of the target columns: by names or indices with commas; else the last."""
-    return [len(table.names) - 1] if target is None else _places(table, str(target), "--target")
+    """Return the indices of the target columns: names or indices separated by commas; None for the last."""
+    places = [len(table.names) - 1] if target is None else _places(table, str(target), "--target")
+    if len({*places}) < len(places):
+        raise DataError(f"--target {target} names a column twice")
+    return places
 
 
 def _places(table: Table, name: str, option: str) -> list[int]:
@@ -158,7 +183,8 @@ def _names_of(model: Model) -> tuple[str, ...]:
     return (*(model.feature_names or ()), *_known(model.target_name))
 
 
-def _require_distinct(table: Table) -> None:
+def require_distinct(table: Table) -> None:
+    """Raise DataError if two columns have one name."""
     twice = sorted({name for name in table.names if table.names.count(name) > 1})
     if twice:
         raise DataError(

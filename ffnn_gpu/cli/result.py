@@ -1,6 +1,7 @@
 """Write the result of a run: result.json and the plots."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -14,10 +15,13 @@ from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.cli.split import Pair, Split
+from ffnn_gpu.cli.split import Part, Split
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.evaluation import metrics
+from ffnn_gpu.evaluation.metrics import READ_SCORES
 from ffnn_gpu.training.history import History
+
+ERRORS = ("rmse", "mae", "mse")  # metrics that are lower for a better network
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ def build_report(
         "task": model.task.kind,
         "loss": model.task.loss_name,
         "test": test,
+        "baseline": test and baseline(model, split, test),
         "epochs": len(history),
         "epochs_asked": config.epochs,
         "best_epoch": history.best_epoch() if config.early_stopping else None,
@@ -66,7 +71,38 @@ def build_report(
     }
 
 
-def write_report(done: Result, test: Pair | None, announce: Announce) -> None:
+def baseline(model: Model, split: Split, test: Mapping[str, float]) -> dict[str, Any] | None:
+    """Return what a constant prediction scores on the test set: the most frequent class, or the mean.
+
+    Both are those of the training rows. `better` is 1 − error / error of the constant, None if that is 0. The
+    error of rmse, mae and mse is the metric itself, and of others 1 − metric.
+    """
+    if split.test is None:
+        return None
+    known, y = model.task.encode(split.train.y), model.task.encode(split.test.y)
+    if model.task.kind == "regression":
+        known, y = (np.reshape(a, (len(a), -1)) for a in (split.train.y, split.test.y))
+        constant, says = known.mean(axis=0), "the mean of the training rows"
+    elif model.task.labels is not None:
+        constant = np.bincount(known).argmax()
+        says = f"always {model.task.labels.classes[int(constant)]!r}"
+    else:
+        constant, says = (
+            (known.mean(axis=0) > 0.5).astype(known.dtype),
+            "the more frequent value of each label",
+        )
+    prediction = np.broadcast_to(constant, y.shape)
+    names = [name for name in test if name != "loss" and name not in READ_SCORES and name in metrics.METRICS]
+    scores = {name: float(metrics.METRICS[name](y, prediction)) for name in names}
+    finite = {name: score for name, score in scores.items() if np.isfinite(score)}
+    if not finite:
+        return None
+    name = next(iter(finite))
+    error, least = (value if name in ERRORS else 1 - value for value in (test[name], finite[name]))
+    return {"predicts": says, **finite, "metric": name, "better": 1 - error / least if least > 0 else None}
+
+
+def write_report(done: Result, test: Part | None, announce: Announce) -> None:
     """Write result.json and the plots. Without matplotlib, announce that there are no plots."""
     text = dumps(done.report, indent=2, ensure_ascii=False)
     atomic_file.write(done.folder / run_folder.RESULT, f"{text}\n".encode())
@@ -76,13 +112,13 @@ def write_report(done: Result, test: Pair | None, announce: Announce) -> None:
         announce(f'no plots: matplotlib is not installed ({error}); pip install "ffnn_gpu[plot]"')
 
 
-def _draw_plots(done: Result, test: Pair | None) -> None:
+def _draw_plots(done: Result, test: Part | None) -> None:
     folder, model, history = done.folder, done.model, done.history
     if len(history):
         history.plot(folder / run_folder.LEARNING_CURVE)
     if test is None or (model.task.kind != "regression" and model.task.labels is None):
         return
-    y, prediction = true_and_predicted(model, *test)
+    y, prediction = true_and_predicted(model, test.x, test.y)
     if model.task.labels is None:
         names = [model.target_name] if model.target_name and model.task.outputs == 1 else []
         figure, file = plots.predicted_against_true(y, prediction, names), run_folder.AGAINST_TRUE

@@ -7,6 +7,7 @@ disagree. Names of losses, optimizers, … are checked where they are looked up.
 run's config.toml, so `--config` with that file repeats the run in a new folder.
 """
 
+import csv
 import difflib
 import math
 import os
@@ -48,6 +49,14 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     categorical: Annotated[Names, "columns of a table that are categories although they hold numbers"] = ()
     number: Annotated[Names, "columns of a table that must be numbers"] = ()
     drop: Annotated[Names, "columns of a table that are not used"] = ()
+    id: Annotated[Names, "columns of a table that name its rows and are not used"] = ()
+    weight: Annotated[str | None, "column of a table with the weight of each row"] = None
+    group: Annotated[
+        str | None, "column of a table: rows with the same cell stay in one part of the split"
+    ] = None
+    split_by: Annotated[
+        str | None, "column of a table: its earlier rows are for training, its later ones for the test"
+    ] = None
     missing: Annotated[Names, "texts that mean a missing cell, besides empty ones"] = ()
     task: Annotated[TaskKind, "kind of task; auto: inferred from the target"] = "auto"
     test: Annotated[
@@ -114,6 +123,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     out: Annotated[str | None, "run folder; default: runs/NAME-1, -2, …"] = None
 
 
+# settings that say what the columns of a table are, which `inspect` has too
+OF_COLUMNS = (
+    "target", "categorical", "number", "drop", "id", "weight", "group", "split_by", "missing", "task",
+)  # fmt: skip
 FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}
 
 
@@ -209,7 +222,7 @@ def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
         raise ConfigurationError(f"{where}unknown setting {name!r}; {hint}")
     kind, given = FIELDS[name].type, value
     if isinstance(value, str) and get_origin(get_args(kind)[0]) is tuple:  # "256,128" → (256, 128)
-        given, strict = [part.strip() for part in value.split(",") if part.strip()], False
+        given, strict = _parts(value), False
     elif is_whole(value) and get_origin(get_args(kind)[0]) is tuple:  # 8 → (8,)
         given = (value,)
     try:
@@ -221,6 +234,12 @@ def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
         raise ConfigurationError(
             f"{where}{name} = {value!r} is not accepted: {_accepted(kind, error)}"
         ) from error
+
+
+def _parts(text: str) -> list[str]:
+    """Cut a text at its commas, but for those between double quotes: 'a,"b,c"' → a and b,c."""
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _accepted(kind: Any, error: msgspec.ValidationError) -> str:

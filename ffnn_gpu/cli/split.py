@@ -1,11 +1,12 @@
 """Split the rows of a data set into training, validation and test set.
 
-Why the validation set is split off here and not by `fit`: the standardizer must see neither its rows nor the
-test rows.
+At random and stratified by class, or so that no group is in two sets, or in order: the latest rows are the
+test set, and the latest of the others the validation set. Why the validation set is split off here and not by
+`fit`: the standardizer must see neither its rows nor the test rows.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,57 +14,83 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import Dataset
-from ffnn_gpu.data.splits import train_test_split
+from ffnn_gpu.data.splits import group_split, order_split, train_test_split
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.tables.roles import Roles
 from ffnn_gpu.tables.rows import TableRows
 
-Pair = tuple[Any, HostArray]  # raw x, an array or TableRows, and y of the same rows
+
+class Part(NamedTuple):
+    """Raw x, an array or TableRows, with y and the weights of the same rows; None if all weigh the same."""
+
+    x: Any
+    y: HostArray
+    weight: HostArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """The three sets of rows; validation and test are None if their fraction is 0."""
 
-    train: Pair
-    validation: Pair | None
-    test: Pair | None
+    train: Part
+    validation: Part | None
+    test: Part | None
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each set."""
-        return {name: len(pair[0]) if pair else 0 for name, pair in vars(self).items()}
+        return {name: len(part.x) if part else 0 for name, part in vars(self).items()}
 
 
-def split_rows(data: Dataset, task: Task, config: TrainConfig) -> Split:
-    """Split at random, stratified by class. If the data set has its own test set, use that.
+def split_rows(data: Dataset, task: Task, config: TrainConfig, roles: Roles = Roles()) -> Split:
+    """Split as the roles say, else at random. If the data set has its own test set, use that.
 
     Raises:
         DataError: a class has too few rows.
+        ConfigurationError: the roles contradict each other.
     """
-    train, test = (data.x, data.y), None
+    if roles.group is not None and roles.order is not None:
+        raise ConfigurationError("--group and --split-by each decide the split; give one of them")
+    whole = Part(data.x, data.y, roles.weight)
+    rows, test, validation = np.arange(len(data.y)), None, None
     if data.x_test is not None and data.y_test is not None:
-        test = data.x_test, data.y_test
+        test = Part(data.x_test, data.y_test)
     elif config.test:
-        train, test = _hold_out(train, config.test, task, config.seed)
-    if not config.validation:
-        return Split(train, None, test)
-    train, validation = _hold_out(train, config.validation, task, config.seed)
-    return Split(train, validation, test)
+        rows, held_out = _hold_out(rows, config.test, data.y, roles, task, config.seed)
+        test = _part(whole, held_out)
+    if config.validation:
+        rows, held_out = _hold_out(rows, config.validation, data.y, roles, task, config.seed)
+        validation = _part(whole, held_out)
+    return Split(_part(whole, rows), validation, test)
 
 
 def require_known_labels(task: Task, split: Split) -> None:
     """Raise DataError if a held-out row has a label that the task lacks."""
-    for pair in (split.validation, split.test):
-        if pair is not None:
-            task.encode(pair[1])
+    for part in (split.validation, split.test):
+        if part is not None:
+            task.encode(part.y)
 
 
-def _hold_out(pair: Pair, fraction: float, task: Task, seed: int) -> tuple[Pair, Pair]:
-    """Return the rest and the held-out rows, each in the order of the source."""
-    x, y = pair
-    classes = task.labels is not None
-    rest, chosen = train_test_split(y.ravel() if classes else len(y), fraction, seed, stratify=classes)
-    first, second = np.sort(rest), np.sort(chosen)
-    return (_rows(x, first), y[first]), (_rows(x, second), y[second])
+def _hold_out(
+    rows: HostArray, fraction: float, y: HostArray, roles: Roles, task: Task, seed: int
+) -> tuple[HostArray, HostArray]:
+    """Return the rest of the rows and the held-out rows, each in the order of the source."""
+    labels = y[rows].ravel() if task.labels is not None else None
+    if roles.order is not None:
+        rest, chosen = order_split(roles.order[rows], fraction)
+    elif roles.group is not None:
+        rest, chosen = group_split(roles.group[rows], fraction, seed, labels)
+    else:
+        rest, chosen = train_test_split(
+            len(rows) if labels is None else labels, fraction, seed, stratify=labels is not None
+        )
+    return rows[np.sort(rest)], rows[np.sort(chosen)]
+
+
+def _part(whole: Part, rows: HostArray) -> Part:
+    if len(rows) == len(whole.y):
+        return whole
+    return Part(_rows(whole.x, rows), whole.y[rows], None if whole.weight is None else whole.weight[rows])
 
 
 def _rows(x: Any, index: HostArray) -> Any:

@@ -4,15 +4,15 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, resolve
-from ffnn_gpu.cli.split import Pair, require_known_labels, split_rows
+from ffnn_gpu.cli.split import Part, Split, require_known_labels, split_rows
 from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.data.standardizer import Standardizer
@@ -41,6 +41,7 @@ from ffnn_gpu.training.step import require_rows_for_statistics
 # Accuracy on digits over 30 validation sets, 1 × → 3 × the usual rate: 0.9743 → 0.9775.
 ONE_CYCLE_PEAK = 3
 CLASSIFICATION_DROPOUT, REGRESSION_DROPOUT = 0.4, 0.1
+Names = tuple[str, ...] | None
 OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
 
 
@@ -70,23 +71,20 @@ def train(
     began, ranks = time.perf_counter(), communicator or Single(config.device)
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = _optimizer(config), get_backend(ranks.device)
-    data, columns = read_training(config)
+    data, columns, roles, table = read_training(config)
     if ranks.size > 1:
         backend.reason = f"rank {ranks.rank} of {ranks.size}"
     if ranks.size > 1 and not columns:
         data = replace(data, x=rows_of(data.x).unmapped().stored)  # mapped pages count for every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
-    announce(messages.data_line(data, task, config))
-    split = split_rows(data, task, config)
+    announce(messages.data_line(data, task, config, columns))
+    split = split_rows(data, task, config, roles)
     require_known_labels(task, split)
+    if table is not None and ranks.rank == 0:
+        for line in messages.table_lines(table, data, columns, split.train, config):
+            announce(line)
     model = prepare(config, data, columns, split.train, task, backend)
-    training = model.features(split.train[0]), model.task.encode(split.train[1])
-    for what, pair in {"the validation set": split.validation, "the test set": split.test}.items():
-        if pair is not None:
-            model.require_evaluable(*pair, what)
-    parts = ranks.size if config.batch_statistics == "local" else 1
-    order = Order(config.batch_size, seed=config.seed)
-    require_rows_for_statistics(model.network, len(training[0]), order, config.accumulate, parts)
+    _require_trainable(config, model, split, ranks)
     announce(messages.split_line(split.counts(), backend))
     if ranks.size > 1:
         announce(messages.ranks_line(ranks, config))
@@ -95,18 +93,23 @@ def train(
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
-    history = _fit(config, model, training, split.validation, rule, folder, resume, verbose, ranks)
+    history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
-    test = split.test and model.evaluate(*split.test, communicator=ranks)
+    test = split.test and evaluated(model, split.test, communicator=ranks)
     report = result.build_report(config, model, split, test, history, time.perf_counter() - began, ranks.size)
     done = result.Result(folder, model, history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
 
 
-def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tuple[str, ...] | None]:
-    """Return (x, y, column names) of the test set that the run in `folder` held out.
+def evaluated(model: Model, part: Part, names: Names = None, **settings: Any) -> dict[str, float]:
+    """Return the metrics of a model on some rows; their weights count for the loss."""
+    return model.evaluate(part.x, part.y, names, sample_weight=part.weight, **settings)
+
+
+def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:
+    """Return the test set that the run in `folder` held out, and its column names.
 
     Raises:
         ConfigurationError: not a run folder, or a run without a test set.
@@ -118,8 +121,8 @@ def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tu
             f"{folder} is not a run folder, so it has no test set; give the DATA to evaluate on"
         )
     config = resolve({}, file=file, environment={})
-    data, _ = read_training(config)
-    split = split_rows(data, model.task, config)
+    data, _, roles, _ = read_training(config)
+    split = split_rows(data, model.task, config, roles)
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
     report = Path(folder) / run_folder.RESULT
@@ -129,14 +132,14 @@ def held_out(folder: str | Path, model: Model) -> tuple[HostArray, HostArray, tu
         raise DataError(f"{report} is damaged: {error}") from error
     if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
-    return *split.test, data.feature_names
+    return split.test, data.feature_names
 
 
 def prepare(
-    config: TrainConfig, data: Dataset, columns: list[Column], training: Pair, task: Task, backend: Backend
+    config: TrainConfig, data: Dataset, columns: list[Column], training: Part, task: Task, backend: Backend
 ) -> Model:
     """Return an untrained model; its standardizer or encoding is fitted on the training set only."""
-    x, y = training
+    x, y = training[:2]
     if config.class_weight and task.labels is None:
         raise ConfigurationError(f"class_weight needs one class per row; this is a {task.kind} task")
     task.metrics(config.metrics)
@@ -153,11 +156,26 @@ def prepare(
     return Model(network, task, standardizer, *described, limit, encoding)
 
 
+def _require_trainable(config: TrainConfig, model: Model, split: Split, ranks: Communicator) -> None:
+    """Raise what training and the evaluation after it would raise for these rows."""
+    for what, part in {"the validation set": split.validation, "the test set": split.test}.items():
+        if part is not None:
+            model.require_evaluable(part.x, part.y, what)
+    parts = ranks.size if config.batch_statistics == "local" else 1
+    order = Order(config.batch_size, seed=config.seed)
+    require_rows_for_statistics(model.network, len(split.train.x), order, config.accumulate, parts)
+
+
+def _encoded(model: Model, part: Part) -> tuple[Any, ...]:
+    """Return x, y and the weights, if there are some, as `fit` takes them."""
+    pair = model.features(part.x), model.task.encode(part.y)
+    return pair if part.weight is None else (*pair, part.weight)
+
+
 def _fit(
     config: TrainConfig,
     model: Model,
-    training: Pair,
-    validation: Pair | None,
+    split: Split,
     rule: Optimizer,
     folder: Path,
     resume: bool,
@@ -168,10 +186,10 @@ def _fit(
         model.network,
         model.task.loss,
         rule,
-        training,
+        _encoded(model, split.train),
         epochs=config.epochs,
         batch_size=config.batch_size,
-        validation=validation and (model.features(validation[0]), model.task.encode(validation[1])),
+        validation=split.validation and _encoded(model, split.validation),
         class_weight=config.class_weight,
         metrics=model.task.metrics(config.metrics),
         schedule=_schedule(config.schedule),

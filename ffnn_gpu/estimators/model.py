@@ -85,12 +85,13 @@ class Model:
         rows = rows_of(x)
         if names is None and rows.stays_in_files and not isinstance(rows, Standardized):
             return cast(HostArray, self._in_files(x))
-        x = self._standardized(x, names)
+        scaled = self._standardized(x, names)
         if self.standardizer is None:
-            return x
-        x = x if self.limit is None else cast(HostArray, np.clip(x, -self.limit, self.limit))
-        require_finite(np, x, "x, standardized,", self.network.compute_dtype)
-        return x
+            return scaled
+        if self.limit is not None:
+            scaled = np.asarray(np.clip(scaled, -self.limit, self.limit))
+        require_finite(np, scaled, "x, standardized,", self.network.compute_dtype)
+        return scaled
 
     def count_cut(self, x: Any, names: Sequence[str] | None = None) -> int:
         """Count the standardized values outside [-limit, limit]."""
@@ -135,6 +136,7 @@ class Model:
         names: Sequence[str] | None = None,
         metrics: str | Iterable[str] = (),
         communicator: Communicator | None = None,
+        sample_weight: HostArray | None = None,
     ) -> dict[str, float]:
         """Return {metric: value, …, "loss": value} on raw rows and targets; ranks share the work.
 
@@ -143,9 +145,12 @@ class Model:
         Args:
             x: rows of any kind that `features` takes.
             y: (n,) or (n, outputs): an array, a list, or a series or data frame without missing cells.
+            sample_weight: (n,) weights of the loss; the metrics do not read them.
         """
         loss, chosen = self.task.loss, self.task.metrics(metrics or self.metrics)
-        pair = samples(self.network, loss, (self.features(x, names), self.task.encode(self._targets(y))))
+        pair = samples(
+            self.network, loss, (self.features(x, names), self.task.encode(self._targets(y))), sample_weight
+        )
         row = evaluate_together(communicator or Single(), self.network, loss, pair, chosen)
         row["loss"] = row.pop("loss")  # as the last
         return row

@@ -23,7 +23,8 @@ from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import DataError, ShapeError
-from ffnn_gpu.tables.kinds import Column, levels_of, number_of, others_error, time_of
+from ffnn_gpu.tables.cells import levels_of, number_of, others_error, time_of, truths_of
+from ffnn_gpu.tables.kinds import Column
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, MISSING, Codes, Floats, Table
 
@@ -177,7 +178,15 @@ class LevelEncoder(Encoder):
         return np.asarray(table[columns][codes])
 
 
-ENCODERS: dict[str, type[Encoder]] = {"number": NumberEncoder, "time": TimeEncoder, "category": LevelEncoder}
+class BooleanEncoder(LevelEncoder):
+    """The levels of a boolean, false and true, however they are written: `no`, `FALSE` and `0` are one level."""
+
+    kind = "boolean"
+
+
+ENCODERS: dict[str, type[Encoder]] = {
+    encoder.kind: encoder for encoder in (NumberEncoder, TimeEncoder, LevelEncoder, BooleanEncoder)
+}
 
 
 @dataclass(frozen=True)
@@ -297,7 +306,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling) -> Encoder:
-    if column.kind in ("boolean", "category"):
+    if column.kind == "boolean":
+        codes, texts = truths_of(table, column.place, spelling)
+        return BooleanEncoder.fit(column.name, codes[rows], texts)
+    if column.kind == "category":
         codes, texts = levels_of(table, column.place, spelling)
         return LevelEncoder.fit(column.name, codes[rows], texts)
     if column.kind == "time":
@@ -308,6 +320,8 @@ def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling) -> En
 
 def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> Any:
     """Return the cells of a column in the form that its encoder reads. Raises DataError, with the line."""
+    if isinstance(encoder, BooleanEncoder):
+        return truths_of(table, place, spelling)
     if isinstance(encoder, LevelEncoder):
         codes, words = levels_of(table, place, spelling)
         return codes, words if table.is_text(place) else as_spelled(words, encoder.levels)
@@ -326,6 +340,8 @@ def _cells_of_numbers(x: Floats, encoder: Encoder) -> Any:
         return np.asarray(x, np.float64)
     values, codes = np.unique(x, return_inverse=True)
     texts = [f"{value:.0f}" if value == np.floor(value) else repr(float(value)) for value in values]
+    if isinstance(encoder, BooleanEncoder):
+        texts = [{"0": "false", "1": "true"}.get(text, text) for text in texts]
     return np.where(np.isnan(x), MISSING, codes), as_spelled(texts, encoder.levels)
 
 

@@ -53,7 +53,7 @@ def _categories(column: Any) -> tuple[str, ...]:
     """Return the categories of a series in their order; () if its library gives them none."""
     native = getattr(column.to_native(), "cat", None)
     ordered = getattr(column.dtype, "categories", None) or getattr(native, "categories", ())
-    return tuple(map(text_of, ordered))
+    return tuple(text_of(each) for each in ordered or ())
 
 
 def load(connection: Any, name: str, columns: Sequence[Cells], source: str) -> None:

@@ -1,37 +1,42 @@
 """What each column is, with the reason, and what the user decided otherwise.
 
-A kind is decided by all cells of a column, never by its worst one: if almost all are numbers, the few others are
-an error that names their lines and the options that say what they mean.
+A kind is decided by all cells of a column, never by its worst one: if almost all are numbers, the few others
+are an error that names their lines and the options that say what they mean.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
-import numpy as np
-
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.spelling import Spelling, seconds
-from ffnn_gpu.tables.table import CELLS, MISSING, Codes, Table, literal
+from ffnn_gpu.tables.cells import (
+    family,
+    holding,
+    levels_of,
+    number_of,
+    option_value,
+    others_error,
+    others_sentence,
+    said,
+    time_of,
+)
+from ffnn_gpu.tables.scan import MOST_LISTED, SAMPLE, Counts, others, scan, spread
+from ffnn_gpu.tables.spelling import Spelling, are_booleans, number_with_signs
+from ffnn_gpu.tables.table import CELLS, Table
+from ffnn_gpu.tables.times import times_of
 
-Kind = Literal["number", "boolean", "category", "time", "text", "id", "constant", "empty", "dropped"]
+__all__ = ["Column", "Decisions", "columns_of", "levels_of", "number_of", "others_error", "time_of"]
+
+Kind = Literal[
+    "number", "boolean", "category", "time",
+    "text", "id", "constant", "empty", "dropped", "weight", "group", "unclear",
+]  # fmt: skip
 USED: tuple[Kind, ...] = ("number", "boolean", "category", "time")
 
-NUMERIC = ("INT", "FLOAT", "DOUBLE", "DECIMAL")  # parts of the names of the database's types
-TEMPORAL = ("DATE", "TIME")
-BOOLEANS = tuple(map(frozenset, (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"))))
 FEW_OTHERS = 0.05  # share of other cells up to which a column of numbers is an error, above it is text
 FEW_LEVELS, SEVERAL = 20, 3  # "3+" among numbers is a level if there are few levels, each in several rows
-MOST_LEVELS = 10_000
-SAMPLE = 1000  # cells that decide in which way times are written
-TIMES = (  # in strptime's language; the first that reads every cell is used
-    "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M",
-    "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S.%fZ",
-    "%Y-%m-%dT%H:%M:%S%z", "%Y/%m/%d", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%m/%d/%Y",
-    "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%d/%m/%Y", "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d.%m.%Y",
-    "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d-%m-%Y", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d %B %Y",
-    "%B %d, %Y", "%b-%Y", "%Y-%m", "%H:%M:%S", "%H:%M",
-)  # fmt: skip
+LONGEST_ID = 64  # characters
+IDS = ("id", "index", "uuid", "guid", "key", "rowid", "row_id", "")
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,31 @@ class Decisions:
     """What the user says about columns, by name.
 
     Args:
-        categorical, number, drop: the columns that are categories, numbers, or not used.
+        categorical, number: the columns that are categories, or numbers.
+        drop, id: the columns that are not used; ids name the rows.
+        weight: the column with the weight of each row.
+        group: the column of which rows with the same cell stay in one part of a split.
+        split_by: the column by which earlier rows are for training and later ones for the test.
         missing: texts that mean a missing cell.
     """
 
     categorical: tuple[str, ...] = ()
     number: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    id: tuple[str, ...] = ()
+    weight: str | None = None
+    group: str | None = None
+    split_by: str | None = None
     missing: tuple[str, ...] = ()
+
+    def named(self) -> list[tuple[str, str]]:
+        """Return (setting, name of a column) for each decision about a column."""
+        found = []
+        for setting in (each.name for each in fields(self) if each.name != "missing"):
+            value = getattr(self, setting)
+            names = value if isinstance(value, tuple) else () if value is None else (value,)
+            found += [(setting, name) for name in names]
+        return found
 
 
 @dataclass(frozen=True)
@@ -58,6 +80,7 @@ class Column:
         missing: the number of missing cells.
         levels: {cell: number of rows} of a boolean or a category, as the cells are written.
         written: how times are written, in strptime's language; "" for a column of times.
+        note: what was decided without evidence.
     """
 
     name: str
@@ -67,6 +90,7 @@ class Column:
     missing: int = 0
     levels: dict[str, int] = field(default_factory=dict)
     written: str = ""
+    note: str = ""
 
     @property
     def is_used(self) -> bool:
@@ -75,152 +99,245 @@ class Column:
 
 
 def columns_of(
-    table: Table, decisions: Decisions, spelling: Spelling, without: Iterable[str] = ()
+    table: Table,
+    decisions: Decisions,
+    spelling: Spelling,
+    without: Iterable[str] = (),
+    allow_unclear: bool = False,
 ) -> list[Column]:
     """Return the columns of a table but those called `without`.
 
+    allow_unclear: return a column with a few bad cells as "unclear", with the error as its reason.
+
     Raises DataError: a column of numbers has a few other cells, or a decision names no column.
     """
-    named = {
-        table.column(name, f"--{option}"): option
-        for option in ("drop", "number", "categorical")
-        for name in getattr(decisions, option)
-    }
-    places = [k for k, name in enumerate(table.names) if name not in {*without}]
-    return [_column(table, k, named.get(k, ""), spelling) for k in places]
+    decided = decisions_by_place(table, decisions)
+    left_out = {*without}
+    places = [k for k, name in enumerate(table.names) if name not in left_out]
+    counts = scan(table, [place for place in places if not _is_set_apart(decided.get(place, ""))], spelling)
+    columns = [_column(table, place, decided.get(place, ""), spelling, counts) for place in places]
+    unclear = [column for column in columns if column.kind == "unclear"]
+    if unclear and not allow_unclear:
+        raise DataError(_sentence(table, unclear))
+    return columns
 
 
-def _column(table: Table, place: int, decision: str, spelling: Spelling) -> Column:
+def decisions_by_place(table: Table, decisions: Decisions) -> dict[int, str]:
+    """Return the setting that names each column; split_by only where nothing else does.
+
+    Raises DataError: a name is no column, or two settings contradict each other.
+    """
+    decided: dict[int, str] = {}
+    for setting, name in decisions.named():
+        option = f"--{setting.replace('_', '-')}"
+        place = table.column(name, option)
+        before = decided.get(place, setting)
+        if setting == "split_by":
+            decided.setdefault(place, setting)
+        elif before != setting:
+            raise DataError(
+                f"column {table.names[place]!r} is named by --{before} and by {option}; choose one"
+            )
+        else:
+            decided[place] = setting
+    return decided
+
+
+def _is_set_apart(decision: str) -> bool:
+    return decision in ("drop", "id", "weight", "group")
+
+
+def _sentence(table: Table, unclear: list[Column]) -> str:
+    first = unclear[0]
+    more = [repr(column.name) for column in unclear[1:6]] + ["…"] * (len(unclear) > 6)
+    also = f". The same holds for {', '.join(more)}; `ffnn-gpu inspect` lists all" if more else ""
+    return f"{table.source}, column {first.name!r}: {first.reason}{also}"
+
+
+def _column(
+    table: Table, place: int, decision: str, spelling: Spelling, counted: Mapping[int, Counts]
+) -> Column:
     name, kind = table.names[place], table.types[place]
-    if decision == "drop":
-        return Column(name, place, "dropped", "--drop names it")
+    if _is_set_apart(decision):
+        says = {"drop": "dropped", "id": "id", "weight": "weight", "group": "group"}
+        return Column(name, place, says[decision], f"--{decision} names it")  # type: ignore[arg-type]
+    counts = counted[place]
+    missing = len(table) - counts.present
+    if not counts.present:
+        return Column(name, place, "empty", "every cell is missing", missing)
     if decision == "categorical":
-        return _words(table, place, spelling, "--categorical names it")
+        return _words(table, place, spelling, counts, "--categorical names it")
     if place in table.declared and decision != "number":
-        return _words(table, place, spelling, "its type is categorical")
-    if any(part in kind for part in TEMPORAL):
-        return Column(name, place, "time", f"its type is {kind}", _nulls(table, place))
-    others = _others(table, place, spelling)
-    if others is None:
-        return _times(table, place, spelling) or _words(table, place, spelling)
-    bad = {cell: count for cell, count in others.items() if not spelling.is_missing_number(cell)}
-    missing = _nulls(table, place) + sum(others.values()) - sum(bad.values())
-    numbers = len(table) - missing - sum(bad.values())
-    if bad and decision != "number":
-        few = sum(bad.values()) <= FEW_OTHERS * (len(table) - missing)
-        levels = table.levels(place, most=FEW_LEVELS + 1) if few else {}
-        if not few or (len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL):
-            return _times(table, place, spelling) or _words(table, place, spelling)
+        return _words(table, place, spelling, counts, "its type is categorical")
+    sort = family(kind)
+    if sort == "other":
+        label: Kind = "id" if kind == "UUID" else "text"
+        return Column(name, place, label, f"its type is {kind.lower()}", missing)
+    if sort == "time":
+        return _typed_time(table, place, missing)
+    if sort == "text" and counts.varied and not counts.numbers and decision != "number":
+        return _times(table, place, spelling, counts) or _words(table, place, spelling, counts)
+    return _number_or_words(table, place, decision, spelling, counts)
+
+
+def _number_or_words(table: Table, place: int, decision: str, spelling: Spelling, counts: Counts) -> Column:
+    stray = others(table, place, spelling, counts)
+    if stray is None:
+        if decision != "number":
+            return _times(table, place, spelling, counts) or _words(table, place, spelling, counts)
+        value = number_of(table, place, spelling)
+        stray = table.levels(place, f"({value}) IS NULL", SAMPLE)
+    bad = {cell: count for cell, count in stray.items() if not spelling.is_missing_number(cell)}
+    missing = len(table) - counts.numbers - sum(bad.values())
+    if bad and decision != "number" and _are_words(table, counts, bad):
+        return _times(table, place, spelling, counts) or _words(table, place, spelling, counts)
     if bad:
-        raise others_error(table, place, numbers, [*bad][:3])
-    return _number(table, place, spelling, missing, decision) if numbers else _words(table, place, spelling)
+        sentence = others_sentence(table, place, counts.numbers, [*bad][:3])
+        return Column(table.names[place], place, "unclear", sentence, missing)
+    if not counts.numbers:
+        return _words(table, place, spelling, counts)
+    return _number(table, place, spelling, counts, missing, decision)
 
 
-def number_of(table: Table, place: int, spelling: Spelling) -> str:
-    """Return the SQL expression for the number in a cell; NULL if the cell holds none."""
-    if any(part in table.types[place] for part in NUMERIC):
-        return f"CASE WHEN isfinite(CAST(c{place} AS DOUBLE)) THEN CAST(c{place} AS DOUBLE) END"
-    return spelling.number(table.text(place))
+def _are_words(table: Table, counts: Counts, bad: Mapping[str, int]) -> bool:
+    """Return whether the cells that are no numbers are too many, or too regular, for a slip."""
+    cells = counts.numbers + sum(bad.values())
+    if sum(bad.values()) > FEW_OTHERS * cells:
+        return True
+    levels = counts.levels or {}
+    return bool(levels) and (
+        are_booleans(levels) or (len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL)
+    )
 
 
-def time_of(table: Table, place: int, written: str) -> str:
-    """Return the SQL expression for the time in a cell, in seconds since 1970; NULL if it holds none."""
-    return seconds(table.text(place), written) if table.is_text(place) else f"epoch(c{place}::TIMESTAMP)"
-
-
-def levels_of(table: Table, place: int, spelling: Spelling) -> tuple[Codes, list[str]]:
-    """Return the codes of a column's texts in text order; blanks around them do not count."""
-    cells = [*table.levels(place)]
-    texts = sorted({cell.strip() for cell in cells if not spelling.is_missing(cell)})
-    code = {text: k for k, text in enumerate(texts)}
-    merged = np.array([code.get(cell.strip(), MISSING) for cell in cells] + [MISSING])
-    return merged[table.codes(place, cells)], texts
-
-
-def _others(table: Table, place: int, spelling: Spelling) -> dict[str, int] | None:
-    """Return {cell: number of rows} of the cells that are no numbers; None if there are too many texts."""
-    found = table.levels(place, f"({number_of(table, place, spelling)}) IS NULL", MOST_LEVELS + 1)
-    return None if len(found) > MOST_LEVELS else found
-
-
-def _nulls(table: Table, place: int) -> int:
-    return table.count(f"c{place} IS NULL")
-
-
-def _number(table: Table, place: int, spelling: Spelling, missing: int, decision: str) -> Column:
-    name, n = table.names[place], len(table)
+def _number(
+    table: Table, place: int, spelling: Spelling, counts: Counts, missing: int, decision: str
+) -> Column:
+    name, low, high = table.names[place], counts.low, counts.high
     if decision == "number":
         return Column(name, place, "number", "--number names it", missing)
-    low, high, whole, running, distinct = table.ask(
-        f"SELECT min(v), max(v), count(*) FILTER (v = floor(v)), count(*) FILTER (v - row = low), "
-        f"approx_count_distinct(v) FROM (SELECT v, row, min(v) OVER () AS low FROM "
-        f"(SELECT {number_of(table, place, spelling)} AS v, rowid AS row FROM {CELLS}))"
-    )[0]
     if low == high and not missing:
         return Column(name, place, "constant", f"every cell is {low:.6g}")
-    if running == n > 2 and low in (0, 1):
-        return Column(name, place, "id", f"the cells are the row numbers {low:.0f}, {low + 1:.0f}, …")
-    if _is_called_id(name) and whole == n and distinct > 0.9 * n:
-        return Column(name, place, "id", "whole numbers that never repeat, called an id")
+    if counts.running is not None and len(table) > 2:
+        first = counts.running
+        return Column(name, place, "id", f"the cells are the row numbers {first}, {first + 1}, …")
+    if _is_called_id(name) and counts.whole == len(table) > 2 and counts.varied and _all_differ(table, place):
+        said_how = "called an id" if name and not name.startswith("Unnamed") else "without a name"
+        return Column(name, place, "id", f"whole numbers that never repeat, {said_how}")
     return Column(name, place, "number", f"numbers from {low:.6g} to {high:.6g}", missing)
 
 
 def _is_called_id(name: str) -> bool:
     plain = name.strip().lower().replace("-", "_").replace(" ", "_")
-    return plain in ("id", "index", "uuid", "key") or plain.endswith("_id") or name.endswith(("Id", "ID"))
+    if plain in IDS or plain.endswith("_id") or plain.startswith(("id_", "unnamed:_")):
+        return True
+    return name.endswith(("Id", "ID")) and not name.isupper()
 
 
-def _times(table: Table, place: int, spelling: Spelling) -> Column | None:
-    """Return the column if all of its cells are times written in one way."""
-    cells = [cell for cell in table.levels(place, most=SAMPLE) if not spelling.is_missing_number(cell)]
-    if not cells:
+def _all_differ(table: Table, place: int) -> bool:
+    distinct, present = table.ask(f"SELECT count(DISTINCT c{place}), count(c{place}) FROM {CELLS}")[0]
+    return bool(distinct == present)
+
+
+def _typed_time(table: Table, place: int, missing: int) -> Column:
+    name, kind = table.names[place], table.types[place].lower()
+    value = time_of(table, place, "")
+    low, high, lacking = table.ask(
+        f"SELECT min({value}), max({value}), count_if({value} IS NULL) FROM {CELLS}"
+    )[0]
+    if low is None:
+        return Column(name, place, "empty", "every cell is missing", lacking)
+    if low == high and not lacking:
+        return Column(name, place, "constant", "every cell is the same time")
+    return Column(name, place, "time", f"its type is {kind}", lacking)
+
+
+def _times(table: Table, place: int, spelling: Spelling, counts: Counts) -> Column | None:
+    """Return the column if almost all of its cells are times written in one way."""
+    found = times_of(table, place, spelling, counts)
+    if found is None:
         return None
-    counts = ", ".join(f"count({seconds('c', written)})" for written in TIMES)
-    listed = ", ".join(f"({literal(cell)})" for cell in cells)
-    reads = table.ask(f"SELECT {counts} FROM (VALUES {listed}) AS t(c)")[0]
-    for written, count in zip(TIMES, reads, strict=True):
-        if count == len(cells):
-            others = table.levels(place, f"({seconds(table.text(place), written)}) IS NULL", SAMPLE)
-            if all(map(spelling.is_missing_number, others)):
-                missing = _nulls(table, place) + sum(others.values())
-                return Column(
-                    table.names[place], place, "time", f"written like {written}", missing, {}, written
-                )
-    return None
+    name, missing = table.names[place], len(table) - found.read - sum(found.others.values())
+    if found.others:
+        sentence = others_sentence(table, place, found.read, [*found.others][:3], "time")
+        return Column(name, place, "unclear", sentence, missing)
+    levels = counts.levels or {}
+    if len(levels) == 1 and not missing:
+        return Column(name, place, "constant", f"every cell is {next(iter(levels)).strip()!r}")
+    reason = f"written like {found.written}"
+    return Column(name, place, "time", reason, missing, {}, found.written, found.note)
 
 
-def _words(table: Table, place: int, spelling: Spelling, reason: str = "") -> Column:
+def _words(table: Table, place: int, spelling: Spelling, counts: Counts, reason: str = "") -> Column:
     name, n = table.names[place], len(table)
-    cells = table.levels(place, most=MOST_LEVELS + 1)
+    cells = counts.levels
+    if cells is None:
+        cells = table.levels(place, most=MOST_LISTED + 1)
+    if len(cells) > MOST_LISTED:
+        return _many_words(table, place, counts)
     levels = {cell: count for cell, count in cells.items() if not spelling.is_missing(cell)}
-    missing = n - sum(levels.values()) if len(cells) <= MOST_LEVELS else 0
-    texts = len({cell.strip() for cell in levels})
-    if reason and len(cells) <= MOST_LEVELS:
-        return Column(name, place, "category", reason, missing, levels)
+    present = sum(levels.values())
+    missing, texts = n - present, len({cell.strip() for cell in levels})
     if not levels:
         return Column(name, place, "empty", "every cell is missing", n)
-    if len(cells) > MOST_LEVELS:
-        return Column(name, place, "text", f"more than {MOST_LEVELS:,} different texts in {n:,} rows")
+    if reason:
+        return Column(name, place, "category", reason, missing, levels)
     if texts == 1 and not missing:
         return Column(name, place, "constant", f"every cell is {next(iter(levels)).strip()!r}")
-    if texts > max(2, (n - missing) / 2):
-        return Column(name, place, "text", f"{texts:,} different texts in {n - missing:,} cells", missing)
-    if frozenset(cell.strip().lower() for cell in levels) in BOOLEANS:
-        return Column(name, place, "boolean", "two opposite words", missing, levels)
+    if column := _signed_numbers(table, place, spelling, levels, missing):
+        return column
+    if are_booleans(cell for cell in levels if not spelling.is_missing_number(cell)):
+        unknown = sum(count for cell, count in levels.items() if spelling.is_missing_number(cell))
+        return Column(name, place, "boolean", "two opposite words", missing + unknown, levels)
+    if texts == present > 2 and _look_like_ids(name, levels):
+        return Column(name, place, "id", "every cell is another word", missing)
+    if texts > max(2, present / 2):
+        return Column(name, place, "text", f"{texts:,} different texts in {present:,} cells", missing)
     return Column(name, place, "category", f"{texts:,} different texts", missing, levels)
 
 
-def others_error(table: Table, place: int, numbers: int, bad: list[str], kind: str = "number") -> DataError:
-    """Return the error about cells that are something else in a column of numbers or times, with their places."""
-    listed = ", ".join(map(literal, bad))
-    cell = table.text(place)
-    found = table.ask(
-        f"SELECT min(rowid), {cell} AS c FROM {CELLS} WHERE c IN ({listed}) GROUP BY c ORDER BY 1"
+def _many_words(table: Table, place: int, counts: Counts) -> Column:
+    """Return a column of more different texts than a category may have."""
+    name, missing, text = table.names[place], len(table) - counts.present, table.text(place)
+    sample = {
+        cell: 1
+        for (cell,) in table.ask(f"SELECT {text} AS c FROM {CELLS} WHERE {spread(table)} AND c IS NOT NULL")
+    }
+    if column := _signed_numbers(table, place, Spelling(table.decimal), sample, missing):
+        return column
+    if _look_like_ids(name, sample) and _all_differ(table, place):
+        return Column(name, place, "id", "every cell is another word", missing)
+    return Column(
+        name, place, "text", f"more than {MOST_LISTED:,} different texts in {counts.present:,} cells", missing
     )
-    said = ", ".join(f"{table.place(row)} holds {text!r}" for row, text in found)
-    name = table.names[place]
-    return DataError(
-        f"{table.source}, column {name!r}: {numbers:,} of {len(table):,} cells are {kind}s; {said}. "
-        f"If that means a missing cell, use --missing {found[0][1]!r}; if the column holds categories, use "
-        f"--categorical {name!r}"
+
+
+def _look_like_ids(name: str, cells: Mapping[str, int]) -> bool:
+    """Return whether texts that never repeat are names of rows and not sentences."""
+    return _is_called_id(name) or all(
+        len(cell) <= LONGEST_ID and " " not in cell.strip() and any(map(str.isdigit, cell)) for cell in cells
     )
+
+
+def _signed_numbers(
+    table: Table, place: int, spelling: Spelling, levels: Mapping[str, int], missing: int
+) -> Column | None:
+    """Return the unclear column if almost all texts are numbers and some have a sign."""
+    if len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL:
+        return None
+    signs = {cell: number_with_signs(cell, table.decimal) for cell in [*levels][:SAMPLE]}
+    signed = [cell for cell, sign in signs.items() if sign]
+    plain = sum(
+        1
+        for cell in signs
+        if cell.strip().replace(spelling.decimal, ".").lstrip("+-").replace(".", "", 1).isdigit()
+    )
+    if not signed or len(signed) + plain < (1 - FEW_OTHERS) * len(signs):
+        return None
+    name, found = table.names[place], holding(table, place, signed[:1])
+    value = option_value(name)
+    sentence = (
+        f"the cells are numbers with {signs[signed[0]]}; {said(found)}. Write plain numbers in the file, or "
+        f"use --categorical {value} or --drop {value}"
+    )
+    return Column(name, place, "unclear", sentence, missing)

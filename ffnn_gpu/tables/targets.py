@@ -1,10 +1,10 @@
 """The columns to predict → labels or numbers, as they are written in the source.
 
-A label keeps its text: `007` is not 7. Whole numbers in their shortest form are integers, so that metrics and
-callers compare them as such. A model, not a new file, decides how a label is read: `read_as`.
+A label keeps its text: `007` is not 7. Whole numbers in their shortest form are integers, so that metrics
+and callers compare them as such. A model, not a new file, decides how a label is read: `read_as`.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.kinds import FEW_LEVELS, FEW_OTHERS, SEVERAL, levels_of, number_of, others_error
-from ffnn_gpu.tables.spelling import MARKERS, Spelling
+from ffnn_gpu.tables.cells import holding, levels_of, number_of, option_value, others_error, said
+from ffnn_gpu.tables.kinds import FEW_LEVELS, FEW_OTHERS, SEVERAL
+from ffnn_gpu.tables.spelling import MARKERS, Spelling, are_booleans, truth
 from ffnn_gpu.tables.table import MISSING, Codes, Table
 
 NEVER_CLASSES = MARKERS - {"none", "nil", "missing"}  # unless many rows have one
@@ -28,22 +29,41 @@ class Target:
     rows: Codes
 
 
-def read_target(table: Table, places: Sequence[int], spelling: Spelling, kind: str = "auto") -> Target:
-    """Read the target columns; rows of which a target cell is empty are left out.
+def read_target(
+    table: Table,
+    places: Sequence[int],
+    spelling: Spelling,
+    kind: str = "auto",
+    categorical: Collection[str] = (),
+) -> Target:
+    """Read the target columns; rows that lack a target cell are left out.
 
     Args:
         kind: "regression" if every cell has to be a number.
+        categorical: names of columns whose cells are classes, whatever they look like.
 
     Raises:
-        DataError: cells that are no numbers among numbers, with their lines; several columns of texts.
+        DataError: cells that are no numbers among numbers, with their lines; several columns of texts; more
+            texts than classes can be.
     """
-    columns = [_column(table, place, spelling, kind) for place in places]
+    if len(places) == 1 and table.names[places[0]] in categorical:
+        columns = [_texts(table, places[0], spelling)]
+    else:
+        columns = [_column(table, place, spelling, kind) for place in places]
+    if len(columns) > 1:
+        columns = [_truths(*column) for column in columns]
     there = np.logical_and.reduce([present for _, present in columns])
     if not there.any():
         raise DataError(f"{table.source}: no row has a target in {_names(table, places)}")
-    if len(columns) > 1 and any(values.dtype.kind not in "biuf" for values, _ in columns):
-        raise DataError(f"{table.source}: several targets must be numbers; {_names(table, places)} are not")
+    texts = [place for place, (values, _) in zip(places, columns, strict=True) if values.dtype.kind == "U"]
+    if len(columns) > 1 and texts:
+        raise DataError(
+            f"{table.source}: several targets must be numbers or booleans; {_names(table, texts)} "
+            f"{'is not' if len(texts) == 1 else 'are not'}"
+        )
     rows = np.flatnonzero(there)
+    if texts:
+        _require_classes(table, places[0], len(np.unique(columns[0][0][rows])), len(rows))
     y = columns[0][0] if len(columns) == 1 else np.stack([values for values, _ in columns], axis=1)
     return Target(y[rows], rows)
 
@@ -64,8 +84,8 @@ def read_as(table: Table, place: int, spelling: Spelling, classes: Sequence[Hash
         cell = cells[found.index(None)]
         listed = ", ".join(map(repr, classes[:10])) + ", …" * (len(classes) > 10)
         raise DataError(
-            f"{table.source}, column {table.names[place]!r}: {table.place(table.first_row(place, cell))} holds "
-            f"{cell!r}, which is not a known class; the classes are {listed}"
+            f"{table.source}, column {table.names[place]!r}: {table.place(table.first_row(place, cell))} "
+            f"holds {cell!r}, which is not a known class; the classes are {listed}"
         )
     codes = table.codes(place, cells)
     rows = np.flatnonzero(codes != MISSING)
@@ -82,7 +102,9 @@ def _column(table: Table, place: int, spelling: Spelling, kind: str) -> tuple[Ho
     x = table.numbers(number)
     numbers = int((~np.isnan(x)).sum())
     if bad and (kind == "regression" or _is_slip(table, place, bad, numbers)):
-        raise others_error(table, place, numbers, [*bad][:3])
+        if numbers or kind == "regression":
+            raise others_error(table, place, numbers, [*bad][:3])
+        raise _marker_error(table, place, bad)
     if bad or not numbers:
         return _texts(table, place, spelling)
     return _numbers(table, place, spelling, kind, x)
@@ -97,6 +119,35 @@ def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> boo
         return others <= FEW_OTHERS * (others + numbers) and not repeated
     markers = [count for cell, count in bad.items() if cell.strip().lower() in NEVER_CLASSES]
     return 0 < sum(markers) <= FEW_OTHERS * others and max(markers) < SEVERAL
+
+
+def _marker_error(table: Table, place: int, cells: dict[str, int]) -> DataError:
+    """Return the error about cells such as '?' among classes."""
+    markers = [cell for cell in cells if cell.strip().lower() in NEVER_CLASSES]
+    found, name = holding(table, place, markers[:3]), table.names[place]
+    return DataError(
+        f"{table.source}, target {name!r}: {said(found)} among {len(cells) - len(markers):,} classes. If "
+        f"that means a missing target, use --missing {option_value(found[0][1])}; if it is a class, use "
+        f"--categorical {option_value(name)}"
+    )
+
+
+def _require_classes(table: Table, place: int, classes: int, rows: int) -> None:
+    if classes > max(FEW_LEVELS, rows / 2):
+        raise DataError(
+            f"{table.source}, target {table.names[place]!r}: {classes:,} different texts in {rows:,} rows "
+            "are no classes; choose another --target"
+        )
+
+
+def _truths(values: HostArray, present: Any) -> tuple[HostArray, Any]:
+    """Return booleans that are texts as 0 and 1, any other column unchanged."""
+    if values.dtype.kind != "U":
+        return values, present
+    texts, codes = np.unique(values, return_inverse=True)
+    if not are_booleans(text for text in texts.tolist() if text):
+        return values, present
+    return np.array([int(bool(truth(text))) for text in texts.tolist()])[codes], present
 
 
 def _numbers(table: Table, place: int, spelling: Spelling, kind: str, x: HostArray) -> tuple[HostArray, Any]:

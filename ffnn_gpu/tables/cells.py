@@ -1,0 +1,122 @@
+"""The cells of a column as numbers, times, truths or levels, whatever type the database keeps them in."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.spelling import Spelling, seconds, truth
+from ffnn_gpu.tables.table import CELLS, MISSING, Codes, Table, literal
+
+Family = Literal["text", "number", "time", "boolean", "other"]
+NUMBERS = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "FLOAT",
+    "DOUBLE",
+    "DECIMAL",
+    "INTERVAL",
+    "BIGNUM",
+)
+TIMES = ("DATE", "TIME")
+TRUTHS = ("false", "true")
+
+
+def family(kind: str) -> Family:
+    """Return what a column of this type of the database may hold; "other" for lists, blobs and the like.
+
+    Only the beginning of the type's name counts: ENUM('DATE', 'INTEGER') holds texts.
+    """
+    if kind == "VARCHAR" or kind.startswith("ENUM("):
+        return "text"
+    if kind.endswith("]"):
+        return "other"
+    if kind.removeprefix("U").startswith(NUMBERS):
+        return "number"
+    if kind.startswith(TIMES):
+        return "time"
+    return "boolean" if kind == "BOOLEAN" else "other"
+
+
+def number_of(table: Table, place: int, spelling: Spelling) -> str:
+    """Return the SQL expression for the number in a cell; NULL if the cell holds none."""
+    kind = table.types[place]
+    if family(kind) != "number":
+        return spelling.number(table.text(place))
+    value = f"epoch(c{place})" if kind == "INTERVAL" else f"CAST(c{place} AS DOUBLE)"
+    return f"CASE WHEN isfinite({value}) THEN {value} END" if kind in ("FLOAT", "DOUBLE") else value
+
+
+def time_of(table: Table, place: int, written: str) -> str:
+    """Return the SQL expression for the time in a cell, in seconds since 1970; NULL if it holds none.
+
+    Times of day lie in 1900 as text and in 1970 as a type: only their place in the day is learnt from.
+    """
+    if family(table.types[place]) == "time":
+        return f"epoch(c{place})"
+    return seconds(table.text(place), written)
+
+
+def levels_of(table: Table, place: int, spelling: Spelling) -> tuple[Codes, list[str]]:
+    """Return the codes of a column's texts in text order; blanks around them do not count."""
+    cells = [*table.levels(place)]
+    texts = sorted({cell.strip() for cell in cells if not spelling.is_missing(cell)})
+    code = {text: k for k, text in enumerate(texts)}
+    return _codes(table, place, cells, [code.get(cell.strip(), MISSING) for cell in cells]), texts
+
+
+def truths_of(table: Table, place: int, spelling: Spelling) -> tuple[Codes, list[str]]:
+    """Return the codes of a column of booleans: 0 false, 1 true, 2 something else, and their texts."""
+    cells = [*table.levels(place)]
+    found = [MISSING if spelling.is_missing_number(cell) else _code(truth(cell)) for cell in cells]
+    return _codes(table, place, cells, found), [*TRUTHS, "neither"]
+
+
+def _code(value: bool | None) -> int:
+    return len(TRUTHS) if value is None else int(value)
+
+
+def _codes(table: Table, place: int, cells: Sequence[str], codes: Sequence[int]) -> Codes:
+    return np.array([*codes, MISSING])[table.codes(place, cells)]
+
+
+def others_error(
+    table: Table, place: int, numbers: int, bad: Sequence[str], kind: str = "number"
+) -> DataError:
+    """Return the error about cells that are something else in a column of numbers or times."""
+    return DataError(
+        f"{table.source}, column {table.names[place]!r}: {others_sentence(table, place, numbers, bad, kind)}"
+    )
+
+
+def others_sentence(table: Table, place: int, numbers: int, bad: Sequence[str], kind: str = "number") -> str:
+    """119 of 120 cells are numbers; line 77 holds '12.5 kg'. If that means a missing cell, use …"""
+    found = holding(table, place, bad)
+    remedy = f"if the column holds categories, use --categorical {option_value(table.names[place])}"
+    return (
+        f"{numbers:,} of {len(table):,} cells are {kind}s; {said(found)}. "
+        f"If that means a missing cell, use --missing {option_value(found[0][1])}; {remedy}"
+    )
+
+
+def holding(table: Table, place: int, cells: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (place of the first row that holds it, cell) of some cells, in the order of rows."""
+    listed, cell = ", ".join(map(literal, cells)), table.text(place)
+    query = f"SELECT min(rowid) AS r, {cell} AS c FROM {CELLS} WHERE c IN ({listed}) GROUP BY c ORDER BY r"
+    return [(table.place(row), text) for row, text in table.ask(query)]
+
+
+def said(found: Sequence[tuple[str, str]]) -> str:
+    """line 3 holds '12.5 kg', line 7 holds 'x'"""
+    return ", ".join(f"{where} holds {text!r}" for where, text in found)
+
+
+def option_value(text: str) -> str:
+    """Return a text as a shell writes it for an option that takes several, separated by commas."""
+    quoted = '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
+    return shlex.quote(quoted)

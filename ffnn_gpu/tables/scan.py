@@ -1,0 +1,144 @@
+"""Count what decides a column's kind, for all columns in few passes over the table.
+
+Columns whose cells repeat are counted level by level: a level is converted to a number once. The other
+columns are converted in one scan together. Why: a conversion that fails costs 190 ns. Measured on 1 million
+rows of 12 numbers and 8 categories, 2 cores of a cloud machine: 4.9 s of processor time, 2.5 s so.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ffnn_gpu.tables.cells import family, number_of
+from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.table import CELLS, Table
+
+SAMPLE = 2000  # rows that decide how a column is counted
+TOGETHER = 50  # columns of one query
+MOST_LISTED = 10_000  # levels that are listed
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a column of n rows holds.
+
+    Attributes:
+        present: cells that are not NULL.
+        numbers: cells that are numbers, from `low` to `high`; `whole` of them are whole.
+        running: the first cell if the cells are r, r + 1, r + 2, … for r = 0 or 1, else None.
+        levels: {cell: number of rows} if they repeat and are at most MOST_LISTED, else None.
+        varied: whether the cells hardly repeat, or the type of the column is numeric.
+    """
+
+    present: int
+    numbers: int = 0
+    low: float = 0.0
+    high: float = 0.0
+    whole: int = 0
+    running: int | None = None
+    levels: dict[str, int] | None = None
+    varied: bool = False
+
+
+def scan(table: Table, places: Sequence[int], spelling: Spelling) -> dict[int, Counts]:
+    """Return the counts of these columns."""
+    if not len(table):
+        return {place: Counts(0) for place in places}
+    varied = _varied(table, places)
+    countable = [place for place in places if varied[place] and _may_be_numbers(table, place, spelling)]
+    found = {place: _by_level(table, place, spelling) for place in places if not varied[place]}
+    for start in range(0, len(countable), TOGETHER):
+        found |= _by_cell(table, countable[start : start + TOGETHER], spelling)
+    rest = [place for place in places if place not in found]
+    return found | dict(zip(rest, _present(table, rest), strict=True))
+
+
+def others(table: Table, place: int, spelling: Spelling, counts: Counts) -> dict[str, int] | None:
+    """Return {cell: number of rows} of the cells that are no numbers; None if there are too many texts."""
+    if counts.present == counts.numbers and counts.levels is None:
+        return {}
+    if counts.levels is not None and not counts.numbers:
+        return counts.levels
+    value = number_of(table, place, spelling)
+    found = table.levels(place, f"({value}) IS NULL", MOST_LISTED + 1)
+    return None if len(found) > MOST_LISTED else found
+
+
+def spread(table: Table, most: int = SAMPLE) -> str:
+    """Return the SQL condition for about `most` rows from all over the table."""
+    return f"rowid % {max(1, len(table) // most)} = 0"
+
+
+def _varied(table: Table, places: Sequence[int]) -> dict[int, bool]:
+    """Return for each column whether most cells of a sample differ; True if its type is numeric."""
+    found = {place: family(table.types[place]) == "number" for place in places}
+    open_places = [place for place in places if not found[place]]
+    for start in range(0, len(open_places), TOGETHER):
+        some = open_places[start : start + TOGETHER]
+        counts = ", ".join(f"count(DISTINCT c{place}), count(c{place})" for place in some)
+        row = table.ask(f"SELECT {counts} FROM {CELLS} WHERE {spread(table)}")[0]
+        found |= {place: 2 * row[2 * k] > row[2 * k + 1] for k, place in enumerate(some)}
+    return found
+
+
+def _may_be_numbers(table: Table, place: int, spelling: Spelling) -> bool:
+    """Return whether at least half of the cells in a sample are numbers."""
+    if family(table.types[place]) == "number":
+        return True
+    if family(table.types[place]) != "text":
+        return False
+    value = number_of(table, place, spelling)
+    numbers, cells = table.ask(f"SELECT count({value}), count(c{place}) FROM {CELLS} WHERE {spread(table)}")[
+        0
+    ]
+    return bool(2 * numbers >= cells)
+
+
+def _by_cell(table: Table, places: Sequence[int], spelling: Spelling) -> dict[int, Counts]:
+    values = ", ".join(f"{number_of(table, place, spelling)} AS v{place}, c{place}" for place in places)
+    counts = ", ".join(
+        f"count(c{k}), count(v{k}), min(v{k}), max(v{k}), count_if(v{k} = floor(v{k})), count_if(v{k} = r), "
+        f"count_if(v{k} = r + 1)"
+        for k in places
+    )
+    row = table.ask(f"SELECT {counts} FROM (SELECT rowid AS r, {values} FROM {CELLS})")[0]
+    found = {}
+    for k, place in enumerate(places):
+        present, numbers, low, high, whole, *runs = row[7 * k : 7 * k + 7]
+        running = runs.index(len(table)) if len(table) in runs else None
+        found[place] = Counts(present, numbers, low or 0.0, high or 0.0, whole, running, varied=True)
+    return found
+
+
+def _by_level(table: Table, place: int, spelling: Spelling) -> Counts:
+    groups = f"SELECT {table.text(place)} AS c, count(*) AS n FROM {CELLS} WHERE c IS NOT NULL GROUP BY c"
+    valued = f"SELECT c, n, {spelling.number('c')} AS v FROM ({groups})"
+    rows = table.ask(f"{valued} ORDER BY c LIMIT {MOST_LISTED + 1}")
+    listed = {cell: count for cell, count, _ in rows} if len(rows) <= MOST_LISTED else None
+    present, numbers, low, high, whole = (
+        _sums([(count, value) for _, count, value in rows])
+        if listed is not None
+        else table.ask(
+            "SELECT sum(n), sum(n) FILTER (v IS NOT NULL), min(v), max(v), sum(n) FILTER (v = floor(v)) "
+            f"FROM ({valued})"
+        )[0]
+    )
+    return Counts(
+        int(present or 0), int(numbers or 0), low or 0.0, high or 0.0, int(whole or 0), levels=listed
+    )
+
+
+def _sums(levels: list[tuple[int, float | None]]) -> tuple[int, int, float | None, float | None, int]:
+    """Return what the query over all levels returns: rows, numbers, least, largest, whole numbers."""
+    numbers = [(count, value) for count, value in levels if value is not None]
+    values = [value for _, value in numbers]
+    whole = sum(count for count, value in numbers if value == math.floor(value))
+    least, largest = min(values, default=None), max(values, default=None)
+    return sum(count for count, _ in levels), sum(count for count, _ in numbers), least, largest, whole
+
+
+def _present(table: Table, places: Sequence[int]) -> list[Counts]:
+    if not places:
+        return []
+    row = table.ask(f"SELECT {', '.join(f'count(c{place})' for place in places)} FROM {CELLS}")[0]
+    return [Counts(int(count), varied=True) for count in row]

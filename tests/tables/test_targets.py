@@ -1,0 +1,100 @@
+"""Targets keep what the cells say: labels their text, numbers their type; a slip is an error."""
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.targets import read_as, read_target
+from tests.tables.test_kinds import repeated, table_of, typed
+
+
+def target(cells, missing=(), **settings):
+    return read_target(table_of(y=cells), [0], Spelling(missing=missing), **settings)
+
+
+@pytest.mark.parametrize(
+    ("cells", "y"),
+    [
+        (["1", "2", "3"], [1, 2, 3]),
+        (["1.5", "2", "-3"], [1.5, 2.0, -3.0]),
+        (["1.0", "2.0", "1.0"], [1.0, 2.0, 1.0]),
+        (["007", "010", "007"], ["007", "010", "007"]),
+        (["b", " a ", "b"], ["b", "a", "b"]),
+        (["yes", "no", "yes"], ["yes", "no", "yes"]),
+        (["9007199254740993", "1", "1"], [9007199254740993, 1, 1]),
+    ],
+)
+def test_targets_have_the_type_that_writes_the_cells(cells, y):
+    found = target(cells)
+    assert found.y.tolist() == y and [type(v) for v in found.y.tolist()] == [type(v) for v in y]
+
+
+def test_rows_without_a_target_are_left_out():
+    found = target(["1.5", "", "2.5", None, " "])
+    assert found.rows.tolist() == [0, 2] and found.y.tolist() == [1.5, 2.5]
+    with pytest.raises(DataError, match="no row has a target in 'y'"):
+        target(["", None])
+
+
+def test_a_slip_among_numbers_names_its_line():
+    cells = [f"{k}.5" for k in range(100)]
+    cells[40] = "?"
+    with pytest.raises(DataError, match=r"99 of 100 cells are numbers; line 42 holds '\?'"):
+        target(cells)
+    assert len(target(cells, missing=("?",)).y) == 99
+    assert len(np.unique(target([*repeated("1", "2"), "?"], categorical=("y",)).y)) == 3
+
+
+@pytest.mark.parametrize("marker", ["?", "NA", "nan"])
+def test_a_marker_among_classes_is_named_without_the_classes(marker):
+    cells = [*repeated("cat", "dog"), marker]
+    with pytest.raises(DataError) as error:
+        target(cells)
+    text = str(error.value)
+    assert (
+        f"line 62 holds {marker!r} among 2 classes" in text and "numbers" not in text and "'cat'" not in text
+    )
+    assert "--missing" in text and "--categorical y" in text
+    assert len(target(cells, missing=(marker,)).y) == 60
+    assert {*target(cells, categorical=("y",)).y} == {"cat", "dog", marker}
+
+
+def test_markers_of_many_rows_are_a_class():
+    assert {*target(repeated("cat", "dog", "NA")).y} == {"cat", "dog", "NA"}
+
+
+def test_categorical_makes_numbers_classes():
+    assert target(["1", "2", "1"], categorical=("y",)).y.tolist() == ["1", "2", "1"]
+
+
+def test_texts_that_hardly_repeat_are_no_classes():
+    with pytest.raises(DataError, match="50 different texts in 50 rows are no classes"):
+        target([f"word{k}" for k in range(50)])
+
+
+def test_a_regression_needs_numbers():
+    with pytest.raises(DataError, match="0 of 3 cells are numbers; line 2 holds 'a', line 3 holds 'b'"):
+        target(["a", "b", "a"], kind="regression")
+
+
+def test_several_targets_are_numbers_in_the_order_asked_for():
+    table = table_of(a=["1", "2", ""], b=["0.5", "1.5", "2.5"], c=["x", "y", "z"])
+    found = read_target(table, [1, 0], Spelling())
+    assert found.y.tolist() == [[0.5, 1], [1.5, 2]] and found.rows.tolist() == [0, 1]
+    with pytest.raises(DataError, match="several targets must be numbers or booleans; 'c' is not"):
+        read_target(table, [0, 2], Spelling())
+
+
+def test_several_booleans_are_zeros_and_ones():
+    table = table_of(a=["yes", "no", "yes"], b=["True", "False", "TRUE"], c=["1", "0", "1"])
+    assert read_target(table, [0, 1, 2], Spelling()).y.tolist() == [[1, 1, 1], [0, 0, 0], [1, 1, 1]]
+    table = typed("SELECT k = 1, k FROM range(2) AS r(k)", "a", "b")
+    assert read_target(table, [0, 1], Spelling()).y.tolist() == [[0, 0], [1, 1]]
+
+
+def test_a_model_reads_labels_as_its_classes():
+    table = table_of(y=["1", "1.0", "", "2"])
+    assert read_as(table, 0, Spelling(), (1, 2)).y.tolist() == [1, 1, 2]
+    with pytest.raises(DataError, match="line 5 holds '2', which is not a known class"):
+        read_as(table, 0, Spelling(), (1, 3))
