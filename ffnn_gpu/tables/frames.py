@@ -52,7 +52,7 @@ def table_of(x: Any, source: str = "the frame") -> Table:
 def _categories(column: Any) -> tuple[str, ...]:
     """Return the categories of a series in their order; () if its library gives them none."""
     native = getattr(column.to_native(), "cat", None)
-    ordered = getattr(column.dtype, "categories", None) or getattr(native, "categories", ())
+    ordered: Any = getattr(column.dtype, "categories", None) or getattr(native, "categories", ())
     return tuple(map(text_of, ordered))
 
 

@@ -117,7 +117,7 @@ def test_npy_column_out_of_range_shows_the_range(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((2, 3)))
     with pytest.raises(DataError, match="has no column 3; the columns are 0 … 2"):
         read(tmp_path / "a.npy", 3)
-    with pytest.raises(DataError, match="no header, so no column 'y'"):
+    with pytest.raises(DataError, match=r"a\.npy has no column 'y'; the columns are 0 … 2"):
         read(tmp_path / "a.npy", "y")
 
 
