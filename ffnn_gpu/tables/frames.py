@@ -52,8 +52,9 @@ def table_of(x: Any, source: str = "the frame") -> Table:
 def _categories(column: Any) -> tuple[str, ...]:
     """Return the categories of a series in their order; () if its library gives them none."""
     native = getattr(column.to_native(), "cat", None)
-    ordered = getattr(column.dtype, "categories", None) or getattr(native, "categories", ())
-    return tuple(text_of(each) for each in ordered or ())
+    ordered: Any = getattr(column.dtype, "categories", None)
+    ordered = getattr(native, "categories", ()) if ordered is None else ordered
+    return tuple(map(text_of, ordered))
 
 
 def load(connection: Any, name: str, columns: Sequence[Cells], source: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ffnn_gpu.errors import DataError
+from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.tables.table import Scratch, Table
 from ffnn_gpu.tables.text_files import Dialect, read_text
 
@@ -56,7 +56,7 @@ def _from_stream(source: str, dialect: Dialect, known: Sequence[str]) -> Table:
     with open(copy, "wb") as file:
         if source == STDIN:
             if sys.stdin is None:
-                raise DataError("there is no standard input; give a file")
+                raise ConfigurationError("standard input is closed; give INPUT, the file to read")
             shutil.copyfileobj(sys.stdin.buffer, file)
         else:
             with open(source, "rb") as stream:

@@ -110,10 +110,11 @@ def test_model_of_digits_is_accurate_after_training_and_loading(folder):
     lines = done.stdout.splitlines()
     assert (
         lines[0].startswith("test accuracy 0.9")
-        and "5 of 5 epochs" in lines[2]
-        and "run folder run" in lines[2]
+        and lines[2].startswith("baseline accuracy 0.1")
+        and "5 of 5 epochs" in lines[3]
+        and "run folder run" in lines[3]
     )
-    assert lines[3] == "next:" and all("ffnn" in line for line in lines[4:]) and len(lines) == 6
+    assert lines[4] == "next:" and all("ffnn" in line for line in lines[5:]) and len(lines) == 7
     assert done.stderr.startswith(
         "1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy"
     )
@@ -210,7 +211,7 @@ def test_only_json_is_written_to_stdout(folder):
     quiet = here("train", "fruit.csv", *FAST, "--epochs", "1", "--json", "--quiet")
     assert json.loads(quiet.output)["epochs"] == 1
     quiet = here("train", "fruit.csv", *FAST, "--epochs", "1", "--quiet")
-    assert len(quiet.output.splitlines()) == 3 and "next:" not in quiet.output
+    assert len(quiet.output.splitlines()) == 4 and "next:" not in quiet.output
 
 
 def test_info_shows_versions_backend_and_blas():

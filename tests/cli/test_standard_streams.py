@@ -132,13 +132,13 @@ def test_broken_output_file_is_an_error(folder):
 # Opens the pipe while it has a reader, and writes after the reader has left.
 CLOSED_LATE = """
 import os, sys
-from ffnn_gpu.cli import prediction_files
 from ffnn_gpu.cli.commands import main
-print_csv = prediction_files.print_csv
+from ffnn_gpu.tables import answers
+write_csv = answers.write_csv
 def late(file, columns):
     os.close(int(sys.argv[1]))
-    print_csv(file, columns)
-prediction_files.print_csv = late
+    write_csv(file, columns)
+answers.write_csv = late
 main(["predict", "run", "d.csv", "--output", "fifo.csv"])
 """
 

@@ -13,7 +13,7 @@ import ffnn_gpu
 from ffnn_gpu.backends.choice import NumpyBackend
 from ffnn_gpu.backends.cuda.probe import Probe
 from ffnn_gpu.checkpoints import checkpoint
-from ffnn_gpu.cli import messages, result, train
+from ffnn_gpu.cli import messages, reading, result, train
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError, DivergedError
@@ -172,7 +172,7 @@ def test_run_folder_contains_all_files(here):
         "120 rows × 4 features, target 'answer' (the last column; --target changes it), 3 classes → "
         "multiclass classification, softmax_cross_entropy on 3 outputs"
     )
-    assert lines[1].startswith("86 rows to train, 10 to validate, 24 to test; backend numpy")
+    assert lines[-1].startswith("86 rows to train, 10 to validate, 24 to test; backend numpy")
 
 
 def test_data_line_names_the_target_if_it_was_chosen(classes, tmp_path):
@@ -467,7 +467,7 @@ def test_run_resumes_from_another_folder(classes, tmp_path, monkeypatch):
     assert saved.data == str(tmp_path / "data.csv")
     monkeypatch.chdir(tmp_path / "runs")
     assert len(train.train(vary(saved, out="x", epochs=4), resume=True).history) == 4
-    assert train.held_out("x", Model.load("x", "numpy"))[0].shape == (24, 4)
+    assert train.held_out("x", Model.load("x", "numpy"))[0].x.shape == (24, 4)
 
 
 def test_resuming_with_other_settings_is_refused(classes):
@@ -532,7 +532,7 @@ def replaced(values, at, value):
     ],
 )
 def test_fault_of_the_test_set_is_found_before_anything_is_written(tmp_path, monkeypatch, changed, message):
-    monkeypatch.setattr(train, "read", lambda *source: with_test(**changed))
+    monkeypatch.setattr(reading, "read", lambda *source: with_test(**changed))
     with pytest.raises(DataError, match=message):
         train.train(config("made", out=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()
@@ -541,7 +541,7 @@ def test_fault_of_the_test_set_is_found_before_anything_is_written(tmp_path, mon
 @pytest.mark.parametrize("row", range(0, 120, 7))
 def test_value_that_is_not_finite_is_found_before_the_training_run_wherever_it_is(tmp_path, monkeypatch, row):
     x = replaced(X, (row, 2), np.nan)
-    monkeypatch.setattr(train, "read", lambda *source: Dataset(x, CLASSES, None, None, "made"))
+    monkeypatch.setattr(reading, "read", lambda *source: Dataset(x, CLASSES, None, None, "made"))
     with pytest.raises(DataError, match="nan"):
         train.train(config("made", out=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()
@@ -552,14 +552,14 @@ def test_metric_that_the_test_set_does_not_define_is_refused_before_anything_is_
 ):
     two = np.arange(120) % 2
     made = Dataset(X, two, None, None, "made", X[:9], np.zeros(9, int))
-    monkeypatch.setattr(train, "read", lambda *source: made)
+    monkeypatch.setattr(reading, "read", lambda *source: made)
     with pytest.raises(DataError, match="the test set: roc_auc needs two classes; y has 1"):
         train.train(config("made", metrics=("roc_auc",), out=str(tmp_path / "run")))
     assert not (tmp_path / "run").exists()
 
 
 def test_batch_of_one_row_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "read", lambda *source: Dataset(X[:81], CLASSES[:81], None, None, "made"))
+    monkeypatch.setattr(reading, "read", lambda *source: Dataset(X[:81], CLASSES[:81], None, None, "made"))
     settings = {"test": 0.0, "validation": 0.0, "normalization": "batch", "out": str(tmp_path / "run")}
     with pytest.raises(
         ConfigurationError, match="81 rows in batches of batch_size=16 leave a batch of 1 row"
@@ -570,7 +570,7 @@ def test_batch_of_one_row_is_refused_before_anything_is_written(tmp_path, monkey
 
 def test_large_salaries_train_in_every_type(tmp_path, monkeypatch, no_plots):
     salaries = 3e4 * X[:, :2] + 5e4
-    monkeypatch.setattr(train, "read", lambda *source: Dataset(salaries, 1e6 * PRICE, None, None, "made"))
+    monkeypatch.setattr(reading, "read", lambda *source: Dataset(salaries, 1e6 * PRICE, None, None, "made"))
     done = train.train(config("made", dtype="float16", out=str(tmp_path / "run"), lr=0.001))
     assert done.model.predict(salaries).mean() == pytest.approx(1e6 * PRICE.mean(), rel=0.5)
 
@@ -589,7 +589,7 @@ def test_damaged_result_is_named(tmp_path, here, no_plots):
     file = tmp_path / "run/result.json"
     text = file.read_text("utf-8")
     file.write_text("\ufeff" + text, encoding="utf-8")
-    assert len(train.held_out(done.folder, done.model)[0]) == 24
+    assert len(train.held_out(done.folder, done.model)[0].x) == 24
     file.write_text(text[:40], encoding="utf-8")
     with pytest.raises(DataError, match=r"result\.json is damaged"):
         train.held_out(done.folder, done.model)
