@@ -4,6 +4,7 @@ train, split                        train on a data set; which rows are held out
 settings                            flags, TOML and environment → one configuration
 run_folder, result, plots           what a run writes
 reading                             what DATA and INPUT name → rows and targets
+inspection                          the table that `ffnn-gpu inspect` prints
 messages, info                      what the command prints
 exit_codes, standard_streams        where it prints, and the code it ends with
 """

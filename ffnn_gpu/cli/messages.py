@@ -139,7 +139,7 @@ def constant_line(model: Model) -> str | None:
 def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -> list[str]:
     """Format the test metrics, the run folder and, unless brief, the commands to continue with."""
     lines = metric_lines(report["test"] or {}, "test ") or ["no test set: test is 0"]
-    if report.get("baseline"):
+    if report.get("baseline") and not brief:
         lines.append(baseline_line(report["baseline"]))
     run, program, started = shlex.quote(str(folder)), _program(), _program_on(report["ranks"])
     epochs, asked = report["epochs"], report["epochs_asked"]

@@ -4,10 +4,15 @@ table        named columns of rows in an embedded database, where the cells of t
 sources      what the user names (a file, a folder, a query, standard input) → Table
 text_files   separator, quote, decimal sign, encoding and header of a text file
 spelling     how cells spell numbers, times, booleans and missing values
+cells        the cells of a column as numbers, times, truths or levels
+scan         the counts that decide kinds, for all columns in few passes
+times        in which way a column writes times
 kinds        what each column is, with the reason, and what the user decided otherwise
+roles        weights, groups and the order of rows
 encoding     columns → a matrix: scales, levels and cycles fitted on the training rows
 frames       data frames, dicts of columns, dicts of rows → Table
 numbers      columns of numbers → a matrix, for models trained on arrays
 targets      the column to predict → labels or numbers
 answers      predictions → CSV, Parquet, JSON lines, .npy
+inspection   what a table holds, how it will be encoded, and what may go wrong
 """

@@ -218,10 +218,12 @@ def _number(
         return Column(name, place, "number", "--number names it", missing)
     if low == high and not missing:
         return Column(name, place, "constant", f"every cell is {low:.6g}")
-    if counts.running is not None and len(table) > 2:
-        first = counts.running
-        return Column(name, place, "id", f"the cells are the row numbers {first}, {first + 1}, …")
-    if _is_called_id(name) and counts.whole == len(table) > 2 and counts.varied and _all_differ(table, place):
+    value = number_of(table, place, spelling)
+    if counts.numbers == len(table) > 2 and low in (0, 1) and high == low + len(table) - 1:
+        first = int(low)
+        if table.count(f"({value}) = rowid + {first}") == len(table):
+            return Column(name, place, "id", f"the cells are the row numbers {first}, {first + 1}, …")
+    if _is_called_id(name) and counts.varied and _are_unique_and_whole(table, place, value):
         said_how = "called an id" if name and not name.startswith("Unnamed") else "without a name"
         return Column(name, place, "id", f"whole numbers that never repeat, {said_how}")
     return Column(name, place, "number", f"numbers from {low:.6g} to {high:.6g}", missing)
@@ -232,6 +234,12 @@ def _is_called_id(name: str) -> bool:
     if plain in IDS or plain.endswith("_id") or plain.startswith(("id_", "unnamed:_")):
         return True
     return name.endswith(("Id", "ID")) and not name.isupper()
+
+
+def _are_unique_and_whole(table: Table, place: int, value: str) -> bool:
+    """Return whether all cells are different whole numbers, more than two."""
+    whole = table.count(f"({value}) = floor({value})")
+    return whole == len(table) > 2 and _all_differ(table, place)
 
 
 def _all_differ(table: Table, place: int) -> bool:
