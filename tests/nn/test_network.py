@@ -366,7 +366,7 @@ def test_network_of_width_one_trains(backend, dtype):
     network = make(
         backend, dtype, [Dense(1, tanh), BatchNorm(), LayerNorm(), Residual([Dense(1)]), Dense(1)], n_in=1
     )
-    train(network, batch(1, 1), batch(1, 1), steps=3)
+    train(network, batch(2, 1), batch(2, 1), steps=3)
     assert np.isfinite(network.predict(batch(4, 1))).all()
 
 

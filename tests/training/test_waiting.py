@@ -76,10 +76,10 @@ def cost_of_launches(backend, layers, loss, y, optimizer):
 
 
 def cost_of_fit(backend, launches, layers, loss, y, optimizer):
-    """Return the counts of three epochs of `launches` launches each; every batch has one row."""
+    """Return the counts of three epochs of `launches` launches each; every batch has two rows."""
     network, before = Network(WIDTH, layers, backend, seed=1), counts(backend.xp)
-    rows = np.arange(launches * LAUNCH) % ROWS
-    fit(network, loss, optimizer, (X[rows], y[rows]), epochs=3, batch_size=1, verbose=0)
+    rows = np.arange(2 * launches * LAUNCH) % ROWS
+    fit(network, loss, optimizer, (X[rows], y[rows]), epochs=3, batch_size=2, verbose=0)
     return (counts(backend.xp) - before).tolist()
 
 
