@@ -19,23 +19,29 @@ partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
 GUARD = 7.0  # fills the memory around C, which no product may change
 
 
-def product(A, B):
-    """Return A B, written into the middle of an array full of GUARD."""
+def product(A, B, own=False):
+    """Return A B, written into the middle of an array full of GUARD; its chunks copy A if `own`."""
     (M, K), N = A.shape, B.shape[1]
     frame = np.full((M + 2, N + 40), GUARD, A.dtype)
     C = frame[1:-1, 20:-20]
     turned = not B.flags.c_contiguous
     copied = np.full(matrix_product.size_of_strips(M, K) + 40, GUARD, A.dtype)
     strips = copied[20:-20]
-    numbers = np.array([A.ctypes.data, *A.strides, strips.ctypes.data, M, K])
+    of_A = A.ctypes.data, *A.strides
+    end = *(of_A if own else (0, 0, 0)), 0
+    factors = strips.ctypes.data, B.ctypes.data, B.strides[turned], turned
+    numbers = np.array([*of_A, strips.ctypes.data, M, K])
+    of_product = np.array([*factors, C.ctypes.data, C.strides[0], M, N, K, 1, *end])
     for chunk in (2, 0, 1):  # in no order, because no chunk may change another one's strips
-        command("strips", A.dtype).call(None, numbers.ctypes.data, chunk, 3)
+        if own:
+            command("product", A.dtype).call(None, of_product.ctypes.data, chunk, 3)
+        else:
+            command("strips", A.dtype).call(None, numbers.ctypes.data, chunk, 3)
     assert (copied[:20] == GUARD).all() and (copied[-20:] == GUARD).all(), (
         "memory outside A's copy was written"
     )
-    factors = strips.ctypes.data, B.ctypes.data, B.strides[turned], turned
-    numbers = np.array([*factors, C.ctypes.data, C.strides[0], M, N, K, 1, 0])
-    command("product", A.dtype).call(None, numbers.ctypes.data, 0, 1)
+    if not own:
+        command("product", A.dtype).call(None, of_product.ctypes.data, 0, 1)
     around = frame.copy()
     around[1:-1, 20:-20] = GUARD
     assert (around == GUARD).all(), "memory outside C was written"
@@ -63,7 +69,9 @@ def test_products_of_every_small_shape_are_accurate(dtype, turned):
         for N in (2, 3, 15, 16, 17, 31, 33, 47, 64, 65, 130):
             for K in (2, 3, 17, 40):
                 A, B = operands(M, N, K, dtype, turned)
-                require_accurate(product(A, B), A, B)
+                C = product(A, B)
+                require_accurate(C, A, B)
+                assert product(A, B, own=True).tobytes() == C.tobytes()
 
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)], ids=str)
