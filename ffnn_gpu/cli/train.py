@@ -24,11 +24,11 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.nn.activations import get_activation
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
 from ffnn_gpu.optim.schedules import Schedule, get_schedule
-from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.encoding import Encoding, most_codes
 from ffnn_gpu.tables.kinds import Column
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.training.callbacks import Checkpoints, ReduceOnPlateau
@@ -145,9 +145,12 @@ def prepare(
     task.metrics(config.metrics)
     encoding = None
     if isinstance(x, TableRows):
-        encoding = Encoding.fit(x.table, columns, x.index, config.missing)
+        encoding = Encoding.fit(x.table, columns, x.index, config.missing, most_codes(config.dtype))
     n_in = x.shape[1] if encoding is None else len(encoding.outputs)
-    network = Network(n_in, [*_hidden(config, task), *task.head], backend, config.dtype, config.seed)
+    embedding = [Embedding(encoding.code_levels)] if encoding is not None and encoding.code_levels else []
+    network = Network(
+        n_in, [*embedding, *_hidden(config, task), *task.head], backend, config.dtype, config.seed
+    )
     standardizer, limit = None, None
     if config.standardize and encoding is None:
         standardizer, limit = Standardizer.fit(x), config.cut or None

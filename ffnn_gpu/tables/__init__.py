@@ -9,7 +9,8 @@ scan         the counts that decide kinds, for all columns in few passes
 times        in which way a column writes times
 kinds        what each column is, with the reason, and what the user decided otherwise
 roles        weights, groups and the order of rows
-encoding     columns → a matrix: scales, levels and cycles fitted on the training rows
+encoders     the cells of one column → columns of a matrix: scales, levels, codes and cycles
+encoding     all columns → a matrix, by encoders fitted on the training rows
 frames       data frames, dicts of columns, dicts of rows → Table
 numbers      columns of numbers → a matrix, for models trained on arrays
 targets      the column to predict → labels or numbers

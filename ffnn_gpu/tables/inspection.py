@@ -14,14 +14,15 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.tables.cells import number_of, time_of
-from ffnn_gpu.tables.encoding import (
+from ffnn_gpu.tables.encoders import (
     BooleanEncoder,
+    CodeEncoder,
     Encoder,
-    Encoding,
     LevelEncoder,
     NumberEncoder,
     TimeEncoder,
 )
+from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.kinds import Column
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import CELLS, Codes, Table
@@ -159,7 +160,8 @@ def treatment_of(column: Column, encoder: Encoder | None) -> str:
         return f"{encoder.levels[0]} −1, {encoder.levels[1]} 1"
     rare = len({cell.strip() for cell in column.levels}) - len(encoder.levels)
     others = f", {rare} rare → others" if encoder.has_others else ""
-    return f"{len(encoder.levels)} levels{others}{lacks}"
+    embedded = ", embedded" * isinstance(encoder, CodeEncoder)
+    return f"{len(encoder.levels)} levels{others}{embedded}{lacks}"
 
 
 def _inspected(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.tables.cells import family, option_value
-from ffnn_gpu.tables.encoding import BooleanEncoder, Encoding
+from ffnn_gpu.tables.encoders import BooleanEncoder
+from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.kinds import Decisions, columns_of
 from ffnn_gpu.tables.spelling import Spelling, are_booleans, number_with_signs, seconds, truth
 from ffnn_gpu.tables.table import connect, literal

@@ -1,0 +1,221 @@
+"""The columns of a table become a matrix, by encoders that the training rows alone decide."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ffnn_gpu.cli import train
+from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.errors import DataError, ShapeError
+from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.nn.layers import Embedding
+from ffnn_gpu.tables.encoders import CodeEncoder, LevelEncoder, NumberEncoder, TimeEncoder
+from ffnn_gpu.tables.encoding import Encoding, most_codes
+from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.text_files import Dialect, read_text
+
+RNG = np.random.default_rng(0)
+NAN = np.nan
+
+
+def table_of(tmp_path, frame, name="t.csv"):
+    frame.to_csv(tmp_path / name, index=False)
+    return read_text(tmp_path / name, Dialect(), name)
+
+
+def fitted(table, rows=None):
+    columns = columns_of(table, Decisions(), Spelling())
+    return Encoding.fit(table, columns, np.arange(len(table)) if rows is None else rows)
+
+
+@pytest.fixture
+def frame():
+    n = 200
+    return pd.DataFrame(
+        {
+            "x": np.where(RNG.random(n) < 0.1, NAN, RNG.normal(50, 9, n)),
+            "color": RNG.choice(["red", "green", "blue"], n),
+            "flag": RNG.choice(["yes", "no"], n),
+            "place": RNG.choice([f"p{k}" for k in range(40)], 10 * n)[:n],
+            "when": pd.date_range("2020-01-01", periods=n, freq="37h").strftime("%Y-%m-%d %H:%M:%S"),
+        }
+    )
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_numbers_are_scaled_by_quartiles_and_softly_limited():
+    x = RNG.normal(3, 20, 1000)
+    u = (x - np.median(x)) / (np.percentile(x, 75) - np.percentile(x, 25))
+    want = u / np.sqrt(1 + (u / 3) ** 2)
+    np.testing.assert_allclose(NumberEncoder.fit("x", x).encode(x), want[:, None], rtol=1e-12, atol=1e-14)
+
+
+def test_missing_number_is_the_median_with_an_indicator_if_training_rows_lack_some():
+    encoder = NumberEncoder.fit("x", np.array([1.0, 2, 3, NAN]))
+    assert encoder.outputs == ("x", "x is missing")
+    np.testing.assert_array_equal(encoder.encode(np.array([2.0, NAN])), [[0, 0], [0, 1]])
+    np.testing.assert_array_equal(
+        NumberEncoder.fit("x", np.array([1.0, 2, 3])).encode(np.array([NAN])), [[0]]
+    )
+
+
+@pytest.mark.parametrize("x", [[0, 1e308, -1e308, 1e300], [0, 5e-324, 1e-323, 0], [1, 1, 1, 9], [7, 7, 7, 7]])
+def test_encoded_numbers_are_finite_ordered_and_below_the_limit(x):
+    x = np.array(x, float)
+    seen = np.sort(np.concatenate([x, [-1.7e308, 1.7e308, 0.0]]))
+    found = NumberEncoder.fit("x", x).encode(seen)[:, 0]
+    assert np.isfinite(found).all() and (np.abs(found) <= 3).all() and (np.diff(found) >= 0).all()
+
+
+def test_numbers_are_the_same_in_every_unit():
+    x = RNG.normal(size=500)
+    np.testing.assert_allclose(
+        NumberEncoder.fit("x", x).encode(x),
+        NumberEncoder.fit("x", 1e6 * x + 3).encode(1e6 * x + 3),
+        atol=1e-9,
+    )
+
+
+# ---------------------------------------------------------------- levels
+
+
+def test_levels_equal_the_dummies_of_pandas(tmp_path, frame):
+    encoding = fitted(table_of(tmp_path, frame[["color"]]))
+    found = encoding.encode(table_of(tmp_path, frame[["color"]]), np.float64)
+    np.testing.assert_array_equal(found, pd.get_dummies(frame["color"]).to_numpy(float))
+    assert encoding.outputs == ("color is blue", "color is green", "color is red")
+
+
+def test_rare_unseen_and_missing_levels_have_columns_if_training_rows_have_them():
+    texts = ["a", "b", "c", "z"]
+    codes = np.array([0] * 9 + [1] * 9 + [3] + [-1])
+    encoder = LevelEncoder.fit("x", codes, texts)
+    assert encoder.outputs == ("x is a", "x is b", "x is another", "x is missing")
+    np.testing.assert_array_equal(
+        encoder.encode((np.array([0, 1, 2, 3, -1]), texts)),
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    )
+
+
+def test_two_levels_are_one_column_and_anything_else_is_0():
+    encoder = LevelEncoder.fit("x", np.array([0, 1, 0]), ["no", "yes"])
+    found = encoder.encode((np.array([0, 1, 2, -1]), ["no", "yes", "maybe"]))
+    np.testing.assert_array_equal(found, [[-1], [1], [0], [0]])
+
+
+# ---------------------------------------------------------------- codes
+
+
+def test_many_levels_become_codes_in_the_last_columns(tmp_path, frame):
+    frame = pd.concat([frame] * 10)[["place", "x", "color"]]
+    encoding = fitted(table_of(tmp_path, frame))
+    assert encoding.names == ("x", "color", "place") and encoding.code_levels == (40,)
+    codes = encoding.encode(table_of(tmp_path, frame))[:, -1]
+    counts = frame["place"].value_counts()
+    assert {*codes} == {*range(40)} and (codes == 0).sum() == counts.min()
+
+
+def test_code_of_an_unseen_level_is_one_that_is_trained():
+    codes = np.repeat(np.arange(50), 6)
+    texts = [f"t{k}" for k in range(50)]
+    encoder = CodeEncoder.most("x", codes, texts, 10_000)
+    trained = encoder.encode((codes, texts))[:, 0]
+    assert encoder.codes == 50 and {*trained} == {*range(50)}
+    assert encoder.encode((np.array([0, -1]), ["new"])).tolist() == [[0], [0]]
+
+
+def test_missing_cells_have_a_code_of_their_own_if_training_rows_lack_some():
+    codes = np.concatenate([np.repeat(np.arange(40), 6), [-1] * 7])
+    encoder = CodeEncoder.most("x", codes, [f"t{k}" for k in range(40)], 10_000)
+    assert encoder.encode((np.array([-1]), [])).tolist() == [[1]] and encoder.codes == 41
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("bfloat16", 256), ("float16", 2048), ("float32", 10_000)])
+def test_codes_are_no_more_than_the_type_counts_exactly(dtype, most):
+    texts = [f"{k}" for k in range(12_000)]
+    encoder = CodeEncoder.most("x", np.repeat(np.arange(12_000), 5), texts, most_codes(dtype))
+    assert encoder.codes == most == most_codes(dtype)
+
+
+def test_column_of_many_levels_is_learnt_through_an_embedding(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = RNG.integers(0, 60, 1500)
+    worth = RNG.normal(size=60)
+    pd.DataFrame({"place": [f"p{k}" for k in place], "y": worth[place]}).to_csv("d.csv", index=False)
+    done = train.train(TrainConfig(data="d.csv", out="run", epochs=30, hidden=(32,), device="numpy", lr=0.01))
+    assert isinstance(done.model.network.layers[0], Embedding) and done.report["test"]["r2"] > 0.95
+    rows = pd.DataFrame({"place": ["p3", "p4", None, "elsewhere"]})
+    found = done.model.predict(rows)
+    np.testing.assert_allclose(found[:2], worth[3:5], atol=0.4)
+    np.testing.assert_array_equal(Model.load("run", "numpy").predict(rows), found)
+
+
+# ---------------------------------------------------------------- times
+
+
+def test_times_are_seconds_and_circles():
+    t = np.arange(0, 400 * 86_400, 3600.0)
+    encoder = TimeEncoder.fit("t", t, "")
+    found = encoder.encode(t)
+    assert encoder.periods == ("day", "week", "year")
+    np.testing.assert_allclose(found[:, 1], np.sin(2 * np.pi * t / 86_400), atol=1e-9)
+    np.testing.assert_allclose(found[:, 1::2] ** 2 + found[:, 2::2] ** 2, 1)
+    assert TimeEncoder.fit("t", np.arange(0, 30) * 86_400.0, "").periods == ("week",)
+
+
+# ---------------------------------------------------------------- all columns
+
+
+def test_encoding_knows_the_training_rows_alone(tmp_path, frame):
+    rows = np.arange(100)
+    changed = frame.copy()
+    changed.loc[100:, "x"] = 1e9
+    changed.loc[100:, "color"] = "purple"
+    tables = table_of(tmp_path, frame, "a.csv"), table_of(tmp_path, changed, "b.csv")
+    first, second = (fitted(table, rows) for table in tables)
+    assert first == second
+    np.testing.assert_array_equal(first.encode(tables[0])[:100], first.encode(tables[1])[:100])
+
+
+def test_columns_are_found_by_name_in_any_order(tmp_path, frame):
+    encoding = fitted(table_of(tmp_path, frame))
+    want = encoding.encode(table_of(tmp_path, frame))
+    other = frame.assign(more=1)[["more", *reversed(frame.columns)]]
+    np.testing.assert_array_equal(encoding.encode(table_of(tmp_path, other)), want)
+    with pytest.raises(DataError, match="lacks these columns, which the model was trained on: 'x'"):
+        encoding.encode(table_of(tmp_path, frame.drop(columns="x")))
+
+
+def test_encoding_survives_json(tmp_path, frame):
+    table = table_of(tmp_path, pd.concat([frame] * 9))
+    encoding = fitted(table)
+    again = Encoding.from_json(json.loads(json.dumps(encoding.to_json(), allow_nan=False)))
+    assert again == encoding
+    np.testing.assert_array_equal(again.encode(table), encoding.encode(table))
+
+
+@pytest.mark.parametrize(
+    "damage", [{}, {"encoders": [{"kind": "magic"}], "columns": [], "missing": []}, None]
+)
+def test_damaged_encoding_is_refused(damage):
+    with pytest.raises(DataError, match="not a saved encoding"):
+        Encoding.from_json(damage)
+
+
+def test_bad_cell_of_a_new_table_is_named_with_its_line(tmp_path, frame):
+    encoding = fitted(table_of(tmp_path, frame))
+    frame = frame.astype({"x": object})
+    frame.loc[7, "x"] = "12 kg"
+    with pytest.raises(DataError, match=r"column 'x'.*line 9 holds '12 kg'"):
+        encoding.encode(table_of(tmp_path, frame))
+
+
+def test_matrix_of_another_width_is_refused(tmp_path, frame):
+    encoding = fitted(table_of(tmp_path, frame[["x", "flag"]]))
+    with pytest.raises(ShapeError, match=r"x has shape \(2, 3\); the model reads 2 columns: x, flag"):
+        encoding.encode_numbers(np.zeros((2, 3)))
