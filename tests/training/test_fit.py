@@ -914,6 +914,26 @@ def test_ema_includes_the_running_statistics():
     np.testing.assert_allclose(network.params.state, 0.5 * start + 0.5 * states[0], rtol=1e-14)
 
 
+class OwnStep(SGD):
+    """An optimizer whose step a backend must call."""
+
+    def step(self, params, lr=None):
+        super().step(params, lr)
+
+
+@pytest.mark.parametrize("kind", [SGD, OwnStep])
+def test_ema_of_train_step_starts_before_the_first_step(kind, backend):
+    network, optimizer = network_of(backend, BatchNorm(), Dense(3)), kind(0.1, ema=0.5)
+    params, (x, y) = network.params, map(backend.asarray, (X, LABELS))
+    vectors = params.theta, params.state
+    start = [np.array(backend.to_host(vector)) for vector in vectors]
+    train_step(network, softmax_cross_entropy, optimizer, x, y, network.workspace(len(X)))
+    means = optimizer.state(params).mean, optimizer.state(params).mean_state
+    for mean, vector, before in zip(means, vectors, start, strict=True):
+        expected = 0.5 * before + 0.5 * backend.to_host(vector)
+        np.testing.assert_allclose(backend.to_host(mean), expected, rtol=1e-12, atol=1e-14)
+
+
 def test_best_weights_of_an_average_are_the_average(tmp_path):
     network = network_of()
     history = quiet(
