@@ -16,6 +16,8 @@ SHARES, MANY_TIMES = 4, 16  # chunks per thread of a loop that is MANY_TIMES lar
 # Chunks of a product per thread; and the rows of a product that take as long as copying a panel.
 MOST_CHUNKS, COPIED = 8, 6
 
+COSTLY = 4  # products that take as long as an element of a dropout mask, or of layer normalization
+
 
 class Partition:
     """The number of chunks of commands for `threads` threads, on numbers of `itemsize` bytes."""
