@@ -24,6 +24,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.parameters import Parameters
 from ffnn_gpu.nn.workspace import Workspace
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.callbacks import Run
@@ -78,9 +79,16 @@ def train_step(
     """
     z = network.forward(x, ws)
     value = loss(network.backend, z, y, ws.dz, sample_weight, checked)
+    _make_state(optimizer, network.params)
     network.backward(ws.dz, ws)
     optimizer.step(network.params, lr)
     return value
+
+
+def _make_state(optimizer: Any, params: Parameters) -> None:
+    """Make the optimizer's state, if it has one: averages start before backward changes the statistics."""
+    if hasattr(optimizer, "state"):
+        optimizer.state(params)
 
 
 @recordable

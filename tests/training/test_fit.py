@@ -915,8 +915,16 @@ def test_ema_includes_the_running_statistics():
     np.testing.assert_allclose(network.params.state, 0.5 * start + 0.5 * states[0], rtol=1e-14)
 
 
-def test_ema_of_train_step_starts_before_the_first_step(backend):
-    network, optimizer = network_of(backend, BatchNorm(), Dense(3)), SGD(0.1, ema=0.5)
+class OwnStep(SGD):
+    """An optimizer whose step a backend must call."""
+
+    def step(self, params, lr=None):
+        super().step(params, lr)
+
+
+@pytest.mark.parametrize("kind", [SGD, OwnStep])
+def test_ema_of_train_step_starts_before_the_first_step(kind, backend):
+    network, optimizer = network_of(backend, BatchNorm(), Dense(3)), kind(0.1, ema=0.5)
     params, (x, y) = network.params, map(backend.asarray, (X, LABELS))
     vectors = params.theta, params.state
     start = [np.array(backend.to_host(vector)) for vector in vectors]

@@ -330,8 +330,10 @@ def test_16_bit_results_equal_the_reference_up_to_one_rounding(fast, dtype):
         )
     for got, want in zip(*found, strict=True):
         assert got.dtype == want.dtype
-        allowed = tolerance("product", np.float32) if got.itemsize == 4 else eps(kind)
-        assert_close(got, want, allowed)
+        if isinstance(fast, NumbaBackend):  # which adds in another order
+            assert_close(got, want, tolerance("product", np.float32) if got.itemsize == 4 else eps(kind))
+        else:
+            np.testing.assert_array_equal(got, want)
 
 
 def test_backend_works_if_numba_cannot_be_imported(monkeypatch, dtype):

@@ -5,7 +5,7 @@ numbers, in the order in which the function unpacks them. The type of the null p
 arrays' dtype. The function does chunk `chunk` of `chunks` of its work. Chunks do not depend on each other,
 and no bit depends on which thread does them.
 
-The name of a command ends in _command. The arguments are not checked; recording/operations.py does that.
+The name of a command ends in _command. The arguments are not checked; recording/arguments.py does that.
 """
 
 from collections.abc import Callable

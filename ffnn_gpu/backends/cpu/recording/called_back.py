@@ -115,6 +115,12 @@ class CalledBackOptimizer:
     def __init__(self, optimizer: Any, params: Any) -> None:
         self.optimizer, self.params = weakref.ref(optimizer), params
 
+    def state(self, params: Any) -> None:
+        """Make the optimizer's state, if it has one."""
+        optimizer: Any = self.optimizer()
+        if hasattr(optimizer, "state"):
+            optimizer.state(self.params)
+
     def step(self, params: Any, lr: Array | None) -> None:
         params.backend.call(self._step, lr)
 

@@ -17,7 +17,8 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends.cpu.loops import formulas
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, word
 from ffnn_gpu.backends.cpu.recording.cores import THREADS
-from ffnn_gpu.backends.cpu.recording.operations import INDICES, Operations
+from ffnn_gpu.backends.cpu.recording.losses import INDICES
+from ffnn_gpu.backends.cpu.recording.operations import Operations
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 from ffnn_gpu.backends.cpu.recording.threads import Native, thread_pool, threads
 

@@ -19,6 +19,8 @@ MOST_CHUNKS, COPIED = 8, 6
 # threads, µs per Adam step with 128 rows: 64-64-64-10 150 with 0, 135 so; 128-128-128-10 350 → 320.
 SEPARATE = 1 << 19
 
+COSTLY = 4  # products that take as long as an element of a dropout mask, or of layer normalization
+
 
 class Partition:
     """The number of chunks of commands for `threads` threads, on numbers of `itemsize` bytes."""

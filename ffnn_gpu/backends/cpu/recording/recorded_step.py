@@ -27,7 +27,7 @@ from ffnn_gpu.backends.cpu.recording.called_back import (
     is_own,
 )
 from ffnn_gpu.backends.cpu.recording.command_table import CommandTable
-from ffnn_gpu.backends.cpu.recording.operations import INDICES
+from ffnn_gpu.backends.cpu.recording.losses import INDICES
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import threads
 from ffnn_gpu.backends.elementwise.lanes import STORED

@@ -15,7 +15,8 @@ from ffnn_gpu.backends.cpu.loops import formulas
 from ffnn_gpu.backends.cpu.loops.matrix_product import TAIL_OF_PRODUCT
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, place_of, word
 from ffnn_gpu.backends.cpu.recording.called_back import Argument, PythonCall
-from ffnn_gpu.backends.cpu.recording.operations import Operations, command
+from ffnn_gpu.backends.cpu.recording.commands import command
+from ffnn_gpu.backends.cpu.recording.operations import Operations
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
 
 

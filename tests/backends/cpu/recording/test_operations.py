@@ -8,10 +8,10 @@ pytest.importorskip("numba")
 from ffnn_gpu import SGD, BatchNorm, Dense, Dropout, LayerNorm, Network, softmax_cross_entropy, train_step
 from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
-from ffnn_gpu.backends.cpu.recording import operations
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, word
+from ffnn_gpu.backends.cpu.recording.commands import BODIES, command
 from ffnn_gpu.backends.cpu.recording.immediate import Immediate
-from ffnn_gpu.backends.cpu.recording.operations import BODIES, command
+from ffnn_gpu.backends.cpu.recording.operations import Operations
 from ffnn_gpu.backends.elementwise import code_cache
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.updates import Update
@@ -233,7 +233,7 @@ def test_machine_code_of_every_command_is_cached(name, dtype):
 
 
 def test_operations_have_the_names_of_a_backend():
-    own = {name for name in vars(operations.Operations) if not name.startswith("_")}
+    own = {name for name in dir(Operations) if not name.startswith("_")}
     lacking = {name for name in own if not hasattr(NumbaBackend, name)} - {"call"}
     assert not lacking
 
