@@ -2,8 +2,8 @@
 
 A tile reads each number of A and B in memory order, because both are copied first:
 
-- A whole in strips as high as a tile, column by column, by a command of its own. So it is copied once, and
-  every chunk of the product reads the copy.
+- A whole in strips as high as a tile, column by column. Chunks that lie only on top of each other copy the
+  strips that they read. If chunks side by side read the same strips, a command of its own copies them first.
 - B in panels as wide as a tile, DEPTH rows of it at a time, by each chunk. All tiles of a panel read it from
   the first-level cache.
 
@@ -42,25 +42,27 @@ Matrix: TypeAlias = tuple[int, int]  # its address, and the bytes from row to ro
 
 
 def copy_rows(like: Any, A: Matrix, depth: int, width: int, piece: int, copy: int, long: int) -> None:
-    """copy ← A (depth, width), cut into pieces (depth, piece), the last one filled up with zeros
+    """copy ← A (depth, width), cut into pieces (depth, piece), whose numbers beyond A are any of A's, or 0
 
     long: the number of rows that each piece has in the copy.
 
-    Why zeros: tiles multiply whole registers. A processor takes about a hundred times as long for a product
-    with a denormal number, and memory that nobody has written may hold many: a product (512, 64) (64, 8) took
-    304 µs instead of 14 µs.
+    Why not what is there: tiles multiply whole registers. A processor takes about a hundred times as long for
+    a product with a denormal number, and memory that nobody has written may hold many: a product
+    (512, 64) (64, 8) took 304 µs instead of 14 µs.
     """
-    size, whole = size_of(like), width // piece * piece
+    size, whole, pieces = size_of(like), width // piece * piece, (width + piece - 1) // piece
+    beyond = (pieces * piece - width) * size  # bytes of the last piece after the end of its row
     for k in range(depth):
         row, start = A[0] + k * A[1], copy + k * piece * size
         for left in range(0, width, PANEL // size):
             register_tiles.fetch(like, row + AHEAD * A[1] + left * size)
-        for left in range(0, whole, piece):
-            source = vector(like, row + left * size, piece)
-            target = vector(like, start + left * long * size, piece)
-            for j in range(piece):
-                target[j] = source[j]
-        if whole < width:
+        end = width if (depth - 1 - k) * A[1] >= beyond else whole  # the last piece may end outside A
+        for left in range(0, end, piece):
+            if piece == ROWS:
+                register_tiles.move_strip(like, row + left * size, start + left * long * size)
+            else:
+                register_tiles.move_panel(like, row + left * size, start + left * long * size)
+        if end < width:
             source = vector(like, row + whole * size, piece)
             target = vector(like, start + whole * long * size, piece)
             for j in range(piece):
@@ -70,24 +72,24 @@ def copy_rows(like: Any, A: Matrix, depth: int, width: int, piece: int, copy: in
 def copy_columns(like: Any, A: Matrix, depth: int, width: int, piece: int, copy: int, long: int) -> None:
     """copy ← the transpose of A (width, depth), cut into pieces as by `copy_rows`
 
-    Why a strip's last rows are copied one by one: `turn_strip` writes past the rows that it copies, and the
-    next strip may be another thread's.
+    Why the last rows of the last strip are copied one by one: `turn_strip` writes past the rows that it
+    copies, and the memory there may be another thread's.
     """
     size = size_of(like)
-    lanes, kept = REGISTER // size, BEYOND if piece == ROWS else 0
+    lanes = REGISTER // size
     for left in range(0, width, piece):
-        source, target, begun = A[0] + left * A[1], copy + left * long * size, 0
-        if left + piece <= width:
-            begun = max(0, depth - kept) // lanes * lanes
-            for k in range(0, begun, lanes):
-                if piece == ROWS:
-                    register_tiles.turn_strip(like, source + k * size, A[1], target + k * piece * size)
-                else:
-                    register_tiles.turn_panel(like, source + k * size, A[1], target + k * piece * size)
+        source, target, count = A[0] + left * A[1], copy + left * long * size, min(piece, width - left)
+        kept = BEYOND if piece == ROWS and left + piece >= width else 0
+        begun = max(0, depth - kept) // lanes * lanes
+        for k in range(0, begun, lanes):
+            if piece == ROWS:
+                register_tiles.turn_strip(like, source + k * size, A[1], count, target + k * piece * size)
+            else:
+                register_tiles.turn_panel(like, source + k * size, A[1], count, target + k * piece * size)
         for k in range(begun, depth):
             row = vector(like, target + k * piece * size, piece)
             for j in range(piece):
-                row[j] = vector(like, source + j * A[1], depth)[k] if left + j < width else 0
+                row[j] = vector(like, source + min(j, count - 1) * A[1], depth)[k]
 
 
 def size_of_strips(M: int, K: int) -> int:
@@ -95,16 +97,24 @@ def size_of_strips(M: int, K: int) -> int:
     return -(-M // ROWS) * ROWS * K
 
 
-def strips_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """copy ← A (M, K), cut into strips (ROWS, K), which are stored column by column; A may be transposed"""
-    a, a_row, a_step, copy, M, K, size = n[0], n[1], n[2], n[3], n[4], n[5], size_of(like)
-    top, bottom = bounds(M, ROWS, chunk, chunks)
+def copy_strips(like: Any, A: tuple[int, int, int], K: int, top: int, bottom: int, copy: int) -> None:
+    """copy ← rows [top, bottom) of A (M, K), cut into strips (ROWS, K), which are stored column by column
+
+    A: its address, and the bytes from row to row and from column to column: it may be transposed.
+    """
+    (a, a_row, a_step), size = A, size_of(like)
     if a_step == size:
         copy_columns(like, (a + top * a_row, a_row), K, bottom - top, ROWS, copy + top * K * size, K)
     else:
         for start in range(top, bottom, GROUP):
             width = min(GROUP, bottom - start)
             copy_rows(like, (a + start * size, a_step), K, width, ROWS, copy + start * K * size, K)
+
+
+def strips_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """Copy all strips of A (M, K)."""
+    top, bottom = bounds(n[4], ROWS, chunk, chunks)
+    copy_strips(like, (n[0], n[1], n[2]), n[5], top, bottom, n[3])
 
 
 def tiles(like: Any, shape: tuple[int, int, int], A: Matrix, panels: int, C: Matrix, more: int) -> None:
@@ -130,17 +140,20 @@ def finish(n: Any, tail: int, top: int, bottom: int, left: int, right: int) -> N
         call_block(n[tail], place(n, tail + 1), top, bottom, left, right)
 
 
-TAIL_OF_PRODUCT = 10  # place of the tail in the operands of the next command
+TAIL_OF_PRODUCT = 13  # place of the tail in the operands of the next command
 
 
 def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     """C (M, N) ← A B for the strips of A (M, K), and B (K, N) or Bᵀ of B (N, K) if `turned`, then the tail
 
-    A chunk is one of `side` blocks side by side, and of chunks / side on top of each other.
+    A chunk is one of `side` blocks side by side, and of chunks / side on top of each other. The last operands
+    before the tail are A, or 0 if its strips are copied already; else each chunk copies those that it reads.
     """
-    a, (b, b_row, turned), (c, c_row) = n[0], (n[1], n[2], n[3]), (n[4], n[5])
-    M, N, K, side, size = n[6], n[7], n[8], n[9], size_of(like)
+    strips, (b, b_row, turned), (c, c_row) = n[0], (n[1], n[2], n[3]), (n[4], n[5])
+    M, N, K, side, A, size = n[6], n[7], n[8], n[9], (n[10], n[11], n[12]), size_of(like)
     top, bottom = bounds(M, ROWS, chunk // side, chunks // side)
+    if n[10]:
+        copy_strips(like, A, K, top, bottom, strips)
     first, last = bounds(N, PANEL // size, chunk % side, side)
     across = PANEL // size
     columns = (min(WIDTH // size, last - first) + across - 1) // across * across
@@ -149,7 +162,7 @@ def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     blocks = (K + DEPTH - 1) // DEPTH
     for block in range(blocks):
         start, stop = bounds(K, UNIT, block, blocks)
-        depth, of_A = stop - start, (a + (top * K + start * ROWS) * size, K * ROWS * size)
+        depth, of_A = stop - start, (strips + (top * K + start * ROWS) * size, K * ROWS * size)
         for left in range(first, last, WIDTH // size):
             width = min(WIDTH // size, last - left)
             if turned:

@@ -172,30 +172,57 @@ def fetch(builder: Any, like: Like, address: Any) -> None:
 
 
 @instruction
-def turn_strip(builder: Any, like: Like, A: Any, a_row: Any, C: Any) -> None:
-    """Transpose as many rows as a strip has."""
-    turn(builder, ROWS, like, A, a_row, C)
+def move_strip(builder: Any, like: Like, source: Any, target: Any) -> None:
+    """Copy as many numbers as a strip has rows."""
+    move(builder, ROWS, like, source, target)
 
 
 @instruction
-def turn_panel(builder: Any, like: Like, A: Any, a_row: Any, C: Any) -> None:
+def move_panel(builder: Any, like: Like, source: Any, target: Any) -> None:
+    """Copy a row of a panel."""
+    move(builder, PANEL // like.dtype.itemsize, like, source, target)
+
+
+def move(builder: Any, count: int, like: Like, source: Any, target: Any) -> None:
+    """Copy `count` numbers, all of which are read before one is written.
+
+    Why no loop: LLVM would write one number before it reads the next, in case the two overlap.
+    """
+    kind = ir.VectorType(llvm_type(like.dtype), count).as_pointer()
+    numbers = builder.load(builder.inttoptr(source, kind), align=like.dtype.itemsize)
+    builder.store(numbers, builder.inttoptr(target, kind), align=like.dtype.itemsize)
+
+
+@instruction
+def turn_strip(builder: Any, like: Like, *args: Any) -> None:
+    """Transpose as many rows as a strip has."""
+    turn(builder, ROWS, like, *args)
+
+
+@instruction
+def turn_panel(builder: Any, like: Like, *args: Any) -> None:
     """Transpose as many rows as a panel has columns."""
-    turn(builder, PANEL // like.dtype.itemsize, like, A, a_row, C)
+    turn(builder, PANEL // like.dtype.itemsize, like, *args)
 
 
-def turn(builder: Any, across: int, like: Like, A: Any, a_row: Any, C: Any) -> None:
+def turn(builder: Any, across: int, like: Like, A: Any, a_row: Any, m: Any, C: Any) -> None:
     """C (register, across) ← Aᵀ for A (across, register), one register wide
 
+    If A has only m rows, the last one takes the place of those that are missing.
     The rows of C lie beside each other. If `across` is no multiple of a register's numbers, the memory after
     them is overwritten too, as far as the last register reaches.
     """
-    v = Vectors(builder, llvm_type(like.dtype), 1)
+    v, last = Vectors(builder, llvm_type(like.dtype), 1), builder.sub(m, ir.Constant(I64, 1))
     for first in reversed(range(0, across, v.lanes)):  # a row's last numbers, then those before them
         count = min(v.lanes, across - first)
-        starts = (builder.mul(ir.Constant(I64, i), a_row) for i in range(first, first + count))
-        rows = [v.load(builder.add(A, start), 0) for start in starts]
+        present = (_least(builder, ir.Constant(I64, i), last) for i in range(first, first + count))
+        rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in present]
         for k, row in enumerate(_transposed(builder, v, rows + [v.zero] * (v.lanes - count))):
             v.store(row, builder.add(C, ir.Constant(I64, (k * across + first) * v.size)), 0)
+
+
+def _least(builder: Any, i: Any, j: Any) -> Any:
+    return builder.select(builder.icmp_signed("<", i, j), i, j)
 
 
 def _transposed(builder: Any, v: Vectors, rows: list[Any]) -> list[Any]:

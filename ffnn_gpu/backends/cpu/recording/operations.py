@@ -192,10 +192,13 @@ class Operations(ABC):
         (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
         if self._strips.size < size_of_strips(M, K):
             self._strips = self._scratch(size_of_strips(M, K), self.dtype)
-        self._record("strips", self.partition.of_strips(M, K), _in_memory(A), *A.strides, self._strips, M, K)
         chunks, across = self.partition.grid(M, N, K)
+        of_A = _in_memory(A), *A.strides
+        if across > 1:  # several chunks read the same strips
+            self._record("strips", self.partition.of_strips(M, K), *of_A, self._strips, M, K)
+            of_A = 0, 0, 0
         factors = self._strips, _in_memory(B), B.strides[turned], turned
-        self._record("product", chunks, *factors, out, N * out.itemsize, M, N, K, across, *tail)
+        self._record("product", chunks, *factors, out, N * out.itemsize, M, N, K, across, *of_A, *tail)
 
     def _tail(self, loop: Any, phi: Any, b: Array, out: Array, s: Array) -> Any:
         """Return the address and the slots of the loop out ← φ(out + b); NO_TAIL if it changes nothing."""

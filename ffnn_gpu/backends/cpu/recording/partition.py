@@ -15,6 +15,9 @@ WORTH_SHARING = 1 << 14
 SHARES, MANY_TIMES = 4, 16  # chunks per thread of a loop that is MANY_TIMES larger than WORTH_SHARING
 # Chunks of a product per thread; and the rows of a product that take as long as copying a panel.
 MOST_CHUNKS, COPIED = 8, 6
+# Multiplications that take as long as one more command, which chunks side by side need for their strips. Two
+# threads, µs per Adam step with 128 rows: 64-64-64-10 150 with 0, 135 so; 128-128-128-10 350 → 320.
+SEPARATE = 1 << 19
 
 
 class Partition:
@@ -53,21 +56,26 @@ class Partition:
         """Return the chunks of an (M, N) product, and how many of them are side by side, for the least time.
 
         A chunk takes as long as its rows, plus COPIED rows for the panel of B that each chunk copies. The
-        slower thread is on average half a chunk behind.
+        slower thread is on average half a chunk behind. Chunks that lie only on top of each other copy their
+        strips of A themselves; else this is a command of its own.
         """
         if self.threads == 1 or M * N * K < 16 * WORTH_SHARING:
             return 1, 1
-        return _grid(self.threads, -(-M // ROWS), -(-N * self.itemsize // PANEL))
+        separate = SEPARATE * self.itemsize // (K * PANEL)
+        return _grid(self.threads, -(-M // ROWS), -(-N * self.itemsize // PANEL), separate)
 
 
 @functools.lru_cache(1024)
-def _grid(threads: int, strips: int, panels: int) -> tuple[int, int]:
-    """Return the grid for a product of `strips` times ROWS rows and `panels` times PANEL bytes."""
+def _grid(threads: int, strips: int, panels: int, separate: int) -> tuple[int, int]:
+    """Return the grid for a product of `strips` times ROWS rows and `panels` times PANEL bytes.
+
+    separate: the rows of a panel that take as long as one more command.
+    """
 
     def seconds(grid: tuple[int, int]) -> float:
         down, across = grid
         chunk = (-(-strips // down) * ROWS + COPIED) * -(-panels // across)
-        return (-(-down * across // threads) + 0.5) * chunk
+        return (-(-down * across // threads) + 0.5) * chunk + separate * (across > 1)
 
     most = MOST_CHUNKS * threads
     sides = [(across, min(strips, most // across)) for across in range(1, min(panels, most) + 1)]

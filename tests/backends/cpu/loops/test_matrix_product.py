@@ -1,6 +1,9 @@
 """Tiled products: accurate to the rounding of a sum, inside C, and the same bits for every partition."""
 
+import ctypes
 import importlib
+import itertools
+import mmap
 import os
 import subprocess
 import sys
@@ -19,23 +22,29 @@ partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
 GUARD = 7.0  # fills the memory around C, which no product may change
 
 
-def product(A, B):
-    """Return A B, written into the middle of an array full of GUARD."""
+def product(A, B, own=False):
+    """Return A B, written into the middle of an array full of GUARD; its chunks copy A if `own`."""
     (M, K), N = A.shape, B.shape[1]
     frame = np.full((M + 2, N + 40), GUARD, A.dtype)
     C = frame[1:-1, 20:-20]
     turned = not B.flags.c_contiguous
     copied = np.full(matrix_product.size_of_strips(M, K) + 40, GUARD, A.dtype)
     strips = copied[20:-20]
-    numbers = np.array([A.ctypes.data, *A.strides, strips.ctypes.data, M, K])
+    of_A = A.ctypes.data, *A.strides
+    end = *(of_A if own else (0, 0, 0)), 0
+    factors = strips.ctypes.data, B.ctypes.data, B.strides[turned], turned
+    numbers = np.array([*of_A, strips.ctypes.data, M, K])
+    of_product = np.array([*factors, C.ctypes.data, C.strides[0], M, N, K, 1, *end])
     for chunk in (2, 0, 1):  # in no order, because no chunk may change another one's strips
-        command("strips", A.dtype).call(None, numbers.ctypes.data, chunk, 3)
+        if own:
+            command("product", A.dtype).call(None, of_product.ctypes.data, chunk, 3)
+        else:
+            command("strips", A.dtype).call(None, numbers.ctypes.data, chunk, 3)
     assert (copied[:20] == GUARD).all() and (copied[-20:] == GUARD).all(), (
         "memory outside A's copy was written"
     )
-    factors = strips.ctypes.data, B.ctypes.data, B.strides[turned], turned
-    numbers = np.array([*factors, C.ctypes.data, C.strides[0], M, N, K, 1, 0])
-    command("product", A.dtype).call(None, numbers.ctypes.data, 0, 1)
+    if not own:
+        command("product", A.dtype).call(None, of_product.ctypes.data, 0, 1)
     around = frame.copy()
     around[1:-1, 20:-20] = GUARD
     assert (around == GUARD).all(), "memory outside C was written"
@@ -63,7 +72,43 @@ def test_products_of_every_small_shape_are_accurate(dtype, turned):
         for N in (2, 3, 15, 16, 17, 31, 33, 47, 64, 65, 130):
             for K in (2, 3, 17, 40):
                 A, B = operands(M, N, K, dtype, turned)
-                require_accurate(product(A, B), A, B)
+                C = product(A, B)
+                require_accurate(C, A, B)
+                assert product(A, B, own=True).tobytes() == C.tobytes()
+
+
+def between_guards(array, end):
+    """Return a copy at the start or the `end` of memory between two pages that end the process if used."""
+    page, size = mmap.PAGESIZE, array.nbytes
+    pages = -(-size // page)
+    mapped = mmap.mmap(-1, (pages + 2) * page)
+    memory = (ctypes.c_char * size).from_buffer(mapped, (pages + 1) * page - size if end else page)
+    first = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    for guard in (first, first + (pages + 1) * page):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+    copy = np.frombuffer(memory, array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.skipif(os.name != "posix", reason="protects pages of memory")
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_memory_around_the_factors_and_the_strips_is_used(dtype, turned):
+    for M, N, K, end in itertools.product((1, 7, 40), (1, 10, 33), (1, 9, 16), (False, True)):
+        A, B = operands(M, N, K, dtype, (False, False))
+        A, B = (
+            between_guards(X.T, end).T if t else between_guards(X, end)
+            for X, t in zip((A, B), turned, strict=True)
+        )
+        strips = between_guards(np.zeros(matrix_product.size_of_strips(M, K), dtype), end)
+        C = np.zeros((M, N), dtype)
+        factors = strips.ctypes.data, B.ctypes.data, B.strides[turned[1]], turned[1]
+        sizes = C.ctypes.data, C.strides[0], M, N, K, 1
+        numbers = np.array([*factors, *sizes, A.ctypes.data, *A.strides, 0])
+        for chunk in range(3):
+            command("product", A.dtype).call(None, numbers.ctypes.data, chunk, 3)
+        require_accurate(C, A, B)
 
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)], ids=str)
