@@ -567,10 +567,10 @@ class Operations(ABC):
 
 
 def _fit(rows: Any, index: Array, out: Array, *statistics: Array) -> bool:
-    """Return whether the command of `take` can read these rows. NumPy copies rows of out's type faster."""
+    """Return whether the command of `take` can read these rows."""
     given = [each for each in statistics if each is not None]
     kind, size = rows.dtype.kind, rows.dtype.itemsize
-    if not isinstance(rows, np.ndarray) or not rows.dtype.isnative or (rows.dtype == out.dtype and not given):
+    if not isinstance(rows, np.ndarray) or not rows.dtype.isnative:
         return False
     number, shape = kind in "iu" or (kind == "f" and size in (4, 8)), out.shape
     of_columns = all((each.dtype, each.shape) == (FLOAT, shape[1:]) for each in given)
