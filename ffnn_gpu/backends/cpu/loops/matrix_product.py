@@ -50,19 +50,19 @@ def copy_rows(like: Any, A: Matrix, depth: int, width: int, piece: int, copy: in
     a product with a denormal number, and memory that nobody has written may hold many: a product
     (512, 64) (64, 8) took 304 µs instead of 14 µs.
     """
-    size, whole = size_of(like), width // piece * piece
-    beyond = (-width % piece) * size  # bytes after a row's end that its last piece has
-    inside = depth - 1 - (beyond + A[1] - 1) // A[1]  # the last row for which these bytes are A's
+    size, whole, pieces = size_of(like), width // piece * piece, (width + piece - 1) // piece
+    beyond = (pieces * piece - width) * size  # bytes of the last piece after the end of its row
     for k in range(depth):
         row, start = A[0] + k * A[1], copy + k * piece * size
         for left in range(0, width, PANEL // size):
             register_tiles.fetch(like, row + AHEAD * A[1] + left * size)
-        for left in range(0, width if k <= inside else whole, piece):
+        end = width if (depth - 1 - k) * A[1] >= beyond else whole  # the last piece may end outside A
+        for left in range(0, end, piece):
             if piece == ROWS:
                 register_tiles.move_strip(like, row + left * size, start + left * long * size)
             else:
                 register_tiles.move_panel(like, row + left * size, start + left * long * size)
-        if k > inside and whole < width:
+        if end < width:
             source = vector(like, row + whole * size, piece)
             target = vector(like, start + whole * long * size, piece)
             for j in range(piece):

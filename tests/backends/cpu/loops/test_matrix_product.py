@@ -1,6 +1,9 @@
 """Tiled products: accurate to the rounding of a sum, inside C, and the same bits for every partition."""
 
+import ctypes
 import importlib
+import itertools
+import mmap
 import os
 import subprocess
 import sys
@@ -12,7 +15,7 @@ from ffnn_gpu.testing import assert_close, tolerance
 
 pytest.importorskip("numba")
 matrix_product = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
-command = importlib.import_module("ffnn_gpu.backends.cpu.recording.commands").command
+command = importlib.import_module("ffnn_gpu.backends.cpu.recording.operations").command
 tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.register_tiles")
 X86 = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics").X86
 partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
@@ -72,6 +75,40 @@ def test_products_of_every_small_shape_are_accurate(dtype, turned):
                 C = product(A, B)
                 require_accurate(C, A, B)
                 assert product(A, B, own=True).tobytes() == C.tobytes()
+
+
+def between_guards(array, end):
+    """Return a copy at the start or the `end` of memory between two pages that end the process if used."""
+    page, size = mmap.PAGESIZE, array.nbytes
+    pages = -(-size // page)
+    mapped = mmap.mmap(-1, (pages + 2) * page)
+    memory = (ctypes.c_char * size).from_buffer(mapped, (pages + 1) * page - size if end else page)
+    first = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    for guard in (first, first + (pages + 1) * page):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0) == 0
+    copy = np.frombuffer(memory, array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.skipif(os.name != "posix", reason="protects pages of memory")
+@pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_memory_around_the_factors_and_the_strips_is_used(dtype, turned):
+    for M, N, K, end in itertools.product((1, 7, 40), (1, 10, 33), (1, 9, 16), (False, True)):
+        A, B = operands(M, N, K, dtype, (False, False))
+        A, B = (
+            between_guards(X.T, end).T if t else between_guards(X, end)
+            for X, t in zip((A, B), turned, strict=True)
+        )
+        strips = between_guards(np.zeros(matrix_product.size_of_strips(M, K), dtype), end)
+        C = np.zeros((M, N), dtype)
+        factors = strips.ctypes.data, B.ctypes.data, B.strides[turned[1]], turned[1]
+        sizes = C.ctypes.data, C.strides[0], M, N, K, 1
+        numbers = np.array([*factors, *sizes, A.ctypes.data, *A.strides, 0])
+        for chunk in range(3):
+            command("product", A.dtype).call(None, numbers.ctypes.data, chunk, 3)
+        require_accurate(C, A, B)
 
 
 @pytest.mark.parametrize("turned", [(False, False), (True, False), (False, True)], ids=str)
