@@ -32,28 +32,12 @@ from ffnn_gpu.training.data_parallel.team import LOSS, WEIGHT
 
 
 def recordable(step: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator: let the backend record this step and replay the recording.
-
-    An optimizer's average starts from the numbers before the step, so its state is made first.
-    """
-
-    @functools.wraps(step)
-    def run(
-        network: Network,
-        loss: Any,
-        optimizer: Any,
-        x: Any,
-        y: Any,
-        ws: Workspace,
-        sample_weight: Any = None,
-        lr: Any = None,
-        checked: bool = False,
-    ) -> Any:
-        if optimizer is not None:
-            optimizer.state(network.params)
-        return network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr, checked)
-
-    return run
+    """Decorator: let the backend record this step and replay the recording."""
+    return functools.wraps(step)(
+        lambda network, loss, optimizer, x, y, ws, sample_weight=None, lr=None, checked=False: (
+            network.backend.run_step(step, network, loss, optimizer, x, y, ws, sample_weight, lr, checked)
+        )
+    )
 
 
 @recordable

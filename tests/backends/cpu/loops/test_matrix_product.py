@@ -15,7 +15,7 @@ from ffnn_gpu.testing import assert_close, tolerance
 
 pytest.importorskip("numba")
 matrix_product = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
-command = importlib.import_module("ffnn_gpu.backends.cpu.recording.operations").command
+command = importlib.import_module("ffnn_gpu.backends.cpu.recording.commands").command
 tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.register_tiles")
 X86 = importlib.import_module("ffnn_gpu.backends.cpu.loops.intrinsics").X86
 partition = importlib.import_module("ffnn_gpu.backends.cpu.recording.partition")
