@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.table import Scratch, Table
-from ffnn_gpu.tables.text_files import Dialect, read_text
+from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.table import Scratch, Table, connect
+from ffnn_gpu.tables.text_files import read_text
 
 STDIN = "-"
 TEXT = (".csv", ".tsv", ".txt", ".tab", ".dat", ".psv")
@@ -46,7 +47,8 @@ def read_table(source: str, dialect: Dialect = Dialect(), known: Sequence[str] =
         return _from_stream(source, dialect, known)
     if not Path(source).is_file():
         raise DataError(f"there is no file {source}")
-    return read_text(source, dialect, source, known)
+    scratch = Scratch()
+    return read_text(Path(source), dialect, source, known, scratch, connect(scratch.path))
 
 
 def _from_stream(source: str, dialect: Dialect, known: Sequence[str]) -> Table:
@@ -61,4 +63,4 @@ def _from_stream(source: str, dialect: Dialect, known: Sequence[str]) -> Table:
         else:
             with open(source, "rb") as stream:
                 shutil.copyfileobj(stream, file)
-    return read_text(copy, dialect, said, known, scratch)
+    return read_text(copy, dialect, said, known, scratch, connect(scratch.path))
