@@ -188,7 +188,7 @@ class BooleanEncoder(LevelEncoder):
 
 
 class CodeEncoder(LevelEncoder):
-    """Levels as codes for an Embedding layer: 0 for the others, then 1 for a missing cell if `lacks`, then levels.
+    """Levels as codes for an Embedding layer: 0 for the others, 1 for a missing cell if `lacks`, then levels.
 
     At least one level of the training rows counts as one of the others, so that their code is trained.
     """

@@ -109,7 +109,7 @@ class Encoding:
     def encode_numbers(self, x: HostArray, dtype: DTypeLike = np.float32) -> HostArray:
         """Return the matrix of numbers x (n, columns); NaN is a missing number.
 
-        The columns are those of the training table without its targets, or those that are read, in this order.
+        The columns are those of the training table without its targets, or those that are read.
         """
         names = self.columns if x.ndim == 2 and x.shape[1] == len(self.columns) else self.names
         if x.ndim != 2 or x.shape[1] != len(names):

@@ -1,18 +1,21 @@
 """Rows with named columns, in an embedded database (DuckDB) that spills to disk.
 
-Cells of text files stay the text that the file holds, so `007`, `1E2` and integers beyond 2⁶³ arrive unchanged;
-`spelling` says which of them are numbers. Other sources keep the types of their columns.
+Cells of text files stay the text that the file holds, so `007`, `1E2` and integers beyond 2⁶³ arrive
+unchanged; `spelling` says which of them are numbers. Other sources keep the types of their columns.
 
 Why a database: it reads a million rows of text in a second, sorts and counts them in bounded memory, and
 converts text to numbers at compiled speed. Why columns are called c0, c1, … in it: its own names ignore case
 and must differ.
 """
 
+import os
+import re
 import shutil
 import tempfile
 import weakref
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,24 +25,38 @@ from numpy.typing import NDArray
 
 from ffnn_gpu.checks import nearest
 from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.tables.dialects import Dialect
 
 CELLS = "cells"  # the table in the database
 MISSING = -1  # code of a missing cell
 MAX_LISTED_NAMES = 10
+MEMORY = "50%"  # of the memory that the machine or the container has; more rows than that go to disk
+OFFLINE = {
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+}
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-def connect() -> Any:
-    """Open an empty database in memory. Raises ConfigurationError."""
+def connect(spill: Path | None = None) -> Any:
+    """Open an empty database in memory. Raises ConfigurationError.
+
+    It uses at most MEMORY of what the machine or the container has, and neither the network nor extensions.
+
+    spill: the folder for rows that do not fit.
+    """
     try:
         import duckdb
     except ImportError as error:
         raise ConfigurationError(
             f'reading tables needs DuckDB: pip install "ffnn_gpu[tables]" ({error})'
         ) from error
-    return duckdb.connect(config={"python_enable_replacements": False})
+    settings: dict[str, Any] = {"temp_directory": "" if spill is None else str(spill), "memory_limit": MEMORY}
+    return duckdb.connect(config=OFFLINE | settings)
 
 
 def literal(text: str) -> str:
@@ -47,12 +64,21 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def path_literal(path: Path) -> str:
+    """Return a path as a literal of SQL in which *, ? and [ name themselves and no address is meant."""
+    return literal(re.sub(r"[*?[]", lambda sign: f"[{sign[0]}]", os.path.abspath(path)))
+
+
 class Scratch:
-    """A temporary folder, removed when nothing refers to this object any more, and at the end of the process."""
+    """A temporary folder, removed with this object or at the end of the process."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="ffnn-gpu-"))
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def folder(self) -> Path:
+        """Return a new folder in it."""
+        return Path(tempfile.mkdtemp(dir=self.path))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +95,8 @@ class Table:
         remarks: what was decided about the source, to be printed.
         keeps: what must live as long as the table, such as a temporary folder.
         declared: {column: its levels in order} of the columns that the source declares as categories.
+        dialect: how the source is written, if it is a text file.
+        rows: the rows that `numbers`, `integers`, `levels` and `codes` read; None for all.
     """
 
     source: str
@@ -80,9 +108,30 @@ class Table:
     remarks: tuple[str, ...] = ()
     keeps: object = None
     declared: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    dialect: Dialect | None = None
+    rows: range | None = None
 
     def __len__(self) -> int:
-        return self._rows
+        return self._rows if self.rows is None else len(self.rows)
+
+    def part(self, start: int, stop: int) -> "Table":
+        """Return the same table, of which only the rows `start` to `stop` − 1 are read."""
+        return replace(self, rows=range(start, stop))
+
+    @property
+    def _cells(self) -> str:
+        """The SQL relation of the rows that are read."""
+        if self.rows is None:
+            return CELLS
+        return (
+            f"(SELECT rowid, * FROM {CELLS} WHERE rowid BETWEEN {self.rows.start} AND {self.rows.stop - 1})"
+        )
+
+    def fingerprint(self) -> str:
+        """Return a checksum of the names and of all cells in their order."""
+        columns = ", ".join(["rowid", *(f"c{k}" for k in range(len(self.names)))])
+        ((cells,),) = self.ask(f"SELECT coalesce(bit_xor(hash({columns})), 0) FROM {CELLS}")
+        return f"{len(self)} {cells} {zlib.crc32(repr((self.names, self.types)).encode()):08x}"
 
     @cached_property
     def _rows(self) -> int:
@@ -112,12 +161,12 @@ class Table:
 
     def numbers(self, expression: str) -> Floats:
         """Return the values of an SQL expression for each row, NaN for NULL."""
-        query = f"SELECT coalesce({expression}, 'nan'::DOUBLE) AS v FROM {CELLS}"
+        query = f"SELECT coalesce({expression}, 'nan'::DOUBLE) AS v FROM {self._cells}"
         return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.float64)
 
     def integers(self, expression: str) -> Codes:
         """Return the values of an SQL expression that is an integer for each row."""
-        query = f"SELECT ({expression})::BIGINT AS v FROM {CELLS}"
+        query = f"SELECT ({expression})::BIGINT AS v FROM {self._cells}"
         return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.int64)
 
     def count(self, where: str) -> int:
@@ -132,7 +181,9 @@ class Table:
 
     def levels(self, column: int, where: str = "true", most: int | None = None) -> dict[str, int]:
         """Return {cell: number of rows} of the cells that are not NULL, in text order, at most `most`."""
-        query = f"SELECT {self.text(column)} AS c, count(*) FROM {CELLS} WHERE c IS NOT NULL AND ({where})"
+        query = (
+            f"SELECT {self.text(column)} AS c, count(*) FROM {self._cells} WHERE c IS NOT NULL AND ({where})"
+        )
         return dict(self.ask(f"{query} GROUP BY c ORDER BY c" + (f" LIMIT {most}" if most else "")))
 
     def codes(self, column: int, levels: Sequence[str]) -> Codes:
@@ -142,7 +193,9 @@ class Table:
         cursor = self.connection.cursor()
         cursor.execute(f"CREATE OR REPLACE TEMP TYPE level AS ENUM ({', '.join(map(literal, levels))})")
         code = f"coalesce(enum_code(try_cast({self.text(column)} AS level))::BIGINT, {MISSING})"
-        return np.asarray(cursor.execute(f"SELECT {code} AS v FROM {CELLS}").fetchnumpy()["v"], np.int64)
+        return np.asarray(
+            cursor.execute(f"SELECT {code} AS v FROM {self._cells}").fetchnumpy()["v"], np.int64
+        )
 
     def column(self, name: str, option: str) -> int:
         """Return the index of the column called `name`, or of that number. Raises DataError.
