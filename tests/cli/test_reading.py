@@ -105,12 +105,12 @@ def test_header_is_detected(csv_file, text, target, has_header):
         ("\n\n", None, r"t\.csv is empty"),
         ("a,b\n", None, r"t\.csv"),
         ("a,b\n1,2\n\n1,2,3\n", None, r"t\.csv, line 4 has 3 cells; the first row has 2"),
-        ("a,b\n1,2\n1\n", None, r"t\.csv, line 3 has 1 cells; the first row has 2"),
+        ("a,b\n1,2\n1\n", None, r"t\.csv, line 3 has 1 cell; the first row has 2"),
         ("age,income\n1,2\n3,4\n", "incone", r"t\.csv has no column 'incone'; did you mean 'income'\?"),
         ("age,income\n1,2\n3,4\n", "zzz", r"t\.csv has no column 'zzz'; the columns are age, income"),
         ("a,a,b\n1,2,3\n", "a", r"t\.csv: several columns are called 'a'"),
         ("1,2\n3,4\n", 2, r"t\.csv has no column '2'"),
-        ('a,b\n1,"2\n', None, r"t\.csv, line 2: unexpected end of data"),
+        ('a,b\n1,"2\n', None, r"t\.csv, line 2: a quote opens here"),
     ],
 )
 def test_error_names_the_line_or_the_column(csv_file, text, target, message):

@@ -11,12 +11,11 @@ from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.nn.layers import Embedding
-from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.encoders import CodeEncoder, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.encoding import Encoding, most_codes
 from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import Spelling
-from ffnn_gpu.tables.text_files import read_text
 
 RNG = np.random.default_rng(0)
 NAN = np.nan
@@ -24,7 +23,7 @@ NAN = np.nan
 
 def table_of(tmp_path, frame, name="t.csv"):
     frame.to_csv(tmp_path / name, index=False)
-    return read_text(tmp_path / name, Dialect(), name)
+    return read_table(str(tmp_path / name))
 
 
 def fitted(table, rows=None):
