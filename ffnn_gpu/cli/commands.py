@@ -12,29 +12,36 @@ Under mpiexec, all processes share one training run in `train`, and rank 0 alone
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from ffnn_gpu import __version__
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, ranks_of
-from ffnn_gpu.cli.settings import FIELDS, help_of, resolve
+from ffnn_gpu.cli.settings import FIELDS, OF_SOURCES, help_of, resolve, source_settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 quiet_option = click.option("--quiet", is_flag=True, help="print only errors and the result")
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add a flag for each setting of TrainConfig except `data`; a flag that is not given is None."""
-    for name in reversed([name for name in FIELDS if name != "data"]):
-        flag = f"--{name.replace('_', '-')}"
-        text, metavar = help_of(name)
-        if metavar:
-            command = click.option(flag, name, metavar=metavar, help=text)(command)
-        else:
-            command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
-    return command
+def flags_of(names: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds a flag for each of these settings; a flag that is not given is None."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            flag = f"--{name.replace('_', '-')}"
+            text, metavar = help_of(name)
+            if metavar:
+                command = click.option(flag, name, metavar=metavar, help=text)(command)
+            else:
+                command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
+        return command
+
+    return add
+
+
+settings = flags_of([name for name in FIELDS if name != "data"])
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True, context_settings=CONTEXT)
@@ -86,8 +93,10 @@ def train_command(
 ) -> int:
     """Train on DATA and write a run folder.
 
-    DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a
-    folder of .npy files or of IDX files such as MNIST's.
+    DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a table, a .npy or .npz file, or a
+    folder of tables, of .npy files or of IDX files such as MNIST's. A table is a text file (.csv, .tsv, …,
+    also .gz and .zst), .parquet, .jsonl, a table of a DuckDB database (sales.duckdb:orders), a pattern such
+    as 'sales/*.parquet', or - for standard input. --query takes the place of DATA.
 
     If a setting is given in several places, the later one wins: --config, FFNN_GPU_DEVICE (the device),
     --set, its own flag.
@@ -132,10 +141,18 @@ def train_command(
     help="accuracy, f1_macro, rmse, r2, …; default: the metrics of the training run",
 )
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
+@flags_of(OF_SOURCES)
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="print the metrics as JSON")
 def evaluate_command(
-    model: str, data: str | None, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool
+    model: str,
+    data: str | None,
+    target: str | None,
+    metrics: str,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+    **source: Any,
 ) -> None:
     """Print the metrics of MODEL on DATA.
 
@@ -145,14 +162,17 @@ def evaluate_command(
     from ffnn_gpu.cli import messages, reading, train
     from ffnn_gpu.estimators.model import Model
 
+    how = source_settings(source)
     loaded = Model.load(model, device)
-    if data is None:
+    if data is None and not how["query"]:
         x, y, names = train.held_out(model, loaded)
         line = f"{len(x):,} rows, the test set that the run held out of {loaded.data}"
     else:
-        dataset, x, y = reading.read_labelled(data, target, loaded)
+        dataset, x, y = reading.read_labelled(data or "", target, loaded, how)
         names, line = dataset.feature_names, messages.evaluation_line(loaded, dataset, len(x))
     if not quiet:
+        if said := messages.table_line(x):
+            print_error_line(said)
         print_error_line(line)
     row = loaded.evaluate(x, y, names, [name for name in metrics.split(",") if name])
     click.echo(json.dumps({**row, "rows": len(x)}) if as_json else "\n".join(messages.metric_lines(row)))
@@ -168,9 +188,10 @@ def evaluate_command(
     help="add the probability of each class; a .npy file then holds only these",
 )
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
+@flags_of(OF_SOURCES)
 @quiet_option
 def predict_command(
-    model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool
+    model: str, rows: str, output: str | None, probabilities: bool, device: str, quiet: bool, **source: Any
 ) -> None:
     """Predict the target for each row of INPUT.
 
@@ -184,8 +205,11 @@ def predict_command(
 
     if output is not None:
         files.require_writable(output)
+    how = source_settings(source)
     loaded = Model.load(model, device)
-    x, names = reading.read_rows(rows, loaded)
+    x, names = reading.read_rows("" if how["query"] and rows == "-" else rows, loaded, how)
+    if not quiet and (said := messages.table_line(x)):
+        print_error_line(said)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
         print_error_line(messages.IN_ORDER)
     cut = 0 if quiet else loaded.count_cut(x, names)

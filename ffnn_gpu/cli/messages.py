@@ -15,6 +15,7 @@ from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open
 from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import is_table
 
 MAX_LISTED_NAMES = 5
@@ -36,11 +37,18 @@ def data_line(data: Dataset, task: Task, config: TrainConfig) -> str:
 
 def _target(data: Dataset, config: TrainConfig) -> str:
     """Name the target column if the user may choose it, else return ""."""
-    if not (is_table(config.data) or leaves_target_open(config.data)):
+    if not (config.query or is_table(config.data) or leaves_target_open(config.data)):
         return ""
     index = data.x.shape[1] if config.target is None else config.target
     name = repr(data.target_name) if data.target_name else f"column {index}"
     return f"target {name}{' (the last column; --target changes it)' * (config.target is None)}, "
+
+
+def table_line(x: Any) -> str:
+    """a.csv: cells separated by ';', decimal sign ',', the first row is the header; "" if x is no table"""
+    if not isinstance(x, TableRows) or not x.table.remarks:
+        return ""
+    return f"{x.table.source}: {', '.join(x.table.remarks)}"
 
 
 def split_line(rows: Mapping[str, int], backend: Backend) -> str:

@@ -3,21 +3,24 @@
 A table (a text file, standard input, …) is read by `tables`; arrays and bundled sets by `data`.
 """
 
-from collections.abc import Hashable, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.cli.settings import OF_SOURCES, TrainConfig
 from ffnn_gpu.data.array_files import npy_rows, read_npy
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
 from ffnn_gpu.tables.rows import TableRows
-from ffnn_gpu.tables.sources import is_table, read_table
+from ffnn_gpu.tables.sources import ACCEPTED, is_table, read_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.targets import read_as, read_target
@@ -39,9 +42,9 @@ class InputRows(NamedTuple):
 
 def read_training(config: TrainConfig) -> Training:
     """Read the data set to train on. Raises DataError."""
-    if not is_table(config.data):
+    if not (config.query or is_table(config.data)):
         return Training(read(config.data, config.target), [])
-    table = read_table(config.data, known=_known(config.target))
+    table = read_table(config.data, dialect_of(config), _known(config.target), config.query)
     places = target_places(table, config.target)
     decisions = decisions_of(config)
     spelling = Spelling(table.decimal, decisions.missing)
@@ -54,17 +57,20 @@ def read_training(config: TrainConfig) -> Training:
     return Training(Dataset(x, target.y, features, ",".join(names), _stem(config.data)), columns)  # type: ignore[arg-type]
 
 
-def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, Any, HostArray]:
+def read_labelled(
+    source: str, target: str | None, model: Model, how: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Dataset, Any, HostArray]:
     """Return (data set, x, y) to evaluate a model on: the test set if the source has one, else every row.
 
     target: the target column of a table or .npy file; None for the one that the model was trained on.
+    how: the settings OF_SOURCES.
     """
     chosen: str | int | None = model.target if target is None else target
-    if not is_table(source):
+    if not (how.get("query") or is_table(source)):
         data = read(source, chosen if leaves_target_open(source) else target)
         return (data, data.x_test, data.y_test) if data.x_test is not None else (data, data.x, data.y)  # type: ignore[return-value]
     names = [*(model.feature_names or ()), *(_known(model.target_name))]
-    table = read_table(source, known=names)
+    table = read_table(source, dialect_of(how), names, how.get("query", ""))
     chosen = chosen if target is not None or not table.has_names else model.target_name or chosen
     places = target_places(table, chosen)
     spelling = Spelling(table.decimal, model.encoding.missing if model.encoding else ())
@@ -78,11 +84,16 @@ def read_labelled(source: str, target: str | None, model: Model) -> tuple[Datase
     return Dataset(x, found.y, None, None, _stem(source)), x, found.y  # type: ignore[arg-type]
 
 
-def read_rows(source: str, model: Model) -> InputRows:
+def read_rows(source: str, model: Model, how: Mapping[str, Any] = MappingProxyType({})) -> InputRows:
     """Read the rows to predict: a table, a .npy matrix, a folder of .npy matrices or a bundled data set.
+
+    how: the settings OF_SOURCES.
 
     Raises DataError: no such file, no matrix, or columns of the model are missing.
     """
+    if how.get("query") or is_table(source):
+        table = read_table(source, dialect_of(how), model.feature_names or (), how.get("query", ""))
+        return InputRows(TableRows(table, np.arange(len(table)), len(table.names)), None)
     if source in BUNDLED:
         data = read(source)
         return InputRows(data.x, data.feature_names)
@@ -90,13 +101,17 @@ def read_rows(source: str, model: Model) -> InputRows:
         return InputRows(_matrix(npy_rows(source), source), None)
     if source.lower().endswith(".npy"):
         return InputRows(_matrix(read_npy(source), source), None)
-    if not is_table(source):
-        raise DataError(
-            f"{source} is not an existing table, .npy file or folder of .npy files; give one of these, - for "
-            f"standard input, or a bundled set ({', '.join(BUNDLED)})"
-        )
-    table = read_table(source, known=model.feature_names or ())
-    return InputRows(TableRows(table, np.arange(len(table)), len(table.names)), None)
+    raise DataError(
+        f"{source} is not an existing table, .npy file or folder of .npy files; give one of these, - for "
+        f"standard input, or a bundled set ({', '.join(BUNDLED)}). Tables end with {ACCEPTED}"
+    )
+
+
+def dialect_of(how: Mapping[str, Any] | TrainConfig) -> Dialect:
+    """Return what the settings say about text files."""
+    found = {name: getattr(how, name) for name in OF_SOURCES} if isinstance(how, TrainConfig) else dict(how)
+    found.pop("query", None)
+    return Dialect(**found | {"decimal": found.get("decimal", "auto").replace("auto", "")})
 
 
 def decisions_of(config: TrainConfig) -> Decisions:
@@ -105,7 +120,7 @@ def decisions_of(config: TrainConfig) -> Decisions:
 
 
 def target_places(table: Table, target: str | int | None) -> list[int]:
-    """Return the indices of the target columns: of one name or index, of several with commas; else the last."""
+    """Return the indices of the target columns: names or indices separated by commas; None for the last."""
     if target is None:
         return [len(table.names) - 1]
     if str(target) in table.names or "," not in str(target):
@@ -123,8 +138,8 @@ def _require_distinct(table: Table) -> None:
     twice = sorted({name for name in table.names if table.names.count(name) > 1})
     if twice:
         raise DataError(
-            f"{table.source}: several columns are called {', '.join(map(repr, twice))}; each column needs a name "
-            "of its own"
+            f"{table.source}: several columns are called {', '.join(map(repr, twice))}; each column needs a "
+            "name of its own"
         )
 
 
@@ -135,4 +150,5 @@ def _matrix(x: Any, source: str) -> Any:
 
 
 def _stem(source: str) -> str:
-    return Path(source).name.lstrip(".").split(".")[0] or "table"
+    """Return a name for the data that a folder can have: the file's, without endings and special signs."""
+    return re.sub(r"[^\w -]", "", Path(source).name.lstrip(".").split(".")[0]).strip() or "table"

@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
@@ -69,6 +70,8 @@ def train(
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = _optimizer(config), get_backend(ranks.device)
     data, columns = read_training(config)
+    if said := messages.table_line(data.x):
+        announce(said)
     if ranks.size > 1:
         backend.reason = f"rank {ranks.rank} of {ranks.size}"
     if ranks.size > 1 and not columns:
@@ -86,6 +89,9 @@ def train(
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
+    if columns and ranks.rank == 0:
+        rows: Any = data.x
+        rows.keep_in(folder)
     history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
