@@ -20,7 +20,7 @@ from ffnn_gpu import __version__
 from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
-from ffnn_gpu.cli.settings import FIELDS, OF_COLUMNS, help_of, resolve
+from ffnn_gpu.cli.settings import FIELDS, OF_COLUMNS, OF_SOURCES, help_of, resolve, source_settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 quiet_option = click.option("--quiet", is_flag=True, help="print only errors and the result")
@@ -94,8 +94,10 @@ def train_command(
 ) -> int:
     """Train on DATA and write a run folder.
 
-    DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a .csv, .npy or .npz file, or a
-    folder of .npy files or of IDX files such as MNIST's.
+    DATA is a bundled set (digits, breast_cancer, wine, iris, diabetes), a table, a .npy or .npz file, or a
+    folder of tables, of .npy files or of IDX files such as MNIST's. A table is a text file (.csv, .tsv, …,
+    also .gz and .zst), .parquet, .jsonl, a table of a DuckDB database (sales.duckdb:orders), a pattern such
+    as 'sales/*.parquet', or - for standard input. --query takes the place of DATA.
 
     If a setting is given in several places, the later one wins: --config, FFNN_GPU_DEVICE (the device),
     --set, its own flag.
@@ -140,10 +142,18 @@ def train_command(
     help="accuracy, f1_macro, rmse, r2, …; default: the metrics of the training run",
 )
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
+@flags_of(OF_SOURCES)
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="print the metrics as JSON")
 def evaluate_command(
-    model: str, data: str | None, target: str | None, metrics: str, device: str, quiet: bool, as_json: bool
+    model: str,
+    data: str | None,
+    target: str | None,
+    metrics: str,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+    **source: Any,
 ) -> None:
     """Print the metrics of MODEL on DATA.
 
@@ -155,15 +165,18 @@ def evaluate_command(
     from ffnn_gpu.estimators.model import Model
 
     standard_streams.require_output()
+    how = source_settings(source)
     loaded = Model.load(model, device)
-    if data is None:
+    if data is None and not how["query"]:
         part, names = train.held_out(model, loaded)
         line = f"{len(part.x):,} rows, the test set that the run held out of {loaded.data}"
     else:
-        dataset, x, y = reading.read_labelled(data, target, loaded)
+        dataset, x, y = reading.read_labelled(data or "", target, loaded, how)
         part, names = Part(x, y), dataset.feature_names
         line = messages.evaluation_line(loaded, dataset, len(x))
     if not quiet:
+        if said := messages.table_line(part.x):
+            print_error_line(said)
         print_error_line(line)
     row = train.evaluated(loaded, part, names, metrics=[name for name in metrics.split(",") if name])
     print_result(dumps({**row, "rows": len(part.x)}) if as_json else "\n".join(messages.metric_lines(row)))
@@ -187,6 +200,7 @@ def evaluate_command(
     help="add the probability of each class; a .npy file then holds only these",
 )
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
+@flags_of(OF_SOURCES)
 @quiet_option
 def predict_command(
     model: str,
@@ -196,6 +210,7 @@ def predict_command(
     probabilities: bool,
     device: str,
     quiet: bool,
+    **source: Any,
 ) -> None:
     """Predict the target for each row of INPUT.
 
@@ -212,9 +227,12 @@ def predict_command(
         standard_streams.require_output()
     else:
         files.require_writable(output, keep)
+    how = source_settings(source)
     loaded = Model.load(model, device)
-    x, names = reading.read_rows(rows, loaded)
+    x, names = reading.read_rows("" if how["query"] and rows == "-" else rows, loaded, how)
     kept = reading.kept_columns(x, names, keep, rows)
+    if not quiet and (said := messages.table_line(x)):
+        print_error_line(said)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
         print_error_line(messages.IN_ORDER)
     cut = 0 if quiet else loaded.count_cut(x, names)

@@ -19,6 +19,7 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables.inspection import warnings_of
 from ffnn_gpu.tables.kinds import Column
+from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import is_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
@@ -42,7 +43,7 @@ def data_line(data: Dataset, task: Task, config: TrainConfig, columns: Sequence[
 
 def _target(data: Dataset, config: TrainConfig) -> str:
     """Name the target column if the user may choose it, else return ""."""
-    if not (is_table(config.data) or leaves_target_open(config.data)):
+    if not (config.query or is_table(config.data) or leaves_target_open(config.data)):
         return ""
     index = data.x.shape[1] if config.target is None else config.target
     name = repr(data.target_name) if data.target_name else f"column {index}"
@@ -78,6 +79,13 @@ def table_lines(
 def _listed(texts: Sequence[str]) -> str:
     more = f"; … ({len(texts)} in all, see ffnn-gpu inspect)" if len(texts) > MAX_LISTED_NAMES else ""
     return "; ".join(texts[:MAX_LISTED_NAMES]) + more
+
+
+def table_line(x: Any) -> str:
+    """a.csv: cells separated by ';', decimal sign ',', the first row is the header; "" if x is no table"""
+    if not isinstance(x, TableRows) or not x.table.remarks:
+        return ""
+    return f"{x.table.source}: {', '.join(x.table.remarks)}"
 
 
 def split_line(rows: Mapping[str, int], backend: Backend) -> str:

@@ -3,25 +3,28 @@
 A table (a text file, standard input, …) is read by `tables`; arrays and bundled sets by `data`.
 """
 
-from collections.abc import Hashable, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checks import nearest
-from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.cli.settings import OF_SOURCES, TrainConfig
 from ffnn_gpu.data.array_files import npy_rows, read_npy
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.tables.answers import kept_column
+from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
 from ffnn_gpu.tables.roles import Roles, read_roles, require_apart
 from ffnn_gpu.tables.rows import TableRows
-from ffnn_gpu.tables.sources import is_table, read_table
+from ffnn_gpu.tables.sources import ACCEPTED, is_table, read_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.targets import read_as, read_target
@@ -46,7 +49,7 @@ class InputRows(NamedTuple):
 def read_training(config: TrainConfig) -> Training:
     """Read the data set to train on. Raises DataError."""
     decisions = decisions_of(config)
-    if not is_table(config.data):
+    if not (config.query or is_table(config.data)):
         _require_no_decisions(config.data, decisions)
         return Training(read(config.data, config.target), [])
     table = read_known(config)
@@ -67,7 +70,8 @@ def read_training(config: TrainConfig) -> Training:
 def read_known(config: TrainConfig) -> Table:
     """Read the table that the settings name; a first row with a column that they name is a header."""
     decided = [name for _, name in decisions_of(config).named() if not name.isdecimal()]
-    return read_table(config.data, known=[*_known(config.target), *decided])
+    known = [*_known(config.target), *decided]
+    return read_table(config.data, dialect_of(config), known, config.query)
 
 
 def _require_no_decisions(source: str, decisions: Decisions) -> None:
@@ -78,16 +82,19 @@ def _require_no_decisions(source: str, decisions: Decisions) -> None:
         )
 
 
-def read_labelled(source: str, target: str | None, model: Model) -> tuple[Dataset, Any, HostArray]:
+def read_labelled(
+    source: str, target: str | None, model: Model, how: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Dataset, Any, HostArray]:
     """Return (data set, x, y) to evaluate a model on: the test set if the source has one, else every row.
 
     target: the target column of a table or .npy file; None for the one that the model was trained on.
+    how: the settings OF_SOURCES.
     """
     chosen: str | int | None = model.target if target is None else target
-    if not is_table(source):
+    if not (how.get("query") or is_table(source)):
         data = read(source, chosen if leaves_target_open(source) else target)
         return (data, data.x_test, data.y_test) if data.x_test is not None else (data, data.x, data.y)  # type: ignore[return-value]
-    table = read_table(source, known=_names_of(model))
+    table = read_table(source, dialect_of(how), _names_of(model), how.get("query", ""))
     chosen = chosen if target is not None or not table.has_names else model.target_name or chosen
     places = target_places(table, chosen)
     spelling = Spelling(table.decimal, model.encoding.missing if model.encoding else ())
@@ -101,11 +108,16 @@ def read_labelled(source: str, target: str | None, model: Model) -> tuple[Datase
     return Dataset(x, found.y, None, None, _stem(source)), x, found.y  # type: ignore[arg-type]
 
 
-def read_rows(source: str, model: Model) -> InputRows:
+def read_rows(source: str, model: Model, how: Mapping[str, Any] = MappingProxyType({})) -> InputRows:
     """Read the rows to predict: a table, a .npy matrix, a folder of .npy matrices or a bundled data set.
+
+    how: the settings OF_SOURCES.
 
     Raises DataError: no such file, no matrix, or columns of the model are missing.
     """
+    if how.get("query") or is_table(source):
+        table = read_table(source, dialect_of(how), _names_of(model), how.get("query", ""))
+        return InputRows(TableRows(table, np.arange(len(table)), len(table.names)), None)
     if source in BUNDLED:
         data = read(source)
         return InputRows(data.x, data.feature_names)
@@ -113,13 +125,17 @@ def read_rows(source: str, model: Model) -> InputRows:
         return InputRows(_matrix(npy_rows(source), source), None)
     if source.lower().endswith(".npy"):
         return InputRows(_matrix(read_npy(source), source), None)
-    if not is_table(source):
-        raise DataError(
-            f"{source} is not an existing table, .npy file or folder of .npy files; give one of these, - for "
-            f"standard input, or a bundled set ({', '.join(BUNDLED)})"
-        )
-    table = read_table(source, known=_names_of(model))
-    return InputRows(TableRows(table, np.arange(len(table)), len(table.names)), None)
+    raise DataError(
+        f"{source} is not an existing table, .npy file or folder of .npy files; give one of these, - for "
+        f"standard input, or a bundled set ({', '.join(BUNDLED)}). Tables end with {ACCEPTED}"
+    )
+
+
+def dialect_of(how: Mapping[str, Any] | TrainConfig) -> Dialect:
+    """Return what the settings say about text files."""
+    found = {name: getattr(how, name) for name in OF_SOURCES} if isinstance(how, TrainConfig) else dict(how)
+    found.pop("query", None)
+    return Dialect(**found | {"decimal": found.get("decimal", "auto").replace("auto", "")})
 
 
 def kept_columns(
@@ -200,4 +216,5 @@ def _matrix(x: Any, source: str) -> Any:
 
 
 def _stem(source: str) -> str:
-    return Path(source).name.lstrip(".").split(".")[0] or "table"
+    """Return a name for the data that a folder can have: the file's, without endings and special signs."""
+    return re.sub(r"[^\w -]", "", Path(source).name.lstrip(".").split(".")[0]).strip() or "table"

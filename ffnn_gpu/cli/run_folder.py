@@ -4,6 +4,7 @@ config.toml                            every setting; `train --config` repeats t
 metrics.jsonl, history.csv             one row per epoch, written during the training run
 checkpoint/last.safetensors            for --resume
 checkpoint/best.safetensors            the network of the best epoch
+encoded.npy, encoded.json              a large table, encoded, for --resume
 model.safetensors                      what `evaluate` and `predict` read
 result.json                            test metrics, rows, seconds, backend, versions
 learning_curve.png, confusion_matrix.png or predicted_against_true.png
@@ -19,6 +20,9 @@ from ffnn_gpu.checkpoints import atomic_file, checkpoint
 from ffnn_gpu.cli.settings import TrainConfig, differences, read_toml, resolve, write_toml
 from ffnn_gpu.data.readers import BUNDLED
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.tables.databases import is_database
+from ffnn_gpu.tables.encoded import MADE_OF, MATRIX
+from ffnn_gpu.tables.many_files import is_pattern
 from ffnn_gpu.training.callbacks import Callback, Run
 from ffnn_gpu.training.resume import finished_epochs
 
@@ -27,7 +31,17 @@ CHECKPOINT, MODEL, OLD_MODEL = "checkpoint", "model.safetensors", "model"
 LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
-FILES = (MODEL, METRICS_FILE, HISTORY_FILE, RESULT, LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE)
+FILES = (
+    MODEL,
+    METRICS_FILE,
+    HISTORY_FILE,
+    RESULT,
+    LEARNING_CURVE,
+    CONFUSION_MATRIX,
+    AGAINST_TRUE,
+    MATRIX,
+    MADE_OF,
+)
 # settings in which a resumed run may differ from the run that it continues
 MAY_CHANGE = ("epochs", "device", "out", "shard_optimizer")
 
@@ -89,9 +103,11 @@ class HistoryFiles(Callback):
 
 def _located(config: TrainConfig) -> TrainConfig:
     """Make the path of the data absolute, so the run can be resumed from another folder."""
-    if config.data in BUNDLED or not Path(config.data).exists():
+    data = config.data
+    is_place = data and (Path(data).exists() or is_pattern(data) or is_database(data))
+    if data in BUNDLED or not is_place:
         return config
-    return msgspec.structs.replace(config, data=os.path.abspath(config.data))
+    return msgspec.structs.replace(config, data=os.path.abspath(data))
 
 
 def _require_same(config: TrainConfig) -> None:

@@ -42,9 +42,23 @@ DType = Literal["float32", "float64", "bfloat16", "float16"]
 class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what `train` does, each with its help text."""
 
-    data: Annotated[str, "a bundled set, a .csv, .npy or .npz file, or a folder of IDX or .npy files"]
+    data: Annotated[
+        str,
+        "a bundled set, a table such as .csv, a .npy or .npz file, or a folder of tables, .npy or IDX files",
+    ] = ""
     target: Annotated[
-        str | int | None, "target column of a .csv (name or index) or .npy file (index); default: the last"
+        str | int | None, "target column of a table (name or index) or .npy file (index); default: the last"
+    ] = None
+    query: Annotated[
+        str, "one SELECT in SQL whose rows are the data: over files, or over the tables of a DuckDB database"
+    ] = ""
+    separator: Annotated[
+        str, "separator of cells in text files: one character or tab; default: found out"
+    ] = ""
+    decimal: Annotated[Literal["auto", ".", ","], "decimal sign in text files; auto: found out"] = "auto"
+    encoding: Annotated[str, "encoding of text files, such as latin-1; default: found out"] = ""
+    header: Annotated[
+        bool | None, "the first row of text files holds the names of the columns; default: found out"
     ] = None
     categorical: Annotated[Names, "columns of a table that are categories although they hold numbers"] = ()
     number: Annotated[Names, "columns of a table that must be numbers"] = ()
@@ -127,6 +141,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
 OF_COLUMNS = (
     "target", "categorical", "number", "drop", "id", "weight", "group", "split_by", "missing", "task",
 )  # fmt: skip
+# settings that say how a source is read, which `evaluate` and `predict` have too
+OF_SOURCES = ("query", "separator", "decimal", "encoding", "header")
 FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}
 
 
@@ -158,11 +174,17 @@ def resolve(
     for text in assignments:
         values |= _checked(_parsed(text), "--set")
     values |= _checked({name: value for name, value in flags.items() if value is not None}, "", strict=False)
-    if "data" not in values:
+    if not values.get("data") and not values.get("query"):
         raise ConfigurationError(
-            "no data to train on: give DATA on the command line or `data` in the --config file"
+            "no data to train on: give DATA or --query on the command line, or `data` in the --config file"
         )
     return TrainConfig(**values)
+
+
+def source_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return OF_SOURCES from flags, of which None is the default. Raises ConfigurationError."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return {name: FIELDS[name].default for name in OF_SOURCES} | _checked(given, "", strict=False)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -256,7 +278,7 @@ def help_of(name: str) -> tuple[str, str]:
     description = metas[-1]
     default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     text = description if default in (None, "") else f"{description}  [{default}]"
-    if kind is bool:
+    if kind in (bool, bool | None):
         return text.replace("[True]", "[on]").replace("[False]", "[off]"), ""
     return text, "|".join(choices(kind)) or "VALUE"
 

@@ -93,6 +93,9 @@ def train(
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
+    if columns and ranks.rank == 0:
+        rows: Any = data.x
+        rows.keep_in(folder)
     history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))

@@ -2,7 +2,10 @@
 
 table        named columns of rows in an embedded database, where the cells of text files stay text
 sources      what the user names (a file, a folder, a query, standard input) → Table
-text_files   separator, quote, decimal sign, encoding and header of a text file
+text_files   delimited text: dialects, text_encodings and packed_files decide how it is written, plain_text
+             who reads it
+parquet, json_lines, databases, many_files, typed_columns    the other sources
+frames       data frames, dicts of columns, dicts of rows → Table
 spelling     how cells spell numbers, times, booleans and missing values
 cells        the cells of a column as numbers, times, truths or levels
 scan         the counts that decide kinds, for all columns in few passes
@@ -11,7 +14,7 @@ kinds        what each column is, with the reason, and what the user decided oth
 roles        weights, groups and the order of rows
 encoders     the cells of one column → columns of a matrix: scales, levels, codes and cycles
 encoding     all columns → a matrix, by encoders fitted on the training rows
-frames       data frames, dicts of columns, dicts of rows → Table
+rows         rows as x of a data set; `encoded` keeps the matrix of a large table in a file
 numbers      columns of numbers → a matrix, for models trained on arrays
 targets      the column to predict → labels or numbers
 answers      predictions → CSV, Parquet, JSON lines, .npy

@@ -58,14 +58,15 @@ class Dialect:
                 f"--separator {self.separator!r}: one character separates cells, or {', '.join(SPELT)}"
             )
 
-    def remarks(self) -> tuple[str, ...]:
-        """Return what was decided: the header always, the rest where it is not usual."""
+    def remarks(self, header_is_sure: bool) -> tuple[str, ...]:
+        """Return what was decided: the header unless it is sure, the rest where it is not usual."""
         found = (
             (self.separator != ",", f"cells separated by {self.separator!r}"),
             (self.quote != '"', f"cells quoted by {self.quote}"),
             (self.decimal != ".", f"decimal sign {self.decimal!r}"),
             (self.encoding not in ("utf-8", "utf-8-sig"), f"text in {self.encoding}"),
-            (True, "the first row is the header" if self.header else "no header"),
+            (not self.header, "no header"),
+            (self.header and not header_is_sure, "the first row is the header"),
         )
         return tuple(remark for is_said, remark in found if is_said)
 

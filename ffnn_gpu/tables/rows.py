@@ -4,18 +4,19 @@ Why they are encoded together: training, validation and test rows lie mixed in t
 converted once.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.boundary import rows_of
+from ffnn_gpu.tables.encoded import EncodedTable
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.table import Codes, Table
 
 
-@dataclass(frozen=True, eq=False)
 class TableRows:
     """The rows `index` (n,) of a table; x[other] are the rows index[other].
 
@@ -23,13 +24,18 @@ class TableRows:
     skip: the columns that are targets.
     """
 
-    table: Table
-    index: Codes
-    width: int
-    skip: tuple[int, ...] = ()
-    _encoded: dict[Any, HostArray] = field(default_factory=dict)  # of all rows of the table, by encoding
-
     ndim = 2
+
+    def __init__(
+        self,
+        table: Table,
+        index: Codes,
+        width: int,
+        skip: tuple[int, ...] = (),
+        whole: EncodedTable | None = None,
+    ) -> None:
+        self.table, self.index, self.width, self.skip = table, index, width, skip
+        self._whole = whole or EncodedTable(table, skip)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -39,13 +45,20 @@ class TableRows:
         return len(self), self.width
 
     def __getitem__(self, index: Any) -> "TableRows":
-        return TableRows(self.table, self.index[index], self.width, self.skip, self._encoded)
+        return TableRows(self.table, self.index[index], self.width, self.skip, self._whole)
+
+    def keep_in(self, folder: Path) -> None:
+        """Write the matrix to this folder if it is large, unless the same matrix lies there."""
+        self._whole.folder = folder
 
     def encoded(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
-        """Return the matrix (n, outputs) of these rows. Raises DataError for cells that cannot be read."""
-        key = id(encoding), np.dtype(dtype).name
-        if key not in self._encoded:
-            self._encoded.clear()
-            self._encoded[key] = encoding.encode(self.table, dtype, self.skip)
-        whole = self._encoded[key]
-        return whole if len(self) == len(whole) and (np.diff(self.index) == 1).all() else whole[self.index]
+        """Return the matrix (n, outputs) of these rows: an array, or Rows in a file if the table's is large.
+
+        Raises DataError for cells that cannot be read.
+        """
+        whole = self._whole.matrix(encoding, dtype)
+        if len(self) == len(whole) and (np.diff(self.index) == 1).all():
+            return whole
+        if isinstance(whole, np.memmap):
+            return cast(HostArray, rows_of(whole).select(self.index))
+        return whole[self.index]

@@ -48,6 +48,7 @@ def read_text(
         raise DataError(f"{source} is empty")
     found = decided(sample, replace(dialect, encoding=encoding), known)
     first = next(rows_of(io.StringIO(sample, newline=""), found, source))[1]
+    is_sure = dialect.header is not None or any(cell.strip() in known for cell in first if cell.strip())
     _load(connection, utf8, found, len(first), source, folder)
 
     def place(row: int) -> str:
@@ -56,8 +57,8 @@ def read_text(
             return f"line {next(islice(rows, row + bool(found.header), None), (0, []))[0]}"
 
     return Table(
-        source, _names(first, found), connection, place, bool(found.header), found.decimal, found.remarks(),
-        keeps=scratch, dialect=found,
+        source, _names(first, found), connection, place, bool(found.header), found.decimal,
+        found.remarks(is_sure), keeps=scratch, dialect=found,
     )  # fmt: skip
 
 

@@ -139,6 +139,7 @@ def test_header_can_be_decided_by_the_user_and_is_said(tmp_path):
     assert cells(table) == [("a", "b"), ("1", "2")]
     assert "no header" in table.remarks
     assert "the first row is the header" in read(tmp_path, "a,b\n1,2\n").remarks
+    assert read(tmp_path, "a,b\n1,2\n", known=("b",)).remarks == ()  # nothing was guessed
 
 
 def test_a_column_without_a_name_is_called_by_its_index(tmp_path):

@@ -1,0 +1,105 @@
+"""The matrix of a whole table under one encoding: in memory, or in a file that is mapped if it is large.
+
+encoded.npy    the matrix (n, outputs)
+encoded.json   what it was made of, and its checksum
+
+With these files a resumed training run does not encode again, unless the cells or the encoding have changed
+or a byte of the matrix has. Rows are encoded in blocks, so that neither the table nor the matrix has to fit
+in memory.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.file_rows import MAPPED
+from ffnn_gpu.arrays.rows import BLOCK_ELEMENTS
+from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.table import Scratch, Table
+
+MATRIX, MADE_OF = "encoded.npy", "encoded.json"
+BLOCK = 1 << 22  # bytes that are checked at once
+
+
+class EncodedTable:
+    """All rows of a table, encoded when they are first asked for."""
+
+    def __init__(self, table: Table, skip: tuple[int, ...] = ()) -> None:
+        self.table, self.skip = table, skip
+        self.folder: Path | None = None  # for the files; None for a temporary one
+        self._scratch: Scratch | None = None
+        self._last: tuple[str, HostArray] = "", np.empty(0)
+
+    def matrix(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
+        """Return (n, outputs), mapped if it has more than MAPPED bytes. Raises DataError."""
+        key = _key(encoding, np.dtype(dtype))
+        if self._last[0] != key:
+            self._last = "", np.empty(0)
+            size = len(self.table) * len(encoding.outputs) * np.dtype(dtype).itemsize
+            made = self._mapped(encoding, np.dtype(dtype), key) if size > MAPPED else None
+            self._last = key, encoding.encode(self.table, dtype, self.skip) if made is None else made
+        return self._last[1]
+
+    def _mapped(self, encoding: Encoding, dtype: np.dtype[Any], key: str) -> HostArray:
+        """Return the matrix of the files in the folder; write them unless they hold just that."""
+        if self.folder is None:
+            self._scratch = self._scratch or Scratch()
+        folder = self.folder or self._scratch.path  # type: ignore[union-attr]
+        made_of = {"encoding": key, "cells": self.table.fingerprint()}
+        if not _holds(folder, made_of):
+            self._write(folder, encoding, dtype, made_of)
+        stored: HostArray = np.load(folder / MATRIX, mmap_mode="r", allow_pickle=False)
+        return stored.view(dtype)
+
+    def _write(self, folder: Path, encoding: Encoding, dtype: np.dtype[Any], made_of: dict[str, Any]) -> None:
+        (folder / MADE_OF).unlink(missing_ok=True)
+        n, width, half = len(self.table), len(encoding.outputs), folder / f"{MATRIX}.part"
+        stored = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype  # .npy does not know bfloat16
+        step, checksum = max(1, BLOCK_ELEMENTS // width), 0
+        try:
+            with open(half, "wb") as file:
+                header = {"descr": stored.str, "fortran_order": False, "shape": (n, width)}
+                np.lib.format.write_array_header_1_0(file, header)
+                for start in range(0, n, step):
+                    rows = self.table.part(start, min(start + step, n))
+                    block = encoding.encode(rows, dtype, self.skip).tobytes()
+                    checksum = zlib.crc32(block, checksum)
+                    file.write(block)
+            os.replace(half, folder / MATRIX)
+        except OSError as error:
+            half.unlink(missing_ok=True)
+            raise DataError(
+                f"{folder / MATRIX} cannot be written ({error.strerror}); it needs "
+                f"{n * width * dtype.itemsize:,} bytes"
+            ) from error
+        made_of = made_of | {"crc32": checksum, "bytes": n * width * dtype.itemsize}
+        (folder / MADE_OF).write_text(json.dumps(made_of) + "\n", encoding="utf-8")
+
+
+def _key(encoding: Encoding, dtype: np.dtype[Any]) -> str:
+    return hashlib.sha256(f"{dtype.name} {json.dumps(encoding.to_json())}".encode()).hexdigest()
+
+
+def _holds(folder: Path, made_of: dict[str, Any]) -> bool:
+    """Return whether the files in a folder hold the matrix of these cells, undamaged."""
+    try:
+        saved = json.loads((folder / MADE_OF).read_text(encoding="utf-8"))
+        if {name: saved[name] for name in made_of} != made_of:
+            return False
+        checksum, size = 0, 0
+        with open(folder / MATRIX, "rb") as file:
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            while block := file.read(BLOCK):
+                checksum, size = zlib.crc32(block, checksum), size + len(block)
+        return bool((checksum, size) == (saved["crc32"], saved["bytes"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,164 @@
+"""train, evaluate and predict on every source of tables: what is said, what is refused, what is kept."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import load_file
+
+from ffnn_gpu.arrays import file_rows
+from ffnn_gpu.cli import result
+from ffnn_gpu.cli.commands import main
+from ffnn_gpu.cli.reading import dialect_of
+from ffnn_gpu.cli.settings import resolve
+from ffnn_gpu.tables import encoded
+from ffnn_gpu.tables.encoding import Encoding
+
+duckdb = pytest.importorskip("duckdb")
+
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(90, 2)).round(3)
+FAST = ["--hidden", "4", "--batch-size", "16", "--epochs", "2"]
+
+
+def text(separator=",", decimal=".", header=True):
+    rows = [
+        [f"{a}".replace(".", decimal), f"{b}".replace(".", decimal), "ripe" if a > b else "grün"]
+        for a, b in X
+    ]
+    return "".join(separator.join(row) + "\n" for row in [["a", "b", "fruit"]] * header + rows)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FFNN_GPU_DEVICE", "numpy")
+    monkeypatch.delenv("FFNN_GPU_DEBUG", raising=False)
+    monkeypatch.setattr(result, "_draw_plots", lambda *arguments: None)
+    (tmp_path / "fruit.csv").write_text(text(), encoding="utf-8")
+    return tmp_path
+
+
+def here(*arguments, **settings):
+    return CliRunner().invoke(main, [*map(str, arguments)], **settings)
+
+
+def trained(*arguments):
+    done = here("train", *arguments, *FAST, "--out", "run", "--overwrite")
+    assert done.exit_code == 0, done.stderr
+    return done.stderr
+
+
+def theta():
+    return {name: value.tobytes() for name, value in load_file("run/model.safetensors").items()}
+
+
+def test_every_source_of_the_same_rows_trains_the_same_model(folder):
+    said = trained("fruit.csv")
+    assert "fruit.csv: the first row is the header\n" in said
+    want = theta()
+    (folder / "german.txt").write_text(text(";", ","), encoding="cp1252")
+    said = trained("german.txt")
+    assert (
+        "german.txt: cells separated by ';', decimal sign ',', text in cp1252, the first row is the header"
+        in said
+    )
+    assert theta() == want
+    connection = duckdb.connect("fruit.duckdb")
+    connection.execute("CREATE TABLE fruit AS SELECT * FROM read_csv('fruit.csv')")
+    connection.execute("COPY fruit TO 'fruit.parquet' (FORMAT parquet)")
+    connection.close()
+    for arguments in (
+        ["fruit.parquet"],
+        ["fruit.duckdb:fruit"],
+        ["--query", "SELECT * FROM 'fruit.parquet'"],
+    ):
+        trained(*arguments)
+        assert theta() == want, arguments
+
+
+def test_a_run_of_a_query_is_repeated_by_its_config(folder):
+    trained("--query", "SELECT a, b, fruit FROM read_csv('fruit.csv')")
+    want = theta()
+    trained("--config", "run/config.toml")
+    assert theta() == want
+    assert here("evaluate", "run", "--json").exit_code == 0
+
+
+def test_evaluate_and_predict_say_how_the_file_is_read_unless_quiet(folder):
+    trained("fruit.csv")
+    (folder / "new.tsv").write_text(text("\t", header=False), encoding="utf-16")
+    (folder / "two.csv").write_text("1;2\n3;4\n")
+    for arguments in (["evaluate", "run", "new.tsv", "--target", "2"], ["predict", "run", "two.csv"]):
+        done = here(*arguments)
+        assert done.exit_code == 0, done.stderr
+        assert "cells separated by" in done.stderr
+        assert "no header" in done.stderr
+        assert here(*arguments, "--quiet").stderr == ""
+    done = here("predict", "run", "--query", "SELECT a, b FROM read_csv('fruit.csv') LIMIT 3")
+    assert (done.exit_code, len(done.stdout.splitlines())) == (0, 4), done.stderr
+    done = here("evaluate", "run", "--query", "SELECT * FROM read_csv('fruit.csv')", "--json")
+    assert json.loads(done.stdout)["rows"] == 90, done.stderr
+
+
+def test_settings_of_text_files_reach_the_reader():
+    flags = {"data": "a.csv", "separator": "tab", "decimal": ",", "encoding": "latin-1", "header": "false"}
+    dialect = dialect_of(resolve(flags, environment={}))
+    assert (dialect.separator, dialect.decimal, dialect.encoding, dialect.header) == (
+        "\t",
+        ",",
+        "latin-1",
+        False,
+    )
+    assert dialect_of(resolve({"data": "a.csv"}, environment={})).decimal == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["bad.csv"], 3, "line 3 has 4 cells"),
+        (["fruit.csv", "--encoding", "klingon"], 2, "--encoding klingon"),
+        (["fruit.csv", "--encoding", "ascii"], 3, "line"),
+        (["fruit.csv", "--separator", "::"], 2, "--separator"),
+        (["frut.csv"], 3, "did you mean 'fruit.csv'?"),
+        (["*.parquet"], 3, "no file matches"),
+        (["--query", "DROP TABLE x"], 3, "--query"),
+        (["fruit.csv", "--query", "SELECT 1"], 2, "--query"),
+        (["mixed"], 3, "lacks 'fruit'"),
+    ],
+)
+def test_every_error_is_one_line_and_leaves_no_run_folder(folder, arguments, code, words):
+    (folder / "bad.csv").write_text("a,b,fruit\n1,2,x\n1,2,x,3\n")
+    (folder / "mixed").mkdir()
+    (folder / "mixed" / "a.csv").write_text("a,b,fruit\n1,2,x\n")
+    (folder / "mixed" / "b.csv").write_text("a,b\n1,2\n")
+    done = here("train", *arguments, *FAST, "--out", "run")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (code, 1), done.stderr
+    assert words in done.stderr
+    assert not (folder / "run").exists()
+    assert not (folder / "runs").exists()
+
+
+def test_a_large_table_trains_from_a_file_as_it_does_from_memory(folder, monkeypatch):
+    trained("fruit.csv")
+    want = theta()
+    monkeypatch.setattr(encoded, "MAPPED", 0)
+    monkeypatch.setattr(file_rows, "MAPPED", 0)
+    trained("fruit.csv")
+    assert (folder / "run" / "encoded.npy").is_file()
+    assert theta() == want
+    calls = []
+    encode = Encoding.encode
+    monkeypatch.setattr(Encoding, "encode", lambda *arguments: calls.append(1) or encode(*arguments))
+    assert here("train", "--resume", "--out", "run", "--epochs", "3").exit_code == 0
+    assert not calls
+    monkeypatch.undo()
+
+
+def test_overwriting_a_run_removes_its_encoded_table(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(encoded, "MAPPED", 0)
+        trained("fruit.csv")
+    trained("fruit.csv")
+    assert not [*(folder / "run").glob("encoded*")]
