@@ -74,6 +74,9 @@ def train(
     data, columns, roles, table = read_training(config)
     if ranks.size > 1:
         backend.reason = f"rank {ranks.rank} of {ranks.size}"
+    rows: Any = data.x
+    if table is not None and resume and ranks.rank == 0:
+        rows.keep_in(Path(str(config.out)))
     if ranks.size > 1 and not columns:
         data = replace(data, x=rows_of(data.x).unmapped().stored)  # mapped pages count for every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
@@ -93,8 +96,7 @@ def train(
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
-    if columns and ranks.rank == 0:
-        rows: Any = data.x
+    if table is not None and ranks.rank == 0:
         rows.keep_in(folder)
     history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread

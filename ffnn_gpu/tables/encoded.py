@@ -11,6 +11,7 @@ in memory.
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,14 @@ class EncodedTable:
         self.folder: Path | None = None  # for the files; None for a temporary one
         self._scratch: Scratch | None = None
         self._last: tuple[str, HostArray] = "", np.empty(0)
+
+    def keep_in(self, folder: Path) -> None:
+        """Keep the files in this folder from now on; move them there if they exist."""
+        before, self.folder = self._scratch, folder
+        if before is not None and (before.path / MADE_OF).exists():
+            self._last, self._scratch = ("", np.empty(0)), None
+            for name in (MATRIX, MADE_OF):
+                shutil.move(before.path / name, folder / name)
 
     def matrix(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
         """Return (n, outputs), mapped if it has more than MAPPED bytes. Raises DataError."""

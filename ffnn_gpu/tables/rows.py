@@ -48,8 +48,8 @@ class TableRows:
         return TableRows(self.table, self.index[index], self.width, self.skip, self._whole)
 
     def keep_in(self, folder: Path) -> None:
-        """Write the matrix to this folder if it is large, unless the same matrix lies there."""
-        self._whole.folder = folder
+        """Keep the matrix in this folder if it is large, unless the same matrix lies there."""
+        self._whole.keep_in(folder)
 
     def encoded(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
         """Return the matrix (n, outputs) of these rows: an array, or Rows in a file if the table's is large.

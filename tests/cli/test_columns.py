@@ -141,7 +141,7 @@ def test_train_says_kinds_what_is_left_out_and_what_may_go_wrong():
 def test_rows_without_a_target_are_said():
     write(y=["" if k < 3 else label for k, label in enumerate(COLUMNS["y"])])
     done = here("train", "t.csv", *FAST)
-    assert "read: 3 rows lack a target and are left out" in done.stderr.splitlines()
+    assert "; 3 rows lack a target and are left out\n" in done.stderr
     assert done.stderr.startswith("237 rows")
 
 

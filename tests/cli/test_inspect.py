@@ -29,7 +29,8 @@ def here(*arguments):
     return CliRunner().invoke(main, ["inspect", *map(str, arguments)])
 
 
-def test_every_column_has_a_line_within_100_columns():
+def test_every_column_has_a_line_within_100_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     done = here("t.csv", "--target", "y", "--id", "patient", "--drop", "w")
     assert done.exit_code == 0, done.output
     assert max(map(cell_len, done.stdout.splitlines())) <= 100

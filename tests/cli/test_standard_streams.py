@@ -153,7 +153,7 @@ def test_help_and_messages_are_printed_in_every_encoding(folder, encoding):
         done = command(folder, *arguments, env=env)
         text = (done.stdout + done.stderr).decode(encoding)
         assert done.returncode == code and "Traceback" not in text, text
-        assert "relu, gelu" in text or "'nothing->.csv' is not a data set" in text, text
+        assert "relu, gelu" in text or "there is no file nothing->.csv" in text, text
 
 
 def test_table_spells_every_character_of_the_help_outside_ascii(capsys):

@@ -56,13 +56,12 @@ def theta():
 
 def test_every_source_of_the_same_rows_trains_the_same_model(folder):
     said = trained("fruit.csv")
-    assert "fruit.csv: the first row is the header\n" in said
+    assert "read: the first row is the header\n" in said
     want = theta()
     (folder / "german.txt").write_text(text(";", ","), encoding="cp1252")
     said = trained("german.txt")
     assert (
-        "german.txt: cells separated by ';', decimal sign ',', text in cp1252, the first row is the header"
-        in said
+        "read: cells separated by ';'; decimal sign ','; text in cp1252; the first row is the header" in said
     )
     assert theta() == want
     connection = duckdb.connect("fruit.duckdb")
