@@ -24,7 +24,7 @@ from ffnn_gpu.backends.cpu.loops import (
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT, command_of
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
-from ffnn_gpu.backends.cpu.recording.arguments import FLOAT32, NotRecordedError, place_of
+from ffnn_gpu.backends.cpu.recording.arguments import FLOAT32, NotRecordedError, place_of, word
 from ffnn_gpu.backends.cpu.recording.partition import Partition
 from ffnn_gpu.backends.elementwise.lanes import STORED
 from ffnn_gpu.backends.elementwise.loop_code import MATRICES
@@ -108,6 +108,7 @@ class Commands(ABC):
         place = place_of(whole)
         if array.dtype.name not in STORED:
             raise NotRecordedError(f"an array is {array.dtype}")
+        word(whole)  # raises if it has gaps, before an array that is read and written has been rounded
         if place not in self._copies:
             if any(place[0] < stop and start < place[1] for start, stop in self._copies):
                 raise NotRecordedError("two arrays overlap")

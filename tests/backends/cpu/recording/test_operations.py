@@ -97,6 +97,18 @@ def test_output_that_overlaps_a_factor_is_refused():
     np.testing.assert_array_equal(A, 1)
 
 
+def test_16_bit_array_is_unchanged_if_an_output_is_refused():
+    """The reference runs afterwards, and reads da."""
+    rng, found = np.random.default_rng(0), []
+    da, xhat, gain = (rng.normal(size=shape).astype("float16") for shape in ((6, 4), (6, 4), 4))
+    for backend in (Backend(), BACKEND):
+        gaps, dbias, dx = np.zeros(8, np.float16)[::2], np.zeros(4, np.float16), np.zeros_like(da)
+        backend.layer_norm_backward(da.copy(), gain, xhat, ones(6, dtype="float16"), gaps, dbias, dx)
+        found.append((gaps, dbias, dx))
+    for got, expected in zip(found[1], found[0], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-3, atol=2e-3)
+
+
 def test_output_that_overlaps_in_part_is_refused_and_one_in_place_is_not():
     m = np.arange(12, dtype="float32").reshape(4, 3)
     with pytest.raises(NotRecordedError, match="overlaps"):
