@@ -202,6 +202,8 @@ def _unpacked(what: str, values: HostArray, missing: HostArray) -> HostArray:
 def _column(values: Any) -> Any:
     if (series := series_of(values)) is not None:
         return series
+    if isinstance(values, str) or not hasattr(values, "__iter__"):
+        raise DataError(f"a column is {values!r}; pass a list of values for each column, or a list of dicts")
     return values if isinstance(values, np.ndarray) else [*values]
 
 

@@ -253,11 +253,11 @@ def predict_command(
 
 
 @main.command("inspect")
-@click.argument("data")
-@flags_of(OF_COLUMNS)
+@click.argument("data", required=False)
+@flags_of((*OF_COLUMNS, *OF_SOURCES))
 @click.option("--config", "file", metavar="RUN.TOML", help="read these settings from this file")
 @click.option("--json", "as_json", is_flag=True, help="print the inspection as JSON")
-def inspect_command(data: str, file: str | None, as_json: bool, **flags: Any) -> None:
+def inspect_command(data: str | None, file: str | None, as_json: bool, **flags: Any) -> None:
     """Print what the columns of DATA are, why, and what a network reads of them.
 
     DATA is a table such as a .csv file. Warnings name columns that may be leaks, copies of rows, rare classes

@@ -33,7 +33,7 @@ HEADINGS = {
 
 def inspection_of(config: TrainConfig) -> Inspection:
     """Inspect the data as `train` would read it; what `train` refuses is a warning. Raises DataError."""
-    if not is_table(config.data):
+    if not (config.query or is_table(config.data)):
         raise DataError(f"{config.data} is no table; inspect reads tables such as .csv files")
     table = read_known(config)
     require_distinct(table)

@@ -67,7 +67,7 @@ def table_lines(
     if lacking := len(table) - len(data.y):
         decided.append(f"{lacking:,} row{' lacks' if lacking == 1 else 's lack'} a target and are left out")
     left_out = [f"{column.name!r} ({column.reason})" for column in columns if not column.is_used]
-    names = (data.target_name or "").split(",") if data.y.ndim > 1 else (data.target_name or "",)
+    names = [table.names[place] for place in training.x.skip]
     spelling = Spelling(table.decimal, config.missing)
     concerns = [
         each.text for each in warnings_of(table, columns, spelling, names, training.y, training.x.index)

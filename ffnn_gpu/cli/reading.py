@@ -61,7 +61,8 @@ def read_training(config: TrainConfig) -> Training:
     target = read_target(table, places, spelling, config.task, decisions.categorical)
     columns = columns_of(table, decisions, spelling, names)
     roles = read_roles(table, columns, decisions, spelling, target.rows)
-    x = TableRows(table, target.rows, sum(column.is_used for column in columns))
+    width = sum(column.is_used for column in columns)
+    x = TableRows(table, target.rows, width, tuple(places))
     features = tuple(column.name for column in columns if column.is_used)
     data = Dataset(x, target.y, features, ",".join(names), _stem(config.data))  # type: ignore[arg-type]
     return Training(data, columns, roles, table)
@@ -102,7 +103,7 @@ def read_labelled(
     found = (
         read_as(table, places[0], spelling, classes)
         if classes
-        else read_target(table, places, spelling, "regression")
+        else read_target(table, places, spelling, model.task.kind)
     )
     x = TableRows(table, found.rows, len(table.names) - len(places), tuple(places))
     return Dataset(x, found.y, None, None, _stem(source)), x, found.y  # type: ignore[arg-type]

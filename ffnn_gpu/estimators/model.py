@@ -166,6 +166,8 @@ class Model:
 
     def _encoded(self, encoding: Encoding, x: Any, names: Sequence[str] | None) -> HostArray:
         dtype = self.network.dtype
+        if isinstance(x, (str, Path)):
+            raise DataError(f"x is the path {str(x)!r}; pass rows, or use `ffnn-gpu predict`")
         if isinstance(x, TableRows):
             return x.encoded(encoding, dtype)
         if is_named(x):
@@ -173,12 +175,12 @@ class Model:
         rows = rows_of(_array(x)) if isinstance(x, (list, tuple, np.ndarray)) else rows_of(x, host_array)
         if self.matches(names):
             place = {name: k for k, name in enumerate(names or ())}
-            order = [place[name] for name in encoding.names]
+            order = [place[name] for name in encoding.read]
         else:
             require_none_or_all(names or (), encoding.names)
             order = None
         if rows.dtype.kind not in "biuf":
-            return encoding.encode(table_of(_named(rows[:], encoding.names, order), "x"), dtype)
+            return encoding.encode(table_of(_named(rows[:], encoding.read, order), "x"), dtype)
         out = np.empty((len(rows), len(encoding.outputs)), dtype)
         for part in blocks(rows):
             block = np.asarray(rows[part])

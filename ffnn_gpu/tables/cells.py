@@ -94,6 +94,15 @@ def others_error(
     )
 
 
+def misread_error(table: Table, place: int, bad: Sequence[str], kind: str, written: str) -> DataError:
+    """Return the error about cells of a new table that a model cannot read as numbers or times."""
+    way = f", written like {written}" if written else ""
+    return DataError(
+        f"{table.source}, column {table.names[place]!r}: the model reads {kind}s here{way}; "
+        f"{said(holding(table, place, bad))}. Correct these cells or leave them empty"
+    )
+
+
 def others_sentence(table: Table, place: int, numbers: int, bad: Sequence[str], kind: str = "number") -> str:
     """119 of 120 cells are numbers; line 77 holds '12.5 kg'. If that means a missing cell, use …"""
     found = holding(table, place, bad)

@@ -101,7 +101,10 @@ def is_header(first: Row, rows: Sequence[Row], known: Sequence[str] = ()) -> boo
         for cell, column in zip(cells, columns, strict=True)
         if cell and not NUMBER.fullmatch(cell)
     ]
-    if any(cell in known for cell in cells if cell):
+    numbered = {name for name in known if name.isdecimal()}
+    if any(cell in known and cell not in numbered for cell in cells if cell) or (
+        numbered and numbered <= {*cells}
+    ):
         return True
     if not rows:
         return len(texts) == len(cells)

@@ -3,6 +3,7 @@
 The codes of embedded columns are the last columns of the matrix, as the Embedding layer needs them.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import DTypeLike
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.precision import eps, floating
 from ffnn_gpu.errors import DataError, ShapeError
-from ffnn_gpu.tables.cells import levels_of, number_of, others_error, time_of, truths_of
+from ffnn_gpu.tables.cells import levels_of, misread_error, number_of, time_of, truths_of
 from ffnn_gpu.tables.encoders import (
     MOST_COLUMNS,
     BooleanEncoder,
@@ -79,6 +80,11 @@ class Encoding:
         return tuple(encoder.name for encoder in self.encoders)
 
     @property
+    def read(self) -> tuple[str, ...]:
+        """The names of the columns of a table that are read, in the order of the training table."""
+        return tuple(name for name in self.columns if name in self.names)
+
+    @property
     def code_levels(self) -> tuple[int, ...]:
         """The numbers of codes in the last columns of the matrix."""
         return tuple(encoder.codes for encoder in self.encoders if isinstance(encoder, CodeEncoder))
@@ -111,7 +117,7 @@ class Encoding:
 
         The columns are those of the training table without its targets, or those that are read.
         """
-        names = self.columns if x.ndim == 2 and x.shape[1] == len(self.columns) else self.names
+        names = self.columns if x.ndim == 2 and x.shape[1] == len(self.columns) else self.read
         if x.ndim != 2 or x.shape[1] != len(names):
             raise ShapeError(f"x has shape {x.shape}; the model reads {len(names)} columns: {_listed(names)}")
         places = (names.index(name) for name in self.names)
@@ -190,14 +196,17 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
         return truths_of(table, place, spelling)
     if isinstance(encoder, LevelEncoder):
         codes, words = levels_of(table, place, spelling)
-        return codes, words if table.is_text(place) else as_spelled(words, encoder.levels)
+        if table.is_text(place):  # pandas writes 1 as 1.0 once a column lacks a cell
+            plain = [re.sub(r"(?<=\d)\.0+$", "", word) for word in words]
+            return codes, [a if a in encoder.levels else b for a, b in zip(words, plain, strict=True)]
+        return codes, as_spelled(words, encoder.levels)
     written = encoder.written if isinstance(encoder, TimeEncoder) else None
     value = number_of(table, place, spelling) if written is None else time_of(table, place, written)
     x = table.numbers(value)
     if np.isnan(x).any():
         texts = table.levels(place, f"({value}) IS NULL", 1000)
         if bad := [text for text in texts if not spelling.is_missing_number(text)]:
-            raise others_error(table, place, int((~np.isnan(x)).sum()), bad[:3], encoder.kind)
+            raise misread_error(table, place, bad[:3], encoder.kind, written or "")
     return x
 
 

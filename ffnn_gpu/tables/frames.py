@@ -81,7 +81,7 @@ def text_of(value: Any) -> str:
         return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value == round(value) and abs(value) <= EXACT:
+    if isinstance(value, float) and abs(value) <= EXACT and value == round(value):
         return f"{value:.0f}"
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")

@@ -73,5 +73,7 @@ def _row(pairs: list[tuple[str, Any]]) -> dict[str, str]:
             raise ValueError(f"the value of {name!r} is nested; a cell must be one number, text or time")
         if name in row:
             raise ValueError(f"the key {name!r} occurs twice")
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in name + value):
+            raise ValueError(f"the value of {name!a} holds half of a surrogate pair, which is no character")
         row[name] = value if isinstance(value, str) else WORDS[value]
     return row

@@ -36,6 +36,7 @@ USED: tuple[Kind, ...] = ("number", "boolean", "category", "time")
 FEW_OTHERS = 0.05  # share of other cells up to which a column of numbers is an error, above it is text
 FEW_LEVELS, SEVERAL = 20, 3  # "3+" among numbers is a level if there are few levels, each in several rows
 LONGEST_ID = 64  # characters
+LEADING_ZERO = r"regexp_full_match({}, '\s*0[0-9]+\s*')"  # 007, which is no quantity
 IDS = ("id", "index", "uuid", "guid", "key", "rowid", "row_id", "")
 
 
@@ -196,6 +197,8 @@ def _number_or_words(table: Table, place: int, decision: str, spelling: Spelling
         return Column(table.names[place], place, "unclear", sentence, missing)
     if not counts.numbers:
         return _words(table, place, spelling, counts)
+    if decision != "number" and table.is_text(place) and table.count(LEADING_ZERO.format(table.text(place))):
+        return _words(table, place, spelling, counts, "numbers with leading zeros are names")
     return _number(table, place, spelling, counts, missing, decision)
 
 
@@ -223,8 +226,9 @@ def _number(
         first = int(low)
         if table.count(f"({value}) = rowid + {first}") == len(table):
             return Column(name, place, "id", f"the cells are the row numbers {first}, {first + 1}, …")
-    if _is_called_id(name) and counts.varied and _are_unique_and_whole(table, place, value):
-        said_how = "called an id" if name and not name.startswith("Unnamed") else "without a name"
+    nameless = table.has_names and name == str(place)  # the index that pandas writes has an empty name
+    if (nameless or _is_called_id(name)) and counts.varied and _are_unique_and_whole(table, place, value):
+        said_how = "without a name" if nameless or name.startswith("Unnamed") else "called an id"
         return Column(name, place, "id", f"whole numbers that never repeat, {said_how}")
     return Column(name, place, "number", f"numbers from {low:.6g} to {high:.6g}", missing)
 

@@ -72,8 +72,7 @@ def _read(
     if query:
         if source and not is_database(source):
             raise ConfigurationError(
-                f"--query names its files itself, so {source} is one too many; only a DuckDB database may be "
-                "given"
+                f"--query names its own files; remove {source} or give a DuckDB database"
             )
         return read_query(query, source and _existing(source), scratch, connection)
     if source == STDIN or is_pipe(source):

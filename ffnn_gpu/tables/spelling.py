@@ -53,8 +53,8 @@ class Spelling:
 
 
 TRUE, FALSE = (
-    frozenset(("true", "yes", "t", "y", "on", "1")),
-    frozenset(("false", "no", "f", "n", "off", "0")),
+    frozenset(("true", "yes", "t", "y", "on", "1", "1.0")),
+    frozenset(("false", "no", "f", "n", "off", "0", "0.0")),
 )
 PAIRS = tuple(map(frozenset, (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("on", "off"))))
 
@@ -108,7 +108,8 @@ def seconds(cell: str, written: str) -> str:
     written: the way in strptime's language; "" for every way of ISO 8601.
     """
     ways = f"[{', '.join(map(literal, ISO))}]" if not written else literal(written)
-    return f"epoch(try_strptime(trim({cell}), {ways}))"
+    time = f"try_strptime(trim({cell}), {ways})"
+    return f"CASE WHEN year({time}) >= 1000 THEN epoch({time}) END"  # DuckDB reads 24 as the year %Y
 
 
 def as_spelled(texts: Sequence[str], levels: Sequence[str]) -> list[str]:

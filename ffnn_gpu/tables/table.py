@@ -152,7 +152,8 @@ class Table:
             return f"c{column}"
         text = f"CAST(c{column} AS VARCHAR)"
         whole = self.types[column] in ("FLOAT", "DOUBLE")  # 1.0 is the text 1, as if it were an integer
-        return f"regexp_replace({text}, '\\.0$', '')" if whole else text
+        cell = f"CASE WHEN NOT isnan(c{column}) THEN regexp_replace({text}, '\\.0$', '') END"
+        return cell if whole else text
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows that a query returns."""

@@ -158,7 +158,8 @@ def _numbers(table: Table, place: int, spelling: Spelling, kind: str, x: HostArr
         return table.integers(f"coalesce({whole}, 0)"), present
     if kind == "regression" or (x[present] != np.floor(x[present])).any():
         return x, present
-    texts = [text.strip() for text in table.levels(place, most=MOST_CLASSES) if not spelling.is_missing(text)]
+    cells = table.levels(place, most=MOST_CLASSES)
+    texts = [cell.strip().replace(spelling.decimal, ".") for cell in cells if not spelling.is_missing(cell)]
     if len(texts) == MOST_CLASSES or all(repr(float(text)) == text for text in texts):
         return x, present
     return _texts(table, place, spelling)

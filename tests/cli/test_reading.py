@@ -1,10 +1,13 @@
 """A text file becomes a data set; a malformed one raises an error with its line and column."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
@@ -162,3 +165,48 @@ def test_columns_are_encoded_from_the_training_rows_only(csv_file):
     found = read(csv_file("n,color,y\n" + "\n".join(rows) + "\n"), drop=("n",))
     encoding = Encoding.fit(found.data.x.table, found.columns, np.arange(40))
     assert encoding.outputs == ("color is red",)
+
+
+# ---------------------------------------------------------------- whole commands
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+FAST = ("--hidden", "4", "--epochs", "1", "--device", "numpy", "--quiet")
+
+
+def test_file_without_a_header_trains_predicts_and_is_evaluated(csv_file, tmp_path):
+    text = "".join(f"{k % 3},{k % 7}.5,{'ab'[k % 2]}\n" for k in range(90))
+    path = csv_file(text)
+    done = run("train", path, *FAST, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(run("evaluate", tmp_path / "run", path, "--quiet", "--json").output)["rows"]
+    assert rows == 90
+    inputs = tmp_path / "new.csv"
+    inputs.write_text("0,1.5\n1,2.5\n2,0.5\n", encoding="utf-8")
+    assert len(run("predict", tmp_path / "run", inputs, "--quiet").output.splitlines()) == 4
+
+
+def test_several_labels_of_words_are_evaluated_as_they_were_trained(csv_file, tmp_path):
+    path = csv_file(
+        "x,p,q\n" + "".join(f"{k}.5,{'yes' if k % 2 else 'no'},{'ny'[k % 3 > 0]}\n" for k in range(90))
+    )
+    done = run("train", path, *FAST, "--target", "p,q", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    found = run("evaluate", tmp_path / "run", path, "--quiet", "--json")
+    assert found.exit_code == 0 and json.loads(found.output)["rows"] == 90
+
+
+def test_whole_targets_with_a_decimal_comma_are_read(csv_file, tmp_path):
+    path = csv_file("x;y\n" + "".join(f"0,{k:03};{k % 4},0\n" for k in range(100)))
+    done = run("train", path, *FAST, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+
+
+def test_inspect_reads_a_source_as_train_does(csv_file):
+    path = csv_file("".join(f"{k},{'ab'[k % 2]}\n" for k in range(40)))
+    assert "no header" in run("inspect", path, "--no-header").output
+    found = run("inspect", "--query", f"SELECT * FROM read_csv('{path}')")
+    assert found.exit_code == 0, found.output

@@ -4,13 +4,17 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ffnn_gpu.cli import train
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.estimators.model import Model
-from ffnn_gpu.nn.layers import Embedding
+from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.nn.layers import Dense, Embedding
+from ffnn_gpu.nn.network import Network
 from ffnn_gpu.tables.encoders import CodeEncoder, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.encoding import Encoding, most_codes
 from ffnn_gpu.tables.kinds import Decisions, columns_of
@@ -19,6 +23,7 @@ from ffnn_gpu.tables.spelling import Spelling
 
 RNG = np.random.default_rng(0)
 NAN = np.nan
+TASK = Task.of(np.arange(240.0) / 7, "regression")
 
 
 def table_of(tmp_path, frame, name="t.csv"):
@@ -189,6 +194,56 @@ def test_columns_are_found_by_name_in_any_order(tmp_path, frame):
     np.testing.assert_array_equal(encoding.encode(table_of(tmp_path, other)), want)
     with pytest.raises(DataError, match="lacks these columns, which the model was trained on: 'x'"):
         encoding.encode(table_of(tmp_path, frame.drop(columns="x")))
+
+
+def test_rows_of_a_matrix_are_those_of_the_table_in_every_order(tmp_path):
+    place, x = np.repeat(np.arange(40), 6), RNG.normal(size=240)
+    frame = pd.DataFrame({"row": np.arange(240), "place": place, "x": x})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = read_table(str(tmp_path / "t.csv"))
+    encoding = Encoding.fit(
+        table, columns_of(table, Decisions(categorical=("place",)), Spelling()), np.arange(240)
+    )
+    want = encoding.encode(table, np.float32)
+    model = Model(
+        Network(2, [Embedding(encoding.code_levels), Dense(1)], "numpy"),
+        TASK,
+        feature_names=encoding.read,
+        encoding=encoding,
+    )
+    assert encoding.names == ("x", "place") and encoding.read == ("place", "x")
+    for columns in (["place", "x"], ["x", "place"]):
+        np.testing.assert_array_equal(model.features(frame[columns].to_numpy(), columns), want)
+    np.testing.assert_array_equal(model.features(frame[["place", "x"]].to_numpy()), want)
+    np.testing.assert_array_equal(model.features(frame[["x", "row", "place"]]), want)
+
+
+def test_a_level_of_a_text_file_may_be_written_as_a_float(tmp_path):
+    frame = pd.DataFrame({"c": ["0", "1", "2"] * 20, "b": ["True", "False"] * 30})
+    table = table_of(tmp_path, frame)
+    encoding = Encoding.fit(
+        table, columns_of(table, Decisions(categorical=("c",)), Spelling()), np.arange(60)
+    )
+    other = pd.DataFrame({"c": ["0.0", "1.0", "2.0"], "b": ["1.0", "0.0", "1"]})
+    np.testing.assert_array_equal(
+        encoding.encode(table_of(tmp_path, other, "o.csv")), encoding.encode(table)[[0, 1, 2]]
+    )
+
+
+def test_nan_of_a_typed_column_is_a_missing_cell(tmp_path):
+    pq.write_table(pa.table({"a": [1.0, NAN, 2.0] * 9}), tmp_path / "t.parquet")
+    table = read_table(str(tmp_path / "t.parquet"))
+    columns = columns_of(table, Decisions(categorical=("a",)), Spelling())
+    encoder = Encoding.fit(table, columns, np.arange(27)).encoders[0]
+    assert isinstance(encoder, LevelEncoder) and encoder.levels == ("1", "2") and encoder.lacks
+
+
+def test_year_of_two_digits_is_refused_where_years_have_four(tmp_path):
+    frame = pd.DataFrame({"day": [f"{k % 12 + 1:02}/{k % 28 + 1:02}/2010" for k in range(60)]})
+    encoding = fitted(table_of(tmp_path, frame))
+    with pytest.raises(DataError, match=r"line 2 holds .01/15/12."):
+        (tmp_path / "o.csv").write_text("day\n01/15/12\n")
+        encoding.encode(read_table(str(tmp_path / "o.csv"), known=("day",)))
 
 
 def test_encoding_survives_json(tmp_path, frame):
