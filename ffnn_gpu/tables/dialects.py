@@ -102,9 +102,8 @@ def is_header(first: Row, rows: Sequence[Row], known: Sequence[str] = ()) -> boo
         if cell and not NUMBER.fullmatch(cell)
     ]
     numbered = {name for name in known if name.isdecimal()}
-    if any(cell in known and cell not in numbered for cell in cells if cell) or (
-        numbered and numbered <= {*cells}
-    ):
+    named = any(cell in known and cell not in numbered for cell in cells if cell)
+    if named or (numbered and numbered <= {*cells}):  # digits may be values: all of them are names, or none
         return True
     if not rows:
         return len(texts) == len(cells)

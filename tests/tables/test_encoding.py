@@ -239,11 +239,11 @@ def test_nan_of_a_typed_column_is_a_missing_cell(tmp_path):
 
 
 def test_year_of_two_digits_is_refused_where_years_have_four(tmp_path):
-    frame = pd.DataFrame({"day": [f"{k % 12 + 1:02}/{k % 28 + 1:02}/2010" for k in range(60)]})
-    encoding = fitted(table_of(tmp_path, frame))
-    with pytest.raises(DataError, match=r"line 2 holds .01/15/12."):
-        (tmp_path / "o.csv").write_text("day\n01/15/12\n")
-        encoding.encode(read_table(str(tmp_path / "o.csv"), known=("day",)))
+    days = [f"{k % 12 + 1:02}/{k % 28 + 1:02}/2010" for k in range(60)]
+    encoding = fitted(table_of(tmp_path, pd.DataFrame({"day": days, "x": np.arange(60) / 2})))
+    (tmp_path / "o.csv").write_text("day,x\n01/15/12,1\n")
+    with pytest.raises(DataError, match=r"column 'day': the model reads times here.*line 2 holds '01/15/12'"):
+        encoding.encode(read_table(str(tmp_path / "o.csv")))
 
 
 def test_encoding_survives_json(tmp_path, frame):

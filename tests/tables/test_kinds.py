@@ -47,9 +47,16 @@ def repeated(*cells, times=30):
 
 
 def test_plain_numbers_with_missing_cells_are_numbers():
-    column = kind_of(["1.5", "-2", "+3", "1E2", "007", " 7 ", "", "NA", None])
+    column = kind_of(["1.5", "-2", "+3", "1E2", "0.07", " 7 ", "", "NA", None])
     assert (column.kind, column.missing) == ("number", 3)
     assert column.reason == "numbers from -2 to 100"
+
+
+def test_numbers_with_leading_zeros_are_names():
+    column = kind_of(repeated("007", "10", "20"))
+    assert (column.kind, column.reason) == ("category", "numbers with leading zeros are names")
+    assert kind_of(repeated("007", "10", "20"), number=("a",)).kind == "number"
+    assert kind_of(repeated("0", "0.5", "-0.5")).kind == "number"
 
 
 def test_repeated_whole_numbers_are_numbers():
