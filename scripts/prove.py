@@ -1,7 +1,7 @@
 """`python3 scripts/prove.py`: check every promise of docs/promises.md; exit code 0 if all hold.
 
     --only NAME,NAME   run these proofs, default all: tests, bugs, mutation, kills, damage, disk, fuzz,
-                       payloads, resume, signals
+                       payloads, resume, signals, tables
     --json FILE        write the table with its details, such as which test caught which bug
     --seed N           seed of every random choice
     --kills N --mutants N --signals N --examples N --jobs N    counts of each proof, and parallel processes
@@ -36,6 +36,7 @@ PROOFS = {
     "tests": "proofs.promised", "bugs": "proofs.bugs", "mutation": "proofs.mutation", "kills": "proofs.kills",
     "damage": "proofs.damage", "disk": "proofs.full_disk", "fuzz": "proofs.fuzz",
     "payloads": "proofs.payloads", "resume": "proofs.resume", "signals": "proofs.signals",
+    "tables": "proofs.tables",
 }  # fmt: skip
 WIDTH = 76  # characters of a promise in the table
 COUNTS = ("seed", "kills", "mutants", "signals", "examples", "jobs")

@@ -63,6 +63,18 @@ def test_mixed_line_ends_and_blank_lines_shift_no_row(tmp_path):
     assert [table.place(k) for k in range(3)] == ["line 4", "line 6", "line 9"]
 
 
+def test_blank_lines_before_the_header_are_no_rows(tmp_path):
+    for line_end in ("\n", "\r\n"):
+        table = read(tmp_path, line_end.join(["", "", "a,b", "1,2", "3,4", ""]))
+        assert (table.names, cells(table)) == (("a", "b"), [("1", "2"), ("3", "4")])
+        assert table.place(1) == "line 5"
+
+
+def test_blanks_around_quotes_are_part_of_a_cell_or_refused(tmp_path):
+    assert cells(read(tmp_path, 'a,b\n1, "x"\n2,3\n')) == [("1", ' "x"'), ("2", "3")]
+    refused(tmp_path, 'a,b\n1,"x" \n2,3\n', "line 2", "closing quote")
+
+
 def test_quoted_line_breaks_belong_to_cells(tmp_path):
     table = read(tmp_path, b'"a\nx",b\n"1\r\n2",3\n4,"5\n\n"\n"\r",""\n')
     assert table.names == ("a\nx", "b")
