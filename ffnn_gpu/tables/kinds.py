@@ -9,23 +9,11 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.cells import (
-    family,
-    holding,
-    levels_of,
-    number_of,
-    option_value,
-    others_error,
-    others_sentence,
-    said,
-    time_of,
-)
+from ffnn_gpu.tables.cells import family, holding, number_of, option_value, others_sentence, said, time_of
 from ffnn_gpu.tables.scan import MOST_LISTED, SAMPLE, Counts, others, scan, spread
 from ffnn_gpu.tables.spelling import Spelling, are_booleans, number_with_signs
 from ffnn_gpu.tables.table import CELLS, Table
 from ffnn_gpu.tables.times import times_of
-
-__all__ = ["Column", "Decisions", "columns_of", "levels_of", "number_of", "others_error", "time_of"]
 
 Kind = Literal[
     "number", "boolean", "category", "time",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.kinds import number_of
+from ffnn_gpu.tables.cells import number_of
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import CELLS, Floats, Table
 

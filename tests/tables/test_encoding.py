@@ -230,6 +230,13 @@ def test_a_level_of_a_text_file_may_be_written_as_a_float(tmp_path):
     )
 
 
+def test_a_text_that_ends_like_a_float_is_another_level(tmp_path):
+    encoding = fitted(table_of(tmp_path, pd.DataFrame({"c": ["v1", "v2", "v3"] * 20})))
+    (tmp_path / "o.csv").write_text("c\nv1.0\n1.0\nv1\n")
+    found = encoding.encode(read_table(str(tmp_path / "o.csv"), known=("c",)))
+    np.testing.assert_array_equal(found, [[0, 0, 0], [0, 0, 0], [1, 0, 0]])
+
+
 def test_nan_of_a_typed_column_is_a_missing_cell(tmp_path):
     pq.write_table(pa.table({"a": [1.0, NAN, 2.0] * 9}), tmp_path / "t.parquet")
     table = read_table(str(tmp_path / "t.parquet"))
