@@ -101,9 +101,9 @@ def is_header(first: Row, rows: Sequence[Row], known: Sequence[str] = ()) -> boo
         for cell, column in zip(cells, columns, strict=True)
         if cell and not NUMBER.fullmatch(cell)
     ]
-    numbered = {name for name in known if name.isdecimal()}
+    numbered = {name for name in known if name.isdecimal() and int(name) < len(cells)}
     named = any(cell in known and cell not in numbered for cell in cells if cell)
-    if named or (numbered and numbered <= {*cells}):  # digits may be values: all of them are names, or none
+    if named or (numbered and numbered <= {*cells}):  # a column without a name is called by its number
         return True
     if not rows:
         return len(texts) == len(cells)

@@ -210,3 +210,13 @@ def test_inspect_reads_a_source_as_train_does(csv_file):
     assert "no header" in run("inspect", path, "--no-header").output
     found = run("inspect", "--query", f"SELECT * FROM read_csv('{path}')")
     assert found.exit_code == 0, found.output
+
+
+def test_years_are_names_although_they_are_digits(csv_file, tmp_path):
+    path = csv_file("2019,2020,y\n" + "".join(f"{k % 5},{k % 3},{'ab'[k % 2]}\n" for k in range(60)))
+    assert run("train", path, *FAST, "--out", tmp_path / "run").exit_code == 0
+    (tmp_path / "new.csv").write_text("2019,2021\n0,1\n1,0\n", encoding="utf-8")
+    done = run("predict", tmp_path / "run", tmp_path / "new.csv")
+    assert (
+        done.exit_code == 3 and "lacks these columns, which the model was trained on: '2020'" in done.output
+    )
