@@ -206,7 +206,7 @@ FURTHER = (
     Bug("hard sigmoid′ = 1/5", ACTIVATIONS, "xp.ones_like(a) / 6)", "xp.ones_like(a) / 5)"),
     Bug("selu without its scale below 0", ACTIVATIONS, "a + SELU_SCALE * SELU_ALPHA", "a + SELU_ALPHA"),
     # tables and frames
-    Bug("columns of a frame in its own order", "ffnn_gpu/estimators/model.py",
+    Bug("columns of a frame in its own order", "ffnn_gpu/estimators/inputs.py",
         "frame = frame.select(self.feature_names)", "frame = frame"),
     Bug("a missing integer of a frame is 0", "ffnn_gpu/arrays/frames.py",
         'if kind == "Boolean" else values, mask=missing)', 'if kind == "Boolean" else values, mask=False)'),

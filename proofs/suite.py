@@ -139,6 +139,10 @@ NEAREST = {
         "tests/estimators/test_model.py",
         "tests/estimators/test_model_on_frames.py",
     ),
+    "ffnn_gpu/estimators/inputs.py": (
+        "tests/estimators/test_model.py",
+        "tests/estimators/test_model_on_frames.py",
+    ),
     "ffnn_gpu/cli/split.py": ("tests/cli/test_train.py", "tests/cli/test_commands.py"),
     "ffnn_gpu/nn/prediction.py": (
         "tests/nn/test_network.py",

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ def _from_foreign(array: Any) -> HostArray:
         )
     if (numbers := as_numbers(array)) is not None:
         return numbers
+    if isinstance(array, (str, PathLike)):
+        raise DataError(f"{str(array)!r} is a text or a path; pass its rows (npy_rows reads .npy files)")
     try:
         return np.from_dlpack(array) if hasattr(array, "__dlpack__") else np.asarray(array)
     except (ValueError, TypeError, BufferError, RuntimeError) as error:

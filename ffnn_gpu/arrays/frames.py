@@ -4,7 +4,7 @@ Narwhals reads them; it is imported when the first one is given. Why column by c
 columns of a frame one type, so that a bool beside a float, or a nullable integer, becomes a Python object.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -69,7 +69,7 @@ def frame_of(x: Any) -> Frame | None:
             None if x.dtype.names is None else Frame(x.dtype.names, tuple(x[name] for name in x.dtype.names))
         )
     if isinstance(x, Mapping):
-        return Frame(tuple(map(str, x)), tuple(_column(values) for values in x.values()))
+        return Frame(tuple(map(str, x)), tuple(_column(str(name), values) for name, values in x.items()))
     if isinstance(x, (list, tuple)):
         return _of_rows(x) if len(x) and all(isinstance(row, Mapping) for row in x) else None
     found = _by_narwhals(x)
@@ -199,12 +199,24 @@ def _unpacked(what: str, values: HostArray, missing: HostArray) -> HostArray:
     return whole
 
 
-def _column(values: Any) -> Any:
+def _column(name: str, values: Any) -> Any:
+    """Return the column of a dict as a series, an array (n,) or a list. Raises DataError."""
     if (series := series_of(values)) is not None:
         return series
-    if isinstance(values, str) or not hasattr(values, "__iter__"):
-        raise DataError(f"a column is {values!r}; pass a list of values for each column, or a list of dicts")
-    return values if isinstance(values, np.ndarray) else [*values]
+    shape = getattr(values, "shape", None)
+    if len(shape) == 1 if shape is not None else _is_list(values):
+        return values if isinstance(values, np.ndarray) else [*values]
+    found = f"has shape {shape}" if shape else f"is {repr(values)[:MAX_SHOWN]}"
+    raise DataError(
+        f"column {name!r} {found}; pass a list of values, one for each row. "
+        f"One row is a dict of single values in a list: [{{{name!r}: …}}]"
+    )
+
+
+def _is_list(values: Any) -> bool:
+    """Return whether values have an order and a length; a generator has none."""
+    unfit = isinstance(values, (str, bytes, bytearray, Mapping, Set))
+    return not unfit and hasattr(values, "__len__") and hasattr(values, "__iter__")
 
 
 def _of_rows(rows: Sequence[Mapping[Any, Any]]) -> Frame:

@@ -39,6 +39,8 @@ def table_of(x: Any, source: str = "the frame") -> Table:
         return x
     frame = frame_of(x)
     frame = _of_matrix(np.asarray(x, object)) if frame is None else frame
+    if not frame.columns:
+        raise DataError(f"{source} has no columns")
     connection = connect()
     load(connection, CELLS, [*map(cells_of, frame.columns)], source)
     declared = {

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,3 +212,29 @@ def test_import_of_the_package_imports_no_library_of_frames():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0 or done.stderr.strip() in ("", "scipy"), done.stderr
     assert ffnn_gpu.__version__
+
+
+NO_COLUMNS = {
+    "a number": 1.0,
+    "a text": "red",
+    "bytes": b"red",
+    "a scalar of NumPy": np.float64(1),
+    "an array of no dimension": np.array(1.0),
+    "a matrix": np.ones((2, 2)),
+    "a dict": {"x": 1},
+    "a set": {1, 2},
+    "a generator": (k for k in range(3)),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("kind", NO_COLUMNS)
+def test_value_that_is_no_column_is_refused_with_its_name(kind):
+    with pytest.raises(DataError, match=r"column 'b' (is|has shape) .*pass a list of values"):
+        frame_of({"a": [1, 2, 3], "b": NO_COLUMNS[kind]})
+
+
+def test_path_is_no_array():
+    for given in (Path("rows.npy"), "rows.npy"):
+        with pytest.raises(DataError, match=r"'rows.npy' is a text or a path; pass its rows"):
+            host_array(given)

@@ -2,6 +2,7 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -218,3 +219,29 @@ def test_sparse_rows_are_encoded_as_dense_ones(tmp_path):
     text = pd.DataFrame(x, columns=list("abc")).assign(label=np.arange(60) % 2).to_csv(index=False)
     made = trained(tmp_path, text)
     np.testing.assert_array_equal(made.features(sparse.csr_array(x)), made.features(x))
+
+
+NO_ROWS = {
+    "one row as a dict": (
+        {"x": 1.0, "color": "red", "member": True, "n": 1},
+        "column 'x' is 1.0; pass a list",
+    ),
+    "columns of two lengths": ({**COLUMNS, "n": [1]}, "different numbers of rows: 'x' 120, .* 'n' 1"),
+    "a path": (Path("rows.csv"), "x is the path 'rows.csv'; pass rows"),
+    "nothing": (None, "x is None; pass a matrix"),
+    "a number": (3, "x is 3; pass a matrix"),
+    "no column": ({}, "the frame has no columns"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_ROWS)
+def test_what_are_no_rows_is_refused_with_a_sentence(model, kind):
+    rows, message = NO_ROWS[kind]
+    with pytest.raises((DataError, ShapeError), match=message):
+        model.predict(rows)
+
+
+@pytest.mark.parametrize("y", [Path("y.csv"), 1.0, None])
+def test_targets_that_are_no_list_are_refused(model, y):
+    with pytest.raises(DataError, match=r"y is .*; pass a target for each row"):
+        model.evaluate(FRAME, y)
