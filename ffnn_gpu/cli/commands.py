@@ -1,7 +1,7 @@
 """Define `ffnn-gpu train | evaluate | predict | inspect | info`: parse, call, print.
 
     exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
-                5 out of memory   128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM), after saving
+                5 out of memory   128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP), after saving
 
 Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG=1 prints tracebacks. Each
 command imports what it needs when it runs, which keeps --help fast.

@@ -12,6 +12,8 @@ learning_curve.png, confusion_matrix.png or predicted_against_true.png
 
 import os
 import shutil
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -85,13 +87,34 @@ def claim(config: TrainConfig, name: str, resume: bool) -> Path:
     return folder
 
 
+def missing_folders(out: str | None) -> list[Path]:
+    """Return the folders that `claim` makes on the way to the run folder, the innermost first."""
+    path = Path("runs" if out is None else out)
+    return [each for each in (path, *path.parents) if not each.exists()]
+
+
+def discard(folder: Path, made: Iterable[Path]) -> None:
+    """Remove a claimed run whose training never began, and the folders in `made` that are then empty."""
+    _empty(folder)
+    (folder / CONFIG).unlink(missing_ok=True)
+    for each in made:
+        with suppress(OSError):
+            each.rmdir()
+
+
 class HistoryFiles(Callback):
-    """Write metrics.jsonl after every epoch, so a running training can be watched; history.csv at the end."""
+    """Write metrics.jsonl after every epoch, so a running training can be watched; history.csv at the end.
+
+    began: True once training has begun.
+    """
 
     first_rank_only = True
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.began = folder, False
+
+    def start(self, run: Run) -> None:
+        self.began = True
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         run.history.to_jsonl(self.folder / METRICS_FILE)

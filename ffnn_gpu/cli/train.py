@@ -95,10 +95,17 @@ def train(
         announce(constant)
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
+    made = run_folder.missing_folders(config.out)
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
-    if table is not None and ranks.rank == 0:
-        rows.keep_in(folder)
-    history = _fit(config, model, split, rule, folder, resume, verbose, ranks)
+    files = run_folder.HistoryFiles(folder)
+    try:
+        if table is not None and ranks.rank == 0:
+            rows.keep_in(folder)
+        history = _fit(config, model, split, rule, files, resume, verbose, ranks)
+    except BaseException:
+        if ranks.rank == 0 and not (files.began or resume):
+            run_folder.discard(folder, [folder, *made] if config.out is None else made)
+        raise
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = split.test and evaluated(model, split.test, communicator=ranks)
@@ -185,7 +192,7 @@ def _fit(
     model: Model,
     split: Split,
     rule: Optimizer,
-    folder: Path,
+    files: run_folder.HistoryFiles,
     resume: bool,
     verbose: int,
     ranks: Communicator,
@@ -204,9 +211,9 @@ def _fit(
         early_stopping=config.early_stopping,
         accumulate=config.accumulate,
         seed=config.seed,
-        checkpoint=Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras()),
+        checkpoint=Checkpoints(files.folder / run_folder.CHECKPOINT, extras=model.extras()),
         resume=resume,
-        callbacks=[run_folder.HistoryFiles(folder), EpochLog()],
+        callbacks=[files, EpochLog()],
         verbose=verbose,
         communicator=DataParallel(ranks, config.batch_statistics),
         shard_optimizer=config.shard_optimizer,

@@ -45,7 +45,10 @@ class EncodedTable:
         if before is not None and (before.path / MADE_OF).exists():
             self._last, self._scratch = ("", np.empty(0)), None
             for name in (MATRIX, MADE_OF):
-                shutil.move(before.path / name, folder / name)
+                try:
+                    shutil.move(before.path / name, folder / name)
+                except OSError as error:
+                    raise DataError(f"{folder / name} cannot be written ({error.strerror})") from error
 
     def matrix(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
         """Return (n, outputs), mapped if it has more than MAPPED bytes. Raises DataError."""

@@ -4,6 +4,6 @@ fit, run, step                   the loop over epochs, the run it drives, one up
 callbacks, progress, history     what happens besides the step
 loss_meter                       the mean loss of an epoch, read from the device rarely
 resume, data_fingerprint         a run ↔ a checkpoint, and the checksums of its data
-interrupt, rank_logs             Ctrl-C and SIGTERM; one log file per rank
+interrupt, rank_logs             Ctrl-C, SIGTERM, SIGHUP; one log file per rank
 data_parallel/                   a run whose batches several ranks share
 """

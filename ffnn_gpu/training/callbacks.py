@@ -147,7 +147,7 @@ class Callback:
         """Called after the row of an epoch was added to the history. Setting `run.stop` ends the run."""
 
     def after_interrupt(self, run: Run) -> None:
-        """Called after the last step of a run that Ctrl-C or SIGTERM ends."""
+        """Called after the last step of a run that Ctrl-C, SIGTERM or SIGHUP ends."""
 
     def finish(self, run: Run) -> None:
         """Called on every exit, also after an exception."""

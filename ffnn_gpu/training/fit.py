@@ -81,7 +81,7 @@ def fit(
             continues with them; one without shards starts new moments.
 
     Returns:
-        One row per epoch. After Ctrl-C or SIGTERM, the rows so far, with `interrupted` set.
+        One row per epoch. After Ctrl-C, SIGTERM or SIGHUP, the rows so far, with `interrupted` set.
 
     Raises:
         ShapeError, DataError, ConfigurationError: before anything is changed.

@@ -1,4 +1,4 @@
-"""Store Ctrl-C and SIGTERM for the training loop to read, instead of an exception in the middle of a step."""
+"""Store Ctrl-C, SIGTERM and SIGHUP for the training loop to read, instead of an exception in a step."""
 
 import signal
 import threading
@@ -9,9 +9,9 @@ from ffnn_gpu.training.data_parallel.team import SIGNALS as SIGNALS
 
 
 class Interrupt:
-    """Context manager: store the first SIGINT or SIGTERM in `signal`; raise KeyboardInterrupt at the second.
+    """Context manager: store the first of SIGNALS in `signal`; raise KeyboardInterrupt at the second.
 
-    Outside the main thread it does nothing, because Python delivers no signals there.
+    An ignored signal, such as SIGHUP under nohup, stays ignored. Outside the main thread it does nothing, because Python delivers no signals there.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,8 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             # Why getsignal: None stands for a handler set in C, which Python could not restore, so it stays.
-            ours = [number for number in SIGNALS if signal.getsignal(number) is not None]
+            unheard = (None, signal.SIG_IGN)
+            ours = [number for number in SIGNALS if signal.getsignal(number) not in unheard]
             self._previous = {number: signal.signal(number, self._receive) for number in ours}
         return self
 

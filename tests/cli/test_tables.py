@@ -1,6 +1,8 @@
 """train, evaluate and predict on every source of tables: what is said, what is refused, what is kept."""
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from ffnn_gpu.arrays import file_rows
-from ffnn_gpu.cli import result
+from ffnn_gpu.cli import result, train
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.reading import dialect_of
 from ffnn_gpu.cli.settings import resolve
@@ -161,3 +163,32 @@ def test_overwriting_a_run_removes_its_encoded_table(folder, monkeypatch):
         trained("fruit.csv")
     trained("fruit.csv")
     assert not [*(folder / "run").glob("encoded*")]
+
+
+@pytest.mark.parametrize("made", ["run", "a/b/run", None])
+def test_matrix_that_does_not_fit_on_the_disk_leaves_no_run_folder(folder, monkeypatch, made):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(encoded, "MAPPED", 0)
+    out = [] if made is None else ["--out", made]
+    written_there, moved_there = ["--test", "0", "--validation", "0"], []
+    for rest, call in ((written_there, "lib.format.write_array_header_1_0"), (moved_there, "move")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{'numpy' if rest else 'shutil'}.{call}", full)
+            done = here("train", "fruit.csv", *FAST, *out, *rest)
+        assert done.exit_code == 3 and "encoded.npy cannot be written (No space left" in done.stderr
+        assert os.listdir(folder) == ["fruit.csv"]
+
+
+def test_error_before_training_keeps_a_folder_that_was_there(folder, monkeypatch):
+    (folder / "run").mkdir()
+    monkeypatch.setattr(train, "_fit", lambda *arguments: 1 / 0)
+    assert here("train", "fruit.csv", *FAST, "--out", "run").exit_code == 1
+    assert os.listdir(folder / "run") == []
+
+
+def test_error_after_the_first_step_keeps_the_run(folder, monkeypatch):
+    monkeypatch.setattr(train.EpochLog, "after_epoch", lambda *arguments: 1 / 0)
+    assert here("train", "fruit.csv", *FAST, "--out", "run").exit_code == 1
+    assert (folder / "run" / "config.toml").is_file()

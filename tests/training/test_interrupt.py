@@ -66,4 +66,13 @@ def test_handler_that_was_set_in_c_is_not_replaced(monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda number, handler: seen.append(number))
     with Interrupt():
         pass
-    assert seen == [signal.SIGINT, signal.SIGINT]
+    assert seen == 2 * [number for number in SIGNALS if number != signal.SIGTERM]
+
+
+def test_ignored_signal_stays_ignored():
+    before = signal.signal(SIGNALS[-1], signal.SIG_IGN)
+    try:
+        with Interrupt():
+            assert signal.getsignal(SIGNALS[-1]) == signal.SIG_IGN != signal.getsignal(SIGNALS[0])
+    finally:
+        signal.signal(SIGNALS[-1], before)

@@ -26,7 +26,7 @@ OTHER_PROCESSORS = (
     "with shard_optimizer=True, one rank updates each piece of θ"
 )
 Found = TypeVar("Found")
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else ()))
 LOSS, WEIGHT, FIRST_SIGNAL = 0, 1, 2  # places in the sums of a step
 
 
