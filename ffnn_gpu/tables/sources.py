@@ -11,7 +11,7 @@ from typing import Any
 from ffnn_gpu.checks import nearest
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.tables.databases import ENDINGS as DATABASES
-from ffnn_gpu.tables.databases import is_database, read_database, read_query, split
+from ffnn_gpu.tables.databases import forbid_files, is_database, read_database, read_query, split
 from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.json_lines import read_json_lines
 from ffnn_gpu.tables.many_files import is_pattern, matches, read_many
@@ -62,7 +62,7 @@ def read_table(
     scratch = Scratch()
     connection = connect(scratch.path)
     table = _read(source, dialect, known, query, scratch, connection)
-    connection.execute("SET enable_external_access = false")
+    forbid_files(table.connection)
     return table
 
 

@@ -222,6 +222,45 @@ def test_a_query_only_reads(database, tmp_path, monkeypatch, query):
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.fixture
+def hostile(tmp_path, database):
+    """Return a database with views and a macro that read files; the secret is 42."""
+    secret = written(tmp_path / "secret.csv", "x,y\n42,42\n")
+    with duckdb.connect(database) as connection:
+        connection.execute(f"CREATE VIEW leak AS SELECT * FROM read_csv('{secret}')")
+        connection.execute(f"CREATE VIEW list AS SELECT * FROM glob('{tmp_path}/*')")
+        connection.execute("CREATE VIEW indirect AS SELECT a FROM orders UNION ALL SELECT x FROM leak")
+        connection.execute(f"CREATE MACRO upper(t) AS (SELECT max(content) FROM read_text('{secret}'))")
+        connection.execute("CREATE VIEW by_macro AS SELECT main.upper('a') AS t FROM orders")
+        connection.execute("CREATE VIEW plain AS SELECT a FROM orders WHERE a > 0")
+    return database
+
+
+@pytest.mark.parametrize("view", ["leak", "list", "indirect", "by_macro"])
+def test_a_view_of_a_database_reads_no_file(hostile, view):
+    refused(f"{hostile}:{view}", f"the view {view!r} reads files", "--query")
+    refused(hostile, "--query reads files and names", repr(view), query=f"SELECT * FROM {view.upper()}")
+
+
+def test_a_macro_of_a_database_that_hides_a_function_reads_no_file(hostile):
+    refused(hostile, "names 'upper'", query="SELECT upper('a') AS t FROM orders")
+
+
+def test_views_and_queries_that_read_only_tables_are_read(hostile):
+    assert cells(read_table(f"{hostile}:plain")) == [(1,), (2,)]
+    assert cells(read_table(hostile, query="SELECT sum(a) AS s FROM plain")) == [(3,)]
+    assert cells(read_table(f"{hostile}:orders")) == [(0, 0), (1, 2), (2, 4)]
+
+
+def test_a_query_of_the_user_reads_files_beside_a_database(hostile):
+    secret = Path(hostile).parent / "secret.csv"
+    query = f"SELECT a, x FROM orders, '{secret}' WHERE a = 2"
+    table = read_table(hostile, query=query)
+    assert cells(table) == [(2, 42)]
+    with pytest.raises(duckdb.Error):
+        table.ask(f"SELECT * FROM read_csv('{secret}')")
+
+
 def test_a_query_beside_another_source_is_refused(tmp_path):
     refused(written(tmp_path / "a.csv", "a\n1\n"), "--query", query="SELECT 1")
 
