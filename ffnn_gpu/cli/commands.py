@@ -1,7 +1,8 @@
 """Define `ffnn-gpu train | evaluate | predict | inspect | info`: parse, call, print.
 
     exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
-                5 out of memory   128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP), after saving
+                5 out of memory
+                128 + n ended by signal n (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP), after saving
 
 Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG=1 prints tracebacks. Each
 command imports what it needs when it runs, which keeps --help fast.
@@ -141,6 +142,7 @@ def train_command(
     default="",
     help="accuracy, f1_macro, rmse, r2, …; default: the metrics of the training run",
 )
+@click.option("--unweighted", is_flag=True, help="leave out the weights that the model was trained with")
 @click.option("--device", metavar="DEVICE", default="auto", help="auto, numpy, cupy or cupy:N")
 @flags_of(OF_SOURCES)
 @quiet_option
@@ -150,6 +152,7 @@ def evaluate_command(
     data: str | None,
     target: str | None,
     metrics: str,
+    unweighted: bool,
     device: str,
     quiet: bool,
     as_json: bool,
@@ -158,7 +161,8 @@ def evaluate_command(
     """Print the metrics of MODEL on DATA.
 
     MODEL is a run folder or a checkpoint. If DATA has a test set of its own, only that is used. Without DATA,
-    the test set is used that the training run held out.
+    the test set is used that the training run held out. Rows have the weights of the column that the training
+    run was given by --weight, if DATA has it.
     """
     from ffnn_gpu.cli import messages, reading, train
     from ffnn_gpu.cli.split import Part
@@ -172,12 +176,16 @@ def evaluate_command(
         line = f"{len(part.x):,} rows, the test set that the run held out of {loaded.data}"
     else:
         dataset, x, y = reading.read_labelled(data or "", target, loaded, how)
-        part, names = Part(x, y), dataset.feature_names
+        part, names = Part(x, y, reading.weights_for(loaded, x)), dataset.feature_names
         line = messages.evaluation_line(loaded, dataset, len(x))
+    if unweighted:
+        part = part._replace(weight=None)
     if not quiet:
         if said := messages.table_line(part.x):
             print_error_line(said)
         print_error_line(line)
+        if said := messages.weight_line(loaded, part, unweighted):
+            print_error_line(said)
     row = train.evaluated(loaded, part, names, metrics=[name for name in metrics.split(",") if name])
     print_result(dumps({**row, "rows": len(part.x)}) if as_json else "\n".join(messages.metric_lines(row)))
 

@@ -124,6 +124,16 @@ def evaluation_line(model: Model, data: Dataset, rows: int) -> str:
     return f"{rows:,} rows of {data.name}" + warning * (data.name == model.data)
 
 
+def weight_line(model: Model, part: Part, unweighted: bool) -> str:
+    """Say whether rows have the weights that the model was trained with; "" if it was trained without."""
+    name = model.weight_name
+    if name is None:
+        return ""
+    if part.weight is not None:
+        return f"rows are weighted by {name!r}, as in the training run; --unweighted leaves the weights out"
+    return f"every row weighs the same: {'--unweighted' if unweighted else f'there is no column {name!r}'}"
+
+
 def cut_line(values: int, limit: float | None) -> str:
     """3 values more than 5 standard deviations from the mean … were clipped to that limit"""
     some, were = ("1 value", "was") if values == 1 else (f"{values:,} values", "were")

@@ -22,7 +22,7 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.tables.answers import kept_column
 from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
-from ffnn_gpu.tables.roles import Roles, read_roles, require_apart
+from ffnn_gpu.tables.roles import Roles, read_roles, require_apart, weights_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import ACCEPTED, is_table, read_table
 from ffnn_gpu.tables.spelling import Spelling
@@ -107,6 +107,15 @@ def read_labelled(
     )
     x = TableRows(table, found.rows, len(table.names) - len(places), tuple(places))
     return Dataset(x, found.y, None, None, _stem(source)), x, found.y  # type: ignore[arg-type]
+
+
+def weights_for(model: Model, x: Any) -> HostArray | None:
+    """Return the weights of rows in the column that the training run read them from; None without one."""
+    name = model.weight_name
+    if name is None or not isinstance(x, TableRows) or name not in x.table.names:
+        return None
+    spelling = Spelling(x.table.decimal, model.encoding.missing if model.encoding else ())
+    return weights_of(x.table, x.table.column(name, "--weight"), spelling, x.index)
 
 
 def read_rows(source: str, model: Model, how: Mapping[str, Any] = MappingProxyType({})) -> InputRows:

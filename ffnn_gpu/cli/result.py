@@ -1,5 +1,6 @@
 """Write the result of a run: result.json and the plots."""
 
+import functools
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,26 +75,25 @@ def build_report(
 def baseline(model: Model, split: Split, test: Mapping[str, float]) -> dict[str, Any] | None:
     """Return what a constant prediction scores on the test set: the most frequent class, or the mean.
 
-    Both are those of the training rows. `better` is 1 − error / error of the constant, None if that is 0. The
-    error of rmse, mae and mse is the metric itself, and of others 1 − metric.
+    Both are those of the training rows, with their weights. `better` is 1 − error / error of the constant,
+    None if that is 0. The error of rmse, mae and mse is the metric itself, and of others 1 − metric.
     """
     if split.test is None:
         return None
     known, y = model.task.encode(split.train.y), model.task.encode(split.test.y)
+    mean = functools.partial(np.average, axis=0, weights=split.train.weight)
     if model.task.kind == "regression":
         known, y = (np.reshape(a, (len(a), -1)) for a in (split.train.y, split.test.y))
-        constant, says = known.mean(axis=0), "the mean of the training rows"
+        constant, says = mean(known), "the mean of the training rows"
     elif model.task.labels is not None:
-        constant = np.bincount(known).argmax()
+        constant = np.bincount(known, split.train.weight).argmax()
         says = f"always {model.task.labels.classes[int(constant)]!r}"
     else:
-        constant, says = (
-            (known.mean(axis=0) > 0.5).astype(known.dtype),
-            "the more frequent value of each label",
-        )
+        constant, says = ((mean(known) > 0.5).astype(known.dtype), "the more frequent value of each label")
     prediction = np.broadcast_to(constant, y.shape)
     names = [name for name in test if name != "loss" and name not in READ_SCORES and name in metrics.METRICS]
-    scores = {name: float(metrics.METRICS[name](y, prediction)) for name in names}
+    weight = split.test.weight
+    scores = {name: float(metrics.METRICS[name](y, prediction, sample_weight=weight)) for name in names}
     finite = {name: score for name, score in scores.items() if np.isfinite(score)}
     if not finite:
         return None

@@ -116,7 +116,7 @@ def train(
 
 
 def evaluated(model: Model, part: Part, names: Names = None, **settings: Any) -> dict[str, float]:
-    """Return the metrics of a model on some rows; their weights count for the loss."""
+    """Return the metrics and the loss of a model on some rows with their weights."""
     return model.evaluate(part.x, part.y, names, sample_weight=part.weight, **settings)
 
 
@@ -168,14 +168,17 @@ def prepare(
         standardizer, limit = Standardizer.fit(x), config.cut or None
     task = task.with_units_of(y) if config.standardize else task
     described = data.feature_names, data.target_name, config.target, data.name, config.metrics
-    return Model(network, task, standardizer, *described, limit, encoding)
+    weight = None
+    if isinstance(x, TableRows) and config.weight is not None:
+        weight = x.table.names[x.table.column(config.weight, "--weight")]
+    return Model(network, task, standardizer, *described, limit, encoding, weight)
 
 
 def _require_trainable(config: TrainConfig, model: Model, split: Split, ranks: Communicator) -> None:
     """Raise what training and the evaluation after it would raise for these rows."""
     for what, part in {"the validation set": split.validation, "the test set": split.test}.items():
         if part is not None:
-            model.require_evaluable(part.x, part.y, what)
+            model.require_evaluable(part.x, part.y, what, part.weight)
     parts = ranks.size if config.batch_statistics == "local" else 1
     order = Order(config.batch_size, seed=config.seed)
     require_rows_for_statistics(model.network, len(split.train.x), order, config.accumulate, parts)

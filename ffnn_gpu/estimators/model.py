@@ -6,6 +6,7 @@ everything that was fitted on the training set, so `evaluate` and `predict` need
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ffnn_gpu.errors import CheckpointError, DataError, ShapeError
 from ffnn_gpu.estimators.inputs import Inputs
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation.evaluate import evaluate_together, require_defined
+from ffnn_gpu.evaluation.metrics import Metric
 from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.tables.encoding import Encoding
@@ -28,7 +30,9 @@ from ffnn_gpu.tables.spelling import as_spelled
 
 # where a folder may hold the network; the first place that exists is used
 PLACES = (".", "model", "best", "last", "checkpoint/best", "checkpoint/last")
-DESCRIPTION = ("feature_names", "target_name", "target", "data", "metrics", "limit")  # JSON values of a Model
+DESCRIPTION = (
+    "feature_names", "target_name", "target", "data", "metrics", "limit", "weight_name",
+)  # JSON values of a Model  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,7 @@ class Model:
         metrics: names of the metrics to report; () for the standard metrics of the task.
         limit: standardized features are clipped to [-limit, limit]; None for no limit.
         encoding: of the columns of a table; it replaces the standardizer.
+        weight_name: name of the column with the weights of the training rows; None without weights.
     """
 
     network: Network
@@ -56,6 +61,7 @@ class Model:
     metrics: tuple[str, ...] = ()
     limit: float | None = None
     encoding: Encoding | None = None
+    weight_name: str | None = None
 
     @property
     def inputs(self) -> Inputs:
@@ -124,9 +130,9 @@ class Model:
         Args:
             x: rows of any kind that `features` takes.
             y: (n,) or (n, outputs): an array, a list, or a series or data frame without missing cells.
-            sample_weight: (n,) weights of the loss; the metrics do not read them.
+            sample_weight: (n,) weights of the loss and of the metrics.
         """
-        loss, chosen = self.task.loss, self.task.metrics(metrics or self.metrics)
+        loss, chosen = self.task.loss, _weighted(self.task.metrics(metrics or self.metrics), sample_weight)
         pair = samples(
             self.network, loss, (self.features(x, names), self.task.encode(self._targets(y))), sample_weight
         )
@@ -134,12 +140,14 @@ class Model:
         row["loss"] = row.pop("loss")  # as the last
         return row
 
-    def require_evaluable(self, x: HostArray, y: HostArray, what: str) -> None:
+    def require_evaluable(
+        self, x: HostArray, y: HostArray, what: str, sample_weight: HostArray | None = None
+    ) -> None:
         """Raise what `evaluate` would raise for these rows, whatever the network has learnt by then."""
-        loss = self.task.loss
+        loss, chosen = self.task.loss, _weighted(self.task.metrics(self.metrics), sample_weight)
         try:
-            pair = samples(self.network, loss, (self.features(x), self.task.encode(y)))
-            require_defined(self.network, loss, pair, self.task.metrics(self.metrics))
+            pair = samples(self.network, loss, (self.features(x), self.task.encode(y)), sample_weight)
+            require_defined(self.network, loss, pair, chosen)
         except (DataError, ShapeError) as error:
             raise type(error)(f"{what}: {error}") from error
 
@@ -195,6 +203,13 @@ class Model:
         scaling = standardizer and Standardizer.from_json(standardizer)
         encoding = saved.get("encoding") and Encoding.from_json(saved["encoding"])
         return cls(network, Task.from_json(saved["task"]), scaling, encoding=encoding, **described)
+
+
+def _weighted(metrics: list[Metric], sample_weight: HostArray | None) -> list[Metric]:
+    """Return metrics that use these weights, or none."""
+    if sample_weight is None:
+        return metrics
+    return [partial(metric, sample_weight=sample_weight) for metric in metrics]
 
 
 def true_and_predicted(model: Model, x: HostArray, y: HostArray) -> tuple[HostArray, HostArray]:

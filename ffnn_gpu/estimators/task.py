@@ -218,8 +218,9 @@ def _in_units(metric: Metric, units: Standardizer | None) -> Metric:
         return metric
 
     @functools.wraps(metric)
-    def in_units(y: ArrayLike, prediction: ArrayLike) -> float:
-        return metric(units.inverse(y), units.inverse(prediction))
+    def in_units(y: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        more = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return metric(units.inverse(y), units.inverse(prediction), **more)
 
     vars(in_units)["measured"] = metric
     return in_units

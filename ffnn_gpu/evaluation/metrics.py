@@ -6,6 +6,7 @@ multilabel targets. A column (n, 1) is treated as (n,).
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,77 +21,81 @@ __all__ = [
     "mse", "precision_macro", "r2", "recall_macro", "rmse", "roc_auc", "top_k_accuracy",
 ]  # fmt: skip
 
-Metric = Callable[[ArrayLike, ArrayLike], float]
+Metric = Callable[..., float]  # (y, prediction), for the metrics here also sample_weight
+Weights = ArrayLike | None  # (n,) at least 0, not all 0; None if all rows weigh the same
 Metrics = str | Metric | Iterable[str | Metric]
 
 
-def accuracy(y: ArrayLike, prediction: ArrayLike) -> float:
+def accuracy(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """Fraction of rows predicted correctly; a multilabel row (n, L) is correct if all its labels are."""
     y, prediction = _labels(y, prediction)
     right = y == prediction
-    return float(np.mean(right if y.ndim == 1 else right.all(axis=1)))
+    return float(np.average(right if y.ndim == 1 else right.all(axis=1), weights=_weights(sample_weight, y)))
 
 
-def balanced_accuracy(y: ArrayLike, prediction: ArrayLike) -> float:
+def balanced_accuracy(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """Mean recall of the classes that occur in y (n,)."""
-    counts = confusion_matrix(y, prediction)
+    counts = confusion_matrix(y, prediction, sample_weight)
     actual = counts.sum(axis=1)
     present = actual > 0
     return float(np.mean(np.diag(counts)[present] / actual[present]))
 
 
-def precision_macro(y: ArrayLike, prediction: ArrayLike) -> float:
+def precision_macro(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """Mean over the classes of  TP / (TP + FP),  0 for a class never predicted."""
-    right, predicted, _ = _class_counts(y, prediction)
-    return float(np.mean(right / np.maximum(predicted, 1)))
+    right, predicted, _ = _class_counts(y, prediction, sample_weight)
+    return float(np.mean(_ratio(right, predicted)))
 
 
-def recall_macro(y: ArrayLike, prediction: ArrayLike) -> float:
+def recall_macro(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """Mean over the classes of  TP / (TP + FN),  0 for a class that is not in y."""
-    right, _, actual = _class_counts(y, prediction)
-    return float(np.mean(right / np.maximum(actual, 1)))
+    right, _, actual = _class_counts(y, prediction, sample_weight)
+    return float(np.mean(_ratio(right, actual)))
 
 
-def f1_macro(y: ArrayLike, prediction: ArrayLike) -> float:
+def f1_macro(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """Mean over the classes of  2 TP / (2 TP + FP + FN),  0 for a label neither predicted nor in y."""
-    right, predicted, actual = _class_counts(y, prediction)
-    return float(np.mean(2 * right / np.maximum(predicted + actual, 1)))
+    right, predicted, actual = _class_counts(y, prediction, sample_weight)
+    return float(np.mean(_ratio(2 * right, predicted + actual)))
 
 
-def confusion_matrix(y: ArrayLike, prediction: ArrayLike) -> NDArray[np.int64]:
-    """Counts (C, C): row = true class, column = predicted class, over the sorted labels of both."""
+def confusion_matrix(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> NDArray[Any]:
+    """Counts (C, C): row = true class, column = predicted class, over the sorted labels of both.
+
+    With weights, each count is the sum of the weights of its rows, in float64.
+    """
     y, prediction = _labels(y, prediction)
     if y.ndim != 1:
         raise ShapeError(f"a confusion matrix needs labels (n,); y has shape {y.shape}")
     classes, index = np.unique(np.concatenate([y, prediction]), return_inverse=True)
     C = len(classes)
     cell = index[: len(y)] * C + index[len(y) :]  # true · C + predicted
-    return np.bincount(cell, minlength=C * C).reshape(C, C)
+    return np.bincount(cell, _weights(sample_weight, y), minlength=C * C).reshape(C, C)
 
 
 @underflow_is_zero
-def mse(y: ArrayLike, prediction: ArrayLike) -> float:
+def mse(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """(1/n) Σ (y − ŷ)²,  mean over all elements."""
     y, prediction = _numbers(y, prediction)
-    return float(np.mean((y - prediction) ** 2))
+    return float(np.mean(_mean((y - prediction) ** 2, sample_weight)))
 
 
 @underflow_is_zero
-def rmse(y: ArrayLike, prediction: ArrayLike) -> float:
+def rmse(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """√( (1/n) Σ (y − ŷ)² )  of each output, then the mean over the outputs."""
     y, prediction = _numbers(y, prediction)
-    return float(np.mean(np.sqrt(np.mean((y - prediction) ** 2, axis=0))))
+    return float(np.mean(np.sqrt(_mean((y - prediction) ** 2, sample_weight))))
 
 
 @underflow_is_zero
-def mae(y: ArrayLike, prediction: ArrayLike) -> float:
+def mae(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """(1/n) Σ |y − ŷ|,  mean over all elements."""
     y, prediction = _numbers(y, prediction)
-    return float(np.mean(np.abs(y - prediction)))
+    return float(np.mean(_mean(np.abs(y - prediction), sample_weight)))
 
 
 @underflow_is_zero
-def r2(y: ArrayLike, prediction: ArrayLike) -> float:
+def r2(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> float:
     """1 − Σ (y − ŷ)² / Σ (y − ȳ)²  of each output, then the mean over the outputs.
 
     A constant output counts 1 when predicted exactly and 0 otherwise; a single row has no R² and gives NaN.
@@ -98,14 +103,14 @@ def r2(y: ArrayLike, prediction: ArrayLike) -> float:
     y, prediction = _numbers(y, prediction)
     if len(y) < 2:
         return float("nan")
-    residual = np.sum((y - prediction) ** 2, axis=0)
-    total = np.sum((y - np.mean(y, axis=0)) ** 2, axis=0)
+    residual = _mean((y - prediction) ** 2, sample_weight)
+    total = _mean((y - _mean(y, sample_weight)) ** 2, sample_weight)
     varies = total > 0
     score = 1 - residual / np.where(varies, total, 1)
     return float(np.mean(np.where(varies | np.isnan(score), score, residual == 0)))
 
 
-def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5) -> float:
+def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5, sample_weight: Weights = None) -> float:
     """Fraction of rows whose true class is among the k highest scores; of equal ones the later ranks higher.
 
     Args:
@@ -126,30 +131,39 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5) -> float:
     own = np.take_along_axis(scores, y[:, None], axis=1)
     later = np.arange(C) > y[:, None]
     ahead = np.sum((scores > own) | ((scores == own) & later), axis=1)
-    return float(np.mean(ahead < k))
+    return float(np.average(ahead < k, weights=_weights(sample_weight, y)))
 
 
-def roc_auc(y: ArrayLike, score: ArrayLike) -> float:
+def roc_auc(y: ArrayLike, score: ArrayLike, sample_weight: Weights = None) -> float:
     """Probability that a positive row scores higher than a negative one, ties counting half.
 
-        (R₊ − n₊(n₊ + 1)/2) / (n₊ n₋)        R₊ = Σ ranks of the positive rows; ties share their mean rank
+        Σ_s p_s (N_s + n_s / 2) / (Σ p_s · Σ n_s)
 
-    y (n,) has two values, the larger one positive. Multilabel y (n, L): the mean over its columns.
+    p_s and n_s are the weights of the positive and the negative rows with score s, N_s of the negative rows
+    with a lower one. y (n,) has two values, the larger positive. Multilabel y (n, L): the mean over columns.
 
     Reference: Fawcett: An introduction to ROC analysis, Pattern Recognition Letters 27 (2006), section 7.
     """
     y, score = _aligned(y, score)
     if y.ndim == 2:
-        return float(np.mean([roc_auc(y[:, label], score[:, label]) for label in range(y.shape[1])]))
+        columns = zip(y.T, score.T, strict=True)
+        return float(np.mean([roc_auc(*column, sample_weight) for column in columns]))
     _check_scores(score)
-    classes, is_positive = np.unique(y, return_inverse=True)
+    w = _weights(sample_weight, y)
+    w = w if w is None else w / w.max()  # the products of tiny ones would be 0
+    classes = np.unique(y if w is None else y[w > 0])
     if len(classes) != 2:
         raise DataError(f"roc_auc needs two classes; y has {len(classes)}, starting with {classes[0]}")
-    _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
-    positives = int(is_positive.sum())
-    rank_sum = float(ranks[is_positive == 1].sum())
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * (len(y) - positives))
+    is_positive = y == classes[1]
+    _, place = np.unique(score, return_inverse=True)
+    n = int(place.max()) + 1
+    positive, negative = (
+        np.bincount(place[rows], None if w is None else w[rows], minlength=n)
+        for rows in (is_positive, ~is_positive)
+    )
+    below = np.cumsum(negative) - negative
+    pairs = float((positive * (2 * below + negative)).sum()) / 2
+    return pairs / (float(positive.sum()) * float(negative.sum()))
 
 
 METRICS: dict[str, Metric] = {
@@ -201,14 +215,38 @@ def _numbers(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray]
     return y.astype(np.float64), prediction.astype(np.float64)
 
 
-def _class_counts(y: ArrayLike, prediction: ArrayLike) -> tuple[HostArray, HostArray, HostArray]:
+def _class_counts(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights) -> tuple[HostArray, ...]:
     """Count true positives, predicted and actual rows of each class or multilabel column."""
     y, prediction = _labels(y, prediction)
     if y.ndim == 1:
-        counts = confusion_matrix(y, prediction)
+        counts = confusion_matrix(y, prediction, sample_weight)
         return np.diag(counts), counts.sum(axis=0), counts.sum(axis=1)
+    w = _weights(sample_weight, y)
     actual, predicted = y == 1, prediction == 1
-    return np.sum(actual & predicted, axis=0), np.sum(predicted, axis=0), np.sum(actual, axis=0)
+    rows = np.ones(len(y)) if w is None else w
+    return tuple((rows[:, None] * found).sum(axis=0) for found in (actual & predicted, predicted, actual))
+
+
+def _ratio(part: HostArray, whole: HostArray) -> HostArray:
+    """Return part / whole, 0 where whole is 0."""
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def _mean(values: HostArray, sample_weight: Weights) -> Any:
+    """Return the weighted mean over the rows."""
+    return np.average(values, axis=0, weights=_weights(sample_weight, values))
+
+
+def _weights(sample_weight: Weights, y: HostArray) -> HostArray | None:
+    """Return the weights as float64. Raises ShapeError or DataError."""
+    if sample_weight is None:
+        return None
+    w = np.asarray(sample_weight, np.float64)
+    if w.shape != y.shape[:1]:
+        raise ShapeError(f"sample_weight has shape {w.shape}; y has {len(y)} rows")
+    if not (np.isfinite(w).all() and (w >= 0).all() and w.any()):
+        raise DataError("sample_weight must be finite, at least 0 and not all 0")
+    return w
 
 
 def _check_scores(scores: HostArray) -> None:

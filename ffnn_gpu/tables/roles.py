@@ -33,7 +33,7 @@ def read_roles(
     """
     weight = order = group = None
     if decisions.weight is not None:
-        weight = _weights(table, table.column(decisions.weight, "--weight"), spelling, rows)
+        weight = weights_of(table, table.column(decisions.weight, "--weight"), spelling, rows)
     if decisions.group is not None:
         group = _groups(table, table.column(decisions.group, "--group"))[rows]
     if decisions.split_by is not None:
@@ -52,7 +52,8 @@ def require_apart(table: Table, decisions: Decisions, targets: Sequence[int]) ->
             )
 
 
-def _weights(table: Table, place: int, spelling: Spelling, rows: Codes) -> Floats:
+def weights_of(table: Table, place: int, spelling: Spelling, rows: Codes) -> Floats:
+    """Return the weights of these rows. Raises DataError, with the line: one is missing or negative."""
     weights = table.numbers(number_of(table, place, spelling))[rows]
     _require(table, place, rows, weights >= 0, "--weight", "a weight is a number of at least 0")
     return weights

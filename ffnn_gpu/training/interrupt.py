@@ -11,7 +11,8 @@ from ffnn_gpu.training.data_parallel.team import SIGNALS as SIGNALS
 class Interrupt:
     """Context manager: store the first of SIGNALS in `signal`; raise KeyboardInterrupt at the second.
 
-    An ignored signal, such as SIGHUP under nohup, stays ignored. Outside the main thread it does nothing, because Python delivers no signals there.
+    An ignored signal, such as SIGHUP under nohup, stays ignored. Outside the main thread it does nothing,
+    because Python delivers no signals there.
     """
 
     def __init__(self) -> None:

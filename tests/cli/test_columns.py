@@ -101,6 +101,53 @@ def test_rows_of_weight_0_change_nothing():
     assert all(np.array_equal(one[key], two[key]) for key in one if one[key].dtype.kind == "f")
 
 
+def test_metrics_of_a_weighted_run_are_those_of_scikit_learn():
+    oracle = pytest.importorskip("sklearn.metrics")
+    done = here("train", "t.csv", *FAST, "--drop", "patient,day", "--weight", "w", "--json")
+    report = json.loads(done.stdout)
+    predicted = here("predict", "run", "t.csv", "--quiet").stdout.split()[1:]
+    y, w = np.array(COLUMNS["y"]), np.array(COLUMNS["w"], float)
+    weighted = oracle.accuracy_score(y, predicted, sample_weight=w)
+    plain = oracle.accuracy_score(y, predicted)
+    assert abs(weighted - plain) > 1e-3
+
+    found = here("evaluate", "run", "t.csv", "--json")
+    assert json.loads(found.stdout)["accuracy"] == pytest.approx(weighted, rel=1e-12)
+    assert "rows are weighted by 'w', as in the training run; --unweighted leaves the" in found.stderr
+    found = here("evaluate", "run", "t.csv", "--json", "--unweighted")
+    assert json.loads(found.stdout)["accuracy"] == pytest.approx(plain, rel=1e-12)
+    assert "every row weighs the same: --unweighted" in found.stderr
+
+    test = split(drop=("patient", "day"), weight="w")["test"]
+    expected = oracle.accuracy_score(y[test], np.array(predicted)[test], sample_weight=w[test])
+    assert report["test"]["accuracy"] == pytest.approx(expected, rel=1e-12)
+    labels = np.full(len(test), report["baseline"]["predicts"].split("'")[1])
+    expected = oracle.accuracy_score(y[test], labels, sample_weight=w[test])
+    assert report["baseline"]["accuracy"] == pytest.approx(expected, rel=1e-12)
+
+    write(w=["x"] * N)
+    assert here("evaluate", "run", "t.csv").exit_code == 3
+    Path("without.csv").write_text(
+        "\n".join(row.replace(",w,", ",v,") for row in Path("t.csv").read_text().split())
+    )
+    found = here("evaluate", "run", "without.csv", "--json")
+    assert json.loads(found.stdout)["accuracy"] == pytest.approx(plain, rel=1e-12)
+    assert "every row weighs the same: there is no column 'w'" in found.stderr
+
+
+def test_metrics_of_a_weighted_regression_are_those_of_scikit_learn():
+    oracle = pytest.importorskip("sklearn.metrics")
+    y, w = 3 * X[:, 0] + 5, np.array(COLUMNS["w"], float)
+    write(y=[repr(value) for value in y.tolist()])
+    assert here("train", "t.csv", *FAST, "--drop", "patient,day", "--weight", "w").exit_code == 0
+    predicted = np.array(here("predict", "run", "t.csv", "--quiet").stdout.split()[1:], float)
+    found = json.loads(here("evaluate", "run", "t.csv", "--json", "--quiet").stdout)
+    for name in ("root_mean_squared_error", "mean_absolute_error", "r2_score"):
+        short = {"root_mean_squared_error": "rmse", "mean_absolute_error": "mae"}.get(name, "r2")
+        expected = getattr(oracle, name)(y, predicted, sample_weight=w)
+        assert found[short] == pytest.approx(expected, rel=1e-5)
+
+
 def test_decisions_are_saved_and_evaluate_repeats_the_split():
     done = here("train", "t.csv", *FAST, "--group", "patient", "--weight", "w", "--id", "day", "--json")
     assert done.exit_code == 0, done.output

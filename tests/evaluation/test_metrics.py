@@ -96,6 +96,73 @@ def test_roc_auc_agrees_with_scikit_learn_ties_included(distinct):
     )
 
 
+@pytest.fixture(params=["any", "some are 0", "tiny"])
+def weights(request):
+    """Return a function n → weights (n,)."""
+    generator = np.random.default_rng(4)
+    scale = 1e-300 if request.param == "tiny" else 1.0
+
+    def draw(n):
+        w = generator.random(n) * scale
+        return np.where(np.arange(n) % 3 == 0, 0.0, w) if request.param == "some are 0" else w
+
+    return draw
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "multilabel"])
+@pytest.mark.parametrize("name", OF_LABELS)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_weighted_label_metric_agrees_with_scikit_learn(name, kind, weights):
+    if (name, kind) == ("balanced_accuracy", "multilabel"):
+        return
+    oracle = pytest.importorskip("sklearn.metrics")
+    macro = name.removesuffix("_macro")
+    for seed in range(5):
+        y, prediction = labels(kind, seed)
+        w = weights(len(y))
+        more = {"average": "macro", "zero_division": 0} if macro != name else {}
+        expected = getattr(oracle, f"{macro}_score")(y, prediction, sample_weight=w, **more)
+        assert METRICS[name](y, prediction, sample_weight=w) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(50,), (50, 1), (50, 3)])
+@pytest.mark.parametrize("name", OF_VALUES)
+def test_weighted_value_metric_agrees_with_scikit_learn(name, shape, weights):
+    oracle, w = scikit_learn(name), weights(50)
+    y, noise = np.random.default_rng(1).normal(size=(2, *shape))
+    expected = oracle(y, y + 0.3 * noise, sample_weight=w)
+    assert METRICS[name](y, y + 0.3 * noise, sample_weight=w) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("distinct", [2, 5, 1000])
+def test_weighted_metrics_of_scores_agree_with_scikit_learn(distinct, weights):
+    oracle = pytest.importorskip("sklearn.metrics")
+    generator, w = np.random.default_rng(3), weights(300)
+    y, score = generator.integers(0, 2, (300, 2)), generator.integers(0, distinct, (300, 2)) / distinct
+    for k in (slice(None), 0):
+        expected = oracle.roc_auc_score(y[:, k], score[:, k], sample_weight=w)
+        assert roc_auc(y[:, k], score[:, k], w) == pytest.approx(expected, rel=1e-12)
+    y, scores = generator.integers(0, 6, 300), generator.integers(0, distinct, (300, 6)).astype(float)
+    expected = oracle.top_k_accuracy_score(y, scores, k=2, sample_weight=w)
+    assert top_k_accuracy(y, scores, 2, w) == pytest.approx(expected, rel=1e-12)
+
+
+def test_weighted_metrics_example_worked_by_hand():
+    y, prediction, w = [0, 0, 1, 1], [0, 1, 1, 0], [1, 2, 3, 4]
+    assert confusion_matrix(y, prediction, w).tolist() == [[1, 2], [4, 3]]
+    assert METRICS["accuracy"](y, prediction, w) == 0.4
+    assert METRICS["mse"](y, [0, 3, 1, 1], w) == pytest.approx(1.8)
+
+
+@pytest.mark.parametrize(
+    ("w", "error"), [([1], ShapeError), ([1, -1], DataError), ([0, 0], DataError), ([1, np.nan], DataError)]
+)
+def test_wrong_weights_of_a_metric_are_refused(w, error):
+    for name in (*OF_LABELS, *OF_VALUES):
+        with pytest.raises(error, match="sample_weight"):
+            METRICS[name]([0, 1], [0, 1], w)
+
+
 def test_label_metrics_example_worked_by_hand():
     y, prediction = [0, 0, 1, 1, 1, 2], [0, 1, 1, 1, 0, 0]
     assert confusion_matrix(y, prediction).tolist() == [[1, 1, 0], [1, 2, 0], [1, 0, 0]]
