@@ -177,7 +177,7 @@ def evaluate_command(
     else:
         dataset, x, y = reading.read_labelled(data or "", target, loaded, how)
         part, names = Part(x, y, reading.weights_for(loaded, x)), dataset.feature_names
-        line = messages.evaluation_line(loaded, dataset, len(x))
+        line = messages.evaluation_line(loaded, dataset, x)
     if unweighted:
         part = part._replace(weight=None)
     if not quiet:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from ffnn_gpu.cli import messages
 from ffnn_gpu.cli.reading import decisions_of, read_known, require_distinct, target_places
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
@@ -100,7 +101,7 @@ def _first_lines(found: Inspection) -> Iterator[str]:
         return
     names = ", ".join(map(repr, found.target["names"]))
     lacking = found.target["missing"]
-    left = f"; {lacking:,} rows lack it and are left out" if lacking else ""
+    left = f"; {messages.lacking_line(lacking)}" if lacking else ""
     if classes := found.target["classes"]:
         shown = ", ".join(f"{name} {count:,}" for name, count in [*classes.items()][:10])
         yield f"target {names}: {len(classes)} classes: {shown}{', …' * (len(classes) > 10)}{left}"

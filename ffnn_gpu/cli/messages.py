@@ -59,21 +59,25 @@ def _kinds(columns: Sequence[Column]) -> str:
     return f" ({', '.join(f'{n} {kind if n == 1 else several[kind]}' for kind, n in counts.most_common())})"
 
 
-def table_lines(
-    table: Table, data: Dataset, columns: Sequence[Column], training: Part, config: TrainConfig
-) -> list[str]:
+def table_lines(table: Table, columns: Sequence[Column], training: Part, config: TrainConfig) -> list[str]:
     """Return what was decided about a table, which columns are left out and why, and what may go wrong."""
-    decided = [*table.remarks]
-    if lacking := len(table) - len(data.y):
-        decided.append(f"{lacking:,} row{' lacks' if lacking == 1 else 's lack'} a target and are left out")
     left_out = [f"{column.name!r} ({column.reason})" for column in columns if not column.is_used]
     names = [table.names[place] for place in training.x.skip]
     spelling = Spelling(table.decimal, config.missing)
     concerns = [
         each.text for each in warnings_of(table, columns, spelling, names, training.y, training.x.index)
     ]
-    said = {"read": decided, "left out": left_out, "warning": concerns}
+    said = {"read": table.remarks, "left out": left_out, "warning": concerns}
     return [f"{what}: {_listed(texts)}" for what, texts in said.items() if texts]
+
+
+def lacking_line(rows: int) -> str:
+    """9 rows lack a target and are left out"""
+    return (
+        "1 row lacks a target and is left out"
+        if rows == 1
+        else f"{rows:,} rows lack a target and are left out"
+    )
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -116,12 +120,14 @@ def metric_lines(row: Mapping[str, float], prefix: str = "") -> list[str]:
     return [f"{prefix}{name.replace('_', ' ')} {_number(value)}" for name, value in row.items()]
 
 
-def evaluation_line(model: Model, data: Dataset, rows: int) -> str:
+def evaluation_line(model: Model, data: Dataset, x: Any) -> str:
     """Name the rows that `evaluate` uses; warn if the model was trained on them."""
     if data.x_test is not None:
-        return f"{rows:,} rows, the test set of {data.name}"
+        return f"{len(x):,} rows, the test set of {data.name}"
+    lacking = len(x.table) - len(x) if isinstance(x, TableRows) else 0
+    left_out = f"; {lacking_line(lacking)}" if lacking else ""
     warning = "; the model was trained on most of them, result.json has the metrics of its test set"
-    return f"{rows:,} rows of {data.name}" + warning * (data.name == model.data)
+    return f"{len(x):,} rows of {data.name}{left_out}" + warning * (data.name == model.data)
 
 
 def weight_line(model: Model, part: Part, unweighted: bool) -> str:

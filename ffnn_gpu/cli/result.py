@@ -39,12 +39,18 @@ def build_report(
     config: TrainConfig,
     model: Model,
     split: Split,
+    lacking: int,
     test: dict[str, float] | None,
     history: History,
     seconds: float,
     ranks: int,
 ) -> dict[str, Any]:
-    """Return the content of result.json; `test` holds loss and metrics of the test set, None without one."""
+    """Return the content of result.json.
+
+    Args:
+        lacking: the number of rows that were left out, because they lack a target.
+        test: loss and metrics of the test set, None without one.
+    """
     signal = history.interrupted
     return {
         "data": model.data,
@@ -58,6 +64,7 @@ def build_report(
         "schedule": config.schedule,
         "interrupted": signal and Signals(signal).name,
         "rows": split.counts(),
+        "rows_without_target": lacking,
         "features": model.network.n_in,
         "seed": config.seed,
         "seconds": round(seconds, 3),

@@ -84,8 +84,10 @@ def train(
     split = split_rows(data, task, config, roles)
     require_known_labels(task, split)
     if table is not None and ranks.rank == 0:
-        for line in messages.table_lines(table, data, columns, split.train, config):
+        for line in messages.table_lines(table, columns, split.train, config):
             announce(line)
+    if lacking := 0 if table is None else len(table) - len(data.y):
+        announce(messages.lacking_line(lacking))
     model = prepare(config, data, columns, split.train, task, backend)
     _require_trainable(config, model, split, ranks)
     announce(messages.split_line(split.counts(), backend))
@@ -109,7 +111,8 @@ def train(
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = split.test and evaluated(model, split.test, communicator=ranks)
-    report = result.build_report(config, model, split, test, history, time.perf_counter() - began, ranks.size)
+    seconds = time.perf_counter() - began
+    report = result.build_report(config, model, split, lacking, test, history, seconds, ranks.size)
     done = result.Result(folder, model, history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done

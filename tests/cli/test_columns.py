@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ffnn_gpu.cli import result
+from ffnn_gpu.cli import messages, result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, resolve
@@ -188,7 +188,7 @@ def test_train_says_kinds_what_is_left_out_and_what_may_go_wrong():
 def test_rows_without_a_target_are_said():
     write(y=["" if k < 3 else label for k, label in enumerate(COLUMNS["y"])])
     done = here("train", "t.csv", *FAST)
-    assert "; 3 rows lack a target and are left out\n" in done.stderr
+    assert "\n3 rows lack a target and are left out\n" in done.stderr
     assert done.stderr.startswith("237 rows")
 
 
@@ -216,3 +216,20 @@ def test_a_negative_weight_is_refused_with_its_line():
     write(w=["-1" if k == 7 else "1" for k in range(N)])
     done = here("train", "t.csv", *FAST, "--weight", "w")
     assert done.exit_code == 3 and "column 'w' of --weight: line 9 holds '-1'" in done.stderr
+
+
+def test_rows_without_a_target_are_counted_wherever_rows_are_reported():
+    write("gaps.csv", y=["" if k % 30 == 0 else COLUMNS["y"][k] for k in range(N)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(messages, "MAX_LISTED_NAMES", 0)
+        done = here("train", "gaps.csv", *FAST, "--drop", "patient,day,w", "--json")
+    said = "\n8 rows lack a target and are left out\n"
+    assert said in done.stderr  # however much else is said
+    assert json.loads(done.stdout)["rows_without_target"] == 8
+    assert json.loads(Path("run/result.json").read_text())["rows_without_target"] == 8
+    assert "; 8 rows lack a target and are left out" in here("evaluate", "run", "gaps.csv").stderr
+    assert "; 8 rows lack a target and are left out" in here("inspect", "gaps.csv").stdout
+    assert json.loads(here("inspect", "gaps.csv", "--json").stdout)["target"]["missing"] == 8
+    assert (
+        json.loads(here("train", "t.csv", *FAST, "--overwrite", "--json").stdout)["rows_without_target"] == 0
+    )
