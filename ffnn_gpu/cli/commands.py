@@ -186,6 +186,8 @@ def evaluate_command(
         print_error_line(line)
         if said := messages.weight_line(loaded, part, unweighted):
             print_error_line(said)
+        for said in messages.unfamiliar_lines(loaded, part.x):
+            print_error_line(said)
     row = train.evaluated(loaded, part, names, metrics=[name for name in metrics.split(",") if name])
     print_result(dumps({**row, "rows": len(part.x)}) if as_json else "\n".join(messages.metric_lines(row)))
 
@@ -243,6 +245,8 @@ def predict_command(
         print_error_line(said)
     if not quiet and names and loaded.feature_names and not loaded.matches(names):
         print_error_line(messages.IN_ORDER)
+    for said in [] if quiet else messages.unfamiliar_lines(loaded, x):
+        print_error_line(said)
     cut = 0 if quiet else loaded.count_cut(x, names)
     if cut:
         print_error_line(messages.cut_line(cut, loaded.limit))

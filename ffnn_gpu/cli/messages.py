@@ -130,6 +130,13 @@ def evaluation_line(model: Model, data: Dataset, x: Any) -> str:
     return f"{len(x):,} rows of {data.name}{left_out}" + warning * (data.name == model.data)
 
 
+def unfamiliar_lines(model: Model, x: Any) -> list[str]:
+    """column 'district': 3 of 400 cells with a level that no training row has: 'West'"""
+    found = model.unfamiliar(x)
+    more = len(found) - MAX_LISTED_NAMES
+    return found[:MAX_LISTED_NAMES] + [f"… and {more} more such column{'s' * (more > 1)}"] * (more > 0)
+
+
 def weight_line(model: Model, part: Part, unweighted: bool) -> str:
     """Say whether rows have the weights that the model was trained with; "" if it was trained without."""
     name = model.weight_name

@@ -21,6 +21,7 @@ from ffnn_gpu.tables.frames import is_named, table_of
 from ffnn_gpu.tables.numbers import numbers_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.table import Table
+from ffnn_gpu.tables.unfamiliar import unfamiliar
 
 MAX_LISTED_NAMES = 10
 
@@ -65,6 +66,14 @@ class Inputs:
             x, names = self._columns(x), None
         found = (self._standardized(x[part], names) for part in blocks(x))
         return sum(int((np.abs(block) > self.limit).sum()) for block in found)
+
+    def unfamiliar(self, x: Any) -> list[str]:
+        """Return a sentence for each column of a table with cells such as no training row has."""
+        if self.encoding is None:
+            return []
+        if isinstance(x, TableRows):
+            return [*unfamiliar(self.encoding, x.table, x.skip, x.index)]
+        return [*unfamiliar(self.encoding, table_of(x))] if is_named(x) else []
 
     def matches(self, names: Sequence[str] | None) -> bool:
         """Return whether each feature name is among these exactly once."""

@@ -89,6 +89,13 @@ class Model:
         """Count the standardized values outside [-limit, limit]."""
         return self.inputs.count_cut(x, names)
 
+    def unfamiliar(self, x: Any) -> list[str]:
+        """Return a sentence for each column of a table with cells such as no training row has.
+
+        The model answers for them too: new levels count as one of the others, missing numbers as the median.
+        """
+        return self.inputs.unfamiliar(x)
+
     def matches(self, names: Sequence[str] | None) -> bool:
         """Return whether each feature name is among these exactly once."""
         return self.inputs.matches(names)

@@ -14,6 +14,7 @@ kinds        what each column is, with the reason, and what the user decided oth
 roles        weights, groups and the order of rows
 encoders     the cells of one column → columns of a matrix: scales, levels, codes and cycles
 encoding     all columns → a matrix, by encoders fitted on the training rows
+unfamiliar   cells of a new table that are unlike all cells of the training rows
 rows         rows as x of a data set; `encoded` keeps the matrix of a large table in a file
 numbers      columns of numbers → a matrix, for models trained on arrays
 targets      the column to predict → labels or numbers

@@ -16,7 +16,7 @@ Trees on Tabular Data, NeurIPS 2024, section 3.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from ffnn_gpu.tables.table import MISSING, Codes, Floats
 
 LIMIT = 3.0
 RARE = 5  # training rows below which a level is one of the others, where a column has more than two levels
+MOST_RARE = 10_000  # rare levels of a column that are remembered
 MOST_COLUMNS = 32  # levels of a column that get a column each; more are embedded
 DAY = 86_400.0
 PERIODS = {"day": DAY, "week": 7 * DAY, "year": 365.2425 * DAY}  # seconds
@@ -52,13 +53,17 @@ class Encoder(ABC):
 
 @dataclass(frozen=True)
 class NumberEncoder(Encoder):
-    """x′ = u / √(1 + (u / 3)²), u = factor · (x − center); then 1 where x is missing, if `lacks`."""
+    """x′ = u / √(1 + (u / 3)²), u = factor · (x − center); then 1 where x is missing, if `lacks`.
+
+    seen: the smallest and the largest number of the training rows, which `unfamiliar` reads.
+    """
 
     kind = "number"
     name: str
     center: float
     factor: float
     lacks: bool
+    seen: tuple[float, float] | None = field(default=None, compare=False)
 
     @classmethod
     def fit(cls, name: str, x: Floats) -> "NumberEncoder":
@@ -68,7 +73,7 @@ class NumberEncoder(Encoder):
             return cls(name, 0.0, 0.0, bool(len(x)))
         low, lower, center, upper, high = np.percentile(present, (0, 25, 50, 75, 100)).tolist()
         spread = upper / 2 - lower / 2 or high / 4 - low / 4  # halved: the difference cannot overflow
-        return cls(name, center, 0.5 / spread if spread else 0.0, len(present) < len(x))
+        return cls(name, center, 0.5 / spread if spread else 0.0, len(present) < len(x), (low, high))
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -129,12 +134,18 @@ def frequent_levels(codes: Codes, texts: Sequence[str]) -> tuple[list[str], list
     return [text for count, text in found if -count >= least], [t for count, t in found if -count < least]
 
 
+def _remembered(others: Sequence[str]) -> tuple[str, ...] | None:
+    return tuple(sorted(others)) if len(others) <= MOST_RARE else None
+
+
 @dataclass(frozen=True)
 class LevelEncoder(Encoder):
     """Levels of a category or a boolean.
 
     Two levels and nothing else are one column: −1, 1, and 0 for anything else. Otherwise each level has a
     column of 0 and 1, then come the others, if training rows have some, and the missing cells, if `lacks`.
+
+    rare: the others of the training rows, which `unfamiliar` reads; None if they are more than MOST_RARE.
     """
 
     kind = "category"
@@ -142,12 +153,14 @@ class LevelEncoder(Encoder):
     levels: tuple[str, ...]
     has_others: bool
     lacks: bool
+    rare: tuple[str, ...] | None = field(default=None, compare=False)
 
     @classmethod
     def fit(cls, name: str, codes: Codes, texts: Sequence[str]) -> "LevelEncoder":
         """Fit to the training rows: codes (n,) of texts, MISSING for a missing cell."""
         frequent, others = frequent_levels(codes, texts)
-        return cls(name, tuple(sorted(frequent)), bool(others), bool((codes == MISSING).any()))
+        lacks = bool((codes == MISSING).any())
+        return cls(name, tuple(sorted(frequent)), bool(others), lacks, _remembered(others))
 
     @property
     def is_opposite(self) -> bool:
@@ -202,7 +215,8 @@ class CodeEncoder(LevelEncoder):
         kept = frequent[: limit - 1 - lacks]
         if not others and len(kept) == len(frequent):
             kept = kept[:-1]
-        return cls(name, tuple(sorted(kept)), True, lacks)
+        rare = _remembered([*others, *frequent[len(kept) :]])
+        return cls(name, tuple(sorted(kept)), True, lacks, rare)
 
     @property
     def codes(self) -> int:
@@ -230,7 +244,9 @@ def restored(saved: Mapping[str, Any]) -> Encoder:
     fields = dict(saved)
     kind = ENCODERS[fields.pop("kind")]
     if kind is TimeEncoder:
-        fields["seconds"] = NumberEncoder(**fields["seconds"])
-    return kind(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    )
+        fields["seconds"] = NumberEncoder(**_with_tuples(fields["seconds"]))
+    return kind(**_with_tuples(fields))
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

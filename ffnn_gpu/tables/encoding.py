@@ -4,7 +4,7 @@ The codes of embedded columns are the last columns of the matrix, as the Embeddi
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,16 +101,14 @@ class Encoding:
 
         Raises DataError: a column is missing or twice there, or a cell is no number where numbers are needed.
         """
+        cells = (column for _, column in self.cells(table, skip))
+        return self._matrix(len(table), cells, dtype)
+
+    def cells(self, table: Table, skip: Sequence[int] = ()) -> Iterator[tuple[Encoder, Any]]:
+        """Yield each encoder with the cells of its column, in the form that it reads. Raises as `encode`."""
         spelling = Spelling(table.decimal, self.missing)
-        places = self._places(table, skip)
-        return self._matrix(
-            len(table),
-            (
-                _cells(table, place, encoder, spelling)
-                for place, encoder in zip(places, self.encoders, strict=True)
-            ),
-            dtype,
-        )
+        for place, encoder in zip(self._places(table, skip), self.encoders, strict=True):
+            yield encoder, _cells(table, place, encoder, spelling)
 
     def encode_numbers(self, x: HostArray, dtype: DTypeLike = np.float32) -> HostArray:
         """Return the matrix of numbers x (n, columns); NaN is a missing number.

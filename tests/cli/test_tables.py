@@ -192,3 +192,20 @@ def test_error_after_the_first_step_keeps_the_run(folder, monkeypatch):
     monkeypatch.setattr(train.EpochLog, "after_epoch", lambda *arguments: 1 / 0)
     assert here("train", "fruit.csv", *FAST, "--out", "run").exit_code == 1
     assert (folder / "run" / "config.toml").is_file()
+
+
+def test_predict_and_evaluate_count_the_cells_that_training_rows_lack(folder):
+    names = [f"c{k}" for k in range(7)]
+    rows = [[*RNG.choice(["u", "v", "w"], 7), *X[k].tolist(), k % 2] for k in range(90)]
+    lines = [",".join(map(str, row)) for row in [[*names, "a", "b", "y"], *rows]]
+    (folder / "train.csv").write_text("\n".join(lines) + "\n")
+    trained("train.csv")
+    spoilt = [lines[0], ",".join(["new"] * 7 + ["", "1e9", "1"]), *lines[2:]]
+    (folder / "new.csv").write_text("\n".join(spoilt) + "\n")
+    for command in ("predict", "evaluate"):
+        assert "column" not in here(command, "run", "train.csv").stderr
+        said = here(command, "run", "new.csv").stderr.splitlines()
+        found = [line for line in said if line.startswith("column ")]
+        assert found[0] == "column 'c0': 1 of 90 cells with a level that no training row has: 'new'"
+        assert len(found) == 5 and "… and 4 more such columns" in said
+        assert here(command, "run", "new.csv", "--quiet").stderr == ""
