@@ -19,6 +19,7 @@ from ffnn_gpu.data.array_files import npy_rows
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import FfnnGpuError
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.train_table import train_table
 from ffnn_gpu.evaluation import metrics as metrics
 from ffnn_gpu.evaluation.evaluate import evaluate
 from ffnn_gpu.nn import activations as activations
@@ -44,7 +45,7 @@ __all__ = [
     "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network", "Residual",
     "Standardizer", "Workspace", "binary_cross_entropy_with_logits", "evaluate", "fit", "gelu", "get_backend",
     "load", "load_extras", "mean_squared_error", "npy_rows", "relu", "save", "sigmoid",
-    "softmax_cross_entropy", "tanh", "train_step",
+    "softmax_cross_entropy", "tanh", "train_step", "train_table",
 ]  # fmt: skip
 
 # Why: the modules are in folders such as `nn`, but users write `from ffnn_gpu.layers import Dense`. Their

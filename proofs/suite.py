@@ -143,7 +143,7 @@ NEAREST = {
         "tests/estimators/test_model.py",
         "tests/estimators/test_model_on_frames.py",
     ),
-    "ffnn_gpu/cli/split.py": ("tests/cli/test_train.py", "tests/cli/test_commands.py"),
+    "ffnn_gpu/estimators/split.py": ("tests/cli/test_train.py", "tests/cli/test_commands.py"),
     "ffnn_gpu/nn/prediction.py": (
         "tests/nn/test_network.py",
         "tests/test_threads.py",

@@ -165,8 +165,9 @@ def evaluate_command(
     run was given by --weight, if DATA has it.
     """
     from ffnn_gpu.cli import messages, reading, train
-    from ffnn_gpu.cli.split import Part
     from ffnn_gpu.estimators.model import Model
+    from ffnn_gpu.estimators.recipe import evaluated
+    from ffnn_gpu.estimators.split import Part
 
     standard_streams.require_output()
     how = source_settings(source)
@@ -188,7 +189,7 @@ def evaluate_command(
             print_error_line(said)
         for said in messages.unfamiliar_lines(loaded, part.x):
             print_error_line(said)
-    row = train.evaluated(loaded, part, names, metrics=[name for name in metrics.split(",") if name])
+    row = evaluated(loaded, part, names, metrics=[name for name in metrics.split(",") if name])
     print_result(dumps({**row, "rows": len(part.x)}) if as_json else "\n".join(messages.metric_lines(row)))
 
 

@@ -11,9 +11,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from ffnn_gpu.cli import messages
-from ffnn_gpu.cli.reading import decisions_of, read_known, require_distinct, target_places
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
+from ffnn_gpu.estimators.training_data import decisions_of, read_known, require_distinct, target_places
 from ffnn_gpu.tables.inspection import Concern, Inspected, Inspection, inspect
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import require_apart

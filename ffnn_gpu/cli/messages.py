@@ -12,10 +12,10 @@ from typing import Any
 
 from ffnn_gpu.backends import Backend, probe
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.cli.split import Part
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open
 from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.split import Part
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables.inspection import warnings_of
 from ffnn_gpu.tables.kinds import Column

@@ -3,9 +3,7 @@
 A table (a text file, standard input, …) is read by `tables`; arrays and bundled sets by `data`.
 """
 
-import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,29 +12,29 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checks import nearest
-from ffnn_gpu.cli.settings import OF_SOURCES, TrainConfig
+from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.array_files import npy_rows, read_npy
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.training_data import (
+    Training,
+    decisions_of,
+    dialect_of,
+    names_in,
+    places_of,
+    read_known,
+    stem,
+    target_places,
+    training_of,
+)
 from ffnn_gpu.tables.answers import kept_column
-from ffnn_gpu.tables.dialects import Dialect
-from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
-from ffnn_gpu.tables.roles import Roles, read_roles, require_apart, weights_of
+from ffnn_gpu.tables.kinds import Decisions
+from ffnn_gpu.tables.roles import weights_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import ACCEPTED, is_table, read_table
 from ffnn_gpu.tables.spelling import Spelling
-from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.targets import read_as, read_target
-
-
-class Training(NamedTuple):
-    """A data set and, if it is a table, its columns but the targets, and what steers the training run."""
-
-    data: Dataset
-    columns: list[Column]
-    roles: Roles = Roles()
-    table: Table | None = None
 
 
 class InputRows(NamedTuple):
@@ -48,31 +46,10 @@ class InputRows(NamedTuple):
 
 def read_training(config: TrainConfig) -> Training:
     """Read the data set to train on. Raises DataError."""
-    decisions = decisions_of(config)
     if not (config.query or is_table(config.data)):
-        _require_no_decisions(config.data, decisions)
+        _require_no_decisions(config.data, decisions_of(config))
         return Training(read(config.data, config.target), [])
-    table = read_known(config)
-    require_distinct(table)
-    places = target_places(table, config.target)
-    spelling = Spelling(table.decimal, decisions.missing)
-    require_apart(table, decisions, places)
-    names = tuple(table.names[place] for place in places)
-    target = read_target(table, places, spelling, config.task, decisions.categorical)
-    columns = columns_of(table, decisions, spelling, names)
-    roles = read_roles(table, columns, decisions, spelling, target.rows)
-    width = sum(column.is_used for column in columns)
-    x = TableRows(table, target.rows, width, tuple(places))
-    features = tuple(column.name for column in columns if column.is_used)
-    data = Dataset(x, target.y, features, ",".join(names), _stem(config.data))  # type: ignore[arg-type]
-    return Training(data, columns, roles, table)
-
-
-def read_known(config: TrainConfig) -> Table:
-    """Read the table that the settings name; a first row with a column that they name is a header."""
-    decided = [name for _, name in decisions_of(config).named() if not name.isdecimal()]
-    known = [*_known(config.target), *decided]
-    return read_table(config.data, dialect_of(config), known, config.query)
+    return training_of(read_known(config), config, stem(config.data))
 
 
 def _require_no_decisions(source: str, decisions: Decisions) -> None:
@@ -106,7 +83,7 @@ def read_labelled(
         else read_target(table, places, spelling, model.task.kind)
     )
     x = TableRows(table, found.rows, len(table.names) - len(places), tuple(places))
-    return Dataset(x, found.y, None, None, _stem(source)), x, found.y  # type: ignore[arg-type]
+    return Dataset(x, found.y, None, None, stem(source)), x, found.y  # type: ignore[arg-type]
 
 
 def weights_for(model: Model, x: Any) -> HostArray | None:
@@ -141,13 +118,6 @@ def read_rows(source: str, model: Model, how: Mapping[str, Any] = MappingProxyTy
     )
 
 
-def dialect_of(how: Mapping[str, Any] | TrainConfig) -> Dialect:
-    """Return what the settings say about text files."""
-    found = {name: getattr(how, name) for name in OF_SOURCES} if isinstance(how, TrainConfig) else dict(how)
-    found.pop("query", None)
-    return Dialect(**found | {"decimal": found.get("decimal", "auto").replace("auto", "")})
-
-
 def kept_columns(
     x: Any, names: Sequence[str] | None, wanted: Sequence[str], source: str
 ) -> dict[str, HostArray]:
@@ -156,7 +126,7 @@ def kept_columns(
     wanted: names, indices, or several of them with commas. Raises DataError for an unknown one.
     """
     if isinstance(x, TableRows):
-        places = [place for name in wanted for place in _places(x.table, name, "--keep")]
+        places = [place for name in wanted for place in places_of(x.table, name, "--keep")]
         return {x.table.names[place]: kept_column(x.table, place) for place in places}
     known = tuple(names or map(str, range(x.shape[1])))
     chosen = [part.strip() for name in wanted for part in ([name] if name in known else name.split(","))]
@@ -176,55 +146,11 @@ def side_by_side(kept: dict[str, HostArray], answers: dict[str, HostArray]) -> d
     return kept | answers
 
 
-def decisions_of(config: TrainConfig) -> Decisions:
-    """Return what the settings say about columns."""
-    return Decisions(**{each.name: getattr(config, each.name) for each in fields(Decisions)})
-
-
-def target_places(table: Table, target: str | int | None) -> list[int]:
-    """Return the indices of the target columns: names or indices separated by commas; None for the last."""
-    places = [len(table.names) - 1] if target is None else _places(table, str(target), "--target")
-    if len({*places}) < len(places):
-        raise DataError(f"--target {target} names a column twice")
-    return places
-
-
-def _places(table: Table, name: str, option: str) -> list[int]:
-    """Return the indices of the columns that a name, an index, or several with commas say."""
-    several = name not in table.names and "," in name
-    return (
-        [table.column(part.strip(), option) for part in name.split(",")]
-        if several
-        else [table.column(name, option)]
-    )
-
-
-def _known(target: str | int | None) -> tuple[str, ...]:
-    """Return the names in a target; digits alone may be an index."""
-    names = () if target is None else (str(target), *(part.strip() for part in str(target).split(",")))
-    return tuple(name for name in names if name and not name.isdecimal())
-
-
 def _names_of(model: Model) -> tuple[str, ...]:
-    return (*(model.feature_names or ()), *_known(model.target_name))
-
-
-def require_distinct(table: Table) -> None:
-    """Raise DataError if two columns have one name."""
-    twice = sorted({name for name in table.names if table.names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{table.source}: several columns are called {', '.join(map(repr, twice))}; "
-            "each column needs a name of its own"
-        )
+    return (*(model.feature_names or ()), *names_in(model.target_name))
 
 
 def _matrix(x: Any, source: str) -> Any:
     if x.ndim != 2 or x.dtype.kind not in "biuf":
         raise DataError(f"{source} holds {x.dtype} of shape {x.shape}; numbers (rows, columns) are needed")
     return x
-
-
-def _stem(source: str) -> str:
-    """Return a name for the data that a folder can have: the file's, without endings and special signs."""
-    return re.sub(r"[^\w -]", "", Path(source).name.lstrip(".").split(".")[0]).strip() or "table"

@@ -16,8 +16,8 @@ from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.cli.split import Part, Split
 from ffnn_gpu.estimators.model import Model, true_and_predicted
+from ffnn_gpu.estimators.split import Part, Split
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.evaluation.metrics import READ_SCORES
 from ffnn_gpu.training.history import History

@@ -9,7 +9,7 @@ import pytest
 from ffnn_gpu.cli.messages import baseline_line
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.cli.split import split_rows
+from ffnn_gpu.estimators.split import split_rows
 from ffnn_gpu.estimators.task import Task
 from tests.cli import test_columns
 from tests.cli.test_columns import COLUMNS, FAST, X, here, split, write

@@ -12,8 +12,8 @@ from ffnn_gpu.cli import messages, result
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, resolve
-from ffnn_gpu.cli.split import split_rows
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.split import split_rows
 from ffnn_gpu.estimators.task import Task
 
 RNG = np.random.default_rng(2)

@@ -1,0 +1,114 @@
+"""`train_table` does in Python what `ffnn-gpu train` does, from a frame or a file, and refuses the same."""
+
+import os
+
+import numpy as np
+import pytest
+
+import ffnn_gpu
+from ffnn_gpu.cli import result, train
+from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.estimators.model import Model
+
+pd = pytest.importorskip("pandas")
+pl = pytest.importorskip("polars")
+pa = pytest.importorskip("pyarrow")
+pytest.importorskip("duckdb")
+
+RNG = np.random.default_rng(4)
+N = 160
+FRAME = pd.DataFrame(
+    {
+        "id": [f"r{k}" for k in range(N)],
+        "x": np.where(np.arange(N) % 9 == 0, np.nan, RNG.normal(size=N).round(3)),
+        "color": RNG.choice(["red", "green", "blue"], N),
+        "code": RNG.choice(["007", "7", "08"], N),
+        "w": RNG.random(N).round(3),
+        "label": RNG.choice(["yes", "no", "perhaps"], N),
+    }
+)
+FRAME.loc[3:5, "label"] = None
+SETTINGS = {"hidden": (8,), "epochs": 3, "device": "numpy", "weight": "w", "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """Return what the command makes of the same rows in a text file."""
+    folder = tmp_path_factory.mktemp("run")
+    FRAME.to_csv(folder / "t.csv", index=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(result, "_draw_plots", lambda *arguments: None)
+        config = TrainConfig(data=str(folder / "t.csv"), target="label", out=str(folder / "run"), **SETTINGS)
+        return train.train(config)
+
+
+FORMS = {
+    "pandas": lambda folder: FRAME,
+    "polars": lambda folder: pl.from_pandas(FRAME),
+    "arrow": lambda folder: pa.Table.from_pandas(FRAME, preserve_index=False),
+    "columns": lambda folder: FRAME.to_dict("list"),
+    "dicts": lambda folder: FRAME.to_dict("records"),
+    "a path": lambda folder: folder.parent / "t.csv",
+    "a path as text": lambda folder: str(folder.parent / "t.csv"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_table_trains_the_model_of_the_command(command, form):
+    made = ffnn_gpu.train_table(FORMS[form](command.folder), "label", verbose=0, **SETTINGS)
+    want = command.model.network.params.to_host()
+    for name, value in made.model.network.params.to_host().items():
+        np.testing.assert_array_equal(value, want[name])
+    assert made.test == command.report["test"]
+    assert (made.rows, made.rows_without_target) == (command.report["rows"], 3)
+    assert {*made.left_out} == {"id", "w"} and len(made.history) == 3
+    assert (made.model.predict(FRAME) == command.model.predict(FRAME)).all()
+
+
+def test_trained_model_is_saved_and_loaded(tmp_path):
+    made = ffnn_gpu.train_table(FRAME.drop(columns="label"), "x", verbose=0, hidden=4, epochs=1, device="cpu")
+    made.model.save(tmp_path / "model")
+    again = Model.load(tmp_path / "model", "numpy")
+    np.testing.assert_array_equal(again.predict(FRAME), made.model.predict(FRAME))
+    assert os.listdir(tmp_path) == ["model.safetensors"]
+
+
+def test_a_query_trains_too(command):
+    query = f"SELECT * FROM '{command.folder.parent / 't.csv'}' WHERE label IS NOT NULL"
+    made = ffnn_gpu.train_table(None, "label", query=query, verbose=0, **SETTINGS)
+    assert sum(made.rows.values()) == N - 3 and made.rows_without_target == 0
+
+
+def test_defaults_are_those_of_the_command(monkeypatch):
+    seen = []
+    monkeypatch.setattr(ffnn_gpu.estimators.train_table, "fit_model", lambda config, *_: seen.append(config))
+    monkeypatch.setattr(ffnn_gpu.estimators.train_table, "evaluated", lambda *_: {})
+    ffnn_gpu.train_table(FRAME)
+    assert seen == [TrainConfig()]
+
+
+REFUSED = {
+    "an unknown setting": ((FRAME,), {"epoch": 3}, ConfigurationError, "did you mean 'epochs'"),
+    "a wrong value": ((FRAME,), {"epochs": 0}, ConfigurationError, "epochs = 0"),
+    "a setting of the command": ((FRAME,), {"out": "run"}, ConfigurationError, r"model.save\(path\)"),
+    "an unknown target": ((FRAME, "lable"), {}, DataError, "^target: the frame .* did you mean 'label'"),
+    "an unknown column": ((FRAME,), {"group": "colour"}, DataError, "^group: .*did you mean 'color'"),
+    "a matrix": ((np.ones((9, 2)),), {}, DataError, "data is ndarray; pass a data frame"),
+    "nothing": ((None,), {}, DataError, "data is NoneType; pass a data frame"),
+    "no such file": (("nothing.csv",), {}, DataError, "there is no file nothing.csv"),
+    "no table": (("digits",), {}, DataError, "digits is no table"),
+    "two sources": ((FRAME,), {"query": "SELECT 1"}, DataError, "data and query are both given"),
+    "a bad cell": (
+        (FRAME.astype({"x": object}).replace({"x": {FRAME.x[1]: "12 kg"}}), "label"), {}, DataError,
+        "row 1 holds '12 kg'. If that means a missing cell, use missing '12 kg'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_calls_are_refused_in_the_words_of_python(case):
+    arguments, settings, error, message = REFUSED[case]
+    with pytest.raises(error, match=message) as raised:
+        ffnn_gpu.train_table(*arguments, verbose=0, **settings)
+    assert "--" not in str(raised.value)
