@@ -12,10 +12,10 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
-from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.data.splits import group_split, order_split, train_test_split
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.settings import TrainConfig
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables.roles import Roles
 from ffnn_gpu.tables.rows import TableRows
