@@ -13,15 +13,20 @@ from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.distributed import Communicator, Single
+from ffnn_gpu.distributed.agreement import require_agreement
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.tables.sources import STDIN, is_pipe
 from ffnn_gpu.training.callbacks import Checkpoints
 from ffnn_gpu.training.rank_logs import EpochLog
 
+SAME_TABLE = (
+    ". Every rank reads the data itself: give all the same rows in the same order (ORDER BY in a query)"
+)
 Names = tuple[str, ...] | None
 
 
@@ -51,6 +56,7 @@ def train(
     began, ranks = time.perf_counter(), communicator or Single(config.device)
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = optimizer_of(config), get_backend(ranks.device)
+    _require_readable_by_all(config, ranks)
     training = read_training(config)
     data, columns, roles, table = training
     if ranks.size > 1:
@@ -70,6 +76,9 @@ def train(
     if training.lacking:
         announce(messages.lacking_line(training.lacking))
     model = prepare(config, data, columns, split.train, task, backend)
+    if table is not None and ranks.size > 1:
+        known = {"table": table.fingerprint(), "encoding": model.encoding}
+        require_agreement(ranks, known, SAME_TABLE)
     require_trainable(config, model, split, ranks)
     announce(messages.split_line(split.counts(), backend))
     if ranks.size > 1:
@@ -99,6 +108,15 @@ def train(
     done = result.Result(folder, model, history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
+
+
+def _require_readable_by_all(config: TrainConfig, ranks: Communicator) -> None:
+    """Raise ConfigurationError for a source that only one of several ranks can read."""
+    if ranks.size > 1 and (config.data == STDIN or is_pipe(config.data)):
+        raise ConfigurationError(
+            f"each of {ranks.size} ranks reads the data, and {config.data} can be read only once; "
+            "write it to a file first"
+        )
 
 
 def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:

@@ -16,7 +16,7 @@ from ffnn_gpu.distributed import faults
 from ffnn_gpu.distributed.communicator import Communicator, Single, gather
 from ffnn_gpu.distributed.mpi import MPI
 from ffnn_gpu.distributed.nccl import NCCL, load_nccl
-from ffnn_gpu.distributed.shared_cores import limit_threads
+from ffnn_gpu.distributed.shared_cores import limit_threads, share_machine
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 
 log = logging.getLogger("ffnn_gpu")
@@ -89,6 +89,7 @@ def _connect(device: str, mpi: MPI, size: int, variable: str) -> Communicator:
             "srun lacks --mpi=pmix"
         )
     faults.end_all_ranks_on_uncaught(mpi)
+    share_machine(mpi.local_ranks)
     message = limit_threads(mpi.cores)
     if message and mpi.rank == 0:
         log.info("%s", message)

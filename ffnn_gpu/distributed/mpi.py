@@ -53,6 +53,7 @@ class MPI:
             self._comm, self._errors, waiting = world.Dup(), world.Dup(), world.Dup()
             local = world.Split_type(self._mpi.COMM_TYPE_SHARED)
             self.local_rank, self.cores = local.Get_rank(), cores_of_rank(local, self._mpi.IN_PLACE)
+            self.local_ranks = local.Get_size()
             local.Free()
         self.rank, self.size, self.device, self.calls = world.Get_rank(), world.Get_size(), device, 0
         self.call_limit.call_ended()

@@ -31,6 +31,11 @@ def cores_of_rank(local: Any, in_place: Any) -> int:
     return max(1, int(min((1 / ranks[mine]).sum(), granted) + 1e-6))
 
 
+def share_machine(ranks: int) -> None:
+    """Record the number of ranks on this machine; the database of a table takes 1/ranks of its memory."""
+    os.environ[cores.LOCAL_RANKS] = str(ranks)
+
+
 def limit_threads(threads: int) -> str:
     """Limit this process to `threads` threads, unless the environment sets a number.
 

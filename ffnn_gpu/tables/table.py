@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ffnn_gpu.backends import cores
 from ffnn_gpu.checks import nearest
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.tables.dialects import Dialect
@@ -30,7 +31,7 @@ from ffnn_gpu.tables.dialects import Dialect
 CELLS = "cells"  # the table in the database
 MISSING = -1  # code of a missing cell
 MAX_LISTED_NAMES = 10
-MEMORY = "50%"  # of the memory that the machine or the container has; more rows than that go to disk
+MEMORY = 50  # percent of the memory of the machine or container; its ranks share it; more rows go to disk
 OFFLINE = {
     "python_enable_replacements": False,
     "autoinstall_known_extensions": False,
@@ -45,7 +46,8 @@ Floats = NDArray[np.float64]
 def connect(spill: Path | None = None) -> Any:
     """Open an empty database in memory. Raises ConfigurationError.
 
-    It uses at most MEMORY of what the machine or the container has, and neither the network nor extensions.
+    It uses at most MEMORY of what the machine or the container has, the threads of FFNN_GPU_THREADS or all
+    cores, and neither the network nor extensions. Ranks on one machine have equal shares of both.
 
     spill: the folder for rows that do not fit.
     """
@@ -55,7 +57,12 @@ def connect(spill: Path | None = None) -> Any:
         raise ConfigurationError(
             f'reading tables needs DuckDB: pip install "ffnn_gpu[tables]" ({error})'
         ) from error
-    settings: dict[str, Any] = {"temp_directory": "" if spill is None else str(spill), "memory_limit": MEMORY}
+    ranks = cores.local_ranks()
+    settings = {
+        "temp_directory": "" if spill is None else str(spill),
+        "memory_limit": f"{MEMORY / ranks:.4f}%",
+        "threads": cores.threads_set() or max(1, cores.cores() // ranks),
+    }
     return duckdb.connect(config=OFFLINE | settings)
 
 

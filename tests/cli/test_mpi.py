@@ -148,8 +148,14 @@ def test_run_of_two_ranks_resumed_with_three_equals_the_uninterrupted_one(folder
         (["rows.npy", "--optimizer", "magic"], 2, "error: no optimizer is called 'magic'"),
         (["rows.npy", "--out", "taken"], 2, "error: taken exists and is not a run folder"),
         (["nothing.csv"], 3, "error: there is no file nothing.csv"),
+        (["-"], 2, "error: each of 2 ranks reads the data, and - can be read only once"),
+        (
+            ["--quiet", "--query", "SELECT random() AS a, random() AS y FROM range(99)"],
+            1,
+            "table: rank 1 differs from rank 0",
+        ),
     ],
-    ids=["flag", "name", "folder", "data"],
+    ids=["flag", "name", "folder", "data", "standard input", "other rows"],
 )
 def test_error_of_all_ranks_is_printed_once_with_its_exit_code(folder, arguments, code, message):
     (folder / "taken").mkdir(exist_ok=True)
@@ -181,3 +187,26 @@ def test_killed_rank_ends_all_ranks_and_leaves_a_whole_checkpoint(folder):
     before = len(rows(folder / "killed"))
     code, text = done(folder, 1, "train", "--resume", "--out", "killed", "--epochs", str(before + 1))
     assert code == 0 and f"epoch {before + 1}/{before + 1}" in text, text
+
+
+DATABASE = """
+from ffnn_gpu.distributed import communicator
+from ffnn_gpu.tables.table import connect
+communicator("numpy")
+print(*connect().execute("SELECT current_setting('memory_limit'), current_setting('threads')").fetchone())
+"""
+
+
+def test_databases_of_ranks_share_the_memory_of_the_machine(folder):
+    pytest.importorskip("duckdb")
+    said = []
+    for n in (1, 2):
+        words = [*([MPIEXEC, "-n", "2"] if n == 2 else []), sys.executable, "-c", DATABASE]
+        settings = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+        said += subprocess.run(
+            words, cwd=folder, env=settings, capture_output=True, text=True, check=True, timeout=60
+        ).stdout.splitlines()
+    (whole, unit, threads), *halves = [line.split() for line in said]
+    assert len(halves) == 2 and threads == "1" and {line[1] for line in halves} == {unit}
+    for half, _, threads in halves:
+        assert float(half) == pytest.approx(float(whole) / 2, rel=0.02) and threads == "1"

@@ -8,7 +8,10 @@ import math
 import os
 from pathlib import Path
 
+from ffnn_gpu.errors import ConfigurationError
+
 THREADS = "FFNN_GPU_THREADS"  # environment variables: ours, and those of numerical libraries
+LOCAL_RANKS = "FFNN_GPU_LOCAL_RANKS"  # set by the communicator: the number of ranks on this machine
 LIBRARIES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 CONTROL_GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
@@ -48,3 +51,17 @@ def environment_threads() -> int:
     """Return the thread count set for numerical libraries (4 for OMP_NUM_THREADS=4,2); 0 if none is set."""
     texts = (os.environ.get(name, "").partition(",")[0].strip() for name in LIBRARIES)
     return next((int(text) for text in texts if text.isdecimal() and int(text)), 0)
+
+
+def threads_set() -> int:
+    """Return the number in FFNN_GPU_THREADS, 0 if it is not set. Raises ConfigurationError."""
+    text = os.environ.get(THREADS, "").strip()
+    if text and not (text.isdecimal() and int(text)):
+        raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
+    return int(text or 0)
+
+
+def local_ranks() -> int:
+    """Return the number of ranks that share this machine, at least 1."""
+    text = os.environ.get(LOCAL_RANKS, "")
+    return max(1, int(text)) if text.isdecimal() else 1

@@ -19,8 +19,7 @@ import numpy as np
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
 from ffnn_gpu.backends.cpu.loops.intrinsics import add, call, exchange, give_way, load, pause, store
 from ffnn_gpu.backends.cpu.loops.values import INT64
-from ffnn_gpu.backends.cpu.recording.cores import THREADS, cores, environment_threads
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.backends.cpu.recording.cores import cores, environment_threads, threads_set
 
 WORD, LINE = 8, 64  # bytes
 # Of a table: the address of a command, of its operands, the number of chunks, and the address of its marks.
@@ -222,9 +221,4 @@ def threads() -> int:
 
     Raises ConfigurationError if FFNN_GPU_THREADS is not a positive whole number.
     """
-    text = os.environ.get(THREADS, "").strip()
-    if text:
-        if text.isdecimal() and int(text):
-            return int(text)
-        raise ConfigurationError(f"{THREADS} must be a whole number from 1 on, not {text!r}")
-    return environment_threads() or cores()
+    return threads_set() or environment_threads() or cores()
