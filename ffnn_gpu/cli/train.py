@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends import get_backend
@@ -20,6 +20,8 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import STDIN, is_pipe
 from ffnn_gpu.training.callbacks import Checkpoints
 from ffnn_gpu.training.rank_logs import EpochLog
@@ -27,6 +29,7 @@ from ffnn_gpu.training.rank_logs import EpochLog
 SAME_TABLE = (
     ". Every rank reads the data itself: give all the same rows in the same order (ORDER BY in a query)"
 )
+ENCODING_LIMIT = 24 * 3600.0  # seconds that rank 0 may take to encode a large table
 Names = tuple[str, ...] | None
 
 
@@ -77,8 +80,7 @@ def train(
         announce(messages.lacking_line(training.lacking))
     model = prepare(config, data, columns, split.train, task, backend)
     if table is not None and ranks.size > 1:
-        known = {"table": table.fingerprint(), "encoding": model.encoding}
-        require_agreement(ranks, known, SAME_TABLE)
+        _share_encoding(ranks, rows, model)
     require_trainable(config, model, split, ranks)
     announce(messages.split_line(split.counts(), backend))
     if ranks.size > 1:
@@ -117,6 +119,16 @@ def _require_readable_by_all(config: TrainConfig, ranks: Communicator) -> None:
             f"each of {ranks.size} ranks reads the data, and {config.data} can be read only once; "
             "write it to a file first"
         )
+
+
+def _share_encoding(ranks: Communicator, rows: TableRows, model: Model) -> None:
+    """Let rank 0 alone write a large matrix. Raises DivergedRanksError if ranks read different tables."""
+    encoding = cast(Encoding, model.encoding)
+    known = {"table": rows.table.fingerprint(), "encoding": encoding}
+    require_agreement(ranks, known, SAME_TABLE)
+    folder = on_rank_zero(ranks, lambda: rows.lend(encoding, model.network.dtype), ENCODING_LIMIT)
+    if folder is not None and ranks.rank:
+        rows.borrow(Path(folder))
 
 
 def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:

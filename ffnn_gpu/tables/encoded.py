@@ -36,6 +36,7 @@ class EncodedTable:
     def __init__(self, table: Table, skip: tuple[int, ...] = ()) -> None:
         self.table, self.skip = table, skip
         self.folder: Path | None = None  # for the files; None for a temporary one
+        self.lent: Path | None = None  # where another process may have written the same files
         self._scratch: Scratch | None = None
         self._last: tuple[str, HostArray] = "", np.empty(0)
 
@@ -50,6 +51,12 @@ class EncodedTable:
                 except OSError as error:
                     raise DataError(f"{folder / name} cannot be written ({error.strerror})") from error
 
+    def lend(self, encoding: Encoding, dtype: DTypeLike) -> str | None:
+        """Write the matrix if it is large; return the folder in which other processes find it, else None."""
+        is_in_file = isinstance(self.matrix(encoding, dtype), np.memmap)
+        folder = self.folder or (self._scratch and self._scratch.path)
+        return str(folder) if is_in_file else None
+
     def matrix(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
         """Return (n, outputs), mapped if it has more than MAPPED bytes. Raises DataError."""
         key = _key(encoding, np.dtype(dtype))
@@ -62,14 +69,18 @@ class EncodedTable:
 
     def _mapped(self, encoding: Encoding, dtype: np.dtype[Any], key: str) -> HostArray:
         """Return the matrix of the files in the folder; write them unless they hold just that."""
-        if self.folder is None:
-            self._scratch = self._scratch or Scratch()
-        folder = self.folder or self._scratch.path  # type: ignore[union-attr]
         made_of = {"encoding": key, "cells": self.table.fingerprint()}
-        if not _holds(folder, made_of):
+        folder = self.lent if self.lent is not None and _holds(self.lent, made_of) else self._own_folder()
+        if folder != self.lent and not _holds(folder, made_of):
             self._write(folder, encoding, dtype, made_of)
         stored: HostArray = np.load(folder / MATRIX, mmap_mode="r", allow_pickle=False)
         return stored.view(dtype)
+
+    def _own_folder(self) -> Path:
+        if self.folder is not None:
+            return self.folder
+        self._scratch = self._scratch or Scratch()
+        return self._scratch.path
 
     def _write(self, folder: Path, encoding: Encoding, dtype: np.dtype[Any], made_of: dict[str, Any]) -> None:
         (folder / MADE_OF).unlink(missing_ok=True)

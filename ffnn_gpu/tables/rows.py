@@ -51,6 +51,14 @@ class TableRows:
         """Keep the matrix in this folder if it is large, unless the same matrix lies there."""
         self._whole.keep_in(folder)
 
+    def lend(self, encoding: Encoding, dtype: DTypeLike) -> str | None:
+        """Encode; return the folder from which other processes may borrow a large matrix, else None."""
+        return self._whole.lend(encoding, dtype)
+
+    def borrow(self, folder: Path) -> None:
+        """Use the matrix that another process keeps in this folder, if it is the same."""
+        self._whole.lent = folder
+
     def encoded(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
         """Return the matrix (n, outputs) of these rows: an array, or Rows in a file if the table's is large.
 

@@ -210,3 +210,38 @@ def test_databases_of_ranks_share_the_memory_of_the_machine(folder):
     assert len(halves) == 2 and threads == "1" and {line[1] for line in halves} == {unit}
     for half, _, threads in halves:
         assert float(half) == pytest.approx(float(whole) / 2, rel=0.02) and threads == "1"
+
+
+ENCODED_ONCE = """
+from ffnn_gpu.arrays import file_rows
+from ffnn_gpu.cli import train
+from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.distributed import communicator
+from ffnn_gpu.tables import encoded
+from ffnn_gpu.tables.encoding import Encoding
+
+encoded.MAPPED = file_rows.MAPPED = 0
+encode, calls = Encoding.encode, []
+Encoding.encode = lambda *arguments: calls.append(1) or encode(*arguments)
+ranks = communicator("numpy")
+train.train(TrainConfig(data="t.csv", out="large", hidden=(4,), epochs=1), communicator=ranks)
+print(f"rank {ranks.rank}: {len(calls)} blocks")
+"""
+
+
+def test_one_rank_encodes_a_large_table_for_all(folder):
+    pytest.importorskip("duckdb")
+    lines = [f"{k % 7},{'abc'[k % 3]},{k % 2}" for k in range(120)]
+    (folder / "t.csv").write_text("\n".join(["x,level,y", *lines]) + "\n")
+    (folder / "tmp").mkdir()
+    words = [MPIEXEC, "-n", "2", sys.executable, "-c", ENCODED_ONCE]
+    settings = {
+        **ENVIRONMENT,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder / 'blind'}",
+        "TMPDIR": str(folder / "tmp"),
+    }
+    found = subprocess.run(
+        words, cwd=folder, env=settings, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert sorted(found.stdout.splitlines()) == ["rank 0: 1 blocks", "rank 1: 0 blocks"]
+    assert (folder / "large/encoded.npy").is_file() and os.listdir(folder / "tmp") == []

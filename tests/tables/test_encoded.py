@@ -1,6 +1,7 @@
 """The matrix of a large table lies in a file: the same numbers, encoded once, and again only if need be."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,3 +118,24 @@ def test_a_cell_that_cannot_be_read_is_named_by_its_line(tmp_path, in_files):
     table = read_table(str(path))
     with pytest.raises(DataError, match="line 52 holds 'none of it'"):
         EncodedTable(table, (3,)).matrix(encoding, "float32")
+
+
+def test_a_lent_matrix_is_used_while_it_is_the_same(tmp_path, in_files, monkeypatch):
+    table, encoding = made(tmp_path)
+    lender, borrower = (TableRows(table, np.arange(50), 3, (3,)) for _ in range(2))
+    folder = lender.lend(encoding, "float32")
+    want = encoding.encode(table, "float32", (3,))
+    borrower.borrow(Path(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(Encoding, "encode", lambda *arguments: pytest.fail("encoded again"))
+        assert np.array_equal(borrower.encoded(encoding, "float32"), want)
+    (Path(folder) / MATRIX).write_bytes((Path(folder) / MATRIX).read_bytes()[:-4] + b"1234")
+    other = TableRows(table, np.arange(50), 3, (3,))
+    other.borrow(Path(folder))
+    assert np.array_equal(other.encoded(encoding, "float32"), want)
+    assert (Path(folder) / MATRIX).read_bytes().endswith(b"1234")
+
+
+def test_a_matrix_in_memory_is_not_lent(tmp_path):
+    table, encoding = made(tmp_path)
+    assert TableRows(table, np.arange(50), 3, (3,)).lend(encoding, "float32") is None
