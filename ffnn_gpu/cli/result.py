@@ -18,8 +18,10 @@ from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.estimators.split import Part, Split
+from ffnn_gpu.estimators.training_data import Training
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.evaluation.metrics import READ_SCORES
+from ffnn_gpu.tables.table import Table
 from ffnn_gpu.training.history import History
 
 ERRORS = ("rmse", "mae", "mse")  # metrics that are lower for a better network
@@ -39,18 +41,13 @@ def build_report(
     config: TrainConfig,
     model: Model,
     split: Split,
-    lacking: int,
+    training: Training,
     test: dict[str, float] | None,
     history: History,
     seconds: float,
     ranks: int,
 ) -> dict[str, Any]:
-    """Return the content of result.json.
-
-    Args:
-        lacking: the number of rows that were left out, because they lack a target.
-        test: loss and metrics of the test set, None without one.
-    """
+    """Return the content of result.json; `test` holds loss and metrics of the test set, None without one."""
     signal = history.interrupted
     return {
         "data": model.data,
@@ -64,7 +61,8 @@ def build_report(
         "schedule": config.schedule,
         "interrupted": signal and Signals(signal).name,
         "rows": split.counts(),
-        "rows_without_target": lacking,
+        "rows_without_target": training.lacking,
+        "table": checksum_of(training.table),
         "features": model.network.n_in,
         "seed": config.seed,
         "seconds": round(seconds, 3),
@@ -77,6 +75,14 @@ def build_report(
             "numpy": np.__version__,
         },
     }
+
+
+def checksum_of(table: Table | None) -> dict[str, str] | None:
+    """Return a checksum of the cells in their order, and the version of DuckDB that computed it."""
+    if table is None:
+        return None
+    ((version,),) = table.ask("SELECT version()")
+    return {"checksum": table.fingerprint(), "duckdb": version}
 
 
 def baseline(model: Model, split: Split, test: Mapping[str, float]) -> dict[str, Any] | None:

@@ -106,7 +106,7 @@ def train(
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
     test = split.test and evaluated(model, split.test, communicator=ranks)
     seconds = time.perf_counter() - began
-    report = result.build_report(config, model, split, training.lacking, test, history, seconds, ranks.size)
+    report = result.build_report(config, model, split, training, test, history, seconds, ranks.size)
     done = result.Result(folder, model, history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
@@ -144,7 +144,7 @@ def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:
             f"{folder} is not a run folder, so it has no test set; give the DATA to evaluate on"
         )
     config = resolve({}, file=file, environment={})
-    data, _, roles, _ = read_training(config)
+    data, _, roles, table = read_training(config)
     split = split_rows(data, model.task, config, roles)
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
@@ -155,4 +155,10 @@ def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:
         raise DataError(f"{report} is damaged: {error}") from error
     if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
+    then, now = saved.get("table"), result.checksum_of(table)
+    if then and now and then["duckdb"] == now["duckdb"] and then != now:
+        raise DataError(
+            f"{config.data or 'the query'} has other cells, or rows in another order, than in the training "
+            "run; its test set cannot be found. Give the DATA to evaluate on"
+        )
     return split.test, data.feature_names

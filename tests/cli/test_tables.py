@@ -209,3 +209,17 @@ def test_predict_and_evaluate_count_the_cells_that_training_rows_lack(folder):
         assert found[0] == "column 'c0': 1 of 90 cells with a level that no training row has: 'new'"
         assert len(found) == 5 and "… and 4 more such columns" in said
         assert here(command, "run", "new.csv", "--quiet").stderr == ""
+
+
+def test_evaluate_refuses_a_table_that_has_changed_since_the_training_run(folder):
+    trained("fruit.csv")
+    assert here("evaluate", "run").exit_code == 0
+    lines = text().splitlines(keepends=True)
+    for changed in ([lines[0], *lines[:0:-1]], [*lines[:5], lines[6], *lines[6:]]):  # an order, a row
+        (folder / "fruit.csv").write_text("".join(changed), encoding="utf-8")
+        done = here("evaluate", "run")
+        assert done.exit_code == 3 and "fruit.csv has other cells, or rows in another order" in done.stderr
+    report = json.loads((folder / "run/result.json").read_text())
+    report["table"]["duckdb"] = "v0.1"  # whose checksums may differ
+    (folder / "run/result.json").write_text(json.dumps(report))
+    assert here("evaluate", "run").exit_code == 0
