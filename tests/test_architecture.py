@@ -23,7 +23,7 @@ PACKAGE = Path(ffnn_gpu.__file__).parent
 # A package imports only from rows above its own, never from its own row. Files of one package may import each
 # other.
 ORDER = [
-    {"errors", "standard_error", "version"},
+    {"errors", "standard_error", "temporary", "version"},
     {"checks", "arrays"},
     {"backends"},
     {"nn", "data", "tables", "distributed"},

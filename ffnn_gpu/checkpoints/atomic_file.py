@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ffnn_gpu import temporary
+
 
 def write(path: Path, *pieces: bytes | memoryview) -> None:
     """Make `path` the file that holds `pieces`, one after the other; write nothing if it holds them already.
@@ -53,14 +55,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             left.unlink()
     half = _half(path)
-    try:
+    with _removed_on_failure(half):
         yield half
         with open(half, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(half, path)
-    except BaseException:
-        half.unlink(missing_ok=True)
-        raise
     _flush_folder(path.parent)
 
 
@@ -69,16 +68,26 @@ def _half(path: Path) -> Path:
 
 
 def _replace(path: Path, half: Path, pieces: tuple[bytes | memoryview, ...]) -> None:
-    try:
+    with _removed_on_failure(half):
         with open(half, "xb") as file:
             for piece in pieces:
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(half, path)
+
+
+@contextmanager
+def _removed_on_failure(half: Path) -> Iterator[None]:
+    """Remove a temporary file at an exception, or when a signal ends the command."""
+    temporary.add(half)
+    try:
+        yield
     except BaseException:
         half.unlink(missing_ok=True)
         raise
+    finally:
+        temporary.discard(half)
 
 
 def leftovers(path: Path) -> list[Path]:

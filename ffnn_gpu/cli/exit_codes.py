@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import NoReturn, cast
 import click
 
 from ffnn_gpu.cli import standard_streams
-from ffnn_gpu.cli.ending import Ended, Signals
+from ffnn_gpu.cli.ending import Signals
 from ffnn_gpu.distributed import Communicator, Single, communicator_for, faults
 from ffnn_gpu.errors import (
     BackendUnavailableError,
@@ -26,6 +25,7 @@ from ffnn_gpu.standard_error import write_line
 Announce = Callable[[str], None]  # receives one line for each decision of a command
 
 log = logging.getLogger("ffnn_gpu")
+INTERRUPTED = 130
 OFF = ("", "0", "false", "no", "off")  # values of FFNN_GPU_DEBUG
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (          # the first type that matches is used
     (ConfigurationError, 2), (BackendUnavailableError, 4), (MemoryError, 5),
@@ -44,14 +44,14 @@ class CommandGroup(click.Group):
     def main(self, *args: object, **kwargs: object) -> NoReturn:
         """Run the command line and exit."""
         standard_streams.prepare()
-        with Signals() as signals:
-            try:
-                code = super().main(*args, **{**kwargs, "standalone_mode": False, "obj": signals})  # type: ignore[call-overload]
-            except click.ClickException as error:  # wrong words before the name of a command
-                print_error_line(f"error: {error.format_message()}")
-                code = error.exit_code
-            except (Ended, click.Abort):
-                code = 128 + (signals.received or signal.SIGINT)
+        try:
+            with Signals():
+                code = super().main(*args, **{**kwargs, "standalone_mode": False})  # type: ignore[call-overload]
+        except click.ClickException as error:  # wrong words before the name of a command
+            print_error_line(f"error: {error.format_message()}")
+            code = error.exit_code
+        except click.Abort:
+            code = INTERRUPTED
         sys.exit(standard_streams.finish(code))
 
     def invoke(self, ctx: click.Context) -> int:
@@ -62,8 +62,6 @@ class CommandGroup(click.Group):
         except (click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            if ctx.obj is not None and ctx.obj.received:
-                raise Ended(ctx.obj.received) from error
             return report_error(error, _ranks_of_failed_command(ctx))
         return code
 

@@ -10,7 +10,7 @@ and must differ.
 
 import os
 import re
-import shutil
+import secrets
 import tempfile
 import weakref
 import zlib
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ffnn_gpu import temporary
 from ffnn_gpu.backends import cores
 from ffnn_gpu.checks import nearest
 from ffnn_gpu.errors import ConfigurationError, DataError
@@ -80,8 +81,10 @@ class Scratch:
     """A temporary folder, removed with this object or at the end of the process."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="ffnn-gpu-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self.path = Path(tempfile.gettempdir(), f"ffnn-gpu-{secrets.token_hex(8)}")
+        temporary.add(self.path)
+        self.path.mkdir(0o700)
+        weakref.finalize(self, temporary.remove, self.path)
 
     def folder(self) -> Path:
         """Return a new folder in it."""

@@ -183,7 +183,7 @@ def test_matrix_that_does_not_fit_on_the_disk_leaves_no_run_folder(folder, monke
 
 def test_error_before_training_keeps_a_folder_that_was_there(folder, monkeypatch):
     (folder / "run").mkdir()
-    monkeypatch.setattr(train, "_fit", lambda *arguments: 1 / 0)
+    monkeypatch.setattr(train, "fit_model", lambda *arguments: 1 / 0)
     assert here("train", "fruit.csv", *FAST, "--out", "run").exit_code == 1
     assert os.listdir(folder / "run") == []
 
