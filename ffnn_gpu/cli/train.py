@@ -126,9 +126,10 @@ def _share_encoding(ranks: Communicator, rows: TableRows, model: Model) -> None:
     encoding = cast(Encoding, model.encoding)
     known = {"table": rows.table.fingerprint(), "encoding": encoding}
     require_agreement(ranks, known, SAME_TABLE)
-    folder = on_rank_zero(ranks, lambda: rows.lend(encoding, model.network.dtype), ENCODING_LIMIT)
+    dtype = model.network.dtype
+    folder = on_rank_zero(ranks, lambda: rows.lend(encoding, dtype), ENCODING_LIMIT)
     if folder is not None and ranks.rank:
-        rows.borrow(Path(folder))
+        rows.borrow(Path(folder), encoding, dtype)
 
 
 def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:

@@ -55,9 +55,13 @@ class TableRows:
         """Encode; return the folder from which other processes may borrow a large matrix, else None."""
         return self._whole.lend(encoding, dtype)
 
-    def borrow(self, folder: Path) -> None:
-        """Use the matrix that another process keeps in this folder, if it is the same."""
+    def borrow(self, folder: Path, encoding: Encoding, dtype: DTypeLike) -> None:
+        """Map the matrix that another process keeps in this folder, if it is the same; else encode.
+
+        The other process may move or remove its files afterwards.
+        """
         self._whole.lent = folder
+        self._whole.matrix(encoding, dtype)
 
     def encoded(self, encoding: Encoding, dtype: DTypeLike) -> HostArray:
         """Return the matrix (n, outputs) of these rows: an array, or Rows in a file if the table's is large.

@@ -224,7 +224,8 @@ encoded.MAPPED = file_rows.MAPPED = 0
 encode, calls = Encoding.encode, []
 Encoding.encode = lambda *arguments: calls.append(1) or encode(*arguments)
 ranks = communicator("numpy")
-train.train(TrainConfig(data="t.csv", out="large", hidden=(4,), epochs=1), communicator=ranks)
+config = TrainConfig(data="t.csv", out="large", hidden=(4,), epochs=1, test=0, validation=0)
+train.train(config, communicator=ranks)
 print(f"rank {ranks.rank}: {len(calls)} blocks")
 """
 

@@ -125,15 +125,18 @@ def test_a_lent_matrix_is_used_while_it_is_the_same(tmp_path, in_files, monkeypa
     lender, borrower = (TableRows(table, np.arange(50), 3, (3,)) for _ in range(2))
     folder = lender.lend(encoding, "float32")
     want = encoding.encode(table, "float32", (3,))
-    borrower.borrow(Path(folder))
     with monkeypatch.context() as patch:
         patch.setattr(Encoding, "encode", lambda *arguments: pytest.fail("encoded again"))
+        borrower.borrow(Path(folder), encoding, "float32")
+        lender.keep_in(tmp_path)  # moves the files
         assert np.array_equal(borrower.encoded(encoding, "float32"), want)
-    (Path(folder) / MATRIX).write_bytes((Path(folder) / MATRIX).read_bytes()[:-4] + b"1234")
+    damaged = (tmp_path / MATRIX).read_bytes()[:-4] + b"1234"
+    (tmp_path / MATRIX).unlink()  # the borrower still maps it
+    (tmp_path / MATRIX).write_bytes(damaged)
     other = TableRows(table, np.arange(50), 3, (3,))
-    other.borrow(Path(folder))
+    other.borrow(tmp_path, encoding, "float32")
     assert np.array_equal(other.encoded(encoding, "float32"), want)
-    assert (Path(folder) / MATRIX).read_bytes().endswith(b"1234")
+    assert (tmp_path / MATRIX).read_bytes() == damaged
 
 
 def test_a_matrix_in_memory_is_not_lent(tmp_path):
