@@ -95,7 +95,9 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
     lr: Annotated[
         Positive | None, "highest learning rate; default: the optimizer's own, times 3 for one_cycle"
     ] = None
-    weight_decay: Annotated[AtLeast0 | None, "decoupled weight decay; default: the optimizer's own"] = None
+    weight_decay: Annotated[
+        AtLeast0 | None, "decoupled weight decay; default: the optimizer's own, 1 for adamw on tables"
+    ] = None
     l1: Annotated[AtLeast0, "factor of the L1 penalty, the sum of |W|"] = 0.0
     l2: Annotated[AtLeast0, "factor of the L2 penalty, half the sum of W²"] = 0.0
     clip_norm: Annotated[Positive | None, "largest norm of the gradient; larger ones are scaled down"] = None
