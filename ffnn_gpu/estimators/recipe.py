@@ -16,6 +16,7 @@ from ffnn_gpu.estimators.split import Part, Split
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation import metrics
 from ffnn_gpu.nn.activations import get_activation
+from ffnn_gpu.nn.initializers import Normal
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm
 from ffnn_gpu.nn.network import Network
@@ -33,8 +34,11 @@ from ffnn_gpu.training.step import require_rows_for_statistics
 # Accuracy on digits over 30 validation sets, 1 × → 3 × the usual rate: 0.9743 → 0.9775.
 ONE_CYCLE_PEAK = 3
 CLASSIFICATION_DROPOUT, REGRESSION_DROPOUT = 0.4, 0.1
-# Of AdamW on tables. Median ratio of the error to that of scikit-learn's MLP, on 26 tables of up to 8,000 rows:
-# 0.01 (the optimizer's own): X, 1: Y.
+# Embedded levels begin small: levels that mean nothing are then no noise beside the numbers. Root mean square
+# error on flights, N(0, 1) → N(0, 0.1²): 14.8 → 12.6; on adult and lending_club the same accuracy.
+EMBEDDED = Normal(0.1)
+# Of AdamW on tables. Ratio of the error to that of scikit-learn's MLP behind a ColumnTransformer, the geometric
+# mean of 26 tables of up to 8,000 rows: 0.01 (the optimizer's own): 0.97, 0.1: 0.95, 1: 0.92, 3: 0.95.
 TABLE_WEIGHT_DECAY = 1.0
 OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
 
@@ -51,7 +55,8 @@ def prepare(
     if isinstance(x, TableRows):
         encoding = Encoding.fit(x.table, columns, x.index, config.missing, most_codes(config.dtype))
     n_in = x.shape[1] if encoding is None else len(encoding.outputs)
-    embedding = [Embedding(encoding.code_levels)] if encoding is not None and encoding.code_levels else []
+    levels = () if encoding is None else encoding.code_levels
+    embedding = [Embedding(levels, weights=EMBEDDED)] if levels else []
     network = Network(
         n_in, [*embedding, *_hidden(config, task), *task.head], backend, config.dtype, config.seed
     )

@@ -22,7 +22,7 @@ def test_long_tail_is_a_column_proportional_to_the_number(lacks):
     u = (x - np.nanmedian(x)) / np.subtract(*np.nanpercentile(x, (75, 25)))
     tail = encoder.encode(x)[:, -1]
     inside = np.abs(u) < END
-    assert 10 < np.nanmax(u) and inside.sum() > 4900
+    assert np.nanmax(u) > 10 and inside.sum() > 4900
     np.testing.assert_allclose(tail[inside], encoder.tail * u[inside], rtol=1e-12)
     np.testing.assert_allclose(np.mean(tail[: len(DELAYS)] ** 2), 1, rtol=1e-12)
 
