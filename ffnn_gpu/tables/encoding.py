@@ -4,7 +4,8 @@ The codes of embedded columns are the last columns of the matrix, as the Embeddi
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from ffnn_gpu.tables.kinds import Column
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, MISSING, Codes, Floats, Table
 
+ROWS = 1 << 18  # that one thread encodes at a time
 MOST_CODES = 10_000  # levels of an embedded column; rarer ones are its others
 
 
@@ -70,7 +72,10 @@ class Encoding:
             said = ", ".join(f"{column.name!r} ({column.kind}: {column.reason})" for column in columns[:5])
             raise DataError(f"{table.source} has no column to learn from: {said or 'it has only the target'}")
         spelling = Spelling(table.decimal, missing)
-        encoders = [_fitted(table, column, rows, spelling, most_codes) for column in used]
+        _compute(table, used, spelling)
+        with ThreadPoolExecutor(table.workers) as pool:
+            fitted = pool.map(lambda column: _fitted(table, column, rows, spelling, most_codes), used)
+            encoders = [*fitted]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
         return cls(tuple(encoders), tuple(column.name for column in columns), missing)
 
@@ -102,15 +107,18 @@ class Encoding:
         Raises DataError: a column is missing or twice there, or a cell is no number where numbers are needed.
         """
         spelling = Spelling(table.decimal, self.missing)
-        places = self._places(table, skip)
-        return self._matrix(
-            len(table),
-            (
-                _cells(table, place, encoder, spelling)
-                for place, encoder in zip(places, self.encoders, strict=True)
-            ),
-            dtype,
-        )
+        read = [*zip(self._places(table, skip), self.encoders, strict=True)]
+        x = np.empty((len(table), len(self.outputs)), dtype)
+
+        def fill(start: int) -> None:
+            part = table.part(start, start + ROWS)
+            cells = (_cells(part, place, encoder, spelling) for place, encoder in read)
+            self._fill(x[start : start + ROWS], cells)
+
+        with ThreadPoolExecutor(table.workers) as pool:
+            for _ in pool.map(fill, range(0, len(table), ROWS)):
+                pass
+        return x
 
     def encode_numbers(self, x: HostArray, dtype: DTypeLike = np.float32) -> HostArray:
         """Return the matrix of numbers x (n, columns); NaN is a missing number.
@@ -124,7 +132,9 @@ class Encoding:
         cells = (
             _cells_of_numbers(x[:, k], encoder) for k, encoder in zip(places, self.encoders, strict=True)
         )
-        return self._matrix(len(x), cells, dtype)
+        matrix = np.empty((len(x), len(self.outputs)), dtype)
+        self._fill(matrix, cells)
+        return matrix
 
     def to_json(self) -> dict[str, Any]:
         """Return an object for `json.dumps`."""
@@ -143,14 +153,13 @@ class Encoding:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved encoding: {type(error).__name__}: {error}") from error
 
-    def _matrix(self, n: int, cells: Any, dtype: DTypeLike) -> HostArray:
-        x = np.empty((n, len(self.outputs)), dtype)
+    def _fill(self, x: HostArray, cells: Iterable[Any]) -> None:
+        """Write the cells of each encoder into its columns of the matrix x."""
         start = 0
         for encoder, column in zip(self.encoders, cells, strict=True):
             stop = start + len(encoder.outputs)
             x[:, start:stop] = encoder.encode(column)
             start = stop
-        return x
 
     def _places(self, table: Table, skip: Sequence[int]) -> list[int]:
         """Return the index in the table of each column that is read."""
@@ -173,6 +182,14 @@ class Encoding:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_LISTED_NAMES]) + ", …" * (len(names) > MAX_LISTED_NAMES)
+
+
+def _compute(table: Table, columns: Sequence[Column], spelling: Spelling) -> None:
+    """Compute once what both the encoders and the matrix are made of, where it is not just a column."""
+    texts = [column for column in columns if table.is_text(column.place)]
+    table.compute(number_of(table, c.place, spelling) for c in texts if c.kind == "number")
+    table.compute(time_of(table, c.place, c.written) for c in texts if c.kind == "time")
+    table.compute_codes(c.place for c in columns if c.kind in ("boolean", "category"))
 
 
 def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling, most_codes: int) -> Encoder:
@@ -203,7 +220,8 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
     written = encoder.written if isinstance(encoder, TimeEncoder) else None
     value = number_of(table, place, spelling) if written is None else time_of(table, place, written)
     x = table.numbers(value)
-    if np.isnan(x).any():
+    lacking = np.count_nonzero(np.isnan(x))
+    if lacking and lacking > table.nulls(place):
         texts = table.levels(place, f"({value}) IS NULL", 1000)
         if bad := [text for text in texts if not spelling.is_missing_number(text)]:
             raise misread_error(table, place, bad[:3], encoder.kind, written or "")
