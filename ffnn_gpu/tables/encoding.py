@@ -214,8 +214,8 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
     if isinstance(encoder, LevelEncoder):
         codes, words = levels_of(table, place, spelling)
         if table.is_text(place):  # pandas writes 1 as 1.0 once a column lacks a cell
-            plain = [re.sub(r"^([+-]?\d+)\.0+$", r"\1", word) for word in words]
-            return codes, [a if a in encoder.levels else b for a, b in zip(words, plain, strict=True)]
+            own = {*encoder.levels}
+            return codes, [a if a in own else re.sub(r"^([+-]?\d+)\.0+$", r"\1", a) for a in words]
         return codes, as_spelled(words, encoder.levels)
     written = encoder.written if isinstance(encoder, TimeEncoder) else None
     value = number_of(table, place, spelling) if written is None else time_of(table, place, written)

@@ -124,12 +124,10 @@ class Table:
         rows = range(len(self)) if self.rows is None else self.rows
         return replace(self, rows=rows[start:stop])
 
-    def _read(self, relation: str) -> str:
-        """Return the SQL relation of the rows of a relation that are read."""
-        if self.rows is None:
-            return relation
-        some = f"rowid BETWEEN {self.rows.start} AND {self.rows.stop - 1}"
-        return f"(SELECT rowid, * FROM {relation} WHERE {some})"
+    @property
+    def _rows_read(self) -> str:
+        """The SQL condition for the rows that are read."""
+        return "true" if self.rows is None else f"rowid BETWEEN {self.rows.start} AND {self.rows.stop - 1}"
 
     @property
     def workers(self) -> int:
@@ -193,12 +191,12 @@ class Table:
     def numbers(self, expression: str) -> Floats:
         """Return the values of an SQL expression for each row, NaN for NULL."""
         relation, value = self.computed.get(expression, (CELLS, expression))
-        query = f"SELECT coalesce({value}, 'nan'::DOUBLE) AS v FROM {self._read(relation)}"
+        query = f"SELECT coalesce({value}, 'nan'::DOUBLE) AS v FROM {relation} WHERE {self._rows_read}"
         return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.float64)
 
     def integers(self, expression: str) -> Codes:
         """Return the values of an SQL expression that is an integer for each row."""
-        query = f"SELECT ({expression})::BIGINT AS v FROM {self._read(CELLS)}"
+        query = f"SELECT ({expression})::BIGINT AS v FROM {CELLS} WHERE {self._rows_read}"
         return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.int64)
 
     def spans(self, expressions: Sequence[str]) -> list[tuple[int, Any, Any]]:
@@ -218,7 +216,7 @@ class Table:
 
     def nulls(self, column: int) -> int:
         """Return the number of rows that are read whose cell is NULL."""
-        query = f"SELECT count(*) FROM {self._read(CELLS)} WHERE {self.text(column)} IS NULL"
+        query = f"SELECT count(*) FROM {CELLS} WHERE {self._rows_read} AND {self.text(column)} IS NULL"
         return int(self.ask(query)[0][0])
 
     def first_row(self, column: int, cell: str) -> int:
@@ -229,9 +227,9 @@ class Table:
 
     def levels(self, column: int, where: str = "true", most: int | None = None) -> dict[str, int]:
         """Return {cell: number of rows} of the cells that are not NULL, in text order, at most `most`."""
-        query = f"SELECT {self.text(column)} AS c, count(*) FROM {self._read(CELLS)}"
+        query = f"SELECT {self.text(column)} AS c, count(*) FROM {CELLS} WHERE {self._rows_read}"
         limit = f" LIMIT {most}" if most else ""
-        return dict(self.ask(f"{query} WHERE c IS NOT NULL AND ({where}) GROUP BY c ORDER BY c{limit}"))
+        return dict(self.ask(f"{query} AND c IS NOT NULL AND ({where}) GROUP BY c ORDER BY c{limit}"))
 
     def coded(self, column: int) -> tuple[Codes, list[str]]:
         """Return the code of the cell of each row, MISSING for NULL, and the cells by code, in text order."""
@@ -240,7 +238,8 @@ class Table:
         if cells is None:
             cells = self._define(cursor, column)
         relation, value = self.computed.get(code, (CELLS, code))
-        return cursor.execute(f"SELECT {value} AS v FROM {self._read(relation)}").fetchnumpy()["v"], cells
+        query = f"SELECT {value} AS v FROM {relation} WHERE {self._rows_read}"
+        return cursor.execute(query).fetchnumpy()["v"], cells
 
     def _define(self, cursor: Any, column: int) -> list[str]:
         """Give a cursor the type that `_code` of a column uses; return the column's cells."""
