@@ -4,7 +4,7 @@ A file is plain if its lines end alike, its quotes stand at the borders of cells
 same number of cells. DuckDB 2.0 accepts more without a word: a separator too many at the end of a row, blanks
 around quotes, blank lines before the header, NUL bytes.
 
-Measured on 2 cores: reading 161 MB takes 4.2 s of processor time, with 1.0 s for this check.
+Measured on 2 cores: reading 161 MB takes 2.1 s of processor time, with 0.3 s for this check.
 A file that is not plain takes 8.5 s more, in the csv module.
 """
 
