@@ -5,12 +5,14 @@ All blocks of a page run in their order, in one temporary folder:
     ```python     run in a process of its own, where warnings are errors. A block without `import` is an
                   excerpt and is not run. A block that begins with the comment `# test_NAME.py` is a file for
                   pytest.
-    ```console    `$ ffnn-gpu …` is run, `train` with 2 epochs. `$ python3 scripts/NAME.py` must exist.
+    ```console    `$ ffnn-gpu …` is run in this process, which has its imports already, `train` with 2 epochs.
+                  `$ python3 scripts/NAME.py` must exist.
     ```toml       must be a configuration of `ffnn-gpu train` if it names `data`
 
 Other blocks (```sh, ```text, …) are not run.
 """
 
+import io
 import os
 import re
 import shlex
@@ -18,11 +20,13 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.settings import resolve
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +78,11 @@ def run_commands(block: Block, folder: Path) -> None:
         program, *words = shlex.split(line, comments=True)
         if program == "ffnn-gpu":
             words += ["--epochs", "2"] if "train" in words else []
-            run(block, [*PYTHON, "-m", "ffnn_gpu", *words], folder)
+            printed = io.StringIO()
+            streams = redirect_stdout(printed), redirect_stderr(printed)
+            with chdir(folder), streams[0], streams[1], pytest.raises(SystemExit) as end:
+                main(words)
+            assert not end.value.code, f"{block.where}: {line}\n{printed.getvalue()}"
         elif program == "python3" and words[0].startswith("scripts/"):
             assert (ROOT / words[0]).is_file(), f"{block.where}: {words[0]} does not exist"
 

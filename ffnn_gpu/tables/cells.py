@@ -64,25 +64,26 @@ def time_of(table: Table, place: int, written: str) -> str:
 
 def levels_of(table: Table, place: int, spelling: Spelling) -> tuple[Codes, list[str]]:
     """Return the codes of a column's texts in text order; blanks around them do not count."""
-    cells = [*table.levels(place)]
+    codes, cells = table.coded(place)
     texts = sorted({cell.strip() for cell in cells if not spelling.is_missing(cell)})
     code = {text: k for k, text in enumerate(texts)}
-    return _codes(table, place, cells, [code.get(cell.strip(), MISSING) for cell in cells]), texts
+    return _recoded(codes, [code.get(cell.strip(), MISSING) for cell in cells]), texts
 
 
 def truths_of(table: Table, place: int, spelling: Spelling) -> tuple[Codes, list[str]]:
     """Return the codes of a column of booleans: 0 false, 1 true, 2 something else, and their texts."""
-    cells = [*table.levels(place)]
+    codes, cells = table.coded(place)
     found = [MISSING if spelling.is_missing_number(cell) else _code(truth(cell)) for cell in cells]
-    return _codes(table, place, cells, found), [*TRUTHS, "neither"]
+    return _recoded(codes, found), [*TRUTHS, "neither"]
 
 
 def _code(value: bool | None) -> int:
     return len(TRUTHS) if value is None else int(value)
 
 
-def _codes(table: Table, place: int, cells: Sequence[str], codes: Sequence[int]) -> Codes:
-    return np.array([*codes, MISSING])[table.codes(place, cells)]
+def _recoded(codes: Codes, new: Sequence[int]) -> Codes:
+    """Return new[code] for each code; MISSING stays."""
+    return np.array([*new, MISSING], codes.dtype)[codes]
 
 
 def others_error(

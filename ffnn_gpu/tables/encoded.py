@@ -21,13 +21,13 @@ from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import MAPPED
-from ffnn_gpu.arrays.rows import BLOCK_ELEMENTS
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.table import Scratch, Table
 
 MATRIX, MADE_OF = "encoded.npy", "encoded.json"
 BLOCK = 1 << 22  # bytes that are checked at once
+WRITTEN = 256 << 20  # bytes that are encoded and written at once
 
 
 class EncodedTable:
@@ -86,14 +86,14 @@ class EncodedTable:
         (folder / MADE_OF).unlink(missing_ok=True)
         n, width, half = len(self.table), len(encoding.outputs), folder / f"{MATRIX}.part"
         stored = np.dtype(f"u{dtype.itemsize}") if dtype.kind == "V" else dtype  # .npy does not know bfloat16
-        step, checksum = max(1, BLOCK_ELEMENTS // width), 0
+        step, checksum = max(1, WRITTEN // (width * dtype.itemsize)), 0
         try:
             with open(half, "wb") as file:
                 header = {"descr": stored.str, "fortran_order": False, "shape": (n, width)}
                 np.lib.format.write_array_header_1_0(file, header)
                 for start in range(0, n, step):
-                    rows = self.table.part(start, min(start + step, n))
-                    block = encoding.encode(rows, dtype, self.skip).tobytes()
+                    rows = self.table.part(start, start + step)
+                    block = encoding.encode(rows, dtype, self.skip).view(np.uint8).data
                     checksum = zlib.crc32(block, checksum)
                     file.write(block)
             os.replace(half, folder / MATRIX)

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.tables.table import MISSING, Codes, Floats
 
 LIMIT = 3.0
@@ -47,7 +48,7 @@ class Encoder(ABC):
         """The names of the columns of the matrix."""
 
     @abstractmethod
-    def encode(self, cells: Any) -> Floats:
+    def encode(self, cells: Any) -> HostArray:
         """Return (n, outputs) of the cells: floats with NaN where missing, or codes with their texts."""
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class NumberEncoder(Encoder):
         missing, tail = (f"{self.name} is missing",) * self.lacks, (f"{self.name}, its tail",)
         return (self.name, *missing, *tail * bool(self.tail))
 
-    def encode(self, cells: Floats) -> Floats:
+    def encode(self, cells: Floats) -> HostArray:
         missing = np.isnan(cells)
         with np.errstate(over="ignore", under="ignore"):
             u = np.where(missing, 0.0, (cells - self.center) * self.factor)
@@ -126,7 +127,7 @@ class TimeEncoder(Encoder):
         periods = tuple(
             period
             for period, T in PERIODS.items()
-            if (span >= T and len(np.unique(present % T)) > 1) or (span and T == DAY and (present % T).any())
+            if (span >= T and np.ptp(present % T) > 0) or (span and T == DAY and (present % T).any())
         )
         return cls(name, NumberEncoder.fit(name, x), periods, written)
 
@@ -137,7 +138,7 @@ class TimeEncoder(Encoder):
         )
         return (*self.seconds.outputs, *circles)
 
-    def encode(self, cells: Floats) -> Floats:
+    def encode(self, cells: Floats) -> HostArray:
         angles = [2 * np.pi * (cells % PERIODS[period]) / PERIODS[period] for period in self.periods]
         circles = [part(angle) for angle in angles for part in (np.sin, np.cos)]
         return np.column_stack([self.seconds.encode(cells), *(np.nan_to_num(circle) for circle in circles)])
@@ -198,20 +199,20 @@ class LevelEncoder(Encoder):
             *((f"{self.name} is missing",) * self.lacks),
         )
 
-    def encode(self, cells: tuple[Codes, Sequence[str]]) -> Floats:
+    def encode(self, cells: tuple[Codes, Sequence[str]]) -> HostArray:
         codes, texts = cells
         place = {level: k for k, level in enumerate(self.levels)}
         columns = np.array(
             [place.get(text, len(place)) for text in texts] + [len(place) + 1]
         )  # [MISSING] is the last
-        table = np.zeros((len(place) + 2, len(self.outputs)))
+        table = np.zeros((len(place) + 2, len(self.outputs)), np.float32)
         if self.is_opposite:
             table[:2, 0] = -1, 1
         else:
             table[: len(place), : len(place)] = np.eye(len(place))
             table[len(place), len(place) : len(place) + self.has_others] = 1
             table[len(place) + 1, table.shape[1] - self.lacks :] = 1
-        return np.asarray(table[columns][codes])
+        return np.take(table[columns], codes, axis=0)
 
 
 class BooleanEncoder(LevelEncoder):
@@ -247,12 +248,10 @@ class CodeEncoder(LevelEncoder):
     def outputs(self) -> tuple[str, ...]:
         return (f"{self.name}, its code",)
 
-    def encode(self, cells: tuple[Codes, Sequence[str]]) -> Floats:
+    def encode(self, cells: tuple[Codes, Sequence[str]]) -> HostArray:
         codes, texts = cells
         place = {level: k for k, level in enumerate(self.levels, 1 + self.lacks)}
-        return np.array([place.get(text, 0) for text in texts] + [int(self.lacks)], np.float64)[codes][
-            :, None
-        ]
+        return np.array([place.get(text, 0) for text in texts] + [int(self.lacks)], np.float32)[codes, None]
 
 
 KINDS = (NumberEncoder, TimeEncoder, LevelEncoder, BooleanEncoder, CodeEncoder)

@@ -14,7 +14,7 @@ import secrets
 import tempfile
 import weakref
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ CELLS = "cells"  # the table in the database
 MISSING = -1  # code of a missing cell
 MAX_LISTED_NAMES = 10
 MEMORY = 50  # percent of the memory of the machine or container; its ranks share it; more rows go to disk
+TOGETHER = 50  # columns of one query
 OFFLINE = {
     "python_enable_replacements": False,
     "autoinstall_known_extensions": False,
@@ -40,7 +41,7 @@ OFFLINE = {
     "allow_community_extensions": False,
 }
 
-Codes = NDArray[np.int64]
+Codes = NDArray[np.signedinteger[Any]]
 Floats = NDArray[np.float64]
 
 
@@ -106,7 +107,9 @@ class Table:
         keeps: what must live as long as the table, such as a temporary folder.
         declared: {column: its levels in order} of the columns that the source declares as categories.
         dialect: how the source is written, if it is a text file.
-        rows: the rows that `numbers`, `integers`, `levels` and `codes` read; None for all.
+        rows: the rows that `numbers`, `integers`, `levels` and `coded` read; None for all.
+        computed: {SQL expression: (relation, column) that holds its values}.
+        dictionaries: {column: its cells} of the columns whose codes are computed.
     """
 
     source: str
@@ -120,22 +123,47 @@ class Table:
     declared: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     dialect: Dialect | None = None
     rows: range | None = None
+    computed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    dictionaries: dict[int, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self._rows if self.rows is None else len(self.rows)
 
     def part(self, start: int, stop: int) -> "Table":
         """Return the same table, of which only the rows `start` to `stop` − 1 are read."""
-        return replace(self, rows=range(start, stop))
+        rows = range(len(self)) if self.rows is None else self.rows
+        return replace(self, rows=rows[start:stop])
 
     @property
-    def _cells(self) -> str:
-        """The SQL relation of the rows that are read."""
-        if self.rows is None:
-            return CELLS
-        return (
-            f"(SELECT rowid, * FROM {CELLS} WHERE rowid BETWEEN {self.rows.start} AND {self.rows.stop - 1})"
-        )
+    def _rows_read(self) -> str:
+        """The SQL condition for the rows that are read."""
+        return "true" if self.rows is None else f"rowid BETWEEN {self.rows.start} AND {self.rows.stop - 1}"
+
+    @property
+    def workers(self) -> int:
+        """The number of threads that the database uses: the cores of the machine or the container."""
+        return int(self.ask("SELECT current_setting('threads')")[0][0])
+
+    def compute(self, expressions: Iterable[str]) -> None:
+        """Compute SQL expressions for all rows; from now on `numbers` and `spans` read their values.
+
+        The values lie in the database, which moves them to disk when memory ends.
+        """
+        self._compute(self.connection.cursor(), [e for e in expressions if e not in self.computed])
+
+    def compute_codes(self, columns: Iterable[int]) -> None:
+        """Compute the codes of these columns for all rows; from now on `coded` reads them."""
+        cursor, whole = self.connection.cursor(), replace(self, rows=None)
+        new = {column: whole._define(cursor, column) for column in columns if column not in self.dictionaries}
+        self._compute(cursor, [self._code(column) for column in new])
+        self.dictionaries.update(new)
+
+    def _compute(self, cursor: Any, new: Sequence[str]) -> None:
+        for start in range(0, len(new), TOGETHER):
+            some, relation = new[start : start + TOGETHER], f"computed{len(self.computed)}"
+            columns = ", ".join(f"{expression} AS v{k}" for k, expression in enumerate(some))
+            cursor.execute(f"CREATE TABLE {relation} AS SELECT {columns} FROM {CELLS}")
+            self.computed.update({expression: (relation, f"v{k}") for k, expression in enumerate(some)})
 
     def fingerprint(self) -> str:
         """Return a checksum of the names and of all cells in their order."""
@@ -172,17 +200,34 @@ class Table:
 
     def numbers(self, expression: str) -> Floats:
         """Return the values of an SQL expression for each row, NaN for NULL."""
-        query = f"SELECT coalesce({expression}, 'nan'::DOUBLE) AS v FROM {self._cells}"
+        relation, value = self.computed.get(expression, (CELLS, expression))
+        query = f"SELECT coalesce({value}, 'nan'::DOUBLE) AS v FROM {relation} WHERE {self._rows_read}"
         return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.float64)
 
     def integers(self, expression: str) -> Codes:
         """Return the values of an SQL expression that is an integer for each row."""
-        query = f"SELECT ({expression})::BIGINT AS v FROM {self._cells}"
+        query = f"SELECT ({expression})::BIGINT AS v FROM {CELLS} WHERE {self._rows_read}"
         return np.asarray(self.connection.cursor().execute(query).fetchnumpy()["v"], np.int64)
+
+    def spans(self, expressions: Sequence[str]) -> list[tuple[int, Any, Any]]:
+        """Return for each SQL expression the number of its values, the least and the largest of all rows."""
+        found: dict[str, tuple[int, Any, Any]] = {}
+        sources = {each: self.computed.get(each, (CELLS, each)) for each in expressions}
+        for relation in {relation for relation, _ in sources.values()}:
+            mine = {each: value for each, (other, value) in sources.items() if other == relation}
+            values = ", ".join(f"count({value}), min({value}), max({value})" for value in mine.values())
+            row = self.ask(f"SELECT {values} FROM {relation}")[0]
+            found |= {each: row[3 * k : 3 * k + 3] for k, each in enumerate(mine)}
+        return [found[each] for each in expressions]
 
     def count(self, where: str) -> int:
         """Return the number of rows in which a condition holds."""
         return int(self.ask(f"SELECT count(*) FROM {CELLS} WHERE {where}")[0][0])
+
+    def nulls(self, column: int) -> int:
+        """Return the number of rows that are read whose cell is NULL."""
+        query = f"SELECT count(*) FROM {CELLS} WHERE {self._rows_read} AND {self.text(column)} IS NULL"
+        return int(self.ask(query)[0][0])
 
     def first_row(self, column: int, cell: str) -> int:
         """Return the index of the first row with this cell."""
@@ -192,21 +237,30 @@ class Table:
 
     def levels(self, column: int, where: str = "true", most: int | None = None) -> dict[str, int]:
         """Return {cell: number of rows} of the cells that are not NULL, in text order, at most `most`."""
-        query = (
-            f"SELECT {self.text(column)} AS c, count(*) FROM {self._cells} WHERE c IS NOT NULL AND ({where})"
-        )
-        return dict(self.ask(f"{query} GROUP BY c ORDER BY c" + (f" LIMIT {most}" if most else "")))
+        query = f"SELECT {self.text(column)} AS c, count(*) FROM {CELLS} WHERE {self._rows_read}"
+        limit = f" LIMIT {most}" if most else ""
+        return dict(self.ask(f"{query} AND c IS NOT NULL AND ({where}) GROUP BY c ORDER BY c{limit}"))
 
-    def codes(self, column: int, levels: Sequence[str]) -> Codes:
-        """Return for each row the index of its cell in `levels`; MISSING if it is none of them."""
-        if not levels:
-            return np.full(len(self), MISSING)
-        cursor = self.connection.cursor()
-        cursor.execute(f"CREATE OR REPLACE TEMP TYPE level AS ENUM ({', '.join(map(literal, levels))})")
-        code = f"coalesce(enum_code(try_cast({self.text(column)} AS level))::BIGINT, {MISSING})"
-        return np.asarray(
-            cursor.execute(f"SELECT {code} AS v FROM {self._cells}").fetchnumpy()["v"], np.int64
-        )
+    def coded(self, column: int) -> tuple[Codes, list[str]]:
+        """Return the code of the cell of each row, MISSING for NULL, and the cells by code, in text order."""
+        cursor, code = self.connection.cursor(), self._code(column)
+        cells = self.dictionaries.get(column)
+        if cells is None:
+            cells = self._define(cursor, column)
+        relation, value = self.computed.get(code, (CELLS, code))
+        query = f"SELECT {value} AS v FROM {relation} WHERE {self._rows_read}"
+        return cursor.execute(query).fetchnumpy()["v"], cells
+
+    def _define(self, cursor: Any, column: int) -> list[str]:
+        """Give a cursor the type that `_code` of a column uses; return the column's cells."""
+        cells = [*self.levels(column)]
+        listed = ", ".join(map(literal, cells or [""]))
+        cursor.execute(f"CREATE OR REPLACE TEMP TYPE cells{column} AS ENUM ({listed})")
+        return cells
+
+    def _code(self, column: int) -> str:
+        """Return the SQL expression for the code of a cell, in the smallest type that suits it."""
+        return f"coalesce(enum_code(try_cast({self.text(column)} AS cells{column})), ({MISSING})::SMALLINT)"
 
     def column(self, name: str, option: str) -> int:
         """Return the index of the column called `name`, or of that number. Raises DataError.

@@ -78,8 +78,11 @@ def read_as(table: Table, place: int, spelling: Spelling, classes: Sequence[Hash
         known.setdefault(str(label), k)
         if isinstance(label, (int, float)) and not isinstance(label, bool):
             known[float(label)] = k
-    cells = [cell for cell in table.levels(place) if not spelling.is_missing(cell)]
-    found = [known.get(cell.strip(), known.get(_number(cell, spelling))) for cell in cells]
+    codes, cells = table.coded(place)
+    found = [
+        MISSING if spelling.is_missing(cell) else known.get(cell.strip(), known.get(_number(cell, spelling)))
+        for cell in cells
+    ]
     if None in found:
         cell = cells[found.index(None)]
         listed = ", ".join(map(repr, classes[:10])) + ", …" * (len(classes) > 10)
@@ -87,11 +90,11 @@ def read_as(table: Table, place: int, spelling: Spelling, classes: Sequence[Hash
             f"{table.source}, column {table.names[place]!r}: {table.place(table.first_row(place, cell))} "
             f"holds {cell!r}, which is not a known class; the classes are {listed}"
         )
-    codes = table.codes(place, cells)
-    rows = np.flatnonzero(codes != MISSING)
+    places = np.array([*found, MISSING])[codes]
+    rows = np.flatnonzero(places != MISSING)
     table_of_classes = np.empty(len(classes), object)
     table_of_classes[:] = classes
-    return Target(table_of_classes[np.array(found, dtype=np.int64)[codes[rows]]], rows)
+    return Target(table_of_classes[places[rows]], rows)
 
 
 def _column(table: Table, place: int, spelling: Spelling, kind: str) -> tuple[HostArray, Any]:

@@ -8,11 +8,12 @@ letters beyond ASCII and has a damaged byte later is refused: as Windows-1252 it
 import codecs
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ffnn_gpu.errors import ConfigurationError, DataError
 
-BLOCK = 1 << 20
+BLOCK = 1 << 19
 START = 1 << 18  # bytes in which UTF-16 without a mark is looked for
 MARKS = {
     codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF8: "utf-8-sig",
@@ -62,20 +63,25 @@ def _known(encoding: str) -> str:
 
 def _texts(path: Path, encoding: str, source: str) -> Iterator[str]:
     """Yield the text of a file in pieces. Raises DataError with the line of the first byte that is none."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    lines = 1
-    with open(path, "rb") as stream:
-        while True:
-            block = stream.read(BLOCK)
-            try:
-                text = decoder.decode(block, final=not block)
-                text.encode("utf-8")
-            except UnicodeError as error:
-                raise DataError(_undecodable(error, encoding, source, lines)) from error
-            lines += _line_ends(text)
+    try:
+        for text in _decoded(path, encoding):
+            text.encode("utf-8")
             yield text
-            if not block:
-                return
+    except UnicodeError as error:
+        lines = 1
+        with suppress(UnicodeError):
+            for text in _decoded(path, encoding):
+                text.encode("utf-8")
+                lines += _line_ends(text)
+        raise DataError(_undecodable(error, encoding, source, lines)) from error
+
+
+def _decoded(path: Path, encoding: str) -> Iterator[str]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    with open(path, "rb") as stream:
+        while block := stream.read(BLOCK):
+            yield decoder.decode(block)
+    yield decoder.decode(b"", final=True)
 
 
 def _undecodable(error: UnicodeError, encoding: str, source: str, lines: int) -> str:

@@ -67,9 +67,11 @@ def times_of(table: Table, place: int, spelling: Spelling, counts: Counts) -> Ti
     note = ""
     if swapped != written:
         written, note = _day_or_month(table, text, written, swapped)
-    found = table.levels(place, f"({seconds(text, written)}) IS NULL", SAMPLE)
+    value = seconds(text, written)
+    table.compute([value])
+    ((read, *_),) = table.spans([value])
+    found = table.levels(place, f"({value}) IS NULL", SAMPLE) if read < counts.present else {}
     others = {cell: count for cell, count in found.items() if not spelling.is_missing_number(cell)}
-    read = table.count(f"({seconds(text, written)}) IS NOT NULL")
     if sum(others.values()) > (1 - ALMOST_ALL) * (read + sum(others.values())):
         return None
     return Times(written, read, others, note)

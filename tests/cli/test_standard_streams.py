@@ -1,4 +1,7 @@
-"""A command works with missing, closed and narrow standard streams, and never reports work it did not do."""
+"""A command works with missing, closed and narrow standard streams, and never reports work it did not do.
+
+Numba and matplotlib are hidden from most commands, because their imports take longer than the commands.
+"""
 
 import io
 import os
@@ -14,6 +17,7 @@ from ffnn_gpu.cli.settings import FIELDS
 from ffnn_gpu.cli.standard_streams import PLAIN, finish
 
 ENVIRONMENT = {**os.environ, "FFNN_GPU_DEVICE": "numpy", "OPENBLAS_NUM_THREADS": "1"}
+HIDDEN = "hidden"  # the folder of modules that cannot be imported
 TRAIN = ("train", "d.csv", "--hidden", "8", "--dropout", "0", "--epochs", "2")
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 
@@ -22,26 +26,35 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell"
 def folder(tmp_path_factory):
     """Make a folder with d.csv and the trained run `run`; its classes are named outside ASCII."""
     path = tmp_path_factory.mktemp("streams")
+    (path / HIDDEN).mkdir()
+    for module in ("numba", "matplotlib"):
+        (path / HIDDEN / f"{module}.py").write_text("raise ImportError('hidden')\n", encoding="utf-8")
     rows = [f"{k % 2 + 0.01 * k},{k % 5},{('été', '→')[k % 2]}" for k in range(40)]
     (path / "d.csv").write_text("\n".join(["größe,b,klasse", *rows]) + "\n", encoding="utf-8")
     assert command(path, *TRAIN, "--out", "run").returncode == 0
     return path
 
 
+def without_imports(folder):
+    """Return the environment of a command that finds neither Numba nor matplotlib."""
+    paths = [str(folder / HIDDEN), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 def command(folder, *arguments, env=None, **settings):
     settings = {"capture_output": True} | settings
     return subprocess.run(
         [sys.executable, "-m", "ffnn_gpu", *arguments],
-        env=ENVIRONMENT | (env or {}), cwd=folder, check=False, timeout=120, **settings,
+        env=without_imports(folder) | (env or {}), cwd=folder, check=False, timeout=120, **settings,
     )  # fmt: skip
 
 
-def shell(folder, arguments, redirection):
+def shell(folder, arguments, redirection, environment=None):
     """Run the command by a shell; the redirection may close a stream."""
     script = f'"$0" -m ffnn_gpu {arguments} {redirection}'
     return subprocess.run(
-        ["sh", "-c", script, sys.executable], env=ENVIRONMENT, cwd=folder, capture_output=True, timeout=120,
-        check=False,
+        ["sh", "-c", script, sys.executable], env=environment or without_imports(folder), cwd=folder,
+        capture_output=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -57,10 +70,11 @@ def broken_pipe():
 @posix
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_training_run_without_standard_streams_writes_everything(folder, closed):
-    out = f"run-{closed.count('-')}{closed[0] == '2'}"
-    done = shell(folder, f"{' '.join(TRAIN)} --out {out}", closed)
+    out, draws = f"run-{closed.count('-')}{closed[0] == '2'}", closed[0] == "<"
+    done = shell(folder, f"{' '.join(TRAIN)} --out {out}", closed, ENVIRONMENT if draws else None)
     assert done.returncode == 0, done.stderr
     assert (folder / out / "result.json").is_file() and (folder / out / "model.safetensors").is_file()
+    assert (folder / out / "learning_curve.png").is_file() == draws
     assert shell(folder, f"predict {out} d.csv --output p.csv", closed).returncode == 0
     assert len((folder / "p.csv").read_text("utf-8").splitlines()) == 41
 
@@ -122,8 +136,8 @@ def test_broken_output_file_is_an_error(folder):
     os.mkfifo(folder / "fifo.csv")
     reader = os.open(folder / "fifo.csv", os.O_RDONLY | os.O_NONBLOCK)
     process = subprocess.Popen(
-        [sys.executable, "-c", CLOSED_LATE, str(reader)], env=ENVIRONMENT, cwd=folder, stderr=subprocess.PIPE,
-        pass_fds=[reader],
+        [sys.executable, "-c", CLOSED_LATE, str(reader)], env=without_imports(folder), cwd=folder,
+        stderr=subprocess.PIPE, pass_fds=[reader],
     )  # fmt: skip
     os.close(reader)
     assert b"Broken pipe" in process.communicate(timeout=120)[1] and process.returncode == 1

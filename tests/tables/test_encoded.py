@@ -25,7 +25,7 @@ def in_files(monkeypatch):
     """Regard every matrix as large, and encode few rows at once."""
     monkeypatch.setattr(encoded, "MAPPED", 0)
     monkeypatch.setattr(file_rows, "MAPPED", 0)
-    monkeypatch.setattr(encoded, "BLOCK_ELEMENTS", 60)
+    monkeypatch.setattr(encoded, "WRITTEN", 600)
 
 
 def made(tmp_path):

@@ -15,6 +15,7 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.layers import Dense, Embedding
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.tables import encoding as encoding_module
 from ffnn_gpu.tables.encoders import CodeEncoder, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.encoding import Encoding, most_codes
 from ffnn_gpu.tables.kinds import Decisions, columns_of
@@ -111,6 +112,35 @@ def test_two_levels_are_one_column_and_anything_else_is_0():
     encoder = LevelEncoder.fit("x", np.array([0, 1, 0]), ["no", "yes"])
     found = encoder.encode((np.array([0, 1, 2, -1]), ["no", "yes", "maybe"]))
     np.testing.assert_array_equal(found, [[-1], [1], [0], [0]])
+
+
+# ---------------------------------------------------------------- blocks of rows
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_matrix_does_not_depend_on_the_blocks_of_rows(tmp_path, monkeypatch, frame, kind):
+    if kind == "parquet":
+        frame["when"] = pd.to_datetime(frame["when"])
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), tmp_path / "t.parquet")
+        trained, new = (read_table(str(tmp_path / "t.parquet")) for _ in range(2))
+    else:
+        trained, new = table_of(tmp_path, frame), table_of(tmp_path, frame)
+    encoding = fitted(trained)
+    whole = encoding.encode(new)
+    for rows in (7, 199):
+        monkeypatch.setattr(encoding_module, "ROWS", rows)
+        np.testing.assert_array_equal(encoding.encode(trained), whole)
+        np.testing.assert_array_equal(encoding.encode(new), whole)
+        np.testing.assert_array_equal(encoding.encode(new.part(3, 60)), whole[3:60])
+
+
+def test_bad_cell_in_a_later_block_is_named_with_its_line(tmp_path, monkeypatch, frame):
+    encoding = fitted(table_of(tmp_path, frame))
+    monkeypatch.setattr(encoding_module, "ROWS", 50)
+    bad = frame.astype({"x": object})
+    bad.loc[170, "x"] = "12.5 kg"
+    with pytest.raises(DataError, match=r"'x'.*line 172 holds '12.5 kg'"):
+        encoding.encode(table_of(tmp_path, bad))
 
 
 # ---------------------------------------------------------------- codes

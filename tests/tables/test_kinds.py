@@ -56,6 +56,8 @@ def test_numbers_with_leading_zeros_are_names():
     column = kind_of(repeated("007", "10", "20"))
     assert (column.kind, column.reason) == ("category", "numbers with leading zeros are names")
     assert kind_of(repeated("007", "10", "20"), number=("a",)).kind == "number"
+    assert kind_of(repeated(" 007", "10", "20")).kind == "category"
+    assert kind_of(repeated("0", "0.5", "107", "-3", " 20")).kind == "number"
     assert kind_of(repeated("0", "0.5", "-0.5")).kind == "number"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.tables import table as tables
 from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.sources import is_table, read_table
 
@@ -304,4 +305,26 @@ def test_part_of_a_table_reads_its_rows_only(tmp_path):
     assert len(part) == 4
     assert np.array_equal(part.numbers("try_cast(c0 AS DOUBLE)"), [4, 5, 6, 7])
     assert part.levels(1) == {"w0": 1, "w1": 2, "w2": 1}
-    assert np.array_equal(part.codes(1, ["w0", "w1"]), [1, -1, 0, 1])
+    codes, texts = part.coded(1)
+    assert [texts[code] for code in codes] == ["w1", "w2", "w0", "w1"]
+    assert np.array_equal(part.part(1, 9).numbers("c0::DOUBLE"), [5, 6, 7])
+
+
+def test_computed_values_equal_those_of_the_expression_row_by_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "TOGETHER", 3)
+    lines = [f"{k},{'' if k % 5 == 0 else k / 4},w{k % 7}\n" for k in range(5000)]
+    path = written(tmp_path / "a.csv", "a,b,c\n" + "".join(lines))
+    plain, table = read_table(path), read_table(path)
+    values = ["try_cast(c1 AS DOUBLE)", *(f"try_cast(c0 AS DOUBLE) + {k}" for k in range(6))]
+    table.compute(values)
+    table.part(7, 9).compute_codes([2, 1])  # of all rows
+    table.compute([values[3], "1.5::DOUBLE"])
+    assert {relation for relation, _ in table.computed.values()} > {"computed0", "computed3", "computed6"}
+    table.ask("UPDATE cells SET c0 = 'changed', c1 = 'changed', c2 = 'changed'")  # not read again
+    assert table.spans([*values, "c2"]) == [*plain.spans(values), (5000, "changed", "changed")]
+    for rows, same in ((table, plain), (table.part(1234, 1250), plain.part(1234, 1250))):
+        for value in values:
+            np.testing.assert_array_equal(rows.numbers(value), same.numbers(value))
+        for column in (1, 2):
+            (codes, texts), (wanted, cells) = rows.coded(column), same.coded(column)
+            assert [*np.array([*texts, ""])[codes]] == [*np.array([*cells, ""])[wanted]]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ffnn_gpu.errors import ConfigurationError, DataError
-from ffnn_gpu.tables import dialects, plain_text, text_files
+from ffnn_gpu.tables import dialects, plain_text, text_encodings, text_files
 from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.sources import read_table
 
@@ -180,7 +180,9 @@ def test_bytes_outside_windows_1252_are_latin_1(tmp_path):
     assert cells(table) == [("ä\x81", "1")]
 
 
-def test_utf_8_with_a_damaged_byte_is_refused_with_its_line(tmp_path):
+@pytest.mark.parametrize("block", [1, 4, 1 << 20])
+def test_utf_8_with_a_damaged_byte_is_refused_with_its_line(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(text_encodings, "BLOCK", block)
     refused(tmp_path, "a,b\nä,1\n".encode() + b"\xe4,2\n", "line 3", "utf-8", "0xe4", "--encoding")
 
 
@@ -362,8 +364,13 @@ def test_broken_files_are_refused_or_read_as_the_csv_module_reads_them(tmp_path,
     assert outcomes == {"refused", "read"}
 
 
-def test_a_plain_file_needs_no_second_reading(tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", [1, 2, 3, 5, 1 << 20])
+def test_a_plain_file_needs_no_second_reading(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(plain_text, "BLOCK", block)
     monkeypatch.setattr(text_files, "_rewrite", None)
+    assert cells(read(tmp_path, "a,b,c\n10,20,30\n\n,,4\n5,6,7")) == [
+        ("10", "20", "30"), ("", "", "4"), ("5", "6", "7"),
+    ]  # fmt: skip
     assert cells(read(tmp_path, 'a,b\r\n1,"x,y"\r\n2,"z\r\n"\r\n')) == [("1", "x,y"), ("2", "z\r\n")]
 
 
