@@ -20,8 +20,10 @@ from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open, read
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.tables.answers import kept_column
+from ffnn_gpu.tables.columns import Column
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.dialects import Dialect
-from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import Roles, read_roles, require_apart
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import ACCEPTED, is_table, read_table
@@ -55,7 +57,7 @@ def read_training(config: TrainConfig) -> Training:
     table = read_known(config)
     require_distinct(table)
     places = target_places(table, config.target)
-    spelling = Spelling(table.decimal, decisions.missing)
+    spelling = Spelling(table.decimal, decisions.missing, day_first=decisions.day_first)
     require_apart(table, decisions, places)
     names = tuple(table.names[place] for place in places)
     target = read_target(table, places, spelling, config.task, decisions.categorical)

@@ -13,8 +13,10 @@ from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.precision import eps, floating
+from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.tables.cells import levels_of, misread_error, number_of, time_of, truths_of
+from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.encoders import (
     MOST_COLUMNS,
     BooleanEncoder,
@@ -26,7 +28,6 @@ from ffnn_gpu.tables.encoders import (
     frequent_levels,
     restored,
 )
-from ffnn_gpu.tables.kinds import Column
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, MISSING, Codes, Floats, Table
 
@@ -44,11 +45,13 @@ class Encoding:
 
     columns: the names of all columns of the table but the targets, in its order.
     missing: further texts that mean a missing cell.
+    markers: texts that mean a missing cell in categories; none in models saved before they did.
     """
 
     encoders: tuple[Encoder, ...]
     columns: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -72,7 +75,7 @@ class Encoding:
         spelling = Spelling(table.decimal, missing)
         encoders = [_fitted(table, column, rows, spelling, most_codes) for column in used]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
-        return cls(tuple(encoders), tuple(column.name for column in columns), missing)
+        return cls(tuple(encoders), tuple(column.name for column in columns), missing, spelling.markers)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,7 +104,7 @@ class Encoding:
 
         Raises DataError: a column is missing or twice there, or a cell is no number where numbers are needed.
         """
-        spelling = Spelling(table.decimal, self.missing)
+        spelling = Spelling(table.decimal, self.missing, self.markers)
         places = self._places(table, skip)
         return self._matrix(
             len(table),
@@ -119,7 +122,9 @@ class Encoding:
         """
         names = self.columns if x.ndim == 2 and x.shape[1] == len(self.columns) else self.read
         if x.ndim != 2 or x.shape[1] != len(names):
-            raise ShapeError(f"x has shape {x.shape}; the model reads {len(names)} columns: {_listed(names)}")
+            raise ShapeError(
+                f"x has shape {x.shape}; the model reads {counted(len(names), 'column')}: {_listed(names)}"
+            )
         places = (names.index(name) for name in self.names)
         cells = (
             _cells_of_numbers(x[:, k], encoder) for k, encoder in zip(places, self.encoders, strict=True)
@@ -132,6 +137,7 @@ class Encoding:
             "encoders": [encoder.to_json() for encoder in self.encoders],
             "columns": [*self.columns],
             "missing": [*self.missing],
+            "markers": [*self.markers],
         }
 
     @classmethod
@@ -139,7 +145,8 @@ class Encoding:
         """Restore what `to_json` wrote. Raises DataError if it is damaged."""
         try:
             encoders = tuple(map(restored, saved["encoders"]))
-            return cls(encoders, *(tuple(map(str, saved[name])) for name in ("columns", "missing")))
+            texts = saved["columns"], saved["missing"], saved.get("markers", ())
+            return cls(encoders, *(tuple(map(str, each)) for each in texts))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved encoding: {type(error).__name__}: {error}") from error
 
@@ -159,7 +166,7 @@ class Encoding:
             if len(inputs) == len(self.columns):
                 return [inputs[self.columns.index(name)] for name in self.names]
             raise DataError(
-                f"{table.source} has no header and {len(inputs)} columns; the model was trained on "
+                f"{table.source} has no header and {counted(len(inputs), 'column')}; the model was trained on "
                 f"{len(self.columns)}: {_listed(self.columns)}"
             )
         lacking = [name for name in self.names if name not in table.names]
@@ -206,7 +213,7 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
     if np.isnan(x).any():
         texts = table.levels(place, f"({value}) IS NULL", 1000)
         if bad := [text for text in texts if not spelling.is_missing_number(text)]:
-            raise misread_error(table, place, bad[:3], encoder.kind, written or "")
+            raise misread_error(table, place, bad, encoder.kind, written or "")
     return x
 
 

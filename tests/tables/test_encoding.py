@@ -15,9 +15,10 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.layers import Dense, Embedding
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoders import CodeEncoder, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.encoding import Encoding, most_codes
-from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import Spelling
 
