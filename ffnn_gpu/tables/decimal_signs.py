@@ -21,6 +21,7 @@ def grouped(decimal: str) -> str:
 GROUPED = {decimal: re.compile(grouped(decimal)) for decimal in OTHER}
 ONE_GROUP = {sign: re.compile(rf"[+-]?[1-9]\d{{0,2}}[{sign}]\d{{3}}") for sign in OTHER}
 DECIMAL = {sign: re.compile(rf"[+-]?(\d+[{sign}]\d*|[{sign}]\d+)([eE][+-]?\d+)?") for sign in OTHER}
+NUMBER = re.compile(r"[+-]?\d[\d.,]*")
 SHORT = re.compile(r"[+-]?\d{1,3}")  # a whole number without a group
 
 
@@ -62,6 +63,7 @@ def _alike(column: Sequence[str], sign: str) -> list[str]:
 
 def _has_short_numbers(column: Sequence[str], sign: str) -> bool:
     """Return whether all numbers of a column are written with groups, and some need none."""
-    cells = [cell for cell in column if cell]
-    short = sum(1 for cell in cells if SHORT.fullmatch(cell))
-    return bool(short) and bool(_alike(column, sign)) and short + len(_alike(column, sign)) == len(cells)
+    short = sum(1 for cell in column if SHORT.fullmatch(cell))
+    grouped_cells = len(_alike(column, sign))
+    numbers = sum(1 for cell in column if NUMBER.fullmatch(cell))
+    return 0 < short < numbers == short + grouped_cells

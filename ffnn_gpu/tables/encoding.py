@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.precision import eps, floating
-from ffnn_gpu.checks import counted
+from ffnn_gpu.checks import counted, nearest
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.tables.cells import levels_of, misread_error, number_of, time_of, truths_of
 from ffnn_gpu.tables.columns import Column
@@ -166,15 +166,17 @@ class Encoding:
             if len(inputs) == len(self.columns):
                 return [inputs[self.columns.index(name)] for name in self.names]
             raise DataError(
-                f"{table.source} has no header and {counted(len(inputs), 'column')}; the model was trained on "
-                f"{len(self.columns)}: {_listed(self.columns)}"
+                f"{table.source} has no header and {counted(len(inputs), 'column')}; the model was trained "
+                f"on {len(self.columns)}: {_listed(self.columns)}"
             )
         lacking = [name for name in self.names if name not in table.names]
         twice = [name for name in self.names if table.names.count(name) > 1]
         if lacking or twice:
             problem = "lacks these columns" if lacking else "contains these columns more than once"
             listed = _listed([*map(repr, lacking or twice)])
-            raise DataError(f"{table.source} {problem}, which the model was trained on: {listed}")
+            near = nearest(lacking[0], table.names) if lacking else ""
+            hint = f"; is {near!r} meant for {lacking[0]!r}?" if near else ""
+            raise DataError(f"{table.source} {problem}, which the model was trained on: {listed}{hint}")
         return [table.names.index(name) for name in self.names]
 
 

@@ -7,8 +7,8 @@ trained on one reads both.
 
 MIXED, ZONED = "ISO 8601", "ISO 8601 with zones"  # names of ways, beside those of strptime
 DAY = r"\d{4}-\d{2}-\d{2}"
-CLOCK = r"[Tt ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?"
-ZONE = r" ?([Zz]|UTC|[+-](0\d|1[0-4])(:?[0-5]\d)?)"
+CLOCK = r"[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?"
+ZONE = r" ?(Z|UTC|[+-](0\d|1[0-4])(:?[0-5]\d)?)"
 CLOCKS = ("%H:%M:%S", "%H:%M:%S.%f", "%H:%M")
 
 
@@ -17,12 +17,12 @@ def seconds_of_iso(cell: str, way: str) -> str:
 
     way: MIXED for times without a zone, ZONED for times with one, "" for both.
     """
-    text = f"trim({cell})"
-    plain = f"epoch(try_cast(replace({text}, ',', '.') AS TIMESTAMP))"
-    without = f"WHEN regexp_full_match({text}, '{DAY}({CLOCK})?') THEN {plain}"
-    joined = f"regexp_replace(replace(upper({text}), ',', '.'), ' ?(Z|UTC|[+-]\\d\\d(:?\\d\\d)?)$', '\\1')"
-    zoned = f"epoch(try_cast({joined} AS TIMESTAMPTZ))"
-    having = f"WHEN regexp_full_match({text}, '{DAY}{CLOCK}{ZONE}') THEN {zoned}"
+    text = f"replace(upper(trim({cell})), ',', '.')"
+    without = f"WHEN regexp_full_match({text}, '{DAY}({CLOCK})?') THEN epoch(try_cast({text} AS TIMESTAMP))"
+    joined = f"regexp_replace(regexp_replace({text}, ' ?(Z|UTC)$', 'Z'), ' ([+-][0-9:]+)$', '\\1')"
+    having = (
+        f"WHEN regexp_full_match({text}, '{DAY}{CLOCK}{ZONE}') THEN epoch(try_cast({joined} AS TIMESTAMPTZ))"
+    )
     cases = {MIXED: without, ZONED: having, "": f"{without} {having}"}
     return f"CASE {cases[way]} END"
 

@@ -10,6 +10,8 @@ from ffnn_gpu.tables.table import Table
 
 MOST_CLASSES = 1000
 FEW = 2  # rows of a misspelt class
+BETWEEN_WORDS = re.compile(r"[\s_']|(?<!\d)\.|\.(?!\d)|(?<=[^\W\d])-(?=[^\W\d])")
+NUMBERS = re.compile(r"\d[\d.,]*")
 OFTEN = 20  # times as many rows has the class that is meant
 
 
@@ -44,14 +46,14 @@ def _pairs(counts: Mapping[str, int]) -> Iterator[tuple[str, str]]:
 
 
 def _letters(text: str) -> str:
-    """Return what is left without case, blanks and punctuation; the text itself if that is nothing."""
-    return re.sub(r"[\W_]", "", text).casefold() or text
+    """Return a text without case, blanks, and the signs between words."""
+    return BETWEEN_WORDS.sub("", text).casefold() or text
 
 
 def _is_slip(a: str, b: str) -> bool:
-    """Return whether one letter in three or fewer differs, at most two; digits must agree."""
+    """Return whether one letter in three or fewer differs, at most two; numbers must agree."""
     a, b = a.casefold(), b.casefold()
-    if re.sub(r"\D", "", a) != re.sub(r"\D", "", b) or abs(len(a) - len(b)) > 2:
+    if NUMBERS.findall(a) != NUMBERS.findall(b) or abs(len(a) - len(b)) > 2:
         return False
     return distance(a, b) <= min(2, max(len(a), len(b)) // 3)
 

@@ -52,20 +52,22 @@ def _with_units(table: Table, column: Column, spelling: Spelling) -> Column:
     like = {cell: count for cell, count in cells.items() if WITH_UNIT.fullmatch(cell.strip())}
     if len(like) < ALMOST_ALL * len(cells):
         return column
-    return _noted(table, column, "its cells are numbers with units", like)
+    name = option_value(column.name)
+    remedy = f"Write plain numbers in the file, or use --categorical {name} or --drop {name}"
+    return _noted(table, column, "its cells are numbers with units", like, remedy)
 
 
 def _present(cells: Mapping[str, int], spelling: Spelling) -> dict[str, int]:
     return {cell: count for cell, count in cells.items() if not spelling.is_missing_number(cell)}
 
 
-def _noted(table: Table, column: Column, why: str, bad: Mapping[str, int]) -> Column:
+def _noted(table: Table, column: Column, why: str, bad: Mapping[str, int], remedy: str = "") -> Column:
+    """Return the column with a note. remedy: what to do, "" for what the bad cells may mean."""
     name, found = option_value(column.name), holding(table, column.place, bad, EXAMPLES)
     taken = f"taken as {column.kind}" + ("" if column.is_used else " and left out")
     more = ", …" if len(bad) > len(found) else ""
-    note = (
-        f"{taken}, although {why}; {said(found)}{more}. If such cells mean missing ones, use --missing "
-        f"{option_values(cell for _, cell in found)}{more}; to require numbers, use --number {name}; if they "
-        f"are categories, --categorical {name}"
+    remedy = remedy or (
+        f"If such cells mean missing ones, use --missing {option_values(cell for _, cell in found)}; to "
+        f"require numbers, use --number {name}; if they are categories, --categorical {name}"
     )
-    return replace(column, note=note)
+    return replace(column, note=f"{taken}, although {why}; {said(found)}{more}. {remedy}")

@@ -66,15 +66,16 @@ def _many_words(table: Table, place: int, counts: Counts) -> Column:
 def _signed_numbers(
     table: Table, place: int, spelling: Spelling, levels: Mapping[str, int], missing: int
 ) -> Column | None:
-    """Return the unclear column if almost all texts are numbers and some have a sign."""
+    """Return the unclear column if almost all texts are numbers and more than a few have a sign."""
     if are_regular(levels):
         return None
-    signs = {cell: number_with_signs(cell, table.decimal) for cell in [*levels][:SAMPLE]}
-    signed = [cell for cell, sign in signs.items() if sign]
-    plain = sum(not sign and spelling.value(cell) is not None for cell, sign in signs.items())
-    if not signed or len(signed) + plain < (1 - FEW_OTHERS) * len(signs):
+    cells = [*levels][:SAMPLE]
+    others = [cell for cell in cells if spelling.value(cell) is None]
+    signs = {cell: sign for cell in others if (sign := number_with_signs(cell, table.decimal))}
+    numbers = len(cells) - len(others) + len(signs)
+    if len(signs) <= FEW_OTHERS * len(cells) or numbers < (1 - FEW_OTHERS) * len(cells):
         return None
-    name, found = table.names[place], holding(table, place, signed, 1)
+    name, found = table.names[place], holding(table, place, signs, 1)
     value = option_value(name)
     sentence = (
         f"the cells are numbers with {signs[found[0][1]]}; {said(found)}. Write plain numbers in the file, "

@@ -266,3 +266,20 @@ def test_part_of_a_table_reads_its_rows_only(tmp_path):
     assert np.array_equal(part.numbers("try_cast(c0 AS DOUBLE)"), [4, 5, 6, 7])
     assert part.levels(1) == {"w0": 1, "w1": 2, "w2": 1}
     assert np.array_equal(part.codes(1, ["w0", "w1"]), [1, -1, 0, 1])
+
+
+def test_json_array_gets_a_hint_about_json_lines(tmp_path):
+    array = '[{"a": 1, "b": 2},\n {"a": 3, "b": 4}]\n'
+    for name in ("a.json", "a.jsonl"):
+        refused(written(tmp_path / name, "\n" + array), "line 2", "JSON array", "one object per line")
+    lines = '{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n'
+    assert read_table(written(tmp_path / "b.json", lines)).names == ("a", "b")
+    (tmp_path / "c").mkdir()
+    written(tmp_path / "c" / "rows.csv", "a,b\n1,2\n")
+    written(tmp_path / "c" / "about.json", array)  # describes the files of a folder
+    assert len(read_table(str(tmp_path / "c"))) == 1
+
+
+def test_json_array_on_standard_input_gets_the_hint(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'[ {"a": 1}]')))
+    refused("-", "JSON array", "one object per line")
