@@ -208,11 +208,12 @@ def test_command_and_frame_answer_alike_where_pandas_reads_missing_cells():
     words = [("NA", "east", "None", "west", "null")[k % 5] for k in range(N)]
     write(word=words, y=["a" if word in ("NA", "west") else "b" for word in words])
     assert here("train", "t.csv", "--target", "y", *FAST).exit_code == 0
-    assert here("predict", "run", "t.csv", "--probabilities", "--output", "p.csv").exit_code == 0
+    assert here("predict", "run", "t.csv", "--probabilities", "--output", "p.parquet").exit_code == 0
+    written = pandas.read_parquet("p.parquet")[["p_a", "p_b"]].to_numpy()
     model = Model.load("run", "numpy")
     for how in ({}, {"keep_default_na": False}):
-        answers = model.probabilities(pandas.read_csv("t.csv", **how))
-        np.testing.assert_array_equal(pandas.read_csv("p.csv")[["p_a", "p_b"]].to_numpy("f4"), answers)
+        frame = pandas.read_csv("t.csv", **how)
+        np.testing.assert_array_equal(model.probabilities(frame), written)
 
 
 def test_name_that_differs_in_case_is_suggested():
