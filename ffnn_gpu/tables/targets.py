@@ -116,9 +116,11 @@ def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> boo
     """Return whether a few cells among numbers or classes mean a missing target, not a class of their own."""
     others = sum(bad.values())
     if numbers:
-        levels = table.levels(place, most=FEW_LEVELS + 1)
-        repeated = len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL
-        return others <= FEW_OTHERS * (others + numbers) and not repeated
+        levels = table.levels(place, most=MOST_CLASSES + 1)
+        if len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL:
+            return False
+        are_too_many = numbers >= others and _are_too_many(len(levels), others + numbers)
+        return others <= FEW_OTHERS * (others + numbers) or are_too_many
     markers = [count for cell, count in bad.items() if cell.strip().lower() in NEVER_CLASSES]
     return 0 < sum(markers) <= FEW_OTHERS * others and max(markers) < SEVERAL
 
@@ -136,11 +138,15 @@ def _marker_error(table: Table, place: int, cells: dict[str, int]) -> DataError:
 
 
 def _require_classes(table: Table, place: int, classes: int, rows: int) -> None:
-    if classes > max(FEW_LEVELS, rows / 2):
+    if _are_too_many(classes, rows):
         raise DataError(
             f"{table.source}, target {table.names[place]!r}: {classes:,} different texts in "
             f"{counted(rows, 'row')} are no classes; choose another --target"
         )
+
+
+def _are_too_many(classes: int, rows: int) -> bool:
+    return classes > max(FEW_LEVELS, rows / 2)
 
 
 def _truths(values: HostArray, present: Any) -> tuple[HostArray, Any]:
