@@ -1,4 +1,7 @@
-"""Checks of arguments: numbers, names from a table, renamed keywords, and kinds of files."""
+"""Checks of arguments, and words for messages about them.
+
+Numbers, names from a table, renamed keywords, kinds of files; similar names, and counted things.
+"""
 
 import difflib
 import functools
@@ -34,10 +37,17 @@ def look_up(kind: str, name: Any, table: Mapping[str, T], example: str) -> T:
 
 
 def nearest(key: str, names: Iterable[str]) -> str:
-    """Return the name most similar to `key`, else one that begins with it, else ""."""
+    """Return the name that differs in case only, else the most similar, else one that begins so, else ""."""
     names = list(names)
+    if same := [name for name in names if name.casefold() == key.casefold()]:
+        return same[0]
     longer = [name for name in names if key and name.startswith(key)]
     return (difflib.get_close_matches(key, names, n=1) or longer or [""])[0]
+
+
+def counted(n: int, thing: str, things: str = "") -> str:
+    """1 row, 2,000 rows; things: the plural, if it is not thing + "s"."""
+    return f"{n:,} {thing if n == 1 else things or thing + 's'}"
 
 
 def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

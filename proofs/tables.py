@@ -11,15 +11,23 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.cells import levels_of, time_of
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.sources import read_table
+from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.table import MISSING
 from proofs import ROOT, Figure, Settings
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "latin-1")
+WAYS = ("", "T%H:%M", " %H:%M:%S", "T%H:%M:%S.%f")  # of writing the time of a day
+ZONES = {"": 0, "Z": 0, "+02:00": 120, "-0330": -210, " +05": 300}  # in minutes
 PIECES = (b",", b'"', b"\n", b"\r\n", b"\r", b"\0", b" ", b"\t", b'""', b"'", b"\xff", b"\xc3\xa9", b"a,b\n")
 ROWS, COLUMNS = 400_000, 20  # of the large file: 73 MB of text
 LIMIT = "64MB"  # of the database; it holds the cells of the large file in 147 MB
@@ -32,6 +40,7 @@ def prove(settings: Settings) -> list[Figure]:
     settings.say(f"tables: {settings.examples} written, {settings.examples} broken, one of {ROWS:,} rows")
     return [
         _tried("cells of text files arrive as they were written", _written_tables, settings),
+        _tried("numbers, times and missing words are read as they were meant", _meant_cells, settings),
         _tried("broken text files are read as by the csv module, or refused", _broken_files, settings),
         _larger_than_memory(settings.scratch),
     ]
@@ -75,6 +84,72 @@ def _written_tables(st: Any, path: Path) -> Any:
         assert any(blank) or cells(str(path), dialect) == rows
 
     return reads_back
+
+
+def _meant_cells(st: Any, path: Path) -> Any:
+    """Return a test: groups of thousands, mixtures of ISO 8601, Excel's first line and NA are read as meant.
+
+    A number that may be meant otherwise may be read so if the table says it.
+    """
+    from hypothesis import assume, given
+
+    number = st.tuples(st.integers(-(10**8), 10**8), st.integers(0, 3), st.booleans())
+    moment = st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1))
+    word = st.sampled_from(["NA", "", "null", "NaN", "x", "y z", "Na", "-"])
+    row = st.tuples(number, moment, st.sampled_from(WAYS), st.sampled_from([*ZONES][1:]), word)
+    rows = st.lists(row, min_size=4, max_size=9)
+
+    @given(rows, st.sampled_from(",;\t|"), st.sampled_from(".,"), st.booleans(), st.booleans(), st.booleans())
+    def is_meant(
+        rows: list[Any], separator: str, decimal: str, grouped: bool, zoned: bool, excel: bool
+    ) -> None:
+        assume(len({time for _, time, *_ in rows}) > 2)
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+        writer.writerow(["amount", "at", "word"])
+        numbers, times = [], []
+        for (units, places, has_groups), time, way, zone, word in rows:
+            amount, value = _spelt(units, places, decimal, grouped and has_groups)
+            written, seconds = _moment(time, (way or WAYS[1]) if zoned else way, zone if zoned else "")
+            writer.writerow([amount, written, word])
+            numbers.append(value)
+            times.append(seconds)
+        path.write_text(
+            (f"sep={separator}\n" if excel else "") + text.getvalue(), encoding="utf-8", newline=""
+        )
+        table = read_table(str(path))
+        assert table.names == ("amount", "at", "word") and len(table) == len(rows)
+        read = table.numbers(Spelling(table.decimal).number("c0")).tolist()
+        kinds = columns_of(
+            table, Decisions(categorical=("word",)), Spelling(table.decimal), allow_unclear=True
+        )
+        said = any("is read as a decimal number" in remark for remark in table.remarks)
+        assert said or kinds[0].note or kinds[0].kind == "unclear" or read == numbers
+        assert kinds[1].kind == "time"
+        found = table.numbers(time_of(table, 1, kinds[1].written)).tolist()
+        assert all(abs(a - b) < 1e-5 for a, b in zip(found, times, strict=True))
+        codes, levels = levels_of(table, 2, Spelling())
+        words = [levels[code] if code != MISSING else "" for code in codes.tolist()]
+        assert words == [word if word in ("x", "y z", "Na", "-") else "" for *_, word in rows]
+
+    return is_meant
+
+
+def _spelt(units: int, places: int, decimal: str, has_groups: bool) -> tuple[str, float]:
+    """Return units / 10^places as text and as a number."""
+    whole, part = divmod(abs(units), 10**places)
+    sign = "-" if units < 0 else ""
+    group = {".": ",", ",": "."}[decimal]
+    text = f"{whole:,}".replace(",", group) if has_groups else str(whole)
+    text += f"{decimal}{part:0{places}}" if places else ""
+    return sign + text, float(f"{sign}{whole}.{part:0{places}}" if places else f"{sign}{whole}")
+
+
+def _moment(time: datetime, way: str, zone: str) -> tuple[str, float]:
+    """Return a time as text, and in seconds since 1970 in UTC, as far as the text gives it."""
+    text = time.strftime(f"%Y-%m-%d{way}")
+    known = datetime.strptime(text, f"%Y-%m-%d{way}")
+    return text + zone, known.replace(tzinfo=timezone(timedelta(minutes=ZONES[zone]))).timestamp()
 
 
 def _broken_files(st: Any, path: Path) -> Any:

@@ -97,8 +97,9 @@ def measure(name: str, path: str) -> None:
 
 
 def with_ffnn_gpu(path: str) -> np.ndarray:
+    from ffnn_gpu.tables.decisions import Decisions
     from ffnn_gpu.tables.encoding import Encoding
-    from ffnn_gpu.tables.kinds import Decisions, columns_of
+    from ffnn_gpu.tables.kinds import columns_of
     from ffnn_gpu.tables.sources import read_table
     from ffnn_gpu.tables.spelling import Spelling
 

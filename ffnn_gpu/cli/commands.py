@@ -19,9 +19,10 @@ import click
 
 from ffnn_gpu import __version__
 from ffnn_gpu.checkpoints.json_values import dumps
+from ffnn_gpu.checks import counted
 from ffnn_gpu.cli import standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
-from ffnn_gpu.cli.settings import FIELDS, OF_COLUMNS, OF_SOURCES, help_of, resolve, source_settings
+from ffnn_gpu.cli.settings import FIELDS, OF_COLUMNS, OF_SOURCES, OPPOSITES, help_of, resolve, source_settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 quiet_option = click.option("--quiet", is_flag=True, help="print only errors and the result")
@@ -37,7 +38,8 @@ def flags_of(names: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..
             if metavar:
                 command = click.option(flag, name, metavar=metavar, help=text)(command)
             else:
-                command = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)(command)
+                off = OPPOSITES.get(name, f"--no-{flag[2:]}")
+                command = click.option(f"{flag}/{off}", name, default=None, help=text)(command)
         return command
 
     return add
@@ -174,7 +176,7 @@ def evaluate_command(
     loaded = Model.load(model, device)
     if data is None and not how["query"]:
         part, names = train.held_out(model, loaded)
-        line = f"{len(part.x):,} rows, the test set that the run held out of {loaded.data}"
+        line = f"{counted(len(part.x), 'row')}, the test set that the run held out of {loaded.data}"
     else:
         dataset, x, y = reading.read_labelled(data or "", target, loaded, how)
         part, names = Part(x, y, reading.weights_for(loaded, x)), dataset.feature_names

@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from ffnn_gpu.checks import counted
 from ffnn_gpu.cli import messages
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.training_data import decisions_of, read_known, require_distinct, target_places
-from ffnn_gpu.tables.inspection import Concern, Inspected, Inspection, inspect
+from ffnn_gpu.tables.concerns import Concern
+from ffnn_gpu.tables.inspection import Inspected, Inspection, inspect
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import require_apart
 from ffnn_gpu.tables.sources import is_table
@@ -39,7 +41,7 @@ def inspection_of(config: TrainConfig) -> Inspection:
     table = read_known(config)
     require_distinct(table)
     decisions = decisions_of(config)
-    spelling = Spelling(table.decimal, decisions.missing)
+    spelling = Spelling(table.decimal, decisions.missing, day_first=decisions.day_first)
     targets = target_places(table, config.target)
     require_apart(table, decisions, targets)
     names = tuple(table.names[place] for place in targets)
@@ -96,7 +98,8 @@ def _short(value: Any) -> str:
 
 def _first_lines(found: Inspection) -> Iterator[str]:
     remarks = "".join(f"; {remark}" for remark in found.remarks)
-    yield f"{found.source}: {found.rows:,} rows × {len(found.columns)} columns besides the target{remarks}"
+    shape = f"{counted(found.rows, 'row')} × {counted(len(found.columns), 'column')}"
+    yield f"{found.source}: {shape} besides the target{remarks}"
     if found.target is None:
         return
     names = ", ".join(map(repr, found.target["names"]))
@@ -104,7 +107,8 @@ def _first_lines(found: Inspection) -> Iterator[str]:
     left = f"; {messages.lacking_line(lacking)}" if lacking else ""
     if classes := found.target["classes"]:
         shown = ", ".join(f"{name} {count:,}" for name, count in [*classes.items()][:10])
-        yield f"target {names}: {len(classes)} classes: {shown}{', …' * (len(classes) > 10)}{left}"
+        more = ", …" * (len(classes) > 10)
+        yield f"target {names}: {counted(len(classes), 'class', 'classes')}: {shown}{more}{left}"
     elif quantiles := found.target["quantiles"]:
         low, _, middle, _, high = quantiles
         yield f"target {names}: from {_short(low)} to {_short(high)}, median {_short(middle)}{left}"

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.backends import Backend, probe
+from ffnn_gpu.checks import counted
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.data.readers import BUNDLED, Dataset, leaves_target_open
 from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import Part
 from ffnn_gpu.estimators.task import Task
-from ffnn_gpu.tables.inspection import warnings_of
-from ffnn_gpu.tables.kinds import Column
+from ffnn_gpu.tables.columns import Column
+from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import is_table
 from ffnn_gpu.tables.spelling import Spelling
@@ -31,13 +32,13 @@ IN_ORDER = "the header lacks column names of the training data; the columns are 
 def data_line(data: Dataset, task: Task, config: TrainConfig, columns: Sequence[Column] = ()) -> str:
     """1,797 rows × 64 features, 10 classes → multiclass classification, softmax_cross_entropy on …"""
     if task.labels is not None:
-        values = f"{len(task.labels.classes):,} classes"
+        values = counted(len(task.labels.classes), "class", "classes")
     elif task.kind == "multilabel":
-        values = f"{task.outputs:,} labels"
+        values = counted(task.outputs, "label")
     else:
         values = f"values from {data.y.min():.6g} to {data.y.max():.6g}"
     n, features = data.x.shape
-    shape = f"{n:,} rows × {features:,} feature{'s' * (features != 1)}{_kinds(columns)}"
+    shape = f"{counted(n, 'row')} × {counted(features, 'feature')}{_kinds(columns)}"
     return f"{shape}, {_target(data, config)}{values} → {task}"
 
 
@@ -94,15 +95,18 @@ def table_line(x: Any) -> str:
 
 def split_line(rows: Mapping[str, int], backend: Backend) -> str:
     """86 rows to train, 10 to validate, 24 to test; backend numpy (FFNN_GPU_DEVICE=numpy)"""
-    counts = f"{rows['train']:,} rows to train, {rows['validation']:,} to validate, {rows['test']:,} to test"
-    return f"{counts}; backend {backend.name} ({_why(backend)})"
+    train, others = (
+        counted(rows["train"], "row"),
+        f"{rows['validation']:,} to validate, {rows['test']:,} to test",
+    )
+    return f"{train} to train, {others}; backend {backend.name} ({_why(backend)})"
 
 
 def ranks_line(ranks: Communicator, config: TrainConfig) -> str:
     """4 ranks, MPI between 4 processes (MPICH 5.0.1); each computes 16 of the 64 rows of a batch"""
     most = -(-config.batch_size // ranks.size)
     rows = f"{most}" if config.batch_size % ranks.size == 0 else f"{most - 1} or {most}"
-    part = f"{rows} of the {config.batch_size} rows of a batch"
+    part = f"{rows} of the {counted(config.batch_size, 'row')} of a batch"
     return f"{ranks.size} ranks, {ranks.reason}; each computes {part}"
 
 
@@ -123,18 +127,18 @@ def metric_lines(row: Mapping[str, float], prefix: str = "") -> list[str]:
 def evaluation_line(model: Model, data: Dataset, x: Any) -> str:
     """Name the rows that `evaluate` uses; warn if the model was trained on them."""
     if data.x_test is not None:
-        return f"{len(x):,} rows, the test set of {data.name}"
+        return f"{counted(len(x), 'row')}, the test set of {data.name}"
     lacking = len(x.table) - len(x) if isinstance(x, TableRows) else 0
     left_out = f"; {lacking_line(lacking)}" if lacking else ""
     warning = "; the model was trained on most of them, result.json has the metrics of its test set"
-    return f"{len(x):,} rows of {data.name}{left_out}" + warning * (data.name == model.data)
+    return f"{counted(len(x), 'row')} of {data.name}{left_out}" + warning * (data.name == model.data)
 
 
 def unfamiliar_lines(model: Model, x: Any) -> list[str]:
     """column 'district': 3 of 400 cells with a level that no training row has: 'West'"""
     found = model.unfamiliar(x)
     more = len(found) - MAX_LISTED_NAMES
-    return found[:MAX_LISTED_NAMES] + [f"… and {more} more such column{'s' * (more > 1)}"] * (more > 0)
+    return found[:MAX_LISTED_NAMES] + [f"… and {counted(more, 'more such column')}"] * (more > 0)
 
 
 def weight_line(model: Model, part: Part, unweighted: bool) -> str:
@@ -149,9 +153,8 @@ def weight_line(model: Model, part: Part, unweighted: bool) -> str:
 
 def cut_line(values: int, limit: float | None) -> str:
     """3 values more than 5 standard deviations from the mean … were clipped to that limit"""
-    some, were = ("1 value", "was") if values == 1 else (f"{values:,} values", "were")
     far = f"more than {limit:g} standard deviations from the mean of the training rows"
-    return f"{some} {far} {were} clipped to that limit"
+    return f"{counted(values, 'value')} {far} {'was' if values == 1 else 'were'} clipped to that limit"
 
 
 def constant_line(model: Model) -> str | None:
@@ -175,7 +178,7 @@ def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -
     run, program, started = shlex.quote(str(folder)), _program(), _program_on(report["ranks"])
     epochs, asked = report["epochs"], report["epochs_asked"]
     early = epochs < asked and not report["interrupted"]
-    done = f"stopped early after epoch {epochs}" if early else f"{epochs} of {asked} epochs"
+    done = f"stopped early after epoch {epochs}" if early else f"{epochs} of {counted(asked, 'epoch')}"
     best = f", best epoch {report['best_epoch']}," if report["best_epoch"] else ""
     lines.append(f"{done}{best} in {report['seconds']:.1f} s; run folder {folder}")
     if report["interrupted"]:

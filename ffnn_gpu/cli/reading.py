@@ -29,7 +29,7 @@ from ffnn_gpu.estimators.training_data import (
     training_of,
 )
 from ffnn_gpu.tables.answers import kept_column
-from ffnn_gpu.tables.kinds import Decisions
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.roles import weights_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import ACCEPTED, is_table, read_table

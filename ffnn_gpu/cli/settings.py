@@ -18,9 +18,17 @@ import tomli_w
 from ffnn_gpu.backends import from_environment
 from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.estimators.settings import FIELDS, OF_COLUMNS, OF_SOURCES, TrainConfig, checked, choices
+from ffnn_gpu.estimators.settings import (
+    FIELDS,
+    OF_COLUMNS,
+    OF_SOURCES,
+    OPPOSITES,
+    TrainConfig,
+    checked,
+    choices,
+)
 
-__all__ = ["FIELDS", "OF_COLUMNS", "OF_SOURCES", "TrainConfig"]  # with the functions below
+__all__ = ["FIELDS", "OF_COLUMNS", "OF_SOURCES", "OPPOSITES", "TrainConfig"]  # with the functions below
 BARE = r"""[^\s"'=#\[\]{}]+"""  # --set takes such a value as text if it is not TOML
 
 

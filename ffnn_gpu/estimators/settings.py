@@ -62,6 +62,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         str | None, "column of a table: its earlier rows are for training, its later ones for the test"
     ] = None
     missing: Annotated[Names, "texts that mean a missing cell, besides empty ones"] = ()
+    day_first: Annotated[
+        bool | None,
+        "the day comes first in dates such as 03/04/2024, or the month; default: decided by the cells",
+    ] = None
     task: Annotated[TaskKind, "kind of task; auto: inferred from the target"] = "auto"
     test: Annotated[
         Fraction, "fraction of the rows for the final test, if the data has no test set of its own"
@@ -131,8 +135,10 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 # settings that say what the columns of a table are, which `inspect` has too
 OF_COLUMNS = (
-    "target", "categorical", "number", "drop", "id", "weight", "group", "split_by", "missing", "task",
+    "target", "categorical", "number", "drop", "id", "weight", "group", "split_by", "missing",
+    "day_first", "task",
 )  # fmt: skip
+OPPOSITES = {"day_first": "--month-first"}  # flags that switch a setting off, if not --no-…
 # settings that say how a source is read, which `evaluate` and `predict` have too
 OF_SOURCES = ("query", "separator", "decimal", "encoding", "header")
 FIELDS = {field.name: field for field in msgspec.structs.fields(TrainConfig)}

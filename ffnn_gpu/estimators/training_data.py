@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 from ffnn_gpu.data.readers import Dataset
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.settings import OF_SOURCES, TrainConfig
+from ffnn_gpu.tables.columns import Column
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.dialects import Dialect
-from ffnn_gpu.tables.kinds import Column, Decisions, columns_of
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import Roles, read_roles, require_apart
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import read_table
@@ -41,7 +43,7 @@ def training_of(table: Table, config: TrainConfig, name: str) -> Training:
     decisions = decisions_of(config)
     require_distinct(table)
     places = target_places(table, config.target)
-    spelling = Spelling(table.decimal, decisions.missing)
+    spelling = Spelling(table.decimal, decisions.missing, day_first=decisions.day_first)
     require_apart(table, decisions, places)
     names = tuple(table.names[place] for place in places)
     target = read_target(table, places, spelling, config.task, decisions.categorical)

@@ -6,11 +6,13 @@ text_files   delimited text: dialects, text_encodings and packed_files decide ho
              who reads it
 parquet, json_lines, databases, many_files, typed_columns    the other sources
 frames       data frames, dicts of columns, dicts of rows → Table
-spelling     how cells spell numbers, times, booleans and missing values
+spelling     how cells spell numbers, times, booleans and missing values; decimal_signs and iso_times decide
+             which sign is the decimal one and which texts are times of ISO 8601
 cells        the cells of a column as numbers, times, truths or levels
 scan         the counts that decide kinds, for all columns in few passes
 times        in which way a column writes times
-kinds        what each column is, with the reason, and what the user decided otherwise
+kinds        what each column is, with the reason: `words` for texts, `row_ids` for ids, mixed_numbers for
+             texts that may be meant as numbers; `columns` is the result, `decisions` what the user says
 roles        weights, groups and the order of rows
 encoders     the cells of one column → columns of a matrix: scales, levels, codes and cycles
 encoding     all columns → a matrix, by encoders fitted on the training rows
@@ -19,5 +21,6 @@ rows         rows as x of a data set; `encoded` keeps the matrix of a large tabl
 numbers      columns of numbers → a matrix, for models trained on arrays
 targets      the column to predict → labels or numbers
 answers      predictions → CSV, Parquet, JSON lines, .npy
-inspection   what a table holds, how it will be encoded, and what may go wrong
+inspection   what a table holds, and how it will be encoded
+concerns     what may go wrong with it: `leaks`, misspelt classes and others
 """

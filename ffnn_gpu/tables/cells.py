@@ -1,12 +1,14 @@
 """The cells of a column as numbers, times, truths or levels, whatever type the database keeps them in."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 
+from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.iso_times import way_of
 from ffnn_gpu.tables.spelling import Spelling, seconds, truth
 from ffnn_gpu.tables.table import CELLS, MISSING, Codes, Table, literal
 
@@ -25,6 +27,7 @@ NUMBERS = (
 )
 TIMES = ("DATE", "TIME")
 TRUTHS = ("false", "true")
+EXAMPLES = 3  # cells that an error lists
 
 
 def family(kind: str) -> Family:
@@ -55,17 +58,20 @@ def number_of(table: Table, place: int, spelling: Spelling) -> str:
 def time_of(table: Table, place: int, written: str) -> str:
     """Return the SQL expression for the time in a cell, in seconds since 1970; NULL if it holds none.
 
-    Times of day lie in 1900 as text and in 1970 as a type: only their place in the day is learnt from.
+    Times of day lie in 1900 as text and in 1970 as a type: only their place in the day is learnt from. Where
+    one way of ISO 8601 is written, its other ways are read too.
     """
     if family(table.types[place]) == "time":
         return f"epoch(c{place})"
-    return seconds(table.text(place), written)
+    text, way = table.text(place), way_of(written)
+    time = seconds(text, written)
+    return f"coalesce({time}, {seconds(text, way)})" if way else time
 
 
 def levels_of(table: Table, place: int, spelling: Spelling) -> tuple[Codes, list[str]]:
     """Return the codes of a column's texts in text order; blanks around them do not count."""
     codes, cells = table.coded(place)
-    texts = sorted({cell.strip() for cell in cells if not spelling.is_missing(cell)})
+    texts = sorted({cell.strip() for cell in cells if not spelling.is_missing_level(cell)})
     code = {text: k for k, text in enumerate(texts)}
     return _recoded(codes, [code.get(cell.strip(), MISSING) for cell in cells]), texts
 
@@ -87,7 +93,7 @@ def _recoded(codes: Codes, new: Sequence[int]) -> Codes:
 
 
 def others_error(
-    table: Table, place: int, numbers: int, bad: Sequence[str], kind: str = "number"
+    table: Table, place: int, numbers: int, bad: Iterable[str], kind: str = "number"
 ) -> DataError:
     """Return the error about cells that are something else in a column of numbers or times."""
     return DataError(
@@ -95,30 +101,31 @@ def others_error(
     )
 
 
-def misread_error(table: Table, place: int, bad: Sequence[str], kind: str, written: str) -> DataError:
+def misread_error(table: Table, place: int, bad: Iterable[str], kind: str, written: str) -> DataError:
     """Return the error about cells of a new table that a model cannot read as numbers or times."""
     way = f", written like {written}" if written else ""
     return DataError(
         f"{table.source}, column {table.names[place]!r}: the model reads {kind}s here{way}; "
-        f"{said(holding(table, place, bad))}. Correct these cells or leave them empty"
+        f"{said(holding(table, place, bad, EXAMPLES))}. Correct these cells or leave them empty"
     )
 
 
-def others_sentence(table: Table, place: int, numbers: int, bad: Sequence[str], kind: str = "number") -> str:
+def others_sentence(table: Table, place: int, numbers: int, bad: Iterable[str], kind: str = "number") -> str:
     """119 of 120 cells are numbers; line 77 holds '12.5 kg'. If that means a missing cell, use …"""
-    found = holding(table, place, bad)
+    found = holding(table, place, bad, EXAMPLES)
     remedy = f"if the column holds categories, use --categorical {option_value(table.names[place])}"
+    are = f"is a {kind}" if numbers == 1 else f"are {kind}s"
     return (
-        f"{numbers:,} of {len(table):,} cells are {kind}s; {said(found)}. "
+        f"{numbers:,} of {counted(len(table), 'cell')} {are}; {said(found)}. "
         f"If that means a missing cell, use --missing {option_value(found[0][1])}; {remedy}"
     )
 
 
-def holding(table: Table, place: int, cells: Sequence[str]) -> list[tuple[str, str]]:
-    """Return (place of the first row that holds it, cell) of some cells, in the order of rows."""
+def holding(table: Table, place: int, cells: Iterable[str], most: int) -> list[tuple[str, str]]:
+    """Return (place of the first row that holds it, cell) of the cells that occur first, in row order."""
     listed, cell = ", ".join(map(literal, cells)), table.text(place)
     query = f"SELECT min(rowid) AS r, {cell} AS c FROM {CELLS} WHERE c IN ({listed}) GROUP BY c ORDER BY r"
-    return [(table.place(row), text) for row, text in table.ask(query)]
+    return [(table.place(row), text) for row, text in table.ask(f"{query} LIMIT {most}")]
 
 
 def said(found: Sequence[tuple[str, str]]) -> str:
@@ -128,5 +135,13 @@ def said(found: Sequence[tuple[str, str]]) -> str:
 
 def option_value(text: str) -> str:
     """Return a text as a shell writes it for an option that takes several, separated by commas."""
-    quoted = '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
-    return shlex.quote(quoted)
+    return shlex.quote(_quoted(text))
+
+
+def option_values(texts: Iterable[str]) -> str:
+    """Return several texts as a shell writes them for one option."""
+    return shlex.quote(",".join(map(_quoted, texts)))
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text

@@ -15,15 +15,18 @@ from itertools import islice
 from typing import TextIO
 
 from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.tables.decimal_signs import decimal_sign, grouped
 
 SEPARATORS = ",;\t|"
 SPELT = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
 SAMPLE_ROWS = 1000
 MAX_CELL = 1 << 24  # characters, so that an open quote does not fill the memory
 MAX_LINE = 1 << 26
-NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(rf"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|{grouped('.')}|{grouped(',')}")
 BLANKS = re.compile(r"[^\S\r\n]+")  # a line of one such cell is no row
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
+WHOLE = re.compile(r"[+-]?\d+")
+NO_NAMES = ("", "na", "n/a", "nan", "null", "none", "?", "-")  # cells that stand in rows, in lower case
+FEWEST_NUMBERED = 3  # columns whose names may be 0, 1, 2, …
 MALFORMED = (  # what the csv module says → what it means
     ("unexpected end of data", "a quote opens here and is never closed"),
     ("expected after", "a cell goes on after its closing quote"),
@@ -82,24 +85,34 @@ def decided(sample: str, dialect: Dialect, known: Sequence[str] = ()) -> Dialect
     best = max(ways, key=lambda way: _plausibility(sample, way))
     rows, _ = _first_rows(sample, best)
     if not best.decimal:
-        best = replace(best, decimal=_decimal_sign(rows, best.separator))
+        best = replace(best, decimal=decimal_sign(rows, best.separator)[0])
     if best.header is None:
         best = replace(best, header=bool(rows) and is_header(rows[0], rows[1:], known))
     return best
 
 
+def doubt(sample: str, dialect: Dialect) -> tuple[str, ...]:
+    """Return a remark if numbers in the first rows may be meant with the other decimal sign."""
+    _, cell = decimal_sign(_first_rows(sample, dialect)[0], dialect.separator)
+    if not cell:
+        return ()
+    other = "," if dialect.decimal == "." else "."
+    return (f"{cell!r} is read as a decimal number (--decimal {other!r} reads thousands)",)
+
+
 def is_header(first: Row, rows: Sequence[Row], known: Sequence[str] = ()) -> bool:
     """Return whether `first` holds names and not values.
 
-    It does if one of them is known, or if a cell is no number above numbers only. Else it does if a cell is
-    none of the texts that its column repeats, unless another cell is one.
+    It does if one of them is known, if they are 0, 1, 2, … as pandas numbers columns, or if a cell is no
+    number above numbers only. Else it does if a cell is none of the texts that its column repeats, unless
+    another cell is one. A number with a decimal sign is no name.
     """
     cells = [cell.strip() for cell in first]
     columns = [[row[k].strip() for row in rows if k < len(row) and row[k].strip()] for k in range(len(cells))]
     texts = [
         (cell, column)
         for cell, column in zip(cells, columns, strict=True)
-        if cell and not NUMBER.fullmatch(cell)
+        if cell.lower() not in NO_NAMES and not NUMBER.fullmatch(cell)
     ]
     numbered = {name for name in known if name.isdecimal() and int(name) < len(cells)}
     named = any(cell in known and cell not in numbered for cell in cells if cell)
@@ -107,10 +120,28 @@ def is_header(first: Row, rows: Sequence[Row], known: Sequence[str] = ()) -> boo
         return True
     if not rows:
         return len(texts) == len(cells)
+    if any(NUMBER.fullmatch(cell) and not WHOLE.fullmatch(cell) for cell in cells):
+        return False
+    if _are_numbered(cells, columns):
+        return True
     if any(column and all(map(NUMBER.fullmatch, column)) for _, column in texts):
         return True
     repeated = [(cell, column) for cell, column in texts if len(set(column)) <= len(column) / 2]
     return bool(repeated) and not any(cell in column for cell, column in repeated)
+
+
+def _are_numbered(cells: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Return whether cells are the names that pandas gives: 0, 1, 2, … or the same after an empty one.
+
+    After a cell that is not empty they may also be a row of whole numbers, unless a column has other cells.
+    """
+    names = cells[1:] if cells[:1] == [""] else cells
+    if [*names] != [*map(str, range(len(names)))] or not names:
+        return False
+    if len(names) < len(cells):
+        return bool(columns[0]) and all(columns[0])
+    whole = all(WHOLE.fullmatch(cell) for column in columns for cell in column)
+    return len(names) >= FEWEST_NUMBERED and not whole
 
 
 def rows_of(stream: TextIO, dialect: Dialect, source: str) -> Iterator[tuple[int, Row]]:
@@ -175,12 +206,3 @@ def _is_plain(cell: str, dialect: Dialect) -> bool:
         return True
     others = set(SEPARATORS) - {dialect.separator, ","}
     return not (others & set(cell)) and not (cell[:1] in "\"'" and cell[-1:] == cell[:1] and len(cell) > 1)
-
-
-def _decimal_sign(rows: Sequence[Row], separator: str) -> str:
-    """Return the decimal sign of most numbers; "1,234" between commas is a thousand."""
-    numbers = [cell.strip() for row in rows for cell in row if NUMBER.fullmatch(cell.strip())]
-    commas = [number for number in numbers if "," in number]
-    if separator == "," and all(map(THOUSANDS.fullmatch, commas)):
-        return "."
-    return "," if len(commas) > sum("." in number for number in numbers) else "."

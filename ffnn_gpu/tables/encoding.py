@@ -17,8 +17,10 @@ from numpy.typing import DTypeLike
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.precision import eps, floating
+from ffnn_gpu.checks import counted, nearest
 from ffnn_gpu.errors import DataError, ShapeError
 from ffnn_gpu.tables.cells import levels_of, misread_error, number_of, time_of, truths_of
+from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.encoders import (
     MOST_COLUMNS,
     BooleanEncoder,
@@ -30,7 +32,6 @@ from ffnn_gpu.tables.encoders import (
     frequent_levels,
     restored,
 )
-from ffnn_gpu.tables.kinds import Column
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, MISSING, Codes, Floats, Table
 
@@ -49,11 +50,13 @@ class Encoding:
 
     columns: the names of all columns of the table but the targets, in its order.
     missing: further texts that mean a missing cell.
+    markers: texts that mean a missing cell in categories; none in models saved before they did.
     """
 
     encoders: tuple[Encoder, ...]
     columns: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -80,7 +83,7 @@ class Encoding:
             fitted = pool.map(lambda column: _fitted(table, column, rows, spelling, most_codes), used)
             encoders = [*fitted]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
-        return cls(tuple(encoders), tuple(column.name for column in columns), missing)
+        return cls(tuple(encoders), tuple(column.name for column in columns), missing, spelling.markers)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,7 +112,7 @@ class Encoding:
 
         Raises DataError: a column is missing or twice there, or a cell is no number where numbers are needed.
         """
-        spelling = Spelling(table.decimal, self.missing)
+        spelling = Spelling(table.decimal, self.missing, self.markers)
         read = [*zip(self._places(table, skip), self.encoders, strict=True)]
         x = np.empty((len(table), len(self.outputs)), dtype)
 
@@ -125,7 +128,7 @@ class Encoding:
 
     def cells(self, table: Table, skip: Sequence[int] = ()) -> Iterator[tuple[Encoder, Any]]:
         """Yield each encoder with the cells of its column, in the form that it reads. Raises as `encode`."""
-        spelling = Spelling(table.decimal, self.missing)
+        spelling = Spelling(table.decimal, self.missing, self.markers)
         for place, encoder in zip(self._places(table, skip), self.encoders, strict=True):
             yield encoder, _cells(table, place, encoder, spelling)
 
@@ -136,7 +139,9 @@ class Encoding:
         """
         names = self.columns if x.ndim == 2 and x.shape[1] == len(self.columns) else self.read
         if x.ndim != 2 or x.shape[1] != len(names):
-            raise ShapeError(f"x has shape {x.shape}; the model reads {len(names)} columns: {_listed(names)}")
+            raise ShapeError(
+                f"x has shape {x.shape}; the model reads {counted(len(names), 'column')}: {_listed(names)}"
+            )
         places = (names.index(name) for name in self.names)
         cells = (
             _cells_of_numbers(x[:, k], encoder) for k, encoder in zip(places, self.encoders, strict=True)
@@ -151,6 +156,7 @@ class Encoding:
             "encoders": [encoder.to_json() for encoder in self.encoders],
             "columns": [*self.columns],
             "missing": [*self.missing],
+            "markers": [*self.markers],
         }
 
     @classmethod
@@ -158,7 +164,8 @@ class Encoding:
         """Restore what `to_json` wrote. Raises DataError if it is damaged."""
         try:
             encoders = tuple(map(restored, saved["encoders"]))
-            return cls(encoders, *(tuple(map(str, saved[name])) for name in ("columns", "missing")))
+            texts = saved["columns"], saved["missing"], saved.get("markers", ())
+            return cls(encoders, *(tuple(map(str, each)) for each in texts))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved encoding: {type(error).__name__}: {error}") from error
 
@@ -177,15 +184,17 @@ class Encoding:
             if len(inputs) == len(self.columns):
                 return [inputs[self.columns.index(name)] for name in self.names]
             raise DataError(
-                f"{table.source} has no header and {len(inputs)} columns; the model was trained on "
-                f"{len(self.columns)}: {_listed(self.columns)}"
+                f"{table.source} has no header and {counted(len(inputs), 'column')}; the model was trained "
+                f"on {len(self.columns)}: {_listed(self.columns)}"
             )
         lacking = [name for name in self.names if name not in table.names]
         twice = [name for name in self.names if table.names.count(name) > 1]
         if lacking or twice:
             problem = "lacks these columns" if lacking else "contains these columns more than once"
             listed = _listed([*map(repr, lacking or twice)])
-            raise DataError(f"{table.source} {problem}, which the model was trained on: {listed}")
+            near = nearest(lacking[0], table.names) if lacking else ""
+            hint = f"; is {near!r} meant for {lacking[0]!r}?" if near else ""
+            raise DataError(f"{table.source} {problem}, which the model was trained on: {listed}{hint}")
         return [table.names.index(name) for name in self.names]
 
 
@@ -233,7 +242,7 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
     if lacking and lacking > table.nulls(place):
         texts = table.levels(place, f"({value}) IS NULL", 1000)
         if bad := [text for text in texts if not spelling.is_missing_number(text)]:
-            raise misread_error(table, place, bad[:3], encoder.kind, written or "")
+            raise misread_error(table, place, bad, encoder.kind, written or "")
     return x
 
 

@@ -48,11 +48,17 @@ def read_json_lines(path: Path, encoding: str, source: str, scratch: Scratch, co
 def _objects(path: Path, source: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line, {key: value as it is written}) of each line that is not blank."""
     with open(path, encoding="utf-8-sig") as stream:
-        number = 0
+        number, is_first = 0, True
         while text := stream.readline(MAX_LINE):
             number += 1
             if text.isspace():
                 continue
+            if is_first and text.lstrip().startswith("["):
+                raise DataError(
+                    f"{source}, line {number}: a JSON array begins here; rows are JSON lines, one object per "
+                    "line without commas between them: jq -c '.[]' ROWS.json > ROWS.jsonl"
+                )
+            is_first = False
             try:
                 yield number, _object(text)
             except (ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.table import CELLS, MAX_LISTED_NAMES, Scratch, Table
@@ -60,7 +61,7 @@ def read_many(
         k = bisect_right(starts, row) - 1
         return f"{parts[k].place(row - starts[k])} of {paths[k]}"
 
-    remarks = (f"{len(paths)} file{'s' * (len(paths) != 1)}", *first.remarks)
+    remarks = (counted(len(paths), "file"), *first.remarks)
     return replace(first, source=source, place=place, remarks=remarks)
 
 
@@ -85,7 +86,10 @@ def _order(first: Table, part: Table) -> list[int]:
     lacking = [name for name in first.names if name not in part.names]
     more = [name for name in part.names if name not in first.names]
     said = [f"it lacks {_listed(lacking)}"] * bool(lacking) + [f"it has also {_listed(more)}"] * bool(more)
-    why = " and ".join(said * has_names) or f"it has {len(part.names)} columns, not {len(first.names)}"
+    why = (
+        " and ".join(said * has_names)
+        or f"it has {counted(len(part.names), 'column')}, not {len(first.names)}"
+    )
     raise DataError(f"{part.source} has other columns than {first.source}: {why}")
 
 

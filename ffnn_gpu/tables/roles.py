@@ -8,7 +8,8 @@ import numpy as np
 
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import number_of, time_of
-from ffnn_gpu.tables.kinds import Column, Decisions
+from ffnn_gpu.tables.columns import Column
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import CELLS, Codes, Floats, Table
 

@@ -1,6 +1,7 @@
 """What the user names → Table."""
 
 import os
+import re
 import shutil
 import stat
 import sys
@@ -22,8 +23,10 @@ from ffnn_gpu.tables.text_files import read_text
 STDIN = "-"
 TEXT = (".csv", ".tsv", ".txt", ".tab", ".dat", ".psv")
 JSON_LINES = (".jsonl", ".ndjson")
+JSON = (".json",)  # JSON lines too, except in folders, where such a file describes others
 PARQUET = (".parquet", ".pq")
 PACKED = (".gz", ".zst")
+ARRAY = re.compile(rb"\[\s*\{")  # the beginning of a JSON array of rows
 ACCEPTED = ", ".join((*TEXT, *JSON_LINES, *PARQUET, *DATABASES))
 
 
@@ -35,7 +38,7 @@ def is_table(source: str) -> bool:
         return not _ending(source) or _is_file_of_rows(source) or any(map(_is_file_of_rows, matches(source)))
     if Path(source).is_dir():
         return bool(_files(source))
-    return _is_file_of_rows(source)
+    return _is_file_of_rows(source) or _ending(source) in JSON
 
 
 def is_pipe(source: str) -> bool:
@@ -97,7 +100,7 @@ def _read_file(
     try:
         if ending in TEXT:
             return read_text(Path(source), dialect, source, known, scratch, connection)
-        if ending in JSON_LINES:
+        if ending in (*JSON_LINES, *JSON):
             return read_json_lines(Path(source), dialect.encoding, source, scratch, connection)
         if ending in PARQUET:
             return read_parquet(Path(source), source, scratch, connection)
@@ -122,10 +125,10 @@ def _from_stream(
             with open(source, "rb") as stream:
                 shutil.copyfileobj(stream, file)
     with open(copy, "rb") as stream:
-        start = stream.read(4)
-    if start == b"PAR1":
+        start = stream.read(64)
+    if start[:4] == b"PAR1":
         return read_parquet(copy, said, scratch, connection)
-    if start[:1] == b"{":
+    if start[:1] == b"{" or ARRAY.match(start):
         return read_json_lines(copy, dialect.encoding, said, scratch, connection)
     return read_text(copy, dialect, said, known, scratch, connection)
 

@@ -1,8 +1,8 @@
 """How cells spell numbers, times, booleans and missing values.
 
-Only plain decimal numbers count: `1E2` and `007` are numbers, `1_5`, `0x1F`, `nan` and `inf` are not. A
-number is rounded once, to float64. The database converts the cells that are numbers; the texts of the others
-are few, so Python decides what they mean.
+Only decimal numbers count: `1E2`, `007` and, with a decimal point, `1,234.5` are numbers, `1_5`, `0x1F`,
+`nan` and `inf` are not. A number is rounded once, to float64. The database converts the cells that are
+numbers; the texts of the others are few, so Python decides what they mean.
 """
 
 import math
@@ -11,12 +11,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ffnn_gpu.tables.decimal_signs import GROUPED, OTHER, grouped
+from ffnn_gpu.tables.iso_times import CLOCKS, MIXED, ZONED, seconds_of_iso
 from ffnn_gpu.tables.table import literal
 
-# What data files write for a missing number or time, in lower case. In categories they are levels.
-MARKERS = frozenset(
-    ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "nat", "<na>", "?", "-", "--", ".", "missing")
-)
+# What pandas reads as missing in a text file, in every column. Why in categories too: a model trained on the
+# file must answer the same for a frame that was read from it.
+MISSING_LEVELS = (
+    "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A",
+    "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+# What data files write for a missing number or time, in lower case.
+MARKERS = frozenset((*map(str.lower, MISSING_LEVELS), "none", "nil", "nat", "?", "-", "--", ".", "missing"))
 ISO = (
     "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%f",
     "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M",
@@ -30,15 +36,23 @@ class Spelling:
     Args:
         decimal: the decimal sign, "." or ",".
         missing: further texts that mean a missing cell, in every column.
+        markers: texts that mean a missing cell in a column of categories.
+        day_first: whether the day comes first in 03/04/2024; None if the cells decide.
     """
 
     decimal: str = "."
     missing: tuple[str, ...] = ()
+    markers: tuple[str, ...] = MISSING_LEVELS
+    day_first: bool | None = None
 
     def is_missing(self, cell: str) -> bool:
-        """Return whether a cell is missing in every kind of column."""
+        """Return whether a cell is missing in every kind of column, targets too."""
         text = cell.strip()
         return not text or text in self.missing
+
+    def is_missing_level(self, cell: str) -> bool:
+        """Return whether a cell is missing in a column of categories."""
+        return self.is_missing(cell) or cell.strip() in self.markers
 
     def is_missing_number(self, cell: str) -> bool:
         """Return whether a cell is missing in a column of numbers or times."""
@@ -49,10 +63,35 @@ class Spelling:
         # Of the texts that the database takes for numbers, only those that begin with +- have it. They are
         # below ','; the comparison spares the search in most cells.
         plain = f"NOT contains({cell}, '_') AND ({cell} >= ',' OR NOT contains({cell}, '+-'))"
+        group, text, joined = OTHER[self.decimal], cell, f"replace({cell}, ',', '')"
         if self.decimal == ",":
-            plain, cell = f"{plain} AND NOT contains({cell}, '.')", f"replace({cell}, ',', '.')"
-        value = f"try_cast({cell} AS DOUBLE)"
-        return f"CASE WHEN {plain} AND isfinite({value}) THEN {value} END"
+            plain, text = f"{plain} AND NOT contains({cell}, '.')", f"replace({cell}, ',', '.')"
+            joined = f"replace(replace({cell}, '.', ''), ',', '.')"
+        value, whole = f"try_cast({text} AS DOUBLE)", f"try_cast({joined} AS DOUBLE)"
+        has_groups = (
+            f"contains({cell}, '{group}') AND regexp_full_match(trim({cell}), '{grouped(self.decimal)}')"
+        )
+        return (
+            f"CASE WHEN {plain} AND isfinite({value}) THEN {value} "
+            f"WHEN {has_groups} AND isfinite({whole}) THEN {whole} END"
+        )
+
+    def value(self, cell: str) -> float | None:
+        """Return the number that a text spells, None if it spells none; as `number`."""
+        text = cell.strip()
+        if self.is_grouped(text):
+            text = text.replace(OTHER[self.decimal], "")
+        elif "_" in text or OTHER[self.decimal] in text:
+            return None
+        try:
+            number = float(text.replace(self.decimal, "."))
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+
+    def is_grouped(self, cell: str) -> bool:
+        """Return whether a text is a number whose thousands are grouped."""
+        return bool(GROUPED[self.decimal].fullmatch(cell.strip()))
 
 
 TRUE, FALSE = (
@@ -108,10 +147,17 @@ SIGNS = {decimal: _signs(decimal) for decimal in ".,"}
 def seconds(cell: str, written: str) -> str:
     """Return the SQL expression for a time in seconds since 1970, NULL if the text is none.
 
-    written: the way in strptime's language; "" for every way of ISO 8601.
+    written: the way in strptime's language, or a name of `iso_times`; "" for every way of ISO 8601.
     """
-    ways = f"[{', '.join(map(literal, ISO))}]" if not written else literal(written)
-    time = f"try_strptime(trim({cell}), {ways})"
+    if written in (MIXED, ZONED):
+        return seconds_of_iso(cell, written)
+    if not written:
+        return f"coalesce({seconds_of_iso(cell, written)}, {_parsed(cell, CLOCKS)})"
+    return _parsed(cell, (written,))
+
+
+def _parsed(cell: str, ways: Sequence[str]) -> str:
+    time = f"try_strptime(trim({cell}), [{', '.join(map(literal, ways))}])"
     return f"CASE WHEN year({time}) >= 1000 THEN epoch({time}) END"  # DuckDB reads 24 as the year %Y
 
 

@@ -5,15 +5,16 @@ and callers compare them as such. A model, not a new file, decides how a label i
 """
 
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.cells import holding, levels_of, number_of, option_value, others_error, said
-from ffnn_gpu.tables.kinds import FEW_LEVELS, FEW_OTHERS, SEVERAL
+from ffnn_gpu.tables.cells import EXAMPLES, holding, levels_of, number_of, option_value, others_error, said
+from ffnn_gpu.tables.columns import FEW_LEVELS, FEW_OTHERS, SEVERAL
 from ffnn_gpu.tables.spelling import MARKERS, Spelling, are_booleans, truth
 from ffnn_gpu.tables.table import MISSING, Codes, Table
 
@@ -80,14 +81,15 @@ def read_as(table: Table, place: int, spelling: Spelling, classes: Sequence[Hash
             known[float(label)] = k
     codes, cells = table.coded(place)
     found = [
-        MISSING if spelling.is_missing(cell) else known.get(cell.strip(), known.get(_number(cell, spelling)))
+        MISSING if spelling.is_missing(cell) else known.get(cell.strip(), known.get(spelling.value(cell)))
         for cell in cells
     ]
     if None in found:
-        cell = cells[found.index(None)]
+        unknown = [cell for cell, code in zip(cells, found, strict=True) if code is None]
+        ((where, cell),) = holding(table, place, unknown, 1)
         listed = ", ".join(map(repr, classes[:10])) + ", …" * (len(classes) > 10)
         raise DataError(
-            f"{table.source}, column {table.names[place]!r}: {table.place(table.first_row(place, cell))} "
+            f"{table.source}, column {table.names[place]!r}: {where} "
             f"holds {cell!r}, which is not a known class; the classes are {listed}"
         )
     places = np.array([*found, MISSING])[codes]
@@ -106,7 +108,7 @@ def _column(table: Table, place: int, spelling: Spelling, kind: str) -> tuple[Ho
     numbers = int((~np.isnan(x)).sum())
     if bad and (kind == "regression" or _is_slip(table, place, bad, numbers)):
         if numbers or kind == "regression":
-            raise others_error(table, place, numbers, [*bad][:3])
+            raise others_error(table, place, numbers, bad)
         raise _marker_error(table, place, bad)
     if bad or not numbers:
         return _texts(table, place, spelling)
@@ -117,9 +119,11 @@ def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> boo
     """Return whether a few cells among numbers or classes mean a missing target, not a class of their own."""
     others = sum(bad.values())
     if numbers:
-        levels = table.levels(place, most=FEW_LEVELS + 1)
-        repeated = len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL
-        return others <= FEW_OTHERS * (others + numbers) and not repeated
+        levels = table.levels(place, most=MOST_CLASSES + 1)
+        if len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL:
+            return False
+        are_too_many = numbers >= others and _are_too_many(len(levels), others + numbers)
+        return others <= FEW_OTHERS * (others + numbers) or are_too_many
     markers = [count for cell, count in bad.items() if cell.strip().lower() in NEVER_CLASSES]
     return 0 < sum(markers) <= FEW_OTHERS * others and max(markers) < SEVERAL
 
@@ -127,20 +131,25 @@ def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> boo
 def _marker_error(table: Table, place: int, cells: dict[str, int]) -> DataError:
     """Return the error about cells such as '?' among classes."""
     markers = [cell for cell in cells if cell.strip().lower() in NEVER_CLASSES]
-    found, name = holding(table, place, markers[:3]), table.names[place]
+    found, name = holding(table, place, markers, EXAMPLES), table.names[place]
+    classes = counted(len(cells) - len(markers), "class", "classes")
     return DataError(
-        f"{table.source}, target {name!r}: {said(found)} among {len(cells) - len(markers):,} classes. If "
-        f"that means a missing target, use --missing {option_value(found[0][1])}; if it is a class, use "
+        f"{table.source}, target {name!r}: {said(found)} among {classes}. If that"
+        f" means a missing target, use --missing {option_value(found[0][1])}; if it is a class, use "
         f"--categorical {option_value(name)}"
     )
 
 
 def _require_classes(table: Table, place: int, classes: int, rows: int) -> None:
-    if classes > max(FEW_LEVELS, rows / 2):
+    if _are_too_many(classes, rows):
         raise DataError(
-            f"{table.source}, target {table.names[place]!r}: {classes:,} different texts in {rows:,} rows "
-            "are no classes; choose another --target"
+            f"{table.source}, target {table.names[place]!r}: {classes:,} different texts in "
+            f"{counted(rows, 'row')} are no classes; choose another --target"
         )
+
+
+def _are_too_many(classes: int, rows: int) -> bool:
+    return classes > max(FEW_LEVELS, rows / 2)
 
 
 def _truths(values: HostArray, present: Any) -> tuple[HostArray, Any]:
@@ -163,21 +172,22 @@ def _numbers(table: Table, place: int, spelling: Spelling, kind: str, x: HostArr
         return x, present
     cells = table.levels(place, most=MOST_CLASSES)
     texts = [cell.strip().replace(spelling.decimal, ".") for cell in cells if not spelling.is_missing(cell)]
-    if len(texts) == MOST_CLASSES or all(repr(float(text)) == text for text in texts):
+    if len(texts) == MOST_CLASSES or all(map(_is_shortest, texts)) or any(map(spelling.is_grouped, cells)):
         return x, present
     return _texts(table, place, spelling)
 
 
-def _texts(table: Table, place: int, spelling: Spelling) -> tuple[HostArray, Any]:
-    codes, texts = levels_of(table, place, spelling)
-    return np.array([*texts, ""])[codes], codes != MISSING
-
-
-def _number(cell: str, spelling: Spelling) -> float | None:
+def _is_shortest(text: str) -> bool:
+    """Return whether a number is written as Python writes it."""
     try:
-        return float(cell.replace(spelling.decimal, "."))
-    except ValueError:
-        return None
+        return repr(float(text)) == text
+    except ValueError:  # digits in groups
+        return False
+
+
+def _texts(table: Table, place: int, spelling: Spelling) -> tuple[HostArray, Any]:
+    codes, texts = levels_of(table, place, replace(spelling, markers=()))  # NA may be a class
+    return np.array([*texts, ""])[codes], codes != MISSING
 
 
 def _names(table: Table, places: Sequence[int]) -> str:

@@ -8,14 +8,17 @@ too many as one column, and turns `1_5` into 15.
 
 import csv
 import io
+import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.dialects import MAX_LINE, Dialect, decided, rows_of
+from ffnn_gpu.tables.dialects import MAX_LINE, Dialect, decided, doubt, rows_of
 from ffnn_gpu.tables.packed_files import unpacked
 from ffnn_gpu.tables.plain_text import Plain, plain
 from ffnn_gpu.tables.table import CELLS, Scratch, Table, literal, path_literal
@@ -23,6 +26,8 @@ from ffnn_gpu.tables.text_encodings import as_utf8
 
 SAMPLE = 1 << 18  # characters that decide the dialect
 SAMPLE_LINES = 20  # and at least as many lines, if they are long
+SEPARATOR_LINE = re.compile(r'"?sep=(?P<separator>[^\w\s"]|\t| )"?(?P<end>\r?\n|\r)', re.IGNORECASE)
+LONGEST_SEPARATOR_LINE = 10  # characters
 LONGEST = 2_000_000  # bytes of a row that DuckDB reads without being told
 
 
@@ -43,12 +48,17 @@ def read_text(
     """
     folder = scratch.folder()
     utf8, encoding = as_utf8(unpacked(path, source, folder), dialect.encoding, source, folder)
+    utf8, separator = _without_separator_line(utf8, folder)
+    if separator and not dialect.separator:
+        dialect = replace(dialect, separator=separator)
     sample = _sample(utf8)
     if not sample.strip():
         raise DataError(f"{source} is empty")
     found = decided(sample, replace(dialect, encoding=encoding), known)
     first = next(rows_of(io.StringIO(sample, newline=""), found, source))[1]
+    remarks = (f"the first line, sep={separator}, is no row",) * bool(separator)
     is_sure = dialect.header is not None or any(cell.strip() in known for cell in first if cell.strip())
+    remarks += found.remarks(is_sure) + (() if dialect.decimal else doubt(sample, found))
     _load(connection, utf8, found, len(first), source, folder)
 
     def place(row: int) -> str:
@@ -58,13 +68,29 @@ def read_text(
 
     return Table(
         source, _names(first, found), connection, place, bool(found.header), found.decimal,
-        found.remarks(is_sure), keeps=scratch, dialect=found,
+        remarks, keeps=scratch, dialect=found,
     )  # fmt: skip
 
 
+def _without_separator_line(path: Path, folder: Path) -> tuple[Path, str]:
+    """Return a file without Excel's first line sep=; and the separator that it names, "" if there is none.
+
+    An empty line takes its place, so that lines keep their numbers.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as stream:
+        found = SEPARATOR_LINE.fullmatch(stream.readline(LONGEST_SEPARATOR_LINE))
+        if not found:
+            return path, ""
+        with open(folder / "rows", "w", encoding="utf-8", newline="") as rest:
+            rest.write(found["end"])
+            shutil.copyfileobj(stream, rest)
+    return folder / "rows", found["separator"]
+
+
 def _names(first: Sequence[str], dialect: Dialect) -> tuple[str, ...]:
-    """Return the names in the header; a column without one is called by its index."""
-    return tuple(cell.strip() if dialect.header and cell.strip() else str(k) for k, cell in enumerate(first))
+    """Return the names in the header; a column without one is called by its index, or as pandas calls it."""
+    cells = [cell.strip() if dialect.header else "" for cell in first]
+    return tuple(cell or (f"Unnamed: {k}" if str(k) in cells else str(k)) for k, cell in enumerate(cells))
 
 
 def _load(connection: Any, path: Path, dialect: Dialect, width: int, source: str, folder: Path) -> None:
@@ -117,16 +143,12 @@ def _rewrite(path: Path, target: Path, dialect: Dialect, width: int, source: str
         for line, row in rows_of(stream, dialect, source):
             if len(row) != width:
                 raise DataError(
-                    f"{source}, line {line} has {_cells(len(row))}; the first row has {width} "
+                    f"{source}, line {line} has {counted(len(row), 'cell')}; the first row has {width} "
                     f"(separated by {dialect.separator!r})"
                 )
             longest = max(longest, writer.writerow(row))
             count += 1
     return Plain(count, 4 * longest)  # bytes of a character
-
-
-def _cells(n: int) -> str:
-    return f"{n} cell{'s' * (n != 1)}"
 
 
 def _sample(path: Path) -> str:

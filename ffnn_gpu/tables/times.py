@@ -1,14 +1,17 @@
 """In which way the cells of a column write times.
 
-All cells of a column are read in one way. Where day and month could be either, the order of the rows decides
-if it can, else the month comes first; both are said.
+All cells of a column are read in one way, or in several ways of ISO 8601. Where day and month could be
+either, the user decides, else the order of the rows if it can, else the month comes first; the last two are
+said.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from ffnn_gpu.tables.cells import EXAMPLES, holding, option_value, said
+from ffnn_gpu.tables.iso_times import MIXED, ZONED
 from ffnn_gpu.tables.scan import SAMPLE, Counts, spread
 from ffnn_gpu.tables.spelling import ISO, Spelling, seconds
 from ffnn_gpu.tables.table import CELLS, Table, literal
@@ -19,13 +22,13 @@ DATES = (
     "%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%a, %d %b %Y",
 )  # fmt: skip
 CLOCKS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
-ZONED = tuple(
+WITH_ZONE = tuple(
     f"%Y-%m-%d{middle}%H:%M:%S{fraction}{zone}"
     for middle in "T " for fraction in ("", ".%f") for zone in ("Z", "%z", " UTC")
 )  # fmt: skip
 # in strptime's language; the first that reads most cells is used
 WAYS = (
-    *ISO, *ZONED, *(date + clock for clock in CLOCKS for date in DATES), "%Y-%m-%d %I:%M %p",
+    *ISO, *WITH_ZONE, *(date + clock for clock in CLOCKS for date in DATES), "%Y-%m-%d %I:%M %p",
     "%Y-%m-%d %I:%M:%S %p", "%I:%M %p", "%I:%M:%S %p", "%b %Y", "%b-%Y", "%B %Y", "%Y-%m", "%Y/%m",
 )  # fmt: skip
 PATTERNS = {
@@ -35,6 +38,7 @@ PATTERNS = {
 }  # fmt: skip
 FIRST_LOOK = 30  # cells that leave few of the ways
 ALMOST_ALL = 0.95
+OPTIONS = "--day-first or --month-first decides"
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ class Times:
         read: the number of cells that are times.
         others: {cell: number of rows} of the cells that are not, but for missing ones.
         note: what was decided without evidence.
+        trouble: what is wrong with the others, if it is more than that they are no times.
     """
 
     written: str
     read: int
     others: dict[str, int]
     note: str = ""
+    trouble: str = ""
 
 
 def times_of(table: Table, place: int, spelling: Spelling, counts: Counts) -> Times | None:
@@ -59,22 +65,69 @@ def times_of(table: Table, place: int, spelling: Spelling, counts: Counts) -> Ti
     cells = [cell for cell in _sample(table, place, counts) if not spelling.is_missing_number(cell)]
     if not cells or not any(letter.isdigit() for letter in cells[0]):
         return None
-    written = _best(table, cells)
-    if not written:
-        return None
-    text = table.text(place)
+    written, note, is_forced = _best(table, cells), "", False
     swapped = _swapped(written)
-    note = ""
-    if swapped != written:
-        written, note = _day_or_month(table, text, written, swapped)
-    value = seconds(text, written)
-    table.compute([value])
-    ((read, *_),) = table.spans([value])
-    found = table.levels(place, f"({value}) IS NULL", SAMPLE) if read < counts.present else {}
-    others = {cell: count for cell, count in found.items() if not spelling.is_missing_number(cell)}
-    if sum(others.values()) > (1 - ALMOST_ALL) * (read + sum(others.values())):
+    if swapped != written and spelling.day_first is not None:
+        written = min(written, swapped) if spelling.day_first else max(written, swapped)  # %d < %m
+        is_forced = True
+    elif swapped != written:
+        written, note = _day_or_month(table, table.text(place), written, swapped)
+    found = _read(table, place, spelling, written) if written else None
+    if found is None or (found.others and not is_forced):
+        found = _read_as_iso(table, place, spelling, cells) or found
+    if found is None:
         return None
-    return Times(written, read, others, note)
+    if is_forced and found.others:
+        return replace(found, trouble=_wrong_order(table, place, found, spelling))
+    if not found.trouble and sum(found.others.values()) > (1 - ALMOST_ALL) * _cells(found):
+        return None
+    return replace(found, note=note)
+
+
+def _read(table: Table, place: int, spelling: Spelling, written: str) -> Times:
+    """Return which cells are times if all are written in one way."""
+    time = seconds(table.text(place), written)
+    table.compute([time])
+    ((read, *_),) = table.spans([time])
+    found = table.levels(place, f"({time}) IS NULL", SAMPLE) if read < len(table) else {}
+    others = {cell: count for cell, count in found.items() if not spelling.is_missing_number(cell)}
+    return Times(written, read, others)
+
+
+def _read_as_iso(table: Table, place: int, spelling: Spelling, cells: list[str]) -> Times | None:
+    """Return which cells are times in any way of ISO 8601; None if almost none or too few are."""
+    (_, plain), (_, zoned) = _reads(table, cells, (MIXED, ZONED))
+    if plain + zoned < ALMOST_ALL * len(cells):
+        return None
+    found = _read(table, place, spelling, ZONED if zoned > plain else MIXED)
+    other = seconds(table.text(place), MIXED if zoned > plain else ZONED)
+    rest = table.levels(place, f"({other}) IS NOT NULL", SAMPLE)
+    mixed = {cell: count for cell, count in found.others.items() if cell in rest}
+    if not mixed:
+        return found
+    with_zone = found.read if zoned > plain else sum(mixed.values())
+    return replace(
+        found,
+        trouble=(
+            f"{with_zone:,} of {_cells(found):,} times have a zone such as Z or +02:00 and the others none; "
+            f"{said(holding(table, place, mixed, EXAMPLES))}. Write all with a zone or none, or use "
+            f"--drop {option_value(table.names[place])}"
+        ),
+    )
+
+
+def _cells(found: Times) -> int:
+    return found.read + sum(found.others.values())
+
+
+def _wrong_order(table: Table, place: int, found: Times, spelling: Spelling) -> str:
+    """Return what contradicts the order of day and month that the user gave."""
+    given, other = ("--day-first", "month") if spelling.day_first else ("--month-first", "day")
+    return (
+        f"with {given}, {found.read:,} of {_cells(found):,} cells are times written like {found.written}; "
+        f"{said(holding(table, place, found.others, EXAMPLES))}. Correct them, use --missing for them, or "
+        f"--{other}-first"
+    )
 
 
 def _sample(table: Table, place: int, counts: Counts) -> list[str]:
@@ -133,9 +186,9 @@ def _day_or_month(table: Table, text: str, written: str, swapped: str) -> tuple[
         return written, ""
     if bool(back) != bool(back_swapped):
         chosen = swapped if back else written
-        return chosen, f"read as {chosen} because the rows are then in order; no day is above 12"
+        return chosen, f"read as {chosen} because the rows are then in order; no day is above 12, {OPTIONS}"
     month_first = written if written.startswith("%m") else swapped
     return (
         month_first,
-        f"read as {month_first}, the month first; no day is above 12, so it may be the other way",
+        f"read as {month_first}, the month first; no day is above 12, so it may be the other way; {OPTIONS}",
     )

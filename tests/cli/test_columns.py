@@ -13,6 +13,7 @@ from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, resolve
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.split import split_rows
 from ffnn_gpu.estimators.task import Task
 
@@ -233,3 +234,64 @@ def test_rows_without_a_target_are_counted_wherever_rows_are_reported():
     assert (
         json.loads(here("train", "t.csv", *FAST, "--overwrite", "--json").stdout)["rows_without_target"] == 0
     )
+
+
+def test_order_of_day_and_month_is_kept_in_the_run_and_in_the_model():
+    days = [f"{1 + k % 12:02}/{1 + k % 11:02}/2024" for k in range(N)]
+    write(day=days)
+    assert "--day-first or --month-first decides" in here("inspect", "t.csv").stdout
+    assert "%d/%m/%Y" in here("inspect", "t.csv", "--day-first").stdout
+    assert "%m/%d/%Y" in here("inspect", "t.csv", "--month-first").stdout
+    Path("s.toml").write_text('data = "t.csv"\nday_first = true\n')
+    done = here("train", "--config", "s.toml", *FAST)
+    assert done.exit_code == 0 and "--day-first" not in done.stderr, done.output
+    assert tomllib.loads(Path("run/config.toml").read_text(encoding="utf-8"))["day_first"] is True
+    Path("one.csv").write_text("a,b,patient,day,w\n0.5,0.5,P1,25/03/2024,1\n")
+    assert here("predict", "run", "one.csv").exit_code == 0
+    done = here("train", "t.csv", "--month-first", *FAST[:-1], "other")
+    assert done.exit_code == 0, done.output
+    done = here("predict", "other", "one.csv")
+    assert done.exit_code == 3 and "line 2 holds '25/03/2024'" in done.stderr
+
+
+def test_train_and_inspect_warn_of_a_column_of_which_half_are_numbers():
+    write(price=[f"{k}.5" if k % 3 else f"{k} kg" for k in range(N)])
+    for done in (here("train", "t.csv", "--target", "y", *FAST), here("inspect", "t.csv", "--target", "y")):
+        said = " ".join(done.output.split())
+        assert done.exit_code == 0 and "160 of its 240 cells are numbers; line 2 holds '0 kg'" in said
+        assert "--missing '0 kg,3 kg,6 kg'" in said and "--categorical price" in said
+
+
+def test_misspelt_class_is_a_warning_with_its_line():
+    write(y=["ripe" if k % 2 else "green" for k in range(N - 1)] + ["gren"])
+    assert "class 'gren' has 1 row, the first in line 241" in here("train", "t.csv", *FAST).stderr
+
+
+def test_command_and_frame_answer_alike_where_pandas_reads_missing_cells():
+    pandas = pytest.importorskip("pandas")
+    words = [("NA", "east", "None", "west", "null")[k % 5] for k in range(N)]
+    write(word=words, y=["a" if word in ("NA", "west") else "b" for word in words])
+    assert here("train", "t.csv", "--target", "y", *FAST).exit_code == 0
+    assert here("predict", "run", "t.csv", "--probabilities", "--output", "p.parquet").exit_code == 0
+    written = pandas.read_parquet("p.parquet")[["p_a", "p_b"]].to_numpy()
+    model = Model.load("run", "numpy")
+    for how in ({}, {"keep_default_na": False}):
+        frame = pandas.read_csv("t.csv", **how)
+        np.testing.assert_array_equal(model.probabilities(frame), written)
+
+
+def test_name_that_differs_in_case_is_suggested():
+    done = here("train", "t.csv", "--target", "Y", *FAST)
+    assert done.exit_code == 3 and "has no column 'Y'; did you mean 'y'?" in done.stderr
+    assert here("train", "t.csv", *FAST).exit_code == 0
+    write(A=COLUMNS["a"])
+    Path("u.csv").write_text(Path("t.csv").read_text().replace("a,b,", "AA,b,", 1))
+    done = here("predict", "run", "u.csv")
+    assert done.exit_code == 3 and "'a'; is 'A' meant for 'a'?" in done.stderr
+
+
+def test_one_row_is_not_one_rows():
+    write()
+    Path("one.csv").write_text("".join(Path("t.csv").read_text().splitlines(keepends=True)[:2]))
+    done = here("inspect", "one.csv", "--target", "y")
+    assert "1 row × 5 columns" in done.stdout and "1 class: " in done.stdout, done.stdout

@@ -10,9 +10,10 @@ from ffnn_gpu.arrays import file_rows
 from ffnn_gpu.arrays.rows import Rows
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables import encoded
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoded import MADE_OF, MATRIX, EncodedTable
 from ffnn_gpu.tables.encoding import Encoding
-from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import Spelling

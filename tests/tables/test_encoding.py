@@ -16,11 +16,13 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.layers import Dense, Embedding
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.tables import encoding as encoding_module
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoders import CodeEncoder, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.encoding import Encoding, most_codes
-from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.frames import table_of as frames_table
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.sources import read_table
-from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.spelling import MISSING_LEVELS, Spelling
 
 RNG = np.random.default_rng(0)
 NAN = np.nan
@@ -311,3 +313,39 @@ def test_matrix_of_another_width_is_refused(tmp_path, frame):
     encoding = fitted(table_of(tmp_path, frame[["x", "flag"]]))
     with pytest.raises(ShapeError, match=r"x has shape \(2, 3\); the model reads 2 columns: x, flag"):
         encoding.encode_numbers(np.zeros((2, 3)))
+
+
+# ---------------------------------------------------------------- cells that pandas reads as missing
+
+
+def test_every_text_that_pandas_reads_as_missing_is_missing_in_categories(tmp_path):
+    texts = [*MISSING_LEVELS, "?", "-", "Na", "none", "nil", "missing", "N.A."]
+    (tmp_path / "a.csv").write_text("a,b\n" + "".join(f"{text},1\n" for text in texts))
+    lost = pd.read_csv(tmp_path / "a.csv")["a"].isna()
+    spelling = Spelling()
+    assert lost.sum() > 10
+    assert [text for text in texts if spelling.is_missing_level(text)] == [*MISSING_LEVELS]
+    assert all(spelling.is_missing_level(text) for text, is_lost in zip(texts, lost, strict=True) if is_lost)
+    assert all(map(spelling.is_missing_number, MISSING_LEVELS))
+
+
+@pytest.mark.parametrize("levels", [["NA", "x", "z"], ["NA", "", "x"], ["None", "NaN", "x", "z", "w"]])
+def test_file_and_frame_read_from_it_are_encoded_alike(tmp_path, levels):
+    cells = [levels[k % len(levels)] for k in range(60)]
+    lines = "".join(f"{cell},{k % 7}.5,{'yes' if k % 2 else 'NA'}\n" for k, cell in enumerate(cells))
+    (tmp_path / "a.csv").write_text("word,x,flag\n" + lines)
+    table = read_table(str(tmp_path / "a.csv"))
+    encoding = fitted(table)
+    frames = [pd.read_csv(tmp_path / "a.csv"), pd.read_csv(tmp_path / "a.csv", keep_default_na=False)]
+    for frame in frames:
+        np.testing.assert_array_equal(encoding.encode(frames_table(frame)), encoding.encode(table))
+    assert Encoding.from_json(json.loads(json.dumps(encoding.to_json()))) == encoding
+
+
+def test_model_saved_with_a_marker_as_level_answers_as_before(tmp_path):
+    saved = fitted(table_of(tmp_path, pd.DataFrame({"a": ["x", "y", "N/A level"] * 20}))).to_json()
+    del saved["markers"]  # as older versions wrote it
+    saved["encoders"][0]["levels"] = ["NA", "x", "y"]
+    (tmp_path / "b.csv").write_text("a,b\nNA,1\nx,1\nNaN,1\n")
+    found = Encoding.from_json(saved).encode(read_table(str(tmp_path / "b.csv")))
+    assert found.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]

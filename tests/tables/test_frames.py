@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import DataError, ShapeError
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.frames import is_named, table_of
-from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
 
 pytest.importorskip("duckdb")

@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ffnn_gpu.tables.inspection import inspect, removed_error, warnings_of
-from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.concerns import warnings_of
+from ffnn_gpu.tables.decisions import Decisions
+from ffnn_gpu.tables.inspection import inspect
+from ffnn_gpu.tables.kinds import columns_of
+from ffnn_gpu.tables.leaks import removed_error
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.targets import read_target
 from tests.tables.test_kinds import repeated, table_of

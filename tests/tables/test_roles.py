@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.decisions import Decisions
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.roles import read_roles, require_apart
 from ffnn_gpu.tables.spelling import Spelling
 from tests.tables.test_kinds import table_of

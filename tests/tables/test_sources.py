@@ -328,3 +328,20 @@ def test_computed_values_equal_those_of_the_expression_row_by_row(tmp_path, monk
         for column in (1, 2):
             (codes, texts), (wanted, cells) = rows.coded(column), same.coded(column)
             assert [*np.array([*texts, ""])[codes]] == [*np.array([*cells, ""])[wanted]]
+
+
+def test_json_array_gets_a_hint_about_json_lines(tmp_path):
+    array = '[{"a": 1, "b": 2},\n {"a": 3, "b": 4}]\n'
+    for name in ("a.json", "a.jsonl"):
+        refused(written(tmp_path / name, "\n" + array), "line 2", "JSON array", "one object per line")
+    lines = '{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n'
+    assert read_table(written(tmp_path / "b.json", lines)).names == ("a", "b")
+    (tmp_path / "c").mkdir()
+    written(tmp_path / "c" / "rows.csv", "a,b\n1,2\n")
+    written(tmp_path / "c" / "about.json", array)  # describes the files of a folder
+    assert len(read_table(str(tmp_path / "c"))) == 1
+
+
+def test_json_array_on_standard_input_gets_the_hint(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'[ {"a": 1}]')))
+    refused("-", "JSON array", "one object per line")

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.tables.cells import family, option_value
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoders import BooleanEncoder
 from ffnn_gpu.tables.encoding import Encoding
-from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling, are_booleans, number_with_signs, seconds, truth
 from ffnn_gpu.tables.table import connect, literal
 from tests.tables.test_kinds import repeated, table_of, typed
@@ -30,7 +31,7 @@ def test_plain_decimal_numbers_count_and_are_rounded_once(cell, number):
     assert asked(Spelling().number(literal(cell))) == number
 
 
-@pytest.mark.parametrize(("cell", "number"), [("1,5", 1.5), ("-2", -2), ("1.5", None), ("1.000,5", None)])
+@pytest.mark.parametrize(("cell", "number"), [("1,5", 1.5), ("-2", -2), ("1.5", None), ("1.000,5", 1000.5)])
 def test_a_decimal_comma_takes_the_place_of_the_point(cell, number):
     assert asked(Spelling(",").number(literal(cell))) == number
 

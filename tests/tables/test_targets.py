@@ -98,3 +98,14 @@ def test_a_model_reads_labels_as_its_classes():
     assert read_as(table, 0, Spelling(), (1, 2)).y.tolist() == [1, 1, 2]
     with pytest.raises(DataError, match="line 5 holds '2', which is not a known class"):
         read_as(table, 0, Spelling(), (1, 3))
+
+
+def test_numbers_beside_many_other_cells_are_an_error_with_lines():
+    cells = [*(f"{k}.5" for k in range(60)), *["NA"] * 8, "12 kg", "zz"]
+    with pytest.raises(
+        DataError, match="60 of 70 cells are numbers; line 62 holds 'NA', line 70 holds '12 kg'"
+    ):
+        read_target(table_of(y=cells), [0], Spelling())
+    assert len(read_target(table_of(y=cells), [0], Spelling(missing=("NA", "12 kg", "zz"))).y) == 60
+    words = [*("1" for _ in range(30)), *("2" for _ in range(30)), *["many"] * 10]
+    assert read_target(table_of(y=words), [0], Spelling()).y.tolist() == words

@@ -380,3 +380,55 @@ def test_every_row_with_quoted_line_breaks_arrives(tmp_path):
     table = read(tmp_path, "a,b\n" + "".join(lines), Dialect(separator=","))
     want = [(str(k), f'line\n{k % 7}, "{"y" * (k % 97)}"') for k in range(n)]
     assert cells(table) == want
+
+
+# --- files of Excel and pandas
+
+
+@pytest.mark.parametrize("first", ["sep=;\n", '"sep=;"\r\n', "SEP=;\r\n", "\ufeffsep=;\n"])
+def test_line_of_excel_names_the_separator_and_is_no_row(tmp_path, first):
+    table = read(tmp_path, first + "a;b\n1,5;x|y|z\n2,5;u|v|w\n")
+    assert table.names == ("a", "b") and cells(table) == [("1,5", "x|y|z"), ("2,5", "u|v|w")]
+    assert table.place(1) == "line 4" and "the first line, sep=;, is no row" in table.remarks
+    assert table.decimal == ","
+
+
+def test_line_of_excel_is_honoured_where_another_separator_is_likelier(tmp_path):
+    table = read(tmp_path, "sep=|\na,b|c,d\n1,2|3,4\n5,6|7,8\n")
+    assert table.names == ("a,b", "c,d") and len(table) == 2
+    assert read(tmp_path, "sep=\t\na\tb\n1\t2\n").names == ("a", "b")
+    refused(tmp_path, "sep=;\na;b\n1;2\n3;4;5\n", "line 4 has 3 cells")
+    assert read(tmp_path, "sep=;\na;b\n1;2\n", Dialect(separator=",", header=True)).names == ("a;b",)
+
+
+def test_names_that_begin_like_the_line_of_excel_are_names(tmp_path):
+    assert read(tmp_path, "sep=x,b\n1,2\n3,4\n").names == ("sep=x", "b")
+    assert read(tmp_path, "sep=,b\n1,2\n3,4\n").names == ("sep=", "b")
+
+
+def test_numbers_that_pandas_takes_for_names_are_the_header(tmp_path):
+    table = read(tmp_path, ",0,1,2\n0,1.5,2,x\n1,2.5,3,y\n")
+    assert table.names == ("Unnamed: 0", "0", "1", "2") and len(table) == 2
+    assert table.column("0", "--target") == 1
+    assert read(tmp_path, ",0,1\n5,1,2\n7,3,4\n").names == ("Unnamed: 0", "0", "1")
+    assert read(tmp_path, "0,1,2\n1.5,2,3\n2.5,3,4\n").names == ("0", "1", "2")
+    for rows in (
+        "0,1,2\n3,4,5\n6,7,8\n",
+        "0,1\n1.5,2\n",
+        ",1,2\n3,4,5\n",
+        "1,2,3\n1.5,2,3\n",
+        ",0\n,1\n,2\n",
+    ):
+        assert not read(tmp_path, rows).has_names, rows
+
+
+def test_pandas_file_without_a_header_has_none(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"x": [1.5, 2.5, 3.5, 4.5], "word": ["only", "a", "a", "a"], "n": [None, 1, 2, 3]}
+    )
+    for how in ({}, {"index": False}, {"index": False, "na_rep": "NA"}):
+        frame.to_csv(tmp_path / "a.csv", header=False, **how)
+        assert len(read_table(str(tmp_path / "a.csv"))) == 4, how
+        frame.to_csv(tmp_path / "a.csv", **how)
+        assert read_table(str(tmp_path / "a.csv")).names[-3:] == ("x", "word", "n"), how

@@ -1,0 +1,124 @@
+"""Columns that alone predict the target almost perfectly.
+
+Such a column may be a leak: something that is known only once the target is. It is found without a model: the
+rows of a sample are cut into two halves, and each row of one half is predicted by the rows of the other half
+with the nearest value of this column.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.tables.cells import number_of, time_of
+from ffnn_gpu.tables.columns import Column
+from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.table import CELLS, Codes, Table
+
+LEAK = 0.98  # share of the error without the column that the column alone removes
+LEAK_ROWS = 20_000  # of the sample
+FEWEST_ROWS = 40  # below which any column may predict a target by chance
+
+
+def leaking(
+    table: Table,
+    columns: Sequence[Column],
+    spelling: Spelling,
+    targets: Sequence[str],
+    y: HostArray,
+    rows: Codes,
+) -> Iterator[tuple[str, str]]:
+    """Yield (column, warning) for each column that alone predicts a target almost perfectly.
+
+    y: the targets of these rows.
+    """
+    used = [column for column in columns if column.is_used]
+    if len(used) < 2:
+        return
+    index, cells = _sample(table, used, spelling)
+    order = np.argsort(rows, kind="stable")
+    found = np.searchsorted(rows[order], index)
+    known = (found < len(rows)) & (rows[order][np.minimum(found, len(rows) - 1)] == index)
+    sampled = y[order][found[known]].reshape(known.sum(), -1)
+    if len(sampled) < FEWEST_ROWS:
+        return
+    for column, values in zip(used, cells, strict=True):
+        codes = _ranks(values[known])
+        for k, name in enumerate(targets):
+            if removed_error(codes, sampled[:, k]) >= LEAK:
+                text = f"{column.name!r} alone predicts {name!r} almost perfectly, a possible leak"
+                yield column.name, f"{text}: is it known before {name!r} is?"
+                break
+
+
+def _sample(table: Table, columns: Sequence[Column], spelling: Spelling) -> tuple[Codes, list[HostArray]]:
+    """Return the indices of some rows, drawn by hash, and the cells of each column in them."""
+    asked = ", ".join(f"{value_of(table, column, spelling)} AS v{k}" for k, column in enumerate(columns))
+    some = f"hash(rowid) % {max(1, len(table) // LEAK_ROWS)} = 0"
+    cursor = table.connection.cursor()
+    found = cursor.execute(f"SELECT rowid AS r, {asked} FROM {CELLS} WHERE {some} ORDER BY r").fetchnumpy()
+    return np.asarray(found["r"], np.int64), [found[f"v{k}"] for k in range(len(columns))]
+
+
+def _ranks(values: Any) -> HostArray:
+    """Return numbers as they are and texts as ranks; a missing cell is below all others."""
+    mask = np.ma.getmaskarray(values)
+    if values.dtype.kind in "fiub":
+        x = np.asarray(np.ma.filled(values.astype(np.float64), np.nan))
+        return np.where(mask | np.isnan(x), -np.inf, x)
+    cells = zip(np.ma.getdata(values), mask, strict=True)
+    texts = np.array(["" if lacks or cell is None else str(cell).strip() for cell, lacks in cells])
+    return np.unique(texts, return_inverse=True)[1].astype(np.float64)
+
+
+def removed_error(x: HostArray, y: HostArray) -> float:
+    """Return which share of the error without x the nearest x of the other half removes, at most 1.
+
+    The error is the share of wrong classes or the squared error; without x, that of the most frequent class
+    or the mean.
+    """
+    is_class = y.dtype.kind != "f" and (y.dtype.kind in "Ub" or are_classes(y))
+    codes = np.unique(y, return_inverse=True)[1] if is_class else np.asarray(y, np.float64)
+    halves = np.arange(len(x)) % 2 == 0
+    wrong = base = 0.0
+    for fitted in (halves, ~halves):
+        guess = _nearest(x[fitted], codes[fitted], x[~fitted], is_class)
+        default = np.bincount(codes[fitted]).argmax() if is_class else codes[fitted].mean()
+        truth = codes[~fitted]
+        wrong += float((guess != truth).sum() if is_class else ((guess - truth) ** 2).sum())
+        base += float((truth != default).sum() if is_class else ((truth - default) ** 2).sum())
+    return 1 - wrong / base if base > 0 else 0.0
+
+
+def are_classes(y: HostArray) -> bool:
+    """Return whether whole numbers are classes, as `data.labels.infer_task` decides."""
+    return bool(len(np.unique(y)) <= max(20, len(y) ** 0.5))
+
+
+def _nearest(x: HostArray, y: HostArray, asked: HostArray, is_class: bool) -> HostArray:
+    """Return for each asked value the most frequent class, or the mean, of the y at the nearest x."""
+    values, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    answer: HostArray
+    if is_class:
+        pairs, n = np.unique(place * (y.max() + 1) + y, return_counts=True)
+        order = np.argsort(n, kind="stable")  # the most frequent class of a value is written last
+        answer = np.zeros(len(values), np.int64)
+        answer[pairs[order] // (y.max() + 1)] = pairs[order] % (y.max() + 1)
+    else:
+        answer = np.bincount(place, weights=y) / counts
+    right = np.searchsorted(values, asked).clip(1, max(1, len(values) - 1))
+    if len(values) == 1:
+        return np.full(len(asked), answer[0])
+    with np.errstate(invalid="ignore"):
+        is_left = asked - values[right - 1] <= values[right] - asked
+    is_left |= asked == values[right - 1]
+    is_left &= asked != values[right]
+    return np.asarray(answer[np.where(is_left, right - 1, right)])
+
+
+def value_of(table: Table, column: Column, spelling: Spelling) -> str:
+    """Return the SQL expression for the number, time or text in a cell."""
+    if column.kind == "time":
+        return time_of(table, column.place, column.written)
+    return number_of(table, column.place, spelling) if column.kind == "number" else table.text(column.place)

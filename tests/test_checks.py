@@ -1,0 +1,21 @@
+"""Words for messages: the name that was meant, and counted things."""
+
+import pytest
+
+from ffnn_gpu.checks import counted, nearest
+
+
+@pytest.mark.parametrize(
+    ("key", "near"), [("PRICE", "price"), ("prise", "price"), ("siz", "size"), ("xyz", ""), ("", "")]
+)
+def test_name_that_differs_in_case_or_a_letter_is_found(key, near):
+    assert nearest(key, ["size", "price", "weight"]) == near
+
+
+def test_name_that_differs_in_case_comes_before_similar_ones():
+    assert nearest("Rate", ["Rates", "rate"]) == "rate"
+
+
+def test_one_thing_is_not_several():
+    assert [counted(n, "row") for n in (0, 1, 2, 1000)] == ["0 rows", "1 row", "2 rows", "1,000 rows"]
+    assert counted(1, "class", "classes") == "1 class" and counted(3, "class", "classes") == "3 classes"
