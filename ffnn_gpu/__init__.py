@@ -39,6 +39,9 @@ from ffnn_gpu.training.history import History
 from ffnn_gpu.training.step import train_step
 from ffnn_gpu.version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from ffnn_gpu.export import export_onnx as export_onnx
+
 __all__ = [
     "SGD", "Adam", "AdamW", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense", "Dropout",
     "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network", "Residual",
@@ -46,6 +49,8 @@ __all__ = [
     "load", "load_extras", "mean_squared_error", "npy_rows", "relu", "save", "sigmoid",
     "softmax_cross_entropy", "tanh", "train_step",
 ]  # fmt: skip
+
+EXPORTS = ("export_onnx",)  # names of ffnn_gpu.export, which is imported when one of them is used
 
 # Why: the modules are in folders such as `nn`, but users write `from ffnn_gpu.layers import Dense`. Their
 # submodules get a second name too, so that `ffnn_gpu.layers.dense` is the module already loaded, not a
@@ -59,9 +64,11 @@ del _module, _room, _alias, _name
 if not TYPE_CHECKING:  # a type checker should not take every name for one that is here
 
     def __getattr__(name: str) -> Any:
-        """Return a name of a submodule, such as `glorot_uniform`, or import `testing` or `distributed`."""
-        if name in ("distributed", "testing"):
+        """Return a name of a submodule, such as `glorot_uniform`, or import a submodule of its own."""
+        if name in ("distributed", "export", "testing"):
             return import_module(f"{__name__}.{name}")
+        if name in EXPORTS:
+            return getattr(import_module(f"{__name__}.export"), name)
         for module in (activations, callbacks, errors, initializers, layers, losses, optim, schedules):
             if name in module.__all__:
                 return getattr(module, name)
