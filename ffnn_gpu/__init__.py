@@ -40,6 +40,7 @@ from ffnn_gpu.training.step import train_step
 from ffnn_gpu.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from ffnn_gpu.export import export_numpy as export_numpy
     from ffnn_gpu.export import export_onnx as export_onnx
 
 __all__ = [
@@ -50,7 +51,7 @@ __all__ = [
     "softmax_cross_entropy", "tanh", "train_step",
 ]  # fmt: skip
 
-EXPORTS = ("export_onnx",)  # names of ffnn_gpu.export, which is imported when one of them is used
+EXPORTS = ("export_numpy", "export_onnx")  # of ffnn_gpu.export, imported when one of them is used
 
 # Why: the modules are in folders such as `nn`, but users write `from ffnn_gpu.layers import Dense`. Their
 # submodules get a second name too, so that `ffnn_gpu.layers.dense` is the module already loaded, not a

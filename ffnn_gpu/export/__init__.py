@@ -6,6 +6,7 @@ to_numpy     one Python file that needs NumPy alone
 state_dict   weights ↔ a PyTorch state_dict in a safetensors file
 """
 
+from ffnn_gpu.export.to_numpy import export_numpy
 from ffnn_gpu.export.to_onnx import export_onnx
 
-__all__ = ["export_onnx"]
+__all__ = ["export_numpy", "export_onnx"]

@@ -1,5 +1,7 @@
 """Models of tables and of matrices for the tests of exports: untrained, with weights that all differ."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 
@@ -72,11 +74,40 @@ def model_of_table(target="texts", dtype="float32", device="numpy", loss="auto")
     """Return a model that reads FRAME."""
     y = TARGETS[target]
     task = Task.of(y, loss=loss).with_units_of(y)
-    table, spelling = table_of(FRAME), Spelling(missing=SEVERAL.missing)
-    encoding = Encoding.fit(table, columns_of(table, SEVERAL, spelling), np.arange(N), SEVERAL.missing)
+    encoding = _encoding()
     layers = [Embedding(encoding.code_levels), *layers_of(task)]
     network = scattered(Network(len(encoding.outputs), layers, device, dtype))
     return Model(network, task, encoding=encoding)
+
+
+ROWS = {"FRAME": FRAME, "NEW": NEW}
+
+
+@cache
+def _matrix(rows, dtype):
+    return _encoding().encode(table_of(ROWS[rows]), dtype)
+
+
+def answers_of(model, rows):
+    """Return what a model of a table predicts for "FRAME" or "NEW", and its probabilities or None.
+
+    Why not by `predict`: it would make the same table for each model.
+    """
+    outputs = model.network.predict(_matrix(rows, model.network.dtype))
+    is_regression = model.task.kind == "regression"
+    return model.task.decode(outputs), None if is_regression else model.task.probabilities(outputs)
+
+
+def assert_same_bits(got, want):
+    """Raise unless two arrays have one type and the same numbers."""
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want, strict=True)
+
+
+@cache
+def _encoding():
+    table, spelling = table_of(FRAME), Spelling(missing=SEVERAL.missing)
+    return Encoding.fit(table, columns_of(table, SEVERAL, spelling), np.arange(N), SEVERAL.missing)
 
 
 def model_of_matrix(x, target="texts", dtype="float32", device="numpy", limit=None, names=None):

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.export.lookup import lookup
+from ffnn_gpu.export.lookup import table_of
 from ffnn_gpu.export.to_onnx.graph import TEXT, Graph
+from ffnn_gpu.export.to_onnx.spellings import spellings
 from ffnn_gpu.tables.encoders import LIMIT, PERIODS, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.encoding import Encoding
 
@@ -83,17 +84,17 @@ def _circles(graph: Graph, time: str, lacks: str, lengths: str) -> list[str]:
 
 def _looked_up(graph: Graph, encoder: LevelEncoder, missing: Iterable[str]) -> str:
     """Return the outputs of a category or boolean (rows, outputs), float64."""
-    found = lookup(encoder, missing)
+    words = spellings(encoder, missing)
     name = graph.input(encoder.name, TEXT, 1)
     row = graph.node(
         "LabelEncoder",
         graph.node("Squeeze", name, graph.constant([1], np.int64)),
         domain="ai.onnx.ml",
-        keys_strings=[*found.rows],
-        values_int64s=[*found.rows.values()],
-        default_int64=found.unknown,
+        keys_strings=[*words.rows],
+        values_int64s=[*words.rows.values()],
+        default_int64=words.unknown,
     )
-    return graph.node("Gather", graph.constant(found.table, np.float64), row, axis=0)
+    return graph.node("Gather", graph.constant(table_of(encoder), np.float64), row, axis=0)
 
 
 def kinds(encoding: Encoding) -> dict[str, str]:

@@ -12,7 +12,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.export.to_onnx import graph as graphs
 from ffnn_gpu.export.to_onnx import onnx_bytes
-from tests.export.models import FRAME, NEW, RNG, TARGETS, N, model_of_matrix, model_of_table
+from tests.export.models import FRAME, RNG, ROWS, TARGETS, N, answers_of, model_of_matrix, model_of_table
 from tests.export.runtime import assert_answers, assert_close, inputs_of, session
 
 X = np.column_stack([RNG.normal(1e3, 5, N), RNG.normal(size=(N, 2)), np.full(N, 7.0)])
@@ -23,8 +23,8 @@ X = np.column_stack([RNG.normal(1e3, 5, N), RNG.normal(size=(N, 2)), np.full(N, 
 def test_file_of_a_table_answers_like_the_model_also_for_unseen_and_missing_cells(target, dtype):
     model = model_of_table(target, dtype)
     run = session(onnx_bytes(model))
-    for rows in (FRAME, NEW):
-        assert_answers(model, run, inputs_of(rows, run), rows)
+    for rows in ("FRAME", "NEW"):
+        assert_answers(run, inputs_of(ROWS[rows], run), *answers_of(model, rows))
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_file_of_a_table_answers_like_the_model_also_for_unseen_and_missing_cell
 def test_network_that_ends_with_probabilities_gives_them_as_they_are(target, loss):
     model = model_of_table(target, loss=loss)
     run = session(onnx_bytes(model))
-    assert_answers(model, run, inputs_of(FRAME, run), FRAME)
+    assert_answers(run, inputs_of(FRAME, run), *answers_of(model, "FRAME"))
 
 
 @pytest.mark.parametrize("target", ["texts", "prices"])
@@ -44,13 +44,15 @@ def test_file_of_a_matrix_scales_and_cuts_like_the_model(target, limit):
     rows = X + np.array([0, 0, 0, 3])  # the last column was constant in training
     (entry,) = run.get_inputs()
     assert (entry.name, entry.type) == ("x", "tensor(double)")
-    assert_answers(model, run, {"x": rows}, rows)
+    probabilities = None if target == "prices" else model.probabilities(rows)
+    assert_answers(run, {"x": rows}, model.predict(rows), probabilities)
 
 
 def test_file_of_a_model_without_scaling_reads_the_type_of_the_network():
     model = Model(Network(4, [Dense(1)], "numpy"), Task.of(TARGETS["booleans"]))
     rows = X.astype("float32")
-    assert_answers(model, session(onnx_bytes(model)), {"x": rows}, rows)
+    run = session(onnx_bytes(model))
+    assert_answers(run, {"x": rows}, model.predict(rows), model.probabilities(rows))
 
 
 def test_file_of_a_16_bit_network_computes_in_float32():
