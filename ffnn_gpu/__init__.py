@@ -42,6 +42,8 @@ from ffnn_gpu.version import __version__ as __version__
 if TYPE_CHECKING:
     from ffnn_gpu.export import export_numpy as export_numpy
     from ffnn_gpu.export import export_onnx as export_onnx
+    from ffnn_gpu.export import export_state_dict as export_state_dict
+    from ffnn_gpu.export import load_state_dict as load_state_dict
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense", "Dropout",
@@ -51,7 +53,8 @@ __all__ = [
     "softmax_cross_entropy", "tanh", "train_step",
 ]  # fmt: skip
 
-EXPORTS = ("export_numpy", "export_onnx")  # of ffnn_gpu.export, imported when one of them is used
+# Names of ffnn_gpu.export, which is imported when one of them is used.
+EXPORTS = ("export_numpy", "export_onnx", "export_state_dict", "load_state_dict")
 
 # Why: the modules are in folders such as `nn`, but users write `from ffnn_gpu.layers import Dense`. Their
 # submodules get a second name too, so that `ffnn_gpu.layers.dense` is the module already loaded, not a

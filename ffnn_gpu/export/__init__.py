@@ -6,7 +6,8 @@ to_numpy     one Python file that needs NumPy alone
 state_dict   weights ↔ a PyTorch state_dict in a safetensors file
 """
 
+from ffnn_gpu.export.state_dict import export_state_dict, load_state_dict
 from ffnn_gpu.export.to_numpy import export_numpy
 from ffnn_gpu.export.to_onnx import export_onnx
 
-__all__ = ["export_numpy", "export_onnx"]
+__all__ = ["export_numpy", "export_onnx", "export_state_dict", "load_state_dict"]
