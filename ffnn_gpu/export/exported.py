@@ -58,13 +58,13 @@ class Exported:
 
 
 def exported(model: Any) -> Exported:
-    """Return the parts of a `Model`, of a fitted estimator that has one as `model_`, or of a `Network`.
+    """Return the parts of a `Model`, of a fitted estimator with a method `to_model`, or of a `Network`.
 
     Raises ConfigurationError for anything else.
     """
     if isinstance(model, Network):
         return Exported(model)
-    found = getattr(model, "model_", model)
+    found = model.to_model() if hasattr(model, "to_model") else model
     if not isinstance(getattr(found, "network", None), Network):
         raise ConfigurationError(
             f"a {type(model).__name__} cannot be exported; pass a Network, a Model or a fitted estimator"

@@ -74,12 +74,16 @@ def export_state_dict(model: Any, path: str | Path) -> None:
     Raises:
         ConfigurationError: a layer has no counterpart in PyTorch. CheckpointError: writing failed.
     """
-    network = exported(model).network
-    content = safetensors.numpy.save(state_dict(network), metadata={"format": "pt"})
+    content = state_dict_bytes(model)
     try:
         atomic_file.write(Path(path), content)
     except OSError as error:
         raise CheckpointError(f"saving {path}: {error.strerror or error}") from error
+
+
+def state_dict_bytes(model: Any) -> bytes:
+    """Return the content of the file that `export_state_dict` writes."""
+    return safetensors.numpy.save(state_dict(exported(model).network), metadata={"format": "pt"})
 
 
 def load_state_dict(model: Any, path: str | Path) -> None:

@@ -83,10 +83,13 @@ def test_file_of_a_matrix_names_its_columns():
 
 
 def test_estimator_is_exported_as_the_model_in_it():
-    class Estimator:
-        model_ = model_of_matrix(X)
+    made = model_of_matrix(X)
 
-    assert onnx_bytes(Estimator()) == onnx_bytes(Estimator.model_)
+    class Estimator:
+        def to_model(self):
+            return made
+
+    assert onnx_bytes(Estimator()) == onnx_bytes(made)
 
 
 def test_thing_that_is_no_model_is_refused():
