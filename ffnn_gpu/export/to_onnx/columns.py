@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.export.lookup import table_of
+from ffnn_gpu.export.to_onnx.formulas import cosine
 from ffnn_gpu.export.to_onnx.graph import TEXT, Graph
 from ffnn_gpu.export.to_onnx.spellings import spellings
 from ffnn_gpu.tables.encoders import LIMIT, PERIODS, LevelEncoder, NumberEncoder, TimeEncoder
@@ -79,7 +80,8 @@ def _circles(graph: Graph, time: str, lacks: str, lengths: str) -> list[str]:
     rest = graph.node("Mod", time, lengths, fmod=1)
     rest = graph.node("Where", graph.node("Less", rest, zero), graph.node("Add", rest, lengths), rest)
     angle = graph.node("Div", graph.node("Mul", rest, turn), lengths)
-    return [graph.node("Where", lacks, zero, graph.node(part, angle)) for part in ("Sin", "Cos")]
+    parts = graph.node("Sin", angle), cosine(graph, angle, np.float64)
+    return [graph.node("Where", lacks, zero, part) for part in parts]
 
 
 def _looked_up(graph: Graph, encoder: LevelEncoder, missing: Iterable[str]) -> str:
