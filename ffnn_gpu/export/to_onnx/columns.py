@@ -78,7 +78,6 @@ def _circles(graph: Graph, time: str, lacks: str, lengths: str) -> list[str]:
     """Return sin and cos of 2π t / T, 0 where t is missing."""
     zero, turn = graph.constant(0, np.float64), graph.constant(2 * np.pi, np.float64)
     rest = graph.node("Mod", time, lengths, fmod=1)
-    rest = graph.node("Where", graph.node("Less", rest, zero), graph.node("Add", rest, lengths), rest)
     angle = graph.node("Div", graph.node("Mul", rest, turn), lengths)
     parts = graph.node("Sin", angle), cosine(graph, angle, np.float64)
     return [graph.node("Where", lacks, zero, part) for part in parts]
