@@ -11,7 +11,11 @@ from ffnn_gpu.training.callbacks.callback import Callback
 from ffnn_gpu.training.callbacks.callback import Run as Run
 from ffnn_gpu.training.callbacks.checkpoint_files import Checkpoints
 from ffnn_gpu.training.callbacks.early_stopping import EarlyStopping
+from ffnn_gpu.training.callbacks.mlflow import MLflow
 from ffnn_gpu.training.callbacks.monitor import Monitor as Monitor
 from ffnn_gpu.training.callbacks.reduce_on_plateau import ReduceOnPlateau
+from ffnn_gpu.training.callbacks.tensorboard import TensorBoard
 
-__all__ = ["BestWeights", "Callback", "Checkpoints", "EarlyStopping", "ReduceOnPlateau"]
+__all__ = [
+    "BestWeights", "Callback", "Checkpoints", "EarlyStopping", "MLflow", "ReduceOnPlateau", "TensorBoard",
+]  # fmt: skip

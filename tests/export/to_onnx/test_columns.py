@@ -49,7 +49,7 @@ def test_times_are_seconds_and_places_on_circles(periods):
 
 @pytest.mark.parametrize("has_others", [False, True])
 @pytest.mark.parametrize("lacks", [False, True])
-@pytest.mark.parametrize("levels", [("a", "b"), ("1", "2", "x"), ("only",)])
+@pytest.mark.parametrize("levels", [("a", "b"), ("1", "2", "x"), ("only",), ("1", "1.0")])
 @pytest.mark.parametrize("kind", [LevelEncoder, CodeEncoder])
 def test_levels_and_others_and_missing_cells_are_looked_up(kind, levels, lacks, has_others):
     frame = pd.DataFrame({"c": [*levels, *levels[::-1], None, "", "?", "unseen", "\0", "NA", "1.0", "01"]})

@@ -55,6 +55,15 @@ def test_file_of_a_model_without_scaling_reads_the_type_of_the_network():
     assert_answers(run, {"x": rows}, model.predict(rows), model.probabilities(rows))
 
 
+@pytest.mark.parametrize("target", ["two texts", "several", "texts"])
+def test_outputs_at_the_threshold_are_decided_like_by_the_model(target):
+    task = Task.of(TARGETS[target])
+    network = Network(4, [Dense(task.outputs)], "numpy")
+    network.params.assign({name: 0 * value for name, value in network.params.to_host().items()})
+    rows, model = X[:3].astype("float32"), Model(network, task)
+    assert_answers(session(onnx_bytes(model)), {"x": rows}, model.predict(rows), model.probabilities(rows))
+
+
 def test_file_of_a_16_bit_network_computes_in_float32():
     network = Network(4, [Dense(8, "relu"), Dense(2)], "numpy", "bfloat16")
     rows = RNG.normal(size=(50, 4)).astype("float32")

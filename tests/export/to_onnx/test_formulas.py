@@ -71,6 +71,11 @@ def test_formula_of_a_user_is_computed_by_onnx(formula):
     np.testing.assert_allclose(run(formula, s), formula(np, s), rtol=1e-12, atol=1e-300)
 
 
+def test_log1p_is_exact_at_both_ends():
+    s = np.array([1e-300, -1e-17, 3e-16, 1e300, np.inf])
+    np.testing.assert_allclose(run(lambda xp, x: xp.log1p(x), s), np.log1p(s), rtol=1e-15)
+
+
 @pytest.mark.parametrize("name", ["relu", "hard_tanh", "gelu", "softplus", "sigmoid"])
 def test_nan_stays_nan(name):
     assert np.isnan(run(ACTIVATIONS[name].value, np.array([np.nan, np.nan]))).all()
