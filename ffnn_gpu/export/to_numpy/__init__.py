@@ -2,6 +2,8 @@
 
 file      export_numpy: the whole file, written in one step
 columns   raw columns → the matrix that the network reads
+cells     what reads rows and cells of every kind
+matrix    a matrix of raw numbers, standardized
 layers    layers → lines of code
 formulas  an activation's trace → a function
 answers   outputs → labels, probabilities or numbers

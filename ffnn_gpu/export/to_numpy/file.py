@@ -11,7 +11,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.export.exported import Exported, exported
-from ffnn_gpu.export.to_numpy import answers, columns
+from ffnn_gpu.export.to_numpy import answers, columns, matrix
 from ffnn_gpu.export.to_numpy.layers import Layers
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import Embedding
@@ -106,8 +106,8 @@ def _features(given: Exported) -> tuple[list[str], dict[str, HostArray]]:
         return columns.source(given.encoding, dtype)
     scaling = given.standardizer
     if scaling is None:
-        return [columns.matrix_source(width, dtype, None, None)], {}
-    block = columns.matrix_source(width, dtype, scaling.constant, given.limit)
+        return [matrix.source(width, dtype, None, None)], {}
+    block = matrix.source(width, dtype, scaling.constant, given.limit)
     return [block], {"mean": np.asarray(scaling.mean), "scale": np.asarray(scaling.scale)}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.checkpoints import atomic_file
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.exported import Exported, exported
 from ffnn_gpu.export.to_onnx import answers, columns
 from ffnn_gpu.export.to_onnx.graph import Graph
@@ -38,6 +39,8 @@ def onnx_bytes(model: Any) -> bytes:
     """Return the content of the file that `export_onnx` writes."""
     given = exported(model)
     inputs = given.encoding.read if given.encoding is not None else (MATRIX,)
+    if "" in inputs:
+        raise ConfigurationError("a column has an empty name, and ONNX inputs need names; rename the column")
     outputs = tuple(_free(name, inputs) for name in answers.names(given.task))
     graph = Graph((*inputs, *outputs))
     network = given.network

@@ -13,6 +13,7 @@ from tests.export.models import FRAME, NEW, assert_same_bits, model_of_table
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
+pa = pytest.importorskip("pyarrow")
 IMPORTS = "import re\nfrom datetime import datetime, timedelta, timezone\nimport numpy as np\n"
 
 
@@ -56,7 +57,8 @@ def test_rows_of_every_kind_are_the_same_rows(model, loaded):
         "dict of columns": dict(NEW.items()),
         "dict of lists": lists,
         "list of dicts": NEW.to_dict("records"),
-        "polars frame": {series.name: series for series in pl.from_pandas(NEW)},
+        "polars frame": pl.from_pandas(NEW),
+        "pyarrow table": pa.Table.from_pandas(NEW),
     }
     for kind, rows in kinds.items():
         np.testing.assert_array_equal(file.features(rows), want, err_msg=kind)

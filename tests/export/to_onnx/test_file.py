@@ -12,6 +12,8 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.export.to_onnx import graph as graphs
 from ffnn_gpu.export.to_onnx import onnx_bytes
+from ffnn_gpu.tables.encoders import NumberEncoder
+from ffnn_gpu.tables.encoding import Encoding
 from tests.export.models import FRAME, RNG, ROWS, TARGETS, N, answers_of, model_of_matrix, model_of_table
 from tests.export.runtime import assert_answers, assert_close, inputs_of, session
 
@@ -99,6 +101,24 @@ def test_estimator_is_exported_as_the_model_in_it():
             return made
 
     assert onnx_bytes(Estimator()) == onnx_bytes(made)
+
+
+def test_column_without_a_name_is_refused():
+    encoding = Encoding((NumberEncoder("", 0.0, 1.0, False),), ("",))
+    model = Model(Network(1, [Dense(1)], "numpy"), Task.of(TARGETS["booleans"]), encoding=encoding)
+    with pytest.raises(ConfigurationError, match="a column has an empty name, and ONNX inputs need names"):
+        onnx_bytes(model)
+
+
+def test_columns_with_the_names_of_nodes_do_not_collide():
+    names = ["constant_1", "concat_2", "gemm_9", "label", "label_", "probabilities", "output"]
+    encoding = Encoding(tuple(NumberEncoder(name, 0.0, 1.0, True) for name in names), tuple(names))
+    model = Model(Network(14, [Dense(1)], "numpy"), Task.of(TARGETS["booleans"]), encoding=encoding)
+    run = session(onnx_bytes(model))
+    x = RNG.normal(size=(9, 7))
+    got = run.run(None, {name: x[:, [k]] for k, name in enumerate(names)})
+    assert [each.name for each in run.get_outputs()] == ["label__", "probabilities_"]
+    assert_close(got[1], model.probabilities(x))
 
 
 def test_thing_that_is_no_model_is_refused():
