@@ -5,6 +5,7 @@ The names here are those that most programs need. All names, sorted:
     layers  activations  initializers  losses         what a network is made of
     optim  schedules  callbacks  metrics              how it is trained and measured
     errors  testing  distributed                      exceptions, gradient checks, several processes
+    export                                            ONNX, NumPy alone, PyTorch's state_dict
 """
 
 import sys

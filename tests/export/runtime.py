@@ -34,11 +34,11 @@ def assert_close(got, want, tolerance=1e-6):
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
-def assert_answers(run, inputs, answers, probabilities):
+def assert_answers(run, inputs, answers, probabilities, tolerance=1e-6):
     """Raise unless the file returns these answers and, unless None, these probabilities."""
     outputs = run.run(None, inputs)
     if probabilities is None:
-        assert_close(outputs[0], answers)
+        assert_close(outputs[0], answers, tolerance)
         return
     np.testing.assert_array_equal(outputs[0], answers)
-    assert_close(outputs[1], probabilities)
+    assert_close(outputs[1], probabilities, tolerance)
