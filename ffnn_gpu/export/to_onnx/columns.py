@@ -38,7 +38,8 @@ def encoded(graph: Graph, encoding: Encoding, dtype: Any) -> str:
             parts.append(_looked_up(graph, encoder, encoding.missing))
             found += [(k, output) for output in range(len(encoder.outputs))]
     wanted = [(k, output) for k, each in enumerate(encoders) for output in range(len(each.outputs))]
-    order = graph.constant([found.index(place) for place in wanted], np.int64)
+    index = {place: k for k, place in enumerate(found)}
+    order = graph.constant([index[place] for place in wanted], np.int64)
     return graph.cast(graph.node("Gather", graph.node("Concat", *parts, axis=1), order, axis=1), dtype)
 
 
