@@ -5,6 +5,7 @@ The names here are those that most programs need. All names, sorted:
     layers  activations  initializers  losses         what a network is made of
     optim  schedules  callbacks  metrics              how it is trained and measured
     errors  testing  distributed                      exceptions, gradient checks, several processes
+    export                                            ONNX, NumPy alone, PyTorch's state_dict
 """
 
 import sys
@@ -40,6 +41,12 @@ from ffnn_gpu.training.history import History
 from ffnn_gpu.training.step import train_step
 from ffnn_gpu.version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from ffnn_gpu.export import export_numpy as export_numpy
+    from ffnn_gpu.export import export_onnx as export_onnx
+    from ffnn_gpu.export import export_state_dict as export_state_dict
+    from ffnn_gpu.export import load_state_dict as load_state_dict
+
 __all__ = [
     "SGD", "Adam", "AdamW", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense", "Dropout",
     "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network", "Residual",
@@ -47,6 +54,9 @@ __all__ = [
     "load", "load_extras", "mean_squared_error", "npy_rows", "relu", "save", "sigmoid",
     "softmax_cross_entropy", "tanh", "train_step", "train_table",
 ]  # fmt: skip
+
+# Names of ffnn_gpu.export, which is imported when one of them is used.
+EXPORTS = ("export_numpy", "export_onnx", "export_state_dict", "load_state_dict")
 
 # Why: the modules are in folders such as `nn`, but users write `from ffnn_gpu.layers import Dense`. Their
 # submodules get a second name too, so that `ffnn_gpu.layers.dense` is the module already loaded, not a
@@ -60,9 +70,11 @@ del _module, _room, _alias, _name
 if not TYPE_CHECKING:  # a type checker should not take every name for one that is here
 
     def __getattr__(name: str) -> Any:
-        """Return a name of a submodule, such as `glorot_uniform`, or import `testing` or `distributed`."""
-        if name in ("distributed", "testing"):
+        """Return a name of a submodule, such as `glorot_uniform`, or import a submodule of its own."""
+        if name in ("distributed", "export", "testing"):
             return import_module(f"{__name__}.{name}")
+        if name in EXPORTS:
+            return getattr(import_module(f"{__name__}.export"), name)
         for module in (activations, callbacks, errors, initializers, layers, losses, optim, schedules):
             if name in module.__all__:
                 return getattr(module, name)

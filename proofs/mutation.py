@@ -32,7 +32,10 @@ FILES = (
     *(f"ffnn_gpu/data/{name}.py" for name in ("labels", "minibatches", "standardizer")),
     *(f"ffnn_gpu/evaluation/{name}.py" for name in ("evaluate", "metrics")),
     "ffnn_gpu/optim/schedules.py",
-    *(f"ffnn_gpu/training/{name}.py" for name in ("callbacks", "fit", "loss_meter", "resume", "run", "step")),
+    *(f"ffnn_gpu/training/{name}.py" for name in ("fit", "loss_meter", "resume", "run", "step")),
+    *(f"ffnn_gpu/training/callbacks/{name}.py" for name in (
+        "agreement", "best_weights", "callback", "checkpoint_files", "early_stopping", "monitor",
+        "reduce_on_plateau")),
 )  # fmt: skip
 ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow")
 OPERATORS = (

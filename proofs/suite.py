@@ -73,11 +73,25 @@ NEAREST = {
         "tests/nn/layers",
         "tests/nn/losses/test_losses.py",
     ),
-    "ffnn_gpu/training/callbacks.py": (
-        "tests/training/test_callbacks.py",
-        "tests/test_defaults.py",
-        "tests/training/test_fit.py",
-        "tests/training/test_resume.py",
+    **dict.fromkeys(
+        (
+            f"ffnn_gpu/training/callbacks/{name}.py"
+            for name in (
+                "agreement",
+                "best_weights",
+                "callback",
+                "checkpoint_files",
+                "early_stopping",
+                "monitor",
+                "reduce_on_plateau",
+            )
+        ),
+        (
+            "tests/training/test_callbacks.py",
+            "tests/test_defaults.py",
+            "tests/training/test_fit.py",
+            "tests/training/test_resume.py",
+        ),
     ),
     "ffnn_gpu/data/minibatches.py": (
         "tests/data/test_minibatches.py",

@@ -41,8 +41,8 @@ PRODUCTS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 SUBMODULES = (
-    "activations", "callbacks", "distributed", "errors", "initializers", "layers", "losses", "metrics",
-    "optim", "schedules", "testing",
+    "activations", "callbacks", "distributed", "errors", "export", "initializers", "layers", "losses",
+    "metrics", "optim", "schedules", "testing",
 )  # fmt: skip
 MOVED = [
     "Activation", "Adagrad", "BackendMismatchError", "BackendUnavailableError", "BestWeights",

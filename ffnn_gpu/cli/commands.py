@@ -1,4 +1,4 @@
-"""Define `ffnn-gpu train | evaluate | predict | inspect | info`: parse, call, print.
+"""Define `ffnn-gpu train | evaluate | predict | inspect | info`, and add `export`: parse, call, print.
 
     exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
                 5 out of memory
@@ -7,8 +7,8 @@
 Results go to standard output, everything else to standard error. FFNN_GPU_DEBUG=1 prints tracebacks. Each
 command imports what it needs when it runs, which keeps --help fast.
 
-Under mpiexec, all processes share one training run in `train`, and rank 0 alone prints `info`. `evaluate` and
-`predict` run in each process separately.
+Under mpiexec, all processes share one training run in `train`, and rank 0 alone prints `info`. `evaluate`,
+`predict` and `export` run in each process separately.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.checks import counted
 from ffnn_gpu.cli import standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
+from ffnn_gpu.cli.export import export_command
 from ffnn_gpu.cli.settings import FIELDS, OF_COLUMNS, OF_SOURCES, OPPOSITES, help_of, resolve, source_settings
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
@@ -265,6 +266,9 @@ def predict_command(
         return
     with atomic_file.replacing(Path(output)) as half:
         files.write(half, columns, Path(output).suffix.lower())
+
+
+main.add_command(export_command)
 
 
 @main.command("inspect")

@@ -129,6 +129,11 @@ class Task:
         answers = decisions if self.units is None else self.units.inverse(decisions)
         return answers[:, 0] if self.kind == "regression" and self.outputs == 1 else answers
 
+    @property
+    def outputs_are_probabilities(self) -> bool:
+        """True if the network itself ends with a softmax or a sigmoid."""
+        return self.loss_name in ON_PROBABILITIES
+
     @underflow_is_zero
     def probabilities(self, outputs: HostArray) -> HostArray:
         """Return float64 probabilities, (n, C), for multilabel (n, K).
@@ -139,10 +144,10 @@ class Task:
         if self.kind == "regression":
             raise ConfigurationError("a regression predicts numbers; it has no probabilities")
         p = outputs.astype(np.float64)
-        if self.loss_name not in ON_PROBABILITIES and self.kind == "multiclass":
+        if not self.outputs_are_probabilities and self.kind == "multiclass":
             p = np.exp(p - p.max(axis=1, keepdims=True))  # softmax
             p /= p.sum(axis=1, keepdims=True)
-        elif self.loss_name not in ON_PROBABILITIES:
+        elif not self.outputs_are_probabilities:
             p = sigmoid.value(np, p)
         return np.hstack([1 - p, p]) if self.kind == "binary" else p
 

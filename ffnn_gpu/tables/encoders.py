@@ -93,7 +93,7 @@ class NumberEncoder(Encoder):
 
     def encode(self, cells: Floats) -> HostArray:
         missing = np.isnan(cells)
-        with np.errstate(over="ignore", under="ignore"):
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             u = np.where(missing, 0.0, (cells - self.center) * self.factor)
             scaled = u / np.hypot(1.0, u / LIMIT)
         scaled = np.where(np.isinf(u), np.copysign(LIMIT, u), scaled)

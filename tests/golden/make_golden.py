@@ -374,9 +374,55 @@ def network():
     return found | lists(z=z, loss=loss)
 
 
+class _Residual(torch.nn.Module):
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = torch.nn.Sequential(*layers)
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+
+class _Embeddings(torch.nn.Module):
+    """Replace the codes in the last columns of x by rows of tables."""
+
+    def __init__(self, *shapes):
+        super().__init__()
+        self.embeddings = torch.nn.ModuleList(torch.nn.Embedding(*shape) for shape in shapes)
+
+    def forward(self, x):
+        numbers = x.shape[1] - len(self.embeddings)
+        codes = x[:, numbers:].long().T
+        rows = [table(column) for table, column in zip(self.embeddings, codes, strict=True)]
+        return torch.cat([x[:, :numbers], *rows], dim=1)
+
+
+def state_dict():
+    """Return the state_dict and the outputs of a module with every layer that has weights."""
+    N = torch.nn
+    torch.manual_seed(0)
+    rng = np.random.default_rng(8)
+    module = N.Sequential(
+        _Embeddings((4, 2), (3, 5)),
+        N.Linear(9, 6), N.ReLU(),
+        N.BatchNorm1d(6, eps=1e-3),
+        N.Dropout(0.5),
+        _Residual(N.LayerNorm(6), N.Linear(6, 4), N.GELU(), N.Linear(4, 6, bias=False)),
+        N.Linear(6, 3),
+        N.Softmax(dim=1),
+    )  # fmt: skip
+    x = np.concatenate([rng.normal(size=(20, 2)), rng.integers(0, [4, 3], (20, 2))], axis=1)
+    for _ in range(3):  # of these, BatchNorm1d takes its running statistics
+        module(tensor(x))
+    module.eval()
+    weights = {name: value.tolist() for name, value in module.state_dict().items()}
+    return {"x": x.tolist(), "weights": weights} | lists(out=module(tensor(x)))
+
+
 GROUPS = {
     "activations": activations, "softmax": softmax, "losses": losses, "optimizers": optimizers,
     "schedules": schedules, "normalization": normalization, "embedding": embedding, "network": network,
+    "state_dict": state_dict,
 }  # fmt: skip
 
 

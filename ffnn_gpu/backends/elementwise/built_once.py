@@ -109,8 +109,10 @@ def once_for_owner(formula: Callable[..., Any], key: Any, build: Callable[[], Bu
     return found
 
 
-def check(formula: Callable[..., Any], dtype: Any, inputs: int) -> Expression:
+def check(formula: Callable[..., Any], dtype: Any, inputs: int, module: Any = MODULE) -> Expression:
     """Return the trace of formula(xp, x0, x1, …), compared with the formula itself at samples.
+
+    module: the xp of the trace.
 
     Raises UntraceableError, with the formula's name, if they differ or there is no trace.
     """
@@ -119,7 +121,7 @@ def check(formula: Callable[..., Any], dtype: Any, inputs: int) -> Expression:
 
     def program(*x: Symbol) -> Expression:
         given = [each.node for each in x]
-        value = formula(MODULE, *x)
+        value = formula(module, *x)
         if any(each.node is not node for each, node in zip(x, given, strict=True)):
             raise UntraceableError("it changes an argument in place")
         return result(given[0].graph, value)

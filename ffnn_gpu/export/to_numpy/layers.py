@@ -1,0 +1,147 @@
+"""The layers of a network as lines of code, and the functions that they call.
+
+A 16-bit network computes in float32 there. Dropout is the identity.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.export.to_numpy import formulas
+from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+
+LONGEST = 96  # letters of a line
+FUNCTIONS = {
+    "embedding": '''
+def embedding(x, *tables):
+    """Replace the codes in the last columns of x by rows of the tables."""
+    numbers = x.shape[1] - len(tables)
+    parts = [x[:, :numbers]]
+    for codes, table in zip(x[:, numbers:].T, tables):
+        if ((codes < 0) | (codes >= len(table)) | (codes != np.floor(codes))).any():
+            raise ValueError(f"a code is none of the whole numbers 0 to {len(table) - 1}")
+        parts.append(table[codes.astype(np.int64)])
+    return np.hstack(parts)
+''',
+    "layer_norm": '''
+def layer_norm(x, gain, bias, eps):
+    """(x - mean) / sqrt(variance + eps) * gain + bias, with the statistics of each row."""
+    centred = x - np.mean(x, axis=1, keepdims=True, dtype=np.float64)
+    variance = np.mean(centred * centred, axis=1, keepdims=True)
+    return (centred * (1 / np.sqrt(variance + eps))).astype(x.dtype) * gain + bias
+''',
+    "batch_norm": '''
+def batch_norm(x, gain, bias, mean, variance, eps):
+    """(x - mean) / sqrt(variance + eps) * gain + bias, with the statistics of the training."""
+    return (x - mean) * (gain / np.sqrt(variance + eps)) + bias
+''',
+    "softmax": '''
+def softmax(z):
+    """e^z / sum(e^z) in each row."""
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+''',
+    "log_softmax": '''
+def log_softmax(z):
+    """z - log(sum(e^z)) in each row."""
+    z = z - z.max(axis=1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+''',
+}
+
+
+class Layers:
+    """Collects the lines of a network, and the source of each function that they call.
+
+    dtype: float32 or float64.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+        self.lines: list[str] = []
+        self.functions: dict[str, str] = {}
+
+    def stack(self, layers: Sequence[Layer], prefix: str = "", x: str = "x") -> None:
+        """Add the lines that apply layers to the variable x, one after the other.
+
+        prefix: of the names of their weights.
+
+        Raises ConfigurationError for an unknown layer, or an activation without a trace.
+        """
+        for k, layer in enumerate(layers):
+            write = WRITERS.get(type(layer))
+            if write is None:
+                known = ", ".join(kind.__name__ for kind in WRITERS)
+                raise ConfigurationError(f"layer {prefix}{k} is {layer!r}; NumPy export knows {known}")
+            write(self, layer, f"{prefix}{k}", x)
+
+    def add(self, x: str, value: str) -> None:
+        """Add the line x = value."""
+        self.lines.append(f"{x} = {value}")
+
+    def call(self, name: str, x: str, *arguments: str) -> None:
+        """Add the line x = name(x, …), and the source of a function of FUNCTIONS."""
+        self.functions[name] = FUNCTIONS[name].strip("\n") + "\n"
+        line = f"{x} = {name}({', '.join((x, *arguments))})"
+        if len(line) > LONGEST:
+            line = f"{x} = {name}(\n        " + ",\n        ".join((x, *arguments)) + "\n    )"
+        self.lines.append(line)
+
+    def activation(self, phi: Activation, layer: str) -> str:
+        """Return the name of the function that computes an activation, whose source is added."""
+        # no other function of the file is called like a built-in activation, or begins with "activation_"
+        name = phi.name if phi.name in ACTIVATIONS else re.sub(r"\W", "_", f"activation_{phi.name}")
+        what = f"the activation {phi!r} of layer {layer}"
+        while True:
+            found = formulas.functions(name, phi.value, self.dtype, what)
+            if self.functions.get(name, found[name]) == found[name]:
+                self.functions |= found
+                return name
+            name += "_"  # such as leaky_relu with another alpha
+
+
+def weight(name: str) -> str:
+    """Return the code that reads a weight."""
+    return f'WEIGHTS["{name}"]'
+
+
+def _dense(to: Layers, layer: Dense, name: str, x: str) -> None:
+    s = f"np.dot({x}, {weight(name + '.W')})" + f" + {weight(name + '.b')}" * layer.bias
+    to.add(x, s if layer.phi.name == "identity" else f"{to.activation(layer.phi, name)}({s})")
+
+
+def _layer_norm(to: Layers, layer: LayerNorm, name: str, x: str) -> None:
+    to.call("layer_norm", x, weight(f"{name}.gain"), weight(f"{name}.bias"), repr(layer.eps))
+
+
+def _batch_norm(to: Layers, layer: BatchNorm, name: str, x: str) -> None:
+    parts = ("gain", "bias", "running_mean", "running_variance")
+    to.call("batch_norm", x, *(weight(f"{name}.{part}") for part in parts), repr(layer.eps))
+
+
+def _residual(to: Layers, layer: Residual, name: str, x: str) -> None:
+    inside = f"{x}_{name.rpartition('.')[2]}"
+    to.add(inside, x)
+    to.stack(layer.layers, f"{name}.layers.", inside)
+    to.add(x, f"{x} + {inside}")
+
+
+def _embedding(to: Layers, layer: Embedding, name: str, x: str) -> None:
+    to.call("embedding", x, *(weight(f"{name}.E{k}") for k in range(len(layer.levels))))
+
+
+WRITERS: dict[type[Layer], Callable[..., None]] = {
+    Dense: _dense,
+    Dropout: lambda to, layer, name, x: None,
+    LayerNorm: _layer_norm,
+    BatchNorm: _batch_norm,
+    Residual: _residual,
+    Softmax: lambda to, layer, name, x: to.call("softmax", x),
+    LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
+    Embedding: _embedding,
+}

@@ -1,0 +1,105 @@
+"""The layers of a network as ONNX nodes, in the type in which the network stores its weights.
+
+A 16-bit network computes in float32 here. Dropout is the identity.
+
+Why neither LayerNormalization nor BatchNormalization: onnxruntime 1.32 takes the variance of a float32 row as
+E[x²] − E[x]², and folds the running mean into the bias. For rows of N(1000, 1) the outputs differ from
+`predict` by 1.5e-5 and 5e-6 of their largest value. Composed as in the reference backend, they are equal.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.export.to_onnx import formulas
+from ffnn_gpu.export.to_onnx.graph import Graph
+from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+
+
+class Layers:
+    """Writes layers to a graph.
+
+    weights: name → array, as `Parameters.to_host` returns them.
+    dtype: float32 or float64.
+    """
+
+    def __init__(self, graph: Graph, weights: Mapping[str, HostArray], dtype: Any) -> None:
+        self.graph, self.weights, self.dtype = graph, weights, np.dtype(dtype)
+
+    def stack(self, layers: Sequence[Layer], x: str, width: int, prefix: str = "") -> str:
+        """Return the name of the output of layers that follow each other.
+
+        width: the number of columns of x.
+        prefix: of the names of their weights.
+
+        Raises ConfigurationError for an unknown layer, or an activation without a trace.
+        """
+        for k, layer in enumerate(layers):
+            write = WRITERS.get(type(layer))
+            if write is None:
+                known = ", ".join(kind.__name__ for kind in WRITERS)
+                raise ConfigurationError(f"layer {prefix}{k} is {layer!r}; ONNX export knows {known}")
+            x = write(self, layer, f"{prefix}{k}", x, width)
+            width = layer.output_width(width)
+        return x
+
+    def weight(self, name: str) -> str:
+        """Return the constant that holds a weight."""
+        return self.graph.constant(self.weights[name], self.dtype)
+
+
+def _dense(to: Layers, layer: Dense, name: str, x: str, width: int) -> str:
+    bias = (to.weight(f"{name}.b"),) if layer.bias else ()
+    s = to.graph.node("Gemm", x, to.weight(f"{name}.W"), *bias)
+    what = f"the activation {layer.phi!r} of layer {name}"
+    return s if layer.phi.name == "identity" else formulas.apply(to.graph, layer.phi.value, s, to.dtype, what)
+
+
+def _layer_norm(to: Layers, layer: LayerNorm, name: str, x: str, width: int) -> str:
+    do, wide = to.graph.node, to.graph.cast(x, np.float64)
+    centred = do("Sub", wide, do("ReduceMean", wide, axes=[1]))
+    variance = do("ReduceMean", do("Mul", centred, centred), axes=[1])
+    deviation = do("Sqrt", do("Add", variance, to.graph.constant(layer.eps, np.float64)))
+    xhat = to.graph.cast(do("Div", centred, deviation), to.dtype)
+    return do("Add", do("Mul", xhat, to.weight(f"{name}.gain")), to.weight(f"{name}.bias"))
+
+
+def _batch_norm(to: Layers, layer: BatchNorm, name: str, x: str, width: int) -> str:
+    parts = ("gain", "bias", "running_mean", "running_variance")
+    gain, bias, mean, variance = (to.weights[f"{name}.{part}"] for part in parts)
+    names = [to.graph.constant(each, to.dtype) for each in (mean, gain / np.sqrt(variance + layer.eps), bias)]
+    return to.graph.node("Add", to.graph.node("Mul", to.graph.node("Sub", x, names[0]), names[1]), names[2])
+
+
+def _residual(to: Layers, layer: Residual, name: str, x: str, width: int) -> str:
+    return to.graph.node("Add", x, to.stack(layer.layers, x, width, f"{name}.layers."))
+
+
+def _embedding(to: Layers, layer: Embedding, name: str, x: str, width: int) -> str:
+    """Look up the codes in the last columns; a number that is no code is an error of the runtime."""
+    graph, N = to.graph, width - len(layer.levels)
+    parts = [graph.node("Gather", x, graph.constant(range(N), np.int64), axis=1)]
+    for column, table in enumerate(layer.tables(to.weights[f"{name}.E"]), N):
+        code = graph.node("Gather", x, graph.constant(column, np.int64), axis=1)
+        whole = graph.node("Abs", graph.node("Floor", code))
+        beyond = graph.constant(len(table), to.dtype)  # no row of the table, as −1 would be
+        row = graph.node("Where", graph.node("Equal", code, whole), code, beyond)
+        rows = graph.constant(table, to.dtype)
+        parts.append(graph.node("Gather", rows, graph.cast(row, np.int64), axis=0))
+    return graph.node("Concat", *parts, axis=1)
+
+
+WRITERS: dict[type[Layer], Callable[..., str]] = {
+    Dense: _dense,
+    Dropout: lambda to, layer, name, x, width: x,
+    LayerNorm: _layer_norm,
+    BatchNorm: _batch_norm,
+    Residual: _residual,
+    Softmax: lambda to, layer, name, x, width: to.graph.node("Softmax", x, axis=1),
+    LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
+    Embedding: _embedding,
+}
