@@ -19,7 +19,8 @@ from ffnn_gpu.tables.table import CELLS, Table, literal
 from ffnn_gpu.tables.times import times_of
 from ffnn_gpu.tables.words import are_regular, words
 
-# 007, which is no quantity. Why the comparison first: it costs less than the pattern; blanks and 0 are below 1.
+# 007, which is no quantity. Why the comparison first: it costs less than the pattern, and blanks and 0 are
+# below 1.
 LEADING_ZERO = r"{0} < '1' AND regexp_full_match({0}, '\s*0[0-9]+\s*')"
 PROOF_OF_POINT = r"[+-]?(\d{1,3}|\d.*\..*|\d.*,.*,.*)"  # 950, 1,234.5 or 1,234,567 beside 1,234
 
