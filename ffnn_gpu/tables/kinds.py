@@ -19,7 +19,8 @@ from ffnn_gpu.tables.table import CELLS, Table, literal
 from ffnn_gpu.tables.times import times_of
 from ffnn_gpu.tables.words import are_regular, words
 
-# 007, which is no quantity. Why first < '1': it costs nothing, and few numbers begin with 0 or a blank.
+# 007, which is no quantity. Why the comparison first: it costs less than the pattern, and blanks and 0 are
+# below 1.
 LEADING_ZERO = r"{0} < '1' AND regexp_full_match({0}, '\s*0[0-9]+\s*')"
 PROOF_OF_POINT = r"[+-]?(\d{1,3}|\d.*\..*|\d.*,.*,.*)"  # 950, 1,234.5 or 1,234,567 beside 1,234
 
@@ -136,8 +137,8 @@ def _thousands_note(table: Table, place: int, spelling: Spelling) -> str:
     """
     if not table.is_text(place) or spelling.decimal == ",":
         return ""
+    row = table.ask(f"SELECT min(rowid) FROM {CELLS} WHERE contains({table.text(place)}, ',')")[0][0]
     text = f"trim({table.text(place)})"
-    row = table.ask(f"SELECT min(rowid) FROM {CELLS} WHERE contains({text}, ',')")[0][0]
     if row is None or table.count(f"regexp_full_match({text}, {literal(PROOF_OF_POINT)})"):
         return ""
     cell = table.ask(f"SELECT {text} FROM {CELLS} WHERE rowid = {row}")[0][0]

@@ -120,7 +120,7 @@ def test_matrix_keeps_working_in_order(model, wanted):
 def test_missing_column_is_refused_by_name(model, frame):
     lacks = "the frame lacks these columns, which the model was trained on: "
     renamed = {"X": frame["x"], **{name: frame[name] for name in ("color", "member", "seen", "n")}}
-    with pytest.raises(DataError, match=f"{lacks}'x'; is 'X' meant for 'x'\\?$"):
+    with pytest.raises(DataError, match=rf"{lacks}'x'; is 'X' meant for 'x'\?$"):
         model.predict(type(frame)(renamed))
     with pytest.raises(DataError, match=f"{lacks}'x', 'color', 'member', 'seen', 'n'$"):
         model.predict(type(frame)({"a": [1.0], "b": [2.0], "c": [1.0], "d": [1.0], "e": [1.0]}))

@@ -10,9 +10,9 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, Residual
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.frames import table_of
-from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling
 
