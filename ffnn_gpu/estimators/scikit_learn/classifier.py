@@ -1,6 +1,6 @@
 """MLPClassifier."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
@@ -10,9 +10,9 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
-from sklearn.utils.validation import check_is_fitted
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.estimators.scikit_learn.inputs import host
 from ffnn_gpu.estimators.scikit_learn.parameters import LOSS
 from ffnn_gpu.estimators.scikit_learn.perceptron import Perceptron, has_epochs
 from ffnn_gpu.estimators.scikit_learn.problem import Problem, classification
@@ -24,7 +24,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPClassifier.
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Perceptron._parameter_constraints,
         "loss": [StrOptions({"log_loss"}), *LOSS],
         "class_weight": [dict, StrOptions({"balanced"}), None],
@@ -128,19 +128,20 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             self._label_binarizer.fit(y if multilabel else classes)
         return self._fit(X, y, sample_weight, True, None)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of the predictions for rows X."""
+        return float(super().score(host(X), host(y), host(sample_weight)))
+
     def predict(self, X: Any) -> Any:
         """Return the class of each row (n,), or 0 and 1 for each label, (n, K)."""
-        check_is_fitted(self)
         return self._answers(X, self._labels)
 
     def predict_proba(self, X: Any) -> Any:
         """Return probabilities (n, C) of the classes in the order of `classes_`, or (n, K) of the labels."""
-        check_is_fitted(self)
         return self._answers(X, self._problem().probabilities)
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`; it is finite where a probability rounds to 0."""
-        check_is_fitted(self)
         return self._answers(X, self._problem().log_probabilities)
 
     def _labels(self, z: HostArray) -> Any:

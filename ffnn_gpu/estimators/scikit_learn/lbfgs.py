@@ -34,7 +34,7 @@ class Objective:
 
     def __call__(self, theta: HostArray) -> tuple[float, HostArray]:
         """Return the value and the gradient at θ."""
-        network, params, backend = self.network, self.network.params, self.network.backend
+        params, backend = self.network.params, self.network.backend
         backend.copy(backend.asarray(theta, params.dtype), out=params.theta)
         params.refresh()
         value, total = 0.0, np.zeros(len(theta))

@@ -1,6 +1,7 @@
 """The accepted values of parameters, and the layers that they describe."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -105,3 +106,23 @@ def layers_of(estimator: Any, n_out: int, code_levels: tuple[int, ...] = ()) -> 
         layers += [Residual(tuple(block))] if estimator.residual and width == before else block
         before = width
     return [*layers, Dense(n_out)]
+
+
+def dtype_name(estimator: Any, of_rows: Any) -> str:
+    """Return the type to compute in: that of the rows, unless `dtype` chooses one."""
+    dtype = of_rows if estimator.dtype is None else estimator.dtype
+    return str(getattr(dtype, "name", getattr(dtype, "__name__", dtype)))
+
+
+def batch_size(estimator: Any, rows: int) -> int:
+    """Return the number of rows of a minibatch."""
+    return min(200 if estimator.batch_size == "auto" else int(estimator.batch_size), rows)
+
+
+def size_of(estimator: Any, shape: tuple[int, int], n_out: int) -> tuple[int, float]:
+    """Return the largest number of updates, and the multiplications of their forward passes."""
+    rows, columns = shape
+    widths = [columns, *hidden_sizes(estimator), n_out]
+    products = sum(a * b for a, b in pairwise(widths))
+    each = 1 if estimator.solver == "lbfgs" else -(-rows // batch_size(estimator, rows))
+    return estimator.max_iter * each, float(estimator.max_iter) * rows * products

@@ -1,31 +1,33 @@
 """What MLPClassifier and MLPRegressor share: parameters, fit, fitted attributes and predictions."""
 
-import signal
-import warnings
 from collections.abc import Callable
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
-from ffnn_gpu.errors import ConfigurationError, DivergedError
-from ffnn_gpu.estimators.scikit_learn import convergence, lbfgs, stochastic
+from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.scikit_learn import convergence, files, fitting
 from ffnn_gpu.estimators.scikit_learn.device import backend_for
-from ffnn_gpu.estimators.scikit_learn.inputs import Inputs
-from ffnn_gpu.estimators.scikit_learn.parameters import CONSTRAINTS, hidden_sizes, layers_of
+from ffnn_gpu.estimators.scikit_learn.inputs import Inputs, as_given, host
+from ffnn_gpu.estimators.scikit_learn.parameters import (
+    CONSTRAINTS,
+    dtype_name,
+    hidden_sizes,
+    layers_of,
+    size_of,
+)
 from ffnn_gpu.estimators.scikit_learn.problem import Problem, targets_of_decisions
-from ffnn_gpu.estimators.scikit_learn.solvers import optimizer_of, schedule_of
 from ffnn_gpu.estimators.scikit_learn.trained import Trained, draw_weights
 from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn.network import Network
-from ffnn_gpu.training.callbacks import Callback
-from ffnn_gpu.training.progress import ProgressBar
+from ffnn_gpu.tables.encoding import Encoding
 
 DIVERGED = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
@@ -45,8 +47,10 @@ def has_epochs(estimator: Any) -> bool:
 class Perceptron(BaseEstimator):  # type: ignore[misc]
     """The base class of both estimators; they define the constructor, the targets and the problem."""
 
-    _parameter_constraints = CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
+    _encoding: Encoding | None = None  # of a table
     _code_levels: tuple[int, ...] = ()
+    _trained: Trained
 
     # ------------------------------------------------------------------ what a subclass defines
 
@@ -63,190 +67,82 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     def _fit(
         self, X: Any, y: Any, sample_weight: Any, incremental: bool, validation: tuple[Any, Any, Any] | None
     ) -> Self:
-        sizes = hidden_sizes(self)
+        hidden_sizes(self)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         x, y = Inputs(self).training(X, y, first)
+        self._code_levels = () if self._encoding is None else self._encoding.code_levels
         weight = self._weights(y, sample_weight, x)
         y = self._encode_targets(y, first, incremental)
         random = self._random_state = check_random_state(self.random_state)
-        n_out = self._outputs()
-        trained = self._trained_for(x, n_out, first, sizes, random)
-        problem = self._problem()
-        targets = problem.loss.targets(targets_of_decisions(problem, y), n_out, trained.network.dtype)
-        held_out = None if validation is None else self._held_out(trained, problem, *validation)
-        whole = Samples(rows_of(x), targets, weight)
+        problem, trained = self._problem(), self._to_train(x, first, random)
+        data = self._labelled(trained, problem, x, y, weight)
+        held_out = validation and self._held_out(trained, problem, *validation)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(trained, problem, whole, held_out)
+            fitting.by_lbfgs(self, trained, problem, data, held_out)
         else:
-            self._fit_stochastic(trained, problem, whole, y, held_out, random, incremental)
+            fitting.by_minibatches(self, trained, problem, data, held_out, random, incremental)
         self.coefs_, self.intercepts_ = trained.show()
         if not trained.network.backend.all_finite(trained.network.params.theta):
             raise ValueError(DIVERGED)
         return self
 
-    def _trained_for(
-        self, x: Any, n_out: int, first: bool, sizes: list[int], random: np.random.RandomState
-    ) -> Trained:
+    def _to_train(self, x: Any, first: bool, random: np.random.RandomState) -> Trained:
         """Return the network to train: a new one, or the one of the last fit."""
-        trained: Trained | None = getattr(self, "_trained", None)
-        if not first and trained is not None:
-            trained.take(self.coefs_, self.intercepts_)
-            return trained
-        self.n_outputs_ = n_out
-        network = Network(
-            x.shape[1], layers_of(self, n_out, self._code_levels), *self._place(x, n_out), seed=0
-        )
-        if first:
-            draw_weights(network, random)
-        if self._is_random:
-            network.seed = int(random.randint(2**31))
-        self._trained = trained = Trained(network)
-        if not first:
-            trained.take(self.coefs_, self.intercepts_)
-            return trained
+        if not first and hasattr(self, "_trained"):
+            self._trained.take(self.coefs_, self.intercepts_)
+            return self._trained
+        n_out = self._outputs()
+        layers, seed = layers_of(self, n_out, self._code_levels), 0
+        if np.any(self.dropout) or self._code_levels:
+            seed = int(random.randint(2**31))
+        backend = backend_for(self.device, *size_of(self, x.shape, n_out))
+        network = Network(x.shape[1], layers, backend, dtype_name(self, x.dtype), seed)
+        self._trained, self._lr_factor = Trained(network), 1.0
+        if not first:  # the caller has set coefs_ and intercepts_ of an estimator that is not fitted
+            self._trained.take(self.coefs_, self.intercepts_)
+            return self._trained
+        draw_weights(network, random)
         self.n_iter_, self.t_ = 0, 0
-        self.n_layers_ = len(sizes) + 2
+        self.n_outputs_, self.n_layers_ = n_out, len(hidden_sizes(self)) + 2
         self.out_activation_ = self._problem().out_activation
         if self.solver != "lbfgs":
             convergence.begin(self, self.early_stopping)
-        return trained
+        return self._trained
 
-    def _place(self, x: Any, n_out: int) -> tuple[Any, Any]:
-        """Return the backend and the type in which a network for these rows computes."""
-        widths = [x.shape[1], *hidden_sizes(self), n_out]
-        products = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
-        steps = self.max_iter * (
-            1 if self.solver == "lbfgs" else -(-x.shape[0] // self._batch_size(x.shape[0]))
-        )
-        backend = backend_for(self.device, steps, float(self.max_iter) * x.shape[0] * products)
-        return backend, x.dtype if self.dtype is None else np.dtype(self.dtype).name
+    def _labelled(
+        self, trained: Trained, problem: Problem, x: Any, y: HostArray, weight: HostArray | None
+    ) -> fitting.Labelled:
+        """Return rows and targets as the network and the loss read them. Raises ShapeError or DataError."""
+        network = trained.network
+        targets = problem.loss.targets(targets_of_decisions(problem, y), network.widths[-1], network.dtype)
+        return fitting.Labelled(Samples(rows_of(x), targets, weight), y)
 
-    @property
-    def _is_random(self) -> bool:
-        return bool(np.any(self.dropout)) or bool(self._code_levels)
-
-    def _batch_size(self, rows: int) -> int:
-        return min(200 if self.batch_size == "auto" else int(self.batch_size), rows)
+    def _held_out(self, trained: Trained, problem: Problem, X: Any, y: Any, weight: Any) -> fitting.Labelled:
+        """Return the rows that the caller validates on."""
+        x, y = Inputs(self).training(X, y, False)
+        weight = None if weight is None else np.asarray(_check_sample_weight(host(weight), x))
+        return self._labelled(trained, problem, x, self._encode_targets(y, False, True), weight)
 
     def _weights(self, y: Any, sample_weight: Any, x: Any) -> HostArray | None:
-        return None if sample_weight is None else np.asarray(_check_sample_weight(sample_weight, x))
+        return None if sample_weight is None else np.asarray(_check_sample_weight(host(sample_weight), x))
 
     def _outputs(self) -> int:
+        """Return the width of the last layer, for the targets of the latest fit."""
         raise NotImplementedError
-
-    def _fit_stochastic(
-        self,
-        trained: Trained,
-        problem: Problem,
-        whole: Samples,
-        y: HostArray,
-        held_out: tuple[Samples, Any] | None,
-        random: np.random.RandomState,
-        incremental: bool,
-    ) -> None:
-        network = trained.network
-        if self.early_stopping and held_out is None:
-            whole, held_out = self._split(network, whole, y, random)
-        if self.batch_size != "auto" and self.batch_size > len(whole):
-            warnings.warn(
-                "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-                stacklevel=4,
-            )
-        if held_out is not None:
-            self.validation_loss_curve_ = self.validation_loss_curve_ or []
-            self.validation_scores_ = self.validation_scores_ or []
-        optimizer = optimizer_of(self)
-        trained.continue_with(optimizer)
-        self.n_iter_ = 0
-        watch = convergence.Convergence(self, self.learning_rate, bool(self.early_stopping))
-        history = stochastic.train(
-            network,
-            problem,
-            optimizer,
-            whole,
-            *(held_out or (None, None)),
-            alpha=float(self.alpha),
-            epochs=1 if incremental else self.max_iter,
-            batch_size=self._batch_size(len(whole)),
-            shuffle=self.shuffle,
-            random=random,
-            schedule=schedule_of(self),
-            lr_factor=self._lr_factor if incremental and hasattr(self, "_lr_factor") else 1.0,
-            callbacks=[watch, *self._callbacks()],
-        )
-        if history.interrupted == signal.SIGINT:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
-        elif history.interrupted is not None:
-            signal.raise_signal(history.interrupted)
-        elif not incremental and not watch.stopped:
-            warnings.warn(
-                f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization "
-                "hasn't converged yet.",
-                ConvergenceWarning,
-                stacklevel=4,
-            )
-
-    def _callbacks(self) -> list[Callback]:
-        given = self.callbacks
-        listed = [] if given is None else [given] if isinstance(given, Callback) else [*given]
-        return [*listed, ProgressBar()] if self.verbose == "bar" else listed
-
-    def _split(
-        self, network: Network, whole: Samples, y: HostArray, random: np.random.RandomState
-    ) -> tuple[Samples, tuple[Samples, Any]]:
-        """Hold out `validation_fraction` of the rows: the rows that scikit-learn holds out."""
-        stratify = y.astype(bool).reshape(-1, 1) if self._problem().kind == "binary" else None
-        train, test = train_test_split(
-            np.arange(len(whole)), random_state=random, test_size=self.validation_fraction, stratify=stratify
-        )
-        if len(test) < 2:
-            raise ValueError(
-                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
-            )
-        held_out = whole.select(network.backend, test)
-        return whole.select(network.backend, train), (held_out, y[test])
-
-    def _held_out(
-        self, trained: Trained, problem: Problem, X: Any, y: Any, weight: Any
-    ) -> tuple[Samples, Any]:
-        """Return the rows that the caller validates on, and their targets as `Problem.score` reads them."""
-        x, y = Inputs(self).validation(X, y)
-        weight = None if weight is None else np.asarray(_check_sample_weight(weight, x))
-        y = self._encode_targets(y, False, True)
-        n_out, dtype = trained.network.widths[-1], trained.network.dtype
-        targets = problem.loss.targets(targets_of_decisions(problem, y), n_out, dtype)
-        return Samples(rows_of(x), targets, weight), y
-
-    def _fit_lbfgs(self, trained: Trained, problem: Problem, whole: Samples, held_out: Any) -> None:
-        if np.any(self.dropout):
-            raise ConfigurationError(
-                "solver='lbfgs' needs the same loss at each call, and dropout changes it; set dropout=0 or "
-                "use solver='adam'"
-            )
-        if self._callbacks() or held_out is not None:
-            raise ConfigurationError(
-                "solver='lbfgs' has no epochs, so it takes no callbacks and no X_val; use solver='adam'"
-            )
-        found = lbfgs.minimize(
-            trained.network,
-            problem,
-            whole,
-            alpha=float(self.alpha),
-            max_iter=self.max_iter,
-            max_fun=self.max_fun,
-            tol=self.tol,
-            verbose=bool(self.verbose),
-        )
-        self.n_iter_, self.loss_ = found
 
     # ------------------------------------------------------------------ predictions
 
+    def _network(self) -> Network:
+        """Return the network, with the arrays that the caller has put into coefs_ and intercepts_."""
+        check_is_fitted(self)
+        self._trained.take(self.coefs_, self.intercepts_)
+        return self._trained.network
+
     def _raw(self, X: Any) -> HostArray:
         """Return the outputs of the network for rows X, a host array (n, O)."""
-        self._trained.take(self.coefs_, self.intercepts_)
-        network = self._trained.network
+        network = self._network()
         x = Inputs(self).prediction(X)
         try:
             return np.asarray(network.backend.to_host(network.predict(x)))
@@ -255,7 +151,24 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _answers(self, X: Any, answer: Callable[[HostArray], Any]) -> Any:
         """Return answer(outputs) for rows X, as the kind of array that X is."""
-        return answer(self._raw(X))
+        return as_given(X, answer(self._raw(X)))
+
+    def to_model(self) -> Model:
+        """Return a Model that shares this estimator's network. Raises ConfigurationError for some losses."""
+        return files.model_of(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to one file, which `Model.load` and `ffnn-gpu predict` read too.
+
+        Parameters that are objects, such as callbacks, are not written. Raises CheckpointError.
+        """
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: Any = "auto") -> Self:
+        """Return the fitted estimator in a file that `save` wrote. Raises CheckpointError."""
+        loaded: Self = files.load(cls, path, device)
+        return loaded
 
     # ------------------------------------------------------------------ scikit-learn's protocol
 

@@ -17,8 +17,7 @@ from ffnn_gpu.nn.activations import sigmoid, softplus
 from ffnn_gpu.nn.losses import Loss, PointwiseLoss, SoftmaxCrossEntropy, get_loss
 from ffnn_gpu.nn.losses.standard import nonnegative
 
-LOG_LOSS = ("log_loss",)
-TINY = 1e-300
+SMALLEST = 1e-30  # stands for a target of 0 below the logarithm
 
 
 def _log_loss(xp: Any, z: Any, y: Any, outputs: float) -> Any:
@@ -37,8 +36,8 @@ def _squared_error_slope(xp: Any, z: Any, y: Any, outputs: float) -> Any:
     return outputs * (z - y)
 
 
-def _deviance(xp: Any, z: Any, y: Any, outputs: float) -> Any:  # y log(y/μ) − y + μ with μ = e^z
-    return outputs * (y * (xp.log(xp.maximum(y, 1e-30)) - 1 - z) + xp.exp(z))
+def _deviance(xp: Any, z: Any, y: Any, outputs: float) -> Any:  # y log(y/μ) − y + μ, μ = e^z
+    return outputs * (y * (xp.log(xp.maximum(y, SMALLEST)) - 1 - z) + xp.exp(z))
 
 
 def _deviance_slope(xp: Any, z: Any, y: Any, outputs: float) -> Any:
@@ -76,16 +75,10 @@ class Problem:
         p = sigmoid.value(np, z)
         return np.hstack([sigmoid.value(np, -z), p]) if self.kind == "binary" else np.asarray(p)
 
-    @underflow_is_zero
+    @np.errstate(divide="ignore")
     def log_probabilities(self, z: HostArray) -> HostArray:
-        """Return log `probabilities`, which stays finite where a probability rounds to 0."""
-        if self.out_activation == "identity":
-            return self.probabilities(z)  # raises
-        if self.kind == "multiclass":
-            z = z - z.max(axis=1, keepdims=True)
-            return np.asarray(z - np.log(np.exp(z).sum(axis=1, keepdims=True)))
-        log_p = -softplus.value(np, -z)
-        return np.hstack([-softplus.value(np, z), log_p]) if self.kind == "binary" else np.asarray(log_p)
+        """Return log `probabilities`; −∞ where a probability rounds to 0."""
+        return np.asarray(np.log(self.probabilities(z)))
 
     def decisions(self, z: HostArray) -> HostArray:
         """Return class indices (n,), 0 and 1 (n, K), or the numbers predicted (n, O)."""

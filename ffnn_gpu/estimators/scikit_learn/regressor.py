@@ -1,15 +1,15 @@
 """MLPRegressor."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.estimators.scikit_learn.inputs import host
 from ffnn_gpu.estimators.scikit_learn.parameters import LOSS
 from ffnn_gpu.estimators.scikit_learn.perceptron import Perceptron, has_epochs
 from ffnn_gpu.estimators.scikit_learn.problem import Problem, regression
@@ -21,7 +21,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPRegressor.
     """
 
-    _parameter_constraints = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Perceptron._parameter_constraints,
         "loss": [StrOptions({"squared_error", "poisson"}), *LOSS],
     }
@@ -118,9 +118,12 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         """Train one epoch on these rows."""
         return self._fit(X, y, sample_weight, True, None)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the coefficient of determination R² of the predictions for rows X."""
+        return float(super().score(host(X), host(y), host(sample_weight)))
+
     def predict(self, X: Any) -> Any:
         """Return the predicted numbers, (n,) or (n, O)."""
-        check_is_fitted(self)
         return self._answers(X, self._numbers)
 
     def _numbers(self, z: HostArray) -> HostArray:
