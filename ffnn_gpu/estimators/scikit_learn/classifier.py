@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.estimators.scikit_learn.inputs import host
-from ffnn_gpu.estimators.scikit_learn.parameters import LOSS
+from ffnn_gpu.estimators.scikit_learn.parameters import losses_named
 from ffnn_gpu.estimators.scikit_learn.perceptron import Perceptron, has_epochs
 from ffnn_gpu.estimators.scikit_learn.problem import Problem, classification
 
@@ -26,7 +26,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Perceptron._parameter_constraints,
-        "loss": [StrOptions({"log_loss"}), *LOSS],
+        "loss": losses_named("log_loss"),
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 

@@ -20,7 +20,7 @@ from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.training.callbacks import Callback
 from ffnn_gpu.training.progress import ProgressBar
 
-TO_CALLER = 6  # stack levels from here to the line that calls `fit`, through scikit-learn's decorator
+TO_CALLER = 5  # stack levels from here to the line that calls `fit`, through scikit-learn's decorator
 
 
 class Labelled(NamedTuple):
@@ -58,7 +58,8 @@ def by_minibatches(
     optimizer = optimizer_of(e)
     trained.continue_with(optimizer)
     e.n_iter_ = 0
-    watch = Convergence(e, e.learning_rate, bool(e.early_stopping))
+    rate = "constant" if e.solver == "adam" else e.learning_rate  # as in scikit-learn
+    watch = Convergence(e, rate, bool(e.early_stopping))
     history = stochastic.train(
         trained.network,
         problem,

@@ -1,6 +1,10 @@
 """Training by L-BFGS on the vector of all parameters.
 
 The vector has padding between its parts, whose gradient is zero: it stays zero and changes no step.
+
+Why the weights of several outputs of a regression differ from scikit-learn's: its gradient sums the outputs
+and its loss is their mean, so its gradient is not that of its loss. Here both are the sum; `loss_` is
+reported with the mean, as there.
 """
 
 from typing import Any
@@ -19,7 +23,12 @@ MOST_ROWS = 8192  # of one pass; the gradients of several passes are added
 
 
 class Objective:
-    """θ → (loss with penalty, gradient), over all rows, in float64 on the host."""
+    """θ → (loss with penalty, gradient), over all rows, in float64 on the host.
+
+    reported: the loss at the latest θ, as scikit-learn reports it.
+    """
+
+    reported = float("nan")
 
     def __init__(self, network: Network, problem: Problem, data: Samples, alpha: float) -> None:
         backend = network.backend
@@ -46,7 +55,8 @@ class Objective:
         W = slice(0, params.n_decayed)
         total[W] += self.alpha * theta[W]
         penalty = 0.5 * self.alpha * float(np.square(theta[W]).sum())
-        return value / self.problem.divisor + penalty, total
+        self.reported = value / self.problem.divisor + penalty
+        return value + penalty, total
 
     def _part(self, part: slice) -> tuple[float, float]:
         """∇θ ← the share of some rows in the gradient; return their mean loss and their share."""
@@ -76,7 +86,6 @@ def minimize(
 ) -> tuple[int, float]:
     """Train the network; return (iterations, loss). Warns as scikit-learn does if it has not converged."""
     objective = Objective(network, problem, data, alpha)
-    params, backend = network.params, network.backend
     said = [0]
 
     def say(intermediate_result: Any) -> None:
@@ -86,13 +95,12 @@ def minimize(
     with np.errstate(over="ignore", invalid="ignore"):
         found = scipy_minimize(
             objective,
-            backend.to_host(params.theta).astype(np.float64),
+            network.backend.to_host(network.params.theta).astype(np.float64),
             method="L-BFGS-B",
             jac=True,
             options={"maxfun": max_fun, "maxiter": max_iter, "gtol": tol},
             callback=say if verbose else None,
         )
     iterations = _check_optimize_result("lbfgs", found, max_iter)
-    backend.copy(backend.asarray(found.x, params.dtype), out=params.theta)
-    params.refresh()
-    return int(iterations), float(found.fun)
+    objective(found.x)
+    return int(iterations), objective.reported

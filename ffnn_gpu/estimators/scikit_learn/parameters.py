@@ -56,7 +56,10 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 """As scikit-learn 1.9 has them, with the names and objects of this package; then the parameters beyond."""
 
-LOSS: list[Any] = [StrOptions({*LOSSES}), Loss]
+
+def losses_named(*more: str) -> list[Any]:
+    """Return the accepted values of `loss`: the library's losses, and scikit-learn's names of its own."""
+    return [StrOptions({*LOSSES, *more}), Loss]
 
 
 def hidden_sizes(estimator: Any) -> list[int]:

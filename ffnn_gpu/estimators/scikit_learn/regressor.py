@@ -5,12 +5,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.estimators.scikit_learn.inputs import host
-from ffnn_gpu.estimators.scikit_learn.parameters import LOSS
+from ffnn_gpu.estimators.scikit_learn.parameters import losses_named
 from ffnn_gpu.estimators.scikit_learn.perceptron import Perceptron, has_epochs
 from ffnn_gpu.estimators.scikit_learn.problem import Problem, regression
 
@@ -23,7 +22,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **Perceptron._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"}), *LOSS],
+        "loss": losses_named("squared_error"),
     }
 
     def __init__(
