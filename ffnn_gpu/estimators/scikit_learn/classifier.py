@@ -138,11 +138,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> Any:
         """Return probabilities (n, C) of the classes in the order of `classes_`, or (n, K) of the labels."""
-        return self._answers(X, self._problem().probabilities)
+        return self._answers(X, lambda z: self._problem().probabilities(z))
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`; it is finite where a probability rounds to 0."""
-        return self._answers(X, self._problem().log_probabilities)
+        return self._answers(X, lambda z: self._problem().log_probabilities(z))
 
     def _labels(self, z: HostArray) -> Any:
         decisions = self._problem().decisions(z)
