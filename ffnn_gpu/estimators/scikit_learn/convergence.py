@@ -28,6 +28,11 @@ class Convergence(Callback):
         self.stopped = False
 
     def start(self, run: Run) -> None:
+        e = self.estimator  # whose last fit may have stopped by the other quantity
+        if self.stops_by_score and e.best_validation_score_ is None:
+            e.best_validation_score_ = -np.inf
+        if not self.stops_by_score and e.best_loss_ is None:
+            e.best_loss_ = np.inf
         if self.stops_by_score:
             self.best = run.network.params.to_host()
 
