@@ -5,7 +5,8 @@
 Five data sets that come with scikit-learn, standardized, three quarters of the rows for training. Both
 classes get the same parameters: random_state is the seed, and all others are scikit-learn's defaults. They
 take turns in one process. Printed are the median seconds of a fit and the mean score on the other rows: the
-accuracy, or R² of diabetes. The last line is a grid search over 8 settings of digits with n_jobs=2, in new processes.
+accuracy, or R² of diabetes. The last line is a grid search over 8 settings of digits with n_jobs=2, in new
+processes.
 """
 
 import argparse

@@ -15,7 +15,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.backends.choice import NumpyBackend
-from ffnn_gpu.errors import BackendUnavailableError, ShapeError
+from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError, ShapeError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import Dense
 from ffnn_gpu.nn.network import Network
@@ -155,7 +155,7 @@ def usable(device: str) -> Backend:
     """Return the backend on which a network was trained, or the CPU's if this machine has no such device."""
     try:
         return get_backend(device)
-    except BackendUnavailableError as error:
+    except (BackendUnavailableError, ConfigurationError) as error:  # or a backend of the caller's own
         log.info("a network trained on %s computes on the CPU: %s", device, error)
         return get_backend("cpu")
 

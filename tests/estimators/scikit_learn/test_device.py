@@ -1,5 +1,6 @@
 """Which backend trains: NumPy for small problems, whatever is asked for otherwise."""
 
+import pickle
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 from ffnn_gpu.estimators import MLPClassifier
 from ffnn_gpu.estimators.scikit_learn.device import FEW_STEPS, LITTLE_WORK, backend_for
 from ffnn_gpu.estimators.scikit_learn.parameters import size_of
+from ffnn_gpu.testing.strict_device import StrictBackend
 
 X, Y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
 
@@ -37,6 +39,30 @@ def test_gpu_that_is_asked_for_is_never_replaced(monkeypatch):
 def test_unknown_device_is_named():
     with pytest.raises(ConfigurationError, match="no device is called 'gpu'"):
         MLPClassifier(device="gpu").fit(X, Y)
+
+
+PARAMETERS = [
+    {}, {"solver": "sgd", "learning_rate": "adaptive", "early_stopping": True}, {"solver": "lbfgs"},
+    {"dropout": 0.1, "normalization": "layer"}, {"class_weight": {0: 0.3, 1: 2.0}},
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("parameters", PARAMETERS)
+def test_steps_keep_to_the_rules_of_a_gpu(parameters):
+    """The strict device refuses a wait or a copy from the host within a step, and arrays of the host."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 4))
+    y, settings = (x[:, 0] > 0).astype(int), {"hidden_layer_sizes": (6,), "max_iter": 4, "random_state": 0}
+    strict, plain = (
+        MLPClassifier(device=backend, **settings, **parameters).fit(x, y)
+        for backend in (StrictBackend(), NumpyBackend())
+    )
+    np.testing.assert_allclose(strict.coefs_[0], plain.coefs_[0], 1e-12)
+    np.testing.assert_allclose(strict.predict_proba(x), plain.predict_proba(x), 1e-12)
+    assert type(strict.coefs_[0]) is np.ndarray and not strict.coefs_[0].flags.writeable
+    copy = pickle.loads(pickle.dumps(strict))  # noqa: S301
+    np.testing.assert_allclose(copy.predict_proba(x), plain.predict_proba(x), 1e-9)
 
 
 def test_backend_object_is_used_as_it_is():
