@@ -4,8 +4,8 @@ import signal
 
 import numpy as np
 import pytest
-
 from ffnn_gpu.callbacks import Callback
+
 from ffnn_gpu.estimators import MLPRegressor
 
 X = np.random.default_rng(0).normal(size=(40, 3))
