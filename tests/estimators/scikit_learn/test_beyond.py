@@ -1,6 +1,7 @@
 """What the estimators have beyond scikit-learn's: layers, losses, rules, class weights, validation rows."""
 
 import warnings
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from ffnn_gpu import activations, losses, optim, schedules
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators import MLPClassifier, MLPRegressor
+from ffnn_gpu.estimators.scikit_learn.solvers import optimizer_of
 from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.optim.optimizers import OPTIMIZERS
 from ffnn_gpu.optim.schedules import SCHEDULES
@@ -58,6 +60,12 @@ def test_every_optimizer_learns(name):
     rate = 0.1 if name == "sgd" else 0.02
     model = MLPClassifier(solver=name, **{**FAST, "learning_rate_init": rate}).fit(X, CLASSES)
     assert model.score(X, CLASSES) > 0.9
+
+
+def test_decays_of_another_optimizer_are_its_own_unless_they_are_given():
+    assert asdict(optimizer_of(MLPClassifier(solver="lion"))) == asdict(optim.Lion(1e-3))
+    given = MLPClassifier(solver="nadam", beta_1=0.5, epsilon=1e-4, learning_rate_init=0.3)
+    assert asdict(optimizer_of(given)) == asdict(optim.Nadam(0.3, beta1=0.5, eps=1e-4))
 
 
 @pytest.mark.parametrize("name", [*SCHEDULES, schedules.Cosine(warmup=3)])
@@ -131,6 +139,21 @@ def test_validation_rows_are_measured_after_each_epoch():
     plain = MLPClassifier(**FAST).fit(X[::2], CLASSES[::2])
     np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
     assert plain.validation_loss_curve_ is None
+
+
+def test_validation_loss_of_several_numbers_is_the_mean_over_them():
+    y = np.column_stack([NUMBERS, X[:, 0], X[:, 1]])
+    model = MLPRegressor(**FAST).fit(X[::2], y[::2], X_val=X[1::2], y_val=y[1::2])
+    error = np.mean((model.predict(X[1::2]) - y[1::2]) ** 2) / 2
+    assert model.validation_loss_curve_[-1] == pytest.approx(error, rel=1e-6)
+
+
+def test_random_state_decides_the_masks_of_dropout():
+    seeds = [
+        MLPClassifier(dropout=0.5, max_iter=1, random_state=state).fit(X, CLASSES).to_model().network.seed
+        for state in (0, 0, 1)
+    ]
+    assert seeds[0] == seeds[1] != seeds[2]
 
 
 def test_early_stopping_with_validation_rows_trains_on_all_others():

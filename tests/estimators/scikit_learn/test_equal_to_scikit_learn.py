@@ -123,6 +123,12 @@ SETTINGS = {
         "n_iter_no_change": 2,
         "max_iter": 40,
     },
+    "held-out rows, equal scores": {
+        "early_stopping": True,
+        "tol": 0.0,
+        "n_iter_no_change": 2,
+        "max_iter": 30,
+    },
     "convergence": {"tol": 0.05, "n_iter_no_change": 2, "max_iter": 60},
     "one layer": {"hidden_layer_sizes": 7},
     "no layer": {"hidden_layer_sizes": ()},

@@ -88,6 +88,14 @@ def test_frame_of_numbers_trains_as_its_matrix():
         framed.predict(X.to_numpy())
 
 
+@pytest.mark.parametrize("dtype", ["Int64", "float64", "boolean"])
+def test_numbers_with_missing_cells_are_encoded(dtype):
+    values = pd.Series([0, 1, None, 1] * 20, dtype=dtype)
+    X = pd.DataFrame({"a": values, "b": np.arange(80.0) % 7})
+    y = values.isna().to_numpy()
+    assert MLPClassifier(**FAST).fit(X, y).score(X, y) > 0.95
+
+
 def test_words_are_an_error_without_categorical_features(people):
     X, y = people
     with pytest.raises(ValueError, match="could not convert string to float"):
