@@ -122,6 +122,11 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch on these rows. classes: all there will be; needed in the first call."""
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' needs all rows at once; give partial_fit a mapping from classes to "
+                "weights, or sample_weight"
+            )
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             multilabel = type_of_target(y).startswith("multilabel")
@@ -168,22 +173,22 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         of_class = compute_sample_weight(self.class_weight, y)
         return np.asarray(of_class if given is None else given * of_class)
 
-    def _encode_targets(self, y: Any, first: bool, incremental: bool) -> HostArray:
+    def _encode_targets(self, y: Any, learn: bool, whole: bool) -> HostArray:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+        if learn or not hasattr(self, "classes_"):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
         else:
-            self._require_known(unique_labels(y))
+            self._require_known(unique_labels(y), whole)
         Y = self._label_binarizer.transform(y)
         if self._kind == "multiclass":
             return np.asarray(Y.argmax(axis=1), np.int32)
         return np.asarray(Y, np.float32)
 
-    def _require_known(self, classes: Any) -> None:
+    def _require_known(self, classes: Any, whole: bool) -> None:
         """Raise scikit-learn's ValueError for classes that the network does not predict."""
-        if self.warm_start:
+        if whole:
             if set(classes) != set(self.classes_):
                 raise ValueError(
                     "warm_start can only be used where `y` has the same classes as in the previous call to "

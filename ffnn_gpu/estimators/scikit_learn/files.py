@@ -12,6 +12,7 @@ from ffnn_gpu.checkpoints import checkpoint
 from ffnn_gpu.data.labels import LabelMap
 from ffnn_gpu.errors import CheckpointError, ConfigurationError
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.scikit_learn.parameters import described_by, layers_of
 from ffnn_gpu.estimators.scikit_learn.problem import Problem
 from ffnn_gpu.estimators.scikit_learn.trained import Trained
 from ffnn_gpu.estimators.task import TASK_LOSSES, Task
@@ -95,6 +96,9 @@ def load(kind: type, path: str | Path, device: Any) -> Any:
         several = saved["kind"] == "multilabel"
         fitted_on = np.eye(len(estimator.classes_), dtype=int) if several else estimator.classes_
         estimator._label_binarizer = LabelBinarizer().fit(fitted_on)
+    estimator._described = described_by(
+        estimator, layers_of(estimator, network.widths[-1], estimator._code_levels)
+    )
     small = saved["numpy"] and device in ("auto", "cpu", "numpy")
     estimator._trained = Trained(network if small else network.to(device))
     estimator.coefs_, estimator.intercepts_ = estimator._trained.show()

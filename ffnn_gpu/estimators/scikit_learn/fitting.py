@@ -17,6 +17,7 @@ from ffnn_gpu.estimators.scikit_learn.problem import Problem
 from ffnn_gpu.estimators.scikit_learn.solvers import optimizer_of, schedule_of
 from ffnn_gpu.estimators.scikit_learn.trained import Trained
 from ffnn_gpu.evaluation.samples import Samples
+from ffnn_gpu.optim import schedules
 from ffnn_gpu.training.callbacks import Callback
 from ffnn_gpu.training.progress import ProgressBar
 
@@ -55,6 +56,12 @@ def by_minibatches(
     if held_out is not None:
         e.validation_loss_curve_ = e.validation_loss_curve_ or []
         e.validation_scores_ = e.validation_scores_ or []
+    schedule = schedule_of(e)
+    if incremental and schedule != schedules.constant:
+        raise ConfigurationError(
+            f"partial_fit does not know how many steps follow, so learning_rate={e.learning_rate!r} means "
+            "nothing there; use 'constant', or 'invscaling' with solver='sgd'"
+        )
     optimizer = optimizer_of(e)
     trained.continue_with(optimizer)
     e.n_iter_ = 0
@@ -71,7 +78,7 @@ def by_minibatches(
         batch_size=batch_size(e, rows),
         shuffle=e.shuffle,
         random=random,
-        schedule=schedule_of(e),
+        schedule=schedule,
         lr_factor=e._lr_factor if incremental else 1.0,
         callbacks=[watch, *_callbacks(e)],
     )

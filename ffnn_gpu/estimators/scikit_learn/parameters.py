@@ -129,3 +129,9 @@ def size_of(estimator: Any, shape: tuple[int, int], n_out: int) -> tuple[int, fl
     products = sum(a * b for a, b in pairwise(widths))
     each = 1 if estimator.solver == "lbfgs" else -(-rows // batch_size(estimator, rows))
     return estimator.max_iter * each, float(estimator.max_iter) * rows * products
+
+
+def described_by(estimator: Any, layers: Sequence[Layer]) -> str:
+    """Return the network of these layers in words: what a later fit may not change."""
+    device, dtype = estimator.device, estimator.dtype
+    return f"{list(layers)} with device={device!r} and dtype={dtype!r}"

@@ -11,13 +11,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
-from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.scikit_learn import convergence, files, fitting
 from ffnn_gpu.estimators.scikit_learn.device import backend_for
 from ffnn_gpu.estimators.scikit_learn.inputs import Inputs, as_given, host
 from ffnn_gpu.estimators.scikit_learn.parameters import (
     CONSTRAINTS,
+    described_by,
     dtype_name,
     hidden_sizes,
     layers_of,
@@ -51,6 +52,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     _encoding: Encoding | None = None  # of a table
     _code_levels: tuple[int, ...] = ()
     _trained: Trained
+    _described: str  # the network, as the parameters had it
 
     # ------------------------------------------------------------------ what a subclass defines
 
@@ -58,8 +60,11 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         """Return what the network learns, for the targets of the latest fit."""
         raise NotImplementedError
 
-    def _encode_targets(self, y: Any, first: bool, incremental: bool) -> HostArray:
-        """Return targets as the loss reads them, after the checks of `y`. first: forget earlier targets."""
+    def _encode_targets(self, y: Any, learn: bool, whole: bool) -> HostArray:
+        """Return targets as the loss reads them. Raises ValueError for classes that are not known.
+
+        learn: forget earlier classes. whole: each class must be there.
+        """
         raise NotImplementedError
 
     # ------------------------------------------------------------------ fit
@@ -74,7 +79,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         x, y = Inputs(self).training(X, y, first)
         self._code_levels = () if self._encoding is None else self._encoding.code_levels
         weight = self._weights(y, sample_weight, x)
-        y = self._encode_targets(y, first, incremental)
+        y = self._encode_targets(y, not (self.warm_start or incremental), self.warm_start)
         random = self._random_state = check_random_state(self.random_state)
         problem, trained = self._problem(), self._to_train(x, first, random)
         data = self._labelled(trained, problem, x, y, weight)
@@ -90,16 +95,22 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _to_train(self, x: Any, first: bool, random: np.random.RandomState) -> Trained:
         """Return the network to train: a new one, or the one of the last fit."""
-        if not first and hasattr(self, "_trained"):
-            self._trained.take(self.coefs_, self.intercepts_)
-            return self._trained
         n_out = self._outputs()
         layers, seed = layers_of(self, n_out, self._code_levels), 0
+        described = described_by(self, layers)
+        if not first and hasattr(self, "_trained"):
+            if described != self._described:
+                raise ConfigurationError(
+                    f"warm_start and partial_fit train the network of the first fit, {self._described}; "
+                    f"the parameters describe {described}. Set them back, or call fit with warm_start=False"
+                )
+            self._trained.take(self.coefs_, self.intercepts_)
+            return self._trained
         if np.any(self.dropout) or self._code_levels:
             seed = int(random.randint(2**31))
         backend = backend_for(self.device, *size_of(self, x.shape, n_out))
         network = Network(x.shape[1], layers, backend, dtype_name(self, x.dtype), seed)
-        self._trained, self._lr_factor = Trained(network), 1.0
+        self._trained, self._described, self._lr_factor = Trained(network), described, 1.0
         if not first:  # the caller has set coefs_ and intercepts_ of an estimator that is not fitted
             self._trained.take(self.coefs_, self.intercepts_)
             return self._trained
@@ -123,7 +134,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         """Return the rows that the caller validates on."""
         x, y = Inputs(self).training(X, y, False)
         weight = None if weight is None else np.asarray(_check_sample_weight(host(weight), x))
-        return self._labelled(trained, problem, x, self._encode_targets(y, False, True), weight)
+        return self._labelled(trained, problem, x, self._encode_targets(y, False, False), weight)
 
     def _weights(self, y: Any, sample_weight: Any, x: Any) -> HostArray | None:
         return None if sample_weight is None else np.asarray(_check_sample_weight(host(sample_weight), x))

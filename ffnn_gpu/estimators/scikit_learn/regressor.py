@@ -135,7 +135,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _problem(self) -> Problem:
         return regression(self._outputs(), self.loss)
 
-    def _encode_targets(self, y: Any, first: bool, incremental: bool) -> HostArray:
+    def _encode_targets(self, y: Any, learn: bool, whole: bool) -> HostArray:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self._targets_per_row = 1 if y.ndim == 1 else y.shape[1]

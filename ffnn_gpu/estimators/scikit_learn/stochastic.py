@@ -8,6 +8,7 @@ the loss of an epoch weights minibatches by their rows, and a loss that is not f
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,9 @@ class PenalizedStep(Step):
             rule = self._penalized(n)
             value = train_step(network, self.loss, rule, x, y, ws, None, lr, checked=True)
             return value / self.divisor + penalty, n
-        factor = self.alpha / backend.total(w)
+        total = backend.total(w)
+        divisor = total + (total == 0)
+        factor = self.alpha / divisor * (total / divisor)  # weights that are all 0: no penalty
         penalty = backend.squared_norm(W) * (0.5 * factor)
         value = gradient(network, self.loss, None, x, y, ws, w, self._share, True)
         if params.loss_scale is not None:
@@ -111,6 +114,11 @@ class EstimatorRun(TrainingRun):
     problem: Problem = field(kw_only=True)
     alpha: float = field(kw_only=True)
     y_held_out: Any = None
+
+    @cached_property
+    def columns(self) -> dict[str, str | None]:
+        known: dict[str, str | None] = {"val_score": "max"} if self.held_out is not None else {}
+        return super().columns | known
 
     def make_step(self) -> Step:
         return PenalizedStep(self)

@@ -198,3 +198,50 @@ def test_lbfgs_refuses_what_needs_epochs(parameters):
 def test_batch_normalization_refuses_a_last_batch_of_one_row():
     with pytest.raises(ConfigurationError, match="leave a batch of 1 row"):
         MLPClassifier(normalization="batch", batch_size=149).fit(X, CLASSES)
+
+
+def test_callback_may_monitor_the_validation_score():
+    stopping = EarlyStopping(2, monitor="val_score", min_delta=1.0)
+    model = MLPClassifier(callbacks=[stopping], **FAST).fit(X, CLASSES, X_val=X, y_val=CLASSES)
+    assert model.n_iter_ == 3 and stopping.best == model.validation_scores_[0]
+
+
+@pytest.mark.parametrize("warm_start", [True, False])
+def test_validation_rows_may_lack_a_class_but_hold_no_other(warm_start):
+    model = MLPClassifier(warm_start=warm_start, max_iter=2)
+    for _ in range(2):
+        model.fit(X, CLASSES, X_val=X[:100], y_val=CLASSES[:100])
+    assert len(model.validation_scores_) == (4 if warm_start else 2)
+    with pytest.raises(ValueError, match=r"`y` has classes not in `self\.classes_`"):
+        model.fit(X, CLASSES, X_val=X[:2], y_val=[0, 7])
+
+
+def test_batch_whose_weights_are_all_0_changes_nothing():
+    weight = np.repeat([1.0, 0.0], 75)
+    settings = {"shuffle": False, "solver": "sgd", "momentum": 0.0, "alpha": 1.0}
+    both = MLPRegressor(batch_size=75, **settings, **FAST).fit(X, NUMBERS, weight)
+    first = MLPRegressor(batch_size=75, **settings, **FAST).fit(X[:75], NUMBERS[:75])
+    assert both.n_iter_ == first.n_iter_
+    np.testing.assert_allclose(both.coefs_[0], first.coefs_[0], 1e-12)
+
+
+@pytest.mark.parametrize(
+    "change", [{"hidden_layer_sizes": (9,)}, {"dropout": 0.3}, {"dtype": "float32"}, {"device": "cuda"}]
+)
+def test_network_of_a_warm_start_is_not_changed_silently(change):
+    model = MLPClassifier(hidden_layer_sizes=(8,), max_iter=2, warm_start=True).fit(X, CLASSES)
+    with pytest.raises(ConfigurationError, match="warm_start and partial_fit train the network of the first"):
+        model.set_params(**change).fit(X, CLASSES)
+
+
+def test_partial_fit_refuses_what_needs_to_know_the_future():
+    with pytest.raises(ConfigurationError, match="partial_fit does not know how many steps follow"):
+        MLPRegressor(learning_rate="cosine").partial_fit(X, NUMBERS)
+    with pytest.raises(ValueError, match="class_weight='balanced' needs all rows at once"):
+        MLPClassifier(class_weight="balanced").partial_fit(X, CLASSES, classes=[0, 1, 2])
+
+
+def test_bar_shows_the_epochs_on_standard_error(capsys):
+    MLPClassifier(verbose="bar", max_iter=3).fit(X, CLASSES)
+    said = capsys.readouterr()
+    assert said.out == "" and "epoch 3/3" in said.err and "loss" in said.err
