@@ -48,8 +48,7 @@ class Objective:
         params.refresh()
         value, total = 0.0, np.zeros(len(theta))
         for start in range(0, self.rows, MOST_ROWS):
-            part = slice(start, min(start + MOST_ROWS, self.rows))
-            part_value, share = self._part(part)
+            part_value, share = self._part(slice(start, min(start + MOST_ROWS, self.rows)))
             value += share * part_value
             total += backend.to_host(params.grad)
         W = slice(0, params.n_decayed)
