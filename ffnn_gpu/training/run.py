@@ -107,6 +107,11 @@ class TrainingRun(Run):
                 "the loss scale is down to 1; use dtype='bfloat16' or 'float32'"
             )
 
+    def release(self) -> None:
+        """Free the memory of the steps. The run cannot go on afterwards; its history and network remain."""
+        self.ws.release()
+        del self.ws, self._step, self._captured
+
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
         self.meter.flush(self)
         save_run(self, path, extras)

@@ -183,7 +183,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             self._require_known(unique_labels(y), whole)
         if self._kind == "multilabel":
             return np.asarray(self._label_binarizer.transform(y), np.float32)
-        place = np.searchsorted(self.classes_, y)  # a fifth of the time of the binarizer's matrix
+        place = np.asarray(np.searchsorted(self.classes_, y))  # a fifth of the time of the binarizer's matrix
         return place.astype(np.int32) if self._kind == "multiclass" else place[:, None].astype(np.float32)
 
     def _require_known(self, classes: Any, whole: bool) -> None:

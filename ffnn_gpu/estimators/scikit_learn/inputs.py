@@ -41,24 +41,24 @@ class Inputs:
     def training(self, X: Any, y: Any, first: bool) -> tuple[Any, Any]:
         """Return rows and raw targets. first: learn the columns, and the encoding if they need one."""
         X, y, estimator = host(X), host(y), self.estimator
-        if first:
-            estimator._encoding = self._fitted(X)
-        if estimator._encoding is None:
-            checked: tuple[Any, Any] = validate_data(
+        encoding = self._fitted(X) if first else estimator._encoding
+        if encoding is None:
+            x, y = validate_data(
                 estimator, X, y, accept_sparse=SPARSE, multi_output=True, y_numeric=is_regressor(estimator),
                 dtype=(np.float64, np.float32), reset=first,
             )  # fmt: skip
-            return checked
-        y = _check_y(y, multi_output=True, y_numeric=is_regressor(estimator), estimator=estimator)
-        x = self._encoded(X, first)
-        check_consistent_length(x, y)
+        else:
+            y = _check_y(y, multi_output=True, y_numeric=is_regressor(estimator), estimator=estimator)
+            check_consistent_length(X, y)
+            x = self._encoded(encoding, X, first)
+        estimator._encoding = encoding
         return x, y
 
     def prediction(self, X: Any) -> Any:
         """Return rows of the columns of the last fit."""
         X = host(X)
         if self.estimator._encoding is not None:
-            return self._encoded(X, False)
+            return self._encoded(self.estimator._encoding, X, False)
         dtype = (np.float64, np.float32)
         return validate_data(self.estimator, X, accept_sparse=SPARSE, dtype=dtype, reset=False)
 
@@ -81,10 +81,9 @@ class Inputs:
             table, columns, np.arange(len(table)), (), most_codes(dtype_name(self.estimator, "float64"))
         )
 
-    def _encoded(self, X: Any, first: bool) -> HostArray:
+    def _encoded(self, encoding: Encoding, X: Any, first: bool) -> HostArray:
         _check_feature_names(self.estimator, X, reset=first)
         _check_n_features(self.estimator, X, reset=first)
-        encoding: Encoding = self.estimator._encoding
         stored = master(floating(dtype_name(self.estimator, "float64")))
         if is_named(X):
             return encoding.encode(table_of(X, "X"), stored)

@@ -102,4 +102,5 @@ def minimize(
         )
     iterations = _check_optimize_result("lbfgs", found, max_iter)
     objective(found.x)
+    objective.ws.release()
     return int(iterations), objective.reported

@@ -173,6 +173,7 @@ def train(
     try:
         return drive(run)
     finally:
+        run.release()
         for rule in [*network.params.optimizer_states]:
             if rule is not optimizer:
                 del network.params.optimizer_states[rule]

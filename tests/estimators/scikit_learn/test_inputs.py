@@ -120,6 +120,16 @@ def test_fit_on_numbers_after_a_table_forgets_the_table(people):
     assert not hasattr(model, "feature_names_in_")
 
 
+def test_failed_fit_leaves_the_encoding_of_the_last_one(people):
+    X, y = people
+    model = MLPClassifier(**FAST).fit(X, y)
+    before = model.predict_proba(X)
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.fit(np.full((160, 4), np.nan), y)
+    with pytest.warns(UserWarning, match="was fitted without feature names"):  # scikit-learn forgets them
+        np.testing.assert_array_equal(model.predict_proba(X), before)
+
+
 def test_rows_and_targets_of_a_table_must_have_one_length(people):
     X, y = people
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[160, 150\]"):

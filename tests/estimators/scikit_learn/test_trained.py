@@ -1,6 +1,7 @@
 """The network of a fitted estimator: the arrays it shows, its pickle, and the moments of its optimizer."""
 
 import copy
+import gc
 import pickle
 import pickletools
 import sys
@@ -12,6 +13,7 @@ from sklearn.datasets import load_iris
 from ffnn_gpu.backends.choice import NumpyBackend, get_backend
 from ffnn_gpu.errors import ShapeError
 from ffnn_gpu.estimators import MLPClassifier, MLPRegressor
+from ffnn_gpu.nn.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X, Y = load_iris(return_X_y=True)
@@ -134,3 +136,16 @@ def test_warm_start_may_stop_by_the_other_quantity(first):
     assert len(model.validation_scores_) == 5 and np.isfinite(
         model.best_loss_ or model.best_validation_score_
     )
+
+
+@pytest.mark.parametrize("parameters", [{"early_stopping": True}, {"solver": "lbfgs"}])
+def test_memory_of_a_fit_is_free_before_the_garbage_collector_runs(parameters):
+    gc.collect()
+    gc.disable()
+    try:
+        model = MLPClassifier(**SMALL, **parameters).fit(X, Y)
+        model.predict(X)
+        held = [o for o in gc.get_objects() if isinstance(o, Workspace) and vars(o)]
+    finally:
+        gc.enable()
+    assert not [ws for ws in held if ws.owner is model.to_model().network.params]
