@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 from sklearn import neural_network
-from sklearn.utils.estimator_checks import estimator_checks_generator
+from sklearn.utils.estimator_checks import check_estimator, estimator_checks_generator
 
 from ffnn_gpu.estimators import MLPClassifier, MLPRegressor
 
@@ -30,6 +30,18 @@ def test_there_are_scikit_learns_checks():
 @pytest.mark.parametrize(("estimator", "check"), CASES)
 def test_estimator_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [({"dtype": "float32"}, "its rounding, 6e-8, exceeds 1e-9"), ({"dropout": 0.1}, "masks belong to rows")],
+)
+def test_only_equality_of_weights_and_repeated_rows_fails_for(parameters, reason):
+    estimator = MLPRegressor(max_iter=30, learning_rate_init=0.01, **parameters)
+    results = check_estimator(estimator, on_fail=None)
+    failed = {each["check_name"] for each in results if each["status"] not in ("passed", "skipped")}
+    assert failed == {f"check_sample_weight_equivalence_on_{kind}_data" for kind in ("dense", "sparse")}
 
 
 @pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
