@@ -32,10 +32,10 @@ def customers(rows: int) -> tuple[pd.DataFrame, np.ndarray]:
     return table, np.where(left, "left", "stayed")
 
 
-X, y = customers(800)
+X, y = customers(600)
 X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=0)
 search = GridSearchCV(
-    MLPClassifier((32,), learning_rate_init=0.01, max_iter=40, early_stopping=True, random_state=0),
+    MLPClassifier((32,), learning_rate_init=0.02, early_stopping=True, random_state=0),
     {"dropout": [0.0, 0.2], "class_weight": [None, "balanced"]},
     scoring="balanced_accuracy",
     cv=3,

@@ -8,7 +8,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "scikit_learn_tests.py"
 
 
 def test_script_runs_scikit_learns_tests_on_our_classes() -> None:
-    chosen = "test_fit or test_alpha or test_gradient or test_multilabel or test_partial_fit"
+    chosen = "test_fit or test_gradient or test_shuffle"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "-k", chosen], capture_output=True, text=True, timeout=120, check=False
     )
