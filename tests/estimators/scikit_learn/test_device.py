@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.backends.choice import NumpyBackend, get_backend
+from ffnn_gpu.backends.cuda import formulas
+from ffnn_gpu.backends.elementwise.built_once import MOMENT
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 from ffnn_gpu.estimators import MLPClassifier
 from ffnn_gpu.estimators.scikit_learn.device import FEW_STEPS, LITTLE_WORK, backend_for
 from ffnn_gpu.estimators.scikit_learn.parameters import size_of
+from ffnn_gpu.estimators.scikit_learn.problem import classification, regression
+from ffnn_gpu.estimators.scikit_learn.solvers import EpsilonHatAdam, VelocitySGD
 from ffnn_gpu.testing.strict_device import StrictBackend
 
 X, Y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
@@ -63,6 +67,23 @@ def test_steps_keep_to_the_rules_of_a_gpu(parameters):
     assert type(strict.coefs_[0]) is np.ndarray and not strict.coefs_[0].flags.writeable
     copy = pickle.loads(pickle.dumps(strict))  # noqa: S301
     np.testing.assert_allclose(copy.predict_proba(x), plain.predict_proba(x), 1e-9)
+
+
+@pytest.mark.parametrize("rule", [EpsilonHatAdam(), VelocitySGD(), VelocitySGD(nesterov=False)])
+@pytest.mark.parametrize("dtype", ["f32", "f64"])
+def test_rules_of_scikit_learn_become_cuda_kernels(rule, dtype):
+    kernel = formulas.update_rule(dtype, "own_rule", (rule.formula, *[MOMENT] * len(rule.moments)))
+    assert kernel.name.startswith(type(rule).__name__)
+
+
+LOSSES = [
+    classification("multilabel", 3, "log_loss"), regression(2, "squared_error"), regression(2, "poisson"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", LOSSES, ids=lambda problem: problem.loss.name)
+def test_losses_of_scikit_learn_become_cuda_kernels(problem):
+    assert problem.loss.name in formulas.pointwise_loss("f32", problem.loss).name
 
 
 def test_backend_object_is_used_as_it_is():
