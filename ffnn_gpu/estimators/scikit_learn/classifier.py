@@ -21,7 +21,20 @@ from ffnn_gpu.estimators.scikit_learn.problem import Problem, classification
 class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     """A multilayer perceptron that predicts classes or several labels, with scikit-learn's interface.
 
-    The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPClassifier.
+    The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPClassifier; `activation`,
+    `solver` and `learning_rate` also take the names and objects of this package.
+
+    Args:
+        loss: "log_loss", or a loss of this package.
+        class_weight: {class: weight}, "balanced" or None; multiplies `sample_weight`.
+        device: "auto", "cpu", "cuda", "cuda:1" or a Backend. dtype: to compute in; None for X's.
+        dropout: one rate, or one per hidden layer. normalization: "layer" or "batch", after each of them.
+        residual: a hidden layer adds its input if that has its width.
+        callbacks: of ffnn_gpu.callbacks.
+        categorical_features: "auto" encodes data frames with words or missing cells; columns that are
+            categories; None for numbers only.
+
+    Attributes: those of scikit-learn's class, and `validation_loss_curve_`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -17,7 +17,19 @@ from ffnn_gpu.estimators.scikit_learn.problem import Problem, regression
 class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     """A multilayer perceptron that predicts one or several numbers, with scikit-learn's interface.
 
-    The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPRegressor.
+    The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPRegressor; `activation`,
+    `solver` and `learning_rate` also take the names and objects of this package.
+
+    Args:
+        loss: "squared_error", "poisson", or a loss of this package.
+        device: "auto", "cpu", "cuda", "cuda:1" or a Backend. dtype: to compute in; None for X's.
+        dropout: one rate, or one per hidden layer. normalization: "layer" or "batch", after each of them.
+        residual: a hidden layer adds its input if that has its width.
+        callbacks: of ffnn_gpu.callbacks.
+        categorical_features: "auto" encodes data frames with words or missing cells; columns that are
+            categories; None for numbers only.
+
+    Attributes: those of scikit-learn's class, and `validation_loss_curve_`.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
