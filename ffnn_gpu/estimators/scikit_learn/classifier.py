@@ -21,8 +21,8 @@ from ffnn_gpu.estimators.scikit_learn.problem import Problem, classification
 class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     """A multilayer perceptron that predicts classes or several labels, with scikit-learn's interface.
 
-    The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPClassifier; `activation`,
-    `solver` and `learning_rate` also take the names and objects of this package.
+    The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPClassifier.
+    `activation`, `solver` and `learning_rate` also take names and objects of this package.
 
     Args:
         loss: "log_loss", or a loss of this package.

@@ -17,8 +17,8 @@ from ffnn_gpu.estimators.scikit_learn.problem import Problem, regression
 class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     """A multilayer perceptron that predicts one or several numbers, with scikit-learn's interface.
 
-    The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPRegressor; `activation`,
-    `solver` and `learning_rate` also take the names and objects of this package.
+    The parameters up to `max_fun` have the meaning and the defaults of scikit-learn's MLPRegressor.
+    `activation`, `solver` and `learning_rate` also take names and objects of this package.
 
     Args:
         loss: "squared_error", "poisson", or a loss of this package.
