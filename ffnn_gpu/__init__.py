@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ffnn_gpu import errors as errors
+from ffnn_gpu import estimators as estimators
 from ffnn_gpu import optim as optim
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
@@ -67,14 +68,22 @@ for _module in (activations, callbacks, initializers, layers, losses, metrics, s
         sys.modules[_alias + _name.removeprefix(_room)] = sys.modules[_name]
 del _module, _room, _alias, _name
 
-if not TYPE_CHECKING:  # a type checker should not take every name for one that is here
+if TYPE_CHECKING:
+    from ffnn_gpu.estimators import MLPClassifier as MLPClassifier
+    from ffnn_gpu.estimators import MLPRegressor as MLPRegressor
+else:  # a type checker should not take every name for one that is here
 
     def __getattr__(name: str) -> Any:
-        """Return a name of a submodule, such as `glorot_uniform`, or import a submodule of its own."""
+        """Return a name of a submodule, such as `glorot_uniform`, or import what is not imported yet.
+
+        That is `testing`, `distributed`, `export` with its functions, and what needs scikit-learn.
+        """
         if name in ("distributed", "export", "testing"):
             return import_module(f"{__name__}.{name}")
         if name in EXPORTS:
             return getattr(import_module(f"{__name__}.export"), name)
+        if name in ("MLPClassifier", "MLPRegressor"):
+            return getattr(estimators, name)
         for module in (activations, callbacks, errors, initializers, layers, losses, optim, schedules):
             if name in module.__all__:
                 return getattr(module, name)

@@ -8,4 +8,27 @@ training_data  a table and settings → targets, kinds and roles of its columns
 split          training, validation and test rows
 recipe         settings → network, optimizer and training
 train_table    all of these in one call
+scikit_learn   MLPClassifier and MLPRegressor, with scikit-learn's interface
 """
+
+from typing import TYPE_CHECKING, Any
+
+from ffnn_gpu.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ffnn_gpu.estimators.scikit_learn.classifier import MLPClassifier as MLPClassifier
+    from ffnn_gpu.estimators.scikit_learn.regressor import MLPRegressor as MLPRegressor
+
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Import MLPClassifier or MLPRegressor, which need scikit-learn."""
+        if name not in ("MLPClassifier", "MLPRegressor"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from ffnn_gpu.estimators.scikit_learn import classifier, regressor
+        except ImportError as error:
+            raise ConfigurationError(
+                f'{name} needs scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})'
+            ) from error
+        return classifier.MLPClassifier if name == "MLPClassifier" else regressor.MLPRegressor

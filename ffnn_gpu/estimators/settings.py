@@ -100,7 +100,8 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         Positive | None, "highest learning rate; default: the optimizer's own, times 3 for one_cycle"
     ] = None
     weight_decay: Annotated[
-        AtLeast0 | None, "decoupled weight decay; default: the optimizer's own, 1 for adamw on tables"
+        AtLeast0 | None,
+        "decoupled weight decay; default: the optimizer's own; for adamw on tables 0.003 / lr, at most 1",
     ] = None
     l1: Annotated[AtLeast0, "factor of the L1 penalty, the sum of |W|"] = 0.0
     l2: Annotated[AtLeast0, "factor of the L2 penalty, half the sum of W²"] = 0.0

@@ -109,6 +109,7 @@ def outputs_of(
         total += float(loss(backend, z, y, None, w, checked=True)) * part
         weight += part
         outputs[start - rows.start : some.stop - rows.start] = backend.to_host(z)
+    ws.release()
     return total, weight, outputs
 
 

@@ -68,6 +68,8 @@ def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | 
     except BaseException:  # Ctrl-C may have left it within a pass
         threads.ws = None
         raise
+    if not ws.is_part_of(getattr(threads, "ws", None)):
+        ws.release()
     if not backend.all_finite(z):
         too_large = ", or its activations are too large for float16" * (network.compute_dtype == np.float16)
         raise DivergedError(

@@ -99,6 +99,10 @@ class Workspace:
             whole._parts[n] = part
         return whole._parts[n]
 
+    def is_part_of(self, other: "Workspace | None") -> bool:
+        """Return whether this workspace uses the memory of the other."""
+        return self._whole is other
+
     def begin_forward(self, owner: Any, rows: int) -> None:
         """Begin a pass over `rows` rows. Raises ShapeError or WorkspaceError if it cannot begin."""
         if owner is not self.owner:
@@ -148,6 +152,15 @@ class Workspace:
         """Drop the pending forward pass and the references to its input."""
         self._whole._latest = None
         _forget(self.buffers)
+
+    def release(self) -> None:
+        """Free the memory of the whole workspace, which cannot be used afterwards.
+
+        Why: a workspace and its parts refer to each other, so otherwise the memory waits for Python's garbage
+        collector, which counts objects and not bytes.
+        """
+        for part in [*self._whole._parts.values()]:
+            vars(part).clear()
 
     def arrays(self) -> list[Any]:
         return [array for array in (*self._memory, self._dz, self._scaled_dz) if array is not None]

@@ -1,4 +1,4 @@
-"""`fit` checks its arguments and makes a `TrainingRun`; `_train` is the loop around its steps.
+"""`fit` checks its arguments and makes a `TrainingRun`; `drive` is the loop around its steps.
 
 Everything besides the step is a callback or a matter of the data.
 """
@@ -129,14 +129,15 @@ def fit(
         network, loss, optimizer, minibatches, held_out, team, metrics, factor, used,
         epochs=epochs, accumulate=accumulate,
     )  # fmt: skip
-    _require_callbacks(run)
+    require_callbacks(run)
     if team.rank:
         run.elsewhere = [callback for callback in run.callbacks if callback.first_rank_only]
         run.callbacks = [callback for callback in run.callbacks if not callback.first_rank_only]
-    return _train(run, resume)
+    return drive(run, resume)
 
 
-def _require_callbacks(run: TrainingRun) -> None:
+def require_callbacks(run: TrainingRun) -> None:
+    """Raise ConfigurationError unless all callbacks are callbacks, and monitor columns that exist."""
     columns = run.columns  # raises if two metrics have one name
     for callback in run.callbacks:
         if not isinstance(callback, Callback):
@@ -147,7 +148,7 @@ def _require_callbacks(run: TrainingRun) -> None:
             callback.watched(columns)
 
 
-def _train(run: TrainingRun, resume: bool) -> History:
+def drive(run: TrainingRun, resume: bool = False) -> History:
     """Run the steps of each epoch, then add its row to the history; call the callbacks after both."""
     quiet = np.errstate(over="ignore", invalid="ignore")  # the meter raises if a loss is not finite
     with Interrupt() as interrupt, ExitStack() as at_the_end, quiet:

@@ -29,14 +29,22 @@ class TrainingRun(Run):
         network, backend = self.network, self.network.backend
         self.validation = self.held_out and self.held_out.on(backend, network.compute_dtype)
         self._most = backend.steps_per_launch(self.data.B)
-        self.meter = Meter(backend, self._most)
+        self.meter = self.make_meter(self._most)
         self._lr = backend.zeros((self._most,), np.float64)
-        self._step = Step(self)
+        self._step = self.make_step()
         self.ws = self._step.ws
         self.optimizer.state(self.team.params)  # a captured step must not allocate it
         self._captured = backend.capture(self._steps)
         self._rates = [self.lr]
         self._began = time.perf_counter()
+
+    def make_step(self) -> Step:
+        """Return the update of one minibatch."""
+        return Step(self)
+
+    def make_meter(self, most: int) -> Meter:
+        """Return what adds up the losses of an epoch, of up to `most` steps in one launch."""
+        return Meter(self.network.backend, most)
 
     @property
     def steps_done(self) -> int:
@@ -75,7 +83,18 @@ class TrainingRun(Run):
         Raises DivergedError if θ or the last gradient is not finite.
         """
         row = {"epoch": self.epoch + 1, "loss": self.meter.mean(self)}
-        # The last update has no loss after it.
+        self.require_finite()
+        with self.averaged():
+            row |= self.validate()
+        seconds = self.team.maximum(time.perf_counter() - self._began)
+        row |= {"lr": self.lr, "seconds": seconds, "samples_per_second": self.data.rows / max(seconds, 1e-9)}
+        self.epoch, self.position = self.epoch + 1, 0
+        self._began = time.perf_counter()
+        self.history.rows.append(row)
+        return row
+
+    def require_finite(self) -> None:
+        """Raise DivergedError if the last update of an epoch, which has no loss after it, diverged."""
         if not self.network.backend.all_finite(self.network.params.theta):
             raise DivergedError(
                 f"the parameters are not finite after epoch {self.epoch + 1}; lower lr, or set clip_norm"
@@ -87,14 +106,11 @@ class TrainingRun(Run):
                 f"the gradient of the last step of epoch {self.epoch + 1} is not finite in float16 although "
                 "the loss scale is down to 1; use dtype='bfloat16' or 'float32'"
             )
-        with self.averaged():
-            row |= self._validate()
-        seconds = self.team.maximum(time.perf_counter() - self._began)
-        row |= {"lr": self.lr, "seconds": seconds, "samples_per_second": self.data.rows / max(seconds, 1e-9)}
-        self.epoch, self.position = self.epoch + 1, 0
-        self._began = time.perf_counter()
-        self.history.rows.append(row)
-        return row
+
+    def release(self) -> None:
+        """Free the memory of the steps. The run cannot go on afterwards; its history and network remain."""
+        self.ws.release()
+        del self.ws, self._step, self._captured
 
     def save(self, path: Path, extras: Mapping[str, Any]) -> None:
         self.meter.flush(self)
@@ -116,7 +132,8 @@ class TrainingRun(Run):
             self.meter.store(j, value, weight)
         return weight
 
-    def _validate(self) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
+        """Return the columns of an epoch's row that the validation rows give, or metrics of all rows."""
         if self.validation is None and not self.metrics:
             return {}
         data = Samples(*self.data.whole) if self.validation is None else self.validation

@@ -37,3 +37,9 @@ def test_given_weight_decay_is_used(monkeypatch, given):
 def test_other_optimizer_keeps_its_own_weight_decay(monkeypatch):
     rule = rule_of(monkeypatch, optimizer="sgd")
     assert rule.weight_decay == type(rule)().weight_decay
+
+
+def test_high_learning_rate_lowers_the_weight_decay_of_tables(monkeypatch):
+    rule = rule_of(monkeypatch, lr=0.15)
+    assert rule.lr * rule.weight_decay == pytest.approx(recipe.DECAY_OF_A_STEP)
+    assert rule_of(monkeypatch, lr=1e-4).weight_decay == recipe.TABLE_WEIGHT_DECAY

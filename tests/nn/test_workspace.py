@@ -6,6 +6,7 @@ from ffnn_gpu.errors import ShapeError, WorkspaceError
 from ffnn_gpu.nn.activations import gelu, relu
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.workspace import Workspace
 
 LAYERS = [Dense(6, gelu), Dropout(0.5), Residual([LayerNorm(), Dense(6, relu)]), BatchNorm(), Dense(2)]
 
@@ -201,3 +202,20 @@ def test_two_workspaces_do_not_disturb_each_other(backend):
     mean_squared_error(backend, z, y, dz=first.dz)
     network.backward(first.dz, first)
     np.testing.assert_array_equal(backend.to_host(network.params.grad), want)
+
+
+def test_released_workspace_and_its_parts_hold_no_memory(backend):
+    ws = make(backend).workspace(8)
+    part = ws.first(3)
+    part.release()
+    assert vars(ws) == vars(part) == {}
+
+
+def test_prediction_of_many_rows_frees_its_memory_and_of_few_rows_keeps_it(backend, monkeypatch):
+    released = []
+    monkeypatch.setattr(Workspace, "release", lambda ws: released.append(ws.B))
+    network = make(backend)
+    network.predict(rows(network, 100))
+    assert released == [100]
+    network.predict(rows(network, 3))
+    assert released == [100]

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.frames import table_of
-from ffnn_gpu.tables.kinds import Decisions, columns_of
+from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.unfamiliar import unfamiliar
