@@ -36,7 +36,7 @@ from ffnn_gpu.nn.workspace import Workspace
 from ffnn_gpu.optim import SGD, Adam, AdamW
 from ffnn_gpu.optim import schedules as schedules
 from ffnn_gpu.training import callbacks as callbacks
-from ffnn_gpu.training.callbacks import Callback, Checkpoints, EarlyStopping
+from ffnn_gpu.training.callbacks import Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.training.fit import fit
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.step import train_step
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense", "Dropout",
-    "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network", "Residual",
-    "Standardizer", "Workspace", "binary_cross_entropy_with_logits", "evaluate", "fit", "gelu", "get_backend",
-    "load", "load_extras", "mean_squared_error", "npy_rows", "relu", "save", "sigmoid",
-    "softmax_cross_entropy", "tanh", "train_step", "train_table",
+    "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network",
+    "ReduceOnPlateau", "Residual", "Standardizer", "Workspace", "binary_cross_entropy_with_logits",
+    "evaluate", "fit", "gelu", "get_backend", "load", "load_extras", "mean_squared_error", "npy_rows", "relu",
+    "save", "sigmoid", "softmax_cross_entropy", "tanh", "train_step", "train_table",
 ]  # fmt: skip
 
 # Names of ffnn_gpu.export, which is imported when one of them is used.
