@@ -51,8 +51,11 @@ def number_of(table: Table, place: int, spelling: Spelling) -> str:
     kind = table.types[place]
     if family(kind) != "number":
         return spelling.number(table.text(place))
-    value = f"epoch(c{place})" if kind == "INTERVAL" else f"CAST(c{place} AS DOUBLE)"
-    return f"CASE WHEN isfinite({value}) THEN {value} END" if kind in ("FLOAT", "DOUBLE") else value
+    if kind == "INTERVAL":
+        return f"epoch(c{place})"
+    value = f"CAST(c{place} AS DOUBLE)"
+    finite = f"CASE WHEN isfinite({value}) THEN {value} END" if kind in ("FLOAT", "DOUBLE") else value
+    return spelling.present(finite)
 
 
 def time_of(table: Table, place: int, written: str) -> str:

@@ -18,7 +18,7 @@ def grouped(decimal: str) -> str:
     return rf"[+-]?[1-9]\d{{0,2}}([{OTHER[decimal]}]\d{{3}})+([{decimal}]\d*)?"
 
 
-GROUPED = {decimal: re.compile(grouped(decimal)) for decimal in OTHER}
+GROUPED = {decimal: re.compile(grouped(decimal), re.ASCII) for decimal in OTHER}
 ONE_GROUP = {sign: re.compile(rf"[+-]?[1-9]\d{{0,2}}[{sign}]\d{{3}}") for sign in OTHER}
 DECIMAL = {sign: re.compile(rf"[+-]?(\d+[{sign}]\d*|[{sign}]\d+)([eE][+-]?\d+)?") for sign in OTHER}
 NUMBER = re.compile(r"[+-]?\d[\d.,]*")

@@ -142,9 +142,11 @@ class Encoding:
             raise ShapeError(
                 f"x has shape {x.shape}; the model reads {counted(len(names), 'column')}: {_listed(names)}"
             )
+        lost = Spelling(missing=self.missing).missing_numbers
         places = (names.index(name) for name in self.names)
         cells = (
-            _cells_of_numbers(x[:, k], encoder) for k, encoder in zip(places, self.encoders, strict=True)
+            _cells_of_numbers(_without(x[:, k], lost), encoder)
+            for k, encoder in zip(places, self.encoders, strict=True)
         )
         matrix = np.empty((len(x), len(self.outputs)), dtype)
         self._fill(matrix, cells)
@@ -244,6 +246,11 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
         if bad := [text for text in texts if not spelling.is_missing_number(text)]:
             raise misread_error(table, place, bad, encoder.kind, written or "")
     return x
+
+
+def _without(x: HostArray, lost: Sequence[float]) -> HostArray:
+    """Return numbers with NaN for those that mean a missing cell."""
+    return np.where(np.isin(x, lost), np.nan, x) if lost else x
 
 
 def _cells_of_numbers(x: Floats, encoder: Encoder) -> Any:

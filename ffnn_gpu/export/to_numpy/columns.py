@@ -17,7 +17,7 @@ from ffnn_gpu.tables.encoders import (
     TimeEncoder,
 )
 from ffnn_gpu.tables.encoding import Encoding
-from ffnn_gpu.tables.spelling import FALSE, MARKERS, TRUE
+from ffnn_gpu.tables.spelling import FALSE, MARKERS, TRUE, Spelling
 
 LONGEST = 90  # letters of a line of texts
 FEATURES = '''
@@ -55,6 +55,8 @@ def source(encoding: Encoding, dtype: np.dtype[Any]) -> tuple[list[str], dict[st
         "# categories.",
         f"MISSING = {('', *encoding.missing)!r}",
         f"MARKERS = {_packed(sorted(MARKERS))}",
+        "# Numbers that mean a missing cell.",
+        f"MISSING_NUMBERS = {Spelling(missing=encoding.missing).missing_numbers!r}",
     ]
     if levels:
         constants.append(f"MISSING_LEVELS = {_packed(('', *encoding.missing, *encoding.markers))}")
