@@ -58,15 +58,18 @@ def number_of(table: Table, place: int, spelling: Spelling) -> str:
     return spelling.present(finite)
 
 
-def time_of(table: Table, place: int, written: str) -> str:
+def time_of(table: Table, place: int, written: str, spelling: Spelling) -> str:
     """Return the SQL expression for the time in a cell, in seconds since 1970; NULL if it holds none.
 
     Times of day lie in 1900 as text and in 1970 as a type: only their place in the day is learnt from. Where
     one way of ISO 8601 is written, its other ways are read too.
     """
     if family(table.types[place]) == "time":
-        return f"epoch(c{place})"
-    text, way = table.text(place), way_of(written)
+        time = f"epoch(c{place})"
+        for text in spelling.missing:
+            time = f"nullif({time}, {seconds(literal(text), '')})"
+        return time
+    text, way = spelling.filled(table.text(place)), way_of(written)
     time = seconds(text, written)
     return f"coalesce({time}, {seconds(text, way)})" if way else time
 

@@ -208,7 +208,7 @@ def _compute(table: Table, columns: Sequence[Column], spelling: Spelling) -> Non
     """Compute once what both the encoders and the matrix are made of, where it is not just a column."""
     texts = [column for column in columns if table.is_text(column.place)]
     table.compute(number_of(table, c.place, spelling) for c in texts if c.kind == "number")
-    table.compute(time_of(table, c.place, c.written) for c in texts if c.kind == "time")
+    table.compute(time_of(table, c.place, c.written, spelling) for c in texts if c.kind == "time")
     table.compute_codes(c.place for c in columns if c.kind in ("boolean", "category"))
 
 
@@ -222,7 +222,7 @@ def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling, most_
             return CodeEncoder.most(column.name, codes[rows], texts, most_codes)
         return LevelEncoder.fit(column.name, codes[rows], texts)
     if column.kind == "time":
-        x = table.numbers(time_of(table, column.place, column.written))
+        x = table.numbers(time_of(table, column.place, column.written, spelling))
         return TimeEncoder.fit(column.name, x[rows], column.written)
     return NumberEncoder.fit(column.name, table.numbers(number_of(table, column.place, spelling))[rows])
 
@@ -238,7 +238,7 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
             return codes, [a if a in own else re.sub(r"^([+-]?\d+)\.0+$", r"\1", a) for a in words]
         return codes, as_spelled(words, encoder.levels)
     written = encoder.written if isinstance(encoder, TimeEncoder) else None
-    value = number_of(table, place, spelling) if written is None else time_of(table, place, written)
+    value = number_of(table, place, spelling) if written is None else time_of(table, place, written, spelling)
     x = table.numbers(value)
     lacking = np.count_nonzero(np.isnan(x))
     if lacking and lacking > table.nulls(place):

@@ -80,7 +80,7 @@ def _column(
         label: Kind = "id" if kind == "UUID" else "text"
         return Column(name, place, label, f"its type is {kind.lower()}", missing)
     if sort == "time":
-        return _typed_time(table, place, missing)
+        return _typed_time(table, place, spelling)
     if sort == "text" and counts.varied and not counts.numbers and decision != "number":
         return _times_or_words(table, place, spelling, counts)
     return _number_or_words(table, place, decision, spelling, counts)
@@ -148,9 +148,9 @@ def _thousands_note(table: Table, place: int, spelling: Spelling) -> str:
     )
 
 
-def _typed_time(table: Table, place: int, missing: int) -> Column:
+def _typed_time(table: Table, place: int, spelling: Spelling) -> Column:
     name, kind = table.names[place], table.types[place].lower()
-    value = time_of(table, place, "")
+    value = time_of(table, place, "", spelling)
     low, high, lacking = table.ask(
         f"SELECT min({value}), max({value}), count_if({value} IS NULL) FROM {CELLS}"
     )[0]

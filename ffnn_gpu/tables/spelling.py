@@ -94,6 +94,11 @@ class Spelling:
             number = f"nullif({number}, CAST('{value!r}' AS DOUBLE))"
         return number
 
+    def filled(self, cell: str) -> str:
+        """Return the SQL expression for a text, NULL for one with digits that means a missing cell."""
+        lost = ", ".join(literal(text) for text in self.missing if any(map(str.isdigit, text)))
+        return f"CASE WHEN trim({cell}) NOT IN ({lost}) THEN {cell} END" if lost else cell
+
     def value(self, cell: str) -> float | None:
         """Return the number that a text spells, None if it spells none; as `number`, but for missing ones."""
         text = cell.strip(BLANKS)

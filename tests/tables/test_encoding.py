@@ -23,7 +23,7 @@ from ffnn_gpu.tables.frames import table_of as frames_table
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import MISSING_LEVELS, Spelling
-from tests.tables.test_kinds import repeated
+from tests.tables.test_kinds import repeated, typed
 from tests.tables.test_kinds import table_of as texts_table
 
 RNG = np.random.default_rng(0)
@@ -371,3 +371,15 @@ def test_number_named_as_missing_is_missing_in_columns_of_numbers(source):
         "matrix": lambda: encoding.encode_numbers(np.array(numbers)[:, None]),
     }[source]()
     assert x[:, 1].tolist() == [0, 0, 1, 0, 1] * 30 and set(x[2::5, 0]) == {0.0}
+
+
+@pytest.mark.parametrize("kind", ["VARCHAR", "DATE"])
+def test_date_named_as_missing_is_missing_in_columns_of_times(kind):
+    days = repeated("2024-05-01", "1900-01-01", "2024-06-01", "2024-07-15")
+    listed = ", ".join(f"('{day}'::{kind})" for day in days)
+    table = typed(f"VALUES {listed}", "t")
+    (column,) = columns_of(table, Decisions(), Spelling(missing=("1900-01-01",)))
+    assert (column.kind, column.missing) == ("time", 30)
+    encoding = Encoding.fit(table, [column], np.arange(len(days)), ("1900-01-01",))
+    assert encoding.encoders[0].seconds.seen[0] == 1714521600.0
+    assert encoding.encode(table)[:, 1].tolist() == [0, 1, 0, 0] * 30
