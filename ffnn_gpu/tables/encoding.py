@@ -51,12 +51,14 @@ class Encoding:
     columns: the names of all columns of the table but the targets, in its order.
     missing: further texts that mean a missing cell.
     markers: texts that mean a missing cell in categories; none in models saved before they did.
+    decimal: the decimal sign of the training table; "" if it was no text file, and in older models.
     """
 
     encoders: tuple[Encoder, ...]
     columns: tuple[str, ...]
     missing: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
+    decimal: str = ""
 
     @classmethod
     def fit(
@@ -83,7 +85,9 @@ class Encoding:
             fitted = pool.map(lambda column: _fitted(table, column, rows, spelling, most_codes), used)
             encoders = [*fitted]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
-        return cls(tuple(encoders), tuple(column.name for column in columns), missing, spelling.markers)
+        decimal = table.decimal if table.dialect else ""
+        names = tuple(column.name for column in columns)
+        return cls(tuple(encoders), names, missing, spelling.markers, decimal)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,6 +163,7 @@ class Encoding:
             "columns": [*self.columns],
             "missing": [*self.missing],
             "markers": [*self.markers],
+            "decimal": self.decimal,
         }
 
     @classmethod
@@ -167,7 +172,8 @@ class Encoding:
         try:
             encoders = tuple(map(restored, saved["encoders"]))
             texts = saved["columns"], saved["missing"], saved.get("markers", ())
-            return cls(encoders, *(tuple(map(str, each)) for each in texts))
+            columns, missing, markers = (tuple(map(str, each)) for each in texts)
+            return cls(encoders, columns, missing, markers, str(saved.get("decimal", "")))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved encoding: {type(error).__name__}: {error}") from error
 
