@@ -6,6 +6,7 @@ column counts as text with a warning.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import family, number_of, others_sentence, time_of
@@ -72,7 +73,8 @@ def _column(
     if not counts.present:
         return Column(name, place, "empty", "every cell is missing", missing)
     if decision == "categorical":
-        return words(table, place, spelling, counts, "--categorical names it")
+        whole = replace(counts, levels=table.levels(place))  # also of more levels than a scan lists
+        return words(table, place, spelling, whole, "--categorical names it")
     if place in table.declared and decision != "number":
         return words(table, place, spelling, counts, "its type is categorical")
     sort = family(kind)
