@@ -66,8 +66,8 @@ def time_of(table: Table, place: int, written: str, spelling: Spelling) -> str:
     """
     if family(table.types[place]) == "time":
         time = f"epoch(c{place})"
-        for text in spelling.missing:
-            time = f"nullif({time}, {seconds(literal(text), '')})"
+        for lost in spelling.missing_times:
+            time = f"nullif({time}, CAST('{lost!r}' AS DOUBLE))"
         return time
     text, way = spelling.filled(table.text(place)), way_of(written)
     time = seconds(text, written)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 
 from ffnn_gpu.tables.decimal_signs import GROUPED, OTHER, grouped
@@ -63,7 +64,9 @@ class Spelling:
         """Return whether a cell is missing in a column of numbers or times."""
         if self.is_missing(cell) or cell.strip().lower() in MARKERS:
             return True
-        return bool(self.missing_numbers) and self.value(cell) in self.missing_numbers
+        if self.missing_numbers and self.value(cell) in self.missing_numbers:
+            return True
+        return bool(self.missing_times) and _iso_time(cell) in self.missing_times
 
     @cached_property
     def missing_numbers(self) -> tuple[float, ...]:
@@ -87,6 +90,12 @@ class Spelling:
             f"CASE WHEN {plain} AND isfinite({value}) THEN {value} "
             f"WHEN {has_groups} AND isfinite({whole}) THEN {whole} END"
         )
+
+    @cached_property
+    def missing_times(self) -> tuple[float, ...]:
+        """The times of ISO 8601 that mean a missing cell, in seconds since 1970; UTC without a zone."""
+        times = map(_iso_time, self.missing)
+        return tuple(dict.fromkeys(time for time in times if time is not None))
 
     def present(self, number: str) -> str:
         """Return the SQL expression for a number, NULL for one that means a missing cell."""
@@ -115,6 +124,15 @@ class Spelling:
     def is_grouped(self, cell: str) -> bool:
         """Return whether a text is a number whose thousands are grouped."""
         return bool(GROUPED[self.decimal].fullmatch(cell.strip()))
+
+
+def _iso_time(cell: str) -> float | None:
+    """Return a time of ISO 8601 in seconds since 1970, None if a text is none."""
+    try:
+        time = datetime.fromisoformat(cell.strip())
+    except ValueError:
+        return None
+    return time.replace(tzinfo=time.tzinfo or UTC).timestamp()
 
 
 TRUE, FALSE = (
