@@ -4,6 +4,7 @@ A table (a text file, standard input, …) is read by `tables`; arrays and bundl
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ from ffnn_gpu.tables.roles import weights_of
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import ACCEPTED, is_table, read_table
 from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.targets import read_as, read_target
 
 
@@ -72,7 +74,7 @@ def read_labelled(
     if not (how.get("query") or is_table(source)):
         data = read(source, chosen if leaves_target_open(source) else target)
         return (data, data.x_test, data.y_test) if data.x_test is not None else (data, data.x, data.y)  # type: ignore[return-value]
-    table = read_table(source, dialect_of(how), _names_of(model), how.get("query", ""))
+    table = _table_for(model, source, how)
     chosen = chosen if target is not None or not table.has_names else model.target_name or chosen
     places = target_places(table, chosen)
     spelling = Spelling(table.decimal, model.encoding.missing if model.encoding else ())
@@ -103,7 +105,7 @@ def read_rows(source: str, model: Model, how: Mapping[str, Any] = MappingProxyTy
     Raises DataError: no such file, no matrix, or columns of the model are missing.
     """
     if how.get("query") or is_table(source):
-        table = read_table(source, dialect_of(how), _names_of(model), how.get("query", ""))
+        table = _table_for(model, source, how)
         return InputRows(TableRows(table, np.arange(len(table)), len(table.names)), None)
     if source in BUNDLED:
         data = read(source)
@@ -146,8 +148,11 @@ def side_by_side(kept: dict[str, HostArray], answers: dict[str, HostArray]) -> d
     return kept | answers
 
 
-def _names_of(model: Model) -> tuple[str, ...]:
-    return (*(model.feature_names or ()), *names_in(model.target_name))
+def _table_for(model: Model, source: str, how: Mapping[str, Any]) -> Table:
+    """Read a table whose header and decimal sign, where it leaves them open, are as the model knows them."""
+    names = (*(model.feature_names or ()), *names_in(model.target_name))
+    dialect = replace(dialect_of(how), usual=model.encoding.decimal if model.encoding else "")
+    return read_table(source, dialect, names, how.get("query", ""))
 
 
 def _matrix(x: Any, source: str) -> Any:

@@ -2,24 +2,31 @@
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ffnn_gpu.backends import get_backend
 from ffnn_gpu.distributed import Single
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import evaluated, fit_model, optimizer_of, prepare, require_trainable
-from ffnn_gpu.estimators.settings import TrainConfig, checked
-from ffnn_gpu.estimators.split import require_known_labels, split_rows
+from ffnn_gpu.estimators.settings import FIELDS, TrainConfig, checked
+from ffnn_gpu.estimators.split import Split, require_known_labels, split_rows
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.estimators.training_data import Training, read_known, stem, training_of
+from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.frames import is_named, table_of
 from ffnn_gpu.tables.sources import is_table
+from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.table import Table
 from ffnn_gpu.training.history import History
 
 OF_THE_COMMAND = ("out", "shard_optimizer", "batch_statistics")  # settings without a meaning here
-OPTION = re.compile(r"--(?=[a-z])")  # in messages, where a Python caller knows the name as an argument
+# options in messages → what a Python caller writes
+ARGUMENTS = {f"--{name.replace('_', '-')}": name for name in FIELDS}
+ARGUMENTS |= {"--day-first": "day_first=True", "--month-first": "day_first=False"}
+OPTION = re.compile(rf"(?<![\w'])({'|'.join(map(re.escape, ARGUMENTS))})(?![\w'-])")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +38,7 @@ class TrainedTable:
         rows: {"train": n, "validation": n, "test": n}.
         rows_without_target: the number of rows that were left out, because they lack a target.
         left_out: {column: reason} of the columns that the network does not read.
+        warnings: what may go wrong and what was decided without evidence, as the command prints it.
     """
 
     model: Model
@@ -39,6 +47,7 @@ class TrainedTable:
     rows: dict[str, int]
     rows_without_target: int
     left_out: dict[str, str]
+    warnings: list[str]
 
 
 def train_table(
@@ -68,11 +77,25 @@ def train_table(
         ranks = Single(config.device)
         require_trainable(config, model, split, ranks)
     except (ConfigurationError, DataError) as error:
-        raise type(error)(OPTION.sub("", str(error))) from error
+        raise type(error)(_in_python(str(error))) from error
     history = fit_model(config, model, split, rule, ranks, verbose)
     test = evaluated(model, split.test) if split.test else None
     left_out = {column.name: column.reason for column in training.columns if not column.is_used}
-    return TrainedTable(model, history, test, split.counts(), training.lacking, left_out)
+    warnings = [*map(_in_python, _warnings(training, split, config))]
+    return TrainedTable(model, history, test, split.counts(), training.lacking, left_out, warnings)
+
+
+def _warnings(training: Training, split: Split, config: TrainConfig) -> Iterator[str]:
+    table, (x, y, _) = cast(Table, training.table), split.train
+    yield from table.remarks
+    spelling, targets = Spelling(table.decimal, config.missing), [table.names[place] for place in x.skip]
+    for concern in warnings_of(table, training.columns, spelling, targets, y, x.index):
+        yield concern.text
+
+
+def _in_python(message: str) -> str:
+    """Return a message with arguments in place of the options of the command."""
+    return OPTION.sub(lambda option: ARGUMENTS[option[0]], message)
 
 
 def _config(data: Any, target: str | int | None, settings: dict[str, Any]) -> TrainConfig:

@@ -105,7 +105,8 @@ def r2(y: ArrayLike, prediction: ArrayLike, sample_weight: Weights = None) -> fl
         return float("nan")
     residual = _mean((y - prediction) ** 2, sample_weight)
     total = _mean((y - _mean(y, sample_weight)) ** 2, sample_weight)
-    varies = total > 0
+    counted = y if sample_weight is None else y[np.asarray(sample_weight) > 0]
+    varies = (total > 0) & (counted != counted[0]).any(axis=0)  # the mean of equal numbers may be rounded
     score = 1 - residual / np.where(varies, total, 1)
     return float(np.mean(np.where(varies | np.isnan(score), score, residual == 0)))
 

@@ -51,19 +51,25 @@ def number_of(table: Table, place: int, spelling: Spelling) -> str:
     kind = table.types[place]
     if family(kind) != "number":
         return spelling.number(table.text(place))
-    value = f"epoch(c{place})" if kind == "INTERVAL" else f"CAST(c{place} AS DOUBLE)"
-    return f"CASE WHEN isfinite({value}) THEN {value} END" if kind in ("FLOAT", "DOUBLE") else value
+    if kind == "INTERVAL":
+        return f"epoch(c{place})"
+    value = f"CAST(c{place} AS DOUBLE)"
+    finite = f"CASE WHEN isfinite({value}) THEN {value} END" if kind in ("FLOAT", "DOUBLE") else value
+    return spelling.present(finite)
 
 
-def time_of(table: Table, place: int, written: str) -> str:
+def time_of(table: Table, place: int, written: str, spelling: Spelling) -> str:
     """Return the SQL expression for the time in a cell, in seconds since 1970; NULL if it holds none.
 
     Times of day lie in 1900 as text and in 1970 as a type: only their place in the day is learnt from. Where
     one way of ISO 8601 is written, its other ways are read too.
     """
     if family(table.types[place]) == "time":
-        return f"epoch(c{place})"
-    text, way = table.text(place), way_of(written)
+        time = f"epoch(c{place})"
+        for lost in spelling.missing_times:
+            time = f"nullif({time}, CAST('{lost!r}' AS DOUBLE))"
+        return time
+    text, way = spelling.filled(table.text(place)), way_of(written)
     time = seconds(text, written)
     return f"coalesce({time}, {seconds(text, way)})" if way else time
 

@@ -18,17 +18,19 @@ def grouped(decimal: str) -> str:
     return rf"[+-]?[1-9]\d{{0,2}}([{OTHER[decimal]}]\d{{3}})+([{decimal}]\d*)?"
 
 
-GROUPED = {decimal: re.compile(grouped(decimal)) for decimal in OTHER}
+GROUPED = {decimal: re.compile(grouped(decimal), re.ASCII) for decimal in OTHER}
 ONE_GROUP = {sign: re.compile(rf"[+-]?[1-9]\d{{0,2}}[{sign}]\d{{3}}") for sign in OTHER}
 DECIMAL = {sign: re.compile(rf"[+-]?(\d+[{sign}]\d*|[{sign}]\d+)([eE][+-]?\d+)?") for sign in OTHER}
 NUMBER = re.compile(r"[+-]?\d[\d.,]*")
 SHORT = re.compile(r"[+-]?\d{1,3}")  # a whole number without a group
 
 
-def decimal_sign(rows: Sequence[Sequence[str]], separator: str) -> tuple[str, str]:
+def decimal_sign(rows: Sequence[Sequence[str]], separator: str, usual: str = "") -> tuple[str, str]:
     """Return the decimal sign of most numbers, and a number that may be meant otherwise, "" if none is.
 
     In rows separated by commas, the point is the decimal sign unless a cell proves the comma.
+
+    usual: the sign of another table, which is taken where the cells decide nothing.
     """
     columns = [
         [row[k].strip() for row in rows if k < len(row)] for k in range(max(map(len, rows), default=0))
@@ -43,7 +45,9 @@ def decimal_sign(rows: Sequence[Sequence[str]], separator: str) -> tuple[str, st
     if groups["."] != groups[","]:
         return ("," if groups["."] > groups[","] else "."), ""
     decimal = "," if len(open_cells[","]) > len(open_cells["."]) else "."
-    return decimal, next(iter(open_cells[decimal]), "")
+    if open_cells[decimal] and usual:
+        decimal = usual
+    return decimal, next(iter(open_cells[decimal] or open_cells[OTHER[decimal]]), "")
 
 
 def proven(cell: str) -> str:

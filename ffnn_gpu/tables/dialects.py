@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TextIO
 
 from ffnn_gpu.errors import ConfigurationError, DataError
-from ffnn_gpu.tables.decimal_signs import decimal_sign, grouped
+from ffnn_gpu.tables.decimal_signs import OTHER, decimal_sign, grouped
 
 SEPARATORS = ",;\t|"
 SPELT = {"tab": "\t", r"\t": "\t", "comma": ",", "semicolon": ";", "space": " ", "pipe": "|"}
@@ -46,6 +46,7 @@ class Dialect:
         decimal: the decimal sign, "." or ",".
         header: whether the first row holds the names of the columns.
         encoding: a name that Python knows, such as "latin-1".
+        usual: the decimal sign of the training table, for cells such as 1.234 that may be meant either way.
     """
 
     separator: str = ""
@@ -53,6 +54,7 @@ class Dialect:
     decimal: str = ""
     header: bool | None = None
     encoding: str = ""
+    usual: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "separator", SPELT.get(self.separator.lower(), self.separator))
@@ -85,7 +87,7 @@ def decided(sample: str, dialect: Dialect, known: Sequence[str] = ()) -> Dialect
     best = max(ways, key=lambda way: _plausibility(sample, way))
     rows, _ = _first_rows(sample, best)
     if not best.decimal:
-        best = replace(best, decimal=decimal_sign(rows, best.separator)[0])
+        best = replace(best, decimal=decimal_sign(rows, best.separator, best.usual)[0])
     if best.header is None:
         best = replace(best, header=bool(rows) and is_header(rows[0], rows[1:], known))
     return best
@@ -93,11 +95,13 @@ def decided(sample: str, dialect: Dialect, known: Sequence[str] = ()) -> Dialect
 
 def doubt(sample: str, dialect: Dialect) -> tuple[str, ...]:
     """Return a remark if numbers in the first rows may be meant with the other decimal sign."""
-    _, cell = decimal_sign(_first_rows(sample, dialect)[0], dialect.separator)
+    _, cell = decimal_sign(_first_rows(sample, dialect)[0], dialect.separator, dialect.usual)
     if not cell:
         return ()
-    other = "," if dialect.decimal == "." else "."
-    return (f"{cell!r} is read as a decimal number (--decimal {other!r} reads thousands)",)
+    other = OTHER[dialect.decimal]
+    if dialect.decimal in cell:
+        return (f"{cell!r} is read as a decimal number (--decimal {other!r} reads thousands)",)
+    return (f"{cell!r} is read with thousands (--decimal {other!r} reads a decimal number)",)
 
 
 def is_header(first: Row, rows: Sequence[Row], known: Sequence[str] = ()) -> bool:

@@ -51,12 +51,14 @@ class Encoding:
     columns: the names of all columns of the table but the targets, in its order.
     missing: further texts that mean a missing cell.
     markers: texts that mean a missing cell in categories; none in models saved before they did.
+    decimal: the decimal sign of the training table; "" if it was no text file, and in older models.
     """
 
     encoders: tuple[Encoder, ...]
     columns: tuple[str, ...]
     missing: tuple[str, ...] = ()
     markers: tuple[str, ...] = ()
+    decimal: str = ""
 
     @classmethod
     def fit(
@@ -83,7 +85,9 @@ class Encoding:
             fitted = pool.map(lambda column: _fitted(table, column, rows, spelling, most_codes), used)
             encoders = [*fitted]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
-        return cls(tuple(encoders), tuple(column.name for column in columns), missing, spelling.markers)
+        decimal = table.decimal if table.dialect else ""
+        names = tuple(column.name for column in columns)
+        return cls(tuple(encoders), names, missing, spelling.markers, decimal)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -142,9 +146,11 @@ class Encoding:
             raise ShapeError(
                 f"x has shape {x.shape}; the model reads {counted(len(names), 'column')}: {_listed(names)}"
             )
+        lost = Spelling(missing=self.missing).missing_numbers
         places = (names.index(name) for name in self.names)
         cells = (
-            _cells_of_numbers(x[:, k], encoder) for k, encoder in zip(places, self.encoders, strict=True)
+            _cells_of_numbers(_without(x[:, k], lost), encoder)
+            for k, encoder in zip(places, self.encoders, strict=True)
         )
         matrix = np.empty((len(x), len(self.outputs)), dtype)
         self._fill(matrix, cells)
@@ -157,6 +163,7 @@ class Encoding:
             "columns": [*self.columns],
             "missing": [*self.missing],
             "markers": [*self.markers],
+            "decimal": self.decimal,
         }
 
     @classmethod
@@ -165,7 +172,8 @@ class Encoding:
         try:
             encoders = tuple(map(restored, saved["encoders"]))
             texts = saved["columns"], saved["missing"], saved.get("markers", ())
-            return cls(encoders, *(tuple(map(str, each)) for each in texts))
+            columns, missing, markers = (tuple(map(str, each)) for each in texts)
+            return cls(encoders, columns, missing, markers, str(saved.get("decimal", "")))
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"not a saved encoding: {type(error).__name__}: {error}") from error
 
@@ -206,7 +214,7 @@ def _compute(table: Table, columns: Sequence[Column], spelling: Spelling) -> Non
     """Compute once what both the encoders and the matrix are made of, where it is not just a column."""
     texts = [column for column in columns if table.is_text(column.place)]
     table.compute(number_of(table, c.place, spelling) for c in texts if c.kind == "number")
-    table.compute(time_of(table, c.place, c.written) for c in texts if c.kind == "time")
+    table.compute(time_of(table, c.place, c.written, spelling) for c in texts if c.kind == "time")
     table.compute_codes(c.place for c in columns if c.kind in ("boolean", "category"))
 
 
@@ -220,7 +228,7 @@ def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling, most_
             return CodeEncoder.most(column.name, codes[rows], texts, most_codes)
         return LevelEncoder.fit(column.name, codes[rows], texts)
     if column.kind == "time":
-        x = table.numbers(time_of(table, column.place, column.written))
+        x = table.numbers(time_of(table, column.place, column.written, spelling))
         return TimeEncoder.fit(column.name, x[rows], column.written)
     return NumberEncoder.fit(column.name, table.numbers(number_of(table, column.place, spelling))[rows])
 
@@ -236,7 +244,7 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
             return codes, [a if a in own else re.sub(r"^([+-]?\d+)\.0+$", r"\1", a) for a in words]
         return codes, as_spelled(words, encoder.levels)
     written = encoder.written if isinstance(encoder, TimeEncoder) else None
-    value = number_of(table, place, spelling) if written is None else time_of(table, place, written)
+    value = number_of(table, place, spelling) if written is None else time_of(table, place, written, spelling)
     x = table.numbers(value)
     lacking = np.count_nonzero(np.isnan(x))
     if lacking and lacking > table.nulls(place):
@@ -244,6 +252,11 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
         if bad := [text for text in texts if not spelling.is_missing_number(text)]:
             raise misread_error(table, place, bad, encoder.kind, written or "")
     return x
+
+
+def _without(x: HostArray, lost: Sequence[float]) -> HostArray:
+    """Return numbers with NaN for those that mean a missing cell."""
+    return np.where(np.isin(x, lost), np.nan, x) if lost else x
 
 
 def _cells_of_numbers(x: Floats, encoder: Encoder) -> Any:

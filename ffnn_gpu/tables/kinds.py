@@ -6,6 +6,7 @@ column counts as text with a warning.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import family, number_of, others_sentence, time_of
@@ -72,7 +73,8 @@ def _column(
     if not counts.present:
         return Column(name, place, "empty", "every cell is missing", missing)
     if decision == "categorical":
-        return words(table, place, spelling, counts, "--categorical names it")
+        whole = replace(counts, levels=table.levels(place))  # also of more levels than a scan lists
+        return words(table, place, spelling, whole, "--categorical names it")
     if place in table.declared and decision != "number":
         return words(table, place, spelling, counts, "its type is categorical")
     sort = family(kind)
@@ -80,7 +82,7 @@ def _column(
         label: Kind = "id" if kind == "UUID" else "text"
         return Column(name, place, label, f"its type is {kind.lower()}", missing)
     if sort == "time":
-        return _typed_time(table, place, missing)
+        return _typed_time(table, place, spelling)
     if sort == "text" and counts.varied and not counts.numbers and decision != "number":
         return _times_or_words(table, place, spelling, counts)
     return _number_or_words(table, place, decision, spelling, counts)
@@ -148,9 +150,9 @@ def _thousands_note(table: Table, place: int, spelling: Spelling) -> str:
     )
 
 
-def _typed_time(table: Table, place: int, missing: int) -> Column:
+def _typed_time(table: Table, place: int, spelling: Spelling) -> Column:
     name, kind = table.names[place], table.types[place].lower()
-    value = time_of(table, place, "")
+    value = time_of(table, place, "", spelling)
     low, high, lacking = table.ask(
         f"SELECT min({value}), max({value}), count_if({value} IS NULL) FROM {CELLS}"
     )[0]

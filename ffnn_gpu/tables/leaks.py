@@ -120,5 +120,5 @@ def _nearest(x: HostArray, y: HostArray, asked: HostArray, is_class: bool) -> Ho
 def value_of(table: Table, column: Column, spelling: Spelling) -> str:
     """Return the SQL expression for the number, time or text in a cell."""
     if column.kind == "time":
-        return time_of(table, column.place, column.written)
+        return time_of(table, column.place, column.written, spelling)
     return number_of(table, column.place, spelling) if column.kind == "number" else table.text(column.place)

@@ -67,7 +67,7 @@ def _groups(table: Table, place: int) -> Codes:
 
 def _order(table: Table, column: Column, spelling: Spelling, rows: Codes) -> Floats:
     if column.kind == "time":
-        value, what = time_of(table, column.place, column.written), "time"
+        value, what = time_of(table, column.place, column.written, spelling), "time"
     elif column.kind in ("number", "id"):
         value, what = number_of(table, column.place, spelling), "number"
     else:

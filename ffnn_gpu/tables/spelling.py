@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
 
 from ffnn_gpu.tables.decimal_signs import GROUPED, OTHER, grouped
 from ffnn_gpu.tables.iso_times import CLOCKS, MIXED, ZONED, seconds_of_iso
@@ -27,6 +29,10 @@ ISO = (
     "%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%dT%H:%M:%S.%f",
     "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%H:%M",
 )  # fmt: skip
+
+
+OF_NUMBERS = {decimal: frozenset(f"0123456789+-eE{decimal}") for decimal in OTHER}
+BLANKS = " \t\n\v\f\r"  # that the database ignores around a number
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,17 @@ class Spelling:
 
     def is_missing_number(self, cell: str) -> bool:
         """Return whether a cell is missing in a column of numbers or times."""
-        return self.is_missing(cell) or cell.strip().lower() in MARKERS
+        if self.is_missing(cell) or cell.strip().lower() in MARKERS:
+            return True
+        if self.missing_numbers and self.value(cell) in self.missing_numbers:
+            return True
+        return bool(self.missing_times) and _iso_time(cell) in self.missing_times
+
+    @cached_property
+    def missing_numbers(self) -> tuple[float, ...]:
+        """The numbers that mean a missing cell in a column of numbers, however a cell spells them."""
+        values = map(self.value, self.missing)
+        return tuple(dict.fromkeys(value for value in values if value is not None))
 
     def number(self, cell: str) -> str:
         """Return the SQL expression for the number that a text spells, NULL if it spells none."""
@@ -68,20 +84,36 @@ class Spelling:
             plain, text = f"{plain} AND NOT contains({cell}, '.')", f"replace({cell}, ',', '.')"
             joined = f"replace(replace({cell}, '.', ''), ',', '.')"
         value, whole = f"try_cast({text} AS DOUBLE)", f"try_cast({joined} AS DOUBLE)"
-        has_groups = (
-            f"contains({cell}, '{group}') AND regexp_full_match(trim({cell}), '{grouped(self.decimal)}')"
-        )
-        return (
+        bare = f"trim({cell}, {literal(BLANKS)})"
+        has_groups = f"contains({cell}, '{group}') AND regexp_full_match({bare}, '{grouped(self.decimal)}')"
+        return self.present(
             f"CASE WHEN {plain} AND isfinite({value}) THEN {value} "
             f"WHEN {has_groups} AND isfinite({whole}) THEN {whole} END"
         )
 
+    @cached_property
+    def missing_times(self) -> tuple[float, ...]:
+        """The times of ISO 8601 that mean a missing cell, in seconds since 1970; UTC without a zone."""
+        times = map(_iso_time, self.missing)
+        return tuple(dict.fromkeys(time for time in times if time is not None))
+
+    def present(self, number: str) -> str:
+        """Return the SQL expression for a number, NULL for one that means a missing cell."""
+        for value in self.missing_numbers:
+            number = f"nullif({number}, CAST('{value!r}' AS DOUBLE))"
+        return number
+
+    def filled(self, cell: str) -> str:
+        """Return the SQL expression for a text, NULL for one with digits that means a missing cell."""
+        lost = ", ".join(literal(text) for text in self.missing if any(map(str.isdigit, text)))
+        return f"CASE WHEN trim({cell}) NOT IN ({lost}) THEN {cell} END" if lost else cell
+
     def value(self, cell: str) -> float | None:
-        """Return the number that a text spells, None if it spells none; as `number`."""
-        text = cell.strip()
-        if self.is_grouped(text):
+        """Return the number that a text spells, None if it spells none; as `number`, but for missing ones."""
+        text = cell.strip(BLANKS)
+        if GROUPED[self.decimal].fullmatch(text):
             text = text.replace(OTHER[self.decimal], "")
-        elif "_" in text or OTHER[self.decimal] in text:
+        elif not set(text) <= OF_NUMBERS[self.decimal]:
             return None
         try:
             number = float(text.replace(self.decimal, "."))
@@ -92,6 +124,15 @@ class Spelling:
     def is_grouped(self, cell: str) -> bool:
         """Return whether a text is a number whose thousands are grouped."""
         return bool(GROUPED[self.decimal].fullmatch(cell.strip()))
+
+
+def _iso_time(cell: str) -> float | None:
+    """Return a time of ISO 8601 in seconds since 1970, None if a text is none."""
+    try:
+        time = datetime.fromisoformat(cell.strip())
+    except ValueError:
+        return None
+    return time.replace(tzinfo=time.tzinfo or UTC).timestamp()
 
 
 TRUE, FALSE = (

@@ -229,12 +229,6 @@ class Table:
         query = f"SELECT count(*) FROM {CELLS} WHERE {self._rows_read} AND {self.text(column)} IS NULL"
         return int(self.ask(query)[0][0])
 
-    def first_row(self, column: int, cell: str) -> int:
-        """Return the index of the first row with this cell."""
-        return int(
-            self.ask(f"SELECT min(rowid) FROM {CELLS} WHERE {self.text(column)} = {literal(cell)}")[0][0]
-        )
-
     def levels(self, column: int, where: str = "true", most: int | None = None) -> dict[str, int]:
         """Return {cell: number of rows} of the cells that are not NULL, in text order, at most `most`."""
         query = f"SELECT {self.text(column)} AS c, count(*) FROM {CELLS} WHERE {self._rows_read}"

@@ -112,7 +112,7 @@ def _column(table: Table, place: int, spelling: Spelling, kind: str) -> tuple[Ho
         raise _marker_error(table, place, bad)
     if bad or not numbers:
         return _texts(table, place, spelling)
-    return _numbers(table, place, spelling, kind, x)
+    return _numbers(table, place, spelling, kind, number, x)
 
 
 def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> bool:
@@ -162,11 +162,13 @@ def _truths(values: HostArray, present: Any) -> tuple[HostArray, Any]:
     return np.array([int(bool(truth(text))) for text in texts.tolist()])[codes], present
 
 
-def _numbers(table: Table, place: int, spelling: Spelling, kind: str, x: HostArray) -> tuple[HostArray, Any]:
+def _numbers(
+    table: Table, place: int, spelling: Spelling, kind: str, number: str, x: HostArray
+) -> tuple[HostArray, Any]:
     """Return numbers as integers, floats or texts: the type whose shortest text is what the cells hold."""
     present, cell = ~np.isnan(x), f"trim({table.text(place)})"
     whole = f"try_cast({cell} AS BIGINT)"
-    if table.count(f"CAST({whole} AS VARCHAR) = {cell}") == present.sum():
+    if table.count(f"({number}) IS NOT NULL AND CAST({whole} AS VARCHAR) = {cell}") == present.sum():
         return table.integers(f"coalesce({whole}, 0)"), present
     if kind == "regression" or (x[present] != np.floor(x[present])).any():
         return x, present

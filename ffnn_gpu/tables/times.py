@@ -71,7 +71,7 @@ def times_of(table: Table, place: int, spelling: Spelling, counts: Counts) -> Ti
         written = min(written, swapped) if spelling.day_first else max(written, swapped)  # %d < %m
         is_forced = True
     elif swapped != written:
-        written, note = _day_or_month(table, table.text(place), written, swapped)
+        written, note = _day_or_month(table, spelling.filled(table.text(place)), written, swapped)
     found = _read(table, place, spelling, written) if written else None
     if found is None or (found.others and not is_forced):
         found = _read_as_iso(table, place, spelling, cells) or found
@@ -86,7 +86,7 @@ def times_of(table: Table, place: int, spelling: Spelling, counts: Counts) -> Ti
 
 def _read(table: Table, place: int, spelling: Spelling, written: str) -> Times:
     """Return which cells are times if all are written in one way."""
-    time = seconds(table.text(place), written)
+    time = seconds(spelling.filled(table.text(place)), written)
     table.compute([time])
     ((read, *_),) = table.spans([time])
     found = table.levels(place, f"({time}) IS NULL", SAMPLE) if read < len(table) else {}
@@ -100,7 +100,7 @@ def _read_as_iso(table: Table, place: int, spelling: Spelling, cells: list[str])
     if plain + zoned < ALMOST_ALL * len(cells):
         return None
     found = _read(table, place, spelling, ZONED if zoned > plain else MIXED)
-    other = seconds(table.text(place), MIXED if zoned > plain else ZONED)
+    other = seconds(spelling.filled(table.text(place)), MIXED if zoned > plain else ZONED)
     rest = table.levels(place, f"({other}) IS NOT NULL", SAMPLE)
     mixed = {cell: count for cell, count in found.others.items() if cell in rest}
     if not mixed:

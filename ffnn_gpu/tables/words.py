@@ -17,8 +17,8 @@ def words(table: Table, place: int, spelling: Spelling, counts: Counts, reason: 
     cells = counts.levels
     if cells is None:
         cells = table.levels(place, most=MOST_LISTED + 1)
-    if len(cells) > MOST_LISTED:
-        return _many_words(table, place, counts)
+        if len(cells) > MOST_LISTED:
+            return _many_words(table, place, counts)
     levels = {cell: count for cell, count in cells.items() if not spelling.is_missing_level(cell)}
     present = sum(levels.values())
     missing, texts = n - present, len({cell.strip() for cell in levels})

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ffnn_gpu.cli import train
 from ffnn_gpu.cli.commands import main
-from ffnn_gpu.cli.reading import read_training
+from ffnn_gpu.cli.reading import read_rows, read_training
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.encoding import Encoding
@@ -220,3 +221,15 @@ def test_years_are_names_although_they_are_digits(csv_file, tmp_path):
     assert (
         done.exit_code == 3 and "lacks these columns, which the model was trained on: '2020'" in done.output
     )
+
+
+def test_new_rows_have_the_decimal_sign_of_the_training_table_where_they_leave_it_open(csv_file, tmp_path):
+    rows = "".join(f"{k}.234;0,5{k};{k % 2}\n" for k in range(1, 10)) * 9
+    model = train.train(
+        TrainConfig(data=csv_file(f"a;b;y\n{rows}"), epochs=1, out=str(tmp_path / "run"), device="numpy")
+    ).model
+    for text, decimal in (("a;b\n1.234;1\n", ","), ("a;b\n1.234;1.5\n", "."), ("a,b\n1.234,1\n", ".")):
+        assert read_rows(csv_file(text, "new.csv"), model).x.table.decimal == decimal
+    said = read_rows(csv_file("a;b\n1.234;1\n", "new.csv"), model).x.table.remarks
+    assert "'1.234' is read with thousands (--decimal '.' reads a decimal number)" in said
+    assert Encoding.from_json(model.encoding.to_json()) == model.encoding and model.encoding.decimal == ","

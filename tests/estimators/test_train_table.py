@@ -99,6 +99,13 @@ REFUSED = {
     "no such file": (("nothing.csv",), {}, DataError, "there is no file nothing.csv"),
     "no table": (("digits",), {}, DataError, "digits is no table"),
     "two sources": ((FRAME,), {"query": "SELECT 1"}, DataError, "data and query are both given"),
+    "two splits": (
+        (FRAME,), {"group": "color", "split_by": "w"}, ConfigurationError, "^group and split_by each decide",
+    ),
+    "a bad date": (
+        (FRAME.assign(t=["01/02/2024"] * (N - 2) + ["01/13/2024"] * 2), "label"), {"day_first": True},
+        DataError, "with day_first=True, .* or day_first=False",
+    ),
     "a bad cell": (
         (FRAME.astype({"x": object}).replace({"x": {FRAME.x[1]: "12 kg"}}), "label"), {}, DataError,
         "row 1 holds '12 kg'. If that means a missing cell, use missing '12 kg'",
@@ -112,3 +119,18 @@ def test_wrong_calls_are_refused_in_the_words_of_python(case):
     with pytest.raises(error, match=message) as raised:
         ffnn_gpu.train_table(*arguments, verbose=0, **settings)
     assert "--" not in str(raised.value)
+
+
+def test_decisions_without_evidence_are_warnings_in_the_words_of_python():
+    dates = [f"{1 + k % 5:02d}/{1 + k % 7:02d}/2024" for k in range(N)]
+    found = ffnn_gpu.train_table(FRAME.assign(t=dates), "label", epochs=1, verbose=0)
+    assert any(
+        "the month first" in each and "day_first=True or day_first=False" in each for each in found.warnings
+    )
+    assert not ffnn_gpu.train_table(FRAME, "label", epochs=1, verbose=0).warnings
+
+
+def test_a_cell_like_an_option_is_quoted_as_it_stands():
+    frame = FRAME.astype({"x": object}).replace({"x": {FRAME.x[1]: "--drop"}})
+    with pytest.raises(DataError, match="row 1 holds '--drop'"):
+        ffnn_gpu.train_table(frame, "label", verbose=0)

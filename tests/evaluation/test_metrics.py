@@ -221,6 +221,8 @@ def test_column_is_treated_as_a_vector():
 
 def test_r2_of_a_constant_target_and_of_one_row():
     assert r2([2, 2], [2, 2]) == 1 and r2([2, 2], [1, 3]) == 0 and np.isnan(r2([2], [2]))
+    assert r2([0.1] * 7, [0.6] * 7) == 0  # the mean of seven 0.1 is rounded
+    assert r2([0.1] * 7 + [5], [0.6] * 8, [1] * 7 + [0]) == 0
 
 
 def test_value_metrics_do_not_overflow_small_integers_and_propagate_nan():

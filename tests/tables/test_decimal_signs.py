@@ -101,3 +101,11 @@ def test_targets_with_groups_are_numbers():
 def test_decimal_commas_among_groups_are_an_error():
     with pytest.raises(DataError, match="a decimal comma; line 3 holds '2,5'"):
         columns_of(table_of(a=["1,234", "2,5", "3,75", "12", "4,5"]), Decisions(), Spelling())
+
+
+def test_sign_of_the_training_table_decides_where_the_cells_do_not():
+    assert decimal_sign([["1.234"]], ";", ",") == (",", "1.234")
+    assert decimal_sign([["1,234"]], ";", ".") == (".", "1,234")
+    assert decimal_sign([["1.234"], ["0.5"]], ";", ",") == (".", "")
+    assert decimal_sign([["1.234"]], ",", ",") == (".", "")
+    assert decimal_sign([["7"]], ";", ",") == (".", "")

@@ -23,6 +23,8 @@ from ffnn_gpu.tables.frames import table_of as frames_table
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import MISSING_LEVELS, Spelling
+from tests.tables.test_kinds import repeated, typed
+from tests.tables.test_kinds import table_of as texts_table
 
 RNG = np.random.default_rng(0)
 NAN = np.nan
@@ -349,3 +351,35 @@ def test_model_saved_with_a_marker_as_level_answers_as_before(tmp_path):
     (tmp_path / "b.csv").write_text("a,b\nNA,1\nx,1\nNaN,1\n")
     found = Encoding.from_json(saved).encode(read_table(str(tmp_path / "b.csv")))
     assert found.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+# ---------------------------------------------------------------- numbers that mean a missing cell
+
+
+@pytest.mark.parametrize("source", ["texts", "typed", "matrix"])
+def test_number_named_as_missing_is_missing_in_columns_of_numbers(source):
+    cells = repeated("1", "2.5", "-999", "7", "-999.0")
+    table = texts_table(x=cells)
+    (column,) = columns_of(table, Decisions(), Spelling(missing=("-999",)))
+    assert (column.kind, column.missing, column.reason) == ("number", 60, "numbers from 1 to 7")
+    encoding = Encoding.fit(table, [column], np.arange(len(cells)), ("-999",))
+    assert encoding.encoders[0].seen == (1.0, 7.0)
+    numbers = [float(cell) for cell in cells]
+    x = {
+        "texts": lambda: encoding.encode(table),
+        "typed": lambda: encoding.encode(frames_table({"x": np.array(numbers)})),
+        "matrix": lambda: encoding.encode_numbers(np.array(numbers)[:, None]),
+    }[source]()
+    assert x[:, 1].tolist() == [0, 0, 1, 0, 1] * 30 and set(x[2::5, 0]) == {0.0}
+
+
+@pytest.mark.parametrize("kind", ["VARCHAR", "DATE"])
+def test_date_named_as_missing_is_missing_in_columns_of_times(kind):
+    days = repeated("2024-05-01", "1900-01-01", "2024-06-01", "2024-07-15")
+    listed = ", ".join(f"('{day}'::{kind})" for day in days)
+    table = typed(f"VALUES {listed}", "t")
+    (column,) = columns_of(table, Decisions(), Spelling(missing=("1900-01-01",)))
+    assert (column.kind, column.missing) == ("time", 30)
+    encoding = Encoding.fit(table, [column], np.arange(len(days)), ("1900-01-01",))
+    assert encoding.encoders[0].seconds.seen[0] == 1714521600.0
+    assert encoding.encode(table)[:, 1].tolist() == [0, 1, 0, 0] * 30

@@ -294,3 +294,10 @@ def test_many_columns_are_counted_in_pieces():
 
 def test_a_table_without_rows_has_empty_columns():
     assert found(table_of(a=[], b=[]))["a"].kind == "empty"
+
+
+def test_categorical_holds_for_more_levels_than_a_scan_lists():
+    cells = [f"k{k}" for k in range(10_001)] * 2
+    assert kind_of(cells).kind == "text"
+    column = kind_of(cells, categorical=("a",))
+    assert (column.kind, column.reason, len(column.levels)) == ("category", "--categorical names it", 10_001)

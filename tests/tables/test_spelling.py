@@ -1,6 +1,9 @@
 """Cells are read as the numbers, booleans and missing values that they spell."""
 
+import random
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ffnn_gpu.tables.cells import family, option_value
@@ -34,6 +37,30 @@ def test_plain_decimal_numbers_count_and_are_rounded_once(cell, number):
 @pytest.mark.parametrize(("cell", "number"), [("1,5", 1.5), ("-2", -2), ("1.5", None), ("1.000,5", 1000.5)])
 def test_a_decimal_comma_takes_the_place_of_the_point(cell, number):
     assert asked(Spelling(",").number(literal(cell))) == number
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_python_and_the_database_read_the_same_numbers(decimal):
+    parts = [
+        *"0129.,+-eE_ \t\n\v",
+        "123",
+        "1,234",
+        "1.234",
+        "\u0661",
+        "\u00a0",
+        "\x1f",
+        "\u3000",
+        "x",
+        "inf",
+        "1e400",
+    ]
+    draw, spelling = random.Random(0), Spelling(decimal)
+    cells = sorted({"".join(draw.choices(parts, k=draw.randint(1, 5))) for _ in range(30_000)})
+    listed = connect()
+    listed.register("texts", pa.table({"c": cells}))
+    found = [v for (v,) in listed.execute(f"SELECT {spelling.number('c')} FROM texts").fetchall()]
+    assert sum(v is not None for v in found) > 500
+    assert [(c, v) for c, v in zip(cells, found, strict=True) if v != spelling.value(c)] == []
 
 
 @pytest.mark.parametrize(

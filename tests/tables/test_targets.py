@@ -37,6 +37,13 @@ def test_rows_without_a_target_are_left_out():
         target(["", None])
 
 
+def test_a_number_that_means_a_missing_target_is_left_out():
+    for cells, y in ((["3", "-999", "4"], [3, 4]), (["3.5", "-999", "4"], [3.5, 4.0])):
+        found = target(cells, ("-999",))
+        assert found.y.tolist() == y and found.rows.tolist() == [0, 2]
+        assert [type(v) for v in found.y.tolist()] == [type(v) for v in y]
+
+
 def test_a_slip_among_numbers_names_its_line():
     cells = [f"{k}.5" for k in range(100)]
     cells[40] = "?"

@@ -18,7 +18,7 @@ DAYS = [datetime(2024, 1, 1) + timedelta(days=k, hours=k % 24) for k in range(60
 
 def read(cells, written):
     table = table_of(a=cells)
-    return table.numbers(time_of(table, 0, written)).tolist()
+    return table.numbers(time_of(table, 0, written, Spelling())).tolist()
 
 
 def ordered(cells, day_first):

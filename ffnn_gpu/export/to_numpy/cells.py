@@ -46,10 +46,14 @@ def numbers(name, cells):
         found = cells.astype(np.float64)
     else:
         found = np.array([number(name, cell) for cell in cells], np.float64)
-    if np.isinf(found).any():
-        bad = found[np.isinf(found)][0]
-        raise ValueError(f"column {{name!r}} holds {{bad}}; the model reads finite numbers")
-    return found
+    return np.where(np.isin(finite(name, found), MISSING_NUMBERS), np.nan, found)
+
+
+def finite(name, x):
+    """Return numbers of which none is infinite."""
+    if np.isinf(x).any():
+        raise ValueError(f"column {{name!r}} holds {{x[np.isinf(x)][0]}}; the model reads finite numbers")
+    return x
 
 
 def number(name, cell):
@@ -97,7 +101,7 @@ def seconds(name, cells, written):
         counts = cells.astype("M8[ns]" if unit > 1_000_000 else "M8[us]").astype(np.int64)
         return np.where(np.isnat(cells), np.nan, counts / unit)
     if isinstance(cells, np.ndarray):
-        return numbers(name, cells)
+        return finite(name, cells.astype(np.float64))
     return np.array([second(name, cell, written) for cell in cells], np.float64)
 
 

@@ -17,7 +17,7 @@ from ffnn_gpu.tables.encoders import (
     TimeEncoder,
 )
 from ffnn_gpu.tables.encoding import Encoding
-from ffnn_gpu.tables.spelling import FALSE, MARKERS, TRUE
+from ffnn_gpu.tables.spelling import FALSE, MARKERS, TRUE, Spelling
 
 LONGEST = 90  # letters of a line of texts
 FEATURES = '''
@@ -55,6 +55,9 @@ def source(encoding: Encoding, dtype: np.dtype[Any]) -> tuple[list[str], dict[st
         "# categories.",
         f"MISSING = {('', *encoding.missing)!r}",
         f"MARKERS = {_packed(sorted(MARKERS))}",
+        "# Numbers, and seconds since 1970, that mean a missing cell.",
+        f"MISSING_NUMBERS = {Spelling(missing=encoding.missing).missing_numbers!r}",
+        f"MISSING_TIMES = {Spelling(missing=encoding.missing).missing_times!r}",
     ]
     if levels:
         constants.append(f"MISSING_LEVELS = {_packed(('', *encoding.missing, *encoding.markers))}")
@@ -79,6 +82,7 @@ def _scaled(encoder: NumberEncoder | TimeEncoder) -> list[str]:
     column = f"{encoder.name!r}, rows[{encoder.name!r}]"
     if isinstance(encoder, TimeEncoder):
         lines = [f"column = seconds({column}, {encoder.written!r})"]
+        lines.append("column = np.where(np.isin(column, MISSING_TIMES), np.nan, column)")
     else:
         lines = [f"column = numbers({column})"]
     lines.append(f"u = centered(column, {scale.center!r}, {scale.factor!r})")

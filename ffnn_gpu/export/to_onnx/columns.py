@@ -20,6 +20,7 @@ from ffnn_gpu.export.to_onnx.graph import TEXT, Graph
 from ffnn_gpu.export.to_onnx.spellings import spellings
 from ffnn_gpu.tables.encoders import END, LIMIT, PERIODS, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.spelling import Spelling
 
 FAR = 1e9  # u/√(1 + (u/3)²) is 3 to the last bit from here on, and (u/3)² cannot overflow
 NOWHERE = -1, -1  # the place of a column that is not part of the matrix
@@ -31,7 +32,8 @@ def encoded(graph: Graph, encoding: Encoding, dtype: Any) -> str:
     """Declare an input for each column that is read; return the matrix (rows, outputs) in `dtype`."""
     encoders = encoding.encoders
     scaled = [k for k, each in enumerate(encoders) if isinstance(each, NumberEncoder | TimeEncoder)]
-    parts, found = _scaled(graph, [encoders[k] for k in scaled]) if scaled else ([], [])
+    lost = Spelling(missing=encoding.missing)
+    parts, found = _scaled(graph, [encoders[k] for k in scaled], lost) if scaled else ([], [])
     found = [NOWHERE if place == NOWHERE else (scaled[place[0]], place[1]) for place in found]
     for k, encoder in enumerate(encoders):
         if isinstance(encoder, LevelEncoder):
@@ -43,8 +45,11 @@ def encoded(graph: Graph, encoding: Encoding, dtype: Any) -> str:
     return graph.cast(graph.node("Gather", graph.node("Concat", *parts, axis=1), order, axis=1), dtype)
 
 
-def _scaled(graph: Graph, encoders: Sequence[Any]) -> tuple[list[str], Places]:
-    """Return matrices of float64 with the outputs of number and time encoders, and the columns' places."""
+def _scaled(graph: Graph, encoders: Sequence[Any], lost: Spelling) -> tuple[list[str], Places]:
+    """Return matrices of float64 with the outputs of number and time encoders, and the columns' places.
+
+    lost: knows the numbers and times that mean a missing cell.
+    """
     scales = [each.seconds if isinstance(each, TimeEncoder) else each for each in encoders]
     x = graph.node("Concat", *(graph.input(each.name, np.float64, 1) for each in encoders), axis=1)
 
@@ -52,6 +57,11 @@ def _scaled(graph: Graph, encoders: Sequence[Any]) -> tuple[list[str], Places]:
         return graph.constant(value, np.float64)
 
     missing = graph.node("IsNaN", x)
+    is_time = np.array([isinstance(each, TimeEncoder) for each in encoders])
+    pairs = [(value, np.nan) for value in lost.missing_numbers]
+    for of_numbers, of_times in [*pairs, *((np.nan, value) for value in lost.missing_times)]:
+        mine = number(np.where(is_time, of_times, of_numbers))
+        missing = graph.node("Or", missing, graph.node("Equal", x, mine))
     distance = graph.node("Sub", x, number([each.center for each in scales]))
     u = graph.node("Mul", distance, number([each.factor for each in scales]))
     u = graph.node("Clip", graph.node("Where", missing, number(0), u), number(-FAR), number(FAR))

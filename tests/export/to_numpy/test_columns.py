@@ -90,6 +90,15 @@ def test_numbers_may_be_texts_and_missing_in_every_spelling(assert_encoded):
     assert_encoded([NumberEncoder("x", 3.0, 0.25, True)], frame, ("gone",))
 
 
+def test_number_that_means_a_missing_cell_is_one_in_every_type(assert_encoded):
+    encoders = [NumberEncoder("x", 3.0, 0.25, True), NumberEncoder("y", 1.0, 0.5, True)]
+    frame = pd.DataFrame({"x": [-999.0, 2.0, np.nan], "y": ["-999.0", " -999 ", "4"]})
+    assert_encoded(encoders, frame, ("-999",))
+    encoder = TimeEncoder("t", NumberEncoder("t", 0.0, 1e-9, True), ("day",))
+    times = pd.to_datetime(["1900-01-01", "2024-05-01", None])
+    assert_encoded([encoder], pd.DataFrame({"t": times}), ("1900-01-01",))
+
+
 @pytest.mark.parametrize("cell", ["12.5 kg", "1_5", "inf", np.inf])
 def test_cell_that_is_no_number_is_named(cell, features):
     encode, _ = features([NumberEncoder("x", 3.0, 0.25, True)])

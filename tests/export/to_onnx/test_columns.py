@@ -32,6 +32,17 @@ def test_numbers_are_scaled_and_limited(lacks, factor):
     np.testing.assert_allclose(got, want, rtol=1e-15, atol=0)
 
 
+def test_numbers_that_mean_a_missing_cell_are_missing_but_not_in_times():
+    encoders = [
+        NumberEncoder("x", 3.0, 0.25, True),
+        TimeEncoder("t", NumberEncoder("t", 0.0, 0.1, True), ("day",)),
+    ]
+    frame = pd.DataFrame({"x": [-999.0, 2.0, NAN, 99.0], "t": pd.to_datetime([-999, 99, 5, None], unit="s")})
+    got, want = matrices(encoders, frame, ("-999", "?", "99", "1970-01-01T00:00:05"))
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-15)
+    assert want[:, 1].tolist() == [1, 0, 1, 1] and want[:, 3].tolist() == [0, 0, 1, 1]
+
+
 @pytest.mark.parametrize("periods", [(), ("day",), ("day", "week", "year")])
 def test_times_are_seconds_and_places_on_circles(periods):
     t = pd.to_datetime(
