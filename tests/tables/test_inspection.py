@@ -119,6 +119,14 @@ def test_rare_and_few_classes_and_missing_cells_are_named():
     assert texts["imbalance"].startswith("class 'seldom' has 15 of 400 rows; --class-weight balanced")
 
 
+def test_few_numbers_that_are_not_whole_are_no_classes():
+    y = ["0.25"] * 3 + ["1.0"] * 200 + ["2.5"] * 197
+    found = inspected(x=NOISE, y=y)
+    assert found.target["classes"] is None and found.target["quantiles"][0] == 0.25
+    assert about(found) == set()
+    assert inspected(x=NOISE, y=["1.0"] * 200 + ["2.0"] * 200).target["classes"] == {"1.0": 200, "2.0": 200}
+
+
 def test_unclear_columns_are_warnings_and_not_read():
     found = inspected(price=[*NOISE[:-1], "12.5 kg"], x=NOISE[::-1], y=CLASSES)
     assert ("unclear", ("price",)) in about(found)
