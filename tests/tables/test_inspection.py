@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ffnn_gpu.cli.inspection import lines, values_of
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.inspection import inspect
@@ -125,6 +126,16 @@ def test_few_numbers_that_are_not_whole_are_no_classes():
     assert found.target["classes"] is None and found.target["quantiles"][0] == 0.25
     assert about(found) == set()
     assert inspected(x=NOISE, y=["1.0"] * 200 + ["2.0"] * 200).target["classes"] == {"1.0": 200, "2.0": 200}
+
+
+def test_texts_of_paragraphs_are_cut_in_messages():
+    long = "The laptop of a nurse was stolen from her car. " * 20
+    found = inspected(x=NOISE, word=["a", long] * 200, y=["no"] * 395 + [long] * 5)
+    assert [w.text for w in found.warnings] == [f"few rows of a class: {long[:59] + '…'!r} has 5"]
+    word = next(column for column in found.columns if column.name == "word")
+    assert values_of(word) == f"{long[:59]}… 50%, a 50%"
+    assert long.strip() in word.levels and long.strip() in found.target["classes"]
+    assert all(len(line) < 200 for line in lines(found))
 
 
 def test_unclear_columns_are_warnings_and_not_read():
