@@ -1,9 +1,11 @@
 """An inspection says what each column holds, what is read of it, and what may go wrong."""
 
 import json
+from datetime import time
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from ffnn_gpu.cli.inspection import lines, values_of
@@ -12,6 +14,7 @@ from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.inspection import inspect
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.leaks import removed_error
+from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.targets import read_target
 from tests.tables.test_kinds import repeated, table_of
@@ -126,6 +129,16 @@ def test_few_numbers_that_are_not_whole_are_no_classes():
     assert found.target["classes"] is None and found.target["quantiles"][0] == 0.25
     assert about(found) == set()
     assert inspected(x=NOISE, y=["1.0"] * 200 + ["2.0"] * 200).target["classes"] == {"1.0": 200, "2.0": 200}
+
+
+def test_times_of_day_have_no_day(tmp_path):
+    clocks = [time(7 + k % 5, 30) for k in range(N)]
+    found = inspected(clock=[f"{clock:%H:%M}" for clock in clocks], x=NOISE, y=CLASSES)
+    assert found.columns[0].quantiles == ("07:30:00", "08:30:00", "09:30:00", "10:30:00", "11:30:00")
+    pl.DataFrame({"clock": clocks}).write_parquet(tmp_path / "clocks.parquet")
+    table = read_table(str(tmp_path / "clocks.parquet"))
+    typed = inspect(table, columns_of(table, Decisions(), Spelling()), Spelling())
+    assert typed.columns[0].quantiles == found.columns[0].quantiles
 
 
 def test_texts_of_paragraphs_are_cut_in_messages():
