@@ -50,6 +50,11 @@ def counted(n: int, thing: str, things: str = "") -> str:
     return f"{n:,} {thing if n == 1 else things or thing + 's'}"
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """Return a text of the data as messages show it: of a longer one, the first `most` characters and …"""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def renamed(**names: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorator: also accept the old names of keywords, old="new", with a DeprecationWarning."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ffnn_gpu.checks import counted, nearest
+from ffnn_gpu.checks import counted, nearest, shortened
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,7 @@ def test_name_that_differs_in_case_comes_before_similar_ones():
 def test_one_thing_is_not_several():
     assert [counted(n, "row") for n in (0, 1, 2, 1000)] == ["0 rows", "1 row", "2 rows", "1,000 rows"]
     assert counted(1, "class", "classes") == "1 class" and counted(3, "class", "classes") == "3 classes"
+
+
+def test_a_text_of_the_data_is_cut_only_if_it_is_long():
+    assert shortened("a" * 60) == "a" * 60 and shortened("a" * 61) == "a" * 59 + "…"

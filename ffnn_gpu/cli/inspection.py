@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from ffnn_gpu.checks import counted
+from ffnn_gpu.checks import counted, shortened
 from ffnn_gpu.cli import messages
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
@@ -81,8 +81,10 @@ def values_of(column: Inspected) -> str:
     if column.levels is None:
         return ""
     total = sum(column.levels.values())
-    shown = [f"{name} {count / total:.0%}" for name, count in [*column.levels.items()][:MOST_LEVELS]]
-    return ", ".join(shown) + ", …" * (len(column.levels) > MOST_LEVELS)
+    listed = [
+        f"{shortened(name)} {count / total:.0%}" for name, count in [*column.levels.items()][:MOST_LEVELS]
+    ]
+    return ", ".join(listed) + ", …" * (len(column.levels) > MOST_LEVELS)
 
 
 def why(column: Inspected) -> str:
@@ -106,9 +108,9 @@ def _first_lines(found: Inspection) -> Iterator[str]:
     lacking = found.target["missing"]
     left = f"; {messages.lacking_line(lacking)}" if lacking else ""
     if classes := found.target["classes"]:
-        shown = ", ".join(f"{name} {count:,}" for name, count in [*classes.items()][:10])
+        listed = ", ".join(f"{shortened(name)} {count:,}" for name, count in [*classes.items()][:10])
         more = ", …" * (len(classes) > 10)
-        yield f"target {names}: {counted(len(classes), 'class', 'classes')}: {shown}{more}{left}"
+        yield f"target {names}: {counted(len(classes), 'class', 'classes')}: {listed}{more}{left}"
     elif quantiles := found.target["quantiles"]:
         low, _, middle, _, high = quantiles
         yield f"target {names}: from {_short(low)} to {_short(high)}, median {_short(middle)}{left}"

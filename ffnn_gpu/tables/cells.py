@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ffnn_gpu.checks import counted
+from ffnn_gpu.checks import counted, shortened
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.iso_times import way_of
 from ffnn_gpu.tables.spelling import Spelling, seconds, truth
@@ -136,7 +136,7 @@ def holding(table: Table, place: int, cells: Iterable[str], most: int) -> list[t
 
 def said(found: Sequence[tuple[str, str]]) -> str:
     """line 3 holds '12.5 kg', line 7 holds 'x'"""
-    return ", ".join(f"{where} holds {text!r}" for where, text in found)
+    return ", ".join(f"{where} holds {shortened(text)!r}" for where, text in found)
 
 
 def option_value(text: str) -> str:

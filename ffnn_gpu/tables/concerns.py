@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.checks import counted
+from ffnn_gpu.checks import counted, shortened
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.leaks import are_classes, leaking
 from ffnn_gpu.tables.misspelt import misspelt
@@ -85,12 +85,14 @@ def _few_of_a_class(y: HostArray) -> Iterator[Concern]:
     values, counts = np.unique(y, return_counts=True)
     if len(values) < 2 or (y.dtype.kind in "iuf" and not are_classes(y)):
         return
-    few = [f"{str(value)!r} has {n}" for value, n in zip(values, counts, strict=True) if n < FEW_ROWS]
+    few = [
+        f"{shortened(str(value))!r} has {n}" for value, n in zip(values, counts, strict=True) if n < FEW_ROWS
+    ]
     if few:
         more = ", …" * (len(few) > MOST_NAMED)
         yield Concern("classes", (), f"few rows of a class: {', '.join(few[:MOST_NAMED])}{more}")
     least = int(counts.min())
     if FEW_ROWS <= least < RARE_CLASS * len(y):
-        rarest = str(values[counts.argmin()])
+        rarest = shortened(str(values[counts.argmin()]))
         text = f"class {rarest!r} has {least:,} of {counted(len(y), 'row')}"
         yield Concern("imbalance", (), f"{text}; --class-weight balanced weighs classes equally")

@@ -1,8 +1,8 @@
 """Data frames, rows as dicts and columns as arrays → Table, column by column, values unchanged.
 
-A column keeps its type. Python objects become numbers, booleans or times if all of them are; else each
+A column keeps its type. Python objects become numbers, booleans, dates or times if all of them are; else each
 becomes text, so that integers beyond 2⁶³ and decimals keep every digit. Times are in UTC, durations in
-seconds.
+seconds. A date has no time of day, so that as a class it is the text that files hold: 2024-03-01.
 """
 
 from collections.abc import Sequence
@@ -64,8 +64,13 @@ def load(connection: Any, name: str, columns: Sequence[Cells], source: str) -> N
     import duckdb
 
     stored = {f"c{k}": _storable(cells) for k, cells in enumerate(columns)}
+    dates = {f"c{k}" for k, cells in enumerate(columns) if _are_dates(cells)}
     kinds = (
-        f"CAST({column} AS VARCHAR) AS {column}" if cells.dtype == object else column
+        f"CAST({column} AS DATE) AS {column}"
+        if column in dates
+        else f"CAST({column} AS VARCHAR) AS {column}"
+        if cells.dtype == object
+        else column
         for column, cells in stored.items()
     )
     connection.register("given", stored)
@@ -111,6 +116,14 @@ def _storable(cells: Cells) -> Cells:
     elif kind not in "biufM":
         values = _texts(values.tolist(), missing)
     return np.ma.array(values.astype(values.dtype.newbyteorder("="), copy=False), mask=missing)
+
+
+def _are_dates(cells: Cells) -> bool:
+    """Return whether all cells that are there are days without a time of day."""
+    if cells.dtype == object:
+        present = np.ma.getdata(cells)[~np.ma.getmaskarray(cells)].tolist()
+        return bool(present) and all(type(value) is date for value in present)
+    return bool(cells.dtype.kind == "M") and np.datetime_data(cells.dtype)[0] == "D"
 
 
 def _of_one_type(values: Any, missing: Any) -> Any:

@@ -141,7 +141,9 @@ def _quantiles(
     )
     row = table.ask(f"SELECT {asked} FROM {CELLS}")[0]
     return {
-        column.place: tuple(_day(value) if column.kind == "time" else value for value in values)
+        column.place: tuple(map(_time_of_day if _has_no_day(table, column) else _day, values))
+        if column.kind == "time"
+        else tuple(values)
         for column, values in zip(some, row, strict=True)
         if values is not None and values[0] is not None
     }
@@ -154,6 +156,16 @@ def _day(seconds: float) -> str:
     except (OverflowError, ValueError, OSError):
         return f"{seconds:.6g} s"
     return written.removesuffix(" 00:00:00")
+
+
+def _has_no_day(table: Table, column: Column) -> bool:
+    """Return whether the times of a column are times of day alone, such as 07:30."""
+    kind = table.types[column.place]
+    return column.written.startswith("%H") or (kind.startswith("TIME") and "STAMP" not in kind)
+
+
+def _time_of_day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M:%S")
 
 
 def _target(names: tuple[str, ...], y: HostArray | None, lacking: int) -> dict[str, Any]:

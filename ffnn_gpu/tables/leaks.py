@@ -92,7 +92,9 @@ def removed_error(x: HostArray, y: HostArray) -> float:
 
 
 def are_classes(y: HostArray) -> bool:
-    """Return whether whole numbers are classes, as `data.labels.infer_task` decides."""
+    """Return whether numbers are classes, as `data.labels.infer_task` decides: whole ones, if few."""
+    if y.dtype.kind == "f" and (y != np.floor(y)).any():
+        return False
     return bool(len(np.unique(y)) <= max(20, len(y) ** 0.5))
 
 

@@ -13,7 +13,10 @@ from ffnn_gpu.tables.scan import Counts
 from ffnn_gpu.tables.table import CELLS, Table
 
 LONGEST_ID = 64  # characters
-IDS = ("id", "index", "uuid", "guid", "key", "rowid", "row_id", "")
+IDS = (
+    "id", "index", "uuid", "guid", "key", "rowid", "row_id", "", "pid", "uid", "caseid", "userid",
+    "patientid", "subjectid", "customerid", "orderid", "idnum", "idno",
+)  # fmt: skip
 # names of ids if the cells also increase from row to row
 IN_ORDER = frozenset((
     "no", "nr", "num", "number", "row", "rows", "rownum", "rownames", "rowname", "row_names", "row_number",

@@ -79,9 +79,11 @@ def read_as(table: Table, place: int, spelling: Spelling, classes: Sequence[Hash
         known.setdefault(str(label), k)
         if isinstance(label, (int, float)) and not isinstance(label, bool):
             known[float(label)] = k
+    are_numbers = all(spelling.value(str(label)) is not None for label in classes)
+    is_missing = spelling.is_missing_level if are_numbers else spelling.is_missing
     codes, cells = table.coded(place)
     found = [
-        MISSING if spelling.is_missing(cell) else known.get(cell.strip(), known.get(spelling.value(cell)))
+        MISSING if is_missing(cell) else known.get(cell.strip(), known.get(spelling.value(cell)))
         for cell in cells
     ]
     if None in found:
@@ -103,9 +105,10 @@ def _column(table: Table, place: int, spelling: Spelling, kind: str) -> tuple[Ho
     """Return the values of one target column, and which rows have one."""
     number = number_of(table, place, spelling)
     others = table.levels(place, f"({number}) IS NULL", MOST_CLASSES + 1)
-    bad = {cell: count for cell, count in others.items() if not spelling.is_missing(cell)}
     x = table.numbers(number)
     numbers = int((~np.isnan(x)).sum())
+    is_missing = spelling.is_missing_level if numbers else spelling.is_missing  # NA may be a class of texts
+    bad = {cell: count for cell, count in others.items() if not is_missing(cell)}
     if bad and (kind == "regression" or _is_slip(table, place, bad, numbers)):
         if numbers or kind == "regression":
             raise others_error(table, place, numbers, bad)
@@ -122,8 +125,9 @@ def _is_slip(table: Table, place: int, bad: dict[str, int], numbers: int) -> boo
         levels = table.levels(place, most=MOST_CLASSES + 1)
         if len(levels) <= FEW_LEVELS and min(levels.values()) >= SEVERAL:
             return False
-        are_too_many = numbers >= others and _are_too_many(len(levels), others + numbers)
-        return others <= FEW_OTHERS * (others + numbers) or are_too_many
+        are_markers = all(cell.strip().lower() in MARKERS for cell in bad)
+        are_too_many = numbers >= others and len(levels) > max(FEW_LEVELS, (others + numbers) ** 0.5)
+        return others <= FEW_OTHERS * (others + numbers) or are_markers or are_too_many
     markers = [count for cell, count in bad.items() if cell.strip().lower() in NEVER_CLASSES]
     return 0 < sum(markers) <= FEW_OTHERS * others and max(markers) < SEVERAL
 
@@ -173,10 +177,12 @@ def _numbers(
     if kind == "regression" or (x[present] != np.floor(x[present])).any():
         return x, present
     cells = table.levels(place, most=MOST_CLASSES)
-    texts = [cell.strip().replace(spelling.decimal, ".") for cell in cells if not spelling.is_missing(cell)]
+    texts = [
+        cell.strip().replace(spelling.decimal, ".") for cell in cells if not spelling.is_missing_level(cell)
+    ]
     if len(texts) == MOST_CLASSES or all(map(_is_shortest, texts)) or any(map(spelling.is_grouped, cells)):
         return x, present
-    return _texts(table, place, spelling)
+    return _texts(table, place, spelling, spelling.markers)
 
 
 def _is_shortest(text: str) -> bool:
@@ -187,8 +193,11 @@ def _is_shortest(text: str) -> bool:
         return False
 
 
-def _texts(table: Table, place: int, spelling: Spelling) -> tuple[HostArray, Any]:
-    codes, texts = levels_of(table, place, replace(spelling, markers=()))  # NA may be a class
+def _texts(
+    table: Table, place: int, spelling: Spelling, markers: tuple[str, ...] = ()
+) -> tuple[HostArray, Any]:
+    """Return texts. markers: those that mean a missing cell; NA may be a class."""
+    codes, texts = levels_of(table, place, replace(spelling, markers=markers))
     return np.array([*texts, ""])[codes], codes != MISSING
 
 

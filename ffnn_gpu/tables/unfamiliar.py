@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ffnn_gpu.checks import shortened
 from ffnn_gpu.tables.encoders import BooleanEncoder, Encoder, LevelEncoder, NumberEncoder, TimeEncoder
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.table import MISSING, Codes, Floats, Table
@@ -47,7 +48,7 @@ def _levels(encoder: LevelEncoder, codes: Codes, texts: Sequence[str]) -> Iterat
         found = [k for k in np.flatnonzero(counts).tolist() if not {texts[k], _plain(texts[k])} & known]
         if found:
             listed = ", ".join(
-                repr(texts[k]) for k in sorted(found, key=lambda k: -counts[k])[:MOST_EXAMPLES]
+                repr(shortened(texts[k])) for k in sorted(found, key=lambda k: -counts[k])[:MOST_EXAMPLES]
             )
             shown = (
                 ""

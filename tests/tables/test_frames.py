@@ -11,6 +11,7 @@ from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.frames import is_named, table_of
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
+from ffnn_gpu.tables.targets import read_target
 
 pytest.importorskip("duckdb")
 pd = pytest.importorskip("pandas")
@@ -42,7 +43,12 @@ COLUMNS = {  # a column in pandas → its type in the database, and its cells
     "beyond int64": (np.array([2**70, None, -1], object), "VARCHAR", [str(2**70), None, "-1"]),
     "decimals": ([Decimal("1.10"), None, Decimal("NaN")], "VARCHAR", ["1.10", None, None]),
     "bools and texts": ([True, "a", 1.0], "VARCHAR", ["true", "a", "1"]),
-    "dates": ([dt.date(2024, 3, 1), pd.NaT, None], "TIMESTAMP", [dt.datetime(2024, 3, 1), None, None]),
+    "dates": ([dt.date(2024, 3, 1), pd.NaT, None], "DATE", [dt.date(2024, 3, 1), None, None]),
+    "dates and times": (
+        [dt.date(2024, 3, 1), NOON, None],
+        "TIMESTAMP",
+        [dt.datetime(2024, 3, 1), NOON, None],
+    ),
     "bytes": ([b"a", b"\xff", None], "VARCHAR", ["a", "\\xff", None]),
     "nothing": ([None, None, None], "VARCHAR", [None, None, None]),
     "arrow": (pd.array([BIG, None, 1], pd.ArrowDtype(pa.int64())), "BIGINT", [BIG, None, 1]),
@@ -79,7 +85,7 @@ def test_columns_of_polars_and_arrow_keep_their_cells():
         }
     )
     wanted = [
-        [BIG, None], [None, True], ["007", None], ["hi", None], [dt.datetime(2024, 3, 1), None],
+        [BIG, None], [None, True], ["007", None], ["hi", None], [dt.date(2024, 3, 1), None],
         [NOON + dt.timedelta(hours=5), None], ["1.10", None], ["[1, 2]", None], [None, 0.5],
         ["01:00:00", None],
     ]  # fmt: skip
@@ -91,6 +97,12 @@ def test_columns_of_polars_and_arrow_keep_their_cells():
         str(2**100),
         None,
     ]
+
+
+def test_a_date_as_a_class_is_the_text_that_files_hold():
+    days = [dt.date(2024, 3, 1), dt.date(2024, 3, 2), None]
+    for given in (pd.DataFrame({"d": days}), pl.DataFrame({"d": days}), pl.DataFrame({"d": days}).to_arrow()):
+        assert read_target(table_of(given), [0], Spelling()).y.tolist() == ["2024-03-01", "2024-03-02"]
 
 
 def test_dicts_of_rows_are_columns_in_the_order_of_their_first_appearance():

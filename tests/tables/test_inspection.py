@@ -1,16 +1,20 @@
 """An inspection says what each column holds, what is read of it, and what may go wrong."""
 
 import json
+from datetime import time
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
+from ffnn_gpu.cli.inspection import lines, values_of
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.inspection import inspect
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.leaks import removed_error
+from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.targets import read_target
 from tests.tables.test_kinds import repeated, table_of
@@ -117,6 +121,34 @@ def test_rare_and_few_classes_and_missing_cells_are_named():
     y = ["often"] * 385 + ["seldom"] * 15
     texts = {warning.about: warning.text for warning in inspected(x=NOISE, z=NOISE[::-1], y=y).warnings}
     assert texts["imbalance"].startswith("class 'seldom' has 15 of 400 rows; --class-weight balanced")
+
+
+def test_few_numbers_that_are_not_whole_are_no_classes():
+    y = ["0.25"] * 3 + ["1.0"] * 200 + ["2.5"] * 197
+    found = inspected(x=NOISE, y=y)
+    assert found.target["classes"] is None and found.target["quantiles"][0] == 0.25
+    assert about(found) == set()
+    assert inspected(x=NOISE, y=["1.0"] * 200 + ["2.0"] * 200).target["classes"] == {"1.0": 200, "2.0": 200}
+
+
+def test_times_of_day_have_no_day(tmp_path):
+    clocks = [time(7 + k % 5, 30) for k in range(N)]
+    found = inspected(clock=[f"{clock:%H:%M}" for clock in clocks], x=NOISE, y=CLASSES)
+    assert found.columns[0].quantiles == ("07:30:00", "08:30:00", "09:30:00", "10:30:00", "11:30:00")
+    pl.DataFrame({"clock": clocks}).write_parquet(tmp_path / "clocks.parquet")
+    table = read_table(str(tmp_path / "clocks.parquet"))
+    typed = inspect(table, columns_of(table, Decisions(), Spelling()), Spelling())
+    assert typed.columns[0].quantiles == found.columns[0].quantiles
+
+
+def test_texts_of_paragraphs_are_cut_in_messages():
+    long = "The laptop of a nurse was stolen from her car. " * 20
+    found = inspected(x=NOISE, word=["a", long] * 200, y=["no"] * 395 + [long] * 5)
+    assert [w.text for w in found.warnings] == [f"few rows of a class: {long[:59] + '…'!r} has 5"]
+    word = next(column for column in found.columns if column.name == "word")
+    assert values_of(word) == f"{long[:59]}… 50%, a 50%"
+    assert long.strip() in word.levels and long.strip() in found.target["classes"]
+    assert all(len(line) < 200 for line in lines(found))
 
 
 def test_unclear_columns_are_warnings_and_not_read():

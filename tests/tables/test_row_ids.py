@@ -29,6 +29,13 @@ def test_first_column_that_counts_the_rows_from_elsewhere_is_an_id(name):
     assert column.kind == "id" and "1000, 1001, …" in column.reason
 
 
+@pytest.mark.parametrize("name", ["PID", "caseid", "UserId", "patientid"])
+def test_unique_numbers_in_any_order_are_ids_by_name_only(name):
+    cells = [str(100_000 + k * 7919 % 90_001) for k in range(N)]
+    assert first(cells, name).kind == "id"
+    assert first([*cells[:-1], cells[0]], name).kind == first(cells, "paid").kind == "number"
+
+
 def test_columns_that_count_from_elsewhere_are_ids_only_in_front_or_by_name():
     table = table_of(noise=NOISE, speed=RUNNING, row_number=RUNNING)
     kinds = {name: column.kind for name, column in found(table).items()}

@@ -53,6 +53,41 @@ def test_a_slip_among_numbers_names_its_line():
     assert len(np.unique(target([*repeated("1", "2"), "?"], categorical=("y",)).y)) == 3
 
 
+@pytest.mark.parametrize("lacking", [1, 60, 300])
+@pytest.mark.parametrize(
+    "numbers",
+    [[f"{k}.5" for k in range(100)], [*map(str, range(100))], repeated("0", "1"), repeated("1.0", "2.0")],
+)
+def test_missing_numbers_of_r_are_missing_targets(numbers, lacking):
+    """As pandas reads them from the same file; else they would make classes of all numbers."""
+    expected = target([*numbers, *[""] * lacking])
+    for kind in ("auto", "regression"):
+        found = target([*numbers, *["NA"] * lacking], kind=kind)
+        assert found.rows.tolist() == expected.rows.tolist() == [*range(len(numbers))]
+        assert found.y.tolist() == target(numbers, kind=kind).y.tolist()
+
+
+def test_missing_numbers_of_r_are_missing_for_a_model_of_numbers():
+    table = table_of(y=["1", "NA", "0", ""])
+    assert read_as(table, 0, Spelling(), [0, 1]).rows.tolist() == [0, 2]
+    with pytest.raises(DataError, match="line 3 holds 'NA', which is not a known class"):
+        read_as(table, 0, Spelling(), ["0", "1", "x"])
+
+
+@pytest.mark.parametrize("other", [".", "?", "n/k", "withheld"])
+def test_texts_among_many_numbers_do_not_make_classes_of_them(other):
+    numbers = [f"{k % 70}.5" for k in range(140)]
+    with pytest.raises(DataError, match=r"140 of 160 cells are numbers; line 142 holds"):
+        target([*numbers, *[other] * 20])
+    assert len(target([*numbers, *[other] * 20], missing=(other,)).y) == 140
+    assert target([*repeated("1", "2"), *["3+"] * 20]).y.dtype.kind == "U"
+
+
+def test_markers_among_numbers_are_an_error_however_few_the_numbers_are():
+    with pytest.raises(DataError, match=r"61 of 71 cells are numbers; line 63 holds '\.'"):
+        target([*["1"] * 30, *["2"] * 30, "3", *["."] * 10])
+
+
 @pytest.mark.parametrize("marker", ["?", "NA", "nan"])
 def test_a_marker_among_classes_is_named_without_the_classes(marker):
     cells = [*repeated("cat", "dog"), marker]
@@ -110,7 +145,7 @@ def test_a_model_reads_labels_as_its_classes():
 def test_numbers_beside_many_other_cells_are_an_error_with_lines():
     cells = [*(f"{k}.5" for k in range(60)), *["NA"] * 8, "12 kg", "zz"]
     with pytest.raises(
-        DataError, match="60 of 70 cells are numbers; line 62 holds 'NA', line 70 holds '12 kg'"
+        DataError, match="60 of 70 cells are numbers; line 70 holds '12 kg', line 71 holds 'zz'"
     ):
         read_target(table_of(y=cells), [0], Spelling())
     assert len(read_target(table_of(y=cells), [0], Spelling(missing=("NA", "12 kg", "zz"))).y) == 60
