@@ -1,6 +1,7 @@
 """Fixtures for all tests besides the plugin's `backend`: floating types and stored golden vectors."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,12 @@ import pytest
 GOLDEN = Path(__file__).parent / "golden"
 # The first plugin is named because a checkout that is tested directly has not installed it.
 pytest_plugins = ["pytest_ffnn_gpu", "pytester"]
+
+# A command started with & ignores Ctrl-C, and one under nohup SIGHUP. Tests send both.
+HANDLERS = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+for _name, _handler in HANDLERS.items():
+    if hasattr(signal, _name) and signal.getsignal(_number := getattr(signal, _name)) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 @pytest.fixture(params=["float32", "float64"])

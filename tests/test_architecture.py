@@ -50,7 +50,7 @@ MOVED = [
     "DeviceOutOfMemoryError", "DivergedError", "DivergedRanksError", "Exponential",
     "IncompatibleCheckpointError", "Initializer", "InverseScaling", "Layer", "LinearWarmup", "Lion",
     "LogSoftmax", "Loss", "Nadam", "Normal", "OneCycle", "Optimizer", "Orthogonal", "PointwiseLoss",
-    "RMSprop", "ReduceOnPlateau", "Schedule", "ShapeError", "Softmax", "SoftmaxCrossEntropy", "StepDecay",
+    "RMSprop", "Schedule", "ShapeError", "Softmax", "SoftmaxCrossEntropy", "StepDecay",
     "Uniform", "VarianceScaling", "WorkspaceError", "binary_cross_entropy", "constant", "cross_entropy",
     "elu", "gelu_tanh", "glorot_normal", "glorot_uniform", "hard_sigmoid", "hard_tanh", "he_normal",
     "he_uniform", "hinge", "huber", "identity", "leaky_relu", "lecun_normal", "lecun_uniform",
