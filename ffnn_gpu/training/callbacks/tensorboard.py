@@ -1,5 +1,6 @@
 """The history of a run for TensorBoard."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ class TensorBoard(Callback):
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         if self.writer is None:  # after a checkpoint has restored the epoch
-            self.writer = _library().SummaryWriter(str(self.path), purge_step=run.epoch)
+            # tensorboardX names a file by the second, and a run resumed in the same one would replace it
+            self.writer = _library().SummaryWriter(
+                str(self.path), purge_step=run.epoch, filename_suffix=f".{time.time_ns()}"
+            )
         for name, value in row.items():
             if name != "epoch":
                 self.writer.add_scalar(name, value, run.epoch)
