@@ -10,8 +10,7 @@ category    one column for each level that the training rows have often enough, 
 A column of which training rows lack cells gets one more: 1 where the cell is missing. A level that no
 training row has counts as one of the others. Why the smooth limit of ±3: one cell of a million standard
 deviations moves nothing, and two large cells still differ. Why x″: what is proportional to a column with long
-tails, such as a delay or a number of applications, cannot be learnt from x′. Root mean square error on
-flights 23.1 → 16.5, college 960 → 838.
+tails, such as a delay or a number of applications, cannot be learnt from x′.
 
 Reference: D. Holzmüller, L. Grinsztajn, I. Steinwart, Better by Default: Strong Pre-Tuned MLPs and Boosted
 Trees on Tabular Data, NeurIPS 2024, section 3.

@@ -58,14 +58,14 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _problem(self) -> Problem:
         """Return what the network learns, for the targets of the latest fit."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _problem")
 
     def _encode_targets(self, y: Any, learn: bool, whole: bool) -> HostArray:
         """Return targets as the loss reads them. Raises ValueError for classes that are not known.
 
         learn: forget earlier classes. whole: each class must be there.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _encode_targets")
 
     # ------------------------------------------------------------------ fit
 
@@ -141,7 +141,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     def _outputs(self) -> int:
         """Return the width of the last layer, for the targets of the latest fit."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _outputs")
 
     # ------------------------------------------------------------------ predictions
 
