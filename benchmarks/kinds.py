@@ -32,8 +32,8 @@ class Kind:
     """One kind of training step.
 
     Attributes:
-        layers: ("Dense", width, activation), ("Dropout", rate), ("Residual", layers), ("Embedding", levels,
-            widths) or (name,).
+        layers: ("Dense", width, activation), ("Dropout", rate), ("Embedding", levels, widths), (name, layers)
+            for a layer of HOLDERS, or (name,). The layers of "Average" are "Stack"s.
         loss, optimizer: their names in ffnn_gpu.
         options: settings of the optimizer besides the learning rate.
         B: rows of a minibatch.
@@ -64,11 +64,12 @@ class Kind:
         return any(layer[0] == "Dropout" for layer in flat(self.layers))
 
 
+HOLDERS = "Residual", "Stack", "Average"  # layers that hold layers
+
+
 def flat(layers):
-    """Return the layers with those inside Residual."""
-    return [
-        found for layer in layers for found in (layer, *(flat(layer[1]) if layer[0] == "Residual" else ()))
-    ]
+    """Return the layers with those inside others."""
+    return [found for layer in layers for found in (layer, *(flat(layer[1]) if layer[0] in HOLDERS else ()))]
 
 
 def from_json(found):
@@ -91,6 +92,7 @@ def _layer(name, *layer):
 
 TABLES = ("Embedding", (400, 400, 400), (16, 16, 16))
 BLOCK = ("Residual", (hidden(), hidden("identity")))
+MEMBERS = ("Average", (("Stack", (hidden(), hidden(), output())),) * 4)
 ACTIVATIONS = (
     "identity", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "softsign",
     "tanh", "sigmoid", "hard_sigmoid", "hard_tanh",
@@ -112,6 +114,7 @@ KINDS = {
         _layer("BatchNorm", "BatchNorm"),
         _layer("Dropout", "Dropout", 0.2),
         Kind("Residual", (hidden(), BLOCK, output())),
+        Kind("Average", (MEMBERS,)),
         Kind("Embedding", (TABLES, *[hidden()] * 3, output())),
         Kind("sgd", optimizer="sgd"),
         Kind("sgd with momentum", optimizer="sgd", options={"momentum": 0.9}),
@@ -140,8 +143,8 @@ def real(kind):
 def weights(kind):
     """Return the initial values, equal in every process: a list with one entry per layer.
 
-    [W, b] for Dense, [gain, bias] for LayerNorm and BatchNorm, [E] for Embedding, such a list for Residual,
-    else []. W (I, O) is drawn from N(0, 2/I), and E, the tables one after the other, from N(0, 1).
+    [W, b] for Dense, [gain, bias] for LayerNorm and BatchNorm, [E] for Embedding, such a list for a layer of
+    HOLDERS, else []. W (I, O) is drawn from N(0, 2/I), and E, the tables one after the other, from N(0, 1).
     """
     import numpy as np
 
@@ -162,7 +165,11 @@ def _weights(layers, I, rng, dtype):
             levels, widths = arguments
             found.append([rng.standard_normal(sum(map(mul, levels, widths))).astype(dtype)])
             I += sum(widths) - len(widths)
-        elif name == "Residual":
+        elif name == "Average":
+            members = [_weights([member], I, rng, dtype) for member in arguments[0]]
+            found.append([values[0] for values, _ in members])
+            I = members[0][1]
+        elif name in HOLDERS:
             inside, I = _weights(arguments[0], I, rng, dtype)
             found.append(inside)
         else:
@@ -184,7 +191,10 @@ def minibatches(kind):
     """
     import numpy as np
 
-    rng, O = np.random.default_rng(1), next(layer[1] for layer in kind.layers[::-1] if layer[0] == "Dense")
+    rng, O = (
+        np.random.default_rng(1),
+        next(layer[1] for layer in flat(kind.layers)[::-1] if layer[0] == "Dense"),
+    )
 
     def targets():
         if "entropy" in kind.loss and "binary" not in kind.loss:

@@ -28,7 +28,7 @@ from ffnn_gpu.nn import initializers as initializers
 from ffnn_gpu.nn import layers as layers
 from ffnn_gpu.nn import losses as losses
 from ffnn_gpu.nn.activations import gelu, relu, sigmoid, tanh
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, Residual
+from ffnn_gpu.nn.layers import Average, BatchNorm, Dense, Dropout, Embedding, LayerNorm, Residual
 from ffnn_gpu.nn.losses import binary_cross_entropy_with_logits, mean_squared_error, softmax_cross_entropy
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.workspace import Workspace
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from ffnn_gpu.export import load_state_dict as load_state_dict
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense", "Dropout",
-    "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network",
+    "SGD", "Adam", "AdamW", "Average", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense",
+    "Dropout", "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network",
     "ReduceOnPlateau", "Residual", "Standardizer", "Workspace", "binary_cross_entropy_with_logits",
     "evaluate", "fit", "gelu", "get_backend", "load", "load_extras", "mean_squared_error", "npy_rows", "relu",
     "save", "sigmoid", "softmax_cross_entropy", "tanh", "train_step", "train_table",

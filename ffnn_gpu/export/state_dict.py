@@ -11,6 +11,8 @@ LayerNorm      LayerNorm     weight, bias
 BatchNorm      BatchNorm1d   weight, bias, running_mean, running_var, num_batches_tracked
 Embedding      a module with a ModuleList of Embeddings, one a column: embeddings.0.weight (levels, width), …
 Residual       a module with a Sequential: layers.0.weight, …
+Stack          a Sequential
+Average        a module with a ModuleList of Sequentials: members.0.0.weight, …
 
 Dropout, Softmax and LogSoftmax are modules without weights.
 """
@@ -33,7 +35,18 @@ from ffnn_gpu.errors import (
 )
 from ffnn_gpu.export.exported import exported
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    Average,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Softmax,
+    Stack,
+)
 from ffnn_gpu.nn.network import Network
 
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64"}
@@ -213,13 +226,22 @@ def _residual(layer: Residual, width: int, here: str, there: str) -> Iterator[Pi
     return _of_layers(layer.layers, width, f"{here}layers.", f"{there}layers.")
 
 
+def _stack(layer: Stack, width: int, here: str, there: str) -> Iterator[Piece]:
+    return _of_layers(layer.layers, width, f"{here}layers.", there)
+
+
+def _average(layer: Average, width: int, here: str, there: str) -> Iterator[Piece]:
+    for r, member in enumerate(layer.layers):
+        yield from _stack(member, width, f"{here}layers.{r}.", f"{there}members.{r}.")
+
+
 def _nothing(layer: Layer, width: int, here: str, there: str) -> Iterator[Piece]:
     return iter(())
 
 
 PIECES: dict[type[Layer], Callable[..., Iterator[Piece]]] = {
     Dense: _dense, LayerNorm: _norm, BatchNorm: _norm, Embedding: _embedding, Residual: _residual,
-    Dropout: _nothing, Softmax: _nothing, LogSoftmax: _nothing,
+    Stack: _stack, Average: _average, Dropout: _nothing, Softmax: _nothing, LogSoftmax: _nothing,
 }  # fmt: skip
 
 

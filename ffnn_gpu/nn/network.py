@@ -285,8 +285,13 @@ def _needed(
         kept: dict[str, Any] = {}
         learns = any(name != "layers" for name in learnt)
         for name, shape in layer.items():
-            if name == "layers":
-                kept[name], learns = _needed(shape, learnt["layers"], training, reads_dx)
+            if name == "layers" and isinstance(shape, tuple):  # they lie side by side, and all read x
+                each = [
+                    _needed([s], [p], training, reads_dx) for s, p in zip(shape, learnt[name], strict=True)
+                ]
+                kept[name], learns = [buffers for (buffers,), _ in each], any(learns for _, learns in each)
+            elif name == "layers":
+                kept[name], learns = _needed(shape, learnt[name], training, reads_dx)
             else:
                 kept[name] = shape if name == "a" or (training and (name != "dx" or reads_dx)) else None
         needed.append(kept)

@@ -88,7 +88,8 @@ def test_custom_layer_read_from_json_is_equal_for_any_field_names(layer):
 
 def test_error_for_a_custom_layer_that_is_not_given_says_how_to_give_it():
     with pytest.raises(
-        IncompatibleCheckpointError, match=r"layer 'Scale'; there are BatchNorm, Dense.*layers=\[MyLayer\]"
+        IncompatibleCheckpointError,
+        match=r"layer 'Scale'; there are Average, BatchNorm, Dense.*layers=\[MyLayer\]",
     ):
         through_json([Scale(1.0)])
 

@@ -13,7 +13,7 @@ from ffnn_gpu.errors import (
 )
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.export.state_dict import state_dict
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, Residual, Softmax
+from ffnn_gpu.nn.layers import Average, BatchNorm, Dense, Dropout, Embedding, LayerNorm, Residual, Softmax
 from tests.export.models import scattered
 
 LAYERS = [
@@ -184,3 +184,13 @@ def test_layer_of_a_user_has_no_counterpart(tmp_path):
     with pytest.raises(ConfigurationError, match=r"layer 0 is Mine\(2\); a state_dict holds Dense"):
         export_state_dict(network_of([Mine(2)], 3), tmp_path / "w.safetensors")
     assert not (tmp_path / "w.safetensors").exists()
+
+
+def test_average_has_the_numbering_of_a_module_list(file):
+    layers = [Average([[Dense(3, "relu"), Dense(2)], Dense(2)]), Dense(2)]
+    names = state_dict(network_of(layers, 4)).keys()
+    members = "0.members.0.0", "0.members.0.2", "0.members.1.0", "1"
+    assert [*names] == [f"{member}.{part}" for member in members for part in ("weight", "bias")]
+    network, other = scattered(network_of(layers, 4)), network_of(layers, 4)
+    load_state_dict(other, file(state_dict(network)))
+    np.testing.assert_array_equal(other.params.theta, network.params.theta)

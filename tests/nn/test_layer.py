@@ -8,12 +8,23 @@ import pytest
 from ffnn_gpu.nn import layers as family
 from ffnn_gpu.nn.activations import gelu, tanh
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    Average,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Softmax,
+    Stack,
+)
 from ffnn_gpu.nn.network import Network
 
 EXAMPLES = [
     Dense(4, gelu), Dropout(0.5), Embedding([3], 1), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
-    Residual([Dense(4, tanh)]),
+    Residual([Dense(4, tanh)]), Stack([Dense(4, tanh), Dropout(0.5)]), Average([Dense(4, tanh), Dense(4)]),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -91,6 +102,8 @@ OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 
     "Softmax": 4 * 4,  # maximum, difference and exponential, sum, quotient
     "LogSoftmax": 4 * 4,
     "Residual": 2 * 4 * 4 + 4 + 4,  # its Dense, and the sum
+    "Stack": 2 * 4 * 4 + 4 + 4,  # its Dense, and Dropout
+    "Average": 2 * (2 * 4 * 4 + 4 + 2 * 4),  # its Dense, a product and a sum, twice
 }
 
 

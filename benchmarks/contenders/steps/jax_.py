@@ -123,11 +123,14 @@ def applied(layer, values, x, low):
         codes = x[:, -len(arguments[0]) :].astype(int).T
         rows = [table[of] for table, of in zip(tables(values[0], *arguments), codes, strict=True)]
         return jnp.concatenate([x[:, : -len(codes)], *rows], axis=1)
-    if name == "Residual":
+    if name == "Average":
+        members = zip(arguments[0], values, strict=True)
+        return sum(applied(member, own, x, low) for member, own in members) / len(values)
+    if name in ("Residual", "Stack"):
         f = x
         for inner, own in zip(arguments[0], values, strict=True):
             f = applied(inner, own, f, low)
-        return x + f
+        return x + f if name == "Residual" else f
     if name == "LayerNorm":
         mean, variance = x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True)
         return (x - mean) * jax.lax.rsqrt(variance + EPS) * values[0] + values[1]

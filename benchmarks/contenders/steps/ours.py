@@ -7,7 +7,7 @@ With checked=True the targets are converted and checked before the loop, as `fit
 import numpy as np
 
 from benchmarks.contenders.steps import in_turn
-from benchmarks.kinds import minibatches, weights
+from benchmarks.kinds import HOLDERS, minibatches, weights
 
 NAMES = {"Dense": ("W", "b"), "Embedding": ("E",)}
 
@@ -45,15 +45,15 @@ def layer(described):
     from ffnn_gpu import layers
 
     name, *arguments = described
-    if name == "Residual":
-        return layers.Residual([*map(layer, arguments[0])])
+    if name in HOLDERS:
+        return getattr(layers, name)([*map(layer, arguments[0])])
     return getattr(layers, name)(*arguments)
 
 
 def named(layers, values, prefix=""):
     """Yield ("1.layers.0.W", array) for every initial value."""
     for k, (described, arrays) in enumerate(zip(layers, values, strict=True)):
-        if described[0] == "Residual":
+        if described[0] in HOLDERS:
             yield from named(described[1], arrays, f"{prefix}{k}.layers.")
         else:
             names = NAMES.get(described[0], ("gain", "bias"))

@@ -164,6 +164,26 @@ class Residual:
         return da + df
 
 
+class Stack(Residual):
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, da):
+        for layer in reversed(self.layers):
+            da = layer.backward(da)
+        return da
+
+
+class Average(Residual):
+    def forward(self, x):
+        return sum(layer.forward(x) for layer in self.layers) / len(self.layers)
+
+    def backward(self, da):
+        return sum(layer.backward(da / len(self.layers)) for layer in self.layers)
+
+
 class Softmax:
     theta = ()
 
@@ -189,7 +209,18 @@ class LogSoftmax(Softmax):
 
 CLASSES = {
     kind.__name__: kind
-    for kind in (Dense, Embedding, LayerNorm, BatchNorm, Dropout, Residual, Softmax, LogSoftmax)
+    for kind in (
+        Dense,
+        Embedding,
+        LayerNorm,
+        BatchNorm,
+        Dropout,
+        Residual,
+        Stack,
+        Average,
+        Softmax,
+        LogSoftmax,
+    )  # fmt: skip
 }
 
 

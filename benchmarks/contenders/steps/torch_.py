@@ -147,6 +147,14 @@ def modules(layers, values, I):
         def forward(self, x):
             return x + self.inside(x)
 
+    class Average(nn.Module):
+        def __init__(self, members):
+            super().__init__()
+            self.members = nn.ModuleList(members)
+
+        def forward(self, x):
+            return sum(member(x) for member in self.members) / len(self.members)
+
     class Embedding(nn.Module):
         def __init__(self, tables):
             super().__init__()
@@ -169,6 +177,10 @@ def modules(layers, values, I):
             found.append(Embedding(map(torch.from_numpy, tables(arrays[0], *arguments))))
         elif name == "Residual":
             found.append(Residual(modules(arguments[0], arrays, I)))
+        elif name == "Stack":
+            found.append(nn.Sequential(*modules(arguments[0], arrays, I)))
+        elif name == "Average":
+            found.append(Average(modules(arguments[0], arrays, I)))
         elif name == "BatchNorm":
             found.append(nn.BatchNorm1d(I))
         elif name == "LayerNorm":

@@ -3,6 +3,7 @@
 import base64
 import io
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +112,15 @@ def _features(given: Exported) -> tuple[list[str], dict[str, HostArray]]:
     return [block], {"mean": np.asarray(scaling.mean), "scale": np.asarray(scaling.scale)}
 
 
-def _weights(layers: tuple[Layer, ...], arrays: dict[str, HostArray]) -> dict[str, HostArray]:
-    """Return the arrays of a network, the tables of an Embedding as 0.E0, 0.E1, …"""
+def _weights(layers: Sequence[Layer], arrays: dict[str, HostArray], prefix: str = "") -> dict[str, HostArray]:
+    """Return the arrays of a network; instead of 0.E the tables of the Embedding, 0.E0, 0.E1, …"""
     found = dict(arrays)
-    if layers and isinstance(layers[0], Embedding):
-        tables = layers[0].tables(found.pop("0.E"))
-        found |= {f"0.E{k}": table for k, table in enumerate(tables)}
+    for k, layer in enumerate(layers):
+        name = f"{prefix}{k}"
+        if isinstance(layer, Embedding):
+            tables = layer.tables(found.pop(f"{name}.E"))
+            found |= {f"{name}.E{column}": table for column, table in enumerate(tables)}
+        found = _weights(getattr(layer, "layers", ()), found, f"{name}.layers.")
     return found
 
 

@@ -13,7 +13,18 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.to_numpy import formulas
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    Average,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Softmax,
+    Stack,
+)
 
 LONGEST = 96  # letters of a line
 FUNCTIONS = {
@@ -131,6 +142,22 @@ def _residual(to: Layers, layer: Residual, name: str, x: str) -> None:
     to.add(x, f"{x} + {inside}")
 
 
+def _stack(to: Layers, layer: Stack, name: str, x: str) -> None:
+    to.stack(layer.layers, f"{name}.layers.", x)
+
+
+def _average(to: Layers, layer: Average, name: str, x: str) -> None:
+    """Write x_k = x, the layers of a member, and mean_k += w x_k for each; the last line is x = mean_k."""
+    k = name.rpartition(".")[2]
+    inside, mean = f"{x}_{k}", f"mean_{x}_{k}"
+    for r, (member, w) in enumerate(zip(layer.layers, layer.shares, strict=True)):
+        to.add(inside, x)
+        _stack(to, member, f"{name}.layers.{r}", inside)
+        term = f"({inside} * np.float64({w!r})).astype({inside}.dtype)"
+        to.add(mean, f"{mean} + {term}" if r else term)
+    to.add(x, mean)
+
+
 def _embedding(to: Layers, layer: Embedding, name: str, x: str) -> None:
     to.call("embedding", x, *(weight(f"{name}.E{k}") for k in range(len(layer.levels))))
 
@@ -141,6 +168,8 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     LayerNorm: _layer_norm,
     BatchNorm: _batch_norm,
     Residual: _residual,
+    Stack: _stack,
+    Average: _average,
     Softmax: lambda to, layer, name, x: to.call("softmax", x),
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,

@@ -7,6 +7,7 @@ E[x²] − E[x]², and folds the running mean into the bias. For rows of N(1000,
 `predict` by 1.5e-5 and 5e-6 of their largest value. Composed as in the reference backend, they are equal.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,18 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.to_onnx import formulas
 from ffnn_gpu.export.to_onnx.graph import Graph
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    Average,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Softmax,
+    Stack,
+)
 
 
 class Layers:
@@ -79,6 +91,19 @@ def _residual(to: Layers, layer: Residual, name: str, x: str, width: int) -> str
     return to.graph.node("Add", x, to.stack(layer.layers, x, width, f"{name}.layers."))
 
 
+def _stack(to: Layers, layer: Stack, name: str, x: str, width: int) -> str:
+    return to.stack(layer.layers, x, width, f"{name}.layers.")
+
+
+def _average(to: Layers, layer: Average, name: str, x: str, width: int) -> str:
+    members = [_stack(to, f, f"{name}.layers.{r}", x, width) for r, f in enumerate(layer.layers)]
+    terms = [
+        to.graph.node("Mul", f, to.graph.constant(w, to.dtype))
+        for f, w in zip(members, layer.shares, strict=True)
+    ]
+    return functools.reduce(lambda total, term: to.graph.node("Add", total, term), terms)
+
+
 def _embedding(to: Layers, layer: Embedding, name: str, x: str, width: int) -> str:
     """Look up the codes in the last columns; a number that is no code is an error of the runtime."""
     graph, N = to.graph, width - len(layer.levels)
@@ -99,6 +124,8 @@ WRITERS: dict[type[Layer], Callable[..., str]] = {
     LayerNorm: _layer_norm,
     BatchNorm: _batch_norm,
     Residual: _residual,
+    Stack: _stack,
+    Average: _average,
     Softmax: lambda to, layer, name, x, width: to.graph.node("Softmax", x, axis=1),
     LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
     Embedding: _embedding,

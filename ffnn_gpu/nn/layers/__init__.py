@@ -1,6 +1,7 @@
 """The layers, one file each. `nn/layer.py` contains their contract."""
 
 from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers.average import Average
 from ffnn_gpu.nn.layers.batch_norm import BatchNorm
 from ffnn_gpu.nn.layers.dense import Dense
 from ffnn_gpu.nn.layers.dropout import Dropout
@@ -8,8 +9,9 @@ from ffnn_gpu.nn.layers.embedding import Embedding
 from ffnn_gpu.nn.layers.layer_norm import LayerNorm
 from ffnn_gpu.nn.layers.residual import Residual
 from ffnn_gpu.nn.layers.softmax import LogSoftmax, Softmax, softmax_jacobian
+from ffnn_gpu.nn.layers.stack import Stack
 
 __all__ = [
-    "BatchNorm", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax", "Residual",
-    "Softmax", "softmax_jacobian",
+    "Average", "BatchNorm", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax",
+    "Residual", "Softmax", "Stack", "softmax_jacobian",
 ]  # fmt: skip

@@ -8,7 +8,17 @@ import pytest
 from ffnn_gpu import Network
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.to_onnx import onnx_bytes
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    Average,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Softmax,
+)
 from tests.export.models import scattered
 from tests.export.runtime import assert_close, onnxruntime, session
 
@@ -21,6 +31,10 @@ STACKS = {
     "dropout": [Dropout(0.5), Dense(5)],
     "layer norm": [LayerNorm(eps=1e-3)],
     "batch norm": [BatchNorm(eps=1e-3)],
+    "average": [
+        Average([[Dense(4, "relu"), Dense(3), Softmax()], [BatchNorm(), Dense(3), Softmax()]], (0.7, 0.3)),
+        Average([Dense(2, "tanh"), [LayerNorm(), Average([Dense(2), Dense(2)])]]),
+    ],
     "residual": [LayerNorm(), Residual([Dense(4, "relu"), Residual([BatchNorm()]), Dense(6)])],
     "softmax": [LayerNorm(), Softmax()],
     "log softmax": [LayerNorm(), LogSoftmax()],

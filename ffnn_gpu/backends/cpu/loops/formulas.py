@@ -175,6 +175,10 @@ FORMULAS: dict[str, tuple[dict[str, Axes], Callable[..., Any]]] = {
     "multiply": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x * y}),
     "copy": ({"x": "both", "out": "both"}, lambda x, out: {"out": x}),
     "scale": ({"x": "both", "factor": "address", "out": "both"}, lambda x, factor, out: {"out": x * factor}),
+    "add scaled": (
+        {"total": "both", "x": "both", "factor": "address"},
+        lambda total, x, factor: {"total": total + x * factor},
+    ),
     "clip": ({"x": "both", "limit": "value"}, lambda x, limit: {"x": MODULE.clip(x, -limit, limit)}),
     "clip scaled": (
         {"x": "both", "limit": "value", "scale": "address"},

@@ -122,10 +122,15 @@ class LayerOperations(Commands):
         self._apply(formulas.elementwise(self.dtype, "copy"), 1, out.size, x=array, out=out)
         return out
 
+    @checked(total="*!", x="*")
+    def add_scaled(self, total: Array, x: Array, factor: Any) -> None:
+        _require_factor(factor)
+        loop = formulas.elementwise(self.dtype, "add scaled")
+        self._apply(loop, 1, total.size, total=total, x=x, factor=factor)
+
     @checked(x="*", out="*!")
     def scaled(self, x: Array, factor: Array, out: Array) -> Array:
-        if (factor.shape, factor.dtype) != ((1,), np.dtype(np.float64)):
-            raise NotRecordedError("there is no command for a factor that is not float64 (1,)")
+        _require_factor(factor)
         self._apply(formulas.elementwise(self.dtype, "scale"), 1, out.size, x=x, factor=factor, out=out)
         return out
 
@@ -142,6 +147,12 @@ class LayerOperations(Commands):
     def dropout(self, x: Array, mask: Array, out: Array) -> Array:
         self._apply(formulas.elementwise(self.dtype, "multiply"), 1, out.size, x=x, y=mask, out=out)
         return out
+
+
+def _require_factor(factor: Any) -> None:
+    """Raise NotRecordedError unless a command can read this factor, which may change between two replays."""
+    if not isinstance(factor, np.ndarray) or (factor.shape, factor.dtype) != ((1,), FLOAT):
+        raise NotRecordedError("there is no command for a factor that is not float64 (1,)")
 
 
 def _fit(rows: Any, index: Array, out: Array, *statistics: Array) -> bool:
