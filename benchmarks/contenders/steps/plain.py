@@ -207,21 +207,8 @@ class LogSoftmax(Softmax):
         return da - np.exp(self.a) * da.sum(axis=1, keepdims=True)
 
 
-CLASSES = {
-    kind.__name__: kind
-    for kind in (
-        Dense,
-        Embedding,
-        LayerNorm,
-        BatchNorm,
-        Dropout,
-        Residual,
-        Stack,
-        Average,
-        Softmax,
-        LogSoftmax,
-    )  # fmt: skip
-}
+LAYERS = Dense, Embedding, LayerNorm, BatchNorm, Dropout, Residual, Stack, Average, Softmax, LogSoftmax
+CLASSES = {kind.__name__: kind for kind in LAYERS}
 
 
 def log_softmax(x):
