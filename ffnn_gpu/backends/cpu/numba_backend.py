@@ -57,7 +57,29 @@ def rule_at_once(name: str) -> Callable[..., None]:
 
 
 class NumbaBackend(NumpyBackend):
-    """Every operation on host arrays, with commands that compute in float32 or float64."""
+    """Every operation on host arrays, with commands that compute in float32 or float64.
+
+    Args:
+        threads: the number of threads; None for the number that the environment gives.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        super().__init__()
+        self.threads = threads
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.threads,)
+
+    def alone(self) -> "NumbaBackend":
+        """Return a backend of one thread, which waits for no other. Several threads of Python may use it."""
+        one = NumbaBackend(threads=1)
+        one.reason = self.reason
+        return one
+
+    @property
+    def runs_at_once(self) -> int:  # type: ignore[override]
+        """The number of threads, if operations are compiled: NumPy's own products have threads already."""
+        return 1 if self.immediate is None else int(self.recording.threads_of(self))
 
     @cached_property
     def immediate(self) -> Any:

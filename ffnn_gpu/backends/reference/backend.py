@@ -34,6 +34,7 @@ class Backend:
     reason = "made directly"  # why this backend was chosen; set by get_backend
     dtypes: tuple[str, ...] = ("float32", "float64", "float16", "bfloat16")
     rows_at_once = 4096  # per pass of a prediction: enough to fill the device, few enough for its memory
+    runs_at_once = 1  # the number of training runs at a time that are faster than one after the other
     steps_between_reads = 1  # the number of losses that may wait on the device before one is read
 
     def __init__(self, xp: Any = np) -> None:
@@ -128,6 +129,13 @@ class Backend:
     def memory(self) -> tuple[int, int] | None:
         """Return (free, total) bytes of the device; None if the device is the host's memory."""
         return None
+
+    def alone(self) -> "Backend":
+        """Return a backend for one of several training runs at the same time: this one.
+
+        A CPU with Numba returns one that computes on one thread.
+        """
+        return self
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return a callable equal to `step`: here `step` itself, on a GPU one graph per set of arguments.

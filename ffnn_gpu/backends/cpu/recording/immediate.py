@@ -34,7 +34,10 @@ class Immediate(Operations):
     def _use(self, dtype: np.dtype) -> None:
         if dtype not in FLOATS:
             raise NotRecordedError(f"an array is {dtype}")
-        self.dtype, self.partition = dtype, _partition(dtype, os.environ.get(THREADS))
+        self.dtype, self.partition = (
+            dtype,
+            _partition(dtype, os.environ.get(THREADS), getattr(self.backend, "threads", None)),
+        )
 
     @cached_property
     def losses(self) -> HostArray:  # type: ignore[override]
@@ -77,9 +80,12 @@ class Immediate(Operations):
 
 
 @functools.cache
-def _partition(dtype: np.dtype, setting: str | None) -> Partition:
-    """Return the partition for this value of FFNN_GPU_THREADS. Counting cores takes longer than a loop."""
-    return Partition(threads(), dtype.itemsize)
+def _partition(dtype: np.dtype, setting: str | None, count: int | None) -> Partition:
+    """Return the partition for this value of FFNN_GPU_THREADS, or for `count` threads.
+
+    Counting cores takes longer than a loop.
+    """
+    return Partition(count or threads(), dtype.itemsize)
 
 
 def try_out(backend: Any) -> None:

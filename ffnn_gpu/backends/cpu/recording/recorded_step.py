@@ -107,6 +107,11 @@ def recorded() -> str:
     return f"training steps and predictions, on {threads()} threads"
 
 
+def threads_of(backend: Any) -> int:
+    """Return the number of threads of a NumbaBackend. Raises ConfigurationError as `threads` does."""
+    return threads() if backend.threads is None else int(backend.threads)
+
+
 def run_step(backend: Any, code: Code, *call: Any) -> Any:
     """Return code(*call), the loss before the update, by replaying its recording if possible."""
     arrays = _with_rows(backend, _with_arrays(backend, call))
@@ -238,7 +243,7 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
         y = y.copy()  # a stand-in: each call sets the addresses of x and y anew
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
     known += [array for array in (params.shadow, params.loss_scale) if array is not None]
-    recorder = Recorder(backend, params.compute_dtype, threads(), known, [x, y, weight, lr])
+    recorder = Recorder(backend, params.compute_dtype, threads_of(backend), known, [x, y, weight, lr])
     params, scratch = copy.copy(params), copy.copy(ws)
     params.backend, scratch.owner = recorder, params
     twin = network.computed_by(recorder, params)

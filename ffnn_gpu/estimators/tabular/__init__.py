@@ -1,0 +1,1 @@
+"""Ensembles for tables: members trained on folds, chosen out of fold, joined to one network."""

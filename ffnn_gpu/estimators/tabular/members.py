@@ -1,0 +1,148 @@
+"""Train the members of an ensemble, several at a time, and predict the rows that each has held out."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.backends import Backend
+from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.estimators.tabular.recipes import Recipe
+from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.training.callbacks import BestWeights, Callback, Run
+from ffnn_gpu.training.fit import fit
+from ffnn_gpu.training.history import History
+from ffnn_gpu.training.interrupt import Interrupt
+
+
+class Rows(NamedTuple):
+    """Encoded rows: x (n, d) as the networks read it, y as the loss reads it, weights (n,) or None."""
+
+    x: HostArray
+    y: HostArray
+    weight: HostArray | None = None
+
+    def at(self, index: HostArray) -> tuple[Any, ...]:
+        """Return these rows as `fit` takes them."""
+        found = self.x[index], self.y[index]
+        return found if self.weight is None else (*found, self.weight[index])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A member to be trained: its recipe, the fold that it holds out, and its seed."""
+
+    recipe: Recipe
+    fold: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.recipe.name}, fold {self.fold + 1}"
+
+
+class Member(NamedTuple):
+    """A trained member: its network, its history, and its outputs for the rows of its fold."""
+
+    plan: Plan
+    network: Network
+    history: History
+    held_out: HostArray
+
+
+class Until(Callback):
+    """Stop after an epoch at whose end `over` is true."""
+
+    def __init__(self, over: Callable[[], bool]) -> None:
+        self.over = over
+
+    def after_epoch(self, run: Run, row: dict[str, float]) -> None:
+        run.stop = run.stop or self.over()
+
+
+def train_members(
+    plans: Sequence[Plan],
+    rows: Rows,
+    folds: HostArray,
+    task: Task,
+    levels: Sequence[int],
+    backend: Backend,
+    dtype: str,
+    deadline: float | None = None,
+    callback: Callable[[Plan], Sequence[Callback]] = lambda plan: (),
+    done: Callable[[Member], None] = lambda member: None,
+) -> tuple[list[Member], int | None]:
+    """Train one network for each plan on the rows outside its fold; keep the weights of its best epoch.
+
+    As many are trained at a time as the backend is faster with; each computes on one thread, so its numbers
+    do not depend on the others. A member whose loss becomes infinite is left out.
+
+    Args:
+        deadline: in seconds of `time.monotonic`. Then members stop after their epoch, and no other begins.
+        callback: gives each member its callbacks.
+        done: called in this thread with each member when it and those before it are trained.
+
+    Returns:
+        The trained members in the order of the plans, and the signal (Ctrl-C …) that ended the training.
+
+    Raises:
+        DivergedError: the loss of every member became infinite.
+    """
+    alone, members, failure = backend.alone(), [], None
+    with Interrupt() as interrupt, ThreadPoolExecutor(max(1, backend.runs_at_once)) as threads:
+
+        def over() -> bool:
+            late = deadline is not None and time.monotonic() > deadline
+            return late or interrupt.signal is not None
+
+        def train(plan: Plan) -> Member | DivergedError | None:
+            if over():
+                return None
+            callbacks = [BestWeights(), Until(over), *callback(plan)]
+            return _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
+
+        for found in threads.map(train, plans):
+            if isinstance(found, Member):
+                members.append(found)
+                done(found)
+            failure = found if isinstance(found, DivergedError) else failure
+    if failure is not None and not members:
+        raise failure
+    return members, interrupt.signal
+
+
+def _trained(
+    plan: Plan,
+    rows: Rows,
+    folds: HostArray,
+    task: Task,
+    levels: Sequence[int],
+    backend: Backend,
+    dtype: str,
+    callbacks: list[Callback],
+) -> Member | DivergedError:
+    recipe, inside = plan.recipe, np.flatnonzero(folds != plan.fold)
+    layers = [*recipe.layers(levels, task.kind == "regression"), *task.head]
+    network = Network(rows.x.shape[1], layers, backend, dtype, plan.seed)
+    held_out = np.flatnonzero(folds == plan.fold)
+    try:
+        history = fit(
+            network,
+            task.loss,
+            recipe.optimizer(),
+            rows.at(inside),
+            epochs=recipe.passes(len(inside)),
+            batch_size=recipe.batch(len(inside)),
+            validation=rows.at(held_out),
+            schedule=recipe.schedule,
+            seed=plan.seed,
+            callbacks=callbacks,
+            verbose=0,
+        )
+        return Member(plan, network, history, network.predict(rows.x[held_out]))
+    except DivergedError as error:
+        return error

@@ -1,0 +1,72 @@
+"""Predictions for rows by members that were not trained on them."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.estimators.tabular.members import Member, Rows
+from ffnn_gpu.estimators.task import Task
+
+LEAST = 1e-7  # probability in a log loss; float32 outputs can be 0
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfFold:
+    """The outputs of each recipe for the rows that its members held out.
+
+    Attributes:
+        index: the rows, ascending. All rows, unless members are missing (the time was over).
+        outputs: name of a recipe → (len(index), O).
+        y, weight: of these rows.
+    """
+
+    task: Task
+    index: HostArray
+    outputs: dict[str, HostArray]
+    y: HostArray
+    weight: HostArray | None
+
+    @classmethod
+    def of(cls, members: Sequence[Member], rows: Rows, folds: HostArray, task: Task) -> "OutOfFold":
+        """Collect the outputs of the recipes that have members for the same folds.
+
+        These are the folds of the recipe with most members. Recipes that lack one of them are left out.
+        """
+        held = {
+            name: {m.plan.fold: m.held_out for m in members if m.plan.recipe.name == name}
+            for name in _names(members)
+        }
+        covered = max(map(set, held.values()), key=len)
+        index = np.flatnonzero(np.isin(folds, [*covered]))
+        outputs = {}
+        for name, found in held.items():
+            if covered <= found.keys():
+                z = np.empty((len(folds), next(iter(found.values())).shape[1]))
+                for fold in covered:
+                    z[folds == fold] = found[fold]
+                outputs[name] = z[index]
+        weight = None if rows.weight is None else rows.weight[index]
+        return cls(task, index, outputs, rows.y[index], weight)
+
+    def predictions(self, name: str, T: float = 1.0) -> HostArray:
+        """Return a recipe's probabilities (n, C) or (n, K) for logits divided by T, or its numbers (n, K)."""
+        z = self.outputs[name] / T
+        return z if self.task.kind == "regression" else self.task.probabilities(z)
+
+    def error(self, p: HostArray) -> float:
+        """Return the root mean squared error of numbers, or the log loss of probabilities."""
+        mean = functools.partial(np.average, weights=self.weight)
+        if self.task.kind == "regression":
+            return float(np.sqrt(mean(((p - self.y) ** 2).mean(axis=1))))
+        if self.task.kind == "multilabel":
+            right = np.where(self.y > 0.5, p, 1 - p)
+            return float(mean(-np.log(np.maximum(right, LEAST)).mean(axis=1)))
+        right = p[np.arange(len(p)), np.asarray(self.y).ravel().astype(int)]
+        return float(mean(-np.log(np.maximum(right, LEAST))))
+
+
+def _names(members: Sequence[Member]) -> list[str]:
+    return list(dict.fromkeys(member.plan.recipe.name for member in members))
