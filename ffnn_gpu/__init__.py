@@ -70,6 +70,8 @@ del _module, _room, _alias, _name
 if TYPE_CHECKING:
     from ffnn_gpu.estimators import MLPClassifier as MLPClassifier
     from ffnn_gpu.estimators import MLPRegressor as MLPRegressor
+    from ffnn_gpu.estimators import TabularClassifier as TabularClassifier
+    from ffnn_gpu.estimators import TabularRegressor as TabularRegressor
     from ffnn_gpu.estimators.train_table import train_table as train_table
 else:  # a type checker should not take every name for one that is here
 
@@ -85,7 +87,7 @@ else:  # a type checker should not take every name for one that is here
             return import_module(f"{__name__}.estimators.train_table").train_table
         if name in EXPORTS:
             return getattr(import_module(f"{__name__}.export"), name)
-        if name in ("MLPClassifier", "MLPRegressor"):
+        if name in estimators.WITH_SCIKIT_LEARN:
             return getattr(estimators, name)
         for module in (activations, callbacks, errors, initializers, layers, losses, optim, schedules):
             if name in module.__all__:

@@ -9,26 +9,37 @@ split          training, validation and test rows
 recipe         settings → network, optimizer and training
 train_table    all of these in one call
 scikit_learn   MLPClassifier and MLPRegressor, with scikit-learn's interface
+tabular        TabularClassifier and TabularRegressor: ensembles for tables
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ffnn_gpu.errors import ConfigurationError
 
+# name → module of what needs scikit-learn, and is imported when it is first asked for
+WITH_SCIKIT_LEARN = {
+    "MLPClassifier": "scikit_learn.classifier",
+    "MLPRegressor": "scikit_learn.regressor",
+    "TabularClassifier": "tabular.classifier",
+    "TabularRegressor": "tabular.regressor",
+}
+
 if TYPE_CHECKING:
     from ffnn_gpu.estimators.scikit_learn.classifier import MLPClassifier as MLPClassifier
     from ffnn_gpu.estimators.scikit_learn.regressor import MLPRegressor as MLPRegressor
+    from ffnn_gpu.estimators.tabular.classifier import TabularClassifier as TabularClassifier
+    from ffnn_gpu.estimators.tabular.regressor import TabularRegressor as TabularRegressor
 
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import MLPClassifier or MLPRegressor, which need scikit-learn."""
-        if name not in ("MLPClassifier", "MLPRegressor"):
+        """Import an estimator, which needs scikit-learn."""
+        if name not in WITH_SCIKIT_LEARN:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            from ffnn_gpu.estimators.scikit_learn import classifier, regressor
+            return getattr(import_module(f"{__name__}.{WITH_SCIKIT_LEARN[name]}"), name)
         except ImportError as error:
             raise ConfigurationError(
                 f'{name} needs scikit-learn: pip install "ffnn_gpu[sklearn]" ({error})'
             ) from error
-        return classifier.MLPClassifier if name == "MLPClassifier" else regressor.MLPRegressor

@@ -68,3 +68,18 @@ TWO_LAYERS = Recipe("two layers", (512, 256), "relu", (0.4, 0.1))
 THREE_LAYERS = Recipe(
     "three layers", (256, 256, 256), "silu", (0.15, 0.15), weight_decay=0.3, epochs=60, batch_size=128
 )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The recipes of an ensemble, and the number of folds: each recipe is trained once without each fold."""
+
+    recipes: tuple[Recipe, ...]
+    folds: int
+
+
+PRESETS = {
+    "fast": Preset((LINEAR, TWO_LAYERS), 3),
+    "good": Preset((LINEAR, TWO_LAYERS, THREE_LAYERS), 5),
+    "best": Preset((LINEAR, TWO_LAYERS, THREE_LAYERS), 10),
+}

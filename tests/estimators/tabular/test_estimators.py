@@ -1,0 +1,250 @@
+"""TabularClassifier and TabularRegressor on raw tables, and scikit-learn's own checks."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+import ffnn_gpu
+from ffnn_gpu import Model, TabularClassifier, TabularRegressor
+from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.estimators.tabular.recipes import Preset, Recipe
+
+TINY = Preset(
+    (
+        Recipe("linear", (), lr=3e-2, weight_decay=0.0, schedule="cosine", epochs=5, steps=60),
+        Recipe("small", (16,), lr=1e-2, weight_decay=0.01, epochs=5, steps=60),
+    ),
+    2,
+)
+# Folds and minibatches depend on the number of rows, so a weight of 2 is not a row given twice.
+UNEQUAL = {"check_sample_weight_equivalence_on_dense_data"}
+CASES = [
+    pytest.param(*pair, id=f"{type(estimator).__name__}-{k}")
+    for estimator in (TabularClassifier(TINY, random_state=0), TabularRegressor(TINY, random_state=0))
+    for k, pair in enumerate(estimator_checks_generator(estimator))
+]
+
+
+def test_there_are_scikit_learns_checks():
+    assert len(CASES) > 2 * 50
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.parametrize(("estimator", "check"), CASES)
+def test_estimator_passes_the_checks_of_scikit_learn(estimator, check):
+    name = getattr(check, "func", check).__name__
+    if name.startswith("check_sample_weight_equivalence"):
+        with pytest.raises(AssertionError, match="not equivalent to fitting with removed or repeated"):
+            check(estimator)
+    else:
+        check(estimator)
+
+
+RNG = np.random.default_rng(0)
+N = 300
+FRAME = pd.DataFrame(
+    {
+        "area": np.where(RNG.random(N) < 0.1, np.nan, RNG.lognormal(3, 1, N)),
+        "town": RNG.choice(["Ulm", "Bonn", "Kiel", None], N),
+        "built": pd.Series(pd.date_range("1990-01-01", periods=N, freq="11D")),
+        "zip": [f"0{k % 7}123" for k in range(N)],
+        "id": np.arange(N),
+    }
+)
+PRICE = np.log(FRAME.area.fillna(20)) * 10 + (FRAME.town == "Ulm") * 5 + RNG.normal(size=N)
+CLASS = np.where(PRICE.median() < PRICE, "dear", "cheap")
+
+
+@pytest.fixture(scope="module")
+def regressor():
+    return TabularRegressor(TINY, random_state=0).fit(FRAME, PRICE)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return TabularClassifier(TINY, random_state=0).fit(FRAME, CLASS)
+
+
+def test_raw_frame_is_learnt(regressor, classifier):
+    assert regressor.score(FRAME, PRICE) > 0.7
+    assert classifier.score(FRAME, CLASS) > 0.8
+    assert [*classifier.classes_] == ["cheap", "dear"]
+
+
+def test_rows_and_columns_in_another_order_have_the_same_answers(regressor):
+    order = RNG.permutation(N)
+    got = regressor.predict(FRAME.iloc[order])
+    np.testing.assert_allclose(got, regressor.predict(FRAME)[order], rtol=1e-5)
+
+
+def test_new_levels_and_missing_cells_have_answers(classifier):
+    new = FRAME.head(4).copy()
+    new["town"], new["area"] = ["Rom", None, "Ulm", "Oslo"], [np.nan, 1e9, -1.0, 3.0]
+    p = classifier.predict_proba(new)
+    assert np.isfinite(p).all()
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_polars_gives_the_answers_of_pandas(regressor):
+    np.testing.assert_array_equal(regressor.predict(pl.from_pandas(FRAME)), regressor.predict(FRAME))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matrix_of_numbers_with_missing_ones(dtype):
+    X = RNG.normal(size=(200, 3)).astype(dtype)
+    y = X[:, 0] * 2
+    X[::9, 1] = np.nan
+    assert TabularRegressor(TINY, random_state=0).fit(X, y).score(X, y) > 0.6
+
+
+def test_probabilities_follow_the_classes(classifier):
+    p = classifier.predict_proba(FRAME)
+    np.testing.assert_array_equal(classifier.classes_[p.argmax(axis=1)], classifier.predict(FRAME))
+    np.testing.assert_allclose(np.exp(classifier.predict_log_proba(FRAME)), p, rtol=1e-12)
+
+
+def test_intervals_are_around_the_prediction_and_grow_with_coverage(regressor):
+    narrow, wide = (regressor.predict_interval(FRAME, coverage=c) for c in (0.5, 0.95))
+    assert narrow.shape == (N, 2) and (narrow[:, 0] < narrow[:, 1]).all()
+    assert (wide[:, 0] < narrow[:, 0]).all() and (wide[:, 1] > narrow[:, 1]).all()
+
+
+def test_interval_covers_new_rows_as_often_as_it_promises():
+    """Over 16 tables of 150 rows and 150 new ones each: 0.9 ± 4 standard errors, and what folds add."""
+    held = []
+    linear = Preset(TINY.recipes[:1], 2)
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(300, 2))
+        y = X[:, 0] + rng.standard_t(4, size=300)
+        fitted = TabularRegressor(linear, random_state=seed).fit(X[:150], y[:150])
+        ends = fitted.predict_interval(X[150:], coverage=0.9)
+        held.append(np.mean((ends[:, 0] <= y[150:]) & (y[150:] <= ends[:, 1])))
+    assert 0.87 < np.mean(held) < 0.95
+
+
+@pytest.mark.parametrize("coverage", [0, 1, 1.5, "all", True])
+def test_coverage_that_is_no_probability_is_refused(regressor, coverage):
+    with pytest.raises(ConfigurationError, match="coverage must be between 0 and 1"):
+        regressor.predict_interval(FRAME, coverage=coverage)
+
+
+def test_predictions_stay_within_the_training_targets(regressor):
+    far = FRAME.assign(area=1e30)
+    assert regressor.predict(far).max() <= PRICE.max()
+
+
+def test_out_of_fold_predictions_are_honest(regressor, classifier):
+    noise = RNG.normal(size=N)
+    fitted = TabularRegressor(TINY, random_state=0).fit(FRAME, noise)
+    assert np.corrcoef(fitted.out_of_fold_, noise)[0, 1] < 0.25
+    assert regressor.out_of_fold_.shape == (N,) and classifier.out_of_fold_.shape == (N, 2)
+    assert np.corrcoef(regressor.out_of_fold_, PRICE)[0, 1] > 0.8
+
+
+def test_groups_are_held_out_together():
+    """The target is a number for each group, which only a member that knows the group can say."""
+    groups = np.repeat(np.arange(30), 10)
+    X = np.column_stack([np.eye(30)[groups], RNG.normal(size=N)])
+    y = RNG.normal(size=30)[groups]
+    apart = TabularRegressor(TINY, random_state=0).fit(X, y, groups=groups)
+    mixed = TabularRegressor(TINY, random_state=0).fit(X, y)
+    assert apart.ensemble_.error > 0.9 > mixed.ensemble_.error
+
+
+def test_balanced_classes_raise_the_recall_of_the_rare_one():
+    rare = np.where(np.quantile(PRICE, 0.9) < PRICE, 1, 0)
+    plain, balanced = (
+        TabularClassifier(TINY, class_weight=w, random_state=0).fit(FRAME, rare).predict(FRAME)
+        for w in (None, "balanced")
+    )
+    assert balanced[rare == 1].mean() > plain[rare == 1].mean()
+
+
+def test_several_targets():
+    fitted = TabularRegressor(TINY, random_state=0).fit(FRAME, np.column_stack([PRICE, -PRICE]))
+    assert fitted.predict(FRAME).shape == (N, 2) and fitted.predict_interval(FRAME).shape == (N, 2, 2)
+    assert fitted.score(FRAME, np.column_stack([PRICE, -PRICE])) > 0.6
+
+
+def test_saved_model_answers_alike(tmp_path, regressor, classifier):
+    for estimator, file in ((regressor, "r.safetensors"), (classifier, "c.safetensors")):
+        estimator.save(tmp_path / file)
+        model = Model.load(tmp_path / file)
+        np.testing.assert_array_equal(model.predict(FRAME), estimator.predict(FRAME))
+
+
+def test_pickle_answers_alike(classifier):
+    copy = pickle.loads(pickle.dumps(classifier))  # noqa: S301
+    np.testing.assert_array_equal(copy.predict_proba(FRAME), classifier.predict_proba(FRAME))
+    assert copy.explain() == classifier.explain()
+
+
+def test_same_seed_same_numbers_and_clone():
+    first = TabularRegressor(TINY, random_state=3).fit(FRAME, PRICE)
+    again = clone(first).fit(FRAME, PRICE)
+    other = TabularRegressor(TINY, random_state=4).fit(FRAME, PRICE)
+    np.testing.assert_array_equal(first.predict(FRAME), again.predict(FRAME))
+    assert (first.predict(FRAME) != other.predict(FRAME)).any()
+
+
+def test_pipeline_grid_search_and_cross_validation():
+    pipeline = make_pipeline(
+        FunctionTransformer(lambda X: X.drop(columns="id")), TabularRegressor(TINY, random_state=0)
+    )
+    smaller = Preset(TINY.recipes[:1], 2)
+    search = GridSearchCV(pipeline, {"tabularregressor__preset": [TINY, smaller]}, cv=2).fit(FRAME, PRICE)
+    assert np.isfinite(search.best_score_)
+    p = cross_val_predict(
+        TabularClassifier(smaller, random_state=0), FRAME, CLASS, cv=2, method="predict_proba"
+    )
+    assert p.shape == (N, 2)
+
+
+def test_explanation_names_kinds_errors_and_weights(regressor):
+    text = regressor.explain()
+    assert "linear" in text and "small" in text and "weight" in text
+    assert f"{regressor.ensemble_.error:.4f}" in text
+    assert f"of {FRAME.shape[1]} columns" in text
+
+
+def test_columns_of_another_table_are_refused(regressor):
+    with pytest.raises(ValueError, match="feature names"):
+        regressor.predict(FRAME.rename(columns={"area": "size"}))
+
+
+def test_table_without_a_useful_column_is_refused():
+    with pytest.raises(ValueError, match="no column that a network could learn from"):
+        TabularRegressor(TINY).fit(pd.DataFrame({"same": [1.0] * 20}), np.arange(20.0))
+
+
+def test_named_categories_are_categories():
+    X = pd.DataFrame({"code": RNG.integers(100, 104, N) * 10, "x": RNG.normal(size=N)})
+    fitted = TabularRegressor(TINY, categorical_features=["code"], random_state=0).fit(X, PRICE)
+    outputs = fitted.model_.encoding.outputs
+    assert any("code is" in name for name in outputs)
+    with pytest.raises((ConfigurationError, DataError)):
+        TabularRegressor(TINY, categorical_features=["nothing"]).fit(X, PRICE)
+    with pytest.raises(ConfigurationError, match="X has 2 columns"):
+        TabularRegressor(TINY, categorical_features=[7]).fit(X, PRICE)
+
+
+def test_progress_is_on_standard_error_and_silent_when_asked(capfd):
+    TabularRegressor(TINY, random_state=0, verbose=1).fit(FRAME, PRICE)
+    out, err = capfd.readouterr()
+    assert not out and err.count("member ") == 4 and "linear, fold 1" in err
+    TabularRegressor(TINY, random_state=0).fit(FRAME, PRICE)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_names_are_public_and_imported_late():
+    assert ffnn_gpu.TabularClassifier is TabularClassifier
+    assert {"TabularClassifier", "TabularRegressor"} <= {*ffnn_gpu.estimators.WITH_SCIKIT_LEARN}

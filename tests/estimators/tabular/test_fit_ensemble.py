@@ -1,0 +1,181 @@
+"""Members, predictions out of fold, and the joined network."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import fit, get_backend
+from ffnn_gpu.data.labels import LabelMap
+from ffnn_gpu.data.standardizer import Standardizer
+from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.estimators.tabular import members as members_module
+from ffnn_gpu.estimators.tabular.fit_ensemble import fit_ensemble
+from ffnn_gpu.estimators.tabular.folds import folds_of
+from ffnn_gpu.estimators.tabular.members import Plan, Rows, train_members
+from ffnn_gpu.estimators.tabular.recipes import PRESETS, Recipe
+from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.nn.network import Network
+from ffnn_gpu.testing import assert_close
+from ffnn_gpu.training.callbacks import BestWeights, Callback
+
+RNG = np.random.default_rng(0)
+N = 240
+X = np.column_stack([RNG.normal(size=(N, 3)), np.arange(N) % 5]).astype(np.float32)  # the last: codes
+S = X[:, 0] - X[:, 1] * X[:, 2] + (X[:, 3] == 2)
+UNITS = Standardizer.fit(S.reshape(-1, 1))
+TASKS = {
+    "binary": (
+        Task("binary", 1, "binary_cross_entropy_with_logits", labels=LabelMap((0, 1))),
+        (S > 0).astype(int),
+    ),
+    "multiclass": (
+        Task("multiclass", 3, "softmax_cross_entropy", 0.1, LabelMap((0, 1, 2))),
+        np.digitize(S, [-0.5, 0.5]),
+    ),
+    "multilabel": (
+        Task("multilabel", 2, "binary_cross_entropy_with_logits"),
+        np.column_stack([S > 0, X[:, 0] > 0]).astype(float),
+    ),
+    "regression": (
+        Task("regression", 1, "mean_squared_error", units=UNITS),
+        UNITS.transform(S.reshape(-1, 1)),
+    ),
+}
+RECIPES = (
+    Recipe("linear", (), lr=3e-2, weight_decay=0.0, epochs=8, steps=1),
+    Recipe("small", (16, 8), "tanh", (0.1, 0.1), lr=1e-2, weight_decay=0.01, epochs=8, steps=1),
+)
+
+
+def _numpy():
+    return get_backend("cpu")
+
+
+def ensemble(kind, backend, recipes=RECIPES, weight=None, folds=3, **training):
+    task, y = TASKS[kind]
+    fold = folds_of(N, folds, 0)
+    return fit_ensemble(
+        Rows(X, y, weight), fold, task, (5,), recipes, backend, "float64", seed=1, **training
+    ), fold
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_joined_network_is_the_weighted_mean_of_its_members(backend, kind):
+    found, _ = ensemble(kind, backend)
+    task, T = TASKS[kind][0], found.temperature
+    wanted = 0.0
+    for member in found.members:
+        name = member.plan.recipe.name
+        z = backend.to_host(member.network.predict(X)) / T
+        p = z if kind == "regression" else task.probabilities(z)
+        p = p[:, 1:] if kind == "binary" else p  # the network returns that of the second class
+        wanted = wanted + found.weights.get(name, 0.0) / 3 * p
+    assert_close(found.network.predict(X), np.asarray(wanted), 1e-12, "mean")
+    assert not found.task.label_smoothing and (kind == "regression" or found.task.outputs_are_probabilities)
+
+
+def test_every_row_is_predicted_by_members_that_were_not_trained_on_it(backend):
+    found, folds = ensemble("regression", backend)
+    for recipe in RECIPES:
+        for member in (m for m in found.members if m.plan.recipe is recipe):
+            rows = folds == member.plan.fold
+            np.testing.assert_array_equal(member.held_out, backend.to_host(member.network.predict(X[rows])))
+    assert {(m.plan.recipe.name, m.plan.fold) for m in found.members} == {
+        (recipe.name, fold) for recipe in RECIPES for fold in range(3)
+    }
+    np.testing.assert_array_equal(found.index, np.arange(N))
+
+
+def test_a_member_is_what_fit_alone_returns(backend):
+    task, y = TASKS["binary"]
+    folds, plan = folds_of(N, 3, 0), Plan(RECIPES[1], 1, 77)
+    (member,), _ = train_members([plan], Rows(X, y), folds, task, (5,), backend, "float32")
+    network = Network(4, [*RECIPES[1].layers((5,), False), *task.head], backend, "float32", 77)
+    inside = folds != 1
+    fit(
+        network, task.loss, RECIPES[1].optimizer(), (X[inside], y[inside]), epochs=8,
+        batch_size=RECIPES[1].batch(int(inside.sum())), validation=(X[~inside], y[~inside]),
+        schedule="one_cycle", seed=77, callbacks=[BestWeights()], verbose=0,
+    )  # fmt: skip
+    np.testing.assert_array_equal(
+        backend.to_host(member.network.params.theta), backend.to_host(network.params.theta)
+    )
+
+
+def test_members_do_not_depend_on_how_many_are_trained_at_a_time(monkeypatch):
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("FFNN_GPU_THREADS", threads)
+        found.append(ensemble("multiclass", _numpy())[0].network.params.theta)
+    np.testing.assert_array_equal(*found)
+
+
+def test_rows_of_weight_zero_change_nothing(backend):
+    """The targets of rows without weight are noise; a mean that used them would be another."""
+    task, y = TASKS["regression"]
+    weight = (np.arange(N) % 4 > 0).astype(float)
+    spoiled = np.where(weight[:, None] > 0, y, 100.0)
+    folds = folds_of(N, 2, 0)
+    same = [
+        fit_ensemble(Rows(X, targets, weight), folds, task, (5,), RECIPES[:1], backend, "float64")
+        for targets in (y, spoiled)
+    ]
+    np.testing.assert_array_equal(*(backend.to_host(each.network.params.theta) for each in same))
+    assert same[0].errors == same[1].errors
+
+
+def test_a_member_that_diverges_is_left_out_and_all_of_them_are_an_error():
+    wild = Recipe("wild", (8,), lr=1e200, weight_decay=0.0, epochs=3, steps=1)
+    found, _ = ensemble("regression", _numpy(), (wild, *RECIPES[:1]))
+    assert {*found.errors} == {"linear"} and len(found.members) == 3
+    with pytest.raises(DivergedError):
+        ensemble("regression", _numpy(), (wild,))
+
+
+class Slow(Callback):
+    def after_step(self, run):
+        time.sleep(0.01)
+
+
+def test_deadline_ends_the_training_with_what_there_is():
+    began = time.monotonic()
+    long = Recipe("long", (8,), epochs=10_000, steps=1)
+    found, folds = ensemble(
+        "regression", _numpy(), (long,), deadline=began + 0.5, callback=lambda plan: [Slow()]
+    )
+    assert time.monotonic() - began < 20  # 10,000 epochs of 11 steps would take 18 minutes
+    seen = {member.plan.fold for member in found.members}
+    np.testing.assert_array_equal(found.index, np.flatnonzero(np.isin(folds, [*seen])))
+    assert len(found.out_of_fold) == len(found.index)
+
+
+class Interrupting(Callback):
+    def after_epoch(self, run, row):
+        if run.epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_interrupt_returns_the_members_so_far(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
+    long = Recipe("long", (8,), epochs=10_000, steps=1)
+    found, _ = ensemble("regression", _numpy(), (long,), callback=lambda plan: [Interrupting()])
+    assert found.signal == signal.SIGINT and len(found.members) == 1
+    assert len(found.members[0].history) < 1000  # the handler runs when the main thread has its turn
+
+
+def test_interrupt_before_the_first_member_is_an_interrupt(monkeypatch):
+    monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
+    with pytest.raises(KeyboardInterrupt):
+        ensemble("regression", _numpy(), deadline=time.monotonic() - 1)
+
+
+@pytest.mark.parametrize("rows", [3, 50, 400, 100_000])
+def test_a_recipe_makes_its_least_number_of_updates(rows):
+    for recipe in (r for preset in PRESETS.values() for r in preset.recipes):
+        batch = recipe.batch(rows)
+        assert 1 <= batch <= min(recipe.batch_size, rows)
+        assert recipe.passes(rows) >= recipe.epochs
+        assert recipe.passes(rows) * -(-rows // batch) >= recipe.steps
