@@ -8,12 +8,22 @@ import pytest
 from ffnn_gpu.nn import layers as family
 from ffnn_gpu.nn.activations import gelu, tanh
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Scale,
+    Softmax,
+)
 from ffnn_gpu.nn.network import Network
 
 EXAMPLES = [
     Dense(4, gelu), Dropout(0.5), Embedding([3], 1), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
-    Residual([Dense(4, tanh)]),
+    Residual([Dense(4, tanh)]), Scale(),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -88,6 +98,7 @@ OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 
     "Embedding": 0,
     "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
     "BatchNorm": 8 * 4,
+    "Scale": 4,
     "Softmax": 4 * 4,  # maximum, difference and exponential, sum, quotient
     "LogSoftmax": 4 * 4,
     "Residual": 2 * 4 * 4 + 4 + 4,  # its Dense, and the sum

@@ -13,7 +13,17 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.to_numpy import formulas
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Scale,
+    Softmax,
+)
 
 LONGEST = 96  # letters of a line
 FUNCTIONS = {
@@ -141,6 +151,7 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     LayerNorm: _layer_norm,
     BatchNorm: _batch_norm,
     Residual: _residual,
+    Scale: lambda to, layer, name, x: to.add(x, f"{x} * {weight(name + '.gain')}"),
     Softmax: lambda to, layer, name, x: to.call("softmax", x),
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,

@@ -17,7 +17,17 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.to_onnx import formulas
 from ffnn_gpu.export.to_onnx.graph import Graph
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Scale,
+    Softmax,
+)
 
 
 class Layers:
@@ -99,6 +109,7 @@ WRITERS: dict[type[Layer], Callable[..., str]] = {
     LayerNorm: _layer_norm,
     BatchNorm: _batch_norm,
     Residual: _residual,
+    Scale: lambda to, layer, name, x, width: to.graph.node("Mul", x, to.weight(f"{name}.gain")),
     Softmax: lambda to, layer, name, x, width: to.graph.node("Softmax", x, axis=1),
     LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
     Embedding: _embedding,

@@ -7,9 +7,10 @@ from ffnn_gpu.nn.layers.dropout import Dropout
 from ffnn_gpu.nn.layers.embedding import Embedding
 from ffnn_gpu.nn.layers.layer_norm import LayerNorm
 from ffnn_gpu.nn.layers.residual import Residual
+from ffnn_gpu.nn.layers.scale import Scale
 from ffnn_gpu.nn.layers.softmax import LogSoftmax, Softmax, softmax_jacobian
 
 __all__ = [
     "BatchNorm", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax", "Residual",
-    "Softmax", "softmax_jacobian",
+    "Scale", "Softmax", "softmax_jacobian",
 ]  # fmt: skip

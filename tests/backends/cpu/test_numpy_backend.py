@@ -48,7 +48,9 @@ ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
 POINTWISE = {"pointwise_loss"}  # tests/backends/cpu/loops/test_formulas.py
 # tests/nn/layers/test_embedding.py, tests/backends/cpu/recording/test_recorded_embedding.py
 EMBEDDING = {"embedding", "embedding_backward"}
-ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING
+# tests/nn/layers/test_scale.py
+PER_COLUMN = {"scale_columns", "scale_columns_backward"}
+ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN
 COMPILED = (
     BOTH
     | NORMS

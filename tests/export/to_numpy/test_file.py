@@ -13,7 +13,17 @@ from ffnn_gpu.data.labels import LabelMap
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.export.to_numpy import numpy_source
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Scale,
+    Softmax,
+)
 from tests.export.models import (
     FRAME,
     RNG,
@@ -36,6 +46,7 @@ STACKS = {
     "layer norm": [LayerNorm(eps=1e-3)],
     "batch norm": [BatchNorm(eps=1e-3)],
     "residual": [LayerNorm(), Residual([Dense(4, "relu"), Residual([BatchNorm()]), Dense(4)]), Dense(2)],
+    "scale": [Scale(), Dense(5)],
     "softmax": [LayerNorm(), Softmax()],
     "log softmax": [LayerNorm(), LogSoftmax()],
 }

@@ -8,7 +8,17 @@ import pytest
 from ffnn_gpu import Network
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.to_onnx import onnx_bytes
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    Residual,
+    Scale,
+    Softmax,
+)
 from tests.export.models import scattered
 from tests.export.runtime import assert_close, onnxruntime, session
 
@@ -22,6 +32,7 @@ STACKS = {
     "layer norm": [LayerNorm(eps=1e-3)],
     "batch norm": [BatchNorm(eps=1e-3)],
     "residual": [LayerNorm(), Residual([Dense(4, "relu"), Residual([BatchNorm()]), Dense(6)])],
+    "scale": [Scale(), Dense(5)],
     "softmax": [LayerNorm(), Softmax()],
     "log softmax": [LayerNorm(), LogSoftmax()],
 }

@@ -173,6 +173,10 @@ rule = once(build_rule)
 FORMULAS: dict[str, tuple[dict[str, Axes], Callable[..., Any]]] = {
     "add": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x + y}),
     "multiply": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x * y}),
+    "scale columns": (
+        {"x": "both", "gain": "columns", "out": "both"},
+        lambda x, gain, out: {"out": x * gain},
+    ),
     "copy": ({"x": "both", "out": "both"}, lambda x, out: {"out": x}),
     "scale": ({"x": "both", "factor": "address", "out": "both"}, lambda x, factor, out: {"out": x * factor}),
     "clip": ({"x": "both", "limit": "value"}, lambda x, limit: {"x": MODULE.clip(x, -limit, limit)}),
