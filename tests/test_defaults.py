@@ -36,6 +36,9 @@ OURS = {
     (layers.Dense, "activation"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
     (layers.Dense, "biases"): initializers.zeros,
     (layers.Embedding, "widths"): None, (layers.Embedding, "weights"): initializers.Normal(1.0),
+    # RealMLP's
+    (layers.PeriodicEmbedding, "frequencies"): 16, (layers.PeriodicEmbedding, "width"): 4,
+    (layers.PeriodicEmbedding, "spread"): 0.1,
 }  # fmt: skip
 OFF = {
     "l1": 0,

@@ -15,6 +15,7 @@ from ffnn_gpu.nn.layers import (
     Embedding,
     LayerNorm,
     LogSoftmax,
+    PeriodicEmbedding,
     Residual,
     Scale,
     Softmax,
@@ -23,7 +24,7 @@ from ffnn_gpu.nn.network import Network
 
 EXAMPLES = [
     Dense(4, gelu), Dropout(0.5), Embedding([3], 1), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
-    Residual([Dense(4, tanh)]), Scale(),
+    Residual([Dense(4, tanh)]), Scale(), PeriodicEmbedding(2, 3, 3),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -68,7 +69,7 @@ def test_backward_does_not_change_theta_and_the_padding_of_the_gradient(backend,
     ws = network.workspace(5, input_gradient=True)
     theta = np.array(backend.to_host(network.params.theta))
     network.forward(backend.asarray(batch(5, 4), network.dtype), ws)
-    network.backward(backend.asarray(batch(5, 4, seed=1), network.dtype), ws)
+    network.backward(backend.asarray(batch(5, network.widths[-1], seed=1), network.dtype), ws)
     padding = np.ones(network.params.grad.shape, bool)
     for slot in network.params.slots:
         padding[slot.start : slot.start + slot.size] = False
@@ -99,6 +100,9 @@ OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 
     "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
     "BatchNorm": 8 * 4,
     "Scale": 4,
+    "PeriodicEmbedding": 2
+    * 3
+    * (4 + 2 * 2),  # each wave: product, sum, range, cosine, its share of 2 products
     "Softmax": 4 * 4,  # maximum, difference and exponential, sum, quotient
     "LogSoftmax": 4 * 4,
     "Residual": 2 * 4 * 4 + 4 + 4,  # its Dense, and the sum

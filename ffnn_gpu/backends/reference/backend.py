@@ -20,6 +20,7 @@ from ffnn_gpu.arrays.boundary import host_array, require_finite
 from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
 from ffnn_gpu.backends.reference import embedding as embeddings
 from ffnn_gpu.backends.reference import losses, normalization, per_column, step_control, updates
+from ffnn_gpu.backends.reference import periodic as periodics
 from ffnn_gpu.backends.reference import softmax as softmaxes
 from ffnn_gpu.backends.reference.philox import dropout_bits, threshold
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
@@ -287,6 +288,8 @@ class Backend:
     embedding, embedding_backward = embeddings.embedding, embeddings.embedding_backward
 
     scale_columns, scale_columns_backward = per_column.scale_columns, per_column.scale_columns_backward
+
+    periodic, periodic_backward = periodics.periodic, periodics.periodic_backward
 
     softmax, softmax_backward = softmaxes.softmax, softmaxes.softmax_backward
     log_softmax, log_softmax_backward = softmaxes.log_softmax, softmaxes.log_softmax_backward

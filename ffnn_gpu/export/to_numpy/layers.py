@@ -20,6 +20,7 @@ from ffnn_gpu.nn.layers import (
     Embedding,
     LayerNorm,
     LogSoftmax,
+    PeriodicEmbedding,
     Residual,
     Scale,
     Softmax,
@@ -49,6 +50,14 @@ def layer_norm(x, gain, bias, eps):
 def batch_norm(x, gain, bias, mean, variance, eps):
     """(x - mean) / sqrt(variance + eps) * gain + bias, with the statistics of the training."""
     return (x - mean) * (gain / np.sqrt(variance + eps)) + bias
+''',
+    "periodic": '''
+def periodic(x, w, b, A, c):
+    """Return cos(2 pi w x + b) A + c for each of the first columns, then all columns."""
+    F, K = w.shape
+    z = np.cos(x[:, :F, None] * (2 * np.pi * w) + b).transpose(1, 0, 2)
+    e = np.matmul(z, A.reshape(F, K, -1)).transpose(1, 0, 2) + c
+    return np.hstack([e.reshape(len(x), -1), x])
 ''',
     "softmax": '''
 def softmax(z):
@@ -145,6 +154,10 @@ def _embedding(to: Layers, layer: Embedding, name: str, x: str) -> None:
     to.call("embedding", x, *(weight(f"{name}.E{k}") for k in range(len(layer.levels))))
 
 
+def _periodic(to: Layers, layer: PeriodicEmbedding, name: str, x: str) -> None:
+    to.call("periodic", x, *(weight(f"{name}.{part}") for part in "wbAc"))
+
+
 WRITERS: dict[type[Layer], Callable[..., None]] = {
     Dense: _dense,
     Dropout: lambda to, layer, name, x: None,
@@ -155,4 +168,5 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     Softmax: lambda to, layer, name, x: to.call("softmax", x),
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,
+    PeriodicEmbedding: _periodic,
 }

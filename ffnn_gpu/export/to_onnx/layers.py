@@ -24,6 +24,7 @@ from ffnn_gpu.nn.layers import (
     Embedding,
     LayerNorm,
     LogSoftmax,
+    PeriodicEmbedding,
     Residual,
     Scale,
     Softmax,
@@ -103,6 +104,24 @@ def _embedding(to: Layers, layer: Embedding, name: str, x: str, width: int) -> s
     return graph.node("Concat", *parts, axis=1)
 
 
+def _waves(to: Layers, name: str, x: str) -> str:
+    """Return cos(2π w x + b) of the first columns, (rows, F K)."""
+    do, (w, b) = to.graph.node, (to.weights[f"{name}.{part}"] for part in "wb")
+    columns = np.repeat(np.arange(len(w)), w.shape[1])
+    repeated = do("Gather", x, to.graph.constant(columns, np.int64), axis=1)
+    turned = do("Mul", repeated, to.graph.constant(2 * np.pi * w.ravel(), to.dtype))
+    return formulas.cosine(to.graph, do("Add", turned, to.graph.constant(b.ravel(), to.dtype)), to.dtype)
+
+
+def _periodic(to: Layers, layer: PeriodicEmbedding, name: str, x: str, width: int) -> str:
+    do, (F, K, D) = to.graph.node, (layer.columns, layer.frequencies, layer.width - 1)
+    apart, flat = (to.graph.constant(shape, np.int64) for shape in ((0, F, K), (0, F * D)))  # 0: all rows
+    z = do("Transpose", do("Reshape", _waves(to, name, x), apart), perm=[1, 0, 2])
+    A = to.graph.constant(to.weights[f"{name}.A"].reshape(F, K, D), to.dtype)
+    e = do("Add", do("Transpose", do("MatMul", z, A), perm=[1, 0, 2]), to.weight(f"{name}.c"))
+    return do("Concat", do("Reshape", e, flat), x, axis=1)
+
+
 WRITERS: dict[type[Layer], Callable[..., str]] = {
     Dense: _dense,
     Dropout: lambda to, layer, name, x, width: x,
@@ -113,4 +132,5 @@ WRITERS: dict[type[Layer], Callable[..., str]] = {
     Softmax: lambda to, layer, name, x, width: to.graph.node("Softmax", x, axis=1),
     LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
     Embedding: _embedding,
+    PeriodicEmbedding: _periodic,
 }

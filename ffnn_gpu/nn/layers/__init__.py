@@ -6,11 +6,12 @@ from ffnn_gpu.nn.layers.dense import Dense
 from ffnn_gpu.nn.layers.dropout import Dropout
 from ffnn_gpu.nn.layers.embedding import Embedding
 from ffnn_gpu.nn.layers.layer_norm import LayerNorm
+from ffnn_gpu.nn.layers.periodic_embedding import PeriodicEmbedding
 from ffnn_gpu.nn.layers.residual import Residual
 from ffnn_gpu.nn.layers.scale import Scale
 from ffnn_gpu.nn.layers.softmax import LogSoftmax, Softmax, softmax_jacobian
 
 __all__ = [
-    "BatchNorm", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax", "Residual",
-    "Scale", "Softmax", "softmax_jacobian",
+    "BatchNorm", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax",
+    "PeriodicEmbedding", "Residual", "Scale", "Softmax", "softmax_jacobian",
 ]  # fmt: skip

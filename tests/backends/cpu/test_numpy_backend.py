@@ -50,7 +50,8 @@ POINTWISE = {"pointwise_loss"}  # tests/backends/cpu/loops/test_formulas.py
 EMBEDDING = {"embedding", "embedding_backward"}
 # tests/nn/layers/test_scale.py
 PER_COLUMN = {"scale_columns", "scale_columns_backward"}
-ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN
+PERIODIC = {"periodic", "periodic_backward"}  # tests/nn/layers/test_periodic_embedding.py
+ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN | PERIODIC
 COMPILED = (
     BOTH
     | NORMS

@@ -9,6 +9,7 @@ from ffnn_gpu.backends.cpu.recording.layers import LayerOperations
 from ffnn_gpu.backends.cpu.recording.losses import LossOperations
 from ffnn_gpu.backends.cpu.recording.normalization import NormalizationOperations
 from ffnn_gpu.backends.cpu.recording.per_column import PerColumnOperations
+from ffnn_gpu.backends.cpu.recording.periodic import PeriodicOperations
 from ffnn_gpu.backends.cpu.recording.updates import UpdateOperations
 
 
@@ -16,6 +17,7 @@ class Operations(
     LayerOperations,
     EmbeddingOperations,
     PerColumnOperations,
+    PeriodicOperations,
     NormalizationOperations,
     LossOperations,
     UpdateOperations,

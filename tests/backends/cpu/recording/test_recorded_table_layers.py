@@ -5,12 +5,15 @@ import pytest
 
 from ffnn_gpu import Adam, Dense, Network, softmax_cross_entropy, train_step
 from ffnn_gpu.backends.choice import NumbaBackend, NumpyBackend
-from ffnn_gpu.nn.layers import Scale
+from ffnn_gpu.nn.layers import PeriodicEmbedding, Scale
 
 pytest.importorskip("numba")
 
 I, B = 7, 300
-STACKS = {"scale": (Scale(), Dense(8, "tanh"), Scale(), Dense(3))}
+STACKS = {
+    "scale": (Scale(), Dense(8, "tanh"), Scale(), Dense(3)),
+    "periodic": (PeriodicEmbedding(5, 3, 3), Dense(8, "tanh"), PeriodicEmbedding(8, 17, 2), Dense(3)),
+}
 
 
 def rows(dtype):

@@ -1,0 +1,84 @@
+"""Periodic embeddings of columns of numbers, and their adjoints. Methods of `Backend`.
+
+x (B, I) has F columns to embed, then others. Column f has K frequencies w_f and phases b_f, so its waves are
+z_fk = cos(2π w_fk x_f + b_fk). Neither form keeps the waves for the backward pass: computing them again takes
+less time than reading them from memory.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.arrays.precision import in_float32, underflow_is_zero, wide
+
+if TYPE_CHECKING:
+    from ffnn_gpu.backends.reference.backend import Backend
+
+TURN = 2 * math.pi
+
+
+def angles(x: Array, w: Array, b: Array) -> Any:
+    """2π w x + b        (B, F, K)"""
+    return x[:, : len(w), None] * (TURN * w) + b
+
+
+@underflow_is_zero
+@in_float32("out")
+def periodic(self: "Backend", x: Array, w: Array, b: Array, A: Array, c: Array, out: Array) -> Array:
+    """out = (z_1 A_1 + c_1, …, z_F A_F + c_F, x)        w, b (F, K), A (F K, D), c (F, D), out (B, F D + I)
+
+    A_f are the rows f K … (f + 1) K of A.
+    """
+    xp, (F, K), D = self.xp, w.shape, c.shape[1]
+    z = xp.cos(angles(x, w, b)).transpose(1, 0, 2)
+    e = xp.matmul(z, A.reshape(F, K, D)).transpose(1, 0, 2) + c
+    out[:, : F * D], out[:, F * D :] = e.reshape(len(x), F * D), x
+    return out
+
+
+@underflow_is_zero
+@in_float32("dw", "db", "dA", "dc", "dx")
+def periodic_backward(
+    self: "Backend",
+    da: Array,
+    x: Array,
+    w: Array,
+    b: Array,
+    A: Array,
+    dw: Array,
+    db: Array,
+    dA: Array,
+    dc: Array,
+    dx: Array | None,
+) -> Array | None:
+    """With da = (de_1, …, de_F, dx̃) and the angles θ_f: dA_f = z_fᵀ de_f,  dc = Σ_B de,
+
+    dθ_f = −sin θ_f ⊙ (de_f A_fᵀ),  db = Σ_B dθ,  dw_f = 2π Σ_B x_f dθ_f,  dx_f = dx̃_f + 2π dθ_f w_f
+    """
+    xp, (F, K), D, sums = self.xp, w.shape, dc.shape[1], wide(x.dtype)
+    theta, de = angles(x, w, b), da[:, : F * D].reshape(len(x), F, D)
+    by_column = de.transpose(1, 0, 2)
+    z = xp.cos(theta).transpose(1, 2, 0).astype(sums)
+    dA[...] = xp.matmul(z, by_column.astype(sums)).reshape(F * K, D)
+    dc[...] = xp.sum(de, axis=0, dtype=sums)
+    dz = xp.matmul(by_column, A.reshape(F, K, D).transpose(0, 2, 1)).transpose(1, 0, 2)
+    dtheta = -xp.sin(theta) * dz
+    slopes(self, x, w, dtheta, dw, db)
+    return gradient_of_columns(self, da[:, F * D :], w, dtheta, dx)
+
+
+def slopes(self: "Backend", x: Array, w: Array, dtheta: Array, dw: Array, db: Array) -> None:
+    """db = Σ_B dθ        dw_f = 2π Σ_B x_f dθ_f"""
+    sums = wide(x.dtype)
+    db[...] = self.xp.sum(dtheta, axis=0, dtype=sums)
+    dw[...] = TURN * self.xp.sum(dtheta * x[:, : len(w), None], axis=0, dtype=sums)
+
+
+def gradient_of_columns(
+    self: "Backend", direct: Array, w: Array, dtheta: Array, dx: Array | None
+) -> Array | None:
+    """dx = direct, and for the F columns also 2π Σ_k w_k dθ_k; return dx"""
+    if dx is not None:
+        dx[...] = direct
+        dx[:, : len(w)] += TURN * self.xp.sum(dtheta * w, axis=2)
+    return dx
