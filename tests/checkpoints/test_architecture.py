@@ -14,6 +14,7 @@ from ffnn_gpu.nn.initializers import INITIALIZERS, Constant, Normal, Orthogonal,
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import (
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
@@ -32,7 +33,8 @@ STACKS = {
     "others": (BatchNorm(), BatchNorm(0.5, 1e-3), LayerNorm(), LayerNorm(1e-2), Dropout(0.0), Dropout(0.25),
                Softmax(), LogSoftmax(), Scale()),
     "embedding": (Embedding([3, 4]), Embedding((3, 4), 5, Uniform(-1, 1)), Embedding([3], np.int64(2))),
-    "numbers": (PeriodicEmbedding(3), PeriodicEmbedding(2, 5, 3, 0.5)),
+    "numbers": (PeriodicEmbedding(3), PeriodicEmbedding(2, 5, 3, 0.5), CosineEmbedding(3),
+                CosineEmbedding(1, 8, 0.1)),
     "nested": (Residual([Dense(3, tanh), Residual([LayerNorm(), Dense(3)])]), Dense(1)),
     "constants": (Dense(3, leaky_relu.with_alpha(0.3)), Dense(3, activations.elu.with_alpha(0.1 + 0.2))),
     "activations": tuple(Dense(2, phi) for phi in ACTIVATIONS.values()),
@@ -100,7 +102,8 @@ def test_custom_layer_read_from_json_is_equal_for_any_field_names(layer):
 
 def test_error_for_a_custom_layer_that_is_not_given_says_how_to_give_it():
     with pytest.raises(
-        IncompatibleCheckpointError, match=r"layer 'Stretch'; there are BatchNorm, Dense.*layers=\[MyLayer\]"
+        IncompatibleCheckpointError,
+        match=r"layer 'Stretch'; there are BatchNorm, .*Dense.*layers=\[MyLayer\]",
     ):
         through_json([Stretch(1.0)])
 

@@ -10,6 +10,7 @@ from ffnn_gpu.nn.activations import gelu, tanh
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import (
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
@@ -24,7 +25,7 @@ from ffnn_gpu.nn.network import Network
 
 EXAMPLES = [
     Dense(4, gelu), Dropout(0.5), Embedding([3], 1), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
-    Residual([Dense(4, tanh)]), Scale(), PeriodicEmbedding(2, 3, 3),
+    Residual([Dense(4, tanh)]), Scale(), PeriodicEmbedding(2, 3, 3), CosineEmbedding(2, 3),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -100,6 +101,7 @@ OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 
     "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
     "BatchNorm": 8 * 4,
     "Scale": 4,
+    "CosineEmbedding": 2 * (2 * 4 + 3 * 2),  # each wave: product, sum, range, cosine; then gain and bias
     "PeriodicEmbedding": 2
     * 3
     * (4 + 2 * 2),  # each wave: product, sum, range, cosine, its share of 2 products

@@ -143,6 +143,7 @@ class NumbaBackend(NumpyBackend):
     embedding, embedding_backward = at_once("embedding"), at_once("embedding_backward")
     scale_columns, scale_columns_backward = at_once("scale_columns"), at_once("scale_columns_backward")
     periodic, periodic_backward = at_once("periodic"), at_once("periodic_backward")
+    cosines, cosines_backward = at_once("cosines"), at_once("cosines_backward")
     softmax, softmax_backward = at_once("softmax"), at_once("softmax_backward")
     log_softmax, log_softmax_backward = at_once("log_softmax"), at_once("log_softmax_backward")
     softmax_cross_entropy, cross_entropy = at_once("softmax_cross_entropy"), at_once("cross_entropy")

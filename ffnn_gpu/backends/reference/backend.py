@@ -290,6 +290,7 @@ class Backend:
     scale_columns, scale_columns_backward = per_column.scale_columns, per_column.scale_columns_backward
 
     periodic, periodic_backward = periodics.periodic, periodics.periodic_backward
+    cosines, cosines_backward = periodics.cosines, periodics.cosines_backward
 
     softmax, softmax_backward = softmaxes.softmax, softmaxes.softmax_backward
     log_softmax, log_softmax_backward = softmaxes.log_softmax, softmaxes.log_softmax_backward

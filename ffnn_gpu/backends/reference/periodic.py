@@ -82,3 +82,55 @@ def gradient_of_columns(
         dx[...] = direct
         dx[:, : len(w)] += TURN * self.xp.sum(dtheta * w, axis=2)
     return dx
+
+
+@underflow_is_zero
+@in_float32("out")
+def cosines(self: "Backend", x: Array, w: Array, b: Array, gain: Array, bias: Array, out: Array) -> Array:
+    """out = (gain_1 ⊙ v_1 + bias_1, …, x_{F+1}, …)        v_f = (x_f, cos 2π(w_f x_f + b_f))
+
+    w (F, K), b (F K,), gain (F, D), D = K + 1, bias (F D,), out (B, F D + I − F)
+    """
+    F, D = gain.shape
+    v = _with_column(self, x, self.xp.cos(angles(x, w, TURN * b.reshape(w.shape))))
+    out[:, : F * D] = (gain * v + bias.reshape(F, D)).reshape(len(x), F * D)
+    out[:, F * D :] = x[:, F:]
+    return out
+
+
+@underflow_is_zero
+@in_float32("dw", "db", "dgain", "dbias", "dx")
+def cosines_backward(
+    self: "Backend",
+    da: Array,
+    x: Array,
+    w: Array,
+    b: Array,
+    gain: Array,
+    dw: Array,
+    db: Array,
+    dgain: Array,
+    dbias: Array,
+    dx: Array | None,
+) -> Array | None:
+    """With da = (de_1, …, de_F, dx̃) and the angles θ_f: dgain_f = Σ_B de_f ⊙ v_f,  dbias = Σ_B de,
+
+    dθ_fk = −sin θ_fk gain_fk de_fk,  db = 2π Σ_B dθ,  dw_f = 2π Σ_B x_f dθ_f,
+    dx_f = gain_f0 de_f0 + 2π dθ_f w_f
+    """
+    xp, (F, D), sums = self.xp, gain.shape, wide(x.dtype)
+    theta, de = angles(x, w, TURN * b.reshape(w.shape)), da[:, : F * D].reshape(len(x), F, D)
+    dgain[...] = xp.sum(de * _with_column(self, x, xp.cos(theta)), axis=0, dtype=sums)
+    dbias[...] = xp.sum(de, axis=0, dtype=sums).reshape(F * D)
+    dtheta = -xp.sin(theta) * (gain[:, 1:] * de[:, :, 1:])
+    db[...] = TURN * xp.sum(dtheta, axis=0, dtype=sums).reshape(db.shape)
+    dw[...] = TURN * xp.sum(dtheta * x[:, :F, None], axis=0, dtype=sums)
+    if dx is not None:
+        dx[:, :F] = gain[:, 0] * de[:, :, 0] + TURN * xp.sum(dtheta * w, axis=2)
+        dx[:, F:] = da[:, F * D :]
+    return dx
+
+
+def _with_column(self: "Backend", x: Array, z: Array) -> Any:
+    """v_f = (x_f, z_f)        (B, F, 1 + K)"""
+    return self.xp.concatenate([x[:, : z.shape[1], None], z], axis=2)

@@ -15,6 +15,7 @@ from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import (
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
@@ -58,6 +59,14 @@ def periodic(x, w, b, A, c):
     z = np.cos(x[:, :F, None] * (2 * np.pi * w) + b).transpose(1, 0, 2)
     e = np.matmul(z, A.reshape(F, K, -1)).transpose(1, 0, 2) + c
     return np.hstack([e.reshape(len(x), -1), x])
+''',
+    "cosines": '''
+def cosines(x, w, b, gain, bias):
+    """Return gain * (x, cos(2 pi (w x + b))) + bias for each of the first columns, then the other columns."""
+    F, D = gain.shape
+    z = np.cos(x[:, :F, None] * (2 * np.pi * w) + 2 * np.pi * b.reshape(w.shape))
+    e = gain * np.concatenate([x[:, :F, None], z], axis=2) + bias.reshape(F, D)
+    return np.hstack([e.reshape(len(x), -1), x[:, F:]])
 ''',
     "softmax": '''
 def softmax(z):
@@ -158,6 +167,10 @@ def _periodic(to: Layers, layer: PeriodicEmbedding, name: str, x: str) -> None:
     to.call("periodic", x, *(weight(f"{name}.{part}") for part in "wbAc"))
 
 
+def _cosines(to: Layers, layer: CosineEmbedding, name: str, x: str) -> None:
+    to.call("cosines", x, *(weight(f"{name}.{part}") for part in ("w", "b", "gain", "bias")))
+
+
 WRITERS: dict[type[Layer], Callable[..., None]] = {
     Dense: _dense,
     Dropout: lambda to, layer, name, x: None,
@@ -169,4 +182,5 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    CosineEmbedding: _cosines,
 }

@@ -19,6 +19,7 @@ from ffnn_gpu.export.to_onnx.graph import Graph
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import (
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
@@ -104,9 +105,9 @@ def _embedding(to: Layers, layer: Embedding, name: str, x: str, width: int) -> s
     return graph.node("Concat", *parts, axis=1)
 
 
-def _waves(to: Layers, name: str, x: str) -> str:
+def _waves(to: Layers, w: HostArray, b: HostArray, x: str) -> str:
     """Return cos(2π w x + b) of the first columns, (rows, F K)."""
-    do, (w, b) = to.graph.node, (to.weights[f"{name}.{part}"] for part in "wb")
+    do = to.graph.node
     columns = np.repeat(np.arange(len(w)), w.shape[1])
     repeated = do("Gather", x, to.graph.constant(columns, np.int64), axis=1)
     turned = do("Mul", repeated, to.graph.constant(2 * np.pi * w.ravel(), to.dtype))
@@ -115,11 +116,24 @@ def _waves(to: Layers, name: str, x: str) -> str:
 
 def _periodic(to: Layers, layer: PeriodicEmbedding, name: str, x: str, width: int) -> str:
     do, (F, K, D) = to.graph.node, (layer.columns, layer.frequencies, layer.width - 1)
+    w, b = (to.weights[f"{name}.{part}"] for part in "wb")
     apart, flat = (to.graph.constant(shape, np.int64) for shape in ((0, F, K), (0, F * D)))  # 0: all rows
-    z = do("Transpose", do("Reshape", _waves(to, name, x), apart), perm=[1, 0, 2])
+    z = do("Transpose", do("Reshape", _waves(to, w, b, x), apart), perm=[1, 0, 2])
     A = to.graph.constant(to.weights[f"{name}.A"].reshape(F, K, D), to.dtype)
     e = do("Add", do("Transpose", do("MatMul", z, A), perm=[1, 0, 2]), to.weight(f"{name}.c"))
     return do("Concat", do("Reshape", e, flat), x, axis=1)
+
+
+def _cosines(to: Layers, layer: CosineEmbedding, name: str, x: str, width: int) -> str:
+    """Write the columns x_1, …, x_F, their waves, and the others; then bring them into the layer's order."""
+    do, F, K = to.graph.node, layer.columns, layer.width - 1
+    w, b, gain, bias = (to.weights[f"{name}.{part}"] for part in ("w", "b", "gain", "bias"))
+    apart = do("Concat", x, _waves(to, w, 2 * np.pi * b, x), axis=1)
+    places = [[f, *range(width + f * K, width + (f + 1) * K)] for f in range(F)]
+    v = do("Gather", apart, to.graph.constant(np.ravel(places), np.int64), axis=1)
+    scaled = do("Mul", v, to.graph.constant(gain.ravel(), to.dtype))
+    e = do("Add", scaled, to.graph.constant(bias, to.dtype))
+    return do("Concat", e, do("Gather", x, to.graph.constant(np.arange(F, width), np.int64), axis=1), axis=1)
 
 
 WRITERS: dict[type[Layer], Callable[..., str]] = {
@@ -133,4 +147,5 @@ WRITERS: dict[type[Layer], Callable[..., str]] = {
     LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    CosineEmbedding: _cosines,
 }

@@ -2,6 +2,7 @@
 
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers.batch_norm import BatchNorm
+from ffnn_gpu.nn.layers.cosine_embedding import CosineEmbedding
 from ffnn_gpu.nn.layers.dense import Dense
 from ffnn_gpu.nn.layers.dropout import Dropout
 from ffnn_gpu.nn.layers.embedding import Embedding
@@ -12,6 +13,6 @@ from ffnn_gpu.nn.layers.scale import Scale
 from ffnn_gpu.nn.layers.softmax import LogSoftmax, Softmax, softmax_jacobian
 
 __all__ = [
-    "BatchNorm", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax",
+    "BatchNorm", "CosineEmbedding", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax",
     "PeriodicEmbedding", "Residual", "Scale", "Softmax", "softmax_jacobian",
 ]  # fmt: skip

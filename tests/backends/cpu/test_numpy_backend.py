@@ -50,7 +50,8 @@ POINTWISE = {"pointwise_loss"}  # tests/backends/cpu/loops/test_formulas.py
 EMBEDDING = {"embedding", "embedding_backward"}
 # tests/nn/layers/test_scale.py
 PER_COLUMN = {"scale_columns", "scale_columns_backward"}
-PERIODIC = {"periodic", "periodic_backward"}  # tests/nn/layers/test_periodic_embedding.py
+# tests/nn/layers/test_periodic_embedding.py, test_cosine_embedding.py
+PERIODIC = {"periodic", "periodic_backward", "cosines", "cosines_backward"}
 ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN | PERIODIC
 COMPILED = (
     BOTH

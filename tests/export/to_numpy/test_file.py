@@ -15,6 +15,7 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.export.to_numpy import numpy_source
 from ffnn_gpu.nn.layers import (
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
@@ -48,6 +49,7 @@ STACKS = {
     "batch norm": [BatchNorm(eps=1e-3)],
     "residual": [LayerNorm(), Residual([Dense(4, "relu"), Residual([BatchNorm()]), Dense(4)]), Dense(2)],
     "periodic": [LayerNorm(), PeriodicEmbedding(3, 5, 4, 0.3), Dense(5)],
+    "cosine": [LayerNorm(), CosineEmbedding(3, 5, 0.3), Dense(5)],
     "scale": [Scale(), Dense(5)],
     "softmax": [LayerNorm(), Softmax()],
     "log softmax": [LayerNorm(), LogSoftmax()],

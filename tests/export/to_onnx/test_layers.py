@@ -10,6 +10,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.to_onnx import onnx_bytes
 from ffnn_gpu.nn.layers import (
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
@@ -34,6 +35,7 @@ STACKS = {
     "batch norm": [BatchNorm(eps=1e-3)],
     "residual": [LayerNorm(), Residual([Dense(4, "relu"), Residual([BatchNorm()]), Dense(6)])],
     "periodic": [LayerNorm(), PeriodicEmbedding(3, 5, 4, 0.3), Dense(5)],
+    "cosine": [LayerNorm(), CosineEmbedding(3, 5, 0.3), Dense(5)],
     "scale": [Scale(), Dense(5)],
     "softmax": [LayerNorm(), Softmax()],
     "log softmax": [LayerNorm(), LogSoftmax()],
