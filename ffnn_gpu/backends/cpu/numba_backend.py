@@ -142,6 +142,7 @@ class NumbaBackend(NumpyBackend):
     batch_norm, batch_norm_backward = at_once("batch_norm"), at_once("batch_norm_backward")
     embedding, embedding_backward = at_once("embedding"), at_once("embedding_backward")
     scale_columns, scale_columns_backward = at_once("scale_columns"), at_once("scale_columns_backward")
+    parametric, parametric_backward = at_once("parametric"), at_once("parametric_backward")
     periodic, periodic_backward = at_once("periodic"), at_once("periodic_backward")
     cosines, cosines_backward = at_once("cosines"), at_once("cosines_backward")
     softmax, softmax_backward = at_once("softmax"), at_once("softmax_backward")

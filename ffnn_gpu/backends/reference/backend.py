@@ -289,6 +289,7 @@ class Backend:
 
     scale_columns, scale_columns_backward = per_column.scale_columns, per_column.scale_columns_backward
 
+    parametric, parametric_backward = per_column.parametric, per_column.parametric_backward
     periodic, periodic_backward = periodics.periodic, periodics.periodic_backward
     cosines, cosines_backward = periodics.cosines, periodics.cosines_backward
 

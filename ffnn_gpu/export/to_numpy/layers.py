@@ -21,6 +21,7 @@ from ffnn_gpu.nn.layers import (
     Embedding,
     LayerNorm,
     LogSoftmax,
+    ParametricActivation,
     PeriodicEmbedding,
     Residual,
     Scale,
@@ -143,6 +144,10 @@ def _dense(to: Layers, layer: Dense, name: str, x: str) -> None:
     to.add(x, s if layer.phi.name == "identity" else f"{to.activation(layer.phi, name)}({s})")
 
 
+def _parametric(to: Layers, layer: ParametricActivation, name: str, x: str) -> None:
+    to.add(x, f"{x} + {weight(name + '.alpha')} * ({to.activation(layer.phi, name)}({x}) - {x})")
+
+
 def _layer_norm(to: Layers, layer: LayerNorm, name: str, x: str) -> None:
     to.call("layer_norm", x, weight(f"{name}.gain"), weight(f"{name}.bias"), repr(layer.eps))
 
@@ -182,5 +187,6 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    ParametricActivation: _parametric,
     CosineEmbedding: _cosines,
 }

@@ -25,6 +25,7 @@ from ffnn_gpu.nn.layers import (
     Embedding,
     LayerNorm,
     LogSoftmax,
+    ParametricActivation,
     PeriodicEmbedding,
     Residual,
     Scale,
@@ -69,6 +70,13 @@ def _dense(to: Layers, layer: Dense, name: str, x: str, width: int) -> str:
     s = to.graph.node("Gemm", x, to.weight(f"{name}.W"), *bias)
     what = f"the activation {layer.phi!r} of layer {name}"
     return s if layer.phi.name == "identity" else formulas.apply(to.graph, layer.phi.value, s, to.dtype, what)
+
+
+def _parametric(to: Layers, layer: ParametricActivation, name: str, x: str, width: int) -> str:
+    what = f"the activation {layer.phi!r} of layer {name}"
+    a = formulas.apply(to.graph, layer.phi.value, x, to.dtype, what)
+    bent = to.graph.node("Mul", to.graph.node("Sub", a, x), to.weight(f"{name}.alpha"))
+    return to.graph.node("Add", x, bent)
 
 
 def _layer_norm(to: Layers, layer: LayerNorm, name: str, x: str, width: int) -> str:
@@ -147,5 +155,6 @@ WRITERS: dict[type[Layer], Callable[..., str]] = {
     LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    ParametricActivation: _parametric,
     CosineEmbedding: _cosines,
 }

@@ -52,6 +52,34 @@ def adjoint(dtype: np.dtype, derivative: Callable[..., Any]) -> CompiledLoop:
 
 
 @once
+def parametric(dtype: np.dtype, value: Callable[..., Any]) -> CompiledLoop:
+    """out = x + α ⊙ (φ(x) − x)        value: (xp, x) → φ(x)"""
+    check(value, dtype, 1)
+    operands: dict[str, Axes] = {"x": "both", "alpha": "columns", "out": "both"}
+    return loop(dtype, operands, lambda x, alpha, out: {"out": x + alpha * (value(MODULE, x) - x)})
+
+
+@once
+def parametric_adjoint(
+    dtype: np.dtype, value: Callable[..., Any], derivative: Callable[..., Any], of_x: bool, reads_dx: bool
+) -> CompiledLoop:
+    """da ← da ⊙ (φ(x) − x), the terms of dα, and dx = da ⊙ (1 + α ⊙ (φ′ − 1)) if it is needed
+
+    derivative: (xp, of) → φ′, a function of x if `of_x`, else of φ(x).
+    """
+    check(value, dtype, 1)
+    check(derivative, dtype, 1)
+
+    def program(da: Any, x: Any, alpha: Any, *dx: Any) -> dict[str, Any]:
+        a = value(MODULE, x)
+        slope = derivative(MODULE, x if of_x else a)
+        return {"da": da * (a - x)} | ({"dx": da * (1 + alpha * (slope - 1))} if dx else {})
+
+    operands: dict[str, Axes] = {"da": "both", "x": "both", "alpha": "columns"}
+    return loop(dtype, operands | ({"dx": "both"} if reads_dx else {}), program)
+
+
+@once
 def pointwise_loss(
     dtype: np.dtype, value: Callable[..., Any], derivative: Callable[..., Any], weights: Axes | None
 ) -> CompiledLoop:
