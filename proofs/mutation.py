@@ -21,7 +21,7 @@ FORMULAS = (
     "ffnn_gpu/nn/activations.py", "ffnn_gpu/optim/optimizers.py",
     *(f"ffnn_gpu/nn/losses/{name}.py" for name in ("loss", "standard")),
     *(f"ffnn_gpu/nn/layers/{name}.py" for name in (
-        "batch_norm", "cosine_embedding", "dense", "dropout", "embedding", "layer_norm",
+        "batch_norm", "cosine_embedding", "dense", "dropout", "embedding", "layer_norm", "ntk_dense",
         "parametric_activation", "periodic_embedding",
         "residual", "scale", "softmax")),
     *(f"ffnn_gpu/backends/reference/{name}.py" for name in (

@@ -16,6 +16,7 @@ from ffnn_gpu.nn.layers import (
     Embedding,
     LayerNorm,
     LogSoftmax,
+    NTKDense,
     ParametricActivation,
     PeriodicEmbedding,
     Residual,
@@ -27,7 +28,7 @@ from ffnn_gpu.nn.network import Network
 EXAMPLES = [
     Dense(4, gelu), Dropout(0.5), Embedding([3], 1), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
     Residual([Dense(4, tanh)]), Scale(), PeriodicEmbedding(2, 3, 3), CosineEmbedding(2, 3),
-    ParametricActivation("mish"),
+    ParametricActivation("mish"), NTKDense(4, gelu),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -103,6 +104,7 @@ OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 
     "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
     "BatchNorm": 8 * 4,
     "Scale": 4,
+    "NTKDense": 2 * 4 * 4 + 4 + 4,  # its factor
     "ParametricActivation": 4 * 4,  # the activation, difference, product, sum
     "CosineEmbedding": 2 * (2 * 4 + 3 * 2),  # each wave: product, sum, range, cosine; then gain and bias
     "PeriodicEmbedding": 2

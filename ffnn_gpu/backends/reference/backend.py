@@ -228,13 +228,22 @@ class Backend:
     @underflow_is_zero
     @in_float32("out", "s")
     def affine(
-        self, x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
+        self,
+        x: Array,
+        W: Array,
+        b: Array | None,
+        phi: Any,
+        out: Array,
+        s: Array | None = None,
+        factor: float = 1.0,
     ) -> Array:
-        """out = φ(x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
+        """out = φ(factor x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
 
-        s: (B, O), receives the pre-activation x W + b if φ′ needs it; None otherwise.
+        s: (B, O), receives the pre-activation factor x W + b if φ′ needs it; None otherwise.
         """
         self.gemm(x, W, out=out)
+        if factor != 1:
+            out *= factor
         if b is not None:
             out += b
         if s is not None:

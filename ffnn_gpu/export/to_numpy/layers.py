@@ -21,6 +21,7 @@ from ffnn_gpu.nn.layers import (
     Embedding,
     LayerNorm,
     LogSoftmax,
+    NTKDense,
     ParametricActivation,
     PeriodicEmbedding,
     Residual,
@@ -141,6 +142,16 @@ def weight(name: str) -> str:
 
 def _dense(to: Layers, layer: Dense, name: str, x: str) -> None:
     s = f"np.dot({x}, {weight(name + '.W')})" + f" + {weight(name + '.b')}" * layer.bias
+    _activated(to, layer, name, x, s)
+
+
+def _ntk_dense(to: Layers, layer: NTKDense, name: str, x: str) -> None:
+    W = weight(f"{name}.W")
+    s = f"np.dot({x}, {W}) * (1 / math.sqrt(len({W})))" + f" + {weight(name + '.b')}" * layer.bias
+    _activated(to, layer, name, x, s)
+
+
+def _activated(to: Layers, layer: Dense, name: str, x: str, s: str) -> None:
     to.add(x, s if layer.phi.name == "identity" else f"{to.activation(layer.phi, name)}({s})")
 
 
@@ -187,6 +198,7 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    NTKDense: _ntk_dense,
     ParametricActivation: _parametric,
     CosineEmbedding: _cosines,
 }

@@ -25,6 +25,7 @@ from ffnn_gpu.nn.layers import (
     Embedding,
     LayerNorm,
     LogSoftmax,
+    NTKDense,
     ParametricActivation,
     PeriodicEmbedding,
     Residual,
@@ -67,7 +68,9 @@ class Layers:
 
 def _dense(to: Layers, layer: Dense, name: str, x: str, width: int) -> str:
     bias = (to.weight(f"{name}.b"),) if layer.bias else ()
-    s = to.graph.node("Gemm", x, to.weight(f"{name}.W"), *bias)
+    # Why not Gemm's alpha: it is a float32
+    W = to.graph.constant(to.weights[f"{name}.W"] * layer.factor(width), to.dtype)
+    s = to.graph.node("Gemm", x, W, *bias)
     what = f"the activation {layer.phi!r} of layer {name}"
     return s if layer.phi.name == "identity" else formulas.apply(to.graph, layer.phi.value, s, to.dtype, what)
 
@@ -155,6 +158,7 @@ WRITERS: dict[type[Layer], Callable[..., str]] = {
     LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    NTKDense: _dense,
     ParametricActivation: _parametric,
     CosineEmbedding: _cosines,
 }

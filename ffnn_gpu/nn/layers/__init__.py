@@ -7,6 +7,7 @@ from ffnn_gpu.nn.layers.dense import Dense
 from ffnn_gpu.nn.layers.dropout import Dropout
 from ffnn_gpu.nn.layers.embedding import Embedding
 from ffnn_gpu.nn.layers.layer_norm import LayerNorm
+from ffnn_gpu.nn.layers.ntk_dense import NTKDense
 from ffnn_gpu.nn.layers.parametric_activation import ParametricActivation
 from ffnn_gpu.nn.layers.periodic_embedding import PeriodicEmbedding
 from ffnn_gpu.nn.layers.residual import Residual
@@ -15,5 +16,6 @@ from ffnn_gpu.nn.layers.softmax import LogSoftmax, Softmax, softmax_jacobian
 
 __all__ = [
     "BatchNorm", "CosineEmbedding", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax",
-    "ParametricActivation", "PeriodicEmbedding", "Residual", "Scale", "Softmax", "softmax_jacobian",
+    "NTKDense", "ParametricActivation", "PeriodicEmbedding", "Residual", "Scale", "Softmax",
+    "softmax_jacobian",
 ]  # fmt: skip

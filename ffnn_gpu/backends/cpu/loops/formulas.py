@@ -31,17 +31,24 @@ def loop(dtype: np.dtype, operands: dict[str, Axes], program: Callable[..., Any]
 
 
 @once
-def activation(dtype: np.dtype, value: Callable[..., Any], biased: bool, keeps_input: bool) -> CompiledLoop:
-    """out ← φ(out + b), and s ← out + b if it is kept        value: (xp, s) → φ(s)"""
+def activation(
+    dtype: np.dtype, value: Callable[..., Any], biased: bool, keeps_input: bool, scaled: bool = False
+) -> CompiledLoop:
+    """out ← φ(factor out + b), and s ← factor out + b if it is kept        value: (xp, s) → φ(s)
+
+    factor is 1 unless `scaled`.
+    """
     check(value, dtype, 1)
 
     def program(out: Any, *others: Any) -> dict[str, Any]:
-        s = out + others[0] if biased else out
+        s = out * others[-1].astype(dtype) if scaled else out
+        s = s + others[0] if biased else s
         return {"out": value(MODULE, s)} | ({"s": s} if keeps_input else {})
 
     operands: dict[str, Axes] = {"out": "both"}
     operands |= {"b": "columns"} if biased else {}
-    return loop(dtype, operands | ({"s": "both"} if keeps_input else {}), program)
+    operands |= {"s": "both"} if keeps_input else {}
+    return loop(dtype, operands | ({"factor": "value"} if scaled else {}), program)
 
 
 @once
