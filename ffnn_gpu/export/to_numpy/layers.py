@@ -57,10 +57,9 @@ def batch_norm(x, gain, bias, mean, variance, eps):
     "periodic": '''
 def periodic(x, w, b, A, c):
     """Return cos(2 pi w x + b) A + c for each of the first columns, then all columns."""
-    F, K = w.shape
-    z = np.cos(x[:, :F, None] * (2 * np.pi * w) + b).transpose(1, 0, 2)
-    e = np.matmul(z, A.reshape(F, K, -1)).transpose(1, 0, 2) + c
-    return np.hstack([e.reshape(len(x), -1), x])
+    z, maps = np.cos(x[:, : len(w), None] * (2 * np.pi * w) + b), A.reshape(*w.shape, -1)
+    e = [np.sum(z * maps[:, :, d], axis=2) + c[:, d] for d in range(c.shape[1])]
+    return np.hstack([np.stack(e, axis=2).reshape(len(x), -1), x])
 ''',
     "cosines": '''
 def cosines(x, w, b, gain, bias):
