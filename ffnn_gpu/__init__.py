@@ -24,6 +24,7 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.evaluation import metrics as metrics
 from ffnn_gpu.evaluation.evaluate import evaluate
 from ffnn_gpu.nn import activations as activations
+from ffnn_gpu.nn import initialize_from
 from ffnn_gpu.nn import initializers as initializers
 from ffnn_gpu.nn import layers as layers
 from ffnn_gpu.nn import losses as losses
@@ -51,8 +52,8 @@ __all__ = [
     "SGD", "Adam", "AdamW", "Average", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense",
     "Dropout", "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network",
     "ReduceOnPlateau", "Residual", "Standardizer", "Workspace", "binary_cross_entropy_with_logits",
-    "evaluate", "fit", "gelu", "get_backend", "load", "load_extras", "mean_squared_error", "npy_rows", "relu",
-    "save", "sigmoid", "softmax_cross_entropy", "tanh", "train_step", "train_table",
+    "evaluate", "fit", "gelu", "get_backend", "initialize_from", "load", "load_extras", "mean_squared_error",
+    "npy_rows", "relu", "save", "sigmoid", "softmax_cross_entropy", "tanh", "train_step", "train_table",
 ]  # fmt: skip
 
 # Names of ffnn_gpu.export, which is imported when one of them is used.

@@ -21,9 +21,12 @@ FORMULAS = (
     "ffnn_gpu/nn/activations.py", "ffnn_gpu/optim/optimizers.py",
     *(f"ffnn_gpu/nn/losses/{name}.py" for name in ("loss", "standard")),
     *(f"ffnn_gpu/nn/layers/{name}.py" for name in (
-        "batch_norm", "dense", "dropout", "embedding", "layer_norm", "residual", "softmax")),
+        "batch_norm", "cosine_embedding", "dense", "dropout", "embedding", "layer_norm", "ntk_dense",
+        "parametric_activation", "periodic_embedding",
+        "residual", "scale", "softmax")),
     *(f"ffnn_gpu/backends/reference/{name}.py" for name in (
-        "embedding", "losses", "normalization", "softmax", "step_control", "updates")),
+        "embedding", "losses", "normalization", "per_column", "periodic", "softmax", "step_control",
+        "updates")),
 )  # fmt: skip
 FILES = (
     *FORMULAS,

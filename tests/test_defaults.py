@@ -22,6 +22,7 @@ PYTORCH = {
     layers.BatchNorm: {"momentum": 0.1, "eps": 1e-5},
     layers.LayerNorm: {"eps": 1e-5},
     layers.Dense: {"bias": True},
+    layers.NTKDense: {"bias": True},
     losses.SoftmaxCrossEntropy: {"label_smoothing": 0, "class_weight": None},
     schedules.StepDecay: {"gamma": 0.1},
     schedules.Cosine: {"floor": 0},
@@ -35,7 +36,13 @@ OURS = {
     (optimizers.Lion, "weight_decay"): 0, (optimizers.Lion, "l2"): 0,
     (layers.Dense, "activation"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
     (layers.Dense, "biases"): initializers.zeros,
+    (layers.NTKDense, "activation"): ACTIVATIONS["identity"], (layers.NTKDense, "weights"): None,
+    (layers.NTKDense, "biases"): initializers.zeros,
     (layers.Embedding, "widths"): None, (layers.Embedding, "weights"): initializers.Normal(1.0),
+    # RealMLP's
+    (layers.PeriodicEmbedding, "frequencies"): 16, (layers.PeriodicEmbedding, "width"): 4,
+    (layers.PeriodicEmbedding, "spread"): 0.1,
+    (layers.CosineEmbedding, "width"): 16, (layers.CosineEmbedding, "spread"): 1.0,  # within TabPack's
 }  # fmt: skip
 OFF = {
     "l1": 0,

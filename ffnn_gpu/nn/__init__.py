@@ -4,10 +4,12 @@ network, prediction                     the stack of layers, its predictions
 layer, layers/                          the contract of a layer, and the layers
 parameters, workspace                   θ and ∇θ as one vector each; scratch memory of one pass
 activations, initializers               φ with its derivative; initial values of θ
+data_dependent                          initial values that suit rows of the training set
 losses/                                 losses with their gradients, and the targets they accept
 """
 
+from ffnn_gpu.nn.data_dependent import initialize_from
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.workspace import Workspace
 
-__all__ = ["Network", "Workspace"]
+__all__ = ["Network", "Workspace", "initialize_from"]

@@ -12,15 +12,33 @@ from ffnn_gpu.nn import activations, initializers
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, elu, leaky_relu, relu, tanh
 from ffnn_gpu.nn.initializers import INITIALIZERS, Constant, Normal, Orthogonal, Uniform, VarianceScaling
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, LogSoftmax, Residual, Softmax
+from ffnn_gpu.nn.layers import (
+    BatchNorm,
+    CosineEmbedding,
+    Dense,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    LogSoftmax,
+    NTKDense,
+    ParametricActivation,
+    PeriodicEmbedding,
+    Residual,
+    Scale,
+    Softmax,
+)
 
 STACKS = {
     "nothing": (),
     "dense": (Dense(3), Dense(3, relu), Dense(3, bias=False),
               Dense(3, weights=Normal(2.0), biases=Constant(1.0))),
     "others": (BatchNorm(), BatchNorm(0.5, 1e-3), LayerNorm(), LayerNorm(1e-2), Dropout(0.0), Dropout(0.25),
-               Softmax(), LogSoftmax()),
+               Softmax(), LogSoftmax(), Scale()),
     "embedding": (Embedding([3, 4]), Embedding((3, 4), 5, Uniform(-1, 1)), Embedding([3], np.int64(2))),
+    "numbers": (PeriodicEmbedding(3), PeriodicEmbedding(2, 5, 3, 0.5), CosineEmbedding(3),
+                CosineEmbedding(1, 8, 0.1)),
+    "parametric": (ParametricActivation(relu), ParametricActivation(activations.elu.with_alpha(0.5))),
+    "ntk": (NTKDense(3), NTKDense(3, relu), NTKDense(3, bias=False), NTKDense(3, weights=Normal(2.0))),
     "nested": (Residual([Dense(3, tanh), Residual([LayerNorm(), Dense(3)])]), Dense(1)),
     "constants": (Dense(3, leaky_relu.with_alpha(0.3)), Dense(3, activations.elu.with_alpha(0.1 + 0.2))),
     "activations": tuple(Dense(2, phi) for phi in ACTIVATIONS.values()),
@@ -32,7 +50,7 @@ STACKS = {
 
 
 @dataclass(frozen=True, repr=False)
-class Scale(Layer):
+class Stretch(Layer):
     """A custom layer with fields of every type; some have names that the file format uses itself."""
 
     factor: float
@@ -78,27 +96,27 @@ def test_dense_with_the_name_of_an_activation_is_saved_as_with_the_object():
 @pytest.mark.parametrize(
     "layer",
     [
-        Scale(2.0),
-        Scale(1.0, tanh, Normal(3.0), Dense(4, relu), 0.25, (Dense(2), Scale(3.0)), "y", True, (1, 2)),
+        Stretch(2.0),
+        Stretch(1.0, tanh, Normal(3.0), Dense(4, relu), 0.25, (Dense(2), Stretch(3.0)), "y", True, (1, 2)),
     ],
 )
 def test_custom_layer_read_from_json_is_equal_for_any_field_names(layer):
-    assert through_json([layer, Residual([layer])], [Scale]) == (layer, Residual([layer]))
+    assert through_json([layer, Residual([layer])], [Stretch]) == (layer, Residual([layer]))
 
 
 def test_error_for_a_custom_layer_that_is_not_given_says_how_to_give_it():
     with pytest.raises(
         IncompatibleCheckpointError,
-        match=r"layer 'Scale'; there are Average, BatchNorm, Dense.*layers=\[MyLayer\]",
+        match=r"layer 'Stretch'; there are Average, BatchNorm, .*Dense.*layers=\[MyLayer\]",
     ):
-        through_json([Scale(1.0)])
+        through_json([Stretch(1.0)])
 
 
 def test_kinds_are_the_classes_of_layers_at_any_depth():
-    assert kinds([Dense(2), Residual([Residual([Scale(1.0)]), LayerNorm()])]) == {
+    assert kinds([Dense(2), Residual([Residual([Stretch(1.0)]), LayerNorm()])]) == {
         Dense,
         Residual,
-        Scale,
+        Stretch,
         LayerNorm,
     }
 

@@ -11,12 +11,17 @@ from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import (
     Average,
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
     LayerNorm,
     LogSoftmax,
+    NTKDense,
+    ParametricActivation,
+    PeriodicEmbedding,
     Residual,
+    Scale,
     Softmax,
     Stack,
 )
@@ -25,6 +30,8 @@ from ffnn_gpu.nn.network import Network
 EXAMPLES = [
     Dense(4, gelu), Dropout(0.5), Embedding([3], 1), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
     Residual([Dense(4, tanh)]), Stack([Dense(4, tanh), Dropout(0.5)]), Average([Dense(4, tanh), Dense(4)]),
+    Residual([Dense(4, tanh)]), Scale(), PeriodicEmbedding(2, 3, 3), CosineEmbedding(2, 3),
+    ParametricActivation("mish"), NTKDense(4, gelu),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -69,7 +76,7 @@ def test_backward_does_not_change_theta_and_the_padding_of_the_gradient(backend,
     ws = network.workspace(5, input_gradient=True)
     theta = np.array(backend.to_host(network.params.theta))
     network.forward(backend.asarray(batch(5, 4), network.dtype), ws)
-    network.backward(backend.asarray(batch(5, 4, seed=1), network.dtype), ws)
+    network.backward(backend.asarray(batch(5, network.widths[-1], seed=1), network.dtype), ws)
     padding = np.ones(network.params.grad.shape, bool)
     for slot in network.params.slots:
         padding[slot.start : slot.start + slot.size] = False
@@ -99,6 +106,13 @@ OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 
     "Embedding": 0,
     "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
     "BatchNorm": 8 * 4,
+    "Scale": 4,
+    "NTKDense": 2 * 4 * 4 + 4 + 4,  # its factor
+    "ParametricActivation": 4 * 4,  # the activation, difference, product, sum
+    "CosineEmbedding": 2 * (2 * 4 + 3 * 2),  # each wave: product, sum, range, cosine; then gain and bias
+    "PeriodicEmbedding": 2
+    * 3
+    * (4 + 2 * 2),  # each wave: product, sum, range, cosine, its share of 2 products
     "Softmax": 4 * 4,  # maximum, difference and exponential, sum, quotient
     "LogSoftmax": 4 * 4,
     "Residual": 2 * 4 * 4 + 4 + 4,  # its Dense, and the sum

@@ -120,9 +120,12 @@ class NumpyBackend(Backend):
         except ValueError:  # `out` has another dtype, or gaps
             return super().gemm(A, B, out)
 
-    def affine(self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None) -> Any:
-        if x.itemsize == 2 or s is not None or phi.name not in ("identity", "relu", "tanh"):
-            return super().affine(x, W, b, phi, out, s)
+    def affine(
+        self, x: Any, W: Any, b: Any | None, phi: Any, out: Any, s: Any | None = None, factor: float = 1.0
+    ) -> Any:
+        plain = x.itemsize > 2 and s is None and factor == 1
+        if not plain or phi.name not in ("identity", "relu", "tanh"):
+            return super().affine(x, W, b, phi, out, s, factor)
         self.gemm(x, W, out)
         if b is not None:
             np.add(out, b, out=out)

@@ -34,8 +34,17 @@ def gemm(self: "CupyBackend", A: Array, B: Array, out: Array) -> Array:
 
 
 def affine(
-    self: "CupyBackend", x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
+    self: "CupyBackend",
+    x: Array,
+    W: Array,
+    b: Array | None,
+    phi: Any,
+    out: Array,
+    s: Array | None = None,
+    factor: float = 1.0,
 ) -> Array:
+    if factor != 1:
+        raise NoKernelError
     kernel = formulas.bias_activation(self.suffix(out, b, s), phi)
     self.gemm(x, W, out=out)
     if b is None and s is None and phi.name == "identity":

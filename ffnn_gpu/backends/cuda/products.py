@@ -44,12 +44,19 @@ def gemm(self: "CupyBackend", A: Array, B: Array, out: Array) -> Array:
 
 
 def affine(
-    self: "CupyBackend", x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
+    self: "CupyBackend",
+    x: Array,
+    W: Array,
+    b: Array | None,
+    phi: Any,
+    out: Array,
+    s: Array | None = None,
+    factor: float = 1.0,
 ) -> Array:
     lt, linear = self.cublaslt, phi.name == "identity"
     whole = s is None and (linear or (phi.name in ACTIVATIONS and out.dtype.name in HALF))
-    if lt is None or b is None:
-        return operations.affine(self, x, W, b, phi, out, s)
+    if lt is None or b is None or factor != 1:
+        return operations.affine(self, x, W, b, phi, out, s, factor)
     kernel = None if whole else formulas.bias_activation(self.suffix(out, s), phi)
 
     def fused() -> bool:

@@ -1,4 +1,6 @@
-"""exp, expm1, exp2, log, log1p, log2, tanh, sinh, cosh, erf and erfc on vectors of float32 or float64.
+"""exp, expm1, exp2, log, log1p, log2, tanh, sinh, cosh, erf, erfc, cos 2πt and sin 2πt on vectors.
+
+The numbers are float32 or float64.
 
 Why: LLVM does not vectorize calls of the C library, and they dominate the element-wise loops of a training
 step. These functions have no branch, no table and at most one division, and compute in the type of x.
@@ -255,7 +257,38 @@ def erf(v: Lanes, x: Lane) -> Lane:
     return with_sign(v, v.where(a < 1, near, far), x)
 
 
+# ---------------------------------------------------------------------- waves
+
+
+def waves(v: Lanes, t: Lane) -> tuple[Lane, Lane]:
+    """Return cos(2πt) and sin(2πt).
+
+    t is reduced to u = t − n, |u| ≤ ½, and |u| to m, |m| ≤ 1/8, from the nearest of 0, ¼ and ½. Each
+    difference is exact, so the error does not grow with t.
+    """
+    c = constants(v)
+    u = t - v.rint(t)
+    a = abs(u)
+    is_far, is_middle = a > 0.375, abs(a - 0.25) <= 0.125
+    m = v.where(is_middle, 0.25 - a, v.where(is_far, 0.5 - a, a))
+    z = m * m
+    sine = v.fma(m, c.turn[0], m * v.fma(z, polynomial(v, z, c.sin_turns), c.turn[1]))
+    cosine = v.fma(z, polynomial(v, z, c.cos_turns), 1.0)
+    of_u = v.where(is_middle, cosine, sine)
+    return v.where(is_middle, sine, v.where(is_far, -cosine, cosine)), v.where(u < 0, -of_u, of_u)
+
+
+def cos_turns(v: Lanes, t: Lane) -> Lane:
+    """cos(2πt)"""
+    return waves(v, t)[0]
+
+
+def sin_turns(v: Lanes, t: Lane) -> Lane:
+    """sin(2πt)"""
+    return waves(v, t)[1]
+
+
 FUNCTIONS: dict[str, Callable[[Lanes, Lane], Lane]] = {
     "exp": exp, "exp2": exp2, "expm1": expm1, "log": log, "log2": log2, "log1p": log1p, "tanh": tanh,
-    "sinh": sinh, "cosh": cosh, "erf": erf, "erfc": erfc,
+    "sinh": sinh, "cosh": cosh, "erf": erf, "erfc": erfc, "cos_turns": cos_turns, "sin_turns": sin_turns,
 }  # fmt: skip

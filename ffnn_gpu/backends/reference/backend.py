@@ -19,7 +19,8 @@ from ffnn_gpu.arrays.array_types import Array as Array
 from ffnn_gpu.arrays.boundary import host_array, require_finite
 from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
 from ffnn_gpu.backends.reference import embedding as embeddings
-from ffnn_gpu.backends.reference import losses, normalization, step_control, updates
+from ffnn_gpu.backends.reference import losses, normalization, per_column, step_control, updates
+from ffnn_gpu.backends.reference import periodic as periodics
 from ffnn_gpu.backends.reference import softmax as softmaxes
 from ffnn_gpu.backends.reference.philox import dropout_bits, threshold
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
@@ -235,13 +236,22 @@ class Backend:
     @underflow_is_zero
     @in_float32("out", "s")
     def affine(
-        self, x: Array, W: Array, b: Array | None, phi: Any, out: Array, s: Array | None = None
+        self,
+        x: Array,
+        W: Array,
+        b: Array | None,
+        phi: Any,
+        out: Array,
+        s: Array | None = None,
+        factor: float = 1.0,
     ) -> Array:
-        """out = φ(x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
+        """out = φ(factor x W + b)        x (B, I), W (I, O), b (O,) or None, out (B, O)
 
-        s: (B, O), receives the pre-activation x W + b if φ′ needs it; None otherwise.
+        s: (B, O), receives the pre-activation factor x W + b if φ′ needs it; None otherwise.
         """
         self.gemm(x, W, out=out)
+        if factor != 1:
+            out *= factor
         if b is not None:
             out += b
         if s is not None:
@@ -293,6 +303,12 @@ class Backend:
 
     require_codes = embeddings.require_codes
     embedding, embedding_backward = embeddings.embedding, embeddings.embedding_backward
+
+    scale_columns, scale_columns_backward = per_column.scale_columns, per_column.scale_columns_backward
+
+    parametric, parametric_backward = per_column.parametric, per_column.parametric_backward
+    periodic, periodic_backward = periodics.periodic, periodics.periodic_backward
+    cosines, cosines_backward = periodics.cosines, periodics.cosines_backward
 
     softmax, softmax_backward = softmaxes.softmax, softmaxes.softmax_backward
     log_softmax, log_softmax_backward = softmaxes.log_softmax, softmaxes.log_softmax_backward

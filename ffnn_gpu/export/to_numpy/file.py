@@ -92,7 +92,8 @@ def numpy_source(model: Any, module: str = "model") -> str:
         WEIGHTS.format(text=_text(_weights(network.layers, network.params.to_host()) | arrays)),
     ]
     body = "\n\n\n".join(part.strip("\n") for part in parts if part.strip())
-    imports = "import re\n" * ("re.sub(" in body or "re.fullmatch(" in body)
+    imports = "import math\n" * ("math.sqrt(" in body)
+    imports += "import re\n" * ("re.sub(" in body or "re.fullmatch(" in body)
     if "datetime(" in body:
         imports += "from datetime import datetime, timedelta, timezone\n"
     module = module if module.isidentifier() else "model"

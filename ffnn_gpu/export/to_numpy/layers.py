@@ -16,12 +16,17 @@ from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import (
     Average,
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
     LayerNorm,
     LogSoftmax,
+    NTKDense,
+    ParametricActivation,
+    PeriodicEmbedding,
     Residual,
+    Scale,
     Softmax,
     Stack,
 )
@@ -50,6 +55,21 @@ def layer_norm(x, gain, bias, eps):
 def batch_norm(x, gain, bias, mean, variance, eps):
     """(x - mean) / sqrt(variance + eps) * gain + bias, with the statistics of the training."""
     return (x - mean) * (gain / np.sqrt(variance + eps)) + bias
+''',
+    "periodic": '''
+def periodic(x, w, b, A, c):
+    """Return cos(2 pi w x + b) A + c for each of the first columns, then all columns."""
+    z, maps = np.cos(x[:, : len(w), None] * (2 * np.pi * w) + b), A.reshape(*w.shape, -1)
+    e = [np.sum(z * maps[:, :, d], axis=2) + c[:, d] for d in range(c.shape[1])]
+    return np.hstack([np.stack(e, axis=2).reshape(len(x), -1), x])
+''',
+    "cosines": '''
+def cosines(x, w, b, gain, bias):
+    """Return gain * (x, cos(2 pi (w x + b))) + bias for each of the first columns, then the other columns."""
+    F, D = gain.shape
+    z = np.cos(x[:, :F, None] * (2 * np.pi * w) + 2 * np.pi * b.reshape(w.shape))
+    e = gain * np.concatenate([x[:, :F, None], z], axis=2) + bias.reshape(F, D)
+    return np.hstack([e.reshape(len(x), -1), x[:, F:]])
 ''',
     "softmax": '''
 def softmax(z):
@@ -123,7 +143,21 @@ def weight(name: str) -> str:
 
 def _dense(to: Layers, layer: Dense, name: str, x: str) -> None:
     s = f"np.dot({x}, {weight(name + '.W')})" + f" + {weight(name + '.b')}" * layer.bias
+    _activated(to, layer, name, x, s)
+
+
+def _ntk_dense(to: Layers, layer: NTKDense, name: str, x: str) -> None:
+    W = weight(f"{name}.W")
+    s = f"np.dot({x}, {W}) * (1 / math.sqrt(len({W})))" + f" + {weight(name + '.b')}" * layer.bias
+    _activated(to, layer, name, x, s)
+
+
+def _activated(to: Layers, layer: Dense, name: str, x: str, s: str) -> None:
     to.add(x, s if layer.phi.name == "identity" else f"{to.activation(layer.phi, name)}({s})")
+
+
+def _parametric(to: Layers, layer: ParametricActivation, name: str, x: str) -> None:
+    to.add(x, f"{x} + {weight(name + '.alpha')} * ({to.activation(layer.phi, name)}({x}) - {x})")
 
 
 def _layer_norm(to: Layers, layer: LayerNorm, name: str, x: str) -> None:
@@ -162,6 +196,14 @@ def _embedding(to: Layers, layer: Embedding, name: str, x: str) -> None:
     to.call("embedding", x, *(weight(f"{name}.E{k}") for k in range(len(layer.levels))))
 
 
+def _periodic(to: Layers, layer: PeriodicEmbedding, name: str, x: str) -> None:
+    to.call("periodic", x, *(weight(f"{name}.{part}") for part in "wbAc"))
+
+
+def _cosines(to: Layers, layer: CosineEmbedding, name: str, x: str) -> None:
+    to.call("cosines", x, *(weight(f"{name}.{part}") for part in ("w", "b", "gain", "bias")))
+
+
 WRITERS: dict[type[Layer], Callable[..., None]] = {
     Dense: _dense,
     Dropout: lambda to, layer, name, x: None,
@@ -170,7 +212,12 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     Residual: _residual,
     Stack: _stack,
     Average: _average,
+    Scale: lambda to, layer, name, x: to.add(x, f"{x} * {weight(name + '.gain')}"),
     Softmax: lambda to, layer, name, x: to.call("softmax", x),
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,
+    PeriodicEmbedding: _periodic,
+    NTKDense: _ntk_dense,
+    ParametricActivation: _parametric,
+    CosineEmbedding: _cosines,
 }

@@ -21,12 +21,17 @@ from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import (
     Average,
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
     LayerNorm,
     LogSoftmax,
+    NTKDense,
+    ParametricActivation,
+    PeriodicEmbedding,
     Residual,
+    Scale,
     Softmax,
     Stack,
 )
@@ -66,9 +71,18 @@ class Layers:
 
 def _dense(to: Layers, layer: Dense, name: str, x: str, width: int) -> str:
     bias = (to.weight(f"{name}.b"),) if layer.bias else ()
-    s = to.graph.node("Gemm", x, to.weight(f"{name}.W"), *bias)
+    # Why not Gemm's alpha: it is a float32
+    W = to.graph.constant(to.weights[f"{name}.W"] * layer.factor(width), to.dtype)
+    s = to.graph.node("Gemm", x, W, *bias)
     what = f"the activation {layer.phi!r} of layer {name}"
     return s if layer.phi.name == "identity" else formulas.apply(to.graph, layer.phi.value, s, to.dtype, what)
+
+
+def _parametric(to: Layers, layer: ParametricActivation, name: str, x: str, width: int) -> str:
+    what = f"the activation {layer.phi!r} of layer {name}"
+    a = formulas.apply(to.graph, layer.phi.value, x, to.dtype, what)
+    bent = to.graph.node("Mul", to.graph.node("Sub", a, x), to.weight(f"{name}.alpha"))
+    return to.graph.node("Add", x, bent)
 
 
 def _layer_norm(to: Layers, layer: LayerNorm, name: str, x: str, width: int) -> str:
@@ -118,6 +132,37 @@ def _embedding(to: Layers, layer: Embedding, name: str, x: str, width: int) -> s
     return graph.node("Concat", *parts, axis=1)
 
 
+def _waves(to: Layers, w: HostArray, b: HostArray, x: str) -> str:
+    """Return cos(2π w x + b) of the first columns, (rows, F K)."""
+    do = to.graph.node
+    columns = np.repeat(np.arange(len(w)), w.shape[1])
+    repeated = do("Gather", x, to.graph.constant(columns, np.int64), axis=1)
+    turned = do("Mul", repeated, to.graph.constant(2 * np.pi * w.ravel(), to.dtype))
+    return formulas.cosine(to.graph, do("Add", turned, to.graph.constant(b.ravel(), to.dtype)), to.dtype)
+
+
+def _periodic(to: Layers, layer: PeriodicEmbedding, name: str, x: str, width: int) -> str:
+    do, (F, K, D) = to.graph.node, (layer.columns, layer.frequencies, layer.width - 1)
+    w, b = (to.weights[f"{name}.{part}"] for part in "wb")
+    apart, flat = (to.graph.constant(shape, np.int64) for shape in ((0, F, K), (0, F * D)))  # 0: all rows
+    z = do("Transpose", do("Reshape", _waves(to, w, b, x), apart), perm=[1, 0, 2])
+    A = to.graph.constant(to.weights[f"{name}.A"].reshape(F, K, D), to.dtype)
+    e = do("Add", do("Transpose", do("MatMul", z, A), perm=[1, 0, 2]), to.weight(f"{name}.c"))
+    return do("Concat", do("Reshape", e, flat), x, axis=1)
+
+
+def _cosines(to: Layers, layer: CosineEmbedding, name: str, x: str, width: int) -> str:
+    """Write the columns x_1, …, x_F, their waves, and the others; then bring them into the layer's order."""
+    do, F, K = to.graph.node, layer.columns, layer.width - 1
+    w, b, gain, bias = (to.weights[f"{name}.{part}"] for part in ("w", "b", "gain", "bias"))
+    apart = do("Concat", x, _waves(to, w, 2 * np.pi * b, x), axis=1)
+    places = [[f, *range(width + f * K, width + (f + 1) * K)] for f in range(F)]
+    v = do("Gather", apart, to.graph.constant(np.ravel(places), np.int64), axis=1)
+    scaled = do("Mul", v, to.graph.constant(gain.ravel(), to.dtype))
+    e = do("Add", scaled, to.graph.constant(bias, to.dtype))
+    return do("Concat", e, do("Gather", x, to.graph.constant(np.arange(F, width), np.int64), axis=1), axis=1)
+
+
 WRITERS: dict[type[Layer], Callable[..., str]] = {
     Dense: _dense,
     Dropout: lambda to, layer, name, x, width: x,
@@ -126,7 +171,12 @@ WRITERS: dict[type[Layer], Callable[..., str]] = {
     Residual: _residual,
     Stack: _stack,
     Average: _average,
+    Scale: lambda to, layer, name, x, width: to.graph.node("Mul", x, to.weight(f"{name}.gain")),
     Softmax: lambda to, layer, name, x, width: to.graph.node("Softmax", x, axis=1),
     LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
     Embedding: _embedding,
+    PeriodicEmbedding: _periodic,
+    NTKDense: _dense,
+    ParametricActivation: _parametric,
+    CosineEmbedding: _cosines,
 }

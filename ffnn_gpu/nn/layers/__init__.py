@@ -3,15 +3,21 @@
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers.average import Average
 from ffnn_gpu.nn.layers.batch_norm import BatchNorm
+from ffnn_gpu.nn.layers.cosine_embedding import CosineEmbedding
 from ffnn_gpu.nn.layers.dense import Dense
 from ffnn_gpu.nn.layers.dropout import Dropout
 from ffnn_gpu.nn.layers.embedding import Embedding
 from ffnn_gpu.nn.layers.layer_norm import LayerNorm
+from ffnn_gpu.nn.layers.ntk_dense import NTKDense
+from ffnn_gpu.nn.layers.parametric_activation import ParametricActivation
+from ffnn_gpu.nn.layers.periodic_embedding import PeriodicEmbedding
 from ffnn_gpu.nn.layers.residual import Residual
+from ffnn_gpu.nn.layers.scale import Scale
 from ffnn_gpu.nn.layers.softmax import LogSoftmax, Softmax, softmax_jacobian
 from ffnn_gpu.nn.layers.stack import Stack
 
 __all__ = [
-    "Average", "BatchNorm", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm", "LogSoftmax",
-    "Residual", "Softmax", "Stack", "softmax_jacobian",
+    "Average", "BatchNorm", "CosineEmbedding", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm",
+    "LogSoftmax", "NTKDense", "ParametricActivation", "PeriodicEmbedding", "Residual", "Scale", "Softmax",
+    "Stack", "softmax_jacobian",
 ]  # fmt: skip

@@ -61,6 +61,10 @@ class Dense(Layer):
     def flops(self, I: int) -> int:
         return 2 * I * self.width + self.width
 
+    def factor(self, I: int) -> float:
+        """Return what x W is multiplied by."""
+        return 1.0
+
     def forward(self, backend: Backend, p: Views, x: Array, buf: Buffers) -> Array:
         buf.x = x  # backward needs x and a
         b = p.b if self.bias else None

@@ -48,7 +48,11 @@ ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
 POINTWISE = {"pointwise_loss"}  # tests/backends/cpu/loops/test_formulas.py
 # tests/nn/layers/test_embedding.py, tests/backends/cpu/recording/test_recorded_embedding.py
 EMBEDDING = {"embedding", "embedding_backward"}
-ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING
+# tests/nn/layers/test_scale.py, test_parametric_activation.py
+PER_COLUMN = {"scale_columns", "scale_columns_backward", "parametric", "parametric_backward"}
+# tests/nn/layers/test_periodic_embedding.py, test_cosine_embedding.py
+PERIODIC = {"periodic", "periodic_backward", "cosines", "cosines_backward"}
+ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN | PERIODIC
 COMPILED = (
     BOTH
     | NORMS

@@ -16,12 +16,17 @@ from ffnn_gpu.export.to_numpy import numpy_source
 from ffnn_gpu.nn.layers import (
     Average,
     BatchNorm,
+    CosineEmbedding,
     Dense,
     Dropout,
     Embedding,
     LayerNorm,
     LogSoftmax,
+    NTKDense,
+    ParametricActivation,
+    PeriodicEmbedding,
     Residual,
+    Scale,
     Softmax,
 )
 from tests.export.models import (
@@ -50,6 +55,17 @@ STACKS = {
         Average([Dense(2, "tanh"), [LayerNorm(), Average([Dense(2), Dense(2)])]]),
     ],
     "residual": [LayerNorm(), Residual([Dense(4, "relu"), Residual([BatchNorm()]), Dense(4)]), Dense(2)],
+    "periodic": [LayerNorm(), PeriodicEmbedding(3, 5, 4, 0.3), Dense(5)],
+    "cosine": [LayerNorm(), CosineEmbedding(3, 5, 0.3), Dense(5)],
+    "parametric": [
+        LayerNorm(),
+        Dense(5),
+        ParametricActivation("mish"),
+        Dense(4),
+        ParametricActivation("selu"),
+    ],
+    "ntk": [LayerNorm(), NTKDense(7, "tanh"), NTKDense(5, bias=False)],
+    "scale": [Scale(), Dense(5)],
     "softmax": [LayerNorm(), Softmax()],
     "log softmax": [LayerNorm(), LogSoftmax()],
 }

@@ -31,17 +31,24 @@ def loop(dtype: np.dtype, operands: dict[str, Axes], program: Callable[..., Any]
 
 
 @once
-def activation(dtype: np.dtype, value: Callable[..., Any], biased: bool, keeps_input: bool) -> CompiledLoop:
-    """out ← φ(out + b), and s ← out + b if it is kept        value: (xp, s) → φ(s)"""
+def activation(
+    dtype: np.dtype, value: Callable[..., Any], biased: bool, keeps_input: bool, scaled: bool = False
+) -> CompiledLoop:
+    """out ← φ(factor out + b), and s ← factor out + b if it is kept        value: (xp, s) → φ(s)
+
+    factor is 1 unless `scaled`.
+    """
     check(value, dtype, 1)
 
     def program(out: Any, *others: Any) -> dict[str, Any]:
-        s = out + others[0] if biased else out
+        s = out * others[-1].astype(dtype) if scaled else out
+        s = s + others[0] if biased else s
         return {"out": value(MODULE, s)} | ({"s": s} if keeps_input else {})
 
     operands: dict[str, Axes] = {"out": "both"}
     operands |= {"b": "columns"} if biased else {}
-    return loop(dtype, operands | ({"s": "both"} if keeps_input else {}), program)
+    operands |= {"s": "both"} if keeps_input else {}
+    return loop(dtype, operands | ({"factor": "value"} if scaled else {}), program)
 
 
 @once
@@ -49,6 +56,34 @@ def adjoint(dtype: np.dtype, derivative: Callable[..., Any]) -> CompiledLoop:
     """da ← da ⊙ φ′(of)        derivative: (xp, of) → φ′"""
     check(derivative, dtype, 1)
     return loop(dtype, {"da": "both", "of": "both"}, lambda da, of: {"da": da * derivative(MODULE, of)})
+
+
+@once
+def parametric(dtype: np.dtype, value: Callable[..., Any]) -> CompiledLoop:
+    """out = x + α ⊙ (φ(x) − x)        value: (xp, x) → φ(x)"""
+    check(value, dtype, 1)
+    operands: dict[str, Axes] = {"x": "both", "alpha": "columns", "out": "both"}
+    return loop(dtype, operands, lambda x, alpha, out: {"out": x + alpha * (value(MODULE, x) - x)})
+
+
+@once
+def parametric_adjoint(
+    dtype: np.dtype, value: Callable[..., Any], derivative: Callable[..., Any], of_x: bool, reads_dx: bool
+) -> CompiledLoop:
+    """da ← da ⊙ (φ(x) − x), the terms of dα, and dx = da ⊙ (1 + α ⊙ (φ′ − 1)) if it is needed
+
+    derivative: (xp, of) → φ′, a function of x if `of_x`, else of φ(x).
+    """
+    check(value, dtype, 1)
+    check(derivative, dtype, 1)
+
+    def program(da: Any, x: Any, alpha: Any, *dx: Any) -> dict[str, Any]:
+        a = value(MODULE, x)
+        slope = derivative(MODULE, x if of_x else a)
+        return {"da": da * (a - x)} | ({"dx": da * (1 + alpha * (slope - 1))} if dx else {})
+
+    operands: dict[str, Axes] = {"da": "both", "x": "both", "alpha": "columns"}
+    return loop(dtype, operands | ({"dx": "both"} if reads_dx else {}), program)
 
 
 @once
@@ -173,6 +208,10 @@ rule = once(build_rule)
 FORMULAS: dict[str, tuple[dict[str, Axes], Callable[..., Any]]] = {
     "add": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x + y}),
     "multiply": ({"x": "both", "y": "both", "out": "both"}, lambda x, y, out: {"out": x * y}),
+    "scale columns": (
+        {"x": "both", "gain": "columns", "out": "both"},
+        lambda x, gain, out: {"out": x * gain},
+    ),
     "copy": ({"x": "both", "out": "both"}, lambda x, out: {"out": x}),
     "scale": ({"x": "both", "factor": "address", "out": "both"}, lambda x, factor, out: {"out": x * factor}),
     "add scaled": (

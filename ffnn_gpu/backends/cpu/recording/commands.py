@@ -18,6 +18,7 @@ from ffnn_gpu.backends.cpu.loops import (
     losses,
     matrix_product,
     normalization,
+    periodic,
     softmax,
     step_control,
 )
@@ -39,6 +40,7 @@ BODIES = {
         embedding,
         matrix_product,
         normalization,
+        periodic,
         softmax,
         losses,
         cross_entropy,

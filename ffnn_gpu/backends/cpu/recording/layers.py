@@ -36,10 +36,12 @@ class LayerOperations(Commands):
         return out
 
     @checked(apart=True, x="BI", W="IO", b="O?", out="BO!", s="BO!?")
-    def affine(self, x: Array, W: Array, b: Array, phi: Any, out: Array, s: Array = None) -> Array:
+    def affine(
+        self, x: Array, W: Array, b: Array, phi: Any, out: Array, s: Array = None, factor: float = 1.0
+    ) -> Array:
         require_numbers(x, W)
-        (B, I), O, loop = x.shape, W.shape[1], self._activation(phi, b, s)
-        tail = self._tail(loop, phi, b, out, s)
+        (B, I), O, loop = x.shape, W.shape[1], self._activation(phi, b, s, factor != 1)
+        tail = self._tail(loop, phi, b, out, s, factor)
         if B <= FEW:
             chunks = self.partition.of_few_rows(B, W)
             sums = self._scratch(chunks * B * O, self.dtype)
@@ -64,16 +66,16 @@ class LayerOperations(Commands):
         factors = self._strips, in_memory(B), B.strides[turned], turned
         self._record("product", chunks, *factors, out, N * out.itemsize, M, N, K, across, *of_A, *tail)
 
-    def _tail(self, loop: Any, phi: Any, b: Array, out: Array, s: Array) -> Any:
-        """Return the address and the slots of the loop out ← φ(out + b); NO_TAIL if it changes nothing."""
-        if phi.name == "identity" and b is None and s is None:
+    def _tail(self, loop: Any, phi: Any, b: Array, out: Array, s: Array, factor: float) -> Any:
+        """Return the address and the slots of out ← φ(factor out + b); NO_TAIL if it changes nothing."""
+        if phi.name == "identity" and b is None and s is None and factor == 1:
             return NO_TAIL
         if loop is None:  # the tail adds b, and φ is a call
-            loop = formulas.activation(self.dtype, unchanged, b is not None, s is not None)
-        return loop.block, *formulas.slots(loop, out=out, b=b, s=s)
+            loop = formulas.activation(self.dtype, unchanged, b is not None, s is not None, factor != 1)
+        return loop.block, *formulas.slots(loop, out=out, b=b, s=s, factor=factor)
 
-    def _activation(self, phi: Any, b: Array, s: Array) -> Any:
-        return loop_of(formulas.activation, self.dtype, phi.value, b is not None, s is not None)
+    def _activation(self, phi: Any, b: Array, s: Array, scaled: bool = False) -> Any:
+        return loop_of(formulas.activation, self.dtype, phi.value, b is not None, s is not None, scaled)
 
     @checked(s="*!")
     def activate(self, s: Array, phi: Any) -> Array:

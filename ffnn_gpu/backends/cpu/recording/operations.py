@@ -8,10 +8,18 @@ from ffnn_gpu.backends.cpu.recording.embedding import EmbeddingOperations
 from ffnn_gpu.backends.cpu.recording.layers import LayerOperations
 from ffnn_gpu.backends.cpu.recording.losses import LossOperations
 from ffnn_gpu.backends.cpu.recording.normalization import NormalizationOperations
+from ffnn_gpu.backends.cpu.recording.per_column import PerColumnOperations
+from ffnn_gpu.backends.cpu.recording.periodic import PeriodicOperations
 from ffnn_gpu.backends.cpu.recording.updates import UpdateOperations
 
 
 class Operations(
-    LayerOperations, EmbeddingOperations, NormalizationOperations, LossOperations, UpdateOperations
+    LayerOperations,
+    EmbeddingOperations,
+    PerColumnOperations,
+    PeriodicOperations,
+    NormalizationOperations,
+    LossOperations,
+    UpdateOperations,
 ):
     """Every operation that has commands. `Recorder` keeps them, `Immediate` runs them at once."""
