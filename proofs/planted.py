@@ -76,10 +76,10 @@ NAMED = (
     Bug(
         "L2 missing on one layer",
         OPTIMIZERS,
-        "state.scalars, params.n_decayed,",
-        "state.scalars, max(slot.start for slot in params.slots if len(slot.shape) > 1),",
+        "Update(*vectors, start + n_decayed,",
+        "Update(*vectors, max(slot.start for slot in params.slots if len(slot.shape) > 1),",
     ),
-    Bug("L2 on biases", OPTIMIZERS, "state.scalars, params.n_decayed,", "state.scalars, len(params.theta),"),
+    Bug("L2 on biases", OPTIMIZERS, "Update(*vectors, start + n_decayed,", "Update(*vectors, stop,"),
     Bug(
         "W not transposed",
         DENSE,
@@ -177,7 +177,7 @@ FURTHER = (
     Bug("Adagrad forgets", UPDATES, "    v += g * g\n", "    v[...] = g * g\n"),
     Bug("Lion's moment with β₁", UPDATES, "m += (1 - beta2) * (g - m)", "m += (1 - beta1) * (g - m)"),
     Bug("Nadam without its product", OPTIMIZERS,
-        "        backend.advance_product(update.scalars, self.beta1, self.psi, update.control)\n", ""),
+        "        backend.advance_product(scalars, self.beta1, self.psi, control)\n", "        pass\n"),
     Bug("clipping lengthens short gradients", CONTROL,
         "norm > (float(\"inf\") if limit is None else limit)", "norm > 0"),
     Bug("clipping from one side", CONTROL, "self.xp.clip(grad, -limit, limit, out=grad)",

@@ -34,7 +34,8 @@ OURS = {
     (optimizers.Lion, "beta2"): 0.99,
     (optimizers.Lion, "weight_decay"): 0, (optimizers.Lion, "l2"): 0,
     (layers.Dense, "activation"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
-    (layers.Dense, "biases"): initializers.zeros,
+    (layers.Dense, "biases"): initializers.zeros, (layers.Dense, "lr_factor"): 1,
+    (layers.Dense, "bias_lr_factor"): 1, (layers.Dense, "decay_factor"): 1,
     (layers.Embedding, "widths"): None, (layers.Embedding, "weights"): initializers.Normal(1.0),
 }  # fmt: skip
 OFF = {

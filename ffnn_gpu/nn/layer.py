@@ -63,6 +63,13 @@ class Layer:
         """Return name → shape of the parameters. Weight decay applies to parameters of two dimensions."""
         return {}
 
+    def rates(self, I: int) -> dict[str, Any]:
+        """Return name → `Rate` of the parameters whose learning rate or decay differs from the optimizer's.
+
+        A layer made of layers returns {"layers": [their rates, …]}.
+        """
+        return {}
+
     def state_shapes(self, I: int) -> Shapes:
         """Return name → shape of running statistics, which are learnt without a gradient."""
         return {}

@@ -52,7 +52,9 @@ class Network:
         for layer in self.layers:
             self.widths.append(layer.output_width(self.widths[-1]))
         state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
-        self.params = Parameters(self.backend, self._parameter_shapes(), state_shapes, self.compute_dtype)
+        rates = [layer.rates(I) for layer, I in self._with_widths()]
+        shapes = self._parameter_shapes()
+        self.params = Parameters(self.backend, shapes, state_shapes, self.compute_dtype, rates)
         self._threads = threading.local()
         self.dtype = self.params.dtype
         self._initialize()

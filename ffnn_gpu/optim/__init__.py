@@ -4,6 +4,7 @@ optimizers   settings of each optimizer, penalties, clipping, moving average; th
 schedules    the learning rate as a function of the step
 """
 
+from ffnn_gpu.nn.rates import Rate
 from ffnn_gpu.optim import schedules
 from ffnn_gpu.optim.optimizers import (
     SGD,
@@ -18,5 +19,6 @@ from ffnn_gpu.optim.optimizers import (
 )
 
 __all__ = [
-    "SGD", "Adagrad", "Adam", "AdamW", "Lion", "Nadam", "Optimizer", "RMSprop", "get_optimizer", "schedules",
+    "SGD", "Adagrad", "Adam", "AdamW", "Lion", "Nadam", "Optimizer", "RMSprop", "Rate", "get_optimizer",
+    "schedules",
 ]  # fmt: skip

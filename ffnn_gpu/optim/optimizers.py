@@ -1,6 +1,7 @@
 """Optimizers: configuration. The arithmetic is in `backends/reference/updates.py`, the state in `Parameters`.
 
-Penalties and decay apply to matrices only, θ[:n_decayed]. `step` may overwrite ∇θ. After an overflow with a
+Penalties and decay apply to matrices only, θ[:n_decayed], unless a layer declares other factors: a rule runs
+once for each group of parameters with equal factors. `step` may overwrite ∇θ. After an overflow with a
 loss scale the update is skipped: θ, the moments and the counts do not change. (The average moves closer to
 the same θ.)
 
@@ -20,6 +21,7 @@ from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, Update
 from ffnn_gpu.checks import is_number, look_up
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters
+from ffnn_gpu.nn.rates import Group
 
 
 class OptimizerState(SimpleNamespace):
@@ -85,17 +87,36 @@ class Optimizer:
         if control is not None:
             backend.gradient_factor(grad, self.clip_norm, control, scale)
         backend.advance(state.scalars, params.step, control, lr)
-        penalties = self.l2, self.l1, self.weight_decay
-        update = Update(
-            params.theta, grad, state.scalars, params.n_decayed, *penalties, control, params.shadow
-        )
-        self.update(backend, update, state)
+        self.advance(backend, state.scalars, control)
+        for group in params.groups:
+            self._update_group(params, group, state, control)
         if self.ema is not None:
             backend.average(state.mean, params.theta, self.ema)
             backend.average(state.mean_state, params.state, self.ema)
 
+    def _update_group(self, params: Parameters, group: Group, state: OptimizerState, control: Array) -> None:
+        """Apply the rule to one group of θ."""
+        start, stop, n_decayed, lr_factor, decay = group
+        penalties = self.l2 * decay, self.l1 * decay, self.weight_decay * decay
+        vectors = params.theta, params.grad, state.scalars
+        update = Update(*vectors, start + n_decayed, *penalties, control, params.shadow, lr_factor)
+        if len(params.groups) > 1:
+            update, state = update.piece(start, stop), self._piece(state, start, stop)
+        self.update(params.backend, update, state)
+
+    def _piece(self, state: OptimizerState, start: int, stop: int) -> OptimizerState:
+        """Return the state with the moments of θ[start : stop]."""
+        moments = {name: getattr(state, name)[start:stop] for name in self.moments}
+        return OptimizerState(**vars(state) | moments)
+
+    def advance(self, backend: Backend, scalars: Array, control: Array) -> None:
+        """Update the numbers in `scalars` that this rule alone uses, once for all groups of a step."""
+
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
-        """Apply the rule, by default `formula`: one operation on θ and ∇θ with the settings in `update`."""
+        """Apply the rule, by default `formula`: one operation on θ and ∇θ with the settings in `update`.
+
+        With several groups of parameters, it is called for each, with the group's part of θ and the moments.
+        """
         backend.own_rule(update, self.formula, *(getattr(state, name) for name in self.moments))
 
     def formula(self, xp: Any, theta: Array, g: Array, lr: Array, t: Array, *moments: Array) -> None:
@@ -228,8 +249,10 @@ class Nadam(Optimizer):
     psi: float = 4e-3
     moments: ClassVar[tuple[str, ...]] = ("m", "v")
 
+    def advance(self, backend: Backend, scalars: Array, control: Array) -> None:
+        backend.advance_product(scalars, self.beta1, self.psi, control)
+
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
-        backend.advance_product(update.scalars, self.beta1, self.psi, update.control)
         backend.nadam(update, state.m, state.v, self.beta1, self.beta2, self.eps, self.psi)
 
 

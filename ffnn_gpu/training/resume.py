@@ -27,6 +27,9 @@ from ffnn_gpu.training.data_fingerprint import LATER, agree
 
 COUNTERS = ("epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum")  # attributes of Run
 
+# The optimizer's vectors are in the order of θ. Older checkpoints have no factors, and so one group.
+GROUPS = "groups of θ (start, stop, n_decayed, factors of learning rate and decay)"
+
 
 @dataclass
 class Saved:
@@ -104,6 +107,7 @@ def trajectory(run: Run) -> dict[str, Any]:
         "optimizer": repr(run.optimizer),
         "loss": repr(run.loss),
         "schedule": repr(run.schedule),
+        GROUPS: repr([tuple(group) for group in run.network.params.groups]),
         **run.fingerprints,
     }
 
@@ -199,7 +203,7 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
     found = saved.plan | {"schedule": schedule} | _architecture(network)
     wanted = _architecture(run.network) | trajectory(run)
     for name, value in wanted.items():
-        if (name in LATER and name not in found) or agree(name, found.get(name), value):
+        if (name in (GROUPS, *LATER) and name not in found) or agree(name, found.get(name), value):
             continue
         difference = f"{name} {found.get(name)}; this run has {value}"
         if name in run.fingerprints:

@@ -24,6 +24,7 @@ from ffnn_gpu.training import data_fingerprint as fingerprint
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.training.data_fingerprint import LATER
 from ffnn_gpu.training.fit import fit
+from ffnn_gpu.training.resume import GROUPS
 from tests.checkpoints.old_folder import aged
 
 rng = np.random.default_rng(3)
@@ -572,6 +573,28 @@ def test_checkpoint_without_checksums_of_the_inputs_can_be_resumed(tmp_path):
     damage(tmp_path / "last", lambda training, arrays: [training["plan"].pop(name) for name in LATER])
     train_on(tmp_path, (X, LABELS), (X[:9], LABELS[:9]), epochs=4, resume=True)
     assert {*LATER} <= checkpoint.read(tmp_path / "last", "numpy")[1]["training"]["plan"].keys()
+
+
+def test_checkpoint_without_groups_can_be_resumed_and_one_with_other_groups_cannot(tmp_path):
+    train("plain", tmp_path / "run", Stop(3))
+    whole = train("plain", tmp_path / "whole")
+    damage(tmp_path / "run/last", lambda training, arrays: training["plan"].update({GROUPS: "[(0, 1)]"}))
+    with pytest.raises(
+        IncompatibleCheckpointError, match=r"groups of θ .* \[\(0, 1\)\]; this run has \[\(0, "
+    ):
+        train("plain", tmp_path / "run", resume=True)
+    damage(tmp_path / "run/last", lambda training, arrays: training["plan"].pop(GROUPS))
+    assert_same(train("plain", tmp_path / "run", resume=True), whole)
+
+
+def test_training_with_factors_resumed_equals_the_uninterrupted_one(tmp_path):
+    def network():
+        return network_of(Dense(8, relu, bias_lr_factor=0.1), Dense(3, lr_factor=0.5, decay_factor=2.0))
+
+    runs = tmp_path / "run", tmp_path / "whole"
+    train("plateau", runs[0], Stop(3), network=network(), optimizer=AdamW(0.01))
+    resumed = train("plateau", runs[0], resume=True, network=network(), optimizer=AdamW(0.01))
+    assert_same(resumed, train("plateau", runs[1], network=network(), optimizer=AdamW(0.01)))
 
 
 def test_training_without_a_checkpoint_computes_no_checksums(monkeypatch):

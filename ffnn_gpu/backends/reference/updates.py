@@ -53,7 +53,7 @@ class Update(NamedTuple):
 
         g = c ∇θ, and for W  g + λ₂ W + λ₁ sign W        W ← W (1 − η λ)        shadow ← θ after the rule
 
-    λ is weight_decay; it bypasses the moments.
+    λ is weight_decay; it bypasses the moments. η is the learning rate in `scalars` times lr_factor.
 
     Args:
         theta, grad: (P,); ∇θ may be overwritten.
@@ -62,6 +62,7 @@ class Update(NamedTuple):
             them.
         control: float64 [c, skip]; if skip ≠ 0, no vector changes. None for [1, 0].
         shadow: (P,) in a 16-bit type, receives the new θ; None if there is no 16-bit copy.
+        lr_factor: of these parameters.
 
     Reference: Loshchilov, Hutter: Decoupled Weight Decay (2019), algorithm 2.
     """
@@ -75,13 +76,14 @@ class Update(NamedTuple):
     weight_decay: float = 0.0
     control: Array = None
     shadow: Array = None
+    lr_factor: float = 1.0
 
     def piece(self, start: int, stop: int) -> "Update":
         """Return the same update of θ[start : stop] alone."""
-        theta, grad, scalars, n, l2, l1, weight_decay, control, shadow = self
+        theta, grad, scalars, n, l2, l1, weight_decay, control, shadow, lr_factor = self
         theta, grad, n = theta[start:stop], grad[start:stop], max(n - start, 0)
         shadow = None if shadow is None else shadow[start:stop]
-        return Update(theta, grad, scalars, n, l2, l1, weight_decay, control, shadow)
+        return Update(theta, grad, scalars, n, l2, l1, weight_decay, control, shadow, lr_factor)
 
 
 def rule(formula: Callable[..., None]) -> Callable[..., None]:
@@ -94,6 +96,7 @@ def rule(formula: Callable[..., None]) -> Callable[..., None]:
         if control is not None:
             vectors = [v for v in (theta, *args, *named.values()) if getattr(v, "shape", None) == theta.shape]
             before = [(vector, self.duplicate(vector)) for vector in vectors]
+        update = at_own_rate(self, update)
         prepared = _with_gradient(self, update)
         if update.weight_decay:
             W = theta[: update.n_decayed]
@@ -105,6 +108,15 @@ def rule(formula: Callable[..., None]) -> Callable[..., None]:
             update.shadow[...] = theta
 
     return run
+
+
+def at_own_rate(self: "Backend", update: Update) -> Update:
+    """Return the update with η times lr_factor in a copy of `scalars`."""
+    if update.lr_factor == 1:
+        return update
+    scalars = self.duplicate(update.scalars)
+    scalars[RATE] *= update.lr_factor
+    return update._replace(scalars=scalars, lr_factor=1.0)
 
 
 def _with_gradient(self: "Backend", update: Update) -> Update:

@@ -57,7 +57,7 @@ class Shard:
         self.mine = slice(start, stop)
         self.theta, self.grad = params.theta[self.mine], params.grad[self.mine]
         self.shadow = None if params.shadow is None else params.shadow[self.mine]
-        self.n_decayed = min(max(params.n_decayed - start, 0), stop - start)
+        self.groups = [part for group in params.groups if (part := group.within(start, stop))]
         if (start, stop) not in params.pieces:
             params.pieces = {(start, stop): WeakKeyDictionary()}
         self.optimizer_states = params.pieces[start, stop]

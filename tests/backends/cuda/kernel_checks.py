@@ -387,7 +387,7 @@ def shared_by_rules(case):
     plain = {"theta": theta, "grad": grad, "scalars": scalars, "overwritten": {"grad"}}
     yield plain
     yield plain | {"control": np.array([0.3, 0.0])}
-    yield plain | {"n_decayed": n // 8 * 4, "l2": 0.1, "weight_decay": 0.3}
+    yield plain | {"n_decayed": n // 8 * 4, "l2": 0.1, "weight_decay": 0.3, "lr_factor": 0.5}
     yield plain | {
         "n_decayed": n // 2,
         "l2": 0.1,

@@ -35,6 +35,7 @@ NETWORKS = {
         Residual([Dense(7, tanh), BatchNorm(), Dropout(0.2)]),
         Dense(3),
     ],
+    "factors": [Dense(7, relu, lr_factor=0.5, bias_lr_factor=0.1), Dense(3, decay_factor=0.5)],
     "batch_norm_first": [BatchNorm(), Dense(7, tanh), BatchNorm(), Dense(3)],
 }
 # Name → further arguments of fit. Of 53 rows, the last batch of 16 has 5 rows. The last batch of 17 has two
@@ -86,6 +87,7 @@ CASES = [
         for name in ("momentum", "averaged")
     ),
     *({"network": name, "optimizer": "momentum"} for name in NETWORKS),
+    {"network": "factors", "optimizer": "penalized"},
     *({"network": "dropout", "settings": name, "optimizer": "clipped"} for name in SETTINGS),
     *({"network": "batch_norm", "settings": name, "optimizer": "momentum"} for name in SETTINGS),
     *({"loss": name, "settings": "weights", "optimizer": "momentum"} for name in LOSSES),

@@ -77,22 +77,22 @@ def rule_parts(
 
     Only the matrices have penalties; without penalties there is one loop for all of θ.
     """
-    theta, grad, scalars, n, l2, l1, weight_decay, control, shadow = update
+    theta, grad, scalars, n, l2, l1, weight_decay, control, shadow, lr_factor = update
     penalties = {"l2": float(l2), "l1": float(l1), "weight_decay": float(weight_decay)}
-    end = n if any(penalties.values()) else 0
+    end, rated = n if any(penalties.values()) else 0, lr_factor != 1
     named = {f"s{k}": value for k, value in enumerate(settings)}
     moments = {key: value for key, value in named.items() if isinstance(value, np.ndarray)}
     numbers = {key: value for key, value in named.items() if type(value) is float}
     kinds = tuple(MOMENT if s in moments else NUMBER if s in numbers else value for s, value in named.items())
     numbers |= {"t": scalars[STEP:][:1], "lr": scalars[RATE:][:1], "product": scalars[PRODUCT:][:1]}
-    numbers |= penalties
+    numbers |= penalties | {"lr_factor": float(lr_factor)}
     if control is not None:
         numbers |= {"factor": control[FACTOR:][:1], "skip": control[SKIP:][:1]}
     copy, kind = ({}, "") if shadow is None else ({"shadow": shadow}, shadow.dtype.name)
     build = rule if name != "own_rule" else functools.partial(_users_rule, settings[0])
     for part, held in (
-        (slice(0, end), tuple(map(bool, penalties.values()))),
-        (slice(end, None), (False,) * 3),
+        (slice(0, end), (*map(bool, penalties.values()), rated)),
+        (slice(end, None), (False, False, False, rated)),
     ):
         vectors = {"theta": theta[part], "grad": grad[part]}
         vectors |= {key: vector[part] for key, vector in (moments | copy).items()}
@@ -119,10 +119,13 @@ class Penalty(Symbol):
         return True
 
 
+FACTORS = ("l2", "l1", "weight_decay", "lr_factor")
+
+
 def build_rule(
     dtype: np.dtype,
     name: str,
-    penalties: tuple[bool, ...],
+    factors: tuple[bool, ...],
     controlled: bool,
     shadow: Any,
     settings: tuple[Any, ...],
@@ -130,7 +133,7 @@ def build_rule(
     """Update θ and its moments by the reference's rule of this name, unless skipped.
 
     Args:
-        penalties: which of λ₂, λ₁ and λ of Update are not 0.
+        factors: whether λ₂, λ₁ and λ of Update are not 0, and lr_factor is not 1.
         controlled: whether there is a factor on ∇θ, and the update may be skipped.
         shadow: the type of the 16-bit copy of θ; "" if there is none.
         settings: the rule's arguments, MOMENT and NUMBER in the places of vectors and floats.
@@ -139,7 +142,7 @@ def build_rule(
     operands: dict[str, Axes] = dict.fromkeys(("theta", "grad", *moments), "both")
     operands |= {"shadow": shadow} if shadow else {}
     operands |= dict.fromkeys(("t", "lr", "product", *(["factor", "skip"] if controlled else [])), "address")
-    names = [name for name, held in zip(("l2", "l1", "weight_decay"), penalties, strict=True) if held]
+    names = [name for name, held in zip(FACTORS, factors, strict=True) if held]
     numbers = (f"s{k}" for k, value in enumerate(settings) if value is NUMBER)
     operands |= dict.fromkeys((*names, *numbers), "value")
 
@@ -149,7 +152,8 @@ def build_rule(
         before = {name: given[name].copy() for name in ("theta", *moments)}
         # rounded: a loss scale that is a power of two must change no bit of the update
         g = rounded(given["grad"] * given["factor"].astype(dtype)) if controlled else given["grad"].copy()
-        scalars: Any = {STEP: given["t"], RATE: given["lr"], PRODUCT: given["product"]}
+        lr = given["lr"] * given["lr_factor"] if "lr_factor" in given else given["lr"]
+        scalars: Any = {STEP: given["t"], RATE: lr, PRODUCT: given["product"]}
         # θ[:None] is all of θ: where there are penalties, every element belongs to a matrix.
         everything: Any = None
         of_matrices = (given.get(name, 0.0) for name in ("l2", "l1", "weight_decay"))

@@ -135,6 +135,14 @@ def test_recorded_steps_of_every_optimizer_equal_plain_steps(optimizer, threads)
     require_equal(found, trained(_step, PLAIN, optimizer)[0], 0, 1e-11)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_recorded_steps_with_factors_on_rates_and_decay_equal_plain_steps(optimizer):
+    layers = Dense(9, relu, lr_factor=0.5, bias_lr_factor=0.1), Dense(9, decay_factor=3.0), Dense(C)
+    found, why = trained(train_step, layers, optimizer)
+    assert why == [""]
+    require_equal(found, trained(_step, layers, optimizer)[0], 0, 1e-11)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_recorded_steps_of_every_loss_equal_plain_steps(loss, weighted, threads):
