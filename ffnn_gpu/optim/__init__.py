@@ -1,11 +1,12 @@
-"""θ ← rule(θ, ∇θ), and its learning rate.
+"""θ ← rule(θ, ∇θ).
 
 optimizers   settings of each optimizer, penalties, clipping, moving average; the rules are in the backends
-schedules    the learning rate as a function of the step
+
+The schedules of the learning rate are in nn/schedules.py.
 """
 
+from ffnn_gpu.nn import schedules
 from ffnn_gpu.nn.rates import Rate
-from ffnn_gpu.optim import schedules
 from ffnn_gpu.optim.optimizers import (
     SGD,
     Adagrad,

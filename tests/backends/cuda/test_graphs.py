@@ -27,7 +27,7 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from ffnn_gpu.backends.cuda.graphs import MOST_GRAPHS
-from ffnn_gpu.optim.schedules import Cosine, StepDecay
+from ffnn_gpu.nn.schedules import Cosine, StepDecay
 from ffnn_gpu.training.callbacks import Callback
 from tests.backends.cuda.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backends.cuda.fake_cupy import FakeCupy, installed
