@@ -36,6 +36,7 @@ OURS = {
     (layers.Dense, "activation"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
     (layers.Dense, "biases"): initializers.zeros, (layers.Dense, "lr_factor"): 1,
     (layers.Dense, "bias_lr_factor"): 1, (layers.Dense, "decay_factor"): 1,
+    (layers.Dropout, "schedule"): None,
     (layers.Embedding, "widths"): None, (layers.Embedding, "weights"): initializers.Normal(1.0),
 }  # fmt: skip
 OFF = {
@@ -43,6 +44,7 @@ OFF = {
     "clip_norm": None,
     "clip_value": None,
     "ema": None,
+    "decay_schedule": None,
 }  # of every optimizer; elsewhere in PyTorch
 KINDS = [
     *optimizers.OPTIMIZERS.values(),

@@ -31,6 +31,7 @@ from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends import ALIGNMENT, Backend
 from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.nn.rates import groups_of, in_order, rates_of
+from ffnn_gpu.nn.schedules import Schedule
 
 FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one
 Shapes: TypeAlias = dict[str, Any]
@@ -71,6 +72,7 @@ class Parameters:
         loss_scale: for float16 [S, updates since the last overflow], float64 on the device; else None. ∇θ is
             S times the gradient.
         step: (1,) int64 on the device, the number of updates of θ; dropout reads it.
+        factors: schedule → what `factor` returns.
         n_decayed: θ[:n_decayed] has penalties and decay: the matrices, unless a layer declares others.
         rates, groups: name → `Rate`, and the parts of θ with equal factors, in order.
         views: one `Views` per layer.
@@ -103,6 +105,7 @@ class Parameters:
         )
         self.loss_scale = backend.asarray([FIRST_SCALE, 0.0]) if self.compute_dtype == np.float16 else None
         self.step = backend.zeros((1,), np.int64)
+        self.factors: dict[Any, Array] = {}
         self.views = self._views(shapes)
         self.optimizer_states: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.pieces: dict[tuple[int, int], WeakKeyDictionary[Any, Any]] = {}
@@ -142,6 +145,16 @@ class Parameters:
         """shadow ← θ. Call this after writing θ; only an optimizer's rule writes both itself."""
         if self.shadow is not None:
             self.backend.copy(self.theta, out=self.shadow)
+
+    def factor(self, schedule: Schedule) -> Array:
+        """Return the number that follows this schedule, float64 (1,) on the device.
+
+        `fit` writes it before each step. It is 1 before and after a training run; a training loop of your own
+        writes it by `backend.write(params.factor(schedule), 0, value)`.
+        """
+        if schedule not in self.factors:
+            self.factors[schedule] = self.backend.asarray(np.ones(1))
+        return self.factors[schedule]
 
     @property
     def count(self) -> int:

@@ -189,5 +189,6 @@ def _conclude(run: TrainingRun, kind: type[BaseException] | None, *of_error: obj
     After an exception, other ranks may be gone: an average whose pieces lie on them stays where it is.
     """
     run.history.interrupted = run.team.signal
+    run.end_schedules()
     if run.optimizer.ema is not None and run.steps_done and (kind is None or run.team.shard is None):
         run.optimizer.load_average(run.team.params)

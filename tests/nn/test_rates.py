@@ -22,7 +22,7 @@ class Declared(Layer):
     def initial_values(self, rng, I):
         return {name: np.ones(shape) for name, shape in self.parameter_shapes(I).items()}
 
-    def rates(self, I):
+    def rates(self):
         return dict(self.declared)
 
 

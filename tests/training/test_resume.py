@@ -116,6 +116,7 @@ SETTINGS = {
         "schedule": StepDecay(0.1, 0.5),
         "callbacks": [BestWeights("lr", mode="max")],
     },
+    "decay schedule": lambda: {"optimizer": AdamW(0.01, weight_decay=0.5, decay_schedule="coslog4")},
     "several callbacks": lambda: {
         "optimizer": Adam(0.01),
         "early_stopping": 3,
@@ -575,26 +576,28 @@ def test_checkpoint_without_checksums_of_the_inputs_can_be_resumed(tmp_path):
     assert {*LATER} <= checkpoint.read(tmp_path / "last", "numpy")[1]["training"]["plan"].keys()
 
 
-def test_checkpoint_without_groups_can_be_resumed_and_one_with_other_groups_cannot(tmp_path):
+def test_checkpoint_with_other_groups_of_parameters_cannot_be_resumed(tmp_path):
     train("plain", tmp_path / "run", Stop(3))
-    whole = train("plain", tmp_path / "whole")
+    assert GROUPS not in checkpoint.read(tmp_path / "run/last", "numpy")[1]["training"]["plan"]
     damage(tmp_path / "run/last", lambda training, arrays: training["plan"].update({GROUPS: "[(0, 1)]"}))
-    with pytest.raises(
-        IncompatibleCheckpointError, match=r"groups of θ .* \[\(0, 1\)\]; this run has \[\(0, "
-    ):
+    with pytest.raises(IncompatibleCheckpointError, match=r"groups of θ .* \[\(0, 1\)\]; this run has None"):
         train("plain", tmp_path / "run", resume=True)
-    damage(tmp_path / "run/last", lambda training, arrays: training["plan"].pop(GROUPS))
-    assert_same(train("plain", tmp_path / "run", resume=True), whole)
+    train("plain", tmp_path / "other", Stop(3), network=factored())
+    damage(tmp_path / "other/last", lambda training, arrays: training["plan"].pop(GROUPS))
+    with pytest.raises(IncompatibleCheckpointError, match=r"groups of θ .* None; this run has \[\(0, "):
+        train("plain", tmp_path / "other", resume=True, network=factored())
 
 
-def test_training_with_factors_resumed_equals_the_uninterrupted_one(tmp_path):
-    def network():
-        return network_of(Dense(8, relu, bias_lr_factor=0.1), Dense(3, lr_factor=0.5, decay_factor=2.0))
+def factored():
+    first = Dense(8, relu, bias_lr_factor=0.1), Dropout(0.3, "flat_cos")
+    return network_of(*first, Dense(3, lr_factor=0.5, decay_factor=2.0))
 
+
+def test_training_with_factors_and_schedules_resumed_equals_the_uninterrupted_one(tmp_path):
     runs = tmp_path / "run", tmp_path / "whole"
-    train("plateau", runs[0], Stop(3), network=network(), optimizer=AdamW(0.01))
-    resumed = train("plateau", runs[0], resume=True, network=network(), optimizer=AdamW(0.01))
-    assert_same(resumed, train("plateau", runs[1], network=network(), optimizer=AdamW(0.01)))
+    train("plateau", runs[0], Stop(3), network=factored(), optimizer=AdamW(0.01))
+    resumed = train("plateau", runs[0], resume=True, network=factored(), optimizer=AdamW(0.01))
+    assert_same(resumed, train("plateau", runs[1], network=factored(), optimizer=AdamW(0.01)))
 
 
 def test_training_without_a_checkpoint_computes_no_checksums(monkeypatch):

@@ -62,7 +62,7 @@ class Dense(Layer):
         shapes: Shapes = {"W": (I, self.width)}
         return shapes | {"b": (self.width,)} if self.bias else shapes
 
-    def rates(self, I: int) -> dict[str, Rate]:
+    def rates(self) -> dict[str, Rate]:
         W = Rate(self.lr_factor, self.decay_factor, matrix=True)
         return {"W": W, "b": Rate(self.bias_lr_factor)} if self.bias else {"W": W}
 

@@ -46,9 +46,6 @@ class Residual(Layer):
     def parameter_shapes(self, I: int) -> Shapes:
         return {"layers": [layer.parameter_shapes(width) for layer, width in self._inside(I)]}
 
-    def rates(self, I: int) -> dict[str, Any]:
-        return {"layers": [layer.rates(width) for layer, width in self._inside(I)]}
-
     def state_shapes(self, I: int) -> Shapes:
         return {"layers": [layer.state_shapes(width) for layer, width in self._inside(I)]}
 
