@@ -28,13 +28,13 @@ from ffnn_gpu.nn import initialize_from
 from ffnn_gpu.nn import initializers as initializers
 from ffnn_gpu.nn import layers as layers
 from ffnn_gpu.nn import losses as losses
+from ffnn_gpu.nn import schedules as schedules
 from ffnn_gpu.nn.activations import gelu, relu, sigmoid, tanh
 from ffnn_gpu.nn.layers import Average, BatchNorm, Dense, Dropout, Embedding, LayerNorm, Residual
 from ffnn_gpu.nn.losses import binary_cross_entropy_with_logits, mean_squared_error, softmax_cross_entropy
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.workspace import Workspace
 from ffnn_gpu.optim import SGD, Adam, AdamW
-from ffnn_gpu.optim import schedules as schedules
 from ffnn_gpu.training import callbacks as callbacks
 from ffnn_gpu.training.callbacks import Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.training.fit import fit

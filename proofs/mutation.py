@@ -34,7 +34,7 @@ FILES = (
         "initializers", "network", "parameters", "prediction", "workspace")),
     *(f"ffnn_gpu/data/{name}.py" for name in ("labels", "minibatches", "standardizer")),
     *(f"ffnn_gpu/evaluation/{name}.py" for name in ("evaluate", "metrics")),
-    "ffnn_gpu/optim/schedules.py",
+    "ffnn_gpu/nn/schedules.py",
     *(f"ffnn_gpu/training/{name}.py" for name in ("fit", "loss_meter", "resume", "run", "step")),
     *(f"ffnn_gpu/training/callbacks/{name}.py" for name in (
         "agreement", "best_weights", "callback", "checkpoint_files", "early_stopping", "monitor",

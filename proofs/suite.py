@@ -166,7 +166,7 @@ NEAREST = {
     "ffnn_gpu/data/standardizer.py": ("tests/data/test_standardizer.py", "tests/arrays/test_standardized.py"),
     "ffnn_gpu/training/resume.py": ("tests/training/test_resume.py", "tests/test_mixed_precision.py"),
     "ffnn_gpu/cli/result.py": ("tests/cli/test_train.py", "tests/cli/test_commands.py"),
-    "ffnn_gpu/optim/schedules.py": ("tests/optim/test_schedules.py", "tests/test_defaults.py"),
+    "ffnn_gpu/nn/schedules.py": ("tests/nn/test_schedules.py", "tests/test_defaults.py"),
     "ffnn_gpu/training/step.py": (
         "tests/training/test_fit.py",
         "tests/test_mixed_precision.py",

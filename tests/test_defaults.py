@@ -38,6 +38,9 @@ OURS = {
     (layers.Dense, "biases"): initializers.zeros,
     (layers.NTKDense, "activation"): ACTIVATIONS["identity"], (layers.NTKDense, "weights"): None,
     (layers.NTKDense, "biases"): initializers.zeros,
+    (layers.Dense, "biases"): initializers.zeros, (layers.Dense, "lr_factor"): 1,
+    (layers.Dense, "bias_lr_factor"): 1, (layers.Dense, "decay_factor"): 1,
+    (layers.Dropout, "schedule"): None,
     (layers.Embedding, "widths"): None, (layers.Embedding, "weights"): initializers.Normal(1.0),
     # RealMLP's
     (layers.PeriodicEmbedding, "frequencies"): 16, (layers.PeriodicEmbedding, "width"): 4,
@@ -49,6 +52,7 @@ OFF = {
     "clip_norm": None,
     "clip_value": None,
     "ema": None,
+    "decay_schedule": None,
 }  # of every optimizer; elsewhere in PyTorch
 KINDS = [
     *optimizers.OPTIMIZERS.values(),

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.errors import FfnnGpuError, IncompatibleCheckpointError
-from ffnn_gpu.nn import initializers
+from ffnn_gpu.nn import initializers, schedules
 from ffnn_gpu.nn import layers as standard
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation, get_activation
 from ffnn_gpu.nn.initializers import Initializer
 from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.schedules import Schedule
 
 
 def _classes(module: Any, base: type) -> dict[str, Any]:
@@ -20,10 +21,11 @@ def _classes(module: Any, base: type) -> dict[str, Any]:
 
 
 LAYERS, INITIALIZERS = _classes(standard, Layer), _classes(initializers, Initializer)
+SCHEDULES = _classes(schedules, Schedule)
 
 
 def encode(value: Any) -> Any:
-    """Return a layer, a standard activation or initializer, or a sequence of them, as JSON values.
+    """Return a layer, a standard activation, initializer or schedule, or a sequence of them, as JSON values.
 
     Raises TypeError for anything else.
     """
@@ -39,6 +41,8 @@ def encode(value: Any) -> Any:
         return {"class": type(value).__name__, **_changed(value)}  # no field can be called "class"
     if type(value) in INITIALIZERS.values():
         return {"initializer": type(value).__name__, **_changed(value)}
+    if type(value) in SCHEDULES.values():
+        return {"schedule": type(value).__name__, **_changed(value)}
     if isinstance(value, (tuple, list)):
         return [encode(entry) for entry in value]
     if isinstance(value, np.generic):
@@ -46,8 +50,8 @@ def encode(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
-        f"{value!r} cannot be saved; the fields of a layer must be numbers, strings, layers, activations or "
-        "initializers"
+        f"{value!r} cannot be saved; the fields of a layer must be numbers, strings, layers, activations, "
+        "initializers or schedules"
     )
 
 
@@ -70,6 +74,8 @@ def decode(value: Any, custom: Iterable[type[Layer]] = ()) -> Any:
             return _layer(rest, LAYERS | {kind.__name__: kind for kind in custom})
         if "initializer" in rest:
             return INITIALIZERS[rest.pop("initializer")](**rest)
+        if "schedule" in rest:
+            return SCHEDULES[rest.pop("schedule")](**rest)
         return get_activation(rest["activation"], rest["alpha"])
     except IncompatibleCheckpointError:
         raise

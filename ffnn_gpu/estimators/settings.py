@@ -110,7 +110,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         None
     )
     schedule: Annotated[
-        str, "learning rate schedule: one_cycle, cosine, constant, step, reduce_on_plateau, …"
+        str, "learning rate schedule: one_cycle, cosine, coslog4, flat_cos, constant, reduce_on_plateau, …"
     ] = "one_cycle"
 
     epochs: Annotated[AtLeast1, "passes over the training set"] = 30

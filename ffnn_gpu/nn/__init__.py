@@ -5,6 +5,7 @@ layer, layers/                          the contract of a layer, and the layers
 parameters, workspace                   θ and ∇θ as one vector each; scratch memory of one pass
 activations, initializers               φ with its derivative; initial values of θ
 data_dependent                          initial values that suit rows of the training set
+rates, schedules                        factors per parameter; numbers as functions of the step
 losses/                                 losses with their gradients, and the targets they accept
 """
 

@@ -59,8 +59,23 @@ class Layer:
         """Return n_1, …, n_K if the last K columns of x hold category codes in [0, n_k); else ()."""
         return ()
 
+    @property
+    def schedules(self) -> tuple[Any, ...]:
+        """Return the schedules that the layer and the layers inside it follow in a training run.
+
+        forward reads the current factor from `buf.stream.factor(schedule)`.
+        """
+        return tuple(each for layer in getattr(self, "layers", ()) for each in layer.schedules)
+
     def parameter_shapes(self, I: int) -> Shapes:
         """Return name → shape of the parameters. Weight decay applies to parameters of two dimensions."""
+        return {}
+
+    def rates(self) -> dict[str, Any]:
+        """Return name → `Rate` of parameters whose factors differ from the default.
+
+        The layers inside a layer have their own.
+        """
         return {}
 
     def state_shapes(self, I: int) -> Shapes:

@@ -1,7 +1,7 @@
 """A stack of layers with its parameters on one device."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,12 @@ class Network:
         for layer in self.layers:
             self.widths.append(layer.output_width(self.widths[-1]))
         state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
-        self.params = Parameters(self.backend, self._parameter_shapes(), state_shapes, self.compute_dtype)
+        shapes = self._parameter_shapes()
+        rates = _rates(self.layers, shapes)
+        self.params = Parameters(self.backend, shapes, state_shapes, self.compute_dtype, rates)
+        for layer in self.layers:
+            for schedule in layer.schedules:
+                self.params.factor(schedule)  # a recorded step must not make it
         self._threads = threading.local()
         self.dtype = self.params.dtype
         self._initialize()
@@ -74,7 +79,8 @@ class Network:
             shapes = [layer.buffer_shapes(rows, I) for layer, I in self._with_widths()]
             return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
 
-        stream = RandomStream(self.seed if seed is None else seed_number(seed), self.params.step)
+        seed = self.seed if seed is None else seed_number(seed)
+        stream = RandomStream(seed, self.params.step, factor=self.params.factor)
         return Workspace(self.backend, self.params, shapes_of, B, training, input_gradient, stream)
 
     def forward(self, x: Any, ws: Workspace) -> Any:
@@ -266,6 +272,14 @@ def _levels(layers: Sequence[Layer], n_in: int, dtype: np.dtype) -> tuple[int, .
                 f"{exact}. Use a wider dtype"
             )
     return levels
+
+
+def _rates(layers: Iterable[Any], shapes: list[Shapes]) -> list[dict[str, Any]]:
+    """Return the rates of the layers and of those inside them, where their shapes name these."""
+    return [
+        layer.rates() | ({"layers": _rates(layer.layers, shape["layers"])} if "layers" in shape else {})
+        for layer, shape in zip(layers, shapes, strict=True)
+    ]
 
 
 def _rebuild(*parts: Any) -> Network:

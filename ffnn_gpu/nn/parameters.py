@@ -3,7 +3,8 @@
 Why one vector: an optimizer, clipping, an all-reduce, a checkpoint, an average and a gradient check are each
 one operation.
 
-- Matrices come first, then biases and scales, so weight decay applies to `theta[:n_decayed]`.
+- Matrices come first, then biases and scales, so weight decay applies to `theta[:n_decayed]`. The factors
+  that a layer declares change this order: see rates.py.
 - Every view starts on a 256-byte boundary. The padding between views is zero and stays zero.
 - Running statistics, which are learnt without a gradient, are in the vector `state` with the same layout.
   They are saved and averaged with θ, but not decayed, and ∇θ does not contain them.
@@ -29,6 +30,8 @@ from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends import ALIGNMENT, Backend
 from ffnn_gpu.errors import IncompatibleCheckpointError
+from ffnn_gpu.nn.rates import groups_of, in_order, rates_of
+from ffnn_gpu.nn.schedules import Schedule
 
 FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one
 Shapes: TypeAlias = dict[str, Any]
@@ -69,7 +72,9 @@ class Parameters:
         loss_scale: for float16 [S, updates since the last overflow], float64 on the device; else None. ∇θ is
             S times the gradient.
         step: (1,) int64 on the device, the number of updates of θ; dropout reads it.
-        n_decayed: θ[:n_decayed] are the matrices.
+        factors: schedule → what `factor` returns.
+        n_decayed: θ[:n_decayed] has penalties and decay: the matrices, unless a layer declares others.
+        rates, groups: name → `Rate`, and the parts of θ with equal factors, in order.
         views: one `Views` per layer.
         optimizer_states: optimizer → its vectors for these parameters.
         pieces: (start, stop) → optimizer → its vectors for θ[start:stop], if ranks share the work of an
@@ -77,15 +82,22 @@ class Parameters:
     """
 
     def __init__(
-        self, backend: Backend, shapes: list[Shapes], state_shapes: list[Shapes], dtype: DTypeLike
+        self,
+        backend: Backend,
+        shapes: list[Shapes],
+        state_shapes: list[Shapes],
+        dtype: DTypeLike,
+        rates: list[dict[str, Any]] | None = None,
     ) -> None:
         self.backend, self.compute_dtype, self.dtype = backend, np.dtype(dtype), master(dtype)
         named = list(leaves(shapes))
-        matrices = [entry for entry in named if len(entry[1]) >= 2]
-        vectors = [entry for entry in named if len(entry[1]) < 2]
-        self.slots, length = self._lay_out(matrices + vectors)
+        self.rates = rates_of(named, dict(leaves(rates or [])))
+        self.slots, length = self._lay_out(in_order(named, self.rates))
         self.state_slots, state_length = self._lay_out(list(leaves(state_shapes)))
-        self.n_decayed = self.slots[len(matrices)].start if vectors else length
+        stops = [*(slot.start for slot in self.slots[1:]), length]
+        extents = [(slot.name, slot.start, stop) for slot, stop in zip(self.slots, stops, strict=False)]
+        self.groups = groups_of(extents, self.rates)
+        self.n_decayed = sum(group.n_decayed for group in self.groups)
         self.theta, self.grad = (backend.zeros((length,), self.dtype, lane) for lane in (0, 1))
         self.state = backend.zeros((state_length,), self.dtype)
         self.shadow = (
@@ -93,6 +105,7 @@ class Parameters:
         )
         self.loss_scale = backend.asarray([FIRST_SCALE, 0.0]) if self.compute_dtype == np.float16 else None
         self.step = backend.zeros((1,), np.int64)
+        self.factors: dict[Any, Array] = {}
         self.views = self._views(shapes)
         self.optimizer_states: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.pieces: dict[tuple[int, int], WeakKeyDictionary[Any, Any]] = {}
@@ -132,6 +145,16 @@ class Parameters:
         """shadow ← θ. Call this after writing θ; only an optimizer's rule writes both itself."""
         if self.shadow is not None:
             self.backend.copy(self.theta, out=self.shadow)
+
+    def factor(self, schedule: Schedule) -> Array:
+        """Return the number that follows this schedule, float64 (1,) on the device.
+
+        `fit` writes it before each step. It is 1 before and after a training run; a training loop of your own
+        writes it by `backend.write(params.factor(schedule), 0, value)`.
+        """
+        if schedule not in self.factors:
+            self.factors[schedule] = self.backend.asarray(np.ones(1))
+        return self.factors[schedule]
 
     @property
     def count(self) -> int:

@@ -31,11 +31,15 @@ class Buffers(SimpleNamespace):
 
 @dataclass
 class RandomStream:
-    """The inputs of dropout's bits: the seed, the count of updates on the device, the batch's first row."""
+    """The inputs of dropout's bits: the seed, the count of updates on the device, the batch's first row.
+
+    factor: `Parameters.factor`, schedule → the number on the device that follows it.
+    """
 
     seed: int
     step: Any
     row: int = 0
+    factor: Callable[[Any], Any] | None = None
 
 
 class Workspace:

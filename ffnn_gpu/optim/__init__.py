@@ -1,10 +1,12 @@
-"""θ ← rule(θ, ∇θ), and its learning rate.
+"""θ ← rule(θ, ∇θ).
 
 optimizers   settings of each optimizer, penalties, clipping, moving average; the rules are in the backends
-schedules    the learning rate as a function of the step
+
+The schedules of the learning rate are in nn/schedules.py.
 """
 
-from ffnn_gpu.optim import schedules
+from ffnn_gpu.nn import schedules
+from ffnn_gpu.nn.rates import Rate
 from ffnn_gpu.optim.optimizers import (
     SGD,
     Adagrad,
@@ -18,5 +20,6 @@ from ffnn_gpu.optim.optimizers import (
 )
 
 __all__ = [
-    "SGD", "Adagrad", "Adam", "AdamW", "Lion", "Nadam", "Optimizer", "RMSprop", "get_optimizer", "schedules",
+    "SGD", "Adagrad", "Adam", "AdamW", "Lion", "Nadam", "Optimizer", "RMSprop", "Rate", "get_optimizer",
+    "schedules",
 ]  # fmt: skip

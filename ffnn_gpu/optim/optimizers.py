@@ -1,6 +1,7 @@
 """Optimizers: configuration. The arithmetic is in `backends/reference/updates.py`, the state in `Parameters`.
 
-Penalties and decay apply to matrices only, θ[:n_decayed]. `step` may overwrite ∇θ. After an overflow with a
+Penalties and decay apply to matrices only, θ[:n_decayed], unless a layer declares other factors: a rule runs
+once for each group of parameters with equal factors. `step` may overwrite ∇θ. After an overflow with a
 loss scale the update is skipped: θ, the moments and the counts do not change. (The average moves closer to
 the same θ.)
 
@@ -11,7 +12,7 @@ many networks, each with its own moments, and a new object starts with new momen
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, Update
 from ffnn_gpu.checks import is_number, look_up
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters
+from ffnn_gpu.nn.rates import Group
+from ffnn_gpu.nn.schedules import Schedule, get_schedule
 
 
 class OptimizerState(SimpleNamespace):
@@ -45,6 +48,8 @@ class Optimizer:
         lr: learning rate η; a schedule multiplies it.
         l2, l1: λ₂ and λ₁; the gradient of λ₂/2 ‖W‖² + λ₁ ‖W‖₁ is added to ∇W.
         weight_decay: decoupled, W ← W (1 − η λ).
+        decay_schedule: a factor on weight_decay, between 0 and 1, that follows the training run: an object of
+            ffnn_gpu.schedules or its name; None for 1.
         clip_norm, clip_value: bounds on ‖∇θ‖₂ and on each |∇θᵢ|, before the penalties.
         ema: decay of an exponential moving average of θ and the running statistics; None for no average.
     """
@@ -55,6 +60,7 @@ class Optimizer:
     l2: float = field(default=0.0, kw_only=True)
     l1: float = field(default=0.0, kw_only=True)
     weight_decay: float = field(default=0.0, kw_only=True)
+    decay_schedule: Schedule | str | None = field(default=None, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
     clip_value: float | None = field(default=None, kw_only=True)
     ema: float | None = field(default=None, kw_only=True)
@@ -62,6 +68,8 @@ class Optimizer:
     def __post_init__(self) -> None:
         for name in ("lr", "l2", "l1", "weight_decay"):
             _require(self, name, lambda value: 0 <= value < float("inf"), "finite and at least 0")
+        if self.decay_schedule is not None:
+            object.__setattr__(self, "decay_schedule", get_schedule(self.decay_schedule))
         for name in ("momentum", "beta1", "beta2", "rho"):
             if hasattr(self, name):
                 _require(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
@@ -85,17 +93,41 @@ class Optimizer:
         if control is not None:
             backend.gradient_factor(grad, self.clip_norm, control, scale)
         backend.advance(state.scalars, params.step, control, lr)
-        penalties = self.l2, self.l1, self.weight_decay
-        update = Update(
-            params.theta, grad, state.scalars, params.n_decayed, *penalties, control, params.shadow
-        )
-        self.update(backend, update, state)
+        self.advance(backend, state.scalars, control)
+        for group in params.groups:
+            self._update_group(params, group, state, control)
         if self.ema is not None:
             backend.average(state.mean, params.theta, self.ema)
             backend.average(state.mean_state, params.state, self.ema)
 
+    def _update_group(self, params: Parameters, group: Group, state: OptimizerState, control: Array) -> None:
+        """Apply the rule to one group of θ."""
+        start, stop, n_decayed, lr_factor, decay = group
+        penalties = self.l2 * decay, self.l1 * decay, self.weight_decay * decay
+        vectors = params.theta, params.grad, state.scalars
+        factors = lr_factor, self._decay(params)
+        update = Update(*vectors, start + n_decayed, *penalties, control, params.shadow, *factors)
+        if len(params.groups) > 1:
+            update, state = update.piece(start, stop), self._piece(state, start, stop)
+        self.update(params.backend, update, state)
+
+    def _decay(self, params: Parameters) -> Array:
+        """Return the factor on weight_decay on the device, or None for 1."""
+        return None if self.decay_schedule is None else params.factor(cast(Schedule, self.decay_schedule))
+
+    def _piece(self, state: OptimizerState, start: int, stop: int) -> OptimizerState:
+        """Return the state with the moments of θ[start : stop]."""
+        moments = {name: getattr(state, name)[start:stop] for name in self.moments}
+        return OptimizerState(**vars(state) | moments)
+
+    def advance(self, backend: Backend, scalars: Array, control: Array) -> None:
+        """Update the numbers in `scalars` that this rule alone uses, once for all groups of a step."""
+
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
-        """Apply the rule, by default `formula`: one operation on θ and ∇θ with the settings in `update`."""
+        """Apply the rule, by default `formula`: one operation on θ and ∇θ with the settings in `update`.
+
+        With several groups of parameters, it is called for each, with the group's part of θ and the moments.
+        """
         backend.own_rule(update, self.formula, *(getattr(state, name) for name in self.moments))
 
     def formula(self, xp: Any, theta: Array, g: Array, lr: Array, t: Array, *moments: Array) -> None:
@@ -141,6 +173,7 @@ class Optimizer:
         scalars = np.zeros(3)
         scalars[RATE], scalars[PRODUCT] = self.lr, 1
         state.scalars, state.control = backend.asarray(scalars), backend.zeros((2,), np.float64)
+        self._decay(params)  # a recorded step must not make it
         if self.ema is not None:
             state.mean, state.mean_state = backend.duplicate(params.theta), backend.duplicate(params.state)
         return state
@@ -228,8 +261,10 @@ class Nadam(Optimizer):
     psi: float = 4e-3
     moments: ClassVar[tuple[str, ...]] = ("m", "v")
 
+    def advance(self, backend: Backend, scalars: Array, control: Array) -> None:
+        backend.advance_product(scalars, self.beta1, self.psi, control)
+
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
-        backend.advance_product(update.scalars, self.beta1, self.psi, update.control)
         backend.nadam(update, state.m, state.v, self.beta1, self.beta2, self.eps, self.psi)
 
 

@@ -20,8 +20,8 @@ from ffnn_gpu.evaluation.samples import balanced, samples, split
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.schedules import Schedule, constant, get_schedule
 from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
-from ffnn_gpu.optim.schedules import Schedule, constant, get_schedule
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, Monitor
 from ffnn_gpu.training.data_parallel.team import DataParallel, Team
 from ffnn_gpu.training.history import History
@@ -189,5 +189,6 @@ def _conclude(run: TrainingRun, kind: type[BaseException] | None, *of_error: obj
     After an exception, other ranks may be gone: an average whose pieces lie on them stays where it is.
     """
     run.history.interrupted = run.team.signal
+    run.end_schedules()
     if run.optimizer.ema is not None and run.steps_done and (kind is None or run.team.shard is None):
         run.optimizer.load_average(run.team.params)

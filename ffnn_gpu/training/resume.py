@@ -22,10 +22,14 @@ from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import IncompatibleCheckpointError
 from ffnn_gpu.evaluation.evaluate import metric_name
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.parameters import Parameters
+from ffnn_gpu.nn.rates import Rate
 from ffnn_gpu.training.callbacks import Callback, Run, decisions, require_restorable
 from ffnn_gpu.training.data_fingerprint import LATER, agree
 
 COUNTERS = ("epoch", "position", "lr_factor", "stop", "lr", "loss_sum", "weight_sum")  # attributes of Run
+
+GROUPS = "groups of θ (start, stop, n_decayed, factors of learning rate and decay)"
 
 
 @dataclass
@@ -101,9 +105,11 @@ def trajectory(run: Run) -> dict[str, Any]:
         "rows": run.data.rows,
         **asdict(run.data.order),
         "accumulate": run.accumulate,
-        "optimizer": repr(run.optimizer),
+        # Older checkpoints have no such setting.
+        "optimizer": repr(run.optimizer).replace(", decay_schedule=None", ""),
         "loss": repr(run.loss),
         "schedule": repr(run.schedule),
+        **_groups(run.network.params),
         **run.fingerprints,
     }
 
@@ -197,7 +203,7 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
     durations = r"\b(every|rise|warmup)=1\.0\b"
     schedule = re.sub(durations, r"\1='whole'", str(saved.plan.get("schedule")))
     found = saved.plan | {"schedule": schedule} | _architecture(network)
-    wanted = _architecture(run.network) | trajectory(run)
+    wanted = _architecture(run.network) | {GROUPS: None} | trajectory(run)
     for name, value in wanted.items():
         if (name in LATER and name not in found) or agree(name, found.get(name), value):
             continue
@@ -213,6 +219,12 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
     if position > steps:
         raise IncompatibleCheckpointError(f"{path} is at minibatch {position} of an epoch of {steps}")
     return saved
+
+
+def _groups(params: Parameters) -> dict[str, str]:
+    """Return the groups of θ, which order the optimizer's vectors, if a layer declares factors."""
+    declared = any(params.rates[slot.name][:2] != Rate().of(slot.shape)[:2] for slot in params.slots)
+    return {GROUPS: repr([tuple(group) for group in params.groups])} if declared else {}
 
 
 def _architecture(network: Network) -> dict[str, Any]:

@@ -5,14 +5,14 @@ several steps into one graph.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.evaluation.evaluate import evaluate_together
 from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.training.callbacks import Run
@@ -34,8 +34,10 @@ class TrainingRun(Run):
         self._step = self.make_step()
         self.ws = self._step.ws
         self.optimizer.state(self.team.params)  # a captured step must not allocate it
+        self._factors = network.params.factors
+        self._of_steps = backend.zeros((self._most, len(self._factors)), np.float64)
         self._captured = backend.capture(self._steps)
-        self._rates = [self.lr]
+        self._rates, self._written = [self.lr], list[list[float]]()
         self._began = time.perf_counter()
 
     def make_step(self) -> Step:
@@ -124,10 +126,34 @@ class TrainingRun(Run):
             backend = self.network.backend
             backend.copy(backend.asarray(np.array(rates)), out=self._lr[:k])
         self.lr, self._rates = rates[-1], rates
+        self._write_factors(steps, total)
+
+    def _write_factors(self, steps: Iterable[int], total: int) -> None:
+        """Write the factors of dropout and weight decay of the next steps to the device."""
+        factors = [[float(schedule(step, total)) for schedule in self._factors] for step in steps]
+        if factors == self._written or not self._factors:
+            return
+        for schedule, found in zip(self._factors, zip(*factors, strict=True), strict=True):
+            wrong = next((value for value in found if not 0 <= value <= 1), None)
+            if wrong is not None:
+                raise ConfigurationError(
+                    f"{schedule!r} returned {wrong!r}; a factor of dropout or weight decay must be between 0 "
+                    "and 1"
+                )
+        backend = self.network.backend
+        backend.copy(backend.asarray(np.array(factors)), out=self._of_steps[: len(factors)])
+        self._written = factors
+
+    def end_schedules(self) -> None:
+        """Set the factors of dropout and weight decay to 1, as before the run."""
+        for factor in self._factors.values():
+            self.network.backend.write(factor, 0, 1.0)
 
     def _steps(self, k: int, n: int) -> Any:
         """Do k updates on minibatches of n rows. Everything that differs between calls lies on the device."""
         for j in range(k):
+            for place, factor in enumerate(self._factors.values()):
+                self.network.backend.copy(self._of_steps[j, place : place + 1], out=factor)
             value, weight = self._step(j, n, self._lr[j : j + 1])
             self.meter.store(j, value, weight)
         return weight

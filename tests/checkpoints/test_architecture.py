@@ -27,6 +27,7 @@ from ffnn_gpu.nn.layers import (
     Scale,
     Softmax,
 )
+from ffnn_gpu.nn.schedules import SCHEDULES, CosLog, FlatCosine, LinearWarmup
 
 STACKS = {
     "nothing": (),
@@ -45,6 +46,8 @@ STACKS = {
     "initializers": tuple(Dense(2, weights=start, biases=start) for start in INITIALIZERS.values()),
     "own initializers": (Dense(2, weights=VarianceScaling(0.1, "mean", "uniform")),
                          Dense(2, weights=Uniform(-1, 1)), Dense(2, weights=Orthogonal(3.0))),
+    "schedules": tuple(Dropout(0.1, rule) for rule in SCHEDULES.values()),
+    "own schedules": (Dropout(0.1, LinearWarmup(0.2, FlatCosine("whole"))), Dropout(0.2, CosLog(2))),
     "numpy numbers": (Dense(np.int64(3)), Dropout(np.float64(0.5)), LayerNorm(np.float64(1e-4))),
 }  # fmt: skip
 
@@ -145,6 +148,8 @@ def test_value_without_a_json_form_is_refused_when_saved(value):
         {"activation": "relu", "alpha": 2.0},
         {"activation": "elu", "alpha": "2"},
         {"activation": ["elu"], "alpha": 1},
+        {"schedule": "Schedule"},
+        {"schedule": "CosLog", "cycles": 0},
         {"initializer": "Poisson"},
         {"initializer": "Initializer"},
         {"initializer": "Normal", "mode": 1},

@@ -227,13 +227,26 @@ SCHEDULED = (
 )
 
 
-def _ten_steps(make, W, b, gradients, factors):
+# Factors on the learning rate and on the decay, of the matrix and of the bias.
+FACTORS = {"W": (0.5, 2.0), "b": (0.1, 0.5)}
+GROUPED = {
+    "AdamW(lr=0.05, weight_decay=0.3)": lambda g: O.AdamW(g(0.3), lr=0.05),
+    "SGD(lr=0.1, momentum=0.9, l2=0.05)": lambda g: O.SGD(g(0.05), lr=0.1, momentum=0.9),
+}
+
+
+def _ten_steps(make, W, b, gradients, factors, of_W=(1.0, 1.0), of_b=(1.0, 0.0)):
     W, b = tensor(W, grad=True), tensor(b, grad=True)
-    rule = make(lambda wd=0.0: [{"params": [W], "weight_decay": wd}, {"params": [b], "weight_decay": 0.0}])
+    rule = make(
+        lambda wd=0.0: [
+            {"params": [W], "weight_decay": wd * of_W[1]},
+            {"params": [b], "weight_decay": wd * of_b[1]},
+        ]
+    )
     highest, path = rule.param_groups[0]["lr"], []
     for (dW, db), factor in zip(gradients, factors, strict=True):
-        for group in rule.param_groups:
-            group["lr"] = highest * factor
+        for group, own in zip(rule.param_groups, (of_W, of_b), strict=True):
+            group["lr"] = highest * factor * own[0]
         W.grad, b.grad = tensor(dW), tensor(db)
         rule.step()
         path.append(lists(W=W, b=b))
@@ -249,6 +262,11 @@ def optimizers():
     found["gradients"] = [{"W": dW.tolist(), "b": db.tolist()} for dW, db in gradients]
     found["of"] = {name: _ten_steps(make, W, b, gradients, ones) for name, make in OPTIMIZERS.items()}
     found["scheduled"] = {name: _ten_steps(OPTIMIZERS[name], W, b, gradients, falling) for name in SCHEDULED}
+    found["factors of groups"] = FACTORS
+    found["grouped"] = {
+        name: _ten_steps(make, W, b, gradients, ones, FACTORS["W"], FACTORS["b"])
+        for name, make in GROUPED.items()
+    }
     return found
 
 

@@ -24,8 +24,8 @@ from ffnn_gpu.nn.activations import relu, tanh
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm, Residual
 from ffnn_gpu.nn.losses.standard import SoftmaxCrossEntropy, huber, mean_squared_error, softmax_cross_entropy
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.schedules import Cosine, Schedule, StepDecay
 from ffnn_gpu.optim.optimizers import SGD, Adam, AdamW
-from ffnn_gpu.optim.schedules import Cosine, Schedule, StepDecay
 from ffnn_gpu.testing import assert_close
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 

@@ -18,12 +18,13 @@ from ffnn_gpu.nn.activations import relu
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.nn.losses.standard import SoftmaxCrossEntropy, softmax_cross_entropy
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.schedules import Cosine, OneCycle, StepDecay
 from ffnn_gpu.optim.optimizers import OPTIMIZERS, SGD, Adam, AdamW
-from ffnn_gpu.optim.schedules import Cosine, OneCycle, StepDecay
 from ffnn_gpu.training import data_fingerprint as fingerprint
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.training.data_fingerprint import LATER
 from ffnn_gpu.training.fit import fit
+from ffnn_gpu.training.resume import GROUPS
 from tests.checkpoints.old_folder import aged
 
 rng = np.random.default_rng(3)
@@ -115,6 +116,7 @@ SETTINGS = {
         "schedule": StepDecay(0.1, 0.5),
         "callbacks": [BestWeights("lr", mode="max")],
     },
+    "decay schedule": lambda: {"optimizer": AdamW(0.01, weight_decay=0.5, decay_schedule="coslog4")},
     "several callbacks": lambda: {
         "optimizer": Adam(0.01),
         "early_stopping": 3,
@@ -572,6 +574,30 @@ def test_checkpoint_without_checksums_of_the_inputs_can_be_resumed(tmp_path):
     damage(tmp_path / "last", lambda training, arrays: [training["plan"].pop(name) for name in LATER])
     train_on(tmp_path, (X, LABELS), (X[:9], LABELS[:9]), epochs=4, resume=True)
     assert {*LATER} <= checkpoint.read(tmp_path / "last", "numpy")[1]["training"]["plan"].keys()
+
+
+def test_checkpoint_with_other_groups_of_parameters_cannot_be_resumed(tmp_path):
+    train("plain", tmp_path / "run", Stop(3))
+    assert GROUPS not in checkpoint.read(tmp_path / "run/last", "numpy")[1]["training"]["plan"]
+    damage(tmp_path / "run/last", lambda training, arrays: training["plan"].update({GROUPS: "[(0, 1)]"}))
+    with pytest.raises(IncompatibleCheckpointError, match=r"groups of θ .* \[\(0, 1\)\]; this run has None"):
+        train("plain", tmp_path / "run", resume=True)
+    train("plain", tmp_path / "other", Stop(3), network=factored())
+    damage(tmp_path / "other/last", lambda training, arrays: training["plan"].pop(GROUPS))
+    with pytest.raises(IncompatibleCheckpointError, match=r"groups of θ .* None; this run has \[\(0, "):
+        train("plain", tmp_path / "other", resume=True, network=factored())
+
+
+def factored():
+    first = Dense(8, relu, bias_lr_factor=0.1), Dropout(0.3, "flat_cos")
+    return network_of(*first, Dense(3, lr_factor=0.5, decay_factor=2.0))
+
+
+def test_training_with_factors_and_schedules_resumed_equals_the_uninterrupted_one(tmp_path):
+    runs = tmp_path / "run", tmp_path / "whole"
+    train("plateau", runs[0], Stop(3), network=factored(), optimizer=AdamW(0.01))
+    resumed = train("plateau", runs[0], resume=True, network=factored(), optimizer=AdamW(0.01))
+    assert_same(resumed, train("plateau", runs[1], network=factored(), optimizer=AdamW(0.01)))
 
 
 def test_training_without_a_checkpoint_computes_no_checksums(monkeypatch):

@@ -51,6 +51,7 @@ def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
             (factor, skipped), update = update.control.tolist(), update._replace(control=None)
         if skipped:
             return
+        update = updates.at_own_rate(self, update)
 
         def block(argument: Any, start: int) -> Any:
             is_vector = isinstance(argument, np.ndarray) and len(argument) == n

@@ -99,6 +99,7 @@ __device__ void pointwise_loss(const T* z, const Arithmetic<T>* y, const Arithme
 
 // The arguments common to all rules.
 //   theta, grad (n,) of type M, the first n_decayed in matrices; scalars [t, η, Π]; control [c, skip] or null
+//   lr_factor multiplies η; *decay, unless decay is null, multiplies weight_decay
 //   shadow (n,) of the 16-bit type T, read by products, or null
 template <typename M, typename T> struct Update {
   M* theta;
@@ -107,19 +108,21 @@ template <typename M, typename T> struct Update {
   Index n, n_decayed;
   const double *scalars, *control;
   M l2, l1;
-  double weight_decay;
+  double weight_decay, lr_factor;
+  const double* decay;
 };
 #define UPDATE_PARAMETERS                                                                                                     \
   M *theta, const M *grad, T *shadow, Index n, Index n_decayed, const double *scalars, const double *control, M l2, M l1,     \
-      double weight_decay
-#define THE_UPDATE Update<M, T>{theta, grad, shadow, n, n_decayed, scalars, control, l2, l1, weight_decay}
+      double weight_decay, double lr_factor, const double *decay
+#define THE_UPDATE Update<M, T>{theta, grad, shadow, n, n_decayed, scalars, control, l2, l1, weight_decay, lr_factor, decay}
 
 // θ ← rule(θ, g) with g = c ∇θ, and for matrices g + λ₂ θ + λ₁ sign θ and θ (1 − η λ). No change if skipped.
 //   m, v (n,): the rule's moments, or null; rule(x, g, p, q) changes x = θ_i, p = m_i and q = v_i
 template <typename M, typename T, typename Rule>
 __device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v, Rule rule) {
   if (u.control && u.control[1] != 0) return;
-  const M c = u.control ? M(u.control[0]) : M(1), kept = M(1 - u.weight_decay * u.scalars[1]);
+  const double decay = u.decay ? u.weight_decay * *u.decay : u.weight_decay;
+  const M c = u.control ? M(u.control[0]) : M(1), kept = M(1 - decay * (u.scalars[1] * u.lr_factor));
   T* const shadow = sizeof(T) < sizeof(M) ? u.shadow : nullptr;
   auto apply = [&](bool in_matrix, M& x, M g, M& p, M& q) {
     g *= c;
@@ -167,7 +170,7 @@ __device__ __forceinline__ void each_parameter(const Update<M, T>& u, M* m, M* v
 template <typename M, typename T, typename Rule>
 __device__ void update_rule(const Update<M, T>& u, M* m, M* v, double n0, double n1, double n2, double n3, Rule rule) {
   __shared__ M of_block[Rule::numbers];
-  if (threadIdx.x == 0) rule.prepare(u.scalars[0], u.scalars[1], u.scalars[2], n0, n1, n2, n3, of_block);
+  if (threadIdx.x == 0) rule.prepare(u.scalars[0], u.scalars[1] * u.lr_factor, u.scalars[2], n0, n1, n2, n3, of_block);
   __syncthreads();
   M number[Rule::numbers];
 #pragma unroll

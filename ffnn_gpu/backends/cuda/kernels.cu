@@ -210,11 +210,16 @@ __device__ __forceinline__ uint4 philox4x32(uint4 c, unsigned k0, unsigned k1) {
 }
 
 // mask_rc = scale if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0
-//   mask (B, O)
+//   mask (B, O); factor (1,) or null: with it, threshold and scale are those of the rate times *factor
 template <typename T>
 __device__ void dropout_mask(T* mask, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer,
-                             unsigned row, unsigned threshold, Arithmetic<T> scale) {
+                             unsigned row, unsigned threshold, Arithmetic<T> scale, double rate, const double* factor) {
   const int quads = (O + 3) / 4;
+  if (factor) {
+    const double p = rate * *factor;
+    threshold = (unsigned)smallest(rint(p * 4294967296.0), 4294967295.0);
+    scale = (Arithmetic<T>)(1.0 / (1.0 - p));
+  }
   T keep = Narrow<T>::from(scale), drop = Narrow<T>::from(Arithmetic<T>(0));
   FOR_EACH(i, (Index)B * quads) {
     unsigned r = (unsigned)row_of(i, quads), quad = (unsigned)column_of(i, quads);
@@ -230,8 +235,8 @@ __device__ void dropout_mask(T* mask, const Index* step, int B, int O, unsigned 
 
 KERNEL(dropout_mask,
        (T* mask, const Index* step, int B, int O, unsigned seed_low, unsigned seed_high, unsigned layer, unsigned row,
-        unsigned threshold, A scale),
-       (mask, step, B, O, seed_low, seed_high, layer, row, threshold, scale))
+        unsigned threshold, A scale, double rate, const double* factor),
+       (mask, step, B, O, seed_low, seed_high, layer, row, threshold, scale, rate, factor))
 
 // out = x ⊙ y        (n,); out may be x or y
 template <typename T>

@@ -74,12 +74,19 @@ def activation_backward(self: "CupyBackend", da: Array, a: Array, phi: Any, s: A
 
 
 def dropout_mask(
-    self: "CupyBackend", rate: float, seed: int, step: Array, layer: int, row: int, out: Array
+    self: "CupyBackend",
+    rate: float,
+    seed: int,
+    step: Array,
+    layer: int,
+    row: int,
+    out: Array,
+    factor: Array = None,
 ) -> Array:
     S = self.suffix(out)
     B, O = out.shape
     words = (uint32(word & philox.MASK) for word in (seed, seed >> 32, layer, row))
-    keep = uint32(philox.threshold(rate)), master(out.dtype).type(1.0 / (1.0 - rate))
+    keep = uint32(philox.threshold(rate)), master(out.dtype).type(1.0 / (1.0 - rate)), float64(rate), factor
     self.kernels.each(f"dropout_mask_{S}", B * -(-O // 4), out, step, int32(B), int32(O), *words, *keep)
     return out
 

@@ -97,7 +97,7 @@ def _launch(self: "CupyBackend", rule: str, u: Update, *settings: Any) -> None:
     moments += [None] * (len(formulas.MOMENTS) - len(moments))
     numbers += [float64(0)] * (len(formulas.NUMBERS) - len(numbers))
     sizes = int64(u.theta.size), int64(u.n_decayed)
-    penalties = real(u.l2), real(u.l1), float64(u.weight_decay)
+    penalties = real(u.l2), real(u.l1), float64(u.weight_decay), float64(u.lr_factor), u.decay
     arguments = u.theta, u.grad, u.shadow, *sizes, u.scalars, u.control, *penalties
     self.kernels.each(kernel, -(-u.theta.nbytes // PACK), *arguments, *moments, *numbers)
 

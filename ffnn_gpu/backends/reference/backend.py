@@ -280,18 +280,26 @@ class Backend:
     # ------------------------------------------------------------------ dropout
 
     @in_float32("out", of="out")
-    def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
-        """out = 0 with probability `rate`, else 1/(1 − rate)
+    def dropout_mask(
+        self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array, factor: Array = None
+    ) -> Array:
+        """out = 0 with probability p = `rate` factor, else 1/(1 − p)
 
         It is a pure function of (seed, step, layer, row, column).
 
         Args:
             step: (1,) int64 on the device, the number of updates of the parameters so far.
             row: the index of out's first row within the whole batch.
+            factor: (1,) float64 on the device, between 0 and 1; None for 1.
         """
         bits = dropout_bits(self.xp, out.shape, seed, step, layer, row)
-        out[...] = bits >= np.uint32(threshold(rate))
-        out *= 1.0 / (1.0 - rate)
+        if factor is None:
+            out[...] = bits >= np.uint32(threshold(rate))
+            out *= 1.0 / (1.0 - rate)
+        else:
+            p = rate * factor
+            out[...] = bits >= self.xp.minimum(self.xp.rint(p * 2.0**32), 2.0**32 - 1).astype(np.uint32)
+            out *= (1.0 / (1.0 - p)).astype(out.dtype)
         return out
 
     @in_float32("out")

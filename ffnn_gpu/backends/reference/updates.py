@@ -53,7 +53,7 @@ class Update(NamedTuple):
 
         g = c ∇θ, and for W  g + λ₂ W + λ₁ sign W        W ← W (1 − η λ)        shadow ← θ after the rule
 
-    λ is weight_decay; it bypasses the moments.
+    λ is weight_decay times decay; it bypasses the moments. η is the rate in `scalars` times lr_factor.
 
     Args:
         theta, grad: (P,); ∇θ may be overwritten.
@@ -62,6 +62,8 @@ class Update(NamedTuple):
             them.
         control: float64 [c, skip]; if skip ≠ 0, no vector changes. None for [1, 0].
         shadow: (P,) in a 16-bit type, receives the new θ; None if there is no 16-bit copy.
+        lr_factor: of these parameters.
+        decay: float64 (1,) on the device, what `weight_decay` is multiplied by; None for 1.
 
     Reference: Loshchilov, Hutter: Decoupled Weight Decay (2019), algorithm 2.
     """
@@ -75,13 +77,15 @@ class Update(NamedTuple):
     weight_decay: float = 0.0
     control: Array = None
     shadow: Array = None
+    lr_factor: float = 1.0
+    decay: Array = None
 
     def piece(self, start: int, stop: int) -> "Update":
         """Return the same update of θ[start : stop] alone."""
-        theta, grad, scalars, n, l2, l1, weight_decay, control, shadow = self
+        theta, grad, scalars, n, l2, l1, weight_decay, control, shadow, lr_factor, decay = self
         theta, grad, n = theta[start:stop], grad[start:stop], max(n - start, 0)
         shadow = None if shadow is None else shadow[start:stop]
-        return Update(theta, grad, scalars, n, l2, l1, weight_decay, control, shadow)
+        return Update(theta, grad, scalars, n, l2, l1, weight_decay, control, shadow, lr_factor, decay)
 
 
 def rule(formula: Callable[..., None]) -> Callable[..., None]:
@@ -94,10 +98,12 @@ def rule(formula: Callable[..., None]) -> Callable[..., None]:
         if control is not None:
             vectors = [v for v in (theta, *args, *named.values()) if getattr(v, "shape", None) == theta.shape]
             before = [(vector, self.duplicate(vector)) for vector in vectors]
+        update = at_own_rate(self, update)
         prepared = _with_gradient(self, update)
         if update.weight_decay:
             W = theta[: update.n_decayed]
-            W *= (1 - update.weight_decay * update.scalars[RATE]).astype(W.dtype)
+            decay = update.weight_decay if update.decay is None else update.weight_decay * update.decay[0]
+            W *= (1 - decay * update.scalars[RATE]).astype(W.dtype)
         formula(self, prepared, *args, **named)
         for vector, old in before:
             vector[...] = self.xp.where(control[SKIP] != 0, old, vector)
@@ -105,6 +111,15 @@ def rule(formula: Callable[..., None]) -> Callable[..., None]:
             update.shadow[...] = theta
 
     return run
+
+
+def at_own_rate(self: "Backend", update: Update) -> Update:
+    """Return the update with η times lr_factor in a copy of `scalars`."""
+    if update.lr_factor == 1:
+        return update
+    scalars = self.duplicate(update.scalars)
+    scalars[RATE] *= update.lr_factor
+    return update._replace(scalars=scalars, lr_factor=1.0)
 
 
 def _with_gradient(self: "Backend", update: Update) -> Update:

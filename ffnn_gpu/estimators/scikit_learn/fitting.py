@@ -17,7 +17,7 @@ from ffnn_gpu.estimators.scikit_learn.problem import Problem
 from ffnn_gpu.estimators.scikit_learn.solvers import optimizer_of, schedule_of
 from ffnn_gpu.estimators.scikit_learn.trained import Trained
 from ffnn_gpu.evaluation.samples import Samples
-from ffnn_gpu.optim import schedules
+from ffnn_gpu.nn import schedules
 from ffnn_gpu.training.callbacks import Callback
 from ffnn_gpu.training.progress import ProgressBar
 

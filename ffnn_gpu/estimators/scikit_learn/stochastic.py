@@ -20,8 +20,8 @@ from ffnn_gpu.estimators.scikit_learn.problem import Problem
 from ffnn_gpu.evaluation.evaluate import outputs_of
 from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.schedules import Schedule
 from ffnn_gpu.optim.optimizers import Optimizer
-from ffnn_gpu.optim.schedules import Schedule
 from ffnn_gpu.training.callbacks import Callback, Run
 from ffnn_gpu.training.data_parallel.team import DataParallel, Team
 from ffnn_gpu.training.fit import drive, require_callbacks

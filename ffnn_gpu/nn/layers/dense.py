@@ -1,16 +1,19 @@
 """The fully connected layer."""
 
+import math
 from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 
 from ffnn_gpu.backends import Array, Backend
-from ffnn_gpu.checks import renamed, require_positive_int
+from ffnn_gpu.checks import is_number, renamed, require_positive_int
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.activations import Activation, get_activation, identity
 from ffnn_gpu.nn.initializers import Initializer, default_initializer, zeros
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
+from ffnn_gpu.nn.rates import Rate
 from ffnn_gpu.nn.workspace import Buffers
 
 
@@ -24,6 +27,8 @@ class Dense(Layer):
         bias: True if the layer has b.
         weights: initializer of W; `default_initializer(φ)` if None.
         biases: initializer of b.
+        lr_factor, bias_lr_factor: on the optimizer's learning rate, for W and for b.
+        decay_factor: on the optimizer's weight_decay, l2 and l1, for W; b has none.
 
     Reference: Rumelhart, Hinton, Williams: Nature 323 (1986), eq. 1-2 and 4-7.
     """
@@ -33,10 +38,17 @@ class Dense(Layer):
     bias: bool = True
     weights: Initializer | None = None
     biases: Initializer = zeros
+    lr_factor: float = field(default=1.0, kw_only=True)
+    bias_lr_factor: float = field(default=1.0, kw_only=True)
+    decay_factor: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         require_positive_int("the width of Dense", self.width)
         object.__setattr__(self, "activation", get_activation(self.activation))
+        for name in ("lr_factor", "bias_lr_factor", "decay_factor"):
+            value = getattr(self, name)
+            if not is_number(value) or not 0 <= value < math.inf:
+                raise ConfigurationError(f"{name} of Dense must be finite and at least 0, not {value!r}")
 
     @property
     def phi(self) -> Activation:
@@ -49,6 +61,10 @@ class Dense(Layer):
     def parameter_shapes(self, I: int) -> Shapes:
         shapes: Shapes = {"W": (I, self.width)}
         return shapes | {"b": (self.width,)} if self.bias else shapes
+
+    def rates(self) -> dict[str, Rate]:
+        W = Rate(self.lr_factor, self.decay_factor, matrix=True)
+        return {"W": W, "b": Rate(self.bias_lr_factor)} if self.bias else {"W": W}
 
     def buffer_shapes(self, B: int, I: int) -> Shapes:
         shapes: Shapes = {"a": (B, self.width), "dx": (B, I)}

@@ -16,8 +16,8 @@ from ffnn_gpu.evaluation.evaluate import better, by_name
 from ffnn_gpu.evaluation.samples import Samples
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.schedules import Schedule
 from ffnn_gpu.optim.optimizers import Optimizer
-from ffnn_gpu.optim.schedules import Schedule
 from ffnn_gpu.training.data_fingerprint import fingerprints
 from ffnn_gpu.training.data_parallel.team import Team
 from ffnn_gpu.training.history import History

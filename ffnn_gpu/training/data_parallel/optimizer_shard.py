@@ -53,11 +53,11 @@ class Shard:
         start, stop = self.bounds[communicator.rank : communicator.rank + 2]
         self.backend: Any = NormOverRanks(params.backend, communicator)
         self.dtype, self.step, self.state = params.dtype, params.step, params.state
-        self.loss_scale = params.loss_scale
+        self.loss_scale, self.factor = params.loss_scale, params.factor
         self.mine = slice(start, stop)
         self.theta, self.grad = params.theta[self.mine], params.grad[self.mine]
         self.shadow = None if params.shadow is None else params.shadow[self.mine]
-        self.n_decayed = min(max(params.n_decayed - start, 0), stop - start)
+        self.groups = [part for group in params.groups if (part := group.within(start, stop))]
         if (start, stop) not in params.pieces:
             params.pieces = {(start, stop): WeakKeyDictionary()}
         self.optimizer_states = params.pieces[start, stop]

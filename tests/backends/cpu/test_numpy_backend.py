@@ -309,11 +309,14 @@ def test_squared_norm_and_average_agree_with_the_reference(fast, dtype, n):
 
 @pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 4), (7, 13), (64, 30)])
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.999])
-def test_dropout_equals_the_reference_bit_for_bit(fast, shape, rate, dtype):
+@pytest.mark.parametrize("factor", [None, 0.7])
+def test_dropout_equals_the_reference_bit_for_bit(fast, shape, rate, factor, dtype):
     seed, step, layer, row = 2**63 + 12345, np.array([2**31 + 3]), 5, 2**20
     x, found = random(shape, dtype), []
+    factor = None if factor is None else np.array([factor])
     for each in (fast, REFERENCE):
-        mask = each.dropout_mask(rate, seed, step, layer, row, out=np.full(shape, np.nan, dtype))
+        out = np.full(shape, np.nan, dtype)
+        mask = each.dropout_mask(rate, seed, step, layer, row, out, factor)
         found.append((mask, each.dropout(x, mask, out=np.empty(shape, dtype))))
     np.testing.assert_array_equal(found[0], found[1])
 

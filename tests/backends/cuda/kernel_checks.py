@@ -257,6 +257,10 @@ def dropout(case):
     for rate, seed, row in ((0.3, 2**40 + 5, 9), (0.0, 0, 0), (0.999, -1, 2**32 - 2)):
         out = case.nan(*case.matrix)
         case.equal("dropout_mask", relative=0, rate=rate, seed=seed, step=step, layer=2, row=row, out=out)
+    for rate, factor in ((0.3, 0.7), (0.9, 0.0), (1 - 2**-33, 1.0)):
+        out = case.nan(*case.matrix)
+        given = {"rate": rate, "seed": 3, "step": step, "layer": 2, "row": 0, "factor": np.array([factor])}
+        case.equal("dropout_mask", relative=0, out=out, **given)
     mask = np.where(case.uniform(case.matrix) > 0.5, 1.5, 0).astype(case.dtype)
     case.equal("dropout", relative=0, x=case.normal(case.matrix), mask=mask, out=case.nan(*case.matrix))
 
@@ -387,7 +391,8 @@ def shared_by_rules(case):
     plain = {"theta": theta, "grad": grad, "scalars": scalars, "overwritten": {"grad"}}
     yield plain
     yield plain | {"control": np.array([0.3, 0.0])}
-    yield plain | {"n_decayed": n // 8 * 4, "l2": 0.1, "weight_decay": 0.3}
+    yield plain | {"n_decayed": n // 2, "weight_decay": 0.3, "lr_factor": 2.0, "decay": np.array([0.25])}
+    yield plain | {"n_decayed": n // 8 * 4, "l2": 0.1, "weight_decay": 0.3, "lr_factor": 0.5}
     yield plain | {
         "n_decayed": n // 2,
         "l2": 0.1,

@@ -27,12 +27,18 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from ffnn_gpu.backends.cuda.graphs import MOST_GRAPHS
-from ffnn_gpu.optim.schedules import Cosine, StepDecay
+from ffnn_gpu.nn.schedules import Cosine, StepDecay
 from ffnn_gpu.training.callbacks import Callback
 from tests.backends.cuda.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backends.cuda.fake_cupy import FakeCupy, installed
 
-LAYERS = [Dense(8, relu), BatchNorm(), Dropout(0.3), Residual([LayerNorm(), Dense(8, gelu)]), Dense(3)]
+LAYERS = [
+    Dense(8, relu),
+    BatchNorm(),
+    Dropout(0.3, "flat_cos"),
+    Residual([LayerNorm(), Dense(8, gelu)]),
+    Dense(3),
+]
 RNG = np.random.default_rng(8)
 X, LABELS, WEIGHT = RNG.normal(size=(27, 5)), RNG.integers(0, 3, 27), RNG.random(27)
 
@@ -107,9 +113,10 @@ def test_captured_steps_equal_plain_steps_bit_for_bit(device, optimizer):
         {"accumulate": 2},
         {"schedule": Cosine()},
         {"schedule": StepDecay(every=15)},
+        {"optimizer": AdamW(0.01, weight_decay=0.5, decay_schedule="coslog4")},
         {"drop_last": True, "validation": 0.2},
     ],
-    ids=["plain", "weights", "micro-batches", "cosine", "steps", "validation"],
+    ids=["plain", "weights", "micro-batches", "cosine", "steps", "decay", "validation"],
 )
 def test_fit_with_graphs_equals_fit_without_bit_for_bit(device, settings, monkeypatch):
     def trained(use_graphs):
@@ -118,12 +125,11 @@ def test_fit_with_graphs_equals_fit_without_bit_for_bit(device, settings, monkey
         history = fit(
             network,
             softmax_cross_entropy,
-            Adam(0.01),
-            (X, LABELS),
+            data=(X, LABELS),
             epochs=4,
             batch_size=5,
             verbose=0,
-            **settings,
+            **{"optimizer": Adam(0.01)} | settings,
         )
         return [row["loss"] for row in history.rows], network.params.to_host()
 

@@ -363,6 +363,14 @@ def test_training_steps_equal_the_reference(backend, optimizer, dtype):
     )
 
 
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), AdamW(weight_decay=0.3), Nadam()], ids=repr)
+def test_training_steps_with_factors_equal_the_reference(backend, optimizer):
+    layers = [Dense(9, tanh, lr_factor=0.5, bias_lr_factor=0.1), Dense(3, decay_factor=3.0)]
+    network = Network(5, layers, Backend(), "float32", seed=1)
+    both = Backend(), backend
+    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=both, optimizer=optimizer)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
 def test_steps_through_an_overflow_equal_the_reference(backend, optimizer):
     gradients = 1024 * np.random.default_rng(4).normal(size=(4, 400)).astype("float32")

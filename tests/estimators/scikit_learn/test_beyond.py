@@ -15,8 +15,8 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators import MLPClassifier, MLPRegressor
 from ffnn_gpu.estimators.scikit_learn.solvers import optimizer_of
 from ffnn_gpu.nn.activations import ACTIVATIONS
+from ffnn_gpu.nn.schedules import SCHEDULES
 from ffnn_gpu.optim.optimizers import OPTIMIZERS
-from ffnn_gpu.optim.schedules import SCHEDULES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X, CLASSES = load_iris(return_X_y=True)

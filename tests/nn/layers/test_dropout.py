@@ -6,6 +6,7 @@ from ffnn_gpu.backends.choice import NumpyBackend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layers import Dense, Dropout, Residual
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.schedules import FlatCosine
 from ffnn_gpu.testing import check_gradients
 
 
@@ -43,6 +44,17 @@ def test_dropout_multiplies_by_its_mask(backend, dtype):
     mask = backend.to_host(ws.buffers[0].mask)
     np.testing.assert_array_equal(a, backend.to_host(x) * mask)
     assert set(np.unique(mask)) == {0, np.dtype(dtype).type(1 / 0.75)}
+
+
+def test_factor_of_a_schedule_multiplies_the_rate_bit_for_bit(backend, dtype):
+    network = Network(4, [Dropout(0.5, "flat_cos"), Residual([Dropout(0.75, FlatCosine())])], backend, dtype)
+    (factor,) = network.params.factors.values()
+    for value in (1.0, 0.5, 0.25, 0.0):
+        backend.write(factor, 0, value)
+        plain = Network(4, [Dropout(0.5 * value), Residual([Dropout(0.75 * value)])], backend, dtype)
+        x = backend.asarray(batch(50, 4), dtype)
+        found, wanted = (backend.to_host(each.forward(x, each.workspace(50))) for each in (network, plain))
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_masks_are_equal_on_every_backend(backend, dtype):
@@ -106,5 +118,13 @@ def test_dropout_rejects_bad_rates(rate):
         Dropout(rate)
 
 
+def test_dropout_rejects_an_unknown_schedule():
+    with pytest.raises(
+        ConfigurationError, match="no schedule is called 'flat_cosine'; did you mean 'flat_cos'"
+    ):
+        Dropout(0.5, "flat_cosine")
+
+
 def test_dropout_prints_the_call_that_creates_it():
+    assert repr(Dropout(0.5, "flat_cos")) == "Dropout(0.5, FlatCosine(flat=0.5))"
     assert repr(Dropout(0.5)) == "Dropout(0.5)"

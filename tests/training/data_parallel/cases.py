@@ -22,6 +22,7 @@ OPTIMIZERS = {
     "rmsprop": RMSprop(1e-2, momentum=0.5), "adagrad": Adagrad(5e-2), "adam": Adam(1e-2),
     "adamw": AdamW(1e-2), "nadam": Nadam(1e-2), "lion": Lion(1e-3),
     "penalized": Adam(1e-2, l2=1e-2, l1=1e-3, weight_decay=1e-2),
+    "scheduled": Adam(1e-2, weight_decay=0.5, decay_schedule="flat_cos"),
     "clipped": SGD(0.05, momentum=0.9, clip_norm=0.05),
     "bounded": Adam(1e-2, clip_value=1e-3), "averaged": SGD(0.05, momentum=0.9, ema=0.9, clip_norm=0.2),
 }  # fmt: skip
@@ -33,6 +34,13 @@ NETWORKS = {
         Dense(7, relu),
         BatchNorm(),
         Residual([Dense(7, tanh), BatchNorm(), Dropout(0.2)]),
+        Dense(3),
+    ],
+    "factors": [Dense(7, relu, lr_factor=0.5, bias_lr_factor=0.1), Dense(3, decay_factor=0.5)],
+    "scheduled": [
+        Dense(7, relu),
+        Residual([Dense(7, relu), Dropout(0.5, "flat_cos")]),
+        Dropout(0.3, "cosine"),
         Dense(3),
     ],
     "batch_norm_first": [BatchNorm(), Dense(7, tanh), BatchNorm(), Dense(3)],
@@ -86,6 +94,7 @@ CASES = [
         for name in ("momentum", "averaged")
     ),
     *({"network": name, "optimizer": "momentum"} for name in NETWORKS),
+    {"network": "factors", "optimizer": "penalized"},
     *({"network": "dropout", "settings": name, "optimizer": "clipped"} for name in SETTINGS),
     *({"network": "batch_norm", "settings": name, "optimizer": "momentum"} for name in SETTINGS),
     *({"loss": name, "settings": "weights", "optimizer": "momentum"} for name in LOSSES),

@@ -51,7 +51,9 @@ from ffnn_gpu.backends.cpu.loops.values import (
     llvm_type,
 )
 
-FUNCTIONS = {math.sqrt: "sqrt", np.sqrt: "sqrt", math.log: "log", np.log: "log", np.exp: "exp"}
+FUNCTIONS = {
+    math.sqrt: "sqrt", np.sqrt: "sqrt", math.log: "log", np.log: "log", np.exp: "exp", np.rint: "rint",
+}  # fmt: skip
 EXTREMES: dict[Any, ast.cmpop] = {min: ast.Lt(), max: ast.Gt()}
 
 

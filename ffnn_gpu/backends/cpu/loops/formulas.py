@@ -112,22 +112,22 @@ def rule_parts(
 
     Only the matrices have penalties; without penalties there is one loop for all of θ.
     """
-    theta, grad, scalars, n, l2, l1, weight_decay, control, shadow = update
+    theta, grad, scalars, n, l2, l1, weight_decay, control, shadow, lr_factor, decay = update
     penalties = {"l2": float(l2), "l1": float(l1), "weight_decay": float(weight_decay)}
-    end = n if any(penalties.values()) else 0
+    end, rated = n if any(penalties.values()) else 0, lr_factor != 1
     named = {f"s{k}": value for k, value in enumerate(settings)}
     moments = {key: value for key, value in named.items() if isinstance(value, np.ndarray)}
     numbers = {key: value for key, value in named.items() if type(value) is float}
     kinds = tuple(MOMENT if s in moments else NUMBER if s in numbers else value for s, value in named.items())
     numbers |= {"t": scalars[STEP:][:1], "lr": scalars[RATE:][:1], "product": scalars[PRODUCT:][:1]}
-    numbers |= penalties
+    numbers |= penalties | {"lr_factor": float(lr_factor), "decay": decay}
     if control is not None:
         numbers |= {"factor": control[FACTOR:][:1], "skip": control[SKIP:][:1]}
     copy, kind = ({}, "") if shadow is None else ({"shadow": shadow}, shadow.dtype.name)
     build = rule if name != "own_rule" else functools.partial(_users_rule, settings[0])
     for part, held in (
-        (slice(0, end), tuple(map(bool, penalties.values()))),
-        (slice(end, None), (False,) * 3),
+        (slice(0, end), (*map(bool, penalties.values()), rated, decay is not None and weight_decay != 0)),
+        (slice(end, None), (False, False, False, rated, False)),
     ):
         vectors = {"theta": theta[part], "grad": grad[part]}
         vectors |= {key: vector[part] for key, vector in (moments | copy).items()}
@@ -154,10 +154,13 @@ class Penalty(Symbol):
         return True
 
 
+FACTORS = ("l2", "l1", "weight_decay", "lr_factor")
+
+
 def build_rule(
     dtype: np.dtype,
     name: str,
-    penalties: tuple[bool, ...],
+    factors: tuple[bool, ...],
     controlled: bool,
     shadow: Any,
     settings: tuple[Any, ...],
@@ -165,7 +168,8 @@ def build_rule(
     """Update θ and its moments by the reference's rule of this name, unless skipped.
 
     Args:
-        penalties: which of λ₂, λ₁ and λ of Update are not 0.
+        factors: whether λ₂, λ₁ and λ of Update are not 0, lr_factor is not 1, and a number on the device
+            multiplies λ.
         controlled: whether there is a factor on ∇θ, and the update may be skipped.
         shadow: the type of the 16-bit copy of θ; "" if there is none.
         settings: the rule's arguments, MOMENT and NUMBER in the places of vectors and floats.
@@ -174,9 +178,11 @@ def build_rule(
     operands: dict[str, Axes] = dict.fromkeys(("theta", "grad", *moments), "both")
     operands |= {"shadow": shadow} if shadow else {}
     operands |= dict.fromkeys(("t", "lr", "product", *(["factor", "skip"] if controlled else [])), "address")
-    names = [name for name, held in zip(("l2", "l1", "weight_decay"), penalties, strict=True) if held]
+    names = [name for name, held in zip(FACTORS, factors[:-1], strict=True) if held]
     numbers = (f"s{k}" for k, value in enumerate(settings) if value is NUMBER)
     operands |= dict.fromkeys((*names, *numbers), "value")
+    if factors[-1]:
+        operands["decay"] = "address"
 
     def program(*symbols: Any) -> dict[str, Any]:
         given = dict(zip(operands, symbols, strict=True))
@@ -184,9 +190,12 @@ def build_rule(
         before = {name: given[name].copy() for name in ("theta", *moments)}
         # rounded: a loss scale that is a power of two must change no bit of the update
         g = rounded(given["grad"] * given["factor"].astype(dtype)) if controlled else given["grad"].copy()
-        scalars: Any = {STEP: given["t"], RATE: given["lr"], PRODUCT: given["product"]}
+        lr = given["lr"] * given["lr_factor"] if "lr_factor" in given else given["lr"]
+        scalars: Any = {STEP: given["t"], RATE: lr, PRODUCT: given["product"]}
         # θ[:None] is all of θ: where there are penalties, every element belongs to a matrix.
         everything: Any = None
+        if "decay" in given:
+            given["weight_decay"] = Penalty((given["weight_decay"] * given["decay"]).node)
         of_matrices = (given.get(name, 0.0) for name in ("l2", "l1", "weight_decay"))
         update = Update(given["theta"], g, scalars, everything, *of_matrices)
         args = (given.get(f"s{k}", value) for k, value in enumerate(settings))
@@ -263,7 +272,7 @@ def of_one_kind(update: Update, settings: tuple[Any, ...]) -> bool:
     """Return whether commands can read ∇θ, the moments and the numbers on the device, and write θ."""
     theta, scalars, control, shadow = update.theta, update.scalars, update.control, update.shadow
     vectors = theta, update.grad, *(s for s in settings if isinstance(s, np.ndarray))
-    numbers = [(scalars, 3)] + ([] if control is None else [(control, 2)])
+    numbers = [(scalars, 3)] + [(v, n) for v, n in ((control, 2), (update.decay, 1)) if v is not None]
     if shadow is not None and not (theta.itemsize == 4 and _is_stored(shadow) and shadow.flags.writeable):
         return False
     return all(

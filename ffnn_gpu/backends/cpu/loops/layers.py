@@ -82,11 +82,18 @@ ROW = 6  # place of `row` in the operands of the next command
 
 
 def dropout_mask_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out_rc = keep if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0."""
+    """out_rc = keep if word c mod 4 of Philox at (⌊c/4⌋, row + r, step, layer) ≥ threshold, else 0.
+
+    With the address of a factor, keep and threshold are those of the rate times the factor.
+    """
     threshold, step, layer, rows, columns = n[1], vector(np.int64, n[4], 1)[0], n[5], n[8], n[9]
     first, last = bounds(rows, 1, chunk, chunks)
     out = matrix(like, n[7], rows, columns)
-    keep = out.dtype.type(as_real(n[0]))
+    keep = as_real(n[0])
+    if n[10] != 0:
+        p = as_real(n[11]) * vector(np.float64, n[10], 1)[0]
+        keep, threshold = 1.0 / (1.0 - p), np.int64(min(np.rint(p * 2.0**32), 2.0**32 - 1))
+    keep = out.dtype.type(keep)
     for r in range(first, last):
         for quad in range((columns + 3) // 4):
             c0, c1, c2, c3 = np.uint32(quad), np.uint32(n[ROW] + r), np.uint32(step), np.uint32(layer)

@@ -137,11 +137,15 @@ class LayerOperations(Commands):
         return out
 
     @checked(out="BI!")
-    def dropout_mask(self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array) -> Array:
+    def dropout_mask(
+        self, rate: float, seed: int, step: Array, layer: int, row: int, out: Array, factor: Array = None
+    ) -> Array:
         if not isinstance(step, np.ndarray) or (step.dtype, step.size) != (np.dtype(np.int64), 1):
             raise NotRecordedError("the step is no int64 (1,)")
+        if factor is not None and (factor.shape, factor.dtype) != ((1,), FLOAT):
+            raise NotRecordedError("the factor is no float64 (1,)")
         keep, key = float(1.0 / (1.0 - rate)), (seed & MASK, (seed >> 32) & MASK)
-        operands = keep, threshold(rate), *key, step, layer, row, out, *out.shape
+        operands = keep, threshold(rate), *key, step, layer, row, out, *out.shape, factor, float(rate)
         self._record("dropout_mask", self.partition.by_rows(out, COSTLY), *operands)
         return out
 

@@ -242,6 +242,7 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
     if x is not None and y is not None and address(x) == address(y):
         y = y.copy()  # a stand-in: each call sets the addresses of x and y anew
     known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
+    known += params.factors.values()
     known += [array for array in (params.shadow, params.loss_scale) if array is not None]
     recorder = Recorder(backend, params.compute_dtype, threads_of(backend), known, [x, y, weight, lr])
     params, scratch = copy.copy(params), copy.copy(ws)

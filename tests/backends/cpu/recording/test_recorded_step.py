@@ -54,6 +54,7 @@ NETWORKS = {
     "batch norm": (Dense(256, bias=False), BatchNorm(), Dense(C)),
     "layer norm": (Dense(256, relu), LayerNorm(), Dense(C)),
     "dropout": (Dense(256, relu), Dropout(0.3), Dense(C)),
+    "scheduled dropout": (Dense(256, relu), Dropout(0.3, "flat_cos"), Dense(C)),
     "residual": (Dense(256, relu), Residual([Dense(256, relu), Dropout(0.2), Dense(256)]), Dense(C)),
     "norms first": (BatchNorm(), LayerNorm(), Dense(C)),
     "last is layer norm": (Dense(C), LayerNorm()),
@@ -64,6 +65,7 @@ OPTIMIZERS = {
     "rmsprop, momentum": RMSprop(momentum=0.9), "adagrad": Adagrad(), "nadam": Nadam(), "lion": Lion(),
     "clipped": Adam(clip_norm=0.1), "clipped by value": Adam(clip_value=0.01),
     "penalized": SGD(0.1, l2=0.1, l1=0.01), "averaged": Adam(ema=0.9),
+    "decay follows a schedule": AdamW(weight_decay=0.5, decay_schedule="cosine"),
     "everything": AdamW(l2=0.1, l1=0.01, clip_norm=0.2, clip_value=0.05, ema=0.9),
 }  # fmt: skip
 LOSSES = {
@@ -108,7 +110,12 @@ def trained(
     """Return losses and all numbers after some steps, and the reasons for not recording them."""
     network, ws = made(layers, dtype, rows)
     x, y = batch(dtype, rows, loss)
-    losses = [step(network, loss, optimizer, x, y, ws, weight, None, True) for _ in range(steps)]
+    optimizer.state(network.params)
+    losses = []
+    for k in range(steps):
+        for factor in network.params.factors.values():
+            factor[0] = 1 / (1 + k)
+        losses.append(step(network, loss, optimizer, x, y, ws, weight, None, True))
     return {"losses": np.array(losses)} | numbers(network, optimizer), reasons(ws)
 
 
@@ -133,6 +140,14 @@ def test_recorded_steps_of_every_optimizer_equal_plain_steps(optimizer, threads)
     found, why = trained(train_step, PLAIN, optimizer)
     assert why == [""]
     require_equal(found, trained(_step, PLAIN, optimizer)[0], 0, 1e-11)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_recorded_steps_with_factors_on_rates_and_decay_equal_plain_steps(optimizer):
+    layers = Dense(9, relu, lr_factor=0.5, bias_lr_factor=0.1), Dense(9, decay_factor=3.0), Dense(C)
+    found, why = trained(train_step, layers, optimizer)
+    assert why == [""]
+    require_equal(found, trained(_step, layers, optimizer)[0], 0, 1e-11)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

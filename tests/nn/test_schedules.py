@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.optim import schedules
-from ffnn_gpu.optim.schedules import (
+from ffnn_gpu.nn import schedules
+from ffnn_gpu.nn.schedules import (
     SCHEDULES,
     Cosine,
+    CosLog,
     Exponential,
+    FlatCosine,
     InverseScaling,
     LinearWarmup,
     OneCycle,
@@ -147,8 +149,34 @@ def test_one_cycle_rises_to_one_and_falls_to_its_end():
     assert factors[-1] == pytest.approx(1 / 25 / 1e4, rel=1e-8)  # what is left of 1 − 1 + 4e-6
 
 
+def test_coslog4_has_four_cycles_each_twice_as_long_and_is_zero_between_them():
+    factors = path(get_schedule("coslog4"), 1500)  # cycle k ends where 1 + 15 t/1500 is 2^k
+    assert [t for t, factor in enumerate(factors) if factor < 1e-12] == [0, 100, 300, 700]
+    assert CosLog()(1500, 1500) == CosLog()(1501, 1500) == pytest.approx(0, abs=1e-12)
+    middles = [round(1500 * (2 ** (k + 0.5) - 1) / 15) for k in range(4)]
+    assert [factors[t] for t in middles] == pytest.approx([1] * 4, abs=1e-3)  # the nearest steps
+    assert factors[25] == pytest.approx((1 - np.cos(2 * np.pi * np.log2(1.25))) / 2, rel=ROUNDING)
+
+
+def test_coslog_of_one_cycle_rises_and_falls_once():
+    factors = path(CosLog(1), 1000)
+    top = factors.index(max(factors))
+    assert top == round(1000 * (2**0.5 - 1)) and falls(factors[top:]) and falls(factors[top::-1])
+
+
+def test_flat_cosine_is_one_for_half_the_run_then_half_a_cosine():
+    factors = path(get_schedule("flat_cos"), 100)
+    assert factors[:51] == [1] * 51 and falls(factors)
+    want = [(1 + np.cos(np.pi * (2 * t / 100 - 1))) / 2 for t in range(50, 100)]
+    assert factors[50:] == pytest.approx(want, rel=ROUNDING)
+    assert FlatCosine()(100, 100) == FlatCosine()(120, 100) == FlatCosine("whole")(100, 100) == 0
+    assert path(FlatCosine(90), 100) == path(FlatCosine(0.9), 100) and path(FlatCosine("whole"), 3) == [1] * 3
+
+
 @pytest.mark.parametrize(
-    "rule", [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle("whole")], ids=repr
+    "rule",
+    [Cosine(0.2), Cosine(cycles=3), Cosine(warmup=0.1), OneCycle(), OneCycle("whole"), FlatCosine()],
+    ids=repr,
 )
 @pytest.mark.parametrize("total", [1, 2, 100])
 def test_factor_after_the_end_is_the_smallest_before(rule, total):
@@ -171,6 +199,8 @@ BAD = {
     "Cosine needs 0 <= floor <= 1": lambda: Cosine(floor=1.5),
     "Cosine needs 0 <= floor": lambda: Cosine(floor=-0.5),
     "cycles >= 1": lambda: Cosine(cycles=0),
+    "cycles of CosLog must be a whole number, at least 1, not 0": lambda: CosLog(0),
+    "cycles of CosLog must be a whole number, at least 1, not 1.5": lambda: CosLog(1.5),
     "warmup of a schedule must be positive: .*, not -1": lambda: Cosine(warmup=-1),
     "gamma of a schedule must be positive and finite, not inf": lambda: StepDecay(gamma=float("inf")),
     'every of a schedule must be positive: .*, or "whole", not 0': lambda: Exponential(every=0),
@@ -193,6 +223,7 @@ BAD = {
         (lambda value: LinearWarmup(value), "warmup"),
         (lambda value: Cosine(warmup=value), "warmup"),
         (lambda value: OneCycle(rise=value), "rise"),
+        (lambda value: FlatCosine(value), "flat"),
     ],
 )
 def test_ambiguous_duration_raises(make, name):
@@ -224,6 +255,8 @@ def test_standard_constants_equal_the_documented_ones():
         "linear_warmup": "LinearWarmup(warmup=0.05, then=Constant())",
         "cosine": "Cosine(floor=0.0, warmup=0.05, cycles=1)",
         "one_cycle": "OneCycle(rise=0.3, start=25.0, end=10000.0)",
+        "coslog4": "CosLog(cycles=4)",
+        "flat_cos": "FlatCosine(flat=0.5)",
     }
     assert Cosine() == Cosine(0, 0, 1) and Cosine(floor=1)(7, 10) == 1
 

@@ -1,7 +1,9 @@
-"""The learning rate as a function of the step: η_t = η · schedule(t, total).
+"""Numbers as functions of the step: η_t = η · schedule(t, total), and so the decay and the rate of dropout.
 
 A schedule is a frozen dataclass. It is called with the number t of finished steps and the total number of
 steps of the training run, and returns the factor of the optimizer's lr.
+
+Why here and not in optim/: a layer may follow a schedule.
 
 A duration is:
 - an int: a number of steps, such as warmup=500;
@@ -19,8 +21,8 @@ from ffnn_gpu.checks import is_whole, look_up
 from ffnn_gpu.errors import ConfigurationError
 
 __all__ = [
-    "Cosine", "Exponential", "InverseScaling", "LinearWarmup", "OneCycle", "Schedule", "StepDecay",
-    "constant", "get_schedule",
+    "CosLog", "Cosine", "Exponential", "FlatCosine", "InverseScaling", "LinearWarmup", "OneCycle",
+    "Schedule", "StepDecay", "constant", "get_schedule",
 ]  # fmt: skip
 
 Duration: TypeAlias = int | float | Literal["whole"]
@@ -159,6 +161,47 @@ class OneCycle(Schedule):
         return _half_cosine(1.0, 1 / (self.start * self.end), u)
 
 
+@dataclass(frozen=True)
+class CosLog(Schedule):
+    """½ (1 − cos(2π log₂(1 + (2ᶜ − 1) u)))        u = t/total, c = cycles
+
+    Each cycle rises from 0 to 1 and falls to 0, and takes twice as long as the one before.
+
+    Reference: Holzmüller, Grinsztajn, Steinwart: Better by Default (2024), section 3.
+    """
+
+    cycles: int = 4
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.cycles) or self.cycles < 1:
+            raise ConfigurationError(
+                f"cycles of CosLog must be a whole number, at least 1, not {self.cycles!r}"
+            )
+
+    def __call__(self, step: int, total: int) -> float:
+        u = min(step / max(total, 1), 1.0)
+        return (1 - math.cos(2 * math.pi * math.log2(1 + (2**self.cycles - 1) * u))) / 2
+
+
+@dataclass(frozen=True)
+class FlatCosine(Schedule):
+    """1 during `flat`, then ½ (1 + cos(π u)), where u goes from 0 to 1
+
+    Reference: Holzmüller, Grinsztajn, Steinwart: Better by Default (2024), section 3.
+    """
+
+    flat: Duration = 0.5
+
+    def __post_init__(self) -> None:
+        _check_duration(self, "flat")
+
+    def __call__(self, step: int, total: int) -> float:
+        flat = min(steps(self.flat, total), total)
+        if step < flat:
+            return 1.0
+        return _half_cosine(1.0, 0.0, min((step - flat) / (total - flat), 1.0) if flat < total else 1.0)
+
+
 def _half_cosine(first: float, last: float, u: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * u)) / 2
 
@@ -190,7 +233,7 @@ constant = Constant()
 SCHEDULES: dict[str, Schedule] = {
     "constant": constant, "step": StepDecay(), "exponential": Exponential(),
     "inverse_scaling": InverseScaling(), "linear_warmup": LinearWarmup(), "cosine": Cosine(warmup=0.05),
-    "one_cycle": OneCycle(),
+    "one_cycle": OneCycle(), "coslog4": CosLog(4), "flat_cos": FlatCosine(0.5),
 }  # fmt: skip
 
 

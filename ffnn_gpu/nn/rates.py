@@ -1,0 +1,109 @@
+"""Learning-rate and decay factors per parameter, and the groups of θ that have equal ones.
+
+A layer declares factors by `Layer.rates`. θ is in the order of its groups, so that an update rule runs once
+for each group and not once for each parameter. A network without declared factors has one group, all of θ,
+of which the matrices decay.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ffnn_gpu.checks import is_number
+from ffnn_gpu.errors import ConfigurationError
+
+Named = tuple[str, tuple[int, ...]]  # a parameter's name and shape
+Extent = tuple[str, int, int]  # a parameter's name, and θ[start : stop] with the padding after it
+
+
+class Rate(NamedTuple):
+    """Factors on an optimizer's settings for one parameter.
+
+    Attributes:
+        lr: on the learning rate.
+        decay: on weight_decay, l2 and l1; None for 1 if the parameter has two dimensions or more, else 0.
+        matrix: whether the parameter is W (…, I, O) of a product x W, which Muon orthogonalizes.
+    """
+
+    lr: float = 1.0
+    decay: float | None = None
+    matrix: bool = False
+
+    def of(self, shape: tuple[int, ...]) -> "Rate":
+        """Return this rate with the decay of a parameter of this shape in the place of None."""
+        return self if self.decay is not None else self._replace(decay=float(len(shape) >= 2))
+
+
+class Group(NamedTuple):
+    """θ[start : stop], which one call of an update rule changes.
+
+    Attributes:
+        n_decayed: the number of leading elements that have penalties and decay.
+        lr, decay: the factors on the learning rate, and on penalties and decay.
+    """
+
+    start: int
+    stop: int
+    n_decayed: int
+    lr: float = 1.0
+    decay: float = 1.0
+
+    def within(self, start: int, stop: int) -> "Group | None":
+        """Return the part of the group in θ[start : stop], relative to start; None if it is empty."""
+        first, last = max(self.start, start), min(self.stop, stop)
+        if first >= last:
+            return None
+        decayed = min(max(self.start + self.n_decayed - first, 0), last - first)
+        return self._replace(start=first - start, stop=last - start, n_decayed=decayed)
+
+
+def rates_of(named: Sequence[Named], declared: Mapping[str, Rate]) -> dict[str, Rate]:
+    """Return the rate of every parameter. Raises ConfigurationError for an invalid one."""
+    known = {name for name, _ in named}
+    for name, rate in declared.items():
+        if name not in known:
+            raise ConfigurationError(f"rates of a layer names {name}; parameter_shapes has no such parameter")
+        for factor, value in (("lr", rate.lr), ("decay", 0 if rate.decay is None else rate.decay)):
+            if not is_number(value) or not 0 <= value < math.inf:
+                wanted = "must be finite and at least 0"
+                raise ConfigurationError(f"the factor {factor} of {name} {wanted}, not {value!r}")
+    return {name: declared.get(name, Rate()).of(shape) for name, shape in named}
+
+
+def in_order(named: Iterable[Named], rates: Mapping[str, Rate]) -> list[Named]:
+    """Return the parameters in the order of θ: those with decay first, and equal factors together.
+
+    Otherwise they keep their order. Where possible, the last factors with decay and the first without have
+    the same learning rate, because then they share a group.
+    """
+    named = list(named)
+    kinds = list(dict.fromkeys((rates[name].lr, rates[name].decay) for name, _ in named))
+    decayed, others = [kind for kind in kinds if kind[1]], [kind for kind in kinds if not kind[1]]
+    shared = next((lr for lr, _ in decayed if lr in {lr for lr, _ in others}), None)
+    decayed.sort(key=lambda kind: kind[0] == shared)
+    others.sort(key=lambda kind: kind[0] != shared)
+    place = {kind: k for k, kind in enumerate(decayed + others)}
+    return sorted(named, key=lambda entry: place[rates[entry[0]].lr, rates[entry[0]].decay])
+
+
+def groups_of(extents: Iterable[Extent], rates: Mapping[str, Rate]) -> list[Group]:
+    """Return the groups of these parameters, which are in the order of θ."""
+    found: list[Group] = []
+    for name, start, stop in extents:
+        lr, decay, _ = rates[name]
+        size = (stop - start) if decay else 0
+        group = Group(start, stop, size, lr, decay or 1.0)
+        if found and (joined := _joined(found[-1], group)):
+            found[-1] = joined
+        else:
+            found.append(group)
+    return found
+
+
+def _joined(first: Group, second: Group) -> Group | None:
+    """Return both groups as one; None if one call of a rule cannot change both."""
+    whole = first.n_decayed == first.stop - first.start
+    decay = whole and first.decay == second.decay
+    if first.stop != second.start or first.lr != second.lr or not (decay or not second.n_decayed):
+        return None
+    return first._replace(stop=second.stop, n_decayed=first.n_decayed + second.n_decayed)
