@@ -38,7 +38,7 @@ OURS = {
     (layers.Dense, "biases"): initializers.zeros,
     (layers.NTKDense, "activation"): ACTIVATIONS["identity"], (layers.NTKDense, "weights"): None,
     (layers.NTKDense, "biases"): initializers.zeros,
-    (layers.Dense, "biases"): initializers.zeros, (layers.Dense, "lr_factor"): 1,
+    (layers.Dense, "lr_factor"): 1,
     (layers.Dense, "bias_lr_factor"): 1, (layers.Dense, "decay_factor"): 1,
     (layers.Dropout, "schedule"): None,
     (layers.Embedding, "widths"): None, (layers.Embedding, "weights"): initializers.Normal(1.0),

@@ -125,15 +125,17 @@ def _trained(
     dtype: str,
     callbacks: list[Callback],
 ) -> Member | DivergedError:
-    recipe, inside = plan.recipe, np.flatnonzero(folds != plan.fold)
-    layers = [*recipe.layers(levels, task.kind == "regression"), *task.head]
-    network = Network(rows.x.shape[1], layers, backend, dtype, plan.seed)
-    held_out = np.flatnonzero(folds == plan.fold)
+    recipe, n_in = plan.recipe, rows.x.shape[1]
+    task, is_held = recipe.task(task), folds == plan.fold
+    held_out, inside = np.flatnonzero(is_held), np.flatnonzero(~is_held)
+    network = Network(n_in, recipe.layers(levels, n_in - len(levels), task), backend, dtype, plan.seed)
+    recipe.initialize(network, rows.x, inside, plan.seed)
+    rows = rows._replace(y=recipe.targets(rows.y, task))
     try:
         history = fit(
             network,
             task.loss,
-            recipe.optimizer(),
+            recipe.optimizer(task.kind == "regression"),
             rows.at(inside),
             epochs=recipe.passes(len(inside)),
             batch_size=recipe.batch(len(inside)),

@@ -9,6 +9,7 @@ from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.nn.activations import Activation, get_activation
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
+from ffnn_gpu.nn.rates import Rate
 from ffnn_gpu.nn.workspace import Buffers
 
 
@@ -20,6 +21,7 @@ class ParametricActivation(Layer):
 
     Args:
         activation: φ, or its name, such as "mish".
+        lr_factor, decay_factor: factors on the optimizer's settings for alpha; see `Rate`.
 
     Why a layer: in Dense, α would need x W + b in the backward pass of every φ.
 
@@ -27,6 +29,8 @@ class ParametricActivation(Layer):
     """
 
     activation: Activation | str
+    lr_factor: float = 1.0
+    decay_factor: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "activation", get_activation(self.activation))
@@ -38,6 +42,9 @@ class ParametricActivation(Layer):
 
     def parameter_shapes(self, I: int) -> Shapes:
         return {"alpha": (I,)}
+
+    def rates(self) -> dict[str, Rate]:
+        return dict.fromkeys(("alpha",), Rate(self.lr_factor, self.decay_factor))
 
     def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, np.ndarray]:
         return {"alpha": np.ones(I)}

@@ -10,6 +10,7 @@ from ffnn_gpu.checks import require_positive, require_positive_int
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
+from ffnn_gpu.nn.rates import Rate
 from ffnn_gpu.nn.workspace import Buffers
 
 
@@ -29,6 +30,7 @@ class PeriodicEmbedding(Layer):
         frequencies: K.
         width: numbers per column, at least 2.
         spread: w ~ N(0, spread²). Larger values suit targets that change fast with x.
+        lr_factor, decay_factor: factors on the optimizer's settings for all four; see `Rate`.
 
     Reference: PBLD in Holzmüller, Grinsztajn, Steinwart: Better by Default (2024), section 3; Gorishniy,
     Rubachev, Babenko: On Embeddings for Numerical Features (2022), eq. 2.
@@ -38,6 +40,8 @@ class PeriodicEmbedding(Layer):
     frequencies: int = 16
     width: int = 4
     spread: float = 0.1
+    lr_factor: float = 1.0
+    decay_factor: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("columns", "frequencies", "width"):
@@ -53,6 +57,9 @@ class PeriodicEmbedding(Layer):
     def parameter_shapes(self, I: int) -> Shapes:
         F, K, D = self.columns, self.frequencies, self.width - 1
         return {"w": (F, K), "b": (F, K), "A": (F * K, D), "c": (F, D)}
+
+    def rates(self) -> dict[str, Rate]:
+        return dict.fromkeys(("w", "b", "A", "c"), Rate(self.lr_factor, self.decay_factor))
 
     def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, np.ndarray]:
         F, K, D = self.columns, self.frequencies, self.width - 1

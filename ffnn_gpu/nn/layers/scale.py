@@ -7,6 +7,7 @@ import numpy as np
 from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.parameters import Shapes, Views
+from ffnn_gpu.nn.rates import Rate
 from ffnn_gpu.nn.workspace import Buffers
 
 
@@ -16,11 +17,20 @@ class Scale(Layer):
 
     As the first layer it learns which columns of a table matter.
 
+    Args:
+        lr_factor, decay_factor: factors on the optimizer's settings for gain; see `Rate`.
+
     Reference: Holzmüller, Grinsztajn, Steinwart: Better by Default (2024), section 3: the scaling layer.
     """
 
+    lr_factor: float = 1.0
+    decay_factor: float | None = None
+
     def parameter_shapes(self, I: int) -> Shapes:
         return {"gain": (I,)}
+
+    def rates(self) -> dict[str, Rate]:
+        return dict.fromkeys(("gain",), Rate(self.lr_factor, self.decay_factor))
 
     def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, np.ndarray]:
         return {"gain": np.ones(I)}

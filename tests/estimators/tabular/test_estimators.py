@@ -15,12 +15,12 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 import ffnn_gpu
 from ffnn_gpu import Model, TabularClassifier, TabularRegressor
 from ffnn_gpu.errors import ConfigurationError, DataError
-from ffnn_gpu.estimators.tabular.recipes import Preset, Recipe
+from ffnn_gpu.estimators.tabular.recipes import Plain, Preset
 
 TINY = Preset(
     (
-        Recipe("linear", (), lr=3e-2, weight_decay=0.0, schedule="cosine", epochs=5, steps=60),
-        Recipe("small", (16,), lr=1e-2, weight_decay=0.01, epochs=5, steps=60),
+        Plain(name="linear", lr=3e-2, weight_decay=0.0, schedule="cosine", epochs=5, steps=60),
+        Plain(name="small", hidden=(16,), lr=1e-2, weight_decay=0.01, epochs=5, steps=60),
     ),
     2,
 )

@@ -15,7 +15,7 @@ from ffnn_gpu.estimators.tabular import members as members_module
 from ffnn_gpu.estimators.tabular.fit_ensemble import fit_ensemble
 from ffnn_gpu.estimators.tabular.folds import folds_of
 from ffnn_gpu.estimators.tabular.members import Plan, Rows, train_members
-from ffnn_gpu.estimators.tabular.recipes import PRESETS, Recipe
+from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.testing import assert_close
@@ -45,8 +45,17 @@ TASKS = {
     ),
 }
 RECIPES = (
-    Recipe("linear", (), lr=3e-2, weight_decay=0.0, epochs=8, steps=1),
-    Recipe("small", (16, 8), "tanh", (0.1, 0.1), lr=1e-2, weight_decay=0.01, epochs=8, steps=1),
+    Plain(name="linear", lr=3e-2, weight_decay=0.0, epochs=8, steps=1),
+    Plain(
+        name="small",
+        hidden=(16, 8),
+        activation="tanh",
+        dropout=(0.1, 0.1),
+        lr=1e-2,
+        weight_decay=0.01,
+        epochs=8,
+        steps=1,
+    ),
 )
 
 
@@ -93,10 +102,10 @@ def test_a_member_is_what_fit_alone_returns(backend):
     task, y = TASKS["binary"]
     folds, plan = folds_of(N, 3, 0), Plan(RECIPES[1], 1, 77)
     (member,), _ = train_members([plan], Rows(X, y), folds, task, (5,), backend, "float32")
-    network = Network(4, [*RECIPES[1].layers((5,), False), *task.head], backend, "float32", 77)
+    network = Network(4, RECIPES[1].layers((5,), 3, task), backend, "float32", 77)
     inside = folds != 1
     fit(
-        network, task.loss, RECIPES[1].optimizer(), (X[inside], y[inside]), epochs=8,
+        network, task.loss, RECIPES[1].optimizer(False), (X[inside], y[inside]), epochs=8,
         batch_size=RECIPES[1].batch(int(inside.sum())), validation=(X[~inside], y[~inside]),
         schedule="one_cycle", seed=77, callbacks=[BestWeights()], verbose=0,
     )  # fmt: skip
@@ -128,7 +137,7 @@ def test_rows_of_weight_zero_change_nothing(backend):
 
 
 def test_a_member_that_diverges_is_left_out_and_all_of_them_are_an_error():
-    wild = Recipe("wild", (8,), lr=1e200, weight_decay=0.0, epochs=3, steps=1)
+    wild = Plain(name="wild", hidden=(8,), lr=1e200, weight_decay=0.0, epochs=3, steps=1)
     found, _ = ensemble("regression", _numpy(), (wild, *RECIPES[:1]))
     assert {*found.errors} == {"linear"} and len(found.members) == 3
     with pytest.raises(DivergedError):
@@ -142,7 +151,7 @@ class Slow(Callback):
 
 def test_deadline_ends_the_training_with_what_there_is():
     began = time.monotonic()
-    long = Recipe("long", (8,), epochs=10_000, steps=1)
+    long = Plain(name="long", hidden=(8,), epochs=10_000, steps=1)
     found, folds = ensemble(
         "regression", _numpy(), (long,), deadline=began + 0.5, callback=lambda plan: [Slow()]
     )
@@ -160,7 +169,7 @@ class Interrupting(Callback):
 
 def test_interrupt_returns_the_members_so_far(monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
-    long = Recipe("long", (8,), epochs=10_000, steps=1)
+    long = Plain(name="long", hidden=(8,), epochs=10_000, steps=1)
     found, _ = ensemble("regression", _numpy(), (long,), callback=lambda plan: [Interrupting()])
     assert found.signal == signal.SIGINT and len(found.members) == 1
     assert len(found.members[0].history) < 1000  # the handler runs when the main thread has its turn
