@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.export.exported import writer_of
 from ffnn_gpu.export.to_onnx import formulas
 from ffnn_gpu.export.to_onnx.graph import Graph
 from ffnn_gpu.nn.layer import Layer
@@ -51,10 +51,7 @@ class Layers:
         Raises ConfigurationError for an unknown layer, or an activation without a trace.
         """
         for k, layer in enumerate(layers):
-            write = WRITERS.get(type(layer))
-            if write is None:
-                known = ", ".join(kind.__name__ for kind in WRITERS)
-                raise ConfigurationError(f"layer {prefix}{k} is {layer!r}; ONNX export knows {known}")
+            write = writer_of(layer, f"{prefix}{k}", WRITERS, "ONNX export knows")
             x = write(self, layer, f"{prefix}{k}", x, width)
             width = layer.output_width(width)
         return x
