@@ -58,7 +58,7 @@ class Objective:
     def penalty(self, theta: HostArray) -> float:
         """Return ½ α ‖W‖² / Σᵢ wᵢ."""
         W = theta[: self.network.params.n_decayed]
-        return 0.5 * self.alpha * float(np.dot(W, W))
+        return 0.5 * self.alpha * float(np.square(W).sum())
 
     def reported(self, value: float, theta: HostArray) -> float:
         """Return the loss that scikit-learn reports where this object's value at θ is `value`."""

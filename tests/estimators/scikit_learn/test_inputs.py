@@ -78,6 +78,20 @@ def test_numbers_named_as_categories_are_levels():
         MLPClassifier(categorical_features=["month"]).fit(X.to_numpy(), y)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([True], "has 1 truth values and X has 2 columns"),
+        ([2], "has 2, which is no column of X; its 2 columns are 'month', 'x'"),
+        (["day"], "has 'day', which is no column of X"),
+    ],
+)
+def test_categorical_features_that_do_not_fit_the_frame_are_an_error(given, said):
+    X = pd.DataFrame({"month": [1, 2, 3, 4], "x": [0.5, 1.5, 2.5, 3.5]})
+    with pytest.raises(ConfigurationError, match=f"categorical_features {said}"):
+        MLPClassifier(categorical_features=given, **FAST).fit(X, [0, 1, 0, 1])
+
+
 def test_frame_of_numbers_trains_as_its_matrix():
     random = np.random.default_rng(0)
     X = pd.DataFrame(random.normal(size=(60, 3)), columns=["a", "b", "c"])
@@ -139,7 +153,7 @@ def test_rows_and_targets_of_a_table_must_have_one_length(people):
 def test_column_that_is_almost_numbers_is_an_error_of_the_table(people):
     X, y = people
     X = X.assign(age=[*map(str, range(159)), "unknown?"])
-    with pytest.raises(DataError, match="age"):
+    with pytest.raises(DataError, match=r"'age'.* --.*here, put None into missing cells, leave columns out"):
         MLPClassifier(**FAST).fit(X, y)
 
 
