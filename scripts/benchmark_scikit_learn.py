@@ -162,9 +162,8 @@ def main() -> None:
         try:
             packaged(name)
         except ImportError as error:
-            raise SystemExit(
-                f"{name}: {error}. Install it as this file says, or choose others by --data"
-            ) from None
+            hint = "install it as the first lines of this file say, or choose others by --data"
+            raise SystemExit(f"{name}: {error}; {hint}") from None
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     peers = [ProcessPoolExecutor(1, get_context("spawn")) for _ in PEERS]
