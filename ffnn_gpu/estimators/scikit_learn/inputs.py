@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import host_array, kind_of
-from ffnn_gpu.arrays.frames import Frame, frame_of
+from ffnn_gpu.arrays.frames import Frame, frame_of, numbers_of
 from ffnn_gpu.arrays.precision import floating, master
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.scikit_learn.parameters import dtype_name
@@ -77,7 +77,7 @@ class Inputs:
                 f"categorical_features names columns of a data frame, and X is a {type(X).__name__}; pass a "
                 "data frame, or categorical_features=None"
             )
-        if frame is None or not (named or _needs_encoding(frame)):
+        if frame is None or not (named or not all(map(_is_complete, frame.names, frame.columns))):
             return None
         decisions = Decisions(categorical=_names(asked, frame)) if named else Decisions()
         table = table_of(X, "X")
@@ -123,15 +123,17 @@ def as_given(given: Any, found: Any) -> Any:
     return kind_of(given, found)
 
 
-def _needs_encoding(frame: Frame) -> bool:
-    """Return whether a column holds no numbers, or lacks some."""
-    for column in frame.columns:
-        dtype = column.dtype
-        if not (dtype.is_numeric() or str(dtype) == "Boolean") or column.is_null().any():
-            return True
-        if dtype.is_float() and np.isnan(column.to_numpy()).any():
-            return True
-    return False
+def _is_complete(name: str, column: Any) -> bool:
+    """Return whether a column of a frame holds a number in each row."""
+    dtype, kind = column.dtype, str(column.dtype)
+    if kind in ("Object", "Unknown"):  # Python's numbers, and pandas' sparse columns
+        try:
+            return not np.isnan(numbers_of(f"column {name!r}", column)).any()
+        except DataError:
+            return False
+    if not (dtype.is_numeric() or kind == "Boolean") or column.is_null().any():
+        return False
+    return not (dtype.is_float() and np.isnan(column.to_numpy()).any())
 
 
 def _names(asked: Any, frame: Frame) -> tuple[str, ...]:

@@ -102,7 +102,16 @@ def test_frame_of_numbers_trains_as_its_matrix():
         framed.predict(X.to_numpy())
 
 
-@pytest.mark.parametrize("dtype", ["Int64", "float64", "boolean"])
+@pytest.mark.parametrize("dtype", [object, pd.SparseDtype(float, 0.0)])
+def test_numbers_of_every_storage_are_used_as_they_are(dtype):
+    """A frame turned by .T or joined from several holds its numbers as Python objects."""
+    X = np.random.default_rng(0).normal(50, 10, (80, 2)).round(1)
+    y = X[:, 0] > 50
+    framed = MLPClassifier(**FAST).fit(pd.DataFrame(X, columns=["a", "b"]).astype(dtype), y)
+    np.testing.assert_array_equal(framed.coefs_[0], MLPClassifier(**FAST).fit(X, y).coefs_[0])
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "float64", "boolean", object])
 def test_numbers_with_missing_cells_are_encoded(dtype):
     values = pd.Series([0, 1, None, 1] * 20, dtype=dtype)
     X = pd.DataFrame({"a": values, "b": np.arange(80.0) % 7})
