@@ -177,6 +177,13 @@ def test_early_stopping_refuses_one_validation_row_of_a_regression():
     assert model.fit(X, NUMBERS, X_val=X[:2], y_val=NUMBERS[:2]).best_validation_score_ > -10
 
 
+@pytest.mark.parametrize(("kind", "y"), [(MLPClassifier, CLASSES), (MLPRegressor, NUMBERS)])
+def test_held_out_rows_whose_weights_are_all_0_are_an_error(kind, y):
+    weight = np.where(np.arange(150) == np.random.default_rng(0).integers(150), 1.0, 0.0)
+    with pytest.raises(ValueError, match="the weights of all 15 rows held out for early_stopping are 0"):
+        kind(early_stopping=True, **FAST).fit(X, y, weight)
+
+
 @pytest.mark.parametrize("given", [{"y_val": CLASSES}, {"sample_weight_val": np.ones(150)}])
 def test_validation_targets_without_rows_are_an_error(given):
     with pytest.raises(ValueError, match="y_val and sample_weight_val belong to X_val, which is not given"):
