@@ -3,15 +3,19 @@
 Why protocols: a scikit-learn estimator and a `Model` are both exported, and this room imports neither.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ffnn_gpu.data.labels import LabelMap
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.losses import Loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.tables.encoding import Encoding
+
+T = TypeVar("T")
 
 
 class Task(Protocol):
@@ -71,3 +75,19 @@ def exported(model: Any) -> Exported:
         )
     parts = ("task", "standardizer", "limit", "feature_names", "encoding")
     return Exported(found.network, *(getattr(found, name, None) for name in parts))
+
+
+def writer_of(
+    layer: Layer, name: str, writers: Mapping[type[Layer], Callable[..., T]], form: str
+) -> Callable[..., T]:
+    """Return the function that writes a layer.
+
+    name: of the layer in the network. form: the subject and verb of the message, such as "ONNX export knows".
+
+    Raises ConfigurationError for a kind of layer that has no writer.
+    """
+    write = writers.get(type(layer))
+    if write is None:
+        known = ", ".join(kind.__name__ for kind in writers)
+        raise ConfigurationError(f"layer {name} is {layer!r}; {form} {known}")
+    return write

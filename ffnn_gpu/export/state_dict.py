@@ -27,13 +27,8 @@ import safetensors.numpy
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.precision import floating, is_floating
 from ffnn_gpu.checkpoints import atomic_file
-from ffnn_gpu.errors import (
-    CheckpointCorruptError,
-    CheckpointError,
-    ConfigurationError,
-    IncompatibleCheckpointError,
-)
-from ffnn_gpu.export.exported import exported
+from ffnn_gpu.errors import CheckpointCorruptError, CheckpointError, IncompatibleCheckpointError
+from ffnn_gpu.export.exported import exported, writer_of
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import (
     Average,
@@ -190,10 +185,7 @@ def _of_layers(layers: Sequence[Layer], width: int, here: str, there: str) -> It
     """Yield the arrays of layers. here, there: the prefixes of their names in the network and in PyTorch."""
     place = 0
     for k, layer in enumerate(layers):
-        write = PIECES.get(type(layer))
-        if write is None:
-            known = ", ".join(kind.__name__ for kind in PIECES)
-            raise ConfigurationError(f"layer {here}{k} is {layer!r}; a state_dict holds {known}")
+        write = writer_of(layer, f"{here}{k}", PIECES, "a state_dict holds")
         yield from write(layer, width, f"{here}{k}.", f"{there}{place}.")
         place += 1 + _has_activation(layer)
         width = layer.output_width(width)

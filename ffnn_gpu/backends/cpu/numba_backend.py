@@ -157,6 +157,13 @@ class NumbaBackend(NumpyBackend):
         large = A.ndim == B.ndim == 2 and A.size * B.shape[-1] > LARGE_PRODUCT
         return (_large_gemm if large else NumpyBackend.gemm)(self, A, B, out)
 
+    def parts_of_sum(self, K: int) -> list[tuple[int, int]]:
+        if self.immediate is None:
+            return super().parts_of_sum(K)
+        from ffnn_gpu.backends.cpu.loops import matrix_product
+
+        return matrix_product.parts_of_sum(K)
+
     affine, column_sum = at_once("affine"), at_once("column_sum")
     activate, activation_backward = at_once("activate"), at_once("activation_backward")
     dropout_mask = at_once("dropout_mask")

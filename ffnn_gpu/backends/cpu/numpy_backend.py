@@ -9,7 +9,8 @@ Why each override (2 cores, NumPy 2.4, microseconds, reference → here):
   and leaves the silencing of underflows to the network's pass.
 - activate (1024, 512) for relu and tanh: 249 → 197 and 245 → 191 without a temporary; identity does nothing.
 - embedding_backward of 256 rows, 3 columns of 400 categories: 1640 → 190 by bincount, not a product.
-- softmax_cross_entropy of class indices (128, 10): 70 → 40 without one-hot rows.
+- softmax_cross_entropy of class indices (128, 10): 70 → 40 without one-hot rows. Of up to 64 classes, the
+  columns are reduced together: float64, (200, 10): 40 → 22, (112, 3): 27 → 16.
 - take: NumPy gathers straight into `out` if no index can be out of range.
 
 Why no override standardizes rows: for 256 rows of 784 bytes the reference takes 290 µs, blocks that stay in
@@ -36,6 +37,7 @@ PAGE, LANE = 4096, 3 * ALIGNMENT  # bytes; five lanes fit
 ROWS = 4096  # summed by column_sum in one product
 # Elements of θ updated together: the vectors stay in the caches, and Python's overhead stays small.
 BLOCK = 65536
+FEW_CLASSES = 64  # rows of so few numbers are slow to reduce one by one
 
 
 def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
@@ -65,6 +67,20 @@ def blockwise(rule: Callable[..., None]) -> Callable[..., None]:
             rule(self, piece, *(block(a, start) for a in args), **blocks)
 
     return run
+
+
+def _few_classes(z: Array, y: Array, scale: Array, dz: Array | None) -> Any:
+    """Return Σ_b scale_b log(Σ_c e^z_bc / e^z_by), with its gradient in dz."""
+    p, rows = z.T.copy(), np.arange(len(z))
+    p -= np.maximum.reduce(p, axis=0)
+    at_y = p[y, rows]
+    np.exp(p, out=p)
+    total = np.add.reduce(p, axis=0)
+    if dz is not None:
+        p *= scale / total
+        p[y, rows] -= scale
+        dz[...] = p.T
+    return np.sum((np.log(total) - at_y) * scale, dtype=np.float64).astype(z.dtype)
 
 
 class NumpyBackend(Backend):
@@ -193,6 +209,8 @@ class NumpyBackend(Backend):
             return value
         B, rows = len(z), np.arange(len(z))
         scale = np.full(B, 1 / max(B, 1), z.dtype) if weight is None else self.normalized_weight(weight)
+        if z.shape[1] <= FEW_CLASSES:
+            return _few_classes(z, y, scale, dz)
         logp = z - z.max(axis=1, keepdims=True)
         logp -= np.log(np.exp(logp).sum(axis=1, keepdims=True))
         if dz is not None:

@@ -227,6 +227,13 @@ class Backend:
         """out = A B"""
         return self.xp.matmul(A, B, out=out)
 
+    def parts_of_sum(self, K: int) -> list[tuple[int, int]]:
+        """Return the ranges of k in which products A[i, k] B[k, j] are added one by one, as far as is known.
+
+        A program that adds them in the same parts rounds as this backend does.
+        """
+        return [(0, K)]
+
     @in_float32("out")
     def column_sum(self, A: Array, out: Array) -> Array:
         """out = Σ_rows A        A (B, O), out (O,)"""

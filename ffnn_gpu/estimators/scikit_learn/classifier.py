@@ -128,8 +128,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             X_val, y_val: rows on which each epoch is measured. With early_stopping they are used instead of
                 rows held out from X.
         """
-        validation = None if X_val is None else (X_val, y_val, sample_weight_val)
-        return self._fit(X, y, sample_weight, False, validation)
+        return self._fit(X, y, sample_weight, False, (X_val, y_val, sample_weight_val))
 
     @available_if(has_epochs)
     @_fit_context(prefer_skip_nested_validation=True)

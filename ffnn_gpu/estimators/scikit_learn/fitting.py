@@ -144,4 +144,9 @@ def _split(
             "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
         )
     train, test = (Labelled(data.samples.select(backend, index), data.y[index]) for index in parts)
+    if test.samples.weight is not None and not np.any(test.samples.weight):
+        raise ValueError(
+            f"the weights of all {len(test.samples)} rows held out for early_stopping are 0; give X_val, or "
+            "leave out rows of weight 0"
+        )
     return train, test

@@ -19,9 +19,9 @@ from sklearn.utils.validation import (
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import host_array, kind_of
-from ffnn_gpu.arrays.frames import Frame, frame_of
+from ffnn_gpu.arrays.frames import Frame, frame_of, numbers_of
 from ffnn_gpu.arrays.precision import floating, master
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.scikit_learn.parameters import dtype_name
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding, most_codes
@@ -31,6 +31,10 @@ from ffnn_gpu.tables.spelling import Spelling
 
 SPARSE = ["csr", "csc"]
 NO_FRAMES = (np.ndarray, list, tuple, dict)
+OPTIONS = (  # the end of a message of ffnn_gpu.tables
+    ". Options that begin with -- are those of `ffnn-gpu train`; here, put None into missing cells, leave "
+    "columns out, or name categories in categorical_features"
+)
 
 
 class Inputs:
@@ -73,11 +77,14 @@ class Inputs:
                 f"categorical_features names columns of a data frame, and X is a {type(X).__name__}; pass a "
                 "data frame, or categorical_features=None"
             )
-        if frame is None or not (named or _needs_encoding(frame)):
+        if frame is None or not (named or not all(map(_is_complete, frame.names, frame.columns))):
             return None
         decisions = Decisions(categorical=_names(asked, frame)) if named else Decisions()
         table = table_of(X, "X")
-        columns = columns_of(table, decisions, Spelling(table.decimal))
+        try:
+            columns = columns_of(table, decisions, Spelling(table.decimal))
+        except DataError as error:
+            raise DataError(f"{error}{OPTIONS * (' --' in str(error))}") from error
         return Encoding.fit(
             table, columns, np.arange(len(table)), (), most_codes(dtype_name(self.estimator, "float64"))
         )
@@ -116,22 +123,33 @@ def as_given(given: Any, found: Any) -> Any:
     return kind_of(given, found)
 
 
-def _needs_encoding(frame: Frame) -> bool:
-    """Return whether a column holds no numbers, or lacks some."""
-    for column in frame.columns:
-        dtype = column.dtype
-        if not (dtype.is_numeric() or str(dtype) == "Boolean") or column.is_null().any():
-            return True
-        if dtype.is_float() and np.isnan(column.to_numpy()).any():
-            return True
-    return False
+def _is_complete(name: str, column: Any) -> bool:
+    """Return whether a column of a frame holds a number in each row."""
+    dtype, kind = column.dtype, str(column.dtype)
+    if kind in ("Object", "Unknown"):  # Python's numbers, and pandas' sparse columns
+        try:
+            return not np.isnan(numbers_of(f"column {name!r}", column)).any()
+        except DataError:
+            return False
+    if not (dtype.is_numeric() or kind == "Boolean") or column.is_null().any():
+        return False
+    return not (dtype.is_float() and np.isnan(column.to_numpy()).any())
 
 
 def _names(asked: Any, frame: Frame) -> tuple[str, ...]:
-    """Return the names of columns that are given as names, places or a mask."""
-    given = [*asked]
+    """Return the names of columns that are given as names, places or a mask. Raises ConfigurationError."""
+    given, names = [*asked], frame.names
     if given and all(isinstance(entry, (bool, np.bool_)) for entry in given):
+        if len(given) != len(names):
+            raise ConfigurationError(
+                f"categorical_features has {len(given)} truth values and X has {len(names)} columns"
+            )
         given = [*np.flatnonzero(given)]
-    return tuple(
-        frame.names[entry] if isinstance(entry, (int, np.integer)) else str(entry) for entry in given
-    )
+    for entry in given:
+        is_place = isinstance(entry, (int, np.integer))
+        if not (-len(names) <= entry < len(names) if is_place else str(entry) in names):
+            raise ConfigurationError(
+                f"categorical_features has {entry!r}, which is no column of X; its {len(names)} columns are "
+                f"{', '.join(map(repr, names))}"
+            )
+    return tuple(names[entry] if isinstance(entry, (int, np.integer)) else str(entry) for entry in given)

@@ -23,12 +23,7 @@ MOST_ROWS = 8192  # of one pass; the gradients of several passes are added
 
 
 class Objective:
-    """θ → (loss with penalty, gradient), over all rows, in float64 on the host.
-
-    reported: the loss at the latest θ, as scikit-learn reports it.
-    """
-
-    reported = float("nan")
+    """θ → (loss with penalty, gradient), over all rows, in float64 on the host."""
 
     def __init__(self, network: Network, problem: Problem, data: Samples, alpha: float) -> None:
         backend = network.backend
@@ -44,8 +39,7 @@ class Objective:
     def __call__(self, theta: HostArray) -> tuple[float, HostArray]:
         """Return the value and the gradient at θ."""
         params, backend = self.network.params, self.network.backend
-        backend.copy(backend.asarray(theta, params.dtype), out=params.theta)
-        params.refresh()
+        self.move_to(theta)
         value, total = 0.0, np.zeros(len(theta))
         for start in range(0, self.rows, MOST_ROWS):
             part_value, share = self._part(slice(start, min(start + MOST_ROWS, self.rows)))
@@ -53,9 +47,23 @@ class Objective:
             total += backend.to_host(params.grad)
         W = slice(0, params.n_decayed)
         total[W] += self.alpha * theta[W]
-        penalty = 0.5 * self.alpha * float(np.square(theta[W]).sum())
-        self.reported = value / self.problem.divisor + penalty
-        return value + penalty, total
+        return value + self.penalty(theta), total
+
+    def move_to(self, theta: HostArray) -> None:
+        """Overwrite the parameters of the network."""
+        params, backend = self.network.params, self.network.backend
+        backend.copy(backend.asarray(theta, params.dtype), out=params.theta)
+        params.refresh()
+
+    def penalty(self, theta: HostArray) -> float:
+        """Return ½ α ‖W‖² / Σᵢ wᵢ."""
+        W = theta[: self.network.params.n_decayed]
+        return 0.5 * self.alpha * float(np.square(W).sum())
+
+    def reported(self, value: float, theta: HostArray) -> float:
+        """Return the loss that scikit-learn reports where this object's value at θ is `value`."""
+        penalty = self.penalty(theta)
+        return (value - penalty) / self.problem.divisor + penalty
 
     def _part(self, part: slice) -> tuple[float, float]:
         """∇θ ← the share of some rows in the gradient; return their mean loss and their share."""
@@ -101,6 +109,6 @@ def minimize(
             callback=say if verbose else None,
         )
     iterations = _check_optimize_result("lbfgs", found, max_iter)
-    objective(found.x)
+    objective.move_to(found.x)
     objective.ws.release()
-    return int(iterations), objective.reported
+    return int(iterations), objective.reported(float(found.fun), found.x)

@@ -63,9 +63,11 @@ def losses_named(*more: str) -> list[Any]:
 
 
 def hidden_sizes(estimator: Any) -> list[int]:
-    """Return the widths of the hidden layers. Raises ValueError unless all are positive."""
+    """Return the widths of the hidden layers. Raises ValueError unless all are positive whole numbers."""
     sizes = estimator.hidden_layer_sizes
     sizes = [*sizes] if hasattr(sizes, "__iter__") else [sizes]
+    if not all(isinstance(size, Integral) for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be whole numbers, got {sizes}.")
     if np.any(np.array(sizes) <= 0):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return [int(size) for size in sizes]
@@ -114,7 +116,7 @@ def layers_of(estimator: Any, n_out: int, code_levels: tuple[int, ...] = ()) -> 
 def dtype_name(estimator: Any, of_rows: Any) -> str:
     """Return the type to compute in: that of the rows, unless `dtype` chooses one."""
     dtype = of_rows if estimator.dtype is None else estimator.dtype
-    return str(getattr(dtype, "name", getattr(dtype, "__name__", dtype)))
+    return dtype if isinstance(dtype, str) else np.dtype(dtype).name
 
 
 def batch_size(estimator: Any, rows: int) -> int:

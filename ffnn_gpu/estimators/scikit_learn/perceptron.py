@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.boundary import rows_of
-from ffnn_gpu.errors import ConfigurationError, DivergedError
+from ffnn_gpu.errors import ConfigurationError, DivergedError, ShapeError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.scikit_learn import convergence, files, fitting
 from ffnn_gpu.estimators.scikit_learn.device import backend_for
@@ -51,6 +51,7 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
     _encoding: Encoding | None = None  # of a table
     _code_levels: tuple[int, ...] = ()
+    n_outputs_: int
     _trained: Trained
     _described: str  # the network, as the parameters had it
 
@@ -75,6 +76,10 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         hidden_sizes(self)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if validation is not None and validation[0] is None:
+            if any(given is not None for given in validation):
+                raise ValueError("y_val and sample_weight_val belong to X_val, which is not given")
+            validation = None
         first = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         x, y = Inputs(self).training(X, y, first)
         self._code_levels = () if self._encoding is None else self._encoding.code_levels
@@ -96,6 +101,11 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     def _to_train(self, x: Any, first: bool, random: np.random.RandomState) -> Trained:
         """Return the network to train: a new one, or the one of the last fit."""
         n_out = self._outputs()
+        if not first and n_out != getattr(self, "n_outputs_", n_out):
+            raise ShapeError(
+                f"y has {n_out} targets in each row, and the network of the first fit has {self.n_outputs_} "
+                "outputs; warm_start and partial_fit train that network"
+            )
         layers, seed = layers_of(self, n_out, self._code_levels), 0
         described = described_by(self, layers)
         if not first and hasattr(self, "_trained"):
@@ -134,6 +144,8 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
         """Return the rows that the caller validates on."""
         x, y = Inputs(self).training(X, y, False)
         weight = None if weight is None else np.asarray(_check_sample_weight(host(weight), x))
+        if self.early_stopping and problem.kind == "regression" and x.shape[0] < 2:
+            raise ValueError("early_stopping compares R², which needs 2 rows at least; X_val has 1")
         return self._labelled(trained, problem, x, self._encode_targets(y, False, False), weight)
 
     def _weights(self, y: Any, sample_weight: Any, x: Any) -> HostArray | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.export.exported import writer_of
 from ffnn_gpu.export.to_numpy import formulas
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
 from ffnn_gpu.nn.layer import Layer
@@ -105,10 +105,7 @@ class Layers:
         Raises ConfigurationError for an unknown layer, or an activation without a trace.
         """
         for k, layer in enumerate(layers):
-            write = WRITERS.get(type(layer))
-            if write is None:
-                known = ", ".join(kind.__name__ for kind in WRITERS)
-                raise ConfigurationError(f"layer {prefix}{k} is {layer!r}; NumPy export knows {known}")
+            write = writer_of(layer, f"{prefix}{k}", WRITERS, "NumPy export knows")
             write(self, layer, f"{prefix}{k}", x)
 
     def add(self, x: str, value: str) -> None:

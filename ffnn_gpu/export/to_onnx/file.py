@@ -46,7 +46,8 @@ def onnx_bytes(model: Any) -> bytes:
     network = given.network
     x = _matrix(graph, given)
     weights = network.params.to_host()
-    z = Layers(graph, weights, network.dtype).stack(network.layers, x, network.n_in)
+    layers = Layers(graph, weights, network.dtype, network.backend.parts_of_sum)
+    z = layers.stack(network.layers, x, network.n_in)
     width = network.widths[-1]
     if given.task is None:
         graph.output(outputs[0], z, network.dtype, width)

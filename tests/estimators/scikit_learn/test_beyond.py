@@ -11,7 +11,7 @@ from sklearn.datasets import load_iris, make_classification
 from sklearn.exceptions import ConvergenceWarning
 
 from ffnn_gpu import activations, losses, optim, schedules
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.estimators import MLPClassifier, MLPRegressor
 from ffnn_gpu.estimators.scikit_learn.solvers import optimizer_of
 from ffnn_gpu.nn.activations import ACTIVATIONS
@@ -48,6 +48,11 @@ def test_values_per_layer_must_be_one_for_each(name, value):
         ValueError, match=rf"{name} has {len(value)} values and hidden_layer_sizes 2; give one"
     ):
         layers(hidden_layer_sizes=(8, 5), **{name: value})
+
+
+def test_width_that_is_no_whole_number_is_not_rounded():
+    with pytest.raises(ValueError, match=r"hidden_layer_sizes must be whole numbers, got \[8, 3\.5\]"):
+        layers(hidden_layer_sizes=(8, 3.5))
 
 
 @pytest.mark.parametrize("name", [*ACTIVATIONS, "logistic", activations.leaky_relu.with_alpha(0.3)])
@@ -164,6 +169,33 @@ def test_early_stopping_with_validation_rows_trains_on_all_others():
     assert model.t_ == model.n_iter_ * 75
 
 
+def test_early_stopping_refuses_one_validation_row_of_a_regression():
+    """Its R² is NaN, which no epoch improves on, so the initial weights would be the best."""
+    model = MLPRegressor(early_stopping=True, **FAST)
+    with pytest.raises(ValueError, match=r"early_stopping compares R², which needs 2 rows at least; X_val"):
+        model.fit(X, NUMBERS, X_val=X[:1], y_val=NUMBERS[:1])
+    assert model.fit(X, NUMBERS, X_val=X[:2], y_val=NUMBERS[:2]).best_validation_score_ > -10
+
+
+@pytest.mark.parametrize(("kind", "y"), [(MLPClassifier, CLASSES), (MLPRegressor, NUMBERS)])
+def test_held_out_rows_whose_weights_are_all_0_are_an_error(kind, y):
+    weight = np.where(np.arange(150) == np.random.default_rng(0).integers(150), 1.0, 0.0)
+    with pytest.raises(ValueError, match="the weights of all 15 rows held out for early_stopping are 0"):
+        kind(early_stopping=True, **FAST).fit(X, y, weight)
+
+
+@pytest.mark.parametrize("given", [{"y_val": CLASSES}, {"sample_weight_val": np.ones(150)}])
+def test_validation_targets_without_rows_are_an_error(given):
+    with pytest.raises(ValueError, match="y_val and sample_weight_val belong to X_val, which is not given"):
+        MLPClassifier(**FAST).fit(X, CLASSES, **given)
+
+
+def test_partial_fit_says_that_y_has_another_number_of_targets():
+    model = MLPRegressor(**FAST).partial_fit(X, NUMBERS)
+    with pytest.raises(ShapeError, match="y has 2 targets in each row, and the network of the first"):
+        model.partial_fit(X, np.c_[NUMBERS, NUMBERS])
+
+
 def test_callbacks_may_end_the_run_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
@@ -171,11 +203,11 @@ def test_callbacks_may_end_the_run_without_a_warning():
     assert model.n_iter_ == 2
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16", np.float32])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16", np.float32, float])
 def test_dtype_of_the_computation_can_be_chosen(dtype):
     model = MLPClassifier(dtype=dtype, **FAST).fit(X, CLASSES)
     network = model.to_model().network
-    assert network.compute_dtype.name == (dtype if isinstance(dtype, str) else "float32")
+    assert network.compute_dtype.name == {np.float32: "float32", float: "float64"}.get(dtype, dtype)
     assert model.score(X, CLASSES) > 0.9 and model.coefs_[0].dtype == network.dtype
 
 

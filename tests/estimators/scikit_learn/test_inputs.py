@@ -78,6 +78,20 @@ def test_numbers_named_as_categories_are_levels():
         MLPClassifier(categorical_features=["month"]).fit(X.to_numpy(), y)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([True], "has 1 truth values and X has 2 columns"),
+        ([2], "has 2, which is no column of X; its 2 columns are 'month', 'x'"),
+        (["day"], "has 'day', which is no column of X"),
+    ],
+)
+def test_categorical_features_that_do_not_fit_the_frame_are_an_error(given, said):
+    X = pd.DataFrame({"month": [1, 2, 3, 4], "x": [0.5, 1.5, 2.5, 3.5]})
+    with pytest.raises(ConfigurationError, match=f"categorical_features {said}"):
+        MLPClassifier(categorical_features=given, **FAST).fit(X, [0, 1, 0, 1])
+
+
 def test_frame_of_numbers_trains_as_its_matrix():
     random = np.random.default_rng(0)
     X = pd.DataFrame(random.normal(size=(60, 3)), columns=["a", "b", "c"])
@@ -88,7 +102,16 @@ def test_frame_of_numbers_trains_as_its_matrix():
         framed.predict(X.to_numpy())
 
 
-@pytest.mark.parametrize("dtype", ["Int64", "float64", "boolean"])
+@pytest.mark.parametrize("dtype", [object, pd.SparseDtype(float, 0.0)])
+def test_numbers_of_every_storage_are_used_as_they_are(dtype):
+    """A frame turned by .T or joined from several holds its numbers as Python objects."""
+    X = np.random.default_rng(0).normal(50, 10, (80, 2)).round(1)
+    y = X[:, 0] > 50
+    framed = MLPClassifier(**FAST).fit(pd.DataFrame(X, columns=["a", "b"]).astype(dtype), y)
+    np.testing.assert_array_equal(framed.coefs_[0], MLPClassifier(**FAST).fit(X, y).coefs_[0])
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "float64", "boolean", object])
 def test_numbers_with_missing_cells_are_encoded(dtype):
     values = pd.Series([0, 1, None, 1] * 20, dtype=dtype)
     X = pd.DataFrame({"a": values, "b": np.arange(80.0) % 7})
@@ -139,7 +162,7 @@ def test_rows_and_targets_of_a_table_must_have_one_length(people):
 def test_column_that_is_almost_numbers_is_an_error_of_the_table(people):
     X, y = people
     X = X.assign(age=[*map(str, range(159)), "unknown?"])
-    with pytest.raises(DataError, match="age"):
+    with pytest.raises(DataError, match=r"'age'.* --.*here, put None into missing cells, leave columns out"):
         MLPClassifier(**FAST).fit(X, y)
 
 

@@ -66,6 +66,16 @@ def test_layer_computes_the_same_in_onnx(layers, dtype):
     assert_close(got, network.predict(x), 1e-6 if dtype == "float32" else 1e-12)
 
 
+def test_long_sum_of_numba_is_rounded_as_in_predict():
+    """onnxruntime adds 256 products in a row, the tiles of NumbaBackend fewer, and so with less error."""
+    pytest.importorskip("numba", reason="Numba is not installed: a BLAS multiplies")
+    network, x = scattered(Network(700, [Dense(40)], "numpy")), RNG.normal(size=(96, 700)).astype("float32")
+    (got,) = session(onnx_bytes(network)).run(None, {"x": x})
+    W, b = (array.astype(np.float64) for array in network.params.to_host().values())
+    apart, wrong = (np.abs(got - other).mean() for other in (network.predict(x), x @ W + b))
+    assert apart < 0.5 * wrong
+
+
 @pytest.mark.parametrize("numbers", [0, 3])
 def test_embedding_looks_up_its_codes_and_refuses_other_numbers(numbers):
     network = Network(numbers + 2, [Embedding((4, 3), (2, 5)), Dense(2)], "numpy")

@@ -140,6 +140,16 @@ def finish(n: Any, tail: int, top: int, bottom: int, left: int, right: int) -> N
         call_block(n[tail], place(n, tail + 1), top, bottom, left, right)
 
 
+def blocks_of(K: int) -> int:
+    """Return the number of blocks of nearly equal length into which sums of K products are cut."""
+    return (K + DEPTH - 1) // DEPTH
+
+
+def parts_of_sum(K: int) -> list[tuple[int, int]]:
+    """Return the ranges of k whose products are added one by one; these sums are added then, in order."""
+    return [bounds(K, UNIT, block, blocks_of(K)) for block in range(blocks_of(K))]
+
+
 TAIL_OF_PRODUCT = 13  # place of the tail in the operands of the next command
 
 
@@ -159,7 +169,7 @@ def product_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     columns = (min(WIDTH // size, last - first) + across - 1) // across * across
     memory = allocate(2 * REGISTER + columns * min(DEPTH, K) * size)
     panels = (memory + REGISTER - 1) // REGISTER * REGISTER
-    blocks = (K + DEPTH - 1) // DEPTH
+    blocks = blocks_of(K)
     for block in range(blocks):
         start, stop = bounds(K, UNIT, block, blocks)
         depth, of_A = stop - start, (strips + (top * K + start * ROWS) * size, K * ROWS * size)
