@@ -52,8 +52,11 @@ EMBEDDING = {"embedding", "embedding_backward"}
 PER_COLUMN = {"scale_columns", "scale_columns_backward", "parametric", "parametric_backward"}
 # tests/nn/layers/test_periodic_embedding.py, test_cosine_embedding.py
 PERIODIC = {"periodic", "periodic_backward", "cosines", "cosines_backward"}
+TOGETHER = {"alone"}  # tests/estimators/tabular/test_fit_ensemble.py
 EXPORT = {"parts_of_sum"}  # tests/export/to_onnx/test_layers.py
-ELSEWHERE = EXPORT | ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN | PERIODIC
+ELSEWHERE = (
+    TOGETHER | EXPORT | ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN | PERIODIC
+)
 COMPILED = (
     BOTH
     | NORMS
