@@ -10,7 +10,7 @@ from ffnn_gpu.backends import get_backend
 from ffnn_gpu.distributed import Single
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
-from ffnn_gpu.estimators.recipe import evaluated, fit_model, optimizer_of, prepare, require_trainable
+from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.settings import FIELDS, TrainConfig, checked
 from ffnn_gpu.estimators.split import Split, require_known_labels, split_rows
 from ffnn_gpu.estimators.task import Task
@@ -78,7 +78,7 @@ def train_table(
         require_trainable(config, model, split, ranks)
     except (ConfigurationError, DataError) as error:
         raise type(error)(_in_python(str(error))) from error
-    history = fit_model(config, model, split, rule, ranks, verbose)
+    history = fit_model(config, model, encode(model, split), rule, ranks, verbose)
     test = evaluated(model, split.test) if split.test else None
     left_out = {column.name: column.reason for column in training.columns if not column.is_used}
     warnings = [*map(_in_python, _warnings(training, split, config))]
