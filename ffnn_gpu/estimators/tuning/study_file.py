@@ -1,0 +1,109 @@
+"""The SQLite file of a study: made, or continued if it is of the same data, settings and ranges."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ffnn_gpu.checkpoints.json_values import dumps
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.tuning.optuna_package import optuna
+from ffnn_gpu.estimators.tuning.space import OF_HIDDEN
+from ffnn_gpu.estimators.tuning.study import Study, quiet
+from ffnn_gpu.training.data_fingerprint import agree
+
+NAME, IDENTITY = "ffnn-gpu", "ffnn_gpu"  # of the study in its file, and its attribute
+UNPRUNED_TRIALS = 5  # that must be complete before one is pruned
+SHARE_UNPRUNED = 4  # the first 1/4 of the epochs prunes nothing: while the rate rises, losses say little
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a study in a file was asked for."""
+
+    metric: str
+    searched: tuple[str, ...]
+
+
+def earlier(file: Path) -> Earlier:
+    """Return what the study in a file was asked for. Raises ConfigurationError."""
+    with quiet(), _readable(file):
+        known = optuna().load_study(study_name=NAME, storage=_address(file)).user_attrs
+        asked = json.loads(known[IDENTITY])
+    names = ("hidden" if name in OF_HIDDEN else name for name in asked["space"])
+    return Earlier(asked["metric"], tuple(dict.fromkeys(names)))
+
+
+def open_study(
+    file: Path | None,
+    identity: Mapping[str, Any],
+    space: Mapping[str, Any],
+    begin: Mapping[str, Any],
+    direction: str,
+) -> Study:
+    """Make a study in an SQLite file, or in memory for None; continue the one that is there.
+
+    identity: of Problem; space: the distributions of the parameters; begin: those of the first trial.
+
+    Raises ConfigurationError: the study there is of other data or settings, or the file is none.
+    """
+    library, settings = optuna(), identity["settings"]
+    written = {name: library.distributions.distribution_to_json(each) for name, each in space.items()}
+    pruner = library.pruners.MedianPruner(
+        UNPRUNED_TRIALS, n_warmup_steps=settings["epochs"] // SHARE_UNPRUNED
+    )
+    asked = dumps({**identity, "space": written})
+    with quiet(), _readable(file):
+        study = library.create_study(
+            storage=file and _address(file),
+            study_name=NAME,
+            pruner=pruner,
+            direction=direction,
+            load_if_exists=True,
+        )
+        known = study.user_attrs.get(IDENTITY)
+        if known is None:
+            study.set_user_attr(IDENTITY, asked)
+    if known is not None:
+        _require_same(file, json.loads(known), json.loads(asked))
+    for trial in study.get_trials(deepcopy=False, states=(library.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=library.trial.TrialState.FAIL)  # of a process that was killed
+    return Study(study, space, begin, settings["seed"])
+
+
+def _address(file: Path) -> str:
+    return f"sqlite:///{file.absolute()}"
+
+
+@contextmanager
+def _readable(file: Path | None) -> Iterator[None]:
+    """While entered, an error of the database is a ConfigurationError that names the file."""
+    try:
+        yield
+    except Exception as error:  # of SQLAlchemy and Alembic, which need not be named here
+        if file is None:
+            raise
+        raise ConfigurationError(
+            f"{file} cannot be used as the SQLite file of a study: {type(error).__name__}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+
+
+def _require_same(file: Path | None, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError if a study was asked for other settings or data."""
+    old, new = ({"metric": each["metric"], **each["settings"]} for each in (then, now))
+    changed = [f"{name} {old.get(name)!r} → {new[name]!r}" for name in new if old.get(name) != new[name]]
+    if not changed and then["space"] != now["space"]:
+        spaces = then["space"], now["space"]
+        names = [name for name in {**spaces[0], **spaces[1]} if len({each.get(name) for each in spaces}) > 1]
+        changed = [f"the search of {', '.join(names)}"]
+    if not changed:
+        differ = [name for name, rows in now["rows"].items() if not agree(name, rows, then["rows"].get(name))]
+        changed = [f"the data: other {name}" for name in differ[:1]]
+    if changed:
+        raise ConfigurationError(
+            f"{file} holds a search that differs: {', '.join(changed)}. Continue it with its own data and "
+            "settings, or begin another one elsewhere"
+        )
