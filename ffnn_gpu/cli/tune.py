@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any, NamedTuple
 
 from ffnn_gpu.backends import get_backend
@@ -35,8 +36,9 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Tuned(result.Result):
-    """The run folder of the best trial, and the signal that ended the search or None."""
+    """The run folder of the best trial, the limits, and the signal that ended the search or None."""
 
+    limits: Limits
     interrupted: int | None
 
 
@@ -92,16 +94,19 @@ def tune(
     study = study_of(problem, Space(), wanted, given, folder / run_folder.STUDY)
     found = run_search(problem, study, limits, announce, lambda best: _keep(best, folder))
     test = problem.split.test and evaluated(found.best.model, problem.split.test)
-    return _written(folder, problem, study, found, test, time.perf_counter() - began, announce)
+    report = _report(problem, study, found, test, time.perf_counter() - began)
+    done = Tuned(folder, found.best.model, found.best.history, report, limits, found.interrupted)
+    _write(done, problem, study, found.best, announce)
+    return done
 
 
 def result_lines(done: Tuned, brief: bool) -> list[str]:
     """Format the metrics of the best trial, its settings and, unless brief, the commands to continue with."""
     report, found = done.report, done.report["search"]
     counts = ", ".join(f"{n} {state}" for state, n in found["trials"].items())
-    first = "" if found["first"] is None else f"; trial 0, with the first settings: {found['first']:.5g}"
-    if found["best"] == 0:
-        first = ", with the first settings"
+    first = "; the first settings failed"
+    if found["first"]["value"] is not None:
+        first = f"; the first settings, trial {found['first']['trial']}: {found['first']['value']:.5g}"
     lines = messages.metric_lines(report["test"] or {}, "test ") or ["no test set: test is 0"]
     if report.get("baseline") and not brief:
         lines.append(messages.baseline_line(report["baseline"]))
@@ -113,7 +118,9 @@ def result_lines(done: Tuned, brief: bool) -> list[str]:
     ]
     run, program = shlex.quote(str(done.folder)), messages.program()
     if done.interrupted:
-        return [*lines, "interrupted; to continue:", f"  {program} tune --resume --out {run} --trials N"]
+        name = Signals(done.interrupted).name
+        again = f"  {program} tune --resume --out {run}{_flags(done.limits)}"
+        return [*lines, f"interrupted by {name}; to continue:", again]
     if brief:
         return lines
     return [
@@ -146,36 +153,39 @@ def _keep(best: Best, folder: Path) -> None:
     best.history.to_csv(folder / run_folder.HISTORY_FILE)
 
 
-def _written(
-    folder: Path,
-    problem: Problem,
-    study: Study,
-    found: Found,
-    test: dict[str, float] | None,
-    seconds: float,
-    announce: Announce,
-) -> Tuned:
-    """Write result.json, the table of trials and the pictures."""
-    best, split = found.best, problem.split
-    _keep(best, folder)
+def _flags(limits: Limits) -> str:
+    trials = "" if limits.trials is None else f" --trials {limits.trials}"
+    return trials + ("" if limits.seconds is None else f" --time {limits.seconds:g}s")
+
+
+def _report(
+    problem: Problem, study: Study, found: Found, test: dict[str, float] | None, seconds: float
+) -> dict[str, Any]:
+    """Return the content of result.json: that of the best run, and what the search found."""
+    best, split, training = found.best, problem.split, problem.training
     report = result.build_report(
-        best.config, best.model, split, problem.training, test, best.history, seconds, 1
+        best.config, best.model, split, training, test, best.history, seconds, ranks=1
     )
-    first = next((trial for trial in study.finished if trial.state.name == "COMPLETE"), None)
-    report["search"] = {
+    first = study.finished[0]  # with the settings that the search began with
+    searched = {
         "metric": problem.metric,
         "value": best.value,
         "best": best.number,
         "settings": best.settings,
-        "first": first.value if first is not None and first.number == 0 else None,
+        "first": {"trial": first.number, "value": study.value_of(first)},
         "trials": dict(study.counts()),
+        "interrupted": found.interrupted and Signals(found.interrupted).name,
     }
-    done = Tuned(folder, best.model, best.history, report, found.interrupted)
-    _write_trials(study.table(), folder / run_folder.TRIALS)
-    result.write_report(done, split.test, announce)
+    return {**report, "search": searched}
+
+
+def _write(done: Tuned, problem: Problem, study: Study, best: Best, announce: Announce) -> None:
+    """Write the best run, result.json, the table of trials and the pictures."""
+    _keep(best, done.folder)
+    _write_trials(study.table(), done.folder / run_folder.TRIALS)
+    result.write_report(done, problem.split.test, announce)
     with suppress(ImportError):  # `write_report` has announced it
-        draw(study, folder, problem.metric)
-    return done
+        draw(study, done.folder, problem.metric)
 
 
 def _write_trials(rows: Sequence[dict[str, Any]], path: Path) -> None:

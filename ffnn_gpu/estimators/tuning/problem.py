@@ -96,8 +96,9 @@ class Problem:
         names = ("hidden", "activation", "normalization", "batch_size")
         return {name: getattr(self.config, name) for name in names} | found
 
+    @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """Return JSON values that are equal for two searches of the same data with the same settings."""
+        """JSON values that are equal for two searches of the same data with the same settings."""
         settings = msgspec.to_builtins(self.config)
         ignored = ("out", "device", "data", "query", "separator", "decimal", "encoding", "header")
         rows = fingerprints(self.model.network.backend, _given(self.rows.train), _given(self.rows.validation))

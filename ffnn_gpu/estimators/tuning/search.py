@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.settings import TrainConfig
@@ -64,7 +65,7 @@ def study_of(
             f"search: {', '.join(begin)} cannot be varied, because the optimizer has none"
         )
     begin = {name: value for name, value in begin.items() if name in distributions}
-    return open_study(file, problem.identity(), distributions, begin, problem.direction)
+    return open_study(file, problem.identity, distributions, begin, problem.direction)
 
 
 def run_search(problem: Problem, study: Study, limits: Limits, announce: Announce, keep: Keep) -> Found:
@@ -132,9 +133,8 @@ def _trained_again(problem: Problem, study: Study, announce: Announce) -> Best |
     leader = study.best
     if leader is None:
         return None
-    announce(
-        f"{len(study.finished)} trials are done; training trial {leader.number}, the best of them, again"
-    )
+    done = counted(len(study.finished), "trial")
+    announce(f"{done} done; training trial {leader.number}, the best so far, again")
     settings = settings_of(leader.params)
     config = problem.settings(settings)
     model, history = problem.train(config)
@@ -159,6 +159,5 @@ def _why_none(study: Study) -> str:
     reasons = Counter(trial.user_attrs.get("reason", "") for trial in study.finished)
     listed = "; ".join(f"{reason} ({n} ×)" for reason, n in reasons.most_common(MOST_REASONS))
     return (
-        f"none of {len(study.finished)} trials could be completed: {listed}. "
-        "Check the settings that are given, or search others"
+        f"no trial could be completed, of {len(study.finished)}: {listed}. Check the settings that are given"
     )

@@ -49,6 +49,11 @@ class Study:
         sign = -1 if self.study.direction.name == "MAXIMIZE" else 1
         return min(complete, key=lambda trial: sign * trial.value, default=None)
 
+    @staticmethod
+    def value_of(trial: Any) -> float | None:
+        """Return the value of a complete trial; None of another. A pruned one has that of its last epoch."""
+        return trial.value if trial.state.name == "COMPLETE" else None
+
     def counts(self) -> Counter[str]:
         """Return the number of trials by how they ended: complete, pruned, failed."""
         return Counter(_state(trial) for trial in self.finished)
@@ -80,7 +85,7 @@ def _row(trial: Any) -> dict[str, Any]:
     found = {
         "number": trial.number,
         "state": _state(trial),
-        "value": trial.value if trial.state.name == "COMPLETE" else None,
+        "value": Study.value_of(trial),
         "epochs": known.get(EPOCHS),
         "seconds": known.get(SECONDS),
         "reason": known.get(REASON, known.get(CUT, "")),

@@ -52,7 +52,7 @@ def open_study(
     library, settings = optuna(), identity["settings"]
     written = {name: library.distributions.distribution_to_json(each) for name, each in space.items()}
     pruner = library.pruners.MedianPruner(
-        UNPRUNED_TRIALS, n_warmup_steps=settings["epochs"] // SHARE_UNPRUNED
+        UNPRUNED_TRIALS, n_warmup_steps=settings["epochs"] // SHARE_UNPRUNED + 1
     )
     asked = dumps({**identity, "space": written})
     with quiet(), _readable(file):
@@ -74,6 +74,10 @@ def open_study(
 
 
 def _address(file: Path) -> str:
+    if "?" in str(file.absolute()):
+        raise ConfigurationError(
+            f"{file}: SQLAlchemy cannot open a path with a question mark; choose another"
+        )
     return f"sqlite:///{file.absolute()}"
 
 
@@ -83,7 +87,7 @@ def _readable(file: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of SQLAlchemy and Alembic, which need not be named here
-        if file is None:
+        if file is None or isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(
             f"{file} cannot be used as the SQLite file of a study: {type(error).__name__}: "
