@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from ffnn_gpu.checkpoints.json_values import dumps
-from ffnn_gpu.cli.exit_codes import announcer, print_result, ranks_of
+from ffnn_gpu.cli.exit_codes import announcer, print_error_line, print_result, ranks_of
 from ffnn_gpu.cli.flags import quiet_option, settings
 from ffnn_gpu.cli.settings import given_settings, resolve
 from ffnn_gpu.errors import ConfigurationError
@@ -65,6 +65,7 @@ def tune_command(
     """
     from ffnn_gpu.cli import tune
     from ffnn_gpu.estimators.tuning.limits import Limits
+    from ffnn_gpu.estimators.tuning.search import Interrupted
 
     limits = Limits.of(trials, time)
     ranks = ranks_of(flags["device"] or "auto")
@@ -74,14 +75,12 @@ def tune_command(
     config = resolve({"data": data, **flags}, assignments=assignments, file=file, resumed=begun)
     given = given_settings(flags, assignments)
     wanted = None if search is None else [name.strip() for name in search.split(",") if name.strip()]
-    done = tune.tune(
-        config,
-        limits,
-        tune.Asked(metric, wanted, given),
-        resume=resume,
-        overwrite=overwrite,
-        announce=announcer(ranks, quiet),
-    )
+    asked, announce = tune.Asked(metric, wanted, given), announcer(ranks, quiet)
+    try:
+        done = tune.tune(config, limits, asked, resume=resume, overwrite=overwrite, announce=announce)
+    except Interrupted as error:
+        print_error_line(str(error))
+        return 128 + error.number
     report = {"folder": str(done.folder), **done.report}
     print_result(dumps(report) if as_json else "\n".join(tune.result_lines(done, quiet)))
     return 128 + done.interrupted if done.interrupted else 0

@@ -1,5 +1,6 @@
 """What a study shows: PNG files, drawn by Optuna."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def draw(study: Study, folder: Path, metric: str) -> list[Path]:
 
     written = []
     with quiet(), plt.rc_context(), plt.ioff():  # Optuna draws with pyplot, and sets its style
+        warnings.filterwarnings("ignore", "Attempting to set identical", UserWarning)  # a single value
         for name, axes in _drawn(study, f"validation {metric}"):
             figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
             figure.savefig(folder / name, dpi=DPI, bbox_inches="tight")

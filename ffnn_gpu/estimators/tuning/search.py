@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 from ffnn_gpu.checks import counted
@@ -35,6 +36,14 @@ class Best:
     config: TrainConfig
     model: Model
     history: History
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended a search that has no complete trial."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"{Signals(number).name} ended the search before a trial was complete")
+        self.number = number
 
 
 Keep = Callable[[Best], None]  # receives each trial that is better than all before
@@ -75,7 +84,8 @@ def run_search(problem: Problem, study: Study, limits: Limits, announce: Announc
 
     Raises:
         ConfigurationError: the study has more trials than the limit.
-        DivergedError: no trial is complete. KeyboardInterrupt: and a signal ended the search.
+        DivergedError: no trial could be completed.
+        Interrupted: a signal ended the search, and no trial is complete.
     """
     if limits.trials is not None and limits.trials < len(study.finished):
         raise ConfigurationError(
@@ -96,7 +106,7 @@ def run_search(problem: Problem, study: Study, limits: Limits, announce: Announc
     if best is not None:
         return Found(best, signal)
     if signal:
-        raise KeyboardInterrupt("no trial was complete")
+        raise Interrupted(signal)
     raise DivergedError(_why_none(study))
 
 
@@ -139,7 +149,7 @@ def _trained_again(problem: Problem, study: Study, announce: Announce) -> Best |
     config = problem.settings(settings)
     model, history = problem.train(config)
     if history.interrupted:
-        raise KeyboardInterrupt("the best trial was not trained again")
+        raise Interrupted(history.interrupted)
     if (value := problem.score(model)) != leader.value:
         announce(
             f"trial {leader.number} had {problem.metric} {leader.value:.7g} then and has {value:.7g} now: "

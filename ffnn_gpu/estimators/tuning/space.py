@@ -116,7 +116,7 @@ def settings_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in parameters.items() if name not in OF_HIDDEN}
     if "depth" in parameters:
         depth, width, halving = (parameters[name] for name in OF_HIDDEN)
-        widths = (max(LEAST_WIDTH, width >> k) if halving else width for k in range(depth))
+        widths = (max(min(LEAST_WIDTH, width), width >> k) if halving else width for k in range(depth))
         found = {"hidden": tuple(widths), **found}
     return found
 
@@ -157,5 +157,5 @@ def _shape(hidden: tuple[int, ...]) -> dict[str, Any]:
             return shape
     raise ConfigurationError(
         f"a search of hidden cannot begin with {list(hidden)}; give widths that are equal, "
-        "such as 256,256, or halve from layer to layer, such as 512,256; to keep these, search others"
+        "such as 256,256, or halve from layer to layer, such as 512,256, or leave hidden out of the search"
     )

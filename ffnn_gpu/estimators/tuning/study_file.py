@@ -49,28 +49,26 @@ def open_study(
 
     Raises ConfigurationError: the study there is of other data or settings, or the file is none.
     """
-    library, settings = optuna(), identity["settings"]
+    library, settings, stored = optuna(), identity["settings"], None
     written = {name: library.distributions.distribution_to_json(each) for name, each in space.items()}
     pruner = library.pruners.MedianPruner(
         UNPRUNED_TRIALS, n_warmup_steps=settings["epochs"] // SHARE_UNPRUNED + 1
     )
     asked = dumps({**identity, "space": written})
-    with quiet(), _readable(file):
-        study = library.create_study(
-            storage=file and _address(file),
-            study_name=NAME,
-            pruner=pruner,
-            direction=direction,
-            load_if_exists=True,
-        )
-        known = study.user_attrs.get(IDENTITY)
-        if known is None:
-            study.set_user_attr(IDENTITY, asked)
-    if known is not None:
-        _require_same(file, json.loads(known), json.loads(asked))
-    for trial in study.get_trials(deepcopy=False, states=(library.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=library.trial.TrialState.FAIL)  # of a process that was killed
-    return Study(study, space, begin, settings["seed"])
+    with quiet():
+        study = library.create_study(pruner=pruner, direction=direction, study_name=NAME)
+    if file is not None:
+        with quiet(), _readable(file):
+            stored = library.create_study(
+                storage=_address(file), study_name=NAME, direction=direction, load_if_exists=True
+            )
+            known = stored.user_attrs.get(IDENTITY)
+            if known is None:
+                stored.set_user_attr(IDENTITY, asked)
+        if known is not None:
+            _require_same(file, json.loads(known), json.loads(asked))
+        study.add_trials(trial for trial in stored.get_trials(deepcopy=False) if trial.state.is_finished())
+    return Study(study, stored, space, begin, settings["seed"])
 
 
 def _address(file: Path) -> str:
@@ -82,12 +80,12 @@ def _address(file: Path) -> str:
 
 
 @contextmanager
-def _readable(file: Path | None) -> Iterator[None]:
+def _readable(file: Path) -> Iterator[None]:
     """While entered, an error of the database is a ConfigurationError that names the file."""
     try:
         yield
     except Exception as error:  # of SQLAlchemy and Alembic, which need not be named here
-        if file is None or isinstance(error, ConfigurationError):
+        if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(
             f"{file} cannot be used as the SQLite file of a study: {type(error).__name__}: "
@@ -95,7 +93,7 @@ def _readable(file: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _require_same(file: Path | None, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _require_same(file: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ConfigurationError if a study was asked for other settings or data."""
     old, new = ({"metric": each["metric"], **each["settings"]} for each in (then, now))
     changed = [f"{name} {old.get(name)!r} → {new[name]!r}" for name in new if old.get(name) != new[name]]

@@ -87,12 +87,12 @@ def run_trial(problem: Problem, study: Study, deadline: float) -> Trial:
         asked.set_user_attr(EPOCHS, reports.epochs)
         done = Trial(asked.number, state, config, seconds, reports.epochs, **more)
         if state == "complete":
-            study.study.tell(asked, done.value)
+            study.tell(asked, values=done.value)
         elif state == "pruned":
-            study.study.tell(asked, state=states.PRUNED)
+            study.tell(asked, state=states.PRUNED)
         else:
             asked.set_user_attr(REASON if state == "failed" else CUT, done.reason)
-            study.study.tell(asked, state=states.FAIL)
+            study.tell(asked, state=states.FAIL)
         return done
 
     try:

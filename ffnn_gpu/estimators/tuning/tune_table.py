@@ -90,7 +90,8 @@ def tune_table(
         verbose: 0 silent, 1 a line for each trial.
 
     Raises:
-        DataError, ConfigurationError: before anything is written. DivergedError: no trial is complete.
+        DataError, ConfigurationError: before anything is written. DivergedError: no trial could be completed.
+        KeyboardInterrupt: Ctrl-C, before a trial was complete.
     """
     optuna(), (limits := Limits.of(trials, time))
     config = config_of(data, target, settings)
