@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from ffnn_gpu.errors import FfnnGpuError
 from ffnn_gpu.estimators.model import Model
@@ -14,6 +14,7 @@ from ffnn_gpu.estimators.tuning.space import settings_of
 from ffnn_gpu.estimators.tuning.study import CUT, EPOCHS, REASON, SECONDS, Study
 from ffnn_gpu.training.callbacks import Callback, Run
 from ffnn_gpu.training.history import History
+from ffnn_gpu.training.run import TrainingRun
 
 
 class TimeIsUp(Exception):  # noqa: N818
@@ -50,6 +51,10 @@ class Reports(Callback):
             self.trial.report(value, run.epoch)
         if run.epoch < run.epochs and self.trial.should_prune():
             self.pruned = run.stop = True
+
+    def finish(self, run: Run) -> None:
+        """Free the steps and the network, which would otherwise wait for Python's garbage collector."""
+        cast(TrainingRun, run).release()
 
 
 @dataclass(frozen=True, eq=False)

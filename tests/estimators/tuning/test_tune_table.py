@@ -1,16 +1,19 @@
 """`tune_table` finds settings at least as good as the first ones, and never by the test rows."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
 
 import ffnn_gpu
 from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError
+from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import evaluated
 from ffnn_gpu.estimators.tuning import Choices, Numbers, Space, tune_table
 from ffnn_gpu.estimators.tuning.problem import Problem
@@ -145,8 +148,8 @@ def test_test_rows_have_no_part_in_the_search(monkeypatch):
 
 
 def test_table_is_read_and_encoded_once(monkeypatch):
-    counts = {"read": 0, "encoded": 0}
-    read, encode = tune_table.read_data, Encoding.encode
+    counts = {"read": 0, "encoded": 0, "selected": 0}
+    read, encode, features = tune_table.read_data, Encoding.encode, Model.features
 
     def count(name, function):
         def counted(*given):
@@ -157,8 +160,12 @@ def test_table_is_read_and_encoded_once(monkeypatch):
 
     monkeypatch.setattr(tune_table, "read_data", count("read", read))
     monkeypatch.setattr(Encoding, "encode", count("encoded", encode))
+    monkeypatch.setattr(Model, "features", count("selected", features))
+    tune(trials=1)
+    assert (counts["read"], counts["encoded"]) == (1, 1)
+    once, counts["selected"] = counts["selected"], 0
     tune(trials=5)
-    assert counts == {"read": 1, "encoded": 1}
+    assert (counts["read"], counts["encoded"], counts["selected"]) == (2, 2, once)
 
 
 # ---------------------------------------------------------------- trials that end early
@@ -215,6 +222,26 @@ def test_ctrl_c_in_the_first_trial_has_no_result(monkeypatch):
     wrapped(monkeypatch, lambda n, callbacks: [*callbacks, Send()])
     with pytest.raises(KeyboardInterrupt, match="SIGINT ended the search before a trial was complete"):
         tune(trials=9)
+
+
+def test_networks_of_past_trials_are_freed(monkeypatch):
+    """The garbage collector would free them too, but later than the next network needs the memory."""
+    networks, alive, original = [], [], Problem.train
+
+    def train(self, config, callbacks=()):
+        alive.append(sum(network() is not None for network in networks))
+        model, history = original(self, config, callbacks)
+        networks.append(weakref.ref(model.network))
+        return model, history
+
+    monkeypatch.setattr(Problem, "train", train)
+    gc.collect()
+    gc.disable()
+    try:
+        tune(trials=6, early_stopping=3)
+    finally:
+        gc.enable()
+    assert max(alive) <= 2  # the best one, and the one before
 
 
 # ---------------------------------------------------------------- the SQLite file
