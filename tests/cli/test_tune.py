@@ -5,12 +5,13 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ffnn_gpu.cli import tune
+from ffnn_gpu.cli import tune, tune_command
 from ffnn_gpu.cli.commands import main
 from ffnn_gpu.cli.settings import read_toml
 from ffnn_gpu.estimators.model import Model
@@ -201,6 +202,12 @@ def test_wrong_words_are_one_line_and_no_folder(case):
     refused = run("tune", *words)
     assert refused.exit_code in (2, 3) and message in refused.stderr.splitlines()[-1]
     assert os.listdir() == ["t.csv"]
+
+
+def test_several_ranks_are_refused(monkeypatch):
+    monkeypatch.setattr(tune_command, "ranks_of", lambda device: SimpleNamespace(size=4))
+    refused = run("tune", "t.csv", "--trials", 2)
+    assert refused.exit_code == 2 and "tune runs in one process, not in 4; start it without" in refused.stderr
 
 
 def test_folder_of_another_search_is_refused_and_kept(no_plots):
