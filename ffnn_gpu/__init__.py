@@ -54,6 +54,7 @@ __all__ = [
     "ReduceOnPlateau", "Residual", "Standardizer", "Workspace", "binary_cross_entropy_with_logits",
     "evaluate", "fit", "gelu", "get_backend", "initialize_from", "load", "load_extras", "mean_squared_error",
     "npy_rows", "relu", "save", "sigmoid", "softmax_cross_entropy", "tanh", "train_step", "train_table",
+    "tune_table",
 ]  # fmt: skip
 
 # Names of ffnn_gpu.export, which is imported when one of them is used.
@@ -74,18 +75,21 @@ if TYPE_CHECKING:
     from ffnn_gpu.estimators import TabularClassifier as TabularClassifier
     from ffnn_gpu.estimators import TabularRegressor as TabularRegressor
     from ffnn_gpu.estimators.train_table import train_table as train_table
+    from ffnn_gpu.estimators.tuning.tune_table import tune_table as tune_table
 else:  # a type checker should not take every name for one that is here
 
     def __getattr__(name: str) -> Any:
         """Return a name of a submodule, such as `glorot_uniform`, or import what is not imported yet.
 
-        That is `testing`, `distributed`, `export` with its functions, `train_table`, and what needs
-        scikit-learn.
+        That is `testing`, `distributed`, `export` with its functions, `train_table`, `tune_table`, and
+        what needs scikit-learn.
         """
         if name in ("distributed", "export", "testing"):
             return import_module(f"{__name__}.{name}")
         if name == "train_table":
             return import_module(f"{__name__}.estimators.train_table").train_table
+        if name == "tune_table":
+            return import_module(f"{__name__}.estimators.tuning.tune_table").tune_table
         if name in EXPORTS:
             return getattr(import_module(f"{__name__}.export"), name)
         if name in estimators.WITH_SCIKIT_LEARN:

@@ -1,7 +1,8 @@
 """The command `ffnn-gpu`. `commands` defines it and imports each other file only where it is needed.
 
-train, split                        train on a data set; which rows are held out
-settings                            flags, TOML and environment → one configuration
+train, tune                         train on a data set; search for settings
+tune_command, export                the commands `tune` and `export`
+settings, flags                     flags, TOML and environment → one configuration
 run_folder, result, plots           what a run writes
 reading                             what DATA and INPUT name → rows and targets
 inspection                          the table that `ffnn-gpu inspect` prints

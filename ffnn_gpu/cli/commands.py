@@ -1,4 +1,4 @@
-"""Define `ffnn-gpu train | evaluate | predict | inspect | info`, and add `export`: parse, call, print.
+"""Define `ffnn-gpu train | evaluate | predict | inspect | info`, add `tune` and `export`: parse, call, print.
 
     exit code   0 done   1 run failed   2 usage or configuration   3 data or model file   4 device
                 5 out of memory
@@ -11,7 +11,6 @@ Under mpiexec, all processes share one training run in `train`, and rank 0 alone
 `predict` and `export` run in each process separately.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +22,11 @@ from ffnn_gpu.checks import counted
 from ffnn_gpu.cli import standard_streams
 from ffnn_gpu.cli.exit_codes import CommandGroup, announcer, print_error_line, print_result, ranks_of
 from ffnn_gpu.cli.export import export_command
-from ffnn_gpu.cli.settings import FIELDS, OF_COLUMNS, OF_SOURCES, OPPOSITES, help_of, resolve, source_settings
+from ffnn_gpu.cli.flags import flags_of, quiet_option, settings
+from ffnn_gpu.cli.settings import OF_COLUMNS, OF_SOURCES, resolve, source_settings
+from ffnn_gpu.cli.tune_command import tune_command
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
-quiet_option = click.option("--quiet", is_flag=True, help="print only errors and the result")
-
-
-def flags_of(names: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that adds a flag for each of these settings; a flag that is not given is None."""
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed(names):
-            flag = f"--{name.replace('_', '-')}"
-            text, metavar = help_of(name)
-            if metavar:
-                command = click.option(flag, name, metavar=metavar, help=text)(command)
-            else:
-                off = OPPOSITES.get(name, f"--no-{flag[2:]}")
-                command = click.option(f"{flag}/{off}", name, default=None, help=text)(command)
-        return command
-
-    return add
-
-
-settings = flags_of([name for name in FIELDS if name != "data"])
 
 
 @click.group(cls=CommandGroup, invoke_without_command=True, context_settings=CONTEXT)
@@ -268,6 +248,7 @@ def predict_command(
         files.write(half, columns, Path(output).suffix.lower())
 
 
+main.add_command(tune_command)
 main.add_command(export_command)
 
 

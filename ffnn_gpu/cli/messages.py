@@ -175,7 +175,7 @@ def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -
     lines = metric_lines(report["test"] or {}, "test ") or ["no test set: test is 0"]
     if report.get("baseline") and not brief:
         lines.append(baseline_line(report["baseline"]))
-    run, program, started = shlex.quote(str(folder)), _program(), _program_on(report["ranks"])
+    run, this, started = shlex.quote(str(folder)), program(), _program_on(report["ranks"])
     epochs, asked = report["epochs"], report["epochs_asked"]
     early = epochs < asked and not report["interrupted"]
     done = f"stopped early after epoch {epochs}" if early else f"{epochs} of {counted(asked, 'epoch')}"
@@ -189,7 +189,7 @@ def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -
     source = report["data"] if report["data"] in BUNDLED else "NEW_ROWS.csv"
     lines += [
         "next:",
-        f"  {program} predict {run} {source} --output predictions.csv",
+        f"  {this} predict {run} {source} --output predictions.csv",
         f"  {started} train --config {run}/config.toml --seed {report['seed'] + 1}",
     ]
     if report["schedule"] == "constant" and not early:  # other schedules end with a rate near 0
@@ -212,7 +212,7 @@ def _number(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 10 or value == 0 else f"{value:.5g}"
 
 
-def _program() -> str:
+def program() -> str:
     """Return what starts this program in a shell: its name if it is on the PATH, else this Python."""
     found = shutil.which("ffnn-gpu")
     if found and Path(found).parent == Path(sys.executable).parent:
@@ -227,4 +227,4 @@ def _python() -> str:
 
 def _program_on(ranks: int) -> str:
     """Return what starts this program on this number of processes."""
-    return _program() if ranks == 1 else f"mpiexec -n {ranks} {_python()} -m mpi4py -m ffnn_gpu"
+    return program() if ranks == 1 else f"mpiexec -n {ranks} {_python()} -m mpi4py -m ffnn_gpu"

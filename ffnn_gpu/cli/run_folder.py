@@ -8,6 +8,12 @@ encoded.npy, encoded.json              a large table, encoded, for --resume
 model.safetensors                      what `evaluate` and `predict` read
 result.json                            test metrics, rows, seconds, backend, versions
 learning_curve.png, confusion_matrix.png or predicted_against_true.png
+
+`tune` writes these for the best of its trials, without a checkpoint, and:
+study.db                               Optuna's study, for --resume
+start.toml                             the settings that the search began with
+trials.csv                             a row for each trial
+study_….png                            what the study shows
 """
 
 import os
@@ -22,6 +28,7 @@ from ffnn_gpu.checkpoints import atomic_file, checkpoint
 from ffnn_gpu.cli.settings import TrainConfig, differences, read_toml, resolve, write_toml
 from ffnn_gpu.data.readers import BUNDLED
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.tuning.pictures import PICTURES
 from ffnn_gpu.tables.databases import is_database
 from ffnn_gpu.tables.encoded import MADE_OF, MATRIX
 from ffnn_gpu.tables.many_files import is_pattern
@@ -33,7 +40,12 @@ CHECKPOINT, MODEL, OLD_MODEL = "checkpoint", "model.safetensors", "model"
 LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
+STUDY, START, TRIALS = "study.db", "start.toml", "trials.csv"
 FILES = (
+    STUDY,
+    START,
+    TRIALS,
+    *PICTURES,
     MODEL,
     METRICS_FILE,
     HISTORY_FILE,
@@ -50,8 +62,7 @@ MAY_CHANGE = ("epochs", "device", "out", "shard_optimizer")
 
 def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
     """Raise ConfigurationError unless the run may be written to `config.out`. Called before data are read."""
-    if resume and overwrite:
-        raise ConfigurationError("--resume continues a run and --overwrite replaces it; give one of them")
+    require_one(resume, overwrite)
     if resume:
         _require_same(config)
         return
@@ -65,13 +76,30 @@ def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
         raise ConfigurationError(f"{out} exists; use --resume, --overwrite or another --out")
 
 
+def require_one(resume: bool, overwrite: bool) -> None:
+    """Raise ConfigurationError if both are True."""
+    if resume and overwrite:
+        raise ConfigurationError("--resume continues a run and --overwrite replaces it; give one of them")
+
+
 def config_to_resume(out: str | None) -> Path:
     """Return the config.toml of the run to resume. Raises ConfigurationError."""
     if out is None:
         raise ConfigurationError("--resume needs --out, the run folder to continue")
     if not (Path(out) / CONFIG).is_file():
         raise ConfigurationError(f"there is nothing to resume in {out}: it has no {CONFIG}")
+    if (Path(out) / STUDY).is_file():
+        raise ConfigurationError(f"{out} holds a search; continue it with `ffnn-gpu tune --resume`")
     return Path(out) / CONFIG
+
+
+def study_to_resume(out: str | None) -> Path:
+    """Return the folder of the search to resume. Raises ConfigurationError."""
+    if out is None:
+        raise ConfigurationError("--resume needs --out, the folder of the search to continue")
+    if not ((Path(out) / STUDY).is_file() and (Path(out) / START).is_file()):
+        raise ConfigurationError(f"there is nothing to resume in {out}: it has no {STUDY} and {START}")
+    return Path(out)
 
 
 def claim(config: TrainConfig, name: str, resume: bool) -> Path:
@@ -83,7 +111,7 @@ def claim(config: TrainConfig, name: str, resume: bool) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         _empty(folder)
-    write_toml(_located(config), folder / CONFIG)
+    write_toml(located(config), folder / CONFIG)
     return folder
 
 
@@ -124,7 +152,7 @@ class HistoryFiles(Callback):
         run.history.to_csv(self.folder / HISTORY_FILE)
 
 
-def _located(config: TrainConfig) -> TrainConfig:
+def located(config: TrainConfig) -> TrainConfig:
     """Make the path of the data absolute, so the run can be resumed from another folder."""
     data = config.data
     is_place = data and (Path(data).exists() or is_pattern(data) or is_database(data))
@@ -134,8 +162,8 @@ def _located(config: TrainConfig) -> TrainConfig:
 
 
 def _require_same(config: TrainConfig) -> None:
-    saved = _located(resolve(read_toml(config_to_resume(config.out)), environment={}))
-    changed = [*differences(saved, _located(config), MAY_CHANGE)]
+    saved = located(resolve(read_toml(config_to_resume(config.out)), environment={}))
+    changed = [*differences(saved, located(config), MAY_CHANGE)]
     if changed:
         raise ConfigurationError(
             f"{config.out} cannot be resumed with other settings: {', '.join(changed)}; "

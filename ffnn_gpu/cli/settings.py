@@ -12,11 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import msgspec
-import tomli_w
-
 from ffnn_gpu.backends import from_environment
-from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.settings import (
     FIELDS,
@@ -26,9 +22,17 @@ from ffnn_gpu.estimators.settings import (
     TrainConfig,
     checked,
     choices,
+    write_toml,
 )
 
-__all__ = ["FIELDS", "OF_COLUMNS", "OF_SOURCES", "OPPOSITES", "TrainConfig"]  # with the functions below
+__all__ = [
+    "FIELDS",
+    "OF_COLUMNS",
+    "OF_SOURCES",
+    "OPPOSITES",
+    "TrainConfig",
+    "write_toml",
+]  # with the functions below
 BARE = r"""[^\s"'=#\[\]{}]+"""  # --set takes such a value as text if it is not TOML
 
 
@@ -67,6 +71,12 @@ def resolve(
     return TrainConfig(**values)
 
 
+def given_settings(flags: Mapping[str, Any], assignments: Iterable[str]) -> set[str]:
+    """Return the names of the settings that flags and assignments give."""
+    named = {name for name, value in flags.items() if value is not None}
+    return named.union(*(_parsed(text) for text in assignments))
+
+
 def source_settings(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Return OF_SOURCES from flags, of which None is the default. Raises ConfigurationError."""
     given = {name: value for name, value in flags.items() if value is not None}
@@ -86,13 +96,6 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise
     except ValueError as error:  # not UTF-8, or not TOML
         raise ConfigurationError(f"{path} is not a TOML file: {error}") from error
-
-
-def write_toml(config: TrainConfig, path: str | Path) -> None:
-    """Write a file for --config, in one atomic step. Settings that are None are omitted: TOML has no null."""
-    settings = msgspec.to_builtins(config).items()
-    text = tomli_w.dumps({name: value for name, value in settings if value is not None and name != "out"})
-    atomic_file.write(Path(path), f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}".encode())
 
 
 def differences(a: TrainConfig, b: TrainConfig, ignored: Iterable[str] = ()) -> Iterator[str]:

@@ -17,7 +17,7 @@ from ffnn_gpu.distributed.agreement import require_agreement
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
-from ffnn_gpu.estimators.recipe import evaluated, fit_model, optimizer_of, prepare, require_trainable
+from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables.encoding import Encoding
@@ -97,7 +97,8 @@ def train(
             rows.keep_in(folder)
         checkpoint = Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras())
         callbacks = [files, EpochLog()]
-        history = fit_model(config, model, split, rule, ranks, verbose, checkpoint, callbacks, resume)
+        encoded = encode(model, split)
+        history = fit_model(config, model, encoded, rule, ranks, verbose, checkpoint, callbacks, resume)
     except BaseException:
         if ranks.rank == 0 and not (files.began or resume):
             run_folder.discard(folder, [folder, *made] if config.out is None else made)

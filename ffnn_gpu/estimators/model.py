@@ -139,7 +139,7 @@ class Model:
             y: (n,) or (n, outputs): an array, a list, or a series or data frame without missing cells.
             sample_weight: (n,) weights of the loss and of the metrics.
         """
-        loss, chosen = self.task.loss, _weighted(self.task.metrics(metrics or self.metrics), sample_weight)
+        loss, chosen = self.task.loss, weighted(self.task.metrics(metrics or self.metrics), sample_weight)
         pair = samples(
             self.network, loss, (self.features(x, names), self.task.encode(self._targets(y))), sample_weight
         )
@@ -151,7 +151,7 @@ class Model:
         self, x: HostArray, y: HostArray, what: str, sample_weight: HostArray | None = None
     ) -> None:
         """Raise what `evaluate` would raise for these rows, whatever the network has learnt by then."""
-        loss, chosen = self.task.loss, _weighted(self.task.metrics(self.metrics), sample_weight)
+        loss, chosen = self.task.loss, weighted(self.task.metrics(self.metrics), sample_weight)
         try:
             pair = samples(self.network, loss, (self.features(x), self.task.encode(y)), sample_weight)
             require_defined(self.network, loss, pair, chosen)
@@ -212,7 +212,7 @@ class Model:
         return cls(network, Task.from_json(saved["task"]), scaling, encoding=encoding, **described)
 
 
-def _weighted(metrics: list[Metric], sample_weight: HostArray | None) -> list[Metric]:
+def weighted(metrics: list[Metric], sample_weight: HostArray | None) -> list[Metric]:
     """Return metrics that use these weights, or none."""
     if sample_weight is None:
         return metrics

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ffnn_gpu.backends import Backend
 from ffnn_gpu.data.minibatches import Order
@@ -56,11 +56,7 @@ def prepare(
     if isinstance(x, TableRows):
         encoding = Encoding.fit(x.table, columns, x.index, config.missing, most_codes(config.dtype))
     n_in = x.shape[1] if encoding is None else len(encoding.outputs)
-    levels = () if encoding is None else encoding.code_levels
-    embedding = [Embedding(levels, weights=EMBEDDED)] if levels else []
-    network = Network(
-        n_in, [*embedding, *_hidden(config, task), *task.head], backend, config.dtype, config.seed
-    )
+    network = network_of(config, task, n_in, encoding, backend)
     standardizer, limit = None, None
     if config.standardize and encoding is None:
         standardizer, limit = Standardizer.fit(x), config.cut or None
@@ -70,6 +66,16 @@ def prepare(
     if isinstance(x, TableRows) and config.weight is not None:
         weight = x.table.names[x.table.column(config.weight, "--weight")]
     return Model(network, task, standardizer, *described, limit, encoding, weight)
+
+
+def network_of(
+    config: TrainConfig, task: Task, n_in: int, encoding: Encoding | None, backend: Backend
+) -> Network:
+    """Return an untrained network that reads n_in columns, encoded if they are those of a table."""
+    levels = () if encoding is None else encoding.code_levels
+    embedding = [Embedding(levels, weights=EMBEDDED)] if levels else []
+    layers = [*embedding, *_hidden(config, task), *task.head]
+    return Network(n_in, layers, backend, config.dtype, config.seed)
 
 
 def require_trainable(config: TrainConfig, model: Model, split: Split, ranks: Communicator) -> None:
@@ -89,16 +95,27 @@ def evaluated(
     return model.evaluate(part.x, part.y, names, sample_weight=part.weight, **settings)
 
 
-def _encoded(model: Model, part: Part) -> tuple[Any, ...]:
-    """Return x, y and the weights, if there are some, as `fit` takes them."""
-    pair = model.features(part.x), model.task.encode(part.y)
-    return pair if part.weight is None else (*pair, part.weight)
+class Encoded(NamedTuple):
+    """Training and validation rows as `fit` takes them: x, y and the weights, if there are some."""
+
+    train: tuple[Any, ...]
+    validation: tuple[Any, ...] | None
+
+
+def encode(model: Model, split: Split) -> Encoded:
+    """Encode the rows for every network that reads the columns of this model."""
+
+    def encoded(part: Part) -> tuple[Any, ...]:
+        pair = model.features(part.x), model.task.encode(part.y)
+        return pair if part.weight is None else (*pair, part.weight)
+
+    return Encoded(encoded(split.train), split.validation and encoded(split.validation))
 
 
 def fit_model(
     config: TrainConfig,
     model: Model,
-    split: Split,
+    rows: Encoded,
     rule: Optimizer,
     ranks: Communicator,
     verbose: int,
@@ -107,16 +124,14 @@ def fit_model(
     resume: bool = False,
 ) -> History:
     """Train the network of a model on the training rows; the arguments are those of `fit`."""
-    if model.encoding is not None and config.optimizer == "adamw" and config.weight_decay is None:
-        rule = replace(rule, weight_decay=min(TABLE_WEIGHT_DECAY, DECAY_OF_A_STEP / rule.lr))
     return fit(
         model.network,
         model.task.loss,
-        rule,
-        _encoded(model, split.train),
+        rule_for(config, rule, model),
+        rows.train,
         epochs=config.epochs,
         batch_size=config.batch_size,
-        validation=split.validation and _encoded(model, split.validation),
+        validation=rows.validation,
         class_weight=config.class_weight,
         metrics=model.task.metrics(config.metrics),
         schedule=schedule_of(config.schedule),
@@ -146,16 +161,28 @@ def optimizer_of(config: TrainConfig) -> Optimizer:
     return rule
 
 
+def rule_for(config: TrainConfig, rule: Optimizer, model: Model) -> Optimizer:
+    """Return the optimizer with the weight decay of tables, if the settings leave it open."""
+    if model.encoding is None or config.optimizer != "adamw" or config.weight_decay is not None:
+        return rule
+    return replace(rule, weight_decay=min(TABLE_WEIGHT_DECAY, DECAY_OF_A_STEP / rule.lr))
+
+
 def schedule_of(name: str) -> Schedule | ReduceOnPlateau:
     """Return the schedule, or the callback that lowers the rate when the validation loss stops falling."""
     return ReduceOnPlateau() if name == "reduce_on_plateau" else get_schedule(name)
 
 
+def dropout_of(config: TrainConfig, task: Task) -> float:
+    """Return the dropout rate of the hidden layers."""
+    if config.dropout is not None:
+        return config.dropout
+    return REGRESSION_DROPOUT if task.kind == "regression" else CLASSIFICATION_DROPOUT
+
+
 def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
     """Return for each width: Dense with its activation, normalization, dropout."""
-    dropout = config.dropout
-    if dropout is None:
-        dropout = REGRESSION_DROPOUT if task.kind == "regression" else CLASSIFICATION_DROPOUT
+    dropout = dropout_of(config, task)
     layers: list[Layer] = []
     for width in config.hidden:
         layers.append(Dense(width, get_activation(config.activation)))

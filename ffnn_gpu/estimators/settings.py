@@ -10,11 +10,14 @@ import difflib
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
+import tomli_w
 from msgspec import Meta
 
+from ffnn_gpu.checkpoints import atomic_file
 from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import ConfigurationError
 
@@ -149,6 +152,13 @@ def checked(settings: Mapping[str, Any], origin: str, strict: bool = True) -> di
     """Convert each setting to the type of its field; unless `strict`, also from text."""
     where = f"{origin}: " if origin else ""
     return {name: _convert(name, value, where, strict) for name, value in settings.items()}
+
+
+def write_toml(config: TrainConfig, path: str | Path) -> None:
+    """Write a file for --config, in one atomic step. Settings that are None are omitted: TOML has no null."""
+    settings = msgspec.to_builtins(config).items()
+    text = tomli_w.dumps({name: value for name, value in settings if value is not None and name != "out"})
+    atomic_file.write(Path(path), f"# ffnn-gpu train --config THIS_FILE repeats the run\n{text}".encode())
 
 
 def _convert(name: str, value: Any, where: str, strict: bool) -> Any:
