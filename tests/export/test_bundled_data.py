@@ -24,7 +24,7 @@ def test_every_row_of_a_bundled_data_set(name, dtype, tmp_path, monkeypatch, loa
     folder = tmp_path / "run"
     settings = {"epochs": 5, "normalization": "batch", "device": "numpy", "dtype": dtype}
     train.train(TrainConfig(data=name, out=str(folder), **settings))
-    # Numba's float32 sums differ from NumPy's by up to 2e-6 themselves.
+    # Compiled float32 sums differ from NumPy's by up to 2e-6 themselves.
     models = [Model.load(folder, device) for device in DEVICES[dtype]]
     x = np.asarray(read(name).x, np.float64)
     for model in models:
@@ -32,7 +32,7 @@ def test_every_row_of_a_bundled_data_set(name, dtype, tmp_path, monkeypatch, loa
         probabilities = None if model.task.kind == "regression" else model.probabilities(x)
         run = session(onnx_bytes(model))
         assert_answers(run, {"x": x}, answers, probabilities, 1e-6 if dtype == "float32" else 1e-12)
-    file = loaded(model)  # of the model without Numba
+    file = loaded(model)  # of the model without compiled code
     assert_same_bits(file.predict(x), answers)
     if probabilities is not None:
         assert_same_bits(file.probabilities(x), probabilities)

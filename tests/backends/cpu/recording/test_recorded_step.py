@@ -40,7 +40,7 @@ from ffnn_gpu.nn.losses.standard import PointwiseLoss
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.step import recordable
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 _step = train_step.__wrapped__  # a plain step, never recorded
 ThreadPool = pytest.importorskip("ffnn_gpu.backends.cpu.recording.threads").ThreadPool
 
