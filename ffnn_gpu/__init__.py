@@ -20,7 +20,6 @@ from ffnn_gpu.checkpoints.checkpoint import load, load_extras, save
 from ffnn_gpu.data.array_files import npy_rows
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import FfnnGpuError
-from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.evaluation import metrics as metrics
 from ffnn_gpu.evaluation.evaluate import evaluate
 from ffnn_gpu.nn import activations as activations
@@ -74,6 +73,7 @@ if TYPE_CHECKING:
     from ffnn_gpu.estimators import MLPRegressor as MLPRegressor
     from ffnn_gpu.estimators import TabularClassifier as TabularClassifier
     from ffnn_gpu.estimators import TabularRegressor as TabularRegressor
+    from ffnn_gpu.estimators.model import Model as Model
     from ffnn_gpu.estimators.train_table import train_table as train_table
     from ffnn_gpu.estimators.tuning.tune_table import tune_table as tune_table
 else:  # a type checker should not take every name for one that is here
@@ -81,11 +81,13 @@ else:  # a type checker should not take every name for one that is here
     def __getattr__(name: str) -> Any:
         """Return a name of a submodule, such as `glorot_uniform`, or import what is not imported yet.
 
-        That is `testing`, `distributed`, `export` with its functions, `train_table`, `tune_table`, and
-        what needs scikit-learn.
+        That is `testing`, `distributed`, `export` with its functions, what reads tables (`Model`,
+        `train_table` and `tune_table`), and what needs scikit-learn.
         """
         if name in ("distributed", "export", "testing"):
             return import_module(f"{__name__}.{name}")
+        if name == "Model":
+            return import_module(f"{__name__}.estimators.model").Model
         if name == "train_table":
             return import_module(f"{__name__}.estimators.train_table").train_table
         if name == "tune_table":

@@ -1,6 +1,6 @@
 """A small training run with everything that resuming must restore, for the proofs of kills and resuming.
 
-It runs without Numba, whose import takes longer than the run.
+It runs without llvmlite, whose import takes longer than the run.
 """
 
 import os

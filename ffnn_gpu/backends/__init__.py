@@ -2,7 +2,7 @@
 
 choice         get_backend: the one place where a device is chosen
 reference/     the specification: each operation once, for NumPy and CuPy alike
-cpu/           NumPy, and compiled loops where Numba is installed
+cpu/           NumPy, and compiled loops where llvmlite is installed
 cuda/          CuPy, with kernels of our own and matrix products by cublasLt
 """
 

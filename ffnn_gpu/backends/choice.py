@@ -87,7 +87,7 @@ def _gpu(index: int, source: str) -> Backend:
 def _make(index: int | None, reason: str) -> Backend:
     backend: Backend
     if index is None:
-        backend = NumbaBackend() if find_spec("numba") else NumpyBackend()
+        backend = NumbaBackend() if find_spec("llvmlite") else NumpyBackend()
     else:
         from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend  # takes 25 ms
 

@@ -23,7 +23,7 @@ def information(ranks: Communicator | None = None) -> dict[str, Any]:
             "python": platform.python_version(),
             "numpy": np.__version__,
             "cupy": _cupy_version(),
-            "numba": _version_of("numba"),
+            "llvmlite": _version_of("llvmlite"),
             "mpi4py": _version_of("mpi4py"),
         },
         "ranks": several if ranks.size > 1 else None,

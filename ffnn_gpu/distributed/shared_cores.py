@@ -1,8 +1,8 @@
 """Share the cores of a machine among its ranks, unless the number of threads is set.
 
 Why: otherwise every rank starts a thread on every core, in its BLAS and in this package, and they wait for
-each other. Measured: `train digits` with 4 ranks on 2 cores, without Numba: 59 s before, 9 s with one share
-of the cores per rank.
+each other. Measured: `train digits` with 4 ranks on 2 cores, without llvmlite: 59 s before, 9 s with one
+share of the cores per rank.
 """
 
 import os

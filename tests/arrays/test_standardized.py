@@ -290,7 +290,7 @@ def test_training_on_mapped_bytes_makes_no_copy_in_floating_point(tmp_path):
         data = scaler.rows(x[:n]), y[:n]
         fit(network, mean_squared_error, Adam(), data, epochs=1, batch_size=500, validation=0.2, verbose=0)
 
-    train(5000)  # so that Numba has compiled before memory is measured
+    train(5000)  # so that llvmlite has compiled before memory is measured
     tracemalloc.start()
     try:
         train(len(x))

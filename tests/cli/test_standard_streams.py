@@ -1,6 +1,6 @@
 """A command works with missing, closed and narrow standard streams, and never reports work it did not do.
 
-Numba and matplotlib are hidden from most commands, because their imports take longer than the commands.
+llvmlite and matplotlib are hidden from most commands, because their imports take longer than the commands.
 """
 
 import io
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     """Make a folder with d.csv and the trained run `run`; its classes are named outside ASCII."""
     path = tmp_path_factory.mktemp("streams")
     (path / HIDDEN).mkdir()
-    for module in ("numba", "matplotlib"):
+    for module in ("llvmlite", "matplotlib"):
         (path / HIDDEN / f"{module}.py").write_text("raise ImportError('hidden')\n", encoding="utf-8")
     rows = [f"{k % 2 + 0.01 * k},{k % 5},{('été', '→')[k % 2]}" for k in range(40)]
     (path / "d.csv").write_text("\n".join(["größe,b,klasse", *rows]) + "\n", encoding="utf-8")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 
 def without_imports(folder):
-    """Return the environment of a command that finds neither Numba nor matplotlib."""
+    """Return the environment of a command that finds neither llvmlite nor matplotlib."""
     paths = [str(folder / HIDDEN), *filter(None, [os.environ.get("PYTHONPATH")])]
     return ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(paths)}
 

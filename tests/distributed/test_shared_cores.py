@@ -99,7 +99,7 @@ def test_process_uses_its_share_of_cores_unless_the_environment_sets_threads():
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"])
 @pytest.mark.parametrize(("text", "threads"), [("3", 3), (" 3,2 ", 3), ("", 4), ("0", 4), ("many", 4)])
 def test_variables_that_disable_sharing_set_the_number_of_threads(monkeypatch, name, text, threads):
-    pytest.importorskip("numba"), pytest.importorskip("threadpoolctl")
+    pytest.importorskip("llvmlite"), pytest.importorskip("threadpoolctl")
     team = importlib.import_module("ffnn_gpu.backends.cpu.recording.threads")
     monkeypatch.setattr(team, "cores", lambda: 4)
     for other in (cores.THREADS, *cores.LIBRARIES):

@@ -149,7 +149,9 @@ def test_memory_mapped_rows_are_never_copied_whole_by_evaluation(tmp_path, store
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", stored, (100_000, 40)).flush()
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
     network, y = Network(40, [Dense(1)], "numpy", "float32"), np.zeros(len(x), np.float32)
-    evaluate(network, losses.mean_squared_error, (x[:9], y[:9]))  # Numba compiles before memory is measured
+    evaluate(
+        network, losses.mean_squared_error, (x[:9], y[:9])
+    )  # llvmlite compiles before memory is measured
     tracemalloc.start()
     try:
         evaluate(network, losses.mean_squared_error, (x, y))

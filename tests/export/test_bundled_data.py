@@ -34,7 +34,7 @@ def test_every_row_of_a_bundled_data_set(name, dtype, tmp_path, monkeypatch, loa
         probabilities = None if model.task.kind == "regression" else model.probabilities(x)
         run = session(onnx_bytes(model))
         assert_answers(run, {"x": x}, answers, probabilities, 1e-6 if dtype == "float32" else 1e-12)
-    file = loaded(model)  # of the model without Numba
+    file = loaded(model)  # of the model without compiled code
     assert_same_bits(file.predict(x), answers)
     if probabilities is not None:
         assert_same_bits(file.probabilities(x), probabilities)

@@ -42,7 +42,7 @@ def test_ranks_train_on_files_in_less_memory_than_they_take(files):
     grown = [
         float(peak) - float(before) for peak, before in re.findall(r"peak (\d+) MiB, (\d+) before", text)
     ]
-    assert len(grown) == 2 and max(grown) < FILE, text  # including Numba's compiled loops
+    assert len(grown) == 2 and max(grown) < FILE, text  # including llvmlite's compiled loops
 
 
 def test_more_than_the_limit_on_any_rank_is_a_failure():

@@ -481,7 +481,7 @@ def test_memory_mapped_rows_are_never_copied_whole_by_a_validation_split(tmp_pat
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (100_000, 40)).flush()
     x, y = np.load(tmp_path / "x.npy", mmap_mode="r"), np.zeros(100_000)
     network, settings = Network(40, [Dense(1)], "numpy"), {"validation": 0.2, "epochs": 1, "batch_size": 1000}
-    # Numba compiles here, before memory is measured.
+    # llvmlite compiles here, before memory is measured.
     quiet(network, mean_squared_error, SGD(0.1), (x[:2000], y[:2000]), **settings)
     tracemalloc.start()
     try:

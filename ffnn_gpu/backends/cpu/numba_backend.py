@@ -1,8 +1,8 @@
-"""The CPU with Numba: NumpyBackend, with operations as compiled commands that the thread pool runs.
+"""The CPU with LLVM: NumpyBackend, with operations as compiled commands that the thread pool runs.
 
 docs/cpu_kernels.md has the measurements. NumpyBackend's operations run instead for complex arrays, for
 formulas that cannot be compiled, for arguments that no command accepts (it also words the errors), and where
-Numba does not work.
+llvmlite does not work.
 """
 
 import functools
@@ -83,22 +83,18 @@ class NumbaBackend(NumpyBackend):
 
     @cached_property
     def immediate(self) -> Any:
-        """The file recording/immediate, imported at first use because Numba takes most of a second.
+        """The file recording/immediate, imported at first use: with llvmlite it takes 50 ms.
 
-        None if Numba does not work.
+        None if llvmlite does not work.
         """
         try:
-            from numba import config
-
             from ffnn_gpu.backends.cpu.recording import immediate
 
-            if config.DISABLE_JIT:
-                return None
             immediate.try_out(self)
         except FfnnGpuError:  # an invalid setting
             raise
-        except Exception as error:  # Numba does not fit this NumPy or this package
-            log.info("operations run by NumPy, because Numba does not work: %r", error)
+        except Exception as error:  # llvmlite does not fit this NumPy or this package
+            log.info("operations run by NumPy, because llvmlite does not work: %r", error)
             return None
         return immediate
 
@@ -106,7 +102,7 @@ class NumbaBackend(NumpyBackend):
 
     @cached_property
     def recording(self) -> Any:
-        """The file recorded_step. It imports Numba."""
+        """The file recorded_step. It imports llvmlite."""
         from ffnn_gpu.backends.cpu.recording import recorded_step
 
         return recorded_step
@@ -115,7 +111,7 @@ class NumbaBackend(NumpyBackend):
     def recorded(self) -> str:
         """A sentence for people: what is recorded on this machine."""
         if self.immediate is None:
-            return "nothing: Numba does not work here"
+            return "nothing: llvmlite does not work here"
         return str(self.recording.recorded())
 
     def run_step(self, code: Callable[..., Any], *args: Any) -> Any:

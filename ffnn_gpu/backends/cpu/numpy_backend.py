@@ -14,7 +14,7 @@ Why each override (2 cores, NumPy 2.4, microseconds, reference → here):
 - take: NumPy gathers straight into `out` if no index can be out of range.
 
 Why no override standardizes rows: for 256 rows of 784 bytes the reference takes 290 µs, blocks that stay in
-the cache took 310 to 370 µs, and Numba 326 µs (gathering 256 rows of float32: 146 µs). An epoch of
+the cache took 310 to 370 µs, and compiled code 326 µs (gathering 256 rows of float32: 146 µs). An epoch of
 scripts/train_mnist.py takes equally long from bytes and from float32.
 """
 

@@ -7,7 +7,9 @@ built_once     formula → code, checked and kept, or the reason why there is no
 cuda_function  expression → a CUDA function object
 compiled_loop  expressions → one compiled loop over memory on a CPU
 loop_code      its LLVM code
-code_cache     its machine code on disk
+code_cache     machine code on disk
+machine_code   LLVM code → machine code for this processor
+emission       variables, loops and declarations in LLVM code
 lanes          vectors as values in LLVM code
 functions      exp, log, tanh, erf, … on vectors
 coefficients   their constants and polynomials

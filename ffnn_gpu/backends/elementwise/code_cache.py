@@ -1,9 +1,9 @@
-"""Keep machine code on disk: to load a function takes 2 ms, to compile it 15 to 600 ms.
+"""Keep machine code on disk: to load a function takes 2 ms, to compile it 10 to 300 ms.
 
 A file's name is a hash of whatever its code depends on: the function or the expressions, the sources of this
-package that are compiled or write code, this processor, the versions and settings of LLVM and Numba. A file
-that is damaged, or cannot be written, only costs the time to compile. Code is not kept if a source has
-changed since this process has read it.
+package that are compiled or write code, this processor, and the version of LLVM. A file that is damaged, or
+cannot be written, only costs the time to compile. Code is not kept if a source has changed since this process
+has read it.
 
 The folder is $NUMBA_CACHE_DIR if that is set. Else it is beside the sources, or the user's own folder for
 caches if that one cannot be written.
@@ -24,19 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite
-import numba
-from numba.core import config
-from numba.core.registry import cpu_target
+
+from ffnn_gpu.backends.elementwise import machine_code
 
 SUFFIX = ".nbl"
 PREFIX = "code_"
 BACKENDS = Path(__file__).parents[1]
 SOURCES = tuple(BACKENDS / room for room in ("elementwise", "cpu/loops", "cpu/recording", "reference"))
 CHECKSUM = 32  # bytes of a SHA-256
-WORD = 8  # bytes of a length
 MOST = 2048  # files, each of 3 to 60 KiB
-# Settings of Numba
-SETTINGS = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "USING_SVML"
 
 
 def _folder() -> Path:
@@ -62,65 +58,42 @@ FOLDER, DIGEST = _folder(), _digest_of_sources()
 
 def name_of(text: str) -> str:
     """Return a name for the code that this text describes, on this processor."""
-    processor = cpu_target.target_context.codegen().magic_tuple()
-    settings = [str(getattr(config, name, None)) for name in SETTINGS]
-    parts = repr((text, processor, llvmlite.__version__, numba.__version__, settings, DIGEST))
+    parts = repr((text, machine_code.processor(), llvmlite.__version__, DIGEST))
     return PREFIX + hashlib.sha256(parts.encode()).hexdigest()[:40]
 
 
-def load(name: str) -> tuple[Any, str] | None:
-    """Return the library of this name and its symbol, or None if it is not on disk as it was written."""
+def load(name: str) -> bool:
+    """Load the code of this name into the process. Return whether it is on disk as it was written."""
     with suppress(OSError, RuntimeError):  # the second one if LLVM cannot read it
         path = FOLDER / (name + SUFFIX)
         content = path.read_bytes()
-        checksum, body = content[:CHECKSUM], content[CHECKSUM:]
+        checksum, code = content[:CHECKSUM], content[CHECKSUM:]
         with suppress(OSError):
             os.utime(path)  # used now
-        if hashlib.sha256(body).digest() == checksum:
-            symbol, body = _first(body)
-            code, shared = _first(body)
-            library = cpu_target.target_context.codegen().unserialize_library(
-                (name, "object", (code, shared))
-            )
-            return library, symbol.decode()
-    return None
+        if hashlib.sha256(code).digest() == checksum:
+            machine_code.load(name, code)
+            return True
+    return False
 
 
-def compiled(name: str, write: Callable[[Any], None]) -> Any:
-    """Return the library of the code that write(module) writes, with a function of this name; save it."""
-    library = cpu_target.target_context.codegen().create_library(name)
-    library.enable_object_caching()
-    module = library.create_ir_module(name)
+def compile(name: str, write: Callable[[Any], None]) -> None:
+    """Load the code that write(module) writes, with a function of this name, and save it."""
+    module = machine_code.new_module(name)
     write(module)
-    library.add_ir_module(module)
-    library.finalize()
-    library.get_pointer_to_function(name)  # makes the object code
-    save(name, library, name)
-    return library
+    code = machine_code.object_code(module)
+    machine_code.load(name, code)
+    _save(name, code)
 
 
-def _first(body: bytes) -> tuple[bytes, bytes]:
-    """Return the first part of a file's content, and the rest."""
-    end = WORD + int.from_bytes(body[:WORD], "little")
-    return body[WORD:end], body[end:]
-
-
-def save(name: str, library: Any, symbol: str) -> None:
-    """Write the code of a library, which other processes may read at any time.
-
-    symbol: the name by which the library is asked for its function.
-    """
-    _, _, (code, shared) = library.serialize_using_object_code()
+def _save(name: str, code: bytes) -> None:
+    """Write an object file, which other processes may read at any time."""
     if _digest_of_sources() != DIGEST:
         return
-    body = b"".join(
-        (*(len(part).to_bytes(WORD, "little") + part for part in (symbol.encode(), code)), shared)
-    )
     temporary = FOLDER / f"{name}.{os.getpid()}"
     with suppress(OSError):
         FOLDER.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(hashlib.sha256(body).digest() + body)
+            temporary.write_bytes(hashlib.sha256(code).digest() + code)
             temporary.replace(FOLDER / (name + SUFFIX))
         finally:
             temporary.unlink(missing_ok=True)

@@ -14,16 +14,14 @@ A Loop reads and writes matrices (rows, columns). Each of its operands takes two
 After the operands, each sum has the address of a float64 vector, of which each chunk writes one element.
 
 Why the vectors are written out: LLVM does not vectorize calls of exp or tanh, and the last columns of a row
-need masks. Why Numba compiles the code: it knows the processor, the user's settings and the C library.
+need masks.
 """
 
 import ctypes
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba.core.compiler_lock import global_compiler_lock
-
-from ffnn_gpu.backends.elementwise import code_cache
+from ffnn_gpu.backends.elementwise import code_cache, machine_code
 from ffnn_gpu.backends.elementwise.expression import FUNCTIONS, SPECIAL, Expression, Kind, in_order, listing
 from ffnn_gpu.backends.elementwise.lanes import REGISTER
 from ffnn_gpu.backends.elementwise.loop_code import Axes, LoopCode, write_command
@@ -81,27 +79,26 @@ class CompiledLoop:
         cost: work per element, in units of a product's.
     """
 
-    @global_compiler_lock  # type: ignore[untyped-decorator]
     def __init__(self, loop: Loop, register: int = REGISTER) -> None:
         nodes = in_order(*loop.stores.values(), *loop.sums)
         self.operands, self.dtype = loop.operands, nodes[0].graph.dtype
         self.cost = 1 + sum(COST_OF_FUNCTION for node in nodes if node.operation in COSTLY)
         name = code_cache.name_of(f"{register} {loop.text()}")
-        self._library, _ = code_cache.load(name) or (_library(name, loop, register), name)
-        self.block: int = self._library.get_pointer_to_function(name + BLOCK)
-        self.address: int = self._library.get_pointer_to_function(name)
+        if not code_cache.load(name):
+            _compile(name, loop, register)
+        self.block, self.address = machine_code.address(name + BLOCK), machine_code.address(name)
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         self.call = kind(self.address)
 
 
-def _library(name: str, loop: Loop, register: int) -> Any:
+def _compile(name: str, loop: Loop, register: int) -> None:
     """Compile a loop. `name` is the command's, with BLOCK appended the block's."""
 
     def write(module: Any) -> None:
         block = LoopCode(module, name + BLOCK, dict(loop.operands), loop.stores, loop.sums, register).function
         write_command(module, name, block)
 
-    return code_cache.compiled(name, write)
+    code_cache.compile(name, write)
 
 
 _compiled: dict[str, CompiledLoop] = {}  # the most recently used one last
@@ -111,7 +108,7 @@ def compiled(loop: Loop) -> CompiledLoop:
     """Return the machine code of a loop, compiled at the first request.
 
     Only the MOST loops that were requested last are kept. The machine code of the others stays in memory, as
-    Numba never unloads code, so a recorded step may still call it.
+    code is never unloaded, so a recorded step may still call it.
     """
     text = loop.text()
     found = _compiled.pop(text, None) or CompiledLoop(loop)

@@ -11,28 +11,18 @@ bfloat16 and float16 are types of numbers in memory: they are widened to float32
 rounded to nearest, ties to even, when they are stored.
 """
 
-import platform
 from typing import Any, Literal, TypeAlias
 
-import llvmlite.binding
 from llvmlite import ir
-from numba.core import cgutils, config
 
+from ffnn_gpu.backends.elementwise.emission import declared
+from ffnn_gpu.backends.elementwise.machine_code import X86, has
 from ffnn_gpu.backends.elementwise.operators import Operators
 
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 Kind: TypeAlias = Literal["real", "bits", "truth"]
 Stored: TypeAlias = Literal["bfloat16", "float16"]
-X86 = platform.machine() in ("x86_64", "AMD64")
-
-
-def has(feature: str) -> bool:
-    """Return whether Numba's target processor has this feature (this one, or NUMBA_CPU_FEATURES)."""
-    setting = getattr(config, "CPU_FEATURES", None)
-    if setting is not None:
-        return f"+{feature}" in setting.split(",")
-    return bool(llvmlite.binding.get_host_cpu_features().get(feature))
 
 
 REGISTER = 64 if has("avx512f") else 32 if has("avx") else 16  # bytes of a vector register
@@ -122,7 +112,7 @@ class Lanes:
         """Return one number in every lane."""
         nothing, zeros = ir.Constant(self.real_type, ir.Undefined), ir.VectorType(I32, self.count)
         first = self.builder.insert_element(nothing, value, ir.Constant(I32, 0))
-        lanes = ir.Constant(zeros, [0] * self.count)
+        lanes = ir.Constant(zeros, None)
         return Lane(self, self.builder.shuffle_vector(first, nothing, lanes), "real")
 
     # ------------------------------------------------------------------ memory
@@ -131,9 +121,7 @@ class Lanes:
         """Return the mask of the first n lanes."""
         kind, places = ir.VectorType(I64, self.count), ir.VectorType(I32, self.count)
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), n, ir.Constant(I32, 0))
-        limit = self.builder.shuffle_vector(
-            one, ir.Constant(kind, ir.Undefined), ir.Constant(places, [0] * self.count)
-        )
+        limit = self.builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(places, None))
         numbered = ir.Constant(kind, list(range(self.count)))
         return Lane(self, self.builder.icmp_signed("<", numbered, limit), "truth")
 
@@ -163,10 +151,9 @@ class Lanes:
         return (ir.VectorType(I16, self.count), 2) if stored else (self.real_type, self.size)
 
     def _masked(self, name: str, vector: Any, result: Any, *args: Any) -> Any:
-        kind = ir.FunctionType(result, [arg.type for arg in args])
         of = "i16" if vector.element == I16 else f"f{8 * self.size}"
         full = f"llvm.masked.{name}.v{self.count}{of}.p0"
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, full), args)
+        return self.builder.call(declared(self.builder, full, result, *(arg.type for arg in args)), args)
 
     def widened(self, bits: Any, stored: str) -> Lane:
         """Return a vector of 16-bit numbers as float32. A bfloat16 is the upper half of a float32."""
@@ -266,16 +253,14 @@ class Lanes:
 
     def call(self, name: str, *args: Lane) -> Lane:
         """Return the result of LLVM's intrinsic of this name for these vectors of real numbers."""
-        kind = ir.FunctionType(self.real_type, [self.real_type] * len(args))
         full = f"llvm.{name}.v{self.count}f{8 * self.size}"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, full)
+        function = declared(self.builder, full, self.real_type, *[self.real_type] * len(args))
         return Lane(self, self.builder.call(function, [each.value for each in args]), "real")
 
     def call_each(self, name: str, *args: Lane) -> Lane:
         """Return the results of the C library's function of this name, called for one lane after another."""
-        kind = ir.FunctionType(self.number, [self.number] * len(args))
         full = name + ("f" if self.size == 4 else "")
-        function = cgutils.get_or_insert_function(self.builder.module, kind, full)
+        function = declared(self.builder, full, self.number, *[self.number] * len(args))
         result = ir.Constant(self.real_type, ir.Undefined)
         for k in range(self.count):
             place = ir.Constant(I32, k)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from ffnn_gpu.backends.elementwise import functions
+from ffnn_gpu.backends.elementwise.emission import counted, variable
 from ffnn_gpu.backends.elementwise.expression import ROUNDED, Expression, in_order
 from ffnn_gpu.backends.elementwise.lanes import F64, I32, I64, Lane, Lanes
 
@@ -64,10 +64,10 @@ class LoopCode:
         builder, step = self.builder, integer(self.lanes.count)
         slots = {name: self._slot(2 * k) for k, name in enumerate(self.operands)}
         strides = {name: self._slot(2 * k + 1) for k, name in enumerate(self.operands)}
-        zero = ir.Constant(ir.VectorType(F64, self.lanes.count), [0.0] * self.lanes.count)
-        self.totals = [cgutils.alloca_once_value(builder, zero) for _ in self.sums]
+        zero = ir.Constant(ir.VectorType(F64, self.lanes.count), None)
+        self.totals = [variable(builder, zero) for _ in self.sums]
         known = self._numbers(slots)
-        with cgutils.for_range_slice(builder, self.top, self.bottom, integer(1), I64) as (r, _):
+        with counted(builder, self.top, self.bottom, integer(1)) as r:
             values, starts = dict(known), dict(slots)
             for name in self._of(*MATRICES):
                 starts[name] = builder.add(slots[name], builder.mul(r, strides[name]))
@@ -76,7 +76,7 @@ class LoopCode:
                 values |= self._input(name, self.lanes.spread(self._load(place, self.lanes.number)))
             rest = builder.srem(builder.sub(self.right, self.left), step)
             whole = builder.sub(self.right, rest)
-            with cgutils.for_range_slice(builder, self.left, whole, step, I64) as (c, _):
+            with counted(builder, self.left, whole, step) as c:
                 self._vector(values, starts, c)
             with builder.if_then(builder.icmp_signed("<", whole, self.right)):
                 self._vector(values, starts, whole, rest)

@@ -147,14 +147,14 @@ class Backend:
         return step
 
     def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
-        """Return code(*args). A CPU with Numba records the call and replays the recording.
+        """Return code(*args). A CPU with llvmlite records the call and replays the recording.
 
         args: the arguments of train_step, with None for those that the code does not need.
         """
         return code(*args)
 
     def run_forward(self, code: Callable[..., Any], network: Any, x: Any, ws: Any) -> Any:
-        """Return code(network, x, ws), the network's output. A CPU with Numba records predictions."""
+        """Return code(network, x, ws), the network's output. A CPU with llvmlite records predictions."""
         return code(network, x, ws)
 
     def steps_per_launch(self, rows: int) -> int:

@@ -1,8 +1,8 @@
 """Which backend trains a problem of which size.
 
-Why not always the fastest one: to start Numba takes 0.4 to 2.6 s in a new process, to start a GPU about as
-long, and most tables are trained in less time. Measured with one thread on a shared core of an AMD EPYC,
-float64, 100 hidden units, whole fits of 200 epochs: iris 45 ms by NumPy, 24 ms by Numba, 66 ms by
+Why not always the fastest one: to start compiled code takes 0.1 to 1 s in a new process, to start a GPU
+longer, and most tables are trained in less time. Measured with one thread on a shared core of an AMD EPYC,
+float64, 100 hidden units, whole fits of 200 epochs: iris 45 ms by NumPy, 24 ms by compiled code, 66 ms by
 scikit-learn; digits 0.7, 0.4 and 0.9 s.
 """
 
@@ -30,6 +30,6 @@ def backend_for(device: str | Backend, steps: int, work: float) -> Backend:
         return get_backend(device)
     if chosen in ("auto", "cpu", "numpy") and steps <= FEW_STEPS and work <= LITTLE_WORK:
         backend = NumpyBackend()
-        backend.reason = "a small problem is trained by NumPy sooner than Numba or a GPU starts"
+        backend.reason = "a small problem is trained by NumPy sooner than compiled code or a GPU starts"
         return backend
     return get_backend(device)

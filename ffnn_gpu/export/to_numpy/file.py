@@ -64,7 +64,7 @@ def export_numpy(model: Any, path: str | Path) -> None:
     model: a `Model`, a fitted estimator of this package, or a `Network`.
 
     The file has `predict(rows)` and, of a classifier, `probabilities(rows)`. In float64 they return the bits
-    that `predict` returns on the NumPy backend without Numba. docs/export.md shows it.
+    that `predict` returns on the NumPy backend without llvmlite. docs/export.md shows it.
 
     Raises ConfigurationError if a layer or an activation has no such form. Nothing is written then.
     """

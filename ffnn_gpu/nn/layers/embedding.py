@@ -73,7 +73,7 @@ class Embedding(Layer):
     def parameter_shapes(self, I: int) -> Shapes:
         return {"E": (sum(map(mul, self.levels, self.sizes)),)}
 
-    def initial_values(self, rng: np.random.Generator, I: int) -> dict[str, np.ndarray]:
+    def initial_values(self, rng: "np.random.Generator", I: int) -> dict[str, np.ndarray]:
         shapes = zip(self.levels, self.sizes, strict=True)
         return {"E": np.concatenate([self.weights(rng, shape).ravel() for shape in shapes])}
 

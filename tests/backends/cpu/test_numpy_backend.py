@@ -69,10 +69,10 @@ SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
 @pytest.fixture(params=[NumpyBackend, NumbaBackend], ids=lambda kind: kind.__name__)
 def fast(request):
-    """Return each CPU backend; without Numba, skip the compiled one."""
+    """Return each CPU backend; without llvmlite, skip the compiled one."""
     made = request.param()
     if request.param is NumbaBackend and made.immediate is None:
-        pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+        pytest.skip('no llvmlite: pip install "ffnn_gpu[fast]"')
     return made
 
 
@@ -480,7 +480,7 @@ def test_compiled_steps_allocate_no_arrays(optimizer):
     """The products' panels take 80 kilobytes; the smallest array here has 160,000 bytes."""
     backend = NumbaBackend()
     if backend.immediate is None:
-        pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+        pytest.skip('no llvmlite: pip install "ffnn_gpu[fast]"')
     network = Network(200, LAYERS, backend)
     x, y, ws = random((200, 200), "float32"), np.arange(200) % 10, network.workspace(200)
 
@@ -528,7 +528,7 @@ def test_norm_of_float32_squares_neither_overflows_nor_vanishes(fast, size):
 def test_fewer_class_indices_than_rows_raise():
     made = NumbaBackend()
     if made.immediate is None:
-        pytest.skip('no Numba: pip install "ffnn_gpu[fast]"')
+        pytest.skip('no llvmlite: pip install "ffnn_gpu[fast]"')
     with pytest.raises(IndexError):
         made.softmax_cross_entropy(random((3, 3), "float32"), np.array([0, 1]), None, None, 0.0, None)
 

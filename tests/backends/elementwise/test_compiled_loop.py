@@ -6,7 +6,7 @@ import gc
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from llvmlite import ir
 

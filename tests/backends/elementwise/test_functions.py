@@ -1,19 +1,18 @@
 """exp, log, tanh, erf and their kin on vectors, against mpmath."""
 
 import ctypes
+import itertools
 from functools import cache
 
 import numpy as np
 import pytest
 
-numba = pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 mpmath = pytest.importorskip("mpmath")
 
 from llvmlite import ir  # noqa: E402
-from numba.core.compiler_lock import global_compiler_lock  # noqa: E402
-from numba.core.registry import cpu_target  # noqa: E402
 
-from ffnn_gpu.backends.elementwise import functions  # noqa: E402
+from ffnn_gpu.backends.elementwise import functions, machine_code  # noqa: E402
 from ffnn_gpu.backends.elementwise.functions import FUNCTIONS  # noqa: E402
 from ffnn_gpu.backends.elementwise.lanes import REGISTER, Lane, Lanes  # noqa: E402
 
@@ -56,14 +55,16 @@ class Unfused(Lanes):
 VARIANTS = {"wide": (Lanes, REGISTER), "narrow": (Lanes, 16), "unfused": (Unfused, 16)}
 
 
+numbers = itertools.count()  # so that each function has a name of its own
+
+
 def compiled(function, dtype, lanes, register):
     """Return a function of one array that runs `function` on vectors of `register` bytes."""
-    codegen = cpu_target.target_context.codegen()
-    library = codegen.create_library("functions")
-    module = library.create_ir_module("functions")
+    name = f"{function.__name__} {next(numbers)}"
+    module = machine_code.new_module(name)
     integer, size = ir.IntType(64), np.dtype(dtype).itemsize
     kind = ir.FunctionType(ir.VoidType(), [integer, integer, integer])
-    builder = ir.IRBuilder(ir.Function(module, kind, "loop").append_basic_block())
+    builder = ir.IRBuilder(ir.Function(module, kind, name).append_basic_block())
     x, y, end = builder.function.args
     v, before = lanes(builder, size, register), builder.block
     body = builder.append_basic_block()
@@ -80,12 +81,8 @@ def compiled(function, dtype, lanes, register):
     builder.cbranch(builder.icmp_signed("<", after, end), body, done)
     builder.position_at_end(done)
     builder.ret_void()
-    with global_compiler_lock:
-        library.add_ir_module(module)
-        library.finalize()
-    call = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(
-        library.get_pointer_to_function("loop")
-    )
+    machine_code.load(name, machine_code.object_code(module))
+    call = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(machine_code.address(name))
 
     def run(x):
         padded = np.zeros(-(-x.size // v.count) * v.count, dtype)
@@ -94,7 +91,6 @@ def compiled(function, dtype, lanes, register):
         call(padded.ctypes.data, out.ctypes.data, padded.nbytes)
         return out[: x.size]
 
-    run.owner = library  # the machine code is freed with its owner
     return run
 
 

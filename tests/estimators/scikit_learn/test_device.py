@@ -101,11 +101,11 @@ def test_size_counts_the_updates_and_the_products():
         assert found == (steps, model.max_iter * 10 * (2 * 7 + 7 * 3 + 3 * 1))
 
 
-def test_small_fit_does_not_import_numba():
+def test_small_fit_does_not_import_llvmlite():
     code = (
         "import sys, numpy as np\nfrom ffnn_gpu import MLPRegressor\nX = np.arange(20.0).reshape(10, 2)\n"
         "MLPRegressor(solver='lbfgs').fit(X, X[:, 0]).predict(X)\n"
-        "print([name for name in ('numba', 'cupy', 'duckdb') if name in sys.modules])"
+        "print([name for name in ('llvmlite', 'cupy', 'duckdb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

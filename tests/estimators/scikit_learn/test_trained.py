@@ -121,7 +121,7 @@ def test_pickle_holds_each_parameter_once():
 
 
 def test_network_trained_by_numba_predicts_what_numpy_predicts():
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     by_numba = MLPClassifier(device=get_backend("cpu"), **SMALL).fit(X, Y)
     by_numpy = MLPClassifier(device=NumpyBackend(), **SMALL).fit(X, Y)
     np.testing.assert_allclose(by_numba.predict_proba(X), by_numpy.predict_proba(X), 1e-9)

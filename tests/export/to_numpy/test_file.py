@@ -43,7 +43,7 @@ from tests.export.models import (
 )
 
 X = np.column_stack([RNG.normal(1e3, 5, N), RNG.normal(size=(N, 2)), np.full(N, 7.0)])
-PLAIN = NumpyBackend()  # without Numba, whose exp differs in the last bit
+PLAIN = NumpyBackend()  # without llvmlite, whose exp differs in the last bit
 STACKS = {
     "dense": [Dense(5)],
     "without bias": [Dense(5, "tanh", bias=False)],

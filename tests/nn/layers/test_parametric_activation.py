@@ -82,7 +82,7 @@ def test_backends_agree(dtype):
 
 
 def test_a_formula_that_cannot_be_compiled_is_called_in_a_recorded_step():
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
 
     def branching(xp, s, _):
         return s * 2 if float(s.sum()) > 0 else s * 3

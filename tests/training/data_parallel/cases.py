@@ -26,7 +26,7 @@ OPTIMIZERS = {
     "clipped": SGD(0.05, momentum=0.9, clip_norm=0.05),
     "bounded": Adam(1e-2, clip_value=1e-3), "averaged": SGD(0.05, momentum=0.9, ema=0.9, clip_norm=0.2),
 }  # fmt: skip
-# With Numba, the first two run as recorded tables; the others run operation by operation.
+# With llvmlite, the first two run as recorded tables; the others run operation by operation.
 NETWORKS = {
     "dense": [Dense(7, relu), Dense(3)],
     "dropout": [Dense(7, relu), Dropout(0.3), LayerNorm(), Dense(6, relu), Dropout(0.2), Dense(3)],

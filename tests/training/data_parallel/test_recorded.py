@@ -1,4 +1,4 @@
-"""On a CPU with Numba, the parts of a step between two sums over ranks are recorded as tables.
+"""On a CPU with llvmlite, the parts of a step between two sums over ranks are recorded as tables.
 
 A part that itself communicates with other ranks is not recorded.
 """
@@ -13,7 +13,7 @@ from ffnn_gpu.training.data_parallel import DataParallel
 from tests.distributed.threads import on_ranks
 from tests.training.data_parallel.cases import LABELS, LOSSES, WEIGHT, X
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 from ffnn_gpu.backends.cpu.recording import recorded_step
 
 PLAIN = (Dense(7, relu), Dropout(0.3), LayerNorm(), Residual([Dense(7, relu)]), Dense(3))

@@ -6,11 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numba.core.compiler_lock import global_compiler_lock
 
 from ffnn_gpu.backends.cpu.loops.compiler import write_function
 from ffnn_gpu.backends.cpu.loops.values import FLOAT64, INT64, TRUTH
-from ffnn_gpu.backends.elementwise import code_cache
+from ffnn_gpu.backends.elementwise import code_cache, machine_code
 
 C_TYPES = {INT64: ctypes.c_int64, FLOAT64: ctypes.c_double, TRUTH: ctypes.c_bool, None: None}
 
@@ -34,21 +33,15 @@ class CompiledFunction:
         signature = f"{self.result} {self.params}"
         return code_cache.name_of(f"{self.function.__module__}.{self.function.__name__} {signature}")
 
-    @cached_property
-    @global_compiler_lock  # type: ignore[untyped-decorator]
-    def _library(self) -> Any:
-        """The library with the machine code."""
-        found = code_cache.load(self.name)
-        return code_cache.compiled(self.name, self._write) if found is None else found[0]
-
     def _write(self, module: Any) -> None:
         write_function(module, self.name, self.function, self.result, self.params)
 
     @cached_property
     def address(self) -> int:
         """The address of the machine code."""
-        address: int = self._library.get_pointer_to_function(self.name)
-        return address
+        if not code_cache.load(self.name):
+            code_cache.compile(self.name, self._write)
+        return machine_code.address(self.name)
 
     @cached_property
     def call(self) -> Callable[..., Any]:

@@ -12,9 +12,10 @@ A function consists of assignments, `for … in range(…)`, `while`, `if` and `
 | anything | nothing: a constant, a type, a function  | global and nonlocal names                           |
 
 Functions that it calls are compiled in its place, except for each `instruction`, which emits its own code.
-A variable has the dtype of its first value. Operands are promoted as by NumPy: int64 with float32 is float64.
-Integers beside `//` and `%` must not be negative. Nothing is checked at run time; x/0 is ∞ or NaN. Whatever
-else a function contains raises a CompileError with its text.
+A variable has the dtype of its first value. If that is a constant, and the only value, it stays a constant.
+An `if` on a constant compiles only what it chooses. Operands are promoted as by NumPy: int64 with float32 is
+float64. Integers beside `//` and `%` must not be negative. Nothing is checked at run time; x/0 is ∞ or NaN.
+Whatever else a function contains raises a CompileError with its text.
 
 Why not Numba's own compiler: it infers types in several passes over each function, and first loads the types
 of all NumPy functions. Seconds from `import ffnn_gpu` to the end of the first Adam step of 784-128-10,
@@ -27,13 +28,13 @@ import functools
 import inspect
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
 from ffnn_gpu.backends.cpu.loops.values import (
     I64,
@@ -50,6 +51,7 @@ from ffnn_gpu.backends.cpu.loops.values import (
     View,
     llvm_type,
 )
+from ffnn_gpu.backends.elementwise.emission import memory
 
 FUNCTIONS = {
     math.sqrt: "sqrt", np.sqrt: "sqrt", math.log: "log", np.log: "log", np.exp: "exp", np.rint: "rint",
@@ -120,6 +122,9 @@ class Frame:
         nonlocals = {name: cell.cell_contents for name, cell in cells}
         self.names = vars(builtins) | function.__globals__ | nonlocals
         self.variables: dict[str, Value] = {}
+        names = (each for each in ast.walk(self.node) if isinstance(each, ast.Name))
+        self.assignments = Counter(each.id for each in names if isinstance(each.ctx, ast.Store))
+        self.assignments.update(each.arg for each in self.node.args.args)
         self.end: Any = None  # the block after the call, if a `return` is not its last statement
         self.result: Value = None
 
@@ -138,7 +143,7 @@ class Emitter(Arithmetic):
         caller, self.frame = self.frame, Frame(function)
         frame = self.frame
         for parameter, arg in zip(frame.node.args.args, args, strict=True):
-            frame.variables[parameter.arg] = self.stored(arg)
+            self.define(parameter.arg, arg)
         *others, last = frame.node.body
         self.block(others)
         if frame.end is None and isinstance(last, ast.Return):
@@ -168,9 +173,14 @@ class Emitter(Arithmetic):
         if not isinstance(value, Number) and type(value) not in OF_PYTHON:
             return value
         number = self.number(value)
-        variable = Variable(cgutils.alloca_once(self.builder, llvm_type(number.dtype)), number.dtype)
+        variable = Variable(memory(self.builder, llvm_type(number.dtype)), number.dtype)
         self.builder.store(number.value, variable.place)
         return variable
+
+    def define(self, name: str, value: Value) -> None:
+        """Give a name its first value."""
+        constant = type(value) in OF_PYTHON and self.frame.assignments[name] == 1
+        self.frame.variables[name] = value if constant else self.stored(value)
 
     def loaded(self, value: Value) -> Value:
         if type(value) is tuple:
@@ -198,7 +208,7 @@ class Emitter(Arithmetic):
             if isinstance(known, Variable) or type(known) is tuple:
                 self.overwrite(known, value)
             else:
-                self.frame.variables[target.id] = self.stored(value)
+                self.define(target.id, value)
         else:
             raise CompileError(f"an assignment to {ast.unparse(target)}")
 
@@ -252,8 +262,12 @@ class Emitter(Arithmetic):
         self.builder.position_at_end(*self.new_blocks(1))  # which nothing reaches
 
     def _if(self, node: Any) -> None:
+        test = self.evaluated(node.test)
+        if not isinstance(test, Number):
+            self.block(node.body if test else node.orelse)
+            return
         yes, no, end = self.new_blocks(3)
-        self.builder.cbranch(self.truth(self.evaluated(node.test)), yes, no)
+        self.builder.cbranch(self.truth(test), yes, no)
         self.builder.position_at_end(yes)
         self.block(node.body)
         self.builder.branch(end)
@@ -270,7 +284,7 @@ class Emitter(Arithmetic):
             raise CompileError(f"{self.frame.node.name} has a loop over {ast.unparse(node.iter)!r}")
         args = [self.integer(self.evaluated(arg)) for arg in node.iter.args]
         start, stop, step = [*[self.integer(0)][len(args) - 1 :], *args, self.integer(1)][:3]
-        counter, builder = cgutils.alloca_once(self.builder, I64), self.builder
+        counter, builder = memory(self.builder, I64), self.builder
         builder.store(start, counter)
         with self.repeated(lambda: builder.icmp_signed("<", builder.load(counter), stop)):
             self.assign(node.target, Number(builder.load(counter), INT64))

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
 from ffnn_gpu.backends.cpu.loops.compiler import instruction
 from ffnn_gpu.backends.cpu.loops.values import F64, I32, I64, INT64, Like, Number, View, llvm_type
-from ffnn_gpu.backends.elementwise.lanes import X86
+from ffnn_gpu.backends.elementwise.emission import declared, memory
+from ffnn_gpu.backends.elementwise.machine_code import X86
 
 POSIX = os.name == "posix"
 POINTER, VOID = I64.as_pointer(), ir.VoidType()
@@ -21,7 +21,7 @@ POINTER, VOID = I64.as_pointer(), ir.VoidType()
 
 def c_function(builder: Any, name: str, result: Any, *args: Any) -> Any:
     """Return a function of the C library, or of LLVM."""
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, args), name)
+    return declared(builder, name, result, *args)
 
 
 # ---------------------------------------------------------------------- numbers and addresses
@@ -59,9 +59,9 @@ def as_real(builder: Any, bits: Any) -> Any:
 
 
 @instruction
-def size_of(builder: Any, like: Like) -> Any:
+def size_of(builder: Any, like: Like) -> int:
     """Return the size in bytes of a number of the dtype of `like`."""
-    return ir.Constant(I64, like.dtype.itemsize)
+    return like.dtype.itemsize
 
 
 # ---------------------------------------------------------------------- calls
@@ -108,9 +108,9 @@ def release(builder: Any, address: Any) -> None:
 def sixteen(builder: Any) -> Any:
     """Return the address of 16 float64 of the function under way, all 0."""
     kind = ir.ArrayType(F64, 16)
-    memory = cgutils.alloca_once(builder, kind)
-    builder.store(ir.Constant(kind, None), memory)
-    return builder.ptrtoint(memory, I64)
+    place = memory(builder, kind)
+    builder.store(ir.Constant(kind, None), place)
+    return builder.ptrtoint(place, I64)
 
 
 # ---------------------------------------------------------------------- memory that threads share

@@ -9,7 +9,15 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, zeros
-from ffnn_gpu.backends.cpu.loops.intrinsics import address_of, as_real, matrix, release, size_of, vector
+from ffnn_gpu.backends.cpu.loops.intrinsics import (
+    address_of,
+    as_real,
+    matrix,
+    release,
+    size_of,
+    store,
+    vector,
+)
 from ffnn_gpu.backends.cpu.loops.matrix_product import finish
 from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
@@ -73,6 +81,14 @@ def column_sum_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     for c in range(right - left):
         total[c] = sums[c]
     release(address_of(sums))
+
+
+def refuse_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """`failed` ← 1 if one of the sums is not 0"""
+    sums = vector(np.float64, n[0], n[1])
+    for k in range(n[1]):
+        if sums[k] != 0:
+            store(n[2], 1)
 
 
 # ----------------------------------------------------------------------  dropout

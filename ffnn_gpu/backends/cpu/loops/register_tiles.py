@@ -8,18 +8,19 @@ together.
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from ffnn_gpu.backends.cpu.loops.compiler import instruction
 from ffnn_gpu.backends.cpu.loops.values import I32, I64, Like, llvm_type
-from ffnn_gpu.backends.elementwise.lanes import REGISTER, X86, has
+from ffnn_gpu.backends.elementwise.emission import counted, declared, variable
+from ffnn_gpu.backends.elementwise.lanes import REGISTER
+from ffnn_gpu.backends.elementwise.machine_code import X86, has
 
 MANY = has("avx512f") or not X86  # 32 registers, else 16
 # A tile uses ROWS × ACROSS registers for sums, ACROSS for B and one for A.
 ROWS, ACROSS = (6, 4) if MANY else (6, 2)
 PANEL = ACROSS * REGISTER  # bytes of a panel's row
 LINE = 64  # bytes of a cache line
-UNROLLED = 2  # columns of A times rows of B per turn of the loop
+UNROLLED = 2  # columns of A times rows of B per turn of the loop, in whole tiles
 BYTES = ir.IntType(8).as_pointer()
 
 
@@ -34,7 +35,7 @@ class Vectors:
         self.size = 4 if isinstance(number, ir.FloatType) else 8
         self.lanes = REGISTER // self.size
         self.kind = ir.VectorType(number, self.lanes)
-        self.zero = ir.Constant(self.kind, [0.0] * self.lanes)
+        self.zero = ir.Constant(self.kind, None)
         self.mask: Any = None
         if width is not None:
             counted = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))
@@ -45,7 +46,7 @@ class Vectors:
         """Return one value in every lane."""
         kind = ir.VectorType(value.type, self.lanes)
         nothing, first = ir.Constant(kind, ir.Undefined), ir.Constant(I32, 0)
-        lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        lanes = ir.Constant(ir.VectorType(I32, self.lanes), None)
         return self.builder.shuffle_vector(self.builder.insert_element(nothing, value, first), nothing, lanes)
 
     def broadcast(self, address: Any, i: int) -> Any:
@@ -85,8 +86,7 @@ class Vectors:
 
     def fetch(self, address: Any) -> None:
         """Begin to load a row into the cache."""
-        kind = ir.FunctionType(ir.VoidType(), [BYTES, *[I32] * 3])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        function = declared(self.builder, "llvm.prefetch.p0", ir.VoidType(), BYTES, *[I32] * 3)
         for byte in (*range(0, self.across * REGISTER, LINE), self.across * REGISTER - 1):
             place = self._place(address, byte, ir.IntType(8))
             self.builder.call(function, [place, *(ir.Constant(I32, each) for each in (0, 3, 1))])
@@ -98,19 +98,19 @@ class Vectors:
     def _call(self, name: str, result: Any, *args: Any) -> Any:
         """Call LLVM's function of that name for these vectors."""
         suffix = f"v{self.lanes}f{8 * self.size}" + (".p0" if name.startswith("masked") else "")
-        kind = ir.FunctionType(result, [arg.type for arg in args])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.{suffix}")
+        function = declared(self.builder, f"llvm.{name}.{suffix}", result, *(arg.type for arg in args))
         return self.builder.call(function, args)
 
 
-def _sums(builder: Any, v: Vectors, K: Any, strip: Any, panel: Any) -> list[list[Any]]:
+def _sums(builder: Any, v: Vectors, K: Any, strip: Any, panel: Any, unrolled: int) -> list[list[Any]]:
     """Return the variables with the sums Σ_k strip[k, i] panel[k, j]; LLVM keeps them in registers."""
-    sums = [[cgutils.alloca_once_value(builder, v.zero) for _ in range(v.across)] for _ in range(ROWS)]
+    sums = [[variable(builder, v.zero) for _ in range(v.across)] for _ in range(ROWS)]
     starts = (builder.inttoptr(address, BYTES) for address in (strip, panel))
-    places = [cgutils.alloca_once_value(builder, start) for start in starts]
-    count = ir.Constant(I64, UNROLLED)
-    for turns, steps in ((builder.sdiv(K, count), UNROLLED), (builder.srem(K, count), 1)):
-        with cgutils.for_range(builder, turns):
+    places = [variable(builder, start) for start in starts]
+    nothing, one, count = (ir.Constant(I64, n) for n in (0, 1, unrolled))
+    loops = [(builder.sdiv(K, count), unrolled), (builder.srem(K, count), 1)] if unrolled > 1 else [(K, 1)]
+    for turns, steps in loops:
+        with counted(builder, nothing, turns, one):
             a, b = map(builder.load, places)
             for _ in range(steps):
                 of_panel = [v.load(b, j, whole=True) for j in range(v.across)]
@@ -136,7 +136,7 @@ def tile(builder: Any, across: int, whole: bool, like: Like, *args: Any) -> None
     rows = [builder.add(C, builder.mul(i, c_row)) for i in numbers]
     for row in rows:
         v.fetch(row)
-    sums = _sums(builder, v, K, strip, panel)
+    sums = _sums(builder, v, K, strip, panel, UNROLLED if whole else 1)
     added = builder.icmp_signed("!=", more, numbers[0])
     for i, c, row in zip(numbers, rows, sums, strict=True):
         with builder.if_then(builder.icmp_signed("<", i, m)):
@@ -196,29 +196,36 @@ def move(builder: Any, count: int, like: Like, source: Any, target: Any) -> None
 @instruction
 def turn_strip(builder: Any, like: Like, *args: Any) -> None:
     """Transpose as many rows as a strip has."""
-    turn(builder, ROWS, like, *args)
+    lanes = REGISTER // like.dtype.itemsize
+    for first in reversed(range(0, ROWS, lanes)):  # a row's last numbers, then those before them
+        turn(builder, (min(lanes, ROWS - first), ROWS), like, ir.Constant(I64, first), *args)
 
 
 @instruction
 def turn_panel(builder: Any, like: Like, *args: Any) -> None:
     """Transpose as many rows as a panel has columns."""
-    turn(builder, PANEL // like.dtype.itemsize, like, *args)
+    across, lanes = PANEL // like.dtype.itemsize, REGISTER // like.dtype.itemsize
+    with counted(builder, *(ir.Constant(I64, n) for n in (0, across, lanes))) as first:
+        turn(builder, (lanes, across), like, first, *args)
 
 
-def turn(builder: Any, across: int, like: Like, A: Any, a_row: Any, m: Any, C: Any) -> None:
-    """C (register, across) ← Aᵀ for A (across, register), one register wide
+def turn(
+    builder: Any, shape: tuple[int, int], like: Like, first: Any, A: Any, a_row: Any, m: Any, C: Any
+) -> None:
+    """C (register, across) ← Aᵀ for A (across, register), only for `count` rows of A from the `first` on
 
+    shape: count, at most as many as a register has numbers, and across.
     If A has only m rows, the last one takes the place of those that are missing.
     The rows of C lie beside each other. If `across` is no multiple of a register's numbers, the memory after
     them is overwritten too, as far as the last register reaches.
     """
-    v, last = Vectors(builder, llvm_type(like.dtype), 1), builder.sub(m, ir.Constant(I64, 1))
-    for first in reversed(range(0, across, v.lanes)):  # a row's last numbers, then those before them
-        count = min(v.lanes, across - first)
-        present = (_least(builder, ir.Constant(I64, i), last) for i in range(first, first + count))
-        rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in present]
-        for k, row in enumerate(_transposed(builder, v, rows + [v.zero] * (v.lanes - count))):
-            v.store(row, builder.add(C, ir.Constant(I64, (k * across + first) * v.size)), 0)
+    (count, across), v = shape, Vectors(builder, llvm_type(like.dtype), 1)
+    last = builder.sub(m, ir.Constant(I64, 1))
+    start = builder.add(C, builder.mul(first, ir.Constant(I64, v.size)))
+    present = (_least(builder, builder.add(first, ir.Constant(I64, i)), last) for i in range(count))
+    rows = [v.load(builder.add(A, builder.mul(i, a_row)), 0) for i in present]
+    for k, row in enumerate(_transposed(builder, v, rows + [v.zero] * (v.lanes - count))):
+        v.store(row, builder.add(start, ir.Constant(I64, k * across * v.size)), 0)
 
 
 def _least(builder: Any, i: Any, j: Any) -> Any:

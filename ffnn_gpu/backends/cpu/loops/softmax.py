@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cpu.loops.chunks import rows_chunk
 from ffnn_gpu.backends.cpu.loops.compiler import instruction
 from ffnn_gpu.backends.cpu.loops.intrinsics import address_of
+from ffnn_gpu.backends.elementwise.emission import counted, variable
 from ffnn_gpu.backends.elementwise.functions import exp
 from ffnn_gpu.backends.elementwise.lanes import F64, I64, REGISTER, Lane, Lanes
 
@@ -24,7 +24,7 @@ def over_row(builder: Any, v: Lanes, n: Any, part: Callable[[Any, Any], None]) -
     step = ir.Constant(I64, v.count)
     rest = builder.srem(n, step)
     whole = builder.sub(n, rest)
-    with cgutils.for_range_slice(builder, ir.Constant(I64, 0), whole, step, I64) as (c, _):
+    with counted(builder, ir.Constant(I64, 0), whole, step) as c:
         part(c, None)
     with builder.if_then(builder.icmp_signed("<", whole, n)):
         part(whole, v.first(rest))
@@ -34,7 +34,7 @@ def over_row(builder: Any, v: Lanes, n: Any, part: Callable[[Any, Any], None]) -
 def largest_of_row(builder: Any, source: Any, n: Any, like: Any) -> Any:
     """Return max_c x_c for x (n,) of the type of `like` at this address; NaN are skipped."""
     v = Lanes(builder, 8 if like.type == F64 else 4, REGISTER)
-    largest = cgutils.alloca_once_value(builder, v.constant(-math.inf).value)
+    largest = variable(builder, v.constant(-math.inf).value)
 
     def part(c: Any, mask: Any) -> None:
         x = v.load(builder.add(source, builder.mul(c, ir.Constant(I64, v.size))), mask)
@@ -59,7 +59,7 @@ def row_of_exponentials(kept: bool) -> Any:
         """Return Σ_c e^{x_c − shift} in float64, for x (n,) at `source`; write the terms to `target`."""
         v = Lanes(builder, 8 if shift.type == F64 else 4, REGISTER)
         largest = v.spread(shift)
-        total = cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(F64, v.count), None))
+        total = variable(builder, ir.Constant(ir.VectorType(F64, v.count), None))
 
         def terms(c: Any, mask: Any) -> None:
             moved = builder.mul(c, ir.Constant(I64, v.size))

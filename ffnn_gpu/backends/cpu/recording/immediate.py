@@ -89,7 +89,7 @@ def _partition(dtype: np.dtype, setting: str | None, count: int | None) -> Parti
 
 
 def try_out(backend: Any) -> None:
-    """Compile and run one command. Raises whatever Numba raises where it does not work."""
+    """Compile and run one command. Raises whatever llvmlite raises where it does not work."""
     Immediate(backend).column_sum(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
 
 

@@ -11,7 +11,7 @@ from ffnn_gpu.backends.cpu.loops.layers import FEW
 from ffnn_gpu.backends.cpu.loops.matrix_product import size_of_strips
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, checked
 from ffnn_gpu.backends.cpu.recording.commands import FLOAT, Commands, in_memory, loop_of, require_numbers
-from ffnn_gpu.backends.cpu.recording.partition import COSTLY
+from ffnn_gpu.backends.cpu.recording.partition import COSTLY, SHARES
 from ffnn_gpu.backends.reference.philox import MASK, threshold
 
 NO_TAIL = (0,)  # of a product
@@ -97,6 +97,12 @@ class LayerOperations(Commands):
         elif not self._fused_with_product(da, loop, of):
             self._apply(loop, 1, da.size, da=da, of=of)
         return da
+
+    @checked(array="*")
+    def _require_finite(self, array: Array) -> None:
+        sums = self._scratch(SHARES * self.partition.threads, np.float64)
+        loop = formulas.elementwise(self.dtype, "non_finite")
+        self._record("refuse", 1, sums, self._apply(loop, 1, array.size, sums, x=array), self.failed)
 
     def affine_gradients(self, x: Array, delta: Array, dW: Array, db: Array) -> None:
         self.gemm(x.T, delta, out=dW)

@@ -92,6 +92,11 @@ class Recorder(Operations):
     def constant(self, values: tuple[float, ...], dtype: Any) -> Array:
         return self._keep(self._constant(values, dtype))
 
+    def all_finite(self, array: Array) -> bool:
+        """Record that the commands fail if a number is not finite."""
+        self._require_finite(array)
+        return True
+
     def run_forward(self, code: Callable[..., Any], network: Any, x: Array, ws: Any) -> Array:
         return code(network, x, ws)
 

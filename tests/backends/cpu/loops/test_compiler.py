@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from ffnn_gpu.backends.cpu.loops.chunks import bounds, command_of, sum_in_order
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
@@ -49,7 +49,25 @@ def logic(n, m):
     return (0 < n < m or n == SCALE) + 2 * (not (n > 1 and m > 1)) + 4 * (n != m and m % (n + 1) == 0)
 
 
-INTEGERS = (collatz, first_divisor, pairs, logic)
+def constants(n, m):
+    """A constant decides an `if`, whose other branch cannot be compiled; others change, so are variables."""
+    size, total = SCALE, 0
+    if size == 3:
+        total += with_constant(n, 2) + with_constant(m, 3)
+    else:
+        total += [n]
+    return total
+
+
+def with_constant(n, factor):
+    step = factor * 2
+    while step < n:
+        step += factor
+    factor = n if factor == 2 else factor
+    return step * factor
+
+
+INTEGERS = (constants, collatz, first_divisor, pairs, logic)
 compiled = {f: CompiledFunction(f, INT64, INT64, INT64) for f in INTEGERS}
 
 

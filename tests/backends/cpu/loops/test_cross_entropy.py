@@ -8,7 +8,7 @@ import pytest
 from ffnn_gpu.backends.choice import Backend, NumbaBackend
 from ffnn_gpu.testing import assert_close, tolerance
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 REFERENCE, COMPILED = Backend(), NumbaBackend()
 SHAPES = [(0, 3), (1, 1), (5, 3), (64, 130)]
 TARGETS = ("int32", "int64", "int8", "distributions")

@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from ffnn_gpu.backends.cpu.loops import formulas
 from ffnn_gpu.backends.elementwise.trace import UntraceableError

@@ -13,7 +13,7 @@ import pytest
 
 from ffnn_gpu.testing import assert_close, tolerance
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 matrix_product = importlib.import_module("ffnn_gpu.backends.cpu.loops.matrix_product")
 command = importlib.import_module("ffnn_gpu.backends.cpu.recording.commands").command
 tiles = importlib.import_module("ffnn_gpu.backends.cpu.loops.register_tiles")

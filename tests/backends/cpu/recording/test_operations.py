@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from ffnn_gpu import SGD, BatchNorm, Dense, Dropout, LayerNorm, Network, softmax_cross_entropy, train_step
 from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend

@@ -7,7 +7,7 @@ from ffnn_gpu import Adam, Dense, Network, relu, softmax_cross_entropy, train_st
 from ffnn_gpu.backends.choice import NumbaBackend, NumpyBackend
 from ffnn_gpu.nn.layers import Embedding
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 LEVELS, WIDTHS, N, B = (400, 3, 1000), (16, 2, 30), 4, 700
 SHAPE = B, N + sum(WIDTHS)

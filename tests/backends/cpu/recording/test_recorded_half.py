@@ -48,7 +48,7 @@ from tests.backends.cpu.recording.test_recorded_step import (
     odd,
 )
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 pytest.importorskip("ml_dtypes")
 recorded_step = importlib.import_module("ffnn_gpu.backends.cpu.recording.recorded_step")
 UNEQUAL = 0.1  # of the numbers in 16 bits, at most; truncation instead of rounding changes half of them

@@ -23,7 +23,7 @@ from ffnn_gpu.nn.layers import LogSoftmax, Softmax
 from ffnn_gpu.nn.losses import SoftmaxCrossEntropy, cross_entropy
 from ffnn_gpu.training.step import recordable
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 _step = train_step.__wrapped__  # a plain step, never recorded
 N_IN, C, B = 20, 6, 128
 PLAIN = (Dense(32, relu), Dense(C))

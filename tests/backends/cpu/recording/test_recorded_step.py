@@ -34,13 +34,14 @@ from ffnn_gpu import (
     train_step,
 )
 from ffnn_gpu.backends.choice import NumbaBackend
-from ffnn_gpu.errors import ConfigurationError, WorkspaceError
+from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, WorkspaceError
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
 from ffnn_gpu.nn.losses.standard import PointwiseLoss
+from ffnn_gpu.nn.prediction import finite_outputs
 from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.step import recordable
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 _step = train_step.__wrapped__  # a plain step, never recorded
 ThreadPool = pytest.importorskip("ffnn_gpu.backends.cpu.recording.threads").ThreadPool
 
@@ -210,6 +211,25 @@ def test_recorded_predictions_equal_plain_predictions(layers, rows, threads):
     ws, scratch = (network.workspace(rows, training=False) for _ in range(2))
     np.testing.assert_allclose(network.forward(x, ws), network.run(x, scratch), rtol=1e-12, atol=1e-12)
     assert reasons(ws) == [""]
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_recorded_prediction_checks_that_x_and_the_outputs_are_finite(rows, threads):
+    network, _ = made((Dense(C), Dense(C)))
+    x, _ = batch(rows=rows)
+    want = network.predict(x)
+    for place, value in ((0, np.nan), (-1, np.inf), (-1, -np.inf)):
+        wrong = x.copy()
+        wrong[place, place] = value
+        row, column = place % rows, place % x.shape[1]
+        with pytest.raises(DataError, match=rf"x holds 1 values .* {value} at index \({row}, {column}\)"):
+            network.predict(wrong)
+    with pytest.raises(DivergedError, match="output is not finite"):
+        network.predict(np.full_like(x, np.finfo(x.dtype).max))
+    np.testing.assert_array_equal(network.predict(x), want)
+    ws = network._threads.ws.first(rows)
+    assert reasons(ws) == ["", ""]  # the second one is the pass whose outputs are not finite, for the error
+    assert ws.recordings[0].code is finite_outputs
 
 
 def test_network_ending_in_a_layer_that_returns_its_input_is_recorded():

@@ -7,7 +7,7 @@ from ffnn_gpu import Adam, Dense, Network, softmax_cross_entropy, train_step
 from ffnn_gpu.backends.choice import NumbaBackend, NumpyBackend
 from ffnn_gpu.nn.layers import CosineEmbedding, NTKDense, ParametricActivation, PeriodicEmbedding, Scale
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 I, B = 7, 300
 STACKS = {

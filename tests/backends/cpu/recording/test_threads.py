@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from ffnn_gpu.backends.cpu.loops.chunks import command_of
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
