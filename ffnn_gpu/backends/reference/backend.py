@@ -134,7 +134,7 @@ class Backend:
     def alone(self) -> "Backend":
         """Return a backend for one of several training runs at the same time: this one.
 
-        A CPU with Numba returns one that computes on one thread.
+        A CPU with compiled operations returns one that computes on one thread.
         """
         return self
 
