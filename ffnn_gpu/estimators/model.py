@@ -226,7 +226,7 @@ def true_and_predicted(model: Model, x: HostArray, y: HostArray) -> tuple[HostAr
     """
     decisions = model.task.loss.decide(model.outputs(x))
     if model.task.units is not None:
-        return np.reshape(y, (len(y), -1)), model.task.units.inverse(decisions)
+        return np.reshape(y, (len(y), -1)), model.task.in_units(decisions)
     return model.task.encode(y), decisions.reshape(len(y)) if model.task.labels else decisions
 
 

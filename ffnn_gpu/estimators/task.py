@@ -56,6 +56,8 @@ class Task:
         loss_name: one of TASK_LOSSES[kind].
         labels: the classes; None for multilabel and regression.
         units: standardizes the target of a regression; None for no scaling.
+        limits: of a regression, the lowest and the highest answer for each output, in the units of the
+            target; None for no limits.
     """
 
     kind: str
@@ -64,6 +66,7 @@ class Task:
     label_smoothing: float = 0.0
     labels: LabelMap | None = None
     units: Standardizer | None = None
+    limits: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     @classmethod
     def of(cls, y: HostArray, kind: str = "auto", loss: str = "auto", label_smoothing: float = 0.0) -> "Task":
@@ -126,8 +129,13 @@ class Task:
         decisions = self.loss.decide(outputs)
         if self.labels is not None:
             return np.asarray(self.labels.decode(decisions.reshape(len(outputs))))
-        answers = decisions if self.units is None else self.units.inverse(decisions)
+        answers = self.in_units(decisions)
         return answers[:, 0] if self.kind == "regression" and self.outputs == 1 else answers
+
+    def in_units(self, decisions: HostArray) -> HostArray:
+        """Return the numbers (n, K) of a regression in the units of the target, within the limits."""
+        answers = decisions if self.units is None else self.units.inverse(decisions)
+        return answers if self.limits is None else np.clip(answers, *self.limits)
 
     @property
     def outputs_are_probabilities(self) -> bool:
@@ -170,21 +178,21 @@ class Task:
                     f"metric {name!r} does not fit a {self.kind} task; "
                     f"choose from {', '.join(TASK_METRICS[self.kind])}"
                 )
-        return [_in_units(get_metric(name), self.units) for name in chosen]
+        return [_in_units(get_metric(name), self) for name in chosen]
 
     def to_json(self) -> dict[str, Any]:
         """Return an object for `json.dumps`."""
         plain = {name: getattr(self, name) for name in ("kind", "outputs", "loss_name", "label_smoothing")}
-        return plain | {
-            name: part and part.to_json() for name, part in (("labels", self.labels), ("units", self.units))
-        }
+        parts = {"labels": self.labels, "units": self.units}
+        plain |= {name: part and part.to_json() for name, part in parts.items()}
+        return plain if self.limits is None else plain | {"limits": [*map(list, self.limits)]}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Task":
         """Return the task that `to_json` wrote. Raises CheckpointError or DataError."""
         try:
             plain = {name: saved[name] for name in ("kind", "outputs", "loss_name", "label_smoothing")}
-            labels, units = saved["labels"], saved["units"]
+            labels, units, limits = saved["labels"], saved["units"], saved.get("limits")
             known = plain["loss_name"] in TASK_LOSSES[plain["kind"]]
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"not a saved task: {type(error).__name__}: {error}") from error
@@ -194,6 +202,7 @@ class Task:
             **plain,
             labels=labels and LabelMap.from_json(labels),
             units=units and Standardizer.from_json(units),
+            limits=limits and (tuple(limits[0]), tuple(limits[1])),
         )
 
 
@@ -218,14 +227,15 @@ def _matrix(y: HostArray) -> HostArray:
     return y.reshape(-1, 1) if y.ndim == 1 else y
 
 
-def _in_units(metric: Metric, units: Standardizer | None) -> Metric:
+def _in_units(metric: Metric, task: Task) -> Metric:
+    units = task.units
     if units is None:
         return metric
 
     @functools.wraps(metric)
     def in_units(y: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         more = {} if sample_weight is None else {"sample_weight": sample_weight}
-        return metric(units.inverse(y), units.inverse(prediction), **more)
+        return metric(units.inverse(y), task.in_units(np.asarray(prediction)), **more)
 
     vars(in_units)["measured"] = metric
     return in_units

@@ -34,6 +34,10 @@ class Task(Protocol):
         """Return the scaling of the target of a regression."""
 
     @property
+    def limits(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Return the lowest and the highest answers of a regression; None for no limits."""
+
+    @property
     def loss(self) -> Loss:
         """Return the loss, whose threshold decides between 0 and 1."""
 

@@ -165,10 +165,14 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
         lines.append(f"the networks read {len(encoding.outputs)} numbers of {self.n_features_in_} columns")
         return "\n".join(lines)
 
+    def to_model(self) -> Model:
+        """Return the encoding, the joined network and the task, which can be exported."""
+        check_is_fitted(self)
+        return self.model_
+
     def save(self, path: str | Path) -> None:
         """Write the fitted model to one file, which `Model.load` and `ffnn-gpu predict` read."""
-        check_is_fitted(self)
-        self.model_.save(path)
+        self.to_model().save(path)
 
     # ------------------------------------------------------------------ scikit-learn's protocol
 

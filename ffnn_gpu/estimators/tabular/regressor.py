@@ -64,7 +64,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
     def predict(self, X: Any) -> HostArray:
         """Return the predicted numbers, (n,) or (n, K), within the range of the training targets."""
         outputs = self._outputs(X)
-        return self._shaped(np.clip(self.model_.task.decode(outputs).reshape(len(outputs), -1), *self._range))
+        return self._shaped(self.model_.task.in_units(outputs))
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> HostArray:
         """Return the ends of an interval for each row, (n, 2), or (n, K, 2).
@@ -106,6 +106,6 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
     def _task(self, y: HostArray) -> Task:
         self._flat, self._rows = y.ndim == 1, len(y)
         matrix = y.reshape(len(y), -1)
-        self._range = matrix.min(axis=0), matrix.max(axis=0)
-        task = Task("regression", matrix.shape[1], TASK_LOSSES["regression"][0])
-        return Task(task.kind, task.outputs, task.loss_name, units=Standardizer.fit(matrix))
+        loss, limits = TASK_LOSSES["regression"][0], (matrix.min(axis=0), matrix.max(axis=0))
+        low, high = (tuple(map(float, ends)) for ends in limits)
+        return Task("regression", matrix.shape[1], loss, units=Standardizer.fit(matrix), limits=(low, high))

@@ -44,6 +44,7 @@ def sources(task: Task | None, width: int) -> dict[str, str]:
         return {"predict": NETWORK.format(width=width)}
     if task.kind == "regression":
         z = "outputs(rows)" if task.units is None else "outputs(rows) * UNITS[1] + UNITS[0]"
+        z = z if task.limits is None else f"np.clip({z}, *LIMITS)"
         value = z if width > 1 else f"({z})[:, 0]"
         return {"predict": NUMBERS.format(value=value, shape=f"(n, {width})" if width > 1 else "(n,)")}
     found: dict[str, str] = {}
@@ -73,10 +74,13 @@ def constants(task: Task | None) -> list[str]:
         classes = [*task.labels.classes]
         is_array = isinstance(task.labels.decode([0]), np.ndarray)
         return [f"CLASSES = np.array({classes!r})" if is_array else f"CLASSES = {classes!r}"]
+    found = []
     if task.units is not None:
         mean, scale = task.units.mean.tolist(), task.units.scale.tolist()
-        return [f"UNITS = np.array([{mean!r}, {scale!r}])  # mean and scale of the target"]
-    return []
+        found.append(f"UNITS = np.array([{mean!r}, {scale!r}])  # mean and scale of the target")
+    if task.limits is not None:
+        found.append(f"LIMITS = np.array({[*map(list, task.limits)]!r})  # lowest and highest answer")
+    return found
 
 
 def _label(task: Task, labels: LabelMap | None) -> str:

@@ -61,6 +61,9 @@ def _numbers(graph: Graph, task: Task, z: str, width: int, output: str) -> None:
     if task.units is not None:
         scaled = graph.node("Mul", z, graph.constant(task.units.scale, np.float64))
         z = graph.node("Add", scaled, graph.constant(task.units.mean, np.float64))
+    if task.limits is not None:
+        low, high = (graph.constant(ends, np.float64) for ends in task.limits)
+        z = graph.node("Min", graph.node("Max", z, low), high)
     if width == 1:
         graph.output(output, graph.node("Squeeze", z, _one(graph)), np.float64)
     else:

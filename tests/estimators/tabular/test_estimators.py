@@ -138,8 +138,10 @@ def test_coverage_that_is_no_probability_is_refused(regressor, coverage):
 
 
 def test_predictions_stay_within_the_training_targets(regressor):
-    far = FRAME.assign(area=1e30)
-    assert regressor.predict(far).max() <= PRICE.max()
+    far = pd.concat([FRAME.assign(area=1e30), FRAME.assign(area=-1e30)])
+    found = regressor.predict(far)
+    assert PRICE.min() <= found.min() and found.max() <= PRICE.max()
+    np.testing.assert_array_equal(regressor.model_.predict(far), found)
 
 
 def test_out_of_fold_predictions_are_honest(regressor, classifier):

@@ -1,0 +1,111 @@
+"""The recipes of members: their layers, rules, targets and initial values."""
+
+import numpy as np
+import pytest
+
+from ffnn_gpu.data.labels import LabelMap
+from ffnn_gpu.estimators.tabular.fit_ensemble import fit_ensemble
+from ffnn_gpu.estimators.tabular.folds import folds_of
+from ffnn_gpu.estimators.tabular.members import Plan, Rows, train_members
+from ffnn_gpu.estimators.tabular.recipes import LINEAR, PRESETS, REAL_MLP, TWO_LAYERS, Plain, RealMLP
+from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.nn.layers import (
+    Dense,
+    Dropout,
+    Embedding,
+    NTKDense,
+    ParametricActivation,
+    PeriodicEmbedding,
+    Scale,
+)
+from ffnn_gpu.nn.network import Network
+
+BINARY = Task("binary", 1, "binary_cross_entropy_with_logits", labels=LabelMap((0, 1)))
+CLASSES = Task("multiclass", 3, "softmax_cross_entropy", labels=LabelMap((0, 1, 2)))
+NUMBERS = Task("regression", 2, "mean_squared_error")
+
+
+def test_recipes_of_a_preset_have_different_names():
+    for preset in PRESETS.values():
+        assert len({recipe.name for recipe in preset.recipes}) == len(preset.recipes)
+
+
+def test_linear_is_a_linear_model():
+    assert LINEAR.layers((), 4, NUMBERS) == [Dense(2)]
+    assert [type(layer) for layer in LINEAR.layers((3, 5), 4, NUMBERS)] == [Embedding, Dense]
+
+
+def test_two_layers_drop_less_for_numbers():
+    rates = [
+        [layer.rate for layer in TWO_LAYERS.layers((), 4, task) if isinstance(layer, Dropout)]
+        for task in (CLASSES, NUMBERS)
+    ]
+    assert rates == [[0.4, 0.4], [0.1, 0.1]]
+
+
+@pytest.mark.parametrize(("task", "phi"), [(CLASSES, "selu"), (BINARY, "selu"), (NUMBERS, "mish")])
+def test_layers_of_realmlp_are_those_of_the_paper(task, phi):
+    found = REAL_MLP.layers((7,), 4, task)
+    block = [NTKDense, ParametricActivation, Dropout]
+    assert [type(layer) for layer in found] == [Embedding, PeriodicEmbedding, Scale, *3 * block, NTKDense]
+    assert {layer.phi.name for layer in found if isinstance(layer, ParametricActivation)} == {phi}
+    assert [layer.width for layer in found if isinstance(layer, NTKDense)] == [256, 256, 256, task.outputs]
+    assert {layer.rate for layer in found if isinstance(layer, Dropout)} == {0.15}
+
+
+def test_rates_of_realmlp_are_those_of_the_paper():
+    network = Network(5, REAL_MLP.layers((7,), 4, NUMBERS), "numpy")
+    lr = {
+        rate.lr for name in ("1.w", "1.b", "1.A", "1.c", "4.alpha") for rate in [network.params.rates[name]]
+    }
+    assert lr == {0.1}
+    assert network.params.rates["2.gain"][:2] == (6, 6)
+    assert network.params.rates["3.W"].lr == 1 and network.params.rates["3.b"][:2] == (0.1, 0)
+
+
+def test_realmlp_of_codes_alone_has_no_waves():
+    assert PeriodicEmbedding not in [type(layer) for layer in REAL_MLP.layers((7, 3), 0, NUMBERS)]
+
+
+def test_label_smoothing_keeps_the_mean_of_balanced_classes():
+    y = np.array([0, 1, 1, 0])
+    np.testing.assert_allclose(REAL_MLP.targets(y, BINARY), [0.05, 0.95, 0.95, 0.05], rtol=1e-6)
+    assert REAL_MLP.task(CLASSES).label_smoothing == 0.1 and REAL_MLP.targets(y, CLASSES) is y
+    assert REAL_MLP.task(NUMBERS) == NUMBERS and REAL_MLP.targets(y, NUMBERS) is y
+    assert TWO_LAYERS.task(CLASSES) == CLASSES
+
+
+RNG = np.random.default_rng(0)
+X = np.column_stack([RNG.normal(size=(120, 2)), np.arange(120) % 5]).astype(np.float32)
+SMALL = RealMLP(name="small", hidden=(8, 8), epochs=3, steps=1)
+
+
+def test_initial_values_depend_on_rows_outside_the_fold_only(backend):
+    y, folds = RNG.normal(size=(120, 2)), folds_of(120, 3, 0)
+    spoiled = X.copy()
+    spoiled[folds == 1, :2] = 1e6
+    thetas = []
+    for x in (X, spoiled):
+        network = Network(3, SMALL.layers((5,), 2, NUMBERS), backend, seed=4)
+        SMALL.initialize(network, x, np.flatnonzero(folds != 1), 4)
+        thetas.append(np.array(backend.to_host(network.params.theta)))
+    np.testing.assert_array_equal(*thetas)
+    (member,), _ = train_members([Plan(SMALL, 1, 4)], Rows(X, y), folds, NUMBERS, (5,), backend, "float32")
+    assert np.isfinite(member.held_out).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "y"),
+    [
+        (BINARY, (X[:, 0] > 0).astype(int)),
+        (CLASSES, np.digitize(X[:, 0], [-0.4, 0.4])),
+        (NUMBERS, X[:, :2].astype(float)),
+    ],
+    ids=["binary", "classes", "numbers"],
+)
+def test_realmlp_learns(backend, task, y):
+    learning = RealMLP(name="learning", hidden=(16, 16), epochs=40, steps=1, batch_size=32)
+    constant = Plain(name="constant", lr=1e-9, epochs=1, steps=1)
+    found = fit_ensemble(Rows(X, y), folds_of(120, 2, 0), task, (5,), [learning, constant], backend, seed=1)
+    assert found.errors["learning"] < 0.5 * found.errors["constant"]
+    assert found.weights == {"learning": 1.0}
