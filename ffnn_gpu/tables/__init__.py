@@ -6,6 +6,7 @@ text_files   delimited text: dialects, text_encodings and packed_files decide ho
              who reads it
 parquet, json_lines, databases, many_files, typed_columns    the other sources
 frames       data frames, dicts of columns, dicts of rows → Table
+plain_numbers    columns of plain numbers in a large text file, stored as numbers
 spelling     how cells spell numbers, times, booleans and missing values; decimal_signs and iso_times decide
              which sign is the decimal one and which texts are times of ISO 8601
 cells        the cells of a column as numbers, times, truths or levels

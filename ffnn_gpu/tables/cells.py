@@ -49,6 +49,8 @@ def family(kind: str) -> Family:
 def number_of(table: Table, place: int, spelling: Spelling) -> str:
     """Return the SQL expression for the number in a cell; NULL if the cell holds none."""
     kind = table.types[place]
+    if place in table.plain:
+        return spelling.present(table.stored(place))
     if family(kind) != "number":
         return spelling.number(table.text(place))
     if kind == "INTERVAL":

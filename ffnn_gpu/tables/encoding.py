@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,8 @@ from ffnn_gpu.tables.encoders import (
 from ffnn_gpu.tables.spelling import Spelling, as_spelled
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, MISSING, Codes, Floats, Table
 
-ROWS = 1 << 18  # that one thread encodes at a time
+ROWS = 1 << 18  # that one thread reads at a time, and
+TOGETHER = 1 << 14  # that it encodes at a time
 MOST_CODES = 10_000  # levels of an embedded column; rarer ones are its others
 
 
@@ -81,7 +83,7 @@ class Encoding:
             raise DataError(f"{table.source} has no column to learn from: {said or 'it has only the target'}")
         spelling = Spelling(table.decimal, missing)
         _compute(table, used, spelling)
-        with ThreadPoolExecutor(table.workers) as pool:
+        with ThreadPoolExecutor(_threads(table)) as pool:
             fitted = pool.map(lambda column: _fitted(table, column, rows, spelling, most_codes), used)
             encoders = [*fitted]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
@@ -125,7 +127,7 @@ class Encoding:
             cells = (_cells(part, place, encoder, spelling) for place, encoder in read)
             self._fill(x[start : start + ROWS], cells)
 
-        with ThreadPoolExecutor(table.workers) as pool:
+        with ThreadPoolExecutor(_threads(table)) as pool:
             for _ in pool.map(fill, range(0, len(table), ROWS)):
                 pass
         return x
@@ -178,12 +180,14 @@ class Encoding:
             raise DataError(f"not a saved encoding: {type(error).__name__}: {error}") from error
 
     def _fill(self, x: HostArray, cells: Iterable[Any]) -> None:
-        """Write the cells of each encoder into its columns of the matrix x."""
-        start = 0
-        for encoder, column in zip(self.encoders, cells, strict=True):
-            stop = start + len(encoder.outputs)
-            x[:, start:stop] = encoder.encode(column)
-            start = stop
+        """Write the cells of each encoder into its columns of the matrix x, by rows that a cache holds."""
+        outputs = [len(encoder.outputs) for encoder in self.encoders]
+        stops = [*accumulate(outputs)]
+        read = [*zip(self.encoders, cells, stops, outputs, strict=True)]
+        for row in range(0, len(x), TOGETHER):
+            for encoder, column, stop, width in read:
+                some = _rows(column, row, row + TOGETHER)
+                x[row : row + TOGETHER, stop - width : stop] = encoder.encode(some)
 
     def _places(self, table: Table, skip: Sequence[int]) -> list[int]:
         """Return the index in the table of each column that is read."""
@@ -206,13 +210,18 @@ class Encoding:
         return [table.names.index(name) for name in self.names]
 
 
+def _threads(table: Table) -> int:
+    """Return half of the cores: the queries of each thread use all, and Python runs one thread at a time."""
+    return max(1, table.workers // 2)
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_LISTED_NAMES]) + ", …" * (len(names) > MAX_LISTED_NAMES)
 
 
 def _compute(table: Table, columns: Sequence[Column], spelling: Spelling) -> None:
     """Compute once what both the encoders and the matrix are made of, where it is not just a column."""
-    texts = [column for column in columns if table.is_text(column.place)]
+    texts = [c for c in columns if table.is_text(c.place) and c.place not in table.plain]
     table.compute(number_of(table, c.place, spelling) for c in texts if c.kind == "number")
     table.compute(time_of(table, c.place, c.written, spelling) for c in texts if c.kind == "time")
     table.compute_codes(c.place for c in columns if c.kind in ("boolean", "category"))
@@ -252,6 +261,11 @@ def _cells(table: Table, place: int, encoder: Encoder, spelling: Spelling) -> An
         if bad := [text for text in texts if not spelling.is_missing_number(text)]:
             raise misread_error(table, place, bad, encoder.kind, written or "")
     return x
+
+
+def _rows(cells: Any, start: int, stop: int) -> Any:
+    """Return some of the cells of a column, in the form that its encoder reads."""
+    return (cells[0][start:stop], cells[1]) if isinstance(cells, tuple) else cells[start:stop]
 
 
 def _without(x: HostArray, lost: Sequence[float]) -> HostArray:

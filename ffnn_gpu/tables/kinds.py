@@ -104,7 +104,11 @@ def _number_or_words(table: Table, place: int, decision: str, spelling: Spelling
         return Column(table.names[place], place, "unclear", sentence, missing)
     if not counts.numbers:
         return words(table, place, spelling, counts)
-    if decision != "number" and table.is_text(place) and table.count(LEADING_ZERO.format(table.text(place))):
+    if (
+        decision != "number"
+        and _may_have_signs(table, place)
+        and table.count(LEADING_ZERO.format(table.text(place)))
+    ):
         return words(table, place, spelling, counts, "numbers with leading zeros are names")
     return _number(table, place, spelling, counts, missing, decision)
 
@@ -132,12 +136,17 @@ def _number(
     return Column(name, place, "number", reason, missing, note=note)
 
 
+def _may_have_signs(table: Table, place: int) -> bool:
+    """Return whether numbers may have leading zeros or groups: those that the file keeps as text may."""
+    return table.is_text(place) and place not in table.plain
+
+
 def _thousands_note(table: Table, place: int, spelling: Spelling) -> str:
     """Return how numbers such as 1,234 are read if no cell of the column proves it; "" if there are none.
 
     After a decimal comma the file has proven that points group thousands.
     """
-    if not table.is_text(place) or spelling.decimal == ",":
+    if not _may_have_signs(table, place) or spelling.decimal == ",":
         return ""
     row = table.ask(f"SELECT min(rowid) FROM {CELLS} WHERE contains({table.text(place)}, ',')")[0][0]
     text = f"trim({table.text(place)})"

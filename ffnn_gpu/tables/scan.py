@@ -40,9 +40,13 @@ def scan(table: Table, places: Sequence[int], spelling: Spelling) -> dict[int, C
     """Return the counts of these columns."""
     if not len(table):
         return {place: Counts(0) for place in places}
-    varied = _varied(table, places)
-    countable = _may_be_numbers(table, [place for place in places if varied[place]], spelling)
-    found = {place: _by_level(table, place, spelling) for place in places if not varied[place]}
+    plain = [place for place in places if place in table.plain]
+    found = {} if spelling.missing_numbers else {place: _of_plain(*table.plain[place]) for place in plain}
+    texts = [place for place in places if place not in table.plain]
+    varied = _varied(table, texts)
+    countable = _may_be_numbers(table, [place for place in texts if varied[place]], spelling)
+    countable += [place for place in plain if place not in found]
+    found |= {place: _by_level(table, place, spelling) for place in texts if not varied[place]}
     for start in range(0, len(countable), TOGETHER):
         found |= _by_cell(table, countable[start : start + TOGETHER], spelling)
     rest = [place for place in places if place not in found]
@@ -89,9 +93,14 @@ def _may_be_numbers(table: Table, places: Sequence[int], spelling: Spelling) -> 
     return found
 
 
+def _of_plain(cells: int, low: float, high: float) -> Counts:
+    return Counts(cells, cells, low, high, varied=True)
+
+
 def _by_cell(table: Table, places: Sequence[int], spelling: Spelling) -> dict[int, Counts]:
     values = {place: number_of(table, place, spelling) for place in places}
-    table.compute(value for place, value in values.items() if table.is_text(place))
+    texts = [place for place in places if table.is_text(place) and place not in table.plain]
+    table.compute(values[place] for place in texts)
     present, spans = _present(table, places), table.spans([*values.values()])
     return {
         place: Counts(present[place], numbers, low or 0.0, high or 0.0, varied=True)
@@ -104,6 +113,8 @@ def _by_level(table: Table, place: int, spelling: Spelling) -> Counts:
     valued = f"SELECT c, n, {spelling.number('c')} AS v FROM ({groups})"
     rows = table.ask(f"{valued} ORDER BY c LIMIT {MOST_LISTED + 1}")
     listed = {cell: count for cell, count, _ in rows} if len(rows) <= MOST_LISTED else None
+    if listed is not None:
+        table.counted[place] = listed
     present, numbers, low, high = (
         _sums([(count, value) for _, count, value in rows])
         if listed is not None
@@ -124,5 +135,6 @@ def _present(table: Table, places: Sequence[int]) -> dict[int, int]:
     """Return the number of cells that are not NULL."""
     if not places:
         return {}
-    row = table.ask(f"SELECT {', '.join(f'count(c{place})' for place in places)} FROM {CELLS}")[0]
+    counts = ", ".join(f"count({table.stored(place)})" for place in places)
+    row = table.ask(f"SELECT {counts} FROM {CELLS}")[0]
     return dict(zip(places, row, strict=True))

@@ -43,6 +43,8 @@ OFFLINE = {
 
 Codes = NDArray[np.signedinteger[Any]]
 Floats = NDArray[np.float64]
+Span = tuple[int, float, float]
+"""(number of cells that are there, the least number, the largest)"""
 
 
 def connect(spill: Path | None = None) -> Any:
@@ -110,6 +112,9 @@ class Table:
         rows: the rows that `numbers`, `integers`, `levels` and `coded` read; None for all.
         computed: {SQL expression: (relation, column) that holds its values}.
         dictionaries: {column: its cells} of the columns whose codes are computed.
+        counted: {column: {cell: number of rows}} of the columns whose levels are known.
+        plain: the columns of text that are stored as numbers n0, n1, … (see `plain_numbers`).
+        bring_text: puts the text of such a column into the database.
     """
 
     source: str
@@ -125,6 +130,9 @@ class Table:
     rows: range | None = None
     computed: dict[str, tuple[str, str]] = field(default_factory=dict)
     dictionaries: dict[int, list[str]] = field(default_factory=dict)
+    counted: dict[int, dict[str, int]] = field(default_factory=dict)
+    plain: Mapping[int, Span] = field(default_factory=dict)
+    bring_text: Callable[[int], None] = lambda column: None
 
     def __len__(self) -> int:
         return self._rows if self.rows is None else len(self.rows)
@@ -167,7 +175,7 @@ class Table:
 
     def fingerprint(self) -> str:
         """Return a checksum of the names and of all cells in their order."""
-        columns = ", ".join(["rowid", *(f"c{k}" for k in range(len(self.names)))])
+        columns = ", ".join(["rowid", *map(self.stored, range(len(self.names)))])
         ((cells,),) = self.ask(f"SELECT coalesce(bit_xor(hash({columns})), 0) FROM {CELLS}")
         return f"{len(self)} {cells} {zlib.crc32(repr((self.names, self.types)).encode()):08x}"
 
@@ -177,15 +185,22 @@ class Table:
 
     @cached_property
     def types(self) -> tuple[str, ...]:
-        """The database's type of each column."""
-        return tuple(kind for _, kind, *_ in self.ask(f"DESCRIBE {CELLS}"))
+        """The database's type of each column; VARCHAR for text that is stored as numbers."""
+        kinds = {column: kind for column, kind, *_ in self.ask(f"DESCRIBE {CELLS}")}
+        return tuple("VARCHAR" if k in self.plain else kinds[f"c{k}"] for k in range(len(self.names)))
 
     def is_text(self, column: int) -> bool:
         """Return whether a column holds text, whose meaning is inferred."""
         return self.types[column] == "VARCHAR"
 
+    def stored(self, column: int) -> str:
+        """Return the database's name of a column, which differs between cells that differ in meaning."""
+        return f"n{column}" if column in self.plain else f"c{column}"
+
     def text(self, column: int) -> str:
         """Return the SQL expression for a cell as text; NULL if the source says that it is missing."""
+        if column in self.plain:
+            self.bring_text(column)
         if self.is_text(column):
             return f"c{column}"
         text = f"CAST(c{column} AS VARCHAR)"
@@ -226,11 +241,15 @@ class Table:
 
     def nulls(self, column: int) -> int:
         """Return the number of rows that are read whose cell is NULL."""
-        query = f"SELECT count(*) FROM {CELLS} WHERE {self._rows_read} AND {self.text(column)} IS NULL"
+        cell = self.stored(column) if column in self.plain else self.text(column)
+        query = f"SELECT count(*) FROM {CELLS} WHERE {self._rows_read} AND {cell} IS NULL"
         return int(self.ask(query)[0][0])
 
     def levels(self, column: int, where: str = "true", most: int | None = None) -> dict[str, int]:
         """Return {cell: number of rows} of the cells that are not NULL, in text order, at most `most`."""
+        known = self.counted.get(column) if self.rows is None and where == "true" else None
+        if known is not None and len(known) <= (most or len(known)):
+            return dict(known)
         query = f"SELECT {self.text(column)} AS c, count(*) FROM {CELLS} WHERE {self._rows_read}"
         limit = f" LIMIT {most}" if most else ""
         return dict(self.ask(f"{query} AND c IS NOT NULL AND ({where}) GROUP BY c ORDER BY c{limit}"))
