@@ -116,7 +116,7 @@ def _by_cell(table: Table, places: Sequence[int], spelling: Spelling) -> dict[in
 def _by_levels(table: Table, places: Sequence[int], spelling: Spelling) -> dict[int, Counts]:
     if len(table) > SHORT:
         return {place: _by_level(table, place, spelling) for place in places}
-    found = {}
+    found: dict[int, Counts] = {}
     for start in range(0, len(places), TOGETHER):
         found |= _by_level_together(table, places[start : start + TOGETHER], spelling)
     return found
@@ -141,7 +141,7 @@ def _by_level_together(table: Table, places: Sequence[int], spelling: Spelling) 
     groups = f"SELECT p, c, count(*) AS n FROM ({each}) GROUP BY p, c"
     levels: dict[int, list[Level]] = {place: [] for place in places}
     for p, *level in table.ask(f"SELECT p, c, n, {spelling.number('c')} FROM ({groups}) ORDER BY c"):
-        levels[int(p[1:])].append(tuple(level))  # type: ignore[arg-type]
+        levels[int(p[1:])].append(tuple(level))
     return {place: _of_levels(table, place, found) for place, found in levels.items()}
 
 
