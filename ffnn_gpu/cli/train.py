@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from ffnn_gpu import temporary
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends import get_backend
 from ffnn_gpu.cli import messages, result, run_folder
@@ -89,18 +90,16 @@ def train(
         announce(constant)
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
-    made = run_folder.missing_folders(config.out)
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
-    files = run_folder.HistoryFiles(folder)
     try:
         if table is not None and ranks.rank == 0:
             rows.keep_in(folder)
         checkpoint = Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras())
-        callbacks = [files, EpochLog()]
+        callbacks = [run_folder.HistoryFiles(folder), EpochLog()]
         history = fit_model(config, model, split, rule, ranks, verbose, checkpoint, callbacks, resume)
     except BaseException:
-        if ranks.rank == 0 and not (files.began or resume):
-            run_folder.discard(folder, [folder, *made] if config.out is None else made)
+        if ranks.rank == 0:
+            temporary.remove(folder)
         raise
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))
