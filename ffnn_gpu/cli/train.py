@@ -20,7 +20,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
-from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.estimators.task import Task, doubt
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import STDIN, is_pipe
@@ -72,6 +72,8 @@ def train(
         data = replace(data, x=rows_of(data.x).unmapped().stored)  # mapped pages count for every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
     announce(messages.data_line(data, task, config, columns))
+    if table is not None and (said := doubt(data.y, config.task)):
+        announce(said)
     split = split_rows(data, task, config, roles)
     require_known_labels(task, split)
     if table is not None and ranks.rank == 0:

@@ -13,7 +13,7 @@ from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.settings import FIELDS, TrainConfig, checked
 from ffnn_gpu.estimators.split import Split, require_known_labels, split_rows
-from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.estimators.task import Task, doubt
 from ffnn_gpu.estimators.training_data import Training, read_known, stem, training_of
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.frames import is_named, table_of
@@ -88,6 +88,8 @@ def train_table(
 def _warnings(training: Training, split: Split, config: TrainConfig) -> Iterator[str]:
     table, (x, y, _) = cast(Table, training.table), split.train
     yield from table.remarks
+    if decided := doubt(training.data.y, config.task):
+        yield decided
     spelling, targets = Spelling(table.decimal, config.missing), [table.names[place] for place in x.skip]
     for concern in warnings_of(table, training.columns, spelling, targets, y, x.index):
         yield concern.text

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.whole_numbers import are_codes
 from ffnn_gpu.tables.cells import number_of, time_of
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.spelling import Spelling
@@ -98,10 +99,10 @@ def _removed(x: HostArray, codes: HostArray, is_class: bool) -> float:
 
 
 def are_classes(y: HostArray) -> bool:
-    """Return whether numbers are classes, as `data.labels.infer_task` decides: whole ones, if few."""
+    """Return whether numbers are classes, as `data.labels.infer_task` decides."""
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         return False
-    return bool(len(np.unique(y)) <= max(20, len(y) ** 0.5))
+    return are_codes(y)[0]
 
 
 def _nearest(x: HostArray, y: HostArray, asked: HostArray, is_class: bool) -> HostArray:
