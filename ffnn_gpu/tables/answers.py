@@ -15,8 +15,9 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.tables.embedded_database import connect, literal
 from ffnn_gpu.tables.frames import load
-from ffnn_gpu.tables.table import CELLS, Table, connect, literal
+from ffnn_gpu.tables.table import CELLS, Table
 
 ENDINGS = (".csv", ".parquet", ".jsonl", ".npy")
 ROWS_PER_WRITE = 1 << 14  # this many rows are in memory as text

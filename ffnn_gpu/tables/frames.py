@@ -14,7 +14,8 @@ import numpy as np
 
 from ffnn_gpu.arrays.frames import Frame, cells_of, frame_of
 from ffnn_gpu.errors import DataError, ShapeError
-from ffnn_gpu.tables.table import CELLS, Table, connect
+from ffnn_gpu.tables.embedded_database import connect
+from ffnn_gpu.tables.table import CELLS, Table
 
 EXACT = 2**53  # integers up to this size are exact as float64
 INT64 = range(-(2**63), 2**63)

@@ -13,11 +13,12 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import family, number_of, others_sentence, time_of
 from ffnn_gpu.tables.columns import FEW_OTHERS, Column, Kind
 from ffnn_gpu.tables.decisions import Decisions, decisions_by_place
+from ffnn_gpu.tables.embedded_database import literal
 from ffnn_gpu.tables.mixed_numbers import doubted
 from ffnn_gpu.tables.row_ids import number_id
 from ffnn_gpu.tables.scan import SAMPLE, Counts, others, scan
 from ffnn_gpu.tables.spelling import Spelling, are_booleans
-from ffnn_gpu.tables.table import CELLS, Table, literal
+from ffnn_gpu.tables.table import CELLS, Table
 from ffnn_gpu.tables.times import times_of
 from ffnn_gpu.tables.words import are_regular, words
 

@@ -10,8 +10,9 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import number_of, time_of
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.decisions import Decisions
+from ffnn_gpu.tables.embedded_database import literal
 from ffnn_gpu.tables.spelling import Spelling
-from ffnn_gpu.tables.table import CELLS, Codes, Floats, Table, literal
+from ffnn_gpu.tables.table import CELLS, Codes, Floats, Table
 
 SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what str.strip removes
 APART = ("drop", "id", "weight", "group", "split_by")  # decisions that cannot name a target

@@ -14,10 +14,11 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.tables.databases import ENDINGS as DATABASES
 from ffnn_gpu.tables.databases import forbid_files, is_database, read_database, read_query, split
 from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.embedded_database import Scratch, connect
 from ffnn_gpu.tables.json_lines import read_json_lines
 from ffnn_gpu.tables.many_files import is_pattern, matches, read_many
 from ffnn_gpu.tables.parquet import read_parquet
-from ffnn_gpu.tables.table import Scratch, Table, connect
+from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.text_files import read_text
 
 STDIN = "-"

@@ -8,90 +8,29 @@ converts text to numbers at compiled speed. Why columns are called c0, c1, … i
 and must differ.
 """
 
-import os
-import re
-import secrets
-import tempfile
-import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ffnn_gpu import temporary
-from ffnn_gpu.backends import cores
 from ffnn_gpu.checks import nearest
-from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.embedded_database import literal
 
 CELLS = "cells"  # the table in the database
 MISSING = -1  # code of a missing cell
 MAX_LISTED_NAMES = 10
-MEMORY = 50  # percent of the memory of the machine or container; its ranks share it; more rows go to disk
 TOGETHER = 50  # columns of one query
-OFFLINE = {
-    "python_enable_replacements": False,
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-}
 
 Codes = NDArray[np.signedinteger[Any]]
 Floats = NDArray[np.float64]
 Span = tuple[int, float, float]
 """(number of cells that are there, the least number, the largest)"""
-
-
-def connect(spill: Path | None = None) -> Any:
-    """Open an empty database in memory. Raises ConfigurationError.
-
-    It uses at most MEMORY of what the machine or the container has, the threads of FFNN_GPU_THREADS or all
-    cores, and neither the network nor extensions. Ranks on one machine have equal shares of both.
-
-    spill: the folder for rows that do not fit.
-    """
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ConfigurationError(
-            f'reading tables needs DuckDB: pip install "ffnn_gpu[tables]" ({error})'
-        ) from error
-    ranks = cores.local_ranks()
-    settings = {
-        "temp_directory": "" if spill is None else str(spill),
-        "memory_limit": f"{MEMORY / ranks:.4f}%",
-        "threads": cores.threads_set() or max(1, cores.cores() // ranks),
-    }
-    return duckdb.connect(config=OFFLINE | settings)
-
-
-def literal(text: str) -> str:
-    """Return text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def path_literal(path: Path) -> str:
-    """Return a path as a literal of SQL in which *, ? and [ name themselves and no address is meant."""
-    return literal(re.sub(r"[*?[]", lambda sign: f"[{sign[0]}]", os.path.abspath(path)))
-
-
-class Scratch:
-    """A temporary folder, removed with this object or at the end of the process."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.gettempdir(), f"ffnn-gpu-{secrets.token_hex(8)}")
-        temporary.add(self.path)
-        self.path.mkdir(0o700)
-        weakref.finalize(self, temporary.remove, self.path)
-
-    def folder(self) -> Path:
-        """Return a new folder in it."""
-        return Path(tempfile.mkdtemp(dir=self.path))
 
 
 @dataclass(frozen=True, eq=False)

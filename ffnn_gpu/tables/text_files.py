@@ -20,10 +20,11 @@ from typing import Any
 from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.dialects import MAX_LINE, Dialect, decided, doubt, first_rows, rows_of
+from ffnn_gpu.tables.embedded_database import Scratch, literal, path_literal
 from ffnn_gpu.tables.packed_files import unpacked
 from ffnn_gpu.tables.plain_numbers import LARGE, TextOnDemand, candidates, selected, spans, stamp
 from ffnn_gpu.tables.plain_text import Plain, plain
-from ffnn_gpu.tables.table import CELLS, Scratch, Span, Table, literal, path_literal
+from ffnn_gpu.tables.table import CELLS, Span, Table
 from ffnn_gpu.tables.text_encodings import as_utf8
 
 SAMPLE = 1 << 18  # characters that decide the dialect
