@@ -83,7 +83,7 @@ class Encoding:
             raise DataError(f"{table.source} has no column to learn from: {said or 'it has only the target'}")
         spelling = Spelling(table.decimal, missing)
         _compute(table, used, spelling)
-        with ThreadPoolExecutor(_threads(table)) as pool:
+        with ThreadPoolExecutor(table.workers) as pool:
             fitted = pool.map(lambda column: _fitted(table, column, rows, spelling, most_codes), used)
             encoders = [*fitted]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
@@ -127,7 +127,7 @@ class Encoding:
             cells = (cells_for(part, place, encoder, spelling) for place, encoder in read)
             self._fill(x[start : start + ROWS], cells)
 
-        with ThreadPoolExecutor(_threads(table)) as pool:
+        with ThreadPoolExecutor(table.workers) as pool:
             for _ in pool.map(fill, range(0, len(table), ROWS)):
                 pass
         return x
@@ -208,11 +208,6 @@ class Encoding:
             hint = f"; is {near!r} meant for {lacking[0]!r}?" if near else ""
             raise DataError(f"{table.source} {problem}, which the model was trained on: {listed}{hint}")
         return [table.names.index(name) for name in self.names]
-
-
-def _threads(table: Table) -> int:
-    """Return half of the cores: the queries of each thread use all, and Python runs one thread at a time."""
-    return max(1, table.workers // 2)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -119,6 +119,5 @@ def test_every_library_of_a_table_is_shown_with_its_median(text, name):
     medians = STORED[name]["medians"]
     for library, median in medians.items():
         ratio = medians["ffnn_gpu"]["megabytes"] / median["megabytes"]
-        assert re.search(
-            rf"^\| {re.escape(library)} \| {median['seconds']:.2f} s .* {ratio:.2f} \|$", section, re.M
-        )
+        row = rf"^\| {re.escape(library)} \| {median['seconds']:.2f} s .* {ratio:.2f} \|$"
+        assert re.search(row, section, re.M)
