@@ -6,6 +6,7 @@ everything that was fitted on the training set, so `evaluate` and `predict` need
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ffnn_gpu.errors import CheckpointError, DataError, ShapeError
 from ffnn_gpu.estimators.inputs import Inputs
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.evaluation.evaluate import evaluate_together, require_defined
+from ffnn_gpu.evaluation.metrics import Metric
 from ffnn_gpu.evaluation.samples import samples
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.tables.encoding import Encoding
@@ -137,7 +139,7 @@ class Model:
             y: (n,) or (n, outputs): an array, a list, or a series or data frame without missing cells.
             sample_weight: (n,) weights of the loss and of the metrics.
         """
-        loss, chosen = self.task.loss, self.task.metrics(metrics or self.metrics)
+        loss, chosen = self.task.loss, _weighted(self.task.metrics(metrics or self.metrics), sample_weight)
         pair = samples(
             self.network, loss, (self.features(x, names), self.task.encode(self._targets(y))), sample_weight
         )
@@ -149,7 +151,7 @@ class Model:
         self, x: HostArray, y: HostArray, what: str, sample_weight: HostArray | None = None
     ) -> None:
         """Raise what `evaluate` would raise for these rows, whatever the network has learnt by then."""
-        loss, chosen = self.task.loss, self.task.metrics(self.metrics)
+        loss, chosen = self.task.loss, _weighted(self.task.metrics(self.metrics), sample_weight)
         try:
             pair = samples(self.network, loss, (self.features(x), self.task.encode(y)), sample_weight)
             require_defined(self.network, loss, pair, chosen)
@@ -208,6 +210,13 @@ class Model:
         scaling = standardizer and Standardizer.from_json(standardizer)
         encoding = saved.get("encoding") and Encoding.from_json(saved["encoding"])
         return cls(network, Task.from_json(saved["task"]), scaling, encoding=encoding, **described)
+
+
+def _weighted(metrics: list[Metric], sample_weight: HostArray | None) -> list[Metric]:
+    """Return metrics that use these weights, which the network's type would round; or none."""
+    if sample_weight is None:
+        return metrics
+    return [partial(metric, sample_weight=sample_weight) for metric in metrics]
 
 
 def true_and_predicted(model: Model, x: HostArray, y: HostArray) -> tuple[HostArray, HostArray]:

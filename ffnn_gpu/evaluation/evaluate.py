@@ -56,7 +56,8 @@ def scores(
     weights = {} if data.weight is None else {"sample_weight": network.backend.to_host(data.weight)}
     for name, metric in by_name(get_metrics(metrics)).items():
         read = z if _plain(metric) in reads_outputs else decisions
-        row[name] = float(metric(y, read, **({} if better(metric) is None else weights)))
+        takes_them = better(metric) is not None and "sample_weight" not in getattr(metric, "keywords", ())
+        row[name] = float(metric(y, read, **(weights if takes_them else {})))
     return row
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables import text_files
+from ffnn_gpu.tables.answers import kept_column
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.encoding import Encoding
@@ -49,7 +50,9 @@ def answers(table, decisions=Decisions()):
     found = asdict(inspect(table, columns, spelling, [1], target.y, target.rows))
     encoding = Encoding.fit(table, columns, np.arange(len(table)), decisions.missing)
     matrix = encoding.encode(table).tobytes()
-    return found, encoding.to_json(), matrix, target.y.tobytes(), table.levels(0), table.levels(1)
+    kept = [kept_column(table, place).tolist() for place in range(3)]
+    levels = [table.levels(place) for place in range(3)]
+    return found, encoding.to_json(), matrix, target.y.tobytes(), kept, levels, table.nulls(0)
 
 
 def test_plain_columns_are_stored_as_numbers(tmp_path, monkeypatch):
