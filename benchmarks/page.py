@@ -37,6 +37,9 @@ layer, optimizer and number type of the package, which `benchmarks/kinds.py` lis
 `python benchmarks/compare.py BEFORE.json AFTER.json` compares two files and fails if a job became
 slower.
 
+`python scripts/benchmark_tables.py` reads, types and encodes a table beside pandas with scikit-learn
+and Polars.
+
 - A figure is the median of the rounds; ± is half the distance of the quartiles.
 - All contenders start from equal weights, read the same data and use the same number of threads.
 - *products* are the matrix products of the step alone, through NumPy (on a GPU: cublasLt).
@@ -81,6 +84,7 @@ def page(folder=RESULTS):
     sections = [section(name, side_by_side[name]) for name in order]
     sections += [of_ranks(name, result) for name, result in found.items() if "measured" in result]
     sections += [of_growth(name, result) for name, result in found.items() if name.endswith("-scaling.json")]
+    sections += [of_tables(name, result) for name, result in found.items() if name.endswith("-tables.json")]
     if not any(result["settings"]["device"] == "cuda" for result in side_by_side.values()):
         sections.append("## GPU\n\nNo GPU results yet.\n")
     return "\n".join([INTRODUCTION, *sections])
@@ -227,6 +231,31 @@ def of_growth(name, result):
             time(line["us"]),
         ]
         shown.append(parallel.row(*cells, f"{line['gflops']:.0f}"))
+    return "\n".join([*shown, ""])
+
+
+def of_tables(name, result):
+    """A file of scripts/benchmark_tables.py."""
+    machine, rows = result["machine"], result["rows"]
+    words = f"python scripts/benchmark_tables.py --rows {rows} --rounds {result['rounds']} --json FILE"
+    shown = [f"## A table of {rows:,} rows, commit {(machine.get('commit') or 'no commit')[:10]}", ""]
+    shown += source(name, words, result["date"], machine, machine["cpus"])
+    shown += [
+        "From a CSV file of 20 mixed columns to a float32 matrix, with the import of the library. Only",
+        "ffnn_gpu checks that every row has 20 cells and finds out which columns are numbers, categories,",
+        "dates or ids.",
+        f"Load average of the machine before the first run: {result['load']:.1f}. Other programs that",
+        "compute lengthen the times; the processor time grows less.",
+        "",
+    ]
+    ours, several = result["medians"]["ffnn_gpu"], ("processor_seconds", "megabytes")
+    shown += parallel.head(
+        "library", "time", "processor time", "largest memory", "our processor time / its", "our memory / its"
+    )
+    for library, median in result["medians"].items():
+        cells = [f"{median[key]:.2f} s" for key in ("seconds", "processor_seconds")]
+        ratios = [f"{ours[key] / median[key]:.2f}" for key in several]
+        shown.append(parallel.row(library, *cells, f"{median['megabytes']:,.0f} MB", *ratios))
     return "\n".join([*shown, ""])
 
 

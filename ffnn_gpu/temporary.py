@@ -6,15 +6,27 @@ from C++, where an exception that it does not expect aborts the process.
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-_paths: dict[Path, int] = {}  # → the process that made it: a forked child must not remove it
+Remove = Callable[[Path], None]
 
 
-def add(path: Path) -> None:
-    """Remember a file or folder that is about to be made."""
-    _paths[path] = os.getpid()
+def delete(path: Path) -> None:
+    """Delete a file or folder. What cannot be deleted stays."""
+    shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        path.unlink()
+
+
+# → the process that made it, because a forked child must not remove it, and what removes it
+_paths: dict[Path, tuple[int, Remove]] = {}
+
+
+def add(path: Path, by: Remove = delete) -> None:
+    """Remember a file or folder that is about to be made, and what removes it."""
+    _paths[path] = os.getpid(), by
 
 
 def discard(path: Path) -> None:
@@ -23,12 +35,10 @@ def discard(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or folder, if this process made it, and forget it. What cannot be removed stays."""
-    if _paths.pop(path, None) != os.getpid():
-        return
-    shutil.rmtree(path, ignore_errors=True)
-    with suppress(OSError):
-        path.unlink()
+    """Remove a file or folder, if this process made it, and forget it."""
+    process, by = _paths.pop(path, (None, delete))
+    if process == os.getpid():
+        by(path)
 
 
 def remove_all() -> None:

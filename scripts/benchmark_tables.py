@@ -5,21 +5,32 @@
 The table has 12 columns of numbers, one of them with missing cells, 6 of categories with 2 to 400 levels, one
 of booleans and one of dates. Each contender reads the same CSV file in a process of its own, in turn, on all
 cores, and makes a float32 matrix: numbers scaled, up to 32 levels one-hot, more of them as codes. Printed are
-the median seconds from the file to the matrix, and the largest memory of the process.
+the median seconds from the file to the matrix, the processor time, and the largest memory of the process.
+
+    --json FILE     write the numbers, the machine, its load at the beginning and the date to FILE
 """
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import launcher
+from benchmarks.jobs import Job
+
+LIBRARIES = ("duckdb", "numpy", "pandas", "polars", "scikit-learn")
 NUMBERS = [f"x{k}" for k in range(12)]
 LEVELS = {"k2": 2, "k3": 3, "k5": 5, "k10": 10, "k20": 20, "k400": 400}
 ONE_HOT = [name for name, levels in LEVELS.items() if levels <= 32]
@@ -38,6 +49,7 @@ def main() -> None:
     if options.worker:
         measure(*options.worker)
         return
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
         write_table(path, options.rows)
@@ -62,9 +74,12 @@ def main() -> None:
             f"{row['megabytes']:8.0f} MB"
         )
     if options.json:
-        options.json.write_text(
-            json.dumps({"rows": options.rows, "medians": rows, "runs": found}, indent=2) + "\n"
-        )
+        machine = launcher.machine(Job("limits", (1, 1), 1))
+        machine["packages"] = {name: version(name) for name in LIBRARIES}
+        result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine}
+        result |= {"load": load, "rows": options.rows, "rounds": options.rounds}
+        result |= {"medians": rows, "runs": found}
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def write_table(path: Path, n: int) -> None:

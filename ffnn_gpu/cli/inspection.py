@@ -4,6 +4,7 @@ import io
 import shutil
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from ffnn_gpu.checks import counted, shortened
 from ffnn_gpu.cli import messages
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.errors import DataError
+from ffnn_gpu.estimators.task import doubt
 from ffnn_gpu.estimators.training_data import decisions_of, read_known, require_distinct, target_places
 from ffnn_gpu.tables.concerns import Concern
 from ffnn_gpu.tables.inspection import Inspected, Inspection, inspect
@@ -52,7 +54,8 @@ def inspection_of(config: TrainConfig) -> Inspection:
         found = inspect(table, columns, spelling, targets)
         problem = Concern("target", names, str(error))
         return Inspection(**{**vars(found), "warnings": (problem, *found.warnings)})
-    return inspect(table, columns, spelling, targets, target.y, target.rows)
+    found = inspect(table, columns, spelling, targets, target.y, target.rows)
+    return replace(found, target={**(found.target or {}), "decided": doubt(target.y, config.task)})
 
 
 def lines(found: Inspection) -> list[str]:
@@ -116,6 +119,8 @@ def _first_lines(found: Inspection) -> Iterator[str]:
         yield f"target {names}: from {_short(low)} to {_short(high)}, median {_short(middle)}{left}"
     else:
         yield f"target {names}{left}"
+    if decided := found.target.get("decided"):
+        yield decided
 
 
 def _warning_lines(found: Inspection, width: int) -> Iterator[str]:

@@ -18,12 +18,14 @@ study_….png                            what the study shows
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
+from ffnn_gpu import temporary
 from ffnn_gpu.checkpoints import atomic_file, checkpoint
 from ffnn_gpu.cli.settings import TrainConfig, differences, read_toml, resolve, write_toml
 from ffnn_gpu.data.readers import BUNDLED
@@ -105,26 +107,36 @@ def study_to_resume(out: str | None) -> Path:
 def claim(config: TrainConfig, name: str, resume: bool) -> Path:
     """Create or empty the run folder, write its config.toml, and return its path.
 
-    If `out` is not set, the folder is runs/NAME-N with the first free N.
+    If `out` is not set, the folder is runs/NAME-N with the first free N. `temporary.remove` removes the
+    files of a new run until its training begins, also if a signal ends the process.
     """
     folder = _first_free(name) if config.out is None else Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        _empty(folder)
-    write_toml(located(config), folder / CONFIG)
+    if not resume and config.out is not None:
+        temporary.add(folder, partial(_discard, made=_missing(folder)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            _empty(folder)
+        write_toml(located(config), folder / CONFIG)
+    except BaseException:
+        temporary.remove(folder)
+        raise
     return folder
 
 
-def missing_folders(out: str | None) -> list[Path]:
-    """Return the folders that `claim` makes on the way to the run folder, the innermost first."""
-    path = Path("runs" if out is None else out)
+def _missing(path: Path) -> list[Path]:
+    """Return the folders that have to be made for this one, the innermost first."""
     return [each for each in (path, *path.parents) if not each.exists()]
 
 
-def discard(folder: Path, made: Iterable[Path]) -> None:
-    """Remove a claimed run whose training never began, and the folders in `made` that are then empty."""
+def _discard(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the files of a run whose training never began, and the folders in `made` that are then empty."""
     _empty(folder)
     (folder / CONFIG).unlink(missing_ok=True)
+    _remove_empty(folder, made)
+
+
+def _remove_empty(folder: Path, made: Sequence[Path]) -> None:
     for each in made:
         with suppress(OSError):
             each.rmdir()
@@ -133,16 +145,16 @@ def discard(folder: Path, made: Iterable[Path]) -> None:
 class HistoryFiles(Callback):
     """Write metrics.jsonl after every epoch, so a running training can be watched; history.csv at the end.
 
-    began: True once training has begun.
+    From the beginning of the training on, the run folder stays.
     """
 
     first_rank_only = True
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.began = folder, False
+        self.folder = folder
 
     def start(self, run: Run) -> None:
-        self.began = True
+        temporary.discard(self.folder)
 
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         run.history.to_jsonl(self.folder / METRICS_FILE)
@@ -181,10 +193,14 @@ def _first_free(name: str) -> Path:
     n = 1
     while True:
         folder = Path("runs") / f"{name}-{n}"
+        made = [folder, *_missing(folder.parent)]
+        temporary.add(folder, partial(_remove_empty, made=made))  # it may be another run's
         try:
             folder.mkdir(parents=True)
+            temporary.add(folder, partial(_discard, made=made))
             return folder
         except FileExistsError:
+            temporary.discard(folder)
             n += 1
 
 

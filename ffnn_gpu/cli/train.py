@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from ffnn_gpu import temporary
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends import get_backend
 from ffnn_gpu.cli import messages, result, run_folder
@@ -19,7 +20,7 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
-from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.estimators.task import Task, doubt
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.rows import TableRows
 from ffnn_gpu.tables.sources import STDIN, is_pipe
@@ -71,6 +72,8 @@ def train(
         data = replace(data, x=rows_of(data.x).unmapped().stored)  # mapped pages count for every rank
     task = Task.of(data.y, config.task, config.loss, config.label_smoothing)
     announce(messages.data_line(data, task, config, columns))
+    if table is not None and (said := doubt(data.y, config.task)):
+        announce(said)
     split = split_rows(data, task, config, roles)
     require_known_labels(task, split)
     if table is not None and ranks.rank == 0:
@@ -89,19 +92,17 @@ def train(
         announce(constant)
     if config.early_stopping and split.validation is None:
         announce("no validation set: early stopping uses the training loss")
-    made = run_folder.missing_folders(config.out)
     folder = Path(on_rank_zero(ranks, lambda: str(run_folder.claim(config, data.name, resume))))
-    files = run_folder.HistoryFiles(folder)
     try:
         if table is not None and ranks.rank == 0:
             rows.keep_in(folder)
         checkpoint = Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras())
-        callbacks = [files, EpochLog()]
+        callbacks = [run_folder.HistoryFiles(folder), EpochLog()]
         encoded = encode(model, split)
         history = fit_model(config, model, encoded, rule, ranks, verbose, checkpoint, callbacks, resume)
     except BaseException:
-        if ranks.rank == 0 and not (files.began or resume):
-            run_folder.discard(folder, [folder, *made] if config.out is None else made)
+        if ranks.rank == 0:
+            temporary.remove(folder)
         raise
     backend.synchronize()  # the thread that saves does not wait for the streams of this thread
     on_rank_zero(ranks, lambda: model.save(folder / run_folder.MODEL))

@@ -10,6 +10,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Any, NamedTuple
 
+from ffnn_gpu import temporary
 from ffnn_gpu.backends import get_backend
 from ffnn_gpu.cli import messages, result, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
@@ -92,6 +93,7 @@ def tune(
     if not resume:
         write_toml(run_folder.located(config), folder / run_folder.START)
     study = study_of(problem, Space(), wanted, given, folder / run_folder.STUDY)
+    temporary.discard(folder)  # from here on it can be resumed
     found = run_search(problem, study, limits, announce, lambda best: _keep(best, folder))
     test = problem.split.test and evaluated(found.best.model, problem.split.test)
     report = _report(problem, study, found, test, time.perf_counter() - began)

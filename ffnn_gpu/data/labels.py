@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ffnn_gpu.arrays.whole_numbers import are_codes
 from ffnn_gpu.errors import DataError, ShapeError
 
 SORTED_KINDS = "biufU"  # NumPy kinds that sort and compare without Python objects
@@ -120,7 +121,7 @@ def infer_task(y: ArrayLike) -> str:
         (n, k > 1): multilabel if every value is 0 or 1, else regression     (n, 1): as its column
         strings, bools, objects: classes
         a number that is not whole: regression
-        whole numbers with more than max(20, √n) distinct values: regression, else classes
+        whole numbers: classes if they are codes of some, see `arrays.whole_numbers`, else regression
         classes: binary if there are two, else multiclass
 
     Raises:
@@ -143,7 +144,7 @@ def infer_task(y: ArrayLike) -> str:
         raise DataError(
             f"all {len(y)} values of y are {y.flat[0]}, so the task cannot be inferred; name the task"
         )
-    if y.dtype.kind in "iuf" and distinct > max(20, math.sqrt(len(y))):
+    if y.dtype.kind in "iuf" and not are_codes(y)[0]:
         return "regression"
     return "binary" if distinct == 2 else "multiclass"
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.settings import FIELDS, TrainConfig, checked
 from ffnn_gpu.estimators.split import Split
+from ffnn_gpu.estimators.task import doubt
 from ffnn_gpu.estimators.training_data import Training, read_known, stem, training_of
 from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.frames import is_named, table_of
@@ -64,6 +65,8 @@ def warnings_in_python(training: Training, split: Split, config: TrainConfig) ->
     """Yield what may go wrong with a table and what was decided without evidence."""
     table, (x, y, _) = cast(Table, training.table), split.train
     yield from map(_in_python, table.remarks)
+    if decided := doubt(training.data.y, config.task):
+        yield _in_python(decided)
     spelling, targets = Spelling(table.decimal, config.missing), [table.names[place] for place in x.skip]
     for concern in warnings_of(table, training.columns, spelling, targets, y, x.index):
         yield _in_python(concern.text)

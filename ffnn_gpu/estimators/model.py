@@ -213,7 +213,7 @@ class Model:
 
 
 def weighted(metrics: list[Metric], sample_weight: HostArray | None) -> list[Metric]:
-    """Return metrics that use these weights, or none."""
+    """Return metrics that use these weights, which the network's type would round; or none."""
     if sample_weight is None:
         return metrics
     return [partial(metric, sample_weight=sample_weight) for metric in metrics]

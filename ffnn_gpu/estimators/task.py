@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.precision import underflow_is_zero
+from ffnn_gpu.arrays.whole_numbers import are_codes
 from ffnn_gpu.data.labels import LabelMap, infer_task
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import CheckpointError, ConfigurationError
@@ -225,6 +226,17 @@ def _column(y: HostArray) -> HostArray:
 
 def _matrix(y: HostArray) -> HostArray:
     return y.reshape(-1, 1) if y.ndim == 1 else y
+
+
+def doubt(y: HostArray, kind: str) -> str:
+    """Say whether whole numbers (n,) are taken as classes, and why; "" if there is no choice."""
+    if kind != "auto" or y.ndim != 1 or y.dtype.kind not in "iuf" or (y != np.floor(y)).any():
+        return ""
+    is_class, why = are_codes(y)
+    taken, other = ("classes", "regression") if is_class else ("quantities", "multiclass")
+    if not why:
+        return ""
+    return f"whole numbers in the target are taken as {taken}: {why} (--task {other} changes it)"
 
 
 def _in_units(metric: Metric, task: Task) -> Metric:

@@ -29,8 +29,9 @@ def evaluate(
     Args: loss: an object, or a name such as "softmax_cross_entropy". metrics: a name from `ffnn_gpu.metrics`
         or a function (y, prediction) → number, or several of them. A prediction is the loss's decision: a
         class index, 0 or 1, a number; top_k_accuracy and roc_auc get the outputs themselves. Where decisions
-        are classes and y holds distributions, metrics get the likeliest class of each row as y. batch_size:
-        rows per pass through the network; None for a number that suits the device.
+        are classes and y holds distributions, metrics get the likeliest class of each row as y. The metrics
+        of `ffnn_gpu.metrics` use sample_weight; a function of the caller does not get it. batch_size: rows
+        per pass through the network; None for a number that suits the device.
     """
     loss, batch_size = get_loss(loss), network.backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
@@ -42,15 +43,21 @@ def evaluate(
 def scores(
     network: Network, loss: Loss, data: Samples, metrics: Metrics, total: float, weight: float, z: HostArray
 ) -> dict[str, float]:
-    """The result of `evaluate`, from total = Σ N_i L_i, weight = Σ N_i and the network's outputs z (n, O)."""
+    """The result of `evaluate`, from total = Σ N_i L_i, weight = Σ N_i and the network's outputs z (n, O).
+
+    The metrics of this package weigh the rows as the loss does; a function of the user takes (y, prediction).
+    """
     row = {"loss": total / weight if weight else 0.0}
     decisions = loss.decide(z)
     y = network.backend.to_host(data.y)
     if y.ndim > decisions.ndim:
         y = y.argmax(axis=1)
     reads_outputs = [METRICS[name] for name in READ_SCORES]
+    weights = {} if data.weight is None else {"sample_weight": network.backend.to_host(data.weight)}
     for name, metric in by_name(get_metrics(metrics)).items():
-        row[name] = float(metric(y, z if _plain(metric) in reads_outputs else decisions))
+        read = z if _plain(metric) in reads_outputs else decisions
+        takes_them = better(metric) is not None and "sample_weight" not in getattr(metric, "keywords", ())
+        row[name] = float(metric(y, read, **(weights if takes_them else {})))
     return row
 
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.tables.embedded_database import connect, literal
 from ffnn_gpu.tables.frames import load
-from ffnn_gpu.tables.table import CELLS, Table, connect, literal
+from ffnn_gpu.tables.table import CELLS, Table
 
 ENDINGS = (".csv", ".parquet", ".jsonl", ".npy")
 ROWS_PER_WRITE = 1 << 14  # this many rows are in memory as text
-KEPT_AS_THEY_ARE = ("VARCHAR", "BOOLEAN", "TIMESTAMP", "FLOAT", "DOUBLE", *(
+KEPT_AS_THEY_ARE = ("BOOLEAN", "TIMESTAMP", "FLOAT", "DOUBLE", *(
     sign + size for sign in ("", "U") for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 ))  # fmt: skip
 """Types of the database that columns keep in the output; the others are written as text."""

@@ -8,9 +8,10 @@ import numpy as np
 
 from ffnn_gpu.checks import counted, shortened
 from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.embedded_database import literal
 from ffnn_gpu.tables.iso_times import way_of
 from ffnn_gpu.tables.spelling import Spelling, seconds, truth
-from ffnn_gpu.tables.table import CELLS, MISSING, Codes, Table, literal
+from ffnn_gpu.tables.table import CELLS, MISSING, Codes, Table
 
 Family = Literal["text", "number", "time", "boolean", "other"]
 NUMBERS = (
@@ -49,6 +50,8 @@ def family(kind: str) -> Family:
 def number_of(table: Table, place: int, spelling: Spelling) -> str:
     """Return the SQL expression for the number in a cell; NULL if the cell holds none."""
     kind = table.types[place]
+    if place in table.plain:
+        return spelling.present(table.stored(place))
     if family(kind) != "number":
         return spelling.number(table.text(place))
     if kind == "INTERVAL":

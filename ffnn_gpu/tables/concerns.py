@@ -72,7 +72,7 @@ def _duplicates(table: Table, columns: Sequence[Column], targets: Sequence[str])
     places += [table.names.index(name) for name in targets]
     if not any(column.is_used for column in columns):
         return
-    cells = ", ".join(f"c{place}" for place in places)
+    cells = ", ".join(map(table.stored, places))
     distinct = table.ask(f"SELECT count(DISTINCT hash({cells})) FROM {CELLS}")[0][0]
     if copies := len(table) - distinct:
         rows = counted(copies, "row repeats", "rows repeat")

@@ -12,7 +12,8 @@ from typing import Any
 
 from ffnn_gpu.checks import nearest
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.table import CELLS, MAX_LISTED_NAMES, Scratch, Table, connect, literal
+from ffnn_gpu.tables.embedded_database import Scratch, connect, literal
+from ffnn_gpu.tables.table import CELLS, MAX_LISTED_NAMES, Table
 from ffnn_gpu.tables.typed_columns import load
 
 ENDINGS = (".duckdb", ".ddb")

@@ -85,7 +85,7 @@ def decided(sample: str, dialect: Dialect, known: Sequence[str] = ()) -> Dialect
     quotes = dialect.quote or ('"' if '"' in sample else "\"'")
     ways = [replace(dialect, separator=s, quote=q) for q in quotes for s in separators]
     best = max(ways, key=lambda way: _plausibility(sample, way))
-    rows, _ = _first_rows(sample, best)
+    rows, _ = first_rows(sample, best)
     if not best.decimal:
         best = replace(best, decimal=decimal_sign(rows, best.separator, best.usual)[0])
     if best.header is None:
@@ -95,7 +95,7 @@ def decided(sample: str, dialect: Dialect, known: Sequence[str] = ()) -> Dialect
 
 def doubt(sample: str, dialect: Dialect) -> tuple[str, ...]:
     """Return a remark if numbers in the first rows may be meant with the other decimal sign."""
-    _, cell = decimal_sign(_first_rows(sample, dialect)[0], dialect.separator, dialect.usual)
+    _, cell = decimal_sign(first_rows(sample, dialect)[0], dialect.separator, dialect.usual)
     if not cell:
         return ()
     other = OTHER[dialect.decimal]
@@ -181,7 +181,7 @@ def _lines(stream: TextIO, source: str) -> Iterator[str]:
         yield line
 
 
-def _first_rows(sample: str, dialect: Dialect) -> tuple[list[Row], bool]:
+def first_rows(sample: str, dialect: Dialect) -> tuple[list[Row], bool]:
     """Return the first rows, up to one that is malformed, and whether there is none."""
     rows = []
     with suppress(DataError):
@@ -193,7 +193,7 @@ def _first_rows(sample: str, dialect: Dialect) -> tuple[list[Row], bool]:
 
 def _plausibility(sample: str, dialect: Dialect) -> tuple[float, ...]:
     """Return a key by which the best way to cut the sample into cells is the largest."""
-    rows, is_whole = _first_rows(sample, dialect)
+    rows, is_whole = first_rows(sample, dialect)
     if not rows:
         return (0.0, 0.0, 0.0)
     widths = Counter(map(len, rows))

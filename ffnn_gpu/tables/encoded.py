@@ -22,8 +22,9 @@ from numpy.typing import DTypeLike
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.arrays.file_rows import MAPPED
 from ffnn_gpu.errors import DataError
+from ffnn_gpu.tables.embedded_database import Scratch
 from ffnn_gpu.tables.encoding import Encoding
-from ffnn_gpu.tables.table import Scratch, Table
+from ffnn_gpu.tables.table import Table
 
 MATRIX, MADE_OF = "encoded.npy", "encoded.json"
 BLOCK = 1 << 22  # bytes that are checked at once

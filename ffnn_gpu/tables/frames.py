@@ -2,7 +2,8 @@
 
 A column keeps its type. Python objects become numbers, booleans, dates or times if all of them are; else each
 becomes text, so that integers beyond 2⁶³ and decimals keep every digit. Times are in UTC, durations in
-seconds. A date has no time of day, so that as a class it is the text that files hold: 2024-03-01.
+seconds. Times that are all at midnight are dates, so that as a class they are the text that files hold:
+2024-03-01.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ import numpy as np
 
 from ffnn_gpu.arrays.frames import Frame, cells_of, frame_of
 from ffnn_gpu.errors import DataError, ShapeError
-from ffnn_gpu.tables.table import CELLS, Table, connect
+from ffnn_gpu.tables.embedded_database import connect
+from ffnn_gpu.tables.table import CELLS, Table
 
 EXACT = 2**53  # integers up to this size are exact as float64
 INT64 = range(-(2**63), 2**63)
@@ -64,7 +66,7 @@ def load(connection: Any, name: str, columns: Sequence[Cells], source: str) -> N
     import duckdb
 
     stored = {f"c{k}": _storable(cells) for k, cells in enumerate(columns)}
-    dates = {f"c{k}" for k, cells in enumerate(columns) if _are_dates(cells)}
+    dates = {column for column, cells in stored.items() if _are_dates(cells)}
     kinds = (
         f"CAST({column} AS DATE) AS {column}"
         if column in dates
@@ -119,11 +121,11 @@ def _storable(cells: Cells) -> Cells:
 
 
 def _are_dates(cells: Cells) -> bool:
-    """Return whether all cells that are there are days without a time of day."""
-    if cells.dtype == object:
-        present = np.ma.getdata(cells)[~np.ma.getmaskarray(cells)].tolist()
-        return bool(present) and all(type(value) is date for value in present)
-    return bool(cells.dtype.kind == "M") and np.datetime_data(cells.dtype)[0] == "D"
+    """Return whether all cells that are there are times at midnight: days without a time of day."""
+    if cells.dtype.kind != "M":
+        return False
+    present = np.ma.getdata(cells)[~np.ma.getmaskarray(cells)]
+    return bool((present.astype("datetime64[D]") == present).all())
 
 
 def _of_one_type(values: Any, missing: Any) -> Any:

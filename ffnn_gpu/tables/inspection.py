@@ -22,7 +22,7 @@ from ffnn_gpu.tables.encoders import (
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.leaks import are_classes, value_of
 from ffnn_gpu.tables.spelling import Spelling
-from ffnn_gpu.tables.table import CELLS, Codes, Table
+from ffnn_gpu.tables.table import Codes, Table
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -131,15 +131,12 @@ def _inspected(
 def _quantiles(
     table: Table, columns: Sequence[Column], spelling: Spelling
 ) -> dict[int, tuple[float | str, ...]]:
-    """Return the quantiles of numbers and times by place, in one scan."""
+    """Return the quantiles of numbers and times by place."""
     some = [column for column in columns if column.kind in ("number", "time")]
     if not some:
         return {}
-    asked = ", ".join(
-        f"quantile_disc({value_of(table, column, spelling)}, [{', '.join(map(str, QUANTILES))}])"
-        for column in some
-    )
-    row = table.ask(f"SELECT {asked} FROM {CELLS}")[0]
+    values = [value_of(table, column, spelling) for column in some]
+    row = table.aggregates(values, "quantile_disc", f", [{', '.join(map(str, QUANTILES))}]")
     return {
         column.place: tuple(map(_time_of_day if _has_no_day(table, column) else _day, values))
         if column.kind == "time"

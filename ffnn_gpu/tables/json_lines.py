@@ -13,9 +13,10 @@ from typing import Any
 
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.embedded_database import Scratch
 from ffnn_gpu.tables.packed_files import unpacked
 from ffnn_gpu.tables.plain_text import Plain
-from ffnn_gpu.tables.table import Scratch, Table
+from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.text_encodings import as_utf8
 from ffnn_gpu.tables.text_files import copy_plain
 

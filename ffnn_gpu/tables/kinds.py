@@ -5,6 +5,7 @@ are an error that names their lines and the options that say what they mean. If 
 column counts as text with a warning.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -12,17 +13,16 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import family, number_of, others_sentence, time_of
 from ffnn_gpu.tables.columns import FEW_OTHERS, Column, Kind
 from ffnn_gpu.tables.decisions import Decisions, decisions_by_place
+from ffnn_gpu.tables.embedded_database import literal
 from ffnn_gpu.tables.mixed_numbers import doubted
 from ffnn_gpu.tables.row_ids import number_id
 from ffnn_gpu.tables.scan import SAMPLE, Counts, others, scan
 from ffnn_gpu.tables.spelling import Spelling, are_booleans
-from ffnn_gpu.tables.table import CELLS, Table, literal
+from ffnn_gpu.tables.table import CELLS, Table
 from ffnn_gpu.tables.times import times_of
 from ffnn_gpu.tables.words import are_regular, words
 
-# 007, which is no quantity. Why the comparison first: it costs less than the pattern, and blanks and 0 are
-# below 1.
-LEADING_ZERO = r"{0} < '1' AND regexp_full_match({0}, '\s*0[0-9]+\s*')"
+LEADING_ZERO = re.compile(r"[ \t\n\f\r]*0[0-9]+[ \t\n\f\r]*")  # 007, which is no quantity
 PROOF_OF_POINT = r"[+-]?(\d{1,3}|\d.*\..*|\d.*,.*,.*)"  # 950, 1,234.5 or 1,234,567 beside 1,234
 
 
@@ -104,7 +104,7 @@ def _number_or_words(table: Table, place: int, decision: str, spelling: Spelling
         return Column(table.names[place], place, "unclear", sentence, missing)
     if not counts.numbers:
         return words(table, place, spelling, counts)
-    if decision != "number" and table.is_text(place) and table.count(LEADING_ZERO.format(table.text(place))):
+    if decision != "number" and _has_leading_zeros(table, place, counts):
         return words(table, place, spelling, counts, "numbers with leading zeros are names")
     return _number(table, place, spelling, counts, missing, decision)
 
@@ -128,16 +128,33 @@ def _number(
         return Column(name, place, "constant", f"every cell is {low:.6g}")
     if why := number_id(table, place, number_of(table, place, spelling), counts):
         return Column(name, place, "id", why)
-    reason, note = f"numbers from {low:.6g} to {high:.6g}", _thousands_note(table, place, spelling)
+    reason, note = f"numbers from {low:.6g} to {high:.6g}", _thousands_note(table, place, spelling, counts)
     return Column(name, place, "number", reason, missing, note=note)
 
 
-def _thousands_note(table: Table, place: int, spelling: Spelling) -> str:
+def _may_have_signs(table: Table, place: int) -> bool:
+    """Return whether numbers may have leading zeros or groups: those that the file keeps as text may."""
+    return table.is_text(place) and place not in table.plain
+
+
+def _has_leading_zeros(table: Table, place: int, counts: Counts) -> bool:
+    if not _may_have_signs(table, place):
+        return False
+    if counts.levels is not None:
+        return any(map(LEADING_ZERO.fullmatch, counts.levels))
+    # Why the comparison first: it costs less than the pattern, and blanks and 0 are below 1.
+    cell = table.text(place)
+    return table.count(f"{cell} < '1' AND regexp_full_match({cell}, '{LEADING_ZERO.pattern}')") > 0
+
+
+def _thousands_note(table: Table, place: int, spelling: Spelling, counts: Counts) -> str:
     """Return how numbers such as 1,234 are read if no cell of the column proves it; "" if there are none.
 
     After a decimal comma the file has proven that points group thousands.
     """
-    if not table.is_text(place) or spelling.decimal == ",":
+    if not _may_have_signs(table, place) or spelling.decimal == ",":
+        return ""
+    if counts.levels is not None and not any("," in cell for cell in counts.levels):
         return ""
     row = table.ask(f"SELECT min(rowid) FROM {CELLS} WHERE contains({table.text(place)}, ',')")[0][0]
     text = f"trim({table.text(place)})"

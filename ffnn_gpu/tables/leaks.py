@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.whole_numbers import are_codes
 from ffnn_gpu.tables.cells import number_of, time_of
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.spelling import Spelling
-from ffnn_gpu.tables.table import CELLS, Codes, Table
+from ffnn_gpu.tables.table import Codes, Table
 
 LEAK = 0.98  # share of the error without the column that the column alone removes
 LEAK_ROWS = 20_000  # of the sample
@@ -43,10 +44,11 @@ def leaking(
     sampled = y[order][found[known]].reshape(known.sum(), -1)
     if len(sampled) < FEWEST_ROWS:
         return
+    truths = [(name, *_codes(sampled[:, k])) for k, name in enumerate(targets)]
     for column, values in zip(used, cells, strict=True):
-        codes = _ranks(values[known])
-        for k, name in enumerate(targets):
-            if removed_error(codes, sampled[:, k]) >= LEAK:
+        ranks = _ranks(values[known])
+        for name, truth, is_class in truths:
+            if _removed(ranks, truth, is_class) >= LEAK:
                 text = f"{column.name!r} alone predicts {name!r} almost perfectly, a possible leak"
                 yield column.name, f"{text}: is it known before {name!r} is?"
                 break
@@ -54,11 +56,8 @@ def leaking(
 
 def _sample(table: Table, columns: Sequence[Column], spelling: Spelling) -> tuple[Codes, list[HostArray]]:
     """Return the indices of some rows, drawn by hash, and the cells of each column in them."""
-    asked = ", ".join(f"{value_of(table, column, spelling)} AS v{k}" for k, column in enumerate(columns))
-    some = f"hash(rowid) % {max(1, len(table) // LEAK_ROWS)} = 0"
-    cursor = table.connection.cursor()
-    found = cursor.execute(f"SELECT rowid AS r, {asked} FROM {CELLS} WHERE {some} ORDER BY r").fetchnumpy()
-    return np.asarray(found["r"], np.int64), [found[f"v{k}"] for k in range(len(columns))]
+    values = [value_of(table, column, spelling) for column in columns]
+    return table.some_rows(values, f"hash(rowid) % {max(1, len(table) // LEAK_ROWS)} = 0")
 
 
 def _ranks(values: Any) -> HostArray:
@@ -78,8 +77,16 @@ def removed_error(x: HostArray, y: HostArray) -> float:
     The error is the share of wrong classes or the squared error; without x, that of the most frequent class
     or the mean.
     """
+    return _removed(x, *_codes(y))
+
+
+def _codes(y: HostArray) -> tuple[HostArray, bool]:
+    """Return targets as codes of classes or as numbers, and whether they are classes."""
     is_class = y.dtype.kind != "f" and (y.dtype.kind in "Ub" or are_classes(y))
-    codes = np.unique(y, return_inverse=True)[1] if is_class else np.asarray(y, np.float64)
+    return (np.unique(y, return_inverse=True)[1] if is_class else np.asarray(y, np.float64)), is_class
+
+
+def _removed(x: HostArray, codes: HostArray, is_class: bool) -> float:
     halves = np.arange(len(x)) % 2 == 0
     wrong = base = 0.0
     for fitted in (halves, ~halves):
@@ -92,10 +99,10 @@ def removed_error(x: HostArray, y: HostArray) -> float:
 
 
 def are_classes(y: HostArray) -> bool:
-    """Return whether numbers are classes, as `data.labels.infer_task` decides: whole ones, if few."""
+    """Return whether numbers are classes, as `data.labels.infer_task` decides."""
     if y.dtype.kind == "f" and (y != np.floor(y)).any():
         return False
-    return bool(len(np.unique(y)) <= max(20, len(y) ** 0.5))
+    return are_codes(y)[0]
 
 
 def _nearest(x: HostArray, y: HostArray, asked: HostArray, is_class: bool) -> HostArray:

@@ -11,7 +11,8 @@ from typing import Any
 from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.dialects import Dialect
-from ffnn_gpu.tables.table import CELLS, MAX_LISTED_NAMES, Scratch, Table
+from ffnn_gpu.tables.embedded_database import Scratch
+from ffnn_gpu.tables.table import CELLS, MAX_LISTED_NAMES, Table
 from ffnn_gpu.tables.typed_columns import is_number
 
 WHOLE = "whole"  # the table of the files that have been read

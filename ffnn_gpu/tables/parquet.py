@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.table import Scratch, Table, path_literal
+from ffnn_gpu.tables.embedded_database import Scratch, path_literal
+from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.typed_columns import load
 
 

@@ -10,9 +10,11 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import number_of, time_of
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.decisions import Decisions
+from ffnn_gpu.tables.embedded_database import literal
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import CELLS, Codes, Floats, Table
 
+SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what str.strip removes
 APART = ("drop", "id", "weight", "group", "split_by")  # decisions that cannot name a target
 
 
@@ -61,8 +63,8 @@ def weights_of(table: Table, place: int, spelling: Spelling, rows: Codes) -> Flo
 
 
 def _groups(table: Table, place: int) -> Codes:
-    """Return a number for each group; rows without one are a group together."""
-    return table.integers(f"hash(trim(coalesce({table.text(place)}, ''))) >> 1")
+    """Return a number for each group; blanks around its name do not count, rows without one are together."""
+    return table.integers(f"hash(trim(coalesce({table.text(place)}, ''), {literal(SPACES)})) >> 1")
 
 
 def _order(table: Table, column: Column, spelling: Spelling, rows: Codes) -> Floats:

@@ -79,7 +79,8 @@ def is_called_id(name: str) -> bool:
 
 def all_differ(table: Table, place: int) -> bool:
     """Return whether no cell repeats."""
-    distinct, present = table.ask(f"SELECT count(DISTINCT c{place}), count(c{place}) FROM {CELLS}")[0]
+    cell = table.stored(place)
+    distinct, present = table.ask(f"SELECT count(DISTINCT {cell}), count({cell}) FROM {CELLS}")[0]
     return bool(distinct == present)
 
 

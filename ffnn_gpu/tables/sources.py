@@ -14,10 +14,11 @@ from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.tables.databases import ENDINGS as DATABASES
 from ffnn_gpu.tables.databases import forbid_files, is_database, read_database, read_query, split
 from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.embedded_database import Scratch, connect
 from ffnn_gpu.tables.json_lines import read_json_lines
 from ffnn_gpu.tables.many_files import is_pattern, matches, read_many
 from ffnn_gpu.tables.parquet import read_parquet
-from ffnn_gpu.tables.table import Scratch, Table, connect
+from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.text_files import read_text
 
 STDIN = "-"
@@ -84,22 +85,34 @@ def _read(
         _existing(split(source)[0])
         return read_database(source, scratch, connection)
     if Path(source).is_dir():
-        return read_many(_files(source), dialect, source, known, scratch, connection, _read_file)
+        return read_many(_files(source), dialect, source, known, scratch, connection, _read_as_text)
     if is_pattern(source):
         if not (paths := matches(source)):
             raise DataError(f"no file matches {source}")
-        return read_many(paths, dialect, source, known, scratch, connection, _read_file)
+        return read_many(paths, dialect, source, known, scratch, connection, _read_as_text)
     return _read_file(_existing(source), dialect, known, scratch, connection)
 
 
-def _read_file(
+def _read_as_text(
     source: str, dialect: Dialect, known: Sequence[str], scratch: Scratch, connection: Any
+) -> Table:
+    """Read one of several files, all of whose columns of text are stored alike. Raises DataError."""
+    return _read_file(source, dialect, known, scratch, connection, as_text=True)
+
+
+def _read_file(
+    source: str,
+    dialect: Dialect,
+    known: Sequence[str],
+    scratch: Scratch,
+    connection: Any,
+    as_text: bool = False,
 ) -> Table:
     """Read one file by its ending. Raises DataError."""
     ending = _ending(source)
     try:
         if ending in TEXT:
-            return read_text(Path(source), dialect, source, known, scratch, connection)
+            return read_text(Path(source), dialect, source, known, scratch, connection, as_text)
         if ending in (*JSON_LINES, *JSON):
             return read_json_lines(Path(source), dialect.encoding, source, scratch, connection)
         if ending in PARQUET:

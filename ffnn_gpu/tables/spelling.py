@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from ffnn_gpu.tables.decimal_signs import GROUPED, OTHER, grouped
+from ffnn_gpu.tables.embedded_database import literal
 from ffnn_gpu.tables.iso_times import CLOCKS, MIXED, ZONED, seconds_of_iso
-from ffnn_gpu.tables.table import literal
 
 # What pandas reads as missing in a text file, in every column. Why in categories too: a model trained on the
 # file must answer the same for a frame that was read from it.

@@ -8,88 +8,29 @@ converts text to numbers at compiled speed. Why columns are called c0, c1, … i
 and must differ.
 """
 
-import os
-import re
-import secrets
-import tempfile
-import weakref
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ffnn_gpu import temporary
-from ffnn_gpu.backends import cores
 from ffnn_gpu.checks import nearest
-from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.dialects import Dialect
+from ffnn_gpu.tables.embedded_database import literal
 
 CELLS = "cells"  # the table in the database
 MISSING = -1  # code of a missing cell
 MAX_LISTED_NAMES = 10
-MEMORY = 50  # percent of the memory of the machine or container; its ranks share it; more rows go to disk
 TOGETHER = 50  # columns of one query
-OFFLINE = {
-    "python_enable_replacements": False,
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-    "allow_community_extensions": False,
-}
 
 Codes = NDArray[np.signedinteger[Any]]
 Floats = NDArray[np.float64]
-
-
-def connect(spill: Path | None = None) -> Any:
-    """Open an empty database in memory. Raises ConfigurationError.
-
-    It uses at most MEMORY of what the machine or the container has, the threads of FFNN_GPU_THREADS or all
-    cores, and neither the network nor extensions. Ranks on one machine have equal shares of both.
-
-    spill: the folder for rows that do not fit.
-    """
-    try:
-        import duckdb
-    except ImportError as error:
-        raise ConfigurationError(
-            f'reading tables needs DuckDB: pip install "ffnn_gpu[tables]" ({error})'
-        ) from error
-    ranks = cores.local_ranks()
-    settings = {
-        "temp_directory": "" if spill is None else str(spill),
-        "memory_limit": f"{MEMORY / ranks:.4f}%",
-        "threads": cores.threads_set() or max(1, cores.cores() // ranks),
-    }
-    return duckdb.connect(config=OFFLINE | settings)
-
-
-def literal(text: str) -> str:
-    """Return text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def path_literal(path: Path) -> str:
-    """Return a path as a literal of SQL in which *, ? and [ name themselves and no address is meant."""
-    return literal(re.sub(r"[*?[]", lambda sign: f"[{sign[0]}]", os.path.abspath(path)))
-
-
-class Scratch:
-    """A temporary folder, removed with this object or at the end of the process."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.gettempdir(), f"ffnn-gpu-{secrets.token_hex(8)}")
-        temporary.add(self.path)
-        self.path.mkdir(0o700)
-        weakref.finalize(self, temporary.remove, self.path)
-
-    def folder(self) -> Path:
-        """Return a new folder in it."""
-        return Path(tempfile.mkdtemp(dir=self.path))
+Span = tuple[int, float, float]
+"""(number of cells that are there, the least number, the largest)"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +51,9 @@ class Table:
         rows: the rows that `numbers`, `integers`, `levels` and `coded` read; None for all.
         computed: {SQL expression: (relation, column) that holds its values}.
         dictionaries: {column: its cells} of the columns whose codes are computed.
+        counted: {column: {cell: number of rows}} of the columns whose levels are known.
+        plain: the columns of text that are stored as numbers n0, n1, … (see `plain_numbers`).
+        bring_text: puts the text of such a column into the database.
     """
 
     source: str
@@ -125,6 +69,9 @@ class Table:
     rows: range | None = None
     computed: dict[str, tuple[str, str]] = field(default_factory=dict)
     dictionaries: dict[int, list[str]] = field(default_factory=dict)
+    counted: dict[int, dict[str, int]] = field(default_factory=dict)
+    plain: Mapping[int, Span] = field(default_factory=dict)
+    bring_text: Callable[[int], None] = lambda column: None
 
     def __len__(self) -> int:
         return self._rows if self.rows is None else len(self.rows)
@@ -167,7 +114,7 @@ class Table:
 
     def fingerprint(self) -> str:
         """Return a checksum of the names and of all cells in their order."""
-        columns = ", ".join(["rowid", *(f"c{k}" for k in range(len(self.names)))])
+        columns = ", ".join(["rowid", *map(self.stored, range(len(self.names)))])
         ((cells,),) = self.ask(f"SELECT coalesce(bit_xor(hash({columns})), 0) FROM {CELLS}")
         return f"{len(self)} {cells} {zlib.crc32(repr((self.names, self.types)).encode()):08x}"
 
@@ -177,15 +124,22 @@ class Table:
 
     @cached_property
     def types(self) -> tuple[str, ...]:
-        """The database's type of each column."""
-        return tuple(kind for _, kind, *_ in self.ask(f"DESCRIBE {CELLS}"))
+        """The database's type of each column; VARCHAR for text that is stored as numbers."""
+        kinds = {column: kind for column, kind, *_ in self.ask(f"DESCRIBE {CELLS}")}
+        return tuple("VARCHAR" if k in self.plain else kinds[f"c{k}"] for k in range(len(self.names)))
 
     def is_text(self, column: int) -> bool:
         """Return whether a column holds text, whose meaning is inferred."""
         return self.types[column] == "VARCHAR"
 
+    def stored(self, column: int) -> str:
+        """Return the database's name of a column, which differs between cells that differ in meaning."""
+        return f"n{column}" if column in self.plain else f"c{column}"
+
     def text(self, column: int) -> str:
         """Return the SQL expression for a cell as text; NULL if the source says that it is missing."""
+        if column in self.plain:
+            self.bring_text(column)
         if self.is_text(column):
             return f"c{column}"
         text = f"CAST(c{column} AS VARCHAR)"
@@ -211,14 +165,40 @@ class Table:
 
     def spans(self, expressions: Sequence[str]) -> list[tuple[int, Any, Any]]:
         """Return for each SQL expression the number of its values, the least and the largest of all rows."""
-        found: dict[str, tuple[int, Any, Any]] = {}
-        sources = {each: self.computed.get(each, (CELLS, each)) for each in expressions}
-        for relation in {relation for relation, _ in sources.values()}:
-            mine = {each: value for each, (other, value) in sources.items() if other == relation}
-            values = ", ".join(f"count({value}), min({value}), max({value})" for value in mine.values())
-            row = self.ask(f"SELECT {values} FROM {relation}")[0]
-            found |= {each: row[3 * k : 3 * k + 3] for k, each in enumerate(mine)}
+        return [*zip(*(self.aggregates(expressions, name) for name in ("count", "min", "max")), strict=True)]
+
+    def aggregates(self, expressions: Sequence[str], function: str, more: str = "") -> list[Any]:
+        """Return function(expression, more) of all rows for each SQL expression."""
+        found: dict[str, Any] = {}
+        for relation, some in self._relations(expressions):
+            asked = ", ".join(f"{function}({value}{more})" for value in some.values())
+            found |= zip(some, self.ask(f"SELECT {asked} FROM {relation}")[0], strict=True)
         return [found[each] for each in expressions]
+
+    def some_rows(self, expressions: Sequence[str], where: str) -> tuple[Codes, list[NDArray[Any]]]:
+        """Return the indices of the rows in which a condition on rowid holds, and the expressions' values."""
+        values: dict[str, NDArray[Any]] = {}
+        rows: NDArray[Any] = np.empty(0, np.int64)
+        for relation, some in self._relations(expressions):
+            asked = ", ".join(f"{value} AS v{k}" for k, value in enumerate(some.values()))
+            query = f"SELECT rowid AS r, {asked} FROM {relation} WHERE {where} ORDER BY r"
+            found = self.connection.cursor().execute(query).fetchnumpy()
+            rows = np.asarray(found["r"], np.int64)
+            values |= {each: found[f"v{k}"] for k, each in enumerate(some)}
+        return rows, [values[each] for each in expressions]
+
+    def _relations(self, expressions: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield (relation, {SQL expression: its column}) for as many as one query should ask for.
+
+        Why not all: DuckDB plans a query of 1,500 expressions for 10 s.
+        """
+        relations: dict[str, dict[str, str]] = {}
+        for each in expressions:
+            relation, value = self.computed.get(each, (CELLS, each))
+            relations.setdefault(relation, {})[each] = value
+        for relation, values in relations.items():
+            for start in range(0, len(values), TOGETHER):
+                yield relation, dict([*values.items()][start : start + TOGETHER])
 
     def count(self, where: str) -> int:
         """Return the number of rows in which a condition holds."""
@@ -226,11 +206,15 @@ class Table:
 
     def nulls(self, column: int) -> int:
         """Return the number of rows that are read whose cell is NULL."""
-        query = f"SELECT count(*) FROM {CELLS} WHERE {self._rows_read} AND {self.text(column)} IS NULL"
+        cell = self.stored(column) if column in self.plain else self.text(column)
+        query = f"SELECT count(*) FROM {CELLS} WHERE {self._rows_read} AND {cell} IS NULL"
         return int(self.ask(query)[0][0])
 
     def levels(self, column: int, where: str = "true", most: int | None = None) -> dict[str, int]:
         """Return {cell: number of rows} of the cells that are not NULL, in text order, at most `most`."""
+        known = self.counted.get(column) if self.rows is None and where == "true" else None
+        if known is not None and len(known) <= (most or len(known)):
+            return dict(known)
         query = f"SELECT {self.text(column)} AS c, count(*) FROM {CELLS} WHERE {self._rows_read}"
         limit = f" LIMIT {most}" if most else ""
         return dict(self.ask(f"{query} AND c IS NOT NULL AND ({where}) GROUP BY c ORDER BY c{limit}"))

@@ -104,9 +104,10 @@ def read_as(table: Table, place: int, spelling: Spelling, classes: Sequence[Hash
 def _column(table: Table, place: int, spelling: Spelling, kind: str) -> tuple[HostArray, Any]:
     """Return the values of one target column, and which rows have one."""
     number = number_of(table, place, spelling)
-    others = table.levels(place, f"({number}) IS NULL", MOST_CLASSES + 1)
     x = table.numbers(number)
     numbers = int((~np.isnan(x)).sum())
+    is_plain = place in table.plain and numbers == table.plain[place][0]
+    others = {} if is_plain else table.levels(place, f"({number}) IS NULL", MOST_CLASSES + 1)
     is_missing = spelling.is_missing_level if numbers else spelling.is_missing  # NA may be a class of texts
     bad = {cell: count for cell, count in others.items() if not is_missing(cell)}
     if bad and (kind == "regression" or _is_slip(table, place, bad, numbers)):
@@ -170,11 +171,14 @@ def _numbers(
     table: Table, place: int, spelling: Spelling, kind: str, number: str, x: HostArray
 ) -> tuple[HostArray, Any]:
     """Return numbers as integers, floats or texts: the type whose shortest text is what the cells hold."""
-    present, cell = ~np.isnan(x), f"trim({table.text(place)})"
+    present = ~np.isnan(x)
+    if (x[present] != np.floor(x[present])).any():
+        return x, present
+    cell = f"trim({table.text(place)})"
     whole = f"try_cast({cell} AS BIGINT)"
     if table.count(f"({number}) IS NOT NULL AND CAST({whole} AS VARCHAR) = {cell}") == present.sum():
         return table.integers(f"coalesce({whole}, 0)"), present
-    if kind == "regression" or (x[present] != np.floor(x[present])).any():
+    if kind == "regression":
         return x, present
     cells = table.levels(place, most=MOST_CLASSES)
     texts = [

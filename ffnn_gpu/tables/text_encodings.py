@@ -107,6 +107,8 @@ def _found(path: Path, source: str) -> str:
             return name
     if 0 in start and (name := _utf16(start)):
         return name
+    if _is_ascii(path):
+        return "utf-8"
     beyond_ascii = False
     try:
         for text in _texts(path, "utf-8", source):
@@ -137,6 +139,11 @@ def _has_letters_before(error: BaseException | None) -> bool:
         return False
     before = error.object[: error.start]
     return not before.isascii()
+
+
+def _is_ascii(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return all(block.isascii() for block in iter(lambda: stream.read(BLOCK), b""))
 
 
 def _is_windows(path: Path) -> bool:

@@ -11,6 +11,7 @@ import io
 import re
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -18,10 +19,12 @@ from typing import Any
 
 from ffnn_gpu.checks import counted
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.tables.dialects import MAX_LINE, Dialect, decided, doubt, rows_of
+from ffnn_gpu.tables.dialects import MAX_LINE, Dialect, decided, doubt, first_rows, rows_of
+from ffnn_gpu.tables.embedded_database import Scratch, literal, path_literal
 from ffnn_gpu.tables.packed_files import unpacked
+from ffnn_gpu.tables.plain_numbers import LARGE, TextOnDemand, candidates, selected, spans, stamp
 from ffnn_gpu.tables.plain_text import Plain, plain
-from ffnn_gpu.tables.table import CELLS, Scratch, Table, literal, path_literal
+from ffnn_gpu.tables.table import CELLS, Span, Table
 from ffnn_gpu.tables.text_encodings import as_utf8
 
 SAMPLE = 1 << 18  # characters that decide the dialect
@@ -32,7 +35,13 @@ LONGEST = 2_000_000  # bytes of a row that DuckDB reads without being told
 
 
 def read_text(
-    path: Path, dialect: Dialect, source: str, known: Sequence[str], scratch: Scratch, connection: Any
+    path: Path,
+    dialect: Dialect,
+    source: str,
+    known: Sequence[str],
+    scratch: Scratch,
+    connection: Any,
+    as_text: bool = False,
 ) -> Table:
     """Return the cells of a text file.
 
@@ -40,6 +49,7 @@ def read_text(
         source: what messages call the file.
         known: names of columns that the user or a model gave: a first row with one of them is a header.
         scratch: a folder that lives as long as the table.
+        as_text: store all cells as text, also those of columns of plain numbers.
 
     Raises:
         DataError: the file is empty or ragged, or its bytes are not text in the encoding; the message names
@@ -59,7 +69,10 @@ def read_text(
     remarks = (f"the first line, sep={separator}, is no row",) * bool(separator)
     is_sure = dialect.header is not None or any(cell.strip() in known for cell in first if cell.strip())
     remarks += found.remarks(is_sure) + (() if dialect.decimal else doubt(sample, found))
-    _load(connection, utf8, found, len(first), source, folder)
+    is_large = utf8.stat().st_size >= LARGE and not as_text
+    rows = first_rows(sample, found)[0][bool(found.header) :] if is_large else []
+    numbers = candidates(rows, found.decimal, len(first))
+    plain_columns, bring_text = _load(connection, utf8, found, len(first), source, folder, sample, numbers)
 
     def place(row: int) -> str:
         with open(utf8, encoding="utf-8-sig", newline="") as stream:
@@ -68,7 +81,7 @@ def read_text(
 
     return Table(
         source, _names(first, found), connection, place, bool(found.header), found.decimal,
-        remarks, keeps=scratch, dialect=found,
+        remarks, keeps=scratch, dialect=found, plain=plain_columns, bring_text=bring_text,
     )  # fmt: skip
 
 
@@ -93,43 +106,111 @@ def _names(first: Sequence[str], dialect: Dialect) -> tuple[str, ...]:
     return tuple(cell or (f"Unnamed: {k}" if str(k) in cells else str(k)) for k, cell in enumerate(cells))
 
 
-def _load(connection: Any, path: Path, dialect: Dialect, width: int, source: str, folder: Path) -> None:
-    """Fill the database with the cells."""
-    size = plain(path, dialect, width)
-    if size is None or not _is_copied(connection, path, dialect, width, size):
+def _load(
+    connection: Any,
+    path: Path,
+    dialect: Dialect,
+    width: int,
+    source: str,
+    folder: Path,
+    sample: str,
+    numbers: Sequence[int],
+) -> tuple[dict[int, Span], TextOnDemand]:
+    """Fill the database with the cells; return the columns that are stored as numbers, and their text.
+
+    numbers: the columns that may be stored so.
+    """
+    before, has_returns = stamp(path), "\r\n" in sample
+    size = _checked_copy(connection, path, dialect, width, has_returns, numbers)
+    if size is None:
         rewritten = folder / "rewritten"
         size = _rewrite(path, rewritten, dialect, width, source)
-        copy_plain(connection, rewritten, replace(dialect, separator=",", quote='"'), width, size, source)
+        path, before, dialect = rewritten, stamp(rewritten), replace(dialect, separator=",", quote='"')
+        copy_plain(connection, path, dialect, width, size, source, numbers)
+    found = spans(connection, numbers)
+    if len(found) < len(numbers):
+        copy_plain(connection, path, dialect, width, size, source, [*found])
+    if found:  # the only file that may be read later
+        connection.execute(f"SET allowed_paths = [{path_literal(path)}]")
+    return found, TextOnDemand(connection, _relation(path, dialect, width, size), path, source, before)
 
 
-def copy_plain(connection: Any, path: Path, dialect: Dialect, width: int, size: Plain, source: str) -> None:
+def _checked_copy(
+    connection: Any, path: Path, dialect: Dialect, width: int, has_returns: bool, numbers: Sequence[int]
+) -> Plain | None:
+    """Copy a file into the database and check it at the same time; return its size, None if it is not plain.
+
+    has_returns: whether lines probably end with CR LF.
+    """
+
+    def stop(check: Future[Plain | None]) -> None:
+        if check.exception() or check.result() is None:
+            connection.interrupt()
+
+    with ThreadPoolExecutor(1) as pool:
+        check = pool.submit(plain, path, dialect, width)
+        check.add_done_callback(stop)
+        guess = Plain(0, 0, has_returns)
+        rows = _copied(connection, _relation(path, dialect, width, guess), width, dialect, numbers)
+    size = check.result()
+    if size is None or (rows == size.rows - bool(dialect.header) and size.returns == has_returns):
+        return size
+    is_copied = _is_copied(connection, path, dialect, width, size, numbers)
+    return size if is_copied else None
+
+
+def copy_plain(
+    connection: Any,
+    path: Path,
+    dialect: Dialect,
+    width: int,
+    size: Plain,
+    source: str,
+    numbers: Sequence[int] = (),
+) -> None:
     """Copy a file that was written as a plain one into the database."""
-    if not _is_copied(connection, path, dialect, width, size):
+    if not _is_copied(connection, path, dialect, width, size, numbers):
         raise DataError(f"{source} cannot be read: its rows are too long for the database")
 
 
-def _is_copied(connection: Any, path: Path, dialect: Dialect, width: int, size: Plain) -> bool:
-    """Copy a plain file into the database; return whether DuckDB accepts it and finds every row."""
+def _is_copied(
+    connection: Any, path: Path, dialect: Dialect, width: int, size: Plain, numbers: Sequence[int]
+) -> bool:
+    """Copy a plain file into the database; return whether DuckDB finds every row."""
+    rows = _copied(connection, _relation(path, dialect, width, size), width, dialect, numbers)
+    return rows == size.rows - bool(dialect.header)
+
+
+def _copied(
+    connection: Any, relation: str, width: int, dialect: Dialect, numbers: Sequence[int]
+) -> int | None:
+    """Copy a file into the database; return the number of rows, None if DuckDB does not accept it."""
     import duckdb
 
+    columns = selected(width, numbers, dialect.decimal)
+    try:
+        connection.execute(f"CREATE OR REPLACE TABLE {CELLS} AS SELECT {columns} FROM {relation}")
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryError(str(error)) from error
+    except duckdb.Error:
+        return None
+    (rows,) = connection.execute(f"SELECT count(*) FROM {CELLS}").fetchone()
+    return int(rows)
+
+
+def _relation(path: Path, dialect: Dialect, width: int, size: Plain) -> str:
+    """Return the SQL relation of the cells c0, c1, … of a plain file, as text."""
     columns = ", ".join(f"'c{k}': 'VARCHAR'" for k in range(width))
     quote, skip = literal(dialect.quote), int(bool(dialect.header))
     # Why only for LF: told that lines end with CR LF, DuckDB 2.0 reads "1,a\r\n2,b" as one row; told nothing,
     # it takes the first CR LF in quotes for the end of all lines.
     line_end = "" if size.returns else r", new_line='\n'"
-    try:
-        connection.execute(
-            f"CREATE OR REPLACE TABLE {CELLS} AS SELECT * FROM read_csv({path_literal(path)},"
-            f" delim={literal(dialect.separator)}, quote={quote}, escape={quote}, header=false, skip={skip},"
-            f" strict_mode=true, auto_detect=false, compression='none', hive_partitioning=false,"
-            f" columns={{{columns}}}, max_line_size={max(LONGEST, size.longest + 2)}{line_end})"
-        )
-    except duckdb.OutOfMemoryException as error:
-        raise MemoryError(str(error)) from error
-    except duckdb.Error:
-        return False
-    (rows,) = connection.execute(f"SELECT count(*) FROM {CELLS}").fetchone()
-    return bool(rows == size.rows - skip)
+    return (
+        f"read_csv({path_literal(path)},"
+        f" delim={literal(dialect.separator)}, quote={quote}, escape={quote}, header=false, skip={skip},"
+        f" strict_mode=true, auto_detect=false, compression='none', hive_partitioning=false,"
+        f" columns={{{columns}}}, max_line_size={max(LONGEST, size.longest + 2)}{line_end})"
+    )
 
 
 def _rewrite(path: Path, target: Path, dialect: Dialect, width: int, source: str) -> Plain:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from ffnn_gpu.tables.cells import EXAMPLES, holding, option_value, said
+from ffnn_gpu.tables.embedded_database import literal
 from ffnn_gpu.tables.iso_times import MIXED, ZONED
 from ffnn_gpu.tables.scan import SAMPLE, Counts, spread
 from ffnn_gpu.tables.spelling import ISO, Spelling, seconds
-from ffnn_gpu.tables.table import CELLS, Table, literal
+from ffnn_gpu.tables.table import CELLS, Table
 
 DATES = (
     "%Y/%m/%d", "%Y.%m.%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y", "%m/%d/%y",

@@ -62,10 +62,12 @@ def fit(
 
     Args:
         loss, optimizer: objects, or names such as "softmax_cross_entropy" and "adam" for default settings.
-        validation: (Xv, yv), or the fraction of the rows to hold out: shuffled, and stratified by class.
+        validation: (Xv, yv), (Xv, yv, sample_weight), or the fraction of the rows to hold out: shuffled, and
+            stratified by class.
         sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
         metrics: one or several names or functions (y, prediction) for the validation rows, or the training
-            rows if there are none. A prediction is the loss's decision, such as a class index.
+            rows if there are none. A prediction is the loss's decision, such as a class index. The metrics of
+            this package use the sample weights of these rows; class weights count in the training loss only.
         schedule: factor on the optimizer's lr per step: an object of ffnn_gpu.schedules or its name, or a
             ReduceOnPlateau(…).
         early_stopping: epochs to wait for a better val_loss (loss without validation), or an EarlyStopping;
@@ -104,6 +106,7 @@ def fit(
         )
     )
     require_defined(network, loss, train if held_out is None else held_out, metrics)
+    sample_weight = train.weight
     if class_weight is not None:
         train = balanced(train, class_weight, network.widths[-1], network.dtype)
     team = Team(ranks, network, optimizer, shard_optimizer)
@@ -127,7 +130,7 @@ def fit(
     used += progress(verbose)
     run = TrainingRun(
         network, loss, optimizer, minibatches, held_out, team, metrics, factor, used,
-        epochs=epochs, accumulate=accumulate,
+        epochs=epochs, accumulate=accumulate, sample_weight=sample_weight,
     )  # fmt: skip
     require_callbacks(run)
     if team.rank:

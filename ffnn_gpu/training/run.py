@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.evaluation.evaluate import evaluate_together
 from ffnn_gpu.evaluation.samples import Samples
@@ -23,7 +24,12 @@ from ffnn_gpu.training.step import Step
 
 @dataclass(eq=False, repr=False)
 class TrainingRun(Run):
-    """The `Run` that `fit` drives."""
+    """The `Run` that `fit` drives.
+
+    sample_weight: weights of the training rows in metrics; the loss multiplies them by class weights.
+    """
+
+    sample_weight: Array | None = None
 
     def __post_init__(self) -> None:
         network, backend = self.network, self.network.backend
@@ -162,7 +168,8 @@ class TrainingRun(Run):
         """Return the columns of an epoch's row that the validation rows give, or metrics of all rows."""
         if self.validation is None and not self.metrics:
             return {}
-        data = Samples(*self.data.whole) if self.validation is None else self.validation
+        x, y, _ = self.data.whole
+        data = Samples(x, y, self.sample_weight) if self.validation is None else self.validation
         row = evaluate_together(self.team.communicator, self.network, self.loss, data, self.metrics)
         if self.validation is not None:
             return {f"val_{name}": value for name, value in row.items()}

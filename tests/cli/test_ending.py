@@ -117,3 +117,39 @@ def test_signals_are_handled_inside_only():
     with Signals():
         assert not {signal.getsignal(number) for number in SIGNALS} & {*before}
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+CLAIMED = """
+import os, signal, sys
+from ffnn_gpu.cli import train
+from ffnn_gpu.cli.commands import main
+
+def fit_model(*arguments, **settings):
+    print(*os.listdir(sys.argv[1]), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+train.fit_model = fit_model
+main(["train", "t.csv", "--device", "numpy", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "options"),
+    [("runs/t-1", []), ("a/b", ["--out", "a/b"]), ("old", ["--out", "old", "--overwrite"])],
+)
+def test_signal_before_the_training_begins_leaves_no_run_folder(tmp_path, made, options):
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{k % 7},{k % 2}\n" for k in range(40)))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "config.toml").write_text("")
+    (tmp_path / "old" / "mine").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-c", CLAIMED, made, *options],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 143 and "config.toml" in done.stdout, done.stderr
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} - {"old/config.toml"}
+    assert left == {"t.csv", "old", "old/mine"}
+    assert (tmp_path / "old" / "config.toml").exists() == (made != "old")

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from rich.cells import cell_len
 
+import ffnn_gpu
 from ffnn_gpu.cli.commands import main
 from tests.cli.test_columns import N, X, write
 
@@ -88,3 +89,22 @@ def test_a_file_that_is_no_table_is_refused():
     Path("x.npz").write_bytes(b"")
     done = here("x.npz")
     assert done.exit_code == 3 and "x.npz is no table" in done.stderr
+
+
+QUALITY = [str(3 + k % 6) for k in range(N)]
+DECIDED = "whole numbers in the target are taken as quantities: they begin at 3"
+
+
+def test_decision_about_whole_numbers_of_a_target_is_explained():
+    write(quality=QUALITY)
+    train = ["train", "t.csv", "--target", "quality", "--epochs", "1", "--hidden", "4", "--device", "numpy"]
+    for command in (["inspect", *train[1:4]], train):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0 and DECIDED in done.output, done.output
+    assert "→ regression" in done.output and "(--task multiclass changes it)" in done.output
+    done = CliRunner().invoke(main, [*train, "--task", "multiclass"])
+    assert done.exit_code == 0 and "6 classes" in done.output and "taken as" not in done.output
+    found = ffnn_gpu.train_table("t.csv", "quality", hidden=(4,), epochs=1, verbose=0)
+    assert any(each.startswith(DECIDED) and "--" not in each for each in found.warnings)
+    found = here("t.csv", "--target", "y")
+    assert "taken as" not in found.output

@@ -192,7 +192,7 @@ def test_killed_rank_ends_all_ranks_and_leaves_a_whole_checkpoint(folder):
 
 DATABASE = """
 from ffnn_gpu.distributed import communicator
-from ffnn_gpu.tables.table import connect
+from ffnn_gpu.tables.embedded_database import connect
 communicator("numpy")
 print(*connect().execute("SELECT current_setting('memory_limit'), current_setting('threads')").fetchone())
 """

@@ -62,7 +62,8 @@ def test_evaluation_agrees_with_a_computation_by_hand():
         network, softmax_cross_entropy, (X, Y, w), metrics=["accuracy", lambda y, p: y[3] * 10 + p[3]]
     )
     np.testing.assert_allclose(row["loss"], -(w * logp[np.arange(50), Y]).sum() / w.sum(), rtol=1e-13)
-    assert row["accuracy"] == (z.argmax(axis=1) == Y).mean()
+    right = z.argmax(axis=1) == Y
+    np.testing.assert_allclose(row["accuracy"], (w * right).sum() / w.sum(), rtol=1e-13)
     assert row["<lambda>"] == Y[3] * 10 + z[3].argmax()
 
 

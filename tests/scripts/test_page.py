@@ -111,3 +111,13 @@ def test_check_writes_nothing_and_fails_on_a_stale_page(tmp_path, monkeypatch, c
     assert page.main(["--check"]) == 0
     page.PAGE.write_text("other", encoding="utf-8")
     assert page.main(["--check"]) == 1
+
+
+@pytest.mark.parametrize("name", sorted(name for name in STORED if name.endswith("-tables.json")))
+def test_every_library_of_a_table_is_shown_with_its_median(text, name):
+    (section,) = [section for section in text.split("\n## ") if f"results/{name})" in section]
+    medians = STORED[name]["medians"]
+    for library, median in medians.items():
+        ratio = medians["ffnn_gpu"]["megabytes"] / median["megabytes"]
+        row = rf"^\| {re.escape(library)} \| {median['seconds']:.2f} s .* {ratio:.2f} \|$"
+        assert re.search(row, section, re.M)

@@ -5,10 +5,10 @@ import pytest
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.decimal_signs import decimal_sign, proven
 from ffnn_gpu.tables.decisions import Decisions
+from ffnn_gpu.tables.embedded_database import literal
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import Spelling
-from ffnn_gpu.tables.table import literal
 from ffnn_gpu.tables.targets import read_target
 from tests.tables.test_kinds import found, kind_of, table_of
 from tests.tables.test_spelling import asked

@@ -99,6 +99,16 @@ def test_columns_of_polars_and_arrow_keep_their_cells():
     ]
 
 
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_times_at_midnight_as_classes_are_the_texts_that_files_hold(unit):
+    days = pd.Series(["2024-03-01", None, "2024-03-02"]).astype(f"datetime64[{unit}]")
+    table = table_of({"when": days, "y": ["a", "b", "c"]})
+    assert table.types[0] == "DATE"
+    assert read_target(table, [0], Spelling()).y.tolist() == ["2024-03-01", "2024-03-02"]
+    mixed = table_of({"when": days + pd.to_timedelta([0, 0, 1], "h")})
+    assert read_target(mixed, [0], Spelling()).y.tolist() == ["2024-03-01 00:00:00", "2024-03-02 01:00:00"]
+
+
 def test_a_date_as_a_class_is_the_text_that_files_hold():
     days = [dt.date(2024, 3, 1), dt.date(2024, 3, 2), None]
     for given in (pd.DataFrame({"d": days}), pl.DataFrame({"d": days}), pl.DataFrame({"d": days}).to_arrow()):

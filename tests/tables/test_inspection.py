@@ -16,6 +16,7 @@ from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.leaks import removed_error
 from ffnn_gpu.tables.sources import read_table
 from ffnn_gpu.tables.spelling import Spelling
+from ffnn_gpu.tables.table import Table
 from ffnn_gpu.tables.targets import read_target
 from tests.tables.test_kinds import repeated, table_of
 
@@ -172,3 +173,12 @@ def test_leaks_are_sought_in_the_given_rows_only():
     for rows, expected in ((np.arange(300), ["leak"]), (np.arange(N), [])):
         found = warnings_of(table, columns, Spelling(), ("y",), y[rows], rows)
         assert [warning.about for warning in found] == expected
+
+
+def test_wide_table_takes_few_queries(monkeypatch):
+    asked, ask = [], Table.ask
+    monkeypatch.setattr(Table, "ask", lambda self, query: asked.append(query) or ask(self, query))
+    cells = {f"x{k}": RNG.integers(0, 5, 60).astype(str).tolist() for k in range(400)}
+    inspection = inspected(**cells, y=CLASSES[:60])
+    assert {column.kind for column in inspection.columns} == {"number"}
+    assert len(asked) < 60

@@ -10,9 +10,10 @@ import pytest
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.decisions import Decisions
+from ffnn_gpu.tables.embedded_database import connect
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling
-from ffnn_gpu.tables.table import Table, connect
+from ffnn_gpu.tables.table import Table
 
 
 def table_of(decimal=".", **columns):

@@ -1,5 +1,7 @@
 """Weights, groups and the order of rows are read for the rows that have a target, or refused with a line."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,14 @@ def test_roles_are_read_in_the_order_of_rows():
     assert np.argsort(found.order).tolist() == [2, 1, 0]
     assert roles(split_by="n").order.tolist() == [5, 7, 6, 8]
     assert roles().weight is None and roles().group is None and roles().order is None
+
+
+def test_blanks_of_every_kind_around_a_group_do_not_count():
+    blanks = [chr(code) for code in range(sys.maxunicode) if chr(code).isspace()]
+    cells = {"g": ["a", *(blank + "a" + blank for blank in blanks), "b", None, "\t"]}
+    table, decisions = table_of(**cells), Decisions(group="g")
+    group = read_roles(table, [], decisions, Spelling(), np.arange(len(cells["g"]))).group
+    assert len({*group[:-3]}) == 1 and len({*group}) == 3 and group[-2] == group[-1]
 
 
 @pytest.mark.parametrize(

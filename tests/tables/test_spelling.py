@@ -8,11 +8,11 @@ import pytest
 
 from ffnn_gpu.tables.cells import family, option_value
 from ffnn_gpu.tables.decisions import Decisions
+from ffnn_gpu.tables.embedded_database import connect, literal
 from ffnn_gpu.tables.encoders import BooleanEncoder
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling, are_booleans, number_with_signs, seconds, truth
-from ffnn_gpu.tables.table import connect, literal
 from tests.tables.test_kinds import repeated, table_of, typed
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from ffnn_gpu.backends import cores
 from ffnn_gpu.errors import ConfigurationError
-from ffnn_gpu.tables.table import connect
+from ffnn_gpu.tables.embedded_database import connect
 
 pytest.importorskip("duckdb")
 

@@ -350,6 +350,69 @@ def test_epoch_mean_is_weighted_by_samples():
     np.testing.assert_allclose(history["loss"][0], whole, rtol=1e-13)
 
 
+WEIGHED = ["accuracy", "balanced_accuracy", "f1_macro", "top_k_accuracy"]
+
+
+def error_of_row_0(y, prediction):
+    return float(y[0] != prediction[0])
+
+
+@pytest.mark.parametrize("held_out", ["rows", "a fraction"])
+def test_validation_metrics_are_those_of_evaluate_with_the_same_weights(backend, held_out):
+    network, weight = network_of(backend), rng.random(50) * (rng.random(50) > 0.3)
+    validation = (X, LABELS, weight) if held_out == "rows" else 0.4
+    kept = []
+    history = quiet(
+        network,
+        softmax_cross_entropy,
+        Adam(1e-2),
+        (X, LABELS),
+        epochs=2,
+        validation=validation,
+        sample_weight=weight,
+        metrics=[*WEIGHED[:3], functools.partial(get_metric("top_k_accuracy"), k=2), error_of_row_0],
+        callbacks=[After(lambda run: kept.append(run.held_out), epoch=2)],
+    )
+    rows, row = kept[0], history.rows[-1]
+    y, z, w = (
+        np.asarray(network.backend.to_host(each))
+        for each in (rows.y, network.predict(rows.x[:]), rows.weight)
+    )
+    assert w.min() != w.max()
+    for name in WEIGHED[:3]:
+        np.testing.assert_allclose(row[f"val_{name}"], get_metric(name)(y, z.argmax(1), w), rtol=1e-12)
+    np.testing.assert_allclose(
+        row["val_top_k_accuracy"], get_metric("top_k_accuracy")(y, z, 2, w), rtol=1e-12
+    )
+    assert row["val_error_of_row_0"] == float(y[0] != z[0].argmax())
+
+
+def test_metrics_of_training_rows_use_sample_weights_and_no_class_weights(backend):
+    network, weight = network_of(backend), rng.random(50)
+    settings = {"epochs": 1, "metrics": "accuracy", "sample_weight": weight, "class_weight": {0: 9.0}}
+    history = quiet(network, softmax_cross_entropy, SGD(0.0), (X, LABELS), **settings)
+    right = np.asarray(network.backend.to_host(network.predict(X))).argmax(1) == LABELS
+    np.testing.assert_allclose(history["accuracy"][0], (right * weight).sum() / weight.sum(), rtol=1e-12)
+
+
+def test_early_stopping_watches_the_weighted_metric():
+    network, weight = network_of("numpy"), np.zeros(50)
+    weight[:5] = 1
+    stopping = EarlyStopping(1, "val_accuracy")
+    history = quiet(
+        network,
+        softmax_cross_entropy,
+        SGD(0.1),
+        (X, LABELS),
+        epochs=30,
+        validation=(X, LABELS, weight),
+        metrics="accuracy",
+        early_stopping=stopping,
+    )
+    best = evaluate(network, softmax_cross_entropy, (X[:5], LABELS[:5]), metrics="accuracy")["accuracy"]
+    assert max(history["val_accuracy"]) == best
+
+
 def test_last_partial_batch_is_divided_by_its_own_size():
     network, recorder = network_of("numpy", Dense(3)), Recorder()
     W = numbers(network)["0.W"]

@@ -4,7 +4,7 @@ They decide as `tables` does what a cell means: which texts are missing, how a l
 """
 
 from ffnn_gpu.tables.decimal_signs import grouped
-from ffnn_gpu.tables.encoders import END, LIMIT
+from ffnn_gpu.tables.encoders import END, FAR, LIMIT
 from ffnn_gpu.tables.iso_times import MIXED, ZONED
 
 ROWS = '''
@@ -78,9 +78,9 @@ def centered(x, center, factor):
 
 def limited(u):
     """u / sqrt(1 + (u / {LIMIT:g})^2)"""
-    with np.errstate(under="ignore", invalid="ignore"):
-        softly = u / np.hypot(1.0, u / {LIMIT})
-    return np.where(np.isinf(u), np.copysign({LIMIT}, u), softly)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        softly = u / np.sqrt(1.0 + np.square(u / {LIMIT}))
+    return np.where(np.abs(u) > {FAR}, np.copysign({LIMIT}, u), softly)
 
 
 def cut(u):
