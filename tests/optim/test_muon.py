@@ -34,8 +34,7 @@ def test_every_golden_trajectory_is_tested(golden):
 
 @pytest.mark.parametrize("name", names())
 def test_ten_steps_equal_pytorch(backend, dtype, golden, name):
-    if backend.name.startswith("cupy") and dtype == "float32":
-        pytest.skip("its products are in bfloat16")
+    narrow = backend.name.startswith("cupy") and dtype == "float32"
     stored = golden("muon")
     shapes = [{"W": np.shape(W)} for W in stored["W"]]
     params = Parameters(backend, shapes, [{}] * 3, dtype, [{"W": Rate(matrix=True)}] * 3)
@@ -46,7 +45,8 @@ def test_ten_steps_equal_pytorch(backend, dtype, golden, name):
             backend.copy(backend.asarray(np.array(g, dtype)), out=views.dW)
         rule.step(params)
         for k, W in enumerate(want):
-            relative = (t + 1) * tolerance("network", dtype)
+            # products in bfloat16 change a step, lr √1.5 in each direction, by up to 20 · 2⁻⁸
+            relative = (t + 1) * (0.06 * 20 * 2**-8 if narrow else tolerance("network", dtype))
             assert_close(params.to_host()[f"{k}.W"], np.array(W), relative, f"{k}.W after {t + 1} steps")
 
 
