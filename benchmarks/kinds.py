@@ -101,6 +101,7 @@ LOSSES = (
     "mean_squared_error", "mean_absolute_error", "huber", "poisson", "binary_cross_entropy_with_logits",
     "hinge",
 )  # fmt: skip
+MUON = {"adam_lr": 1e-7, "output_layer": True, "decay_schedule": "cosine"}  # 1 outside fit
 KINDS = {
     kind.name: kind
     for kind in (
@@ -120,6 +121,7 @@ KINDS = {
         Kind("sgd with momentum", optimizer="sgd", options={"momentum": 0.9}),
         Kind("sgd with nesterov", optimizer="sgd", options={"momentum": 0.9, "nesterov": True}),
         *(Kind(name, optimizer=name) for name in ("rmsprop", "adagrad", "adamw", "nadam", "lion")),
+        Kind("muon", optimizer="muon", options=MUON),
         Kind("clip_norm", options={"clip_norm": 1.0}),
         Kind("clip_value", options={"clip_value": 0.01}),
         Kind("l1 and l2", options={"l1": 1e-5, "l2": 1e-4}),

@@ -18,15 +18,16 @@ from proofs import ROOT, Figure, Settings
 from proofs.suite import caught_by, in_copies, stages, unhealthy
 
 FORMULAS = (
-    "ffnn_gpu/nn/activations.py", "ffnn_gpu/optim/optimizers.py",
+    "ffnn_gpu/nn/activations.py", "ffnn_gpu/optim/optimizers.py", "ffnn_gpu/optim/muon.py",
+    "ffnn_gpu/nn/rates.py",
     *(f"ffnn_gpu/nn/losses/{name}.py" for name in ("loss", "standard")),
     *(f"ffnn_gpu/nn/layers/{name}.py" for name in (
         "batch_norm", "cosine_embedding", "dense", "dropout", "embedding", "layer_norm", "ntk_dense",
         "parametric_activation", "periodic_embedding",
-        "residual", "scale", "softmax")),
+        "average", "residual", "scale", "softmax", "stack")),
     *(f"ffnn_gpu/backends/reference/{name}.py" for name in (
-        "embedding", "losses", "normalization", "per_column", "periodic", "softmax", "step_control",
-        "updates")),
+        "embedding", "losses", "muon", "normalization", "per_column", "periodic", "softmax",
+        "step_control", "updates")),
 )  # fmt: skip
 FILES = (
     *FORMULAS,

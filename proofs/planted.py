@@ -16,6 +16,7 @@ REFERENCE, NUMPY = "ffnn_gpu/backends/reference/backend.py", "ffnn_gpu/backends/
 LOSSES, UPDATES, CONTROL = (
     f"ffnn_gpu/backends/reference/{name}.py" for name in ("losses", "updates", "step_control")
 )
+MUON, RATES = "ffnn_gpu/backends/reference/muon.py", "ffnn_gpu/nn/rates.py"
 NORM, SOFTMAX = "ffnn_gpu/backends/reference/normalization.py", "ffnn_gpu/backends/reference/softmax.py"
 DENSE, DROPOUT = "ffnn_gpu/nn/layers/dense.py", "ffnn_gpu/nn/layers/dropout.py"
 BATCH_NORM, LAYER_NORM = "ffnn_gpu/nn/layers/batch_norm.py", "ffnn_gpu/nn/layers/layer_norm.py"
@@ -106,6 +107,8 @@ FURTHER = (
     Bug("dropout masks forward only", DROPOUT, "return backend.dropout(da, buf.mask, out=da)", "return da"),
     Bug("dropout keeps what it should drop", DROPOUT, "backend.dropout_mask(self.rate,",
         "backend.dropout_mask(1 - self.rate,"),
+    Bug("dropout's factor in the threshold alone", REFERENCE, "(1.0 / (1.0 - p)).astype(out.dtype)",
+        "(1.0 / (1.0 - rate + 0 * p)).astype(out.dtype)"),
     Bug("same mask in every dropout layer", DROPOUT, "stream.step, buf.number,", "stream.step, 0,"),
     Bug("mask ignores the row within the batch", DROPOUT, "buf.number, stream.row,", "buf.number, 0,"),
     Bug("layer norm without ε", LAYER_NORM, "p.bias, self.eps, out=buf.a", "p.bias, 0.0, out=buf.a"),
@@ -178,6 +181,18 @@ FURTHER = (
     Bug("Lion's moment with β₁", UPDATES, "m += (1 - beta2) * (g - m)", "m += (1 - beta1) * (g - m)"),
     Bug("Nadam without its product", OPTIMIZERS,
         "        backend.advance_product(scalars, self.beta1, self.psi, control)\n", "        pass\n"),
+    Bug("learning-rate factor ignored", UPDATES, "scalars[RATE] *= update.lr_factor",
+        "scalars[RATE] *= 1.0"),
+    Bug("decay ignores its schedule", UPDATES, "else update.weight_decay * update.decay[0]",
+        "else update.weight_decay + 0 * update.decay[0]"),
+    Bug("groups with other decay joined", RATES, "decay = whole and first.decay == second.decay",
+        "decay = whole"),
+    Bug("Muon's rate for the other form", MUON, "max(1.0, O / I)", "max(1.0, I / O)"),
+    Bug("Muon with four iterations", MUON, "ITERATIONS, SMALLEST_NORM = 5,",
+        "ITERATIONS, SMALLEST_NORM = 4,"),
+    Bug("Muon scaled over the whole stack", MUON, "axis=(1, 2), keepdims=True",
+        "axis=(0, 1, 2), keepdims=True"),
+    Bug("Muon without looking ahead", MUON, "g + momentum * (m - g) if nesterov else m", "m"),
     Bug("clipping lengthens short gradients", CONTROL,
         "norm > (float(\"inf\") if limit is None else limit)", "norm > 0"),
     Bug("clipping from one side", CONTROL, "self.xp.clip(grad, -limit, limit, out=grad)",

@@ -15,7 +15,7 @@ from pathlib import Path
 from unittest import mock
 
 from ffnn_gpu.checkpoints import atomic_file
-from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.optim.choice import OPTIMIZERS
 from proofs import ROOT, Figure, Settings
 from proofs.task import SCHEDULED, STEPS, train
 

@@ -47,13 +47,22 @@ NEAREST = {
         "tests/test_bad_input.py",
         "tests/testing/test_strict_device.py",
     ),
+    "ffnn_gpu/nn/rates.py": ("tests/nn/test_rates.py", "tests/optim/test_rates.py"),
+    "ffnn_gpu/optim/muon.py": ("tests/optim/test_muon.py",),
+    "ffnn_gpu/backends/reference/muon.py": (
+        "tests/backends/reference/test_muon.py",
+        "tests/optim/test_muon.py",
+    ),
     "ffnn_gpu/optim/optimizers.py": (
         "tests/optim/test_optimizers.py",
+        "tests/optim/test_rates.py",
         "tests/backends/reference/test_updates.py",
         "tests/test_mixed_precision.py",
     ),
     "ffnn_gpu/backends/reference/updates.py": (
         "tests/optim/test_optimizers.py",
+        "tests/optim/test_rates.py",
+        "tests/training/test_factors.py",
         "tests/backends/reference/test_updates.py",
         "tests/backends/cpu/test_numpy_backend.py",
         "tests/test_mixed_precision.py",

@@ -13,7 +13,7 @@ import numpy as np
 import ffnn_gpu as nn
 from ffnn_gpu.backends.choice import NumpyBackend
 from ffnn_gpu.nn.schedules import SCHEDULES
-from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.optim.choice import OPTIMIZERS
 from ffnn_gpu.training.callbacks import Checkpoints, EarlyStopping, ReduceOnPlateau, Run
 
 ROWS, BATCH, EPOCHS = 50, 16, 2  # 45 training rows: two full batches and one of 13

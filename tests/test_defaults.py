@@ -7,7 +7,7 @@ import pytest
 from ffnn_gpu.nn import initializers, layers
 from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.nn.losses import standard as losses
-from ffnn_gpu.optim import optimizers, schedules
+from ffnn_gpu.optim import choice, muon, optimizers, schedules
 from ffnn_gpu.training import callbacks
 
 PYTORCH = {
@@ -16,6 +16,10 @@ PYTORCH = {
     optimizers.Adagrad: {"lr": 1e-2, "eps": 1e-10, "weight_decay": 0, "l2": 0},
     optimizers.Adam: {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0, "l2": 0},
     optimizers.AdamW: {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 1e-2, "l2": 0},
+    muon.Muon: {
+        "lr": 1e-3, "adam_lr": None, "momentum": 0.95, "nesterov": True, "weight_decay": 0.1, "beta1": 0.9,
+        "beta2": 0.999, "eps": 1e-8, "output_layer": False, "l2": 0,
+    },
     optimizers.Nadam: {
         "lr": 2e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "psi": 4e-3, "weight_decay": 0, "l2": 0,
     },
@@ -34,6 +38,7 @@ OURS = {
     (optimizers.Lion, "lr"): 1e-4, (optimizers.Lion, "beta1"): 0.9,  # the paper's
     (optimizers.Lion, "beta2"): 0.99,
     (optimizers.Lion, "weight_decay"): 0, (optimizers.Lion, "l2"): 0,
+    (muon.Muon, "lr"): 2e-2, (muon.Muon, "weight_decay"): 1e-2,  # Jordan's, and AdamW's
     (layers.Dense, "activation"): ACTIVATIONS["identity"], (layers.Dense, "weights"): None,
     (layers.Dense, "biases"): initializers.zeros,
     (layers.NTKDense, "activation"): ACTIVATIONS["identity"], (layers.NTKDense, "weights"): None,
@@ -55,7 +60,7 @@ OFF = {
     "decay_schedule": None,
 }  # of every optimizer; elsewhere in PyTorch
 KINDS = [
-    *optimizers.OPTIMIZERS.values(),
+    *choice.OPTIMIZERS.values(),
     *(getattr(layers, name) for name in layers.__all__ if name[0].isupper()),
 ]
 
@@ -73,7 +78,7 @@ def test_default_equals_pytorch_except_for_ours(kind):
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_default_of_a_layer_or_an_optimizer_is_in_the_tables(kind):
     ours = {name: value for (owner, name), value in OURS.items() if owner is kind}
-    off = OFF if kind in optimizers.OPTIMIZERS.values() else {}
+    off = OFF if kind in choice.OPTIMIZERS.values() else {}
     assert defaults(kind) == PYTORCH.get(kind, {}) | ours | off
 
 

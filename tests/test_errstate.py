@@ -14,7 +14,7 @@ from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.nn.layers import LogSoftmax, Residual, Softmax
 from ffnn_gpu.nn.losses.standard import LOSSES
 from ffnn_gpu.nn.schedules import SCHEDULES
-from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.optim.choice import OPTIMIZERS
 from ffnn_gpu.testing import assert_close, assert_parity, check_gradients
 from ffnn_gpu.training.history import History
 

@@ -29,7 +29,7 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.nn.losses.standard import LOSSES
-from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.optim.choice import OPTIMIZERS
 from ffnn_gpu.testing import assert_close, check_gradients, tolerance
 from ffnn_gpu.testing.derivatives import COMPLEX_STEP, ComplexBackend
 

@@ -21,7 +21,8 @@ from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.schedules import Schedule, get_schedule
-from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
+from ffnn_gpu.optim.choice import get_optimizer
+from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.tables.columns import Column
 from ffnn_gpu.tables.encoding import Encoding, most_codes
 from ffnn_gpu.tables.rows import TableRows

@@ -98,7 +98,7 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         None
     )
 
-    optimizer: Annotated[str, "adamw, adam, nadam, sgd, rmsprop, adagrad or lion"] = "adamw"
+    optimizer: Annotated[str, "adamw, adam, nadam, sgd, rmsprop, adagrad, lion or muon"] = "adamw"
     lr: Annotated[
         Positive | None, "highest learning rate; default: the optimizer's own, times 3 for one_cycle"
     ] = None

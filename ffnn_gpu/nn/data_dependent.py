@@ -69,7 +69,7 @@ def _pass_on(
     views: Sequence[Any],
     buffers: Sequence[Any],
     x: HostArray,
-    seeds: Iterator[np.random.SeedSequence],
+    seeds: "Iterator[np.random.SeedSequence]",
 ) -> HostArray:
     """Return the outputs of layers for x, each of which is set before it passes x on."""
     for layer, p, buf in zip(layers, views, buffers, strict=True):
@@ -81,7 +81,7 @@ def _pass_on(
     return x
 
 
-def _set(backend: Backend, layer: Dense, p: Any, x: HostArray, rng: np.random.Generator) -> None:
+def _set(backend: Backend, layer: Dense, p: Any, x: HostArray, rng: "np.random.Generator") -> None:
     s = np.empty((len(x), layer.width))
     backend.affine(x, p.W, None, identity, out=s, factor=layer.factor(x.shape[1]))
     deviation = s.std(axis=0)

@@ -74,7 +74,9 @@ class Parameters:
         step: (1,) int64 on the device, the number of updates of θ; dropout reads it.
         factors: schedule → what `factor` returns.
         n_decayed: θ[:n_decayed] has penalties and decay: the matrices, unless a layer declares others.
-        rates, groups: name → `Rate`, and the parts of θ with equal factors, in order.
+        rates: name → `Rate`, in the order of the layers.
+        extents: (name, start, stop) of each slot with the padding after it.
+        groups: the parts of θ with equal factors, in order.
         views: one `Views` per layer.
         optimizer_states: optimizer → its vectors for these parameters.
         pieces: (start, stop) → optimizer → its vectors for θ[start:stop], if ranks share the work of an
@@ -95,8 +97,8 @@ class Parameters:
         self.slots, length = self._lay_out(in_order(named, self.rates))
         self.state_slots, state_length = self._lay_out(list(leaves(state_shapes)))
         stops = [*(slot.start for slot in self.slots[1:]), length]
-        extents = [(slot.name, slot.start, stop) for slot, stop in zip(self.slots, stops, strict=False)]
-        self.groups = groups_of(extents, self.rates)
+        self.extents = [(slot.name, slot.start, stop) for slot, stop in zip(self.slots, stops, strict=False)]
+        self.groups = groups_of(self.extents, self.rates)
         self.n_decayed = sum(group.n_decayed for group in self.groups)
         self.theta, self.grad = (backend.zeros((length,), self.dtype, lane) for lane in (0, 1))
         self.state = backend.zeros((state_length,), self.dtype)

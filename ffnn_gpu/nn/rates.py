@@ -93,14 +93,14 @@ def groups_of(extents: Iterable[Extent], rates: Mapping[str, Rate]) -> list[Grou
         lr, decay, _ = rates[name]
         size = (stop - start) if decay else 0
         group = Group(start, stop, size, lr, decay or 1.0)
-        if found and (joined := _joined(found[-1], group)):
-            found[-1] = joined
+        if found and (both := joined(found[-1], group)):
+            found[-1] = both
         else:
             found.append(group)
     return found
 
 
-def _joined(first: Group, second: Group) -> Group | None:
+def joined(first: Group, second: Group) -> Group | None:
     """Return both groups as one; None if one call of a rule cannot change both."""
     whole = first.n_decayed == first.stop - first.start
     decay = whole and first.decay == second.decay

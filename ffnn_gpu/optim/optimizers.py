@@ -10,7 +10,7 @@ many networks, each with its own moments, and a new object starts with new momen
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Array, Backend
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, Update
-from ffnn_gpu.checks import is_number, look_up
+from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters
 from ffnn_gpu.nn.rates import Group
@@ -52,9 +52,14 @@ class Optimizer:
             ffnn_gpu.schedules or its name; None for 1.
         clip_norm, clip_value: bounds on ‖∇θ‖₂ and on each |∇θᵢ|, before the penalties.
         ema: decay of an exponential moving average of θ and the running statistics; None for no average.
+
+    Attributes:
+        moments: names of the vectors of θ's length in the state.
+        elementwise: whether the rule may run over any slice of θ.
     """
 
     moments: ClassVar[tuple[str, ...]] = ()
+    elementwise: ClassVar[bool] = True
 
     lr: float = 1e-3
     l2: float = field(default=0.0, kw_only=True)
@@ -67,19 +72,19 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         for name in ("lr", "l2", "l1", "weight_decay"):
-            _require(self, name, lambda value: 0 <= value < float("inf"), "finite and at least 0")
+            require(self, name, lambda value: 0 <= value < float("inf"), "finite and at least 0")
         if self.decay_schedule is not None:
             object.__setattr__(self, "decay_schedule", get_schedule(self.decay_schedule))
         for name in ("momentum", "beta1", "beta2", "rho"):
             if hasattr(self, name):
-                _require(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
+                require(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
         if hasattr(self, "eps"):
-            _require(self, "eps", lambda value: value > 0, "positive")
+            require(self, "eps", lambda value: value > 0, "positive")
         for name in ("clip_norm", "clip_value"):
             if getattr(self, name) is not None:
-                _require(self, name, lambda value: value > 0, "positive, or None")
+                require(self, name, lambda value: value > 0, "positive, or None")
         if self.ema is not None:
-            _require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
+            require(self, "ema", lambda value: 0 <= value < 1, "at least 0 and below 1, or None")
 
     def step(self, params: Parameters, lr: Array | None = None) -> None:
         """Update θ once along ∇θ, and increment the count of updates.
@@ -94,31 +99,33 @@ class Optimizer:
             backend.gradient_factor(grad, self.clip_norm, control, scale)
         backend.advance(state.scalars, params.step, control, lr)
         self.advance(backend, state.scalars, control)
-        for group in params.groups:
-            self._update_group(params, group, state, control)
+        self.apply(params, state, control)
         if self.ema is not None:
             backend.average(state.mean, params.theta, self.ema)
             backend.average(state.mean_state, params.state, self.ema)
 
-    def _update_group(self, params: Parameters, group: Group, state: OptimizerState, control: Array) -> None:
-        """Apply the rule to one group of θ."""
+    def apply(self, params: Parameters, state: OptimizerState, control: Array) -> None:
+        """Apply the rule to θ: to one group of parameters after the other."""
+        for group in params.groups:
+            self.update(params.backend, *self.piece(params, group, state, control))
+
+    def piece(
+        self, params: Parameters, group: Group, state: OptimizerState, control: Array
+    ) -> tuple[Update, OptimizerState]:
+        """Return the update of one group of θ, and the state with the group's part of the moments."""
         start, stop, n_decayed, lr_factor, decay = group
         penalties = self.l2 * decay, self.l1 * decay, self.weight_decay * decay
         vectors = params.theta, params.grad, state.scalars
         factors = lr_factor, self._decay(params)
         update = Update(*vectors, start + n_decayed, *penalties, control, params.shadow, *factors)
-        if len(params.groups) > 1:
-            update, state = update.piece(start, stop), self._piece(state, start, stop)
-        self.update(params.backend, update, state)
+        if (start, stop) == (0, len(params.theta)):
+            return update, state
+        moments = {name: getattr(state, name)[start:stop] for name in self.moments}
+        return update.piece(start, stop), OptimizerState(**vars(state) | moments)
 
     def _decay(self, params: Parameters) -> Array:
         """Return the factor on weight_decay on the device, or None for 1."""
         return None if self.decay_schedule is None else params.factor(cast(Schedule, self.decay_schedule))
-
-    def _piece(self, state: OptimizerState, start: int, stop: int) -> OptimizerState:
-        """Return the state with the moments of θ[start : stop]."""
-        moments = {name: getattr(state, name)[start:stop] for name in self.moments}
-        return OptimizerState(**vars(state) | moments)
 
     def advance(self, backend: Backend, scalars: Array, control: Array) -> None:
         """Update the numbers in `scalars` that this rule alone uses, once for all groups of a step."""
@@ -179,7 +186,8 @@ class Optimizer:
         return state
 
 
-def _require(optimizer: Optimizer, name: str, holds: Callable[[Any], bool], what: str) -> None:
+def require(optimizer: Optimizer, name: str, holds: Callable[[Any], bool], what: str) -> None:
+    """Raise ConfigurationError unless a setting is a number for which `holds` is true."""
     value = getattr(optimizer, name)
     if not is_number(value) or not holds(value):
         raise ConfigurationError(f"{name} must be {what}, not {value!r}")
@@ -197,7 +205,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov:
-            _require(self, "momentum", lambda value: value > 0, "positive with nesterov=True")
+            require(self, "momentum", lambda value: value > 0, "positive with nesterov=True")
 
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
         velocity = state.velocity if self.momentum else None
@@ -279,21 +287,3 @@ class Lion(Optimizer):
 
     def update(self, backend: Backend, update: Update, state: OptimizerState) -> None:
         backend.lion(update, state.m, self.beta1, self.beta2)
-
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": SGD, "rmsprop": RMSprop, "adagrad": Adagrad, "adam": Adam, "adamw": AdamW, "nadam": Nadam,
-    "lion": Lion,
-}  # fmt: skip
-
-
-def get_optimizer(name: str | Optimizer, **settings: Any) -> Optimizer:
-    """Return the optimizer of this name with these settings, or an Optimizer with them replaced."""
-    if isinstance(name, Optimizer):
-        return replace(name, **settings) if settings else name
-    kind = look_up("optimizer", name, OPTIMIZERS, "Adam(lr=1e-3)")
-    known = [entry.name for entry in fields(kind)]
-    unknown = next((key for key in settings if key not in known), None)
-    if unknown is not None:
-        raise ConfigurationError(f"{kind.__name__} has no setting {unknown!r}; it has {', '.join(known)}")
-    return kind(**settings)

@@ -18,7 +18,8 @@ from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
-from ffnn_gpu.optim.optimizers import SGD, Optimizer, get_optimizer
+from ffnn_gpu.optim.choice import get_optimizer
+from ffnn_gpu.optim.optimizers import SGD, Optimizer
 from ffnn_gpu.testing.derivatives import EXACT, Numbers, oracle
 from ffnn_gpu.testing.one_pass import GRADIENT, as_network, one_pass, some_steps
 from ffnn_gpu.testing.strict_device import StrictBackend

@@ -21,7 +21,8 @@ from ffnn_gpu.nn.losses.loss import Loss
 from ffnn_gpu.nn.losses.standard import get_loss
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.schedules import Schedule, constant, get_schedule
-from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
+from ffnn_gpu.optim.choice import get_optimizer
+from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, Monitor
 from ffnn_gpu.training.data_parallel.team import DataParallel, Team
 from ffnn_gpu.training.history import History

@@ -40,7 +40,7 @@ class TrainingRun(Run):
         self._step = self.make_step()
         self.ws = self._step.ws
         self.optimizer.state(self.team.params)  # a captured step must not allocate it
-        self._factors = network.params.factors
+        self._factors = dict(network.params.factors)
         self._of_steps = backend.zeros((self._most, len(self._factors)), np.float64)
         self._captured = backend.capture(self._steps)
         self._rates, self._written = [self.lr], list[list[float]]()

@@ -134,6 +134,7 @@ def test_hidden_layers_are_dense_then_norm_then_dropout():
         ({"lr": 0.5}, 0.5),
         ({"optimizer": "sgd"}, 3e-2),
         ({"optimizer": "lion"}, 3e-4),
+        ({"optimizer": "muon"}, 6e-2),
     ],
 )
 def test_peak_of_one_cycle_is_three_times_the_default_rate_of_the_optimizer(classes, settings, lr):

@@ -270,6 +270,36 @@ def optimizers():
     return found
 
 
+# Settings of Muon of this package → PyTorch's.
+MUON = {
+    "Muon(lr=0.05, weight_decay=0.3)": {"lr": 0.05, "weight_decay": 0.3},
+    "Muon(lr=0.02, momentum=0.8, nesterov=False, weight_decay=0.0)": {
+        "lr": 0.02, "weight_decay": 0.0, "momentum": 0.8, "nesterov": False,
+    },
+}  # fmt: skip
+
+
+def muon():
+    """Ten steps of matrices of every form, in float64: PyTorch rounds to bfloat16, which is switched off."""
+    rng = np.random.default_rng(7)
+    shapes = (4, 6), (6, 3), (5, 5)
+    start = [rng.normal(size=shape) for shape in shapes]
+    gradients = [[rng.normal(size=shape) for shape in shapes] for _ in range(STEPS)]
+    found = {"W": [W.tolist() for W in start]}
+    found |= {"gradients": [[g.tolist() for g in step] for step in gradients], "of": {}}
+    rounded, torch.Tensor.bfloat16 = torch.Tensor.bfloat16, lambda x: x.clone()
+    for name, settings in MUON.items():
+        weights = [tensor(W.T, grad=True) for W in start]  # PyTorch's are (out, in)
+        rule, found["of"][name] = O.Muon(weights, **settings), []
+        for step in gradients:
+            for weight, g in zip(weights, step, strict=True):
+                weight.grad = tensor(g.T)
+            rule.step()
+            found["of"][name].append([weight.detach().numpy().T.tolist() for weight in weights])
+    torch.Tensor.bfloat16 = rounded
+    return found
+
+
 S = torch.optim.lr_scheduler
 # Schedules of this package → PyTorch's, for a training run of TOTAL steps.
 SCHEDULES = {
@@ -438,7 +468,7 @@ def state_dict():
 
 
 GROUPS = {
-    "activations": activations, "softmax": softmax, "losses": losses, "optimizers": optimizers,
+    "activations": activations, "softmax": softmax, "losses": losses, "optimizers": optimizers, "muon": muon,
     "schedules": schedules, "normalization": normalization, "embedding": embedding, "network": network,
     "state_dict": state_dict,
 }  # fmt: skip

@@ -1,22 +1,24 @@
 import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
 
 import ffnn_gpu
-from ffnn_gpu import SGD, Adagrad, Adam, AdamW, Lion, Nadam, RMSprop
+from ffnn_gpu import SGD, Adagrad, Adam, AdamW, Lion, Muon, Nadam, RMSprop
 from ffnn_gpu.backends.choice import NumpyBackend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters
-from ffnn_gpu.optim.optimizers import OPTIMIZERS, Optimizer, get_optimizer
+from ffnn_gpu.nn.rates import Rate
+from ffnn_gpu.optim.choice import OPTIMIZERS, get_optimizer
+from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.testing import assert_close, tolerance
 
 STEPS = 10  # after more, trajectories of different rounding diverge
 EVERY = [
     SGD(), SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True), RMSprop(), RMSprop(momentum=0.9), Adagrad(),
     Adam(),
-    AdamW(), Nadam(), Lion(),
+    AdamW(), Nadam(), Lion(), Muon(output_layer=True),
 ]  # fmt: skip
 every = pytest.mark.parametrize("rule", EVERY, ids=lambda rule: type(rule).__name__)
 
@@ -30,7 +32,8 @@ def read(text):
 
 
 def parameters(backend, dtype="float64", W=None, b=None):
-    params = Parameters(backend, [{"W": (3, 2), "b": (2,)}], [{}], dtype)
+    rates = [{"W": Rate(matrix=True)}]
+    params = Parameters(backend, [{"W": (3, 2), "b": (2,)}], [{}], dtype, rates)
     rng = np.random.default_rng(0)
     W, b = rng.normal(size=(3, 2)) if W is None else W, rng.normal(size=2) if b is None else b
     params.assign({"0.W": np.array(W, dtype), "0.b": np.array(b, dtype)})
@@ -105,7 +108,7 @@ def golden_names():
 
 def test_every_golden_trajectory_is_tested(golden):
     assert list(golden("optimizers")["of"]) == golden_names()
-    assert {name.split("(")[0] for name in golden_names()} | {"Lion"} == {
+    assert {name.split("(")[0] for name in golden_names()} | {"Lion", "Muon"} == {
         kind.__name__ for kind in OPTIMIZERS.values()
     }
 
@@ -258,8 +261,8 @@ def test_weight_decay_shrinks_matrices_by_lr_times_rate(backend, dtype, rule):
     plain, decayed = parameters(backend, dtype), parameters(backend, dtype)
     W, _ = host(plain)
     (gradient,) = gradients(1)
-    without = run(type(rule)(lr=0.125, weight_decay=0.0), plain, [gradient])
-    with_decay = run(type(rule)(lr=0.125, weight_decay=0.5), decayed, [gradient])
+    without = run(replace(rule, lr=0.125, weight_decay=0.0), plain, [gradient])
+    with_decay = run(replace(rule, lr=0.125, weight_decay=0.5), decayed, [gradient])
     assert_close(
         without[0] - with_decay[0], W * 0.0625, tolerance("network", dtype), "W", scale=np.abs(W).max()
     )
@@ -450,7 +453,7 @@ def test_settings_may_equal_their_bounds():
 def test_every_optimizer_compares_by_identity_and_has_the_common_settings(name):
     kind = OPTIMIZERS[name]
     assert kind() != kind() and len({kind(), kind()}) == 2  # each has its own moments
-    shared = {"l2", "l1", "weight_decay", "clip_norm", "clip_value", "ema"}
+    shared = {"l2", "l1", "weight_decay", "clip_norm", "clip_value", "ema", "decay_schedule"}
     assert {entry.name for entry in fields(kind) if entry.kw_only} == shared and fields(kind)[0].name == "lr"
 
 
@@ -466,6 +469,7 @@ def test_optimizers_are_found_by_name():
         "adamw": 1e-3,
         "nadam": 2e-3,
         "lion": 1e-4,
+        "muon": 2e-2,
     }
 
 

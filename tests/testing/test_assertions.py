@@ -26,7 +26,7 @@ from ffnn_gpu import (
     tanh,
 )
 from ffnn_gpu.backends.choice import Backend
-from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.optim.choice import OPTIMIZERS
 from ffnn_gpu.testing import assert_no_worse, assert_parity, check_gradients, tolerance
 from ffnn_gpu.testing.strict_device import StrictBackend
 

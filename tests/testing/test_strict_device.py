@@ -37,7 +37,7 @@ from ffnn_gpu import (
 )
 from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.nn.losses.standard import LOSSES
-from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.optim.choice import OPTIMIZERS
 from ffnn_gpu.testing.strict_device import Refusal, StrictBackend, StrictModule
 
 ROWS, WIDTH, CLASSES = 7, 5, 3

@@ -93,3 +93,16 @@ def test_factor_above_1_raises_and_leaves_1_behind():
 def test_unknown_decay_schedule_raises():
     with pytest.raises(ConfigurationError, match="no schedule is called 'x'; there are constant"):
         SGD(decay_schedule="x")
+
+
+class Another(Callback):
+    """Uses a schedule that the run does not."""
+
+    def after_step(self, run):
+        run.network.params.factor(Cosine())
+
+
+def test_schedule_that_comes_up_during_a_run_stays_at_1(backend):
+    network = made(backend)
+    fit(network, mean_squared_error, SGD(0.1), (X, Y), callbacks=Another(), **settings())
+    assert [float(value[0]) for value in network.params.factors.values()] == [1, 1]

@@ -19,7 +19,8 @@ from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, LayerNorm
 from ffnn_gpu.nn.losses.standard import SoftmaxCrossEntropy, softmax_cross_entropy
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.schedules import Cosine, OneCycle, StepDecay
-from ffnn_gpu.optim.optimizers import OPTIMIZERS, SGD, Adam, AdamW
+from ffnn_gpu.optim.choice import OPTIMIZERS
+from ffnn_gpu.optim.optimizers import SGD, Adam, AdamW
 from ffnn_gpu.training import data_fingerprint as fingerprint
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 from ffnn_gpu.training.data_fingerprint import LATER

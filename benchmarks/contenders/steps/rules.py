@@ -42,6 +42,20 @@ def lion(xp, g, t, lr, moments, options):
     return lr * xp.sign(BETA1 * m + (1 - BETA1) * g), (0.99 * m + 0.01 * g,)
 
 
+def muon(xp, g, t, lr, moments, options):
+    if g.ndim == 1:
+        return adam(xp, g, t, options["adam_lr"], moments, options)
+    m, v = moments
+    m = 0.95 * m + 0.05 * g
+    X = 0.95 * m + 0.05 * g
+    X, tall = X / xp.maximum(xp.sqrt(xp.sum(X * X)), 1e-7), X.shape[0] > X.shape[1]
+    for _ in range(5):
+        A = X.T @ X if tall else X @ X.T
+        B = 2.0315 * A @ A - 4.7750 * A
+        X = 3.4445 * X + (X @ B if tall else B @ X)
+    return lr * max(1.0, X.shape[1] / X.shape[0]) ** 0.5 * X, (m, v)
+
+
 def averages(g, m, v):
     """Return Adam's new moments."""
     return BETA1 * m + (1 - BETA1) * g, BETA2 * v + (1 - BETA2) * g * g
@@ -49,9 +63,9 @@ def averages(g, m, v):
 
 RULES = {  # optimizer → rule, number of moments
     "sgd": (sgd, 0), "rmsprop": (rmsprop, 1), "adagrad": (adagrad, 1), "adam": (adam, 2), "adamw": (adam, 2),
-    "nadam": (nadam, 3), "lion": (lion, 1),
+    "nadam": (nadam, 3), "lion": (lion, 1), "muon": (muon, 2),
 }  # fmt: skip
-DECAY = {"adamw": 1e-2}  # weight decay by default
+DECAY = {"adamw": 1e-2, "muon": 1e-2}  # weight decay by default
 
 
 def start(kind, theta, zeros):

@@ -91,6 +91,8 @@ def updater(kind, network, variant):
     parameters = [*network.parameters()]
     if kind.optimizer == "lion":
         return lion(kind, parameters)
+    if kind.optimizer == "muon":
+        return muon(kind, parameters)
     name, settings = OPTIMIZERS[kind.optimizer]
     if variant == "compile":
         settings = {}  # torch.compile fuses the plain one
@@ -115,6 +117,21 @@ def lion(kind, parameters):
         signs = torch._foreach_sign(torch._foreach_lerp(moments, gradients, 1 - rules.BETA1))
         torch._foreach_add_(parameters, signs, alpha=-kind.lr)
         torch._foreach_lerp_(moments, gradients, 0.01)
+
+    return update
+
+
+def muon(kind, parameters):
+    """Return the step of torch.optim.Muon, which computes its products in bfloat16, and of AdamW."""
+    import torch
+
+    matrices, vectors = ([p for p in parameters if (p.ndim > 1) is wanted] for wanted in (True, False))
+    first = torch.optim.Muon(matrices, lr=kind.lr, weight_decay=rules.DECAY["muon"])
+    second = torch.optim.AdamW(vectors, lr=kind.options["adam_lr"], weight_decay=0.0, **FUSED)
+
+    def update():
+        first.step()
+        second.step()
 
     return update
 

@@ -90,7 +90,7 @@ class CupyBackend(Backend):
     clip_by_value, gradient_factor = updates.clip_by_value, updates.gradient_factor
     sgd, rmsprop, adagrad = updates.sgd, updates.rmsprop, updates.adagrad
     adam, nadam, lion, average = updates.adam, updates.nadam, updates.lion, updates.average
-    own_rule = updates.own_rule
+    own_rule, orthogonalized = updates.own_rule, updates.orthogonalized
 
     name = "cupy"
     steps_between_reads = 256

@@ -6,12 +6,13 @@ See operations.py.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from numpy import float64, inf, int64
+from numpy import float32, float64, inf, int64
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends.cuda import formulas
 from ffnn_gpu.backends.cuda.kernels import NoKernelError
 from ffnn_gpu.backends.elementwise.built_once import MOMENT, NUMBER
+from ffnn_gpu.backends.reference.muon import newton_schulz
 from ffnn_gpu.backends.reference.updates import Update
 
 if TYPE_CHECKING:
@@ -80,6 +81,13 @@ def lion(self: "CupyBackend", update: Update, m: Array, beta1: float, beta2: flo
 
 def own_rule(self: "CupyBackend", update: Update, formula: Callable[..., None], *moments: Array) -> None:
     _launch(self, "own_rule", update, formula, *moments)
+
+
+def orthogonalized(self: "CupyBackend", G: Array) -> Array:
+    """Compute the products of float32 matrices in bfloat16, on tensor cores."""
+    if G.dtype != float32:
+        raise NoKernelError
+    return newton_schulz(self, G, self.dtype("bfloat16"))
 
 
 def _launch(self: "CupyBackend", rule: str, u: Update, *settings: Any) -> None:

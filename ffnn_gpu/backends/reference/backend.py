@@ -20,6 +20,7 @@ from ffnn_gpu.arrays.boundary import host_array, require_finite
 from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
 from ffnn_gpu.backends.reference import embedding as embeddings
 from ffnn_gpu.backends.reference import losses, normalization, per_column, step_control, updates
+from ffnn_gpu.backends.reference import muon as muons
 from ffnn_gpu.backends.reference import periodic as periodics
 from ffnn_gpu.backends.reference import softmax as softmaxes
 from ffnn_gpu.backends.reference.philox import dropout_bits, threshold
@@ -346,3 +347,4 @@ class Backend:
     advance, advance_product = updates.advance, updates.advance_product
     sgd, rmsprop, adagrad, adam = updates.sgd, updates.rmsprop, updates.adagrad, updates.adam
     nadam, lion, own_rule, average = updates.nadam, updates.lion, updates.own_rule, updates.average
+    muon, orthogonalized = muons.muon, muons.orthogonalized

@@ -15,7 +15,8 @@ from ffnn_gpu.nn.layers import BatchNorm, Dense, Dropout, Embedding, LayerNorm, 
 from ffnn_gpu.nn.losses import Loss
 from ffnn_gpu.nn.losses.standard import LOSSES
 from ffnn_gpu.nn.schedules import SCHEDULES, Schedule
-from ffnn_gpu.optim.optimizers import OPTIMIZERS, Optimizer
+from ffnn_gpu.optim.choice import OPTIMIZERS
+from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.training.callbacks import Callback
 
 LOGISTIC = "logistic"  # scikit-learn's name of sigmoid

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from ffnn_gpu.backends import Array
 from ffnn_gpu.nn import schedules
 from ffnn_gpu.nn.schedules import Schedule, get_schedule
-from ffnn_gpu.optim.optimizers import Optimizer, get_optimizer
+from ffnn_gpu.optim.choice import get_optimizer
+from ffnn_gpu.optim.optimizers import Optimizer
 
 RATES = ("constant", "invscaling", "adaptive")  # scikit-learn's; they change after an epoch
 

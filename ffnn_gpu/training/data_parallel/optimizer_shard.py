@@ -15,6 +15,7 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.reference.backend import ALIGNMENT, Backend
 from ffnn_gpu.distributed.communicator import Communicator, piece_bounds
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.parameters import Parameters
 from ffnn_gpu.optim.optimizers import Optimizer, OptimizerState
 
@@ -47,6 +48,11 @@ class Shard:
     """
 
     def __init__(self, params: Parameters, communicator: Communicator, optimizer: Optimizer) -> None:
+        if not optimizer.elementwise:
+            raise ConfigurationError(
+                f"{type(optimizer).__name__} updates whole matrices, and shard_optimizer=True splits them; "
+                "use shard_optimizer=False"
+            )
         self.whole, self.communicator = params, communicator
         unit = ALIGNMENT // params.compute_dtype.itemsize
         self.bounds = piece_bounds(len(params.theta), communicator.size, unit)

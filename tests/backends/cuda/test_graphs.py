@@ -14,6 +14,7 @@ from ffnn_gpu import (
     Dense,
     Dropout,
     LayerNorm,
+    Muon,
     Nadam,
     Network,
     Residual,
@@ -92,7 +93,7 @@ class Training:
 
 @pytest.mark.parametrize(
     "optimizer",
-    [SGD(0.1, momentum=0.9), AdamW(0.01, clip_norm=0.5), Nadam(0.01, l2=0.1, ema=0.9)],
+    [SGD(0.1, momentum=0.9), AdamW(0.01, clip_norm=0.5), Nadam(0.01, l2=0.1, ema=0.9), Muon(clip_norm=1.0)],
     ids=lambda optimizer: type(optimizer).__name__,
 )
 def test_captured_steps_equal_plain_steps_bit_for_bit(device, optimizer):

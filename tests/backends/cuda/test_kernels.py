@@ -29,6 +29,7 @@ from ffnn_gpu import (
     LayerNorm,
     Lion,
     LogSoftmax,
+    Muon,
     Nadam,
     Network,
     Residual,
@@ -369,6 +370,12 @@ def test_training_steps_with_factors_equal_the_reference(backend, optimizer):
     network = Network(5, layers, Backend(), "float32", seed=1)
     both = Backend(), backend
     assert_parity(network, X, LABELS, softmax_cross_entropy, backends=both, optimizer=optimizer)
+
+
+def test_training_steps_with_muon_equal_the_reference(backend):
+    network = Network(5, LAYERS["every layer"], Backend(), "float64", seed=1)
+    both = Backend(), backend
+    assert_parity(network, X, LABELS, softmax_cross_entropy, backends=both, optimizer=Muon(l2=1e-2))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)

@@ -44,7 +44,7 @@ def rule(module, kind, control=0):
         want, grad.copy(), scalars, 100, 0.1, 0.0, 0.2, control if isinstance(control, np.ndarray) else None
     )
     Backend().adam(update, m.copy(), v.copy(), 0.9, 0.999, 1e-3)
-    shared = theta, grad, shadow, i64(301), i64(100), scalars, control, f32(0.1), f32(0), f64(0.2)
+    shared = theta, grad, shadow, i64(301), i64(100), scalars, control, f32(0.1), f32(0), f64(0.2), f64(1), 0
     settings = f64(0.9), f64(0.999), f64(1e-3), f64(0)
     module.get_function(adam(kind).name)((1,), BLOCK, (*shared, m, v, *settings))
     return before, theta, shadow, want

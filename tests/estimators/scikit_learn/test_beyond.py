@@ -16,7 +16,7 @@ from ffnn_gpu.estimators import MLPClassifier, MLPRegressor
 from ffnn_gpu.estimators.scikit_learn.solvers import optimizer_of
 from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.nn.schedules import SCHEDULES
-from ffnn_gpu.optim.optimizers import OPTIMIZERS
+from ffnn_gpu.optim.choice import OPTIMIZERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 X, CLASSES = load_iris(return_X_y=True)
@@ -62,7 +62,7 @@ def test_every_activation_learns(name):
 
 @pytest.mark.parametrize("name", [*OPTIMIZERS, optim.AdamW(0.02, clip_norm=1.0, ema=0.9)])
 def test_every_optimizer_learns(name):
-    rate = 0.1 if name == "sgd" else 0.02
+    rate = 0.1 if name in ("sgd", "muon") else 0.02
     model = MLPClassifier(solver=name, **{**FAST, "learning_rate_init": rate}).fit(X, CLASSES)
     assert model.score(X, CLASSES) > 0.9
 

@@ -39,7 +39,7 @@ def is_own(part: Any) -> bool:
 def has_own_step(optimizer: Any) -> bool:
     """Return whether a step of this optimizer computes with the backend alone, apart from its formula."""
     classes = type(optimizer).__mro__
-    names = "step", "update", "advance", "state", "_new_state"
+    names = "step", "update", "advance", "apply", "state", "_new_state"
     definers = (next(each for each in classes if name in vars(each)) for name in names)
     return all(each.__module__.startswith("ffnn_gpu.") for each in definers)
 
