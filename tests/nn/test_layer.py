@@ -19,6 +19,7 @@ from ffnn_gpu.nn.layers import (
     NTKDense,
     ParametricActivation,
     PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
     Residual,
     Scale,
     Softmax,
@@ -29,6 +30,7 @@ EXAMPLES = [
     Dense(4, gelu), Dropout(0.5), Embedding([3], 1), LayerNorm(), BatchNorm(), Softmax(), LogSoftmax(),
     Residual([Dense(4, tanh)]), Scale(), PeriodicEmbedding(2, 3, 3), CosineEmbedding(2, 3),
     ParametricActivation("mish"), NTKDense(4, gelu),
+    PiecewiseLinearEmbedding(((-1.0, 0.0, 1.0), (0.0, 1.0)), 3),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -104,6 +106,7 @@ OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 
     "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
     "BatchNorm": 8 * 4,
     "Scale": 4,
+    "PiecewiseLinearEmbedding": 2 * (2 + 4 * 3),  # a bin and the part of it; two products and sums
     "NTKDense": 2 * 4 * 4 + 4 + 4,  # its factor
     "ParametricActivation": 4 * 4,  # the activation, difference, product, sum
     "CosineEmbedding": 2 * (2 * 4 + 3 * 2),  # each wave: product, sum, range, cosine; then gain and bias

@@ -21,6 +21,7 @@ from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow
 from ffnn_gpu.backends.reference import embedding as embeddings
 from ffnn_gpu.backends.reference import losses, normalization, per_column, step_control, updates
 from ffnn_gpu.backends.reference import periodic as periodics
+from ffnn_gpu.backends.reference import piecewise_linear as piecewise
 from ffnn_gpu.backends.reference import softmax as softmaxes
 from ffnn_gpu.backends.reference.philox import dropout_bits, threshold
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
@@ -301,6 +302,8 @@ class Backend:
     parametric, parametric_backward = per_column.parametric, per_column.parametric_backward
     periodic, periodic_backward = periodics.periodic, periodics.periodic_backward
     cosines, cosines_backward = periodics.cosines, periodics.cosines_backward
+    piecewise_linear = piecewise.piecewise_linear
+    piecewise_linear_backward = piecewise.piecewise_linear_backward
 
     softmax, softmax_backward = softmaxes.softmax, softmaxes.softmax_backward
     log_softmax, log_softmax_backward = softmaxes.log_softmax, softmaxes.log_softmax_backward

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.export.to_numpy import formulas
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
@@ -24,6 +25,7 @@ from ffnn_gpu.nn.layers import (
     NTKDense,
     ParametricActivation,
     PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
     Residual,
     Scale,
     Softmax,
@@ -69,6 +71,15 @@ def cosines(x, w, b, gain, bias):
     e = gain * np.concatenate([x[:, :F, None], z], axis=2) + bias.reshape(F, D)
     return np.hstack([e.reshape(len(x), -1), x[:, F:]])
 ''',
+    "piecewise_linear": '''
+def piecewise_linear(x, w, c, V, lower, inverse, low, high):
+    """Return w x + c + p V for the first columns, p the parts of their bins below x; then the others."""
+    F, T = lower.shape
+    p = np.minimum(np.maximum((x[:, :F, None] - lower) * inverse, low), high)
+    D, maps = V.shape[1], V.reshape(F, T, -1)
+    e = [x[:, :F] * w[d::D] + c[d::D] + np.sum(p * maps[:, :, d], axis=2) for d in range(D)]
+    return np.hstack([np.stack(e, axis=2).reshape(len(x), -1), x[:, F:]])
+''',
     "softmax": '''
 def softmax(z):
     """e^z / sum(e^z) in each row."""
@@ -88,12 +99,16 @@ class Layers:
     """Collects the lines of a network, and the source of each function that they call.
 
     dtype: float32 or float64.
+
+    Attributes:
+        arrays: name → array that a line reads besides the weights.
     """
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self.lines: list[str] = []
         self.functions: dict[str, str] = {}
+        self.arrays: dict[str, HostArray] = {}
 
     def stack(self, layers: Sequence[Layer], prefix: str = "", x: str = "x") -> None:
         """Add the lines that apply layers to the variable x, one after the other.
@@ -186,6 +201,14 @@ def _cosines(to: Layers, layer: CosineEmbedding, name: str, x: str) -> None:
     to.call("cosines", x, *(weight(f"{name}.{part}") for part in ("w", "b", "gain", "bias")))
 
 
+def _piecewise_linear(to: Layers, layer: PiecewiseLinearEmbedding, name: str, x: str) -> None:
+    parts = ("w", "c", "V", "lower", "inverse", "low", "high")
+    to.call("piecewise_linear", x, *(weight(f"{name}.{part}") for part in parts))
+    shape = len(layer.edges), layer.bins
+    for part, values in zip(parts[3:], layer.tables(), strict=True):
+        to.arrays[f"{name}.{part}"] = np.array(values, to.dtype).reshape(shape)
+
+
 WRITERS: dict[type[Layer], Callable[..., None]] = {
     Dense: _dense,
     Dropout: lambda to, layer, name, x: None,
@@ -197,6 +220,7 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    PiecewiseLinearEmbedding: _piecewise_linear,
     NTKDense: _ntk_dense,
     ParametricActivation: _parametric,
     CosineEmbedding: _cosines,

@@ -52,7 +52,9 @@ EMBEDDING = {"embedding", "embedding_backward"}
 PER_COLUMN = {"scale_columns", "scale_columns_backward", "parametric", "parametric_backward"}
 # tests/nn/layers/test_periodic_embedding.py, test_cosine_embedding.py
 PERIODIC = {"periodic", "periodic_backward", "cosines", "cosines_backward"}
-ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN | PERIODIC
+# tests/nn/layers/test_piecewise_linear_embedding.py
+PIECEWISE = {"piecewise_linear", "piecewise_linear_backward"}
+ELSEWHERE = ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN | PERIODIC | PIECEWISE
 COMPILED = (
     BOTH
     | NORMS

@@ -19,6 +19,7 @@ from ffnn_gpu.backends.cpu.loops import (
     matrix_product,
     normalization,
     periodic,
+    piecewise_linear,
     softmax,
     step_control,
 )
@@ -41,6 +42,7 @@ BODIES = {
         matrix_product,
         normalization,
         periodic,
+        piecewise_linear,
         softmax,
         losses,
         cross_entropy,
