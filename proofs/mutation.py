@@ -25,8 +25,8 @@ FORMULAS = (
         "parametric_activation", "periodic_embedding", "piecewise_linear_embedding", "residual", "scale",
         "softmax")),
     *(f"ffnn_gpu/backends/reference/{name}.py" for name in (
-        "embedding", "losses", "normalization", "per_column", "periodic", "piecewise_linear", "softmax",
-        "step_control", "updates")),
+        "column_maps", "embedding", "losses", "normalization", "per_column", "periodic", "piecewise_linear",
+        "softmax", "step_control", "updates")),
 )  # fmt: skip
 FILES = (
     *FORMULAS,

@@ -40,10 +40,10 @@ def piecewise_linear(
 
     w, c (F D,), V (F T, D): the rows of V_1, then those of V_2, …        out (B, F D + I − F)
     """
-    xp, (F, T), D = self.xp, bins.lower.shape, V.shape[1]
-    p, maps = _encoding(xp, x, bins)[0], V.reshape(F, T, D)
-    for d in range(D):
-        out[:, d : F * D : D] = x[:, :F] * w[d::D] + c[d::D] + xp.sum(p * maps[:, :, d], axis=2)
+    (F, T), D = bins.lower.shape, V.shape[1]
+    e = self.map_columns(_encoding(self.xp, x, bins)[0], V.reshape(F, T, D))
+    e = x[:, :F, None] * w.reshape(F, D) + c.reshape(F, D) + e
+    out[:, : F * D] = e.reshape(len(x), F * D)
     out[:, F * D :] = x[:, F:]
     return out
 
@@ -65,15 +65,11 @@ def piecewise_linear_backward(
     """dw_f = Σ_B x_f de_f,  dc = Σ_B de,  dV_f = p_fᵀ de_f,  dx_f = de_f · (w_f + p_f′ V_f)"""
     xp, (F, T), D, sums = self.xp, bins.lower.shape, V.shape[1], wide(x.dtype)
     p, slope = _encoding(xp, x, bins)
-    maps, of_maps, dp, direct = V.reshape(F, T, D), dV.reshape(F, T, D), 0 * p, 0 * x[:, :F]
-    for d in range(D):
-        de = da[:, d : F * D : D]
-        dw[d::D] = xp.sum(x[:, :F] * de, axis=0, dtype=sums)
-        dc[d::D] = xp.sum(de, axis=0, dtype=sums)
-        of_maps[:, :, d] = xp.sum(p * de[:, :, None], axis=0, dtype=sums)
-        dp += de[:, :, None] * maps[:, :, d]
-        direct += de * w[d::D]
+    de = da[:, : F * D].reshape(len(x), F, D)
+    dw[...] = xp.sum(x[:, :F, None] * de, axis=0, dtype=sums).reshape(F * D)
+    dc[...] = xp.sum(de, axis=0, dtype=sums).reshape(F * D)
+    dp = self.map_columns_backward(de, p, V.reshape(F, T, D), dV.reshape(F, T, D))
     if dx is not None:
-        dx[:, :F] = direct + xp.sum(dp * slope, axis=2)
+        dx[:, :F] = xp.sum(de * w.reshape(F, D), axis=2) + xp.sum(dp * slope, axis=2)
         dx[:, F:] = da[:, F * D :]
     return dx

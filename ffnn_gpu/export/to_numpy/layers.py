@@ -59,9 +59,10 @@ def batch_norm(x, gain, bias, mean, variance, eps):
     "periodic": '''
 def periodic(x, w, b, A, c):
     """Return cos(2 pi w x + b) A + c for each of the first columns, then all columns."""
-    z, maps = np.cos(x[:, : len(w), None] * (2 * np.pi * w) + b), A.reshape(*w.shape, -1)
-    e = [np.sum(z * maps[:, :, d], axis=2) + c[:, d] for d in range(c.shape[1])]
-    return np.hstack([np.stack(e, axis=2).reshape(len(x), -1), x])
+    F, K = w.shape
+    z = np.cos(x[:, :F, None] * (2 * np.pi * w) + b).transpose(1, 0, 2)
+    e = np.matmul(z, A.reshape(F, K, -1)).transpose(1, 0, 2) + c
+    return np.hstack([e.reshape(len(x), -1), x])
 ''',
     "cosines": '''
 def cosines(x, w, b, gain, bias):
@@ -76,9 +77,9 @@ def piecewise_linear(x, w, c, V, lower, inverse, low, high):
     """Return w x + c + p V for the first columns, p the parts of their bins below x; then the others."""
     F, T = lower.shape
     p = np.minimum(np.maximum((x[:, :F, None] - lower) * inverse, low), high)
-    D, maps = V.shape[1], V.reshape(F, T, -1)
-    e = [x[:, :F] * w[d::D] + c[d::D] + np.sum(p * maps[:, :, d], axis=2) for d in range(D)]
-    return np.hstack([np.stack(e, axis=2).reshape(len(x), -1), x[:, F:]])
+    bent = np.matmul(p.transpose(1, 0, 2), V.reshape(F, T, -1)).transpose(1, 0, 2)
+    e = x[:, :F, None] * w.reshape(F, -1) + c.reshape(F, -1) + bent
+    return np.hstack([e.reshape(len(x), -1), x[:, F:]])
 ''',
     "softmax": '''
 def softmax(z):

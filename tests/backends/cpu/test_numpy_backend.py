@@ -42,6 +42,7 @@ RECORDED = {"run_step", "run_forward"}  # tests/backends/cpu/recording/test_reco
 BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
 TESTED = BOTH | {"empty", "output", "asarray", "require_finite", "take", "gemm", "activate"}
 TESTED |= {"embedding_backward"}  # tests/nn/layers/test_embedding.py
+TESTED |= {"map_columns", "map_columns_backward"}  # tests/nn/layers/test_periodic_embedding.py
 # tests/backends/cpu/loops/test_cross_entropy.py
 SOFTMAX = {"softmax", "softmax_backward", "log_softmax", "log_softmax_backward", "cross_entropy"}
 ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
