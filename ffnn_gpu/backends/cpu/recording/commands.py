@@ -11,6 +11,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import (
+    cosines,
     cross_entropy,
     embedding,
     formulas,
@@ -39,6 +40,7 @@ BODIES = {
     for family in (
         layers,
         embedding,
+        cosines,
         matrix_product,
         normalization,
         periodic,
