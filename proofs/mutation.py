@@ -23,16 +23,16 @@ FORMULAS = (
     *(f"ffnn_gpu/nn/losses/{name}.py" for name in ("loss", "standard")),
     *(f"ffnn_gpu/nn/layers/{name}.py" for name in (
         "batch_norm", "cosine_embedding", "dense", "dropout", "embedding", "layer_norm", "ntk_dense",
-        "parametric_activation", "periodic_embedding",
+        "parametric_activation", "periodic_embedding", "piecewise_linear_embedding",
         "average", "residual", "scale", "softmax", "stack")),
     *(f"ffnn_gpu/backends/reference/{name}.py" for name in (
-        "embedding", "losses", "muon", "normalization", "per_column", "periodic", "softmax",
-        "step_control", "updates")),
+        "column_maps", "embedding", "losses", "muon", "normalization", "per_column", "periodic",
+        "piecewise_linear", "softmax", "step_control", "updates")),
 )  # fmt: skip
 FILES = (
     *FORMULAS,
     *(f"ffnn_gpu/nn/{name}.py" for name in (
-        "initializers", "network", "parameters", "prediction", "workspace")),
+        "data_dependent", "initializers", "network", "parameters", "prediction", "workspace")),
     *(f"ffnn_gpu/data/{name}.py" for name in ("labels", "minibatches", "standardizer")),
     *(f"ffnn_gpu/evaluation/{name}.py" for name in ("evaluate", "metrics")),
     "ffnn_gpu/nn/schedules.py",

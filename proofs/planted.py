@@ -20,6 +20,11 @@ MUON, RATES = "ffnn_gpu/backends/reference/muon.py", "ffnn_gpu/nn/rates.py"
 NORM, SOFTMAX = "ffnn_gpu/backends/reference/normalization.py", "ffnn_gpu/backends/reference/softmax.py"
 DENSE, DROPOUT = "ffnn_gpu/nn/layers/dense.py", "ffnn_gpu/nn/layers/dropout.py"
 BATCH_NORM, LAYER_NORM = "ffnn_gpu/nn/layers/batch_norm.py", "ffnn_gpu/nn/layers/layer_norm.py"
+PERIODIC, PIECEWISE, PER_COLUMN, MAPS = (
+    f"ffnn_gpu/backends/reference/{name}.py"
+    for name in ("periodic", "piecewise_linear", "per_column", "column_maps")
+)
+NTK, FROM_DATA = "ffnn_gpu/nn/layers/ntk_dense.py", "ffnn_gpu/nn/data_dependent.py"
 RESIDUAL, TABLES = "ffnn_gpu/nn/layers/residual.py", "ffnn_gpu/backends/reference/embedding.py"
 
 
@@ -133,6 +138,25 @@ FURTHER = (
     Bug("gradient of the next category", TABLES, "self.one_hot(x[:, k], n,", "self.one_hot(x[:, k] + 1, n,"),
     Bug("codes with a gradient", TABLES, "        dx[:, N:] = 0\n", "        dx[:, N:] = 1\n"),
     Bug("any code accepted", TABLES, "if bool(wrong.any()):", "if False:"),
+    Bug("gain's gradient by the mean", PER_COLUMN, "    self.column_sum(da * x, out=dgain)\n",
+        "    self.column_sum(da * x / len(x), out=dgain)\n"),
+    Bug("strength's gradient without the identity", PER_COLUMN, "da * (a - x), out=dalpha",
+        "da * a, out=dalpha"),
+    Bug("slope of the parametric activation at its output", PER_COLUMN, "x if phi.needs_input else a", "a"),
+    Bug("periodic embedding without its skip's gradient", PERIODIC, "        dx[...] = direct\n",
+        "        dx[...] = direct\n        dx[:, : len(w)] = 0\n"),
+    Bug("frequencies without 2π in their gradient", PERIODIC, "dw[...] = TURN * self.xp.sum(",
+        "dw[...] = self.xp.sum("),
+    Bug("phases in radians", PERIODIC, "angles(x, w, TURN * b.reshape(w.shape)), da",
+        "angles(x, w, b.reshape(w.shape)), da"),
+    Bug("first bin clipped below", PIECEWISE, "xp.maximum(raw, bins.low)", "xp.maximum(raw, 0)"),
+    Bug("slope beyond the bin", PIECEWISE, "inside = (raw > bins.low) & (raw <= bins.high)",
+        "inside = raw > bins.low"),
+    Bug("map of the next wave", MAPS, "self.xp.sum(z * maps[:, :, d], axis=2)",
+        "self.xp.sum(z * maps[:, ::-1, d], axis=2)"),
+    Bug("NTK factor missing in backward", NTK,
+        "        delta = backend.scaled(delta, factor, out=delta)  # δ ← δ/√I\n", ""),
+    Bug("bias of the unscaled outputs", FROM_DATA, "np.take_along_axis(s / scale,", "np.take_along_axis(s,"),
     Bug("softmax's adjoint without a", SOFTMAX, "    da *= a\n", ""),
     Bug("log-softmax's adjoint by the mean", SOFTMAX, "self.xp.exp(a) * da.sum(",
         "self.xp.exp(a) * da.mean("),

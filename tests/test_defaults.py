@@ -50,6 +50,7 @@ OURS = {
     # RealMLP's
     (layers.PeriodicEmbedding, "frequencies"): 16, (layers.PeriodicEmbedding, "width"): 4,
     (layers.PeriodicEmbedding, "spread"): 0.1,
+    (layers.PiecewiseLinearEmbedding, "width"): 16,  # TabM's
     (layers.CosineEmbedding, "width"): 16, (layers.CosineEmbedding, "spread"): 1.0,  # within TabPack's
 }  # fmt: skip
 OFF = {

@@ -8,8 +8,8 @@ import pytest
 
 SCRIPT = Path(__file__).parent / "golden" / "make_golden.py"
 GROUPS = (
-    "activations", "softmax", "losses", "optimizers", "schedules", "normalization", "embedding", "network",
-    "state_dict",
+    "activations", "softmax", "losses", "optimizers", "schedules", "normalization", "embedding",
+    "table_layers", "network", "state_dict",
 )  # fmt: skip
 # Relative, plus 1e-15 absolute: float64 on another processor rounds exp and sums differently.
 REPEATED = 1e-12

@@ -7,6 +7,7 @@ computes all of it again. Every file contains the version of PyTorch that made i
 NumPy with a fixed seed and are stored with the outputs.
 """
 
+import itertools
 import json
 from pathlib import Path
 
@@ -392,6 +393,63 @@ def embedding():
     return found | lists(E=E, a=a, dE=dE, dx=dx)
 
 
+def table_layers():
+    """Return a case of each layer for tables: numbers of the layer, a, and the gradients for a given da."""
+    rng, turn = np.random.default_rng(11), 2 * np.pi
+    x, F = rng.normal(size=(5, 4)), 2
+    edges = [[-1.0, -0.25, 0.5, 1.5], [-0.5, 0.75]]
+
+    def periodic(x, w, b, A, c):
+        waves = [torch.cos(turn * w[f] * x[:, f : f + 1] + b[f]) for f in range(F)]
+        K = w.shape[1]
+        return torch.cat([*(z @ A[f * K : (f + 1) * K] + c[f] for f, z in enumerate(waves)), x], dim=1)
+
+    def cosine(x, w, b, gain, bias):
+        (F, D), b = gain.shape, b.reshape(w.shape)
+        parts = [
+            gain[f] * torch.cat([x[:, [f]], torch.cos(turn * (w[f] * x[:, [f]] + b[f]))], dim=1)
+            + bias[f * D : (f + 1) * D]
+            for f in range(F)
+        ]
+        return torch.cat([*parts, x[:, F:]], dim=1)
+
+    def piecewise_linear(x, w, c, V):
+        D, parts, T = V.shape[1], [], max(map(len, edges)) - 1
+        for f, ends in enumerate(edges):
+            e = w[f * D : (f + 1) * D] * x[:, [f]] + c[f * D : (f + 1) * D]
+            for t, (low, high) in enumerate(itertools.pairwise(ends)):
+                part = (x[:, [f]] - low) / (high - low)
+                part = part if t == 0 else part.clamp(min=0)
+                part = part if t == len(ends) - 2 else part.clamp(max=1)
+                e = e + part * V[f * T + t]
+            parts.append(e)
+        return torch.cat([*parts, x[:, F:]], dim=1)
+
+    def parametric(x, alpha):
+        return x + alpha * (torch.nn.Mish()(x) - x)
+
+    shapes = {
+        "Scale": (lambda x, gain: x * gain, {"gain": (4,)}),
+        "ParametricActivation": (parametric, {"alpha": (4,)}),
+        "NTKDense": (lambda x, W, b: x @ W / 4**0.5 + b, {"W": (4, 3), "b": (3,)}),
+        "PeriodicEmbedding": (periodic, {"w": (2, 5), "b": (2, 5), "A": (10, 3), "c": (2, 3)}),
+        "CosineEmbedding": (cosine, {"w": (2, 3), "b": (6,), "gain": (2, 4), "bias": (8,)}),
+        "PiecewiseLinearEmbedding": (piecewise_linear, {"w": (6,), "c": (6,), "V": (6, 3)}),
+    }
+    found = {"x": x.tolist(), "edges": edges}
+    for name, (formula, of_layer) in shapes.items():
+        inputs, numbers = (
+            tensor(x, grad=True),
+            {key: tensor(rng.normal(size=s), grad=True) for key, s in of_layer.items()},
+        )
+        a = formula(inputs, **numbers)
+        da = rng.normal(size=a.shape)
+        a.backward(tensor(da))
+        gradients = {f"d{key}": value.grad for key, value in numbers.items()}
+        found[name] = {"da": da.tolist()} | lists(a=a, dx=inputs.grad, **numbers, **gradients)
+    return found
+
+
 def network():
     """Return the case of a whole network.
 
@@ -469,8 +527,8 @@ def state_dict():
 
 GROUPS = {
     "activations": activations, "softmax": softmax, "losses": losses, "optimizers": optimizers, "muon": muon,
-    "schedules": schedules, "normalization": normalization, "embedding": embedding, "network": network,
-    "state_dict": state_dict,
+    "schedules": schedules, "normalization": normalization, "embedding": embedding,
+    "table_layers": table_layers, "network": network, "state_dict": state_dict,
 }  # fmt: skip
 
 

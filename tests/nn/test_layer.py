@@ -20,6 +20,7 @@ from ffnn_gpu.nn.layers import (
     NTKDense,
     ParametricActivation,
     PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
     Residual,
     Scale,
     Softmax,
@@ -32,6 +33,7 @@ EXAMPLES = [
     Residual([Dense(4, tanh)]), Stack([Dense(4, tanh), Dropout(0.5)]), Average([Dense(4, tanh), Dense(4)]),
     Residual([Dense(4, tanh)]), Scale(), PeriodicEmbedding(2, 3, 3), CosineEmbedding(2, 3),
     ParametricActivation("mish"), NTKDense(4, gelu),
+    PiecewiseLinearEmbedding(((-1.0, 0.0, 1.0), (0.0, 1.0)), 3),
 ]  # fmt: skip
 every = pytest.mark.parametrize("layer", EXAMPLES, ids=lambda layer: type(layer).__name__)
 
@@ -107,6 +109,7 @@ OPERATIONS_PER_ROW = {  # for 4 columns; a layer of width 4 multiplies and adds 
     "LayerNorm": 8 * 4,  # sum, difference, square, sum, root, quotient, gain, bias
     "BatchNorm": 8 * 4,
     "Scale": 4,
+    "PiecewiseLinearEmbedding": 2 * (2 + 4 * 3),  # a bin and the part of it; two products and sums
     "NTKDense": 2 * 4 * 4 + 4 + 4,  # its factor
     "ParametricActivation": 4 * 4,  # the activation, difference, product, sum
     "CosineEmbedding": 2 * (2 * 4 + 3 * 2),  # each wave: product, sum, range, cosine; then gain and bias

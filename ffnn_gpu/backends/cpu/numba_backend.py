@@ -170,6 +170,8 @@ class NumbaBackend(NumpyBackend):
     parametric, parametric_backward = at_once("parametric"), at_once("parametric_backward")
     periodic, periodic_backward = at_once("periodic"), at_once("periodic_backward")
     cosines, cosines_backward = at_once("cosines"), at_once("cosines_backward")
+    piecewise_linear = at_once("piecewise_linear")
+    piecewise_linear_backward = at_once("piecewise_linear_backward")
     softmax, softmax_backward = at_once("softmax"), at_once("softmax_backward")
     log_softmax, log_softmax_backward = at_once("log_softmax"), at_once("log_softmax_backward")
     softmax_cross_entropy, cross_entropy = at_once("softmax_cross_entropy"), at_once("cross_entropy")

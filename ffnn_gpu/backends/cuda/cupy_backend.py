@@ -79,6 +79,7 @@ class CupyBackend(Backend):
     dropout_mask, dropout, scaled = operations.dropout_mask, operations.dropout, operations.scaled
     take, column_sum = operations.take, operations.column_sum
     embedding, embedding_backward = operations.embedding, operations.embedding_backward
+    periodic, periodic_backward = operations.periodic, operations.periodic_backward
     softmax, softmax_backward = operations.softmax, operations.softmax_backward
     log_softmax, log_softmax_backward = operations.log_softmax, operations.log_softmax_backward
     layer_norm, layer_norm_backward = normalization.layer_norm, normalization.layer_norm_backward

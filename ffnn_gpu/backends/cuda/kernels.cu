@@ -431,6 +431,111 @@ __device__ void embedding_backward(const T* da, const T* x, const Index* columns
 KERNEL(embedding_backward, (const T* da, const T* x, const Index* columns, A* dE, Index B, int I, int O, int K),
        (da, x, columns, dE, B, I, O, K))
 
+// ------------------------------------------------- periodic embeddings (backends/reference/periodic.py)
+//
+// F columns of x (B, I) have K waves each: w, b (F, K). Why each number of an output computes its own waves: D
+// numbers share them, but 256 rows of 50 columns to 3 numbers of 16 waves are 614,400 cosines, less than a
+// microsecond of a GPU. The sums over rows are of one warp each.
+
+#define TURN 6.283185307179586
+
+template <typename T>
+__device__ __forceinline__ Arithmetic<T> angle(const T* x, const T* w, const T* b, Index r, int I, int f, Index k) {
+  typedef Arithmetic<T> A;
+  return A(TURN) * widen(w[k]) * widen(x[r * I + f]) + widen(b[k]);
+}
+
+// The gradient at the angle of wave k of column f: -sin(angle) Σ_d de_d M_kd
+//   de = da + r O + f D
+template <typename T>
+__device__ __forceinline__ Arithmetic<T> at_angle(Arithmetic<T> theta, const T* de, const T* M, Index k, int D) {
+  Arithmetic<T> dz = 0;
+  for (int d = 0; d < D; ++d) dz += widen(de[d]) * widen(M[k * D + d]);
+  return -sin_(theta) * dz;
+}
+
+// out = (cos(2π w_1 x_1 + b_1) M_1 + c_1, …, x)        M (F K, D), c (F, D), out (B, O), O = F D + I
+template <typename T>
+__device__ void periodic(const T* x, const T* w, const T* b, const T* M, const T* c, T* out, Index n, int I, int F, int K,
+                         int D) {
+  const int O = F * D + I;
+  FOR_EACH(i, n) {
+    const int column = column_of(i, O), f = column / D;
+    const Index r = row_of(i, O);
+    if (f >= F) {
+      out[i] = x[r * I + column - F * D];
+      continue;
+    }
+    Arithmetic<T> e = 0;
+    for (Index k = (Index)f * K; k < (Index)(f + 1) * K; ++k)
+      e += cos_(angle(x, w, b, r, I, f, k)) * widen(M[k * D + column % D]);
+    out[i] = Narrow<T>::from(e + widen(c[column]));
+  }
+}
+KERNEL(periodic,
+       (const T* x, const T* w, const T* b, const T* M, const T* c, T* out, Index n, int I, int F, int K, int D),
+       (x, w, b, M, c, out, n, I, F, K, D))
+
+// dM_f = z_fᵀ de_f,  db = Σ dθ,  dw = 2π Σ x dθ by a warp per wave; then dc = Σ de by a warp per number
+template <typename T>
+__device__ void periodic_sums(const T* da, const T* x, const T* w, const T* b, const T* M, Arithmetic<T>* dw,
+                              Arithmetic<T>* db, Arithmetic<T>* dM, Arithmetic<T>* dc, Index B, int I, int F, int K, int D) {
+  typedef Arithmetic<T> A;
+  const int lane = threadIdx.x % WARP, O = F * D + I;
+  FOR_EACH_ROW(k, (Index)F * (K + D)) {
+    if (k >= (Index)F * K) {
+      double sum = 0;
+      for (Index r = lane; r < B; r += WARP) sum += (double)widen(da[r * O + k - (Index)F * K]);
+      sum = warp_sum(sum);
+      if (lane == 0) dc[k - (Index)F * K] = (A)sum;
+      continue;
+    }
+    const int f = (int)row_of(k, K);
+    double of_phase = 0, of_frequency = 0;
+    for (Index r = lane; r < B; r += WARP) {
+      const A slope = at_angle(angle(x, w, b, r, I, f, k), da + r * O + f * D, M, k, D);
+      of_phase += (double)slope;
+      of_frequency += (double)slope * (double)widen(x[r * I + f]);
+    }
+    of_phase = warp_sum(of_phase);
+    of_frequency = TURN * warp_sum(of_frequency);
+    for (int d = 0; d < D; ++d) {
+      double sum = 0;
+      for (Index r = lane; r < B; r += WARP)
+        sum += (double)cos_(angle(x, w, b, r, I, f, k)) * (double)widen(da[r * O + f * D + d]);
+      sum = warp_sum(sum);
+      if (lane == 0) dM[k * D + d] = (A)sum;
+    }
+    if (lane == 0) {
+      db[k] = (A)of_phase;
+      dw[k] = (A)of_frequency;
+    }
+  }
+}
+KERNEL(periodic_sums,
+       (const T* da, const T* x, const T* w, const T* b, const T* M, A* dw, A* db, A* dM, A* dc, Index B, int I, int F, int K,
+        int D),
+       (da, x, w, b, M, dw, db, dM, dc, B, I, F, K, D))
+
+// dx = the gradient of the copy of x in out, and for the F columns also 2π Σ_k w_k dθ_k
+template <typename T>
+__device__ void periodic_input(const T* da, const T* x, const T* w, const T* b, const T* M, T* dx, Index n, int I, int F, int K,
+                               int D) {
+  const int O = F * D + I;
+  FOR_EACH(i, n) {
+    const int f = column_of(i, I);
+    const Index r = row_of(i, I);
+    Arithmetic<T> slope = 0;
+    if (f < F)
+      for (Index k = (Index)f * K; k < (Index)(f + 1) * K; ++k)
+        slope += at_angle(angle(x, w, b, r, I, f, k), da + r * O + f * D, M, k, D) * widen(w[k]);
+    dx[i] = Narrow<T>::from(widen(da[r * O + F * D + f]) + Arithmetic<T>(TURN) * slope);
+  }
+}
+KERNEL(periodic_input,
+       (const T* da, const T* x, const T* w, const T* b, const T* M, T* dx, Index n, int I, int F, int K, int D),
+       (da, x, w, b, M, dx, n, I, F, K, D))
+
 // ------------------------------------------------------------------ data
 
 template <typename S, typename T>

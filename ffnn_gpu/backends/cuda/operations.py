@@ -146,6 +146,35 @@ def embedding_backward(
     return gradient_of_numbers(da, N, dx)
 
 
+def periodic(self: "CupyBackend", x: Array, w: Array, b: Array, A: Array, c: Array, out: Array) -> Array:
+    S = self.suffix(x, w, b, A, c, out)
+    sizes = int64(out.size), *map(int32, (x.shape[1], *w.shape, c.shape[1]))
+    self.kernels.each(f"periodic_{S}", out.size, x, w, b, A, c, out, *sizes)
+    return out
+
+
+def periodic_backward(
+    self: "CupyBackend",
+    da: Array,
+    x: Array,
+    w: Array,
+    b: Array,
+    A: Array,
+    dw: Array,
+    db: Array,
+    dA: Array,
+    dc: Array,
+    dx: Array | None,
+) -> Array | None:
+    S = self.suffix(da, x, w, b, A, dx, wide=(dw, db, dA, dc))
+    sizes = [*map(int32, (x.shape[1], *w.shape, dc.shape[1]))]
+    sums = dw, db, dA, dc, int64(len(x)), *sizes
+    self.kernels.rows(f"periodic_sums_{S}", w.size + dc.size, da, x, w, b, A, *sums)
+    if dx is not None:
+        self.kernels.each(f"periodic_input_{S}", dx.size, da, x, w, b, A, dx, int64(dx.size), *sizes)
+    return dx
+
+
 def column_sum(self: "CupyBackend", A: Array, out: Array) -> Array:
     S = self.suffix(A, wide=(out,))
     k, (B, O) = self.kernels, A.shape

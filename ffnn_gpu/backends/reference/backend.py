@@ -18,10 +18,11 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import Array as Array
 from ffnn_gpu.arrays.boundary import host_array, require_finite
 from ffnn_gpu.arrays.precision import floating, in_float32, is_16_bit, underflow_is_zero, wide
+from ffnn_gpu.backends.reference import column_maps, losses, normalization, per_column, step_control, updates
 from ffnn_gpu.backends.reference import embedding as embeddings
-from ffnn_gpu.backends.reference import losses, normalization, per_column, step_control, updates
 from ffnn_gpu.backends.reference import muon as muons
 from ffnn_gpu.backends.reference import periodic as periodics
+from ffnn_gpu.backends.reference import piecewise_linear as piecewise
 from ffnn_gpu.backends.reference import softmax as softmaxes
 from ffnn_gpu.backends.reference.philox import dropout_bits, threshold
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
@@ -323,8 +324,11 @@ class Backend:
     scale_columns, scale_columns_backward = per_column.scale_columns, per_column.scale_columns_backward
 
     parametric, parametric_backward = per_column.parametric, per_column.parametric_backward
+    map_columns, map_columns_backward = column_maps.map_columns, column_maps.map_columns_backward
     periodic, periodic_backward = periodics.periodic, periodics.periodic_backward
     cosines, cosines_backward = periodics.cosines, periodics.cosines_backward
+    piecewise_linear = piecewise.piecewise_linear
+    piecewise_linear_backward = piecewise.piecewise_linear_backward
 
     softmax, softmax_backward = softmaxes.softmax, softmaxes.softmax_backward
     log_softmax, log_softmax_backward = softmaxes.log_softmax, softmaxes.log_softmax_backward

@@ -3,8 +3,6 @@
 x (B, I) has F columns to embed, then others. Column f has K frequencies w_f and phases b_f, so its waves are
 z_fk = cos(2π w_fk x_f + b_fk). Neither form keeps the waves for the backward pass: computing them again takes
 less time than reading them from memory.
-
-Why no matrix products: a CUDA graph cannot contain CuPy's, and these are small. There are D sums instead.
 """
 
 import math
@@ -31,11 +29,10 @@ def periodic(self: "Backend", x: Array, w: Array, b: Array, A: Array, c: Array, 
 
     A_f are the rows f K … (f + 1) K of A.
     """
-    xp, F, D = self.xp, len(w), c.shape[1]
-    z, maps = xp.cos(angles(x, w, b)), A.reshape(*w.shape, D)
-    for d in range(D):
-        out[:, d : F * D : D] = xp.sum(z * maps[:, :, d], axis=2) + c[:, d]
-    out[:, F * D :] = x
+    F, D = c.shape
+    z = self.xp.cos(angles(x, w, b))
+    e = self.map_columns(z, A.reshape(*w.shape, D)) + c
+    out[:, : F * D], out[:, F * D :] = e.reshape(len(x), F * D), x
     return out
 
 
@@ -58,14 +55,10 @@ def periodic_backward(
 
     dθ_f = −sin θ_f ⊙ (de_f A_fᵀ),  db = Σ_B dθ,  dw_f = 2π Σ_B x_f dθ_f,  dx_f = dx̃_f + 2π dθ_f w_f
     """
-    xp, F, D, sums = self.xp, len(w), dc.shape[1], wide(x.dtype)
-    theta, maps, of_maps = angles(x, w, b), A.reshape(*w.shape, D), dA.reshape(*w.shape, D)
-    z, dz = xp.cos(theta), xp.zeros_like(theta)
-    for d in range(D):
-        de = da[:, d : F * D : D]
-        dc[:, d] = xp.sum(de, axis=0, dtype=sums)
-        of_maps[:, :, d] = xp.sum(z * de[:, :, None], axis=0, dtype=sums)
-        dz += de[:, :, None] * maps[:, :, d]
+    xp, (F, D) = self.xp, dc.shape
+    theta, de = angles(x, w, b), da[:, : F * D].reshape(len(x), F, D)
+    dc[...] = xp.sum(de, axis=0, dtype=wide(x.dtype))
+    dz = self.map_columns_backward(de, xp.cos(theta), A.reshape(*w.shape, D), dA.reshape(*w.shape, D))
     dtheta = -xp.sin(theta) * dz
     slopes(self, x, w, dtheta, dw, db)
     return gradient_of_columns(self, da[:, F * D :], w, dtheta, dx)

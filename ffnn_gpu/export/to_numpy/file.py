@@ -89,7 +89,7 @@ def numpy_source(model: Any, module: str = "model") -> str:
         *blocks,
         NETWORK.format(width=width, lines=lines, block=BLOCK),
         *functions.values(),
-        WEIGHTS.format(text=_text(_weights(network.layers, network.params.to_host()) | arrays)),
+        WEIGHTS.format(text=_text(_weights(network.layers, network.params.to_host()) | to.arrays | arrays)),
     ]
     body = "\n\n\n".join(part.strip("\n") for part in parts if part.strip())
     imports = "import math\n" * ("math.sqrt(" in body)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.export.exported import writer_of
 from ffnn_gpu.export.to_numpy import formulas
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
@@ -25,6 +26,7 @@ from ffnn_gpu.nn.layers import (
     NTKDense,
     ParametricActivation,
     PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
     Residual,
     Scale,
     Softmax,
@@ -59,9 +61,10 @@ def batch_norm(x, gain, bias, mean, variance, eps):
     "periodic": '''
 def periodic(x, w, b, A, c):
     """Return cos(2 pi w x + b) A + c for each of the first columns, then all columns."""
-    z, maps = np.cos(x[:, : len(w), None] * (2 * np.pi * w) + b), A.reshape(*w.shape, -1)
-    e = [np.sum(z * maps[:, :, d], axis=2) + c[:, d] for d in range(c.shape[1])]
-    return np.hstack([np.stack(e, axis=2).reshape(len(x), -1), x])
+    F, K = w.shape
+    z = np.cos(x[:, :F, None] * (2 * np.pi * w) + b).transpose(1, 0, 2)
+    e = np.matmul(z, A.reshape(F, K, -1)).transpose(1, 0, 2) + c
+    return np.hstack([e.reshape(len(x), -1), x])
 ''',
     "cosines": '''
 def cosines(x, w, b, gain, bias):
@@ -69,6 +72,15 @@ def cosines(x, w, b, gain, bias):
     F, D = gain.shape
     z = np.cos(x[:, :F, None] * (2 * np.pi * w) + 2 * np.pi * b.reshape(w.shape))
     e = gain * np.concatenate([x[:, :F, None], z], axis=2) + bias.reshape(F, D)
+    return np.hstack([e.reshape(len(x), -1), x[:, F:]])
+''',
+    "piecewise_linear": '''
+def piecewise_linear(x, w, c, V, lower, inverse, low, high):
+    """Return w x + c + p V for the first columns, p the parts of their bins below x; then the others."""
+    F, T = lower.shape
+    p = np.minimum(np.maximum((x[:, :F, None] - lower) * inverse, low), high)
+    bent = np.matmul(p.transpose(1, 0, 2), V.reshape(F, T, -1)).transpose(1, 0, 2)
+    e = x[:, :F, None] * w.reshape(F, -1) + c.reshape(F, -1) + bent
     return np.hstack([e.reshape(len(x), -1), x[:, F:]])
 ''',
     "softmax": '''
@@ -90,12 +102,16 @@ class Layers:
     """Collects the lines of a network, and the source of each function that they call.
 
     dtype: float32 or float64.
+
+    Attributes:
+        arrays: name → array that a line reads besides the weights.
     """
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self.lines: list[str] = []
         self.functions: dict[str, str] = {}
+        self.arrays: dict[str, HostArray] = {}
 
     def stack(self, layers: Sequence[Layer], prefix: str = "", x: str = "x") -> None:
         """Add the lines that apply layers to the variable x, one after the other.
@@ -201,6 +217,14 @@ def _cosines(to: Layers, layer: CosineEmbedding, name: str, x: str) -> None:
     to.call("cosines", x, *(weight(f"{name}.{part}") for part in ("w", "b", "gain", "bias")))
 
 
+def _piecewise_linear(to: Layers, layer: PiecewiseLinearEmbedding, name: str, x: str) -> None:
+    parts = ("w", "c", "V", "lower", "inverse", "low", "high")
+    to.call("piecewise_linear", x, *(weight(f"{name}.{part}") for part in parts))
+    shape = len(layer.edges), layer.bins
+    for part, values in zip(parts[3:], layer.tables(), strict=True):
+        to.arrays[f"{name}.{part}"] = np.array(values, to.dtype).reshape(shape)
+
+
 WRITERS: dict[type[Layer], Callable[..., None]] = {
     Dense: _dense,
     Dropout: lambda to, layer, name, x: None,
@@ -214,6 +238,7 @@ WRITERS: dict[type[Layer], Callable[..., None]] = {
     LogSoftmax: lambda to, layer, name, x: to.call("log_softmax", x),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    PiecewiseLinearEmbedding: _piecewise_linear,
     NTKDense: _ntk_dense,
     ParametricActivation: _parametric,
     CosineEmbedding: _cosines,

@@ -34,6 +34,7 @@ from ffnn_gpu.nn.layers import (
     NTKDense,
     ParametricActivation,
     PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
     Residual,
     Scale,
     Softmax,
@@ -185,6 +186,24 @@ def _cosines(to: Layers, layer: CosineEmbedding, name: str, x: str, width: int) 
     return do("Concat", e, do("Gather", x, to.graph.constant(np.arange(F, width), np.int64), axis=1), axis=1)
 
 
+def _piecewise_linear(to: Layers, layer: PiecewiseLinearEmbedding, name: str, x: str, width: int) -> str:
+    do, F, D, graph = to.graph.node, len(layer.edges), layer.width, to.graph
+    columns = do("Gather", x, graph.constant(np.arange(F), np.int64), axis=1)
+    apart, flat = (graph.constant(shape, np.int64) for shape in ((0, F, 1), (0, F * D)))  # 0: all rows
+    lower, inverse, low, high = (
+        graph.constant(np.reshape(values, (F, layer.bins)), to.dtype) for values in layer.tables()
+    )
+    parts = do("Mul", do("Sub", do("Reshape", columns, apart), lower), inverse)
+    p = do("Transpose", do("Min", do("Max", parts, low), high), perm=[1, 0, 2])
+    w, c, V = (to.weights[f"{name}.{part}"] for part in ("w", "c", "V"))
+    linear = do("Mul", do("Reshape", columns, apart), graph.constant(w.reshape(F, D), to.dtype))
+    linear = do("Add", linear, graph.constant(c.reshape(F, D), to.dtype))
+    bent = do("MatMul", p, graph.constant(V.reshape(F, layer.bins, D), to.dtype))
+    e = do("Reshape", do("Add", linear, do("Transpose", bent, perm=[1, 0, 2])), flat)
+    rest = graph.constant(np.arange(F, width), np.int64)
+    return do("Concat", e, do("Gather", x, rest, axis=1), axis=1)
+
+
 WRITERS: dict[type[Layer], Callable[..., str]] = {
     Dense: _dense,
     Dropout: lambda to, layer, name, x, width: x,
@@ -198,6 +217,7 @@ WRITERS: dict[type[Layer], Callable[..., str]] = {
     LogSoftmax: lambda to, layer, name, x, width: to.graph.node("LogSoftmax", x, axis=1),
     Embedding: _embedding,
     PeriodicEmbedding: _periodic,
+    PiecewiseLinearEmbedding: _piecewise_linear,
     NTKDense: _dense,
     ParametricActivation: _parametric,
     CosineEmbedding: _cosines,

@@ -11,6 +11,7 @@ from ffnn_gpu.nn.layers.layer_norm import LayerNorm
 from ffnn_gpu.nn.layers.ntk_dense import NTKDense
 from ffnn_gpu.nn.layers.parametric_activation import ParametricActivation
 from ffnn_gpu.nn.layers.periodic_embedding import PeriodicEmbedding
+from ffnn_gpu.nn.layers.piecewise_linear_embedding import PiecewiseLinearEmbedding, quantile_edges
 from ffnn_gpu.nn.layers.residual import Residual
 from ffnn_gpu.nn.layers.scale import Scale
 from ffnn_gpu.nn.layers.softmax import LogSoftmax, Softmax, softmax_jacobian
@@ -18,6 +19,6 @@ from ffnn_gpu.nn.layers.stack import Stack
 
 __all__ = [
     "Average", "BatchNorm", "CosineEmbedding", "Dense", "Dropout", "Embedding", "Layer", "LayerNorm",
-    "LogSoftmax", "NTKDense", "ParametricActivation", "PeriodicEmbedding", "Residual", "Scale", "Softmax",
-    "Stack", "softmax_jacobian",
+    "LogSoftmax", "NTKDense", "ParametricActivation", "PeriodicEmbedding", "PiecewiseLinearEmbedding",
+    "Residual", "Scale", "Softmax", "Stack", "quantile_edges", "softmax_jacobian",
 ]  # fmt: skip

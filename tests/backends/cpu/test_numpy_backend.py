@@ -42,6 +42,7 @@ RECORDED = {"run_step", "run_forward"}  # tests/backends/cpu/recording/test_reco
 BOTH = {"affine", "column_sum", "activation_backward", "softmax_cross_entropy"} | RULES
 TESTED = BOTH | {"empty", "output", "asarray", "require_finite", "take", "gemm", "activate"}
 TESTED |= {"embedding_backward"}  # tests/nn/layers/test_embedding.py
+TESTED |= {"map_columns", "map_columns_backward"}  # tests/nn/layers/test_periodic_embedding.py
 # tests/backends/cpu/loops/test_cross_entropy.py
 SOFTMAX = {"softmax", "softmax_backward", "log_softmax", "log_softmax_backward", "cross_entropy"}
 ROWS_OF_DATA = {"take", "all_finite", "require_finite"}
@@ -52,11 +53,12 @@ EMBEDDING = {"embedding", "embedding_backward"}
 PER_COLUMN = {"scale_columns", "scale_columns_backward", "parametric", "parametric_backward"}
 # tests/nn/layers/test_periodic_embedding.py, test_cosine_embedding.py
 PERIODIC = {"periodic", "periodic_backward", "cosines", "cosines_backward"}
+# tests/nn/layers/test_piecewise_linear_embedding.py
+PIECEWISE = {"piecewise_linear", "piecewise_linear_backward"}
 TOGETHER = {"alone"}  # tests/estimators/tabular/test_fit_ensemble.py
 EXPORT = {"parts_of_sum"}  # tests/export/to_onnx/test_layers.py
-ELSEWHERE = (
-    TOGETHER | EXPORT | ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | EMBEDDING | PER_COLUMN | PERIODIC
-)
+OF_TABLES = EMBEDDING | PER_COLUMN | PERIODIC | PIECEWISE
+ELSEWHERE = TOGETHER | EXPORT | ROWS_OF_DATA | RECORDED | SOFTMAX | POINTWISE | OF_TABLES
 COMPILED = (
     BOTH
     | NORMS

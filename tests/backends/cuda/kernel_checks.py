@@ -293,6 +293,20 @@ def embedding(case):
         case.equal("embedding_backward", K=case.B, **given, **sizes)
 
 
+def periodic(case):
+    """Two columns of O are embedded, or the only one; more waves than a warp has lanes, and fewer."""
+    F, B, I = min(2, case.O), case.B, case.O
+    for K, D in ((3, 1), (40, 5)):
+        w, b = case.normal((F, K), 0.3), case.uniform((F, K), -3, 3)
+        given = {"x": case.normal((B, I)), "w": w, "b": b, "A": case.normal((F * K, D))}
+        case.equal("periodic", **given, c=case.normal((F, D)), out=case.nan(B, F * D + I), K=K)
+        sums = {"dw": case.wide.nan(F, K), "db": case.wide.nan(F, K), "dA": case.wide.nan(F * K, D)}
+        sums["dc"] = case.wide.nan(F, D)
+        for dx in (case.nan(B, I), None):
+            da = case.normal((B, F * D + I))
+            case.equal("periodic_backward", da=da, **given, **sums, dx=dx, K=max(B, K * D))
+
+
 def layer_norm(case):
     (B, O), x = case.matrix, case.normal(case.matrix) + (100 if case.dtype == "float32" else 0)
     gain, bias = case.normal(case.row), case.normal(case.row)
@@ -472,6 +486,7 @@ CHECKS = {
         dropout,
         gather,
         embedding,
+        periodic,
         layer_norm,
         batch_norm,
         scaled,

@@ -6,7 +6,14 @@ import pytest
 from ffnn_gpu import Adam, Dense, Embedding, Network, softmax_cross_entropy, train_step
 from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
-from ffnn_gpu.nn.layers import CosineEmbedding, NTKDense, ParametricActivation, PeriodicEmbedding, Scale
+from ffnn_gpu.nn.layers import (
+    CosineEmbedding,
+    NTKDense,
+    ParametricActivation,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+    Scale,
+)
 from ffnn_gpu.testing import assert_parity
 from tests.backends.cuda.emulated_cupy import CupyWithCublasLt, emulator
 from tests.backends.cuda.fake_cupy import installed
@@ -14,6 +21,7 @@ from tests.backends.cuda.fake_cupy import installed
 STACKS = {
     "periodic": [PeriodicEmbedding(2, 5, 4), Scale(), NTKDense(7), ParametricActivation("mish"), NTKDense(3)],
     "cosine": [CosineEmbedding(3, 5), Dense(3)],
+    "bins": [PiecewiseLinearEmbedding([[-1, 0, 1], [-0.5, 0.5]], 3), Dense(3)],
     "behind an embedding": [Embedding([3], 2), PeriodicEmbedding(2, 3, 3), CosineEmbedding(1, 4), Dense(3)],
 }
 RNG = np.random.default_rng(0)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.backends.cpu.loops import (
+    cosines,
     cross_entropy,
     embedding,
     formulas,
@@ -19,6 +20,7 @@ from ffnn_gpu.backends.cpu.loops import (
     matrix_product,
     normalization,
     periodic,
+    piecewise_linear,
     softmax,
     step_control,
 )
@@ -38,9 +40,11 @@ BODIES = {
     for family in (
         layers,
         embedding,
+        cosines,
         matrix_product,
         normalization,
         periodic,
+        piecewise_linear,
         softmax,
         losses,
         cross_entropy,

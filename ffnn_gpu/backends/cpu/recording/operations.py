@@ -10,6 +10,7 @@ from ffnn_gpu.backends.cpu.recording.losses import LossOperations
 from ffnn_gpu.backends.cpu.recording.normalization import NormalizationOperations
 from ffnn_gpu.backends.cpu.recording.per_column import PerColumnOperations
 from ffnn_gpu.backends.cpu.recording.periodic import PeriodicOperations
+from ffnn_gpu.backends.cpu.recording.piecewise_linear import PiecewiseLinearOperations
 from ffnn_gpu.backends.cpu.recording.updates import UpdateOperations
 
 
@@ -18,6 +19,7 @@ class Operations(
     EmbeddingOperations,
     PerColumnOperations,
     PeriodicOperations,
+    PiecewiseLinearOperations,
     NormalizationOperations,
     LossOperations,
     UpdateOperations,

@@ -5,17 +5,31 @@ import pytest
 
 from ffnn_gpu import Adam, Dense, Network, softmax_cross_entropy, train_step
 from ffnn_gpu.backends.choice import NumbaBackend, NumpyBackend
-from ffnn_gpu.nn.layers import CosineEmbedding, NTKDense, ParametricActivation, PeriodicEmbedding, Scale
+from ffnn_gpu.nn.layers import (
+    CosineEmbedding,
+    NTKDense,
+    ParametricActivation,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+    Scale,
+)
 
 pytest.importorskip("llvmlite")
 
 I, B = 7, 300
+EDGES = (-1.0, -0.5, 0.0, 0.25, 1.0), (-0.5, 0.5), (0.0, 0.1, 0.2)
 STACKS = {
     "scale": (Scale(), Dense(8, "tanh"), Scale(), Dense(3)),
     "periodic": (PeriodicEmbedding(5, 3, 3), Dense(8, "tanh"), PeriodicEmbedding(8, 17, 2), Dense(3)),
     "cosine": (CosineEmbedding(5, 4), Dense(8, "tanh"), CosineEmbedding(8, 18), Dense(3)),
     "parametric": (ParametricActivation("selu"), Dense(8), ParametricActivation("mish"), Dense(3)),
     "ntk": (NTKDense(6, "mish"), NTKDense(8, "relu", bias=False), NTKDense(3)),
+    "bins": (
+        PiecewiseLinearEmbedding(EDGES, 3),
+        Dense(8, "tanh"),
+        PiecewiseLinearEmbedding(EDGES * 2),
+        Dense(3),
+    ),
 }
 
 
