@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend
+from ffnn_gpu.backends.cpu.compiled_backend import CompiledBackend
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.cuda.probe import probe
 from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import BackendUnavailableError, ConfigurationError
 
-__all__ = ["Backend", "NumbaBackend", "NumpyBackend", "get_backend", "probe"]
+__all__ = ["Backend", "CompiledBackend", "NumpyBackend", "get_backend", "probe"]
 
 SYNONYMS = {"cpu": "numpy", "cuda": "cupy"}
 ENVIRONMENT, OLD_ENVIRONMENT = "FFNN_GPU_DEVICE", "FFNN_GPU_BACKEND"
@@ -87,7 +87,7 @@ def _gpu(index: int, source: str) -> Backend:
 def _make(index: int | None, reason: str) -> Backend:
     backend: Backend
     if index is None:
-        backend = NumbaBackend() if find_spec("llvmlite") else NumpyBackend()
+        backend = CompiledBackend() if find_spec("llvmlite") else NumpyBackend()
     else:
         from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend  # takes 25 ms
 

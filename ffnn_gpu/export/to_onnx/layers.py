@@ -6,7 +6,7 @@ Why neither LayerNormalization nor BatchNormalization: onnxruntime 1.32 takes th
 E[x²] − E[x]², and folds the running mean into the bias. For rows of N(1000, 1) the outputs differ from
 `predict` by 1.5e-5 and 5e-6 of their largest value. Composed as in the reference backend, they are equal.
 
-Why a long sum is several products: onnxruntime adds 256 products in a row, and NumbaBackend 128 with less
+Why a long sum is several products: onnxruntime adds 256 products in a row, and CompiledBackend 128 with less
 error. On digits the probabilities of both differed by 1.6e-6, of which 1.2e-6 was onnxruntime's error. In the
 same parts they differ by 5e-7. A product of (1024, 784) (784, 512) takes 10 % longer so.
 """

@@ -1,4 +1,4 @@
-"""Every override of NumpyBackend and NumbaBackend is compared with the reference."""
+"""Every override of NumpyBackend and CompiledBackend is compared with the reference."""
 
 import inspect
 import sys
@@ -27,7 +27,7 @@ from ffnn_gpu import (
     train_step,
 )
 from ffnn_gpu.arrays.precision import eps, floating
-from ffnn_gpu.backends.choice import Backend, NumbaBackend, NumpyBackend, get_backend
+from ffnn_gpu.backends.choice import Backend, CompiledBackend, NumpyBackend, get_backend
 from ffnn_gpu.backends.cpu import numpy_backend
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.errors import DataError
@@ -69,11 +69,11 @@ COMPILED = (
 SHAPES = [(1, 1), (5, 3), (64, 130), (300, 7)]
 
 
-@pytest.fixture(params=[NumpyBackend, NumbaBackend], ids=lambda kind: kind.__name__)
+@pytest.fixture(params=[NumpyBackend, CompiledBackend], ids=lambda kind: kind.__name__)
 def fast(request):
     """Return each CPU backend; without llvmlite, skip the compiled one."""
     made = request.param()
-    if request.param is NumbaBackend and made.immediate is None:
+    if request.param is CompiledBackend and made.immediate is None:
         pytest.skip('no llvmlite: pip install "ffnn_gpu[fast]"')
     return made
 
@@ -82,7 +82,7 @@ def random(shape, dtype, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
-@pytest.mark.parametrize(("kind", "tested"), [(NumpyBackend, TESTED), (NumbaBackend, COMPILED)])
+@pytest.mark.parametrize(("kind", "tested"), [(NumpyBackend, TESTED), (CompiledBackend, COMPILED)])
 def test_every_override_is_tested_here(kind, tested):
     overridden = {
         name for name, member in vars(kind).items() if inspect.isfunction(member) and not name.startswith("_")
@@ -263,7 +263,7 @@ def test_rules_equal_the_reference(fast, dtype, rule, control, mixed, extras, mo
         if mixed:
             np.testing.assert_array_equal(shadow, given["theta"].astype(shadow.dtype))
         found.append(given)
-    looped = isinstance(fast, NumbaBackend)
+    looped = isinstance(fast, CompiledBackend)
     for name, got in found[0].items():
         if looped:
             assert_close(got, found[1][name], tolerance("product", dtype), name)
@@ -345,7 +345,7 @@ def test_16_bit_results_equal_the_reference_up_to_one_rounding(fast, dtype):
         assert got.dtype == want.dtype
         if got.itemsize == 4:  # the loss and its gradient are added in another order
             assert_close(got, want, tolerance("product", np.float32))
-        elif isinstance(fast, NumbaBackend):
+        elif isinstance(fast, CompiledBackend):
             assert_close(got, want, eps(kind))
         else:
             np.testing.assert_array_equal(got, want)
@@ -357,7 +357,7 @@ def test_backend_works_if_numba_cannot_be_imported(monkeypatch, dtype):
     name = "ffnn_gpu.backends.cpu.recording.immediate"
     monkeypatch.setitem(sys.modules, name, None)  # the import raises ImportError
     monkeypatch.delattr(ffnn_gpu.backends.cpu.recording, "immediate", raising=False)
-    made = NumbaBackend()
+    made = CompiledBackend()
     got, want = (
         each.dropout_mask(0.5, 0, np.array([0]), 0, 0, np.empty((3, 5), dtype)) for each in (made, REFERENCE)
     )
@@ -366,7 +366,7 @@ def test_backend_works_if_numba_cannot_be_imported(monkeypatch, dtype):
 
 
 def test_numpy_names_the_compiled_backend_if_numba_is_installed(monkeypatch):
-    for found, kind in ((object(), NumbaBackend), (None, NumpyBackend)):
+    for found, kind in ((object(), CompiledBackend), (None, NumpyBackend)):
         monkeypatch.setattr("ffnn_gpu.backends.choice.find_spec", lambda name, found=found: found)
         assert type(get_backend("numpy")) is kind
 
@@ -419,7 +419,7 @@ def test_normalized_columns_are_exact_to_the_rounding_of_the_mean(fast, rows):
     rstd, mu, sigma2 = np.empty((3, 5))
     fast.batch_norm(x, np.ones(5), np.zeros(5), 1e-5, out, xhat, rstd, mu, sigma2)
     largest = 1 / np.sqrt(variance.min() + 1e-5)
-    ulps = 1 if type(fast) is NumbaBackend else 12  # NumPy adds 100 again and again
+    ulps = 1 if type(fast) is CompiledBackend else 12  # NumPy adds 100 again and again
     assert np.abs(xhat - expected).max() <= ulps * 100 * np.finfo(float).eps * float(largest)
     np.testing.assert_allclose(sigma2, variance.astype(float), rtol=1e-12, atol=1e-20)
     np.testing.assert_array_equal(out, xhat)
@@ -480,7 +480,7 @@ LAYERS = [
 )
 def test_compiled_steps_allocate_no_arrays(optimizer):
     """The products' panels take 80 kilobytes; the smallest array here has 160,000 bytes."""
-    backend = NumbaBackend()
+    backend = CompiledBackend()
     if backend.immediate is None:
         pytest.skip('no llvmlite: pip install "ffnn_gpu[fast]"')
     network = Network(200, LAYERS, backend)
@@ -508,7 +508,7 @@ def test_ten_steps_of_both_cpu_backends_equal_the_reference(optimizer, dtype):
     layers = [Dense(9, relu), LayerNorm(), Dropout(0.2), Dense(8, tanh), BatchNorm(), Dense(3)]
     network = Network(6, layers, "numpy", dtype)
     x, y = random((16, 6), "float64"), np.arange(16) % 3
-    both = REFERENCE, NumpyBackend(), NumbaBackend()
+    both = REFERENCE, NumpyBackend(), CompiledBackend()
     assert_parity(network, x, y, softmax_cross_entropy, backends=both, optimizer=optimizer, steps=10)
 
 
@@ -528,7 +528,7 @@ def test_norm_of_float32_squares_neither_overflows_nor_vanishes(fast, size):
 
 
 def test_fewer_class_indices_than_rows_raise():
-    made = NumbaBackend()
+    made = CompiledBackend()
     if made.immediate is None:
         pytest.skip('no llvmlite: pip install "ffnn_gpu[fast]"')
     with pytest.raises(IndexError):
@@ -562,7 +562,7 @@ def test_backend_works_if_numba_does_not(monkeypatch, error):
         raise error
 
     monkeypatch.setattr(immediate, "try_out", broken)
-    assert NumbaBackend().immediate is None
+    assert CompiledBackend().immediate is None
 
 
 def test_underflow_of_an_average_is_silent(fast, dtype):

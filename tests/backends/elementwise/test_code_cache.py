@@ -145,10 +145,10 @@ def test_name_depends_on_every_source(room, monkeypatch, tmp_path):
 PROGRAM = """
 import sys
 import numpy as np
-from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend
+from ffnn_gpu.backends.cpu.compiled_backend import CompiledBackend
 for dtype in sys.argv[1:]:
     z = np.arange(6, dtype=dtype).reshape(2, 3)
-    NumbaBackend().softmax_backward(z, np.ones_like(z))
+    CompiledBackend().softmax_backward(z, np.ones_like(z))
     np.testing.assert_array_equal(z, [[-3, -2, -1], [-9, -8, -7]])
 """
 

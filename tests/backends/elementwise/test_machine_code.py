@@ -45,4 +45,4 @@ def test_compiled_operation_does_not_import_numba():
         "print(type(backend).__name__, backend.immediate is None, 'numba' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == ["NumbaBackend", "False", "False"]
+    assert done.stdout.split() == ["CompiledBackend", "False", "False"]

@@ -72,7 +72,7 @@ class Commands(ABC):
         partition: decides how many chunks a command has.
         losses: what the chunks of a loss write; their sum is the loss.
         failed: (1,), not 0 if a command has refused its arguments.
-        backend: the NumbaBackend whose operations these are.
+        backend: the CompiledBackend whose operations these are.
     """
 
     name = "numpy"

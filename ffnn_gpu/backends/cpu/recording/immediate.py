@@ -26,7 +26,7 @@ FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Immediate(Operations):
-    """Runs the commands of one operation of a NumbaBackend, then is discarded."""
+    """Runs the commands of one operation of a CompiledBackend, then is discarded."""
 
     def __init__(self, backend: Any) -> None:
         self.backend, self._copies, self._current = backend, {}, set()

@@ -108,7 +108,7 @@ def recorded() -> str:
 
 
 def threads_of(backend: Any) -> int:
-    """Return the number of threads of a NumbaBackend. Raises ConfigurationError as `threads` does."""
+    """Return the number of threads of a CompiledBackend. Raises ConfigurationError as `threads` does."""
     return threads() if backend.threads is None else int(backend.threads)
 
 

@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from ffnn_gpu.backends.choice import Backend, NumbaBackend
+from ffnn_gpu.backends.choice import Backend, CompiledBackend
 from ffnn_gpu.testing import assert_close, tolerance
 
 pytest.importorskip("llvmlite")
-REFERENCE, COMPILED = Backend(), NumbaBackend()
+REFERENCE, COMPILED = Backend(), CompiledBackend()
 SHAPES = [(0, 3), (1, 1), (5, 3), (64, 130)]
 TARGETS = ("int32", "int64", "int8", "distributions")
 COMBINATIONS = [*itertools.product((False, True), (False, True), (0.0, 0.1))]

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("llvmlite")
 
 from ffnn_gpu import SGD, BatchNorm, Dense, Dropout, LayerNorm, Network, softmax_cross_entropy, train_step
-from ffnn_gpu.backends.cpu.numba_backend import NumbaBackend
+from ffnn_gpu.backends.cpu.compiled_backend import CompiledBackend
 from ffnn_gpu.backends.cpu.numpy_backend import NumpyBackend
 from ffnn_gpu.backends.cpu.recording.arguments import NotRecordedError, address, word
 from ffnn_gpu.backends.cpu.recording.commands import BODIES, command
@@ -17,7 +17,7 @@ from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.nn.activations import relu
 
-BACKEND = NumbaBackend()
+BACKEND = CompiledBackend()
 HALF = np.ones(12, np.float16)
 
 
@@ -246,7 +246,7 @@ def test_machine_code_of_every_command_is_cached(name, dtype):
 
 def test_operations_have_the_names_of_a_backend():
     own = {name for name in dir(Operations) if not name.startswith("_")}
-    lacking = {name for name in own if not hasattr(NumbaBackend, name)} - {"call"}
+    lacking = {name for name in own if not hasattr(CompiledBackend, name)} - {"call"}
     assert not lacking
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Adam, Dense, Network, relu, softmax_cross_entropy, train_step
-from ffnn_gpu.backends.choice import NumbaBackend, NumpyBackend
+from ffnn_gpu.backends.choice import CompiledBackend, NumpyBackend
 from ffnn_gpu.nn.layers import Embedding
 
 pytest.importorskip("llvmlite")
@@ -33,7 +33,7 @@ def both_passes(backend, dtype):
 def test_commands_equal_numpy_bit_for_bit_on_any_number_of_threads(dtype, threads, monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", threads)
     for found, want in zip(
-        both_passes(NumbaBackend(), dtype), both_passes(NumpyBackend(), dtype), strict=True
+        both_passes(CompiledBackend(), dtype), both_passes(NumpyBackend(), dtype), strict=True
     ):
         np.testing.assert_array_equal(found, want)
 
@@ -42,7 +42,7 @@ def test_commands_equal_numpy_bit_for_bit_on_any_number_of_threads(dtype, thread
 def test_steps_and_predictions_are_recorded_without_a_call(dtype):
     levels = (200, 3, 250)  # that every type counts
     layers, optimizer = [Embedding(levels, WIDTHS), Dense(8, relu), Dense(3)], Adam()
-    networks = [Network(7, layers, make(), dtype) for make in (NumbaBackend, NumpyBackend)]
+    networks = [Network(7, layers, make(), dtype) for make in (CompiledBackend, NumpyBackend)]
     x, y = rows(networks[0].compute_dtype)
     x[:, N:] %= np.array(levels).astype(x.dtype)
     spaces = [network.workspace(B) for network in networks]
@@ -60,7 +60,7 @@ def test_steps_and_predictions_are_recorded_without_a_call(dtype):
 
 
 def test_a_recorded_prediction_checks_its_codes():
-    network, (x, _) = Network(7, [Embedding(LEVELS, WIDTHS), Dense(3)], NumbaBackend()), rows()
+    network, (x, _) = Network(7, [Embedding(LEVELS, WIDTHS), Dense(3)], CompiledBackend()), rows()
     ws = network.workspace(B, training=False)
     want = network.forward(x, ws).copy()
     for value in (3, -1, 0.5, np.nan, np.inf):
@@ -72,7 +72,7 @@ def test_a_recorded_prediction_checks_its_codes():
 
 
 def test_codes_that_change_between_the_passes_overwrite_no_other_memory():
-    backend, (x, _) = NumbaBackend(), rows()
+    backend, (x, _) = CompiledBackend(), rows()
     x[3, N] = 1e9
     da, dE = np.ones(SHAPE, "float32"), np.zeros(np.dot(LEVELS, WIDTHS), "float32")
     with pytest.raises((IndexError, ValueError), match="code"):

@@ -28,7 +28,7 @@ from ffnn_gpu import (
     train_step,
 )
 from ffnn_gpu.arrays.precision import eps, floating
-from ffnn_gpu.backends.choice import NumbaBackend
+from ffnn_gpu.backends.choice import CompiledBackend
 from ffnn_gpu.nn.activations import ACTIVATIONS
 from ffnn_gpu.nn.layers import LogSoftmax, Softmax
 from ffnn_gpu.nn.losses import SoftmaxCrossEntropy
@@ -87,7 +87,9 @@ def batch(dtype, rows, loss=softmax_cross_entropy, seed=0):
 
 def networks(layers, dtype, S=2.0**10):
     """Return equal networks, one to record and one of the reference, with loss scale S."""
-    found = [Network(N_IN, list(layers), backend, dtype, seed=3) for backend in (NumbaBackend(), Backend())]
+    found = [
+        Network(N_IN, list(layers), backend, dtype, seed=3) for backend in (CompiledBackend(), Backend())
+    ]
     rng = np.random.default_rng(1)
     values = {
         name: v + 0.05 * rng.random(v.shape, v.dtype) * (-1) ** rng.integers(0, 2, v.shape)

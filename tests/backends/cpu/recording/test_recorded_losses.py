@@ -17,7 +17,7 @@ from ffnn_gpu import (
     softmax_cross_entropy,
     train_step,
 )
-from ffnn_gpu.backends.choice import NumbaBackend
+from ffnn_gpu.backends.choice import CompiledBackend
 from ffnn_gpu.errors import ShapeError, WorkspaceError
 from ffnn_gpu.nn.layers import LogSoftmax, Softmax
 from ffnn_gpu.nn.losses import SoftmaxCrossEntropy, cross_entropy
@@ -44,7 +44,7 @@ def threads(request, monkeypatch):
 
 
 def made(layers, dtype="float64", rows=B):
-    network = Network(N_IN, list(layers), NumbaBackend(), dtype)
+    network = Network(N_IN, list(layers), CompiledBackend(), dtype)
     return network, network.workspace(rows)
 
 

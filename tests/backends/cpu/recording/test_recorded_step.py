@@ -34,7 +34,7 @@ from ffnn_gpu import (
     tanh,
     train_step,
 )
-from ffnn_gpu.backends.choice import NumbaBackend
+from ffnn_gpu.backends.choice import CompiledBackend
 from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, WorkspaceError
 from ffnn_gpu.nn.activations import ACTIVATIONS, Activation
 from ffnn_gpu.nn.losses.standard import PointwiseLoss
@@ -91,7 +91,7 @@ def batch(dtype="float64", rows=B, loss=softmax_cross_entropy, seed=0):
 
 
 def made(layers, dtype="float64", rows=B):
-    network = Network(N_IN, list(layers), NumbaBackend(), dtype)
+    network = Network(N_IN, list(layers), CompiledBackend(), dtype)
     return network, network.workspace(rows)
 
 
@@ -637,7 +637,7 @@ def test_fewer_targets_than_rows_raise():
 
 
 def test_overrides_in_subclasses_of_backend_and_network_are_called():
-    class Backend(NumbaBackend):
+    class Backend(CompiledBackend):
         def adam(self, update, *args):
             self.calls = getattr(self, "calls", 0) + 1
 
@@ -649,7 +649,7 @@ def test_overrides_in_subclasses_of_backend_and_network_are_called():
     (x, y), backend = batch(), Backend()
     network, limited = (
         Network(N_IN, PLAIN, backend, "float64"),
-        Limited(N_IN, PLAIN, NumbaBackend(), "float64"),
+        Limited(N_IN, PLAIN, CompiledBackend(), "float64"),
     )
     for trained_one in (network, limited):
         ws = trained_one.workspace(B)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Adam, Dense, Network, softmax_cross_entropy, train_step
-from ffnn_gpu.backends.choice import NumbaBackend, NumpyBackend
+from ffnn_gpu.backends.choice import CompiledBackend, NumpyBackend
 from ffnn_gpu.nn.layers import (
     CosineEmbedding,
     NTKDense,
@@ -40,7 +40,7 @@ def rows(dtype):
 
 def networks(layers, dtype):
     """Return the same network, with scattered parameters, with commands and without."""
-    pair = [Network(I, layers, make(), dtype) for make in (NumbaBackend, NumpyBackend)]
+    pair = [Network(I, layers, make(), dtype) for make in (CompiledBackend, NumpyBackend)]
     for network in pair:
         rng = np.random.default_rng(1)
         network.params.assign({

@@ -31,7 +31,7 @@ def at_once(name: str) -> Callable[..., Any]:
     plain = getattr(NumpyBackend, name)
 
     @functools.wraps(plain)
-    def run(self: "NumbaBackend", *args: Any, **named: Any) -> Any:
+    def run(self: "CompiledBackend", *args: Any, **named: Any) -> Any:
         if self.immediate is not None:
             try:
                 return getattr(self.immediate.Immediate(self), name)(*args, **named)
@@ -48,7 +48,7 @@ def rule_at_once(name: str) -> Callable[..., None]:
     signature = inspect.signature(plain)
 
     @functools.wraps(plain)
-    def run_rule(self: "NumbaBackend", update: Update, *settings: Any, **named: Any) -> None:
+    def run_rule(self: "CompiledBackend", update: Update, *settings: Any, **named: Any) -> None:
         if named:
             settings = signature.bind(self, update, *settings, **named).args[2:]
         run(self, update, *settings)
@@ -56,7 +56,7 @@ def rule_at_once(name: str) -> Callable[..., None]:
     return run_rule
 
 
-class NumbaBackend(NumpyBackend):
+class CompiledBackend(NumpyBackend):
     """Every operation on host arrays, with commands that compute in float32 or float64.
 
     Args:
@@ -70,9 +70,9 @@ class NumbaBackend(NumpyBackend):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.threads,)
 
-    def alone(self) -> "NumbaBackend":
+    def alone(self) -> "CompiledBackend":
         """Return a backend of one thread, which waits for no other. Several threads of Python may use it."""
-        one = NumbaBackend(threads=1)
+        one = CompiledBackend(threads=1)
         one.reason = self.reason
         return one
 
@@ -115,12 +115,12 @@ class NumbaBackend(NumpyBackend):
         return str(self.recording.recorded())
 
     def run_step(self, code: Callable[..., Any], *args: Any) -> Any:
-        if self.immediate is None or type(self) is not NumbaBackend:
+        if self.immediate is None or type(self) is not CompiledBackend:
             return code(*args)
         return self.recording.run_step(self, code, *args)
 
     def run_forward(self, code: Callable[..., Any], network: Any, x: Array, ws: Any) -> Any:
-        if self.immediate is None or ws.training or type(self) is not NumbaBackend:
+        if self.immediate is None or ws.training or type(self) is not CompiledBackend:
             return code(network, x, ws)
         return self.recording.run_forward(self, code, network, x, ws)
 
