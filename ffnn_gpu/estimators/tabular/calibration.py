@@ -30,12 +30,22 @@ def temperature(log_loss: Callable[[float], float]) -> float:
     return found if log_loss(found) < log_loss(1.0) else 1.0
 
 
-def thinned(residuals: HostArray) -> HostArray:
-    """Return |residuals| (n, K) sorted by column, at most MOST_RESIDUALS of them, the largest included."""
-    ordered = np.sort(np.abs(residuals), axis=0)
-    if len(ordered) > MOST_RESIDUALS:
-        ordered = ordered[np.linspace(0, len(ordered) - 1, MOST_RESIDUALS).round().astype(int)]
-    return ordered
+def thinned(residuals: HostArray, weight: HostArray | None = None) -> HostArray:
+    """Return |residuals| (n, K) sorted by column, at most MOST_RESIDUALS of them, the largest included.
+
+    With weights (n,), rows of weight 0 are left out, and of the others each quantile is the weighted one.
+    """
+    errors: HostArray = np.abs(residuals if weight is None else residuals[weight > 0])
+    m = min(len(errors), MOST_RESIDUALS)
+    if weight is None:
+        kept: HostArray = np.sort(errors, axis=0)[np.linspace(0, len(errors) - 1, m).round().astype(int)]
+        return kept
+    w, order = weight[weight > 0], np.argsort(errors, axis=0, kind="stable")
+    below = np.cumsum(w[order], axis=0) / w.sum()
+    levels = np.arange(1, m + 1) / m - 1e-9
+    places = [np.searchsorted(column, levels).clip(max=len(errors) - 1) for column in below.T]
+    columns = [errors[order[at, k], k] for k, at in enumerate(places)]
+    return np.column_stack(columns)
 
 
 def half_width(residuals: HostArray, coverage: float) -> HostArray:

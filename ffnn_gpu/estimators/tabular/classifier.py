@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.frames import objects
 from ffnn_gpu.data.labels import LabelMap
 from ffnn_gpu.estimators.tabular.estimator import TabularEstimator
 from ffnn_gpu.estimators.tabular.recipes import Preset
@@ -77,7 +78,8 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
     def predict_proba(self, X: Any) -> HostArray:
         """Return probabilities (n, C) of the classes in the order of `classes_`."""
         outputs = self._outputs(X)
-        return self.model_.task.probabilities(outputs)
+        p = self.model_.task.probabilities(outputs)
+        return np.asarray(p / p.sum(axis=1, keepdims=True))  # float32 sums are not 1 to every digit
 
     def predict_log_proba(self, X: Any) -> HostArray:
         """Return the logarithm of `predict_proba`."""
@@ -95,6 +97,11 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
     def _checked_targets(self, y: Any) -> HostArray:
         if y is None:
             raise ValueError(f"requires y to be passed, but the target y is None: {type(self).__name__}")
+        labels = np.asarray(y) if hasattr(y, "dtype") else np.asarray(y, object)
+        if labels.dtype.kind == "O" and labels.ndim == 1:
+            missing = np.flatnonzero(np.ma.getmaskarray(objects(labels.tolist())))
+            if missing.size:
+                raise ValueError(f"Input y contains NaN: y[{missing[0]}] is missing; every row needs a class")
         check_classification_targets(y)
         return np.asarray(column_or_1d(y, warn=True))
 

@@ -95,7 +95,7 @@ def fit_ensemble(
     regression = task.kind == "regression"
     T = 1.0 if regression else calibration.temperature(lambda T: held.error(mean_at(T)))
     mean = mean_at(T)
-    residuals = calibration.thinned(held.y - mean) if regression else None
+    residuals = calibration.thinned(held.y - mean, held.weight) if regression else None
     network = joined(members, weights, task, T, backend)
     return Ensemble(
         network, task_of_means(task), members, weights, errors, held.error(mean), T, held.index, mean,

@@ -83,6 +83,7 @@ def train_members(
 
     Args:
         deadline: in seconds of `time.monotonic`. Then members stop after their epoch, and no other begins.
+            The first member is trained for one epoch in every case.
         callback: gives each member its callbacks.
         done: called in this thread with each member when it and those before it are trained.
 
@@ -100,7 +101,7 @@ def train_members(
             return late or interrupt.signal is not None
 
         def train(plan: Plan) -> Member | DivergedError | None:
-            if over():
+            if over() and (plan is not plans[0] or interrupt.signal is not None):
                 return None
             callbacks = [BestWeights(), Until(over), *callback(plan)]
             return _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)

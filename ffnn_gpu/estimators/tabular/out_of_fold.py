@@ -31,22 +31,26 @@ class OutOfFold:
 
     @classmethod
     def of(cls, members: Sequence[Member], rows: Rows, folds: HostArray, task: Task) -> "OutOfFold":
-        """Collect the outputs of the recipes that have members for the same folds.
+        """Collect the outputs of the recipes for the folds that all of them have members for.
 
-        These are the folds of the recipe with most members. Recipes that lack one of them are left out.
+        If the training ended early, recipes lack folds. One that has none in common with those that have
+        more is left out.
         """
         held = {
             name: {m.plan.fold: m.held_out for m in members if m.plan.recipe.name == name}
             for name in _names(members)
         }
-        covered = max(map(set, held.values()), key=len)
+        names = sorted(held, key=lambda name: -len(held[name]))
+        covered = set(held[names[0]])
+        for name in names:
+            covered = covered & set(held[name]) or covered
         index = np.flatnonzero(np.isin(folds, [*covered]))
         outputs = {}
-        for name, found in held.items():
-            if covered <= found.keys():
-                z = np.empty((len(folds), next(iter(found.values())).shape[1]))
+        for name in held:
+            if covered <= held[name].keys():
+                z = np.empty((len(folds), held[name][min(covered)].shape[1]))
                 for fold in covered:
-                    z[folds == fold] = found[fold]
+                    z[folds == fold] = held[name][fold]
                 outputs[name] = z[index]
         weight = None if rows.weight is None else rows.weight[index]
         return cls(task, index, outputs, rows.y[index], weight)

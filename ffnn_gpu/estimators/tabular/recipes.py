@@ -26,6 +26,7 @@ from ffnn_gpu.optim.optimizers import AdamW, Optimizer
 
 EMBEDDED = Normal(0.1)
 LEAST_BATCH, BATCHES = 32, 16  # a batch of a small table: at least 32 rows, at most one 16th of the table
+MOST_PASSES = 400  # over a small table, to make the least number of updates
 SAMPLE = 4000  # rows on which initial values depend
 
 
@@ -36,7 +37,7 @@ class Recipe(ABC):
     Args:
         name: for messages; each recipe of a preset has another.
         epochs: passes over the training rows, if these are `steps` updates or more.
-        steps: the smallest number of updates; a small table gets more epochs.
+        steps: the smallest number of updates; a small table gets more epochs, up to MOST_PASSES.
         batch_size: rows of a minibatch, fewer on a small table.
         schedule: of the learning rate.
     """
@@ -75,7 +76,7 @@ class Recipe(ABC):
 
     def passes(self, rows: int) -> int:
         """Return the number of epochs on a table with so many training rows."""
-        return max(self.epochs, math.ceil(self.steps * self.batch(rows) / rows))
+        return max(self.epochs, min(MOST_PASSES, math.ceil(self.steps * self.batch(rows) / rows)))
 
 
 @dataclass(frozen=True, kw_only=True)

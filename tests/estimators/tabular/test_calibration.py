@@ -53,6 +53,17 @@ def test_half_width_is_the_conformal_quantile():
     assert half_width(residuals, 0.995)[0] == np.inf
 
 
+@pytest.mark.parametrize("n", [60, 30_000])
+def test_a_residual_of_weight_2_counts_as_two(n):
+    errors, weight = RNG.normal(size=(n, 2)), RNG.integers(0, 3, n)
+    got, want = thinned(errors, weight.astype(float)), thinned(np.repeat(errors, weight, axis=0))
+    for q in (0.1, 0.5, 0.9):
+        np.testing.assert_allclose(
+            half_width(got, q), half_width(want, q), atol=4 * np.abs(errors).max() / min(n, 2000)
+        )
+    np.testing.assert_array_equal(thinned(errors, np.full(n, 0.5))[-1], np.abs(errors).max(axis=0))
+
+
 def test_thinned_residuals_keep_their_quantiles():
     errors = RNG.normal(size=(50_000, 2))
     kept = thinned(errors)

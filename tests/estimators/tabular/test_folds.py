@@ -33,8 +33,28 @@ def test_seed_decides_the_folds():
     assert (folds_of(50, 5, 3) != folds_of(50, 5, 4)).any()
 
 
-def test_too_few_rows_or_groups_are_refused():
-    with pytest.raises(DataError, match="3 rows cannot be dealt to 4 folds"):
-        folds_of(3, 4, 0)
-    with pytest.raises(DataError, match="2 groups cannot be dealt to 3 folds"):
-        folds_of(9, 3, 0, groups=np.arange(9) % 2)
+def test_there_are_no_more_folds_than_rows_or_groups():
+    assert {*folds_of(3, 4, 0)} == {0, 1, 2}
+    assert {*folds_of(9, 3, 0, groups=np.arange(9) % 2)} == {0, 1}
+
+
+def test_rows_of_weight_0_are_spread_over_all_folds():
+    weight = np.repeat([0.0, 1.0], [30, 6])
+    for seed in range(5):
+        folds = folds_of(36, 3, seed, weight=weight)
+        np.testing.assert_array_equal(np.bincount(folds[weight > 0]), [2, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n": 1}, "there is one row"),
+        ({"groups": np.zeros(4)}, "groups holds one group"),
+        ({"groups": np.array(["a", "b", None, "a"], object)}, r"groups\[2\] is missing"),
+        ({"groups": np.array([1.0, np.nan, 2.0, 2.0])}, r"groups\[1\] is missing"),
+        ({"weight": np.array([0.0, 1.0, 0.0, 0.0])}, "at most one row weighs more than 0"),
+    ],
+)
+def test_what_cannot_be_dealt_is_refused(settings, message):
+    with pytest.raises(DataError, match=message):
+        folds_of(**{"n": 4, "count": 3, "seed": 0} | settings)
