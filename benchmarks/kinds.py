@@ -32,8 +32,10 @@ class Kind:
     """One kind of training step.
 
     Attributes:
-        layers: ("Dense", width, activation), ("Dropout", rate), ("Embedding", levels, widths), (name, layers)
-            for a layer of HOLDERS, or (name,). The layers of "Average" are "Stack"s.
+        layers: ("Dense", width, activation), ("NTKDense", width, activation), ("Dropout", rate),
+            ("Embedding", levels, widths), ("ParametricActivation", activation),
+            ("PeriodicEmbedding", columns), ("CosineEmbedding", columns), ("PiecewiseLinearEmbedding", edges),
+            (name, layers) for a layer of HOLDERS, or (name,). The layers of "Average" are "Stack"s.
         loss, optimizer: their names in ffnn_gpu.
         options: settings of the optimizer besides the learning rate.
         B: rows of a minibatch.
@@ -64,6 +66,12 @@ class Kind:
         return any(layer[0] == "Dropout" for layer in flat(self.layers))
 
 
+# the parameters of layers for tables, in their order
+TABLE_LAYERS = {
+    "Scale": ("gain",), "NTKDense": ("W", "b"), "ParametricActivation": ("alpha",),
+    "PeriodicEmbedding": ("w", "b", "A", "c"), "CosineEmbedding": ("w", "b", "gain", "bias"),
+    "PiecewiseLinearEmbedding": ("w", "c", "V"),
+}  # fmt: skip
 HOLDERS = "Residual", "Stack", "Average"  # layers that hold layers
 
 
@@ -93,6 +101,8 @@ def _layer(name, *layer):
 TABLES = ("Embedding", (400, 400, 400), (16, 16, 16))
 BLOCK = ("Residual", (hidden(), hidden("identity")))
 MEMBERS = ("Average", (("Stack", (hidden(), hidden(), output())),) * 4)
+COLUMNS, WIDTH, FREQUENCIES = 16, 16, 16  # that are embedded, and our defaults
+EDGES = (tuple(k / 4 - 2 for k in range(17)),) * COLUMNS
 ACTIVATIONS = (
     "identity", "leaky_relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "softsign",
     "tanh", "sigmoid", "hard_sigmoid", "hard_tanh",
@@ -116,6 +126,17 @@ KINDS = {
         _layer("Dropout", "Dropout", 0.2),
         Kind("Residual", (hidden(), BLOCK, output())),
         Kind("Average", (MEMBERS,)),
+        Kind(
+            "RealMLP",
+            (
+                ("PeriodicEmbedding", COLUMNS),
+                ("Scale",),
+                *(("NTKDense", 64, "identity"), ("ParametricActivation", "mish")) * 3,
+                ("NTKDense", 10, "identity"),
+            ),
+        ),
+        Kind("CosineEmbedding", (("CosineEmbedding", COLUMNS), *[hidden()] * 3, output())),
+        Kind("PiecewiseLinearEmbedding", (("PiecewiseLinearEmbedding", EDGES), *[hidden()] * 3, output())),
         Kind("Embedding", (TABLES, *[hidden()] * 3, output())),
         Kind("sgd", optimizer="sgd"),
         Kind("sgd with momentum", optimizer="sgd", options={"momentum": 0.9}),
@@ -145,8 +166,9 @@ def real(kind):
 def weights(kind):
     """Return the initial values, equal in every process: a list with one entry per layer.
 
-    [W, b] for Dense, [gain, bias] for LayerNorm and BatchNorm, [E] for Embedding, such a list for a layer of
-    HOLDERS, else []. W (I, O) is drawn from N(0, 2/I), and E, the tables one after the other, from N(0, 1).
+    [W, b] for Dense, [gain, bias] for LayerNorm and BatchNorm, [E] for Embedding, those of TABLE_LAYERS, such
+    a list for a layer of HOLDERS, else []. W (I, O) is drawn from N(0, 2/I), and E, the tables one after the
+    other, from N(0, 1).
     """
     import numpy as np
 
@@ -167,6 +189,9 @@ def _weights(layers, I, rng, dtype):
             levels, widths = arguments
             found.append([rng.standard_normal(sum(map(mul, levels, widths))).astype(dtype)])
             I += sum(widths) - len(widths)
+        elif name in TABLE_LAYERS:
+            values, I = _of_table(name, arguments, I, rng)
+            found.append([value.astype(dtype) for value in values])
         elif name == "Average":
             members = [_weights([member], I, rng, dtype) for member in arguments[0]]
             found.append([values[0] for values, _ in members])
@@ -177,6 +202,23 @@ def _weights(layers, I, rng, dtype):
         else:
             found.append([np.ones(I, dtype), np.zeros(I, dtype)] if name.endswith("Norm") else [])
     return found, I
+
+
+def _of_table(name, arguments, I, rng):
+    """Return the initial values of a layer of TABLE_LAYERS, and its output width."""
+    normal, F, K, D = rng.standard_normal, COLUMNS, FREQUENCIES, WIDTH
+    if name == "NTKDense":
+        return [normal((I, arguments[0])), normal(arguments[0])], arguments[0]
+    if name in ("Scale", "ParametricActivation"):
+        return [1 + 0.1 * normal(I)], I
+    if name == "PeriodicEmbedding":
+        shapes = (F, K), (F, K), (F * K, 3), (F, 3)
+        return [0.2 * normal(shape) for shape in shapes], I + 3 * F
+    if name == "CosineEmbedding":
+        shapes = (F, D - 1), F * (D - 1), (F, D), F * D
+    else:
+        shapes = F * D, F * D, (F * (len(EDGES[0]) - 1), D)
+    return [0.2 * normal(shape) for shape in shapes], I + F * (D - 1)
 
 
 def tables(E, levels, widths):
@@ -195,7 +237,7 @@ def minibatches(kind):
 
     rng, O = (
         np.random.default_rng(1),
-        next(layer[1] for layer in flat(kind.layers)[::-1] if layer[0] == "Dense"),
+        next(layer[1] for layer in flat(kind.layers)[::-1] if layer[0].endswith("Dense")),
     )
 
     def targets():

@@ -33,6 +33,7 @@ PYTORCH = {
     schedules.OneCycle: {"rise": 0.3, "start": 25, "end": 1e4},
     callbacks.ReduceOnPlateau: {"factor": 0.1, "patience": 10, "cooldown": 0, "factor_floor": 0},
 }  # fmt: skip
+FACTORS = {"lr_factor": 1, "decay_factor": None}
 OURS = {
     (optimizers.SGD, "lr"): 1e-2, (optimizers.RMSprop, "lr"): 1e-3,  # Keras's
     (optimizers.Lion, "lr"): 1e-4, (optimizers.Lion, "beta1"): 0.9,  # the paper's
@@ -43,6 +44,15 @@ OURS = {
     (layers.Dense, "biases"): initializers.zeros,
     (layers.NTKDense, "activation"): ACTIVATIONS["identity"], (layers.NTKDense, "weights"): None,
     (layers.NTKDense, "biases"): initializers.zeros,
+    (layers.Average, "weights"): None,
+    **{
+        (kind, name): default
+        for kind, names in {
+            layers.NTKDense: {"lr_factor": 1, "bias_lr_factor": 1, "decay_factor": 1},
+            layers.Scale: FACTORS, layers.PeriodicEmbedding: FACTORS, layers.ParametricActivation: FACTORS,
+        }.items()
+        for name, default in names.items()
+    },
     (layers.Dense, "lr_factor"): 1,
     (layers.Dense, "bias_lr_factor"): 1, (layers.Dense, "decay_factor"): 1,
     (layers.Dropout, "schedule"): None,

@@ -6,7 +6,7 @@ float16 the loss is multiplied by a scale that halves at an overflow, and that s
 
 import functools
 
-from benchmarks.contenders.steps import in_turn, rules
+from benchmarks.contenders.steps import columns, in_turn, rules
 from benchmarks.kinds import LOSS_SCALE, minibatches, real, tables, weights
 
 EPS = 1e-5  # of the normalizations
@@ -131,6 +131,9 @@ def applied(layer, values, x, low):
         for inner, own in zip(arguments[0], values, strict=True):
             f = applied(inner, own, f, low)
         return x + f if name == "Residual" else f
+    if name in columns.FUNCTIONS:
+        low_values = [value.astype(low) for value in values]
+        return columns.applied(jnp, activation, name, low_values, x, *arguments)
     if name == "LayerNorm":
         mean, variance = x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True)
         return (x - mean) * jax.lax.rsqrt(variance + EPS) * values[0] + values[1]

@@ -7,9 +7,9 @@ With checked=True the targets are converted and checked before the loop, as `fit
 import numpy as np
 
 from benchmarks.contenders.steps import in_turn
-from benchmarks.kinds import HOLDERS, minibatches, weights
+from benchmarks.kinds import HOLDERS, TABLE_LAYERS, minibatches, weights
 
-NAMES = {"Dense": ("W", "b"), "Embedding": ("E",)}
+NAMES = {"Dense": ("W", "b"), "Embedding": ("E",), **TABLE_LAYERS}
 
 
 def step(kind, variant):

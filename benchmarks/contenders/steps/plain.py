@@ -145,6 +145,118 @@ class Embedding:
         self.gradients = [dE]
 
 
+class Scale:
+    def __init__(self, theta):
+        self.theta = theta
+
+    def forward(self, x):
+        self.x = x
+        return x * self.theta[0]
+
+    def backward(self, da):
+        self.gradients = [(da * self.x).sum(axis=0)]
+        return da * self.theta[0]
+
+
+class NTKDense(Dense):
+    def forward(self, x):
+        W, b = self.theta
+        self.x, self.s = x, x @ W / len(W) ** 0.5
+        self.s += b
+        self.a = self.phi(self.s)
+        return self.a
+
+    def backward(self, da):
+        W = self.theta[0]
+        delta = da if self.slope is None else da * self.slope(self.s, self.a)
+        scaled = delta / len(W) ** 0.5
+        self.gradients = self.x.T @ scaled, delta.sum(axis=0)
+        return scaled @ W.T
+
+
+class ParametricActivation:
+    def __init__(self, theta, activation):
+        self.theta, (self.phi, self.slope) = theta, ACTIVATIONS[activation]
+
+    def forward(self, x):
+        self.x, self.a = x, self.phi(x)
+        return x + self.theta[0] * (self.a - x)
+
+    def backward(self, da):
+        self.gradients = [(da * (self.a - self.x)).sum(axis=0)]
+        return da * (1 + self.theta[0] * (self.slope(self.x, self.a) - 1))
+
+
+class OfColumns:
+    """e (B, F, D) of the first F columns; the first layer, so nobody reads dx."""
+
+    first = True
+    passes_on_all = False
+
+    def forward(self, x):
+        self.x = x[:, : self.F, None]
+        rest = x if self.passes_on_all else x[:, self.F :]
+        return np.concatenate([self.embedded().reshape(len(x), -1), rest], axis=1)
+
+    def backward(self, da):
+        D = self.width
+        self.gradients = self.adjoint(da[:, : self.F * D].reshape(len(da), self.F, D))
+
+
+class PeriodicEmbedding(OfColumns):
+    passes_on_all = True
+
+    def __init__(self, theta, F):
+        self.theta, self.F, self.width = theta, F, theta[3].shape[1]
+
+    def embedded(self):
+        w, b, A, c = self.theta
+        self.angle = 2 * np.pi * w * self.x + b
+        self.waves = np.cos(self.angle)
+        return np.einsum("bfk,fkd->bfd", self.waves, A.reshape(*w.shape, -1)) + c
+
+    def adjoint(self, de):
+        w, _, A, _ = self.theta
+        back = -np.sin(self.angle) * np.einsum("bfd,fkd->bfk", de, A.reshape(*w.shape, -1))
+        dA = np.einsum("bfk,bfd->fkd", self.waves, de).reshape(A.shape)
+        return (2 * np.pi * self.x * back).sum(axis=0), back.sum(axis=0), dA, de.sum(axis=0)
+
+
+class CosineEmbedding(OfColumns):
+    def __init__(self, theta, F):
+        self.theta, self.F, self.width = theta, F, theta[2].shape[1]
+
+    def embedded(self):
+        w, b, gain, bias = self.theta
+        self.angle = 2 * np.pi * (w * self.x + b.reshape(w.shape))
+        self.parts = np.concatenate([self.x, np.cos(self.angle)], axis=2)
+        return gain * self.parts + bias.reshape(gain.shape)
+
+    def adjoint(self, de):
+        gain = self.theta[2]
+        back = -2 * np.pi * np.sin(self.angle) * (de * gain)[:, :, 1:]
+        db, dbias = back.sum(axis=0).ravel(), de.sum(axis=0).ravel()
+        return (self.x * back).sum(axis=0), db, (de * self.parts).sum(axis=0), dbias
+
+
+class PiecewiseLinearEmbedding(OfColumns):
+    def __init__(self, theta, edges):
+        self.theta, self.F, self.width = theta, len(edges), theta[2].shape[1]
+        self.edges = np.array(edges, theta[0].dtype)
+
+    def embedded(self):
+        w, c, V = (value.reshape(self.F, -1, self.width) for value in self.theta)
+        part = (self.x - self.edges[:, :-1]) / np.diff(self.edges)
+        part[:, :, 1:] = np.maximum(part[:, :, 1:], 0)
+        part[:, :, :-1] = np.minimum(part[:, :, :-1], 1)
+        self.part = part
+        return w[:, 0] * self.x + c[:, 0] + np.einsum("bft,ftd->bfd", part, V)
+
+    def adjoint(self, de):
+        dV = np.einsum("bft,bfd->ftd", self.part, de).reshape(self.theta[2].shape)
+        return (self.x * de).sum(axis=0).ravel(), de.sum(axis=0).ravel(), dV
+
+
 class Residual:
     theta = ()
 
@@ -207,7 +319,10 @@ class LogSoftmax(Softmax):
         return da - np.exp(self.a) * da.sum(axis=1, keepdims=True)
 
 
-LAYERS = Dense, Embedding, LayerNorm, BatchNorm, Dropout, Residual, Stack, Average, Softmax, LogSoftmax
+LAYERS = (
+    Dense, NTKDense, Embedding, PeriodicEmbedding, CosineEmbedding, PiecewiseLinearEmbedding, Scale,
+    ParametricActivation, LayerNorm, BatchNorm, Dropout, Residual, Stack, Average, Softmax, LogSoftmax,
+)  # fmt: skip
 CLASSES = {kind.__name__: kind for kind in LAYERS}
 
 

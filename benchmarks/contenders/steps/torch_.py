@@ -10,7 +10,7 @@ Why torch.compile in its default mode: with 2 cores, mode="max-autotune" compile
 import contextlib
 
 from benchmarks.contenders import UnsupportedError
-from benchmarks.contenders.steps import in_turn, rules
+from benchmarks.contenders.steps import columns, in_turn, rules
 from benchmarks.kinds import LOSS_SCALE, minibatches, real, tables, weights
 
 FUSED, FOREACH = {"fused": True}, {"foreach": True}
@@ -172,6 +172,18 @@ def modules(layers, values, I):
         def forward(self, x):
             return sum(member(x) for member in self.members) / len(self.members)
 
+    class OfTable(nn.Module):
+        def __init__(self, name, values, arguments):
+            super().__init__()
+            self.values = nn.ParameterList(map(torch.from_numpy, values))
+            self.name, self.arguments = name, arguments
+
+        def forward(self, x):
+            return columns.applied(torch, module, self.name, [*self.values], x, *self.arguments)
+
+    def module(name):
+        return (lambda x: x) if name == "identity" else activation(name)
+
     class Embedding(nn.Module):
         def __init__(self, tables):
             super().__init__()
@@ -192,6 +204,8 @@ def modules(layers, values, I):
             I = arguments[0]
         elif name == "Embedding":
             found.append(Embedding(map(torch.from_numpy, tables(arrays[0], *arguments))))
+        elif name in columns.FUNCTIONS:
+            found.append(OfTable(name, arrays, arguments))
         elif name == "Residual":
             found.append(Residual(modules(arguments[0], arrays, I)))
         elif name == "Stack":
