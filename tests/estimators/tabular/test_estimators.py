@@ -24,11 +24,11 @@ TINY = Preset(
     ),
     2,
 )
+LINEAR = Preset(TINY.recipes[:1], 2)
 # Folds and minibatches depend on the number of rows, so a weight of 2 is not a row given twice.
-UNEQUAL = {"check_sample_weight_equivalence_on_dense_data"}
 CASES = [
     pytest.param(*pair, id=f"{type(estimator).__name__}-{k}")
-    for estimator in (TabularClassifier(TINY, random_state=0), TabularRegressor(TINY, random_state=0))
+    for estimator in (TabularClassifier(LINEAR, random_state=0), TabularRegressor(LINEAR, random_state=0))
     for k, pair in enumerate(estimator_checks_generator(estimator))
 ]
 
@@ -120,12 +120,11 @@ def test_intervals_are_around_the_prediction_and_grow_with_coverage(regressor):
 def test_interval_covers_new_rows_as_often_as_it_promises():
     """Over 16 tables of 150 rows and 150 new ones each: 0.9 ± 4 standard errors, and what folds add."""
     held = []
-    linear = Preset(TINY.recipes[:1], 2)
     for seed in range(16):
         rng = np.random.default_rng(seed)
         X = rng.normal(size=(300, 2))
         y = X[:, 0] + rng.standard_t(4, size=300)
-        fitted = TabularRegressor(linear, random_state=seed).fit(X[:150], y[:150])
+        fitted = TabularRegressor(LINEAR, random_state=seed).fit(X[:150], y[:150])
         ends = fitted.predict_interval(X[150:], coverage=0.9)
         held.append(np.mean((ends[:, 0] <= y[150:]) & (y[150:] <= ends[:, 1])))
     assert 0.87 < np.mean(held) < 0.95
@@ -202,11 +201,10 @@ def test_pipeline_grid_search_and_cross_validation():
     pipeline = make_pipeline(
         FunctionTransformer(lambda X: X.drop(columns="id")), TabularRegressor(TINY, random_state=0)
     )
-    smaller = Preset(TINY.recipes[:1], 2)
-    search = GridSearchCV(pipeline, {"tabularregressor__preset": [TINY, smaller]}, cv=2).fit(FRAME, PRICE)
+    search = GridSearchCV(pipeline, {"tabularregressor__preset": [TINY, LINEAR]}, cv=2).fit(FRAME, PRICE)
     assert np.isfinite(search.best_score_)
     p = cross_val_predict(
-        TabularClassifier(smaller, random_state=0), FRAME, CLASS, cv=2, method="predict_proba"
+        TabularClassifier(LINEAR, random_state=0), FRAME, CLASS, cv=2, method="predict_proba"
     )
     assert p.shape == (N, 2)
 
