@@ -76,6 +76,11 @@ def read_labelled(
         return (data, data.x_test, data.y_test) if data.x_test is not None else (data, data.x, data.y)  # type: ignore[return-value]
     table = _table_for(model, source, how)
     chosen = chosen if target is not None or not table.has_names else model.target_name or chosen
+    if chosen is None and table.has_names and model.feature_names is not None:
+        raise ConfigurationError(
+            "the model does not know the name of its target, because it was trained on arrays in Python; "
+            "give --target, the column to compare with"
+        )
     places = target_places(table, chosen)
     spelling = Spelling(table.decimal, model.encoding.missing if model.encoding else ())
     classes: Sequence[Hashable] = model.task.labels.classes if model.task.labels else ()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,13 @@ from click.testing import CliRunner
 
 from ffnn_gpu.cli import train
 from ffnn_gpu.cli.commands import main
-from ffnn_gpu.cli.reading import read_rows, read_training
+from ffnn_gpu.cli.reading import read_labelled, read_rows, read_training
 from ffnn_gpu.cli.settings import TrainConfig
-from ffnn_gpu.errors import DataError
+from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.nn.layers import Dense
+from ffnn_gpu.nn.network import Network
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.numbers import numbers_of
 
@@ -233,3 +238,15 @@ def test_new_rows_have_the_decimal_sign_of_the_training_table_where_they_leave_i
     said = read_rows(csv_file("a;b\n1.234;1\n", "new.csv"), model).x.table.remarks
     assert "'1.234' is read with thousands (--decimal '.' reads a decimal number)" in said
     assert Encoding.from_json(model.encoding.to_json()) == model.encoding and model.encoding.decimal == ","
+
+
+def test_target_of_a_model_that_was_trained_on_arrays_must_be_named(csv_file):
+    """Without this, the last column would be compared with what the model predicts."""
+    network = Network(1, [Dense(1)], "numpy")
+    model = Model(network, Task("regression", 1, "mean_squared_error"), feature_names=("a",))
+    path = csv_file("a,price,last\n1,10,3\n2,20,9\n")
+    with pytest.raises(ConfigurationError, match="give --target"):
+        read_labelled(path, None, model)
+    assert read_labelled(path, "price", model)[2].ravel().tolist() == [10, 20]
+    named = replace(model, target_name="price")
+    assert read_labelled(path, None, named)[2].ravel().tolist() == [10, 20]
