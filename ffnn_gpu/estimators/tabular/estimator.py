@@ -26,11 +26,11 @@ from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.scikit_learn.inputs import host
-from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble, fit_ensemble
-from ffnn_gpu.estimators.tabular.folds import folds_of
+from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
 from ffnn_gpu.estimators.tabular.members import Rows
-from ffnn_gpu.estimators.tabular.progress import Progress
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Preset
+from ffnn_gpu.estimators.tabular.report import explained
+from ffnn_gpu.estimators.tabular.train_ensemble import train_ensemble
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding, most_codes
@@ -86,13 +86,14 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
         x = encoding.encode(table, master(floating(DTYPE)))
         seed = int(check_random_state(self.random_state).randint(2**31))
         rows = Rows(x, np.asarray(task.encode(y)), weight)
-        folds = self._folds(rows, task, preset.folds, seed, groups)
+        if groups is not None:
+            check_consistent_length(y, groups)
+            groups = np.asarray(groups)
         deadline = None if self.time_limit is None else began + self.time_limit
-        with Progress(len(preset.recipes) * (int(folds.max()) + 1), self.verbose) as progress:
-            self.ensemble_ = fit_ensemble(
-                rows, folds, task, encoding.code_levels, preset.recipes, get_backend(self.device), DTYPE,
-                seed, deadline=deadline, callback=progress.callbacks, done=progress.done,
-            )  # fmt: skip
+        self.ensemble_ = train_ensemble(
+            rows, task, encoding.code_levels, preset, get_backend(self.device), DTYPE, seed,
+            groups=groups, deadline=deadline, verbose=self.verbose,
+        )  # fmt: skip
         names = getattr(self, "feature_names_in_", None)
         self.model_ = Model(
             self.ensemble_.network,
@@ -110,15 +111,6 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
             reasons = "; ".join(f"{column.name}: {column.reason}" for column in columns[:5])
             raise ValueError(f"X has no column that a network could learn from: {reasons}")
         return Encoding.fit(table, columns, np.arange(len(table)), (), most_codes(DTYPE))
-
-    def _folds(self, rows: Rows, task: Task, count: int, seed: int, groups: Any) -> HostArray:
-        n = len(rows.y)
-        classes = np.asarray(rows.y).ravel() if task.labels is not None else None
-        if groups is not None:
-            check_consistent_length(rows.y, groups)
-            groups = np.asarray(groups)
-            count = min(count, len(np.unique(groups)))
-        return folds_of(n, min(count, n), seed, classes, groups)
 
     def _weights(self, y: HostArray, sample_weight: Any, n: int) -> HostArray | None:
         if sample_weight is None:
@@ -152,18 +144,7 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         found, encoding = self.ensemble_, self.model_.encoding
         assert encoding is not None  # always fitted
-        what = "log loss" if found.task.kind != "regression" else "error in standard deviations"
-        lines = [f"{len(found.members)} members, {what} out of fold:"]
-        for name, error in found.errors.items():
-            share = f"weight {found.weights[name]:.2f}" if name in found.weights else "not used"
-            lines.append(f"  {name:14} {error:.4f}  {share}")
-        lines.append(f"  {'all together':14} {found.error:.4f}")
-        if found.temperature != 1:
-            lines.append(
-                f"logits are divided by {found.temperature:.2f}, so that probabilities are calibrated"
-            )
-        lines.append(f"the networks read {len(encoding.outputs)} numbers of {self.n_features_in_} columns")
-        return "\n".join(lines)
+        return "\n".join(explained(found, len(encoding.outputs), self.n_features_in_))
 
     def to_model(self) -> Model:
         """Return the encoding, the joined network and the task, which can be exported."""

@@ -5,6 +5,8 @@ import numpy as np
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.errors import DataError
 
+LEAST = 2  # rows or groups: one to train on, one to hold out
+
 
 def folds_of(
     n: int, count: int, seed: int, classes: HostArray | None = None, groups: HostArray | None = None
@@ -31,6 +33,19 @@ def folds_of(
     fold = np.empty(n, np.int64)
     fold[order] = np.arange(n) % count
     return fold
+
+
+def number_of_folds(most: int, n: int, groups: HostArray | None = None) -> int:
+    """Return the number of folds of n rows: `most`, or one per row or group if there are fewer.
+
+    Raises DataError if one row or one group is all there is.
+    """
+    units, what = (n, "row") if groups is None else (len(np.unique(groups)), "group")
+    if units < LEAST:
+        raise DataError(
+            f"there is {units} {what} to train on; members need at least {LEAST}, of which one is held out"
+        )
+    return min(most, units)
 
 
 def _dealt(groups: HostArray, count: int, rng: np.random.Generator) -> HostArray:
