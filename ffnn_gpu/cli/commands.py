@@ -91,6 +91,7 @@ def train_command(
       mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA
     """
     from ffnn_gpu.cli import messages, run_folder, train
+    from ffnn_gpu.training.interrupt import Interrupted
     from ffnn_gpu.training.rank_logs import open_log
 
     saved = run_folder.config_to_resume(flags["out"]) if resume else None
@@ -98,14 +99,18 @@ def train_command(
     ranks = ranks_of(config.device)
     if rank_logs is not None:
         open_log(rank_logs, ranks)
-    result = train.train(
-        config,
-        resume=resume,
-        overwrite=overwrite,
-        announce=announcer(ranks, quiet),
-        verbose=0 if quiet else 1,
-        communicator=ranks,
-    )
+    try:
+        result = train.train(
+            config,
+            resume=resume,
+            overwrite=overwrite,
+            announce=announcer(ranks, quiet),
+            verbose=0 if quiet else 1,
+            communicator=ranks,
+        )
+    except Interrupted as error:
+        print_error_line(f"{error}; nothing was written")
+        return 128 + error.number
     if ranks.rank == 0:
         report = {"folder": str(result.folder), **result.report}
         lines = messages.result_lines(result.folder, result.report, quiet)

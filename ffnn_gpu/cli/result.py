@@ -127,7 +127,7 @@ def write_report(done: Result, test: Part | None, announce: Announce) -> None:
 
 def _draw_plots(done: Result, test: Part | None) -> None:
     folder, model, history = done.folder, done.model, done.history
-    if len(history):
+    if "epoch" in history.columns:  # a history of members has none
         history.plot(folder / run_folder.LEARNING_CURVE)
     if test is None or (model.task.kind != "regression" and model.task.labels is None):
         return

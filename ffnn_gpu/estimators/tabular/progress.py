@@ -60,9 +60,7 @@ class Progress:
         count, best = f"{self.finished}/{self.members}", min(member.history["val_loss"], default=float("nan"))
         if self.bar is not None:
             shown = max(self.finished, self.bar.tasks[0].completed)  # a member that was kept has no epochs
-            self.bar.update(
-                self.task, completed=shown, member=count, latest=f"{member.plan}: {best:.4g}"
-            )
+            self.bar.update(self.task, completed=shown, member=count, latest=f"{member.plan}: {best:.4g}")
         elif self.verbose:
             seconds = sum(member.history["seconds"])
             write_line(f"member {count}  {member.plan}  val_loss {best:.4g}  {seconds:.1f} s")

@@ -70,7 +70,8 @@ class Problem:
                 "a search compares networks on the validation rows, and validation = 0 leaves none; "
                 "use a fraction such as 0.1"
             )
-        require_one_network(config), optimizer_of(config)
+        require_one_network(config)
+        optimizer_of(config)
         task = Task.of(training.data.y, config.task, config.loss, config.label_smoothing)
         metric, names = _metrics(task, config, metric)
         config = msgspec.structs.replace(config, metrics=names)
