@@ -7,6 +7,6 @@ settings, flags                     flags, TOML and environment → one configur
 run_folder, result, plots           what a run writes
 reading                             what DATA and INPUT name → rows and targets
 inspection                          the table that `ffnn-gpu inspect` prints
-messages, info                      what the command prints
+messages, info, model_info          what the command prints
 exit_codes, standard_streams        where it prints, and the code it ends with
 """

@@ -276,11 +276,13 @@ def inspect_command(data: str | None, file: str | None, as_json: bool, **flags: 
 
 
 @main.command("info")
+@click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="print the information as JSON")
-def info_command(as_json: bool) -> None:
-    """Print versions, backend and machine.
+def info_command(model: str | None, as_json: bool) -> None:
+    """Print versions, backend and machine; with MODEL, what that model is.
 
-    Also printed: why the backend was chosen and, with several processes, the number of ranks.
+    Also printed: why the backend was chosen and, with several processes, the number of ranks. MODEL is a run
+    folder or a checkpoint.
     """
     from ffnn_gpu.cli import info
 
@@ -288,5 +290,11 @@ def info_command(as_json: bool) -> None:
     if ranks.rank:
         return
     standard_streams.require_output()
+    if model is not None:
+        from ffnn_gpu.cli import model_info
+
+        known = model_info.information(model)
+        print_result(dumps(known) if as_json else "\n".join(model_info.lines(known)))
+        return
     found = info.information(ranks)
     print_result(dumps(found) if as_json else "\n".join(info.lines(found)))

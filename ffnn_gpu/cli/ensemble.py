@@ -55,8 +55,17 @@ def train_members(
     return model, table.history, found
 
 
-def with_ensemble(report: Mapping[str, Any], found: Ensemble, model: Model, columns: int) -> dict[str, Any]:
-    """Return the content of result.json with the members in the place of the epochs."""
-    said = {"explanation": explained(found, model.network.n_in, columns)}
+def with_ensemble(
+    report: Mapping[str, Any], found: Ensemble, model: Model, columns: int, asked: int
+) -> dict[str, Any]:
+    """Return the content of result.json with the members in the place of the epochs.
+
+    columns: those of the raw rows. asked: the number of members of the preset.
+    """
+    said = {
+        "members_asked": asked,
+        "stopped_early": sum(not member.is_whole for member in found.members),
+        "explanation": explained(found, model.network.n_in, columns),
+    }
     rest = {name: value for name, value in report.items() if name not in COURSE_OF_ONE}
     return {**rest, "ensemble": {**summary(found), **said}}

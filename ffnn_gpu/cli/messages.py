@@ -193,16 +193,25 @@ def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -
         f"  {this} predict {run} {source} --output predictions.csv",
         f"  {started} train --config {run}/config.toml --seed {report['seed'] + 1}",
     ]
+    if _lacks_members(report):
+        lines.append(f"  {started} train --resume --out {run}")
     if report.get("schedule") == "constant" and report["epochs"] == report["epochs_asked"]:
         # other schedules end with a rate near 0
         lines.append(f"  {started} train --resume --out {run} --epochs {2 * report['epochs_asked']}")
     return lines
 
 
+def _lacks_members(report: Mapping[str, Any]) -> bool:
+    """Return whether the time was over before every member of an ensemble was trained to its end."""
+    found = report.get("ensemble")
+    return bool(found and (found["stopped_early"] or len(found["members"]) < found["members_asked"]))
+
+
 def _course(report: Mapping[str, Any]) -> str:
     """20 of 30 epochs, best epoch 12,"""
-    if report.get("ensemble"):
-        return counted(len(report["ensemble"]["members"]), "member")
+    if found := report.get("ensemble"):
+        early = f", {found['stopped_early']} of them stopped early," if found["stopped_early"] else ""
+        return f"{len(found['members'])} of {counted(found['members_asked'], 'member')}{early}"
     epochs, asked = report["epochs"], report["epochs_asked"]
     early = epochs < asked and not report["interrupted"]
     done = f"stopped early after epoch {epochs}" if early else f"{epochs} of {counted(asked, 'epoch')}"

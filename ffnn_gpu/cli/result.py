@@ -1,6 +1,7 @@
 """Write the result of a run: result.json and the plots."""
 
 import functools
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.estimators.split import Part, Split
 from ffnn_gpu.estimators.training_data import Training
@@ -75,6 +77,16 @@ def build_report(
             "numpy": np.__version__,
         },
     }
+
+
+def saved_report(folder: Path) -> dict[str, Any]:
+    """Return the content of the result.json of a run, {} without one. Raises DataError if it is damaged."""
+    report = folder / run_folder.RESULT
+    try:
+        found = json.loads(report.read_text(encoding="utf-8-sig")) if report.is_file() else {}
+    except ValueError as error:
+        raise DataError(f"{report} is damaged: {error}") from error
+    return dict(found)
 
 
 def checksum_of(table: Table | None) -> dict[str, str] | None:

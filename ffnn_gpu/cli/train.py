@@ -1,6 +1,5 @@
 """Train on a data set and write a run folder: the work of `ffnn-gpu train`."""
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from ffnn_gpu.estimators.model_choice import require_fitting
 from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
 from ffnn_gpu.estimators.tabular.from_settings import folds_for
+from ffnn_gpu.estimators.tabular.recipes import PRESETS
 from ffnn_gpu.estimators.task import Task, doubt
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.rows import TableRows
@@ -123,7 +123,8 @@ def train(
     seconds = time.perf_counter() - began
     report = result.build_report(config, model, split, training, test, history, seconds, ranks.size)
     if ensemble is not None:
-        report = with_ensemble(report, ensemble, model, data.x.shape[1])
+        asked = folds * len(PRESETS[config.preset].recipes)
+        report = with_ensemble(report, ensemble, model, data.x.shape[1], asked)
     done = result.Result(folder, model, history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
@@ -166,11 +167,7 @@ def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:
     split = split_rows(data, model.task, config, roles)
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
-    report = Path(folder) / run_folder.RESULT
-    try:
-        saved = json.loads(report.read_text(encoding="utf-8-sig")) if report.is_file() else {}
-    except ValueError as error:
-        raise DataError(f"{report} is damaged: {error}") from error
+    saved = result.saved_report(Path(folder))
     if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
     then, now = saved.get("table"), result.checksum_of(table)

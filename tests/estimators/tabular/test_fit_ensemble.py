@@ -10,16 +10,17 @@ import pytest
 from ffnn_gpu import fit, get_backend
 from ffnn_gpu.data.labels import LabelMap
 from ffnn_gpu.data.standardizer import Standardizer
-from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.estimators.tabular import members as members_module
 from ffnn_gpu.estimators.tabular.fit_ensemble import fit_ensemble
 from ffnn_gpu.estimators.tabular.folds import folds_of
-from ffnn_gpu.estimators.tabular.members import Plan, Rows, train_members
+from ffnn_gpu.estimators.tabular.members import Plan, Rows, Store, train_members
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.testing import assert_close
 from ffnn_gpu.training.callbacks import BestWeights, Callback
+from ffnn_gpu.training.interrupt import Interrupted
 
 RNG = np.random.default_rng(0)
 N = 240
@@ -175,9 +176,27 @@ def test_interrupt_returns_the_members_so_far(monkeypatch):
     assert len(found.members[0].history) < 1000  # the handler runs when the main thread has its turn
 
 
+class Stopping(Store):
+    """Send a signal when the first member is about to be trained."""
+
+    def load(self, plan, backend):
+        if plan.fold:
+            return
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)  # the handler runs in the main thread
+
+
 def test_interrupt_before_the_first_member_is_an_interrupt(monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
     monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="SIGTERM ended the training before any member") as raised:
+        ensemble("regression", _numpy(), RECIPES[:1], folds=2, store=Stopping())
+    assert raised.value.number == signal.SIGTERM
+
+
+def test_time_that_is_over_before_the_first_member_is_refused(monkeypatch):
+    monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
+    with pytest.raises(ConfigurationError, match="use a longer time_limit"):
         ensemble("regression", _numpy(), deadline=time.monotonic() - 1)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.estimators.tabular.folds import folds_of
+from ffnn_gpu.estimators.tabular.folds import folds_of, number_of_folds
 
 
 @pytest.mark.parametrize("n", [4, 5, 103])
@@ -38,3 +38,13 @@ def test_too_few_rows_or_groups_are_refused():
         folds_of(3, 4, 0)
     with pytest.raises(DataError, match="2 groups cannot be dealt to 3 folds"):
         folds_of(9, 3, 0, groups=np.arange(9) % 2)
+
+
+def test_folds_are_at_most_the_rows_or_groups_and_one_of_those_is_refused():
+    groups = np.array([1, 1, 1, 2, 2, 3])
+    assert [number_of_folds(most, 6) for most in (4, 9)] == [4, 6]
+    assert [number_of_folds(most, 6, groups) for most in (2, 4)] == [2, 3]
+    with pytest.raises(DataError, match="there is 1 row to train on; members need at least 2"):
+        number_of_folds(4, 1)
+    with pytest.raises(DataError, match="there is 1 group to train on"):
+        number_of_folds(4, 6, np.zeros(6))
