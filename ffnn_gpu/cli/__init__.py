@@ -2,10 +2,11 @@
 
 train, tune                         train on a data set; search for settings
 tune_command, export                the commands `tune` and `export`
+ensemble                            what `train --model tabular` does in a way of its own
 settings, flags                     flags, TOML and environment → one configuration
 run_folder, result, plots           what a run writes
 reading                             what DATA and INPUT name → rows and targets
 inspection                          the table that `ffnn-gpu inspect` prints
-messages, info                      what the command prints
+messages, info, model_info          what the command prints
 exit_codes, standard_streams        where it prints, and the code it ends with
 """

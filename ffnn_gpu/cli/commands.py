@@ -91,6 +91,7 @@ def train_command(
       mpiexec -n 4 python -m mpi4py -m ffnn_gpu train DATA
     """
     from ffnn_gpu.cli import messages, run_folder, train
+    from ffnn_gpu.training.interrupt import Interrupted
     from ffnn_gpu.training.rank_logs import open_log
 
     saved = run_folder.config_to_resume(flags["out"]) if resume else None
@@ -98,14 +99,18 @@ def train_command(
     ranks = ranks_of(config.device)
     if rank_logs is not None:
         open_log(rank_logs, ranks)
-    result = train.train(
-        config,
-        resume=resume,
-        overwrite=overwrite,
-        announce=announcer(ranks, quiet),
-        verbose=0 if quiet else 1,
-        communicator=ranks,
-    )
+    try:
+        result = train.train(
+            config,
+            resume=resume,
+            overwrite=overwrite,
+            announce=announcer(ranks, quiet),
+            verbose=0 if quiet else 1,
+            communicator=ranks,
+        )
+    except Interrupted as error:
+        print_error_line(f"{error}; nothing was written")
+        return 128 + error.number
     if ranks.rank == 0:
         report = {"folder": str(result.folder), **result.report}
         lines = messages.result_lines(result.folder, result.report, quiet)
@@ -271,11 +276,13 @@ def inspect_command(data: str | None, file: str | None, as_json: bool, **flags: 
 
 
 @main.command("info")
+@click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="print the information as JSON")
-def info_command(as_json: bool) -> None:
-    """Print versions, backend and machine.
+def info_command(model: str | None, as_json: bool) -> None:
+    """Print versions, backend and machine; with MODEL, what that model is.
 
-    Also printed: why the backend was chosen and, with several processes, the number of ranks.
+    Also printed: why the backend was chosen and, with several processes, the number of ranks. MODEL is a run
+    folder or a checkpoint.
     """
     from ffnn_gpu.cli import info
 
@@ -283,5 +290,11 @@ def info_command(as_json: bool) -> None:
     if ranks.rank:
         return
     standard_streams.require_output()
+    if model is not None:
+        from ffnn_gpu.cli import model_info
+
+        known = model_info.information(model)
+        print_result(dumps(known) if as_json else "\n".join(model_info.lines(known)))
+        return
     found = info.information(ranks)
     print_result(dumps(found) if as_json else "\n".join(info.lines(found)))

@@ -93,13 +93,16 @@ def table_line(x: Any) -> str:
     return f"{x.table.source}: {', '.join(x.table.remarks)}"
 
 
-def split_line(rows: Mapping[str, int], backend: Backend) -> str:
-    """86 rows to train, 10 to validate, 24 to test; backend numpy (FFNN_GPU_DEVICE=numpy)"""
-    train, others = (
-        counted(rows["train"], "row"),
-        f"{rows['validation']:,} to validate, {rows['test']:,} to test",
-    )
-    return f"{train} to train, {others}; backend {backend.name} ({_why(backend)})"
+def split_line(rows: Mapping[str, int], backend: Backend, folds: int = 0) -> str:
+    """86 rows to train, 10 to validate, 24 to test; backend numpy (FFNN_GPU_DEVICE=numpy)
+
+    folds: of an ensemble, which has no rows for validation alone.
+    """
+    validation = f", {rows['validation']:,} to validate"
+    if folds:
+        validation = f" in {folds} folds, each of which validates members once"
+    parts = f"{counted(rows['train'], 'row')} to train{validation}, {rows['test']:,} to test"
+    return f"{parts}; backend {backend.name} ({_why(backend)})"
 
 
 def ranks_line(ranks: Communicator, config: TrainConfig) -> str:
@@ -176,11 +179,9 @@ def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -
     if report.get("baseline") and not brief:
         lines.append(baseline_line(report["baseline"]))
     run, this, started = shlex.quote(str(folder)), program(), _program_on(report["ranks"])
-    epochs, asked = report["epochs"], report["epochs_asked"]
-    early = epochs < asked and not report["interrupted"]
-    done = f"stopped early after epoch {epochs}" if early else f"{epochs} of {counted(asked, 'epoch')}"
-    best = f", best epoch {report['best_epoch']}," if report["best_epoch"] else ""
-    lines.append(f"{done}{best} in {report['seconds']:.1f} s; run folder {folder}")
+    if report.get("ensemble") and not brief:
+        lines += report["ensemble"]["explanation"]
+    lines.append(f"{_course(report)} in {report['seconds']:.1f} s; run folder {folder}")
     if report["interrupted"]:
         resume = f"  {started} train --resume --out {run}"
         return [*lines, f"interrupted by {report['interrupted']}; to continue:", resume]
@@ -192,9 +193,29 @@ def result_lines(folder: Path, report: Mapping[str, Any], brief: bool = False) -
         f"  {this} predict {run} {source} --output predictions.csv",
         f"  {started} train --config {run}/config.toml --seed {report['seed'] + 1}",
     ]
-    if report["schedule"] == "constant" and not early:  # other schedules end with a rate near 0
-        lines.append(f"  {started} train --resume --out {run} --epochs {2 * asked}")
+    if _lacks_members(report):
+        lines.append(f"  {started} train --resume --out {run}")
+    if report.get("schedule") == "constant" and report["epochs"] == report["epochs_asked"]:
+        # other schedules end with a rate near 0
+        lines.append(f"  {started} train --resume --out {run} --epochs {2 * report['epochs_asked']}")
     return lines
+
+
+def _lacks_members(report: Mapping[str, Any]) -> bool:
+    """Return whether the time was over before every member of an ensemble was trained to its end."""
+    found = report.get("ensemble")
+    return bool(found and (found["stopped_early"] or len(found["members"]) < found["members_asked"]))
+
+
+def _course(report: Mapping[str, Any]) -> str:
+    """20 of 30 epochs, best epoch 12,"""
+    if found := report.get("ensemble"):
+        early = f", {found['stopped_early']} of them stopped early," if found["stopped_early"] else ""
+        return f"{len(found['members'])} of {counted(found['members_asked'], 'member')}{early}"
+    epochs, asked = report["epochs"], report["epochs_asked"]
+    ended = epochs < asked and not report["interrupted"]
+    done = f"stopped early after epoch {epochs}" if ended else f"{epochs} of {counted(asked, 'epoch')}"
+    return done + (f", best epoch {report['best_epoch']}," if report["best_epoch"] else "")
 
 
 def baseline_line(baseline: Mapping[str, Any]) -> str:

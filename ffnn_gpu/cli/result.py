@@ -1,6 +1,7 @@
 """Write the result of a run: result.json and the plots."""
 
 import functools
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ffnn_gpu.checkpoints.json_values import dumps
 from ffnn_gpu.cli import plots, run_folder
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.settings import TrainConfig
+from ffnn_gpu.errors import DataError
 from ffnn_gpu.estimators.model import Model, true_and_predicted
 from ffnn_gpu.estimators.split import Part, Split
 from ffnn_gpu.estimators.training_data import Training
@@ -77,6 +79,16 @@ def build_report(
     }
 
 
+def saved_report(folder: Path) -> dict[str, Any]:
+    """Return the content of the result.json of a run, {} without one. Raises DataError if it is damaged."""
+    report = folder / run_folder.RESULT
+    try:
+        found = json.loads(report.read_text(encoding="utf-8-sig")) if report.is_file() else {}
+    except ValueError as error:
+        raise DataError(f"{report} is damaged: {error}") from error
+    return dict(found)
+
+
 def checksum_of(table: Table | None) -> dict[str, str] | None:
     """Return a checksum of the cells in their order, and the version of DuckDB that computed it."""
     if table is None:
@@ -127,7 +139,7 @@ def write_report(done: Result, test: Part | None, announce: Announce) -> None:
 
 def _draw_plots(done: Result, test: Part | None) -> None:
     folder, model, history = done.folder, done.model, done.history
-    if len(history):
+    if "epoch" in history.columns:  # a history of members has none
         history.plot(folder / run_folder.LEARNING_CURVE)
     if test is None or (model.task.kind != "regression" and model.task.labels is None):
         return

@@ -1,9 +1,10 @@
 """The folder of one run and its files.
 
 config.toml                            every setting; `train --config` repeats the run
-metrics.jsonl, history.csv             one row per epoch, written during the training run
+metrics.jsonl, history.csv             one row per epoch or member, written during the training run
 checkpoint/last.safetensors            for --resume
 checkpoint/best.safetensors            the network of the best epoch
+checkpoint/members/                    of an ensemble, in the place of both: its finished members
 encoded.npy, encoded.json              a large table, encoded, for --resume
 model.safetensors                      what `evaluate` and `predict` read
 result.json                            test metrics, rows, seconds, backend, versions
@@ -38,7 +39,7 @@ from ffnn_gpu.training.callbacks import Callback, Run
 from ffnn_gpu.training.resume import finished_epochs
 
 CONFIG, METRICS_FILE, HISTORY_FILE, RESULT = "config.toml", "metrics.jsonl", "history.csv", "result.json"
-CHECKPOINT, MODEL, OLD_MODEL = "checkpoint", "model.safetensors", "model"
+CHECKPOINT, MEMBERS, MODEL, OLD_MODEL = "checkpoint", "members", "model.safetensors", "model"
 LEARNING_CURVE, CONFUSION_MATRIX, AGAINST_TRUE = (
     "learning_curve.png", "confusion_matrix.png", "predicted_against_true.png",
 )  # fmt: skip
@@ -59,7 +60,7 @@ FILES = (
     MADE_OF,
 )
 # settings in which a resumed run may differ from the run that it continues
-MAY_CHANGE = ("epochs", "device", "out", "shard_optimizer")
+MAY_CHANGE = ("epochs", "device", "out", "shard_optimizer", "time_limit")
 
 
 def require_usable(config: TrainConfig, resume: bool, overwrite: bool) -> None:
@@ -179,7 +180,7 @@ def _require_same(config: TrainConfig) -> None:
     if changed:
         raise ConfigurationError(
             f"{config.out} cannot be resumed with other settings: {', '.join(changed)}; "
-            "only epochs, device and shard_optimizer may change. Start a new run without --resume"
+            "only epochs, device, shard_optimizer and time_limit may change. Start a new run without --resume"
         )
     last = Path(config.out or "") / CHECKPOINT / "last"
     finished = finished_epochs(last) if checkpoint.find(last) else 0

@@ -1,6 +1,5 @@
 """Train on a data set and write a run folder: the work of `ffnn-gpu train`."""
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from ffnn_gpu import temporary
 from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.backends import get_backend
 from ffnn_gpu.cli import messages, result, run_folder
+from ffnn_gpu.cli.ensemble import require_one_process, train_members, with_ensemble
 from ffnn_gpu.cli.exit_codes import Announce
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig, resolve
@@ -18,8 +18,11 @@ from ffnn_gpu.distributed.agreement import require_agreement
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.model_choice import require_fitting
 from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import Part, require_known_labels, split_rows
+from ffnn_gpu.estimators.tabular.from_settings import folds_for
+from ffnn_gpu.estimators.tabular.recipes import PRESETS
 from ffnn_gpu.estimators.task import Task, doubt
 from ffnn_gpu.tables.encoding import Encoding
 from ffnn_gpu.tables.rows import TableRows
@@ -56,8 +59,13 @@ def train(
     Raises:
         ConfigurationError, DataError: before anything is written.
         DivergedError: the loss is not finite.
+        Interrupted: a signal came before any member of an ensemble was trained.
     """
     began, ranks = time.perf_counter(), communicator or Single(config.device)
+    is_ensemble, folds, ensemble = config.model == "tabular", 0, None
+    require_fitting(config)
+    if is_ensemble:
+        require_one_process(ranks)
     on_rank_zero(ranks, lambda: run_folder.require_usable(config, resume, overwrite))
     rule, backend = optimizer_of(config), get_backend(ranks.device)
     _require_readable_by_all(config, ranks)
@@ -85,7 +93,9 @@ def train(
     if table is not None and ranks.size > 1:
         _share_encoding(ranks, rows, model)
     require_trainable(config, model, split, ranks)
-    announce(messages.split_line(split.counts(), backend))
+    if is_ensemble:
+        folds = folds_for(config, split.train)
+    announce(messages.split_line(split.counts(), backend, folds))
     if ranks.size > 1:
         announce(messages.ranks_line(ranks, config))
     if constant := messages.constant_line(model):
@@ -96,10 +106,13 @@ def train(
     try:
         if table is not None and ranks.rank == 0:
             rows.keep_in(folder)
-        checkpoint = Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras())
-        callbacks = [run_folder.HistoryFiles(folder), EpochLog()]
-        encoded = encode(model, split)
-        history = fit_model(config, model, encoded, rule, ranks, verbose, checkpoint, callbacks, resume)
+        if is_ensemble:
+            model, history, ensemble = train_members(config, model, split.train, folder, verbose)
+        else:
+            checkpoint = Checkpoints(folder / run_folder.CHECKPOINT, extras=model.extras())
+            callbacks = [run_folder.HistoryFiles(folder), EpochLog()]
+            encoded = encode(model, split)
+            history = fit_model(config, model, encoded, rule, ranks, verbose, checkpoint, callbacks, resume)
     except BaseException:
         if ranks.rank == 0:
             temporary.remove(folder)
@@ -109,6 +122,9 @@ def train(
     test = split.test and evaluated(model, split.test, communicator=ranks)
     seconds = time.perf_counter() - began
     report = result.build_report(config, model, split, training, test, history, seconds, ranks.size)
+    if ensemble is not None:
+        asked = folds * len(PRESETS[config.preset].recipes)
+        report = with_ensemble(report, ensemble, model, data.x.shape[1], asked)
     done = result.Result(folder, model, history, report)
     on_rank_zero(ranks, lambda: result.write_report(done, split.test, announce))
     return done
@@ -151,11 +167,7 @@ def held_out(folder: str | Path, model: Model) -> tuple[Part, Names]:
     split = split_rows(data, model.task, config, roles)
     if split.test is None:
         raise ConfigurationError(f"the run {folder} held out no test set; give the DATA to evaluate on")
-    report = Path(folder) / run_folder.RESULT
-    try:
-        saved = json.loads(report.read_text(encoding="utf-8-sig")) if report.is_file() else {}
-    except ValueError as error:
-        raise DataError(f"{report} is damaged: {error}") from error
+    saved = result.saved_report(Path(folder))
     if (then := saved.get("rows", split.counts())) != split.counts():
         raise DataError(f"{config.data} has changed since the training run: rows {then} → {split.counts()}")
     then, now = saved.get("table"), result.checksum_of(table)

@@ -65,7 +65,7 @@ def tune_command(
     """
     from ffnn_gpu.cli import tune
     from ffnn_gpu.estimators.tuning.limits import Limits
-    from ffnn_gpu.estimators.tuning.search import Interrupted
+    from ffnn_gpu.training.interrupt import Interrupted
 
     limits = Limits.of(trials, time)
     ranks = ranks_of(flags["device"] or "auto")

@@ -63,7 +63,7 @@ def left_out(training: Training) -> dict[str, str]:
 
 def warnings_in_python(training: Training, split: Split, config: TrainConfig) -> Iterator[str]:
     """Yield what may go wrong with a table and what was decided without evidence."""
-    table, (x, y, _) = cast(Table, training.table), split.train
+    table, (x, y) = cast(Table, training.table), split.train[:2]
     yield from map(_in_python, table.remarks)
     if decided := doubt(training.data.y, config.task):
         yield _in_python(decided)

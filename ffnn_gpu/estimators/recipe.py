@@ -48,7 +48,10 @@ OPTIMIZER_SETTINGS = ("lr", "weight_decay", "l1", "l2", "clip_norm", "ema")
 def prepare(
     config: TrainConfig, data: Dataset, columns: list[Column], training: Part, task: Task, backend: Backend
 ) -> Model:
-    """Return an untrained model; its standardizer or encoding is fitted on the training set only."""
+    """Return an untrained model; its standardizer or encoding is fitted on the training set only.
+
+    With model = 'tabular' its network is linear, until that of the ensemble takes its place.
+    """
     x, y = training[:2]
     if config.class_weight and task.labels is None:
         raise ConfigurationError(f"class_weight needs one class per row; this is a {task.kind} task")
@@ -183,6 +186,8 @@ def dropout_of(config: TrainConfig, task: Task) -> float:
 
 def _hidden(config: TrainConfig, task: Task) -> list[Layer]:
     """Return for each width: Dense with its activation, normalization, dropout."""
+    if config.model == "tabular":
+        return []
     dropout = dropout_of(config, task)
     layers: list[Layer] = []
     for width in config.hidden:

@@ -84,6 +84,16 @@ class TrainConfig(msgspec.Struct, frozen=True, kw_only=True):
         "arrays: clip standardized features to this many deviations, 0: no limit; tables: always softly to 3",
     ] = 5.0
 
+    model: Annotated[
+        Literal["mlp", "tabular"], "mlp: one network; tabular: an ensemble of networks, chosen out of fold"
+    ] = "mlp"
+    preset: Annotated[
+        Literal["fast", "good", "best"], "model=tabular: how many members, and of which kinds"
+    ] = "good"
+    time_limit: Annotated[
+        str | float | None,
+        "model=tabular: members stop after this time: 90 (seconds), 90s, 10m, 1h or 1h30m; default: no limit",
+    ] = None
     hidden: Annotated[Widths, "widths of the hidden layers; empty for a linear model"] = (512, 256)
     activation: Annotated[str, "activation of the hidden layers: relu, gelu, silu, tanh, …"] = "relu"
     dropout: Annotated[

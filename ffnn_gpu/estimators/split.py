@@ -22,11 +22,15 @@ from ffnn_gpu.tables.rows import TableRows
 
 
 class Part(NamedTuple):
-    """Raw x, an array or TableRows, with y and the weights of the same rows; None if all weigh the same."""
+    """Raw x, an array or TableRows, and what belongs to the same rows.
+
+    weight: None if all weigh the same. group: equal numbers for rows of one group; None without groups.
+    """
 
     x: Any
     y: HostArray
     weight: HostArray | None = None
+    group: HostArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +49,22 @@ class Split:
 def split_rows(data: Dataset, task: Task, config: TrainConfig, roles: Roles = Roles()) -> Split:
     """Split as the roles say, else at random. If the data set has its own test set, use that.
 
+    An ensemble has no validation rows: each of its members holds out a fold of the training rows.
+
     Raises:
         DataError: a class has too few rows.
         ConfigurationError: the roles contradict each other.
     """
     if roles.group is not None and roles.order is not None:
         raise ConfigurationError("--group and --split-by each decide the split; give one of them")
-    whole = Part(data.x, data.y, roles.weight)
+    whole = Part(data.x, data.y, roles.weight, roles.group)
     rows, test, validation = np.arange(len(data.y)), None, None
     if data.x_test is not None and data.y_test is not None:
         test = Part(data.x_test, data.y_test)
     elif config.test:
         rows, held_out = _hold_out(rows, config.test, data.y, roles, task, config.seed)
         test = _part(whole, held_out)
-    if config.validation:
+    if config.validation and config.model != "tabular":
         rows, held_out = _hold_out(rows, config.validation, data.y, roles, task, config.seed)
         validation = _part(whole, held_out)
     return Split(_part(whole, rows), validation, test)
@@ -90,7 +96,8 @@ def _hold_out(
 def _part(whole: Part, rows: HostArray) -> Part:
     if len(rows) == len(whole.y):
         return whole
-    return Part(_rows(whole.x, rows), whole.y[rows], None if whole.weight is None else whole.weight[rows])
+    roles = (None if role is None else role[rows] for role in (whole.weight, whole.group))
+    return Part(_rows(whole.x, rows), whole.y[rows], *roles)
 
 
 def _rows(x: Any, index: HostArray) -> Any:

@@ -98,6 +98,13 @@ class Task:
         """Return the same task; a regression also fits the scaling of its target to y, the training set."""
         return replace(self, units=Standardizer.fit(_matrix(y))) if self.kind == "regression" else self
 
+    def with_limits_of(self, y: HostArray) -> "Task":
+        """Return the same task; the answers of a regression stay within the range of y, the training set."""
+        if self.kind != "regression":
+            return self
+        low, high = (tuple(map(float, ends)) for ends in (_matrix(y).min(axis=0), _matrix(y).max(axis=0)))
+        return replace(self, limits=(low, high))
+
     def __str__(self) -> str:
         outputs = f"{self.outputs} output{'s' if self.outputs > 1 else ''}"
         kind = self.kind if self.kind == "regression" else f"{self.kind} classification"

@@ -7,8 +7,12 @@ from ffnn_gpu.backends import get_backend
 from ffnn_gpu.distributed import Single
 from ffnn_gpu.estimators.arguments import config_of, errors_in_python, left_out, read_data, warnings_in_python
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.model_choice import require_fitting
 from ffnn_gpu.estimators.recipe import encode, evaluated, fit_model, optimizer_of, prepare, require_trainable
 from ffnn_gpu.estimators.split import require_known_labels, split_rows
+from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
+from ffnn_gpu.estimators.tabular.from_settings import fit_tabular, folds_for
+from ffnn_gpu.estimators.tabular.report import members_history
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.training.history import History
 
@@ -18,11 +22,13 @@ class TrainedTable:
     """A model and how it came about.
 
     Attributes:
+        history: a row per epoch; of an ensemble a row per member.
         test: {metric: value, …, "loss": value} of the test rows; None without test rows.
         rows: {"train": n, "validation": n, "test": n}.
         rows_without_target: the number of rows that were left out, because they lack a target.
         left_out: {column: reason} of the columns that the network does not read.
         warnings: what may go wrong and what was decided without evidence, as the command prints it.
+        ensemble: the members, their errors out of fold and their weights, with model="tabular"; else None.
     """
 
     model: Model
@@ -32,6 +38,7 @@ class TrainedTable:
     rows_without_target: int
     left_out: dict[str, str]
     warnings: list[str]
+    ensemble: Ensemble | None = None
 
 
 def train_table(
@@ -50,7 +57,8 @@ def train_table(
         DataError: the table cannot be read, or has columns that are not clear.
         ConfigurationError: a setting that does not exist, or a value that it does not accept.
     """
-    config = config_of(data, target, settings)
+    config, ensemble = config_of(data, target, settings), None
+    require_fitting(config)
     rule, backend = optimizer_of(config), get_backend(config.device)
     with errors_in_python():
         training = read_data(data, config)
@@ -60,7 +68,15 @@ def train_table(
         model = prepare(config, training.data, training.columns, split.train, task, backend)
         ranks = Single(config.device)
         require_trainable(config, model, split, ranks)
-    history = fit_model(config, model, encode(model, split), rule, ranks, verbose)
+        if config.model == "tabular":
+            folds_for(config, split.train)
+    if config.model == "tabular":
+        model, ensemble = fit_tabular(config, model, split.train, verbose)
+        history = members_history(ensemble)
+    else:
+        history = fit_model(config, model, encode(model, split), rule, ranks, verbose)
     test = evaluated(model, split.test) if split.test else None
-    warnings = [*warnings_in_python(training, split, config)]
-    return TrainedTable(model, history, test, split.counts(), training.lacking, left_out(training), warnings)
+    return TrainedTable(
+        model, history, test, split.counts(), training.lacking, left_out(training),
+        [*warnings_in_python(training, split, config)], ensemble,
+    )  # fmt: skip

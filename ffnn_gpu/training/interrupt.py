@@ -8,6 +8,17 @@ from typing import Any
 from ffnn_gpu.training.data_parallel.team import SIGNALS as SIGNALS
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal came before there was any result.
+
+    number: of the signal. what: what it ended, for the message.
+    """
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(f"{signal.Signals(number).name} ended {what}")
+        self.number = number
+
+
 class Interrupt:
     """Context manager: store the first of SIGNALS in `signal`; raise KeyboardInterrupt at the second.
 

@@ -105,7 +105,7 @@ class TabularClassifier(ClassifierMixin, TabularEstimator):  # type: ignore[misc
         check_classification_targets(y)
         return np.asarray(column_or_1d(y, warn=True))
 
-    def _task(self, y: HostArray) -> Task:
+    def _task(self, y: HostArray, weight: HostArray | None) -> Task:
         self.classes_, self._rows = np.unique(y), len(y)
         kind = "binary" if len(self.classes_) == 2 else "multiclass"
         labels = LabelMap(tuple(self.classes_.tolist()))

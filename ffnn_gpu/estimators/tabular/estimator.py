@@ -1,7 +1,8 @@
 """What TabularClassifier and TabularRegressor share: from raw rows to an ensemble, and back."""
 
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -26,12 +27,14 @@ from ffnn_gpu.backends import Backend, get_backend
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.scikit_learn.inputs import host
-from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble, fit_ensemble
-from ffnn_gpu.estimators.tabular.folds import folds_of
+from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
 from ffnn_gpu.estimators.tabular.members import Rows
-from ffnn_gpu.estimators.tabular.progress import Progress
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Preset
+from ffnn_gpu.estimators.tabular.report import explained
+from ffnn_gpu.estimators.tabular.train_ensemble import train_ensemble
 from ffnn_gpu.estimators.task import Task
+from ffnn_gpu.tables.columns import Column
+from ffnn_gpu.tables.concerns import warnings_of
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding, most_codes
 from ffnn_gpu.tables.frames import is_named, table_of
@@ -49,6 +52,8 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
     Attributes:
         ensemble_: the members, their errors out of fold, and the weights of the chosen ones.
         model_: the encoding, the joined network and the task, as `ffnn_gpu.Model`.
+        left_out_: name → reason of the columns of X that the networks do not read.
+        warnings_: what may be wrong with the columns of a frame; also given as UserWarnings.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -61,10 +66,11 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
     }
     ensemble_: Ensemble
     model_: Model
+    _is_matrix = False  # of numbers, without names
 
     # ------------------------------------------------------------------ what a subclass defines
 
-    def _task(self, y: HostArray) -> Task:
+    def _task(self, y: HostArray, weight: HostArray | None) -> Task:
         """Return what the networks learn, and store what the subclass needs to decode."""
         raise NotImplementedError(f"{type(self).__name__} must define _task")
 
@@ -75,29 +81,31 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
     # ------------------------------------------------------------------ fit
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any) -> Self:
-        began = time.monotonic()
+        began, target = time.monotonic(), _name_of(y)
         table, y = self._table(host(X), True), self._checked_targets(host(y))
         check_consistent_length(np.arange(len(table)), y)
         if len(table) < LEAST_ROWS:
             raise ValueError(f"n_samples={len(table)}, while members need at least {LEAST_ROWS} rows")
         weight = self._weights(y, sample_weight, len(table))
-        task, preset = self._task(y), PRESETS[self.preset] if isinstance(self.preset, str) else self.preset
-        encoding = self._encoding(table)
+        preset = PRESETS[self.preset] if isinstance(self.preset, str) else self.preset
+        task, encoding = self._task(y, weight), self._encoding(table)
         x = encoding.encode(table, master(floating(DTYPE)))
         seed = int(check_random_state(self.random_state).randint(2**31))
         rows = Rows(x, np.asarray(task.encode(y)), weight)
-        folds = self._folds(rows, task, preset.folds, seed, groups)
+        if groups is not None:
+            check_consistent_length(y, groups)
+            groups = np.asarray(groups)
         deadline = None if self.time_limit is None else began + self.time_limit
-        with Progress(len(preset.recipes) * (int(folds.max()) + 1), self.verbose) as progress:
-            self.ensemble_ = fit_ensemble(
-                rows, folds, task, encoding.code_levels, preset.recipes, get_backend(self.device), DTYPE,
-                seed, deadline=deadline, callback=progress.callbacks, done=progress.done,
-            )  # fmt: skip
+        self.ensemble_ = train_ensemble(
+            rows, task, encoding.code_levels, preset, get_backend(self.device), DTYPE, seed,
+            groups=groups, deadline=deadline, verbose=self.verbose,
+        )  # fmt: skip
         names = getattr(self, "feature_names_in_", None)
         self.model_ = Model(
             self.ensemble_.network,
             self.ensemble_.task,
             feature_names=None if names is None else tuple(map(str, names)),
+            target_name=target,
             encoding=encoding,
         )
         return self
@@ -105,20 +113,18 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
     def _encoding(self, table: Table) -> Encoding:
         asked = self.categorical_features
         names = () if isinstance(asked, str) else tuple(_named(asked, table))
-        columns = columns_of(table, Decisions(categorical=names), Spelling(table.decimal))
+        # The columns of a matrix of numbers are numbers: none of them is an id.
+        numbers = tuple(name for name in table.names if self._is_matrix and name not in names)
+        spelling = Spelling(table.decimal)
+        columns = columns_of(table, Decisions(categorical=names, number=numbers), spelling)
+        self.left_out_ = {column.name: column.reason for column in columns if not column.is_used}
+        self.warnings_ = [] if self._is_matrix else [*_warnings(table, columns, spelling, self.left_out_)]
         if not any(column.is_used for column in columns):
             reasons = "; ".join(f"{column.name}: {column.reason}" for column in columns[:5])
             raise ValueError(f"X has no column that a network could learn from: {reasons}")
+        for text in self.warnings_:
+            warnings.warn(text, UserWarning, stacklevel=5)
         return Encoding.fit(table, columns, np.arange(len(table)), (), most_codes(DTYPE))
-
-    def _folds(self, rows: Rows, task: Task, count: int, seed: int, groups: Any) -> HostArray:
-        n = len(rows.y)
-        classes = np.asarray(rows.y).ravel() if task.labels is not None else None
-        if groups is not None:
-            check_consistent_length(rows.y, groups)
-            groups = np.asarray(groups)
-            count = min(count, len(np.unique(groups)))
-        return folds_of(n, min(count, n), seed, classes, groups)
 
     def _weights(self, y: HostArray, sample_weight: Any, n: int) -> HostArray | None:
         if sample_weight is None:
@@ -129,10 +135,12 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _table(self, X: Any, reset: bool) -> Table:
         """Return X as a table. Raises scikit-learn's errors for other columns than those of `fit`."""
+        self._is_matrix = self._is_matrix and not reset
         if not issparse(X) and is_named(X):  # a DOK matrix is a dict
             _check_feature_names(self, X, reset=reset)
             _check_n_features(self, X, reset=reset)
             return table_of(X, "X")
+        self._is_matrix = self._is_matrix or (reset and isinstance(X, np.ndarray) and X.dtype.kind in "biuf")
         kept = isinstance(X, np.ndarray) and X.dtype.kind == "O"
         x = validate_data(
             self, X, dtype=None if kept or not isinstance(X, np.ndarray) else "numeric", reset=reset,
@@ -152,17 +160,8 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         found, encoding = self.ensemble_, self.model_.encoding
         assert encoding is not None  # always fitted
-        what = "log loss" if found.task.kind != "regression" else "error in standard deviations"
-        lines = [f"{len(found.members)} members, {what} out of fold:"]
-        for name, error in found.errors.items():
-            share = f"weight {found.weights[name]:.2f}" if name in found.weights else "not used"
-            lines.append(f"  {name:14} {error:.4f}  {share}")
-        lines.append(f"  {'all together':14} {found.error:.4f}")
-        if found.temperature != 1:
-            lines.append(
-                f"logits are divided by {found.temperature:.2f}, so that probabilities are calibrated"
-            )
-        lines.append(f"the networks read {len(encoding.outputs)} numbers of {self.n_features_in_} columns")
+        lines = explained(found, len(encoding.outputs), self.n_features_in_)
+        lines += [f"left out: {name!r}, {reason}" for name, reason in self.left_out_.items()]
         return "\n".join(lines)
 
     def to_model(self) -> Model:
@@ -186,6 +185,23 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.categorical = True
         tags.non_deterministic = False
         return tags
+
+
+def _name_of(y: Any) -> str | None:
+    """Return the name of a series, or of the column of a frame with one."""
+    columns = [*getattr(y, "columns", ())]
+    name = columns[0] if len(columns) == 1 else getattr(y, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _warnings(
+    table: Table, columns: Sequence[Column], spelling: Spelling, left_out: Mapping[str, str]
+) -> Iterator[str]:
+    yield from table.remarks
+    if left_out:
+        yield "left out: " + "; ".join(f"{name!r}, {reason}" for name, reason in left_out.items())
+    for concern in warnings_of(table, columns, spelling, (), None, np.arange(len(table))):
+        yield concern.text
 
 
 def _named(asked: Any, table: Table) -> Sequence[str]:

@@ -16,6 +16,7 @@ from ffnn_gpu.estimators.tabular.recipes import Recipe
 from ffnn_gpu.estimators.tabular.selection import greedy
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.training.interrupt import Interrupted
 
 SEEDS = 1000  # members of one ensemble at most: those of two ensembles with the seeds 0 and 1 differ
 
@@ -68,11 +69,11 @@ def fit_ensemble(
     Args:
         folds: (n,) the fold of each row.
         levels: the numbers of categories of the codes in the last columns of x.
-        training: deadline, callback and done of `train_members`.
+        training: deadline, callback, done and store of `train_members`.
 
     Raises:
         DivergedError: the loss of every member became infinite.
-        KeyboardInterrupt: a signal came before the first epoch of any member was over.
+        Interrupted: a signal came before the first epoch of any member was over.
     """
     count = int(folds.max()) + 1
     plans = [
@@ -81,8 +82,8 @@ def fit_ensemble(
         for fold in range(count)
     ]
     members, signal = train_members(plans, rows, folds, task, levels, backend, dtype, **training)
-    if not members:
-        raise KeyboardInterrupt("stopped before any member was trained")
+    if not members and signal is not None:
+        raise Interrupted(signal, "the training before any member was trained")
     held = OutOfFold.of(members, rows, folds, task)
     predictions = {name: held.predictions(name) for name in held.outputs}
     errors = {name: held.error(p) for name, p in predictions.items()}

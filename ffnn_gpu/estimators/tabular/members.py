@@ -46,12 +46,27 @@ class Plan:
 
 
 class Member(NamedTuple):
-    """A trained member: its network, its history, and its outputs for the rows of its fold."""
+    """A trained member: its network, its history, and its outputs for the rows of its fold.
+
+    is_whole: every epoch of its recipe was trained.
+    """
 
     plan: Plan
     network: Network
     history: History
     held_out: HostArray
+    is_whole: bool
+
+
+class Store:
+    """Where trained members are kept for a later call with the same plans and rows; this one keeps none."""
+
+    def load(self, plan: Plan, backend: Backend) -> tuple[Network, History] | None:
+        """Return what was kept of the member of this plan, or None."""
+        return None
+
+    def save(self, member: Member) -> None:
+        """Keep a member. Called in the thread that has trained it."""
 
 
 class Until(Callback):
@@ -75,6 +90,7 @@ def train_members(
     deadline: float | None = None,
     callback: Callable[[Plan], Sequence[Callback]] = lambda plan: (),
     done: Callable[[Member], None] = lambda member: None,
+    store: Store = Store(),
 ) -> tuple[list[Member], int | None]:
     """Train one network for each plan on the rows outside its fold; keep the weights of its best epoch.
 
@@ -86,6 +102,7 @@ def train_members(
             The first member is trained for one epoch in every case.
         callback: gives each member its callbacks.
         done: called in this thread with each member when it and those before it are trained.
+        store: members that it has are not trained again. Those that were stopped early are not kept.
 
     Returns:
         The trained members in the order of the plans, and the signal (Ctrl-C …) that ended the training.
@@ -101,10 +118,16 @@ def train_members(
             return late or interrupt.signal is not None
 
         def train(plan: Plan) -> Member | DivergedError | None:
+            if (kept := store.load(plan, alone)) is not None:
+                network, history = kept
+                return Member(plan, network, history, network.predict(rows.x[folds == plan.fold]), True)
             if over() and (plan is not plans[0] or interrupt.signal is not None):
                 return None
             callbacks = [BestWeights(), Until(over), *callback(plan)]
-            return _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
+            found = _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
+            if isinstance(found, Member) and found.is_whole:
+                store.save(found)
+            return found
 
         for found in threads.map(train, plans):
             if isinstance(found, Member):
@@ -131,14 +154,14 @@ def _trained(
     held_out, inside = np.flatnonzero(is_held), np.flatnonzero(~is_held)
     network = Network(n_in, recipe.layers(levels, n_in - len(levels), task), backend, dtype, plan.seed)
     recipe.initialize(network, rows.x, inside, plan.seed)
-    rows = rows._replace(y=recipe.targets(rows.y, task))
+    rows, epochs = rows._replace(y=recipe.targets(rows.y, task)), recipe.passes(len(inside))
     try:
         history = fit(
             network,
             task.loss,
             recipe.optimizer(task.kind == "regression"),
             rows.at(inside),
-            epochs=recipe.passes(len(inside)),
+            epochs=epochs,
             batch_size=recipe.batch(len(inside)),
             validation=rows.at(held_out),
             schedule=recipe.schedule,
@@ -146,6 +169,7 @@ def _trained(
             callbacks=callbacks,
             verbose=0,
         )
-        return Member(plan, network, history, network.predict(rows.x[held_out]))
+        held = network.predict(rows.x[held_out])
+        return Member(plan, network, history, held, len(history) == epochs)
     except DivergedError as error:
         return error

@@ -59,7 +59,8 @@ class Progress:
         self.finished += 1
         count, best = f"{self.finished}/{self.members}", min(member.history["val_loss"], default=float("nan"))
         if self.bar is not None:
-            self.bar.update(self.task, member=count, latest=f"{member.plan}: {best:.4g}")
+            shown = max(self.finished, self.bar.tasks[0].completed)  # a member that was kept has no epochs
+            self.bar.update(self.task, completed=shown, member=count, latest=f"{member.plan}: {best:.4g}")
         elif self.verbose:
             seconds = sum(member.history["seconds"])
             write_line(f"member {count}  {member.plan}  val_loss {best:.4g}  {seconds:.1f} s")

@@ -9,7 +9,6 @@ from sklearn.utils.validation import _check_y, check_is_fitted
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checks import is_number
-from ffnn_gpu.data.standardizer import Standardizer
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.tabular.calibration import half_width
 from ffnn_gpu.estimators.tabular.estimator import TabularEstimator
@@ -106,9 +105,8 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
             raise ValueError(f"y holds values such as {checked.flat[0]!r}; a regression needs numbers")
         return column_or_1d(checked, warn=True) if checked.shape[1:] == (1,) else checked
 
-    def _task(self, y: HostArray) -> Task:
+    def _task(self, y: HostArray, weight: HostArray | None) -> Task:
         self._flat, self._rows = y.ndim == 1, len(y)
-        matrix = y.reshape(len(y), -1)
-        loss, limits = TASK_LOSSES["regression"][0], (matrix.min(axis=0), matrix.max(axis=0))
-        low, high = (tuple(map(float, ends)) for ends in limits)
-        return Task("regression", matrix.shape[1], loss, units=Standardizer.fit(matrix), limits=(low, high))
+        task = Task("regression", 1 if self._flat else y.shape[1], TASK_LOSSES["regression"][0])
+        heavy = y if weight is None or not (weight > 0).any() else y[weight > 0]
+        return task.with_units_of(heavy).with_limits_of(heavy)

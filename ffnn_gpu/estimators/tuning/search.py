@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from signal import Signals
 from typing import Any
 
 from ffnn_gpu.checks import counted
@@ -20,7 +19,7 @@ from ffnn_gpu.estimators.tuning.study import Study, quiet
 from ffnn_gpu.estimators.tuning.study_file import open_study
 from ffnn_gpu.estimators.tuning.trial import Trial, run_trial
 from ffnn_gpu.training.history import History
-from ffnn_gpu.training.interrupt import Interrupt
+from ffnn_gpu.training.interrupt import Interrupt, Interrupted
 
 Announce = Callable[[str], None]  # receives a line for each trial
 MOST_REASONS = 3
@@ -38,14 +37,7 @@ class Best:
     history: History
 
 
-class Interrupted(KeyboardInterrupt):
-    """A signal ended a search that has no complete trial."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"{Signals(number).name} ended the search before a trial was complete")
-        self.number = number
-
-
+NO_TRIAL = "the search before a trial was complete"
 Keep = Callable[[Best], None]  # receives each trial that is better than all before
 
 
@@ -106,7 +98,7 @@ def run_search(problem: Problem, study: Study, limits: Limits, announce: Announc
     if best is not None:
         return Found(best, signal)
     if signal:
-        raise Interrupted(signal)
+        raise Interrupted(signal, NO_TRIAL)
     raise DivergedError(_why_none(study))
 
 
@@ -149,7 +141,7 @@ def _trained_again(problem: Problem, study: Study, announce: Announce) -> Best |
     config = problem.settings(settings)
     model, history = problem.train(config)
     if history.interrupted:
-        raise Interrupted(history.interrupted)
+        raise Interrupted(history.interrupted, NO_TRIAL)
     if (value := problem.score(model)) != leader.value:
         announce(
             f"trial {leader.number} had {problem.metric} {leader.value:.7g} then and has {value:.7g} now: "

@@ -1,6 +1,7 @@
 """TabularClassifier and TabularRegressor on raw tables, and scikit-learn's own checks."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from ffnn_gpu import Model, TabularClassifier, TabularRegressor
 from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.tabular.recipes import Plain, Preset
 
+pytestmark = pytest.mark.filterwarnings("ignore:left out")
 TINY = Preset(
     (
         Plain(name="linear", lr=3e-2, weight_decay=0.0, schedule="cosine", epochs=5, steps=60),
@@ -63,14 +65,20 @@ PRICE = np.log(FRAME.area.fillna(20)) * 10 + (FRAME.town == "Ulm") * 5 + RNG.nor
 CLASS = np.where(PRICE.median() < PRICE, "dear", "cheap")
 
 
+def without_warnings(estimator, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the column that is left out
+        return estimator.fit(FRAME, y)
+
+
 @pytest.fixture(scope="module")
 def regressor():
-    return TabularRegressor(TINY, random_state=0).fit(FRAME, PRICE)
+    return without_warnings(TabularRegressor(TINY, random_state=0), PRICE)
 
 
 @pytest.fixture(scope="module")
 def classifier():
-    return TabularClassifier(TINY, random_state=0).fit(FRAME, CLASS)
+    return without_warnings(TabularClassifier(TINY, random_state=0), CLASS)
 
 
 def test_raw_frame_is_learnt(regressor, classifier):
@@ -248,3 +256,66 @@ def test_progress_is_on_standard_error_and_silent_when_asked(capfd):
 def test_the_names_are_public_and_imported_late():
     assert ffnn_gpu.TabularClassifier is TabularClassifier
     assert {"TabularClassifier", "TabularRegressor"} <= {*ffnn_gpu.estimators.WITH_SCIKIT_LEARN}
+
+
+def test_rows_of_weight_0_change_neither_interval_nor_scale():
+    X, noise = RNG.normal(size=(200, 2)), np.r_[RNG.normal(0, 500, 100), RNG.normal(0, 0.1, 100)]
+    y, weight = X[:, 0] + noise, np.repeat([0.0, 1.0], 100)
+    fitted = TabularRegressor(TINY, random_state=0).fit(X, y, weight)
+    width = np.diff(fitted.predict_interval(X[150:151])).item()
+    assert 0.1 < width < 2
+    assert fitted.score(X[100:], y[100:]) > 0.9
+
+
+def test_interval_contains_the_prediction_beyond_the_training_targets():
+    X = RNG.normal(size=(200, 2))
+    fitted = TabularRegressor(TINY, random_state=0).fit(X, X[:, 0])
+    p, ends = fitted.predict(3 * X), fitted.predict_interval(3 * X)
+    assert ((ends[:, 0] <= p) & (p <= ends[:, 1])).all()
+
+
+def test_every_column_of_a_matrix_of_numbers_is_read():
+    """In a table with names, a running number is an id."""
+    X = np.column_stack([np.arange(200), RNG.normal(size=200)])
+    assert TabularRegressor(TINY, random_state=0).fit(X, X[:, 0]).score(X, X[:, 0]) > 0.9
+
+
+def test_columns_that_are_left_out_are_named():
+    X = FRAME.assign(note=[f"row {k} of many" for k in range(N)])
+    with pytest.warns(UserWarning, match="left out: .*'note'"):
+        fitted = TabularRegressor(TINY, random_state=0).fit(X, PRICE)
+    assert "note" in fitted.left_out_ and any("note" in text for text in fitted.warnings_)
+    assert "left out: 'note'" in fitted.explain()
+
+
+@pytest.mark.parametrize("y", [PRICE.rename("price"), PRICE.to_frame("price")])
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed", "ignore:left out")
+def test_model_knows_the_name_of_its_target(y):
+    fitted = TabularRegressor(LINEAR, random_state=0).fit(FRAME, y)
+    assert fitted.model_.target_name == "price"
+
+
+@pytest.mark.parametrize("labels", [["a", None] * 20, ["a", np.nan, "b", "b"] * 10, [1.0, np.nan] * 20])
+def test_missing_classes_are_refused(labels):
+    with pytest.raises(ValueError, match="contains NaN"):
+        TabularClassifier(LINEAR).fit(np.arange(2.0 * len(labels)).reshape(-1, 2), labels)
+
+
+@pytest.mark.parametrize("y", [pd.date_range("2024-01-01", periods=40), np.arange(40).astype(str)])
+def test_targets_of_a_regression_that_are_no_numbers_are_refused(y):
+    with pytest.raises(ValueError, match="a regression needs numbers"):
+        TabularRegressor(LINEAR).fit(np.arange(80.0).reshape(-1, 2), y)
+
+
+def test_no_rows_have_no_answers(regressor, classifier):
+    assert regressor.predict(FRAME[:0]).shape == (0,) and regressor.predict_interval(FRAME[:0]).shape == (
+        0,
+        2,
+    )
+    assert classifier.predict(FRAME[:0]).shape == (0,) and classifier.predict_proba(FRAME[:0]).shape == (0, 2)
+
+
+def test_probabilities_sum_to_1_in_float64():
+    three = np.where(PRICE > 40, "dear", CLASS)
+    p = TabularClassifier(TINY, random_state=0).fit(FRAME, three).predict_proba(FRAME)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-14)

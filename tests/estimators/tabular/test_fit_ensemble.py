@@ -14,14 +14,14 @@ from ffnn_gpu.errors import DivergedError
 from ffnn_gpu.estimators.tabular import members as members_module
 from ffnn_gpu.estimators.tabular.fit_ensemble import fit_ensemble
 from ffnn_gpu.estimators.tabular.folds import folds_of
-from ffnn_gpu.estimators.tabular.members import Plan, Rows, train_members
+from ffnn_gpu.estimators.tabular.members import Plan, Rows, Store, train_members
 from ffnn_gpu.estimators.tabular.out_of_fold import OutOfFold
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.testing import assert_close
 from ffnn_gpu.training.callbacks import BestWeights, Callback
-from ffnn_gpu.training.interrupt import Interrupt
+from ffnn_gpu.training.interrupt import Interrupted
 
 RNG = np.random.default_rng(0)
 N = 240
@@ -195,17 +195,22 @@ def test_interrupt_returns_the_members_so_far(monkeypatch):
     assert len(found.members[0].history) < 1000  # the handler runs when the main thread has its turn
 
 
-class Interrupted(Interrupt):
-    def __enter__(self):
-        self.signal = signal.SIGTERM
-        return self
+class Stopping(Store):
+    """Send a signal when the first member is about to be trained."""
+
+    def load(self, plan, backend):
+        if plan.fold:
+            return
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)  # the handler runs in the main thread
 
 
 def test_interrupt_before_the_first_member_is_an_interrupt(monkeypatch):
-    monkeypatch.setattr(members_module, "Interrupt", Interrupted)
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
     monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
-    with pytest.raises(KeyboardInterrupt):
-        ensemble("regression", _numpy())
+    with pytest.raises(Interrupted, match="SIGTERM ended the training before any member") as raised:
+        ensemble("regression", _numpy(), RECIPES[:1], folds=2, store=Stopping())
+    assert raised.value.number == signal.SIGTERM
 
 
 @pytest.mark.parametrize("rows", [3, 50, 400, 100_000])

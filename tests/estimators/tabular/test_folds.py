@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.estimators.tabular.folds import folds_of
+from ffnn_gpu.estimators.tabular.folds import folds_of, number_of_folds
 
 
 @pytest.mark.parametrize("n", [4, 5, 103])
@@ -34,6 +34,9 @@ def test_seed_decides_the_folds():
 
 
 def test_there_are_no_more_folds_than_rows_or_groups():
+    groups = np.array([1, 1, 1, 2, 2, 3])
+    assert [number_of_folds(most, 6) for most in (4, 9)] == [4, 6]
+    assert [number_of_folds(most, 6, groups) for most in (2, 4)] == [2, 3]
     assert {*folds_of(3, 4, 0)} == {0, 1, 2}
     assert {*folds_of(9, 3, 0, groups=np.arange(9) % 2)} == {0, 1}
 
@@ -48,13 +51,13 @@ def test_rows_of_weight_0_are_spread_over_all_folds():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"n": 1}, "there is one row"),
-        ({"groups": np.zeros(4)}, "groups holds one group"),
-        ({"groups": np.array(["a", "b", None, "a"], object)}, r"groups\[2\] is missing"),
-        ({"groups": np.array([1.0, np.nan, 2.0, 2.0])}, r"groups\[1\] is missing"),
-        ({"weight": np.array([0.0, 1.0, 0.0, 0.0])}, "at most one row weighs more than 0"),
+        ({"n": 1}, "there is 1 row to train on; members need at least 2"),
+        ({"groups": np.zeros(4)}, "there is 1 group to train on"),
+        ({"groups": np.array(["a", "b", None, "a"], object)}, r"the group of row 2 is missing"),
+        ({"groups": np.array([1.0, np.nan, 2.0, 2.0])}, r"the group of row 1 is missing"),
+        ({"weight": np.array([0.0, 1.0, 0.0, 0.0])}, "1 of 4 rows weighs more than 0"),
     ],
 )
 def test_what_cannot_be_dealt_is_refused(settings, message):
     with pytest.raises(DataError, match=message):
-        folds_of(**{"n": 4, "count": 3, "seed": 0} | settings)
+        folds_of(**{"n": 4, "most": 3, "seed": 0} | settings)

@@ -1,0 +1,308 @@
+"""`ffnn-gpu train --model tabular` writes a run of members, continues, and refuses before it writes."""
+
+import csv
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import ffnn_gpu
+from ffnn_gpu.cli import ensemble, result
+from ffnn_gpu.cli.commands import main
+from ffnn_gpu.cli.settings import read_toml
+from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.tabular import members as members_module
+from ffnn_gpu.estimators.tabular.member_files import MemberFiles
+from ffnn_gpu.estimators.tabular.progress import Progress
+from ffnn_gpu.estimators.tabular.recipes import PRESETS, Plain, Preset
+from ffnn_gpu.training.callbacks import Callback
+
+pytest.importorskip("duckdb")
+
+RNG = np.random.default_rng(2)
+N = 120
+X = RNG.normal(size=(N, 2)).round(3)
+COLOR = RNG.choice(["red", "green"], N)
+LABEL = np.where(X[:, 0] * np.where(COLOR == "red", 1, -1) > 0, "yes", "no")
+PRICE = (3 * X[:, 0] + X[:, 1] + 40).round(3)
+TINY = Preset(
+    (
+        Plain(name="linear", lr=3e-2, weight_decay=0.0, epochs=6, steps=1),
+        Plain(name="two layers", hidden=(8, 4), dropout=(0.1, 0.1), lr=1e-2, epochs=6, steps=1),
+    ),
+    3,
+)
+WORDS = ("train", "t.csv", "--target", "label", "--drop", "price", "--model", "tabular", "--device", "numpy")
+FILES = {
+    "checkpoint", "config.toml", "history.csv", "metrics.jsonl", "model.safetensors", "result.json",
+}  # fmt: skip
+
+
+def write(numbers):
+    """Write the table with these numbers in the columns x and z."""
+    rows = [f"{x},{z},{COLOR[k]},{k // 6},{PRICE[k]},{LABEL[k]}" for k, (x, z) in enumerate(numbers.tolist())]
+    Path("t.csv").write_text("\n".join(["x,z,color,g,price,label", *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PRESETS, "good", TINY)
+    write(X)
+    return tmp_path
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    monkeypatch.setattr(result, "_draw_plots", lambda *given: None)
+
+
+def run(*words):
+    return CliRunner().invoke(main, [*map(str, words)])
+
+
+def done(*words):
+    found = run(*words)
+    assert found.exit_code == 0, found.output
+    return found
+
+
+def refused(text):
+    raise AssertionError(f"{text} is no JSON")
+
+
+def report(folder="out"):
+    return json.loads(Path(folder, "result.json").read_text("utf-8"), parse_constant=refused)
+
+
+def numbers(folder="out"):
+    return Model.load(folder, "numpy").network.params.to_host()
+
+
+def kept(folder="out"):
+    return sorted(path.name for path in Path(folder, "checkpoint/members").iterdir())
+
+
+def without_seconds(found):
+    """Return the report without its folder and without durations."""
+    if isinstance(found, dict):
+        return {name: without_seconds(each) for name, each in found.items() if name != "seconds"}
+    return [*map(without_seconds, found)] if isinstance(found, list) else found
+
+
+def assert_equal_runs(a, b):
+    ours, theirs = numbers(a), numbers(b)
+    assert {*ours} == {*theirs}
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name])
+    assert without_seconds(report(a)) == without_seconds(report(b))
+
+
+def test_an_ensemble_is_a_run_that_every_command_reads():
+    found = done(*WORDS, "--out", "out")
+    assert {*os.listdir("out")} == FILES | {"confusion_matrix.png"}
+    assert "96 rows to train in 3 folds, each of which validates members once, 24 to test;" in found.stderr
+    assert "member 6/6  two layers, fold 3  val_loss" in found.stderr
+    saved = report()
+    for line in saved["ensemble"]["explanation"]:
+        assert line in found.stdout
+    assert "6 members, log loss out of fold:" in found.stdout and "6 of 6 members in" in found.stdout
+    assert saved["rows"] == {"train": 96, "validation": 0, "test": 24}
+    with open("out/history.csv", newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    assert [(row["member"], row["recipe"], row["fold"], row["epochs"]) for row in rows] == [
+        (str(3 * k + fold), recipe.name, str(fold), "6")
+        for k, recipe in enumerate(TINY.recipes)
+        for fold in (1, 2, 3)
+    ]
+    lines = Path("out/metrics.jsonl").read_text("utf-8").splitlines()
+    assert [*map(json.loads, lines)] == saved["ensemble"]["members"]
+    assert json.loads(done("evaluate", "out", "--json", "--quiet").stdout)["loss"] == saved["test"]["loss"]
+    assert len(done("predict", "out", "t.csv", "--quiet").stdout.splitlines()) == N + 1
+    done("export", "out", "--numpy", "m.py")
+    said = done("info", "out").stdout
+    assert "trained were 3 linear, 3 two layers" in said and "all together" in said
+    assert json.loads(done("info", "out", "--json").stdout)["ensemble"] == saved["ensemble"]
+
+
+def test_config_of_an_ensemble_repeats_it(no_plots):
+    done(*WORDS, "--out", "out", "--time-limit", "1h", "--seed", 3)
+    saved = read_toml("out/config.toml")
+    assert {"model": "tabular", "preset": "good", "time_limit": "1h"}.items() <= saved.items()
+    done("train", "--config", "out/config.toml", "--out", "again")
+    assert_equal_runs("again", "out")
+
+
+class Send(Callback):
+    """Send a signal after the first epoch, and wait for its handler."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def after_epoch(self, run, row):
+        if run.epoch == 1:
+            os.kill(os.getpid(), self.number)
+            time.sleep(0.2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, no_plots, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
+    done(*WORDS, "--out", "whole", "--quiet")
+    with monkeypatch.context() as patch:
+        fourth = TINY.recipes[1].name, 0
+        patch.setattr(
+            Progress, "callbacks", lambda _, plan: [Send(number)] * ((plan.recipe.name, plan.fold) == fourth)
+        )
+        stopped = run(*WORDS, "--out", "out")
+    assert stopped.exit_code == 128 + number
+    assert f"interrupted by {signal.Signals(number).name}; to continue:" in stopped.stdout
+    assert "4 of 6 members, 1 of them stopped early, in" in stopped.stdout
+    assert report()["ensemble"]["members"][3]["epochs"] < 6
+    assert kept() == [f"linear-{fold}.safetensors" for fold in (1, 2, 3)]
+    assert len(done("predict", "out", "t.csv", "--quiet").stdout.splitlines()) == N + 1
+    original, trained = members_module._trained, []
+
+    def counted(plan, *given):
+        trained.append(str(plan))
+        return original(plan, *given)
+
+    monkeypatch.setattr(members_module, "_trained", counted)
+    done("train", "--resume", "--out", "out", "--quiet")
+    assert trained == [f"two layers, fold {fold}" for fold in (1, 2, 3)]
+    assert_equal_runs("out", "whole")
+
+
+@pytest.mark.parametrize("out", ["out", None])
+def test_signal_before_the_first_member_leaves_no_folder(out, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
+    monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
+
+    def load(self, plan, backend):
+        if (plan.recipe, plan.fold) == (TINY.recipes[0], 0):
+            assert os.path.exists(out or "runs/t-1")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+
+    monkeypatch.setattr(MemberFiles, "load", load)
+    stopped = run(*WORDS, *(["--out", out] if out else []))
+    assert stopped.exit_code == 128 + signal.SIGTERM
+    assert "SIGTERM ended the training before any member was trained; nothing was written" in stopped.stderr
+    assert os.listdir(".") == ["t.csv"]
+
+
+def test_resume_with_other_rows_is_refused(no_plots):
+    done(*WORDS, "--out", "out", "--quiet")
+    before = Path("out/model.safetensors").read_bytes()
+    write(X[::-1])
+    again = run("train", "--resume", "--out", "out")
+    assert again.exit_code == 3 and "was written with other inputs" in again.stderr
+    assert Path("out/model.safetensors").read_bytes() == before
+
+
+class Late(Callback):
+    """Let the time be over after the first epoch."""
+
+    def __init__(self, clock):
+        self.clock = clock
+
+    def after_epoch(self, run, row):
+        self.clock.late = 1e6
+
+
+def test_resumed_run_without_a_limit_has_what_the_time_did_not_suffice_for(no_plots, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
+    done(*WORDS, "--out", "whole", "--quiet", "--time-limit", "1h")
+    clock = SimpleNamespace(late=0.0)
+    clock.monotonic = lambda: time.monotonic() + clock.late
+    with monkeypatch.context() as patch:
+        patch.setattr(members_module, "time", clock)
+        fifth = TINY.recipes[1].name, 1
+        patch.setattr(
+            Progress, "callbacks", lambda _, plan: [Late(clock)] * ((plan.recipe.name, plan.fold) == fifth)
+        )
+        short = done(*WORDS, "--out", "out", "--time-limit", "1h")
+    assert "5 of 6 members, 1 of them stopped early, in" in short.stdout
+    assert "train --resume --out out" in short.stdout
+    assert [row["epochs"] for row in report()["ensemble"]["members"]] == [6, 6, 6, 6, 2]
+    again = done("train", "--resume", "--out", "out", "--time-limit", "2h")
+    assert "train --resume" not in again.stdout
+    assert_equal_runs("out", "whole")
+
+
+REFUSED = {
+    "settings of one network": (("--hidden", "8", "--lr", "0.1"), "'tabular' decide hidden, lr; leave"),
+    "16 bits": (("--dtype", "float16"), "float32 or float64, not in float16"),
+    "no duration": (("--time-limit", "soon"), "time_limit = 'soon' is not accepted"),
+    "no preset": (("--preset", "better"), "preset = 'better' is not accepted: choose fast, good, best"),
+    "no model": (("--model", "forest"), "model = 'forest' is not accepted: choose mlp, tabular"),
+    "no time": (("--time-limit", "0.000001s"), "use a longer time_limit"),
+    "an ensemble's setting without one": (("--model", "mlp", "--preset", "fast"), "'mlp' has no preset"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_wrong_settings_are_refused_and_leave_nothing(case):
+    words, message = REFUSED[case]
+    found = run(*WORDS, *words, "--out", "out")
+    assert found.exit_code == 2 and message in found.stderr
+    assert os.listdir(".") == ["t.csv"]
+
+
+def test_several_ranks_are_refused(monkeypatch):
+    with pytest.raises(ConfigurationError, match="in one process, not in 3; start it without mpiexec"):
+        ensemble.require_one_process(SimpleNamespace(size=3))
+    asked = []
+    monkeypatch.setattr("ffnn_gpu.cli.train.require_one_process", asked.append)
+    assert run(*WORDS, "--weight", "none").exit_code == 3  # after the question, before anything is written
+    assert [ranks.size for ranks in asked] == [1]
+
+
+def test_a_search_for_an_ensemble_is_refused():
+    pytest.importorskip("optuna")
+    found = run("tune", *WORDS[1:], "--trials", 1, "--out", "out")
+    assert found.exit_code == 2 and "a search tunes the settings of one network" in found.stderr
+    assert os.listdir(".") == ["t.csv"]
+
+
+def test_one_group_is_refused():
+    Path("t.csv").write_text("x,g,y\n" + "".join(f"{k},{k // 30},{k % 2}\n" for k in range(60)))
+    found = run("train", "t.csv", "--model", "tabular", "--group", "g", "--test", "0.5", "--out", "out")
+    assert found.exit_code == 3 and "there is 1 group to train on" in found.stderr
+    assert os.listdir(".") == ["t.csv"]
+
+
+def test_quiet_prints_the_metrics_alone(no_plots):
+    found = done(*WORDS, "--out", "out", "--quiet")
+    assert found.stderr == "" and len(found.stdout.splitlines()) == 3
+
+
+def test_arrays_are_standardized_and_limited_as_for_one_network(no_plots):
+    np.save("rows.npy", np.column_stack([100 * X + 50, PRICE]))
+    done("train", "rows.npy", "--model", "tabular", "--out", "out", "--quiet")
+    model = Model.load("out", "numpy")
+    assert model.standardizer is not None and model.encoding is None and model.limit == 5
+    assert report()["task"] == "regression" and np.isfinite(report()["test"]["rmse"])
+    far = np.array([[1e6, 1e6], [-1e6, -1e6]])
+    found = model.predict(far)
+    assert PRICE.min() <= found.min() and found.max() <= PRICE.max()
+
+
+def test_train_table_trains_the_ensemble_of_the_command(no_plots):
+    done(*WORDS, "--out", "out", "--quiet", "--class-weight", "balanced", "--group", "g")
+    made = ffnn_gpu.train_table(
+        "t.csv", "label", drop=["price"], group="g", model="tabular", device="numpy", class_weight="balanced",
+        verbose=0,
+    )  # fmt: skip
+    for name, value in made.model.network.params.to_host().items():
+        np.testing.assert_array_equal(value, numbers()[name])
+    assert made.test == report()["test"] and made.rows == report()["rows"]
+    assert without_seconds(made.history.rows) == without_seconds(report()["ensemble"]["members"])
+    assert made.ensemble.weights == report()["ensemble"]["weights"]
