@@ -19,11 +19,12 @@ from ffnn_gpu.backends.cpu.loops.intrinsics import (
     vector,
 )
 from ffnn_gpu.backends.cpu.loops.matrix_product import finish
+from ffnn_gpu.backends.cpu.loops.normalization import sum_of_products
 from ffnn_gpu.backends.reference.philox import MASK, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 FEW = 4  # up to this many rows are multiplied one by one
 
-# ----------------------------------------------------------------------  products of few rows
+# ----------------------------------------------------------------------  products of few rows or one column
 
 
 def add_row(x: Array, W: Array, out: Array) -> None:
@@ -63,6 +64,22 @@ def sum_of_few_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
         for c in range(B * O):
             total[c] += all_sums[k, c]
     finish(n, 5, 0, B, 0, O)
+
+
+def one_column_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out (M, 1) ← A b for A (M, K), or for the transpose of A (K, M) if `turned`, then the tail
+
+    Why not a product: of the registers of a tile it would use one number each.
+    """
+    A, turned, b, out, M, K, size = n[0], n[1], n[2], n[3], n[4], n[5], size_of(like)
+    top, bottom = bounds(M, UNIT, chunk, chunks)
+    factors, total = vector(like, b, K), vector(like, out + size * top, bottom - top)
+    if turned:
+        add_row(factors, matrix(like, A + size * top, K, M), total)
+    else:
+        for r in range(bottom - top):
+            total[r] = sum_of_products(vector(like, A + size * (top + r) * K, K), factors)
+    finish(n, 6, top, bottom, 0, 1)
 
 
 # ----------------------------------------------------------------------  sums
