@@ -126,17 +126,18 @@ def _silu_slope(xp: Any, s: Array, alpha: float) -> Array:  # σ + s σ′
     return _sigmoid(xp, s) + s * _sigmoid_slope(xp, s)
 
 
-# t = tanh(log(1 + e^s)) = n/d and 1 − t = r/d, with n = e^s (e^s + 2), d = n + 2, r = 2; for s > 0 all of
-# them times e^{−2s}, so that nothing overflows
-def _tanh_of_softplus(xp: Any, s: Array) -> tuple[Array, Array]:
+# Returns t = tanh(log(1 + e^s)) = n/d, e = e^{−|s|}, and 1/d: one division is enough. n = e^s (e^s + 2) and
+# d = n + 2; for s > 0 both times e^{−2s}, so that nothing overflows.
+def _tanh_of_softplus(xp: Any, s: Array) -> tuple[Array, Array, Array]:
     e = xp.exp(xp.minimum(s, -s))
-    n, r = xp.where(s > 0, 1 + 2 * e, e * (e + 2)), xp.where(s > 0, 2 * e * e, 2 + 0 * e)
-    return n / (n + r), r / (n + r)
+    n, rest = xp.where(s > 0, 1 + 2 * e, e * (e + 2)), xp.where(s > 0, 2 * e * e, 2 + 0 * e)
+    inverse = 1 / (n + rest)
+    return n * inverse, e, inverse
 
 
-def _mish_slope(xp: Any, s: Array, alpha: float) -> Array:  # t + s (1 - t²) σ
-    t, rest = _tanh_of_softplus(xp, s)
-    return t + s * rest * (1 + t) * _sigmoid(xp, s)
+def _mish_slope(xp: Any, s: Array, alpha: float) -> Array:  # n/d + 4 s e^s (1 + e^s)/d²
+    t, e, inverse = _tanh_of_softplus(xp, s)
+    return t + 4 * s * (1 + e) * xp.where(s > 0, e * e, e) * inverse * inverse
 
 
 # λ s, or λ α (e^s - 1) for s <= 0

@@ -313,7 +313,7 @@ def test_squared_norm_and_average_agree_with_the_reference(fast, dtype, n):
     assert_close(*means, tolerance("product", dtype))
 
 
-@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 4), (7, 13), (64, 30)])
+@pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 4), (7, 13), (64, 30), (3, 150)])
 @pytest.mark.parametrize("rate", [0.0, 0.3, 0.999])
 @pytest.mark.parametrize("factor", [None, 0.7])
 def test_dropout_equals_the_reference_bit_for_bit(fast, shape, rate, factor, dtype):

@@ -12,7 +12,7 @@ from llvmlite import ir
 
 from ffnn_gpu.backends.cpu.loops.compiler import instruction
 from ffnn_gpu.backends.cpu.loops.values import F64, I32, I64, INT64, Like, Number, View, llvm_type
-from ffnn_gpu.backends.elementwise.emission import declared, memory
+from ffnn_gpu.backends.elementwise.emission import declared
 from ffnn_gpu.backends.elementwise.machine_code import X86
 
 POSIX = os.name == "posix"
@@ -102,15 +102,6 @@ def allocate(builder: Any, size: Any) -> Any:
 def release(builder: Any, address: Any) -> None:
     """Give memory of `allocate` back."""
     builder.call(c_function(builder, "free", VOID, POINTER), [builder.inttoptr(address, POINTER)])
-
-
-@instruction
-def sixteen(builder: Any) -> Any:
-    """Return the address of 16 float64 of the function under way, all 0."""
-    kind = ir.ArrayType(F64, 16)
-    place = memory(builder, kind)
-    builder.store(ir.Constant(kind, None), place)
-    return builder.ptrtoint(place, I64)
 
 
 # ---------------------------------------------------------------------- memory that threads share

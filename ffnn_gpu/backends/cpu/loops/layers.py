@@ -19,11 +19,12 @@ from ffnn_gpu.backends.cpu.loops.intrinsics import (
     vector,
 )
 from ffnn_gpu.backends.cpu.loops.matrix_product import finish
-from ffnn_gpu.backends.reference.philox import MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
+from ffnn_gpu.backends.cpu.loops.normalization import sum_of_products
+from ffnn_gpu.backends.reference.philox import MASK, MULTIPLIER_0, MULTIPLIER_1, ROUNDS, WEYL_0, WEYL_1
 
 FEW = 4  # up to this many rows are multiplied one by one
 
-# ----------------------------------------------------------------------  products of few rows
+# ----------------------------------------------------------------------  products of few rows or one column
 
 
 def add_row(x: Array, W: Array, out: Array) -> None:
@@ -65,6 +66,22 @@ def sum_of_few_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     finish(n, 5, 0, B, 0, O)
 
 
+def one_column_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """out (M, 1) ← A b for A (M, K), or for the transpose of A (K, M) if `turned`, then the tail
+
+    Why not a product: of the registers of a tile it would use one number each.
+    """
+    A, turned, b, out, M, K, size = n[0], n[1], n[2], n[3], n[4], n[5], size_of(like)
+    top, bottom = bounds(M, UNIT, chunk, chunks)
+    factors, total = vector(like, b, K), vector(like, out + size * top, bottom - top)
+    if turned:
+        add_row(factors, matrix(like, A + size * top, K, M), total)
+    else:
+        for r in range(bottom - top):
+            total[r] = sum_of_products(vector(like, A + size * (top + r) * K, K), factors)
+    finish(n, 6, top, bottom, 0, 1)
+
+
 # ----------------------------------------------------------------------  sums
 
 
@@ -94,7 +111,18 @@ def refuse_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 # ----------------------------------------------------------------------  dropout
 
 
-ROW = 6  # place of `row` in the operands of the next command
+ROW = 6  # place of `row` in the operands of dropout_mask_command
+
+
+def philox(words: Any, key: Any, rounds: int) -> Any:
+    """Return four words after some rounds of Philox: of each uint64 the lower 32 bits.
+
+    It is compiled as one round after another: LLVM makes vectors of a loop that has no loop within.
+    """
+    (a, b, c, d), (left, right) = words, key
+    p, q = (a & MASK) * MULTIPLIER_0, (c & MASK) * MULTIPLIER_1
+    after = (q >> 32) ^ b ^ left, q, (p >> 32) ^ d ^ right, p
+    return philox(after, (left + WEYL_0, right + WEYL_1), rounds - 1) if rounds > 1 else after
 
 
 def dropout_mask_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -102,23 +130,27 @@ def dropout_mask_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
 
     With the address of a factor, keep and threshold are those of the rate times the factor.
     """
-    threshold, step, layer, rows, columns = n[1], vector(np.int64, n[4], 1)[0], n[5], n[8], n[9]
+    threshold, rows, columns = n[1], n[8], n[9]
     first, last = bounds(rows, 1, chunk, chunks)
     out = matrix(like, n[7], rows, columns)
     keep = as_real(n[0])
     if n[10] != 0:
         p = as_real(n[11]) * vector(np.float64, n[10], 1)[0]
         keep, threshold = 1.0 / (1.0 - p), np.int64(min(np.rint(p * 2.0**32), 2.0**32 - 1))
-    keep = out.dtype.type(keep)
+    keep, nothing, least = out.dtype.type(keep), out.dtype.type(0), np.uint32(threshold)
+    key, layer = (np.uint64(n[2]), np.uint64(n[3])), np.uint64(n[5])
+    step = np.uint64(vector(np.int64, n[4], 1)[0])
     for r in range(first, last):
-        for quad in range((columns + 3) // 4):
-            c0, c1, c2, c3 = np.uint32(quad), np.uint32(n[ROW] + r), np.uint32(step), np.uint32(layer)
-            k0, k1 = np.uint32(n[2]), np.uint32(n[3])
-            for _ in range(ROUNDS):
-                p0, p1 = np.uint64(c0) * np.uint64(MULTIPLIER_0), np.uint64(c2) * np.uint64(MULTIPLIER_1)
-                c0, c1 = np.uint32((p1 >> np.uint64(32)) ^ c1 ^ k0), np.uint32(p1)
-                c2, c3 = np.uint32((p0 >> np.uint64(32)) ^ c3 ^ k1), np.uint32(p0)
-                k0, k1 = np.uint32(k0 + np.uint32(WEYL_0)), np.uint32(k1 + np.uint32(WEYL_1))
-            for j in range(min(4, columns - 4 * quad)):
-                word = c0 if j == 0 else c1 if j == 1 else c2 if j == 2 else c3
-                out[r, 4 * quad + j] = keep if word >= threshold else 0
+        row, line = out[r], np.uint64(n[ROW] + r)
+        for quad in range(columns // 4):
+            a, b, c, d = philox((np.uint64(quad), line, step, layer), key, ROUNDS)
+            row[4 * quad] = keep if np.uint32(a) >= least else nothing
+            row[4 * quad + 1] = keep if np.uint32(b) >= least else nothing
+            row[4 * quad + 2] = keep if np.uint32(c) >= least else nothing
+            row[4 * quad + 3] = keep if np.uint32(d) >= least else nothing
+        if columns % 4:
+            whole = columns // 4
+            a, b, c, d = philox((np.uint64(whole), line, step, layer), key, ROUNDS)
+            for j in range(columns % 4):
+                word = a if j == 0 else b if j == 1 else c
+                row[4 * whole + j] = keep if np.uint32(word) >= least else nothing

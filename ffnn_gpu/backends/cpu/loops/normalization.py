@@ -1,39 +1,59 @@
 """Commands of layer and batch normalization, with statistics in float64."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ffnn_gpu.arrays.array_types import Array
-from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, rows_chunk, sum_in_order
-from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, matrix, sixteen, vector
+from ffnn_gpu.backends.cpu.loops.chunks import UNIT, bounds, rows_chunk
+from ffnn_gpu.backends.cpu.loops.compiler import instruction
+from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, matrix, vector
+from ffnn_gpu.backends.cpu.loops.softmax import over_row
+from ffnn_gpu.backends.cpu.loops.values import View
+from ffnn_gpu.backends.elementwise.emission import variable
+from ffnn_gpu.backends.elementwise.lanes import I64, Lane, Lanes
+
+LANES = 16  # sums side by side, so that no addition waits for the one before
 
 
-def sum_of(a: Array) -> Any:
-    """Return Σ a in float64, as 16 independent sums, so that no addition waits for the one before."""
-    sums = vector(np.float64, sixteen(), 16)
-    whole = len(a) // 16 * 16
-    for i in range(0, whole, 16):
-        for j in range(16):
-            sums[j] += a[i + j]
-    total = sum_in_order(sums)
-    for i in range(whole, len(a)):
-        total += a[i]
-    return total
+def emit_sum(builder: Any, add: Callable[..., Lane], *vectors: View) -> Any:
+    """Return the last of the totals add(total, x, …) over all elements x, … of the vectors, in float64."""
+    size, real = vectors[0].itemsize, Lanes(builder, 8, 8 * LANES)
+    v, total = Lanes(builder, size, size * LANES), variable(builder, real.constant(0.0).value)
+
+    def part(c: Any, mask: Any) -> None:
+        places = (builder.ptrtoint(builder.gep(each.pointer, [c], True), I64) for each in vectors)
+        x = [Lane(real, v.wide(v.load(place, mask)), "real") for place in places]
+        before = Lane(real, builder.load(total), "real")
+        after = add(before, *x)
+        builder.store((after if mask is None else real.where(mask, after, before)).value, total)
+
+    over_row(builder, v, vectors[0].shape[0].value, part)
+    return real.sum(builder.load(total))
 
 
-def sum_of_products(a: Array, b: Array) -> Any:
-    """Return Σ a b in float64 in the same way."""
-    sums = vector(np.float64, sixteen(), 16)
-    whole = len(a) // 16 * 16
-    for i in range(0, whole, 16):
-        for j in range(16):
-            sums[j] += np.float64(a[i + j]) * np.float64(b[i + j])
-    total = sum_in_order(sums)
-    for i in range(whole, len(a)):
-        total += np.float64(a[i]) * np.float64(b[i])
-    return total
+@instruction
+def sum_of(builder: Any, a: View) -> Any:
+    """Return Σ a in float64."""
+    return emit_sum(builder, lambda total, x: total + x, a)
+
+
+@instruction
+def sum_of_products(builder: Any, a: View, b: View) -> Any:
+    """Return Σ a b in float64."""
+    return emit_sum(builder, lambda total, x, y: total.lanes.fma(x, y, total), a, b)
+
+
+@instruction
+def sum_of_squares(builder: Any, a: View, mean: Any) -> Any:
+    """Return Σ (a − mean)² in float64, for a float64 mean."""
+
+    def add(total: Lane, x: Lane) -> Lane:
+        difference = x - total.lanes.spread(mean)
+        return total.lanes.fma(difference, difference, total)
+
+    return emit_sum(builder, add, a)
 
 
 # ---------------------------------------------------------------------- over each row
@@ -46,10 +66,8 @@ def layer_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     out, xhat = rows_chunk(like, n[4], B, I, chunk, chunks), rows_chunk(like, n[5], B, I, chunk, chunks)
     factors, first = vector(like, rstd, B), bounds(B, 1, chunk, chunks)[0]
     for r in range(len(x)):
-        mean, variance = sum_of(x[r]) / I, 0.0
-        for c in range(I):
-            variance += (x[r, c] - mean) ** 2
-        factor = 1 / math.sqrt(variance / I + eps)
+        mean = sum_of(x[r]) / I
+        factor = 1 / math.sqrt(sum_of_squares(x[r], mean) / I + eps)
         for c in range(I):
             v = out.dtype.type((x[r, c] - mean) * factor)
             xhat[r, c] = v

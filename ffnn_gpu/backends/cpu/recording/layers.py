@@ -56,6 +56,11 @@ class LayerOperations(Commands):
     def _product(self, A: Array, B: Array, out: Array, *tail: Any) -> None:
         """out = A B, then the tail; A and B may be transposed"""
         (M, K), N, turned = A.shape, B.shape[1], not B.flags.c_contiguous
+        if N == 1:
+            chunks = self.partition.of_few_rows(1, A)
+            transposed = not A.flags.c_contiguous
+            self._record("one_column", chunks, in_memory(A), transposed, in_memory(B), out, M, K, *tail)
+            return
         if self._strips.size < size_of_strips(M, K):
             self._strips = self._scratch(size_of_strips(M, K), self.dtype)
         chunks, across = self.partition.grid(M, N, K)
