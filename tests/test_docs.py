@@ -5,7 +5,8 @@ All blocks of a page run in their order, in one temporary folder:
     ```python     run in a process of its own, where warnings are errors. A block without `import` is an
                   excerpt and is not run. A block that begins with the comment `# test_NAME.py` is a file for
                   pytest.
-    ```console    `$ ffnn-gpu …` is run in this process, which has its imports already, `train` with 2 epochs.
+    ```console    `$ ffnn-gpu …` is run in this process, which has its imports already, `train` with 2 epochs
+                  unless it trains an ensemble, which has none.
                   `$ python3 scripts/NAME.py` must exist.
     ```toml       must be a configuration of `ffnn-gpu train` if it names `data`
 
@@ -77,7 +78,7 @@ def run_commands(block: Block, folder: Path) -> None:
     for line in re.findall(r"^\$ (.*)$", block.text, re.M):
         program, *words = shlex.split(line, comments=True)
         if program == "ffnn-gpu":
-            words += ["--epochs", "2"] if "train" in words else []
+            words += ["--epochs", "2"] if "train" in words and "tabular" not in words else []
             printed = io.StringIO()
             streams = redirect_stdout(printed), redirect_stderr(printed)
             with chdir(folder), streams[0], streams[1], pytest.raises(SystemExit) as end:

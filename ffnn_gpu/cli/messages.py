@@ -210,8 +210,8 @@ def _lacks_members(report: Mapping[str, Any]) -> bool:
 def _course(report: Mapping[str, Any]) -> str:
     """20 of 30 epochs, best epoch 12,"""
     if found := report.get("ensemble"):
-        early = f", {found['stopped_early']} of them stopped early," if found["stopped_early"] else ""
-        return f"{len(found['members'])} of {counted(found['members_asked'], 'member')}{early}"
+        count = f"{len(found['members'])} of {counted(found['members_asked'], 'member')}"
+        return count + f", {found['stopped_early']} of them stopped early," * bool(found["stopped_early"])
     epochs, asked = report["epochs"], report["epochs_asked"]
     ended = epochs < asked and not report["interrupted"]
     done = f"stopped early after epoch {epochs}" if ended else f"{epochs} of {counted(asked, 'epoch')}"

@@ -15,9 +15,11 @@ from click.testing import CliRunner
 import ffnn_gpu
 from ffnn_gpu.cli import ensemble, result
 from ffnn_gpu.cli.commands import main
-from ffnn_gpu.cli.settings import read_toml
+from ffnn_gpu.cli.settings import TrainConfig, read_toml
+from ffnn_gpu.data import readers
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
+from ffnn_gpu.estimators.split import split_rows
 from ffnn_gpu.estimators.tabular import members as members_module
 from ffnn_gpu.estimators.tabular.member_files import MemberFiles
 from ffnn_gpu.estimators.tabular.progress import Progress
@@ -180,6 +182,30 @@ def test_interrupted_ensemble_is_continued_as_if_it_had_not_been(number, no_plot
     assert_equal_runs("out", "whole")
 
 
+class Insist(Send):
+    """Send two signals after the first epoch."""
+
+    def after_epoch(self, run, row):
+        super().after_epoch(run, row)
+        super().after_epoch(run, row)
+
+
+def test_second_signal_ends_at_once_and_leaves_what_can_be_continued(no_plots, monkeypatch):
+    monkeypatch.setenv("FFNN_GPU_THREADS", "1")
+    done(*WORDS, "--out", "whole", "--quiet")
+    second = TINY.recipes[0].name, 1
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Progress,
+            "callbacks",
+            lambda _, plan: [Insist(signal.SIGINT)] * ((plan.recipe.name, plan.fold) == second),
+        )
+        assert run(*WORDS, "--out", "out").exit_code == 130
+    assert kept() == ["linear-1.safetensors"] and not os.path.exists("out/model.safetensors")
+    done("train", "--resume", "--out", "out", "--quiet")
+    assert_equal_runs("out", "whole")
+
+
 @pytest.mark.parametrize("out", ["out", None])
 def test_signal_before_the_first_member_leaves_no_folder(out, monkeypatch):
     monkeypatch.setenv("FFNN_GPU_THREADS", "1")
@@ -290,9 +316,8 @@ def test_arrays_are_standardized_and_limited_as_for_one_network(no_plots):
     model = Model.load("out", "numpy")
     assert model.standardizer is not None and model.encoding is None and model.limit == 5
     assert report()["task"] == "regression" and np.isfinite(report()["test"]["rmse"])
-    far = np.array([[1e6, 1e6], [-1e6, -1e6]])
-    found = model.predict(far)
-    assert PRICE.min() <= found.min() and found.max() <= PRICE.max()
+    split = split_rows(readers.read("rows.npy"), model.task, TrainConfig(model="tabular"))
+    assert model.task.limits == ((split.train.y.min(),), (split.train.y.max(),))
 
 
 def test_train_table_trains_the_ensemble_of_the_command(no_plots):
