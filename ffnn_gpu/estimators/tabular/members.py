@@ -1,5 +1,6 @@
 """Train the members of an ensemble, several at a time, and predict the rows that each has held out."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +80,8 @@ def train_members(
     """Train one network for each plan on the rows outside its fold; keep the weights of its best epoch.
 
     As many are trained at a time as the backend is faster with; each computes on one thread, so its numbers
-    do not depend on the others. A member whose loss becomes infinite is left out.
+    do not depend on the others. A member whose loss becomes infinite is left out. After any other error,
+    members stop after their epoch, and no other begins.
 
     Args:
         deadline: in seconds of `time.monotonic`. Then members stop after their epoch, and no other begins.
@@ -92,24 +94,32 @@ def train_members(
     Raises:
         DivergedError: the loss of every member became infinite.
     """
-    alone, members, failure = backend.alone(), [], None
+    alone, members, failure, failed = backend.alone(), [], None, threading.Event()
     with Interrupt() as interrupt, ThreadPoolExecutor(max(1, backend.runs_at_once)) as threads:
 
         def over() -> bool:
             late = deadline is not None and time.monotonic() > deadline
-            return late or interrupt.signal is not None
+            return late or interrupt.signal is not None or failed.is_set()
 
         def train(plan: Plan) -> Member | DivergedError | None:
             if over():
                 return None
-            callbacks = [BestWeights(), Until(over), *callback(plan)]
-            return _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
+            try:
+                callbacks = [BestWeights(), Until(over), *callback(plan)]
+                return _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
+            except BaseException:
+                failed.set()
+                raise
 
-        for found in threads.map(train, plans):
-            if isinstance(found, Member):
-                members.append(found)
-                done(found)
-            failure = found if isinstance(found, DivergedError) else failure
+        try:
+            for found in threads.map(train, plans):
+                if isinstance(found, Member):
+                    members.append(found)
+                    done(found)
+                failure = found if isinstance(found, DivergedError) else failure
+        except BaseException:  # of a member, of done(), or a second Ctrl-C
+            failed.set()
+            raise
     if failure is not None and not members:
         raise failure
     return members, interrupt.signal

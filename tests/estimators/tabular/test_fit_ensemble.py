@@ -188,3 +188,32 @@ def test_a_recipe_makes_its_least_number_of_updates(rows):
         assert 1 <= batch <= min(recipe.batch_size, rows)
         assert recipe.passes(rows) >= recipe.epochs
         assert recipe.passes(rows) * -(-rows // batch) >= recipe.steps
+
+
+class Failing(Callback):
+    def after_epoch(self, run, row):
+        raise RuntimeError("the disk is full")
+
+
+@pytest.mark.parametrize("fails", ["member", "done"])
+def test_an_error_ends_the_other_members_after_their_epoch(monkeypatch, fails):
+    """Member 2 fails at once; member 1, which trains beside it, would take 10,000 epochs."""
+    monkeypatch.setenv("FFNN_GPU_THREADS", "2")
+    long = Plain(name="long", hidden=(8,), epochs=10_000, steps=1)
+    short = Plain(name="short", hidden=(8,), epochs=1, steps=1)
+
+    def callback(plan):
+        return [Failing()] if fails == "member" and plan.fold == 1 else [Slow()]
+
+    def done(member):
+        raise RuntimeError("the disk is full")
+
+    began, first = time.monotonic(), long if fails == "member" else short
+    plans = [Plan(first if fold == 0 else long, fold, fold) for fold in range(3)]
+    task, y = TASKS["regression"]
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        train_members(
+            plans, Rows(X, y), folds_of(N, 3, 0), task, (5,), _numpy(), "float32",
+            callback=callback, done=done if fails == "done" else lambda member: None,
+        )  # fmt: skip
+    assert time.monotonic() - began < 20  # 10,000 epochs of 5 steps would take 8 minutes
