@@ -27,7 +27,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.scikit_learn.inputs import host
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble, fit_ensemble
-from ffnn_gpu.estimators.tabular.folds import folds_of
+from ffnn_gpu.estimators.tabular.folds import folds_of, numbered
 from ffnn_gpu.estimators.tabular.members import Rows
 from ffnn_gpu.estimators.tabular.progress import Progress
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Preset
@@ -113,12 +113,19 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _folds(self, rows: Rows, task: Task, count: int, seed: int, groups: Any) -> HostArray:
         n = len(rows.y)
-        classes = np.asarray(rows.y).ravel() if task.labels is not None else None
+        # Why not all rows: a fold of rows without weight could not be validated.
+        used = np.arange(n) if rows.weight is None else np.flatnonzero(rows.weight)
+        classes = np.asarray(rows.y).ravel()[used] if task.labels is not None else None
+        units, what = len(used), "rows with a sample weight above 0"
         if groups is not None:
             check_consistent_length(rows.y, groups)
-            groups = np.asarray(groups)
-            count = min(count, len(np.unique(groups)))
-        return folds_of(n, min(count, n), seed, classes, groups)
+            groups = numbered(host(groups))[used]
+            units, what = len(np.unique(groups)), "groups with such rows"
+        if units < LEAST_ROWS:
+            raise ValueError(f"n_samples={n} with {units} {what}, while members need at least {LEAST_ROWS}")
+        folds = np.full(n, -1)
+        folds[used] = folds_of(len(used), min(count, units), seed, classes, groups)
+        return folds
 
     def _weights(self, y: HostArray, sample_weight: Any, n: int) -> HostArray | None:
         if sample_weight is None:

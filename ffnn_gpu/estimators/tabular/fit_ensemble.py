@@ -8,6 +8,7 @@ import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.backends import Backend
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.tabular import calibration
 from ffnn_gpu.estimators.tabular.joined import joined, task_of_means
 from ffnn_gpu.estimators.tabular.members import Member, Plan, Rows, train_members
@@ -66,13 +67,14 @@ def fit_ensemble(
     """Train each recipe once without each fold, and return the best weighted mean of the recipes.
 
     Args:
-        folds: (n,) the fold of each row.
+        folds: (n,) the fold of each row, or −1 for a row that no member reads.
         levels: the numbers of categories of the codes in the last columns of x.
         training: deadline, callback and done of `train_members`.
 
     Raises:
         DivergedError: the loss of every member became infinite.
-        KeyboardInterrupt: a signal came before the first epoch of any member was over.
+        ConfigurationError: the deadline came before a member was trained.
+        KeyboardInterrupt: a signal came before a member was trained.
     """
     count = int(folds.max()) + 1
     plans = [
@@ -81,6 +83,8 @@ def fit_ensemble(
         for fold in range(count)
     ]
     members, signal = train_members(plans, rows, folds, task, levels, backend, dtype, **training)
+    if not members and signal is None:
+        raise ConfigurationError("the time limit was over before a member was trained; use a longer one")
     if not members:
         raise KeyboardInterrupt("stopped before any member was trained")
     held = OutOfFold.of(members, rows, folds, task)

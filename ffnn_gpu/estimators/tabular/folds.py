@@ -1,8 +1,11 @@
 """Assign rows to folds, of which each member holds out one."""
 
+from typing import Any
+
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.arrays.frames import objects
 from ffnn_gpu.errors import DataError
 
 
@@ -31,6 +34,19 @@ def folds_of(
     fold = np.empty(n, np.int64)
     fold[order] = np.arange(n) % count
     return fold
+
+
+def numbered(groups: Any) -> HostArray:
+    """Return equal numbers (n,) for equal groups of any kind. Raises DataError if a row has no group."""
+    given = np.asarray(groups)
+    if given.ndim != 1:
+        raise DataError(f"groups has shape {given.shape}; it must be (n,), one group for each row")
+    cells = objects(given.tolist())
+    if cells.mask.any():
+        row = int(cells.mask.argmax())
+        raise DataError(f"groups[{row}] is {given[row]}; give each row without a group a group of its own")
+    places: dict[Any, int] = {}
+    return np.array([places.setdefault(cell, len(places)) for cell in cells.data], np.int64)
 
 
 def _dealt(groups: HostArray, count: int, rng: np.random.Generator) -> HostArray:

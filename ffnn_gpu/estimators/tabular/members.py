@@ -77,7 +77,9 @@ def train_members(
     callback: Callable[[Plan], Sequence[Callback]] = lambda plan: (),
     done: Callable[[Member], None] = lambda member: None,
 ) -> tuple[list[Member], int | None]:
-    """Train one network for each plan on the rows outside its fold; keep the weights of its best epoch.
+    """Train one network for each plan on the rows of other folds; keep the weights of its best epoch.
+
+    No member reads rows of the fold −1.
 
     As many are trained at a time as the backend is faster with; each computes on one thread, so its numbers
     do not depend on the others. A member whose loss becomes infinite is left out. After any other error,
@@ -137,7 +139,7 @@ def _trained(
 ) -> Member | DivergedError:
     recipe, n_in = plan.recipe, rows.x.shape[1]
     task, is_held = recipe.task(task), folds == plan.fold
-    held_out, inside = np.flatnonzero(is_held), np.flatnonzero(~is_held)
+    held_out, inside = np.flatnonzero(is_held), np.flatnonzero(~is_held & (folds >= 0))
     network = Network(n_in, recipe.layers(levels, n_in - len(levels), task), backend, dtype, plan.seed)
     recipe.initialize(network, rows.x, inside, plan.seed)
     rows = rows._replace(y=recipe.targets(rows.y, task))

@@ -80,7 +80,7 @@ class TabularRegressor(RegressorMixin, TabularEstimator):  # type: ignore[misc]
         residuals = self.ensemble_.residuals
         assert residuals is not None and task.units is not None  # this is a regression
         width = half_width(residuals, coverage) * task.units.scale
-        middle = task.units.inverse(outputs)
+        middle = task.in_units(outputs)
         ends = np.stack([middle - width, middle + width], axis=-1)
         return np.asarray(ends[:, 0] if self._flat else ends)
 

@@ -10,7 +10,7 @@ import pytest
 from ffnn_gpu import fit, get_backend
 from ffnn_gpu.data.labels import LabelMap
 from ffnn_gpu.data.standardizer import Standardizer
-from ffnn_gpu.errors import DivergedError
+from ffnn_gpu.errors import ConfigurationError, DivergedError
 from ffnn_gpu.estimators.tabular import members as members_module
 from ffnn_gpu.estimators.tabular.fit_ensemble import fit_ensemble
 from ffnn_gpu.estimators.tabular.folds import folds_of
@@ -20,6 +20,7 @@ from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.network import Network
 from ffnn_gpu.testing import assert_close
 from ffnn_gpu.training.callbacks import BestWeights, Callback
+from ffnn_gpu.training.interrupt import Interrupt
 
 RNG = np.random.default_rng(0)
 N = 240
@@ -177,8 +178,30 @@ def test_interrupt_returns_the_members_so_far(monkeypatch):
 
 def test_interrupt_before_the_first_member_is_an_interrupt(monkeypatch):
     monkeypatch.setattr(members_module, "fit", lambda *args, **named: pytest.fail("fit was called"))
+    Interrupted = type(
+        "Interrupted", (Interrupt,), {"signal": property(lambda self: 2, lambda self, n: None)}
+    )
+    monkeypatch.setattr(members_module, "Interrupt", Interrupted)
     with pytest.raises(KeyboardInterrupt):
+        ensemble("regression", _numpy())
+
+
+def test_deadline_before_the_first_member_is_an_error():
+    with pytest.raises(ConfigurationError, match="time limit was over before a member was trained"):
         ensemble("regression", _numpy(), deadline=time.monotonic() - 1)
+
+
+def test_rows_of_no_fold_are_neither_trained_on_nor_held_out(backend):
+    task, y = TASKS["regression"]
+    folds = np.where(np.arange(N) % 4, folds_of(N, 2, 0), -1)
+    spoiled = np.where(folds[:, None] < 0, 100.0, y)
+    same = [
+        fit_ensemble(Rows(X, targets), folds, task, (5,), RECIPES[:1], backend, "float64")
+        for targets in (y, spoiled)
+    ]
+    np.testing.assert_array_equal(*(backend.to_host(each.network.params.theta) for each in same))
+    np.testing.assert_array_equal(*(each.residuals for each in same))
+    np.testing.assert_array_equal(same[0].index, np.flatnonzero(folds >= 0))
 
 
 @pytest.mark.parametrize("rows", [3, 50, 400, 100_000])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.estimators.tabular.folds import folds_of
+from ffnn_gpu.estimators.tabular.folds import folds_of, numbered
 
 
 @pytest.mark.parametrize("n", [4, 5, 103])
@@ -38,3 +38,23 @@ def test_too_few_rows_or_groups_are_refused():
         folds_of(3, 4, 0)
     with pytest.raises(DataError, match="2 groups cannot be dealt to 3 folds"):
         folds_of(9, 3, 0, groups=np.arange(9) % 2)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [["b", "a", "b"], np.array([7.5, 1, 7.5]), np.array([2, "x", 2], object)],
+    ids=["words", "numbers", "both"],
+)
+def test_equal_groups_of_any_kind_have_equal_numbers(groups):
+    assert numbered(groups).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan")])
+def test_row_without_a_group_is_refused(missing):
+    with pytest.raises(DataError, match=r"groups\[1\] is (None|nan); give each row without a group"):
+        numbered(np.array([1, missing], object))
+
+
+def test_groups_of_several_columns_are_refused():
+    with pytest.raises(DataError, match=r"groups has shape \(4, 2\); it must be \(n,\)"):
+        numbered(np.zeros((4, 2)))
