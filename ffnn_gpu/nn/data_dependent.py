@@ -76,8 +76,8 @@ def _pass_on(
         if isinstance(layer, (Residual, Stack)):
             _pass_on(backend, layer.layers, p.layers, buf.layers, x, seeds)
         elif isinstance(layer, Average):
-            for member in zip(layer.layers, p.layers, buf.layers, strict=True):
-                _pass_on(backend, *([each] for each in member), x, seeds)
+            for member, q, inner in zip(layer.layers, p.layers, buf.layers, strict=True):
+                _pass_on(backend, [member], [q], [inner], x, seeds)
         elif isinstance(layer, Dense):
             _set(backend, layer, p, x, np.random.default_rng(next(seeds)))
         x = layer.forward(backend, p, x, buf)
