@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ffnn_gpu.training.callbacks import BestWeights, Callback, Run
 from ffnn_gpu.training.fit import fit
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.interrupt import Interrupt
+from ffnn_gpu.training.run import TrainingRun
 
 
 class Rows(NamedTuple):
@@ -65,6 +66,16 @@ class Until(Callback):
         run.stop = run.stop or self.over()
 
 
+class Released(Callback):
+    """Free the member's copy of its rows at the end; else it waits for Python's garbage collector.
+
+    It must be the first callback, because the first one finishes last.
+    """
+
+    def finish(self, run: Run) -> None:
+        cast(TrainingRun, run).release()
+
+
 def train_members(
     plans: Sequence[Plan],
     rows: Rows,
@@ -107,7 +118,7 @@ def train_members(
             if over():
                 return None
             try:
-                callbacks = [BestWeights(), Until(over), *callback(plan)]
+                callbacks = [Released(), BestWeights(), Until(over), *callback(plan)]
                 return _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
             except BaseException:
                 failed.set()

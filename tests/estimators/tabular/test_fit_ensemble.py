@@ -1,8 +1,10 @@
 """Members, predictions out of fold, and the joined network."""
 
+import gc
 import os
 import signal
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -211,6 +213,29 @@ def test_a_recipe_makes_its_least_number_of_updates(rows):
         assert 1 <= batch <= min(recipe.batch_size, rows)
         assert recipe.passes(rows) >= recipe.epochs
         assert recipe.passes(rows) * -(-rows // batch) >= recipe.steps
+
+
+class Watching(Callback):
+    def __init__(self, runs):
+        self.runs = runs
+
+    def start(self, run):
+        self.runs.append(weakref.ref(run.data))
+
+
+def test_rows_of_a_member_are_freed_when_it_is_trained(backend):
+    """Without the garbage collector, which counts objects and not bytes."""
+    runs, (task, y) = [], TASKS["regression"]
+    plans = [Plan(RECIPES[1], fold, fold) for fold in range(3)]
+    gc.disable()
+    try:
+        train_members(
+            plans, Rows(X, y), folds_of(N, 3, 0), task, (5,), backend, "float32",
+            callback=lambda plan: [Watching(runs)],
+        )  # fmt: skip
+        assert [run() for run in runs] == [None] * 3
+    finally:
+        gc.enable()
 
 
 class Failing(Callback):
