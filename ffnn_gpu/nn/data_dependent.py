@@ -21,7 +21,7 @@ from ffnn_gpu.checks import counted, seed_number
 from ffnn_gpu.errors import ShapeError
 from ffnn_gpu.nn.activations import identity
 from ffnn_gpu.nn.layer import Layer
-from ffnn_gpu.nn.layers import Dense, Residual
+from ffnn_gpu.nn.layers import Average, Dense, Residual, Stack
 from ffnn_gpu.nn.network import Network
 
 RANDOM_ROWS = 5  # per neuron
@@ -73,8 +73,11 @@ def _pass_on(
 ) -> HostArray:
     """Return the outputs of layers for x, each of which is set before it passes x on."""
     for layer, p, buf in zip(layers, views, buffers, strict=True):
-        if isinstance(layer, Residual):
+        if isinstance(layer, (Residual, Stack)):
             _pass_on(backend, layer.layers, p.layers, buf.layers, x, seeds)
+        elif isinstance(layer, Average):
+            for member, q, inner in zip(layer.layers, p.layers, buf.layers, strict=True):
+                _pass_on(backend, [member], [q], [inner], x, seeds)
         elif isinstance(layer, Dense):
             _set(backend, layer, p, x, np.random.default_rng(next(seeds)))
         x = layer.forward(backend, p, x, buf)

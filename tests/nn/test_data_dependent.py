@@ -6,7 +6,7 @@ import pytest
 from ffnn_gpu import BatchNorm, Dense, Dropout, Embedding, Network, Residual, initialize_from, relu
 from ffnn_gpu.backends import Backend
 from ffnn_gpu.errors import DataError, ShapeError
-from ffnn_gpu.nn.layers import NTKDense, ParametricActivation, Scale
+from ffnn_gpu.nn.layers import Average, NTKDense, ParametricActivation, Scale, Stack
 from ffnn_gpu.testing.strict_device import StrictBackend
 
 LAYERS = [
@@ -113,3 +113,20 @@ def test_at_least_two_rows_are_needed(rows):
         initialize_from(network, X[:rows])
     with pytest.raises(ShapeError, match="x has 4 columns"):
         initialize_from(network, X[:, :4])
+
+
+def test_layers_of_a_stack_are_set_like_those_of_the_network(backend):
+    inside = [NTKDense(8, relu), Residual([Stack([Dense(8, relu)])]), Dense(3)]
+    network = Network(5, [Average([inside, Stack([Dense(3)])])], backend, "float64", seed=3)
+    alone = Network(5, inside, backend, "float64")
+    alone.params.assign(
+        {name.removeprefix("0.layers.0.layers."): values for name, values in network.params.to_host().items()
+         if name.startswith("0.layers.0.")}
+    )  # fmt: skip
+    initialize_from(network, X, 7)
+    initialize_from(alone, X, 7)
+    found = network.params.to_host()
+    for name, values in alone.params.to_host().items():
+        np.testing.assert_allclose(found[f"0.layers.0.layers.{name}"], values, rtol=1e-12)
+    s = X @ found["0.layers.1.layers.0.W"]
+    np.testing.assert_allclose(s.std(axis=0), 1, rtol=1e-12)

@@ -94,7 +94,7 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
         rows = Rows(x, np.asarray(task.encode(y)), weight)
         if groups is not None:
             check_consistent_length(y, groups)
-            groups = np.asarray(groups)
+            groups = host(groups)
         deadline = None if self.time_limit is None else began + self.time_limit
         self.ensemble_ = train_ensemble(
             rows, task, encoding.code_levels, preset, get_backend(self.device), DTYPE, seed,

@@ -67,7 +67,7 @@ def fit_ensemble(
     """Train each recipe once without each fold, and return the best weighted mean of the recipes.
 
     Args:
-        folds: (n,) the fold of each row.
+        folds: (n,) the fold of each row, or −1 for a row that no member reads.
         levels: the numbers of categories of the codes in the last columns of x.
         training: deadline, callback, done and store of `train_members`.
 

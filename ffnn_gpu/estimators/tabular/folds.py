@@ -1,5 +1,7 @@
 """Assign rows to folds, of which each member holds out one."""
 
+from typing import Any
+
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
@@ -15,59 +17,66 @@ def folds_of(
     most: int,
     seed: int,
     classes: HostArray | None = None,
-    groups: HostArray | None = None,
+    groups: Any = None,
     weight: HostArray | None = None,
 ) -> HostArray:
-    """Return the fold of each row, (n,) in [0, number_of_folds(most, n, groups)).
+    """Return the fold of each row, (n,) in [0, number_of_folds), or −1 for rows of weight 0.
 
     Folds are drawn by the seed and differ by one row at most. With classes, each class is spread over all
-    folds; with weights, the rows of weight 0 and the others. With groups, whole groups are dealt, the largest
-    first, to the fold with the fewest rows.
+    folds. With groups, whole groups are dealt, the largest first, to the fold with the fewest rows. Why rows
+    of weight 0 have no fold: a fold of such rows could not be validated.
 
     Args:
+        most: the number of folds, if there are so many rows or groups.
         classes: (n,) class indices. groups: (n,) equal values for rows of one group. weight: (n,).
 
     Raises:
-        DataError: as `number_of_folds` does, or at most one row weighs more than 0.
+        DataError: as `number_of_folds` does, or a group is missing.
     """
-    count, rng = number_of_folds(most, n, groups), np.random.default_rng(seed)
-    kind = np.zeros(n, np.int64) if classes is None else np.asarray(classes).astype(np.int64)
-    if weight is not None:
-        kind = 2 * kind + (weight > 0)
-        if (heavy := np.count_nonzero(weight > 0)) < LEAST:
-            raise DataError(
-                f"{heavy} of {n} rows weighs more than 0; members need at least {LEAST} such rows"
-            )
-    if groups is not None:
-        return _dealt(_numbered(groups), count, rng)
-    order = rng.permutation(n)
-    order = order[np.argsort(kind[order], kind="stable")]
-    fold = np.empty(n, np.int64)
-    fold[order] = np.arange(n) % count
-    return fold
+    rng, used = np.random.default_rng(seed), np.arange(n) if weight is None else np.flatnonzero(weight)
+    group = None if groups is None else numbered(numbered(groups)[used])
+    count, folds = number_of_folds(most, len(used), group), np.full(n, -1)
+    folds[used] = (
+        _shuffled(len(used), classes, used, rng, count) if group is None else _dealt(group, count, rng)
+    )
+    return folds
 
 
-def number_of_folds(most: int, n: int, groups: HostArray | None = None) -> int:
+def number_of_folds(most: int, n: int, groups: Any = None) -> int:
     """Return the number of folds of n rows: `most`, or one per row or group if there are fewer.
 
-    Raises DataError if one row or one group is all there is, or a group is missing.
+    Raises DataError if at most one row or one group is there to train on.
     """
-    units, what = (n, "row") if groups is None else (int(_numbered(groups).max(initial=-1)) + 1, "group")
+    units, what = (n, "row") if groups is None else (int(numbered(groups).max(initial=-1)) + 1, "group")
     if units < LEAST:
+        there = "is" if units == 1 else "are"
         raise DataError(
-            f"there is {counted(units, what)} to train on; members need at least {LEAST}, of which one is "
-            "held out"
+            f"there {there} {counted(units, what)} to train on; members need at least {LEAST}, of which one "
+            "is held out"
         )
     return min(most, units)
 
 
-def _numbered(groups: HostArray) -> HostArray:
-    """Return the number of the group of each row, in the order in which they appear."""
-    values = objects([*groups])
-    if (missing := np.flatnonzero(np.ma.getmaskarray(values))).size:
-        raise DataError(f"the group of row {missing[0]} is missing; every row needs one")
-    names = {value: k for k, value in enumerate(dict.fromkeys(values.data.tolist()))}
-    return np.array([names[value] for value in values.data.tolist()], np.int64)
+def numbered(groups: Any) -> HostArray:
+    """Return equal numbers (n,) for equal groups of any kind. Raises DataError if a row has no group."""
+    given = np.asarray(groups)
+    if given.ndim != 1:
+        raise DataError(f"groups has shape {given.shape}; it must be (n,), one group for each row")
+    cells = objects(given.tolist())
+    if (missing := np.flatnonzero(np.ma.getmaskarray(cells))).size:
+        row = int(missing[0])
+        raise DataError(f"groups[{row}] is {given[row]}; give each row without a group a group of its own")
+    places: dict[Any, int] = {}
+    return np.array([places.setdefault(cell, len(places)) for cell in cells.data.tolist()], np.int64)
+
+
+def _shuffled(n: int, classes: HostArray | None, rng: np.random.Generator, count: int) -> HostArray:
+    order = rng.permutation(n)
+    if classes is not None:
+        order = order[np.argsort(classes[order], kind="stable")]
+    fold = np.empty(n, np.int64)
+    fold[order] = np.arange(n) % count
+    return fold
 
 
 def _dealt(group: HostArray, count: int, rng: np.random.Generator) -> HostArray:

@@ -1,10 +1,11 @@
 """Train the members of an ensemble, several at a time, and predict the rows that each has held out."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ffnn_gpu.training.callbacks import BestWeights, Callback, Run
 from ffnn_gpu.training.fit import fit
 from ffnn_gpu.training.history import History
 from ffnn_gpu.training.interrupt import Interrupt
+from ffnn_gpu.training.run import TrainingRun
 
 
 class Rows(NamedTuple):
@@ -79,6 +81,16 @@ class Until(Callback):
         run.stop = run.stop or self.over()
 
 
+class Released(Callback):
+    """Free the member's copy of its rows at the end; else it waits for Python's garbage collector.
+
+    It must be the first callback, because the first one finishes last.
+    """
+
+    def finish(self, run: Run) -> None:
+        cast(TrainingRun, run).release()
+
+
 def train_members(
     plans: Sequence[Plan],
     rows: Rows,
@@ -92,10 +104,13 @@ def train_members(
     done: Callable[[Member], None] = lambda member: None,
     store: Store = Store(),
 ) -> tuple[list[Member], int | None]:
-    """Train one network for each plan on the rows outside its fold; keep the weights of its best epoch.
+    """Train one network for each plan on the rows of other folds; keep the weights of its best epoch.
+
+    No member reads rows of the fold −1.
 
     As many are trained at a time as the backend is faster with; each computes on one thread, so its numbers
-    do not depend on the others. A member whose loss becomes infinite is left out.
+    do not depend on the others. A member whose loss becomes infinite is left out. After any other error,
+    members stop after their epoch, and no other begins.
 
     Args:
         deadline: in seconds of `time.monotonic`. Then members stop after their epoch, and no other begins.
@@ -110,30 +125,38 @@ def train_members(
     Raises:
         DivergedError: the loss of every member became infinite.
     """
-    alone, members, failure = backend.alone(), [], None
+    alone, members, failure, failed = backend.alone(), [], None, threading.Event()
     with Interrupt() as interrupt, ThreadPoolExecutor(max(1, backend.runs_at_once)) as threads:
 
         def over() -> bool:
             late = deadline is not None and time.monotonic() > deadline
-            return late or interrupt.signal is not None
+            return late or interrupt.signal is not None or failed.is_set()
 
         def train(plan: Plan) -> Member | DivergedError | None:
             if (kept := store.load(plan, alone)) is not None:
                 network, history = kept
                 return Member(plan, network, history, network.predict(rows.x[folds == plan.fold]), True)
-            if over() and (plan is not plans[0] or interrupt.signal is not None):
+            if over() and (plan is not plans[0] or interrupt.signal is not None or failed.is_set()):
                 return None
-            callbacks = [BestWeights(), Until(over), *callback(plan)]
-            found = _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
-            if isinstance(found, Member) and found.is_whole:
-                store.save(found)
-            return found
+            try:
+                callbacks = [Released(), BestWeights(), Until(over), *callback(plan)]
+                found = _trained(plan, rows, folds, task, levels, alone, dtype, callbacks)
+                if isinstance(found, Member) and found.is_whole:
+                    store.save(found)
+                return found
+            except BaseException:
+                failed.set()
+                raise
 
-        for found in threads.map(train, plans):
-            if isinstance(found, Member):
-                members.append(found)
-                done(found)
-            failure = found if isinstance(found, DivergedError) else failure
+        try:
+            for found in threads.map(train, plans):
+                if isinstance(found, Member):
+                    members.append(found)
+                    done(found)
+                failure = found if isinstance(found, DivergedError) else failure
+        except BaseException:  # of a member, of done(), or a second Ctrl-C
+            failed.set()
+            raise
     if failure is not None and not members:
         raise failure
     return members, interrupt.signal
@@ -151,7 +174,7 @@ def _trained(
 ) -> Member | DivergedError:
     recipe, n_in = plan.recipe, rows.x.shape[1]
     task, is_held = recipe.task(task), folds == plan.fold
-    held_out, inside = np.flatnonzero(is_held), np.flatnonzero(~is_held)
+    held_out, inside = np.flatnonzero(is_held), np.flatnonzero(~is_held & (folds >= 0))
     network = Network(n_in, recipe.layers(levels, n_in - len(levels), task), backend, dtype, plan.seed)
     recipe.initialize(network, rows.x, inside, plan.seed)
     rows, epochs = rows._replace(y=recipe.targets(rows.y, task)), recipe.passes(len(inside))

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.checks import is_whole
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.data_dependent import initialize_from
 from ffnn_gpu.nn.initializers import Normal
@@ -151,6 +153,8 @@ class RealMLP(Recipe):
 
     def initialize(self, network: Network, x: HostArray, index: HostArray, seed: int) -> None:
         some = np.random.default_rng(seed).permutation(index)[:SAMPLE]
+        if len(some) < 2:
+            return  # one row has no spread
         initialize_from(network, x[np.sort(some)], seed)
 
     def optimizer(self, regression: bool) -> Optimizer:
@@ -169,6 +173,13 @@ class Preset:
 
     recipes: tuple[Recipe, ...]
     folds: int
+
+    def __post_init__(self) -> None:
+        names = [recipe.name for recipe in self.recipes]
+        if not names or len({*names}) < len(names):
+            raise ConfigurationError(f"a Preset has recipes with different names, not {names}")
+        if not is_whole(self.folds) or self.folds < 2:
+            raise ConfigurationError(f"folds of a Preset must be at least 2, not {self.folds!r}")
 
 
 PRESETS = {

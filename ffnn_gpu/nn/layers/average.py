@@ -46,7 +46,7 @@ class Average(Layer):
             object.__setattr__(self, "weights", self._checked(self.weights))
 
     def _checked(self, weights: Any) -> tuple[float, ...]:
-        found = tuple(weights)
+        found = tuple(weights) if isinstance(weights, Iterable) else (weights,)
         if len(found) != len(self.layers):
             raise ConfigurationError(f"Average has {len(self.layers)} members and {len(found)} weights")
         if not all(is_number(w) and w > 0 for w in found) or abs(sum(found) - 1) > 1e-9:

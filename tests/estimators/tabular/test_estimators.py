@@ -151,6 +151,38 @@ def test_predictions_stay_within_the_training_targets(regressor):
     np.testing.assert_array_equal(regressor.model_.predict(far), found)
 
 
+def test_prediction_is_in_the_middle_of_its_interval(regressor):
+    far = FRAME.assign(area=1e30)  # beyond the training targets
+    ends = regressor.predict_interval(far)
+    np.testing.assert_allclose(ends.mean(axis=1), regressor.predict(far), rtol=1e-6)
+
+
+def test_rows_without_weight_are_in_no_fold():
+    """Two rows count; with fewer weights than folds each fold still holds a row that counts."""
+    weight = np.zeros(N)
+    weight[[5, 6, 7, 8]] = 1
+    fitted = TabularRegressor(TINY, random_state=0).fit(FRAME, PRICE, sample_weight=weight)
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(fitted.out_of_fold_)), [5, 6, 7, 8])
+    classes = TabularClassifier(TINY, random_state=0).fit(FRAME, CLASS, sample_weight=weight)
+    assert np.isfinite(classes.predict_proba(FRAME)).all()
+
+
+def test_rows_without_weight_do_not_widen_intervals():
+    spoiled = PRICE.where(np.arange(N) % 3 > 0, 1e6)
+    weight = (np.arange(N) % 3 > 0).astype(float)
+    fitted = TabularRegressor(TINY, random_state=0).fit(FRAME, spoiled, sample_weight=weight)
+    width = np.diff(fitted.predict_interval(FRAME, 0.9), axis=1)
+    assert width.max() < 1e6 / 10
+
+
+def test_too_few_rows_or_groups_are_refused():
+    one = (np.arange(N) == 3).astype(float)
+    with pytest.raises(ValueError, match="there is 1 row to train on"):
+        TabularRegressor(TINY).fit(FRAME, PRICE, sample_weight=one)
+    with pytest.raises(ValueError, match="with 1 groups"):
+        TabularRegressor(TINY).fit(FRAME, PRICE, groups=["a"] * N)
+
+
 def test_out_of_fold_predictions_are_honest(regressor, classifier):
     noise = RNG.normal(size=N)
     fitted = TabularRegressor(TINY, random_state=0).fit(FRAME, noise)

@@ -1,8 +1,10 @@
 """Members, predictions out of fold, and the joined network."""
 
+import gc
 import os
 import signal
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -213,6 +215,19 @@ def test_interrupt_before_the_first_member_is_an_interrupt(monkeypatch):
     assert raised.value.number == signal.SIGTERM
 
 
+def test_rows_of_no_fold_are_neither_trained_on_nor_held_out(backend):
+    task, y = TASKS["regression"]
+    folds = np.where(np.arange(N) % 4, folds_of(N, 2, 0), -1)
+    spoiled = np.where(folds[:, None] < 0, 100.0, y)
+    same = [
+        fit_ensemble(Rows(X, targets), folds, task, (5,), RECIPES[:1], backend, "float64")
+        for targets in (y, spoiled)
+    ]
+    np.testing.assert_array_equal(*(backend.to_host(each.network.params.theta) for each in same))
+    np.testing.assert_array_equal(*(each.residuals for each in same))
+    np.testing.assert_array_equal(same[0].index, np.flatnonzero(folds >= 0))
+
+
 @pytest.mark.parametrize("rows", [3, 50, 400, 100_000])
 def test_a_recipe_makes_its_least_number_of_updates_but_of_a_tiny_table(rows):
     for recipe in (r for preset in PRESETS.values() for r in preset.recipes):
@@ -220,3 +235,55 @@ def test_a_recipe_makes_its_least_number_of_updates_but_of_a_tiny_table(rows):
         assert 1 <= batch <= min(recipe.batch_size, rows)
         assert recipe.passes(rows) >= recipe.epochs
         assert recipe.passes(rows) == 400 or recipe.passes(rows) * -(-rows // batch) >= recipe.steps
+
+
+class Watching(Callback):
+    def __init__(self, runs):
+        self.runs = runs
+
+    def start(self, run):
+        self.runs.append(weakref.ref(run.data))
+
+
+def test_rows_of_a_member_are_freed_when_it_is_trained(backend):
+    """Without the garbage collector, which counts objects and not bytes."""
+    runs, (task, y) = [], TASKS["regression"]
+    plans = [Plan(RECIPES[1], fold, fold) for fold in range(3)]
+    gc.disable()
+    try:
+        train_members(
+            plans, Rows(X, y), folds_of(N, 3, 0), task, (5,), backend, "float32",
+            callback=lambda plan: [Watching(runs)],
+        )  # fmt: skip
+        assert [run() for run in runs] == [None] * 3
+    finally:
+        gc.enable()
+
+
+class Failing(Callback):
+    def after_epoch(self, run, row):
+        raise RuntimeError("the disk is full")
+
+
+@pytest.mark.parametrize("fails", ["member", "done"])
+def test_an_error_ends_the_other_members_after_their_epoch(monkeypatch, fails):
+    """Member 2 fails at once; member 1, which trains beside it, would take 10,000 epochs."""
+    monkeypatch.setenv("FFNN_GPU_THREADS", "2")
+    long = Plain(name="long", hidden=(8,), epochs=10_000, steps=1)
+    short = Plain(name="short", hidden=(8,), epochs=1, steps=1)
+
+    def callback(plan):
+        return [Failing()] if fails == "member" and plan.fold == 1 else [Slow()]
+
+    def done(member):
+        raise RuntimeError("the disk is full")
+
+    began, first = time.monotonic(), long if fails == "member" else short
+    plans = [Plan(first if fold == 0 else long, fold, fold) for fold in range(3)]
+    task, y = TASKS["regression"]
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        train_members(
+            plans, Rows(X, y), folds_of(N, 3, 0), task, (5,), _numpy(), "float32",
+            callback=callback, done=done if fails == "done" else lambda member: None,
+        )  # fmt: skip
+    assert time.monotonic() - began < 20  # 10,000 epochs of 5 steps would take 8 minutes

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ffnn_gpu.errors import DataError
-from ffnn_gpu.estimators.tabular.folds import folds_of, number_of_folds
+from ffnn_gpu.estimators.tabular.folds import folds_of, number_of_folds, numbered
 
 
 @pytest.mark.parametrize("n", [4, 5, 103])
@@ -41,11 +41,12 @@ def test_there_are_no_more_folds_than_rows_or_groups():
     assert {*folds_of(9, 3, 0, groups=np.arange(9) % 2)} == {0, 1}
 
 
-def test_rows_of_weight_0_are_spread_over_all_folds():
+def test_rows_of_weight_0_have_no_fold_and_the_others_are_spread():
     weight = np.repeat([0.0, 1.0], [30, 6])
-    for seed in range(5):
-        folds = folds_of(36, 3, seed, weight=weight)
-        np.testing.assert_array_equal(np.bincount(folds[weight > 0]), [2, 2, 2])
+    for groups in (None, np.arange(36) // 2):
+        folds = folds_of(36, 3, 0, weight=weight, groups=groups)
+        assert {*folds[:30]} == {-1}
+        np.testing.assert_array_equal(np.bincount(folds[30:]), [2, 2, 2])
 
 
 @pytest.mark.parametrize(
@@ -53,11 +54,31 @@ def test_rows_of_weight_0_are_spread_over_all_folds():
     [
         ({"n": 1}, "there is 1 row to train on; members need at least 2"),
         ({"groups": np.zeros(4)}, "there is 1 group to train on"),
-        ({"groups": np.array(["a", "b", None, "a"], object)}, r"the group of row 2 is missing"),
-        ({"groups": np.array([1.0, np.nan, 2.0, 2.0])}, r"the group of row 1 is missing"),
-        ({"weight": np.array([0.0, 1.0, 0.0, 0.0])}, "1 of 4 rows weighs more than 0"),
+        ({"groups": np.arange(4), "weight": np.array([0.0, 1.0, 0.0, 0.0])}, "there is 1 group to train on"),
+        ({"weight": np.array([0.0, 1.0, 0.0, 0.0])}, "there is 1 row to train on"),
+        ({"weight": np.zeros(4)}, "there are 0 rows to train on"),
     ],
 )
 def test_what_cannot_be_dealt_is_refused(settings, message):
     with pytest.raises(DataError, match=message):
         folds_of(**{"n": 4, "most": 3, "seed": 0} | settings)
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [["b", "a", "b"], np.array([7.5, 1, 7.5]), np.array([2, "x", 2], object)],
+    ids=["words", "numbers", "both"],
+)
+def test_equal_groups_of_any_kind_have_equal_numbers(groups):
+    assert numbered(groups).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.float32("nan")])
+def test_row_without_a_group_is_refused(missing):
+    with pytest.raises(DataError, match=r"groups\[1\] is (None|nan); give each row without a group"):
+        numbered(np.array([1, missing], object))
+
+
+def test_groups_of_several_columns_are_refused():
+    with pytest.raises(DataError, match=r"groups has shape \(4, 2\); it must be \(n,\)"):
+        numbered(np.zeros((4, 2)))

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from ffnn_gpu import get_backend
 from ffnn_gpu.data.labels import LabelMap
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.tabular.fit_ensemble import fit_ensemble
 from ffnn_gpu.estimators.tabular.folds import folds_of
 from ffnn_gpu.estimators.tabular.members import Plan, Rows, train_members
-from ffnn_gpu.estimators.tabular.recipes import LINEAR, PRESETS, REAL_MLP, TWO_LAYERS, Plain, RealMLP
+from ffnn_gpu.estimators.tabular.recipes import LINEAR, PRESETS, REAL_MLP, TWO_LAYERS, Plain, Preset, RealMLP
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.nn.layers import (
     Dense,
@@ -109,3 +111,30 @@ def test_realmlp_learns(backend, task, y):
     found = fit_ensemble(Rows(X, y), folds_of(120, 2, 0), task, (5,), [learning, constant], backend, seed=1)
     assert found.errors["learning"] < 0.5 * found.errors["constant"]
     assert found.weights == {"learning": 1.0}
+
+
+def test_realmlp_trains_on_one_row():
+    (member,), _ = train_members(
+        [Plan(SMALL, 1, 4)],
+        Rows(X[:2], np.eye(2)),
+        np.arange(2),
+        NUMBERS,
+        (5,),
+        get_backend("cpu"),
+        "float32",
+    )
+    assert np.isfinite(member.held_out).all()
+
+
+@pytest.mark.parametrize(
+    ("recipes", "folds", "message"),
+    [
+        ((), 3, "recipes with different names"),
+        ((LINEAR, LINEAR), 3, "recipes with different names"),
+        ((LINEAR,), 1, "folds of a Preset must be"),
+        ((LINEAR,), 2.0, "folds of a Preset must be"),
+    ],
+)
+def test_preset_that_cannot_be_trained_is_refused(recipes, folds, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Preset(recipes, folds)

@@ -150,3 +150,9 @@ def test_average_compares_and_hashes_by_its_members():
     assert first == second != Average([Dense(3), Dense(3, tanh)])
     assert hash(first) == hash(second)
     assert first.flops(3) == 2 * (2 * 9 + 3) + 2 * 2 * 3
+
+
+def test_one_number_in_the_place_of_weights_is_counted_as_one():
+    assert Average([Dense(1)], weights=1.0).weights == (1.0,)
+    with pytest.raises(ConfigurationError, match="2 members and 1 weights"):
+        Average([Dense(1), Dense(1)], weights=1.0)
