@@ -36,9 +36,10 @@ def folds_of(
     rng, used = np.random.default_rng(seed), np.arange(n) if weight is None else np.flatnonzero(weight)
     group = None if groups is None else numbered(numbered(groups)[used])
     count, folds = number_of_folds(most, len(used), group), np.full(n, -1)
-    folds[used] = (
-        _shuffled(len(used), classes, used, rng, count) if group is None else _dealt(group, count, rng)
-    )
+    if group is not None:
+        folds[used] = _dealt(group, count, rng)
+    else:
+        folds[used] = _shuffled(len(used), None if classes is None else np.asarray(classes)[used], rng, count)
     return folds
 
 

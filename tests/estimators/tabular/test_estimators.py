@@ -179,7 +179,7 @@ def test_too_few_rows_or_groups_are_refused():
     one = (np.arange(N) == 3).astype(float)
     with pytest.raises(ValueError, match="there is 1 row to train on"):
         TabularRegressor(TINY).fit(FRAME, PRICE, sample_weight=one)
-    with pytest.raises(ValueError, match="with 1 groups"):
+    with pytest.raises(ValueError, match="there is 1 group to train on"):
         TabularRegressor(TINY).fit(FRAME, PRICE, groups=["a"] * N)
 
 
