@@ -206,12 +206,18 @@ def _warnings(
 
 def _named(asked: Any, table: Table) -> Sequence[str]:
     """Return the names of columns that are given as names or places."""
-    given = [*asked]
+    given, known = [*asked], len(table.names)
     if given and all(isinstance(entry, (bool, np.bool_)) for entry in given):
+        if len(given) != known:
+            raise ConfigurationError(
+                f"categorical_features is a mask of {len(given)} columns; X has {known} columns"
+            )
         given = [*np.flatnonzero(given)]
     for entry in given:
-        if isinstance(entry, (int, np.integer)) and not 0 <= entry < len(table.names):
+        place = isinstance(entry, (int, np.integer))
+        if not (0 <= entry < known if place else str(entry) in table.names):
+            column, names = entry if place else repr(entry), ", ".join(table.names[:20])
             raise ConfigurationError(
-                f"categorical_features names column {entry}; X has {len(table.names)} columns"
+                f"categorical_features names column {column}; X has {known} columns: {names}"
             )
     return [table.names[entry] if isinstance(entry, (int, np.integer)) else str(entry) for entry in given]

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import ffnn_gpu
 from ffnn_gpu import Model, TabularClassifier, TabularRegressor
-from ffnn_gpu.errors import ConfigurationError, DataError
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.tabular.recipes import Plain, Preset
 
 pytestmark = pytest.mark.filterwarnings("ignore:left out")
@@ -271,10 +271,12 @@ def test_named_categories_are_categories():
     fitted = TabularRegressor(TINY, categorical_features=["code"], random_state=0).fit(X, PRICE)
     outputs = fitted.model_.encoding.outputs
     assert any("code is" in name for name in outputs)
-    with pytest.raises((ConfigurationError, DataError)):
+    with pytest.raises(ConfigurationError, match="names column 'nothing'; X has 2 columns: code, x"):
         TabularRegressor(TINY, categorical_features=["nothing"]).fit(X, PRICE)
     with pytest.raises(ConfigurationError, match="X has 2 columns"):
         TabularRegressor(TINY, categorical_features=[7]).fit(X, PRICE)
+    with pytest.raises(ConfigurationError, match="mask of 3 columns; X has 2 columns"):
+        TabularRegressor(TINY, categorical_features=[True, False, False]).fit(X, PRICE)
 
 
 def test_progress_is_on_standard_error_and_silent_when_asked(capfd):
