@@ -269,7 +269,6 @@ REFUSED = {
     "no duration": (("--time-limit", "soon"), "time_limit = 'soon' is not accepted"),
     "no preset": (("--preset", "better"), "preset = 'better' is not accepted: choose fast, good, best"),
     "no model": (("--model", "forest"), "model = 'forest' is not accepted: choose mlp, tabular"),
-    "no time": (("--time-limit", "0.000001s"), "use a longer time_limit"),
     "an ensemble's setting without one": (("--model", "mlp", "--preset", "fast"), "'mlp' has no preset"),
 }  # fmt: skip
 

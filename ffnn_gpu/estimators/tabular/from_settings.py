@@ -22,8 +22,13 @@ from ffnn_gpu.evaluation.samples import Samples, balanced
 
 
 def folds_for(config: TrainConfig, training: Part) -> int:
-    """Return the number of folds of the training rows. Raises DataError if there is one row or group."""
-    return number_of_folds(PRESETS[config.preset].folds, len(training.x), training.group)
+    """Return the number of folds of the training rows. Raises DataError if there is one row or group.
+
+    Rows of weight 0 do not count.
+    """
+    used = _used(training)
+    group = None if training.group is None else training.group[used]
+    return number_of_folds(PRESETS[config.preset].folds, len(used), group)
 
 
 def fit_tabular(
@@ -42,7 +47,7 @@ def fit_tabular(
     """
     limit, began = config.time_limit, time.monotonic()
     deadline = None if limit is None else began + seconds_of(limit, "time_limit")
-    task = model.task.with_limits_of(training.y)
+    task = model.task.with_limits_of(training.y[_used(training)])
     rows = Rows(np.asarray(model.features(training.x)), np.asarray(task.encode(training.y)))
     rows = rows._replace(weight=_weights(config, rows, task.outputs, training.weight))
     ensemble = train_ensemble(
@@ -51,6 +56,11 @@ def fit_tabular(
         verbose=verbose, folder=folder, done=done,
     )  # fmt: skip
     return replace(model, network=ensemble.network, task=ensemble.task), ensemble
+
+
+def _used(training: Part) -> HostArray:
+    """Return the places of the rows that have a weight."""
+    return np.arange(len(training.y)) if training.weight is None else np.flatnonzero(training.weight)
 
 
 def _weights(config: TrainConfig, rows: Rows, outputs: int, weight: HostArray | None) -> HostArray | None:

@@ -79,3 +79,14 @@ def test_fewer_groups_than_folds_are_a_fold_each(seen):
     assert len(made.history) == 2 and made.history["fold"] == [1, 2]
     with pytest.raises(ffnn_gpu.errors.DataError, match="there is 1 group to train on"):
         ffnn_gpu.train_table(frame, "y", model="tabular", group="g", test=0.5, device="numpy", verbose=0)
+
+
+def test_rows_of_weight_zero_make_no_fold_and_no_limit(seen):
+    frame = FRAME.assign(y=FRAME["x"] * 10, w=np.where(FRAME["x"] < 1, 1.0, 0.0))
+    settings = {"model": "tabular", "test": 0.0, "device": "numpy", "verbose": 0, "weight": "w"}
+    made = ffnn_gpu.train_table(frame, "y", **settings)
+    weighted = frame["y"][frame["w"] > 0]
+    assert made.model.task.limits == ((weighted.min(),), (weighted.max(),))
+    assert weighted.max() < frame["y"].max()
+    with pytest.raises(ffnn_gpu.errors.DataError, match="there is 1 group to train on"):
+        ffnn_gpu.train_table(frame.assign(w=(FRAME["g"] == 0) * 1.0), "y", group="g", **settings)
