@@ -29,6 +29,7 @@ from ffnn_gpu.optim.optimizers import AdamW, Optimizer
 EMBEDDED = Normal(0.1)
 LEAST_BATCH, BATCHES = 32, 16  # a batch of a small table: at least 32 rows, at most one 16th of the table
 MOST_PASSES = 400  # over a small table, to make the least number of updates
+MOST_UPDATES = 30_000  # on a large table, unless one pass makes more
 SAMPLE = 4000  # rows on which initial values depend
 
 
@@ -39,7 +40,8 @@ class Recipe(ABC):
     Args:
         name: for messages; each recipe of a preset has another.
         epochs: passes over the training rows, if these are `steps` updates or more.
-        steps: the smallest number of updates; a small table gets more epochs, up to MOST_PASSES.
+        steps: the smallest number of updates; a small table gets more epochs, up to MOST_PASSES. A large one
+            gets fewer, so that there are at most MOST_UPDATES.
         batch_size: rows of a minibatch, fewer on a small table.
         schedule: of the learning rate.
     """
@@ -78,7 +80,9 @@ class Recipe(ABC):
 
     def passes(self, rows: int) -> int:
         """Return the number of epochs on a table with so many training rows."""
-        return max(self.epochs, min(MOST_PASSES, math.ceil(self.steps * self.batch(rows) / rows)))
+        updates = math.ceil(rows / self.batch(rows))  # of one pass
+        wanted = max(self.epochs, min(MOST_PASSES, math.ceil(self.steps / updates)))
+        return min(wanted, max(1, MOST_UPDATES // updates))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -228,13 +228,21 @@ def test_rows_of_no_fold_are_neither_trained_on_nor_held_out(backend):
     np.testing.assert_array_equal(same[0].index, np.flatnonzero(folds >= 0))
 
 
-@pytest.mark.parametrize("rows", [3, 50, 400, 100_000])
+@pytest.mark.parametrize("rows", [3, 50, 400, 8000])
 def test_a_recipe_makes_its_least_number_of_updates_but_of_a_tiny_table(rows):
     for recipe in (r for preset in PRESETS.values() for r in preset.recipes):
         batch = recipe.batch(rows)
         assert 1 <= batch <= min(recipe.batch_size, rows)
         assert recipe.passes(rows) >= recipe.epochs
         assert recipe.passes(rows) == 400 or recipe.passes(rows) * -(-rows // batch) >= recipe.steps
+
+
+@pytest.mark.parametrize("rows", [100_000, 1_000_000, 10_000_000])
+def test_a_large_table_gets_fewer_passes(rows):
+    for recipe in (r for preset in PRESETS.values() for r in preset.recipes):
+        updates, passes = -(-rows // recipe.batch(rows)), recipe.passes(rows)
+        assert 1 <= passes <= recipe.epochs and (passes == 1 or passes * updates <= 30_000)
+        assert passes == recipe.epochs or (passes + 1) * updates > 30_000
 
 
 class Watching(Callback):
