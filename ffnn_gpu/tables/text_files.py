@@ -184,17 +184,21 @@ def _is_copied(
 def _copied(
     connection: Any, relation: str, width: int, dialect: Dialect, numbers: Sequence[int]
 ) -> int | None:
-    """Copy a file into the database; return the number of rows, None if DuckDB does not accept it."""
+    """Copy a file into the database; return the number of rows.
+
+    Return None if DuckDB does not accept the file, or if the check beside the copy has interrupted it.
+    """
     import duckdb
 
     columns = selected(width, numbers, dialect.decimal)
     try:
         connection.execute(f"CREATE OR REPLACE TABLE {CELLS} AS SELECT {columns} FROM {relation}")
+        # inside, because the interrupt may come when the copy has just ended
+        (rows,) = connection.execute(f"SELECT count(*) FROM {CELLS}").fetchone()
     except duckdb.OutOfMemoryException as error:
         raise MemoryError(str(error)) from error
     except duckdb.Error:
         return None
-    (rows,) = connection.execute(f"SELECT count(*) FROM {CELLS}").fetchone()
     return int(rows)
 
 

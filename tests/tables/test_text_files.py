@@ -5,6 +5,7 @@ import gzip
 import io
 import random
 import sys
+import threading
 
 import pytest
 
@@ -13,7 +14,7 @@ from ffnn_gpu.tables import dialects, plain_text, text_encodings, text_files
 from ffnn_gpu.tables.dialects import Dialect
 from ffnn_gpu.tables.sources import read_table
 
-pytest.importorskip("duckdb")
+duckdb = pytest.importorskip("duckdb")
 
 
 def cells(table):
@@ -432,3 +433,38 @@ def test_pandas_file_without_a_header_has_none(tmp_path):
         assert len(read_table(str(tmp_path / "a.csv"))) == 4, how
         frame.to_csv(tmp_path / "a.csv", **how)
         assert read_table(str(tmp_path / "a.csv")).names[-3:] == ("x", "word", "n"), how
+
+
+class Interrupted:
+    """A connection whose query for the number of rows is interrupted."""
+
+    def __init__(self, connection):
+        self.connection, self.times = connection, 0
+
+    def __getattr__(self, name):
+        return getattr(self.connection, name)
+
+    def execute(self, query, *more):
+        if query.startswith("SELECT count(*)") and not self.times:
+            self.times = 1
+            raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+        return self.connection.execute(query, *more)
+
+
+def test_interrupt_after_the_copy_is_one_of_the_copy(tmp_path, monkeypatch):
+    real, check, made, counted = text_files._copied, text_files.plain, [], threading.Event()
+
+    def plain(*arguments):
+        counted.wait(10)  # else the check may interrupt the copy itself
+        return check(*arguments)
+
+    def copied(connection, *others):
+        made.append(Interrupted(connection))
+        found = real(connection if len(made) > 1 else made[0], *others)
+        counted.set()
+        return found
+
+    monkeypatch.setattr(text_files, "_copied", copied)
+    monkeypatch.setattr(text_files, "plain", plain)
+    table = read(tmp_path, "a|b\r1|2\r3|4\r")  # no plain file: a lone CR ends its lines
+    assert made[0].times and table.names == ("a", "b") and len(table) == 2
