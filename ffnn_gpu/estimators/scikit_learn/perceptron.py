@@ -1,5 +1,6 @@
 """What MLPClassifier and MLPRegressor share: parameters, fit, fitted attributes and predictions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -45,7 +46,7 @@ def has_epochs(estimator: Any) -> bool:
     return True
 
 
-class Perceptron(BaseEstimator):  # type: ignore[misc]
+class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     """The base class of both estimators; they define the constructor, the targets and the problem."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = CONSTRAINTS
@@ -57,16 +58,16 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ what a subclass defines
 
+    @abstractmethod
     def _problem(self) -> Problem:
         """Return what the network learns, for the targets of the latest fit."""
-        raise NotImplementedError(f"{type(self).__name__} must define _problem")
 
+    @abstractmethod
     def _encode_targets(self, y: Any, learn: bool, whole: bool) -> HostArray:
         """Return targets as the loss reads them. Raises ValueError for classes that are not known.
 
         learn: forget earlier classes. whole: each class must be there.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define _encode_targets")
 
     # ------------------------------------------------------------------ fit
 
@@ -151,9 +152,9 @@ class Perceptron(BaseEstimator):  # type: ignore[misc]
     def _weights(self, y: Any, sample_weight: Any, x: Any) -> HostArray | None:
         return None if sample_weight is None else np.asarray(_check_sample_weight(host(sample_weight), x))
 
+    @abstractmethod
     def _outputs(self) -> int:
         """Return the width of the last layer, for the targets of the latest fit."""
-        raise NotImplementedError(f"{type(self).__name__} must define _outputs")
 
     # ------------------------------------------------------------------ predictions
 

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -28,6 +29,7 @@ from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.model import Model
 from ffnn_gpu.estimators.scikit_learn.inputs import host
 from ffnn_gpu.estimators.tabular.fit_ensemble import Ensemble
+from ffnn_gpu.estimators.tabular.folds import LEAST
 from ffnn_gpu.estimators.tabular.members import Rows
 from ffnn_gpu.estimators.tabular.recipes import PRESETS, Preset
 from ffnn_gpu.estimators.tabular.report import explained
@@ -43,10 +45,9 @@ from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import Table
 
 DTYPE = "float32"
-LEAST_ROWS = 2  # one to train on, one to hold out
 
 
-class TabularEstimator(BaseEstimator):  # type: ignore[misc]
+class TabularEstimator(BaseEstimator, ABC):  # type: ignore[misc]
     """The base class of both estimators; they define the constructor and the targets.
 
     Attributes:
@@ -70,13 +71,13 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ what a subclass defines
 
+    @abstractmethod
     def _task(self, y: HostArray, weight: HostArray | None) -> Task:
         """Return what the networks learn, and store what the subclass needs to decode."""
-        raise NotImplementedError(f"{type(self).__name__} must define _task")
 
+    @abstractmethod
     def _checked_targets(self, y: Any) -> HostArray:
         """Return the targets as an array. Raises ValueError."""
-        raise NotImplementedError(f"{type(self).__name__} must define _checked_targets")
 
     # ------------------------------------------------------------------ fit
 
@@ -84,8 +85,8 @@ class TabularEstimator(BaseEstimator):  # type: ignore[misc]
         began, target = time.monotonic(), _name_of(y)
         table, y = self._table(host(X), True), self._checked_targets(host(y))
         check_consistent_length(np.arange(len(table)), y)
-        if len(table) < LEAST_ROWS:
-            raise ValueError(f"n_samples={len(table)}, while members need at least {LEAST_ROWS} rows")
+        if len(table) < LEAST:
+            raise ValueError(f"n_samples={len(table)}, while members need at least {LEAST} rows")
         weight = self._weights(y, sample_weight, len(table))
         preset = PRESETS[self.preset] if isinstance(self.preset, str) else self.preset
         task, encoding = self._task(y, weight), self._encoding(table)

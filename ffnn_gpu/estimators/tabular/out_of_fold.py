@@ -10,7 +10,7 @@ from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.estimators.tabular.members import Member, Rows
 from ffnn_gpu.estimators.task import Task
 
-LEAST = 1e-7  # probability in a log loss; float32 outputs can be 0
+FLOOR = 1e-7  # probability in a log loss; float32 outputs can be 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +67,9 @@ class OutOfFold:
             return float(np.sqrt(mean(((p - self.y) ** 2).mean(axis=1))))
         if self.task.kind == "multilabel":
             right = np.where(self.y > 0.5, p, 1 - p)
-            return float(mean(-np.log(np.maximum(right, LEAST)).mean(axis=1)))
+            return float(mean(-np.log(np.maximum(right, FLOOR)).mean(axis=1)))
         right = p[np.arange(len(p)), np.asarray(self.y).ravel().astype(int)]
-        return float(mean(-np.log(np.maximum(right, LEAST))))
+        return float(mean(-np.log(np.maximum(right, FLOOR))))
 
 
 def _names(members: Sequence[Member]) -> list[str]:
