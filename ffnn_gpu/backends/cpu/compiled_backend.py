@@ -180,7 +180,9 @@ class CompiledBackend(NumpyBackend):
 
     sgd, rmsprop, adagrad = rule_at_once("sgd"), rule_at_once("rmsprop"), rule_at_once("adagrad")
     adam, nadam, lion = rule_at_once("adam"), rule_at_once("nadam"), rule_at_once("lion")
-    own_rule = rule_at_once("own_rule")
+    own_rule, muon = rule_at_once("own_rule"), rule_at_once("muon")
+    muon_direction, muon_step = rule_at_once("muon_direction"), rule_at_once("muon_step")
+    orthogonalized = at_once("orthogonalized")
 
     def dropout(self, x: Array, mask: Array, out: Array) -> Any:
         return super().dropout(x, mask, out) if x.itemsize == 2 else np.multiply(x, mask, out=out)

@@ -92,6 +92,7 @@ class CupyBackend(Backend):
     sgd, rmsprop, adagrad = updates.sgd, updates.rmsprop, updates.adagrad
     adam, nadam, lion, average = updates.adam, updates.nadam, updates.lion, updates.average
     own_rule, orthogonalized = updates.own_rule, updates.orthogonalized
+    muon_direction, muon_step = updates.muon_direction, updates.muon_step
 
     name = "cupy"
     steps_between_reads = 256

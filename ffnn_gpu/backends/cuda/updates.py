@@ -83,6 +83,16 @@ def own_rule(self: "CupyBackend", update: Update, formula: Callable[..., None], 
     _launch(self, "own_rule", update, formula, *moments)
 
 
+def muon_direction(
+    self: "CupyBackend", update: Update, m: Array, U: Array, momentum: float, nesterov: bool
+) -> None:
+    _launch(self, "muon_direction", update, m, U, momentum, nesterov)
+
+
+def muon_step(self: "CupyBackend", update: Update, X: Array, factor: float) -> None:
+    _launch(self, "muon_step", update, X, factor)
+
+
 def orthogonalized(self: "CupyBackend", G: Array) -> Array:
     """Compute the products of float32 matrices in bfloat16, on tensor cores."""
     if G.dtype != float32:

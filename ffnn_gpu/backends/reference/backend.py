@@ -352,3 +352,4 @@ class Backend:
     sgd, rmsprop, adagrad, adam = updates.sgd, updates.rmsprop, updates.adagrad, updates.adam
     nadam, lion, own_rule, average = updates.nadam, updates.lion, updates.own_rule, updates.average
     muon, orthogonalized = muons.muon, muons.orthogonalized
+    muon_direction, muon_step = muons.muon_direction, muons.muon_step

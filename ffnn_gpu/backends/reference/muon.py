@@ -18,7 +18,6 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the quintic; chosen for the steepes
 ITERATIONS, SMALLEST_NORM = 5, 1e-7
 
 
-@rule
 def muon(
     self: "Backend", update: Update, m: Array, shape: tuple[int, int, int], momentum: float, nesterov: bool
 ) -> None:
@@ -26,11 +25,32 @@ def muon(
 
     X is `orthogonalized(U)`. θ holds the n matrices W (I, O) of shape (n, I, O) without gaps.
     """
-    theta, g, (_, I, O) = update.theta, update.grad, shape
+    U, (_, I, O) = self.zeros(m.shape, m.dtype), shape
+    self.muon_direction(update, m, U, momentum, nesterov)
+    X = self.orthogonalized(U.reshape(shape)).reshape(m.shape)
+    self.muon_step(without_penalties(update), X, math.sqrt(max(1.0, O / I)))
+
+
+@rule
+def muon_direction(
+    self: "Backend", update: Update, m: Array, U: Array, momentum: float, nesterov: bool
+) -> None:
+    """M ← μ M + (1 − μ) G        U ← M, or μ M + (1 − μ) G with Nesterov"""
+    g = update.grad
     m += (1 - momentum) * (g - m)
-    U = g + momentum * (m - g) if nesterov else m
-    rate = update.scalars[RATE] * math.sqrt(max(1.0, O / I))
-    theta -= rate.astype(theta.dtype) * self.orthogonalized(U.reshape(shape)).reshape(theta.shape)
+    U[...] = g + momentum * (m - g) if nesterov else m
+
+
+@rule
+def muon_step(self: "Backend", update: Update, X: Array, factor: float) -> None:
+    """W ← W − η factor X"""
+    theta = update.theta
+    theta -= (update.scalars[RATE] * factor).astype(theta.dtype) * X
+
+
+def without_penalties(update: Update) -> Update:
+    """Return the update for `muon_step`: the penalties belong to `muon_direction`."""
+    return update._replace(l2=0.0, l1=0.0, weight_decay=0.0, decay=None)
 
 
 def orthogonalized(self: "Backend", G: Array) -> Array:

@@ -33,7 +33,8 @@ M, N = formulas.MOMENT, formulas.NUMBER
 RULES = [  # every rule with its kinds of settings
     ("sgd", None, N, False), ("sgd", M, N, False), ("sgd", M, N, True), ("rmsprop", M, None, N, N, N),
     ("rmsprop", M, M, N, N, N), ("adagrad", M, N), ("adam", M, M, N, N, N), ("nadam", M, M, N, N, N, N),
-    ("lion", M, N, N),
+    ("lion", M, N, N), ("muon_direction", M, M, N, False), ("muon_direction", M, M, N, True),
+    ("muon_step", M, N),
 ]  # fmt: skip
 
 
@@ -431,6 +432,9 @@ def every_rule(case):
     yield "adam", {"m": m, "v": v, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3}
     yield "nadam", {"m": m, "v": v, "beta1": 0.9, "beta2": 0.999, "eps": 1e-3, "psi": 4e-2}
     yield "lion", {"m": m, "beta1": 0.9, "beta2": 0.99}
+    yield "muon_direction", {"m": m, "U": v, "momentum": 0.9, "nesterov": False}
+    yield "muon_direction", {"m": m, "U": v, "momentum": 0.9, "nesterov": True}
+    yield "muon_step", {"X": m, "factor": 1.5}
 
 
 def updates(case, wanted):
@@ -462,6 +466,14 @@ def nadam(case):
 
 def lion(case):
     updates(case, "lion")
+
+
+def muon_direction(case):
+    updates(case, "muon_direction")
+
+
+def muon_step(case):
+    updates(case, "muon_step")
 
 
 def shadow(case):
@@ -500,6 +512,8 @@ CHECKS = {
         adam,
         nadam,
         lion,
+        muon_direction,
+        muon_step,
         shadow,
     )
 }

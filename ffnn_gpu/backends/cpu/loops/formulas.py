@@ -223,6 +223,10 @@ FORMULAS: dict[str, tuple[dict[str, Axes], Callable[..., Any]]] = {
     ),
     "copy": ({"x": "both", "out": "both"}, lambda x, out: {"out": x}),
     "scale": ({"x": "both", "factor": "address", "out": "both"}, lambda x, factor, out: {"out": x * factor}),
+    "blend": (
+        {"out": "both", "x": "both", "of_out": "value", "of_x": "value"},
+        lambda out, x, of_out, of_x: {"out": of_out * out + of_x * x},
+    ),
     "add scaled": (
         {"total": "both", "x": "both", "factor": "address"},
         lambda total, x, factor: {"total": total + x * factor},

@@ -52,3 +52,10 @@ def factor_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
     elif good == GROWTH_INTERVAL:
         S, good = min(2 * S, LARGEST_SCALE), 0.0
     of_scale[SCALE], of_scale[GOOD] = S, good
+
+
+def inverse_norm_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """factor ← 1 / max(√Σ sums, least)"""
+    sums, parts, least, factor = n[0], n[1], as_real(n[2]), vector(np.float64, n[3], 1)
+    norm = math.sqrt(sum_in_order(vector(np.float64, sums, parts)))
+    factor[0] = 1.0 / (least if norm < least else norm)

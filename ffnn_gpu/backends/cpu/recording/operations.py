@@ -5,23 +5,21 @@ arguments raises NotRecordedError before it has changed anything that it also re
 """
 
 from ffnn_gpu.backends.cpu.recording.embedding import EmbeddingOperations
-from ffnn_gpu.backends.cpu.recording.layers import LayerOperations
 from ffnn_gpu.backends.cpu.recording.losses import LossOperations
+from ffnn_gpu.backends.cpu.recording.muon import MuonOperations
 from ffnn_gpu.backends.cpu.recording.normalization import NormalizationOperations
 from ffnn_gpu.backends.cpu.recording.per_column import PerColumnOperations
 from ffnn_gpu.backends.cpu.recording.periodic import PeriodicOperations
 from ffnn_gpu.backends.cpu.recording.piecewise_linear import PiecewiseLinearOperations
-from ffnn_gpu.backends.cpu.recording.updates import UpdateOperations
 
 
 class Operations(
-    LayerOperations,
+    MuonOperations,  # and those of layers and other optimizers, which it uses
     EmbeddingOperations,
     PerColumnOperations,
     PeriodicOperations,
     PiecewiseLinearOperations,
     NormalizationOperations,
     LossOperations,
-    UpdateOperations,
 ):
     """Every operation that has commands. `Recorder` keeps them, `Immediate` runs them at once."""

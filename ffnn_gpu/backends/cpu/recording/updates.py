@@ -63,12 +63,6 @@ class UpdateOperations(Commands):
     nadam, lion = functools.partialmethod(_rule, "nadam"), functools.partialmethod(_rule, "lion")
     own_rule = functools.partialmethod(_rule, "own_rule")
 
-    def muon(
-        self, update: Update, m: Array, shape: tuple[int, int, int], momentum: float, nesterov: bool
-    ) -> None:
-        """Call NumPy's operation: its products take far longer than everything else in it."""
-        self._fallback("muon", update, m, shape, momentum, nesterov)
-
     @checked(mean="*!", values="*")
     def average(self, mean: Array, values: Array, decay: float) -> None:
         self._average(mean, values, decay)

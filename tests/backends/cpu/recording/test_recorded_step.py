@@ -146,6 +146,14 @@ def test_recorded_steps_of_every_optimizer_equal_plain_steps(optimizer, threads)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_step_of_every_optimizer_is_recorded_without_a_call(optimizer, threads):
+    network, ws = made((Dense(9, relu), Dense(9, relu), Dense(C)))
+    train_step(network, softmax_cross_entropy, optimizer, *batch(), ws)
+    (recording,) = ws.recordings
+    assert recording.reason == "" and recording.table.calls == (None,)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_recorded_steps_with_factors_on_rates_and_decay_equal_plain_steps(optimizer):
     layers = Dense(9, relu, lr_factor=0.5, bias_lr_factor=0.1), Dense(9, decay_factor=3.0), Dense(C)
     found, why = trained(train_step, layers, optimizer)
