@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.distributed.test_mpi import MISSING, MPIEXEC
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def printed(name: str, folder: Path) -> str:
-    """Run an example in an empty folder and return what it prints."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+def printed(name: str, folder: Path, *launcher: str) -> str:
+    """Run an example in an empty folder, by a launcher if one is given, and return what it prints."""
+    command = [*launcher, sys.executable, "-W", "error", *["-m", "mpi4py"] * bool(launcher)]
+    command.append(str(EXAMPLES / name))
     environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent)}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -35,3 +38,33 @@ def test_grid_search_on_a_table_finds_balanced_weights(tmp_path: Path) -> None:
     text = printed("grid_search_on_a_table.py", tmp_path)
     assert "'class_weight': 'balanced'" in text
     assert float(re.search(r"on the test set: ([\d.]+)", text)[1]) > 0.8
+
+
+def test_images_in_idx_files_are_classified(tmp_path: Path) -> None:
+    text = printed("mnist_from_idx_files.py", tmp_path)
+    assert "1497 images of 64 pixels" in text
+    assert float(re.search(r"on 300 others: ([\d.]+)", text)[1]) > 0.85
+    assert re.search(r"a (\d), taken for a (?!\1)\d:\n([ .:oO@]{8}\n){8}", text + "\n")
+
+
+def test_messy_table_gives_the_same_probabilities_in_onnx_runtime(tmp_path: Path) -> None:
+    for needed in ("pandas", "duckdb", "onnx", "onnxruntime"):
+        pytest.importorskip(needed)
+    text = printed("messy_table_to_onnx.py", tmp_path)
+    assert "reads: weight, zip, sent, express" in text and "'parcel'" in text
+    assert float(re.search(r"test rows: ([\d.]+)", text)[1]) > 0.85
+    assert float(re.search(r"to ONNX Runtime: (\S+)", text)[1]) < 1e-6
+
+
+def test_custom_layer_is_proved_and_learns(tmp_path: Path) -> None:
+    text = printed("custom_layer.py", tmp_path)
+    assert "slope of the loss" in text and "computes the same" in text
+    before, after = map(float, re.search(r"epochs: ([\d.]+) → ([\d.]+)", text).groups())
+    assert after < before / 8
+
+
+@pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed: pip install mpi4py mpich")
+def test_two_ranks_print_the_losses_of_one_process(tmp_path: Path) -> None:
+    alone = printed("two_ranks.py", tmp_path)
+    assert len(re.findall(r"loss \d\.\d{12}", alone)) == 3
+    assert printed("two_ranks.py", tmp_path, str(MPIEXEC), "-n", "2") == alone

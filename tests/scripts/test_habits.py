@@ -63,6 +63,11 @@ def test_changelog_has_this_version_and_what_comes_next() -> None:
     assert set(re.findall(r"^### (.*)", text, re.M)) <= allowed
 
 
+def test_citation_has_this_version() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.*)$", text, re.M)[1] == ffnn_gpu.__version__
+
+
 def test_contributing_names_files_that_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = re.findall(r"\b(?:scripts|tests|proofs|benchmarks|ffnn_gpu)/[\w/]+(?:\.py)?", text)
