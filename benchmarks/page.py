@@ -19,6 +19,7 @@ from benchmarks.contenders import CONTENDERS  # noqa: E402
 from benchmarks.jobs import jobs  # noqa: E402
 from benchmarks.kinds import BUSY, QUIET  # noqa: E402
 from benchmarks.report import WORDS, means  # noqa: E402
+from benchmarks.tabular import contenders, mean, standing  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -38,7 +39,8 @@ layer, optimizer and number type of the package, which `benchmarks/kinds.py` lis
 slower.
 
 `python scripts/benchmark_tables.py` reads, types and encodes a table beside pandas with scikit-learn
-and Polars.
+and Polars. `python scripts/benchmark_tabular.py` compares the tabular estimators with boosted trees,
+RealMLP, TabM, a forest and scikit-learn's perceptron on real tables.
 
 - A figure is the median of the rounds; ± is half the distance of the quartiles.
 - All contenders start from equal weights, read the same data and use the same number of threads.
@@ -85,6 +87,7 @@ def page(folder=RESULTS):
     sections += [of_ranks(name, result) for name, result in found.items() if "measured" in result]
     sections += [of_growth(name, result) for name, result in found.items() if name.endswith("-scaling.json")]
     sections += [of_tables(name, result) for name, result in found.items() if name.endswith("-tables.json")]
+    sections += [of_tabular(name, result) for name, result in found.items() if name.endswith("-tabular.json")]
     if not any(result["settings"]["device"] == "cuda" for result in side_by_side.values()):
         sections.append("## GPU\n\nNo GPU results yet.\n")
     return "\n".join([INTRODUCTION, *sections])
@@ -257,6 +260,51 @@ def of_tables(name, result):
         ratios = [f"{ours[key] / median[key]:.2f}" for key in several]
         shown.append(parallel.row(library, *cells, f"{median['megabytes']:,.0f} MB", *ratios))
     return "\n".join([*shown, ""])
+
+
+def of_tabular(name, result):
+    """A file of scripts/benchmark_tabular.py: every table, then ranks over each set of tables."""
+    machine, rows = result["machine"], result["rows"]
+    splits = ",".join(dict.fromkeys(row["split"] for row in rows))
+    tables = list(dict.fromkeys(row["table"] for row in rows))
+    words = f"python scripts/benchmark_tabular.py --tables {','.join(tables)} --splits {splits} --json FILE"
+    shown = [f"## Answers on real tables, commit {(machine.get('commit') or 'no commit')[:10]}", ""]
+    shown += source(name, words, result["date"], machine, 2)
+    shown += [
+        f"Up to {result['most_rows']:,} rows of each table; a split holds out a fifth. Every contender has",
+        "its defaults. The error is the root mean squared error, or the share of wrong classes, as the mean",
+        "over the splits; the best is bold. Load average of the machine before the first run:",
+        f"{result['load']:.1f}. Programs beside it lengthen the times; the processor time grows less.",
+        "",
+    ]
+    names = list(dict.fromkeys(row["contender"] for row in rows))
+    for kind, known in result["sets"].items():
+        chosen = [row for row in rows if row["table"] in known]
+        shown += of_set(SETS[kind], names, chosen) if chosen else []
+    return "\n".join(shown)
+
+
+SETS = {
+    "chosen-on": "Tables on which the defaults were chosen",
+    "looked-at-once": "Tables that were looked at only after the defaults were chosen",
+}
+
+
+def of_set(title, names, rows):
+    """The errors of one set of tables, then each contender's rank, error, time and memory."""
+    shown = [f"### {title}", "", *parallel.head("table", "rows", *names)]
+    for table in dict.fromkeys(row["table"] for row in rows):
+        errors = {who: mean(rows, "error", table=table, contender=who) for who in contenders(rows, table)}
+        best = min(errors.values())
+        shown_errors = {who: f"**{e:.4g}**" if e == best else f"{e:.4g}" for who, e in errors.items()}
+        cells = [shown_errors.get(who, "") for who in names]
+        shown.append(parallel.row(table, f"{mean(rows, 'rows', table=table):,.0f}", *cells))
+    shown += ["", *parallel.head("contender", "mean rank", "error / best", "fit", "processor time", "memory")]
+    for line in standing(rows):
+        cells = [f"{line['rank']:.2f}", f"{line['error']:.3f}"]
+        cells += [f"{line[key]:.1f} s" for key in ("fit", "fit_processor")]
+        shown.append(parallel.row(line["contender"], *cells, f"{line['megabytes']:,.0f} MB"))
+    return [*shown, ""]
 
 
 if __name__ == "__main__":

