@@ -5,6 +5,7 @@ Numbers, names from a table, renamed keywords, kinds of files; similar names, an
 
 import difflib
 import functools
+import math
 import stat
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +17,7 @@ import numpy as np
 
 from ffnn_gpu.errors import ConfigurationError
 
+ROUNDING = 8 * float(np.finfo(np.float64).eps)  # relative: of a decimal fraction, a product and a quotient
 T = TypeVar("T")
 P = ParamSpec("P")
 
@@ -101,6 +103,15 @@ def special_file(path: str | Path) -> str:
         return ""
     kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
     return next((kind for test, kind in (*kinds, (stat.S_ISSOCK, "a socket")) if test(mode)), "")
+
+
+def without_rounding(count: float) -> float:
+    """Return the nearest whole number if `count` differs from it by rounding errors only; else `count`.
+
+    Why: 0.14 · 50 is 7.000000000000001, and its ceiling 8.
+    """
+    nearest = round(count)
+    return nearest if math.isclose(count, nearest, rel_tol=ROUNDING) else count
 
 
 def is_number(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """The proofs of `scripts/prove.py`: one file each, with a function `prove(settings)` that returns figures.
 
 A figure is one row of the table: the promise, the count, and whether the promise holds. `holds` is None if
-this machine cannot run the proof; the row then gives the reason.
+this machine cannot run the proof, or was too busy for a verdict; the row then gives the reason.
 """
 
 from collections.abc import Callable
@@ -36,4 +36,6 @@ class Figure:
 
     @property
     def outcome(self) -> str:
+        if self.holds is None and self.figure.startswith("no verdict"):
+            return "no verdict"
         return {True: "holds", False: "FAILS", None: "not run here"}[self.holds]

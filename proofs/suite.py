@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
@@ -27,7 +27,8 @@ COPIED = (
     "CHANGELOG.md",
     "LICENSE",
 )
-SECONDS = 900  # a broken loop may never end; a timeout counts as a failure
+SECONDS = 900  # a broken loop may never end
+NO_END, NO_VERDICT = "no end after", "no verdict"
 # tests/proofs looks for the text that a bug replaces, and tests/scripts needs git.
 EVERYTHING = ("tests", "--ignore=tests/proofs", "--ignore=tests/scripts")
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.M)
@@ -246,8 +247,16 @@ def copy_repository(to: Path) -> Path:
     return to
 
 
+class NoVerdictError(Exception):
+    """Time ran out with and without a change, so the tests say nothing about it: the machine is too busy."""
+
+
 def first_failure(
-    folder: Path, tests: Iterable[str], chosen: str = "", seconds: float = SECONDS
+    folder: Path,
+    tests: Iterable[str],
+    chosen: str = "",
+    seconds: float = SECONDS,
+    settings: Mapping[str, str] | None = None,
 ) -> str | None:
     """Return the first test of the copy in `folder` that fails or cannot be collected; None if all pass.
 
@@ -257,6 +266,7 @@ def first_failure(
 
     Args:
         chosen: the value of pytest's -k.
+        settings: environment variables besides those of this process.
 
     Raises:
         RuntimeError: pytest ran no test, because a file or option is unknown or `chosen` selects none; or it
@@ -266,12 +276,13 @@ def first_failure(
     options += ["-k", chosen]
     command = [sys.executable, "-m", "pytest", *options, *tests]
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    environment |= settings or {}
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        return f"no end after {seconds:.0f} s"
+        return f"{NO_END} {seconds:.0f} s"
     if done.returncode == 0:
         return None
     if done.returncode in (1, 2) and (found := FAILED.search(done.stdout)):
@@ -295,22 +306,64 @@ def caught_by(
     chosen: str = "",
     seconds: float = SECONDS,
 ) -> str | None:
-    """Return the first failing test when `broken` replaces the text of `file`; then restore the file."""
+    """Return the first test that fails when `broken` replaces the text of `file`, and passes without it.
+
+    The file is restored. A test that is red without the change is left out, and the search goes on.
+
+    Raises NoVerdictError if the tests do not end without the change either.
+    """
+    for tests in by:
+        selection = list(tests)
+        while found := _failure_with(folder, file, broken, selection, chosen, seconds):
+            if _passes(folder, found, selection, chosen, seconds):
+                return found
+            selection.append(f"--deselect={_function(found)}")
+    return None
+
+
+def _failure_with(folder: Path, file: str, broken: str, *options: Any) -> str | None:
+    """Return the first failure while `broken` replaces the text of `file`."""
     path = folder / file
     whole = path.read_text(encoding="utf-8")
     try:
         _rewrite(path, broken)
-        return next((found for tests in by if (found := first_failure(folder, tests, chosen, seconds))), None)
+        return first_failure(folder, *options)
     finally:
         _rewrite(path, whole)
 
 
-def unhealthy(folder: Path, selections: Iterable[tuple[Iterable[str], str]]) -> str | None:
-    """Return the first failure of these (tests, chosen) pairs in an unchanged copy, which must pass all."""
-    distinct = dict.fromkeys(selections)
-    return next(
-        (found for tests, chosen in distinct if (found := first_failure(folder, tests, chosen))), None
-    )
+def _passes(folder: Path, found: str, tests: list[str], chosen: str, seconds: float) -> bool:
+    """Return whether the unchanged copy passes what a change failed."""
+    if found.startswith("import "):
+        return True
+    if not found.startswith(NO_END):
+        return first_failure(folder, [_function(found)], chosen, seconds) is None
+    if first_failure(folder, tests, chosen, seconds) is not None:
+        raise NoVerdictError(f"{found} with and without the change")
+    return True
+
+
+def _function(test: str) -> str:
+    """Return the test without the name of its parameters, which may be no argument of pytest."""
+    return test.split("[")[0]
+
+
+def unhealthy(
+    folder: Path, selections: Iterable[tuple[Iterable[str], str]], settings: Mapping[str, str] | None = None
+) -> str | None:
+    """Return the first failure of these (tests, chosen) pairs in an unchanged copy, which must pass all.
+
+    A failure is believed if the selection fails twice.
+    """
+    for tests, chosen in dict.fromkeys(selections):
+        found = None
+        for _ in range(2):
+            found = first_failure(folder, tests, chosen, settings=settings)
+            if found is None:
+                break
+        if found is not None:
+            return found
+    return None
 
 
 def in_copies(work: Callable[[Path, Any], Any], items: Sequence[Any], scratch: Path, jobs: int) -> list[Any]:

@@ -1,7 +1,7 @@
 """`python3 scripts/prove.py`: check every promise of docs/promises.md; exit code 0 if all hold.
 
-    --only NAME,NAME   run these proofs, default all: tests, bugs, mutation, kills, damage, disk, fuzz,
-                       payloads, resume, signals, tables
+    --only NAME,NAME   run these proofs, default all: tests, bugs, fills, mutation, kills, damage, disk,
+                       fuzz, payloads, resume, signals, tables, alarms
     --json FILE        write the table with its details, such as which test caught which bug
     --seed N           seed of every random choice
     --kills N --mutants N --signals N --examples N --jobs N    counts of each proof, and parallel processes
@@ -33,10 +33,11 @@ if __name__ == "__main__" and any(importlib.util.find_spec(name) is None for nam
 from proofs import Figure, Settings  # noqa: E402
 
 PROOFS = {
-    "tests": "proofs.promised", "bugs": "proofs.bugs", "mutation": "proofs.mutation", "kills": "proofs.kills",
-    "damage": "proofs.damage", "disk": "proofs.full_disk", "fuzz": "proofs.fuzz",
-    "payloads": "proofs.payloads", "resume": "proofs.resume", "signals": "proofs.signals",
-    "tables": "proofs.tables",
+    "tests": "proofs.promised", "bugs": "proofs.bugs", "fills": "proofs.fills",
+    "mutation": "proofs.mutation", "kills": "proofs.kills", "damage": "proofs.damage",
+    "disk": "proofs.full_disk", "fuzz": "proofs.fuzz", "payloads": "proofs.payloads",
+    "resume": "proofs.resume", "signals": "proofs.signals", "tables": "proofs.tables",
+    "alarms": "proofs.false_alarms",
 }  # fmt: skip
 WIDTH = 76  # characters of a promise in the table
 COUNTS = ("seed", "kills", "mutants", "signals", "examples", "jobs")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ffnn_gpu.checks import counted, nearest, shortened
+from ffnn_gpu.checks import counted, nearest, shortened, without_rounding
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,9 @@ def test_one_thing_is_not_several():
 
 def test_a_text_of_the_data_is_cut_only_if_it_is_long():
     assert shortened("a" * 60) == "a" * 60 and shortened("a" * 61) == "a" * 59 + "…"
+
+
+def test_rounding_errors_of_a_count_are_removed_and_nothing_else():
+    assert 0.14 * 50 > 7 and without_rounding(0.14 * 50) == 7 and without_rounding(2 / 3 * 9) == 6
+    for count in (7.4, 7 + 1e-9, 7 - 1e-9, 0.1, 1e-9, 0.0):
+        assert without_rounding(count) == count

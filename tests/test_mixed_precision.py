@@ -16,6 +16,7 @@ from ffnn_gpu import (
     Backend,
     BatchNorm,
     ConfigurationError,
+    Constant,
     DataError,
     Dense,
     DivergedError,
@@ -119,6 +120,43 @@ def assert_near(got, want, dtype, factor=1):
         least = 0.01 * largest if name.startswith("d") else 0  # a bias before BatchNorm has no gradient
         bound = max(np.abs(value).max(), least)
         assert_close(got[name], value, relative, name, scale=bound)
+
+
+def test_gradient_at_x_that_overflows_with_the_scale_is_computed_with_a_smaller_one(backend):
+    """dx = 1.6, and 1.6 · 2¹⁶ is larger than any number of float16. ∇θ does not overflow."""
+    layers = [BatchNorm(), Dense(1, weights=Constant(2.0))]
+    network, twin = (network_of(backend, "float16", layers, 2) for _ in range(2))
+    ws, other = network.workspace(2, input_gradient=True), twin.workspace(2)
+    x, dz = np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([[0.8], [0.6]])
+    for each, of in ((network, ws), (twin, other)):
+        each.forward(backend.asarray(x, each.compute_dtype), of)
+        dx = each.backward(backend.asarray(dz, each.dtype), of)
+        assert (dx is None) == (of is other) and (dx is None or np.isfinite(backend.to_host(dx)).all())
+    assert scale(twin) == 2.0**16
+    np.testing.assert_array_equal(backend.to_host(network.params.state), backend.to_host(twin.params.state))
+    plain = network_of(backend, "float16", layers[1:], 2)
+    ws = plain.workspace(1, input_gradient=True)
+    plain.forward(backend.asarray(np.full((1, 2), 0.1), plain.compute_dtype), ws)
+    dx = backend.to_host(plain.backward(backend.asarray(np.array([[0.8]]), plain.dtype), ws))
+    assert_close(dx, np.full((1, 2), 1.6), tolerance("product", "float16"), "dx")
+    assert scale(plain) == 2.0**15
+    grad = [backend.to_host(slot.view(plain.params.grad)) / 2.0**15 for slot in plain.params.slots]
+    assert_close(grad[0], np.full((2, 1), 0.08), tolerance("product", "float16"), "dW")
+    infinite = backend.asarray(np.array([[np.inf]]), plain.dtype)  # no scale helps
+    plain.forward(backend.asarray(np.full((1, 2), 0.1), plain.compute_dtype), ws)
+    with np.errstate(invalid="ignore", over="ignore"):
+        plain.backward(infinite, ws)
+    assert scale(plain) == 2.0**15
+
+
+def test_captured_step_does_not_wait_for_the_gradient_at_x():
+    backend = StrictBackend()
+    network = network_of(backend, "float16", [Dense(1, weights=Constant(2.0))], 2)
+    ws, x = network.workspace(1, input_gradient=True), backend.asarray(np.full((1, 2), 0.1, np.float16))
+    dz = backend.asarray(np.array([[0.8]], np.float32))
+    network.forward(x, ws)
+    dx = backend.capture(network.backward)(dz, ws)
+    assert np.isinf(backend.to_host(dx)).all() and scale(network) == 2.0**16
 
 
 # ---------------------------------------------------------------------- results of a pass

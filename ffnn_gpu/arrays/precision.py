@@ -100,6 +100,7 @@ def in_float32(*written: str, of: str = "") -> Callable[[Callable[..., Any]], Ca
                     a[...] = wide[key]
             return narrow.get(id(result), result)
 
+        vars(run).update(written=written, parameters=names)
         return run
 
     return decorate

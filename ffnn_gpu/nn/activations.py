@@ -5,6 +5,7 @@ An activation is a name and two formulas for any array module `xp`.
 - φ′ is a function of the output a = φ(s) if possible, because a layer then need not store s. It is a function
   of s for gelu, silu and mish, which have `needs_input`.
 - φ and φ′ of a NaN are NaN. At a kink (relu at 0) φ′ is the left-hand derivative.
+- φ and φ′ of ±∞ are their limits, and φ′ is finite for every finite number.
 - Every formula also accepts complex s with a tiny imaginary part, for the complex-step gradient checks.
 """
 
@@ -86,6 +87,15 @@ class Activation(WithAlpha):
 
 # Why maximum and minimum instead of `where`: they are complex-differentiable, and ten times as fast on a CPU.
 
+# Beyond ±FLAT, gelu, gelu_tanh, silu, mish and their slopes equal their limits in every type: e^{−1000} is 0.
+# A formula that gets a number within ±FLAT does not compute ∞ · 0, nor an s³ that overflows.
+# For |s| ≥ LARGE, s/(1 + |s|) is rounded to ±1.
+FLAT, LARGE = 1000.0, 1e18
+
+
+def _within(xp: Any, s: Array, bound: float) -> Array:  # min(max(s, −bound), bound)
+    return xp.minimum(xp.maximum(s, -bound), bound)
+
 
 def _sigmoid(xp: Any, s: Array) -> Array:  # 1/(1 + e^{-s}); e^{-|s|} cannot overflow, the small tail is exact
     return xp.exp(xp.minimum(s, 0)) / (1 + xp.exp(xp.minimum(s, -s)))
@@ -108,21 +118,33 @@ def _normal_pdf(xp: Any, s: Array) -> Array:  # e^{-s²/2}/√(2π)
     return xp.exp(-0.5 * s * s) * (1 / math.sqrt(2 * math.pi))
 
 
+def _gelu(xp: Any, s: Array, alpha: float) -> Array:  # s Φ(s)
+    return xp.maximum(s, -FLAT) * _normal_cdf(xp, _within(xp, s, FLAT))
+
+
 def _gelu_slope(xp: Any, s: Array, alpha: float) -> Array:  # Φ(s) + s Φ'(s)
+    s = _within(xp, s, FLAT)
     return _normal_cdf(xp, s) + s * _normal_pdf(xp, s)
 
 
 # s (1 + tanh u)/2 with u = √(2/π)(s + 0.044715 s³). Why σ(2u) = (1 + tanh u)/2: 1 + tanh u cancels.
 def _gelu_tanh(xp: Any, s: Array, alpha: float) -> Array:
-    return s * _sigmoid(xp, math.sqrt(8 / math.pi) * s * (1 + 0.044715 * s * s))
+    t = _within(xp, s, FLAT)
+    return xp.maximum(s, -FLAT) * _sigmoid(xp, math.sqrt(8 / math.pi) * t * (1 + 0.044715 * t * t))
 
 
 def _gelu_tanh_slope(xp: Any, s: Array, alpha: float) -> Array:  # σ(2u) + s σ′(2u) 2u′
+    s = _within(xp, s, FLAT)
     twice, slope = (math.sqrt(8 / math.pi) * (1 + k * 0.044715 * s * s) for k in (1, 3))
     return _sigmoid(xp, s * twice) + s * _sigmoid_slope(xp, s * twice) * slope
 
 
+def _silu(xp: Any, s: Array, alpha: float) -> Array:  # s σ
+    return xp.maximum(s, -FLAT) * _sigmoid(xp, s)
+
+
 def _silu_slope(xp: Any, s: Array, alpha: float) -> Array:  # σ + s σ′
+    s = _within(xp, s, FLAT)
     return _sigmoid(xp, s) + s * _sigmoid_slope(xp, s)
 
 
@@ -135,9 +157,19 @@ def _tanh_of_softplus(xp: Any, s: Array) -> tuple[Array, Array, Array]:
     return n * inverse, e, inverse
 
 
+def _mish(xp: Any, s: Array, alpha: float) -> Array:  # s n/d
+    return xp.maximum(s, -FLAT) * _tanh_of_softplus(xp, s)[0]
+
+
 def _mish_slope(xp: Any, s: Array, alpha: float) -> Array:  # n/d + 4 s e^s (1 + e^s)/d²
+    s = _within(xp, s, FLAT)
     t, e, inverse = _tanh_of_softplus(xp, s)
     return t + 4 * s * (1 + e) * xp.where(s > 0, e * e, e) * inverse * inverse
+
+
+def _softsign(xp: Any, s: Array, alpha: float) -> Array:  # s/(1 + |s|)
+    s = _within(xp, s, LARGE)
+    return s / (1 + magnitude(xp, s))
 
 
 # λ s, or λ α (e^s - 1) for s <= 0
@@ -163,18 +195,12 @@ selu = Activation(  # Klambauer, Unterthiner, Mayr, Hochreiter (2017), eq. 2
     lambda xp, s, _: _scaled_elu(xp, s, SELU_ALPHA, SELU_SCALE),
     lambda xp, a, _: xp.where(a > 0, SELU_SCALE * xp.ones_like(a), a + SELU_SCALE * SELU_ALPHA),
 )
-gelu = Activation(  # Hendrycks, Gimpel (2016), eq. 2
-    "gelu", lambda xp, s, _: s * _normal_cdf(xp, s), _gelu_slope, needs_input=True
-)
+gelu = Activation("gelu", _gelu, _gelu_slope, needs_input=True)  # Hendrycks, Gimpel (2016), eq. 2
 gelu_tanh = Activation("gelu_tanh", _gelu_tanh, _gelu_tanh_slope, needs_input=True)
-silu = Activation("silu", lambda xp, s, _: s * _sigmoid(xp, s), _silu_slope, needs_input=True)
-mish = Activation(  # Misra (2019)
-    "mish", lambda xp, s, _: s * _tanh_of_softplus(xp, s)[0], _mish_slope, needs_input=True
-)
+silu = Activation("silu", _silu, _silu_slope, needs_input=True)
+mish = Activation("mish", _mish, _mish_slope, needs_input=True)  # Misra (2019)
 softplus = Activation("softplus", lambda xp, s, _: _softplus(xp, s), lambda xp, a, _: -xp.expm1(-a))
-softsign = Activation(
-    "softsign", lambda xp, s, _: s / (1 + magnitude(xp, s)), lambda xp, a, _: (1 - magnitude(xp, a)) ** 2
-)
+softsign = Activation("softsign", _softsign, lambda xp, a, _: (1 - magnitude(xp, a)) ** 2)
 tanh = Activation("tanh", lambda xp, s, _: xp.tanh(s), lambda xp, a, _: (1 - a) * (1 + a))
 sigmoid = Activation("sigmoid", lambda xp, s, _: _sigmoid(xp, s), lambda xp, a, _: a * (1 - a))
 hard_sigmoid = Activation(  # min(max(s + 3, 0), 6)/6: Howard et al., MobileNetV3 (2019), section 5.2

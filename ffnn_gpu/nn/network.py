@@ -111,7 +111,9 @@ class Network:
         pending.
 
         In float16 `params.grad` is S times the gradient, S = `params.loss_scale[0]`; the gradient at x is
-        returned in float32, without S. An overflow becomes infinite, and the optimizer skips the update.
+        returned in float32, without S. An overflow of `params.grad` becomes infinite, and the optimizer skips
+        the update. After an overflow of the gradient at x, the pass is repeated with half the S, except while
+        a step is captured.
         """
         if dz is not None:  # an inference workspace has none
             self.backend.require_own(dz, "dz")
@@ -126,10 +128,18 @@ class Network:
 
     @np.errstate(over="ignore", invalid="ignore")
     def _scaled_backward(self, dz: Any, ws: Workspace, S: Any) -> Any:
-        dx = self._backward(self.backend.scaled(dz, S, out=ws.scaled_dz), ws)
-        if dx is None:
-            return None
-        return self.backend.scaled(dx, 1 / S, out=self.backend.empty(dx.shape, self.dtype))
+        backend, state, params = self.backend, None, self.params
+        if ws.input_gradient and backend.may_wait() and backend.all_finite(dz):
+            state = backend.duplicate(params.state)
+        while True:
+            dx = self._backward(backend.scaled(dz, S, out=ws.scaled_dz), ws)
+            if dx is None:
+                return None
+            scale = 1.0 if state is None else float(backend.to_host(S)[0])
+            if scale == 1 or backend.all_finite(dx):
+                return backend.scaled(dx, 1 / S, out=backend.empty(dx.shape, self.dtype))
+            backend.write(params.loss_scale, 0, max(scale / 2, 1.0))
+            backend.copy(state, out=params.state)
 
     def _backward(self, dz: Any, ws: Workspace) -> Any:
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):

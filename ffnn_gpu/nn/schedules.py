@@ -8,7 +8,10 @@ Why here and not in optim/: a layer may follow a schedule.
 A duration is:
 - an int: a number of steps, such as warmup=500;
 - a float between 0 and 1: a part of the training run, such as warmup=0.05;
-- "whole": the whole training run. The float 1.0 raises, because it could mean one step.
+- "whole": the whole training run.
+
+A float from 1 on raises, because it could mean steps or training runs. A NumPy number counts as the Python
+number with the same digits.
 """
 
 import math
@@ -17,7 +20,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ffnn_gpu.checks import is_whole, look_up
+from ffnn_gpu.checks import is_whole, look_up, without_rounding
 from ffnn_gpu.errors import ConfigurationError
 
 __all__ = [
@@ -32,7 +35,7 @@ def steps(duration: Duration, total: int) -> float:
     """Return the duration in steps."""
     if isinstance(duration, str):
         return total
-    return duration * total if isinstance(duration, float) else duration
+    return without_rounding(duration * total) if isinstance(duration, float) else duration
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class StepDecay(Schedule):
         _positive("gamma", self.gamma)
 
     def __call__(self, step: int, total: int) -> float:
-        return float(self.gamma ** math.floor(step / max(steps(self.every, total), 1)))
+        return float(self.gamma ** math.floor(without_rounding(step / max(steps(self.every, total), 1))))
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,8 @@ class Cosine(Schedule):
         warm = math.ceil(steps(self.warmup, total))
         if step < warm:
             return (step + 1) / warm
-        length = max(total - warm, 1) / self.cycles
-        u = (step - warm) / length
-        u = 1.0 if step >= total else u - math.floor(u)
+        length = max(total - warm, 1)
+        u = 1.0 if step >= total else (step - warm) * self.cycles % length / length
         return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * u)) / 2
 
 
@@ -139,7 +141,8 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """From 1/start up to 1 during `rise`, then down to 1/(start · end), both along half a cosine.
 
-    The optimizer's lr is the highest rate.
+    The optimizer's lr is the highest rate. A rise of one step or less starts at 1, where PyTorch's starts
+    within the fall. A run of one step is at 1.
 
     Reference: Smith, Topin: Super-Convergence (2018), in PyTorch's form.
     """
@@ -157,7 +160,7 @@ class OneCycle(Schedule):
         top = max(steps(self.rise, total) - 1, 0)
         if step <= top:
             return _half_cosine(1 / self.start, 1.0, step / top if top else 1.0)
-        u = min((step - top) / max(total - 1 - top, 1), 1.0)
+        u = (step - top) / (total - 1 - top) if step < total - 1 else 1.0
         return _half_cosine(1.0, 1 / (self.start * self.end), u)
 
 
@@ -214,14 +217,21 @@ def _positive(name: str, value: float) -> None:
 def _check_duration(schedule: Schedule, name: str) -> None:
     """Convert a duration to a Python number. Raises ConfigurationError unless it is a duration."""
     value = getattr(schedule, name)
+    if isinstance(value, np.floating):
+        value = float(str(value))  # of np.float32(0.1) the digits 0.1, not 0.10000000149
     if is_whole(value) and value >= 1:
         object.__setattr__(schedule, name, int(value))
-    elif isinstance(value, (float, np.floating)) and 0 < value < 1:
-        object.__setattr__(schedule, name, float(value))
-    elif isinstance(value, (float, np.floating)) and value == 1:
+    elif isinstance(value, float) and 0 < value < 1:
+        object.__setattr__(schedule, name, value)
+    elif isinstance(value, float) and value == 1:
         wanted = f'write {name}=1 or {name}="whole"'
         raise ConfigurationError(f"{name}={value!r} could mean one step or the whole run; {wanted}")
-    elif value != "whole":
+    elif isinstance(value, float) and 1 < value < math.inf:
+        raise ConfigurationError(
+            f"{name}={value!r} could mean {value:g} steps or {value:g} training runs; write "
+            f"{name}={round(value)} for steps, or a float below 1 for a part of the run"
+        )
+    elif not isinstance(value, str) or value != "whole":
         raise ConfigurationError(
             f"{name} of a schedule must be positive: a number of steps such as 500, "
             f'a part of the training run such as 0.1, or "whole", not {value!r}'

@@ -34,7 +34,7 @@ def as_network(subject: Network | Layer, x: Array) -> Network:
 def one_pass(network: Network, loss: Loss, x: Array, y: Array, sample_weight: Array | None = None) -> Numbers:
     """Return output, loss and every gradient in the order of computation. Running statistics are restored.
 
-    In float16 the loss scale is halved until the gradient is finite.
+    In float16 the loss scale is halved until every gradient is finite.
     """
     backend, params = network.backend, network.params
     ws, state, S = network.workspace(len(x), input_gradient=True), backend.duplicate(params.state), 1.0
@@ -50,7 +50,7 @@ def one_pass(network: Network, loss: Loss, x: Array, y: Array, sample_weight: Ar
         backend.copy(state, out=params.state)
         if params.loss_scale is not None:
             S = float(backend.to_host(params.loss_scale)[0])
-        if S == 1 or backend.all_finite(params.grad):
+        if S == 1 or (backend.all_finite(params.grad) and (dx is None or backend.all_finite(dx))):
             break
         backend.write(params.loss_scale, 0, S / 2)
     if not (backend.to_host(x) == backend.to_host(rows)).all():
@@ -65,7 +65,7 @@ def one_pass(network: Network, loss: Loss, x: Array, y: Array, sample_weight: Ar
 def some_steps(network: Network, loss: Loss, optimizer: Optimizer, x: Array, y: Array, steps: int) -> Numbers:
     """Return every parameter and running statistic after `steps` updates.
 
-    Raises AssertionError if no parameter has changed.
+    Raises AssertionError if no parameter has changed, or if a moment of an own formula is still zero.
     """
     backend, ws, before = network.backend, network.workspace(len(x)), network.params.to_host()
     x, y = backend.asarray(x, network.compute_dtype), backend.asarray(y)
@@ -78,7 +78,22 @@ def some_steps(network: Network, loss: Loss, optimizer: Optimizer, x: Array, y: 
             f"{steps} updates by {optimizer!r} changed no parameter although the gradient is not zero; "
             "a formula must change θ in place: theta -= …, not theta = …"
         )
+    if learnt and backend.to_host(network.params.grad).any():
+        _require_moments(network, optimizer, steps)
     return after
+
+
+def _require_moments(network: Network, optimizer: Optimizer, steps: int) -> None:
+    """Raise AssertionError if a moment of a formula of the user's own is still zero."""
+    if type(optimizer).update is not Optimizer.update:
+        return
+    state = optimizer.state(network.params)
+    for name in optimizer.moments:
+        if not network.backend.to_host(getattr(state, name)).any():
+            raise AssertionError(
+                f"the moment {name!r} of {optimizer!r} is 0 after {steps} updates; a formula must change its "
+                f"moments in place: {name}[...] = …, not {name} = …"
+            )
 
 
 def _inference(network: Network, x: Array) -> None:

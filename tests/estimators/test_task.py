@@ -1,8 +1,10 @@
 import json
+import math
 
 import numpy as np
 import pytest
 
+from ffnn_gpu import Network
 from ffnn_gpu.errors import CheckpointError, ConfigurationError, DataError
 from ffnn_gpu.estimators.task import DEFAULT_METRICS, TASK_LOSSES, TASK_METRICS, Task
 from ffnn_gpu.evaluation.metrics import METRICS
@@ -69,6 +71,42 @@ def test_probabilities_lie_between_0_and_1_and_sum_to_1_over_classes(kind, loss)
     assert p.shape == (2, len(task.columns)) and (p > 0).all() and (p < 1).all()
     if kind != "multilabel":
         np.testing.assert_allclose(p.sum(axis=1), 1)
+
+
+def softmax(z):
+    return [[math.exp(v) / sum(map(math.exp, row)) for v in row] for row in z.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [(kind, loss) for kind, names in TASK_LOSSES.items() if kind != "regression" for loss in names],
+)
+def test_probabilities_equal_their_formula(kind, loss):
+    """A network that ends with a sigmoid or softmax returns probabilities; others return logits."""
+    task, rng = Task.of(ALL[kind], kind, loss), np.random.default_rng(0)
+    z = rng.normal(0, 2, (5, task.outputs))
+    if kind == "multiclass":
+        p = np.array(softmax(z))
+    else:
+        p = np.array([[1 / (1 + math.exp(-v)) for v in row] for row in z])
+    logits = loss in ("softmax_cross_entropy", "binary_cross_entropy_with_logits")
+    want = np.hstack([1 - p, p]) if kind == "binary" else p
+    np.testing.assert_allclose(task.probabilities(z if logits else p), want, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [(kind, loss) for kind, names in TASK_LOSSES.items() if kind != "regression" for loss in names],
+)
+def test_probabilities_of_the_tasks_network_equal_those_of_its_logits(kind, loss):
+    """The head of the task is what its probabilities expect."""
+    task = Task.of(ALL[kind], kind, loss)
+    network = Network(4, task.head, "numpy", "float64", seed=1)
+    x = np.random.default_rng(0).normal(size=(6, 4))
+    z = x @ network.params.to_host()["0.W"] + network.params.to_host()["0.b"]
+    p = np.array(softmax(z)) if kind == "multiclass" else 1 / (1 + np.exp(-z))
+    want = np.hstack([1 - p, p]) if kind == "binary" else p
+    np.testing.assert_allclose(task.probabilities(network.predict(x)), want, rtol=1e-12)
 
 
 def test_metrics_of_a_regression_are_in_the_targets_units():

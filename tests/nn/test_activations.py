@@ -127,6 +127,47 @@ def test_limits_are_exact_and_without_warnings(backend, dtype, name):
     assert_close(slope, want_slope, relative, f"{name}′", scale=room)
 
 
+ENDS = {  # values and slopes at −∞ and ∞
+    name: ([wanted[0][0], wanted[0][-1]], [wanted[1][0], wanted[1][-1]]) for name, wanted in LIMITS.items()
+} | {"softsign": ([-1, 1], [0, 0])}
+UNBOUNDED = {"identity": (1, 1), "leaky_relu": (1, 1)} | dict.fromkeys(  # φ is ∞ there as well
+    ("relu", "elu", "selu", "gelu", "gelu_tanh", "silu", "mish", "softplus"), (0, 1)
+)
+TYPES = ["float32", "float64", "bfloat16", "float16"]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_value_and_derivative_at_infinity_are_their_limits(backend, dtype, name):
+    s = np.array([-np.inf, np.inf, 0.5, np.inf, -np.inf]).astype(backend.dtype(dtype))
+    below, above = UNBOUNDED.get(name, (0, 0))
+    values, slopes = (np.array(wanted, float) for wanted in ENDS[name])
+    values[0], values[1] = -np.inf if below else values[0], np.inf if above else values[1]
+    relative = tolerance("product", dtype)
+    for computed in (value_and_slope, affine_and_slope):
+        value, slope = (found.astype(float) for found in computed(backend, ACTIVATIONS[name], s))
+        if computed is value_and_slope or np.isfinite(values).all():
+            np.testing.assert_allclose(value[[0, 1, 3, 4]], values[[0, 1, 1, 0]], relative, 0)
+        np.testing.assert_allclose(slope[[0, 1, 3, 4]], slopes[[0, 1, 1, 0]], 0, 4 * relative)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", TYPES)
+def test_value_and_derivative_are_finite_at_every_size(backend, dtype, name):
+    """Up to half the largest number, because selu multiplies by 1.05."""
+    import ml_dtypes
+
+    largest = float(ml_dtypes.finfo(backend.dtype(dtype)).max) / 2
+    sizes = np.geomspace(1, largest, 60)
+    s = np.concatenate([-sizes[::-1], sizes]).astype(backend.dtype(dtype))
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        value, slope = value_and_slope(backend, ACTIVATIONS[name], s)
+    assert np.isfinite(value.astype(float)).all() and np.isfinite(slope.astype(float)).all()
+    assert np.abs(slope.astype(float)).max() < 2
+    exact = ACTIVATIONS[name].value(np, s.astype(float))
+    assert_close(value.astype(float), exact, 4 * tolerance("network", dtype), name, np.maximum(1, abs(exact)))
+
+
 def test_small_tail_of_sigmoid_has_full_relative_accuracy(backend):
     s = np.array([-700.0, -300.0, -50.0])
     value, _ = affine_and_slope(backend, activations.sigmoid, s)

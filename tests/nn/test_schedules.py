@@ -1,4 +1,6 @@
 import itertools
+import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -192,6 +194,121 @@ def test_a_float_is_a_part_and_an_int_a_number_of_steps():
     assert other == Cosine(warmup=0.1) and type(other.warmup) is float
 
 
+# ---------------------------------------------------------------------- durations that are parts of a run
+
+
+def exact(part, total):
+    """Return the part of the run that its digits say, in whole and broken steps."""
+    return Fraction(str(part)) * total
+
+
+PARTS = [k / 100 for k in range(1, 100)]
+
+
+def test_part_of_a_run_has_the_steps_of_its_digits():
+    """0.14 · 50 is 7.000000000000001, and its ceiling 8."""
+    for part in PARTS:
+        for total in (*range(1, 120, 7), 50, 100, 250, 1000, 10**6):
+            want = exact(part, total)
+            assert math.ceil(schedules.steps(part, total)) == math.ceil(want), (part, total)
+            assert schedules.steps(part, total) == pytest.approx(float(want), rel=1e-15), (part, total)
+
+
+def test_warmup_lasts_the_whole_steps_that_cover_its_part():
+    """A warm-up of 2.5 steps has three: its last step is not cut off."""
+    assert path(LinearWarmup(0.05), 50)[:4] == pytest.approx([1 / 3, 2 / 3, 1, 1], rel=ROUNDING)
+    for part, total in itertools.product(PARTS, (7, 50, 100)):
+        warm = math.ceil(exact(part, total))
+        for rule in (LinearWarmup(part), Cosine(warmup=part)):
+            below = [t for t, factor in enumerate(path(rule, total)) if t < warm]
+            got = [rule(t, total) for t in below]
+            assert got == pytest.approx([(t + 1) / warm for t in below], rel=ROUNDING), (rule, total)
+        assert LinearWarmup(part)(warm, total) == 1
+
+
+def test_step_decay_falls_at_every_multiple_of_its_part():
+    for part, total in itertools.product(PARTS, (50, 100, 110, 1000)):
+        every = max(exact(part, total), 1)
+        rule = StepDecay(part, gamma=0.5)
+        for k in range(1, 6):
+            at = math.ceil(k * every)  # the first step of the interval k
+            got = [rule(t, total) for t in (at - 1, at)]
+            assert got == [0.5 ** math.floor((at - 1) / every), 0.5 ** math.floor(at / every)], (
+                rule,
+                total,
+                k,
+            )
+
+
+def test_flat_cosine_is_flat_for_its_part():
+    for part, total in itertools.product(PARTS, (50, 100)):
+        flat = math.ceil(exact(part, total))
+        factors = path(FlatCosine(part), total)
+        assert factors[:flat] == [1] * flat and all(factor < 1 for factor in factors[flat + 1 :])
+
+
+def of_pytorch(step, total, rise, start=25.0, end=1e4):
+    """Return OneCycleLR's factor, with its phases: one ends at rise · total − 1, the other at total − 1."""
+    first, last, low, high = 0.0, rise * total - 1, 1 / start, 1.0
+    if step > last:
+        first, last, low, high = last, total - 1, 1.0, 1 / start / end
+    return high + (low - high) / 2 * (1 + math.cos(math.pi * (step - first) / (last - first)))
+
+
+@pytest.mark.parametrize("rise", [0.3, 0.5, 0.9, 0.95, 0.99])
+@pytest.mark.parametrize("total", [2, 3, 4, 5, 10, 20, 101])
+def test_one_cycle_equals_pytorch_wherever_it_rises(rise, total):
+    if rise * total <= 1:
+        pytest.skip("PyTorch then starts within the fall; OneCycle starts at 1")
+    got = path(OneCycle(rise), total)
+    assert got == pytest.approx([of_pytorch(t, total, rise) for t in range(total)], rel=1e-9)
+
+
+def test_one_cycle_ends_at_its_end_however_short_the_fall():
+    """A fall that is shorter than one step still ends at 4e-6."""
+    for rise, total in itertools.product((0.3, 0.8, 0.95, 0.999), (2, 3, 10, 100)):
+        assert OneCycle(rise)(total - 1, total) == pytest.approx(4e-6, rel=1e-9), (rise, total)
+    assert OneCycle()(0, 1) == 1 and path(OneCycle("whole"), 4)[-1] == 1
+
+
+SHORT = {  # the factors of training runs of 1, 2 and 3 steps
+    "constant": ([1], [1, 1], [1, 1, 1]),
+    "step": ([1], [1, 0.1], [1, 0.1, 0.01]),
+    "exponential": ([1], [1, 0.1], [1, 0.01 ** (1 / 3), 0.01 ** (2 / 3)]),
+    "inverse_scaling": ([1], [1, 2**-0.5], [1, 2**-0.5, 3**-0.5]),
+    "linear_warmup": ([1], [1, 1], [1, 1, 1]),
+    "cosine": ([1], [1, 1], [1, 1, 0.5]),
+    "one_cycle": ([1], [1, 4e-6], [1, 0.500002, 4e-6]),
+    "coslog4": (
+        [0],
+        [0, (1 - math.cos(2 * math.pi * math.log2(8.5))) / 2],
+        [0, *((1 - math.cos(2 * math.pi * math.log2(1 + 5 * k))) / 2 for k in (1, 2))],
+    ),
+    "flat_cos": ([1], [1, 1], [1, 1, (1 + math.cos(math.pi / 3)) / 2]),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_factors_of_the_shortest_runs(name):
+    for total, want in enumerate(SHORT[name], start=1):
+        assert path(SCHEDULES[name], total) == pytest.approx(want, rel=1e-6, abs=1e-12), total
+
+
+def test_cycles_restart_at_the_exact_steps():
+    for total, cycles in itertools.product(range(1, 200, 3), (3, 6, 7)):
+        for t in range(total):
+            want = (1 + math.cos(math.pi * (t * cycles % total / total))) / 2
+            assert Cosine(cycles=cycles)(t, total) == pytest.approx(want, abs=ROUNDING), (total, cycles, t)
+
+
+def test_numbers_of_numpy_count_as_pythons_with_the_same_digits():
+    for kind in (np.float16, np.float32, np.float64, np.longdouble):
+        assert LinearWarmup(kind("0.1")) == LinearWarmup(0.1), kind
+        assert path(LinearWarmup(kind("0.1")), 50) == path(LinearWarmup(0.1), 50)
+    for kind in (np.int32, np.uint8, np.int64):
+        assert LinearWarmup(kind(5)) == LinearWarmup(5) and type(LinearWarmup(kind(5)).warmup) is int
+
+
 BAD = {
     "every of a schedule must be positive": lambda: StepDecay(every=0),
     "gamma of a schedule must be positive": lambda: Exponential(gamma=-1),
@@ -233,7 +350,12 @@ def test_ambiguous_duration_raises(make, name):
             match=rf'could mean one step or the whole run; write {name}=1 or {name}="whole"',
         ):
             make(one)
-    for value in (True, False, np.True_, 500.0, 1.5, -0.1, float("nan"), "all", None):
+    for value in (500.0, 1.5, np.float32(500), 0.1 * 500):
+        with pytest.raises(ConfigurationError) as caught:
+            make(value)
+        text = f"{name}={float(value)!r} could mean {value:g} steps or {value:g} training runs; write {name}="
+        assert str(caught.value).startswith(text + str(round(value)))
+    for value in (True, False, np.True_, -0.1, float("inf"), float("nan"), "all", None):
         with pytest.raises(
             ConfigurationError, match=f"{name} of a schedule must be positive: a number of steps"
         ):

@@ -382,6 +382,29 @@ def test_moving_average_equals_its_formula_and_swaps(backend, dtype):
         np.testing.assert_array_equal(got, want)
 
 
+def test_load_average_sets_numbers_and_running_statistics_and_keeps_the_averages(backend, dtype):
+    """After it, θ and the statistics equal their averages. A swap would exchange them."""
+    layers = [ffnn_gpu.Dense(3), ffnn_gpu.BatchNorm(), ffnn_gpu.Dense(2)]
+    network, rule = ffnn_gpu.Network(4, layers, backend, dtype), SGD(lr=0.1, ema=0.5)
+    x, y = np.random.default_rng(0).normal(size=(2, 8, 4))
+    ws, params = network.workspace(8), network.params
+    averages = None
+    for _ in range(3):
+        x_there, y_there = (backend.asarray(array.astype(dtype)) for array in (x, y[:, :2]))
+        averages = averages or [np.array(backend.to_host(v), float) for v in (params.theta, params.state)]
+        ffnn_gpu.train_step(network, ffnn_gpu.mean_squared_error, rule, x_there, y_there, ws)
+        now = [np.array(backend.to_host(v), float) for v in (params.theta, params.state)]
+        averages = [0.5 * mean + 0.5 * value for mean, value in zip(averages, now, strict=True)]
+    rule.load_average(params)
+    state = rule.state(params)
+    pairs = (params.theta, state.mean), (params.state, state.mean_state)
+    for (vector, mean), average, before in zip(pairs, averages, now, strict=True):
+        vector, mean = backend.to_host(vector), backend.to_host(mean)
+        np.testing.assert_array_equal(vector, mean)
+        assert_close(vector, average, 8 * tolerance("network", dtype), "the average")
+        assert np.abs(vector - before).max() > 1e-3  # the test can tell them apart
+
+
 def test_swap_average_without_ema_raises(backend):
     with pytest.raises(ConfigurationError, match=r"create it with ema=0\.999"):
         SGD().swap_average(parameters(backend))

@@ -7,7 +7,19 @@ import time
 import pytest
 
 from ffnn_gpu.checkpoints import checkpoint
-from proofs import Figure, Settings, bugs, damage, full_disk, kills, payloads, promised, resume, suite
+from proofs import (
+    Figure,
+    Settings,
+    bugs,
+    damage,
+    false_alarms,
+    full_disk,
+    kills,
+    payloads,
+    promised,
+    resume,
+    suite,
+)
 from proofs.planted import NAMED
 from proofs.task import STEPS, train
 
@@ -44,6 +56,46 @@ def test_suite_that_does_not_end_has_noticed(repository):
     assert suite.first_failure(repository, ["test_code.py"], seconds=1.0) == "no end after 1 s"
 
 
+def test_bug_is_caught_only_by_a_test_that_passes_without_it(tmp_path, monkeypatch):
+    """A test that is red by itself catches nothing, and the search goes on behind it."""
+    (tmp_path / "code.py").write_text("x = 1\n")
+
+    def first_failure(folder, tests, *options):
+        broken = (folder / "code.py").read_text() == "x = 2\n"
+        red = ["a.py::test_red[1]", *(["a.py::test_x[2]"] if broken else [])]
+        left_out = [test.removeprefix("--deselect=") for test in tests if test.startswith("--deselect=")]
+        chosen = [test for test in red if tests[0] in ("a.py", test.split("[")[0])]
+        return next((test for test in chosen if test.split("[")[0] not in left_out), None)
+
+    monkeypatch.setattr(suite, "first_failure", first_failure)
+    assert suite.caught_by(tmp_path, "code.py", "x = 2\n", [["a.py"]]) == "a.py::test_x[2]"
+    assert suite.caught_by(tmp_path, "code.py", "x = 1.0\n", [["a.py"]]) is None
+    assert (tmp_path / "code.py").read_text() == "x = 1\n"
+
+
+def test_there_is_no_verdict_if_tests_do_not_end_without_the_bug_either(repository, monkeypatch):
+    ends = {"broken": "no end after 1 s", "whole": "no end after 1 s"}
+
+    def first_failure(folder, *options):
+        return ends["whole" if (folder / "ffnn_gpu.py").read_text() == "x = 1\n" else "broken"]
+
+    monkeypatch.setattr(suite, "first_failure", first_failure)
+    with pytest.raises(suite.NoVerdictError, match="no end after 1 s with and without the change"):
+        suite.caught_by(repository, "ffnn_gpu.py", "x = 2\n", [["test_code.py"]], seconds=1.0)
+    ends["whole"] = None  # the bug makes an endless loop
+    assert suite.caught_by(repository, "ffnn_gpu.py", "x = 2\n", [["test_code.py"]]) == "no end after 1 s"
+
+
+def test_no_verdict_is_neither_a_catch_nor_a_survivor():
+    rows = [("a", "tests/x.py"), ("b", "no verdict: no end after 1 s")]
+    figure = bugs._row("p", rows)
+    assert (figure.figure, figure.outcome) == ("no verdict of 1, 1 of 2 caught", "no verdict")
+    assert bugs._row("p", [*rows, ("c", None)]).outcome == "FAILS"
+    assert bugs._row("p", rows[:1]).outcome == "holds"
+    assert bugs.baseline("p", "no end after 900 s").outcome == "no verdict"
+    assert bugs.baseline("p", "tests/x.py").outcome == "FAILS" and bugs.baseline("p", None).outcome == "holds"
+
+
 @pytest.mark.parametrize(
     ("tests", "chosen"),
     [
@@ -67,10 +119,32 @@ def test_selection_that_is_red_without_a_bug_is_named(repository):
     )
 
 
+def test_red_selection_is_repeated_before_it_is_believed(monkeypatch):
+    answers = iter(["test_a.py::test_chance", None, "test_b.py::test_b", "test_b.py::test_b"])
+    monkeypatch.setattr(suite, "first_failure", lambda *given, **named: next(answers))
+    assert suite.unhealthy(suite.ROOT, [(("test_a.py",), ""), (("test_b.py",), "")]) == "test_b.py::test_b"
+
+
+def test_false_alarm_proof_counts_rejected_networks(tmp_path, monkeypatch):
+    assert [false_alarms.draw(k).network.compute_dtype.name for k in range(4)] == [*false_alarms.TYPES]
+    again = false_alarms.draw(5)
+    assert again.network == false_alarms.draw(5).network and (again.x == false_alarms.draw(5).x).all()
+
+    def rejects(drawn):
+        assert drawn.number % 2, "odd numbers only"
+
+    checked, found = false_alarms.alarms(rejects, 4)
+    assert checked == 4 and [line[:2] for line in found] == ["0,", "2,"]
+    monkeypatch.setattr(false_alarms, "gradients", rejects)
+    monkeypatch.setattr(false_alarms, "parity", lambda drawn: None)
+    figures = false_alarms.prove(Settings(tmp_path, examples=4, say=lambda line: None))
+    assert [figure.holds for figure in figures] == [False, True, True]
+
+
 def test_what_bugs_and_mutants_meet_is_what_the_healthy_copy_met(tmp_path, monkeypatch):
     met, healthy = set(), set()
 
-    def first_failure(folder, tests, chosen="", seconds=None):
+    def first_failure(folder, tests, chosen="", seconds=None, settings=None):
         whole = all(
             (folder / file).read_text() == (suite.ROOT / file).read_text() for file in {b.file for b in NAMED}
         )

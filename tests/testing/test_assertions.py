@@ -14,9 +14,11 @@ from ffnn_gpu import (
     Adam,
     BatchNorm,
     ConfigurationError,
+    Constant,
     Dense,
     Dropout,
     Layer,
+    LayerNorm,
     Network,
     PointwiseLoss,
     ShapeError,
@@ -26,7 +28,9 @@ from ffnn_gpu import (
     tanh,
 )
 from ffnn_gpu.backends.choice import Backend
+from ffnn_gpu.nn.losses import Loss
 from ffnn_gpu.optim.choice import OPTIMIZERS
+from ffnn_gpu.optim.optimizers import Optimizer
 from ffnn_gpu.testing import assert_no_worse, assert_parity, check_gradients, tolerance
 from ffnn_gpu.testing.strict_device import StrictBackend
 
@@ -95,8 +99,8 @@ def test_report_names_the_complex_step_and_every_tensor():
     report = check_gradients(network_of(dtype="float64"), softmax_cross_entropy, X, LABELS)
     assert report.method == "complex step" and report.worst.excess <= 1
     names = [found.what.removeprefix("the gradient of ") for found in report.differences]
-    assert sorted(names) == ["0.W", "0.b", "2.W", "2.b", "x"]
-    assert "5 tensors: all agree" in str(report)
+    assert sorted(names[2:-1]) == ["0.W", "0.b", "2.W", "2.b", "x"]
+    assert "8 tensors: all agree" in str(report)
 
 
 def test_loss_may_be_given_by_name():
@@ -251,7 +255,57 @@ def test_tensors_are_reported_from_the_last_layer_to_the_first():
     """The first wrong tensor then belongs to the wrong layer, because earlier layers use its dx."""
     report = check_gradients(network_of(dtype="float64"), softmax_cross_entropy, X, LABELS)
     names = [found.what.removeprefix("the gradient of ") for found in report.differences]
-    assert names == ["2.W", "2.b", "0.W", "0.b", "x"]
+    of_weights = "the gradient at the output with weights of rows"
+    assert names == ["the output", "the loss", "2.W", "2.b", "0.W", "0.b", "x", of_weights]
+
+
+class Coarse(Gain):
+    """a = x g, with an output of 10 bits."""
+
+    def forward(self, backend, p, x, buf):
+        buf.x = x
+        buf.a[...] = (x * p.g).astype(np.float16) if x.dtype == np.float32 else x * p.g
+        return buf.a
+
+
+def test_output_that_is_rounded_is_named_before_the_gradients_that_it_changes():
+    with pytest.raises(AssertionError, match=r"differ, the output first"):
+        check_gradients(Network(4, [Coarse(), Dense(3)], "numpy"), mean_squared_error, X, Y)
+
+
+@dataclass(frozen=True)
+class IgnoringWeights(Loss):
+    """The squared error, whose gradient is right without weights only."""
+
+    def value_and_gradient(self, backend, z, y, dz, sample_weight):
+        w = backend.xp.ones(len(z), z.dtype) if sample_weight is None else sample_weight
+        if dz is not None:
+            dz[...] = 2 * (z - y) / z.size
+        return (w[:, None] * (z - y) ** 2).sum() / (w.sum() * z.shape[1])
+
+    def targets(self, y, O, dtype):
+        return np.asarray(y, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_gradient_of_a_loss_that_ignores_weights_is_detected(dtype):
+    network = network_of(dtype=dtype)
+    with pytest.raises(AssertionError, match="1 of them differ, the gradient at the output with weights of"):
+        check_gradients(network, IgnoringWeights(), X, Y)
+    if dtype != "bfloat16":
+        with pytest.raises(AssertionError, match=r"the gradient of 2\.W first"):
+            check_gradients(network, IgnoringWeights(), X, Y, sample_weight=np.arange(1.0, 9.0))
+
+
+class WithoutWeights(IgnoringWeights):
+    def value_and_gradient(self, backend, z, y, dz, sample_weight):
+        if sample_weight is not None:
+            raise NotImplementedError("no weights")
+        return super().value_and_gradient(backend, z, y, dz, None)
+
+
+def test_loss_that_takes_no_weights_is_checked_without_them():
+    assert "7 tensors: all agree" in str(check_gradients(network_of(dtype="float64"), WithoutWeights(), X, Y))
 
 
 # --- parity
@@ -272,6 +326,68 @@ def test_optimizer_that_changes_nothing_raises():
         AssertionError, match=r"3 updates by Standing\(.*\) changed no parameter although .* theta -= "
     ):
         assert_parity(network_of(), X, LABELS, softmax_cross_entropy, optimizer=Standing())
+
+
+@dataclass(frozen=True, eq=False)
+class Replacing(Optimizer):
+    """Momentum whose moment is a new array, and so stays 0: it trains as plain gradient descent."""
+
+    moments = ("m",)
+
+    def formula(self, xp, theta, g, lr, t, m):
+        m = 0.9 * m + g
+        theta -= lr * m
+
+
+@dataclass(frozen=True, eq=False)
+class Momentum(Replacing):
+    def formula(self, xp, theta, g, lr, t, m):
+        m[...] = 0.9 * m + g
+        theta -= lr * m
+
+
+def test_optimizer_that_replaces_its_moment_raises():
+    with pytest.raises(
+        AssertionError, match=r"the moment 'm' of Replacing\(.*\) is 0 after 3 .* m\[\.\.\.\] = "
+    ):
+        assert_parity(network_of(), X, LABELS, softmax_cross_entropy, optimizer=Replacing())
+    assert_parity(network_of(), X, LABELS, softmax_cross_entropy, optimizer=Momentum())
+    settled = np.zeros((8, 3))  # a gradient of 0 changes no moment
+    network = network_of(Dense(3, weights=Constant(0.0)))
+    assert_parity(network, X, settled, mean_squared_error, optimizer=Momentum())
+
+
+class Branching(Gain):
+    """Reads a value of the device in each pass."""
+
+    def forward(self, backend, p, x, buf):
+        buf.x = x
+        scale = 1.0 if float(abs(x).max()) < 1e9 else 0.0
+        return backend.xp.multiply(x, p.g * scale, out=buf.a)
+
+    def backward(self, backend, p, da, buf):
+        if (da > 1e9).any():
+            da *= 0
+        return super().backward(backend, p, da, buf)
+
+
+def test_layer_that_reads_values_of_the_device_is_named():
+    network = network_of(Dense(4), Branching(), Dense(3), dtype="float64")
+    with pytest.warns(UserWarning, match=r"layer 1, Branching\(\): forward reads 1 of its values") as warned:
+        report = assert_parity(network, X, Y, mean_squared_error)
+    assert "layer 1, Branching(): backward reads 1 of its values from <strict backend>" in str(report)
+    assert len(report.waits) == 2 and str(warned[0].message).startswith(report.waits[0])
+    assert not assert_parity(network_of(), X, LABELS, softmax_cross_entropy).waits
+
+
+def test_loss_that_reads_values_of_the_device_is_named():
+    class Reading(IgnoringWeights):
+        def value_and_gradient(self, backend, z, y, dz, sample_weight):
+            assert float(z.max()) < 1e9
+            return super().value_and_gradient(backend, z, y, dz, sample_weight)
+
+    with pytest.warns(UserWarning, match=r"the loss .*Reading\(\): its call reads 1 of its values"):
+        assert_parity(network_of(), X, Y, Reading())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
@@ -380,6 +496,58 @@ def test_bias_whose_gradient_is_only_rounding_is_accepted(dtype, seed):
     )
     check_gradients(network, softmax_cross_entropy, x, y)
     assert_parity(network, x, y, softmax_cross_entropy)
+
+
+# Networks whose correct gradients cancel: BatchNorm over two and three rows, small sums of large numbers.
+CANCELLING = {
+    "batch norm over two rows": ([Dense(5, "gelu"), BatchNorm(), Dense(2)], 2, 1.0),
+    "two batch norms": ([Dense(4), BatchNorm(), Dense(4, tanh), BatchNorm(), Dense(2)], 3, 1.0),
+    "large numbers": ([Dense(6, "softplus"), BatchNorm(), Dense(2)], 3, 30.0),
+    "layer norm of two": ([Dense(2), LayerNorm(), Dense(3, "selu"), Dense(2)], 4, 1.0),
+}
+
+
+def cancelling(name, dtype, seed, backend="numpy"):
+    layers, rows, size = CANCELLING[name]
+    rng = np.random.default_rng(seed)
+    network = Network(4, layers, backend, dtype, seed=seed)
+    return network, size * rng.normal(size=(rows, 4)), rng.normal(size=(rows, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", CANCELLING)
+def test_correct_gradients_that_cancel_are_accepted(name, dtype):
+    for seed in range(3):
+        network, x, y = cancelling(name, dtype, seed)
+        check_gradients(network, mean_squared_error, x, y)
+        assert_parity(network, x, y, mean_squared_error)
+
+
+class MeanBias(Wrong):
+    """The gradient of a bias is the mean over the rows, not the sum."""
+
+    def column_sum(self, A, out):
+        super().column_sum(A, out)
+        out /= max(len(A), 1)
+        return out
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", CANCELLING)
+def test_wrong_gradients_beside_some_that_cancel_are_detected(name, dtype):
+    network, x, y = cancelling(name, dtype, 0, MeanBias())
+    with pytest.raises(AssertionError):
+        check_gradients(network, mean_squared_error, x, y)
+    network, x, y = cancelling(name, dtype, 0)
+    with pytest.raises(AssertionError):
+        assert_parity(network, x, y, mean_squared_error, backends=("numpy", MeanBias()))
+
+
+def test_gradient_at_x_that_overflows_with_the_loss_scale_is_compared():
+    network = Network(2, [Dense(1, weights=Constant(2.0))], "numpy", "float16")
+    x, y = np.array([[0.1, 0.1]]), np.zeros((1, 1))
+    check_gradients(network, mean_squared_error, x, y)
+    assert_parity(network, x, y, mean_squared_error)
 
 
 class TenPercent(Wrong):

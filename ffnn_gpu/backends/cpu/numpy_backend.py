@@ -132,7 +132,8 @@ class NumpyBackend(Backend):
     # ------------------------------------------------------------------ products and activations
 
     def gemm(self, A: Array, B: Array, out: Array) -> Any:
-        if A.itemsize == 2:
+        # Why not a factor of one number: np.dot skips the product if it is 0, and 0 · ∞ would be 0.
+        if A.itemsize == 2 or A.size == 1 or B.size == 1:
             return super().gemm(A, B, out)
         try:
             return np.dot(A, B, out)

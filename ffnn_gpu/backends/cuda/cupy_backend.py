@@ -128,6 +128,9 @@ class CupyBackend(Backend):
                 "free. Use a smaller batch_size, accumulate=… for micro-batches, or a smaller network"
             ) from error
 
+    def may_wait(self) -> bool:
+        return not self.xp.cuda.get_current_stream().is_capturing()
+
     def synchronize(self) -> None:
         # Why the stream alone: synchronizing the device would break a capture that another thread has under
         # way.

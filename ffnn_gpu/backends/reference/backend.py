@@ -126,6 +126,10 @@ class Backend:
         """Return `array` as a NumPy array. Waits for the device."""
         return np.asarray(array)
 
+    def may_wait(self) -> bool:
+        """Return whether a value may be read on the host now: not while a step is captured."""
+        return True
+
     def synchronize(self) -> None:
         """Wait until the device has finished all work submitted so far."""
 

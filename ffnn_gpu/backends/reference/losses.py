@@ -49,9 +49,10 @@ def pointwise_loss(
     """
     xp, (B, O) = self.xp, z.shape
     scale = 1 / max(B * O, 1) if weight is None else self.normalized_weight(weight)[:, None] / O
-    if dz is not None:
+    value = xp.sum(kind.value(xp, z, y) * scale, dtype=wide(z.dtype)).astype(z.dtype)
+    if dz is not None:  # after the value, because dz may be in z's memory
         dz[...] = kind.derivative(xp, z, y) * scale
-    return xp.sum(kind.value(xp, z, y) * scale, dtype=wide(z.dtype)).astype(z.dtype)
+    return value
 
 
 @underflow_is_zero

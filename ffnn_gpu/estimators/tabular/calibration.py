@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.checks import without_rounding
 
 COLDEST, HOTTEST = 0.5, 2.0
 MOST_RESIDUALS = 2000
@@ -57,7 +58,7 @@ def half_width(residuals: HostArray, coverage: float) -> HostArray:
     Reference: Lei et al.: Distribution-Free Predictive Inference for Regression (2018), section 2.
     """
     n = len(residuals)
-    rank = math.ceil((n + 1) * coverage)
+    rank = math.ceil(without_rounding((n + 1) * coverage))
     if rank > n:
         return np.full(residuals.shape[1:], np.inf)
     width: HostArray = residuals[rank - 1]

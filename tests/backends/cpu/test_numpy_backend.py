@@ -32,6 +32,7 @@ from ffnn_gpu.backends.cpu import numpy_backend
 from ffnn_gpu.backends.reference.updates import Update
 from ffnn_gpu.errors import DataError
 from ffnn_gpu.nn.activations import ACTIVATIONS
+from ffnn_gpu.nn.losses.standard import LOSSES, PointwiseLoss
 from ffnn_gpu.testing import assert_close, assert_parity, tolerance
 
 REFERENCE = Backend()
@@ -406,6 +407,84 @@ def test_normalization_agrees_with_the_reference(fast, dtype, kind, shape):
     if kind == "layer_norm":
         inferred = fast.layer_norm(x, gain, bias, 1e-5, np.empty(shape, dtype), None, None)
         np.testing.assert_array_equal(inferred, found[0][0])
+
+
+INFINITE = {  # name → (B, I, O) → a call with an infinite number beside a 0
+    "affine": lambda do, B, I, O: do.affine(far(B, I), nothing(I, O), np.zeros(O), relu, np.empty((B, O))),
+    "gemm": lambda do, B, I, O: do.gemm(far(B, I), nothing(I, O), np.empty((B, O))),
+    "gemm of the transpose": lambda do, B, I, O: do.gemm(far(B, I).T, nothing(B, O), np.empty((I, O))),
+    "gemm by the transpose": lambda do, B, I, O: do.gemm(far(B, I), nothing(O, I).T, np.empty((B, O))),
+    "column sum": lambda do, B, I, O: do.column_sum(np.vstack([far(B, I), -far(B, I)]), np.empty(I)),
+    "add": lambda do, B, I, O: do.add(far(B, I), -far(B, I), np.empty((B, I))),
+    "scaled": lambda do, B, I, O: do.scaled(far(B, I), np.zeros(1), np.empty((B, I))),
+    "dropout": lambda do, B, I, O: do.dropout(far(B, I), nothing(B, I), np.empty((B, I))),
+    "softmax": lambda do, B, I, O: do.softmax(-far(B, I), np.empty((B, I))),
+    "log softmax": lambda do, B, I, O: do.log_softmax(-far(B, I), np.empty((B, I))),
+    "scale columns": lambda do, B, I, O: do.scale_columns(far(B, I), np.zeros(I), np.empty((B, I))),
+} | {
+    f"slope of {name}": lambda do, B, I, O, phi=phi: do.activation_backward(
+        far(B, I), phi.value(np, -far(B, I)), phi, -far(B, I)
+    )
+    for name, phi in ACTIVATIONS.items()
+}
+
+
+def far(*shape):
+    """Return numbers with ∞ at the first place."""
+    numbers = random(shape, "float64")
+    numbers[0, 0] = np.inf
+    return numbers
+
+
+def nothing(*shape):
+    """Return numbers with zeros in the first row, which multiplies ∞."""
+    numbers = random(shape, "float64", 1)
+    numbers[0] = 0
+    return numbers
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_infinity_and_zero_times_infinity_mean_what_they_mean_in_the_reference(fast, name):
+    for shape in ((1, 1, 1), (1, 3, 1), (1, 1, 3), (3, 1, 1), (2, 3, 4), (5, 40, 1), (40, 17, 33)):
+        with np.errstate(all="ignore"):
+            got, want = (INFINITE[name](each, *shape) for each in (fast, REFERENCE))
+        np.testing.assert_allclose(got, want, 1e-12, 1e-12, err_msg=f"{name} {shape}")
+
+
+@pytest.mark.parametrize(
+    "loss", [each for each in LOSSES.values() if isinstance(each, PointwiseLoss)], ids=repr
+)
+def test_infinite_outputs_and_weights_of_0_give_the_loss_of_the_reference(fast, loss):
+    for B, O in ((1, 1), (1, 3), (3, 1), (7, 5)):
+        for bad in (np.inf, -np.inf, np.nan):
+            for weight in (None, np.r_[0.0, np.ones(B - 1)], np.r_[1.0, np.zeros(B - 1)], np.zeros(B)):
+                z, y, found = random((B, O), "float64"), np.ones((B, O)), []
+                z[0, 0] = bad
+                with np.errstate(all="ignore"):
+                    for each in (fast, REFERENCE):
+                        dz = np.empty((B, O))
+                        found.append((each.pointwise_loss(loss, z, y, weight, dz), dz))
+                for got, want in zip(*found, strict=True):
+                    np.testing.assert_allclose(got, want, 1e-12, 1e-12, err_msg=f"{B} {O} {bad} {weight}")
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("rows", [1, 3, 257, 600])
+def test_columns_with_infinity_have_the_statistics_of_the_reference(fast, dtype, bad, rows):
+    """The mean of a column with ∞ is ∞, with both ∞ and −∞ NaN; its variance is NaN."""
+    for at in ((0,), (rows - 1,), (0, rows - 1), (rows // 2,)):
+        x, found = random((rows, 4), dtype), []
+        x[list(at), 1] = bad
+        x[0, 2], x[rows - 1, 2] = np.inf, -np.inf
+        with np.errstate(all="ignore"):
+            for each in (fast, REFERENCE):
+                out, xhat, (rstd, mean, variance) = *np.empty((2, rows, 4), dtype), np.empty((3, 4), dtype)
+                each.batch_norm(
+                    x, np.ones(4, dtype), np.zeros(4, dtype), 1e-5, out, xhat, rstd, mean, variance
+                )
+                found.append((out, xhat, rstd, mean, variance))
+        for got, want in zip(*found, strict=True):
+            np.testing.assert_allclose(got, want, 1e-4, 1e-4, err_msg=f"{at}")
 
 
 @pytest.mark.parametrize("rows", [1, 2, 255, 256, 257, 1000])

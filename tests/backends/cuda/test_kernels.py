@@ -43,7 +43,7 @@ from ffnn_gpu import (
     tanh,
     train_step,
 )
-from ffnn_gpu.backends.cuda import operations
+from ffnn_gpu.backends.cuda import kernels, operations
 from ffnn_gpu.backends.cuda.cupy_backend import CupyBackend
 from ffnn_gpu.backends.cuda.kernels import ARITHMETIC, FORMULAS, KERNELS, NoKernelError, source
 from ffnn_gpu.backends.reference.updates import Update
@@ -121,6 +121,66 @@ def test_operation_with_a_small_grid_equals_the_reference(backend, name, monkeyp
 )
 def test_operation_on_arrays_off_a_16_byte_boundary_equals_the_reference(backend, name, dtype):
     CHECKS[name](Case(backend, dtype, 5, 7, offset=1))
+
+
+SUMS_OVER_THE_GRID = ("gradient_factor", "pointwise_loss", "cross_entropy", "softmax_cross_entropy")
+
+
+@pytest.mark.parametrize("name", SUMS_OVER_THE_GRID)
+def test_sum_over_more_blocks_than_a_block_has_threads_equals_the_reference(backend, name, monkeypatch):
+    """Blocks of one warp, so that 300 of them are few threads: a GPU has up to 2,048 blocks of 256."""
+    monkeypatch.setattr(kernels, "THREADS", kernels.WARP)
+    monkeypatch.setattr(kernels, "ROWS_PER_BLOCK", 1)
+    grids, launch = [], backend.kernels._launch
+    monkeypatch.setattr(
+        backend.kernels,
+        "_launch",
+        lambda kernel, grid, *rest: (grids.append(grid), launch(kernel, grid, *rest)),
+    )
+    CHECKS[name](Case(backend, "float32", 301, 29))
+    assert max(grids) > (kernels.WARP * 8,)
+
+
+PLACES = r"""
+extern "C" __global__ void places(const Index* i, int O, Index* row, Index* column) {
+  row[threadIdx.x] = row_of(i[threadIdx.x], O);
+  column[threadIdx.x] = column_of(i[threadIdx.x], O);
+}
+extern "C" __global__ void visited(Index n, Index* last) {
+  FOR_EACH(i, n) if (i + (Index)gridDim.x * blockDim.x >= n) last[threadIdx.x] = sizeof(i);
+  FOR_EACH_ROW(r, 1) last[threadIdx.x] = last[threadIdx.x] * 100 + sizeof(r);
+}
+"""
+
+
+def test_row_and_column_of_an_element_beyond_32_bits():
+    """No test has 2³² elements; the functions that find the row of one are tested by themselves."""
+    emulator.require()
+    module = emulator.RawModule(source(ARITHMETIC) + PLACES, ("--std=c++17", "-DONLY_F32"))
+    for O in (1, 3, 1000, 2**31 - 1):
+        i = np.array([0, 5, 2**31, 2**32 - 1, 2**32, 2**32 + 7, 2**40 + 12345], np.int64)
+        row, column = np.zeros((2, len(i)), np.int64)
+        module.get_function("places")((1,), (len(i),), (i, np.int32(O), row, column))
+        assert (row.tolist(), column.tolist()) == ((i // O).tolist(), (i % O).tolist()), O
+    sizes = np.zeros(32, np.int64)
+    module.get_function("visited")((1,), (32,), (np.int64(32), sizes))
+    assert sizes.tolist() == [808] * 32  # both loops count in 64 bits
+
+
+def test_kernels_count_elements_in_64_bits():
+    """A 32-bit variable holds neither an element's index nor a product of sizes without a cast."""
+    text = re.sub(r"//.*", "", source(ARITHMETIC, FORMULAS, KERNELS))
+    assert (
+        text.count("for (Index i = (Index)blockIdx.x")
+        == text.count("for (Index row = (Index)blockIdx.x")
+        == 1
+    )
+    narrow = re.findall(r"\b(?:int|unsigned)\s+(?:\w+\s*=[^;,]*,\s*)*\w+\s*=\s*([^;,]+)[;,]", text)
+    assert len(narrow) > 20
+    products = [value for value in narrow if re.search(r"row_of\(|\bB \* |\brow \* |\bn / ", value)]
+    assert [value for value in products if not re.match(r"\((?:int|unsigned)\)", value)] == []
+    loops = re.findall(r"FOR_EACH\(\w+, ([^)]*\*[^)]*)\)", text)
+    assert loops and all("(Index)" in bound or "B * I" in bound for bound in loops), loops
 
 
 def test_every_kernel_is_launched_by_a_check(backend):

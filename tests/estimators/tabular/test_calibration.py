@@ -51,6 +51,7 @@ def test_half_width_is_the_conformal_quantile():
     residuals = np.arange(1.0, 100.0)[:, None]  # 99 of them
     assert half_width(residuals, 0.9)[0] == 90
     assert half_width(residuals, 0.995)[0] == np.inf
+    assert half_width(residuals, 0.55)[0] == 55  # 100 · 0.55 is 55.00000000000001
 
 
 @pytest.mark.parametrize("n", [60, 30_000])

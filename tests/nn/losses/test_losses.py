@@ -214,6 +214,18 @@ def test_loss_does_not_change_z_and_targets(backend, dtype, name):
     np.testing.assert_array_equal(y, kept_y)
 
 
+@pytest.mark.parametrize("weight", [None, np.arange(5.0)], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_may_be_written_over_the_outputs(backend, dtype, name, weight):
+    z, y = example(name)
+    want, want_dz = evaluate(backend, LOSSES[name], z, y, weight, dtype)
+    z = backend.asarray(z.astype(dtype))
+    value = LOSSES[name](backend, z, np.array(y), dz=z, sample_weight=weight)
+    relative = tolerance("product", dtype, K=15)
+    assert float(value) == pytest.approx(want, rel=relative, abs=relative)
+    assert_close(backend.to_host(z), want_dz, relative, "dz")
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_without_a_gradient_has_the_same_value(backend, dtype, name):
     z, y = example(name)

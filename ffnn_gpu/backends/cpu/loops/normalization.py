@@ -110,8 +110,14 @@ def halves(sums: int, block: int, I: int) -> tuple[Any, Any]:
     return vector(np.float64, start, I), vector(np.float64, start + 8 * I, I)
 
 
+def shift(x: Any) -> Any:
+    """Return x in float64, or 0 if it is not finite: a mean less ∞ would be NaN."""
+    y = np.float64(x)
+    return y if y - y == 0 else 0.0
+
+
 def moments_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """sums[block] = [μ − x₀, Σ (x − μ)²] over the rows of the block; x₀ is the first row of all
+    """sums[block] = [μ − x₀, Σ (x − μ)²] over the rows of the block; x₀ is the `shift` of the first row
 
     Why less x₀: a mean that is large beside the spread would lose digits when means are merged.
     """
@@ -122,12 +128,12 @@ def moments_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
         mean[c], squares[c] = 0, 0
     for r in range(top, bottom):
         for c in range(first, last):
-            mean[c] += np.float64(x[r, c]) - np.float64(x[0, c])
+            mean[c] += np.float64(x[r, c]) - shift(x[0, c])
     for c in range(first, last):
         mean[c] /= bottom - top
     for r in range(top, bottom):
         for c in range(first, last):
-            squares[c] += (np.float64(x[r, c]) - np.float64(x[0, c]) - mean[c]) ** 2
+            squares[c] += (np.float64(x[r, c]) - shift(x[0, c]) - mean[c]) ** 2
 
 
 def merge_moments_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
@@ -146,10 +152,10 @@ def merge_moments_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
         share = rows / (before + rows)
         for c in range(I):
             difference = of_block[c] - mu[c]
-            mu[c] += difference * share
+            mu[c] += difference * share if mu[c] - mu[c] == 0 else of_block[c]  # ∞ stays ∞, as in a sum
             total[c] += squares[c] + difference * difference * before * share
     for c in range(I):
-        mu[c] += first[c]
+        mu[c] += shift(first[c])
         mean[c], variance[c] = mu[c], total[c] / B
         total[c] = 1 / math.sqrt(total[c] / B + eps)
         rstd[c] = total[c]
