@@ -73,13 +73,13 @@ def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | 
     batch_size = backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
     rows, batch_size = network.admit(x), int(batch_size)
-    z = backend.output((len(rows), network.widths[-1]), network.dtype)
+    z = backend.output((*network.leading, len(rows), network.widths[-1]), network.dtype)
     ws, recorded = _inference(network, threads, min(batch_size, len(rows)))
     forward = network.forward if recorded else network.run
     try:
         for start in range(0, len(rows), batch_size):
             part = rows.matrix(backend, slice(start, start + batch_size), network.compute_dtype)
-            backend.copy(forward(part, ws.first(len(part))), out=z[start : start + len(part)])
+            backend.copy(forward(part, ws.first(len(part))), out=z[..., start : start + len(part), :])
     except BaseException:  # Ctrl-C may have left it within a pass
         threads.ws = None
         raise

@@ -224,8 +224,9 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
 def _groups(params: Parameters) -> dict[str, str]:
     """Return the groups of θ, which order the optimizer's vectors, if a layer declares factors."""
     declared = any(params.rates[slot.name][:2] != Rate().of(slot.shape)[:2] for slot in params.slots)
-    return {GROUPS: repr([tuple(group) for group in params.groups])} if declared else {}
+    return {GROUPS: repr([tuple(group)[:5] for group in params.groups])} if declared else {}
 
 
 def _architecture(network: Network) -> dict[str, Any]:
-    return {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}
+    settings = {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}
+    return settings | {"members": network.members}
