@@ -257,7 +257,10 @@ class Network:
         )
 
     def summary(self) -> str:
-        """Return a table: layer, output width, parameters, FLOPs for one row, bytes; and the totals."""
+        """Return a table: layer, output width, parameters, FLOPs for one row, bytes; and the totals.
+
+        Of a pack, it is the table of one member.
+        """
         counts = [count_parameters(shapes) for shapes in self._parameter_shapes()]
         flops = [layer.flops(I) for layer, I in self._with_widths()]
         names, widths = [*map(repr, self.layers), "total"], [*self.widths[1:], self.widths[-1]]
