@@ -145,17 +145,13 @@ def outputs_of(
 
 def evaluate_together(
     communicator: Communicator, network: Network, loss: Loss, data: Samples, metrics: Sequence[Metric]
-) -> dict[str, float]:
-    """Evaluate the whole data; each rank computes a part of the outputs. Every rank must call this.
-
-    Of a pack, return the mean over the members of each value.
-    """
+) -> dict[str, Any]:
+    """Evaluate the whole data; each rank computes a part of the outputs. Every rank must call this."""
     rows, width = piece_bounds(len(data), communicator.size), network.widths[-1]
     mine = range(rows[communicator.rank], rows[communicator.rank + 1])
     total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)
     if network.members is not None:
-        found = scores_of_members(network, loss, data, metrics, total, weight, outputs)
-        return {name: float(values.mean()) for name, values in found.items()}
+        return scores_of_members(network, loss, data, metrics, total, weight, outputs)
     sums = np.array([total, weight])
     communicator.all_reduce(sums)
     whole = outputs

@@ -25,6 +25,7 @@ from ffnn_gpu.nn.pack import (
     require_packable,
     seeds_of,
     whole,
+    with_rate,
 )
 from ffnn_gpu.nn.parameters import Parameters, Shapes, count_parameters, leaves
 from ffnn_gpu.nn.workspace import RandomStream, Workspace
@@ -65,7 +66,7 @@ class Network:
         self.compute_dtype = self.backend.dtype(dtype)
         self.members = members_of(members, self.seed)
         if self.members is not None:
-            require_packable(self.layers, self.compute_dtype)
+            require_packable(self.layers, self.compute_dtype, self.members)
         self.levels = _levels(self.layers, self.n_in, self.compute_dtype)
         self.widths = [self.n_in]
         for layer in self.layers:
@@ -100,7 +101,8 @@ class Network:
             return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
 
         seeds = seeds_of(self.members, self.seed if seed is None else seed_number(seed), seed is None)
-        stream = RandomStream(seeds, self.params.step, factor=self.params.factor)
+        factors = self.members and tuple(member.dropout_factor for member in self.members)
+        stream = RandomStream(seeds, self.params.step, factor=self.params.factor, rate_factors=factors)
         return Workspace(self.backend, self.params, shapes_of, B, training, input_gradient, stream)
 
     def forward(self, x: Any, ws: Workspace) -> Any:
@@ -178,7 +180,9 @@ class Network:
     def member(self, r: int) -> "Network":
         """Return member r of a pack as a network of its own, with copies of its numbers."""
         (own,) = chosen_members(self.members, [r])
-        return self._with_copies(Network(*self._settings(own.seed)), [r])
+        _, layers, *settings = self._settings(own.seed)
+        layers = [with_rate(layer, own.dropout_factor) for layer in layers]
+        return self._with_copies(Network(self.n_in, layers, *settings), [r])
 
     def select(self, chosen: Iterable[int]) -> "Network":
         """Return a pack of these members, with copies of their numbers and of the optimizers' vectors."""

@@ -6,7 +6,7 @@ by one step, which a backend may share over its threads.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ffnn_gpu.backends.reference.members import Members, PerMember
 from ffnn_gpu.checks import is_number, is_whole, require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.layers.dropout import Dropout
 from ffnn_gpu.nn.parameters import Parameters
 
 SEEDS = 2**64
@@ -30,15 +31,17 @@ class Member:
         seed: of its initial values, and of dropout unless the workspace has its own.
         lr_factor: on the optimizer's learning rate.
         decay_factor: on the optimizer's weight_decay, l2 and l1.
+        dropout_factor: on the rates of Dropout.
     """
 
     seed: int
     lr_factor: float = 1.0
     decay_factor: float = 1.0
+    dropout_factor: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", seed_number(self.seed))
-        for name in ("lr_factor", "decay_factor"):
+        for name in ("lr_factor", "decay_factor", "dropout_factor"):
             value = getattr(self, name)
             if not is_number(value) or not 0 <= value < math.inf:
                 raise ConfigurationError(f"{name} of Member must be finite and at least 0, not {value!r}")
@@ -88,7 +91,18 @@ def chosen_members(members: tuple[Member, ...] | None, chosen: Sequence[int]) ->
     return [members[r] for r in chosen]
 
 
-def require_packable(layers: Iterable[Layer], dtype: "np.dtype[Any]") -> None:
+def with_rate(layer: Layer, factor: float) -> Layer:
+    """Return the layer with a factor on the rate of each Dropout in it."""
+    if factor == 1:
+        return layer
+    if isinstance(layer, Dropout):
+        return replace(layer, rate=layer.rate * factor)
+    inside: Iterable[Layer] = getattr(layer, "layers", ())
+    changes: Any = {"layers": tuple(with_rate(each, factor) for each in inside)}
+    return replace(layer, **changes) if inside else layer
+
+
+def require_packable(layers: Iterable[Layer], dtype: "np.dtype[Any]", members: tuple[Member, ...]) -> None:
     """Raise ConfigurationError unless the operations of a pack can compute these layers in this type."""
     if dtype == np.float16:
         raise ConfigurationError(
@@ -101,7 +115,14 @@ def require_packable(layers: Iterable[Layer], dtype: "np.dtype[Any]") -> None:
                 f"a pack cannot compute {layer!r}: {type(layer).__name__} is no layer of this package and "
                 "may use arrays directly. Use layers of ffnn_gpu.layers, or train the networks one by one"
             )
-        require_packable(getattr(layer, "layers", ()), dtype)
+        if isinstance(layer, Dropout):
+            for r, member in enumerate(members):
+                if layer.rate * member.dropout_factor >= 1:
+                    raise ConfigurationError(
+                        f"dropout_factor={member.dropout_factor:g} of member {r} makes the rate "
+                        f"{layer.rate:g} of {layer!r} at least 1; use less than {1 / layer.rate:g}"
+                    )
+        require_packable(getattr(layer, "layers", ()), dtype, members)
 
 
 def whole(array: Array, R: int, backend: Backend) -> Array:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ffnn_gpu.arrays.precision import loss_gradient
 from ffnn_gpu.backends import Backend
-from ffnn_gpu.backends.reference.members import Members, stacked
+from ffnn_gpu.backends.reference.members import Members, PerMember, stacked
 from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import ShapeError, WorkspaceError
 from ffnn_gpu.nn.parameters import Shapes, leaves
@@ -35,6 +35,7 @@ class RandomStream:
     """The inputs of dropout's bits: the seed, the count of updates on the device, the batch's first row.
 
     seed: an int; in a pack, PerMember of them.
+    rate_factors: of the members of a pack, on the rates.
     factor: `Parameters.factor`, schedule → the number on the device that follows it.
     """
 
@@ -42,6 +43,11 @@ class RandomStream:
     step: Any
     row: int = 0
     factor: Callable[[Any], Any] | None = None
+    rate_factors: tuple[float, ...] | None = None
+
+    def rate(self, rate: float) -> Any:
+        """Return the rate of a layer; in a pack, PerMember of them."""
+        return rate if self.rate_factors is None else PerMember(rate * f for f in self.rate_factors)
 
 
 class Workspace:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class Saved:
     weight_sum: float
     history: list[dict[str, Any]]
     callbacks: list[dict[str, Any]]
+    members: list[dict[str, Any]] = field(default_factory=list)  # older checkpoints have none
 
 
 class Snapshot(NamedTuple):
@@ -142,7 +143,9 @@ def resumable(run: Run) -> list[Callback]:
 def _saved(run: Run, callbacks: list[Callback]) -> Saved:
     counters = {name: getattr(run, name) for name in COUNTERS} | {"stop": bool(run.stop)}
     states = [{"callback": type(callback).__name__, **callback.state()} for callback in callbacks]
-    return Saved(plan=trajectory(run), history=[*run.history.rows], callbacks=states, **counters)
+    members = [{name: values.tolist() for name, values in row.items()} for row in run.history.members]
+    rows = [*run.history.rows]
+    return Saved(plan=trajectory(run), history=rows, callbacks=states, members=members, **counters)
 
 
 def _snapshot(run: Run, callbacks: list[Callback]) -> Snapshot:
@@ -164,6 +167,9 @@ def _restore(
     for name in COUNTERS:
         setattr(run, name, getattr(snapshot.saved, name))
     run.history.rows[:] = [_numbers(row) for row in snapshot.saved.history]
+    run.history.members[:] = [
+        {name: np.array(values, np.float64) for name, values in row.items()} for row in snapshot.saved.members
+    ]
     for callback, (values, arrays) in zip(callbacks, snapshot.callbacks, strict=True):
         with guard:
             callback.restore(values, arrays)

@@ -225,15 +225,19 @@ def test_own_optimizer_updates_every_member(backend):
     require_equal_numbers(pack, networks)
 
 
-def test_masks_of_a_member_have_its_seed(backend):
-    pack = Network(4, [Dropout(0.5)], backend, "float64", members=[Member(5), Member(9)])
-    for seed, wanted in ((None, (5, 9)), (2**64 - 1, (2**64 - 1, 0))):
+def test_masks_of_a_member_have_its_seed_and_rate(backend):
+    members, rates = [Member(5), Member(9, dropout_factor=1.5), Member(1, dropout_factor=0)], (0.5, 0.75, 0)
+    layers = [Residual([Dropout(0.5)]), Dense(3)]
+    pack = Network(4, layers, backend, "float64", members=members)
+    for seed, wanted in ((None, (5, 9, 1)), (2**64 - 1, (2**64 - 1, 0, 1))):
         ws = pack.workspace(B, seed=seed)
-        z = backend.to_host(pack.forward(backend.asarray(X), ws))
+        z = np.array(backend.to_host(pack.forward(backend.asarray(X), ws)))
         for r, own in enumerate(wanted):
-            network = Network(4, [Dropout(0.5)], backend, "float64", own)
-            want = backend.to_host(network.forward(backend.asarray(X), network.workspace(B)))
-            assert (z[r] == want).all() and (want == 0).any()
+            network = pack.member(r)
+            assert network.layers == (Residual([Dropout(rates[r])]), Dense(3))
+            ws = network.workspace(B, seed=own)
+            close(z[r], backend.to_host(network.forward(backend.asarray(X), ws)), f"member {r}")
+    assert np.ptp(z[2] - z[0]) > 0.1
 
 
 # ---------------------------------------------------------------------- copies and files
@@ -291,6 +295,10 @@ class OwnLoss(Loss):
         ({"members": 2.5}, "members must be a whole number of at least 1, not 2.5"),
         ({"members": []}, "not an empty list"),
         ({"members": [3]}, r"a list of Member\(seed=…\), not 3 in the list"),
+        (
+            {"members": [Member(1, dropout_factor=3.0)], "layers": [Residual([Dropout(0.5)]), Dense(3)]},
+            "dropout_factor=3 of member 0 makes the rate 0.5 of .* at least 1; use less than 2",
+        ),
         ({"members": 2, "dtype": "float16"}, "dtype='float16' has one loss scale"),
         ({"members": 2, "layers": [Dense(3), Residual([Own()])]}, "Own is no layer of this package"),
     ],
