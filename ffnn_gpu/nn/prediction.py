@@ -4,6 +4,7 @@ Why a workspace is kept: making one takes longer than a pass of few rows through
 row through layers of 128 and 10), and a backend records only passes through memory that stays.
 """
 
+import math
 import threading
 from typing import Any
 
@@ -96,7 +97,7 @@ def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | 
 
 def _inference(network: Any, threads: threading.local, B: int) -> tuple[Workspace, bool]:
     """Return a workspace for B rows, and whether its passes are recorded: the kept one for few rows."""
-    if B > FEW_ROWS or FEW_ROWS * sum(network.widths) > MOST_KEPT:
+    if B > FEW_ROWS or FEW_ROWS * sum(network.widths) * math.prod(network.leading) > MOST_KEPT:
         return network.workspace(B, training=False), False
     kept = getattr(threads, "ws", None)
     if kept is None or kept.owner is not network.params:
