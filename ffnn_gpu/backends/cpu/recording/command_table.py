@@ -110,20 +110,23 @@ class CommandTable:
         """Return the rows of a table, and keep the operands of its commands."""
         rows = []
         for each, mark in zip(commands, marks, strict=True):
-            function = run_members if isinstance(each, Together) else each.function
-            operands = self._tables_of(each) if isinstance(each, Together) else each.operands
-            array = self.operands[id(operands)] = np.array(operands)
-            rows.append((function.address, address(array), each.chunks, address(mark)))
+            if isinstance(each, Together):
+                function, operands = run_members, self._operands_of_members(each)
+            else:
+                function, operands = each.function, np.array(each.operands)
+                self.operands[id(each.operands)] = operands
+            rows.append((function.address, address(operands), each.chunks, address(mark)))
         return np.array(rows)
 
-    def _tables_of(self, together: Together) -> list[int]:
+    def _operands_of_members(self, together: Together) -> HostArray:
         """Return the operands of `run_members`: `failed`, and each member's table with its length."""
         operands = [address(self.failed)]
         for commands in together.members:
             table = self._rows(commands, np.zeros((len(commands), 1), np.int64))
-            self.tables.append(table)
             operands += address(table), len(commands)
-        return operands
+            self.tables.append(table)
+        self.tables.append(np.array(operands))
+        return self.tables[-1]
 
     def _header(self, start: int, stop: int, ends: list[tuple[int, int]]) -> HostArray:
         """Return the header of the commands from one call of Python code to the next.
