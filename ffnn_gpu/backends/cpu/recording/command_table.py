@@ -93,7 +93,7 @@ class CommandTable:
         )
         self.read = sorted({which for _, _, which, _ in recorder.patches})
         self.dtype = recorder.dtype
-        self.losses_of_members: HostArray | None = getattr(recorder, "losses_of_members", None)
+        self.losses_of_members = recorder.losses_of_members
         # The address and the bytes of each argument. What no command reads stays 0, and may have any type.
         self.given = numbers("q", bytes(2 * WORD * (1 + max(self.read, default=-1))))
         self.kept_alive, self.places = (recorder.known, commands), np.array(recorder.places)

@@ -35,6 +35,7 @@ class PackRecorder(Recorder):
     """
 
     commands: list[Any]
+    losses_of_members: HostArray
 
     def __init__(self, R: int, *args: Any) -> None:
         super().__init__(*args)

@@ -44,7 +44,10 @@ class Recorder(Operations):
         patches: (operands, place, index, offset): where a command reads the argument of this index, `offset`
             bytes from its start.
         masks: the operands of the commands that read the index of the batch's first row.
+        losses_of_members: what the losses of a pack of several members write; else None.
     """
+
+    losses_of_members: HostArray | None = None
 
     def __init__(
         self,
