@@ -74,7 +74,7 @@ class Network:
         state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
         shapes = self._parameter_shapes()
         rates = _rates(self.layers, shapes)
-        factors = self.members and [(member.lr_factor, member.decay_factor) for member in self.members]
+        factors = None if self.members is None else [(m.lr_factor, m.decay_factor) for m in self.members]
         self.params = Parameters(self.backend, shapes, state_shapes, self.compute_dtype, rates, factors)
         for layer in self.layers:
             for schedule in layer.schedules:
@@ -101,7 +101,7 @@ class Network:
             return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
 
         seeds = seeds_of(self.members, self.seed if seed is None else seed_number(seed), seed is None)
-        factors = self.members and tuple(member.dropout_factor for member in self.members)
+        factors = None if self.members is None else tuple(m.dropout_factor for m in self.members)
         stream = RandomStream(seeds, self.params.step, factor=self.params.factor, rate_factors=factors)
         return Workspace(self.backend, self.params, shapes_of, B, training, input_gradient, stream)
 
@@ -180,14 +180,14 @@ class Network:
     def member(self, r: int) -> "Network":
         """Return member r of a pack as a network of its own, with copies of its numbers."""
         (own,) = chosen_members(self.members, [r])
-        _, layers, *settings = self._settings(own.seed)
-        layers = [with_rate(layer, own.dropout_factor) for layer in layers]
-        return self._with_copies(Network(self.n_in, layers, *settings), [r])
+        layers = [with_rate(layer, own.dropout_factor) for layer in self.layers]
+        return self._with_copies(Network(self.n_in, layers, *self._settings(own.seed)), [r])
 
     def select(self, chosen: Iterable[int]) -> "Network":
         """Return a pack of these members, with copies of their numbers and of the optimizers' vectors."""
         own = chosen_members(self.members, chosen := [*chosen])
-        return self._with_copies(Network(*self._settings(own[0].seed), own), chosen)
+        settings = self._settings(own[0].seed)
+        return self._with_copies(Network(self.n_in, self.layers, *settings, own), chosen)
 
     def rows(self, x: Any) -> Rows:
         """Return x of any kind as Rows of the device, the host or files, uncopied; values are not checked."""
@@ -242,7 +242,7 @@ class Network:
 
     def __reduce__(self) -> tuple[Any, ...]:
         numbers = self.params.to_host(), int(self.params.step[0])
-        return _rebuild, (*self._settings(self.seed), self.members, *numbers)
+        return _rebuild, (self.n_in, self.layers, *self._settings(self.seed), self.members, *numbers)
 
     def __eq__(self, other: object) -> bool:
         """Return whether the architectures are equal; parameter values are not compared."""
@@ -297,8 +297,8 @@ class Network:
             raise ShapeError(f"x has shape {x.shape}; this pack has {self.leading[0]} members")
         return x[0] if x.ndim == 3 else x
 
-    def _settings(self, seed: int) -> tuple[Any, ...]:
-        return self.n_in, self.layers, self.backend, self.compute_dtype.name, seed
+    def _settings(self, seed: int) -> tuple[Backend, str, int]:
+        return self.backend, self.compute_dtype.name, seed
 
     def _with_copies(self, network: "Network", chosen: list[int]) -> "Network":
         copy_blocks(self.params, chosen, network.params)

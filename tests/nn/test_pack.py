@@ -318,7 +318,7 @@ def test_wrong_members_arrays_and_uses_are_refused(tmp_path):
     z = pack.forward(x, ws)
     with pytest.raises(ShapeError, match=r"dz has shape \(11, 3\); this pass has outputs \(2, 11, 3\)"):
         pack.backward(ws.dz[0], ws)
-    with pytest.raises(ShapeError, match=r"y has shape \(3, 11\); z has 2 members and 11 rows"):
+    with pytest.raises(ShapeError, match=r"y has shape \(3, 11, 1\); z has 2 members and 11 rows"):
         softmax_cross_entropy(pack.backend, z, np.stack([CLASSES] * 3)[:, :, None])
     with pytest.raises(ConfigurationError, match="OwnLoss, which is no loss of this package"):
         OwnLoss()(pack.backend, z, z[0])

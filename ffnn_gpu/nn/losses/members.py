@@ -9,7 +9,7 @@ from typing import Any
 
 from ffnn_gpu.arrays.array_types import Array
 from ffnn_gpu.backends import Backend
-from ffnn_gpu.backends.reference.members import Members
+from ffnn_gpu.backends.reference.members import Members, member_of
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 
 
@@ -38,16 +38,16 @@ def checked_of_members(
     (R, B, O), y = z.shape, backend.admit(y)
     w = None if sample_weight is None else backend.admit(sample_weight)
     own_y = y.ndim == 3 or (y.ndim == 2 and y.shape == (R, B) and y.shape != (B, O))
-    own_w = w is not None and w.ndim == 2
+    own_w = getattr(w, "ndim", 1) == 2
     for array, own, name in ((y, own_y, "y"), (w, own_w, "sample_weight")):
-        if own and array.shape[:2] != (R, B):
-            raise ShapeError(f"{name} has shape {array.shape}; z has {R} members and {B} rows, {z.shape}")
+        shape = getattr(array, "shape", ())
+        if own and shape[:2] != (R, B):
+            raise ShapeError(f"{name} has shape {shape}; z has {R} members and {B} rows, {z.shape}")
+    y, w = Members(y) if own_y else y, Members(w) if own_w else w
     rows = dz if dz is None else dz[0]
-    if not own_y and not own_w:
-        return loss.checked_arguments(backend, z[0], y, rows, w)  # type: ignore[no-any-return]
     each = [
-        loss.checked_arguments(backend, z[0], y[r] if own_y else y, rows, w[r] if own_w else w)
-        for r in range(R)
+        loss.checked_arguments(backend, z[0], member_of(y, r), rows, member_of(w, r))
+        for r in range(R if own_y or own_w else 1)
     ]
     targets, weights = zip(*each, strict=True)
     return (
