@@ -33,25 +33,26 @@ class Members:
 
     Attributes:
         stacked: the whole array; members may lie apart in memory, the numbers of one member may not.
+        turned: whether a member's array is the transpose of its matrix in `stacked`.
     """
 
-    __slots__ = ("stacked",)
+    __slots__ = ("stacked", "turned")
 
-    def __init__(self, stacked: Array) -> None:
-        self.stacked = stacked
+    def __init__(self, stacked: Array, turned: bool = False) -> None:
+        self.stacked, self.turned = stacked, turned
 
     def of(self, r: int) -> Array:
         """Return the array of member r, a view."""
-        return self.stacked[r]
+        return self.stacked[r].T if self.turned else self.stacked[r]
 
     def __len__(self) -> int:
-        return int(self.stacked.shape[1])
+        return self.shape[0]
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one member's array."""
         shape: tuple[int, ...] = self.stacked.shape[1:]
-        return shape
+        return shape[::-1] if self.turned else shape
 
     @property
     def ndim(self) -> int:
@@ -61,7 +62,7 @@ class Members:
     def dtype(self) -> Any:
         return self.stacked.dtype
 
-    T = property(lambda self: Members(self.stacked.swapaxes(1, 2)), doc="The transposes of the matrices.")
+    T = property(lambda self: Members(self.stacked, not self.turned), doc="The transposes of the matrices.")
 
 
 class Pack:

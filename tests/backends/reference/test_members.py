@@ -16,7 +16,7 @@ def made(backend, *shape):
 def test_members_have_the_shape_of_one(backend):
     W = Members(made(backend, R, I, O))
     assert (W.shape, W.ndim, len(W), W.dtype) == ((I, O), 2, I, np.float64)
-    assert W.T.shape == (O, I) and W.T.stacked.shape == (R, O, I)
+    assert W.T.shape == (O, I) and len(W.T) == O and W.T.T.shape == (I, O)
     assert stacked(W).shape == (R, I, O) and stacked(3) == 3 == member_of(3, 1)
     host = backend.to_host
     assert (host(W.T.of(1)) == host(W.of(1)).T).all() and member_of(W, 2).shape == (I, O)
