@@ -17,7 +17,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Array, Backend
-from ffnn_gpu.backends.reference.members import member_of
+from ffnn_gpu.backends.reference.members import Members
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, Update
 from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
@@ -118,7 +118,7 @@ class Optimizer:
         penalties = self.l2 * decay, self.l1 * decay, self.weight_decay * decay
         vectors = params.theta, params.grad, state.scalars
         factors = lr_factor, self._decay(params)
-        own = member_of(control, member)
+        own = control.of(member) if isinstance(control, Members) else control
         update = Update(*vectors, start + n_decayed, *penalties, own, params.shadow, *factors)
         if (start, stop) == (0, len(params.theta)):
             return update, state

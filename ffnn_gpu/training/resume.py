@@ -46,7 +46,7 @@ class Saved:
     weight_sum: float
     history: list[dict[str, Any]]
     callbacks: list[dict[str, Any]]
-    members: list[dict[str, Any]] = field(default_factory=list)  # older checkpoints have none
+    members: list[dict[str, Any]] = field(default_factory=list)  # of a pack
 
 
 class Snapshot(NamedTuple):
@@ -62,7 +62,10 @@ class Snapshot(NamedTuple):
 def save_run(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
     """Write the whole state of the run. All ranks gather it, rank 0 writes."""
     callbacks = resumable(run)
-    state = {"training": vars(_saved(run, callbacks)), "extras": dict(extras)}
+    training = vars(_saved(run, callbacks))
+    if run.network.members is None:
+        del training["members"]
+    state = {"training": training, "extras": dict(extras)}
     arrays = {f"optimizer.{name}": vector for name, vector in run.team.optimizer_state().items()}
     for k, callback in enumerate(callbacks):
         arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
