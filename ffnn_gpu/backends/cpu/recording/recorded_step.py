@@ -64,7 +64,7 @@ class RecordedStep:
         if self.reason:
             return
         targets, weight = self.checked(backend, call)
-        self.classes = is_own(loss) and network.members is None and _holds_classes(call, targets)
+        self.classes = is_own(loss) and _holds_classes(call, targets)
         checked = self.checked_before or targets is not None
         call = network, loss, optimizer, x, y if self.classes else targets, ws, weight, lr, checked
         if optimizer is not None and has_own_step(optimizer):
