@@ -8,6 +8,7 @@ import pytest
 from ffnn_gpu import Adam, AdamW, BatchNorm, Dense, Dropout, Member, Network, evaluate, fit
 from ffnn_gpu.distributed.communicator import Single
 from ffnn_gpu.errors import ConfigurationError, DivergedError, IncompatibleCheckpointError
+from ffnn_gpu.training.callbacks import BestMembers
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(50, 4)), RNG.integers(0, 3, 50)
@@ -78,6 +79,38 @@ def test_early_stopping_restores_all_members(backend):
     scores = evaluate(pack, LOSS, HELD_OUT)
     best = history.best_epoch() - 1
     np.testing.assert_allclose(scores["loss"], history.members[best]["val_loss"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("ema", [None, 0.8])
+def test_best_members_equal_plain_runs_with_early_stopping(backend, ema, tmp_path):
+    members = [Member(5, lr_factor=20.0), Member(1), Member(8, lr_factor=8.0)]
+    found = []
+    for parts in ((9,), (3, 9)):  # uninterrupted, and resumed after three epochs
+        pack = Network(4, LAYERS, backend, "float64", members=members)
+        for k, epochs in enumerate(parts):
+            settings = {"checkpoint": tmp_path / str(ema), "resume": k > 0} if len(parts) > 1 else {}
+            history = train(pack, Adam(0.02, ema=ema), epochs, callbacks=BestMembers(2), **settings)
+        found.append((pack.params.to_host(), len(history)))
+    assert found[0][1] == found[1][1]
+    lengths = []
+    for r, member in enumerate(members):
+        network = Network(4, LAYERS, backend, "float64", member.seed)
+        plain = train(network, Adam(0.02 * member.lr_factor, ema=ema), 9, early_stopping=2)
+        lengths.append(len(plain))
+        for name, want in network.params.to_host().items():
+            for numbers, _ in found:
+                np.testing.assert_allclose(numbers[name][r], want, rtol=1e-11, atol=1e-12, err_msg=name)
+    assert max(lengths) == found[0][1] and len(set(lengths)) > 1
+
+
+def test_wrong_uses_of_best_members_are_refused():
+    pack = Network(4, LAYERS, "numpy", members=2)
+    with pytest.raises(ConfigurationError, match="BestMembers monitors 'loss', which is one number"):
+        fit(pack, LOSS, Adam(), (X, Y), verbose=0, callbacks=BestMembers())
+    with pytest.raises(ConfigurationError, match="BestMembers needs a pack"):
+        train(pack.member(0), Adam(), callbacks=BestMembers())
+    with pytest.raises(ConfigurationError, match="the patience of BestMembers must be"):
+        BestMembers(patience=0)
 
 
 class Two(Single):
