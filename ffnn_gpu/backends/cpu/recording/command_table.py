@@ -62,7 +62,7 @@ def run(shared: int, helpers: int, header: Any) -> float:
 
 
 def members_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """Run all commands of the member `chunk` of a pack, until one has failed."""
+    """Run all commands of the lane `chunk` of a pack, until one has failed."""
     failed, table = n[0], n[1 + 2 * chunk]
     for k in range(n[2 + 2 * chunk]):
         row = table + WORD * COLUMNS * k
@@ -111,17 +111,17 @@ class CommandTable:
         rows = []
         for each, mark in zip(commands, marks, strict=True):
             if isinstance(each, Together):
-                function, operands = run_members, self._operands_of_members(each)
+                function, operands = run_members, self._operands_of_lanes(each)
             else:
                 function, operands = each.function, np.array(each.operands)
                 self.operands[id(each.operands)] = operands
             rows.append((function.address, address(operands), each.chunks, address(mark)))
         return np.array(rows)
 
-    def _operands_of_members(self, together: Together) -> HostArray:
-        """Return the operands of `run_members`: `failed`, and each member's table with its length."""
+    def _operands_of_lanes(self, together: Together) -> HostArray:
+        """Return the operands of `run_members`: `failed`, and each lane's table with its length."""
         operands = [address(self.failed)]
-        for commands in together.members:
+        for commands in together.lanes:
             table = self._rows(commands, np.zeros((len(commands), 1), np.int64))
             operands += address(table), len(commands)
             self.tables.append(table)

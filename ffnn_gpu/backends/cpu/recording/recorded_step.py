@@ -252,25 +252,44 @@ def _obstacle(call: Call) -> str:
 
 def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) -> tuple[Recorder, Any]:
     """Return the commands that `code` records, and a prediction's output. Raises NotRecordedError."""
-    output = None
     network, loss, optimizer, x, y, ws, weight, lr, checked = call
-    params = network.params
     if x is not None and y is not None and address(x) == address(y):
         y = y.copy()  # a stand-in: each call sets the addresses of x and y anew
+    call = network, loss, optimizer, x, y, ws, weight, lr, checked
+    recorder = _recorder(backend, call, vectors)
+    if loss is None or ws.buffers is (buffers := recorder.in_lanes(ws.buffers)):
+        return recorder, _run(recorder, code, call, ws.buffers)
+    output = _run(recorder, code, call, buffers)
+    if recorder.passes > 1:
+        recorder = _recorder(backend, call, vectors)
+        output = _run(recorder, code, call, ws.buffers)
+    return recorder, output
+
+
+def _recorder(backend: Any, call: Call, vectors: tuple[Array, ...]) -> Recorder:
+    """Return a recorder that knows the memory of a call."""
+    network, _, _, x, y, ws, weight, lr, _ = call
+    params = network.params
     known = [params.theta, params.grad, params.state, params.step, *map(stacked, vectors), *ws.arrays()]
     known += params.factors.values()
     known += [array for array in (params.shadow, params.loss_scale) if array is not None]
     settings = backend, params.compute_dtype, threads_of(backend), known, [x, y, weight, lr]
     R = len(network.members or ())
-    recorder = PackRecorder(R, *settings) if R > 1 else Recorder(*settings)
-    params, scratch = params.computed_by(recorder), copy.copy(ws)
-    scratch.owner = params
+    return PackRecorder(R, *settings) if R > 1 else Recorder(*settings)
+
+
+def _run(recorder: Recorder, code: Code, call: Call, buffers: list[Any]) -> Any:
+    """Run the code with the recorder in place of the backend; return a prediction's output."""
+    output = None
+    network, loss, optimizer, x, y, ws, weight, lr, checked = call
+    params, scratch = network.params.computed_by(recorder), copy.copy(ws)
+    scratch.owner, scratch.buffers = params, buffers
     twin = network.computed_by(recorder, params)
     twin.layers = tuple(
-        layer if is_own(layer) else CalledBackLayer(layer, backend, k == 0)
+        layer if is_own(layer) else CalledBackLayer(layer, recorder.backend, k == 0)
         for k, layer in enumerate(network.layers)
     )
-    loss = loss if loss is None or is_own(loss) else CalledBackLoss(loss, backend)
+    loss = loss if loss is None or is_own(loss) else CalledBackLoss(loss, recorder.backend)
     if optimizer is not None and not has_own_step(optimizer):
         optimizer = CalledBackOptimizer(optimizer, network.params)
     try:
@@ -285,4 +304,4 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
         raise
     ws.forget()
     recorder.gather()
-    return recorder, output
+    return output

@@ -45,9 +45,11 @@ class Recorder(Operations):
             bytes from its start.
         masks: the operands of the commands that read the index of the batch's first row.
         losses_of_members: what the losses of a pack of several members write; else None.
+        passes: see PackRecorder.
     """
 
     losses_of_members: HostArray | None = None
+    passes = 0
 
     def __init__(
         self,
@@ -115,6 +117,10 @@ class Recorder(Operations):
 
     def member(self, r: int) -> "Recorder":
         return self
+
+    def in_lanes(self, buffers: list[Any]) -> list[Any]:
+        """Return a workspace's buffers in memory that members share; without several members as they are."""
+        return buffers
 
     def gather(self) -> None:
         """Append what members have recorded apart from the others."""

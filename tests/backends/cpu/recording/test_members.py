@@ -61,7 +61,10 @@ def test_members_wait_for_each_other_twice_in_a_step():
     rows = recording.table.rows
     together = rows[:, 0] == command_table.run_members.address
     assert together.tolist() == [True, False, True]  # the pass, the count of updates, the rule
-    assert (rows[together, 2] == R).all()
+    assert (rows[together, 2] == R).all()  # each has a lane of its own
+    many = Network(12, LAYERS, CompiledBackend(2), members=19)
+    *_, ws = trained(many, X, CLASSES, 1)
+    assert ws.recordings[0].table.rows[0, 2] == 8  # four lanes for each thread
 
 
 def test_rows_of_each_member_are_read_from_each_call():
@@ -121,7 +124,8 @@ def test_recorded_predictions_equal_those_of_the_members(rows):
 
 
 def test_micro_batches_of_a_pack_are_recorded():
-    packs = [Network(12, [Dense(9, "tanh"), Dense(2)], CompiledBackend(2), members=3) for _ in range(2)]
+    layers = [Dense(9, "tanh"), Dense(2)]
+    packs = [Network(12, layers, CompiledBackend(1), members=9) for _ in range(2)]  # in four lanes
     y = RNG.normal(size=(B, 2)).astype("float32")
     for pack, parts in zip(packs, (1, 2), strict=True):
         fit(pack, mean_squared_error, AdamW(), (X, y), epochs=2, batch_size=20, accumulate=parts, verbose=0)
