@@ -162,7 +162,8 @@ def _arrays(buffers: Any, kept: tuple[str, ...] = ()) -> list[Members]:
 
 def _size(array: Members) -> int:
     """Return the bytes of one member's array, rounded up to the alignment."""
-    return -(-math.prod(array.shape) * array.dtype.itemsize // ALIGNMENT) * ALIGNMENT
+    itemsize: int = array.dtype.itemsize
+    return -(-math.prod(array.shape) * itemsize // ALIGNMENT) * ALIGNMENT
 
 
 def _replaced(buffers: Any, copies: dict[int, InLanes]) -> SimpleNamespace:
