@@ -32,6 +32,7 @@ from ffnn_gpu.nn.activations import gelu, relu, sigmoid, tanh
 from ffnn_gpu.nn.layers import Average, BatchNorm, Dense, Dropout, Embedding, LayerNorm, Residual
 from ffnn_gpu.nn.losses import binary_cross_entropy_with_logits, mean_squared_error, softmax_cross_entropy
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.pack import Member
 from ffnn_gpu.nn.workspace import Workspace
 from ffnn_gpu.optim import SGD, Adam, AdamW
 from ffnn_gpu.training import callbacks as callbacks
@@ -49,11 +50,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Average", "Backend", "BatchNorm", "Callback", "Checkpoints", "Dense",
-    "Dropout", "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Model", "Network",
-    "ReduceOnPlateau", "Residual", "Standardizer", "Workspace", "binary_cross_entropy_with_logits",
-    "evaluate", "fit", "gelu", "get_backend", "initialize_from", "load", "load_extras", "mean_squared_error",
-    "npy_rows", "relu", "save", "sigmoid", "softmax_cross_entropy", "tanh", "train_step", "train_table",
-    "tune_table",
+    "Dropout", "EarlyStopping", "Embedding", "FfnnGpuError", "History", "LayerNorm", "Member", "Model",
+    "Network", "ReduceOnPlateau", "Residual", "Standardizer", "Workspace",
+    "binary_cross_entropy_with_logits", "evaluate", "fit", "gelu", "get_backend", "initialize_from", "load",
+    "load_extras", "mean_squared_error", "npy_rows", "relu", "save", "sigmoid", "softmax_cross_entropy",
+    "tanh", "train_step", "train_table", "tune_table",
 ]  # fmt: skip
 
 # Names of ffnn_gpu.export, which is imported when one of them is used.

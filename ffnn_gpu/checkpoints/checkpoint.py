@@ -15,6 +15,7 @@ Writing does not change such a folder. A file written on a GPU is read where CuP
 
 import platform
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from ffnn_gpu.errors import (
 )
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.network import Network
+from ffnn_gpu.nn.pack import Member
 from ffnn_gpu.nn.parameters import count_parameters
 
 FORMAT = 2
@@ -120,6 +122,8 @@ def write(network: Network, path: str | Path, state: Mapping[str, Any], arrays: 
         "dtype": network.compute_dtype.name,
         "seed": network.seed,
     }
+    if network.members is not None:
+        architecture["members"] = [asdict(member) for member in network.members]
     whole = {
         **state,
         "updates": int(network.params.step[0]),
@@ -142,8 +146,12 @@ def read(
     numbers = {name: arrays.pop(name) for name in [*arrays] if name[:1].isdigit()}
     try:
         decoded, n_in = decode(architecture["layers"], tuple(layers)), architecture["n_in"]
-        _require_room(decoded, n_in, sum(value.size for value in numbers.values()))
-        network = Network(n_in, decoded, backend, dtype or architecture["dtype"], architecture["seed"])
+        listed = architecture.get("members")
+        members = None if listed is None else [Member(**settings) for settings in listed]
+        present = sum(value.size for value in numbers.values())
+        _require_room(decoded, n_in, present if members is None else present // max(len(members), 1))
+        number_type, seed = dtype or architecture["dtype"], architecture["seed"]
+        network = Network(n_in, decoded, backend, number_type, seed, members)
         updates = np.int64(int(state["updates"]))
     except (CheckpointError, BackendUnavailableError, DeviceOutOfMemoryError):
         raise

@@ -23,8 +23,10 @@ OTHER_COLUMNS = ("epoch", "loss", "val_loss", "lr", "seconds", "samples_per_seco
 
 def evaluate(
     network: Network, loss: Loss | str, data: Any, *, metrics: Metrics = (), batch_size: int | None = None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Compute {"loss": …, metric name: …} over (x, y) or (x, y, sample_weight), in inference mode.
+
+    Of a pack, each value is the vector (R,) of the members' values.
 
     Args: loss: an object, or a name such as "softmax_cross_entropy". metrics: a name from `ffnn_gpu.metrics`
         or a function (y, prediction) → number, or several of them. A prediction is the loss's decision: a
@@ -37,7 +39,8 @@ def evaluate(
     require_positive_int("batch_size", batch_size)
     checked = data if isinstance(data, Samples) else samples(network, loss, data)
     outputs = outputs_of(network, loss, checked, range(len(checked)), batch_size)
-    return scores(network, loss, checked, metrics, *outputs)
+    of = scores if network.members is None else scores_of_members
+    return of(network, loss, checked, metrics, *outputs)
 
 
 def scores(
@@ -59,6 +62,21 @@ def scores(
         takes_them = better(metric) is not None and "sample_weight" not in getattr(metric, "keywords", ())
         row[name] = float(metric(y, read, **(weights if takes_them else {})))
     return row
+
+
+def scores_of_members(
+    network: Network,
+    loss: Loss,
+    data: Samples,
+    metrics: Metrics,
+    total: HostArray,
+    weight: float,
+    z: HostArray,
+) -> dict[str, HostArray]:
+    """Do what `scores` does for each member of a pack: vectors (R,) from total (R,) and z (R, n, O)."""
+    members = zip(total.tolist(), z, strict=True)
+    rows = [scores(network, loss, data, metrics, own, weight, outputs) for own, outputs in members]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 @np.errstate(all="ignore")
@@ -101,32 +119,39 @@ def better(metric: Any) -> str | None:
 
 def outputs_of(
     network: Network, loss: Loss, data: Samples, rows: range, batch_size: int
-) -> tuple[float, float, HostArray]:
-    """Compute (Σ N_i L_i, Σ N_i, outputs) of these rows in inference mode, in batches of `batch_size`."""
+) -> tuple[Any, float, HostArray]:
+    """Compute (Σ N_i L_i, Σ N_i, outputs) of these rows in inference mode, in batches of `batch_size`.
+
+    The sum and the outputs of a pack have an axis of members in front.
+    """
     backend: Backend = network.backend
     ws = network.workspace(min(batch_size, len(rows)), training=False)
-    outputs = np.empty((len(rows), network.widths[-1]), network.dtype)
-    total = weight = 0.0
+    outputs = np.empty((*network.leading, len(rows), network.widths[-1]), network.dtype)
+    total: Any = 0.0
+    weight = 0.0
     for start in range(rows.start, rows.stop, batch_size):
         some = slice(start, min(start + batch_size, rows.stop))
         x, y = data.x.matrix(backend, some, network.compute_dtype), backend.asarray(data.y[some])
         w = None if data.weight is None else backend.asarray(data.weight[some])
         z = network.forward(x, ws.first(len(x)))
         part = float(loss.total_weight(backend, y, w))
-        total += float(loss(backend, z, y, None, w, checked=True)) * part
+        value = loss(backend, z, y, None, w, checked=True)
+        total = total + part * (float(value) if z.ndim == 2 else backend.to_host(value).astype(np.float64))
         weight += part
-        outputs[start - rows.start : some.stop - rows.start] = backend.to_host(z)
+        outputs[..., start - rows.start : some.stop - rows.start, :] = backend.to_host(z)
     ws.release()
     return total, weight, outputs
 
 
 def evaluate_together(
     communicator: Communicator, network: Network, loss: Loss, data: Samples, metrics: Sequence[Metric]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Evaluate the whole data; each rank computes a part of the outputs. Every rank must call this."""
     rows, width = piece_bounds(len(data), communicator.size), network.widths[-1]
     mine = range(rows[communicator.rank], rows[communicator.rank + 1])
     total, weight, outputs = outputs_of(network, loss, data, mine, network.backend.rows_at_once)
+    if network.members is not None:
+        return scores_of_members(network, loss, data, metrics, total, weight, outputs)
     sums = np.array([total, weight])
     communicator.all_reduce(sums)
     whole = outputs

@@ -71,6 +71,11 @@ def exported(model: Any) -> Exported:
     Raises ConfigurationError for anything else.
     """
     if isinstance(model, Network):
+        if model.members is not None:
+            raise ConfigurationError(
+                f"a pack of {len(model.members)} networks cannot be exported; export one of them, such as "
+                "pack.member(0)"
+            )
         return Exported(model)
     found = model.to_model() if hasattr(model, "to_model") else model
     if not isinstance(getattr(found, "network", None), Network):

@@ -1,6 +1,7 @@
 """A network: its mathematics, its parameters and its scratch memory.
 
 network, prediction                     the stack of layers, its predictions
+pack                                    the members of a pack of networks, trained as one
 layer, layers/                          the contract of a layer, and the layers
 parameters, workspace                   θ and ∇θ as one vector each; scratch memory of one pass
 activations, initializers               φ with its derivative; initial values of θ

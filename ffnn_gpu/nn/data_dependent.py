@@ -36,11 +36,14 @@ def initialize_from(network: Network, x: Any, seed: int = 0) -> None:
 
     Args:
         x: (n, n_in), at least 2 rows, of any kind that `predict` reads.
-        seed: of the rows and weights of the biases.
+        seed: of the rows and weights of the biases. Member r of a pack has seed + r.
 
     Raises:
         ShapeError: x has fewer than 2 rows, or does not fit. DataError: x is not finite.
     """
+    if network.members is not None:
+        _initialize_members(network, x, seed)
+        return
     rows = network.admit(x)
     n = len(rows)
     if n < 2:
@@ -53,6 +56,15 @@ def initialize_from(network: Network, x: Any, seed: int = 0) -> None:
     _pass_on(twin.backend, twin.layers, twin.params.views, ws.buffers, given, seeds)
     found = twin.params.to_host()
     network.params.assign({name: values.astype(network.dtype) for name, values in found.items()})
+
+
+def _initialize_members(pack: Network, x: Any, seed: int) -> None:
+    each = []
+    for r in range(len(pack.members or ())):
+        network = pack.member(r)
+        initialize_from(network, x, seed + r)
+        each.append(network.params.to_host())
+    pack.params.assign({name: np.stack([own[name] for own in each]) for name in each[0]})
 
 
 def _dense(layers: Sequence[Layer]) -> Iterator[Dense]:

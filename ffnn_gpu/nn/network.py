@@ -11,10 +11,22 @@ from ffnn_gpu.arrays.boundary import rows_of
 from ffnn_gpu.arrays.precision import eps, is_floating, underflow_is_zero
 from ffnn_gpu.arrays.rows import Rows, blocks
 from ffnn_gpu.backends import Backend, get_backend
+from ffnn_gpu.backends.reference.members import Members, stacked
 from ffnn_gpu.checks import renamed, require_positive_int, seed_number
 from ffnn_gpu.errors import ConfigurationError, DataError, IncompatibleCheckpointError, ShapeError
 from ffnn_gpu.nn import prediction
 from ffnn_gpu.nn.layer import Layer
+from ffnn_gpu.nn.pack import (
+    Member,
+    chosen_members,
+    copy_blocks,
+    in_short,
+    members_of,
+    require_packable,
+    seeds_of,
+    whole,
+    with_rate,
+)
 from ffnn_gpu.nn.parameters import Parameters, Shapes, count_parameters, leaves
 from ffnn_gpu.nn.workspace import RandomStream, Workspace
 
@@ -22,11 +34,15 @@ from ffnn_gpu.nn.workspace import RandomStream, Workspace
 class Network:
     """z = f_L(… f_2(f_1(x)))        x (B, n_in)   z (B, n_out)
 
+    With `members`, it is a pack of R networks with these layers, trained as one: z (R, B, n_out), and x is
+    (B, n_in) for all members or (R, B, n_in).
+
     Args:
         device: "auto", "numpy", "cupy", "cupy:1", or a Backend, as `get_backend` reads it.
         dtype: "float32" or "float64" for everything the network stores and computes; "bfloat16" or "float16"
             for products and activations, with θ, ∇θ, statistics, losses and outputs in float32.
         seed: of the initial values, and of dropout unless the workspace has its own.
+        members: R, for networks with the seeds seed, seed + 1, …; or a list of `Member`.
     """
 
     @renamed(backend="device")
@@ -37,6 +53,7 @@ class Network:
         device: str | Backend = "auto",
         dtype: Any = "float32",
         seed: int = 0,
+        members: int | Iterable[Member] | None = None,
     ) -> None:
         require_positive_int("n_in", n_in)
         if isinstance(layers, Layer):
@@ -47,6 +64,9 @@ class Network:
         self.n_in, self.layers, self.seed = int(n_in), tuple(layers), seed_number(seed)
         self.backend = get_backend(device)
         self.compute_dtype = self.backend.dtype(dtype)
+        self.members = members_of(members, self.seed)
+        if self.members is not None:
+            require_packable(self.layers, self.compute_dtype, self.members)
         self.levels = _levels(self.layers, self.n_in, self.compute_dtype)
         self.widths = [self.n_in]
         for layer in self.layers:
@@ -54,7 +74,8 @@ class Network:
         state_shapes = [layer.state_shapes(I) for layer, I in self._with_widths()]
         shapes = self._parameter_shapes()
         rates = _rates(self.layers, shapes)
-        self.params = Parameters(self.backend, shapes, state_shapes, self.compute_dtype, rates)
+        factors = None if self.members is None else [(m.lr_factor, m.decay_factor) for m in self.members]
+        self.params = Parameters(self.backend, shapes, state_shapes, self.compute_dtype, rates, factors)
         for layer in self.layers:
             for schedule in layer.schedules:
                 self.params.factor(schedule)  # a recorded step must not make it
@@ -72,39 +93,41 @@ class Network:
         Args:
             training: False for predictions: no masks, no gradients, dropout is the identity.
             input_gradient: if True, `backward` also computes the gradient at x.
-            seed: of dropout; the network's by default.
+            seed: of dropout; the network's by default. Member r of a pack has seed + r, by default its own.
         """
 
         def shapes_of(rows: int) -> tuple[list[Shapes], int]:
             shapes = [layer.buffer_shapes(rows, I) for layer, I in self._with_widths()]
             return _needed(shapes, self._parameter_shapes(), training, input_gradient)[0], self.widths[-1]
 
-        seed = self.seed if seed is None else seed_number(seed)
-        stream = RandomStream(seed, self.params.step, factor=self.params.factor)
+        seeds = seeds_of(self.members, self.seed if seed is None else seed_number(seed), seed is None)
+        factors = None if self.members is None else tuple(m.dropout_factor for m in self.members)
+        stream = RandomStream(seeds, self.params.step, factor=self.params.factor, rate_factors=factors)
         return Workspace(self.backend, self.params, shapes_of, B, training, input_gradient, stream)
 
     def forward(self, x: Any, ws: Workspace) -> Any:
         """Return z (B, n_out) for x (B, n_in). z is a buffer of ws, whose next pass overwrites it."""
         self.backend.require_own(x, "x")
         if x.dtype != self.compute_dtype or x.shape[1:] != (self.n_in,):
-            self._require_matrix(x)
+            self._require_matrix(x if self.members is None else self._of_one(x))
             x = self.backend.asarray(x, self.compute_dtype)
         return self.backend.run_forward(Network.run, self, x, ws)
 
     @underflow_is_zero
     def run(self, x: Any, ws: Workspace) -> Any:
         """Compute z layer by layer for an x that has been checked: its device, dtype and width fit."""
-        ws.begin_forward(self.params, len(x))
+        ws.begin_forward(self.params, x.shape[-2])
+        operations, x = self.operations, Members(x) if x.ndim == 3 else x
         try:
             for layer, p, buf in zip(self.layers, self.params.views, ws.buffers, strict=True):
-                x = layer.forward(self.backend, p, x, buf)
-            return x
+                x = layer.forward(operations, p, x, buf)
+            return x if self.members is None else whole(x, len(self.members), self.backend)
         finally:
             ws.end_pass()
 
     @underflow_is_zero
     def backward(self, dz: Any, ws: Workspace) -> Any:
-        """Write `params.grad` from dz (B, n_out), the gradient at the output of the workspace's forward pass.
+        """Write `params.grad` from dz, the gradient at the output z of the workspace's forward pass.
 
         Return the gradient at x if the workspace was made with `input_gradient`, else None. dz is
         overwritten. If it does not fit, ShapeError or BackendMismatchError is raised and the pass stays
@@ -117,8 +140,8 @@ class Network:
         """
         if dz is not None:  # an inference workspace has none
             self.backend.require_own(dz, "dz")
-            if dz.shape != (ws.B, self.widths[-1]):
-                raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {(ws.B, self.widths[-1])}")
+            if dz.shape != (shape := (*self.leading, ws.B, self.widths[-1])):
+                raise ShapeError(f"dz has shape {dz.shape}; this pass has outputs {shape}")
         ws.begin_backward(self.params)
         scale = self.params.loss_scale
         try:
@@ -142,8 +165,9 @@ class Network:
             backend.copy(state, out=params.state)
 
     def _backward(self, dz: Any, ws: Workspace) -> Any:
+        operations, dz = self.operations, dz if self.members is None else Members(dz)
         for layer, p, buf in reversed([*zip(self.layers, self.params.views, ws.buffers, strict=True)]):
-            dz = layer.backward(self.backend, p, dz, buf)
+            dz = layer.backward(operations, p, dz, buf)
             if dz is None and getattr(buf, "dx", None) is not None:
                 raise ConfigurationError(
                     f"{type(layer).__name__}.backward returned None; it must return dx, because the "
@@ -151,7 +175,29 @@ class Network:
                 )
             if dz is None:
                 break  # no layer before this one has parameters
-        return dz if ws.input_gradient else None
+        return stacked(dz) if ws.input_gradient else None
+
+    @property
+    def operations(self) -> Any:
+        """Return the operations with which the layers compute: the backend's, in a pack for every member."""
+        return self.backend if self.members is None else self.backend.pack(len(self.members))
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """Return the axes of the outputs before those of rows and columns: (R,) in a pack, else ()."""
+        return () if self.members is None else (len(self.members),)
+
+    def member(self, r: int) -> "Network":
+        """Return member r of a pack as a network of its own, with copies of its numbers."""
+        (own,) = chosen_members(self.members, [r])
+        layers = [with_rate(layer, own.dropout_factor) for layer in self.layers]
+        return self._with_copies(Network(self.n_in, layers, *self._settings(own.seed)), [r])
+
+    def select(self, chosen: Iterable[int]) -> "Network":
+        """Return a pack of these members, with copies of their numbers and of the optimizers' vectors."""
+        own = chosen_members(self.members, chosen := [*chosen])
+        settings = self._settings(own[0].seed)
+        return self._with_copies(Network(self.n_in, self.layers, *settings, own), chosen)
 
     def rows(self, x: Any) -> Rows:
         """Return x of any kind as Rows of the device, the host or files, uncopied; values are not checked."""
@@ -174,6 +220,8 @@ class Network:
 
     def predict(self, x: Any, batch_size: int | None = None) -> Any:
         """Return z (n, n_out) for any number of rows, as the caller's kind of array: NumPy in, NumPy out.
+
+        Of a pack, return z (R, n, n_out).
 
         batch_size: rows per forward pass; None for a number that suits the device.
 
@@ -204,23 +252,29 @@ class Network:
 
     def __reduce__(self) -> tuple[Any, ...]:
         numbers = self.params.to_host(), int(self.params.step[0])
-        return _rebuild, (self.n_in, self.layers, self.backend, self.compute_dtype.name, self.seed, *numbers)
+        return _rebuild, (self.n_in, self.layers, *self._settings(self.seed), self.members, *numbers)
 
     def __eq__(self, other: object) -> bool:
         """Return whether the architectures are equal; parameter values are not compared."""
-        return isinstance(other, Network) and (self.n_in, self.layers) == (other.n_in, other.layers)
+        if not isinstance(other, Network):
+            return False
+        return (self.n_in, self.layers, self.leading) == (other.n_in, other.layers, other.leading)
 
     def __hash__(self) -> int:
         return hash((self.n_in, self.layers))
 
     def __repr__(self) -> str:
+        members = "" if self.members is None else f", members={in_short(self.members, self.seed)}"
         return (
             f"Network({self.n_in}, {list(self.layers)!r}, device={self.backend.name!r}, "
-            f"dtype={self.compute_dtype.name!r}, seed={self.seed})"
+            f"dtype={self.compute_dtype.name!r}, seed={self.seed}{members})"
         )
 
     def summary(self) -> str:
-        """Return a table: layer, output width, parameters, FLOPs for one row, bytes; and the totals."""
+        """Return a table: layer, output width, parameters, FLOPs for one row, bytes; and the totals.
+
+        Of a pack, it is the table of one member.
+        """
         counts = [count_parameters(shapes) for shapes in self._parameter_shapes()]
         flops = [layer.flops(I) for layer, I in self._with_widths()]
         names, widths = [*map(repr, self.layers), "total"], [*self.widths[1:], self.widths[-1]]
@@ -247,6 +301,19 @@ class Network:
         if x.dtype.kind not in "iub" and not is_floating(x.dtype):
             raise DataError(f"x has dtype {x.dtype}; a network reads real numbers")
 
+    def _of_one(self, x: Array) -> Array:
+        """Return the x of one member, for the check of its shape. Raises ShapeError."""
+        if x.ndim == 3 and x.shape[0] != self.leading[0]:
+            raise ShapeError(f"x has shape {x.shape}; this pack has {self.leading[0]} members")
+        return x[0] if x.ndim == 3 else x
+
+    def _settings(self, seed: int) -> tuple[Backend, str, int]:
+        return self.backend, self.compute_dtype.name, seed
+
+    def _with_copies(self, network: "Network", chosen: list[int]) -> "Network":
+        copy_blocks(self.params, chosen, network.params)
+        return network
+
     def _with_widths(self) -> list[tuple[Layer, int]]:
         return list(zip(self.layers, self.widths[:-1], strict=True))
 
@@ -254,18 +321,26 @@ class Network:
         return [layer.parameter_shapes(I) for layer, I in self._with_widths()]
 
     def _initialize(self) -> None:
-        # a seed for each layer: its start does not depend on the others
-        seeds = np.random.SeedSequence(self.seed).spawn(len(self.layers))
-        values = [
-            layer.initial_values(np.random.default_rng(seed), I)
-            for seed, (layer, I) in zip(seeds, self._with_widths(), strict=True)
-        ]
+        if self.members is None:
+            values = self._initial_values(self.seed)
+        else:
+            each = [self._initial_values(member.seed) for member in self.members]
+            values = {name: np.stack([own[name] for own in each]) for name in each[0]}
         try:
-            self.params.assign({name: value.astype(self.dtype) for name, value in leaves(values)})
+            self.params.assign({name: value.astype(self.dtype) for name, value in values.items()})
         except IncompatibleCheckpointError as error:
             raise ConfigurationError(
                 f"initial_values of a layer do not match its parameter_shapes: {error}"
             ) from error
+
+    def _initial_values(self, seed: int) -> dict[str, Any]:
+        # a seed for each layer: its start does not depend on the others
+        seeds = np.random.SeedSequence(seed).spawn(len(self.layers))
+        values = [
+            layer.initial_values(np.random.default_rng(seed), I)
+            for seed, (layer, I) in zip(seeds, self._with_widths(), strict=True)
+        ]
+        return dict(leaves(values))
 
 
 def _levels(layers: Sequence[Layer], n_in: int, dtype: np.dtype) -> tuple[int, ...]:

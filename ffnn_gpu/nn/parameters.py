@@ -9,6 +9,9 @@ one operation.
 - Running statistics, which are learnt without a gradient, are in the vector `state` with the same layout.
   They are saved and averaged with θ, but not decayed, and ∇θ does not contain them.
 
+In a pack of R networks, θ, ∇θ and the statistics are R blocks of equal length, one for each member, laid out
+like a plain network's. A view has the shape (R, …); layers receive it as `Members`.
+
 In mixed precision θ, ∇θ and the statistics are float32, because an update of 10⁻⁴ is lost in a bfloat16
 weight near 1. Layers compute with the `shadow`, θ rounded to the compute type. With float16, ∇θ is multiplied
 by the loss scale S, so that small gradients do not become 0; an optimizer divides by S.
@@ -16,8 +19,9 @@ by the loss scale S, so that small gradients do not become 0; an optimizer divid
 Reference: Micikevicius et al.: Mixed Precision Training (2018), sections 3.1 and 3.2.
 """
 
+import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, TypeAlias
@@ -29,8 +33,9 @@ from numpy.typing import DTypeLike
 from ffnn_gpu.arrays.array_types import Array, HostArray
 from ffnn_gpu.arrays.precision import master
 from ffnn_gpu.backends import ALIGNMENT, Backend
+from ffnn_gpu.backends.reference.members import FlatPack, Members
 from ffnn_gpu.errors import IncompatibleCheckpointError
-from ffnn_gpu.nn.rates import groups_of, in_order, rates_of
+from ffnn_gpu.nn.rates import Group, groups_of, in_order, rates_of
 from ffnn_gpu.nn.schedules import Schedule
 
 FIRST_SCALE = 2.0**16  # loss scale of float16; halved after an overflow, doubled after many steps without one
@@ -46,24 +51,34 @@ class Views(SimpleNamespace):
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of a named array in its vector: `vector[start : start + size].reshape(shape)`."""
+    """The place of a named array in its vector: `vector[start : start + size].reshape(shape)`.
+
+    In a pack of R `members`, it is the place in each of the vector's R equal blocks.
+    """
 
     name: str
     shape: tuple[int, ...]
     start: int
+    members: int | None = None
 
     @property
     def size(self) -> int:
         return math.prod(self.shape)
 
     def view(self, vector: Array) -> Array:
-        return vector[self.start : self.start + self.size].reshape(self.shape)
+        """Return the array in the vector; in a pack (R, *shape)."""
+        stop = self.start + self.size
+        if self.members is None:
+            return vector[self.start : stop].reshape(self.shape)
+        blocks = vector.reshape(self.members, len(vector) // self.members)
+        return blocks[:, self.start : stop].reshape(self.members, *self.shape)
 
 
 class Parameters:
     """θ, ∇θ and the running statistics of a stack of layers.
 
     Attributes:
+        members: R of a pack; None for one network.
         dtype: type of θ and ∇θ.
         compute_dtype: type of the layers' computations.
         theta, grad: (P,) vectors of `dtype`; P includes the padding.
@@ -75,7 +90,7 @@ class Parameters:
         factors: schedule → what `factor` returns.
         n_decayed: θ[:n_decayed] has penalties and decay: the matrices, unless a layer declares others.
         rates: name → `Rate`, in the order of the layers.
-        extents: (name, start, stop) of each slot with the padding after it.
+        extents: (name, start, stop) of each slot with the padding after it; in a pack, of the first member.
         groups: the parts of θ with equal factors, in order.
         views: one `Views` per layer.
         optimizer_states: optimizer → its vectors for these parameters.
@@ -90,20 +105,26 @@ class Parameters:
         state_shapes: list[Shapes],
         dtype: DTypeLike,
         rates: list[dict[str, Any]] | None = None,
+        factors: Sequence[tuple[float, float]] | None = None,
     ) -> None:
-        self.backend, self.compute_dtype, self.dtype = backend, np.dtype(dtype), master(dtype)
+        """factors: in a pack, each member's factors on the learning rate, and on penalties and decay."""
+        self.members = None if factors is None else len(factors)
+        self.backend: Any = self._flat_operations(backend)
+        self.compute_dtype, self.dtype = np.dtype(dtype), master(dtype)
         named = list(leaves(shapes))
         self.rates = rates_of(named, dict(leaves(rates or [])))
         self.slots, length = self._lay_out(in_order(named, self.rates))
         self.state_slots, state_length = self._lay_out(list(leaves(state_shapes)))
         stops = [*(slot.start for slot in self.slots[1:]), length]
         self.extents = [(slot.name, slot.start, stop) for slot, stop in zip(self.slots, stops, strict=False)]
-        self.groups = groups_of(self.extents, self.rates)
+        self.factors_of_members = factors
+        self.groups = self.in_blocks(groups_of(self.extents, self.rates), length)
         self.n_decayed = sum(group.n_decayed for group in self.groups)
-        self.theta, self.grad = (backend.zeros((length,), self.dtype, lane) for lane in (0, 1))
-        self.state = backend.zeros((state_length,), self.dtype)
+        whole, whole_state = ((self.members or 1) * n for n in (length, state_length))
+        self.theta, self.grad = (backend.zeros((whole,), self.dtype, lane) for lane in (0, 1))
+        self.state = backend.zeros((whole_state,), self.dtype)
         self.shadow = (
-            None if self.dtype == self.compute_dtype else backend.zeros((length,), self.compute_dtype)
+            None if self.dtype == self.compute_dtype else backend.zeros((whole,), self.compute_dtype)
         )
         self.loss_scale = backend.asarray([FIRST_SCALE, 0.0]) if self.compute_dtype == np.float16 else None
         self.step = backend.zeros((1,), np.int64)
@@ -111,6 +132,26 @@ class Parameters:
         self.views = self._views(shapes)
         self.optimizer_states: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self.pieces: dict[tuple[int, int], WeakKeyDictionary[Any, Any]] = {}
+
+    def computed_by(self, operations: Any) -> "Parameters":
+        """Return the same parameters, whose optimizer computes with other operations of this device."""
+        view = copy.copy(self)
+        view.backend = self._flat_operations(operations)
+        return view
+
+    def in_blocks(self, groups: list[Group], length: int | None = None) -> list[Group]:
+        """Return groups of the first member's block for every member, with the members' factors."""
+        if self.factors_of_members is None:
+            return groups
+        length = len(self.theta) // len(self.factors_of_members) if length is None else length
+        factors = enumerate(self.factors_of_members)
+        return [group.of_member(r, length, lr, decay) for r, (lr, decay) in factors for group in groups]
+
+    def control(self) -> Array:
+        """Return new memory for the factor on ∇θ and the mark of a skipped update, for each member."""
+        numbers = (2,) if self.members is None else (self.members, 2)
+        memory = self.backend.zeros(numbers, np.float64)
+        return memory if self.members is None else Members(memory)
 
     def named(self) -> Iterator[tuple[str, Array]]:
         """Yield (name, view) of every parameter and running statistic; a name is "0.W" or "3.layers.1.b"."""
@@ -160,13 +201,16 @@ class Parameters:
 
     @property
     def count(self) -> int:
-        """The number of parameters, without padding and running statistics."""
-        return sum(slot.size for slot in self.slots)
+        """The number of parameters, without padding and running statistics; in a pack, of all members."""
+        return (self.members or 1) * sum(slot.size for slot in self.slots)
+
+    def _flat_operations(self, backend: Any) -> Any:
+        return backend if self.members is None else FlatPack(backend, self.members)
 
     def _lay_out(self, named: list[tuple[str, tuple[int, ...]]]) -> tuple[list[Slot], int]:
         unit, start, slots = ALIGNMENT // self.compute_dtype.itemsize, 0, []
         for name, shape in named:
-            slots.append(Slot(name, tuple(shape), start))
+            slots.append(Slot(name, tuple(shape), start, self.members))
             start += -(-math.prod(shape) // unit) * unit
         return slots, start
 
@@ -176,7 +220,8 @@ class Parameters:
         for vector, prefix, slots in named:
             for slot in slots:
                 owner, name = _owner(layers, slot.name)
-                setattr(owner, prefix + name, slot.view(vector))
+                view = slot.view(vector)
+                setattr(owner, prefix + name, view if self.members is None else Members(view))
         return layers
 
 

@@ -4,6 +4,7 @@ Why a workspace is kept: making one takes longer than a pass of few rows through
 row through layers of 128 and 10), and a backend records only passes through memory that stays.
 """
 
+import math
 import threading
 from typing import Any
 
@@ -73,13 +74,13 @@ def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | 
     batch_size = backend.rows_at_once if batch_size is None else batch_size
     require_positive_int("batch_size", batch_size)
     rows, batch_size = network.admit(x), int(batch_size)
-    z = backend.output((len(rows), network.widths[-1]), network.dtype)
+    z = backend.output((*network.leading, len(rows), network.widths[-1]), network.dtype)
     ws, recorded = _inference(network, threads, min(batch_size, len(rows)))
     forward = network.forward if recorded else network.run
     try:
         for start in range(0, len(rows), batch_size):
             part = rows.matrix(backend, slice(start, start + batch_size), network.compute_dtype)
-            backend.copy(forward(part, ws.first(len(part))), out=z[start : start + len(part)])
+            backend.copy(forward(part, ws.first(len(part))), out=z[..., start : start + len(part), :])
     except BaseException:  # Ctrl-C may have left it within a pass
         threads.ws = None
         raise
@@ -96,7 +97,7 @@ def _any_rows(network: Any, threads: threading.local, x: Any, batch_size: int | 
 
 def _inference(network: Any, threads: threading.local, B: int) -> tuple[Workspace, bool]:
     """Return a workspace for B rows, and whether its passes are recorded: the kept one for few rows."""
-    if B > FEW_ROWS or FEW_ROWS * sum(network.widths) > MOST_KEPT:
+    if B > FEW_ROWS or FEW_ROWS * sum(network.widths) * math.prod(network.leading) > MOST_KEPT:
         return network.workspace(B, training=False), False
     kept = getattr(threads, "ws", None)
     if kept is None or kept.owner is not network.params:

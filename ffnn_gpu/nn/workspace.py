@@ -17,6 +17,7 @@ from typing import Any
 
 from ffnn_gpu.arrays.precision import loss_gradient
 from ffnn_gpu.backends import Backend
+from ffnn_gpu.backends.reference.members import Members, PerMember, stacked
 from ffnn_gpu.checks import is_whole
 from ffnn_gpu.errors import ShapeError, WorkspaceError
 from ffnn_gpu.nn.parameters import Shapes, leaves
@@ -33,13 +34,20 @@ class Buffers(SimpleNamespace):
 class RandomStream:
     """The inputs of dropout's bits: the seed, the count of updates on the device, the batch's first row.
 
+    seed: an int; in a pack, PerMember of them.
+    rate_factors: of the members of a pack, on the rates.
     factor: `Parameters.factor`, schedule → the number on the device that follows it.
     """
 
-    seed: int
+    seed: Any
     step: Any
     row: int = 0
     factor: Callable[[Any], Any] | None = None
+    rate_factors: tuple[float, ...] | None = None
+
+    def rate(self, rate: float) -> Any:
+        """Return the rate of a layer; in a pack, PerMember of them."""
+        return rate if self.rate_factors is None else PerMember(rate * f for f in self.rate_factors)
 
 
 class Workspace:
@@ -50,7 +58,7 @@ class Workspace:
     Attributes:
         input_gradient: True if a backward pass ends with the gradient at the network's input.
         training: True if there are masks and gradients; without them dropout is the identity.
-        dz: (B, n_out), the gradient at the output; None for inference.
+        dz: (B, n_out), the gradient at the output; None for inference. In a pack of R members (R, B, n_out).
         scaled_dz: (B, n_out), S dz where the parameters have a loss scale S; else None.
         buffers: one `Buffers` per layer.
         recordings: the steps and predictions that a backend has recorded in this memory.
@@ -78,14 +86,14 @@ class Workspace:
         self.recordings: list[Any] = []
         self._pass = threading.Lock()  # held during a pass
         shapes, n_out = shapes_of(B)
-        matrices, vectors = owner.compute_dtype, owner.dtype
+        matrices, vectors, R = owner.compute_dtype, owner.dtype, owner.members or 1
         self._memory = [
-            backend.empty((math.prod(shape),), matrices if len(shape) > 1 else vectors)
+            backend.empty((R * math.prod(shape),), matrices if len(shape) > 1 else vectors)
             for _, shape in leaves(shapes)
             if shape
         ]
         scaled = training and owner.loss_scale is not None
-        self._dz: Any = backend.empty((B * n_out,), loss_gradient(matrices)) if training else None
+        self._dz: Any = backend.empty((R * B * n_out,), loss_gradient(matrices)) if training else None
         self._scaled_dz: Any = backend.empty((B * n_out,), matrices) if scaled else None
         self._shape_buffers()
 
@@ -175,26 +183,38 @@ class Workspace:
 
     def _shape_buffers(self) -> None:
         shapes, n_out = self._shapes_of(self.B)
-        self.buffers = _views(shapes, iter(self._memory), self.stream, count())
+        R, shape = self.owner.members, (self.B, n_out)
+        self.buffers = _views(shapes, iter(self._memory), self.stream, count(), R)
         self.dz, self.scaled_dz = (
-            None if memory is None else memory[: self.B * n_out].reshape(self.B, n_out)
+            None if memory is None else stacked(_shaped(memory, shape, R))
             for memory in (self._dz, self._scaled_dz)
         )
 
 
 def _views(
-    shapes_by_layer: list[Shapes], memory: Iterator[Any], stream: RandomStream, numbers: Iterator[int]
+    shapes_by_layer: list[Shapes],
+    memory: Iterator[Any],
+    stream: RandomStream,
+    numbers: Iterator[int],
+    R: int | None,
 ) -> list[Buffers]:
     out = []
     for shapes in shapes_by_layer:
         buffers = Buffers(x=None, stream=stream, number=next(numbers))
         for name, shape in shapes.items():
             if name == "layers":
-                buffers.layers = _views(shape, memory, stream, numbers)
+                buffers.layers = _views(shape, memory, stream, numbers, R)
             else:
-                setattr(buffers, name, shape and next(memory)[: math.prod(shape)].reshape(shape))
+                setattr(buffers, name, shape and _shaped(next(memory), shape, R))
         out.append(buffers)
     return out
+
+
+def _shaped(memory: Any, shape: tuple[int, ...], R: int | None) -> Any:
+    """Return the first elements of the memory as an array of this shape, or as one for each member."""
+    if R is None:
+        return memory[: math.prod(shape)].reshape(shape)
+    return Members(memory[: R * math.prod(shape)].reshape(R, *shape))
 
 
 def _forget(buffers: list[Buffers]) -> None:

@@ -50,13 +50,16 @@ class Muon(AdamW):
     def apply(self, params: Parameters, state: OptimizerState, control: Array) -> None:
         stacks, others = self.parts(params)
         for group in others:
-            self.update(params.backend, *self.piece(params, group, state, control))
+            self.update(params.backend.member(group.member), *self.piece(params, group, state, control))
         for group, shape in stacks:
             update, part = self.piece(params, group, state, control)
             params.backend.muon(update, part.m, shape, self.momentum, self.nesterov)
 
     def parts(self, params: Parameters) -> tuple[list[Stack], list[Group]]:
-        """Return the stacks of matrices that Muon updates, and the groups of the rest, for AdamW."""
+        """Return the stacks of matrices that Muon updates, and the groups of the rest, for AdamW.
+
+        In a pack, each member has its own.
+        """
         names = [name for name, rate in params.rates.items() if rate.matrix]
         chosen = set(names if self.output_layer else names[:-1])
         stacks: list[Stack] = []
@@ -73,4 +76,6 @@ class Muon(AdamW):
                 stacks.append((group, (count, I, O)))
         rest = groups_of((extent for extent in params.extents if extent[0] not in chosen), params.rates)
         ratio = RATIO if self.adam_lr is None else self.adam_lr / self.lr
-        return stacks, [group._replace(lr=group.lr * ratio) for group in rest]
+        rest = [group._replace(lr=group.lr * ratio) for group in rest]
+        own = [(of_member, shape) for group, shape in stacks for of_member in params.in_blocks([group])]
+        return own, params.in_blocks(rest)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from ffnn_gpu.backends.reference.backend import Array, Backend
+from ffnn_gpu.backends.reference.members import Members
 from ffnn_gpu.backends.reference.updates import PRODUCT, RATE, Update
 from ffnn_gpu.checks import is_number
 from ffnn_gpu.errors import ConfigurationError
@@ -107,17 +108,18 @@ class Optimizer:
     def apply(self, params: Parameters, state: OptimizerState, control: Array) -> None:
         """Apply the rule to θ: to one group of parameters after the other."""
         for group in params.groups:
-            self.update(params.backend, *self.piece(params, group, state, control))
+            self.update(params.backend.member(group.member), *self.piece(params, group, state, control))
 
     def piece(
         self, params: Parameters, group: Group, state: OptimizerState, control: Array
     ) -> tuple[Update, OptimizerState]:
         """Return the update of one group of θ, and the state with the group's part of the moments."""
-        start, stop, n_decayed, lr_factor, decay = group
+        start, stop, n_decayed, lr_factor, decay, member = group
         penalties = self.l2 * decay, self.l1 * decay, self.weight_decay * decay
         vectors = params.theta, params.grad, state.scalars
         factors = lr_factor, self._decay(params)
-        update = Update(*vectors, start + n_decayed, *penalties, control, params.shadow, *factors)
+        own = control.of(member) if isinstance(control, Members) else control
+        update = Update(*vectors, start + n_decayed, *penalties, own, params.shadow, *factors)
         if (start, stop) == (0, len(params.theta)):
             return update, state
         moments = {name: getattr(state, name)[start:stop] for name in self.moments}
@@ -179,7 +181,7 @@ class Optimizer:
         state = OptimizerState(**{name: backend.zeros(length, params.dtype, lane) for lane, name in lanes})
         scalars = np.zeros(3)
         scalars[RATE], scalars[PRODUCT] = self.lr, 1
-        state.scalars, state.control = backend.asarray(scalars), backend.zeros((2,), np.float64)
+        state.scalars, state.control = backend.asarray(scalars), params.control()
         self._decay(params)  # a recorded step must not make it
         if self.ema is not None:
             state.mean, state.mean_state = backend.duplicate(params.theta), backend.duplicate(params.state)

@@ -40,23 +40,28 @@ class ComplexBackend(Backend):
 
 
 class Twin:
-    """Compute the loss of one batch as a function of `numbers`, on a copy of a network in another type."""
+    """Compute the loss of one batch as a function of `numbers`, on a copy of a network in another type.
+
+    The loss of a pack is the sum of its members' losses.
+    """
 
     def __init__(self, network: Network, backend: Backend, dtype: str, loss: Loss, batch: Batch) -> None:
         x, self.y, self.weight = batch
         self.loss, self.backend = loss, backend
-        self.network = Network(network.n_in, network.layers, backend, dtype, network.seed)
+        self.network = Network(network.n_in, network.layers, backend, dtype, network.seed, network.members)
         params = self.network.params
         params.assign({name: value.astype(dtype) for name, value in network.params.to_host().items()})
         backend.write(params.step, 0, int(network.params.step[0]))
         self.x = np.array(network.backend.to_host(network.backend.asarray(x, network.dtype)), dtype)
-        self.ws = self.network.workspace(len(self.x), seed=network.seed)
-        differentiable = self.x[:, : network.n_in - len(network.levels)]  # codes are not
+        if network.members is not None and self.x.ndim == 2:
+            self.x = np.stack([self.x] * len(network.members))  # each member has its own gradient
+        self.ws = self.network.workspace(self.x.shape[-2])
+        differentiable = self.x[..., : network.n_in - len(network.levels)]  # codes are not
         self.numbers = {slot.name: slot.view(params.theta) for slot in params.slots} | {"x": differentiable}
 
     def value(self) -> Array:
         z = self.network.run(self.x, self.ws)
-        return np.asarray(self.loss(self.backend, z, self.y, sample_weight=self.weight))[()]
+        return np.asarray(self.loss(self.backend, z, self.y, sample_weight=self.weight)).sum()
 
     def move(self, factor: complex, direction: Numbers) -> None:
         for name, values in self.numbers.items():

@@ -5,9 +5,12 @@ Why there is an inference pass: every buffer but `a` is None in it. A layer that
 fail at its user's first prediction, after an epoch of training.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array
+from ffnn_gpu.backends.reference.members import Members, stacked
 from ffnn_gpu.errors import ConfigurationError, ShapeError
 from ffnn_gpu.nn.layer import Layer
 from ffnn_gpu.nn.losses.loss import Loss
@@ -37,9 +40,9 @@ def one_pass(network: Network, loss: Loss, x: Array, y: Array, sample_weight: Ar
     In float16 the loss scale is halved until every gradient is finite.
     """
     backend, params = network.backend, network.params
-    ws, state, S = network.workspace(len(x), input_gradient=True), backend.duplicate(params.state), 1.0
-    rows, y = backend.asarray(x, network.dtype), backend.asarray(y)
-    x = backend.duplicate(rows)
+    rows, y = _for_each_member(network, backend.asarray(x, network.dtype)), backend.asarray(y)
+    ws, state = network.workspace(rows.shape[-2], input_gradient=True), backend.duplicate(params.state)
+    x, S = backend.duplicate(rows), 1.0
     _inference(network, x)
     for slot in params.slots:
         backend.copy(1, out=slot.view(params.grad))
@@ -98,10 +101,11 @@ def _require_moments(network: Network, optimizer: Optimizer, steps: int) -> None
 
 def _inference(network: Network, x: Array) -> None:
     """Run one inference pass, layer by layer. Raises ShapeError unless each returns (B, output width)."""
-    ws = network.workspace(len(x), training=False)
+    ws = network.workspace(x.shape[-2], training=False)
+    operations, x = network.operations, x if x.ndim == 2 else Members(x)
     for k, (layer, p, buf) in enumerate(zip(network.layers, network.params.views, ws.buffers, strict=True)):
         try:
-            x = layer.forward(network.backend, p, network.backend.asarray(x, network.compute_dtype), buf)
+            x = layer.forward(operations, p, _converted(network, x), buf)
         except Exception as error:
             where = f"in the inference pass of layer {k}, {layer!r}"
             error.add_note(f"{where}, where every buffer but `a` is None")
@@ -110,6 +114,20 @@ def _inference(network: Network, x: Array) -> None:
         if getattr(x, "shape", None) != wanted:
             what = "nothing" if x is None else f"shape {x.shape}" if hasattr(x, "shape") else repr(x)
             raise ShapeError(f"{type(layer).__name__}.forward returned {what}; it must return shape {wanted}")
+
+
+def _for_each_member(network: Network, x: Array) -> Array:
+    """Return x with an axis of members if the network is a pack, so that each has its own gradient at x."""
+    if network.members is None or x.ndim == 3:
+        return x
+    out = network.backend.empty((len(network.members), *x.shape), x.dtype)
+    return network.backend.copy(x, out=out)
+
+
+def _converted(network: Network, x: Any) -> Any:
+    """Return x in the network's type."""
+    array = network.backend.asarray(stacked(x), network.compute_dtype)
+    return Members(array) if isinstance(x, Members) else array
 
 
 def _depth(slot: Slot) -> list[int]:

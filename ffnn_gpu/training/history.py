@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffnn_gpu.arrays.array_types import HostArray
 from ffnn_gpu.checkpoints.json_values import dumps
 
 if TYPE_CHECKING:
@@ -24,12 +25,15 @@ class History:
     """Rows of epoch, loss, val_loss, metrics, lr, seconds, samples_per_second.
 
     Attributes:
-        rows: one dict per finished epoch.
+        rows: one dict per finished epoch. Of a pack, losses and metrics are means over its members.
+        members: of a pack, one dict per finished epoch: the vectors (R,) of the members' validation losses
+            and metrics.
         interrupted: the signal that ended the run early, or None.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
     interrupted: int | None = None
+    members: list[dict[str, HostArray]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows)

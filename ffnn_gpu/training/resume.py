@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class Saved:
     weight_sum: float
     history: list[dict[str, Any]]
     callbacks: list[dict[str, Any]]
+    members: list[dict[str, Any]] = field(default_factory=list)  # of a pack
 
 
 class Snapshot(NamedTuple):
@@ -61,7 +62,10 @@ class Snapshot(NamedTuple):
 def save_run(run: Run, path: Path, extras: Mapping[str, Any]) -> None:
     """Write the whole state of the run. All ranks gather it, rank 0 writes."""
     callbacks = resumable(run)
-    state = {"training": vars(_saved(run, callbacks)), "extras": dict(extras)}
+    training = vars(_saved(run, callbacks))
+    if run.network.members is None:
+        del training["members"]
+    state = {"training": training, "extras": dict(extras)}
     arrays = {f"optimizer.{name}": vector for name, vector in run.team.optimizer_state().items()}
     for k, callback in enumerate(callbacks):
         arrays |= {f"callback.{k}.{name}": value for name, value in callback.arrays().items()}
@@ -142,7 +146,9 @@ def resumable(run: Run) -> list[Callback]:
 def _saved(run: Run, callbacks: list[Callback]) -> Saved:
     counters = {name: getattr(run, name) for name in COUNTERS} | {"stop": bool(run.stop)}
     states = [{"callback": type(callback).__name__, **callback.state()} for callback in callbacks]
-    return Saved(plan=trajectory(run), history=[*run.history.rows], callbacks=states, **counters)
+    members = [{name: values.tolist() for name, values in row.items()} for row in run.history.members]
+    rows = [*run.history.rows]
+    return Saved(plan=trajectory(run), history=rows, callbacks=states, members=members, **counters)
 
 
 def _snapshot(run: Run, callbacks: list[Callback]) -> Snapshot:
@@ -164,6 +170,9 @@ def _restore(
     for name in COUNTERS:
         setattr(run, name, getattr(snapshot.saved, name))
     run.history.rows[:] = [_numbers(row) for row in snapshot.saved.history]
+    run.history.members[:] = [
+        {name: np.array(values, np.float64) for name, values in row.items()} for row in snapshot.saved.members
+    ]
     for callback, (values, arrays) in zip(callbacks, snapshot.callbacks, strict=True):
         with guard:
             callback.restore(values, arrays)
@@ -224,8 +233,9 @@ def _checked(run: Run, path: Path, network: Network, state: Mapping[str, Any]) -
 def _groups(params: Parameters) -> dict[str, str]:
     """Return the groups of θ, which order the optimizer's vectors, if a layer declares factors."""
     declared = any(params.rates[slot.name][:2] != Rate().of(slot.shape)[:2] for slot in params.slots)
-    return {GROUPS: repr([tuple(group) for group in params.groups])} if declared else {}
+    return {GROUPS: repr([tuple(group)[:5] for group in params.groups])} if declared else {}
 
 
 def _architecture(network: Network) -> dict[str, Any]:
-    return {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}
+    settings = {"n_in": network.n_in, "network": network.layers, "dtype": network.compute_dtype.name}
+    return settings | {"members": network.members}

@@ -172,6 +172,10 @@ class TrainingRun(Run):
         data = Samples(x, y, self.sample_weight) if self.validation is None else self.validation
         row = evaluate_together(self.team.communicator, self.network, self.loss, data, self.metrics)
         if self.validation is not None:
-            return {f"val_{name}": value for name, value in row.items()}
-        del row["loss"]  # the row of the epoch has its own mean
-        return row
+            row = {f"val_{name}": value for name, value in row.items()}
+        else:
+            del row["loss"]  # the row of the epoch has its own mean
+        if self.network.members is None:
+            return row
+        self.history.members.append(row)
+        return {name: float(values.mean()) for name, values in row.items()}

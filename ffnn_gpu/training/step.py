@@ -59,7 +59,7 @@ def train_step(
         checked: True if y and sample_weight are checked and converted, as `Loss` describes.
 
     Returns:
-        The loss before the update, a 0-d array that stays on the device.
+        The loss before the update, a 0-d array that stays on the device; of a pack the members' losses (R,).
     """
     z = network.forward(x, ws)
     value = loss(network.backend, z, y, ws.dz, sample_weight, checked)
@@ -125,6 +125,11 @@ def _all_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
         yield from _all_layers(getattr(layer, "layers", ()))
 
 
+def loss_of_run(network: Network, value: Array) -> Array:
+    """Return the loss of a step; of a pack the mean of its members' losses."""
+    return value if network.members is None else network.backend.total(value) / len(network.members)
+
+
 class Step:
     """The update of one minibatch on this rank. `ws` is scratch for its rows of a micro-batch."""
 
@@ -146,7 +151,7 @@ class Step:
         if self._whole:
             x, y, w, ws = self._rows(j, n, slice(0, n))
             value = train_step(self.network, self.loss, self.optimizer, x, y, ws, w, lr, checked=True)
-            return value, self.loss.total_weight(self.network.backend, y, w)
+            return loss_of_run(self.network, value), self.loss.total_weight(self.network.backend, y, w)
         value, N = self._gradient(j, n)
         self.team.sum_gradient()
         shard = self.team.shard
@@ -194,7 +199,7 @@ class Step:
         if counted or self.team.size == 1:  # the share is known without a sum over the ranks
             backend.write(self._share, 0, 1.0 if self.team.size == 1 else weight / (stop - start))
             value = gradient(network, self.loss, None, x, y, ws, w, self._share, True)
-            self.team.sum_loss(value, weight)
+            self.team.sum_loss(loss_of_run(network, value), weight)
             return int(stop - start) if counted else self.team.sums[WEIGHT] + 0.0  # a copy
         value = self.loss(backend, network.forward(x, ws), y, ws.dz, w, checked=True)
         self.team.sum_loss(value, weight)

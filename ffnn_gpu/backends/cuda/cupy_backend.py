@@ -27,7 +27,7 @@ from ffnn_gpu.backends.reference.backend import Backend
 from ffnn_gpu.errors import BackendUnavailableError, DeviceOutOfMemoryError
 
 # Operations that launch nothing; the function that `capture` returns makes the device current itself.
-HOST_ONLY = ("dtype", "owns", "require_own", "capture", "steps_per_launch")
+HOST_ONLY = ("dtype", "owns", "require_own", "capture", "steps_per_launch", "pack", "member")
 ROWS_PER_LAUNCH, MOST_STEPS_PER_LAUNCH = 2**16, 16
 Class = TypeVar("Class", bound=type)
 

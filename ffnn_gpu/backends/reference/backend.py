@@ -24,6 +24,7 @@ from ffnn_gpu.backends.reference import muon as muons
 from ffnn_gpu.backends.reference import periodic as periodics
 from ffnn_gpu.backends.reference import piecewise_linear as piecewise
 from ffnn_gpu.backends.reference import softmax as softmaxes
+from ffnn_gpu.backends.reference.members import Pack
 from ffnn_gpu.backends.reference.philox import dropout_bits, threshold
 from ffnn_gpu.errors import BackendMismatchError, ConfigurationError
 
@@ -143,6 +144,25 @@ class Backend:
         A CPU with compiled operations returns one that computes on one thread.
         """
         return self
+
+    # ------------------------------------------------------------------ packs
+
+    def pack(self, R: int) -> Pack:
+        """Return these operations for arrays of R members."""
+        return Pack(self, R)
+
+    def member(self, r: int) -> "Backend":
+        """Return the operations with which member r of a pack computes: these."""
+        return self
+
+    def as_vector(self, values: list[Array]) -> Array:
+        """Return numbers of this device, one for each member, as a vector."""
+        out = self.output((len(values),), values[0].dtype)
+        for place, value in enumerate(values):
+            self.write(out, place, value)
+        return out
+
+    # ------------------------------------------------------------------ steps
 
     def capture(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """Return a callable equal to `step`: here `step` itself, on a GPU one graph per set of arguments.

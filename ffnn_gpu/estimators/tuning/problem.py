@@ -128,7 +128,8 @@ class Problem:
         metrics = [] if self.metric == LOSS else model.task.metrics(self.metric)
         chosen = weighted(metrics, rows[2] if len(rows) > 2 else None)
         with np.errstate(over="ignore", invalid="ignore"):
-            return evaluate(model.network, model.task.loss, rows, metrics=chosen)[self.metric]
+            found: float = evaluate(model.network, model.task.loss, rows, metrics=chosen)[self.metric]
+        return found
 
 
 def _metrics(task: Task, config: TrainConfig, metric: str | None) -> tuple[str, tuple[str, ...]]:

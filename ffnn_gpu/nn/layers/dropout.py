@@ -48,7 +48,8 @@ class Dropout(Layer):
             return x
         stream, mask = buf.stream, buf.mask
         factor = None if self.schedule is None else stream.factor(self.schedule)
-        backend.dropout_mask(self.rate, stream.seed, stream.step, buf.number, stream.row, mask, factor)
+        rate = stream.rate(self.rate)
+        backend.dropout_mask(rate, stream.seed, stream.step, buf.number, stream.row, mask, factor)
         return backend.dropout(x, buf.mask, out=buf.a)  # a = x ⊙ m
 
     def backward(self, backend: Backend, p: Views, da: Array, buf: Buffers) -> Array | None:

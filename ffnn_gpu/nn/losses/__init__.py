@@ -2,6 +2,7 @@
 
 loss       the contract, and the cross-entropies over classes
 standard   elementwise formulas, and every loss by its name
+members    their arguments for a pack of networks
 """
 
 from ffnn_gpu.nn.losses.loss import Loss, SoftmaxCrossEntropy

@@ -25,6 +25,7 @@ from ffnn_gpu.arrays.boundary import require_finite
 from ffnn_gpu.arrays.precision import is_floating, master, underflow_is_zero
 from ffnn_gpu.backends import Array, Backend
 from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
+from ffnn_gpu.nn.losses.members import checked_of_members, of_members
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class Loss:
     ) -> Array:
         """Return the mean loss of outputs z (B, O) against targets y; write ∂L/∂z to dz.
 
+        For the outputs z (R, B, O) of a pack, return the vector (R,) of the members' losses. y and
+        sample_weight have the shape of one member, or an axis of R members in front of it.
+
         Args:
             checked: True if y and sample_weight lie on z's device, have passed `targets` and `weights`, and
                 have z's dtype (float32 for 16 bits). They are then used as they are.
@@ -70,6 +74,8 @@ class Loss:
         """
         if not checked:
             y, sample_weight = self.checked_arguments(backend, z, y, dz, sample_weight)
+        if z.ndim == 3:
+            return self.value_and_gradient(*of_members(self, backend, z, y, dz, sample_weight))
         return self.value_and_gradient(backend, z, y, dz, sample_weight)
 
     def value_and_gradient(
@@ -100,6 +106,8 @@ class Loss:
         self, backend: Backend, z: Array, y: Any, dz: Array | None, sample_weight: Any
     ) -> tuple[Array, Array | None]:
         """Return y and sample_weight on z's device, checked and converted. Raises ShapeError or DataError."""
+        if z.ndim == 3:
+            return checked_of_members(self, backend, z, y, dz, sample_weight)
         if z.ndim != 2:
             raise ShapeError(f"z has shape {z.shape}; it must be a matrix (rows, outputs)")
         if z.dtype.kind not in "fc" and not is_floating(z.dtype):  # targets are rounded to z's dtype

@@ -6,6 +6,7 @@ checkpoint stores its `state` (JSON values) and its `arrays` (host arrays); `res
 
 from ffnn_gpu.training.callbacks.agreement import decisions as decisions
 from ffnn_gpu.training.callbacks.agreement import require_restorable as require_restorable
+from ffnn_gpu.training.callbacks.best_members import BestMembers
 from ffnn_gpu.training.callbacks.best_weights import BestWeights
 from ffnn_gpu.training.callbacks.callback import Callback
 from ffnn_gpu.training.callbacks.callback import Run as Run
@@ -17,5 +18,6 @@ from ffnn_gpu.training.callbacks.reduce_on_plateau import ReduceOnPlateau
 from ffnn_gpu.training.callbacks.tensorboard import TensorBoard
 
 __all__ = [
-    "BestWeights", "Callback", "Checkpoints", "EarlyStopping", "MLflow", "ReduceOnPlateau", "TensorBoard",
+    "BestMembers", "BestWeights", "Callback", "Checkpoints", "EarlyStopping", "MLflow", "ReduceOnPlateau",
+    "TensorBoard",
 ]  # fmt: skip

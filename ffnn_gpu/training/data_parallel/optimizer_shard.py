@@ -59,7 +59,7 @@ class Shard:
         start, stop = self.bounds[communicator.rank : communicator.rank + 2]
         self.backend: Any = NormOverRanks(params.backend, communicator)
         self.dtype, self.step, self.state = params.dtype, params.step, params.state
-        self.loss_scale, self.factor = params.loss_scale, params.factor
+        self.loss_scale, self.factor, self.control = params.loss_scale, params.factor, params.control
         self.mine = slice(start, stop)
         self.theta, self.grad = params.theta[self.mine], params.grad[self.mine]
         self.shadow = None if params.shadow is None else params.shadow[self.mine]

@@ -120,6 +120,11 @@ class Team:
         self.network, self.optimizer = network, optimizer
         self.rank, self.size = self.communicator.rank, self.communicator.size
         _require_gpu_of_rank(network, self.communicator)
+        if network.members is not None and self.size > 1:
+            raise ConfigurationError(
+                f"a pack trains on one rank, and the communicator has {self.size}; give each rank a pack of "
+                "its own members, without communicator"
+            )
         sharded = sharded and self.size > 1
         self.shard = Shard(network.params, self.communicator, optimizer) if sharded else None
         self.params: Any = network.params if self.shard is None else self.shard

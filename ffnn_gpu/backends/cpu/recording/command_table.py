@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import Array, HostArray
+from ffnn_gpu.backends.cpu.loops.chunks import command_of
 from ffnn_gpu.backends.cpu.loops.compiled_function import CompiledFunction
-from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, load, store
+from ffnn_gpu.backends.cpu.loops.intrinsics import as_real, call, load, store
 from ffnn_gpu.backends.cpu.loops.layers import ROW
 from ffnn_gpu.backends.cpu.loops.values import FLOAT64, INT64, Pointer
 from ffnn_gpu.backends.cpu.recording.arguments import address
+from ffnn_gpu.backends.cpu.recording.members import Together
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import COLUMNS, WORD, lead, run_alone, thread_pool, withdraw
 
 # Places in the header: addresses, most of them followed by the number of entries there.
+PATCH = 3  # numbers of a patch: the address to write to, the index of the argument, bytes from its start
 TABLE, LENGTH, FAILED, PATCHES, N_PATCHES, LOSSES, N_LOSSES, KNOWN, N_KNOWN, GIVEN, N_GIVEN = range(11)
 
 
@@ -45,8 +48,9 @@ def run(shared: int, helpers: int, header: Any) -> float:
             withdraw(shared)
         return 0.0
     for k in range(header[N_PATCHES]):
-        patch = header[PATCHES] + 2 * WORD * k
-        store(load(patch), load(header[GIVEN] + 2 * WORD * load(patch + WORD)))
+        patch = header[PATCHES] + PATCH * WORD * k
+        argument = load(header[GIVEN] + 2 * WORD * load(patch + WORD))
+        store(load(patch), argument + load(patch + 2 * WORD))
     if shared == 0:
         run_alone(table, length, failed)
     else:
@@ -57,6 +61,17 @@ def run(shared: int, helpers: int, header: Any) -> float:
     return total
 
 
+def members_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
+    """Run all commands of the lane `chunk` of a pack, until one has failed."""
+    failed, table = n[0], n[1 + 2 * chunk]
+    for k in range(n[2 + 2 * chunk]):
+        row = table + WORD * COLUMNS * k
+        call(load(row), load(row + WORD), 0, 1)
+        if load(failed):
+            return
+
+
+run_members = command_of(members_command, np.dtype(np.float64))
 run_table = CompiledFunction(run, FLOAT64, INT64, INT64, Pointer())
 
 
@@ -66,15 +81,19 @@ class CommandTable:
     def __init__(self, recorder: Recorder) -> None:
         commands, self.failed = recorder.commands, recorder.failed
         most = max((command.chunks for command in commands), default=1)
-        self.operands = [np.array(command.operands) for command in commands]
+        self.operands, self.tables = dict[int, HostArray](), list[HostArray]()
         self.marks = np.zeros((len(commands), 1 + most), np.int64)
-        each = zip(commands, self.operands, self.marks, strict=True)
-        self.rows = np.array([(c.function.address, address(o), c.chunks, address(m)) for c, o, m in each])
-        self.masks, self.row = [self.operands[k] for k in recorder.masks], -1
+        self.rows = self._rows(commands, self.marks)
+        self.masks, self.row = [self.operands[id(operands)] for operands in recorder.masks], -1
         self.patches = np.array(
-            [(address(self.operands[k]) + WORD * place, which) for k, place, which in recorder.patches]
+            [
+                (address(self.operands[id(operands)]) + WORD * place, which, offset)
+                for operands, place, which, offset in recorder.patches
+            ]
         )
-        self.read = sorted({which for *_, which in recorder.patches})
+        self.read = sorted({which for _, _, which, _ in recorder.patches})
+        self.dtype = recorder.dtype
+        self.losses_of_members = recorder.losses_of_members
         # The address and the bytes of each argument. What no command reads stays 0, and may have any type.
         self.given = numbers("q", bytes(2 * WORD * (1 + max(self.read, default=-1))))
         self.kept_alive, self.places = (recorder.known, commands), np.array(recorder.places)
@@ -86,6 +105,28 @@ class CommandTable:
         self.headers = [self._header(start, stop, ends) for start, stop in pairwise(bounds)]
         self.addresses = [address(header) for header in self.headers]
         self.threads, self.step = recorder.partition.threads if most > 1 else 0, run_table.call
+
+    def _rows(self, commands: list[Any], marks: HostArray) -> HostArray:
+        """Return the rows of a table, and keep the operands of its commands."""
+        rows = []
+        for each, mark in zip(commands, marks, strict=True):
+            if isinstance(each, Together):
+                function, operands = run_members, self._operands_of_lanes(each)
+            else:
+                function, operands = each.function, np.array(each.operands)
+                self.operands[id(each.operands)] = operands
+            rows.append((function.address, address(operands), each.chunks, address(mark)))
+        return np.array(rows)
+
+    def _operands_of_lanes(self, together: Together) -> HostArray:
+        """Return the operands of `run_members`: `failed`, and each lane's table with its length."""
+        operands = [address(self.failed)]
+        for commands in together.lanes:
+            table = self._rows(commands, np.zeros((len(commands), 1), np.int64))
+            operands += address(table), len(commands)
+            self.tables.append(table)
+        self.tables.append(np.array(operands))
+        return self.tables[-1]
 
     def _header(self, start: int, stop: int, ends: list[tuple[int, int]]) -> HostArray:
         """Return the header of the commands from one call of Python code to the next.
@@ -103,6 +144,11 @@ class CommandTable:
             operands[ROW] = row
         self.row = row
 
+    def vector(self, loss: float) -> HostArray:
+        """Return the losses of a pack's members (R,) after `run` has returned `loss`."""
+        losses = [loss] if self.losses_of_members is None else self.losses_of_members
+        return np.array(losses, self.dtype)
+
     def run(self, *given: Array | None) -> float | None:
         """Return the loss, or None if the arguments were refused; then θ and other state are unchanged."""
         loss = 0.0
@@ -110,7 +156,7 @@ class CommandTable:
             array = given[k]
             assert array is not None  # the recording is for calls with this argument
             self.given[2 * k], self.given[2 * k + 1] = address(array), array.nbytes
-        for header, call in zip(self.addresses, self.calls, strict=True):
+        for header, python_call in zip(self.addresses, self.calls, strict=True):
             if self.threads:
                 loss = thread_pool(self.threads).run(self.step, header)
             else:
@@ -118,6 +164,6 @@ class CommandTable:
             if self.failed[0]:
                 self.failed[0] = 0
                 return None
-            if call is not None:
-                call(given)
+            if python_call is not None:
+                python_call(given)
         return loss

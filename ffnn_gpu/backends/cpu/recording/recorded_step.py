@@ -28,9 +28,11 @@ from ffnn_gpu.backends.cpu.recording.called_back import (
 )
 from ffnn_gpu.backends.cpu.recording.command_table import CommandTable
 from ffnn_gpu.backends.cpu.recording.losses import INDICES
+from ffnn_gpu.backends.cpu.recording.members import PackRecorder
 from ffnn_gpu.backends.cpu.recording.recorder import Recorder
 from ffnn_gpu.backends.cpu.recording.threads import threads
 from ffnn_gpu.backends.elementwise.lanes import STORED
+from ffnn_gpu.backends.reference.members import stacked
 from ffnn_gpu.errors import WorkspaceError
 
 MOST_RECORDINGS = 8  # per workspace: one for each combination of loss, optimizer and kinds of arrays
@@ -120,7 +122,7 @@ def run_step(backend: Any, code: Code, *call: Any) -> Any:
     table = recording.table
     if table is not None:
         if x is not None:
-            ws.begin_forward(network.params, len(x))
+            ws.begin_forward(network.params, x.shape[-2])
         try:
             y, weight = recording.checked(backend, arrays)
             table.begin_at(ws.stream.row)
@@ -129,7 +131,7 @@ def run_step(backend: Any, code: Code, *call: Any) -> Any:
             if x is not None:
                 ws.forget_pass()
         if value is not None:
-            return network.dtype.type(value)
+            return (network.dtype.type if network.members is None else table.vector)(value)
     return code(*call)  # raises if y is wrong
 
 
@@ -146,7 +148,7 @@ def run_forward(backend: Any, code: Code, network: Any, x: Array, ws: Any) -> An
     table = recording.table
     if table is None:
         return code(network, x, ws)
-    ws.begin_forward(network.params, len(x))
+    ws.begin_forward(network.params, x.shape[-2])
     try:
         done = table.run(x) if len(table.calls) == 1 else _with_calls(table, x, ws)
     finally:
@@ -208,7 +210,8 @@ def _needs_conversion(network: Any, x: Any) -> bool:
     if type(x) is not np.ndarray or (x.dtype == network.compute_dtype and x.flags.c_contiguous):
         return False
     real = x.dtype.kind in "iub" or is_floating(x.dtype)
-    return real and x.shape[1:] == (network.n_in,) and network.compute_dtype.name in RECORDED
+    fits = x.shape[-1:] == (network.n_in,) and x.ndim in (2, 2 + len(network.leading))
+    return real and fits and network.compute_dtype.name in RECORDED
 
 
 def _same(loss: Any, other: Any) -> bool:
@@ -240,7 +243,7 @@ def _obstacle(call: Call) -> str:
         return f"x is {x.dtype}"
     if any(array is not None and type(array) is not np.ndarray for array in (x, y, weight, lr)):
         return "an argument is no array"
-    if x is not None and x.shape != (ws.B, network.n_in):
+    if x is not None and x.shape not in {(ws.B, network.n_in), (*network.leading, ws.B, network.n_in)}:
         return f"x has shape {x.shape}"
     if loss is not None and ws.dz is None:
         return "the workspace was made without training"
@@ -249,23 +252,44 @@ def _obstacle(call: Call) -> str:
 
 def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) -> tuple[Recorder, Any]:
     """Return the commands that `code` records, and a prediction's output. Raises NotRecordedError."""
-    output = None
     network, loss, optimizer, x, y, ws, weight, lr, checked = call
-    params = network.params
     if x is not None and y is not None and address(x) == address(y):
         y = y.copy()  # a stand-in: each call sets the addresses of x and y anew
-    known = [params.theta, params.grad, params.state, params.step, *vectors, *ws.arrays()]
+    call = network, loss, optimizer, x, y, ws, weight, lr, checked
+    recorder = _recorder(backend, call, vectors)
+    if loss is None or ws.buffers is (buffers := recorder.in_lanes(ws.buffers)):
+        return recorder, _run(recorder, code, call, ws.buffers)
+    output = _run(recorder, code, call, buffers)
+    if recorder.passes > 1:
+        recorder = _recorder(backend, call, vectors)
+        output = _run(recorder, code, call, ws.buffers)
+    return recorder, output
+
+
+def _recorder(backend: Any, call: Call, vectors: tuple[Array, ...]) -> Recorder:
+    """Return a recorder that knows the memory of a call."""
+    network, _, _, x, y, ws, weight, lr, _ = call
+    params = network.params
+    known = [params.theta, params.grad, params.state, params.step, *map(stacked, vectors), *ws.arrays()]
     known += params.factors.values()
     known += [array for array in (params.shadow, params.loss_scale) if array is not None]
-    recorder = Recorder(backend, params.compute_dtype, threads_of(backend), known, [x, y, weight, lr])
-    params, scratch = copy.copy(params), copy.copy(ws)
-    params.backend, scratch.owner = recorder, params
+    settings = backend, params.compute_dtype, threads_of(backend), known, [x, y, weight, lr]
+    R = len(network.members or ())
+    return PackRecorder(R, *settings) if R > 1 else Recorder(*settings)
+
+
+def _run(recorder: Recorder, code: Code, call: Call, buffers: list[Any]) -> Any:
+    """Run the code with the recorder in place of the backend; return a prediction's output."""
+    output = None
+    network, loss, optimizer, x, y, ws, weight, lr, checked = call
+    params, scratch = network.params.computed_by(recorder), copy.copy(ws)
+    scratch.owner, scratch.buffers = params, buffers
     twin = network.computed_by(recorder, params)
     twin.layers = tuple(
-        layer if is_own(layer) else CalledBackLayer(layer, backend, k == 0)
+        layer if is_own(layer) else CalledBackLayer(layer, recorder.backend, k == 0)
         for k, layer in enumerate(network.layers)
     )
-    loss = loss if loss is None or is_own(loss) else CalledBackLoss(loss, backend)
+    loss = loss if loss is None or is_own(loss) else CalledBackLoss(loss, recorder.backend)
     if optimizer is not None and not has_own_step(optimizer):
         optimizer = CalledBackOptimizer(optimizer, network.params)
     try:
@@ -279,4 +303,5 @@ def _record(backend: Any, code: Code, call: Call, vectors: tuple[Array, ...]) ->
         ws.forget()
         raise
     ws.forget()
-    return recorder, output
+    recorder.gather()
+    return output

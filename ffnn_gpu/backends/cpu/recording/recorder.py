@@ -18,6 +18,7 @@ from ffnn_gpu.backends.cpu.recording.called_back import Argument, PythonCall
 from ffnn_gpu.backends.cpu.recording.commands import command
 from ffnn_gpu.backends.cpu.recording.operations import Operations
 from ffnn_gpu.backends.cpu.recording.partition import SHARES, Partition
+from ffnn_gpu.backends.reference.members import Pack
 
 
 class Command(NamedTuple):
@@ -40,9 +41,15 @@ class Recorder(Operations):
     Attributes:
         commands: what has been recorded.
         calls: Python code that runs between two commands.
-        patches: (index of a command, index of an operand, index of the argument whose address it is).
-        masks: indices of the commands that read the index of the batch's first row.
+        patches: (operands, place, index, offset): where a command reads the argument of this index, `offset`
+            bytes from its start.
+        masks: the operands of the commands that read the index of the batch's first row.
+        losses_of_members: what the losses of a pack of several members write; else None.
+        passes: see PackRecorder.
     """
+
+    losses_of_members: HostArray | None = None
+    passes = 0
 
     def __init__(
         self,
@@ -70,8 +77,8 @@ class Recorder(Operations):
         self._copies, self._current = {}, set()
         self.commands: list[Command] = []
         self.calls: list[PythonCall] = []
-        self.patches: list[tuple[int, int, int]] = []
-        self.masks: list[int] = []
+        self.patches: list[tuple[list[int], int, int, int]] = []
+        self.masks: list[list[int]] = []
         self.losses, self.failed = self._scratch(SHARES * threads, np.float64), self._scratch(1, np.int64)
 
     def __getattr__(self, name: str) -> Any:
@@ -103,6 +110,25 @@ class Recorder(Operations):
     def batch_rows(self, here: int) -> int:
         return here
 
+    # ------------------------------------------------------------------ packs
+
+    def pack(self, R: int) -> Pack:
+        return Pack(self, R)  # type: ignore[arg-type]
+
+    def member(self, r: int) -> "Recorder":
+        return self
+
+    def in_lanes(self, buffers: list[Any]) -> list[Any]:
+        """Return a workspace's buffers in memory that members share; without several members as they are."""
+        return buffers
+
+    def gather(self) -> None:
+        """Append what members have recorded apart from the others."""
+
+    def as_vector(self, values: list[Any]) -> Array:
+        """Return what the loss of a pack is read from."""
+        return self.losses
+
     # ------------------------------------------------------------------ how an operation is recorded
 
     def _use(self, dtype: np.dtype) -> None:
@@ -110,9 +136,11 @@ class Recorder(Operations):
             raise NotRecordedError(f"an array is {dtype}")
 
     def _run(self, function: Any, operands: tuple[Any, ...], chunks: int) -> None:
+        numbers: list[int] = []
+        for value in operands:
+            numbers.append(self._operand(value, numbers, len(numbers)))
         if function is command("dropout_mask", self.dtype):
-            self.masks.append(len(self.commands))
-        numbers = [self._operand(value, place) for place, value in enumerate(operands)]
+            self.masks.append(numbers)
         self.commands.append(Command(function, numbers, chunks))
 
     def _fused_with_product(self, da: Array, loop: Any, of: Array) -> bool:
@@ -125,10 +153,11 @@ class Recorder(Operations):
         last, result = self.commands[-1], [address(da), da.strides[0], *da.shape]
         if last.function is not command("product", self.dtype) or last.operands[4:8] != result:
             return False
-        if last.operands[TAIL_OF_PRODUCT] or place_of(of) in self._arguments:
+        if last.operands[TAIL_OF_PRODUCT]:
             return False
-        tail = loop.block, *formulas.slots(loop, da=da, of=of)
-        last.operands[TAIL_OF_PRODUCT:] = [self._operand(value, 0) for value in tail]
+        del last.operands[TAIL_OF_PRODUCT:]
+        for value in (loop.block, *formulas.slots(loop, da=da, of=of)):
+            last.operands.append(self._operand(value, last.operands, len(last.operands)))
         return True
 
     def call(self, function: Callable[..., Any], *args: Any) -> None:
@@ -143,17 +172,23 @@ class Recorder(Operations):
         """Return memory for what a call returns."""
         return self._scratch(rows * columns, self.compute_dtype).reshape(rows, columns)
 
-    def _operand(self, value: Any, place: int) -> int:
-        """Return the int64 that the command under way reads; note where it reads an argument's address."""
+    def _operand(self, value: Any, operands: list[int], place: int) -> int:
+        """Return the int64 that a command reads as an operand; note where it reads an argument's address."""
         found = word(value)
         if not isinstance(value, np.ndarray):
             return found
         start, stop = place_of(value)
-        if (start, stop) in self._arguments:
-            self.patches.append((len(self.commands), place, self._arguments[start, stop]))
-        elif not any(first <= start and stop <= last for first, last in self.places):
-            raise NotRecordedError("an array may lie elsewhere in the next step")
+        for (first, last), which in self._arguments.items():
+            if first <= start and stop <= last:  # of a pack, each member may read its own part
+                self.patches.append((operands, place, which, start - first))
+                return found
+        self._require_known(start, stop)
         return found
+
+    def _require_known(self, start: int, stop: int) -> None:
+        """Raise NotRecordedError unless this memory keeps its address."""
+        if not any(first <= start and stop <= last for first, last in self.places):
+            raise NotRecordedError("an array may lie elsewhere in the next step")
 
     def _scratch(self, size: int, dtype: Any) -> HostArray:
         return self._keep(super()._scratch(size, dtype))

@@ -1,0 +1,143 @@
+"""Operations for packs: R networks of one architecture, which are trained as one.
+
+Each array of a pack has a leading axis of R members. A layer or a loss receives it as `Members`, which has
+the shape that one member sees, and gives it to the operations of a `Pack`. So layers and losses do not know
+R.
+
+Why each operation runs member by member: member r's numbers are then the plain network's, bit for bit, for
+every operation that a backend has or will have. A backend makes it fast by `Backend.member`: one that records
+steps returns a recorder for each member, and the members' commands run side by side.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ffnn_gpu.arrays.array_types import Array
+
+if TYPE_CHECKING:
+    from ffnn_gpu.backends.reference.backend import Backend
+
+
+class PerMember(tuple[Any, ...]):
+    """Values of which each member has one, such as seeds."""
+
+    __slots__ = ()
+
+    def of(self, r: int) -> Any:
+        """Return the value of member r."""
+        return self[r]
+
+
+class Members:
+    """An array (R, …) as each of its members sees it.
+
+    Attributes:
+        stacked: the whole array; members may lie apart in memory, the numbers of one member may not.
+        turned: whether a member's array is the transpose of its matrix in `stacked`.
+    """
+
+    __slots__ = ("stacked", "turned")
+
+    def __init__(self, stacked: Array, turned: bool = False) -> None:
+        self.stacked, self.turned = stacked, turned
+
+    def of(self, r: int) -> Array:
+        """Return the array of member r, a view."""
+        return self.stacked[r].T if self.turned else self.stacked[r]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one member's array."""
+        shape: tuple[int, ...] = self.stacked.shape[1:]
+        return shape[::-1] if self.turned else shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        return self.stacked.dtype
+
+    T = property(lambda self: Members(self.stacked, not self.turned), doc="The transposes of the matrices.")
+
+
+class Pack:
+    """The operations of `backend` for R members: each is done for one member after the other.
+
+    `Members` and `PerMember` give each member its own argument; all members share any other argument. An
+    operation returns that one of its arguments which it has returned for the members, or the vector (R,) of
+    the numbers that it has returned.
+    """
+
+    def __init__(self, backend: "Backend", R: int) -> None:
+        self._backend, self._R = backend, R
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._backend, name)
+        return partial(self._each, name) if callable(found) else found
+
+    def _each(self, name: str, *args: Any, **named: Any) -> Any:
+        given = *args, *named.values()
+        packs = [argument for argument in given if isinstance(argument, Members)]
+        if not packs:
+            return getattr(self._backend, name)(*args, **named)
+        results: list[Any] = []
+        for r in range(self._R):
+            views = {id(pack): pack.of(r) for pack in packs}
+            own = [_argument(argument, views, r) for argument in args]
+            own_named = {key: _argument(argument, views, r) for key, argument in named.items()}
+            results.append(getattr(self._backend.member(r), name)(*own, **own_named))
+        last = results[-1]
+        if last is None:
+            return None
+        returned = next((pack for pack in packs if views[id(pack)] is last), None)
+        return self._backend.as_vector(results) if returned is None else returned
+
+
+def _argument(argument: Any, views: dict[int, Array], r: int) -> Any:
+    """Return member r's own argument."""
+    if isinstance(argument, Members):
+        return views[id(argument)]
+    return argument.of(r) if isinstance(argument, PerMember) else argument
+
+
+class FlatPack:
+    """The operations of `backend` on the flat vectors of R members, with a norm of ∇θ for each member.
+
+    `control` is Members of (R, 2). Nothing is skipped, because a pack has no loss scale.
+    """
+
+    def __init__(self, backend: "Backend", R: int) -> None:
+        self._backend, self._R = backend, R
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def gradient_factor(
+        self, grad: Array, limit: float | None, control: Members, loss_scale: Array | None
+    ) -> None:
+        """control_r ← [c_r, 0] with c_r = min(1, limit/‖∇θ_r‖₂)"""
+        P = len(grad) // self._R
+        for r in range(self._R):
+            block = grad[r * P : (r + 1) * P]
+            self._backend.member(r).gradient_factor(block, limit, control.of(r), loss_scale)
+
+    def advance(self, scalars: Array, step: Array, control: Members | None, lr: Array = None) -> None:
+        self._backend.advance(scalars, step, None, lr)
+
+    def advance_product(self, scalars: Array, beta1: float, psi: float, control: Members | None) -> None:
+        self._backend.advance_product(scalars, beta1, psi, None)
+
+
+def stacked(array: Any) -> Any:
+    """Return the whole array of Members; anything else as it is."""
+    return array.stacked if isinstance(array, Members) else array
+
+
+def member_of(array: Any, r: int) -> Any:
+    """Return the array of member r of Members; anything else as it is."""
+    return array.of(r) if isinstance(array, Members) else array

@@ -1,0 +1,132 @@
+"""The recorded step of a pack: the members' commands run side by side, on any number of threads."""
+
+import numpy as np
+import pytest
+
+from ffnn_gpu import (
+    AdamW,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Embedding,
+    Muon,
+    Network,
+    fit,
+    mean_squared_error,
+    softmax_cross_entropy,
+    train_step,
+)
+from ffnn_gpu.backends.choice import CompiledBackend
+from ffnn_gpu.errors import DataError
+from ffnn_gpu.nn.activations import Activation
+
+pytest.importorskip("llvmlite")
+command_table = pytest.importorskip("ffnn_gpu.backends.cpu.recording.command_table")
+
+B, R = 40, 5
+RNG = np.random.default_rng(0)
+X, CLASSES = RNG.normal(size=(B, 12)).astype("float32"), RNG.integers(0, 4, B)
+LAYERS = [Dense(24, "relu"), BatchNorm(), Dropout(0.2), Dense(17, "gelu"), Dense(4)]
+ADAMW = AdamW(0.01, clip_norm=0.3)
+
+
+def trained(network, x, y, count=3, optimizer=ADAMW):
+    """Return (losses of each step, θ, running statistics, the workspace) after some steps."""
+    ws = network.workspace(B)
+    losses = [train_step(network, softmax_cross_entropy, optimizer, x, y, ws) for _ in range(count)]
+    return np.array(losses), network.params.theta, network.params.state, ws
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_numbers_do_not_depend_on_threads_and_equal_plain_networks(dtype):
+    found = []
+    for threads in (1, 2, 3):
+        pack = Network(12, LAYERS, CompiledBackend(threads), dtype, members=R)
+        *numbers, ws = trained(pack, X, CLASSES)
+        assert [recording.reason for recording in ws.recordings] == [""]
+        found.append(b"".join(each.tobytes() for each in numbers))
+    assert found[0] == found[1] == found[2]
+    for r in range(R):
+        network = Network(12, LAYERS, CompiledBackend(1), dtype, r)
+        losses, theta, state, _ = trained(network, X, CLASSES)
+        assert (losses == numbers[0][:, r]).all()
+        assert (theta == numbers[1].reshape(R, -1)[r]).all()
+        assert (state == numbers[2].reshape(R, -1)[r]).all()
+
+
+def test_members_wait_for_each_other_twice_in_a_step():
+    pack = Network(12, LAYERS, CompiledBackend(2), members=R)
+    *_, ws = trained(pack, X, CLASSES, 1)
+    (recording,) = ws.recordings
+    rows = recording.table.rows
+    together = rows[:, 0] == command_table.run_members.address
+    assert together.tolist() == [True, False, True]  # the pass, the count of updates, the rule
+    assert (rows[together, 2] == R).all()  # each has a lane of its own
+    many = Network(12, LAYERS, CompiledBackend(2), members=19)
+    *_, ws = trained(many, X, CLASSES, 1)
+    assert ws.recordings[0].table.rows[0, 2] == 8  # four lanes for each thread
+
+
+def test_rows_of_each_member_are_read_from_each_call():
+    pack = Network(12, LAYERS, CompiledBackend(2), members=R)
+    again = Network(12, LAYERS, CompiledBackend(2), members=R)
+    ws = pack.workspace(B)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        x, y = rng.normal(size=(R, B, 12)).astype("float32"), rng.integers(0, 4, (R, B))
+        got = train_step(pack, softmax_cross_entropy, ADAMW, x, y, ws)
+        other = again.workspace(B)
+        want = train_step.__wrapped__(again, softmax_cross_entropy, ADAMW, x, y, other)
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert len(ws.recordings) == 1 and ws.recordings[0].reason == ""
+    np.testing.assert_allclose(pack.params.theta, again.params.theta, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["class", "code"])
+def test_wrong_value_of_one_member_changes_nothing(wrong):
+    pack = Network(12, [Embedding([4], 3), BatchNorm(), Dense(4)], CompiledBackend(2), members=R)
+    x, y = np.stack([X] * R), np.stack([CLASSES] * R)
+    x[:, :, -1] = RNG.integers(0, 4, (R, B))
+    ws = pack.workspace(B)
+    train_step(pack, softmax_cross_entropy, ADAMW, x, y, ws)
+    before = pack.params.theta.copy()
+    if wrong == "class":
+        y[3, 7] = 4
+    else:
+        x[3, 7, -1] = 4
+    with pytest.raises(DataError, match="4"):
+        train_step(pack, softmax_cross_entropy, ADAMW, x, y, ws)
+    assert (pack.params.theta == before).all() and pack.params.step[0] == 1
+
+
+def test_step_with_python_code_within_a_member_runs_unrecorded_and_says_why():
+    curve = Activation("by table", lambda xp, s, _: s * np.interp(s, [-9, 9], [1, 1]), lambda xp, a, _: a**0)
+    pack = Network(12, [Dense(5, curve), Dense(4)], CompiledBackend(2), members=2)
+    *_, ws = trained(pack, X, CLASSES, 1)
+    assert ws.recordings[0].reason == "a pack calls no Python code for one member"
+
+
+def test_muon_is_called_between_the_commands_of_the_members():
+    pack = Network(12, LAYERS, CompiledBackend(2), members=R)
+    losses, *_, ws = trained(pack, X, CLASSES, 2, Muon(clip_norm=1.0))
+    network = Network(12, LAYERS, CompiledBackend(2), seed=3)
+    assert ws.recordings[0].reason == ""
+    np.testing.assert_allclose(losses[:, 3], trained(network, X, CLASSES, 2, Muon(clip_norm=1.0))[0], 1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 40])
+def test_recorded_predictions_equal_those_of_the_members(rows):
+    pack = Network(12, LAYERS, CompiledBackend(2), members=R)
+    for _ in range(2):
+        found = pack.predict(X[:rows])
+    for r in range(R):
+        assert (found[r] == Network(12, LAYERS, CompiledBackend(1), seed=r).predict(X[:rows])).all()
+
+
+def test_micro_batches_of_a_pack_are_recorded():
+    layers = [Dense(9, "tanh"), Dense(2)]
+    packs = [Network(12, layers, CompiledBackend(1), members=9) for _ in range(2)]  # in four lanes
+    y = RNG.normal(size=(B, 2)).astype("float32")
+    for pack, parts in zip(packs, (1, 2), strict=True):
+        fit(pack, mean_squared_error, AdamW(), (X, y), epochs=2, batch_size=20, accumulate=parts, verbose=0)
+    np.testing.assert_allclose(packs[0].params.theta, packs[1].params.theta, rtol=1e-3, atol=1e-5)
