@@ -44,7 +44,9 @@ class MeanOverRows(Loss):
         self, backend: Backend, z: Array, y: Array, dz: Array | None, sample_weight: Array | None
     ) -> Array:
         value = self.of_weights.value_and_gradient(backend, z, y, dz, sample_weight)
-        N, B = self.of_weights.total_weight(backend, y, sample_weight), max(len(z), 1)
+        N, B = self.of_weights.total_weight(backend, y, sample_weight), len(z)
+        if isinstance(N, int) and N == B:
+            return value  # no weights
         factor = backend.constant((N / B,), np.float64) if isinstance(N, int) else (N / B).reshape(1)
         if dz is not None:
             backend.scaled(dz, factor, out=dz)  # ∂L/∂z = (Σ w / B) ∂(Σ w ℓ / Σ w)/∂z

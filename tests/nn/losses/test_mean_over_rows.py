@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 
 from ffnn_gpu import Dense, Network, evaluate, fit, train_step
-from ffnn_gpu.nn.losses import MeanOverRows, PointwiseLoss, SoftmaxCrossEntropy, get_loss, mean_squared_error
+from ffnn_gpu.nn.losses import (
+    Loss,
+    MeanOverRows,
+    PointwiseLoss,
+    SoftmaxCrossEntropy,
+    get_loss,
+    mean_squared_error,
+)
 from ffnn_gpu.optim import SGD
 from ffnn_gpu.testing import assert_close, check_gradients, tolerance
+from ffnn_gpu.testing.strict_device import StrictBackend
 from tests.distributed.threads import on_ranks
 
 rng = np.random.default_rng(5)
@@ -59,24 +67,56 @@ def test_weights_count_in_batches_of_every_size(backend, batch_size):
     np.testing.assert_allclose(made.params.to_host()["0.b"], b, rtol=1e-11)
 
 
-def trained(loss, w=WEIGHT, communicator=None, **more):
-    made = network()
+def trained(loss, w=WEIGHT, communicator=None, device="numpy", **more):
+    made = network(device)
     history = fit(
         made, loss, SGD(0.1), (X, CLASSES, w), epochs=2, batch_size=9, verbose=0,
         communicator=communicator, class_weight={1: 3.0}, **more,
     )  # fmt: skip
-    return made.params.theta, history["loss"]
+    return made.backend.to_host(made.params.theta), history["loss"]
+
+
+def assert_same_training(found, wanted):
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(found[1], wanted[1], rtol=1e-11)
 
 
 def test_micro_batches_and_ranks_have_the_numbers_of_one_batch():
     loss = MeanOverRows(SoftmaxCrossEntropy(0.1, (1, 2, 0)))
-    theta, losses = trained(loss)
-    for found in (
-        trained(loss, accumulate=4),
-        *on_ranks(3, lambda ranks: trained(loss, communicator=ranks))[0],
-    ):
-        np.testing.assert_allclose(found[0], theta, rtol=1e-11, atol=1e-14)
-        np.testing.assert_allclose(found[1], losses, rtol=1e-11)
+    wanted = trained(loss)
+    assert_same_training(trained(loss, accumulate=4), wanted)
+    for found in on_ranks(3, lambda ranks: trained(loss, communicator=ranks))[0]:
+        assert_same_training(found, wanted)
+
+
+def test_strict_device_which_refuses_waits_and_copies_has_the_same_numbers():
+    loss = MeanOverRows("softmax_cross_entropy")
+    for w in (WEIGHT, None):
+        assert_same_training(trained(loss, w, device=StrictBackend()), trained(loss, w))
+
+
+class Own(Loss):
+    """A loss that computes in Python, which a recording must call."""
+
+    def targets(self, y, O, dtype):
+        return np.asarray(y, dtype)
+
+    def value_and_gradient(self, backend, z, y, dz, sample_weight):
+        dz[...] = 2 * (z - y) / len(y)
+        return ((z - y) ** 2).sum() / len(y)
+
+
+@pytest.mark.parametrize("w", [None, WEIGHT], ids=["plain", "weighted"])
+def test_recorded_steps_call_a_loss_of_your_own(w):
+    mean, alone = network(), network()
+    ws, of_alone, loss, rule = mean.workspace(24), alone.workspace(24), MeanOverRows(Own()), SGD(0.1)
+    for step in range(3):
+        found = train_step(mean, loss, rule, X, NUMBERS, ws, w)
+        want = train_step(alone, Own(), rule, X, NUMBERS, of_alone)
+        if w is None or not step:
+            assert float(found) == pytest.approx(float(want) * (1 if w is None else w.mean()), rel=1e-12)
+    if w is None:
+        np.testing.assert_array_equal(mean.params.theta, alone.params.theta)
 
 
 def test_losses_of_one_name_and_two_formulas_are_not_confused():
