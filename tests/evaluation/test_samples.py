@@ -142,6 +142,13 @@ def test_balanced_weights_agree_with_scikit_learn():
     )
 
 
+def test_balanced_weights_count_the_classes_that_occur():
+    rows = samples(classifier(), softmax_cross_entropy, (X[Y != 1], Y[Y != 1]))
+    y, weight = rows.y, balanced(rows, "balanced", 3, np.float64).weight
+    np.testing.assert_allclose([weight[y == c].sum() for c in (0, 2)], len(y) / 2, rtol=1e-12)
+    np.testing.assert_allclose(weight.mean(), 1, rtol=1e-12)  # no class, no share
+
+
 def test_class_weights_multiply_the_weights_of_their_rows():
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
     np.testing.assert_array_equal(
