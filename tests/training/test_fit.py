@@ -33,6 +33,7 @@ from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.schedules import Cosine, Schedule, StepDecay
 from ffnn_gpu.optim.optimizers import SGD, Adam, AdamW
 from ffnn_gpu.testing import assert_close
+from ffnn_gpu.testing.strict_device import StrictBackend
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 
 rng = np.random.default_rng(3)
@@ -647,6 +648,17 @@ def test_schedule_that_raises_does_so_at_its_step_and_not_before():
     assert len(recorder.rates) == 3
 
 
+@pytest.mark.parametrize("launch", [1, 3])
+def test_learning_rate_of_an_epoch_is_that_of_its_last_step(launch):
+    """On a GPU, several steps are one launch."""
+    backend, steps = StrictBackend(), 5
+    backend.steps_per_launch = lambda rows: launch
+    settings = {"batch_size": 10, "schedule": Cosine()}
+    history = quiet(network_of(backend), softmax_cross_entropy, SGD(0.1), (X, LABELS), **settings)
+    last = [0.1 * Cosine()(steps * epoch - 1, 3 * steps) for epoch in (1, 2, 3)]
+    np.testing.assert_allclose(history["lr"], last, rtol=1e-14)
+
+
 def test_step_decay_sets_the_learning_rates_of_sgd():
     network, recorder = network_of("numpy", Dense(3)), Recorder()
     quiet(
@@ -1001,6 +1013,18 @@ def test_ema_includes_the_running_statistics():
     )
     start = network_of("numpy", BatchNorm(), Dense(3)).params.state
     np.testing.assert_allclose(network.params.state, 0.5 * start + 0.5 * states[0], rtol=1e-14)
+
+
+def test_average_of_a_second_run_begins_where_the_first_one_ended():
+    network, optimizer = network_of("numpy", BatchNorm(), Dense(3)), SGD(0.1, ema=0.5)
+    for _ in range(2):
+        ends, before = [], numbers(network)
+        look = After(lambda run, ends=ends: ends.append(numbers(run.network)), step=1)
+        settings = {"epochs": 1, "batch_size": 50, "callbacks": [look]}
+        quiet(network, softmax_cross_entropy, optimizer, (X, LABELS), **settings)
+        for name, value in numbers(network).items():
+            expected = 0.5 * before[name] + 0.5 * ends[0][name]
+            np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-14, err_msg=name)
 
 
 class OwnStep(SGD):
