@@ -28,9 +28,7 @@ def write(path: Path, *pieces: bytes | memoryview) -> None:
     half = _half(path)
     with _adding(path, "the file was not changed"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in leftovers(path):
-            with suppress(OSError):
-                left.unlink()
+        remove_leftovers(path)
         unchanged = _holds(path, pieces)
         if not unchanged:
             _replace(path, half, pieces)
@@ -51,9 +49,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in leftovers(path):
-        with suppress(OSError):
-            left.unlink()
+    remove_leftovers(path)
     half = _half(path)
     with _removed_on_failure(half):
         yield half
@@ -88,6 +84,14 @@ def _removed_on_failure(half: Path) -> Iterator[None]:
         raise
     finally:
         temporary.discard(half)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` whose writers have ended, where the folder allows it."""
+    with suppress(OSError):
+        for left in leftovers(Path(os.path.realpath(path))):
+            with suppress(OSError):
+                left.unlink()
 
 
 def leftovers(path: Path) -> list[Path]:

@@ -43,6 +43,7 @@ class Inputs:
             raise DataError(f"x is the path {str(x)!r}; pass rows, or use `ffnn-gpu predict`")
         if x is None or np.isscalar(x) or (isinstance(x, np.ndarray) and not x.ndim):
             raise DataError(f"x is {x!r}; pass a matrix (rows, columns), a data frame or a list of dicts")
+        names = _as_tuple(names)
         if self.encoding is not None:
             return self._encoded(self.encoding, x, names)
         if isinstance(x, TableRows) or is_named(x):
@@ -62,6 +63,7 @@ class Inputs:
         """Count the standardized values outside [-limit, limit]."""
         if self.limit is None:
             return 0
+        names = _as_tuple(names)
         if isinstance(x, TableRows) or is_named(x):
             x, names = self._columns(x), None
         found = (self._standardized(x[part], names) for part in blocks(x))
@@ -146,6 +148,11 @@ class Inputs:
             scaled = self.standardizer.transform(admitted, self.network.dtype)
         scaled[:, [*self.standardizer.constant]] = 0  # the network learnt nothing from a constant column
         return scaled
+
+
+def _as_tuple(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    """Return names as a tuple; an array or a pandas Index of them has no truth value."""
+    return None if names is None else tuple(names)
 
 
 def has_each_once(names: Iterable[str], wanted: Iterable[str]) -> bool:

@@ -48,7 +48,8 @@ def scores(
 ) -> dict[str, float]:
     """The result of `evaluate`, from total = Σ N_i L_i, weight = Σ N_i and the network's outputs z (n, O).
 
-    The metrics of this package weigh the rows as the loss does; a function of the user takes (y, prediction).
+    The metrics of this package weigh the rows as the loss does, and are NaN, as the loss is, if an output is;
+    a function of the user takes (y, prediction).
     """
     row = {"loss": total / weight if weight else 0.0}
     decisions = loss.decide(z)
@@ -59,8 +60,10 @@ def scores(
     weights = {} if data.weight is None else {"sample_weight": network.backend.to_host(data.weight)}
     for name, metric in by_name(get_metrics(metrics)).items():
         read = z if _plain(metric) in reads_outputs else decisions
-        takes_them = better(metric) is not None and "sample_weight" not in getattr(metric, "keywords", ())
-        row[name] = float(metric(y, read, **(weights if takes_them else {})))
+        is_ours = better(metric) is not None
+        takes_them = is_ours and "sample_weight" not in getattr(metric, "keywords", ())
+        undefined = is_ours and np.isnan(z).any()
+        row[name] = np.nan if undefined else float(metric(y, read, **(weights if takes_them else {})))
     return row
 
 

@@ -116,7 +116,9 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5, sample_weight: W
 
     Args:
         y: (n,) class indices in [0, C).
-        scores: (n, C), any increasing function of the probabilities; k ≥ C gives 1.
+        scores: (n, C), any increasing function of the probabilities.
+
+    Raises DataError if k ≥ C, because all scores would then be right.
     """
     y, scores = np.asarray(y).ravel(), np.asarray(scores)
     if k < 1:
@@ -129,6 +131,11 @@ def top_k_accuracy(y: ArrayLike, scores: ArrayLike, k: int = 5, sample_weight: W
     C = scores.shape[1]
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= C:
         raise DataError(f"y must hold class indices 0 … {C - 1}; it is {y.dtype} from {y.min()} to {y.max()}")
+    if k >= C:
+        raise DataError(
+            f"k is {k} and there are {C} classes, so any scores are right; use k below {C}, such as "
+            "functools.partial(top_k_accuracy, k=1), or another metric"
+        )
     own = np.take_along_axis(scores, y[:, None], axis=1)
     later = np.arange(C) > y[:, None]
     ahead = np.sum((scores > own) | ((scores == own) & later), axis=1)

@@ -76,7 +76,8 @@ def split(
 ) -> tuple[Samples, Samples | None]:
     """(training rows, validation rows). validation: (Xv, yv), the fraction of `whole` to hold out, or None.
 
-    The held-out rows are drawn from the seed, stratified by class if y are class indices.
+    The held-out rows are drawn from the seed, stratified if each row of y is one class for this loss.
+    Raises DataError if all weights of a part are 0.
     """
     if validation is None:
         return whole, None
@@ -84,10 +85,16 @@ def split(
         return whole, samples(network, loss, validation, None, "validation", admit)
     if not 0 < float(validation) < 1:
         raise ConfigurationError(f"validation is {validation}; use (Xv, yv) or a fraction between 0 and 1")
-    y = class_per_row(whole.y)
-    classes = y.ndim == 1 and y.dtype.kind == "i"
-    parts = train_test_split(y if classes else len(whole), float(validation), seed, stratify=classes)
+    classes = _strata(loss, whole.y)
+    of = len(whole) if classes is None else classes
+    parts = train_test_split(of, float(validation), seed, stratify=classes is not None)
     train, held_out = (whole.select(network.backend, np.sort(index)) for index in parts)
+    for part, what in ((train, "training"), (held_out, "held-out")):
+        if part.weight is not None and not part.weight.any():
+            raise DataError(
+                f"validation={validation}, seed={seed}: the sample weights of all {len(part)} {what} rows "
+                "are 0; use another seed or fraction, or validation=(Xv, yv)"
+            )
     return train, held_out
 
 
@@ -114,13 +121,31 @@ def balanced(data: Samples, class_weight: Mapping[Any, float] | str, n_out: int,
             f"class weights must be finite, at least 0 and not all 0, not {class_weight!r}"
         )
     weight = factors[place].astype(dtype)
-    return replace(data, weight=weight if data.weight is None else weight * data.weight)
+    weight = weight if data.weight is None else weight * data.weight
+    if not weight.any():
+        raise ConfigurationError(
+            f"with class_weight={class_weight!r} all {len(data)} training rows have weight 0; "
+            "give a class of rows with a sample weight above 0 a weight above 0"
+        )
+    return replace(data, weight=weight)
 
 
 def class_per_row(y: Any) -> Any:
     """Return one-hot rows (n, C) as class indices, any other y unchanged."""
     one_hot = y.ndim == 2 and y.shape[1] > 1 and ((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all()
     return y.argmax(axis=1) if one_hot else y
+
+
+def _strata(loss: Loss, y: HostArray) -> HostArray | None:
+    """Return the class of each row (n,); None if the targets are no classes, or several a row.
+
+    A column holds classes if the loss decides, about each number in it, that number.
+    """
+    y = class_per_row(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        decided = loss.decide(y)
+        y = decided.ravel() if decided.shape == y.shape and (decided == y).all() else y
+    return y if y.ndim == 1 and y.dtype.kind == "i" else None
 
 
 def _factors(class_weight: Any, classes: list[Any], n_out: int) -> HostArray:

@@ -47,12 +47,16 @@ class Optimizer:
 
     Args:
         lr: learning rate η; a schedule multiplies it.
-        l2, l1: λ₂ and λ₁; the gradient of λ₂/2 ‖W‖² + λ₁ ‖W‖₁ is added to ∇W.
+        l2, l1: λ₂ and λ₁; the gradient of λ₂/2 ‖W‖² + λ₁ ‖W‖₁ is added to ∇W, and no reported loss has it.
         weight_decay: decoupled, W ← W (1 − η λ).
         decay_schedule: a factor on weight_decay, between 0 and 1, that follows the training run: an object of
             ffnn_gpu.schedules or its name; None for 1.
         clip_norm, clip_value: bounds on ‖∇θ‖₂ and on each |∇θᵢ|, before the penalties.
-        ema: decay of an exponential moving average of θ and the running statistics; None for no average.
+        ema: decay of an exponential moving average of θ and the running statistics; None for no average. It
+            begins at their values before the first step and is not corrected for that, unlike Adam's moments.
+
+    The state belongs to this object and a network's parameters: another object with the same settings begins
+    with moments 0.
 
     Attributes:
         moments: names of the vectors of θ's length in the state.

@@ -63,16 +63,18 @@ def fit(
 
     Args:
         loss, optimizer: objects, or names such as "softmax_cross_entropy" and "adam" for default settings.
+            The moments belong to the optimizer's object: a second `fit` with it goes on with them.
         validation: (Xv, yv), (Xv, yv, sample_weight), or the fraction of the rows to hold out: shuffled, and
-            stratified by class.
-        sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply.
+            stratified by class, also where a loss decides between two classes by one output.
+        sample_weight: (n,); class_weight: {class index: weight} or "balanced". Both multiply. The loss of a
+            minibatch is Σ w ℓ / Σ w, so only weights within it are compared; `MeanOverRows` divides by rows.
         metrics: one or several names or functions (y, prediction) for the validation rows, or the training
             rows if there are none. A prediction is the loss's decision, such as a class index. The metrics of
             this package use the sample weights of these rows; class weights count in the training loss only.
         schedule: factor on the optimizer's lr per step: an object of ffnn_gpu.schedules or its name, or a
             ReduceOnPlateau(…).
-        early_stopping: epochs to wait for a better val_loss (loss without validation), or an EarlyStopping;
-            on every exit the best weights are restored.
+        early_stopping: the number of epochs in a row without a better val_loss (loss without validation) at
+            which the run stops, or an EarlyStopping; on every exit the best weights are restored.
         accumulate: the number of micro-batches per batch: the same gradient in less memory.
         seed: of shuffling, splitting and dropout.
         checkpoint: a folder for last.safetensors and best.safetensors, which are overwritten.
@@ -84,7 +86,9 @@ def fit(
             continues with them; one without shards starts new moments.
 
     Returns:
-        One row per epoch. After Ctrl-C, SIGTERM or SIGHUP, the rows so far, with `interrupted` set.
+        One row per epoch; no loss in it has the penalties (l1, l2) of the optimizer. After Ctrl-C, SIGTERM or
+        SIGHUP, the rows so far, with `interrupted` set. With `ema`, validation columns are those of the
+        average, and θ is the average when fit returns.
 
     Raises:
         ShapeError, DataError, ConfigurationError: before anything is changed.

@@ -313,6 +313,25 @@ def test_non_finite_value_is_reported_by_the_rank_of_its_row_and_ends_all_ranks(
     assert first == second == "rank 2 did not accept the data; the error there gives the reason"
 
 
+@pytest.mark.parametrize(("row", "rank", "first"), [(0, 0, 0), (57, 6, 51), (59, 6, 51)])
+def test_rows_at_both_ends_are_checked_where_the_ranks_do_not_divide_them(tmp_path, row, rank, first):
+    bad = X.copy()
+    bad[row, 1] = np.inf
+    files(tmp_path, (60,), bad)
+
+    def work(ranks):
+        with pytest.raises(DataError) as found:
+            trained(npy_rows(tmp_path), communicator=ranks)
+        return str(found.value)
+
+    said = on_ranks(7, work)[0]
+    place = f"x from row {first} on" if first else "x"
+    assert said[rank].startswith(f"{place} holds 1 values that are not finite")
+    assert {*said[:rank], *said[rank + 1 :]} == {
+        f"rank {rank} did not accept the data; the error there gives the reason"
+    }
+
+
 def test_check_of_finite_values_is_shared_among_ranks_only_for_rows_in_files(tmp_path):
     whole = rows_of(X)
     assert whole.share(1, 2) == (whole, 0)

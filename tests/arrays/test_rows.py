@@ -82,12 +82,13 @@ def test_rows_on_the_device_are_copied_into_a_buffer(make, backend, monkeypatch,
 
 def test_shares_of_ranks_partition_rows_in_files_and_repeat_an_array(make, backend):
     x, want = make(backend)
-    shares = [x.share(rank, 3) for rank in range(3)]
-    if not x.in_files:
-        assert shares == [(x, 0)] * 3
-        return
-    np.testing.assert_array_equal(np.concatenate([share[:] for share, _ in shares]), want)
-    assert [first for _, first in shares] == [len(want) * rank // 3 for rank in range(3)]
+    for size in (1, 3, 4, 7, 40):  # 27 and 30 rows do not divide by most of them
+        shares = [x.share(rank, size) for rank in range(size)]
+        if not x.in_files:
+            assert shares == [(x, 0)] * size
+            continue
+        np.testing.assert_array_equal(np.concatenate([share[:] for share, _ in shares]), want)
+        assert [first for _, first in shares] == [len(want) * rank // size for rank in range(size)]
 
 
 @pytest.mark.parametrize(("elements", "sizes"), [(1, [1] * 7), (8, [2, 2, 2, 1]), (13, [3, 3, 1]), (99, [7])])

@@ -148,6 +148,16 @@ def test_true_and_predicted_have_the_same_form():
     np.testing.assert_array_equal(prediction[:, 0], model(PRICE).predict(X))
 
 
+def test_folder_of_a_run_that_was_killed_gives_the_network_of_its_best_epoch(tmp_path):
+    for k, place in enumerate(
+        ["checkpoint/last", "checkpoint/best", "model"]
+    ):  # each is read before the others
+        made = model()
+        made.network.params.theta += k
+        made.save(tmp_path / place)
+        np.testing.assert_array_equal(Model.load(tmp_path, "numpy").outputs(X), made.outputs(X))
+
+
 def test_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="nothing does not exist"):
         Model.load(tmp_path / "nothing")

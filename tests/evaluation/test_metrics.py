@@ -187,8 +187,8 @@ def test_score_metrics_example_worked_by_hand():
     assert roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75  # 1 of 4 pairs is in the wrong order
     assert roc_auc(["no", "yes", "yes"], [0.5, 0.5, 0.7]) == 0.75  # one tie counts as half
     scores = [[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]
-    assert [top_k_accuracy([0, 0], scores, k) for k in (1, 2, 3)] == [0.5, 0.5, 1.0]
-    assert top_k_accuracy([0, 0], scores) == 1.0  # k = 5 of three classes
+    assert [top_k_accuracy([0, 0], scores, k) for k in (1, 2)] == [0.5, 0.5]
+    assert top_k_accuracy([0, 1], scores, 2) == 1.0
     assert top_k_accuracy([0, 1], [[0, 1, 2, 3, 4, 5]] * 2) == 0.5  # the true classes rank 6th and 5th of 6
 
 
@@ -288,6 +288,8 @@ def test_metric_of_no_rows_is_refused(name):
         (lambda: top_k_accuracy([0.5, 0], np.eye(2)), DataError, "it is float64"),
         (lambda: top_k_accuracy([], np.empty((0, 2))), DataError, "no rows"),
         (lambda: top_k_accuracy([0, 1], np.eye(2), k=0), ConfigurationError, "k is 0; it must be at least 1"),
+        (lambda: top_k_accuracy([0, 1], np.eye(2), k=2), DataError, "k is 2 and there are 2 classes, so any"),
+        (lambda: top_k_accuracy([0, 1], np.eye(2)), DataError, "k is 5 and there are 2 .* use k below 2"),
     ],
 )
 def test_error_of_a_metric_contains_the_numbers(call, error, message):

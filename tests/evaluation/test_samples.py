@@ -7,8 +7,10 @@ from ffnn_gpu.errors import ConfigurationError, DataError, ShapeError
 from ffnn_gpu.evaluation.samples import balanced, samples, split
 from ffnn_gpu.nn.layers import Dense, Dropout, Softmax
 from ffnn_gpu.nn.losses.standard import (
+    binary_cross_entropy,
     binary_cross_entropy_with_logits,
     cross_entropy,
+    hinge,
     mean_squared_error,
     softmax_cross_entropy,
 )
@@ -65,6 +67,47 @@ def test_split_is_stratified_for_one_hot_targets_and_for_every_loss_of_classes(l
         assert np.bincount(found).tolist() == [12, 6, 2]
 
 
+@pytest.mark.parametrize(
+    ("loss", "classes"),
+    [(binary_cross_entropy_with_logits, (0, 1)), (binary_cross_entropy, (0, 1)), (hinge, (-1, 1))],
+    ids=lambda value: getattr(value, "name", ""),
+)
+@pytest.mark.parametrize("shape", [(200,), (200, 1)])
+def test_split_is_stratified_for_one_output(loss, classes, shape):
+    network = Network(4, [Dense(1)], "numpy", "float64")
+    y = np.repeat(classes, [190, 10])[rng.permutation(200)].reshape(shape)
+    whole = samples(network, loss, (rng.normal(size=(200, 4)), y))
+    for seed in range(20):
+        held_out = split(network, loss, whole, 0.1, seed)[1]
+        assert [(held_out.y == c).sum() for c in classes] == [19, 1]
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [
+        (binary_cross_entropy_with_logits, np.resize([0.0, 1.0, 0.3], 50)),
+        (binary_cross_entropy_with_logits, np.resize([[0, 1], [1, 1]], (50, 2))),
+        (mean_squared_error, np.resize([0.0, 1.0, 1.0], 50)),
+    ],
+    ids=["probabilities", "labels", "numbers"],
+)
+def test_targets_that_are_not_one_class_a_row_are_split_at_random(loss, y):
+    network = Network(4, [Dense(y[0].size)], "numpy", "float64")
+    held_out = split(network, loss, samples(network, loss, (X, y)), 0.2, 3)[1]
+    chosen = np.sort(np.random.default_rng(3).permutation(50)[:10])
+    np.testing.assert_array_equal(held_out.x[:], X[chosen])
+
+
+def test_split_refuses_a_part_whose_weights_are_all_zero():
+    network, everything = classifier(), np.arange(50)
+    whole = samples(network, softmax_cross_entropy, (X, Y, np.ones(50)))
+    out = [row.tolist() in split(network, softmax_cross_entropy, whole, 0.2, 1)[1].x[:].tolist() for row in X]
+    for kept, words in ((out, "all 40 training rows"), (~np.array(out), "all 10 held-out rows")):
+        weighted = samples(network, softmax_cross_entropy, (X, Y, np.where(kept, everything + 1.0, 0)))
+        with pytest.raises(DataError, match=rf"validation=0.2, seed=1: the sample weights of {words} are 0"):
+            split(network, softmax_cross_entropy, weighted, 0.2, 1)
+
+
 @pytest.mark.parametrize("fraction", [0, 1, 0.0, 1.0, -0.1, 1.5, True, False, float("nan")])
 def test_split_refuses_a_fraction_outside_zero_and_one(fraction):
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
@@ -99,6 +142,13 @@ def test_balanced_weights_agree_with_scikit_learn():
     )
 
 
+def test_balanced_weights_count_the_classes_that_occur():
+    rows = samples(classifier(), softmax_cross_entropy, (X[Y != 1], Y[Y != 1]))
+    y, weight = rows.y, balanced(rows, "balanced", 3, np.float64).weight
+    np.testing.assert_allclose([weight[y == c].sum() for c in (0, 2)], len(y) / 2, rtol=1e-12)
+    np.testing.assert_allclose(weight.mean(), 1, rtol=1e-12)  # no class, no share
+
+
 def test_class_weights_multiply_the_weights_of_their_rows():
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
     np.testing.assert_array_equal(
@@ -109,6 +159,14 @@ def test_class_weights_multiply_the_weights_of_their_rows():
 def test_weight_of_one_class_may_be_zero():
     whole = samples(classifier(), softmax_cross_entropy, (X, Y))
     np.testing.assert_array_equal(balanced(whole, {1: 0}, 3, np.float64).weight, Y != 1)
+
+
+def test_class_weights_that_leave_no_row_are_refused():
+    rows = samples(classifier(), softmax_cross_entropy, (X, Y, (Y == 1).astype(float)))
+    with pytest.raises(
+        ConfigurationError, match=r"class_weight=\{1: 0.0\} all 50 training rows have weight 0"
+    ):
+        balanced(rows, {1: 0.0}, 3, np.float64)
 
 
 def test_classes_of_a_column_are_its_values_even_if_all_are_equal():

@@ -24,8 +24,9 @@ COLUMNS = {"loss": "min", "val_rmse": "min", "val_accuracy": "max", "val_r2": "m
 
 def run_of(**more):
     run = SimpleNamespace(
-        stop=False, lr_factor=1.0, epoch=0, epochs=100, averaged=nullcontext, columns=COLUMNS
-    )
+        stop=False, lr_factor=1.0, epoch=0, epochs=100, averaged=nullcontext, columns=COLUMNS,
+        team=SimpleNamespace(rank=0),
+    )  # fmt: skip
     vars(run).update(more)
     return run
 

@@ -17,7 +17,13 @@ from ffnn_gpu import fit, train_step
 from ffnn_gpu.checkpoints.checkpoint import load
 from ffnn_gpu.data.minibatches import Order
 from ffnn_gpu.data.readers import read
-from ffnn_gpu.errors import ConfigurationError, DataError, DivergedError, IncompatibleCheckpointError
+from ffnn_gpu.errors import (
+    ConfigurationError,
+    DataError,
+    DivergedError,
+    IncompatibleCheckpointError,
+    ShapeError,
+)
 from ffnn_gpu.evaluation.evaluate import evaluate
 from ffnn_gpu.evaluation.metrics import get_metric, get_metrics
 from ffnn_gpu.nn.activations import relu, tanh
@@ -27,6 +33,7 @@ from ffnn_gpu.nn.network import Network
 from ffnn_gpu.nn.schedules import Cosine, Schedule, StepDecay
 from ffnn_gpu.optim.optimizers import SGD, Adam, AdamW
 from ffnn_gpu.testing import assert_close
+from ffnn_gpu.testing.strict_device import StrictBackend
 from ffnn_gpu.training.callbacks import BestWeights, Callback, Checkpoints, EarlyStopping, ReduceOnPlateau
 
 rng = np.random.default_rng(3)
@@ -469,6 +476,25 @@ def test_rows_of_weight_zero_have_no_influence():
     assert_same_numbers(a, b)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2, 5])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_of_weight_zero_is_left_out_of_every_sum(backend, smoothing, accumulate):
+    loss, rule = SoftmaxCrossEntropy(smoothing, (0, 1, 3)), SGD(0.5)
+    more = {"batch_size": 50, "accumulate": accumulate, "epochs": 1}
+    network = network_of(backend)
+    before = numbers(network)
+    assert quiet(network, loss, rule, (X, 0 * LABELS), **more)["loss"] == [0.0]
+    for name, value in numbers(network).items():
+        np.testing.assert_array_equal(value, before[name])
+    some, others = network_of(backend), network_of(backend)
+    by_class, counted = np.argsort(LABELS), LABELS[np.argsort(LABELS)] > 0  # micro-batches of one class
+    a = quiet(some, loss, rule, (X[by_class], LABELS[by_class]), shuffle=False, **more)
+    b = quiet(others, loss, rule, (X[by_class][counted], LABELS[by_class][counted]), epochs=1, batch_size=50)
+    np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-12)
+    for name, value in numbers(some).items():
+        np.testing.assert_allclose(value, numbers(others)[name], rtol=1e-9, atol=1e-12)
+
+
 def test_batch_of_weights_that_are_all_zero_changes_nothing():
     w = np.r_[np.zeros(16), np.ones(34)]
     for accumulate in (1, 3):
@@ -620,6 +646,17 @@ def test_schedule_that_raises_does_so_at_its_step_and_not_before():
             network_of(), "softmax_cross_entropy", "sgd", (X, LABELS), schedule=Short(), callbacks=[recorder]
         )
     assert len(recorder.rates) == 3
+
+
+@pytest.mark.parametrize("launch", [1, 3])
+def test_learning_rate_of_an_epoch_is_that_of_its_last_step(launch):
+    """On a GPU, several steps are one launch."""
+    backend, steps = StrictBackend(), 5
+    backend.steps_per_launch = lambda rows: launch
+    settings = {"batch_size": 10, "schedule": Cosine()}
+    history = quiet(network_of(backend), softmax_cross_entropy, SGD(0.1), (X, LABELS), **settings)
+    last = [0.1 * Cosine()(steps * epoch - 1, 3 * steps) for epoch in (1, 2, 3)]
+    np.testing.assert_allclose(history["lr"], last, rtol=1e-14)
 
 
 def test_step_decay_sets_the_learning_rates_of_sgd():
@@ -978,6 +1015,18 @@ def test_ema_includes_the_running_statistics():
     np.testing.assert_allclose(network.params.state, 0.5 * start + 0.5 * states[0], rtol=1e-14)
 
 
+def test_average_of_a_second_run_begins_where_the_first_one_ended():
+    network, optimizer = network_of("numpy", BatchNorm(), Dense(3)), SGD(0.1, ema=0.5)
+    for _ in range(2):
+        ends, before = [], numbers(network)
+        look = After(lambda run, ends=ends: ends.append(numbers(run.network)), step=1)
+        settings = {"epochs": 1, "batch_size": 50, "callbacks": [look]}
+        quiet(network, softmax_cross_entropy, optimizer, (X, LABELS), **settings)
+        for name, value in numbers(network).items():
+            expected = 0.5 * before[name] + 0.5 * ends[0][name]
+            np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-14, err_msg=name)
+
+
 class OwnStep(SGD):
     """An optimizer whose step a backend must call."""
 
@@ -1297,7 +1346,7 @@ def test_path_that_cannot_be_the_checkpoint_folder_raises_before_the_first_step(
 def refused(message, y=LABELS, loss="softmax_cross_entropy", layers=(Dense(3),), rows=50, **given):
     network = Network(4, list(layers), "numpy", seed=1)
     before = numbers(network)
-    with pytest.raises((ConfigurationError, DataError), match=message):
+    with pytest.raises((ConfigurationError, DataError, ShapeError), match=message):
         quiet(network, loss, SGD(0.1), (X[:rows], y[:rows]), **given)
     for name, value in numbers(network).items():
         np.testing.assert_array_equal(value, before[name])
@@ -1349,6 +1398,71 @@ def test_metric_that_the_validation_rows_do_not_define_is_refused():
     more = {"loss": "binary_cross_entropy_with_logits", "layers": [Dense(1)], "metrics": ["roc_auc"]}
     refused("roc_auc needs two classes; y has 1", two, validation=(X[two == 0], two[two == 0]), **more)
     refused("roc_auc needs two classes; y has 1", np.zeros(50, int), **more)
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "y", "metric", "message"),
+    [
+        (
+            "softmax_cross_entropy",
+            2,
+            LABELS > 0,
+            "roc_auc",
+            r"y has shape \(\d+,\) and prediction \(\d+, 2\)",
+        ),
+        ("mean_squared_error", 3, NUMBERS, "top_k_accuracy", "y must hold class indices 0 … 2|shape"),
+        ("mean_squared_error", 1, NUMBERS[:, 0], "top_k_accuracy", "y must hold class indices"),
+        ("binary_cross_entropy_with_logits", 2, NUMBERS[:, :2] > 0, "balanced_accuracy", r"labels \(n,\)"),
+        ("softmax_cross_entropy", 3, LABELS, "top_k_accuracy", "k is 5 and there are 3 classes"),
+    ],
+)
+@pytest.mark.parametrize("validation", [None, 0.2])
+def test_metric_that_does_not_fit_the_task_is_refused_before_the_first_step(
+    loss, outputs, y, metric, message, validation
+):
+    more = {"layers": [Dense(outputs)], "metrics": metric, "validation": validation}
+    refused(message, y.astype(int if loss.startswith("softmax") else float), loss, **more)
+
+
+def test_two_positive_rows_of_40_are_too_few_for_the_metric_of_4_held_out_rows():
+    y = np.repeat([0, 1], [38, 2])
+    more = {"layers": [Dense(1)], "metrics": "roc_auc", "validation": 0.1, "rows": 40}
+    message = "roc_auc needs two classes; y has 1, starting with 0"
+    refused(message, y, "binary_cross_entropy_with_logits", **more)
+
+
+def test_metric_of_outputs_that_overflow_is_nan_and_the_run_goes_on(tmp_path):
+    """The held-out rows are finite, and the sums of their products are not: inf − inf."""
+    network, y = network_of("numpy", *[Dense(8)] * 4, Dense(1)), (LABELS > 0).astype(float)
+    history = quiet(
+        network,
+        "binary_cross_entropy_with_logits",
+        SGD(0.1),
+        (X, y),
+        epochs=9,
+        validation=(np.sign(X) * 1e308, y),
+        metrics=["roc_auc", "accuracy", "f1_macro"],
+        early_stopping=EarlyStopping(3, "val_roc_auc"),
+        checkpoint=tmp_path,
+    )
+    names = ["val_loss", "val_roc_auc", "val_accuracy", "val_f1_macro"]
+    assert len(history) == 3 and np.isnan([history[name] for name in names]).all()
+    history.to_jsonl(tmp_path / "rows.jsonl")
+    assert (tmp_path / "rows.jsonl").read_text().count('"val_roc_auc": null') == 3
+    assert_same_numbers(load(tmp_path / "last", "numpy"), network)  # no epoch was the best
+
+
+def test_run_without_a_step_left_removes_what_killed_runs_left_behind(tmp_path):
+    settings = {"epochs": 2, "checkpoint": tmp_path}
+    quiet(network_of(), softmax_cross_entropy, SGD(0.1), (X, LABELS), **settings)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    for name in ("last", "best"):
+        (tmp_path / f".{name}.safetensors.{os.getpid()}-0123abcd.half").write_bytes(b"x")
+    other = tmp_path / f".last.safetensors.{os.getppid()}-0123abcd.half"  # its writer is alive
+    other.write_bytes(b"x")
+    quiet(network_of(), softmax_cross_entropy, SGD(0.1), (X, LABELS), resume=True, **settings)
+    other.unlink()
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
 def test_fewer_epochs_than_are_finished_are_refused(tmp_path):

@@ -137,8 +137,14 @@ KERNEL(cross_entropy,
         unsigned* finished),
        (p, q, w, total, dp, value, B, C, floor, partial, finished))
 
+// v_y of v (C,), 0 for a label y outside [0, C)
+template <typename T>
+__device__ __forceinline__ double weight_of_class(int label, const T* v, int C) {
+  return label >= 0 && label < C ? (double)v[label] : 0.0;
+}
+
 // value = −Σ_b w_b Σ_c r_bc log softmax(z_b)_c / N        dz = w_b (softmax(z_b)_c Σ_k r_bk − r_bc) / N
-//   r_bc = v_c ((1 − ε) q_bc + ε/C); one warp per row
+//   r_bc = v_c ((1 − ε) q_bc + ε/C); a row whose class has weight 0 counts nothing; one warp per row
 //   z, dz (B, C); label (B,) or q (B, C), the other null; w (B,), v (C,), total, dz or null
 template <typename T>
 __device__ void softmax_cross_entropy(const T* z, const int* label, const Arithmetic<T>* q, const Arithmetic<T>* w,
@@ -150,7 +156,7 @@ __device__ void softmax_cross_entropy(const T* z, const int* label, const Arithm
   double loss = 0;
   FOR_EACH_ROW(row, B) {
     const T* of = z + row * C;
-    A scale = A((w ? (double)w[row] : 1.0) / N);
+    A scale = label && v && weight_of_class(label[row], v, C) == 0 ? A(0) : A((w ? (double)w[row] : 1.0) / N);
     A top = -INF, sum = 0, mass = 0, product = 0;
     for (int c = lane; c < C; c += WARP) top = largest(top, (A)widen(of[c]));
     top = warp_largest(top);
@@ -186,7 +192,7 @@ __device__ void weight_total(const Arithmetic<T>* w, const int* y, const Arithme
                              double* partial, unsigned* finished) {
   double sum = 0;
   FOR_EACH(b, B) {
-    double of_class = !v ? 1.0 : y[b] >= 0 && y[b] < C ? (double)v[y[b]] : 0.0;
+    double of_class = v ? weight_of_class(y[b], v, C) : 1.0;
     sum += of_class * (w ? (double)w[b] : 1.0);
   }
   if (grid_sum(sum, partial, finished)) *total = sum;

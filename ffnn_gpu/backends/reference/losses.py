@@ -81,7 +81,8 @@ def softmax_cross_entropy(
     """L = −Σ_b w_b Σ_c r_bc log softmax(z_b)_c / N        dz = w_b (softmax(z_b)_c Σ_k r_bk − r_bc) / N
 
     r_bc = v_c ((1 − ε) q_bc + ε/C) with class weights v and smoothing ε; q is the target distribution.
-    N = Σ_b w_b for soft targets and Σ_b w_b v_{y_b} for class indices.
+    N = Σ_b w_b for soft targets and Σ_b w_b v_{y_b} for class indices. A row with v_{y_b} = 0 counts nothing,
+    smoothed or not, so N = 0 means L = 0 and dz = 0.
 
     Args:
         z: (B, C) logits. y: (B,) integers or (B, C) of z's dtype.
@@ -98,7 +99,8 @@ def softmax_cross_entropy(
     norm = w
     if class_weight is not None:
         r = r * class_weight
-        norm = w * class_weight[y] if hard else w
+        of_row = class_weight[y] if hard else 1
+        norm, w = w * of_row, w * (of_row != 0)
     total = self.total(norm)
     scale = (w / xp.where(total == 0, 1, total)).astype(z.dtype)[:, None]
     logp = self.log_softmax(z, out=xp.empty_like(z))

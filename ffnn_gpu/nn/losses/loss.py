@@ -4,7 +4,8 @@
 
 with z (B, O) the network's output, left unchanged; y the targets; dz (B, O) overwritten with ∂L/∂z, or None
 for the value alone; sample_weight (B,) with the meaning  L = Σᵢ wᵢ ℓᵢ / Σᵢ wᵢ, so a weight of 2 counts a row
-twice. The value is a 0-d array on z's device; `float()` of it waits for the device.
+twice in its minibatch (`mean_over_rows`: in an epoch). The value is a 0-d array on z's device; `float()` of
+it waits for the device.
 
 CrossEntropy and SoftmaxCrossEntropy are in this file too, so that a reader who follows one training step has
 the contract and the usual loss in one place; losses that are elementwise formulas are in `standard.py`.
@@ -34,9 +35,12 @@ class Loss:
 
     counts_rows: True if an int that `total_weight` returns is always the number of rows; then the total needs
         no sum over the ranks. False in a class that defines `total_weight` alone.
+    reads_values: True if `value_and_gradient` computes with values that another operation returned. A
+        recording, which computes nothing, then calls it in each step.
     """
 
     counts_rows: ClassVar[bool] = False
+    reads_values: ClassVar[bool] = False
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -161,7 +165,8 @@ class SoftmaxCrossEntropy(Loss):
 
     Args:
         label_smoothing: ε; the target becomes (1 − ε) q + ε/C.
-        class_weight: C positive numbers v; row b has the weight v[y_b], and the mean is taken over Σ v[y_b].
+        class_weight: C numbers v ≥ 0; row b has the weight v[y_b], and the mean is taken over Σ v[y_b]. A row
+            with v[y_b] = 0 counts nothing; PyTorch counts its smoothed target for the other classes.
 
     Reference: Bishop: Pattern Recognition and Machine Learning (2006), eq. 4.108-4.109.
     """

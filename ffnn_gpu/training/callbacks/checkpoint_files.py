@@ -5,7 +5,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
-from ffnn_gpu.checkpoints import checkpoint
+from ffnn_gpu.checkpoints import atomic_file, checkpoint
 from ffnn_gpu.checks import require_positive_int
 from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.training.callbacks.callback import Run
@@ -38,9 +38,20 @@ class Checkpoints(Monitor):
             require_positive_int("every_steps of Checkpoints", self.every_steps)
         _require_folder(Path(self.path))
 
+    def start(self, run: Run) -> None:
+        """Begin; remove what killed runs left beside both files, because this run may write neither."""
+        super().start(run)
+        if run.team.rank == 0:
+            for path in (self.last, self.best_network):
+                atomic_file.remove_leftovers(checkpoint.file_of(path))
+
     @property
     def last(self) -> Path:
         return Path(self.path) / "last"
+
+    @property
+    def best_network(self) -> Path:
+        return Path(self.path) / "best"
 
     @property
     def has_last(self) -> bool:
@@ -57,7 +68,7 @@ class Checkpoints(Monitor):
     def after_epoch(self, run: Run, row: dict[str, float]) -> None:
         if self.improves(row):
             with run.averaged():
-                run.save_network(Path(self.path) / "best", self.extras | {"row": row})
+                run.save_network(self.best_network, self.extras | {"row": row})
         if run.epoch % self.every_epochs == 0 or run.epoch == run.epochs or run.stop:
             run.save(self.last, self.extras)
 

@@ -9,7 +9,10 @@ from ffnn_gpu.training.callbacks.monitor import Monitor
 
 @dataclass
 class EarlyStopping(Monitor):
-    """Stop after `patience` epochs without a better value of `monitor`."""
+    """Stop at the `patience`-th epoch in a row without a better value of `monitor`, as Keras does.
+
+    NaN and infinity are never better.
+    """
 
     stored = "best", "waited"
 

@@ -9,7 +9,9 @@ from ffnn_gpu.training.callbacks.monitor import Monitor
 
 @dataclass
 class ReduceOnPlateau(Monitor):
-    """lr ← factor · lr after `patience` epochs without a better value of `monitor`.
+    """lr ← factor · lr at the (`patience` + 1)-th epoch in a row without a better value of `monitor`.
+
+    PyTorch's scheduler acts then too; Keras's and `EarlyStopping` act at the `patience`-th such epoch.
 
     Args:
         cooldown: epochs to wait after a reduction before counting again.

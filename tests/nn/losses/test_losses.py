@@ -476,6 +476,20 @@ def test_class_weight_may_be_zero(backend):
     assert value == pytest.approx(math.log(2)) and dz[0].tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_rows_whose_class_has_weight_zero_count_nothing(backend, dtype, smoothing):
+    rng = np.random.default_rng(4)
+    z, y, w = rng.normal(size=(40, 3)), rng.integers(0, 3, 40), rng.uniform(0.5, 2, 40)
+    loss, counted = SoftmaxCrossEntropy(smoothing, (0, 1, 3)), y > 0
+    value, dz = evaluate(backend, loss, z, y, w, dtype)
+    want, want_dz = evaluate(backend, loss, z[counted], y[counted], w[counted], dtype)
+    assert value == pytest.approx(want, rel=tolerance("network", dtype, K=120))
+    assert_close(dz[counted], want_dz, tolerance("network", dtype, K=120), "dz")
+    assert not dz[~counted].any()
+    value, dz = evaluate(backend, loss, z, 0 * y, w, dtype)
+    assert value == 0 and not dz.any()
+
+
 def test_class_weight_must_have_one_number_per_output(backend):
     with pytest.raises(ShapeError, match="class_weight has 3 numbers; the network has 2 outputs"):
         SoftmaxCrossEntropy(class_weight=(1, 2, 3))(

@@ -7,7 +7,7 @@ import pytest
 
 from ffnn_gpu import SGD, Adam, Callback, Dense, DivergedError, Network, ReduceOnPlateau, fit, tanh
 from ffnn_gpu.distributed import Single
-from ffnn_gpu.errors import ConfigurationError
+from ffnn_gpu.errors import ConfigurationError, DivergedRanksError
 from ffnn_gpu.training.data_parallel import DataParallel, team
 from tests.distributed.threads import Exchange, ThreadRank, on_ranks
 from tests.training.data_parallel import cases
@@ -91,6 +91,17 @@ def test_average_of_local_statistics_is_the_same_on_every_rank(shard):
 
     found, _ = on_ranks(3, work)
     assert (found[0] == found[1]).all() and (found[0] == found[2]).all()
+
+
+def test_ranks_that_begin_with_other_running_statistics_are_refused():
+    def work(ranks):
+        def start(network):
+            network.params.state[-1] += ranks.rank == 1
+
+        with pytest.raises(DivergedRanksError, match="the running statistics: rank 1 differs from rank"):
+            small(ranks, layers="batch_norm", start=start)
+
+    on_ranks(3, work)
 
 
 def test_statistics_are_right_if_a_rank_has_no_rows():

@@ -15,7 +15,7 @@ from ffnn_gpu.backends.cpu.loops.softmax import exponentials, maximum
 
 
 def weight_of_classes_command(like: Any, n: Any, chunk: int, chunks: int) -> None:
-    """out_b = w_b v_{y_b} / N, or w_b / N if `smoothed`        N = Σ_b w_b v_{y_b}; zeros where N = 0
+    """out_b = w_b v_{y_b} / N, or w_b [v_{y_b} ≠ 0] / N if `smoothed`        N = Σ_b w_b v_{y_b}
 
     Without `weight`, every w_b is 1. `failed` ← 1 if a class index is out of range.
     """
@@ -28,8 +28,9 @@ def weight_of_classes_command(like: Any, n: Any, chunk: int, chunks: int) -> Non
         total += (np.float64(weights[b]) if weight else 1.0) * v[class_index(y, y_size, b)]
     for b in range(B):
         w = np.float64(weights[b]) if weight else 1.0
-        of_class = 1.0 if smoothed else np.float64(v[class_index(y, y_size, b)])
-        out[b] = out.dtype.type(w * of_class / (1.0 if total == 0 else total))
+        of_class = np.float64(v[class_index(y, y_size, b)])
+        factor = 1.0 if smoothed != 0 and of_class != 0 else of_class
+        out[b] = out.dtype.type(w * factor / (1.0 if total == 0 else total))
 
 
 def soft_cross_entropy_command(like: Any, n: Any, chunk: int, chunks: int) -> None:

@@ -31,9 +31,13 @@ class PythonCall(NamedTuple):
 
 
 def is_own(part: Any) -> bool:
-    """Return whether this layer, loss or network, and every layer within it, is of this package's classes."""
+    """Return whether this layer, loss or network, and every layer within it, is of this package's classes.
+
+    A loss that computes with values, which a recording lacks, counts as one of the user's.
+    """
     inner: Iterable[Any] = getattr(part, "layers", ())
-    return type(part).__module__.startswith("ffnn_gpu.") and all(map(is_own, inner))
+    records = not getattr(part, "reads_values", False)
+    return records and type(part).__module__.startswith("ffnn_gpu.") and all(map(is_own, inner))
 
 
 def has_own_step(optimizer: Any) -> bool:
