@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ffnn_gpu.arrays.array_types import HostArray
+from ffnn_gpu.tables.quartiles import quartiles
 from ffnn_gpu.tables.table import MISSING, Codes, Floats
 
 LIMIT = 3.0
@@ -78,7 +79,7 @@ class NumberEncoder(Encoder):
         present = x[~np.isnan(x)]
         if not len(present):
             return cls(name, 0.0, 0.0, bool(len(x)))
-        low, lower, center, upper, high = np.percentile(present, (0, 25, 50, 75, 100)).tolist()
+        low, lower, center, upper, high = quartiles(present)
         spread = upper / 2 - lower / 2 or high / 4 - low / 4  # halved: the difference cannot overflow
         factor = 0.5 / spread if spread else 0.0
         tail = 0.0

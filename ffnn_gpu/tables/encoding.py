@@ -33,6 +33,7 @@ from ffnn_gpu.tables.encoders import (
     frequent_levels,
     restored,
 )
+from ffnn_gpu.tables.scan import SHORT
 from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, Codes, Table
 
@@ -217,8 +218,11 @@ def _listed(names: Sequence[str]) -> str:
 def _compute(table: Table, columns: Sequence[Column], spelling: Spelling) -> None:
     """Compute once what both the encoders and the matrix are made of, where it is not just a column."""
     texts = [c for c in columns if table.is_text(c.place) and c.place not in table.plain]
-    table.compute(number_of(table, c.place, spelling) for c in texts if c.kind == "number")
-    table.compute(time_of(table, c.place, c.written, spelling) for c in texts if c.kind == "time")
+    values = {number_of(table, c.place, spelling): c.place for c in texts if c.kind == "number"}
+    values |= {time_of(table, c.place, c.written, spelling): c.place for c in texts if c.kind == "time"}
+    repeated = {v: place for v, place in values.items() if place in table.counted and len(table) > SHORT}
+    table.compute_by_level(repeated)
+    table.compute(value for value in values if value not in repeated)
     table.compute_codes(c.place for c in columns if c.kind in ("boolean", "category"))
 
 

@@ -71,6 +71,11 @@ def _append(first: Table, part: Table, connection: Any) -> None:
     order = _order(first, part)
     kinds = [kind for _, kind, *_ in connection.execute(f"DESCRIBE {WHOLE}").fetchall()]
     for k, place in enumerate(order):
+        if (k in first.zoned) != (place in part.zoned):
+            raise DataError(
+                f"column {first.names[k]!r} holds times with a zone in only one of {first.source} and "
+                f"{part.source}; write all with a zone or none, or use --query with a CAST"
+            )
         if kinds[k] != part.types[place]:
             _widen(first, part, k, place, (kinds[k], part.types[place]), connection)
     connection.execute(f"INSERT INTO {WHOLE} SELECT {', '.join(f'c{k}' for k in order)} FROM {CELLS}")

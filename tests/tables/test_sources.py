@@ -160,6 +160,13 @@ def test_files_without_a_header_are_matched_by_place(tmp_path):
     refused(tmp_path, "c.csv", "3 columns, not 2")
 
 
+def test_parquet_files_of_which_one_has_a_zone_are_refused(tmp_path):
+    copied("SELECT TIMESTAMPTZ '2024-01-01 10:00:00+00' AS t", tmp_path / "a.parquet")
+    assert read_table(str(tmp_path)).zoned == {0}
+    copied("SELECT TIMESTAMP '2024-01-01 10:00:00' AS t", tmp_path / "b.parquet")
+    refused(tmp_path, "column 't' holds times with a zone in only one of", "a.parquet", "b.parquet")
+
+
 def test_parquet_files_of_several_types_get_the_wider_one(tmp_path):
     copied("SELECT 1::INTEGER AS a, 'x' AS b", tmp_path / "a.parquet")
     copied("SELECT 'y' AS b, 0.5::DOUBLE AS a", tmp_path / "b.parquet")

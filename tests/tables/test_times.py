@@ -9,6 +9,7 @@ from ffnn_gpu.errors import DataError
 from ffnn_gpu.tables.cells import time_of
 from ffnn_gpu.tables.decisions import Decisions
 from ffnn_gpu.tables.encoding import Encoding
+from ffnn_gpu.tables.frames import table_of as frame_table
 from ffnn_gpu.tables.kinds import columns_of
 from ffnn_gpu.tables.spelling import Spelling
 from tests.tables.test_kinds import kind_of, table_of, typed
@@ -68,6 +69,19 @@ def test_model_keeps_whether_times_have_zones():
     np.testing.assert_array_equal(again.encode(one), again.encode(other))
     with pytest.raises(DataError, match=r"the model reads times here.*line 2 holds '2024-01-05T10:00:00'"):
         again.encode(table_of(a=["2024-01-05T10:00:00"]))
+
+
+@pytest.mark.parametrize("kind", ["TIMESTAMP", "DATE"])
+def test_model_of_times_with_zones_refuses_typed_times_without_one(kind):
+    table = table_of(a=[f"{day:%Y-%m-%dT%H:%M:%S}Z" for day in DAYS])
+    encoding = Encoding.fit(table, columns_of(table, Decisions(), Spelling()), np.arange(60))
+    with pytest.raises(DataError, match=r"'a' holds times without a time zone.*tz_localize"):
+        encoding.encode(typed(f"SELECT {kind} '2024-01-05'", "a"))
+    with pytest.raises(DataError, match="holds times without a time zone"):
+        encoding.encode(frame_table({"a": [DAYS[4]]}))
+    zoned = encoding.encode(frame_table({"a": [DAYS[4].replace(tzinfo=UTC), None]}))
+    np.testing.assert_array_equal(zoned[:1], encoding.encode(table)[4:5])
+    assert len(encoding.encode(typed(f"SELECT NULL::{kind}", "a"))) == 1
 
 
 @pytest.mark.parametrize("way", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f"])
