@@ -19,6 +19,7 @@ from ffnn_gpu.distributed import Communicator
 from ffnn_gpu.distributed.communicator import gather
 from ffnn_gpu.distributed.rank_zero import on_rank_zero
 from ffnn_gpu.distributed.sharing import shared_array
+from ffnn_gpu.errors import ConfigurationError
 from ffnn_gpu.estimators.settings import TrainConfig
 from ffnn_gpu.estimators.training_data import Training
 from ffnn_gpu.tables.borrowed import BorrowedTable, distant_table
@@ -28,6 +29,7 @@ from ffnn_gpu.tables.encoded import MATRIX, mapped_from
 from ffnn_gpu.tables.encoding import Encoding, most_codes
 from ffnn_gpu.tables.roles import Roles
 from ffnn_gpu.tables.rows import TableRows
+from ffnn_gpu.tables.sources import STDIN, is_pipe
 
 LIMIT = 24 * 3600.0  # seconds that rank 0 may take to read, or to encode
 ROLES = ("weight", "group", "order")
@@ -37,10 +39,15 @@ OF_COLUMNS = ("name", "place", "kind", "reason")
 def read_for_all(ranks: Communicator, config: TrainConfig) -> Training:
     """Return the data set to train on: of a table, all cells on rank 0 and none on the other ranks.
 
-    Raises on every rank what rank 0 raises.
+    Raises on every rank what rank 0 raises, and ConfigurationError for standard input and pipes.
     """
     if ranks.size == 1 or not names_table(config):
         return read_training(config)
+    if config.data == STDIN or is_pipe(config.data):  # MPICH 5 ends all ranks when rank 0 reads it slowly
+        raise ConfigurationError(
+            f"{ranks.size} ranks cannot read {config.data}, because mpiexec passes on small inputs only; "
+            "write it to a file first"
+        )
     found: list[Training] = []
 
     def work() -> str:

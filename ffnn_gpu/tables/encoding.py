@@ -38,7 +38,7 @@ from ffnn_gpu.tables.spelling import Spelling
 from ffnn_gpu.tables.table import MAX_LISTED_NAMES, Codes, Table
 
 ROWS = 1 << 18  # that one thread reads at a time, and
-TOGETHER = 1 << 14  # that it encodes at a time
+TOGETHER = 1 << 13  # that it encodes at a time: their rows of the matrix stay in the cache
 MOST_CODES = 10_000  # levels of an embedded column; rarer ones are its others
 
 
@@ -84,8 +84,9 @@ class Encoding:
             raise DataError(f"{table.source} has no column to learn from: {said or 'it has only the target'}")
         spelling = Spelling(table.decimal, missing)
         _compute(table, used, spelling)
+        some = slice(None) if len(rows) == len(table) and (np.diff(rows) == 1).all() else rows
         with ThreadPoolExecutor(table.workers) as pool:
-            fitted = pool.map(lambda column: _fitted(table, column, rows, spelling, most_codes), used)
+            fitted = pool.map(lambda column: _fitted(table, column, some, spelling, most_codes), used)
             encoders = [*fitted]
         encoders.sort(key=lambda encoder: isinstance(encoder, CodeEncoder))
         decimal = table.decimal if table.dialect else ""
@@ -186,9 +187,11 @@ class Encoding:
         stops = [*accumulate(outputs)]
         read = [*zip(self.encoders, cells, stops, outputs, strict=True)]
         for row in range(0, len(x), TOGETHER):
+            block = x[row : row + TOGETHER]
+            block[...] = 0
             for encoder, column, stop, width in read:
                 some = some_cells(column, row, row + TOGETHER)
-                x[row : row + TOGETHER, stop - width : stop] = encoder.encode(some)
+                encoder.fill(block[:, stop - width : stop], some)
 
     def _places(self, table: Table, skip: Sequence[int]) -> list[int]:
         """Return the index in the table of each column that is read."""
@@ -226,7 +229,9 @@ def _compute(table: Table, columns: Sequence[Column], spelling: Spelling) -> Non
     table.compute_codes(c.place for c in columns if c.kind in ("boolean", "category"))
 
 
-def _fitted(table: Table, column: Column, rows: Codes, spelling: Spelling, most_codes: int) -> Encoder:
+def _fitted(
+    table: Table, column: Column, rows: Codes | slice, spelling: Spelling, most_codes: int
+) -> Encoder:
     if column.kind == "boolean":
         codes, texts = truths_of(table, column.place, spelling)
         return BooleanEncoder.fit(column.name, codes[rows], texts)

@@ -9,7 +9,7 @@ from ffnn_gpu.cli import shared_table
 from ffnn_gpu.cli.reading import read_training
 from ffnn_gpu.cli.settings import TrainConfig
 from ffnn_gpu.cli.shared_table import encode_for_all, read_for_all
-from ffnn_gpu.errors import DataError
+from ffnn_gpu.errors import ConfigurationError, DataError
 from ffnn_gpu.estimators.split import split_rows
 from ffnn_gpu.estimators.task import Task
 from ffnn_gpu.tables import encoded
@@ -68,6 +68,14 @@ def test_all_ranks_train_on_what_one_process_reads(config, where, dtype, monkeyp
     assert len(calls) == 1
     for each in found:
         assert_same(each, alone)
+
+
+def test_standard_input_is_for_one_process(config):
+    def work(ranks):
+        with pytest.raises(ConfigurationError, match=r"2 ranks cannot read -, .* write it to a file first"):
+            read_for_all(ranks, replace(config, data="-"))
+
+    on_ranks(2, work)
 
 
 def test_error_of_rank_zero_is_raised_on_every_rank(config):
