@@ -121,7 +121,9 @@ def _storable(cells: Cells) -> Cells:
     if kind == "M" and np.datetime_data(values.dtype)[0] not in ("us", "ns"):
         values = values.astype("datetime64[us]")
     elif kind == "m":
-        values = values / np.timedelta64(1, "s")
+        unit, _ = np.datetime_data(values.dtype)
+        exact = values.astype("m8[s]") if unit in ("Y", "M") else values  # years of 365.2425 days
+        values = exact / np.timedelta64(1, "s")
     elif kind == "f" and values.dtype.itemsize not in (4, 8):
         values = values.astype(np.float32 if values.dtype.itemsize == 2 else np.float64)
     elif kind == "O":

@@ -20,7 +20,7 @@ from ffnn_gpu.tables.table import CELLS, Table
 DATES = (
     "%Y/%m/%d", "%Y.%m.%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y", "%m/%d/%y",
     "%d/%m/%y", "%d.%m.%y", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d. %b %Y", "%b %d, %Y", "%b %d %Y",
-    "%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%a, %d %b %Y",
+    "%d %B %Y", "%d. %B %Y", "%B %d, %Y", "%B %d %Y", "%a, %d %b %Y",
 )  # fmt: skip
 CLOCKS = ("", " %H:%M:%S", " %H:%M", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 WITH_ZONE = tuple(

@@ -40,6 +40,12 @@ def test_typed_times_at_midnight_as_classes_are_the_texts_that_files_hold(kind):
         assert "2024-03-01 00:00:00" in read_target(typed(mixed, "y"), [0], Spelling()).y.tolist()
 
 
+def test_class_that_numpy_would_cut_is_refused():
+    table = typed("SELECT CASE WHEN k % 2 = 0 THEN 'a' ELSE 'a' || chr(0) END FROM range(8) AS r(k)", "y")
+    with pytest.raises(DataError, match="ends with a NUL character"):
+        read_target(table, [0], Spelling())
+
+
 def test_rows_without_a_target_are_left_out():
     found = target(["1.5", "", "2.5", None, " "])
     assert found.rows.tolist() == [0, 2] and found.y.tolist() == [1.5, 2.5]

@@ -129,3 +129,8 @@ def test_dates_that_contradict_the_order_are_an_error_with_lines():
     assert "5 of 6 cells are times" in column.reason and "line 7 holds '25/03/2024'" in column.reason
     assert ordered([*AMBIGUOUS, "25/03/2024"], True).kind == "time"
     assert ordered(["2024-01-05", "2024-02-05", "2024-03-05"], True).written == "%Y-%m-%d"
+
+
+def test_names_of_months_need_no_comma():
+    column = kind_of([f"{day:%B} {day.day} {day.year}" for day in DAYS])
+    assert (column.kind, column.written) == ("time", "%B %d %Y")
